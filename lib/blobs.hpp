@@ -1,0 +1,40 @@
+// Blobs: workloads over max_inline_data, one immutable file each, blobs/<xx>/<job ID> with xx the last two characters of
+// the ID. A blob is written once and read in place; its sum is in the job's add record.
+//
+// A blob is on stable storage, name included, before the record that refers to it is appended. Until that record is
+// acknowledged its creator holds a shared flock on it, so that nobody takes it for an orphan.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "fd.hpp"
+
+namespace gq {
+
+class Blobs {
+ public:
+  explicit Blobs(std::string directory);
+
+  // Makes `data` (whose sum64 is `sum`) the durable blob of a job; returns a locked descriptor to hold until the
+  // acknowledgement, or nullopt when there is a blob of that ID with other content, which is left as it is.
+  // Throws Error(storage).
+  std::optional<Fd> put(const std::string& id, std::string_view data, uint64_t sum);
+
+  // Opens a blob for reading; an empty Fd and errno where there is none.
+  Fd open(const std::string& id) const;
+
+  // Unlinks a blob; it is not an error if there is none.
+  void remove(const std::string& id);
+
+  std::string path(const std::string& id) const;
+
+ private:
+  std::string m_directory;
+};
+
+// The sum64 of a whole file, read piece by piece. Throws Error(storage).
+uint64_t sum_file(int fd);
+
+}  // namespace gq

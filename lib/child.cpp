@@ -1,0 +1,86 @@
+#include "child.hpp"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+extern char** environ;
+
+namespace gq {
+namespace {
+
+constexpr int inherited = 3;
+
+std::vector<std::string> environment_of(const Command& command) {
+  std::vector<std::string> all;
+  for (char** e = environ; *e; ++e) {
+    std::string_view entry = *e;
+    std::string_view name = entry.substr(0, entry.find('='));
+    bool replaced = std::any_of(command.environment.begin(), command.environment.end(),
+                                [&](const auto& v) { return v.first == name; }) ||
+                    std::find(command.unset.begin(), command.unset.end(), name) != command.unset.end();
+    if (!replaced) all.emplace_back(entry);
+  }
+  for (const auto& [name, value] : command.environment) all.push_back(name + "=" + value);
+  return all;
+}
+
+std::vector<char*> pointers(std::vector<std::string>& strings) {
+  std::vector<char*> all;
+  for (auto& s : strings) all.push_back(s.data());
+  all.push_back(nullptr);
+  return all;
+}
+
+}  // namespace
+
+pid_t spawn(const Command& command) {
+  posix_spawn_file_actions_t actions;
+  posix_spawnattr_t attributes;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawnattr_init(&attributes);
+  std::unique_ptr<posix_spawn_file_actions_t, int (*)(posix_spawn_file_actions_t*)> free_actions(
+      &actions, posix_spawn_file_actions_destroy);
+  std::unique_ptr<posix_spawnattr_t, int (*)(posix_spawnattr_t*)> free_attributes(&attributes,
+                                                                                 posix_spawnattr_destroy);
+  posix_spawn_file_actions_adddup2(&actions, command.input, STDIN_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, command.keep_open, inherited);
+  // Whatever the shell that started this program had open stays here.
+  posix_spawn_file_actions_addclosefrom_np(&actions, inherited + 1);
+  sigset_t all, none;
+  sigfillset(&all);
+  sigemptyset(&none);
+  posix_spawnattr_setsigdefault(&attributes, &all);
+  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setpgroup(&attributes, 0);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+
+  std::vector<std::string> argv = command.argv, environment = environment_of(command);
+  std::vector<char*> argv_pointers = pointers(argv), environment_pointers = pointers(environment);
+  pid_t pid = 0;
+  int rc = ::posix_spawnp(&pid, argv_pointers[0], &actions, &attributes, argv_pointers.data(),
+                          environment_pointers.data());
+  return rc == 0 ? pid : -rc;
+}
+
+Fd readable(std::string_view data) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) throw_errno(Exit::retry, "make a pipe");
+  Fd reader(ends[0]), writer(ends[1]);
+  ::fcntl(writer.get(), F_SETFL, O_NONBLOCK);
+  if (data.empty() || ::write(writer.get(), data.data(), data.size()) == static_cast<ssize_t>(data.size()))
+    return reader;
+  Fd memory(::memfd_create("workload", MFD_CLOEXEC));
+  if (!memory) throw_errno(Exit::retry, "make a file in memory");
+  write_all_at(memory.get(), data, 0, "a file in memory");
+  return memory;
+}
+
+}  // namespace gq

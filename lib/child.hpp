@@ -1,0 +1,31 @@
+// Starting a command: in a process group of its own, with default signals, an empty signal mask, and no descriptors but
+// standard input, output and error and one more.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "fd.hpp"
+
+namespace gq {
+
+struct Command {
+  std::vector<std::string> argv;  // argv[0] is looked up in PATH
+  std::vector<std::pair<std::string, std::string>> environment;  // set over what this process has
+  std::vector<std::string> unset;                                // names taken out
+  int input = -1;     // becomes standard input
+  int keep_open = -1;  // inherited as descriptor 3
+};
+
+// The pid of the command, or the negative errno of what failed: exec's, or fork's.
+pid_t spawn(const Command& command);
+
+// A descriptor from which exactly `data` can be read, all of it there already: a pipe, or a file in memory where the
+// kernel gives this user only small pipes. `data` is at most 64 KiB. Throws Error.
+Fd readable(std::string_view data);
+
+}  // namespace gq

@@ -1,0 +1,48 @@
+// Errors: one exception type for what nobody planned for, carrying the exit code the program ends with.
+//
+// What a caller plans for is a value (optional, enum, result struct), never an Error. The text is one
+// sentence without a final stop, "cannot VERB OBJECT: reason", ready to stand behind the program's name.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace gq {
+
+// The exit codes of every gq program, as in each manual page (64 and above follow sysexits.h).
+enum class Exit : int {
+  ok = 0,
+  no = 1,            // asked, and the answer is no
+  usage = 64,        // EX_USAGE
+  bad_data = 65,     // EX_DATAERR
+  no_input = 66,     // EX_NOINPUT
+  unavailable = 69,  // EX_UNAVAILABLE: no server
+  bug = 70,          // EX_SOFTWARE
+  storage = 74,      // EX_IOERR
+  retry = 75,        // EX_TEMPFAIL: locked, busy, or outcome unknown
+  config = 78,       // EX_CONFIG
+};
+
+class Error : public std::runtime_error {
+ public:
+  Error(Exit code, const std::string& what, int error_number = 0)
+      : std::runtime_error(what), m_code(code), m_errno(error_number) {}
+  Exit code() const { return m_code; }
+  // The errno behind the failure, or 0.
+  int error_number() const { return m_errno; }
+
+ private:
+  Exit m_code;
+  int m_errno;
+};
+
+// Throws Error(code, "cannot <what>: <strerror(errno)>").
+[[noreturn]] void throw_errno(Exit code, const std::string& what);
+
+// The text of an errno, thread-safe.
+std::string errno_text(int error_number);
+
+// True for the errors that mean "no room": ENOSPC, EDQUOT.
+bool is_disk_full(int error_number);
+
+}  // namespace gq

@@ -1,0 +1,159 @@
+#include "fd.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "ulid.hpp"
+
+namespace gq {
+
+Fd& Fd::operator=(Fd&& other) noexcept {
+  if (this != &other) {
+    reset();
+    m_fd = std::exchange(other.m_fd, -1);
+  }
+  return *this;
+}
+
+void Fd::reset() {
+  if (m_fd >= 0) ::close(m_fd);
+  m_fd = -1;
+}
+
+Fd try_open(const std::string& path, int flags, mode_t mode) {
+  int fd;
+  do {
+    fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
+  } while (fd < 0 && errno == EINTR);
+  return Fd(fd);
+}
+
+Fd open_file(const std::string& path, int flags, mode_t mode, Exit code) {
+  Fd fd = try_open(path, flags, mode);
+  if (!fd) throw_errno(code, "open " + path);
+  return fd;
+}
+
+size_t read_at(int fd, void* buffer, size_t size, uint64_t offset) {
+  size_t done = 0;
+  while (done < size) {
+    ssize_t n = ::pread(fd, static_cast<char*>(buffer) + done, size - done, static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw_errno(Exit::storage, "read the store");
+    if (n == 0) break;
+    done += static_cast<size_t>(n);
+  }
+  return done;
+}
+
+void write_all(int fd, std::string_view data, const std::string& name) {
+  while (!data.empty()) {
+    ssize_t n = ::write(fd, data.data(), data.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw_errno(Exit::storage, "write " + name);
+    data.remove_prefix(static_cast<size_t>(n));
+  }
+}
+
+void write_all_at(int fd, std::string_view data, uint64_t offset, const std::string& name) {
+  while (!data.empty()) {
+    ssize_t n = ::pwrite(fd, data.data(), data.size(), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw_errno(Exit::storage, "write " + name);
+    data.remove_prefix(static_cast<size_t>(n));
+    offset += static_cast<uint64_t>(n);
+  }
+}
+
+std::optional<std::string> read_all(int fd, uint64_t limit, const std::string& name) {
+  struct stat st;
+  std::string data;
+  if (::fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0 &&
+      static_cast<uint64_t>(st.st_size) <= limit)
+    data.reserve(static_cast<size_t>(st.st_size) + 1);
+  size_t chunk = 1 << 16;
+  for (;;) {
+    size_t old = data.size();
+    if (data.capacity() - old > chunk) chunk = data.capacity() - old;
+    data.resize(old + chunk);
+    ssize_t n = ::read(fd, data.data() + old, chunk);
+    int saved = errno;
+    data.resize(old + static_cast<size_t>(n > 0 ? n : 0));
+    if (n < 0 && saved == EINTR) continue;
+    if (n < 0) {
+      errno = saved;
+      throw_errno(Exit::no_input, "read " + name);
+    }
+    if (n == 0) return data;
+    if (data.size() > limit) return std::nullopt;
+  }
+}
+
+uint64_t file_size(int fd) {
+  struct stat st;
+  if (::fstat(fd, &st) != 0) throw_errno(Exit::storage, "stat a file of the store");
+  return static_cast<uint64_t>(st.st_size);
+}
+
+bool file_exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+
+void sync_directory(const std::string& path) {
+  Fd fd = open_file(path, O_RDONLY | O_DIRECTORY);
+  if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + path);
+}
+
+bool make_directory(const std::string& path) {
+  if (::mkdir(path.c_str(), 0700) != 0) {
+    if (errno == EEXIST) return false;
+    throw_errno(Exit::storage, "create " + path);
+  }
+  size_t slash = path.find_last_of('/');
+  sync_directory(slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash));
+  return true;
+}
+
+bool publish_file(const std::string& directory, const std::string& name, std::string_view content,
+                  bool replace) {
+  std::string temporary = directory + "/tmp." + new_ulid();
+  std::string path = directory + "/" + name;
+  Fd fd = open_file(temporary, O_WRONLY | O_CREAT | O_EXCL);
+  bool ok = false;
+  try {
+    write_all(fd.get(), content, temporary);
+    if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + temporary);
+    if (replace) {
+      if (::rename(temporary.c_str(), path.c_str()) != 0) throw_errno(Exit::storage, "rename " + temporary);
+      ok = true;
+    } else {
+      ok = ::link(temporary.c_str(), path.c_str()) == 0;
+      if (!ok && errno != EEXIST) throw_errno(Exit::storage, "create " + path);
+      ::unlink(temporary.c_str());
+    }
+    sync_directory(directory);
+  } catch (...) {
+    ::unlink(temporary.c_str());
+    throw;
+  }
+  return ok;
+}
+
+FileLock::FileLock(int fd, Mode mode) : m_fd(fd) {
+  while (::flock(fd, mode == Mode::shared ? LOCK_SH : LOCK_EX) != 0)
+    if (errno != EINTR) throw_errno(Exit::storage, "lock the store");
+}
+
+FileLock::~FileLock() { ::flock(m_fd, LOCK_UN); }
+
+bool try_lock(int fd, FileLock::Mode mode) {
+  for (;;) {
+    if (::flock(fd, (mode == FileLock::Mode::shared ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0) return true;
+    if (errno == EWOULDBLOCK) return false;
+    if (errno != EINTR) throw_errno(Exit::storage, "lock the store");
+  }
+}
+
+}  // namespace gq

@@ -1,0 +1,78 @@
+// Descriptors, whole reads and writes, and flock(2) locks. Everything is opened with O_CLOEXEC.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "error.hpp"
+
+namespace gq {
+
+// A descriptor that is closed when it goes out of scope. -1 means none.
+class Fd {
+ public:
+  Fd() = default;
+  explicit Fd(int fd) : m_fd(fd) {}
+  Fd(Fd&& other) noexcept : m_fd(std::exchange(other.m_fd, -1)) {}
+  Fd& operator=(Fd&& other) noexcept;
+  ~Fd() { reset(); }
+  int get() const { return m_fd; }
+  explicit operator bool() const { return m_fd >= 0; }
+  void reset();
+
+ private:
+  int m_fd = -1;
+};
+
+// Opens a file; throws Error with `code` where it cannot.
+Fd open_file(const std::string& path, int flags, mode_t mode = 0600, Exit code = Exit::storage);
+
+// Opens a file; an empty Fd and errno where it cannot.
+Fd try_open(const std::string& path, int flags, mode_t mode = 0600);
+
+// Reads up to `size` bytes at `offset`, fewer only at the end of the file. Throws on an error.
+size_t read_at(int fd, void* buffer, size_t size, uint64_t offset);
+
+// Writes all, or throws. The _at form writes at an offset.
+void write_all(int fd, std::string_view data, const std::string& name);
+void write_all_at(int fd, std::string_view data, uint64_t offset, const std::string& name);
+
+// The whole of what can be read from fd; nullopt when it is longer than `limit` bytes.
+std::optional<std::string> read_all(int fd, uint64_t limit, const std::string& name);
+
+uint64_t file_size(int fd);
+bool file_exists(const std::string& path);
+
+// fsync(2) of a directory, so that names made in it survive a power cut.
+void sync_directory(const std::string& path);
+
+// mkdir(2), mode 0700; true when it was made now (then its parent has been synced too).
+bool make_directory(const std::string& path);
+
+// Puts `content` at `path` so that a crash leaves the old file, or the new one, whole: temporary file, fsync,
+// rename, fsync of the directory. With `replace` false an existing file is left and false returned.
+bool publish_file(const std::string& directory, const std::string& name, std::string_view content,
+                  bool replace);
+
+// Holds flock(2) on a descriptor for as long as it exists. The kernel frees it when the process dies.
+class FileLock {
+ public:
+  enum class Mode { shared, exclusive };
+  // Waits for the lock.
+  FileLock(int fd, Mode mode);
+  ~FileLock();
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+
+ private:
+  int m_fd;
+};
+
+// Takes the lock if it is free; false when somebody else has it. It stays until the description is closed.
+bool try_lock(int fd, FileLock::Mode mode);
+
+}  // namespace gq

@@ -1,0 +1,96 @@
+// The fold: what a journal's records, taken in order, make of the jobs. index == fold(journal), always. It is
+// deterministic (it asks no clock and no file) and idempotent, so that an index can be thrown away and made again.
+//
+// The keys of the index, each order kept so that claiming and listing read only what they return:
+//   m                                        how far the journal has been folded
+//   j <ID>                                   the job (see job.hpp)
+//   q <function> 0 <first LSN>               -> ID; queued, in the order in which they are claimed
+//   d <function> 0 <due> <first LSN>         -> ID; delayed, in the order in which they fall due
+//   c <owner> 0 <ID>                         claimed and running, by owner
+//   x <function> 0 <first LSN>               -> ID; dead
+//   s <function>                             counters
+//   e <LSN>                                  what could not be read or used
+#pragma once
+
+#include <array>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "job.hpp"
+#include "journal.hpp"
+#include "table.hpp"
+
+namespace gq {
+
+// How far the journal has been folded, and the last record before that: it tells one journal from another.
+struct FoldPosition {
+  Lsn end = 0;
+  Lsn last = 0;
+  uint64_t last_sum = 0;
+  bool operator==(const FoldPosition&) const = default;
+};
+
+struct Counters {
+  std::array<uint64_t, state_count> jobs{};  // by State
+  uint64_t bytes = 0;                        // workloads of jobs that are not finished
+  uint64_t live() const;                     // jobs that are neither dead nor finished
+};
+
+struct Trouble {
+  enum class Kind : uint8_t { damage, torn, missing, conflict };
+  Kind kind;
+  Lsn lsn;
+  Lsn end;
+  std::string id;  // conflict: the job whose ID was used again with another workload
+};
+const char* trouble_name(Trouble::Kind kind);
+
+class Fold {
+ public:
+  explicit Fold(Table& table);
+
+  const FoldPosition& position() const { return m_position; }
+
+  // Folds up to `most` items that the reader has; true when there is nothing more. The reader stands at position().end.
+  bool run(JournalReader& reader, size_t most);
+
+  // Writes counters and position, then commits.
+  void commit();
+
+  std::optional<Job> get(const std::string& id);
+  std::map<std::string, Counters> counters();
+  std::vector<Trouble> troubles();
+
+  // Calls `visit` with jobs in an order until it returns false; see the list above for the orders.
+  using Visit = std::function<bool(const std::string& id)>;
+  void queued(const std::string& function, const Visit& visit);
+  // Only those due at `until` or before; returns when the next one after that is due.
+  std::optional<Millis> delayed(const std::string& function, Millis until, const Visit& visit);
+  void dead(const std::string& function, const Visit& visit);
+  void claimed(const std::string& owner, const Visit& visit);
+  // The next up to `most` job IDs of an order ('q', 'd', 'c' or 'x'; of one function, except for 'c'), behind `cursor`, which
+  // is empty at first and moves on; true when there are no more. So a long list can be read in several visits.
+  bool page(char order, const std::string& function, size_t most, std::string& cursor, std::vector<std::string>& ids);
+  // Every owner that holds a job.
+  std::vector<std::string> owners();
+  std::vector<std::string> functions();
+
+ private:
+  void apply(const RecordHead& head, Lsn lsn);
+  void move(const std::string& id, Job& job, State state);
+  void put_order(const std::string& id, const Job& job);
+  void remove_order(const std::string& id, const Job& job);
+  Counters& counter(const std::string& function);
+  void trouble(Trouble::Kind kind, Lsn lsn, Lsn end, const std::string& id = {});
+  void walk(const std::string& prefix, const Visit& visit);
+
+  Table& m_table;
+  FoldPosition m_position;
+  std::map<std::string, Counters> m_counters;  // those read so far
+  bool m_changed = false;
+};
+
+}  // namespace gq

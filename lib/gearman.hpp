@@ -1,0 +1,51 @@
+// What gq needs of gearmand beyond libgearman: lists of servers, and the administrative text protocol.
+//
+// One libgearman handle is used for one server, by one thread. Handles read the environment variable GEARMAN_SERVERS;
+// the programs take it out of their environment before they make one.
+#pragma once
+
+#include <libgearman/gearman.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "clock.hpp"
+
+namespace gq {
+
+inline constexpr uint16_t gearman_port = 4730;  // IANA's number, and gearmand's default
+
+struct Server {
+  std::string host;
+  uint16_t port = gearman_port;
+  // HOST:PORT, for people.
+  std::string name() const;
+};
+
+// "HOST[:PORT],…" with "[v6 address]:PORT" too; nullopt for anything else, an empty list included.
+std::optional<std::vector<Server>> parse_servers(std::string_view text);
+
+using ClientHandle = std::unique_ptr<gearman_client_st, void (*)(gearman_client_st*)>;
+using WorkerHandle = std::unique_ptr<gearman_worker_st, void (*)(gearman_worker_st*)>;
+
+// A handle for one server. nullopt where libgearman refuses, as it does for a name that does not resolve.
+std::optional<ClientHandle> make_client(const Server& server, Millis timeout);
+std::optional<WorkerHandle> make_worker(const Server& server, Millis timeout);
+
+// How many workers gearmand has registered for a function (they need not live any more); nullopt with a reason when the
+// server cannot be asked within `timeout`.
+std::optional<uint64_t> capable_workers(const Server& server, const std::string& function, Millis timeout,
+                                        std::string& reason);
+
+// Connects the handle and gives its socket a send buffer that a large workload does not crawl through: libgearman's own is
+// 32 KiB, with which 4 MB take seconds.
+void widen_send_buffer(gearman_client_st* client, const Server& server);
+
+// The function on which a worker takes gq records for `function`.
+std::string record_function(const std::string& function);
+
+}  // namespace gq

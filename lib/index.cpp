@@ -1,0 +1,212 @@
+#include "index.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "log.hpp"
+#include "text.hpp"
+#include "ulid.hpp"
+
+namespace gq {
+namespace {
+
+constexpr const char* table_name = "/index.tcb";
+constexpr const char* seal_name = "index.seal";
+
+void remove_table(const std::string& path) {
+  ::unlink(path.c_str());
+  ::unlink((path + ".wal").c_str());  // a stale one makes the next table unopenable
+}
+
+// Removes a table that is only needed for a while.
+struct TemporaryTable {
+  std::string path;
+  ~TemporaryTable() { remove_table(path); }
+};
+
+}  // namespace
+
+Index::Index(std::string store_directory, Journal& journal)
+    : m_directory(std::move(store_directory)),
+      m_path(m_directory + table_name),
+      m_seal(m_directory + "/" + seal_name),
+      m_journal(journal),
+      m_lock(open_file(m_directory + "/index.lock", O_RDWR | O_CREAT)) {}
+
+Index::~Index() {
+  try {
+    leave();
+  } catch (const std::exception&) {
+    // Then there is no seal, and the next user folds again.
+  }
+}
+
+// What the seal says: the fold's position, and which file it is that was sealed, so that one that was truncated,
+// overwritten or put in its place since is not believed.
+std::optional<std::string> Index::seal_text(const FoldPosition& p) const {
+  struct stat st;
+  if (::stat(m_path.c_str(), &st) != 0) return std::nullopt;
+  return std::to_string(p.end) + " " + std::to_string(p.last) + " " + hex64(p.last_sum) + " " +
+         std::to_string(st.st_ino) + " " + std::to_string(st.st_size) + " " + std::to_string(st.st_mtim.tv_sec) + "." +
+         std::to_string(st.st_mtim.tv_nsec) + "\n";
+}
+
+// Called with m_mutex held.
+void Index::join() {
+  if (m_users) return;
+  Fd users = open_file(m_directory + "/index.users", O_RDWR | O_CREAT);
+  if (try_lock(users.get(), FileLock::Mode::exclusive)) {
+    FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
+    bool trusted = false;
+    if (Fd fd = try_open(m_seal, O_RDONLY)) {
+      auto seal = read_all(fd.get(), 4096, m_seal);
+      auto parts = seal ? split(*seal, ' ') : std::vector<std::string>();
+      auto number = [&](size_t i) { return parse_count(parts[i]).value_or(0); };
+      FoldPosition p;
+      if (parts.size() == 6) p = {number(0), number(1), 0};
+      // The sum is that of the record in the journal: a power cut may have taken it and others come to its place.
+      bool same = parts.size() == 6;
+      if (same && p.last != 0) {
+        JournalReader reader(m_journal, p.last);
+        same = reader.read_record_at(p.last, false) && reader.position() <= p.end;
+        if (same) p.last_sum = reader.head().head_sum;
+      }
+      trusted = same && seal == seal_text(p);
+    }
+    if (!trusted) discard();
+  }
+  // Not atomic, and need not be: should another one believe himself alone in between, he comes to the same result.
+  if (!try_lock(users.get(), FileLock::Mode::shared)) {
+    // Somebody is looking whether he is alone; that is short.
+    while (::usleep(1000), !try_lock(users.get(), FileLock::Mode::shared)) continue;
+  }
+  m_users = std::move(users);
+  m_seal_removed = false;
+}
+
+void Index::discard() {
+  ::unlink(m_seal.c_str());
+  remove_table(m_path);
+  m_reader.reset();
+}
+
+void Index::throw_if_disk_is_full() const {
+  std::string probe = m_directory + "/tmp." + new_ulid();
+  Fd fd = try_open(probe, O_RDWR | O_CREAT | O_EXCL);
+  int rc = fd ? ::posix_fallocate(fd.get(), 0, 1 << 20) : errno;
+  ::unlink(probe.c_str());
+  if (is_disk_full(rc)) throw Error(Exit::storage, "cannot update the index: " + errno_text(rc), rc);
+}
+
+void Index::fold_on(Fold& fold) {
+  while (!fold.run(*m_reader, fold_chunk)) continue;
+}
+
+void Index::visit(const std::function<void(Fold&)>& body) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  join();
+  int failures = 0;
+  for (bool complete = false; !complete;) {
+    bool body_done = false;
+    {
+      FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
+      try {
+        if (!m_seal_removed && file_exists(m_seal)) {
+          if (::unlink(m_seal.c_str()) != 0 && errno != ENOENT) throw_errno(Exit::storage, "remove " + m_seal);
+          sync_directory(m_directory);
+        }
+        m_seal_removed = true;
+        Table table(m_path);
+        Fold fold(table);
+        if (!m_reader || m_reader->position() != fold.position().end)
+          m_reader = std::make_unique<JournalReader>(m_journal, fold.position().end);
+        complete = fold.run(*m_reader, fold_chunk);
+        if (complete) {
+          body(fold);
+          body_done = true;
+        }
+        fold.commit();
+        table.close();
+      } catch (const TableError& e) {
+        discard();
+        throw_if_disk_is_full();
+        if (++failures == 3) throw Error(Exit::storage, std::string("cannot use the index: ") + e.what());
+        log(Level::warning, std::string("the index is unusable (") + e.what() + "); making it anew");
+        complete = body_done;  // what the body did stands in the journal already
+      } catch (const Error&) {
+        m_reader.reset();
+        throw;
+      }
+    }
+    if (!complete) ::usleep(200);  // flock is unfair: let others have it
+  }
+}
+
+void Index::leave() {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  if (!m_users) return;
+  Fd users = std::move(m_users);
+  m_reader.reset();
+  if (!try_lock(users.get(), FileLock::Mode::exclusive)) return;
+  FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
+  if (file_exists(m_seal) || !file_exists(m_path)) return;
+  FoldPosition position;
+  try {
+    Table table(m_path);
+    position = Fold(table).position();
+    table.close();
+  } catch (const TableError&) {
+    return discard();
+  }
+  Fd fd = open_file(m_path, O_RDWR);
+  if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_path);
+  if (auto text = seal_text(position)) publish_file(m_directory, seal_name, *text, true);
+}
+
+bool Index::equals_fold(std::string& difference) {
+  TemporaryTable copy{m_directory + "/tmp." + new_ulid()}, fresh{m_directory + "/tmp." + new_ulid()};
+  // A copy of the index as of one moment, so that others can go on.
+  visit([](Fold&) {});
+  FoldPosition position;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
+    Fd from = open_file(m_path, O_RDONLY), to = open_file(copy.path, O_RDWR | O_CREAT | O_EXCL);
+    for (uint64_t left = file_size(from.get()); left > 0;) {
+      ssize_t n = ::copy_file_range(from.get(), nullptr, to.get(), nullptr, left, 0);
+      if (n <= 0) throw_errno(Exit::storage, "copy the index");
+      left -= static_cast<uint64_t>(n);
+    }
+  }
+  try {
+    Table index(copy.path);
+    position = Fold(index).position();
+    Table table(fresh.path);
+    JournalReader reader(m_journal, 0);
+    Fold fold(table);
+    // The journal goes on behind the copy's position: step record by record at the end.
+    while (fold.position().end < position.end && !fold.run(reader, 1)) {
+    }
+    fold.commit();
+    Table::Cursor a(index, ""), b(table, "");
+    for (; a.valid() && b.valid(); a.next(), b.next())
+      if (a.key() != b.key() || a.value() != b.value()) {
+        difference = "they differ at " + printable(a.key(), 60) + " and " + printable(b.key(), 60);
+        return false;
+      }
+    if (a.valid() != b.valid()) {
+      difference = a.valid() ? "the index has more than the journal" : "the index lacks something";
+      return false;
+    }
+    return true;
+  } catch (const TableError& e) {
+    difference = std::string("the index cannot be read: ") + e.what();
+    return false;
+  }
+}
+
+}  // namespace gq

@@ -1,0 +1,269 @@
+#include "intake.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "log.hpp"
+#include "text.hpp"
+#include "wire.hpp"
+
+namespace gq {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr Millis work_timeout{1000};
+constexpr size_t max_receivers = 16;  // for one server; more gave nothing (measured)
+constexpr Millis first_retry{100}, longest_retry{5000};
+// So many jobs in a row that were waiting when the one before was done call for another receiver.
+constexpr int waiting_streak = 4;
+
+}  // namespace
+
+struct Intake::Group {
+  Server server;
+  std::atomic<size_t> receivers{0};
+  std::atomic<bool> down{false};
+};
+
+struct Intake::Function {
+  Receiver* receiver;
+  std::string name;
+  bool records;
+};
+
+struct Intake::Receiver {
+  Intake* intake;
+  Group* group;
+  bool permanent = false;
+  std::thread thread;
+  bool ended = false;  // guarded by m_mutex
+  // The handle as the stopping thread sees it, guarded by m_mutex.
+  std::optional<gearman_id_t> wake;
+  // Only the receiver's own thread:
+  std::vector<Function> functions;
+  Clock::time_point last_end{};
+  Clock::duration round_trip{};
+  int streak = 0;
+};
+
+Intake::Intake(Store& store, Config config, Backlog& backlog)
+    : m_store(store), m_config(std::move(config)), m_backlog(backlog) {
+  for (const auto& server : m_config.servers) m_groups.emplace_back().server = server;
+}
+
+Intake::~Intake() { stop(); }
+
+void Intake::start() {
+  for (auto& group : m_groups) add_receiver(group);
+}
+
+void Intake::stop() {
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    m_stop = true;
+    for (auto& r : m_receivers)
+      if (r.wake) gearman_kill(*r.wake, GEARMAN_INTERRUPT);
+  }
+  m_stopping.notify_all();
+  for (auto& r : m_receivers)
+    if (r.thread.joinable()) r.thread.join();
+  m_receivers.clear();
+}
+
+void Intake::add_receiver(Group& group) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  if (m_stop || group.receivers >= max_receivers) return;
+  for (auto it = m_receivers.begin(); it != m_receivers.end();) {
+    if (it->ended) {
+      it->thread.join();
+      it = m_receivers.erase(it);
+    } else {
+      ++it;
+    }
+  }
+  m_receivers.emplace_back();
+  Receiver& r = m_receivers.back();
+  r.intake = this;
+  r.group = &group;
+  r.permanent = group.receivers++ == 0;
+  r.thread = std::thread([this, &r] { receive(r); });
+}
+
+// Waits, unless the intake stops meanwhile; true when it does.
+bool Intake::pause(Millis duration) {
+  std::unique_lock<std::mutex> lock(m_mutex);
+  return m_stopping.wait_for(lock, duration, [&] { return m_stop; });
+}
+
+Intake::Serve Intake::wanted() {
+  if (m_backlog.full()) return Serve::nothing;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (!m_refusing) return Serve::all;
+    if (Clock::now() < m_retry_at) return Serve::records;
+  }
+  try {
+    m_store.check_room();
+    std::lock_guard<std::mutex> guard(m_mutex);
+    m_refusing = false;
+    return Serve::all;
+  } catch (const Error& e) {
+    refused(e.what());
+    return Serve::records;
+  }
+}
+
+void Intake::refused(const std::string& reason) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  if (Clock::now() < m_retry_at) return;
+  if (!m_refusing) log(Level::warning, "taking no more jobs: " + reason);
+  m_refusing = true;
+  m_retry_delay = std::clamp(m_retry_delay * 2, first_retry, longest_retry);
+  m_retry_at = Clock::now() + m_retry_delay;
+}
+
+void Intake::receive(Receiver& self) {
+  WorkerHandle worker(nullptr, gearman_worker_free);
+  Serve serving = Serve::nothing;
+  Millis retry{0};
+  auto drop = [&] {
+    {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      self.wake.reset();
+    }
+    worker.reset();
+  };
+  auto failed = [&](const char* reason) {
+    drop();
+    if (!self.permanent) return true;
+    if (!self.group->down.exchange(true))
+      log(Level::warning, "cannot reach the Gearman server " + self.group->server.name() + ": " + reason +
+                              "; trying again until it answers");
+    retry = std::clamp(retry * 2, first_retry, longest_retry);
+    return pause(retry);
+  };
+  for (;;) {
+    Serve serve = wanted();
+    if (worker && serve != serving) drop();
+    if (serve == Serve::nothing) {
+      if (!self.permanent || pause(first_retry)) break;
+      continue;
+    }
+    if (!worker) {
+      auto made = make_worker(self.group->server, work_timeout);
+      if (!made) {
+        if (failed("its name cannot be used")) break;
+        continue;
+      }
+      worker = std::move(*made);
+      serving = serve;
+      self.functions.clear();
+      for (const auto& f : m_config.functions) {
+        self.functions.push_back({&self, f, true});
+        if (serve == Serve::all) self.functions.push_back({&self, f, false});
+      }
+      for (auto& f : self.functions)
+        gearman_worker_add_function(worker.get(), (f.records ? record_function(f.name) : f.name).c_str(), 0, on_job, &f);
+      // One round trip, to tell a server that answers from one that does not, and jobs that waited from jobs that came.
+      auto start = Clock::now();
+      gearman_return_t rc = gearman_worker_echo(worker.get(), "gq", 2);
+      self.round_trip = Clock::now() - start;
+      if (gearman_failed(rc)) {
+        if (failed(gearman_strerror(rc))) break;
+        continue;
+      }
+      if (self.group->down.exchange(false)) log(Level::info, "connected to " + self.group->server.name());
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (m_stop) break;
+      self.wake = gearman_worker_id(worker.get());
+    }
+    auto start = Clock::now();
+    gearman_return_t rc = gearman_worker_work(worker.get());
+    {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (m_stop) break;
+    }
+    if (rc == GEARMAN_SUCCESS) {
+      retry = Millis(0);
+    } else if (rc == GEARMAN_TIMEOUT && Clock::now() - start > work_timeout / 2) {
+      if (!self.permanent) break;  // nothing to do for this one
+    } else if (failed(gearman_strerror(rc))) {
+      break;
+    }
+  }
+  drop();
+  std::lock_guard<std::mutex> guard(m_mutex);
+  --self.group->receivers;
+  self.ended = true;
+}
+
+std::string Intake::take_records(std::string_view payload, const std::string& function) {
+  std::string reason;
+  auto jobs = parse_group(payload, function, m_config.max_workload, reason);
+  if (!jobs) return "bad " + reason + "\n";
+  std::string result;
+  auto answers = m_store.add(*jobs);
+  for (size_t i = 0; i < jobs->size(); ++i) {
+    result += encode_answer((*jobs)[i].record.meta.id, answers[i]);
+    if (answers[i].outcome == Outcome::queued) ++m_backlog.live;
+    if (answers[i].outcome == Outcome::refused) refused(answers[i].reason);
+  }
+  return result;
+}
+
+// nullopt: not stored; the job has to stay with gearmand.
+std::optional<std::string> Intake::take_raw(std::string_view payload, const std::string& function) {
+  if (payload.size() > m_config.max_workload)
+    log(Level::warning, "a raw job of " + std::to_string(payload.size()) + " bytes for " + function +
+                            " is over --max-workload; it is kept all the same");
+  NewJob job = make_job(function, payload);
+  auto answer = m_store.add({job}).front();
+  if (answer.outcome == Outcome::queued) {
+    ++m_backlog.live;
+    return encode_answer(job.record.meta.id, answer);
+  }
+  refused(answer.reason);
+  return std::nullopt;
+}
+
+// Called by C: no exception may leave it. libgearman frees the result.
+void* Intake::on_job(gearman_job_st* job, void* context, size_t* result_size, gearman_return_t* rc) noexcept {
+  try {
+    auto& function = *static_cast<Function*>(context);
+    Receiver& self = *function.receiver;
+    Intake& intake = *self.intake;
+    // Jobs that were waiting come within about one round trip; a client that waits for each answer needs three.
+    if (Clock::now() - self.last_end < 2 * self.round_trip) {
+      if (++self.streak >= waiting_streak) {
+        self.streak = 0;
+        intake.add_receiver(*self.group);
+      }
+    } else {
+      self.streak = 0;
+    }
+    std::string_view payload(static_cast<const char*>(gearman_job_workload(job)), gearman_job_workload_size(job));
+    std::optional<std::string> result =
+        function.records ? intake.take_records(payload, function.name) : intake.take_raw(payload, function.name);
+    self.last_end = Clock::now();
+    if (result) {
+      if (auto* copy = static_cast<char*>(std::malloc(result->size()))) {
+        std::memcpy(copy, result->data(), result->size());
+        *result_size = result->size();
+        *rc = GEARMAN_SUCCESS;
+        return copy;
+      }
+    }
+  } catch (const std::exception& e) {
+    log(Level::error, std::string("cannot take a job: ") + e.what());
+  }
+  // The connection is closed, and gearmand gives the job to someone else at once, perhaps to us: not too fast.
+  ::usleep(100'000);
+  *rc = GEARMAN_ERROR;
+  return nullptr;
+}
+
+}  // namespace gq

@@ -1,0 +1,47 @@
+// What a store knows about a job: the state that the fold of the journal gives it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "clock.hpp"
+#include "journal.hpp"
+
+namespace gq {
+
+enum class State : uint8_t {
+  queued,    // may be started
+  delayed,   // may be started from `due` on
+  claimed,   // taken by a process that has not started it yet; people are shown "queued"
+  running,   // started
+  dead,      // will not be started again by itself
+  finished,  // done; only its ID, size and sum are remembered
+};
+inline constexpr size_t state_count = 6;
+
+// The word people are shown: queued, running, delayed, dead or finished.
+const char* state_name(State state);
+
+struct Job {
+  State state = State::queued;
+  uint32_t starts = 0;    // how often its command was started
+  uint32_t failures = 0;  // attempts used up
+  uint32_t crashes = 0;   // starts whose worker died
+  Lsn first_lsn = 0;      // its place in the order
+  Lsn location = 0;       // the frame of its newest add record
+  uint64_t size = 0;      // of the workload, in bytes
+  uint64_t sum = 0;
+  Millis enqueued_at{0};
+  Millis changed_at{0};
+  Millis due{0};
+  std::string function;
+  std::string owner;  // claimed, running
+  std::string why;    // delayed, dead
+};
+
+std::string encode_job(const Job& job);
+// Throws Error(storage) on bytes that encode_job() did not make.
+Job decode_job(std::string_view bytes);
+
+}  // namespace gq

@@ -1,0 +1,510 @@
+#include "journal.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "bytes.hpp"
+#include "log.hpp"
+#include "text.hpp"
+#include "ulid.hpp"
+
+namespace gq {
+namespace {
+
+constexpr char segment_magic[9] = "GQJSEG\r\n";
+constexpr uint32_t frame_magic = 0x31465147;  // "GQF1"
+constexpr uint64_t hint_magic = 0x31544e4948514747;
+constexpr size_t hint_size = 40;
+constexpr char segment_suffix[] = ".gqj";
+constexpr char spare_name[] = "spare";
+constexpr size_t segment_digits = 20;  // a u64 in decimal, so that names sort by position
+
+constexpr uint64_t max_frame_record = record_header_size + max_meta_size + max_inline_data;
+
+std::string segment_header(Lsn base, Lsn previous_end, uint64_t seed) {
+  std::string header(segment_magic, 8);
+  put_le<uint32_t>(header, journal_version);
+  put_le<uint32_t>(header, segment_header_size);
+  put_le<uint64_t>(header, base);
+  put_le<uint64_t>(header, previous_end);
+  put_le<uint64_t>(header, sum64(header, seed));
+  return header;
+}
+
+// The end of the segment before, as a header that is whole says; nullopt for any other bytes. Throws for a newer format.
+std::optional<Lsn> parse_segment_header(std::string_view bytes, Lsn base, uint64_t seed) {
+  if (bytes.size() < 12 || bytes.substr(0, 8) != std::string_view(segment_magic, 8)) return std::nullopt;
+  uint32_t version = get_le<uint32_t>(bytes, 8);
+  if (version > journal_version)
+    throw Error(Exit::config, "cannot use the journal: it is in format " + std::to_string(version) +
+                                  ", and this gq knows formats up to " + std::to_string(journal_version));
+  if (bytes.size() < segment_header_size) return std::nullopt;
+  Lsn previous_end = get_le<uint64_t>(bytes, 24);
+  if (bytes.substr(0, segment_header_size) != segment_header(base, previous_end, seed)) return std::nullopt;
+  return previous_end;
+}
+
+std::optional<Lsn> read_segment_header(int fd, Lsn base, uint64_t seed) {
+  char bytes[segment_header_size];
+  return parse_segment_header(std::string_view(bytes, read_at(fd, bytes, sizeof bytes, 0)), base, seed);
+}
+
+void put_frame_header(std::string& out, uint64_t length, Lsn lsn, uint64_t seed) {
+  size_t at = out.size();
+  put_le<uint32_t>(out, frame_magic);
+  put_le<uint32_t>(out, static_cast<uint32_t>(length));
+  put_le<uint64_t>(out, lsn);
+  put_le<uint64_t>(out, sum64(std::string_view(out).substr(at, 16), seed));
+}
+
+// The length of the record in the frame, or nullopt when this is not the header of a frame at that position.
+std::optional<uint64_t> parse_frame_header(std::string_view bytes, Lsn lsn, uint64_t seed) {
+  if (bytes.size() < frame_header_size || get_le<uint32_t>(bytes, 0) != frame_magic ||
+      get_le<uint64_t>(bytes, 8) != lsn || get_le<uint64_t>(bytes, 16) != sum64(bytes.substr(0, 16), seed))
+    return std::nullopt;
+  uint64_t length = get_le<uint32_t>(bytes, 4);
+  if (length < record_header_size || length > max_frame_record) return std::nullopt;
+  return length;
+}
+
+}  // namespace
+
+std::string segment_path(const std::string& directory, Lsn base) {
+  std::string digits = std::to_string(base);
+  return directory + "/" + std::string(segment_digits - digits.size(), '0') + digits + segment_suffix;
+}
+
+std::vector<Lsn> list_segments(const std::string& directory) {
+  std::vector<Lsn> segments;
+  std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(directory.c_str()), closedir);
+  if (!dir) throw_errno(Exit::storage, "read the directory " + directory);
+  while (const dirent* entry = readdir(dir.get())) {
+    std::string_view name = entry->d_name;
+    if (name.size() != segment_digits + strlen(segment_suffix) || name.substr(segment_digits) != segment_suffix)
+      continue;
+    if (auto base = parse_count(name.substr(0, segment_digits))) segments.push_back(*base);
+  }
+  std::sort(segments.begin(), segments.end());
+  return segments;
+}
+
+// A segment that this process appends to. Its descriptor is opened before the first write and never replaced.
+struct Journal::Segment {
+  Lsn base = 0;
+  Fd fd;
+  uint64_t size = 0;   // where the next frame goes
+  bool named = false;  // whether this process has synced the directory since it opened it
+  // Guarded by m_sync_mutex:
+  Lsn appended = 0;     // the end of what this process appended
+  Lsn synced = 0;       // what of it is on stable storage
+  bool failed = false;  // a sync failed: what was not synced before is lost, and nothing more may go in here
+};
+
+Journal::Journal(std::string directory, std::string lock_path, std::string_view store_id, uint64_t segment_size)
+    : m_directory(std::move(directory)),
+      m_lock_path(std::move(lock_path)),
+      m_seed(sum64(store_id)),
+      m_segment_size(segment_size),
+      m_lock(open_file(m_lock_path, O_RDWR | O_CREAT)) {
+  make_directory(m_directory);
+}
+
+Journal::~Journal() = default;
+
+// append.lock holds a hint: {magic, base of the last segment, its end, its last frame, sum}. It is verified always.
+std::optional<Journal::Hint> Journal::read_hint() const {
+  char bytes[hint_size];
+  std::string_view hint(bytes, read_at(m_lock.get(), bytes, sizeof bytes, 0));
+  if (hint.size() != hint_size || get_le<uint64_t>(hint, 0) != hint_magic ||
+      get_le<uint64_t>(hint, 32) != sum64(hint.substr(0, 32), m_seed))
+    return std::nullopt;
+  return Hint{get_le<uint64_t>(hint, 8), get_le<uint64_t>(hint, 16), get_le<uint64_t>(hint, 24)};
+}
+
+void Journal::publish(Lsn base, Lsn end, Lsn last) {
+  std::string hint;
+  put_le<uint64_t>(hint, hint_magic);
+  put_le<uint64_t>(hint, base);
+  put_le<uint64_t>(hint, end);
+  put_le<uint64_t>(hint, last);
+  put_le<uint64_t>(hint, sum64(hint, m_seed));
+  // A hint that cannot be written is a stale one: the next append begins a new segment.
+  [[maybe_unused]] ssize_t n = ::pwrite(m_lock.get(), hint.data(), hint.size(), 0);
+}
+
+// Whether m_segment ends exactly behind a frame (or header) that verifies.
+bool Journal::tail_is_whole(const Hint& hint) const {
+  const Segment& s = *m_segment;
+  if (!read_segment_header(s.fd.get(), s.base, m_seed)) return false;
+  if (hint.end == s.base + segment_header_size) return true;
+  if (hint.last < s.base + segment_header_size || hint.last >= hint.end) return false;
+  char frame[frame_header_size];
+  if (read_at(s.fd.get(), frame, sizeof frame, hint.last - s.base) != sizeof frame) return false;
+  auto length = parse_frame_header(std::string_view(frame, sizeof frame), hint.last, m_seed);
+  return length && hint.last + frame_header_size + *length == hint.end;
+}
+
+// Under append.lock: makes m_segment the segment to append to, its end known to be whole.
+void Journal::open_for_append() {
+  auto hint = read_hint();
+  // While this process lives, whoever begins a segment says so in the hint first. Before, after a power cut, the hint may
+  // be older than the segments.
+  if (hint && !m_has_looked) {
+    auto segments = list_segments(m_directory);
+    if (segments.empty() || segments.back() != hint->base) hint.reset();
+  }
+  bool reopened = false;
+  if (hint && !(m_segment && m_segment->base == hint->base)) {
+    Fd fd = try_open(segment_path(m_directory, hint->base), O_RDWR);
+    if (!fd && errno != ENOENT) throw_errno(Exit::storage, "open a segment of the journal");
+    if (fd) {
+      m_segment = std::make_shared<Segment>();
+      m_segment->base = hint->base;
+      m_segment->fd = std::move(fd);
+      reopened = true;
+    } else {
+      hint.reset();
+    }
+  }
+  m_has_looked = true;
+  if (hint && m_segment->base + file_size(m_segment->fd.get()) == hint->end &&
+      (!reopened || tail_is_whole(*hint))) {
+    std::lock_guard<std::mutex> guard(m_sync_mutex);
+    if (!m_segment->failed && hint->end - m_segment->base < m_segment_size) {
+      m_segment->size = hint->end - m_segment->base;
+      return;
+    }
+  }
+  // The segment is full, or its sync failed; or the hint and the disk differ, because an append was cut off or a power cut
+  // took something.
+  begin_segment(Room::intake);
+}
+
+// Under append.lock: begins a segment behind every position that was ever told, and makes it m_segment. Its name appears
+// only with its header in it.
+void Journal::begin_segment(Room room) {
+  Lsn previous_end = 0;
+  auto segments = list_segments(m_directory);
+  if (!segments.empty()) {
+    Fd fd = open_file(segment_path(m_directory, segments.back()), O_RDONLY);
+    read_segment_header(fd.get(), segments.back(), m_seed);  // throws for a newer format
+    previous_end = segments.back() + file_size(fd.get());
+  }
+  auto hint = read_hint();
+  Lsn base = std::max({previous_end, hint ? hint->end : 0, segments.empty() ? 0 : segments.back() + 1});
+  std::string path = segment_path(m_directory, base);
+  std::string temporary =
+      m_directory + "/" + (room == Room::completion ? spare_name : "tmp." + new_ulid());
+  auto segment = std::make_shared<Segment>();
+  segment->base = base;
+  segment->fd = open_file(temporary, room == Room::completion ? O_RDWR : O_RDWR | O_CREAT | O_EXCL);
+  try {
+    write_all_at(segment->fd.get(), segment_header(base, previous_end, m_seed), 0, temporary);
+    if (::fsync(segment->fd.get()) != 0) throw_errno(Exit::storage, "sync " + temporary);
+    publish(base, base + segment_header_size, 0);
+    if (::rename(temporary.c_str(), path.c_str()) != 0) throw_errno(Exit::storage, "rename " + temporary);
+  } catch (const Error&) {
+    if (room != Room::completion) ::unlink(temporary.c_str());
+    throw;
+  }
+  m_segment = std::move(segment);
+  m_segment->size = segment_header_size;
+}
+
+// Under append.lock: preallocates the spare segment; false and errno where there is no room for it.
+bool Journal::ensure_spare() {
+  std::string path = m_directory + "/" + spare_name;
+  if (file_exists(path)) return true;
+  std::string temporary = m_directory + "/tmp." + new_ulid();
+  Fd fd = try_open(temporary, O_RDWR | O_CREAT | O_EXCL);
+  if (!fd) return false;
+  // Blocks beyond the end of the file: its size must stay that of what is in it.
+  int rc = ::fallocate(fd.get(), FALLOC_FL_KEEP_SIZE, 0, spare_size);
+  if (rc != 0 && errno == EOPNOTSUPP) rc = 0;  // then a full disk also stops completions, until there is room again
+  if (rc == 0) rc = ::rename(temporary.c_str(), path.c_str());
+  if (rc != 0) {
+    int saved = errno;
+    ::unlink(temporary.c_str());
+    errno = saved;
+  }
+  return rc == 0;
+}
+
+void Journal::check_room() {
+  std::lock_guard<std::mutex> guard(m_append_mutex);
+  FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
+  if (!ensure_spare()) throw_errno(Exit::storage, "append to the journal");
+}
+
+std::vector<Placed> Journal::append(const std::vector<std::string_view>& records, Room room) {
+  std::lock_guard<std::mutex> guard(m_append_mutex);
+  FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
+  if (room == Room::intake && !ensure_spare()) throw_errno(Exit::storage, "append to the journal");
+  std::vector<Placed> placed(records.size());
+  auto write = [&] {
+    // No process relies on another to have made the segment's name durable.
+    if (!m_segment->named) sync_directory(m_directory);
+    m_segment->named = true;
+    std::string group;
+    size_t total = 0;
+    for (auto r : records) total += frame_header_size + r.size();
+    group.reserve(total);
+    Lsn start = m_segment->base + m_segment->size;
+    for (size_t i = 0; i < records.size(); ++i) {
+      placed[i].lsn = start + group.size();
+      put_frame_header(group, records[i].size(), placed[i].lsn, m_seed);
+      group += records[i];
+      placed[i].end = start + group.size();
+    }
+    try {
+      write_all_at(m_segment->fd.get(), group, m_segment->size, "the journal");
+    } catch (const Error&) {
+      // Only the live writer, still under the lock, may cut back its own short write. Where it cannot, the hint tells the
+      // next append that this tail is not whole.
+      [[maybe_unused]] int rc = ::ftruncate(m_segment->fd.get(), static_cast<off_t>(m_segment->size));
+      throw;
+    }
+    publish(m_segment->base, placed.back().end, placed.back().lsn);
+    std::lock_guard<std::mutex> sync_guard(m_sync_mutex);
+    m_segment->appended = placed.back().end;
+    if (std::find(m_unsynced.begin(), m_unsynced.end(), m_segment) == m_unsynced.end())
+      m_unsynced.push_back(m_segment);
+  };
+  try {
+    open_for_append();
+    write();
+  } catch (const Error& e) {
+    if (room != Room::completion || !is_disk_full(e.error_number()) ||
+        !file_exists(m_directory + "/" + spare_name))
+      throw;
+    begin_segment(Room::completion);
+    write();
+  }
+  return placed;
+}
+
+bool Journal::sync(Lsn from, Lsn end) {
+  std::unique_lock<std::mutex> lock(m_sync_mutex);
+  for (;;) {
+    auto it = std::find_if(m_unsynced.begin(), m_unsynced.end(), [&](const auto& s) {
+      return s->base < end && s->appended > from && s->synced < std::min(end, s->appended);
+    });
+    if (it == m_unsynced.end()) return true;
+    std::shared_ptr<Segment> segment = *it;
+    if (segment->failed) return false;
+    if (m_syncing) {
+      m_sync_done.wait(lock);
+      continue;
+    }
+    // Nobody syncs: this caller does, for all that have appended so far.
+    m_syncing = true;
+    Lsn upto = segment->appended;
+    lock.unlock();
+    int rc = ::fdatasync(segment->fd.get());
+    int saved = errno;
+    lock.lock();
+    m_syncing = false;
+    if (rc == 0) {
+      segment->synced = upto;
+    } else {
+      segment->failed = true;
+      log(Level::warning, "cannot sync the journal: " + errno_text(saved) + "; appending again in a new segment");
+    }
+    // Forget what is done with. A failed one stays, so that all who wait for it hear of it.
+    if (m_unsynced.size() > 1)
+      m_unsynced.erase(std::remove_if(m_unsynced.begin(), m_unsynced.end(),
+                                      [](const auto& s) { return !s->failed && s->synced == s->appended; }),
+                       m_unsynced.end());
+    m_sync_done.notify_all();
+  }
+}
+
+std::vector<Placed> Journal::commit(const std::vector<std::string_view>& records, Room room) {
+  auto placed = append(records, room);
+  if (sync(placed.front().lsn, placed.back().end)) return placed;
+  placed = append(records, room);
+  if (sync(placed.front().lsn, placed.back().end)) return placed;
+  throw Error(Exit::retry, "cannot sync the journal, twice: whether the job is queued is unknown");
+}
+
+// ---------------------------------------------------------------------------------------------------------- reading
+
+JournalReader::JournalReader(Journal& journal, Lsn from) : m_journal(journal), m_position(from) {}
+
+// Opens a segment; false when it is not there.
+bool JournalReader::open_segment(Lsn base) {
+  Fd fd = try_open(segment_path(m_journal.directory(), base), O_RDONLY);
+  if (!fd) {
+    if (errno == ENOENT) return false;
+    throw_errno(Exit::storage, "open a segment of the journal");
+  }
+  m_fd = std::move(fd);
+  m_base = base;
+  m_size = 0;
+  m_window.clear();
+  m_window_offset = 0;
+  auto previous_end = read_segment_header(m_fd.get(), base, m_journal.m_seed);
+  m_header_bad = !previous_end;
+  m_previous_end = previous_end.value_or(base);
+  return true;
+}
+
+// Learns how far the segment may be read; true when that is beyond `offset`. A later segment makes this one final. Else it
+// is what has been published: a writer may still cut back what has not. Bytes beyond that, which nobody is writing, were
+// left by a writer that died.
+bool JournalReader::extend(uint64_t offset) {
+  auto hint = m_journal.read_hint();
+  if (hint && hint->base == m_base && hint->end > m_base + offset) {
+    m_size = std::min(hint->end - m_base, file_size(m_fd.get()));
+  } else {
+    auto segments = list_segments(m_journal.directory());
+    if (!segments.empty() && segments.back() > m_base) {
+      m_size = file_size(m_fd.get());
+    } else if (file_size(m_fd.get()) > offset) {
+      std::lock_guard<std::mutex> guard(m_journal.m_append_mutex);
+      FileLock lock(m_journal.m_lock.get(), FileLock::Mode::exclusive);
+      m_size = file_size(m_fd.get());
+    }
+  }
+  return m_size > offset;
+}
+
+// Makes at least `size` bytes at `offset` visible in the window; false when the file ends before.
+bool JournalReader::fill(uint64_t offset, uint64_t size) {
+  if (offset + size > m_size) return false;
+  if (offset >= m_window_offset && offset + size <= m_window_offset + m_window.size()) return true;
+  constexpr uint64_t window = 1 << 20;
+  m_window.resize(std::min(std::max(size, window), m_size - offset));
+  m_window_offset = offset;
+  size_t n = read_at(m_fd.get(), m_window.data(), m_window.size(), offset);
+  m_window.resize(n);
+  return n >= size;
+}
+
+JournalReader::Frame JournalReader::parse(uint64_t offset, bool with_data, uint64_t& frame_size) {
+  if (!fill(offset, frame_header_size)) return Frame::bad;
+  auto window = [&](uint64_t at, uint64_t size) {
+    return std::string_view(m_window).substr(at - m_window_offset, size);
+  };
+  auto length = parse_frame_header(window(offset, frame_header_size), m_base + offset, m_journal.m_seed);
+  if (!length || offset + frame_header_size + *length > m_size) return Frame::bad;
+  frame_size = frame_header_size + *length;
+  uint64_t at = offset + frame_header_size;
+  if (!fill(at, record_header_size)) return Frame::bad;
+  auto sizes = peek_record(window(at, record_header_size));
+  if (!sizes || sizes->head_size > *length) return Frame::bad_record;
+  if (!fill(at, with_data ? *length : sizes->head_size)) return Frame::bad;
+  m_head = parse_record_head(window(at, sizes->head_size));
+  if (!m_head || m_head->head_size + m_head->inline_size() != *length) return Frame::bad_record;
+  m_head_bytes = window(at, m_head->head_size);
+  m_data = with_data ? window(at + m_head->head_size, m_head->inline_size()) : std::string_view();
+  return Frame::good;
+}
+
+std::optional<uint64_t> JournalReader::find_frame(uint64_t from) {
+  for (uint64_t offset = from; offset + frame_header_size <= m_size; ++offset) {
+    if (!fill(offset, frame_header_size)) return std::nullopt;
+    std::string_view rest = std::string_view(m_window).substr(offset - m_window_offset);
+    // Jump from one possible magic to the next.
+    size_t at = rest.find(static_cast<char>(frame_magic & 0xff));
+    if (at == std::string_view::npos) {
+      offset += rest.size() - 1;
+      continue;
+    }
+    offset += at;
+    if (!fill(offset, frame_header_size)) return std::nullopt;
+    rest = std::string_view(m_window).substr(offset - m_window_offset, frame_header_size);
+    if (parse_frame_header(rest, m_base + offset, m_journal.m_seed)) return offset;
+  }
+  return std::nullopt;
+}
+
+// Whether what stands at `offset` to the end of the segment is the beginning of a frame and nothing else (or zeros, which
+// some file systems show where a size was written before its bytes): an append that was never finished, so that nobody
+// was told it was done.
+bool JournalReader::only_cut_short(uint64_t offset) {
+  if (offset >= m_size || m_size - offset > frame_header_size + max_frame_record) return false;
+  if (!fill(offset, m_size - offset)) return false;
+  std::string_view rest = std::string_view(m_window).substr(offset - m_window_offset, m_size - offset);
+  std::string start;
+  put_le<uint32_t>(start, frame_magic);
+  if (rest.size() < frame_header_size) return rest.substr(0, 4) == start.substr(0, rest.size());
+  if (auto length = parse_frame_header(rest, m_base + offset, m_journal.m_seed))
+    return rest.size() < frame_header_size + *length;
+  return rest.find_first_not_of('\0') == std::string_view::npos;
+}
+
+// Steps to the segment after this one (or to the first at or behind m_position); false when there is none.
+bool JournalReader::next_segment() {
+  auto segments = list_segments(m_journal.directory());
+  auto it = m_fd ? std::upper_bound(segments.begin(), segments.end(), m_base)
+                 : std::upper_bound(segments.begin(), segments.end(), m_position);
+  if (!m_fd && it != segments.begin()) --it;  // the one that m_position lies in
+  return it != segments.end() && open_segment(*it);
+}
+
+JournalReader::Item JournalReader::next(bool with_data) {
+  if (!m_fd && !next_segment()) return Item::end;
+  bool first = m_position < m_base;  // nothing before this segment is there
+  for (;;) {
+    if (m_position < m_base) {  // a new segment has been opened, and it begins behind what was read before
+      m_lsn = m_position;
+      m_position = m_base;
+      // A power cut may have taken positions that had been given away but were not yet safe; the header tells.
+      if (m_previous_end != (first ? 0 : m_lsn)) return Item::missing;
+    }
+    uint64_t offset = m_position - m_base;
+    if (offset >= m_size && !extend(offset)) {
+      if (!next_segment()) return Item::end;
+      continue;
+    }
+    if (offset == 0 && !m_header_bad) {
+      m_position = m_base + segment_header_size;
+      continue;
+    }
+    uint64_t frame_size = 0;
+    Frame frame = parse(offset, with_data, frame_size);
+    m_lsn = m_position;
+    if (frame != Frame::bad) {
+      m_position += frame_size;
+      return frame == Frame::good ? Item::record : Item::damage;
+    }
+    if (auto found = find_frame(offset + 1)) {
+      m_position = m_base + *found;
+      return Item::damage;
+    }
+    auto segments = list_segments(m_journal.directory());
+    if (segments.empty() || segments.back() <= m_base) return Item::end;  // the next append will leave it behind
+    bool torn = only_cut_short(offset);
+    m_position = m_base + m_size;
+    return torn ? Item::torn : Item::damage;
+  }
+}
+
+uint64_t JournalReader::unread() {
+  if (!m_fd) return 0;
+  uint64_t offset = m_position - m_base;
+  if (offset >= m_size && !extend(offset)) return 0;
+  return only_cut_short(offset) ? 0 : m_size - offset;
+}
+
+bool JournalReader::read_record_at(Lsn lsn, bool with_data) {
+  if (!m_fd || lsn < m_base || lsn >= m_base + m_size) {
+    m_fd.reset();
+    m_position = lsn;
+    if (!next_segment()) return false;
+  }
+  m_lsn = m_position = lsn;
+  if (lsn < m_base + segment_header_size) return false;
+  uint64_t offset = lsn - m_base, frame_size = 0;
+  if (offset >= m_size && !extend(offset)) return false;
+  return parse(offset, with_data, frame_size) == Frame::good;
+}
+
+}  // namespace gq

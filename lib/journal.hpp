@@ -1,0 +1,180 @@
+// The journal: append-only segments that hold every record of a store, and the only thing that has to survive a crash.
+//
+// A position (LSN) counts bytes since the store was born. A segment is named by the LSN of its first byte; what a
+// position means never changes. Each record stands in a frame of its own, which carries its own LSN and a sum seeded
+// with the store's ID, so that a workload that looks like a journal can never be read as one, and damage costs only
+// the record that it hit.
+//
+//   segment header: magic "GQJSEG\r\n" | version u32 | header size u32 | LSN u64 |
+//                   LSN of the end of the segment before it u64 | sum of these 32 bytes u64 (seeded)
+//   frame header:   magic "GQF1" | length of the record here u32 | LSN u64 | sum of these 16 bytes u64 (seeded)
+//   then the record, its data left out where that is longer than max_inline_data.
+//
+// Guarantees. commit() returns only when its records are on stable storage, by an fdatasync of this process on a
+// descriptor that it opened before it wrote: Linux reports a lost write only to descriptors that were open, so nobody
+// relies on another process's sync. Nobody truncates what another process wrote: a tail that is not whole ends its
+// segment, and the next append begins a new one.
+//
+// The surprising fact: after a failed fdatasync the bytes may be gone though they can still be read, and a repeated
+// fdatasync would answer 0. They are therefore appended again, in a new segment.
+//
+// To change the format: 1. raise journal_version, 2. let JournalReader accept both, 3. write only the new one. A
+// program that finds a newer version refuses before it reads or appends anything.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "fd.hpp"
+#include "record.hpp"
+
+namespace gq {
+
+using Lsn = uint64_t;
+
+inline constexpr uint32_t journal_version = 1;
+inline constexpr uint64_t segment_header_size = 40;
+inline constexpr uint64_t frame_header_size = 24;
+// A segment that has reached this size is followed by a new one.
+inline constexpr uint64_t default_segment_size = 64ULL << 20;
+// Preallocated for completions, so that a full disk does not make finished jobs run again. It takes those of some 5,000
+// running jobs (start, done and their frames are about 200 bytes each).
+inline constexpr uint64_t spare_size = 1ULL << 20;
+
+// What a record may use when the disk is full: a completion may use the spare segment, an intake may not.
+enum class Room { intake, completion };
+
+// Where a record went.
+struct Placed {
+  Lsn lsn = 0;
+  Lsn end = 0;
+};
+
+class Journal {
+ public:
+  // `store_id` seeds the sums. Creates the directory; appends nothing yet.
+  Journal(std::string directory, std::string lock_path, std::string_view store_id,
+          uint64_t segment_size = default_segment_size);
+  ~Journal();
+
+  // Appends records (each as encode_record() or encode_record_head() made it, without data over max_inline_data) with
+  // one write, and returns where each stands. Not yet durable: sync() makes it so. Throws Error(storage) when nothing
+  // was appended; disk full and quota are among the reasons (Error::error_number()).
+  std::vector<Placed> append(const std::vector<std::string_view>& records, Room room);
+
+  // Waits until all that this process appended between two positions is on stable storage. Callers group: one fdatasync
+  // answers all that wait. False when a sync failed: those bytes may be lost, and have to be appended again.
+  bool sync(Lsn from, Lsn end);
+
+  // append() and sync(), once more in a new segment where the sync failed; throws Error(retry) when that fails too: the
+  // outcome is then unknown.
+  std::vector<Placed> commit(const std::vector<std::string_view>& records, Room room);
+
+  // Throws the Error that an intake would get now for want of room; creates the spare segment if it can.
+  void check_room();
+
+  const std::string& directory() const { return m_directory; }
+  uint64_t seed() const { return m_seed; }
+  // The descriptor of append.lock; it is written at each append, so that inotify tells of new records.
+  const std::string& lock_path() const { return m_lock_path; }
+
+ private:
+  friend class JournalReader;
+  struct Segment;
+
+  struct Hint {
+    Lsn base = 0;  // of the last segment
+    Lsn end = 0;   // of the last append
+    Lsn last = 0;  // its last frame, 0 where there is none
+  };
+  std::optional<Hint> read_hint() const;
+  void open_for_append();
+  void begin_segment(Room room);
+  void publish(Lsn base, Lsn end, Lsn last);
+  bool tail_is_whole(const Hint& hint) const;
+  bool ensure_spare();
+
+  const std::string m_directory;
+  const std::string m_lock_path;
+  const uint64_t m_seed;
+  const uint64_t m_segment_size;
+  Fd m_lock;
+
+  std::mutex m_append_mutex;  // flock does not exclude threads of one process
+  std::shared_ptr<Segment> m_segment;
+  bool m_has_looked = false;  // whether this process has seen for itself which segment is the last
+
+  std::mutex m_sync_mutex;
+  std::condition_variable m_sync_done;
+  bool m_syncing = false;
+  std::vector<std::shared_ptr<Segment>> m_unsynced;  // by LSN
+};
+
+// The segments of a journal, by LSN. A file whose name is not a position is left out.
+std::vector<Lsn> list_segments(const std::string& directory);
+std::string segment_path(const std::string& directory, Lsn base);
+
+// Walks the frames of a journal from a position on, past damage.
+class JournalReader {
+ public:
+  enum class Item {
+    record,   // head(), lsn(), next() and data() are those of a record
+    damage,   // bytes from lsn() to next() cannot be read as a frame with a record
+    torn,     // the same, at the end of a segment and only cut short: an append that was never finished
+    missing,  // what stood from lsn() to next() is gone: a segment, or the end of one
+    end,      // nothing more; position() is where the next append will be read
+  };
+
+  // Reads from `from` on, which is 0 or a position that another reader reported.
+  JournalReader(Journal& journal, Lsn from);
+
+  // Steps on. With `with_data` inline data is read too. Throws Error on an I/O error, Error(config) for a newer format.
+  Item next(bool with_data = false);
+
+  Lsn position() const { return m_position; }
+  // After Item::end: how many bytes stand at position() that are neither a frame nor only the beginning of one. The next
+  // append will leave them behind.
+  uint64_t unread();
+  Lsn lsn() const { return m_lsn; }
+  const RecordHead& head() const { return *m_head; }
+  // Header and meta as they stand in the journal; valid until the next call of next().
+  std::string_view head_bytes() const { return m_head_bytes; }
+  // Inline data, when it was asked for; valid until the next call of next().
+  std::string_view data() const { return m_data; }
+
+  // The record at exactly this position, or nullopt where it cannot be read any more.
+  bool read_record_at(Lsn lsn, bool with_data);
+
+ private:
+  enum class Frame { good, bad_record, bad };
+  bool open_segment(Lsn base);
+  bool next_segment();
+  bool extend(uint64_t offset);
+  bool fill(uint64_t offset, uint64_t size);
+  Frame parse(uint64_t offset, bool with_data, uint64_t& frame_size);
+  std::optional<uint64_t> find_frame(uint64_t from);
+  bool only_cut_short(uint64_t offset);
+
+  Journal& m_journal;
+  Lsn m_position;
+  Lsn m_lsn = 0;
+  Fd m_fd;
+  Lsn m_base = 0;
+  Lsn m_previous_end = 0;  // as the header of the segment says
+  uint64_t m_size = 0;     // how far the segment may be read
+  bool m_header_bad = false;
+  std::string m_window;
+  uint64_t m_window_offset = 0;
+  std::optional<RecordHead> m_head;
+  std::string_view m_head_bytes;
+  std::string_view m_data;
+};
+
+}  // namespace gq

@@ -1,0 +1,234 @@
+#include "record.hpp"
+
+#include <xxhash.h>
+
+#include <array>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "bytes.hpp"
+#include "error.hpp"
+#include "text.hpp"
+#include "ulid.hpp"
+
+namespace gq {
+namespace {
+
+using nlohmann::json;
+
+constexpr uint32_t record_magic = 0x31525147;  // "GQR1"
+constexpr std::array<const char*, 6> type_names = {"add", "claim", "start", "done", "fail", "dead"};
+
+// The keys of the meta map.
+constexpr const char* key_type = "t";
+constexpr const char* key_id = "id";
+constexpr const char* key_function = "f";
+constexpr const char* key_at = "at";
+constexpr const char* key_given = "given";
+constexpr const char* key_ids = "ids";
+constexpr const char* key_owner = "o";
+constexpr const char* key_start = "n";
+constexpr const char* key_due = "due";
+constexpr const char* key_spent = "spent";
+constexpr const char* key_why = "why";
+
+// Takes a meta map from nlohmann's parser event by event: no tree is built, and nesting is bounded, because the
+// parser recurses.
+class MetaSax : public nlohmann::json_sax<json> {
+ public:
+  explicit MetaSax(Meta& meta) : m_meta(meta) {}
+  bool complete() const { return m_ended && m_has_type; }
+
+  bool null() override { return value_ignored(); }
+  bool boolean(bool value) override {
+    if (m_depth != 1) return value_ignored();
+    if (m_key == key_given) m_meta.given = value;
+    else if (m_key == key_spent) m_meta.spent = value;
+    else return value_ignored();
+    return true;
+  }
+  bool number_integer(number_integer_t) override { return value_ignored(); }
+  bool number_unsigned(number_unsigned_t value) override {
+    if (m_depth != 1) return value_ignored();
+    if (m_key == key_at || m_key == key_due) {
+      if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()) / 2) return false;
+      (m_key == key_at ? m_meta.at : m_meta.due) = Millis(static_cast<int64_t>(value));
+    } else if (m_key == key_start) {
+      if (value > std::numeric_limits<uint32_t>::max()) return false;
+      m_meta.start = static_cast<uint32_t>(value);
+    } else {
+      return value_ignored();
+    }
+    return true;
+  }
+  bool number_float(number_float_t, const string_t&) override { return value_ignored(); }
+  bool string(string_t& value) override {
+    if (m_depth == 2 && m_in_ids) {
+      if (!is_ulid(value)) return false;
+      m_meta.ids.push_back(std::move(value));
+    } else if (m_depth != 1) {
+      return value_ignored();
+    } else if (m_key == key_type) {
+      for (size_t i = 0; i < type_names.size(); ++i)
+        if (value == type_names[i]) {
+          m_meta.type = static_cast<RecordType>(i);
+          m_has_type = true;
+          return true;
+        }
+      return false;
+    } else if (m_key == key_id) {
+      m_meta.id = std::move(value);
+    } else if (m_key == key_function) {
+      m_meta.function = std::move(value);
+    } else if (m_key == key_owner) {
+      m_meta.owner = std::move(value);
+    } else if (m_key == key_why) {
+      m_meta.why = std::move(value);
+    }
+    return true;
+  }
+  bool binary(binary_t&) override { return value_ignored(); }
+  bool start_object(std::size_t) override {
+    if (m_depth == 1 && known_key()) return false;
+    return ++m_depth <= max_depth && !m_ended;
+  }
+  bool key(string_t& value) override {
+    if (m_depth == 1) m_key = std::move(value);
+    return true;
+  }
+  bool end_object() override {
+    if (--m_depth == 0) m_ended = true;
+    return true;
+  }
+  bool start_array(std::size_t) override {
+    if (m_depth == 0) return false;  // a map, nothing else
+    if (m_depth == 1) {
+      m_in_ids = m_key == key_ids;
+      if (!m_in_ids && known_key()) return false;
+    }
+    return ++m_depth <= max_depth;
+  }
+  bool end_array() override {
+    if (--m_depth == 1) m_in_ids = false;
+    return true;
+  }
+  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) override {
+    return false;
+  }
+
+ private:
+  static constexpr int max_depth = 8;
+
+  bool known_key() const {
+    for (const char* k : {key_type, key_id, key_function, key_at, key_given, key_ids, key_owner, key_start, key_due,
+                          key_spent, key_why})
+      if (m_key == k) return true;
+    return false;
+  }
+  // A value that means nothing here: fine under an unknown key, wrong under one of ours.
+  bool value_ignored() const { return m_depth >= 1 && !m_in_ids && !(m_depth == 1 && known_key()); }
+
+  Meta& m_meta;
+  std::string m_key;
+  int m_depth = 0;
+  bool m_in_ids = false;
+  bool m_has_type = false;
+  bool m_ended = false;
+};
+
+// Whether the members that the type needs are there and are what they should be.
+bool fits(const Meta& m) {
+  if (m.type == RecordType::claim) return !m.owner.empty() && !m.ids.empty();
+  if (!is_ulid(m.id)) return false;
+  switch (m.type) {
+    case RecordType::add:
+      return !function_name_problem(m.function);
+    case RecordType::start:
+    case RecordType::fail:
+    case RecordType::dead:
+      return !m.owner.empty();
+    default:
+      return true;
+  }
+}
+
+uint64_t head_sum_of(std::string_view head) {
+  std::string summed(head);
+  summed.replace(16, 8, 8, '\0');
+  return XXH3_64bits(summed.data(), summed.size());
+}
+
+}  // namespace
+
+const char* record_type_name(RecordType type) { return type_names[static_cast<size_t>(type)]; }
+
+uint64_t sum64(std::string_view data, uint64_t seed) {
+  return XXH3_64bits_withSeed(data.data(), data.size(), seed);
+}
+
+std::string encode_record_head(const Meta& meta, uint64_t data_size, uint64_t data_sum) {
+  json map = {{key_type, record_type_name(meta.type)}, {key_at, static_cast<uint64_t>(meta.at.count())}};
+  if (!meta.id.empty()) map[key_id] = meta.id;
+  if (!meta.function.empty()) map[key_function] = meta.function;
+  if (meta.given) map[key_given] = true;
+  if (!meta.ids.empty()) map[key_ids] = meta.ids;
+  if (!meta.owner.empty()) map[key_owner] = meta.owner;
+  if (meta.start) map[key_start] = meta.start;
+  if (meta.due.count()) map[key_due] = static_cast<uint64_t>(meta.due.count());
+  if (!meta.spent) map[key_spent] = false;
+  if (!meta.why.empty()) map[key_why] = meta.why;
+  std::string body;
+  json::to_cbor(map, nlohmann::detail::output_adapter<char>(body));
+  if (body.size() > max_meta_size) throw Error(Exit::bug, "cannot write a record: its meta data is too long");
+
+  std::string head;
+  head.reserve(record_header_size + body.size() + (data_size > max_inline_data ? 0 : data_size));
+  put_le<uint32_t>(head, record_magic);
+  put_le<uint32_t>(head, static_cast<uint32_t>(body.size()));
+  put_le<uint64_t>(head, data_size);
+  put_le<uint64_t>(head, 0);
+  put_le<uint64_t>(head, data_sum);
+  head += body;
+  std::string sum;
+  put_le<uint64_t>(sum, head_sum_of(head));
+  head.replace(16, 8, sum);
+  return head;
+}
+
+std::string encode_record(const Meta& meta, std::string_view data) {
+  std::string record = encode_record_head(meta, data.size(), sum64(data));
+  record += data;
+  return record;
+}
+
+std::optional<RecordSizes> peek_record(std::string_view header) {
+  if (header.size() < record_header_size || get_le<uint32_t>(header, 0) != record_magic) return std::nullopt;
+  uint32_t meta_size = get_le<uint32_t>(header, 4);
+  uint64_t data_size = get_le<uint64_t>(header, 8);
+  if (meta_size > max_meta_size || data_size > std::numeric_limits<int64_t>::max()) return std::nullopt;
+  return RecordSizes{record_header_size + meta_size, data_size};
+}
+
+std::optional<RecordHead> parse_record_head(std::string_view bytes) {
+  auto sizes = peek_record(bytes);
+  if (!sizes || bytes.size() < sizes->head_size) return std::nullopt;
+  std::string_view head_bytes = bytes.substr(0, sizes->head_size);
+  RecordHead head;
+  head.head_sum = get_le<uint64_t>(bytes, 16);
+  if (head_sum_of(head_bytes) != head.head_sum) return std::nullopt;
+  head.head_size = sizes->head_size;
+  head.data_size = sizes->data_size;
+  head.data_sum = get_le<uint64_t>(bytes, 24);
+  MetaSax sax(head.meta);
+  std::string_view body = head_bytes.substr(record_header_size);
+  try {
+    if (!json::sax_parse(body.begin(), body.end(), &sax, json::input_format_t::cbor) || !sax.complete() ||
+        !fits(head.meta))
+      return std::nullopt;
+  } catch (const std::exception&) {
+    return std::nullopt;
+  }
+  return head;
+}
+
+}  // namespace gq

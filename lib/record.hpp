@@ -1,0 +1,86 @@
+// Records: the one format for everything that happens to a job. A record is written once and passed on byte for byte: by
+// gq-enqueue over the wire, and in the journal.
+//
+//   offset size
+//        0    4  magic "GQR1"
+//        4    4  length of meta
+//        8    8  length of data
+//       16    8  sum of this header (with this field as zero) and meta
+//       24    8  sum of data
+//       32       meta: a CBOR map (RFC 8949) with text keys; unknown keys are skipped
+//                data: the workload of an `add`, untouched; empty in every other type
+//
+// Numbers are little-endian; sums are XXH3-64 (xxhash.com). There are two sums so that headers can be walked without
+// reading workloads. The surprising fact: where a record stands in a journal, data longer than max_inline_data is not
+// behind it but in a blob (see blobs.hpp), with the same sum.
+//
+// To change the format: 1. a new key that old readers may skip needs nothing; 2. for anything else raise
+// journal_version in journal.hpp, which makes older programs refuse the segment, and 3. a new wire reply word.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "clock.hpp"
+
+namespace gq {
+
+inline constexpr size_t record_header_size = 32;
+inline constexpr size_t max_meta_size = 64 * 1024;
+// The longest workload that stands in the journal itself. Part of the journal's format.
+inline constexpr uint64_t max_inline_data = 64 * 1024;
+
+enum class RecordType { add, claim, start, done, fail, dead };
+
+const char* record_type_name(RecordType type);
+
+// What a record says. Which members count depends on the type; the others keep their defaults and are not written.
+struct Meta {
+  RecordType type = RecordType::add;
+  std::string id;                // the job; not in claim
+  std::string function;          // add
+  Millis at{0};                  // when it happened
+  bool given = false;            // add: the ID was chosen by the user, so it may stand for something else already
+  std::vector<std::string> ids;  // claim: the jobs
+  std::string owner;             // claim, start, fail, dead: who holds the job (see owners.hpp)
+  uint32_t start = 0;            // start, fail, dead: how often the job has been started
+  Millis due{0};                 // fail: not to be started before this
+  bool spent = true;             // fail: whether an attempt is used up
+  std::string why;               // fail, dead: the reason, for people
+};
+
+// The record in bytes: header, meta, data.
+std::string encode_record(const Meta& meta, std::string_view data = {});
+
+// The header and meta only, for data that stands elsewhere.
+std::string encode_record_head(const Meta& meta, uint64_t data_size, uint64_t data_sum);
+
+uint64_t sum64(std::string_view data, uint64_t seed = 0);
+
+// A record's header and meta, verified. Its data has not been looked at.
+struct RecordHead {
+  Meta meta;
+  uint64_t head_size = 0;  // header and meta, in bytes
+  uint64_t data_size = 0;
+  uint64_t data_sum = 0;
+  uint64_t head_sum = 0;
+
+  // How many bytes of data stand behind the head in a journal.
+  uint64_t inline_size() const { return data_size > max_inline_data ? 0 : data_size; }
+};
+
+// Sizes as the first record_header_size bytes claim them, unverified; nullopt where they are not a record's.
+struct RecordSizes {
+  uint64_t head_size;
+  uint64_t data_size;
+};
+std::optional<RecordSizes> peek_record(std::string_view header);
+
+// Reads a record's head from the start of `bytes`, which may go on behind it. nullopt where it is cut short, does not
+// verify, or is of no known type; never throws on any input.
+std::optional<RecordHead> parse_record_head(std::string_view bytes);
+
+}  // namespace gq

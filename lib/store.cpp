@@ -1,0 +1,309 @@
+#include "store.hpp"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <nlohmann/json.hpp>
+
+#include "log.hpp"
+#include "text.hpp"
+#include "ulid.hpp"
+
+namespace gq {
+namespace {
+
+constexpr int store_format = 1;
+constexpr const char* settings_name = "gq.json";
+
+// File systems where flock(2) or fsync(2) do not mean on one machine what gq needs. Numbers from statfs(2).
+bool is_network_file_system(long type) {
+  constexpr long smb2 = 0xfe534d42, ceph = 0x00c36400, lustre = 0x0bd00bd0, gpfs = 0x47504653, cifs = 0xff534d42;
+  for (long network : {static_cast<long>(NFS_SUPER_MAGIC), static_cast<long>(SMB_SUPER_MAGIC),
+                       static_cast<long>(AFS_SUPER_MAGIC), static_cast<long>(CODA_SUPER_MAGIC),
+                       static_cast<long>(V9FS_MAGIC), static_cast<long>(OCFS2_SUPER_MAGIC), smb2, ceph, lustre, gpfs,
+                       cifs})
+    if ((type & 0xffffffffL) == network) return true;
+  return false;
+}
+
+void make_parents(const std::string& path) {
+  for (size_t at = path.find('/', 1); at != std::string::npos; at = path.find('/', at + 1))
+    if (!file_exists(path.substr(0, at))) make_directory(path.substr(0, at));
+}
+
+// Makes sure that `directory` is a store, and returns its ID.
+std::string open_directory(const std::string& directory, bool create) {
+  std::string settings = directory + "/" + settings_name;
+  struct stat st;
+  if (::stat(directory.c_str(), &st) != 0) {
+    if (errno != ENOENT) throw_errno(Exit::config, "open the store " + directory);
+    if (!create) throw Error(Exit::config, "cannot open the store " + directory + ": there is none");
+    make_parents(directory);
+    make_directory(directory);
+    if (::stat(directory.c_str(), &st) != 0) throw_errno(Exit::storage, "open the store " + directory);
+  }
+  auto refuse = [&](const std::string& why) {
+    return Error(Exit::config, "cannot open the store " + directory + ": " + why);
+  };
+  if (!S_ISDIR(st.st_mode)) throw refuse("it is not a directory");
+  if (st.st_mode & (S_IWGRP | S_IWOTH)) throw refuse("others can write to it (chmod 700 it)");
+  if (st.st_uid != ::geteuid() && ::geteuid() != 0) throw refuse("it belongs to another user");
+  struct statfs fs;
+  if (::statfs(directory.c_str(), &fs) != 0) throw_errno(Exit::storage, "look at the file system of " + directory);
+  if (is_network_file_system(fs.f_type))
+    throw refuse("it is on a network file system, which cannot lock and sync as gq needs");
+
+  if (!file_exists(settings)) {
+    if (!create) throw refuse("it holds no gq.json");
+    // The directory may hold nothing but what other processes, creating the store too, leave for moments.
+    nlohmann::json fresh = {{"format", store_format}, {"store", new_ulid()}};
+    publish_file(directory, settings_name, fresh.dump(2) + "\n", false);
+  }
+  Fd fd = open_file(settings, O_RDONLY, 0, Exit::config);
+  auto text = read_all(fd.get(), 1 << 20, settings);
+  auto json = nlohmann::json::parse(text.value_or(""), nullptr, false);
+  if (!json.is_object() || !json.contains("format") || !json["format"].is_number_integer() ||
+      !json.contains("store") || !json["store"].is_string() || !is_ulid(json["store"].get<std::string>()))
+    throw refuse("its gq.json is damaged");
+  if (json["format"].get<int64_t>() != store_format)
+    throw refuse("it is in format " + json["format"].dump() + ", and this gq knows format " +
+                 std::to_string(store_format));
+  return json["store"].get<std::string>();
+}
+
+}  // namespace
+
+NewJob make_job(const std::string& function, std::string_view data, const std::string& id) {
+  Meta meta;
+  meta.type = RecordType::add;
+  meta.id = id.empty() ? new_ulid() : id;
+  meta.given = !id.empty();
+  meta.function = function;
+  meta.at = now_ms();
+  NewJob job;
+  job.head = encode_record_head(meta, data.size(), sum64(data));
+  job.record = *parse_record_head(job.head);
+  job.data = data;
+  return job;
+}
+
+Store::Store(const std::string& directory, bool create)
+    : m_directory(directory),
+      m_id(open_directory(directory, create)),
+      m_journal(directory + "/journal", directory + "/append.lock", m_id),
+      m_blobs(directory + "/blobs"),
+      m_index(directory, m_journal) {}
+
+// Writes a large workload. An answer means that the job ends here.
+std::optional<Answer> Store::put_blob(const NewJob& job, std::vector<Fd>& holds) {
+  const std::string& id = job.record.meta.id;
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    auto held = m_blobs.put(id, job.data, job.record.data_sum);
+    if (held) {
+      holds.push_back(std::move(*held));
+      return std::nullopt;
+    }
+    // Another blob has this ID. Where no living job refers to it, it is what a crash left before anybody was told.
+    bool taken = true;
+    m_index.visit([&](Fold& fold) {
+      auto known = fold.get(id);
+      taken = known && known->state != State::finished;
+      if (!known) m_blobs.remove(id);
+    });
+    if (taken) break;
+  }
+  return Answer{Outcome::conflict, {}, 0};
+}
+
+std::vector<Answer> Store::add(const std::vector<NewJob>& jobs) {
+  std::vector<Answer> answers(jobs.size());
+  std::vector<std::string> bytes;
+  std::vector<size_t> of;  // the job that each of bytes belongs to
+  std::vector<Fd> holds;
+  std::vector<size_t> given;
+  auto refuse = [&](size_t i, const Error& e) {
+    answers[i] = {e.code() == Exit::retry ? Outcome::unknown : Outcome::refused, e.what(), e.error_number()};
+  };
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    try {
+      if (jobs[i].data.size() > max_inline_data) {
+        if (auto answer = put_blob(jobs[i], holds)) {
+          answers[i] = *answer;
+          continue;
+        }
+        bytes.push_back(jobs[i].head);
+      } else {
+        bytes.push_back(jobs[i].head + std::string(jobs[i].data));
+      }
+      of.push_back(i);
+    } catch (const Error& e) {
+      refuse(i, e);
+    }
+  }
+  if (bytes.empty()) return answers;
+  try {
+    m_journal.commit({bytes.begin(), bytes.end()}, Room::intake);
+    for (size_t i : of) {
+      answers[i].outcome = Outcome::queued;
+      if (jobs[i].record.meta.given) given.push_back(i);
+    }
+  } catch (const Error& e) {
+    for (size_t i : of) refuse(i, e);
+    // The blobs of refused jobs are nobody's. (When the outcome is unknown, they stay.)
+    for (size_t i : of)
+      if (answers[i].outcome == Outcome::refused && jobs[i].data.size() > max_inline_data) {
+        try {
+          m_index.visit([&](Fold& fold) {
+            if (!fold.get(jobs[i].record.meta.id)) m_blobs.remove(jobs[i].record.meta.id);
+          });
+        } catch (const Error&) {  // an orphan is left to the sweeper
+        }
+      }
+  }
+  // An ID that a user chose may have been another job's already. The fold has decided; only here is it asked for.
+  if (!given.empty()) {
+    try {
+      m_index.visit([&](Fold& fold) {
+        for (size_t i : given) {
+          const RecordHead& r = jobs[i].record;
+          auto known = fold.get(r.meta.id);
+          if (!known || known->size != r.data_size || known->sum != r.data_sum || known->function != r.meta.function)
+            answers[i].outcome = Outcome::conflict;
+        }
+      });
+    } catch (const Error& e) {
+      for (size_t i : given) answers[i] = {Outcome::unknown, e.what(), e.error_number()};
+    }
+  }
+  return answers;
+}
+
+Claims Store::claim(const ClaimRequest& request) {
+  if (request.most > 0 && !request.dry_run) m_journal.check_room();
+  Claims result;
+  m_index.visit([&](Fold& fold) {
+    result = {};
+    for (const auto& id : m_free_blobs) {
+      auto job = fold.get(id);
+      if (job && job->state == State::finished) m_blobs.remove(id);
+    }
+    m_free_blobs.clear();
+
+    auto functions = request.functions.empty() ? fold.functions() : request.functions;
+    auto counters = fold.counters();
+    for (const auto& f : functions)
+      if (auto it = counters.find(f); it != counters.end()) result.live += it->second.live();
+    auto wanted = [&](const std::string& f) { return std::find(functions.begin(), functions.end(), f) != functions.end(); };
+    auto take = [&](const std::string& id) {
+      auto job = fold.get(id);
+      if (!job) throw TableError("an order names a job that is not there");
+      result.jobs.push_back({id, std::move(*job)});
+    };
+    auto full = [&] { return result.jobs.size() >= request.most; };
+
+    // Jobs that a dead owner left: they are at hand at once and were first.
+    std::string self = request.owners ? owner_process(request.owners->name(0)) : std::string();
+    for (const auto& owner : fold.owners()) {
+      if (owner_process(owner) == self) continue;
+      if (owner_alive(owners_directory(), owner)) {
+        result.other_owners.push_back(owner);
+        continue;
+      }
+      fold.claimed(owner, [&](const std::string& id) {
+        if (full()) return false;
+        auto job = fold.get(id);
+        if (!job) throw TableError("an owner holds a job that is not there");
+        if (!wanted(job->function)) return true;
+        if (job->state == State::running && request.max_crashes && job->crashes + 1 >= request.max_crashes)
+          result.abandoned.push_back({id, std::move(*job)});
+        else
+          take(id);
+        return true;
+      });
+    }
+    // Then each function in turn: due retries and queued jobs, by the order in which they came.
+    Millis now = now_ms();
+    size_t left = functions.size();
+    for (size_t n = 0; n < functions.size(); ++n, --left) {
+      const auto& f = functions[(m_next_function + n) % functions.size()];
+      size_t share = full() ? 0 : (request.most - result.jobs.size() + left - 1) / left;
+      std::vector<Claim> candidates;
+      auto due = fold.delayed(f, now, [&](const std::string& id) {
+        auto job = fold.get(id);
+        if (!job) throw TableError("an order names a job that is not there");
+        if (candidates.size() < share + fold_chunk) candidates.push_back({id, std::move(*job)});
+        return candidates.size() < share + fold_chunk;
+      });
+      if (due && (!result.next_due || *due < *result.next_due)) result.next_due = due;
+      size_t delayed = candidates.size();
+      if (share > 0)
+        fold.queued(f, [&](const std::string& id) {
+          auto job = fold.get(id);
+          if (!job) throw TableError("an order names a job that is not there");
+          candidates.push_back({id, std::move(*job)});
+          return candidates.size() < delayed + share;
+        });
+      std::sort(candidates.begin(), candidates.end(),
+                [](const Claim& a, const Claim& b) { return a.job.first_lsn < b.job.first_lsn; });
+      if (candidates.size() > share) {
+        if (delayed > 0) result.next_due = now;
+        candidates.resize(share);
+      }
+      for (auto& c : candidates) result.jobs.push_back(std::move(c));
+    }
+    if (!functions.empty()) m_next_function = (m_next_function + 1) % functions.size();
+    if (result.jobs.empty() || request.dry_run) return;
+
+    Meta meta;
+    meta.type = RecordType::claim;
+    meta.at = now;
+    meta.owner = request.owners->name(0);
+    for (const auto& c : result.jobs) meta.ids.push_back(c.id);
+    std::string record = encode_record(meta);
+    m_journal.append({record}, Room::completion);
+    m_index.fold_on(fold);
+    for (auto& c : result.jobs)
+      if (auto job = fold.get(c.id)) c.job = std::move(*job);
+  });
+  return result;
+}
+
+void Store::append(const std::vector<std::string>& records) {
+  auto placed = m_journal.append({records.begin(), records.end()}, Room::completion);
+  if (m_unsettled.empty()) m_unsettled_from = placed.front().lsn;
+  m_unsettled.insert(m_unsettled.end(), records.begin(), records.end());
+  m_unsettled_end = placed.back().end;
+}
+
+void Store::settle() {
+  if (m_unsettled.empty()) return;
+  if (!m_journal.sync(m_unsettled_from, m_unsettled_end))
+    m_journal.commit({m_unsettled.begin(), m_unsettled.end()}, Room::completion);
+  m_unsettled.clear();
+}
+
+std::optional<Workload> Store::workload(const std::string& id, const Job& job, std::string& reason) {
+  Workload w;
+  if (job.size > max_inline_data) {
+    w.blob = m_blobs.open(id);
+    w.path = m_blobs.path(id);
+    if (!w.blob && errno != ENOENT) throw_errno(Exit::storage, "open the blob of " + id);
+    if (!w.blob) reason = "its blob is missing";
+    else if (file_size(w.blob.get()) != job.size) reason = "its blob has another size";
+    else if (sum_file(w.blob.get()) != job.sum) reason = "the checksum of its blob is wrong";
+  } else {
+    JournalReader reader(m_journal, job.location);
+    if (!reader.read_record_at(job.location, true) || reader.head().meta.id != id) reason = "its record is damaged";
+    else if (reader.data().size() != job.size || sum64(reader.data()) != job.sum) reason = "its checksum is wrong";
+    else w.data = reader.data();
+  }
+  if (!reason.empty()) return std::nullopt;
+  return w;
+}
+
+}  // namespace gq

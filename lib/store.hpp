@@ -1,0 +1,136 @@
+// A store: one directory that holds a queue, shared safely by any number of processes of one machine.
+//
+//   store/                 mode 0700
+//     gq.json              format version, store ID, node name
+//     journal/<LSN>.gqj    the records: the truth (journal.hpp)
+//     blobs/<xx>/<ID>      workloads over 64 KiB (blobs.hpp)
+//     index.tcb, .seal     the state of every job, derived from the journal (index.hpp)
+//     owners/<ULID>.<slot> one locked file for each running slot (owners.hpp)
+//     append.lock, index.lock, index.users     flock(2); order: index, append
+//
+// add() is the promise: what it calls queued is on stable storage.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "blobs.hpp"
+#include "index.hpp"
+#include "job.hpp"
+#include "journal.hpp"
+#include "owners.hpp"
+#include "record.hpp"
+
+namespace gq {
+
+// An add record that is to be queued: its head as bytes and as read, and its workload (not copied).
+struct NewJob {
+  std::string head;
+  RecordHead record;
+  std::string_view data;
+};
+
+// Makes a new job with its add record. With `id` the job gets that ID, and is marked as given by the user.
+NewJob make_job(const std::string& function, std::string_view data, const std::string& id = {});
+
+enum class Outcome {
+  queued,    // on stable storage (whether just now, or by an earlier delivery of the same job)
+  conflict,  // there is a job of that ID with another workload or function
+  refused,   // not stored
+  unknown,   // the disk failed in between: it may or may not be there; to repeat it is safe
+};
+
+struct Answer {
+  Outcome outcome = Outcome::refused;
+  std::string reason;     // refused and unknown
+  int error_number = 0;  // refused: the errno, where there is one
+};
+
+struct Claim {
+  std::string id;
+  Job job;
+};
+
+struct Claims {
+  std::vector<Claim> jobs;       // to be started by this process, best first
+  std::vector<Claim> abandoned;  // dead owners' jobs that are not to be started again; the caller records them dead
+  std::optional<Millis> next_due;  // when the next delayed job falls due
+  uint64_t live = 0;               // jobs of these functions that are queued, delayed or running, wherever
+  std::vector<std::string> other_owners;  // living owners outside this process that hold jobs
+};
+
+// A job's workload, verified against the sum that was made when it was enqueued.
+struct Workload {
+  Fd blob;             // a large one, open for reading at offset 0; else empty
+  std::string data;    // a small one
+  std::string path;    // of the blob
+};
+
+class Store {
+ public:
+  // Opens a store; makes it where it is missing and `create` is true. Throws Error: config where it is not a store, of a newer
+  // format, not private, or on a network file system; storage where the disk fails.
+  Store(const std::string& directory, bool create);
+
+  const std::string& directory() const { return m_directory; }
+  const std::string& id() const { return m_id; }
+
+  // Queues jobs as one group and answers for each. Thread-safe; concurrent calls share one fdatasync.
+  std::vector<Answer> add(const std::vector<NewJob>& jobs);
+
+  // Throws the Error that add() would run into at once, if any: no room.
+  void check_room() { m_journal.check_room(); }
+
+  struct ClaimRequest {
+    std::vector<std::string> functions;  // empty: all that the store knows
+    size_t most = 0;                     // jobs wanted; 0 only looks
+    uint32_t max_crashes = 0;            // a job whose worker died this often is abandoned
+    const Owners* owners = nullptr;      // who claims
+    bool dry_run = false;                // returns what would be claimed, claims nothing
+  };
+  // Claims jobs that nobody alive holds: those of dead owners, then due and queued ones in order. Also removes blobs that
+  // forget_blob() named. Throws Error(storage) without claiming when there would be no room to record how they end.
+  Claims claim(const ClaimRequest& request);
+
+  // Appends records of jobs that this process holds, without waiting for the disk; settle() waits.
+  void append(const std::vector<std::string>& records);
+  // Waits until everything that append() appended is on stable storage.
+  void settle();
+
+  // After the record that finished a job has been synced: its blob can go.
+  void forget_blob(const std::string& id) { m_free_blobs.push_back(id); }
+
+  // Reads and verifies a workload. nullopt with a reason when it is damaged or gone; throws Error(storage) when the disk
+  // cannot be read.
+  std::optional<Workload> workload(const std::string& id, const Job& job, std::string& reason);
+
+  // Looks at the index, up to date, under its lock: keep it short.
+  void look(const std::function<void(Fold&)>& body) { m_index.visit(body); }
+
+  Journal& journal() { return m_journal; }
+  Index& index() { return m_index; }
+  const Blobs& blobs() const { return m_blobs; }
+  std::string owners_directory() const { return m_directory + "/owners"; }
+
+ private:
+  std::optional<Answer> put_blob(const NewJob& job, std::vector<Fd>& holds);
+
+  std::string m_directory;
+  std::string m_id;
+  Journal m_journal;
+  Blobs m_blobs;
+  Index m_index;
+  std::vector<std::string> m_unsettled;  // records that append() appended and settle() has not seen synced
+  Lsn m_unsettled_from = 0, m_unsettled_end = 0;
+  std::vector<std::string> m_free_blobs;
+  size_t m_next_function = 0;
+};
+
+}  // namespace gq

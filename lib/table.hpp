@@ -1,0 +1,68 @@
+// An ordered table of byte strings in one file: Tokyo Cabinet's B+ tree, as much of it as the index needs.
+//
+// The surprising facts: its own fcntl lock vanishes when any descriptor of the file is closed in the process, and it opens
+// files without O_CLOEXEC; it caches the file's header, so a file that another process changed has to be opened again. So
+// a Table is opened for one visit under a lock of ours, and closed again. Any failure throws TableError, after which
+// only the removal of the file helps.
+#pragma once
+
+#include <tcbdb.h>
+
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+namespace gq {
+
+struct TableError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+class Table {
+ public:
+  // Opens the file, creating it where it is not there.
+  explicit Table(const std::string& path);
+  ~Table();  // closes; a transaction that was not committed is undone
+  Table(const Table&) = delete;
+  Table& operator=(const Table&) = delete;
+
+  std::optional<std::string> get(std::string_view key);
+  void put(std::string_view key, std::string_view value);
+  void remove(std::string_view key);
+
+  // Transactions survive the death of the process, not a power cut. Begins one unless one is open.
+  void begin();
+  void commit();
+  // commit() and close, reporting what the destructor would hide.
+  void close();
+
+  // Walks keys in byte order.
+  class Cursor {
+   public:
+    // Stands at the first key that is not less than `from`.
+    Cursor(Table& table, std::string_view from);
+    bool valid() const { return m_valid; }
+    // Valid until the cursor moves or the table changes.
+    std::string_view key() const { return m_key; }
+    std::string_view value() const { return m_value; }
+    void next();
+    void seek(std::string_view from);
+
+   private:
+    void load();
+    std::unique_ptr<BDBCUR, void (*)(BDBCUR*)> m_cursor;
+    bool m_valid = false;
+    std::string_view m_key, m_value;
+  };
+
+ private:
+  friend class Cursor;
+  [[noreturn]] void fail() const;
+  std::unique_ptr<TCBDB, void (*)(TCBDB*)> m_db;
+  bool m_open = false;
+  bool m_in_transaction = false;
+};
+
+}  // namespace gq

@@ -1,0 +1,153 @@
+#include "text.hpp"
+
+#include <charconv>
+#include <cmath>
+#include <ctime>
+
+namespace gq {
+
+std::optional<uint64_t> parse_count(std::string_view text) {
+  uint64_t value = 0;
+  auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (text.empty() || ec != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+std::optional<Millis> parse_duration(std::string_view text) {
+  size_t digits = 0;
+  while (digits < text.size() && ((text[digits] >= '0' && text[digits] <= '9') || text[digits] == '.')) ++digits;
+  double value = 0;
+  auto [end, ec] = std::from_chars(text.data(), text.data() + digits, value, std::chars_format::fixed);
+  if (digits == 0 || ec != std::errc() || end != text.data() + digits) return std::nullopt;
+  std::string_view unit = text.substr(digits);
+  double factor = unit.empty() || unit == "s" ? 1e3
+                  : unit == "ms"              ? 1
+                  : unit == "m"               ? 60e3
+                  : unit == "h"               ? 3600e3
+                  : unit == "d"               ? 86400e3
+                                              : 0;
+  constexpr double most = 100.0 * 365 * 86400e3;
+  if (factor == 0 || value * factor > most) return std::nullopt;
+  return Millis(std::llround(value * factor));
+}
+
+std::optional<uint64_t> parse_size(std::string_view text) {
+  size_t digits = 0;
+  while (digits < text.size() && text[digits] >= '0' && text[digits] <= '9') ++digits;
+  auto value = parse_count(text.substr(0, digits));
+  if (!value) return std::nullopt;
+  std::string_view unit = text.substr(digits);
+  int shift = 0;
+  if (!unit.empty()) {
+    switch (unit[0]) {
+      case 'k':
+      case 'K':
+        shift = 10;
+        break;
+      case 'm':
+      case 'M':
+        shift = 20;
+        break;
+      case 'g':
+      case 'G':
+        shift = 30;
+        break;
+      case 't':
+      case 'T':
+        shift = 40;
+        break;
+      default:
+        return std::nullopt;
+    }
+    std::string_view rest = unit.substr(1);
+    if (!rest.empty() && rest != "iB" && rest != "B") return std::nullopt;
+  }
+  if (shift > 0 && *value >> (63 - shift) != 0) return std::nullopt;
+  return *value << shift;
+}
+
+namespace {
+
+// Length of the well-formed UTF-8 sequence that `text` begins with, 0 where there is none.
+size_t utf8_sequence(std::string_view text) {
+  auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  unsigned char c = byte(0);
+  if (c < 0x80) return 1;
+  size_t n = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
+  if (c < 0xc2 || c > 0xf4 || text.size() < n) return 0;
+  for (size_t i = 1; i < n; ++i)
+    if ((byte(i) & 0xc0) != 0x80) return 0;
+  if ((c == 0xe0 && byte(1) < 0xa0) || (c == 0xed && byte(1) > 0x9f) || (c == 0xf0 && byte(1) < 0x90) ||
+      (c == 0xf4 && byte(1) > 0x8f))
+    return 0;
+  return n;
+}
+
+}  // namespace
+
+bool is_utf8(std::string_view text) {
+  while (!text.empty()) {
+    size_t n = utf8_sequence(text);
+    if (n == 0) return false;
+    text.remove_prefix(n);
+  }
+  return true;
+}
+
+std::optional<std::string> function_name_problem(std::string_view name) {
+  if (name.empty()) return "it is empty";
+  if (name.size() > max_function_size) return "it is longer than " + std::to_string(max_function_size) + " bytes";
+  if (!is_utf8(name)) return "it is not UTF-8";
+  for (char c : name)
+    if (static_cast<unsigned char>(c) <= ' ' || c == 0x7f) return "it has a space or control character";
+  if (name.substr(0, 4) == "rep_") return "names with rep_ belong to replication";
+  if (name.size() >= 3 && name.substr(name.size() - 3) == ".gq") return "names with .gq belong to gq";
+  return std::nullopt;
+}
+
+std::string format_time(Millis since_1970) {
+  time_t seconds = static_cast<time_t>(since_1970.count() / 1000);
+  struct tm tm;
+  gmtime_r(&seconds, &tm);
+  char date[40], text[48];
+  strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &tm);
+  snprintf(text, sizeof text, "%s.%03dZ", date, static_cast<int>(since_1970.count() % 1000));
+  return text;
+}
+
+std::string hex64(uint64_t value) {
+  char text[17];
+  snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(value));
+  return text;
+}
+
+std::vector<std::string> split(std::string_view text, char separator) {
+  std::vector<std::string> parts;
+  for (;;) {
+    size_t at = text.find(separator);
+    parts.emplace_back(text.substr(0, at));
+    if (at == std::string_view::npos) return parts;
+    text.remove_prefix(at + 1);
+  }
+}
+
+std::string printable(std::string_view text, size_t limit) {
+  std::string out;
+  while (!text.empty() && out.size() < limit) {
+    size_t n = utf8_sequence(text);
+    if (n == 0 || static_cast<unsigned char>(text[0]) < ' ' || text[0] == 0x7f) {
+      out += '?';
+      n = 1;
+    } else {
+      out += text.substr(0, n);
+    }
+    text.remove_prefix(n);
+  }
+  return out;
+}
+
+std::string counted(uint64_t n, const std::string& noun) {
+  return std::to_string(n) + " " + noun + (n == 1 ? "" : "s");
+}
+
+}  // namespace gq

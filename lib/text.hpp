@@ -1,0 +1,47 @@
+// Parsing and printing of the small values people type: durations, sizes, counts, function names, times.
+// Each parse_ function returns nullopt for text that is not wholly such a value, or does not fit its type.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "clock.hpp"
+
+namespace gq {
+
+// "90" (seconds), "1.5s", "250ms", "10m", "2h", "7d". Never negative; at most 100 years.
+std::optional<Millis> parse_duration(std::string_view text);
+
+// Bytes: "512", "64K", "256M", "2G" (powers of 1024; "KiB" and the like are the same).
+std::optional<uint64_t> parse_size(std::string_view text);
+
+// A decimal number without sign, spaces or leading plus.
+std::optional<uint64_t> parse_count(std::string_view text);
+
+// Well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms).
+bool is_utf8(std::string_view text);
+
+// Why `name` cannot be a function that users queue jobs for; nullopt when it can. 1 to max_function_size bytes of UTF-8
+// without spaces and control characters (gearmand's status lines are separated by them), not rep_*, not *.gq.
+inline constexpr size_t max_function_size = 255;
+std::optional<std::string> function_name_problem(std::string_view name);
+
+// RFC 3339, UTC, with milliseconds: 2026-01-31T12:00:00.000Z.
+std::string format_time(Millis since_1970);
+
+// 16 hexadecimal digits.
+std::string hex64(uint64_t value);
+
+std::vector<std::string> split(std::string_view text, char separator);
+
+// Text for one line of a message: control characters and bad UTF-8 become '?', the rest is cut to `limit` bytes.
+std::string printable(std::string_view text, size_t limit = 200);
+
+// "1 job", "2 jobs".
+std::string counted(uint64_t n, const std::string& noun);
+
+}  // namespace gq

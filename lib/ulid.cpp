@@ -1,0 +1,64 @@
+#include "ulid.hpp"
+
+#include <sys/random.h>
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <mutex>
+
+#include "clock.hpp"
+#include "error.hpp"
+
+namespace gq {
+namespace {
+
+constexpr char alphabet[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+struct Generator {
+  std::mutex mutex;
+  int64_t last_ms = -1;
+  std::array<uint8_t, 10> random{};
+};
+
+}  // namespace
+
+std::string new_ulid() {
+  static Generator g;
+  std::lock_guard<std::mutex> guard(g.mutex);
+  int64_t ms = now_ms().count();
+  if (ms > g.last_ms) {
+    g.last_ms = ms;
+    if (getrandom(g.random.data(), g.random.size(), 0) != static_cast<ssize_t>(g.random.size()))
+      throw_errno(Exit::bug, "get random bytes");
+    g.random[0] &= 0x7f;  // room for counting up within the millisecond
+  } else {
+    // The same millisecond, or a clock that went back: count up from the last one.
+    for (size_t i = g.random.size(); i-- > 0;)
+      if (++g.random[i] != 0) break;
+  }
+  unsigned __int128 value = static_cast<unsigned __int128>(static_cast<uint64_t>(g.last_ms) & 0xffffffffffffULL)
+                            << 80;
+  for (size_t i = 0; i < g.random.size(); ++i)
+    value |= static_cast<unsigned __int128>(g.random[i]) << (8 * (9 - i));
+  std::string id(ulid_size, '0');
+  for (size_t i = ulid_size; i-- > 0; value >>= 5) id[i] = alphabet[static_cast<unsigned>(value & 31)];
+  return id;
+}
+
+bool is_ulid(std::string_view text) {
+  if (text.size() != ulid_size || text[0] > '7') return false;
+  for (char c : text)
+    if (c == '\0' || !std::strchr(alphabet, c)) return false;
+  return true;
+}
+
+std::optional<std::string> parse_ulid(std::string_view text) {
+  std::string id(text);
+  for (char& c : id)
+    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
+  if (!is_ulid(id)) return std::nullopt;
+  return id;
+}
+
+}  // namespace gq

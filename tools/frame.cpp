@@ -1,0 +1,169 @@
+#include "frame.hpp"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+
+#include "fd.hpp"
+#include "text.hpp"
+
+namespace gq {
+namespace {
+
+
+// One write a line, so that lines of several programs do not mix; with journald's level where it reads standard error.
+void message(const char* program, Level level, const std::string& text) {
+  static const bool journald = std::getenv("JOURNAL_STREAM") && !::isatty(STDERR_FILENO);
+  static constexpr const char* names[] = {"", "warning: ", "", ""};
+  static constexpr const char* prefixes[] = {"<3>", "<4>", "<6>", "<7>"};
+  std::string line = std::string(journald ? prefixes[static_cast<size_t>(level)] : "") + program + ": " +
+                     names[static_cast<size_t>(level)] + text + "\n";
+  [[maybe_unused]] ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
+std::string default_store() {
+  const char* state = std::getenv("XDG_STATE_HOME");
+  if (state && *state == '/') return std::string(state) + "/gq";
+  const char* home = std::getenv("HOME");
+  if (home && *home == '/') return std::string(home) + "/.local/state/gq";
+  throw Error(Exit::config, "cannot tell where the store is: neither --store, GQ_STORE nor HOME is set");
+}
+
+// Descriptors 0 to 2 have to be open, or a file of the store would become standard output.
+void open_standard_descriptors() {
+  for (int fd = 0; fd <= 2; ++fd)
+    if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) < 0) _exit(70);
+}
+
+}  // namespace
+
+int run_program(int argc, char** argv, const Program& program) {
+  open_standard_descriptors();
+  if (!program.dies_of_sigpipe) ::signal(SIGPIPE, SIG_IGN);
+  int verbosity = 0;
+  bool quiet = false;
+  set_log_sink([&](Level level, const std::string& text) {
+    int wanted = quiet ? 0 : 1 + verbosity;
+    if (static_cast<int>(level) <= wanted) message(program.name, level, text);
+  });
+  CLI::App app(program.purpose, program.name);
+  Common common;
+  std::string servers = "127.0.0.1:" + std::to_string(gearman_port);
+  try {
+    app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    app.fallthrough();
+    app.add_option("--store", common.store, "Directory of the store (default $GQ_STORE, then ~/.local/state/gq)");
+    if (program.uses_servers)
+      app.add_option("--servers", servers, "Gearman servers, HOST[:PORT],... (default $GQ_SERVERS, then 127.0.0.1:4730)");
+    app.add_flag("-q,--quiet", quiet, "Errors only");
+    app.add_flag("-v,--verbose", verbosity, "Say more; twice for still more")
+        ->multi_option_policy(CLI::MultiOptionPolicy::Throw);
+    app.set_version_flag("--version", std::string(program.name) + " " + GQ_VERSION);
+    app.set_config("--config", "", "File with options, NAME = VALUE a line");
+    program.options(app);
+
+    // A flag beats the environment, which beats the file: the environment goes before the flags, of which the last counts.
+    std::vector<std::string> args;
+    auto from_environment = [&](const char* variable, const char* option) {
+      const char* value = std::getenv(variable);
+      if (value && *value) args.insert(args.end(), {option, value});
+    };
+    from_environment("GQ_STORE", "--store");
+    if (program.uses_servers) from_environment("GQ_SERVERS", "--servers");
+    ::unsetenv("GEARMAN_SERVERS");  // libgearman would add these to every handle
+    int i = 1;
+    for (; i < argc && !(program.takes_command && std::string_view(argv[i]) == "--"); ++i) args.emplace_back(argv[i]);
+    for (++i; i < argc; ++i) common.command.emplace_back(argv[i]);
+    std::reverse(args.begin(), args.end());  // as CLI11 takes them
+    app.parse(args);
+    if (common.store.empty()) common.store = default_store();
+    auto list = parse_servers(servers);
+    if (!list) throw Error(Exit::usage, "cannot read the list of servers " + printable(servers) +
+                                            ": it is not HOST[:PORT],...");
+    common.servers = std::move(*list);
+    return static_cast<int>(program.body(common));
+  } catch (const CLI::CallForHelp&) {
+    print(app.help());
+    return 0;
+  } catch (const CLI::CallForVersion& e) {
+    print(std::string(e.what()) + "\n");
+    return 0;
+  } catch (const CLI::FileError& e) {
+    message(program.name, Level::error, printable(e.what()));
+    return static_cast<int>(Exit::config);
+  } catch (const CLI::ParseError& e) {
+    message(program.name, Level::error, printable(e.what()) + " (--help tells more)");
+    return static_cast<int>(Exit::usage);
+  } catch (const Error& e) {
+    message(program.name, Level::error, e.what());
+    return static_cast<int>(e.code());
+  } catch (const std::bad_alloc&) {
+    message(program.name, Level::error, "cannot go on: out of memory");
+    return static_cast<int>(Exit::retry);
+  } catch (const std::exception& e) {
+    message(program.name, Level::error, std::string("a bug: ") + e.what());
+    return static_cast<int>(Exit::bug);
+  }
+}
+
+namespace {
+
+template <typename T, typename Parse>
+void add_parsed(CLI::App& app, const std::string& name, T& value, const std::string& help, const char* kind,
+                Parse parse) {
+  app.add_option_function<std::string>(
+         name,
+         [&value, kind, parse](const std::string& text) {
+           auto parsed = parse(text);
+           if (!parsed) throw CLI::ValidationError(printable(text) + " is not " + kind);
+           value = static_cast<T>(*parsed);
+         },
+         help)
+      ->type_name("");
+}
+
+}  // namespace
+
+void add_duration(CLI::App& app, const std::string& name, Millis& value, const std::string& help) {
+  add_parsed(app, name, value, help, "a duration such as 90, 1.5s, 250ms, 10m, 2h or 7d",
+             [](const std::string& text) { return parse_duration(text); });
+}
+
+void add_size(CLI::App& app, const std::string& name, uint64_t& value, const std::string& help) {
+  add_parsed(app, name, value, help, "a size such as 512, 64K or 256M",
+             [](const std::string& text) { return parse_size(text); });
+}
+
+void add_count(CLI::App& app, const std::string& name, uint64_t& value, const std::string& help, uint64_t least,
+               uint64_t most) {
+  app.add_option_function<std::string>(
+         name,
+         [&value, least, most](const std::string& text) {
+           auto parsed = parse_count(text);
+           if (!parsed || *parsed < least || *parsed > most)
+             throw CLI::ValidationError(printable(text) + " is not a number from " + std::to_string(least) + " to " +
+                                        std::to_string(most));
+           value = *parsed;
+         },
+         help)
+      ->type_name("");
+}
+
+void print(std::string_view text) {
+  while (!text.empty()) {
+    ssize_t n = ::write(STDOUT_FILENO, text.data(), text.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw_errno(Exit::storage, "write standard output");
+    text.remove_prefix(static_cast<size_t>(n));
+  }
+}
+
+void check_function(const std::string& name) {
+  if (auto problem = function_name_problem(name))
+    throw Error(Exit::usage, "cannot use the function name " + printable(name) + ": " + *problem);
+}
+
+}  // namespace gq

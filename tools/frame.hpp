@@ -1,0 +1,47 @@
+// The frame that all programs share, and the only code that sees CLI11: common options, messages, exit codes.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "clock.hpp"
+#include "error.hpp"
+#include "gearman.hpp"
+#include "log.hpp"
+
+namespace gq {
+
+struct Common {
+  std::string store;            // --store, $GQ_STORE, or the user's state directory
+  std::vector<Server> servers;  // --servers, $GQ_SERVERS, or the local one
+  std::vector<std::string> command;  // what stands behind --
+};
+
+struct Program {
+  const char* name;
+  const char* purpose;
+  bool takes_command = false;   // everything behind the first -- is a command
+  bool uses_servers = false;
+  bool dies_of_sigpipe = false;  // as a filter whose reader has gone should
+  std::function<void(CLI::App&)> options;
+  std::function<Exit(const Common&)> body;
+};
+
+// main() of every program: parses, runs, reports; returns the exit code.
+int run_program(int argc, char** argv, const Program& program);
+
+// Validators that also convert, for use with add_option.
+void add_duration(CLI::App& app, const std::string& name, Millis& value, const std::string& help);
+void add_size(CLI::App& app, const std::string& name, uint64_t& value, const std::string& help);
+void add_count(CLI::App& app, const std::string& name, uint64_t& value, const std::string& help, uint64_t least,
+               uint64_t most);
+
+// Writes to standard output at once; throws Error(storage) where that fails.
+void print(std::string_view text);
+
+// Throws Error(usage) for a name that cannot be queued for.
+void check_function(const std::string& name);
+
+}  // namespace gq

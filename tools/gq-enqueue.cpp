@@ -1,0 +1,204 @@
+// gq-enqueue: queues jobs, from standard input, files or lines. It prints a job's ID when that job is on stable storage at a
+// worker (or, with --local, in the store), and exits 0 only if all are.
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "fd.hpp"
+#include "frame.hpp"
+#include "sender.hpp"
+#include "store.hpp"
+#include "text.hpp"
+#include "ulid.hpp"
+
+namespace gq {
+namespace {
+
+// What is sent at once: enough to fill the window of the sender several times, and a bound on memory.
+constexpr size_t batch_jobs = 8192;
+constexpr size_t batch_bytes = 8 << 20;
+
+struct Options {
+  std::string function;
+  std::vector<std::string> files;
+  bool lines = false;
+  bool null = false;
+  bool local = false;
+  std::string id;
+  Millis timeout{10000};
+  uint64_t max_workload = 256 << 20;
+};
+
+class Enqueuer {
+ public:
+  Enqueuer(const Options& options, const Common& common) : m_options(options) {
+    if (options.local)
+      m_store.emplace(common.store, true);
+    else
+      m_sender.emplace(common.servers, options.function, options.timeout);
+  }
+
+  void add(std::string data) {
+    if (data.size() > m_options.max_workload) return too_large("a job");
+    m_bytes += data.size();
+    m_data.push_back(std::move(data));
+    if (m_data.size() >= batch_jobs || m_bytes >= batch_bytes) flush();
+  }
+
+  // Sends what has been gathered, and prints the IDs of what is durable.
+  void flush() {
+    if (m_data.empty()) return;
+    std::vector<NewJob> jobs;
+    for (const auto& data : m_data) jobs.push_back(make_job(m_options.function, data, m_options.id));
+    std::vector<Answer> answers;
+    try {
+      answers = m_store ? m_store->add(jobs) : m_sender->send(jobs);
+    } catch (const Error& e) {
+      if (e.code() == Exit::retry) name(jobs.front().record.meta.id, e.what());
+      throw;
+    }
+    std::string ids;
+    for (size_t i = 0; i < jobs.size(); ++i) {
+      const std::string& id = jobs[i].record.meta.id;
+      switch (answers[i].outcome) {
+        case Outcome::queued:
+          ids += id + "\n";
+          break;
+        case Outcome::conflict:
+          log(Level::error, id + ": another job has this ID");
+          fail(Exit::bad_data);
+          break;
+        case Outcome::refused:
+          log(Level::error, id + ": not queued: " + answers[i].reason);
+          fail(m_store ? Exit::storage : Exit::retry);
+          break;
+        case Outcome::unknown:
+          log(Level::error, id + ": unknown whether queued: " + answers[i].reason);
+          fail(Exit::retry);
+          break;
+      }
+    }
+    print(ids);
+    m_data.clear();
+    m_bytes = 0;
+    // What failed once for want of an answer would fail for every further batch too.
+    if (m_result == Exit::retry || m_result == Exit::storage) throw Error(m_result, "cannot queue all jobs");
+  }
+
+  void too_large(const std::string& name) {
+    log(Level::error, "cannot queue " + name + ": it is larger than --max-workload, " +
+                          std::to_string(m_options.max_workload) + " bytes");
+    fail(Exit::bad_data);
+  }
+  void fail(Exit code) {
+    if (m_result == Exit::ok) m_result = code;
+  }
+  Exit result() const { return m_result; }
+
+ private:
+  void name(const std::string& id, const std::string& reason) { log(Level::info, id + ": not queued: " + reason); }
+
+  const Options& m_options;
+  std::optional<Store> m_store;
+  std::optional<Sender> m_sender;
+  std::vector<std::string> m_data;
+  size_t m_bytes = 0;
+  Exit m_result = Exit::ok;
+};
+
+// Each item that ends in `separator` is a job, and so is what stands behind the last one. What has been read is sent as soon
+// as no more is there to read at this moment, so that a slow writer gets its IDs at once.
+void read_items(int fd, char separator, uint64_t max_workload, const std::string& name, Enqueuer& enqueuer) {
+  std::string buffer;
+  size_t searched = 0;
+  bool skipping = false;  // inside an item that is too large
+  for (;;) {
+    size_t old = buffer.size();
+    buffer.resize(old + (1 << 16));
+    ssize_t n = ::read(fd, buffer.data() + old, 1 << 16);
+    int saved = errno;
+    buffer.resize(old + static_cast<size_t>(n > 0 ? n : 0));
+    if (n < 0 && saved == EINTR) continue;
+    if (n < 0) {
+      errno = saved;
+      throw_errno(Exit::no_input, "read " + name);
+    }
+    size_t start = 0;
+    for (size_t end; (end = buffer.find(separator, std::max(start, searched))) != std::string::npos; start = end + 1) {
+      if (!std::exchange(skipping, false)) enqueuer.add(buffer.substr(start, end - start));
+    }
+    buffer.erase(0, start);
+    searched = buffer.size();
+    if (buffer.size() > max_workload) {
+      if (!skipping) enqueuer.too_large("an item of " + name);
+      skipping = true;
+      buffer.clear();
+      searched = 0;
+    }
+    if (n == 0) break;
+    pollfd p{fd, POLLIN, 0};
+    if (::poll(&p, 1, 0) == 0) enqueuer.flush();
+  }
+  if (!buffer.empty() && !skipping) enqueuer.add(std::move(buffer));
+}
+
+Exit enqueue(const Options& options, const Common& common) {
+  check_function(options.function);
+  Options o = options;
+  if (!o.id.empty()) {
+    auto id = parse_ulid(o.id);
+    if (!id) throw Error(Exit::usage, "cannot use the ID " + printable(o.id) + ": it is not a ULID (26 characters)");
+    o.id = *id;
+    if (o.lines || o.null || o.files.size() > 1) throw Error(Exit::usage, "cannot use --id for more than one job");
+  }
+  if (o.files.empty()) o.files.emplace_back("-");
+  Enqueuer enqueuer(o, common);
+  for (const auto& file : o.files) {
+    try {
+      std::string name = file == "-" ? "standard input" : file;
+      Fd opened;
+      if (file != "-") opened = open_file(file, O_RDONLY, 0, Exit::no_input);
+      int fd = file == "-" ? STDIN_FILENO : opened.get();
+      if (o.lines || o.null) {
+        read_items(fd, o.null ? '\0' : '\n', o.max_workload, name, enqueuer);
+      } else if (auto data = read_all(fd, o.max_workload, name)) {
+        enqueuer.add(std::move(*data));
+      } else {
+        enqueuer.too_large(name);
+      }
+    } catch (const Error& e) {
+      if (e.code() != Exit::no_input) throw;
+      log(Level::error, e.what());
+      enqueuer.fail(Exit::no_input);
+    }
+  }
+  enqueuer.flush();
+  return enqueuer.result();
+}
+
+}  // namespace
+}  // namespace gq
+
+int main(int argc, char** argv) {
+  gq::Options o;
+  gq::Program program;
+  program.name = "gq-enqueue";
+  program.purpose = "Queue jobs durably: standard input, files, or lines; prints the ID of each job that is on disk.";
+  program.uses_servers = true;
+  program.options = [&](CLI::App& app) {
+    app.add_option("FUNCTION", o.function, "The function to queue for")->required();
+    app.add_option("FILE", o.files, "One job each; - is standard input")
+        ->multi_option_policy(CLI::MultiOptionPolicy::Throw);
+    auto* lines = app.add_flag("-l,--lines", o.lines, "Each line is a job");
+    app.add_flag("-0,--null", o.null, "Each NUL-ended item is a job")->excludes(lines);
+    app.add_flag("--local", o.local, "Append to the store here, without a server");
+    app.add_option("--id", o.id, "Send the job under this ID; the same ID and workload is one job");
+    gq::add_duration(app, "--timeout", o.timeout, "How long to wait for a worker (default 10s)");
+    gq::add_size(app, "--max-workload", o.max_workload, "Refuse larger jobs (default 256M)");
+  };
+  program.body = [&](const gq::Common& common) { return gq::enqueue(o, common); };
+  return gq::run_program(argc, argv, program);
+}

@@ -1,0 +1,295 @@
+// gq-inspect: shows what a store holds, and checks it. It never writes the journal.
+#include <unistd.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "frame.hpp"
+#include "store.hpp"
+#include "text.hpp"
+#include "ulid.hpp"
+
+namespace gq {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Options {
+  bool json = false;
+  std::string id;
+  std::string state;
+  std::string function;
+  uint64_t limit = UINT64_MAX;
+};
+
+// Jobs read in one visit to the index: the lock is held some milliseconds, and memory stays small.
+constexpr size_t page_size = 2000;
+
+std::string dump(const Json& json) {
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+Json job_json(const Claim& c) {
+  const Job& job = c.job;
+  Json j = {{"id", c.id},
+            {"function", job.function},
+            {"state", state_name(job.state)},
+            {"attempts", job.starts},
+            {"enqueued_at", format_time(job.enqueued_at)},
+            {"size", job.size},
+            {"changed_at", format_time(job.changed_at)}};
+  if (job.state == State::delayed) j["due_at"] = format_time(job.due);
+  if (!job.why.empty()) j["reason"] = job.why;
+  if (!job.owner.empty()) j["owner"] = job.owner;
+  if (job.crashes) j["crashes"] = job.crashes;
+  return j;
+}
+
+// Calls `visit` for each unfinished job, outside the lock, until it returns false.
+void for_each_job(Store& store, const std::string& orders, const std::string& function,
+                  const std::function<bool(const Claim&)>& visit) {
+  for (char order : orders) {
+    std::string cursor;
+    for (bool last = false; !last;) {
+      std::vector<Claim> jobs;
+      store.look([&](Fold& fold) {
+        jobs.clear();
+        std::vector<std::string> ids;
+        std::string next = cursor;
+        last = fold.page(order, function, page_size, next, ids);
+        for (const auto& id : ids)
+          if (auto job = fold.get(id)) jobs.push_back({id, std::move(*job)});
+        cursor = next;
+      });
+      for (const auto& job : jobs)
+        if ((function.empty() || job.job.function == function) && !visit(job)) return;
+    }
+  }
+}
+
+Exit list(const Options& o, Store& store) {
+  // Claimed jobs stand apart in the index; people are shown those that have not been started as queued.
+  std::string orders = o.state == "queued"    ? "cq"
+                       : o.state == "running" ? "c"
+                       : o.state == "delayed" ? "d"
+                       : o.state == "dead"    ? "x"
+                                              : "cqdx";
+  uint64_t left = o.limit;
+  std::string out;
+  if (left == 0) return Exit::ok;
+  for_each_job(store, orders, o.function, [&](const Claim& c) {
+    if (!o.state.empty() && o.state != state_name(c.job.state)) return true;
+    if (o.json) {
+      out += dump(job_json(c));
+    } else {
+      out += c.id + "\t" + state_name(c.job.state) + "\t" + printable(c.job.function) + "\t" +
+             std::to_string(c.job.starts) + "\t" + std::to_string(c.job.size) + "\t" + format_time(c.job.enqueued_at) +
+             (c.job.why.empty() ? "" : "\t" + printable(c.job.why)) + "\n";
+    }
+    if (out.size() > 60000) print(std::exchange(out, {}));
+    return --left > 0;
+  });
+  print(out);
+  return Exit::ok;
+}
+
+std::optional<Claim> find(const Options& o, Store& store) {
+  auto id = parse_ulid(o.id);
+  if (!id) throw Error(Exit::usage, "cannot look for " + printable(o.id) + ": it is not a job ID (26 characters)");
+  std::optional<Claim> found;
+  store.look([&](Fold& fold) {
+    if (auto job = fold.get(*id)) found = Claim{*id, std::move(*job)};
+  });
+  if (!found) log(Level::error, "there is no job " + *id + " in this store");
+  return found;
+}
+
+Exit show(const Options& o, Store& store) {
+  auto job = find(o, store);
+  if (!job) return Exit::no;
+  Json json = job_json(*job);
+  if (o.json) {
+    print(dump(json));
+  } else {
+    for (const auto& [key, value] : json.items())
+      print(key + ": " + (value.is_string() ? printable(value.get<std::string>(), 1000) : value.dump()) + "\n");
+  }
+  return Exit::ok;
+}
+
+Exit cat(const Options& o, Store& store) {
+  auto job = find(o, store);
+  if (!job) return Exit::no;
+  std::string reason;
+  auto workload = store.workload(job->id, job->job, reason);
+  if (!workload && job->job.state == State::finished) reason = "the job is finished";
+  if (!workload) {
+    log(Level::error, "cannot show the workload of " + job->id + ": " + reason);
+    return job->job.state == State::finished ? Exit::no : Exit::storage;
+  }
+  print(workload->data);
+  std::vector<char> buffer(1 << 20);
+  for (uint64_t offset = 0; workload->blob;) {
+    size_t n = read_at(workload->blob.get(), buffer.data(), buffer.size(), offset);
+    if (n == 0) break;
+    print(std::string_view(buffer.data(), n));
+    offset += n;
+  }
+  return Exit::ok;
+}
+
+Exit stats(const Options& o, Store& store) {
+  std::map<std::string, Counters> counters;
+  size_t troubles = 0;
+  store.look([&](Fold& fold) {
+    counters = fold.counters();
+    troubles = fold.troubles().size();
+  });
+  auto at = [](const Counters& c, State s) { return c.jobs[static_cast<size_t>(s)]; };
+  for (const auto& [function, c] : counters) {
+    if (!o.function.empty() && function != o.function) continue;
+    Json json = {{"function", function},
+                 {"queued", at(c, State::queued) + at(c, State::claimed)},
+                 {"running", at(c, State::running)},
+                 {"delayed", at(c, State::delayed)},
+                 {"dead", at(c, State::dead)},
+                 {"finished", at(c, State::finished)},
+                 {"bytes", c.bytes}};
+    if (o.json) {
+      print(dump(json));
+      continue;
+    }
+    std::string line = printable(function) + ":";
+    for (const auto& [key, value] : json.items())
+      if (key != "function") line += " " + key + " " + value.dump();
+    print(line + "\n");
+  }
+  if (troubles) log(Level::warning, counted(troubles, "trouble") + " in the journal (gq-inspect check tells which)");
+  return Exit::ok;
+}
+
+Exit check(const Options& o, Store& store) {
+  bool ok = true;
+  auto report = [&](const char* kind, Lsn lsn, const std::string& id, const std::string& text, bool bad) {
+    ok = ok && !bad;
+    if (o.json) {
+      Json json = {{"kind", kind}, {"lsn", lsn}, {"id", id}, {"text", text}, {"bad", bad}};
+      print(dump(json));
+    } else if (bad) {
+      print(std::string(kind) + " at " + std::to_string(lsn) + (id.empty() ? "" : ", job " + id) + ": " + text + "\n");
+    }
+  };
+  // Every byte of the journal. (An append that was cut off is no damage: nobody was told that it was done.)
+  JournalReader reader(store.journal(), 0);
+  for (auto item = reader.next(true); item != JournalReader::Item::end; item = reader.next(true)) {
+    std::string range = std::to_string(reader.position() - reader.lsn()) + " bytes ";
+    switch (item) {
+      case JournalReader::Item::record:
+        if (reader.head().inline_size() > 0 && sum64(reader.data()) != reader.head().data_sum)
+          report("damage", reader.lsn(), reader.head().meta.id, "the checksum of its workload is wrong", true);
+        break;
+      case JournalReader::Item::damage:
+        report("damage", reader.lsn(), "", range + "cannot be read", true);
+        break;
+      case JournalReader::Item::missing:
+        report("missing", reader.lsn(), "", range + "of the journal are gone", true);
+        break;
+      case JournalReader::Item::torn:
+        report("torn", reader.lsn(), "", range + "of an append that was cut off", false);
+        break;
+      case JournalReader::Item::end:
+        break;
+    }
+  }
+  if (auto rest = reader.unread()) report("damage", reader.position(), "", std::to_string(rest) + " bytes cannot be read", true);
+  store.look([&](Fold& fold) {
+    for (const auto& t : fold.troubles())
+      if (t.kind == Trouble::Kind::conflict)
+        report("conflict", t.lsn, t.id, "its ID was used again with another workload", true);
+  });
+  for_each_job(store, "cqdx", "", [&](const Claim& c) {
+    std::string reason;
+    if (c.job.size <= max_inline_data) {
+      JournalReader at(store.journal(), c.job.location);
+      if (!at.read_record_at(c.job.location, false) || at.head().meta.id != c.id) reason = "its record is damaged";
+    } else if (!store.workload(c.id, c.job, reason)) {
+      bool finished = false;  // meanwhile, and so its blob is gone
+      store.look([&](Fold& fold) {
+        auto now = fold.get(c.id);
+        finished = !now || now->state == State::finished;
+      });
+      if (finished) reason.clear();
+    }
+    if (!reason.empty()) report("damage", c.job.location, c.id, reason, true);
+    return true;
+  });
+  std::string difference;
+  if (!store.index().equals_fold(difference))
+    report("index", 0, "", "it is not what the journal says: " + difference, true);
+  return ok ? Exit::ok : Exit::no;
+}
+
+Exit journal(const Options&, Store& store) {
+  JournalReader reader(store.journal(), 0);
+  for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next()) {
+    Json json = {{"lsn", reader.lsn()}};
+    if (item == JournalReader::Item::record) {
+      const Meta& m = reader.head().meta;
+      json["type"] = record_type_name(m.type);
+      if (!m.id.empty()) json["id"] = m.id;
+      if (!m.function.empty()) json["function"] = m.function;
+      json["at"] = format_time(m.at);
+      if (m.type == RecordType::add) json["size"] = reader.head().data_size;
+      if (!m.ids.empty()) json["ids"] = m.ids;
+      if (!m.owner.empty()) json["owner"] = m.owner;
+      if (m.start) json["start"] = m.start;
+      if (m.due.count()) json["due_at"] = format_time(m.due);
+      if (!m.spent) json["spent"] = false;
+      if (!m.why.empty()) json["reason"] = m.why;
+    } else {
+      json["type"] = item == JournalReader::Item::damage ? "damage"
+                     : item == JournalReader::Item::torn ? "torn"
+                                                         : "missing";
+      json["end"] = reader.position();
+    }
+    print(dump(json));
+  }
+  return Exit::ok;
+}
+
+}  // namespace
+}  // namespace gq
+
+int main(int argc, char** argv) {
+  gq::Options o;
+  gq::Program program;
+  std::function<gq::Exit(const gq::Options&, gq::Store&)> action;
+  program.name = "gq-inspect";
+  program.purpose = "Show what a store holds, and check it.";
+  program.dies_of_sigpipe = true;
+  program.options = [&](CLI::App& app) {
+    app.require_subcommand(1);
+    auto add = [&](const char* name, const char* help, auto run) {
+      auto* sub = app.add_subcommand(name, help);
+      sub->add_flag("--json", o.json, "JSON, one object a line");
+      sub->final_callback([&action, run] { action = run; });
+      return sub;
+    };
+    auto* list = add("list", "The jobs that are queued, running, delayed or dead", gq::list);
+    list->add_option("--state", o.state, "Only those that are queued, running, delayed or dead")
+        ->check(CLI::IsMember({"queued", "running", "delayed", "dead"}));
+    list->add_option("-f,--function", o.function, "Only those of one function");
+    gq::add_count(*list, "--limit", o.limit, "At most so many", 0, UINT64_MAX);
+    add("show", "One job", gq::show)->add_option("ID", o.id, "The job")->required();
+    add("cat", "A job's workload", gq::cat)->add_option("ID", o.id, "The job")->required();
+    add("stats", "How many jobs there are, by function and state", gq::stats)
+        ->add_option("-f,--function", o.function, "Only this function");
+    add("check", "Verify every checksum, and the index; exit 1 if something is wrong", gq::check);
+    add("journal", "The records of the journal, as JSON lines", gq::journal);
+  };
+  program.body = [&](const gq::Common& common) {
+    gq::Store store(common.store, false);
+    return action(o, store);
+  };
+  return gq::run_program(argc, argv, program);
+}

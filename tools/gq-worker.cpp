@@ -1,0 +1,80 @@
+// gq-worker: takes jobs from gearmand into the store, and runs a command for each. It answers a client "queued ID" only when
+// the job is on stable storage; from then on the job runs until its command has succeeded, or is kept as dead.
+#include <signal.h>
+
+#include "frame.hpp"
+#include "intake.hpp"
+#include "runner.hpp"
+#include "store.hpp"
+#include "text.hpp"
+#include "work_options.hpp"
+
+namespace gq {
+namespace {
+
+// Bounds what one worker takes off a Gearman server; --queue-only, which is there to take, has no bound unless asked.
+constexpr uint64_t default_backlog = 10000;
+
+struct Options {
+  WorkOptions work;
+  bool local = false;
+  bool queue_only = false;
+  bool drain = false;
+  uint64_t backlog = default_backlog;
+  uint64_t max_workload = 256 << 20;
+};
+
+void wait_for_stop_signal() {
+  sigset_t set = stop_signals();
+  int signal = 0;
+  while (sigwait(&set, &signal) != 0) continue;
+}
+
+Exit work(Options& o, const Common& common) {
+  if (o.work.functions.empty()) throw Error(Exit::usage, "cannot work: no function is given (-f FUNCTION)");
+  for (const auto& f : o.work.functions) check_function(f);
+  if (o.queue_only != common.command.empty())
+    throw Error(Exit::usage, o.queue_only ? "cannot run a command with --queue-only"
+                                          : "cannot work: no command is given (-- CMD, or --queue-only)");
+  if (o.queue_only && (o.local || o.drain))
+    throw Error(Exit::usage, "cannot use --queue-only with --local or --drain");
+  block_signals();
+  Store store(common.store, true);
+  Backlog backlog;
+  backlog.limit = static_cast<int64_t>(o.queue_only && o.backlog == default_backlog ? 0 : o.backlog);
+  Intake intake(store, {common.servers, o.work.functions, o.max_workload}, backlog);
+  if (o.queue_only) {
+    intake.start();
+    wait_for_stop_signal();
+    return Exit::ok;
+  }
+  auto config = o.work.config(common.command);
+  config.until = o.drain ? Runner::Until::drained : Runner::Until::stopped;
+  Runner runner(store, config, backlog);
+  if (!o.local) intake.start();
+  runner.run([&] { intake.stop(); });
+  return Exit::ok;
+}
+
+}  // namespace
+}  // namespace gq
+
+int main(int argc, char** argv) {
+  gq::Options o;
+  gq::Program program;
+  program.name = "gq-worker";
+  program.purpose = "Queue jobs from Gearman durably, and run a command for each: gq-worker -f FUNCTION -- CMD [ARG...]";
+  program.takes_command = true;
+  program.uses_servers = true;
+  program.options = [&](CLI::App& app) {
+    o.work.add(app);
+    app.add_flag("--local", o.local, "Serve the store only, without a server");
+    app.add_flag("--queue-only", o.queue_only, "Take jobs in, run nothing");
+    app.add_flag("--drain", o.drain, "Exit when no job of the functions is left");
+    gq::add_count(app, "--backlog", o.backlog, "Unfinished jobs to take in at most (default 10000; 0: no bound)", 0,
+                  1'000'000'000'000);
+    gq::add_size(app, "--max-workload", o.max_workload, "Refuse larger records (default 256M)");
+  };
+  program.body = [&](const gq::Common& common) { return gq::work(o, common); };
+  return gq::run_program(argc, argv, program);
+}
