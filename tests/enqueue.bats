@@ -1,0 +1,134 @@
+load helpers
+
+@test "gq-enqueue: a job is fdatasynced before its ID is printed, and so is the name of the first segment [--local]" {
+  echo hello >"$T/job"
+  strace -f -y -e trace=fdatasync,fsync,write,pwrite64,rename -o "$T/trace" gq-enqueue up --local "$T/job" >"$T/id"
+  id=$(cat "$T/id")
+  awk -v id="$id" '
+    /pwrite64\(.*\.gqj>.*GQF1/ { written = NR }
+    /fsync\(.*\/journal>\) *= 0/ { named = NR }
+    /fdatasync\(.*\.gqj>\) *= 0/ { synced = NR }
+    /write\(1.*/ && index($0, id) { told = NR }
+    END { exit !(written && named && synced > written && told > synced && told > named) }' "$T/trace"
+}
+
+@test "gq-enqueue: a blob, its name and its directory are synced before the record and the ID [--local]" {
+  head -c 100000 /dev/zero >"$T/job"
+  gq-enqueue up --local /dev/null
+  strace -f -y -e trace=fdatasync,fsync,write,pwrite64,renameat2 -o "$T/trace" gq-enqueue up --local "$T/job" >"$T/id"
+  id=$(cat "$T/id")
+  awk -v id="$id" -v xx="${id:24}" '
+    /fsync\(.*\/blobs\/tmp\.[^)]*\) *= 0/ { synced = NR }
+    /renameat2\(/ { renamed = NR }
+    /fsync\(/ && index($0, "/blobs/" xx ">)") { directory = NR }
+    /fsync\(/ && index($0, "/blobs>)") { parent = NR }
+    /pwrite64\(.*\.gqj>.*GQF1/ { recorded = NR }
+    /write\(1.*/ && index($0, id) { told = NR }
+    END { exit !(synced && renamed > synced && directory > renamed && parent && recorded > directory && told > recorded) }' "$T/trace"
+}
+
+@test "gq-worker: a job is fdatasynced before the client is answered" {
+  start_gearmand
+  background strace -f -y -e trace=fdatasync,sendto,pwrite64 -s 200 -o "$T/trace" gq-worker -f up --queue-only
+  eventually served up.gq
+  id=$(echo hello | gq-enqueue up)
+  answered() { grep sendto "$T/trace" | grep -q "queued $id"; }
+  eventually answered
+  awk -v id="queued $id" '
+    /pwrite64\(.*\.gqj>.*GQF1/ { written = NR }
+    /fdatasync\(.*\.gqj>\) *= 0|fdatasync resumed.* = 0/ { synced = NR }
+    /sendto\(/ && index($0, id) { told = NR; exit }
+    END { exit !(written && synced > written && told > synced) }' "$T/trace"
+  pkill -P "$PID" gq-worker
+}
+
+@test "gq-enqueue: standard input, files, lines and NUL-ended items are jobs, in order" {
+  printf 'one' | gq-enqueue up --local >"$T/ids"
+  printf 'two' >"$T/2"; printf 'three' >"$T/3"
+  printf 'four' | gq-enqueue up --local "$T/2" "$T/3" - >>"$T/ids"
+  printf 'five\n\nsix' | gq-enqueue up --local -l >>"$T/ids"
+  printf 'se\nven\0\0eight' | gq-enqueue up --local -0 >>"$T/ids"
+  for id in $(cat "$T/ids"); do gq-inspect cat "$id"; echo '|'; done >"$T/got"
+  printf '%s|\n' one two three four five '' six $'se\nven' '' eight >"$T/want"
+  cmp "$T/got" "$T/want"
+}
+
+@test "gq-enqueue: an unreadable file is 66, and the rest still goes" {
+  echo a >"$T/a"
+  fails_with 66 gq-enqueue up --local "$T/missing" "$T/a" "$T"
+  lines_are "$T/failed.out" 1
+  [[ $(jobs_in queued) == 1 ]]
+}
+
+@test "gq-enqueue: a workload over --max-workload is 65, and the rest still goes" {
+  printf '123456\n12345\n1234567890\n1\n' >"$T/lines"
+  fails_with 65 gq-enqueue up --local -l --max-workload 5 "$T/lines"
+  lines_are "$T/failed.out" 2
+  fails_with 65 gq-enqueue up --local --max-workload 5 "$T/lines"
+}
+
+@test "gq-enqueue: bad usage is 64, with one line on standard error" {
+  for bad in "" "up --nonsense" "rep_1" "up.gq" "up -l -0" "up --timeout x" "up --max-workload -1" "up --id abc" "up --servers :1"; do
+    fails_with 64 gq-enqueue $bad --local </dev/null
+    lines_are "$T/failed.err" 1
+  done
+  fails_with 64 gq-enqueue $'a\nb' --local </dev/null
+  fails_with 64 gq-enqueue "$(printf 'x%.0s' {1..300})" --local </dev/null
+  fails_with 64 gq-enqueue up --local --id 01ARZ3NDEKTSV4RRFFQ69G5FAV -l </dev/null
+}
+
+@test "gq-enqueue: a full standard output is 74" {
+  echo x >"$T/job"
+  got=0; gq-enqueue up --local "$T/job" >/dev/full 2>/dev/null || got=$?
+  [[ $got == 74 ]]
+}
+
+@test "gq-enqueue: no server is 69, nobody who serves the function 75" {
+  fails_with 69 gq-enqueue up --servers 127.0.0.1:1 </dev/null
+  start_gearmand
+  fails_with 75 gq-enqueue up --timeout 100ms </dev/null
+  grep -q 'no worker serves' "$T/failed.err"
+}
+
+@test "gq-enqueue: the same ID and workload is one job, another workload is refused [65]" {
+  id=01ARZ3NDEKTSV4RRFFQ69G5FAV
+  for _ in 1 2; do [[ $(echo a | gq-enqueue up --local --id $id) == "$id" ]]; done
+  [[ $(jobs_in queued) == 1 ]]
+  echo b >"$T/b"
+  fails_with 65 gq-enqueue up --local --id $id "$T/b"
+  [[ $(gq-inspect cat $id) == a ]]
+  gq-worker --local --drain -f up -- sh -c 'cat >>"$0"' "$T/out"
+  [[ $(echo a | gq-enqueue up --local --id $id) == "$id" ]]
+  gq-worker --local --drain -f up -- sh -c 'cat >>"$0"' "$T/out"
+  [[ $(cat "$T/out") == a ]]
+}
+
+@test "gq-enqueue: prints an ID as soon as the job is durable, while its input is still open [-l]" {
+  mkfifo "$T/pipe"
+  background gq-enqueue up --local -l "$T/pipe"
+  exec 6>"$T/pipe"
+  echo one >&6
+  eventually lines_are "$T/bg.0.out" 1
+  exec 6>&-
+  wait "$PID"
+}
+
+@test "gq-enqueue: several servers, one dead, one that is no name: a warning, and the job is queued" {
+  start_gearmand
+  start_worker -f up --queue-only
+  echo x | gq-enqueue up --servers "127.0.0.1:1,no-such-host.invalid,127.0.0.1:$PORT" 2>"$T/err"
+  [[ $(grep -c warning "$T/err") == 2 ]]
+  [[ $(jobs_in queued) == 1 ]]
+}
+
+@test "gq: a flag beats the environment, which beats the file [--store]" {
+  echo "store = \"$T/file\"" >"$T/config"
+  unset GQ_STORE
+  gq-enqueue up --local --config "$T/config" </dev/null
+  [[ -d $T/file ]]
+  GQ_STORE=$T/env gq-enqueue up --local --config "$T/config" </dev/null
+  [[ -d $T/env ]]
+  GQ_STORE=$T/env2 gq-enqueue up --local --config "$T/config" --store "$T/flag" </dev/null
+  [[ -d $T/flag && ! -d $T/env2 ]]
+  fails_with 78 gq-enqueue up --local --config "$T/none" </dev/null
+}

@@ -1,0 +1,78 @@
+# What every .bats file loads: a store, and servers and programs of its own, ended by their own pids.
+# GQ_BUILD names the directory with the programs.
+
+setup() {
+  PATH="${GQ_BUILD:?}:$PATH:/usr/sbin"
+  unset GQ_SERVERS GQ_CONFIG NOTIFY_SOCKET
+  T=$BATS_TEST_TMPDIR
+  export GQ_STORE=$T/store
+  PIDS=()
+}
+
+teardown() {
+  local pid
+  for pid in "${PIDS[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
+  for pid in "${PIDS[@]}"; do wait "$pid" 2>/dev/null || true; done
+}
+
+# Polls until the command succeeds, at most 30 s.
+eventually() {
+  local _
+  for _ in $(seq 600); do
+    "$@" >/dev/null 2>&1 && return 0
+    sleep 0.05
+  done
+  echo "never: $*" >&2
+  return 1
+}
+
+# Starts a program in the background, its output in $T/bg.N.*; its pid is in $PID.
+background() {
+  local n=${#PIDS[@]}
+  "$@" >"$T/bg.$n.out" 2>"$T/bg.$n.err" 3>&- 4>&- &
+  PID=$!
+  PIDS+=("$PID")
+}
+
+port_is_free() { ! (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# A gearmand on a free loopback port: $PORT, its pid in $GEARMAND. With an argument, on that port.
+start_gearmand() {
+  PORT=${1:-}
+  while [[ -z $PORT ]] || ! port_is_free "$PORT"; do PORT=$((RANDOM % 20000 + 20000)); done
+  background gearmand -L 127.0.0.1 -p "$PORT" -l "$T/gearmand.log"
+  GEARMAND=$PID
+  export GQ_SERVERS=127.0.0.1:$PORT
+  eventually status
+}
+
+status() { exec 5<>"/dev/tcp/127.0.0.1/$PORT" && echo status >&5 && timeout 2 sed '/^\.$/q' <&5; }
+served() { (status) | grep -qE "^$1[[:space:]]+[0-9]+[[:space:]]+[0-9]+[[:space:]]+[1-9]"; }
+
+# A gq-worker with the given arguments, once it serves its first function; its pid is in $WORKER.
+start_worker() {
+  background gq-worker "$@"
+  WORKER=$PID
+  local previous=''
+  for argument in "$@"; do
+    [[ $previous == -f ]] && { eventually served "$argument.gq"; return; }
+    previous=$argument
+  done
+}
+
+jobs_in() { gq-inspect list --state "$1" | wc -l; }
+no_jobs() { [[ -z $(gq-inspect list) ]]; }
+lines_are() { [[ $(wc -l <"$1") -eq $2 ]]; }
+fails_with() {
+  local wanted=$1 got=0
+  shift
+  "$@" >"$T/failed.out" 2>"$T/failed.err" || got=$?
+  [[ $got == "$wanted" ]] || { echo "exit $got, not $wanted: $*: $(cat "$T/failed.err")" >&2; return 1; }
+  [[ $wanted == 0 || -s $T/failed.err ]] || { echo "no message: $*" >&2; return 1; }
+}
+segment() { ls "$GQ_STORE"/journal/*.gqj | tail -n 1; }
+# Changes one byte: flip FILE OFFSET.
+flip() { python3 -c 'import sys
+f=open(sys.argv[1],"r+b"); f.seek(int(sys.argv[2])); b=f.read(1)[0]; f.seek(int(sys.argv[2])); f.write(bytes([b^4]))' "$1" "$2"; }
+# Where a text stands in a file: offset_of FILE TEXT.
+offset_of() { grep -abo -- "$2" "$1" | head -n 1 | cut -d: -f1; }

@@ -1,0 +1,79 @@
+load helpers
+
+@test "gq-inspect: list --json has id, function, state, attempts, enqueued_at and size" {
+  id=$(printf 12345 | gq-enqueue f --local)
+  gq-inspect list --json | jq -e --arg id "$id" \
+    '.id == $id and .function == "f" and .state == "queued" and .attempts == 0 and .size == 5 and (.enqueued_at | fromdateiso8601? // (.[0:19] + "Z" | fromdateiso8601)) > 0'
+}
+
+@test "gq-inspect: list keeps to --state, --function and --limit" {
+  seq 5 | gq-enqueue f --local -l >/dev/null
+  echo bad | gq-enqueue g --local
+  gq-worker --local --drain -f g --max-attempts 1 -- false
+  echo later | gq-enqueue h --local
+  gq-flush -f h --backoff 1h -- false
+  [[ $(gq-inspect list | wc -l) == 7 ]]
+  [[ $(gq-inspect list --limit 2 | wc -l) == 2 ]]
+  [[ $(jobs_in queued) == 5 && $(jobs_in dead) == 1 && $(jobs_in delayed) == 1 && $(jobs_in running) == 0 ]]
+  [[ $(gq-inspect list -f h | cut -f2) == delayed ]]
+  gq-inspect stats --json | jq -se 'map({(.function): .}) | add | .f.queued == 5 and .g.dead == 1 and .h.delayed == 1'
+}
+
+@test "gq-inspect: show and cat; a job that is not there is 1" {
+  id=$(echo hello | gq-enqueue f --local)
+  [[ $(gq-inspect cat "$id") == hello ]]
+  gq-inspect show "$id" | grep -qx 'state: queued'
+  gq-inspect show "$id" --json | jq -e '.state == "queued"'
+  head -c 3000000 /dev/urandom >"$T/big"
+  gq-inspect cat "$(gq-enqueue f --local "$T/big")" | cmp - "$T/big"
+  fails_with 1 gq-inspect show 01ARZ3NDEKTSV4RRFFQ69G5FAV
+  fails_with 64 gq-inspect show xyz
+}
+
+@test "gq-inspect: journal prints each record as a line of JSON" {
+  id=$(echo hello | gq-enqueue f --local)
+  gq-worker --local --drain -f f -- true
+  [[ $(gq-inspect journal --json | jq -r .type | tr '\n' ' ') == "add claim start done " ]]
+  [[ $(gq-inspect journal | jq -r 'select(.type == "done").id') == "$id" ]]
+}
+
+@test "gq-inspect: check is 0 for a sound store and names a damaged blob" {
+  head -c 100000 /dev/urandom >"$T/big"
+  id=$(gq-enqueue f --local "$T/big")
+  gq-inspect check
+  blob=$(find "$GQ_STORE/blobs" -name "$id")
+  flip "$blob" 50000
+  ! gq-inspect check >"$T/out"
+  grep -q "$id" "$T/out"
+  gq-worker --local --drain -f f -- sh -c 'echo ran >"$0"' "$T/ran" 2>/dev/null
+  [[ ! -e $T/ran && $(jobs_in dead) == 1 ]]
+}
+
+@test "gq-inspect: never writes the journal" {
+  gq-enqueue f --local </dev/null
+  before=$(cat "$GQ_STORE"/journal/*.gqj | sha256sum)
+  for what in list stats check journal; do gq-inspect $what >/dev/null; done
+  [[ $(cat "$GQ_STORE"/journal/*.gqj | sha256sum) == "$before" ]]
+}
+
+@test "gq-inspect: with a million jobs, list --limit 10 and stats stay quick, and a worker stays under 64 MiB" {
+  seq 1000000 | gq-enqueue f --local -l >"$T/ids"
+  lines_are "$T/ids" 1000000
+  gq-inspect stats --json | jq -e '.queued == 1000000'  # makes the index
+  # Reads, not seconds: what these touch must not grow with the store.
+  for what in "list --limit 10" stats; do
+    strace -f -c -e trace=pread64,read -o "$T/count" gq-inspect $what >/dev/null
+    calls=$(awk '$NF == "total" { print $4 }' "$T/count")
+    echo "$what: $calls reads"
+    ((calls < 200))
+  done
+  # A worker that has to make the index anew, and then runs jobs.
+  rm "$GQ_STORE/index.seal"
+  background gq-worker --local -f f -j 2 -- true
+  hundred() { (($(gq-inspect stats --json | jq .finished) >= 100)); }
+  eventually hundred
+  peak=$(awk '/VmHWM/ { print $2 }' "/proc/$PID/status")
+  echo "peak RSS: $peak kB"
+  ((peak < 65536))
+  kill "$PID"; wait "$PID"
+}

@@ -1,0 +1,174 @@
+load helpers
+
+fill() { seq "$1" | gq-enqueue f --local -l >"$T/ids"; }
+run_all() { gq-worker --local --drain -f f -- sh -c 'read -r x; echo "$x" >>"$0"' "$T/out" 2>"$T/run.err"; }
+
+@test "the index: removed, truncated or full of garbage, it is made again and nothing is lost" {
+  fill 300
+  gq-inspect check
+  for how in "rm" "truncate -s 1000" "truncate -s -300" "truncate -s 0" "dd if=/dev/urandom bs=1000 count=30 conv=notrunc status=none of=" "dd if=/dev/zero bs=1000 count=5 conv=notrunc status=none of="; do
+    case $how in *of=) $how"$GQ_STORE/index.tcb" ;; *) $how "$GQ_STORE/index.tcb" ;; esac
+    [[ $(timeout 20 gq-inspect list | wc -l) == 300 ]]
+    gq-inspect check
+  done
+  run_all
+  sort -n "$T/out" | cmp - <(seq 300)
+}
+
+@test "the index: without a seal, or with a stale one, it is not believed" {
+  fill 3
+  gq-inspect stats
+  [[ -e $GQ_STORE/index.seal ]]
+  # A well-formed table that lies, under no seal: it must be thrown away.
+  cp "$GQ_STORE/index.tcb" "$T/old.tcb"; cp -p "$GQ_STORE/index.seal" "$T/old.seal"
+  seq 4 10 | gq-enqueue f --local -l
+  gq-inspect stats
+  cat "$T/old.tcb" >"$GQ_STORE/index.tcb"; rm "$GQ_STORE/index.seal"
+  strace -f -o "$T/trace" -e trace=unlink gq-inspect list | wc -l >"$T/n"
+  [[ $(cat "$T/n") == 10 ]]
+  grep -q 'unlink(.*index.tcb")' "$T/trace"
+  cat "$T/old.tcb" >"$GQ_STORE/index.tcb"; cat "$T/old.seal" >"$GQ_STORE/index.seal"
+  strace -f -o "$T/trace" -e trace=unlink gq-inspect list | wc -l >"$T/n"
+  [[ $(cat "$T/n") == 10 ]]
+  grep -q 'unlink(.*index.tcb")' "$T/trace"
+  # And one that is sealed rightly is used as it is.
+  strace -f -o "$T/trace" -e trace=unlink gq-inspect list >/dev/null
+  ! grep -q 'unlink(.*index.tcb")' "$T/trace"
+}
+
+@test "the index: is made again without holding up those who append" {
+  seq 200000 | gq-enqueue f --local -l >"$T/ids"
+  background gq-inspect stats
+  sleep 0.1
+  slowest=0
+  while kill -0 "$PID" 2>/dev/null; do
+    start=$(date +%s%N)
+    echo x | gq-enqueue f --local >>"$T/more"
+    took=$((($(date +%s%N) - start) / 1000000))
+    ((took > slowest)) && slowest=$took
+  done
+  echo "$(wc -l <"$T/more") appended meanwhile, the slowest took $slowest ms"
+  (($(wc -l <"$T/more") > 2))
+}
+
+@test "the journal: a torn record at the tail costs nothing that was acknowledged" {
+  fill 3
+  cp "$(segment)" "$T/whole"
+  size=$(stat -c %s "$T/whole")
+  for cut in 1 5 23 24 30 60 100; do
+    cat "$T/whole" >"$(segment)"
+    head -c $((size - cut)) "$T/whole" | tail -c +$((size - 110)) | head -c $((110 - cut)) >/dev/null
+    { cat "$T/whole"; tail -c 111 "$T/whole" | head -c "$cut"; } >"$T/torn"
+    cat "$T/torn" >"$(segment)"
+    rm -f "$GQ_STORE"/index.*
+    [[ $(gq-inspect list | wc -l) == 3 ]]
+  done
+  seq 4 6 | gq-enqueue f --local -l
+  run_all
+  sort -n "$T/out" | cmp - <(seq 6)
+}
+
+@test "the journal: one flipped bit costs one job, which is reported; the others work [workload, meta, lengths, frame]" {
+  for text in 'needle' 'GQR1' 'GQF1'; do
+    for add in 0 4 8 16; do
+      rm -rf "$GQ_STORE" "$T/out"
+      printf '1\n2\nneedle-in-the-middle-of-it\n4\n5\n' | gq-enqueue f --local -l >"$T/ids"
+      at=$(offset_of "$(segment)" needle)
+      if [[ $text != needle ]]; then at=$(grep -abo "$text" "$(segment)" | cut -d: -f1 | awk -v m="$at" '$1 < m' | tail -n 1); fi
+      flip "$(segment)" $((at + add))
+      fails_with 1 gq-inspect check || gq-inspect check >"$T/failed.out" || true
+      [[ -s $T/failed.out ]]
+      timeout 20 gq-worker --local --drain -f f -- sh -c 'read -r x; echo "$x" >>"$0"' "$T/out" 2>"$T/err"
+      [[ $(sort -n "$T/out") == $'1\n2\n4\n5' ]]
+      ! gq-inspect check >"$T/failed.out"
+    done
+  done
+}
+
+@test "the journal: a workload that is itself a journal is never read as one" {
+  fill 50
+  cat "$(segment)" >"$T/copy"
+  head -c 60000 "$T/copy" >"$T/small"
+  GQ_STORE=$T/other gq-enqueue f --local "$T/small" "$T/copy"
+  export GQ_STORE=$T/other
+  # Damage the head of the record that holds it, so that the reader has to look for the next frame inside.
+  at=$(grep -abo GQR1 "$(segment)" | head -n 1 | cut -d: -f1)
+  flip "$(segment)" $((at - 20))
+  flip "$(segment)" $((at + 4))
+  (($(gq-inspect list | wc -l) <= 1))
+}
+
+@test "the journal: an fdatasync that fails in one of two appending processes loses nothing of either" {
+  gq-enqueue f --local </dev/null
+  for n in 1 2 3 4 5 6; do
+    seq 1 100 | xargs -n 1 -I{} echo "a$n.{}" >"$T/a"
+    seq 1 100 | xargs -n 1 -I{} echo "b$n.{}" >"$T/b"
+    split -n l/5 "$T/a" "$T/a."; split -n l/5 "$T/b" "$T/b."
+    (for p in "$T"/a.*; do cat "$p"; sleep 0.01; done) | strace -f -o /dev/null -e inject=fdatasync:error=EIO:when=$n gq-enqueue f --local -l >"$T/ids.a" 2>"$T/err" &
+    one=$!
+    (for p in "$T"/b.*; do cat "$p"; sleep 0.01; done) | gq-enqueue f --local -l >"$T/ids.b"
+    wait $one
+    lines_are "$T/ids.a" 100; lines_are "$T/ids.b" 100
+    grep -q 'appending again' "$T/err" || ((n > 4))
+    cat "$T/ids.a" "$T/ids.b" >>"$T/acknowledged"
+    # The bytes whose sync failed are gone after a power cut: wipe what the first segment of this round held unsynced.
+  done
+  gq-inspect list | cut -f1 | sort >"$T/held"
+  [[ -z $(sort "$T/acknowledged" | comm -23 - "$T/held") ]]
+  gq-inspect check
+}
+
+@test "the journal: an fdatasync that always fails is a refusal, not a yes" {
+  echo x >"$T/job"
+  got=0
+  strace -f -o /dev/null -e inject=fdatasync:error=EIO gq-enqueue f --local "$T/job" >"$T/ids" 2>"$T/err" || got=$?
+  [[ $got == 75 && ! -s $T/ids ]]
+  grep -q 'unknown' "$T/err"
+}
+
+@test "the journal: a full disk refuses what is new, records what is done, and heals without a restart" {
+  ((EUID == 0)) || skip "needs root, for a small file system"
+  mkdir "$T/disk"
+  mount -t tmpfs -o size=8m tmpfs "$T/disk"
+  export GQ_STORE=$T/disk/store
+  start_gearmand
+  start_worker -f f -- sh -c 'while [ ! -e "$0/go" ]; do sleep 0.05; done; echo "$GQ_JOB_ID" >>"$0/out"' "$T"
+  echo x | gq-enqueue f >"$T/ids"
+  running() { [[ $(jobs_in running) == 1 ]]; }
+  eventually running
+  dd if=/dev/zero of="$T/disk/fill" bs=64k status=none || true
+  got=0; head -c 60000 /dev/zero | gq-enqueue f --timeout 3s >"$T/refused" 2>"$T/err" || got=$?
+  [[ $got == 75 && ! -s $T/refused ]]
+  got=0; head -c 60000 /dev/zero | gq-enqueue f --local >"$T/refused" 2>"$T/err" || got=$?
+  [[ $got == 74 && ! -s $T/refused ]]
+  touch "$T/go"
+  eventually lines_are "$T/out" 1
+  sleep 0.5
+  rm "$T/disk/fill"
+  eventually sh -c "echo y | gq-enqueue f --timeout 2s >>'$T/ids'"
+  eventually lines_are "$T/out" 2
+  eventually no_jobs
+  gq-inspect check
+  kill "$WORKER"; wait "$WORKER"
+  umount "$T/disk"
+}
+
+@test "the store: is private; one that others can write to, a newer one and one that is none are refused [78]" {
+  gq-enqueue f --local </dev/null
+  [[ $(stat -c %a "$GQ_STORE") == 700 ]]
+  chmod 770 "$GQ_STORE"; fails_with 78 gq-enqueue f --local </dev/null; chmod 700 "$GQ_STORE"
+  sed -i 's/"format": 1/"format": 2/' "$GQ_STORE/gq.json"; fails_with 78 gq-inspect stats
+  echo '{' >"$GQ_STORE/gq.json"; fails_with 78 gq-inspect stats
+  fails_with 78 gq-inspect stats --store "$T/none"
+  mkdir -m 700 "$T/empty"; fails_with 78 gq-inspect stats --store "$T/empty"
+}
+
+@test "the store: a segment of a newer format is refused before anything is read or appended [78]" {
+  gq-enqueue f --local </dev/null
+  printf '\x02' | dd of="$(segment)" bs=1 seek=8 conv=notrunc status=none
+  cp "$(segment)" "$T/before"
+  rm -f "$GQ_STORE"/index.*
+  fails_with 78 gq-inspect list
+  fails_with 78 gq-enqueue f --local </dev/null
+  cmp "$(segment)" "$T/before"
+}

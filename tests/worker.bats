@@ -1,0 +1,222 @@
+load helpers
+
+@test "gq-worker: workloads of every awkward size arrive bit for bit on standard input [through gearmand]" {
+  start_gearmand
+  start_worker -f keep -- sh -c 'cat >"$0/$GQ_JOB_ID.tmp" && mv "$0/$GQ_JOB_ID.tmp" "$0/$GQ_JOB_ID"' "$T"
+  for size in 0 1 4095 4096 4097 65535 65536 65537 131072 1048576 67108864; do
+    head -c $size /dev/urandom >"$T/in.$size"
+    id=$(gq-enqueue keep "$T/in.$size")
+    eventually test -e "$T/$id"
+    cmp "$T/$id" "$T/in.$size"
+  done
+  eventually no_jobs
+  gq-inspect check
+}
+
+@test "gq-worker: workloads of every awkward size arrive bit for bit on standard input [--local]" {
+  for size in 0 1 4095 4096 4097 65535 65536 65537 131072 1048576 67108864; do
+    head -c $size /dev/urandom >"$T/in.$size"
+    gq-enqueue keep --local "$T/in.$size" >"$T/id.$size"
+  done
+  gq-worker --local --drain -f keep -- sh -c 'cat >"$0/$GQ_JOB_ID"' "$T"
+  for id in "$T"/id.*; do cmp "$T/in.${id##*.}" "$T/$(cat "$id")"; done
+  [[ -z $(find "$GQ_STORE/blobs" -type f) ]]
+}
+
+@test "gq-worker: a command that never reads, and one that prints 10 MB before it reads, hang nothing" {
+  head -c 1000000 /dev/urandom >"$T/big"; head -c 65536 /dev/urandom >"$T/small"
+  gq-enqueue f --local "$T/big" "$T/small"
+  timeout 20 gq-worker --local --drain -f f -- true
+  gq-enqueue f --local "$T/big" "$T/small"
+  timeout 20 gq-worker --local --drain -f f -- sh -c 'head -c 10000000 /dev/zero; cat >/dev/null' | wc -c >"$T/n"
+  [[ $(cat "$T/n") == 20000000 ]]
+}
+
+@test "gq-worker: raw jobs of the gearman command are queued and run [foreground and background]" {
+  start_gearmand
+  start_worker -f up -- sh -c 'cat >>"$0"' "$T/out"
+  answer=$(echo fore | gearman -h 127.0.0.1 -p "$PORT" -f up)
+  [[ $answer =~ ^queued\ [0-9A-Z]{26}$ ]]
+  echo back | gearman -b -h 127.0.0.1 -p "$PORT" -f up
+  eventually lines_are "$T/out" 2
+  [[ $(sort "$T/out") == $'back\nfore' ]]
+}
+
+@test "gq-worker: raw jobs of the Perl client are queued and run [foreground and background]" {
+  start_gearmand
+  start_worker -f up -- sh -c 'cat >>"$0"' "$T/out"
+  perl -MGearman::Client -e 'my $c = Gearman::Client->new(job_servers => [$ARGV[0]]);
+    my $r = $c->do_task(up => "fore\n"); print $$r; $c->dispatch_background(up => "back\n") or die' "$GQ_SERVERS" >"$T/answer"
+  grep -qE '^queued [0-9A-Z]{26}$' "$T/answer"
+  eventually lines_are "$T/out" 2
+  [[ $(sort "$T/out") == $'back\nfore' ]]
+}
+
+@test "gq-worker: a failing job is tried again up to --max-attempts, then it is dead and kept" {
+  id=$(echo x | gq-enqueue f --local)
+  gq-worker --local --drain -f f --max-attempts 3 --backoff 10ms -- sh -c 'echo "$GQ_ATTEMPT/$GQ_MAX_ATTEMPTS" >>"$0"; exit 7' "$T/out"
+  [[ $(cat "$T/out") == $'1/3\n2/3\n3/3' ]]
+  gq-inspect list --state dead --json | jq -e --arg id "$id" '.id == $id and .reason == "exit 7" and .attempts == 3'
+  [[ $(gq-inspect cat "$id") == x ]]
+}
+
+@test "gq-worker: a killed command and one that cannot be started are failures, not successes" {
+  echo x | gq-enqueue f --local
+  gq-worker --local --drain -f f --max-attempts 1 -- sh -c 'kill -9 $$'
+  [[ $(gq-inspect list --json | jq -r .reason) == "signal 9" ]]
+  echo x | gq-enqueue g --local
+  gq-worker --local --drain -f g --max-attempts 1 -- /nonexistent/command 2>"$T/err"
+  grep -q 'cannot run /nonexistent/command' "$T/err"
+  [[ $(jobs_in dead) == 2 ]]
+}
+
+@test "gq-worker: the command sees its job, default signals, and no descriptors but 0 to 2 and its slot's lock" {
+  id=$(echo x | gq-enqueue f --local)
+  exec 7<"$T"
+  gq-worker --local --drain -f f -- sh -c 'env | grep ^GQ_ | sort >"$0/env"; ls /proc/self/fd >"$0/fd"; grep -E "SigIgn|SigBlk" /proc/self/status >"$0/signals"; ps -o pid=,pgid= -p $$ >"$0/group"' "$T"
+  exec 7<&-
+  grep -qx "GQ_JOB_ID=$id" "$T/env"
+  grep -qx GQ_FUNCTION=f "$T/env"
+  grep -qx GQ_ATTEMPT=1 "$T/env"
+  grep -qx GQ_MAX_ATTEMPTS=5 "$T/env"
+  grep -qx "GQ_STORE=$GQ_STORE" "$T/env"
+  grep -qE '^GQ_ENQUEUED_AT=20[0-9]{2}-' "$T/env"
+  [[ $(tr '\n' ' ' <"$T/fd") == "0 1 2 3 4 " ]]  # 4 is the directory that ls reads
+  [[ $(grep -c 0000000000000000 "$T/signals") == 2 ]]
+  read -r pid group <"$T/group"
+  [[ $pid == "$group" ]]
+}
+
+@test "gq-worker: GQ_WORKLOAD_FILE is there for a large workload, and only then" {
+  head -c 100000 /dev/urandom >"$T/big"
+  gq-enqueue f --local "$T/big"
+  GQ_WORKLOAD_FILE=stale gq-worker --local --drain -f f -- sh -c 'cmp "$GQ_WORKLOAD_FILE" "$0" && echo "$GQ_WORKLOAD_OFFSET $GQ_WORKLOAD_LENGTH" >"$1"' "$T/big" "$T/out"
+  [[ $(cat "$T/out") == "0 100000" ]]
+  echo x | gq-enqueue f --local
+  GQ_WORKLOAD_FILE=stale gq-worker --local --drain -f f -- sh -c 'echo "${GQ_WORKLOAD_FILE-none}" >"$0"' "$T/out"
+  [[ $(cat "$T/out") == none ]]
+}
+
+@test "gq-worker: killed while its command goes on, nobody starts the job again until the command has ended" {
+  echo x | gq-enqueue f --local
+  cat >"$T/cmd" <<'SH'
+#!/bin/sh
+echo "start $$" >>"$T/out"
+while [ ! -e "$T/go" ]; do sleep 0.05; done
+echo "end $$" >>"$T/out"
+SH
+  chmod +x "$T/cmd"; export T
+  background gq-worker --local -f f -- "$T/cmd"
+  eventually lines_are "$T/out" 1
+  kill -9 "$PID"
+  background gq-worker --local --drain -f f -- "$T/cmd"
+  second=$PID
+  gq-flush -f f -- "$T/cmd"
+  [[ -z $(gq-flush -n -f f) ]]
+  lines_are "$T/out" 1
+  touch "$T/go"
+  wait "$second"
+  [[ $(cut -d' ' -f1 "$T/out" | tr '\n' ' ') == "start end start end " ]]
+}
+
+@test "gq-worker: a job whose worker dies with it again and again ends dead" {
+  echo x | gq-enqueue f --local
+  for _ in 1 2 3; do
+    background gq-worker --local -f f --max-crashes 3 -- sh -c 'kill -9 $PPID'
+    wait "$PID" || true
+  done
+  gq-worker --local --drain -f f --max-crashes 3 -- sh -c 'kill -9 $PPID'
+  gq-inspect list --state dead | grep -q 'its worker died'
+}
+
+@test "gq-worker: SIGTERM takes no more, finishes what runs, exits 0" {
+  start_gearmand
+  start_worker -f f -- sh -c 'echo start >>"$0"; sleep 1; echo end >>"$0"' "$T/out"
+  printf 'a\nb\n' | gq-enqueue f -l
+  eventually lines_are "$T/out" 1
+  kill "$WORKER"
+  wait "$WORKER"
+  [[ $(cat "$T/out") == $'start\nend' ]]
+  [[ $(jobs_in queued) == 1 ]]
+  lines_are "$T/bg.1.err" 0
+}
+
+@test "gq-worker: after --grace it ends its commands, and their jobs are queued with no attempt spent" {
+  echo x | gq-enqueue f --local
+  background gq-worker --local -f f --grace 100ms -- sh -c 'trap "" TERM; echo start >>"$0"; sleep 60 & wait; sleep 60' "$T/out"
+  eventually lines_are "$T/out" 1
+  kill "$PID"
+  wait "$PID"
+  [[ $(gq-inspect list --json | jq -r .state) == queued ]]
+  gq-worker --local --drain -f f -- sh -c 'echo "$GQ_ATTEMPT" >"$0"' "$T/attempt"
+  [[ $(cat "$T/attempt") == 1 ]]
+}
+
+@test "gq-worker: runs what comes by --local while it serves, and retries that fall due" {
+  start_gearmand
+  start_worker -f f --backoff 200ms -- sh -c 'echo "$GQ_ATTEMPT" >>"$0"; test "$GQ_ATTEMPT" = 2' "$T/out"
+  echo x | gq-enqueue f --local
+  eventually lines_are "$T/out" 2
+  eventually no_jobs
+}
+
+@test "gq-worker: --drain waits for retries and for jobs that run elsewhere" {
+  echo x | gq-enqueue f --local
+  background gq-worker --local -f f -- sh -c 'echo start >"$0"; sleep 1; echo end >"$0"' "$T/out"
+  eventually grep -q start "$T/out"
+  timeout 20 gq-worker --local --drain -f f -- true
+  [[ $(cat "$T/out") == end ]]
+}
+
+@test "gq-worker: survives the death and return of gearmand, and says so once" {
+  start_gearmand
+  start_worker -f f -- sh -c 'cat >>"$0"' "$T/out"
+  kill -9 "$GEARMAND"; wait "$GEARMAND" || true
+  sleep 1.5
+  start_gearmand "$PORT"
+  eventually served f.gq
+  echo again | gq-enqueue f
+  eventually grep -q again "$T/out"
+  lines_are "$T/bg.1.err" 1
+}
+
+@test "gq-worker: --backlog bounds what it takes off the server" {
+  start_gearmand
+  start_worker -f f --backlog 5 -- sh -c 'while [ ! -e "$0" ]; do sleep 0.05; done' "$T/go"
+  for _ in $(seq 30); do gearman -b -h 127.0.0.1 -p "$PORT" -f f </dev/null; done
+  five() { (($(gq-inspect list | wc -l) >= 5)); }
+  eventually five
+  sleep 0.5
+  (($(gq-inspect list | wc -l) <= 8))
+  touch "$T/go"
+  done_all() { [[ $(gq-inspect stats --json | jq .finished) == 30 ]]; }
+  eventually done_all
+}
+
+@test "gq-worker: idle costs next to no CPU, with the server up and with it down" {
+  start_gearmand
+  start_worker -f f -- true
+  cpu() { awk '{ print $14 + $15 }' "/proc/$WORKER/stat"; }
+  before=$(cpu); sleep 3; up=$(($(cpu) - before))
+  kill -9 "$GEARMAND"; wait "$GEARMAND" || true
+  before=$(cpu); sleep 3; down=$(($(cpu) - before))
+  echo "clock ticks in 3 s: $up with the server, $down without"
+  ((up <= 9 && down <= 9))  # 3 %
+}
+
+@test "gq-worker: bad usage is 64" {
+  for bad in "" "-f f" "-f f --" "-- true" "-f rep_1 -- true" "-f f -j 0 -- true" "-f f --queue-only -- true" "-f f --backoff 2s:1s -- true" "-f f --bogus -- true"; do
+    fails_with 64 gq-worker $bad
+  done
+}
+
+@test "gq-worker: takes the IPv6 address of a server in brackets" {
+  while ! port_is_free "${PORT:=$((RANDOM % 20000 + 20000))}"; do PORT=; done
+  background gearmand -L ::1 -p "$PORT" -l "$T/gearmand.log"
+  export GQ_SERVERS="[::1]:$PORT"
+  up() { (: <"/dev/tcp/::1/$PORT"); }
+  eventually up || skip "no IPv6 loopback here"
+  background gq-worker -f f -- sh -c 'cat >"$0"' "$T/out"
+  echo six | gq-enqueue f
+  eventually grep -q six "$T/out"
+}
