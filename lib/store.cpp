@@ -153,6 +153,7 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs) {
       if (jobs[i].record.meta.given) given.push_back(i);
     }
   } catch (const Error& e) {
+    if (e.code() == Exit::config) throw;  // not this store, now or ever
     for (size_t i : of) refuse(i, e);
     // The blobs of refused jobs are nobody's. (When the outcome is unknown, they stay.)
     for (size_t i : of)

@@ -63,6 +63,8 @@ start_worker() {
 jobs_in() { gq-inspect list --state "$1" | wc -l; }
 no_jobs() { [[ -z $(gq-inspect list) ]]; }
 lines_are() { [[ $(wc -l <"$1") -eq $2 ]]; }
+# As `!`, but counts where it is not the last command of a test.
+not() { if "$@"; then return 1; fi; }
 fails_with() {
   local wanted=$1 got=0
   shift

@@ -43,7 +43,7 @@ load helpers
   gq-inspect check
   blob=$(find "$GQ_STORE/blobs" -name "$id")
   flip "$blob" 50000
-  ! gq-inspect check >"$T/out"
+  not gq-inspect check >"$T/out"
   grep -q "$id" "$T/out"
   gq-worker --local --drain -f f -- sh -c 'echo ran >"$0"' "$T/ran" 2>/dev/null
   [[ ! -e $T/ran && $(jobs_in dead) == 1 ]]

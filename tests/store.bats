@@ -33,7 +33,7 @@ run_all() { gq-worker --local --drain -f f -- sh -c 'read -r x; echo "$x" >>"$0"
   grep -q 'unlink(.*index.tcb")' "$T/trace"
   # And one that is sealed rightly is used as it is.
   strace -f -o "$T/trace" -e trace=unlink gq-inspect list >/dev/null
-  ! grep -q 'unlink(.*index.tcb")' "$T/trace"
+  not grep -q 'unlink(.*index.tcb")' "$T/trace"
 }
 
 @test "the index: is made again without holding up those who append" {
@@ -80,7 +80,7 @@ run_all() { gq-worker --local --drain -f f -- sh -c 'read -r x; echo "$x" >>"$0"
       [[ -s $T/failed.out ]]
       timeout 20 gq-worker --local --drain -f f -- sh -c 'read -r x; echo "$x" >>"$0"' "$T/out" 2>"$T/err"
       [[ $(sort -n "$T/out") == $'1\n2\n4\n5' ]]
-      ! gq-inspect check >"$T/failed.out"
+      not gq-inspect check >"$T/failed.out"
     done
   done
 }

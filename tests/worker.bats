@@ -82,7 +82,8 @@ load helpers
   grep -qx "GQ_STORE=$GQ_STORE" "$T/env"
   grep -qE '^GQ_ENQUEUED_AT=20[0-9]{2}-' "$T/env"
   [[ $(tr '\n' ' ' <"$T/fd") == "0 1 2 3 4 " ]]  # 4 is the directory that ls reads
-  [[ $(grep -c 0000000000000000 "$T/signals") == 2 ]]
+  # (posix_spawn of glibc ignores its two internal signals, 32 and 33.)
+  while read -r _ set; do (((0x$set & ~0x180000000) == 0)); done <"$T/signals"
   read -r pid group <"$T/group"
   [[ $pid == "$group" ]]
 }
