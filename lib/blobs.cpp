@@ -1,6 +1,7 @@
 #include "blobs.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -19,35 +20,47 @@ std::string Blobs::path(const std::string& id) const {
   return m_directory + "/" + id.substr(id.size() - 2) + "/" + id;
 }
 
+namespace {
+
+bool same_file(int fd, const std::string& path) {
+  struct stat a, b;
+  return ::fstat(fd, &a) == 0 && ::stat(path.c_str(), &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+}  // namespace
+
 std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint64_t sum) {
   std::string target = path(id);
   std::string directory = target.substr(0, target.rfind('/'));
-  Fd fd = open(id);
-  if (!fd) {
-    make_directory(directory);
-    std::string temporary = m_directory + "/tmp." + new_ulid();
-    fd = open_file(temporary, O_RDWR | O_CREAT | O_EXCL);
-    try {
-      FileLock lock(fd.get(), FileLock::Mode::shared);
-      write_all(fd.get(), data, "a blob");
-      if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync a blob");
-    } catch (const Error&) {
-      ::unlink(temporary.c_str());
-      throw;
-    }
-    int rc = ::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, target.c_str(), RENAME_NOREPLACE);
-    if (rc != 0) {
+  Fd fd;
+  for (;;) {
+    fd = open(id);
+    if (!fd) {
+      make_directory(directory);
+      std::string temporary = m_directory + "/tmp." + new_ulid();
+      fd = open_file(temporary, O_RDWR | O_CREAT | O_EXCL);
+      try {
+        if (!try_lock(fd.get(), FileLock::Mode::shared)) throw Error(Exit::storage, "cannot lock a new blob");
+        write_all(fd.get(), data, "a blob");
+        if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync a blob");
+      } catch (const Error&) {
+        ::unlink(temporary.c_str());
+        throw;
+      }
+      if (::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, target.c_str(), RENAME_NOREPLACE) == 0) break;
       int saved = errno;
       ::unlink(temporary.c_str());
       errno = saved;
       if (errno != EEXIST) throw_errno(Exit::storage, "name a blob");
-      fd = open_file(target, O_RDONLY);  // somebody delivers the same job at this moment
+      continue;  // somebody delivers the same job at this moment
     }
+    while (!try_lock(fd.get(), FileLock::Mode::shared)) ::usleep(1000);
+    if (!same_file(fd.get(), target)) continue;  // removed before the lock was ours
+    if (file_size(fd.get()) != data.size() || sum_file(fd.get()) != sum) return std::nullopt;
+    // Whoever made it may not have come to its syncs.
+    if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync a blob");
+    break;
   }
-  while (!try_lock(fd.get(), FileLock::Mode::shared)) ::usleep(1000);
-  if (file_size(fd.get()) != data.size() || sum_file(fd.get()) != sum) return std::nullopt;
-  // Whoever made it may not have come to its syncs.
-  if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync a blob");
   sync_directory(directory);
   sync_directory(m_directory);
   return fd;
@@ -55,8 +68,13 @@ std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint6
 
 Fd Blobs::open(const std::string& id) const { return try_open(path(id), O_RDONLY); }
 
-void Blobs::remove(const std::string& id) {
-  if (::unlink(path(id).c_str()) != 0 && errno != ENOENT) throw_errno(Exit::storage, "remove a blob");
+bool Blobs::remove(const std::string& id) {
+  Fd fd = open(id);
+  if (!fd) return true;
+  if (!try_lock(fd.get(), FileLock::Mode::exclusive)) return false;
+  if (same_file(fd.get(), path(id)) && ::unlink(path(id).c_str()) != 0 && errno != ENOENT)
+    throw_errno(Exit::storage, "remove a blob");
+  return true;
 }
 
 uint64_t sum_file(int fd) {

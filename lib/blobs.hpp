@@ -25,8 +25,9 @@ class Blobs {
   // Opens a blob for reading; an empty Fd and errno where there is none.
   Fd open(const std::string& id) const;
 
-  // Unlinks a blob; it is not an error if there is none.
-  void remove(const std::string& id);
+  // Unlinks a blob, under index.lock and when its job is known to need it no more. One that somebody is delivering at this
+  // moment, or that is not there, is left; false for the former.
+  bool remove(const std::string& id);
 
   std::string path(const std::string& id) const;
 

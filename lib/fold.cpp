@@ -72,6 +72,7 @@ const char* trouble_name(Trouble::Kind kind) {
 }
 
 Fold::Fold(Table& table) : m_table(table) {
+  m_last_job = table.last_until("j~").value_or("");
   auto value = table.get(position_key);
   if (!value) return;
   if (value->size() != 25 || static_cast<uint8_t>((*value)[0]) != index_version) throw TableError("another version");
@@ -183,6 +184,7 @@ void Fold::apply(const RecordHead& head, Lsn lsn) {
       ++c.jobs[static_cast<size_t>(State::queued)];
       c.bytes += job->size;
       put_order(meta.id, *job);
+      m_last_job = std::max(m_last_job, job_key(meta.id));
     } else if (job->size != head.data_size || job->sum != head.data_sum || job->function != meta.function) {
       trouble(Trouble::Kind::conflict, lsn, lsn, meta.id);
       return;
@@ -204,7 +206,9 @@ void Fold::apply(const RecordHead& head, Lsn lsn) {
                (job->state == State::running || job->state == State::claimed);
   switch (meta.type) {
     case RecordType::start:
-      if (job->state == State::claimed && owner_process(job->owner) == owner_process(meta.owner)) {
+      // Only the next start: an older one may stand here again, appended anew after its first sync had failed.
+      if (job->state == State::claimed && meta.start == job->starts + 1 &&
+          owner_process(job->owner) == owner_process(meta.owner)) {
         next = State::running;
         job->owner = meta.owner;
         job->starts = meta.start;
@@ -244,7 +248,9 @@ void Fold::apply(const RecordHead& head, Lsn lsn) {
 }
 
 std::optional<Job> Fold::get(const std::string& id) {
-  auto value = m_table.get(job_key(id));
+  std::string key = job_key(id);
+  if (key > m_last_job) return std::nullopt;
+  auto value = m_table.get(key);
   if (!value) return std::nullopt;
   return decode_job(*value);
 }
@@ -297,6 +303,7 @@ bool Fold::page(char order, const std::string& function, size_t most, std::strin
   if (!cursor.empty() && c.valid() && c.key() == cursor) c.next();
   for (; c.valid() && starts_with(c.key(), prefix); c.next()) {
     if (most-- == 0) return false;
+    if (order == 'c' && c.key().size() <= ulid_size) throw TableError("an owner's key is too short");
     cursor = c.key();
     ids.emplace_back(order == 'c' ? c.key().substr(c.key().size() - ulid_size) : c.value());
   }

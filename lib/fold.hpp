@@ -90,6 +90,7 @@ class Fold {
   Table& m_table;
   FoldPosition m_position;
   std::map<std::string, Counters> m_counters;  // those read so far
+  std::string m_last_job;  // the key of the greatest job ID: most new jobs are behind it, and need not be looked for
   bool m_changed = false;
 };
 

@@ -55,12 +55,12 @@ std::optional<std::string> Index::seal_text(const FoldPosition& p) const {
          std::to_string(st.st_mtim.tv_nsec) + "\n";
 }
 
-// Called with m_mutex held.
+// Called with m_mutex and index.lock held: whether this process is alone, what it then finds, and its place among the users
+// are one step, for which others wait.
 void Index::join() {
   if (m_users) return;
   Fd users = open_file(m_directory + "/index.users", O_RDWR | O_CREAT);
   if (try_lock(users.get(), FileLock::Mode::exclusive)) {
-    FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
     bool trusted = false;
     if (Fd fd = try_open(m_seal, O_RDONLY)) {
       auto seal = read_all(fd.get(), 4096, m_seal);
@@ -72,18 +72,14 @@ void Index::join() {
       bool same = parts.size() == 6;
       if (same && p.last != 0) {
         JournalReader reader(m_journal, p.last);
-        same = reader.read_record_at(p.last, false) && reader.position() <= p.end;
+        same = reader.read_record_at(p.last, false);
         if (same) p.last_sum = reader.head().head_sum;
       }
       trusted = same && seal == seal_text(p);
     }
     if (!trusted) discard();
   }
-  // Not atomic, and need not be: should another one believe himself alone in between, he comes to the same result.
-  if (!try_lock(users.get(), FileLock::Mode::shared)) {
-    // Somebody is looking whether he is alone; that is short.
-    while (::usleep(1000), !try_lock(users.get(), FileLock::Mode::shared)) continue;
-  }
+  while (!try_lock(users.get(), FileLock::Mode::shared)) ::usleep(1000);
   m_users = std::move(users);
   m_seal_removed = false;
 }
@@ -94,12 +90,12 @@ void Index::discard() {
   m_reader.reset();
 }
 
-void Index::throw_if_disk_is_full() const {
+bool Index::disk_is_full() const {
   std::string probe = m_directory + "/tmp." + new_ulid();
   Fd fd = try_open(probe, O_RDWR | O_CREAT | O_EXCL);
   int rc = fd ? ::posix_fallocate(fd.get(), 0, 1 << 20) : errno;
   ::unlink(probe.c_str());
-  if (is_disk_full(rc)) throw Error(Exit::storage, "cannot update the index: " + errno_text(rc), rc);
+  return is_disk_full(rc);
 }
 
 void Index::fold_on(Fold& fold) {
@@ -108,18 +104,20 @@ void Index::fold_on(Fold& fold) {
 
 void Index::visit(const std::function<void(Fold&)>& body) {
   std::lock_guard<std::mutex> guard(m_mutex);
-  join();
   int failures = 0;
   for (bool complete = false; !complete;) {
     bool body_done = false;
     {
       FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
+      join();
       try {
-        if (!m_seal_removed && file_exists(m_seal)) {
-          if (::unlink(m_seal.c_str()) != 0 && errno != ENOENT) throw_errno(Exit::storage, "remove " + m_seal);
-          sync_directory(m_directory);
+        if (!m_seal_removed) {
+          if (::unlink(m_seal.c_str()) == 0) m_sync_owed = true;
+          else if (errno != ENOENT) throw_errno(Exit::storage, "remove " + m_seal);
+          if (m_sync_owed) sync_directory(m_directory);
+          m_sync_owed = false;
+          m_seal_removed = true;
         }
-        m_seal_removed = true;
         Table table(m_path);
         Fold fold(table);
         if (!m_reader || m_reader->position() != fold.position().end)
@@ -132,11 +130,14 @@ void Index::visit(const std::function<void(Fold&)>& body) {
         fold.commit();
         table.close();
       } catch (const TableError& e) {
+        // A full disk is no fault of the table's, but what has been written of it cannot be believed.
+        bool full = disk_is_full();
         discard();
-        throw_if_disk_is_full();
+        complete = body_done;  // what the body did stands in the journal already
+        if (complete) break;
+        if (full) throw Error(Exit::storage, "cannot update the index: " + errno_text(ENOSPC), ENOSPC);
         if (++failures == 3) throw Error(Exit::storage, std::string("cannot use the index: ") + e.what());
         log(Level::warning, std::string("the index is unusable (") + e.what() + "); making it anew");
-        complete = body_done;  // what the body did stands in the journal already
       } catch (const Error&) {
         m_reader.reset();
         throw;
@@ -149,10 +150,10 @@ void Index::visit(const std::function<void(Fold&)>& body) {
 void Index::leave() {
   std::lock_guard<std::mutex> guard(m_mutex);
   if (!m_users) return;
+  FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   Fd users = std::move(m_users);
   m_reader.reset();
   if (!try_lock(users.get(), FileLock::Mode::exclusive)) return;
-  FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   if (file_exists(m_seal) || !file_exists(m_path)) return;
   FoldPosition position;
   try {
@@ -162,8 +163,12 @@ void Index::leave() {
   } catch (const TableError&) {
     return discard();
   }
-  Fd fd = open_file(m_path, O_RDWR);
-  if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_path);
+  // What is sealed must still be there after a power cut, the journal that it was made from included.
+  auto segments = list_segments(m_journal.directory());
+  for (const auto& path : {m_path, segments.empty() ? m_path : segment_path(m_journal.directory(), segments.back())}) {
+    Fd fd = open_file(path, O_RDWR);
+    if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + path);
+  }
   if (auto text = seal_text(position)) publish_file(m_directory, seal_name, *text, true);
 }
 

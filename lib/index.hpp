@@ -47,7 +47,7 @@ class Index {
  private:
   void join();
   void discard();
-  void throw_if_disk_is_full() const;
+  bool disk_is_full() const;
   std::optional<std::string> seal_text(const FoldPosition& position) const;
 
   const std::string m_directory;
@@ -58,6 +58,7 @@ class Index {
   Fd m_lock;
   Fd m_users;
   bool m_seal_removed = false;
+  bool m_sync_owed = false;
   std::unique_ptr<JournalReader> m_reader;
 };
 

@@ -17,6 +17,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr Millis work_timeout{1000};
 constexpr size_t max_receivers = 16;  // for one server; more gave nothing (measured)
+constexpr Millis count_interval{1000};
 constexpr Millis first_retry{100}, longest_retry{5000};
 // So many jobs in a row that were waiting when the one before was done call for another receiver.
 constexpr int waiting_streak = 4;
@@ -48,6 +49,7 @@ struct Intake::Receiver {
   Clock::time_point last_end{};
   Clock::duration round_trip{};
   int streak = 0;
+  bool gave_back = false;  // a job that could not be stored: the connection was closed on purpose
 };
 
 Intake::Intake(Store& store, Config config, Backlog& backlog)
@@ -58,6 +60,7 @@ Intake::Intake(Store& store, Config config, Backlog& backlog)
 Intake::~Intake() { stop(); }
 
 void Intake::start() {
+  if (m_backlog.limit > 0) count_backlog();
   for (auto& group : m_groups) add_receiver(group);
 }
 
@@ -99,8 +102,34 @@ bool Intake::pause(Millis duration) {
   return m_stopping.wait_for(lock, duration, [&] { return m_stop; });
 }
 
+// What others have finished since is seen in the store; looked at once a second at most.
+bool Intake::backlog_full() {
+  if (!m_backlog.full()) return false;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (Clock::now() < m_count_at) return true;
+    m_count_at = Clock::now() + count_interval;
+  }
+  count_backlog();
+  return m_backlog.full();
+}
+
+void Intake::count_backlog() {
+  try {
+    int64_t live = 0;
+    m_store.look([&](Fold& fold) {
+      live = 0;
+      auto counters = fold.counters();
+      for (const auto& f : m_config.functions)
+        if (auto it = counters.find(f); it != counters.end()) live += static_cast<int64_t>(it->second.live());
+    });
+    m_backlog.live = live;
+  } catch (const Error&) {  // then it stays what it was
+  }
+}
+
 Intake::Serve Intake::wanted() {
-  if (m_backlog.full()) return Serve::nothing;
+  if (backlog_full()) return Serve::nothing;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     if (!m_refusing) return Serve::all;
@@ -110,6 +139,7 @@ Intake::Serve Intake::wanted() {
     m_store.check_room();
     std::lock_guard<std::mutex> guard(m_mutex);
     m_refusing = false;
+    m_retry_delay = Millis(0);
     return Serve::all;
   } catch (const Error& e) {
     refused(e.what());
@@ -187,7 +217,9 @@ void Intake::receive(Receiver& self) {
       std::lock_guard<std::mutex> guard(m_mutex);
       if (m_stop) break;
     }
-    if (rc == GEARMAN_SUCCESS) {
+    if (std::exchange(self.gave_back, false)) {
+      drop();
+    } else if (rc == GEARMAN_SUCCESS) {
       retry = Millis(0);
     } else if (rc == GEARMAN_TIMEOUT && Clock::now() - start > work_timeout / 2) {
       if (!self.permanent) break;  // nothing to do for this one
@@ -203,14 +235,25 @@ void Intake::receive(Receiver& self) {
 
 std::string Intake::take_records(std::string_view payload, const std::string& function) {
   std::string reason;
-  auto jobs = parse_group(payload, function, m_config.max_workload, reason);
+  auto jobs = parse_group(payload, function, reason);
   if (!jobs) return "bad " + reason + "\n";
+  auto too_large = [&](const NewJob& job) { return job.data.size() > m_config.max_workload; };
+  std::vector<NewJob> good;
+  for (const auto& job : *jobs)
+    if (!too_large(job)) good.push_back(job);
   std::string result;
-  auto answers = m_store.add(*jobs);
-  for (size_t i = 0; i < jobs->size(); ++i) {
-    result += encode_answer((*jobs)[i].record.meta.id, answers[i]);
-    if (answers[i].outcome == Outcome::queued) ++m_backlog.live;
-    if (answers[i].outcome == Outcome::refused) refused(answers[i].reason);
+  auto answers = m_store.add(good);
+  auto answer = answers.begin();
+  for (const auto& job : *jobs) {
+    const std::string& id = job.record.meta.id;
+    if (too_large(job)) {
+      result += encode_answer(id, {Outcome::bad, "it is larger than the worker's --max-workload", 0});
+      continue;
+    }
+    result += encode_answer(id, *answer);
+    if (answer->outcome == Outcome::queued) ++m_backlog.live;
+    if (answer->outcome == Outcome::refused) refused(answer->reason);
+    ++answer;
   }
   return result;
 }
@@ -260,6 +303,7 @@ void* Intake::on_job(gearman_job_st* job, void* context, size_t* result_size, ge
   } catch (const std::exception& e) {
     log(Level::error, std::string("cannot take a job: ") + e.what());
   }
+  static_cast<Function*>(context)->receiver->gave_back = true;
   // The connection is closed, and gearmand gives the job to someone else at once, perhaps to us: not too fast.
   ::usleep(100'000);
   *rc = GEARMAN_ERROR;

@@ -48,6 +48,8 @@ class Intake {
   struct Receiver;
 
   Serve wanted();
+  bool backlog_full();
+  void count_backlog();
   void add_receiver(Group& group);
   void receive(Receiver& self);
   std::string take_records(std::string_view payload, const std::string& function);
@@ -68,6 +70,7 @@ class Intake {
   bool m_refusing = false;
   std::chrono::steady_clock::time_point m_retry_at;
   Millis m_retry_delay{0};
+  std::chrono::steady_clock::time_point m_count_at;
 };
 
 }  // namespace gq

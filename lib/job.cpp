@@ -1,6 +1,7 @@
 #include "job.hpp"
 
 #include "bytes.hpp"
+#include "table.hpp"
 
 namespace gq {
 namespace {
@@ -29,7 +30,7 @@ std::string encode_job(const Job& job) {
 }
 
 Job decode_job(std::string_view in) {
-  auto broken = [] { return Error(Exit::storage, "cannot read the index: it holds something that is not a job"); };
+  auto broken = [] { return TableError("something that is not a job"); };
   if (in.size() < fixed_size || static_cast<uint8_t>(in[0]) >= state_count) throw broken();
   Job job;
   job.state = static_cast<State>(in[0]);

@@ -41,7 +41,7 @@ struct Job {
 };
 
 std::string encode_job(const Job& job);
-// Throws Error(storage) on bytes that encode_job() did not make.
+// Throws TableError on bytes that encode_job() did not make.
 Job decode_job(std::string_view bytes);
 
 }  // namespace gq

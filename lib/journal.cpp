@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -240,6 +241,11 @@ void Journal::check_room() {
   std::lock_guard<std::mutex> guard(m_append_mutex);
   FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   if (!ensure_spare()) throw_errno(Exit::storage, "append to the journal");
+  struct statvfs fs;
+  if (::statvfs(m_directory.c_str(), &fs) == 0 && fs.f_bavail * fs.f_frsize < spare_size) {
+    errno = ENOSPC;
+    throw_errno(Exit::storage, "append to the journal");
+  }
 }
 
 std::vector<Placed> Journal::append(const std::vector<std::string_view>& records, Room room) {
@@ -248,9 +254,18 @@ std::vector<Placed> Journal::append(const std::vector<std::string_view>& records
   if (room == Room::intake && !ensure_spare()) throw_errno(Exit::storage, "append to the journal");
   std::vector<Placed> placed(records.size());
   auto write = [&] {
-    // No process relies on another to have made the segment's name durable.
-    if (!m_segment->named) sync_directory(m_directory);
-    m_segment->named = true;
+    // No process relies on another to have made the names of the segment and of this directory durable.
+    if (!m_segment->named) {
+      try {
+        sync_directory(m_directory);
+        sync_directory(m_directory + "/..");
+      } catch (const Error&) {
+        std::lock_guard<std::mutex> sync_guard(m_sync_mutex);
+        m_segment->failed = true;  // a second try might be told that all is well
+        throw;
+      }
+      m_segment->named = true;
+    }
     std::string group;
     size_t total = 0;
     for (auto r : records) total += frame_header_size + r.size();
@@ -267,7 +282,8 @@ std::vector<Placed> Journal::append(const std::vector<std::string_view>& records
     } catch (const Error&) {
       // Only the live writer, still under the lock, may cut back its own short write. Where it cannot, the hint tells the
       // next append that this tail is not whole.
-      [[maybe_unused]] int rc = ::ftruncate(m_segment->fd.get(), static_cast<off_t>(m_segment->size));
+      if (::ftruncate(m_segment->fd.get(), static_cast<off_t>(m_segment->size)) != 0)
+        throw_errno(Exit::retry, "cut back a short write to the journal");
       throw;
     }
     publish(m_segment->base, placed.back().end, placed.back().lsn);
@@ -328,8 +344,12 @@ bool Journal::sync(Lsn from, Lsn end) {
 std::vector<Placed> Journal::commit(const std::vector<std::string_view>& records, Room room) {
   auto placed = append(records, room);
   if (sync(placed.front().lsn, placed.back().end)) return placed;
-  placed = append(records, room);
-  if (sync(placed.front().lsn, placed.back().end)) return placed;
+  try {
+    placed = append(records, room);
+    if (sync(placed.front().lsn, placed.back().end)) return placed;
+  } catch (const Error& e) {
+    throw Error(Exit::retry, std::string(e.what()) + ", after a failed sync: whether the job is queued is unknown");
+  }
   throw Error(Exit::retry, "cannot sync the journal, twice: whether the job is queued is unknown");
 }
 
@@ -498,7 +518,8 @@ bool JournalReader::read_record_at(Lsn lsn, bool with_data) {
   if (!m_fd || lsn < m_base || lsn >= m_base + m_size) {
     m_fd.reset();
     m_position = lsn;
-    if (!next_segment()) return false;
+    auto hint = m_journal.read_hint();  // mostly it is in the last one
+    if (!(hint && hint->base <= lsn && open_segment(hint->base)) && !next_segment()) return false;
   }
   m_lsn = m_position = lsn;
   if (lsn < m_base + segment_header_size) return false;

@@ -22,11 +22,12 @@ namespace {
 // How often to look whether other owners have died, and at the journal where inotify is not to be had.
 constexpr Millis look_interval{1000};
 constexpr Millis disk_retry{1000};
+constexpr Millis unreadable_retry{60000};
 constexpr Millis kill_delay{2000};  // from SIGTERM to SIGKILL
 // Short jobs are claimed several at a time: about this much work for each slot, so that others get their share soon.
 constexpr double claim_ahead_ms = 50;
 constexpr double most_ahead = 64;
-constexpr size_t max_why = 300;
+constexpr Millis hold_claims{100};  // how long they may wait for a slot before they are given back
 
 std::string how_it_ended(int status) {
   if (WIFSIGNALED(status)) return "signal " + std::to_string(WTERMSIG(status));
@@ -128,6 +129,8 @@ void Runner::refill() {
   request.most = m_stopping ? 0 : static_cast<size_t>(static_cast<double>(free_slots()) * ahead);
   request.max_crashes = m_config.max_crashes;
   request.owners = &m_owners;
+  for (const auto& slot : m_slots)
+    if (slot.pid != 0) request.held.insert(slot.claim.id);
   m_seen = m_store.claim(request);
   m_backlog.live = static_cast<int64_t>(m_seen.live);
   for (const auto& claim : m_seen.abandoned) {
@@ -159,10 +162,15 @@ void Runner::start_jobs() {
       try {
         w = m_store.workload(claim.id, claim.job, reason);
         if (w) start.input = w->blob ? std::move(w->blob) : readable(w->data);
-      } catch (const Error&) {
-        m_claimed.push_front(std::move(claim));
-        for (auto s = starts.rbegin(); s != starts.rend(); ++s) m_claimed.push_front(std::move(s->claim));
-        throw;
+      } catch (const Error& e) {
+        // This one cannot be read now. Others can.
+        Meta meta = meta_of(RecordType::fail, claim);
+        meta.spent = false;
+        meta.why = printable(e.what());
+        meta.due = meta.at + unreadable_retry;
+        m_records.push_back(encode_record(meta));
+        log(Level::warning, claim.id + ": " + e.what() + "; to be tried again");
+        continue;
       }
       if (!w) {
         Meta meta = meta_of(RecordType::dead, claim);
@@ -216,7 +224,7 @@ void Runner::start_jobs() {
       command.environment.emplace_back("GQ_WORKLOAD_OFFSET", "0");
       command.environment.emplace_back("GQ_WORKLOAD_LENGTH", std::to_string(job.size));
     }
-    slot.started = Clock::now();
+    slot.started = m_last_start = Clock::now();
     pid_t pid = spawn(command);
     if (pid > 0) {
       slot.pid = pid;
@@ -267,6 +275,7 @@ int Runner::wait_time() const {
   auto until = [&](Clock::time_point t) { return std::chrono::ceil<Millis>(t - now).count(); };
   int64_t wait = INT64_MAX;
   if (m_troubled) wait = std::min(wait, until(m_blocked_until));
+  if (!m_claimed.empty() && free_slots() == 0) wait = std::min(wait, until(m_last_start + hold_claims));
   if (m_stopping && m_kills < 2) wait = std::min(wait, until(m_kill_at));
   if (!m_stopping && free_slots() > 0) {
     if (m_look) wait = 0;
@@ -279,13 +288,27 @@ int Runner::wait_time() const {
   return static_cast<int>(std::clamp<int64_t>(wait, 0, 60'000));
 }
 
-void Runner::run(const std::function<void()>& stopping) {
+// Lets others have what is claimed and waits for a slot.
+void Runner::give_back() {
+  for (const auto& claim : m_claimed) {
+    Meta meta = meta_of(RecordType::fail, claim);
+    meta.spent = false;
+    m_records.push_back(encode_record(meta));
+  }
+  m_claimed.clear();
+}
+
+void Runner::run(const std::function<void()>& end_intake) {
+  auto stop_intake = [&] {
+    if (!std::exchange(m_intake_ended, true)) end_intake();
+  };
   for (;;) {
     if (handle_signals()) {
-      stopping();
-      m_claimed.clear();  // unstarted, and free for others as soon as this process is gone
+      stop_intake();
+      give_back();
     }
     reap();
+    if (!m_claimed.empty() && free_slots() == 0 && Clock::now() >= m_last_start + hold_claims) give_back();
     if (!m_troubled || Clock::now() >= m_blocked_until) {
       try {
         if (!m_stopping && m_claimed.empty() && free_slots() > 0) {
@@ -301,10 +324,14 @@ void Runner::run(const std::function<void()>& stopping) {
     }
     reap();
     if (idle() && !m_troubled) {
-      if (m_stopping) return;
-      if (m_config.until == Until::drained && m_seen.live == 0 && !m_look) return;
+      if (m_stopping) break;
+      if (m_config.until == Until::drained && m_seen.live == 0 && !m_look) {
+        if (m_intake_ended) break;
+        stop_intake();
+        m_look = true;  // for what came in last
+      }
       if (m_config.until == Until::nothing_now && !m_look && !(m_seen.next_due && *m_seen.next_due <= now_ms()))
-        return;
+        break;
     }
     if (m_stopping && m_kills == 2 && free_slots() == m_slots.size()) return;  // the disk refuses: what is lost is a record
 
@@ -319,6 +346,7 @@ void Runner::run(const std::function<void()>& stopping) {
     }
     if (need && fds[1].fd < 0 && Clock::now() >= m_next_look) m_look = true;
   }
+  m_store.forget_blobs();
 }
 
 }  // namespace gq

@@ -44,8 +44,9 @@ class Runner {
   Runner(Store& store, Config config, Backlog& backlog);
   ~Runner();
 
-  // Runs until what the configuration says, or a signal. `stopping` is called once, at the first signal.
-  void run(const std::function<void()>& stopping);
+  // Runs until what the configuration says, or a signal. `end_intake` is called once: at the first
+  // signal, or before it is believed that nothing is left.
+  void run(const std::function<void()>& end_intake);
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -60,6 +61,7 @@ class Runner {
   void refill();
   void start_jobs();
   void write_records();
+  void give_back();
   bool handle_signals();
   void kill_all(int signal);
   bool idle() const;
@@ -86,6 +88,8 @@ class Runner {
   Clock::time_point m_next_look;
   Clock::time_point m_blocked_until;  // after a failure of the disk
   bool m_troubled = false;
+  bool m_intake_ended = false;
+  Clock::time_point m_last_start;
   double m_average_ms = 1000;  // how long a command takes
 };
 

@@ -31,6 +31,8 @@ gearman_return_t on_complete(gearman_task_st* task) noexcept {
     std::string_view result(static_cast<const char*>(gearman_task_data(task)), gearman_task_data_size(task));
     if (auto answers = parse_answers(result, group->ids))
       group->answers = std::move(*answers);
+    else if (result.substr(0, 4) == "bad ")  // it would say so again
+      group->answers.assign(group->count, Answer{Outcome::bad, printable(result.substr(4, result.size() - 5)), 0});
     else
       group->failure = "the worker answered: " + printable(result);
   } catch (...) {
@@ -80,7 +82,8 @@ void Sender::connect(Clock::time_point deadline) {
     auto asked = Clock::now();
     bool reached = false;
     std::string reason;
-    for (size_t i = 0; i < m_servers.size(); ++i) {
+    for (size_t n = 0; n < m_servers.size(); ++n) {
+      size_t i = (m_first + n) % m_servers.size();
       auto workers = capable_workers(m_servers[i], record_function(m_function), server_timeout, reason);
       if (!workers && m_servers.size() > 1 && !m_warned[i]) {
         log(Level::warning, "cannot reach " + m_servers[i].name() + ": " + reason);
@@ -95,6 +98,7 @@ void Sender::connect(Clock::time_point deadline) {
       gearman_client_set_fail_fn(client->get(), on_fail);
       m_client = std::move(*client);
       m_server = m_servers[i];
+      m_first = i;
       m_wide = false;
       return;
     }
@@ -154,6 +158,7 @@ std::vector<Answer> Sender::send(const std::vector<NewJob>& jobs) {
     if (all) continue;
     // After a timeout or an error with tasks in flight the client is out of step for good.
     m_client.reset();
+    m_first = (m_first + 1) % m_servers.size();  // a worker that is registered there may live no more
     if (gearman_failed(rc) && rc != GEARMAN_TIMEOUT) reason = gearman_strerror(rc);
     if (Clock::now() >= deadline) break;
     std::this_thread::sleep_for(std::min<Clock::duration>(Millis(100), deadline - Clock::now()));

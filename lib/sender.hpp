@@ -33,6 +33,7 @@ class Sender {
   ClientHandle m_client{nullptr, gearman_client_free};
   Server m_server;
   bool m_wide = false;
+  size_t m_first = 0;  // the server to try first
   std::vector<bool> m_warned;  // by server
 };
 

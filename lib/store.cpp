@@ -18,6 +18,7 @@ namespace gq {
 namespace {
 
 constexpr int store_format = 1;
+constexpr size_t most_claims = 1000;  // their IDs fit into one record
 constexpr const char* settings_name = "gq.json";
 
 // File systems where flock(2) or fsync(2) do not mean on one machine what gq needs. Numbers from statfs(2).
@@ -61,6 +62,7 @@ std::string open_directory(const std::string& directory, bool create) {
   if (!file_exists(settings)) {
     if (!create) throw refuse("it holds no gq.json");
     // The directory may hold nothing but what other processes, creating the store too, leave for moments.
+    sync_directory(directory + "/..");
     nlohmann::json fresh = {{"format", store_format}, {"store", new_ulid()}};
     publish_file(directory, settings_name, fresh.dump(2) + "\n", false);
   }
@@ -97,27 +99,28 @@ Store::Store(const std::string& directory, bool create)
       m_id(open_directory(directory, create)),
       m_journal(directory + "/journal", directory + "/append.lock", m_id),
       m_blobs(directory + "/blobs"),
-      m_index(directory, m_journal) {}
+      m_index(directory, m_journal),
+      m_reader(m_journal, 0) {}
 
 // Writes a large workload. An answer means that the job ends here.
 std::optional<Answer> Store::put_blob(const NewJob& job, std::vector<Fd>& holds) {
   const std::string& id = job.record.meta.id;
-  for (int attempt = 0; attempt < 2; ++attempt) {
+  for (;;) {
     auto held = m_blobs.put(id, job.data, job.record.data_sum);
     if (held) {
       holds.push_back(std::move(*held));
       return std::nullopt;
     }
     // Another blob has this ID. Where no living job refers to it, it is what a crash left before anybody was told.
-    bool taken = true;
+    std::optional<Answer> answer;
     m_index.visit([&](Fold& fold) {
-      auto known = fold.get(id);
-      taken = known && known->state != State::finished;
-      if (!known) m_blobs.remove(id);
+      if (fold.get(id))
+        answer = Answer{Outcome::conflict, {}, 0};
+      else if (!m_blobs.remove(id))
+        answer = Answer{Outcome::refused, "another job with this ID is being queued", 0};
     });
-    if (taken) break;
+    if (answer) return answer;
   }
-  return Answer{Outcome::conflict, {}, 0};
 }
 
 std::vector<Answer> Store::add(const std::vector<NewJob>& jobs) {
@@ -125,7 +128,8 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs) {
   std::vector<std::string> bytes;
   std::vector<size_t> of;  // the job that each of bytes belongs to
   std::vector<Fd> holds;
-  std::vector<size_t> given;
+  std::vector<size_t> given;  // whose ID may be another job's
+  std::set<std::string> ids;
   auto refuse = [&](size_t i, const Error& e) {
     answers[i] = {e.code() == Exit::retry ? Outcome::unknown : Outcome::refused, e.what(), e.error_number()};
   };
@@ -150,12 +154,14 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs) {
     m_journal.commit({bytes.begin(), bytes.end()}, Room::intake);
     for (size_t i : of) {
       answers[i].outcome = Outcome::queued;
-      if (jobs[i].record.meta.given) given.push_back(i);
+      if (jobs[i].record.meta.given || !ids.insert(jobs[i].record.meta.id).second) given.push_back(i);
     }
   } catch (const Error& e) {
     if (e.code() == Exit::config) throw;  // not this store, now or ever
     for (size_t i : of) refuse(i, e);
-    // The blobs of refused jobs are nobody's. (When the outcome is unknown, they stay.)
+    // The blobs of refused jobs are nobody's, unless another delivers the same job now. (When the outcome is unknown, they
+    // stay.)
+    holds.clear();
     for (size_t i : of)
       if (answers[i].outcome == Outcome::refused && jobs[i].data.size() > max_inline_data) {
         try {
@@ -184,17 +190,25 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs) {
   return answers;
 }
 
+void Store::remove_blobs(Fold& fold) {
+  for (const auto& id : m_free_blobs) {
+    auto job = fold.get(id);
+    if (job && job->state == State::finished) m_blobs.remove(id);
+  }
+  m_free_blobs.clear();
+}
+
+void Store::forget_blobs() {
+  if (!m_free_blobs.empty()) m_index.visit([&](Fold& fold) { remove_blobs(fold); });
+}
+
 Claims Store::claim(const ClaimRequest& request) {
   if (request.most > 0 && !request.dry_run) m_journal.check_room();
   Claims result;
+  const size_t most = request.dry_run ? request.most : std::min(request.most, most_claims);
   m_index.visit([&](Fold& fold) {
     result = {};
-    for (const auto& id : m_free_blobs) {
-      auto job = fold.get(id);
-      if (job && job->state == State::finished) m_blobs.remove(id);
-    }
-    m_free_blobs.clear();
-
+    remove_blobs(fold);
     auto functions = request.functions.empty() ? fold.functions() : request.functions;
     auto counters = fold.counters();
     for (const auto& f : functions)
@@ -205,12 +219,20 @@ Claims Store::claim(const ClaimRequest& request) {
       if (!job) throw TableError("an order names a job that is not there");
       result.jobs.push_back({id, std::move(*job)});
     };
-    auto full = [&] { return result.jobs.size() >= request.most; };
+    auto full = [&] { return result.jobs.size() >= most; };
 
     // Jobs that a dead owner left: they are at hand at once and were first.
-    std::string self = request.owners ? owner_process(request.owners->name(0)) : std::string();
+    std::string self = request.owners ? request.owners->name(0) : std::string();
     for (const auto& owner : fold.owners()) {
-      if (owner_process(owner) == self) continue;
+      if (owner == self) {
+        // Claimed, and then forgotten by this process because the index failed.
+        fold.claimed(owner, [&](const std::string& id) {
+          if (!full() && !request.held.count(id)) take(id);
+          return !full();
+        });
+        continue;
+      }
+      if (owner_process(owner) == owner_process(self)) continue;
       if (owner_alive(owners_directory(), owner)) {
         result.other_owners.push_back(owner);
         continue;
@@ -232,13 +254,17 @@ Claims Store::claim(const ClaimRequest& request) {
     size_t left = functions.size();
     for (size_t n = 0; n < functions.size(); ++n, --left) {
       const auto& f = functions[(m_next_function + n) % functions.size()];
-      size_t share = full() ? 0 : (request.most - result.jobs.size() + left - 1) / left;
+      size_t share = full() ? 0 : (most - result.jobs.size() + left - 1) / left;
       std::vector<Claim> candidates;
       auto due = fold.delayed(f, now, [&](const std::string& id) {
+        if (share == 0) {
+          result.next_due = now;
+          return false;
+        }
         auto job = fold.get(id);
         if (!job) throw TableError("an order names a job that is not there");
-        if (candidates.size() < share + fold_chunk) candidates.push_back({id, std::move(*job)});
-        return candidates.size() < share + fold_chunk;
+        candidates.push_back({id, std::move(*job)});
+        return candidates.size() <= share + most_claims;
       });
       if (due && (!result.next_due || *due < *result.next_due)) result.next_due = due;
       size_t delayed = candidates.size();
@@ -266,7 +292,7 @@ Claims Store::claim(const ClaimRequest& request) {
     meta.owner = request.owners->name(0);
     for (const auto& c : result.jobs) meta.ids.push_back(c.id);
     std::string record = encode_record(meta);
-    m_journal.append({record}, Room::completion);
+    m_journal.append({record}, Room::completion);  // not to be repeated: it would override who came after
     m_index.fold_on(fold);
     for (auto& c : result.jobs)
       if (auto job = fold.get(c.id)) c.job = std::move(*job);
@@ -298,10 +324,14 @@ std::optional<Workload> Store::workload(const std::string& id, const Job& job, s
     else if (file_size(w.blob.get()) != job.size) reason = "its blob has another size";
     else if (sum_file(w.blob.get()) != job.sum) reason = "the checksum of its blob is wrong";
   } else {
-    JournalReader reader(m_journal, job.location);
-    if (!reader.read_record_at(job.location, true) || reader.head().meta.id != id) reason = "its record is damaged";
-    else if (reader.data().size() != job.size || sum64(reader.data()) != job.sum) reason = "its checksum is wrong";
-    else w.data = reader.data();
+    // The newest copy; where that one is damaged, the first.
+    for (Lsn lsn : {job.location, job.first_lsn}) {
+      reason.clear();
+      if (!m_reader.read_record_at(lsn, true) || m_reader.head().meta.id != id) reason = "its record is damaged";
+      else if (m_reader.data().size() != job.size || sum64(m_reader.data()) != job.sum) reason = "its checksum is wrong";
+      else w.data = m_reader.data();
+      if (reason.empty()) break;
+    }
   }
   if (!reason.empty()) return std::nullopt;
   return w;

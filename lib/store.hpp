@@ -44,12 +44,13 @@ enum class Outcome {
   queued,    // on stable storage (whether just now, or by an earlier delivery of the same job)
   conflict,  // there is a job of that ID with another workload or function
   refused,   // not stored
+  bad,       // cannot be a job: too large, or damaged on its way
   unknown,   // the disk failed in between: it may or may not be there; to repeat it is safe
 };
 
 struct Answer {
   Outcome outcome = Outcome::refused;
-  std::string reason;     // refused and unknown
+  std::string reason;     // refused, bad and unknown
   int error_number = 0;  // refused: the errno, where there is one
 };
 
@@ -93,6 +94,7 @@ class Store {
     size_t most = 0;                     // jobs wanted; 0 only looks
     uint32_t max_crashes = 0;            // a job whose worker died this often is abandoned
     const Owners* owners = nullptr;      // who claims
+    std::set<std::string> held;          // jobs that it has claimed before and not forgotten
     bool dry_run = false;                // returns what would be claimed, claims nothing
   };
   // Claims jobs that nobody alive holds: those of dead owners, then due and queued ones in order. Also removes blobs that
@@ -106,6 +108,8 @@ class Store {
 
   // After the record that finished a job has been synced: its blob can go.
   void forget_blob(const std::string& id) { m_free_blobs.push_back(id); }
+  // Removes these now; claim() does it in passing.
+  void forget_blobs();
 
   // Reads and verifies a workload. nullopt with a reason when it is damaged or gone; throws Error(storage) when the disk
   // cannot be read.
@@ -120,6 +124,7 @@ class Store {
   std::string owners_directory() const { return m_directory + "/owners"; }
 
  private:
+  void remove_blobs(Fold& fold);
   std::optional<Answer> put_blob(const NewJob& job, std::vector<Fd>& holds);
 
   std::string m_directory;
@@ -130,6 +135,7 @@ class Store {
   std::vector<std::string> m_unsettled;  // records that append() appended and settle() has not seen synced
   Lsn m_unsettled_from = 0, m_unsettled_end = 0;
   std::vector<std::string> m_free_blobs;
+  JournalReader m_reader;  // of workloads, which mostly stand one behind the other
   size_t m_next_function = 0;
 };
 

@@ -6,8 +6,9 @@
 namespace gq {
 
 Table::Table(const std::string& path) : m_db(tcbdbnew(), tcbdbdel) {
-  // Small caches: a visit is short, and the memory of a worker must not grow with its queue. No mapping beyond the header.
-  tcbdbsetcache(m_db.get(), 256, 64);
+  // Caches that hold what a chunk of the fold touches (about 400 leaves), for beyond them each call gives up the CPU; small
+  // enough that the memory of a worker does not grow with its queue. No mapping beyond the header.
+  tcbdbsetcache(m_db.get(), 1024, 512);
   tcbdbsetxmsiz(m_db.get(), 0);
   tcbdbtune(m_db.get(), 0, 0, 0, -1, -1, BDBTLARGE);
   if (!tcbdbopen(m_db.get(), path.c_str(), BDBOWRITER | BDBOCREAT | BDBONOLCK)) fail();
@@ -23,6 +24,7 @@ Table::~Table() {
 void Table::fail() const { throw TableError(tcbdberrmsg(tcbdbecode(m_db.get()))); }
 
 std::optional<std::string> Table::get(std::string_view key) {
+  if (auto it = m_writes.find(key); it != m_writes.end()) return it->second;
   int size = 0;
   const void* value = tcbdbget3(m_db.get(), key.data(), static_cast<int>(key.size()), &size);
   if (!value) {
@@ -33,24 +35,38 @@ std::optional<std::string> Table::get(std::string_view key) {
 }
 
 void Table::put(std::string_view key, std::string_view value) {
-  begin();
-  const char* bytes = value.empty() ? "" : value.data();  // a null pointer ends the process
-  if (!tcbdbput(m_db.get(), key.data(), static_cast<int>(key.size()), bytes, static_cast<int>(value.size())))
-    fail();
+  m_writes.insert_or_assign(std::string(key), std::string(value));
 }
 
-void Table::remove(std::string_view key) {
-  begin();
-  if (!tcbdbout(m_db.get(), key.data(), static_cast<int>(key.size())) && tcbdbecode(m_db.get()) != TCENOREC) fail();
+void Table::remove(std::string_view key) { m_writes.insert_or_assign(std::string(key), std::nullopt); }
+
+std::optional<std::string> Table::last_until(std::string_view key) {
+  flush();
+  std::unique_ptr<BDBCUR, void (*)(BDBCUR*)> cursor(tcbdbcurnew(m_db.get()), tcbdbcurdel);
+  int size = 0;
+  if (!tcbdbcurjumpback(cursor.get(), key.data(), static_cast<int>(key.size()))) return std::nullopt;
+  const void* found = tcbdbcurkey3(cursor.get(), &size);
+  if (!found) return std::nullopt;
+  return std::string(static_cast<const char*>(found), static_cast<size_t>(size));
 }
 
-void Table::begin() {
-  if (m_in_transaction) return;
-  if (!tcbdbtranbegin(m_db.get())) fail();
+void Table::flush() {
+  if (m_writes.empty()) return;
+  if (!m_in_transaction && !tcbdbtranbegin(m_db.get())) fail();
   m_in_transaction = true;
+  for (const auto& [key, value] : m_writes) {
+    int size = static_cast<int>(key.size());
+    if (value) {
+      if (!tcbdbput(m_db.get(), key.data(), size, value->data(), static_cast<int>(value->size()))) fail();
+    } else if (!tcbdbout(m_db.get(), key.data(), size) && tcbdbecode(m_db.get()) != TCENOREC) {
+      fail();
+    }
+  }
+  m_writes.clear();
 }
 
 void Table::commit() {
+  flush();
   if (!m_in_transaction) return;
   m_in_transaction = false;
   if (!tcbdbtrancommit(m_db.get())) fail();
@@ -62,7 +78,9 @@ void Table::close() {
   if (!tcbdbclose(m_db.get())) fail();
 }
 
-Table::Cursor::Cursor(Table& table, std::string_view from) : m_cursor(tcbdbcurnew(table.m_db.get()), tcbdbcurdel) {
+Table::Cursor::Cursor(Table& table, std::string_view from)
+    : m_table(table), m_cursor(tcbdbcurnew(table.m_db.get()), tcbdbcurdel) {
+  table.flush();
   seek(from);
 }
 
@@ -71,7 +89,11 @@ void Table::Cursor::load() {
   const void* key = m_valid ? tcbdbcurkey3(m_cursor.get(), &key_size) : nullptr;
   const void* value = key ? tcbdbcurval3(m_cursor.get(), &value_size) : nullptr;
   m_valid = value != nullptr;
-  if (!m_valid) return;
+  if (!m_valid) {
+    int code = tcbdbecode(m_table.m_db.get());
+    if (code != TCENOREC && code != TCESUCCESS) m_table.fail();
+    return;
+  }
   m_key = std::string_view(static_cast<const char*>(key), static_cast<size_t>(key_size));
   m_value = std::string_view(static_cast<const char*>(value), static_cast<size_t>(value_size));
 }

@@ -2,12 +2,15 @@
 //
 // The surprising facts: its own fcntl lock vanishes when any descriptor of the file is closed in the process, and it opens
 // files without O_CLOEXEC; it caches the file's header, so a file that another process changed has to be opened again. So
-// a Table is opened for one visit under a lock of ours, and closed again. Any failure throws TableError, after which
+// a Table is opened for one visit under a lock of ours, and closed again. Jumping to and fro between distant keys is slow in it,
+// so writes are gathered and made in the order of their keys, when a walk begins and at commit. Any failure throws TableError, after which
 // only the removal of the file helps.
 #pragma once
 
 #include <tcbdb.h>
 
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -32,13 +35,15 @@ class Table {
   void put(std::string_view key, std::string_view value);
   void remove(std::string_view key);
 
-  // Transactions survive the death of the process, not a power cut. Begins one unless one is open.
-  void begin();
+  // The greatest key that is not greater than `key`; nullopt where there is none.
+  std::optional<std::string> last_until(std::string_view key);
+
+  // Commits what was written, in one transaction, which survives the death of the process, not a power cut.
   void commit();
   // commit() and close, reporting what the destructor would hide.
   void close();
 
-  // Walks keys in byte order.
+  // Walks keys in byte order, through what was written before the walk began.
   class Cursor {
    public:
     // Stands at the first key that is not less than `from`.
@@ -52,6 +57,7 @@ class Table {
 
    private:
     void load();
+    Table& m_table;
     std::unique_ptr<BDBCUR, void (*)(BDBCUR*)> m_cursor;
     bool m_valid = false;
     std::string_view m_key, m_value;
@@ -60,9 +66,11 @@ class Table {
  private:
   friend class Cursor;
   [[noreturn]] void fail() const;
+  void flush();
   std::unique_ptr<TCBDB, void (*)(TCBDB*)> m_db;
   bool m_open = false;
   bool m_in_transaction = false;
+  std::map<std::string, std::optional<std::string>, std::less<>> m_writes;  // nullopt: a removal
 };
 
 }  // namespace gq

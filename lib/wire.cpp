@@ -5,12 +5,12 @@
 namespace gq {
 namespace {
 
-constexpr const char* words[] = {"queued", "conflict", "refused", "unknown"};  // by Outcome
+constexpr const char* words[] = {"queued", "conflict", "refused", "bad", "unknown"};  // by Outcome
 
 }  // namespace
 
 std::optional<std::vector<NewJob>> parse_group(std::string_view payload, const std::string& function,
-                                               uint64_t max_workload, std::string& reason) {
+                                               std::string& reason) {
   std::vector<NewJob> jobs;
   while (!payload.empty()) {
     auto head = parse_record_head(payload);
@@ -24,7 +24,6 @@ std::optional<std::vector<NewJob>> parse_group(std::string_view payload, const s
     if (head->meta.type != RecordType::add) reason = "a record that is not an add";
     else if (head->meta.function != function) reason = "a record for another function";
     else if (!is_utf8(head->meta.why) || !is_utf8(head->meta.owner)) reason = "text that is not UTF-8";
-    else if (head->data_size > max_workload) reason = "a workload that is too large";
     else if (sum64(job.data) != head->data_sum) reason = "a workload with a wrong checksum";
     else if (jobs.size() == 16 * max_group_jobs) reason = "too many records";
     if (!reason.empty()) return std::nullopt;

@@ -1,7 +1,7 @@
 // How records travel through gearmand. A Gearman job on FUNCTION.gq holds one or more add records, one behind the other. Its
 // result has one line for each, in order:
 //
-//   queued ID | conflict ID | refused ID REASON | unknown ID REASON
+//   queued ID | conflict ID | refused ID REASON | bad ID REASON | unknown ID REASON
 //
 // and nothing else; a payload that is not such records is answered with the single line "bad REASON".
 #pragma once
@@ -19,10 +19,9 @@ namespace gq {
 inline constexpr size_t max_group_jobs = 256;
 inline constexpr size_t max_group_bytes = 128 * 1024;
 
-// Reads a payload. nullopt with a reason where it is not well-formed add records for `function`, of at most `max_workload` bytes
-// each, with their checksums right.
+// Reads a payload. nullopt with a reason where it is not well-formed add records for `function` with their checksums right.
 std::optional<std::vector<NewJob>> parse_group(std::string_view payload, const std::string& function,
-                                               uint64_t max_workload, std::string& reason);
+                                               std::string& reason);
 
 std::string encode_answer(const std::string& id, const Answer& answer);
 

@@ -1,1 +1,100 @@
-int main(){}
+// gq-bench: the loads and the baselines that scripts/bench compares. Prints the seconds that one of them took.
+//
+//   raw DIR JOBS SIZE GROUP      bare append + fdatasync of groups
+//   store DIR JOBS SIZE GROUP    the same jobs through Store::add
+//   table DIR KEYS               a bare Tokyo Cabinet B+ tree: KEYS puts in order
+//   submit HOST PORT FUNCTION JOBS SIZE IN_FLIGHT fg|bg   a plain libgearman client
+#include <fcntl.h>
+#include <libgearman/gearman.h>
+#include <tcbdb.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "fd.hpp"
+#include "store.hpp"
+#include "ulid.hpp"
+
+namespace {
+
+double seconds(const std::function<void()>& work) {
+  auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+void raw(const std::string& dir, int jobs, int size, int group) {
+  gq::Fd fd = gq::open_file(dir + "/raw", O_WRONLY | O_CREAT | O_APPEND);
+  std::string block(static_cast<size_t>(size * group), 'x');
+  for (int n = 0; n < jobs; n += group) {
+    gq::write_all(fd.get(), block, "raw");
+    if (fdatasync(fd.get()) != 0) abort();
+  }
+}
+
+void store(const std::string& dir, int jobs, int size, int group) {
+  gq::Store s(dir + "/store", true);
+  std::string data(static_cast<size_t>(size), 'x');
+  for (int n = 0; n < jobs; n += group) {
+    std::vector<gq::NewJob> all;
+    for (int i = 0; i < group; ++i) all.push_back(gq::make_job("bench", data));
+    for (const auto& a : s.add(all))
+      if (a.outcome != gq::Outcome::queued) abort();
+  }
+}
+
+void table(const std::string& dir, int keys) {
+  TCBDB* db = tcbdbnew();
+  if (!tcbdbopen(db, (dir + "/bare.tcb").c_str(), BDBOWRITER | BDBOCREAT | BDBOTRUNC)) abort();
+  std::string value(100, 'x');
+  for (int n = 0; n < keys; ++n) {
+    char key[32];
+    int size = snprintf(key, sizeof key, "j%026d", n);
+    if (!tcbdbput(db, key, size, value.data(), static_cast<int>(value.size()))) abort();
+  }
+  tcbdbclose(db);
+  tcbdbdel(db);
+}
+
+void submit(const char* host, int port, const char* function, int jobs, int size, int in_flight, bool background) {
+  gearman_client_st* client = gearman_client_create(nullptr);
+  gearman_client_add_server(client, host, static_cast<in_port_t>(port));
+  std::string data(static_cast<size_t>(size), 'x');
+  for (int n = 0; n < jobs; n += in_flight) {
+    std::vector<std::string> uniques;
+    for (int i = 0; i < in_flight; ++i) uniques.push_back(gq::new_ulid());
+    gearman_return_t rc = GEARMAN_SUCCESS;
+    for (auto& u : uniques) {
+      if (background)
+        gearman_client_add_task_background(client, nullptr, nullptr, function, u.c_str(), data.data(), data.size(), &rc);
+      else
+        gearman_client_add_task(client, nullptr, nullptr, function, u.c_str(), data.data(), data.size(), &rc);
+      if (gearman_failed(rc)) abort();
+    }
+    if (gearman_failed(gearman_client_run_tasks(client))) abort();
+    gearman_client_task_free_all(client);
+  }
+  gearman_client_free(client);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  auto number = [&](int i) { return i < argc ? atoi(argv[i]) : 0; };
+  std::string what = argc > 2 ? argv[1] : "";
+  double took;
+  if (what == "raw") took = seconds([&] { raw(argv[2], number(3), number(4), number(5)); });
+  else if (what == "store") took = seconds([&] { store(argv[2], number(3), number(4), number(5)); });
+  else if (what == "table") took = seconds([&] { table(argv[2], number(3)); });
+  else if (what == "submit" && argc == 9)
+    took = seconds([&] { submit(argv[2], number(3), argv[4], number(5), number(6), number(7), !strcmp(argv[8], "bg")); });
+  else return 64;
+  printf("%.6f\n", took);
+  return 0;
+}

@@ -56,13 +56,14 @@ int run_program(int argc, char** argv, const Program& program) {
     app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     app.fallthrough();
     app.add_option("--store", common.store, "Directory of the store (default $GQ_STORE, then ~/.local/state/gq)");
-    if (program.uses_servers)
-      app.add_option("--servers", servers, "Gearman servers, HOST[:PORT],... (default $GQ_SERVERS, then 127.0.0.1:4730)");
+    app.add_option("--servers", servers, "Gearman servers, HOST[:PORT],... (default $GQ_SERVERS, then 127.0.0.1:4730)");
     app.add_flag("-q,--quiet", quiet, "Errors only");
     app.add_flag("-v,--verbose", verbosity, "Say more; twice for still more")
         ->multi_option_policy(CLI::MultiOptionPolicy::Throw);
     app.set_version_flag("--version", std::string(program.name) + " " + GQ_VERSION);
     app.set_config("--config", "", "File with options, NAME = VALUE a line");
+    app.config_formatter(std::make_shared<CLI::ConfigINI>());  // a comma in a value is nothing special
+    app.allow_config_extras(CLI::config_extras_mode::error);
     program.options(app);
 
     // A flag beats the environment, which beats the file: the environment goes before the flags, of which the last counts.
@@ -72,7 +73,7 @@ int run_program(int argc, char** argv, const Program& program) {
       if (value && *value) args.insert(args.end(), {option, value});
     };
     from_environment("GQ_STORE", "--store");
-    if (program.uses_servers) from_environment("GQ_SERVERS", "--servers");
+    from_environment("GQ_SERVERS", "--servers");
     ::unsetenv("GEARMAN_SERVERS");  // libgearman would add these to every handle
     int i = 1;
     for (; i < argc && !(program.takes_command && std::string_view(argv[i]) == "--"); ++i) args.emplace_back(argv[i]);
@@ -93,6 +94,9 @@ int run_program(int argc, char** argv, const Program& program) {
     return 0;
   } catch (const CLI::FileError& e) {
     message(program.name, Level::error, printable(e.what()));
+    return static_cast<int>(Exit::config);
+  } catch (const CLI::ConfigError& e) {
+    message(program.name, Level::error, "cannot use the configuration file: " + printable(e.what()));
     return static_cast<int>(Exit::config);
   } catch (const CLI::ParseError& e) {
     message(program.name, Level::error, printable(e.what()) + " (--help tells more)");

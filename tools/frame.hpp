@@ -23,7 +23,6 @@ struct Program {
   const char* name;
   const char* purpose;
   bool takes_command = false;   // everything behind the first -- is a command
-  bool uses_servers = false;
   bool dies_of_sigpipe = false;  // as a filter whose reader has gone should
   std::function<void(CLI::App&)> options;
   std::function<Exit(const Common&)> body;

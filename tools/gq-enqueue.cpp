@@ -57,7 +57,8 @@ class Enqueuer {
     try {
       answers = m_store ? m_store->add(jobs) : m_sender->send(jobs);
     } catch (const Error& e) {
-      if (e.code() == Exit::retry) name(jobs.front().record.meta.id, e.what());
+      if (e.code() == Exit::retry)
+        for (const auto& job : jobs) log(Level::error, job.record.meta.id + ": not queued");
       throw;
     }
     std::string ids;
@@ -69,6 +70,10 @@ class Enqueuer {
           break;
         case Outcome::conflict:
           log(Level::error, id + ": another job has this ID");
+          fail(Exit::bad_data);
+          break;
+        case Outcome::bad:
+          log(Level::error, id + ": not queued: " + answers[i].reason);
           fail(Exit::bad_data);
           break;
         case Outcome::refused:
@@ -94,13 +99,13 @@ class Enqueuer {
     fail(Exit::bad_data);
   }
   void fail(Exit code) {
-    if (m_result == Exit::ok) m_result = code;
+    // What may be tried again outranks what may not.
+    auto rank = [](Exit c) { return c == Exit::ok ? 0 : c == Exit::retry ? 3 : c == Exit::storage ? 2 : 1; };
+    if (rank(code) > rank(m_result)) m_result = code;
   }
   Exit result() const { return m_result; }
 
  private:
-  void name(const std::string& id, const std::string& reason) { log(Level::info, id + ": not queued: " + reason); }
-
   const Options& m_options;
   std::optional<Store> m_store;
   std::optional<Sender> m_sender;
@@ -187,7 +192,6 @@ int main(int argc, char** argv) {
   gq::Program program;
   program.name = "gq-enqueue";
   program.purpose = "Queue jobs durably: standard input, files, or lines; prints the ID of each job that is on disk.";
-  program.uses_servers = true;
   program.options = [&](CLI::App& app) {
     app.add_option("FUNCTION", o.function, "The function to queue for")->required();
     app.add_option("FILE", o.files, "One job each; - is standard input")

@@ -13,14 +13,14 @@ namespace gq {
 namespace {
 
 // Bounds what one worker takes off a Gearman server; --queue-only, which is there to take, has no bound unless asked.
-constexpr uint64_t default_backlog = 10000;
+constexpr uint64_t default_backlog = 10000, not_given = UINT64_MAX;
 
 struct Options {
   WorkOptions work;
   bool local = false;
   bool queue_only = false;
   bool drain = false;
-  uint64_t backlog = default_backlog;
+  uint64_t backlog = not_given;
   uint64_t max_workload = 256 << 20;
 };
 
@@ -41,7 +41,9 @@ Exit work(Options& o, const Common& common) {
   block_signals();
   Store store(common.store, true);
   Backlog backlog;
-  backlog.limit = static_cast<int64_t>(o.queue_only && o.backlog == default_backlog ? 0 : o.backlog);
+  backlog.limit = static_cast<int64_t>(o.backlog != not_given ? o.backlog
+                                       : o.queue_only           ? 0
+                                                                : default_backlog);
   Intake intake(store, {common.servers, o.work.functions, o.max_workload}, backlog);
   if (o.queue_only) {
     intake.start();
@@ -65,7 +67,6 @@ int main(int argc, char** argv) {
   program.name = "gq-worker";
   program.purpose = "Queue jobs from Gearman durably, and run a command for each: gq-worker -f FUNCTION -- CMD [ARG...]";
   program.takes_command = true;
-  program.uses_servers = true;
   program.options = [&](CLI::App& app) {
     o.work.add(app);
     app.add_flag("--local", o.local, "Serve the store only, without a server");
