@@ -13,7 +13,9 @@ namespace gq {
 template <typename T>
 void put_le(std::string& out, T value) {
   static_assert(std::is_unsigned_v<T>);
-  for (size_t i = 0; i < sizeof(T); ++i) out += static_cast<char>(value >> (8 * i));
+  char bytes[sizeof(T)];
+  for (size_t i = 0; i < sizeof(T); ++i) bytes[i] = static_cast<char>(value >> (8 * i));
+  out.append(bytes, sizeof bytes);
 }
 
 // Reads a number at `offset`; the caller has checked that it is there.

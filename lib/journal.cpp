@@ -248,7 +248,7 @@ void Journal::check_room() {
   }
 }
 
-std::vector<Placed> Journal::append(const std::vector<std::string_view>& records, Room room) {
+std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Room room) {
   std::lock_guard<std::mutex> guard(m_append_mutex);
   FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   if (room == Room::intake && !ensure_spare()) throw_errno(Exit::storage, "append to the journal");
@@ -266,15 +266,16 @@ std::vector<Placed> Journal::append(const std::vector<std::string_view>& records
       }
       m_segment->named = true;
     }
-    std::string group;
-    size_t total = 0;
-    for (auto r : records) total += frame_header_size + r.size();
-    group.reserve(total);
+    constexpr size_t keep = 1 << 20;
+    if (m_group.capacity() > keep) m_group = {};
+    std::string& group = m_group;
+    group.clear();
     Lsn start = m_segment->base + m_segment->size;
     for (size_t i = 0; i < records.size(); ++i) {
       placed[i].lsn = start + group.size();
       put_frame_header(group, records[i].size(), placed[i].lsn, m_seed);
-      group += records[i];
+      group += records[i].head;
+      group += records[i].data;
       placed[i].end = start + group.size();
     }
     try {
@@ -341,7 +342,7 @@ bool Journal::sync(Lsn from, Lsn end) {
   }
 }
 
-std::vector<Placed> Journal::commit(const std::vector<std::string_view>& records, Room room) {
+std::vector<Placed> Journal::commit(const std::vector<RecordBytes>& records, Room room) {
   auto placed = append(records, room);
   if (sync(placed.front().lsn, placed.back().end)) return placed;
   try {

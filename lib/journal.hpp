@@ -51,6 +51,13 @@ inline constexpr uint64_t spare_size = 1ULL << 20;
 // What a record may use when the disk is full: a completion may use the spare segment, an intake may not.
 enum class Room { intake, completion };
 
+// A record to append: what encode_record() made, or the head that encode_record_head() made and the inline data behind it.
+struct RecordBytes {
+  RecordBytes(const std::string& head_bytes, std::string_view data_bytes = {}) : head(head_bytes), data(data_bytes) {}
+  size_t size() const { return head.size() + data.size(); }
+  std::string_view head, data;
+};
+
 // Where a record went.
 struct Placed {
   Lsn lsn = 0;
@@ -64,10 +71,9 @@ class Journal {
           uint64_t segment_size = default_segment_size);
   ~Journal();
 
-  // Appends records (each as encode_record() or encode_record_head() made it, without data over max_inline_data) with
-  // one write, and returns where each stands. Not yet durable: sync() makes it so. Throws Error(storage) when nothing
+  // Appends records (without data over max_inline_data) with one write, and returns where each stands. Not yet durable: sync() makes it so. Throws Error(storage) when nothing
   // was appended; disk full and quota are among the reasons (Error::error_number()).
-  std::vector<Placed> append(const std::vector<std::string_view>& records, Room room);
+  std::vector<Placed> append(const std::vector<RecordBytes>& records, Room room);
 
   // Waits until all that this process appended between two positions is on stable storage. Callers group: one fdatasync
   // answers all that wait. False when a sync failed: those bytes may be lost, and have to be appended again.
@@ -75,7 +81,7 @@ class Journal {
 
   // append() and sync(), once more in a new segment where the sync failed; throws Error(retry) when that fails too: the
   // outcome is then unknown.
-  std::vector<Placed> commit(const std::vector<std::string_view>& records, Room room);
+  std::vector<Placed> commit(const std::vector<RecordBytes>& records, Room room);
 
   // Throws the Error that an intake would get now for want of room; creates the spare segment if it can.
   void check_room();
@@ -109,6 +115,7 @@ class Journal {
 
   std::mutex m_append_mutex;  // flock does not exclude threads of one process
   std::shared_ptr<Segment> m_segment;
+  std::string m_group;  // what is being written; kept, because to allocate it anew is what an append would cost most
   bool m_has_looked = false;  // whether this process has seen for itself which segment is the last
 
   std::mutex m_sync_mutex;

@@ -121,6 +121,7 @@ void Runner::reap() {
 
 // Claims what the free slots need.
 void Runner::refill() {
+  append_records();  // what is given back must not be claimed again before that stands in the journal
   m_look = false;
   m_next_look = Clock::now() + look_interval;
   double ahead = std::clamp(claim_ahead_ms / std::max(m_average_ms, 0.1), 1.0, most_ahead);
@@ -235,12 +236,15 @@ void Runner::start_jobs() {
   }
 }
 
+void Runner::append_records() {
+  if (m_records.empty()) return;
+  m_store.append(m_records);
+  m_records.clear();
+}
+
 // Makes durable what has been recorded; lets go of the blobs of finished jobs.
-void Runner::write_records() {
-  if (!m_records.empty()) {
-    m_store.append(m_records);
-    m_records.clear();
-  }
+void Runner::settle() {
+  append_records();
   m_store.settle();
   for (const auto& id : m_done_blobs) m_store.forget_blob(id);
   m_done_blobs.clear();
@@ -316,7 +320,7 @@ void Runner::run(const std::function<void()>& end_intake) {
           if (m_look || due || Clock::now() >= m_next_look) refill();
         }
         start_jobs();
-        write_records();
+        settle();
       } catch (const Error& e) {
         m_look = true;
         trouble(e);

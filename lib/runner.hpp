@@ -60,7 +60,8 @@ class Runner {
   void finish(Slot& slot, int status);
   void refill();
   void start_jobs();
-  void write_records();
+  void append_records();
+  void settle();
   void give_back();
   bool handle_signals();
   void kill_all(int signal);

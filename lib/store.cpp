@@ -88,8 +88,11 @@ NewJob make_job(const std::string& function, std::string_view data, const std::s
   meta.function = function;
   meta.at = now_ms();
   NewJob job;
-  job.head = encode_record_head(meta, data.size(), sum64(data));
-  job.record = *parse_record_head(job.head);
+  job.record.data_size = data.size();
+  job.record.data_sum = sum64(data);
+  job.head = encode_record_head(meta, job.record.data_size, job.record.data_sum);
+  job.record.head_size = job.head.size();
+  job.record.meta = std::move(meta);
   job.data = data;
   return job;
 }
@@ -125,11 +128,10 @@ std::optional<Answer> Store::put_blob(const NewJob& job, std::vector<Fd>& holds)
 
 std::vector<Answer> Store::add(const std::vector<NewJob>& jobs) {
   std::vector<Answer> answers(jobs.size());
-  std::vector<std::string> bytes;
+  std::vector<RecordBytes> bytes;
   std::vector<size_t> of;  // the job that each of bytes belongs to
   std::vector<Fd> holds;
   std::vector<size_t> given;  // whose ID may be another job's
-  std::set<std::string> ids;
   auto refuse = [&](size_t i, const Error& e) {
     answers[i] = {e.code() == Exit::retry ? Outcome::unknown : Outcome::refused, e.what(), e.error_number()};
   };
@@ -140,9 +142,9 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs) {
           answers[i] = *answer;
           continue;
         }
-        bytes.push_back(jobs[i].head);
+        bytes.emplace_back(jobs[i].head);
       } else {
-        bytes.push_back(jobs[i].head + std::string(jobs[i].data));
+        bytes.emplace_back(jobs[i].head, jobs[i].data);
       }
       of.push_back(i);
     } catch (const Error& e) {
@@ -151,10 +153,14 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs) {
   }
   if (bytes.empty()) return answers;
   try {
-    m_journal.commit({bytes.begin(), bytes.end()}, Room::intake);
+    // IDs that do not rise may stand here twice.
+    bool rising = std::adjacent_find(jobs.begin(), jobs.end(), [](const NewJob& a, const NewJob& b) {
+                    return a.record.meta.id >= b.record.meta.id;
+                  }) == jobs.end();
+    m_journal.commit(bytes, Room::intake);
     for (size_t i : of) {
       answers[i].outcome = Outcome::queued;
-      if (jobs[i].record.meta.given || !ids.insert(jobs[i].record.meta.id).second) given.push_back(i);
+      if (jobs[i].record.meta.given || !rising) given.push_back(i);
     }
   } catch (const Error& e) {
     if (e.code() == Exit::config) throw;  // not this store, now or ever

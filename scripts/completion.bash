@@ -1,0 +1,24 @@
+# bash completion for gq-enqueue, gq-worker, gq-flush and gq-inspect
+_gq() {
+  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} program=${COMP_WORDS[0]##*/} word
+  local common="--store --servers --config --quiet --verbose --help --version"
+  local run="--function --jobs --max-attempts --max-crashes --backoff --grace"
+  COMPREPLY=()
+  for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+    [[ $word == -- && $program != gq-enqueue ]] && { mapfile -t COMPREPLY < <(compgen -cf -- "$current"); return; }
+  done
+  case $previous in
+    --store | --config) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
+    --state) mapfile -t COMPREPLY < <(compgen -W "queued running delayed dead" -- "$current"); return ;;
+  esac
+  local words
+  case $program in
+    gq-enqueue) words="--lines --null --local --id --timeout --max-workload" ;;
+    gq-worker) words="$run --local --queue-only --drain --backlog --max-workload" ;;
+    gq-flush) words="$run --all --dry-run" ;;
+    gq-inspect) words="--json --state --function --limit list show cat stats check journal" ;;
+  esac
+  mapfile -t COMPREPLY < <(compgen -W "$words $common" -- "$current")
+  [[ $program == gq-enqueue && $current != -* ]] && mapfile -t COMPREPLY < <(compgen -f -- "$current")
+}
+complete -o filenames -F _gq gq-enqueue gq-worker gq-flush gq-inspect

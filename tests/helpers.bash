@@ -38,12 +38,18 @@ port_is_free() { ! (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 # A gearmand on a free loopback port: $PORT, its pid in $GEARMAND. With an argument, on that port.
 start_gearmand() {
-  PORT=${1:-}
-  while [[ -z $PORT ]] || ! port_is_free "$PORT"; do PORT=$((RANDOM % 20000 + 20000)); done
-  background gearmand -L 127.0.0.1 -p "$PORT" -l "$T/gearmand.log"
-  GEARMAND=$PID
-  export GQ_SERVERS=127.0.0.1:$PORT
-  eventually status
+  local _ port
+  for _ in $(seq 20); do
+    port=${1:-$((RANDOM % 12000 + 20000))}  # below the ports that the kernel gives to connecting sockets
+    port_is_free "$port" || continue
+    background gearmand -L 127.0.0.1 -p "$port" -l "$T/gearmand.log"
+    GEARMAND=$PID PORT=$port
+    export GQ_SERVERS=127.0.0.1:$port
+    answers_or_ended() { (status) || ! kill -0 "$GEARMAND"; }
+    eventually answers_or_ended
+    kill -0 "$GEARMAND" 2>/dev/null && return  # else another one took the port in between
+  done
+  return 1
 }
 
 status() { exec 5<>"/dev/tcp/127.0.0.1/$PORT" && echo status >&5 && timeout 2 sed '/^\.$/q' <&5; }

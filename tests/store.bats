@@ -172,3 +172,36 @@ run_all() { gq-worker --local --drain -f f -- sh -c 'read -r x; echo "$x" >>"$0"
   fails_with 78 gq-enqueue f --local </dev/null
   cmp "$(segment)" "$T/before"
 }
+
+@test "a blob: a delivery that is refused leaves the blob of a parallel delivery of the same job" {
+  id=01ARZ3NDEKTSV4RRFFQ69G5FAV
+  head -c 100000 /dev/zero >"$T/big"
+  gq-enqueue f --local </dev/null
+  background strace -f -o /dev/null -P "$GQ_STORE/append.lock" -e trace=flock -e inject=flock:delay_enter=2000000:when=1 gq-enqueue --local --id $id f "$T/big"
+  eventually test -e "$GQ_STORE/blobs/AV/$id"
+  strace -f -o /dev/null -P "$(segment)" -e trace=pwrite64 -e inject=pwrite64:error=EIO gq-enqueue --local --id $id f "$T/big" || true
+  wait "$PID"
+  gq-inspect cat $id | cmp - "$T/big"
+}
+
+@test "the journal: a start that is appended again after a failed sync is not taken for a new one" {
+  seq 4 | gq-enqueue f --local -l
+  for n in 11 15 20; do
+    timeout 2 strace -f -o /dev/null -e inject=fdatasync:error=EIO:when=$n gq-worker --local -f f --max-attempts 100000 --backoff 5ms:20ms -- sh -c 'exec false' 2>/dev/null || true
+  done
+  # What each start says must be what the fold makes of it: no start without a claim before it.
+  gq-inspect journal | python3 -c '
+import json, sys
+state, starts = {}, {}
+for line in sys.stdin:
+    r = json.loads(line)
+    if r["type"] == "add": state[r["id"]], starts[r["id"]] = "queued", 0
+    if r["type"] == "claim":
+        for id in r["ids"]: state[id] = "claimed"
+    if r["type"] == "start" and r["start"] == starts[r["id"]] + 1:
+        assert state[r["id"]] == "claimed", r
+        state[r["id"]], starts[r["id"]] = "running", r["start"]
+    if r["type"] == "fail" and r.get("start", 0) == starts[r["id"]] and state[r["id"]] in ("running", "claimed"): state[r["id"]] = "queued"
+'
+  gq-inspect check
+}

@@ -221,3 +221,49 @@ SH
   echo six | gq-enqueue f
   eventually grep -q six "$T/out"
 }
+
+@test "gq-worker: many slots and short jobs: what is claimed at once fits into one record" {
+  seq 100 | gq-enqueue f --local -l
+  background gq-worker --local -f f -j 200 -- true
+  eventually no_jobs
+  seq 8000 | gq-enqueue f --local -l >"$T/ids"
+  eventually no_jobs
+  gq-inspect check
+}
+
+@test "gq-worker: jobs claimed ahead do not wait behind a long one while another worker is idle" {
+  { yes quick | head -n 60; echo slow; yes quick | head -n 60; } | gq-enqueue f --local -l >"$T/ids"
+  cmd=(sh -c 'read -r x; [ "$x" = quick ] || { echo slow >>"$0"; while [ ! -e "$0.go" ]; do sleep 0.05; done; }' "$T/slow")
+  background gq-worker --local -f f -- "${cmd[@]}"
+  eventually lines_are "$T/slow" 1
+  background gq-worker --local -f f -- "${cmd[@]}"
+  only_slow() { [[ $(gq-inspect list | wc -l) == 1 ]]; }
+  eventually only_slow
+  touch "$T/slow.go"
+  eventually no_jobs
+}
+
+@test "gq-worker: --queue-only with --backlog goes on when others have worked it off" {
+  start_gearmand
+  start_worker -f f --queue-only --backlog 5
+  seq 5 | gq-enqueue f -l
+  gq-worker --local --drain -f f -- true
+  seq 5 | gq-enqueue f -l --timeout 10s >"$T/ids"
+  lines_are "$T/ids" 5
+}
+
+@test "gq-worker: one job over its --max-workload is refused for good [65], the others are queued" {
+  start_gearmand
+  start_worker -f f --queue-only --max-workload 1K
+  { echo a; head -c 3000 /dev/zero | tr '\0' x; echo; echo b; } >"$T/lines"
+  fails_with 65 gq-enqueue f -l "$T/lines"
+  [[ $(jobs_in queued) == 2 ]]
+}
+
+@test "gq-worker: --drain through a server leaves nothing behind that it took" {
+  start_gearmand
+  for _ in 1 2 3; do gearman -b -h 127.0.0.1 -p "$PORT" -f f </dev/null; done
+  sh -c 'sleep 0.2' | gq-enqueue f --local
+  gq-worker -f f --drain -- sleep 0.3
+  no_jobs
+}
