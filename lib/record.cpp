@@ -2,6 +2,7 @@
 
 #include <xxhash.h>
 
+#include <algorithm>
 #include <array>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -198,9 +199,17 @@ bool fits(const Meta& m) {
 }
 
 uint64_t head_sum_of(std::string_view head) {
-  std::string summed(head);
-  summed.replace(16, 8, 8, '\0');
-  return XXH3_64bits(summed.data(), summed.size());
+  constexpr size_t usual = 512;
+  char small[usual];
+  std::string large;
+  char* copy = small;
+  if (head.size() > usual) {
+    large.resize(head.size());
+    copy = large.data();
+  }
+  std::copy(head.begin(), head.end(), copy);
+  std::fill(copy + 16, copy + 24, '\0');
+  return XXH3_64bits(copy, head.size());
 }
 
 }  // namespace
@@ -213,6 +222,7 @@ uint64_t sum64(std::string_view data, uint64_t seed) {
 
 std::string encode_record_head(const Meta& meta, uint64_t data_size, uint64_t data_sum) {
   std::string body;
+  body.reserve(128);
   CborMap map(body);
   map.text(key_type, record_type_name(meta.type));
   map.number(key_at, static_cast<uint64_t>(meta.at.count()));

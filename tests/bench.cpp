@@ -43,6 +43,7 @@ void store(const std::string& dir, int jobs, int size, int group) {
   std::string data(static_cast<size_t>(size), 'x');
   for (int n = 0; n < jobs; n += group) {
     std::vector<gq::NewJob> all;
+    all.reserve(static_cast<size_t>(group));
     for (int i = 0; i < group; ++i) all.push_back(gq::make_job("bench", data));
     for (const auto& a : s.add(all))
       if (a.outcome != gq::Outcome::queued) abort();

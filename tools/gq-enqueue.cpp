@@ -52,6 +52,7 @@ class Enqueuer {
   void flush() {
     if (m_data.empty()) return;
     std::vector<NewJob> jobs;
+    jobs.reserve(m_data.size());
     for (const auto& data : m_data) jobs.push_back(make_job(m_options.function, data, m_options.id));
     std::vector<Answer> answers;
     try {
