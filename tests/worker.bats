@@ -222,15 +222,6 @@ SH
   eventually grep -q six "$T/out"
 }
 
-@test "gq-worker: many slots and short jobs: what is claimed at once fits into one record" {
-  seq 100 | gq-enqueue f --local -l
-  background gq-worker --local -f f -j 200 -- true
-  eventually no_jobs
-  seq 8000 | gq-enqueue f --local -l >"$T/ids"
-  eventually no_jobs
-  gq-inspect check
-}
-
 @test "gq-worker: jobs claimed ahead do not wait behind a long one while another worker is idle" {
   { yes quick | head -n 60; echo slow; yes quick | head -n 60; } | gq-enqueue f --local -l >"$T/ids"
   cmd=(sh -c 'read -r x; [ "$x" = quick ] || { echo slow >>"$0"; while [ ! -e "$0.go" ]; do sleep 0.05; done; }' "$T/slow")

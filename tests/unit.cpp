@@ -1,0 +1,126 @@
+// Unit tests of lib/ where a program cannot be made to go. Prints what is wrong and exits 1.
+#include <cstdio>
+#include <functional>
+
+#include "gearman.hpp"
+#include "store.hpp"
+#include "text.hpp"
+#include "ulid.hpp"
+#include "wire.hpp"
+
+namespace {
+
+int failures = 0;
+
+#define CHECK(condition) \
+  do { \
+    if (!(condition)) { \
+      printf("%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
+      ++failures; \
+    } \
+  } while (false)
+
+using namespace gq;
+
+std::string event(RecordType type, const std::string& id, const std::string& owner, uint32_t start) {
+  Meta meta;
+  meta.type = type;
+  meta.id = id;
+  meta.at = now_ms();
+  meta.owner = owner;
+  meta.start = start;
+  return encode_record(meta);
+}
+
+State state_of(Store& store, const std::string& id) {
+  State state = State::finished;
+  store.look([&](Fold& fold) { state = fold.get(id)->state; });
+  return state;
+}
+
+// A start and a fail whose sync had failed are appended again after the same process has claimed the job once more.
+void repeated_start_is_not_a_new_one(const std::string& directory) {
+  Store store(directory, true);
+  Owners owners(store.owners_directory(), 1);
+  NewJob job = make_job("f", "x");
+  const std::string id = job.record.meta.id;
+  store.add({job});
+  Store::ClaimRequest request;
+  request.functions = {"f"};
+  request.most = 1;
+  request.owners = &owners;
+  CHECK(store.claim(request).jobs.size() == 1);
+  auto start = event(RecordType::start, id, owners.name(1), 1), fail = event(RecordType::fail, id, owners.name(1), 1);
+  store.append({start});
+  CHECK(state_of(store, id) == State::running);
+  store.append({fail});
+  CHECK(state_of(store, id) == State::queued);
+  CHECK(store.claim(request).jobs.size() == 1);
+  store.append({start, fail});
+  CHECK(state_of(store, id) == State::claimed);
+  store.append({event(RecordType::start, id, owners.name(1), 2)});
+  CHECK(state_of(store, id) == State::running);
+  store.append({event(RecordType::dead, id, owners.name(1), 1)});  // of another start
+  CHECK(state_of(store, id) == State::running);
+}
+
+void claim_fits_into_one_record(const std::string& directory) {
+  Store store(directory, true);
+  Owners owners(store.owners_directory(), 1);
+  std::vector<NewJob> jobs;
+  for (int i = 0; i < 5000; ++i) jobs.push_back(make_job("f", "x"));
+  store.add(jobs);
+  Store::ClaimRequest request;
+  request.functions = {"f"};
+  request.most = 5000;
+  request.owners = &owners;
+  auto first = store.claim(request).jobs.size();
+  CHECK(first > 0);
+  // What was claimed and is not held any more by the caller is found again; what is held is not.
+  for (const auto& c : store.claim(request).jobs) request.held.insert(c.id);
+  CHECK(request.held.size() == first);
+  for (const auto& c : store.claim(request).jobs) CHECK(!request.held.count(c.id));
+}
+
+void records_survive_hostile_bytes() {
+  NewJob job = make_job("f", "workload");
+  std::string good = job.head + std::string(job.data);
+  CHECK(parse_record_head(good).has_value());
+  for (size_t i = 0; i < job.head.size(); ++i)
+    for (int bit = 0; bit < 8; ++bit) {
+      std::string bad = good;
+      bad[i] = static_cast<char>(bad[i] ^ (1 << bit));
+      CHECK(!parse_record_head(bad));
+    }
+  for (size_t n = 0; n < job.head.size(); ++n) CHECK(!parse_record_head(good.substr(0, n)));
+  std::string reason;
+  CHECK(parse_group(good + good, "f", reason).has_value());
+  CHECK(!parse_group(good, "g", reason) && !reason.empty());
+  reason.clear();
+  std::string damaged = good;
+  damaged.back() = 'D';
+  CHECK(!parse_group(damaged, "f", reason) && !reason.empty());
+}
+
+void small_values() {
+  CHECK(parse_duration("1.5s") == Millis(1500) && parse_duration("2h") == Millis(7200000));
+  CHECK(!parse_duration("") && !parse_duration("-1") && !parse_duration("1x") && !parse_duration("99999999999d"));
+  CHECK(parse_size("64K") == 65536 && parse_size("1GiB") == 1u << 30 && !parse_size("99999999999T") && !parse_size("K"));
+  CHECK(parse_servers("[::1]:4731,host")->at(0).port == 4731 && parse_servers("[::1]:4731,host")->at(0).host == "::1");
+  for (const char* bad : {"", ",", "a:", "a:0", "a:65536", "[::1", "a b", ":1"}) CHECK(!parse_servers(bad));
+  CHECK(is_utf8("\xc3\xa4") && !is_utf8("\xc3") && !is_utf8("\xed\xa0\x80") && !is_utf8("\xc0\x80"));
+  std::string one = new_ulid(), two = new_ulid();
+  CHECK(one < two && parse_ulid("01arz3ndektsv4rrffq69g5fav") && !parse_ulid("81ARZ3NDEKTSV4RRFFQ69G5FAV"));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) return 64;
+  std::string directory = argv[1];
+  repeated_start_is_not_a_new_one(directory + "/a");
+  claim_fits_into_one_record(directory + "/b");
+  records_survive_hostile_bytes();
+  small_values();
+  return failures ? 1 : 0;
+}
