@@ -13,6 +13,7 @@ teardown() {
   local pid
   for pid in "${PIDS[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
   for pid in "${PIDS[@]}"; do wait "$pid" 2>/dev/null || true; done
+  if mountpoint -q "$T/disk"; then umount -l "$T/disk"; fi
 }
 
 # Polls until the command succeeds, at most 30 s.
