@@ -51,21 +51,35 @@ run_all() { gq-worker --local --drain -f f -- sh -c 'read -r x; echo "$x" >>"$0"
   (($(wc -l <"$T/more") > 2))
 }
 
-@test "the journal: a torn record at the tail costs nothing that was acknowledged" {
+@test "the journal: a torn record at the tail costs nothing that was acknowledged, and is left behind as it is" {
   fill 3
   cp "$(segment)" "$T/whole"
-  size=$(stat -c %s "$T/whole")
-  for cut in 1 5 23 24 30 60 100; do
-    cat "$T/whole" >"$(segment)"
-    head -c $((size - cut)) "$T/whole" | tail -c +$((size - 110)) | head -c $((110 - cut)) >/dev/null
-    { cat "$T/whole"; tail -c 111 "$T/whole" | head -c "$cut"; } >"$T/torn"
-    cat "$T/torn" >"$(segment)"
-    rm -f "$GQ_STORE"/index.*
-    [[ $(gq-inspect list | wc -l) == 3 ]]
+  next=4
+  # What stands behind the last whole frame: part of a frame, a long one, garbage, zeros. The index is kept, or not.
+  for tail in "head -c 1 $T/whole" "printf GQF1" "tail -c 111 $T/whole" "tail -c 23 $T/whole" "head -c 9000 /dev/urandom" "head -c 300 /dev/zero"; do
+    [[ $tail == *111* ]] && rm -f "$GQ_STORE"/index.*
+    last=$(segment)
+    $tail >>"$last"
+    cp "$last" "$T/torn"
+    [[ $(gq-inspect list | wc -l) == $((next - 1)) ]]
+    seq $next $((next + 1)) | gq-enqueue f --local -l
+    next=$((next + 2))
+    cmp "$last" "$T/torn"
+    [[ $(segment) != "$last" && $(gq-inspect list | wc -l) == $((next - 1)) ]]
   done
-  seq 4 6 | gq-enqueue f --local -l
   run_all
-  sort -n "$T/out" | cmp - <(seq 6)
+  sort -n "$T/out" | cmp - <(seq $((next - 1)))
+}
+
+@test "the journal: where it is shorter than was told, the next append begins behind what was told" {
+  fill 3
+  truncate -s -5 "$(segment)"
+  first=$(segment)
+  echo 4 | gq-enqueue f --local
+  [[ $(segment) != "$first" ]]
+  rm -f "$GQ_STORE"/index.*
+  run_all
+  [[ $(sort -n "$T/out" | tr '\n' ' ') == "1 2 4 " ]]
 }
 
 @test "the journal: one flipped bit costs one job, which is reported; the others work [workload, meta, lengths, frame]" {
@@ -85,17 +99,29 @@ run_all() { gq-worker --local --drain -f f -- sh -c 'read -r x; echo "$x" >>"$0"
   done
 }
 
-@test "the journal: a workload that is itself a journal is never read as one" {
+# Breaks the magic of the n-th frame, so that the reader has to look for the next frame within.
+break_frame() {
+  local at
+  at=$(grep -abo GQF1 "$(segment)" | head -n "$1" | tail -n 1 | cut -d: -f1)
+  flip "$(segment)" "$at"
+}
+
+@test "the journal: a workload that is itself a journal is never read as one [of this store, of another at the same positions]" {
   fill 50
-  cat "$(segment)" >"$T/copy"
-  head -c 60000 "$T/copy" >"$T/small"
-  GQ_STORE=$T/other gq-enqueue f --local "$T/small" "$T/copy"
+  head -c 60000 "$(segment)" >"$T/copy"
+  gq-enqueue f --local "$T/copy"
+  break_frame 51
+  gq-enqueue f --local /dev/null
+  [[ $(gq-inspect journal | jq -r .type | sort | uniq -c | awk '{ print $2, $1 }' | tr '\n' ' ') == "add 51 damage 1 " ]]
+  # Each frame in here stands where it stood in its own store.
+  second=$(grep -abo GQF1 "$T/copy" | sed -n 2p | cut -d: -f1)
+  tail -c +"$second" "$T/copy" >"$T/shifted"
   export GQ_STORE=$T/other
-  # Damage the head of the record that holds it, so that the reader has to look for the next frame inside.
-  at=$(grep -abo GQR1 "$(segment)" | head -n 1 | cut -d: -f1)
-  flip "$(segment)" $((at - 20))
-  flip "$(segment)" $((at + 4))
-  (($(gq-inspect list | wc -l) <= 1))
+  gq-enqueue f --local "$T/shifted"
+  [[ $(grep -abo GQF1 "$(segment)" | sed -n 2p | cut -d: -f1) == "$second" ]]
+  break_frame 1
+  gq-enqueue f --local /dev/null
+  [[ $(gq-inspect journal | jq -r .type | tr '\n' ' ') == "damage add " ]]
 }
 
 @test "the journal: an fdatasync that fails in one of two appending processes loses nothing of either" {
