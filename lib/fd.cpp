@@ -72,13 +72,13 @@ void write_all_at(int fd, std::string_view data, uint64_t offset, const std::str
 std::optional<std::string> read_all(int fd, uint64_t limit, const std::string& name) {
   struct stat st;
   std::string data;
-  if (::fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0 &&
-      static_cast<uint64_t>(st.st_size) <= limit)
-    data.reserve(static_cast<size_t>(st.st_size) + 1);
-  size_t chunk = 1 << 16;
-  for (;;) {
+  constexpr size_t usual = 1 << 16;
+  size_t chunk = usual;
+  // A file in one read; one byte more than it has, to see its end.
+  if (::fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0 && static_cast<uint64_t>(st.st_size) <= limit)
+    chunk = static_cast<size_t>(st.st_size) + 1;
+  for (;; chunk = usual) {
     size_t old = data.size();
-    if (data.capacity() - old > chunk) chunk = data.capacity() - old;
     data.resize(old + chunk);
     ssize_t n = ::read(fd, data.data() + old, chunk);
     int saved = errno;

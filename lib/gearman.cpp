@@ -103,6 +103,19 @@ std::optional<std::vector<Server>> parse_servers(std::string_view text) {
 
 std::string record_function(const std::string& function) { return function + ".gq"; }
 
+std::string reason_text(gearman_return_t rc) {
+  switch (rc) {
+    case GEARMAN_COULD_NOT_CONNECT:
+      return "it does not answer";
+    case GEARMAN_LOST_CONNECTION:
+      return "the connection was lost";
+    case GEARMAN_TIMEOUT:
+      return "no answer in time";
+    default:
+      return gearman_strerror(rc);
+  }
+}
+
 std::optional<ClientHandle> make_client(const Server& server, Millis timeout) {
   ClientHandle client(gearman_client_create(nullptr), gearman_client_free);
   if (!client) return std::nullopt;

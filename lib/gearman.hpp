@@ -36,6 +36,9 @@ using WorkerHandle = std::unique_ptr<gearman_worker_st, void (*)(gearman_worker_
 std::optional<ClientHandle> make_client(const Server& server, Millis timeout);
 std::optional<WorkerHandle> make_worker(const Server& server, Millis timeout);
 
+// What went wrong, for people.
+std::string reason_text(gearman_return_t rc);
+
 // How many workers gearmand has registered for a function (they need not live any more); nullopt with a reason when the
 // server cannot be asked within `timeout`.
 std::optional<uint64_t> capable_workers(const Server& server, const std::string& function, Millis timeout,

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <system_error>
 
 #include "log.hpp"
 #include "text.hpp"
@@ -93,7 +94,13 @@ void Intake::add_receiver(Group& group) {
   r.intake = this;
   r.group = &group;
   r.permanent = group.receivers++ == 0;
-  r.thread = std::thread([this, &r] { receive(r); });
+  try {
+    r.thread = std::thread([this, &r] { receive(r); });
+  } catch (const std::system_error& e) {
+    m_receivers.pop_back();
+    // Those that there are go on without it.
+    if (group.receivers-- == 1) throw Error(Exit::retry, "cannot start a thread: " + errno_text(e.code().value()));
+  }
 }
 
 // Waits, unless the intake stops meanwhile; true when it does.
@@ -136,7 +143,7 @@ Intake::Serve Intake::wanted() {
     if (Clock::now() < m_retry_at) return Serve::records;
   }
   try {
-    m_store.check_room();
+    m_store.check_room(0);
     std::lock_guard<std::mutex> guard(m_mutex);
     m_refusing = false;
     m_retry_delay = Millis(0);
@@ -167,7 +174,7 @@ void Intake::receive(Receiver& self) {
     }
     worker.reset();
   };
-  auto failed = [&](const char* reason) {
+  auto failed = [&](const std::string& reason) {
     drop();
     if (!self.permanent) return true;
     if (!self.group->down.exchange(true))
@@ -203,7 +210,7 @@ void Intake::receive(Receiver& self) {
       gearman_return_t rc = gearman_worker_echo(worker.get(), "gq", 2);
       self.round_trip = Clock::now() - start;
       if (gearman_failed(rc)) {
-        if (failed(gearman_strerror(rc))) break;
+        if (failed(reason_text(rc))) break;
         continue;
       }
       if (self.group->down.exchange(false)) log(Level::info, "connected to " + self.group->server.name());
@@ -223,7 +230,7 @@ void Intake::receive(Receiver& self) {
       retry = Millis(0);
     } else if (rc == GEARMAN_TIMEOUT && Clock::now() - start > work_timeout / 2) {
       if (!self.permanent) break;  // nothing to do for this one
-    } else if (failed(gearman_strerror(rc))) {
+    } else if (failed(reason_text(rc))) {
       break;
     }
   }

@@ -38,6 +38,9 @@ struct Job {
   std::string function;
   std::string owner;  // claimed, running
   std::string why;    // delayed, dead
+
+  // Those used up, and the one that runs. (starts also counts those that were cut off.)
+  uint32_t attempts() const { return failures + (state == State::running ? 1 : 0); }
 };
 
 std::string encode_job(const Job& job);

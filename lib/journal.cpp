@@ -24,6 +24,8 @@ constexpr uint64_t hint_magic = 0x31544e4948514747;
 constexpr size_t hint_size = 40;
 constexpr char segment_suffix[] = ".gqj";
 constexpr char spare_name[] = "spare";
+// For the records of the few jobs that are claimed while only the spare is left.
+constexpr uint64_t claim_reserve = 64 * 1024;
 constexpr size_t segment_digits = 20;  // a u64 in decimal, so that names sort by position
 
 constexpr uint64_t max_frame_record = record_header_size + max_meta_size + max_inline_data;
@@ -237,15 +239,31 @@ bool Journal::ensure_spare() {
   return rc == 0;
 }
 
-void Journal::check_room() {
+uint64_t Journal::available() const {
+  struct statvfs fs;
+  return ::statvfs(m_directory.c_str(), &fs) == 0 ? fs.f_bavail * fs.f_frsize : UINT64_MAX;
+}
+
+void Journal::check_intake_room(uint64_t size) {
+  if (available() >= size && available() - size >= spare_size) return;  // append() sees to the spare
+  errno = ENOSPC;
+  throw_errno(Exit::storage, "queue " + std::to_string(size) + " bytes");
+}
+
+bool Journal::check_claim_room() {
   std::lock_guard<std::mutex> guard(m_append_mutex);
   FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
-  if (!ensure_spare()) throw_errno(Exit::storage, "append to the journal");
-  struct statvfs fs;
-  if (::statvfs(m_directory.c_str(), &fs) == 0 && fs.f_bavail * fs.f_frsize < spare_size) {
-    errno = ENOSPC;
-    throw_errno(Exit::storage, "append to the journal");
-  }
+  bool spare = ensure_spare();
+  if (available() >= spare_size) return true;
+  if (spare) return false;
+  // Once in use, the spare segment is the last one, and what was set aside is behind its end.
+  auto hint = read_hint();
+  struct stat st;
+  if (hint && ::stat(segment_path(m_directory, hint->base).c_str(), &st) == 0 &&
+      st.st_blocks * 512 - st.st_size >= static_cast<off_t>(claim_reserve))
+    return false;
+  errno = ENOSPC;
+  throw_errno(Exit::storage, "set room aside for how jobs end");
 }
 
 std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Room room) {

@@ -83,12 +83,16 @@ class Journal {
   // outcome is then unknown.
   std::vector<Placed> commit(const std::vector<RecordBytes>& records, Room room);
 
-  // Throws the Error that an intake would get now for want of room; creates the spare segment if it can.
-  void check_room();
+  // Whether the disk has room, without writing anything but the spare segment, which is made where it is missing. For an
+  // intake of `size` bytes: throws Error(storage) unless spare_size stays free besides, which leaves the index room to work in,
+  // so that jobs never fill the disk so far that none of them can be run. For claims: throws where nothing is set aside for
+  // how they end; false where only that is left, so that few should be claimed at a time.
+  void check_intake_room(uint64_t size);
+  bool check_claim_room();
 
   const std::string& directory() const { return m_directory; }
   uint64_t seed() const { return m_seed; }
-  // The descriptor of append.lock; it is written at each append, so that inotify tells of new records.
+  // The path of append.lock; the file is written at each append, so that inotify tells of new records.
   const std::string& lock_path() const { return m_lock_path; }
 
  private:
@@ -106,6 +110,7 @@ class Journal {
   void publish(Lsn base, Lsn end, Lsn last);
   bool tail_is_whole(const Hint& hint) const;
   bool ensure_spare();
+  uint64_t available() const;
 
   const std::string m_directory;
   const std::string m_lock_path;

@@ -46,15 +46,25 @@ Meta meta_of(RecordType type, const Claim& claim) {
 
 }  // namespace
 
+sigset_t stop_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  // A signal that is blocked is kept even if it is ignored.
+  struct sigaction hangup;
+  if (::sigaction(SIGHUP, nullptr, &hangup) == 0 && hangup.sa_handler != SIG_IGN) sigaddset(&set, SIGHUP);
+  return set;
+}
+
 Runner::Runner(Store& store, Config config, Backlog& backlog)
     : m_store(store),
       m_config(std::move(config)),
       m_backlog(backlog),
       m_owners(store.owners_directory(), m_config.slots),
       m_slots(m_config.slots) {
-  sigset_t set;
-  sigemptyset(&set);
-  for (int s : {SIGCHLD, SIGTERM, SIGINT}) sigaddset(&set, s);
+  sigset_t set = stop_signals();
+  sigaddset(&set, SIGCHLD);
   m_signals = Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!m_signals) throw_errno(Exit::bug, "watch signals");
   m_journal_watch = Fd(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
@@ -79,6 +89,8 @@ Millis Runner::retry_delay(uint32_t failures) const {
 }
 
 void Runner::trouble(const Error& error) {
+  // A pass ends; a worker waits until the disk is well.
+  if (m_config.until == Until::nothing_now && free_slots() == m_slots.size()) throw error;
   if (!m_troubled) log(Level::warning, error.what());
   m_troubled = true;
   m_blocked_until = Clock::now() + disk_retry;
@@ -105,7 +117,7 @@ void Runner::finish(Slot& slot, int status) {
     meta.why = how_it_ended(status);
     if (!dead) meta.due = meta.at + retry_delay(failures);
     m_records.push_back(encode_record(meta));
-    log(Level::info, claim.id + ": " + meta.why + (dead ? ", dead" : ", to be tried again"));
+    log(dead ? Level::warning : Level::info, claim.id + ": " + meta.why + (dead ? "; it is kept as dead" : "; to be tried again"));
     if (dead) --m_backlog.live;
   }
   slot.pid = 0;
@@ -138,6 +150,7 @@ void Runner::refill() {
     Meta meta = meta_of(RecordType::dead, claim);
     meta.why = "its worker died while it ran, " + counted(claim.job.crashes + 1, "time");
     m_records.push_back(encode_record(meta));
+    log(Level::warning, claim.id + ": " + meta.why + "; it is kept as dead");
     m_look = true;
   }
   for (auto& claim : m_seen.jobs) m_claimed.push_back(std::move(claim));
@@ -168,9 +181,10 @@ void Runner::start_jobs() {
         Meta meta = meta_of(RecordType::fail, claim);
         meta.spent = false;
         meta.why = printable(e.what());
-        meta.due = meta.at + unreadable_retry;
+        meta.due = meta.at + std::min(unreadable_retry, m_config.longest_backoff);
         m_records.push_back(encode_record(meta));
         log(Level::warning, claim.id + ": " + e.what() + "; to be tried again");
+        m_look = true;
         continue;
       }
       if (!w) {
@@ -179,6 +193,7 @@ void Runner::start_jobs() {
         m_records.push_back(encode_record(meta));
         log(Level::error, claim.id + ": " + reason + "; it is kept as dead");
         --m_backlog.live;
+        m_look = true;
         continue;
       }
       start.slot = i;

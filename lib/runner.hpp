@@ -6,6 +6,7 @@
 // stays claimed until it has ended, also when this process was killed.
 #pragma once
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include <cstdint>
@@ -20,6 +21,9 @@
 #include "store.hpp"
 
 namespace gq {
+
+// The signals that stop a worker: SIGTERM, SIGINT, and SIGHUP where nohup(1) has not had it ignored.
+sigset_t stop_signals();
 
 class Runner {
  public:
@@ -40,7 +44,7 @@ class Runner {
     Until until = Until::stopped;
   };
 
-  // SIGCHLD, SIGTERM and SIGINT have to be blocked in all threads.
+  // SIGCHLD and stop_signals() have to be blocked in all threads.
   Runner(Store& store, Config config, Backlog& backlog);
   ~Runner();
 

@@ -106,9 +106,9 @@ void Sender::connect(Clock::time_point deadline) {
       throw Error(Exit::unavailable, "cannot reach a Gearman server" +
                                          (m_servers.size() == 1 ? " at " + m_servers[0].name() + ": " + reason
                                                                 : ": tried " + std::to_string(m_servers.size())));
-    if (asked + status_interval > deadline)
+    if (asked >= deadline)
       throw Error(Exit::retry, "no worker serves the function " + printable(m_function) + " (is a gq-worker running?)");
-    std::this_thread::sleep_until(asked + status_interval);
+    std::this_thread::sleep_until(std::min(asked + status_interval, deadline));
   }
 }
 
@@ -159,7 +159,7 @@ std::vector<Answer> Sender::send(const std::vector<NewJob>& jobs) {
     // After a timeout or an error with tasks in flight the client is out of step for good.
     m_client.reset();
     m_first = (m_first + 1) % m_servers.size();  // a worker that is registered there may live no more
-    if (gearman_failed(rc) && rc != GEARMAN_TIMEOUT) reason = gearman_strerror(rc);
+    if (gearman_failed(rc) && rc != GEARMAN_TIMEOUT) reason = reason_text(rc);
     if (Clock::now() >= deadline) break;
     std::this_thread::sleep_for(std::min<Clock::duration>(Millis(100), deadline - Clock::now()));
   }

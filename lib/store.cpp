@@ -1,5 +1,6 @@
 #include "store.hpp"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
@@ -19,6 +20,7 @@ namespace {
 
 constexpr int store_format = 1;
 constexpr size_t most_claims = 1000;  // their IDs fit into one record
+constexpr size_t few_claims = 16;     // while the disk is full
 constexpr const char* settings_name = "gq.json";
 
 // File systems where flock(2) or fsync(2) do not mean on one machine what gq needs. Numbers from statfs(2).
@@ -35,6 +37,17 @@ bool is_network_file_system(long type) {
 void make_parents(const std::string& path) {
   for (size_t at = path.find('/', 1); at != std::string::npos; at = path.find('/', at + 1))
     if (!file_exists(path.substr(0, at))) make_directory(path.substr(0, at));
+}
+
+// Whether nothing is in there but what a process that died while creating the store left, and the file system's own.
+bool is_empty(const std::string& directory) {
+  std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(directory.c_str()), closedir);
+  if (!dir) throw_errno(Exit::storage, "read the directory " + directory);
+  while (const dirent* entry = readdir(dir.get())) {
+    std::string_view name = entry->d_name;
+    if (name != "." && name != ".." && name != "lost+found" && name.substr(0, 4) != "tmp.") return false;
+  }
+  return true;
 }
 
 // Makes sure that `directory` is a store, and returns its ID.
@@ -61,7 +74,8 @@ std::string open_directory(const std::string& directory, bool create) {
 
   if (!file_exists(settings)) {
     if (!create) throw refuse("it holds no gq.json");
-    // The directory may hold nothing but what other processes, creating the store too, leave for moments.
+    // Nor may it hold anything else: it would be another's, or a store that has lost what its checksums depend on.
+    if (!is_empty(directory) && !file_exists(settings)) throw refuse("it is not empty, and holds no gq.json");
     sync_directory(directory + "/..");
     nlohmann::json fresh = {{"format", store_format}, {"store", new_ulid()}};
     publish_file(directory, settings_name, fresh.dump(2) + "\n", false);
@@ -135,6 +149,14 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs) {
   auto refuse = [&](size_t i, const Error& e) {
     answers[i] = {e.code() == Exit::retry ? Outcome::unknown : Outcome::refused, e.what(), e.error_number()};
   };
+  uint64_t size = 0;
+  for (const auto& job : jobs) size += job.head.size() + job.data.size();
+  try {
+    check_room(size);
+  } catch (const Error& e) {
+    for (size_t i = 0; i < jobs.size(); ++i) refuse(i, e);
+    return answers;
+  }
   for (size_t i = 0; i < jobs.size(); ++i) {
     try {
       if (jobs[i].data.size() > max_inline_data) {
@@ -153,14 +175,11 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs) {
   }
   if (bytes.empty()) return answers;
   try {
-    // IDs that do not rise may stand here twice.
-    bool rising = std::adjacent_find(jobs.begin(), jobs.end(), [](const NewJob& a, const NewJob& b) {
-                    return a.record.meta.id >= b.record.meta.id;
-                  }) == jobs.end();
     m_journal.commit(bytes, Room::intake);
+    std::set<std::string_view> seen;
     for (size_t i : of) {
       answers[i].outcome = Outcome::queued;
-      if (jobs[i].record.meta.given || !rising) given.push_back(i);
+      if (!seen.insert(jobs[i].record.meta.id).second || jobs[i].record.meta.given) given.push_back(i);
     }
   } catch (const Error& e) {
     if (e.code() == Exit::config) throw;  // not this store, now or ever
@@ -209,9 +228,9 @@ void Store::forget_blobs() {
 }
 
 Claims Store::claim(const ClaimRequest& request) {
-  if (request.most > 0 && !request.dry_run) m_journal.check_room();
   Claims result;
-  const size_t most = request.dry_run ? request.most : std::min(request.most, most_claims);
+  size_t most = request.most;
+  if (most > 0 && !request.dry_run) most = std::min(most, m_journal.check_claim_room() ? most_claims : few_claims);
   m_index.visit([&](Fold& fold) {
     result = {};
     remove_blobs(fold);

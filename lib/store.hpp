@@ -11,9 +11,7 @@
 // add() is the promise: what it calls queued is on stable storage.
 #pragma once
 
-#include <deque>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -86,8 +84,8 @@ class Store {
   // Queues jobs as one group and answers for each. Thread-safe; concurrent calls share one fdatasync.
   std::vector<Answer> add(const std::vector<NewJob>& jobs);
 
-  // Throws the Error that add() would run into at once, if any: no room.
-  void check_room() { m_journal.check_room(); }
+  // Throws the Error that add() of so many bytes would run into at once, if any: no room.
+  void check_room(uint64_t size) { m_journal.check_intake_room(size); }
 
   struct ClaimRequest {
     std::vector<std::string> functions;  // empty: all that the store knows

@@ -2,10 +2,15 @@
 
 #include <fcntl.h>
 #include <tchdb.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "error.hpp"
 
 namespace gq {
 
-Table::Table(const std::string& path) : m_db(tcbdbnew(), tcbdbdel) {
+Table::Table(const std::string& path) : m_db(tcbdbnew(), tcbdbdel), m_log(path + ".wal") {
   // Caches that hold what a chunk of the fold touches (about 400 leaves), for beyond them each call gives up the CPU; small
   // enough that the memory of a worker does not grow with its queue. No mapping beyond the header.
   tcbdbsetcache(m_db.get(), 1024, 512);
@@ -18,8 +23,12 @@ Table::Table(const std::string& path) : m_db(tcbdbnew(), tcbdbdel) {
 
 Table::~Table() {
   if (m_in_transaction) tcbdbtranabort(m_db.get());
-  if (m_open) tcbdbclose(m_db.get());
+  if (m_open && !remove_log()) (void)m_db.release();
+  else if (m_open) tcbdbclose(m_db.get());
 }
+
+// Outside a transaction, before a close: false where the table must not be closed, only left to itself.
+bool Table::remove_log() { return ::unlink(m_log.c_str()) == 0 || errno == ENOENT; }
 
 void Table::fail() const { throw TableError(tcbdberrmsg(tcbdbecode(m_db.get()))); }
 
@@ -75,6 +84,10 @@ void Table::commit() {
 void Table::close() {
   commit();
   m_open = false;
+  if (!remove_log()) {
+    (void)m_db.release();
+    throw_errno(Exit::storage, "remove " + m_log);
+  }
   if (!tcbdbclose(m_db.get())) fail();
 }
 

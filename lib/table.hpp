@@ -4,7 +4,7 @@
 // files without O_CLOEXEC; it caches the file's header, so a file that another process changed has to be opened again. So
 // a Table is opened for one visit under a lock of ours, and closed again. Jumping to and fro between distant keys is slow in it,
 // so writes are gathered and made in the order of their keys, when a walk begins and at commit. Any failure throws TableError, after which
-// only the removal of the file helps.
+// only the removal of the file helps. Where its log cannot be unlinked its close crashes, so the log is unlinked here first.
 #pragma once
 
 #include <tcbdb.h>
@@ -40,7 +40,7 @@ class Table {
 
   // Commits what was written, in one transaction, which survives the death of the process, not a power cut.
   void commit();
-  // commit() and close, reporting what the destructor would hide.
+  // commit() and close, reporting what the destructor would hide. Throws Error(storage) where the log cannot be removed.
   void close();
 
   // Walks keys in byte order, through what was written before the walk began.
@@ -67,7 +67,9 @@ class Table {
   friend class Cursor;
   [[noreturn]] void fail() const;
   void flush();
+  bool remove_log();
   std::unique_ptr<TCBDB, void (*)(TCBDB*)> m_db;
+  const std::string m_log;
   bool m_open = false;
   bool m_in_transaction = false;
   std::map<std::string, std::optional<std::string>, std::less<>> m_writes;  // nullopt: a removal

@@ -30,7 +30,7 @@ load helpers
 @test "gq-worker: a job is fdatasynced before the client is answered" {
   start_gearmand
   background strace -f -y -e trace=fdatasync,sendto,pwrite64 -s 200 -o "$T/trace" gq-worker -f up --queue-only
-  eventually served up.gq
+  eventually served "$PORT" up.gq
   id=$(echo hello | gq-enqueue up)
   answered() { grep sendto "$T/trace" | grep -q "queued $id"; }
   eventually answered
@@ -131,4 +131,40 @@ load helpers
   GQ_STORE=$T/env2 gq-enqueue up --local --config "$T/config" --store "$T/flag" </dev/null
   [[ -d $T/flag && ! -d $T/env2 ]]
   fails_with 78 gq-enqueue up --local --config "$T/none" </dev/null
+}
+
+@test "gq-enqueue: a workload of megabytes may come by a pipe; memory stays near its size" {
+  (ulimit -v 300000; head -c 40M /dev/zero | gq-enqueue up --local) >"$T/id"
+  [[ $(gq-inspect cat "$(cat "$T/id")" | wc -c) == $((40 << 20)) ]]
+}
+
+@test "gq-enqueue: what is queued, but could not be printed, is told on standard error" {
+  echo x >"$T/job"
+  got=0; gq-enqueue up --local "$T/job" >/dev/full 2>"$T/err" || got=$?
+  [[ $got == 74 ]]
+  grep -q "$(gq-inspect list | cut -f1): queued" "$T/err"
+}
+
+@test "gq-enqueue: --timeout is how long it waits for a worker that comes late" {
+  start_gearmand
+  background gq-enqueue up --timeout 3s </dev/null
+  enqueuer=$PID
+  sleep 1.5
+  start_worker -f up --queue-only
+  wait "$enqueuer"
+  start=$(date +%s%N)
+  fails_with 75 gq-enqueue other --timeout 700ms </dev/null
+  (($(date +%s%N) - start >= 700000000))
+}
+
+@test "gq: closed descriptors, an empty value, an endless or foreign configuration file are errors" {
+  fails_with 66 gq-enqueue up --local <&-
+  got=0; gq-enqueue up --local </dev/null >&- 2>"$T/err" || got=$?
+  [[ $got == 74 ]]
+  for option in --store --servers --id; do fails_with 64 gq-enqueue up --local $option '' </dev/null; done
+  fails_with 78 gq-enqueue up --local --config '' </dev/null
+  fails_with 78 gq-enqueue up --local --config /dev/zero </dev/null
+  echo 'grace = 3' >"$T/config"
+  fails_with 78 gq-enqueue up --local --config "$T/config" </dev/null
+  fails_with 74 sh -c 'gq-enqueue --help >/dev/full'
 }

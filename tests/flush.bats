@@ -42,3 +42,31 @@ load helpers
   fails_with 78 gq-flush --store "$T/none" -f f -- true
   [[ ! -e $T/none ]]
 }
+
+@test "gq-flush: a job with a damaged workload is dead and said; those behind it run" {
+  printf 'needle\n2\n3\n' | gq-enqueue f --local -l >"$T/ids"
+  flip "$(segment)" "$(offset_of "$(segment)" needle)"
+  gq-flush -f f -- sh -c 'cat >>"$0"; echo >>"$0"' "$T/out" 2>"$T/err"
+  [[ $(sort "$T/out") == $'2\n3' ]]
+  grep -q "$(head -n 1 "$T/ids"): its checksum is wrong" "$T/err"
+}
+
+@test "gq-flush: a job that ends dead is told on standard error" {
+  echo x | gq-enqueue f --local
+  gq-flush -f f --max-attempts 1 -- false 2>"$T/err"
+  grep -q 'exit 1; it is kept as dead' "$T/err"
+}
+
+@test "gq-flush: a full disk ends the pass with 74, and a later one runs what is left" {
+  ((EUID == 0)) || skip "needs root, for a small file system"
+  mkdir "$T/disk"
+  mount -t tmpfs -o size=8m tmpfs "$T/disk"
+  export GQ_STORE=$T/disk/store
+  seq 3 | gq-enqueue f --local -l
+  dd if=/dev/zero of="$T/disk/fill" bs=64k status=none || true
+  fails_with 74 timeout 20 gq-flush -f f -- sh -c 'cat >>"$0"' "$T/out"
+  rm "$T/disk/fill"
+  gq-flush -f f -- sh -c 'cat >>"$0"; echo >>"$0"' "$T/out"
+  no_jobs
+  umount "$T/disk"
+}

@@ -1,6 +1,8 @@
 # What every .bats file loads: a store, and servers and programs of its own, ended by their own pids.
 # GQ_BUILD names the directory with the programs.
 
+source "$BATS_TEST_DIRNAME/../scripts/servers.bash"
+
 setup() {
   PATH="${GQ_BUILD:?}:$PATH:/usr/sbin"
   unset GQ_SERVERS GQ_CONFIG NOTIFY_SOCKET
@@ -16,17 +18,6 @@ teardown() {
   if mountpoint -q "$T/disk"; then umount -l "$T/disk"; fi
 }
 
-# Polls until the command succeeds, at most 30 s.
-eventually() {
-  local _
-  for _ in $(seq 600); do
-    "$@" >/dev/null 2>&1 && return 0
-    sleep 0.05
-  done
-  echo "never: $*" >&2
-  return 1
-}
-
 # Starts a program in the background, its output in $T/bg.N.*; its pid is in $PID.
 background() {
   local n=${#PIDS[@]}
@@ -35,26 +26,21 @@ background() {
   PIDS+=("$PID")
 }
 
-port_is_free() { ! (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-
 # A gearmand on a free loopback port: $PORT, its pid in $GEARMAND. With an argument, on that port.
 start_gearmand() {
   local _ port
   for _ in $(seq 20); do
-    port=${1:-$((RANDOM % 12000 + 20000))}  # below the ports that the kernel gives to connecting sockets
-    port_is_free "$port" || continue
+    port=${1:-$(free_port)}
+    answers "$port" && continue
     background gearmand -L 127.0.0.1 -p "$port" -l "$T/gearmand.log"
     GEARMAND=$PID PORT=$port
     export GQ_SERVERS=127.0.0.1:$port
-    answers_or_ended() { (status) || ! kill -0 "$GEARMAND"; }
+    answers_or_ended() { answers "$PORT" || ! kill -0 "$GEARMAND"; }
     eventually answers_or_ended
     kill -0 "$GEARMAND" 2>/dev/null && return  # else another one took the port in between
   done
   return 1
 }
-
-status() { exec 5<>"/dev/tcp/127.0.0.1/$PORT" && echo status >&5 && timeout 2 sed '/^\.$/q' <&5; }
-served() { (status) | grep -qE "^$1[[:space:]]+[0-9]+[[:space:]]+[0-9]+[[:space:]]+[1-9]"; }
 
 # A gq-worker with the given arguments, once it serves its first function; its pid is in $WORKER.
 start_worker() {
@@ -62,7 +48,7 @@ start_worker() {
   WORKER=$PID
   local previous=''
   for argument in "$@"; do
-    [[ $previous == -f ]] && { eventually served "$argument.gq"; return; }
+    [[ $previous == -f ]] && { eventually served "$PORT" "$argument.gq"; return; }
     previous=$argument
   done
 }

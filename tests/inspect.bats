@@ -16,6 +16,11 @@ load helpers
   [[ $(gq-inspect list --limit 2 | wc -l) == 2 ]]
   [[ $(jobs_in queued) == 5 && $(jobs_in dead) == 1 && $(jobs_in delayed) == 1 && $(jobs_in running) == 0 ]]
   [[ $(gq-inspect list -f h | cut -f2) == delayed ]]
+  echo long | gq-enqueue i --local
+  background gq-worker --local -f i -- sleep 60
+  running() { [[ $(gq-inspect list --state running | cut -f3) == i && $(jobs_in queued) == 5 ]]; }
+  eventually running
+  kill "$PID"; kill "$PID"; wait "$PID"
   gq-inspect stats --json | jq -se 'map({(.function): .}) | add | .f.queued == 5 and .g.dead == 1 and .h.delayed == 1'
 }
 
@@ -28,6 +33,8 @@ load helpers
   gq-inspect cat "$(gq-enqueue f --local "$T/big")" | cmp - "$T/big"
   fails_with 1 gq-inspect show 01ARZ3NDEKTSV4RRFFQ69G5FAV
   fails_with 64 gq-inspect show xyz
+  fails_with 64 gq-inspect list -f 'a b'
+  [[ $(gq-inspect --json show "$id" | jq -r .state) == queued ]]
 }
 
 @test "gq-inspect: journal prints each record as a line of JSON" {

@@ -127,15 +127,15 @@ break_frame() {
 @test "the journal: an fdatasync that fails in one of two appending processes loses nothing of either" {
   gq-enqueue f --local </dev/null
   for n in 1 2 3 4 5 6; do
-    seq 1 100 | xargs -n 1 -I{} echo "a$n.{}" >"$T/a"
-    seq 1 100 | xargs -n 1 -I{} echo "b$n.{}" >"$T/b"
+    seq -f "a$n.%g" 100 >"$T/a"
+    seq -f "b$n.%g" 100 >"$T/b"
     split -n l/5 "$T/a" "$T/a."; split -n l/5 "$T/b" "$T/b."
     (for p in "$T"/a.*; do cat "$p"; sleep 0.01; done) | strace -f -o /dev/null -e inject=fdatasync:error=EIO:when=$n gq-enqueue f --local -l >"$T/ids.a" 2>"$T/err" &
     one=$!
     (for p in "$T"/b.*; do cat "$p"; sleep 0.01; done) | gq-enqueue f --local -l >"$T/ids.b"
     wait $one
     lines_are "$T/ids.a" 100; lines_are "$T/ids.b" 100
-    grep -q 'appending again' "$T/err" || ((n > 4))
+    grep -q 'appending again' "$T/err" || ((n > 1))  # how many syncs there are depends on how fast the pipe is read
     cat "$T/ids.a" "$T/ids.b" >>"$T/acknowledged"
   done
   # What the failed sync was to cover stands in the journal a second time.
@@ -189,6 +189,11 @@ break_frame() {
   echo '{' >"$GQ_STORE/gq.json"; fails_with 78 gq-inspect stats
   fails_with 78 gq-inspect stats --store "$T/none"
   mkdir -m 700 "$T/empty"; fails_with 78 gq-inspect stats --store "$T/empty"
+  # A directory of somebody else's, and a store whose gq.json is gone: nothing is made in there.
+  mkdir -m 700 "$T/other"; touch "$T/other/file"
+  rm "$GQ_STORE/gq.json"
+  for store in "$T/other" "$GQ_STORE"; do fails_with 78 gq-enqueue f --local --store "$store" </dev/null; done
+  [[ $(ls "$T/other") == file && ! -e $GQ_STORE/gq.json ]]
 }
 
 @test "the store: a segment of a newer format is refused before anything is read or appended [78]" {

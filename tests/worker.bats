@@ -142,13 +142,30 @@ SH
   lines_are "$T/bg.1.err" 0
 }
 
+@test "gq-worker: SIGHUP, as a terminal sends that is closed, stops it as SIGTERM does; nohup keeps it" {
+  echo x | gq-enqueue f --local
+  background gq-worker --local -f f -- sh -c 'echo start >>"$0"; sleep 1; echo end >>"$0"' "$T/out"
+  eventually lines_are "$T/out" 1
+  kill -HUP "$PID"
+  wait "$PID"
+  [[ $(cat "$T/out") == $'start\nend' ]]
+  background nohup gq-worker --local -f f -- true
+  not_yet() { [[ -e $GQ_STORE/owners && $(ls "$GQ_STORE/owners" | wc -l) == 2 ]]; }
+  eventually not_yet
+  kill -HUP "$PID"
+  echo y | gq-enqueue f --local
+  eventually no_jobs
+  kill "$PID"
+  wait "$PID"
+}
+
 @test "gq-worker: after --grace it ends its commands, and their jobs are queued with no attempt spent" {
   echo x | gq-enqueue f --local
   background gq-worker --local -f f --grace 100ms -- sh -c 'trap "" TERM; echo start >>"$0"; sleep 60 & wait; sleep 60' "$T/out"
   eventually lines_are "$T/out" 1
   kill "$PID"
   wait "$PID"
-  [[ $(gq-inspect list --json | jq -r .state) == queued ]]
+  [[ $(gq-inspect list --json | jq -r '.state, .attempts' | tr '\n' ' ') == "queued 0 " ]]
   gq-worker --local --drain -f f -- sh -c 'echo "$GQ_ATTEMPT" >"$0"' "$T/attempt"
   [[ $(cat "$T/attempt") == 1 ]]
 }
@@ -175,7 +192,7 @@ SH
   kill -9 "$GEARMAND"; wait "$GEARMAND" || true
   sleep 1.5
   start_gearmand "$PORT"
-  eventually served f.gq
+  eventually served "$PORT" f.gq
   echo again | gq-enqueue f
   eventually grep -q again "$T/out"
   lines_are "$T/bg.1.err" 1
@@ -212,7 +229,7 @@ SH
 }
 
 @test "gq-worker: takes the IPv6 address of a server in brackets" {
-  while ! port_is_free "${PORT:=$((RANDOM % 20000 + 20000))}"; do PORT=; done
+  PORT=$(free_port)
   background gearmand -L ::1 -p "$PORT" -l "$T/gearmand.log"
   export GQ_SERVERS="[::1]:$PORT"
   up() { (: <"/dev/tcp/::1/$PORT"); }

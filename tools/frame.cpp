@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -32,15 +33,27 @@ std::string default_store() {
   throw Error(Exit::config, "cannot tell where the store is: neither --store, GQ_STORE nor HOME is set");
 }
 
-// Descriptors 0 to 2 have to be open, or a file of the store would become standard output.
+// Descriptors 0 to 2 have to be open, or a file of the store would become standard output. One that was closed cannot be
+// used all the same.
 void open_standard_descriptors() {
   for (int fd = 0; fd <= 2; ++fd)
-    if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) < 0) _exit(70);
+    if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) < 0) _exit(70);
+}
+
+// What is read as a configuration file has an end.
+std::string check_config(const std::string& path) {
+  struct stat st;
+  if (::stat(path.c_str(), &st) != 0) throw_errno(Exit::config, "read " + printable(path));
+  if ((!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode)) || st.st_size > (1 << 20))
+    throw Error(Exit::config, "cannot read " + printable(path) + ": it is not a file of at most 1 MiB");
+  return {};
 }
 
 }  // namespace
 
-int run_program(int argc, char** argv, const Program& program) {
+namespace {
+
+int run(int argc, char** argv, const Program& program) {
   open_standard_descriptors();
   if (!program.dies_of_sigpipe) ::signal(SIGPIPE, SIG_IGN);
   int verbosity = 0;
@@ -58,13 +71,14 @@ int run_program(int argc, char** argv, const Program& program) {
     app.add_option("--store", common.store, "Directory of the store (default $GQ_STORE, then ~/.local/state/gq)");
     app.add_option("--servers", servers, "Gearman servers, HOST[:PORT],... (default $GQ_SERVERS, then 127.0.0.1:4730)");
     app.add_flag("-q,--quiet", quiet, "Errors only");
-    app.add_flag("-v,--verbose", verbosity, "Say more; twice for still more")
-        ->multi_option_policy(CLI::MultiOptionPolicy::Throw);
+    app.add_flag_function("-v,--verbose", [&](int64_t times) { verbosity = static_cast<int>(times); },
+                          "Say more; twice for still more");
     app.set_version_flag("--version", std::string(program.name) + " " + GQ_VERSION);
-    app.set_config("--config", "", "File with options, NAME = VALUE a line");
+    app.set_config("--config", "", "File with options, NAME = VALUE a line")->check(check_config);
     app.config_formatter(std::make_shared<CLI::ConfigINI>());  // a comma in a value is nothing special
     app.allow_config_extras(CLI::config_extras_mode::error);
     program.options(app);
+    for (const char* name : {"--store", "--servers", "--config"}) not_empty(*app.get_option(name));
 
     // A flag beats the environment, which beats the file: the environment goes before the flags, of which the last counts.
     std::vector<std::string> args;
@@ -93,14 +107,21 @@ int run_program(int argc, char** argv, const Program& program) {
     print(std::string(e.what()) + "\n");
     return 0;
   } catch (const CLI::FileError& e) {
-    message(program.name, Level::error, printable(e.what()));
-    return static_cast<int>(Exit::config);
+    throw Error(Exit::config, printable(e.what()));
   } catch (const CLI::ConfigError& e) {
-    message(program.name, Level::error, "cannot use the configuration file: " + printable(e.what()));
-    return static_cast<int>(Exit::config);
+    std::string file = app.get_config_ptr()->as<std::string>();
+    throw Error(Exit::config, "cannot use " + printable(file) + ": " + std::string(program.name) +
+                                  " has no option of one of its names (" + printable(e.what()) + ")");
   } catch (const CLI::ParseError& e) {
-    message(program.name, Level::error, printable(e.what()) + " (--help tells more)");
-    return static_cast<int>(Exit::usage);
+    throw Error(Exit::usage, printable(e.what()) + " (--help tells more)");
+  }
+}
+
+}  // namespace
+
+int run_program(int argc, char** argv, const Program& program) {
+  try {
+    return run(argc, argv, program);
   } catch (const Error& e) {
     message(program.name, Level::error, e.what());
     return static_cast<int>(e.code());
@@ -115,14 +136,16 @@ int run_program(int argc, char** argv, const Program& program) {
 
 namespace {
 
+std::string long_name(const std::string& names) { return names.substr(names.find("--")); }
+
 template <typename T, typename Parse>
 void add_parsed(CLI::App& app, const std::string& name, T& value, const std::string& help, const char* kind,
                 Parse parse) {
   app.add_option_function<std::string>(
          name,
-         [&value, kind, parse](const std::string& text) {
+         [&value, name, kind, parse](const std::string& text) {
            auto parsed = parse(text);
-           if (!parsed) throw CLI::ValidationError(printable(text) + " is not " + kind);
+           if (!parsed) throw CLI::ValidationError(long_name(name), printable(text) + " is not " + kind);
            value = static_cast<T>(*parsed);
          },
          help)
@@ -145,15 +168,19 @@ void add_count(CLI::App& app, const std::string& name, uint64_t& value, const st
                uint64_t most) {
   app.add_option_function<std::string>(
          name,
-         [&value, least, most](const std::string& text) {
+         [&value, name, least, most](const std::string& text) {
            auto parsed = parse_count(text);
            if (!parsed || *parsed < least || *parsed > most)
-             throw CLI::ValidationError(printable(text) + " is not a number from " + std::to_string(least) + " to " +
+             throw CLI::ValidationError(long_name(name), printable(text) + " is not a number from " + std::to_string(least) + " to " +
                                         std::to_string(most));
            value = *parsed;
          },
          help)
       ->type_name("");
+}
+
+void not_empty(CLI::Option& option) {
+  option.check([](const std::string& text) { return text.empty() ? "it is empty" : ""; });
 }
 
 void print(std::string_view text) {

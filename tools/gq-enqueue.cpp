@@ -87,7 +87,13 @@ class Enqueuer {
           break;
       }
     }
-    print(ids);
+    try {
+      print(ids);
+    } catch (const Error&) {
+      for (const auto& id : split(ids, '\n'))
+        if (!id.empty()) log(Level::error, id + ": queued, but its ID could not be printed");
+      throw;
+    }
     m_data.clear();
     m_bytes = 0;
     // What failed once for want of an answer would fail for every further batch too.
@@ -200,7 +206,7 @@ int main(int argc, char** argv) {
     auto* lines = app.add_flag("-l,--lines", o.lines, "Each line is a job");
     app.add_flag("-0,--null", o.null, "Each NUL-ended item is a job")->excludes(lines);
     app.add_flag("--local", o.local, "Append to the store here, without a server");
-    app.add_option("--id", o.id, "Send the job under this ID; the same ID and workload is one job");
+    gq::not_empty(*app.add_option("--id", o.id, "Send the job under this ID; the same ID and workload is one job"));
     gq::add_duration(app, "--timeout", o.timeout, "How long to wait for a worker (default 10s)");
     gq::add_size(app, "--max-workload", o.max_workload, "Refuse larger jobs (default 256M)");
   };

@@ -34,7 +34,7 @@ Json job_json(const Claim& c) {
   Json j = {{"id", c.id},
             {"function", job.function},
             {"state", state_name(job.state)},
-            {"attempts", job.starts},
+            {"attempts", job.attempts()},
             {"enqueued_at", format_time(job.enqueued_at)},
             {"size", job.size},
             {"changed_at", format_time(job.changed_at)}};
@@ -83,7 +83,7 @@ Exit list(const Options& o, Store& store) {
       out += dump(job_json(c));
     } else {
       out += c.id + "\t" + state_name(c.job.state) + "\t" + printable(c.job.function) + "\t" +
-             std::to_string(c.job.starts) + "\t" + std::to_string(c.job.size) + "\t" + format_time(c.job.enqueued_at) +
+             std::to_string(c.job.attempts()) + "\t" + std::to_string(c.job.size) + "\t" + format_time(c.job.enqueued_at) +
              (c.job.why.empty() ? "" : "\t" + printable(c.job.why)) + "\n";
     }
     if (out.size() > 60000) print(std::exchange(out, {}));
@@ -140,10 +140,10 @@ Exit cat(const Options& o, Store& store) {
 
 Exit stats(const Options& o, Store& store) {
   std::map<std::string, Counters> counters;
-  size_t troubles = 0;
+  uint64_t troubles = 0;
   store.look([&](Fold& fold) {
     counters = fold.counters();
-    troubles = fold.troubles().size();
+    for (const auto& t : fold.troubles()) troubles += t.kind == Trouble::Kind::damage || t.kind == Trouble::Kind::missing;
   });
   auto at = [](const Counters& c, State s) { return c.jobs[static_cast<size_t>(s)]; };
   for (const auto& [function, c] : counters) {
@@ -205,7 +205,7 @@ Exit check(const Options& o, Store& store) {
   store.look([&](Fold& fold) {
     for (const auto& t : fold.troubles())
       if (t.kind == Trouble::Kind::conflict)
-        report("conflict", t.lsn, t.id, "its ID was used again with another workload", true);
+        report("conflict", t.lsn, t.id, "its ID was used again with another workload, which was refused", false);
   });
   for_each_job(store, "cqdx", "", [&](const Claim& c) {
     std::string reason;
@@ -269,9 +269,9 @@ int main(int argc, char** argv) {
   program.dies_of_sigpipe = true;
   program.options = [&](CLI::App& app) {
     app.require_subcommand(1);
+    app.add_flag("--json", o.json, "JSON, one object a line");
     auto add = [&](const char* name, const char* help, auto run) {
       auto* sub = app.add_subcommand(name, help);
-      sub->add_flag("--json", o.json, "JSON, one object a line");
       sub->final_callback([&action, run] { action = run; });
       return sub;
     };
@@ -288,6 +288,7 @@ int main(int argc, char** argv) {
     add("journal", "The records of the journal, as JSON lines", gq::journal);
   };
   program.body = [&](const gq::Common& common) {
+    if (!o.function.empty()) gq::check_function(o.function);
     gq::Store store(common.store, false);
     return action(o, store);
   };

@@ -50,14 +50,6 @@ struct WorkOptions {
   }
 };
 
-inline sigset_t stop_signals() {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGTERM);
-  sigaddset(&set, SIGINT);
-  return set;
-}
-
 // Before any thread starts: the runner reads these from a descriptor.
 inline void block_signals() {
   sigset_t set = stop_signals();

@@ -1,0 +1,143 @@
+"""Each program is ended, or told of an error, at the n-th call of each system call that matters, n from 1 until the program
+ends by itself. The short form takes a sample of n, another one with each seed.
+"""
+import os, shutil, signal, subprocess, tempfile
+
+from .world import FUNCTION, World
+
+WRITES = ("write", "pwrite64", "fdatasync", "fsync", "rename,renameat2", "link", "unlink", "ftruncate", "msync", "fallocate", "mkdir")
+READS = ("read", "pread64")
+MAKES = ("openat", "flock", "clone3,vfork,clone", "memfd_create", "pipe2")
+KILL = "signal=SIGKILL"
+# A job in the middle of each of these is unknown, at the worst.
+MAY_END = (0, 65, 66, 69, 74, 75, 78, 127)  # 127: the dynamic linker could not read a library
+
+
+# How each program is set up and run: a function that prepares the world and returns (argv, stdout).
+def enqueue_local(w, wrap):
+    return w.enqueue("victim", [0, 10, 70000, 5], "--local", wrap=wrap).process
+
+
+def enqueue_served(w, wrap):
+    w.gearmand()
+    w.spawn("worker", "gq-worker", "-f", FUNCTION, "--queue-only")
+    while not w.served():
+        pass
+    return w.enqueue("victim", [0, 10, 70000, 5], "--timeout", "1s", wrap=wrap).process
+
+
+def intake(w, wrap):
+    """The victim is a worker that only queues; a gq-enqueue sends to it, and then it is told to stop."""
+    w.gearmand()
+    p = w.spawn("victim", "gq-worker", "-f", FUNCTION, "--queue-only", wrap=wrap)
+    while not w.served() and p.poll() is None:
+        pass
+    if p.poll() is None:
+        b = w.enqueue("sender", [0, 10, 70000, 5], "--timeout", "1s")
+        w.wait(b.process, codes=(0, 69, 75))
+        pid = subprocess.run(["pgrep", "-P", str(p.pid)], capture_output=True, text=True).stdout.split()
+        for child in pid:
+            os.kill(int(child), signal.SIGTERM)
+    return p
+
+
+def prepared(w, leave_running=False):
+    w.wait(w.enqueue("prepare", [0, 10, 70000, 5], "--local").process)
+    if leave_running:
+        p = w.worker("dying", "--local", "-j", 2, env={"COMMAND_SECONDS": "0.05"})
+        while not w.ledger.stat().st_size:
+            pass
+        w.kill("dying")
+
+
+def worker(w, wrap):
+    prepared(w)
+    return w.worker("victim", "--local", "--drain", "-j", 2, wrap=wrap)
+
+
+def flush(w, wrap):
+    prepared(w, leave_running=True)
+    return w.flush("victim", "-j", 2, wrap=wrap)
+
+
+def rebuild(w, wrap):
+    prepared(w, leave_running=True)
+    for name in "index.tcb", "index.seal":
+        (w.store / name).unlink(missing_ok=True)
+    return w.spawn("victim", "gq-inspect", "check", wrap=wrap)
+
+
+PROGRAMS = {"enqueue --local": enqueue_local, "enqueue": enqueue_served, "worker intake": intake, "worker": worker,
+            "flush": flush, "inspect": rebuild}
+
+
+def one(directory, seed, program, call, injection, n):
+    """One run; returns the world, and whether the fault was met."""
+    w = World(directory, seed, quick=False)
+    trace = w.dir / "trace"
+    # Detached at execve: only the program itself meets the fault, not its commands.
+    wrap = ["strace", "-f", "-b", "execve", "-o", str(trace), "-e", f"trace={call}", "-e", f"inject={call}:{injection}:when={n}"]
+    try:
+        p = PROGRAMS[program](w, wrap)
+        kills = injection == KILL
+        code = w.wait(p, seconds=30, codes=None)
+        met = "(INJECTED)" in trace.read_text() or (kills and code in (-9, 137))
+        if not kills or not met:
+            w.expect(code in MAY_END or (program == "inspect" and code == 1), f"{program} ended with {code}")
+            if code not in (0, 127) and program != "inspect":
+                w.expect(open(p.err).read().strip(), f"{program} ended with {code} and said nothing")
+            for b in w.batches:
+                if b.process is p and code == 0:
+                    w.expect(len(b.printed()) == len(b.tags), "gq-enqueue ended with 0 and printed too few IDs")
+        for name in list(w.running):
+            w.kill(name)
+        if w.store.exists() and (w.store / "gq.json").exists():
+            w.work_off(seconds=30)
+            w.oracle()
+        else:
+            w.expect(not any(b.printed() for b in w.batches), "a store without gq.json, and jobs were acknowledged")
+        return w, met
+    finally:
+        w.end_all()
+
+
+def numbers(random, short):
+    """All n, or one of each of 1, 2-3, 4-7, 8-15, ..."""
+    n = 1
+    while True:
+        yield n if not short else n + random.randrange(n)
+        n += n if short else 1
+
+
+def sweep(directory, seed, calls, injections, short=True, programs=None, most=100000, **_):
+    """Every program, call and injection; returns the first world in which something was wrong."""
+    count = 0
+    problems = World(os.path.join(directory, "summary"), seed)
+    for program in programs or PROGRAMS:
+        for call in calls:
+            for injection in injections:
+                for n in numbers(problems.random, short):
+                    if n > most:
+                        break
+                    with tempfile.TemporaryDirectory(dir=directory) as d:
+                        w, met = one(os.path.join(d, "w"), seed, program, call, injection, n)
+                        if met:
+                            count += 1
+                        if w.problems:
+                            problems.problems += [f"{program}, {call}, {injection}, n = {n}: {p}" for p in w.problems]
+                            if os.environ.get("KEEP"):
+                                shutil.copytree(w.dir, os.path.join(os.environ["KEEP"], f"{count}"), symlinks=True)
+                            return problems, ""
+                    if not met:
+                        break
+    return problems, f"{count} faults met"
+
+
+def killed_at_calls(directory, seed, **more):
+    return sweep(directory, seed, WRITES, [KILL], **more)
+
+
+def failing_calls(directory, seed, **more):
+    w, said = sweep(directory, seed, WRITES + READS + MAKES, ["error=EIO"], **more)
+    return (w, said) if w.problems else sweep(directory, seed, [c for c in WRITES if c not in ("fdatasync", "fsync", "unlink", "msync")] + ["openat"],
+                                              ["error=ENOSPC", "error=EDQUOT"], **more)

@@ -1,0 +1,132 @@
+"""gearmand: killed, stopped, restarted empty, two of one host name, and a network that breaks off in mid-packet or garbles."""
+import os, random, select, signal, socket, threading, time
+
+from .world import World, free_port, wait_until
+
+
+class Proxy(threading.Thread):
+    """Stands between the programs and a gearmand. With `evil` set it cuts connections in mid-packet, garbles and delays."""
+
+    def __init__(self, target, seed):
+        super().__init__(daemon=True)
+        self.random = random.Random(seed)
+        self.target, self.evil, self.ended = target, True, False
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+
+    def run(self):
+        pairs = {}
+        while not self.ended:
+            ready, _, _ = select.select([self.listener, *pairs], [], [], 0.1)
+            for s in ready:
+                if s is self.listener:
+                    client, _ = self.listener.accept()
+                    try:
+                        server = socket.create_connection(("127.0.0.1", self.target), 2)
+                    except OSError:
+                        client.close()
+                        continue
+                    pairs[client], pairs[server] = server, client
+                    continue
+                if s not in pairs:
+                    continue
+                other = pairs[s]
+                try:
+                    data = s.recv(65536)
+                    what = self.random.random() if self.evil else 1
+                    if data and what < 0.03:
+                        data = data[:self.random.randrange(len(data))]  # and then nothing
+                    elif data and what < 0.05:
+                        at = self.random.randrange(len(data))
+                        data = data[:at] + self.random.randbytes(self.random.randint(1, 40)) + data[at:]
+                        what = 1
+                    elif what < 0.1:
+                        time.sleep(self.random.random() * 0.1)
+                        what = 1
+                    if data:
+                        other.sendall(data)
+                    if not data or what < 0.03:
+                        raise OSError
+                except OSError:
+                    for end in s, other:
+                        pairs.pop(end, None)
+                        end.close()
+
+    def end(self):
+        self.ended = True
+        self.join()
+        self.listener.close()
+
+
+def answering_garbage(port, stop):
+    """A server on that port which is none."""
+    listener = socket.create_server(("127.0.0.1", port))
+    listener.settimeout(0.1)
+    while not stop.is_set():
+        try:
+            s, _ = listener.accept()
+            s.settimeout(0.3)
+            s.sendall(os.urandom(200))
+            s.recv(1000)
+            s.sendall(b"\0RES" + os.urandom(50))
+            s.close()
+        except OSError:
+            pass
+    listener.close()
+
+
+def gearmand(directory, seed, short=True, rounds=None, **_):
+    w = World(directory, seed, seconds="0.01")
+    second = free_port()
+    proxy = None
+    try:
+        w.gearmand()
+        w.gearmand("second", second)
+        proxy = Proxy(w.port, seed)
+        proxy.start()
+        through = f"127.0.0.1:{proxy.port},127.0.0.1:{second}"
+        w.worker("worker", "-j", 2, "--servers", through)
+        w.worker("direct", "-j", 2, "--servers", f"127.0.0.1:{second},127.0.0.1:{w.port}")
+        for _ in range(rounds or (8 if short else 60)):
+            for n, servers in enumerate((through, f"127.0.0.1:{proxy.port}", f"127.0.0.1:{w.port},127.0.0.1:{second}")):
+                if not w.alive(f"enqueue{n}"):
+                    w.enqueue(f"enqueue{n}", [w.random.choice((0, 10, 1000, 200000)) for _ in range(w.random.randint(1, 60))],
+                              "--timeout", "3s", "--servers", servers)
+            time.sleep(0.3 * w.random.random())
+            victim, port = w.random.choice((("gearmand", w.port), ("second", second)))
+            what = w.random.choice(("kill", "stop", "replace", "garbage", "nothing"))
+            if what in ("kill", "replace"):
+                w.kill(victim)
+                if what == "kill":
+                    time.sleep(0.3 * w.random.random())
+            elif what == "stop":
+                w.running[victim].send_signal(signal.SIGSTOP)
+                time.sleep(w.random.random())
+                w.running[victim].send_signal(signal.SIGCONT)
+            elif what == "garbage":
+                w.kill(victim)
+                stop = threading.Event()
+                t = threading.Thread(target=answering_garbage, args=(port, stop))
+                t.start()
+                time.sleep(0.5 * w.random.random())
+                stop.set()
+                t.join()
+            if not w.alive(victim):
+                w.gearmand(victim, port)
+        proxy.evil = False
+        for n in range(3):
+            w.wait(w.running[f"enqueue{n}"], codes=(0, 65, 69, 75))
+        # All is well again: a new job gets through, without a restart of the workers.
+        for servers in through, f"127.0.0.1:{proxy.port}":
+            w.expect(wait_until(lambda: w.served() and w.served(second), 15), "a worker does not serve the servers that are back")
+            w.wait(w.enqueue("after", [10], "--timeout", "10s", "--servers", servers).process)
+        for name in "worker", "direct":
+            w.expect(w.alive(name), f"{name} ended")
+            w.running[name].terminate()
+            w.wait(w.running[name], codes=(0,))
+        w.work_off()
+        return w, w.oracle()
+    finally:
+        w.end_all()
+        if proxy:
+            proxy.end()

@@ -1,0 +1,263 @@
+"""One store and what the outside sees of it: the programs that run on it, the jobs handed in, the ledger that each run of the
+command writes, and the oracle that judges them.
+
+The oracle knows only what the outside saw. Right is: every acknowledged job ran to its end (or is still held, where it was not
+to be worked off); nothing ran that was never submitted, or with another workload; no submission became two jobs; no job ran
+twice at the same time; no program crashed, hung or found a bug in itself; gq-inspect check answers 0.
+"""
+import json, os, pathlib, random, re, signal, socket, subprocess, time, zlib
+
+# First line of a workload: a tag that stands for it and the CRC-32 of the rest. The command checks what it is given.
+COMMAND = r'''#!/usr/bin/env python3
+import fcntl, os, sys, time, zlib
+id, ledger = os.environ["GQ_JOB_ID"], os.environ["LEDGER"]
+def log(line):
+    fd = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(fd, (line + "\n").encode())
+    os.close(fd)
+lock = open(ledger + ".locks/" + id, "w")
+try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except OSError: log("overlap " + id)
+data = sys.stdin.buffer.read()
+head, _, body = data.partition(b"\n")
+tag, sum = (head.split(b" ") + [b""])[:2]
+right = str(zlib.crc32(body)).encode() == sum
+log(f"start {id} {tag.decode(errors='replace') if right else 'ALTERED'}")
+time.sleep(float(os.environ["COMMAND_SECONDS"] or 0))
+log(f"end {id} {tag.decode(errors='replace') if right else 'ALTERED'}")
+'''
+# The same for many small jobs: only a tag, no sum.
+QUICK_COMMAND = r'''#!/bin/sh
+exec 9>>"$LEDGER.locks/$GQ_JOB_ID"
+flock -n 9 || echo "overlap $GQ_JOB_ID" >>"$LEDGER"
+read -r tag sum || exit 75  # the disk that it is on fails
+echo "start $GQ_JOB_ID $tag" >>"$LEDGER"
+[ -z "$COMMAND_SECONDS" ] || sleep "$COMMAND_SECONDS"
+echo "end $GQ_JOB_ID $tag" >>"$LEDGER"
+'''
+FUNCTION = "f"
+SANITIZER_EXIT = 99  # what a sanitized program ends with when it has found something
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_until(condition, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+class Batch:
+    """The jobs of one gq-enqueue: their tags, and the IDs it printed."""
+
+    def __init__(self, out, tags):
+        self.out, self.tags, self.limit, self.process = out, tags, None, None
+
+    def printed(self):
+        data = self.out.read_bytes() if self.out.exists() else b""
+        if self.limit is not None:
+            data = data[:self.limit]
+        return [line.decode() for line in data.split(b"\n")[:-1]]
+
+
+class World:
+    def __init__(self, directory, seed, store=None, seconds="", quick=True):
+        self.dir = pathlib.Path(directory)
+        self.dir.mkdir(parents=True, exist_ok=True)
+        self.random = random.Random(seed)
+        self.store = pathlib.Path(store or self.dir / "store")
+        self.ledger = self.dir / "ledger"
+        (self.dir / "ledger.locks").mkdir()
+        self.ledger.touch()
+        self.command = self.dir / "command"
+        self.command.write_text(QUICK_COMMAND if quick else COMMAND)
+        self.command.chmod(0o755)
+        self.port = free_port()
+        self.env = dict(os.environ, LEDGER=str(self.ledger), GQ_STORE=str(self.store), COMMAND_SECONDS=str(seconds),
+                        GQ_SERVERS=f"127.0.0.1:{self.port}",
+                        ASAN_OPTIONS=f"exitcode={SANITIZER_EXIT}:detect_leaks=0", TSAN_OPTIONS=f"exitcode={SANITIZER_EXIT}",
+                        UBSAN_OPTIONS=f"halt_on_error=1:print_stacktrace=1:exitcode={SANITIZER_EXIT}",
+                        PATH=os.environ["GQ_BUILD"] + ":" + os.environ["PATH"] + ":/usr/sbin:/sbin")
+        for name in "NOTIFY_SOCKET", "GQ_CONFIG":
+            self.env.pop(name, None)
+        self.running, self.batches, self.problems = {}, [], []
+        self.kills, self.serial = {}, 0
+
+    # ------------------------------------------------------------------------------------------------- programs
+
+    def wrong(self, text):
+        self.problems.append(text)
+
+    def expect(self, condition, text):
+        if not condition:
+            self.wrong(text)
+        return condition
+
+    def spawn(self, name, *argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, wrap=(), env=None):
+        self.serial += 1
+        err = open(self.dir / f"err.{self.serial}.{name}", "wb")
+        argv = [*wrap, *map(str, argv)]
+        p = subprocess.Popen(argv, env=dict(self.env, **(env or {})), stdin=stdin, stdout=stdout, stderr=err)
+        p.text = " ".join(argv)
+        p.err = err.name
+        err.close()
+        self.running[name] = p
+        return p
+
+    def alive(self, name):
+        return name in self.running and self.running[name].poll() is None
+
+    def wait(self, p, seconds=60, codes=(0,)):
+        """Waits for a program; it is wrong to hang, to die of a signal that nobody sent, or to end with another code."""
+        try:
+            code = p.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            self.wrong(f"hangs: {p.text}")
+            p.kill()
+            return p.wait()
+        if codes is not None and code not in codes:
+            self.wrong(f"ended with {code}: {p.text}: {pathlib.Path(p.err).read_text(errors='replace')[-300:]}")
+        return code
+
+    def run(self, *argv, codes=(0,), seconds=60, **more):
+        return self.wait(self.spawn("run", *argv, **more), seconds, codes)
+
+    def output(self, *argv, codes=(0,), seconds=60):
+        out = self.dir / "output"
+        with open(out, "wb") as f:
+            code = self.run(*argv, codes=codes, seconds=seconds, stdout=f)
+        return code, out.read_text(errors="replace")
+
+    def kill(self, name, signal_=signal.SIGKILL):
+        if self.alive(name):
+            self.running[name].send_signal(signal_)
+            self.running[name].wait()
+            self.kills[name] = self.kills.get(name, 0) + 1
+
+    def end_all(self):
+        for p in self.running.values():
+            if p.poll() is None:
+                p.kill()
+                p.wait()
+
+    def gearmand(self, name="gearmand", port=None, *more):
+        port = port or self.port
+        p = self.spawn(name, "gearmand", "-L", "127.0.0.1", "-p", port, "-l", self.dir / "gearmand.log", *more)
+
+        def answers():
+            with socket.socket() as s:
+                return s.connect_ex(("127.0.0.1", port)) == 0 or p.poll() is not None
+        wait_until(answers)
+        return p
+
+    def served(self, port=None):
+        try:
+            with socket.create_connection(("127.0.0.1", port or self.port), 2) as s:
+                s.settimeout(2)
+                s.sendall(b"status\n")
+                data = b""
+                while not data.endswith(b".\n"):
+                    more = s.recv(65536)
+                    if not more:
+                        return False
+                    data += more
+        except OSError:
+            return False
+        return any(l.split(b"\t")[0] == FUNCTION.encode() + b".gq" and l.split(b"\t")[3] != b"0"
+                   for l in data.splitlines()[:-1])
+
+    # What the commands of gq are run with: nothing is given up, retries come soon.
+    work = ["-f", FUNCTION, "--backoff", "10ms:500ms", "--max-attempts", "1000", "--max-crashes", "1000"]
+
+    def worker(self, name="worker", *options, **more):
+        return self.spawn(name, "gq-worker", *self.work, *options, "--", self.command, **more)
+
+    def flush(self, name="flush", *options, **more):
+        return self.spawn(name, "gq-flush", *self.work, *options, "--", self.command, **more)
+
+    # ------------------------------------------------------------------------------------------------- jobs
+
+    def items(self, sizes):
+        """Workloads of about these sizes, and their tags."""
+        items, tags = [], []
+        for size in sizes:
+            self.serial += 1
+            tag = f"job-{self.serial}"
+            body = self.random.randbytes(size).replace(b"\0", b"\1")
+            items.append(f"{tag} {zlib.crc32(body)}\n".encode() + body)
+            tags.append(tag)
+        return items, tags
+
+    def enqueue(self, name, sizes, *options, wrap=(), env=None):
+        """Starts a gq-enqueue for jobs of these sizes."""
+        items, tags = self.items(sizes)
+        source = self.dir / f"in.{self.serial}"
+        source.write_bytes(b"".join(i + b"\0" for i in items))
+        batch = Batch(self.dir / f"out.{self.serial}", tags)
+        self.batches.append(batch)
+        with open(batch.out, "wb") as out:
+            batch.process = self.spawn(name, "gq-enqueue", FUNCTION, "-0", *options, source, stdout=out, wrap=wrap, env=env)
+        return batch
+
+    def freeze(self):
+        """From now on nothing more counts as acknowledged of what is being submitted."""
+        for b in self.batches:
+            if b.limit is None:
+                b.limit = b.out.stat().st_size
+
+    def events(self):
+        seen = []
+        for line in self.ledger.read_text(errors="replace").splitlines():
+            event, id, *tag = line.split(" ")
+            seen.append((event, id, tag[0] if tag else ""))
+        return seen
+
+    # ------------------------------------------------------------------------------------------------- the oracle
+
+    def work_off(self, seconds=120):
+        """What an operator would do: run what is left, until nothing is."""
+        self.run("gq-worker", "--local", "--drain", "-j", 4, *self.work, "--", self.command, seconds=seconds)
+
+    def held(self):
+        code, text = self.output("gq-inspect", "list", "--json")
+        return {j["id"]: j["state"] for j in map(json.loads, text.splitlines())} if code == 0 else {}
+
+    def oracle(self, drained=True, check=(0,), lost_ok=frozenset()):
+        started, ended = {}, {}
+        for event, id, tag in self.events():
+            if event == "overlap":
+                self.wrong(f"{id} ran twice at the same time")
+            (started if event == "start" else ended).setdefault(id, tag)
+            if event != "overlap":
+                self.expect(started.get(id) == tag, f"{id} ran with {started.get(id)} and with {tag}")
+        held = self.held()
+        submitted = {t: n for n, b in enumerate(self.batches) for t in b.tags}
+        jobs = {}
+        for id, tag in started.items():
+            if self.expect(tag in submitted, f"{id} ran with {tag}, which nobody submitted"):
+                jobs.setdefault(tag, []).append(id)
+        for tag, ids in jobs.items():
+            self.expect(len(ids) == 1, f"{tag} became several jobs: {ids}")
+        acknowledged = 0
+        for n, b in enumerate(self.batches):
+            for id in b.printed():
+                acknowledged += 1
+                if id in ended:
+                    self.expect(submitted.get(ended[id]) == n, f"{id} ran with a workload of another submission")
+                elif not (held.get(id) if not drained else None) and id not in lost_ok:
+                    self.wrong(f"{id} was acknowledged and is lost (held: {held.get(id)})")
+        for path in self.dir.glob("err.*"):
+            text = path.read_text(errors="replace")
+            found = re.search(r".*(Sanitizer|runtime error:|: a bug:).*", text)
+            if found:
+                self.wrong(f"{path.name}: {found.group(0)}")
+        code, text = self.output("gq-inspect", "check", codes=None)
+        self.expect(code in check, f"gq-inspect check answers {code}: {text[:500]}")
+        return f"{acknowledged} of {len(submitted)} acknowledged, {len(ended)} ran" + (f", killed: {self.kills}" if self.kills else "")

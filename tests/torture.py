@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""Runs faults against the programs of gq, and judges what is left by what the outside saw (see faults/world.py).
+
+usage: torture.py [--minutes M] [--seed S] [--only FAULT[,FAULT]] [--rounds N] [--list]     (GQ_BUILD names the programs)
+
+Without --minutes each fault runs once, in its short form. With it, the long forms are run in turn, each time with
+another seed, until the time is over. A failure ends with the command that repeats it.
+"""
+import argparse, os, random, shutil, sys, tempfile, time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from faults import calls, disk, kill, servers
+
+FAULTS = {
+    "kill": kill.kill,
+    "killed-at-calls": calls.killed_at_calls,
+    "failing-calls": calls.failing_calls,
+    "power-cut": disk.power_cut,
+    "full-disk": disk.full,
+    "gearmand": servers.gearmand,
+}
+
+
+def run_one(name, seed, options):
+    print(f"{name} --seed {seed} ...", end=" ", flush=True)
+    start = time.monotonic()
+    directory = tempfile.mkdtemp(prefix="gq-torture.")
+    try:
+        world, line = FAULTS[name](directory, seed, **options)
+        print(f"{line} [{time.monotonic() - start:.0f} s]" if not world.problems else "FAILED", flush=True)
+        for problem in world.problems[:10]:
+            print(f"  {problem}")
+        if world.problems:
+            print(f"  to repeat: scripts/torture --only {name} --seed {seed}", flush=True)
+            if os.environ.get("KEEP"):
+                shutil.copytree(directory, os.path.join(os.environ["KEEP"], f"{name}.{seed}"), symlinks=True, dirs_exist_ok=True)
+        return not world.problems
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument("--only", default=",".join(FAULTS))
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--list", action="store_true")
+    args = parser.parse_args()
+    if args.list:
+        print("\n".join(FAULTS))
+        return 0
+    names = args.only.split(",")
+    if unknown := [n for n in names if n not in FAULTS]:
+        parser.error(f"no such fault: {', '.join(unknown)} (--list tells which there are)")
+    options = {"short": args.minutes is None}
+    if args.rounds:
+        options["rounds"] = args.rounds
+    seeds = random.Random(args.seed)
+    ok = True
+    end = time.monotonic() + 60 * (args.minutes or 0)
+    first = True
+    while first or time.monotonic() < end:
+        for name in names:
+            if first or time.monotonic() < end:
+                ok &= run_one(name, args.seed if first else seeds.randrange(1 << 32), options)
+        first = False
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
