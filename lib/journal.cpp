@@ -386,6 +386,7 @@ bool JournalReader::open_segment(Lsn base) {
   m_fd = std::move(fd);
   m_base = base;
   m_size = 0;
+  m_longer = false;
   m_window.clear();
   m_window_offset = 0;
   auto previous_end = read_segment_header(m_fd.get(), base, m_journal.m_seed);
@@ -403,8 +404,11 @@ bool JournalReader::extend(uint64_t offset) {
     m_size = std::min(hint->end - m_base, file_size(m_fd.get()));
   } else {
     auto segments = list_segments(m_journal.directory());
-    if (!segments.empty() && segments.back() > m_base) {
-      m_size = file_size(m_fd.get());
+    auto after = std::upper_bound(segments.begin(), segments.end(), m_base);
+    if (after != segments.end()) {
+      uint64_t whole = file_size(m_fd.get()), limit = *after - m_base;
+      m_longer = whole > limit && m_size < limit;  // told once
+      m_size = std::min(whole, limit);
     } else if (file_size(m_fd.get()) > offset) {
       std::lock_guard<std::mutex> guard(m_journal.m_append_mutex);
       FileLock lock(m_journal.m_lock.get(), FileLock::Mode::exclusive);
@@ -500,6 +504,10 @@ JournalReader::Item JournalReader::next(bool with_data) {
     }
     uint64_t offset = m_position - m_base;
     if (offset >= m_size && !extend(offset)) {
+      if (std::exchange(m_longer, false)) {
+        m_lsn = m_position;
+        return Item::damage;
+      }
       if (!next_segment()) return Item::end;
       continue;
     }

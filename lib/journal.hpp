@@ -182,6 +182,7 @@ class JournalReader {
   Lsn m_previous_end = 0;  // as the header of the segment says
   uint64_t m_size = 0;     // how far the segment may be read
   bool m_header_bad = false;
+  bool m_longer = false;  // than the next segment lets it be: what overlaps is nobody's
   std::string m_window;
   uint64_t m_window_offset = 0;
   std::optional<RecordHead> m_head;

@@ -23,13 +23,15 @@ constexpr size_t most_claims = 1000;  // their IDs fit into one record
 constexpr size_t few_claims = 16;     // while the disk is full
 constexpr const char* settings_name = "gq.json";
 
-// File systems where flock(2) or fsync(2) do not mean on one machine what gq needs. Numbers from statfs(2).
+// File systems that other machines may share, so that flock(2) or fsync(2) do not mean what gq needs. Numbers from statfs(2).
+// FUSE is one of them, for who can tell what is behind it (sshfs, glusterfs).
 bool is_network_file_system(long type) {
-  constexpr long smb2 = 0xfe534d42, ceph = 0x00c36400, lustre = 0x0bd00bd0, gpfs = 0x47504653, cifs = 0xff534d42;
+  constexpr long smb2 = 0xfe534d42, ceph = 0x00c36400, lustre = 0x0bd00bd0, gpfs = 0x47504653, cifs = 0xff534d42,
+                 gfs2 = 0x01161970, fuse = 0x65735546;
   for (long network : {static_cast<long>(NFS_SUPER_MAGIC), static_cast<long>(SMB_SUPER_MAGIC),
                        static_cast<long>(AFS_SUPER_MAGIC), static_cast<long>(CODA_SUPER_MAGIC),
                        static_cast<long>(V9FS_MAGIC), static_cast<long>(OCFS2_SUPER_MAGIC), smb2, ceph, lustre, gpfs,
-                       cifs})
+                       cifs, gfs2, fuse})
     if ((type & 0xffffffffL) == network) return true;
   return false;
 }

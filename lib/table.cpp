@@ -27,8 +27,13 @@ Table::~Table() {
   else if (m_open) tcbdbclose(m_db.get());
 }
 
-// Outside a transaction, before a close: false where the table must not be closed, only left to itself.
-bool Table::remove_log() { return ::unlink(m_log.c_str()) == 0 || errno == ENOENT; }
+// Outside a transaction, before a close: false where the table must not be closed, only left to itself. (Then this process
+// cannot open it again: the library remembers its path. So a failure that passes must not come to that.)
+bool Table::remove_log() {
+  for (int tries = 0; tries < 3; ++tries)
+    if (::unlink(m_log.c_str()) == 0 || errno == ENOENT) return true;
+  return false;
+}
 
 void Table::fail() const { throw TableError(tcbdberrmsg(tcbdbecode(m_db.get()))); }
 

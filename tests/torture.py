@@ -9,7 +9,7 @@ another seed, until the time is over. A failure ends with the command that repea
 import argparse, os, random, shutil, sys, tempfile, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from faults import calls, disk, kill, servers
+from faults import calls, disk, kill, machine, servers
 
 FAULTS = {
     "kill": kill.kill,
@@ -18,6 +18,10 @@ FAULTS = {
     "power-cut": disk.power_cut,
     "full-disk": disk.full,
     "gearmand": servers.gearmand,
+    "exhausted": machine.exhausted,
+    "clock": machine.clock,
+    "pids": machine.pids,
+    "refused": machine.refused,
 }
 
 

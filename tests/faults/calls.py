@@ -71,18 +71,15 @@ PROGRAMS = {"enqueue --local": enqueue_local, "enqueue": enqueue_served, "worker
             "flush": flush, "inspect": rebuild}
 
 
-def one(directory, seed, program, call, injection, n):
-    """One run; returns the world, and whether the fault was met."""
+def one(directory, seed, program, wrap, kills=False, met=lambda code: True):
+    """One run of one program behind `wrap`; the world it leaves, with what was wrong. `kills`: the program is ended by the
+    fault when that is met."""
     w = World(directory, seed, quick=False)
-    trace = w.dir / "trace"
-    # Detached at execve: only the program itself meets the fault, not its commands.
-    wrap = ["strace", "-f", "-b", "execve", "-o", str(trace), "-e", f"trace={call}", "-e", f"inject={call}:{injection}:when={n}"]
     try:
         p = PROGRAMS[program](w, wrap)
-        kills = injection == KILL
         code = w.wait(p, seconds=30, codes=None)
-        met = "(INJECTED)" in trace.read_text() or (kills and code in (-9, 137))
-        if not kills or not met:
+        w.met = met(code)
+        if not kills or not w.met:
             w.expect(code in MAY_END or (program == "inspect" and code == 1), f"{program} ended with {code}")
             if code not in (0, 127) and program != "inspect":
                 w.expect(open(p.err).read().strip(), f"{program} ended with {code} and said nothing")
@@ -91,14 +88,23 @@ def one(directory, seed, program, call, injection, n):
                     w.expect(len(b.printed()) == len(b.tags), "gq-enqueue ended with 0 and printed too few IDs")
         for name in list(w.running):
             w.kill(name)
-        if w.store.exists() and (w.store / "gq.json").exists():
+        if (w.store / "gq.json").exists():
             w.work_off(seconds=30)
             w.oracle()
         else:
             w.expect(not any(b.printed() for b in w.batches), "a store without gq.json, and jobs were acknowledged")
-        return w, met
+        return w
     finally:
         w.end_all()
+
+
+def one_call(directory, seed, program, call, injection, n):
+    trace = directory + ".trace"
+    # Detached at execve: only the program itself meets the fault, not its commands.
+    wrap = ["strace", "-f", "-b", "execve", "-o", trace, "-e", f"trace={call}", "-e", f"inject={call}:{injection}:when={n}"]
+    kills = injection == KILL
+    return one(directory, seed, program, wrap, kills,
+               lambda code: "(INJECTED)" in open(trace).read() or (kills and code in (-9, 137)))
 
 
 def numbers(random, short):
@@ -120,15 +126,14 @@ def sweep(directory, seed, calls, injections, short=True, programs=None, most=10
                     if n > most:
                         break
                     with tempfile.TemporaryDirectory(dir=directory) as d:
-                        w, met = one(os.path.join(d, "w"), seed, program, call, injection, n)
-                        if met:
-                            count += 1
+                        w = one_call(os.path.join(d, "w"), seed, program, call, injection, n)
+                        count += w.met
                         if w.problems:
                             problems.problems += [f"{program}, {call}, {injection}, n = {n}: {p}" for p in w.problems]
                             if os.environ.get("KEEP"):
                                 shutil.copytree(w.dir, os.path.join(os.environ["KEEP"], f"{count}"), symlinks=True)
                             return problems, ""
-                    if not met:
+                    if not w.met:
                         break
     return problems, f"{count} faults met"
 

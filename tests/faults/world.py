@@ -120,6 +120,9 @@ class World:
             code = p.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             self.wrong(f"hangs: {p.text}")
+            # What strace(1) and the like run would live on without them.
+            for child in subprocess.run(["pgrep", "-P", str(p.pid)], capture_output=True, text=True).stdout.split():
+                os.kill(int(child), signal.SIGKILL)
             p.kill()
             return p.wait()
         if codes is not None and code not in codes:

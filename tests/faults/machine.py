@@ -1,0 +1,122 @@
+"""The machine: descriptors, memory and processes run out, the clock jumps, pids come again, the store cannot be written or is
+another machine's."""
+import os, pathlib, subprocess, tempfile, time
+
+from . import calls
+from .world import World
+
+
+def each_program(directory, seed, limits, said):
+    """Every program under each of these limits: it ends or goes on, says why, and nothing is lost."""
+    for program in calls.PROGRAMS:
+        for wrap in limits:
+            with tempfile.TemporaryDirectory(dir=directory) as d:
+                w = calls.one(os.path.join(d, "w"), seed, program, wrap)
+                if w.problems:
+                    w.problems = [f"{program}, {' '.join(wrap)}: {p}" for p in w.problems]
+                    return w
+                said[0] += 1
+    return None
+
+
+def exhausted(directory, seed, short=True, **_):
+    """Descriptors and memory run out; a process cannot be made."""
+    step = 5 if short else 1
+    limits = [["prlimit", f"--nofile={n}"] for n in range(4, 40, step)]
+    if "asan" not in os.environ["GQ_BUILD"]:  # a sanitizer needs terabytes of addresses
+        limits += [["prlimit", f"--as={n << 20}"] for n in range(10, 130, 8 * step)]
+    said = [0]
+    w = each_program(directory, seed, limits, said)
+    return (w, "") if w else (World(os.path.join(directory, "none"), seed), f"{said[0]} runs at a limit")
+
+
+def clock(directory, seed, short=True, **_):
+    """Each program lives in a time of its own, from two years ago to two years ahead."""
+    w = World(directory, seed, seconds="0.01")
+    try:
+        w.gearmand()
+
+        def at():
+            days = w.random.choice((-700, -1, 0, 0, 1, 700))
+            return {"LD_PRELOAD": "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "FAKETIME": f"{days:+}d",
+                    "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        for round in range(3 if short else 30):
+            w.worker("worker", "-j", 2, env=at())
+            for n in range(6):
+                for name, options in ("enqueue", ["--timeout", "3s"]), ("local", ["--local"]):
+                    if not w.alive(name):
+                        w.enqueue(name, [10, 70000], *options, env=at())
+                w.flush("flush", env=at())
+                time.sleep(0.2)
+            w.kill("worker")
+        for name in "enqueue", "local", "flush":
+            w.wait(w.running[name], codes=(0, 75))
+        w.work_off()
+        return w, w.oracle()
+    finally:
+        w.end_all()
+
+
+def pids(directory, seed, short=True, **_):
+    """In a pid namespace where the next process gets the pid of the worker that was killed, or of its command."""
+    w = World(directory, seed, seconds="0.3")
+    w.wait(w.enqueue("local", [10] * 6, "--local").process)
+    script = f"""
+      work() {{ gq-worker --local {' '.join(w.work)} -j 2 -- {w.command} & }}
+      for n in 1 2 3; do
+        work; victim=$!
+        sleep 0.15
+        kill -9 $victim; wait $victim
+        echo $((victim - 1)) >/proc/sys/kernel/ns_last_pid
+        work; same=$!
+        [ $same = $victim ] || echo "the pid was not the same: $victim $same" >&2
+        echo $((victim + 1)) >/proc/sys/kernel/ns_last_pid
+        gq-flush {' '.join(w.work)} -- {w.command}
+        kill $same; wait $same
+      done"""
+    try:
+        w.run("unshare", "-pf", "--mount-proc", "sh", "-c", script)
+        w.expect(not pathlib.Path(w.running["run"].err).read_text().strip(), pathlib.Path(w.running["run"].err).read_text())
+        w.work_off()
+        return w, w.oracle()
+    finally:
+        w.end_all()
+
+
+def refused(directory, seed, short=True, **_):
+    """A store that cannot be written, and one that other machines could write to: each program says so and leaves it as it was."""
+    w = World(directory, seed)
+    ways = 0
+    try:
+        w.wait(w.enqueue("local", [10, 70000], "--local").process)
+        programs = {"enqueue": ["gq-enqueue", "f", "--local", "/dev/null"],
+                    "worker": ["gq-worker", "--local", "--drain", "-f", "f", "--", "true"],
+                    "queue-only": ["gq-worker", "--queue-only", "-f", "f"],
+                    "flush": ["gq-flush", "-f", "f", "--", "true"],
+                    "inspect": ["gq-inspect", "check"]}
+        def files():
+            return {p: p.read_bytes() for p in w.store.rglob("*") if p.is_file()}
+        before = files()
+        subprocess.run(["mount", "--bind", str(w.store), str(w.store)], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(w.store)], check=True)
+        try:
+            for name, argv in programs.items():
+                w.run(*argv, codes=(74, 78), seconds=20)
+                w.expect(b"Read-only" in pathlib.Path(w.running["run"].err).read_bytes(), f"{name}: no reason given")
+                ways += 1
+        finally:
+            subprocess.run(["umount", str(w.store)], check=True)
+        w.expect(files() == before, "a read-only store was changed")
+        # What statfs(2) says of a store on NFS, on a cluster file system, or over FUSE.
+        for magic in "6969", "7461636f", "65735546", "01161970", "fe534d42":
+            f_type = bytes.fromhex(magic.zfill(8))[::-1].hex()
+            for name, argv in programs.items():
+                w.run(*argv, codes=(78,), seconds=20,
+                      wrap=["strace", "-f", "-o", "/dev/null", "-e", "trace=statfs", "-e", f"inject=statfs:poke_exit=@arg2={f_type}"])
+                w.expect(b"network file system" in pathlib.Path(w.running["run"].err).read_bytes(), f"{name}: no reason given")
+                ways += 1
+        w.expect(files() == before, "a store on a network file system was changed")
+        w.work_off()
+        return w, f"{ways} refusals; {w.oracle()}"
+    finally:
+        w.end_all()
