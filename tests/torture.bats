@@ -2,7 +2,48 @@ load helpers
 
 # The short form of each fault, with a seed of its own each time; scripts/torture runs the long ones.
 torture() { python3 "$BATS_TEST_DIRNAME/torture.py" --only "$@"; }
+needs_root() { ((EUID == 0)) || skip "needs root, for file systems and namespaces of its own"; }
 
 @test "gq: kill -9 of worker, enqueuer, flush and gearmand, 50 rounds: nothing acknowledged is lost, nothing runs twice at once" {
   torture kill --rounds 50
+}
+
+@test "gq: killed at the n-th call of each writing system call, nothing acknowledged is lost [each program]" {
+  torture killed-at-calls
+}
+
+@test "gq: told of an I/O error or a full disk at the n-th system call, nothing acknowledged is lost [each program]" {
+  torture failing-calls
+}
+
+@test "gq: a power cut loses nothing that was acknowledged [ext4, xfs]" {
+  needs_root
+  torture power-cut
+}
+
+@test "gq: a disk full of jobs refuses more, works them off, and goes on without a restart [tmpfs, ext4]" {
+  needs_root
+  torture full-disk
+}
+
+@test "gq: gearmand killed, stopped, replaced, answering garbage, cut off in mid-packet: nothing acknowledged is lost" {
+  torture gearmand
+}
+
+@test "gq: no descriptors and no memory left is an error, and nothing acknowledged is lost [each program]" {
+  torture exhausted
+}
+
+@test "gq: clocks that are years apart, and pids that come again, change nothing" {
+  needs_root
+  torture clock,pids
+}
+
+@test "gq: a store that cannot be written, or that other machines may share, is refused and left as it was" {
+  needs_root
+  torture refused
+}
+
+@test "the journal: cut, altered, swapped and doubled segments show no wrong job and lose no more than was hit" {
+  torture altered-bytes
 }

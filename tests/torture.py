@@ -10,6 +10,14 @@ import argparse, os, random, shutil, sys, tempfile, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from faults import calls, disk, kill, machine, servers
+from faults.world import World
+
+def altered_bytes(directory, seed, short=True, **_):
+    w = World(os.path.join(directory, "w"), seed)
+    code, text = w.output("gq-bytes", os.path.join(directory, "store"), *([] if short else ["--all"]), codes=None, seconds=3600)
+    w.expect(code == 0, text[:2000])
+    return w, text.strip()
+
 
 FAULTS = {
     "kill": kill.kill,
@@ -22,6 +30,7 @@ FAULTS = {
     "clock": machine.clock,
     "pids": machine.pids,
     "refused": machine.refused,
+    "altered-bytes": altered_bytes,
 }
 
 

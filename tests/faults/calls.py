@@ -1,16 +1,16 @@
 """Each program is ended, or told of an error, at the n-th call of each system call that matters, n from 1 until the program
 ends by itself. The short form takes a sample of n, another one with each seed.
 """
-import os, shutil, signal, subprocess, tempfile
+import os, shutil, signal, tempfile
 
-from .world import FUNCTION, World
+from .world import FUNCTION, World, children, wait_until
 
 WRITES = ("write", "pwrite64", "fdatasync", "fsync", "rename,renameat2", "link", "unlink", "ftruncate", "msync", "fallocate", "mkdir")
 READS = ("read", "pread64")
 MAKES = ("openat", "flock", "clone3,vfork,clone", "memfd_create", "pipe2")
 KILL = "signal=SIGKILL"
 # A job in the middle of each of these is unknown, at the worst.
-MAY_END = (0, 65, 66, 69, 74, 75, 78, 127)  # 127: the dynamic linker could not read a library
+MAY_END = (0, 65, 66, 69, 74, 75, 78, 124, 127)  # 124: told to stop by timeout(1); 127: the linker could not read a library
 
 
 # How each program is set up and run: a function that prepares the world and returns (argv, stdout).
@@ -21,8 +21,7 @@ def enqueue_local(w, wrap):
 def enqueue_served(w, wrap):
     w.gearmand()
     w.spawn("worker", "gq-worker", "-f", FUNCTION, "--queue-only")
-    while not w.served():
-        pass
+    wait_until(w.served)
     return w.enqueue("victim", [0, 10, 70000, 5], "--timeout", "1s", wrap=wrap).process
 
 
@@ -30,14 +29,12 @@ def intake(w, wrap):
     """The victim is a worker that only queues; a gq-enqueue sends to it, and then it is told to stop."""
     w.gearmand()
     p = w.spawn("victim", "gq-worker", "-f", FUNCTION, "--queue-only", wrap=wrap)
-    while not w.served() and p.poll() is None:
-        pass
+    wait_until(lambda: w.served() or p.poll() is not None, 3)
     if p.poll() is None:
         b = w.enqueue("sender", [0, 10, 70000, 5], "--timeout", "1s")
         w.wait(b.process, codes=(0, 69, 75))
-        pid = subprocess.run(["pgrep", "-P", str(p.pid)], capture_output=True, text=True).stdout.split()
-        for child in pid:
-            os.kill(int(child), signal.SIGTERM)
+        for pid in children(p) or [p.pid]:  # strace(1) runs it as a child, prlimit(1) becomes it
+            os.kill(pid, signal.SIGTERM)
     return p
 
 
@@ -45,8 +42,7 @@ def prepared(w, leave_running=False):
     w.wait(w.enqueue("prepare", [0, 10, 70000, 5], "--local").process)
     if leave_running:
         p = w.worker("dying", "--local", "-j", 2, env={"COMMAND_SECONDS": "0.05"})
-        while not w.ledger.stat().st_size:
-            pass
+        wait_until(lambda: w.ledger.stat().st_size)
         w.kill("dying")
 
 

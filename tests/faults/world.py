@@ -54,6 +54,11 @@ def wait_until(condition, seconds=30.0):
     return True
 
 
+def children(p):
+    """The pids of what a process has started."""
+    return [int(pid) for pid in subprocess.run(["pgrep", "-P", str(p.pid)], capture_output=True, text=True).stdout.split()]
+
+
 class Batch:
     """The jobs of one gq-enqueue: their tags, and the IDs it printed."""
 
@@ -121,8 +126,8 @@ class World:
         except subprocess.TimeoutExpired:
             self.wrong(f"hangs: {p.text}")
             # What strace(1) and the like run would live on without them.
-            for child in subprocess.run(["pgrep", "-P", str(p.pid)], capture_output=True, text=True).stdout.split():
-                os.kill(int(child), signal.SIGKILL)
+            for child in children(p):
+                os.kill(child, signal.SIGKILL)
             p.kill()
             return p.wait()
         if codes is not None and code not in codes:
