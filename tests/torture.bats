@@ -12,8 +12,12 @@ needs_root() { ((EUID == 0)) || skip "needs root, for file systems and namespace
   torture killed-at-calls
 }
 
-@test "gq: told of an I/O error or a full disk at the n-th system call, nothing acknowledged is lost [each program]" {
+@test "gq: told of an I/O error at the n-th system call, nothing acknowledged is lost [each program]" {
   torture failing-calls
+}
+
+@test "gq: told of a full disk or quota at the n-th system call, nothing acknowledged is lost [each program]" {
+  torture full-at-calls
 }
 
 @test "gq: a power cut loses nothing that was acknowledged [ext4, xfs]" {

@@ -23,6 +23,7 @@ FAULTS = {
     "kill": kill.kill,
     "killed-at-calls": calls.killed_at_calls,
     "failing-calls": calls.failing_calls,
+    "full-at-calls": calls.full_at_calls,
     "power-cut": disk.power_cut,
     "full-disk": disk.full,
     "gearmand": servers.gearmand,

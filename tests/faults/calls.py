@@ -8,6 +8,7 @@ from .world import FUNCTION, World, children, wait_until
 WRITES = ("write", "pwrite64", "fdatasync", "fsync", "rename,renameat2", "link", "unlink", "ftruncate", "msync", "fallocate", "mkdir")
 READS = ("read", "pread64")
 MAKES = ("openat", "flock", "clone3,vfork,clone", "memfd_create", "pipe2")
+MAKES_LARGER = ("write", "pwrite64", "rename,renameat2", "link", "ftruncate", "fallocate", "mkdir", "openat")
 KILL = "signal=SIGKILL"
 # A job in the middle of each of these is unknown, at the worst.
 MAY_END = (0, 65, 66, 69, 74, 75, 78, 124, 127)  # 124: told to stop by timeout(1); 127: the linker could not read a library
@@ -67,7 +68,7 @@ PROGRAMS = {"enqueue --local": enqueue_local, "enqueue": enqueue_served, "worker
             "flush": flush, "inspect": rebuild}
 
 
-def one(directory, seed, program, wrap, kills=False, met=lambda code: True):
+def one(directory, seed, program, wrap, kills=False, met=lambda code: True, may_end=MAY_END):
     """One run of one program behind `wrap`; the world it leaves, with what was wrong. `kills`: the program is ended by the
     fault when that is met."""
     w = World(directory, seed, quick=False)
@@ -76,8 +77,8 @@ def one(directory, seed, program, wrap, kills=False, met=lambda code: True):
         code = w.wait(p, seconds=30, codes=None)
         w.met = met(code)
         if not kills or not w.met:
-            w.expect(code in MAY_END or (program == "inspect" and code == 1), f"{program} ended with {code}")
-            if code not in (0, 127) and program != "inspect":
+            w.expect(code in may_end or (program == "inspect" and code == 1), f"{program} ended with {code}")
+            if code > 0 and code != 127 and program != "inspect":
                 w.expect(open(p.err).read().strip(), f"{program} ended with {code} and said nothing")
             for b in w.batches:
                 if b.process is p and code == 0:
@@ -99,8 +100,11 @@ def one_call(directory, seed, program, call, injection, n):
     # Detached at execve: only the program itself meets the fault, not its commands.
     wrap = ["strace", "-f", "-b", "execve", "-o", trace, "-e", f"trace={call}", "-e", f"inject={call}:{injection}:when={n}"]
     kills = injection == KILL
+    # Tokyo Cabinet crashes where what it does last in a close fails: cut its file, unlink its log. (gq has unlinked that before,
+    # so that the disk would have to fail in between.) Nothing may be lost by it.
+    may_end = MAY_END + ((-signal.SIGSEGV,) if call in ("unlink", "ftruncate") else ())
     return one(directory, seed, program, wrap, kills,
-               lambda code: "(INJECTED)" in open(trace).read() or (kills and code in (-9, 137)))
+               lambda code: "(INJECTED)" in open(trace).read() or (kills and code in (-9, 137)), may_end)
 
 
 def numbers(random, short):
@@ -139,6 +143,8 @@ def killed_at_calls(directory, seed, **more):
 
 
 def failing_calls(directory, seed, **more):
-    w, said = sweep(directory, seed, WRITES + READS + MAKES, ["error=EIO"], **more)
-    return (w, said) if w.problems else sweep(directory, seed, [c for c in WRITES if c not in ("fdatasync", "fsync", "unlink", "msync")] + ["openat"],
-                                              ["error=ENOSPC", "error=EDQUOT"], **more)
+    return sweep(directory, seed, WRITES + READS + MAKES, ["error=EIO"], **more)
+
+
+def full_at_calls(directory, seed, **more):
+    return sweep(directory, seed, MAKES_LARGER, ["error=ENOSPC", "error=EDQUOT"], **more)
