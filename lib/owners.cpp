@@ -50,7 +50,10 @@ Owners::Owners(const std::string& directory, size_t slots) : m_directory(directo
 Owners::~Owners() {
   for (size_t slot = 0; slot < m_files.size(); ++slot) {
     m_files[slot].reset();
-    if (!owner_alive(m_directory, name(slot))) ::unlink((m_directory + "/" + name(slot)).c_str());
+    try {
+      if (!owner_alive(m_directory, name(slot))) ::unlink((m_directory + "/" + name(slot)).c_str());
+    } catch (const Error&) {  // the next process sweeps it
+    }
   }
 }
 
