@@ -30,7 +30,7 @@ needs_root() { ((EUID == 0)) || skip "needs root, for file systems and namespace
   torture full-disk
 }
 
-@test "gq: gearmand killed, stopped, replaced, answering garbage, cut off in mid-packet: nothing acknowledged is lost" {
+@test "gq: gearmand killed, stopped, replaced, cut off in mid-packet: nothing acknowledged is lost" {
   torture gearmand
 }
 

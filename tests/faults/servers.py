@@ -7,8 +7,9 @@ from .world import World, free_port, wait_until
 class Proxy(threading.Thread):
     """Stands between the programs and a gearmand. With `evil` set it cuts connections in mid-packet, garbles and delays."""
 
-    def __init__(self, target, seed):
+    def __init__(self, target, seed, garbles):
         super().__init__(daemon=True)
+        self.garbles = garbles
         self.random = random.Random(seed)
         self.target, self.evil, self.ended = target, True, False
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -36,7 +37,7 @@ class Proxy(threading.Thread):
                     what = self.random.random() if self.evil else 1
                     if data and what < 0.03:
                         data = data[:self.random.randrange(len(data))]  # and then nothing
-                    elif data and what < 0.05:
+                    elif data and what < 0.05 and self.garbles:
                         at = self.random.randrange(len(data))
                         data = data[:at] + self.random.randbytes(self.random.randint(1, 40)) + data[at:]
                         what = 1
@@ -75,14 +76,19 @@ def answering_garbage(port, stop):
     listener.close()
 
 
-def gearmand(directory, seed, short=True, rounds=None, **_):
+def garbled(directory, seed, **more):
+    """With bytes that are no packets. libgearman 1.1.20 crashes on some of them, and with it the program; see gq(7)."""
+    return gearmand(directory, seed, garbles=True, **more)
+
+
+def gearmand(directory, seed, short=True, rounds=None, garbles=False, **_):
     w = World(directory, seed, seconds="0.01")
     second = free_port()
     proxy = None
     try:
         w.gearmand()
         w.gearmand("second", second)
-        proxy = Proxy(w.port, seed)
+        proxy = Proxy(w.port, seed, garbles)
         proxy.start()
         through = f"127.0.0.1:{proxy.port},127.0.0.1:{second}"
         w.worker("worker", "-j", 2, "--servers", through)
@@ -94,7 +100,7 @@ def gearmand(directory, seed, short=True, rounds=None, **_):
                               "--timeout", "3s", "--servers", servers)
             time.sleep(0.3 * w.random.random())
             victim, port = w.random.choice((("gearmand", w.port), ("second", second)))
-            what = w.random.choice(("kill", "stop", "replace", "garbage", "nothing"))
+            what = w.random.choice(("kill", "stop", "replace", "garbage" if garbles else "kill", "nothing"))
             if what in ("kill", "replace"):
                 w.kill(victim)
                 if what == "kill":
