@@ -1,12 +1,8 @@
 #include "gearman.hpp"
 
-#include <fcntl.h>
 #include <netdb.h>
-#include <netinet/in.h>
 #include <poll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
@@ -18,14 +14,7 @@
 namespace gq {
 namespace {
 
-constexpr int send_buffer = 1 << 20;
 constexpr size_t max_status = 16 << 20;
-
-uint16_t peer_port(const sockaddr_storage& address) {
-  if (address.ss_family == AF_INET) return ntohs(reinterpret_cast<const sockaddr_in&>(address).sin_port);
-  if (address.ss_family == AF_INET6) return ntohs(reinterpret_cast<const sockaddr_in6&>(address).sin6_port);
-  return 0;
-}
 
 class Deadline {
  public:
@@ -160,19 +149,6 @@ std::optional<uint64_t> capable_workers(const Server& server, const std::string&
     if (fields.size() == 4 && fields[0] == function) return parse_count(fields[3]).value_or(0);
   }
   return 0;
-}
-
-void widen_send_buffer(gearman_client_st* client, const Server& server) {
-  if (gearman_failed(gearman_client_echo(client, "gq", 2))) return;
-  rlimit limit{};
-  ::getrlimit(RLIMIT_NOFILE, &limit);
-  int most = static_cast<int>(limit.rlim_cur < 1024 ? limit.rlim_cur : 1024);
-  for (int fd = 3; fd < most; ++fd) {
-    sockaddr_storage address{};
-    socklen_t size = sizeof address;
-    if (::getpeername(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0 && peer_port(address) == server.port)
-      ::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer);
-  }
 }
 
 }  // namespace gq

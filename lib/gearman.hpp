@@ -1,7 +1,7 @@
 // What gq needs of gearmand beyond libgearman: lists of servers, and the administrative text protocol.
 //
 // One libgearman handle is used for one server, by one thread. Handles read the environment variable GEARMAN_SERVERS;
-// the programs take it out of their environment before they make one.
+// the programs take it out of their environment before they make one. Their connections go through `packets`.
 #pragma once
 
 #include <libgearman/gearman.h>
@@ -43,10 +43,6 @@ std::string reason_text(gearman_return_t rc);
 // server cannot be asked within `timeout`.
 std::optional<uint64_t> capable_workers(const Server& server, const std::string& function, Millis timeout,
                                         std::string& reason);
-
-// Connects the handle and gives its socket a send buffer that a large workload does not crawl through: libgearman's own is
-// 32 KiB, with which 4 MB take seconds.
-void widen_send_buffer(gearman_client_st* client, const Server& server);
 
 // The function on which a worker takes gq records for `function`.
 std::string record_function(const std::string& function);

@@ -22,6 +22,8 @@ constexpr Millis count_interval{1000};
 constexpr Millis first_retry{100}, longest_retry{5000};
 // So many jobs in a row that were waiting when the one before was done call for another receiver.
 constexpr int waiting_streak = 4;
+// A connection on which nothing came for so long is made anew: the other end may be gone without a word, or stuck.
+constexpr Millis longest_idle{60'000};
 
 }  // namespace
 
@@ -47,7 +49,7 @@ struct Intake::Receiver {
   std::optional<gearman_id_t> wake;
   // Only the receiver's own thread:
   std::vector<Function> functions;
-  Clock::time_point last_end{};
+  Clock::time_point connected_at{}, last_end{};
   Clock::duration round_trip{};
   int streak = 0;
   bool gave_back = false;  // a job that could not be stored: the connection was closed on purpose
@@ -206,9 +208,9 @@ void Intake::receive(Receiver& self) {
       for (auto& f : self.functions)
         gearman_worker_add_function(worker.get(), (f.records ? record_function(f.name) : f.name).c_str(), 0, on_job, &f);
       // One round trip, to tell a server that answers from one that does not, and jobs that waited from jobs that came.
-      auto start = Clock::now();
+      self.connected_at = Clock::now();
       gearman_return_t rc = gearman_worker_echo(worker.get(), "gq", 2);
-      self.round_trip = Clock::now() - start;
+      self.round_trip = Clock::now() - self.connected_at;
       if (gearman_failed(rc)) {
         if (failed(reason_text(rc))) break;
         continue;
@@ -230,6 +232,7 @@ void Intake::receive(Receiver& self) {
       retry = Millis(0);
     } else if (rc == GEARMAN_TIMEOUT && Clock::now() - start > work_timeout / 2) {
       if (!self.permanent) break;  // nothing to do for this one
+      if (Clock::now() - std::max(self.last_end, self.connected_at) > longest_idle) drop();
     } else if (failed(reason_text(rc))) {
       break;
     }

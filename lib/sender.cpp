@@ -97,9 +97,7 @@ void Sender::connect(Clock::time_point deadline) {
       gearman_client_set_complete_fn(client->get(), on_complete);
       gearman_client_set_fail_fn(client->get(), on_fail);
       m_client = std::move(*client);
-      m_server = m_servers[i];
       m_first = i;
-      m_wide = false;
       return;
     }
     if (!reached)
@@ -134,10 +132,6 @@ std::vector<Answer> Sender::send(const std::vector<NewJob>& jobs) {
     }
     auto left = std::chrono::duration_cast<Millis>(deadline - Clock::now());
     gearman_client_set_timeout(m_client.get(), static_cast<int>(std::max<int64_t>(left.count(), 1)));
-    if (!m_wide && std::any_of(open.begin(), open.end(), [](auto* g) { return g->payload.size() > max_group_bytes / 2; })) {
-      widen_send_buffer(m_client.get(), m_server);
-      m_wide = true;
-    }
     gearman_return_t rc = GEARMAN_SUCCESS;
     std::vector<std::string> uniques;
     for (auto g = open.rbegin(); g != open.rend() && rc == GEARMAN_SUCCESS; ++g) {  // libgearman sends the last one first

@@ -31,8 +31,6 @@ class Sender {
   std::string m_function;
   Millis m_timeout;
   ClientHandle m_client{nullptr, gearman_client_free};
-  Server m_server;
-  bool m_wide = false;
   size_t m_first = 0;  // the server to try first
   std::vector<bool> m_warned;  // by server
 };

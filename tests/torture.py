@@ -27,7 +27,6 @@ FAULTS = {
     "power-cut": disk.power_cut,
     "full-disk": disk.full,
     "gearmand": servers.gearmand,
-    "garbled": servers.garbled,
     "exhausted": machine.exhausted,
     "clock": machine.clock,
     "pids": machine.pids,

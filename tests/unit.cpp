@@ -3,6 +3,7 @@
 #include <functional>
 
 #include "gearman.hpp"
+#include "packets.hpp"
 #include "store.hpp"
 #include "text.hpp"
 #include "ulid.hpp"
@@ -113,6 +114,34 @@ void small_values() {
   CHECK(one < two && parse_ulid("01arz3ndektsv4rrffq69g5fav") && !parse_ulid("81ARZ3NDEKTSV4RRFFQ69G5FAV"));
 }
 
+// A stream of packets is let through in pieces of any size, up to the first byte that no gearmand sends.
+void packets_are_checked() {
+  auto packet = [](uint32_t command, const std::string& body) {
+    std::string p("\0RES", 4);
+    for (uint32_t value : {command, static_cast<uint32_t>(body.size())})
+      for (int shift = 24; shift >= 0; shift -= 8) p += static_cast<char>(value >> shift);
+    return p + body;
+  };
+  auto passes = [](const std::string& stream, size_t piece) {
+    PacketCheck check;
+    for (size_t at = 0; at < stream.size(); at += piece)
+      if (!check.feed(stream.data() + at, std::min(piece, stream.size() - at))) return false;
+    return true;
+  };
+  using namespace std::string_literals;
+  std::string good = packet(6, "") + packet(8, "H:host:1") + packet(10, "") + packet(31, "H:host:1\0f\0unique\0da\0ta"s) +
+                     packet(13, "H:host:1\0"s) + packet(17, "gq") + packet(17, "") + packet(19, "ERR\0text"s) +
+                     packet(13, "H:host:1\0"s + std::string(100000, 'x')) + packet(14, "H:host:2");
+  for (size_t piece : {1, 2, 3, 7, 12, 13, 1000, 1000000}) CHECK(passes(good, piece));
+  const std::string bad[] = {"HTTP/1.1 400 Bad Request\r\n",    "\0REQ"s + packet(6, "").substr(4), packet(0, ""),
+                             packet(7, "f\0u\0"s),               packet(1000, ""),                  packet(6, "x"),
+                             packet(31, "H:host:1\0f\0unique"s), packet(13, "H:host:1"),            packet(13, ""),
+                             packet(14, ""),                      packet(14, std::string(65, 'H')),  packet(25, "H\0"s),
+                             packet(13, std::string(65, 'H') + '\0'), packet(14, std::string(10000, 'H'))};
+  for (const auto& b : bad)
+    for (size_t piece : {1, 5, 1000}) CHECK(!passes(good + b, piece) && !passes(b, piece));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -122,5 +151,6 @@ int main(int argc, char** argv) {
   claim_fits_into_one_record(directory + "/b");
   records_survive_hostile_bytes();
   small_values();
+  packets_are_checked();
   return failures ? 1 : 0;
 }

@@ -1,5 +1,5 @@
 """gearmand: killed, stopped, restarted empty, two of one host name, and a network that breaks off in mid-packet or garbles."""
-import os, random, select, signal, socket, threading, time
+import os, random, select, signal, socket, struct, threading, time
 
 from .world import World, free_port, wait_until
 
@@ -7,9 +7,8 @@ from .world import World, free_port, wait_until
 class Proxy(threading.Thread):
     """Stands between the programs and a gearmand. With `evil` set it cuts connections in mid-packet, garbles and delays."""
 
-    def __init__(self, target, seed, garbles):
+    def __init__(self, target, seed):
         super().__init__(daemon=True)
-        self.garbles = garbles
         self.random = random.Random(seed)
         self.target, self.evil, self.ended = target, True, False
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -37,7 +36,7 @@ class Proxy(threading.Thread):
                     what = self.random.random() if self.evil else 1
                     if data and what < 0.03:
                         data = data[:self.random.randrange(len(data))]  # and then nothing
-                    elif data and what < 0.05 and self.garbles:
+                    elif data and what < 0.05:
                         at = self.random.randrange(len(data))
                         data = data[:at] + self.random.randbytes(self.random.randint(1, 40)) + data[at:]
                         what = 1
@@ -59,36 +58,61 @@ class Proxy(threading.Thread):
         self.listener.close()
 
 
-def answering_garbage(port, stop):
-    """A server on that port which is none."""
+def packet(command, *args, data=None):
+    body = b"\0".join([*args, data] if data is not None else args)
+    return b"\0RES" + struct.pack(">II", command, len(body)) + body
+
+
+def nonsense(rng):
+    """Packets that a server sends, at the wrong time and about jobs that do not exist; or no packets at all."""
+    handle = b"H:%s:%d" % (rng.choice((b"host", b"h" * 50)), rng.randint(0, 3))
+    noise = rng.randbytes(rng.choice((0, 1, 30, 10000)))
+    no_nul = noise.replace(b"\0", b"")[:100]
+    return rng.choice((
+        lambda: noise, lambda: b"HTTP/1.1 400 Bad Request\r\nServer: x\r\n\r\n", lambda: packet(6), lambda: packet(10),
+        lambda: packet(8, handle), lambda: packet(14, handle), lambda: packet(12, handle, no_nul, b"7"),
+        lambda: packet(13, handle, data=noise), lambda: packet(17, data=noise), lambda: packet(28, handle, data=noise),
+        lambda: packet(29, handle, data=noise), lambda: packet(25, handle, data=noise), lambda: packet(19, no_nul, noise),
+        lambda: packet(11, handle, b"f.gq", data=noise), lambda: packet(31, handle, b"f.gq", no_nul, data=noise),
+        lambda: packet(40, handle, b"f.gq", no_nul, b"", data=noise), lambda: packet(11, handle, b"other", data=noise),
+        lambda: packet(rng.randint(0, 50), handle, data=noise), lambda: packet(13, handle, data=noise)[:-1],
+        lambda: b"\0RES" + struct.pack(">II", rng.randint(0, 50), rng.choice((0, 1, 2**31, 2**32 - 1))) + noise))()
+
+
+def answering_garbage(port, stop, seed):
+    """A server on that port which is none, though it says that it has workers."""
+    rng = random.Random(seed)
     listener = socket.create_server(("127.0.0.1", port))
     listener.settimeout(0.1)
+
+    def answer(s):
+        try:
+            s.settimeout(0.3)
+            while not stop.is_set():
+                if s.recv(65536).startswith(b"status\n"):
+                    s.sendall(b"f\t0\t0\t1\nf.gq\t0\t0\t1\n.\n")
+                else:
+                    s.sendall(b"".join(nonsense(rng) for _ in range(rng.randint(1, 4))))
+        except OSError:
+            pass
+        s.close()
+
     while not stop.is_set():
         try:
-            s, _ = listener.accept()
-            s.settimeout(0.3)
-            s.sendall(os.urandom(200))
-            s.recv(1000)
-            s.sendall(b"\0RES" + os.urandom(50))
-            s.close()
+            threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
         except OSError:
             pass
     listener.close()
 
 
-def garbled(directory, seed, **more):
-    """With bytes that are no packets. libgearman 1.1.20 crashes on some of them, and with it the program; see gq(7)."""
-    return gearmand(directory, seed, garbles=True, **more)
-
-
-def gearmand(directory, seed, short=True, rounds=None, garbles=False, **_):
+def gearmand(directory, seed, short=True, rounds=None, **_):
     w = World(directory, seed, seconds="0.01")
     second = free_port()
     proxy = None
     try:
         w.gearmand()
         w.gearmand("second", second)
-        proxy = Proxy(w.port, seed, garbles)
+        proxy = Proxy(w.port, seed)
         proxy.start()
         through = f"127.0.0.1:{proxy.port},127.0.0.1:{second}"
         w.worker("worker", "-j", 2, "--servers", through)
@@ -100,7 +124,7 @@ def gearmand(directory, seed, short=True, rounds=None, garbles=False, **_):
                               "--timeout", "3s", "--servers", servers)
             time.sleep(0.3 * w.random.random())
             victim, port = w.random.choice((("gearmand", w.port), ("second", second)))
-            what = w.random.choice(("kill", "stop", "replace", "garbage" if garbles else "kill", "nothing"))
+            what = w.random.choice(("kill", "stop", "replace", "garbage", "nothing"))
             if what in ("kill", "replace"):
                 w.kill(victim)
                 if what == "kill":
@@ -112,7 +136,7 @@ def gearmand(directory, seed, short=True, rounds=None, garbles=False, **_):
             elif what == "garbage":
                 w.kill(victim)
                 stop = threading.Event()
-                t = threading.Thread(target=answering_garbage, args=(port, stop))
+                t = threading.Thread(target=answering_garbage, args=(port, stop, w.random.random()))
                 t.start()
                 time.sleep(0.5 * w.random.random())
                 stop.set()

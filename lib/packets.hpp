@@ -1,0 +1,34 @@
+// The packets that gearmand sends, checked before libgearman reads them.
+//
+// libgearman 1.1.20 crashes on bytes that are no Gearman packets: a line of text (any web server's answer) makes it write
+// through a null pointer, and a packet shorter than its arguments makes it read past its buffer. So the programs that link
+// this module put their own connect(2) and recv(2) before the C library's, as far as libgearman calls them: a stream is
+// given on up to the first byte that no gearmand sends, and ends there like a lost connection.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace gq {
+
+// One connection's stream, read in pieces.
+class PacketCheck {
+ public:
+  // False from the first byte on that is not part of a packet which a server sends.
+  bool feed(const char* data, size_t size);
+
+ private:
+  struct Command;
+  static const Command* command(uint32_t number);
+  bool header_complete();
+
+  bool m_bad = false;
+  unsigned char m_header[12]{};
+  size_t m_header_size = 0;
+  const Command* m_command = nullptr;
+  uint32_t m_left = 0;      // bytes of the body to come
+  int m_args_left = 0;      // arguments that must end in NUL before the body does
+  size_t m_arg_size = 0;    // of the argument that is being read
+};
+
+}  // namespace gq
