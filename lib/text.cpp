@@ -1,5 +1,6 @@
 #include "text.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <ctime>
@@ -133,8 +134,9 @@ std::vector<std::string> split(std::string_view text, char separator) {
 
 std::string printable(std::string_view text, size_t limit) {
   std::string out;
-  while (!text.empty() && out.size() < limit) {
+  while (!text.empty()) {
     size_t n = utf8_sequence(text);
+    if (out.size() + std::max<size_t>(n, 1) > limit) break;
     if (n == 0 || static_cast<unsigned char>(text[0]) < ' ' || text[0] == 0x7f) {
       out += '?';
       n = 1;

@@ -115,7 +115,7 @@ void examine(const fs::path& directory, const Journal_& made, const std::map<std
       });
       size_t missing = 0;
       for (const auto& [id, state] : made.states) {
-        auto it = std::find_if(found.begin(), found.end(), [&](const Claim& c) { return c.id == id; });
+        auto it = std::find_if(found.begin(), found.end(), [&id = id](const Claim& c) { return c.id == id; });
         missing += it == found.end() && state != State::finished;
       }
       for (const auto& c : found) {
@@ -163,7 +163,7 @@ int main(int argc, char** argv) {
   const Journal_ made = build(directory);
   const size_t everything = made.jobs.size();
   for (const auto& [name, bytes] : made.segments) {
-    auto with = [&](const std::string& other) {
+    auto with = [&, &name = name](const std::string& other) {
       auto segments = made.segments;
       segments[name] = other;
       return segments;

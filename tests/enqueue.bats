@@ -168,3 +168,31 @@ load helpers
   fails_with 78 gq-enqueue up --local --config "$T/config" </dev/null
   fails_with 74 sh -c 'gq-enqueue --help >/dev/full'
 }
+
+@test "gq: names and IDs from a hostile mind are refused in one line, or stay names [function, --id, gq-inspect]" {
+  local long bad
+  long=$(printf 'x%.0s' {1..10240})
+  for bad in '' 'a b' $'a\nb' $'a\x01' $'\xc3' $'\xed\xa0\x80' "$long" rep_1 f.gq; do
+    run -64 --separate-stderr gq-enqueue --local "$bad" </dev/null
+    ((${#stderr_lines[@]} == 1 && ${#stderr} < 1000))
+    run -64 --separate-stderr gq-worker --local --drain -f "$bad" -- true
+    ((${#stderr_lines[@]} == 1 && ${#stderr} < 1000))
+  done
+  for bad in '' .. ../../x '*' $'a\nb' $'\xc3' "$long" 01ARZ3NDEKTSV4RRFFQ69G5FA/; do
+    run -64 --separate-stderr gq-enqueue --local --id "$bad" f </dev/null
+    ((${#stderr_lines[@]} == 1 && ${#stderr} < 1000))
+  done
+  # What a shell or a path would take for more than a name is a name.
+  local name='../../$(touch${IFS}here);`touch${IFS}here`|%s%n'
+  cd "$T"
+  head -c 100000 /dev/zero | gq-enqueue --local "$name"
+  for bad in .. ../gq.json '*' $'\xc3' "$long"; do
+    run --separate-stderr gq-inspect show "$bad"
+    ((status != 0 && ${#stderr_lines[@]} == 1 && ${#stderr} < 1000))
+    run --separate-stderr gq-inspect cat "$bad"
+    ((status != 0 && ${#stderr_lines[@]} == 1 && ${#stderr} < 1000))
+  done
+  run -0 gq-worker --local --drain -f "$name" -- printenv GQ_FUNCTION
+  [[ $output == "$name" && ! -e here ]]
+  [[ $(find "$T" -newer "$GQ_STORE/gq.json" -name '*touch*' | wc -l) == 0 ]]
+}

@@ -1,6 +1,7 @@
 # What every .bats file loads: a store, and servers and programs of its own, ended by their own pids.
 # GQ_BUILD names the directory with the programs.
 
+bats_require_minimum_version 1.5.0
 source "$BATS_TEST_DIRNAME/../scripts/servers.bash"
 
 setup() {

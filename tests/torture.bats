@@ -51,3 +51,11 @@ needs_root() { ((EUID == 0)) || skip "needs root, for file systems and namespace
 @test "the journal: cut, altered, swapped and doubled segments show no wrong job and lose no more than was hit" {
   torture altered-bytes
 }
+
+@test "gq: built with AddressSanitizer and UndefinedBehaviorSanitizer, the same faults show no error in memory" {
+  export GQ_BUILD=$GQ_BUILD/sanitized
+  torture kill --rounds 10
+  torture killed-at-calls,failing-calls,full-at-calls,gearmand,altered-bytes
+  ((EUID != 0)) || torture power-cut,full-disk,pids,refused
+  gq-unit "$T"
+}

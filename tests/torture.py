@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 """Runs faults against the programs of gq, and judges what is left by what the outside saw (see faults/world.py).
 
-usage: torture.py [--minutes M] [--seed S] [--only FAULT[,FAULT]] [--rounds N] [--list]     (GQ_BUILD names the programs)
+usage: torture.py [--minutes M] [--seed S] [--only FAULT[,FAULT]] [--rounds N] [--list] [--soak]    (GQ_BUILD names the programs)
 
 Without --minutes each fault runs once, in its short form. With it, the long forms are run in turn, each time with
-another seed, until the time is over. A failure ends with the command that repeats it.
+another seed and the next of the builds that GQ_BUILDS names, until the time is over. A failure ends with the command that repeats it. --soak runs one worker for an hour, or
+for so many --minutes, under valgrind.
 """
 import argparse, os, random, shutil, sys, tempfile, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from faults import calls, disk, kill, machine, servers
-from faults.world import World
+from faults import calls, disk, kill, machine, servers, soak
+from faults.world import World, sanitized
+
 
 def altered_bytes(directory, seed, short=True, **_):
     w = World(os.path.join(directory, "w"), seed)
@@ -33,10 +35,15 @@ FAULTS = {
     "refused": machine.refused,
     "altered-bytes": altered_bytes,
 }
+# A sanitizer needs memory, descriptors and the real clock itself.
+NOT_SANITIZED = {"exhausted", "clock"}
 
 
 def run_one(name, seed, options):
-    print(f"{name} --seed {seed} ...", end=" ", flush=True)
+    print(f"{name} --seed {seed} [{os.path.basename(os.environ['GQ_BUILD'])}] ...", end=" ", flush=True)
+    if name in NOT_SANITIZED and sanitized():
+        print("left out: not with a sanitizer")
+        return True
     start = time.monotonic()
     directory = tempfile.mkdtemp(prefix="gq-torture.")
     try:
@@ -45,7 +52,7 @@ def run_one(name, seed, options):
         for problem in world.problems[:10]:
             print(f"  {problem}")
         if world.problems:
-            print(f"  to repeat: scripts/torture --only {name} --seed {seed}", flush=True)
+            print(f"  to repeat: GQ_BUILD={os.environ['GQ_BUILD']} scripts/torture --only {name} --seed {seed}", flush=True)
             if os.environ.get("KEEP"):
                 shutil.copytree(directory, os.path.join(os.environ["KEEP"], f"{name}.{seed}"), symlinks=True, dirs_exist_ok=True)
         return not world.problems
@@ -60,10 +67,14 @@ def main():
     parser.add_argument("--only", default=",".join(FAULTS))
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--soak", action="store_true")
     args = parser.parse_args()
     if args.list:
         print("\n".join(FAULTS))
         return 0
+    if args.soak:
+        FAULTS["soak"] = soak.soak
+        return 0 if run_one("soak", args.seed, {"minutes": args.minutes or 60.0}) else 1
     names = args.only.split(",")
     if unknown := [n for n in names if n not in FAULTS]:
         parser.error(f"no such fault: {', '.join(unknown)} (--list tells which there are)")
@@ -73,10 +84,15 @@ def main():
     seeds = random.Random(args.seed)
     ok = True
     end = time.monotonic() + 60 * (args.minutes or 0)
+    builds = os.environ.get("GQ_BUILDS", "").split(":") if args.minutes else []
     first = True
+    runs = 0
     while first or time.monotonic() < end:
         for name in names:
             if first or time.monotonic() < end:
+                if builds:
+                    os.environ["GQ_BUILD"] = builds[runs % len(builds)]
+                    runs += 1
                 ok &= run_one(name, args.seed if first else seeds.randrange(1 << 32), options)
         first = False
     return 0 if ok else 1

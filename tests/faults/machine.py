@@ -24,8 +24,7 @@ def exhausted(directory, seed, short=True, **_):
     """Descriptors and memory run out; a process cannot be made."""
     step = 5 if short else 1
     limits = [["prlimit", f"--nofile={n}"] for n in range(4, 40, step)]
-    if "asan" not in os.environ["GQ_BUILD"]:  # a sanitizer needs terabytes of addresses
-        limits += [["prlimit", f"--as={n << 20}"] for n in range(10, 130, 8 * step)]
+    limits += [["prlimit", f"--as={n << 20}"] for n in range(10, 130, 8 * step)]
     said = [0]
     w = each_program(directory, seed, limits, said)
     return (w, "") if w else (World(os.path.join(directory, "none"), seed), f"{said[0]} runs at a limit")

@@ -1,0 +1,194 @@
+// Feeds bytes that libFuzzer makes up to every reader of bytes from outside: GQ_FUZZ=TARGET gq-fuzz [libFuzzer's options] CORPUS.
+// `gq-fuzz` without GQ_FUZZ lists the targets. A reader must not crash, hang, or disagree with itself.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <map>
+
+#include "bytes.hpp"
+#include "error.hpp"
+#include "gearman.hpp"
+#include "journal.hpp"
+#include "packets.hpp"
+#include "text.hpp"
+#include "ulid.hpp"
+#include "wire.hpp"
+
+namespace {
+
+using namespace gq;
+
+#define CHECK(condition) \
+  do { \
+    if (!(condition)) { \
+      fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
+      abort(); \
+    } \
+  } while (false)
+
+// A record around any bytes as its meta, with the right sums, so that those do not keep the fuzzer out.
+std::string record_around(std::string_view meta, std::string_view data) {
+  std::string head = "GQR1";
+  put_le<uint32_t>(head, static_cast<uint32_t>(meta.size()));
+  put_le<uint64_t>(head, data.size());
+  put_le<uint64_t>(head, 0);
+  put_le<uint64_t>(head, sum64(data));
+  head += meta;
+  std::string sum;
+  put_le<uint64_t>(sum, sum64(head));
+  head.replace(16, 8, sum);
+  return head.append(data);
+}
+
+// The first byte says how many of the others are the first part.
+std::pair<std::string_view, std::string_view> halves(std::string_view in) {
+  if (in.empty()) return {};
+  size_t at = std::min<size_t>(static_cast<unsigned char>(in[0]), in.size() - 1);
+  return {in.substr(1, at), in.substr(1 + at)};
+}
+
+void record(std::string_view in) {
+  peek_record(in);
+  parse_record_head(in);
+  auto head = parse_record_head(record_around(in, ""));
+  if (!head) return;
+  // What is read is written and read the same.
+  std::string again = encode_record_head(head->meta, head->data_size, head->data_sum);
+  auto second = parse_record_head(again);
+  CHECK(second && encode_record_head(second->meta, second->data_size, second->data_sum) == again);
+}
+
+void group(std::string_view in) {
+  std::string reason;
+  parse_group(in, "f", reason);
+  auto [meta, data] = halves(in);
+  std::string one = record_around(meta, data);
+  for (const auto& payload : {one, one + one, one + std::string(in)}) {
+    reason.clear();
+    auto jobs = parse_group(payload, "f", reason);
+    CHECK(jobs || !reason.empty());
+    if (!jobs) continue;
+    for (const auto& job : *jobs) CHECK(job.record.meta.function == "f" && parse_ulid(job.record.meta.id));
+  }
+}
+
+// A segment whose frames hold pieces of the input, some of them broken.
+void journal(std::string_view in) {
+  static const std::string directory = [] {
+    std::string path = "/dev/shm/gq-fuzz." + std::to_string(getpid());
+    std::filesystem::create_directories(path);
+    static std::string kept = path;
+    atexit([] { std::filesystem::remove_all(kept); });
+    return path;
+  }();
+  static Journal journal(directory + "/journal", directory + "/append.lock", "fuzz");
+  auto sum_at_end = [&](std::string bytes) {
+    put_le<uint64_t>(bytes, sum64(bytes, journal.seed()));
+    return bytes;
+  };
+  std::string header = "GQJSEG\r\n";
+  put_le<uint32_t>(header, journal_version);
+  put_le<uint32_t>(header, segment_header_size);
+  put_le<uint64_t>(header, 0);
+  put_le<uint64_t>(header, 0);
+  std::string bytes = sum_at_end(header);
+  while (!in.empty()) {
+    auto [piece, rest] = halves(in);
+    in = rest;
+    if (!piece.empty() && piece[0] % 4 == 0) {
+      bytes += piece;
+      continue;
+    }
+    std::string inside = record_around(piece, "");
+    std::string frame = "GQF1";
+    put_le<uint32_t>(frame, static_cast<uint32_t>(inside.size()));
+    put_le<uint64_t>(frame, bytes.size());
+    bytes += sum_at_end(frame) + inside;
+  }
+  std::string path = segment_path(directory + "/journal", 0);
+  int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  CHECK(fd >= 0 && ::write(fd, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()));
+  ::close(fd);
+  JournalReader reader(journal, 0);
+  try {
+    for (Lsn before = 0;;) {
+      auto item = reader.next(true);
+      if (item == JournalReader::Item::end) break;
+      CHECK(reader.position() > before);  // it always gets on
+      before = reader.position();
+    }
+    reader.unread();
+    CHECK(reader.position() <= bytes.size());
+  } catch (const Error&) {
+  }
+}
+
+void replies(std::string_view in) {
+  const std::string id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+  for (const auto& text : {std::string(in), "queued " + id + "\n" + std::string(in), "refused " + id + " " + std::string(in)}) {
+    auto answers = parse_answers(text, {id});
+    CHECK(!answers || answers->size() == 1);
+  }
+}
+
+void servers(std::string_view in) {
+  auto list = parse_servers(in);
+  if (!list) return;
+  CHECK(!list->empty());
+  for (const auto& s : *list) {
+    auto again = parse_servers(s.name());
+    CHECK(again && again->size() == 1 && again->at(0).host == s.host && again->at(0).port == s.port);
+  }
+}
+
+void durations(std::string_view in) {
+  if (auto d = parse_duration(in)) CHECK(d->count() >= 0 && d->count() <= 100LL * 366 * 86400 * 1000);
+}
+
+void sizes(std::string_view in) {
+  if (auto n = parse_count(in)) CHECK(std::all_of(in.begin(), in.end(), [](char c) { return c >= '0' && c <= '9'; }));
+  parse_size(in);
+}
+
+void names(std::string_view in) {
+  std::string line = printable(in);
+  CHECK(line.size() <= 200 && is_utf8(line) && line.find('\n') == std::string::npos);
+  if (!function_name_problem(in)) CHECK(printable(in, max_function_size) == in);
+  if (auto id = parse_ulid(in)) CHECK(parse_ulid(*id) == *id);
+}
+
+void packets(std::string_view in) {
+  PacketCheck whole, pieces;
+  bool good = whole.feed(in.data(), in.size()), other = true;
+  for (char c : in) other = pieces.feed(&c, 1);
+  CHECK(in.empty() || good == other);
+}
+
+const std::map<std::string, void (*)(std::string_view)> targets = {
+    {"record", record},   {"group", group}, {"journal", journal}, {"replies", replies}, {"servers", servers},
+    {"durations", durations}, {"sizes", sizes}, {"names", names},     {"packets", packets}};
+
+void (*target)(std::string_view);
+
+}  // namespace
+
+extern "C" int LLVMFuzzerInitialize(int*, char***) {
+  const char* name = getenv("GQ_FUZZ");
+  auto found = targets.find(name ? name : "");
+  if (found == targets.end()) {
+    for (const auto& t : targets) puts(t.first.c_str());
+    exit(name ? 64 : 0);
+  }
+  target = found->second;
+  return 0;
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  target({reinterpret_cast<const char*>(data), size});
+  return 0;
+}
