@@ -25,6 +25,11 @@ needs_root() { ((EUID == 0)) || skip "needs root, for file systems and namespace
   torture power-cut
 }
 
+@test "gq: where syncs fail and then the power goes, nothing that was acknowledged is lost [ext4, xfs]" {
+  needs_root
+  torture failing-syncs
+}
+
 @test "gq: a disk full of jobs refuses more, works them off, and goes on without a restart [tmpfs, ext4]" {
   needs_root
   torture full-disk
@@ -56,6 +61,6 @@ needs_root() { ((EUID == 0)) || skip "needs root, for file systems and namespace
   export GQ_BUILD=$GQ_BUILD/sanitized
   torture kill --rounds 10
   torture killed-at-calls,failing-calls,full-at-calls,gearmand,altered-bytes
-  ((EUID != 0)) || torture power-cut,full-disk,pids,refused
+  ((EUID != 0)) || torture power-cut,failing-syncs,full-disk,pids,refused
   gq-unit "$T"
 }

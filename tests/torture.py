@@ -27,6 +27,7 @@ FAULTS = {
     "failing-calls": calls.failing_calls,
     "full-at-calls": calls.full_at_calls,
     "power-cut": disk.power_cut,
+    "failing-syncs": disk.failing_syncs,
     "full-disk": disk.full,
     "gearmand": servers.gearmand,
     "exhausted": machine.exhausted,

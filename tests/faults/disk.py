@@ -46,96 +46,119 @@ def load(w):
             w.enqueue(name, [w.random.choice((0, 10, 1000, 1000, 70000)) for _ in range(w.random.randint(1, 400))], *options)
 
 
-def power_cut(directory, seed, short=True, rounds=None, **_):
+def on_disks(directory, seed, disks, body, check=(0,)):
+    """Runs body(world, disk) on a world whose store is on each of these file systems, (kind, megabytes), and asks the oracle."""
     said = []
-    for kind in "ext4", "xfs":
-        d = os.path.join(directory, kind)
-        os.mkdir(d)
-        disk = Disk(d, kind, 320)
-        w = World(os.path.join(d, "w"), seed, store=disk.mount_point / "store", seconds="0.01")
-        try:
-            for round in range(rounds or (6 if short else 40)):
-                load(w)
-                time.sleep(w.random.choice((0.02, 0.2, 1.0)) * w.random.random())
-                if w.random.random() < 0.3:  # while the index is made anew
-                    (w.store / "index.seal").unlink(missing_ok=True)
-                    w.spawn("rebuild", "gq-inspect", "stats")
-                    time.sleep(0.05 * w.random.random())
-                w.freeze()
-                disk.cut_power()
-                for name in list(w.running):
-                    if name != "gearmand":
-                        w.kill(name)
-                disk.unmount()
-                disk.mount()
-                if (w.store / "gq.json").exists() and w.random.random() < 0.5:
-                    code, text = w.output("gq-inspect", "check", codes=None)
-                    w.expect(code == 0, f"after cut {round} gq-inspect check answers {code}: {text[:500]}")
-            w.kills = {}
-            w.work_off()
-            w.kill("gearmand")
-            said.append(f"{kind}: {w.oracle()}")
-            if w.problems:
-                return w, ""
-        finally:
-            w.end_all()
-            disk.unmount()
-    return w, "; ".join(said)
-
-
-def full(directory, seed, short=True, **_):
-    said = []
-    for kind, size in ("tmpfs", 10), ("ext4", 16):
+    for kind, size in disks:
         d = os.path.join(directory, kind)
         os.mkdir(d)
         disk = Disk(d, kind, size)
         w = World(os.path.join(d, "w"), seed, store=disk.mount_point / "store", seconds="0.01")
-        filler = disk.mount_point / "filler"
         try:
-            w.gearmand()
-            worker = w.worker("worker", "-j", 4)
-            wait_until(w.served)
-            for round in range(2 if short else 10):
-                # Fills the disk with jobs, and then to the last byte.
-                blocked = w.worker("slow", "--local", "-j", 20, env={"COMMAND_SECONDS": "1.5"})
-                refused = 0
-                for n in range(200):
-                    options = ["--local"] if n % 2 else ["--timeout", "1s"]
-                    b = w.enqueue("enqueue", [w.random.choice((10, 5000, 60000, 200000)) for _ in range(20)], *options)
-                    code = w.wait(b.process, codes=(0, 74, 75))
-                    if code:
-                        refused += 1
-                        w.expect("space" in open(b.process.err).read() or code == 75, f"refused without a reason: {open(b.process.err).read()[:200]}")
-                    if refused == 3:
-                        break
-                w.expect(refused == 3, "the disk was never full")
-                try:
-                    with open(filler, "wb", buffering=0) as f:
-                        while f.write(b"x" * 4096):
-                            pass
-                except OSError:
-                    pass
-                for options in ["--local"], ["--timeout", "1s"]:
-                    b = w.enqueue("refused", [60000], *options)
-                    w.expect(w.wait(b.process, codes=(74, 75)) and not b.printed(), "a full disk, and a job was taken")
-                w.expect(w.alive("worker") and w.alive("slow"), "a worker ended because the disk was full")
-                filler.unlink(missing_ok=True)
-                slow = w.running["slow"]
-                slow.terminate()
-                w.wait(slow)
-
-                def emptied():
-                    return not w.held()
-                w.expect(wait_until(emptied, 60), "the worker did not go on when there was room again")
-                b = w.enqueue("again", [10, 60000], "--timeout", "10s")
-                w.wait(b.process)
-            w.running["worker"].terminate()
-            w.wait(w.running["worker"])
+            body(w, disk)
+            w.kills = {}
             w.work_off()
-            said.append(f"{kind}: {w.oracle()}")
+            w.kill("gearmand")
+            said.append(f"{kind}: {w.oracle(check=check)}")
             if w.problems:
                 return w, ""
         finally:
             w.end_all()
             disk.unmount()
     return w, "; ".join(said)
+
+
+def cut(w, disk):
+    w.freeze()
+    disk.cut_power()
+    for name in list(w.running):
+        if name != "gearmand":
+            w.kill(name)
+    disk.unmount()
+    disk.mount()
+
+
+def power_cut(directory, seed, short=True, rounds=None, **_):
+    def body(w, disk):
+        for round in range(rounds or (6 if short else 40)):
+            load(w)
+            time.sleep(w.random.choice((0.02, 0.2, 1.0)) * w.random.random())
+            if w.random.random() < 0.3:  # while the index is made anew
+                (w.store / "index.seal").unlink(missing_ok=True)
+                w.spawn("rebuild", "gq-inspect", "stats")
+                time.sleep(0.05 * w.random.random())
+            cut(w, disk)
+            if (w.store / "gq.json").exists() and w.random.random() < 0.5:
+                code, text = w.output("gq-inspect", "check", codes=None)
+                w.expect(code == 0, f"after cut {round} gq-inspect check answers {code}: {text[:500]}")
+
+    return on_disks(directory, seed, [("ext4", 320), ("xfs", 320)], body)
+
+
+def failing_syncs(directory, seed, short=True, rounds=None, **_):
+    """Syncs fail from some call on, and then the power goes: what is acknowledged after that is not there after the cut."""
+    def body(w, disk):
+        w.gearmand()
+        for _ in range(rounds or (6 if short else 40)):
+            w.wait(w.enqueue("good", [10], "--local").process)
+            wraps = [["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", "-e",
+                      f"inject={w.random.choice(('fdatasync', 'fdatasync,fsync'))}:error=EIO:when={w.random.randint(1, 2)}+"]
+                     for _ in range(2)]
+            w.spawn("worker", "gq-worker", "-f", "f", "--queue-only", wrap=wraps[0])
+            if w.random.random() < 0.5:
+                wait_until(w.served, 5)
+                batches = [w.enqueue("enqueue", [w.random.choice((0, 1000, 70000))], "--timeout", "300ms") for _ in range(5)]
+            else:
+                batches = [w.enqueue("local", [10, 1000, 70000, 10], "--local", wrap=wraps[1])]
+            for b in batches:
+                w.wait(b.process, codes=(0, 69, 74, 75))
+            cut(w, disk)
+
+    # The bytes whose sync failed may be gone; gq-inspect check says so.
+    return on_disks(directory, seed, [("ext4", 320), ("xfs", 320)], body, check=(0, 1))
+
+
+def full(directory, seed, short=True, **_):
+    def body(w, disk):
+        filler = disk.mount_point / "filler"
+        w.gearmand()
+        worker = w.worker("worker", "-j", 4)
+        wait_until(w.served)
+        for round in range(2 if short else 10):
+            # Fills the disk with jobs, and then to the last byte.
+            blocked = w.worker("slow", "--local", "-j", 20, env={"COMMAND_SECONDS": "1.5"})
+            refused = 0
+            for n in range(200):
+                options = ["--local"] if n % 2 else ["--timeout", "1s"]
+                b = w.enqueue("enqueue", [w.random.choice((10, 5000, 60000, 200000)) for _ in range(20)], *options)
+                code = w.wait(b.process, codes=(0, 74, 75))
+                if code:
+                    refused += 1
+                    w.expect("space" in open(b.process.err).read() or code == 75, f"refused without a reason: {open(b.process.err).read()[:200]}")
+                if refused == 3:
+                    break
+            w.expect(refused == 3, "the disk was never full")
+            try:
+                with open(filler, "wb", buffering=0) as f:
+                    while f.write(b"x" * 4096):
+                        pass
+            except OSError:
+                pass
+            for options in ["--local"], ["--timeout", "1s"]:
+                b = w.enqueue("refused", [60000], *options)
+                w.expect(w.wait(b.process, codes=(74, 75)) and not b.printed(), "a full disk, and a job was taken")
+            w.expect(w.alive("worker") and w.alive("slow"), "a worker ended because the disk was full")
+            filler.unlink(missing_ok=True)
+            slow = w.running["slow"]
+            slow.terminate()
+            w.wait(slow)
+
+            def emptied():
+                return not w.held()
+            w.expect(wait_until(emptied, 60), "the worker did not go on when there was room again")
+            b = w.enqueue("again", [10, 60000], "--timeout", "10s")
+            w.wait(b.process)
+        w.running["worker"].terminate()
+        w.wait(w.running["worker"])
+
+    return on_disks(directory, seed, [("tmpfs", 10), ("ext4", 16)], body)

@@ -118,6 +118,7 @@ class World:
         argv = [*wrap, *map(str, argv)]
         p = subprocess.Popen(argv, env=dict(self.env, **(env or {})), stdin=stdin, stdout=stdout, stderr=err)
         p.text = " ".join(argv)
+        p.traced = argv[0] == "strace"
         p.err = err.name
         err.close()
         self.running[name] = p
@@ -152,8 +153,13 @@ class World:
 
     def kill(self, name, signal_=signal.SIGKILL):
         if self.alive(name):
-            self.running[name].send_signal(signal_)
-            self.running[name].wait()
+            p = self.running[name]
+            for pid in children(p) if p.traced else [p.pid]:  # strace(1) ends with what it runs, but not the other way round
+                try:
+                    os.kill(pid, signal_)
+                except ProcessLookupError:
+                    pass
+            p.wait()
             self.kills[name] = self.kills.get(name, 0) + 1
 
     def end_all(self):
