@@ -424,8 +424,9 @@ bool JournalReader::fill(uint64_t offset, uint64_t size) {
   if (offset >= m_window_offset && offset + size <= m_window_offset + m_window.size()) return true;
   constexpr uint64_t window = 1 << 20;
   m_window.resize(std::min(std::max(size, window), m_size - offset));
-  m_window_offset = offset;
+  m_window_offset = UINT64_MAX;  // until it has been read: a failed read leaves nothing to be believed
   size_t n = read_at(m_fd.get(), m_window.data(), m_window.size(), offset);
+  m_window_offset = offset;
   m_window.resize(n);
   return n >= size;
 }
