@@ -42,7 +42,7 @@ std::optional<std::string> Table::get(std::string_view key) {
   int size = 0;
   const void* value = tcbdbget3(m_db.get(), key.data(), static_cast<int>(key.size()), &size);
   if (!value) {
-    if (tcbdbecode(m_db.get()) != TCENOREC && tcbdbecode(m_db.get()) != TCESUCCESS) fail();
+    check_missing();
     return std::nullopt;
   }
   return std::string(static_cast<const char*>(value), static_cast<size_t>(size));
@@ -54,14 +54,21 @@ void Table::put(std::string_view key, std::string_view value) {
 
 void Table::remove(std::string_view key) { m_writes.insert_or_assign(std::string(key), std::nullopt); }
 
+// Throws unless what was looked for is only not there. After any other error the library's view of the file cannot be trusted.
+void Table::check_missing() const {
+  int code = tcbdbecode(m_db.get());
+  if (code != TCENOREC && code != TCESUCCESS) fail();
+}
+
 std::optional<std::string> Table::last_until(std::string_view key) {
   flush();
   std::unique_ptr<BDBCUR, void (*)(BDBCUR*)> cursor(tcbdbcurnew(m_db.get()), tcbdbcurdel);
   int size = 0;
-  if (!tcbdbcurjumpback(cursor.get(), key.data(), static_cast<int>(key.size()))) return std::nullopt;
-  const void* found = tcbdbcurkey3(cursor.get(), &size);
-  if (!found) return std::nullopt;
-  return std::string(static_cast<const char*>(found), static_cast<size_t>(size));
+  bool there = tcbdbcurjumpback(cursor.get(), key.data(), static_cast<int>(key.size()));
+  const void* found = there ? tcbdbcurkey3(cursor.get(), &size) : nullptr;
+  if (found) return std::string(static_cast<const char*>(found), static_cast<size_t>(size));
+  check_missing();
+  return std::nullopt;
 }
 
 void Table::flush() {
@@ -72,8 +79,8 @@ void Table::flush() {
     int size = static_cast<int>(key.size());
     if (value) {
       if (!tcbdbput(m_db.get(), key.data(), size, value->data(), static_cast<int>(value->size()))) fail();
-    } else if (!tcbdbout(m_db.get(), key.data(), size) && tcbdbecode(m_db.get()) != TCENOREC) {
-      fail();
+    } else if (!tcbdbout(m_db.get(), key.data(), size)) {
+      check_missing();
     }
   }
   m_writes.clear();
@@ -108,8 +115,7 @@ void Table::Cursor::load() {
   const void* value = key ? tcbdbcurval3(m_cursor.get(), &value_size) : nullptr;
   m_valid = value != nullptr;
   if (!m_valid) {
-    int code = tcbdbecode(m_table.m_db.get());
-    if (code != TCENOREC && code != TCESUCCESS) m_table.fail();
+    m_table.check_missing();
     return;
   }
   m_key = std::string_view(static_cast<const char*>(key), static_cast<size_t>(key_size));

@@ -66,6 +66,7 @@ class Table {
  private:
   friend class Cursor;
   [[noreturn]] void fail() const;
+  void check_missing() const;
   void flush();
   bool remove_log();
   std::unique_ptr<TCBDB, void (*)(TCBDB*)> m_db;
