@@ -11,7 +11,7 @@ namespace gq {
 namespace {
 
 constexpr const char* position_key = "m";
-constexpr uint8_t index_version = 1;
+constexpr uint8_t index_version = 2;
 
 std::string job_key(const std::string& id) { return "j" + id; }
 
@@ -72,11 +72,11 @@ const char* trouble_name(Trouble::Kind kind) {
 }
 
 Fold::Fold(Table& table) : m_table(table) {
-  m_last_job = table.last_until("j~").value_or("");
   auto value = table.get(position_key);
   if (!value) return;
-  if (value->size() != 25 || static_cast<uint8_t>((*value)[0]) != index_version) throw TableError("another version");
+  if (value->size() < 25 || static_cast<uint8_t>((*value)[0]) != index_version) throw TableError("another version");
   m_position = {get_le<uint64_t>(*value, 1), get_le<uint64_t>(*value, 9), get_le<uint64_t>(*value, 17)};
+  m_last_job = value->substr(25);
 }
 
 bool Fold::run(JournalReader& reader, size_t most) {
@@ -118,7 +118,7 @@ void Fold::commit() {
     put_le<uint64_t>(value, m_position.end);
     put_le<uint64_t>(value, m_position.last);
     put_le<uint64_t>(value, m_position.last_sum);
-    m_table.put(position_key, value);
+    m_table.put(position_key, value + m_last_job);
     m_changed = false;
   }
   m_table.commit();

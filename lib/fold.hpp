@@ -2,7 +2,7 @@
 // deterministic (it asks no clock and no file) and idempotent, so that an index can be thrown away and made again.
 //
 // The keys of the index, each order kept so that claiming and listing read only what they return:
-//   m                                        how far the journal has been folded
+//   m                                        how far the journal has been folded, and the key of the greatest job ID
 //   j <ID>                                   the job (see job.hpp)
 //   q <function> 0 <first LSN>               -> ID; queued, in the order in which they are claimed
 //   d <function> 0 <due> <first LSN>         -> ID; delayed, in the order in which they fall due

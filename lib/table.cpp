@@ -39,6 +39,7 @@ void Table::fail() const { throw TableError(tcbdberrmsg(tcbdbecode(m_db.get())))
 
 std::optional<std::string> Table::get(std::string_view key) {
   if (auto it = m_writes.find(key); it != m_writes.end()) return it->second;
+  forget_error();
   int size = 0;
   const void* value = tcbdbget3(m_db.get(), key.data(), static_cast<int>(key.size()), &size);
   if (!value) {
@@ -54,28 +55,20 @@ void Table::put(std::string_view key, std::string_view value) {
 
 void Table::remove(std::string_view key) { m_writes.insert_or_assign(std::string(key), std::nullopt); }
 
-// Throws unless what was looked for is only not there. After any other error the library's view of the file cannot be trusted.
+// Throws unless what was looked for is only not there. After any other error the library's view of the file cannot be trusted;
+// some it does not name, and the last one that it named stays: so forget_error() goes before each call.
 void Table::check_missing() const {
-  int code = tcbdbecode(m_db.get());
-  if (code != TCENOREC && code != TCESUCCESS) fail();
+  if (tcbdbecode(m_db.get()) != TCENOREC) fail();
 }
 
-std::optional<std::string> Table::last_until(std::string_view key) {
-  flush();
-  std::unique_ptr<BDBCUR, void (*)(BDBCUR*)> cursor(tcbdbcurnew(m_db.get()), tcbdbcurdel);
-  int size = 0;
-  bool there = tcbdbcurjumpback(cursor.get(), key.data(), static_cast<int>(key.size()));
-  const void* found = there ? tcbdbcurkey3(cursor.get(), &size) : nullptr;
-  if (found) return std::string(static_cast<const char*>(found), static_cast<size_t>(size));
-  check_missing();
-  return std::nullopt;
-}
+void Table::forget_error() { tcbdbsetecode(m_db.get(), TCESUCCESS, __FILE__, __LINE__, __func__); }
 
 void Table::flush() {
   if (m_writes.empty()) return;
   if (!m_in_transaction && !tcbdbtranbegin(m_db.get())) fail();
   m_in_transaction = true;
   for (const auto& [key, value] : m_writes) {
+    forget_error();
     int size = static_cast<int>(key.size());
     if (value) {
       if (!tcbdbput(m_db.get(), key.data(), size, value->data(), static_cast<int>(value->size()))) fail();
@@ -123,11 +116,13 @@ void Table::Cursor::load() {
 }
 
 void Table::Cursor::next() {
+  m_table.forget_error();
   m_valid = tcbdbcurnext(m_cursor.get());
   load();
 }
 
 void Table::Cursor::seek(std::string_view from) {
+  m_table.forget_error();
   m_valid = tcbdbcurjump(m_cursor.get(), from.data(), static_cast<int>(from.size()));
   load();
 }

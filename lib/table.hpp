@@ -35,9 +35,6 @@ class Table {
   void put(std::string_view key, std::string_view value);
   void remove(std::string_view key);
 
-  // The greatest key that is not greater than `key`; nullopt where there is none.
-  std::optional<std::string> last_until(std::string_view key);
-
   // Commits what was written, in one transaction, which survives the death of the process, not a power cut.
   void commit();
   // commit() and close, reporting what the destructor would hide. Throws Error(storage) where the log cannot be removed.
@@ -67,6 +64,7 @@ class Table {
   friend class Cursor;
   [[noreturn]] void fail() const;
   void check_missing() const;
+  void forget_error();
   void flush();
   bool remove_log();
   std::unique_ptr<TCBDB, void (*)(TCBDB*)> m_db;
