@@ -1,16 +1,16 @@
 #include "packets.hpp"
 
 #include <libgearman/gearman.h>
-#include <link.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <map>
 #include <mutex>
+
+#include "caller.hpp"
 
 namespace gq {
 
@@ -91,35 +91,9 @@ bool PacketCheck::feed(const char* data, size_t size) {
 
 namespace {
 
-// Where libgearman's code lies, so that nobody else's sockets are touched.
-struct Range {
-  uintptr_t begin = 0, end = 0;
-};
-
-int find_libgearman(dl_phdr_info* info, size_t, void* range) {
-  if (!std::strstr(info->dlpi_name, "/libgearman.so")) return 0;
-  for (int i = 0; i < info->dlpi_phnum; ++i) {
-    const auto& p = info->dlpi_phdr[i];
-    if (p.p_type == PT_LOAD && (p.p_flags & PF_X)) {
-      uintptr_t begin = info->dlpi_addr + p.p_vaddr;
-      *static_cast<Range*>(range) = {begin, begin + p.p_memsz};
-    }
-  }
-  return 1;
-}
-
-const Range& libgearman() {
-  static const Range range = [] {
-    Range found;
-    ::dl_iterate_phdr(find_libgearman, &found);
-    return found;
-  }();
-  return range;
-}
-
-bool in_libgearman(void* address) {
-  auto a = reinterpret_cast<uintptr_t>(address);
-  return a >= libgearman().begin && a < libgearman().end;
+bool in_libgearman(const void* return_address) {
+  static const CallerRange range("libgearman.so");
+  return range.contains(return_address);
 }
 
 std::mutex streams_mutex;
