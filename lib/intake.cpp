@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "log.hpp"
+#include "packets.hpp"
 #include "text.hpp"
 #include "wire.hpp"
 
@@ -314,8 +315,9 @@ void* Intake::on_job(gearman_job_st* job, void* context, size_t* result_size, ge
     log(Level::error, std::string("cannot take a job: ") + e.what());
   }
   static_cast<Function*>(context)->receiver->gave_back = true;
-  // The connection is closed, and gearmand gives the job to someone else at once, perhaps to us: not too fast.
+  // gearmand gives the job to someone else at once, perhaps to us: not too fast.
   ::usleep(100'000);
+  break_connection();
   *rc = GEARMAN_ERROR;
   return nullptr;
 }

@@ -104,8 +104,14 @@ std::map<int, PacketCheck>& streams() {
 }
 
 constexpr int send_buffer = 1 << 20;
+thread_local int last_connected = -1;
 
 }  // namespace
+
+void break_connection() {
+  if (last_connected >= 0) ::shutdown(last_connected, SHUT_RDWR);
+}
+
 }  // namespace gq
 
 extern "C" {
@@ -116,6 +122,7 @@ int connect(int fd, const sockaddr* address, socklen_t size) {
     ::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &gq::send_buffer, sizeof gq::send_buffer);
     std::lock_guard<std::mutex> guard(gq::streams_mutex);
     gq::streams()[fd] = gq::PacketCheck();
+    gq::last_connected = fd;
   }
   return static_cast<int>(::syscall(SYS_connect, fd, address, size));
 }

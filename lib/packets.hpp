@@ -11,6 +11,10 @@
 
 namespace gq {
 
+// Ends the connection that libgearman made last in this thread, so that nothing more is sent over it: the only way to give a job
+// back, for libgearman answers WORK_FAIL for one that a callback could not do, and gearmand then deletes a background job.
+void break_connection();
+
 // One connection's stream, read in pieces.
 class PacketCheck {
  public:
