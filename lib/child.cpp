@@ -51,6 +51,8 @@ pid_t spawn(const Command& command) {
   std::unique_ptr<posix_spawnattr_t, int (*)(posix_spawnattr_t*)> free_attributes(&attributes,
                                                                                  posix_spawnattr_destroy);
   posix_spawn_file_actions_adddup2(&actions, command.input, STDIN_FILENO);
+  if (command.output >= 0) posix_spawn_file_actions_adddup2(&actions, command.output, STDOUT_FILENO);
+  if (command.error >= 0) posix_spawn_file_actions_adddup2(&actions, command.error, STDERR_FILENO);
   posix_spawn_file_actions_adddup2(&actions, command.keep_open, inherited);
   // Whatever the shell that started this program had open stays here.
   posix_spawn_file_actions_addclosefrom_np(&actions, inherited + 1);

@@ -17,7 +17,9 @@ struct Command {
   std::vector<std::string> argv;  // argv[0] is looked up in PATH
   std::vector<std::pair<std::string, std::string>> environment;  // set over what this process has
   std::vector<std::string> unset;                                // names taken out
-  int input = -1;     // becomes standard input
+  int input = -1;      // becomes standard input
+  int output = -1;     // standard output; -1: this process's
+  int error = -1;      // standard error, likewise
   int keep_open = -1;  // inherited as descriptor 3
 };
 

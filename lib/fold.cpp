@@ -19,14 +19,26 @@ std::string function_prefix(char order, const std::string& function) {
   return order + function + std::string(1, '\0');
 }
 
+std::string serial_prefix(const std::string& serial) { return "l" + serial + std::string(1, '\0'); }
+
+std::string serial_key(const Job& job) {
+  std::string key = serial_prefix(job.serial);
+  put_be64(key, job.first_lsn);
+  return key;
+}
+
+std::string head_key(const std::string& serial) { return "h" + serial; }
+
+std::string key_key(const std::string& function, const std::string& key) { return function_prefix('k', function) + key; }
+
 std::string owner_prefix(const std::string& owner) { return "c" + owner + std::string(1, '\0'); }
 
-// The key under which a job stands in the order of its state; finished jobs stand in none.
+// The key under which a job stands in the order of its state; finished and waiting jobs stand in none.
 std::string order_key(const std::string& id, const Job& job) {
   std::string key;
   switch (job.state) {
     case State::queued:
-      key = function_prefix('q', job.function);
+      key = function_prefix('q', job.function) + static_cast<char>(job.priority);
       put_be64(key, job.first_lsn);
       break;
     case State::delayed:
@@ -42,6 +54,7 @@ std::string order_key(const std::string& id, const Job& job) {
       key = function_prefix('x', job.function);
       put_be64(key, job.first_lsn);
       break;
+    case State::waiting:
     case State::finished:
       break;
   }
@@ -62,7 +75,7 @@ Counters decode_counters(std::string_view in) {
 
 uint64_t Counters::live() const {
   uint64_t n = 0;
-  for (State s : {State::queued, State::delayed, State::claimed, State::running}) n += jobs[static_cast<size_t>(s)];
+  for (State s : {State::queued, State::delayed, State::claimed, State::running, State::waiting}) n += jobs[static_cast<size_t>(s)];
   return n;
 }
 
@@ -134,13 +147,12 @@ Counters& Fold::counter(const std::string& function) {
 }
 
 void Fold::put_order(const std::string& id, const Job& job) {
-  if (job.state == State::finished) return;
   bool by_owner = job.state == State::claimed || job.state == State::running;
-  m_table.put(order_key(id, job), by_owner ? std::string_view() : std::string_view(id));
+  if (auto key = order_key(id, job); !key.empty()) m_table.put(key, by_owner ? std::string_view() : std::string_view(id));
 }
 
 void Fold::remove_order(const std::string& id, const Job& job) {
-  if (job.state != State::finished) m_table.remove(order_key(id, job));
+  if (auto key = order_key(id, job); !key.empty()) m_table.remove(key);
 }
 
 void Fold::trouble(Trouble::Kind kind, Lsn lsn, Lsn end, const std::string& id) {
@@ -151,57 +163,125 @@ void Fold::trouble(Trouble::Kind kind, Lsn lsn, Lsn end, const std::string& id) 
   m_table.put(key, value + id);
 }
 
-void Fold::apply(const RecordHead& head, Lsn lsn) {
-  const Meta& meta = head.meta;
-  if (meta.type == RecordType::claim) {
-    // A claim is made under index.lock by one who has seen that nobody alive holds the job. So the last one counts.
-    for (const auto& id : meta.ids) {
-      auto job = get(id);
-      if (!job || job->state == State::dead || job->state == State::finished) continue;
-      remove_order(id, *job);
-      if (job->state == State::running) ++job->crashes;
-      Counters& c = counter(job->function);
-      --c.jobs[static_cast<size_t>(job->state)];
-      ++c.jobs[static_cast<size_t>(State::claimed)];
-      job->state = State::claimed;
-      job->owner = meta.owner;
-      job->changed_at = meta.at;
-      put_order(id, *job);
-      m_table.put(job_key(id), encode_job(*job));
-    }
-    return;
+void Fold::count(const Job& job, int by) {
+  Counters& c = counter(job.function);
+  c.jobs[static_cast<size_t>(job.state)] += static_cast<uint64_t>(by);
+  if (job.state != State::finished) c.bytes += static_cast<uint64_t>(by) * job.size;
+}
+
+// A job's place in the orders, in the counters, and itself.
+void Fold::store(const std::string& id, const Job& job) {
+  count(job, 1);
+  put_order(id, job);
+  m_table.put(job_key(id), encode_job(job));
+}
+
+// Decides where a job stands that may be started as far as it alone is concerned.
+void Fold::enter(const std::string& id, Job& job) {
+  job.state = job.due.count() ? State::delayed : State::queued;
+  if (job.serial.empty()) return;
+  m_table.put(serial_key(job), id);
+  if (m_table.get(head_key(job.serial)))
+    job.state = State::waiting;
+  else
+    m_table.put(head_key(job.serial), id);
+}
+
+// After a job will not be started again: the next with its serial key may be.
+void Fold::leave(const std::string& id, const Job& job) {
+  if (job.serial.empty()) return;
+  m_table.remove(serial_key(job));
+  if (m_table.get(head_key(job.serial)) != id) return;
+  std::string next;
+  walk(serial_prefix(job.serial), [&](const std::string& first) {
+    next = first;
+    return false;
+  });
+  m_table.remove(head_key(job.serial));
+  if (next.empty()) return;
+  auto waiting = get(next);
+  if (!waiting) throw TableError("a serial key names a job that is not there");
+  count(*waiting, -1);
+  enter(next, *waiting);
+  store(next, *waiting);
+}
+
+// A claim is made under index.lock by one who has seen that nobody alive holds the job. So the last one counts.
+void Fold::apply_claim(const Meta& meta) {
+  for (const auto& id : meta.ids) {
+    auto job = get(id);
+    if (!job || job->state == State::dead || job->state == State::finished || job->state == State::waiting) continue;
+    remove_order(id, *job);
+    count(*job, -1);
+    if (job->state == State::running) ++job->crashes;
+    job->state = State::claimed;
+    job->owner = meta.owner;
+    job->changed_at = meta.at;
+    store(id, *job);
   }
-  auto job = get(meta.id);
-  if (meta.type == RecordType::add) {
-    if (!job) {
-      job.emplace();
-      job->function = meta.function;
-      job->first_lsn = job->location = lsn;
-      job->size = head.data_size;
-      job->sum = head.data_sum;
-      job->enqueued_at = job->changed_at = meta.at;
-      Counters& c = counter(job->function);
-      ++c.jobs[static_cast<size_t>(State::queued)];
-      c.bytes += job->size;
-      put_order(meta.id, *job);
-      m_last_job = std::max(m_last_job, job_key(meta.id));
-    } else if (job->size != head.data_size || job->sum != head.data_sum || job->function != meta.function) {
-      trouble(Trouble::Kind::conflict, lsn, lsn, meta.id);
-      return;
-    } else if (job->state == State::finished) {
-      return;
-    } else {
-      job->location = lsn;  // the newer copy; the older may be the one whose sync failed
-    }
+}
+
+void Fold::apply_add(const RecordHead& head, Lsn lsn) {
+  const Meta& meta = head.meta;
+  if (auto job = get(meta.id)) {
+    if (job->size != head.data_size || job->sum != head.data_sum || job->function != meta.function)
+      return trouble(Trouble::Kind::conflict, lsn, lsn, meta.id);
+    if (job->state == State::finished) return;
+    job->location = lsn;  // the newer copy; the older may be the one whose sync failed
     m_table.put(job_key(meta.id), encode_job(*job));
     return;
   }
+  if (!meta.key.empty()) {
+    if (keyed(meta.function, meta.key, meta.at)) return;  // it is that job again
+    std::string value = meta.id;
+    put_le<uint64_t>(value, 0);
+    m_table.put(key_key(meta.function, meta.key), value);
+  }
+  Job job;
+  job.function = meta.function;
+  job.first_lsn = job.location = lsn;
+  job.size = head.data_size;
+  job.sum = head.data_sum;
+  job.priority = meta.priority;
+  job.max_attempts = meta.max_attempts;
+  job.key = meta.key;
+  job.window = meta.window;
+  job.serial = meta.serial;
+  job.due = meta.due;
+  job.enqueued_at = job.changed_at = meta.at;
+  enter(meta.id, job);
+  store(meta.id, job);
+  m_last_job = std::max(m_last_job, job_key(meta.id));
+}
+
+void Fold::apply(const RecordHead& head, Lsn lsn) {
+  const Meta& meta = head.meta;
+  switch (meta.type) {
+    case RecordType::claim:
+      return apply_claim(meta);
+    case RecordType::add:
+      return apply_add(head, lsn);
+    case RecordType::pause: {
+      std::string value;
+      put_le<uint64_t>(value, static_cast<uint64_t>(meta.at.count()));
+      counter(meta.function);
+      m_table.put("p" + meta.function, value);
+      return;
+    }
+    case RecordType::resume:
+      m_table.remove("p" + meta.function);
+      return;
+    default:
+      break;
+  }
+  auto job = get(meta.id);
   if (!job || job->state == State::finished) return;
-  // start, fail and dead count only for the one who holds the job, and only for this start of it. done always counts.
-  State next = job->state;
+  // start, fail and dead count only for the one who holds the job, and only for this start of it. done always counts, and what
+  // a person says.
+  const bool was_live = job->state != State::dead;
   remove_order(meta.id, *job);
-  Counters& c = counter(job->function);
-  --c.jobs[static_cast<size_t>(job->state)];
+  count(*job, -1);
+  const State before = job->state;
   bool holds = job->owner == meta.owner && job->starts == meta.start &&
                (job->state == State::running || job->state == State::claimed);
   switch (meta.type) {
@@ -209,14 +289,14 @@ void Fold::apply(const RecordHead& head, Lsn lsn) {
       // Only the next start: an older one may stand here again, appended anew after its first sync had failed.
       if (job->state == State::claimed && meta.start == job->starts + 1 &&
           owner_process(job->owner) == owner_process(meta.owner)) {
-        next = State::running;
+        job->state = State::running;
         job->owner = meta.owner;
         job->starts = meta.start;
       }
       break;
     case RecordType::fail:
       if (holds) {
-        next = meta.due.count() ? State::delayed : State::queued;
+        job->state = meta.due.count() ? State::delayed : State::queued;
         if (meta.spent) ++job->failures;
         job->due = meta.due;
         job->why = meta.why;
@@ -225,26 +305,61 @@ void Fold::apply(const RecordHead& head, Lsn lsn) {
       break;
     case RecordType::dead:
       if (holds) {
-        next = State::dead;
+        job->state = State::dead;
         ++job->failures;
         job->why = meta.why;
         job->owner.clear();
       }
       break;
     case RecordType::done:
-      next = State::finished;
-      c.bytes -= job->size;
+    case RecordType::drop:
+      job->state = State::finished;
       job->owner.clear();
-      job->why.clear();
+      job->why = meta.type == RecordType::drop ? "dropped" : "";
+      break;
+    case RecordType::kick:
+      if (job->state == State::dead) {
+        job->failures = job->crashes = 0;
+        job->why.clear();
+        job->due = Millis(0);
+        enter(meta.id, *job);
+      } else if (job->state == State::delayed) {
+        job->state = State::queued;
+        job->due = Millis(0);
+      } else if (job->state == State::waiting) {
+        job->due = Millis(0);
+      }
       break;
     default:
       break;
   }
-  if (next != job->state) job->changed_at = meta.at;
-  job->state = next;
-  ++c.jobs[static_cast<size_t>(next)];
-  put_order(meta.id, *job);
-  m_table.put(job_key(meta.id), encode_job(*job));
+  if (job->state != before) job->changed_at = meta.at;
+  store(meta.id, *job);
+  if (!job->key.empty() && job->state == State::finished) {
+    std::string value = meta.id;
+    put_le<uint64_t>(value, static_cast<uint64_t>((meta.at + job->window).count()));
+    if (meta.type == RecordType::drop)
+      m_table.remove(key_key(job->function, job->key));
+    else
+      m_table.put(key_key(job->function, job->key), value);
+  }
+  if (was_live && (job->state == State::dead || job->state == State::finished)) leave(meta.id, *job);
+}
+
+std::optional<std::string> Fold::keyed(const std::string& function, const std::string& key, Millis now) {
+  auto value = m_table.get(key_key(function, key));
+  if (!value) return std::nullopt;
+  if (value->size() != ulid_size + 8) throw TableError("bad key");
+  uint64_t until = get_le<uint64_t>(*value, ulid_size);
+  if (until != 0 && until <= static_cast<uint64_t>(now.count())) return std::nullopt;
+  return value->substr(0, ulid_size);
+}
+
+std::optional<Millis> Fold::paused(const std::string& function) {
+  auto value = m_table.get("p" + function);
+  if (!value) return std::nullopt;
+  if (value->size() != 8) throw TableError("bad pause");
+  return Millis(static_cast<int64_t>(get_le<uint64_t>(*value, 0)));
 }
 
 std::optional<Job> Fold::get(const std::string& id) {
@@ -298,7 +413,7 @@ void Fold::claimed(const std::string& owner, const Visit& visit) {
 
 bool Fold::page(char order, const std::string& function, size_t most, std::string& cursor,
                 std::vector<std::string>& ids) {
-  std::string prefix = order == 'c' || function.empty() ? std::string(1, order) : function_prefix(order, function);
+  std::string prefix = order == 'c' || order == 'l' || function.empty() ? std::string(1, order) : function_prefix(order, function);
   Table::Cursor c(m_table, cursor.empty() ? prefix : cursor);
   if (!cursor.empty() && c.valid() && c.key() == cursor) c.next();
   for (; c.valid() && starts_with(c.key(), prefix); c.next()) {

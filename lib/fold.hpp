@@ -4,10 +4,14 @@
 // The keys of the index, each order kept so that claiming and listing read only what they return:
 //   m                                        how far the journal has been folded, and the key of the greatest job ID
 //   j <ID>                                   the job (see job.hpp)
-//   q <function> 0 <first LSN>               -> ID; queued, in the order in which they are claimed
+//   q <function> 0 <priority> <first LSN>    -> ID; queued, in the order in which they are claimed
 //   d <function> 0 <due> <first LSN>         -> ID; delayed, in the order in which they fall due
 //   c <owner> 0 <ID>                         claimed and running, by owner
 //   x <function> 0 <first LSN>               -> ID; dead
+//   l <serial key> 0 <first LSN>             -> ID; those with a serial key, but for dead ones
+//   h <serial key>                           -> ID; the one of them that is not waiting
+//   k <function> 0 <key>                     -> ID and when it stops to stand for that job (0: not yet finished)
+//   p <function>                             -> when it was paused
 //   s <function>                             counters
 //   e <LSN>                                  what could not be read or used
 #pragma once
@@ -71,16 +75,25 @@ class Fold {
   std::optional<Millis> delayed(const std::string& function, Millis until, const Visit& visit);
   void dead(const std::string& function, const Visit& visit);
   void claimed(const std::string& owner, const Visit& visit);
-  // The next up to `most` job IDs of an order ('q', 'd', 'c' or 'x'; of one function, except for 'c'), behind `cursor`, which
+  // The next up to `most` job IDs of an order ('q', 'd', 'c', 'x' or 'l'; of one function, except for 'c' and 'l'), behind `cursor`, which
   // is empty at first and moves on; true when there are no more. So a long list can be read in several visits.
   bool page(char order, const std::string& function, size_t most, std::string& cursor, std::vector<std::string>& ids);
+  // The job that a key of a function stands for at this moment.
+  std::optional<std::string> keyed(const std::string& function, const std::string& key, Millis now);
+  // When a function was paused; nullopt where it is not.
+  std::optional<Millis> paused(const std::string& function);
   // Every owner that holds a job.
   std::vector<std::string> owners();
   std::vector<std::string> functions();
 
  private:
   void apply(const RecordHead& head, Lsn lsn);
-  void move(const std::string& id, Job& job, State state);
+  void apply_claim(const Meta& meta);
+  void apply_add(const RecordHead& head, Lsn lsn);
+  void enter(const std::string& id, Job& job);
+  void leave(const std::string& id, const Job& job);
+  void count(const Job& job, int by);
+  void store(const std::string& id, const Job& job);
   void put_order(const std::string& id, const Job& job);
   void remove_order(const std::string& id, const Job& job);
   Counters& counter(const std::string& function);

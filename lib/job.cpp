@@ -1,17 +1,24 @@
 #include "job.hpp"
 
+#include <iterator>
+
 #include "bytes.hpp"
 #include "table.hpp"
 
 namespace gq {
 namespace {
 
-constexpr size_t fixed_size = 1 + 3 * 4 + 7 * 8 + 3 * 2;
+// The members as they stand in the bytes, behind the state: numbers, then the sizes of the texts, then the texts.
+constexpr uint32_t Job::*counts[] = {&Job::starts, &Job::failures, &Job::crashes, &Job::priority, &Job::max_attempts};
+constexpr uint64_t Job::*longs[] = {&Job::first_lsn, &Job::location, &Job::size, &Job::sum};
+constexpr Millis Job::*times[] = {&Job::enqueued_at, &Job::changed_at, &Job::due, &Job::window};
+constexpr std::string Job::*texts[] = {&Job::function, &Job::owner, &Job::why, &Job::key, &Job::serial};
+constexpr size_t fixed_size = 1 + std::size(counts) * 4 + (std::size(longs) + std::size(times)) * 8 + std::size(texts) * 2;
 
 }  // namespace
 
 const char* state_name(State state) {
-  static constexpr const char* names[state_count] = {"queued", "delayed", "queued", "running", "dead", "finished"};
+  static constexpr const char* names[state_count] = {"queued", "delayed", "queued", "running", "dead", "waiting", "finished"};
   return names[static_cast<size_t>(state)];
 }
 
@@ -19,13 +26,11 @@ std::string encode_job(const Job& job) {
   std::string out;
   out.reserve(fixed_size + job.function.size() + job.owner.size() + job.why.size());
   out += static_cast<char>(job.state);
-  for (uint32_t v : {job.starts, job.failures, job.crashes}) put_le<uint32_t>(out, v);
-  for (uint64_t v : {job.first_lsn, job.location, job.size, job.sum, static_cast<uint64_t>(job.enqueued_at.count()),
-                     static_cast<uint64_t>(job.changed_at.count()), static_cast<uint64_t>(job.due.count())})
-    put_le<uint64_t>(out, v);
-  for (const std::string* s : {&job.function, &job.owner, &job.why})
-    put_le<uint16_t>(out, static_cast<uint16_t>(s->size()));
-  for (const std::string* s : {&job.function, &job.owner, &job.why}) out += *s;
+  for (auto m : counts) put_le<uint32_t>(out, job.*m);
+  for (auto m : longs) put_le<uint64_t>(out, job.*m);
+  for (auto m : times) put_le<uint64_t>(out, static_cast<uint64_t>((job.*m).count()));
+  for (auto m : texts) put_le<uint16_t>(out, static_cast<uint16_t>((job.*m).size()));
+  for (auto m : texts) out += job.*m;
   return out;
 }
 
@@ -35,26 +40,27 @@ Job decode_job(std::string_view in) {
   Job job;
   job.state = static_cast<State>(in[0]);
   size_t at = 1;
-  for (uint32_t* v : {&job.starts, &job.failures, &job.crashes}) {
-    *v = get_le<uint32_t>(in, at);
+  for (auto m : counts) {
+    job.*m = get_le<uint32_t>(in, at);
     at += 4;
   }
-  for (uint64_t* v : {&job.first_lsn, &job.location, &job.size, &job.sum}) {
-    *v = get_le<uint64_t>(in, at);
+  for (auto m : longs) {
+    job.*m = get_le<uint64_t>(in, at);
     at += 8;
   }
-  for (Millis* v : {&job.enqueued_at, &job.changed_at, &job.due}) {
-    *v = Millis(static_cast<int64_t>(get_le<uint64_t>(in, at)));
+  for (auto m : times) {
+    job.*m = Millis(static_cast<int64_t>(get_le<uint64_t>(in, at)));
     at += 8;
   }
-  size_t text = at + 6;
-  for (std::string* s : {&job.function, &job.owner, &job.why}) {
+  size_t text = at + std::size(texts) * 2;
+  for (auto m : texts) {
     size_t size = get_le<uint16_t>(in, at);
     at += 2;
     if (text + size > in.size()) throw broken();
-    *s = in.substr(text, size);
+    job.*m = in.substr(text, size);
     text += size;
   }
+  if (job.priority > low_priority) throw broken();
   return job;
 }
 

@@ -16,11 +16,12 @@ enum class State : uint8_t {
   claimed,   // taken by a process that has not started it yet; people are shown "queued"
   running,   // started
   dead,      // will not be started again by itself
-  finished,  // done; only its ID, size and sum are remembered
+  waiting,   // behind another job with its serial key
+  finished,  // done or dropped; only its ID, size and sum are remembered
 };
-inline constexpr size_t state_count = 6;
+inline constexpr size_t state_count = 7;
 
-// The word people are shown: queued, running, delayed, dead or finished.
+// The word people are shown: queued, running, delayed, dead, waiting or finished.
 const char* state_name(State state);
 
 struct Job {
@@ -28,14 +29,19 @@ struct Job {
   uint32_t starts = 0;    // how often its command was started
   uint32_t failures = 0;  // attempts used up
   uint32_t crashes = 0;   // starts whose worker died
+  uint32_t priority = normal_priority;
+  uint32_t max_attempts = 0;  // 0: the worker's
   Lsn first_lsn = 0;      // its place in the order
   Lsn location = 0;       // the frame of its newest add record
   uint64_t size = 0;      // of the workload, in bytes
   uint64_t sum = 0;
   Millis enqueued_at{0};
   Millis changed_at{0};
-  Millis due{0};
+  Millis due{0};          // 0: at once
+  Millis window{0};       // see Meta
   std::string function;
+  std::string key;
+  std::string serial;
   std::string owner;  // claimed, running
   std::string why;    // delayed, dead
 

@@ -18,20 +18,36 @@ namespace {
 using nlohmann::json;
 
 constexpr uint32_t record_magic = 0x31525147;  // "GQR1"
-constexpr std::array<const char*, 6> type_names = {"add", "claim", "start", "done", "fail", "dead"};
+constexpr std::array<const char*, 10> type_names = {"add",  "claim", "start", "done",  "fail",
+                                                    "dead", "kick",  "drop",  "pause", "resume"};
 
-// The keys of the meta map.
+// The keys of the meta map, and what they stand for. A member that has its default is not written.
 constexpr const char* key_type = "t";
-constexpr const char* key_id = "id";
-constexpr const char* key_function = "f";
-constexpr const char* key_at = "at";
-constexpr const char* key_given = "given";
 constexpr const char* key_ids = "ids";
-constexpr const char* key_owner = "o";
-constexpr const char* key_start = "n";
-constexpr const char* key_due = "due";
-constexpr const char* key_spent = "spent";
-constexpr const char* key_why = "why";
+
+template <typename T>
+struct Field {
+  const char* key;
+  T Meta::*member;
+};
+constexpr Field<std::string> texts[] = {{"id", &Meta::id},     {"f", &Meta::function}, {"o", &Meta::owner},
+                                        {"why", &Meta::why},   {"key", &Meta::key},    {"serial", &Meta::serial}};
+constexpr Field<Millis> times[] = {{"at", &Meta::at}, {"due", &Meta::due}, {"window", &Meta::window}};
+constexpr Field<uint32_t> numbers[] = {{"n", &Meta::start}, {"prio", &Meta::priority}, {"max", &Meta::max_attempts}};
+constexpr Field<bool> flags[] = {{"given", &Meta::given}, {"spent", &Meta::spent}};
+
+template <typename T, size_t N>
+T* member(const Field<T> (&fields)[N], Meta& meta, std::string_view key) {
+  for (const auto& f : fields)
+    if (key == f.key) return &(meta.*f.member);
+  return nullptr;
+}
+
+bool known_key(std::string_view key) {
+  static Meta any;
+  return key == key_type || key == key_ids || member(texts, any, key) || member(times, any, key) || member(numbers, any, key) ||
+         member(flags, any, key);
+}
 
 // Takes a meta map from nlohmann's parser event by event: no tree is built, and nesting is bounded, because the
 // parser recurses.
@@ -42,21 +58,20 @@ class MetaSax : public nlohmann::json_sax<json> {
 
   bool null() override { return value_ignored(); }
   bool boolean(bool value) override {
-    if (m_depth != 1) return value_ignored();
-    if (m_key == key_given) m_meta.given = value;
-    else if (m_key == key_spent) m_meta.spent = value;
-    else return value_ignored();
+    bool* flag = m_depth == 1 ? member(flags, m_meta, m_key) : nullptr;
+    if (!flag) return value_ignored();
+    *flag = value;
     return true;
   }
   bool number_integer(number_integer_t) override { return value_ignored(); }
   bool number_unsigned(number_unsigned_t value) override {
     if (m_depth != 1) return value_ignored();
-    if (m_key == key_at || m_key == key_due) {
+    if (Millis* time = member(times, m_meta, m_key)) {
       if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()) / 2) return false;
-      (m_key == key_at ? m_meta.at : m_meta.due) = Millis(static_cast<int64_t>(value));
-    } else if (m_key == key_start) {
+      *time = Millis(static_cast<int64_t>(value));
+    } else if (uint32_t* number = member(numbers, m_meta, m_key)) {
       if (value > std::numeric_limits<uint32_t>::max()) return false;
-      m_meta.start = static_cast<uint32_t>(value);
+      *number = static_cast<uint32_t>(value);
     } else {
       return value_ignored();
     }
@@ -77,20 +92,16 @@ class MetaSax : public nlohmann::json_sax<json> {
           return true;
         }
       return false;
-    } else if (m_key == key_id) {
-      m_meta.id = std::move(value);
-    } else if (m_key == key_function) {
-      m_meta.function = std::move(value);
-    } else if (m_key == key_owner) {
-      m_meta.owner = std::move(value);
-    } else if (m_key == key_why) {
-      m_meta.why = std::move(value);
+    } else if (std::string* text = member(texts, m_meta, m_key)) {
+      *text = std::move(value);
+    } else {
+      return value_ignored();
     }
     return true;
   }
   bool binary(binary_t&) override { return value_ignored(); }
   bool start_object(std::size_t) override {
-    if (m_depth == 1 && known_key()) return false;
+    if (m_depth == 1 && known_key(m_key)) return false;
     return ++m_depth <= max_depth && !m_ended;
   }
   bool key(string_t& value) override {
@@ -105,7 +116,7 @@ class MetaSax : public nlohmann::json_sax<json> {
     if (m_depth == 0) return false;  // a map, nothing else
     if (m_depth == 1) {
       m_in_ids = m_key == key_ids;
-      if (!m_in_ids && known_key()) return false;
+      if (!m_in_ids && known_key(m_key)) return false;
     }
     return ++m_depth <= max_depth;
   }
@@ -120,14 +131,8 @@ class MetaSax : public nlohmann::json_sax<json> {
  private:
   static constexpr int max_depth = 8;
 
-  bool known_key() const {
-    for (const char* k : {key_type, key_id, key_function, key_at, key_given, key_ids, key_owner, key_start, key_due,
-                          key_spent, key_why})
-      if (m_key == k) return true;
-    return false;
-  }
   // A value that means nothing here: fine under an unknown key, wrong under one of ours.
-  bool value_ignored() const { return m_depth >= 1 && !m_in_ids && !(m_depth == 1 && known_key()); }
+  bool value_ignored() const { return m_depth >= 1 && !m_in_ids && !(m_depth == 1 && known_key(m_key)); }
 
   Meta& m_meta;
   std::string m_key;
@@ -185,10 +190,12 @@ class CborMap {
 // Whether the members that the type needs are there and are what they should be.
 bool fits(const Meta& m) {
   if (m.type == RecordType::claim) return !m.owner.empty() && !m.ids.empty();
+  if (m.type == RecordType::pause || m.type == RecordType::resume) return !function_name_problem(m.function);
   if (!is_ulid(m.id)) return false;
   switch (m.type) {
     case RecordType::add:
-      return !function_name_problem(m.function);
+      return !function_name_problem(m.function) && m.priority <= low_priority && (m.key.empty() || !key_problem(m.key)) &&
+             (m.serial.empty() || !key_problem(m.serial));
     case RecordType::start:
     case RecordType::fail:
     case RecordType::dead:
@@ -214,6 +221,18 @@ uint64_t head_sum_of(std::string_view head) {
 
 }  // namespace
 
+const char* priority_name(uint32_t priority) {
+  static constexpr const char* names[] = {"high", "normal", "low"};
+  return names[priority];
+}
+
+std::optional<std::string> key_problem(std::string_view text) {
+  if (text.empty()) return "it is empty";
+  if (text.size() > max_key_size) return "it is longer than " + std::to_string(max_key_size) + " bytes";
+  if (printable(text, max_key_size) != text) return "it has control characters, or is not UTF-8";
+  return std::nullopt;
+}
+
 const char* record_type_name(RecordType type) { return type_names[static_cast<size_t>(type)]; }
 
 uint64_t sum64(std::string_view data, uint64_t seed) {
@@ -225,16 +244,17 @@ std::string encode_record_head(const Meta& meta, uint64_t data_size, uint64_t da
   body.reserve(128);
   CborMap map(body);
   map.text(key_type, record_type_name(meta.type));
-  map.number(key_at, static_cast<uint64_t>(meta.at.count()));
-  if (!meta.id.empty()) map.text(key_id, meta.id);
-  if (!meta.function.empty()) map.text(key_function, meta.function);
-  if (meta.given) map.boolean(key_given, true);
+  static const Meta defaults;
+  auto written = [&](const auto& field) { return meta.*field.member != defaults.*field.member; };
+  for (const auto& f : texts)
+    if (written(f)) map.text(f.key, meta.*f.member);
+  for (const auto& f : times)
+    if (written(f)) map.number(f.key, static_cast<uint64_t>((meta.*f.member).count()));
+  for (const auto& f : numbers)
+    if (written(f)) map.number(f.key, meta.*f.member);
+  for (const auto& f : flags)
+    if (written(f)) map.boolean(f.key, meta.*f.member);
   if (!meta.ids.empty()) map.texts(key_ids, meta.ids);
-  if (!meta.owner.empty()) map.text(key_owner, meta.owner);
-  if (meta.start) map.number(key_start, meta.start);
-  if (meta.due.count()) map.number(key_due, static_cast<uint64_t>(meta.due.count()));
-  if (!meta.spent) map.boolean(key_spent, false);
-  if (!meta.why.empty()) map.text(key_why, meta.why);
   if (body.size() > max_meta_size) throw Error(Exit::bug, "cannot write a record: its meta data is too long");
 
   std::string head;

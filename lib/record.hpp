@@ -33,21 +33,34 @@ inline constexpr size_t max_meta_size = 64 * 1024;
 // The longest workload that stands in the journal itself. Part of the journal's format.
 inline constexpr uint64_t max_inline_data = 64 * 1024;
 
-enum class RecordType { add, claim, start, done, fail, dead };
+enum class RecordType { add, claim, start, done, fail, dead, kick, drop, pause, resume };
 
 const char* record_type_name(RecordType type);
+
+// Priorities are strict: while a job of a better one may be started, no other is.
+inline constexpr uint32_t high_priority = 0, normal_priority = 1, low_priority = 2;
+const char* priority_name(uint32_t priority);
+
+// Why text cannot be a job's key or serial key; nullopt when it can: 1 to max_key_size bytes of UTF-8 without control characters.
+inline constexpr size_t max_key_size = 255;
+std::optional<std::string> key_problem(std::string_view text);
 
 // What a record says. Which members count depends on the type; the others keep their defaults and are not written.
 struct Meta {
   RecordType type = RecordType::add;
-  std::string id;                // the job; not in claim
-  std::string function;          // add
+  std::string id;                // the job; not in claim, pause and resume
+  std::string function;          // add, pause, resume
   Millis at{0};                  // when it happened
   bool given = false;            // add: the ID was chosen by the user, so it may stand for something else already
+  uint32_t priority = normal_priority;  // add
+  uint32_t max_attempts = 0;     // add: the job's own; 0: the worker's
+  std::string key;               // add: what makes two submissions one job; empty: nothing does
+  Millis window{0};              // add: how long after the job has finished its key still stands for it
+  std::string serial;            // add: jobs with the same run one at a time, in order; empty: any
   std::vector<std::string> ids;  // claim: the jobs
   std::string owner;             // claim, start, fail, dead: who holds the job (see owners.hpp)
   uint32_t start = 0;            // start, fail, dead: how often the job has been started
-  Millis due{0};                 // fail: not to be started before this
+  Millis due{0};                 // add, fail: not to be started before this
   bool spent = true;             // fail: whether an attempt is used up
   std::string why;               // fail, dead: the reason, for people
 };

@@ -12,8 +12,8 @@
 #include <cmath>
 #include <random>
 
-#include "child.hpp"
 #include "log.hpp"
+#include "notify.hpp"
 #include "text.hpp"
 
 namespace gq {
@@ -23,15 +23,25 @@ namespace {
 constexpr Millis look_interval{1000};
 constexpr Millis disk_retry{1000};
 constexpr Millis unreadable_retry{60000};
-constexpr Millis kill_delay{2000};  // from SIGTERM to SIGKILL
+constexpr Millis kill_delay{2000};  // from SIGTERM to SIGKILL, once the grace is over
 // Short jobs are claimed several at a time: about this much work for each slot, so that others get their share soon.
 constexpr double claim_ahead_ms = 50;
 constexpr double most_ahead = 64;
 constexpr Millis hold_claims{100};  // how long they may wait for a slot before they are given back
+// Jobs in flight to one streaming command: enough for one sync to serve many, and what its death makes run again.
+constexpr size_t stream_window = 256;
+constexpr size_t stream_bytes = 1 << 20;
+constexpr Millis first_pause{1000}, longest_pause{60000};  // for a broken command
+constexpr Millis sweep_interval{3600'000};
+constexpr Millis status_interval{1000};
+constexpr size_t most_lingering = 256;
 
-std::string how_it_ended(int status) {
-  if (WIFSIGNALED(status)) return "signal " + std::to_string(WTERMSIG(status));
-  return "exit " + std::to_string(WEXITSTATUS(status));
+std::string exit_text(int code) { return "exit " + std::to_string(code); }
+
+std::string join(const std::vector<std::string>& words) {
+  std::string all;
+  for (const auto& w : words) all += (all.empty() ? "" : " ") + w;
+  return all;
 }
 
 Meta meta_of(RecordType type, const Claim& claim) {
@@ -57,29 +67,59 @@ sigset_t stop_signals() {
   return set;
 }
 
+sigset_t runner_signals() {
+  sigset_t set = stop_signals();
+  sigaddset(&set, SIGCHLD);
+  sigaddset(&set, SIGUSR1);
+  return set;
+}
+
 Runner::Runner(Store& store, Config config, Backlog& backlog)
     : m_store(store),
       m_config(std::move(config)),
       m_backlog(backlog),
       m_owners(store.owners_directory(), m_config.slots),
       m_slots(m_config.slots) {
-  sigset_t set = stop_signals();
-  sigaddset(&set, SIGCHLD);
+  sigset_t set = runner_signals();
   m_signals = Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!m_signals) throw_errno(Exit::bug, "watch signals");
   m_journal_watch = Fd(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   if (m_journal_watch &&
       ::inotify_add_watch(m_journal_watch.get(), store.journal().lock_path().c_str(), IN_MODIFY) < 0)
     m_journal_watch.reset();
+  if (!m_config.joblog.empty()) m_joblog = std::make_unique<Joblog>(m_config.joblog, printable(join(m_config.command)));
+  if (!m_config.output.directory.empty() && !file_exists(m_config.output.directory))
+    make_directory(m_config.output.directory);
 }
 
 Runner::~Runner() = default;
 
-size_t Runner::free_slots() const {
-  return static_cast<size_t>(std::count_if(m_slots.begin(), m_slots.end(), [](const Slot& s) { return s.pid == 0; }));
+// How many more jobs a slot can take.
+size_t Runner::capacity(const Slot& slot) const {
+  if (!m_config.stream) return slot.pid == 0 ? 1 : 0;
+  if (slot.kills > 0) return 0;
+  if (slot.stream && slot.stream->pending() > stream_bytes) return 0;
+  // A job that a worker has died of before runs alone, so that no other is taken for the guilty one.
+  if (!m_claimed.empty() && m_claimed.front().job.crashes > 0) return slot.jobs.empty() ? 1 : 0;
+  if (!slot.jobs.empty() && slot.jobs.front().claim.job.crashes > 0) return 0;
+  return stream_window - slot.jobs.size();
 }
 
-bool Runner::idle() const { return free_slots() == m_slots.size() && m_claimed.empty() && m_records.empty(); }
+size_t Runner::room() const {
+  size_t n = 0;
+  for (const auto& slot : m_slots) n += capacity(slot);
+  return n;
+}
+
+bool Runner::idle() const {
+  return m_claimed.empty() && m_records.empty() &&
+         std::all_of(m_slots.begin(), m_slots.end(), [](const Slot& s) { return s.jobs.empty(); });
+}
+
+// When something may be started again.
+Runner::Clock::time_point Runner::not_before() const {
+  return std::max(m_troubled ? m_blocked_until : Clock::time_point{}, m_next_start);
+}
 
 Millis Runner::retry_delay(uint32_t failures) const {
   static thread_local std::mt19937 random{std::random_device{}()};
@@ -90,60 +130,173 @@ Millis Runner::retry_delay(uint32_t failures) const {
 
 void Runner::trouble(const Error& error) {
   // A pass ends; a worker waits until the disk is well.
-  if (m_config.until == Until::nothing_now && free_slots() == m_slots.size()) throw error;
+  bool running = std::any_of(m_slots.begin(), m_slots.end(), [](const Slot& s) { return !s.jobs.empty(); });
+  if (m_config.until == Until::nothing_now && !running) throw error;
   if (!m_troubled) log(Level::warning, error.what());
   m_troubled = true;
   m_blocked_until = Clock::now() + disk_retry;
 }
 
-void Runner::finish(Slot& slot, int status) {
-  const Claim& claim = slot.claim;
-  double ms = std::chrono::duration<double, std::milli>(Clock::now() - slot.started).count();
+// The job is as if it had not been started; others may have it from `due` on.
+void Runner::back(const Claim& claim, const std::string& why, Millis due) {
+  Meta meta = meta_of(RecordType::fail, claim);
+  meta.spent = false;
+  meta.why = why;
+  meta.due = due;
+  m_records.push_back(encode_record(meta));
+  m_look = true;
+}
+
+// The command is at fault, not the job: nothing of the function is started for a while.
+void Runner::broken(const std::string& function, const std::string& why) {
+  Broken& b = m_broken[function];
+  if (b.delay.count() == 0)
+    log(Level::error, "cannot run " + printable(m_config.command[0]) + ": " + why + "; no job is spent, " + printable(function) +
+                          " pauses and is tried again");
+  b.delay = std::clamp(b.delay * 2, first_pause, longest_pause);
+  b.until = Clock::now() + b.delay;
+  b.waiting = true;
+  if (m_config.strict || m_config.until == Until::nothing_now) m_broken_ends = true;
+}
+
+// What becomes of a job whose attempt has ended.
+void Runner::conclude(const Slot& slot, Running job, const Verdict& verdict, const std::string& why, int exit, int signal) {
+  const Claim& claim = job.claim;
+  double ms = std::chrono::duration<double, std::milli>(Clock::now() - job.started).count();
   m_average_ms = 0.8 * m_average_ms + 0.2 * ms;
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-    m_records.push_back(encode_record(meta_of(RecordType::done, claim)));
-    if (claim.job.size > max_inline_data) m_done_blobs.push_back(claim.id);
-    --m_backlog.live;
-  } else if (m_kills > 0) {
-    // Cut off by the stop of this process: the job is as if it had not been started.
-    Meta meta = meta_of(RecordType::fail, claim);
-    meta.spent = false;
-    meta.why = "stopped with its worker";
-    m_records.push_back(encode_record(meta));
-  } else {
-    uint32_t failures = claim.job.failures + 1;
-    bool dead = failures >= m_config.max_attempts;
-    Meta meta = meta_of(dead ? RecordType::dead : RecordType::fail, claim);
-    meta.why = how_it_ended(status);
-    if (!dead) meta.due = meta.at + retry_delay(failures);
-    m_records.push_back(encode_record(meta));
-    log(dead ? Level::warning : Level::info, claim.id + ": " + meta.why + (dead ? "; it is kept as dead" : "; to be tried again"));
-    if (dead) --m_backlog.live;
+  if (m_joblog) {
+    Attempt a;
+    a.id = claim.id;
+    a.function = claim.job.function;
+    a.attempt = claim.job.failures + 1;
+    a.started = job.started_at;
+    a.seconds = ms / 1000;
+    a.sent = claim.job.size;
+    a.received = slot.output && !slot.stream ? slot.output->bytes() : 0;
+    a.exit = exit;
+    a.signal = signal;
+    m_joblog->add(a);
+  }
+  if (verdict.what != Verdict::What::broken) m_broken.erase(claim.job.function);
+  switch (verdict.what) {
+    case Verdict::What::discard:
+      if (slot.output && !slot.stream) slot.output->discard();
+      [[fallthrough]];
+    case Verdict::What::done:
+      m_records.push_back(encode_record(meta_of(RecordType::done, claim)));
+      if (claim.job.size > max_inline_data) m_done_blobs.push_back(claim.id);
+      --m_backlog.live;
+      ++m_done;
+      break;
+    case Verdict::What::broken:
+      back(claim, why, Millis(0));
+      broken(claim.job.function, why);
+      break;
+    case Verdict::What::retry:
+    case Verdict::What::dead: {
+      uint32_t failures = claim.job.failures + 1;
+      bool dead = verdict.what == Verdict::What::dead || failures >= max_attempts(claim.job);
+      Meta meta = meta_of(dead ? RecordType::dead : RecordType::fail, claim);
+      meta.why = why;
+      if (!dead) meta.due = meta.at + verdict.delay.value_or(retry_delay(failures));
+      m_records.push_back(encode_record(meta));
+      log(dead ? Level::warning : Level::info, claim.id + ": " + meta.why + (dead ? "; it is kept as dead" : "; to be tried again"));
+      if (dead) --m_backlog.live;
+      ++(dead ? m_dead : m_failed);
+      break;
+    }
+  }
+  m_look = true;
+}
+
+// A command has ended, and with it the attempts of what it was given.
+void Runner::ended(Slot& slot, int status) {
+  if (slot.output) slot.output->pump();
+  if (slot.stream) {
+    slot.stream->pump();
+    take_answers(slot);
   }
   slot.pid = 0;
+  bool killed = WIFSIGNALED(status);
+  int code = killed ? 0 : WEXITSTATUS(status), signal = killed ? WTERMSIG(status) : 0;
+  std::string why = slot.kills > 0 ? "time limit" : killed ? "signal " + std::to_string(signal) : exit_text(code);
+  if (!slot.jobs.empty()) {
+    if (std::string tail = slot.output ? slot.output->tail() : ""; !tail.empty()) why += ": " + tail;
+    Running job = std::move(slot.jobs.front());
+    slot.jobs.pop_front();
+    Verdict verdict = killed ? Verdict{} : m_config.outcomes.of_exit(code);
+    if (slot.stream && !killed && verdict.what != Verdict::What::broken) {
+      verdict = {};
+      why = "no answer: " + why;
+    }
+    bool good = !killed && (verdict.what == Verdict::What::done || verdict.what == Verdict::What::discard);
+    if (slot.kills > 0 && !good) verdict = {};
+    if (m_kills > 0 && !good)
+      back(job.claim, "stopped with its worker", Millis(0));
+    else
+      conclude(slot, std::move(job), verdict, why, code, signal);
+  }
+  for (const auto& job : slot.jobs) back(job.claim, {}, Millis(0));  // not begun
+  slot.jobs.clear();
+  slot.stream.reset();
+  slot.kills = 0;
+  if (slot.output && slot.output->pump()) {
+    // Something that it has started still writes there.
+    m_lingering.push_back(std::move(*slot.output));
+    if (m_lingering.size() > most_lingering) m_lingering.pop_front();
+  }
+  slot.output.reset();
   m_look = true;
+}
+
+void Runner::take_answers(Slot& slot) {
+  while (!slot.jobs.empty()) {
+    auto answer = slot.stream->answer();
+    if (!answer) break;
+    Running job = std::move(slot.jobs.front());
+    slot.jobs.pop_front();
+    std::string why = exit_text(answer->status) + (answer->reason.empty() ? "" : ": " + answer->reason);
+    conclude(slot, std::move(job), m_config.outcomes.of_exit(answer->status), why, answer->status, 0);
+    if (!slot.jobs.empty()) {
+      slot.jobs.front().started = Clock::now();
+      slot.kill_at = Clock::now() + m_config.time_limit;
+    }
+  }
 }
 
 void Runner::reap() {
   for (auto& slot : m_slots) {
+    if (slot.pid == 0) continue;
+    if (slot.stream) {
+      slot.stream->pump();
+      take_answers(slot);
+    }
+    siginfo_t info{};
+    if (::waitid(P_PID, static_cast<id_t>(slot.pid), &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid != slot.pid) continue;
+    // While it is not reaped, the number of its group is nobody else's.
+    if (slot.kills > 0 || m_kills > 0) ::kill(-slot.pid, SIGKILL);
     int status = 0;
-    if (slot.pid != 0 && ::waitpid(slot.pid, &status, WNOHANG) == slot.pid) finish(slot, status);
+    if (::waitpid(slot.pid, &status, 0) == slot.pid) ended(slot, status);
   }
 }
 
-// Claims what the free slots need.
+// Claims what there is room for.
 void Runner::refill() {
   append_records();  // what is given back must not be claimed again before that stands in the journal
   m_look = false;
   m_next_look = Clock::now() + look_interval;
-  double ahead = std::clamp(claim_ahead_ms / std::max(m_average_ms, 0.1), 1.0, most_ahead);
+  double ahead = m_config.stream ? 1 : std::clamp(claim_ahead_ms / std::max(m_average_ms, 0.1), 1.0, most_ahead);
+  if (m_config.rate > 0) ahead = std::min(ahead, std::max(1.0, m_config.rate * claim_ahead_ms / 1000));
   Store::ClaimRequest request;
   request.functions = m_config.functions;
-  request.most = m_stopping ? 0 : static_cast<size_t>(static_cast<double>(free_slots()) * ahead);
+  request.most = m_stopping ? 0 : static_cast<size_t>(static_cast<double>(room()) * ahead);
+  if (m_config.rate > 0) request.most = std::min(request.most, static_cast<size_t>(ahead));
   request.max_crashes = m_config.max_crashes;
   request.owners = &m_owners;
   for (const auto& slot : m_slots)
-    if (slot.pid != 0) request.held.insert(slot.claim.id);
+    for (const auto& job : slot.jobs) request.held.insert(job.claim.id);
+  for (const auto& [function, b] : m_broken)
+    if (Clock::now() < b.until) request.except.insert(function);
   m_seen = m_store.claim(request);
   m_backlog.live = static_cast<int64_t>(m_seen.live);
   for (const auto& claim : m_seen.abandoned) {
@@ -157,17 +310,72 @@ void Runner::refill() {
   m_seen.jobs.clear();
 }
 
+// Starts the slot's command: for one job, or for all that a stream will be sent. False where it cannot be run; then that has been
+// dealt with.
+bool Runner::start_command(Slot& slot, size_t number, const Claim* claim, int input, const std::string& path) {
+  Command command;
+  command.argv = m_config.command;
+  command.input = input;
+  command.keep_open = m_owners.descriptor(number);
+  command.environment = {{"GQ_STORE", m_store.directory()}};
+  command.unset = {"GQ_JOB_ID",  "GQ_FUNCTION",      "GQ_ATTEMPT",         "GQ_MAX_ATTEMPTS",    "GQ_ENQUEUED_AT", "GQ_KEY",
+                   "GQ_PRIORITY", "GQ_WORKLOAD_FILE", "GQ_WORKLOAD_OFFSET", "GQ_WORKLOAD_LENGTH", "NOTIFY_SOCKET"};
+  if (claim) {
+    const Job& job = claim->job;
+    command.environment.insert(command.environment.end(), {{"GQ_JOB_ID", claim->id},
+                                                           {"GQ_FUNCTION", job.function},
+                                                           {"GQ_ATTEMPT", std::to_string(job.failures + 1)},
+                                                           {"GQ_MAX_ATTEMPTS", std::to_string(max_attempts(job))},
+                                                           {"GQ_ENQUEUED_AT", format_time(job.enqueued_at)},
+                                                           {"GQ_PRIORITY", priority_name(job.priority)}});
+    if (!job.key.empty()) command.environment.emplace_back("GQ_KEY", job.key);
+    if (!path.empty()) {
+      command.environment.emplace_back("GQ_WORKLOAD_FILE", path);
+      command.environment.emplace_back("GQ_WORKLOAD_OFFSET", "0");
+      command.environment.emplace_back("GQ_WORKLOAD_LENGTH", std::to_string(job.size));
+    }
+  }
+  slot.kills = 0;
+  slot.kill_at = Clock::now() + m_config.time_limit;
+  std::string why;
+  pid_t pid = 0;
+  try {
+    slot.output = std::make_unique<Output>(m_config.output, claim ? claim->id + "." + std::to_string(claim->job.failures + 1) : "");
+    command.output = slot.stream ? slot.stream->command_output() : slot.output->out_end();
+    command.error = slot.output->error_end();
+    pid = spawn(command);
+    if (pid <= 0) why = errno_text(-pid);
+    slot.output->close_ends();
+  } catch (const Error& e) {
+    why = e.what();
+  }
+  if (pid > 0) {
+    slot.pid = pid;
+    return true;
+  }
+  slot.output.reset();
+  slot.stream.reset();
+  auto jobs = std::move(slot.jobs);
+  slot.jobs.clear();
+  for (const auto& job : jobs) {
+    back(job.claim, "the command could not be run", Millis(0));
+    broken(job.claim.job.function, why);
+  }
+  return false;
+}
+
 // Puts claimed jobs into free slots. Each start is recorded first, all of them with one write.
 void Runner::start_jobs() {
   struct Start {
     size_t slot;
     Claim claim;
+    Workload workload;
     Fd input;
-    std::string path;
   };
   std::vector<Start> starts;
-  for (size_t i = 0; i < m_slots.size() && !m_stopping; ++i) {
-    while (m_slots[i].pid == 0 && !m_claimed.empty()) {
+  bool unlimited = m_config.rate <= 0;
+  auto give = [&](size_t i) {
+    while (!m_claimed.empty()) {
       Claim claim = std::move(m_claimed.front());
       m_claimed.pop_front();
       std::string reason;
@@ -175,16 +383,11 @@ void Runner::start_jobs() {
       Start start;
       try {
         w = m_store.workload(claim.id, claim.job, reason);
-        if (w) start.input = w->blob ? std::move(w->blob) : readable(w->data);
+        if (w && !m_config.stream) start.input = w->blob ? std::move(w->blob) : readable(w->data);
       } catch (const Error& e) {
         // This one cannot be read now. Others can.
-        Meta meta = meta_of(RecordType::fail, claim);
-        meta.spent = false;
-        meta.why = printable(e.what());
-        meta.due = meta.at + std::min(unreadable_retry, m_config.longest_backoff);
-        m_records.push_back(encode_record(meta));
+        back(claim, printable(e.what()), now_ms() + std::min(unreadable_retry, m_config.longest_backoff));
         log(Level::warning, claim.id + ": " + e.what() + "; to be tried again");
-        m_look = true;
         continue;
       }
       if (!w) {
@@ -197,57 +400,67 @@ void Runner::start_jobs() {
         continue;
       }
       start.slot = i;
-      start.path = w->path;
+      start.workload = std::move(*w);
       start.claim = std::move(claim);
       starts.push_back(std::move(start));
-      break;
+      return true;
+    }
+    return false;
+  };
+  for (size_t i = 0; i < m_slots.size() && !m_stopping; ++i) {
+    size_t space = capacity(m_slots[i]), share = m_claimed.size() / (m_slots.size() - i) + 1;
+    for (space = std::min(space, share); space > 0; --space) {
+      if (!unlimited && Clock::now() < m_next_start) break;
+      bool guilty = m_config.stream && !m_claimed.empty() && m_claimed.front().job.crashes > 0;
+      bool alone = m_slots[i].jobs.empty() && (starts.empty() || starts.back().slot != i);
+      if ((guilty && !alone) || !give(i)) break;
+      if (!unlimited)
+        m_next_start = std::max(m_next_start, Clock::now()) + std::chrono::duration_cast<Clock::duration>(
+                                                                  std::chrono::duration<double>(1 / m_config.rate));
+      if (guilty) break;
     }
   }
   std::vector<std::string> records = m_records;
   for (auto& s : starts) {
-    Claim after = s.claim;
-    after.job.owner = m_owners.name(s.slot + 1);
-    ++after.job.starts;
-    records.push_back(encode_record(meta_of(RecordType::start, after)));
+    s.claim.job.owner = m_owners.name(s.slot + 1);
+    ++s.claim.job.starts;
+    records.push_back(encode_record(meta_of(RecordType::start, s.claim)));
   }
   if (records.empty()) return;
   try {
     m_store.append(records);
     m_records.clear();
   } catch (const Error&) {
-    for (auto s = starts.rbegin(); s != starts.rend(); ++s) m_claimed.push_front(std::move(s->claim));
+    for (auto s = starts.rbegin(); s != starts.rend(); ++s) {
+      s->claim.job.owner = m_owners.name(0);
+      --s->claim.job.starts;
+      m_claimed.push_front(std::move(s->claim));
+    }
     throw;
   }
   for (auto& s : starts) {
     Slot& slot = m_slots[s.slot];
-    slot.claim = std::move(s.claim);
-    Job& job = slot.claim.job;
-    job.owner = m_owners.name(s.slot + 1);
-    ++job.starts;
-    Command command;
-    command.argv = m_config.command;
-    command.input = s.input.get();
-    command.keep_open = m_owners.descriptor(s.slot + 1);
-    command.environment = {{"GQ_JOB_ID", slot.claim.id},
-                           {"GQ_FUNCTION", job.function},
-                           {"GQ_ATTEMPT", std::to_string(job.failures + 1)},
-                           {"GQ_MAX_ATTEMPTS", std::to_string(m_config.max_attempts)},
-                           {"GQ_ENQUEUED_AT", format_time(job.enqueued_at)},
-                           {"GQ_STORE", m_store.directory()}};
-    command.unset = {"GQ_WORKLOAD_FILE", "GQ_WORKLOAD_OFFSET", "GQ_WORKLOAD_LENGTH", "NOTIFY_SOCKET"};
-    if (!s.path.empty()) {
-      command.environment.emplace_back("GQ_WORKLOAD_FILE", s.path);
-      command.environment.emplace_back("GQ_WORKLOAD_OFFSET", "0");
-      command.environment.emplace_back("GQ_WORKLOAD_LENGTH", std::to_string(job.size));
-    }
-    slot.started = m_last_start = Clock::now();
-    pid_t pid = spawn(command);
-    if (pid > 0) {
-      slot.pid = pid;
+    m_last_start = Clock::now();
+    if (!m_config.stream) {
+      slot.jobs.push_back({std::move(s.claim), m_last_start, now_ms()});
+      start_command(slot, s.slot + 1, &slot.jobs.front().claim, s.input.get(), s.workload.path);
       continue;
     }
-    log(Level::error, "cannot run " + printable(m_config.command[0]) + ": " + errno_text(-pid));
-    finish(slot, 127 << 8);  // as a shell would say it
+    if (slot.jobs.empty()) slot.kill_at = m_last_start + m_config.time_limit;
+    slot.jobs.push_back({s.claim, m_last_start, now_ms()});
+    if (slot.pid == 0) {
+      try {
+        slot.stream = std::make_unique<Stream>();
+      } catch (const Error& e) {
+        slot.jobs.clear();
+        back(s.claim, e.what(), Millis(0));
+        broken(s.claim.job.function, e.what());
+        continue;
+      }
+      if (!start_command(slot, s.slot + 1, nullptr, slot.stream->command_input(), {})) continue;
+      slot.stream->close_ends();
+    }
+    slot.stream->send(s.claim, s.claim.job.failures + 1, std::move(s.workload));
   }
 }
 
@@ -277,15 +490,47 @@ bool Runner::handle_signals() {
   signalfd_siginfo info;
   while (::read(m_signals.get(), &info, sizeof info) == sizeof info) {
     if (info.ssi_signo == SIGCHLD) continue;
+    if (info.ssi_signo == SIGUSR1) {
+      log(Level::error, state_line());
+      continue;
+    }
     first = !m_stopping;
     m_kill_at = Clock::now() + (m_stopping ? Millis(0) : m_config.grace);
     m_stopping = true;
   }
+  if (m_broken_ends && !m_stopping) {
+    first = m_stopping = true;
+    m_kill_at = Clock::now() + m_config.grace;
+  }
+  if (first) notify("STOPPING=1");
   if (m_stopping && m_kills < 2 && Clock::now() >= m_kill_at) {
     kill_all(m_kills++ == 0 ? SIGTERM : SIGKILL);
     m_kill_at = Clock::now() + kill_delay;
   }
+  // A stream has ended when it has answered for what it was sent, and its input is closed.
+  if (m_stopping)
+    for (auto& slot : m_slots)
+      if (slot.stream && slot.jobs.empty()) slot.stream->close();
   return first;
+}
+
+void Runner::enforce_time_limit() {
+  if (m_config.time_limit.count() == 0) return;
+  for (auto& slot : m_slots) {
+    if (slot.pid == 0 || slot.jobs.empty() || slot.kills >= 2 || Clock::now() < slot.kill_at) continue;
+    ::kill(-slot.pid, slot.kills++ == 0 ? SIGTERM : SIGKILL);
+    slot.kill_at = Clock::now() + m_config.grace;
+  }
+}
+
+std::string Runner::state_line() const {
+  size_t running = 0;
+  for (const auto& slot : m_slots) running += slot.jobs.size();
+  std::string line = std::string(m_stopping ? "stopping" : m_troubled ? "waiting for the disk" : "working") + ": " +
+                     std::to_string(running) + " running, " + std::to_string(m_backlog.live.load()) + " left, " +
+                     std::to_string(m_done) + " done, " + std::to_string(m_failed) + " failed, " + std::to_string(m_dead) + " dead";
+  for (const auto& [function, b] : m_broken) line += ", " + printable(function) + " pauses";
+  return line;
 }
 
 // Milliseconds until something has to be done without being woken; -1 for never.
@@ -294,14 +539,20 @@ int Runner::wait_time() const {
   auto until = [&](Clock::time_point t) { return std::chrono::ceil<Millis>(t - now).count(); };
   int64_t wait = INT64_MAX;
   if (m_troubled) wait = std::min(wait, until(m_blocked_until));
-  if (!m_claimed.empty() && free_slots() == 0) wait = std::min(wait, until(m_last_start + hold_claims));
+  if (!m_claimed.empty()) wait = std::min(wait, until(room() == 0 ? m_last_start + hold_claims : m_next_start));
   if (m_stopping && m_kills < 2) wait = std::min(wait, until(m_kill_at));
-  if (!m_stopping && free_slots() > 0) {
-    if (m_look) wait = 0;
-    if (m_seen.next_due) wait = std::min<int64_t>(wait, (*m_seen.next_due - now_ms()).count() + 1);
+  if (m_config.time_limit.count() > 0)
+    for (const auto& slot : m_slots)
+      if (slot.pid != 0 && !slot.jobs.empty() && slot.kills < 2) wait = std::min(wait, until(slot.kill_at));
+  if (!m_stopping && room() > 0) {
+    int64_t start = INT64_MAX;
+    if (m_look) start = 0;
+    if (m_seen.next_due) start = std::min<int64_t>(start, (*m_seen.next_due - now_ms()).count() + 1);
+    for (const auto& [function, b] : m_broken)
+      if (b.waiting) start = std::min(start, until(b.until));
     if (!m_seen.other_owners.empty() || !m_journal_watch || m_config.until == Until::drained)
-      wait = std::min(wait, until(m_next_look));
-    if (m_troubled) wait = std::max(wait, until(m_blocked_until));
+      start = std::min(start, until(m_next_look));
+    wait = std::min(wait, std::max(start, until(not_before())));
   }
   if (wait == INT64_MAX) return -1;
   return static_cast<int>(std::clamp<int64_t>(wait, 0, 60'000));
@@ -309,28 +560,76 @@ int Runner::wait_time() const {
 
 // Lets others have what is claimed and waits for a slot.
 void Runner::give_back() {
-  for (const auto& claim : m_claimed) {
-    Meta meta = meta_of(RecordType::fail, claim);
-    meta.spent = false;
-    m_records.push_back(encode_record(meta));
-  }
+  for (const auto& claim : m_claimed) back(claim, {}, Millis(0));
   m_claimed.clear();
 }
 
-void Runner::run(const std::function<void()>& end_intake) {
+// Waits for signals, output, answers, and news in the journal.
+void Runner::wait() {
+  bool need = !m_stopping && room() > 0 && m_claimed.empty();
+  bool ready = (!m_records.empty() || (!m_claimed.empty() && room() > 0 && Clock::now() >= m_next_start)) && !m_troubled;
+  std::vector<pollfd> fds = {{m_signals.get(), POLLIN, 0}, {need && m_journal_watch ? m_journal_watch.get() : -1, POLLIN, 0}};
+  auto add = [&](int fd, short events) {
+    if (fd >= 0) fds.push_back({fd, events, 0});
+  };
+  for (const auto& slot : m_slots) {
+    if (slot.output) {
+      add(slot.output->out(), POLLIN);
+      add(slot.output->error(), POLLIN);
+    }
+    if (slot.stream) {
+      add(slot.stream->input(), POLLOUT);
+      add(slot.stream->output(), POLLIN);
+    }
+  }
+  for (const auto& output : m_lingering) {
+    add(output.out(), POLLIN);
+    add(output.error(), POLLIN);
+  }
+  int time = ready ? 0 : wait_time();
+  if (std::string status = m_notifies ? state_line() : m_status; status != m_status) {
+    auto left = std::chrono::ceil<Millis>(m_next_status - Clock::now()).count();
+    if (left <= 0) {
+      notify("STATUS=" + (m_status = status));
+      m_next_status = Clock::now() + status_interval;
+    } else {
+      time = static_cast<int>(time < 0 ? left : std::min<int64_t>(time, left));
+    }
+  }
+  ::poll(fds.data(), fds.size(), time);
+  for (auto& slot : m_slots)
+    if (slot.output) slot.output->pump();
+  m_lingering.remove_if([](Output& output) { return !output.pump(); });
+  if (fds[1].revents & POLLIN) {
+    char events[4096];
+    while (::read(m_journal_watch.get(), events, sizeof events) > 0) continue;
+    m_look = true;
+  }
+  if (need && fds[1].fd < 0 && Clock::now() >= m_next_look) m_look = true;
+  for (auto& [function, b] : m_broken)
+    if (Clock::now() >= b.until && std::exchange(b.waiting, false)) m_look = true;
+  if (Clock::now() >= m_next_sweep) {
+    sweep_outputs(m_config.output);
+    m_next_sweep = Clock::now() + sweep_interval;
+  }
+}
+
+bool Runner::run(const std::function<void()>& end_intake) {
   auto stop_intake = [&] {
     if (!std::exchange(m_intake_ended, true)) end_intake();
   };
+  notify("READY=1");
   for (;;) {
     if (handle_signals()) {
       stop_intake();
       give_back();
     }
+    enforce_time_limit();
     reap();
-    if (!m_claimed.empty() && free_slots() == 0 && Clock::now() >= m_last_start + hold_claims) give_back();
+    if (!m_claimed.empty() && room() == 0 && Clock::now() >= m_last_start + hold_claims) give_back();
     if (!m_troubled || Clock::now() >= m_blocked_until) {
       try {
-        if (!m_stopping && m_claimed.empty() && free_slots() > 0) {
+        if (!m_stopping && m_claimed.empty() && room() > 0 && Clock::now() >= m_next_start) {
           bool due = m_seen.next_due && *m_seen.next_due <= now_ms();
           if (m_look || due || Clock::now() >= m_next_look) refill();
         }
@@ -343,29 +642,31 @@ void Runner::run(const std::function<void()>& end_intake) {
     }
     reap();
     if (idle() && !m_troubled) {
-      if (m_stopping) break;
+      bool ended = m_stopping;
       if (m_config.until == Until::drained && m_seen.live == 0 && !m_look) {
-        if (m_intake_ended) break;
+        ended |= m_intake_ended;
         stop_intake();
         m_look = true;  // for what came in last
       }
-      if (m_config.until == Until::nothing_now && !m_look && !(m_seen.next_due && *m_seen.next_due <= now_ms()))
-        break;
+      if (m_config.until == Until::nothing_now && !m_look && !(m_seen.next_due && *m_seen.next_due <= now_ms())) ended = true;
+      if (ended) {
+        // Streams that wait for more see the end of their input.
+        bool gone = true;
+        for (auto& slot : m_slots) {
+          if (slot.stream) slot.stream->close();
+          gone = gone && slot.pid == 0;
+        }
+        if (gone) break;
+        if (!m_stopping) m_kill_at = Clock::now() + m_config.grace;
+        m_stopping = true;
+      }
     }
-    if (m_stopping && m_kills == 2 && free_slots() == m_slots.size()) return;  // the disk refuses: what is lost is a record
-
-    bool need = !m_stopping && free_slots() > 0 && m_claimed.empty();
-    bool ready = (!m_records.empty() || (!m_claimed.empty() && free_slots() > 0)) && !m_troubled;
-    pollfd fds[2] = {{m_signals.get(), POLLIN, 0}, {need && m_journal_watch ? m_journal_watch.get() : -1, POLLIN, 0}};
-    ::poll(fds, 2, ready ? 0 : wait_time());
-    if (fds[1].revents & POLLIN) {
-      char events[4096];
-      while (::read(m_journal_watch.get(), events, sizeof events) > 0) continue;
-      m_look = true;
-    }
-    if (need && fds[1].fd < 0 && Clock::now() >= m_next_look) m_look = true;
+    bool gone = std::all_of(m_slots.begin(), m_slots.end(), [](const Slot& s) { return s.pid == 0; });
+    if (m_stopping && m_kills == 2 && gone) return !m_broken_ends;  // the disk refuses: what is lost is a record
+    wait();
   }
   m_store.forget_blobs();
+  return !m_broken_ends;
 }
 
 }  // namespace gq

@@ -10,20 +10,31 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <deque>
 #include <functional>
+#include <list>
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "child.hpp"
 #include "fd.hpp"
 #include "intake.hpp"
+#include "joblog.hpp"
+#include "outcome.hpp"
+#include "output.hpp"
 #include "owners.hpp"
 #include "store.hpp"
+#include "stream.hpp"
 
 namespace gq {
 
 // The signals that stop a worker: SIGTERM, SIGINT, and SIGHUP where nohup(1) has not had it ignored.
 sigset_t stop_signals();
+// What a runner reads from a descriptor: those, SIGCHLD, and SIGUSR1, at which it tells how it is.
+sigset_t runner_signals();
 
 class Runner {
  public:
@@ -35,45 +46,77 @@ class Runner {
   struct Config {
     std::vector<std::string> functions;  // empty: all that the store knows
     std::vector<std::string> command;
+    bool stream = false;  // the command is fed jobs, see stream.hpp
     size_t slots = 1;
-    uint32_t max_attempts = 5;
+    uint32_t max_attempts = 5;     // of a job that does not say itself
     uint32_t max_crashes = 3;
     Millis backoff{1000};          // before the first retry; doubled for each further one
     Millis longest_backoff{3600000};
-    Millis grace{30000};           // how long running commands may go on after the first SIGTERM
+    Millis time_limit{0};          // for one attempt; 0: none
+    Millis grace{30000};           // from SIGTERM to SIGKILL, and how long commands may go on after the first stop signal
+    double rate = 0;               // starts per second; 0: no bound
+    bool strict = false;           // a broken command ends the worker
+    Outcomes outcomes;
+    OutputOptions output;
+    std::string joblog;            // a path, or empty
     Until until = Until::stopped;
   };
 
-  // SIGCHLD and stop_signals() have to be blocked in all threads.
+  // runner_signals() have to be blocked in all threads.
   Runner(Store& store, Config config, Backlog& backlog);
   ~Runner();
 
   // Runs until what the configuration says, or a signal. `end_intake` is called once: at the first
-  // signal, or before it is believed that nothing is left.
-  void run(const std::function<void()>& end_intake);
+  // signal, or before it is believed that nothing is left. False where the command was found broken, and that ended it.
+  bool run(const std::function<void()>& end_intake);
 
  private:
   using Clock = std::chrono::steady_clock;
-  struct Slot {
-    pid_t pid = 0;  // 0: free
+  struct Running {
     Claim claim;
     Clock::time_point started;
+    Millis started_at{0};
+  };
+  struct Slot {
+    pid_t pid = 0;  // 0: no command
+    std::deque<Running> jobs;  // one, but for streams
+    std::unique_ptr<Output> output;
+    std::unique_ptr<Stream> stream;
+    Clock::time_point kill_at;  // with a time limit
+    int kills = 0;              // for the time limit: 1 SIGTERM sent, 2 SIGKILL sent
+  };
+  struct Broken {
+    Clock::time_point until;
+    Millis delay{0};
+    bool waiting = false;  // for that moment
   };
 
+  bool start_command(Slot& slot, size_t number, const Claim* claim, int input, const std::string& path);
+  void begin(Slot& slot, Claim claim);
   void reap();
-  void finish(Slot& slot, int status);
+  void ended(Slot& slot, int status);
+  void take_answers(Slot& slot);
+  void conclude(const Slot& slot, Running job, const Verdict& verdict, const std::string& why, int exit, int signal);
+  void back(const Claim& claim, const std::string& why, Millis due);
+  void broken(const std::string& function, const std::string& why);
   void refill();
   void start_jobs();
   void append_records();
   void settle();
   void give_back();
   bool handle_signals();
+  void enforce_time_limit();
   void kill_all(int signal);
+  void wait();
   bool idle() const;
   int wait_time() const;
-  size_t free_slots() const;
+  size_t capacity(const Slot& slot) const;
+  size_t room() const;
+  Clock::time_point not_before() const;
+  uint32_t max_attempts(const Job& job) const { return job.max_attempts ? job.max_attempts : m_config.max_attempts; }
   Millis retry_delay(uint32_t failures) const;
   void trouble(const Error& error);
+  std::string state_line() const;
 
   Store& m_store;
   const Config m_config;
@@ -81,10 +124,14 @@ class Runner {
   Owners m_owners;
   Fd m_signals;
   Fd m_journal_watch;
+  std::unique_ptr<Joblog> m_joblog;
   std::vector<Slot> m_slots;
+  std::list<Output> m_lingering;       // of commands that have ended while others still hold their descriptors
   std::deque<Claim> m_claimed;         // not started yet
   std::vector<std::string> m_records;  // not in the journal yet
   std::vector<std::string> m_done_blobs;
+  std::map<std::string, Broken> m_broken;  // by function
+  bool m_broken_ends = false;
   Claims m_seen;  // what the last claim told, without its jobs
   bool m_look = true;  // whether there may be something to claim
   bool m_stopping = false;
@@ -95,6 +142,11 @@ class Runner {
   bool m_troubled = false;
   bool m_intake_ended = false;
   Clock::time_point m_last_start;
+  Clock::time_point m_next_start;  // with a rate
+  Clock::time_point m_next_sweep, m_next_status;
+  const bool m_notifies = std::getenv("NOTIFY_SOCKET");
+  std::string m_status;
+  uint64_t m_done = 0, m_failed = 0, m_dead = 0;
   double m_average_ms = 1000;  // how long a command takes
 };
 

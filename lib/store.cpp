@@ -96,12 +96,18 @@ std::string open_directory(const std::string& directory, bool create) {
 
 }  // namespace
 
-NewJob make_job(const std::string& function, std::string_view data, const std::string& id) {
+NewJob make_job(const std::string& function, std::string_view data, const JobOptions& options) {
   Meta meta;
   meta.type = RecordType::add;
-  meta.id = id.empty() ? new_ulid() : id;
-  meta.given = !id.empty();
+  meta.id = options.id.empty() ? new_ulid() : options.id;
+  meta.given = !options.id.empty();
   meta.function = function;
+  meta.due = options.due;
+  meta.priority = options.priority;
+  meta.max_attempts = options.max_attempts;
+  meta.key = options.key;
+  meta.window = options.window;
+  meta.serial = options.serial;
   meta.at = now_ms();
   NewJob job;
   job.record.data_size = data.size();
@@ -147,7 +153,7 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs) {
   std::vector<RecordBytes> bytes;
   std::vector<size_t> of;  // the job that each of bytes belongs to
   std::vector<Fd> holds;
-  std::vector<size_t> given;  // whose ID may be another job's
+  std::vector<size_t> given;  // whose ID may be another job's, or whose key
   auto refuse = [&](size_t i, const Error& e) {
     answers[i] = {e.code() == Exit::retry ? Outcome::unknown : Outcome::refused, e.what(), e.error_number()};
   };
@@ -181,7 +187,8 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs) {
     std::set<std::string_view> seen;
     for (size_t i : of) {
       answers[i].outcome = Outcome::queued;
-      if (!seen.insert(jobs[i].record.meta.id).second || jobs[i].record.meta.given) given.push_back(i);
+      const Meta& meta = jobs[i].record.meta;
+      if (!seen.insert(meta.id).second || meta.given || !meta.key.empty()) given.push_back(i);
     }
   } catch (const Error& e) {
     if (e.code() == Exit::config) throw;  // not this store, now or ever
@@ -199,15 +206,25 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs) {
         }
       }
   }
-  // An ID that a user chose may have been another job's already. The fold has decided; only here is it asked for.
+  // An ID that a user chose, and a key, may have been another job's already. The fold has decided; only here is it asked for.
   if (!given.empty()) {
+    holds.clear();
     try {
       m_index.visit([&](Fold& fold) {
         for (size_t i : given) {
           const RecordHead& r = jobs[i].record;
           auto known = fold.get(r.meta.id);
-          if (!known || known->size != r.data_size || known->sum != r.data_sum || known->function != r.meta.function)
+          std::optional<std::string> first;
+          if (!known && !r.meta.key.empty()) {
+            if (r.data_size > max_inline_data) m_blobs.remove(r.meta.id);
+            if ((first = fold.keyed(r.meta.function, r.meta.key, r.meta.at))) known = fold.get(*first);
+          }
+          if (!known)
+            answers[i] = {Outcome::unknown, "its key has just been set free", 0};
+          else if (known->size != r.data_size || known->sum != r.data_sum || known->function != r.meta.function)
             answers[i].outcome = Outcome::conflict;
+          else if (first)
+            answers[i] = {Outcome::same, *first, 0};
         }
       });
     } catch (const Error& e) {
@@ -240,6 +257,9 @@ Claims Store::claim(const ClaimRequest& request) {
     auto counters = fold.counters();
     for (const auto& f : functions)
       if (auto it = counters.find(f); it != counters.end()) result.live += it->second.live();
+    functions.erase(std::remove_if(functions.begin(), functions.end(),
+                                   [&](const std::string& f) { return request.except.count(f) || fold.paused(f); }),
+                    functions.end());
     auto wanted = [&](const std::string& f) { return std::find(functions.begin(), functions.end(), f) != functions.end(); };
     auto take = [&](const std::string& id) {
       auto job = fold.get(id);
@@ -254,7 +274,7 @@ Claims Store::claim(const ClaimRequest& request) {
       if (owner == self) {
         // Claimed, and then forgotten by this process because the index failed.
         fold.claimed(owner, [&](const std::string& id) {
-          if (!full() && !request.held.count(id)) take(id);
+          if (!full() && !request.held.count(id) && wanted(fold.get(id).value_or(Job{}).function)) take(id);
           return !full();
         });
         continue;
@@ -276,7 +296,7 @@ Claims Store::claim(const ClaimRequest& request) {
         return true;
       });
     }
-    // Then each function in turn: due retries and queued jobs, by the order in which they came.
+    // Then each function in turn: due retries and queued jobs, by priority and the order in which they came.
     Millis now = now_ms();
     size_t left = functions.size();
     for (size_t n = 0; n < functions.size(); ++n, --left) {
@@ -303,7 +323,9 @@ Claims Store::claim(const ClaimRequest& request) {
           return candidates.size() < delayed + share;
         });
       std::sort(candidates.begin(), candidates.end(),
-                [](const Claim& a, const Claim& b) { return a.job.first_lsn < b.job.first_lsn; });
+                [](const Claim& a, const Claim& b) {
+                  return std::pair(a.job.priority, a.job.first_lsn) < std::pair(b.job.priority, b.job.first_lsn);
+                });
       if (candidates.size() > share) {
         if (delayed > 0) result.next_due = now;
         candidates.resize(share);
@@ -325,6 +347,46 @@ Claims Store::claim(const ClaimRequest& request) {
       if (auto job = fold.get(c.id)) c.job = std::move(*job);
   });
   return result;
+}
+
+std::vector<std::optional<std::string>> Store::change(RecordType what, const std::vector<std::string>& ids) {
+  std::vector<std::optional<std::string>> results(ids.size());
+  m_index.visit([&](Fold& fold) {
+    std::vector<std::string> records;
+    for (size_t i = 0; i < ids.size(); ++i) {
+      results[i].reset();
+      auto job = fold.get(ids[i]);
+      if (!job) {
+        results[i] = "there is no such job in this store";
+      } else if (job->state == State::finished) {
+        results[i] = "it is finished";
+      } else if (!job->owner.empty() && owner_alive(owners_directory(), job->owner)) {
+        results[i] = job->state == State::running ? "it is running" : "it is about to run";
+      } else {
+        Meta meta;
+        meta.type = what;
+        meta.id = ids[i];
+        meta.at = now_ms();
+        records.push_back(encode_record(meta));
+        if (what == RecordType::drop && job->size > max_inline_data) forget_blob(ids[i]);
+      }
+    }
+    if (records.empty()) return;
+    append(records);
+    m_index.fold_on(fold);
+  });
+  settle();
+  forget_blobs();
+  return results;
+}
+
+void Store::pause(const std::string& function, bool paused) {
+  Meta meta;
+  meta.type = paused ? RecordType::pause : RecordType::resume;
+  meta.function = function;
+  meta.at = now_ms();
+  append({encode_record(meta)});
+  settle();
 }
 
 void Store::append(const std::vector<std::string>& records) {

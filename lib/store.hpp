@@ -35,12 +35,24 @@ struct NewJob {
   std::string_view data;
 };
 
-// Makes a new job with its add record. With `id` the job gets that ID, and is marked as given by the user.
-NewJob make_job(const std::string& function, std::string_view data, const std::string& id = {});
+// What may be said of a job when it is queued; see Meta.
+struct JobOptions {
+  std::string id;  // empty: a new one
+  Millis due{0};
+  uint32_t priority = normal_priority;
+  uint32_t max_attempts = 0;
+  std::string key;
+  Millis window{0};
+  std::string serial;
+};
+
+// Makes a job with its add record. `data` must outlive it.
+NewJob make_job(const std::string& function, std::string_view data, const JobOptions& options = {});
 
 enum class Outcome {
   queued,    // on stable storage (whether just now, or by an earlier delivery of the same job)
-  conflict,  // there is a job of that ID with another workload or function
+  same,      // a job with its key is there already; Answer::reason is that one's ID
+  conflict,  // there is a job of that ID or key with another workload or function
   refused,   // not stored
   bad,       // cannot be a job: too large, or damaged on its way
   unknown,   // the disk failed in between: it may or may not be there; to repeat it is safe
@@ -93,11 +105,19 @@ class Store {
     uint32_t max_crashes = 0;            // a job whose worker died this often is abandoned
     const Owners* owners = nullptr;      // who claims
     std::set<std::string> held;          // jobs that it has claimed before and not forgotten
+    std::set<std::string> except;        // functions to leave alone, besides those that are paused
     bool dry_run = false;                // returns what would be claimed, claims nothing
   };
   // Claims jobs that nobody alive holds: those of dead owners, then due and queued ones in order. Also removes blobs that
   // forget_blob() named. Throws Error(storage) without claiming when there would be no room to record how they end.
   Claims claim(const ClaimRequest& request);
+
+  // What a person says of jobs: kick or drop. For each, why that cannot be done, or nullopt when it is, on stable storage. A job
+  // that somebody alive holds is left alone.
+  std::vector<std::optional<std::string>> change(RecordType what, const std::vector<std::string>& ids);
+
+  // Pauses or resumes a function for all processes; on stable storage on return.
+  void pause(const std::string& function, bool paused);
 
   // Appends records of jobs that this process holds, without waiting for the disk; settle() waits.
   void append(const std::vector<std::string>& records);

@@ -32,6 +32,66 @@ std::optional<Millis> parse_duration(std::string_view text) {
   return Millis(std::llround(value * factor));
 }
 
+std::optional<Millis> parse_time(std::string_view text) {
+  constexpr double last_second = 253402300799;  // of the year 9999
+  double seconds = 0;
+  auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), seconds, std::chars_format::fixed);
+  if (!text.empty() && ec == std::errc() && end == text.data() + text.size()) {
+    if (!(seconds >= 0 && seconds <= last_second)) return std::nullopt;
+    return Millis(std::llround(seconds * 1000));
+  }
+  auto number = [&](size_t at, size_t size, int most) -> std::optional<int> {
+    if (text.size() < at + size) return std::nullopt;
+    auto value = parse_count(text.substr(at, size));
+    if (!value || *value > static_cast<uint64_t>(most)) return std::nullopt;
+    return static_cast<int>(*value);
+  };
+  auto is = [&](size_t at, std::string_view any) { return at < text.size() && any.find(text[at]) != std::string_view::npos; };
+  auto year = number(0, 4, 9999), month = number(5, 2, 12), day = number(8, 2, 31), hour = number(11, 2, 23),
+       minute = number(14, 2, 59), second = number(17, 2, 60);
+  if (!year || !month || !day || !hour || !minute || !second || *year < 1970 || !is(4, "-") || !is(7, "-") || !is(10, "Tt ") ||
+      !is(13, ":") || !is(16, ":"))
+    return std::nullopt;
+  std::chrono::year_month_day date{std::chrono::year(*year), std::chrono::month(static_cast<unsigned>(*month)),
+                                   std::chrono::day(static_cast<unsigned>(*day))};
+  if (!date.ok()) return std::nullopt;
+  size_t at = 19;
+  double fraction = 0;
+  if (is(at, ".")) {
+    size_t digits = 1;
+    while (is(at + digits, "0123456789")) ++digits;
+    auto [stop, error] = std::from_chars(text.data() + at, text.data() + at + digits, fraction, std::chars_format::fixed);
+    if (digits == 1 || error != std::errc()) return std::nullopt;
+    at += digits;
+  }
+  int offset = 0;  // minutes east
+  if (is(at, "+-")) {
+    auto hours = number(at + 1, 2, 23), minutes = number(at + 4, 2, 59);
+    if (!hours || !minutes || !is(at + 3, ":")) return std::nullopt;
+    offset = (text[at] == '-' ? -1 : 1) * (*hours * 60 + *minutes);
+    at += 6;
+  } else if (is(at, "Zz")) {
+    ++at;
+  } else {
+    return std::nullopt;
+  }
+  if (at != text.size()) return std::nullopt;
+  auto since = std::chrono::sys_days(date).time_since_epoch() + std::chrono::hours(*hour) + std::chrono::minutes(*minute - offset) +
+               std::chrono::seconds(*second);
+  auto ms = std::chrono::duration_cast<Millis>(since) + Millis(std::llround(fraction * 1000));
+  if (ms < Millis(0)) return std::nullopt;
+  return ms;
+}
+
+std::optional<double> parse_rate(std::string_view text) {
+  double value = 0;
+  auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed);
+  std::string_view unit = text.substr(static_cast<size_t>(end - text.data()));
+  double seconds = unit == "/s" ? 1 : unit == "/m" ? 60 : unit == "/h" ? 3600 : 0;
+  if (text.empty() || ec != std::errc() || seconds == 0 || !(value > 0) || value > 1e9) return std::nullopt;
+  return value / seconds;
+}
+
 std::optional<uint64_t> parse_size(std::string_view text) {
   size_t digits = 0;
   while (digits < text.size() && text[digits] >= '0' && text[digits] <= '9') ++digits;

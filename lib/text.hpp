@@ -16,6 +16,13 @@ namespace gq {
 // "90" (seconds), "1.5s", "250ms", "10m", "2h", "7d". Never negative; at most 100 years.
 std::optional<Millis> parse_duration(std::string_view text);
 
+// A moment, as milliseconds since 1970: RFC 3339 ("2026-01-31T12:00:00Z", with a fraction, or "+01:00" for Z), or seconds
+// since 1970. None before 1970 or after 9999.
+std::optional<Millis> parse_time(std::string_view text);
+
+// "N/s", "N/m" or "N/h": how often per second; more than 0.
+std::optional<double> parse_rate(std::string_view text);
+
 // Bytes: "512", "64K", "256M", "2G" (powers of 1024; "KiB" and the like are the same).
 std::optional<uint64_t> parse_size(std::string_view text);
 

@@ -5,7 +5,7 @@
 namespace gq {
 namespace {
 
-constexpr const char* words[] = {"queued", "conflict", "refused", "bad", "unknown"};  // by Outcome
+constexpr const char* words[] = {"queued", "same", "conflict", "refused", "bad", "unknown"};  // by Outcome
 
 }  // namespace
 

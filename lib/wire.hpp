@@ -1,7 +1,7 @@
 // How records travel through gearmand. A Gearman job on FUNCTION.gq holds one or more add records, one behind the other. Its
 // result has one line for each, in order:
 //
-//   queued ID | conflict ID | refused ID REASON | bad ID REASON | unknown ID REASON
+//   queued ID | same ID FIRST | conflict ID | refused ID REASON | bad ID REASON | unknown ID REASON
 //
 // and nothing else; a payload that is not such records is answered with the single line "bad REASON".
 #pragma once

@@ -14,6 +14,7 @@
 #include "error.hpp"
 #include "gearman.hpp"
 #include "journal.hpp"
+#include "outcome.hpp"
 #include "packets.hpp"
 #include "text.hpp"
 #include "ulid.hpp"
@@ -150,6 +151,13 @@ void durations(std::string_view in) {
   if (auto d = parse_duration(in)) CHECK(d->count() >= 0 && d->count() <= 100LL * 366 * 86400 * 1000);
 }
 
+void moments(std::string_view in) {
+  if (auto t = parse_time(in)) CHECK(t->count() >= 0 && parse_time(format_time(*t)) == t);
+  if (auto r = parse_rate(in)) CHECK(*r > 0);
+  Outcomes outcomes;
+  if (outcomes.replace(in)) CHECK(in.find('=') != std::string_view::npos);
+}
+
 void sizes(std::string_view in) {
   if (auto n = parse_count(in)) CHECK(std::all_of(in.begin(), in.end(), [](char c) { return c >= '0' && c <= '9'; }));
   parse_size(in);
@@ -160,6 +168,7 @@ void names(std::string_view in) {
   CHECK(line.size() <= 200 && is_utf8(line) && line.find('\n') == std::string::npos);
   if (!function_name_problem(in)) CHECK(printable(in, max_function_size) == in);
   if (auto id = parse_ulid(in)) CHECK(parse_ulid(*id) == *id);
+  if (!key_problem(in)) CHECK(!in.empty() && printable(in, max_key_size) == in);
 }
 
 void packets(std::string_view in) {
@@ -171,7 +180,7 @@ void packets(std::string_view in) {
 
 const std::map<std::string, void (*)(std::string_view)> targets = {
     {"record", record},   {"group", group}, {"journal", journal}, {"replies", replies}, {"servers", servers},
-    {"durations", durations}, {"sizes", sizes}, {"names", names},     {"packets", packets}};
+    {"durations", durations}, {"moments", moments}, {"sizes", sizes}, {"names", names},     {"packets", packets}};
 
 void (*target)(std::string_view);
 

@@ -12,7 +12,9 @@ setup() {
   PIDS=()
 }
 
-teardown() {
+teardown() { end_programs; }
+
+end_programs() {
   local pid
   for pid in "${PIDS[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
   for pid in "${PIDS[@]}"; do wait "$pid" 2>/dev/null || true; done

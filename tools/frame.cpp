@@ -139,9 +139,9 @@ namespace {
 std::string long_name(const std::string& names) { return names.substr(names.find("--")); }
 
 template <typename T, typename Parse>
-void add_parsed(CLI::App& app, const std::string& name, T& value, const std::string& help, const char* kind,
+CLI::Option* add_parsed(CLI::App& app, const std::string& name, T& value, const std::string& help, const char* kind,
                 Parse parse) {
-  app.add_option_function<std::string>(
+  return app.add_option_function<std::string>(
          name,
          [&value, name, kind, parse](const std::string& text) {
            auto parsed = parse(text);
@@ -154,8 +154,8 @@ void add_parsed(CLI::App& app, const std::string& name, T& value, const std::str
 
 }  // namespace
 
-void add_duration(CLI::App& app, const std::string& name, Millis& value, const std::string& help) {
-  add_parsed(app, name, value, help, "a duration such as 90, 1.5s, 250ms, 10m, 2h or 7d",
+CLI::Option* add_duration(CLI::App& app, const std::string& name, Millis& value, const std::string& help) {
+  return add_parsed(app, name, value, help, "a duration such as 90, 1.5s, 250ms, 10m, 2h or 7d",
              [](const std::string& text) { return parse_duration(text); });
 }
 
@@ -179,8 +179,8 @@ void add_count(CLI::App& app, const std::string& name, uint64_t& value, const st
       ->type_name("");
 }
 
-void not_empty(CLI::Option& option) {
-  option.check([](const std::string& text) { return text.empty() ? "it is empty" : ""; });
+CLI::Option& not_empty(CLI::Option& option) {
+  return *option.check([](const std::string& text) { return text.empty() ? "it is empty" : ""; });
 }
 
 void print(std::string_view text) {

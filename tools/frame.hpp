@@ -32,13 +32,13 @@ struct Program {
 int run_program(int argc, char** argv, const Program& program);
 
 // Validators that also convert, for use with add_option.
-void add_duration(CLI::App& app, const std::string& name, Millis& value, const std::string& help);
+CLI::Option* add_duration(CLI::App& app, const std::string& name, Millis& value, const std::string& help);
 void add_size(CLI::App& app, const std::string& name, uint64_t& value, const std::string& help);
 void add_count(CLI::App& app, const std::string& name, uint64_t& value, const std::string& help, uint64_t least,
                uint64_t most);
 
 // An empty value, as an unset variable of a script makes it, is an error.
-void not_empty(CLI::Option& option);
+CLI::Option& not_empty(CLI::Option& option);
 
 // Writes to standard output at once; throws Error(storage) where that fails.
 void print(std::string_view text);

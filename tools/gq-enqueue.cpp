@@ -27,7 +27,12 @@ struct Options {
   bool lines = false;
   bool null = false;
   bool local = false;
-  std::string id;
+  JobOptions job;
+  std::string at;
+  Millis delay{0};
+  std::string priority = "normal";
+  uint64_t max_attempts = 0;
+  Millis key_window{24 * 3600 * 1000};
   Millis timeout{10000};
   uint64_t max_workload = 256 << 20;
 };
@@ -53,7 +58,9 @@ class Enqueuer {
     if (m_data.empty()) return;
     std::vector<NewJob> jobs;
     jobs.reserve(m_data.size());
-    for (const auto& data : m_data) jobs.push_back(make_job(m_options.function, data, m_options.id));
+    JobOptions options = m_options.job;
+    if (m_options.delay.count() > 0) options.due = now_ms() + m_options.delay;
+    for (const auto& data : m_data) jobs.push_back(make_job(m_options.function, data, options));
     std::vector<Answer> answers;
     try {
       answers = m_store ? m_store->add(jobs) : m_sender->send(jobs);
@@ -69,8 +76,11 @@ class Enqueuer {
         case Outcome::queued:
           ids += id + "\n";
           break;
+        case Outcome::same:
+          ids += answers[i].reason + "\n";
+          break;
         case Outcome::conflict:
-          log(Level::error, id + ": another job has this ID");
+          log(Level::error, id + ": another job has this ID" + (m_options.job.key.empty() ? "" : " or key"));
           fail(Exit::bad_data);
           break;
         case Outcome::bad:
@@ -160,11 +170,25 @@ void read_items(int fd, char separator, uint64_t max_workload, const std::string
 Exit enqueue(const Options& options, const Common& common) {
   check_function(options.function);
   Options o = options;
-  if (!o.id.empty()) {
-    auto id = parse_ulid(o.id);
-    if (!id) throw Error(Exit::usage, "cannot use the ID " + printable(o.id) + ": it is not a ULID (26 characters)");
-    o.id = *id;
-    if (o.lines || o.null || o.files.size() > 1) throw Error(Exit::usage, "cannot use --id for more than one job");
+  const bool many = o.lines || o.null || o.files.size() > 1;
+  if (!o.job.id.empty()) {
+    auto id = parse_ulid(o.job.id);
+    if (!id) throw Error(Exit::usage, "cannot use the ID " + printable(o.job.id) + ": it is not a ULID (26 characters)");
+    o.job.id = *id;
+    if (many) throw Error(Exit::usage, "cannot use --id for more than one job");
+  }
+  for (const std::string* key : {&o.job.key, &o.job.serial})
+    if (!key->empty())
+      if (auto problem = key_problem(*key)) throw Error(Exit::usage, "cannot use the key " + printable(*key) + ": " + *problem);
+  if (!o.job.key.empty() && many) throw Error(Exit::usage, "cannot use --key for more than one job");
+  o.job.window = o.job.key.empty() ? Millis(0) : o.key_window;
+  o.job.max_attempts = static_cast<uint32_t>(o.max_attempts);
+  o.job.priority = o.priority == "high" ? high_priority : o.priority == "low" ? low_priority : normal_priority;
+  if (!o.at.empty()) {
+    auto at = parse_time(o.at);
+    if (!at)
+      throw Error(Exit::usage, "cannot use --at " + printable(o.at) + ": it is neither RFC 3339 (2026-01-31T12:00:00Z) nor seconds since 1970");
+    o.job.due = *at;
   }
   if (o.files.empty()) o.files.emplace_back("-");
   Enqueuer enqueuer(o, common);
@@ -206,7 +230,15 @@ int main(int argc, char** argv) {
     auto* lines = app.add_flag("-l,--lines", o.lines, "Each line is a job");
     app.add_flag("-0,--null", o.null, "Each NUL-ended item is a job")->excludes(lines);
     app.add_flag("--local", o.local, "Append to the store here, without a server");
-    gq::not_empty(*app.add_option("--id", o.id, "Send the job under this ID; the same ID and workload is one job"));
+    gq::not_empty(*app.add_option("--id", o.job.id, "Send the job under this ID; the same ID and workload is one job"));
+    gq::not_empty(*app.add_option("--key", o.job.key, "Jobs of the function with one key are one job; prints the first one's ID"));
+    gq::add_duration(app, "--key-window", o.key_window, "How long after that job has finished the key stands for it (default 1d)");
+    gq::not_empty(*app.add_option("--serial", o.job.serial, "Jobs with one serial key run one at a time, in order"));
+    app.add_option("--priority", o.priority, "high, normal or low (default normal)")
+        ->check(CLI::IsMember({"high", "normal", "low"}));
+    auto* delay = gq::add_duration(app, "--delay", o.delay, "Not to be started before this has passed");
+    gq::not_empty(*app.add_option("--at", o.at, "Not to be started before: RFC 3339, or seconds since 1970")).excludes(delay);
+    gq::add_count(app, "--max-attempts", o.max_attempts, "Attempts before the job is dead (default: the worker's)", 1, 1'000'000);
     gq::add_duration(app, "--timeout", o.timeout, "How long to wait for a worker (default 10s)");
     gq::add_size(app, "--max-workload", o.max_workload, "Refuse larger jobs (default 256M)");
   };

@@ -1,9 +1,16 @@
 // gq-flush: one pass over a store, for cron: runs what no living process holds. It exits when nothing is left to do now, says
-// nothing when there was nothing to do, and never runs a job that is already running.
+// nothing when there was nothing to do, and never runs a job that is already running. It is also how a person kicks and drops
+// jobs, and pauses and resumes functions.
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "fd.hpp"
 #include "frame.hpp"
 #include "runner.hpp"
 #include "store.hpp"
 #include "text.hpp"
+#include "ulid.hpp"
 #include "work_options.hpp"
 
 namespace gq {
@@ -13,12 +20,91 @@ struct Options {
   WorkOptions work;
   bool all = false;
   bool dry_run = false;
+  std::vector<std::string> kick, drop;  // IDs, or "-"
+  bool kick_dead = false;
+  std::vector<std::string> pause, resume;
 };
 
+constexpr size_t most_changes = 1000;  // in one visit to the index
+constexpr uint64_t most_input = 1 << 30;
+
+// The IDs that stand for themselves, and for "-" those of standard input: the first word of each line, or the "id" of a JSON object.
+std::vector<std::string> read_ids(const std::vector<std::string>& names) {
+  std::vector<std::string> ids;
+  auto add = [&](const std::string& text, Exit code) {
+    auto id = parse_ulid(text);
+    if (!id) throw Error(code, "cannot use " + printable(text) + ": it is not a job ID (26 characters)");
+    ids.push_back(*id);
+  };
+  for (const auto& name : names) {
+    if (name != "-") {
+      add(name, Exit::usage);
+      continue;
+    }
+    auto text = read_all(STDIN_FILENO, most_input, "standard input");
+    if (!text) throw Error(Exit::bad_data, "cannot read standard input: it is longer than 1 GiB");
+    for (const auto& line : split(*text, '\n')) {
+      if (line.empty()) continue;
+      if (line[0] != '{') {
+        add(line.substr(0, line.find_first_of(" \t")), Exit::bad_data);
+        continue;
+      }
+      auto json = nlohmann::json::parse(line, nullptr, false);
+      add(json.is_object() && json.contains("id") && json["id"].is_string() ? json["id"].get<std::string>() : line, Exit::bad_data);
+    }
+  }
+  return ids;
+}
+
+bool change(Store& store, RecordType what, const std::vector<std::string>& ids) {
+  bool good = true;
+  for (size_t at = 0; at < ids.size(); at += most_changes) {
+    std::vector<std::string> some(ids.begin() + static_cast<long>(at),
+                                  ids.begin() + static_cast<long>(std::min(ids.size(), at + most_changes)));
+    auto results = store.change(what, some);
+    for (size_t i = 0; i < some.size(); ++i) {
+      if (!results[i]) continue;
+      good = false;
+      log(Level::error, "cannot " + std::string(record_type_name(what)) + " " + some[i] + ": " + *results[i]);
+    }
+  }
+  return good;
+}
+
+std::vector<std::string> dead_jobs(Store& store, const std::vector<std::string>& functions) {
+  std::vector<std::string> ids;
+  store.look([&](Fold& fold) {
+    ids.clear();
+    for (const auto& f : functions.empty() ? fold.functions() : functions)
+      fold.dead(f, [&](const std::string& id) {
+        ids.push_back(id);
+        return true;
+      });
+  });
+  return ids;
+}
+
+// What a person says of jobs and functions.
+Exit administer(const Options& o, const Common& common) {
+  if (!common.command.empty() || o.all || o.dry_run || (!o.work.functions.empty() && !o.kick_dead))
+    throw Error(Exit::usage, "cannot kick, drop, pause or resume and run a command at the same time");
+  for (const auto* names : {&o.pause, &o.resume})
+    for (const auto& f : *names) check_function(f);
+  auto kick = read_ids(o.kick), drop = read_ids(o.drop);
+  Store store(common.store, false);
+  bool good = change(store, RecordType::kick, kick);
+  if (o.kick_dead) good &= change(store, RecordType::kick, dead_jobs(store, o.work.functions));
+  good &= change(store, RecordType::drop, drop);
+  for (const auto& f : o.pause) store.pause(f, true);
+  for (const auto& f : o.resume) store.pause(f, false);
+  return good ? Exit::ok : Exit::no;
+}
+
 Exit flush(const Options& o, const Common& common) {
+  for (const auto& f : o.work.functions) check_function(f);
+  if (!o.kick.empty() || !o.drop.empty() || o.kick_dead || !o.pause.empty() || !o.resume.empty()) return administer(o, common);
   if (o.all != o.work.functions.empty())
     throw Error(Exit::usage, o.all ? "cannot use --all with -f" : "cannot flush: no function is given (-f FUNCTION, or --all)");
-  for (const auto& f : o.work.functions) check_function(f);
   if (common.command.empty() && !o.dry_run) throw Error(Exit::usage, "cannot flush: no command is given (-- CMD)");
   auto config = o.work.config(common.command);
   config.until = Runner::Until::nothing_now;
@@ -33,8 +119,7 @@ Exit flush(const Options& o, const Common& common) {
   }
   block_signals();
   Backlog backlog;
-  Runner(store, config, backlog).run([] {});
-  return Exit::ok;
+  return Runner(store, config, backlog).run([] {}) ? Exit::ok : Exit::config;
 }
 
 }  // namespace
@@ -49,6 +134,14 @@ int main(int argc, char** argv) {
   program.options = [&](CLI::App& app) {
     o.work.add(app);
     app.add_flag("--all", o.all, "Jobs of every function; the command sees which in GQ_FUNCTION");
+    auto list = [&](const char* name, std::vector<std::string>& values, const char* help) {
+      app.add_option(name, values, help)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)->expected(1)->allow_extra_args(false);
+    };
+    list("--kick", o.kick, "Start this dead or delayed job anew; - reads IDs from standard input; may be repeated");
+    app.add_flag("--kick-dead", o.kick_dead, "Start all dead jobs anew, or with -f those of a function");
+    list("--drop", o.drop, "Remove this job, done or not; - reads IDs from standard input; may be repeated");
+    list("--pause", o.pause, "Start no more jobs of this function, in any process, until it is resumed");
+    list("--resume", o.resume, "Start them again");
     app.add_flag("-n,--dry-run", o.dry_run, "Print what would be run, run nothing");
   };
   program.body = [&](const gq::Common& common) { return gq::flush(o, common); };

@@ -38,7 +38,11 @@ Json job_json(const Claim& c) {
             {"enqueued_at", format_time(job.enqueued_at)},
             {"size", job.size},
             {"changed_at", format_time(job.changed_at)}};
-  if (job.state == State::delayed) j["due_at"] = format_time(job.due);
+  if (job.priority != normal_priority) j["priority"] = priority_name(job.priority);
+  if (job.max_attempts) j["max_attempts"] = job.max_attempts;
+  if (!job.key.empty()) j["key"] = job.key;
+  if (!job.serial.empty()) j["serial"] = job.serial;
+  if (job.state == State::delayed || (job.state == State::waiting && job.due.count())) j["due_at"] = format_time(job.due);
   if (!job.why.empty()) j["reason"] = job.why;
   if (!job.owner.empty()) j["owner"] = job.owner;
   if (job.crashes) j["crashes"] = job.crashes;
@@ -62,7 +66,9 @@ void for_each_job(Store& store, const std::string& orders, const std::string& fu
         cursor = next;
       });
       for (const auto& job : jobs)
-        if ((function.empty() || job.job.function == function) && !visit(job)) return;
+        // Those with a serial key stand there whatever their state is; all but the waiting ones are seen elsewhere.
+        if ((order == 'l') == (job.job.state == State::waiting) && (function.empty() || job.job.function == function) && !visit(job))
+          return;
     }
   }
 }
@@ -73,7 +79,8 @@ Exit list(const Options& o, Store& store) {
                        : o.state == "running" ? "c"
                        : o.state == "delayed" ? "d"
                        : o.state == "dead"    ? "x"
-                                              : "cqdx";
+                       : o.state == "waiting" ? "l"
+                                              : "cqdlx";
   uint64_t left = o.limit;
   std::string out;
   if (left == 0) return Exit::ok;
@@ -140,9 +147,13 @@ Exit cat(const Options& o, Store& store) {
 
 Exit stats(const Options& o, Store& store) {
   std::map<std::string, Counters> counters;
+  std::map<std::string, Millis> paused;
   uint64_t troubles = 0;
   store.look([&](Fold& fold) {
+    troubles = 0;
     counters = fold.counters();
+    for (const auto& [function, c] : counters)
+      if (auto since = fold.paused(function)) paused[function] = *since;
     for (const auto& t : fold.troubles()) troubles += t.kind == Trouble::Kind::damage || t.kind == Trouble::Kind::missing;
   });
   auto at = [](const Counters& c, State s) { return c.jobs[static_cast<size_t>(s)]; };
@@ -152,16 +163,18 @@ Exit stats(const Options& o, Store& store) {
                  {"queued", at(c, State::queued) + at(c, State::claimed)},
                  {"running", at(c, State::running)},
                  {"delayed", at(c, State::delayed)},
+                 {"waiting", at(c, State::waiting)},
                  {"dead", at(c, State::dead)},
                  {"finished", at(c, State::finished)},
                  {"bytes", c.bytes}};
+    if (auto p = paused.find(function); p != paused.end()) json["paused_at"] = format_time(p->second);
     if (o.json) {
       print(dump(json));
       continue;
     }
     std::string line = printable(function) + ":";
     for (const auto& [key, value] : json.items())
-      if (key != "function") line += " " + key + " " + value.dump();
+      if (key != "function") line += " " + key + " " + (value.is_string() ? value.get<std::string>() : value.dump());
     print(line + "\n");
   }
   if (troubles) log(Level::warning, counted(troubles, "trouble") + " in the journal (gq-inspect check tells which)");
@@ -207,7 +220,7 @@ Exit check(const Options& o, Store& store) {
       if (t.kind == Trouble::Kind::conflict)
         report("conflict", t.lsn, t.id, "its ID was used again with another workload, which was refused", false);
   });
-  for_each_job(store, "cqdx", "", [&](const Claim& c) {
+  for_each_job(store, "cqdlx", "", [&](const Claim& c) {
     std::string reason;
     if (c.job.size <= max_inline_data) {
       JournalReader at(store.journal(), c.job.location);
@@ -245,6 +258,9 @@ Exit journal(const Options&, Store& store) {
       if (m.start) json["start"] = m.start;
       if (m.due.count()) json["due_at"] = format_time(m.due);
       if (!m.spent) json["spent"] = false;
+      if (m.priority != normal_priority) json["priority"] = priority_name(m.priority);
+      if (!m.key.empty()) json["key"] = m.key;
+      if (!m.serial.empty()) json["serial"] = m.serial;
       if (!m.why.empty()) json["reason"] = m.why;
     } else {
       json["type"] = item == JournalReader::Item::damage ? "damage"
@@ -275,9 +291,9 @@ int main(int argc, char** argv) {
       sub->final_callback([&action, run] { action = run; });
       return sub;
     };
-    auto* list = add("list", "The jobs that are queued, running, delayed or dead", gq::list);
-    list->add_option("--state", o.state, "Only those that are queued, running, delayed or dead")
-        ->check(CLI::IsMember({"queued", "running", "delayed", "dead"}));
+    auto* list = add("list", "The jobs that are queued, running, delayed, waiting or dead", gq::list);
+    list->add_option("--state", o.state, "Only those that are queued, running, delayed, waiting or dead")
+        ->check(CLI::IsMember({"queued", "running", "delayed", "waiting", "dead"}));
     list->add_option("-f,--function", o.function, "Only those of one function");
     gq::add_count(*list, "--limit", o.limit, "At most so many", 0, UINT64_MAX);
     add("show", "One job", gq::show)->add_option("ID", o.id, "The job")->required();

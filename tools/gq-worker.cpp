@@ -4,6 +4,7 @@
 
 #include "frame.hpp"
 #include "intake.hpp"
+#include "notify.hpp"
 #include "runner.hpp"
 #include "store.hpp"
 #include "text.hpp"
@@ -20,6 +21,7 @@ struct Options {
   bool local = false;
   bool queue_only = false;
   bool drain = false;
+  bool strict = false;
   uint64_t backlog = not_given;
   uint64_t max_workload = 256 << 20;
 };
@@ -27,7 +29,9 @@ struct Options {
 void wait_for_stop_signal() {
   sigset_t set = stop_signals();
   int signal = 0;
+  notify("READY=1");
   while (sigwait(&set, &signal) != 0) continue;
+  notify("STOPPING=1");
 }
 
 Exit work(Options& o, const Common& common) {
@@ -52,10 +56,10 @@ Exit work(Options& o, const Common& common) {
   }
   auto config = o.work.config(common.command);
   config.until = o.drain ? Runner::Until::drained : Runner::Until::stopped;
+  config.strict = o.strict;
   Runner runner(store, config, backlog);
   if (!o.local) intake.start();
-  runner.run([&] { intake.stop(); });
-  return Exit::ok;
+  return runner.run([&] { intake.stop(); }) ? Exit::ok : Exit::config;
 }
 
 }  // namespace
@@ -72,6 +76,7 @@ int main(int argc, char** argv) {
     app.add_flag("--local", o.local, "Serve the store only, without a server");
     app.add_flag("--queue-only", o.queue_only, "Take jobs in, run nothing");
     app.add_flag("--drain", o.drain, "Exit when no job of the functions is left");
+    app.add_flag("--strict", o.strict, "Exit with 78 when the command is missing or cannot be executed");
     gq::add_count(app, "--backlog", o.backlog, "Unfinished jobs to take in at most (default 10000; 0: no bound)", 0,
                   1'000'000'000'000);
     gq::add_size(app, "--max-workload", o.max_workload, "Refuse larger records (default 256M)");

@@ -15,7 +15,13 @@ struct WorkOptions {
   uint64_t max_attempts = 5;
   uint64_t max_crashes = 3;
   std::string backoff;
+  Millis time_limit{0};
   Millis grace{30000};
+  std::string rate;
+  std::vector<std::string> on_exit;
+  OutputOptions output;
+  std::string joblog;
+  bool stream = false;
 
   void add(CLI::App& app) {
     app.add_option("-f,--function", functions, "A function to work for; may be repeated")
@@ -26,7 +32,18 @@ struct WorkOptions {
     add_count(app, "--max-attempts", max_attempts, "Attempts before a job is dead (default 5)", 1, 1'000'000);
     add_count(app, "--max-crashes", max_crashes, "Deaths of its worker before a job is dead (default 3)", 1, 1'000'000);
     app.add_option("--backoff", backoff, "Delay before the first retry, and the longest: BASE[:MAX] (default 1s:1h)");
+    add_duration(app, "--time-limit", time_limit, "Longest time for one attempt (default: none)");
     add_duration(app, "--grace", grace, "How long commands may go on after SIGTERM (default 30s)");
+    app.add_option("--on-exit", on_exit, "What an exit status means: CODE=done, retry[:DELAY] or dead; may be repeated")
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+        ->expected(1)
+        ->allow_extra_args(false);
+    not_empty(*app.add_option("--rate", rate, "Most starts in a time: N/s, N/m or N/h"));
+    app.add_flag("--stream", stream, "Start the command once for each slot, and feed it jobs; see gq-stream(7)");
+    not_empty(*app.add_option("--output", output.directory, "A file in this directory for what each attempt prints"));
+    add_size(app, "--output-cap", output.cap, "Keep so much of it (default 100M)");
+    add_duration(app, "--output-keep", output.keep, "Remove files of attempts this old (default 7d)");
+    not_empty(*app.add_option("--joblog", joblog, "Append a line for each attempt, as GNU parallel does"));
   }
 
   Runner::Config config(const std::vector<std::string>& command) const {
@@ -36,7 +53,21 @@ struct WorkOptions {
     c.slots = slots;
     c.max_attempts = static_cast<uint32_t>(max_attempts);
     c.max_crashes = static_cast<uint32_t>(max_crashes);
+    c.time_limit = time_limit;
     c.grace = grace;
+    c.output = output;
+    c.joblog = joblog;
+    c.stream = stream;
+    if (stream && !output.directory.empty())
+      throw Error(Exit::usage, "cannot use --output with --stream: what the command prints are its answers");
+    for (const auto& row : on_exit)
+      if (!c.outcomes.replace(row))
+        throw Error(Exit::usage, "cannot use --on-exit " + printable(row) + ": it is not CODE=done, CODE=retry[:DELAY] or CODE=dead");
+    if (!rate.empty()) {
+      auto parsed = parse_rate(rate);
+      if (!parsed) throw Error(Exit::usage, "cannot use --rate " + printable(rate) + ": it is not N/s, N/m or N/h");
+      c.rate = *parsed;
+    }
     if (!backoff.empty()) {
       auto parts = split(backoff, ':');
       auto base = parse_duration(parts[0]);
@@ -52,8 +83,7 @@ struct WorkOptions {
 
 // Before any thread starts: the runner reads these from a descriptor.
 inline void block_signals() {
-  sigset_t set = stop_signals();
-  sigaddset(&set, SIGCHLD);
+  sigset_t set = runner_signals();
   ::sigprocmask(SIG_BLOCK, &set, nullptr);
 }
 

@@ -3,7 +3,7 @@ ends by itself. The short form takes a sample of n, another one with each seed.
 """
 import os, shutil, signal, tempfile
 
-from .world import FUNCTION, World, children, sanitized, wait_until
+from .world import FUNCTION, Batch, World, children, sanitized, wait_until
 
 WRITES = ("write", "pwrite64", "fdatasync", "fsync", "rename,renameat2", "link", "unlink", "ftruncate", "msync", "fallocate", "mkdir")
 READS = ("read", "pread64")
@@ -57,6 +57,29 @@ def flush(w, wrap):
     return w.flush("victim", "-j", 2, wrap=wrap)
 
 
+def stream(w, wrap):
+    """A worker that feeds a command many jobs, some of them with a serial key or a key."""
+    for n, options in enumerate((["--serial", "s"], ["--serial", "s"], ["--key", "k"], ["--priority", "high"])):
+        source = w.dir / f"stream.{n}"
+        items, tags = w.items([10])
+        source.write_bytes(items[0])
+        batch = Batch(w.dir / f"out.stream.{n}", tags)
+        w.batches.append(batch)
+        with open(batch.out, "wb") as out:
+            w.wait(w.spawn("prepare", "gq-enqueue", FUNCTION, "--local", *options, source, stdout=out))
+    prepared(w)
+    return w.spawn("victim", "gq-worker", *w.work, "--local", "--drain", "-j", 2, "--stream", "--", w.stream_command, wrap=wrap)
+
+
+def change(w, wrap):
+    """A person drops a job and kicks another, while nobody works."""
+    prepared(w)
+    w.run("gq-worker", "--local", "--drain", "-f", FUNCTION, "--", "sh", "-c", "exit 100")
+    ids = [id for b in w.batches for id in b.printed()]
+    w.dropped.add(ids[0])
+    return w.spawn("victim", "gq-flush", "--drop", ids[0], "--kick-dead", "--pause", "other", wrap=wrap)
+
+
 def rebuild(w, wrap):
     prepared(w, leave_running=True)
     for name in "index.tcb", "index.seal":
@@ -65,7 +88,7 @@ def rebuild(w, wrap):
 
 
 PROGRAMS = {"enqueue --local": enqueue_local, "enqueue": enqueue_served, "worker intake": intake, "worker": worker,
-            "flush": flush, "inspect": rebuild}
+            "stream": stream, "flush": flush, "change": change, "inspect": rebuild}
 
 
 def one(directory, seed, program, wrap, kills=False, met=lambda code: True, may_end=MAY_END):
@@ -86,6 +109,7 @@ def one(directory, seed, program, wrap, kills=False, met=lambda code: True, may_
         for name in list(w.running):
             w.kill(name)
         if (w.store / "gq.json").exists():
+            w.output("gq-flush", "--kick-dead")
             w.work_off(seconds=30)
             w.oracle()
         else:

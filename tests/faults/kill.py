@@ -20,6 +20,8 @@ def kill(directory, seed, rounds=50, **_):
                     sizes = [w.random.choice((0, 10, 1000)) for _ in range(w.random.randint(1, 60))]
                     if w.random.random() < 0.3:
                         sizes.append(70000)
+                    if w.random.random() < 0.3:
+                        options, sizes = [*options, "--serial", w.random.choice("ab")], sizes[:5]
                     w.enqueue(name, sizes, *options)
             time.sleep(w.random.uniform(0.0, 0.3))
             victims = [n for n in w.running if w.alive(n)]

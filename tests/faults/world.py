@@ -3,7 +3,7 @@ command writes, and the oracle that judges them.
 
 The oracle knows only what the outside saw. Right is: every acknowledged job ran to its end (or is still held, where it was not
 to be worked off); nothing ran that was never submitted, or with another workload; no submission became two jobs; no job ran
-twice at the same time; no program crashed, hung or found a bug in itself; gq-inspect check answers 0.
+twice at the same time; those with one serial key began in order; no program crashed, hung or found a bug in itself; gq-inspect check answers 0.
 """
 import json, os, pathlib, random, re, signal, socket, subprocess, time, zlib
 
@@ -34,6 +34,26 @@ read -r tag sum || exit 75  # the disk that it is on fails
 echo "start $GQ_JOB_ID $tag" >>"$LEDGER"
 [ -z "$COMMAND_SECONDS" ] || sleep "$COMMAND_SECONDS"
 echo "end $GQ_JOB_ID $tag" >>"$LEDGER"
+'''
+# The same as a command that is fed jobs (gq-stream(7)).
+STREAM_COMMAND = r'''#!/usr/bin/env python3
+import os, sys, zlib
+jobs, answers = sys.stdin.buffer, sys.stdout.buffer
+def log(line):
+    fd = os.open(os.environ["LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(fd, (line + "\n").encode())
+    os.close(fd)
+while header := jobs.readline():
+    length, id, attempt, function = header.decode().split()
+    data = jobs.read(int(length))
+    if len(data) < int(length): break
+    head, _, body = data.partition(b"\n")
+    tag, sum = (head.split(b" ") + [b""])[:2]
+    tag = tag.decode(errors="replace") if str(zlib.crc32(body)).encode() == sum else "ALTERED"
+    log(f"start {id} {tag}")
+    log(f"end {id} {tag}")
+    answers.write(b"0\n")
+    answers.flush()
 '''
 FUNCTION = "f"
 SANITIZER_EXIT = 99  # what a sanitized program ends with when it has found something
@@ -68,7 +88,7 @@ class Batch:
     """The jobs of one gq-enqueue: their tags, and the IDs it printed."""
 
     def __init__(self, out, tags):
-        self.out, self.tags, self.limit, self.process = out, tags, None, None
+        self.out, self.tags, self.limit, self.process, self.serial = out, tags, None, None, False
 
     def printed(self):
         data = self.out.read_bytes() if self.out.exists() else b""
@@ -89,6 +109,10 @@ class World:
         self.command = self.dir / "command"
         self.command.write_text(QUICK_COMMAND if quick else COMMAND)
         self.command.chmod(0o755)
+        self.stream_command = self.dir / "stream_command"
+        self.stream_command.write_text(STREAM_COMMAND)
+        self.stream_command.chmod(0o755)
+        self.dropped = set()  # IDs that may be gone because somebody said so
         self.port = free_port()
         # Tokyo Cabinet may get SIGBUS from a disk that fails, and SIGSEGV (see calls.py).
         sanitizer = f"exitcode={SANITIZER_EXIT}:handle_segv=0:handle_sigbus=0"
@@ -223,6 +247,7 @@ class World:
         source.write_bytes(b"".join(i + b"\0" for i in items))
         batch = Batch(self.dir / f"out.{self.serial}", tags)
         self.batches.append(batch)
+        batch.serial = "--serial" in options
         with open(batch.out, "wb") as out:
             batch.process = self.spawn(name, "gq-enqueue", FUNCTION, "-0", *options, source, stdout=out, wrap=wrap, env=env)
         return batch
@@ -266,13 +291,18 @@ class World:
                 jobs.setdefault(tag, []).append(id)
         for tag, ids in jobs.items():
             self.expect(len(ids) == 1, f"{tag} became several jobs: {ids}")
+        order = {tag: n for n, tag in enumerate(started.values())}
+        for b in self.batches:
+            if b.serial:
+                starts = [order[t] for t in b.tags if t in order]
+                self.expect(starts == sorted(starts), f"jobs with one serial key started out of order: {b.tags[0]} and on")
         acknowledged = 0
         for n, b in enumerate(self.batches):
             for id in b.printed():
                 acknowledged += 1
                 if id in ended:
                     self.expect(submitted.get(ended[id]) == n, f"{id} ran with a workload of another submission")
-                elif not (held.get(id) if not drained else None) and id not in lost_ok:
+                elif not (held.get(id) if not drained else None) and id not in lost_ok | self.dropped:
                     self.wrong(f"{id} was acknowledged and is lost (held: {held.get(id)})")
         for path in self.dir.glob("err.*"):
             text = path.read_text(errors="replace")

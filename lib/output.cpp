@@ -1,0 +1,116 @@
+#include "output.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+
+#include "error.hpp"
+#include "text.hpp"
+#include "ulid.hpp"
+
+namespace gq {
+namespace {
+
+constexpr size_t tail_size = 300;
+constexpr int most_reads = 16;  // in a row, so that a command that prints without end holds nothing else up
+
+void write_quietly(int fd, std::string_view data) {
+  while (!data.empty()) {
+    ssize_t n = ::write(fd, data.data(), data.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return;
+    data.remove_prefix(static_cast<size_t>(n));
+  }
+}
+
+void make_pipe(Fd& reader, Fd& writer) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) throw_errno(Exit::retry, "make a pipe");
+  reader = Fd(ends[0]);
+  writer = Fd(ends[1]);
+  ::fcntl(reader.get(), F_SETFL, O_NONBLOCK);
+}
+
+}  // namespace
+
+Output::Output(const OutputOptions& options, const std::string& name) : m_cap(options.cap) {
+  make_pipe(m_error, m_error_end);
+  if (options.directory.empty()) return;
+  make_pipe(m_out, m_out_end);
+  for (int n = 1; !m_file; ++n) {
+    m_path = options.directory + "/" + name + (n == 1 ? "" : "." + std::to_string(n));
+    m_file = Fd(::open(m_path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (!m_file && errno != EEXIST) throw_errno(Exit::retry, "make the output file " + m_path);
+  }
+}
+
+void Output::close_ends() {
+  m_out_end.reset();
+  m_error_end.reset();
+}
+
+void Output::keep(std::string_view data) {
+  if (!m_file) {
+    write_quietly(STDERR_FILENO, data);
+    return;
+  }
+  if (m_bytes < m_cap) write_quietly(m_file.get(), data.substr(0, m_cap - m_bytes));
+  m_bytes += data.size();
+}
+
+bool Output::pump(Fd& from, bool is_error) {
+  char buffer[65536];
+  for (int reads = 0; from && reads < most_reads; ++reads) {
+    ssize_t n = ::read(from.get(), buffer, sizeof buffer);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EAGAIN) return true;
+    if (n <= 0) {
+      from.reset();
+      return false;
+    }
+    std::string_view data(buffer, static_cast<size_t>(n));
+    keep(data);
+    if (!is_error) continue;
+    m_tail += data.substr(data.size() - std::min(data.size(), tail_size));
+    if (m_tail.size() > tail_size) m_tail.erase(0, m_tail.size() - tail_size);
+  }
+  return static_cast<bool>(from);
+}
+
+bool Output::pump() {
+  bool more = pump(m_out, false);
+  return pump(m_error, true) || more;
+}
+
+std::string Output::tail() const {
+  std::string text = m_tail;
+  if (text.size() == tail_size) text.erase(0, std::min(text.find('\n'), text.size() - 1) + 1);  // its first line may be cut
+  while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  return printable(text, tail_size);
+}
+
+void Output::discard() {
+  if (m_file) ::unlink(m_path.c_str());
+}
+
+void sweep_outputs(const OutputOptions& options) {
+  if (options.directory.empty()) return;
+  std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(options.directory.c_str()), closedir);
+  if (!dir) return;
+  time_t oldest = std::chrono::duration_cast<std::chrono::seconds>(now_ms() - options.keep).count();
+  while (const dirent* entry = readdir(dir.get())) {
+    std::string_view name = entry->d_name;
+    struct stat st;
+    if (name.size() > ulid_size + 1 && name[ulid_size] == '.' && is_ulid(name.substr(0, ulid_size)) &&
+        ::fstatat(::dirfd(dir.get()), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && st.st_mtime < oldest)
+      ::unlinkat(::dirfd(dir.get()), entry->d_name, 0);
+  }
+}
+
+}  // namespace gq

@@ -1,0 +1,343 @@
+load helpers
+
+# The contract with a command, the same for gq-worker and gq-flush: how it ends, when it is started, what becomes of its output.
+
+state() { gq-inspect show "$1" --json | jq -r .state; }
+field() { gq-inspect show "$1" --json | jq -r ".$2"; }
+
+@test "the contract: what each exit status makes of a job [gq-worker, gq-flush]" {
+  local code wanted id
+  for code in 0:finished 99:finished 100:dead 64:dead 65:dead 70:dead 76:dead 77:dead 78:dead 112:dead 75:delayed 111:delayed 1:delayed \
+    255:delayed 126:queued 127:queued; do
+    wanted=${code#*:} code=${code%:*}
+    id=$(gq-enqueue f --local <<<x)
+    gq-flush -f f --backoff 1h -- sh -c "exit $code" 2>/dev/null || [[ $? == 78 && $wanted == queued ]]
+    [[ $(state "$id") == "$wanted" ]] || { echo "gq-flush: exit $code: $(state "$id"), not $wanted" >&2; return 1; }
+    [[ $wanted == finished ]] || gq-flush --drop "$id"
+    [[ $wanted == finished || $wanted == dead ]] || continue
+    id=$(gq-enqueue f --local <<<x)
+    gq-worker --local --drain -f f -- sh -c "exit $code" 2>/dev/null
+    [[ $(state "$id") == "$wanted" ]]
+    [[ $wanted == finished ]] || gq-flush --drop "$id"
+  done
+  id=$(gq-enqueue f --local <<<x)
+  gq-flush -f f --backoff 1h -- sh -c 'kill -SEGV $$' 2>/dev/null
+  [[ $(state "$id") == delayed && $(field "$id" reason) == 'signal 11' ]]
+}
+
+@test "the contract: --on-exit replaces rows; a bad one is 64" {
+  local ids
+  mapfile -t ids < <(printf '%s\n' 3 4 5 6 0 | gq-enqueue f --local -l)
+  gq-flush -f f --backoff 1h --on-exit 3=done --on-exit 4=dead --on-exit 5=retry:7d --on-exit 6=retry --on-exit 0=dead -- sh -c 'exit "$(cat)"' 2>/dev/null
+  [[ $(for id in "${ids[@]}"; do state "$id"; done | xargs) == 'finished dead delayed delayed dead' ]]
+  (( $(date -d "$(field "${ids[2]}" due_at)" +%s) > $(date +%s) + 6 * 86400 ))
+  (( $(date -d "$(field "${ids[3]}" due_at)" +%s) < $(date +%s) + 2 * 3600 ))
+  for bad in '' x 1 256=done -1=done 1= 1=what 1=retry: 1=retry:x =done 1=done:5s; do fails_with 64 gq-flush -f f --on-exit "$bad" -- true; done
+}
+
+@test "the contract: a command that is missing or not executable spends no attempt, pauses the function, is told once; --strict is 78" {
+  local id
+  id=$(gq-enqueue f --local <<<x)
+  fails_with 78 timeout 10 gq-worker --local --drain --strict -f f -- /nonexistent/command
+  grep -q 'cannot run /nonexistent/command: No such file' "$T/failed.err"
+  echo '#!/bin/sh' >"$T/plain"
+  fails_with 78 timeout 10 gq-worker --local --strict -f f -- "$T/plain"
+  fails_with 78 timeout 10 gq-flush -f f -- sh -c 'exit 126'
+  [[ $(state "$id") == queued && $(field "$id" attempts) == 0 ]]
+  # Another function of the same worker goes on; the pause grows, and ends by itself.
+  printf '#!/bin/sh\n[ "$GQ_FUNCTION" = g ] || exec "$0.f"\n' >"$T/command"
+  chmod +x "$T/command"
+  background gq-worker --local -f f -f g -- "$T/command"
+  local worker=$PID
+  sleep 1.7
+  gq-enqueue g --local <<<y
+  eventually test "$(gq-inspect stats -f g --json | jq .finished)" == 1
+  printf '#!/bin/sh\ntouch "%s/ran"\n' "$T" >"$T/command.f"
+  chmod +x "$T/command.f"
+  eventually test -e "$T/ran"
+  [[ $(field "$id" attempts) == 0 ]]
+  kill "$worker"
+  wait "$worker"
+  [[ $(grep -c 'cannot run' "$T/bg.0.err") == 1 ]]
+}
+
+@test "the contract: a job's own --max-attempts goes before the worker's" {
+  gq-enqueue f --local --max-attempts 2 <<<x
+  gq-worker --local --drain -f f --max-attempts 9 --backoff 5ms -- sh -c 'echo "$GQ_ATTEMPT/$GQ_MAX_ATTEMPTS" >>"$0"; exit 1' "$T/out" 2>/dev/null
+  [[ $(cat "$T/out") == $'1/2\n2/2' && $(jobs_in dead) == 1 ]]
+  fails_with 64 gq-enqueue f --local --max-attempts 0
+}
+
+@test "gq-flush: a dead job tells why, with the end of its standard error, and is kicked or dropped [ID, pipe, --kick-dead]" {
+  local ids big
+  mapfile -t ids < <(seq 4 | gq-enqueue f --local -l)
+  big=$(head -c 100000 /dev/zero | gq-enqueue g --local)
+  gq-worker --local --drain -f f -f g --max-attempts 1 -- sh -c 'echo out; echo "no such customer: $GQ_JOB_ID" >&2; exit 3' >"$T/out" 2>"$T/err"
+  [[ $(grep -c out "$T/out") == 5 && $(grep -c '^no such customer' "$T/err") == 5 ]]
+  [[ $(field "${ids[0]}" reason) == "exit 3: no such customer: ${ids[0]}" ]]
+  gq-flush --kick "${ids[0]}"
+  [[ $(state "${ids[0]}") == queued && $(field "${ids[0]}" attempts) == 0 ]]
+  gq-inspect list --state dead --json -f f | jq -c "select(.id == \"${ids[1]}\")" | gq-flush --kick -
+  gq-inspect list --state dead | grep "${ids[2]}" | gq-flush --drop -
+  [[ $(state "${ids[1]}") == queued && $(state "${ids[2]}") == finished ]]
+  gq-flush --kick-dead -f f
+  [[ $(state "${ids[3]}") == queued && $(state "$big") == dead ]]
+  gq-flush --drop "$big"
+  [[ -z $(find "$GQ_STORE/blobs" -type f) ]]
+  gq-worker --local --drain -f f -- cat >"$T/out"
+  [[ $(cat "$T/out") == 124 ]]
+  fails_with 1 gq-flush --kick "${ids[2]}"
+  fails_with 1 gq-flush --drop 01ARZ3NDEKTSV4RRFFQ69G5FAV
+  fails_with 64 gq-flush --kick nonsense
+  fails_with 65 gq-flush --kick - <<<nonsense
+  fails_with 65 gq-flush --kick - <<<'{"id": 3}'
+  fails_with 64 gq-flush --kick "${ids[2]}" -f f -- true
+  gq-inspect check
+}
+
+@test "gq-flush: a job that runs is neither kicked nor dropped; one whose worker died is" {
+  local id
+  id=$(gq-enqueue f --local <<<x)
+  background gq-worker --local -f f -- sh -c 'touch "$0"; exec sleep 60' "$T/runs"
+  eventually test -e "$T/runs"
+  fails_with 1 gq-flush --drop "$id"
+  grep -q 'it is running' "$T/failed.err"
+  pkill -9 -P "$PID" || true
+  kill -9 "$PID"
+  eventually gq-flush --drop "$id"
+  [[ $(state "$id") == finished ]]
+}
+
+@test "the contract: --time-limit ends the whole process group, and a grandchild that keeps the output open holds nothing up" {
+  local id start=$SECONDS
+  id=$(gq-enqueue f --local <<<x)
+  gq-flush -f f --time-limit 300ms --grace 300ms --backoff 1h -- bash -c 'trap "" TERM; (trap "" TERM; echo $BASHPID >"$0"; sleep 60 & wait; sleep 60) & sleep 60; sleep 60' "$T/pid" 2>/dev/null
+  ((SECONDS - start < 10))
+  [[ $(state "$id") == delayed && $(field "$id" reason) == 'time limit'* ]]
+  gone() { not kill -0 "$(cat "$T/pid")"; }
+  eventually gone
+  # One that ends in time is not touched; what it leaves running neither.
+  id=$(gq-enqueue g --local <<<x)
+  gq-flush -f g --time-limit 20s -- sh -c '(sleep 3; touch "$0") >&2 & exit 0' "$T/late"
+  [[ $(state "$id") == finished && ! -e $T/late ]]
+  eventually test -e "$T/late"
+}
+
+@test "gq-worker: SIGUSR1 prints a state line; a service manager hears READY, STATUS and STOPPING" {
+  python3 - "$T/notify" "$T/heard" <<'PY' 3>&- 4>&- &
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind(sys.argv[1])
+with open(sys.argv[2], "wb", buffering=0) as f:
+    while True: f.write(s.recv(4096) + b"\n")
+PY
+  PIDS+=($!)
+  eventually test -S "$T/notify"
+  NOTIFY_SOCKET=$T/notify background gq-worker --local -f f -- sh -c 'test -z "$NOTIFY_SOCKET"'
+  eventually grep -q READY=1 "$T/heard"
+  gq-enqueue f --local <<<x
+  eventually grep -q 'STATUS=working: 0 running, 0 left, 1 done, 0 failed, 0 dead' "$T/heard"
+  kill -USR1 "$PID"
+  eventually grep -q 'gq-worker: working: 0 running, 0 left, 1 done' "$T/bg.1.err"
+  kill "$PID"
+  wait "$PID"
+  eventually grep -q STOPPING=1 "$T/heard"
+}
+
+@test "gq-enqueue: --delay and --at hold a job back, bad times are 64" {
+  local id
+  gq-enqueue f --local --delay 1s <<<late
+  gq-enqueue f --local --at 2001-02-03T04:05:06Z <<<past
+  gq-enqueue f --local --at "$(date +%s.5 -d '+1 hour')" <<<never
+  id=$(gq-enqueue f --local --at "$(date -u +%Y-%m-%dT%H:%M:%S+00:00 -d '+1 day')" <<<tomorrow)
+  [[ $(jobs_in delayed) == 4 ]]
+  [[ $(gq-flush -f f -- cat) == past ]]
+  gq-worker --local -f f -- sh -c 'cat >>"$0"' "$T/out" 3>&- 4>&- &
+  PIDS+=($!)
+  eventually grep -q late "$T/out"
+  [[ $(cat "$T/out") == late && $(jobs_in delayed) == 2 ]]
+  gq-flush --kick "$id"
+  eventually grep -q tomorrow "$T/out"
+  for bad in x 2001-02-30T00:00:00Z 2001-02-03 2001-02-03T04:05:06 2001-02-03T25:00:00Z -5 1e400 2001-02-03T04:05:06+1:00; do
+    fails_with 64 gq-enqueue f --local --at "$bad"
+  done
+  fails_with 64 gq-enqueue f --local --at 1 --delay 1s
+}
+
+@test "gq-enqueue: --priority is strict, first-in first-out within one; functions of one worker take turns" {
+  for p in low normal high; do for n in 1 2 3; do gq-enqueue f --local --priority $p <<<"$p$n"; done; done >/dev/null
+  gq-enqueue g --local <<<g1 >/dev/null
+  [[ $(gq-flush -f f -- cat | xargs) == 'high1 high2 high3 normal1 normal2 normal3 low1 low2 low3' ]]
+  seq 20 | gq-enqueue f --local -l >/dev/null
+  gq-flush -f f -f g -- sh -c 'echo $GQ_FUNCTION' >"$T/out"
+  (($(grep -n g "$T/out" | cut -d: -f1) < 6))
+  fails_with 64 gq-enqueue f --local --priority urgent
+}
+
+@test "gq-enqueue: --key makes a repeated submission one job, until --key-window after it has finished [--local, through gearmand]" {
+  start_gearmand
+  start_worker -f f --queue-only
+  local way first other
+  for way in --local --timeout=5s; do
+    first=$(gq-enqueue f $way --key "k$way" --key-window 1s <<<x)
+    [[ $(gq-enqueue f $way --key "k$way" <<<x) == "$first" ]]
+    fails_with 65 gq-enqueue f $way --key "k$way" <<<y
+    other=$(gq-enqueue g --local --key "k$way" <<<y)
+    [[ $other != "$first" ]]
+  done
+  [[ $(jobs_in queued) == 4 ]]
+  first=$(head -c 100000 /dev/zero | gq-enqueue big --local --key b)
+  [[ $(head -c 100000 /dev/zero | gq-enqueue big --local --key b) == "$first" ]]
+  [[ $(find "$GQ_STORE/blobs" -type f | wc -l) == 1 ]]
+  gq-flush -f f -- sh -c 'echo "$GQ_KEY" >>"$0"' "$T/keys"
+  [[ $(cat "$T/keys") == $'k--local\nk--timeout=5s' ]]
+  first=$(gq-enqueue f --local --key k--local <<<x)
+  [[ $(state "$first") == finished ]]
+  sleep 1.1
+  [[ $(gq-enqueue f --local --key k--local <<<x) != "$first" ]]
+  gq-flush --drop "$other"
+  [[ $(gq-enqueue g --local --key k--timeout=5s <<<z) != "$other" ]]
+  fails_with 64 gq-enqueue f --local --key '' <<<x
+  fails_with 64 gq-enqueue f --local --key $'a\nb' <<<x
+  fails_with 64 gq-enqueue f --local --key k -l <<<x
+  rm -f "$GQ_STORE"/index.*
+  gq-inspect check
+}
+
+@test "gq-enqueue: jobs with one --serial key run one at a time, in order, and hold no others up [3 workers]" {
+  local n
+  for n in 1 2 3 4 5 6; do gq-enqueue f --local --serial a <<<"a$n"; gq-enqueue f --local --serial b <<<"b$n"; done >/dev/null
+  gq-enqueue f --local <<<free >/dev/null
+  [[ $(jobs_in waiting) == 10 ]]
+  printf '%s\n' '#!/bin/bash' 'read -r w; exec 9>"$0.${w:0:1}"; flock -n 9 || echo overlap >>"$0.out"' \
+    'echo "$w $GQ_ATTEMPT" >>"$0.out"; sleep 0.05; [[ $w != a2 || $GQ_ATTEMPT == 3 ]] || exit 1; [[ $w != b3 ]] || exit 100' >"$T/cmd"
+  chmod +x "$T/cmd"
+  for n in 1 2 3; do background gq-worker --local --drain -j 3 -f f --backoff 100ms -- "$T/cmd"; done
+  for n in "${PIDS[@]}"; do wait "$n"; done
+  PIDS=()
+  not grep overlap "$T/cmd.out"
+  [[ $(grep a "$T/cmd.out" | xargs) == 'a1 1 a2 1 a2 2 a2 3 a3 1 a4 1 a5 1 a6 1' ]]
+  [[ $(grep b "$T/cmd.out" | xargs) == 'b1 1 b2 1 b3 1 b4 1 b5 1 b6 1' ]]
+  [[ $(grep -n free "$T/cmd.out" | cut -d: -f1) -lt 7 ]]
+  # Those behind a dropped one go on, and one that is kicked waits for its turn.
+  local first second
+  first=$(gq-enqueue f --local --serial b --delay 1h <<<b7)
+  second=$(gq-enqueue f --local --serial b <<<b8)
+  gq-flush --kick-dead
+  [[ $(state "$second") == waiting && $(jobs_in waiting) == 2 ]]
+  gq-flush --drop "$first"
+  [[ $(jobs_in waiting) == 1 ]]
+  gq-flush -f f -- cat >"$T/out"
+  [[ $(xargs <"$T/out") == 'b3 b8' ]]
+  gq-inspect check
+  fails_with 64 gq-enqueue f --local --serial $'\x01' <<<x
+}
+
+@test "gq-worker: --rate bounds the starts of a process; a paused function waits, in every process, until it is resumed" {
+  seq 10 | gq-enqueue f --local -l >/dev/null
+  local start
+  start=$(date +%s%N)
+  gq-worker --local --drain -j 4 -f f --rate 10/s -- true
+  (( ($(date +%s%N) - start) / 1000000 >= 850 ))
+  for bad in 5 0/s x -1/s 5/d; do fails_with 64 gq-worker --local -f f --rate "$bad" -- true; done
+  seq 3 | gq-enqueue f --local -l >/dev/null
+  gq-flush --pause f
+  [[ $(gq-flush -f f -- cat) == '' && $(gq-inspect stats --json -f f | jq -r '.queued, (.paused_at | type)' | xargs) == '3 string' ]]
+  background gq-worker --local -f f -- cat
+  sleep 0.3
+  [[ ! -s $T/bg.0.out ]]
+  gq-flush --resume f
+  eventually no_jobs
+  [[ $(cat "$T/bg.0.out") == 123 ]]
+  [[ $(gq-inspect stats --json -f f | jq .paused_at) == null ]]
+  fails_with 64 gq-flush --pause 'a b'
+}
+
+@test "gq-worker: --output keeps a capped file for each attempt, never overwrites one, throws away that of 99, sweeps old ones" {
+  local id
+  id=$(gq-enqueue f --local <<<x)
+  touch -d '2 days ago' "$T/keepme"
+  mkdir -m 700 "$T/o"
+  touch -d '2 days ago' "$T/o/$id.9" "$T/o/notes"
+  gq-worker --local --drain -f f --output "$T/o" --output-keep 1d --max-attempts 2 --backoff 5ms -- sh -c 'echo out; echo err >&2; exit 1' 2>/dev/null
+  [[ $(sort "$T/o/$id.1" | xargs) == 'err out' && $(sort "$T/o/$id.2" | xargs) == 'err out' && ! -e $T/o/$id.9 && -e $T/o/notes ]]
+  gq-flush --kick "$id"
+  gq-worker --local --drain -f f --output "$T/o" --output-cap 10K -- sh -c 'yes | head -c 300000'
+  [[ $(stat -c %s "$T/o/$id.1.2") == 10240 && $(sort "$T/o/$id.1" | xargs) == 'err out' ]]
+  id=$(gq-enqueue f --local <<<x)
+  gq-worker --local --drain -f f --output "$T/o" -- sh -c 'echo out; exit 99'
+  [[ ! -e $T/o/$id.1 && $(state "$id") == finished ]]
+}
+
+@test "gq-worker: --joblog has the columns of GNU parallel, one line for each attempt" {
+  printf 'abc\ndefgh\n' | gq-enqueue f --local -l >/dev/null
+  gq-worker --local --drain -f f -j 2 --joblog "$T/log" --max-attempts 2 --backoff 5ms -- sh -c 'read -r x; case $x in abc) exit 3;; *) sleep 0.2; kill -9 $$;; esac' 2>/dev/null
+  parallel --joblog "$T/theirs" true ::: 1
+  [[ $(head -n 1 "$T/log" | cut -f 1-9) == "$(head -n 1 "$T/theirs")" ]]
+  [[ $(tail -n +2 "$T/log" | cut -f 5,7,8,11,12 | sort | xargs) == '3 3 0 f 1 3 3 0 f 2 5 0 9 f 1 5 0 9 f 2' ]]
+  awk -F '\t' 'NR > 1 && $8 == 9 && ($4 < 0.2 || $4 > 5) { exit 1 } NR > 1 && ($3 < 1700000000) { exit 1 }' "$T/log"
+  fails_with 74 gq-worker --local --drain -f f --joblog /nonexistent/log -- true
+}
+
+@test "gq-worker: --stream feeds one command many jobs; one that dies loses only its current job's attempt" {
+  cat >"$T/cmd" <<'PY'
+#!/usr/bin/env python3
+import os, sys
+i, o = sys.stdin.buffer, sys.stdout.buffer
+open(sys.argv[1] + ".starts", "a").write("x")
+while line := i.readline():
+    length, id, attempt, function = line.split()
+    data = i.read(int(length))
+    with open(sys.argv[1], "a") as f: f.write(f"{id.decode()} {attempt.decode()} {len(data)} {data[:5].decode()}\n")
+    if data == b"die" and attempt == b"1": os._exit(9)
+    if data == b"dead": o.write(b"100 bad address\n")
+    elif data == b"later" and attempt == b"1": o.write(b"75\n")
+    else: o.write(b"0\n")
+    o.flush()
+PY
+  chmod +x "$T/cmd"
+  local big
+  { seq 50; echo die; seq 50; echo dead; echo later; } | gq-enqueue f --local -l >"$T/ids"
+  big=$(head -c 300000 /dev/zero | tr '\0' y | gq-enqueue f --local)
+  gq-enqueue f --local </dev/null
+  gq-worker --local --drain -f f -j 2 --backoff 10ms --stream -- "$T/cmd" "$T/out" 2>"$T/err"
+  [[ $(jobs_in dead) == 1 && $(gq-inspect list --json | jq -r .reason) == 'exit 100: bad address' ]]
+  grep -q "$big 1 300000 yyyyy" "$T/out"
+  [[ $(grep -c ' 0 $' "$T/out") == 1 ]]
+  # Only the one that died and the one that asked for it had a second attempt.
+  [[ $(awk '$2 == 2 { print $4 }' "$T/out" | sort | xargs) == 'die later' ]]
+  [[ $(stat -c %s "$T/out.starts") -le 4 ]]
+  gq-inspect check
+}
+
+@test "gq-worker: --stream with a shell loop; a command that answers nonsense, is missing, or outlives its time limit" {
+  printf 'a b\n' | gq-enqueue f --local
+  printf 'c\nd' | gq-enqueue f --local
+  # The loop of gq-stream(7).
+  gq-worker --local --drain -f f --stream -- sh -c 'while read -r length id attempt function; do head -c "$length" >"$0/$id" && echo 0 || echo 75; done' "$T"
+  [[ $(cat "$T"/01* | sort | xargs) == 'a b c d' && $(jobs_in dead) == 0 ]]
+  gq-enqueue f --local <<<x
+  gq-worker --local --drain -f f --stream -- sh -c 'while read -r l id rest; do head -c "$l" >/dev/null; echo hello; done' 2>/dev/null
+  [[ $(gq-inspect list --json | jq -r .reason) == *'an answer that is none: hello' ]]
+  gq-enqueue g --local <<<x
+  fails_with 78 gq-worker --local --drain --strict -f g --stream -- /nonexistent
+  gq-worker --local --drain -f g --stream --time-limit 200ms --grace 200ms --max-attempts 1 -- sleep 60 2>/dev/null
+  [[ $(gq-inspect list --json -f g | jq -r .reason) == 'time limit'* ]]
+  fails_with 64 gq-worker --local -f f --stream --output "$T/o" -- cat
+}
+
+@test "gq-worker: nothing leaks into a command but what is promised [environment, umask, mask, ignored signals, descriptors]" {
+  gq-enqueue f --local --key k --priority low <<<x
+  (
+    umask 027
+    trap '' INT USR2
+    exec 7</dev/null
+    GQ_WORKLOAD_FILE=old GQ_KEY=old NOTIFY_SOCKET=/x gq-worker --local --drain -f f -- sh -c \
+      'env | grep ^GQ_ | cut -d= -f1 | sort | xargs; umask; grep -E "^Sig(Blk|Ign)" /proc/$$/status; ls /proc/$$/fd | xargs; env | grep -c NOTIFY; true'
+  ) >"$T/out"
+  [[ $(sed -n 1p "$T/out") == 'GQ_ATTEMPT GQ_BUILD GQ_ENQUEUED_AT GQ_FUNCTION GQ_JOB_ID GQ_KEY GQ_MAX_ATTEMPTS GQ_PRIORITY GQ_STORE' ]]
+  [[ $(sed -n 2p "$T/out") == 0027 ]]
+  [[ $(grep -c Sig "$T/out") == 2 ]]
+  for mask in $(awk '/Sig/ { print $2 }' "$T/out"); do ((0x$mask % (1 << 31) == 0)); done  # 32 and 33 are the C library's own
+  [[ $(sed -n '$p' "$T/out") == 0 && $(tail -n 2 "$T/out" | head -n 1) == '0 1 2 3'* ]]
+}
