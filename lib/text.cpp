@@ -33,11 +33,11 @@ std::optional<Millis> parse_duration(std::string_view text) {
 }
 
 std::optional<Millis> parse_time(std::string_view text) {
-  constexpr double last_second = 253402300799;  // of the year 9999
+  constexpr int64_t last_second = 253402300799;  // of the year 9999
   double seconds = 0;
   auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), seconds, std::chars_format::fixed);
   if (!text.empty() && ec == std::errc() && end == text.data() + text.size()) {
-    if (!(seconds >= 0 && seconds <= last_second)) return std::nullopt;
+    if (!(seconds >= 0 && seconds <= static_cast<double>(last_second))) return std::nullopt;
     return Millis(std::llround(seconds * 1000));
   }
   auto number = [&](size_t at, size_t size, int most) -> std::optional<int> {
@@ -79,7 +79,7 @@ std::optional<Millis> parse_time(std::string_view text) {
   auto since = std::chrono::sys_days(date).time_since_epoch() + std::chrono::hours(*hour) + std::chrono::minutes(*minute - offset) +
                std::chrono::seconds(*second);
   auto ms = std::chrono::duration_cast<Millis>(since) + Millis(std::llround(fraction * 1000));
-  if (ms < Millis(0)) return std::nullopt;
+  if (ms < Millis(0) || ms > std::chrono::seconds(last_second)) return std::nullopt;
   return ms;
 }
 

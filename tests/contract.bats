@@ -142,6 +142,12 @@ PY
   kill "$PID"
   wait "$PID"
   eventually grep -q STOPPING=1 "$T/heard"
+  background gq-worker -f f --queue-only
+  gq-enqueue f --local <<<x
+  kill -USR1 "$PID"
+  eventually grep -q 'gq-worker: queueing only: 1 job left' "$T/bg.2.err"
+  kill "$PID"
+  wait "$PID"
 }
 
 @test "gq-enqueue: --delay and --at hold a job back, bad times are 64" {

@@ -2,6 +2,8 @@
 // the job is on stable storage; from then on the job runs until its command has succeeded, or is kept as dead.
 #include <signal.h>
 
+#include <algorithm>
+
 #include "frame.hpp"
 #include "intake.hpp"
 #include "notify.hpp"
@@ -26,11 +28,19 @@ struct Options {
   uint64_t max_workload = 256 << 20;
 };
 
-void wait_for_stop_signal() {
-  sigset_t set = stop_signals();
-  int signal = 0;
+void wait_for_stop_signal(Store& store, const std::vector<std::string>& functions) {
   notify("READY=1");
-  while (sigwait(&set, &signal) != 0) continue;
+  sigset_t set = runner_signals();
+  for (int signal = SIGUSR1; signal == SIGUSR1 || signal == SIGCHLD;) {
+    if (sigwait(&set, &signal) != 0 || signal != SIGUSR1) continue;
+    uint64_t live = 0;
+    store.look([&](Fold& fold) {
+      live = 0;
+      for (const auto& [function, c] : fold.counters())
+        if (std::find(functions.begin(), functions.end(), function) != functions.end()) live += c.live();
+    });
+    log(Level::error, "queueing only: " + counted(live, "job") + " left");
+  }
   notify("STOPPING=1");
 }
 
@@ -51,7 +61,7 @@ Exit work(Options& o, const Common& common) {
   Intake intake(store, {common.servers, o.work.functions, o.max_workload}, backlog);
   if (o.queue_only) {
     intake.start();
-    wait_for_stop_signal();
+    wait_for_stop_signal(store, o.work.functions);
     return Exit::ok;
   }
   auto config = o.work.config(common.command);
