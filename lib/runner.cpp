@@ -231,8 +231,11 @@ void Runner::ended(Slot& slot, int status) {
     }
     bool good = !killed && (verdict.what == Verdict::What::done || verdict.what == Verdict::What::discard);
     if (slot.kills > 0 && !good) verdict = {};
+    int unsent = slot.stream ? slot.stream->failure() : 0;
     if (m_kills > 0 && !good)
       back(job.claim, "stopped with its worker", Millis(0));
+    else if (unsent != 0 && unsent != EPIPE)
+      back(job.claim, "it could not be sent: " + errno_text(unsent), now_ms() + disk_retry);
     else
       conclude(slot, std::move(job), verdict, why, code, signal);
   }
@@ -270,6 +273,7 @@ void Runner::reap() {
     if (slot.stream) {
       slot.stream->pump();
       take_answers(slot);
+      if (slot.stream->failure()) ::kill(-slot.pid, SIGKILL);
     }
     siginfo_t info{};
     if (::waitid(P_PID, static_cast<id_t>(slot.pid), &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid != slot.pid) continue;

@@ -63,8 +63,15 @@ void Stream::write() {
         continue;
       }
       piece.bytes.resize(std::min<uint64_t>(piece.blob_left, piece_size));
-      piece.bytes.resize(read_at(piece.blob.get(), piece.bytes.data(), piece.bytes.size(), piece.blob_offset));
-      if (piece.bytes.empty()) throw Error(Exit::storage, "cannot read a blob: it has become shorter");
+      try {
+        piece.bytes.resize(read_at(piece.blob.get(), piece.bytes.data(), piece.bytes.size(), piece.blob_offset));
+      } catch (const Error&) {
+        piece.bytes.clear();
+      }
+      if (piece.bytes.empty()) {
+        m_failure = EIO;
+        return;
+      }
       piece.sent = 0;
       piece.blob_left -= piece.bytes.size();
       piece.blob_offset += piece.bytes.size();
@@ -73,10 +80,9 @@ void Stream::write() {
     ssize_t n = ::write(m_input.get(), piece.bytes.data() + piece.sent, piece.bytes.size() - piece.sent);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) return;
-    if (n < 0) {  // it reads no more; its end will say why
-      m_pending.clear();
-      m_pending_bytes = 0;
-      break;
+    if (n < 0) {
+      m_failure = errno;
+      return;
     }
     piece.sent += static_cast<size_t>(n);
     m_pending_bytes -= static_cast<size_t>(n);
@@ -84,20 +90,20 @@ void Stream::write() {
   if (m_closing) m_input.reset();
 }
 
-bool Stream::pump() {
-  if (m_input && !m_pending.empty()) write();
+void Stream::pump() {
+  if (m_input && !m_pending.empty() && m_failure == 0) write();
   while (m_output && m_answers.size() < longest_answer * 16) {
     char buffer[16384];
     ssize_t n = ::read(m_output.get(), buffer, sizeof buffer);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) break;
     if (n <= 0) {
+      m_failure = n < 0 ? errno : EPIPE;
       m_output.reset();
       break;
     }
     m_answers.append(buffer, static_cast<size_t>(n));
   }
-  return static_cast<bool>(m_output);
 }
 
 std::optional<Stream::Answer> Stream::answer() {

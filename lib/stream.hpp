@@ -27,10 +27,13 @@ class Stream {
   // No more jobs: the command sees the end of its input when it has read those that were sent.
   void close();
 
-  // Goes on with sending and reading, as far as that goes without waiting. False when the command has closed its output.
-  bool pump();
+  // Goes on with sending and reading, as far as that goes without waiting.
+  void pump();
+  // Why the conversation is over, 0 where it is not: the command must not go on, lest it take a piece of a job for the whole.
+  // EPIPE: it has closed its input or its output, perhaps by ending.
+  int failure() const { return m_failure; }
   // What to poll for: -1 where there is nothing to send.
-  int input() const { return m_pending.empty() ? -1 : m_input.get(); }
+  int input() const { return m_pending.empty() || m_failure ? -1 : m_input.get(); }
   int output() const { return m_output ? m_output.get() : -1; }
   // Bytes that are still to be sent from memory.
   size_t pending() const { return m_pending_bytes; }
@@ -55,6 +58,7 @@ class Stream {
   std::deque<Piece> m_pending;
   size_t m_pending_bytes = 0;
   bool m_closing = false;
+  int m_failure = 0;  // an errno
   std::string m_answers;
 };
 

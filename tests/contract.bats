@@ -320,7 +320,7 @@ PY
   printf 'a b\n' | gq-enqueue f --local
   printf 'c\nd' | gq-enqueue f --local
   # The loop of gq-stream(7).
-  gq-worker --local --drain -f f --stream -- sh -c 'while read -r length id attempt function; do head -c "$length" >"$0/$id" && echo 0 || echo 75; done' "$T"
+  gq-worker --local --drain -f f --stream -- sh -c 'while read -r length id attempt function; do head -c "$length" >"$0/$id"; if [ "$(wc -c <"$0/$id")" -eq "$length" ]; then echo 0; else echo 75 cut short; fi; done' "$T"
   [[ $(cat "$T"/01* | sort | xargs) == 'a b c d' && $(jobs_in dead) == 0 ]]
   gq-enqueue f --local <<<x
   gq-worker --local --drain -f f --stream -- sh -c 'while read -r l id rest; do head -c "$l" >/dev/null; echo hello; done' 2>/dev/null
@@ -329,6 +329,10 @@ PY
   fails_with 78 gq-worker --local --drain --strict -f g --stream -- /nonexistent
   gq-worker --local --drain -f g --stream --time-limit 200ms --grace 200ms --max-attempts 1 -- sleep 60 2>/dev/null
   [[ $(gq-inspect list --json -f g | jq -r .reason) == 'time limit'* ]]
+  # One that closes its input, and goes on: it is ended, and that is an attempt.
+  head -c 300000 /dev/zero | gq-enqueue h --local
+  timeout 20 gq-worker --local --drain -f h --stream --max-attempts 1 -- sh -c 'exec <&-; exec sleep 60' 2>/dev/null
+  [[ $(gq-inspect list --json -f h | jq -r '.state + " " + .reason') == 'dead signal 9'* ]]
   fails_with 64 gq-worker --local -f f --stream --output "$T/o" -- cat
 }
 
