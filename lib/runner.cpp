@@ -28,8 +28,8 @@ constexpr Millis kill_delay{2000};  // from SIGTERM to SIGKILL, once the grace i
 constexpr double claim_ahead_ms = 50;
 constexpr double most_ahead = 64;
 constexpr Millis hold_claims{100};  // how long they may wait for a slot before they are given back
-// Jobs in flight to one streaming command: enough for one sync to serve many, and what its death makes run again.
-constexpr size_t stream_window = 256;
+// Jobs in flight to one streaming command: enough for one sync to serve many, but no more work than is claimed ahead.
+constexpr double least_window = 2, most_window = 256;
 constexpr size_t stream_bytes = 1 << 20;
 constexpr Millis first_pause{1000}, longest_pause{60000};  // for a broken command
 constexpr Millis sweep_interval{3600'000};
@@ -100,9 +100,10 @@ size_t Runner::capacity(const Slot& slot) const {
   if (slot.kills > 0) return 0;
   if (slot.stream && slot.stream->pending() > stream_bytes) return 0;
   // A job that a worker has died of before runs alone, so that no other is taken for the guilty one.
-  if (!m_claimed.empty() && m_claimed.front().job.crashes > 0) return slot.jobs.empty() ? 1 : 0;
+  if (guilty_first()) return slot.jobs.empty() ? 1 : 0;
   if (!slot.jobs.empty() && slot.jobs.front().claim.job.crashes > 0) return 0;
-  return stream_window - slot.jobs.size();
+  double window = std::clamp(claim_ahead_ms / std::max(m_average_ms, 0.1), least_window, most_window);
+  return static_cast<size_t>(window) > slot.jobs.size() ? static_cast<size_t>(window) - slot.jobs.size() : 0;
 }
 
 size_t Runner::room() const {
@@ -150,6 +151,7 @@ void Runner::back(const Claim& claim, const std::string& why, Millis due) {
 // The command is at fault, not the job: nothing of the function is started for a while.
 void Runner::broken(const std::string& function, const std::string& why) {
   Broken& b = m_broken[function];
+  if (Clock::now() < b.until) return;  // another one of the same start
   if (b.delay.count() == 0)
     log(Level::error, "cannot run " + printable(m_config.command[0]) + ": " + why + "; no job is spent, " + printable(function) +
                           " pauses and is tried again");
@@ -157,6 +159,11 @@ void Runner::broken(const std::string& function, const std::string& why) {
   b.until = Clock::now() + b.delay;
   b.waiting = true;
   if (m_config.strict || m_config.until == Until::nothing_now) m_broken_ends = true;
+  auto others = std::move(m_claimed);
+  m_claimed.clear();
+  for (auto& claim : others)
+    if (claim.job.function == function) back(claim, {}, Millis(0));
+    else m_claimed.push_back(std::move(claim));
 }
 
 // What becomes of a job whose attempt has ended.
@@ -189,6 +196,7 @@ void Runner::conclude(const Slot& slot, Running job, const Verdict& verdict, con
       ++m_done;
       break;
     case Verdict::What::broken:
+      if (slot.output && !slot.stream) slot.output->discard();
       back(claim, why, Millis(0));
       broken(claim.job.function, why);
       break;
@@ -234,7 +242,7 @@ void Runner::ended(Slot& slot, int status) {
     int unsent = slot.stream ? slot.stream->failure() : 0;
     if (m_kills > 0 && !good)
       back(job.claim, "stopped with its worker", Millis(0));
-    else if (unsent != 0 && unsent != EPIPE)
+    else if (unsent != 0 && unsent != EPIPE && unsent != EPROTO)
       back(job.claim, "it could not be sent: " + errno_text(unsent), now_ms() + disk_retry);
     else
       conclude(slot, std::move(job), verdict, why, code, signal);
@@ -262,9 +270,10 @@ void Runner::take_answers(Slot& slot) {
     conclude(slot, std::move(job), m_config.outcomes.of_exit(answer->status), why, answer->status, 0);
     if (!slot.jobs.empty()) {
       slot.jobs.front().started = Clock::now();
-      slot.kill_at = Clock::now() + m_config.time_limit;
+      if (slot.kills == 0) slot.kill_at = Clock::now() + m_config.time_limit;
     }
   }
+  if (slot.jobs.empty()) slot.stream->answer();  // for which there is no job
 }
 
 void Runner::reap() {
@@ -357,6 +366,7 @@ bool Runner::start_command(Slot& slot, size_t number, const Claim* claim, int in
     slot.pid = pid;
     return true;
   }
+  if (slot.output) slot.output->discard();
   slot.output.reset();
   slot.stream.reset();
   auto jobs = std::move(slot.jobs);
@@ -415,7 +425,7 @@ void Runner::start_jobs() {
     size_t space = capacity(m_slots[i]), share = m_claimed.size() / (m_slots.size() - i) + 1;
     for (space = std::min(space, share); space > 0; --space) {
       if (!unlimited && Clock::now() < m_next_start) break;
-      bool guilty = m_config.stream && !m_claimed.empty() && m_claimed.front().job.crashes > 0;
+      bool guilty = guilty_first();
       bool alone = m_slots[i].jobs.empty() && (starts.empty() || starts.back().slot != i);
       if ((guilty && !alone) || !give(i)) break;
       if (!unlimited)
@@ -450,7 +460,7 @@ void Runner::start_jobs() {
       start_command(slot, s.slot + 1, &slot.jobs.front().claim, s.input.get(), s.workload.path);
       continue;
     }
-    if (slot.jobs.empty()) slot.kill_at = m_last_start + m_config.time_limit;
+    if (slot.jobs.empty() && slot.kills == 0) slot.kill_at = m_last_start + m_config.time_limit;
     slot.jobs.push_back({s.claim, m_last_start, now_ms()});
     if (slot.pid == 0) {
       try {
@@ -521,7 +531,8 @@ bool Runner::handle_signals() {
 void Runner::enforce_time_limit() {
   if (m_config.time_limit.count() == 0) return;
   for (auto& slot : m_slots) {
-    if (slot.pid == 0 || slot.jobs.empty() || slot.kills >= 2 || Clock::now() < slot.kill_at) continue;
+    bool counts = !slot.jobs.empty() || slot.kills > 0;
+    if (slot.pid == 0 || !counts || slot.kills >= 2 || Clock::now() < slot.kill_at) continue;
     ::kill(-slot.pid, slot.kills++ == 0 ? SIGTERM : SIGKILL);
     slot.kill_at = Clock::now() + m_config.grace;
   }
@@ -543,11 +554,12 @@ int Runner::wait_time() const {
   auto until = [&](Clock::time_point t) { return std::chrono::ceil<Millis>(t - now).count(); };
   int64_t wait = INT64_MAX;
   if (m_troubled) wait = std::min(wait, until(m_blocked_until));
-  if (!m_claimed.empty()) wait = std::min(wait, until(room() == 0 ? m_last_start + hold_claims : m_next_start));
+  if (m_claimed.size() > (guilty_first() ? 1 : 0) || (guilty_first() && room() > 0))
+    wait = std::min(wait, until(room() == 0 ? m_last_start + hold_claims : m_next_start));
   if (m_stopping && m_kills < 2) wait = std::min(wait, until(m_kill_at));
   if (m_config.time_limit.count() > 0)
     for (const auto& slot : m_slots)
-      if (slot.pid != 0 && !slot.jobs.empty() && slot.kills < 2) wait = std::min(wait, until(slot.kill_at));
+      if (slot.pid != 0 && (!slot.jobs.empty() || slot.kills > 0) && slot.kills < 2) wait = std::min(wait, until(slot.kill_at));
   if (!m_stopping && room() > 0) {
     int64_t start = INT64_MAX;
     if (m_look) start = 0;
@@ -564,8 +576,10 @@ int Runner::wait_time() const {
 
 // Lets others have what is claimed and waits for a slot.
 void Runner::give_back() {
-  for (const auto& claim : m_claimed) back(claim, {}, Millis(0));
-  m_claimed.clear();
+  // One that a worker has died of stays, and a stream runs empty for it.
+  auto from = m_claimed.begin() + (guilty_first() && !m_stopping ? 1 : 0);
+  for (auto it = from; it != m_claimed.end(); ++it) back(*it, {}, Millis(0));
+  m_claimed.erase(from, m_claimed.end());
 }
 
 // Waits for signals, output, answers, and news in the journal.

@@ -111,6 +111,7 @@ class Runner {
   bool idle() const;
   int wait_time() const;
   size_t capacity(const Slot& slot) const;
+  bool guilty_first() const { return m_config.stream && !m_claimed.empty() && m_claimed.front().job.crashes > 0; }
   size_t room() const;
   Clock::time_point not_before() const;
   uint32_t max_attempts(const Job& job) const { return job.max_attempts ? job.max_attempts : m_config.max_attempts; }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 #include <cerrno>
 #include <nlohmann/json.hpp>
 
@@ -267,6 +268,7 @@ Claims Store::claim(const ClaimRequest& request) {
       result.jobs.push_back({id, std::move(*job)});
     };
     auto full = [&] { return result.jobs.size() >= most; };
+    std::map<std::string, std::vector<Claim>> left_behind;  // by dead owners, by function
 
     // Jobs that a dead owner left: they are at hand at once and were first.
     std::string self = request.owners ? request.owners->name(0) : std::string();
@@ -285,14 +287,13 @@ Claims Store::claim(const ClaimRequest& request) {
         continue;
       }
       fold.claimed(owner, [&](const std::string& id) {
-        if (full()) return false;
         auto job = fold.get(id);
         if (!job) throw TableError("an owner holds a job that is not there");
         if (!wanted(job->function)) return true;
         if (job->state == State::running && request.max_crashes && job->crashes + 1 >= request.max_crashes)
           result.abandoned.push_back({id, std::move(*job)});
         else
-          take(id);
+          left_behind[job->function].push_back({id, std::move(*job)});
         return true;
       });
     }
@@ -302,7 +303,8 @@ Claims Store::claim(const ClaimRequest& request) {
     for (size_t n = 0; n < functions.size(); ++n, --left) {
       const auto& f = functions[(m_next_function + n) % functions.size()];
       size_t share = full() ? 0 : (most - result.jobs.size() + left - 1) / left;
-      std::vector<Claim> candidates;
+      std::vector<Claim> candidates = std::move(left_behind[f]);
+      size_t dead_owners = candidates.size();
       auto due = fold.delayed(f, now, [&](const std::string& id) {
         if (share == 0) {
           result.next_due = now;
@@ -311,7 +313,7 @@ Claims Store::claim(const ClaimRequest& request) {
         auto job = fold.get(id);
         if (!job) throw TableError("an order names a job that is not there");
         candidates.push_back({id, std::move(*job)});
-        return candidates.size() <= share + most_claims;
+        return candidates.size() <= dead_owners + share + most_claims;
       });
       if (due && (!result.next_due || *due < *result.next_due)) result.next_due = due;
       size_t delayed = candidates.size();

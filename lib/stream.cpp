@@ -36,6 +36,8 @@ void Stream::close_ends() {
 void Stream::send(const Claim& claim, uint32_t attempt, Workload workload) {
   std::string head = std::to_string(claim.job.size) + " " + claim.id + " " + std::to_string(attempt) + " " + claim.job.function + "\n";
   m_pending_bytes += head.size() + workload.data.size();
+  m_queued += head.size() + claim.job.size;
+  m_ends.push_back(m_queued);
   if (!workload.blob && !m_pending.empty() && !m_pending.back().blob && m_pending.back().bytes.size() < piece_size) {
     m_pending.back().bytes.append(head).append(workload.data);
     return;
@@ -85,6 +87,7 @@ void Stream::write() {
       return;
     }
     piece.sent += static_cast<size_t>(n);
+    m_written += static_cast<size_t>(n);
     m_pending_bytes -= static_cast<size_t>(n);
   }
   if (m_closing) m_input.reset();
@@ -107,10 +110,15 @@ void Stream::pump() {
 }
 
 std::optional<Stream::Answer> Stream::answer() {
+  if (!m_answers.empty() && (m_ends.empty() || m_written < m_ends.front())) {
+    m_failure = EPROTO;
+    return std::nullopt;
+  }
   size_t end = m_answers.find('\n');
   if (end == std::string::npos && m_answers.size() < longest_answer) return std::nullopt;
   std::string line = m_answers.substr(0, end);
   m_answers.erase(0, end == std::string::npos ? end : end + 1);
+  m_ends.pop_front();
   size_t space = std::min(line.find(' '), line.size());
   auto status = parse_count(std::string_view(line).substr(0, space));
   if (!status || *status > 255) return Answer{broken_answer, "an answer that is none: " + printable(line)};

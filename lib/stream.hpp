@@ -30,11 +30,11 @@ class Stream {
   // Goes on with sending and reading, as far as that goes without waiting.
   void pump();
   // Why the conversation is over, 0 where it is not: the command must not go on, lest it take a piece of a job for the whole.
-  // EPIPE: it has closed its input or its output, perhaps by ending.
+  // EPIPE: it has closed its input or its output, perhaps by ending. EPROTO: it has answered for a job that it was not sent.
   int failure() const { return m_failure; }
   // What to poll for: -1 where there is nothing to send.
   int input() const { return m_pending.empty() || m_failure ? -1 : m_input.get(); }
-  int output() const { return m_output ? m_output.get() : -1; }
+  int output() const { return m_output && !m_failure ? m_output.get() : -1; }
   // Bytes that are still to be sent from memory.
   size_t pending() const { return m_pending_bytes; }
 
@@ -42,7 +42,8 @@ class Stream {
     int status;
     std::string reason;
   };
-  // The next answer, if a whole line of it is there. Anything that is not an answer is taken for status 70.
+  // The next answer, if a whole line of it is there. A line that is not an answer is taken for status 70; one that comes before
+  // its job was sent is a failure().
   std::optional<Answer> answer();
 
  private:
@@ -57,6 +58,8 @@ class Stream {
   Fd m_command_input, m_command_output, m_input, m_output;
   std::deque<Piece> m_pending;
   size_t m_pending_bytes = 0;
+  uint64_t m_queued = 0, m_written = 0;  // bytes, since the start
+  std::deque<uint64_t> m_ends;           // of the jobs without an answer, in those bytes
   bool m_closing = false;
   int m_failure = 0;  // an errno
   std::string m_answers;

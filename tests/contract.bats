@@ -351,3 +351,56 @@ PY
   for mask in $(awk '/Sig/ { print $2 }' "$T/out"); do ((0x$mask % (1 << 31) == 0)); done  # 32 and 33 are the C library's own
   [[ $(sed -n '$p' "$T/out") == 0 && $(tail -n 2 "$T/out" | head -n 1) == '0 1 2 3'* ]]
 }
+
+@test "gq-worker: --stream with a command that outlives SIGTERM, one that answers too much, one beside a job that killed its worker" {
+  # It answers after the time limit has begun to end it: the next job of the serial key still runs.
+  for n in 1 2; do gq-enqueue f --local --serial s <<<$n; done
+  timeout 20 gq-flush -f f --stream --time-limit 500ms --grace 500ms -- sh -c \
+    'trap "" TERM; while read -r l rest; do head -c "$l" >/dev/null; sleep 0.8; echo 0; done' 2>/dev/null
+  no_jobs
+  # An answer for which there is no job ends the command, and does not wait for the next one.
+  echo x | gq-enqueue g --local
+  background gq-worker --local -f g --stream -- sh -c 'read -r l rest; head -c "$l" >/dev/null; echo start >>"$0"; echo 0; sleep 0.3; echo 0; sleep 60' "$T/starts"
+  eventually lines_are "$T/starts" 1
+  sleep 0.6
+  echo y | gq-enqueue g --local
+  eventually lines_are "$T/starts" 2
+  kill "$PID"
+  # A job that a worker has died of waits until it can be alone, quietly.
+  printf guilty | gq-enqueue h --local
+  background gq-worker --local -f h -- sh -c 'touch "$0"; exec sleep 60' "$T/runs"
+  eventually test -e "$T/runs"
+  local command
+  command=$(pgrep -P "$PID")
+  kill -9 "$PID"
+  kill -9 "$command"
+  printf normal | gq-enqueue h --local
+  timeout 3 gq-worker --local -f h --stream --backoff 500ms -- sh -c \
+    'while read -r l rest; do case $(head -c "$l") in guilty) echo 75 ;; *) sleep 1.5; echo 0 ;; esac; done' 2>/dev/null || [[ $? == 124 ]]
+  (($(gq-inspect journal | jq -c 'select(.type == "claim")' | wc -l) < 30))
+}
+
+@test "the contract: a command that comes back is run soon, however many jobs found it missing; --id and --key exclude each other" {
+  seq 5 | gq-enqueue f --local -l
+  background gq-worker --local -f f -j 8 --output "$T/o" -- "$T/missing"
+  sleep 1.2
+  printf '#!/bin/sh\n' >"$T/missing"
+  chmod +x "$T/missing"
+  local start=$SECONDS
+  eventually no_jobs
+  ((SECONDS - start < 6))
+  [[ $(ls "$T/o" | wc -l) == 5 ]]
+  fails_with 64 gq-enqueue f --local --key k --id 01ARZ3NDEKTSV4RRFFQ69G5FAV <<<x
+}
+
+@test "gq-flush: what a dead worker left has no priority over better jobs" {
+  gq-enqueue f --local --priority low <<<low
+  background gq-worker --local -f f -- sh -c 'touch "$0"; exec sleep 60' "$T/runs"
+  eventually test -e "$T/runs"
+  local command
+  command=$(pgrep -P "$PID")
+  kill -9 "$PID"
+  kill -9 "$command"
+  gq-enqueue f --local --priority high <<<high
+  [[ $(gq-flush -f f -- cat | xargs) == 'high low' ]]
+}

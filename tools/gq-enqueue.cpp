@@ -230,8 +230,8 @@ int main(int argc, char** argv) {
     auto* lines = app.add_flag("-l,--lines", o.lines, "Each line is a job");
     app.add_flag("-0,--null", o.null, "Each NUL-ended item is a job")->excludes(lines);
     app.add_flag("--local", o.local, "Append to the store here, without a server");
-    gq::not_empty(*app.add_option("--id", o.job.id, "Send the job under this ID; the same ID and workload is one job"));
-    gq::not_empty(*app.add_option("--key", o.job.key, "Jobs of the function with one key are one job; prints the first one's ID"));
+    auto& id = gq::not_empty(*app.add_option("--id", o.job.id, "Send the job under this ID; the same ID and workload is one job"));
+    gq::not_empty(*app.add_option("--key", o.job.key, "Jobs of the function with one key are one job; prints the first one's ID")).excludes(&id);
     gq::add_duration(app, "--key-window", o.key_window, "How long after that job has finished the key stands for it (default 1d)");
     gq::not_empty(*app.add_option("--serial", o.job.serial, "Jobs with one serial key run one at a time, in order"));
     app.add_option("--priority", o.priority, "high, normal or low (default normal)")
