@@ -100,7 +100,8 @@ def one(directory, seed, program, wrap, kills=False, met=lambda code: True, may_
         code = w.wait(p, seconds=30, codes=None)
         w.met = met(code)
         if not kills or not w.met:
-            w.expect(code in may_end or (program == "inspect" and code == 1), f"{program} ended with {code}")
+            w.expect(code in may_end or (program == "inspect" and code == 1),
+                     f"{program} ended with {code}: {open(p.err, errors='replace').read()[-300:]}")
             if code > 0 and code != 127 and program != "inspect":
                 w.expect(open(p.err).read().strip(), f"{program} ended with {code} and said nothing")
             for b in w.batches:

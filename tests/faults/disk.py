@@ -161,4 +161,4 @@ def full(directory, seed, short=True, **_):
         w.running["worker"].terminate()
         w.wait(w.running["worker"])
 
-    return on_disks(directory, seed, [("tmpfs", 10), ("ext4", 16)], body)
+    return on_disks(directory, seed, [("tmpfs", 10 if short else 40), ("ext4", 16 if short else 48)], body)
