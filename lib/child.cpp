@@ -73,12 +73,10 @@ pid_t spawn(const Command& command) {
 }
 
 Fd readable(std::string_view data) {
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) throw_errno(Exit::retry, "make a pipe");
-  Fd reader(ends[0]), writer(ends[1]);
+  auto [reader, writer] = make_pipe();
   ::fcntl(writer.get(), F_SETFL, O_NONBLOCK);
   if (data.empty() || ::write(writer.get(), data.data(), data.size()) == static_cast<ssize_t>(data.size()))
-    return reader;
+    return std::move(reader);
   Fd memory(::memfd_create("workload", MFD_CLOEXEC));
   if (!memory) throw_errno(Exit::retry, "make a file in memory");
   write_all_at(memory.get(), data, 0, "a file in memory");

@@ -69,6 +69,12 @@ void write_all_at(int fd, std::string_view data, uint64_t offset, const std::str
   }
 }
 
+Pipe make_pipe() {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) throw_errno(Exit::retry, "make a pipe");
+  return {Fd(ends[0]), Fd(ends[1])};
+}
+
 std::optional<std::string> read_all(int fd, uint64_t limit, const std::string& name) {
   struct stat st;
   std::string data;

@@ -41,6 +41,12 @@ size_t read_at(int fd, void* buffer, size_t size, uint64_t offset);
 void write_all(int fd, std::string_view data, const std::string& name);
 void write_all_at(int fd, std::string_view data, uint64_t offset, const std::string& name);
 
+// Both ends of a pipe(2); throws Error(retry) where there is none to be had.
+struct Pipe {
+  Fd reader, writer;
+};
+Pipe make_pipe();
+
 // The whole of what can be read from fd; nullopt when it is longer than `limit` bytes.
 std::optional<std::string> read_all(int fd, uint64_t limit, const std::string& name);
 

@@ -28,20 +28,20 @@ void write_quietly(int fd, std::string_view data) {
   }
 }
 
-void make_pipe(Fd& reader, Fd& writer) {
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) throw_errno(Exit::retry, "make a pipe");
-  reader = Fd(ends[0]);
-  writer = Fd(ends[1]);
+// A pipe that this process reads without waiting.
+void make_pipe_from(Fd& reader, Fd& writer) {
+  Pipe pipe = make_pipe();
+  reader = std::move(pipe.reader);
+  writer = std::move(pipe.writer);
   ::fcntl(reader.get(), F_SETFL, O_NONBLOCK);
 }
 
 }  // namespace
 
 Output::Output(const OutputOptions& options, const std::string& name) : m_cap(options.cap) {
-  make_pipe(m_error, m_error_end);
+  make_pipe_from(m_error, m_error_end);
   if (options.directory.empty()) return;
-  make_pipe(m_out, m_out_end);
+  make_pipe_from(m_out, m_out_end);
   for (int n = 1; !m_file; ++n) {
     m_path = options.directory + "/" + name + (n == 1 ? "" : "." + std::to_string(n));
     m_file = Fd(::open(m_path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));

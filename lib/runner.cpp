@@ -148,6 +148,15 @@ void Runner::back(const Claim& claim, const std::string& why, Millis due) {
   m_look = true;
 }
 
+// The job will not be started again.
+void Runner::bury(const Claim& claim, Level level, const std::string& why) {
+  Meta meta = meta_of(RecordType::dead, claim);
+  meta.why = why;
+  m_records.push_back(encode_record(meta));
+  log(level, claim.id + ": " + why + "; it is kept as dead");
+  m_look = true;
+}
+
 // The command is at fault, not the job: nothing of the function is started for a while.
 void Runner::broken(const std::string& function, const std::string& why) {
   Broken& b = m_broken[function];
@@ -313,11 +322,7 @@ void Runner::refill() {
   m_seen = m_store.claim(request);
   m_backlog.live = static_cast<int64_t>(m_seen.live);
   for (const auto& claim : m_seen.abandoned) {
-    Meta meta = meta_of(RecordType::dead, claim);
-    meta.why = "its worker died while it ran, " + counted(claim.job.crashes + 1, "time");
-    m_records.push_back(encode_record(meta));
-    log(Level::warning, claim.id + ": " + meta.why + "; it is kept as dead");
-    m_look = true;
+    bury(claim, Level::warning, "its worker died while it ran, " + counted(claim.job.crashes + 1, "time"));
   }
   for (auto& claim : m_seen.jobs) m_claimed.push_back(std::move(claim));
   m_seen.jobs.clear();
@@ -405,12 +410,8 @@ void Runner::start_jobs() {
         continue;
       }
       if (!w) {
-        Meta meta = meta_of(RecordType::dead, claim);
-        meta.why = reason;
-        m_records.push_back(encode_record(meta));
-        log(Level::error, claim.id + ": " + reason + "; it is kept as dead");
+        bury(claim, Level::error, reason);
         --m_backlog.live;
-        m_look = true;
         continue;
       }
       start.slot = i;

@@ -23,6 +23,7 @@
 #include "fd.hpp"
 #include "intake.hpp"
 #include "joblog.hpp"
+#include "log.hpp"
 #include "outcome.hpp"
 #include "output.hpp"
 #include "owners.hpp"
@@ -98,6 +99,7 @@ class Runner {
   void take_answers(Slot& slot);
   void conclude(const Slot& slot, Running job, const Verdict& verdict, const std::string& why, int exit, int signal);
   void back(const Claim& claim, const std::string& why, Millis due);
+  void bury(const Claim& claim, Level level, const std::string& why);
   void broken(const std::string& function, const std::string& why);
   void refill();
   void start_jobs();

@@ -18,13 +18,11 @@ constexpr int broken_answer = 70;  // EX_SOFTWARE
 }  // namespace
 
 Stream::Stream() {
-  int in[2], out[2];
-  if (::pipe2(in, O_CLOEXEC) != 0) throw_errno(Exit::retry, "make a pipe");
-  m_command_input = Fd(in[0]);
-  m_input = Fd(in[1]);
-  if (::pipe2(out, O_CLOEXEC) != 0) throw_errno(Exit::retry, "make a pipe");
-  m_output = Fd(out[0]);
-  m_command_output = Fd(out[1]);
+  Pipe in = make_pipe(), out = make_pipe();
+  m_command_input = std::move(in.reader);
+  m_input = std::move(in.writer);
+  m_output = std::move(out.reader);
+  m_command_output = std::move(out.writer);
   for (int fd : {m_input.get(), m_output.get()}) ::fcntl(fd, F_SETFL, O_NONBLOCK);
 }
 

@@ -51,7 +51,8 @@ field() { gq-inspect show "$1" --json | jq -r ".$2"; }
   local worker=$PID
   sleep 1.7
   gq-enqueue g --local <<<y
-  eventually test "$(gq-inspect stats -f g --json | jq .finished)" == 1
+  other_ran() { [[ $(gq-inspect stats -f g --json | jq .finished) == 1 ]]; }
+  eventually other_ran
   printf '#!/bin/sh\ntouch "%s/ran"\n' "$T" >"$T/command.f"
   chmod +x "$T/command.f"
   eventually test -e "$T/ran"
@@ -142,8 +143,10 @@ PY
   kill "$PID"
   wait "$PID"
   eventually grep -q STOPPING=1 "$T/heard"
-  background gq-worker -f f --queue-only
+  NOTIFY_SOCKET=$T/notify background gq-worker -f f --queue-only
   gq-enqueue f --local <<<x
+  ready_twice() { (($(grep -c READY=1 "$T/heard") == 2)); }
+  eventually ready_twice
   kill -USR1 "$PID"
   eventually grep -q 'gq-worker: queueing only: 1 job left' "$T/bg.2.err"
   kill "$PID"
@@ -368,12 +371,7 @@ PY
   kill "$PID"
   # A job that a worker has died of waits until it can be alone, quietly.
   printf guilty | gq-enqueue h --local
-  background gq-worker --local -f h -- sh -c 'touch "$0"; exec sleep 60' "$T/runs"
-  eventually test -e "$T/runs"
-  local command
-  command=$(pgrep -P "$PID")
-  kill -9 "$PID"
-  kill -9 "$command"
+  die_at_work h
   printf normal | gq-enqueue h --local
   timeout 3 gq-worker --local -f h --stream --backoff 500ms -- sh -c \
     'while read -r l rest; do case $(head -c "$l") in guilty) echo 75 ;; *) sleep 1.5; echo 0 ;; esac; done' 2>/dev/null || [[ $? == 124 ]]
@@ -395,12 +393,7 @@ PY
 
 @test "gq-flush: what a dead worker left has no priority over better jobs" {
   gq-enqueue f --local --priority low <<<low
-  background gq-worker --local -f f -- sh -c 'touch "$0"; exec sleep 60' "$T/runs"
-  eventually test -e "$T/runs"
-  local command
-  command=$(pgrep -P "$PID")
-  kill -9 "$PID"
-  kill -9 "$command"
+  die_at_work f
   gq-enqueue f --local --priority high <<<high
   [[ $(gq-flush -f f -- cat | xargs) == 'high low' ]]
 }

@@ -58,10 +58,7 @@ load helpers
 }
 
 @test "gq-flush: a full disk ends the pass with 74, and a later one runs what is left" {
-  ((EUID == 0)) || skip "needs root, for a small file system"
-  mkdir "$T/disk"
-  mount -t tmpfs -o size=8m tmpfs "$T/disk"
-  export GQ_STORE=$T/disk/store
+  store_on_small_disk
   seq 3 | gq-enqueue f --local -l
   dd if=/dev/zero of="$T/disk/fill" bs=64k status=none || true
   fails_with 74 timeout 20 gq-flush -f f -- sh -c 'cat >>"$0"' "$T/out"

@@ -56,6 +56,23 @@ start_worker() {
   done
 }
 
+# Puts the store on a file system of 8 MiB.
+store_on_small_disk() {
+  ((EUID == 0)) || skip "needs root, for a small file system"
+  mkdir "$T/disk"
+  mount -t tmpfs -o size=8m tmpfs "$T/disk"
+  export GQ_STORE=$T/disk/store
+}
+
+# A worker dies while it runs a job of the function, and its command with it.
+die_at_work() {
+  local command
+  background gq-worker --local -f "$1" -- sh -c 'touch "$0"; exec sleep 60' "$T/at-work"
+  eventually test -e "$T/at-work"
+  command=$(pgrep -P "$PID")
+  kill -9 "$PID" "$command"
+}
+
 jobs_in() { gq-inspect list --state "$1" | wc -l; }
 no_jobs() { [[ -z $(gq-inspect list) ]]; }
 lines_are() { [[ $(wc -l <"$1") -eq $2 ]]; }

@@ -154,10 +154,7 @@ break_frame() {
 }
 
 @test "the journal: a full disk refuses what is new, records what is done, and heals without a restart" {
-  ((EUID == 0)) || skip "needs root, for a small file system"
-  mkdir "$T/disk"
-  mount -t tmpfs -o size=8m tmpfs "$T/disk"
-  export GQ_STORE=$T/disk/store
+  store_on_small_disk
   start_gearmand
   start_worker -f f -j 40 -- sh -c 'while [ ! -e "$0/go" ]; do sleep 0.05; done; echo "$GQ_JOB_ID" >>"$0/out"' "$T"
   seq 40 | gq-enqueue f -l >"$T/ids"

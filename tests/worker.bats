@@ -72,10 +72,7 @@ JS
 }
 
 @test "gq-worker: while the disk refuses, no foreign client hears a yes, and no job is lost [foreground, background]" {
-  ((EUID == 0)) || skip "needs root, for a small file system"
-  mkdir "$T/disk"
-  mount -t tmpfs -o size=8m tmpfs "$T/disk"
-  export GQ_STORE=$T/disk/store
+  store_on_small_disk
   start_gearmand
   start_worker -f up -- sh -c 'cat >>"$0"' "$T/out"
   echo first | gearman -h 127.0.0.1 -p "$PORT" -f up

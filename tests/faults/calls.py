@@ -3,7 +3,7 @@ ends by itself. The short form takes a sample of n, another one with each seed.
 """
 import os, shutil, signal, tempfile
 
-from .world import FUNCTION, Batch, World, children, sanitized, wait_until
+from .world import FUNCTION, World, children, sanitized, wait_until
 
 WRITES = ("write", "pwrite64", "fdatasync", "fsync", "rename,renameat2", "link", "unlink", "ftruncate", "msync", "fallocate", "mkdir")
 READS = ("read", "pread64")
@@ -59,14 +59,8 @@ def flush(w, wrap):
 
 def stream(w, wrap):
     """A worker that feeds a command many jobs, some of them with a serial key or a key."""
-    for n, options in enumerate((["--serial", "s"], ["--serial", "s"], ["--key", "k"], ["--priority", "high"])):
-        source = w.dir / f"stream.{n}"
-        items, tags = w.items([10])
-        source.write_bytes(items[0])
-        batch = Batch(w.dir / f"out.stream.{n}", tags)
-        w.batches.append(batch)
-        with open(batch.out, "wb") as out:
-            w.wait(w.spawn("prepare", "gq-enqueue", FUNCTION, "--local", *options, source, stdout=out))
+    for options in ["--serial", "s"], ["--serial", "s"], ["--key", "k"], ["--priority", "high"]:
+        w.wait(w.enqueue("prepare", [10], "--local", *options).process)
     prepared(w)
     return w.spawn("victim", "gq-worker", *w.work, "--local", "--drain", "-j", 2, "--stream", "--", w.stream_command, wrap=wrap)
 

@@ -3,7 +3,8 @@ command writes, and the oracle that judges them.
 
 The oracle knows only what the outside saw. Right is: every acknowledged job ran to its end (or is still held, where it was not
 to be worked off); nothing ran that was never submitted, or with another workload; no submission became two jobs; no job ran
-twice at the same time; those with one serial key began in order; no program crashed, hung or found a bug in itself; gq-inspect check answers 0.
+twice at the same time; those with one serial key began in order; no program crashed, hung or found a bug in itself; gq-inspect
+check answers 0.
 """
 import json, os, pathlib, random, re, signal, socket, subprocess, time, zlib
 
@@ -244,12 +245,13 @@ class World:
         """Starts a gq-enqueue for jobs of these sizes."""
         items, tags = self.items(sizes)
         source = self.dir / f"in.{self.serial}"
-        source.write_bytes(b"".join(i + b"\0" for i in items))
+        many = ["-0"] if len(items) > 1 else []  # --key takes no list
+        source.write_bytes(b"\0".join(items))
         batch = Batch(self.dir / f"out.{self.serial}", tags)
         self.batches.append(batch)
         batch.serial = "--serial" in options
         with open(batch.out, "wb") as out:
-            batch.process = self.spawn(name, "gq-enqueue", FUNCTION, "-0", *options, source, stdout=out, wrap=wrap, env=env)
+            batch.process = self.spawn(name, "gq-enqueue", FUNCTION, *many, *options, source, stdout=out, wrap=wrap, env=env)
         return batch
 
     def freeze(self):
