@@ -5,13 +5,15 @@
 #include "bytes.hpp"
 #include "error.hpp"
 #include "owners.hpp"
+#include "text.hpp"
 #include "ulid.hpp"
 
 namespace gq {
 namespace {
 
 constexpr const char* position_key = "m";
-constexpr uint8_t index_version = 2;
+constexpr size_t most_former = 8;
+constexpr uint8_t index_version = 3;
 
 std::string job_key(const std::string& id) { return "j" + id; }
 
@@ -54,6 +56,14 @@ std::string order_key(const std::string& id, const Job& job) {
       key = function_prefix('x', job.function);
       put_be64(key, job.first_lsn);
       break;
+    case State::pending:
+      key = function_prefix('n', job.function);
+      put_be64(key, job.first_lsn);
+      break;
+    case State::held:
+      key = function_prefix('o', job.node);
+      put_be64(key, job.first_lsn);
+      break;
     case State::waiting:
     case State::finished:
       break;
@@ -75,7 +85,7 @@ Counters decode_counters(std::string_view in) {
 
 uint64_t Counters::live() const {
   uint64_t n = 0;
-  for (State s : {State::queued, State::delayed, State::claimed, State::running, State::waiting}) n += jobs[static_cast<size_t>(s)];
+  for (State s : {State::queued, State::delayed, State::claimed, State::running, State::waiting, State::pending}) n += jobs[static_cast<size_t>(s)];
   return n;
 }
 
@@ -84,12 +94,15 @@ const char* trouble_name(Trouble::Kind kind) {
   return names[static_cast<size_t>(kind)];
 }
 
-Fold::Fold(Table& table) : m_table(table) {
+Fold::Fold(Table& table, const Self& self) : m_table(table), m_self(self) {
   auto value = table.get(position_key);
   if (!value) return;
-  if (value->size() < 25 || static_cast<uint8_t>((*value)[0]) != index_version) throw TableError("another version");
+  if (value->size() < 26 || static_cast<uint8_t>((*value)[0]) != index_version) throw TableError("another version");
   m_position = {get_le<uint64_t>(*value, 1), get_le<uint64_t>(*value, 9), get_le<uint64_t>(*value, 17)};
-  m_last_job = value->substr(25);
+  std::string name = m_self.node + m_self.store;
+  size_t size = static_cast<uint8_t>((*value)[25]);
+  if (value->substr(26, size) != name) throw TableError("another node's");
+  m_last_job = value->substr(26 + size);
 }
 
 bool Fold::run(JournalReader& reader, size_t most) {
@@ -131,7 +144,9 @@ void Fold::commit() {
     put_le<uint64_t>(value, m_position.end);
     put_le<uint64_t>(value, m_position.last);
     put_le<uint64_t>(value, m_position.last_sum);
-    m_table.put(position_key, value + m_last_job);
+    std::string name = m_self.node + m_self.store;
+    value += static_cast<char>(name.size());
+    m_table.put(position_key, value + name + m_last_job);
     m_changed = false;
   }
   m_table.commit();
@@ -178,6 +193,14 @@ void Fold::store(const std::string& id, const Job& job) {
 
 // Decides where a job stands that may be started as far as it alone is concerned.
 void Fold::enter(const std::string& id, Job& job) {
+  if (!is_own(job) && job.once) {
+    job.state = State::held;
+    return;
+  }
+  if (lacks_copies(job)) {
+    job.state = State::pending;
+    return;
+  }
   job.state = job.due.count() ? State::delayed : State::queued;
   if (job.serial.empty()) return;
   m_table.put(serial_key(job), id);
@@ -210,7 +233,8 @@ void Fold::leave(const std::string& id, const Job& job) {
 void Fold::apply_claim(const Meta& meta) {
   for (const auto& id : meta.ids) {
     auto job = get(id);
-    if (!job || job->state == State::dead || job->state == State::finished || job->state == State::waiting) continue;
+    if (!job || (job->state != State::queued && job->state != State::delayed && job->state != State::claimed && job->state != State::running))
+      continue;
     remove_order(id, *job);
     count(*job, -1);
     if (job->state == State::running) ++job->crashes;
@@ -224,20 +248,27 @@ void Fold::apply_claim(const Meta& meta) {
 void Fold::apply_add(const RecordHead& head, Lsn lsn) {
   const Meta& meta = head.meta;
   if (auto job = get(meta.id)) {
-    if (job->size != head.data_size || job->sum != head.data_sum || job->function != meta.function)
+    bool only_its_end = job->first_lsn == 0;  // which another node told
+    if (!only_its_end && (job->size != head.data_size || job->sum != head.data_sum || job->function != meta.function))
       return trouble(Trouble::Kind::conflict, lsn, lsn, meta.id);
     if (job->state == State::finished) return;
     job->location = lsn;  // the newer copy; the older may be the one whose sync failed
     m_table.put(job_key(meta.id), encode_job(*job));
     return;
   }
+  const bool own = meta.node.empty() || (meta.node == m_self.node && meta.store == m_self.store);
   if (!meta.key.empty()) {
-    if (keyed(meta.function, meta.key, meta.at)) return;  // it is that job again
+    bool taken = keyed(meta.function, meta.key, meta.at).has_value();
+    if (taken && own) return;  // it is that job again; what another node has accepted is a job of its own
     std::string value = meta.id;
     put_le<uint64_t>(value, 0);
-    m_table.put(key_key(meta.function, meta.key), value);
+    if (!taken) m_table.put(key_key(meta.function, meta.key), value);
   }
   Job job;
+  job.node = meta.node;
+  job.store = meta.store;
+  job.copies = meta.copies;
+  job.once = meta.once;
   job.function = meta.function;
   job.first_lsn = job.location = lsn;
   job.size = head.data_size;
@@ -254,6 +285,106 @@ void Fold::apply_add(const RecordHead& head, Lsn lsn) {
   m_last_job = std::max(m_last_job, job_key(meta.id));
 }
 
+// Whether the job was accepted here and is not yet on as many nodes as it must be.
+bool Fold::lacks_copies(const Job& job) const {
+  if (job.node.empty() || !is_own(job) || job.copies < 2) return false;
+  size_t nodes = job.peers.empty() ? 1 : 2 + static_cast<size_t>(std::count(job.peers.begin(), job.peers.end(), ','));
+  return nodes < job.copies;
+}
+
+void Fold::apply_copied(const Meta& meta) {
+  for (const auto& id : meta.ids) {
+    auto job = get(id);
+    if (!job || job->state != State::pending) continue;
+    remove_order(id, *job);
+    count(*job, -1);
+    for (const auto& peer : split(meta.peers, ',')) {
+      auto known = split(job->peers, ',');
+      if (peer.empty() || std::find(known.begin(), known.end(), peer) != known.end()) continue;
+      job->peers += (job->peers.empty() ? "" : ",") + peer;
+    }
+    if (meta.enough) job->copies = 0;
+    enter(id, *job);
+    if (job->state != State::pending) job->peers.clear();
+    store(id, *job);
+  }
+}
+
+// What another node, or this one for another that is gone, says of a job.
+void Fold::apply_state(const Meta& meta) {
+  auto job = get(meta.id);
+  if (!job) {
+    if (meta.state != "finished") return;  // without an add it is nothing that could be run
+    job.emplace();
+    job->function = meta.function;
+    job->node = meta.node;
+    job->store = meta.store;
+    job->enqueued_at = meta.at;
+    m_last_job = std::max(m_last_job, job_key(meta.id));
+  } else {
+    if (!is_newer(meta, *job)) return;
+    remove_order(meta.id, *job);
+    count(*job, -1);
+  }
+  const Job before = *job;
+  job->node = meta.node;
+  job->store = meta.store;
+  job->term = meta.term;
+  job->version = meta.version;
+  job->starts = meta.start;
+  job->failures = meta.failures;
+  job->crashes = meta.crashes;
+  job->due = meta.due;
+  job->why = meta.why;
+  job->changed_at = meta.at;
+  job->owner.clear();
+  job->peers.clear();
+  job->copies = 0;  // it has travelled
+  job->state = meta.state == "dead" ? State::dead : State::finished;
+  leave(meta.id, before);
+  if (meta.state == "queued") enter(meta.id, *job);
+  store(meta.id, *job);
+  if (job->state == State::finished) set_key(meta.id, *job, job->why == "dropped", meta.at);
+}
+
+void Fold::apply_peer(const Meta& meta) {
+  PeerState peer = this->peer(meta.node);
+  if (!peer.store.empty() && peer.store != meta.store) peer.former.push_back(peer.store);
+  if (peer.former.size() > most_former) peer.former.erase(peer.former.begin());
+  std::string value;
+  put_le<uint64_t>(value, meta.position);
+  put_le<uint64_t>(value, meta.since);
+  for (const auto& store : peer.former) value += store;
+  m_table.put("r" + meta.node, value + (meta.store.empty() ? std::string(ulid_size, '-') : meta.store));
+}
+
+PeerState Fold::peer(const std::string& node) {
+  PeerState peer;
+  auto value = m_table.get("r" + node);
+  if (!value) return peer;
+  if (value->size() < 16 + ulid_size || (value->size() - 16) % ulid_size != 0) throw TableError("bad peer");
+  peer.position = get_le<uint64_t>(*value, 0);
+  peer.since = get_le<uint64_t>(*value, 8);
+  for (size_t at = 16; at < value->size(); at += ulid_size) peer.former.push_back(value->substr(at, ulid_size));
+  peer.store = peer.former.back();
+  peer.former.pop_back();
+  if (peer.store[0] == '-') peer.store.clear();
+  return peer;
+}
+
+// When a job with a key has ended, the key stands for it a while longer.
+void Fold::set_key(const std::string& id, const Job& job, bool dropped, Millis at) {
+  if (job.key.empty()) return;
+  std::string key = key_key(job.function, job.key), value = id;
+  put_le<uint64_t>(value, static_cast<uint64_t>((at + job.window).count()));
+  auto now = m_table.get(key);
+  if (!now || now->substr(0, ulid_size) != id) return;  // it stands for another one
+  if (dropped)
+    m_table.remove(key);
+  else
+    m_table.put(key, value);
+}
+
 void Fold::apply(const RecordHead& head, Lsn lsn) {
   const Meta& meta = head.meta;
   switch (meta.type) {
@@ -261,6 +392,12 @@ void Fold::apply(const RecordHead& head, Lsn lsn) {
       return apply_claim(meta);
     case RecordType::add:
       return apply_add(head, lsn);
+    case RecordType::copied:
+      return apply_copied(meta);
+    case RecordType::state:
+      return apply_state(meta);
+    case RecordType::peer:
+      return apply_peer(meta);
     case RecordType::pause: {
       std::string value;
       put_le<uint64_t>(value, static_cast<uint64_t>(meta.at.count()));
@@ -326,23 +463,17 @@ void Fold::apply(const RecordHead& head, Lsn lsn) {
       } else if (job->state == State::delayed) {
         job->state = State::queued;
         job->due = Millis(0);
-      } else if (job->state == State::waiting) {
+      } else if (job->state == State::waiting || job->state == State::held) {
         job->due = Millis(0);
       }
       break;
     default:
       break;
   }
+  if (job->state != before || meta.type == RecordType::kick) ++job->version;
   if (job->state != before) job->changed_at = meta.at;
   store(meta.id, *job);
-  if (!job->key.empty() && job->state == State::finished) {
-    std::string value = meta.id;
-    put_le<uint64_t>(value, static_cast<uint64_t>((meta.at + job->window).count()));
-    if (meta.type == RecordType::drop)
-      m_table.remove(key_key(job->function, job->key));
-    else
-      m_table.put(key_key(job->function, job->key), value);
-  }
+  if (job->state == State::finished) set_key(meta.id, *job, meta.type == RecordType::drop, meta.at);
   if (was_live && (job->state == State::dead || job->state == State::finished)) leave(meta.id, *job);
 }
 

@@ -1,5 +1,5 @@
 // The fold: what a journal's records, taken in order, make of the jobs. index == fold(journal), always. It is
-// deterministic (it asks no clock and no file) and idempotent, so that an index can be thrown away and made again.
+// deterministic (it asks no clock and no file but the name of this node) and idempotent, so that an index can be thrown away and made again.
 //
 // The keys of the index, each order kept so that claiming and listing read only what they return:
 //   m                                        how far the journal has been folded, and the key of the greatest job ID
@@ -11,7 +11,10 @@
 //   l <serial key> 0 <first LSN>             -> ID; those with a serial key, but for dead ones
 //   h <serial key>                           -> ID; the one of them that is not waiting
 //   k <function> 0 <key>                     -> ID and when it stops to stand for that job (0: not yet finished)
+//   n <function> 0 <first LSN>               -> ID; pending
+//   o <node> 0 <first LSN>                   -> ID; held, by the node whose it is
 //   p <function>                             -> when it was paused
+//   r <node>                                 -> what that node knows of this journal
 //   s <function>                             counters
 //   e <LSN>                                  what could not be read or used
 #pragma once
@@ -52,9 +55,22 @@ struct Trouble {
 };
 const char* trouble_name(Trouble::Kind kind);
 
+// The node that a store is, in a replication group; both empty without one. What an index is made of besides the journal.
+struct Self {
+  std::string node;
+  std::string store;  // its identity, which is new when a store was set up or restored
+};
+
+// What another node of the group knows of this journal.
+struct PeerState {
+  std::string store;                // its identity; empty: not met yet, or forgotten
+  Lsn position = 0, since = 0;      // see Meta
+  std::vector<std::string> former;  // identities that it had before
+};
+
 class Fold {
  public:
-  explicit Fold(Table& table);
+  Fold(Table& table, const Self& self);
 
   const FoldPosition& position() const { return m_position; }
 
@@ -75,13 +91,15 @@ class Fold {
   std::optional<Millis> delayed(const std::string& function, Millis until, const Visit& visit);
   void dead(const std::string& function, const Visit& visit);
   void claimed(const std::string& owner, const Visit& visit);
-  // The next up to `most` job IDs of an order ('q', 'd', 'c', 'x' or 'l'; of one function, except for 'c' and 'l'), behind `cursor`, which
+  // The next up to `most` job IDs of an order ('q', 'd', 'c', 'x', 'l', 'n' or 'o'; of one function, of one node for 'o', of all for
+  // 'c' and 'l'), behind `cursor`, which
   // is empty at first and moves on; true when there are no more. So a long list can be read in several visits.
   bool page(char order, const std::string& function, size_t most, std::string& cursor, std::vector<std::string>& ids);
   // The job that a key of a function stands for at this moment.
   std::optional<std::string> keyed(const std::string& function, const std::string& key, Millis now);
   // When a function was paused; nullopt where it is not.
   std::optional<Millis> paused(const std::string& function);
+  PeerState peer(const std::string& node);
   // Every owner that holds a job.
   std::vector<std::string> owners();
   std::vector<std::string> functions();
@@ -90,6 +108,12 @@ class Fold {
   void apply(const RecordHead& head, Lsn lsn);
   void apply_claim(const Meta& meta);
   void apply_add(const RecordHead& head, Lsn lsn);
+  void apply_copied(const Meta& meta);
+  void apply_state(const Meta& meta);
+  void apply_peer(const Meta& meta);
+  bool is_own(const Job& job) const { return job.node.empty() || (job.node == m_self.node && job.store == m_self.store); }
+  bool lacks_copies(const Job& job) const;
+  void set_key(const std::string& id, const Job& job, bool dropped, Millis at);
   void enter(const std::string& id, Job& job);
   void leave(const std::string& id, const Job& job);
   void count(const Job& job, int by);
@@ -101,6 +125,7 @@ class Fold {
   void walk(const std::string& prefix, const Visit& visit);
 
   Table& m_table;
+  const Self m_self;
   FoldPosition m_position;
   std::map<std::string, Counters> m_counters;  // those read so far
   std::string m_last_job;  // the key of the greatest job ID: most new jobs are behind it, and need not be looked for

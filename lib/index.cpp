@@ -30,11 +30,12 @@ struct TemporaryTable {
 
 }  // namespace
 
-Index::Index(std::string store_directory, Journal& journal)
+Index::Index(std::string store_directory, Journal& journal, Self self)
     : m_directory(std::move(store_directory)),
       m_path(m_directory + table_name),
       m_seal(m_directory + "/" + seal_name),
       m_journal(journal),
+      m_self(std::move(self)),
       m_lock(open_file(m_directory + "/index.lock", O_RDWR | O_CREAT)) {}
 
 Index::~Index() {
@@ -119,7 +120,7 @@ void Index::visit(const std::function<void(Fold&)>& body) {
           m_seal_removed = true;
         }
         Table table(m_path);
-        Fold fold(table);
+        Fold fold(table, m_self);
         if (!m_reader || m_reader->position() != fold.position().end)
           m_reader = std::make_unique<JournalReader>(m_journal, fold.position().end);
         complete = fold.run(*m_reader, fold_chunk);
@@ -158,7 +159,7 @@ void Index::leave() {
   FoldPosition position;
   try {
     Table table(m_path);
-    position = Fold(table).position();
+    position = Fold(table, m_self).position();
     table.close();
   } catch (const TableError&) {
     return discard();
@@ -189,10 +190,10 @@ bool Index::equals_fold(std::string& difference) {
   }
   try {
     Table index(copy.path);
-    position = Fold(index).position();
+    position = Fold(index, m_self).position();
     Table table(fresh.path);
     JournalReader reader(m_journal, 0);
-    Fold fold(table);
+    Fold fold(table, m_self);
     // The journal goes on behind the copy's position: step record by record at the end.
     while (fold.position().end < position.end && !fold.run(reader, 1)) {
     }

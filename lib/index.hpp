@@ -27,7 +27,7 @@ inline constexpr size_t fold_chunk = 10000;
 
 class Index {
  public:
-  Index(std::string store_directory, Journal& journal);
+  Index(std::string store_directory, Journal& journal, Self self);
   ~Index();  // leave(), quietly
   Index(const Index&) = delete;
 
@@ -54,6 +54,7 @@ class Index {
   const std::string m_path;
   const std::string m_seal;
   Journal& m_journal;
+  const Self m_self;
   std::mutex m_mutex;
   Fd m_lock;
   Fd m_users;

@@ -1,6 +1,7 @@
 #include "job.hpp"
 
 #include <iterator>
+#include <tuple>
 
 #include "bytes.hpp"
 #include "table.hpp"
@@ -9,17 +10,48 @@ namespace gq {
 namespace {
 
 // The members as they stand in the bytes, behind the state: numbers, then the sizes of the texts, then the texts.
-constexpr uint32_t Job::*counts[] = {&Job::starts, &Job::failures, &Job::crashes, &Job::priority, &Job::max_attempts};
+constexpr uint32_t Job::*counts[] = {&Job::starts, &Job::failures, &Job::crashes, &Job::priority, &Job::max_attempts,
+                                      &Job::term,   &Job::version,  &Job::copies,  &Job::once};
 constexpr uint64_t Job::*longs[] = {&Job::first_lsn, &Job::location, &Job::size, &Job::sum};
 constexpr Millis Job::*times[] = {&Job::enqueued_at, &Job::changed_at, &Job::due, &Job::window};
-constexpr std::string Job::*texts[] = {&Job::function, &Job::owner, &Job::why, &Job::key, &Job::serial};
+constexpr std::string Job::*texts[] = {&Job::function, &Job::owner, &Job::why, &Job::key, &Job::serial,
+                                        &Job::node,     &Job::store, &Job::peers};
 constexpr size_t fixed_size = 1 + std::size(counts) * 4 + (std::size(longs) + std::size(times)) * 8 + std::size(texts) * 2;
 
 }  // namespace
 
 const char* state_name(State state) {
-  static constexpr const char* names[state_count] = {"queued", "delayed", "queued", "running", "dead", "waiting", "finished"};
+  static constexpr const char* names[state_count] = {"queued", "delayed", "queued", "running", "dead",
+                                                     "waiting", "pending", "held", "finished"};
   return names[static_cast<size_t>(state)];
+}
+
+Meta state_of(const std::string& id, const Job& job) {
+  Meta meta;
+  meta.type = RecordType::state;
+  meta.id = id;
+  meta.at = job.changed_at;
+  meta.function = job.function;
+  meta.due = job.due;
+  meta.start = job.starts;
+  meta.why = job.why;
+  meta.node = job.node;
+  meta.store = job.store;
+  meta.state = job.state == State::finished ? "finished" : job.state == State::dead ? "dead" : "queued";
+  meta.term = job.term;
+  meta.version = job.version;
+  meta.failures = job.failures;
+  meta.crashes = job.crashes;
+  return meta;
+}
+
+bool is_newer(const Meta& state, const Job& job) {
+  auto rank = [](bool finished, uint32_t term, uint32_t version, Millis at, const std::string& store) {
+    return std::tuple(finished, term, version, at, store);
+  };
+  if (job.state == State::finished) return false;
+  return rank(state.state == "finished", state.term, state.version, state.at, state.store) >
+         rank(false, job.term, job.version, job.changed_at, job.store);
 }
 
 std::string encode_job(const Job& job) {

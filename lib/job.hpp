@@ -17,11 +17,13 @@ enum class State : uint8_t {
   running,   // started
   dead,      // will not be started again by itself
   waiting,   // behind another job with its serial key
+  pending,   // not yet on as many nodes as it must be
+  held,      // another node's to run
   finished,  // done or dropped; only its ID, size and sum are remembered
 };
-inline constexpr size_t state_count = 7;
+inline constexpr size_t state_count = 9;
 
-// The word people are shown: queued, running, delayed, dead, waiting or finished.
+// The word people are shown: queued, running, delayed, dead, waiting, pending, held or finished.
 const char* state_name(State state);
 
 struct Job {
@@ -31,6 +33,7 @@ struct Job {
   uint32_t crashes = 0;   // starts whose worker died
   uint32_t priority = normal_priority;
   uint32_t max_attempts = 0;  // 0: the worker's
+  uint32_t term = 0, version = 0, copies = 0, once = 0;  // see Meta
   Lsn first_lsn = 0;      // its place in the order
   Lsn location = 0;       // the frame of its newest add record
   uint64_t size = 0;      // of the workload, in bytes
@@ -44,10 +47,19 @@ struct Job {
   std::string serial;
   std::string owner;  // claimed, running
   std::string why;    // delayed, dead
+  std::string node, store;  // whose the job is, with a replication group; see Meta
+  std::string peers;  // pending: the nodes that have it too, separated by commas
 
   // Those used up, and the one that runs. (starts also counts those that were cut off.)
   uint32_t attempts() const { return failures + (state == State::running ? 1 : 0); }
 };
+
+// A record of type `state` that says what there is to say of a job to other nodes.
+Meta state_of(const std::string& id, const Job& job);
+
+// Whether such a record tells something newer than the job's own state. An end is never undone; before that the higher
+// term wins, then the higher version. Every node decides alike, in whatever order the records arrive.
+bool is_newer(const Meta& state, const Job& job);
 
 std::string encode_job(const Job& job);
 // Throws TableError on bytes that encode_job() did not make.

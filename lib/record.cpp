@@ -18,8 +18,8 @@ namespace {
 using nlohmann::json;
 
 constexpr uint32_t record_magic = 0x31525147;  // "GQR1"
-constexpr std::array<const char*, 10> type_names = {"add",  "claim", "start", "done",  "fail",
-                                                    "dead", "kick",  "drop",  "pause", "resume"};
+constexpr std::array<const char*, 13> type_names = {"add",  "claim", "start",  "done",   "fail",  "dead", "kick",
+                                                    "drop", "pause", "resume", "copied", "state", "peer"};
 
 // The keys of the meta map, and what they stand for. A member that has its default is not written.
 constexpr const char* key_type = "t";
@@ -31,10 +31,15 @@ struct Field {
   T Meta::*member;
 };
 constexpr Field<std::string> texts[] = {{"id", &Meta::id},     {"f", &Meta::function}, {"o", &Meta::owner},
-                                        {"why", &Meta::why},   {"key", &Meta::key},    {"serial", &Meta::serial}};
+                                        {"why", &Meta::why},   {"key", &Meta::key},    {"serial", &Meta::serial},
+                                        {"node", &Meta::node}, {"store", &Meta::store}, {"peers", &Meta::peers},
+                                        {"from", &Meta::from}, {"state", &Meta::state}};
 constexpr Field<Millis> times[] = {{"at", &Meta::at}, {"due", &Meta::due}, {"window", &Meta::window}};
-constexpr Field<uint32_t> numbers[] = {{"n", &Meta::start}, {"prio", &Meta::priority}, {"max", &Meta::max_attempts}};
-constexpr Field<bool> flags[] = {{"given", &Meta::given}, {"spent", &Meta::spent}};
+constexpr Field<uint32_t> numbers[] = {{"n", &Meta::start}, {"prio", &Meta::priority}, {"max", &Meta::max_attempts},
+                                       {"copies", &Meta::copies}, {"term", &Meta::term}, {"v", &Meta::version},
+                                       {"failures", &Meta::failures}, {"crashes", &Meta::crashes}};
+constexpr Field<uint64_t> positions[] = {{"lsn", &Meta::position}, {"since", &Meta::since}};
+constexpr Field<bool> flags[] = {{"given", &Meta::given}, {"spent", &Meta::spent}, {"once", &Meta::once}, {"enough", &Meta::enough}};
 
 template <typename T, size_t N>
 T* member(const Field<T> (&fields)[N], Meta& meta, std::string_view key) {
@@ -46,7 +51,7 @@ T* member(const Field<T> (&fields)[N], Meta& meta, std::string_view key) {
 bool known_key(std::string_view key) {
   static Meta any;
   return key == key_type || key == key_ids || member(texts, any, key) || member(times, any, key) || member(numbers, any, key) ||
-         member(flags, any, key);
+         member(positions, any, key) || member(flags, any, key);
 }
 
 // Takes a meta map from nlohmann's parser event by event: no tree is built, and nesting is bounded, because the
@@ -72,6 +77,8 @@ class MetaSax : public nlohmann::json_sax<json> {
     } else if (uint32_t* number = member(numbers, m_meta, m_key)) {
       if (value > std::numeric_limits<uint32_t>::max()) return false;
       *number = static_cast<uint32_t>(value);
+    } else if (uint64_t* position = member(positions, m_meta, m_key)) {
+      *position = value;
     } else {
       return value_ignored();
     }
@@ -190,12 +197,17 @@ class CborMap {
 // Whether the members that the type needs are there and are what they should be.
 bool fits(const Meta& m) {
   if (m.type == RecordType::claim) return !m.owner.empty() && !m.ids.empty();
+  if (m.type == RecordType::copied) return !m.ids.empty();
+  if (m.type == RecordType::peer) return is_node_name(m.node) && (m.store.empty() || is_ulid(m.store));
   if (m.type == RecordType::pause || m.type == RecordType::resume) return !function_name_problem(m.function);
   if (!is_ulid(m.id)) return false;
   switch (m.type) {
     case RecordType::add:
       return !function_name_problem(m.function) && m.priority <= low_priority && (m.key.empty() || !key_problem(m.key)) &&
-             (m.serial.empty() || !key_problem(m.serial));
+             (m.serial.empty() || !key_problem(m.serial)) && (m.node.empty() || (is_node_name(m.node) && is_ulid(m.store)));
+    case RecordType::state:
+      return !function_name_problem(m.function) && is_node_name(m.node) && is_ulid(m.store) &&
+             (m.state == "queued" || m.state == "dead" || m.state == "finished");
     case RecordType::start:
     case RecordType::fail:
     case RecordType::dead:
@@ -251,6 +263,8 @@ std::string encode_record_head(const Meta& meta, uint64_t data_size, uint64_t da
   for (const auto& f : times)
     if (written(f)) map.number(f.key, static_cast<uint64_t>((meta.*f.member).count()));
   for (const auto& f : numbers)
+    if (written(f)) map.number(f.key, meta.*f.member);
+  for (const auto& f : positions)
     if (written(f)) map.number(f.key, meta.*f.member);
   for (const auto& f : flags)
     if (written(f)) map.boolean(f.key, meta.*f.member);

@@ -33,7 +33,7 @@ inline constexpr size_t max_meta_size = 64 * 1024;
 // The longest workload that stands in the journal itself. Part of the journal's format.
 inline constexpr uint64_t max_inline_data = 64 * 1024;
 
-enum class RecordType { add, claim, start, done, fail, dead, kick, drop, pause, resume };
+enum class RecordType { add, claim, start, done, fail, dead, kick, drop, pause, resume, copied, state, peer };
 
 const char* record_type_name(RecordType type);
 
@@ -48,8 +48,8 @@ std::optional<std::string> key_problem(std::string_view text);
 // What a record says. Which members count depends on the type; the others keep their defaults and are not written.
 struct Meta {
   RecordType type = RecordType::add;
-  std::string id;                // the job; not in claim, pause and resume
-  std::string function;          // add, pause, resume
+  std::string id;                // the job; not in claim, pause, resume, copied and peer
+  std::string function;          // add, pause, resume, state
   Millis at{0};                  // when it happened
   bool given = false;            // add: the ID was chosen by the user, so it may stand for something else already
   uint32_t priority = normal_priority;  // add
@@ -57,12 +57,27 @@ struct Meta {
   std::string key;               // add: what makes two submissions one job; empty: nothing does
   Millis window{0};              // add: how long after the job has finished its key still stands for it
   std::string serial;            // add: jobs with the same run one at a time, in order; empty: any
-  std::vector<std::string> ids;  // claim: the jobs
+  std::vector<std::string> ids;  // claim, copied: the jobs
   std::string owner;             // claim, start, fail, dead: who holds the job (see owners.hpp)
   uint32_t start = 0;            // start, fail, dead: how often the job has been started
   Millis due{0};                 // add, fail: not to be started before this
   bool spent = true;             // fail: whether an attempt is used up
-  std::string why;               // fail, dead: the reason, for people
+  std::string why;               // fail, dead, state: the reason, for people
+
+  // Replication; see replicator.hpp.
+  std::string node;              // add: the node that accepted the job; state: the one that owns it; peer: which one
+  std::string store;             // the identity of that node's store
+  uint32_t copies = 0;           // add: how many nodes must have the job before it is run where it was accepted
+  bool once = false;             // add: only its owner runs it; else every node does
+  std::string peers;             // copied: the nodes that have the jobs too, separated by commas
+  bool enough = false;           // copied: the jobs may be run, however few those are
+  std::string from;              // state: the node that told; empty for what happened here
+  std::string state;             // state: queued, dead or finished
+  uint32_t term = 0;             // state: how often the job's owner has changed
+  uint32_t version = 0;          // state: how often its state has changed
+  uint32_t failures = 0, crashes = 0;  // state
+  uint64_t position = 0;         // peer: the peer knows all that stands in the journal before
+  uint64_t since = 0;            // peer: before this position it was another store, which is owed only what is unfinished
 };
 
 // The record in bytes: header, meta, data.

@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <map>
 #include <cerrno>
-#include <nlohmann/json.hpp>
 
 #include "log.hpp"
 #include "text.hpp"
@@ -19,10 +18,8 @@
 namespace gq {
 namespace {
 
-constexpr int store_format = 1;
 constexpr size_t most_claims = 1000;  // their IDs fit into one record
 constexpr size_t few_claims = 16;     // while the disk is full
-constexpr const char* settings_name = "gq.json";
 
 // File systems that other machines may share, so that flock(2) or fsync(2) do not mean what gq needs. Numbers from statfs(2).
 // FUSE is one of them, for who can tell what is behind it (sshfs, glusterfs).
@@ -53,8 +50,8 @@ bool is_empty(const std::string& directory) {
   return true;
 }
 
-// Makes sure that `directory` is a store, and returns its ID.
-std::string open_directory(const std::string& directory, bool create) {
+// Makes sure that `directory` is a store, and returns what its gq.json says.
+Settings open_directory(const std::string& directory, bool create) {
   std::string settings = directory + "/" + settings_name;
   struct stat st;
   if (::stat(directory.c_str(), &st) != 0) {
@@ -80,19 +77,11 @@ std::string open_directory(const std::string& directory, bool create) {
     // Nor may it hold anything else: it would be another's, or a store that has lost what its checksums depend on.
     if (!is_empty(directory) && !file_exists(settings)) throw refuse("it is not empty, and holds no gq.json");
     sync_directory(directory + "/..");
-    nlohmann::json fresh = {{"format", store_format}, {"store", new_ulid()}};
-    publish_file(directory, settings_name, fresh.dump(2) + "\n", false);
+    Settings fresh;
+    fresh.store_id = new_ulid();
+    write_settings(directory, fresh, false);
   }
-  Fd fd = open_file(settings, O_RDONLY, 0, Exit::config);
-  auto text = read_all(fd.get(), 1 << 20, settings);
-  auto json = nlohmann::json::parse(text.value_or(""), nullptr, false);
-  if (!json.is_object() || !json.contains("format") || !json["format"].is_number_integer() ||
-      !json.contains("store") || !json["store"].is_string() || !is_ulid(json["store"].get<std::string>()))
-    throw refuse("its gq.json is damaged");
-  if (json["format"].get<int64_t>() != store_format)
-    throw refuse("it is in format " + json["format"].dump() + ", and this gq knows format " +
-                 std::to_string(store_format));
-  return json["store"].get<std::string>();
+  return read_settings(directory);
 }
 
 }  // namespace
@@ -122,10 +111,10 @@ NewJob make_job(const std::string& function, std::string_view data, const JobOpt
 
 Store::Store(const std::string& directory, bool create)
     : m_directory(directory),
-      m_id(open_directory(directory, create)),
-      m_journal(directory + "/journal", directory + "/append.lock", m_id),
+      m_settings(open_directory(directory, create)),
+      m_journal(directory + "/journal", directory + "/append.lock", m_settings.store_id),
       m_blobs(directory + "/blobs"),
-      m_index(directory, m_journal),
+      m_index(directory, m_journal, m_settings.group.self),
       m_reader(m_journal, 0) {}
 
 // Writes a large workload. An answer means that the job ends here.

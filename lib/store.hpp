@@ -1,7 +1,7 @@
 // A store: one directory that holds a queue, shared safely by any number of processes of one machine.
 //
 //   store/                 mode 0700
-//     gq.json              format version, store ID, node name
+//     gq.json              format version, store ID, replication group (settings.hpp)
 //     journal/<LSN>.gqj    the records: the truth (journal.hpp)
 //     blobs/<xx>/<ID>      workloads over 64 KiB (blobs.hpp)
 //     index.tcb, .seal     the state of every job, derived from the journal (index.hpp)
@@ -25,6 +25,7 @@
 #include "journal.hpp"
 #include "owners.hpp"
 #include "record.hpp"
+#include "settings.hpp"
 
 namespace gq {
 
@@ -91,7 +92,9 @@ class Store {
   Store(const std::string& directory, bool create);
 
   const std::string& directory() const { return m_directory; }
-  const std::string& id() const { return m_id; }
+  const std::string& id() const { return m_settings.store_id; }
+  // As it was when the store was opened.
+  const Group& group() const { return m_settings.group; }
 
   // Queues jobs as one group and answers for each. Thread-safe; concurrent calls share one fdatasync.
   std::vector<Answer> add(const std::vector<NewJob>& jobs);
@@ -146,7 +149,7 @@ class Store {
   std::optional<Answer> put_blob(const NewJob& job, std::vector<Fd>& holds);
 
   std::string m_directory;
-  std::string m_id;
+  Settings m_settings;
   Journal m_journal;
   Blobs m_blobs;
   Index m_index;

@@ -166,6 +166,11 @@ std::optional<std::string> function_name_problem(std::string_view name) {
   return std::nullopt;
 }
 
+bool is_node_name(std::string_view name) {
+  return name.size() > 4 && name.size() <= 64 && name.substr(0, 4) == "rep_" &&
+         std::all_of(name.begin(), name.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-'; });
+}
+
 std::string format_time(Millis since_1970) {
   time_t seconds = static_cast<time_t>(since_1970.count() / 1000);
   struct tm tm;

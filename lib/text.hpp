@@ -37,6 +37,9 @@ bool is_utf8(std::string_view text);
 inline constexpr size_t max_function_size = 255;
 std::optional<std::string> function_name_problem(std::string_view name);
 
+// Whether `name` is that of a node of a replication group: "rep_" and 1 to 60 letters, digits, '_' or '-'.
+bool is_node_name(std::string_view name);
+
 // RFC 3339, UTC, with milliseconds: 2026-01-31T12:00:00.000Z.
 std::string format_time(Millis since_1970);
 

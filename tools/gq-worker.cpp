@@ -58,7 +58,7 @@ Exit work(Options& o, const Common& common) {
   backlog.limit = static_cast<int64_t>(o.backlog != not_given ? o.backlog
                                        : o.queue_only           ? 0
                                                                 : default_backlog);
-  Intake intake(store, {common.servers, o.work.functions, o.max_workload}, backlog);
+  Intake intake(store, {common.servers, o.work.functions, o.max_workload}, [&](const auto& jobs) { return store.add(jobs); }, backlog);
   if (o.queue_only) {
     intake.start();
     wait_for_stop_signal(store, o.work.functions);

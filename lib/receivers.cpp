@@ -1,0 +1,225 @@
+#include "receivers.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "error.hpp"
+#include "log.hpp"
+#include "packets.hpp"
+
+namespace gq {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr Millis work_timeout{1000};
+constexpr size_t max_receivers = 16;  // for one server; more gave nothing (measured)
+constexpr Millis first_retry{100}, longest_retry{5000};
+// So many jobs in a row that were waiting when the one before was done call for another receiver.
+constexpr int waiting_streak = 4;
+// A connection on which nothing came for so long is made anew: the other end may be gone without a word, or stuck.
+constexpr Millis longest_idle{60'000};
+
+}  // namespace
+
+struct Receivers::Group {
+  Server server;
+  std::atomic<size_t> receivers{0};
+  std::atomic<bool> down{false};
+};
+
+struct Receivers::Function {
+  Receiver* receiver;
+  const Service* service;
+};
+
+struct Receivers::Receiver {
+  Receivers* receivers;
+  Group* group;
+  bool permanent = false;
+  std::thread thread;
+  bool ended = false;  // guarded by m_mutex
+  // The handle as the stopping thread sees it, guarded by m_mutex.
+  std::optional<gearman_id_t> wake;
+  // Only the receiver's own thread:
+  std::vector<Function> functions;
+  Clock::time_point connected_at{}, last_end{};
+  Clock::duration round_trip{};
+  int streak = 0;
+  bool gave_back = false;  // a job that could not be stored: the connection was closed on purpose
+};
+
+Receivers::Receivers(std::vector<Server> servers, std::vector<Service> services, std::function<Serve()> wanted)
+    : m_services(std::move(services)), m_wanted(std::move(wanted)) {
+  for (auto& server : servers) m_groups.emplace_back().server = std::move(server);
+}
+
+Receivers::~Receivers() { stop(); }
+
+void Receivers::start() {
+  for (auto& group : m_groups) add_receiver(group);
+}
+
+void Receivers::stop() {
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    m_stop = true;
+    for (auto& r : m_receivers)
+      if (r.wake) gearman_kill(*r.wake, GEARMAN_INTERRUPT);
+  }
+  m_stopping.notify_all();
+  for (auto& r : m_receivers)
+    if (r.thread.joinable()) r.thread.join();
+  m_receivers.clear();
+}
+
+void Receivers::add_receiver(Group& group) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  if (m_stop || group.receivers >= max_receivers) return;
+  for (auto it = m_receivers.begin(); it != m_receivers.end();) {
+    if (it->ended) {
+      it->thread.join();
+      it = m_receivers.erase(it);
+    } else {
+      ++it;
+    }
+  }
+  m_receivers.emplace_back();
+  Receiver& r = m_receivers.back();
+  r.receivers = this;
+  r.group = &group;
+  r.permanent = group.receivers++ == 0;
+  try {
+    r.thread = std::thread([this, &r] { receive(r); });
+  } catch (const std::system_error& e) {
+    m_receivers.pop_back();
+    // Those that there are go on without it.
+    if (group.receivers-- == 1) throw Error(Exit::retry, "cannot start a thread: " + errno_text(e.code().value()));
+  }
+}
+
+// Waits, unless the intake stops meanwhile; true when it does.
+bool Receivers::pause(Millis duration) {
+  std::unique_lock<std::mutex> lock(m_mutex);
+  return m_stopping.wait_for(lock, duration, [&] { return m_stop; });
+}
+
+void Receivers::receive(Receiver& self) {
+  WorkerHandle worker(nullptr, gearman_worker_free);
+  Serve serving = Serve::nothing;
+  Millis retry{0};
+  auto drop = [&] {
+    {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      self.wake.reset();
+    }
+    worker.reset();
+  };
+  auto failed = [&](const std::string& reason) {
+    drop();
+    if (!self.permanent) return true;
+    if (!self.group->down.exchange(true))
+      log(Level::warning, "cannot reach the Gearman server " + self.group->server.name() + ": " + reason +
+                              "; trying again until it answers");
+    retry = std::clamp(retry * 2, first_retry, longest_retry);
+    return pause(retry);
+  };
+  for (;;) {
+    Serve serve = m_wanted();
+    if (worker && serve != serving) drop();
+    if (serve == Serve::nothing) {
+      if (!self.permanent || pause(first_retry)) break;
+      continue;
+    }
+    if (!worker) {
+      auto made = make_worker(self.group->server, work_timeout);
+      if (!made) {
+        if (failed("its name cannot be used")) break;
+        continue;
+      }
+      worker = std::move(*made);
+      serving = serve;
+      self.functions.clear();
+      for (const auto& service : m_services)
+        if (!service.background || serve == Serve::all) self.functions.push_back({&self, &service});
+      for (auto& f : self.functions) gearman_worker_add_function(worker.get(), f.service->function.c_str(), 0, on_job, &f);
+      // One round trip, to tell a server that answers from one that does not, and jobs that waited from jobs that came.
+      self.connected_at = Clock::now();
+      gearman_return_t rc = gearman_worker_echo(worker.get(), "gq", 2);
+      self.round_trip = Clock::now() - self.connected_at;
+      if (gearman_failed(rc)) {
+        if (failed(reason_text(rc))) break;
+        continue;
+      }
+      if (self.group->down.exchange(false)) log(Level::info, "connected to " + self.group->server.name());
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (m_stop) break;
+      self.wake = gearman_worker_id(worker.get());
+    }
+    auto start = Clock::now();
+    gearman_return_t rc = gearman_worker_work(worker.get());
+    {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (m_stop) break;
+    }
+    if (std::exchange(self.gave_back, false)) {
+      drop();
+    } else if (rc == GEARMAN_SUCCESS) {
+      retry = Millis(0);
+    } else if (rc == GEARMAN_TIMEOUT && Clock::now() - start > work_timeout / 2) {
+      if (!self.permanent) break;  // nothing to do for this one
+      if (Clock::now() - std::max(self.last_end, self.connected_at) > longest_idle) drop();
+    } else if (failed(reason_text(rc))) {
+      break;
+    }
+  }
+  drop();
+  std::lock_guard<std::mutex> guard(m_mutex);
+  --self.group->receivers;
+  self.ended = true;
+}
+
+// Called by C: no exception may leave it. libgearman frees the result.
+void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size, gearman_return_t* rc) noexcept {
+  try {
+    auto& function = *static_cast<Function*>(context);
+    Receiver& self = *function.receiver;
+    // Jobs that were waiting come within about one round trip; a client that waits for each answer needs three.
+    if (Clock::now() - self.last_end < 2 * self.round_trip) {
+      if (++self.streak >= waiting_streak) {
+        self.streak = 0;
+        self.receivers->add_receiver(*self.group);
+      }
+    } else {
+      self.streak = 0;
+    }
+    std::string_view payload(static_cast<const char*>(gearman_job_workload(job)), gearman_job_workload_size(job));
+    std::optional<std::string> result = function.service->take(payload);
+    self.last_end = Clock::now();
+    if (result) {
+      if (auto* copy = static_cast<char*>(std::malloc(result->size()))) {
+        std::memcpy(copy, result->data(), result->size());
+        *result_size = result->size();
+        *rc = GEARMAN_SUCCESS;
+        return copy;
+      }
+    }
+  } catch (const std::exception& e) {
+    log(Level::error, std::string("cannot take a job: ") + e.what());
+  }
+  static_cast<Function*>(context)->receiver->gave_back = true;
+  // gearmand gives the job to someone else at once, perhaps to us: not too fast.
+  ::usleep(100'000);
+  break_connection();
+  *rc = GEARMAN_ERROR;
+  return nullptr;
+}
+
+}  // namespace gq

@@ -1,0 +1,62 @@
+#include "settings.hpp"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "fd.hpp"
+#include "text.hpp"
+#include "ulid.hpp"
+
+namespace gq {
+namespace {
+
+constexpr int store_format = 1;
+constexpr size_t max_members = 64;
+
+}  // namespace
+
+bool Group::has(const std::string& node) const { return std::find(members.begin(), members.end(), node) != members.end(); }
+
+Settings read_settings(const std::string& directory) {
+  std::string path = directory + "/" + settings_name;
+  auto refuse = [&](const std::string& why) { return Error(Exit::config, "cannot open the store " + directory + ": " + why); };
+  Fd fd = open_file(path, O_RDONLY, 0, Exit::config);
+  auto text = read_all(fd.get(), 1 << 20, path);
+  auto json = nlohmann::json::parse(text.value_or(""), nullptr, false);
+  if (!json.is_object() || !json.contains("format") || !json["format"].is_number_integer()) throw refuse("its gq.json is damaged");
+  if (json["format"].get<int64_t>() != store_format)
+    throw refuse("it is in format " + json["format"].dump() + ", and this gq knows format " + std::to_string(store_format));
+  Settings settings;
+  try {
+    settings.store_id = json.at("store").get<std::string>();
+    bool good = is_ulid(settings.store_id);
+    if (json.contains("node")) {
+      Group& g = settings.group;
+      g.self = {json.at("node").get<std::string>(), json.at("identity").get<std::string>()};
+      g.members = json.at("group").get<std::vector<std::string>>();
+      g.copies = json.at("copies").get<uint32_t>();
+      std::string run = json.at("run").get<std::string>();
+      g.once = run == "once";
+      good = good && is_ulid(g.self.store) && g.has(g.self.node) && g.copies >= 1 && g.copies <= g.members.size() &&
+             g.members.size() <= max_members && (run == "all" || run == "once") &&
+             std::all_of(g.members.begin(), g.members.end(), [](const std::string& m) { return is_node_name(m); }) &&
+             std::set<std::string>(g.members.begin(), g.members.end()).size() == g.members.size();
+    }
+    if (!good) throw refuse("its gq.json is damaged");
+  } catch (const nlohmann::json::exception&) {
+    throw refuse("its gq.json is damaged");
+  }
+  return settings;
+}
+
+void write_settings(const std::string& directory, const Settings& settings, bool replace) {
+  nlohmann::ordered_json json = {{"format", store_format}, {"store", settings.store_id}};
+  if (const Group& g = settings.group)
+    json.update({{"node", g.self.node}, {"identity", g.self.store}, {"group", g.members}, {"copies", g.copies}, {"run", g.once ? "once" : "all"}});
+  publish_file(directory, settings_name, json.dump(2) + "\n", replace);
+}
+
+}  // namespace gq
