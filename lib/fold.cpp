@@ -372,6 +372,21 @@ PeerState Fold::peer(const std::string& node) {
   return peer;
 }
 
+std::map<std::string, PeerState> Fold::peers() {
+  std::vector<std::string> nodes;
+  for (Table::Cursor c(m_table, "r"); c.valid() && c.key()[0] == 'r'; c.next()) nodes.emplace_back(c.key().substr(1));
+  std::map<std::string, PeerState> all;
+  for (const auto& node : nodes) all[node] = peer(node);
+  return all;
+}
+
+bool Fold::is_owed(const Job& job) {
+  if (job.node.empty() || job.once) return false;
+  for (const auto& [node, peer] : peers())
+    if (peer.position <= job.first_lsn && job.first_lsn >= peer.since) return true;
+  return false;
+}
+
 // When a job with a key has ended, the key stands for it a while longer.
 void Fold::set_key(const std::string& id, const Job& job, bool dropped, Millis at) {
   if (job.key.empty()) return;

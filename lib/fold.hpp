@@ -100,6 +100,9 @@ class Fold {
   // When a function was paused; nullopt where it is not.
   std::optional<Millis> paused(const std::string& function);
   PeerState peer(const std::string& node);
+  std::map<std::string, PeerState> peers();  // all that are known, by node
+  // Whether a node may still need the workload of a job that is finished here.
+  bool is_owed(const Job& job);
   // Every owner that holds a job.
   std::vector<std::string> owners();
   std::vector<std::string> functions();

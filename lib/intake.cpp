@@ -27,7 +27,7 @@ std::vector<Service> Intake::services() {
   std::vector<Service> services;
   for (const auto& f : m_config.functions) {
     services.push_back({record_function(f), false, [this, f](std::string_view payload) { return take_records(payload, f); }});
-    services.push_back({f, true, [this, f](std::string_view payload) { return take_raw(payload, f); }});
+    if (m_config.raw) services.push_back({f, true, [this, f](std::string_view payload) { return take_raw(payload, f); }});
   }
   return services;
 }

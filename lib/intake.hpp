@@ -29,6 +29,7 @@ class Intake {
     std::vector<Server> servers;
     std::vector<std::string> functions;
     uint64_t max_workload = 0;
+    bool raw = true;  // take raw jobs, too
   };
   // What stores jobs and answers for each; called by several threads.
   using Add = std::function<std::vector<Answer>(const std::vector<NewJob>&)>;

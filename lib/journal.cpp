@@ -360,8 +360,14 @@ bool Journal::sync(Lsn from, Lsn end) {
   }
 }
 
-std::vector<Placed> Journal::commit(const std::vector<RecordBytes>& records, Room room) {
+Lsn Journal::end() const {
+  auto hint = read_hint();
+  return hint ? hint->end : 0;
+}
+
+std::vector<Placed> Journal::commit(const std::vector<RecordBytes>& records, Room room, const std::function<void()>& appended) {
   auto placed = append(records, room);
+  if (appended) appended();
   if (sync(placed.front().lsn, placed.back().end)) return placed;
   try {
     placed = append(records, room);

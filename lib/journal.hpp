@@ -80,8 +80,11 @@ class Journal {
   bool sync(Lsn from, Lsn end);
 
   // append() and sync(), once more in a new segment where the sync failed; throws Error(retry) when that fails too: the
-  // outcome is then unknown.
-  std::vector<Placed> commit(const std::vector<RecordBytes>& records, Room room);
+  // outcome is then unknown. `appended` is called before the first sync.
+  std::vector<Placed> commit(const std::vector<RecordBytes>& records, Room room, const std::function<void()>& appended = {});
+
+  // The position behind the last append, as far as this process can tell without verifying.
+  Lsn end() const;
 
   // Whether the disk has room, without writing anything but the spare segment, which is made where it is missing. For an
   // intake of `size` bytes: throws Error(storage) unless spare_size stays free besides, which leaves the index room to work in,

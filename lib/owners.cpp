@@ -19,17 +19,22 @@ bool is_owner_name(const std::string& name) {
          parse_count(name.substr(ulid_size + 1));
 }
 
-void sweep(const std::string& directory) {
+// Calls `visit` with the name of each owner's file until it returns false.
+template <typename Visit>
+void for_each_file(const std::string& directory, Visit visit) {
   std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(directory.c_str()), closedir);
   if (!dir) return;
-  while (const dirent* entry = readdir(dir.get())) {
-    std::string name = entry->d_name;
-    if (name == "." || name == "..") continue;
-    // A name that is an owner's is locked from its first moment on. A temporary one may not be locked yet.
-    if (!is_owner_name(name)) continue;
+  // A name that is an owner's is locked from its first moment on. A temporary one may not be locked yet.
+  while (const dirent* entry = readdir(dir.get()))
+    if (std::string name = entry->d_name; is_owner_name(name) && !visit(name)) return;
+}
+
+void sweep(const std::string& directory) {
+  for_each_file(directory, [&](const std::string& name) {
     Fd fd = try_open(directory + "/" + name, O_RDONLY);
     if (fd && try_lock(fd.get(), FileLock::Mode::exclusive)) ::unlink((directory + "/" + name).c_str());
-  }
+    return true;
+  });
 }
 
 }  // namespace
@@ -65,6 +70,15 @@ bool owner_alive(const std::string& directory, const std::string& owner) {
     throw_errno(Exit::storage, "open an owner file");
   }
   return !try_lock(fd.get(), FileLock::Mode::shared);
+}
+
+bool any_owner_alive(const std::string& directory) {
+  bool alive = false;
+  for_each_file(directory, [&](const std::string& name) {
+    if (name.substr(ulid_size) == ".0") alive = alive || owner_alive(directory, name);
+    return !alive;
+  });
+  return alive;
 }
 
 std::string owner_process(const std::string& owner) { return owner.substr(0, owner.rfind('.')); }

@@ -31,6 +31,9 @@ class Owners {
 // Whether anybody holds the lock of this owner.
 bool owner_alive(const std::string& directory, const std::string& owner);
 
+// Whether any process that runs commands lives.
+bool any_owner_alive(const std::string& directory);
+
 // The process part of an owner's name.
 std::string owner_process(const std::string& owner);
 

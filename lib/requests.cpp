@@ -56,15 +56,14 @@ void Requests::connect(Clock::time_point deadline) {
     std::string reason;
     for (size_t n = 0; n < m_servers.size() && !m_client; ++n) {
       size_t i = (m_first + n) % m_servers.size();
-      auto left = std::max(std::chrono::duration_cast<Millis>(deadline - Clock::now()), Millis(1));
-      auto workers = capable_workers(m_servers[i], m_function, std::min(server_timeout, left), reason);
+      auto workers = capable_workers(m_servers[i], m_function, server_timeout, reason);
       if (!workers && m_servers.size() > 1 && !m_warned[i]) {
         log(Level::warning, "cannot reach " + m_servers[i].name() + ": " + reason);
         m_warned[i] = true;
       }
       reached |= workers.has_value();
       if (workers.value_or(0) == 0) continue;
-      auto client = make_client(m_servers[i], left);
+      auto client = make_client(m_servers[i], server_timeout);
       if (!client) continue;
       gearman_client_set_complete_fn(client->get(), on_complete);
       gearman_client_set_fail_fn(client->get(), on_fail);

@@ -21,7 +21,7 @@ class Requests {
   Requests(std::vector<Server> servers, std::string gearman_function, std::string nobody);
 
   // Finds a server with a worker for the function; whether that lives, only its answer tells. Returns at once when one has been
-  // found and has not failed since. Throws Error, at the deadline at the latest: unavailable where no server can be reached,
+  // found and has not failed since. Throws Error, once the deadline is over: unavailable where no server can be reached,
   // retry where no worker serves the function.
   void connect(Clock::time_point deadline);
 

@@ -138,7 +138,7 @@ std::optional<Answer> Store::put_blob(const NewJob& job, std::vector<Fd>& holds)
   }
 }
 
-std::vector<Answer> Store::add(const std::vector<NewJob>& jobs) {
+std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& appended) {
   std::vector<Answer> answers(jobs.size());
   std::vector<RecordBytes> bytes;
   std::vector<size_t> of;  // the job that each of bytes belongs to
@@ -173,7 +173,7 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs) {
   }
   if (bytes.empty()) return answers;
   try {
-    m_journal.commit(bytes, Room::intake);
+    m_journal.commit(bytes, Room::intake, [&] { if (appended) appended(of); });
     std::set<std::string_view> seen;
     for (size_t i : of) {
       answers[i].outcome = Outcome::queued;
@@ -205,7 +205,7 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs) {
           const RecordHead& r = jobs[i].record;
           auto known = fold.get(r.meta.id);
           std::optional<std::string> first;
-          if (!known && !r.meta.key.empty()) {
+          if (!known && !r.meta.key.empty() && (r.meta.node.empty() || r.meta.node == group().self.node)) {
             if (r.data_size > max_inline_data) m_blobs.remove(r.meta.id);
             if ((first = fold.keyed(r.meta.function, r.meta.key, r.meta.at))) known = fold.get(*first);
           }
@@ -224,25 +224,31 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs) {
   return answers;
 }
 
-void Store::remove_blobs(Fold& fold) {
-  for (const auto& id : m_free_blobs) {
+void Store::remove_blobs(Fold& fold, const std::vector<std::string>& ids) {
+  for (const auto& id : ids) {
     auto job = fold.get(id);
-    if (job && job->state == State::finished) m_blobs.remove(id);
+    if (job && job->state == State::finished && !fold.is_owed(*job)) m_blobs.remove(id);
   }
-  m_free_blobs.clear();
 }
 
-void Store::forget_blobs() {
-  if (!m_free_blobs.empty()) m_index.visit([&](Fold& fold) { remove_blobs(fold); });
+void Store::remove_blobs_of(const std::vector<std::string>& ids) {
+  if (!ids.empty()) m_index.visit([&](Fold& fold) { remove_blobs(fold, ids); });
+}
+
+void Store::forget_blobs() { remove_blobs_of(std::exchange(m_free_blobs, {})); }
+
+bool Store::has_returned() const {
+  Fd fd = try_open(returned_path(), O_RDONLY);
+  return fd && !try_lock(fd.get(), FileLock::Mode::shared);
 }
 
 Claims Store::claim(const ClaimRequest& request) {
   Claims result;
-  size_t most = request.most;
+  size_t most = group().once && !request.dry_run && !has_returned() ? 0 : request.most;
   if (most > 0 && !request.dry_run) most = std::min(most, m_journal.check_claim_room() ? most_claims : few_claims);
   m_index.visit([&](Fold& fold) {
     result = {};
-    remove_blobs(fold);
+    remove_blobs(fold, std::exchange(m_free_blobs, {}));
     auto functions = request.functions.empty() ? fold.functions() : request.functions;
     auto counters = fold.counters();
     for (const auto& f : functions)

@@ -96,8 +96,10 @@ class Store {
   // As it was when the store was opened.
   const Group& group() const { return m_settings.group; }
 
-  // Queues jobs as one group and answers for each. Thread-safe; concurrent calls share one fdatasync.
-  std::vector<Answer> add(const std::vector<NewJob>& jobs);
+  // Queues jobs as one group and answers for each. Thread-safe; concurrent calls share one fdatasync. `appended` is called
+  // with the numbers of those that stand in the journal, before they are synced.
+  using Appended = std::function<void(const std::vector<size_t>&)>;
+  std::vector<Answer> add(const std::vector<NewJob>& jobs, const Appended& appended = {});
 
   // Throws the Error that add() of so many bytes would run into at once, if any: no room.
   void check_room(uint64_t size) { m_journal.check_intake_room(size); }
@@ -136,6 +138,16 @@ class Store {
   // cannot be read.
   std::optional<Workload> workload(const std::string& id, const Job& job, std::string& reason);
 
+  // Of a group whose jobs run once: whether this node knows by now what the others did with its jobs while it was away.
+  bool has_returned() const;
+  std::string returned_path() const { return m_directory + "/returned.lock"; }
+
+  // A file that is touched whenever this node of the group answers.
+  std::string peer_path(const std::string& node) const { return m_directory + "/peers/" + node; }
+
+  // Removes the blobs of those jobs that are finished, and that no other node may need.
+  void remove_blobs_of(const std::vector<std::string>& ids);
+
   // Looks at the index, up to date, under its lock: keep it short.
   void look(const std::function<void(Fold&)>& body) { m_index.visit(body); }
 
@@ -145,7 +157,7 @@ class Store {
   std::string owners_directory() const { return m_directory + "/owners"; }
 
  private:
-  void remove_blobs(Fold& fold);
+  void remove_blobs(Fold& fold, const std::vector<std::string>& ids);
   std::optional<Answer> put_blob(const NewJob& job, std::vector<Fd>& holds);
 
   std::string m_directory;

@@ -9,6 +9,7 @@
 
 #include "fd.hpp"
 #include "frame.hpp"
+#include "replicate_options.hpp"
 #include "sender.hpp"
 #include "store.hpp"
 #include "text.hpp"
@@ -28,6 +29,7 @@ struct Options {
   bool null = false;
   bool local = false;
   JobOptions job;
+  ReplicateOptions replicate;
   std::string at;
   Millis delay{0};
   std::string priority = "normal";
@@ -40,10 +42,13 @@ struct Options {
 class Enqueuer {
  public:
   Enqueuer(const Options& options, const Common& common) : m_options(options) {
-    if (options.local)
+    if (options.local) {
       m_store.emplace(common.store, true);
-    else
+      ReplicateOptions replicate = options.replicate;
+      m_replicator = replicate.open(*m_store, common);
+    } else {
       m_sender.emplace(common.servers, options.function, options.timeout);
+    }
   }
 
   void add(std::string data) {
@@ -63,7 +68,7 @@ class Enqueuer {
     for (const auto& data : m_data) jobs.push_back(make_job(m_options.function, data, options));
     std::vector<Answer> answers;
     try {
-      answers = m_store ? m_store->add(jobs) : m_sender->send(jobs);
+      answers = m_replicator ? m_replicator->add(jobs) : m_store ? m_store->add(jobs) : m_sender->send(jobs);
     } catch (const Error& e) {
       if (e.code() == Exit::retry)
         for (const auto& job : jobs) log(Level::error, job.record.meta.id + ": not queued");
@@ -75,6 +80,7 @@ class Enqueuer {
       switch (answers[i].outcome) {
         case Outcome::queued:
           ids += id + "\n";
+          if (!answers[i].reason.empty()) log(Level::warning, id + ": queued with " + answers[i].reason);
           break;
         case Outcome::same:
           ids += answers[i].reason + "\n";
@@ -89,7 +95,7 @@ class Enqueuer {
           break;
         case Outcome::refused:
           log(Level::error, id + ": not queued: " + answers[i].reason);
-          fail(m_store ? Exit::storage : Exit::retry);
+          fail(m_store && !m_replicator ? Exit::storage : Exit::retry);
           break;
         case Outcome::unknown:
           log(Level::error, id + ": unknown whether queued: " + answers[i].reason);
@@ -125,6 +131,7 @@ class Enqueuer {
  private:
   const Options& m_options;
   std::optional<Store> m_store;
+  std::unique_ptr<Replicator> m_replicator;  // with a group
   std::optional<Sender> m_sender;
   std::vector<std::string> m_data;
   size_t m_bytes = 0;
@@ -239,6 +246,7 @@ int main(int argc, char** argv) {
     auto* delay = gq::add_duration(app, "--delay", o.delay, "Not to be started before this has passed");
     gq::not_empty(*app.add_option("--at", o.at, "Not to be started before: RFC 3339, or seconds since 1970")).excludes(delay);
     gq::add_count(app, "--max-attempts", o.max_attempts, "Attempts before the job is dead (default: the worker's)", 1, 1'000'000);
+    o.replicate.add(app, true, false);
     gq::add_duration(app, "--timeout", o.timeout, "How long to wait for a worker (default 10s)");
     gq::add_size(app, "--max-workload", o.max_workload, "Refuse larger jobs (default 256M)");
   };

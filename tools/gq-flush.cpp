@@ -7,6 +7,7 @@
 
 #include "fd.hpp"
 #include "frame.hpp"
+#include "replicate_options.hpp"
 #include "runner.hpp"
 #include "store.hpp"
 #include "text.hpp"
@@ -16,8 +17,11 @@
 namespace gq {
 namespace {
 
+constexpr Millis settle_time{60000};  // for what is owed to peers that answer
+
 struct Options {
   WorkOptions work;
+  ReplicateOptions replicate;
   bool all = false;
   bool dry_run = false;
   std::vector<std::string> kick, drop;  // IDs, or "-"
@@ -100,7 +104,7 @@ Exit administer(const Options& o, const Common& common) {
   return good ? Exit::ok : Exit::no;
 }
 
-Exit flush(const Options& o, const Common& common) {
+Exit flush(Options& o, const Common& common) {
   for (const auto& f : o.work.functions) check_function(f);
   if (!o.kick.empty() || !o.drop.empty() || o.kick_dead || !o.pause.empty() || !o.resume.empty()) return administer(o, common);
   if (o.all != o.work.functions.empty())
@@ -118,8 +122,16 @@ Exit flush(const Options& o, const Common& common) {
     return Exit::ok;
   }
   block_signals();
+  // What is owed to other nodes is paid before the pass, and what the pass adds to it afterwards.
+  auto replicator = o.replicate.open(store, common);
+  if (replicator) {
+    replicator->start();
+    replicator->settle(settle_time);
+  }
   Backlog backlog;
-  return Runner(store, config, backlog).run([] {}) ? Exit::ok : Exit::config;
+  bool good = Runner(store, config, backlog).run([] {});
+  if (replicator && !replicator->settle(settle_time)) log(Level::warning, "not all that is owed to other nodes could be sent in this pass");
+  return good ? Exit::ok : Exit::config;
 }
 
 }  // namespace
@@ -133,6 +145,7 @@ int main(int argc, char** argv) {
   program.takes_command = true;
   program.options = [&](CLI::App& app) {
     o.work.add(app);
+    o.replicate.add(app, false, true);
     app.add_flag("--all", o.all, "Jobs of every function; the command sees which in GQ_FUNCTION");
     auto list = [&](const char* name, std::vector<std::string>& values, const char* help) {
       app.add_option(name, values, help)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)->expected(1)->allow_extra_args(false);

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "frame.hpp"
+#include "replicator.hpp"
 #include "store.hpp"
 #include "text.hpp"
 #include "ulid.hpp"
@@ -20,6 +21,7 @@ struct Options {
   std::string state;
   std::string function;
   uint64_t limit = UINT64_MAX;
+  bool records = false;
 };
 
 // Jobs read in one visit to the index: the lock is held some milliseconds, and memory stays small.
@@ -46,8 +48,12 @@ Json job_json(const Claim& c) {
   if (!job.why.empty()) j["reason"] = job.why;
   if (!job.owner.empty()) j["owner"] = job.owner;
   if (job.crashes) j["crashes"] = job.crashes;
+  if (!job.node.empty()) j["node"] = job.node;
+  if (job.once) j["term"] = job.term;
   return j;
 }
+
+constexpr const char* all_orders = "cqdlnox";
 
 // Calls `visit` for each unfinished job, outside the lock, until it returns false.
 void for_each_job(Store& store, const std::string& orders, const std::string& function,
@@ -60,7 +66,7 @@ void for_each_job(Store& store, const std::string& orders, const std::string& fu
         jobs.clear();
         std::vector<std::string> ids;
         std::string next = cursor;
-        last = fold.page(order, function, page_size, next, ids);
+        last = fold.page(order, order == 'o' ? std::string() : function, page_size, next, ids);
         for (const auto& id : ids)
           if (auto job = fold.get(id)) jobs.push_back({id, std::move(*job)});
         cursor = next;
@@ -80,7 +86,9 @@ Exit list(const Options& o, Store& store) {
                        : o.state == "delayed" ? "d"
                        : o.state == "dead"    ? "x"
                        : o.state == "waiting" ? "l"
-                                              : "cqdlx";
+                       : o.state == "pending" ? "n"
+                       : o.state == "held"    ? "o"
+                                              : all_orders;
   uint64_t left = o.limit;
   std::string out;
   if (left == 0) return Exit::ok;
@@ -124,6 +132,16 @@ Exit show(const Options& o, Store& store) {
   return Exit::ok;
 }
 
+void print_file(int fd) {
+  std::vector<char> buffer(1 << 20);
+  for (uint64_t offset = 0;;) {
+    size_t n = read_at(fd, buffer.data(), buffer.size(), offset);
+    if (n == 0) return;
+    print(std::string_view(buffer.data(), n));
+    offset += n;
+  }
+}
+
 Exit cat(const Options& o, Store& store) {
   auto job = find(o, store);
   if (!job) return Exit::no;
@@ -135,14 +153,25 @@ Exit cat(const Options& o, Store& store) {
     return job->job.state == State::finished ? Exit::no : Exit::storage;
   }
   print(workload->data);
-  std::vector<char> buffer(1 << 20);
-  for (uint64_t offset = 0; workload->blob;) {
-    size_t n = read_at(workload->blob.get(), buffer.data(), buffer.size(), offset);
-    if (n == 0) break;
-    print(std::string_view(buffer.data(), n));
-    offset += n;
-  }
+  if (workload->blob) print_file(workload->blob.get());
   return Exit::ok;
+}
+
+// What other nodes of the group are still to be told, and when each last answered.
+void print_peers(const Options& o, Store& store) {
+  for (const auto& [node, debt] : debts_of(store)) {
+    Json json = {{"peer", node}, {"owed", debt.jobs}};
+    if (debt.jobs) json["owed_since"] = format_time(debt.since);
+    if (debt.answered_at.count()) json["answered_at"] = format_time(debt.answered_at);
+    if (o.json) {
+      print(dump(json));
+      continue;
+    }
+    std::string line = node + ": owed " + counted(debt.jobs, "job");
+    for (const char* key : {"owed_since", "answered_at"})
+      if (json.contains(key)) line += " " + std::string(key) + " " + json[key].get<std::string>();
+    print(line + "\n");
+  }
 }
 
 Exit stats(const Options& o, Store& store) {
@@ -164,6 +193,8 @@ Exit stats(const Options& o, Store& store) {
                  {"running", at(c, State::running)},
                  {"delayed", at(c, State::delayed)},
                  {"waiting", at(c, State::waiting)},
+                 {"pending", at(c, State::pending)},
+                 {"held", at(c, State::held)},
                  {"dead", at(c, State::dead)},
                  {"finished", at(c, State::finished)},
                  {"bytes", c.bytes}};
@@ -177,6 +208,7 @@ Exit stats(const Options& o, Store& store) {
       if (key != "function") line += " " + key + " " + (value.is_string() ? value.get<std::string>() : value.dump());
     print(line + "\n");
   }
+  if (o.function.empty()) print_peers(o, store);
   if (troubles) log(Level::warning, counted(troubles, "trouble") + " in the journal (gq-inspect check tells which)");
   return Exit::ok;
 }
@@ -220,7 +252,7 @@ Exit check(const Options& o, Store& store) {
       if (t.kind == Trouble::Kind::conflict)
         report("conflict", t.lsn, t.id, "its ID was used again with another workload, which was refused", false);
   });
-  for_each_job(store, "cqdlx", "", [&](const Claim& c) {
+  for_each_job(store, all_orders, "", [&](const Claim& c) {
     std::string reason;
     if (c.job.size <= max_inline_data) {
       JournalReader at(store.journal(), c.job.location);
@@ -242,7 +274,28 @@ Exit check(const Options& o, Store& store) {
   return ok ? Exit::ok : Exit::no;
 }
 
-Exit journal(const Options&, Store& store) {
+// The unfinished jobs as records with their workloads, in the order in which they came.
+Exit records(Store& store) {
+  JournalReader reader(store.journal(), 0);
+  for (auto item = reader.next(true); item != JournalReader::Item::end; item = reader.next(true)) {
+    if (item != JournalReader::Item::record || reader.head().meta.type != RecordType::add) continue;
+    const std::string& id = reader.head().meta.id;
+    std::optional<Job> job;
+    store.look([&](Fold& fold) { job = fold.get(id); });
+    if (!job || job->state == State::finished || job->location != reader.lsn()) continue;
+    std::string reason;
+    auto workload = store.workload(id, *job, reason);
+    if (!workload) throw Error(Exit::storage, "cannot read the workload of " + id + ": " + reason);
+    print(reader.head_bytes());
+    print(workload->data);
+    if (workload->blob) print_file(workload->blob.get());
+    if (!job->node.empty() && (job->term || job->version)) print(encode_record(state_of(id, *job)));
+  }
+  return Exit::ok;
+}
+
+Exit journal(const Options& o, Store& store) {
+  if (o.records) return records(store);
   JournalReader reader(store.journal(), 0);
   for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next()) {
     Json json = {{"lsn", reader.lsn()}};
@@ -262,6 +315,11 @@ Exit journal(const Options&, Store& store) {
       if (!m.key.empty()) json["key"] = m.key;
       if (!m.serial.empty()) json["serial"] = m.serial;
       if (!m.why.empty()) json["reason"] = m.why;
+      if (!m.node.empty()) json["node"] = m.node;
+      if (m.copies) json["copies"] = m.copies;
+      if (m.type == RecordType::copied) json["peers"] = m.peers;
+      if (m.type == RecordType::peer) json["position"] = m.position;
+      if (m.type == RecordType::state) json.update({{"state", m.state}, {"term", m.term}, {"version", m.version}, {"from", m.from}});
     } else {
       json["type"] = item == JournalReader::Item::damage ? "damage"
                      : item == JournalReader::Item::torn ? "torn"
@@ -291,9 +349,9 @@ int main(int argc, char** argv) {
       sub->final_callback([&action, run] { action = run; });
       return sub;
     };
-    auto* list = add("list", "The jobs that are queued, running, delayed, waiting or dead", gq::list);
-    list->add_option("--state", o.state, "Only those that are queued, running, delayed, waiting or dead")
-        ->check(CLI::IsMember({"queued", "running", "delayed", "waiting", "dead"}));
+    auto* list = add("list", "The jobs that are queued, running, delayed, waiting, pending, held or dead", gq::list);
+    list->add_option("--state", o.state, "Only those that are queued, running, delayed, waiting, pending, held or dead")
+        ->check(CLI::IsMember({"queued", "running", "delayed", "waiting", "pending", "held", "dead"}));
     list->add_option("-f,--function", o.function, "Only those of one function");
     gq::add_count(*list, "--limit", o.limit, "At most so many", 0, UINT64_MAX);
     add("show", "One job", gq::show)->add_option("ID", o.id, "The job")->required();
@@ -301,7 +359,8 @@ int main(int argc, char** argv) {
     add("stats", "How many jobs there are, by function and state", gq::stats)
         ->add_option("-f,--function", o.function, "Only this function");
     add("check", "Verify every checksum, and the index; exit 1 if something is wrong", gq::check);
-    add("journal", "The records of the journal, as JSON lines", gq::journal);
+    add("journal", "The records of the journal, as JSON lines", gq::journal)
+        ->add_flag("--records", o.records, "The unfinished jobs instead, as records with their workloads, for gq-replicate --to");
   };
   program.body = [&](const gq::Common& common) {
     if (!o.function.empty()) gq::check_function(o.function);

@@ -7,6 +7,7 @@
 #include "frame.hpp"
 #include "intake.hpp"
 #include "notify.hpp"
+#include "replicate_options.hpp"
 #include "runner.hpp"
 #include "store.hpp"
 #include "text.hpp"
@@ -20,6 +21,10 @@ constexpr uint64_t default_backlog = 10000, not_given = UINT64_MAX;
 
 struct Options {
   WorkOptions work;
+  ReplicateOptions replicate;
+  bool relay = false;
+  uint64_t copies = 0;
+  bool raw = false;
   bool local = false;
   bool queue_only = false;
   bool drain = false;
@@ -47,6 +52,8 @@ void wait_for_stop_signal(Store& store, const std::vector<std::string>& function
 Exit work(Options& o, const Common& common) {
   if (o.work.functions.empty()) throw Error(Exit::usage, "cannot work: no function is given (-f FUNCTION)");
   for (const auto& f : o.work.functions) check_function(f);
+  o.queue_only = o.queue_only || o.relay;
+  if (o.copies && !o.relay) throw Error(Exit::usage, "cannot use --copies without --relay: the group says how many (gq-replicate init)");
   if (o.queue_only != common.command.empty())
     throw Error(Exit::usage, o.queue_only ? "cannot run a command with --queue-only"
                                           : "cannot work: no command is given (-- CMD, or --queue-only)");
@@ -58,7 +65,15 @@ Exit work(Options& o, const Common& common) {
   backlog.limit = static_cast<int64_t>(o.backlog != not_given ? o.backlog
                                        : o.queue_only           ? 0
                                                                 : default_backlog);
-  Intake intake(store, {common.servers, o.work.functions, o.max_workload}, [&](const auto& jobs) { return store.add(jobs); }, backlog);
+  auto replicator = o.replicate.open(store, common);
+  if (o.relay && (!replicator || store.group().once))
+    throw Error(Exit::usage, "cannot relay: the store belongs to no group whose nodes all run each job (gq-replicate init --run all)");
+  if (o.copies >= std::max<size_t>(store.group().members.size(), 1)) throw Error(Exit::usage, "cannot relay to more nodes than the group has besides this one");
+  auto add = [&](const std::vector<NewJob>& jobs) {
+    return o.relay ? replicator->relay(jobs, static_cast<uint32_t>(o.copies)) : replicator ? replicator->add(jobs) : store.add(jobs);
+  };
+  Intake intake(store, {common.servers, o.work.functions, o.max_workload, o.raw || o.replicate.config.keyfile.empty()}, add, backlog);
+  if (replicator) replicator->start();
   if (o.queue_only) {
     intake.start();
     wait_for_stop_signal(store, o.work.functions);
@@ -83,6 +98,10 @@ int main(int argc, char** argv) {
   program.takes_command = true;
   program.options = [&](CLI::App& app) {
     o.work.add(app);
+    o.replicate.add(app, true, true);
+    app.add_flag("--relay", o.relay, "Keep nothing here: jobs are for the other nodes of the group, which all run them");
+    gq::add_count(app, "--copies", o.copies, "With --relay: answer when so many of them have a job (default: all)", 1, 64);
+    app.add_flag("--raw", o.raw, "With --auth: take raw jobs all the same, which anybody can send");
     app.add_flag("--local", o.local, "Serve the store only, without a server");
     app.add_flag("--queue-only", o.queue_only, "Take jobs in, run nothing");
     app.add_flag("--drain", o.drain, "Exit when no job of the functions is left");

@@ -1,0 +1,1130 @@
+#include "replicator.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "log.hpp"
+#include "text.hpp"
+#include "ulid.hpp"
+
+namespace gq {
+namespace {
+
+constexpr Millis ask_interval{1000};
+// How long what has come to the journal may rest before the debts are looked at: add() has then mostly paid them.
+constexpr Millis look_interval{100};
+constexpr Millis keep_interval{200};
+constexpr Millis save_interval{1000};
+constexpr size_t max_transfer = 1 << 20;  // bytes of small records in one transfer
+constexpr size_t max_jobs = 2000;         // in one step of the debts
+constexpr size_t ids_in_record = 1000;    // they fit into its meta data
+constexpr size_t senders = 2;             // transfers in flight to a peer
+constexpr size_t most_pairs = 4096;
+
+size_t count_names(const std::string& names) {
+  return names.empty() ? 0 : 1 + static_cast<size_t>(std::count(names.begin(), names.end(), ','));
+}
+
+bool has_name(const std::string& names, const std::string& name) {
+  auto all = split(names, ',');
+  return std::find(all.begin(), all.end(), name) != all.end();
+}
+
+// Records that these jobs are on these nodes too; `enough` makes them runnable with however few.
+std::vector<std::string> copied_records(const std::vector<std::string>& ids, const std::string& peers, bool enough) {
+  std::vector<std::string> records;
+  for (size_t at = 0; at < ids.size(); at += ids_in_record) {
+    Meta meta;
+    meta.type = RecordType::copied;
+    meta.at = now_ms();
+    meta.ids.assign(ids.begin() + static_cast<long>(at), ids.begin() + static_cast<long>(std::min(ids.size(), at + ids_in_record)));
+    meta.peers = peers;
+    meta.enough = enough;
+    records.push_back(encode_record(meta));
+  }
+  return records;
+}
+
+// Whether a record changes the state of one job of this node.
+bool is_change(RecordType type) {
+  switch (type) {
+    case RecordType::start:
+    case RecordType::done:
+    case RecordType::fail:
+    case RecordType::dead:
+    case RecordType::kick:
+    case RecordType::drop:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Whether there is nothing to say of a job that its add does not say.
+bool is_fresh(const Job& job) { return job.term == 0 && job.version == 0; }
+
+std::vector<std::string> lines_of(std::string_view body) {
+  auto lines = split(body, '\n');
+  if (!lines.empty() && lines.back().empty()) lines.pop_back();
+  return lines;
+}
+
+}  // namespace
+
+// Jobs on their way to the peers.
+struct Replicator::Batch {
+  std::string records;
+  std::vector<std::string> ids;
+  std::vector<std::string> holders;  // by job: the peers that have it, separated by commas
+  size_t open = 0;                   // peers that may still answer
+};
+
+struct Replicator::Peer {
+  std::string name;
+  std::vector<std::thread> threads;
+  std::unique_ptr<Link> keeper;  // the keeper's own line
+
+  bool removed = false;  // from the group
+  bool up = true;        // believed to answer, and to have room
+  bool tried = false;    // asked since this process began
+  bool answered = false;
+  Clock::time_point last_answer = Clock::now(), last_runner = Clock::now();
+  std::string trouble;   // why it is not up
+  std::deque<std::shared_ptr<Batch>> waiting;
+  std::string store, session;
+  std::vector<std::string> former;
+  // What it knows: everything before `position`. What it was told: everything before `sent`.
+  Lsn position = 0, since = 0, sent = 0;
+  bool unsaved = false;
+  Clock::time_point saved_at;
+  // Of other nodes' records between the two: the first and the last, by the node that is to pass them on.
+  std::map<std::string, std::pair<Lsn, Lsn>> foreign;
+  // What it says of itself.
+  std::optional<Lsn> first_end;       // the end of its journal when it first answered
+  std::map<std::string, Lsn> told;    // by node: up to where it has told that one
+  // All that stood here, and came from there, when its journal ended at `first`, stood here before `second`.
+  std::deque<std::pair<Lsn, Lsn>> pairs;
+  std::map<std::string, Lsn> confirmed;  // by node: that one knows what came from this peer and stands here before
+  bool gone = false;
+  bool check_held = true;  // whether it may have lost jobs that are its own
+  Clock::time_point next_takeover;
+};
+
+Replicator::Replicator(Store& store, Config config)
+    : m_store(store),
+      m_config(std::move(config)),
+      m_keys(m_config.keyfile.empty() ? Keys() : Keys(m_config.keyfile)),
+      m_session(new_ulid()),
+      m_group(store.group()) {
+  for (const auto& member : m_group.members)
+    if (member != m_group.self.node) add_peer(member);
+}
+
+Replicator::~Replicator() { stop(); }
+
+Replicator::Peer* Replicator::find(const std::string& node) {
+  for (auto& peer : m_peers)
+    if (peer.name == node && !peer.removed) return &peer;
+  return nullptr;
+}
+
+void Replicator::add_peer(const std::string& name) {
+  PeerState known;
+  m_store.look([&](Fold& fold) { known = fold.peer(name); });
+  std::lock_guard<std::mutex> guard(m_mutex);
+  Peer& peer = m_peers.emplace_back();
+  peer.name = name;
+  peer.store = known.store;
+  peer.former = known.former;
+  peer.since = known.since;
+  peer.position = peer.sent = known.position;
+  auto line = [&] { return std::make_unique<Link>(m_config.servers, m_group.self, m_group.id(), name, m_keys); };
+  peer.keeper = line();
+  for (size_t i = 0; i < senders; ++i) peer.threads.emplace_back([this, &peer, link = std::shared_ptr<Link>(line())] { send_batches(peer, *link); });
+  peer.threads.emplace_back([this, &peer, link = std::shared_ptr<Link>(line())] { look_after(peer, *link); });
+}
+
+void Replicator::stop() {
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    m_stop = true;
+  }
+  m_changed.notify_all();
+  if (m_keeper.joinable()) m_keeper.join();
+  m_receivers.reset();
+  for (auto& peer : m_peers)
+    for (auto& thread : peer.threads)
+      if (thread.joinable()) thread.join();
+}
+
+// Waits, unless this stops meanwhile; true when it does.
+bool Replicator::pause(Millis duration) {
+  std::unique_lock<std::mutex> lock(m_mutex);
+  return m_changed.wait_for(lock, duration, [&] { return m_stop.load(); });
+}
+
+// Says what is wrong, once until it is right again.
+void Replicator::complain(Peer& peer, const std::string& trouble) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  peer.up = false;
+  if (peer.trouble == trouble || m_stop) return;
+  peer.trouble = trouble;
+  log(Level::warning, trouble);
+}
+
+// --------------------------------------------------------------------------------------------------------------- add
+
+std::vector<Answer> Replicator::add(const std::vector<NewJob>& jobs) {
+  Group group;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    group = m_group;
+    size_t nodes = 1 + static_cast<size_t>(std::count_if(m_peers.begin(), m_peers.end(), [](const Peer& p) { return p.up && !p.removed; }));
+    if (nodes < group.copies && !m_config.owe)
+      return std::vector<Answer>(jobs.size(), {Outcome::refused, "only " + std::to_string(nodes) + " of the " + std::to_string(group.copies) +
+                                                                     " nodes that must have it can be reached", 0});
+  }
+  std::vector<NewJob> stamped = jobs;
+  bool decided_later = false;
+  for (auto& job : stamped) {
+    Meta& meta = job.record.meta;
+    meta.node = group.self.node;
+    meta.store = group.self.store;
+    meta.copies = group.copies;
+    meta.once = group.once;
+    job.head = encode_record_head(meta, job.record.data_size, job.record.data_sum);
+    job.record.head_size = job.head.size();
+    decided_later = decided_later || meta.given || !meta.key.empty();
+  }
+  std::shared_ptr<Batch> batch;
+  std::vector<size_t> handed;
+  auto hand = [&](const std::vector<size_t>& numbers) {
+    if (batch || group.copies < 2) return;
+    handed = numbers;
+    std::vector<NewJob> out;
+    for (size_t i : numbers) out.push_back(stamped[i]);
+    batch = hand_out(out);
+  };
+  // A job whose key or ID is taken must not get about: then the store has to decide first.
+  auto answers = m_store.add(stamped, decided_later ? Store::Appended() : hand);
+  if (decided_later) {
+    std::vector<size_t> queued;
+    for (size_t i = 0; i < answers.size(); ++i)
+      if (answers[i].outcome == Outcome::queued) queued.push_back(i);
+    if (!queued.empty()) hand(queued);
+  }
+  if (!batch) return answers;
+  wait_for(*batch, group.copies - 1);
+  std::map<std::string, std::vector<std::string>> runnable;  // by holders
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    for (size_t n = 0; n < handed.size(); ++n) {
+      Answer& answer = answers[handed[n]];
+      if (answer.outcome != Outcome::queued) continue;
+      size_t nodes = 1 + count_names(batch->holders[n]);
+      std::string copies = std::to_string(nodes) + "/" + std::to_string(group.copies);
+      if (nodes >= group.copies || m_config.owe) runnable[batch->holders[n]].push_back(batch->ids[n]);
+      if (nodes < group.copies) {
+        if (m_config.owe) answer.reason = "copies=" + copies;
+        else answer = {Outcome::unknown, "copies=" + copies + ": too few nodes have it so far", 0};
+      }
+    }
+  }
+  std::vector<std::string> records;
+  for (const auto& [holders, ids] : runnable)
+    for (auto& record : copied_records(ids, holders, m_config.owe)) records.push_back(std::move(record));
+  try {
+    if (!records.empty()) m_store.journal().append({records.begin(), records.end()}, Room::completion);
+  } catch (const Error& e) {
+    log(Level::warning, std::string(e.what()) + "; jobs wait until their copies are counted again");
+  }
+  return answers;
+}
+
+std::vector<Answer> Replicator::relay(const std::vector<NewJob>& jobs, uint32_t copies) {
+  std::vector<NewJob> stamped = jobs;
+  size_t peers;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    peers = static_cast<size_t>(std::count_if(m_peers.begin(), m_peers.end(), [](const Peer& p) { return !p.removed; }));
+    size_t up = static_cast<size_t>(std::count_if(m_peers.begin(), m_peers.end(), [](const Peer& p) { return p.up && !p.removed; }));
+    if (copies == 0) copies = static_cast<uint32_t>(peers);
+    if (up < copies)
+      return std::vector<Answer>(jobs.size(), {Outcome::refused, "only " + std::to_string(up) + " of the " + std::to_string(copies) +
+                                                                     " nodes that must have it can be reached", 0});
+    for (auto& job : stamped) {
+      job.record.meta.node = m_group.self.node;
+      job.record.meta.store = m_session;  // a store that is no more: all who have the job pass it on
+      job.head = encode_record_head(job.record.meta, job.record.data_size, job.record.data_sum);
+      job.record.head_size = job.head.size();
+    }
+  }
+  auto batch = hand_out(stamped);
+  wait_for(*batch, copies);
+  std::vector<Answer> answers;
+  std::lock_guard<std::mutex> guard(m_mutex);
+  for (const auto& holders : batch->holders) {
+    size_t n = count_names(holders);
+    answers.push_back(n >= copies ? Answer{Outcome::queued, {}, 0}
+                                  : Answer{Outcome::unknown, "copies=" + std::to_string(n) + "/" + std::to_string(copies), 0});
+  }
+  return answers;
+}
+
+std::shared_ptr<Replicator::Batch> Replicator::hand_out(const std::vector<NewJob>& jobs) {
+  auto batch = std::make_shared<Batch>();
+  size_t size = 0;
+  for (const auto& job : jobs) size += job.head.size() + job.data.size();
+  batch->records.reserve(size);
+  for (const auto& job : jobs) {
+    batch->records += job.head;
+    batch->records += job.data;
+    batch->ids.push_back(job.record.meta.id);
+  }
+  batch->holders.resize(jobs.size());
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    for (auto& peer : m_peers) {
+      if (!peer.up || peer.removed) continue;
+      peer.waiting.push_back(batch);
+      ++batch->open;
+    }
+  }
+  m_changed.notify_all();
+  return batch;
+}
+
+void Replicator::wait_for(Batch& batch, uint32_t wanted) {
+  std::unique_lock<std::mutex> lock(m_mutex);
+  m_changed.wait_for(lock, m_config.peer_timeout, [&] {
+    return m_stop || batch.open == 0 ||
+           std::all_of(batch.holders.begin(), batch.holders.end(), [&](const auto& h) { return count_names(h) >= wanted; });
+  });
+}
+
+void Replicator::send_batches(Peer& peer, Link& link) {
+  for (;;) {
+    std::vector<std::shared_ptr<Batch>> batches;
+    std::string body;
+    {
+      std::unique_lock<std::mutex> lock(m_mutex);
+      m_changed.wait(lock, [&] { return m_stop || !peer.waiting.empty(); });
+      if (m_stop) return;
+      while (!peer.waiting.empty() && (body.empty() || body.size() + peer.waiting.front()->records.size() <= max_transfer)) {
+        body += peer.waiting.front()->records;
+        batches.push_back(std::move(peer.waiting.front()));
+        peer.waiting.pop_front();
+      }
+    }
+    std::vector<std::string> lines;
+    std::string trouble;
+    try {
+      Reply reply = link.call("take", body, m_config.peer_timeout);
+      lines = lines_of(reply.body);
+      note(peer, reply);
+    } catch (const Error& e) {
+      trouble = e.what();
+    }
+    size_t jobs = 0;
+    for (const auto& b : batches) jobs += b->ids.size();
+    if (trouble.empty() && lines.size() != jobs) trouble = peer.name + " answers something else";
+    for (const auto& line : lines)
+      if (trouble.empty() && line.substr(0, 7) == "refused") trouble = peer.name + " refuses jobs: " + printable(line.substr(std::min<size_t>(line.size(), 8)));
+    {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      size_t line = 0;
+      for (auto& b : batches) {
+        for (auto& holders : b->holders)
+          if (line < lines.size() && lines[line++] == "have") holders += (holders.empty() ? "" : ",") + peer.name;
+        --b->open;
+      }
+      if (!trouble.empty()) {
+        for (auto& b : peer.waiting) --b->open;
+        peer.waiting.clear();
+      }
+    }
+    if (!trouble.empty()) complain(peer, trouble);
+    m_changed.notify_all();
+  }
+}
+
+// ------------------------------------------------------------------------------------------------------ what peers are
+
+// Who speaks: whether that can be, and whether it is the one it was. Called with m_mutex held.
+bool Replicator::meet(Peer& peer, const std::string& store, std::string& problem) {
+  if (store == peer.store) return true;
+  bool taken = store == m_group.self.store || std::any_of(m_peers.begin(), m_peers.end(), [&](const Peer& p) { return p.store == store; });
+  if (taken) problem = peer.name + " has the identity of another node (a copied store? gq-replicate init gives it one of its own)";
+  else if (std::find(peer.former.begin(), peer.former.end(), store) != peer.former.end())
+    problem = "two nodes claim the name " + peer.name;
+  if (!problem.empty()) return false;
+  if (!peer.store.empty()) {
+    log(Level::warning, peer.name + " is another store than before; it is told everything that is not finished");
+    peer.former.push_back(peer.store);
+    peer.since = m_store.journal().end();
+    peer.position = peer.sent = 0;
+    peer.pairs.clear();
+    peer.confirmed.clear();
+    peer.told.clear();
+    peer.foreign.clear();
+    peer.first_end.reset();
+    walk_again(peer.name);
+  }
+  peer.store = store;
+  peer.check_held = true;
+  if (m_serving) record_peer(peer);
+  return true;
+}
+
+// What came from this node is from now on told by this one too. Called with m_mutex held.
+void Replicator::walk_again(const std::string& origin) {
+  for (auto& p : m_peers) {
+    p.sent = p.position;
+    p.foreign.erase(origin);
+  }
+}
+
+// After an answer. Throws where it is not from whom it should be.
+void Replicator::note(Peer& peer, const Reply& reply) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  std::string problem;
+  if (!meet(peer, reply.store, problem)) throw Error(Exit::config, problem);
+  peer.last_answer = Clock::now();
+  peer.answered = true;
+  if (peer.session != reply.session) peer.check_held = true;
+  peer.session = reply.session;
+  if (m_serving) {
+    std::string path = m_store.peer_path(peer.name);
+    Fd fd = try_open(path, O_RDWR | O_CREAT);
+    if (fd) ::futimens(fd.get(), nullptr);
+  }
+}
+
+// Called with m_mutex held.
+void Replicator::record_peer(Peer& peer) {
+  Meta meta;
+  meta.type = RecordType::peer;
+  meta.at = now_ms();
+  meta.node = peer.name;
+  meta.store = peer.store;
+  meta.position = peer.position;
+  meta.since = peer.since;
+  peer.saved_at = Clock::now();
+  peer.unsaved = false;
+  try {
+    m_store.journal().append({encode_record(meta)}, Room::completion);
+  } catch (const Error&) {  // then it will be told again
+    peer.unsaved = true;
+  }
+}
+
+// Asks a peer how it is, and which of these jobs it knows.
+std::vector<bool> Replicator::ask(Peer& peer, Link& link, const std::vector<std::string>& ids) {
+  Lsn here = m_store.journal().end();
+  std::string body;
+  for (const auto& id : ids) body += id + "\n";
+  Reply reply;
+  try {
+    reply = link.call("ask", body, m_config.peer_timeout);
+    note(peer, reply);
+  } catch (const Error& e) {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    peer.tried = true;
+    // Where no server can be reached, silence says nothing.
+    if (e.code() == Exit::unavailable) peer.last_answer = peer.last_runner = Clock::now();
+    throw;
+  }
+  std::vector<bool> known;
+  std::lock_guard<std::mutex> guard(m_mutex);
+  Lsn end = 0;
+  bool room = true;
+  for (const auto& line : lines_of(reply.body)) {
+    auto words = split(line, ' ');
+    auto number = words.size() >= 2 ? parse_count(words.back()).value_or(0) : 0;
+    if (words[0] == "end") end = number;
+    else if (words[0] == "runner" && number) peer.last_runner = Clock::now();
+    else if (words[0] == "room") room = number != 0;
+    else if (words[0] == "sent" && words.size() == 3) peer.told[words[1]] = number;
+    else if (words[0] == "known" || words[0] == "unknown") known.push_back(words[0] == "known");
+  }
+  if (known.size() != ids.size()) throw Error(Exit::config, peer.name + " answers something else");
+  peer.tried = true;
+  if (room) {
+    if (!peer.trouble.empty()) log(Level::info, peer.name + " answers again");
+    peer.trouble.clear();
+  }
+  peer.up = room;
+  if (!peer.first_end) peer.first_end = end;
+  if (peer.gone) log(Level::warning, peer.name + " is back");
+  peer.gone = false;
+  if (!peer.pairs.empty() && (peer.pairs.back().first == end || peer.pairs.size() >= most_pairs)) peer.pairs.pop_back();
+  peer.pairs.emplace_back(end, here);
+  Lsn least = UINT64_MAX;
+  for (const auto& [node, upto] : peer.told) {
+    if (node == m_group.self.node) continue;
+    least = std::min(least, upto);
+    for (const auto& [there, at] : peer.pairs)
+      if (there <= upto) peer.confirmed[node] = std::max(peer.confirmed[node], at);
+  }
+  while (peer.pairs.size() > 1 && peer.pairs[1].first <= least) peer.pairs.pop_front();
+  return known;
+}
+
+void Replicator::look_after(Peer& peer, Link& link) {
+  Clock::time_point next_ask{};
+  Lsn seen = 0;
+  for (;;) {
+    bool serving, up, removed;
+    {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      serving = m_serving;
+      up = peer.up;
+      removed = peer.removed;
+    }
+    bool more = false;
+    try {
+      if (!removed && (serving || !up) && Clock::now() >= next_ask) {
+        next_ask = Clock::now() + ask_interval;
+        ask(peer, link, {});
+      }
+      {
+        std::lock_guard<std::mutex> guard(m_mutex);
+        up = peer.up && peer.answered;
+      }
+      if (!removed && serving && up) {
+        Lsn end = m_store.journal().end();
+        more = pay(peer, link, seen);
+        seen = end;
+        save_position(peer);
+      }
+    } catch (const Error& e) {
+      complain(peer, e.what());
+    }
+    if (pause(more ? Millis(0) : look_interval)) break;
+  }
+  std::lock_guard<std::mutex> guard(m_mutex);
+  if (m_serving && peer.unsaved && !peer.removed) record_peer(peer);
+}
+
+// ------------------------------------------------------------------------------------------------------------- debts
+
+// Whether a record of another node is to be passed on from here. Called with m_mutex held.
+bool Replicator::is_mine_to_tell(const std::string& origin, const std::string& store) {
+  if (origin == m_group.self.node && (store.empty() || store == m_group.self.store)) return true;
+  Peer* from = find(origin);
+  return !from || from->gone || (!store.empty() && !from->store.empty() && from->store != store);
+}
+
+// Tells a peer what the next part of the journal, up to `end` at most, says; true when there is more. Throws where it could not be told.
+bool Replicator::pay(Peer& peer, Link& link, Lsn end) {
+  struct Touched {
+    bool add = false;       // its add stands in this part
+    bool has = false;       // the peer has it, as far as this part says
+    bool unsure = false;    // another may have told the peer
+    bool changed = false;
+    Lsn lsn = 0;
+    std::string record;     // add: it, with its data, where that is inline
+  };
+  std::map<std::string, Touched> touched;
+  std::vector<std::string> order;
+  Lsn from, since, upto;
+  std::string store;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    from = upto = peer.sent;
+    since = peer.since;
+    store = peer.store;
+  }
+  if (from >= end) return false;
+  auto touch = [&](const std::string& id) -> Touched& {
+    auto [it, is_new] = touched.try_emplace(id);
+    if (is_new) order.push_back(id);
+    return it->second;
+  };
+  std::map<std::string, std::pair<Lsn, Lsn>> foreign;
+  bool relevant = false;
+  size_t bytes = 0;
+  JournalReader reader(m_store.journal(), from);
+  while (upto < end && order.size() < max_jobs && bytes < max_transfer) {
+    auto item = reader.next(true);
+    upto = reader.position();
+    if (item == JournalReader::Item::end) break;
+    if (item != JournalReader::Item::record) continue;
+    const Meta& m = reader.head().meta;
+    if (m.type == RecordType::copied) {
+      if (has_name(m.peers, peer.name))
+        for (const auto& id : m.ids)
+          if (auto it = touched.find(id); it != touched.end()) it->second.has = true;
+      continue;
+    }
+    if (m.type != RecordType::add && m.type != RecordType::state && !is_change(m.type)) continue;
+    if (m.type == RecordType::add && m.node.empty()) continue;  // from before there was a group
+    relevant = true;
+    std::string origin = m.type == RecordType::add ? m.node : m.type == RecordType::state ? m.from : "";
+    if (origin == peer.name && (m.type == RecordType::state || m.store == store)) continue;  // it came from there
+    if (!origin.empty()) {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (!is_mine_to_tell(origin, m.type == RecordType::add ? m.store : "")) {
+        auto [it, is_new] = foreign.try_emplace(origin, reader.lsn(), reader.lsn());
+        it->second.second = reader.lsn();
+        continue;
+      }
+    }
+    Touched& t = touch(m.id);
+    if (m.type == RecordType::add) {
+      t.add = true;
+      t.lsn = reader.lsn();
+      t.unsure = origin != m_group.self.node;
+      if (reader.head().data_size <= max_inline_data) {
+        t.record = std::string(reader.head_bytes());
+        t.record += reader.data();
+        bytes += t.record.size();
+      }
+    } else {
+      t.changed = true;
+    }
+  }
+  // What there is to tell of each, as it is now.
+  std::vector<Debt> debts;
+  std::vector<std::string> unsure, pending;
+  std::vector<std::pair<Lsn, std::string>> blobs;
+  if (!order.empty())
+    m_store.look([&](Fold& fold) {
+      debts.clear(), unsure.clear(), pending.clear(), blobs.clear();
+      for (const auto& id : order) {
+        Touched& t = touched[id];
+        auto job = fold.get(id);
+        if (!job || job->node.empty()) continue;
+        bool finished = job->state == State::finished;
+        if (job->state == State::pending) pending.push_back(id);
+        if (!job->once && t.add && job->size > max_inline_data) blobs.emplace_back(t.lsn, id);
+        if (!job->once && (!t.add || t.has || (finished && t.lsn < since))) continue;
+        if (job->once && t.has && is_fresh(*job)) continue;
+        Debt debt{id, *job, {}, {}};
+        if (job->once ? (t.add && !t.has && !finished && !t.unsure) : true) debt.add = t.record;
+        debt.needs_add = !job->once;
+        if (job->once && (finished || !is_fresh(*job) || debt.add.empty())) debt.state = state_record(id, *job);
+        if (!job->once && (t.unsure || t.record.empty())) unsure.push_back(id);
+        debts.push_back(std::move(debt));
+      }
+    });
+  if (!unsure.empty()) {
+    auto known = ask(peer, link, unsure);
+    std::set<std::string> there;
+    for (size_t i = 0; i < unsure.size(); ++i)
+      if (known[i]) there.insert(unsure[i]);
+    debts.erase(std::remove_if(debts.begin(), debts.end(), [&](const Debt& d) { return there.count(d.id); }), debts.end());
+  }
+  deliver(peer, link, debts);
+  if (!pending.empty()) {
+    auto records = copied_records(pending, peer.name, false);
+    m_store.journal().append({records.begin(), records.end()}, Room::completion);
+  }
+  std::lock_guard<std::mutex> guard(m_mutex);
+  if (peer.sent != from) return true;  // it has to be walked again
+  peer.sent = upto;
+  peer.unsaved = peer.unsaved || relevant;
+  for (const auto& [origin, range] : foreign) {
+    auto [it, is_new] = peer.foreign.try_emplace(origin, range);
+    it->second.second = range.second;
+  }
+  for (auto& blob : blobs) m_blobs.push_back(std::move(blob));
+  return upto < end;
+}
+
+// The add record of a job with its workload, for one who has neither; empty where it cannot be read.
+std::string Replicator::add_record(const std::string& id, const Job& job) {
+  std::string reason;
+  JournalReader reader(m_store.journal(), 0);
+  for (Lsn lsn : {job.location, job.first_lsn}) {
+    if (!reader.read_record_at(lsn, true) || reader.head().meta.id != id) continue;
+    std::string record(reader.head_bytes());
+    if (job.size <= max_inline_data) return record + std::string(reader.data());
+    Fd blob = m_store.blobs().open(id);
+    auto data = blob ? read_all(blob.get(), job.size, id) : std::nullopt;
+    if (data && data->size() == job.size && sum64(*data) == job.sum) return record + *data;
+  }
+  log(Level::error, id + ": its workload is damaged or gone, and cannot be given to another node");
+  return {};
+}
+
+std::string Replicator::state_record(const std::string& id, const Job& job) {
+  Meta meta = state_of(id, job);
+  meta.from = m_group.self.node;
+  return encode_record(meta);
+}
+
+// Sends what is owed. Throws where not all of it is on the peer's disk afterwards.
+void Replicator::deliver(Peer& peer, Link& link, const std::vector<Debt>& debts) {
+  std::string body;
+  std::vector<const Debt*> sent;  // one for each record
+  std::vector<const Debt*> needed;
+  auto flush = [&] {
+    if (body.empty()) return;
+    Reply reply = link.call("take", body, std::max(m_config.peer_timeout, Millis(static_cast<int64_t>(body.size() >> 13))));
+    note(peer, reply);
+    auto lines = lines_of(reply.body);
+    if (lines.size() != sent.size()) throw Error(Exit::config, peer.name + " answers something else");
+    for (size_t i = 0; i < lines.size(); ++i) {
+      if (lines[i] == "have") continue;
+      if (lines[i] == "need") needed.push_back(sent[i]);
+      else if (lines[i] == "conflict") log(Level::error, sent[i]->id + ": " + peer.name + " has another job with this ID");
+      else throw Error(Exit::retry, peer.name + " refuses jobs: " + printable(lines[i]));
+    }
+    body.clear();
+    sent.clear();
+  };
+  auto put = [&](const Debt& debt, const std::string& record) {
+    if (record.empty()) return;
+    if (!body.empty() && body.size() + record.size() > max_transfer) flush();
+    body += record;
+    sent.push_back(&debt);
+  };
+  for (const auto& debt : debts) {
+    put(debt, debt.add.empty() && debt.needs_add ? add_record(debt.id, debt.job) : debt.add);
+    put(debt, debt.state);
+  }
+  flush();
+  for (const Debt* debt : std::exchange(needed, {})) {
+    put(*debt, add_record(debt->id, debt->job));
+    if (!is_fresh(debt->job)) put(*debt, debt->state);
+  }
+  flush();
+}
+
+// What a peer knows for certain is recorded now and then, so that another process need not tell it all again.
+void Replicator::save_position(Peer& peer) {
+  std::vector<std::string> done_with;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    Lsn bound = peer.sent;
+    for (auto it = peer.foreign.begin(); it != peer.foreign.end();) {
+      Peer* origin = find(it->first);
+      Lsn confirmed = origin ? origin->confirmed[peer.name] : UINT64_MAX;
+      if (confirmed > it->second.second) {
+        it = peer.foreign.erase(it);
+        continue;
+      }
+      bound = std::min(bound, std::max(it->second.first, confirmed));
+      ++it;
+    }
+    if (!peer.unsaved || bound <= peer.position || Clock::now() < peer.saved_at + save_interval) return;
+    peer.position = bound;
+    record_peer(peer);
+    peer.unsaved = bound < peer.sent;
+    Lsn least = UINT64_MAX;
+    for (const auto& p : m_peers)
+      if (!p.removed) least = std::min(least, p.position);
+    std::deque<std::pair<Lsn, std::string>> left;
+    for (auto& blob : m_blobs)
+      if (blob.first < least) done_with.push_back(std::move(blob.second));
+      else left.push_back(std::move(blob));
+    m_blobs = std::move(left);
+  }
+  m_store.remove_blobs_of(done_with);
+}
+
+// ------------------------------------------------------------------------------------------------------------ service
+
+void Replicator::start() {
+  m_keeper = std::thread([this] { keep(); });
+}
+
+bool Replicator::take_lock() {
+  if (!m_lock) m_lock = open_file(m_store.directory() + "/replicate.lock", O_RDWR | O_CREAT);
+  if (!try_lock(m_lock.get(), FileLock::Mode::exclusive)) return false;
+  make_directory(m_store.directory() + "/peers");
+  std::map<std::string, PeerState> known;
+  m_store.look([&](Fold& fold) { known = fold.peers(); });
+  std::lock_guard<std::mutex> guard(m_mutex);
+  for (auto& peer : m_peers) prepare(peer, known);
+  m_serving = true;
+  m_serving_since = Clock::now();
+  return true;
+}
+
+// What the journal says of a peer, when this process begins to serve. Called with m_mutex held.
+void Replicator::prepare(Peer& peer, const std::map<std::string, PeerState>& known) {
+  auto it = known.find(peer.name);
+  bool is_new = it == known.end() || it->second.position == UINT64_MAX;  // not met, or forgotten
+  if (!is_new) {
+    peer.store = it->second.store;
+    peer.former = it->second.former;
+    peer.position = peer.sent = it->second.position;
+    peer.since = it->second.since;
+  } else {
+    peer.position = peer.sent = 0;
+    peer.since = m_store.journal().end();
+    record_peer(peer);
+  }
+  peer.last_answer = peer.last_runner = Clock::now();
+  peer.tried = peer.answered = false;
+}
+
+void Replicator::keep() {
+  while (!m_stop) {
+    try {
+      if (!m_serving) {
+        if (take_lock()) {
+          m_receivers = std::make_unique<Receivers>(
+              m_config.servers, std::vector<Service>{{m_group.self.node, false, [this](std::string_view p) { return serve(p); }}},
+              [] { return Receivers::Serve::all; });
+          m_receivers->start();
+        } else {
+          m_elsewhere = true;
+        }
+        m_changed.notify_all();
+      } else {
+        reload();
+        watch_others();
+        if (!m_returned && all_have_told()) {
+          m_returned_lock = open_file(m_store.returned_path(), O_RDWR | O_CREAT);
+          while (!try_lock(m_returned_lock.get(), FileLock::Mode::exclusive)) ::usleep(1000);  // somebody looks
+          m_returned = true;
+          m_changed.notify_all();
+        }
+      }
+    } catch (const Error& e) {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (m_trouble != e.what()) log(Level::warning, e.what());
+      m_trouble = e.what();
+    }
+    if (pause(keep_interval)) return;
+  }
+}
+
+// Takes up changes that gq-replicate has made to the group.
+void Replicator::reload() {
+  struct stat st;
+  if (::stat((m_store.directory() + "/" + settings_name).c_str(), &st) != 0) return;
+  auto stamp = std::pair(st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+  if (stamp == m_settings_stamp) return;
+  Group group = read_settings(m_store.directory()).group;
+  m_settings_stamp = stamp;
+  if (group.self.node != m_group.self.node || group.self.store != m_group.self.store) return;  // of the next one to start
+  std::vector<std::string> added;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    for (auto& peer : m_peers) peer.removed = !group.has(peer.name);
+    for (const auto& member : group.members)
+      if (member != group.self.node && !find(member)) added.push_back(member);
+    m_group = group;
+  }
+  for (const auto& name : added) {
+    add_peer(name);
+    std::map<std::string, PeerState> known;
+    m_store.look([&](Fold& fold) { known = fold.peers(); });
+    std::lock_guard<std::mutex> guard(m_mutex);
+    prepare(*find(name), known);
+  }
+}
+
+// Whether the others have told what became of this node's jobs while it was away.
+bool Replicator::all_have_told() {
+  if (!m_group.once) return true;
+  bool any = false;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    for (auto& peer : m_peers) {
+      if (peer.removed) continue;
+      if (!peer.tried) return false;
+      if (!peer.answered) continue;
+      any = true;
+      if (!peer.first_end || peer.told[m_group.self.node] < *peer.first_end) return false;
+    }
+    if (any || Clock::now() >= m_serving_since + m_config.alone_after) return true;
+  }
+  uint64_t own = 0;
+  m_store.look([&](Fold& fold) {
+    own = 0;
+    for (const auto& [function, c] : fold.counters()) own += c.live();
+  });
+  return own == 0;
+}
+
+// Jobs that run once, and whose owner cannot be expected to run them, are taken over.
+void Replicator::watch_others() {
+  if (!m_group.once) return;
+  std::vector<Peer*> all, some;
+  bool former_self = false;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    auto now = Clock::now();
+    for (auto& peer : m_peers) {
+      if (peer.removed) continue;
+      if (!peer.gone && now - peer.last_answer >= m_config.takeover) {
+        log(Level::warning, peer.name + " has not answered for " + std::to_string(m_config.takeover.count() / 1000) + " s");
+        peer.gone = true;
+        walk_again(peer.name);
+      }
+      if (now < peer.next_takeover) continue;
+      peer.next_takeover = now + ask_interval;
+      if (peer.gone || now - peer.last_runner >= m_config.takeover) all.push_back(&peer);
+      else if (peer.answered && std::exchange(peer.check_held, false)) some.push_back(&peer);
+    }
+    if (m_returned && now >= m_next_self) {
+      m_next_self = now + ask_interval;
+      former_self = true;
+    }
+  }
+  if (!m_returned) return;
+  for (Peer* peer : all) take_over(peer->name, peer, true);
+  for (Peer* peer : some) {
+    try {
+      take_over(peer->name, peer, false);
+    } catch (const Error&) {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      peer->check_held = true;
+    }
+  }
+  if (former_self) take_over(m_group.self.node, nullptr, true);  // of what this node was before it was set up anew
+}
+
+void Replicator::take_over(const std::string& node, Peer* owner, bool all) {
+  std::string cursor, store;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (owner) store = owner->store;
+  }
+  for (bool last = false; !last;) {
+    std::vector<Claim> jobs;
+    m_store.look([&](Fold& fold) {
+      jobs.clear();
+      std::vector<std::string> ids;
+      std::string next = cursor;
+      last = fold.page('o', node, ids_in_record, next, ids);
+      for (const auto& id : ids)
+        if (auto job = fold.get(id)) jobs.push_back({id, std::move(*job)});
+      cursor = next;
+    });
+    if (!all) {
+      std::vector<std::string> ids;
+      for (const auto& c : jobs) ids.push_back(c.id);
+      if (ids.empty()) continue;
+      auto known = ask(*owner, *owner->keeper, ids);
+      std::vector<Claim> lost;
+      for (size_t i = 0; i < jobs.size(); ++i)
+        if (!known[i] || jobs[i].job.store != store) lost.push_back(std::move(jobs[i]));
+      jobs = std::move(lost);
+    }
+    // Members that stand earlier in the group come first, for what they know.
+    bool before = true;
+    for (const auto& member : std::vector<std::string>(m_group.members)) {
+      if (member == m_group.self.node) before = false;
+      Peer* peer = find(member);
+      if (!before || jobs.empty() || member == node || !peer) continue;
+      {
+        std::lock_guard<std::mutex> guard(m_mutex);
+        if (peer->gone) continue;
+      }
+      std::vector<std::string> ids;
+      for (const auto& c : jobs) ids.push_back(c.id);
+      auto known = ask(*peer, *peer->keeper, ids);
+      std::vector<Claim> unknown;
+      for (size_t i = 0; i < jobs.size(); ++i)
+        if (!known[i]) unknown.push_back(std::move(jobs[i]));
+      jobs = std::move(unknown);
+    }
+    if (jobs.empty()) continue;
+    std::vector<Debt> debts;
+    std::vector<std::string> records;
+    for (auto& c : jobs) {
+      c.job.node = m_group.self.node;
+      c.job.store = m_group.self.store;
+      ++c.job.term;
+      ++c.job.version;
+      c.job.changed_at = now_ms();
+      Debt debt{c.id, c.job, {}, state_record(c.id, c.job)};
+      records.push_back(encode_record(state_of(c.id, c.job)));
+      debts.push_back(std::move(debt));
+    }
+    // Those that can be reached hear of it before the first run.
+    for (auto& peer : m_peers) {
+      bool reachable;
+      {
+        std::lock_guard<std::mutex> guard(m_mutex);
+        reachable = peer.up && peer.answered && !peer.gone && !peer.removed;
+      }
+      if (reachable) deliver(peer, *peer.keeper, debts);
+    }
+    m_store.journal().commit({records.begin(), records.end()}, Room::completion);
+    log(Level::warning, counted(records.size(), "job") + " of " + node + " taken over");
+  }
+}
+
+std::optional<std::string> Replicator::serve(std::string_view payload) {
+  std::string reason;
+  auto t = parse_transfer(payload, m_keys, reason);
+  Reply reply{m_group.self.node, m_group.self.store, m_session, {}};
+  if (t) {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    Peer* peer = find(t->node);
+    if (t->group != m_group.id()) reason = "it is for the group " + printable(t->group) + ", and this node is in " + m_group.id();
+    else if (t->to != m_group.self.node) reason = "it is for " + printable(t->to) + ", and this is " + m_group.self.node;
+    else if (!peer) reason = printable(t->node) + " is not in this group";
+    else if (t->kind != "take" && t->kind != "ask") reason = "it is neither take nor ask";
+    else meet(*peer, t->store, reason);
+  }
+  if (reason.empty() && m_keys && t->kind == "take" && t->to_session != m_session) {
+    reply.body = "again\n";
+  } else {
+    if (reason.empty() && m_keys && t->kind == "take" && !m_replays.is_new(t->session, t->number)) reason = "it has been here before";
+    try {
+      if (reason.empty()) reply.body = t->kind == "take" ? serve_take(*t, reason) : serve_ask(*t, reason);
+    } catch (const Error& e) {
+      if (e.code() == Exit::config) throw;
+      reason = e.what();
+    }
+    if (!reason.empty()) {
+      reply.body = "bad " + printable(reason) + "\n";
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (m_refused != reason) log(Level::warning, "refused a transfer" + (t ? " from " + t->node : std::string()) + ": " + printable(reason));
+      m_refused = reason;
+    }
+  }
+  return encode_reply(reply, t ? t->line : std::string_view(), m_keys);
+}
+
+std::string Replicator::serve_take(const Transfer& transfer, std::string& reason) {
+  struct Item {
+    bool add;
+    size_t number;
+  };
+  std::vector<Item> items;
+  std::vector<NewJob> adds;
+  std::vector<Meta> states;
+  std::vector<std::string> bytes;
+  for (std::string_view rest = transfer.body; !rest.empty();) {
+    auto head = parse_record_head(rest);
+    if (!head || head->data_size > rest.size() - head->head_size) reason = "not a whole record";
+    else if (head->meta.type == RecordType::state && (head->data_size != 0 || head->meta.from != transfer.node)) reason = "a state that another told";
+    else if (head->meta.type == RecordType::add && head->meta.node.empty()) reason = "a job of no node";
+    else if (head->meta.type != RecordType::add && head->meta.type != RecordType::state) reason = "a record that is neither add nor state";
+    else if (items.size() == 16 * max_jobs) reason = "too many records";
+    if (!reason.empty()) return {};
+    NewJob job;
+    job.head = rest.substr(0, head->head_size);
+    job.data = rest.substr(head->head_size, head->data_size);
+    if (sum64(job.data) != head->data_sum) reason = "a workload with a wrong checksum";
+    if (!reason.empty()) return {};
+    rest.remove_prefix(head->head_size + head->data_size);
+    if (head->meta.type == RecordType::add) {
+      items.push_back({true, adds.size()});
+      job.record = std::move(*head);
+      adds.push_back(std::move(job));
+    } else {
+      items.push_back({false, states.size()});
+      bytes.push_back(std::move(job.head));
+      states.push_back(std::move(head->meta));
+    }
+  }
+  std::vector<Answer> added = adds.empty() ? std::vector<Answer>() : m_store.add(adds);
+  std::vector<const char*> told(states.size(), "have");
+  std::vector<std::string> finished;
+  if (!states.empty()) {
+    std::vector<RecordBytes> news;
+    m_store.look([&](Fold& fold) {
+      news.clear(), finished.clear();
+      for (size_t i = 0; i < states.size(); ++i) {
+        auto job = fold.get(states[i].id);
+        bool end = states[i].state == "finished";
+        told[i] = job || end ? "have" : "need";
+        if (job ? is_newer(states[i], *job) : end) news.emplace_back(bytes[i]);
+        if (job && end && job->size > max_inline_data) finished.push_back(states[i].id);
+      }
+    });
+    if (!news.empty()) m_store.journal().commit(news, Room::completion);
+    m_store.remove_blobs_of(finished);
+  }
+  std::string body;
+  for (const auto& item : items) {
+    if (!item.add) {
+      body += std::string(told[item.number]) + "\n";
+      continue;
+    }
+    const Answer& a = added[item.number];
+    body += a.outcome == Outcome::queued     ? "have"
+            : a.outcome == Outcome::conflict ? "conflict"
+                                             : "refused " + printable(a.reason);
+    body += "\n";
+  }
+  return body;
+}
+
+std::string Replicator::serve_ask(const Transfer& transfer, std::string& reason) {
+  std::vector<std::string> ids = lines_of(transfer.body);
+  for (const auto& id : ids)
+    if (!is_ulid(id)) reason = "it asks for something that is not a job ID";
+  if (!reason.empty()) return {};
+  bool room = true;
+  try {
+    m_store.check_room(0);
+  } catch (const Error&) {
+    room = false;
+  }
+  std::string body = "end " + std::to_string(m_store.journal().end()) + "\nrunner " + (any_owner_alive(m_store.owners_directory()) ? "1" : "0") +
+                     "\nroom " + (room ? "1" : "0") + "\n";
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    for (const auto& peer : m_peers)
+      if (!peer.removed) body += "sent " + peer.name + " " + std::to_string(peer.sent) + "\n";
+  }
+  if (!ids.empty()) {
+    std::string known;
+    m_store.look([&](Fold& fold) {
+      known.clear();
+      for (const auto& id : ids) known += (fold.get(id) ? "known " : "unknown ") + id + "\n";
+    });
+    body += known;
+  }
+  return body;
+}
+
+bool Replicator::settle(Millis timeout) {
+  Lsn target = m_store.journal().end();
+  std::unique_lock<std::mutex> lock(m_mutex);
+  auto settled = [&] {
+    if (m_stop || m_elsewhere) return true;
+    if (!m_serving || !m_returned) return false;
+    return std::all_of(m_peers.begin(), m_peers.end(),
+                       [&](const Peer& p) { return p.removed || (p.tried && (!p.up || p.sent >= target)); });
+  };
+  auto deadline = Clock::now() + timeout;
+  while (!settled()) {
+    if (Clock::now() >= deadline) return false;
+    m_changed.wait_for(lock, look_interval);
+  }
+  return true;
+}
+
+std::map<std::string, PeerDebt> debts_of(Store& store) {
+  std::map<std::string, PeerDebt> debts;
+  std::map<std::string, PeerState> known;
+  store.look([&](Fold& fold) { known = fold.peers(); });
+  const Group& group = store.group();
+  for (const auto& member : group.members) {
+    if (member == group.self.node) continue;
+    PeerDebt& debt = debts[member];
+    struct stat st;
+    if (::stat(store.peer_path(member).c_str(), &st) == 0) debt.answered_at = Millis(st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000);
+    std::map<std::string, Millis> owed;
+    JournalReader reader(store.journal(), known[member].position);
+    for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next()) {
+      if (item != JournalReader::Item::record) continue;
+      const Meta& m = reader.head().meta;
+      if (m.type == RecordType::copied && has_name(m.peers, member))
+        for (const auto& id : m.ids) owed.erase(id);
+      bool own = m.type == RecordType::add ? m.node == group.self.node : m.type == RecordType::state ? m.from.empty() : is_change(m.type) && group.once;
+      if (own) owed.try_emplace(m.id, m.at);
+    }
+    debt.jobs = owed.size();
+    for (const auto& [id, at] : owed)
+      if (debt.since.count() == 0 || at < debt.since) debt.since = at;
+  }
+  return debts;
+}
+
+}  // namespace gq

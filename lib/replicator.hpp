@@ -1,0 +1,144 @@
+// The replicator: what a node of a replication group does for the others, and what they do for it.
+//
+// Three things happen here, all of them in transfers (transfer.hpp) between nodes:
+//
+// - add() stores jobs and hands them to the peers at the same time; its answer waits until as many nodes have them as the group
+//   asks for. Until then they are pending. Any process may do this.
+// - The debts: for each peer a walk through this node's journal that tells it what it does not know yet. Everything in the
+//   journal before PeerState::position is known there. What other nodes have told this one is theirs to pass on; while such a
+//   node is gone, its records are passed on by all who have them.
+// - The service: answering the transfers of the others, on the Gearman function that has this node's name.
+//
+// The last two are done by one process of a store, the one that holds replicate.lock. It is also the one that takes over jobs
+// of a node that is gone, where jobs run once, and it holds returned.lock from when it knows what the others did with its own.
+//
+// A node is gone when it has not answered for Config::takeover although a Gearman server could be reached all that time.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "receivers.hpp"
+#include "store.hpp"
+#include "transfer.hpp"
+
+namespace gq {
+
+class Replicator {
+ public:
+  struct Config {
+    std::vector<Server> servers;
+    Millis peer_timeout{5000};   // how long a peer may take to answer
+    Millis takeover{30000};
+    Millis alone_after{600000};  // when no peer answers: how long to wait before own jobs are run again
+    bool owe = false;            // accept jobs with fewer copies than the group asks for
+    std::string keyfile;         // empty: nothing is signed
+  };
+
+  // `store` belongs to a group.
+  Replicator(Store& store, Config config);
+  ~Replicator();  // stop()
+
+  // Queues jobs here and at peers, and answers for each. Thread-safe.
+  std::vector<Answer> add(const std::vector<NewJob>& jobs);
+
+  // Hands jobs to the peers and keeps nothing here; answers when `copies` of them have each (0: all).
+  std::vector<Answer> relay(const std::vector<NewJob>& jobs, uint32_t copies);
+
+  // Serves this node and pays its debts, as soon as no other process does. Returns at once.
+  void start();
+  void stop();
+
+  // Waits until it is known whether this process or another serves this node, what the others did with its jobs, and that each
+  // peer that answers has been told all that stood in the journal at the call; false when `timeout` is over before.
+  bool settle(Millis timeout);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Batch;
+  struct Peer;
+  // Something a peer is to be told of a job.
+  struct Debt {
+    std::string id;
+    Job job;
+    std::string add, state;  // records; empty where there is nothing to say
+    bool needs_add = false;  // without its add, where that is not given, it is of no use
+  };
+
+  void add_peer(const std::string& name);
+  Peer* find(const std::string& node);
+  bool pause(Millis duration);
+  void complain(Peer& peer, const std::string& trouble);
+
+  std::shared_ptr<Batch> hand_out(const std::vector<NewJob>& jobs);
+  void wait_for(Batch& batch, uint32_t wanted);
+  void send_batches(Peer& peer, Link& link);
+
+  bool meet(Peer& peer, const std::string& store, std::string& problem);
+  void walk_again(const std::string& origin);
+  void note(Peer& peer, const Reply& reply);
+  void record_peer(Peer& peer);
+  std::vector<bool> ask(Peer& peer, Link& link, const std::vector<std::string>& ids);
+  void look_after(Peer& peer, Link& link);
+
+  bool is_mine_to_tell(const std::string& origin, const std::string& store);
+  bool pay(Peer& peer, Link& link, Lsn end);
+  std::string add_record(const std::string& id, const Job& job);
+  std::string state_record(const std::string& id, const Job& job);
+  void deliver(Peer& peer, Link& link, const std::vector<Debt>& debts);
+  void save_position(Peer& peer);
+
+  bool take_lock();
+  void prepare(Peer& peer, const std::map<std::string, PeerState>& known);
+  void keep();
+  void reload();
+  bool all_have_told();
+  void watch_others();
+  void take_over(const std::string& node, Peer* owner, bool all);
+
+  std::optional<std::string> serve(std::string_view payload);
+  std::string serve_take(const Transfer& transfer, std::string& reason);
+  std::string serve_ask(const Transfer& transfer, std::string& reason);
+
+  Store& m_store;
+  const Config m_config;
+  const Keys m_keys;
+  const std::string m_session;
+  ReplayGuard m_replays;
+
+  std::mutex m_mutex;  // for all that follows
+  std::condition_variable m_changed;
+  Group m_group;
+  std::list<Peer> m_peers;
+  std::atomic<bool> m_stop = false;
+  std::atomic<bool> m_serving = false;   // this process holds replicate.lock
+  std::atomic<bool> m_elsewhere = false;  // another one did when it was tried
+  std::atomic<bool> m_returned = false;
+  Clock::time_point m_serving_since, m_next_self;
+  std::deque<std::pair<Lsn, std::string>> m_blobs;  // of jobs that run everywhere, to be looked at when all peers know them
+  std::string m_trouble, m_refused;  // what was logged last
+
+  // The keeper's own.
+  std::pair<time_t, long> m_settings_stamp;
+  Fd m_lock, m_returned_lock;
+  std::unique_ptr<Receivers> m_receivers;
+  std::thread m_keeper;
+};
+
+// What a node is still to be told of, as the journal says; a running replicator may know a second's worth more.
+struct PeerDebt {
+  uint64_t jobs = 0;
+  Millis since{0};        // when the first of them changed
+  Millis answered_at{0};  // when the node last answered; 0: never
+};
+std::map<std::string, PeerDebt> debts_of(Store& store);
+
+}  // namespace gq

@@ -1,0 +1,181 @@
+#include "transfer.hpp"
+
+#include <fcntl.h>
+#include <sodium.h>
+#include <sys/stat.h>
+
+#include "fd.hpp"
+#include "text.hpp"
+#include "ulid.hpp"
+
+namespace gq {
+namespace {
+
+constexpr const char* magic = "gq1";
+constexpr size_t most_sessions = 10000;
+constexpr size_t max_line = 1024;
+
+std::string hex(const unsigned char* bytes, size_t size) {
+  std::string text(2 * size + 1, '\0');
+  sodium_bin2hex(text.data(), text.size(), bytes, size);
+  text.pop_back();
+  return text;
+}
+
+// The words of the first line, and what is behind it.
+std::optional<std::vector<std::string>> first_line(std::string_view text, std::string_view& line, std::string_view& body) {
+  size_t end = text.substr(0, max_line).find('\n');
+  if (end == std::string_view::npos) return std::nullopt;
+  line = text.substr(0, end);
+  body = text.substr(end + 1);
+  auto words = split(line, ' ');
+  if (words[0] != magic) return std::nullopt;
+  return words;
+}
+
+// What a MAC is made over: the line without it, what else belongs to it, and the body.
+std::string signed_text(std::string_view line, std::string_view other, std::string_view body) {
+  std::string text(line.substr(0, line.rfind(' ')));
+  text += '\n';
+  text += other;
+  text += '\n';
+  text += body;
+  return text;
+}
+
+}  // namespace
+
+Keys::Keys(const std::string& path) {
+  if (sodium_init() < 0) throw Error(Exit::bug, "cannot start libsodium");
+  auto refuse = [&](const std::string& why) { return Error(Exit::config, "cannot use the keys in " + printable(path) + ": " + why); };
+  Fd fd = open_file(path, O_RDONLY, 0, Exit::config);
+  struct stat st;
+  if (::fstat(fd.get(), &st) != 0) throw_errno(Exit::config, "look at " + path);
+  if (st.st_mode & (S_IRWXG | S_IRWXO)) throw refuse("others may read or write the file (chmod 600 it)");
+  auto text = read_all(fd.get(), 4096, path);
+  for (const auto& line : split(text.value_or(""), '\n')) {
+    if (line.empty()) continue;
+    std::string key(crypto_auth_KEYBYTES, '\0');
+    size_t size = 0;
+    const char* end = nullptr;
+    if (sodium_hex2bin(reinterpret_cast<unsigned char*>(key.data()), key.size(), line.data(), line.size(), nullptr, &size, &end) != 0 ||
+        size != key.size() || end != line.data() + line.size())
+      throw refuse("a line is not 64 hexadecimal digits");
+    m_keys.push_back(std::move(key));
+  }
+  if (m_keys.empty() || m_keys.size() > 2) throw refuse("it has not 1 or 2 lines");
+}
+
+std::string Keys::sign(std::string_view text) const {
+  if (m_keys.empty()) return "-";
+  std::array<unsigned char, crypto_auth_BYTES> mac;
+  crypto_auth(mac.data(), reinterpret_cast<const unsigned char*>(text.data()), text.size(),
+              reinterpret_cast<const unsigned char*>(m_keys[0].data()));
+  return hex(mac.data(), mac.size());
+}
+
+bool Keys::verify(std::string_view text, std::string_view mac) const {
+  if (m_keys.empty()) return mac == "-";
+  std::array<unsigned char, crypto_auth_BYTES> bytes;
+  size_t size = 0;
+  if (mac.size() != 2 * bytes.size() || sodium_hex2bin(bytes.data(), bytes.size(), mac.data(), mac.size(), nullptr, &size, nullptr) != 0 ||
+      size != bytes.size())
+    return false;
+  for (const auto& key : m_keys)
+    if (crypto_auth_verify(bytes.data(), reinterpret_cast<const unsigned char*>(text.data()), text.size(),
+                           reinterpret_cast<const unsigned char*>(key.data())) == 0)
+      return true;
+  return false;
+}
+
+std::string encode_transfer(const Transfer& t, std::string_view body, const Keys& keys) {
+  std::string line = std::string(magic) + " " + t.kind + " " + t.group + " " + t.node + " " + t.store + " " + t.to + " " + t.session +
+                     " " + std::to_string(t.number) + " " + t.to_session + " ";
+  line += keys ? keys.sign(signed_text(line, {}, body)) : "-";
+  line += "\n";
+  line += body;
+  return line;
+}
+
+std::optional<Transfer> parse_transfer(std::string_view payload, const Keys& keys, std::string& reason) {
+  Transfer t;
+  auto words = first_line(payload, t.line, t.body);
+  reason = "it is no transfer that this gq knows";
+  if (!words || words->size() != 10) return std::nullopt;
+  const auto& w = *words;
+  auto number = parse_count(w[7]);
+  if (!is_node_name(w[3]) || !is_ulid(w[4]) || !is_ulid(w[6]) || !number) return std::nullopt;
+  t.kind = w[1];
+  t.group = w[2];
+  t.node = w[3];
+  t.store = w[4];
+  t.to = w[5];
+  t.session = w[6];
+  t.number = *number;
+  t.to_session = w[8];
+  if (keys ? !keys.verify(signed_text(t.line, {}, t.body), w[9]) : w[9] != "-") {
+    reason = keys ? "its signature is wrong" : "it is signed, and this node has no keys";
+    return std::nullopt;
+  }
+  reason.clear();
+  return t;
+}
+
+std::string encode_reply(const Reply& r, std::string_view transfer_line, const Keys& keys) {
+  std::string line = std::string(magic) + " " + r.node + " " + r.store + " " + r.session + " ";
+  line += keys ? keys.sign(signed_text(line, transfer_line, r.body)) : "-";
+  return line + "\n" + r.body;
+}
+
+std::optional<Reply> parse_reply(std::string_view result, std::string_view transfer_line, const Keys& keys) {
+  std::string_view line, body;
+  auto words = first_line(result, line, body);
+  if (!words || words->size() != 5 || !is_node_name((*words)[1]) || !is_ulid((*words)[2]) || !is_ulid((*words)[3])) return std::nullopt;
+  if (keys ? !keys.verify(signed_text(line, transfer_line, body), (*words)[4]) : (*words)[4] != "-") return std::nullopt;
+  return Reply{(*words)[1], (*words)[2], (*words)[3], std::string(body)};
+}
+
+bool ReplayGuard::is_new(const std::string& session, uint64_t number) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  if (m_sessions.size() >= most_sessions && !m_sessions.count(session)) return false;
+  Seen& seen = m_sessions[session];
+  if (number > seen.highest) {
+    uint64_t step = number - seen.highest;
+    seen.mask = step < 64 ? seen.mask << step : 0;
+    seen.highest = number;
+  } else if (seen.highest - number >= 64) {
+    return false;
+  }
+  uint64_t bit = 1ULL << (seen.highest - number);
+  if (seen.mask & bit) return false;
+  seen.mask |= bit;
+  return true;
+}
+
+Link::Link(const std::vector<Server>& servers, Self self, std::string group_id, std::string peer, const Keys& keys)
+    : m_requests(servers, peer, "nobody serves " + peer), m_self(std::move(self)), m_group_id(std::move(group_id)), m_peer(std::move(peer)), m_keys(keys), m_session(new_ulid()) {}
+
+Reply Link::call(const std::string& kind, std::string_view body, Millis timeout) {
+  auto deadline = Requests::Clock::now() + timeout;
+  for (int tries = 0; tries < 3; ++tries) {
+    m_requests.connect(Requests::Clock::now());
+    Transfer t{kind, m_group_id, m_self.node, m_self.store, m_peer, m_session, m_peer_session, ++m_number, {}, {}};
+    std::string payload = encode_transfer(t, body, m_keys);
+    std::string_view line = std::string_view(payload).substr(0, payload.find('\n'));
+    std::optional<Reply> reply;
+    std::string failure = m_requests.run({payload}, [&](size_t, std::string_view result) {
+      reply = parse_reply(result, line, m_keys);
+      return reply.has_value();
+    }, deadline);
+    if (!failure.empty()) throw Error(Exit::retry, m_peer + " does not answer: " + failure);
+    if (reply->node != m_peer) throw Error(Exit::config, "cannot use the answer of " + m_peer + ": it says that it is " + reply->node);
+    m_peer_session = reply->session;
+    if (reply->body == "again\n") continue;
+    if (reply->body.substr(0, 4) == "bad ")
+      throw Error(Exit::config, m_peer + " refuses: " + printable(reply->body.substr(4, reply->body.size() - 5)));
+    return std::move(*reply);
+  }
+  throw Error(Exit::retry, m_peer + " does not take the session");
+}
+
+}  // namespace gq

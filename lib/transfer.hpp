@@ -1,0 +1,104 @@
+// Transfers: what nodes of a replication group say to each other. Each is a foreground Gearman job on the function that
+// has the other node's name; its result is the answer. Both begin with a line of words:
+//
+//   transfer: gq1 KIND GROUP NODE IDENTITY TO SESSION NUMBER TO-SESSION MAC
+//   answer:   gq1 NODE IDENTITY SESSION MAC
+//
+// and go on with a body. NODE and IDENTITY are those of the one who speaks; a SESSION is a ULID that a process makes for
+// itself, so that a restart is noticed.
+//
+//   take  records, one behind the other: `add` with its workload, `state`. The answer has a line for each, in order: "have",
+//         on stable storage; "need", a state of a job that is not there; "conflict"; "refused REASON"; "bad REASON".
+//   ask   job IDs, a line each, or nothing. The answer: "end LSN", the end of the journal; "runner 0|1", whether a process
+//         that runs commands lives; "room 0|1", whether jobs can be stored; for each peer "sent NODE LSN", up to where it has
+//         been told what happened there; then for each ID "known ID" or "unknown ID".
+//   any   may be answered "bad REASON", or "again": with keys, TO-SESSION was not this one.
+//
+// With keys, MAC is HMAC-SHA-512-256 (libsodium's crypto_auth) over all words before it and the body, in an answer over the
+// transfer's line too. A transfer that was recorded cannot be sent again: it names the session of the one that it was for, and
+// its number is taken once. Without keys MAC is "-".
+//
+// To change the format: a new first word; a node refuses one that it does not know.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "requests.hpp"
+#include "settings.hpp"
+
+namespace gq {
+
+// Shared secrets: the first signs, each verifies, so that they can be replaced one after the other.
+class Keys {
+ public:
+  Keys() = default;
+  // Reads a file of 1 or 2 lines, 64 hexadecimal digits each, that nobody else may read. Throws Error(config).
+  explicit Keys(const std::string& path);
+
+  explicit operator bool() const { return !m_keys.empty(); }
+  std::string sign(std::string_view text) const;  // "-" without keys
+  bool verify(std::string_view text, std::string_view mac) const;
+
+ private:
+  std::vector<std::string> m_keys;
+};
+
+struct Transfer {
+  std::string kind, group, node, store, to, session, to_session;
+  uint64_t number = 0;
+  std::string_view line;  // the first one
+  std::string_view body;
+};
+
+std::string encode_transfer(const Transfer& transfer, std::string_view body, const Keys& keys);
+// nullopt with a reason for what is no transfer, or not signed as it must be. The views point into `payload`.
+std::optional<Transfer> parse_transfer(std::string_view payload, const Keys& keys, std::string& reason);
+
+struct Reply {
+  std::string node, store, session;
+  std::string body;
+};
+
+std::string encode_reply(const Reply& reply, std::string_view transfer_line, const Keys& keys);
+std::optional<Reply> parse_reply(std::string_view result, std::string_view transfer_line, const Keys& keys);
+
+// What has been received of the sessions of others: refuses a number that was there, or is too old to tell.
+class ReplayGuard {
+ public:
+  bool is_new(const std::string& session, uint64_t number);
+
+ private:
+  struct Seen {
+    uint64_t highest = 0, mask = 0;  // the 64 numbers up to the highest
+  };
+  std::mutex m_mutex;
+  std::map<std::string, Seen> m_sessions;
+};
+
+// One thread's line to a peer.
+class Link {
+ public:
+  Link(const std::vector<Server>& servers, Self self, std::string group_id, std::string peer, const Keys& keys);
+
+  // Throws Error: unavailable where no server can be reached, retry where the peer does not answer in time, config where it
+  // answers what cannot be used.
+  Reply call(const std::string& kind, std::string_view body, Millis timeout);
+
+ private:
+  Requests m_requests;
+  const Self m_self;
+  const std::string m_group_id, m_peer;
+  const Keys& m_keys;
+  const std::string m_session;
+  std::string m_peer_session = "-";
+  uint64_t m_number = 0;
+};
+
+}  // namespace gq

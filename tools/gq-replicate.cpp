@@ -1,0 +1,287 @@
+// gq-replicate: the replication worker alone, for a node that runs no gq-worker: it keeps what other nodes accept, and passes on
+// what they miss. It is also how a store joins a group, leaves it, and is brought up to date from a stream. It runs no commands.
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <set>
+
+#include "fd.hpp"
+#include "frame.hpp"
+#include "log.hpp"
+#include "notify.hpp"
+#include "owners.hpp"
+#include "replicate_options.hpp"
+#include "runner.hpp"
+#include "text.hpp"
+#include "ulid.hpp"
+#include "work_options.hpp"
+
+namespace gq {
+namespace {
+
+struct Options {
+  ReplicateOptions replicate;
+  std::string to;
+  bool hand_over = false;
+  std::string as, group, run = "all";
+  uint64_t copies = 0;
+  std::string forget;
+};
+
+// Nobody may have the store open while its name changes.
+void check_unused(const std::string& directory) {
+  Fd users = open_file(directory + "/index.users", O_RDWR | O_CREAT);
+  Fd lock = open_file(directory + "/replicate.lock", O_RDWR | O_CREAT);
+  if (!try_lock(users.get(), FileLock::Mode::exclusive) || !try_lock(lock.get(), FileLock::Mode::exclusive))
+    throw Error(Exit::retry, "cannot change the name of the node: programs are using the store");
+}
+
+Exit init(const Options& o, const Common& common) {
+  Settings settings;
+  Group group;
+  group.self.node = o.as;
+  group.members = split(o.group, ',');
+  std::set<std::string> names(group.members.begin(), group.members.end());
+  for (const auto& name : group.members)
+    if (!is_node_name(name))
+      throw Error(Exit::usage, "cannot use the node name " + printable(name) + ": it is not rep_ and 1 to 60 letters, digits, - or _");
+  if (names.size() != group.members.size()) throw Error(Exit::usage, "cannot use the group " + printable(o.group) + ": a node is there twice");
+  if (!group.has(o.as)) throw Error(Exit::usage, "cannot be " + printable(o.as) + ": it is not in the group " + printable(o.group));
+  if (group.members.size() > 64) throw Error(Exit::usage, "cannot use a group of more than 64 nodes");
+  group.copies = static_cast<uint32_t>(o.copies ? o.copies : std::min<size_t>(2, group.members.size()));
+  if (group.copies > group.members.size())
+    throw Error(Exit::usage, "cannot have " + std::to_string(group.copies) + " copies in a group of " + counted(group.members.size(), "node"));
+  group.once = o.run == "once";
+  { Store store(common.store, true); }
+  settings = read_settings(common.store);
+  bool same = settings.group && settings.group.self.node == o.as;
+  if (!same) check_unused(common.store);
+  group.self.store = same ? settings.group.self.store : new_ulid();
+  settings.group = group;
+  write_settings(common.store, settings, true);
+  return Exit::ok;
+}
+
+Exit forget(const Options& o, const Common& common) {
+  Store store(common.store, false);
+  Settings settings = read_settings(common.store);
+  Group& g = settings.group;
+  if (!g || !g.has(o.forget) || o.forget == g.self.node)
+    throw Error(Exit::usage, "cannot forget " + printable(o.forget) + ": it is not another node of this store's group");
+  if (o.forget == g.members.front())
+    throw Error(Exit::usage, "cannot forget " + o.forget + ": the group is known by its first node; make a new group with gq-replicate init");
+  g.members.erase(std::find(g.members.begin(), g.members.end(), o.forget));
+  if (g.copies > g.members.size())
+    throw Error(Exit::usage, "cannot forget " + o.forget + ": " + std::to_string(g.copies) + " copies would be more than there are nodes");
+  write_settings(common.store, settings, true);
+  Meta meta;
+  meta.type = RecordType::peer;
+  meta.at = now_ms();
+  meta.node = o.forget;
+  meta.position = UINT64_MAX;
+  std::string record = encode_record(meta);
+  store.journal().commit({record}, Room::completion);
+  return Exit::ok;
+}
+
+// Reads records with their data from a descriptor.
+class RecordStream {
+ public:
+  explicit RecordStream(int fd) : m_fd(fd) {}
+  // The next record; nullopt at the end. Throws Error(bad_data) at the first one that is not whole.
+  std::optional<NewJob> next() {
+    m_bytes.clear();
+    if (!read(record_header_size)) return std::nullopt;
+    auto sizes = peek_record(m_bytes);
+    auto bad = [&] { return Error(Exit::bad_data, "cannot go on: the stream is damaged at byte " + std::to_string(m_position)); };
+    if (!sizes || !read(sizes->head_size - record_header_size)) throw bad();
+    NewJob record;
+    auto head = parse_record_head(m_bytes);
+    if (!head) throw bad();
+    record.head = std::exchange(m_bytes, {});
+    if (head->data_size > 0 && !read(head->data_size)) throw bad();
+    if (sum64(m_bytes) != head->data_sum) throw bad();
+    record.data = m_bytes;
+    record.record = std::move(*head);
+    m_position += record.head.size() + record.data.size();
+    return record;
+  }
+
+ private:
+  // Reads so many bytes more; false where the stream ends before the first.
+  bool read(uint64_t size) {
+    constexpr uint64_t step = 1 << 20;
+    for (uint64_t left = size; left > 0;) {
+      size_t old = m_bytes.size();
+      m_bytes.resize(old + std::min(left, step));
+      ssize_t n = ::read(m_fd, m_bytes.data() + old, m_bytes.size() - old);
+      int saved = errno;
+      m_bytes.resize(old + static_cast<size_t>(std::max<ssize_t>(n, 0)));
+      if (n < 0 && saved == EINTR) continue;
+      if (n < 0) {
+        errno = saved;
+        throw_errno(Exit::no_input, "read standard input");
+      }
+      if (n == 0) {
+        if (m_bytes.empty() && left == size) return false;
+        throw Error(Exit::bad_data, "cannot go on: the stream ends in the middle of a record");
+      }
+      left -= static_cast<uint64_t>(n);
+    }
+    return true;
+  }
+
+  int m_fd;
+  std::string m_bytes;
+  uint64_t m_position = 0;
+};
+
+class StreamSender {
+ public:
+  StreamSender(Store& store, const Options& o, const Common& common)
+      : m_store(store),
+        m_options(o),
+        m_keys(o.replicate.config.keyfile.empty() ? Keys() : Keys(o.replicate.config.keyfile)),
+        m_link(common.servers, store.group().self, store.group().id(), o.to, m_keys) {
+    m_target = m_link.call("ask", {}, o.replicate.config.peer_timeout).store;
+  }
+
+  void add(NewJob record) {
+    Meta& meta = record.record.meta;
+    const Group& group = m_store.group();
+    if (meta.type == RecordType::add) {
+      if (meta.node.empty()) {
+        meta.node = group.self.node;
+        meta.store = group.self.store;
+        meta.once = group.once;
+        record.head = encode_record_head(meta, record.record.data_size, record.record.data_sum);
+      }
+      put(record.head + std::string(record.data));
+      if (m_options.hand_over && meta.once) m_handed.push_back(meta.id);
+    } else if (meta.type == RecordType::state) {
+      meta.from = group.self.node;
+      put(encode_record(meta));
+    }
+    if (m_body.size() >= batch) flush();
+  }
+
+  void flush() {
+    send();
+    if (!m_handed.empty()) hand_over();
+    send();
+  }
+
+ private:
+  static constexpr size_t batch = 1 << 20;
+
+  void put(const std::string& record) {
+    m_body += record;
+    ++m_records;
+  }
+
+  void send() {
+    if (m_records == 0) return;
+    Reply reply = m_link.call("take", m_body, std::max(m_options.replicate.config.peer_timeout, Millis(static_cast<int64_t>(m_body.size() >> 13))));
+    auto lines = split(reply.body, '\n');
+    if (reply.store != m_target || lines.size() != m_records + 1) throw Error(Exit::retry, m_options.to + " answers something else");
+    for (const auto& line : lines)
+      if (!line.empty() && line != "have" && line != "need") throw Error(Exit::retry, m_options.to + " refuses a job: " + printable(line));
+    m_body.clear();
+    m_records = 0;
+  }
+
+  // The new node owns them from now on: written here first, so that nobody runs what has not arrived, and told then.
+  void hand_over() {
+    std::vector<std::string> told;
+    m_store.look([&](Fold& fold) {
+      told.clear();
+      std::vector<std::string> records;
+      for (const auto& id : m_handed) {
+        auto job = fold.get(id);
+        const Self& self = m_store.group().self;
+        if (!job || job->node != self.node || job->store != self.store || job->state == State::finished || job->state == State::dead) continue;
+        if (!job->owner.empty() && owner_alive(m_store.owners_directory(), job->owner)) continue;
+        job->node = m_options.to;
+        job->store = m_target;
+        ++job->term;
+        ++job->version;
+        job->changed_at = now_ms();
+        Meta meta = state_of(id, *job);
+        records.push_back(encode_record(meta));
+        meta.from = self.node;
+        told.push_back(encode_record(meta));
+      }
+      if (records.empty()) return;
+      m_store.append(records);
+      m_store.index().fold_on(fold);
+    });
+    m_store.settle();
+    m_handed.clear();
+    for (const auto& record : told) put(record);
+  }
+
+  Store& m_store;
+  const Options& m_options;
+  const Keys m_keys;
+  Link m_link;
+  std::string m_target;
+  std::string m_body;
+  size_t m_records = 0;
+  std::vector<std::string> m_handed;
+};
+
+Exit send_stream(const Options& o, Store& store, const Common& common) {
+  if (!store.group().has(o.to) || o.to == store.group().self.node)
+    throw Error(Exit::usage, "cannot send to " + printable(o.to) + ": it is not another node of this store's group");
+  StreamSender sender(store, o, common);
+  RecordStream stream(STDIN_FILENO);
+  while (auto record = stream.next()) sender.add(std::move(*record));
+  sender.flush();
+  return Exit::ok;
+}
+
+Exit serve(Options& o, const Common& common) {
+  Store store(common.store, false);
+  if (!store.group()) throw Error(Exit::config, "cannot replicate: the store belongs to no group (gq-replicate init)");
+  if (!o.to.empty()) return send_stream(o, store, common);
+  if (o.hand_over) throw Error(Exit::usage, "cannot use --hand-over without --to");
+  block_signals();
+  auto replicator = o.replicate.open(store, common);
+  replicator->start();
+  notify("READY=1");
+  sigset_t set = stop_signals();
+  int signal = 0;
+  ::sigwait(&set, &signal);
+  notify("STOPPING=1");
+  return Exit::ok;
+}
+
+}  // namespace
+}  // namespace gq
+
+int main(int argc, char** argv) {
+  gq::Options o;
+  gq::Program program;
+  std::function<gq::Exit(gq::Options&, const gq::Common&)> action = gq::serve;
+  program.name = "gq-replicate";
+  program.purpose = "Keep the jobs of a replication group on this node; set up a group; bring a node up to date.";
+  program.options = [&](CLI::App& app) {
+    o.replicate.add(app, false, true);
+    gq::not_empty(*app.add_option("--to", o.to, "Send the records on standard input to this node"));
+    app.add_flag("--hand-over", o.hand_over, "With --to: the node owns those jobs from then on");
+    auto* init = app.add_subcommand("init", "Make the store a node of a group, or change the group");
+    init->add_option("--as", o.as, "The name of this node, rep_...")->required();
+    init->add_option("--group", o.group, "The names of all nodes, separated by commas, the same on each")->required();
+    gq::add_count(*init, "--copies", o.copies, "Nodes that have a job before its client is answered (default 2)", 1, 64);
+    init->add_option("--run", o.run, "all: every node runs each job (default); once: one does")->check(CLI::IsMember({"all", "once"}));
+    init->final_callback([&] { action = gq::init; });
+    auto* forget = app.add_subcommand("forget", "Take a node that will not return out of the group, as far as this one is concerned");
+    forget->add_option("NODE", o.forget, "Its name")->required();
+    forget->final_callback([&] { action = gq::forget; });
+  };
+  program.body = [&](const gq::Common& common) { return action(o, common); };
+  return gq::run_program(argc, argv, program);
+}
