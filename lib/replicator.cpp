@@ -109,6 +109,7 @@ struct Replicator::Peer {
   std::deque<std::pair<Lsn, Lsn>> pairs;
   std::map<std::string, Lsn> confirmed;  // by node: that one knows what came from this peer and stands here before
   bool gone = false;
+  bool relay = false;      // keeps nothing, so that nothing is owed to it
   bool check_held = true;  // whether it may have lost jobs that are its own
   Clock::time_point next_takeover;
 };
@@ -358,7 +359,7 @@ bool Replicator::meet(Peer& peer, const std::string& store, std::string& problem
   if (store == peer.store) return true;
   bool taken = store == m_group.self.store || std::any_of(m_peers.begin(), m_peers.end(), [&](const Peer& p) { return p.store == store; });
   if (taken) problem = peer.name + " has the identity of another node (a copied store? gq-replicate init gives it one of its own)";
-  else if (std::find(peer.former.begin(), peer.former.end(), store) != peer.former.end())
+  else if (std::find(peer.former.begin(), peer.former.end(), store) != peer.former.end() && Clock::now() - peer.last_answer < m_config.takeover)
     problem = "two nodes claim the name " + peer.name;
   if (!problem.empty()) return false;
   if (!peer.store.empty()) {
@@ -447,12 +448,14 @@ std::vector<bool> Replicator::ask(Peer& peer, Link& link, const std::vector<std:
     if (words[0] == "end") end = number;
     else if (words[0] == "runner" && number) peer.last_runner = Clock::now();
     else if (words[0] == "room") room = number != 0;
+    else if (words[0] == "relay") peer.relay = number != 0;
     else if (words[0] == "sent" && words.size() == 3) peer.told[words[1]] = number;
     else if (words[0] == "known" || words[0] == "unknown") known.push_back(words[0] == "known");
   }
   if (known.size() != ids.size()) throw Error(Exit::config, peer.name + " answers something else");
   peer.tried = true;
-  if (room) {
+  room = room && !peer.relay;
+  if (room || peer.relay) {
     if (!peer.trouble.empty()) log(Level::info, peer.name + " answers again");
     peer.trouble.clear();
   }
@@ -493,6 +496,7 @@ void Replicator::look_after(Peer& peer, Link& link) {
       {
         std::lock_guard<std::mutex> guard(m_mutex);
         up = peer.up && peer.answered;
+        if (peer.relay) peer.sent = m_store.journal().end();
       }
       if (!removed && serving && up) {
         Lsn end = m_store.journal().end();
@@ -545,6 +549,7 @@ bool Replicator::pay(Peer& peer, Link& link, Lsn end) {
     return it->second;
   };
   std::map<std::string, std::pair<Lsn, Lsn>> foreign;
+  std::vector<std::pair<Lsn, std::string>> blobs;  // of jobs that run everywhere
   bool relevant = false;
   size_t bytes = 0;
   JournalReader reader(m_store.journal(), from);
@@ -555,7 +560,8 @@ bool Replicator::pay(Peer& peer, Link& link, Lsn end) {
     if (item != JournalReader::Item::record) continue;
     const Meta& m = reader.head().meta;
     if (m.type == RecordType::copied) {
-      if (has_name(m.peers, peer.name))
+      // What was there before it became another store does not count.
+      if (reader.lsn() >= since && has_name(m.peers, peer.name))
         for (const auto& id : m.ids)
           if (auto it = touched.find(id); it != touched.end()) it->second.has = true;
       continue;
@@ -563,6 +569,7 @@ bool Replicator::pay(Peer& peer, Link& link, Lsn end) {
     if (m.type != RecordType::add && m.type != RecordType::state && !is_change(m.type)) continue;
     if (m.type == RecordType::add && m.node.empty()) continue;  // from before there was a group
     relevant = true;
+    if (m.type == RecordType::add && !m.once && reader.head().data_size > max_inline_data) blobs.emplace_back(reader.lsn(), m.id);
     std::string origin = m.type == RecordType::add ? m.node : m.type == RecordType::state ? m.from : "";
     if (origin == peer.name && (m.type == RecordType::state || m.store == store)) continue;  // it came from there
     if (!origin.empty()) {
@@ -590,17 +597,15 @@ bool Replicator::pay(Peer& peer, Link& link, Lsn end) {
   // What there is to tell of each, as it is now.
   std::vector<Debt> debts;
   std::vector<std::string> unsure, pending;
-  std::vector<std::pair<Lsn, std::string>> blobs;
   if (!order.empty())
     m_store.look([&](Fold& fold) {
-      debts.clear(), unsure.clear(), pending.clear(), blobs.clear();
+      debts.clear(), unsure.clear(), pending.clear();
       for (const auto& id : order) {
         Touched& t = touched[id];
         auto job = fold.get(id);
         if (!job || job->node.empty()) continue;
         bool finished = job->state == State::finished;
         if (job->state == State::pending) pending.push_back(id);
-        if (!job->once && t.add && job->size > max_inline_data) blobs.emplace_back(t.lsn, id);
         if (!job->once && (!t.add || t.has || (finished && t.lsn < since))) continue;
         if (job->once && t.has && is_fresh(*job)) continue;
         Debt debt{id, *job, {}, {}};
@@ -711,7 +716,7 @@ void Replicator::save_position(Peer& peer) {
       bound = std::min(bound, std::max(it->second.first, confirmed));
       ++it;
     }
-    if (!peer.unsaved || bound <= peer.position || Clock::now() < peer.saved_at + save_interval) return;
+    if ((!peer.unsaved && !(peer.relay && !m_blobs.empty())) || bound <= peer.position || Clock::now() < peer.saved_at + save_interval) return;
     peer.position = bound;
     record_peer(peer);
     peer.unsaved = bound < peer.sent;
@@ -915,7 +920,7 @@ void Replicator::take_over(const std::string& node, Peer* owner, bool all) {
     for (const auto& member : std::vector<std::string>(m_group.members)) {
       if (member == m_group.self.node) before = false;
       Peer* peer = find(member);
-      if (!before || jobs.empty() || member == node || !peer) continue;
+      if (!before || jobs.empty() || !peer || (all && peer == owner)) continue;
       {
         std::lock_guard<std::mutex> guard(m_mutex);
         if (peer->gone) continue;
@@ -989,6 +994,10 @@ std::optional<std::string> Replicator::serve(std::string_view payload) {
 }
 
 std::string Replicator::serve_take(const Transfer& transfer, std::string& reason) {
+  if (m_config.relay) {
+    reason = "it is a relay, which keeps nothing";
+    return {};
+  }
   struct Item {
     bool add;
     size_t number;
@@ -1066,7 +1075,7 @@ std::string Replicator::serve_ask(const Transfer& transfer, std::string& reason)
     room = false;
   }
   std::string body = "end " + std::to_string(m_store.journal().end()) + "\nrunner " + (any_owner_alive(m_store.owners_directory()) ? "1" : "0") +
-                     "\nroom " + (room ? "1" : "0") + "\n";
+                     "\nroom " + (room ? "1" : "0") + "\nrelay " + (m_config.relay ? "1" : "0") + "\n";
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     for (const auto& peer : m_peers)

@@ -41,6 +41,7 @@ class Replicator {
     Millis alone_after{600000};  // when no peer answers: how long to wait before own jobs are run again
     bool owe = false;            // accept jobs with fewer copies than the group asks for
     std::string keyfile;         // empty: nothing is signed
+    bool relay = false;          // keep nothing here; then relay() is called, not add()
   };
 
   // `store` belongs to a group.

@@ -20,6 +20,7 @@ namespace {
 
 constexpr size_t most_claims = 1000;  // their IDs fit into one record
 constexpr size_t few_claims = 16;     // while the disk is full
+constexpr Millis return_interval{500};  // how often to look whether this node has returned to its group
 
 // File systems that other machines may share, so that flock(2) or fsync(2) do not mean what gq needs. Numbers from statfs(2).
 // FUSE is one of them, for who can tell what is behind it (sshfs, glusterfs).
@@ -244,10 +245,12 @@ bool Store::has_returned() const {
 
 Claims Store::claim(const ClaimRequest& request) {
   Claims result;
-  size_t most = group().once && !request.dry_run && !has_returned() ? 0 : request.most;
+  const bool away = group().once && !request.dry_run && !has_returned();
+  size_t most = away ? 0 : request.most;
   if (most > 0 && !request.dry_run) most = std::min(most, m_journal.check_claim_room() ? most_claims : few_claims);
   m_index.visit([&](Fold& fold) {
     result = {};
+    if (away) result.next_due = now_ms() + return_interval;
     remove_blobs(fold, std::exchange(m_free_blobs, {}));
     auto functions = request.functions.empty() ? fold.functions() : request.functions;
     auto counters = fold.counters();

@@ -44,11 +44,12 @@ Json job_json(const Claim& c) {
   if (job.max_attempts) j["max_attempts"] = job.max_attempts;
   if (!job.key.empty()) j["key"] = job.key;
   if (!job.serial.empty()) j["serial"] = job.serial;
-  if (job.state == State::delayed || (job.state == State::waiting && job.due.count())) j["due_at"] = format_time(job.due);
+  bool waits = job.state == State::waiting || job.state == State::pending || job.state == State::held;
+  if (job.state == State::delayed || (waits && job.due.count())) j["due_at"] = format_time(job.due);
   if (!job.why.empty()) j["reason"] = job.why;
   if (!job.owner.empty()) j["owner"] = job.owner;
   if (job.crashes) j["crashes"] = job.crashes;
-  if (!job.node.empty()) j["node"] = job.node;
+  if (!job.node.empty()) j.update({{"node", job.node}, {"identity", job.store}});
   if (job.once) j["term"] = job.term;
   return j;
 }

@@ -65,6 +65,7 @@ Exit work(Options& o, const Common& common) {
   backlog.limit = static_cast<int64_t>(o.backlog != not_given ? o.backlog
                                        : o.queue_only           ? 0
                                                                 : default_backlog);
+  o.replicate.config.relay = o.relay;
   auto replicator = o.replicate.open(store, common);
   if (o.relay && (!replicator || store.group().once))
     throw Error(Exit::usage, "cannot relay: the store belongs to no group whose nodes all run each job (gq-replicate init --run all)");

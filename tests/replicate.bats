@@ -1,0 +1,424 @@
+load helpers
+
+# Makes the stores of a group, $T/1 and so on: group POLICY [init's options].
+NODES=(1 2 3)
+group() {
+  local i names
+  names=$(printf ',rep_%s' "${NODES[@]}")
+  for i in "${NODES[@]}"; do gq-replicate init --store "$T/$i" --as "rep_$i" --group "${names:1}" --run "$@"; done
+}
+
+# node N [ARGUMENT...]: a worker for the function f on that store, which notes what it runs in $T/ran.N; its pid is in ${NODE[N]}.
+node() {
+  local n=$1
+  shift
+  background gq-worker --store "$T/$n" -f f --peer-timeout 2s --takeover 3s "$@" -- sh -c "${COMMAND:-:};"' echo "$GQ_JOB_ID" >>"$0"' "$T/ran.$n"
+  NODE[n]=$PID
+  eventually served "$PORT" "rep_$n"
+}
+nodes() { for n in "${NODES[@]}"; do node "$n"; done; for n in "${NODES[@]}"; do eventually meets_all "$n"; done; }
+stats() { gq-inspect --store "$T/$1" stats --json; }
+# Starts the nodes 1 and 2 of three.
+two_nodes() { node 1; node 2; eventually answered 1 2; eventually answered 2 1; }
+answered() { stats "$1" | jq -se "any(.peer == \"rep_$2\" and .answered_at)"; }
+# Whether a node has had an answer from all others.
+meets_all() { (($(stats "$1" | grep -c answered_at) == ${#NODES[@]} - 1)); }
+owes() { [[ $(stats "$1" | jq -r "select(.peer == \"rep_$2\").owed") == "$3" ]]; }
+# Nodes 1 and 2 owe so many jobs to node 3.
+both_owe() {
+  owe() { (($(stats 1 | jq 'select(.peer == "rep_3").owed') + $(stats 2 | jq 'select(.peer == "rep_3").owed') == $1)); }
+  eventually owe "$1"
+}
+ran() { sort "$T"/ran.? 2>/dev/null; }
+ran_times() { [[ $(ran | grep -c "$1") == "$2" ]]; }
+all_ran_once() { [[ $(ran) == "$(sort "$1")" ]]; }
+state_of() { gq-inspect --store "$T/$1" show --json "$2" | jq -r .state; }
+is_state() { [[ $(state_of "$1" "$2") == "$3" ]]; }
+copies_of() { local n=0 i; for i in "${NODES[@]}"; do gq-inspect --store "$T/$i" show "$1" >/dev/null 2>&1 && n=$((n + 1)); done; echo "$n"; }
+on_nodes() { [[ $(copies_of "$1") == "$2" ]]; }
+sound() { for n in "${NODES[@]}"; do gq-inspect --store "$T/$n" check || return; done; }
+says() { grep -q "$2" "$T/bg.$1.err"; }
+
+@test "gq-replicate: init writes the name and the policy; a changed name is a new identity, a changed group is not" {
+  gq-replicate init --as rep_1 --group rep_1,rep_2,rep_3
+  identity=$(jq -r .identity "$GQ_STORE/gq.json")
+  [[ $(jq -c '[.node, .group, .copies, .run]' "$GQ_STORE/gq.json") == '["rep_1",["rep_1","rep_2","rep_3"],2,"all"]' ]]
+  gq-replicate init --as rep_1 --group rep_1,rep_2,rep_3,rep_4 --copies 3 --run once
+  [[ $(jq -c '[.identity, .copies, .run]' "$GQ_STORE/gq.json") == "[\"$identity\",3,\"once\"]" ]]
+  gq-replicate init --as rep_2 --group rep_1,rep_2
+  [[ $(jq -r .identity "$GQ_STORE/gq.json") != "$identity" ]]
+}
+
+@test "gq-replicate: bad usage is 64, a store without a group 78" {
+  fails_with 64 gq-replicate init --as rep_1 --group rep_1,rep_2 --copies 3
+  fails_with 64 gq-replicate init --as rep_4 --group rep_1,rep_2
+  fails_with 64 gq-replicate init --as rep_1 --group rep_1,rep_1
+  fails_with 64 gq-replicate init --as node --group node,rep_2
+  fails_with 64 gq-replicate init --as rep_1 --group rep_1,rep_2 --run twice
+  fails_with 64 gq-replicate init --as rep_1
+  [[ ! -e $GQ_STORE ]]
+  fails_with 78 gq-replicate
+  gq-enqueue f --local </dev/null
+  fails_with 78 gq-replicate
+  fails_with 64 gq-worker -f f --relay
+  fails_with 64 gq-worker -f f --owe -- true
+  gq-replicate init --as rep_1 --group rep_1,rep_2
+  fails_with 64 gq-replicate --to rep_3 </dev/null
+  fails_with 64 gq-replicate --to rep_1 </dev/null
+  fails_with 64 gq-replicate --hand-over
+  fails_with 64 gq-replicate forget rep_1
+  fails_with 64 gq-replicate forget rep_2
+  fails_with 64 gq-worker -f f --copies 2 -- true
+  fails_with 78 gq-worker -f f --auth "$T/none" -- true
+}
+
+@test "gq-worker: with a group whose nodes all run each job, each runs it once, with the workload bit for bit" {
+  start_gearmand
+  group all
+  COMMAND='cat >"$0-$GQ_JOB_ID"' nodes
+  head -c 3000000 /dev/urandom >"$T/big"
+  big=$(gq-enqueue f "$T/big")
+  seq 100 | gq-enqueue f -l >"$T/ids"
+  echo "$big" >>"$T/ids"
+  all_three() { [[ $(ran) == "$(cat "$T/ids" "$T/ids" "$T/ids" | sort)" ]]; }
+  eventually all_three
+  for n in 1 2 3; do cmp "$T/big" "$T/ran.$n-$big"; done
+  no_blobs() { [[ -z $(find "$T"/[123]/blobs -type f) ]]; }
+  eventually no_blobs
+  sound
+}
+
+@test "gq-worker: the answer means that the job is on a second disk [the first one is destroyed at once]" {
+  start_gearmand
+  for policy in all once; do
+    rm -rf "$T"/[123] "$T"/ran.*
+    group $policy
+    COMMAND='sleep 30' node 1
+    for n in 2 3; do node $n; done
+    for n in 1 2 3; do eventually meets_all $n; done
+    head -c 200000 /dev/urandom >"$T/big"
+    background gq-worker --store "$T/1" -f in --queue-only --peer-timeout 2s
+    eventually served "$PORT" in.gq
+    { seq 20 | gq-enqueue in -l; gq-enqueue in "$T/big"; } >"$T/ids"
+    kill -9 "${NODE[1]}" "$PID"
+    rm -rf "$T/1"
+    [[ $(wc -l <"$T/ids") == 21 ]]
+    while read -r id; do copies_of "$id" >>"$T/copies.$policy"; done <"$T/ids"
+    [[ $(grep -c '^[12]$' "$T/copies.$policy") == 21 ]]
+    kill "${NODE[2]}" "${NODE[3]}"
+    wait "${NODE[2]}" "${NODE[3]}" || true
+  done
+}
+
+@test "gq-enqueue: too few nodes is 75, with nothing stored; --owe accepts with a warning" {
+  start_gearmand
+  group all
+  node 1
+  eventually says "$((${#PIDS[@]} - 1))" 'nobody serves'
+  not_up() { fails_with 75 gq-enqueue f --timeout 3s </dev/null; }
+  not_up
+  grep -q 'of the 2 nodes' "$T/failed.err"
+  [[ -z $(gq-inspect --store "$T/1" list) ]]
+  kill "${NODE[1]}"; wait "${NODE[1]}"
+  node 1 --owe
+  id=$(gq-enqueue f </dev/null 2>"$T/err")
+  grep -q "$id: queued with copies=1/2" "$T/err"
+  eventually ran_times "$id" 1
+  node 2; node 3
+  eventually ran_times "$id" 3
+}
+
+@test "gq-enqueue: an answer that comes too late for the peers is 75, and the same ID sent again resumes the job" {
+  start_gearmand
+  group once
+  nodes
+  kill -STOP "${NODE[2]}" "${NODE[3]}"
+  id=01HZZZZZZZZZZZZZZZZZZZZZZZ
+  fails_with 75 gq-enqueue f --id $id --timeout 4s </dev/null
+  [[ $(state_of 1 $id) == pending ]]
+  sleep 1
+  [[ ! -e $T/ran.1 ]]
+  kill -CONT "${NODE[2]}" "${NODE[3]}"
+  again() { gq-enqueue f --id $id --timeout 5s </dev/null; }
+  eventually again
+  eventually ran_times $id 1
+  everywhere_finished() { for n in 1 2 3; do is_state $n $id finished || return; done; }
+  eventually everywhere_finished
+  ran_times $id 1
+  sound
+}
+
+@test "gq-worker: what a node missed while it was down it is told later, the finished jobs too [run all]" {
+  start_gearmand
+  group all
+  two_nodes
+  seq 50 | gq-enqueue f -l >"$T/ids"
+  head -c 100000 /dev/urandom | gq-enqueue f >>"$T/ids"
+  none_left() { [[ -z $(gq-inspect --store "$T/1" list) ]]; }
+  eventually none_left
+  both_owe 51
+  { stats 1; stats 2; } | jq -se 'map(select(.peer == "rep_3" and .owed > 0)) | length > 0 and all(.owed_since and (.answered_at | not))'
+  node 3
+  ran_at_3() { [[ $(sort "$T/ran.3") == "$(sort "$T/ids")" ]]; }
+  eventually ran_at_3
+  for n in 1 2; do eventually owes $n 3 0; done
+  [[ -z $(gq-inspect --store "$T/3" list) ]]
+  no_blobs() { [[ -z $(find "$T"/[123]/blobs -type f) ]]; }
+  eventually no_blobs
+  sound
+}
+
+@test "gq-replicate: forget ends what is owed to a node" {
+  start_gearmand
+  group all
+  two_nodes
+  seq 5 | gq-enqueue f -l >"$T/ids"
+  head -c 100000 /dev/zero | gq-enqueue f >>"$T/ids"
+  both_owe 6
+  for n in 1 2; do gq-replicate forget rep_3 --store "$T/$n"; done
+  [[ -z $(stats 1 | jq -r 'select(.peer == "rep_3").owed') ]]
+  [[ $(jq -c .group "$T/1/gq.json") == '["rep_1","rep_2"]' ]]
+  gq-enqueue f </dev/null >>"$T/ids"
+  both_ran() { [[ $(ran) == "$(cat "$T/ids" "$T/ids" | sort)" ]]; }
+  eventually both_ran
+  no_blobs() { [[ -z $(find "$T"/[12]/blobs -type f) ]]; }
+  eventually no_blobs
+}
+
+@test "gq-flush: pays what a crashed worker still owes, and runs what it left" {
+  start_gearmand
+  group once --copies 1
+  node 1
+  seq 20 | gq-enqueue f -l --delay 1s >"$T/ids"
+  kill -9 "${NODE[1]}"
+  node 2; node 3
+  sleep 1
+  gq-flush --store "$T/1" -f f -- sh -c 'echo "$GQ_JOB_ID" >>"$0"' "$T/ran.1"
+  all_ran_once "$T/ids"
+  everywhere() { for n in 2 3; do [[ $(gq-inspect --store "$T/$n" stats --json | jq -r 'select(.function == "f").finished') == 20 ]] || return; done; }
+  everywhere
+}
+
+@test "gq-worker: with a group whose jobs run once, each runs once in all, and all nodes come to know the same" {
+  start_gearmand
+  group once
+  nodes
+  for i in 1 2 3; do seq 200 | gq-enqueue f -l >"$T/ids.$i"; done
+  id=$(gq-enqueue f --delay 1h </dev/null)
+  cat "$T"/ids.* >"$T/ids"
+  eventually all_ran_once "$T/ids"
+  finished_everywhere() { for n in 1 2 3; do [[ $(stats $n | jq -r 'select(.function == "f").finished') == 600 ]] || return; done; }
+  eventually finished_everywhere
+  all_ran_once "$T/ids"
+  live() { gq-inspect --store "$T/$1" list --json | jq -cS 'del(.state, .owner)'; }
+  same() { [[ -n $(live 1) && $(live 1) == "$(live 2)" && $(live 2) == "$(live 3)" ]]; }
+  eventually same
+  sound
+}
+
+@test "gq-worker: a dead job is dead everywhere, and kicked on any node it runs on its own" {
+  start_gearmand
+  group once
+  COMMAND='test -e '"$T/good"' || exit 65'
+  nodes
+  id=$(gq-enqueue f </dev/null)
+  for n in 1 2 3; do eventually is_state $n "$id" dead; done
+  touch "$T/good"
+  owner=$(gq-inspect --store "$T/1" show --json "$id" | jq -r .node)
+  other=$((${owner#rep_} % 3 + 1))
+  gq-flush --store "$T/$other" --kick "$id"
+  eventually ran_times "$id" 1
+  [[ -e $T/ran.${owner#rep_} ]]
+  for n in 1 2 3; do eventually is_state $n "$id" finished; done
+}
+
+@test "gq-worker: jobs of a node that is gone are taken over, and it does not run them again when it returns" {
+  start_gearmand
+  group once
+  COMMAND='sleep 0.05' node 1
+  eventually served "$PORT" f.gq
+  background gq-replicate --store "$T/2" --takeover 3s; two=$PID
+  background gq-replicate --store "$T/3" --takeover 3s; three=$PID
+  for n in 1 2 3; do eventually meets_all $n; done
+  seq 60 | gq-enqueue f -l >"$T/ids"
+  kill -9 "${NODE[1]}"
+  kill "$two" "$three"; wait "$two" "$three"
+  node 2; node 3
+  every_one() { [[ $(ran | uniq) == "$(sort "$T/ids")" ]]; }
+  eventually every_one
+  # Only what the dead node had run, and could not tell any more, has run twice.
+  [[ $(ran | uniq -d | wc -l) -le 5 ]]
+  ran >"$T/before"
+  node 1
+  all_finished() { [[ $(stats 1 | jq -r 'select(.function == "f").finished') == 60 ]]; }
+  eventually all_finished
+  [[ $(ran) == "$(cat "$T/before")" ]]
+  sound
+}
+
+@test "gq-worker: alone, a node that returns runs its own jobs after --alone-after" {
+  start_gearmand
+  group once --copies 1
+  gq-enqueue f --local --store "$T/1" </dev/null >"$T/ids"
+  node 1 --alone-after 3s
+  sleep 1.5
+  [[ ! -e $T/ran.1 ]]
+  eventually all_ran_once "$T/ids"
+}
+
+@test "gq-worker: a node set up anew under its old name is told everything that is not finished" {
+  start_gearmand
+  for policy in all once; do
+    rm -rf "$T"/[123] "$T"/ran.*
+    group $policy
+    nodes
+    seq 30 | gq-enqueue f -l --delay 1h >"$T/ids"
+    seq 30 | gq-enqueue f -l >"$T/now"
+    while read -r id; do eventually on_nodes "$id" 3; done <"$T/ids"
+    kill -9 "${NODE[2]}"
+    old=$(jq -r .identity "$T/2/gq.json")
+    rm -rf "$T/2"
+    gq-replicate init --store "$T/2" --as rep_2 --group rep_1,rep_2,rep_3 --run $policy
+    node 2
+    while read -r id; do eventually on_nodes "$id" 3; done <"$T/ids"
+    # Of jobs that run once, the others own now what was the old one's.
+    no_old_owner() { ! gq-inspect --store "$T/1" list --state held --json | jq -se "any(.identity == \"$old\")"; }
+    [[ $policy == all ]] || eventually no_old_owner
+    sound
+    kill "${NODE[@]}"; wait "${NODE[@]}" || true
+  done
+}
+
+@test "gq-worker: two nodes that claim one name are told from each other, and said" {
+  start_gearmand
+  group all
+  nodes
+  cp -a "$T/3" "$T/4"
+  rm -rf "$T/4"/journal "$T/4"/index* "$T/4"/append.lock
+  jq '.identity = "01HZZZZZZZZZZZZZZZZZZZZZZZ"' "$T/3/gq.json" >"$T/4/gq.json"
+  background gq-worker --store "$T/4" -f f -- true
+  said() { cat "$T"/bg.*.err | grep -q 'two nodes claim the name rep_3'; }
+  eventually said
+  kill "$PID"; wait "$PID"
+  # When one of them has been silent for a while, the other is heard.
+  queued() { gq-enqueue f --timeout 5s </dev/null >"$T/id"; }
+  heard() { queued && on_nodes "$(cat "$T/id")" 3; }
+  eventually heard
+  sleep 1
+  rm "$T"/ran.?
+  seq 20 | gq-enqueue f -l >"$T/ids"
+  all_three() { [[ $(cat "$T"/ran.[123] | sort) == "$(cat "$T/ids" "$T/ids" "$T/ids" | sort)" ]]; }
+  eventually all_three
+}
+
+@test "gq-worker: what is not a transfer of the group is refused with a reason, and nothing is stored" {
+  start_gearmand
+  group all
+  node 1
+  send() { timeout 10 gearman -h 127.0.0.1 -p "$PORT" -f rep_1; }
+  head -c 5000 /dev/urandom | send | grep -aq 'bad '
+  me=01HZZZZZZZZZZZZZZZZZZZZZZZ
+  echo "gq1 take rep_1:all rep_2 $me rep_1 $me 1 - -" >"$T/line"
+  { cat "$T/line"; echo garbage; } | send | grep -q 'bad not a whole record'
+  { sed 's/:all/:once/' "$T/line"; } | send | grep -q 'bad it is for the group rep_1:once'
+  { sed 's/ rep_2 / rep_9 /' "$T/line"; } | send | grep -q 'bad rep_9 is not in this group'
+  { sed 's/ rep_1 / rep_3 /' "$T/line"; } | send | grep -q 'bad it is for rep_3'
+  { sed 's/take/give/' "$T/line"; } | send | grep -q 'bad it is neither take nor ask'
+  { sed 's/gq1/gq2/' "$T/line"; } | send | grep -q 'bad it is no transfer that this gq knows'
+  { sed 's/take/ask/' "$T/line"; echo ../../etc; } | send | grep -q 'bad it asks for something that is not a job ID'
+  gq-enqueue f --local --store "$T/5" </dev/null >"$T/id"
+  { cat "$T/line"; gq-inspect --store "$T/5" journal --records; } | send | grep -q 'bad a job of no node'
+  [[ -z $(gq-inspect --store "$T/1" list) ]]
+  sound
+}
+
+@test "gq-worker: with --auth only those with a key are heard, a recorded transfer counts once, and keys can be replaced" {
+  start_gearmand
+  NODES=(1 2)
+  group all
+  one=$(printf '%064d' 1) two=$(printf '%064d' 2)
+  for n in 1 2; do echo "$one" >"$T/key.$n"; done
+  chmod 644 "$T/key.1"
+  fails_with 78 gq-worker --store "$T/1" -f f --auth "$T/key.1" -- true
+  chmod 600 "$T"/key.*
+  echo xyz >"$T/bad"; chmod 600 "$T/bad"
+  fails_with 78 gq-worker --store "$T/1" -f f --auth "$T/bad" -- true
+  node 1 --auth "$T/key.1"; node 2 --auth "$T/key.2"
+  for n in 1 2; do eventually meets_all $n; done
+  gq-enqueue f </dev/null >"$T/ids"
+  both_ran() { [[ $(ran) == "$(cat "$T/ids" "$T/ids" | sort)" ]]; }
+  eventually both_ran
+  # Raw jobs, which anybody can send, are not taken.
+  not served "$PORT" f
+  me=01HZZZZZZZZZZZZZZZZZZZZZZZ
+  echo "gq1 ask rep_1:all rep_2 $me rep_1 $me 1 - -" | timeout 10 gearman -h 127.0.0.1 -p "$PORT" -f rep_1 | grep -q 'bad its signature is wrong'
+  # Another key is of no use; with both keys on one side they hear each other.
+  kill "${NODE[2]}"; wait "${NODE[2]}"
+  echo "$two" >"$T/key.2"
+  node 2 --auth "$T/key.2"
+  refused() { fails_with 75 gq-enqueue f --timeout 3s </dev/null; }
+  eventually refused
+  kill "${NODE[2]}"; wait "${NODE[2]}"
+  printf '%s\n' "$two" "$one" >"$T/key.1"
+  kill "${NODE[1]}"; wait "${NODE[1]}"
+  node 1 --auth "$T/key.1"; printf '%s\n' "$one" "$two" >"$T/key.2"; node 2 --auth "$T/key.2"
+  queued() { gq-enqueue f --timeout 5s </dev/null >"$T/new"; }
+  eventually queued
+  cat "$T/new" >>"$T/ids"
+  eventually both_ran
+}
+
+@test "gq-worker: --relay keeps nothing and answers when all other nodes have the job" {
+  start_gearmand
+  group all
+  background gq-worker --store "$T/1" --relay -f f --peer-timeout 2s; relay=$PID
+  eventually served "$PORT" f.gq
+  for n in 2 3; do background gq-worker --store "$T/$n" -f other -- true; PIDS_OF[n]=$PID; eventually served "$PORT" rep_$n; done
+  eventually meets_all 1
+  queued() { gq-enqueue f --timeout 5s </dev/null >"$T/ids"; }
+  eventually queued
+  seq 50 | gq-enqueue f -l >>"$T/ids"
+  while read -r id; do [[ $(copies_of "$id") == 2 ]]; done <"$T/ids"
+  [[ -z $(gq-inspect --store "$T/1" list) ]]
+  kill -9 "${PIDS_OF[3]}"
+  refused() { fails_with 75 gq-enqueue f --timeout 3s </dev/null; }
+  eventually refused
+  kill "$relay"; wait "$relay"
+  background gq-worker --store "$T/1" --relay --copies 1 -f f --peer-timeout 2s
+  eventually queued
+}
+
+@test "gq-replicate: a new node joins, is brought up to date from a stream while the others work, and takes over load" {
+  start_gearmand
+  group once
+  COMMAND='sleep 0.01' nodes
+  seq 300 | gq-enqueue f -l >"$T/ids"
+  NODES=(1 2 3 4)
+  for n in 1 2 3 4; do gq-replicate init --store "$T/$n" --as rep_$n --group rep_1,rep_2,rep_3,rep_4 --run once; done
+  node 4
+  owner=
+  for n in 1 2 3; do [[ $(gq-inspect --store "$T/$n" list --state queued | wc -l) -gt 20 ]] && owner=$n; done
+  [[ -n $owner ]]
+  gq-inspect --store "$T/$owner" journal --records >"$T/stream"
+  # Stopped half-way, and started again.
+  head -c 2000 "$T/stream" >"$T/half"
+  fails_with 65 gq-replicate --store "$T/$owner" --to rep_4 <"$T/half"
+  gq-replicate --store "$T/$owner" --to rep_4 --hand-over <"$T/stream"
+  eventually all_ran_once "$T/ids"
+  [[ $(wc -l <"$T/ran.4") -gt 5 ]]
+  finished_everywhere() { for n in 1 2 3 4; do [[ $(stats $n | jq -r 'select(.function == "f").finished') == 300 ]] || return; done; }
+  eventually finished_everywhere
+  all_ran_once "$T/ids"
+  sound
+}
+
+@test "gq-worker: one of two Gearman servers is enough for the nodes to reach each other" {
+  start_gearmand; first=$GEARMAND one=$GQ_SERVERS
+  start_gearmand
+  export GQ_SERVERS=$one,$GQ_SERVERS
+  group once
+  nodes
+  kill -9 "$first"
+  seq 50 | gq-enqueue f -l --timeout 20s >"$T/ids"
+  eventually all_ran_once "$T/ids"
+}
