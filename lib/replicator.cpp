@@ -865,7 +865,7 @@ void Replicator::watch_others() {
         peer.gone = true;
         walk_again(peer.name);
       }
-      if (now < peer.next_takeover) continue;
+      if (!m_returned || now < peer.next_takeover) continue;
       peer.next_takeover = now + ask_interval;
       if (peer.gone || now - peer.last_runner >= m_config.takeover) all.push_back(&peer);
       else if (peer.answered && std::exchange(peer.check_held, false)) some.push_back(&peer);
@@ -875,7 +875,6 @@ void Replicator::watch_others() {
       former_self = true;
     }
   }
-  if (!m_returned) return;
   for (Peer* peer : all) take_over(peer->name, peer, true);
   for (Peer* peer : some) {
     try {
@@ -883,6 +882,7 @@ void Replicator::watch_others() {
     } catch (const Error&) {
       std::lock_guard<std::mutex> guard(m_mutex);
       peer->check_held = true;
+      throw;
     }
   }
   if (former_self) take_over(m_group.self.node, nullptr, true);  // of what this node was before it was set up anew
@@ -1029,6 +1029,11 @@ std::string Replicator::serve_take(const Transfer& transfer, std::string& reason
       bytes.push_back(std::move(job.head));
       states.push_back(std::move(head->meta));
     }
+  }
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    for (const auto& job : adds)
+      if (Peer* owner = find(job.record.meta.node); owner && owner->store != job.record.meta.store) owner->check_held = true;
   }
   std::vector<Answer> added = adds.empty() ? std::vector<Answer>() : m_store.add(adds);
   std::vector<const char*> told(states.size(), "have");

@@ -53,6 +53,10 @@ needs_root() { ((EUID == 0)) || skip "needs root, for file systems and namespace
   torture refused
 }
 
+@test "gq: a group of three nodes and two servers loses nothing that it answered for, whatever happens to one of them" {
+  torture group --rounds 5
+}
+
 @test "the journal: cut, altered, swapped and doubled segments show no wrong job and lose no more than was hit" {
   torture altered-bytes
 }
@@ -60,6 +64,7 @@ needs_root() { ((EUID == 0)) || skip "needs root, for file systems and namespace
 @test "gq: built with AddressSanitizer and UndefinedBehaviorSanitizer, the same faults show no error in memory" {
   export GQ_BUILD=$GQ_BUILD/sanitized
   torture kill --rounds 10
+  torture group --rounds 1
   torture killed-at-calls,failing-calls,full-at-calls,gearmand,altered-bytes
   ((EUID != 0)) || torture power-cut,failing-syncs,full-disk,pids,refused
   gq-unit "$T"

@@ -10,7 +10,7 @@ for so many --minutes, under valgrind.
 import argparse, os, random, shutil, sys, tempfile, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from faults import calls, disk, kill, machine, servers, soak
+from faults import calls, disk, group, kill, machine, servers, soak
 from faults.world import World, sanitized
 
 
@@ -35,6 +35,7 @@ FAULTS = {
     "pids": machine.pids,
     "refused": machine.refused,
     "altered-bytes": altered_bytes,
+    "group": group.group,
 }
 # A sanitizer needs memory, descriptors and the real clock itself.
 NOT_SANITIZED = {"exhausted", "clock"}

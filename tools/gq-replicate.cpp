@@ -28,15 +28,16 @@ struct Options {
   bool hand_over = false;
   std::string as, group, run = "all";
   uint64_t copies = 0;
+  bool renew = false;
   std::string forget;
 };
 
-// Nobody may have the store open while its name changes.
+// Nobody may have the store open while its name or identity changes.
 void check_unused(const std::string& directory) {
   Fd users = open_file(directory + "/index.users", O_RDWR | O_CREAT);
   Fd lock = open_file(directory + "/replicate.lock", O_RDWR | O_CREAT);
   if (!try_lock(users.get(), FileLock::Mode::exclusive) || !try_lock(lock.get(), FileLock::Mode::exclusive))
-    throw Error(Exit::retry, "cannot change the name of the node: programs are using the store");
+    throw Error(Exit::retry, "cannot change what the node is: programs are using the store");
 }
 
 Exit init(const Options& o, const Common& common) {
@@ -57,7 +58,7 @@ Exit init(const Options& o, const Common& common) {
   group.once = o.run == "once";
   { Store store(common.store, true); }
   settings = read_settings(common.store);
-  bool same = settings.group && settings.group.self.node == o.as;
+  bool same = settings.group && settings.group.self.node == o.as && !o.renew;
   if (!same) check_unused(common.store);
   group.self.store = same ? settings.group.self.store : new_ulid();
   settings.group = group;
@@ -277,6 +278,7 @@ int main(int argc, char** argv) {
     init->add_option("--group", o.group, "The names of all nodes, separated by commas, the same on each")->required();
     gq::add_count(*init, "--copies", o.copies, "Nodes that have a job before its client is answered (default 2)", 1, 64);
     init->add_option("--run", o.run, "all: every node runs each job (default); once: one does")->check(CLI::IsMember({"all", "once"}));
+    init->add_flag("--renew", o.renew, "The store is a copy, or was restored from one: the others tell it what it has missed");
     init->final_callback([&] { action = gq::init; });
     auto* forget = app.add_subcommand("forget", "Take a node that will not return out of the group, as far as this one is concerned");
     forget->add_option("NODE", o.forget, "Its name")->required();

@@ -3,7 +3,7 @@ another machine's."""
 import os, pathlib, subprocess, tempfile, time
 
 from . import calls
-from .world import World
+from .world import at_time, World
 
 
 def each_program(directory, seed, limits, said):
@@ -37,9 +37,7 @@ def clock(directory, seed, short=True, **_):
         w.gearmand()
 
         def at():
-            days = w.random.choice((-700, -1, 0, 0, 1, 700))
-            return {"LD_PRELOAD": "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "FAKETIME": f"{days:+}d",
-                    "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+            return at_time(f"{w.random.choice((-700, -1, 0, 0, 1, 700)):+}d")
         for round in range(3 if short else 30):
             w.worker("worker", "-j", 2, env=at())
             for n in range(6):

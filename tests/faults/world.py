@@ -71,6 +71,11 @@ def free_port():
         return s.getsockname()[1]
 
 
+def at_time(offset):
+    """The environment of a program whose wall clock is so far off, such as "+1h"."""
+    return {"LD_PRELOAD": "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+
 def wait_until(condition, seconds=30.0):
     end = time.monotonic() + seconds
     while not condition():
