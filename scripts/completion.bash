@@ -1,24 +1,26 @@
-# bash completion for gq-enqueue, gq-worker, gq-flush and gq-inspect
+# bash completion for gq-enqueue, gq-worker, gq-replicate, gq-flush and gq-inspect
 _gq() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} program=${COMP_WORDS[0]##*/} word
   local common="--store --servers --config --quiet --verbose --help --version"
   local run="--function --jobs --max-attempts --max-crashes --backoff --time-limit --grace --on-exit --rate --stream --output --output-cap --output-keep --joblog"
+  local peers="--auth --peer-timeout --takeover --alone-after"
   COMPREPLY=()
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     [[ $word == -- && $program != gq-enqueue ]] && { mapfile -t COMPREPLY < <(compgen -cf -- "$current"); return; }
   done
   case $previous in
     --store | --config) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
-    --state) mapfile -t COMPREPLY < <(compgen -W "queued running delayed waiting dead" -- "$current"); return ;;
+    --state) mapfile -t COMPREPLY < <(compgen -W "queued running delayed waiting pending held dead" -- "$current"); return ;;
   esac
   local words
   case $program in
-    gq-enqueue) words="--lines --null --local --id --key --key-window --serial --priority --delay --at --max-attempts --timeout --max-workload" ;;
-    gq-worker) words="$run --local --queue-only --drain --strict --backlog --max-workload" ;;
-    gq-flush) words="$run --all --dry-run --kick --kick-dead --drop --pause --resume" ;;
-    gq-inspect) words="--json --state --function --limit list show cat stats check journal" ;;
+    gq-enqueue) words="--lines --null --local --id --key --key-window --serial --priority --delay --at --max-attempts --timeout --max-workload --owe --auth --peer-timeout" ;;
+    gq-worker) words="$run $peers --owe --relay --copies --raw --local --queue-only --drain --strict --backlog --max-workload" ;;
+    gq-replicate) words="$peers --to --hand-over --as --group --copies --run --renew init forget" ;;
+    gq-flush) words="$run $peers --all --dry-run --kick --kick-dead --drop --pause --resume" ;;
+    gq-inspect) words="--json --state --function --limit --records list show cat stats check journal" ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words $common" -- "$current")
   [[ $program == gq-enqueue && $current != -* ]] && mapfile -t COMPREPLY < <(compgen -f -- "$current")
 }
-complete -o filenames -F _gq gq-enqueue gq-worker gq-flush gq-inspect
+complete -o filenames -F _gq gq-enqueue gq-worker gq-replicate gq-flush gq-inspect
