@@ -95,20 +95,22 @@ std::string Intake::take_records(std::string_view payload, const std::string& fu
   std::string reason;
   auto jobs = parse_group(payload, function, reason);
   if (!jobs) return "bad " + reason + "\n";
-  auto too_large = [&](const NewJob& job) { return job.data.size() > m_config.max_workload; };
-  std::vector<NewJob> good;
-  for (const auto& job : *jobs)
-    if (!too_large(job)) good.push_back(job);
-  std::string result;
-  auto answers = m_add(good);
-  auto answer = answers.begin();
+  std::vector<std::string> ids;
+  std::vector<bool> too_large;
   for (const auto& job : *jobs) {
-    const std::string& id = job.record.meta.id;
-    if (too_large(job)) {
-      result += encode_answer(id, {Outcome::bad, "it is larger than the worker's --max-workload", 0});
+    ids.push_back(job.record.meta.id);
+    too_large.push_back(job.data.size() > m_config.max_workload);
+  }
+  jobs->erase(std::remove_if(jobs->begin(), jobs->end(), [&](const NewJob& job) { return job.data.size() > m_config.max_workload; }), jobs->end());
+  std::string result;
+  auto answers = m_add(std::move(*jobs));
+  auto answer = answers.begin();
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (too_large[i]) {
+      result += encode_answer(ids[i], {Outcome::bad, "it is larger than the worker's --max-workload", 0});
       continue;
     }
-    result += encode_answer(id, *answer);
+    result += encode_answer(ids[i], *answer);
     if (answer->outcome == Outcome::queued) ++m_backlog.live;
     if (answer->outcome == Outcome::refused) refused(answer->reason);
     ++answer;

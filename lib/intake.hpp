@@ -32,7 +32,7 @@ class Intake {
     bool raw = true;  // take raw jobs, too
   };
   // What stores jobs and answers for each; called by several threads.
-  using Add = std::function<std::vector<Answer>(const std::vector<NewJob>&)>;
+  using Add = std::function<std::vector<Answer>(std::vector<NewJob>)>;
   Intake(Store& store, Config config, Add add, Backlog& backlog);
 
   void start();

@@ -365,9 +365,9 @@ Lsn Journal::end() const {
   return hint ? hint->end : 0;
 }
 
-std::vector<Placed> Journal::commit(const std::vector<RecordBytes>& records, Room room, const std::function<void()>& appended) {
+std::vector<Placed> Journal::commit(const std::vector<RecordBytes>& records, Room room, const std::function<void(Lsn from, Lsn end)>& appended) {
   auto placed = append(records, room);
-  if (appended) appended();
+  if (appended) appended(placed.front().lsn, placed.back().end);
   if (sync(placed.front().lsn, placed.back().end)) return placed;
   try {
     placed = append(records, room);

@@ -80,8 +80,9 @@ class Journal {
   bool sync(Lsn from, Lsn end);
 
   // append() and sync(), once more in a new segment where the sync failed; throws Error(retry) when that fails too: the
-  // outcome is then unknown. `appended` is called before the first sync.
-  std::vector<Placed> commit(const std::vector<RecordBytes>& records, Room room, const std::function<void()>& appended = {});
+  // outcome is then unknown. `appended` is told what
+  // they take before they are first synced.
+  std::vector<Placed> commit(const std::vector<RecordBytes>& records, Room room, const std::function<void(Lsn from, Lsn end)>& appended = {});
 
   // The position behind the last append, as far as this process can tell without verifying.
   Lsn end() const;

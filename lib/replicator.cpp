@@ -5,6 +5,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <numeric>
+#include <optional>
+#include <unordered_map>
 
 #include "log.hpp"
 #include "text.hpp"
@@ -19,9 +22,10 @@ constexpr Millis look_interval{100};
 constexpr Millis keep_interval{200};
 constexpr Millis save_interval{1000};
 constexpr size_t max_transfer = 1 << 20;  // bytes of small records in one transfer
+constexpr size_t max_handed = 256 << 10;  // the same of jobs that are just being accepted: several are on their way at once
 constexpr size_t max_jobs = 2000;         // in one step of the debts
 constexpr size_t ids_in_record = 1000;    // they fit into its meta data
-constexpr size_t senders = 2;             // transfers in flight to a peer
+constexpr size_t senders = 4;             // transfers in flight to a peer
 constexpr size_t most_pairs = 4096;
 
 size_t count_names(const std::string& names) {
@@ -80,6 +84,7 @@ struct Replicator::Batch {
   std::vector<std::string> ids;
   std::vector<std::string> holders;  // by job: the peers that have it, separated by commas
   size_t open = 0;                   // peers that may still answer
+  Lsn from = 0, end = 0;             // where they stand in the journal; end is 0 where that is not to be passed over
 };
 
 struct Replicator::Peer {
@@ -98,6 +103,7 @@ struct Replicator::Peer {
   std::vector<std::string> former;
   // What it knows: everything before `position`. What it was told: everything before `sent`.
   Lsn position = 0, since = 0, sent = 0;
+  std::map<Lsn, Lsn> told_at_once;  // parts of the journal behind `sent` that it has told, or that add() has told it
   bool unsaved = false;
   Clock::time_point saved_at;
   // Of other nodes' records between the two: the first and the last, by the node that is to pass them on.
@@ -119,9 +125,11 @@ Replicator::Replicator(Store& store, Config config)
       m_config(std::move(config)),
       m_keys(m_config.keyfile.empty() ? Keys() : Keys(m_config.keyfile)),
       m_session(new_ulid()),
+      m_self(store.group().self),
+      m_group_id(store.group().id()),
       m_group(store.group()) {
   for (const auto& member : m_group.members)
-    if (member != m_group.self.node) add_peer(member);
+    if (member != m_self.node) add_peer(member);
 }
 
 Replicator::~Replicator() { stop(); }
@@ -142,7 +150,7 @@ void Replicator::add_peer(const std::string& name) {
   peer.former = known.former;
   peer.since = known.since;
   peer.position = peer.sent = known.position;
-  auto line = [&] { return std::make_unique<Link>(m_config.servers, m_group.self, m_group.id(), name, m_keys); };
+  auto line = [&] { return std::make_unique<Link>(m_config.servers, m_self, m_group_id, name, m_keys); };
   peer.keeper = line();
   for (size_t i = 0; i < senders; ++i) peer.threads.emplace_back([this, &peer, link = std::shared_ptr<Link>(line())] { send_batches(peer, *link); });
   peer.threads.emplace_back([this, &peer, link = std::shared_ptr<Link>(line())] { look_after(peer, *link); });
@@ -178,7 +186,7 @@ void Replicator::complain(Peer& peer, const std::string& trouble) {
 
 // --------------------------------------------------------------------------------------------------------------- add
 
-std::vector<Answer> Replicator::add(const std::vector<NewJob>& jobs) {
+std::vector<Answer> Replicator::add(std::vector<NewJob> jobs) {
   Group group;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
@@ -188,9 +196,8 @@ std::vector<Answer> Replicator::add(const std::vector<NewJob>& jobs) {
       return std::vector<Answer>(jobs.size(), {Outcome::refused, "only " + std::to_string(nodes) + " of the " + std::to_string(group.copies) +
                                                                      " nodes that must have it can be reached", 0});
   }
-  std::vector<NewJob> stamped = jobs;
   bool decided_later = false;
-  for (auto& job : stamped) {
+  for (auto& job : jobs) {
     Meta& meta = job.record.meta;
     meta.node = group.self.node;
     meta.store = group.self.store;
@@ -202,20 +209,18 @@ std::vector<Answer> Replicator::add(const std::vector<NewJob>& jobs) {
   }
   std::shared_ptr<Batch> batch;
   std::vector<size_t> handed;
-  auto hand = [&](const std::vector<size_t>& numbers) {
+  auto hand = [&](const std::vector<size_t>& numbers, Lsn from, Lsn end) {
     if (batch || group.copies < 2) return;
     handed = numbers;
-    std::vector<NewJob> out;
-    for (size_t i : numbers) out.push_back(stamped[i]);
-    batch = hand_out(out);
+    batch = hand_out(jobs, numbers, from, end);
   };
   // A job whose key or ID is taken must not get about: then the store has to decide first.
-  auto answers = m_store.add(stamped, decided_later ? Store::Appended() : hand);
+  auto answers = m_store.add(jobs, decided_later ? Store::Appended() : hand);
   if (decided_later) {
     std::vector<size_t> queued;
     for (size_t i = 0; i < answers.size(); ++i)
       if (answers[i].outcome == Outcome::queued) queued.push_back(i);
-    if (!queued.empty()) hand(queued);
+    if (!queued.empty()) hand(queued, 0, 0);
   }
   if (!batch) return answers;
   wait_for(*batch, group.copies - 1);
@@ -245,8 +250,7 @@ std::vector<Answer> Replicator::add(const std::vector<NewJob>& jobs) {
   return answers;
 }
 
-std::vector<Answer> Replicator::relay(const std::vector<NewJob>& jobs, uint32_t copies) {
-  std::vector<NewJob> stamped = jobs;
+std::vector<Answer> Replicator::relay(std::vector<NewJob> jobs, uint32_t copies) {
   size_t peers;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
@@ -256,14 +260,16 @@ std::vector<Answer> Replicator::relay(const std::vector<NewJob>& jobs, uint32_t 
     if (up < copies)
       return std::vector<Answer>(jobs.size(), {Outcome::refused, "only " + std::to_string(up) + " of the " + std::to_string(copies) +
                                                                      " nodes that must have it can be reached", 0});
-    for (auto& job : stamped) {
-      job.record.meta.node = m_group.self.node;
+    for (auto& job : jobs) {
+      job.record.meta.node = m_self.node;
       job.record.meta.store = m_session;  // a store that is no more: all who have the job pass it on
       job.head = encode_record_head(job.record.meta, job.record.data_size, job.record.data_sum);
       job.record.head_size = job.head.size();
     }
   }
-  auto batch = hand_out(stamped);
+  std::vector<size_t> numbers(jobs.size());
+  std::iota(numbers.begin(), numbers.end(), 0);
+  auto batch = hand_out(jobs, numbers, 0, 0);
   wait_for(*batch, copies);
   std::vector<Answer> answers;
   std::lock_guard<std::mutex> guard(m_mutex);
@@ -275,17 +281,20 @@ std::vector<Answer> Replicator::relay(const std::vector<NewJob>& jobs, uint32_t 
   return answers;
 }
 
-std::shared_ptr<Replicator::Batch> Replicator::hand_out(const std::vector<NewJob>& jobs) {
+std::shared_ptr<Replicator::Batch> Replicator::hand_out(const std::vector<NewJob>& jobs, const std::vector<size_t>& numbers, Lsn from, Lsn end) {
   auto batch = std::make_shared<Batch>();
   size_t size = 0;
-  for (const auto& job : jobs) size += job.head.size() + job.data.size();
+  for (size_t i : numbers) size += jobs[i].head.size() + jobs[i].data.size();
   batch->records.reserve(size);
-  for (const auto& job : jobs) {
-    batch->records += job.head;
-    batch->records += job.data;
-    batch->ids.push_back(job.record.meta.id);
+  batch->from = from;
+  batch->end = end;
+  for (size_t i : numbers) {
+    batch->records += jobs[i].head;
+    batch->records += jobs[i].data;
+    batch->ids.push_back(jobs[i].record.meta.id);
+    if (jobs[i].data.size() > max_inline_data) batch->end = 0;  // its blob has to be remembered
   }
-  batch->holders.resize(jobs.size());
+  batch->holders.resize(numbers.size());
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     for (auto& peer : m_peers) {
@@ -314,7 +323,7 @@ void Replicator::send_batches(Peer& peer, Link& link) {
       std::unique_lock<std::mutex> lock(m_mutex);
       m_changed.wait(lock, [&] { return m_stop || !peer.waiting.empty(); });
       if (m_stop) return;
-      while (!peer.waiting.empty() && (body.empty() || body.size() + peer.waiting.front()->records.size() <= max_transfer)) {
+      while (!peer.waiting.empty() && (body.empty() || body.size() + peer.waiting.front()->records.size() <= max_handed)) {
         body += peer.waiting.front()->records;
         batches.push_back(std::move(peer.waiting.front()));
         peer.waiting.pop_front();
@@ -338,8 +347,13 @@ void Replicator::send_batches(Peer& peer, Link& link) {
       std::lock_guard<std::mutex> guard(m_mutex);
       size_t line = 0;
       for (auto& b : batches) {
-        for (auto& holders : b->holders)
-          if (line < lines.size() && lines[line++] == "have") holders += (holders.empty() ? "" : ",") + peer.name;
+        bool all = true;
+        for (auto& holders : b->holders) {
+          bool has = line < lines.size() && lines[line++] == "have";
+          if (has) holders += (holders.empty() ? "" : ",") + peer.name;
+          all = all && has;
+        }
+        if (all && b->end && m_serving) peer.told_at_once[b->from] = b->end;
         --b->open;
       }
       if (!trouble.empty()) {
@@ -357,7 +371,7 @@ void Replicator::send_batches(Peer& peer, Link& link) {
 // Who speaks: whether that can be, and whether it is the one it was. Called with m_mutex held.
 bool Replicator::meet(Peer& peer, const std::string& store, std::string& problem) {
   if (store == peer.store) return true;
-  bool taken = store == m_group.self.store || std::any_of(m_peers.begin(), m_peers.end(), [&](const Peer& p) { return p.store == store; });
+  bool taken = store == m_self.store || std::any_of(m_peers.begin(), m_peers.end(), [&](const Peer& p) { return p.store == store; });
   if (taken) problem = peer.name + " has the identity of another node (a copied store? gq-replicate init gives it one of its own)";
   else if (std::find(peer.former.begin(), peer.former.end(), store) != peer.former.end() && Clock::now() - peer.last_answer < m_config.takeover)
     problem = "two nodes claim the name " + peer.name;
@@ -367,6 +381,7 @@ bool Replicator::meet(Peer& peer, const std::string& store, std::string& problem
     peer.former.push_back(peer.store);
     peer.since = m_store.journal().end();
     peer.position = peer.sent = 0;
+    peer.told_at_once.clear();
     peer.pairs.clear();
     peer.confirmed.clear();
     peer.told.clear();
@@ -467,7 +482,7 @@ std::vector<bool> Replicator::ask(Peer& peer, Link& link, const std::vector<std:
   peer.pairs.emplace_back(end, here);
   Lsn least = UINT64_MAX;
   for (const auto& [node, upto] : peer.told) {
-    if (node == m_group.self.node) continue;
+    if (node == m_self.node) continue;
     least = std::min(least, upto);
     for (const auto& [there, at] : peer.pairs)
       if (there <= upto) peer.confirmed[node] = std::max(peer.confirmed[node], at);
@@ -517,7 +532,7 @@ void Replicator::look_after(Peer& peer, Link& link) {
 
 // Whether a record of another node is to be passed on from here. Called with m_mutex held.
 bool Replicator::is_mine_to_tell(const std::string& origin, const std::string& store) {
-  if (origin == m_group.self.node && (store.empty() || store == m_group.self.store)) return true;
+  if (origin == m_self.node && (store.empty() || store == m_self.store)) return true;
   Peer* from = find(origin);
   return !from || from->gone || (!store.empty() && !from->store.empty() && from->store != store);
 }
@@ -532,17 +547,21 @@ bool Replicator::pay(Peer& peer, Link& link, Lsn end) {
     Lsn lsn = 0;
     std::string record;     // add: it, with its data, where that is inline
   };
-  std::map<std::string, Touched> touched;
+  std::unordered_map<std::string, Touched> touched;
   std::vector<std::string> order;
   Lsn from, since, upto;
+  std::map<Lsn, Lsn> told;
   std::string store;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     from = upto = peer.sent;
     since = peer.since;
     store = peer.store;
+    if (from >= end) return false;
+    auto& all = peer.told_at_once;
+    all.erase(all.begin(), all.lower_bound(from));
+    told = all;
   }
-  if (from >= end) return false;
   auto touch = [&](const std::string& id) -> Touched& {
     auto [it, is_new] = touched.try_emplace(id);
     if (is_new) order.push_back(id);
@@ -552,8 +571,15 @@ bool Replicator::pay(Peer& peer, Link& link, Lsn end) {
   std::vector<std::pair<Lsn, std::string>> blobs;  // of jobs that run everywhere
   bool relevant = false;
   size_t bytes = 0;
-  JournalReader reader(m_store.journal(), from);
+  std::optional<JournalReader> at(std::in_place, m_store.journal(), from);
   while (upto < end && order.size() < max_jobs && bytes < max_transfer) {
+    if (auto part = told.find(upto); part != told.end()) {
+      upto = part->second;
+      at.emplace(m_store.journal(), upto);
+      relevant = true;
+      continue;
+    }
+    JournalReader& reader = *at;
     auto item = reader.next(true);
     upto = reader.position();
     if (item == JournalReader::Item::end) break;
@@ -584,7 +610,7 @@ bool Replicator::pay(Peer& peer, Link& link, Lsn end) {
     if (m.type == RecordType::add) {
       t.add = true;
       t.lsn = reader.lsn();
-      t.unsure = origin != m_group.self.node;
+      t.unsure = origin != m_self.node;
       if (reader.head().data_size <= max_inline_data) {
         t.record = std::string(reader.head_bytes());
         t.record += reader.data();
@@ -594,6 +620,9 @@ bool Replicator::pay(Peer& peer, Link& link, Lsn end) {
       t.changed = true;
     }
   }
+  // Mostly the peer has what is new, and nothing has become of it: then the index need not be asked.
+  order.erase(std::remove_if(order.begin(), order.end(), [&](const std::string& id) { return touched[id].has && !touched[id].changed; }),
+              order.end());
   // What there is to tell of each, as it is now.
   std::vector<Debt> debts;
   std::vector<std::string> unsure, pending;
@@ -658,7 +687,7 @@ std::string Replicator::add_record(const std::string& id, const Job& job) {
 
 std::string Replicator::state_record(const std::string& id, const Job& job) {
   Meta meta = state_of(id, job);
-  meta.from = m_group.self.node;
+  meta.from = m_self.node;
   return encode_record(meta);
 }
 
@@ -775,7 +804,7 @@ void Replicator::keep() {
       if (!m_serving) {
         if (take_lock()) {
           m_receivers = std::make_unique<Receivers>(
-              m_config.servers, std::vector<Service>{{m_group.self.node, false, [this](std::string_view p) { return serve(p); }}},
+              m_config.servers, std::vector<Service>{{m_self.node, false, [this](std::string_view p) { return serve(p); }}},
               [] { return Receivers::Serve::all; });
           m_receivers->start();
         } else {
@@ -809,7 +838,7 @@ void Replicator::reload() {
   if (stamp == m_settings_stamp) return;
   Group group = read_settings(m_store.directory()).group;
   m_settings_stamp = stamp;
-  if (group.self.node != m_group.self.node || group.self.store != m_group.self.store) return;  // of the next one to start
+  if (group.self.node != m_self.node || group.self.store != m_self.store) return;  // of the next one to start
   std::vector<std::string> added;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
@@ -838,7 +867,7 @@ bool Replicator::all_have_told() {
       if (!peer.tried) return false;
       if (!peer.answered) continue;
       any = true;
-      if (!peer.first_end || peer.told[m_group.self.node] < *peer.first_end) return false;
+      if (!peer.first_end || peer.told[m_self.node] < *peer.first_end) return false;
     }
     if (any || Clock::now() >= m_serving_since + m_config.alone_after) return true;
   }
@@ -885,7 +914,7 @@ void Replicator::watch_others() {
       throw;
     }
   }
-  if (former_self) take_over(m_group.self.node, nullptr, true);  // of what this node was before it was set up anew
+  if (former_self) take_over(m_self.node, nullptr, true);  // of what this node was before it was set up anew
 }
 
 void Replicator::take_over(const std::string& node, Peer* owner, bool all) {
@@ -918,7 +947,7 @@ void Replicator::take_over(const std::string& node, Peer* owner, bool all) {
     // Members that stand earlier in the group come first, for what they know.
     bool before = true;
     for (const auto& member : std::vector<std::string>(m_group.members)) {
-      if (member == m_group.self.node) before = false;
+      if (member == m_self.node) before = false;
       Peer* peer = find(member);
       if (!before || jobs.empty() || !peer || (all && peer == owner)) continue;
       {
@@ -937,8 +966,8 @@ void Replicator::take_over(const std::string& node, Peer* owner, bool all) {
     std::vector<Debt> debts;
     std::vector<std::string> records;
     for (auto& c : jobs) {
-      c.job.node = m_group.self.node;
-      c.job.store = m_group.self.store;
+      c.job.node = m_self.node;
+      c.job.store = m_self.store;
       ++c.job.term;
       ++c.job.version;
       c.job.changed_at = now_ms();
@@ -963,12 +992,12 @@ void Replicator::take_over(const std::string& node, Peer* owner, bool all) {
 std::optional<std::string> Replicator::serve(std::string_view payload) {
   std::string reason;
   auto t = parse_transfer(payload, m_keys, reason);
-  Reply reply{m_group.self.node, m_group.self.store, m_session, {}};
+  Reply reply{m_self.node, m_self.store, m_session, {}};
   if (t) {
     std::lock_guard<std::mutex> guard(m_mutex);
     Peer* peer = find(t->node);
-    if (t->group != m_group.id()) reason = "it is for the group " + printable(t->group) + ", and this node is in " + m_group.id();
-    else if (t->to != m_group.self.node) reason = "it is for " + printable(t->to) + ", and this is " + m_group.self.node;
+    if (t->group != m_group_id) reason = "it is for the group " + printable(t->group) + ", and this node is in " + m_group_id;
+    else if (t->to != m_self.node) reason = "it is for " + printable(t->to) + ", and this is " + m_self.node;
     else if (!peer) reason = printable(t->node) + " is not in this group";
     else if (t->kind != "take" && t->kind != "ask") reason = "it is neither take nor ask";
     else meet(*peer, t->store, reason);
@@ -1035,7 +1064,16 @@ std::string Replicator::serve_take(const Transfer& transfer, std::string& reason
     for (const auto& job : adds)
       if (Peer* owner = find(job.record.meta.node); owner && owner->store != job.record.meta.store) owner->check_held = true;
   }
-  std::vector<Answer> added = adds.empty() ? std::vector<Answer>() : m_store.add(adds);
+  // Its own small jobs need not be looked at again when it is to be told what stands here.
+  bool from_there = std::all_of(adds.begin(), adds.end(), [&](const NewJob& job) {
+    return job.record.meta.node == transfer.node && job.record.meta.store == transfer.store && job.data.size() <= max_inline_data;
+  });
+  std::vector<Answer> added;
+  if (!adds.empty())
+    added = m_store.add(adds, [&](const std::vector<size_t>&, Lsn from, Lsn end) {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (Peer* peer = find(transfer.node); peer && from_there) peer->told_at_once[from] = end;
+    });
   std::vector<const char*> told(states.size(), "have");
   std::vector<std::string> finished;
   if (!states.empty()) {

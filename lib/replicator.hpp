@@ -49,10 +49,10 @@ class Replicator {
   ~Replicator();  // stop()
 
   // Queues jobs here and at peers, and answers for each. Thread-safe.
-  std::vector<Answer> add(const std::vector<NewJob>& jobs);
+  std::vector<Answer> add(std::vector<NewJob> jobs);
 
   // Hands jobs to the peers and keeps nothing here; answers when `copies` of them have each (0: all).
-  std::vector<Answer> relay(const std::vector<NewJob>& jobs, uint32_t copies);
+  std::vector<Answer> relay(std::vector<NewJob> jobs, uint32_t copies);
 
   // Serves this node and pays its debts, as soon as no other process does. Returns at once.
   void start();
@@ -79,7 +79,7 @@ class Replicator {
   bool pause(Millis duration);
   void complain(Peer& peer, const std::string& trouble);
 
-  std::shared_ptr<Batch> hand_out(const std::vector<NewJob>& jobs);
+  std::shared_ptr<Batch> hand_out(const std::vector<NewJob>& jobs, const std::vector<size_t>& numbers, Lsn from, Lsn end);
   void wait_for(Batch& batch, uint32_t wanted);
   void send_batches(Peer& peer, Link& link);
 
@@ -113,6 +113,8 @@ class Replicator {
   const Config m_config;
   const Keys m_keys;
   const std::string m_session;
+  const Self m_self;
+  const std::string m_group_id;
   ReplayGuard m_replays;
 
   std::mutex m_mutex;  // for all that follows

@@ -174,7 +174,7 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
   }
   if (bytes.empty()) return answers;
   try {
-    m_journal.commit(bytes, Room::intake, [&] { if (appended) appended(of); });
+    m_journal.commit(bytes, Room::intake, [&](Lsn from, Lsn end) { if (appended) appended(of, from, end); });
     std::set<std::string_view> seen;
     for (size_t i : of) {
       answers[i].outcome = Outcome::queued;

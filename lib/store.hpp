@@ -97,8 +97,8 @@ class Store {
   const Group& group() const { return m_settings.group; }
 
   // Queues jobs as one group and answers for each. Thread-safe; concurrent calls share one fdatasync. `appended` is called
-  // with the numbers of those that stand in the journal, before they are synced.
-  using Appended = std::function<void(const std::vector<size_t>&)>;
+  // with the numbers of those that stand in the journal, and where, before they are synced.
+  using Appended = std::function<void(const std::vector<size_t>& numbers, Lsn from, Lsn end)>;
   std::vector<Answer> add(const std::vector<NewJob>& jobs, const Appended& appended = {});
 
   // Throws the Error that add() of so many bytes would run into at once, if any: no room.

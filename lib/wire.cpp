@@ -12,6 +12,7 @@ constexpr const char* words[] = {"queued", "same", "conflict", "refused", "bad",
 std::optional<std::vector<NewJob>> parse_group(std::string_view payload, const std::string& function,
                                                std::string& reason) {
   std::vector<NewJob> jobs;
+  jobs.reserve(std::min<size_t>(payload.size() / (2 * record_header_size) + 1, max_group_jobs));
   while (!payload.empty()) {
     auto head = parse_record_head(payload);
     if (!head || head->data_size > payload.size() - head->head_size) {

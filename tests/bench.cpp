@@ -3,6 +3,8 @@
 //   raw DIR JOBS SIZE GROUP      bare append + fdatasync of groups
 //   store DIR JOBS SIZE GROUP    the same jobs through Store::add
 //   table DIR KEYS               a bare Tokyo Cabinet B+ tree: KEYS puts in order
+//   replicated DIR HOST PORT JOBS SIZE   jobs, one after the other, stored in DIR and handed to its group
+//   sink HOST PORT FUNCTION      a worker that takes all and does nothing; ends when it is killed
 //   submit HOST PORT FUNCTION JOBS SIZE IN_FLIGHT fg|bg   a plain libgearman client
 #include <fcntl.h>
 #include <libgearman/gearman.h>
@@ -18,6 +20,7 @@
 #include <vector>
 
 #include "fd.hpp"
+#include "replicator.hpp"
 #include "store.hpp"
 #include "ulid.hpp"
 
@@ -75,15 +78,43 @@ void submit(const char* host, int port, const char* function, int jobs, int size
     gearman_return_t rc = GEARMAN_SUCCESS;
     for (auto& u : uniques) {
       if (background)
-        gearman_client_add_task_background(client, nullptr, nullptr, function, u.c_str(), data.data(), data.size(), &rc);
+        gearman_client_add_task_background(client, nullptr, nullptr, function, u.c_str(), size ? data.data() : nullptr, data.size(), &rc);
       else
-        gearman_client_add_task(client, nullptr, nullptr, function, u.c_str(), data.data(), data.size(), &rc);
+        gearman_client_add_task(client, nullptr, nullptr, function, u.c_str(), size ? data.data() : nullptr, data.size(), &rc);
       if (gearman_failed(rc)) abort();
     }
     if (gearman_failed(gearman_client_run_tasks(client))) abort();
     gearman_client_task_free_all(client);
   }
   gearman_client_free(client);
+}
+
+double replicated(const std::string& dir, const char* host, int port, int jobs, int size) {
+  gq::Store s(dir, false);
+  gq::Replicator::Config config;
+  config.servers = {{host, static_cast<uint16_t>(port)}};
+  gq::Replicator replicator(s, config);
+  std::string data(static_cast<size_t>(size), 'x');
+  auto add = [&] {
+    if (replicator.add({gq::make_job("bench", data)}).front().outcome != gq::Outcome::queued) abort();
+  };
+  add();  // connects
+  return seconds([&] {
+    for (int n = 0; n < jobs; ++n) add();
+  });
+}
+
+void* swallow(gearman_job_st*, void*, size_t* size, gearman_return_t* rc) {
+  *size = 0;
+  *rc = GEARMAN_SUCCESS;
+  return nullptr;
+}
+
+void sink(const char* host, int port, const char* function) {
+  gearman_worker_st* worker = gearman_worker_create(nullptr);
+  gearman_worker_add_server(worker, host, static_cast<in_port_t>(port));
+  gearman_worker_add_function(worker, function, 0, swallow, nullptr);
+  while (gearman_worker_work(worker) == GEARMAN_SUCCESS) continue;
 }
 
 }  // namespace
@@ -95,6 +126,8 @@ int main(int argc, char** argv) {
   if (what == "raw") took = seconds([&] { raw(argv[2], number(3), number(4), number(5)); });
   else if (what == "store") took = store(argv[2], number(3), number(4), number(5));
   else if (what == "table") took = seconds([&] { table(argv[2], number(3)); });
+  else if (what == "replicated") took = replicated(argv[2], argv[3], number(4), number(5), number(6));
+  else if (what == "sink") took = seconds([&] { sink(argv[2], number(3), argv[4]); });
   else if (what == "submit" && argc == 9)
     took = seconds([&] { submit(argv[2], number(3), argv[4], number(5), number(6), number(7), !strcmp(argv[8], "bg")); });
   else return 64;

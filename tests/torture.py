@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Runs faults against the programs of gq, and judges what is left by what the outside saw (see faults/world.py).
 
-usage: torture.py [--minutes M] [--seed S] [--only FAULT[,FAULT]] [--rounds N] [--list] [--soak]    (GQ_BUILD names the programs)
+usage: torture.py [--minutes M] [--seed S] [--only FAULT[,FAULT]] [--rounds N] [--long] [--list] [--soak]    (GQ_BUILD names the programs)
 
-Without --minutes each fault runs once, in its short form. With it, the long forms are run in turn, each time with
-another seed and the next of the builds that GQ_BUILDS names, until the time is over. A failure ends with the command that repeats it. --soak runs one worker for an hour, or
+Each fault runs once, in its short form, or with --long in its long one. With --minutes the long forms follow, in an order of chance, each with another seed, until the
+time is over; and each run takes the next of the builds that GQ_BUILDS names. A failure ends with the command that repeats it. --soak runs one worker for an hour, or
 for so many --minutes, under valgrind.
 """
 import argparse, os, random, shutil, sys, tempfile, time
@@ -54,7 +54,7 @@ def run_one(name, seed, options):
         for problem in world.problems[:10]:
             print(f"  {problem}")
         if world.problems:
-            print(f"  to repeat: GQ_BUILD={os.environ['GQ_BUILD']} scripts/torture --only {name} --seed {seed}", flush=True)
+            print(f"  to repeat: GQ_BUILD={os.environ['GQ_BUILD']} scripts/torture --only {name} --seed {seed}{'' if options['short'] else ' --long'}", flush=True)
             if os.environ.get("KEEP"):
                 shutil.copytree(directory, os.path.join(os.environ["KEEP"], f"{name}.{seed}"), symlinks=True, dirs_exist_ok=True)
         return not world.problems
@@ -68,6 +68,7 @@ def main():
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--only", default=",".join(FAULTS))
     parser.add_argument("--rounds", type=int)
+    parser.add_argument("--long", action="store_true")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--soak", action="store_true")
     args = parser.parse_args()
@@ -80,23 +81,22 @@ def main():
     names = args.only.split(",")
     if unknown := [n for n in names if n not in FAULTS]:
         parser.error(f"no such fault: {', '.join(unknown)} (--list tells which there are)")
-    options = {"short": args.minutes is None}
-    if args.rounds:
-        options["rounds"] = args.rounds
+    options = {"rounds": args.rounds} if args.rounds else {}
     seeds = random.Random(args.seed)
     ok = True
     end = time.monotonic() + 60 * (args.minutes or 0)
     builds = os.environ.get("GQ_BUILDS", "").split(":") if args.minutes else []
-    first = True
+    short = True
     runs = 0
-    while first or time.monotonic() < end:
+    while short or time.monotonic() < end:
         for name in names:
-            if first or time.monotonic() < end:
+            if short or time.monotonic() < end:
                 if builds:
                     os.environ["GQ_BUILD"] = builds[runs % len(builds)]
                     runs += 1
-                ok &= run_one(name, args.seed if first else seeds.randrange(1 << 32), options)
-        first = False
+                ok &= run_one(name, args.seed if short else seeds.randrange(1 << 32), dict(options, short=short and not args.long))
+        short = False
+        seeds.shuffle(names)
     return 0 if ok else 1
 
 

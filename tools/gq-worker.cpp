@@ -70,8 +70,10 @@ Exit work(Options& o, const Common& common) {
   if (o.relay && (!replicator || store.group().once))
     throw Error(Exit::usage, "cannot relay: the store belongs to no group whose nodes all run each job (gq-replicate init --run all)");
   if (o.copies >= std::max<size_t>(store.group().members.size(), 1)) throw Error(Exit::usage, "cannot relay to more nodes than the group has besides this one");
-  auto add = [&](const std::vector<NewJob>& jobs) {
-    return o.relay ? replicator->relay(jobs, static_cast<uint32_t>(o.copies)) : replicator ? replicator->add(jobs) : store.add(jobs);
+  auto add = [&](std::vector<NewJob> jobs) {
+    return o.relay      ? replicator->relay(std::move(jobs), static_cast<uint32_t>(o.copies))
+           : replicator ? replicator->add(std::move(jobs))
+                        : store.add(jobs);
   };
   Intake intake(store, {common.servers, o.work.functions, o.max_workload, o.raw || o.replicate.config.keyfile.empty()}, add, backlog);
   if (replicator) replicator->start();
