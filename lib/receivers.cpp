@@ -6,13 +6,13 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
-#include <system_error>
 #include <thread>
 #include <utility>
 
 #include "error.hpp"
 #include "log.hpp"
 #include "packets.hpp"
+#include "thread.hpp"
 
 namespace gq {
 namespace {
@@ -97,11 +97,11 @@ void Receivers::add_receiver(Group& group) {
   r.group = &group;
   r.permanent = group.receivers++ == 0;
   try {
-    r.thread = std::thread([this, &r] { receive(r); });
-  } catch (const std::system_error& e) {
+    r.thread = start_thread([this, &r] { receive(r); });
+  } catch (const Error&) {
     m_receivers.pop_back();
     // Those that there are go on without it.
-    if (group.receivers-- == 1) throw Error(Exit::retry, "cannot start a thread: " + errno_text(e.code().value()));
+    if (group.receivers-- == 1) throw;
   }
 }
 

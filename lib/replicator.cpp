@@ -11,6 +11,7 @@
 
 #include "log.hpp"
 #include "text.hpp"
+#include "thread.hpp"
 #include "ulid.hpp"
 
 namespace gq {
@@ -26,7 +27,10 @@ constexpr size_t max_handed = 256 << 10;  // the same of jobs that are just bein
 constexpr size_t max_jobs = 2000;         // in one step of the debts
 constexpr size_t ids_in_record = 1000;    // they fit into its meta data
 constexpr size_t senders = 4;             // transfers in flight to a peer
+constexpr size_t slowest = 8 << 10;       // bytes in a millisecond, for how long a large transfer may take
+constexpr size_t window_bytes = 32 << 20;  // of debts on their way to a peer
 constexpr size_t most_pairs = 4096;
+constexpr size_t most_refusals = 100;  // that are logged, each once
 
 size_t count_names(const std::string& names) {
   return names.empty() ? 0 : 1 + static_cast<size_t>(std::count(names.begin(), names.end(), ','));
@@ -84,6 +88,8 @@ struct Replicator::Batch {
   std::vector<std::string> ids;
   std::vector<std::string> holders;  // by job: the peers that have it, separated by commas
   size_t open = 0;                   // peers that may still answer
+  std::vector<std::string> answers;  // of the only peer, where it is a debt: a line for each record
+  std::string trouble;               // why there are none
   Lsn from = 0, end = 0;             // where they stand in the journal; end is 0 where that is not to be passed over
 };
 
@@ -98,7 +104,8 @@ struct Replicator::Peer {
   bool answered = false;
   Clock::time_point last_answer = Clock::now(), last_runner = Clock::now();
   std::string trouble;   // why it is not up
-  std::deque<std::shared_ptr<Batch>> waiting;
+  std::deque<std::shared_ptr<Batch>> waiting, debts;  // to be sent; those that clients wait for go first
+  size_t debts_under_way = 0;
   std::string store, session;
   std::vector<std::string> former;
   // What it knows: everything before `position`. What it was told: everything before `sent`.
@@ -128,8 +135,13 @@ Replicator::Replicator(Store& store, Config config)
       m_self(store.group().self),
       m_group_id(store.group().id()),
       m_group(store.group()) {
-  for (const auto& member : m_group.members)
-    if (member != m_self.node) add_peer(member);
+  try {
+    for (const auto& member : m_group.members)
+      if (member != m_self.node) add_peer(member);
+  } catch (...) {
+    stop();
+    throw;
+  }
 }
 
 Replicator::~Replicator() { stop(); }
@@ -152,8 +164,9 @@ void Replicator::add_peer(const std::string& name) {
   peer.position = peer.sent = known.position;
   auto line = [&] { return std::make_unique<Link>(m_config.servers, m_self, m_group_id, name, m_keys); };
   peer.keeper = line();
-  for (size_t i = 0; i < senders; ++i) peer.threads.emplace_back([this, &peer, link = std::shared_ptr<Link>(line())] { send_batches(peer, *link); });
-  peer.threads.emplace_back([this, &peer, link = std::shared_ptr<Link>(line())] { look_after(peer, *link); });
+  for (size_t i = 0; i < senders; ++i) 
+    peer.threads.push_back(start_thread([this, &peer, link = std::shared_ptr<Link>(line())] { send_batches(peer, *link); }));
+  peer.threads.push_back(start_thread([this, &peer, link = std::shared_ptr<Link>(line())] { look_after(peer, *link); }));
 }
 
 void Replicator::stop() {
@@ -319,10 +332,19 @@ void Replicator::send_batches(Peer& peer, Link& link) {
   for (;;) {
     std::vector<std::shared_ptr<Batch>> batches;
     std::string body;
+    bool debt = false;
     {
       std::unique_lock<std::mutex> lock(m_mutex);
-      m_changed.wait(lock, [&] { return m_stop || !peer.waiting.empty(); });
+      auto may_pay = [&] { return !peer.debts.empty() && peer.debts_under_way + 1 < senders; };
+      m_changed.wait(lock, [&] { return m_stop || !peer.waiting.empty() || may_pay(); });
       if (m_stop) return;
+      if (peer.waiting.empty()) {
+        debt = true;
+        ++peer.debts_under_way;
+        body = std::move(peer.debts.front()->records);
+        batches.push_back(std::move(peer.debts.front()));
+        peer.debts.pop_front();
+      }
       while (!peer.waiting.empty() && (body.empty() || body.size() + peer.waiting.front()->records.size() <= max_handed)) {
         body += peer.waiting.front()->records;
         batches.push_back(std::move(peer.waiting.front()));
@@ -332,15 +354,15 @@ void Replicator::send_batches(Peer& peer, Link& link) {
     std::vector<std::string> lines;
     std::string trouble;
     try {
-      Reply reply = link.call("take", body, m_config.peer_timeout);
+      Reply reply = link.call("take", body, std::max(m_config.peer_timeout, Millis(static_cast<int64_t>(body.size() / slowest))));
       lines = lines_of(reply.body);
       note(peer, reply);
     } catch (const Error& e) {
       trouble = e.what();
     }
-    size_t jobs = 0;
-    for (const auto& b : batches) jobs += b->ids.size();
-    if (trouble.empty() && lines.size() != jobs) trouble = peer.name + " answers something else";
+    size_t records = 0;
+    for (const auto& b : batches) records += b->ids.size();
+    if (trouble.empty() && lines.size() != records) trouble = peer.name + " answers something else";
     for (const auto& line : lines)
       if (trouble.empty() && line.substr(0, 7) == "refused") trouble = peer.name + " refuses jobs: " + printable(line.substr(std::min<size_t>(line.size(), 8)));
     {
@@ -348,7 +370,7 @@ void Replicator::send_batches(Peer& peer, Link& link) {
       size_t line = 0;
       for (auto& b : batches) {
         bool all = true;
-        for (auto& holders : b->holders) {
+        for (auto& holders : b->holders) {  // none, where it is a debt
           bool has = line < lines.size() && lines[line++] == "have";
           if (has) holders += (holders.empty() ? "" : ",") + peer.name;
           all = all && has;
@@ -356,9 +378,19 @@ void Replicator::send_batches(Peer& peer, Link& link) {
         if (all && b->end && m_serving) peer.told_at_once[b->from] = b->end;
         --b->open;
       }
+      if (debt) {
+        --peer.debts_under_way;
+        batches[0]->answers = std::move(lines);
+        batches[0]->trouble = trouble;
+      }
       if (!trouble.empty()) {
-        for (auto& b : peer.waiting) --b->open;
-        peer.waiting.clear();
+        for (auto* queue : {&peer.waiting, &peer.debts}) {
+          for (auto& b : *queue) {
+            --b->open;
+            b->trouble = trouble;
+          }
+          queue->clear();
+        }
       }
     }
     if (!trouble.empty()) complain(peer, trouble);
@@ -652,7 +684,7 @@ bool Replicator::pay(Peer& peer, Link& link, Lsn end) {
       if (known[i]) there.insert(unsure[i]);
     debts.erase(std::remove_if(debts.begin(), debts.end(), [&](const Debt& d) { return there.count(d.id); }), debts.end());
   }
-  deliver(peer, link, debts);
+  deliver(peer, debts);
   if (!pending.empty()) {
     auto records = copied_records(pending, peer.name, false);
     m_store.journal().append({records.begin(), records.end()}, Room::completion);
@@ -692,41 +724,70 @@ std::string Replicator::state_record(const std::string& id, const Job& job) {
 }
 
 // Sends what is owed. Throws where not all of it is on the peer's disk afterwards.
-void Replicator::deliver(Peer& peer, Link& link, const std::vector<Debt>& debts) {
-  std::string body;
-  std::vector<const Debt*> sent;  // one for each record
-  std::vector<const Debt*> needed;
-  auto flush = [&] {
-    if (body.empty()) return;
-    Reply reply = link.call("take", body, std::max(m_config.peer_timeout, Millis(static_cast<int64_t>(body.size() >> 13))));
-    note(peer, reply);
-    auto lines = lines_of(reply.body);
-    if (lines.size() != sent.size()) throw Error(Exit::config, peer.name + " answers something else");
-    for (size_t i = 0; i < lines.size(); ++i) {
-      if (lines[i] == "have") continue;
-      if (lines[i] == "need") needed.push_back(sent[i]);
-      else if (lines[i] == "conflict") log(Level::error, sent[i]->id + ": " + peer.name + " has another job with this ID");
-      else throw Error(Exit::retry, peer.name + " refuses jobs: " + printable(lines[i]));
-    }
-    body.clear();
-    sent.clear();
+void Replicator::deliver(Peer& peer, const std::vector<Debt>& debts) {
+  struct Sent {
+    std::shared_ptr<Batch> batch;
+    std::vector<const Debt*> debts;  // one for each record
+    size_t size = 0;
   };
-  auto put = [&](const Debt& debt, const std::string& record) {
+  std::deque<Sent> under_way;
+  std::vector<const Debt*> needed;
+  Sent next{std::make_shared<Batch>(), {}};
+  size_t bytes = 0;
+  auto hear = [&] {
+    Sent first = std::move(under_way.front());
+    under_way.pop_front();
+    bytes -= first.size;
+    {
+      std::unique_lock<std::mutex> lock(m_mutex);
+      m_changed.wait(lock, [&] { return m_stop || first.batch->open == 0; });
+      if (first.batch->open != 0) throw Error(Exit::retry, "cannot go on: stopping");
+    }
+    if (!first.batch->trouble.empty()) throw Error(Exit::retry, first.batch->trouble);
+    for (size_t i = 0; i < first.debts.size(); ++i) {
+      const std::string& line = first.batch->answers[i];
+      if (line == "have") continue;
+      if (line == "need") needed.push_back(first.debts[i]);
+      else if (line == "conflict") log(Level::error, first.debts[i]->id + ": " + peer.name + " has another job with this ID");
+      else throw Error(Exit::retry, peer.name + " refuses jobs: " + printable(line));
+    }
+  };
+  auto send = [&] {
+    if (next.debts.empty()) return;
+    next.batch->open = 1;
+    next.size = next.batch->records.size();
+    bytes += next.size;
+    {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      peer.debts.push_back(next.batch);
+    }
+    m_changed.notify_all();
+    under_way.push_back(std::exchange(next, {std::make_shared<Batch>(), {}}));
+    while (bytes > window_bytes) hear();
+  };
+  auto put = [&](const Debt& debt, std::string record) {
     if (record.empty()) return;
-    if (!body.empty() && body.size() + record.size() > max_transfer) flush();
-    body += record;
-    sent.push_back(&debt);
+    std::string& records = next.batch->records;
+    if (!records.empty() && records.size() + record.size() > max_transfer) send();
+    if (next.batch->records.empty()) next.batch->records = std::move(record);
+    else next.batch->records += record;
+    next.batch->ids.push_back(debt.id);
+    next.debts.push_back(&debt);
+  };
+  auto finish = [&] {
+    send();
+    while (!under_way.empty()) hear();
   };
   for (const auto& debt : debts) {
     put(debt, debt.add.empty() && debt.needs_add ? add_record(debt.id, debt.job) : debt.add);
     put(debt, debt.state);
   }
-  flush();
+  finish();
   for (const Debt* debt : std::exchange(needed, {})) {
     put(*debt, add_record(debt->id, debt->job));
     if (!is_fresh(debt->job)) put(*debt, debt->state);
   }
-  flush();
+  finish();
 }
 
 // What a peer knows for certain is recorded now and then, so that another process need not tell it all again.
@@ -764,7 +825,7 @@ void Replicator::save_position(Peer& peer) {
 // ------------------------------------------------------------------------------------------------------------ service
 
 void Replicator::start() {
-  m_keeper = std::thread([this] { keep(); });
+  m_keeper = start_thread([this] { keep(); });
 }
 
 bool Replicator::take_lock() {
@@ -801,15 +862,15 @@ void Replicator::prepare(Peer& peer, const std::map<std::string, PeerState>& kno
 void Replicator::keep() {
   while (!m_stop) {
     try {
-      if (!m_serving) {
-        if (take_lock()) {
-          m_receivers = std::make_unique<Receivers>(
-              m_config.servers, std::vector<Service>{{m_self.node, false, [this](std::string_view p) { return serve(p); }}},
-              [] { return Receivers::Serve::all; });
-          m_receivers->start();
-        } else {
-          m_elsewhere = true;
-        }
+      if (!m_serving && !take_lock()) {
+        m_elsewhere = true;
+        m_changed.notify_all();
+      } else if (!m_receivers) {
+        auto receivers = std::make_unique<Receivers>(
+            m_config.servers, std::vector<Service>{{m_self.node, false, [this](std::string_view p) { return serve(p); }}},
+            [] { return Receivers::Serve::all; });
+        receivers->start();
+        m_receivers = std::move(receivers);
         m_changed.notify_all();
       } else {
         reload();
@@ -982,7 +1043,7 @@ void Replicator::take_over(const std::string& node, Peer* owner, bool all) {
         std::lock_guard<std::mutex> guard(m_mutex);
         reachable = peer.up && peer.answered && !peer.gone && !peer.removed;
       }
-      if (reachable) deliver(peer, *peer.keeper, debts);
+      if (reachable) deliver(peer, debts);
     }
     m_store.journal().commit({records.begin(), records.end()}, Room::completion);
     log(Level::warning, counted(records.size(), "job") + " of " + node + " taken over");
@@ -1015,8 +1076,8 @@ std::optional<std::string> Replicator::serve(std::string_view payload) {
     if (!reason.empty()) {
       reply.body = "bad " + printable(reason) + "\n";
       std::lock_guard<std::mutex> guard(m_mutex);
-      if (m_refused != reason) log(Level::warning, "refused a transfer" + (t ? " from " + t->node : std::string()) + ": " + printable(reason));
-      m_refused = reason;
+      if (m_refused.size() < most_refusals && m_refused.insert(reason).second)
+        log(Level::warning, "refused a transfer" + (t ? " from " + t->node : std::string()) + ": " + printable(reason));
     }
   }
   return encode_reply(reply, t ? t->line : std::string_view(), m_keys);

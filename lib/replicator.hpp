@@ -94,7 +94,7 @@ class Replicator {
   bool pay(Peer& peer, Link& link, Lsn end);
   std::string add_record(const std::string& id, const Job& job);
   std::string state_record(const std::string& id, const Job& job);
-  void deliver(Peer& peer, Link& link, const std::vector<Debt>& debts);
+  void deliver(Peer& peer, const std::vector<Debt>& debts);
   void save_position(Peer& peer);
 
   bool take_lock();
@@ -127,7 +127,8 @@ class Replicator {
   std::atomic<bool> m_returned = false;
   Clock::time_point m_serving_since, m_next_self;
   std::deque<std::pair<Lsn, std::string>> m_blobs;  // of jobs that run everywhere, to be looked at when all peers know them
-  std::string m_trouble, m_refused;  // what was logged last
+  std::string m_trouble;             // what was logged last
+  std::set<std::string> m_refused;   // why transfers were refused
 
   // The keeper's own.
   std::pair<time_t, long> m_settings_stamp;

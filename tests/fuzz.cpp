@@ -17,6 +17,7 @@
 #include "outcome.hpp"
 #include "packets.hpp"
 #include "text.hpp"
+#include "transfer.hpp"
 #include "ulid.hpp"
 #include "wire.hpp"
 
@@ -178,9 +179,22 @@ void packets(std::string_view in) {
   CHECK(in.empty() || good == other);
 }
 
+void transfers(std::string_view in) {
+  static const Keys none;
+  const std::string id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+  for (const auto& text : {std::string(in), "gq1 take rep_1:all rep_1 " + id + " rep_2 " + id + " 1 - -\n" + std::string(in)}) {
+    std::string reason;
+    auto t = parse_transfer(text, none, reason);
+    CHECK(t ? is_node_name(t->node) && is_ulid(t->store) : !reason.empty());
+  }
+  for (const auto& text : {std::string(in), "gq1 rep_1 " + id + " " + id + " -\n" + std::string(in)})
+    if (auto r = parse_reply(text, "", none)) CHECK(is_node_name(r->node) && is_ulid(r->session));
+}
+
 const std::map<std::string, void (*)(std::string_view)> targets = {
     {"record", record},   {"group", group}, {"journal", journal}, {"replies", replies}, {"servers", servers},
-    {"durations", durations}, {"moments", moments}, {"sizes", sizes}, {"names", names},     {"packets", packets}};
+    {"durations", durations}, {"moments", moments}, {"sizes", sizes}, {"names", names},     {"packets", packets},
+    {"transfers", transfers}};
 
 void (*target)(std::string_view);
 

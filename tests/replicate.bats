@@ -306,7 +306,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   eventually heard
   sleep 1
   rm "$T"/ran.?
-  seq 20 | gq-enqueue f -l >"$T/ids"
+  seq 20 | gq-enqueue f -l --delay 5s >"$T/ids"
   all_three() { [[ $(cat "$T"/ran.[123] | sort) == "$(cat "$T/ids" "$T/ids" "$T/ids" | sort)" ]]; }
   eventually all_three
 }

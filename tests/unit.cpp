@@ -6,6 +6,7 @@
 #include "packets.hpp"
 #include "store.hpp"
 #include "text.hpp"
+#include "transfer.hpp"
 #include "ulid.hpp"
 #include "wire.hpp"
 
@@ -142,6 +143,34 @@ void packets_are_checked() {
     for (size_t piece : {1, 5, 1000}) CHECK(!passes(good + b, piece) && !passes(b, piece));
 }
 
+// What nodes say to each other: only who has a key is heard, once, and an answer belongs to what it answers.
+void transfers_are_checked(const std::string& directory) {
+  auto key = [&](const char* name, char digit, char second) {
+    std::string path = directory + "/" + name;
+    publish_file(directory, name, std::string(64, digit) + "\n" + (second ? std::string(64, second) + "\n" : ""), true);
+    return Keys(path);
+  };
+  Keys a = key("key.a", '1', 0), b = key("key.b", '2', 0), both = key("key.both", '2', '1'), none;
+  std::string me = new_ulid(), other = new_ulid(), reason;
+  Transfer t{"take", "rep_1:all", "rep_1", me, "rep_2", new_ulid(), "-", 7, {}, {}};
+  std::string sent = encode_transfer(t, "body", a);
+  auto heard = parse_transfer(sent, both, reason);
+  CHECK(heard && heard->body == "body" && heard->number == 7 && heard->store == me);
+  CHECK(!parse_transfer(sent, b, reason) && !parse_transfer(sent, none, reason));
+  CHECK(!parse_transfer(encode_transfer(t, "body", none), a, reason));
+  for (size_t i = 0; i < sent.size(); ++i) {
+    std::string altered = sent;
+    altered[i] ^= 1;
+    CHECK(!parse_transfer(altered, a, reason));
+  }
+  Reply r{"rep_2", other, new_ulid(), "have\n"};
+  std::string answer = encode_reply(r, heard->line, a);
+  CHECK(parse_reply(answer, heard->line, both) && !parse_reply(answer, "another line", a) && !parse_reply(answer, heard->line, b));
+  ReplayGuard guard;
+  CHECK(guard.is_new("s", 1) && !guard.is_new("s", 1) && guard.is_new("s", 3) && guard.is_new("s", 2) && !guard.is_new("s", 2));
+  CHECK(guard.is_new("s", 100) && !guard.is_new("s", 36) && guard.is_new("s", 37) && !guard.is_new("s", 3) && guard.is_new("t", 3));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -152,5 +181,6 @@ int main(int argc, char** argv) {
   records_survive_hostile_bytes();
   small_values();
   packets_are_checked();
+  transfers_are_checked(directory);
   return failures ? 1 : 0;
 }

@@ -39,6 +39,22 @@ def intake(w, wrap):
     return p
 
 
+def replica(w, wrap):
+    """The victim keeps what another node of its group accepts, and answers for it."""
+    w.gearmand()
+    origin = w.dir / "origin"
+    for name, store in ("rep_1", origin), ("rep_2", w.store):
+        w.run("gq-replicate", "init", "--store", store, "--as", name, "--group", "rep_1,rep_2")
+    p = w.spawn("victim", "gq-replicate", wrap=wrap)
+    wait_until(lambda: w.served(function="rep_2") or p.poll() is not None, 3)
+    if p.poll() is None:
+        b = w.enqueue("sender", [0, 10, 70000, 5], "--local", "--store", origin, "--peer-timeout", "1s")
+        w.wait(b.process, codes=(0, 75))
+        for pid in children(p) or [p.pid]:
+            os.kill(pid, signal.SIGTERM)
+    return p
+
+
 def prepared(w, leave_running=False):
     w.wait(w.enqueue("prepare", [0, 10, 70000, 5], "--local").process)
     if leave_running:
@@ -81,7 +97,7 @@ def rebuild(w, wrap):
     return w.spawn("victim", "gq-inspect", "check", wrap=wrap)
 
 
-PROGRAMS = {"enqueue --local": enqueue_local, "enqueue": enqueue_served, "worker intake": intake, "worker": worker,
+PROGRAMS = {"enqueue --local": enqueue_local, "enqueue": enqueue_served, "worker intake": intake, "replica": replica, "worker": worker,
             "stream": stream, "flush": flush, "change": change, "inspect": rebuild}
 
 

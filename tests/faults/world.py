@@ -208,7 +208,7 @@ class World:
         wait_until(answers)
         return p
 
-    def served(self, port=None):
+    def served(self, port=None, function=FUNCTION + ".gq"):
         try:
             with socket.create_connection(("127.0.0.1", port or self.port), 2) as s:
                 s.settimeout(2)
@@ -221,7 +221,7 @@ class World:
                     data += more
         except OSError:
             return False
-        return any(l.split(b"\t")[0] == FUNCTION.encode() + b".gq" and l.split(b"\t")[3] != b"0"
+        return any(l.split(b"\t")[0] == function.encode() and l.split(b"\t")[3] != b"0"
                    for l in data.splitlines()[:-1])
 
     # What the commands of gq are run with: nothing is given up, retries come soon.
