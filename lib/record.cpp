@@ -27,7 +27,7 @@ constexpr const char* key_ids = "ids";
 
 template <typename T>
 struct Field {
-  const char* key;
+  std::string_view key;
   T Meta::*member;
 };
 constexpr Field<std::string> texts[] = {{"id", &Meta::id},     {"f", &Meta::function}, {"o", &Meta::owner},
