@@ -85,9 +85,13 @@ void Index::join() {
   m_seal_removed = false;
 }
 
+void remove_index(const std::string& directory) {
+  ::unlink((directory + "/" + seal_name).c_str());
+  remove_table(directory + table_name);
+}
+
 void Index::discard() {
-  ::unlink(m_seal.c_str());
-  remove_table(m_path);
+  remove_index(m_directory);
   m_reader.reset();
 }
 

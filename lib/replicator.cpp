@@ -357,7 +357,7 @@ void Replicator::send_batches(Peer& peer, Link& link) {
       Reply reply = link.call("take", body, std::max(m_config.peer_timeout, Millis(static_cast<int64_t>(body.size() / slowest))));
       lines = lines_of(reply.body);
       note(peer, reply);
-    } catch (const Error& e) {
+    } catch (const std::exception& e) {
       trouble = e.what();
     }
     size_t records = 0;
@@ -551,7 +551,7 @@ void Replicator::look_after(Peer& peer, Link& link) {
         seen = end;
         save_position(peer);
       }
-    } catch (const Error& e) {
+    } catch (const std::exception& e) {
       complain(peer, e.what());
     }
     if (pause(more ? Millis(0) : look_interval)) break;
@@ -844,17 +844,11 @@ bool Replicator::take_lock() {
 // What the journal says of a peer, when this process begins to serve. Called with m_mutex held.
 void Replicator::prepare(Peer& peer, const std::map<std::string, PeerState>& known) {
   auto it = known.find(peer.name);
-  bool is_new = it == known.end() || it->second.position == UINT64_MAX;  // not met, or forgotten
-  if (!is_new) {
-    peer.store = it->second.store;
-    peer.former = it->second.former;
-    peer.position = peer.sent = it->second.position;
-    peer.since = it->second.since;
-  } else {
-    peer.position = peer.sent = 0;
-    peer.since = m_store.journal().end();
-    record_peer(peer);
-  }
+  PeerState state = it == known.end() ? PeerState() : it->second;
+  peer.store = state.store;
+  peer.former = state.former;
+  peer.position = peer.sent = state.position;
+  peer.since = state.since;
   peer.last_answer = peer.last_runner = Clock::now();
   peer.tried = peer.answered = false;
 }
@@ -882,7 +876,7 @@ void Replicator::keep() {
           m_changed.notify_all();
         }
       }
-    } catch (const Error& e) {
+    } catch (const std::exception& e) {
       std::lock_guard<std::mutex> guard(m_mutex);
       if (m_trouble != e.what()) log(Level::warning, e.what());
       m_trouble = e.what();

@@ -422,3 +422,25 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   seq 50 | gq-enqueue f -l --timeout 20s >"$T/ids"
   eventually all_ran_once "$T/ids"
 }
+
+@test "gq-replicate: a queue becomes a node's without a word, and a program that uses it keeps its name" {
+  gq-enqueue f --local --delay 1h </dev/null >"$T/ids"
+  gq-inspect stats
+  [[ -z $(gq-replicate init --as rep_1 --group rep_1,rep_2 2>&1) && -z $(gq-inspect check 2>&1) ]]
+  background gq-worker --local -f f -- true
+  joined() { [[ -e $GQ_STORE/replicate.lock ]] && gq-inspect stats | grep -q rep_2; }
+  eventually joined
+  fails_with 75 gq-replicate init --as rep_3 --group rep_1,rep_3
+  [[ $(jq -r .node "$GQ_STORE/gq.json") == rep_1 ]]
+  gq-replicate init --as rep_1 --group rep_1,rep_2,rep_4
+}
+
+@test "gq-worker: what ran here before another node was ever met is told that node, too [run all]" {
+  start_gearmand
+  group all --copies 1
+  gq-enqueue f --local --store "$T/1" </dev/null >"$T/ids"
+  node 1
+  eventually all_ran_once "$T/ids"
+  node 2
+  eventually ran_times "$(cat "$T/ids")" 2
+}

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
 #include <set>
 
 #include "fd.hpp"
@@ -56,10 +57,28 @@ Exit init(const Options& o, const Common& common) {
   if (group.copies > group.members.size())
     throw Error(Exit::usage, "cannot have " + std::to_string(group.copies) + " copies in a group of " + counted(group.members.size(), "node"));
   group.once = o.run == "once";
-  { Store store(common.store, true); }
+  std::map<std::string, PeerState> known;
+  auto store = std::make_unique<Store>(common.store, true);
   settings = read_settings(common.store);
   bool same = settings.group && settings.group.self.node == o.as && !o.renew;
-  if (!same) check_unused(common.store);
+  // A node that is there from the beginning is owed all jobs of the group; one that joins, those that are not finished by then.
+  store->look([&](Fold& fold) { known = fold.peers(); });
+  std::vector<std::string> records;
+  for (const auto& name : group.members) {
+    if (name == o.as || (known.count(name) && known[name].position != UINT64_MAX)) continue;
+    Meta meta;
+    meta.type = RecordType::peer;
+    meta.at = now_ms();
+    meta.node = name;
+    meta.since = settings.group ? store->journal().end() : 0;
+    records.push_back(encode_record(meta));
+  }
+  if (!records.empty()) store->journal().commit({records.begin(), records.end()}, Room::completion);
+  store.reset();
+  if (!same) {
+    check_unused(common.store);
+    remove_index(common.store);  // which depends on who this is
+  }
   group.self.store = same ? settings.group.self.store : new_ulid();
   settings.group = group;
   write_settings(common.store, settings, true);
