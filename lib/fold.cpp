@@ -193,7 +193,7 @@ void Fold::store(const std::string& id, const Job& job) {
 
 // Decides where a job stands that may be started as far as it alone is concerned.
 void Fold::enter(const std::string& id, Job& job) {
-  if (!is_own(job) && job.once) {
+  if (!may_run(job)) {
     job.state = State::held;
     return;
   }
@@ -337,12 +337,15 @@ void Fold::apply_state(const Meta& meta) {
   job->due = meta.due;
   job->why = meta.why;
   job->changed_at = meta.at;
-  job->owner.clear();
   job->peers.clear();
   job->copies = 0;  // it has travelled
-  job->state = meta.state == "dead" ? State::dead : State::finished;
-  leave(meta.id, before);
-  if (meta.state == "queued") enter(meta.id, *job);
+  // While its command runs here it stays claimed, whoever else owns it by now.
+  if (meta.state != "queued" || job->owner.empty()) {
+    job->owner.clear();
+    job->state = meta.state == "dead" ? State::dead : State::finished;
+    leave(meta.id, before);
+    if (meta.state == "queued") enter(meta.id, *job);
+  }
   store(meta.id, *job);
   if (job->state == State::finished) set_key(meta.id, *job, job->why == "dropped", meta.at);
 }
@@ -370,6 +373,16 @@ PeerState Fold::peer(const std::string& node) {
   peer.former.pop_back();
   if (peer.store[0] == '-') peer.store.clear();
   return peer;
+}
+
+std::vector<std::string> Fold::held_nodes() {
+  std::vector<std::string> nodes;
+  for (Table::Cursor c(m_table, "o"); c.valid() && c.key()[0] == 'o'; c.seek("o" + nodes.back() + '\1')) {
+    size_t end = c.key().find('\0');
+    if (end == std::string_view::npos) throw TableError("bad order of held jobs");
+    nodes.emplace_back(c.key().substr(1, end - 1));
+  }
+  return nodes;
 }
 
 std::map<std::string, PeerState> Fold::peers() {
@@ -448,7 +461,7 @@ void Fold::apply(const RecordHead& head, Lsn lsn) {
       break;
     case RecordType::fail:
       if (holds) {
-        job->state = meta.due.count() ? State::delayed : State::queued;
+        job->state = !may_run(*job) ? State::held : meta.due.count() ? State::delayed : State::queued;
         if (meta.spent) ++job->failures;
         job->due = meta.due;
         job->why = meta.why;
@@ -478,18 +491,20 @@ void Fold::apply(const RecordHead& head, Lsn lsn) {
       } else if (job->state == State::delayed) {
         job->state = State::queued;
         job->due = Millis(0);
-      } else if (job->state == State::waiting || job->state == State::held) {
+      } else if (job->state == State::waiting) {
         job->due = Millis(0);
       }
       break;
     default:
       break;
   }
-  if (job->state != before || meta.type == RecordType::kick) ++job->version;
+  // What another node owns changes here only by its end, and by what a person says of a dead one.
+  if (job->state != before && (may_run(*job) || job->state == State::finished || before == State::dead)) ++job->version;
   if (job->state != before) job->changed_at = meta.at;
   store(meta.id, *job);
   if (job->state == State::finished) set_key(meta.id, *job, meta.type == RecordType::drop, meta.at);
-  if (was_live && (job->state == State::dead || job->state == State::finished)) leave(meta.id, *job);
+  bool left = job->state == State::dead || job->state == State::finished || (job->state == State::held && before != State::held);
+  if (was_live && left) leave(meta.id, *job);
 }
 
 std::optional<std::string> Fold::keyed(const std::string& function, const std::string& key, Millis now) {

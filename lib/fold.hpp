@@ -103,6 +103,10 @@ class Fold {
   std::map<std::string, PeerState> peers();  // all that are known, by node
   // Whether a node may still need the workload of a job that is finished here.
   bool is_owed(const Job& job);
+  // Every node whose jobs are held here.
+  std::vector<std::string> held_nodes();
+  // Whether a job may be run here as far as the group is concerned.
+  bool may_run(const Job& job) const { return !job.once || is_own(job); }
   // Every owner that holds a job.
   std::vector<std::string> owners();
   std::vector<std::string> functions();

@@ -127,10 +127,17 @@ void Index::visit(const std::function<void(Fold&)>& body) {
         Fold fold(table, m_self);
         if (!m_reader || m_reader->position() != fold.position().end)
           m_reader = std::make_unique<JournalReader>(m_journal, fold.position().end);
-        complete = fold.run(*m_reader, fold_chunk);
-        if (complete) {
-          body(fold);
-          body_done = true;
+        try {
+          complete = fold.run(*m_reader, fold_chunk);
+          if (complete) {
+            body(fold);
+            body_done = true;
+          }
+        } catch (const Error&) {
+          // What has been folded is right whatever the body ran into. To undo it may fail, when the disk is full.
+          fold.commit();
+          table.close();
+          throw;
         }
         fold.commit();
         table.close();

@@ -33,7 +33,7 @@ struct Field {
 constexpr Field<std::string> texts[] = {{"id", &Meta::id},     {"f", &Meta::function}, {"o", &Meta::owner},
                                         {"why", &Meta::why},   {"key", &Meta::key},    {"serial", &Meta::serial},
                                         {"node", &Meta::node}, {"store", &Meta::store}, {"peers", &Meta::peers},
-                                        {"from", &Meta::from}, {"state", &Meta::state}};
+                                        {"from", &Meta::from}, {"fstore", &Meta::from_store}, {"state", &Meta::state}};
 constexpr Field<Millis> times[] = {{"at", &Meta::at}, {"due", &Meta::due}, {"window", &Meta::window}};
 constexpr Field<uint32_t> numbers[] = {{"n", &Meta::start}, {"prio", &Meta::priority}, {"max", &Meta::max_attempts},
                                        {"copies", &Meta::copies}, {"term", &Meta::term}, {"v", &Meta::version},

@@ -71,7 +71,7 @@ struct Meta {
   bool once = false;             // add: only its owner runs it; else every node does
   std::string peers;             // copied: the nodes that have the jobs too, separated by commas
   bool enough = false;           // copied: the jobs may be run, however few those are
-  std::string from;              // state: the node that told; empty for what happened here
+  std::string from, from_store;  // state: the node that told, and its identity; empty for what happened here
   std::string state;             // state: queued, dead or finished
   uint32_t term = 0;             // state: how often the job's owner has changed
   uint32_t version = 0;          // state: how often its state has changed

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <numeric>
 #include <optional>
+#include <tuple>
 #include <unordered_map>
 
 #include "log.hpp"
@@ -131,9 +132,9 @@ Replicator::Replicator(Store& store, Config config)
     : m_store(store),
       m_config(std::move(config)),
       m_keys(m_config.keyfile.empty() ? Keys() : Keys(m_config.keyfile)),
-      m_session(new_ulid()),
       m_self(store.group().self),
       m_group_id(store.group().id()),
+      m_session(new_ulid()),
       m_group(store.group()) {
   try {
     for (const auto& member : m_group.members)
@@ -237,7 +238,8 @@ std::vector<Answer> Replicator::add(std::vector<NewJob> jobs) {
   }
   if (!batch) return answers;
   wait_for(*batch, group.copies - 1);
-  std::map<std::string, std::vector<std::string>> runnable;  // by holders
+  std::map<std::string, std::vector<std::string>> held;  // by holders
+  bool counted = true;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     for (size_t n = 0; n < handed.size(); ++n) {
@@ -245,20 +247,33 @@ std::vector<Answer> Replicator::add(std::vector<NewJob> jobs) {
       if (answer.outcome != Outcome::queued) continue;
       size_t nodes = 1 + count_names(batch->holders[n]);
       std::string copies = std::to_string(nodes) + "/" + std::to_string(group.copies);
-      if (nodes >= group.copies || m_config.owe) runnable[batch->holders[n]].push_back(batch->ids[n]);
+      if (nodes > 1 || m_config.owe) held[batch->holders[n]].push_back(batch->ids[n]);
       if (nodes < group.copies) {
+        counted = false;
         if (m_config.owe) answer.reason = "copies=" + copies;
         else answer = {Outcome::unknown, "copies=" + copies + ": too few nodes have it so far", 0};
       }
     }
   }
   std::vector<std::string> records;
-  for (const auto& [holders, ids] : runnable)
+  for (const auto& [holders, ids] : held)
     for (auto& record : copied_records(ids, holders, m_config.owe)) records.push_back(std::move(record));
   try {
-    if (!records.empty()) m_store.journal().append({records.begin(), records.end()}, Room::completion);
+    // Which nodes have them can be found out again; that fewer are enough cannot.
+    if (m_config.owe && !records.empty()) m_store.journal().commit({records.begin(), records.end()}, Room::completion);
+    else if (!records.empty()) m_store.journal().append({records.begin(), records.end()}, Room::completion);
   } catch (const Error& e) {
     log(Level::warning, std::string(e.what()) + "; jobs wait until their copies are counted again");
+    counted = false;
+  }
+  if (!counted) {
+    // Answers that are late, or could not be noted, are asked for again when the debts are paid.
+    std::lock_guard<std::mutex> guard(m_mutex);
+    batch->end = 0;
+    for (auto& peer : m_peers) {
+      peer.told_at_once.erase(batch->from);
+      if (batch->from && peer.sent > batch->from) peer.sent = batch->from;
+    }
   }
   return answers;
 }
@@ -414,6 +429,7 @@ bool Replicator::meet(Peer& peer, const std::string& store, std::string& problem
     peer.since = m_store.journal().end();
     peer.position = peer.sent = 0;
     peer.told_at_once.clear();
+    for (auto& p : m_peers) p.confirmed.erase(peer.name);
     peer.pairs.clear();
     peer.confirmed.clear();
     peer.told.clear();
@@ -496,7 +512,11 @@ std::vector<bool> Replicator::ask(Peer& peer, Link& link, const std::vector<std:
     else if (words[0] == "runner" && number) peer.last_runner = Clock::now();
     else if (words[0] == "room") room = number != 0;
     else if (words[0] == "relay") peer.relay = number != 0;
-    else if (words[0] == "sent" && words.size() == 3) peer.told[words[1]] = number;
+    else if (words[0] == "sent" && words.size() == 4) {
+      // To whom it was, not to one that has its name now.
+      Peer* to = find(words[1]);
+      if (words[2] == (to ? to->store : m_self.store)) peer.told[words[1]] = number;
+    }
     else if (words[0] == "known" || words[0] == "unknown") known.push_back(words[0] == "known");
   }
   if (known.size() != ids.size()) throw Error(Exit::config, peer.name + " answers something else");
@@ -507,6 +527,14 @@ std::vector<bool> Replicator::ask(Peer& peer, Link& link, const std::vector<std:
     peer.trouble.clear();
   }
   peer.up = room;
+  if (m_serving && peer.relay && peer.position != UINT64_MAX) {
+    peer.position = peer.sent = UINT64_MAX;  // nothing is owed to it
+    record_peer(peer);
+  } else if (m_serving && !peer.relay && peer.position == UINT64_MAX) {
+    peer.position = peer.sent = 0;
+    peer.since = here;
+    record_peer(peer);
+  }
   if (!peer.first_end) peer.first_end = end;
   if (peer.gone) log(Level::warning, peer.name + " is back");
   peer.gone = false;
@@ -543,7 +571,6 @@ void Replicator::look_after(Peer& peer, Link& link) {
       {
         std::lock_guard<std::mutex> guard(m_mutex);
         up = peer.up && peer.answered;
-        if (peer.relay) peer.sent = m_store.journal().end();
       }
       if (!removed && serving && up) {
         Lsn end = m_store.journal().end();
@@ -564,9 +591,9 @@ void Replicator::look_after(Peer& peer, Link& link) {
 
 // Whether a record of another node is to be passed on from here. Called with m_mutex held.
 bool Replicator::is_mine_to_tell(const std::string& origin, const std::string& store) {
-  if (origin == m_self.node && (store.empty() || store == m_self.store)) return true;
+  if (origin == m_self.node) return true;
   Peer* from = find(origin);
-  return !from || from->gone || (!store.empty() && !from->store.empty() && from->store != store);
+  return !from || from->gone || (!from->store.empty() && from->store != store);
 }
 
 // Tells a peer what the next part of the journal, up to `end` at most, says; true when there is more. Throws where it could not be told.
@@ -628,11 +655,13 @@ bool Replicator::pay(Peer& peer, Link& link, Lsn end) {
     if (m.type == RecordType::add && m.node.empty()) continue;  // from before there was a group
     relevant = true;
     if (m.type == RecordType::add && !m.once && reader.head().data_size > max_inline_data) blobs.emplace_back(reader.lsn(), m.id);
-    std::string origin = m.type == RecordType::add ? m.node : m.type == RecordType::state ? m.from : "";
-    if (origin == peer.name && (m.type == RecordType::state || m.store == store)) continue;  // it came from there
+    std::string origin, origin_store;  // none: this node
+    if (m.type == RecordType::add) std::tie(origin, origin_store) = std::tie(m.node, m.store);
+    if (m.type == RecordType::state) std::tie(origin, origin_store) = std::tie(m.from, m.from_store);
+    if (origin == peer.name && origin_store == store) continue;  // it came from there
     if (!origin.empty()) {
       std::lock_guard<std::mutex> guard(m_mutex);
-      if (!is_mine_to_tell(origin, m.type == RecordType::add ? m.store : "")) {
+      if (!is_mine_to_tell(origin, origin_store)) {
         auto [it, is_new] = foreign.try_emplace(origin, reader.lsn(), reader.lsn());
         it->second.second = reader.lsn();
         continue;
@@ -720,6 +749,7 @@ std::string Replicator::add_record(const std::string& id, const Job& job) {
 std::string Replicator::state_record(const std::string& id, const Job& job) {
   Meta meta = state_of(id, job);
   meta.from = m_self.node;
+  meta.from_store = m_self.store;
   return encode_record(meta);
 }
 
@@ -806,7 +836,7 @@ void Replicator::save_position(Peer& peer) {
       bound = std::min(bound, std::max(it->second.first, confirmed));
       ++it;
     }
-    if ((!peer.unsaved && !(peer.relay && !m_blobs.empty())) || bound <= peer.position || Clock::now() < peer.saved_at + save_interval) return;
+    if (!peer.unsaved || bound <= peer.position || Clock::now() < peer.saved_at + save_interval) return;
     peer.position = bound;
     record_peer(peer);
     peer.unsaved = bound < peer.sent;
@@ -914,17 +944,18 @@ void Replicator::reload() {
 // Whether the others have told what became of this node's jobs while it was away.
 bool Replicator::all_have_told() {
   if (!m_group.once) return true;
-  bool any = false;
+  bool any = false, all = true;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     for (auto& peer : m_peers) {
       if (peer.removed) continue;
       if (!peer.tried) return false;
-      if (!peer.answered) continue;
+      if (!peer.answered || peer.gone) continue;
       any = true;
-      if (!peer.first_end || peer.told[m_self.node] < *peer.first_end) return false;
+      all = all && peer.first_end && peer.told[m_self.node] >= *peer.first_end;
     }
-    if (any || Clock::now() >= m_serving_since + m_config.alone_after) return true;
+    if ((any && all) || Clock::now() >= m_serving_since + m_config.alone_after) return true;
+    if (any) return false;
   }
   uint64_t own = 0;
   m_store.look([&](Fold& fold) {
@@ -938,7 +969,9 @@ bool Replicator::all_have_told() {
 void Replicator::watch_others() {
   if (!m_group.once) return;
   std::vector<Peer*> all, some;
-  bool former_self = false;
+  bool others = false;
+  // One that runs nothing leaves it to those that do.
+  const bool may = m_returned && any_owner_alive(m_store.owners_directory());
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     auto now = Clock::now();
@@ -949,14 +982,14 @@ void Replicator::watch_others() {
         peer.gone = true;
         walk_again(peer.name);
       }
-      if (!m_returned || now < peer.next_takeover) continue;
+      if (!may || now < peer.next_takeover) continue;
       peer.next_takeover = now + ask_interval;
       if (peer.gone || now - peer.last_runner >= m_config.takeover) all.push_back(&peer);
       else if (peer.answered && std::exchange(peer.check_held, false)) some.push_back(&peer);
     }
-    if (m_returned && now >= m_next_self) {
-      m_next_self = now + ask_interval;
-      former_self = true;
+    if (may && now >= m_next_others) {
+      m_next_others = now + ask_interval;
+      others = true;
     }
   }
   for (Peer* peer : all) take_over(peer->name, peer, true);
@@ -969,7 +1002,11 @@ void Replicator::watch_others() {
       throw;
     }
   }
-  if (former_self) take_over(m_self.node, nullptr, true);  // of what this node was before it was set up anew
+  // Nodes that are none of the group any more, and what this one was before it was set up anew.
+  std::vector<std::string> nodes;
+  if (others) m_store.look([&](Fold& fold) { nodes = fold.held_nodes(); });
+  for (const auto& node : nodes)
+    if (!find(node)) take_over(node, nullptr, true);
 }
 
 void Replicator::take_over(const std::string& node, Peer* owner, bool all) {
@@ -1007,7 +1044,7 @@ void Replicator::take_over(const std::string& node, Peer* owner, bool all) {
       if (!before || jobs.empty() || !peer || (all && peer == owner)) continue;
       {
         std::lock_guard<std::mutex> guard(m_mutex);
-        if (peer->gone) continue;
+        if (peer->gone || Clock::now() - peer->last_runner >= m_config.takeover) continue;
       }
       std::vector<std::string> ids;
       for (const auto& c : jobs) ids.push_back(c.id);
@@ -1047,7 +1084,8 @@ void Replicator::take_over(const std::string& node, Peer* owner, bool all) {
 std::optional<std::string> Replicator::serve(std::string_view payload) {
   std::string reason;
   auto t = parse_transfer(payload, m_keys, reason);
-  Reply reply{m_self.node, m_self.store, m_session, {}};
+  Reply reply{m_self.node, m_self.store, {}, {}};
+  bool again = false;
   if (t) {
     std::lock_guard<std::mutex> guard(m_mutex);
     Peer* peer = find(t->node);
@@ -1055,12 +1093,18 @@ std::optional<std::string> Replicator::serve(std::string_view payload) {
     else if (t->to != m_self.node) reason = "it is for " + printable(t->to) + ", and this is " + m_self.node;
     else if (!peer) reason = printable(t->node) + " is not in this group";
     else if (t->kind != "take" && t->kind != "ask") reason = "it is neither take nor ask";
+    // Only what is new is believed, and says who is there.
+    else if (m_keys && t->to_session != m_session) again = true;
+    else if (m_keys && !m_replays.is_new(t->session, t->number)) reason = "it has been here before";
     else meet(*peer, t->store, reason);
+    if (m_replays.is_full()) {
+      m_replays.clear();
+      m_session = new_ulid();
+    }
   }
-  if (reason.empty() && m_keys && t->kind == "take" && t->to_session != m_session) {
+  if (again) {
     reply.body = "again\n";
   } else {
-    if (reason.empty() && m_keys && t->kind == "take" && !m_replays.is_new(t->session, t->number)) reason = "it has been here before";
     try {
       if (reason.empty()) reply.body = t->kind == "take" ? serve_take(*t, reason) : serve_ask(*t, reason);
     } catch (const Error& e) {
@@ -1073,6 +1117,10 @@ std::optional<std::string> Replicator::serve(std::string_view payload) {
       if (m_refused.size() < most_refusals && m_refused.insert(reason).second)
         log(Level::warning, "refused a transfer" + (t ? " from " + t->node : std::string()) + ": " + printable(reason));
     }
+  }
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    reply.session = m_session;
   }
   return encode_reply(reply, t ? t->line : std::string_view(), m_keys);
 }
@@ -1177,7 +1225,7 @@ std::string Replicator::serve_ask(const Transfer& transfer, std::string& reason)
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     for (const auto& peer : m_peers)
-      if (!peer.removed) body += "sent " + peer.name + " " + std::to_string(peer.sent) + "\n";
+      if (!peer.removed && !peer.store.empty()) body += "sent " + peer.name + " " + peer.store + " " + std::to_string(peer.sent) + "\n";
   }
   if (!ids.empty()) {
     std::string known;
@@ -1218,6 +1266,7 @@ std::map<std::string, PeerDebt> debts_of(Store& store) {
     struct stat st;
     if (::stat(store.peer_path(member).c_str(), &st) == 0) debt.answered_at = Millis(st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000);
     std::map<std::string, Millis> owed;
+    if (known[member].position == UINT64_MAX) continue;
     JournalReader reader(store.journal(), known[member].position);
     for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next()) {
       if (item != JournalReader::Item::record) continue;

@@ -112,20 +112,20 @@ class Replicator {
   Store& m_store;
   const Config m_config;
   const Keys m_keys;
-  const std::string m_session;
   const Self m_self;
   const std::string m_group_id;
-  ReplayGuard m_replays;
 
   std::mutex m_mutex;  // for all that follows
   std::condition_variable m_changed;
+  std::string m_session;  // under which it serves
+  ReplayGuard m_replays;
   Group m_group;
   std::list<Peer> m_peers;
   std::atomic<bool> m_stop = false;
   std::atomic<bool> m_serving = false;   // this process holds replicate.lock
   std::atomic<bool> m_elsewhere = false;  // another one did when it was tried
   std::atomic<bool> m_returned = false;
-  Clock::time_point m_serving_since, m_next_self;
+  Clock::time_point m_serving_since, m_next_others;
   std::deque<std::pair<Lsn, std::string>> m_blobs;  // of jobs that run everywhere, to be looked at when all peers know them
   std::string m_trouble;             // what was logged last
   std::set<std::string> m_refused;   // why transfers were refused

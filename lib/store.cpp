@@ -267,6 +267,7 @@ Claims Store::claim(const ClaimRequest& request) {
     };
     auto full = [&] { return result.jobs.size() >= most; };
     std::map<std::string, std::vector<Claim>> left_behind;  // by dead owners, by function
+    std::vector<std::string> strays;                        // records that let go of what they left of other nodes' jobs
 
     // Jobs that a dead owner left: they are at hand at once and were first.
     std::string self = request.owners ? request.owners->name(0) : std::string();
@@ -287,6 +288,17 @@ Claims Store::claim(const ClaimRequest& request) {
       fold.claimed(owner, [&](const std::string& id) {
         auto job = fold.get(id);
         if (!job) throw TableError("an owner holds a job that is not there");
+        if (!fold.may_run(*job)) {  // another node's by now
+          Meta meta;
+          meta.type = RecordType::fail;
+          meta.id = id;
+          meta.at = now_ms();
+          meta.owner = job->owner;
+          meta.start = job->starts;
+          meta.spent = false;
+          strays.push_back(encode_record(meta));
+          return true;
+        }
         if (!wanted(job->function)) return true;
         if (job->state == State::running && request.max_crashes && job->crashes + 1 >= request.max_crashes)
           result.abandoned.push_back({id, std::move(*job)});
@@ -333,15 +345,15 @@ Claims Store::claim(const ClaimRequest& request) {
       for (auto& c : candidates) result.jobs.push_back(std::move(c));
     }
     if (!functions.empty()) m_next_function = (m_next_function + 1) % functions.size();
-    if (result.jobs.empty() || request.dry_run) return;
+    if (request.dry_run || (result.jobs.empty() && strays.empty())) return;
 
     Meta meta;
     meta.type = RecordType::claim;
     meta.at = now;
     meta.owner = request.owners->name(0);
     for (const auto& c : result.jobs) meta.ids.push_back(c.id);
-    std::string record = encode_record(meta);
-    m_journal.append({record}, Room::completion);  // not to be repeated: it would override who came after
+    if (!result.jobs.empty()) strays.push_back(encode_record(meta));
+    m_journal.append({strays.begin(), strays.end()}, Room::completion);  // not to be repeated: it would override who came after
     m_index.fold_on(fold);
     for (auto& c : result.jobs)
       if (auto job = fold.get(c.id)) c.job = std::move(*job);
@@ -360,6 +372,8 @@ std::vector<std::optional<std::string>> Store::change(RecordType what, const std
         results[i] = "there is no such job in this store";
       } else if (job->state == State::finished) {
         results[i] = "it is finished";
+      } else if (what == RecordType::kick && job->state == State::held) {
+        results[i] = "it is for " + job->node + " to run";
       } else if (!job->owner.empty() && owner_alive(owners_directory(), job->owner)) {
         results[i] = job->state == State::running ? "it is running" : "it is about to run";
       } else {

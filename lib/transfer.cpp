@@ -135,9 +135,9 @@ std::optional<Reply> parse_reply(std::string_view result, std::string_view trans
   return Reply{(*words)[1], (*words)[2], (*words)[3], std::string(body)};
 }
 
+bool ReplayGuard::is_full() const { return m_sessions.size() >= most_sessions; }
+
 bool ReplayGuard::is_new(const std::string& session, uint64_t number) {
-  std::lock_guard<std::mutex> guard(m_mutex);
-  if (m_sessions.size() >= most_sessions && !m_sessions.count(session)) return false;
   Seen& seen = m_sessions[session];
   if (number > seen.highest) {
     uint64_t step = number - seen.highest;

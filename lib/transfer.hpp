@@ -10,7 +10,7 @@
 //   take  records, one behind the other: `add` with its workload, `state`. The answer has a line for each, in order: "have",
 //         on stable storage; "need", a state of a job that is not there; "conflict"; "refused REASON"; "bad REASON".
 //   ask   job IDs, a line each, or nothing. The answer: "end LSN", the end of the journal; "runner 0|1", whether a process
-//         that runs commands lives; "room 0|1", whether jobs can be stored; "relay 0|1", whether none ever are; for each peer "sent NODE LSN", up to where it has
+//         that runs commands lives; "room 0|1", whether jobs can be stored; "relay 0|1", whether none ever are; for each peer "sent NODE IDENTITY LSN", up to where it has
 //         been told what happened there; then for each ID "known ID" or "unknown ID".
 //   any   may be answered "bad REASON", or "again": with keys, TO-SESSION was not this one.
 //
@@ -24,7 +24,6 @@
 #include <array>
 #include <cstdint>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -70,15 +69,17 @@ std::string encode_reply(const Reply& reply, std::string_view transfer_line, con
 std::optional<Reply> parse_reply(std::string_view result, std::string_view transfer_line, const Keys& keys);
 
 // What has been received of the sessions of others: refuses a number that was there, or is too old to tell.
+// When it is full, its owner begins a session of its own anew, so that all that was for the old one is refused, and clears it.
 class ReplayGuard {
  public:
   bool is_new(const std::string& session, uint64_t number);
+  bool is_full() const;
+  void clear() { m_sessions.clear(); }
 
  private:
   struct Seen {
     uint64_t highest = 0, mask = 0;  // the 64 numbers up to the highest
   };
-  std::mutex m_mutex;
   std::map<std::string, Seen> m_sessions;
 };
 

@@ -368,6 +368,73 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   eventually both_ran
 }
 
+@test "gq-worker: where only one node of a group runs commands, it runs the jobs of all [run once]" {
+  start_gearmand
+  group once
+  for n in 1 2; do background gq-worker --store "$T/$n" -f f --queue-only --peer-timeout 2s --takeover 2s; done
+  eventually served "$PORT" f.gq
+  background gq-worker --store "$T/3" -f f --local --peer-timeout 2s --takeover 2s -- sh -c 'echo "$GQ_JOB_ID" >>"$0"' "$T/ran.3"
+  for n in 1 2 3; do eventually meets_all $n; done
+  seq 20 | gq-enqueue f -l >"$T/ids"
+  eventually all_ran_once "$T/ids"
+  sound
+}
+
+@test "gq-replicate: what a node owned that was forgotten, another runs [run once]" {
+  start_gearmand
+  group once
+  COMMAND='sleep 60' node 1
+  background gq-replicate --store "$T/2"; two=$PID
+  eventually served "$PORT" rep_2
+  eventually answered 1 2
+  gq-enqueue f </dev/null >"$T/ids"
+  kill -9 "${NODE[1]}" "$two"
+  for n in 2 3; do gq-replicate init --store "$T/$n" --as "rep_$n" --group rep_2,rep_3 --run once; done
+  node 2
+  eventually all_ran_once "$T/ids"
+}
+
+@test "gq-flush: a job that runs on another node is not kicked into a second run [run once]" {
+  start_gearmand
+  group once
+  COMMAND='sleep 3' node 1
+  eventually served "$PORT" f.gq
+  for n in 2 3; do background gq-replicate --store "$T/$n"; done
+  for n in 1 2 3; do eventually meets_all $n; done
+  id=$(gq-enqueue f </dev/null)
+  eventually is_state 1 "$id" running
+  eventually is_state 2 "$id" held
+  fails_with 1 gq-flush --store "$T/2" --kick "$id"
+  eventually is_state 1 "$id" finished
+  ran_times "$id" 1
+}
+
+@test "gq-worker: a job whose copy was answered for too late is run all the same" {
+  start_gearmand
+  group once
+  nodes
+  kill -STOP "${NODE[2]}" "${NODE[3]}"
+  id=01HZZZZZZZZZZZZZZZZZZZZZZZ
+  fails_with 75 gq-enqueue f --id $id --timeout 3s </dev/null
+  fails_with 75 gq-enqueue f --timeout 3s </dev/null
+  kill -CONT "${NODE[2]}" "${NODE[3]}"
+  eventually ran_times $id 1
+  none_pending() { [[ -z $(gq-inspect --store "$T/1" list) ]]; }
+  eventually none_pending
+}
+
+@test "gq-worker: stopped, it tells the others of its last jobs before it ends, so that none runs again [run once]" {
+  start_gearmand
+  group once
+  nodes
+  seq 300 | gq-enqueue f -l >"$T/ids"
+  owner=
+  for n in 1 2 3; do [[ -n $(gq-inspect --store "$T/$n" list --state queued) ]] && owner=$n; done
+  [[ -n $owner ]]
+  kill "${NODE[owner]}"; wait "${NODE[owner]}"
+  eventually all_ran_once "$T/ids"
+}
+
 @test "gq-worker: --relay keeps nothing and answers when all other nodes have the job" {
   start_gearmand
   group all
@@ -380,6 +447,10 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   seq 50 | gq-enqueue f -l >>"$T/ids"
   while read -r id; do [[ $(copies_of "$id") == 2 ]]; done <"$T/ids"
   [[ -z $(gq-inspect --store "$T/1" list) ]]
+  head -c 100000 /dev/zero | gq-enqueue f >>"$T/ids"
+  for n in 2 3; do timeout 60 gq-worker --store "$T/$n" --local --drain -f f -- true; done
+  no_blobs() { [[ -z $(find "$T"/[23]/blobs -type f) ]]; }
+  eventually no_blobs
   kill -9 "${PIDS_OF[3]}"
   refused() { fails_with 75 gq-enqueue f --timeout 3s </dev/null; }
   eventually refused

@@ -127,6 +127,8 @@ Exit flush(Options& o, const Common& common) {
   if (replicator) {
     replicator->start();
     replicator->settle(settle_time);
+    if (store.group().once && !store.has_returned())
+      log(Level::warning, "no other node could be asked what became of this one's jobs: nothing is run (--alone-after)");
   }
   Backlog backlog;
   bool good = Runner(store, config, backlog).run([] {});

@@ -183,6 +183,7 @@ class StreamSender {
       if (m_options.hand_over && meta.once) m_handed.push_back(meta.id);
     } else if (meta.type == RecordType::state) {
       meta.from = group.self.node;
+      meta.from_store = group.self.store;
       put(encode_record(meta));
     }
     if (m_body.size() >= batch) flush();
@@ -232,6 +233,7 @@ class StreamSender {
         Meta meta = state_of(id, *job);
         records.push_back(encode_record(meta));
         meta.from = self.node;
+        meta.from_store = self.store;
         told.push_back(encode_record(meta));
       }
       if (records.empty()) return;
@@ -276,6 +278,7 @@ Exit serve(Options& o, const Common& common) {
   int signal = 0;
   ::sigwait(&set, &signal);
   notify("STOPPING=1");
+  replicator->settle(o.replicate.config.peer_timeout);
   return Exit::ok;
 }
 

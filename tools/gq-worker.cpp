@@ -80,6 +80,8 @@ Exit work(Options& o, const Common& common) {
   if (o.queue_only) {
     intake.start();
     wait_for_stop_signal(store, o.work.functions);
+    intake.stop();
+    if (replicator) replicator->settle(o.replicate.config.peer_timeout);
     return Exit::ok;
   }
   auto config = o.work.config(common.command);
@@ -87,7 +89,9 @@ Exit work(Options& o, const Common& common) {
   config.strict = o.strict;
   Runner runner(store, config, backlog);
   if (!o.local) intake.start();
-  return runner.run([&] { intake.stop(); }) ? Exit::ok : Exit::config;
+  bool good = runner.run([&] { intake.stop(); });
+  if (replicator) replicator->settle(o.replicate.config.peer_timeout);  // what ran last is told before this ends
+  return good ? Exit::ok : Exit::config;
 }
 
 }  // namespace

@@ -47,7 +47,10 @@ def soak(directory, seed, minutes=60.0, **_):
                 w.running["gearmand"].send_signal(signal.SIGCONT)
             elif what < 0.16:
                 stat = os.statvfs(disk.mount_point)
-                ballast.write_bytes(bytes(max(0, stat.f_bavail * stat.f_bsize - w.random.choice((0, 100000, 2000000)))))
+                try:
+                    ballast.write_bytes(bytes(max(0, stat.f_bavail * stat.f_bsize - w.random.choice((0, 100000, 2000000)))))
+                except OSError:  # the programs were faster
+                    pass
                 time.sleep(w.random.random() * 3)
                 ballast.unlink()
             if passed > minutes * WARM_UP:
