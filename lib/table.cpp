@@ -12,18 +12,36 @@
 
 namespace {
 
-// Whether a read of the library has failed in this thread. It does not always say so: a page that it could not read may count as
-// one without records.
-thread_local bool read_failed = false;
+// Whether the library has met an I/O error in this thread. It does not always say so: a page that it could not read may count as
+// one without records, and one that it could not write on a full disk as written.
+thread_local bool io_failed = false;
+
+void check_io(ssize_t result, const void* caller) {
+  int saved = errno;
+  static const gq::CallerRange library("libtokyocabinet.so");
+  if (result < 0 && saved != EINTR && library.contains(caller)) io_failed = true;
+  errno = saved;
+}
 
 }  // namespace
 
-// Stands before the C library's, for the calls of Tokyo Cabinet.
-extern "C" ssize_t pread64(int fd, void* data, size_t size, off64_t offset) {
-  static const gq::CallerRange library("libtokyocabinet.so");
+// These stand before the C library's, for the calls of Tokyo Cabinet.
+extern "C" {
+ssize_t pread64(int fd, void* data, size_t size, off64_t offset) {
   ssize_t n = ::syscall(SYS_pread64, fd, data, size, offset);
-  if (n < 0 && errno != EINTR && library.contains(__builtin_return_address(0))) read_failed = true;
+  check_io(n, __builtin_return_address(0));
   return n;
+}
+ssize_t pwrite64(int fd, const void* data, size_t size, off64_t offset) {
+  ssize_t n = ::syscall(SYS_pwrite64, fd, data, size, offset);
+  check_io(n, __builtin_return_address(0));
+  return n;
+}
+int ftruncate64(int fd, off64_t size) noexcept {
+  long n = ::syscall(SYS_ftruncate, fd, size);
+  check_io(n, __builtin_return_address(0));
+  return static_cast<int>(n);
+}
 }
 
 namespace gq {
@@ -31,11 +49,11 @@ namespace gq {
 Table::Table(const std::string& path) : m_db(tcbdbnew(), tcbdbdel), m_log(path + ".wal") {
   // Caches that hold what a chunk of the fold touches (about 400 leaves), for beyond them each call gives up the CPU; small
   // enough that the memory of a worker does not grow with its queue. No mapping beyond the header.
-  read_failed = false;
+  io_failed = false;
   tcbdbsetcache(m_db.get(), 1024, 512);
   tcbdbsetxmsiz(m_db.get(), 0);
   tcbdbtune(m_db.get(), 0, 0, 0, -1, -1, BDBTLARGE);
-  if (!tcbdbopen(m_db.get(), path.c_str(), BDBOWRITER | BDBOCREAT | BDBONOLCK) || read_failed) fail();
+  if (!tcbdbopen(m_db.get(), path.c_str(), BDBOWRITER | BDBOCREAT | BDBONOLCK) || io_failed) fail();
   m_open = true;
   ::fcntl(m_db->hdb->fd, F_SETFD, FD_CLOEXEC);
 }
@@ -54,14 +72,14 @@ bool Table::remove_log() {
   return false;
 }
 
-void Table::fail() const { throw TableError(read_failed ? "it cannot be read" : tcbdberrmsg(tcbdbecode(m_db.get()))); }
+void Table::fail() const { throw TableError(io_failed ? "it cannot be read or written" : tcbdberrmsg(tcbdbecode(m_db.get()))); }
 
 std::optional<std::string> Table::get(std::string_view key) {
   if (auto it = m_writes.find(key); it != m_writes.end()) return it->second;
   forget_error();
   int size = 0;
   const void* value = tcbdbget3(m_db.get(), key.data(), static_cast<int>(key.size()), &size);
-  if (!value || read_failed) {
+  if (!value || io_failed) {
     check_missing();
     return std::nullopt;
   }
@@ -77,7 +95,7 @@ void Table::remove(std::string_view key) { m_writes.insert_or_assign(std::string
 // Throws unless what was looked for is only not there. After any other error the library's view of the file cannot be trusted;
 // some it does not name, and the last one that it named stays: so forget_error() goes before each call.
 void Table::check_missing() const {
-  if (read_failed || tcbdbecode(m_db.get()) != TCENOREC) fail();
+  if (io_failed || tcbdbecode(m_db.get()) != TCENOREC) fail();
 }
 
 void Table::forget_error() { tcbdbsetecode(m_db.get(), TCESUCCESS, __FILE__, __LINE__, __func__); }
@@ -96,14 +114,14 @@ void Table::flush() {
     }
   }
   m_writes.clear();
-  if (read_failed) fail();
+  if (io_failed) fail();
 }
 
 void Table::commit() {
   flush();
   if (!m_in_transaction) return;
   m_in_transaction = false;
-  if (!tcbdbtrancommit(m_db.get()) || read_failed) fail();
+  if (!tcbdbtrancommit(m_db.get()) || io_failed) fail();
 }
 
 void Table::close() {
@@ -113,7 +131,7 @@ void Table::close() {
     (void)m_db.release();
     throw_errno(Exit::storage, "remove " + m_log);
   }
-  if (!tcbdbclose(m_db.get()) || read_failed) fail();
+  if (!tcbdbclose(m_db.get()) || io_failed) fail();
 }
 
 Table::Cursor::Cursor(Table& table, std::string_view from)
@@ -126,7 +144,7 @@ void Table::Cursor::load() {
   int key_size = 0, value_size = 0;
   const void* key = m_valid ? tcbdbcurkey3(m_cursor.get(), &key_size) : nullptr;
   const void* value = key ? tcbdbcurval3(m_cursor.get(), &value_size) : nullptr;
-  m_valid = value != nullptr && !read_failed;
+  m_valid = value != nullptr && !io_failed;
   if (!m_valid) {
     m_table.check_missing();
     return;
