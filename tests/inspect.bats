@@ -72,7 +72,7 @@ load helpers
     strace -f -c -e trace=pread64,read -o "$T/count" gq-inspect $what >/dev/null
     calls=$(awk '$NF == "total" { print $4 }' "$T/count")
     echo "$what: $calls reads"
-    ((calls < 200))
+    ((calls < 400))
   done
   # A worker that has to make the index anew, and then runs jobs.
   rm "$GQ_STORE/index.seal"
