@@ -126,6 +126,14 @@ struct Replicator::Peer {
   bool relay = false;      // keeps nothing, so that nothing is owed to it
   bool check_held = true;  // whether it may have lost jobs that are its own
   Clock::time_point next_takeover;
+
+  // What the journal says of it.
+  void take_up(const PeerState& state) {
+    store = state.store;
+    former = state.former;
+    position = sent = state.position;
+    since = state.since;
+  }
 };
 
 Replicator::Replicator(Store& store, Config config)
@@ -159,13 +167,10 @@ void Replicator::add_peer(const std::string& name) {
   std::lock_guard<std::mutex> guard(m_mutex);
   Peer& peer = m_peers.emplace_back();
   peer.name = name;
-  peer.store = known.store;
-  peer.former = known.former;
-  peer.since = known.since;
-  peer.position = peer.sent = known.position;
+  peer.take_up(known);
   auto line = [&] { return std::make_unique<Link>(m_config.servers, m_self, m_group_id, name, m_keys); };
   peer.keeper = line();
-  for (size_t i = 0; i < senders; ++i) 
+  for (size_t i = 0; i < senders; ++i)
     peer.threads.push_back(start_thread([this, &peer, link = std::shared_ptr<Link>(line())] { send_batches(peer, *link); }));
   peer.threads.push_back(start_thread([this, &peer, link = std::shared_ptr<Link>(line())] { look_after(peer, *link); }));
 }
@@ -732,7 +737,6 @@ bool Replicator::pay(Peer& peer, Link& link, Lsn end) {
 
 // The add record of a job with its workload, for one who has neither; empty where it cannot be read.
 std::string Replicator::add_record(const std::string& id, const Job& job) {
-  std::string reason;
   JournalReader reader(m_store.journal(), 0);
   for (Lsn lsn : {job.location, job.first_lsn}) {
     if (!reader.read_record_at(lsn, true) || reader.head().meta.id != id) continue;
@@ -874,11 +878,7 @@ bool Replicator::take_lock() {
 // What the journal says of a peer, when this process begins to serve. Called with m_mutex held.
 void Replicator::prepare(Peer& peer, const std::map<std::string, PeerState>& known) {
   auto it = known.find(peer.name);
-  PeerState state = it == known.end() ? PeerState() : it->second;
-  peer.store = state.store;
-  peer.former = state.former;
-  peer.position = peer.sent = state.position;
-  peer.since = state.since;
+  peer.take_up(it == known.end() ? PeerState() : it->second);
   peer.last_answer = peer.last_runner = Clock::now();
   peer.tried = peer.answered = false;
 }
@@ -1026,33 +1026,29 @@ void Replicator::take_over(const std::string& node, Peer* owner, bool all) {
         if (auto job = fold.get(id)) jobs.push_back({id, std::move(*job)});
       cursor = next;
     });
-    if (!all) {
+    // Leaves those that the peer does not know, or that were another store's than this.
+    auto keep_unknown = [&](Peer& peer, const std::string& its_store) {
+      if (jobs.empty()) return;
       std::vector<std::string> ids;
       for (const auto& c : jobs) ids.push_back(c.id);
-      if (ids.empty()) continue;
-      auto known = ask(*owner, *owner->keeper, ids);
-      std::vector<Claim> lost;
+      auto known = ask(peer, *peer.keeper, ids);
+      std::vector<Claim> unknown;
       for (size_t i = 0; i < jobs.size(); ++i)
-        if (!known[i] || jobs[i].job.store != store) lost.push_back(std::move(jobs[i]));
-      jobs = std::move(lost);
-    }
+        if (!known[i] || (!its_store.empty() && jobs[i].job.store != its_store)) unknown.push_back(std::move(jobs[i]));
+      jobs = std::move(unknown);
+    };
+    if (!all) keep_unknown(*owner, store);
     // Members that stand earlier in the group come first, for what they know.
     bool before = true;
     for (const auto& member : std::vector<std::string>(m_group.members)) {
       if (member == m_self.node) before = false;
       Peer* peer = find(member);
-      if (!before || jobs.empty() || !peer || (all && peer == owner)) continue;
+      if (!before || !peer || (all && peer == owner)) continue;
       {
         std::lock_guard<std::mutex> guard(m_mutex);
         if (peer->gone || Clock::now() - peer->last_runner >= m_config.takeover) continue;
       }
-      std::vector<std::string> ids;
-      for (const auto& c : jobs) ids.push_back(c.id);
-      auto known = ask(*peer, *peer->keeper, ids);
-      std::vector<Claim> unknown;
-      for (size_t i = 0; i < jobs.size(); ++i)
-        if (!known[i]) unknown.push_back(std::move(jobs[i]));
-      jobs = std::move(unknown);
+      keep_unknown(*peer, {});
     }
     if (jobs.empty()) continue;
     std::vector<Debt> debts;

@@ -4,6 +4,16 @@ import os, pathlib, subprocess, time
 from .world import World, wait_until
 
 
+def fill(path):
+    """Writes a file until the disk has no byte left."""
+    try:
+        with open(path, "wb", buffering=0) as f:
+            while f.write(b"x" * 4096):
+                pass
+    except OSError:
+        pass
+
+
 class Disk:
     """A file system of its own on a loop device, or a tmpfs."""
 
@@ -138,12 +148,7 @@ def full(directory, seed, short=True, **_):
                 if refused == 3:
                     break
             w.expect(refused == 3, "the disk was never full")
-            try:
-                with open(filler, "wb", buffering=0) as f:
-                    while f.write(b"x" * 4096):
-                        pass
-            except OSError:
-                pass
+            fill(filler)
             for options in ["--local"], ["--timeout", "1s"]:
                 b = w.enqueue("refused", [60000], *options)
                 w.expect(w.wait(b.process, codes=(74, 75)) and not b.printed(), "a full disk, and a job was taken")

@@ -7,6 +7,7 @@ are counted; on one node none ran twice at the same time; and when all debts are
 """
 import itertools, json, os, random, shutil, signal, subprocess, threading, time
 
+from .disk import fill
 from .world import World, at_time, free_port, sanitized, wait_until
 
 NODES = ("rep_1", "rep_2", "rep_3")
@@ -256,12 +257,7 @@ def fill_disk(g):
     if not g.mounted:
         return
     filler = g.nodes["rep_3"].store / "lost+found"
-    try:
-        with open(filler, "wb", buffering=0) as f:
-            while f.write(b"x" * 4096):
-                pass
-    except OSError:
-        pass
+    fill(filler)
     time.sleep(g.random.uniform(0.5, 2))
     filler.unlink()
 
