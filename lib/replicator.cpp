@@ -965,13 +965,12 @@ bool Replicator::all_have_told() {
   return own == 0;
 }
 
-// Jobs that run once, and whose owner cannot be expected to run them, are taken over.
+// Finds out who is gone. Jobs that run once, and whose owner cannot be expected to run them, are taken over.
 void Replicator::watch_others() {
-  if (!m_group.once) return;
   std::vector<Peer*> all, some;
   bool others = false;
   // One that runs nothing leaves it to those that do.
-  const bool may = m_returned && any_owner_alive(m_store.owners_directory());
+  const bool may = m_group.once && m_returned && any_owner_alive(m_store.owners_directory());
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     auto now = Clock::now();

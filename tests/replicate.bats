@@ -516,3 +516,17 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   node 2
   eventually ran_times "$(cat "$T/ids")" 2
 }
+
+@test "gq-replicate: what a node that is gone still owed, another passes on [run all]" {
+  start_gearmand
+  group all
+  node 1
+  background gq-replicate --store "$T/2" --takeover 3s
+  eventually served "$PORT" rep_2
+  eventually answered 1 2
+  id=$(gq-enqueue f </dev/null)
+  kill -9 "${NODE[1]}"
+  rm -rf "$T/1"
+  node 3
+  eventually ran_times "$id" 2
+}
