@@ -157,17 +157,18 @@ Link::Link(const std::vector<Server>& servers, Self self, std::string group_id, 
 
 Reply Link::call(const std::string& kind, std::string_view body, Millis timeout) {
   auto deadline = Requests::Clock::now() + timeout;
-  for (int tries = 0; tries < 3; ++tries) {
+  std::string failure;
+  for (int tries = 0; tries < 3 && (failure.empty() || Requests::Clock::now() < deadline); ++tries) {
     m_requests.connect(Requests::Clock::now());
     Transfer t{kind, m_group_id, m_self.node, m_self.store, m_peer, m_session, m_peer_session, ++m_number, {}, {}};
     std::string payload = encode_transfer(t, body, m_keys);
     std::string_view line = std::string_view(payload).substr(0, payload.find('\n'));
     std::optional<Reply> reply;
-    std::string failure = m_requests.run({payload}, [&](size_t, std::string_view result) {
+    failure = m_requests.run({payload}, [&](size_t, std::string_view result) {
       reply = parse_reply(result, line, m_keys);
       return reply.has_value();
     }, deadline);
-    if (!failure.empty()) throw Error(Exit::retry, m_peer + " does not answer: " + failure);
+    if (!failure.empty()) continue;  // through another server
     if (reply->node != m_peer) throw Error(Exit::config, "cannot use the answer of " + m_peer + ": it says that it is " + reply->node);
     m_peer_session = reply->session;
     if (reply->body == "again\n") continue;
@@ -175,7 +176,7 @@ Reply Link::call(const std::string& kind, std::string_view body, Millis timeout)
       throw Error(Exit::config, m_peer + " refuses: " + printable(reply->body.substr(4, reply->body.size() - 5)));
     return std::move(*reply);
   }
-  throw Error(Exit::retry, m_peer + " does not take the session");
+  throw Error(Exit::retry, m_peer + (failure.empty() ? " does not take the session" : " does not answer: " + failure));
 }
 
 }  // namespace gq

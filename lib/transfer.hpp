@@ -88,6 +88,7 @@ class Link {
  public:
   Link(const std::vector<Server>& servers, Self self, std::string group_id, std::string peer, const Keys& keys);
 
+  // What a server that ended may have passed on is sent again through another one: a peer takes it once.
   // Throws Error: unavailable where no server can be reached, retry where the peer does not answer in time, config where it
   // answers what cannot be used.
   Reply call(const std::string& kind, std::string_view body, Millis timeout);
