@@ -36,8 +36,20 @@ class Disk:
     def unmount(self):
         # A command that outlived its worker may still hold a file.
         unmounted = lambda: subprocess.run(["umount", str(self.mount_point)], stderr=subprocess.DEVNULL).returncode == 0
-        if not wait_until(unmounted, 20):
-            subprocess.run(["umount", "-l", str(self.mount_point)])
+        if not wait_until(unmounted, 60):
+            raise RuntimeError(f"{self.mount_point} is not unmounted: in use by {self.holders()}")
+
+    def holders(self):
+        """The processes that have a file of this file system open or mapped, or work in it."""
+        found = []
+        for process in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                links = [os.readlink(link) for link in (process / "cwd", *(process / "fd").iterdir())]
+                if str(self.mount_point) in (process / "maps").read_text() or any(link.startswith(str(self.mount_point)) for link in links):
+                    found.append(f"{process.name} ({(process / 'cmdline').read_text().replace(chr(0), ' ').strip()}, {(process / 'wchan').read_text()})")
+            except OSError:
+                pass  # it has ended
+        return found
 
     def cut_power(self):
         """Nothing that is not on the disk by now gets there any more."""
