@@ -82,7 +82,7 @@ Runner::Runner(Store& store, Config config, Backlog& backlog)
       m_slots(m_config.slots) {
   sigset_t set = runner_signals();
   m_signals = Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!m_signals) throw_errno(Exit::bug, "watch signals");
+  if (!m_signals) throw_errno(Exit::retry, "watch signals");
   m_journal_watch = Fd(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   if (m_journal_watch &&
       ::inotify_add_watch(m_journal_watch.get(), store.journal().lock_path().c_str(), IN_MODIFY) < 0)

@@ -30,7 +30,7 @@ std::string new_ulid() {
   if (ms > g.last_ms) {
     g.last_ms = ms;
     if (getrandom(g.random.data(), g.random.size(), 0) != static_cast<ssize_t>(g.random.size()))
-      throw_errno(Exit::bug, "get random bytes");
+      throw_errno(Exit::retry, "get random bytes");
     g.random[0] &= 0x7f;  // room for counting up within the millisecond
   } else {
     // The same millisecond, or a clock that went back: count up from the last one.
