@@ -13,7 +13,7 @@ namespace {
 
 constexpr const char* position_key = "m";
 constexpr size_t most_former = 8;
-constexpr uint8_t index_version = 3;
+constexpr uint8_t index_version = 4;
 
 std::string job_key(const std::string& id) { return "j" + id; }
 
@@ -253,7 +253,29 @@ void Fold::apply_add(const RecordHead& head, Lsn lsn) {
       return trouble(Trouble::Kind::conflict, lsn, lsn, meta.id);
     if (job->state == State::finished) return;
     job->location = lsn;  // the newer copy; the older may be the one whose sync failed
-    m_table.put(job_key(meta.id), encode_job(*job));
+    // Sent again, it may have been accepted by two nodes. All see the same of them as its owner.
+    Meta accepted = state_of(meta.id, *job);
+    accepted.node = meta.node;
+    accepted.store = meta.store;
+    accepted.at = meta.at;
+    accepted.term = accepted.version = 0;
+    if (!job->once || meta.node.empty() || meta.store == job->store || !is_newer(accepted, *job)) {
+      m_table.put(job_key(meta.id), encode_job(*job));
+      return;
+    }
+    const Job before = *job;
+    remove_order(meta.id, *job);
+    count(*job, -1);
+    job->node = meta.node;
+    job->store = meta.store;
+    job->changed_at = meta.at;
+    job->copies = meta.copies;
+    job->peers.clear();
+    if (job->owner.empty()) {
+      leave(meta.id, before);
+      enter(meta.id, *job);
+    }
+    store(meta.id, *job);
     return;
   }
   const bool own = meta.node.empty() || (meta.node == m_self.node && meta.store == m_self.store);

@@ -148,6 +148,20 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   sound
 }
 
+@test "gq-replicate: a job that two nodes have accepted, since it was sent again, has one owner [run once]" {
+  start_gearmand
+  group once
+  id=01HZZZZZZZZZZZZZZZZZZZZZZZ
+  for n in 1 2; do gq-enqueue f --id $id --local --owe -q --store "$T/$n" </dev/null; done
+  for n in 1 2 3; do background gq-replicate --store "$T/$n"; done
+  owners() { for n in 1 2 3; do gq-inspect --store "$T/$n" show --json $id | jq -r '.node + " " + .state'; done; }
+  one_owner() { [[ $(owners) == $'rep_2 held\nrep_2 queued\nrep_2 held' ]]; }
+  eventually one_owner
+  sound
+  nodes
+  eventually ran_times $id 1
+}
+
 @test "gq-worker: what a node missed while it was down it is told later, the finished jobs too [run all]" {
   start_gearmand
   group all
