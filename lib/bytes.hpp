@@ -14,6 +14,7 @@ template <typename T>
 void put_le(std::string& out, T value) {
   static_assert(std::is_unsigned_v<T>);
   char bytes[sizeof(T)];
+#pragma GCC unroll 8
   for (size_t i = 0; i < sizeof(T); ++i) bytes[i] = static_cast<char>(value >> (8 * i));
   out.append(bytes, sizeof bytes);
 }
@@ -23,6 +24,7 @@ template <typename T>
 T get_le(std::string_view in, size_t offset) {
   static_assert(std::is_unsigned_v<T>);
   T value = 0;
+#pragma GCC unroll 8
   for (size_t i = 0; i < sizeof(T); ++i)
     value |= static_cast<T>(static_cast<T>(static_cast<unsigned char>(in[offset + i])) << (8 * i));
   return value;

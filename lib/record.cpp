@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "bytes.hpp"
 #include "error.hpp"
@@ -14,8 +13,6 @@
 
 namespace gq {
 namespace {
-
-using nlohmann::json;
 
 constexpr uint32_t record_magic = 0x31525147;  // "GQR1"
 constexpr std::array<const char*, 13> type_names = {"add",  "claim", "start",  "done",   "fail",  "dead", "kick",
@@ -48,141 +45,41 @@ T* member(const Field<T> (&fields)[N], Meta& meta, std::string_view key) {
   return nullptr;
 }
 
-bool known_key(std::string_view key) {
-  static Meta any;
-  return key == key_type || key == key_ids || member(texts, any, key) || member(times, any, key) || member(numbers, any, key) ||
-         member(positions, any, key) || member(flags, any, key);
-}
+// The major types of RFC 8949, section 3.1, shifted into place.
+enum CborType : unsigned { cbor_unsigned = 0x00, cbor_bytes = 0x40, cbor_text = 0x60, cbor_array = 0x80, cbor_map = 0xa0, cbor_tag = 0xc0, cbor_simple = 0xe0 };
+constexpr uint64_t cbor_false = 20, cbor_true = 21;
 
-// Takes a meta map from nlohmann's parser event by event: no tree is built, and nesting is bounded, because the
-// parser recurses.
-class MetaSax : public nlohmann::json_sax<json> {
- public:
-  explicit MetaSax(Meta& meta) : m_meta(meta) {}
-  bool complete() const { return m_ended && m_has_type; }
-
-  bool null() override { return value_ignored(); }
-  bool boolean(bool value) override {
-    bool* flag = m_depth == 1 ? member(flags, m_meta, m_key) : nullptr;
-    if (!flag) return value_ignored();
-    *flag = value;
-    return true;
-  }
-  bool number_integer(number_integer_t) override { return value_ignored(); }
-  bool number_unsigned(number_unsigned_t value) override {
-    if (m_depth != 1) return value_ignored();
-    if (Millis* time = member(times, m_meta, m_key)) {
-      if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()) / 2) return false;
-      *time = Millis(static_cast<int64_t>(value));
-    } else if (uint32_t* number = member(numbers, m_meta, m_key)) {
-      if (value > std::numeric_limits<uint32_t>::max()) return false;
-      *number = static_cast<uint32_t>(value);
-    } else if (uint64_t* position = member(positions, m_meta, m_key)) {
-      *position = value;
-    } else {
-      return value_ignored();
-    }
-    return true;
-  }
-  bool number_float(number_float_t, const string_t&) override { return value_ignored(); }
-  bool string(string_t& value) override {
-    if (m_depth == 2 && m_in_ids) {
-      if (!is_ulid(value)) return false;
-      m_meta.ids.push_back(std::move(value));
-    } else if (m_depth != 1) {
-      return value_ignored();
-    } else if (m_key == key_type) {
-      for (size_t i = 0; i < type_names.size(); ++i)
-        if (value == type_names[i]) {
-          m_meta.type = static_cast<RecordType>(i);
-          m_has_type = true;
-          return true;
-        }
-      return false;
-    } else if (std::string* text = member(texts, m_meta, m_key)) {
-      *text = std::move(value);
-    } else {
-      return value_ignored();
-    }
-    return true;
-  }
-  bool binary(binary_t&) override { return value_ignored(); }
-  bool start_object(std::size_t) override {
-    if (m_depth == 1 && known_key(m_key)) return false;
-    return ++m_depth <= max_depth && !m_ended;
-  }
-  bool key(string_t& value) override {
-    if (m_depth == 1) m_key = std::move(value);
-    return true;
-  }
-  bool end_object() override {
-    if (--m_depth == 0) m_ended = true;
-    return true;
-  }
-  bool start_array(std::size_t) override {
-    if (m_depth == 0) return false;  // a map, nothing else
-    if (m_depth == 1) {
-      m_in_ids = m_key == key_ids;
-      if (!m_in_ids && known_key(m_key)) return false;
-    }
-    return ++m_depth <= max_depth;
-  }
-  bool end_array() override {
-    if (--m_depth == 1) m_in_ids = false;
-    return true;
-  }
-  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) override {
-    return false;
-  }
-
- private:
-  static constexpr int max_depth = 8;
-
-  // A value that means nothing here: fine under an unknown key, wrong under one of ours.
-  bool value_ignored() const { return m_depth >= 1 && !m_in_ids && !(m_depth == 1 && known_key(m_key)); }
-
-  Meta& m_meta;
-  std::string m_key;
-  int m_depth = 0;
-  bool m_in_ids = false;
-  bool m_has_type = false;
-  bool m_ended = false;
-};
-
-// Writes a CBOR map of fewer than 24 pairs. (nlohmann's writer wants a tree first, which costs more than the rest of an append.)
+// Writes a map of fewer than 24 pairs. (nlohmann's CBOR wants a tree to write, and reads byte by byte: both were most of the
+// work of queueing a job.)
 class CborMap {
  public:
-  explicit CborMap(std::string& out) : m_out(out) { m_out += static_cast<char>(map_type); }
+  explicit CborMap(std::string& out) : m_out(out), m_start(out.size()) { m_out += static_cast<char>(cbor_map); }
   void text(std::string_view key, std::string_view value) {
     pair(key);
-    item(text_type, value.size());
-    m_out += value;
+    string(value);
   }
   void number(std::string_view key, uint64_t value) {
     pair(key);
-    item(unsigned_type, value);
+    item(cbor_unsigned, value);
   }
   void boolean(std::string_view key, bool value) {
     pair(key);
-    m_out += static_cast<char>(value ? 0xf5 : 0xf4);
+    item(cbor_simple, value ? cbor_true : cbor_false);
   }
   void texts(std::string_view key, const std::vector<std::string>& values) {
     pair(key);
-    item(array_type, values.size());
-    for (const auto& value : values) {
-      item(text_type, value.size());
-      m_out += value;
-    }
+    item(cbor_array, values.size());
+    for (const auto& value : values) string(value);
   }
 
  private:
-  // The major types of RFC 8949, section 3.1, shifted into place.
-  static constexpr unsigned unsigned_type = 0x00, text_type = 0x60, array_type = 0x80, map_type = 0xa0;
-
   void pair(std::string_view key) {
-    ++m_out[0];
-    item(text_type, key.size());
-    m_out += key;
+    ++m_out[m_start];
+    string(key);
+  }
+  void string(std::string_view value) {
+    item(cbor_text, value.size());
+    m_out += value;
   }
   void item(unsigned type, uint64_t value) {
     int bytes = value < 24 ? 0 : value <= 0xff ? 1 : value <= 0xffff ? 2 : value <= 0xffffffff ? 4 : 8;
@@ -192,7 +89,99 @@ class CborMap {
   }
 
   std::string& m_out;
+  size_t m_start;
 };
+
+// Reads what CborMap writes, and steps over anything else of definite length without tags.
+class CborReader {
+ public:
+  struct Item {
+    unsigned type;
+    uint64_t value;         // a number, or how many items (of a map: pairs) follow
+    std::string_view text;  // of a text, or of bytes
+  };
+
+  explicit CborReader(std::string_view in) : m_in(in) {}
+  bool at_end() const { return m_in.empty(); }
+
+  std::optional<Item> next() {
+    if (m_in.empty()) return std::nullopt;
+    unsigned first = static_cast<unsigned char>(m_in[0]);
+    m_in.remove_prefix(1);
+    Item item{first & 0xe0, first & 0x1f, {}};
+    if (item.value > 27 || item.type == cbor_tag) return std::nullopt;
+    if (item.value >= 24) {
+      size_t bytes = size_t{1} << (item.value - 24);
+      if (bytes > m_in.size()) return std::nullopt;
+      item.value = 0;
+      for (size_t i = 0; i < bytes; ++i) item.value = item.value << 8 | static_cast<unsigned char>(m_in[i]);
+      m_in.remove_prefix(bytes);
+    }
+    if (item.type == cbor_text || item.type == cbor_bytes) {
+      if (item.value > m_in.size()) return std::nullopt;
+      item.text = m_in.substr(0, item.value);
+      m_in.remove_prefix(item.value);
+    }
+    return item;
+  }
+
+  // Steps over what follows an array or a map; false where that is not whole or nested too deep.
+  bool skip_contents(const Item& item, int depth = 8) {
+    if (item.type != cbor_array && item.type != cbor_map) return true;
+    if (depth == 0 || item.value > m_in.size()) return false;
+    for (uint64_t n = item.type == cbor_map ? 2 * item.value : item.value; n > 0; --n) {
+      auto inner = next();
+      if (!inner || !skip_contents(*inner, depth - 1)) return false;
+    }
+    return true;
+  }
+
+ private:
+  std::string_view m_in;
+};
+
+bool read_meta(std::string_view body, Meta& meta) {
+  CborReader in(body);
+  auto map = in.next();
+  if (!map || map->type != cbor_map) return false;
+  bool has_type = false;
+  for (uint64_t n = map->value; n > 0; --n) {
+    auto key = in.next();
+    auto value = key && key->type == cbor_text ? in.next() : std::nullopt;
+    if (!value) return false;
+    if (key->text == key_type) {
+      auto name = std::find(type_names.begin(), type_names.end(), value->text);
+      if (value->type != cbor_text || name == type_names.end()) return false;
+      meta.type = static_cast<RecordType>(name - type_names.begin());
+      has_type = true;
+    } else if (key->text == key_ids) {
+      if (value->type != cbor_array || value->value > body.size()) return false;
+      for (uint64_t i = value->value; i > 0; --i) {
+        auto id = in.next();
+        if (!id || id->type != cbor_text || !is_ulid(id->text)) return false;
+        meta.ids.emplace_back(id->text);
+      }
+    } else if (std::string* text = member(texts, meta, key->text)) {
+      if (value->type != cbor_text) return false;
+      *text = value->text;
+    } else if (Millis* time = member(times, meta, key->text)) {
+      if (value->type != cbor_unsigned || value->value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()) / 2) return false;
+      *time = Millis(static_cast<int64_t>(value->value));
+    } else if (uint32_t* number = member(numbers, meta, key->text)) {
+      if (value->type != cbor_unsigned || value->value > std::numeric_limits<uint32_t>::max()) return false;
+      *number = static_cast<uint32_t>(value->value);
+    } else if (uint64_t* position = member(positions, meta, key->text)) {
+      if (value->type != cbor_unsigned) return false;
+      *position = value->value;
+    } else if (bool* flag = member(flags, meta, key->text)) {
+      if (value->type != cbor_simple || (value->value != cbor_true && value->value != cbor_false)) return false;
+      *flag = value->value == cbor_true;
+    } else if (!in.skip_contents(*value)) {
+      return false;
+    }
+  }
+  return has_type && in.at_end();
+}
 
 // Whether the members that the type needs are there and are what they should be.
 bool fits(const Meta& m) {
@@ -252,9 +241,14 @@ uint64_t sum64(std::string_view data, uint64_t seed) {
 }
 
 std::string encode_record_head(const Meta& meta, uint64_t data_size, uint64_t data_sum) {
-  std::string body;
-  body.reserve(128);
-  CborMap map(body);
+  std::string head;
+  head.reserve(record_header_size + 224 + (data_size > max_inline_data ? 0 : data_size));
+  put_le<uint32_t>(head, record_magic);
+  put_le<uint32_t>(head, 0);
+  put_le<uint64_t>(head, data_size);
+  put_le<uint64_t>(head, 0);
+  put_le<uint64_t>(head, data_sum);
+  CborMap map(head);
   map.text(key_type, record_type_name(meta.type));
   static const Meta defaults;
   auto written = [&](const auto& field) { return meta.*field.member != defaults.*field.member; };
@@ -269,19 +263,15 @@ std::string encode_record_head(const Meta& meta, uint64_t data_size, uint64_t da
   for (const auto& f : flags)
     if (written(f)) map.boolean(f.key, meta.*f.member);
   if (!meta.ids.empty()) map.texts(key_ids, meta.ids);
-  if (body.size() > max_meta_size) throw Error(Exit::bug, "cannot write a record: its meta data is too long");
-
-  std::string head;
-  head.reserve(record_header_size + body.size() + (data_size > max_inline_data ? 0 : data_size));
-  put_le<uint32_t>(head, record_magic);
-  put_le<uint32_t>(head, static_cast<uint32_t>(body.size()));
-  put_le<uint64_t>(head, data_size);
-  put_le<uint64_t>(head, 0);
-  put_le<uint64_t>(head, data_sum);
-  head += body;
-  std::string sum;
-  put_le<uint64_t>(sum, head_sum_of(head));
-  head.replace(16, 8, sum);
+  size_t size = head.size() - record_header_size;
+  if (size > max_meta_size) throw Error(Exit::bug, "cannot write a record: its meta data is too long");
+  auto set = [&](size_t at, auto value) {
+    std::string bytes;
+    put_le<decltype(value)>(bytes, value);
+    head.replace(at, bytes.size(), bytes);
+  };
+  set(4, static_cast<uint32_t>(size));
+  set(16, head_sum_of(head));
   return head;
 }
 
@@ -309,15 +299,7 @@ std::optional<RecordHead> parse_record_head(std::string_view bytes) {
   head.head_size = sizes->head_size;
   head.data_size = sizes->data_size;
   head.data_sum = get_le<uint64_t>(bytes, 24);
-  MetaSax sax(head.meta);
-  std::string_view body = head_bytes.substr(record_header_size);
-  try {
-    if (!json::sax_parse(body.begin(), body.end(), &sax, json::input_format_t::cbor) || !sax.complete() ||
-        !fits(head.meta))
-      return std::nullopt;
-  } catch (const std::exception&) {
-    return std::nullopt;
-  }
+  if (!read_meta(head_bytes.substr(record_header_size), head.meta) || !fits(head.meta)) return std::nullopt;
   return head;
 }
 

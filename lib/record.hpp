@@ -7,7 +7,7 @@
 //        8    8  length of data
 //       16    8  sum of this header (with this field as zero) and meta
 //       24    8  sum of data
-//       32       meta: a CBOR map (RFC 8949) with text keys; unknown keys are skipped
+//       32       meta: a CBOR map (RFC 8949) with text keys, definite lengths and no tags; unknown keys are skipped
 //                data: the workload of an `add`, untouched; empty in every other type
 //
 // Numbers are little-endian; sums are XXH3-64 (xxhash.com). There are two sums so that headers can be walked without
