@@ -155,6 +155,8 @@ class JournalReader {
   Item next(bool with_data = false);
 
   Lsn position() const { return m_position; }
+  // Goes on at a position behind that.
+  void skip_to(Lsn position) { m_position = position; }
   // After Item::end: how many bytes stand at position() that are neither a frame nor only the beginning of one. The next
   // append will leave them behind.
   uint64_t unread();

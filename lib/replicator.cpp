@@ -26,7 +26,7 @@ constexpr Millis save_interval{1000};
 constexpr size_t max_transfer = 1 << 20;  // bytes of small records in one transfer
 constexpr size_t max_handed = 256 << 10;  // the same of jobs that are just being accepted: several are on their way at once
 constexpr size_t max_jobs = 2000;         // in one step of the debts
-constexpr size_t ids_in_record = 1000;    // they fit into its meta data
+constexpr long ids_in_record = 1000;    // they fit into its meta data
 constexpr size_t senders = 4;             // transfers in flight to a peer
 constexpr size_t slowest = 8 << 10;       // bytes in a millisecond, for how long a large transfer may take
 constexpr size_t window_bytes = 32 << 20;  // of debts on their way to a peer
@@ -43,13 +43,15 @@ bool has_name(const std::string& names, const std::string& name) {
 }
 
 // Records that these jobs are on these nodes too; `enough` makes them runnable with however few.
-std::vector<std::string> copied_records(const std::vector<std::string>& ids, const std::string& peers, bool enough) {
+std::vector<std::string> copied_records(std::vector<std::string> ids, const std::string& peers, bool enough) {
   std::vector<std::string> records;
-  for (size_t at = 0; at < ids.size(); at += ids_in_record) {
+  for (auto at = ids.begin(); at != ids.end();) {
+    auto next = at + std::min<long>(ids.end() - at, ids_in_record);
     Meta meta;
     meta.type = RecordType::copied;
     meta.at = now_ms();
-    meta.ids.assign(ids.begin() + static_cast<long>(at), ids.begin() + static_cast<long>(std::min(ids.size(), at + ids_in_record)));
+    meta.ids.assign(std::make_move_iterator(at), std::make_move_iterator(next));
+    at = next;
     meta.peers = peers;
     meta.enough = enough;
     records.push_back(encode_record(meta));
@@ -86,9 +88,10 @@ std::vector<std::string> lines_of(std::string_view body) {
 // Jobs on their way to the peers.
 struct Replicator::Batch {
   std::string records;
-  std::vector<std::string> ids;
-  std::vector<std::string> holders;  // by job: the peers that have it, separated by commas
+  size_t count = 0;                  // of records
+  std::vector<std::string> holders;  // by job, unless it is a debt: the peers that have it, separated by commas
   size_t open = 0;                   // peers that may still answer
+  std::condition_variable answered;  // one of them has answered, or will not
   std::vector<std::string> answers;  // of the only peer, where it is a debt: a line for each record
   std::string trouble;               // why there are none
   Lsn from = 0, end = 0;             // where they stand in the journal; end is 0 where that is not to be passed over
@@ -106,6 +109,7 @@ struct Replicator::Peer {
   Clock::time_point last_answer = Clock::now(), last_runner = Clock::now();
   std::string trouble;   // why it is not up
   std::deque<std::shared_ptr<Batch>> waiting, debts;  // to be sent; those that clients wait for go first
+  std::condition_variable more;                       // there is one to be sent
   size_t debts_under_way = 0;
   std::string store, session;
   std::vector<std::string> former;
@@ -179,6 +183,7 @@ void Replicator::stop() {
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     m_stop = true;
+    for (auto& peer : m_peers) peer.more.notify_all();
   }
   m_changed.notify_all();
   if (m_keeper.joinable()) m_keeper.join();
@@ -252,7 +257,7 @@ std::vector<Answer> Replicator::add(std::vector<NewJob> jobs) {
       if (answer.outcome != Outcome::queued) continue;
       size_t nodes = 1 + count_names(batch->holders[n]);
       std::string copies = std::to_string(nodes) + "/" + std::to_string(group.copies);
-      if (nodes > 1 || m_config.owe) held[batch->holders[n]].push_back(batch->ids[n]);
+      if (nodes > 1 || m_config.owe) held[batch->holders[n]].push_back(std::move(jobs[handed[n]].record.meta.id));
       if (nodes < group.copies) {
         counted = false;
         if (m_config.owe) answer.reason = "copies=" + copies;
@@ -261,8 +266,8 @@ std::vector<Answer> Replicator::add(std::vector<NewJob> jobs) {
     }
   }
   std::vector<std::string> records;
-  for (const auto& [holders, ids] : held)
-    for (auto& record : copied_records(ids, holders, m_config.owe)) records.push_back(std::move(record));
+  for (auto& [holders, ids] : held)
+    for (auto& record : copied_records(std::move(ids), holders, m_config.owe)) records.push_back(std::move(record));
   try {
     // Which nodes have them can be found out again; that fewer are enough cannot.
     if (m_config.owe && !records.empty()) m_store.journal().commit({records.begin(), records.end()}, Room::completion);
@@ -324,26 +329,24 @@ std::shared_ptr<Replicator::Batch> Replicator::hand_out(const std::vector<NewJob
   for (size_t i : numbers) {
     batch->records += jobs[i].head;
     batch->records += jobs[i].data;
-    batch->ids.push_back(jobs[i].record.meta.id);
     if (jobs[i].data.size() > max_inline_data) batch->end = 0;  // its blob has to be remembered
   }
+  batch->count = numbers.size();
   batch->holders.resize(numbers.size());
-  {
-    std::lock_guard<std::mutex> guard(m_mutex);
-    for (auto& peer : m_peers) {
-      if (!peer.up || peer.removed) continue;
-      peer.waiting.push_back(batch);
-      ++batch->open;
-    }
+  std::lock_guard<std::mutex> guard(m_mutex);
+  for (auto& peer : m_peers) {
+    if (!peer.up || peer.removed || m_stop) continue;
+    peer.waiting.push_back(batch);
+    ++batch->open;
+    peer.more.notify_one();
   }
-  m_changed.notify_all();
   return batch;
 }
 
 void Replicator::wait_for(Batch& batch, uint32_t wanted) {
   std::unique_lock<std::mutex> lock(m_mutex);
-  m_changed.wait_for(lock, m_config.peer_timeout, [&] {
-    return m_stop || batch.open == 0 ||
+  batch.answered.wait_for(lock, m_config.peer_timeout, [&] {
+    return batch.open == 0 ||
            std::all_of(batch.holders.begin(), batch.holders.end(), [&](const auto& h) { return count_names(h) >= wanted; });
   });
 }
@@ -356,8 +359,8 @@ void Replicator::send_batches(Peer& peer, Link& link) {
     {
       std::unique_lock<std::mutex> lock(m_mutex);
       auto may_pay = [&] { return !peer.debts.empty() && peer.debts_under_way + 1 < senders; };
-      m_changed.wait(lock, [&] { return m_stop || !peer.waiting.empty() || may_pay(); });
-      if (m_stop) return;
+      peer.more.wait(lock, [&] { return m_stop || !peer.waiting.empty() || may_pay(); });
+      if (m_stop) return give_up(peer, "stopping");
       if (peer.waiting.empty()) {
         debt = true;
         ++peer.debts_under_way;
@@ -381,7 +384,7 @@ void Replicator::send_batches(Peer& peer, Link& link) {
       trouble = e.what();
     }
     size_t records = 0;
-    for (const auto& b : batches) records += b->ids.size();
+    for (const auto& b : batches) records += b->count;
     if (trouble.empty() && lines.size() != records) trouble = peer.name + " answers something else";
     for (const auto& line : lines)
       if (trouble.empty() && line.substr(0, 7) == "refused") trouble = peer.name + " refuses jobs: " + printable(line.substr(std::min<size_t>(line.size(), 8)));
@@ -403,18 +406,22 @@ void Replicator::send_batches(Peer& peer, Link& link) {
         batches[0]->answers = std::move(lines);
         batches[0]->trouble = trouble;
       }
-      if (!trouble.empty()) {
-        for (auto* queue : {&peer.waiting, &peer.debts}) {
-          for (auto& b : *queue) {
-            --b->open;
-            b->trouble = trouble;
-          }
-          queue->clear();
-        }
-      }
+      for (auto& b : batches) b->answered.notify_all();
+      if (!trouble.empty()) give_up(peer, trouble);
     }
     if (!trouble.empty()) complain(peer, trouble);
-    m_changed.notify_all();
+  }
+}
+
+// What waits to be sent is not. Called with m_mutex held.
+void Replicator::give_up(Peer& peer, const std::string& trouble) {
+  for (auto* queue : {&peer.waiting, &peer.debts}) {
+    for (auto& b : *queue) {
+      --b->open;
+      b->trouble = trouble;
+      b->answered.notify_all();
+    }
+    queue->clear();
   }
 }
 
@@ -635,15 +642,14 @@ bool Replicator::pay(Peer& peer, Link& link, Lsn end) {
   std::vector<std::pair<Lsn, std::string>> blobs;  // of jobs that run everywhere
   bool relevant = false;
   size_t bytes = 0;
-  std::optional<JournalReader> at(std::in_place, m_store.journal(), from);
+  JournalReader reader(m_store.journal(), from);
   while (upto < end && order.size() < max_jobs && bytes < max_transfer) {
     if (auto part = told.find(upto); part != told.end()) {
       upto = part->second;
-      at.emplace(m_store.journal(), upto);
+      reader.skip_to(upto);
       relevant = true;
       continue;
     }
-    JournalReader& reader = *at;
     auto item = reader.next(true);
     upto = reader.position();
     if (item == JournalReader::Item::end) break;
@@ -720,7 +726,7 @@ bool Replicator::pay(Peer& peer, Link& link, Lsn end) {
   }
   deliver(peer, debts);
   if (!pending.empty()) {
-    auto records = copied_records(pending, peer.name, false);
+    auto records = copied_records(std::move(pending), peer.name, false);
     m_store.journal().append({records.begin(), records.end()}, Room::completion);
   }
   std::lock_guard<std::mutex> guard(m_mutex);
@@ -774,8 +780,7 @@ void Replicator::deliver(Peer& peer, const std::vector<Debt>& debts) {
     bytes -= first.size;
     {
       std::unique_lock<std::mutex> lock(m_mutex);
-      m_changed.wait(lock, [&] { return m_stop || first.batch->open == 0; });
-      if (first.batch->open != 0) throw Error(Exit::retry, "cannot go on: stopping");
+      first.batch->answered.wait(lock, [&] { return first.batch->open == 0; });
     }
     if (!first.batch->trouble.empty()) throw Error(Exit::retry, first.batch->trouble);
     for (size_t i = 0; i < first.debts.size(); ++i) {
@@ -793,9 +798,10 @@ void Replicator::deliver(Peer& peer, const std::vector<Debt>& debts) {
     bytes += next.size;
     {
       std::lock_guard<std::mutex> guard(m_mutex);
+      if (m_stop) throw Error(Exit::retry, "cannot go on: stopping");
       peer.debts.push_back(next.batch);
+      peer.more.notify_one();
     }
-    m_changed.notify_all();
     under_way.push_back(std::exchange(next, {std::make_shared<Batch>(), {}}));
     while (bytes > window_bytes) hear();
   };
@@ -805,7 +811,7 @@ void Replicator::deliver(Peer& peer, const std::vector<Debt>& debts) {
     if (!records.empty() && records.size() + record.size() > max_transfer) send();
     if (next.batch->records.empty()) next.batch->records = std::move(record);
     else next.batch->records += record;
-    next.batch->ids.push_back(debt.id);
+    ++next.batch->count;
     next.debts.push_back(&debt);
   };
   auto finish = [&] {
@@ -1133,6 +1139,7 @@ std::string Replicator::serve_take(const Transfer& transfer, std::string& reason
   std::vector<NewJob> adds;
   std::vector<Meta> states;
   std::vector<std::string> bytes;
+  adds.reserve(std::min(transfer.body.size() / (8 * record_header_size) + 1, max_jobs));  // a guess
   for (std::string_view rest = transfer.body; !rest.empty();) {
     auto head = parse_record_head(rest);
     if (!head || head->data_size > rest.size() - head->head_size) reason = "not a whole record";
@@ -1141,19 +1148,19 @@ std::string Replicator::serve_take(const Transfer& transfer, std::string& reason
     else if (head->meta.type != RecordType::add && head->meta.type != RecordType::state) reason = "a record that is neither add nor state";
     else if (items.size() == 16 * max_jobs) reason = "too many records";
     if (!reason.empty()) return {};
-    NewJob job;
-    job.head = rest.substr(0, head->head_size);
-    job.data = rest.substr(head->head_size, head->data_size);
-    if (sum64(job.data) != head->data_sum) reason = "a workload with a wrong checksum";
+    std::string_view record = rest.substr(0, head->head_size), data = rest.substr(head->head_size, head->data_size);
+    if (sum64(data) != head->data_sum) reason = "a workload with a wrong checksum";
     if (!reason.empty()) return {};
-    rest.remove_prefix(head->head_size + head->data_size);
+    rest.remove_prefix(record.size() + data.size());
     if (head->meta.type == RecordType::add) {
       items.push_back({true, adds.size()});
+      NewJob& job = adds.emplace_back();
+      job.head = record;
       job.record = std::move(*head);
-      adds.push_back(std::move(job));
+      job.data = data;
     } else {
       items.push_back({false, states.size()});
-      bytes.push_back(std::move(job.head));
+      bytes.emplace_back(record);
       states.push_back(std::move(head->meta));
     }
   }

@@ -82,6 +82,7 @@ class Replicator {
   std::shared_ptr<Batch> hand_out(const std::vector<NewJob>& jobs, const std::vector<size_t>& numbers, Lsn from, Lsn end);
   void wait_for(Batch& batch, uint32_t wanted);
   void send_batches(Peer& peer, Link& link);
+  void give_up(Peer& peer, const std::string& trouble);
 
   bool meet(Peer& peer, const std::string& store, std::string& problem);
   void walk_again(const std::string& origin);

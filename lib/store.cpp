@@ -175,11 +175,14 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
   if (bytes.empty()) return answers;
   try {
     m_journal.commit(bytes, Room::intake, [&](Lsn from, Lsn end) { if (appended) appended(of, from, end); });
-    std::set<std::string_view> seen;
+    std::vector<std::string_view> ids;
+    for (size_t i : of) ids.push_back(jobs[i].record.meta.id);
+    std::sort(ids.begin(), ids.end());
+    bool twice = std::adjacent_find(ids.begin(), ids.end()) != ids.end();
     for (size_t i : of) {
       answers[i].outcome = Outcome::queued;
       const Meta& meta = jobs[i].record.meta;
-      if (!seen.insert(meta.id).second || meta.given || !meta.key.empty()) given.push_back(i);
+      if (twice || meta.given || !meta.key.empty()) given.push_back(i);
     }
   } catch (const Error& e) {
     if (e.code() == Exit::config) throw;  // not this store, now or ever

@@ -19,18 +19,17 @@ std::optional<std::vector<NewJob>> parse_group(std::string_view payload, const s
       reason = "not a whole record";
       return std::nullopt;
     }
-    NewJob job;
+    NewJob& job = jobs.emplace_back();
     job.head = payload.substr(0, head->head_size);
     job.data = payload.substr(head->head_size, head->data_size);
     if (head->meta.type != RecordType::add) reason = "a record that is not an add";
     else if (head->meta.function != function) reason = "a record for another function";
     else if (!is_utf8(head->meta.why) || !is_utf8(head->meta.owner)) reason = "text that is not UTF-8";
     else if (sum64(job.data) != head->data_sum) reason = "a workload with a wrong checksum";
-    else if (jobs.size() == 16 * max_group_jobs) reason = "too many records";
+    else if (jobs.size() > 16 * max_group_jobs) reason = "too many records";
     if (!reason.empty()) return std::nullopt;
     payload.remove_prefix(head->head_size + head->data_size);
     job.record = std::move(*head);
-    jobs.push_back(std::move(job));
   }
   if (jobs.empty()) {
     reason = "no record";
