@@ -539,6 +539,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   eventually served "$PORT" rep_2
   eventually answered 1 2
   id=$(gq-enqueue f </dev/null)
+  eventually ran_times "$id" 1
   kill -9 "${NODE[1]}"
   rm -rf "$T/1"
   node 3
