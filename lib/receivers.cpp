@@ -1,5 +1,6 @@
 #include "receivers.hpp"
 
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,8 +17,6 @@
 
 namespace gq {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 constexpr Millis work_timeout{1000};
 constexpr size_t max_receivers = 16;  // for one server; more gave nothing (measured)
@@ -48,12 +47,13 @@ struct Receivers::Receiver {
   bool ended = false;  // guarded by m_mutex
   // The handle as the stopping thread sees it, guarded by m_mutex.
   std::optional<gearman_id_t> wake;
+  std::atomic<Clock::time_point> last_end{};  // of a job; max(), while it has one
   // Only the receiver's own thread:
   std::vector<Function> functions;
-  Clock::time_point connected_at{}, last_end{};
-  Clock::duration round_trip{};
+  Clock::time_point connected_at{};
   int streak = 0;
   bool gave_back = false;  // a job that could not be stored: the connection was closed on purpose
+  int connection = -1;     // the worker's descriptor
 };
 
 Receivers::Receivers(std::vector<Server> servers, std::vector<Service> services, std::function<Serve()> wanted)
@@ -105,6 +105,15 @@ void Receivers::add_receiver(Group& group) {
   }
 }
 
+// gearmand wakes all receivers for each job that comes. Those that have had none for a while end.
+void Receivers::end_idle(Clock::time_point now) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  if (m_stop || now < m_next_look) return;
+  m_next_look = now + work_timeout;
+  for (auto& r : m_receivers)
+    if (!r.permanent && r.wake && now - r.last_end.load() > work_timeout) gearman_kill(*r.wake, GEARMAN_INTERRUPT);
+}
+
 // Waits, unless the intake stops meanwhile; true when it does.
 bool Receivers::pause(Millis duration) {
   std::unique_lock<std::mutex> lock(m_mutex);
@@ -150,10 +159,9 @@ void Receivers::receive(Receiver& self) {
       for (const auto& service : m_services)
         if (!service.background || serve == Serve::all) self.functions.push_back({&self, &service});
       for (auto& f : self.functions) gearman_worker_add_function(worker.get(), f.service->function.c_str(), 0, on_job, &f);
-      // One round trip, to tell a server that answers from one that does not, and jobs that waited from jobs that came.
-      self.connected_at = Clock::now();
+      // One round trip, to tell a server that answers from one that does not.
+      self.connected_at = self.last_end = Clock::now();
       gearman_return_t rc = gearman_worker_echo(worker.get(), "gq", 2);
-      self.round_trip = Clock::now() - self.connected_at;
       if (gearman_failed(rc)) {
         if (failed(reason_text(rc))) break;
         continue;
@@ -175,7 +183,7 @@ void Receivers::receive(Receiver& self) {
       retry = Millis(0);
     } else if (rc == GEARMAN_TIMEOUT && Clock::now() - start > work_timeout / 2) {
       if (!self.permanent) break;  // nothing to do for this one
-      if (Clock::now() - std::max(self.last_end, self.connected_at) > longest_idle) drop();
+      if (Clock::now() - std::max(self.last_end.load(), self.connected_at) > longest_idle) drop();
     } else if (failed(reason_text(rc))) {
       break;
     }
@@ -191,17 +199,19 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
   try {
     auto& function = *static_cast<Function*>(context);
     Receiver& self = *function.receiver;
-    // Jobs that were waiting come within about one round trip; a client that waits for each answer needs three.
-    if (Clock::now() - self.last_end < 2 * self.round_trip) {
-      if (++self.streak >= waiting_streak) {
-        self.streak = 0;
-        self.receivers->add_receiver(*self.group);
-      }
-    } else {
+    if (int fd = take_connected(); fd >= 0) self.connection = fd;
+    const auto start = Clock::now();
+    self.last_end = Clock::time_point::max();
+    if (take_no_job()) {
       self.streak = 0;
+      self.receivers->end_idle(start);
+    } else if (++self.streak >= waiting_streak) {
+      self.streak = 0;
+      self.receivers->add_receiver(*self.group);
     }
     std::string_view payload(static_cast<const char*>(gearman_job_workload(job)), gearman_job_workload_size(job));
     std::optional<std::string> result = function.service->take(payload);
+    take_connected();  // to others
     self.last_end = Clock::now();
     if (result) {
       if (auto* copy = static_cast<char*>(std::malloc(result->size()))) {
@@ -214,10 +224,14 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
   } catch (const std::exception& e) {
     log(Level::error, std::string("cannot take a job: ") + e.what());
   }
-  static_cast<Function*>(context)->receiver->gave_back = true;
+  Receiver& self = *static_cast<Function*>(context)->receiver;
+  self.gave_back = true;
+  self.last_end = Clock::now();
   // gearmand gives the job to someone else at once, perhaps to us: not too fast.
   ::usleep(100'000);
-  break_connection();
+  // So that nothing more is sent: libgearman would answer WORK_FAIL, and gearmand delete a background job.
+  take_connected();
+  ::shutdown(self.connection, SHUT_RDWR);
   *rc = GEARMAN_ERROR;
   return nullptr;
 }

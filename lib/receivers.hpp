@@ -43,7 +43,10 @@ class Receivers {
   struct Function;  // what libgearman's callback is given
   struct Receiver;
 
+  using Clock = std::chrono::steady_clock;
+
   void add_receiver(Group& group);
+  void end_idle(Clock::time_point now);
   void receive(Receiver& self);
   bool pause(Millis duration);
   static void* on_job(gearman_job_st* job, void* context, size_t* result_size, gearman_return_t* rc) noexcept;
@@ -54,6 +57,7 @@ class Receivers {
   std::mutex m_mutex;
   std::condition_variable m_stopping;
   bool m_stop = false;
+  Clock::time_point m_next_look;
   std::list<Receiver> m_receivers;
 };
 
