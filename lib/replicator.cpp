@@ -24,12 +24,14 @@ constexpr Millis look_interval{100};
 constexpr Millis keep_interval{200};
 constexpr Millis save_interval{1000};
 constexpr size_t max_transfer = 1 << 20;  // bytes of small records in one transfer
-constexpr size_t max_handed = 256 << 10;  // the same of jobs that are just being accepted: several are on their way at once
 constexpr size_t max_jobs = 2000;         // in one step of the debts
 constexpr long ids_in_record = 1000;    // they fit into its meta data
-constexpr size_t senders = 4;             // transfers in flight to a peer
+constexpr size_t max_under_way = 3;       // transfers of debts to a peer
+constexpr size_t max_late = 16;           // other transfers to a peer that does not answer in time
 constexpr size_t slowest = 8 << 10;       // bytes in a millisecond, for how long a large transfer may take
 constexpr size_t window_bytes = 32 << 20;  // of debts on their way to a peer
+// With more than one answer to wait for, so long for each in turn.
+constexpr Millis turn{1};
 constexpr size_t most_pairs = 4096;
 constexpr size_t most_refusals = 100;  // that are logged, each once
 
@@ -85,22 +87,27 @@ std::vector<std::string> lines_of(std::string_view body) {
 
 }  // namespace
 
-// Jobs on their way to the peers.
+// Records on their way to peers.
 struct Replicator::Batch {
   std::string records;
   size_t count = 0;                  // of records
-  std::vector<std::string> holders;  // by job, unless it is a debt: the peers that have it, separated by commas
-  size_t open = 0;                   // peers that may still answer
-  std::condition_variable answered;  // one of them has answered, or will not
-  std::vector<std::string> answers;  // of the only peer, where it is a debt: a line for each record
-  std::string trouble;               // why there are none
+  std::vector<const Debt*> debts;    // by record, where they are debts
+  std::vector<std::string> holders;  // by job that waits for its copies: the peers that have it, separated by commas
   Lsn from = 0, end = 0;             // where they stand in the journal; end is 0 where that is not to be passed over
+};
+
+// A transfer of them to one peer, under way.
+struct Replicator::Call {
+  Peer* peer;
+  std::unique_ptr<Link> link;
+  std::shared_ptr<Batch> batch;
 };
 
 struct Replicator::Peer {
   std::string name;
-  std::vector<std::thread> threads;
-  std::unique_ptr<Link> keeper;  // the keeper's own line
+  std::thread thread;
+  std::vector<std::unique_ptr<Link>> idle;  // lines
+  std::list<Call> late;                     // that nobody waits for any more
 
   bool removed = false;  // from the group
   bool up = true;        // believed to answer, and to have room
@@ -108,9 +115,6 @@ struct Replicator::Peer {
   bool answered = false;
   Clock::time_point last_answer = Clock::now(), last_runner = Clock::now();
   std::string trouble;   // why it is not up
-  std::deque<std::shared_ptr<Batch>> waiting, debts;  // to be sent; those that clients wait for go first
-  std::condition_variable more;                       // there is one to be sent
-  size_t debts_under_way = 0;
   std::string store, session;
   std::vector<std::string> former;
   // What it knows: everything before `position`. What it was told: everything before `sent`.
@@ -172,25 +176,36 @@ void Replicator::add_peer(const std::string& name) {
   Peer& peer = m_peers.emplace_back();
   peer.name = name;
   peer.take_up(known);
-  auto line = [&] { return std::make_unique<Link>(m_config.servers, m_self, m_group_id, name, m_keys); };
-  peer.keeper = line();
-  for (size_t i = 0; i < senders; ++i)
-    peer.threads.push_back(start_thread([this, &peer, link = std::shared_ptr<Link>(line())] { send_batches(peer, *link); }));
-  peer.threads.push_back(start_thread([this, &peer, link = std::shared_ptr<Link>(line())] { look_after(peer, *link); }));
+  peer.thread = start_thread([this, &peer] { look_after(peer); });
+}
+
+// A line to the peer that nobody uses; given back when it has had its answer, else thrown away.
+std::unique_ptr<Link> Replicator::take_line(Peer& peer) {
+  for (bool again : {true, false}) {
+    {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (!peer.idle.empty()) {
+        auto line = std::move(peer.idle.back());
+        peer.idle.pop_back();
+        return line;
+      }
+      if (peer.late.empty()) break;
+    }
+    if (again) hear_late(peer);
+  }
+  return std::make_unique<Link>(m_config.servers, m_self, m_group_id, peer.name, m_keys);
 }
 
 void Replicator::stop() {
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     m_stop = true;
-    for (auto& peer : m_peers) peer.more.notify_all();
   }
   m_changed.notify_all();
   if (m_keeper.joinable()) m_keeper.join();
   m_receivers.reset();
   for (auto& peer : m_peers)
-    for (auto& thread : peer.threads)
-      if (thread.joinable()) thread.join();
+    if (peer.thread.joinable()) peer.thread.join();
 }
 
 // Waits, unless this stops meanwhile; true when it does.
@@ -232,11 +247,12 @@ std::vector<Answer> Replicator::add(std::vector<NewJob> jobs) {
     decided_later = decided_later || meta.given || !meta.key.empty();
   }
   std::shared_ptr<Batch> batch;
+  std::list<Call> calls;
   std::vector<size_t> handed;
   auto hand = [&](const std::vector<size_t>& numbers, Lsn from, Lsn end) {
     if (batch || group.copies < 2) return;
     handed = numbers;
-    batch = hand_out(jobs, numbers, from, end);
+    batch = hand_out(jobs, numbers, from, end, calls);
   };
   // A job whose key or ID is taken must not get about: then the store has to decide first.
   auto answers = m_store.add(jobs, decided_later ? Store::Appended() : hand);
@@ -247,7 +263,7 @@ std::vector<Answer> Replicator::add(std::vector<NewJob> jobs) {
     if (!queued.empty()) hand(queued, 0, 0);
   }
   if (!batch) return answers;
-  wait_for(*batch, group.copies - 1);
+  wait_for(*batch, std::move(calls), group.copies - 1);
   std::map<std::string, std::vector<std::string>> held;  // by holders
   bool counted = true;
   {
@@ -307,8 +323,9 @@ std::vector<Answer> Replicator::relay(std::vector<NewJob> jobs, uint32_t copies)
   }
   std::vector<size_t> numbers(jobs.size());
   std::iota(numbers.begin(), numbers.end(), 0);
-  auto batch = hand_out(jobs, numbers, 0, 0);
-  wait_for(*batch, copies);
+  std::list<Call> calls;
+  auto batch = hand_out(jobs, numbers, 0, 0, calls);
+  wait_for(*batch, std::move(calls), copies);
   std::vector<Answer> answers;
   std::lock_guard<std::mutex> guard(m_mutex);
   for (const auto& holders : batch->holders) {
@@ -319,7 +336,9 @@ std::vector<Answer> Replicator::relay(std::vector<NewJob> jobs, uint32_t copies)
   return answers;
 }
 
-std::shared_ptr<Replicator::Batch> Replicator::hand_out(const std::vector<NewJob>& jobs, const std::vector<size_t>& numbers, Lsn from, Lsn end) {
+// Begins to send jobs to all peers that are up.
+std::shared_ptr<Replicator::Batch> Replicator::hand_out(const std::vector<NewJob>& jobs, const std::vector<size_t>& numbers, Lsn from, Lsn end,
+                                                        std::list<Call>& calls) {
   auto batch = std::make_shared<Batch>();
   size_t size = 0;
   for (size_t i : numbers) size += jobs[i].head.size() + jobs[i].data.size();
@@ -333,96 +352,99 @@ std::shared_ptr<Replicator::Batch> Replicator::hand_out(const std::vector<NewJob
   }
   batch->count = numbers.size();
   batch->holders.resize(numbers.size());
-  std::lock_guard<std::mutex> guard(m_mutex);
-  for (auto& peer : m_peers) {
-    if (!peer.up || peer.removed || m_stop) continue;
-    peer.waiting.push_back(batch);
-    ++batch->open;
-    peer.more.notify_one();
+  std::vector<Peer*> up;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    for (auto& peer : m_peers)
+      if (peer.up && !peer.removed && peer.late.size() < max_late) up.push_back(&peer);
+  }
+  for (Peer* peer : up) {
+    Call call{peer, take_line(*peer), batch};
+    try {
+      call.link->start("take", batch->records, timeout_for(*batch));
+      calls.push_back(std::move(call));
+    } catch (const std::exception& e) {
+      complain(*peer, e.what());
+    }
   }
   return batch;
 }
 
-void Replicator::wait_for(Batch& batch, uint32_t wanted) {
-  std::unique_lock<std::mutex> lock(m_mutex);
-  batch.answered.wait_for(lock, m_config.peer_timeout, [&] {
-    return batch.open == 0 ||
-           std::all_of(batch.holders.begin(), batch.holders.end(), [&](const auto& h) { return count_names(h) >= wanted; });
-  });
+Millis Replicator::timeout_for(const Batch& batch) const {
+  return std::max(m_config.peer_timeout, Millis(static_cast<int64_t>(batch.records.size() / slowest)));
 }
 
-void Replicator::send_batches(Peer& peer, Link& link) {
-  for (;;) {
-    std::vector<std::shared_ptr<Batch>> batches;
-    std::string body;
-    bool debt = false;
-    {
-      std::unique_lock<std::mutex> lock(m_mutex);
-      auto may_pay = [&] { return !peer.debts.empty() && peer.debts_under_way + 1 < senders; };
-      peer.more.wait(lock, [&] { return m_stop || !peer.waiting.empty() || may_pay(); });
-      if (m_stop) return give_up(peer, "stopping");
-      if (peer.waiting.empty()) {
-        debt = true;
-        ++peer.debts_under_way;
-        body = std::move(peer.debts.front()->records);
-        batches.push_back(std::move(peer.debts.front()));
-        peer.debts.pop_front();
-      }
-      while (!peer.waiting.empty() && (body.empty() || body.size() + peer.waiting.front()->records.size() <= max_handed)) {
-        body += peer.waiting.front()->records;
-        batches.push_back(std::move(peer.waiting.front()));
-        peer.waiting.pop_front();
-      }
-    }
-    std::vector<std::string> lines;
-    std::string trouble;
-    try {
-      Reply reply = link.call("take", body, std::max(m_config.peer_timeout, Millis(static_cast<int64_t>(body.size() / slowest))));
-      lines = lines_of(reply.body);
-      note(peer, reply);
-    } catch (const std::exception& e) {
-      trouble = e.what();
-    }
-    size_t records = 0;
-    for (const auto& b : batches) records += b->count;
-    if (trouble.empty() && lines.size() != records) trouble = peer.name + " answers something else";
-    for (const auto& line : lines)
-      if (trouble.empty() && line.substr(0, 7) == "refused") trouble = peer.name + " refuses jobs: " + printable(line.substr(std::min<size_t>(line.size(), 8)));
-    {
-      std::lock_guard<std::mutex> guard(m_mutex);
-      size_t line = 0;
-      for (auto& b : batches) {
-        bool all = true;
-        for (auto& holders : b->holders) {  // none, where it is a debt
-          bool has = line < lines.size() && lines[line++] == "have";
-          if (has) holders += (holders.empty() ? "" : ",") + peer.name;
-          all = all && has;
-        }
-        if (all && b->end && m_serving) peer.told_at_once[b->from] = b->end;
-        --b->open;
-      }
-      if (debt) {
-        --peer.debts_under_way;
-        batches[0]->answers = std::move(lines);
-        batches[0]->trouble = trouble;
-      }
-      for (auto& b : batches) b->answered.notify_all();
-      if (!trouble.empty()) give_up(peer, trouble);
-    }
-    if (!trouble.empty()) complain(peer, trouble);
+// Goes on with all of these until one has its answer, which is returned; end(), when the time is over before.
+std::list<Replicator::Call>::iterator Replicator::next_answered(std::list<Call>& calls, Clock::time_point deadline) {
+  for (auto now = Clock::now(); !calls.empty() && now < deadline; now = Clock::now())
+    for (auto call = calls.begin(); call != calls.end(); ++call)
+      if (call->link->wait(calls.size() > 1 ? turn : std::min(ask_interval, std::chrono::ceil<Millis>(deadline - now)))) return call;
+  return calls.end();
+}
+
+// Waits until so many peers have all of these jobs, or no other can be expected to.
+void Replicator::wait_for(Batch& batch, std::list<Call> calls, uint32_t wanted) {
+  auto enough = [&] {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    return std::all_of(batch.holders.begin(), batch.holders.end(), [&](const auto& h) { return count_names(h) >= wanted; });
+  };
+  auto deadline = Clock::now() + m_config.peer_timeout;
+  while (!enough()) {
+    auto call = next_answered(calls, deadline);
+    if (call == calls.end()) break;
+    hear_or_complain(*call);
+    calls.erase(call);
+  }
+  std::lock_guard<std::mutex> guard(m_mutex);
+  for (auto& call : calls) call.peer->late.push_back(std::move(call));
+}
+
+// Waits for the answer to a transfer: a line for each record. Throws where there is none, or some are refused.
+std::vector<std::string> Replicator::hear(Call& call) {
+  Peer& peer = *call.peer;
+  Batch& batch = *call.batch;
+  Reply reply = call.link->finish();
+  note(peer, reply);
+  auto lines = lines_of(reply.body);
+  if (lines.size() != batch.count) throw Error(Exit::config, peer.name + " answers something else");
+  std::lock_guard<std::mutex> guard(m_mutex);
+  peer.idle.push_back(std::move(call.link));
+  bool all = true;
+  for (size_t i = 0; i < batch.holders.size(); ++i) {
+    if (lines[i] == "have") batch.holders[i] += (batch.holders[i].empty() ? "" : ",") + peer.name;
+    else all = false;
+  }
+  if (all && batch.end && m_serving) peer.told_at_once[batch.from] = batch.end;
+  for (const auto& line : lines)
+    if (line.substr(0, 7) == "refused") throw Error(Exit::retry, peer.name + " refuses jobs: " + printable(line.substr(std::min<size_t>(line.size(), 8))));
+  return lines;
+}
+
+void Replicator::hear_or_complain(Call& call) {
+  try {
+    hear(call);
+  } catch (const std::exception& e) {
+    complain(*call.peer, e.what());
   }
 }
 
-// What waits to be sent is not. Called with m_mutex held.
-void Replicator::give_up(Peer& peer, const std::string& trouble) {
-  for (auto* queue : {&peer.waiting, &peer.debts}) {
-    for (auto& b : *queue) {
-      --b->open;
-      b->trouble = trouble;
-      b->answered.notify_all();
-    }
-    queue->clear();
+// What came too late for those who waited for it.
+void Replicator::hear_late(Peer& peer) {
+  std::list<Call> late;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    late.swap(peer.late);
   }
+  for (auto call = late.begin(); call != late.end();) {
+    if (call->link->wait(Millis::zero())) {
+      hear_or_complain(*call);
+      call = late.erase(call);
+    } else {
+      ++call;
+    }
+  }
+  std::lock_guard<std::mutex> guard(m_mutex);
+  peer.late.splice(peer.late.begin(), late);
 }
 
 // ------------------------------------------------------------------------------------------------------ what peers are
@@ -498,13 +520,14 @@ void Replicator::record_peer(Peer& peer) {
 }
 
 // Asks a peer how it is, and which of these jobs it knows.
-std::vector<bool> Replicator::ask(Peer& peer, Link& link, const std::vector<std::string>& ids) {
+std::vector<bool> Replicator::ask(Peer& peer, const std::vector<std::string>& ids) {
   Lsn here = m_store.journal().end();
   std::string body;
   for (const auto& id : ids) body += id + "\n";
   Reply reply;
+  auto link = take_line(peer);
   try {
-    reply = link.call("ask", body, m_config.peer_timeout);
+    reply = link->call("ask", body, m_config.peer_timeout);
     note(peer, reply);
   } catch (const Error& e) {
     std::lock_guard<std::mutex> guard(m_mutex);
@@ -515,6 +538,7 @@ std::vector<bool> Replicator::ask(Peer& peer, Link& link, const std::vector<std:
   }
   std::vector<bool> known;
   std::lock_guard<std::mutex> guard(m_mutex);
+  peer.idle.push_back(std::move(link));
   Lsn end = 0;
   bool room = true;
   for (const auto& line : lines_of(reply.body)) {
@@ -563,7 +587,7 @@ std::vector<bool> Replicator::ask(Peer& peer, Link& link, const std::vector<std:
   return known;
 }
 
-void Replicator::look_after(Peer& peer, Link& link) {
+void Replicator::look_after(Peer& peer) {
   Clock::time_point next_ask{};
   Lsn seen = 0;
   for (;;) {
@@ -575,10 +599,11 @@ void Replicator::look_after(Peer& peer, Link& link) {
       removed = peer.removed;
     }
     bool more = false;
+    hear_late(peer);
     try {
       if (!removed && (serving || !up) && Clock::now() >= next_ask) {
         next_ask = Clock::now() + ask_interval;
-        ask(peer, link, {});
+        ask(peer, {});
       }
       {
         std::lock_guard<std::mutex> guard(m_mutex);
@@ -586,7 +611,7 @@ void Replicator::look_after(Peer& peer, Link& link) {
       }
       if (!removed && serving && up) {
         Lsn end = m_store.journal().end();
-        more = pay(peer, link, seen);
+        more = pay(peer, seen);
         seen = end;
         save_position(peer);
       }
@@ -609,7 +634,7 @@ bool Replicator::is_mine_to_tell(const std::string& origin, const std::string& s
 }
 
 // Tells a peer what the next part of the journal, up to `end` at most, says; true when there is more. Throws where it could not be told.
-bool Replicator::pay(Peer& peer, Link& link, Lsn end) {
+bool Replicator::pay(Peer& peer, Lsn end) {
   struct Touched {
     bool add = false;       // its add stands in this part
     bool has = false;       // the peer has it, as far as this part says
@@ -718,7 +743,7 @@ bool Replicator::pay(Peer& peer, Link& link, Lsn end) {
       }
     });
   if (!unsure.empty()) {
-    auto known = ask(peer, link, unsure);
+    auto known = ask(peer, unsure);
     std::set<std::string> there;
     for (size_t i = 0; i < unsure.size(); ++i)
       if (known[i]) there.insert(unsure[i]);
@@ -765,58 +790,45 @@ std::string Replicator::state_record(const std::string& id, const Job& job) {
 
 // Sends what is owed. Throws where not all of it is on the peer's disk afterwards.
 void Replicator::deliver(Peer& peer, const std::vector<Debt>& debts) {
-  struct Sent {
-    std::shared_ptr<Batch> batch;
-    std::vector<const Debt*> debts;  // one for each record
-    size_t size = 0;
-  };
-  std::deque<Sent> under_way;
+  std::list<Call> under_way;
   std::vector<const Debt*> needed;
-  Sent next{std::make_shared<Batch>(), {}};
+  auto next = std::make_shared<Batch>();
   size_t bytes = 0;
-  auto hear = [&] {
-    Sent first = std::move(under_way.front());
-    under_way.pop_front();
-    bytes -= first.size;
-    {
-      std::unique_lock<std::mutex> lock(m_mutex);
-      first.batch->answered.wait(lock, [&] { return first.batch->open == 0; });
-    }
-    if (!first.batch->trouble.empty()) throw Error(Exit::retry, first.batch->trouble);
-    for (size_t i = 0; i < first.debts.size(); ++i) {
-      const std::string& line = first.batch->answers[i];
-      if (line == "have") continue;
-      if (line == "need") needed.push_back(first.debts[i]);
-      else if (line == "conflict") log(Level::error, first.debts[i]->id + ": " + peer.name + " has another job with this ID");
-      else throw Error(Exit::retry, peer.name + " refuses jobs: " + printable(line));
+  auto hear_next = [&] {
+    auto call = next_answered(under_way, Clock::time_point::max());
+    auto batch = call->batch;
+    auto lines = hear(*call);
+    under_way.erase(call);
+    bytes -= batch->records.size();
+    for (size_t i = 0; i < lines.size(); ++i) {
+      const Debt& debt = *batch->debts[i];
+      if (lines[i] == "have") continue;
+      if (lines[i] == "need") needed.push_back(&debt);
+      else if (lines[i] == "conflict") log(Level::error, debt.id + ": " + peer.name + " has another job with this ID");
+      else throw Error(Exit::config, peer.name + " answers something else");
     }
   };
   auto send = [&] {
-    if (next.debts.empty()) return;
-    next.batch->open = 1;
-    next.size = next.batch->records.size();
-    bytes += next.size;
-    {
-      std::lock_guard<std::mutex> guard(m_mutex);
-      if (m_stop) throw Error(Exit::retry, "cannot go on: stopping");
-      peer.debts.push_back(next.batch);
-      peer.more.notify_one();
-    }
-    under_way.push_back(std::exchange(next, {std::make_shared<Batch>(), {}}));
-    while (bytes > window_bytes) hear();
+    if (next->count == 0) return;
+    if (m_stop) throw Error(Exit::retry, "cannot go on: stopping");
+    bytes += next->records.size();
+    Call call{&peer, take_line(peer), std::exchange(next, std::make_shared<Batch>())};
+    call.link->start("take", call.batch->records, timeout_for(*call.batch));
+    under_way.push_back(std::move(call));
+    while (under_way.size() >= max_under_way || bytes > window_bytes) hear_next();
   };
   auto put = [&](const Debt& debt, std::string record) {
     if (record.empty()) return;
-    std::string& records = next.batch->records;
+    std::string& records = next->records;
     if (!records.empty() && records.size() + record.size() > max_transfer) send();
-    if (next.batch->records.empty()) next.batch->records = std::move(record);
-    else next.batch->records += record;
-    ++next.batch->count;
-    next.debts.push_back(&debt);
+    if (next->records.empty()) next->records = std::move(record);
+    else next->records += record;
+    ++next->count;
+    next->debts.push_back(&debt);
   };
   auto finish = [&] {
     send();
-    while (!under_way.empty()) hear();
+    while (!under_way.empty()) hear_next();
   };
   for (const auto& debt : debts) {
     put(debt, debt.add.empty() && debt.needs_add ? add_record(debt.id, debt.job) : debt.add);
@@ -1036,7 +1048,7 @@ void Replicator::take_over(const std::string& node, Peer* owner, bool all) {
       if (jobs.empty()) return;
       std::vector<std::string> ids;
       for (const auto& c : jobs) ids.push_back(c.id);
-      auto known = ask(peer, *peer.keeper, ids);
+      auto known = ask(peer, ids);
       std::vector<Claim> unknown;
       for (size_t i = 0; i < jobs.size(); ++i)
         if (!known[i] || (!its_store.empty() && jobs[i].job.store != its_store)) unknown.push_back(std::move(jobs[i]));

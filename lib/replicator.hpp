@@ -65,6 +65,7 @@ class Replicator {
  private:
   using Clock = std::chrono::steady_clock;
   struct Batch;
+  struct Call;
   struct Peer;
   // Something a peer is to be told of a job.
   struct Debt {
@@ -79,20 +80,24 @@ class Replicator {
   bool pause(Millis duration);
   void complain(Peer& peer, const std::string& trouble);
 
-  std::shared_ptr<Batch> hand_out(const std::vector<NewJob>& jobs, const std::vector<size_t>& numbers, Lsn from, Lsn end);
-  void wait_for(Batch& batch, uint32_t wanted);
-  void send_batches(Peer& peer, Link& link);
-  void give_up(Peer& peer, const std::string& trouble);
+  std::unique_ptr<Link> take_line(Peer& peer);
+  std::shared_ptr<Batch> hand_out(const std::vector<NewJob>& jobs, const std::vector<size_t>& numbers, Lsn from, Lsn end, std::list<Call>& calls);
+  void wait_for(Batch& batch, std::list<Call> calls, uint32_t wanted);
+  Millis timeout_for(const Batch& batch) const;
+  std::list<Call>::iterator next_answered(std::list<Call>& calls, Clock::time_point deadline);
+  std::vector<std::string> hear(Call& call);
+  void hear_or_complain(Call& call);
+  void hear_late(Peer& peer);
 
   bool meet(Peer& peer, const std::string& store, std::string& problem);
   void walk_again(const std::string& origin);
   void note(Peer& peer, const Reply& reply);
   void record_peer(Peer& peer);
-  std::vector<bool> ask(Peer& peer, Link& link, const std::vector<std::string>& ids);
-  void look_after(Peer& peer, Link& link);
+  std::vector<bool> ask(Peer& peer, const std::vector<std::string>& ids);
+  void look_after(Peer& peer);
 
   bool is_mine_to_tell(const std::string& origin, const std::string& store);
-  bool pay(Peer& peer, Link& link, Lsn end);
+  bool pay(Peer& peer, Lsn end);
   std::string add_record(const std::string& id, const Job& job);
   std::string state_record(const std::string& id, const Job& job);
   void deliver(Peer& peer, const std::vector<Debt>& debts);

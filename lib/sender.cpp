@@ -80,7 +80,8 @@ std::vector<Answer> Sender::send(const std::vector<NewJob>& jobs) {
     std::vector<std::string_view> payloads;
     for (auto* b : open) payloads.push_back(b->payload);
     sent = true;
-    reason = m_requests.run(payloads, [&](size_t i, std::string_view result) { return take_answer(*open[i], result); }, deadline);
+    m_requests.start(payloads, [&](size_t i, std::string_view result) { return take_answer(*open[i], result); });
+    reason = m_requests.finish(deadline);
     if (std::any_of(open.begin(), open.end(), [](auto* b) { return !b->answers.empty(); })) deadline = Clock::now() + m_timeout;
     if (reason.empty()) continue;
     if (Clock::now() >= deadline) break;

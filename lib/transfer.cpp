@@ -155,28 +155,39 @@ bool ReplayGuard::is_new(const std::string& session, uint64_t number) {
 Link::Link(const std::vector<Server>& servers, Self self, std::string group_id, std::string peer, const Keys& keys)
     : m_requests(servers, peer, "nobody serves " + peer), m_self(std::move(self)), m_group_id(std::move(group_id)), m_peer(std::move(peer)), m_keys(keys), m_session(new_ulid()) {}
 
-Reply Link::call(const std::string& kind, std::string_view body, Millis timeout) {
-  auto deadline = Requests::Clock::now() + timeout;
-  std::string failure;
-  for (int tries = 0; tries < 3 && (failure.empty() || Requests::Clock::now() < deadline); ++tries) {
-    m_requests.connect(Requests::Clock::now());
-    Transfer t{kind, m_group_id, m_self.node, m_self.store, m_peer, m_session, m_peer_session, ++m_number, {}, {}};
-    std::string payload = encode_transfer(t, body, m_keys);
-    std::string_view line = std::string_view(payload).substr(0, payload.find('\n'));
-    std::optional<Reply> reply;
-    failure = m_requests.run({payload}, [&](size_t, std::string_view result) {
-      reply = parse_reply(result, line, m_keys);
-      return reply.has_value();
-    }, deadline);
-    if (!failure.empty()) continue;  // through another server
-    if (reply->node != m_peer) throw Error(Exit::config, "cannot use the answer of " + m_peer + ": it says that it is " + reply->node);
-    m_peer_session = reply->session;
-    if (reply->body == "again\n") continue;
-    if (reply->body.substr(0, 4) == "bad ")
-      throw Error(Exit::config, m_peer + " refuses: " + printable(reply->body.substr(4, reply->body.size() - 5)));
-    return std::move(*reply);
+void Link::start(const std::string& kind, std::string_view body, Millis timeout) {
+  m_kind = kind;
+  m_body = body;
+  m_deadline = Requests::Clock::now() + timeout;
+  send();
+}
+
+void Link::send() {
+  m_requests.connect(Requests::Clock::now());
+  m_payload = encode_transfer({m_kind, m_group_id, m_self.node, m_self.store, m_peer, m_session, m_peer_session, ++m_number, {}, {}}, m_body, m_keys);
+  std::string_view line = std::string_view(m_payload).substr(0, m_payload.find('\n'));
+  m_requests.start({m_payload}, [this, line](size_t, std::string_view result) {
+    m_reply = parse_reply(result, line, m_keys);
+    return m_reply.has_value();
+  });
+}
+
+bool Link::wait(Millis most) { return m_requests.wait(most) || Requests::Clock::now() >= m_deadline; }
+
+Reply Link::finish() {
+  for (int tries = 1;; ++tries) {
+    std::string failure = m_requests.finish(m_deadline);
+    if (failure.empty()) {
+      if (m_reply->node != m_peer) throw Error(Exit::config, "cannot use the answer of " + m_peer + ": it says that it is " + m_reply->node);
+      m_peer_session = m_reply->session;
+      if (m_reply->body.substr(0, 4) == "bad ")
+        throw Error(Exit::config, m_peer + " refuses: " + printable(m_reply->body.substr(4, m_reply->body.size() - 5)));
+      if (m_reply->body != "again\n") return std::move(*m_reply);
+      failure = "it does not take the session";
+    }
+    if (tries == 3 || Requests::Clock::now() >= m_deadline) throw Error(Exit::retry, m_peer + " does not answer: " + failure);
+    send();
   }
-  throw Error(Exit::retry, m_peer + (failure.empty() ? " does not take the session" : " does not answer: " + failure));
 }
 
 }  // namespace gq

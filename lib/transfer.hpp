@@ -83,17 +83,30 @@ class ReplayGuard {
   std::map<std::string, Seen> m_sessions;
 };
 
-// One thread's line to a peer.
+// A line to a peer, on which one transfer at a time is under way. Not thread-safe.
 class Link {
  public:
   Link(const std::vector<Server>& servers, Self self, std::string group_id, std::string peer, const Keys& keys);
 
-  // What a server that ended may have passed on is sent again through another one: a peer takes it once.
+  // Sends a transfer, as far as that goes without waiting; the body must stay until finish(). Throws Error as finish() does.
+  void start(const std::string& kind, std::string_view body, Millis timeout);
+
+  // Goes on for so long; true when finish() need not wait.
+  bool wait(Millis most);
+
+  // Waits for the answer. What a server that ended may have passed on is sent again through another one: a peer takes it once.
   // Throws Error: unavailable where no server can be reached, retry where the peer does not answer in time, config where it
   // answers what cannot be used.
-  Reply call(const std::string& kind, std::string_view body, Millis timeout);
+  Reply finish();
+
+  Reply call(const std::string& kind, std::string_view body, Millis timeout) {
+    start(kind, body, timeout);
+    return finish();
+  }
 
  private:
+  void send();
+
   Requests m_requests;
   const Self m_self;
   const std::string m_group_id, m_peer;
@@ -101,6 +114,12 @@ class Link {
   const std::string m_session;
   std::string m_peer_session = "-";
   uint64_t m_number = 0;
+  // The transfer under way:
+  std::string m_kind;
+  std::string_view m_body;
+  std::string m_payload;
+  std::optional<Reply> m_reply;
+  Requests::Clock::time_point m_deadline;
 };
 
 }  // namespace gq

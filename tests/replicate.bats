@@ -131,7 +131,9 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
 @test "gq-enqueue: an answer that comes too late for the peers is 75, and the same ID sent again resumes the job" {
   start_gearmand
   group once
-  nodes
+  node 1
+  for n in 2 3; do background gq-replicate --store "$T/$n" --peer-timeout 2s --takeover 3s; NODE[n]=$PID; done
+  eventually meets_all 1
   kill -STOP "${NODE[2]}" "${NODE[3]}"
   id=01HZZZZZZZZZZZZZZZZZZZZZZZ
   fails_with 75 gq-enqueue f --id $id --timeout 4s </dev/null
