@@ -106,13 +106,8 @@ std::map<int, PacketCheck>& streams() {
 
 constexpr int send_buffer = 1 << 20;
 thread_local int last_connected = -1;
-thread_local bool no_job = false;
 
 }  // namespace
-
-bool PacketCheck::is_no_job() const { return m_command && m_command->number == GEARMAN_COMMAND_NO_JOB; }
-
-bool take_no_job() { return std::exchange(no_job, false); }
 
 int take_connected() { return std::exchange(last_connected, -1); }
 
@@ -135,11 +130,7 @@ ssize_t recv(int fd, void* data, size_t size, int flags) {
   ssize_t n = ::recvfrom(fd, data, size, flags, nullptr, nullptr);
   if (n <= 0 || !gq::in_libgearman(__builtin_return_address(0))) return n;
   std::lock_guard<std::mutex> guard(gq::streams_mutex);
-  auto& stream = gq::streams()[fd];
-  if (stream.feed(static_cast<const char*>(data), static_cast<size_t>(n))) {
-    gq::no_job = gq::no_job || stream.is_no_job();
-    return n;
-  }
+  if (gq::streams()[fd].feed(static_cast<const char*>(data), static_cast<size_t>(n))) return n;
   errno = ECONNRESET;
   return -1;
 }

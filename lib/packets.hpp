@@ -15,16 +15,11 @@ namespace gq {
 // (A worker has to be asked before anything else in its thread connects.)
 int take_connected();
 
-// Whether a server has told this thread, since this was last asked, that it has no job.
-bool take_no_job();
-
 // One connection's stream, read in pieces.
 class PacketCheck {
  public:
   // False from the first byte on that is not part of a packet which a server sends.
   bool feed(const char* data, size_t size);
-  // Whether the last header that was fed is that of NO_JOB.
-  bool is_no_job() const;
 
  private:
   struct Command;

@@ -21,8 +21,6 @@ namespace {
 constexpr Millis work_timeout{1000};
 constexpr size_t max_receivers = 16;  // for one server; more gave nothing (measured)
 constexpr Millis first_retry{100}, longest_retry{5000};
-// So many jobs in a row that were waiting when the one before was done call for another receiver.
-constexpr int waiting_streak = 4;
 // A connection on which nothing came for so long is made anew: the other end may be gone without a word, or stuck.
 constexpr Millis longest_idle{60'000};
 
@@ -30,7 +28,9 @@ constexpr Millis longest_idle{60'000};
 
 struct Receivers::Group {
   Server server;
-  std::atomic<size_t> receivers{0};
+  std::atomic<size_t> receivers{0}, busy{0};
+  std::atomic<size_t> most_busy{0};  // since the last look
+  Clock::time_point next_look;       // guarded by m_mutex
   std::atomic<bool> down{false};
 };
 
@@ -51,9 +51,26 @@ struct Receivers::Receiver {
   // Only the receiver's own thread:
   std::vector<Function> functions;
   Clock::time_point connected_at{};
-  int streak = 0;
   bool gave_back = false;  // a job that could not be stored: the connection was closed on purpose
   int connection = -1;     // the worker's descriptor
+};
+
+// While a receiver has a job.
+class Receivers::Busy {
+ public:
+  explicit Busy(Receiver& receiver) : m_receiver(receiver) {
+    Group& group = *m_receiver.group;
+    size_t busy = ++group.busy;
+    if (busy > group.most_busy) group.most_busy = busy;  // what another one writes here at the same time is as good
+    m_receiver.last_end = Clock::time_point::max();
+  }
+  ~Busy() {
+    m_receiver.last_end = Clock::now();
+    --m_receiver.group->busy;
+  }
+
+ private:
+  Receiver& m_receiver;
 };
 
 Receivers::Receivers(std::vector<Server> servers, std::vector<Service> services, std::function<Serve()> wanted)
@@ -105,13 +122,19 @@ void Receivers::add_receiver(Group& group) {
   }
 }
 
-// gearmand wakes all receivers for each job that comes. Those that have had none for a while end.
-void Receivers::end_idle(Clock::time_point now) {
+// gearmand wakes all that wait for each job that comes; so those that have been too many for a while end.
+void Receivers::end_idle(Group& group) {
+  auto now = Clock::now();
   std::lock_guard<std::mutex> guard(m_mutex);
-  if (m_stop || now < m_next_look) return;
-  m_next_look = now + work_timeout;
-  for (auto& r : m_receivers)
-    if (!r.permanent && r.wake && now - r.last_end.load() > work_timeout) gearman_kill(*r.wake, GEARMAN_INTERRUPT);
+  if (m_stop || now < group.next_look) return;
+  group.next_look = now + work_timeout;
+  size_t wanted = group.most_busy.exchange(0) + 1, there = group.receivers;
+  for (auto& r : m_receivers) {
+    if (there <= wanted) break;
+    if (r.group != &group || r.permanent || !r.wake || r.last_end.load() == Clock::time_point::max()) continue;
+    gearman_kill(*r.wake, GEARMAN_INTERRUPT);
+    --there;
+  }
 }
 
 // Waits, unless the intake stops meanwhile; true when it does.
@@ -196,23 +219,20 @@ void Receivers::receive(Receiver& self) {
 
 // Called by C: no exception may leave it. libgearman frees the result.
 void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size, gearman_return_t* rc) noexcept {
+  auto& function = *static_cast<Function*>(context);
+  Receiver& self = *function.receiver;
+  if (int fd = take_connected(); fd >= 0) self.connection = fd;
   try {
-    auto& function = *static_cast<Function*>(context);
-    Receiver& self = *function.receiver;
-    if (int fd = take_connected(); fd >= 0) self.connection = fd;
-    const auto start = Clock::now();
-    self.last_end = Clock::time_point::max();
-    if (take_no_job()) {
-      self.streak = 0;
-      self.receivers->end_idle(start);
-    } else if (++self.streak >= waiting_streak) {
-      self.streak = 0;
-      self.receivers->add_receiver(*self.group);
+    std::optional<std::string> result;
+    {
+      Busy busy(self);
+      // While all have a job, others may be waiting.
+      if (self.group->busy >= self.group->receivers) self.receivers->add_receiver(*self.group);
+      else self.receivers->end_idle(*self.group);
+      std::string_view payload(static_cast<const char*>(gearman_job_workload(job)), gearman_job_workload_size(job));
+      result = function.service->take(payload);
     }
-    std::string_view payload(static_cast<const char*>(gearman_job_workload(job)), gearman_job_workload_size(job));
-    std::optional<std::string> result = function.service->take(payload);
     take_connected();  // to others
-    self.last_end = Clock::now();
     if (result) {
       if (auto* copy = static_cast<char*>(std::malloc(result->size()))) {
         std::memcpy(copy, result->data(), result->size());
@@ -224,9 +244,7 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
   } catch (const std::exception& e) {
     log(Level::error, std::string("cannot take a job: ") + e.what());
   }
-  Receiver& self = *static_cast<Function*>(context)->receiver;
   self.gave_back = true;
-  self.last_end = Clock::now();
   // gearmand gives the job to someone else at once, perhaps to us: not too fast.
   ::usleep(100'000);
   // So that nothing more is sent: libgearman would answer WORK_FAIL, and gearmand delete a background job.

@@ -1,8 +1,8 @@
 // Receivers: threads that take jobs from gearmand and answer each with what a service says.
 //
-// Each is a thread with a libgearman handle of its own for one server, their number following the load: one for a client
-// that sends one job at a time, more while jobs wait, so that one fdatasync serves many. A server that is down holds
-// nothing up.
+// Each is a thread with a libgearman handle of its own for one server. There is one more of them than have had a job at once in
+// the last second: so one fdatasync serves many, and gearmand, which wakes all that wait for each job, wakes few in vain. A
+// server that is down holds nothing up.
 #pragma once
 
 #include <condition_variable>
@@ -42,11 +42,12 @@ class Receivers {
   struct Group;     // the receivers of one server
   struct Function;  // what libgearman's callback is given
   struct Receiver;
+  class Busy;
 
   using Clock = std::chrono::steady_clock;
 
   void add_receiver(Group& group);
-  void end_idle(Clock::time_point now);
+  void end_idle(Group& group);
   void receive(Receiver& self);
   bool pause(Millis duration);
   static void* on_job(gearman_job_st* job, void* context, size_t* result_size, gearman_return_t* rc) noexcept;
@@ -57,7 +58,6 @@ class Receivers {
   std::mutex m_mutex;
   std::condition_variable m_stopping;
   bool m_stop = false;
-  Clock::time_point m_next_look;
   std::list<Receiver> m_receivers;
 };
 

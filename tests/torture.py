@@ -54,7 +54,7 @@ def run_one(name, seed, options):
         for problem in world.problems[:10]:
             print(f"  {problem}")
         if world.problems:
-            print(f"  to repeat: GQ_BUILD={os.environ['GQ_BUILD']} scripts/torture --only {name} --seed {seed}{'' if options['short'] else ' --long'}", flush=True)
+            print(f"  to repeat: GQ_BUILD={os.environ['GQ_BUILD']} scripts/torture --only {name} --seed {seed}{'' if options.get('short', True) else ' --long'}", flush=True)
             if os.environ.get("KEEP"):
                 shutil.copytree(directory, os.path.join(os.environ["KEEP"], f"{name}.{seed}"), symlinks=True, dirs_exist_ok=True)
         return not world.problems

@@ -312,3 +312,17 @@ SH
   gq-worker -f f --drain -- sleep 0.3
   no_jobs
 }
+
+@test "gq-worker: receives with as many threads as jobs wait for, and no more [one client at a time, many, one again]" {
+  start_gearmand
+  start_worker -f f --queue-only
+  threads() { status "$PORT" | awk '$1 == "f.gq" { print $4 }'; }
+  gq-bench submit 127.0.0.1 "$PORT" f 2000 200 1 fg
+  (($(threads) <= 2))
+  more() { seq 50000 | gq-enqueue f -l >/dev/null; (($(threads) >= 4)); }
+  eventually more
+  background gq-bench submit 127.0.0.1 "$PORT" f 1000000 200 1 fg
+  few() { (($(threads) <= 2)); }
+  eventually few
+  kill -0 "$PID"
+}

@@ -9,10 +9,10 @@ WARM_UP = 0.2  # of the whole time: threads, buffers and the index reach their s
 
 
 def status(p):
-    """Descriptors, resident KiB and threads of a process."""
+    """Descriptors, KiB of its own and threads of a process; the index is mapped, and may grow with the jobs."""
     proc = pathlib.Path("/proc", str(p.pid))
     text = (proc / "status").read_text()
-    return len(os.listdir(proc / "fd")), *(int(re.search(rf"^{key}:\s+(\d+)", text, re.M)[1]) for key in ("VmRSS", "Threads"))
+    return len(os.listdir(proc / "fd")), *(int(re.search(rf"^{key}:\s+(\d+)", text, re.M)[1]) for key in ("RssAnon", "Threads"))
 
 
 def soak(directory, seed, minutes=60.0, **_):
@@ -64,7 +64,7 @@ def soak(directory, seed, minutes=60.0, **_):
         third = len(samples) // 3
         early, late = samples[:third], samples[-third:]
         said = []
-        for n, (what, allowed) in enumerate((("descriptors", 1.0), ("resident KiB", 1.1), ("threads", 1.0))):
+        for n, (what, allowed) in enumerate((("descriptors", 1.0), ("own KiB", 1.1), ("threads", 1.0))):
             before, after = max(s[n] for s in early), max(s[n] for s in late)
             said.append(f"{what} {before} then {after}")
             w.expect(after <= before * allowed + (4 if n != 1 else 0), f"{what} grew from {before} to {after}")
