@@ -25,7 +25,7 @@ constexpr Millis keep_interval{200};
 constexpr Millis save_interval{1000};
 constexpr size_t max_transfer = 1 << 20;  // bytes of small records in one transfer
 constexpr size_t max_jobs = 2000;         // in one step of the debts
-constexpr long ids_in_record = 1000;    // they fit into its meta data
+constexpr long ids_in_record = 2000;    // they fit into its meta data
 constexpr size_t max_under_way = 3;       // transfers of debts to a peer
 constexpr size_t max_late = 16;           // other transfers to a peer that does not answer in time
 constexpr size_t slowest = 8 << 10;       // bytes in a millisecond, for how long a large transfer may take

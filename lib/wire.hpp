@@ -16,8 +16,8 @@
 namespace gq {
 
 // Groups of small jobs are closed at either of these.
-inline constexpr size_t max_group_jobs = 256;
-inline constexpr size_t max_group_bytes = 128 * 1024;
+inline constexpr size_t max_group_jobs = 1024;
+inline constexpr size_t max_group_bytes = 512 * 1024;
 
 // Reads a payload. nullopt with a reason where it is not well-formed add records for `function` with their checksums right.
 std::optional<std::vector<NewJob>> parse_group(std::string_view payload, const std::string& function,

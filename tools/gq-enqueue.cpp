@@ -19,7 +19,7 @@ namespace gq {
 namespace {
 
 // What is sent at once: enough to fill the window of the sender several times, and a bound on memory.
-constexpr size_t batch_jobs = 8192;
+constexpr size_t batch_jobs = 16384;
 constexpr size_t batch_bytes = 8 << 20;
 
 struct Options {
