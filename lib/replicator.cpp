@@ -1087,7 +1087,12 @@ void Replicator::take_over(const std::string& node, Peer* owner, bool all) {
         std::lock_guard<std::mutex> guard(m_mutex);
         reachable = peer.up && peer.answered && !peer.gone && !peer.removed;
       }
-      if (reachable) deliver(peer, debts);
+      if (!reachable) continue;
+      try {
+        deliver(peer, debts);
+      } catch (const Error& e) {
+        complain(peer, e.what());  // what another has been told already must become true
+      }
     }
     m_store.journal().commit({records.begin(), records.end()}, Room::completion);
     log(Level::warning, counted(records.size(), "job") + " of " + node + " taken over");

@@ -5,7 +5,7 @@ Right is, besides what the oracle of one store says: every acknowledged job ran 
 have been destroyed after the answer; where jobs run everywhere, on each node that was not wiped; where they run once, those that ran on more than one node
 are counted; on one node none ran twice at the same time; and when all debts are paid, all nodes have the same unfinished jobs.
 """
-import itertools, json, os, random, shutil, signal, subprocess, threading, time
+import concurrent.futures, itertools, json, os, random, secrets, shutil, signal, subprocess, threading, time
 
 from .disk import fill
 from .world import World, at_time, free_port, sanitized, wait_until
@@ -77,6 +77,12 @@ class Group:
             w.env["GQ_SERVERS"] = list_
         self.wiped, self.clocks, self.mounted, self.extra = set(), {}, [], []
         self.delayed = []
+        self.auth = []
+        if self.random.random() < 0.5:
+            key = self.client.dir / "key"
+            key.write_text(secrets.token_hex(32) + "\n")
+            key.chmod(0o600)
+            self.auth = ["--auth", key]
 
     def worlds(self):
         return [self.client, *self.nodes.values()]
@@ -92,7 +98,7 @@ class Group:
     def start(self, name):
         w = self.nodes[name]
         env = at_time(self.clocks[name]) if name in self.clocks else None
-        w.spawn("worker", "gq-worker", *w.work, *TIMES, "-j", 2, "--", w.command, wrap=self.net.on(name), env=env)
+        w.spawn("worker", "gq-worker", *w.work, *TIMES, *self.auth, "-j", 2, "--", w.command, wrap=self.net.on(name), env=env)
 
     def start_all(self):
         for n in NODES:
@@ -300,7 +306,7 @@ def two_of_one_name(g):
     impostor.env["GQ_SERVERS"] = g.client.env["GQ_SERVERS"]
     impostor.run("gq-replicate", "init", "--as", "rep_3", "--group", ",".join(NODES), "--run", g.policy)
     g.extra.append(impostor)
-    impostor.spawn("worker", "gq-worker", "-f", "other", *TIMES, "--", "true", wrap=g.net.on("rep_3"))
+    impostor.spawn("worker", "gq-worker", "-f", "other", *TIMES, *g.auth, "--", "true", wrap=g.net.on("rep_3"))
     time.sleep(g.random.uniform(1, 3))
     # What it was told meanwhile, the one whose name it took is not told again when it has run.
     g.wiped.add("rep_3")
@@ -337,17 +343,17 @@ def one_round(directory, seed, kind, policy):
         g.start_all()
         g.delayed.append(g.enqueue(3, "--delay", "2h"))
         g.client.wait(g.delayed[0].process, codes=(0, 75))
-        fault = threading.Thread(target=during, args=[g])
+        pool = concurrent.futures.ThreadPoolExecutor(1)
         for n in range(4):
             batch = g.enqueue()
             if n == 1:
-                fault.start()
+                fault = pool.submit(during, g)
             time.sleep(g.random.uniform(0, 0.5))
             if kind == "no fault" or g.random.random() < 0.5:
                 g.client.wait(batch.process, codes=(0, 75), seconds=30)
         for b in g.client.batches:
             g.client.wait(b.process, codes=(0, 75), seconds=30)
-        fault.join()
+        fault.result()
         acknowledged, doubled = g.judge()
         if kind == "no fault" and doubled:
             g.client.wrong(f"{doubled} jobs ran more than once, and there was no fault")

@@ -253,10 +253,10 @@ class World:
         many = ["-0"] if len(items) > 1 else []  # --key takes no list
         source.write_bytes(b"\0".join(items))
         batch = Batch(self.dir / f"out.{self.serial}", tags)
-        self.batches.append(batch)
         batch.serial = "--serial" in options
         with open(batch.out, "wb") as out:
             batch.process = self.spawn(name, "gq-enqueue", FUNCTION, *many, *options, source, stdout=out, wrap=wrap, env=env)
+        self.batches.append(batch)
         return batch
 
     def freeze(self):
