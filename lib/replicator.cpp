@@ -79,6 +79,11 @@ bool is_change(RecordType type) {
 // Whether there is nothing to say of a job that its add does not say.
 bool is_fresh(const Job& job) { return job.term == 0 && job.version == 0; }
 
+std::vector<Answer> refuse(size_t jobs, size_t nodes, size_t wanted) {
+  return std::vector<Answer>(jobs, {Outcome::refused, "only " + std::to_string(nodes) + " of the " + std::to_string(wanted) +
+                                                          " nodes that must have it can be reached", 0});
+}
+
 std::vector<std::string> lines_of(std::string_view body) {
   auto lines = split(body, '\n');
   if (!lines.empty() && lines.back().empty()) lines.pop_back();
@@ -208,6 +213,11 @@ void Replicator::stop() {
     if (peer.thread.joinable()) peer.thread.join();
 }
 
+// Called with m_mutex held.
+size_t Replicator::peers_up() const {
+  return static_cast<size_t>(std::count_if(m_peers.begin(), m_peers.end(), [](const Peer& p) { return p.up && !p.removed; }));
+}
+
 // Waits, unless this stops meanwhile; true when it does.
 bool Replicator::pause(Millis duration) {
   std::unique_lock<std::mutex> lock(m_mutex);
@@ -230,10 +240,8 @@ std::vector<Answer> Replicator::add(std::vector<NewJob> jobs) {
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     group = m_group;
-    size_t nodes = 1 + static_cast<size_t>(std::count_if(m_peers.begin(), m_peers.end(), [](const Peer& p) { return p.up && !p.removed; }));
-    if (nodes < group.copies && !m_config.owe)
-      return std::vector<Answer>(jobs.size(), {Outcome::refused, "only " + std::to_string(nodes) + " of the " + std::to_string(group.copies) +
-                                                                     " nodes that must have it can be reached", 0});
+    size_t nodes = 1 + peers_up();
+    if (nodes < group.copies && !m_config.owe) return refuse(jobs.size(), nodes, group.copies);
   }
   bool decided_later = false;
   for (auto& job : jobs) {
@@ -309,11 +317,8 @@ std::vector<Answer> Replicator::relay(std::vector<NewJob> jobs, uint32_t copies)
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     peers = static_cast<size_t>(std::count_if(m_peers.begin(), m_peers.end(), [](const Peer& p) { return !p.removed; }));
-    size_t up = static_cast<size_t>(std::count_if(m_peers.begin(), m_peers.end(), [](const Peer& p) { return p.up && !p.removed; }));
     if (copies == 0) copies = static_cast<uint32_t>(peers);
-    if (up < copies)
-      return std::vector<Answer>(jobs.size(), {Outcome::refused, "only " + std::to_string(up) + " of the " + std::to_string(copies) +
-                                                                     " nodes that must have it can be reached", 0});
+    if (peers_up() < copies) return refuse(jobs.size(), peers_up(), copies);
     for (auto& job : jobs) {
       job.record.meta.node = m_self.node;
       job.record.meta.store = m_session;  // a store that is no more: all who have the job pass it on
