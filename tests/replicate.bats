@@ -369,6 +369,13 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   not served "$PORT" f
   me=01HZZZZZZZZZZZZZZZZZZZZZZZ
   echo "gq1 ask rep_1:all rep_2 $me rep_1 $me 1 - -" | timeout 10 gearman -h 127.0.0.1 -p "$PORT" -f rep_1 | grep -q 'bad its signature is wrong'
+  # What another worker has recorded of node 1 is heard once.
+  background gearman -w -h 127.0.0.1 -p "$PORT" -f rep_2 -- sh -c 'cat >"$0.new"; mv "$0.new" "$0"; exit 1' "$T/recorded"
+  eventually test -s "$T/recorded"
+  kill "$PID"; wait "$PID" || true
+  said() { timeout 10 gearman -h 127.0.0.1 -p "$PORT" -f rep_2 <"$T/recorded"; }
+  said | grep -qa '^end '
+  said | grep -qa '^bad it has been here before'
   # Another key is of no use; with both keys on one side they hear each other.
   kill "${NODE[2]}"; wait "${NODE[2]}"
   echo "$two" >"$T/key.2"
@@ -464,6 +471,10 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   seq 50 | gq-enqueue f -l >>"$T/ids"
   while read -r id; do [[ $(copies_of "$id") == 2 ]]; done <"$T/ids"
   [[ -z $(gq-inspect --store "$T/1" list) ]]
+  kill -STOP "${PIDS_OF[3]}"
+  fails_with 75 gq-enqueue f --timeout 4s </dev/null
+  kill -CONT "${PIDS_OF[3]}"
+  eventually queued
   head -c 100000 /dev/zero | gq-enqueue f >>"$T/ids"
   for n in 2 3; do timeout 60 gq-worker --store "$T/$n" --local --drain -f f -- true; done
   no_blobs() { [[ -z $(find "$T"/[23]/blobs -type f) ]]; }
