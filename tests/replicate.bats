@@ -450,11 +450,12 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
 @test "gq-worker: stopped, it tells the others of its last jobs before it ends, so that none runs again [run once]" {
   start_gearmand
   group once
-  nodes
+  COMMAND='sleep 0.02' nodes
   seq 300 | gq-enqueue f -l >"$T/ids"
   owner=
   for n in 1 2 3; do [[ -n $(gq-inspect --store "$T/$n" list --state queued) ]] && owner=$n; done
   [[ -n $owner ]]
+  eventually test -s "$T/ran.$owner"
   kill "${NODE[owner]}"; wait "${NODE[owner]}"
   eventually all_ran_once "$T/ids"
 }
