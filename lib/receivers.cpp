@@ -47,10 +47,10 @@ struct Receivers::Receiver {
   bool ended = false;  // guarded by m_mutex
   // The handle as the stopping thread sees it, guarded by m_mutex.
   std::optional<gearman_id_t> wake;
-  std::atomic<Clock::time_point> last_end{};  // of a job; max(), while it has one
+  std::atomic<bool> surplus{false};  // it ends after its next job
   // Only the receiver's own thread:
   std::vector<Function> functions;
-  Clock::time_point connected_at{};
+  Clock::time_point connected_at{}, last_end{};
   bool gave_back = false;  // a job that could not be stored: the connection was closed on purpose
   int connection = -1;     // the worker's descriptor
 };
@@ -62,7 +62,6 @@ class Receivers::Busy {
     Group& group = *m_receiver.group;
     size_t busy = ++group.busy;
     if (busy > group.most_busy) group.most_busy = busy;  // what another one writes here at the same time is as good
-    m_receiver.last_end = Clock::time_point::max();
   }
   ~Busy() {
     m_receiver.last_end = Clock::now();
@@ -131,8 +130,8 @@ void Receivers::end_idle(Group& group) {
   size_t wanted = group.most_busy.exchange(0) + 1, there = group.receivers;
   for (auto& r : m_receivers) {
     if (there <= wanted) break;
-    if (r.group != &group || r.permanent || !r.wake || r.last_end.load() == Clock::time_point::max()) continue;
-    gearman_kill(*r.wake, GEARMAN_INTERRUPT);
+    if (r.group != &group || r.permanent) continue;
+    r.surplus = true;
     --there;
   }
 }
@@ -204,9 +203,10 @@ void Receivers::receive(Receiver& self) {
       drop();
     } else if (rc == GEARMAN_SUCCESS) {
       retry = Millis(0);
+      if (self.surplus) break;
     } else if (rc == GEARMAN_TIMEOUT && Clock::now() - start > work_timeout / 2) {
       if (!self.permanent) break;  // nothing to do for this one
-      if (Clock::now() - std::max(self.last_end.load(), self.connected_at) > longest_idle) drop();
+      if (Clock::now() - std::max(self.last_end, self.connected_at) > longest_idle) drop();
     } else if (failed(reason_text(rc))) {
       break;
     }
