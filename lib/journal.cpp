@@ -3,7 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -240,8 +240,8 @@ bool Journal::ensure_spare() {
 }
 
 uint64_t Journal::available() const {
-  struct statvfs fs;
-  return ::statvfs(m_directory.c_str(), &fs) == 0 ? fs.f_bavail * fs.f_frsize : UINT64_MAX;
+  struct statfs fs;  // statvfs(3) would make the call twice
+  return ::statfs(m_directory.c_str(), &fs) == 0 ? fs.f_bavail * static_cast<uint64_t>(fs.f_frsize) : UINT64_MAX;
 }
 
 void Journal::check_intake_room(uint64_t size) {

@@ -55,6 +55,7 @@ bool PacketCheck::header_complete() {
   m_command = command(big_endian(4));
   m_left = big_endian(8);
   if (!m_command || (!m_command->data && m_left > max_body_without_data)) return false;
+  if (m_command->number == GEARMAN_COMMAND_NOOP) m_woken = true;
   m_args_left = m_command->args - (m_command->data ? 0 : 1);
   m_arg_size = 0;
   // An argument of no bytes but its end is one still; a body without arguments has none.
@@ -106,10 +107,13 @@ std::map<int, PacketCheck>& streams() {
 
 constexpr int send_buffer = 1 << 20;
 thread_local int last_connected = -1;
+thread_local bool woken = false;
 
 }  // namespace
 
 int take_connected() { return std::exchange(last_connected, -1); }
+
+bool take_woken() { return std::exchange(woken, false); }
 
 }  // namespace gq
 
@@ -130,7 +134,10 @@ ssize_t recv(int fd, void* data, size_t size, int flags) {
   ssize_t n = ::recvfrom(fd, data, size, flags, nullptr, nullptr);
   if (n <= 0 || !gq::in_libgearman(__builtin_return_address(0))) return n;
   std::lock_guard<std::mutex> guard(gq::streams_mutex);
-  if (gq::streams()[fd].feed(static_cast<const char*>(data), static_cast<size_t>(n))) return n;
+  gq::PacketCheck& stream = gq::streams()[fd];
+  bool good = stream.feed(static_cast<const char*>(data), static_cast<size_t>(n));
+  if (stream.take_woken()) gq::woken = true;
+  if (good) return n;
   errno = ECONNRESET;
   return -1;
 }

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 namespace gq {
 
@@ -15,18 +16,24 @@ namespace gq {
 // (A worker has to be asked before anything else in its thread connects.)
 int take_connected();
 
+// Whether a server has woken libgearman's worker in this thread from its sleep since this was last asked. A worker that is given a
+// job without that had one waiting for it.
+bool take_woken();
+
 // One connection's stream, read in pieces.
 class PacketCheck {
  public:
   // False from the first byte on that is not part of a packet which a server sends.
   bool feed(const char* data, size_t size);
+  // Whether a wake-up was among what was fed since this was last asked.
+  bool take_woken() { return std::exchange(m_woken, false); }
 
  private:
   struct Command;
   static const Command* command(uint32_t number);
   bool header_complete();
 
-  bool m_bad = false;
+  bool m_bad = false, m_woken = false;
   unsigned char m_header[12]{};
   size_t m_header_size = 0;
   const Command* m_command = nullptr;

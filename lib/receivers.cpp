@@ -20,6 +20,7 @@ namespace {
 
 constexpr Millis work_timeout{1000};
 constexpr size_t max_receivers = 16;  // for one server; more gave nothing (measured)
+constexpr int enough_waiting = 3;  // jobs, for a receiver to be added
 constexpr Millis first_retry{100}, longest_retry{5000};
 // A connection on which nothing came for so long is made anew: the other end may be gone without a word, or stuck.
 constexpr Millis longest_idle{60'000};
@@ -51,6 +52,7 @@ struct Receivers::Receiver {
   // Only the receiver's own thread:
   std::vector<Function> functions;
   Clock::time_point connected_at{}, last_end{};
+  int waiting = 0;         // how many jobs in turn were there when it asked for one
   bool gave_back = false;  // a job that could not be stored: the connection was closed on purpose
   int connection = -1;     // the worker's descriptor
 };
@@ -127,7 +129,7 @@ void Receivers::end_idle(Group& group) {
   std::lock_guard<std::mutex> guard(m_mutex);
   if (m_stop || now < group.next_look) return;
   group.next_look = now + work_timeout;
-  size_t wanted = group.most_busy.exchange(0) + 1, there = group.receivers;
+  size_t wanted = group.most_busy.exchange(0), there = group.receivers;
   for (auto& r : m_receivers) {
     if (there <= wanted) break;
     if (r.group != &group || r.permanent) continue;
@@ -226,8 +228,9 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
     std::optional<std::string> result;
     {
       Busy busy(self);
-      // While all have a job, others may be waiting.
-      if (self.group->busy >= self.group->receivers) self.receivers->add_receiver(*self.group);
+      // One that was there already may have been sent while the answer to the one before was on its way; several in turn were waiting.
+      self.waiting = take_woken() ? 0 : self.waiting + 1;
+      if (self.waiting >= enough_waiting && self.group->busy >= self.group->receivers) self.receivers->add_receiver(*self.group);
       else self.receivers->end_idle(*self.group);
       std::string_view payload(static_cast<const char*>(gearman_job_workload(job)), gearman_job_workload_size(job));
       result = function.service->take(payload);

@@ -1,8 +1,8 @@
 // Receivers: threads that take jobs from gearmand and answer each with what a service says.
 //
-// Each is a thread with a libgearman handle of its own for one server. There is one more of them than have had a job at once in
-// the last second: so one fdatasync serves many, and gearmand, which wakes all that wait for each job, wakes few in vain. A
-// server that is down holds nothing up.
+// Each is a thread with a libgearman handle of its own for one server. One is added when all have a job and the last to get one
+// found several waiting; those end that are more than have had a job at once in the last second. So one fdatasync serves many, and
+// gearmand, which wakes all that sleep for each job, wakes few in vain. A server that is down holds nothing up.
 #pragma once
 
 #include <condition_variable>

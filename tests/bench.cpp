@@ -5,6 +5,7 @@
 //   table DIR KEYS               a bare Tokyo Cabinet B+ tree: KEYS puts in order
 //   replicated DIR HOST PORT JOBS SIZE   jobs, one after the other, stored in DIR and handed to its group
 //   sink HOST PORT FUNCTION      a worker that takes all and does nothing; ends when it is killed
+//   synced DIR HOST PORT FUNCTION JOBS SIZE   an empty foreground job, then an append + fdatasync of SIZE bytes, and so on
 //   submit HOST PORT FUNCTION JOBS SIZE IN_FLIGHT fg|bg   a plain libgearman client
 #include <fcntl.h>
 #include <libgearman/gearman.h>
@@ -89,6 +90,23 @@ void submit(const char* host, int port, const char* function, int jobs, int size
   gearman_client_free(client);
 }
 
+// What waits for the network finds its disk at rest: so the two are done in turn, not each for itself.
+void synced(const std::string& dir, const char* host, int port, const char* function, int jobs, int size) {
+  gq::Fd fd = gq::open_file(dir + "/raw", O_WRONLY | O_CREAT | O_APPEND);
+  std::string block(static_cast<size_t>(size), 'x');
+  gearman_client_st* client = gearman_client_create(nullptr);
+  gearman_client_add_server(client, host, static_cast<in_port_t>(port));
+  for (int n = 0; n < jobs; ++n) {
+    size_t answer_size = 0;
+    gearman_return_t rc = GEARMAN_SUCCESS;
+    free(gearman_client_do(client, function, gq::new_ulid().c_str(), nullptr, 0, &answer_size, &rc));
+    if (gearman_failed(rc)) abort();
+    gq::write_all(fd.get(), block, "raw");
+    if (fdatasync(fd.get()) != 0) abort();
+  }
+  gearman_client_free(client);
+}
+
 double replicated(const std::string& dir, const char* host, int port, int jobs, int size) {
   gq::Store s(dir, false);
   gq::Replicator::Config config;
@@ -126,6 +144,7 @@ int main(int argc, char** argv) {
   if (what == "raw") took = seconds([&] { raw(argv[2], number(3), number(4), number(5)); });
   else if (what == "store") took = store(argv[2], number(3), number(4), number(5));
   else if (what == "table") took = seconds([&] { table(argv[2], number(3)); });
+  else if (what == "synced" && argc == 8) took = seconds([&] { synced(argv[2], argv[3], number(4), argv[5], number(6), number(7)); });
   else if (what == "replicated") took = replicated(argv[2], argv[3], number(4), number(5), number(6));
   else if (what == "sink") took = seconds([&] { sink(argv[2], number(3), argv[4]); });
   else if (what == "submit" && argc == 9)

@@ -318,11 +318,11 @@ SH
   start_worker -f f --queue-only
   threads() { status "$PORT" | awk '$1 == "f.gq" { print $4 }'; }
   gq-bench submit 127.0.0.1 "$PORT" f 2000 200 1 fg
-  (($(threads) <= 2))
+  (($(threads) <= 1))
   more() { seq 50000 | gq-enqueue f -l >/dev/null; (($(threads) >= 4)); }
   eventually more
   background gq-bench submit 127.0.0.1 "$PORT" f 1000000 200 1 fg
-  few() { (($(threads) <= 2)); }
+  few() { (($(threads) <= 1)); }
   eventually few
   kill -0 "$PID"
 }
