@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <memory>
 #include <vector>
@@ -56,7 +57,7 @@ std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint6
     }
     while (!try_lock(fd.get(), FileLock::Mode::shared)) ::usleep(1000);
     if (!same_file(fd.get(), target)) continue;  // removed before the lock was ours
-    if (file_size(fd.get()) != data.size() || sum_file(fd.get()) != sum) return std::nullopt;
+    if (file_size(fd.get()) != data.size() || sum_part(fd.get(), 0, data.size()) != sum) return std::nullopt;
     // Whoever made it may not have come to its syncs.
     if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync a blob");
     break;
@@ -77,17 +78,19 @@ bool Blobs::remove(const std::string& id) {
   return true;
 }
 
-uint64_t sum_file(int fd) {
+std::optional<uint64_t> sum_part(int fd, uint64_t offset, uint64_t size) {
   std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> owner(XXH3_createState(), XXH3_freeState);
   XXH3_state_t* state = owner.get();
   XXH3_64bits_reset(state);
   std::vector<char> buffer(1 << 20);
-  for (uint64_t offset = 0;;) {
-    size_t n = read_at(fd, buffer.data(), buffer.size(), offset);
+  for (uint64_t left = size; left > 0;) {
+    size_t n = read_at(fd, buffer.data(), std::min<uint64_t>(left, buffer.size()), offset);
+    if (n == 0) return std::nullopt;
     XXH3_64bits_update(state, buffer.data(), n);
     offset += n;
-    if (n < buffer.size()) return XXH3_64bits_digest(state);
+    left -= n;
   }
+  return XXH3_64bits_digest(state);
 }
 
 }  // namespace gq

@@ -35,7 +35,7 @@ class Blobs {
   std::string m_directory;
 };
 
-// The sum64 of a whole file, read piece by piece. Throws Error(storage).
-uint64_t sum_file(int fd);
+// The sum64 of a part of a file, read piece by piece. nullopt where the file is too short; throws Error(storage).
+std::optional<uint64_t> sum_part(int fd, uint64_t offset, uint64_t size);
 
 }  // namespace gq

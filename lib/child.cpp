@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -80,6 +81,27 @@ Fd readable(std::string_view data) {
   Fd memory(::memfd_create("workload", MFD_CLOEXEC));
   if (!memory) throw_errno(Exit::retry, "make a file in memory");
   write_all_at(memory.get(), data, 0, "a file in memory");
+  return memory;
+}
+
+Fd readable_part(int fd, uint64_t offset, uint64_t size) {
+  constexpr uint64_t small = 64 * 1024;
+  if (size <= small) {
+    std::string data(size, '\0');
+    if (read_at(fd, data.data(), size, offset) != size) throw Error(Exit::storage, "cannot read a part of a workload: the file is too short");
+    return readable(data);
+  }
+  Fd memory(::memfd_create("workload", MFD_CLOEXEC));
+  if (!memory) throw_errno(Exit::retry, "make a file in memory");
+  off_t from = static_cast<off_t>(offset);
+  for (uint64_t left = size; left > 0;) {
+    ssize_t n = ::sendfile(memory.get(), fd, &from, left);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw_errno(Exit::retry, "copy a part of a workload");
+    if (n == 0) throw Error(Exit::storage, "cannot read a part of a workload: the file is too short");
+    left -= static_cast<uint64_t>(n);
+  }
+  ::lseek(memory.get(), 0, SEEK_SET);
   return memory;
 }
 

@@ -30,4 +30,7 @@ pid_t spawn(const Command& command);
 // kernel gives this user only small pipes. `data` is at most 64 KiB. Throws Error.
 Fd readable(std::string_view data);
 
+// The same for a part of a file, of any size. Throws Error, also where the file is too short.
+Fd readable_part(int fd, uint64_t offset, uint64_t size);
+
 }  // namespace gq

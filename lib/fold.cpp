@@ -12,8 +12,11 @@ namespace gq {
 namespace {
 
 constexpr const char* position_key = "m";
+constexpr const char* greatest_key = "g";
 constexpr size_t most_former = 8;
-constexpr uint8_t index_version = 4;
+constexpr uint8_t index_version = 5;
+// What a job takes in the journal besides its workload, about: add, claim, start and done.
+constexpr uint64_t job_weight = 500;
 
 std::string job_key(const std::string& id) { return "j" + id; }
 
@@ -32,6 +35,20 @@ std::string serial_key(const Job& job) {
 std::string head_key(const std::string& serial) { return "h" + serial; }
 
 std::string key_key(const std::string& function, const std::string& key) { return function_prefix('k', function) + key; }
+
+std::string reference_key(const std::string& id, const Job& job) { return "b" + job.source + std::string(1, '\0') + id; }
+
+std::string trouble_key(Lsn lsn) {
+  std::string key = "e";
+  put_be64(key, lsn);
+  return key;
+}
+
+std::string weight_key(uint64_t part) {
+  std::string key = "w";
+  put_be64(key, part);
+  return key;
+}
 
 std::string owner_prefix(const std::string& owner) { return "c" + owner + std::string(1, '\0'); }
 
@@ -54,6 +71,10 @@ std::string order_key(const std::string& id, const Job& job) {
       break;
     case State::dead:
       key = function_prefix('x', job.function);
+      put_be64(key, job.first_lsn);
+      break;
+    case State::kept:
+      key = function_prefix('y', job.function);
       put_be64(key, job.first_lsn);
       break;
     case State::pending:
@@ -97,12 +118,10 @@ const char* trouble_name(Trouble::Kind kind) {
 Fold::Fold(Table& table, const Self& self) : m_table(table), m_self(self) {
   auto value = table.get(position_key);
   if (!value) return;
-  if (value->size() < 26 || static_cast<uint8_t>((*value)[0]) != index_version) throw TableError("another version");
+  if (value->size() < 25 || static_cast<uint8_t>((*value)[0]) != index_version) throw TableError("another version");
   m_position = {get_le<uint64_t>(*value, 1), get_le<uint64_t>(*value, 9), get_le<uint64_t>(*value, 17)};
-  std::string name = m_self.node + m_self.store;
-  size_t size = static_cast<uint8_t>((*value)[25]);
-  if (value->substr(26, size) != name) throw TableError("another node's");
-  m_last_job = value->substr(26 + size);
+  if (value->substr(25) != m_self.node + m_self.store) throw TableError("another node's");
+  m_last_job = table.get(greatest_key).value_or("");
 }
 
 bool Fold::run(JournalReader& reader, size_t most) {
@@ -136,17 +155,22 @@ void Fold::commit() {
   if (m_changed) {
     for (const auto& [function, c] : m_counters) {
       std::string value;
+      bool empty = c.bytes == 0 && std::all_of(c.jobs.begin(), c.jobs.end(), [](uint64_t n) { return n == 0; });
+      if (empty && !m_table.get("p" + function)) {
+        m_table.remove("s" + function);
+        continue;
+      }
       for (uint64_t n : c.jobs) put_le<uint64_t>(value, n);
       put_le<uint64_t>(value, c.bytes);
       m_table.put("s" + function, value);
     }
+    put_weights();
     std::string value(1, static_cast<char>(index_version));
     put_le<uint64_t>(value, m_position.end);
     put_le<uint64_t>(value, m_position.last);
     put_le<uint64_t>(value, m_position.last_sum);
-    std::string name = m_self.node + m_self.store;
-    value += static_cast<char>(name.size());
-    m_table.put(position_key, value + name + m_last_job);
+    m_table.put(position_key, value + m_self.node + m_self.store);
+    m_table.put(greatest_key, m_last_job);
     m_changed = false;
   }
   m_table.commit();
@@ -164,15 +188,17 @@ Counters& Fold::counter(const std::string& function) {
 void Fold::put_order(const std::string& id, const Job& job) {
   bool by_owner = job.state == State::claimed || job.state == State::running;
   if (auto key = order_key(id, job); !key.empty()) m_table.put(key, by_owner ? std::string_view() : std::string_view(id));
+  // Where every node runs the job, another may need it when it is finished here: then until it is forgotten.
+  if (!job.source.empty() && (job.state != State::finished || (!job.node.empty() && !job.once))) m_table.put(reference_key(id, job), {});
 }
 
 void Fold::remove_order(const std::string& id, const Job& job) {
   if (auto key = order_key(id, job); !key.empty()) m_table.remove(key);
+  if (!job.source.empty()) m_table.remove(reference_key(id, job));
 }
 
 void Fold::trouble(Trouble::Kind kind, Lsn lsn, Lsn end, const std::string& id) {
-  std::string key = "e", value;
-  put_be64(key, lsn);
+  std::string key = trouble_key(lsn), value;
   value += static_cast<char>(kind);
   put_le<uint64_t>(value, end);
   m_table.put(key, value + id);
@@ -181,11 +207,49 @@ void Fold::trouble(Trouble::Kind kind, Lsn lsn, Lsn end, const std::string& id) 
 void Fold::count(const Job& job, int by) {
   Counters& c = counter(job.function);
   c.jobs[static_cast<size_t>(job.state)] += static_cast<uint64_t>(by);
-  if (job.state != State::finished) c.bytes += static_cast<uint64_t>(by) * job.size;
+  const bool finished = job.state == State::finished;
+  if (!finished) c.bytes += static_cast<uint64_t>(by) * job.size;
+  Weight& w = weight_at(job.first_lsn);
+  w.bytes += static_cast<uint64_t>(by) * (finished ? finished_weight : job_weight + (job.is_inline() ? job.size : 0));
+  if (finished) w.finished += static_cast<uint64_t>(by);
 }
 
-// A job's place in the orders, in the counters, and itself.
-void Fold::store(const std::string& id, const Job& job) {
+Weight& Fold::weight_at(Lsn lsn) {
+  auto [it, is_new] = m_weights.try_emplace(lsn / weight_step);
+  if (!is_new) return it->second;
+  if (auto value = m_table.get(weight_key(lsn / weight_step))) {
+    if (value->size() != 16) throw TableError("bad weight");
+    it->second = {get_le<uint64_t>(*value, 0), get_le<uint64_t>(*value, 8)};
+  }
+  return it->second;
+}
+
+void Fold::put_weights() {
+  for (const auto& [part, w] : m_weights) {
+    std::string value;
+    put_le<uint64_t>(value, w.bytes);
+    put_le<uint64_t>(value, w.finished);
+    if (w.bytes == 0 && w.finished == 0) m_table.remove(weight_key(part));
+    else m_table.put(weight_key(part), value);
+  }
+}
+
+Weight Fold::weight(Lsn from, Lsn end) {
+  put_weights();
+  Weight sum;
+  for (Table::Cursor c(m_table, weight_key(from / weight_step)); c.valid() && c.key()[0] == 'w'; c.next()) {
+    if (c.key().size() != 9 || c.value().size() != 16) throw TableError("bad weight");
+    if (get_be64(c.key(), 1) > (end - 1) / weight_step) break;
+    sum.bytes += get_le<uint64_t>(c.value(), 0);
+    sum.finished += get_le<uint64_t>(c.value(), 8);
+  }
+  return sum;
+}
+
+// A job's place in the orders, in the counters, and itself. Of a finished one that no other node knows, nothing is kept that is
+// not in its first record and its last.
+void Fold::store(const std::string& id, Job& job) {
+  if (job.state == State::finished && job.node.empty()) job.starts = job.failures = job.crashes = job.version = job.copies = 0, job.due = Millis(0);
   count(job, 1);
   put_order(id, job);
   m_table.put(job_key(id), encode_job(job));
@@ -204,10 +268,27 @@ void Fold::enter(const std::string& id, Job& job) {
   job.state = job.due.count() ? State::delayed : State::queued;
   if (job.serial.empty()) return;
   m_table.put(serial_key(job), id);
-  if (m_table.get(head_key(job.serial)))
-    job.state = State::waiting;
+  auto head = m_table.get(head_key(job.serial));
+  auto other = head ? get(*head) : std::nullopt;
+  // The first in the order goes first, unless another one runs. So nothing depends on what has been forgotten since.
+  if (!other || *head == id || (other->first_lsn > job.first_lsn && (other->state == State::queued || other->state == State::delayed)))
+    become_head(id, job);
   else
-    m_table.put(head_key(job.serial), id);
+    job.state = State::waiting;
+}
+
+// The one with its serial key that is not waiting; another one that has not been claimed waits then.
+void Fold::become_head(const std::string& id, const Job& job) {
+  if (job.serial.empty()) return;
+  auto head = m_table.get(head_key(job.serial));
+  if (head == id) return;
+  m_table.put(head_key(job.serial), id);
+  auto other = head ? get(*head) : std::nullopt;
+  if (!other || (other->state != State::queued && other->state != State::delayed)) return;
+  remove_order(*head, *other);
+  count(*other, -1);
+  other->state = State::waiting;
+  store(*head, *other);
 }
 
 // After a job will not be started again: the next with its serial key may be.
@@ -233,8 +314,10 @@ void Fold::leave(const std::string& id, const Job& job) {
 void Fold::apply_claim(const Meta& meta) {
   for (const auto& id : meta.ids) {
     auto job = get(id);
-    if (!job || (job->state != State::queued && job->state != State::delayed && job->state != State::claimed && job->state != State::running))
+    if (!job || (job->state != State::queued && job->state != State::delayed && job->state != State::claimed && job->state != State::running &&
+                 job->state != State::waiting))
       continue;
+    become_head(id, *job);
     remove_order(id, *job);
     count(*job, -1);
     if (job->state == State::running) ++job->crashes;
@@ -249,9 +332,18 @@ void Fold::apply_add(const RecordHead& head, Lsn lsn) {
   const Meta& meta = head.meta;
   if (auto job = get(meta.id)) {
     bool only_its_end = job->first_lsn == 0;  // which another node told
-    if (!only_its_end && (job->size != head.data_size || job->sum != head.data_sum || job->function != meta.function))
+    if (!only_its_end && (job->size != head.workload_size() || job->sum != head.workload_sum() || job->function != meta.function))
       return trouble(Trouble::Kind::conflict, lsn, lsn, meta.id);
     if (job->state == State::finished) return;
+    // The newer one may be another's copy, which came with the workload itself.
+    if (job->source != meta.source) {
+      remove_order(meta.id, *job);
+      count(*job, -1);
+      job->source = meta.source;
+      job->offset = meta.offset;
+      count(*job, 1);
+      put_order(meta.id, *job);
+    }
     job->location = lsn;  // the newer copy; the older may be the one whose sync failed
     // Sent again, it may have been accepted by two nodes. All see the same of them as its owner.
     Meta accepted = state_of(meta.id, *job);
@@ -280,7 +372,13 @@ void Fold::apply_add(const RecordHead& head, Lsn lsn) {
   }
   const bool own = meta.node.empty() || (meta.node == m_self.node && meta.store == m_self.store);
   if (!meta.key.empty()) {
-    bool taken = keyed(meta.function, meta.key, meta.at).has_value();
+    auto holder = keyed(meta.function, meta.key, meta.at);
+    bool taken = holder.has_value();
+    if (taken) {
+      std::string touched;
+      put_le<uint64_t>(touched, lsn);
+      m_table.put("t" + *holder, touched);
+    }
     if (taken && own) return;  // it is that job again; what another node has accepted is a job of its own
     std::string value = meta.id;
     put_le<uint64_t>(value, 0);
@@ -293,8 +391,10 @@ void Fold::apply_add(const RecordHead& head, Lsn lsn) {
   job.once = meta.once;
   job.function = meta.function;
   job.first_lsn = job.location = lsn;
-  job.size = head.data_size;
-  job.sum = head.data_sum;
+  job.size = head.workload_size();
+  job.sum = head.workload_sum();
+  job.source = meta.source;
+  job.offset = meta.offset;
   job.priority = meta.priority;
   job.max_attempts = meta.max_attempts;
   job.key = meta.key;
@@ -333,7 +433,7 @@ void Fold::apply_copied(const Meta& meta) {
 }
 
 // What another node, or this one for another that is gone, says of a job.
-void Fold::apply_state(const Meta& meta) {
+void Fold::apply_state(const Meta& meta, Lsn lsn) {
   auto job = get(meta.id);
   if (!job) {
     if (meta.state != "finished") return;  // without an add it is nothing that could be run
@@ -361,15 +461,72 @@ void Fold::apply_state(const Meta& meta) {
   job->changed_at = meta.at;
   job->peers.clear();
   job->copies = 0;  // it has travelled
+  job->keep = meta.keep;
   // While its command runs here it stays claimed, whoever else owns it by now.
   if (meta.state != "queued" || job->owner.empty()) {
     job->owner.clear();
-    job->state = meta.state == "dead" ? State::dead : State::finished;
-    leave(meta.id, before);
+    job->state = meta.state == "dead" ? State::dead : meta.state == "kept" ? State::kept : State::finished;
+    if (before.state != State::kept) leave(meta.id, before);
     if (meta.state == "queued") enter(meta.id, *job);
   }
+  if (job->state == State::finished) job->location = lsn;
   store(meta.id, *job);
-  if (job->state == State::finished) set_key(meta.id, *job, job->why == "dropped", meta.at);
+  bool ended = job->state == State::finished || job->state == State::kept;
+  if (ended && before.state != State::kept) set_key(meta.id, *job, job->why == "dropped", meta.at);
+}
+
+// Jobs that have long been finished. When records of theirs are gone already, others may stand here that made a job of the ID.
+void Fold::apply_forget(const Meta& meta) {
+  for (const auto& id : meta.ids) {
+    auto job = get(id);
+    if (auto at = touched(id); !job || (at && *at >= meta.position)) continue;  // that came in between
+    remove_order(id, *job);
+    count(*job, -1);
+    if (job->state != State::dead && job->state != State::kept && job->state != State::finished) leave(id, *job);
+    m_table.remove(job_key(id));
+    m_table.remove("t" + id);
+    if (!job->key.empty() && key_holder(job->function, job->key) == id) m_table.remove(key_key(job->function, job->key));
+  }
+  std::vector<Lsn> gone;
+  for (const auto& t : troubles()) {
+    bool forgotten = t.kind == Trouble::Kind::conflict && std::find(meta.ids.begin(), meta.ids.end(), t.id) != meta.ids.end();
+    if (forgotten || (meta.ids.empty() && t.kind != Trouble::Kind::conflict && t.lsn >= meta.since && t.lsn < meta.position)) gone.push_back(t.lsn);
+  }
+  for (Lsn lsn : gone) m_table.remove(trouble_key(lsn));
+}
+
+bool Fold::is_referenced(const std::string& id) {
+  std::string prefix = "b" + id + std::string(1, '\0');
+  Table::Cursor c(m_table, prefix);
+  return c.valid() && starts_with(c.key(), prefix);
+}
+
+std::optional<std::string> Fold::key_holder(const std::string& function, const std::string& key) {
+  auto value = m_table.get(key_key(function, key));
+  if (!value) return std::nullopt;
+  if (value->size() != ulid_size + 8) throw TableError("bad key");
+  return value->substr(0, ulid_size);
+}
+
+std::optional<Lsn> Fold::touched(const std::string& id) {
+  auto value = m_table.get("t" + id);
+  if (!value) return std::nullopt;
+  if (value->size() != 8) throw TableError("bad touch");
+  return get_le<uint64_t>(*value, 0);
+}
+
+bool Fold::may_forget(const std::string& id, const Job& job, Millis now, const std::function<bool(Lsn)>& is_clean) {
+  if (job.state != State::finished || is_referenced(id) || !end_is_known(job)) return false;
+  if (!job.key.empty() && keyed(job.function, job.key, now) == id) return false;
+  auto at = touched(id);
+  return !at || is_clean(*at);
+}
+
+bool Fold::end_is_known(const Job& job) {
+  if (job.node.empty()) return true;
+  for (const auto& [node, peer] : peers())
+    if (peer.position <= std::max(job.first_lsn, job.location)) return false;
+  return true;
 }
 
 void Fold::apply_peer(const Meta& meta) {
@@ -445,7 +602,12 @@ void Fold::apply(const RecordHead& head, Lsn lsn) {
     case RecordType::copied:
       return apply_copied(meta);
     case RecordType::state:
-      return apply_state(meta);
+      return apply_state(meta, lsn);
+    case RecordType::forget:
+      return apply_forget(meta);
+    case RecordType::stream:
+    case RecordType::end:
+      return;
     case RecordType::peer:
       return apply_peer(meta);
     case RecordType::pause: {
@@ -456,6 +618,7 @@ void Fold::apply(const RecordHead& head, Lsn lsn) {
       return;
     }
     case RecordType::resume:
+      counter(meta.function);
       m_table.remove("p" + meta.function);
       return;
     default:
@@ -465,10 +628,12 @@ void Fold::apply(const RecordHead& head, Lsn lsn) {
   if (!job || job->state == State::finished) return;
   // start, fail and dead count only for the one who holds the job, and only for this start of it. done always counts, and what
   // a person says.
-  const bool was_live = job->state != State::dead;
+  const bool was_live = job->state != State::dead && job->state != State::kept;
   remove_order(meta.id, *job);
   count(*job, -1);
   const State before = job->state;
+  const uint32_t keep_before = job->keep;
+  const Millis due_before = job->due;
   bool holds = job->owner == meta.owner && job->starts == meta.start &&
                (job->state == State::running || job->state == State::claimed);
   switch (meta.type) {
@@ -500,9 +665,18 @@ void Fold::apply(const RecordHead& head, Lsn lsn) {
       break;
     case RecordType::done:
     case RecordType::drop:
-      job->state = State::finished;
+      if (before == State::kept && meta.type == RecordType::done) break;
+      if (meta.keep) job->keep = 1;
+      job->state = job->keep && meta.type == RecordType::done ? State::kept : State::finished;
       job->owner.clear();
       job->why = meta.type == RecordType::drop ? "dropped" : "";
+      break;
+    case RecordType::keep:
+      job->keep = 1;
+      break;
+    case RecordType::release:
+      job->keep = 0;
+      if (before == State::kept) job->state = State::finished;
       break;
     case RecordType::kick:
       if (job->state == State::dead) {
@@ -521,11 +695,14 @@ void Fold::apply(const RecordHead& head, Lsn lsn) {
       break;
   }
   // What another node owns changes here only by its end, and by what a person says of a dead one.
-  if (job->state != before && (may_run(*job) || job->state == State::finished || before == State::dead)) ++job->version;
-  if (job->state != before) job->changed_at = meta.at;
+  const bool changed = job->state != before || job->keep != keep_before || job->due != due_before;
+  const bool ended = job->state == State::finished || job->state == State::kept;
+  if (changed && (may_run(*job) || ended || before == State::dead || before == State::kept)) ++job->version;
+  if (changed) job->changed_at = meta.at;
+  if (job->state == State::finished) job->location = lsn;
   store(meta.id, *job);
-  if (job->state == State::finished) set_key(meta.id, *job, meta.type == RecordType::drop, meta.at);
-  bool left = job->state == State::dead || job->state == State::finished || (job->state == State::held && before != State::held);
+  if (ended && before != State::kept) set_key(meta.id, *job, meta.type == RecordType::drop, meta.at);
+  bool left = job->state == State::dead || ended || (job->state == State::held && before != State::held);
   if (was_live && left) leave(meta.id, *job);
 }
 
@@ -606,6 +783,26 @@ bool Fold::page(char order, const std::string& function, size_t most, std::strin
     ids.emplace_back(order == 'c' ? c.key().substr(c.key().size() - ulid_size) : c.value());
   }
   return true;
+}
+
+std::vector<std::string> Fold::oldest() {
+  std::vector<std::string> ids;
+  // Of the jobs of one function and state (and priority; of one node) the first is the oldest. Waiting ones are younger than that for
+  // which they wait.
+  for (char order : {'q', 'n', 'o'}) {
+    Table::Cursor c(m_table, std::string(1, order));
+    while (c.valid() && c.key()[0] == order) {
+      if (c.key().size() < 10) throw TableError("an order's key is too short");
+      ids.emplace_back(c.value());
+      c.seek(std::string(c.key().substr(0, c.key().size() - 8)) + std::string(9, '\xff'));
+    }
+  }
+  for (Table::Cursor c(m_table, "d"); c.valid() && c.key()[0] == 'd'; c.next()) ids.emplace_back(c.value());
+  for (Table::Cursor c(m_table, "c"); c.valid() && c.key()[0] == 'c'; c.next()) {
+    if (c.key().size() <= ulid_size) throw TableError("an owner's key is too short");
+    ids.emplace_back(c.key().substr(c.key().size() - ulid_size));
+  }
+  return ids;
 }
 
 std::vector<std::string> Fold::owners() {

@@ -2,12 +2,15 @@
 // deterministic (it asks no clock and no file but the name of this node) and idempotent, so that an index can be thrown away and made again.
 //
 // The keys of the index, each order kept so that claiming and listing read only what they return:
-//   m                                        how far the journal has been folded, and the key of the greatest job ID
+//   m                                        how far the journal has been folded
+//   g                                        the key of the greatest job ID
 //   j <ID>                                   the job (see job.hpp)
 //   q <function> 0 <priority> <first LSN>    -> ID; queued, in the order in which they are claimed
 //   d <function> 0 <due> <first LSN>         -> ID; delayed, in the order in which they fall due
 //   c <owner> 0 <ID>                         claimed and running, by owner
 //   x <function> 0 <first LSN>               -> ID; dead
+//   y <function> 0 <first LSN>               -> ID; kept
+//   b <ID> 0 <ID>                            the second's workload is a part of the first's
 //   l <serial key> 0 <first LSN>             -> ID; those with a serial key, but for dead ones
 //   h <serial key>                           -> ID; the one of them that is not waiting
 //   k <function> 0 <key>                     -> ID and when it stops to stand for that job (0: not yet finished)
@@ -16,6 +19,8 @@
 //   p <function>                             -> when it was paused
 //   r <node>                                 -> what that node knows of this journal
 //   s <function>                             counters
+//   t <ID>                                   the LSN of the last job that was taken for this one, for its key
+//   w <LSN / weight_step>                    what of that part of the journal is still needed
 //   e <LSN>                                  what could not be read or used
 #pragma once
 
@@ -38,6 +43,15 @@ struct FoldPosition {
   Lsn last = 0;
   uint64_t last_sum = 0;
   bool operator==(const FoldPosition&) const = default;
+};
+
+// Parts of the journal for which it is known how much of them is still needed.
+inline constexpr uint64_t weight_step = 1 << 20;
+// What a job takes that is only remembered, about.
+inline constexpr uint64_t finished_weight = 270;
+struct Weight {
+  uint64_t bytes = 0;     // about; of jobs that are known
+  uint64_t finished = 0;  // those of them that are only remembered
 };
 
 struct Counters {
@@ -80,6 +94,9 @@ class Fold {
   // Writes counters and position, then commits.
   void commit();
 
+  // Whether what a key of the table stands for is no part of what the journal says.
+  static bool is_help(std::string_view key) { return key[0] == 'g' || key[0] == 't'; }
+
   std::optional<Job> get(const std::string& id);
   std::map<std::string, Counters> counters();
   std::vector<Trouble> troubles();
@@ -90,8 +107,18 @@ class Fold {
   // Only those due at `until` or before; returns when the next one after that is due.
   std::optional<Millis> delayed(const std::string& function, Millis until, const Visit& visit);
   void dead(const std::string& function, const Visit& visit);
+  // What of the journal from one position to another is still needed.
+  Weight weight(Lsn from, Lsn end);
+  // Whether a job's workload is in use by another.
+  bool is_referenced(const std::string& id);
+  // Whether nobody needs a finished job to be known for the sake of its key, or of a job that is part of it. `is_clean` tells
+  // whether the part of the journal with that position holds nothing any more that is not needed.
+  bool may_forget(const std::string& id, const Job& job, Millis now, const std::function<bool(Lsn)>& is_clean);
+  // The job for which a key of a function was last set, and whether another was taken for it for that reason, and where.
+  std::optional<std::string> key_holder(const std::string& function, const std::string& key);
+  std::optional<Lsn> touched(const std::string& id);
   void claimed(const std::string& owner, const Visit& visit);
-  // The next up to `most` job IDs of an order ('q', 'd', 'c', 'x', 'l', 'n' or 'o'; of one function, of one node for 'o', of all for
+  // The next up to `most` job IDs of an order ('q', 'd', 'c', 'x', 'y', 'l', 'n' or 'o'; of one function, of one node for 'o', of all for
   // 'c' and 'l'), behind `cursor`, which
   // is empty at first and moves on; true when there are no more. So a long list can be read in several visits.
   bool page(char order, const std::string& function, size_t most, std::string& cursor, std::vector<std::string>& ids);
@@ -103,10 +130,14 @@ class Fold {
   std::map<std::string, PeerState> peers();  // all that are known, by node
   // Whether a node may still need the workload of a job that is finished here.
   bool is_owed(const Job& job);
+  // Whether every other node of the group knows how a job has ended.
+  bool end_is_known(const Job& job);
   // Every node whose jobs are held here.
   std::vector<std::string> held_nodes();
   // Whether a job may be run here as far as the group is concerned.
   bool may_run(const Job& job) const { return !job.once || is_own(job); }
+  // Jobs that have not ended, the oldest of all among them; few, but for delayed ones.
+  std::vector<std::string> oldest();
   // Every owner that holds a job.
   std::vector<std::string> owners();
   std::vector<std::string> functions();
@@ -116,15 +147,19 @@ class Fold {
   void apply_claim(const Meta& meta);
   void apply_add(const RecordHead& head, Lsn lsn);
   void apply_copied(const Meta& meta);
-  void apply_state(const Meta& meta);
+  void apply_state(const Meta& meta, Lsn lsn);
+  void apply_forget(const Meta& meta);
   void apply_peer(const Meta& meta);
   bool is_own(const Job& job) const { return job.node.empty() || (job.node == m_self.node && job.store == m_self.store); }
   bool lacks_copies(const Job& job) const;
   void set_key(const std::string& id, const Job& job, bool dropped, Millis at);
   void enter(const std::string& id, Job& job);
   void leave(const std::string& id, const Job& job);
+  void become_head(const std::string& id, const Job& job);
   void count(const Job& job, int by);
-  void store(const std::string& id, const Job& job);
+  Weight& weight_at(Lsn lsn);
+  void put_weights();
+  void store(const std::string& id, Job& job);
   void put_order(const std::string& id, const Job& job);
   void remove_order(const std::string& id, const Job& job);
   Counters& counter(const std::string& function);
@@ -135,6 +170,7 @@ class Fold {
   const Self m_self;
   FoldPosition m_position;
   std::map<std::string, Counters> m_counters;  // those read so far
+  std::map<uint64_t, Weight> m_weights;        // likewise, by LSN / weight_step
   std::string m_last_job;  // the key of the greatest job ID: most new jobs are behind it, and need not be looked for
   bool m_changed = false;
 };

@@ -96,18 +96,20 @@ std::string Intake::take_records(std::string_view payload, const std::string& fu
   auto jobs = parse_group(payload, function, reason);
   if (!jobs) return "bad " + reason + "\n";
   std::vector<std::string> ids;
-  std::vector<bool> too_large;
-  for (const auto& job : *jobs) {
-    ids.push_back(job.record.meta.id);
-    too_large.push_back(job.data.size() > m_config.max_workload);
+  for (const auto& job : *jobs) ids.push_back(job.record.meta.id);
+  auto answered = m_store.resolve(*jobs);
+  std::vector<NewJob> good;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (!answered[i] && (*jobs)[i].data.size() > m_config.max_workload) answered[i] = {Outcome::bad, "it is larger than the worker's --max-workload", 0};
+    if (!answered[i]) good.push_back(std::move((*jobs)[i]));
   }
-  jobs->erase(std::remove_if(jobs->begin(), jobs->end(), [&](const NewJob& job) { return job.data.size() > m_config.max_workload; }), jobs->end());
   std::string result;
-  auto answers = m_add(std::move(*jobs));
+  std::vector<Answer> answers;
+  if (!good.empty()) answers = m_add(std::move(good));
   auto answer = answers.begin();
   for (size_t i = 0; i < ids.size(); ++i) {
-    if (too_large[i]) {
-      result += encode_answer(ids[i], {Outcome::bad, "it is larger than the worker's --max-workload", 0});
+    if (answered[i]) {
+      result += encode_answer(ids[i], *answered[i]);
       continue;
     }
     result += encode_answer(ids[i], *answer);

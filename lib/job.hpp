@@ -19,11 +19,12 @@ enum class State : uint8_t {
   waiting,   // behind another job with its serial key
   pending,   // not yet on as many nodes as it must be
   held,      // another node's to run
+  kept,      // done, and its workload stays until it is released
   finished,  // done or dropped; only its ID, size and sum are remembered
 };
-inline constexpr size_t state_count = 9;
+inline constexpr size_t state_count = 10;
 
-// The word people are shown: queued, running, delayed, dead, waiting, pending, held or finished.
+// The word people are shown: queued, running, delayed, dead, waiting, pending, held, kept or finished.
 const char* state_name(State state);
 
 struct Job {
@@ -34,8 +35,10 @@ struct Job {
   uint32_t priority = normal_priority;
   uint32_t max_attempts = 0;  // 0: the worker's
   uint32_t term = 0, version = 0, copies = 0, once = 0;  // see Meta
+  uint32_t keep = 0;      // whether its workload stays when it is done
   Lsn first_lsn = 0;      // its place in the order
-  Lsn location = 0;       // the frame of its newest add record
+  Lsn location = 0;       // the frame of its newest add record; of what ended it, once it is finished
+  uint64_t offset = 0;    // with a source: where in that job's workload this one's begins
   uint64_t size = 0;      // of the workload, in bytes
   uint64_t sum = 0;
   Millis enqueued_at{0};
@@ -49,13 +52,18 @@ struct Job {
   std::string why;    // delayed, dead
   std::string node, store;  // whose the job is, with a replication group; see Meta
   std::string peers;  // pending: the nodes that have it too, separated by commas
+  std::string source;  // the job whose blob holds the workload; empty: its own
 
   // Those used up, and the one that runs. (starts also counts those that were cut off.)
   uint32_t attempts() const { return failures + (state == State::running ? 1 : 0); }
+  bool is_inline() const { return source.empty() && size <= max_inline_data; }
 };
 
 // A record of type `state` that says what there is to say of a job to other nodes.
 Meta state_of(const std::string& id, const Job& job);
+
+// The job whose blob a job's workload is in; empty where it stands in the journal.
+std::string blob_of(const std::string& id, const Job& job);
 
 // Whether such a record tells something newer than the job's own state. An end is never undone; before that the higher
 // term wins, then the higher version. Every node decides alike, in whatever order the records arrive.

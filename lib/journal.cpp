@@ -19,7 +19,9 @@ namespace gq {
 namespace {
 
 constexpr char segment_magic[9] = "GQJSEG\r\n";
-constexpr uint32_t frame_magic = 0x31465147;  // "GQF1"
+constexpr uint32_t plain_version = 1, cleaned_version = 2;
+constexpr uint32_t frame_magic = 0x31465147;          // "GQF1"
+constexpr uint32_t cleaned_frame_magic = 0x32465147;  // "GQF2"
 constexpr uint64_t hint_magic = 0x31544e4948514747;
 constexpr size_t hint_size = 40;
 constexpr char segment_suffix[] = ".gqj";
@@ -30,50 +32,70 @@ constexpr size_t segment_digits = 20;  // a u64 in decimal, so that names sort b
 
 constexpr uint64_t max_frame_record = record_header_size + max_meta_size + max_inline_data;
 
-std::string segment_header(Lsn base, Lsn previous_end, uint64_t seed) {
+// What stands in it besides the base. With an end it is that of a cleaned one.
+struct SegmentHeader {
+  Lsn previous_end = 0;
+  Lsn end = 0, cleaned_at = 0;
+};
+
+std::string segment_header(Lsn base, const SegmentHeader& h, uint64_t seed) {
   std::string header(segment_magic, 8);
-  put_le<uint32_t>(header, journal_version);
-  put_le<uint32_t>(header, segment_header_size);
+  put_le<uint32_t>(header, h.end ? cleaned_version : plain_version);
+  put_le<uint32_t>(header, h.end ? cleaned_header_size : segment_header_size);
   put_le<uint64_t>(header, base);
-  put_le<uint64_t>(header, previous_end);
+  put_le<uint64_t>(header, h.previous_end);
+  if (h.end) {
+    put_le<uint64_t>(header, h.end);
+    put_le<uint64_t>(header, h.cleaned_at);
+  }
   put_le<uint64_t>(header, sum64(header, seed));
   return header;
 }
 
-// The end of the segment before, as a header that is whole says; nullopt for any other bytes. Throws for a newer format.
-std::optional<Lsn> parse_segment_header(std::string_view bytes, Lsn base, uint64_t seed) {
+// A header that is whole; nullopt for any other bytes. Throws for a newer format.
+std::optional<SegmentHeader> parse_segment_header(std::string_view bytes, Lsn base, uint64_t seed) {
   if (bytes.size() < 12 || bytes.substr(0, 8) != std::string_view(segment_magic, 8)) return std::nullopt;
   uint32_t version = get_le<uint32_t>(bytes, 8);
   if (version > journal_version)
     throw Error(Exit::config, "cannot use the journal: it is in format " + std::to_string(version) +
                                   ", and this gq knows formats up to " + std::to_string(journal_version));
-  if (bytes.size() < segment_header_size) return std::nullopt;
-  Lsn previous_end = get_le<uint64_t>(bytes, 24);
-  if (bytes.substr(0, segment_header_size) != segment_header(base, previous_end, seed)) return std::nullopt;
-  return previous_end;
+  bool cleaned = version == cleaned_version;
+  if (bytes.size() < (cleaned ? cleaned_header_size : segment_header_size)) return std::nullopt;
+  SegmentHeader h{get_le<uint64_t>(bytes, 24), 0, 0};
+  if (cleaned) h.end = get_le<uint64_t>(bytes, 32), h.cleaned_at = get_le<uint64_t>(bytes, 40);
+  if (cleaned && h.end <= base) return std::nullopt;
+  std::string whole = segment_header(base, h, seed);
+  if (bytes.substr(0, whole.size()) != whole) return std::nullopt;
+  return h;
 }
 
-std::optional<Lsn> read_segment_header(int fd, Lsn base, uint64_t seed) {
-  char bytes[segment_header_size];
+std::optional<SegmentHeader> read_segment_header(int fd, Lsn base, uint64_t seed) {
+  char bytes[cleaned_header_size];
   return parse_segment_header(std::string_view(bytes, read_at(fd, bytes, sizeof bytes, 0)), base, seed);
 }
 
-void put_frame_header(std::string& out, uint64_t length, Lsn lsn, uint64_t seed) {
+void put_frame_header(std::string& out, uint64_t length, Lsn lsn, uint64_t seed, uint32_t magic = frame_magic) {
   size_t at = out.size();
-  put_le<uint32_t>(out, frame_magic);
+  put_le<uint32_t>(out, magic);
   put_le<uint32_t>(out, static_cast<uint32_t>(length));
   put_le<uint64_t>(out, lsn);
   put_le<uint64_t>(out, sum64(std::string_view(out).substr(at, 16), seed));
 }
 
-// The length of the record in the frame, or nullopt when this is not the header of a frame at that position.
-std::optional<uint64_t> parse_frame_header(std::string_view bytes, Lsn lsn, uint64_t seed) {
-  if (bytes.size() < frame_header_size || get_le<uint32_t>(bytes, 0) != frame_magic ||
-      get_le<uint64_t>(bytes, 8) != lsn || get_le<uint64_t>(bytes, 16) != sum64(bytes.substr(0, 16), seed))
+// The LSN and the length of the record in the frame, or nullopt when this is no frame's header.
+std::optional<std::pair<Lsn, uint64_t>> parse_frame_header(std::string_view bytes, uint32_t magic, uint64_t seed) {
+  if (bytes.size() < frame_header_size || get_le<uint32_t>(bytes, 0) != magic || get_le<uint64_t>(bytes, 16) != sum64(bytes.substr(0, 16), seed))
     return std::nullopt;
   uint64_t length = get_le<uint32_t>(bytes, 4);
   if (length < record_header_size || length > max_frame_record) return std::nullopt;
-  return length;
+  return std::pair(get_le<uint64_t>(bytes, 8), length);
+}
+
+// The length of the record in the frame, or nullopt when this is not the header of a frame at that position.
+std::optional<uint64_t> parse_frame_header(std::string_view bytes, Lsn lsn, uint64_t seed) {
+  auto frame = parse_frame_header(bytes, frame_magic, seed);
+  if (!frame || frame->first != lsn) return std::nullopt;
+  return frame->second;
 }
 
 }  // namespace
@@ -208,7 +230,7 @@ void Journal::begin_segment(Room room) {
   segment->base = base;
   segment->fd = open_file(temporary, room == Room::completion ? O_RDWR : O_RDWR | O_CREAT | O_EXCL);
   try {
-    write_all_at(segment->fd.get(), segment_header(base, previous_end, m_seed), 0, temporary);
+    write_all_at(segment->fd.get(), segment_header(base, {previous_end, 0, 0}, m_seed), 0, temporary);
     if (::fsync(segment->fd.get()) != 0) throw_errno(Exit::storage, "sync " + temporary);
     publish(base, base + segment_header_size, 0);
     if (::rename(temporary.c_str(), path.c_str()) != 0) throw_errno(Exit::storage, "rename " + temporary);
@@ -360,6 +382,13 @@ bool Journal::sync(Lsn from, Lsn end) {
   }
 }
 
+void Journal::sync_all() {
+  auto segments = list_segments(m_directory);
+  if (segments.empty()) return;
+  Fd fd = open_file(segment_path(m_directory, segments.back()), O_RDWR);
+  if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync the journal");
+}
+
 Lsn Journal::end() const {
   auto hint = read_hint();
   return hint ? hint->end : 0;
@@ -368,6 +397,10 @@ Lsn Journal::end() const {
 std::vector<Placed> Journal::commit(const std::vector<RecordBytes>& records, Room room, const std::function<void(Lsn from, Lsn end)>& appended) {
   auto placed = append(records, room);
   if (appended) appended(placed.front().lsn, placed.back().end);
+  return make_safe(records, std::move(placed), room);
+}
+
+std::vector<Placed> Journal::make_safe(const std::vector<RecordBytes>& records, std::vector<Placed> placed, Room room) {
   if (sync(placed.front().lsn, placed.back().end)) return placed;
   try {
     placed = append(records, room);
@@ -376,6 +409,67 @@ std::vector<Placed> Journal::commit(const std::vector<RecordBytes>& records, Roo
     throw Error(Exit::retry, std::string(e.what()) + ", after a failed sync: whether the job is queued is unknown");
   }
   throw Error(Exit::retry, "cannot sync the journal, twice: whether the job is queued is unknown");
+}
+
+std::vector<SegmentInfo> Journal::segments() const {
+  std::vector<SegmentInfo> all;
+  for (Lsn base : list_segments(m_directory)) {
+    if (!all.empty() && all.back().cleaned && base < all.back().end) continue;
+    struct stat st;
+    Fd fd = try_open(segment_path(m_directory, base), O_RDONLY);
+    if (!fd || ::fstat(fd.get(), &st) != 0) continue;  // it has been cleaned since
+    auto header = read_segment_header(fd.get(), base, m_seed);
+    SegmentInfo& s = all.emplace_back();
+    s.base = base;
+    s.size = static_cast<uint64_t>(st.st_size);
+    s.end = header && header->end ? header->end : base + s.size;
+    s.cleaned = header && header->end;
+    s.cleaned_at = header ? header->cleaned_at : 0;
+    s.previous_end = header ? header->previous_end : base;
+    s.changed_at = Millis(st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000);
+  }
+  // What stands behind one that was not whole begins where the next one does.
+  for (size_t i = 0; i + 1 < all.size(); ++i)
+    if (!all[i].cleaned) all[i].end = all[i + 1].base;
+  return all;
+}
+
+CleanedSegment::CleanedSegment(const Journal& journal, Lsn base, Lsn previous_end, Lsn end, Lsn cleaned_at)
+    : m_journal(journal),
+      m_base(base),
+      m_temporary(journal.directory() + "/tmp." + new_ulid()),
+      m_fd(open_file(m_temporary, O_RDWR | O_CREAT | O_EXCL)),
+      m_buffer(segment_header(base, {previous_end, end, cleaned_at}, journal.seed())) {
+  m_size = m_buffer.size();
+}
+
+CleanedSegment::~CleanedSegment() {
+  if (!m_temporary.empty()) ::unlink(m_temporary.c_str());
+}
+
+void CleanedSegment::add(Lsn lsn, std::string_view head, std::string_view data) {
+  put_frame_header(m_buffer, head.size() + data.size(), lsn, m_journal.seed() + m_size, cleaned_frame_magic);
+  m_buffer += head;
+  m_buffer += data;
+  m_size += frame_header_size + head.size() + data.size();
+  if (m_buffer.size() >= (1 << 20)) write();
+}
+
+void CleanedSegment::write() {
+  write_all_at(m_fd.get(), m_buffer, m_size - m_buffer.size(), m_temporary);
+  m_buffer.clear();
+}
+
+void CleanedSegment::finish() {
+  write();
+  if (::fsync(m_fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_temporary);
+}
+
+void CleanedSegment::publish() {
+  std::string path = segment_path(m_journal.directory(), m_base);
+  if (::rename(m_temporary.c_str(), path.c_str()) != 0) throw_errno(Exit::storage, "rename " + m_temporary);
+  m_temporary.clear();
+  sync_directory(m_journal.directory());
 }
 
 // ---------------------------------------------------------------------------------------------------------- reading
@@ -395,9 +489,25 @@ bool JournalReader::open_segment(Lsn base) {
   m_longer = false;
   m_window.clear();
   m_window_offset = 0;
-  auto previous_end = read_segment_header(m_fd.get(), base, m_journal.m_seed);
-  m_header_bad = !previous_end;
-  m_previous_end = previous_end.value_or(base);
+  auto header = read_segment_header(m_fd.get(), base, m_journal.m_seed);
+  m_header_bad = !header;
+  m_cleaned = false;
+  m_previous_end = header ? header->previous_end : base;
+  if (header && header->end) {
+    m_cleaned = true;
+    m_end = header->end;
+    m_offset = cleaned_header_size;
+  } else if (!header) {
+    // Its first frame may tell what it was.
+    char bytes[frame_header_size];
+    std::string_view frame(bytes, read_at(m_fd.get(), bytes, sizeof bytes, cleaned_header_size));
+    m_cleaned = parse_frame_header(frame, cleaned_frame_magic, m_journal.m_seed + cleaned_header_size).has_value();
+    auto segments = list_segments(m_journal.directory());
+    auto after = std::upper_bound(segments.begin(), segments.end(), base);
+    m_end = after == segments.end() ? base + 1 : *after;
+    m_offset = 0;
+  }
+  if (m_cleaned) m_size = file_size(m_fd.get());
   return true;
 }
 
@@ -442,19 +552,31 @@ JournalReader::Frame JournalReader::parse(uint64_t offset, bool with_data, uint6
   auto window = [&](uint64_t at, uint64_t size) {
     return std::string_view(m_window).substr(at - m_window_offset, size);
   };
-  auto length = parse_frame_header(window(offset, frame_header_size), m_base + offset, m_journal.m_seed);
-  if (!length || offset + frame_header_size + *length > m_size) return Frame::bad;
-  frame_size = frame_header_size + *length;
+  auto header = frame_at(window(offset, frame_header_size), offset);
+  if (!header || offset + frame_header_size + header->second > m_size) return Frame::bad;
+  m_frame_lsn = header->first;
+  const uint64_t length = header->second;
+  frame_size = frame_header_size + length;
   uint64_t at = offset + frame_header_size;
   if (!fill(at, record_header_size)) return Frame::bad;
   auto sizes = peek_record(window(at, record_header_size));
-  if (!sizes || sizes->head_size > *length) return Frame::bad_record;
-  if (!fill(at, with_data ? *length : sizes->head_size)) return Frame::bad;
+  if (!sizes || sizes->head_size > length) return Frame::bad_record;
+  if (!fill(at, with_data ? length : sizes->head_size)) return Frame::bad;
   m_head = parse_record_head(window(at, sizes->head_size));
-  if (!m_head || m_head->head_size + m_head->inline_size() != *length) return Frame::bad_record;
+  if (!m_head) return Frame::bad_record;
+  m_without_data = m_cleaned && length == m_head->head_size && m_head->inline_size() > 0;
+  if (!m_without_data && m_head->head_size + m_head->inline_size() != length) return Frame::bad_record;
   m_head_bytes = window(at, m_head->head_size);
-  m_data = with_data ? window(at + m_head->head_size, m_head->inline_size()) : std::string_view();
+  m_data = with_data && !m_without_data ? window(at + m_head->head_size, m_head->inline_size()) : std::string_view();
   return Frame::good;
+}
+
+// The LSN and the length of the record of a frame whose header this is.
+std::optional<std::pair<Lsn, uint64_t>> JournalReader::frame_at(std::string_view bytes, uint64_t offset) const {
+  if (m_cleaned) return parse_frame_header(bytes, cleaned_frame_magic, m_journal.m_seed + offset);
+  auto length = parse_frame_header(bytes, m_base + offset, m_journal.m_seed);
+  if (!length) return std::nullopt;
+  return std::pair(m_base + offset, *length);
 }
 
 std::optional<uint64_t> JournalReader::find_frame(uint64_t from) {
@@ -470,7 +592,7 @@ std::optional<uint64_t> JournalReader::find_frame(uint64_t from) {
     offset += at;
     if (!fill(offset, frame_header_size)) return std::nullopt;
     rest = std::string_view(m_window).substr(offset - m_window_offset, frame_header_size);
-    if (parse_frame_header(rest, m_base + offset, m_journal.m_seed)) return offset;
+    if (frame_at(rest, offset)) return offset;
   }
   return std::nullopt;
 }
@@ -490,13 +612,53 @@ bool JournalReader::only_cut_short(uint64_t offset) {
   return rest.find_first_not_of('\0') == std::string_view::npos;
 }
 
-// Steps to the segment after this one (or to the first at or behind m_position); false when there is none.
+// Steps to the segment that m_position lies in, or to the first behind it; false when there is none. Meanwhile segments may be
+// cleaned: then others stand for them.
 bool JournalReader::next_segment() {
-  auto segments = list_segments(m_journal.directory());
-  auto it = m_fd ? std::upper_bound(segments.begin(), segments.end(), m_base)
-                 : std::upper_bound(segments.begin(), segments.end(), m_position);
-  if (!m_fd && it != segments.begin()) --it;  // the one that m_position lies in
-  return it != segments.end() && open_segment(*it);
+  for (int tries = 0; tries < 100; ++tries) {
+    auto segments = list_segments(m_journal.directory());
+    auto after = std::upper_bound(segments.begin(), segments.end(), m_position);
+    if (after != segments.begin()) {
+      Lsn base = *std::prev(after);
+      bool other = !m_fd || base != m_base;
+      if (!other && !m_cleaned) {
+        Fd fd = try_open(segment_path(m_journal.directory(), base), O_RDONLY);
+        auto header = fd ? read_segment_header(fd.get(), base, m_journal.m_seed) : std::nullopt;
+        other = header && header->end > m_position;
+      }
+      if (other) {
+        if (open_segment(base)) return true;
+        continue;  // it has gone since
+      }
+    }
+    if (after == segments.end()) return false;
+    if (open_segment(*after)) return true;
+  }
+  return false;
+}
+
+// The next record of a cleaned segment from m_position on, or damage; nullopt at its end.
+std::optional<JournalReader::Item> JournalReader::next_cleaned(bool with_data) {
+  while (m_offset < m_size) {
+    uint64_t size = 0;
+    Frame frame = parse(m_offset, with_data, size);
+    if (frame == Frame::bad) {
+      auto found = find_frame(m_offset + 1);
+      m_offset = found.value_or(m_size);
+      Lsn upto = m_end;
+      if (found && fill(*found, frame_header_size))
+        upto = frame_at(std::string_view(m_window).substr(*found - m_window_offset, frame_header_size), *found)->first;
+      if (upto <= m_position) continue;
+      m_lsn = std::exchange(m_position, upto);
+      return Item::damage;
+    }
+    m_offset += size;
+    if (m_frame_lsn < m_position) continue;
+    m_lsn = m_frame_lsn;
+    m_position = m_lsn + 1;
+    return frame == Frame::good ? Item::record : Item::damage;
+  }
+  return std::nullopt;
 }
 
 JournalReader::Item JournalReader::next(bool with_data) {
@@ -508,6 +670,12 @@ JournalReader::Item JournalReader::next(bool with_data) {
       m_position = m_base;
       // A power cut may have taken positions that had been given away but were not yet safe; the header tells.
       if (m_previous_end != (first ? 0 : m_lsn)) return Item::missing;
+    }
+    if (m_cleaned) {
+      if (auto item = next_cleaned(with_data)) return *item;
+      m_position = std::max(m_position, m_end);
+      if (!next_segment()) return Item::end;
+      continue;
     }
     uint64_t offset = m_position - m_base;
     if (offset >= m_size && !extend(offset)) {
@@ -542,18 +710,23 @@ JournalReader::Item JournalReader::next(bool with_data) {
 }
 
 uint64_t JournalReader::unread() {
-  if (!m_fd) return 0;
+  if (!m_fd || m_cleaned) return 0;
   uint64_t offset = m_position - m_base;
   if (offset >= m_size && !extend(offset)) return 0;
   return only_cut_short(offset) ? 0 : m_size - offset;
 }
 
 bool JournalReader::read_record_at(Lsn lsn, bool with_data) {
-  if (!m_fd || lsn < m_base || lsn >= m_base + m_size) {
+  if (!m_fd || lsn < m_base || lsn >= (m_cleaned ? m_end : m_base + m_size)) {
     m_fd.reset();
     m_position = lsn;
     auto hint = m_journal.read_hint();  // mostly it is in the last one
     if (!(hint && hint->base <= lsn && open_segment(hint->base)) && !next_segment()) return false;
+  }
+  if (m_cleaned) {
+    if (lsn < m_position) m_offset = cleaned_header_size;
+    m_position = lsn;
+    return next_cleaned(with_data) == Item::record && m_lsn == lsn;
   }
   m_lsn = m_position = lsn;
   if (lsn < m_base + segment_header_size) return false;

@@ -10,6 +10,14 @@
 //   frame header:   magic "GQF1" | length of the record here u32 | LSN u64 | sum of these 16 bytes u64 (seeded)
 //   then the record, its data left out where that is longer than max_inline_data.
 //
+// A segment that has been cleaned (cleaner.hpp) holds what is left of one or more of them, in the old order, under the name of the
+// first. What is left keeps its LSN, which is no longer where it stands:
+//
+//   segment header: the same with version 2 and header size 56, and before its sum: LSN of the end of what it stands for u64 |
+//                   LSN of the end of the journal when it was cleaned u64
+//   frame header:   magic "GQF2" | the same; seeded with the store's ID and the frame's place in the file. The data of an add may
+//                   be left out where nobody needs it any more.
+//
 // Guarantees. commit() returns only when its records are on stable storage, by an fdatasync of this process on a
 // descriptor that it opened before it wrote: Linux reports a lost write only to descriptors that were open, so nobody
 // relies on another process's sync. Nobody truncates what another process wrote: a tail that is not whole ends its
@@ -39,8 +47,8 @@ namespace gq {
 
 using Lsn = uint64_t;
 
-inline constexpr uint32_t journal_version = 1;
-inline constexpr uint64_t segment_header_size = 40;
+inline constexpr uint32_t journal_version = 2;
+inline constexpr uint64_t segment_header_size = 40, cleaned_header_size = 56;
 inline constexpr uint64_t frame_header_size = 24;
 // A segment that has reached this size is followed by a new one.
 inline constexpr uint64_t default_segment_size = 64ULL << 20;
@@ -64,6 +72,16 @@ struct Placed {
   Lsn end = 0;
 };
 
+// What the files of a journal are, by LSN.
+struct SegmentInfo {
+  Lsn base = 0, end = 0;       // of the last one, end is where its file ends
+  uint64_t size = 0;           // of the file, in bytes
+  bool cleaned = false;
+  Lsn cleaned_at = 0;          // the end of the journal then
+  Lsn previous_end = 0;
+  Millis changed_at{0};        // the file
+};
+
 class Journal {
  public:
   // `store_id` seeds the sums. Creates the directory; appends nothing yet.
@@ -84,6 +102,9 @@ class Journal {
   // they take before they are first synced.
   std::vector<Placed> commit(const std::vector<RecordBytes>& records, Room room, const std::function<void(Lsn from, Lsn end)>& appended = {});
 
+  // The second half of commit(), for what append() has placed.
+  std::vector<Placed> make_safe(const std::vector<RecordBytes>& records, std::vector<Placed> placed, Room room);
+
   // The position behind the last append, as far as this process can tell without verifying.
   Lsn end() const;
 
@@ -94,7 +115,14 @@ class Journal {
   void check_intake_room(uint64_t size);
   bool check_claim_room();
 
+  // What segments there are. One that another stands for too is left out.
+  std::vector<SegmentInfo> segments() const;
+
+  // Waits until the segment to which is appended is on stable storage, whoever has written to it. Throws Error(storage).
+  void sync_all();
+
   const std::string& directory() const { return m_directory; }
+  uint64_t segment_size() const { return m_segment_size; }
   uint64_t seed() const { return m_seed; }
   // The path of append.lock; the file is written at each append, so that inotify tells of new records.
   const std::string& lock_path() const { return m_lock_path; }
@@ -137,6 +165,31 @@ class Journal {
 std::vector<Lsn> list_segments(const std::string& directory);
 std::string segment_path(const std::string& directory, Lsn base);
 
+// Writes a cleaned segment, under a temporary name.
+class CleanedSegment {
+ public:
+  // It will stand for all from `base` to `end`. Throws Error(storage), as the others do.
+  CleanedSegment(const Journal& journal, Lsn base, Lsn previous_end, Lsn end, Lsn cleaned_at);
+  ~CleanedSegment();  // removes it, unless publish() was called
+
+  // Records in the order of their LSN.
+  void add(Lsn lsn, std::string_view head, std::string_view data);
+  uint64_t size() const { return m_size; }
+  // Writes what is left, and syncs it.
+  void finish();
+  // Gives it its name, which may be that of the first segment that it stands for; durable on return.
+  void publish();
+
+ private:
+  void write();
+  const Journal& m_journal;
+  Lsn m_base;
+  std::string m_temporary;
+  Fd m_fd;
+  std::string m_buffer;
+  uint64_t m_size = 0;
+};
+
 // Walks the frames of a journal from a position on, past damage.
 class JournalReader {
  public:
@@ -155,7 +208,7 @@ class JournalReader {
   Item next(bool with_data = false);
 
   Lsn position() const { return m_position; }
-  // Goes on at a position behind that.
+  // Goes on at a position behind that (of a record, or the end of one).
   void skip_to(Lsn position) { m_position = position; }
   // After Item::end: how many bytes stand at position() that are neither a frame nor only the beginning of one. The next
   // append will leave them behind.
@@ -164,8 +217,9 @@ class JournalReader {
   const RecordHead& head() const { return *m_head; }
   // Header and meta as they stand in the journal; valid until the next call of next().
   std::string_view head_bytes() const { return m_head_bytes; }
-  // Inline data, when it was asked for; valid until the next call of next().
+  // Inline data, when it was asked for; valid until the next call of next(). has_data() is false where it has been cleaned away.
   std::string_view data() const { return m_data; }
+  bool has_data() const { return !m_without_data; }
 
   // The record at exactly this position, or nullopt where it cannot be read any more.
   bool read_record_at(Lsn lsn, bool with_data);
@@ -174,6 +228,8 @@ class JournalReader {
   enum class Frame { good, bad_record, bad };
   bool open_segment(Lsn base);
   bool next_segment();
+  std::optional<Item> next_cleaned(bool with_data);
+  std::optional<std::pair<Lsn, uint64_t>> frame_at(std::string_view bytes, uint64_t offset) const;
   bool extend(uint64_t offset);
   bool fill(uint64_t offset, uint64_t size);
   Frame parse(uint64_t offset, bool with_data, uint64_t& frame_size);
@@ -188,12 +244,18 @@ class JournalReader {
   Lsn m_previous_end = 0;  // as the header of the segment says
   uint64_t m_size = 0;     // how far the segment may be read
   bool m_header_bad = false;
+  // Of a cleaned one: what it stands for ends there; how far it has been read, and the LSN of the frame that was parsed last.
+  bool m_cleaned = false;
+  Lsn m_end = 0;
+  uint64_t m_offset = 0;
+  Lsn m_frame_lsn = 0;
   bool m_longer = false;  // than the next segment lets it be: what overlaps is nobody's
   std::string m_window;
   uint64_t m_window_offset = 0;
   std::optional<RecordHead> m_head;
   std::string_view m_head_bytes;
   std::string_view m_data;
+  bool m_without_data = false;
 };
 
 }  // namespace gq

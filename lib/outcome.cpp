@@ -23,6 +23,8 @@ bool Outcomes::replace(std::string_view text) {
     verdict.what = Verdict::What::done;
   } else if (what == "dead") {
     verdict.what = Verdict::What::dead;
+  } else if (what == "keep") {
+    verdict.what = Verdict::What::keep;
   } else if (what.substr(0, 6) == "retry:") {
     verdict.delay = parse_duration(what.substr(6));
     if (!verdict.delay) return false;

@@ -18,7 +18,7 @@
 namespace gq {
 
 struct Verdict {
-  enum class What { done, discard, retry, dead, broken };
+  enum class What { done, discard, keep, retry, dead, broken };
   What what = What::retry;
   std::optional<Millis> delay;  // retry: in place of the usual one
 };
@@ -26,7 +26,7 @@ struct Verdict {
 class Outcomes {
  public:
   Outcomes();
-  // Replaces a row: "CODE=done", "CODE=retry", "CODE=retry:DELAY" or "CODE=dead", with CODE from 0 to 255. False for anything
+  // Replaces a row: "CODE=done", "CODE=retry", "CODE=retry:DELAY", "CODE=dead" or "CODE=keep" (done, and the workload stays), with CODE from 0 to 255. False for anything
   // else.
   bool replace(std::string_view text);
   // For the status of an exit.

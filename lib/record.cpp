@@ -15,8 +15,8 @@ namespace gq {
 namespace {
 
 constexpr uint32_t record_magic = 0x31525147;  // "GQR1"
-constexpr std::array<const char*, 13> type_names = {"add",  "claim", "start",  "done",   "fail",  "dead", "kick",
-                                                    "drop", "pause", "resume", "copied", "state", "peer"};
+constexpr std::array<const char*, 18> type_names = {"add",    "claim",  "start", "done", "fail",    "dead",   "kick",   "drop", "pause",
+                                                    "resume", "copied", "state", "peer", "keep", "release", "forget", "stream", "end"};
 
 // The keys of the meta map, and what they stand for. A member that has its default is not written.
 constexpr const char* key_type = "t";
@@ -30,13 +30,14 @@ struct Field {
 constexpr Field<std::string> texts[] = {{"id", &Meta::id},     {"f", &Meta::function}, {"o", &Meta::owner},
                                         {"why", &Meta::why},   {"key", &Meta::key},    {"serial", &Meta::serial},
                                         {"node", &Meta::node}, {"store", &Meta::store}, {"peers", &Meta::peers},
-                                        {"from", &Meta::from}, {"fstore", &Meta::from_store}, {"state", &Meta::state}};
+                                        {"from", &Meta::from}, {"fstore", &Meta::from_store}, {"state", &Meta::state},
+                                        {"src", &Meta::source}};
 constexpr Field<Millis> times[] = {{"at", &Meta::at}, {"due", &Meta::due}, {"window", &Meta::window}};
 constexpr Field<uint32_t> numbers[] = {{"n", &Meta::start}, {"prio", &Meta::priority}, {"max", &Meta::max_attempts},
                                        {"copies", &Meta::copies}, {"term", &Meta::term}, {"v", &Meta::version},
                                        {"failures", &Meta::failures}, {"crashes", &Meta::crashes}};
-constexpr Field<uint64_t> positions[] = {{"lsn", &Meta::position}, {"since", &Meta::since}};
-constexpr Field<bool> flags[] = {{"given", &Meta::given}, {"spent", &Meta::spent}, {"once", &Meta::once}, {"enough", &Meta::enough}};
+constexpr Field<uint64_t> positions[] = {{"lsn", &Meta::position}, {"since", &Meta::since}, {"off", &Meta::offset}, {"len", &Meta::length}, {"sum", &Meta::sum}};
+constexpr Field<bool> flags[] = {{"given", &Meta::given}, {"spent", &Meta::spent}, {"once", &Meta::once}, {"enough", &Meta::enough}, {"keep", &Meta::keep}};
 
 template <typename T, size_t N>
 T* member(const Field<T> (&fields)[N], Meta& meta, std::string_view key) {
@@ -187,16 +188,18 @@ bool read_meta(std::string_view body, Meta& meta) {
 bool fits(const Meta& m) {
   if (m.type == RecordType::claim) return !m.owner.empty() && !m.ids.empty();
   if (m.type == RecordType::copied) return !m.ids.empty();
+  if (m.type == RecordType::forget || m.type == RecordType::stream || m.type == RecordType::end) return true;
   if (m.type == RecordType::peer) return is_node_name(m.node) && (m.store.empty() || is_ulid(m.store));
   if (m.type == RecordType::pause || m.type == RecordType::resume) return !function_name_problem(m.function);
   if (!is_ulid(m.id)) return false;
   switch (m.type) {
     case RecordType::add:
       return !function_name_problem(m.function) && m.priority <= low_priority && (m.key.empty() || !key_problem(m.key)) &&
-             (m.serial.empty() || !key_problem(m.serial)) && (m.node.empty() || (is_node_name(m.node) && is_ulid(m.store)));
+             (m.serial.empty() || !key_problem(m.serial)) && (m.node.empty() || (is_node_name(m.node) && is_ulid(m.store))) &&
+             (m.source.empty() || is_ulid(m.source));
     case RecordType::state:
-      return !function_name_problem(m.function) && is_node_name(m.node) && is_ulid(m.store) &&
-             (m.state == "queued" || m.state == "dead" || m.state == "finished");
+      return !function_name_problem(m.function) && (m.node.empty() ? m.store.empty() : is_node_name(m.node) && is_ulid(m.store)) &&
+             (m.state == "queued" || m.state == "dead" || m.state == "kept" || m.state == "finished");
     case RecordType::start:
     case RecordType::fail:
     case RecordType::dead:
@@ -300,6 +303,7 @@ std::optional<RecordHead> parse_record_head(std::string_view bytes) {
   head.data_size = sizes->data_size;
   head.data_sum = get_le<uint64_t>(bytes, 24);
   if (!read_meta(head_bytes.substr(record_header_size), head.meta) || !fits(head.meta)) return std::nullopt;
+  if (!head.meta.source.empty() && head.data_size > 0) return std::nullopt;
   return head;
 }
 

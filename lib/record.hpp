@@ -33,7 +33,7 @@ inline constexpr size_t max_meta_size = 64 * 1024;
 // The longest workload that stands in the journal itself. Part of the journal's format.
 inline constexpr uint64_t max_inline_data = 64 * 1024;
 
-enum class RecordType { add, claim, start, done, fail, dead, kick, drop, pause, resume, copied, state, peer };
+enum class RecordType { add, claim, start, done, fail, dead, kick, drop, pause, resume, copied, state, peer, keep, release, forget, stream, end };
 
 const char* record_type_name(RecordType type);
 
@@ -48,7 +48,7 @@ std::optional<std::string> key_problem(std::string_view text);
 // What a record says. Which members count depends on the type; the others keep their defaults and are not written.
 struct Meta {
   RecordType type = RecordType::add;
-  std::string id;                // the job; not in claim, pause, resume, copied and peer
+  std::string id;                // the job; not in claim, pause, resume, copied, peer, forget, stream and end
   std::string function;          // add, pause, resume, state
   Millis at{0};                  // when it happened
   bool given = false;            // add: the ID was chosen by the user, so it may stand for something else already
@@ -57,27 +57,34 @@ struct Meta {
   std::string key;               // add: what makes two submissions one job; empty: nothing does
   Millis window{0};              // add: how long after the job has finished its key still stands for it
   std::string serial;            // add: jobs with the same run one at a time, in order; empty: any
-  std::vector<std::string> ids;  // claim, copied: the jobs
+  std::vector<std::string> ids;  // claim, copied, forget: the jobs
   std::string owner;             // claim, start, fail, dead: who holds the job (see owners.hpp)
   uint32_t start = 0;            // start, fail, dead: how often the job has been started
   Millis due{0};                 // add, fail: not to be started before this
   bool spent = true;             // fail: whether an attempt is used up
   std::string why;               // fail, dead, state: the reason, for people
 
+  // Workloads that stay, and parts of them; see Job.
+  bool keep = false;             // done, state: the workload stays when the job has ended
+  std::string source;            // add: the job whose workload this one's is a part of; then no data follow
+  uint64_t offset = 0, length = 0, sum = 0;  // add: where that part begins, its size in bytes, and its sum64
+
   // Replication; see replicator.hpp.
-  std::string node;              // add: the node that accepted the job; state: the one that owns it; peer: which one
+  std::string node;              // add: the node that accepted the job; state: the one that owns it, if any; peer: which one
   std::string store;             // the identity of that node's store
   uint32_t copies = 0;           // add: how many nodes must have the job before it is run where it was accepted
   bool once = false;             // add: only its owner runs it; else every node does
   std::string peers;             // copied: the nodes that have the jobs too, separated by commas
   bool enough = false;           // copied: the jobs may be run, however few those are
   std::string from, from_store;  // state: the node that told, and its identity; empty for what happened here
-  std::string state;             // state: queued, dead or finished
+  std::string state;             // state: queued, dead, kept or finished
   uint32_t term = 0;             // state: how often the job's owner has changed
   uint32_t version = 0;          // state: how often its state has changed
   uint32_t failures = 0, crashes = 0;  // state
-  uint64_t position = 0;         // peer: the peer knows all that stands in the journal before
+  uint64_t position = 0;         // peer: the peer knows all that stands in the journal before; end: how many jobs the stream has
   uint64_t since = 0;            // peer: before this position it was another store, which is owed only what is unfinished
+  // forget: with jobs, they were looked at when the journal ended at `position`; without, what could not be read between `since`
+  // and `position` has been set aside.
 };
 
 // The record in bytes: header, meta, data.
@@ -95,6 +102,10 @@ struct RecordHead {
   uint64_t data_size = 0;
   uint64_t data_sum = 0;
   uint64_t head_sum = 0;
+
+  // Of the workload, wherever it is.
+  uint64_t workload_size() const { return meta.source.empty() ? data_size : meta.length; }
+  uint64_t workload_sum() const { return meta.source.empty() ? data_sum : meta.sum; }
 
   // How many bytes of data stand behind the head in a journal.
   uint64_t inline_size() const { return data_size > max_inline_data ? 0 : data_size; }

@@ -70,10 +70,27 @@ bool is_change(RecordType type) {
     case RecordType::dead:
     case RecordType::kick:
     case RecordType::drop:
+    case RecordType::keep:
+    case RecordType::release:
       return true;
     default:
       return false;
   }
+}
+
+// A job that brings the part of another's workload with it, which it otherwise only names.
+NewJob with_data(Meta meta, std::string data) {
+  NewJob job;
+  meta.source.clear();
+  meta.offset = meta.length = meta.sum = 0;
+  job.own = std::make_shared<const std::string>(std::move(data));
+  job.data = *job.own;
+  job.record.data_size = job.data.size();
+  job.record.data_sum = sum64(job.data);
+  job.head = encode_record_head(meta, job.record.data_size, job.record.data_sum);
+  job.record.head_size = job.head.size();
+  job.record.meta = std::move(meta);
+  return job;
 }
 
 // Whether there is nothing to say of a job that its add does not say.
@@ -272,6 +289,7 @@ std::vector<Answer> Replicator::add(std::vector<NewJob> jobs) {
   }
   if (!batch) return answers;
   wait_for(*batch, std::move(calls), group.copies - 1);
+  send_parts(jobs, handed, *batch, group.copies - 1);
   std::map<std::string, std::vector<std::string>> held;  // by holders
   bool counted = true;
   {
@@ -310,6 +328,33 @@ std::vector<Answer> Replicator::add(std::vector<NewJob> jobs) {
     }
   }
   return answers;
+}
+
+// Peers that have not got what a job's workload is a part of are given that part.
+void Replicator::send_parts(const std::vector<NewJob>& jobs, const std::vector<size_t>& handed, Batch& batch, uint32_t wanted) {
+  std::vector<NewJob> whole;
+  std::vector<size_t> of, numbers;
+  for (size_t n = 0; n < handed.size(); ++n) {
+    const NewJob& job = jobs[handed[n]];
+    if (job.record.meta.source.empty()) continue;
+    {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (count_names(batch.holders[n]) >= wanted) continue;
+    }
+    Fd blob = m_store.blobs().open(job.record.meta.source);
+    if (!blob) continue;
+    std::string part(job.record.meta.length, '\0');
+    if (read_at(blob.get(), part.data(), part.size(), job.record.meta.offset) != part.size()) continue;
+    numbers.push_back(whole.size());
+    of.push_back(n);
+    whole.push_back(with_data(job.record.meta, std::move(part)));
+  }
+  if (whole.empty()) return;
+  std::list<Call> calls;
+  auto again = hand_out(whole, numbers, 0, 0, calls);
+  wait_for(*again, std::move(calls), wanted);
+  std::lock_guard<std::mutex> guard(m_mutex);
+  for (size_t n = 0; n < of.size(); ++n) batch.holders[of[n]] = again->holders[n];
 }
 
 std::vector<Answer> Replicator::relay(std::vector<NewJob> jobs, uint32_t copies) {
@@ -713,7 +758,7 @@ bool Replicator::pay(Peer& peer, Lsn end) {
       t.add = true;
       t.lsn = reader.lsn();
       t.unsure = origin != m_self.node;
-      if (reader.head().data_size <= max_inline_data) {
+      if (reader.head().data_size <= max_inline_data && reader.has_data()) {
         t.record = std::string(reader.head_bytes());
         t.record += reader.data();
         bytes += t.record.size();
@@ -775,12 +820,16 @@ bool Replicator::pay(Peer& peer, Lsn end) {
 std::string Replicator::add_record(const std::string& id, const Job& job) {
   JournalReader reader(m_store.journal(), 0);
   for (Lsn lsn : {job.location, job.first_lsn}) {
-    if (!reader.read_record_at(lsn, true) || reader.head().meta.id != id) continue;
+    if (!reader.read_record_at(lsn, true) || reader.head().meta.id != id || reader.head().meta.type != RecordType::add) continue;
     std::string record(reader.head_bytes());
-    if (job.size <= max_inline_data) return record + std::string(reader.data());
-    Fd blob = m_store.blobs().open(id);
-    auto data = blob ? read_all(blob.get(), job.size, id) : std::nullopt;
-    if (data && data->size() == job.size && sum64(*data) == job.sum) return record + *data;
+    if (job.is_inline() && reader.has_data()) return record + std::string(reader.data());
+    if (job.is_inline()) continue;
+    Fd blob = m_store.blobs().open(blob_of(id, job));
+    std::string data(job.size, '\0');
+    if (!blob || read_at(blob.get(), data.data(), data.size(), job.offset) != data.size() || sum64(data) != job.sum) continue;
+    if (job.source.empty()) return record + data;
+    NewJob whole = with_data(reader.head().meta, std::move(data));
+    return whole.head + *whole.own;
   }
   log(Level::error, id + ": its workload is damaged or gone, and cannot be given to another node");
   return {};
@@ -1155,7 +1204,7 @@ std::string Replicator::serve_take(const Transfer& transfer, std::string& reason
   }
   struct Item {
     bool add;
-    size_t number;
+    size_t number;  // in its list
   };
   std::vector<Item> items;
   std::vector<NewJob> adds;
@@ -1166,7 +1215,7 @@ std::string Replicator::serve_take(const Transfer& transfer, std::string& reason
     auto head = parse_record_head(rest);
     if (!head || head->data_size > rest.size() - head->head_size) reason = "not a whole record";
     else if (head->meta.type == RecordType::state && (head->data_size != 0 || head->meta.from != transfer.node)) reason = "a state that another told";
-    else if (head->meta.type == RecordType::add && head->meta.node.empty()) reason = "a job of no node";
+    else if (head->meta.node.empty()) reason = "a job of no node";
     else if (head->meta.type != RecordType::add && head->meta.type != RecordType::state) reason = "a record that is neither add nor state";
     else if (items.size() == 16 * max_jobs) reason = "too many records";
     if (!reason.empty()) return {};
@@ -1195,6 +1244,24 @@ std::string Replicator::serve_take(const Transfer& transfer, std::string& reason
   bool from_there = std::all_of(adds.begin(), adds.end(), [&](const NewJob& job) {
     return job.record.meta.node == transfer.node && job.record.meta.store == transfer.store && job.data.size() <= max_inline_data;
   });
+  // Those that refer to what is not here cannot be taken so.
+  std::vector<bool> lacking(adds.size());
+  if (std::any_of(adds.begin(), adds.end(), [](const NewJob& job) { return !job.record.meta.source.empty(); }))
+    m_store.look([&](Fold& fold) {
+      for (size_t i = 0; i < adds.size(); ++i) {
+        const std::string& source = adds[i].record.meta.source;
+        lacking[i] = !source.empty() && !(m_store.needs_blob(fold, source) && m_store.blobs().open(source));
+      }
+    });
+  std::vector<size_t> number_of(adds.size());
+  {
+    std::vector<NewJob> here;
+    for (size_t i = 0; i < adds.size(); ++i) {
+      number_of[i] = here.size();
+      if (!lacking[i]) here.push_back(std::move(adds[i]));
+    }
+    adds = std::move(here);
+  }
   std::vector<Answer> added;
   if (!adds.empty())
     added = m_store.add(adds, [&](const std::vector<size_t>&, Lsn from, Lsn end) {
@@ -1212,7 +1279,7 @@ std::string Replicator::serve_take(const Transfer& transfer, std::string& reason
         bool end = states[i].state == "finished";
         told[i] = job || end ? "have" : "need";
         if (job ? is_newer(states[i], *job) : end) news.emplace_back(bytes[i]);
-        if (job && end && job->size > max_inline_data) finished.push_back(states[i].id);
+        if (std::string blob = job && end ? blob_of(states[i].id, *job) : ""; !blob.empty()) finished.push_back(blob);
       }
     });
     if (!news.empty()) m_store.journal().commit(news, Room::completion);
@@ -1224,8 +1291,13 @@ std::string Replicator::serve_take(const Transfer& transfer, std::string& reason
       body += std::string(told[item.number]) + "\n";
       continue;
     }
-    const Answer& a = added[item.number];
+    if (lacking[item.number]) {
+      body += "need\n";
+      continue;
+    }
+    const Answer& a = added[number_of[item.number]];
     body += a.outcome == Outcome::queued     ? "have"
+            : a.outcome == Outcome::bad      ? "need"
             : a.outcome == Outcome::conflict ? "conflict"
                                              : "refused " + printable(a.reason);
     body += "\n";

@@ -83,6 +83,7 @@ class Replicator {
 
   std::unique_ptr<Link> take_line(Peer& peer);
   std::shared_ptr<Batch> hand_out(const std::vector<NewJob>& jobs, const std::vector<size_t>& numbers, Lsn from, Lsn end, std::list<Call>& calls);
+  void send_parts(const std::vector<NewJob>& jobs, const std::vector<size_t>& handed, Batch& batch, uint32_t wanted);
   void wait_for(Batch& batch, std::list<Call> calls, uint32_t wanted);
   Millis timeout_for(const Batch& batch) const;
   std::list<Call>::iterator next_answered(std::list<Call>& calls, Clock::time_point deadline);

@@ -199,11 +199,15 @@ void Runner::conclude(const Slot& slot, Running job, const Verdict& verdict, con
       if (slot.output && !slot.stream) slot.output->discard();
       [[fallthrough]];
     case Verdict::What::done:
-      m_records.push_back(encode_record(meta_of(RecordType::done, claim)));
-      if (claim.job.size > max_inline_data) m_done_blobs.push_back(claim.id);
+    case Verdict::What::keep: {
+      Meta done = meta_of(RecordType::done, claim);
+      done.keep = m_config.keep || verdict.what == Verdict::What::keep;
+      m_records.push_back(encode_record(done));
+      if (std::string blob = blob_of(claim.id, claim.job); !blob.empty()) m_done_blobs.push_back(blob);
       --m_backlog.live;
       ++m_done;
       break;
+    }
     case Verdict::What::broken:
       if (slot.output && !slot.stream) slot.output->discard();
       back(claim, why, Millis(0));
@@ -246,7 +250,7 @@ void Runner::ended(Slot& slot, int status) {
       verdict = {};
       why = "no answer: " + why;
     }
-    bool good = !killed && (verdict.what == Verdict::What::done || verdict.what == Verdict::What::discard);
+    bool good = !killed && (verdict.what == Verdict::What::done || verdict.what == Verdict::What::discard || verdict.what == Verdict::What::keep);
     if (slot.kills > 0 && !good) verdict = {};
     int unsent = slot.stream ? slot.stream->failure() : 0;
     if (m_kills > 0 && !good)
@@ -349,7 +353,7 @@ bool Runner::start_command(Slot& slot, size_t number, const Claim* claim, int in
     if (!job.key.empty()) command.environment.emplace_back("GQ_KEY", job.key);
     if (!path.empty()) {
       command.environment.emplace_back("GQ_WORKLOAD_FILE", path);
-      command.environment.emplace_back("GQ_WORKLOAD_OFFSET", "0");
+      command.environment.emplace_back("GQ_WORKLOAD_OFFSET", std::to_string(job.offset));
       command.environment.emplace_back("GQ_WORKLOAD_LENGTH", std::to_string(job.size));
     }
   }
@@ -402,7 +406,10 @@ void Runner::start_jobs() {
       Start start;
       try {
         w = m_store.workload(claim.id, claim.job, reason);
-        if (w && !m_config.stream) start.input = w->blob ? std::move(w->blob) : readable(w->data);
+        if (w && !m_config.stream)
+          start.input = !w->blob                      ? readable(w->data)
+                        : claim.job.source.empty() ? std::move(w->blob)
+                                                   : readable_part(w->blob.get(), w->offset, claim.job.size);
       } catch (const Error& e) {
         // This one cannot be read now. Others can.
         back(claim, printable(e.what()), now_ms() + std::min(unreadable_retry, m_config.longest_backoff));

@@ -56,6 +56,7 @@ class Runner {
     Millis time_limit{0};          // for one attempt; 0: none
     Millis grace{30000};           // from SIGTERM to SIGKILL, and how long commands may go on after the first stop signal
     double rate = 0;               // starts per second; 0: no bound
+    bool keep = false;             // the workloads of all jobs that are done
     bool strict = false;           // a broken command ends the worker
     Outcomes outcomes;
     OutputOptions output;

@@ -33,6 +33,15 @@ Settings read_settings(const std::string& directory) {
   try {
     settings.store_id = json.at("store").get<std::string>();
     bool good = is_ulid(settings.store_id);
+    auto limit = [&](const char* name, auto& value, auto parse) {
+      if (!json.contains(name)) return;
+      auto parsed = parse(json[name].get<std::string>());
+      if (!parsed) throw refuse(std::string("its gq.json has a ") + name + " that cannot be read");
+      value = *parsed;
+    };
+    limit("remember", settings.limits.remember, [](const std::string& t) { return parse_duration(t); });
+    limit("clean_after", settings.limits.clean_after, [](const std::string& t) { return parse_duration(t); });
+    limit("segment_size", settings.limits.segment_size, [](const std::string& t) { return parse_size(t); });
     if (json.contains("node")) {
       Group& g = settings.group;
       g.self = {json.at("node").get<std::string>(), json.at("identity").get<std::string>()};

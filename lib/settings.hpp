@@ -1,9 +1,10 @@
 // gq.json: what a store is told when it is made, and the replication group that it belongs to.
 //
 //   {"format": 1, "store": ULID,
+//    "remember": "1d", "clean_after": "10m", "segment_size": "64M",
 //    "node": "rep_1", "identity": ULID, "group": ["rep_1", "rep_2"], "copies": 2, "run": "all" | "once"}
 //
-// `store` seeds the checksums of the journal and never changes. `identity` tells a node that was set up or restored from
+// The second line is for people to write, and what they leave out is as above; the third is written by gq-replicate init. `store` seeds the checksums of the journal and never changes. `identity` tells a node that was set up or restored from
 // the one that had its name before: the others owe it everything anew. Both are lost with the file, which is written whole.
 #pragma once
 
@@ -28,8 +29,16 @@ struct Group {
   bool has(const std::string& node) const;
 };
 
+// How long what is over is kept.
+struct Limits {
+  Millis remember{24 * 3600'000};   // finished IDs
+  Millis clean_after{10 * 60'000};  // a segment, or a blob that nobody refers to
+  uint64_t segment_size = default_segment_size;  // of the journal, in bytes
+};
+
 struct Settings {
   std::string store_id;
+  Limits limits;
   Group group;
 };
 

@@ -99,6 +99,11 @@ NewJob make_job(const std::string& function, std::string_view data, const JobOpt
   meta.key = options.key;
   meta.window = options.window;
   meta.serial = options.serial;
+  meta.source = options.source;
+  if (!meta.source.empty()) {
+    meta.offset = options.offset;
+    meta.length = options.length;
+  }
   meta.at = now_ms();
   NewJob job;
   job.record.data_size = data.size();
@@ -113,7 +118,7 @@ NewJob make_job(const std::string& function, std::string_view data, const JobOpt
 Store::Store(const std::string& directory, bool create)
     : m_directory(directory),
       m_settings(open_directory(directory, create)),
-      m_journal(directory + "/journal", directory + "/append.lock", m_settings.store_id),
+      m_journal(directory + "/journal", directory + "/append.lock", m_settings.store_id, m_settings.limits.segment_size),
       m_blobs(directory + "/blobs"),
       m_index(directory, m_journal, m_settings.group.self),
       m_reader(m_journal, 0) {}
@@ -137,6 +142,91 @@ std::optional<Answer> Store::put_blob(const NewJob& job, std::vector<Fd>& holds)
     });
     if (answer) return answer;
   }
+}
+
+std::vector<std::optional<Answer>> Store::resolve(std::vector<NewJob>& jobs) {
+  std::vector<std::optional<Answer>> answers(jobs.size());
+  std::vector<std::optional<Job>> sources(jobs.size());
+  if (std::none_of(jobs.begin(), jobs.end(), [](const NewJob& j) { return !j.record.meta.source.empty(); })) return answers;
+  m_index.visit([&](Fold& fold) {
+    for (size_t i = 0; i < jobs.size(); ++i) {
+      const std::string& source = jobs[i].record.meta.source;
+      if (source.empty()) continue;
+      sources[i] = fold.get(source);
+      if (sources[i] && sources[i]->state == State::finished && !fold.is_referenced(source)) sources[i].reset();
+    }
+  });
+  JournalReader reader(m_journal, 0);
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    NewJob& job = jobs[i];
+    Meta& meta = job.record.meta;
+    if (meta.source.empty()) continue;
+    auto bad = [&](const std::string& why) { answers[i] = Answer{Outcome::bad, why, 0}; };
+    if (!sources[i]) {
+      bad("this store has no workload of " + meta.source);
+      continue;
+    }
+    const Job& source = *sources[i];
+    if (meta.length == to_the_end && meta.offset <= source.size) meta.length = source.size - meta.offset;
+    if (meta.offset > source.size || meta.length > source.size - meta.offset) {
+      bad("the workload of " + meta.source + " has only " + std::to_string(source.size) + " bytes");
+      continue;
+    }
+    std::string reason;
+    try {
+      if (source.is_inline()) {
+        auto whole = workload(meta.source, source, reason, reader);
+        if (whole) job.own = std::make_shared<const std::string>(whole->data.substr(meta.offset, meta.length));
+      } else {
+        meta.offset += source.offset;
+        meta.source = blob_of(meta.source, source);
+        Fd blob = m_blobs.open(meta.source);
+        auto sum = blob ? sum_part(blob.get(), meta.offset, meta.length) : std::nullopt;
+        if (sum) meta.sum = *sum;
+        else reason = "its blob is gone or too short";
+      }
+    } catch (const Error& e) {
+      answers[i] = {Outcome::refused, e.what(), e.error_number()};
+      continue;
+    }
+    if (!reason.empty()) {
+      bad("the workload of " + meta.source + " cannot be read: " + reason);
+      continue;
+    }
+    if (job.own) {
+      meta.source.clear();
+      meta.offset = meta.length = meta.sum = 0;
+      job.data = *job.own;
+      job.record.data_size = job.data.size();
+      job.record.data_sum = sum64(job.data);
+    }
+    job.head = encode_record_head(meta, job.record.data_size, job.record.data_sum);
+    job.record.head_size = job.head.size();
+  }
+  return answers;
+}
+
+// Appends while nobody can remove what they refer to. Those for which that has gone are left out of the lists, and answered.
+std::vector<Placed> Store::append_references(const std::vector<NewJob>& jobs, std::vector<size_t>& of, std::vector<RecordBytes>& bytes,
+                                             std::vector<Answer>& answers) {
+  std::vector<Placed> placed;
+  m_index.visit([&](Fold& fold) {
+    std::vector<size_t> good;
+    std::vector<RecordBytes> records;
+    for (size_t n = 0; n < of.size(); ++n) {
+      const Meta& meta = jobs[of[n]].record.meta;
+      if (!meta.source.empty() && !needs_blob(fold, meta.source) && !fold.get(meta.id)) {
+        answers[of[n]] = {Outcome::bad, "the workload of " + meta.source + " has just been removed", 0};
+        continue;
+      }
+      good.push_back(of[n]);
+      records.push_back(bytes[n]);
+    }
+    if (!records.empty()) placed = m_journal.append(records, Room::intake);
+    of = std::move(good);
+    bytes = std::move(records);
+  });
+  return placed;
 }
 
 std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& appended) {
@@ -174,7 +264,11 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
   }
   if (bytes.empty()) return answers;
   try {
-    m_journal.commit(bytes, Room::intake, [&](Lsn from, Lsn end) { if (appended) appended(of, from, end); });
+    bool references = std::any_of(of.begin(), of.end(), [&](size_t i) { return !jobs[i].record.meta.source.empty(); });
+    auto placed = references ? append_references(jobs, of, bytes, answers) : m_journal.append(bytes, Room::intake);
+    if (of.empty()) return answers;
+    if (appended) appended(of, placed.front().lsn, placed.back().end);
+    m_journal.make_safe(bytes, std::move(placed), Room::intake);
     std::vector<std::string_view> ids;
     for (size_t i : of) ids.push_back(jobs[i].record.meta.id);
     std::sort(ids.begin(), ids.end());
@@ -215,7 +309,7 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
           }
           if (!known)
             answers[i] = {Outcome::unknown, "its key has just been set free", 0};
-          else if (known->size != r.data_size || known->sum != r.data_sum || known->function != r.meta.function)
+          else if (known->size != r.workload_size() || known->sum != r.workload_sum() || known->function != r.meta.function)
             answers[i].outcome = Outcome::conflict;
           else if (first)
             answers[i] = {Outcome::same, *first, 0};
@@ -228,18 +322,38 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
   return answers;
 }
 
-void Store::remove_blobs(Fold& fold, const std::vector<std::string>& ids) {
-  for (const auto& id : ids) {
-    auto job = fold.get(id);
-    if (job && job->state == State::finished && !fold.is_owed(*job)) m_blobs.remove(id);
-  }
+bool Store::needs_blob(Fold& fold, const std::string& id) {
+  auto job = fold.get(id);
+  return job && (job->state != State::finished || fold.is_owed(*job) || fold.is_referenced(id));
+}
+
+// While somebody takes a snapshot, or another process removes something, they stay for later.
+void Store::remove_free_blobs(Fold& fold) {
+  std::lock_guard<std::mutex> guard(m_free_mutex);
+  if (m_free_blobs.empty()) return;
+  Fd lock = open_file(clean_lock_path(), O_RDWR | O_CREAT);
+  if (!try_lock(lock.get(), FileLock::Mode::exclusive)) return;
+  for (const auto& id : std::exchange(m_free_blobs, {}))
+    if (fold.get(id) && !needs_blob(fold, id)) m_blobs.remove(id);
+}
+
+void Store::forget_blob(const std::string& id) {
+  std::lock_guard<std::mutex> guard(m_free_mutex);
+  m_free_blobs.push_back(id);
 }
 
 void Store::remove_blobs_of(const std::vector<std::string>& ids) {
-  if (!ids.empty()) m_index.visit([&](Fold& fold) { remove_blobs(fold, ids); });
+  for (const auto& id : ids) forget_blob(id);
+  forget_blobs();
 }
 
-void Store::forget_blobs() { remove_blobs_of(std::exchange(m_free_blobs, {})); }
+void Store::forget_blobs() {
+  {
+    std::lock_guard<std::mutex> guard(m_free_mutex);
+    if (m_free_blobs.empty()) return;
+  }
+  m_index.visit([&](Fold& fold) { remove_free_blobs(fold); });
+}
 
 bool Store::has_returned() const {
   Fd fd = try_open(returned_path(), O_RDONLY);
@@ -254,7 +368,7 @@ Claims Store::claim(const ClaimRequest& request) {
   m_index.visit([&](Fold& fold) {
     result = {};
     if (away) result.next_due = now_ms() + return_interval;
-    remove_blobs(fold, std::exchange(m_free_blobs, {}));
+    remove_free_blobs(fold);
     auto functions = request.functions.empty() ? fold.functions() : request.functions;
     auto counters = fold.counters();
     for (const auto& f : functions)
@@ -366,8 +480,10 @@ Claims Store::claim(const ClaimRequest& request) {
 
 std::vector<std::optional<std::string>> Store::change(RecordType what, const std::vector<std::string>& ids) {
   std::vector<std::optional<std::string>> results(ids.size());
+  std::vector<std::string> freed;
   m_index.visit([&](Fold& fold) {
     std::vector<std::string> records;
+    freed.clear();
     for (size_t i = 0; i < ids.size(); ++i) {
       results[i].reset();
       auto job = fold.get(ids[i]);
@@ -375,9 +491,11 @@ std::vector<std::optional<std::string>> Store::change(RecordType what, const std
         results[i] = "there is no such job in this store";
       } else if (job->state == State::finished) {
         results[i] = "it is finished";
-      } else if (what == RecordType::kick && job->state == State::held) {
+      } else if ((what == RecordType::kick || what == RecordType::keep) && job->state == State::held) {
         results[i] = "it is for " + job->node + " to run";
-      } else if (!job->owner.empty() && owner_alive(owners_directory(), job->owner)) {
+      } else if (what == RecordType::release && !job->keep) {
+        results[i] = "it is not kept";
+      } else if (what != RecordType::keep && what != RecordType::release && !job->owner.empty() && owner_alive(owners_directory(), job->owner)) {
         results[i] = job->state == State::running ? "it is running" : "it is about to run";
       } else {
         Meta meta;
@@ -385,7 +503,8 @@ std::vector<std::optional<std::string>> Store::change(RecordType what, const std
         meta.id = ids[i];
         meta.at = now_ms();
         records.push_back(encode_record(meta));
-        if (what == RecordType::drop && job->size > max_inline_data) forget_blob(ids[i]);
+        std::string blob = blob_of(ids[i], *job);
+        if ((what == RecordType::drop || what == RecordType::release) && !blob.empty()) freed.push_back(blob);
       }
     }
     if (records.empty()) return;
@@ -393,7 +512,7 @@ std::vector<std::optional<std::string>> Store::change(RecordType what, const std
     m_index.fold_on(fold);
   });
   settle();
-  forget_blobs();
+  remove_blobs_of(freed);
   return results;
 }
 
@@ -420,22 +539,25 @@ void Store::settle() {
   m_unsettled.clear();
 }
 
-std::optional<Workload> Store::workload(const std::string& id, const Job& job, std::string& reason) {
+std::optional<Workload> Store::workload(const std::string& id, const Job& job, std::string& reason) { return workload(id, job, reason, m_reader); }
+
+std::optional<Workload> Store::workload(const std::string& id, const Job& job, std::string& reason, JournalReader& reader) const {
   Workload w;
-  if (job.size > max_inline_data) {
-    w.blob = m_blobs.open(id);
-    w.path = m_blobs.path(id);
+  if (std::string blob = blob_of(id, job); !blob.empty()) {
+    w.blob = m_blobs.open(blob);
+    w.path = m_blobs.path(blob);
+    w.offset = job.offset;
     if (!w.blob && errno != ENOENT) throw_errno(Exit::storage, "open the blob of " + id);
     if (!w.blob) reason = "its blob is missing";
-    else if (file_size(w.blob.get()) != job.size) reason = "its blob has another size";
-    else if (sum_file(w.blob.get()) != job.sum) reason = "the checksum of its blob is wrong";
+    else if (job.source.empty() && file_size(w.blob.get()) != job.size) reason = "its blob has another size";
+    else if (sum_part(w.blob.get(), job.offset, job.size) != job.sum) reason = "the checksum of its blob is wrong";
   } else {
     // The newest copy; where that one is damaged, the first.
     for (Lsn lsn : {job.location, job.first_lsn}) {
       reason.clear();
-      if (!m_reader.read_record_at(lsn, true) || m_reader.head().meta.id != id) reason = "its record is damaged";
-      else if (m_reader.data().size() != job.size || sum64(m_reader.data()) != job.sum) reason = "its checksum is wrong";
-      else w.data = m_reader.data();
+      if (!reader.read_record_at(lsn, true) || reader.head().meta.id != id) reason = "its record is damaged";
+      else if (reader.data().size() != job.size || sum64(reader.data()) != job.sum) reason = "its checksum is wrong";
+      else w.data = reader.data();
       if (reason.empty()) break;
     }
   }

@@ -6,13 +6,16 @@
 //     blobs/<xx>/<ID>      workloads over 64 KiB (blobs.hpp)
 //     index.tcb, .seal     the state of every job, derived from the journal (index.hpp)
 //     owners/<ULID>.<slot> one locked file for each running slot (owners.hpp)
-//     append.lock, index.lock, index.users     flock(2); order: index, append
+//     clean.lock           held by who cleans the journal (cleaner.hpp) or removes blobs; shared, by who takes a snapshot
+//     damaged/             segments of the journal that could not be read whole
+//     append.lock, index.lock, index.users     flock(2); order: clean, index, append
 //
 // add() is the promise: what it calls queued is on stable storage.
 #pragma once
 
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -34,7 +37,10 @@ struct NewJob {
   std::string head;
   RecordHead record;
   std::string_view data;
+  std::shared_ptr<const std::string> own;  // what data refers to, where it is nobody else's
 };
+
+inline constexpr uint64_t to_the_end = UINT64_MAX;
 
 // What may be said of a job when it is queued; see Meta.
 struct JobOptions {
@@ -45,6 +51,9 @@ struct JobOptions {
   std::string key;
   Millis window{0};
   std::string serial;
+  // The workload is a part of this job's: so many bytes from there on; as far as it goes.
+  std::string source;
+  uint64_t offset = 0, length = to_the_end;
 };
 
 // Makes a job with its add record. `data` must outlive it.
@@ -80,9 +89,10 @@ struct Claims {
 
 // A job's workload, verified against the sum that was made when it was enqueued.
 struct Workload {
-  Fd blob;             // a large one, open for reading at offset 0; else empty
-  std::string data;    // a small one
-  std::string path;    // of the blob
+  Fd blob;              // what it stands in, open for reading at offset 0; empty where that is the journal
+  std::string data;     // then this is it
+  std::string path;     // of the blob
+  uint64_t offset = 0;  // in the blob
 };
 
 class Store {
@@ -95,11 +105,16 @@ class Store {
   const std::string& id() const { return m_settings.store_id; }
   // As it was when the store was opened.
   const Group& group() const { return m_settings.group; }
+  const Limits& limits() const { return m_settings.limits; }
 
   // Queues jobs as one group and answers for each. Thread-safe; concurrent calls share one fdatasync. `appended` is called
   // with the numbers of those that stand in the journal, and where, before they are synced.
   using Appended = std::function<void(const std::vector<size_t>& numbers, Lsn from, Lsn end)>;
   std::vector<Answer> add(const std::vector<NewJob>& jobs, const Appended& appended = {});
+
+  // Finds out what jobs refer to whose workload is a part of another's, which has to be done before they are queued. Where that is
+  // a blob, they name it and the sum of the part; else they are given the part itself. For each job, an answer where it cannot be.
+  std::vector<std::optional<Answer>> resolve(std::vector<NewJob>& jobs);
 
   // Throws the Error that add() of so many bytes would run into at once, if any: no room.
   void check_room(uint64_t size) { m_journal.check_intake_room(size); }
@@ -117,7 +132,7 @@ class Store {
   // forget_blob() named. Throws Error(storage) without claiming when there would be no room to record how they end.
   Claims claim(const ClaimRequest& request);
 
-  // What a person says of jobs: kick or drop. For each, why that cannot be done, or nullopt when it is, on stable storage. A job
+  // What a person says of jobs: kick, drop, keep or release. For each, why that cannot be done, or nullopt when it is, on stable storage. A job
   // that somebody alive holds is left alone.
   std::vector<std::optional<std::string>> change(RecordType what, const std::vector<std::string>& ids);
 
@@ -129,14 +144,18 @@ class Store {
   // Waits until everything that append() appended is on stable storage.
   void settle();
 
-  // After the record that finished a job has been synced: its blob can go.
-  void forget_blob(const std::string& id) { m_free_blobs.push_back(id); }
+  // After the record that finished a job has been synced: its blob, which is that of the job `id`, can go.
+  void forget_blob(const std::string& id);
   // Removes these now; claim() does it in passing.
   void forget_blobs();
+  // Whether the blob of a job is still needed.
+  bool needs_blob(Fold& fold, const std::string& id);
 
   // Reads and verifies a workload. nullopt with a reason when it is damaged or gone; throws Error(storage) when the disk
   // cannot be read.
   std::optional<Workload> workload(const std::string& id, const Job& job, std::string& reason);
+  // The same with a reader of one's own, for other threads.
+  std::optional<Workload> workload(const std::string& id, const Job& job, std::string& reason, JournalReader& reader) const;
 
   // Of a group whose jobs run once: whether this node knows by now what the others did with its jobs while it was away.
   bool has_returned() const;
@@ -145,19 +164,22 @@ class Store {
   // A file that is touched whenever this node of the group answers.
   std::string peer_path(const std::string& node) const { return m_directory + "/peers/" + node; }
 
-  // Removes the blobs of those jobs that are finished, and that no other node may need.
+  // Removes the blobs of those jobs that are not needed any more.
   void remove_blobs_of(const std::vector<std::string>& ids);
+  std::string clean_lock_path() const { return m_directory + "/clean.lock"; }
 
   // Looks at the index, up to date, under its lock: keep it short.
   void look(const std::function<void(Fold&)>& body) { m_index.visit(body); }
 
   Journal& journal() { return m_journal; }
   Index& index() { return m_index; }
-  const Blobs& blobs() const { return m_blobs; }
+  Blobs& blobs() { return m_blobs; }
   std::string owners_directory() const { return m_directory + "/owners"; }
 
  private:
-  void remove_blobs(Fold& fold, const std::vector<std::string>& ids);
+  void remove_free_blobs(Fold& fold);
+  std::vector<Placed> append_references(const std::vector<NewJob>& jobs, std::vector<size_t>& of, std::vector<RecordBytes>& bytes,
+                                        std::vector<Answer>& answers);
   std::optional<Answer> put_blob(const NewJob& job, std::vector<Fd>& holds);
 
   std::string m_directory;
@@ -167,7 +189,8 @@ class Store {
   Index m_index;
   std::vector<std::string> m_unsettled;  // records that append() appended and settle() has not seen synced
   Lsn m_unsettled_from = 0, m_unsettled_end = 0;
-  std::vector<std::string> m_free_blobs;
+  std::mutex m_free_mutex;
+  std::vector<std::string> m_free_blobs;  // guarded by m_free_mutex
   JournalReader m_reader;  // of workloads, which mostly stand one behind the other
   size_t m_next_function = 0;
 };

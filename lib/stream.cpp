@@ -45,6 +45,7 @@ void Stream::send(const Claim& claim, uint32_t attempt, Workload workload) {
   if (workload.blob) {
     piece.blob = std::move(workload.blob);
     piece.blob_left = claim.job.size;
+    piece.blob_offset = workload.offset;
   }
   m_pending.push_back(std::move(piece));
 }

@@ -92,6 +92,16 @@ std::optional<double> parse_rate(std::string_view text) {
   return value / seconds;
 }
 
+std::optional<ByteRange> parse_range(std::string_view text) {
+  size_t colon = text.find(':');
+  if (colon == std::string_view::npos) return std::nullopt;
+  auto offset = parse_size(text.substr(0, colon));
+  std::string_view rest = text.substr(colon + 1);
+  auto length = rest.empty() ? std::optional<uint64_t>(UINT64_MAX) : parse_size(rest);
+  if (!offset || !length) return std::nullopt;
+  return ByteRange{*offset, *length};
+}
+
 std::optional<uint64_t> parse_size(std::string_view text) {
   size_t digits = 0;
   while (digits < text.size() && text[digits] >= '0' && text[digits] <= '9') ++digits;

@@ -24,6 +24,12 @@ std::optional<Millis> parse_time(std::string_view text);
 std::optional<double> parse_rate(std::string_view text);
 
 // Bytes: "512", "64K", "256M", "2G" (powers of 1024; "KiB" and the like are the same).
+// "OFFSET:LENGTH", in bytes; without a length it goes to the end, which is UINT64_MAX.
+struct ByteRange {
+  uint64_t offset, length;
+};
+std::optional<ByteRange> parse_range(std::string_view text);
+
 std::optional<uint64_t> parse_size(std::string_view text);
 
 // A decimal number without sign, spaces or leading plus.

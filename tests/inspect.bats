@@ -21,7 +21,7 @@ load helpers
   running() { [[ $(gq-inspect list --state running | cut -f3) == i && $(jobs_in queued) == 5 ]]; }
   eventually running
   kill "$PID"; kill "$PID"; wait "$PID"
-  gq-inspect stats --json | jq -se 'map({(.function): .}) | add | .f.queued == 5 and .g.dead == 1 and .h.delayed == 1'
+  gq-inspect stats --json | jq -se 'map(select(.function) | {(.function): .}) | add | .f.queued == 5 and .g.dead == 1 and .h.delayed == 1'
 }
 
 @test "gq-inspect: show and cat; a job that is not there is 1" {
@@ -66,7 +66,7 @@ load helpers
 @test "gq-inspect: with a million jobs, list --limit 10 and stats stay quick, and a worker stays under 64 MiB" {
   seq 1000000 | gq-enqueue f --local -l >"$T/ids"
   lines_are "$T/ids" 1000000
-  gq-inspect stats --json | jq -e '.queued == 1000000'  # makes the index
+  gq-inspect stats --json | jq -se '.[0].queued == 1000000'  # makes the index
   # Reads, not seconds: what these touch must not grow with the store.
   for what in "list --limit 10" stats; do
     strace -f -c -e trace=pread64,read -o "$T/count" gq-inspect $what >/dev/null
@@ -77,7 +77,7 @@ load helpers
   # A worker that has to make the index anew, and then runs jobs.
   rm "$GQ_STORE/index.seal"
   background gq-worker --local -f f -j 2 -- true
-  hundred() { (($(gq-inspect stats --json | jq .finished) >= 100)); }
+  hundred() { (($(gq-inspect stats --json | jq -s '.[0].finished') >= 100)); }
   eventually hundred
   peak=$(awk '/VmHWM/ { print $2 }' "/proc/$PID/status")
   echo "peak RSS: $peak kB"

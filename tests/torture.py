@@ -10,7 +10,7 @@ for so many --minutes, under valgrind.
 import argparse, os, random, shutil, sys, tempfile, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from faults import calls, disk, group, kill, machine, servers, soak
+from faults import calls, cleaning, disk, group, kill, machine, servers, soak
 from faults.world import World, sanitized
 
 
@@ -36,6 +36,7 @@ FAULTS = {
     "refused": machine.refused,
     "altered-bytes": altered_bytes,
     "group": group.group,
+    "cleaning": cleaning.cleaning,
 }
 # A sanitizer needs memory, descriptors and the real clock itself.
 NOT_SANITIZED = {"exhausted", "clock"}

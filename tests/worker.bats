@@ -244,7 +244,7 @@ SH
   sleep 0.5
   (($(gq-inspect list | wc -l) <= 8))
   touch "$T/go"
-  done_all() { [[ $(gq-inspect stats --json | jq .finished) == 30 ]]; }
+  done_all() { [[ $(gq-inspect stats --json | jq -s '.[0].finished') == 30 ]]; }
   eventually done_all
 }
 

@@ -29,6 +29,7 @@ struct Options {
   bool null = false;
   bool local = false;
   JobOptions job;
+  std::string range;
   ReplicateOptions replicate;
   std::string at;
   Millis delay{0};
@@ -52,10 +53,23 @@ class Enqueuer {
   }
 
   void add(std::string data) {
+    if (!m_options.job.source.empty()) return add_part(data);
     if (data.size() > m_options.max_workload) return too_large("a job");
     m_bytes += data.size();
     m_data.push_back(std::move(data));
     if (m_data.size() >= batch_jobs || m_bytes >= batch_bytes) flush();
+  }
+
+  // A part of another job's workload; nothing of it is read here.
+  void add_part(const std::string& text) {
+    auto range = parse_range(text);
+    if (!range) {
+      log(Level::error, "cannot queue " + printable(text) + ": it is not OFFSET:LENGTH");
+      return fail(Exit::bad_data);
+    }
+    m_data.emplace_back();
+    m_ranges.push_back(*range);
+    if (m_data.size() >= batch_jobs) flush();
   }
 
   // Sends what has been gathered, and prints the IDs of what is durable.
@@ -65,10 +79,13 @@ class Enqueuer {
     jobs.reserve(m_data.size());
     JobOptions options = m_options.job;
     if (m_options.delay.count() > 0) options.due = now_ms() + m_options.delay;
-    for (const auto& data : m_data) jobs.push_back(make_job(m_options.function, data, options));
+    for (size_t i = 0; i < m_data.size(); ++i) {
+      if (!m_ranges.empty()) options.offset = m_ranges[i].offset, options.length = m_ranges[i].length;
+      jobs.push_back(make_job(m_options.function, m_data[i], options));
+    }
     std::vector<Answer> answers;
     try {
-      answers = m_replicator ? m_replicator->add(jobs) : m_store ? m_store->add(jobs) : m_sender->send(jobs);
+      answers = m_store ? add_here(jobs) : m_sender->send(jobs);
     } catch (const Error& e) {
       if (e.code() == Exit::retry)
         for (const auto& job : jobs) log(Level::error, job.record.meta.id + ": not queued");
@@ -111,6 +128,7 @@ class Enqueuer {
       throw;
     }
     m_data.clear();
+    m_ranges.clear();
     m_bytes = 0;
     // What failed once for want of an answer would fail for every further batch too.
     if (m_result == Exit::retry || m_result == Exit::storage) throw Error(m_result, "cannot queue all jobs");
@@ -129,11 +147,25 @@ class Enqueuer {
   Exit result() const { return m_result; }
 
  private:
+  std::vector<Answer> add_here(std::vector<NewJob>& jobs) {
+    auto answered = m_store->resolve(jobs);
+    std::vector<NewJob> good;
+    for (size_t i = 0; i < jobs.size(); ++i)
+      if (!answered[i]) good.push_back(jobs[i]);
+    std::vector<Answer> added;
+    if (!good.empty()) added = m_replicator ? m_replicator->add(std::move(good)) : m_store->add(good);
+    auto next = added.begin();
+    std::vector<Answer> answers;
+    for (const auto& answer : answered) answers.push_back(answer ? *answer : *next++);
+    return answers;
+  }
+
   const Options& m_options;
   std::optional<Store> m_store;
   std::unique_ptr<Replicator> m_replicator;  // with a group
   std::optional<Sender> m_sender;
   std::vector<std::string> m_data;
+  std::vector<ByteRange> m_ranges;  // with --from: one for each
   size_t m_bytes = 0;
   Exit m_result = Exit::ok;
 };
@@ -197,6 +229,20 @@ Exit enqueue(const Options& options, const Common& common) {
       throw Error(Exit::usage, "cannot use --at " + printable(o.at) + ": it is neither RFC 3339 (2026-01-31T12:00:00Z) nor seconds since 1970");
     o.job.due = *at;
   }
+  if (!o.job.source.empty()) {
+    auto source = parse_ulid(o.job.source);
+    if (!source) throw Error(Exit::usage, "cannot use --from " + printable(o.job.source) + ": it is not a job ID (26 characters)");
+    o.job.source = *source;
+    if (o.range.empty()) o.range = "0:";
+    if (!parse_range(o.range)) throw Error(Exit::usage, "cannot use --range " + printable(o.range) + ": it is not OFFSET:LENGTH");
+    if (!o.files.empty() && !o.lines && !o.null) throw Error(Exit::usage, "cannot use a file with --from, which says what the workload is");
+    if (!o.lines && !o.null) {
+      Enqueuer enqueuer(o, common);
+      enqueuer.add(o.range);
+      enqueuer.flush();
+      return enqueuer.result();
+    }
+  }
   if (o.files.empty()) o.files.emplace_back("-");
   Enqueuer enqueuer(o, common);
   for (const auto& file : o.files) {
@@ -246,6 +292,9 @@ int main(int argc, char** argv) {
     auto* delay = gq::add_duration(app, "--delay", o.delay, "Not to be started before this has passed");
     gq::not_empty(*app.add_option("--at", o.at, "Not to be started before: RFC 3339, or seconds since 1970")).excludes(delay);
     gq::add_count(app, "--max-attempts", o.max_attempts, "Attempts before the job is dead (default: the worker's)", 1, 1'000'000);
+    auto* from = &gq::not_empty(*app.add_option("--from", o.job.source, "The workload is that of this job, which is not finished or is kept"));
+    gq::not_empty(*app.add_option("--range", o.range, "With --from: OFFSET:LENGTH of it in bytes; with -l or -0 each item of the input is one"))
+        .needs(from)->excludes(lines);
     o.replicate.add(app, true, false);
     gq::add_duration(app, "--timeout", o.timeout, "How long to wait for a worker (default 10s)");
     gq::add_size(app, "--max-workload", o.max_workload, "Refuse larger jobs (default 256M)");

@@ -1,10 +1,11 @@
 // gq-flush: one pass over a store, for cron: runs what no living process holds. It exits when nothing is left to do now, says
-// nothing when there was nothing to do, and never runs a job that is already running. It is also how a person kicks and drops
-// jobs, and pauses and resumes functions.
+// nothing when there was nothing to do, and never runs a job that is already running. Then it cleans the journal. It is also how a
+// person kicks and drops jobs, keeps and releases workloads, and pauses and resumes functions.
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
+#include "cleaner.hpp"
 #include "fd.hpp"
 #include "frame.hpp"
 #include "replicate_options.hpp"
@@ -24,7 +25,9 @@ struct Options {
   ReplicateOptions replicate;
   bool all = false;
   bool dry_run = false;
-  std::vector<std::string> kick, drop;  // IDs, or "-"
+  bool clean = false;
+  std::vector<std::string> kick, drop, keep, release;  // IDs, or "-"
+  bool changes() const { return !kick.empty() || !drop.empty() || !keep.empty() || !release.empty() || kick_dead || !pause.empty() || !resume.empty(); }
   bool kick_dead = false;
   std::vector<std::string> pause, resume;
 };
@@ -90,23 +93,43 @@ std::vector<std::string> dead_jobs(Store& store, const std::vector<std::string>&
 
 // What a person says of jobs and functions.
 Exit administer(const Options& o, const Common& common) {
-  if (!common.command.empty() || o.all || o.dry_run || (!o.work.functions.empty() && !o.kick_dead))
-    throw Error(Exit::usage, "cannot kick, drop, pause or resume and run a command at the same time");
+  if (!common.command.empty() || o.all || o.dry_run || o.clean || (!o.work.functions.empty() && !o.kick_dead))
+    throw Error(Exit::usage, "cannot kick, drop, keep, release, pause or resume and run a command at the same time");
   for (const auto* names : {&o.pause, &o.resume})
     for (const auto& f : *names) check_function(f);
-  auto kick = read_ids(o.kick), drop = read_ids(o.drop);
+  auto kick = read_ids(o.kick), drop = read_ids(o.drop), keep = read_ids(o.keep), release = read_ids(o.release);
   Store store(common.store, false);
   bool good = change(store, RecordType::kick, kick);
   if (o.kick_dead) good &= change(store, RecordType::kick, dead_jobs(store, o.work.functions));
   good &= change(store, RecordType::drop, drop);
+  good &= change(store, RecordType::keep, keep);
+  good &= change(store, RecordType::release, release);
   for (const auto& f : o.pause) store.pause(f, true);
   for (const auto& f : o.resume) store.pause(f, false);
   return good ? Exit::ok : Exit::no;
 }
 
+// What cannot be cleaned now can be later.
+void clean(Store& store, bool all) {
+  try {
+    Cleaner cleaner(store);
+    while (cleaner.step()) continue;
+    cleaner.sweep(all);
+  } catch (const Error& e) {
+    if (all) throw;
+    log(Level::warning, std::string("cannot clean the journal: ") + e.what());
+  }
+}
+
 Exit flush(Options& o, const Common& common) {
   for (const auto& f : o.work.functions) check_function(f);
-  if (!o.kick.empty() || !o.drop.empty() || o.kick_dead || !o.pause.empty() || !o.resume.empty()) return administer(o, common);
+  if (o.changes()) return administer(o, common);
+  if (o.clean) {
+    if (!common.command.empty() || o.all || o.dry_run || !o.work.functions.empty()) throw Error(Exit::usage, "cannot use --clean with functions or a command");
+    Store store(common.store, false);
+    clean(store, true);
+    return Exit::ok;
+  }
   if (o.all != o.work.functions.empty())
     throw Error(Exit::usage, o.all ? "cannot use --all with -f" : "cannot flush: no function is given (-f FUNCTION, or --all)");
   if (common.command.empty() && !o.dry_run) throw Error(Exit::usage, "cannot flush: no command is given (-- CMD)");
@@ -133,6 +156,7 @@ Exit flush(Options& o, const Common& common) {
   Backlog backlog;
   bool good = Runner(store, config, backlog).run([] {});
   if (replicator && !replicator->settle(settle_time)) log(Level::warning, "not all that is owed to other nodes could be sent in this pass");
+  clean(store, false);
   return good ? Exit::ok : Exit::config;
 }
 
@@ -155,6 +179,9 @@ int main(int argc, char** argv) {
     list("--kick", o.kick, "Start this dead or delayed job anew; - reads IDs from standard input; may be repeated");
     app.add_flag("--kick-dead", o.kick_dead, "Start all dead jobs anew, or with -f those of a function");
     list("--drop", o.drop, "Remove this job, done or not; - reads IDs from standard input; may be repeated");
+    list("--keep", o.keep, "Keep the workload of this job when it is done; - reads IDs from standard input; may be repeated");
+    list("--release", o.release, "Keep it no longer; - reads IDs from standard input; may be repeated");
+    app.add_flag("--clean", o.clean, "Only clean the journal, and remove what crashes left");
     list("--pause", o.pause, "Start no more jobs of this function, in any process, until it is resumed");
     list("--resume", o.resume, "Start them again");
     app.add_flag("-n,--dry-run", o.dry_run, "Print what would be run, run nothing");

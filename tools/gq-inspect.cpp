@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "frame.hpp"
@@ -22,6 +23,7 @@ struct Options {
   std::string function;
   uint64_t limit = UINT64_MAX;
   bool records = false;
+  std::string range;
 };
 
 // Jobs read in one visit to the index: the lock is held some milliseconds, and memory stays small.
@@ -51,10 +53,12 @@ Json job_json(const Claim& c) {
   if (job.crashes) j["crashes"] = job.crashes;
   if (!job.node.empty()) j.update({{"node", job.node}, {"identity", job.store}});
   if (job.once) j["term"] = job.term;
+  if (job.keep) j["keep"] = true;
+  if (!job.source.empty()) j.update({{"from", job.source}, {"offset", job.offset}});
   return j;
 }
 
-constexpr const char* all_orders = "cqdlnox";
+constexpr const char* all_orders = "cqdlnoxy";
 
 // Calls `visit` for each unfinished job, outside the lock, until it returns false.
 void for_each_job(Store& store, const std::string& orders, const std::string& function,
@@ -89,6 +93,7 @@ Exit list(const Options& o, Store& store) {
                        : o.state == "waiting" ? "l"
                        : o.state == "pending" ? "n"
                        : o.state == "held"    ? "o"
+                       : o.state == "kept"    ? "y"
                                               : all_orders;
   uint64_t left = o.limit;
   std::string out;
@@ -133,13 +138,14 @@ Exit show(const Options& o, Store& store) {
   return Exit::ok;
 }
 
-void print_file(int fd) {
+void print_part(int fd, uint64_t offset, uint64_t size) {
   std::vector<char> buffer(1 << 20);
-  for (uint64_t offset = 0;;) {
-    size_t n = read_at(fd, buffer.data(), buffer.size(), offset);
-    if (n == 0) return;
+  for (uint64_t left = size; left > 0;) {
+    size_t n = read_at(fd, buffer.data(), std::min<uint64_t>(left, buffer.size()), offset);
+    if (n == 0) throw Error(Exit::storage, "cannot read a blob: it is too short");
     print(std::string_view(buffer.data(), n));
     offset += n;
+    left -= n;
   }
 }
 
@@ -153,8 +159,18 @@ Exit cat(const Options& o, Store& store) {
     log(Level::error, "cannot show the workload of " + job->id + ": " + reason);
     return job->job.state == State::finished ? Exit::no : Exit::storage;
   }
-  print(workload->data);
-  if (workload->blob) print_file(workload->blob.get());
+  const uint64_t size = job->job.size;
+  ByteRange range{0, size};
+  if (!o.range.empty()) {
+    auto parsed = parse_range(o.range);
+    if (!parsed) throw Error(Exit::usage, "cannot use --range " + printable(o.range) + ": it is not OFFSET:LENGTH");
+    range = *parsed;
+    if (range.length == UINT64_MAX && range.offset <= size) range.length = size - range.offset;
+    if (range.offset > size || range.length > size - range.offset)
+      throw Error(Exit::usage, "cannot show the range " + printable(o.range) + ": the workload has only " + std::to_string(size) + " bytes");
+  }
+  if (workload->blob) print_part(workload->blob.get(), workload->offset + range.offset, range.length);
+  else print(std::string_view(workload->data).substr(range.offset, range.length));
   return Exit::ok;
 }
 
@@ -173,6 +189,29 @@ void print_peers(const Options& o, Store& store) {
       if (json.contains(key)) line += " " + std::string(key) + " " + json[key].get<std::string>();
     print(line + "\n");
   }
+}
+
+// How much of the disk is needed, and since when the oldest job that has not ended has been there.
+void print_disk(const Options& o, Store& store) {
+  uint64_t journal = 0, needed = 0, damaged = 0;
+  auto segments = store.journal().segments();
+  for (const auto& s : segments) journal += s.size;
+  std::optional<Millis> oldest;
+  store.look([&](Fold& fold) {
+    oldest.reset();
+    if (!segments.empty()) needed = std::min(journal, fold.weight(0, segments.back().end).bytes);
+    for (const auto& id : fold.oldest())
+      if (auto job = fold.get(id); job && (!oldest || job->enqueued_at < *oldest)) oldest = job->enqueued_at;
+  });
+  std::error_code none;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(store.directory() + "/damaged", none)) ++damaged;
+  Json json = {{"journal_bytes", journal}, {"live_bytes", needed}, {"garbage_bytes", journal - needed}, {"damaged", damaged}};
+  if (oldest) json.update({{"oldest_at", format_time(*oldest)}, {"oldest_seconds", std::max<int64_t>(0, (now_ms() - *oldest).count() / 1000)}});
+  if (o.json) return print(dump(json));
+  std::string line = "journal: bytes " + std::to_string(journal) + " live " + std::to_string(needed) + " garbage " + std::to_string(journal - needed);
+  if (oldest) line += " oldest " + format_time(*oldest);
+  print(line + "\n");
+  if (damaged) log(Level::warning, counted(damaged, "segment") + " in damaged/ could not be read whole");
 }
 
 Exit stats(const Options& o, Store& store) {
@@ -197,6 +236,7 @@ Exit stats(const Options& o, Store& store) {
                  {"pending", at(c, State::pending)},
                  {"held", at(c, State::held)},
                  {"dead", at(c, State::dead)},
+                 {"kept", at(c, State::kept)},
                  {"finished", at(c, State::finished)},
                  {"bytes", c.bytes}};
     if (auto p = paused.find(function); p != paused.end()) json["paused_at"] = format_time(p->second);
@@ -210,6 +250,7 @@ Exit stats(const Options& o, Store& store) {
     print(line + "\n");
   }
   if (o.function.empty()) print_peers(o, store);
+  if (o.function.empty()) print_disk(o, store);
   if (troubles) log(Level::warning, counted(troubles, "trouble") + " in the journal (gq-inspect check tells which)");
   return Exit::ok;
 }
@@ -231,7 +272,7 @@ Exit check(const Options& o, Store& store) {
     std::string range = std::to_string(reader.position() - reader.lsn()) + " bytes ";
     switch (item) {
       case JournalReader::Item::record:
-        if (reader.head().inline_size() > 0 && sum64(reader.data()) != reader.head().data_sum)
+        if (reader.head().inline_size() > 0 && reader.has_data() && sum64(reader.data()) != reader.head().data_sum)
           report("damage", reader.lsn(), reader.head().meta.id, "the checksum of its workload is wrong", true);
         break;
       case JournalReader::Item::damage:
@@ -255,7 +296,7 @@ Exit check(const Options& o, Store& store) {
   });
   for_each_job(store, all_orders, "", [&](const Claim& c) {
     std::string reason;
-    if (c.job.size <= max_inline_data) {
+    if (c.job.is_inline()) {
       JournalReader at(store.journal(), c.job.location);
       if (!at.read_record_at(c.job.location, false) || at.head().meta.id != c.id) reason = "its record is damaged";
     } else if (!store.workload(c.id, c.job, reason)) {
@@ -289,7 +330,7 @@ Exit records(Store& store) {
     if (!workload) throw Error(Exit::storage, "cannot read the workload of " + id + ": " + reason);
     print(reader.head_bytes());
     print(workload->data);
-    if (workload->blob) print_file(workload->blob.get());
+    if (workload->blob) print_part(workload->blob.get(), workload->offset, job->size);
     if (!job->node.empty() && (job->term || job->version)) print(encode_record(state_of(id, *job)));
   }
   return Exit::ok;
@@ -308,6 +349,8 @@ Exit journal(const Options& o, Store& store) {
       json["at"] = format_time(m.at);
       if (m.type == RecordType::add) json["size"] = reader.head().data_size;
       if (!m.ids.empty()) json["ids"] = m.ids;
+      if (!m.source.empty()) json.update({{"from", m.source}, {"offset", m.offset}, {"length", m.length}});
+      if (m.keep) json["keep"] = true;
       if (!m.owner.empty()) json["owner"] = m.owner;
       if (m.start) json["start"] = m.start;
       if (m.due.count()) json["due_at"] = format_time(m.due);
@@ -350,13 +393,15 @@ int main(int argc, char** argv) {
       sub->final_callback([&action, run] { action = run; });
       return sub;
     };
-    auto* list = add("list", "The jobs that are queued, running, delayed, waiting, pending, held or dead", gq::list);
-    list->add_option("--state", o.state, "Only those that are queued, running, delayed, waiting, pending, held or dead")
-        ->check(CLI::IsMember({"queued", "running", "delayed", "waiting", "pending", "held", "dead"}));
+    auto* list = add("list", "The jobs that are queued, running, delayed, waiting, pending, held, dead or kept", gq::list);
+    list->add_option("--state", o.state, "Only those that are queued, running, delayed, waiting, pending, held, dead or kept")
+        ->check(CLI::IsMember({"queued", "running", "delayed", "waiting", "pending", "held", "dead", "kept"}));
     list->add_option("-f,--function", o.function, "Only those of one function");
     gq::add_count(*list, "--limit", o.limit, "At most so many", 0, UINT64_MAX);
     add("show", "One job", gq::show)->add_option("ID", o.id, "The job")->required();
-    add("cat", "A job's workload", gq::cat)->add_option("ID", o.id, "The job")->required();
+    auto* cat = add("cat", "A job's workload", gq::cat);
+    cat->add_option("ID", o.id, "The job")->required();
+    gq::not_empty(*cat->add_option("--range", o.range, "Only so much of it, OFFSET:LENGTH in bytes"));
     add("stats", "How many jobs there are, by function and state", gq::stats)
         ->add_option("-f,--function", o.function, "Only this function");
     add("check", "Verify every checksum, and the index; exit 1 if something is wrong", gq::check);

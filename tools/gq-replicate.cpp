@@ -9,6 +9,7 @@
 #include <map>
 #include <set>
 
+#include "cleaner.hpp"
 #include "fd.hpp"
 #include "frame.hpp"
 #include "log.hpp"
@@ -273,6 +274,8 @@ Exit serve(Options& o, const Common& common) {
   block_signals();
   auto replicator = o.replicate.open(store, common);
   replicator->start();
+  Cleaner cleaner(store);
+  cleaner.start();
   notify("READY=1");
   sigset_t set = stop_signals();
   int signal = 0;

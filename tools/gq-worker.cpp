@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "cleaner.hpp"
 #include "frame.hpp"
 #include "intake.hpp"
 #include "notify.hpp"
@@ -29,6 +30,7 @@ struct Options {
   bool queue_only = false;
   bool drain = false;
   bool strict = false;
+  bool keep = false;
   uint64_t backlog = not_given;
   uint64_t max_workload = 256 << 20;
 };
@@ -77,6 +79,8 @@ Exit work(Options& o, const Common& common) {
   };
   Intake intake(store, {common.servers, o.work.functions, o.max_workload, o.raw || o.replicate.config.keyfile.empty()}, add, backlog);
   if (replicator) replicator->start();
+  Cleaner cleaner(store);
+  cleaner.start();
   if (o.queue_only) {
     intake.start();
     wait_for_stop_signal(store, o.work.functions);
@@ -85,6 +89,7 @@ Exit work(Options& o, const Common& common) {
     return Exit::ok;
   }
   auto config = o.work.config(common.command);
+  config.keep = o.keep;
   config.until = o.drain ? Runner::Until::drained : Runner::Until::stopped;
   config.strict = o.strict;
   Runner runner(store, config, backlog);
@@ -109,6 +114,7 @@ int main(int argc, char** argv) {
     app.add_flag("--relay", o.relay, "Keep nothing here: jobs are for the other nodes of the group, which all run them");
     gq::add_count(app, "--copies", o.copies, "With --relay: answer when so many of them have a job (default: all)", 1, 64);
     app.add_flag("--raw", o.raw, "With --auth: take raw jobs all the same, which anybody can send");
+    app.add_flag("--keep", o.keep, "Keep the workloads of jobs that are done, until gq-flush --release");
     app.add_flag("--local", o.local, "Serve the store only, without a server");
     app.add_flag("--queue-only", o.queue_only, "Take jobs in, run nothing");
     app.add_flag("--drain", o.drain, "Exit when no job of the functions is left");

@@ -1,0 +1,393 @@
+#include "cleaner.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "log.hpp"
+#include "text.hpp"
+#include "thread.hpp"
+#include "ulid.hpp"
+
+namespace gq {
+namespace {
+
+constexpr size_t most_records = 5000;      // judged in one visit to the index
+constexpr size_t most_bytes = 4 << 20;     // held in memory meanwhile
+constexpr size_t ids_in_record = 2000;     // they fit into its meta data
+constexpr Millis look_interval{60'000}, least_interval{100};
+constexpr Millis sweep_interval{24 * 3600'000};
+constexpr Millis temporary_age{3600'000};  // of a file that nobody is writing any more
+
+// A record as it was read, and what becomes of it.
+struct Item {
+  Lsn lsn = 0;
+  RecordHead record;
+  std::string head, data;
+  bool keep = false;
+};
+
+Millis age_of(const struct stat& st) { return now_ms() - Millis(st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000); }
+
+// Calls `visit` with each name in a directory.
+template <typename Visit>
+void for_each_name(const std::string& directory, Visit visit) {
+  std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(directory.c_str()), closedir);
+  if (!dir) return;
+  while (const dirent* entry = readdir(dir.get())) visit(std::string(entry->d_name));
+}
+
+// What was not read as records.
+struct Damage {
+  bool any = false;
+  bool unread = false;  // something was there
+};
+
+// Goes through the records of a range, some at a time.
+template <typename Visit>
+Damage for_each_chunk(Journal& journal, Lsn from, Lsn end, bool with_data, Visit visit) {
+  Damage damage;
+  bool more = true;
+  JournalReader reader(journal, from);
+  while (more) {
+    std::vector<Item> items;
+    for (size_t bytes = 0; items.size() < most_records && bytes < most_bytes;) {
+      auto item = reader.next(with_data);
+      more = item != JournalReader::Item::end && reader.lsn() < end;
+      if (!more) break;
+      if (item != JournalReader::Item::record) {
+        damage.any = true;
+        damage.unread = damage.unread || item == JournalReader::Item::damage;
+        continue;
+      }
+      Item& i = items.emplace_back();
+      i.lsn = reader.lsn();
+      i.record = reader.head();
+      i.head = reader.head_bytes();
+      i.data = reader.data();
+      bytes += i.head.size() + i.data.size();
+    }
+    if (!items.empty()) visit(items);
+  }
+  return damage;
+}
+
+}  // namespace
+
+// The segments from `first` to `last`, which become one.
+struct Cleaner::Range {
+  std::vector<SegmentInfo> segments;  // all that there are
+  size_t first = 0, last = 0;
+  Lsn base() const { return segments[first].base; }
+  Lsn end() const { return segments[last].end; }
+};
+
+Cleaner::~Cleaner() { stop(); }
+
+std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
+  Journal& journal = m_store.journal();
+  lock = open_file(m_store.clean_lock_path(), O_RDWR | O_CREAT);
+  if (!try_lock(lock.get(), FileLock::Mode::exclusive)) return std::nullopt;
+  Range range;
+  range.segments = journal.segments();
+  auto& all = range.segments;
+  // What a crash left of those that another stands for.
+  for (Lsn base : list_segments(journal.directory()))
+    for (const auto& s : all)
+      if (s.cleaned && base > s.base && base < s.end) ::unlink(segment_path(journal.directory(), base).c_str());
+  if (all.size() < 2) return std::nullopt;
+  const Limits& limits = m_store.limits();
+  std::vector<Weight> weights(all.size());
+  bool good = false;
+  m_store.look([&](Fold& fold) {
+    for (size_t i = 0; i + 1 < all.size(); ++i) weights[i] = fold.weight(all[i].base, all[i].end);
+    // The last record of all tells one journal from another: it stays where it is.
+    good = fold.position().last >= all.back().base;
+  });
+  if (!good) return std::nullopt;
+  Millis now = now_ms();
+  for (size_t i = 0; i + 1 < all.size(); ++i) {
+    if (now < all[i].changed_at + limits.clean_after) continue;
+    // One that was cleaned before waits until there is as much news as it is large: so the work never exceeds what is written.
+    bool ripe = !all[i].cleaned || all.back().end >= all[i].cleaned_at + all[i].size;
+    bool garbage = ripe && all[i].size > 2 * weights[i].bytes + cleaned_header_size;
+    bool memories = now >= all[i].changed_at + std::max(limits.remember, least_interval) && 4 * weights[i].finished * finished_weight > all[i].size;
+    bool joins = i > 0 && all[i - 1].cleaned && all[i - 1].size + std::min(weights[i].bytes, all[i].size) < journal.segment_size() / 2;
+    if (!garbage && !memories && !(joins && all[i].cleaned)) continue;
+    range.first = joins ? i - 1 : i;
+    range.last = i;
+    return range;
+  }
+  return std::nullopt;
+}
+
+bool Cleaner::step() {
+  Fd lock;
+  auto range = choose(lock);
+  if (!range) return false;
+  forget(*range);
+  rewrite(*range);
+  return true;
+}
+
+// Says which of the jobs that came in this range need not be known any more.
+void Cleaner::forget(const Range& range) {
+  const Lsn end = m_store.journal().end();
+  auto is_clean = [&](Lsn lsn) {
+    for (const auto& s : range.segments)
+      if (lsn >= s.base && lsn < s.end) return s.cleaned && s.cleaned_at > lsn;
+    return false;
+  };
+  for_each_chunk(m_store.journal(), range.base(), range.end(), false, [&](std::vector<Item>& items) {
+    m_store.look([&](Fold& fold) {
+      std::vector<std::string> records;
+      Meta meta;
+      meta.type = RecordType::forget;
+      meta.at = now_ms();
+      meta.position = fold.position().end;
+      auto add = [&] {
+        if (!meta.ids.empty()) records.push_back(encode_record(meta));
+        meta.ids.clear();
+      };
+      for (const auto& item : items) {
+        const Meta& m = item.record.meta;
+        if (m.type != RecordType::add && m.type != RecordType::state) continue;
+        auto job = fold.get(m.id);
+        if (!job || job->changed_at + m_store.limits().remember > meta.at || std::max(job->first_lsn, job->location) >= end ||
+            !fold.may_forget(m.id, *job, meta.at, is_clean))
+          continue;
+        meta.ids.push_back(m.id);
+        if (meta.ids.size() == ids_in_record) add();
+      }
+      add();
+      if (records.empty()) return;
+      m_store.journal().append({records.begin(), records.end()}, Room::completion);
+      m_store.index().fold_on(fold);
+    });
+  });
+}
+
+namespace {
+
+// Decides what of a record is left.
+class Judge {
+ public:
+  // `cleaned_before` is the end of the journal when all that stands before the range was cleaned last.
+  Judge(Fold& fold, const std::map<std::string, std::string>& identities, Lsn cleaned_before, const std::function<bool(Lsn)>& is_clean)
+      : m_fold(fold), m_identities(identities), m_cleaned_before(cleaned_before), m_is_clean(is_clean) {}
+
+  void judge(Item& item) {
+    const Meta& m = item.record.meta;
+    switch (m.type) {
+      case RecordType::claim:
+      case RecordType::copied:
+        return judge_many(item);
+      case RecordType::peer: {
+        PeerState now = m_fold.peer(m.node);
+        auto before = m_identities.find(m.node);
+        bool is_new = before == m_identities.end() || before->second != m.store;
+        item.keep = is_new || (now.store == m.store && now.position == m.position && now.since == m.since);
+        m_identities[m.node] = m.store;
+        return;
+      }
+      case RecordType::pause:
+      case RecordType::resume:
+        item.keep = true;
+        return;
+      case RecordType::forget:
+        item.keep = m.ids.empty() ? false : item.lsn >= m_cleaned_before;
+        return;
+      case RecordType::stream:
+      case RecordType::end:
+        return;
+      default:
+        break;
+    }
+    auto job = m_fold.get(m.id);
+    if (!job) return;
+    if (m.type == RecordType::add) return judge_add(item, *job);
+    bool end = m.type == RecordType::done || m.type == RecordType::drop || m.type == RecordType::state || m.type == RecordType::keep ||
+               m.type == RecordType::release;
+    item.keep = end || is_told(*job);
+  }
+
+ private:
+  // Whether more than how it ended has to be known of a job.
+  static bool is_told(const Job& job) { return job.state != State::finished || !job.node.empty(); }
+
+  void judge_many(Item& item) {
+    Meta meta = item.record.meta;
+    auto gone = std::remove_if(meta.ids.begin(), meta.ids.end(), [&](const std::string& id) {
+      auto job = m_fold.get(id);
+      return !job || !is_told(*job);
+    });
+    if (gone == meta.ids.end()) {
+      item.keep = true;
+      return;
+    }
+    meta.ids.erase(gone, meta.ids.end());
+    item.keep = !meta.ids.empty();
+    if (item.keep) item.head = encode_record(meta);
+  }
+
+  void judge_add(Item& item, const Job& job) {
+    const Meta& m = item.record.meta;
+    const bool finished = job.state == State::finished;
+    const bool first = job.first_lsn == item.lsn, newest = !finished && job.location == item.lsn;
+    const bool other = job.size != item.record.workload_size() || job.sum != item.record.workload_sum() || job.function != m.function;
+    item.keep = first || newest || other || !m.node.empty();
+    if (!item.keep) return;
+    const bool needed = (first || newest) && (!finished || m_fold.is_owed(job));
+    if (!needed) item.data.clear();
+    if (m.key.empty() || m_fold.key_holder(m.function, m.key) == m.id) return;
+    // Another holds the key by now. When that one is forgotten, this one must not be taken for it.
+    if (auto at = m_fold.touched(m.id); at && !m_is_clean(*at)) return;
+    Meta without = m;
+    without.key.clear();
+    item.head = encode_record_head(without, item.record.data_size, item.record.data_sum);
+  }
+
+ public:
+  std::map<std::string, std::string> identities() const { return m_identities; }
+
+ private:
+  Fold& m_fold;
+  std::map<std::string, std::string> m_identities;  // by node, as far as the range has been read
+  const Lsn m_cleaned_before;
+  const std::function<bool(Lsn)>& m_is_clean;
+};
+
+}  // namespace
+
+void Cleaner::rewrite(const Range& range) {
+  Journal& journal = m_store.journal();
+  journal.sync_all();  // what may be left out depends on what has been said since: that has to be safe first
+  const Lsn cleaned_at = journal.end();
+  Lsn cleaned_before = UINT64_MAX;
+  for (size_t i = 0; i < range.first; ++i) cleaned_before = std::min(cleaned_before, range.segments[i].cleaned ? range.segments[i].cleaned_at : range.segments[i].base);
+  // Of what stands in the range itself nothing is left of jobs that are not known.
+  if (range.first == 0) cleaned_before = cleaned_at;
+  const std::function<bool(Lsn)> is_clean = [&](Lsn lsn) {
+    for (const auto& s : range.segments)
+      if (lsn >= s.base && lsn < s.end) return s.cleaned && s.cleaned_at > lsn;
+    return false;
+  };
+  CleanedSegment cleaned(journal, range.base(), range.segments[range.first].previous_end, range.end(), cleaned_at);
+  std::map<std::string, std::string> identities;
+  Damage damage = for_each_chunk(journal, range.base(), range.end(), true, [&](std::vector<Item>& items) {
+    const auto originals = items;
+    std::map<std::string, std::string> next;
+    m_store.look([&](Fold& fold) {
+      items = originals;
+      Judge judge(fold, identities, cleaned_before, is_clean);
+      for (auto& item : items) judge.judge(item);
+      next = judge.identities();
+    });
+    identities = next;
+    for (const auto& item : items)
+      if (item.keep) cleaned.add(item.lsn, item.head, item.data);
+  });
+  cleaned.finish();
+  if (damage.unread) {
+    std::string aside = m_store.directory() + "/damaged";
+    make_directory(aside);
+    for (size_t i = range.first; i <= range.last; ++i) {
+      std::string path = segment_path(journal.directory(), range.segments[i].base);
+      std::string name = aside + path.substr(path.rfind('/')) + "." + new_ulid();
+      if (::link(path.c_str(), name.c_str()) != 0) throw_errno(Exit::storage, "set aside " + path);
+      log(Level::warning, "a segment of the journal with damage was set aside: " + name);
+    }
+    sync_directory(aside);
+  }
+  if (damage.any) {
+    Meta meta;
+    meta.type = RecordType::forget;
+    meta.at = now_ms();
+    meta.since = range.base();
+    meta.position = range.end();
+    std::string record = encode_record(meta);
+    journal.commit({record}, Room::completion);
+  }
+  cleaned.publish();
+  for (size_t i = range.first + 1; i <= range.last; ++i) ::unlink(segment_path(journal.directory(), range.segments[i].base).c_str());
+}
+
+void Cleaner::sweep(bool now) {
+  Fd lock = open_file(m_store.clean_lock_path(), O_RDWR | O_CREAT);
+  struct stat st;
+  if (!try_lock(lock.get(), FileLock::Mode::exclusive) || ::fstat(lock.get(), &st) != 0) return;
+  // The time of the file is that of the last sweep.
+  if (!now && st.st_size > 0 && age_of(st) < sweep_interval) return;
+  const std::string& store = m_store.directory();
+  for (const std::string& directory : {store, store + "/journal", store + "/blobs", store + "/owners"})
+    for_each_name(directory, [&](const std::string& name) {
+      if (name.substr(0, 4) != "tmp.") return;
+      std::string path = directory + "/" + name;
+      Fd fd = try_open(path, O_RDONLY);
+      struct stat file;
+      if (fd && ::fstat(fd.get(), &file) == 0 && S_ISREG(file.st_mode) && age_of(file) >= temporary_age && try_lock(fd.get(), FileLock::Mode::exclusive))
+        ::unlink(path.c_str());
+    });
+  std::vector<std::string> ids;
+  auto look = [&] {
+    if (!ids.empty())
+      m_store.look([&](Fold& fold) {
+        for (const auto& id : ids)
+          if (!m_store.needs_blob(fold, id)) m_store.blobs().remove(id);
+      });
+    ids.clear();
+  };
+  for_each_name(store + "/blobs", [&](const std::string& part) {
+    if (part.size() != 2) return;
+    for_each_name(store + "/blobs/" + part, [&](const std::string& name) {
+      struct stat file;
+      if (!is_ulid(name) || ::stat(m_store.blobs().path(name).c_str(), &file) != 0 || age_of(file) < m_store.limits().clean_after) return;
+      ids.push_back(name);
+      if (ids.size() == most_records) look();
+    });
+  });
+  look();
+  write_all_at(lock.get(), "swept\n", 0, m_store.clean_lock_path());
+}
+
+void Cleaner::start() {
+  m_thread = start_thread([this] { work(); });
+}
+
+void Cleaner::stop() {
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    m_stop = true;
+  }
+  m_stopping.notify_all();
+  if (m_thread.joinable()) m_thread.join();
+}
+
+void Cleaner::work() {
+  std::string trouble;
+  std::unique_lock<std::mutex> guard(m_mutex);
+  while (!m_stopping.wait_for(guard, std::clamp(m_store.limits().clean_after, least_interval, look_interval), [this] { return m_stop; })) {
+    guard.unlock();
+    bool more = true;
+    try {
+      while (more) {
+        more = step();
+        std::lock_guard<std::mutex> again(m_mutex);
+        if (m_stop) return;
+      }
+      sweep();
+      trouble.clear();
+    } catch (const Error& e) {
+      if (trouble != e.what()) log(Level::warning, std::string("cannot clean the journal: ") + e.what());
+      trouble = e.what();
+    }
+    guard.lock();
+  }
+}
+
+}  // namespace gq
