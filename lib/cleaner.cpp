@@ -242,7 +242,7 @@ class Judge {
     const bool other = job.size != item.record.workload_size() || job.sum != item.record.workload_sum() || job.function != m.function;
     item.keep = first || newest || other || !m.node.empty();
     if (!item.keep) return;
-    const bool needed = (first || newest) && (!finished || m_fold.is_owed(job));
+    const bool needed = finished ? first && m_fold.is_owed(job) : newest;
     if (!needed) item.data.clear();
     if (m.key.empty() || m_fold.key_holder(m.function, m.key) == m.id) return;
     // Another holds the key by now. When that one is forgotten, this one must not be taken for it.

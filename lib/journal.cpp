@@ -434,6 +434,17 @@ std::vector<SegmentInfo> Journal::segments() const {
   return all;
 }
 
+std::pair<Lsn, std::vector<SegmentInfo>> Journal::snapshot() const {
+  auto hint = read_hint();
+  Lsn end = hint ? hint->end : 0;
+  auto all = segments();
+  // Without a hint nothing has been appended since somebody copied the store.
+  if (!hint && !all.empty()) end = all.back().end;
+  while (!all.empty() && all.back().base >= end) all.pop_back();
+  if (!all.empty() && !all.back().cleaned) all.back().end = end;
+  return {end, std::move(all)};
+}
+
 CleanedSegment::CleanedSegment(const Journal& journal, Lsn base, Lsn previous_end, Lsn end, Lsn cleaned_at)
     : m_journal(journal),
       m_base(base),

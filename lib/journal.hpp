@@ -115,6 +115,9 @@ class Journal {
   void check_intake_room(uint64_t size);
   bool check_claim_room();
 
+  // Where the journal ends at this moment, and which segments there are up to there; a later one is left out.
+  std::pair<Lsn, std::vector<SegmentInfo>> snapshot() const;
+
   // What segments there are. One that another stands for too is left out.
   std::vector<SegmentInfo> segments() const;
 

@@ -10,6 +10,7 @@
 #include <tuple>
 #include <unordered_map>
 
+#include "exchange.hpp"
 #include "log.hpp"
 #include "text.hpp"
 #include "thread.hpp"
@@ -76,21 +77,6 @@ bool is_change(RecordType type) {
     default:
       return false;
   }
-}
-
-// A job that brings the part of another's workload with it, which it otherwise only names.
-NewJob with_data(Meta meta, std::string data) {
-  NewJob job;
-  meta.source.clear();
-  meta.offset = meta.length = meta.sum = 0;
-  job.own = std::make_shared<const std::string>(std::move(data));
-  job.data = *job.own;
-  job.record.data_size = job.data.size();
-  job.record.data_sum = sum64(job.data);
-  job.head = encode_record_head(meta, job.record.data_size, job.record.data_sum);
-  job.record.head_size = job.head.size();
-  job.record.meta = std::move(meta);
-  return job;
 }
 
 // Whether there is nothing to say of a job that its add does not say.

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "exchange.hpp"
 #include "frame.hpp"
 #include "replicator.hpp"
 #include "store.hpp"
@@ -316,28 +317,11 @@ Exit check(const Options& o, Store& store) {
   return ok ? Exit::ok : Exit::no;
 }
 
-// The unfinished jobs as records with their workloads, in the order in which they came.
-Exit records(Store& store) {
-  JournalReader reader(store.journal(), 0);
-  for (auto item = reader.next(true); item != JournalReader::Item::end; item = reader.next(true)) {
-    if (item != JournalReader::Item::record || reader.head().meta.type != RecordType::add) continue;
-    const std::string& id = reader.head().meta.id;
-    std::optional<Job> job;
-    store.look([&](Fold& fold) { job = fold.get(id); });
-    if (!job || job->state == State::finished || job->location != reader.lsn()) continue;
-    std::string reason;
-    auto workload = store.workload(id, *job, reason);
-    if (!workload) throw Error(Exit::storage, "cannot read the workload of " + id + ": " + reason);
-    print(reader.head_bytes());
-    print(workload->data);
-    if (workload->blob) print_part(workload->blob.get(), workload->offset, job->size);
-    if (!job->node.empty() && (job->term || job->version)) print(encode_record(state_of(id, *job)));
-  }
-  return Exit::ok;
-}
-
 Exit journal(const Options& o, Store& store) {
-  if (o.records) return records(store);
+  if (o.records) {
+    write_stream(store, {}, [](std::string_view bytes) { print(bytes); });
+    return Exit::ok;
+  }
   JournalReader reader(store.journal(), 0);
   for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next()) {
     Json json = {{"lsn", reader.lsn()}};
@@ -406,7 +390,7 @@ int main(int argc, char** argv) {
         ->add_option("-f,--function", o.function, "Only this function");
     add("check", "Verify every checksum, and the index; exit 1 if something is wrong", gq::check);
     add("journal", "The records of the journal, as JSON lines", gq::journal)
-        ->add_flag("--records", o.records, "The unfinished jobs instead, as records with their workloads, for gq-replicate --to");
+        ->add_flag("--records", o.records, "The jobs that are not finished instead, as gq-snapshot export writes them");
   };
   program.body = [&](const gq::Common& common) {
     if (!o.function.empty()) gq::check_function(o.function);

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "cleaner.hpp"
+#include "exchange.hpp"
 #include "fd.hpp"
 #include "frame.hpp"
 #include "log.hpp"
@@ -108,58 +109,6 @@ Exit forget(const Options& o, const Common& common) {
   return Exit::ok;
 }
 
-// Reads records with their data from a descriptor.
-class RecordStream {
- public:
-  explicit RecordStream(int fd) : m_fd(fd) {}
-  // The next record; nullopt at the end. Throws Error(bad_data) at the first one that is not whole.
-  std::optional<NewJob> next() {
-    m_bytes.clear();
-    if (!read(record_header_size)) return std::nullopt;
-    auto sizes = peek_record(m_bytes);
-    auto bad = [&] { return Error(Exit::bad_data, "cannot go on: the stream is damaged at byte " + std::to_string(m_position)); };
-    if (!sizes || !read(sizes->head_size - record_header_size)) throw bad();
-    NewJob record;
-    auto head = parse_record_head(m_bytes);
-    if (!head) throw bad();
-    record.head = std::exchange(m_bytes, {});
-    if (head->data_size > 0 && !read(head->data_size)) throw bad();
-    if (sum64(m_bytes) != head->data_sum) throw bad();
-    record.data = m_bytes;
-    record.record = std::move(*head);
-    m_position += record.head.size() + record.data.size();
-    return record;
-  }
-
- private:
-  // Reads so many bytes more; false where the stream ends before the first.
-  bool read(uint64_t size) {
-    constexpr uint64_t step = 1 << 20;
-    for (uint64_t left = size; left > 0;) {
-      size_t old = m_bytes.size();
-      m_bytes.resize(old + std::min(left, step));
-      ssize_t n = ::read(m_fd, m_bytes.data() + old, m_bytes.size() - old);
-      int saved = errno;
-      m_bytes.resize(old + static_cast<size_t>(std::max<ssize_t>(n, 0)));
-      if (n < 0 && saved == EINTR) continue;
-      if (n < 0) {
-        errno = saved;
-        throw_errno(Exit::no_input, "read standard input");
-      }
-      if (n == 0) {
-        if (m_bytes.empty() && left == size) return false;
-        throw Error(Exit::bad_data, "cannot go on: the stream ends in the middle of a record");
-      }
-      left -= static_cast<uint64_t>(n);
-    }
-    return true;
-  }
-
-  int m_fd;
-  std::string m_bytes;
-  uint64_t m_position = 0;
-};
-
 class StreamSender {
  public:
   StreamSender(Store& store, const Options& o, const Common& common)
@@ -183,6 +132,10 @@ class StreamSender {
       put(record.head + std::string(record.data));
       if (m_options.hand_over && meta.once) m_handed.push_back(meta.id);
     } else if (meta.type == RecordType::state) {
+      if (meta.node.empty()) {
+        meta.node = group.self.node;
+        meta.store = group.self.store;
+      }
       meta.from = group.self.node;
       meta.from_store = group.self.store;
       put(encode_record(meta));
@@ -260,8 +213,13 @@ Exit send_stream(const Options& o, Store& store, const Common& common) {
   if (!store.group().has(o.to) || o.to == store.group().self.node)
     throw Error(Exit::usage, "cannot send to " + printable(o.to) + ": it is not another node of this store's group");
   StreamSender sender(store, o, common);
-  RecordStream stream(STDIN_FILENO);
-  while (auto record = stream.next()) sender.add(std::move(*record));
+  StreamReader stream(STDIN_FILENO);
+  try {
+    while (auto record = stream.next()) sender.add(std::move(*record));
+  } catch (const Error& e) {
+    if (e.code() == Exit::bad_data) sender.flush();  // what came before is good
+    throw;
+  }
   sender.flush();
   return Exit::ok;
 }

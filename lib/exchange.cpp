@@ -1,0 +1,168 @@
+#include "exchange.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "text.hpp"
+
+namespace gq {
+namespace {
+
+constexpr size_t most_records = 1000;  // looked up in one visit to the index
+constexpr uint64_t piece = 1 << 20;
+
+// The bytes of a workload, piece by piece.
+void write_workload(const Workload& workload, uint64_t size, const std::function<void(std::string_view)>& write) {
+  if (!workload.blob) return write(workload.data);
+  std::string buffer;
+  for (uint64_t done = 0; done < size;) {
+    buffer.resize(std::min(piece, size - done));
+    size_t n = read_at(workload.blob.get(), buffer.data(), buffer.size(), workload.offset + done);
+    if (n == 0) throw Error(Exit::storage, "cannot read " + workload.path + ": it is too short");
+    write(std::string_view(buffer).substr(0, n));
+    done += n;
+  }
+}
+
+}  // namespace
+
+NewJob with_data(Meta meta, std::string data) {
+  NewJob job;
+  meta.source.clear();
+  meta.offset = meta.length = meta.sum = 0;
+  job.own = std::make_shared<const std::string>(std::move(data));
+  job.data = *job.own;
+  job.record.data_size = job.data.size();
+  job.record.data_sum = sum64(job.data);
+  job.head = encode_record_head(meta, job.record.data_size, job.record.data_sum);
+  job.record.head_size = job.head.size();
+  job.record.meta = std::move(meta);
+  return job;
+}
+
+uint64_t write_stream(Store& store, const Selection& selection, const std::function<void(std::string_view)>& write_out) {
+  std::string gathered;
+  const std::function<void(std::string_view)> write = [&](std::string_view bytes) {
+    gathered += bytes;
+    if (gathered.size() < piece) return;
+    write_out(gathered);
+    gathered.clear();
+  };
+  Meta begin;
+  begin.type = RecordType::stream;
+  begin.at = now_ms();
+  begin.version = stream_version;
+  write(encode_record(begin));
+  uint64_t count = 0;
+  JournalReader reader(store.journal(), 0), workloads(store.journal(), 0);
+  struct Found {
+    Lsn lsn;
+    Meta meta;
+    std::optional<Job> job;
+  };
+  for (bool more = true; more;) {
+    std::vector<Found> found;
+    while (found.size() < most_records) {
+      auto item = reader.next();
+      more = item != JournalReader::Item::end;
+      if (!more) break;
+      if (item == JournalReader::Item::record && reader.head().meta.type == RecordType::add) found.push_back({reader.lsn(), reader.head().meta, {}});
+    }
+    store.look([&](Fold& fold) {
+      for (auto& f : found) f.job = fold.get(f.meta.id);
+    });
+    for (auto& f : found) {
+      if (!f.job || f.job->state == State::finished || f.job->location != f.lsn) continue;
+      const Job& job = *f.job;
+      if (!selection.function.empty() && job.function != selection.function) continue;
+      if (!selection.states.empty() && !selection.states.count(state_name(job.state))) continue;
+      std::string reason;
+      auto workload = store.workload(f.meta.id, job, reason, workloads);
+      if (!workload) {
+        std::optional<Job> now;  // it may have ended since
+        store.look([&](Fold& fold) { now = fold.get(f.meta.id); });
+        if (!now || now->state == State::finished) continue;
+        throw Error(Exit::storage, "cannot read the workload of " + f.meta.id + ": " + reason);
+      }
+      Meta meta = f.meta;
+      meta.source.clear();
+      meta.offset = meta.length = meta.sum = 0;
+      write(encode_record_head(meta, job.size, job.sum));
+      write_workload(*workload, job.size, write);
+      if (job.term || job.version) write(encode_record(state_of(f.meta.id, job)));
+      ++count;
+    }
+  }
+  Meta end;
+  end.type = RecordType::end;
+  end.at = now_ms();
+  end.position = count;
+  write(encode_record(end));
+  write_out(gathered);
+  return count;
+}
+
+// Reads so many bytes more; false where the stream ends before the first.
+bool StreamReader::read(std::string& bytes, uint64_t size) {
+  for (uint64_t left = size; left > 0;) {
+    size_t old = bytes.size();
+    bytes.resize(old + std::min(left, piece));
+    ssize_t n = ::read(m_fd, bytes.data() + old, bytes.size() - old);
+    int saved = errno;
+    bytes.resize(old + static_cast<size_t>(std::max<ssize_t>(n, 0)));
+    if (n < 0 && saved == EINTR) continue;
+    if (n < 0) {
+      errno = saved;
+      throw_errno(Exit::no_input, "read standard input");
+    }
+    if (n == 0) {
+      if (bytes.empty() && left == size) return false;
+      throw Error(Exit::bad_data, "the stream ends in the middle of a record");
+    }
+    left -= static_cast<uint64_t>(n);
+  }
+  return true;
+}
+
+std::optional<NewJob> StreamReader::next_record() {
+  std::string head, data;
+  if (!read(head, record_header_size)) return std::nullopt;
+  auto bad = [&] { return Error(Exit::bad_data, "the stream is damaged at byte " + std::to_string(m_position)); };
+  auto sizes = peek_record(head);
+  if (!sizes || (sizes->head_size > record_header_size && !read(head, sizes->head_size - record_header_size))) throw bad();
+  auto parsed = parse_record_head(head);
+  if (!parsed || (parsed->data_size > 0 && !read(data, parsed->data_size))) throw bad();
+  if (sum64(data) != parsed->data_sum) throw bad();
+  m_position += head.size() + data.size();
+  NewJob record;
+  record.head = std::move(head);
+  record.record = std::move(*parsed);
+  record.own = std::make_shared<const std::string>(std::move(data));
+  record.data = *record.own;
+  return record;
+}
+
+std::optional<NewJob> StreamReader::next() {
+  if (!std::exchange(m_begun, true)) {
+    auto first = next_record();
+    if (!first || first->record.meta.type != RecordType::stream) throw Error(Exit::bad_data, "what is read is no stream of jobs");
+    if (first->record.meta.version > stream_version)
+      throw Error(Exit::config, "the stream is in format " + std::to_string(first->record.meta.version) + ", and this gq knows formats up to " +
+                                    std::to_string(stream_version));
+  }
+  auto record = next_record();
+  if (!record) throw Error(Exit::bad_data, "the stream is cut short: it has no end");
+  const Meta& meta = record->record.meta;
+  if (meta.type == RecordType::end) {
+    if (meta.position != m_jobs) throw Error(Exit::bad_data, "the stream has " + std::to_string(m_jobs) + " jobs, and should have " + std::to_string(meta.position));
+    return std::nullopt;
+  }
+  if ((meta.type != RecordType::add && meta.type != RecordType::state) || !meta.source.empty())
+    throw Error(Exit::bad_data, "the stream has a record of another kind before byte " + std::to_string(m_position));
+  if (meta.type == RecordType::add) ++m_jobs;
+  return record;
+}
+
+}  // namespace gq

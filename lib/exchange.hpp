@@ -1,0 +1,50 @@
+// Streams of jobs: what gq-snapshot export, gq-inspect journal --records, gq-snapshot import and gq-replicate --to have in common.
+//
+//   a `stream` record, whose version is stream_version; the add records of jobs with their workloads behind them, each followed by a
+//   `state` record where something has become of the job; an `end` record, whose position is the number of jobs
+//
+// A stream is read up to the first byte that is not what was written. Without its end it is cut short, however whole its last record
+// is. A job whose workload is a part of another's brings that part with it.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "store.hpp"
+
+namespace gq {
+
+inline constexpr uint32_t stream_version = 1;
+
+struct Selection {
+  std::string function;          // empty: all
+  std::set<std::string> states;  // as people are shown them; empty: all
+};
+
+// Writes the jobs of a store that are not finished, in the order in which they came; returns how many. Throws Error(storage) where a
+// workload cannot be read.
+uint64_t write_stream(Store& store, const Selection& selection, const std::function<void(std::string_view)>& write);
+
+// The same job with the workload in the record, for one who has not what it is a part of.
+NewJob with_data(Meta meta, std::string data);
+
+class StreamReader {
+ public:
+  explicit StreamReader(int fd) : m_fd(fd) {}
+  // The next add or state record with its data; nullopt at the end. Throws Error(bad_data) where the stream is damaged or cut short,
+  // Error(config) for a newer format, Error(no_input) where it cannot be read.
+  std::optional<NewJob> next();
+
+ private:
+  std::optional<NewJob> next_record();
+  bool read(std::string& bytes, uint64_t size);
+
+  int m_fd;
+  uint64_t m_position = 0;
+  uint64_t m_jobs = 0;
+  bool m_begun = false;
+};
+
+}  // namespace gq

@@ -1,0 +1,248 @@
+// gq-snapshot: consistent copies of a store while everything runs, and streams of its jobs. Writers never wait for it; a snapshot is
+// there only when all of it is on stable storage.
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "exchange.hpp"
+#include "frame.hpp"
+#include "replicate_options.hpp"
+#include "snapshot.hpp"
+#include "text.hpp"
+
+namespace gq {
+namespace {
+
+constexpr size_t batch_jobs = 1000;
+constexpr size_t batch_bytes = 8 << 20;
+constexpr Millis progress_interval{200};
+
+struct Options {
+  ReplicateOptions replicate;
+  std::string directory, function;
+  std::vector<std::string> states;
+  Retention retention;
+  bool json = false;
+};
+
+// Where standard error is a terminal, says how far it is.
+class Display {
+ public:
+  Display() : m_on(::isatty(STDERR_FILENO)) {}
+  ~Display() { clear(); }
+  Progress files() {
+    if (!m_on) return {};
+    return [this](uint64_t files, uint64_t bytes) { show(counted(files, "file") + ", " + std::to_string(bytes >> 20) + " MiB"); };
+  }
+  void show(const std::string& text) {
+    if (!m_on || now_ms() < m_next) return;
+    m_next = now_ms() + progress_interval;
+    m_shown = true;
+    write("\r\033[K" + text);
+  }
+  void clear() {
+    if (std::exchange(m_shown, false)) write("\r\033[K");
+  }
+
+ private:
+  static void write(const std::string& text) { [[maybe_unused]] ssize_t n = ::write(STDERR_FILENO, text.data(), text.size()); }
+  const bool m_on;
+  bool m_shown = false;
+  Millis m_next{0};
+};
+
+Exit create(Options& o, const Common& common) {
+  Store store(common.store, false);
+  Display display;
+  auto snapshot = create_snapshot(store, o.directory, display.files());
+  display.clear();
+  log(Level::info, snapshot.path + ": " + counted(snapshot.jobs, "job") + ", " + std::to_string(snapshot.bytes()) + " bytes");
+  return Exit::ok;
+}
+
+// Those that are asked for; all is told that is wrong with their manifests.
+std::vector<Snapshot> find(const Options& o, bool& good) {
+  auto all = list_snapshots(o.directory, [&](const std::string& path, const std::string& why) {
+    good = false;
+    log(Level::error, path + ": " + why);
+  });
+  if (all.empty() && good) throw Error(Exit::no_input, "cannot find a snapshot in " + printable(o.directory));
+  return all;
+}
+
+Exit verify(Options& o, const Common&) {
+  bool good = true;
+  Display display;
+  for (const auto& s : find(o, good))
+    good &= verify_snapshot(s, [&](const std::string& path, const std::string& why) {
+      display.clear();
+      print(path + ": " + why + "\n");
+    }, display.files());
+  return good ? Exit::ok : Exit::no;
+}
+
+Exit restore(Options& o, const Common& common) {
+  bool good = true;
+  auto all = find(o, good);
+  if (all.empty()) throw Error(Exit::bad_data, "cannot restore: " + printable(o.directory) + " holds no whole snapshot");
+  Display display;
+  restore_snapshot(all.back(), common.store, display.files());
+  display.clear();
+  log(Level::info, common.store + ": restored from " + all.back().path);
+  return Exit::ok;
+}
+
+Exit list(Options& o, const Common&) {
+  bool good = true;
+  for (const auto& s : find(o, good)) {
+    nlohmann::ordered_json json = {{"name", s.name}, {"created_at", format_time(s.created_at)}, {"jobs", s.jobs}, {"bytes", s.bytes()}, {"files", s.files.size()}, {"position", s.position}, {"store", s.store}};
+    if (o.json) print(json.dump() + "\n");
+    else print(s.name + "\t" + std::to_string(s.jobs) + "\t" + std::to_string(s.bytes()) + "\n");
+  }
+  return good ? Exit::ok : Exit::no;
+}
+
+Exit prune(Options& o, const Common&) {
+  const Retention& r = o.retention;
+  if (r.last + r.hourly + r.daily + r.weekly + r.monthly + r.yearly == 0) throw Error(Exit::usage, "cannot prune: nothing says what to keep (--keep-last N, --keep-daily N, ...)");
+  for (const auto& name : prune_snapshots(o.directory, r)) log(Level::info, "removed " + name);
+  return Exit::ok;
+}
+
+Exit export_jobs(Options& o, const Common& common) {
+  if (::isatty(STDOUT_FILENO)) throw Error(Exit::usage, "cannot write a stream of jobs to a terminal");
+  Store store(common.store, false);
+  if (!o.function.empty()) check_function(o.function);
+  Display display;
+  uint64_t bytes = 0;
+  write_stream(store, {o.function, {o.states.begin(), o.states.end()}}, [&](std::string_view piece) {
+    print(piece);
+    display.show(std::to_string((bytes += piece.size()) >> 20) + " MiB");
+  });
+  return Exit::ok;
+}
+
+// Queues what a stream brings. What is there already stays what it is.
+class Importer {
+ public:
+  Importer(Options& o, const Common& common) : m_store(common.store, true) { m_replicator = o.replicate.open(m_store, common); }
+
+  void add(NewJob record) {
+    Meta& meta = record.record.meta;
+    const Self& self = m_store.group().self;
+    if (meta.type == RecordType::state) {
+      meta.node = self.node;
+      meta.store = self.store;
+      meta.from.clear();
+      meta.from_store.clear();
+      m_states.push_back(encode_record(meta));
+      return;
+    }
+    if (m_jobs.size() >= batch_jobs || m_bytes >= batch_bytes) flush();
+    meta.given = true;  // whether its ID is another job's has to be looked at
+    meta.node.clear();
+    meta.store.clear();
+    meta.copies = 0;
+    meta.once = false;
+    record.head = encode_record_head(meta, record.record.data_size, record.record.data_sum);
+    record.record.head_size = record.head.size();
+    m_bytes += record.data.size();
+    m_jobs.push_back(std::move(record));
+  }
+
+  void flush() {
+    if (m_jobs.empty()) return;
+    std::vector<std::string> ids;
+    for (const auto& job : m_jobs) ids.push_back(job.record.meta.id);
+    auto answers = m_replicator ? m_replicator->add(std::move(m_jobs)) : m_store.add(m_jobs);
+    m_jobs.clear();
+    m_bytes = 0;
+    std::string failure;
+    for (size_t i = 0; i < answers.size(); ++i) {
+      const Answer& a = answers[i];
+      if (a.outcome == Outcome::queued || a.outcome == Outcome::same) ++m_count;
+      else if (a.outcome == Outcome::conflict) {
+        log(Level::error, ids[i] + ": another job has this ID or key");
+        m_conflicts = true;
+      } else {
+        failure = ids[i] + ": not queued: " + a.reason;
+      }
+    }
+    if (!failure.empty()) throw Error(m_replicator ? Exit::retry : Exit::storage, failure);
+    if (!m_states.empty()) {
+      // Of a job that has changed here since, the older state says nothing.
+      m_store.append(std::exchange(m_states, {}));
+      m_store.settle();
+    }
+    m_display.show(counted(m_count, "job"));
+  }
+
+  uint64_t count() const { return m_count; }
+  bool conflicts() const { return m_conflicts; }
+
+ private:
+  Store m_store;
+  std::unique_ptr<Replicator> m_replicator;
+  Display m_display;
+  std::vector<NewJob> m_jobs;
+  std::vector<std::string> m_states;
+  uint64_t m_bytes = 0, m_count = 0;
+  bool m_conflicts = false;
+};
+
+Exit import_jobs(Options& o, const Common& common) {
+  Importer importer(o, common);
+  StreamReader stream(STDIN_FILENO);
+  try {
+    while (auto record = stream.next()) importer.add(std::move(*record));
+    importer.flush();
+  } catch (const Error& e) {
+    if (e.code() == Exit::bad_data || e.code() == Exit::no_input) importer.flush();
+    throw Error(e.code(), std::string("cannot import all: ") + e.what() + "; " + counted(importer.count(), "job") + " before that " + (importer.count() == 1 ? "is" : "are") + " queued");
+  }
+  return importer.conflicts() ? Exit::bad_data : Exit::ok;
+}
+
+}  // namespace
+}  // namespace gq
+
+int main(int argc, char** argv) {
+  gq::Options o;
+  gq::Program program;
+  std::function<gq::Exit(gq::Options&, const gq::Common&)> action;
+  program.name = "gq-snapshot";
+  program.purpose = "Copy a store while everything runs, restore it, and carry its jobs elsewhere.";
+  program.options = [&](CLI::App& app) {
+    app.require_subcommand(1);
+    app.add_flag("--json", o.json, "list: JSON, one object a line");
+    auto add = [&](const char* name, const char* help, auto run, const char* directory) {
+      auto* sub = app.add_subcommand(name, help);
+      if (directory) gq::not_empty(*sub->add_option("DIRECTORY", o.directory, directory)->required());
+      sub->final_callback([&action, run] { action = run; });
+      return sub;
+    };
+    add("create", "Make a snapshot of the store", gq::create, "Where the snapshots are; made where it is missing");
+    add("verify", "Read every file of snapshots, and print which are not what they were; exit 1 if any", gq::verify, "Where the snapshots are, or one of them");
+    add("restore", "Copy a snapshot to --store, which must not be there yet", gq::restore, "One of them, or where they are: then the last one");
+    add("list", "The snapshots: name, jobs, bytes", gq::list, "Where they are");
+    auto* prune = add("prune", "Remove snapshots but for those that are to be kept", gq::prune, "Where they are");
+    auto keep = [&](const char* name, uint64_t& value, const char* help) { gq::add_count(*prune, name, value, help, 1, 1'000'000); };
+    keep("--keep-last", o.retention.last, "The last so many");
+    keep("--keep-hourly", o.retention.hourly, "The last one of each of so many hours");
+    keep("--keep-daily", o.retention.daily, "... days");
+    keep("--keep-weekly", o.retention.weekly, "... weeks");
+    keep("--keep-monthly", o.retention.monthly, "... months");
+    keep("--keep-yearly", o.retention.yearly, "... years");
+    auto* out = add("export", "Write the jobs that are not finished to standard output, as a stream", gq::export_jobs, nullptr);
+    out->add_option("-f,--function", o.function, "Only those of one function");
+    out->add_option("--state", o.states, "Only those in this state; may be repeated")
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+        ->expected(1)
+        ->allow_extra_args(false)
+        ->check(CLI::IsMember({"queued", "running", "delayed", "waiting", "pending", "held", "dead", "kept"}));
+    auto* in = add("import", "Queue the jobs of a stream on standard input", gq::import_jobs, nullptr);
+    o.replicate.add(*in, true, false);
+  };
+  program.body = [&](const gq::Common& common) { return action(o, common); };
+  return gq::run_program(argc, argv, program);
+}
