@@ -132,6 +132,7 @@ bool Cleaner::step() {
   if (!range) return false;
   forget(*range);
   rewrite(*range);
+  m_store.index().shrink();
   return true;
 }
 

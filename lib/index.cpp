@@ -15,6 +15,7 @@ namespace gq {
 namespace {
 
 constexpr const char* table_name = "/index.tcb";
+constexpr uint64_t least_to_shrink = 64 << 20, usual_entry = 200, most_bloat = 4;
 constexpr const char* seal_name = "index.seal";
 
 void remove_table(const std::string& path) {
@@ -182,6 +183,25 @@ void Index::leave() {
     if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + path);
   }
   if (auto text = seal_text(position)) publish_file(m_directory, seal_name, *text, true);
+}
+
+void Index::shrink() {
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
+    struct stat st;
+    if (!m_users || ::stat(m_path.c_str(), &st) != 0 || static_cast<uint64_t>(st.st_size) < least_to_shrink) return;
+    try {
+      Table table(m_path);
+      bool bloated = table.file_size() > most_bloat * usual_entry * table.count();
+      table.close();
+      if (!bloated) return;
+    } catch (const TableError&) {  // the next visit finds that, too
+      return;
+    }
+    discard();
+  }
+  visit([](Fold&) {});
 }
 
 bool Index::equals_fold(std::string& difference) {

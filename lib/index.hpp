@@ -40,6 +40,9 @@ class Index {
   // In a body, after an append: folds what has come to the journal.
   void fold_on(Fold& fold);
 
+  // Makes the index anew where it is many times as large as what is in it: Tokyo Cabinet does not give back what was removed.
+  void shrink();
+
   // Folds the whole journal into a fresh table beside the index and compares the two; false where they differ, with a
   // sentence. Others go on meanwhile.
   bool equals_fold(std::string& difference);

@@ -36,6 +36,7 @@ constexpr uint64_t max_frame_record = record_header_size + max_meta_size + max_i
 struct SegmentHeader {
   Lsn previous_end = 0;
   Lsn end = 0, cleaned_at = 0;
+  uint64_t size = 0;  // of the file
 };
 
 std::string segment_header(Lsn base, const SegmentHeader& h, uint64_t seed) {
@@ -47,6 +48,7 @@ std::string segment_header(Lsn base, const SegmentHeader& h, uint64_t seed) {
   if (h.end) {
     put_le<uint64_t>(header, h.end);
     put_le<uint64_t>(header, h.cleaned_at);
+    put_le<uint64_t>(header, h.size);
   }
   put_le<uint64_t>(header, sum64(header, seed));
   return header;
@@ -61,8 +63,8 @@ std::optional<SegmentHeader> parse_segment_header(std::string_view bytes, Lsn ba
                                   ", and this gq knows formats up to " + std::to_string(journal_version));
   bool cleaned = version == cleaned_version;
   if (bytes.size() < (cleaned ? cleaned_header_size : segment_header_size)) return std::nullopt;
-  SegmentHeader h{get_le<uint64_t>(bytes, 24), 0, 0};
-  if (cleaned) h.end = get_le<uint64_t>(bytes, 32), h.cleaned_at = get_le<uint64_t>(bytes, 40);
+  SegmentHeader h{get_le<uint64_t>(bytes, 24), 0, 0, 0};
+  if (cleaned) h.end = get_le<uint64_t>(bytes, 32), h.cleaned_at = get_le<uint64_t>(bytes, 40), h.size = get_le<uint64_t>(bytes, 48);
   if (cleaned && h.end <= base) return std::nullopt;
   std::string whole = segment_header(base, h, seed);
   if (bytes.substr(0, whole.size()) != whole) return std::nullopt;
@@ -218,8 +220,8 @@ void Journal::begin_segment(Room room) {
   auto segments = list_segments(m_directory);
   if (!segments.empty()) {
     Fd fd = open_file(segment_path(m_directory, segments.back()), O_RDONLY);
-    read_segment_header(fd.get(), segments.back(), m_seed);  // throws for a newer format
-    previous_end = segments.back() + file_size(fd.get());
+    auto header = read_segment_header(fd.get(), segments.back(), m_seed);  // throws for a newer format
+    previous_end = header && header->end ? header->end : segments.back() + file_size(fd.get());
   }
   auto hint = read_hint();
   Lsn base = std::max({previous_end, hint ? hint->end : 0, segments.empty() ? 0 : segments.back() + 1});
@@ -230,7 +232,7 @@ void Journal::begin_segment(Room room) {
   segment->base = base;
   segment->fd = open_file(temporary, room == Room::completion ? O_RDWR : O_RDWR | O_CREAT | O_EXCL);
   try {
-    write_all_at(segment->fd.get(), segment_header(base, {previous_end, 0, 0}, m_seed), 0, temporary);
+    write_all_at(segment->fd.get(), segment_header(base, {previous_end, 0, 0, 0}, m_seed), 0, temporary);
     if (::fsync(segment->fd.get()) != 0) throw_errno(Exit::storage, "sync " + temporary);
     publish(base, base + segment_header_size, 0);
     if (::rename(temporary.c_str(), path.c_str()) != 0) throw_errno(Exit::storage, "rename " + temporary);
@@ -448,11 +450,13 @@ std::pair<Lsn, std::vector<SegmentInfo>> Journal::snapshot() const {
 CleanedSegment::CleanedSegment(const Journal& journal, Lsn base, Lsn previous_end, Lsn end, Lsn cleaned_at)
     : m_journal(journal),
       m_base(base),
+      m_previous_end(previous_end),
+      m_end(end),
+      m_cleaned_at(cleaned_at),
       m_temporary(journal.directory() + "/tmp." + new_ulid()),
       m_fd(open_file(m_temporary, O_RDWR | O_CREAT | O_EXCL)),
-      m_buffer(segment_header(base, {previous_end, end, cleaned_at}, journal.seed())) {
-  m_size = m_buffer.size();
-}
+      m_buffer(cleaned_header_size, '\0'),  // which is written last
+      m_size(cleaned_header_size) {}
 
 CleanedSegment::~CleanedSegment() {
   if (!m_temporary.empty()) ::unlink(m_temporary.c_str());
@@ -473,6 +477,7 @@ void CleanedSegment::write() {
 
 void CleanedSegment::finish() {
   write();
+  write_all_at(m_fd.get(), segment_header(m_base, {m_previous_end, m_end, m_cleaned_at, m_size}, m_journal.seed()), 0, m_temporary);
   if (::fsync(m_fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_temporary);
 }
 
@@ -507,15 +512,15 @@ bool JournalReader::open_segment(Lsn base) {
   if (header && header->end) {
     m_cleaned = true;
     m_end = header->end;
+    m_whole_size = header->size;
     m_offset = cleaned_header_size;
   } else if (!header) {
-    // Its first frame may tell what it was.
+    // Its first frame may tell what it was; where it ended, nothing does.
     char bytes[frame_header_size];
     std::string_view frame(bytes, read_at(m_fd.get(), bytes, sizeof bytes, cleaned_header_size));
     m_cleaned = parse_frame_header(frame, cleaned_frame_magic, m_journal.m_seed + cleaned_header_size).has_value();
-    auto segments = list_segments(m_journal.directory());
-    auto after = std::upper_bound(segments.begin(), segments.end(), base);
-    m_end = after == segments.end() ? base + 1 : *after;
+    m_end = base + 1;
+    m_whole_size = 0;
     m_offset = 0;
   }
   if (m_cleaned) m_size = file_size(m_fd.get());
@@ -668,6 +673,10 @@ std::optional<JournalReader::Item> JournalReader::next_cleaned(bool with_data) {
     m_lsn = m_frame_lsn;
     m_position = m_lsn + 1;
     return frame == Frame::good ? Item::record : Item::damage;
+  }
+  if ((m_size < m_whole_size || m_header_bad) && m_position < m_end) {  // it was cut, or who knows
+    m_lsn = std::exchange(m_position, m_end);
+    return Item::damage;
   }
   return std::nullopt;
 }

@@ -13,8 +13,8 @@
 // A segment that has been cleaned (cleaner.hpp) holds what is left of one or more of them, in the old order, under the name of the
 // first. What is left keeps its LSN, which is no longer where it stands:
 //
-//   segment header: the same with version 2 and header size 56, and before its sum: LSN of the end of what it stands for u64 |
-//                   LSN of the end of the journal when it was cleaned u64
+//   segment header: the same with version 2 and header size 64, and before its sum: LSN of the end of what it stands for u64 |
+//                   LSN of the end of the journal when it was cleaned u64 | size of the file u64
 //   frame header:   magic "GQF2" | the same; seeded with the store's ID and the frame's place in the file. The data of an add may
 //                   be left out where nobody needs it any more.
 //
@@ -48,7 +48,7 @@ namespace gq {
 using Lsn = uint64_t;
 
 inline constexpr uint32_t journal_version = 2;
-inline constexpr uint64_t segment_header_size = 40, cleaned_header_size = 56;
+inline constexpr uint64_t segment_header_size = 40, cleaned_header_size = 64;
 inline constexpr uint64_t frame_header_size = 24;
 // A segment that has reached this size is followed by a new one.
 inline constexpr uint64_t default_segment_size = 64ULL << 20;
@@ -186,7 +186,7 @@ class CleanedSegment {
  private:
   void write();
   const Journal& m_journal;
-  Lsn m_base;
+  const Lsn m_base, m_previous_end, m_end, m_cleaned_at;
   std::string m_temporary;
   Fd m_fd;
   std::string m_buffer;
@@ -250,7 +250,7 @@ class JournalReader {
   // Of a cleaned one: what it stands for ends there; how far it has been read, and the LSN of the frame that was parsed last.
   bool m_cleaned = false;
   Lsn m_end = 0;
-  uint64_t m_offset = 0;
+  uint64_t m_offset = 0, m_whole_size = 0;
   Lsn m_frame_lsn = 0;
   bool m_longer = false;  // than the next segment lets it be: what overlaps is nobody's
   std::string m_window;

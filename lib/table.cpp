@@ -86,6 +86,10 @@ std::optional<std::string> Table::get(std::string_view key) {
   return std::string(static_cast<const char*>(value), static_cast<size_t>(size));
 }
 
+uint64_t Table::count() const { return tcbdbrnum(m_db.get()); }
+
+uint64_t Table::file_size() const { return tcbdbfsiz(m_db.get()); }
+
 void Table::put(std::string_view key, std::string_view value) {
   m_writes.insert_or_assign(std::string(key), std::string(value));
 }

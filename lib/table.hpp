@@ -35,6 +35,10 @@ class Table {
   void put(std::string_view key, std::string_view value);
   void remove(std::string_view key);
 
+  // How many keys there are, and the size of the file in bytes; as of the last commit.
+  uint64_t count() const;
+  uint64_t file_size() const;
+
   // Commits what was written, in one transaction, which survives the death of the process, not a power cut.
   void commit();
   // commit() and close, reporting what the destructor would hide. Throws Error(storage) where the log cannot be removed.

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 """Runs faults against the programs of gq, and judges what is left by what the outside saw (see faults/world.py).
 
-usage: torture.py [--minutes M] [--seed S] [--only FAULT[,FAULT]] [--rounds N] [--long] [--list] [--soak]    (GQ_BUILD names the programs)
+usage: torture.py [--minutes M] [--seed S] [--only FAULT[,FAULT]] [--rounds N] [--long] [--list] [--soak] [--churn [--jobs N]]    (GQ_BUILD names the programs)
 
 Each fault runs once, in its short form, or with --long in its long one. With --minutes the long forms follow, in an order of chance, each with another seed, until the
 time is over; and each run takes the next of the builds that GQ_BUILDS names. A failure ends with the command that repeats it. --soak runs one worker for an hour, or
-for so many --minutes, under valgrind.
+for so many --minutes, under valgrind. --churn passes two million jobs, or N, through a store, of which one in a hundred stays, and watches the disk.
 """
 import argparse, os, random, shutil, sys, tempfile, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from faults import calls, cleaning, disk, group, kill, machine, servers, soak
+from faults import calls, churn, cleaning, disk, group, kill, machine, servers, snapshots, soak
 from faults.world import World, sanitized
 
 
@@ -37,6 +37,7 @@ FAULTS = {
     "altered-bytes": altered_bytes,
     "group": group.group,
     "cleaning": cleaning.cleaning,
+    "snapshots": snapshots.snapshots,
 }
 # A sanitizer needs memory, descriptors and the real clock itself.
 NOT_SANITIZED = {"exhausted", "clock"}
@@ -72,6 +73,8 @@ def main():
     parser.add_argument("--long", action="store_true")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--soak", action="store_true")
+    parser.add_argument("--churn", action="store_true")
+    parser.add_argument("--jobs", type=int, default=2_000_000)
     args = parser.parse_args()
     if args.list:
         print("\n".join(FAULTS))
@@ -79,6 +82,9 @@ def main():
     if args.soak:
         FAULTS["soak"] = soak.soak
         return 0 if run_one("soak", args.seed, {"minutes": args.minutes or 60.0}) else 1
+    if args.churn:
+        FAULTS["churn"] = churn.churn
+        return 0 if run_one("churn", args.seed, {"jobs": args.jobs}) else 1
     names = args.only.split(",")
     if unknown := [n for n in names if n not in FAULTS]:
         parser.error(f"no such fault: {', '.join(unknown)} (--list tells which there are)")

@@ -1,7 +1,7 @@
 """Each program is ended, or told of an error, at the n-th call of each system call that matters, n from 1 until the program
 ends by itself. The short form takes a sample of n, another one with each seed.
 """
-import os, shutil, signal, tempfile
+import os, shutil, signal, tempfile, time
 
 from .world import FUNCTION, World, children, sanitized, wait_until
 
@@ -97,8 +97,67 @@ def rebuild(w, wrap):
     return w.spawn("victim", "gq-inspect", "check", wrap=wrap)
 
 
+def clean(w, wrap):
+    """Most of what the victim finds is garbage; some of it is not."""
+    w.wait(w.enqueue("prepare", [10] * 40, "--local").process)
+    w.settings(segment_size="4K", clean_after="0s", remember=w.random.choice(["0s", "1h"]))
+    w.work_off()
+    prepared(w)
+    w.wait(w.enqueue("prepare", [3000] * 3, "--local").process)
+    # What crashes left.
+    orphan = w.store / "blobs/ZZ/01HZZZZZZZZZZZZZZZZZZZZZZZ"
+    orphan.parent.mkdir(exist_ok=True)
+    orphan.write_bytes(b"x" * 70000)
+    time.sleep(0.2)
+    return w.spawn("victim", "gq-flush", "--clean", wrap=wrap)
+
+
+def snapshot(w, wrap):
+    prepared(w)
+    snapshots = w.dir / "snapshots"
+    w.run("gq-snapshot", "create", snapshots)
+
+    def after():
+        # Whatever is there is whole.
+        w.run("gq-snapshot", "verify", snapshots)
+        for n, line in enumerate(w.output("gq-snapshot", "list", snapshots)[1].splitlines()):
+            w.run("gq-snapshot", "restore", snapshots / line.split("\t")[0], "--store", w.dir / f"restored.{n}")
+            w.run("gq-inspect", "check", "--store", w.dir / f"restored.{n}")
+        w.run("gq-snapshot", "prune", snapshots, "--keep-last", 1)
+        w.expect(len(list(snapshots.iterdir())) == 1, "what a maker left that died is not removed")
+    w.after = after
+    return w.spawn("victim", "gq-snapshot", "create", snapshots, wrap=wrap)
+
+
+def restore(w, wrap):
+    """What is restored has all that was acknowledged before."""
+    prepared(w, leave_running=True)
+    w.run("gq-snapshot", "create", w.dir / "snapshots")
+
+    def again():
+        if not (w.dir / "restored/gq.json").exists():
+            w.run("gq-snapshot", "restore", w.dir / "snapshots", "--store", w.dir / "restored")
+        w.use(w.dir / "restored")
+    w.after = again
+    return w.spawn("victim", "gq-snapshot", "restore", w.dir / "snapshots", "--store", w.dir / "restored", wrap=wrap)
+
+
+def import_(w, wrap):
+    prepared(w)
+    stream = w.dir / "stream"
+    with open(stream, "wb") as out:
+        w.run("gq-snapshot", "export", stdout=out)
+
+    def again():
+        with open(stream, "rb") as in_:
+            w.run("gq-snapshot", "import", stdin=in_)
+    w.use(w.dir / "imported")
+    w.after = again
+    return w.spawn("victim", "gq-snapshot", "import", stdin=open(stream, "rb"), wrap=wrap)
+
+
 PROGRAMS = {"enqueue --local": enqueue_local, "enqueue": enqueue_served, "worker intake": intake, "replica": replica, "worker": worker,
-            "stream": stream, "flush": flush, "change": change, "inspect": rebuild}
+            "stream": stream, "flush": flush, "change": change, "inspect": rebuild, "clean": clean, "snapshot": snapshot, "restore": restore, "import": import_}
 
 
 def one(directory, seed, program, wrap, kills=False, met=lambda code: True, may_end=MAY_END):
@@ -119,6 +178,8 @@ def one(directory, seed, program, wrap, kills=False, met=lambda code: True, may_
                     w.expect(len(b.printed()) == len(b.tags), "gq-enqueue ended with 0 and printed too few IDs")
         for name in list(w.running):
             w.kill(name)
+        if hasattr(w, "after"):
+            w.after()
         if (w.store / "gq.json").exists():
             w.output("gq-flush", "--kick-dead")
             w.work_off(seconds=30)

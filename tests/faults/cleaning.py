@@ -1,16 +1,9 @@
 """The journal is cleaned while all that can happen to a job happens, and the cleaner is killed at calls that it makes."""
-import json, os
+import os
 
 from .world import FUNCTION, World
 
 WRITES = "pwrite64,write,fsync,fdatasync,rename,renameat2,unlink,link,openat,ftruncate,fallocate"
-
-
-def settings(w, **limits):
-    path = w.store / "gq.json"
-    json_ = json.loads(path.read_text())
-    json_.update(limits)
-    path.write_text(json.dumps(json_))
 
 
 def cleaning(directory, seed, short=True, rounds=None, **_):
@@ -19,7 +12,7 @@ def cleaning(directory, seed, short=True, rounds=None, **_):
     # A command that fails now and then, dies, or keeps its workload.
     w.command.write_text(w.command.read_text().replace("#!/bin/sh\n", "#!/bin/sh\ncase $(($(od -An -N1 -tu1 /dev/urandom) % 9)) in 0) exit 1 ;; 1) kill -9 $$ ;; esac\n"))
     w.run("gq-enqueue", "idle", "--local", "--delay", "1h")
-    settings(w, remember="1h" if remembers else "0s", clean_after="0s", segment_size=w.random.choice(["20K", "60K", "300K"]))
+    w.settings(remember="1h" if remembers else "0s", clean_after="0s", segment_size=w.random.choice(["20K", "60K", "300K"]))
     killed = checks = 0
     keyed, given, kept, sources = {}, {}, {}, {}
     ids = lambda state: [j for j, s in w.held().items() if s == state]

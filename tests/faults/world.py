@@ -233,6 +233,18 @@ class World:
     def flush(self, name="flush", *options, **more):
         return self.spawn(name, "gq-flush", *self.work, *options, "--", self.command, **more)
 
+    def settings(self, **limits):
+        """Changes what gq.json says."""
+        path = self.store / "gq.json"
+        settings = json.loads(path.read_text())
+        settings.update(limits)
+        path.write_text(json.dumps(settings))
+
+    def use(self, store):
+        """From now on another store is the one that is judged."""
+        self.store = pathlib.Path(store)
+        self.env["GQ_STORE"] = str(store)
+
     # ------------------------------------------------------------------------------------------------- jobs
 
     def items(self, sizes):
