@@ -334,6 +334,7 @@ void Cleaner::sweep(bool now) {
       if (fd && ::fstat(fd.get(), &file) == 0 && S_ISREG(file.st_mode) && age_of(file) >= temporary_age && try_lock(fd.get(), FileLock::Mode::exclusive))
         ::unlink(path.c_str());
     });
+  sweep_owners(m_store.owners_directory());
   std::vector<std::string> ids;
   auto look = [&] {
     if (!ids.empty())

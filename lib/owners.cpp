@@ -29,7 +29,9 @@ void for_each_file(const std::string& directory, Visit visit) {
     if (std::string name = entry->d_name; is_owner_name(name) && !visit(name)) return;
 }
 
-void sweep(const std::string& directory) {
+}  // namespace
+
+void sweep_owners(const std::string& directory) {
   for_each_file(directory, [&](const std::string& name) {
     Fd fd = try_open(directory + "/" + name, O_RDONLY);
     if (fd && try_lock(fd.get(), FileLock::Mode::exclusive)) ::unlink((directory + "/" + name).c_str());
@@ -37,11 +39,9 @@ void sweep(const std::string& directory) {
   });
 }
 
-}  // namespace
-
 Owners::Owners(const std::string& directory, size_t slots) : m_directory(directory), m_id(new_ulid()) {
   make_directory(directory);
-  sweep(directory);
+  sweep_owners(directory);
   for (size_t slot = 0; slot <= slots; ++slot) {
     std::string temporary = directory + "/tmp." + new_ulid();
     Fd fd = open_file(temporary, O_RDWR | O_CREAT | O_EXCL);

@@ -28,6 +28,9 @@ class Owners {
   std::vector<Fd> m_files;
 };
 
+// Removes the files of dead owners.
+void sweep_owners(const std::string& directory);
+
 // Whether anybody holds the lock of this owner.
 bool owner_alive(const std::string& directory, const std::string& owner);
 

@@ -451,7 +451,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   start_gearmand
   group once
   COMMAND='sleep 0.02' nodes
-  seq 300 | gq-enqueue f -l >"$T/ids"
+  seq 150 | gq-enqueue f -l >"$T/ids"
   owner=
   for n in 1 2 3; do [[ -n $(gq-inspect --store "$T/$n" list --state queued) ]] && owner=$n; done
   [[ -n $owner ]]

@@ -69,3 +69,15 @@ needs_root() { ((EUID == 0)) || skip "needs root, for file systems and namespace
   ((EUID != 0)) || torture power-cut,failing-syncs,full-disk,pids,refused
   gq-unit "$T"
 }
+
+@test "gq: cleaned while all happens to jobs that can, and killed while cleaning, the journal says what it said" {
+  torture cleaning
+}
+
+@test "gq: snapshots taken while workers run and are killed are whole, and hold all that was acknowledged before" {
+  torture snapshots
+}
+
+@test "gq: a day's jobs pass through a store, and the disk holds little more than what is needed" {
+  python3 "$BATS_TEST_DIRNAME/torture.py" --churn --jobs 60000
+}

@@ -1,0 +1,109 @@
+load helpers
+
+# Small segments, cleaned at once: limits [REMEMBER].
+limits() {
+  gq-enqueue idle --local --delay 1d </dev/null >/dev/null
+  jq --arg r "${1:-0s}" '. + {segment_size: "20K", clean_after: "0s", remember: $r}' "$GQ_STORE/gq.json" >"$T/json"
+  cp "$T/json" "$GQ_STORE/gq.json"
+}
+journal_size() { cat "$GQ_STORE"/journal/*.gqj | wc -c; }
+finish_some() { seq "${1:-1000}" | gq-enqueue f --local -l >"$T/ids"; gq-flush -f f -- true; sleep 0.3; }
+is_small() { (($(journal_size) < 60000)); }
+
+@test "gq-flush: --clean gives back the disk of what has ended, and keeps what has not" {
+  limits
+  late=$(gq-enqueue late --local --delay 1h <<<late)
+  dead=$(gq-enqueue dead --local <<<dead); gq-flush -f dead --max-attempts 1 -- false 2>/dev/null
+  kept=$(gq-enqueue kept --local <<<kept); gq-flush --keep "$kept"; gq-flush -f kept -- true
+  finish_some
+  gq-enqueue f --local </dev/null >/dev/null  # the last segment is left alone
+  gq-flush --clean
+  is_small
+  gq-inspect check
+  for id in "$late" "$dead" "$kept"; do [[ $(gq-inspect show "$id" --json | jq -r '.function') == "$(gq-inspect cat "$id")" ]]; done
+  [[ $(jobs_in dead) == 1 && $(jobs_in kept) == 1 && $(jobs_in delayed) == 2 ]]
+  # An index that is made anew says the same.
+  gq-inspect list --json | sort >"$T/before"
+  rm "$GQ_STORE"/index.*
+  gq-inspect list --json | sort | cmp - "$T/before"
+}
+
+@test "gq-flush: a job that is sent again after cleaning is still one job, until it need not be remembered" {
+  limits 1h
+  finish_some
+  id=$(head -n 1 "$T/ids")
+  keyed=$(gq-enqueue k --local --key one <<<x); gq-flush -f k -- true
+  gq-flush --clean
+  (($(find "$GQ_STORE/journal" -name '*.gqj' -size -20k | wc -l) >= 1))
+  [[ $(printf 1 | gq-enqueue f --local --id "$id") == "$id" ]]
+  [[ -z $(gq-inspect list -f f) ]]
+  [[ $(gq-enqueue k --local --key one <<<x) == "$keyed" && -z $(gq-inspect list -f k) ]]
+  rm "$GQ_STORE"/index.*
+  [[ -z $(gq-inspect list -f f) && -z $(gq-inspect list -f k) ]]
+  gq-inspect check
+}
+
+@test "gq-worker: cleans while it has nothing to do" {
+  limits
+  background gq-worker --local -f other -- true
+  finish_some
+  gq-enqueue f --local </dev/null >/dev/null
+  eventually is_small
+  gq-inspect check
+}
+
+@test "gq-flush: a segment with damage is set aside, and what can be read in it is used [stats tells]" {
+  limits
+  seq 100 | gq-enqueue f --local -l >/dev/null
+  seq 100 | gq-enqueue g --local -l >"$T/ids"
+  gq-flush -f f -- true
+  first=$(ls "$GQ_STORE"/journal/*.gqj | head -n 2 | tail -n 1)
+  rm "$GQ_STORE"/index.*
+  flip "$first" 5000
+  finish_some
+  gq-enqueue f --local </dev/null >/dev/null
+  gq-flush --clean
+  [[ $(ls "$GQ_STORE/damaged") == "$(basename "$first")"* ]]
+  gq-inspect stats >/dev/null 2>"$T/err"
+  grep -q 'in damaged/ could not be read whole' "$T/err"
+  (($(gq-inspect list -f g | wc -l) >= 99))
+  gq-inspect check
+}
+
+@test "gq-flush: --clean removes orphaned blobs, temporary files and files of dead owners, and nothing that is in use" {
+  limits
+  head -c 100000 /dev/urandom >"$T/a"
+  id=$(gq-enqueue f --local "$T/a")
+  die_at_work f
+  mkdir -p "$GQ_STORE/blobs/ZZ"; cp "$T/a" "$GQ_STORE/blobs/ZZ/01HZZZZZZZZZZZZZZZZZZZZZZZ"
+  touch -d '2 hours ago' "$GQ_STORE/tmp.x" "$GQ_STORE/journal/tmp.y" "$GQ_STORE/blobs/tmp.z"
+  touch "$GQ_STORE/blobs/tmp.young"
+  swept() { gq-flush --clean; [[ -z $(ls "$GQ_STORE/owners") ]]; }
+  eventually swept  # what was killed may take a moment to die
+  [[ $(find "$GQ_STORE" -name 'tmp.*' -printf '%f\n') == tmp.young ]]
+  [[ $(find "$GQ_STORE/blobs" -type f -name '0*' -printf '%f\n') == "$id" ]]
+  cmp "$T/a" <(gq-inspect cat "$id")
+}
+
+@test "gq-flush: segments that are young are left alone, and a gq.json with bad limits is refused [78]" {
+  limits
+  jq '. + {clean_after: "10m"}' "$GQ_STORE/gq.json" >"$T/json"; cp "$T/json" "$GQ_STORE/gq.json"
+  finish_some
+  before=$(journal_size)
+  gq-flush --clean
+  [[ $(journal_size) == "$before" ]]
+  touch -d '11 minutes ago' "$GQ_STORE"/journal/*.gqj
+  gq-flush --clean
+  (($(journal_size) < before / 3))
+  jq '. + {remember: "soon"}' "$GQ_STORE/gq.json" >"$T/json"; cp "$T/json" "$GQ_STORE/gq.json"
+  fails_with 78 gq-inspect list
+}
+
+@test "gq-inspect: stats shows what is needed, what is garbage, and since when the oldest job waits" {
+  limits
+  jq '. + {clean_after: "1h"}' "$GQ_STORE/gq.json" >"$T/json"; cp "$T/json" "$GQ_STORE/gq.json"
+  faketime -f '-2h' gq-enqueue old --local </dev/null >/dev/null
+  finish_some
+  stats=$(gq-inspect stats --json | jq -c 'select(.journal_bytes)')
+  jq -e '.journal_bytes == .live_bytes + .garbage_bytes and .garbage_bytes > 100000 and (.oldest_seconds | . > 7000 and . < 8000)' <<<"$stats"
+}

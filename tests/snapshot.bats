@@ -1,0 +1,185 @@
+load helpers
+
+some_jobs() {
+  seq 20 | gq-enqueue f --local -l >"$T/ids"
+  head -c 100000 /dev/urandom >"$T/big"
+  gq-enqueue g --local "$T/big" >>"$T/ids"
+}
+last() { ls -d "$T"/snaps/2*Z | tail -n 1; }
+ids() { gq-inspect list "$@" | cut -f1 | sort; }
+
+@test "gq-snapshot: a restore drill: what was queued when the snapshot was made runs on the restored store, with its workload" {
+  some_jobs
+  gq-flush -f f --max-attempts 1 -- sh -c 'read n; [ "$n" -gt 10 ]' 2>/dev/null  # ten are dead
+  seq 20 | gq-enqueue f --local -l >"$T/more"
+  gq-snapshot create "$T/snaps"
+  gq-flush -f f -- true  # what happens later is not in it
+  rm -rf "$GQ_STORE"
+  gq-snapshot restore "$T/snaps" --store "$T/restored"
+  export GQ_STORE=$T/restored
+  gq-inspect check
+  [[ $(jobs_in dead) == 10 && $(jobs_in queued) == 21 && ! -e $GQ_STORE/tmp.restoring ]]
+  gq-flush -f f -- sh -c 'echo "$GQ_JOB_ID" >>"$0"' "$T/ran"
+  diff <(sort "$T/ran") <(sort "$T/more")
+  gq-flush -f g -- cmp - "$T/big"
+  no_queued() { [[ $(jobs_in queued) == 0 ]]; }
+  no_queued
+}
+
+@test "gq-snapshot: verify names any single file that is missing, cut or has a flipped bit, the manifest too [1]" {
+  some_jobs
+  gq-snapshot create "$T/snaps"
+  gq-snapshot verify "$T/snaps"
+  files=$(cd "$(last)" && find . -type f | cut -c3-)
+  (($(wc -l <<<"$files") == 4))
+  for file in $files; do
+    for how in missing cut flipped; do
+      rm -rf "$T/copy"; cp -r "$(last)" "$T/copy"
+      case $how in
+        missing) rm "$T/copy/$file" ;;
+        cut) truncate -s -1 "$T/copy/$file" ;;
+        flipped) flip "$T/copy/$file" $((RANDOM % $(stat -c %s "$T/copy/$file"))) ;;
+      esac
+      out=$(gq-snapshot verify "$T/copy" 2>&1) && { echo "$file $how: not noticed" >&2; return 1; }
+      [[ $out == *"$T/copy/$file: "* ]] || { echo "$file $how: $out" >&2; return 1; }
+      not gq-snapshot restore "$T/copy" --store "$T/new" 2>/dev/null
+      [[ ! -e $T/new/gq.json ]]
+    done
+  done
+}
+
+@test "gq-snapshot: on one file system it links, on another it copies, and again only what is new" {
+  ((EUID == 0)) || skip "needs root, for another file system"
+  mkdir "$T/disk"; mount -t tmpfs tmpfs "$T/disk"
+  some_jobs
+  jq '. + {segment_size: "4K"}' "$GQ_STORE/gq.json" >"$T/json"; cp "$T/json" "$GQ_STORE/gq.json"
+  for n in 60 40; do seq "$n" | gq-enqueue f --local -l >/dev/null; done
+  gq-snapshot create "$T/snaps"
+  gq-snapshot create "$T/disk/snaps"
+  seq 5 | gq-enqueue f --local -l >/dev/null
+  gq-snapshot create "$T/disk/snaps"
+  blob=$(cd "$GQ_STORE" && find blobs -type f)
+  sealed=$(cd "$GQ_STORE" && ls journal/*.gqj | head -n 1)
+  for file in "$blob" "$sealed"; do
+    [[ $(last)/$file -ef $GQ_STORE/$file ]]
+    first=$(ls -d "$T"/disk/snaps/2* | head -n 1) second=$(ls -d "$T"/disk/snaps/2* | tail -n 1)
+    [[ $first/$file -ef $second/$file && ! $first/$file -ef $GQ_STORE/$file ]]
+  done
+  gq-snapshot verify "$T/disk/snaps"
+  [[ $(gq-snapshot list "$T/disk/snaps" | cut -f2 | xargs) == "121 126" ]]
+}
+
+@test "gq-snapshot: refuses a store that is not empty, snapshots of another store, and a directory without any [78, 66]" {
+  some_jobs
+  gq-snapshot create "$T/snaps"
+  mkdir "$T/full"; touch "$T/full/file"
+  fails_with 78 gq-snapshot restore "$T/snaps" --store "$T/full"
+  fails_with 78 gq-snapshot restore "$T/snaps" --store "$GQ_STORE"
+  gq-enqueue f --local --store "$T/other" </dev/null
+  fails_with 78 gq-snapshot create "$T/snaps" --store "$T/other"
+  mkdir "$T/none"
+  fails_with 66 gq-snapshot list "$T/none"
+  fails_with 66 gq-snapshot restore "$T/none" --store "$T/new"
+  fails_with 66 gq-snapshot verify "$T/nothing"
+  fails_with 64 gq-snapshot
+  fails_with 64 gq-snapshot create
+  fails_with 64 gq-snapshot prune "$T/snaps"
+  fails_with 78 gq-snapshot create "$T/more" --store "$T/nothing"
+  # An empty directory is as good as none.
+  mkdir "$T/empty"; gq-snapshot restore "$T/snaps" --store "$T/empty"
+}
+
+@test "gq-snapshot: what a restore left that was cut off is no store, and the next restore begins again" {
+  some_jobs
+  gq-snapshot create "$T/snaps"
+  strace -f -qq -o /dev/null -e inject=syncfs:signal=SIGKILL:when=1 gq-snapshot restore "$T/snaps" --store "$T/new" || true
+  [[ -e $T/new/tmp.restoring && ! -e $T/new/gq.json ]]
+  fails_with 78 gq-enqueue f --local --store "$T/new" </dev/null
+  gq-snapshot restore "$T/snaps" --store "$T/new"
+  gq-inspect check --store "$T/new"
+}
+
+@test "gq-snapshot: prune keeps the last, and the last of each day, and removes what a dead maker left" {
+  some_jobs
+  for day in 1 2 3 4; do
+    for hour in 10 12; do
+      faketime -f "2026-03-0$day $hour:00:00" gq-snapshot create "$T/snaps"
+      gq-enqueue f --local </dev/null >/dev/null
+    done
+  done
+  mkdir "$T/snaps/tmp.01HZZZZZZZZZZZZZZZZZZZZZZZ"
+  gq-snapshot prune "$T/snaps" --keep-last 1 --keep-daily 3
+  [[ $(ls "$T/snaps" | cut -c1-11 | xargs) == '20260302T12 20260303T12 20260304T12' ]]
+  gq-snapshot prune "$T/snaps" --keep-last 2
+  [[ $(ls "$T/snaps" | wc -l) == 2 ]]
+  gq-snapshot verify "$T/snaps"
+}
+
+@test "gq-snapshot: export and import carry states, keys, workloads; twice is once" {
+  some_jobs
+  dead=$(gq-enqueue d --local <<<dead); gq-flush -f d --max-attempts 1 -- false 2>/dev/null
+  late=$(gq-enqueue l --local --delay 1h --priority high --max-attempts 7 --serial s <<<late)
+  kept=$(gq-enqueue k --local "$T/big"); gq-flush --keep "$kept"; gq-flush -f k -- true
+  part=$(gq-enqueue p --local --from "$kept" --range 5:90000)
+  keyed=$(gq-enqueue y --local --key one <<<keyed)
+  for _ in 1 2; do gq-snapshot export | gq-snapshot import --store "$T/new"; done
+  diff <(ids) <(ids --store "$T/new")
+  gq-inspect check --store "$T/new"
+  for id in "$dead" "$late" "$kept" "$part" "$keyed"; do
+    cmp <(gq-inspect cat "$id") <(gq-inspect cat "$id" --store "$T/new")
+    diff <(gq-inspect show "$id" --json | jq -S 'del(.changed_at, .from, .offset)') <(gq-inspect show "$id" --json --store "$T/new" | jq -S 'del(.changed_at)')
+  done
+  [[ $(gq-enqueue y --local --store "$T/new" --key one <<<keyed) == "$keyed" ]]
+  # What has ended meanwhile does not come back.
+  gq-flush --store "$T/new" -f f -- true
+  gq-snapshot export -f f | gq-snapshot import --store "$T/new"
+  [[ -z $(gq-inspect list --store "$T/new" -f f) ]]
+  [[ $(gq-snapshot export --state dead --state kept | gq-snapshot import --store "$T/some"; ids --store "$T/some") == "$(printf '%s\n' "$dead" "$kept" | sort)" ]]
+}
+
+@test "gq-snapshot: a stream is refused from the first bad byte on, what came before is kept and said [65]" {
+  some_jobs
+  gq-snapshot export >"$T/stream"
+  size=$(stat -c %s "$T/stream")
+  for at in 0 10 100 1000 3000 $((size - 1)) $((size - 200)); do
+    rm -rf "$T/new"
+    head -c "$at" "$T/stream" >"$T/cut"
+    fails_with 65 gq-snapshot import --store "$T/new" <"$T/cut"
+    grep -qE '[0-9]+ jobs? before that (is|are) queued' "$T/failed.err"
+    said=$(grep -oE '[0-9]+ job' "$T/failed.err" | cut -d' ' -f1)
+    [[ $(gq-inspect list --store "$T/new" | wc -l) == "$said" ]]
+    cp "$T/stream" "$T/flipped"; flip "$T/flipped" "$at"
+    rm -rf "$T/new"
+    fails_with 65 gq-snapshot import --store "$T/new" <"$T/flipped"
+  done
+  fails_with 65 gq-snapshot import --store "$T/new" </dev/null
+  fails_with 65 gq-snapshot import --store "$T/new" <"$T/big"
+  # A whole record less, as a pipe that breaks may leave it.
+  python3 - "$T/stream" >"$T/short" <<'P'
+import struct, sys
+data, at, records = open(sys.argv[1], "rb").read(), 0, []
+while at < len(data):
+    meta, size = struct.unpack_from("<IQ", data, at + 4)
+    records.append(data[at:at + 32 + meta + size]); at += len(records[-1])
+sys.stdout.buffer.write(b"".join(records[:-2] + records[-1:] if len(sys.argv) > 2 else records[:-1]))
+P
+  rm -rf "$T/new"; fails_with 65 gq-snapshot import --store "$T/new" <"$T/short"
+  [[ $(gq-inspect list --store "$T/new" | wc -l) == 21 ]]
+}
+
+@test "gq-snapshot: a restored node of a group has a new identity, and is told what it has missed" {
+  start_gearmand
+  for n in 1 2; do gq-replicate init --store "$T/$n" --as rep_$n --group rep_1,rep_2 --run once; done
+  for n in 1 2; do background gq-replicate --store "$T/$n"; NODE[n]=$PID; eventually served "$PORT" rep_$n; done
+  seq 5 | gq-enqueue f -l --local --store "$T/1" >/dev/null
+  gq-snapshot create "$T/snaps" --store "$T/2"
+  seq 5 | gq-enqueue f -l --local --store "$T/1" >/dev/null
+  kill "${NODE[2]}"; wait "${NODE[2]}"
+  old=$(jq -r .identity "$T/2/gq.json")
+  rm -rf "$T/2"
+  gq-snapshot restore "$T/snaps" --store "$T/2"
+  [[ $(jq -r .identity "$T/2/gq.json") != "$old" && $(jq -r .node "$T/2/gq.json") == rep_2 ]]
+  background gq-replicate --store "$T/2"
+  all_there() { [[ $(gq-inspect list --store "$T/2" | wc -l) == 10 ]]; }
+  eventually all_there
+}
