@@ -1,4 +1,4 @@
-# bash completion for gq-enqueue, gq-worker, gq-replicate, gq-flush and gq-inspect
+# bash completion for gq-enqueue, gq-worker, gq-replicate, gq-flush, gq-inspect and gq-snapshot
 _gq() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} program=${COMP_WORDS[0]##*/} word
   local common="--store --servers --config --quiet --verbose --help --version"
@@ -10,17 +10,18 @@ _gq() {
   done
   case $previous in
     --store | --config) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
-    --state) mapfile -t COMPREPLY < <(compgen -W "queued running delayed waiting pending held dead" -- "$current"); return ;;
+    --state) mapfile -t COMPREPLY < <(compgen -W "queued running delayed waiting pending held dead kept" -- "$current"); return ;;
   esac
   local words
   case $program in
-    gq-enqueue) words="--lines --null --local --id --key --key-window --serial --priority --delay --at --max-attempts --timeout --max-workload --owe --auth --peer-timeout" ;;
-    gq-worker) words="$run $peers --owe --relay --copies --raw --local --queue-only --drain --strict --backlog --max-workload" ;;
+    gq-enqueue) words="--lines --null --local --id --key --key-window --serial --priority --delay --at --max-attempts --from --range --timeout --max-workload --owe --auth --peer-timeout" ;;
+    gq-worker) words="$run $peers --owe --relay --copies --raw --keep --local --queue-only --drain --strict --backlog --max-workload" ;;
     gq-replicate) words="$peers --to --hand-over --as --group --copies --run --renew init forget" ;;
-    gq-flush) words="$run $peers --all --dry-run --kick --kick-dead --drop --pause --resume" ;;
-    gq-inspect) words="--json --state --function --limit --records list show cat stats check journal" ;;
+    gq-flush) words="$run $peers --all --dry-run --kick --kick-dead --drop --keep --release --clean --pause --resume" ;;
+    gq-inspect) words="--json --state --function --limit --records --range list show cat stats check journal" ;;
+    gq-snapshot) words="--json --function --state --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --owe --auth --peer-timeout create verify restore list prune export import" ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words $common" -- "$current")
-  [[ $program == gq-enqueue && $current != -* ]] && mapfile -t COMPREPLY < <(compgen -f -- "$current")
+  [[ ($program == gq-enqueue || $program == gq-snapshot) && $current != -* ]] && mapfile -t COMPREPLY < <(compgen -f -- "$current")
 }
-complete -o filenames -F _gq gq-enqueue gq-worker gq-replicate gq-flush gq-inspect
+complete -o filenames -F _gq gq-enqueue gq-worker gq-replicate gq-flush gq-inspect gq-snapshot
