@@ -145,8 +145,11 @@ void Cleaner::forget(const Range& range) {
     return false;
   };
   for_each_chunk(m_store.journal(), range.base(), range.end(), false, [&](std::vector<Item>& items) {
+    std::vector<std::string> records;
+    std::vector<RecordBytes> bytes;
+    std::vector<Placed> placed;
     m_store.look([&](Fold& fold) {
-      std::vector<std::string> records;
+      records.clear();
       Meta meta;
       meta.type = RecordType::forget;
       meta.at = now_ms();
@@ -166,10 +169,13 @@ void Cleaner::forget(const Range& range) {
         if (meta.ids.size() == ids_in_record) add();
       }
       add();
+      bytes.assign(records.begin(), records.end());
+      placed.clear();
       if (records.empty()) return;
-      m_store.journal().append({records.begin(), records.end()}, Room::completion);
+      placed = m_store.journal().append(bytes, Room::intake);
       m_store.index().fold_on(fold);
     });
+    if (!placed.empty()) m_store.journal().make_safe(bytes, std::move(placed), Room::intake);
   });
 }
 
@@ -178,16 +184,25 @@ namespace {
 // Decides what of a record is left.
 class Judge {
  public:
-  // `cleaned_before` is the end of the journal when all that stands before the range was cleaned last.
-  Judge(Fold& fold, const std::map<std::string, std::string>& identities, Lsn cleaned_before, const std::function<bool(Lsn)>& is_clean)
-      : m_fold(fold), m_identities(identities), m_cleaned_before(cleaned_before), m_is_clean(is_clean) {}
+  Judge(Fold& fold, const std::vector<SegmentInfo>& others, Lsn base, const std::map<std::string, std::string>& identities)
+      : m_fold(fold), m_others(others), m_base(base), m_identities(identities) {}
 
   void judge(Item& item) {
     const Meta& m = item.record.meta;
     switch (m.type) {
       case RecordType::claim:
       case RecordType::copied:
-        return judge_many(item);
+        return judge_many(item, [&](const std::string& id) {
+          auto job = m_fold.get(id);
+          return !job || !is_told(*job);
+        });
+      case RecordType::forget:
+        // While records stand before it of jobs that it names. Not of those that it found to have come again meanwhile.
+        if (m.ids.empty() || is_clean_since(item.lsn, m_base)) return;
+        return judge_many(item, [&](const std::string& id) {
+          auto f = m_fold.forgotten(id);
+          return !(f && f->at == item.lsn) && m_fold.get(id);
+        });
       case RecordType::peer: {
         PeerState now = m_fold.peer(m.node);
         auto before = m_identities.find(m.node);
@@ -200,67 +215,72 @@ class Judge {
       case RecordType::resume:
         item.keep = true;
         return;
-      case RecordType::forget:
-        item.keep = m.ids.empty() ? false : item.lsn >= m_cleaned_before;
-        return;
       case RecordType::stream:
       case RecordType::end:
         return;
       default:
         break;
     }
+    const bool end = m.type == RecordType::done || m.type == RecordType::drop || m.type == RecordType::state || m.type == RecordType::keep ||
+                     m.type == RecordType::release;
     auto job = m_fold.get(m.id);
-    if (!job) return;
-    if (m.type == RecordType::add) return judge_add(item, *job);
-    bool end = m.type == RecordType::done || m.type == RecordType::drop || m.type == RecordType::state || m.type == RecordType::keep ||
-               m.type == RecordType::release;
-    item.keep = end || is_told(*job);
+    if (!job || (job->first_lsn != 0 && item.lsn < job->first_lsn)) {
+      // Of a job that has been forgotten; under its ID there may be another by now. As long as its add stands somewhere, its end must,
+      // too, or it would be taken for one that has not ended.
+      auto f = end ? m_fold.forgotten(m.id) : std::nullopt;
+      item.keep = f && item.lsn < f->at && !adds_are_gone(*f);
+      return;
+    }
+    if (m.type == RecordType::add) judge_add(item, *job);
+    else item.keep = end || is_told(*job);
   }
+
+  std::map<std::string, std::string> identities() const { return m_identities; }
 
  private:
   // Whether more than how it ended has to be known of a job.
   static bool is_told(const Job& job) { return job.state != State::finished || !job.node.empty(); }
 
-  void judge_many(Item& item) {
+  // Whether every other segment that begins before a position has been cleaned since `at`.
+  bool is_clean_since(Lsn at, Lsn before) const {
+    return std::all_of(m_others.begin(), m_others.end(), [&](const SegmentInfo& s) { return s.base >= before || (s.cleaned && s.cleaned_at > at); });
+  }
+
+  bool adds_are_gone(const Fold::Forgotten& f) const {
+    if (f.add == Fold::no_lsn) return is_clean_since(f.at, f.at);
+    return std::all_of(m_others.begin(), m_others.end(), [&](const SegmentInfo& s) { return f.add < s.base || f.add >= s.end || (s.cleaned && s.cleaned_at > f.at); });
+  }
+
+  template <typename Gone>
+  void judge_many(Item& item, Gone is_gone) {
     Meta meta = item.record.meta;
-    auto gone = std::remove_if(meta.ids.begin(), meta.ids.end(), [&](const std::string& id) {
-      auto job = m_fold.get(id);
-      return !job || !is_told(*job);
-    });
-    if (gone == meta.ids.end()) {
-      item.keep = true;
-      return;
-    }
+    auto gone = std::remove_if(meta.ids.begin(), meta.ids.end(), is_gone);
+    item.keep = gone != meta.ids.begin();
+    if (gone == meta.ids.end() || !item.keep) return;
     meta.ids.erase(gone, meta.ids.end());
-    item.keep = !meta.ids.empty();
-    if (item.keep) item.head = encode_record(meta);
+    item.head = encode_record(meta);
   }
 
   void judge_add(Item& item, const Job& job) {
     const Meta& m = item.record.meta;
     const bool finished = job.state == State::finished;
     const bool first = job.first_lsn == item.lsn, newest = !finished && job.location == item.lsn;
-    const bool other = job.size != item.record.workload_size() || job.sum != item.record.workload_sum() || job.function != m.function;
-    item.keep = first || newest || other || !m.node.empty();
+    // With a group, another add may have named another owner, unless the job had ended.
+    item.keep = first || newest || (!m.node.empty() && (!finished || item.lsn < job.location));
     if (!item.keep) return;
     const bool needed = finished ? first && m_fold.is_owed(job) : newest;
     if (!needed) item.data.clear();
-    if (m.key.empty() || m_fold.key_holder(m.function, m.key) == m.id) return;
-    // Another holds the key by now. When that one is forgotten, this one must not be taken for it.
-    if (auto at = m_fold.touched(m.id); at && !m_is_clean(*at)) return;
+    if (m.key.empty() || !job.key.empty()) return;
+    // Its key was another's when it came. When that one is forgotten, this one must not get it.
     Meta without = m;
     without.key.clear();
     item.head = encode_record_head(without, item.record.data_size, item.record.data_sum);
   }
 
- public:
-  std::map<std::string, std::string> identities() const { return m_identities; }
-
- private:
   Fold& m_fold;
+  const std::vector<SegmentInfo>& m_others;
+  const Lsn m_base;  // of what is being cleaned
   std::map<std::string, std::string> m_identities;  // by node, as far as the range has been read
-  const Lsn m_cleaned_before;
-  const std::function<bool(Lsn)>& m_is_clean;
 };
 
 }  // namespace
@@ -269,15 +289,10 @@ void Cleaner::rewrite(const Range& range) {
   Journal& journal = m_store.journal();
   journal.sync_all();  // what may be left out depends on what has been said since: that has to be safe first
   const Lsn cleaned_at = journal.end();
-  Lsn cleaned_before = UINT64_MAX;
-  for (size_t i = 0; i < range.first; ++i) cleaned_before = std::min(cleaned_before, range.segments[i].cleaned ? range.segments[i].cleaned_at : range.segments[i].base);
-  // Of what stands in the range itself nothing is left of jobs that are not known.
-  if (range.first == 0) cleaned_before = cleaned_at;
-  const std::function<bool(Lsn)> is_clean = [&](Lsn lsn) {
-    for (const auto& s : range.segments)
-      if (lsn >= s.base && lsn < s.end) return s.cleaned && s.cleaned_at > lsn;
-    return false;
-  };
+  std::vector<SegmentInfo> others;
+  for (size_t i = 0; i < range.segments.size(); ++i)
+    if (i < range.first || i > range.last) others.push_back(range.segments[i]);
+  std::vector<std::string> done_with;  // jobs that have been forgotten, and of which nothing is left
   CleanedSegment cleaned(journal, range.base(), range.segments[range.first].previous_end, range.end(), cleaned_at);
   std::map<std::string, std::string> identities;
   Damage damage = for_each_chunk(journal, range.base(), range.end(), true, [&](std::vector<Item>& items) {
@@ -285,13 +300,15 @@ void Cleaner::rewrite(const Range& range) {
     std::map<std::string, std::string> next;
     m_store.look([&](Fold& fold) {
       items = originals;
-      Judge judge(fold, identities, cleaned_before, is_clean);
+      Judge judge(fold, others, range.base(), identities);
       for (auto& item : items) judge.judge(item);
       next = judge.identities();
     });
     identities = next;
-    for (const auto& item : items)
+    for (const auto& item : items) {
       if (item.keep) cleaned.add(item.lsn, item.head, item.data);
+      else if (item.record.meta.type == RecordType::forget) done_with.insert(done_with.end(), item.record.meta.ids.begin(), item.record.meta.ids.end());
+    }
   });
   cleaned.finish();
   if (damage.unread) {
@@ -312,10 +329,17 @@ void Cleaner::rewrite(const Range& range) {
     meta.since = range.base();
     meta.position = range.end();
     std::string record = encode_record(meta);
-    journal.commit({record}, Room::completion);
+    journal.commit({record}, Room::intake);
   }
   cleaned.publish();
   for (size_t i = range.first + 1; i <= range.last; ++i) ::unlink(segment_path(journal.directory(), range.segments[i].base).c_str());
+  for (auto at = done_with.begin(); at != done_with.end();) {
+    auto next = at + std::min<long>(done_with.end() - at, most_records);
+    m_store.look([&](Fold& fold) {
+      for (auto id = at; id != next; ++id) fold.drop_forgotten(*id);
+    });
+    at = next;
+  }
 }
 
 void Cleaner::sweep(bool now) {

@@ -8,13 +8,13 @@
 //     been finished for Limits::remember, whose key has expired, and of whose end every node of the group knows;
 //   - of a finished job its workload, and, unless other nodes know it, all but its first record and its end;
 //   - of claims, the jobs for which that holds; of the positions of peers all but the last; of `forget` records those whose jobs have
-//     left no trace.
+//     left no trace. (How a job ended stays as long as its beginning may stand in another segment.)
 //
 // A crash in the middle leaves the old segments, or the new one and old ones that it stands for, which nobody reads. A segment with
 // damage is moved to damaged/, and what can be read in it is used.
 //
-// The surprising fact: nothing may be left out because a job has ended that others were decided by. An add that was taken for an
-// older job with its key is garbage; but as long as it stands there, that job has to be known (Fold::touched).
+// The surprising fact: a job may not be forgotten while an add stands in the journal that was taken for it, because of its ID or its
+// key: without the job it would be taken for a new one (Fold::touched).
 #pragma once
 
 #include <condition_variable>

@@ -42,7 +42,8 @@ NewJob with_data(Meta meta, std::string data) {
   return job;
 }
 
-uint64_t write_stream(Store& store, const Selection& selection, const std::function<void(std::string_view)>& write_out) {
+uint64_t write_stream(Store& store, const Selection& selection, const std::function<void(std::string_view)>& write_out,
+                      const std::function<void(const std::string& what)>& left_out) {
   std::string gathered;
   const std::function<void(std::string_view)> write = [&](std::string_view bytes) {
     gathered += bytes;
@@ -68,6 +69,8 @@ uint64_t write_stream(Store& store, const Selection& selection, const std::funct
       auto item = reader.next();
       more = item != JournalReader::Item::end;
       if (!more) break;
+      if (item == JournalReader::Item::damage || item == JournalReader::Item::missing)
+        left_out("cannot read " + std::to_string(reader.position() - reader.lsn()) + " bytes of the journal, in which jobs may be");
       if (item == JournalReader::Item::record && reader.head().meta.type == RecordType::add) found.push_back({reader.lsn(), reader.head().meta, {}});
     }
     store.look([&](Fold& fold) {
@@ -84,7 +87,8 @@ uint64_t write_stream(Store& store, const Selection& selection, const std::funct
         std::optional<Job> now;  // it may have ended since
         store.look([&](Fold& fold) { now = fold.get(f.meta.id); });
         if (!now || now->state == State::finished) continue;
-        throw Error(Exit::storage, "cannot read the workload of " + f.meta.id + ": " + reason);
+        left_out("cannot read the workload of " + f.meta.id + ": " + reason);
+        continue;
       }
       Meta meta = f.meta;
       meta.source.clear();
@@ -145,8 +149,14 @@ std::optional<NewJob> StreamReader::next_record() {
 }
 
 std::optional<NewJob> StreamReader::next() {
-  if (!std::exchange(m_begun, true)) {
-    auto first = next_record();
+  if (!m_begun) {
+    std::optional<NewJob> first;
+    try {
+      first = next_record();
+    } catch (const Error& e) {
+      if (e.code() != Exit::bad_data) throw;
+    }
+    m_begun = true;
     if (!first || first->record.meta.type != RecordType::stream) throw Error(Exit::bad_data, "what is read is no stream of jobs");
     if (first->record.meta.version > stream_version)
       throw Error(Exit::config, "the stream is in format " + std::to_string(first->record.meta.version) + ", and this gq knows formats up to " +
@@ -157,7 +167,13 @@ std::optional<NewJob> StreamReader::next() {
   const Meta& meta = record->record.meta;
   if (meta.type == RecordType::end) {
     if (meta.position != m_jobs) throw Error(Exit::bad_data, "the stream has " + std::to_string(m_jobs) + " jobs, and should have " + std::to_string(meta.position));
-    return std::nullopt;
+    // Another one may follow.
+    auto more = next_record();
+    if (!more) return std::nullopt;
+    if (more->record.meta.type != RecordType::stream || more->record.meta.version > stream_version)
+      throw Error(Exit::bad_data, "the stream goes on behind its end, before byte " + std::to_string(m_position));
+    m_jobs = 0;
+    return next();
   }
   if ((meta.type != RecordType::add && meta.type != RecordType::state) || !meta.source.empty())
     throw Error(Exit::bad_data, "the stream has a record of another kind before byte " + std::to_string(m_position));

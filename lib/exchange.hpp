@@ -4,7 +4,7 @@
 //   `state` record where something has become of the job; an `end` record, whose position is the number of jobs
 //
 // A stream is read up to the first byte that is not what was written. Without its end it is cut short, however whole its last record
-// is. A job whose workload is a part of another's brings that part with it.
+// is. Several may stand one behind the other. A job whose workload is a part of another's brings that part with it.
 #pragma once
 
 #include <functional>
@@ -23,9 +23,10 @@ struct Selection {
   std::set<std::string> states;  // as people are shown them; empty: all
 };
 
-// Writes the jobs of a store that are not finished, in the order in which they came; returns how many. Throws Error(storage) where a
+// Writes the jobs of a store that are not finished, in the order in which they came; returns how many. `left_out` is told of those whose
 // workload cannot be read.
-uint64_t write_stream(Store& store, const Selection& selection, const std::function<void(std::string_view)>& write);
+uint64_t write_stream(Store& store, const Selection& selection, const std::function<void(std::string_view)>& write,
+                      const std::function<void(const std::string& what)>& left_out);
 
 // The same job with the workload in the record, for one who has not what it is a part of.
 NewJob with_data(Meta meta, std::string data);

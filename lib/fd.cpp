@@ -122,6 +122,12 @@ bool make_directory(const std::string& path) {
   return true;
 }
 
+void make_directories(const std::string& path) {
+  for (size_t at = path.find('/', 1); at != std::string::npos; at = path.find('/', at + 1))
+    if (!file_exists(path.substr(0, at))) make_directory(path.substr(0, at));
+  if (!file_exists(path)) make_directory(path);
+}
+
 bool publish_file(const std::string& directory, const std::string& name, std::string_view content,
                   bool replace) {
   std::string temporary = directory + "/tmp." + new_ulid();

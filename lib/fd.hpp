@@ -59,6 +59,9 @@ void sync_directory(const std::string& path);
 // mkdir(2), mode 0700; true when it was made now (then its parent has been synced too).
 bool make_directory(const std::string& path);
 
+// The same for a path, parents included.
+void make_directories(const std::string& path);
+
 // Puts `content` at `path` so that a crash leaves the old file, or the new one, whole: temporary file, fsync,
 // rename, fsync of the directory. With `replace` false an existing file is left and false returned.
 bool publish_file(const std::string& directory, const std::string& name, std::string_view content,

@@ -331,12 +331,14 @@ void Fold::apply_claim(const Meta& meta) {
 void Fold::apply_add(const RecordHead& head, Lsn lsn) {
   const Meta& meta = head.meta;
   if (auto job = get(meta.id)) {
+    touch(meta.id, lsn);
     bool only_its_end = job->first_lsn == 0;  // which another node told
     if (!only_its_end && (job->size != head.workload_size() || job->sum != head.workload_sum() || job->function != meta.function))
       return trouble(Trouble::Kind::conflict, lsn, lsn, meta.id);
     if (job->state == State::finished) return;
-    // The newer one may be another's copy, which came with the workload itself.
-    if (job->source != meta.source) {
+    // The newer one may be another's copy, which came with the workload itself. What has its own keeps it.
+    const bool lacks = job->source.empty() && !meta.source.empty();
+    if (!lacks && job->source != meta.source) {
       remove_order(meta.id, *job);
       count(*job, -1);
       job->source = meta.source;
@@ -344,7 +346,7 @@ void Fold::apply_add(const RecordHead& head, Lsn lsn) {
       count(*job, 1);
       put_order(meta.id, *job);
     }
-    job->location = lsn;  // the newer copy; the older may be the one whose sync failed
+    if (!lacks) job->location = lsn;  // the newer copy; the older may be the one whose sync failed
     // Sent again, it may have been accepted by two nodes. All see the same of them as its owner.
     Meta accepted = state_of(meta.id, *job);
     accepted.node = meta.node;
@@ -370,15 +372,13 @@ void Fold::apply_add(const RecordHead& head, Lsn lsn) {
     store(meta.id, *job);
     return;
   }
-  const bool own = meta.node.empty() || (meta.node == m_self.node && meta.store == m_self.store);
+  // Also of the node that this one was before it was restored or set up anew: the answer has been given.
+  const bool own = meta.node.empty() || meta.node == m_self.node;
+  bool taken = false;
   if (!meta.key.empty()) {
     auto holder = keyed(meta.function, meta.key, meta.at);
-    bool taken = holder.has_value();
-    if (taken) {
-      std::string touched;
-      put_le<uint64_t>(touched, lsn);
-      m_table.put("t" + *holder, touched);
-    }
+    taken = holder.has_value();
+    if (taken) touch(*holder, lsn);
     if (taken && own) return;  // it is that job again; what another node has accepted is a job of its own
     std::string value = meta.id;
     put_le<uint64_t>(value, 0);
@@ -397,7 +397,7 @@ void Fold::apply_add(const RecordHead& head, Lsn lsn) {
   job.offset = meta.offset;
   job.priority = meta.priority;
   job.max_attempts = meta.max_attempts;
-  job.key = meta.key;
+  if (!taken) job.key = meta.key;
   job.window = meta.window;
   job.serial = meta.serial;
   job.due = meta.due;
@@ -476,10 +476,16 @@ void Fold::apply_state(const Meta& meta, Lsn lsn) {
 }
 
 // Jobs that have long been finished. When records of theirs are gone already, others may stand here that made a job of the ID.
-void Fold::apply_forget(const Meta& meta) {
+void Fold::apply_forget(const Meta& meta, Lsn lsn) {
   for (const auto& id : meta.ids) {
     auto job = get(id);
-    if (auto at = touched(id); !job || (at && *at >= meta.position)) continue;  // that came in between
+    auto touched_at = touched(id);
+    if (touched_at && *touched_at >= meta.position) continue;  // that came in between
+    std::string noted;
+    put_le<uint64_t>(noted, lsn);
+    put_le<uint64_t>(noted, job && !touched_at ? job->first_lsn : no_lsn);
+    m_table.put("f" + id, noted);
+    if (!job) continue;
     remove_order(id, *job);
     count(*job, -1);
     if (job->state != State::dead && job->state != State::kept && job->state != State::finished) leave(id, *job);
@@ -489,10 +495,10 @@ void Fold::apply_forget(const Meta& meta) {
   }
   std::vector<Lsn> gone;
   for (const auto& t : troubles()) {
-    bool forgotten = t.kind == Trouble::Kind::conflict && std::find(meta.ids.begin(), meta.ids.end(), t.id) != meta.ids.end();
-    if (forgotten || (meta.ids.empty() && t.kind != Trouble::Kind::conflict && t.lsn >= meta.since && t.lsn < meta.position)) gone.push_back(t.lsn);
+    bool of_forgotten = t.kind == Trouble::Kind::conflict && std::find(meta.ids.begin(), meta.ids.end(), t.id) != meta.ids.end();
+    if (of_forgotten || (meta.ids.empty() && t.kind != Trouble::Kind::conflict && t.lsn >= meta.since && t.lsn < meta.position)) gone.push_back(t.lsn);
   }
-  for (Lsn lsn : gone) m_table.remove(trouble_key(lsn));
+  for (Lsn at : gone) m_table.remove(trouble_key(at));
 }
 
 bool Fold::is_referenced(const std::string& id) {
@@ -508,11 +514,32 @@ std::optional<std::string> Fold::key_holder(const std::string& function, const s
   return value->substr(0, ulid_size);
 }
 
+void Fold::touch(const std::string& id, Lsn lsn) {
+  std::string value;
+  put_le<uint64_t>(value, lsn);
+  m_table.put("t" + id, value);
+}
+
 std::optional<Lsn> Fold::touched(const std::string& id) {
   auto value = m_table.get("t" + id);
   if (!value) return std::nullopt;
   if (value->size() != 8) throw TableError("bad touch");
   return get_le<uint64_t>(*value, 0);
+}
+
+std::optional<Fold::Forgotten> Fold::forgotten(const std::string& id) {
+  auto value = m_table.get("f" + id);
+  if (!value) return std::nullopt;
+  if (value->size() != 16) throw TableError("bad note of a forgotten job");
+  return Forgotten{get_le<uint64_t>(*value, 0), get_le<uint64_t>(*value, 8)};
+}
+
+bool Fold::is_help(std::string_view key, std::string_view value, Millis now) {
+  if (key[0] == 'g' || key[0] == 't' || key[0] == 'f') return true;
+  if (key[0] == 'e') return !value.empty() && static_cast<Trouble::Kind>(value[0]) == Trouble::Kind::conflict;
+  // A key that stands for nothing any more.
+  uint64_t until = key[0] == 'k' && value.size() == ulid_size + 8 ? get_le<uint64_t>(value, ulid_size) : 0;
+  return until != 0 && until <= static_cast<uint64_t>(now.count());
 }
 
 bool Fold::may_forget(const std::string& id, const Job& job, Millis now, const std::function<bool(Lsn)>& is_clean) {
@@ -604,7 +631,7 @@ void Fold::apply(const RecordHead& head, Lsn lsn) {
     case RecordType::state:
       return apply_state(meta, lsn);
     case RecordType::forget:
-      return apply_forget(meta);
+      return apply_forget(meta, lsn);
     case RecordType::stream:
     case RecordType::end:
       return;

@@ -19,7 +19,8 @@
 //   p <function>                             -> when it was paused
 //   r <node>                                 -> what that node knows of this journal
 //   s <function>                             counters
-//   t <ID>                                   the LSN of the last job that was taken for this one, for its key
+//   t <ID>                                   the LSN of the last further add that was taken for this job, for its ID or its key
+//   f <ID>                                   the LSN of the forget record that named it, and of its only add; while that is there
 //   w <LSN / weight_step>                    what of that part of the journal is still needed
 //   e <LSN>                                  what could not be read or used
 #pragma once
@@ -94,8 +95,8 @@ class Fold {
   // Writes counters and position, then commits.
   void commit();
 
-  // Whether what a key of the table stands for is no part of what the journal says.
-  static bool is_help(std::string_view key) { return key[0] == 'g' || key[0] == 't'; }
+  // Whether what an entry of the table says is of no consequence (any more), and need not follow from what is left of the journal.
+  static bool is_help(std::string_view key, std::string_view value, Millis now);
 
   std::optional<Job> get(const std::string& id);
   std::map<std::string, Counters> counters();
@@ -114,9 +115,14 @@ class Fold {
   // Whether nobody needs a finished job to be known for the sake of its key, or of a job that is part of it. `is_clean` tells
   // whether the part of the journal with that position holds nothing any more that is not needed.
   bool may_forget(const std::string& id, const Job& job, Millis now, const std::function<bool(Lsn)>& is_clean);
-  // The job for which a key of a function was last set, and whether another was taken for it for that reason, and where.
-  std::optional<std::string> key_holder(const std::string& function, const std::string& key);
   std::optional<Lsn> touched(const std::string& id);
+  // Which forget record named a job, and where its add stands: 0 where it had none, no_lsn where there may be several.
+  struct Forgotten {
+    Lsn at, add;
+  };
+  static constexpr Lsn no_lsn = UINT64_MAX;
+  std::optional<Forgotten> forgotten(const std::string& id);
+  void drop_forgotten(const std::string& id) { m_table.remove("f" + id); }
   void claimed(const std::string& owner, const Visit& visit);
   // The next up to `most` job IDs of an order ('q', 'd', 'c', 'x', 'y', 'l', 'n' or 'o'; of one function, of one node for 'o', of all for
   // 'c' and 'l'), behind `cursor`, which
@@ -148,7 +154,9 @@ class Fold {
   void apply_add(const RecordHead& head, Lsn lsn);
   void apply_copied(const Meta& meta);
   void apply_state(const Meta& meta, Lsn lsn);
-  void apply_forget(const Meta& meta);
+  void apply_forget(const Meta& meta, Lsn lsn);
+  void touch(const std::string& id, Lsn lsn);
+  std::optional<std::string> key_holder(const std::string& function, const std::string& key);
   void apply_peer(const Meta& meta);
   bool is_own(const Job& job) const { return job.node.empty() || (job.node == m_self.node && job.store == m_self.store); }
   bool lacks_copies(const Job& job) const;

@@ -231,8 +231,9 @@ bool Index::equals_fold(std::string& difference) {
     fold.commit();
     Table::Cursor a(index, ""), b(table, "");
     // What only helps the fold along may be older than what the journal still says.
-    auto step = [](Table::Cursor& c) {
-      while (c.valid() && Fold::is_help(c.key())) c.next();
+    const Millis now = now_ms();
+    auto step = [now](Table::Cursor& c) {
+      while (c.valid() && Fold::is_help(c.key(), c.value(), now)) c.next();
     };
     for (step(a), step(b); a.valid() && b.valid(); a.next(), b.next(), step(a), step(b))
       if (a.key() != b.key() || a.value() != b.value()) {

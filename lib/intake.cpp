@@ -82,10 +82,17 @@ Receivers::Serve Intake::wanted() {
   }
 }
 
+void Intake::accepted() {
+  ++m_backlog.live;
+  std::lock_guard<std::mutex> guard(m_mutex);
+  m_told.clear();
+}
+
 void Intake::refused(const std::string& reason) {
   std::lock_guard<std::mutex> guard(m_mutex);
   if (Clock::now() < m_retry_at) return;
-  if (!m_refusing) log(Level::warning, "taking no more jobs: " + reason);
+  if (m_told != reason) log(Level::warning, "taking no more jobs: " + reason);
+  m_told = reason;
   m_refusing = true;
   m_retry_delay = std::clamp(m_retry_delay * 2, first_retry, longest_retry);
   m_retry_at = Clock::now() + m_retry_delay;
@@ -113,7 +120,7 @@ std::string Intake::take_records(std::string_view payload, const std::string& fu
       continue;
     }
     result += encode_answer(ids[i], *answer);
-    if (answer->outcome == Outcome::queued) ++m_backlog.live;
+    if (answer->outcome == Outcome::queued) accepted();
     if (answer->outcome == Outcome::refused) refused(answer->reason);
     ++answer;
   }
@@ -128,7 +135,7 @@ std::optional<std::string> Intake::take_raw(std::string_view payload, const std:
   NewJob job = make_job(function, payload);
   auto answer = m_add({job}).front();
   if (answer.outcome == Outcome::queued) {
-    ++m_backlog.live;
+    accepted();
     return encode_answer(job.record.meta.id, answer);
   }
   refused(answer.reason);

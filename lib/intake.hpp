@@ -45,6 +45,7 @@ class Intake {
   void count_backlog();
   std::string take_records(std::string_view payload, const std::string& function);
   std::optional<std::string> take_raw(std::string_view payload, const std::string& function);
+  void accepted();
   void refused(const std::string& reason);
 
   Store& m_store;
@@ -53,6 +54,7 @@ class Intake {
   Backlog& m_backlog;
   std::mutex m_mutex;
   // While the store refuses: when to try again.
+  std::string m_told;  // why jobs are refused, as it was logged
   bool m_refusing = false;
   std::chrono::steady_clock::time_point m_retry_at;
   Millis m_retry_delay{0};

@@ -385,10 +385,12 @@ bool Journal::sync(Lsn from, Lsn end) {
 }
 
 void Journal::sync_all() {
+  // The one before the last may have been followed before it was synced.
   auto segments = list_segments(m_directory);
-  if (segments.empty()) return;
-  Fd fd = open_file(segment_path(m_directory, segments.back()), O_RDWR);
-  if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync the journal");
+  for (size_t i = segments.size() < 2 ? 0 : segments.size() - 2; i < segments.size(); ++i) {
+    Fd fd = open_file(segment_path(m_directory, segments[i]), O_RDWR);
+    if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync the journal");
+  }
 }
 
 Lsn Journal::end() const {
@@ -436,14 +438,12 @@ std::vector<SegmentInfo> Journal::segments() const {
   return all;
 }
 
-std::pair<Lsn, std::vector<SegmentInfo>> Journal::snapshot() const {
-  auto hint = read_hint();
-  Lsn end = hint ? hint->end : 0;
+std::pair<Lsn, std::vector<SegmentInfo>> Journal::snapshot() {
+  std::lock_guard<std::mutex> guard(m_append_mutex);
+  // While nobody appends, the last segment ends where its file does.
+  FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   auto all = segments();
-  // Without a hint nothing has been appended since somebody copied the store.
-  if (!hint && !all.empty()) end = all.back().end;
-  while (!all.empty() && all.back().base >= end) all.pop_back();
-  if (!all.empty() && !all.back().cleaned) all.back().end = end;
+  Lsn end = all.empty() ? 0 : all.back().end;
   return {end, std::move(all)};
 }
 

@@ -115,13 +115,13 @@ class Journal {
   void check_intake_room(uint64_t size);
   bool check_claim_room();
 
-  // Where the journal ends at this moment, and which segments there are up to there; a later one is left out.
-  std::pair<Lsn, std::vector<SegmentInfo>> snapshot() const;
+  // Where the journal ends at this moment, and which segments there are.
+  std::pair<Lsn, std::vector<SegmentInfo>> snapshot();
 
   // What segments there are. One that another stands for too is left out.
   std::vector<SegmentInfo> segments() const;
 
-  // Waits until the segment to which is appended is on stable storage, whoever has written to it. Throws Error(storage).
+  // Waits until the last two segments are on stable storage, whoever has written to them. Throws Error(storage).
   void sync_all();
 
   const std::string& directory() const { return m_directory; }

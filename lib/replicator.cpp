@@ -1066,6 +1066,32 @@ void Replicator::watch_others() {
     if (!find(node)) take_over(node, nullptr, true);
 }
 
+// Of jobs that this node owned before it was restored or set up anew: those that are older than finished ones are remembered, and that no
+// other node knows. They have been finished, and forgotten, since. Empty where not all others can be asked.
+std::set<std::string> Replicator::unknown_everywhere(const std::vector<Claim>& jobs) {
+  std::vector<std::string> ids;
+  for (const auto& c : jobs)
+    if (c.job.changed_at + m_store.limits().remember < now_ms()) ids.push_back(c.id);
+  if (ids.empty()) return {};
+  std::vector<Peer*> peers;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    for (auto& peer : m_peers) {
+      if (peer.removed || peer.relay) continue;
+      if (peer.gone || !peer.answered) return {};
+      peers.push_back(&peer);
+    }
+  }
+  if (peers.empty()) return {};
+  std::set<std::string> unknown(ids.begin(), ids.end());
+  for (Peer* peer : peers) {
+    auto known = ask(*peer, ids);
+    for (size_t i = 0; i < ids.size(); ++i)
+      if (known[i]) unknown.erase(ids[i]);
+  }
+  return unknown;
+}
+
 void Replicator::take_over(const std::string& node, Peer* owner, bool all) {
   std::string cursor, store;
   {
@@ -1107,6 +1133,7 @@ void Replicator::take_over(const std::string& node, Peer* owner, bool all) {
       }
       keep_unknown(*peer, {});
     }
+    std::set<std::string> stale = node == m_self.node ? unknown_everywhere(jobs) : std::set<std::string>();
     if (jobs.empty()) continue;
     std::vector<Debt> debts;
     std::vector<std::string> records;
@@ -1116,6 +1143,11 @@ void Replicator::take_over(const std::string& node, Peer* owner, bool all) {
       ++c.job.term;
       ++c.job.version;
       c.job.changed_at = now_ms();
+      if (stale.count(c.id)) {
+        c.job.state = State::dead;
+        c.job.why = "stale: no other node knows it any more";
+        log(Level::warning, c.id + ": " + c.job.why + "; it is kept as dead");
+      }
       Debt debt{c.id, c.job, {}, state_record(c.id, c.job)};
       records.push_back(encode_record(state_of(c.id, c.job)));
       debts.push_back(std::move(debt));

@@ -111,6 +111,7 @@ class Replicator {
   void reload();
   bool all_have_told();
   void watch_others();
+  std::set<std::string> unknown_everywhere(const std::vector<Claim>& jobs);
   void take_over(const std::string& node, Peer* owner, bool all);
 
   std::optional<std::string> serve(std::string_view payload);

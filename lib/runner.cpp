@@ -350,11 +350,11 @@ bool Runner::start_command(Slot& slot, size_t number, const Claim* claim, int in
                                                            {"GQ_MAX_ATTEMPTS", std::to_string(max_attempts(job))},
                                                            {"GQ_ENQUEUED_AT", format_time(job.enqueued_at)},
                                                            {"GQ_PRIORITY", priority_name(job.priority)}});
+    command.environment.emplace_back("GQ_WORKLOAD_LENGTH", std::to_string(job.size));
     if (!job.key.empty()) command.environment.emplace_back("GQ_KEY", job.key);
     if (!path.empty()) {
       command.environment.emplace_back("GQ_WORKLOAD_FILE", path);
       command.environment.emplace_back("GQ_WORKLOAD_OFFSET", std::to_string(job.offset));
-      command.environment.emplace_back("GQ_WORKLOAD_LENGTH", std::to_string(job.size));
     }
   }
   slot.kills = 0;

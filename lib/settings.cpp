@@ -38,6 +38,7 @@ Settings read_settings(const std::string& directory) {
       auto parsed = parse(json[name].get<std::string>());
       if (!parsed) throw refuse(std::string("its gq.json has a ") + name + " that cannot be read");
       value = *parsed;
+      settings.written_limits[name] = json[name].get<std::string>();
     };
     limit("remember", settings.limits.remember, [](const std::string& t) { return parse_duration(t); });
     limit("clean_after", settings.limits.clean_after, [](const std::string& t) { return parse_duration(t); });
@@ -63,6 +64,7 @@ Settings read_settings(const std::string& directory) {
 
 void write_settings(const std::string& directory, const Settings& settings, bool replace) {
   nlohmann::ordered_json json = {{"format", store_format}, {"store", settings.store_id}};
+  for (const auto& [name, value] : settings.written_limits) json[name] = value;
   if (const Group& g = settings.group)
     json.update({{"node", g.self.node}, {"identity", g.self.store}, {"group", g.members}, {"copies", g.copies}, {"run", g.once ? "once" : "all"}});
   publish_file(directory, settings_name, json.dump(2) + "\n", replace);

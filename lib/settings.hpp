@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,7 @@ struct Limits {
 struct Settings {
   std::string store_id;
   Limits limits;
+  std::map<std::string, std::string> written_limits;  // as people wrote them
   Group group;
 };
 

@@ -136,6 +136,14 @@ std::string name_for(Millis at) {
   return std::string(text) + "." + std::string(3 - millis.size(), '0') + millis + "Z";
 }
 
+bool is_snapshot_name(const std::string& name) {
+  constexpr std::string_view form = "00000000T000000.000Z";
+  if (name.size() != form.size()) return false;
+  for (size_t i = 0; i < form.size(); ++i)
+    if (form[i] == '0' ? name[i] < '0' || name[i] > '9' : name[i] != form[i]) return false;
+  return true;
+}
+
 // A directory under a temporary name, and the lock that tells that somebody is at work on it.
 struct TemporaryDirectory {
   explicit TemporaryDirectory(const std::string& parent) : path(parent + "/tmp." + new_ulid()) {
@@ -165,10 +173,17 @@ class Maker {
       Fd fd = open_file(from, O_RDONLY);
       if (!sum) sum = sum_part(fd.get(), 0, size);
       const SnapshotFile* old = find_before(name);
-      bool same = old && sum && old->size == size && old->sum == *sum;
+      struct stat st;
+      bool same = old && sum && old->size == size && old->sum == *sum && ::stat((m_before->path + "/" + name).c_str(), &st) == 0 &&
+                  static_cast<uint64_t>(st.st_size) == size;
       if (!same || ::link((m_before->path + "/" + name).c_str(), to.c_str()) != 0) {
         uint64_t copied = copy_file(fd.get(), from, to, size, true);
-        if (sum && copied != *sum) throw Error(Exit::storage, "cannot copy " + printable(from) + ": its checksum is wrong");
+        if (sum && copied != *sum) {
+          // Better the other jobs than none.
+          log(Level::warning, from + ": its checksum is wrong; it is not in the snapshot");
+          ::unlink(to.c_str());
+          return;
+        }
         sum = copied;
       }
     }
@@ -217,6 +232,32 @@ class Maker {
 
 std::string journal_name(const Journal& journal, Lsn base) { return "journal" + segment_path(journal.directory(), base).substr(journal.directory().size()); }
 
+std::string blob_name(const std::string& id) { return "blobs/" + id.substr(id.size() - 2) + "/" + id; }
+
+// Says which jobs need a workload that is not there.
+void tell_missing(Store& store, const Snapshot& snapshot) {
+  for (char order : std::string("cqdlnoxy")) {
+    std::string cursor;
+    for (bool last = false; !last;) {
+      std::vector<std::string> missing;
+      std::string next;
+      store.look([&](Fold& fold) {
+        missing.clear();
+        std::vector<std::string> ids;
+        next = cursor;
+        last = fold.page(order, "", most_names, next, ids);
+        for (const auto& id : ids) {
+          auto job = fold.get(id);
+          std::string blob = job && job->first_lsn < snapshot.position ? blob_of(id, *job) : "";
+          if (!blob.empty() && !snapshot.files.count(blob_name(blob))) missing.push_back(id);
+        }
+      });
+      cursor = next;
+      for (const auto& id : missing) log(Level::warning, id + ": its workload is missing, also in the snapshot");
+    }
+  }
+}
+
 }  // namespace
 
 uint64_t Snapshot::bytes() const {
@@ -226,7 +267,10 @@ uint64_t Snapshot::bytes() const {
 }
 
 Snapshot create_snapshot(Store& store, const std::string& directory, const Progress& progress) {
-  if (!file_exists(directory)) make_directory(directory);
+  make_directories(directory);
+  for (const char* name : {settings_name, manifest_name})
+    if (file_exists(directory + "/" + name))
+      throw Error(Exit::config, "cannot make a snapshot in " + printable(directory) + ": it is a store, or a snapshot itself");
   auto before = list_snapshots(directory, [](const auto&, const auto&) {});
   Snapshot snapshot;
   snapshot.store = read_settings(store.directory()).store_id;
@@ -239,6 +283,7 @@ Snapshot create_snapshot(Store& store, const std::string& directory, const Progr
   {
     FileLock linking(lock.get(), FileLock::Mode::shared);
     snapshot.created_at = now_ms();
+    if (!before.empty()) snapshot.created_at = std::max(snapshot.created_at, before.back().created_at + Millis(1));
     auto [position, segments] = store.journal().snapshot();
     snapshot.position = position;
     store.journal().sync_all();
@@ -261,7 +306,7 @@ Snapshot create_snapshot(Store& store, const std::string& directory, const Progr
         for (const auto& id : names)
           if (auto job = fold.get(id); job && blob_of(id, *job) == id) known.push_back({id, {job->size, job->sum}});
       });
-      for (const auto& [id, file] : known) maker.place("blobs/" + id.substr(id.size() - 2) + "/" + id, file.size, file.sum);
+      for (const auto& [id, file] : known) maker.place(blob_name(id), file.size, file.sum);
       names.clear();
     };
     for (const auto& part : names_in(store.directory() + "/blobs")) {
@@ -276,6 +321,7 @@ Snapshot create_snapshot(Store& store, const std::string& directory, const Progr
     place();
   }
   maker.finish();
+  tell_missing(store, snapshot);
   store.look([&](Fold& fold) {
     snapshot.jobs = 0;
     for (const auto& [function, c] : fold.counters()) snapshot.jobs += c.live();
@@ -309,11 +355,12 @@ std::vector<Snapshot> list_snapshots(const std::string& path, const std::functio
   for (const auto& name : names) {
     struct stat st;
     std::string sub = directory + "/" + name;
-    if (name.substr(0, 4) == "tmp." || ::stat(sub.c_str(), &st) != 0 || !S_ISDIR(st.st_mode) || name == "lost+found") continue;
+    if (!is_snapshot_name(name) || ::stat(sub.c_str(), &st) != 0 || !S_ISDIR(st.st_mode)) continue;
     if (auto s = read_snapshot(sub, why)) all.push_back(std::move(*s));
     else bad(sub + "/" + manifest_name, why);
   }
-  std::stable_sort(all.begin(), all.end(), [](const Snapshot& a, const Snapshot& b) { return a.position < b.position; });
+  // Not by position: a store that was restored goes on from an older one.
+  std::stable_sort(all.begin(), all.end(), [](const Snapshot& a, const Snapshot& b) { return std::pair(a.created_at, a.position) < std::pair(b.created_at, b.position); });
   return all;
 }
 
@@ -341,7 +388,7 @@ bool verify_snapshot(const Snapshot& snapshot, const std::function<void(const st
 }
 
 void restore_snapshot(const Snapshot& snapshot, const std::string& directory, const Progress& progress) {
-  if (!file_exists(directory)) make_directory(directory);
+  make_directories(directory);
   auto there = names_in(directory);
   const std::string marker = directory + "/" + restoring_name;
   bool again = file_exists(marker) && !file_exists(directory + "/" + settings_name);

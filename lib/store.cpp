@@ -35,11 +35,6 @@ bool is_network_file_system(long type) {
   return false;
 }
 
-void make_parents(const std::string& path) {
-  for (size_t at = path.find('/', 1); at != std::string::npos; at = path.find('/', at + 1))
-    if (!file_exists(path.substr(0, at))) make_directory(path.substr(0, at));
-}
-
 // Whether nothing is in there but what a process that died while creating the store left, and the file system's own.
 bool is_empty(const std::string& directory) {
   std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(directory.c_str()), closedir);
@@ -58,8 +53,7 @@ Settings open_directory(const std::string& directory, bool create) {
   if (::stat(directory.c_str(), &st) != 0) {
     if (errno != ENOENT) throw_errno(Exit::config, "open the store " + directory);
     if (!create) throw Error(Exit::config, "cannot open the store " + directory + ": there is none");
-    make_parents(directory);
-    make_directory(directory);
+    make_directories(directory);
     if (::stat(directory.c_str(), &st) != 0) throw_errno(Exit::storage, "open the store " + directory);
   }
   auto refuse = [&](const std::string& why) {
@@ -67,7 +61,8 @@ Settings open_directory(const std::string& directory, bool create) {
   };
   if (!S_ISDIR(st.st_mode)) throw refuse("it is not a directory");
   if (st.st_mode & (S_IWGRP | S_IWOTH)) throw refuse("others can write to it (chmod 700 it)");
-  if (st.st_uid != ::geteuid() && ::geteuid() != 0) throw refuse("it belongs to another user");
+  // Not root either, whose files its owner could not use.
+  if (st.st_uid != ::geteuid()) throw refuse("it belongs to another user, who has to run this");
   struct statfs fs;
   if (::statfs(directory.c_str(), &fs) != 0) throw_errno(Exit::storage, "look at the file system of " + directory);
   if (is_network_file_system(fs.f_type))
@@ -215,7 +210,8 @@ std::vector<Placed> Store::append_references(const std::vector<NewJob>& jobs, st
     std::vector<RecordBytes> records;
     for (size_t n = 0; n < of.size(); ++n) {
       const Meta& meta = jobs[of[n]].record.meta;
-      if (!meta.source.empty() && !needs_blob(fold, meta.source) && !fold.get(meta.id)) {
+      auto known = fold.get(meta.id);
+      if (!meta.source.empty() && !needs_blob(fold, meta.source) && !(known && known->source == meta.source)) {
         answers[of[n]] = {Outcome::bad, "the workload of " + meta.source + " has just been removed", 0};
         continue;
       }
@@ -265,10 +261,16 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
   if (bytes.empty()) return answers;
   try {
     bool references = std::any_of(of.begin(), of.end(), [&](size_t i) { return !jobs[i].record.meta.source.empty(); });
-    auto placed = references ? append_references(jobs, of, bytes, answers) : m_journal.append(bytes, Room::intake);
+    std::vector<RecordBytes> all;
+    for (size_t n = 0; n < of.size() && !references; ++n) {
+      all.push_back(bytes[n]);
+      if (!jobs[of[n]].state.empty()) all.emplace_back(jobs[of[n]].state);
+    }
+    auto placed = references ? append_references(jobs, of, bytes, answers) : m_journal.append(all, Room::intake);
     if (of.empty()) return answers;
+    if (references) all = bytes;
     if (appended) appended(of, placed.front().lsn, placed.back().end);
-    m_journal.make_safe(bytes, std::move(placed), Room::intake);
+    m_journal.make_safe(all, std::move(placed), Room::intake);
     std::vector<std::string_view> ids;
     for (size_t i : of) ids.push_back(jobs[i].record.meta.id);
     std::sort(ids.begin(), ids.end());

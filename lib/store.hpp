@@ -38,6 +38,7 @@ struct NewJob {
   RecordHead record;
   std::string_view data;
   std::shared_ptr<const std::string> own;  // what data refers to, where it is nobody else's
+  std::string state;  // a record that is to stand behind it, or empty
 };
 
 inline constexpr uint64_t to_the_end = UINT64_MAX;

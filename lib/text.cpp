@@ -94,9 +94,8 @@ std::optional<double> parse_rate(std::string_view text) {
 
 std::optional<ByteRange> parse_range(std::string_view text) {
   size_t colon = text.find(':');
-  if (colon == std::string_view::npos) return std::nullopt;
   auto offset = parse_size(text.substr(0, colon));
-  std::string_view rest = text.substr(colon + 1);
+  std::string_view rest = colon == std::string_view::npos ? std::string_view() : text.substr(colon + 1);
   auto length = rest.empty() ? std::optional<uint64_t>(UINT64_MAX) : parse_size(rest);
   if (!offset || !length) return std::nullopt;
   return ByteRange{*offset, *length};

@@ -24,7 +24,7 @@ std::optional<Millis> parse_time(std::string_view text);
 std::optional<double> parse_rate(std::string_view text);
 
 // Bytes: "512", "64K", "256M", "2G" (powers of 1024; "KiB" and the like are the same).
-// "OFFSET:LENGTH", in bytes; without a length it goes to the end, which is UINT64_MAX.
+// "OFFSET:LENGTH" in bytes, or "OFFSET": then it goes to the end, which is UINT64_MAX.
 struct ByteRange {
   uint64_t offset, length;
 };

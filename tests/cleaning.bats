@@ -107,3 +107,19 @@ is_small() { (($(journal_size) < 60000)); }
   stats=$(gq-inspect stats --json | jq -c 'select(.journal_bytes)')
   jq -e '.journal_bytes == .live_bytes + .garbage_bytes and .garbage_bytes > 100000 and (.oldest_seconds | . > 7000 and . < 8000)' <<<"$stats"
 }
+
+@test "gq-flush: a job with a key is not taken for one that has been forgotten, whatever of that still stands in the journal" {
+  limits
+  large() { for _ in $(seq 40); do head -c 6000 /dev/urandom | base64 -w0; echo; done | gq-enqueue f --local -l >/dev/null; gq-flush -f f -- true; }
+  a=$(gq-enqueue k --local --key K --key-window 0s <<<a)
+  gq-flush -f k -- true
+  gq-snapshot export >/dev/null
+  large
+  b=$(gq-enqueue k --local --key K --key-window 1h <<<b)
+  for _ in 1 2 3; do large; sleep 0.2; gq-flush --clean; gq-inspect check; done
+  [[ $a != "$b" ]]
+  not gq-inspect show "$a" 2>/dev/null
+  [[ $(gq-inspect list -f k | cut -f1) == "$b" ]]
+  rm "$GQ_STORE"/index.*
+  [[ $(gq-inspect list -f k | cut -f1) == "$b" ]]
+}

@@ -45,7 +45,11 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   [[ $(jq -c '[.node, .group, .copies, .run]' "$GQ_STORE/gq.json") == '["rep_1",["rep_1","rep_2","rep_3"],2,"all"]' ]]
   gq-replicate init --as rep_1 --group rep_1,rep_2,rep_3,rep_4 --copies 3 --run once
   [[ $(jq -c '[.identity, .copies, .run]' "$GQ_STORE/gq.json") == "[\"$identity\",3,\"once\"]" ]]
+  jq '. + {remember: "2d"}' "$GQ_STORE/gq.json" >"$T/json"; cp "$T/json" "$GQ_STORE/gq.json"
+  gq-replicate init --as rep_1 --group rep_1,rep_2,rep_3,rep_4,rep_5  # what is not said stays
+  [[ $(jq -c "[.copies, .run]" "$GQ_STORE/gq.json") == "[3,\"once\"]" ]]
   gq-replicate init --as rep_2 --group rep_1,rep_2
+  [[ $(jq -r .remember "$GQ_STORE/gq.json") == 2d ]]
   [[ $(jq -r .identity "$GQ_STORE/gq.json") != "$identity" ]]
 }
 
@@ -558,4 +562,30 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   rm -rf "$T/1"
   node 3
   eventually ran_times "$id" 2
+}
+
+@test "gq-worker: what a restored node owned, and the others have long seen end and forgotten, is dead and does not run again [run once]" {
+  NODES=(1 2)
+  start_gearmand
+  group once
+  for n in 1 2; do jq '. + {remember: "1s", clean_after: "0s", segment_size: "4K"}' "$T/$n/gq.json" >"$T/json"; cp "$T/json" "$T/$n/gq.json"; done
+  for n in 1 2; do background gq-replicate --store "$T/$n"; NODE[n]=$PID; eventually served "$PORT" rep_$n; done
+  eventually meets_all 2
+  seq 30 | gq-enqueue f --local -l --store "$T/2" >"$T/ids"
+  eventually owes 2 1 0  # else it would tell of them again
+  gq-snapshot create "$T/snaps" --store "$T/2"
+  kill "${NODE[2]}"; wait "${NODE[2]}"
+  node 2
+  eventually all_ran_once "$T/ids"
+  ended() { [[ -z $(gq-inspect list --store "$T/1") ]]; }
+  eventually ended
+  forgotten() { seq 30 | gq-enqueue g --local -l --store "$T/1" >/dev/null; [[ $(copies_of "$(head -n 1 "$T/ids")") == 0 ]]; }
+  eventually forgotten
+  kill "${NODE[2]}"; wait "${NODE[2]}"
+  rm -rf "$T/2"
+  gq-snapshot restore "$T/snaps" --store "$T/2"
+  node 2
+  stale() { [[ $(gq-inspect list --store "$T/2" -f f --state dead | grep -c stale) == 30 ]]; }
+  eventually stale
+  all_ran_once "$T/ids"
 }

@@ -183,3 +183,59 @@ P
   all_there() { [[ $(gq-inspect list --store "$T/2" | wc -l) == 10 ]]; }
   eventually all_there
 }
+
+@test "gq-snapshot: streams one behind the other are both imported; anything else behind the end is refused [65]" {
+  gq-enqueue a --local <<<a; gq-enqueue b --local <<<b
+  { gq-snapshot export -f a; gq-snapshot export -f b; } >"$T/two"
+  gq-snapshot import --store "$T/new" <"$T/two"
+  [[ $(gq-inspect list --store "$T/new" | wc -l) == 2 ]]
+  { gq-snapshot export; echo more; } >"$T/more"
+  fails_with 65 gq-snapshot import --store "$T/other" <"$T/more"
+}
+
+@test "gq-snapshot: import leaves a job alone that is another one under the same ID [65]; dead and kept ones never run" {
+  id=01HZZZZZZZZZZZZZZZZZZZZZZZ
+  gq-enqueue f --local --id $id <<<one; gq-flush -f f --max-attempts 1 -- false 2>/dev/null
+  seq 300 | gq-enqueue k --local -l >/dev/null; gq-flush -f k --on-exit 0=keep -- true
+  gq-snapshot export >"$T/stream"
+  gq-enqueue f --local --store "$T/new" --id $id <<<two
+  background gq-worker --local --store "$T/new" -f k -- sh -c 'echo ran >>"$0"' "$T/ran"
+  fails_with 65 gq-snapshot import --store "$T/new" <"$T/stream"
+  [[ $(gq-inspect show $id --json --store "$T/new" | jq -r .state) == queued && $(gq-inspect list --state kept --store "$T/new" | wc -l) == 300 ]]
+  [[ ! -e $T/ran ]]
+}
+
+@test "gq-snapshot: after a restore the next snapshot is the last one, whatever the position" {
+  gq-enqueue f --local </dev/null; gq-snapshot create "$T/snaps"
+  seq 50 | gq-enqueue f --local -l >/dev/null; gq-snapshot create "$T/snaps"
+  first=$(ls "$T/snaps" | head -n 1)
+  gq-snapshot restore "$T/snaps/$first" --store "$T/new"
+  gq-enqueue g --local --store "$T/new" </dev/null
+  gq-snapshot create "$T/snaps" --store "$T/new"
+  gq-snapshot prune "$T/snaps" --keep-last 1
+  gq-snapshot restore "$T/snaps" --store "$T/again"
+  [[ $(gq-inspect list -f g --store "$T/again" | wc -l) == 1 ]]
+}
+
+@test "gq-snapshot: a damaged manifest is no reason to restore an older snapshot [65]; a copy that was cut is not linked again" {
+  ((EUID == 0)) || skip "needs root, for another file system"
+  mkdir "$T/disk"; mount -t tmpfs tmpfs "$T/disk"
+  some_jobs
+  for _ in 1 2; do gq-snapshot create "$T/snaps"; done
+  echo x >>"$(last)/manifest"
+  fails_with 65 gq-snapshot restore "$T/snaps" --store "$T/new"
+  gq-snapshot create "$T/disk/snaps"
+  truncate -s 10 "$(find "$T/disk/snaps" -path '*/blobs/*' -type f)"
+  gq-snapshot create "$T/disk/snaps"
+  gq-snapshot verify "$(ls -d "$T"/disk/snaps/2* | tail -n 1)"
+}
+
+@test "gq-snapshot: a hint that is older than the journal, as a power cut may leave it, hides nothing" {
+  gq-enqueue f --local </dev/null
+  cp "$GQ_STORE/append.lock" "$T/old"
+  seq 4 | gq-enqueue f --local -l >/dev/null
+  cp "$T/old" "$GQ_STORE/append.lock"
+  gq-snapshot create "$T/snaps"
+  gq-snapshot restore "$T/snaps" --store "$T/new"
+  [[ $(gq-inspect list --store "$T/new" | wc -l) == 5 ]]
+}

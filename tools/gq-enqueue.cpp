@@ -28,6 +28,7 @@ struct Options {
   bool lines = false;
   bool null = false;
   bool local = false;
+  bool many = false;  // jobs
   JobOptions job;
   std::string range;
   ReplicateOptions replicate;
@@ -80,6 +81,7 @@ class Enqueuer {
     JobOptions options = m_options.job;
     if (m_options.delay.count() > 0) options.due = now_ms() + m_options.delay;
     for (size_t i = 0; i < m_data.size(); ++i) {
+      if (m_options.many && !m_options.job.key.empty()) options.key = m_options.job.key + "." + std::to_string(++m_count);
       if (!m_ranges.empty()) options.offset = m_ranges[i].offset, options.length = m_ranges[i].length;
       jobs.push_back(make_job(m_options.function, m_data[i], options));
     }
@@ -164,6 +166,7 @@ class Enqueuer {
   std::optional<Store> m_store;
   std::unique_ptr<Replicator> m_replicator;  // with a group
   std::optional<Sender> m_sender;
+  uint64_t m_count = 0;
   std::vector<std::string> m_data;
   std::vector<ByteRange> m_ranges;  // with --from: one for each
   size_t m_bytes = 0;
@@ -209,7 +212,7 @@ void read_items(int fd, char separator, uint64_t max_workload, const std::string
 Exit enqueue(const Options& options, const Common& common) {
   check_function(options.function);
   Options o = options;
-  const bool many = o.lines || o.null || o.files.size() > 1;
+  const bool many = o.many = o.lines || o.null || o.files.size() > 1;
   if (!o.job.id.empty()) {
     auto id = parse_ulid(o.job.id);
     if (!id) throw Error(Exit::usage, "cannot use the ID " + printable(o.job.id) + ": it is not a ULID (26 characters)");
@@ -219,7 +222,8 @@ Exit enqueue(const Options& options, const Common& common) {
   for (const std::string* key : {&o.job.key, &o.job.serial})
     if (!key->empty())
       if (auto problem = key_problem(*key)) throw Error(Exit::usage, "cannot use the key " + printable(*key) + ": " + *problem);
-  if (!o.job.key.empty() && many) throw Error(Exit::usage, "cannot use --key for more than one job");
+  if (many && o.job.key.size() > max_key_size - 20) throw Error(Exit::usage, "cannot use the key " + printable(o.job.key) + " for many jobs: it is too long");
+  if (o.replicate.config.owe && !o.local) throw Error(Exit::usage, "cannot use --owe without --local: the worker decides that");
   o.job.window = o.job.key.empty() ? Millis(0) : o.key_window;
   o.job.max_attempts = static_cast<uint32_t>(o.max_attempts);
   o.job.priority = o.priority == "high" ? high_priority : o.priority == "low" ? low_priority : normal_priority;
@@ -281,10 +285,10 @@ int main(int argc, char** argv) {
     app.add_option("FILE", o.files, "One job each; - is standard input")
         ->multi_option_policy(CLI::MultiOptionPolicy::Throw);
     auto* lines = app.add_flag("-l,--lines", o.lines, "Each line is a job");
-    app.add_flag("-0,--null", o.null, "Each NUL-ended item is a job")->excludes(lines);
+    auto* null = app.add_flag("-0,--null", o.null, "Each NUL-ended item is a job")->excludes(lines);
     app.add_flag("--local", o.local, "Append to the store here, without a server");
     auto& id = gq::not_empty(*app.add_option("--id", o.job.id, "Send the job under this ID; the same ID and workload is one job"));
-    gq::not_empty(*app.add_option("--key", o.job.key, "Jobs of the function with one key are one job; prints the first one's ID")).excludes(&id);
+    gq::not_empty(*app.add_option("--key", o.job.key, "Jobs of the function with one key are one job; prints the first one's ID; with many jobs, KEY.1, KEY.2 and so on")).excludes(&id);
     gq::add_duration(app, "--key-window", o.key_window, "How long after that job has finished the key stands for it (default 1d)");
     gq::not_empty(*app.add_option("--serial", o.job.serial, "Jobs with one serial key run one at a time, in order"));
     app.add_option("--priority", o.priority, "high, normal or low (default normal)")
@@ -294,7 +298,7 @@ int main(int argc, char** argv) {
     gq::add_count(app, "--max-attempts", o.max_attempts, "Attempts before the job is dead (default: the worker's)", 1, 1'000'000);
     auto* from = &gq::not_empty(*app.add_option("--from", o.job.source, "The workload is that of this job, which is not finished or is kept"));
     gq::not_empty(*app.add_option("--range", o.range, "With --from: OFFSET:LENGTH of it in bytes; with -l or -0 each item of the input is one"))
-        .needs(from)->excludes(lines);
+        .needs(from)->excludes(lines)->excludes(null);
     o.replicate.add(app, true, false);
     gq::add_duration(app, "--timeout", o.timeout, "How long to wait for a worker (default 10s)");
     gq::add_size(app, "--max-workload", o.max_workload, "Refuse larger jobs (default 256M)");

@@ -147,17 +147,19 @@ Exit flush(Options& o, const Common& common) {
   block_signals();
   // What is owed to other nodes is paid before the pass, and what the pass adds to it afterwards.
   auto replicator = o.replicate.open(store, common);
+  bool waits = false;
   if (replicator) {
     replicator->start();
     replicator->settle(settle_time);
-    if (store.group().once && !store.has_returned())
+    waits = store.group().once && !store.has_returned();
+    if (waits)
       log(Level::warning, "no other node could be asked what became of this one's jobs: nothing is run (--alone-after)");
   }
   Backlog backlog;
   bool good = Runner(store, config, backlog).run([] {});
   if (replicator && !replicator->settle(settle_time)) log(Level::warning, "not all that is owed to other nodes could be sent in this pass");
   clean(store, false);
-  return good ? Exit::ok : Exit::config;
+  return !good ? Exit::config : waits ? Exit::retry : Exit::ok;
 }
 
 }  // namespace

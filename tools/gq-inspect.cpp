@@ -1,4 +1,5 @@
 // gq-inspect: shows what a store holds, and checks it. It never writes the journal.
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -267,6 +268,9 @@ Exit check(const Options& o, Store& store) {
       print(std::string(kind) + " at " + std::to_string(lsn) + (id.empty() ? "" : ", job " + id) + ": " + text + "\n");
     }
   };
+  // What is compared below must not be cleaned meanwhile.
+  Fd cleaning = open_file(store.clean_lock_path(), O_RDWR | O_CREAT);
+  FileLock not_now(cleaning.get(), FileLock::Mode::shared);
   // Every byte of the journal. (An append that was cut off is no damage: nobody was told that it was done.)
   JournalReader reader(store.journal(), 0);
   for (auto item = reader.next(true); item != JournalReader::Item::end; item = reader.next(true)) {
@@ -319,8 +323,12 @@ Exit check(const Options& o, Store& store) {
 
 Exit journal(const Options& o, Store& store) {
   if (o.records) {
-    write_stream(store, {}, [](std::string_view bytes) { print(bytes); });
-    return Exit::ok;
+    Exit result = Exit::ok;
+    write_stream(store, {}, [](std::string_view bytes) { print(bytes); }, [&](const std::string& what) {
+      log(Level::error, what);
+      result = Exit::storage;
+    });
+    return result;
   }
   JournalReader reader(store.journal(), 0);
   for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next()) {

@@ -29,7 +29,7 @@ struct Options {
   ReplicateOptions replicate;
   std::string to;
   bool hand_over = false;
-  std::string as, group, run = "all";
+  std::string as, group, run;
   uint64_t copies = 0;
   bool renew = false;
   std::string forget;
@@ -55,13 +55,17 @@ Exit init(const Options& o, const Common& common) {
   if (names.size() != group.members.size()) throw Error(Exit::usage, "cannot use the group " + printable(o.group) + ": a node is there twice");
   if (!group.has(o.as)) throw Error(Exit::usage, "cannot be " + printable(o.as) + ": it is not in the group " + printable(o.group));
   if (group.members.size() > 64) throw Error(Exit::usage, "cannot use a group of more than 64 nodes");
-  group.copies = static_cast<uint32_t>(o.copies ? o.copies : std::min<size_t>(2, group.members.size()));
-  if (group.copies > group.members.size())
-    throw Error(Exit::usage, "cannot have " + std::to_string(group.copies) + " copies in a group of " + counted(group.members.size(), "node"));
-  group.once = o.run == "once";
-  std::map<std::string, PeerState> known;
   auto store = std::make_unique<Store>(common.store, true);
   settings = read_settings(common.store);
+  const Group& old = settings.group;
+  // What is not said stays as it was.
+  group.copies = static_cast<uint32_t>(o.copies ? o.copies : std::min<size_t>(old ? old.copies : 2, group.members.size()));
+  if (group.copies > group.members.size())
+    throw Error(Exit::usage, "cannot have " + std::to_string(group.copies) + " copies in a group of " + counted(group.members.size(), "node"));
+  group.once = o.run.empty() ? old.once : o.run == "once";
+  if (old && old.id() != group.id())
+    log(Level::warning, "the group was " + old.id() + " and is now " + group.id() + ": nodes that have not been told so refuse this one");
+  std::map<std::string, PeerState> known;
   bool same = settings.group && settings.group.self.node == o.as && !o.renew;
   // A node that is there from the beginning is owed all jobs of the group; one that joins, those that are not finished by then.
   store->look([&](Fold& fold) { known = fold.peers(); });
@@ -259,8 +263,8 @@ int main(int argc, char** argv) {
     auto* init = app.add_subcommand("init", "Make the store a node of a group, or change the group");
     init->add_option("--as", o.as, "The name of this node, rep_...")->required();
     init->add_option("--group", o.group, "The names of all nodes, separated by commas, the same on each")->required();
-    gq::add_count(*init, "--copies", o.copies, "Nodes that have a job before its client is answered (default 2)", 1, 64);
-    init->add_option("--run", o.run, "all: every node runs each job (default); once: one does")->check(CLI::IsMember({"all", "once"}));
+    gq::add_count(*init, "--copies", o.copies, "Nodes that have a job before its client is answered (default of a new group: 2)", 1, 64);
+    init->add_option("--run", o.run, "all: every node runs each job (default of a new group); once: one does")->check(CLI::IsMember({"all", "once"}));
     init->add_flag("--renew", o.renew, "The store is a copy, or was restored from one: the others tell it what it has missed");
     init->final_callback([&] { action = gq::init; });
     auto* forget = app.add_subcommand("forget", "Take a node that will not return out of the group, as far as this one is concerned");

@@ -64,7 +64,7 @@ Exit create(Options& o, const Common& common) {
 std::vector<Snapshot> find(const Options& o, bool& good) {
   auto all = list_snapshots(o.directory, [&](const std::string& path, const std::string& why) {
     good = false;
-    log(Level::error, path + ": " + why);
+    print(path + ": " + why + "\n");
   });
   if (all.empty() && good) throw Error(Exit::no_input, "cannot find a snapshot in " + printable(o.directory));
   return all;
@@ -84,7 +84,7 @@ Exit verify(Options& o, const Common&) {
 Exit restore(Options& o, const Common& common) {
   bool good = true;
   auto all = find(o, good);
-  if (all.empty()) throw Error(Exit::bad_data, "cannot restore: " + printable(o.directory) + " holds no whole snapshot");
+  if (!good) throw Error(Exit::bad_data, "cannot restore: a snapshot in " + printable(o.directory) + " is damaged; name the one to restore");
   Display display;
   restore_snapshot(all.back(), common.store, display.files());
   display.clear();
@@ -115,11 +115,17 @@ Exit export_jobs(Options& o, const Common& common) {
   if (!o.function.empty()) check_function(o.function);
   Display display;
   uint64_t bytes = 0;
-  write_stream(store, {o.function, {o.states.begin(), o.states.end()}}, [&](std::string_view piece) {
+  Exit result = Exit::ok;
+  auto write = [&](std::string_view piece) {
     print(piece);
     display.show(std::to_string((bytes += piece.size()) >> 20) + " MiB");
+  };
+  write_stream(store, {o.function, {o.states.begin(), o.states.end()}}, write, [&](const std::string& what) {
+    display.clear();
+    log(Level::error, what + "; the job is left out");
+    result = Exit::storage;
   });
-  return Exit::ok;
+  return result;
 }
 
 // Queues what a stream brings. What is there already stays what it is.
@@ -135,7 +141,8 @@ class Importer {
       meta.store = self.store;
       meta.from.clear();
       meta.from_store.clear();
-      m_states.push_back(encode_record(meta));
+      // It stands behind the job that it is about.
+      if (!m_jobs.empty() && m_jobs.back().record.meta.id == meta.id) m_jobs.back().state = encode_record(meta);
       return;
     }
     if (m_jobs.size() >= batch_jobs || m_bytes >= batch_bytes) flush();
@@ -154,6 +161,13 @@ class Importer {
     if (m_jobs.empty()) return;
     std::vector<std::string> ids;
     for (const auto& job : m_jobs) ids.push_back(job.record.meta.id);
+    // What is said of a job is not said of another one that has its ID here.
+    m_store.look([&](Fold& fold) {
+      for (auto& job : m_jobs) {
+        auto known = fold.get(job.record.meta.id);
+        if (known && (known->size != job.record.data_size || known->sum != job.record.data_sum || known->function != job.record.meta.function)) job.state.clear();
+      }
+    });
     auto answers = m_replicator ? m_replicator->add(std::move(m_jobs)) : m_store.add(m_jobs);
     m_jobs.clear();
     m_bytes = 0;
@@ -165,15 +179,10 @@ class Importer {
         log(Level::error, ids[i] + ": another job has this ID or key");
         m_conflicts = true;
       } else {
-        failure = ids[i] + ": not queued: " + a.reason;
+        failure = ids[i] + (a.outcome == Outcome::unknown ? ": unknown whether queued: " : ": not queued: ") + a.reason;
       }
     }
     if (!failure.empty()) throw Error(m_replicator ? Exit::retry : Exit::storage, failure);
-    if (!m_states.empty()) {
-      // Of a job that has changed here since, the older state says nothing.
-      m_store.append(std::exchange(m_states, {}));
-      m_store.settle();
-    }
     m_display.show(counted(m_count, "job"));
   }
 
@@ -185,7 +194,6 @@ class Importer {
   std::unique_ptr<Replicator> m_replicator;
   Display m_display;
   std::vector<NewJob> m_jobs;
-  std::vector<std::string> m_states;
   uint64_t m_bytes = 0, m_count = 0;
   bool m_conflicts = false;
 };
@@ -200,6 +208,7 @@ Exit import_jobs(Options& o, const Common& common) {
     if (e.code() == Exit::bad_data || e.code() == Exit::no_input) importer.flush();
     throw Error(e.code(), std::string("cannot import all: ") + e.what() + "; " + counted(importer.count(), "job") + " before that " + (importer.count() == 1 ? "is" : "are") + " queued");
   }
+  log(Level::info, counted(importer.count(), "job") + " queued");
   return importer.conflicts() ? Exit::bad_data : Exit::ok;
 }
 

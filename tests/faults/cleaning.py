@@ -14,7 +14,7 @@ def cleaning(directory, seed, short=True, rounds=None, **_):
     w.run("gq-enqueue", "idle", "--local", "--delay", "1h")
     w.settings(remember="1h" if remembers else "0s", clean_after="0s", segment_size=w.random.choice(["20K", "60K", "300K"]))
     killed = checks = 0
-    keyed, given, kept, sources = {}, {}, {}, {}
+    keyed, given, kept, sources, others = {}, {}, {}, {}, set()
     ids = lambda state: [j for j, s in w.held().items() if s == state]
     pick = lambda some: w.random.choice(sorted(some)) if some else None
 
@@ -34,6 +34,18 @@ def cleaning(directory, seed, short=True, rounds=None, **_):
         with open(out, "wb") as f:
             w.run("gq-inspect", "cat", id, codes=None, stdout=f)
         return out.read_bytes()
+
+    def brief_key():
+        # A key that soon stands for nothing: then the next one is a job of its own, which must not be taken for the one before.
+        code, text = w.output("gq-enqueue", "other", "--local", "--key", w.random.choice("xy"), "--key-window", w.random.choice(["0s", "100ms"]))
+        others.add(text.strip())
+
+    def twice():
+        # Further adds of all that there is.
+        with open(w.dir / "stream", "wb") as out:
+            w.run("gq-snapshot", "export", stdout=out)
+        with open(w.dir / "stream", "rb") as in_:
+            w.run("gq-snapshot", "import", stdin=in_)
 
     def again():
         id = pick(given)
@@ -66,14 +78,14 @@ def cleaning(directory, seed, short=True, rounds=None, **_):
 
     def part_ends():
         w.run("gq-flush", "-f", "part", "--", "true")
-        w.run("gq-flush", "-f", "other", "--", "true")
+        w.run("gq-flush", "-f", "other", "--", "sh", "-c", f'echo "$GQ_JOB_ID" >>{w.dir}/others')
 
     def person():
         id = pick(w.held())
         what = w.random.choice(["--drop", "--kick", "--pause", "--resume", "--kick"])
         if what in ("--pause", "--resume"):
             w.run("gq-flush", what, w.random.choice([FUNCTION, "idle"]))
-        elif id and id not in kept and id not in sources and w.run("gq-flush", what, id, codes=(0, 1)) == 0 and what == "--drop":
+        elif id and id not in kept and id not in sources and id not in others and w.run("gq-flush", what, id, codes=(0, 1)) == 0 and what == "--drop":
             w.dropped.add(id)
 
     def clean():
@@ -86,7 +98,7 @@ def cleaning(directory, seed, short=True, rounds=None, **_):
         killed += code != 0
 
     ops = [enqueue, enqueue, lambda: enqueue("--serial", w.random.choice("ab"), sizes=[10] * 5), lambda: enqueue("--priority", "high"),
-           lambda: enqueue("--delay", "1s"), lambda: key(w.random.choice("klm")), again, new_given, keep, keep, release, part, part, part_ends, person, clean, clean, clean,
+           lambda: enqueue("--delay", "1s"), lambda: key(w.random.choice("klm")), brief_key, brief_key, brief_key, twice, again, new_given, keep, keep, release, part, part, part_ends, person, clean, clean, clean,
            lambda: w.flush().wait(), lambda: w.flush().wait()]
     for n in range(rounds or (60 if short else 400)):
         w.random.choice(ops)()
@@ -101,6 +113,9 @@ def cleaning(directory, seed, short=True, rounds=None, **_):
             if id in w.held():
                 continue
             w.wrong(f"{id} was kept, and is gone")
+    part_ends()
+    for id in others - set((w.dir / "others").read_text().split()):
+        w.wrong(f"{id} had a key and was acknowledged, and never ran")
     for what in FUNCTION, "idle":
         w.run("gq-flush", "--resume", what)
     for id, text in kept.items():
