@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,6 +22,8 @@ constexpr size_t most_records = 5000;      // judged in one visit to the index
 constexpr size_t most_bytes = 4 << 20;     // held in memory meanwhile
 constexpr size_t ids_in_record = 2000;     // they fit into its meta data
 constexpr Millis look_interval{60'000}, least_interval{100};
+// Set aside for what is written anew, so that a full disk can be cleaned; less on a small one.
+constexpr uint64_t spare_for_cleaning = 32 << 20, spare_part = 16;
 constexpr Millis sweep_interval{24 * 3600'000};
 constexpr Millis temporary_age{3600'000};  // of a file that nobody is writing any more
 
@@ -101,6 +104,7 @@ std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
     for (const auto& s : all)
       if (s.cleaned && base > s.base && base < s.end) ::unlink(segment_path(journal.directory(), base).c_str());
   if (all.size() < 2) return std::nullopt;
+  set_aside();
   const Limits& limits = m_store.limits();
   std::vector<Weight> weights(all.size());
   bool good = false;
@@ -130,10 +134,32 @@ bool Cleaner::step() {
   Fd lock;
   auto range = choose(lock);
   if (!range) return false;
-  forget(*range);
-  rewrite(*range);
+  auto clean = [&] {
+    forget(*range);
+    rewrite(*range);
+  };
+  try {
+    clean();
+  } catch (const Error& e) {
+    if (!is_disk_full(e.error_number()) || ::unlink(spare_path().c_str()) != 0) throw;
+    clean();
+    set_aside();
+  }
   m_store.index().shrink();
   return true;
+}
+
+std::string Cleaner::spare_path() const { return m_store.journal().directory() + "/spare.clean"; }
+
+// As far as there is room.
+void Cleaner::set_aside() {
+  struct statfs fs;
+  if (file_exists(spare_path()) || ::statfs(m_store.directory().c_str(), &fs) != 0) return;
+  uint64_t size = std::min(spare_for_cleaning, fs.f_blocks * static_cast<uint64_t>(fs.f_bsize) / spare_part);
+  std::string temporary = m_store.journal().directory() + "/tmp." + new_ulid();
+  Fd fd = try_open(temporary, O_RDWR | O_CREAT | O_EXCL);
+  if (fd && ::fallocate(fd.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(size)) == 0) ::rename(temporary.c_str(), spare_path().c_str());
+  else ::unlink(temporary.c_str());
 }
 
 // Says which of the jobs that came in this range need not be known any more.

@@ -48,6 +48,8 @@ class Cleaner {
   void forget(const Range& range);
   void rewrite(const Range& range);
   void work();
+  std::string spare_path() const;
+  void set_aside();
 
   Store& m_store;
   std::mutex m_mutex;

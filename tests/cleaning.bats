@@ -123,3 +123,26 @@ is_small() { (($(journal_size) < 60000)); }
   rm "$GQ_STORE"/index.*
   [[ $(gq-inspect list -f k | cut -f1) == "$b" ]]
 }
+
+@test "gq-flush: cleans a disk that is full, and jobs are taken again" {
+  store_on_small_disk
+  limits 1h
+  jq '. + {segment_size: "1M", clean_after: "1h"}' "$GQ_STORE/gq.json" >"$T/json"; cp "$T/json" "$GQ_STORE/gq.json"
+  head -c 1500000 /dev/urandom | base64 -w 20000 | gq-enqueue f --local -l >/dev/null; gq-flush -q -f f -- true; gq-enqueue f --local </dev/null; gq-flush --clean  # which sets room aside when there is a second segment
+  fill() { local n=0; while head -c 300000 /dev/urandom | base64 -w 20000 | timeout 20 gq-enqueue f --local -l -q >/dev/null 2>&1; do n=$((n + 1)); ((n < 100)) || return; done; }
+  fill
+  fails_with 74 sh -c 'head -c 600000 /dev/urandom | gq-enqueue f --local'
+  timeout 20 gq-worker --local --drain -f f -- true
+  gq-flush --clean
+  [[ -e $GQ_STORE/journal/spare.clean ]]
+  jq '. + {clean_after: "0s"}' "$GQ_STORE/gq.json" >"$T/json"; cp "$T/json" "$GQ_STORE/gq.json"
+  # What is free is taken, but for what was set aside.
+  dd if=/dev/zero of="$T/disk/full" bs=4096 2>/dev/null || true
+  gq-flush --clean
+  free=$(stat -f -c %a "$T/disk")
+  echo "$free blocks are free"
+  ((free > 500))
+  rm "$T/disk/full"
+  gq-inspect check
+  head -c 600000 /dev/urandom | gq-enqueue f --local
+}
