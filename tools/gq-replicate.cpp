@@ -55,9 +55,7 @@ Exit init(const Options& o, const Common& common) {
   if (names.size() != group.members.size()) throw Error(Exit::usage, "cannot use the group " + printable(o.group) + ": a node is there twice");
   if (!group.has(o.as)) throw Error(Exit::usage, "cannot be " + printable(o.as) + ": it is not in the group " + printable(o.group));
   if (group.members.size() > 64) throw Error(Exit::usage, "cannot use a group of more than 64 nodes");
-  auto store = std::make_unique<Store>(common.store, true);
-  settings = read_settings(common.store);
-  const Group& old = settings.group;
+  const Group old = file_exists(common.store + "/" + settings_name) ? read_settings(common.store).group : Group();
   // What is not said stays as it was.
   group.copies = static_cast<uint32_t>(o.copies ? o.copies : std::min<size_t>(old ? old.copies : 2, group.members.size()));
   if (group.copies > group.members.size())
@@ -66,6 +64,8 @@ Exit init(const Options& o, const Common& common) {
   if (old && old.id() != group.id())
     log(Level::warning, "the group was " + old.id() + " and is now " + group.id() + ": nodes that have not been told so refuse this one");
   std::map<std::string, PeerState> known;
+  auto store = std::make_unique<Store>(common.store, true);
+  settings = read_settings(common.store);
   bool same = settings.group && settings.group.self.node == o.as && !o.renew;
   // A node that is there from the beginning is owed all jobs of the group; one that joins, those that are not finished by then.
   store->look([&](Fold& fold) { known = fold.peers(); });
