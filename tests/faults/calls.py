@@ -204,11 +204,11 @@ def one_call(directory, seed, program, call, injection, n):
 
 
 def numbers(random, short):
-    """All n, or one of each of 1, 2-3, 4-7, 8-15, ..."""
+    """All n, or one of each of 1-2, 3-8, 9-26, ..."""
     n = 1
     while True:
-        yield n if not short else n + random.randrange(n)
-        n += n if short else 1
+        yield n if not short else n + random.randrange(2 * n)
+        n += 2 * n if short else 1
 
 
 def sweep(directory, seed, calls, injections, short=True, programs=None, most=100000, **_):
