@@ -108,12 +108,15 @@ std::map<int, PacketCheck>& streams() {
 constexpr int send_buffer = 1 << 20;
 thread_local int last_connected = -1;
 thread_local bool woken = false;
+thread_local const std::atomic<bool>* ends_when_woken = nullptr;
 
 }  // namespace
 
 int take_connected() { return std::exchange(last_connected, -1); }
 
 bool take_woken() { return std::exchange(woken, false); }
+
+void end_when_woken(const std::atomic<bool>& when) { ends_when_woken = &when; }
 
 }  // namespace gq
 
@@ -136,7 +139,10 @@ ssize_t recv(int fd, void* data, size_t size, int flags) {
   std::lock_guard<std::mutex> guard(gq::streams_mutex);
   gq::PacketCheck& stream = gq::streams()[fd];
   bool good = stream.feed(static_cast<const char*>(data), static_cast<size_t>(n));
-  if (stream.take_woken()) gq::woken = true;
+  if (stream.take_woken()) {
+    gq::woken = true;
+    if (gq::ends_when_woken && *gq::ends_when_woken) good = false;
+  }
   if (good) return n;
   errno = ECONNRESET;
   return -1;

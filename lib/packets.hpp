@@ -6,6 +6,7 @@
 // given on up to the first byte that no gearmand sends, and ends there like a lost connection.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -19,6 +20,10 @@ int take_connected();
 // Whether a server has woken libgearman's worker in this thread from its sleep since this was last asked. A worker that is given a
 // job without that had one waiting for it.
 bool take_woken();
+
+// From the moment that `when` is true, the next wake-up ends the connection of libgearman's worker in this thread, as if it were lost:
+// a sleeping worker has no job. `when` is kept until the thread ends.
+void end_when_woken(const std::atomic<bool>& when);
 
 // One connection's stream, read in pieces.
 class PacketCheck {

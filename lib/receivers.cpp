@@ -20,7 +20,8 @@ namespace {
 
 constexpr Millis work_timeout{1000};
 constexpr size_t max_receivers = 16;  // for one server; more gave nothing (measured)
-constexpr int enough_waiting = 3;  // jobs, for a receiver to be added
+// Jobs in turn that were waiting, for a receiver to be added. With fewer, a lone client on a busy machine has two now and then.
+constexpr int enough_waiting = 10;
 constexpr Millis first_retry{100}, longest_retry{5000};
 // A connection on which nothing came for so long is made anew: the other end may be gone without a word, or stuck.
 constexpr Millis longest_idle{60'000};
@@ -48,7 +49,7 @@ struct Receivers::Receiver {
   bool ended = false;  // guarded by m_mutex
   // The handle as the stopping thread sees it, guarded by m_mutex.
   std::optional<gearman_id_t> wake;
-  std::atomic<bool> surplus{false};  // it ends after its next job
+  std::atomic<bool> surplus{false};  // it ends after its next job, or when it is woken for one
   // Only the receiver's own thread:
   std::vector<Function> functions;
   Clock::time_point connected_at{}, last_end{};
@@ -132,7 +133,7 @@ void Receivers::end_idle(Group& group) {
   size_t wanted = group.most_busy.exchange(0), there = group.receivers;
   for (auto& r : m_receivers) {
     if (there <= wanted) break;
-    if (r.group != &group || r.permanent) continue;
+    if (r.group != &group || r.permanent || r.ended) continue;
     r.surplus = true;
     --there;
   }
@@ -146,6 +147,7 @@ bool Receivers::pause(Millis duration) {
 
 void Receivers::receive(Receiver& self) {
   WorkerHandle worker(nullptr, gearman_worker_free);
+  end_when_woken(self.surplus);
   Serve serving = Serve::nothing;
   Millis retry{0};
   auto drop = [&] {
