@@ -348,7 +348,7 @@ PY
     trap '' INT USR2
     exec 7</dev/null
     GQ_WORKLOAD_FILE=old GQ_KEY=old NOTIFY_SOCKET=/x gq-worker --local --drain -f f -- sh -c \
-      'env | grep ^GQ_ | cut -d= -f1 | sort | xargs; umask; grep -E "^Sig(Blk|Ign)" /proc/$$/status; ls /proc/$$/fd | xargs; env | grep -c NOTIFY; true'
+      'env | grep ^GQ_ | cut -d= -f1 | sort | xargs; umask; grep -E "^Sig(Blk|Ign)" /proc/self/status; ls /proc/$$/fd | xargs; env | grep -c NOTIFY; true'
   ) >"$T/out"
   [[ $(sed -n 1p "$T/out") == 'GQ_ATTEMPT GQ_BUILD GQ_ENQUEUED_AT GQ_FUNCTION GQ_JOB_ID GQ_KEY GQ_MAX_ATTEMPTS GQ_PRIORITY GQ_STORE GQ_WORKLOAD_LENGTH' ]]
   [[ $(sed -n 2p "$T/out") == 0027 ]]
