@@ -7,6 +7,7 @@ is_gone() { [[ $(blobs) == 0 ]]; }
 @test "gq-flush: --keep lets a workload outlive its job, --release ends that [a person, the command itself, --on-exit, gq-worker --keep]" {
   large a
   id=$(gq-enqueue f --local "$T/a")
+  fails_with 1 gq-flush --release "$id"
   gq-flush --keep "$id"
   gq-flush -f f -- true
   [[ $(gq-inspect list --state kept | cut -f1) == "$id" ]]
@@ -56,6 +57,8 @@ is_gone() { [[ $(blobs) == 0 ]]; }
   fails_with 65 gq-enqueue p --local --from 01HZZZZZZZZZZZZZZZZZZZZZZZ
   fails_with 65 gq-enqueue p --local --from "$id" --range 99999:2
   fails_with 65 gq-enqueue p --local --from "$id" --range 100001:
+  small=$(gq-enqueue small --local <<<small)
+  fails_with 65 gq-enqueue p --local --from "$small" --range 3:9
   fails_with 64 gq-enqueue p --local --from "$id" --range x
   fails_with 64 gq-enqueue p --local --from x
   fails_with 64 gq-enqueue p --local --range 0:1
@@ -108,7 +111,7 @@ SH
 @test "gq-worker: a streamed command is sent the parts" {
   large a
   id=$(gq-enqueue f --local "$T/a")
-  printf '0:10\n50000:50000\n99990:\n' | gq-enqueue p --local -l --from "$id" >"$T/ids"
+  printf '0:10\n50000:50000\n99990:\n5:90000\n' | gq-enqueue p --local -l --from "$id" >"$T/ids"
   cat >"$T/stream" <<'P'
 import sys
 jobs, answers = sys.stdin.buffer, sys.stdout.buffer
@@ -121,6 +124,7 @@ P
   cmp <(head -c 10 "$T/a") "$T/got.$(sed -n 1p "$T/ids")"
   cmp <(tail -c +50001 "$T/a") "$T/got.$(sed -n 2p "$T/ids")"
   cmp <(tail -c 10 "$T/a") "$T/got.$(sed -n 3p "$T/ids")"
+  cmp <(tail -c +6 "$T/a" | head -c 90000) "$T/got.$(sed -n 4p "$T/ids")"
 }
 
 @test "gq-worker: of a part, other nodes get the reference where they have the workload, else the part; keep and release reach them [run once]" {

@@ -1,9 +1,9 @@
 load helpers
 
-# Small segments, cleaned at once: limits [REMEMBER].
+# Small segments, cleaned at once: limits [REMEMBER [SEGMENT]].
 limits() {
   gq-enqueue idle --local --delay 1d </dev/null >/dev/null
-  jq --arg r "${1:-0s}" '. + {segment_size: "20K", clean_after: "0s", remember: $r}' "$GQ_STORE/gq.json" >"$T/json"
+  jq --arg r "${1:-0s}" --arg s "${2:-20K}" '. + {segment_size: $s, clean_after: "0s", remember: $r}' "$GQ_STORE/gq.json" >"$T/json"
   cp "$T/json" "$GQ_STORE/gq.json"
 }
 journal_size() { cat "$GQ_STORE"/journal/*.gqj | wc -c; }
@@ -29,25 +29,39 @@ is_small() { (($(journal_size) < 60000)); }
 }
 
 @test "gq-flush: a job that is sent again after cleaning is still one job, until it need not be remembered" {
-  limits 1h
-  finish_some
-  id=$(head -n 1 "$T/ids")
-  keyed=$(gq-enqueue k --local --key one <<<x); gq-flush -f k -- true
+  limits 1h 1M
+  # Long lines, so that also the segments in which jobs came are worth cleaning.
+  finish_long() { seq -f '%08000g' 300 | gq-enqueue f --local -l >"$T/ids"; gq-flush -f f -- true; sleep 0.3; }
+  long() { printf '%08000d' "$1"; }
+  finish_long
+  id=$(head -n 1 "$T/ids") other=$(sed -n 2p "$T/ids")
+  keyed=$(gq-enqueue k --local --key one <<<x); keyed2=$(gq-enqueue k --local --key two <<<y); gq-flush -f k -- true
+  finish_long
   gq-flush --clean
-  (($(find "$GQ_STORE/journal" -name '*.gqj' -size -20k | wc -l) >= 1))
-  [[ $(printf 1 | gq-enqueue f --local --id "$id") == "$id" ]]
+  not grep -qF "$(long 1)" "$GQ_STORE"/journal/*.gqj
+  [[ $(long 1 | gq-enqueue f --local --id "$id") == "$id" ]]
   [[ -z $(gq-inspect list -f f) ]]
   [[ $(gq-enqueue k --local --key one <<<x) == "$keyed" && -z $(gq-inspect list -f k) ]]
   rm "$GQ_STORE"/index.*
   [[ -z $(gq-inspect list -f f) && -z $(gq-inspect list -f k) ]]
   gq-inspect check
+  jq '. + {remember: "0s"}' "$GQ_STORE/gq.json" >"$T/json"; cp "$T/json" "$GQ_STORE/gq.json"
+  gq-flush --clean
+  long 2 | gq-enqueue f --local --id "$other" >/dev/null
+  [[ $(gq-inspect list -f f | cut -f1) == "$other" ]]
+  # A key stands for its job as long as its window says.
+  [[ $(gq-enqueue k --local --key two <<<y) == "$keyed2" && -z $(gq-inspect list -f k) ]]
+  gq-inspect check
 }
 
 @test "gq-worker: cleans while it has nothing to do" {
   limits
-  background gq-worker --local -f other -- true
-  finish_some
-  gq-enqueue f --local </dev/null >/dev/null
+  seq 1000 | gq-enqueue f --local -l >/dev/null
+  not is_small
+  background gq-worker --local -f f -- true  # gq-flush would clean, too
+  none() { [[ -z $(gq-inspect list -f f) ]]; }
+  eventually none
+  gq-enqueue other --local </dev/null >/dev/null
   eventually is_small
   gq-inspect check
 }
@@ -83,6 +97,14 @@ is_small() { (($(journal_size) < 60000)); }
   [[ $(find "$GQ_STORE" -name 'tmp.*' -printf '%f\n') == tmp.young ]]
   [[ $(find "$GQ_STORE/blobs" -type f -name '0*' -printf '%f\n') == "$id" ]]
   cmp "$T/a" <(gq-inspect cat "$id")
+  # What somebody holds stays, however old it is.
+  background gq-worker --local -f other -- true
+  at_work() { [[ -n $(ls "$GQ_STORE/owners") ]]; }
+  eventually at_work
+  owners=$(ls "$GQ_STORE/owners")
+  touch -d '2 hours ago' "$GQ_STORE/blobs/tmp.held"
+  flock -s "$GQ_STORE/blobs/tmp.held" gq-flush --clean
+  [[ -e $GQ_STORE/blobs/tmp.held && $(ls "$GQ_STORE/owners") == "$owners" ]]
 }
 
 @test "gq-flush: segments that are young are left alone, and a gq.json with bad limits is refused [78]" {
@@ -111,10 +133,17 @@ is_small() { (($(journal_size) < 60000)); }
 @test "gq-flush: a job with a key is not taken for one that has been forgotten, whatever of that still stands in the journal" {
   limits
   large() { for _ in $(seq 40); do head -c 6000 /dev/urandom | base64 -w0; echo; done | gq-enqueue f --local -l >/dev/null; gq-flush -f f -- true; }
+  stays() { seq -f '%0300g' "$1" | gq-enqueue stays --local --delay 1d -l >/dev/null; }
+  # The first add stands in a segment that is left alone, for most of it is needed; another in one that is cleaned while the job lives.
+  stays 20
   a=$(gq-enqueue k --local --key K --key-window 0s <<<a)
-  gq-flush -f k -- true
-  gq-snapshot export >/dev/null
+  stays 60
+  gq-snapshot export -f k >"$T/stream"
   large
+  gq-snapshot import <"$T/stream"
+  large
+  gq-flush --clean
+  gq-flush -f k -- true
   b=$(gq-enqueue k --local --key K --key-window 1h <<<b)
   for _ in 1 2 3; do large; sleep 0.2; gq-flush --clean; gq-inspect check; done
   [[ $a != "$b" ]]
