@@ -17,10 +17,11 @@ load helpers
   [[ $(jobs_in queued) == 5 && $(jobs_in dead) == 1 && $(jobs_in delayed) == 1 && $(jobs_in running) == 0 ]]
   [[ $(gq-inspect list -f h | cut -f2) == delayed ]]
   echo long | gq-enqueue i --local
-  background gq-worker --local -f i -- sleep 60
+  background gq-worker --local --grace 0s -f i -- sleep 60
   running() { [[ $(gq-inspect list --state running | cut -f3) == i && $(jobs_in queued) == 5 ]]; }
   eventually running
-  kill "$PID"; kill "$PID"; wait "$PID"
+  kill "$PID"
+  wait "$PID"
   gq-inspect stats --json | jq -se 'map(select(.function) | {(.function): .}) | add | .f.queued == 5 and .g.dead == 1 and .h.delayed == 1'
 }
 
