@@ -12,7 +12,7 @@ group() {
 node() {
   local n=$1
   shift
-  background gq-worker --store "$T/$n" -f f --peer-timeout 2s --takeover 3s "$@" -- sh -c "${COMMAND:-:};"' echo "$GQ_JOB_ID" >>"$0"' "$T/ran.$n"
+  background gq-worker --store "$T/$n" -f f --peer-timeout 2s --takeover "${TAKEOVER:-3s}" "$@" -- sh -c "${COMMAND:-:};"' echo "$GQ_JOB_ID" >>"$0"' "$T/ran.$n"
   NODE[n]=$PID
   eventually served "$PORT" "rep_$n"
 }
@@ -31,7 +31,7 @@ both_owe() {
 }
 ran() { sort "$T"/ran.? 2>/dev/null; }
 ran_times() { [[ $(ran | grep -c "$1") == "$2" ]]; }
-all_ran_once() { [[ $(ran) == "$(sort "$1")" ]]; }
+all_ran_once() { diff <(sort "$1") <(ran) >&2; }
 state_of() { gq-inspect --store "$T/$1" show --json "$2" | jq -r .state; }
 is_state() { [[ $(state_of "$1" "$2") == "$3" ]]; }
 copies_of() { local n=0 i; for i in "${NODES[@]}"; do gq-inspect --store "$T/$i" show "$1" >/dev/null 2>&1 && n=$((n + 1)); done; echo "$n"; }
@@ -208,11 +208,12 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
 @test "gq-flush: pays what a crashed worker still owes, and runs what it left" {
   start_gearmand
   group once --copies 1
+  TAKEOVER=30s
   node 1
-  seq 20 | gq-enqueue f -l --delay 1s >"$T/ids"
+  seq 20 | gq-enqueue f -l --delay 3s >"$T/ids"
   kill -9 "${NODE[1]}"
   node 2; node 3
-  sleep 1
+  sleep 3
   gq-flush --store "$T/1" -f f -- sh -c 'echo "$GQ_JOB_ID" >>"$0"' "$T/ran.1"
   all_ran_once "$T/ids"
   everywhere() { for n in 2 3; do [[ $(gq-inspect --store "$T/$n" stats --json | jq -r 'select(.function == "f").finished') == 20 ]] || return; done; }
