@@ -14,7 +14,7 @@ def cleaning(directory, seed, short=True, rounds=None, **_):
     w.run("gq-enqueue", "idle", "--local", "--delay", "1h")
     w.settings(remember="1h" if remembers else "0s", clean_after="0s", segment_size=w.random.choice(["20K", "60K", "300K"]))
     killed = checks = 0
-    keyed, given, kept, sources, others = {}, {}, {}, {}, set()
+    keyed, given, kept, sources, others, failed = {}, {}, {}, {}, set(), {}
     ids = lambda state: [j for j, s in w.held().items() if s == state]
     pick = lambda some: w.random.choice(sorted(some)) if some else None
 
@@ -80,12 +80,19 @@ def cleaning(directory, seed, short=True, rounds=None, **_):
         w.run("gq-flush", "-f", "part", "--", "true")
         w.run("gq-flush", "-f", "other", "--", "sh", "-c", f'echo "$GQ_JOB_ID" >>{w.dir}/others')
 
+    def fails():
+        # What is known of these stands in records that only say how they failed.
+        _, text = w.output("gq-enqueue", "bad", "--local", codes=(0,))
+        most = w.random.choice([1, 2])
+        w.run("gq-flush", "-q", "-f", "bad", "--max-attempts", str(most), "--backoff", "1h", "--", "false")
+        failed[text.strip()] = {1: "dead", 2: "delayed"}[most]
+
     def person():
         id = pick(w.held())
         what = w.random.choice(["--drop", "--kick", "--pause", "--resume", "--kick"])
         if what in ("--pause", "--resume"):
             w.run("gq-flush", what, w.random.choice([FUNCTION, "idle"]))
-        elif id and id not in kept and id not in sources and id not in others and w.run("gq-flush", what, id, codes=(0, 1)) == 0 and what == "--drop":
+        elif id and id not in kept and id not in sources and id not in others and id not in failed and w.run("gq-flush", what, id, codes=(0, 1)) == 0 and what == "--drop":
             w.dropped.add(id)
 
     def clean():
@@ -98,7 +105,7 @@ def cleaning(directory, seed, short=True, rounds=None, **_):
         killed += code != 0
 
     ops = [enqueue, enqueue, lambda: enqueue("--serial", w.random.choice("ab"), sizes=[10] * 5), lambda: enqueue("--priority", "high"),
-           lambda: enqueue("--delay", "1s"), lambda: key(w.random.choice("klm")), brief_key, brief_key, brief_key, twice, again, new_given, keep, keep, release, part, part, part_ends, person, clean, clean, clean,
+           lambda: enqueue("--delay", "1s"), lambda: key(w.random.choice("klm")), brief_key, brief_key, brief_key, twice, again, new_given, fails, fails, keep, keep, release, part, part, part_ends, person, clean, clean, clean,
            lambda: w.flush().wait(), lambda: w.flush().wait()]
     for n in range(rounds or (60 if short else 400)):
         w.random.choice(ops)()
@@ -116,6 +123,9 @@ def cleaning(directory, seed, short=True, rounds=None, **_):
     part_ends()
     for id in others - set((w.dir / "others").read_text().split()):
         w.wrong(f"{id} had a key and was acknowledged, and never ran")
+    held = w.held()
+    for id, state in failed.items():
+        w.expect(held.get(id) == state, f"{id} was {state}, and is {held.get(id)}")
     for what in FUNCTION, "idle":
         w.run("gq-flush", "--resume", what)
     for id, text in kept.items():
