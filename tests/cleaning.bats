@@ -3,8 +3,7 @@ load helpers
 # Small segments, cleaned at once: limits [REMEMBER [SEGMENT]].
 limits() {
   gq-enqueue idle --local --delay 1d </dev/null >/dev/null
-  jq --arg r "${1:-0s}" --arg s "${2:-20K}" '. + {segment_size: $s, clean_after: "0s", remember: $r}' "$GQ_STORE/gq.json" >"$T/json"
-  cp "$T/json" "$GQ_STORE/gq.json"
+  settings "{segment_size: \"${2:-20K}\", clean_after: \"0s\", remember: \"${1:-0s}\"}"
 }
 journal_size() { cat "$GQ_STORE"/journal/*.gqj | wc -c; }
 finish_some() { seq "${1:-1000}" | gq-enqueue f --local -l >"$T/ids"; gq-flush -f f -- true; sleep 0.3; }
@@ -45,7 +44,7 @@ is_small() { (($(journal_size) < 60000)); }
   rm "$GQ_STORE"/index.*
   [[ -z $(gq-inspect list -f f) && -z $(gq-inspect list -f k) ]]
   gq-inspect check
-  jq '. + {remember: "0s"}' "$GQ_STORE/gq.json" >"$T/json"; cp "$T/json" "$GQ_STORE/gq.json"
+  settings '{remember: "0s"}'
   gq-flush --clean
   long 2 | gq-enqueue f --local --id "$other" >/dev/null
   [[ $(gq-inspect list -f f | cut -f1) == "$other" ]]
@@ -109,7 +108,7 @@ is_small() { (($(journal_size) < 60000)); }
 
 @test "gq-flush: segments that are young are left alone, and a gq.json with bad limits is refused [78]" {
   limits
-  jq '. + {clean_after: "10m"}' "$GQ_STORE/gq.json" >"$T/json"; cp "$T/json" "$GQ_STORE/gq.json"
+  settings '{clean_after: "10m"}'
   finish_some
   before=$(journal_size)
   gq-flush --clean
@@ -117,13 +116,13 @@ is_small() { (($(journal_size) < 60000)); }
   touch -d '11 minutes ago' "$GQ_STORE"/journal/*.gqj
   gq-flush --clean
   (($(journal_size) < before / 3))
-  jq '. + {remember: "soon"}' "$GQ_STORE/gq.json" >"$T/json"; cp "$T/json" "$GQ_STORE/gq.json"
+  settings '{remember: "soon"}'
   fails_with 78 gq-inspect list
 }
 
 @test "gq-inspect: stats shows what is needed, what is garbage, and since when the oldest job waits" {
   limits
-  jq '. + {clean_after: "1h"}' "$GQ_STORE/gq.json" >"$T/json"; cp "$T/json" "$GQ_STORE/gq.json"
+  settings '{clean_after: "1h"}'
   faketime -f '-2h' gq-enqueue old --local </dev/null >/dev/null
   finish_some
   stats=$(gq-inspect stats --json | jq -c 'select(.journal_bytes)')
@@ -156,7 +155,7 @@ is_small() { (($(journal_size) < 60000)); }
 @test "gq-flush: cleans a disk that is full, and jobs are taken again" {
   store_on_small_disk
   limits 1h
-  jq '. + {segment_size: "1M", clean_after: "1h"}' "$GQ_STORE/gq.json" >"$T/json"; cp "$T/json" "$GQ_STORE/gq.json"
+  settings '{segment_size: "1M", clean_after: "1h"}'
   head -c 1500000 /dev/urandom | base64 -w 20000 | gq-enqueue f --local -l >/dev/null; gq-flush -q -f f -- true; gq-enqueue f --local </dev/null; gq-flush --clean  # which sets room aside when there is a second segment
   fill() { local n=0; while head -c 300000 /dev/urandom | base64 -w 20000 | timeout 20 gq-enqueue f --local -l -q >/dev/null 2>&1; do n=$((n + 1)); ((n < 100)) || return; done; }
   fill
@@ -164,7 +163,7 @@ is_small() { (($(journal_size) < 60000)); }
   timeout 20 gq-worker --local --drain -f f -- true
   gq-flush --clean
   [[ -e $GQ_STORE/journal/spare.clean ]]
-  jq '. + {clean_after: "0s"}' "$GQ_STORE/gq.json" >"$T/json"; cp "$T/json" "$GQ_STORE/gq.json"
+  settings '{clean_after: "0s"}'
   # What is free is taken, but for what was set aside.
   dd if=/dev/zero of="$T/disk/full" bs=4096 2>/dev/null || true
   gq-flush --clean

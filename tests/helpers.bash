@@ -56,6 +56,13 @@ start_worker() {
   done
 }
 
+# Changes what gq.json says: settings OBJECT [STORE].
+settings() {
+  local path=${2:-$GQ_STORE}/gq.json
+  jq ". + $1" "$path" >"$T/json"
+  cp "$T/json" "$path"
+}
+
 # Puts the store on a file system of 8 MiB.
 store_on_small_disk() {
   ((EUID == 0)) || skip "needs root, for a small file system"

@@ -45,7 +45,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   [[ $(jq -c '[.node, .group, .copies, .run]' "$GQ_STORE/gq.json") == '["rep_1",["rep_1","rep_2","rep_3"],2,"all"]' ]]
   gq-replicate init --as rep_1 --group rep_1,rep_2,rep_3,rep_4 --copies 3 --run once
   [[ $(jq -c '[.identity, .copies, .run]' "$GQ_STORE/gq.json") == "[\"$identity\",3,\"once\"]" ]]
-  jq '. + {remember: "2d"}' "$GQ_STORE/gq.json" >"$T/json"; cp "$T/json" "$GQ_STORE/gq.json"
+  settings '{remember: "2d"}'
   gq-replicate init --as rep_1 --group rep_1,rep_2,rep_3,rep_4,rep_5  # what is not said stays
   [[ $(jq -c "[.copies, .run]" "$GQ_STORE/gq.json") == "[3,\"once\"]" ]]
   gq-replicate init --as rep_2 --group rep_1,rep_2
@@ -570,7 +570,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   NODES=(1 2)
   start_gearmand
   group once
-  for n in 1 2; do jq '. + {remember: "1s", clean_after: "0s", segment_size: "4K"}' "$T/$n/gq.json" >"$T/json"; cp "$T/json" "$T/$n/gq.json"; done
+  for n in 1 2; do settings '{remember: "1s", clean_after: "0s", segment_size: "4K"}' "$T/$n"; done
   for n in 1 2; do background gq-replicate --store "$T/$n"; NODE[n]=$PID; eventually served "$PORT" rep_$n; done
   eventually meets_all 2
   seq 30 | gq-enqueue f --local -l --store "$T/2" >"$T/ids"

@@ -52,7 +52,7 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
   ((EUID == 0)) || skip "needs root, for another file system"
   mkdir "$T/disk"; mount -t tmpfs tmpfs "$T/disk"
   some_jobs
-  jq '. + {segment_size: "4K"}' "$GQ_STORE/gq.json" >"$T/json"; cp "$T/json" "$GQ_STORE/gq.json"
+  settings '{segment_size: "4K"}'
   for n in 60 40; do seq "$n" | gq-enqueue f --local -l >/dev/null; done
   gq-snapshot create "$T/snaps"
   gq-snapshot create "$T/disk/snaps"

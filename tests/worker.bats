@@ -329,7 +329,7 @@ SH
   background gq-bench submit 127.0.0.1 "$PORT" f 1000000 200 1 fg
   local client=$PID
   eventually few
-  many() { (($(threads) > 1)); }
+  many() { (($(threads) >= 4)); }
   background gq-bench submit 127.0.0.1 "$PORT" f 1000000 200 32 fg
   eventually many
   kill "$PID"

@@ -92,7 +92,7 @@ def cleaning(directory, seed, short=True, rounds=None, **_):
         what = w.random.choice(["--drop", "--kick", "--pause", "--resume", "--kick"])
         if what in ("--pause", "--resume"):
             w.run("gq-flush", what, w.random.choice([FUNCTION, "idle"]))
-        elif id and id not in kept and id not in sources and id not in others and id not in failed and w.run("gq-flush", what, id, codes=(0, 1)) == 0 and what == "--drop":
+        elif id and id not in {*kept, *sources, *others, *failed} and w.run("gq-flush", what, id, codes=(0, 1)) == 0 and what == "--drop":
             w.dropped.add(id)
 
     def clean():
