@@ -78,7 +78,11 @@ die_at_work() {
   eventually test -e "$T/at-work"
   command=$(pgrep -P "$PID")
   kill -9 "$PID" "$command"
+  eventually has_ended "$PID"
+  eventually has_ended "$command"
 }
+# A signal is only on its way when kill returns; a zombie holds nothing any more.
+has_ended() { ! grep -q '^State:[[:space:]][^ZX]' "/proc/$1/status" 2>/dev/null; }
 
 jobs_in() { gq-inspect list --state "$1" | wc -l; }
 no_jobs() { [[ -z $(gq-inspect list) ]]; }
