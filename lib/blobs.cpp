@@ -10,12 +10,13 @@
 #include <memory>
 #include <vector>
 
+#include "mirror.hpp"
 #include "record.hpp"
 #include "ulid.hpp"
 
 namespace gq {
 
-Blobs::Blobs(std::string directory) : m_directory(std::move(directory)) { make_directory(m_directory); }
+Blobs::Blobs(std::string directory, Mirror* mirror) : m_directory(std::move(directory)), m_mirror(mirror) { make_directory(m_directory); }
 
 std::string Blobs::path(const std::string& id) const {
   return m_directory + "/" + id.substr(id.size() - 2) + "/" + id;
@@ -64,6 +65,7 @@ std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint6
   }
   sync_directory(directory);
   sync_directory(m_directory);
+  if (m_mirror) m_mirror->put_blob(id, data);
   return fd;
 }
 
@@ -73,8 +75,9 @@ bool Blobs::remove(const std::string& id) {
   Fd fd = open(id);
   if (!fd) return true;
   if (!try_lock(fd.get(), FileLock::Mode::exclusive)) return false;
-  if (same_file(fd.get(), path(id)) && ::unlink(path(id).c_str()) != 0 && errno != ENOENT)
-    throw_errno(Exit::storage, "remove a blob");
+  if (!same_file(fd.get(), path(id))) return true;
+  if (m_mirror) m_mirror->remove_blob(id, file_size(fd.get()));
+  if (::unlink(path(id).c_str()) != 0 && errno != ENOENT) throw_errno(Exit::storage, "remove a blob");
   return true;
 }
 

@@ -13,9 +13,12 @@
 
 namespace gq {
 
+class Mirror;
+
 class Blobs {
  public:
-  explicit Blobs(std::string directory);
+  // With a mirror (mirror.hpp), which must outlive it, stable storage is the database.
+  Blobs(std::string directory, Mirror* mirror);
 
   // Makes `data` (whose sum64 is `sum`) the durable blob of a job; returns a locked descriptor to hold until the
   // acknowledgement, or nullopt when there is a blob of that ID with other content, which is left as it is.
@@ -33,6 +36,7 @@ class Blobs {
 
  private:
   std::string m_directory;
+  Mirror* m_mirror;
 };
 
 // The sum64 of a part of a file, read piece by piece. nullopt where the file is too short; throws Error(storage).

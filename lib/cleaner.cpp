@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "log.hpp"
+#include "mirror.hpp"
 #include "text.hpp"
 #include "thread.hpp"
 #include "ulid.hpp"
@@ -319,7 +320,8 @@ void Cleaner::rewrite(const Range& range) {
   for (size_t i = 0; i < range.segments.size(); ++i)
     if (i < range.first || i > range.last) others.push_back(range.segments[i]);
   std::vector<std::string> done_with;  // jobs that have been forgotten, and of which nothing is left
-  CleanedSegment cleaned(journal, range.base(), range.segments[range.first].previous_end, range.end(), cleaned_at);
+  std::vector<Lsn> dropped_adds, dropped;
+  CleanedSegment cleaned(journal, range.base(), range.segments[range.first].previous_end);
   std::map<std::string, std::string> identities;
   Damage damage = for_each_chunk(journal, range.base(), range.end(), true, [&](std::vector<Item>& items) {
     const auto originals = items;
@@ -331,12 +333,22 @@ void Cleaner::rewrite(const Range& range) {
       next = judge.identities();
     });
     identities = next;
-    for (const auto& item : items) {
+    std::vector<std::pair<Lsn, std::string>> changed;
+    for (size_t i = 0; i < items.size(); ++i) {
+      const Item& item = items[i];
+      if (item.keep && (item.head != originals[i].head || item.data.size() != originals[i].data.size())) changed.push_back({item.lsn, item.head + item.data});
+      if (!item.keep) (item.record.meta.type == RecordType::add ? dropped_adds : dropped).push_back(item.lsn);
       if (item.keep) cleaned.add(item.lsn, item.head, item.data);
       else if (item.record.meta.type == RecordType::forget) done_with.insert(done_with.end(), item.record.meta.ids.begin(), item.record.meta.ids.end());
     }
+    if (journal.mirror()) journal.mirror()->change(changed);
   });
-  cleaned.finish();
+  cleaned.finish(range.end(), cleaned_at);
+  if (Mirror* mirror = journal.mirror()) {
+    // A crash in between may leave the end of a job without its beginning, never the other way.
+    mirror->remove(dropped_adds);
+    mirror->remove(dropped);
+  }
   if (damage.unread) {
     std::string aside = m_store.directory() + "/damaged";
     make_directory(aside);

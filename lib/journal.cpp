@@ -12,6 +12,7 @@
 
 #include "bytes.hpp"
 #include "log.hpp"
+#include "mirror.hpp"
 #include "text.hpp"
 #include "ulid.hpp"
 
@@ -133,11 +134,12 @@ struct Journal::Segment {
   bool failed = false;  // a sync failed: what was not synced before is lost, and nothing more may go in here
 };
 
-Journal::Journal(std::string directory, std::string lock_path, std::string_view store_id, uint64_t segment_size)
+Journal::Journal(std::string directory, std::string lock_path, std::string_view store_id, uint64_t segment_size, Mirror* mirror)
     : m_directory(std::move(directory)),
       m_lock_path(std::move(lock_path)),
       m_seed(sum64(store_id)),
       m_segment_size(segment_size),
+      m_mirror(mirror),
       m_lock(open_file(m_lock_path, O_RDWR | O_CREAT)) {
   make_directory(m_directory);
 }
@@ -269,12 +271,14 @@ uint64_t Journal::available() const {
 }
 
 void Journal::check_intake_room(uint64_t size) {
+  if (m_mirror) m_mirror->check(*this);
   if (available() >= size && available() - size >= spare_size) return;  // append() sees to the spare
   errno = ENOSPC;
   throw_errno(Exit::storage, "queue " + std::to_string(size) + " bytes");
 }
 
 bool Journal::check_claim_room() {
+  if (m_mirror) m_mirror->check(*this);
   std::lock_guard<std::mutex> guard(m_append_mutex);
   FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   bool spare = ensure_spare();
@@ -330,6 +334,7 @@ std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Roo
       throw;
     }
     publish(m_segment->base, placed.back().end, placed.back().lsn);
+    if (m_mirror) return;
     std::lock_guard<std::mutex> sync_guard(m_sync_mutex);
     m_segment->appended = placed.back().end;
     if (std::find(m_unsynced.begin(), m_unsynced.end(), m_segment) == m_unsynced.end())
@@ -349,6 +354,10 @@ std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Roo
 }
 
 bool Journal::sync(Lsn from, Lsn end) {
+  if (m_mirror) {
+    m_mirror->sync(*this, end);
+    return true;
+  }
   std::unique_lock<std::mutex> lock(m_sync_mutex);
   for (;;) {
     auto it = std::find_if(m_unsynced.begin(), m_unsynced.end(), [&](const auto& s) {
@@ -385,6 +394,7 @@ bool Journal::sync(Lsn from, Lsn end) {
 }
 
 void Journal::sync_all() {
+  if (m_mirror) return m_mirror->sync(*this, end());
   // The one before the last may have been followed before it was synced.
   auto segments = list_segments(m_directory);
   for (size_t i = segments.size() < 2 ? 0 : segments.size() - 2; i < segments.size(); ++i) {
@@ -447,12 +457,10 @@ std::pair<Lsn, std::vector<SegmentInfo>> Journal::snapshot() {
   return {end, std::move(all)};
 }
 
-CleanedSegment::CleanedSegment(const Journal& journal, Lsn base, Lsn previous_end, Lsn end, Lsn cleaned_at)
+CleanedSegment::CleanedSegment(const Journal& journal, Lsn base, Lsn previous_end)
     : m_journal(journal),
       m_base(base),
       m_previous_end(previous_end),
-      m_end(end),
-      m_cleaned_at(cleaned_at),
       m_temporary(journal.directory() + "/tmp." + new_ulid()),
       m_fd(open_file(m_temporary, O_RDWR | O_CREAT | O_EXCL)),
       m_buffer(cleaned_header_size, '\0'),  // which is written last
@@ -475,9 +483,9 @@ void CleanedSegment::write() {
   m_buffer.clear();
 }
 
-void CleanedSegment::finish() {
+void CleanedSegment::finish(Lsn end, Lsn cleaned_at) {
   write();
-  write_all_at(m_fd.get(), segment_header(m_base, {m_previous_end, m_end, m_cleaned_at, m_size}, m_journal.seed()), 0, m_temporary);
+  write_all_at(m_fd.get(), segment_header(m_base, {m_previous_end, end, cleaned_at, m_size}, m_journal.seed()), 0, m_temporary);
   if (::fsync(m_fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_temporary);
 }
 
@@ -682,6 +690,12 @@ std::optional<JournalReader::Item> JournalReader::next_cleaned(bool with_data) {
 }
 
 JournalReader::Item JournalReader::next(bool with_data) {
+  Item item = step(with_data);
+  if (item == Item::damage && m_journal.mirror()) m_journal.mirror()->distrust();
+  return item;
+}
+
+JournalReader::Item JournalReader::step(bool with_data) {
   if (!m_fd && !next_segment()) return Item::end;
   bool first = m_position < m_base;  // nothing before this segment is there
   for (;;) {

@@ -45,6 +45,8 @@
 
 namespace gq {
 
+class Mirror;
+
 using Lsn = uint64_t;
 
 inline constexpr uint32_t journal_version = 2;
@@ -84,9 +86,10 @@ struct SegmentInfo {
 
 class Journal {
  public:
-  // `store_id` seeds the sums. Creates the directory; appends nothing yet.
+  // `store_id` seeds the sums. Creates the directory; appends nothing yet. With a mirror (mirror.hpp), which must outlive it,
+  // stable storage is the database.
   Journal(std::string directory, std::string lock_path, std::string_view store_id,
-          uint64_t segment_size = default_segment_size);
+          uint64_t segment_size = default_segment_size, Mirror* mirror = nullptr);
   ~Journal();
 
   // Appends records (without data over max_inline_data) with one write, and returns where each stands. Not yet durable: sync() makes it so. Throws Error(storage) when nothing
@@ -127,6 +130,7 @@ class Journal {
   const std::string& directory() const { return m_directory; }
   uint64_t segment_size() const { return m_segment_size; }
   uint64_t seed() const { return m_seed; }
+  Mirror* mirror() const { return m_mirror; }
   // The path of append.lock; the file is written at each append, so that inotify tells of new records.
   const std::string& lock_path() const { return m_lock_path; }
 
@@ -151,6 +155,7 @@ class Journal {
   const std::string m_lock_path;
   const uint64_t m_seed;
   const uint64_t m_segment_size;
+  Mirror* const m_mirror;
   Fd m_lock;
 
   std::mutex m_append_mutex;  // flock does not exclude threads of one process
@@ -171,22 +176,22 @@ std::string segment_path(const std::string& directory, Lsn base);
 // Writes a cleaned segment, under a temporary name.
 class CleanedSegment {
  public:
-  // It will stand for all from `base` to `end`. Throws Error(storage), as the others do.
-  CleanedSegment(const Journal& journal, Lsn base, Lsn previous_end, Lsn end, Lsn cleaned_at);
+  // It will stand for all from `base` on. Throws Error(storage), as the others do.
+  CleanedSegment(const Journal& journal, Lsn base, Lsn previous_end);
   ~CleanedSegment();  // removes it, unless publish() was called
 
   // Records in the order of their LSN.
   void add(Lsn lsn, std::string_view head, std::string_view data);
   uint64_t size() const { return m_size; }
-  // Writes what is left, and syncs it.
-  void finish();
+  // Writes what is left, and where it ends, and syncs it.
+  void finish(Lsn end, Lsn cleaned_at);
   // Gives it its name, which may be that of the first segment that it stands for; durable on return.
   void publish();
 
  private:
   void write();
   const Journal& m_journal;
-  const Lsn m_base, m_previous_end, m_end, m_cleaned_at;
+  const Lsn m_base, m_previous_end;
   std::string m_temporary;
   Fd m_fd;
   std::string m_buffer;
@@ -207,7 +212,8 @@ class JournalReader {
   // Reads from `from` on, which is 0 or a position that another reader reported.
   JournalReader(Journal& journal, Lsn from);
 
-  // Steps on. With `with_data` inline data is read too. Throws Error on an I/O error, Error(config) for a newer format.
+  // Steps on. With `with_data` inline data is read too. Throws Error on an I/O error, Error(config) for a newer format, and
+  // for damage where there is a mirror.
   Item next(bool with_data = false);
 
   Lsn position() const { return m_position; }
@@ -229,6 +235,7 @@ class JournalReader {
 
  private:
   enum class Frame { good, bad_record, bad };
+  Item step(bool with_data);
   bool open_segment(Lsn base);
   bool next_segment();
   std::optional<Item> next_cleaned(bool with_data);

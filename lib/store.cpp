@@ -110,11 +110,12 @@ NewJob make_job(const std::string& function, std::string_view data, const JobOpt
   return job;
 }
 
-Store::Store(const std::string& directory, bool create)
+Store::Store(const std::string& directory, std::unique_ptr<KeyValue> database, bool create)
     : m_directory(directory),
+      m_mirror(database ? std::make_unique<Mirror>(directory, std::move(database), create) : nullptr),
       m_settings(open_directory(directory, create)),
-      m_journal(directory + "/journal", directory + "/append.lock", m_settings.store_id, m_settings.limits.segment_size),
-      m_blobs(directory + "/blobs"),
+      m_journal(directory + "/journal", directory + "/append.lock", m_settings.store_id, m_settings.limits.segment_size, m_mirror.get()),
+      m_blobs(directory + "/blobs", m_mirror.get()),
       m_index(directory, m_journal, m_settings.group.self),
       m_reader(m_journal, 0) {}
 
@@ -362,11 +363,45 @@ bool Store::has_returned() const {
   return fd && !try_lock(fd.get(), FileLock::Mode::shared);
 }
 
+// Ends the jobs that the database says are done. One that somebody alive holds is his to end.
+void Store::take_ends() {
+  auto ids = m_mirror->ends();
+  if (ids.empty()) return;
+  std::vector<std::string> known, freed;
+  m_index.visit([&](Fold& fold) {
+    std::vector<std::string> records;
+    known.clear();
+    freed.clear();
+    for (const auto& id : ids) {
+      auto job = fold.get(id);
+      if (job && job->state != State::finished && job->state != State::kept) {
+        if (!job->owner.empty() && owner_alive(owners_directory(), job->owner)) continue;
+        Meta meta;
+        meta.type = RecordType::done;
+        meta.id = id;
+        meta.at = now_ms();
+        records.push_back(encode_record(meta));
+        if (std::string blob = blob_of(id, *job); !blob.empty()) freed.push_back(blob);
+      }
+      known.push_back(id);
+    }
+    if (records.empty()) return;
+    append(records);
+    m_index.fold_on(fold);
+  });
+  settle();
+  remove_blobs_of(freed);
+  m_mirror->forget_ends(known);
+}
+
 Claims Store::claim(const ClaimRequest& request) {
   Claims result;
   const bool away = group().once && !request.dry_run && !has_returned();
   size_t most = away ? 0 : request.most;
-  if (most > 0 && !request.dry_run) most = std::min(most, m_journal.check_claim_room() ? most_claims : few_claims);
+  if (most > 0 && !request.dry_run) {
+    most = std::min(most, m_journal.check_claim_room() ? most_claims : few_claims);
+    if (m_mirror) take_ends();
+  }
   m_index.visit([&](Fold& fold) {
     result = {};
     if (away) result.next_due = now_ms() + return_interval;
@@ -563,8 +598,25 @@ std::optional<Workload> Store::workload(const std::string& id, const Job& job, s
       if (reason.empty()) break;
     }
   }
+  if (!reason.empty() && m_mirror) restore(w, id, job, reason);
   if (!reason.empty()) return std::nullopt;
   return w;
+}
+
+// What is damaged here may be whole in the database.
+void Store::restore(Workload& w, const std::string& id, const Job& job, std::string& reason) const {
+  if (std::string blob = blob_of(id, job); !blob.empty()) {
+    if (job.source.empty() && !m_mirror->restore_blob(blob, job.size, m_blobs.path(blob))) return;
+    Fd fd = m_blobs.open(blob);
+    if (!fd || sum_part(fd.get(), job.offset, job.size) != job.sum) return;
+    w.blob = std::move(fd);
+  } else {
+    auto record = m_mirror->record(job.location);
+    auto head = record ? parse_record_head(*record) : std::nullopt;
+    if (!head || record->size() != head->head_size + job.size || sum64(std::string_view(*record).substr(head->head_size)) != job.sum) return;
+    w.data = record->substr(head->head_size);
+  }
+  reason.clear();
 }
 
 }  // namespace gq

@@ -8,7 +8,8 @@
 //     owners/<ULID>.<slot> one locked file for each running slot (owners.hpp)
 //     clean.lock           held by who cleans the journal (cleaner.hpp) or removes blobs; shared, by who takes a snapshot
 //     damaged/             segments of the journal that could not be read whole
-//     append.lock, index.lock, index.users     flock(2); order: clean, index, append
+//     append.lock, index.lock, index.users     flock(2); order: clean, index, append, mirror
+//     database, mirror, mirror.users           only where the directory is the copy of a database (mirror.hpp)
 //
 // add() is the promise: what it calls queued is on stable storage.
 #pragma once
@@ -26,6 +27,7 @@
 #include "index.hpp"
 #include "job.hpp"
 #include "journal.hpp"
+#include "mirror.hpp"
 #include "owners.hpp"
 #include "record.hpp"
 #include "settings.hpp"
@@ -98,9 +100,13 @@ struct Workload {
 
 class Store {
  public:
-  // Opens a store; makes it where it is missing and `create` is true. Throws Error: config where it is not a store, of a newer
-  // format, not private, or on a network file system; storage where the disk fails.
-  Store(const std::string& directory, bool create);
+  // Opens a store, which is a directory or exec:PROGRAM ARG...; makes it where it is missing and `create` is true. Throws Error:
+  // config where it is not a store, of a newer format, not private, or on a network file system; storage where the disk fails;
+  // retry where the database does not answer.
+  Store(const std::string& name, bool create) : Store(store_directory(name), open_database(name), create) {}
+
+  // The same in a database of one's own, with `directory` for the copy of it that all processes of this machine share.
+  Store(const std::string& directory, std::unique_ptr<KeyValue> database, bool create);
 
   const std::string& directory() const { return m_directory; }
   const std::string& id() const { return m_settings.store_id; }
@@ -179,11 +185,14 @@ class Store {
 
  private:
   void remove_free_blobs(Fold& fold);
+  void take_ends();
+  void restore(Workload& workload, const std::string& id, const Job& job, std::string& reason) const;
   std::vector<Placed> append_references(const std::vector<NewJob>& jobs, std::vector<size_t>& of, std::vector<RecordBytes>& bytes,
                                         std::vector<Answer>& answers);
   std::optional<Answer> put_blob(const NewJob& job, std::vector<Fd>& holds);
 
   std::string m_directory;
+  std::unique_ptr<Mirror> m_mirror;
   Settings m_settings;
   Journal m_journal;
   Blobs m_blobs;

@@ -5,11 +5,16 @@ bats_require_minimum_version 1.5.0
 source "$BATS_TEST_DIRNAME/../scripts/servers.bash"
 
 setup() {
-  PATH="${GQ_BUILD:?}:$PATH:/usr/sbin"
+  PATH="${GQ_BUILD:?}:$BATS_TEST_DIRNAME/../scripts:$PATH:/usr/sbin"
   unset GQ_SERVERS GQ_CONFIG NOTIFY_SOCKET
   T=$BATS_TEST_TMPDIR
   export GQ_STORE=$T/store
   PIDS=()
+  # The same tests with the store in a database: GQ_TEST_DATABASE is its exec:PROGRAM ARG..., with @ for a path.
+  if [[ -n ${GQ_TEST_DATABASE:-} ]]; then
+    mkdir -m 700 "$GQ_STORE"
+    echo "${GQ_TEST_DATABASE//@/$T/database}" >"$GQ_STORE/database"
+  fi
 }
 
 teardown() { end_programs; }

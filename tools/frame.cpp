@@ -68,7 +68,7 @@ int run(int argc, char** argv, const Program& program) {
   try {
     app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     app.fallthrough();
-    app.add_option("--store", common.store, "Directory of the store (default $GQ_STORE, then ~/.local/state/gq)");
+    app.add_option("--store", common.store, "Directory of the store, or exec:PROGRAM for a database (default $GQ_STORE, then ~/.local/state/gq)");
     app.add_option("--servers", servers, "Gearman servers, HOST[:PORT],... (default $GQ_SERVERS, then 127.0.0.1:4730)");
     app.add_flag("-q,--quiet", quiet, "Errors only");
     app.add_flag_function("-v,--verbose", [&](int64_t times) { verbosity = static_cast<int>(times); },

@@ -55,7 +55,9 @@ Exit init(const Options& o, const Common& common) {
   if (names.size() != group.members.size()) throw Error(Exit::usage, "cannot use the group " + printable(o.group) + ": a node is there twice");
   if (!group.has(o.as)) throw Error(Exit::usage, "cannot be " + printable(o.as) + ": it is not in the group " + printable(o.group));
   if (group.members.size() > 64) throw Error(Exit::usage, "cannot use a group of more than 64 nodes");
-  const Group old = file_exists(common.store + "/" + settings_name) ? read_settings(common.store).group : Group();
+  const std::string directory = store_directory(common.store);
+  if (open_database(common.store)) Store(common.store, true);  // which brings the settings here
+  const Group old = file_exists(directory + "/" + settings_name) ? read_settings(directory).group : Group();
   // What is not said stays as it was.
   group.copies = static_cast<uint32_t>(o.copies ? o.copies : std::min<size_t>(old ? old.copies : 2, group.members.size()));
   if (group.copies > group.members.size())
@@ -65,7 +67,7 @@ Exit init(const Options& o, const Common& common) {
     log(Level::warning, "the group was " + old.id() + " and is now " + group.id() + ": nodes that have not been told so refuse this one");
   std::map<std::string, PeerState> known;
   auto store = std::make_unique<Store>(common.store, true);
-  settings = read_settings(common.store);
+  settings = read_settings(directory);
   bool same = settings.group && settings.group.self.node == o.as && !o.renew;
   // A node that is there from the beginning is owed all jobs of the group; one that joins, those that are not finished by then.
   store->look([&](Fold& fold) { known = fold.peers(); });
@@ -82,18 +84,19 @@ Exit init(const Options& o, const Common& common) {
   if (!records.empty()) store->journal().commit({records.begin(), records.end()}, Room::completion);
   store.reset();
   if (!same) {
-    check_unused(common.store);
-    remove_index(common.store);  // which depends on who this is
+    check_unused(directory);
+    remove_index(directory);  // which depends on who this is
   }
   group.self.store = same ? settings.group.self.store : new_ulid();
   settings.group = group;
-  write_settings(common.store, settings, true);
+  write_settings(directory, settings, true);
+  Store(common.store, false);  // which tells its database, if it has one
   return Exit::ok;
 }
 
 Exit forget(const Options& o, const Common& common) {
   Store store(common.store, false);
-  Settings settings = read_settings(common.store);
+  Settings settings = read_settings(store.directory());
   Group& g = settings.group;
   if (!g || !g.has(o.forget) || o.forget == g.self.node)
     throw Error(Exit::usage, "cannot forget " + printable(o.forget) + ": it is not another node of this store's group");
@@ -102,7 +105,8 @@ Exit forget(const Options& o, const Common& common) {
   g.members.erase(std::find(g.members.begin(), g.members.end(), o.forget));
   if (g.copies > g.members.size())
     throw Error(Exit::usage, "cannot forget " + o.forget + ": " + std::to_string(g.copies) + " copies would be more than there are nodes");
-  write_settings(common.store, settings, true);
+  write_settings(store.directory(), settings, true);
+  Store(common.store, false);  // which tells its database, if it has one
   Meta meta;
   meta.type = RecordType::peer;
   meta.at = now_ms();

@@ -1,0 +1,382 @@
+#include "mirror.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+
+#include "helper.hpp"
+#include "index.hpp"
+#include "log.hpp"
+#include "settings.hpp"
+#include "text.hpp"
+#include "ulid.hpp"
+
+namespace gq {
+namespace {
+
+constexpr const char* database_file = "/database";
+constexpr const char *settings_key = "settings", *holder_key = "holder";
+constexpr size_t lsn_digits = 20, piece_digits = 8;
+constexpr uint64_t piece_size = KeyValue::max_value;
+// In one request: so many pairs, or bytes.
+constexpr size_t most_pairs = 1000, most_bytes = 4 << 20;
+constexpr size_t scanned_records = 200, scanned_pieces = 8;
+// What a request of before the copy was made anew may still write ends within this.
+constexpr Lsn safe_distance = 1ULL << 32;
+
+std::string digits(uint64_t number, size_t count) {
+  std::string text = std::to_string(number);
+  return std::string(count - text.size(), '0') + text;
+}
+
+std::string record_key(Lsn lsn) { return "r" + digits(lsn, lsn_digits); }
+std::string piece_key(const std::string& id, uint64_t piece) { return "b" + id + digits(piece, piece_digits); }
+
+std::string text_of(const std::string& path, Exit code) {
+  Fd fd = open_file(path, O_RDONLY, 0, code);
+  return read_all(fd.get(), 1 << 20, path).value_or("");
+}
+
+std::string first_line(const std::string& path) {
+  Fd fd = try_open(path, O_RDONLY);
+  std::string text = fd ? read_all(fd.get(), 4096, path).value_or("") : "";
+  return text.substr(0, text.find('\n'));
+}
+
+std::string holder(const std::string& directory) {
+  char host[256] = "";
+  std::string machine = first_line("/etc/machine-id");
+  if (machine.empty() && ::gethostname(host, sizeof host - 1) == 0) machine = host;
+  return machine + ":" + std::filesystem::canonical(directory).string();
+}
+
+}  // namespace
+
+// As text, so that people can read it: BOOT LSN SUM.
+struct Mirror::Stamp {
+  std::string boot;
+  Lsn stable = 0;
+  std::string settings;
+};
+
+std::string store_directory(const std::string& name) {
+  if (name.rfind(database_prefix, 0) != 0) return name;
+  std::string cache;
+  auto from = [&](const char* variable, const char* rest) {
+    const char* value = std::getenv(variable);
+    if (cache.empty() && value && *value == '/') cache = std::string(value) + rest;
+  };
+  from("GQ_CACHE", "");
+  from("XDG_CACHE_HOME", "/gq");
+  from("HOME", "/.cache/gq");
+  if (cache.empty()) throw Error(Exit::config, "cannot tell where the copy of the store is: neither GQ_CACHE, XDG_CACHE_HOME nor HOME is set");
+  return cache + "/" + hex64(sum64(name));
+}
+
+std::unique_ptr<KeyValue> open_database(const std::string& name) {
+  std::string program = name.rfind(database_prefix, 0) == 0 ? name : first_line(name + database_file);
+  if (program.empty()) return nullptr;
+  std::vector<std::string> argv;
+  if (program.rfind(database_prefix, 0) == 0)
+    for (auto& word : split(program.substr(std::string_view(database_prefix).size()), ' '))
+      if (!word.empty()) argv.push_back(std::move(word));
+  if (argv.empty()) throw Error(Exit::usage, "cannot use the database " + printable(program) + ": it is not exec:PROGRAM ARG...");
+  if (program == name) {  // so that the directory can be named too
+    std::string directory = store_directory(name);
+    make_directories(directory);
+    if (!file_exists(directory + database_file)) publish_file(directory, database_file + 1, name + "\n", true);
+  }
+  return std::make_unique<Helper>(std::move(argv));
+}
+
+Mirror::Mirror(std::string directory, std::unique_ptr<KeyValue> database, bool create)
+    : m_directory(std::move(directory)), m_database(std::move(database)) {
+  if (!file_exists(m_directory)) {
+    if (!create && !m_database->get(settings_key)) throw Error(Exit::config, "cannot open the store: there is none in the database");
+    make_directories(m_directory);
+  }
+  m_users = open_file(m_directory + "/mirror.users", O_RDWR | O_CREAT);
+  m_stamp = open_file(m_directory + "/mirror", O_RDWR | O_CREAT);
+  FileLock opening(m_stamp.get(), FileLock::Mode::exclusive);
+  const std::string boot = first_line("/proc/sys/kernel/random/boot_id");
+  auto stamp = read_stamp();
+  if (!stamp || stamp->boot != boot || m_database->get(holder_key) != holder(m_directory)) {
+    if (!try_lock(m_users.get(), FileLock::Mode::exclusive))
+      throw Error(Exit::retry, "cannot make " + printable(m_directory) + " anew from the database: programs are using it");
+    Lsn end = make_anew(create);
+    stamp = Stamp{boot, end, hex64(sum64(settings_text()))};
+    write_stamp(*stamp);
+  }
+  while (!try_lock(m_users.get(), FileLock::Mode::shared)) ::usleep(1000);  // who else opens it waits for this one
+  if (stamp->settings != hex64(sum64(settings_text()))) {  // a person has changed it
+    m_database->put({{settings_key, settings_text()}});
+    stamp->settings = hex64(sum64(settings_text()));
+    write_stamp(*stamp);
+  }
+}
+
+std::string Mirror::settings_text() const { return text_of(m_directory + "/" + settings_name, Exit::config); }
+
+std::optional<Mirror::Stamp> Mirror::read_stamp() const {
+  char bytes[200];
+  auto words = split(std::string(bytes, read_at(m_stamp.get(), bytes, sizeof bytes, 0)), ' ');
+  if (words.size() != 4 || words[3] != "\n") return std::nullopt;
+  auto stable = parse_count(words[1]);
+  if (!stable) return std::nullopt;
+  return Stamp{words[0], *stable, words[2]};
+}
+
+void Mirror::write_stamp(const Stamp& s) {
+  write_all_at(m_stamp.get(), s.boot + " " + digits(s.stable, lsn_digits) + " " + s.settings + " \n", 0, m_directory + "/mirror");
+}
+
+void Mirror::distrust() {
+  if (::ftruncate(m_stamp.get(), 0) != 0) throw_errno(Exit::storage, "distrust " + m_directory);
+  throw Error(Exit::retry, "cannot go on: " + m_directory + " is damaged; it is made anew from the database when all that use it have ended");
+}
+
+// Alone with the directory.
+Lsn Mirror::make_anew(bool create) {
+  auto refuse = [](const std::string& why) { return Error(Exit::config, "cannot open the store in the database: " + why); };
+  if (::ftruncate(m_stamp.get(), 0) != 0) throw_errno(Exit::storage, "write " + m_directory + "/mirror");
+  const std::string self = holder(m_directory);
+  auto settings = m_database->get(settings_key);
+  auto now = m_database->get(holder_key);
+  if (now && *now != self)
+    throw refuse("it is held by " + printable(*now) + "; when nothing runs there any more, remove the key `holder` from the database");
+  if (!settings && !create) throw refuse("there is none");
+  if (!settings && file_exists(m_directory + "/" + settings_name))
+    throw refuse("there is none, but " + m_directory + " is a copy of one: put the database back, or remove the copy");
+  if (!settings && !m_database->scan("b", 1).empty() && !now) throw refuse("its key `settings` is missing");
+  namespace fs = std::filesystem;
+  std::error_code none;
+  for (const char* part : {"/journal", "/blobs", "/append.lock", "/gq.json"}) fs::remove_all(m_directory + part, none);
+  remove_index(m_directory);
+  if (settings) {
+    publish_file(m_directory, settings_name, *settings, true);
+  } else {
+    Settings fresh;
+    fresh.store_id = new_ulid();
+    write_settings(m_directory, fresh, true);
+  }
+  const Settings read = read_settings(m_directory);
+  if (!now) m_database->put({{holder_key, self}});
+  if (!settings) {
+    m_database->put({{settings_key, settings_text()}});
+    return 0;
+  }
+
+  Journal journal(m_directory + "/journal", m_directory + "/append.lock", read.store_id, read.limits.segment_size);
+  std::unique_ptr<CleanedSegment> segment;
+  Lsn begin = 0, last = 0;
+  auto finish = [&](Lsn end) {
+    if (!segment) segment = std::make_unique<CleanedSegment>(journal, begin, begin);
+    segment->finish(end, 0);
+    segment->publish();
+    segment.reset();
+    begin = end;
+  };
+  size_t damaged = 0;
+  std::string from = "r";
+  for (bool more = true; more;) {
+    auto pairs = m_database->scan(from, scanned_records);
+    more = pairs.size() == scanned_records;
+    for (const auto& [key, value] : pairs) {
+      if (key[0] != 'r') {
+        more = false;
+        break;
+      }
+      from = key + "0";  // the first one behind it
+      const Lsn lsn = key.size() == 1 + lsn_digits ? parse_count(key.substr(1)).value_or(0) : 0;
+      auto head = parse_record_head(value);
+      if (lsn == 0 || !head || (value.size() != head->head_size && value.size() != head->head_size + head->inline_size())) {
+        ++damaged;
+        continue;
+      }
+      if (segment && segment->size() + value.size() > read.limits.segment_size) finish(last + 1);
+      if (!segment) segment = std::make_unique<CleanedSegment>(journal, begin, begin);
+      segment->add(lsn, std::string_view(value).substr(0, head->head_size), std::string_view(value).substr(head->head_size));
+      last = lsn;
+    }
+  }
+  finish(last + safe_distance);
+  if (damaged) log(Level::warning, counted(damaged, "record") + " in the database cannot be read, and counted as missing");
+
+  Fd blob;
+  std::string id;
+  from = "b";
+  for (bool more = true; more;) {
+    auto pairs = m_database->scan(from, scanned_pieces);
+    more = pairs.size() == scanned_pieces;
+    for (const auto& [key, value] : pairs) {
+      if (key[0] != 'b') {
+        more = false;
+        break;
+      }
+      from = key + "0";
+      auto number = key.size() == 1 + ulid_size + piece_digits ? parse_count(key.substr(1 + ulid_size)) : std::nullopt;
+      if (!number || !is_ulid(key.substr(1, ulid_size))) continue;
+      if (key.substr(1, ulid_size) != id) {
+        id = key.substr(1, ulid_size);
+        std::string part = m_directory + "/blobs/" + id.substr(ulid_size - 2);
+        make_directory(m_directory + "/blobs");
+        make_directory(part);
+        blob = open_file(part + "/" + id, O_RDWR | O_CREAT);
+      }
+      write_all_at(blob.get(), value, *number * piece_size, "a blob");
+    }
+  }
+  return begin;
+}
+
+void Mirror::ask(const std::function<void()>& request) {
+  bool owed = std::exchange(m_failed, true);
+  request();
+  m_failed = owed;  // what could not be put is, still
+}
+
+void Mirror::sync(Journal& journal, Lsn end) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  FileLock lock(m_stamp.get(), FileLock::Mode::exclusive);
+  auto stamp = read_stamp();
+  if (!stamp) distrust();
+  if (stamp->stable >= end && !m_failed) return;
+  m_failed = true;
+  if (!m_reader || m_reader->position() > stamp->stable) m_reader = std::make_unique<JournalReader>(journal, stamp->stable);
+  m_reader->skip_to(stamp->stable);
+  std::vector<Pair> pairs;
+  size_t bytes = 0;
+  bool more = true;
+  while (more) {
+    auto item = m_reader->next(true);
+    if (item == JournalReader::Item::record) {
+      Pair& pair = pairs.emplace_back(Pair{record_key(m_reader->lsn()), std::string(m_reader->head_bytes())});
+      pair.value += m_reader->data();
+      bytes += pair.value.size();
+    }
+    more = item != JournalReader::Item::end;
+    bool full = pairs.size() >= most_pairs || bytes >= most_bytes;
+    if (more && !full) continue;
+    if (pairs.empty()) m_database->get(holder_key);  // does it answer?
+    else m_database->put(pairs);
+    stamp->stable = m_reader->position();
+    write_stamp(*stamp);
+    more = more && stamp->stable < end;
+    pairs.clear();
+    bytes = 0;
+  }
+  m_failed = false;
+}
+
+void Mirror::check(Journal& journal) {
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (!m_failed) return;
+  }
+  sync(journal, journal.end());
+}
+
+void Mirror::put_blob(const std::string& id, std::string_view data) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  ask([&] {
+    std::vector<Pair> pairs;
+    for (uint64_t piece = 0; piece * piece_size < data.size(); ++piece) {
+      pairs.push_back({piece_key(id, piece), std::string(data.substr(piece * piece_size, piece_size))});
+      if (pairs.size() * piece_size < most_bytes && (piece + 1) * piece_size < data.size()) continue;
+      m_database->put(pairs);
+      pairs.clear();
+    }
+  });
+}
+
+void Mirror::remove_blob(const std::string& id, uint64_t size) {
+  std::vector<std::string> keys;
+  for (uint64_t piece = 0; piece * piece_size < size; ++piece) keys.push_back(piece_key(id, piece));
+  remove_keys(keys);
+}
+
+bool Mirror::restore_blob(const std::string& id, uint64_t size, const std::string& path) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  std::string name = "tmp." + new_ulid(), temporary = m_directory + "/" + name;
+  Fd fd = open_file(temporary, O_RDWR | O_CREAT | O_EXCL);
+  bool whole = true;
+  ask([&] {
+    for (uint64_t piece = 0; whole && piece * piece_size < size; ++piece) {
+      auto value = m_database->get(piece_key(id, piece));
+      whole = value && value->size() == std::min(piece_size, size - piece * piece_size);
+      if (whole) write_all_at(fd.get(), *value, piece * piece_size, temporary);
+    }
+  });
+  if (whole && ::rename(temporary.c_str(), path.c_str()) == 0) return true;
+  ::unlink(temporary.c_str());
+  return false;
+}
+
+std::optional<std::string> Mirror::record(Lsn lsn) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  std::optional<std::string> value;
+  ask([&] { value = m_database->get(record_key(lsn)); });
+  return value;
+}
+
+void Mirror::change(const std::vector<std::pair<Lsn, std::string>>& records) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  ask([&] {
+    std::vector<Pair> pairs;
+    size_t bytes = 0;
+    for (const auto& [lsn, value] : records) {
+      pairs.push_back({record_key(lsn), value});
+      bytes += value.size();
+      if (pairs.size() < most_pairs && bytes < most_bytes) continue;
+      m_database->put(pairs);
+      pairs.clear();
+      bytes = 0;
+    }
+    if (!pairs.empty()) m_database->put(pairs);
+  });
+}
+
+void Mirror::remove(const std::vector<Lsn>& records) {
+  std::vector<std::string> keys;
+  for (Lsn lsn : records) keys.push_back(record_key(lsn));
+  remove_keys(keys);
+}
+
+void Mirror::remove_keys(const std::vector<std::string>& keys) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  ask([&] {
+    for (auto at = keys.begin(); at != keys.end();) {
+      auto next = at + std::min<long>(keys.end() - at, most_pairs);
+      m_database->remove({at, next});
+      at = next;
+    }
+  });
+}
+
+std::vector<std::string> Mirror::ends() {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  std::vector<std::string> ids;
+  ask([&] {
+    std::string from = "e";
+    for (bool more = true; more;) {
+      auto pairs = m_database->scan(from, scanned_records);
+      more = pairs.size() == scanned_records && pairs.back().key[0] == 'e';
+      for (const auto& pair : pairs)
+        if (pair.key[0] == 'e') ids.push_back(pair.key.substr(1));
+      if (more) from = pairs.back().key + "0";
+    }
+  });
+  return ids;
+}
+
+void Mirror::forget_ends(const std::vector<std::string>& ids) {
+  std::vector<std::string> keys;
+  for (const auto& id : ids) keys.push_back("e" + id);
+  remove_keys(keys);
+}
+
+}  // namespace gq
