@@ -14,6 +14,7 @@ setup() {
   if [[ -n ${GQ_TEST_DATABASE:-} ]]; then
     mkdir -m 700 "$GQ_STORE"
     echo "${GQ_TEST_DATABASE//@/$T/database}" >"$GQ_STORE/database"
+    unset GQ_TEST_DATABASE
   fi
 }
 
@@ -79,9 +80,9 @@ store_on_small_disk() {
 # A worker dies while it runs a job of the function, and its command with it.
 die_at_work() {
   local command
-  background gq-worker --local -f "$1" -- sh -c 'touch "$0"; exec sleep 60' "$T/at-work"
-  eventually test -e "$T/at-work"
-  command=$(pgrep -P "$PID")
+  background gq-worker --local -f "$1" -- sh -c 'echo $$ >"$0"; exec sleep 60' "$T/at-work"
+  eventually test -s "$T/at-work"
+  command=$(<"$T/at-work")
   kill -9 "$PID" "$command"
   eventually has_ended "$PID"
   eventually has_ended "$command"

@@ -97,7 +97,7 @@ reason_is() { [[ $(gq-inspect list --json | jq -r .reason) == "$1"* ]]; }
 
 @test "gearman -w starts commands with SIGPIPE ignored; gq-worker does not" {
   start_gearmand
-  local ignored='awk "/SigIgn/ { print \$2 }" /proc/self/status'
+  local ignored='sed -n "s/SigIgn:\t//p" /proc/self/status'
   stock_worker sh -c "$ignored"
   local theirs
   theirs=$(submit stock x)
