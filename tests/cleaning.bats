@@ -65,6 +65,7 @@ is_small() { (($(journal_size) < 60000)); }
   gq-inspect check
 }
 
+# bats test_tags=journal
 @test "gq-flush: a segment with damage is set aside, and what can be read in it is used [stats tells]" {
   limits
   seq 100 | gq-enqueue f --local -l >/dev/null

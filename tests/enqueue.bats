@@ -1,5 +1,6 @@
 load helpers
 
+# bats test_tags=journal
 @test "gq-enqueue: a job is fdatasynced before its ID is printed, and so is the name of the first segment [--local]" {
   echo hello >"$T/job"
   strace -f -y -e trace=fdatasync,fsync,write,pwrite64,rename -o "$T/trace" gq-enqueue up --local "$T/job" >"$T/id"
@@ -27,6 +28,7 @@ load helpers
     END { exit !(synced && renamed > synced && directory > renamed && parent && recorded > directory && told > recorded) }' "$T/trace"
 }
 
+# bats test_tags=journal
 @test "gq-worker: a job is fdatasynced before the client is answered" {
   start_gearmand
   background strace -f -y -e trace=fdatasync,sendto,pwrite64 -s 200 -o "$T/trace" gq-worker -f up --queue-only

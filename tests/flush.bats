@@ -43,6 +43,7 @@ load helpers
   [[ ! -e $T/none ]]
 }
 
+# bats test_tags=journal
 @test "gq-flush: a job with a damaged workload is dead and said; those behind it run" {
   printf 'needle\n2\n3\n' | gq-enqueue f --local -l >"$T/ids"
   flip "$(segment)" "$(offset_of "$(segment)" needle)"

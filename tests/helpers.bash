@@ -10,12 +10,17 @@ setup() {
   T=$BATS_TEST_TMPDIR
   export GQ_STORE=$T/store
   PIDS=()
-  # The same tests with the store in a database: GQ_TEST_DATABASE is its exec:PROGRAM ARG..., with @ for a path.
-  if [[ -n ${GQ_TEST_DATABASE:-} ]]; then
-    mkdir -m 700 "$GQ_STORE"
-    echo "${GQ_TEST_DATABASE//@/$T/database}" >"$GQ_STORE/database"
-    unset GQ_TEST_DATABASE
-  fi
+  # The same tests with the stores in databases: it is exec:PROGRAM ARG..., with @ for a path.
+  DATABASE=${GQ_TEST_DATABASE:-}
+  unset GQ_TEST_DATABASE
+  new_store "$GQ_STORE"
+}
+
+# What a store's directory has to be before it is first used.
+new_store() {
+  [[ -n $DATABASE ]] || return 0
+  mkdir -m 700 "$1"
+  echo "${DATABASE//@/$1.database}" >"$1/database"
 }
 
 teardown() { end_programs; }

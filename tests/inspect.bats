@@ -45,6 +45,7 @@ load helpers
   [[ $(gq-inspect journal | jq -r 'select(.type == "done").id') == "$id" ]]
 }
 
+# bats test_tags=journal
 @test "gq-inspect: check is 0 for a sound store and names a damaged blob" {
   head -c 100000 /dev/urandom >"$T/big"
   id=$(gq-enqueue f --local "$T/big")

@@ -56,7 +56,11 @@ Exit init(const Options& o, const Common& common) {
   if (!group.has(o.as)) throw Error(Exit::usage, "cannot be " + printable(o.as) + ": it is not in the group " + printable(o.group));
   if (group.members.size() > 64) throw Error(Exit::usage, "cannot use a group of more than 64 nodes");
   const std::string directory = store_directory(common.store);
-  if (open_database(common.store)) Store(common.store, true);  // which brings the settings here
+  try {
+    if (open_database(common.store)) Store(common.store, false);  // which brings the settings here
+  } catch (const Error& e) {
+    if (e.code() != Exit::config) throw;  // there may be none yet
+  }
   const Group old = file_exists(directory + "/" + settings_name) ? read_settings(directory).group : Group();
   // What is not said stays as it was.
   group.copies = static_cast<uint32_t>(o.copies ? o.copies : std::min<size_t>(old ? old.copies : 2, group.members.size()));
