@@ -27,3 +27,53 @@ eventually() {
   echo "never: $*" >&2
   return 1
 }
+
+# Database servers of one's own, in a new directory DIR, by a socket there: start_postgres DIR [OPTION...], start_mariadb DIR
+# [OPTION...]. As root they run as the users that their packages have made. $SERVER is the pid; DSN reaches it.
+as_user() { if ((EUID == 0)); then runuser -u "$1" -- "${@:2}"; else "${@:2}"; fi; }
+own_directory() {
+  mkdir -p "$1"
+  ((EUID != 0)) || chown "$2" "$1"
+}
+
+start_postgres() {
+  local directory=$1 bin
+  shift
+  bin=$(echo /usr/lib/postgresql/*/bin)
+  if [[ ! -e $directory/PG_VERSION ]]; then
+    own_directory "$directory" postgres
+    as_user postgres "${bin##* }/initdb" -D "$directory" -U gq -A trust --no-sync -E UTF8 --locale C.UTF-8 >/dev/null
+  fi
+  as_user postgres "${bin##* }/postgres" -D "$directory" -k "$directory" -c listen_addresses= "$@" >"$directory.log" 2>&1 3>&- 4>&- &
+  PIDS+=("$!")
+  DSN="dbi:Pg:dbname=postgres;host=$directory;user=gq"
+  eventually psql -h "$directory" -U gq -d postgres -c 'SELECT 1'
+  SERVER=$(head -n 1 "$directory/postmaster.pid")
+}
+
+start_mariadb() {
+  local directory=$1 user=()
+  shift
+  ((EUID != 0)) || user=(--user=mysql)
+  if [[ ! -e $directory/mysql ]]; then
+    own_directory "$directory" mysql
+    mariadb-install-db --no-defaults --datadir="$directory" --auth-root-authentication-method=normal --skip-test-db "${user[@]}" >/dev/null
+  fi
+  mariadbd --no-defaults --datadir="$directory" --socket="$directory/socket" --pid-file="$directory/pid" --skip-networking "${user[@]}" "$@" >"$directory.log" 2>&1 3>&- 4>&- &
+  SERVER=$!
+  PIDS+=("$SERVER")
+  DSN="dbi:MariaDB:database=gq;mariadb_socket=$directory/socket root"
+  eventually mariadb --no-defaults -u root -S "$directory/socket" -e 'CREATE DATABASE IF NOT EXISTS gq'
+}
+
+# Ends a server as a crash would: kill_server PID.
+kill_server() {
+  local children
+  mapfile -t children < <(pgrep -P "$1")
+  kill -9 "$1" "${children[@]}"
+  eventually no_process "$1" "${children[@]}"
+}
+no_process() {
+  local pid
+  for pid in "$@"; do ! grep -q '^State:[[:space:]][^ZX]' "/proc/$pid/status" 2>/dev/null || return 1; done
+}

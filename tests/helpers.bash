@@ -89,11 +89,8 @@ die_at_work() {
   eventually test -s "$T/at-work"
   command=$(<"$T/at-work")
   kill -9 "$PID" "$command"
-  eventually has_ended "$PID"
-  eventually has_ended "$command"
+  eventually no_process "$PID" "$command"  # a signal is only on its way when kill returns
 }
-# A signal is only on its way when kill returns; a zombie holds nothing any more.
-has_ended() { ! grep -q '^State:[[:space:]][^ZX]' "/proc/$1/status" 2>/dev/null; }
 
 jobs_in() { gq-inspect list --state "$1" | wc -l; }
 no_jobs() { [[ -z $(gq-inspect list) ]]; }

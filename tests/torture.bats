@@ -78,6 +78,10 @@ needs_root() { ((EUID == 0)) || skip "needs root, for file systems and namespace
   torture snapshots
 }
 
+@test "gq: with its store in a database, whose helpers are killed and whose copy is lost, nothing acknowledged is lost" {
+  torture database
+}
+
 @test "gq: a day's jobs pass through a store, and the disk holds little more than what is needed" {
   python3 "$BATS_TEST_DIRNAME/torture.py" --churn --jobs 60000
 }

@@ -10,7 +10,7 @@ for so many --minutes, under valgrind. --churn passes two million jobs, or N, th
 import argparse, os, random, shutil, sys, tempfile, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from faults import calls, churn, cleaning, disk, group, kill, machine, servers, snapshots, soak
+from faults import calls, churn, cleaning, database, disk, group, kill, machine, servers, snapshots, soak
 from faults.world import World, sanitized
 
 
@@ -38,6 +38,7 @@ FAULTS = {
     "group": group.group,
     "cleaning": cleaning.cleaning,
     "snapshots": snapshots.snapshots,
+    "database": database.database,
 }
 # A sanitizer needs memory, descriptors and the real clock itself.
 NOT_SANITIZED = {"exhausted", "clock"}

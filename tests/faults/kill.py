@@ -4,9 +4,12 @@ import time
 from .world import World
 
 
-def kill(directory, seed, rounds=50, **_):
+def kill(directory, seed, rounds=50, prepare=None, meanwhile=None, **_):
+    """With `prepare` and `meanwhile` for what else is to be done, with the world, before it begins and in each round."""
     w = World(directory, seed, seconds="0.02")
     try:
+        if prepare:
+            prepare(w)
         for _ in range(rounds):
             if not w.alive("gearmand"):
                 w.gearmand()
@@ -27,6 +30,8 @@ def kill(directory, seed, rounds=50, **_):
             victims = [n for n in w.running if w.alive(n)]
             for name in w.random.sample(victims, min(len(victims), w.random.randint(1, 2))):
                 w.kill(name)
+            if meanwhile:
+                meanwhile(w)
         for name in "enqueue", "local":
             w.wait(w.running[name], codes=None)
         for name in "worker1", "worker2":

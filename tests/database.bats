@@ -1,0 +1,240 @@
+load helpers
+
+# A store in SQLite, named as users name it; its copy is in $COPY.
+sqlite_store() {
+  rm -rf "$GQ_STORE"
+  export GQ_CACHE=$T/cache
+  in_database "gq-store-dbi dbi:SQLite:$T/db"
+}
+in_database() {
+  export GQ_STORE="exec:$1"
+  rm -rf "$GQ_CACHE"
+  gq-enqueue none --local --delay 1d </dev/null >/dev/null
+  gq-flush --drop "$(gq-inspect list --json | jq -r .id)"
+  COPY=$(echo "$GQ_CACHE"/*)
+}
+rows() { sqlite3 "$T/db" "SELECT count(*) FROM gq WHERE k LIKE '$1%'"; }
+conforms() { gq-store-test "$@" >"$T/conforms" || { cat "$T/conforms"; return 1; }; }
+# What gq-store-test is to run so that a server crashes: crash start_SERVER DIR.
+crash() {
+  printf '#!/bin/bash\nPIDS=()\n. "%s/../scripts/servers.bash"\nkill_server %s\n%s %s\n' "$BATS_TEST_DIRNAME" "$SERVER" "$1" "$2" >"$T/crash"
+  # The next time it is another process.
+  echo "sed -i \"s/^kill_server .*/kill_server \$SERVER/\" \"\$0\"" >>"$T/crash"
+  chmod +x "$T/crash"
+}
+# Where a server has its data: its user must come there.
+server_directory() { SERVERS=$(mktemp -d /tmp/gq-server.XXXXXX); chmod 755 "$SERVERS"; }
+teardown() {
+  end_programs
+  [[ -z ${SERVERS:-} ]] || { pkill -9 -f "$SERVERS" || true; sleep 0.2; rm -rf "$SERVERS"; }
+}
+
+@test "gq-store-test: gq-store-dbi on SQLite, gq-store-bdb and gq-store-files keep a store as gq-store-helper(7) asks" {
+  conforms --syncs 0 gq-store-dbi "dbi:SQLite:$T/test"
+  conforms --syncs 0 gq-store-bdb "$T/bdb"
+  conforms --syncs 0 gq-store-files "$T/files"
+}
+
+@test "gq-store-test: gq-store-dbi on PostgreSQL does, also when the server crashes; it refuses one that may lose what it commits" {
+  server_directory
+  start_postgres "$SERVERS/pg"
+  crash start_postgres "$SERVERS/pg"
+  conforms --syncs "$SERVER" --crash "$T/crash" gq-store-dbi "$DSN"
+  psql -qX -h "$SERVERS/pg" -U gq postgres -c 'ALTER SYSTEM SET synchronous_commit = off' -c 'SELECT pg_reload_conf()' >"$T/out"
+  sleep 1
+  fails_with 75 gq-enqueue f --local --store "exec:gq-store-dbi $DSN" <<<x
+  grep -q 'may lose what it has committed: synchronous_commit is off' "$T/failed.err"
+  gq-enqueue f --local --store "exec:gq-store-dbi --table jobs --volatile $DSN" <<<x 2>"$T/err"
+  grep -q 'may lose what it has confirmed' "$T/err"
+}
+
+@test "gq-store-test: gq-store-dbi on MariaDB does, also when the server crashes; it refuses one that may lose what it commits" {
+  server_directory
+  start_mariadb "$SERVERS/my"
+  crash start_mariadb "$SERVERS/my"
+  read -r -a dsn <<<"$DSN"
+  conforms --syncs "$SERVER" --crash "$T/crash" gq-store-dbi "${dsn[@]}"
+  mariadb --no-defaults -u root -S "$SERVERS/my/socket" -e 'SET GLOBAL innodb_flush_log_at_trx_commit = 2'
+  fails_with 75 gq-enqueue f --local --store "exec:gq-store-dbi $DSN" <<<x
+  grep -q 'may lose what it has committed: innodb_flush_log_at_trx_commit is 2' "$T/failed.err"
+}
+
+@test "gq-store-test: five helpers that are wrong fail, each at what is wrong with it; one that is right does not" {
+  local broken=$BATS_TEST_DIRNAME/broken-helper
+  conforms "$broken" none "$T/none"
+  wrong() { fails_with 1 gq-store-test "$broken" "$1" "$T/$1" 2>&1 || true; grep -q "^not ok  $2" "$T/failed.out"; }
+  echo x >"$T/failed.err"
+  wrong early 'loses nothing when it is killed right after its answer'
+  wrong forgetful 'loses nothing that it has answered when it is killed'
+  wrong order 'scans keys in the order of their bytes'
+  wrong nul 'keeps any bytes, .*: nul: 4 bytes were put'
+  wrong delete 'deletes what it is told to'
+}
+
+@test "gq: with --store exec: a job is in the database before its ID is printed, and runs from there" {
+  sqlite_store
+  gq-enqueue f --local <<<x >"$T/ids"
+  [[ $(sqlite3 "$T/db" "SELECT count(*) FROM gq WHERE k LIKE 'r%' AND instr(v, CAST('$(cat "$T/ids")' AS BLOB)) > 0") == 1 ]]
+  # Programs that a command runs are given the copy, and reach the database from there.
+  gq-flush -f f -- sh -c 'gq-enqueue g --local; [ -e "$GQ_STORE/database" ]' | grep -qx '[0-9A-Z]*'
+  rm -rf "$GQ_CACHE"
+  [[ $(gq-inspect list --json | jq -r .function) == g ]]
+  gq-inspect check
+}
+
+@test "gq: the copy of a database is made anew when it is gone, damaged, or of before the machine's last start [blobs too]" {
+  sqlite_store
+  head -c 3000000 /dev/urandom >"$T/large"
+  local large small
+  large=$(gq-enqueue f --local --delay 1h "$T/large")
+  small=$(gq-enqueue f --local <<<small)
+  same() {
+    gq-inspect check
+    gq-inspect cat "$large" | cmp - "$T/large"
+    [[ $(gq-inspect cat "$small") == small && $(gq-inspect list | wc -l) == "$1" ]]
+  }
+  rm -rf "$GQ_CACHE"
+  same 2
+  # A start of the machine: nothing in the copy counts, not even a job that is only there.
+  sed -i 's/^[^ ]*/another-boot/' "$COPY/mirror"
+  : >"$(GQ_STORE=$COPY segment)"
+  same 2
+  gq-enqueue f --local <<<third
+  # Damage, in what all programs read, is an error once.
+  flip "$(GQ_STORE=$COPY segment)" 100
+  rm "$COPY"/index*
+  fails_with 75 gq-inspect list
+  same 3
+  # And in a workload.
+  flip "$COPY/blobs/${large: -2}/$large" 100
+  gq-inspect cat "$large" | cmp - "$T/large"
+  same 3
+  gq-flush --drop "$large"
+  [[ $(rows b) == 0 ]]
+}
+
+@test "gq: cleaning takes finished jobs out of the database, too, and what is left says the same" {
+  sqlite_store
+  settings '{"remember": "1s", "clean_after": "1s", "segment_size": "64K"}' "$COPY"
+  seq 3000 | gq-enqueue f --local -l >/dev/null
+  gq-enqueue f --local --delay 1d <<<late >/dev/null
+  gq-flush -f f -j 4 --stream -- sh -c 'while read -r l rest; do head -c "$l" >/dev/null; echo 0; done'
+  seq 200 | gq-enqueue f --local -l >/dev/null
+  local before
+  before=$(rows r)
+  sleep 2.2
+  gq-flush --clean
+  sleep 1.2
+  gq-flush --clean
+  echo "$before records, then $(rows r), of $(gq-inspect journal | wc -l)"
+  (($(rows r) * 3 < before * 2 && $(rows r) == $(gq-inspect journal | wc -l)))
+  gq-inspect list >"$T/before"
+  gq-inspect check
+  rm -rf "$GQ_CACHE"
+  gq-inspect list | cmp - "$T/before"
+  gq-inspect check
+}
+
+@test "gq: a helper that ends, or says that the database is busy, is asked again, and no job is lost or run twice" {
+  sqlite_store
+  in_database "$BATS_TEST_DIRNAME/broken-helper flaky $T/db2" || in_database "$BATS_TEST_DIRNAME/broken-helper flaky $T/db2"
+  start_gearmand
+  start_worker -f f -j 2 --backoff 50ms -- sh -c 'cat >>"$0"' "$T/ran"
+  local n
+  for n in $(seq 60); do
+    until gq-enqueue f --id "$(printf '01HZZZZZZZZZZZZZZZZZZZZZ%02d' "$n")" <<<"$n" >/dev/null 2>>"$T/err"; do [[ $? == 75 ]]; done
+  done
+  ran_all() { [[ $(sort -n "$T/ran" | uniq | wc -l) == 60 ]]; }
+  eventually ran_all
+  [[ $(wc -l <"$T/ran") == 60 ]]
+}
+
+@test "gq-worker: while the database server is down jobs are refused for now [75]; it goes on when that is back, with all that it was told" {
+  server_directory
+  start_postgres "$SERVERS/pg"
+  export GQ_STORE="exec:gq-store-dbi $DSN" GQ_CACHE=$T/cache
+  start_gearmand
+  start_worker -f f -- sh -c 'cat >>"$0"' "$T/ran"
+  gq-enqueue f <<<1 >/dev/null
+  kill_server "$SERVER"
+  fails_with 75 gq-enqueue f --timeout 20s <<<lost
+  start_postgres "$SERVERS/pg"
+  queued() { gq-enqueue f --timeout 20s <<<2; }
+  eventually queued
+  ran() { grep -qx 1 "$T/ran" && grep -qx 2 "$T/ran"; }
+  eventually ran
+  [[ $(grep -c 'gq-worker: warning' "$T"/bg.*.err | cut -d: -f2 | sort -n | tail -n 1) -lt 20 ]]
+}
+
+@test "gq: a job that the database says is done does not run again, also where its worker died right after" {
+  server_directory
+  start_postgres "$SERVERS/pg"
+  export GQ_STORE="exec:gq-store-dbi dbi:Pg:" GQ_CACHE=$T/cache PGHOST=$SERVERS/pg PGUSER=gq PGDATABASE=postgres
+  psql -qX -c 'CREATE TABLE sizes (job text, bytes bigint)'
+  printf '#!/bin/sh\npostgresql-worker && kill -9 "$PPID"\n' >"$T/dies"
+  chmod +x "$T/dies"
+  seq 5 | gq-enqueue f --local -l >"$T/ids"
+  # Each worker dies when the transaction is done, before it has noted anything.
+  local n
+  for n in 1 2 3 4 5; do gq-worker --local -f f --max-crashes 100 -- "$T/dies" 2>/dev/null || [[ $? == 137 ]]; done
+  gq-flush -f f -- postgresql-worker
+  [[ $(psql -qXAt -c 'SELECT count(*), count(DISTINCT job) FROM sizes') == '5|5' ]]
+  no_jobs
+  # And one that fails when all is done.
+  gq-enqueue f --local <<<x
+  gq-flush -f f --backoff 100ms -- sh -c 'postgresql-worker; exit 1' 2>/dev/null
+  sleep 0.3
+  gq-flush -f f -- postgresql-worker
+  [[ $(psql -qXAt -c 'SELECT count(*), count(DISTINCT job) FROM sizes') == '6|6' ]]
+  no_jobs
+  [[ $(psql -qXAt -c "SELECT count(*) FROM gq WHERE k LIKE 'e%'") == 0 ]]
+}
+
+@test "gq: a database that another machine holds is refused [78], until its key holder is removed; so is one that has gone" {
+  sqlite_store
+  gq-enqueue f --local <<<x
+  sqlite3 "$T/db" "UPDATE gq SET v = 'elsewhere:/var/queue' WHERE k = 'holder'"
+  fails_with 78 gq-inspect list
+  grep -q 'held by elsewhere:/var/queue' "$T/failed.err"
+  sqlite3 "$T/db" "DELETE FROM gq WHERE k = 'holder'"
+  [[ $(gq-inspect list | wc -l) == 1 ]]
+  mv "$T/db" "$T/db.away"
+  fails_with 78 gq-enqueue f --local <<<y
+  rm -f "$T"/db "$T"/db-*
+  mv "$T/db.away" "$T/db"
+  [[ $(gq-inspect list | wc -l) == 1 ]]
+}
+
+@test "gq: a helper that is missing or speaks otherwise is an error in one line; exec: with nothing is 64" {
+  unset GQ_STORE
+  export GQ_CACHE=$T/cache
+  refused() {
+    fails_with "$1" gq-enqueue --store "exec:$2" f --local <<<x
+    [[ $(wc -l <"$T/failed.err") == 1 ]]
+    grep -q "$3" "$T/failed.err"
+  }
+  refused 78 /nonexistent 'cannot start'
+  refused 78 'echo hello' 'hello'
+  refused 75 true 'it has ended'
+  refused 64 '' 'exec:PROGRAM'
+  fails_with 78 gq-snapshot restore "$T" --store 'exec:true'
+}
+
+@test "lib/README.md: its worker with a store of its own is built against the installed files, and runs jobs" {
+  cmake --install "$GQ_BUILD" --prefix "$T/installed" >/dev/null
+  sed -n '/^```cpp$/,/^```$/p' "$BATS_TEST_DIRNAME/../lib/README.md" | sed '/^```/d' >"$T/worker.cpp"
+  (($(wc -l <"$T/worker.cpp") > 30 && $(wc -l <"$T/worker.cpp") < 60))
+  export PKG_CONFIG_PATH
+  PKG_CONFIG_PATH=$(dirname "$(find "$T/installed" -name gq.pc)")
+  read -r -a flags < <(pkg-config --cflags --libs gq sqlite3 | xargs)
+  g++ -std=c++20 -Wall -Werror -o "$T/worker" "$T/worker.cpp" "${flags[@]}"
+  start_gearmand
+  background "$T/worker" "$T/own" "$T/own.db" "$GQ_SERVERS"
+  eventually served "$PORT" shout.gq
+  gq-enqueue shout <<<hello
+  gq-enqueue shout <<<'and more'
+  eventually lines_are "$T/bg.1.out" 2
+  [[ $(<"$T/bg.1.out") == $'HELLO\nAND MORE' ]]
+  kill -9 "$PID"
+  [[ $(sqlite3 "$T/own.db" "SELECT count(*) FROM gq WHERE k LIKE 'r%'") -ge 4 ]]
+}
