@@ -177,9 +177,7 @@ void Cleaner::forget(const Range& range) {
     std::vector<Placed> placed;
     m_store.look([&](Fold& fold) {
       records.clear();
-      Meta meta;
-      meta.type = RecordType::forget;
-      meta.at = now_ms();
+      Meta meta = meta_now(RecordType::forget);
       meta.position = fold.position().end;
       auto add = [&] {
         if (!meta.ids.empty()) records.push_back(encode_record(meta));
@@ -361,9 +359,7 @@ void Cleaner::rewrite(const Range& range) {
     sync_directory(aside);
   }
   if (damage.any) {
-    Meta meta;
-    meta.type = RecordType::forget;
-    meta.at = now_ms();
+    Meta meta = meta_now(RecordType::forget);
     meta.since = range.base();
     meta.position = range.end();
     std::string record = encode_record(meta);

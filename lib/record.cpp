@@ -278,6 +278,14 @@ std::string encode_record_head(const Meta& meta, uint64_t data_size, uint64_t da
   return head;
 }
 
+Meta meta_now(RecordType type, const std::string& id) {
+  Meta meta;
+  meta.type = type;
+  meta.id = id;
+  meta.at = now_ms();
+  return meta;
+}
+
 std::string encode_record(const Meta& meta, std::string_view data) {
   std::string record = encode_record_head(meta, data.size(), sum64(data));
   record += data;

@@ -87,6 +87,9 @@ struct Meta {
   // and `position` has been set aside.
 };
 
+// What happens now: its type, its time, and the job.
+Meta meta_now(RecordType type, const std::string& id = {});
+
 // The record in bytes: header, meta, data.
 std::string encode_record(const Meta& meta, std::string_view data = {});
 

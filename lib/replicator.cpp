@@ -50,9 +50,7 @@ std::vector<std::string> copied_records(std::vector<std::string> ids, const std:
   std::vector<std::string> records;
   for (auto at = ids.begin(); at != ids.end();) {
     auto next = at + std::min<long>(ids.end() - at, ids_in_record);
-    Meta meta;
-    meta.type = RecordType::copied;
-    meta.at = now_ms();
+    Meta meta = meta_now(RecordType::copied);
     meta.ids.assign(std::make_move_iterator(at), std::make_move_iterator(next));
     at = next;
     meta.peers = peers;
@@ -539,9 +537,7 @@ void Replicator::note(Peer& peer, const Reply& reply) {
 
 // Called with m_mutex held.
 void Replicator::record_peer(Peer& peer) {
-  Meta meta;
-  meta.type = RecordType::peer;
-  meta.at = now_ms();
+  Meta meta = meta_now(RecordType::peer);
   meta.node = peer.name;
   meta.store = peer.store;
   meta.position = peer.position;

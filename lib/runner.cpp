@@ -45,10 +45,7 @@ std::string join(const std::vector<std::string>& words) {
 }
 
 Meta meta_of(RecordType type, const Claim& claim) {
-  Meta meta;
-  meta.type = type;
-  meta.id = claim.id;
-  meta.at = now_ms();
+  Meta meta = meta_now(type, claim.id);
   meta.owner = claim.job.owner;
   meta.start = claim.job.starts;
   return meta;

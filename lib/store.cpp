@@ -376,10 +376,7 @@ void Store::take_ends() {
       auto job = fold.get(id);
       if (job && job->state != State::finished && job->state != State::kept) {
         if (!job->owner.empty() && owner_alive(owners_directory(), job->owner)) continue;
-        Meta meta;
-        meta.type = RecordType::done;
-        meta.id = id;
-        meta.at = now_ms();
+        Meta meta = meta_now(RecordType::done, id);
         records.push_back(encode_record(meta));
         if (std::string blob = blob_of(id, *job); !blob.empty()) freed.push_back(blob);
       }
@@ -443,10 +440,7 @@ Claims Store::claim(const ClaimRequest& request) {
         auto job = fold.get(id);
         if (!job) throw TableError("an owner holds a job that is not there");
         if (!fold.may_run(*job)) {  // another node's by now
-          Meta meta;
-          meta.type = RecordType::fail;
-          meta.id = id;
-          meta.at = now_ms();
+          Meta meta = meta_now(RecordType::fail, id);
           meta.owner = job->owner;
           meta.start = job->starts;
           meta.spent = false;
@@ -535,10 +529,7 @@ std::vector<std::optional<std::string>> Store::change(RecordType what, const std
       } else if (what != RecordType::keep && what != RecordType::release && !job->owner.empty() && owner_alive(owners_directory(), job->owner)) {
         results[i] = job->state == State::running ? "it is running" : "it is about to run";
       } else {
-        Meta meta;
-        meta.type = what;
-        meta.id = ids[i];
-        meta.at = now_ms();
+        Meta meta = meta_now(what, ids[i]);
         records.push_back(encode_record(meta));
         std::string blob = blob_of(ids[i], *job);
         if ((what == RecordType::drop || what == RecordType::release) && !blob.empty()) freed.push_back(blob);

@@ -36,6 +36,7 @@ own_directory() {
   ((EUID != 0)) || chown "$2" "$1"
 }
 
+# shellcheck disable=SC2034  # SERVER and DSN are for the caller
 start_postgres() {
   local directory=$1 bin
   shift
@@ -51,6 +52,7 @@ start_postgres() {
   SERVER=$(head -n 1 "$directory/postmaster.pid")
 }
 
+# shellcheck disable=SC2034
 start_mariadb() {
   local directory=$1 user=()
   shift

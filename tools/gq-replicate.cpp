@@ -78,9 +78,7 @@ Exit init(const Options& o, const Common& common) {
   std::vector<std::string> records;
   for (const auto& name : group.members) {
     if (name == o.as || (known.count(name) && known[name].position != UINT64_MAX)) continue;
-    Meta meta;
-    meta.type = RecordType::peer;
-    meta.at = now_ms();
+    Meta meta = meta_now(RecordType::peer);
     meta.node = name;
     meta.since = settings.group ? store->journal().end() : 0;
     records.push_back(encode_record(meta));
@@ -111,9 +109,7 @@ Exit forget(const Options& o, const Common& common) {
     throw Error(Exit::usage, "cannot forget " + o.forget + ": " + std::to_string(g.copies) + " copies would be more than there are nodes");
   write_settings(store.directory(), settings, true);
   Store(common.store, false);  // which tells its database, if it has one
-  Meta meta;
-  meta.type = RecordType::peer;
-  meta.at = now_ms();
+  Meta meta = meta_now(RecordType::peer);
   meta.node = o.forget;
   meta.position = UINT64_MAX;
   std::string record = encode_record(meta);
