@@ -130,6 +130,7 @@ is_small() { (($(journal_size) < 60000)); }
   jq -e '.journal_bytes == .live_bytes + .garbage_bytes and .garbage_bytes > 100000 and (.oldest_seconds | . > 7000 and . < 8000)' <<<"$stats"
 }
 
+# bats test_tags=journal
 @test "gq-flush: a job with a key is not taken for one that has been forgotten, whatever of that still stands in the journal" {
   limits
   large() { for _ in $(seq 40); do head -c 6000 /dev/urandom | base64 -w0; echo; done | gq-enqueue f --local -l >/dev/null; gq-flush -f f -- true; }
