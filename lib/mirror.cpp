@@ -240,11 +240,41 @@ void Mirror::ask(const std::function<void()>& request) {
 }
 
 void Mirror::sync(Journal& journal, Lsn end) {
+  std::unique_lock<std::mutex> lock(m_sync_mutex);
+  const uint64_t failures = m_failures;
+  m_sync_done.wait(lock, [&] { return m_stable >= end || !m_syncing || m_failures > failures; });
+  if (m_stable >= end) return;
+  if (m_failures > failures) throw Error(Exit::retry, m_last_failure);  // it would most likely fail again
+  m_syncing = true;
+  lock.unlock();
+  Lsn stable = 0;
+  std::exception_ptr failure;
+  std::string why;
+  try {
+    stable = put_records(journal, end);
+  } catch (const std::exception& e) {
+    failure = std::current_exception();
+    why = e.what();
+  }
+  lock.lock();
+  m_syncing = false;
+  if (failure) {
+    ++m_failures;
+    m_last_failure = why;
+  } else {
+    m_stable = stable;
+  }
+  m_sync_done.notify_all();
+  if (failure) std::rethrow_exception(failure);
+}
+
+// Puts what the database has not been told into it, at least up to `end`, and returns how far it was told.
+Lsn Mirror::put_records(Journal& journal, Lsn end) {
   std::lock_guard<std::mutex> guard(m_mutex);
   FileLock lock(m_stamp.get(), FileLock::Mode::exclusive);
   auto stamp = read_stamp();
   if (!stamp) distrust();
-  if (stamp->stable >= end && !m_failed) return;
+  if (stamp->stable >= end && !m_failed) return stamp->stable;
   m_failed = true;
   if (!m_reader || m_reader->position() > stamp->stable) m_reader = std::make_unique<JournalReader>(journal, stamp->stable);
   m_reader->skip_to(stamp->stable);
@@ -270,6 +300,7 @@ void Mirror::sync(Journal& journal, Lsn end) {
     bytes = 0;
   }
   m_failed = false;
+  return stamp->stable;
 }
 
 void Mirror::check(Journal& journal) {
@@ -277,7 +308,7 @@ void Mirror::check(Journal& journal) {
     std::lock_guard<std::mutex> guard(m_mutex);
     if (!m_failed) return;
   }
-  sync(journal, journal.end());
+  sync(journal, UINT64_MAX);
 }
 
 void Mirror::put_blob(const std::string& id, std::string_view data) {

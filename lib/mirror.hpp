@@ -21,6 +21,7 @@
 // To change the format: raise store_format in settings.cpp, as for a directory.
 #pragma once
 
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -41,8 +42,8 @@ class Mirror {
   // Error(config) where there is none, or another machine or directory has it; Error(retry) where the database does not answer.
   Mirror(std::string directory, std::unique_ptr<KeyValue> database, bool create);
 
-  // Returns when all records before `end` are in the database. Throws Error(retry) where it does not answer: then that is unknown,
-  // and the next call does it again.
+  // Returns when all records before `end` are in the database; one request answers all threads that wait. Throws Error(retry) where
+  // it does not answer: then that is unknown, and the next call does it again.
   void sync(Journal& journal, Lsn end);
 
   // Throws Error(retry) where the database did not answer last time, and does not now.
@@ -74,14 +75,23 @@ class Mirror {
   Lsn make_anew(bool create);
   std::string settings_text() const;
   void ask(const std::function<void()>& request);
+  Lsn put_records(Journal& journal, Lsn end);
   void remove_keys(const std::vector<std::string>& keys);
 
   const std::string m_directory;
   std::unique_ptr<KeyValue> m_database;
-  std::mutex m_mutex;  // of the database, and of the reader
   Fd m_users, m_stamp;
+
+  std::mutex m_mutex;  // of the database, and of these:
   bool m_failed = false;
   std::unique_ptr<JournalReader> m_reader;
+
+  std::mutex m_sync_mutex;
+  std::condition_variable m_sync_done;
+  bool m_syncing = false;
+  Lsn m_stable = 0;              // in the database, as far as this process knows
+  uint64_t m_failures = 0;       // how often that could not be told
+  std::string m_last_failure;
 };
 
 // Where the copy of a store is, which may be named exec:PROGRAM ARG... or by its directory: in $GQ_CACHE, or the user's cache
