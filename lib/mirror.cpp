@@ -139,6 +139,21 @@ void Mirror::distrust() {
   throw Error(Exit::retry, "cannot go on: " + m_directory + " is damaged; it is made anew from the database when all that use it have ended");
 }
 
+// Calls `visit` with each key that begins with this letter, and its value, in order.
+template <typename Visit>
+void Mirror::for_each(char kind, size_t at_a_time, Visit visit) {
+  std::string from(1, kind);
+  for (bool more = true; more;) {
+    auto pairs = m_database->scan(from, at_a_time);
+    more = pairs.size() == at_a_time;
+    for (const auto& [key, value] : pairs) {
+      if (key[0] != kind) return;
+      visit(key, value);
+      from = key + "0";  // the first one behind it
+    }
+  }
+}
+
 // Alone with the directory.
 Lsn Mirror::make_anew(bool create) {
   auto refuse = [](const std::string& why) { return Error(Exit::config, "cannot open the store in the database: " + why); };
@@ -181,55 +196,35 @@ Lsn Mirror::make_anew(bool create) {
     begin = end;
   };
   size_t damaged = 0;
-  std::string from = "r";
-  for (bool more = true; more;) {
-    auto pairs = m_database->scan(from, scanned_records);
-    more = pairs.size() == scanned_records;
-    for (const auto& [key, value] : pairs) {
-      if (key[0] != 'r') {
-        more = false;
-        break;
-      }
-      from = key + "0";  // the first one behind it
-      const Lsn lsn = key.size() == 1 + lsn_digits ? parse_count(key.substr(1)).value_or(0) : 0;
-      auto head = parse_record_head(value);
-      if (lsn == 0 || !head || (value.size() != head->head_size && value.size() != head->head_size + head->inline_size())) {
-        ++damaged;
-        continue;
-      }
-      if (segment && segment->size() + value.size() > read.limits.segment_size) finish(last + 1);
-      if (!segment) segment = std::make_unique<CleanedSegment>(journal, begin, begin);
-      segment->add(lsn, std::string_view(value).substr(0, head->head_size), std::string_view(value).substr(head->head_size));
-      last = lsn;
+  for_each('r', scanned_records, [&](const std::string& key, std::string_view value) {
+    const Lsn lsn = key.size() == 1 + lsn_digits ? parse_count(key.substr(1)).value_or(0) : 0;
+    auto head = parse_record_head(value);
+    if (lsn == 0 || !head || (value.size() != head->head_size && value.size() != head->head_size + head->inline_size())) {
+      ++damaged;
+      return;
     }
-  }
+    if (segment && segment->size() + value.size() > read.limits.segment_size) finish(last + 1);
+    if (!segment) segment = std::make_unique<CleanedSegment>(journal, begin, begin);
+    segment->add(lsn, value.substr(0, head->head_size), value.substr(head->head_size));
+    last = lsn;
+  });
   finish(last + safe_distance);
   if (damaged) log(Level::warning, counted(damaged, "record") + " in the database cannot be read, and counted as missing");
 
   Fd blob;
   std::string id;
-  from = "b";
-  for (bool more = true; more;) {
-    auto pairs = m_database->scan(from, scanned_pieces);
-    more = pairs.size() == scanned_pieces;
-    for (const auto& [key, value] : pairs) {
-      if (key[0] != 'b') {
-        more = false;
-        break;
-      }
-      from = key + "0";
-      auto number = key.size() == 1 + ulid_size + piece_digits ? parse_count(key.substr(1 + ulid_size)) : std::nullopt;
-      if (!number || !is_ulid(key.substr(1, ulid_size))) continue;
-      if (key.substr(1, ulid_size) != id) {
-        id = key.substr(1, ulid_size);
-        std::string part = m_directory + "/blobs/" + id.substr(ulid_size - 2);
-        make_directory(m_directory + "/blobs");
-        make_directory(part);
-        blob = open_file(part + "/" + id, O_RDWR | O_CREAT);
-      }
-      write_all_at(blob.get(), value, *number * piece_size, "a blob");
+  for_each('b', scanned_pieces, [&](const std::string& key, std::string_view value) {
+    auto number = key.size() == 1 + ulid_size + piece_digits ? parse_count(key.substr(1 + ulid_size)) : std::nullopt;
+    if (!number || !is_ulid(key.substr(1, ulid_size))) return;
+    if (key.substr(1, ulid_size) != id) {
+      id = key.substr(1, ulid_size);
+      std::string part = m_directory + "/blobs/" + id.substr(ulid_size - 2);
+      make_directory(m_directory + "/blobs");
+      make_directory(part);
+      blob = open_file(part + "/" + id, O_RDWR | O_CREAT);
     }
-  }
+    write_all_at(blob.get(), value, *number * piece_size, "a blob");
+  });
   return begin;
 }
 
@@ -391,16 +386,7 @@ void Mirror::remove_keys(const std::vector<std::string>& keys) {
 std::vector<std::string> Mirror::ends() {
   std::lock_guard<std::mutex> guard(m_mutex);
   std::vector<std::string> ids;
-  ask([&] {
-    std::string from = "e";
-    for (bool more = true; more;) {
-      auto pairs = m_database->scan(from, scanned_records);
-      more = pairs.size() == scanned_records && pairs.back().key[0] == 'e';
-      for (const auto& pair : pairs)
-        if (pair.key[0] == 'e') ids.push_back(pair.key.substr(1));
-      if (more) from = pairs.back().key + "0";
-    }
-  });
+  ask([&] { for_each('e', scanned_records, [&](const std::string& key, std::string_view) { ids.push_back(key.substr(1)); }); });
   return ids;
 }
 

@@ -74,6 +74,8 @@ class Mirror {
   void write_stamp(const Stamp& stamp);
   Lsn make_anew(bool create);
   std::string settings_text() const;
+  template <typename Visit>
+  void for_each(char kind, size_t at_a_time, Visit visit);
   void ask(const std::function<void()>& request);
   Lsn put_records(Journal& journal, Lsn end);
   void remove_keys(const std::vector<std::string>& keys);
