@@ -96,7 +96,7 @@ void Requests::start(const std::vector<std::string_view>& payloads, Answered ans
 
 bool Requests::wait(Millis timeout) {
   if (m_state != GEARMAN_IO_WAIT) return true;
-  gearman_client_set_timeout(m_client.get(), static_cast<int>(timeout.count()));
+  gearman_client_set_timeout(m_client.get(), std::max(static_cast<int>(timeout.count()), 1));  // with 0 libgearman looks at nothing
   gearman_return_t rc = gearman_client_wait(m_client.get());
   if (rc == GEARMAN_TIMEOUT) return false;
   m_state = gearman_failed(rc) && rc != GEARMAN_IO_WAIT ? rc : gearman_client_run_tasks(m_client.get());

@@ -523,6 +523,18 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   sound
 }
 
+@test "gq-worker: a job now and then is no trouble to a group: what the third node answers late is heard" {
+  start_gearmand
+  group once
+  nodes
+  local n before
+  before=$(cat "$T"/bg.*.err)
+  for n in 1 2 3; do gq-enqueue f </dev/null >>"$T/ids"; sleep 1; done
+  sleep 2.5  # longer than --peer-timeout
+  for n in 1 2 3; do while read -r id; do gq-inspect --store "$T/$n" show "$id" >/dev/null; done <"$T/ids"; done
+  [[ $(cat "$T"/bg.*.err) == "$before" ]]
+}
+
 @test "gq-worker: one of two Gearman servers is enough for the nodes to reach each other" {
   start_gearmand; first=$GEARMAND one=$GQ_SERVERS
   start_gearmand
