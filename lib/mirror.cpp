@@ -383,6 +383,46 @@ void Mirror::remove_keys(const std::vector<std::string>& keys) {
   });
 }
 
+void Mirror::verify(Journal& journal, const std::function<void(Lsn lsn, const std::string& what)>& wrong) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  auto stamp = read_stamp();
+  if (!stamp) distrust();
+  JournalReader reader(journal, 0);
+  auto next = [&] {
+    auto item = reader.next(true);
+    while (item != JournalReader::Item::record && item != JournalReader::Item::end) item = reader.next(true);
+    return item == JournalReader::Item::record && reader.lsn() < stamp->stable;
+  };
+  bool there = next();
+  auto missing = [&] {
+    wrong(reader.lsn(), "the database does not have this record");
+    there = next();
+  };
+  ask([&] {
+    for_each('r', scanned_records, [&](const std::string& key, std::string_view value) {
+      const Lsn lsn = parse_count(key.substr(1)).value_or(0);
+      while (there && reader.lsn() < lsn) missing();
+      if (there && reader.lsn() == lsn) {
+        if (value != std::string(reader.head_bytes()) + std::string(reader.data())) wrong(lsn, "the database has another record");
+        there = next();
+      } else if (!parse_record_head(value)) {
+        wrong(lsn, "the database has something that is no record");
+      }
+    });
+    while (there) missing();
+    for_each('b', scanned_pieces, [&](const std::string& key, std::string_view value) {
+      if (key.size() != 1 + ulid_size + piece_digits) return;
+      std::string id = key.substr(1, ulid_size);
+      Fd blob = try_open(m_directory + "/blobs/" + id.substr(ulid_size - 2) + "/" + id, O_RDONLY);
+      uint64_t offset = parse_count(key.substr(1 + ulid_size)).value_or(0) * piece_size;
+      std::string piece(piece_size, '\0');
+      if (blob) piece.resize(read_at(blob.get(), piece.data(), piece.size(), offset));
+      if (blob && piece != value)
+        wrong(0, "the database has another piece of the workload of " + id + ", from " + std::to_string(offset) + " on");
+    });
+  });
+}
+
 std::vector<std::string> Mirror::ends() {
   std::lock_guard<std::mutex> guard(m_mutex);
   std::vector<std::string> ids;

@@ -65,6 +65,9 @@ class Mirror {
   std::vector<std::string> ends();
   void forget_ends(const std::vector<std::string>& ids);
 
+  // Compares all that the database should have with the copy, while nothing is cleaned, and says what is wrong there.
+  void verify(Journal& journal, const std::function<void(Lsn lsn, const std::string& what)>& wrong);
+
   // The copy is damaged. Throws Error(retry); it is made anew when nobody has it open.
   [[noreturn]] void distrust();
 

@@ -33,6 +33,10 @@ teardown() {
   conforms --syncs 0 gq-store-dbi "dbi:SQLite:$T/test"
   conforms --syncs 0 gq-store-bdb "$T/bdb"
   conforms --syncs 0 gq-store-files "$T/files"
+  # What is in use it does not touch.
+  gq-enqueue f --local --store "exec:gq-store-bdb $T/used" <<<x
+  fails_with 65 gq-store-test gq-store-bdb "$T/used"
+  [[ $(gq-inspect list --store "exec:gq-store-bdb $T/used" | wc -l) == 1 ]]
 }
 
 @test "gq-store-test: gq-store-dbi on PostgreSQL does, also when the server crashes; it refuses one that may lose what it commits" {
@@ -111,6 +115,21 @@ teardown() {
   same 3
   gq-flush --drop "$large"
   [[ $(rows b) == 0 ]]
+}
+
+@test "gq-inspect: check compares the database with its copy, and says what it has lost [1]" {
+  sqlite_store
+  head -c 3000000 /dev/urandom | gq-enqueue f --local >/dev/null
+  seq 5 | gq-enqueue f --local -l >/dev/null
+  gq-inspect check
+  local keys
+  mapfile -t keys < <(sqlite3 "$T/db" "SELECT k FROM gq WHERE k LIKE 'r%' ORDER BY k DESC LIMIT 3")
+  sqlite3 "$T/db" "DELETE FROM gq WHERE k = '${keys[0]}'" "UPDATE gq SET v = zeroblob(50) WHERE k = '${keys[1]}'" \
+    "UPDATE gq SET v = substr(v, 1, 1000) WHERE k LIKE 'b%1'"
+  not gq-inspect check >"$T/failed.out"
+  [[ $(grep -c "^database at $((10#${keys[0]:1})): .*does not have" "$T/failed.out") == 1 ]]
+  [[ $(grep -c "^database at $((10#${keys[1]:1})): .*another record" "$T/failed.out") == 1 ]]
+  [[ $(grep -c 'another piece' "$T/failed.out") == 1 && $(wc -l <"$T/failed.out") == 3 ]]
 }
 
 @test "gq: cleaning takes finished jobs out of the database, too, and what is left says the same" {

@@ -9,6 +9,7 @@
 #include "exchange.hpp"
 #include "frame.hpp"
 #include "replicator.hpp"
+#include "mirror.hpp"
 #include "store.hpp"
 #include "text.hpp"
 #include "ulid.hpp"
@@ -315,6 +316,8 @@ Exit check(const Options& o, Store& store) {
     if (!reason.empty()) report("damage", c.job.location, c.id, reason, true);
     return true;
   });
+  if (Mirror* database = store.journal().mirror())
+    database->verify(store.journal(), [&](Lsn lsn, const std::string& text) { report("database", lsn, "", text, true); });
   std::string difference;
   if (!store.index().equals_fold(difference))
     report("index", 0, "", "it is not what the journal says: " + difference, true);

@@ -63,12 +63,13 @@ Exit init(const Options& o, const Common& common) {
   }
   const Group old = file_exists(directory + "/" + settings_name) ? read_settings(directory).group : Group();
   // What is not said stays as it was.
-  group.copies = static_cast<uint32_t>(o.copies ? o.copies : std::min<size_t>(old ? old.copies : 2, group.members.size()));
+  group.copies = static_cast<uint32_t>(o.copies ? o.copies : std::min<size_t>(old.members.size() > 1 ? old.copies : 2, group.members.size()));
   if (group.copies > group.members.size())
     throw Error(Exit::usage, "cannot have " + std::to_string(group.copies) + " copies in a group of " + counted(group.members.size(), "node"));
   group.once = o.run.empty() ? old.once : o.run == "once";
   if (old && old.id() != group.id())
     log(Level::warning, "the group was " + old.id() + " and is now " + group.id() + ": nodes that have not been told so refuse this one");
+  if (old && old.self.node != o.as) log(Level::warning, "the store was " + old.self.node + " and is now " + o.as + ": what others owe " + old.self.node + " it is not told");
   std::map<std::string, PeerState> known;
   auto store = std::make_unique<Store>(common.store, true);
   settings = read_settings(directory);
