@@ -8,7 +8,7 @@
 //     owners/<ULID>.<slot> one locked file for each running slot (owners.hpp)
 //     clean.lock           held by who cleans the journal (cleaner.hpp) or removes blobs; shared, by who takes a snapshot
 //     damaged/             segments of the journal that could not be read whole
-//     append.lock, index.lock, index.users     flock(2); order: clean, index, append, mirror
+//     append.lock, index.lock, index.users     flock(2); order: clean, index, mirror, append
 //     database, mirror, mirror.users           only where the directory is the copy of a database (mirror.hpp)
 //
 // add() is the promise: what it calls queued is on stable storage.
