@@ -22,15 +22,6 @@ std::string Blobs::path(const std::string& id) const {
   return m_directory + "/" + id.substr(id.size() - 2) + "/" + id;
 }
 
-namespace {
-
-bool same_file(int fd, const std::string& path) {
-  struct stat a, b;
-  return ::fstat(fd, &a) == 0 && ::stat(path.c_str(), &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
-}
-
-}  // namespace
-
 std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint64_t sum) {
   std::string target = path(id);
   std::string directory = target.substr(0, target.rfind('/'));

@@ -312,7 +312,6 @@ class Judge {
 
 void Cleaner::rewrite(const Range& range) {
   Journal& journal = m_store.journal();
-  journal.sync_all();  // what may be left out depends on what has been said since: that has to be safe first
   const Lsn cleaned_at = journal.end();
   std::vector<SegmentInfo> others;
   for (size_t i = 0; i < range.segments.size(); ++i)
@@ -339,8 +338,12 @@ void Cleaner::rewrite(const Range& range) {
       if (item.keep) cleaned.add(item.lsn, item.head, item.data);
       else if (item.record.meta.type == RecordType::forget) done_with.insert(done_with.end(), item.record.meta.ids.begin(), item.record.meta.ids.end());
     }
-    if (journal.mirror()) journal.mirror()->change(changed);
+    if (!changed.empty() && journal.mirror()) {
+      journal.sync_all();
+      journal.mirror()->change(changed);
+    }
   });
+  journal.sync_all();  // what is left out depends on what has been said by now: that has to be safe first
   cleaned.finish(range.end(), cleaned_at);
   if (Mirror* mirror = journal.mirror()) {
     // A crash in between may leave the end of a job without its beginning, never the other way.
@@ -396,10 +399,7 @@ void Cleaner::sweep(bool now) {
   std::vector<std::string> ids;
   auto look = [&] {
     if (!ids.empty())
-      m_store.look([&](Fold& fold) {
-        for (const auto& id : ids)
-          if (!m_store.needs_blob(fold, id)) m_store.blobs().remove(id);
-      });
+      m_store.look([&](Fold& fold) { m_store.remove_blobs(fold, ids); });
     ids.clear();
   };
   for_each_name(store + "/blobs", [&](const std::string& part) {

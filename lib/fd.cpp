@@ -105,6 +105,11 @@ uint64_t file_size(int fd) {
   return static_cast<uint64_t>(st.st_size);
 }
 
+bool same_file(int fd, const std::string& path) {
+  struct stat a, b;
+  return ::fstat(fd, &a) == 0 && ::stat(path.c_str(), &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 bool file_exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
 
 void sync_directory(const std::string& path) {

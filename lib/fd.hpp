@@ -52,6 +52,8 @@ std::optional<std::string> read_all(int fd, uint64_t limit, const std::string& n
 
 uint64_t file_size(int fd);
 bool file_exists(const std::string& path);
+// Whether this name is still, or again, that of the open file.
+bool same_file(int fd, const std::string& path);
 
 // fsync(2) of a directory, so that names made in it survive a power cut.
 void sync_directory(const std::string& path);

@@ -155,6 +155,7 @@ std::vector<Pair> Helper::ask(const char* what, const std::string& request) {
     std::string why;
     try {
       if (m_pid == 0) start();
+      if (m_used < m_read.size()) throw Broken{"it says more than was asked for"};
       send(request);
       return answer();
     } catch (const Broken& broken) {

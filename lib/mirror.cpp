@@ -19,7 +19,7 @@ namespace gq {
 namespace {
 
 constexpr const char* database_file = "/database";
-constexpr const char *settings_key = "settings", *holder_key = "holder";
+constexpr const char *settings_key = "settings", *holder_key = "holder", *begin_key = "position";
 constexpr size_t lsn_digits = 20, piece_digits = 8;
 constexpr uint64_t piece_size = KeyValue::max_value;
 // In one request: so many pairs, or bytes.
@@ -50,7 +50,7 @@ std::string first_line(const std::string& path) {
 std::string holder(const std::string& directory) {
   char host[256] = "";
   std::string machine = first_line("/etc/machine-id");
-  if (machine.empty() && ::gethostname(host, sizeof host - 1) == 0) machine = host;
+  if ((machine.empty() || machine == "uninitialized") && ::gethostname(host, sizeof host - 1) == 0) machine = host;
   return machine + ":" + std::filesystem::canonical(directory).string();
 }
 
@@ -104,7 +104,7 @@ Mirror::Mirror(std::string directory, std::unique_ptr<KeyValue> database, bool c
   FileLock opening(m_stamp.get(), FileLock::Mode::exclusive);
   const std::string boot = first_line("/proc/sys/kernel/random/boot_id");
   auto stamp = read_stamp();
-  if (!stamp || stamp->boot != boot || m_database->get(holder_key) != holder(m_directory)) {
+  if (!stamp || boot.empty() || stamp->boot != boot || m_database->get(holder_key) != holder(m_directory) || is_behind(stamp->stable)) {
     if (!try_lock(m_users.get(), FileLock::Mode::exclusive))
       throw Error(Exit::retry, "cannot make " + printable(m_directory) + " anew from the database: programs are using it");
     Lsn end = make_anew(create);
@@ -113,6 +113,9 @@ Mirror::Mirror(std::string directory, std::unique_ptr<KeyValue> database, bool c
   }
   while (!try_lock(m_users.get(), FileLock::Mode::shared)) ::usleep(1000);  // who else opens it waits for this one
   if (stamp->settings != hex64(sum64(settings_text()))) {  // a person has changed it
+    std::string id = read_settings(m_directory).store_id;
+    if (m_database->get(settings_key).value_or("").find(id) == std::string::npos)
+      throw Error(Exit::config, "cannot open the store " + m_directory + ": its gq.json is not that of the database");
     m_database->put({{settings_key, settings_text()}});
     stamp->settings = hex64(sum64(settings_text()));
     write_stamp(*stamp);
@@ -154,6 +157,17 @@ void Mirror::for_each(char kind, size_t at_a_time, Visit visit) {
   }
 }
 
+// Whether the database has records behind those that it was told of, and other ones than the copy: that is an old one.
+bool Mirror::is_behind(Lsn stable) const {
+  auto next = m_database->scan(record_key(stable), 1);
+  if (next.empty() || next[0].key[0] != 'r') return false;
+  const Settings settings = read_settings(m_directory);
+  Journal journal(m_directory + "/journal", m_directory + "/append.lock", settings.store_id);
+  const Lsn lsn = parse_count(next[0].key.substr(1)).value_or(0);
+  JournalReader reader(journal, lsn);
+  return !reader.read_record_at(lsn, true) || next[0].value != std::string(reader.head_bytes()) + std::string(reader.data());
+}
+
 // Alone with the directory.
 Lsn Mirror::make_anew(bool create) {
   auto refuse = [](const std::string& why) { return Error(Exit::config, "cannot open the store in the database: " + why); };
@@ -164,12 +178,16 @@ Lsn Mirror::make_anew(bool create) {
   if (now && *now != self)
     throw refuse("it is held by " + printable(*now) + "; when nothing runs there any more, remove the key `holder` from the database");
   if (!settings && !create) throw refuse("there is none");
-  if (!settings && file_exists(m_directory + "/" + settings_name))
+  if (!settings && file_exists(m_directory + "/journal"))
     throw refuse("there is none, but " + m_directory + " is a copy of one: put the database back, or remove the copy");
-  if (!settings && !m_database->scan("b", 1).empty() && !now) throw refuse("its key `settings` is missing");
+  for (const char* kind : {"b", "r"})
+    if (auto first = m_database->scan(kind, 1); !settings && !first.empty() && first[0].key[0] == kind[0]) throw refuse("its key `settings` is missing");
   namespace fs = std::filesystem;
-  std::error_code none;
-  for (const char* part : {"/journal", "/blobs", "/append.lock", "/gq.json"}) fs::remove_all(m_directory + part, none);
+  std::error_code failed;
+  for (const char* part : {"/journal", "/blobs", "/append.lock", "/gq.json"}) {
+    fs::remove_all(m_directory + part, failed);
+    if (failed) throw Error(Exit::storage, "cannot remove " + m_directory + part + ": " + failed.message(), failed.value());
+  }
   remove_index(m_directory);
   if (settings) {
     publish_file(m_directory, settings_name, *settings, true);
@@ -208,7 +226,10 @@ Lsn Mirror::make_anew(bool create) {
     segment->add(lsn, value.substr(0, head->head_size), value.substr(head->head_size));
     last = lsn;
   });
-  finish(last + safe_distance);
+  // Behind all that was given away before, which a request of before may still bring there.
+  const Lsn given = parse_count(m_database->get(begin_key).value_or("")).value_or(0);
+  finish(std::max(last, given) + safe_distance);
+  m_database->put({{begin_key, std::to_string(begin)}});
   if (damaged) log(Level::warning, counted(damaged, "record") + " in the database cannot be read, and counted as missing");
 
   Fd blob;
@@ -221,7 +242,7 @@ Lsn Mirror::make_anew(bool create) {
       std::string part = m_directory + "/blobs/" + id.substr(ulid_size - 2);
       make_directory(m_directory + "/blobs");
       make_directory(part);
-      blob = open_file(part + "/" + id, O_RDWR | O_CREAT);
+      blob = open_file(part + "/" + id, O_RDWR | O_CREAT | O_TRUNC);
     }
     write_all_at(blob.get(), value, *number * piece_size, "a blob");
   });
@@ -243,34 +264,38 @@ void Mirror::sync(Journal& journal, Lsn end) {
   m_syncing = true;
   lock.unlock();
   Lsn stable = 0;
-  std::exception_ptr failure;
+  bool failed = false;
   std::string why;
   try {
     stable = put_records(journal, end);
   } catch (const std::exception& e) {
-    failure = std::current_exception();
+    failed = true;
     why = e.what();
   }
   lock.lock();
   m_syncing = false;
-  if (failure) {
+  if (failed) {
     ++m_failures;
     m_last_failure = why;
   } else {
     m_stable = stable;
   }
   m_sync_done.notify_all();
-  if (failure) std::rethrow_exception(failure);
+  if (failed) throw Error(Exit::retry, why);  // whatever it was: the records are there, and may get there
 }
 
 // Puts what the database has not been told into it, at least up to `end`, and returns how far it was told.
 Lsn Mirror::put_records(Journal& journal, Lsn end) {
   std::lock_guard<std::mutex> guard(m_mutex);
   FileLock lock(m_stamp.get(), FileLock::Mode::exclusive);
+  const bool owed = std::exchange(m_failed, true);
   auto stamp = read_stamp();
-  if (!stamp) distrust();
-  if (stamp->stable >= end && !m_failed) return stamp->stable;
-  m_failed = true;
+  if (!stamp || !same_file(m_stamp.get(), m_directory + "/mirror")) distrust();
+  if (stamp->stable >= end && !owed) {
+    m_failed = false;
+    return stamp->stable;
+  }
+  if (!std::exchange(m_checked, true) && m_database->get(holder_key) != holder(m_directory)) distrust();
   if (!m_reader || m_reader->position() > stamp->stable) m_reader = std::make_unique<JournalReader>(journal, stamp->stable);
   m_reader->skip_to(stamp->stable);
   std::vector<Pair> pairs;
@@ -289,11 +314,13 @@ Lsn Mirror::put_records(Journal& journal, Lsn end) {
     if (pairs.empty()) m_database->get(holder_key);  // does it answer?
     else m_database->put(pairs);
     stamp->stable = m_reader->position();
+    if (!read_stamp()) distrust();  // somebody has found damage meanwhile
     write_stamp(*stamp);
     more = more && stamp->stable < end;
     pairs.clear();
     bytes = 0;
   }
+  if (end != UINT64_MAX && stamp->stable < end) throw Error(Exit::retry, "cannot read in " + m_directory + " what was written there");
   m_failed = false;
   return stamp->stable;
 }
@@ -428,6 +455,13 @@ std::vector<std::string> Mirror::ends() {
   std::vector<std::string> ids;
   ask([&] { for_each('e', scanned_records, [&](const std::string& key, std::string_view) { ids.push_back(key.substr(1)); }); });
   return ids;
+}
+
+bool Mirror::is_over(const std::string& id) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  bool over = false;
+  ask([&] { over = m_database->get("e" + id).has_value(); });
+  return over;
 }
 
 void Mirror::forget_ends(const std::vector<std::string>& ids) {

@@ -7,6 +7,7 @@
 //   e<ID>                   anything: the job is done; written by the user, in the transaction that did it
 //   settings                gq.json
 //   holder                  the machine and the directory of the copy
+//   position                where the copy began to write when it was last made anew
 //
 //   directory/database      how to reach it, exec:PROGRAM ARG...; not there where a C++ program brings a KeyValue of its own
 //   directory/mirror        boot | how much of the journal the database has | sum of gq.json; its flock is held by who writes there
@@ -63,6 +64,7 @@ class Mirror {
 
   // The jobs that the user says are done, and that these need not be said again.
   std::vector<std::string> ends();
+  bool is_over(const std::string& id);
   void forget_ends(const std::vector<std::string>& ids);
 
   // Compares all that the database should have with the copy, while nothing is cleaned, and says what is wrong there.
@@ -75,6 +77,7 @@ class Mirror {
   struct Stamp;
   std::optional<Stamp> read_stamp() const;
   void write_stamp(const Stamp& stamp);
+  bool is_behind(Lsn stable) const;
   Lsn make_anew(bool create);
   std::string settings_text() const;
   template <typename Visit>
@@ -89,6 +92,7 @@ class Mirror {
 
   std::mutex m_mutex;  // of the database, and of these:
   bool m_failed = false;
+  bool m_checked = false;  // that the database is still held from here
   std::unique_ptr<JournalReader> m_reader;
 
   std::mutex m_sync_mutex;

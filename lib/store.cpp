@@ -336,8 +336,18 @@ void Store::remove_free_blobs(Fold& fold) {
   if (m_free_blobs.empty()) return;
   Fd lock = open_file(clean_lock_path(), O_RDWR | O_CREAT);
   if (!try_lock(lock.get(), FileLock::Mode::exclusive)) return;
-  for (const auto& id : std::exchange(m_free_blobs, {}))
-    if (fold.get(id) && !needs_blob(fold, id)) m_blobs.remove(id);
+  auto ids = std::exchange(m_free_blobs, {});
+  ids.erase(std::remove_if(ids.begin(), ids.end(), [&](const std::string& id) { return !fold.get(id); }), ids.end());
+  remove_blobs(fold, ids);
+}
+
+void Store::remove_blobs(Fold& fold, const std::vector<std::string>& ids) {
+  std::vector<std::string> free;
+  for (const auto& id : ids)
+    if (!needs_blob(fold, id)) free.push_back(id);
+  if (free.empty()) return;
+  m_journal.sync_all();  // the last job that needed one may have been another process's
+  for (const auto& id : free) m_blobs.remove(id);
 }
 
 void Store::forget_blob(const std::string& id) {
@@ -389,6 +399,18 @@ void Store::take_ends() {
   settle();
   remove_blobs_of(freed);
   m_mirror->forget_ends(known);
+}
+
+// Those that were started before may have become done since take_ends() looked.
+void Store::leave_out_ended(std::vector<Claim>& jobs) {
+  auto over = [&](const Claim& c) {
+    if (c.job.starts == 0 || !m_mirror->is_over(c.id)) return false;
+    append({encode_record(meta_now(RecordType::done, c.id))});
+    if (std::string blob = blob_of(c.id, c.job); !blob.empty()) forget_blob(blob);
+    return true;
+  };
+  jobs.erase(std::remove_if(jobs.begin(), jobs.end(), over), jobs.end());
+  settle();
 }
 
 Claims Store::claim(const ClaimRequest& request) {
@@ -506,6 +528,7 @@ Claims Store::claim(const ClaimRequest& request) {
     for (auto& c : result.jobs)
       if (auto job = fold.get(c.id)) c.job = std::move(*job);
   });
+  if (m_mirror && !request.dry_run) leave_out_ended(result.jobs);
   return result;
 }
 

@@ -171,6 +171,8 @@ class Store {
   // A file that is touched whenever this node of the group answers.
   std::string peer_path(const std::string& node) const { return m_directory + "/peers/" + node; }
 
+  // In a look: removes those of these blobs that are not needed, once what says so is on stable storage.
+  void remove_blobs(Fold& fold, const std::vector<std::string>& ids);
   // Removes the blobs of those jobs that are not needed any more.
   void remove_blobs_of(const std::vector<std::string>& ids);
   std::string clean_lock_path() const { return m_directory + "/clean.lock"; }
@@ -186,6 +188,7 @@ class Store {
  private:
   void remove_free_blobs(Fold& fold);
   void take_ends();
+  void leave_out_ended(std::vector<Claim>& jobs);
   void restore(Workload& workload, const std::string& id, const Job& job, std::string& reason) const;
   std::vector<Placed> append_references(const std::vector<NewJob>& jobs, std::vector<size_t>& of, std::vector<RecordBytes>& bytes,
                                         std::vector<Answer>& answers);

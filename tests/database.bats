@@ -225,6 +225,41 @@ teardown() {
   [[ $(gq-inspect list | wc -l) == 1 ]]
 }
 
+@test "gq: a copy that is older than its database is not believed, nor a position given twice, nor a gq.json that cannot be read" {
+  sqlite_store
+  gq-enqueue f --local <<<1 >/dev/null
+  cp -a "$GQ_CACHE" "$T/old"
+  gq-enqueue f --local <<<2 >/dev/null
+  rm -rf "$GQ_CACHE"
+  mv "$T/old" "$GQ_CACHE"
+  gq-enqueue f --local <<<3 >/dev/null
+  [[ $(gq-inspect list | wc -l) == 3 ]]
+  # Made anew twice, the second goes on behind what the first may have sent and nobody has seen yet.
+  position() { gq-inspect journal | tail -n 1 | jq -r .lsn; }
+  rm -rf "$GQ_CACHE"
+  gq-enqueue f --local <<<4 >/dev/null
+  local first
+  first=$(position)
+  sqlite3 "$T/db" "DELETE FROM gq WHERE k = 'r$(printf %020d "$first")'"
+  rm -rf "$GQ_CACHE"
+  gq-enqueue f --local <<<5 >/dev/null
+  (($(position) > first))
+  [[ $(gq-inspect list | wc -l) == 4 ]]
+  # A person's slip stays here.
+  cp "$COPY/gq.json" "$T/good"
+  echo '{' >"$COPY/gq.json"
+  fails_with 78 gq-inspect list
+  [[ $(sqlite3 "$T/db" "SELECT v FROM gq WHERE k = 'settings'") == "$(<"$T/good")" ]]
+  # And a store is made whole by the next program, where the first was killed in the middle of that.
+  rm -rf "$GQ_CACHE" "$T"/db*
+  gq-inspect list 2>/dev/null || [[ $? == 78 ]]
+  mkdir -p "$COPY"
+  chmod 700 "$COPY"
+  cp "$T/good" "$COPY/gq.json"
+  gq-enqueue f --local <<<6 >/dev/null
+  [[ $(gq-inspect list | wc -l) == 1 ]]
+}
+
 @test "gq: a helper that is missing or speaks otherwise is an error in one line; exec: with nothing is 64" {
   unset GQ_STORE
   export GQ_CACHE=$T/cache
