@@ -30,7 +30,6 @@ eventually() {
 
 # Database servers of one's own, in a new directory DIR, by a socket there: start_postgres DIR [OPTION...], start_mariadb DIR
 # [OPTION...]. As root they run as the users that their packages have made. $SERVER is the pid; DSN reaches it.
-as_user() { if ((EUID == 0)); then runuser -u "$1" -- "${@:2}"; else "${@:2}"; fi; }
 own_directory() {
   mkdir -p "$1"
   ((EUID != 0)) || chown "$2" "$1"
@@ -38,14 +37,15 @@ own_directory() {
 
 # shellcheck disable=SC2034  # SERVER and DSN are for the caller
 start_postgres() {
-  local directory=$1 bin
+  local directory=$1 bin user=()
   shift
   bin=$(echo /usr/lib/postgresql/*/bin)
+  ((EUID != 0)) || user=(setpriv --reuid postgres --regid postgres --init-groups)
   if [[ ! -e $directory/PG_VERSION ]]; then
     own_directory "$directory" postgres
-    as_user postgres "${bin##* }/initdb" -D "$directory" -U gq -A trust --no-sync -E UTF8 --locale C.UTF-8 >/dev/null
+    "${user[@]}" "${bin##* }/initdb" -D "$directory" -U gq -A trust --no-sync -E UTF8 --locale C.UTF-8 >/dev/null
   fi
-  as_user postgres "${bin##* }/postgres" -D "$directory" -k "$directory" -c listen_addresses= "$@" >"$directory.log" 2>&1 3>&- 4>&- &
+  "${user[@]}" "${bin##* }/postgres" -D "$directory" -k "$directory" -c listen_addresses= "$@" >"$directory.log" 2>&1 3>&- 4>&- &
   PIDS+=("$!")
   DSN="dbi:Pg:dbname=postgres;host=$directory;user=gq"
   eventually psql -h "$directory" -U gq -d postgres -c 'SELECT 1'
