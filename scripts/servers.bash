@@ -17,10 +17,10 @@ status() { (exec 5<>"/dev/tcp/127.0.0.1/$1" && echo status >&5 && timeout 2 sed 
 # Whether a worker has registered for a function: served PORT FUNCTION.
 served() { status "$1" | grep -qE "^$2[[:space:]]+[0-9]+[[:space:]]+[0-9]+[[:space:]]+[1-9]"; }
 
-# Polls until the command succeeds, for a minute or so.
+# Polls until the command succeeds, at most 30 s.
 eventually() {
   local _
-  for _ in $(seq 1200); do
+  for _ in $(seq 600); do
     "$@" >/dev/null 2>&1 && return
     sleep 0.05
   done
