@@ -18,9 +18,7 @@ namespace gq {
 
 Blobs::Blobs(std::string directory, Mirror* mirror) : m_directory(std::move(directory)), m_mirror(mirror) { make_directory(m_directory); }
 
-std::string Blobs::path(const std::string& id) const {
-  return m_directory + "/" + id.substr(id.size() - 2) + "/" + id;
-}
+std::string blob_path(const std::string& directory, const std::string& id) { return directory + "/" + id.substr(id.size() - 2) + "/" + id; }
 
 std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint64_t sum) {
   std::string target = path(id);

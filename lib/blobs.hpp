@@ -15,6 +15,9 @@ namespace gq {
 
 class Mirror;
 
+// Where the blob of a job is, in the directory of blobs.
+std::string blob_path(const std::string& directory, const std::string& id);
+
 class Blobs {
  public:
   // With a mirror (mirror.hpp), which must outlive it, stable storage is the database.
@@ -32,7 +35,7 @@ class Blobs {
   // moment, or that is not there, is left; false for the former.
   bool remove(const std::string& id);
 
-  std::string path(const std::string& id) const;
+  std::string path(const std::string& id) const { return blob_path(m_directory, id); }
 
  private:
   std::string m_directory;

@@ -104,8 +104,7 @@ std::optional<uint64_t> parse_frame_header(std::string_view bytes, Lsn lsn, uint
 }  // namespace
 
 std::string segment_path(const std::string& directory, Lsn base) {
-  std::string digits = std::to_string(base);
-  return directory + "/" + std::string(segment_digits - digits.size(), '0') + digits + segment_suffix;
+  return directory + "/" + padded(base, segment_digits) + segment_suffix;
 }
 
 std::vector<Lsn> list_segments(const std::string& directory) {

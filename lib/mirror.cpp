@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "blobs.hpp"
 #include "helper.hpp"
 #include "index.hpp"
 #include "log.hpp"
@@ -28,18 +29,8 @@ constexpr size_t scanned_records = 200, scanned_pieces = 8;
 // What a request of before the copy was made anew may still write ends within this.
 constexpr Lsn safe_distance = 1ULL << 32;
 
-std::string digits(uint64_t number, size_t count) {
-  std::string text = std::to_string(number);
-  return std::string(count - text.size(), '0') + text;
-}
-
-std::string record_key(Lsn lsn) { return "r" + digits(lsn, lsn_digits); }
-std::string piece_key(const std::string& id, uint64_t piece) { return "b" + id + digits(piece, piece_digits); }
-
-std::string text_of(const std::string& path, Exit code) {
-  Fd fd = open_file(path, O_RDONLY, 0, code);
-  return read_all(fd.get(), 1 << 20, path).value_or("");
-}
+std::string record_key(Lsn lsn) { return "r" + padded(lsn, lsn_digits); }
+std::string piece_key(const std::string& id, uint64_t piece) { return "b" + id + padded(piece, piece_digits); }
 
 std::string first_line(const std::string& path) {
   Fd fd = try_open(path, O_RDONLY);
@@ -112,17 +103,22 @@ Mirror::Mirror(std::string directory, std::unique_ptr<KeyValue> database, bool c
     write_stamp(*stamp);
   }
   while (!try_lock(m_users.get(), FileLock::Mode::shared)) ::usleep(1000);  // who else opens it waits for this one
-  if (stamp->settings != hex64(sum64(settings_text()))) {  // a person has changed it
+  const std::string settings = settings_text(), sum = hex64(sum64(settings));
+  if (stamp->settings != sum) {  // a person has changed it
     std::string id = read_settings(m_directory).store_id;
     if (m_database->get(settings_key).value_or("").find(id) == std::string::npos)
       throw Error(Exit::config, "cannot open the store " + m_directory + ": its gq.json is not that of the database");
-    m_database->put({{settings_key, settings_text()}});
-    stamp->settings = hex64(sum64(settings_text()));
+    m_database->put({{settings_key, settings}});
+    stamp->settings = sum;
     write_stamp(*stamp);
   }
 }
 
-std::string Mirror::settings_text() const { return text_of(m_directory + "/" + settings_name, Exit::config); }
+std::string Mirror::settings_text() const {
+  std::string path = m_directory + "/" + settings_name;
+  Fd fd = open_file(path, O_RDONLY, 0, Exit::config);
+  return read_all(fd.get(), 1 << 20, path).value_or("");
+}
 
 std::optional<Mirror::Stamp> Mirror::read_stamp() const {
   char bytes[200];
@@ -134,7 +130,7 @@ std::optional<Mirror::Stamp> Mirror::read_stamp() const {
 }
 
 void Mirror::write_stamp(const Stamp& s) {
-  write_all_at(m_stamp.get(), s.boot + " " + digits(s.stable, lsn_digits) + " " + s.settings + " \n", 0, m_directory + "/mirror");
+  write_all_at(m_stamp.get(), s.boot + " " + padded(s.stable, lsn_digits) + " " + s.settings + " \n", 0, m_directory + "/mirror");
 }
 
 void Mirror::distrust() {
@@ -197,6 +193,7 @@ Lsn Mirror::make_anew(bool create) {
     write_settings(m_directory, fresh, true);
   }
   const Settings read = read_settings(m_directory);
+  m_checked = now.has_value();
   if (!now) m_database->put({{holder_key, self}});
   if (!settings) {
     m_database->put({{settings_key, settings_text()}});
@@ -239,10 +236,9 @@ Lsn Mirror::make_anew(bool create) {
     if (!number || !is_ulid(key.substr(1, ulid_size))) return;
     if (key.substr(1, ulid_size) != id) {
       id = key.substr(1, ulid_size);
-      std::string part = m_directory + "/blobs/" + id.substr(ulid_size - 2);
-      make_directory(m_directory + "/blobs");
-      make_directory(part);
-      blob = open_file(part + "/" + id, O_RDWR | O_CREAT | O_TRUNC);
+      std::string path = blob_path(m_directory + "/blobs", id);
+      make_directories(path.substr(0, path.rfind('/')));
+      blob = open_file(path, O_RDWR | O_CREAT | O_TRUNC);
     }
     write_all_at(blob.get(), value, *number * piece_size, "a blob");
   });
@@ -440,7 +436,7 @@ void Mirror::verify(Journal& journal, const std::function<void(Lsn lsn, const st
     for_each('b', scanned_pieces, [&](const std::string& key, std::string_view value) {
       if (key.size() != 1 + ulid_size + piece_digits) return;
       std::string id = key.substr(1, ulid_size);
-      Fd blob = try_open(m_directory + "/blobs/" + id.substr(ulid_size - 2) + "/" + id, O_RDONLY);
+      Fd blob = try_open(blob_path(m_directory + "/blobs", id), O_RDONLY);
       uint64_t offset = parse_count(key.substr(1 + ulid_size)).value_or(0) * piece_size;
       std::string piece(piece_size, '\0');
       if (blob) piece.resize(read_at(blob.get(), piece.data(), piece.size(), offset));
@@ -455,13 +451,6 @@ std::vector<std::string> Mirror::ends() {
   std::vector<std::string> ids;
   ask([&] { for_each('e', scanned_records, [&](const std::string& key, std::string_view) { ids.push_back(key.substr(1)); }); });
   return ids;
-}
-
-bool Mirror::is_over(const std::string& id) {
-  std::lock_guard<std::mutex> guard(m_mutex);
-  bool over = false;
-  ask([&] { over = m_database->get("e" + id).has_value(); });
-  return over;
 }
 
 void Mirror::forget_ends(const std::vector<std::string>& ids) {

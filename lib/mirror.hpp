@@ -64,7 +64,6 @@ class Mirror {
 
   // The jobs that the user says are done, and that these need not be said again.
   std::vector<std::string> ends();
-  bool is_over(const std::string& id);
   void forget_ends(const std::vector<std::string>& ids);
 
   // Compares all that the database should have with the copy, while nothing is cleaned, and says what is wrong there.
@@ -92,7 +91,7 @@ class Mirror {
 
   std::mutex m_mutex;  // of the database, and of these:
   bool m_failed = false;
-  bool m_checked = false;  // that the database is still held from here
+  bool m_checked = true;   // that nobody else took the database when this process did
   std::unique_ptr<JournalReader> m_reader;
 
   std::mutex m_sync_mutex;

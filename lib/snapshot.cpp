@@ -132,8 +132,7 @@ std::string name_for(Millis at) {
   ::gmtime_r(&seconds, &tm);
   char text[64];
   std::strftime(text, sizeof text, "%Y%m%dT%H%M%S", &tm);
-  std::string millis = std::to_string(at.count() % 1000);
-  return std::string(text) + "." + std::string(3 - millis.size(), '0') + millis + "Z";
+  return std::string(text) + "." + padded(at.count() % 1000, 3) + "Z";
 }
 
 bool is_snapshot_name(const std::string& name) {

@@ -403,14 +403,19 @@ void Store::take_ends() {
 
 // Those that were started before may have become done since take_ends() looked.
 void Store::leave_out_ended(std::vector<Claim>& jobs) {
-  auto over = [&](const Claim& c) {
-    if (c.job.starts == 0 || !m_mirror->is_over(c.id)) return false;
-    append({encode_record(meta_now(RecordType::done, c.id))});
+  if (std::none_of(jobs.begin(), jobs.end(), [](const Claim& c) { return c.job.starts > 0; })) return;
+  auto ids = m_mirror->ends();
+  const std::set<std::string> ended(ids.begin(), ids.end());
+  std::vector<std::string> records;
+  for (const auto& c : jobs) {
+    if (!ended.count(c.id)) continue;
+    records.push_back(encode_record(meta_now(RecordType::done, c.id)));
     if (std::string blob = blob_of(c.id, c.job); !blob.empty()) forget_blob(blob);
-    return true;
-  };
-  jobs.erase(std::remove_if(jobs.begin(), jobs.end(), over), jobs.end());
+  }
+  if (records.empty()) return;
+  append(records);
   settle();
+  jobs.erase(std::remove_if(jobs.begin(), jobs.end(), [&](const Claim& c) { return ended.count(c.id) > 0; }), jobs.end());
 }
 
 Claims Store::claim(const ClaimRequest& request) {

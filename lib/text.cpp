@@ -190,6 +190,11 @@ std::string format_time(Millis since_1970) {
   return text;
 }
 
+std::string padded(uint64_t number, size_t digits) {
+  std::string text = std::to_string(number);
+  return std::string(digits - std::min(digits, text.size()), '0') + text;
+}
+
 std::string hex64(uint64_t value) {
   char text[17];
   snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(value));

@@ -49,6 +49,9 @@ bool is_node_name(std::string_view name);
 // RFC 3339, UTC, with milliseconds: 2026-01-31T12:00:00.000Z.
 std::string format_time(Millis since_1970);
 
+// At least so many decimal digits, with leading zeros.
+std::string padded(uint64_t number, size_t digits);
+
 // 16 hexadecimal digits.
 std::string hex64(uint64_t value);
 
