@@ -181,6 +181,11 @@ teardown() {
   gq-enqueue f <<<1 >/dev/null
   kill_server "$SERVER"
   fails_with 75 gq-enqueue f --timeout 20s <<<lost
+  # From then on nothing more is written to the copy that the database might never hear of.
+  local size
+  size=$(cat "$T"/cache/*/journal/*.gqj | wc -c)
+  fails_with 75 gq-enqueue f --timeout 20s <<<lost
+  [[ $(cat "$T"/cache/*/journal/*.gqj | wc -c) == "$size" ]]
   start_postgres "$SERVERS/pg"
   queued() { gq-enqueue f --timeout 20s <<<2; }
   eventually queued
@@ -211,6 +216,17 @@ teardown() {
   [[ $(psql -qXAt -c 'SELECT count(*), count(DISTINCT job) FROM sizes') == '6|6' ]]
   no_jobs
   [[ $(psql -qXAt -c "SELECT count(*) FROM gq WHERE k LIKE 'e%'") == 0 ]]
+}
+
+@test "gq: a job that the database says is done does not run again, also where that came while jobs were being handed out" {
+  sqlite_store
+  in_database "$BATS_TEST_DIRNAME/broken-helper late $T/db2"
+  local id
+  id=$(gq-enqueue f --local <<<x)
+  die_at_work f
+  LATE=$id gq-flush -f f -- touch "$T/ran"
+  [[ ! -e $T/ran ]]
+  no_jobs
 }
 
 @test "gq: a database that another machine holds is refused [78], until its key holder is removed; so is one that has gone" {
