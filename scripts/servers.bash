@@ -45,6 +45,8 @@ start_postgres() {
     own_directory "$directory" postgres
     "${user[@]}" "${bin##* }/initdb" -D "$directory" -U gq -A trust --no-sync -E UTF8 --locale C.UTF-8 >/dev/null
   fi
+  # The one that was killed counts as one that runs until somebody has waited for it: not everywhere does process 1.
+  rm -f "$directory/postmaster.pid" "$directory"/.s.PGSQL.*.lock
   "${user[@]}" "${bin##* }/postgres" -D "$directory" -k "$directory" -c listen_addresses= "$@" >"$directory.log" 2>&1 3>&- 4>&- &
   PIDS+=("$!")
   DSN="dbi:Pg:dbname=postgres;host=$directory;user=gq"
@@ -71,6 +73,7 @@ start_mariadb() {
 # Ends a server as a crash would: kill_server PID.
 kill_server() {
   local children
+  kill -STOP "$1"  # it makes no more children
   mapfile -t children < <(pgrep -P "$1")
   kill -9 "$1" "${children[@]}"
   eventually no_process "$1" "${children[@]}"

@@ -17,7 +17,7 @@ rows() { sqlite3 "$T/db" "SELECT count(*) FROM gq WHERE k LIKE '$1%'"; }
 conforms() { gq-store-test "$@" >"$T/conforms" || { cat "$T/conforms"; return 1; }; }
 # What gq-store-test is to run so that a server crashes: crash start_SERVER DIR.
 crash() {
-  printf '#!/bin/bash\nPIDS=()\n. "%s/../scripts/servers.bash"\nkill_server %s\n%s %s\n' "$BATS_TEST_DIRNAME" "$SERVER" "$1" "$2" >"$T/crash"
+  printf '#!/bin/bash\nset -e\nPIDS=()\n. "%s/../scripts/servers.bash"\nkill_server %s\n%s %s\n' "$BATS_TEST_DIRNAME" "$SERVER" "$1" "$2" >"$T/crash"
   # The next time it is another process.
   echo "sed -i \"s/^kill_server .*/kill_server \$SERVER/\" \"\$0\"" >>"$T/crash"
   chmod +x "$T/crash"
