@@ -360,7 +360,7 @@ PY
 @test "gq-worker: --stream with a command that outlives SIGTERM, one that answers too much, one beside a job that killed its worker" {
   # It answers after the time limit has begun to end it: the next job of the serial key still runs.
   for n in 1 2; do gq-enqueue f --local --serial s <<<$n; done
-  timeout 20 gq-flush -f f --stream --time-limit 500ms --grace 500ms -- sh -c \
+  timeout 20 gq-flush -f f --stream --time-limit 500ms --grace 2s -- sh -c \
     'trap "" TERM; while read -r l rest; do head -c "$l" >/dev/null; sleep 0.8; echo 0; done' 2>/dev/null
   no_jobs
   # An answer for which there is no job ends the command, and does not wait for the next one.

@@ -502,7 +502,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
 @test "gq-replicate: a new node joins, is brought up to date from a stream while the others work, and takes over load" {
   start_gearmand
   group once
-  COMMAND='sleep 0.01' nodes
+  COMMAND="while [ ! -e '$T/go' ]; do sleep 0.05; done; sleep 0.01" nodes
   seq 300 | gq-enqueue f -l >"$T/ids"
   NODES=(1 2 3 4)
   for n in 1 2 3 4; do gq-replicate init --store "$T/$n" --as rep_$n --group rep_1,rep_2,rep_3,rep_4 --run once; done
@@ -510,6 +510,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   owner=
   for n in 1 2 3; do [[ $(gq-inspect --store "$T/$n" list --state queued | wc -l) -gt 20 ]] && owner=$n; done
   [[ -n $owner ]]
+  touch "$T/go"
   gq-inspect --store "$T/$owner" journal --records >"$T/stream"
   # Stopped half-way, and started again.
   head -c 2000 "$T/stream" >"$T/half"
