@@ -115,8 +115,7 @@ field() { gq-inspect show "$1" --json | jq -r ".$2"; }
   gq-flush -f f --time-limit 300ms --grace 300ms --backoff 1h -- bash -c 'trap "" TERM; (trap "" TERM; echo $BASHPID >"$0"; sleep 60 & wait; sleep 60) & sleep 60; sleep 60' "$T/pid" 2>/dev/null
   ((SECONDS - start < 10))
   [[ $(state "$id") == delayed && $(field "$id" reason) == 'time limit'* ]]
-  gone() { not kill -0 "$(cat "$T/pid")"; }
-  eventually gone
+  eventually no_process "$(cat "$T/pid")"
   # One that ends in time is not touched; what it leaves running neither.
   id=$(gq-enqueue g --local <<<x)
   gq-flush -f g --time-limit 20s -- sh -c '(sleep 3; touch "$0") >&2 & exit 0' "$T/late"

@@ -204,22 +204,23 @@ def one_call(directory, seed, program, call, injection, n):
 
 
 def numbers(random, short):
-    """All n, or one of each of 1-2, 3-8, 9-26, ..."""
-    n = 1
+    """All n, or one of each of 1-2, 3-14, 15-74, ..."""
+    n, width = 1, 2 if short else 1
     while True:
-        yield n if not short else n + random.randrange(2 * n)
-        n += 2 * n if short else 1
+        yield n + random.randrange(width)
+        n += width
+        width = 4 * n if short else 1
 
 
 def sweep(directory, seed, calls, injections, short=True, programs=None, most=100000, **_):
-    """Every program, call and injection; returns the first world in which something was wrong."""
+    """Every program, call and injection (in short: one of them); returns the first world in which something was wrong."""
     count = 0
     problems = World(os.path.join(directory, "summary"), seed)
     if sanitized() and KILL not in injections:
         calls = [c for c in calls if c not in ("write", "read", "pipe2", "openat")]  # the sanitizers' own do not stand it
     for program in programs or PROGRAMS:
         for call in calls:
-            for injection in injections:
+            for injection in [problems.random.choice(injections)] if short else injections:
                 for n in numbers(problems.random, short):
                     if n > most:
                         break

@@ -4,7 +4,7 @@ import os, json
 
 from .world import World
 
-STREAM = r'''#!/usr/bin/env python3
+STREAM = r'''#!/usr/bin/python3 -IS
 import sys
 jobs, answers = sys.stdin.buffer, sys.stdout.buffer
 while header := jobs.readline():

@@ -9,7 +9,7 @@ check answers 0.
 import json, os, pathlib, random, re, signal, socket, subprocess, time, zlib
 
 # First line of a workload: a tag that stands for it and the CRC-32 of the rest. The command checks what it is given.
-COMMAND = r'''#!/usr/bin/env python3
+COMMAND = r'''#!/usr/bin/python3 -IS
 import fcntl, os, sys, time, zlib
 id, ledger = os.environ["GQ_JOB_ID"], os.environ["LEDGER"]
 def log(line):
@@ -37,7 +37,7 @@ echo "start $GQ_JOB_ID $tag" >>"$LEDGER"
 echo "end $GQ_JOB_ID $tag" >>"$LEDGER"
 '''
 # The same as a command that is fed jobs (gq-stream(7)).
-STREAM_COMMAND = r'''#!/usr/bin/env python3
+STREAM_COMMAND = r'''#!/usr/bin/python3 -IS
 import os, sys, zlib
 jobs, answers = sys.stdin.buffer, sys.stdout.buffer
 def log(line):
