@@ -201,7 +201,7 @@ int main(int argc, char** argv) {
       };
       bool last = name == made.segments.rbegin()->first;
       size_t in_it = cleaned && !last ? 14 : 7;  // jobs that have a record in one segment
-      for (size_t n = 0; n < bytes.size(); n += all ? 1 : 1 + random() % 30) {
+      for (size_t n = 0; n < bytes.size(); n += all ? 1 : 1 + random() % 100) {
         std::string at = name + ", " + std::to_string(n);
         examine(directory, made, with(bytes.substr(0, n)), at + ": cut", in_it, !last);
         for (int bit = all ? 0 : static_cast<int>(random() % 8), end = all ? 8 : bit + 1; bit < end; ++bit) {

@@ -61,17 +61,17 @@ needs_root() { ((EUID == 0)) || skip "needs root, for file systems and namespace
   torture altered-bytes
 }
 
-@test "gq: built with AddressSanitizer and UndefinedBehaviorSanitizer, killed, the same shows no error in memory" {
+@test "gq: built with AddressSanitizer and UndefinedBehaviorSanitizer, killed and on full disks, the same shows no error in memory" {
   export GQ_BUILD=$GQ_BUILD/sanitized
   torture kill --rounds 10
   torture group --rounds 1
-  torture killed-at-calls,gearmand
+  torture killed-at-calls,full-at-calls,gearmand
   gq-unit "$T"
 }
 
-@test "gq: built so, failing calls, full and failing disks and damage show no error in memory" {
+@test "gq: built so, failing calls, failing disks and damage show no error in memory" {
   export GQ_BUILD=$GQ_BUILD/sanitized
-  torture failing-calls,full-at-calls,altered-bytes
+  torture failing-calls,altered-bytes
   ((EUID != 0)) || torture power-cut,failing-syncs,full-disk,pids,refused
 }
 
