@@ -54,7 +54,7 @@ std::optional<std::string> Index::seal_text(const FoldPosition& p) const {
   if (::stat(m_path.c_str(), &st) != 0) return std::nullopt;
   return std::to_string(p.end) + " " + std::to_string(p.last) + " " + hex64(p.last_sum) + " " +
          std::to_string(st.st_ino) + " " + std::to_string(st.st_size) + " " + std::to_string(st.st_mtim.tv_sec) + "." +
-         std::to_string(st.st_mtim.tv_nsec) + "\n";
+         std::to_string(st.st_mtim.tv_nsec) + " " + std::to_string(fold_version) + "\n";
 }
 
 // Called with m_mutex and index.lock held: whether this process is alone, what it then finds, and its place among the users
@@ -69,9 +69,9 @@ void Index::join() {
       auto parts = seal ? split(*seal, ' ') : std::vector<std::string>();
       auto number = [&](size_t i) { return parse_count(parts[i]).value_or(0); };
       FoldPosition p;
-      if (parts.size() == 6) p = {number(0), number(1), 0};
+      if (parts.size() == 7) p = {number(0), number(1), 0};
       // The sum is that of the record in the journal: a power cut may have taken it and others come to its place.
-      bool same = parts.size() == 6;
+      bool same = parts.size() == 7;
       if (same && p.last != 0) {
         JournalReader reader(m_journal, p.last);
         same = reader.read_record_at(p.last, false);
