@@ -99,6 +99,7 @@ struct Replicator::Batch {
   size_t count = 0;                  // of records
   std::vector<const Debt*> debts;    // by record, where they are debts
   std::vector<std::string> holders;  // by job that waits for its copies: the peers that have it, separated by commas
+  std::vector<uint32_t> wanted;      // likewise: how many of them have to
   Lsn from = 0, end = 0;             // where they stand in the journal; end is 0 where that is not to be passed over
 };
 
@@ -236,6 +237,52 @@ void Replicator::complain(Peer& peer, const std::string& trouble) {
 
 // --------------------------------------------------------------------------------------------------------------- add
 
+uint32_t copies_to_count(const Job& job, const Self& self) {
+  if (job.state == State::pending) return job.copies;
+  const bool own = job.node.empty() || (job.node == self.node && job.store == self.store);
+  if (own) return 0;  // they have been counted, or fewer were enough
+  // Only its owner knows whether they have. What says that it ran there says so, too.
+  const bool ended = job.state == State::finished || job.state == State::kept;
+  return (job.once ? is_fresh(job) : !ended) ? job.copies : 0;
+}
+
+// Jobs that are here already take the place of those that came, where their copies are still to be counted. Returns, by job, how many
+// nodes have to be seen to have it, this one included.
+std::vector<uint32_t> Replicator::resume(std::vector<NewJob>& jobs, std::vector<Answer>& answers, uint32_t copies) {
+  std::vector<uint32_t> wanted(jobs.size(), 0);
+  std::vector<std::optional<Job>> first(jobs.size());
+  try {
+    m_store.look([&](Fold& fold) {
+      for (size_t i = 0; i < jobs.size(); ++i) {
+        const bool queued = answers[i].outcome == Outcome::queued;
+        if (!queued && answers[i].outcome != Outcome::same) continue;
+        auto job = fold.get(queued ? jobs[i].record.meta.id : answers[i].reason);
+        wanted[i] = std::max(queued ? copies : 0, job ? copies_to_count(*job, m_self) : 0);
+        if (!queued && wanted[i] > 1) first[i] = std::move(job);
+      }
+    });
+  } catch (const Error& e) {
+    for (auto& answer : answers)
+      if (answer.outcome == Outcome::queued || answer.outcome == Outcome::same) answer = {Outcome::unknown, e.what(), e.error_number()};
+    return std::vector<uint32_t>(jobs.size(), 0);
+  }
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    if (!first[i]) continue;
+    auto record = std::make_shared<const std::string>(add_record(answers[i].reason, *first[i]));
+    auto head = parse_record_head(*record);
+    if (!head) {
+      answers[i] = {Outcome::unknown, "the workload of " + answers[i].reason + " cannot be given to another node", 0};
+      wanted[i] = 0;
+      continue;
+    }
+    jobs[i].head = record->substr(0, head->head_size);
+    jobs[i].data = std::string_view(*record).substr(head->head_size);
+    jobs[i].record = std::move(*head);
+    jobs[i].own = std::move(record);
+  }
+  return wanted;
+}
+
 std::vector<Answer> Replicator::add(std::vector<NewJob> jobs) {
   Group group;
   {
@@ -258,35 +305,36 @@ std::vector<Answer> Replicator::add(std::vector<NewJob> jobs) {
   std::shared_ptr<Batch> batch;
   std::list<Call> calls;
   std::vector<size_t> handed;
+  std::vector<uint32_t> wanted(jobs.size(), group.copies);
   auto hand = [&](const std::vector<size_t>& numbers, Lsn from, Lsn end) {
-    if (batch || group.copies < 2) return;
-    handed = numbers;
-    batch = hand_out(jobs, numbers, from, end, calls);
+    for (size_t i : numbers)
+      if (!batch && wanted[i] > 1) handed.push_back(i);
+    if (!batch && !handed.empty()) batch = hand_out(jobs, handed, wanted, from, end, calls);
   };
   // A job whose key or ID is taken must not get about: then the store has to decide first.
   auto answers = m_store.add(jobs, decided_later ? Store::Appended() : hand);
   if (decided_later) {
-    std::vector<size_t> queued;
-    for (size_t i = 0; i < answers.size(); ++i)
-      if (answers[i].outcome == Outcome::queued) queued.push_back(i);
-    if (!queued.empty()) hand(queued, 0, 0);
+    wanted = resume(jobs, answers, group.copies);
+    std::vector<size_t> all(jobs.size());
+    std::iota(all.begin(), all.end(), 0);
+    hand(all, 0, 0);
   }
   if (!batch) return answers;
-  wait_for(*batch, std::move(calls), group.copies - 1);
-  send_parts(jobs, handed, *batch, group.copies - 1);
+  wait_for(*batch, std::move(calls));
+  send_parts(jobs, handed, *batch);
   std::map<std::string, std::vector<std::string>> held;  // by holders
   bool counted = true;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     for (size_t n = 0; n < handed.size(); ++n) {
       Answer& answer = answers[handed[n]];
-      if (answer.outcome != Outcome::queued) continue;
+      if (answer.outcome != Outcome::queued && answer.outcome != Outcome::same) continue;
       size_t nodes = 1 + count_names(batch->holders[n]);
-      std::string copies = std::to_string(nodes) + "/" + std::to_string(group.copies);
+      std::string copies = std::to_string(nodes) + "/" + std::to_string(wanted[handed[n]]);
       if (nodes > 1 || m_config.owe) held[batch->holders[n]].push_back(std::move(jobs[handed[n]].record.meta.id));
-      if (nodes < group.copies) {
+      if (nodes < wanted[handed[n]]) {
         counted = false;
-        if (m_config.owe) answer.reason = "copies=" + copies;
+        if (m_config.owe) answer.note = "copies=" + copies;
         else answer = {Outcome::unknown, "copies=" + copies + ": too few nodes have it so far", 0};
       }
     }
@@ -315,15 +363,16 @@ std::vector<Answer> Replicator::add(std::vector<NewJob> jobs) {
 }
 
 // Peers that have not got what a job's workload is a part of are given that part.
-void Replicator::send_parts(const std::vector<NewJob>& jobs, const std::vector<size_t>& handed, Batch& batch, uint32_t wanted) {
+void Replicator::send_parts(const std::vector<NewJob>& jobs, const std::vector<size_t>& handed, Batch& batch) {
   std::vector<NewJob> whole;
   std::vector<size_t> of, numbers;
+  std::vector<uint32_t> wanted;
   for (size_t n = 0; n < handed.size(); ++n) {
     const NewJob& job = jobs[handed[n]];
     if (job.record.meta.source.empty()) continue;
     {
       std::lock_guard<std::mutex> guard(m_mutex);
-      if (count_names(batch.holders[n]) >= wanted) continue;
+      if (count_names(batch.holders[n]) >= batch.wanted[n]) continue;
     }
     Fd blob = m_store.blobs().open(job.record.meta.source);
     if (!blob) continue;
@@ -331,12 +380,13 @@ void Replicator::send_parts(const std::vector<NewJob>& jobs, const std::vector<s
     if (read_at(blob.get(), part.data(), part.size(), job.record.meta.offset) != part.size()) continue;
     numbers.push_back(whole.size());
     of.push_back(n);
+    wanted.push_back(batch.wanted[n] + 1);
     whole.push_back(with_data(job.record.meta, std::move(part)));
   }
   if (whole.empty()) return;
   std::list<Call> calls;
-  auto again = hand_out(whole, numbers, 0, 0, calls);
-  wait_for(*again, std::move(calls), wanted);
+  auto again = hand_out(whole, numbers, wanted, 0, 0, calls);
+  wait_for(*again, std::move(calls));
   std::lock_guard<std::mutex> guard(m_mutex);
   for (size_t n = 0; n < of.size(); ++n) batch.holders[of[n]] = again->holders[n];
 }
@@ -358,8 +408,8 @@ std::vector<Answer> Replicator::relay(std::vector<NewJob> jobs, uint32_t copies)
   std::vector<size_t> numbers(jobs.size());
   std::iota(numbers.begin(), numbers.end(), 0);
   std::list<Call> calls;
-  auto batch = hand_out(jobs, numbers, 0, 0, calls);
-  wait_for(*batch, std::move(calls), copies);
+  auto batch = hand_out(jobs, numbers, std::vector<uint32_t>(jobs.size(), copies + 1), 0, 0, calls);
+  wait_for(*batch, std::move(calls));
   std::vector<Answer> answers;
   std::lock_guard<std::mutex> guard(m_mutex);
   for (const auto& holders : batch->holders) {
@@ -370,9 +420,9 @@ std::vector<Answer> Replicator::relay(std::vector<NewJob> jobs, uint32_t copies)
   return answers;
 }
 
-// Begins to send jobs to all peers that are up.
-std::shared_ptr<Replicator::Batch> Replicator::hand_out(const std::vector<NewJob>& jobs, const std::vector<size_t>& numbers, Lsn from, Lsn end,
-                                                        std::list<Call>& calls) {
+// Begins to send jobs to all peers that are up. `wanted` says, by job, how many nodes must have it, this one included.
+std::shared_ptr<Replicator::Batch> Replicator::hand_out(const std::vector<NewJob>& jobs, const std::vector<size_t>& numbers,
+                                                        const std::vector<uint32_t>& wanted, Lsn from, Lsn end, std::list<Call>& calls) {
   auto batch = std::make_shared<Batch>();
   size_t size = 0;
   for (size_t i : numbers) size += jobs[i].head.size() + jobs[i].data.size();
@@ -383,6 +433,7 @@ std::shared_ptr<Replicator::Batch> Replicator::hand_out(const std::vector<NewJob
     batch->records += jobs[i].head;
     batch->records += jobs[i].data;
     if (jobs[i].data.size() > max_inline_data) batch->end = 0;  // its blob has to be remembered
+    batch->wanted.push_back(wanted[i] - 1);
   }
   batch->count = numbers.size();
   batch->holders.resize(numbers.size());
@@ -416,11 +467,13 @@ std::list<Replicator::Call>::iterator Replicator::next_answered(std::list<Call>&
   return calls.end();
 }
 
-// Waits until so many peers have all of these jobs, or no other can be expected to.
-void Replicator::wait_for(Batch& batch, std::list<Call> calls, uint32_t wanted) {
+// Waits until enough peers have each of these jobs, or no other can be expected to.
+void Replicator::wait_for(Batch& batch, std::list<Call> calls) {
   auto enough = [&] {
     std::lock_guard<std::mutex> guard(m_mutex);
-    return std::all_of(batch.holders.begin(), batch.holders.end(), [&](const auto& h) { return count_names(h) >= wanted; });
+    for (size_t n = 0; n < batch.holders.size(); ++n)
+      if (count_names(batch.holders[n]) < batch.wanted[n]) return false;
+    return true;
   };
   auto deadline = Clock::now() + m_config.peer_timeout;
   while (!enough()) {

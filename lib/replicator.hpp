@@ -82,9 +82,11 @@ class Replicator {
   void complain(Peer& peer, const std::string& trouble);
 
   std::unique_ptr<Link> take_line(Peer& peer);
-  std::shared_ptr<Batch> hand_out(const std::vector<NewJob>& jobs, const std::vector<size_t>& numbers, Lsn from, Lsn end, std::list<Call>& calls);
-  void send_parts(const std::vector<NewJob>& jobs, const std::vector<size_t>& handed, Batch& batch, uint32_t wanted);
-  void wait_for(Batch& batch, std::list<Call> calls, uint32_t wanted);
+  std::vector<uint32_t> resume(std::vector<NewJob>& jobs, std::vector<Answer>& answers, uint32_t copies);
+  std::shared_ptr<Batch> hand_out(const std::vector<NewJob>& jobs, const std::vector<size_t>& numbers, const std::vector<uint32_t>& wanted, Lsn from,
+                                  Lsn end, std::list<Call>& calls);
+  void send_parts(const std::vector<NewJob>& jobs, const std::vector<size_t>& handed, Batch& batch);
+  void wait_for(Batch& batch, std::list<Call> calls);
   Millis timeout_for(const Batch& batch) const;
   std::list<Call>::iterator next_answered(std::list<Call>& calls, Clock::time_point deadline);
   std::vector<std::string> hear(Call& call);
@@ -145,6 +147,10 @@ class Replicator {
   std::unique_ptr<Receivers> m_receivers;
   std::thread m_keeper;
 };
+
+// A client is to be told of a job that is here already: how many nodes, this one included, have to be seen to have it before
+// that. 0: none but this one.
+uint32_t copies_to_count(const Job& job, const Self& self);
 
 // What a node is still to be told of, as the journal says; a running replicator may know a second's worth more.
 struct PeerDebt {

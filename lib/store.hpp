@@ -75,6 +75,7 @@ struct Answer {
   Outcome outcome = Outcome::refused;
   std::string reason;     // refused, bad and unknown
   int error_number = 0;  // refused: the errno, where there is one
+  std::string note{};    // queued and same: what is to be said of the job all the same
 };
 
 struct Claim {

@@ -6,6 +6,7 @@ namespace gq {
 namespace {
 
 constexpr const char* words[] = {"queued", "same", "conflict", "refused", "bad", "unknown"};  // by Outcome
+constexpr const char* owed_word = "owed";
 
 }  // namespace
 
@@ -39,8 +40,10 @@ std::optional<std::vector<NewJob>> parse_group(std::string_view payload, const s
 }
 
 std::string encode_answer(const std::string& id, const Answer& answer) {
-  std::string line = std::string(words[static_cast<size_t>(answer.outcome)]) + " " + id;
-  if (!answer.reason.empty()) line += " " + printable(answer.reason);
+  const bool owed = answer.outcome == Outcome::same && !answer.note.empty();
+  std::string line = std::string(owed ? owed_word : words[static_cast<size_t>(answer.outcome)]) + " " + id;
+  for (const auto& text : {answer.reason, answer.note})
+    if (!text.empty()) line += " " + printable(text);
   return line + "\n";
 }
 
@@ -51,13 +54,16 @@ std::optional<std::vector<Answer>> parse_answers(std::string_view result, const 
   for (size_t i = 0; i < ids.size(); ++i) {
     std::string_view line = lines[i];
     std::optional<Answer> answer;
-    for (size_t w = 0; w < std::size(words); ++w) {
-      std::string start = std::string(words[w]) + " " + ids[i];
-      if (line == start || line.substr(0, start.size() + 1) == start + " ") {
-        answer = Answer{static_cast<Outcome>(w), {}, 0};
-        if (line.size() > start.size()) answer->reason = printable(line.substr(start.size() + 1));
-      }
+    size_t word = line.find(' '), rest = word + 1 + ids[i].size();
+    if (word == std::string_view::npos || line.substr(word + 1, ids[i].size()) != ids[i] || (line.size() > rest && line[rest] != ' ')) return std::nullopt;
+    std::string text = line.size() > rest ? printable(line.substr(rest + 1)) : std::string();
+    for (size_t w = 0; w < std::size(words); ++w)
+      if (line.substr(0, word) == words[w]) answer = Answer{static_cast<Outcome>(w), text, 0};
+    if (line.substr(0, word) == owed_word) {
+      size_t space = text.find(' ');
+      answer = Answer{Outcome::same, text.substr(0, space), 0, space == std::string::npos ? "" : text.substr(space + 1)};
     }
+    if (answer && answer->outcome == Outcome::queued) std::swap(answer->reason, answer->note);
     if (!answer) return std::nullopt;
     answers.push_back(std::move(*answer));
   }

@@ -1,7 +1,10 @@
 // How records travel through gearmand. A Gearman job on FUNCTION.gq holds one or more add records, one behind the other. Its
 // result has one line for each, in order:
 //
-//   queued ID | same ID FIRST | conflict ID | refused ID REASON | bad ID REASON | unknown ID REASON
+//   queued ID [NOTE] | same ID FIRST | owed ID FIRST NOTE | conflict ID | refused ID REASON | bad ID REASON | unknown ID REASON
+//
+// NOTE is "copies=1/2" of a job on fewer nodes than its group asks for. `owed` is `same` with such a note: a client that does not
+// know the word asks again, and hears `same` then.
 //
 // and nothing else; a payload that is not such records is answered with the single line "bad REASON".
 #pragma once

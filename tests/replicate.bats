@@ -157,6 +157,46 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   sound
 }
 
+@test "gq-enqueue: a key that is taken is answered when the first job has its copies, and 75 until then [pending here, another node's]" {
+  start_gearmand
+  group once
+  once_more() { echo x | gq-enqueue f --local --key K --store "$T/$1" "${@:2}"; }
+  fails_with 75 once_more 1
+  id=$(gq-inspect --store "$T/1" list --json | jq -r .id)
+  is_state 1 "$id" pending
+  fails_with 75 once_more 1
+  grep -q 'copies=1/2' "$T/failed.err"
+  background gq-replicate --store "$T/2"
+  two=$PID
+  eventually served "$PORT" rep_2
+  [[ $(once_more 1) == "$id" ]]
+  is_state 2 "$id" held
+  is_state 1 "$id" queued
+  # The node that accepted it is gone, and nothing is known of its counting.
+  kill "$two"; wait "$two"
+  rm -rf "$T/1"
+  fails_with 75 once_more 2
+  grep -q 'copies=1/2' "$T/failed.err"
+  background gq-replicate --store "$T/3"
+  eventually served "$PORT" rep_3
+  [[ $(once_more 2) == "$id" ]]
+  is_state 3 "$id" held
+}
+
+@test "gq-enqueue: a key that is taken by a job without its copies is answered with --owe, and says so [--local, gq-worker]" {
+  start_gearmand
+  group once
+  once_more() { echo x | gq-enqueue "$@" 2>"$T/err"; }
+  for way in --local ''; do
+    fails_with 75 gq-enqueue f --local --store "$T/1" --key "K$way" <<<x
+    id=$(gq-inspect --store "$T/1" list --json | jq -r 'select(.state == "pending").id')
+    [[ -n $way ]] || start_worker --store "$T/1" -f f --queue-only --owe --alone-after 10m
+    [[ $(once_more f --key "K$way" ${way:+--local --owe --store "$T/1"}) == "$id" ]]
+    grep -q "$id: queued with copies=1/2" "$T/err"
+    is_state 1 "$id" queued
+  done
+}
+
 @test "gq-replicate: a job that two nodes have accepted, since it was sent again, has one owner [run once]" {
   start_gearmand
   group once

@@ -4,6 +4,7 @@
 
 #include "gearman.hpp"
 #include "packets.hpp"
+#include "replicator.hpp"
 #include "store.hpp"
 #include "text.hpp"
 #include "transfer.hpp"
@@ -171,6 +172,42 @@ void transfers_are_checked(const std::string& directory) {
   CHECK(guard.is_new("s", 100) && !guard.is_new("s", 36) && guard.is_new("s", 37) && !guard.is_new("s", 3) && guard.is_new("t", 3));
 }
 
+// Which job a client may be told of only when other nodes have been seen to have it.
+void copies_are_counted_before_an_answer() {
+  const Self self{"rep_1", new_ulid()};
+  gq::Job job;
+  job.copies = 3;
+  auto count = [&](State state, const std::string& node, const std::string& store, uint32_t once) {
+    job.state = state, job.node = node, job.store = store, job.once = once;
+    return copies_to_count(job, self);
+  };
+  const std::string other = new_ulid();
+  for (uint32_t once : {0, 1}) {
+    job.version = 0;
+    CHECK(count(State::queued, "", "", once) == 0);
+    CHECK(count(State::pending, "rep_1", self.store, once) == 3);
+    for (State s : {State::queued, State::running, State::dead, State::finished}) CHECK(count(s, "rep_1", self.store, once) == 0);
+    CHECK(count(once ? State::held : State::queued, "rep_2", other, once) == 3);
+    CHECK(count(once ? State::held : State::queued, "rep_1", other, once) == 3);  // this node's, before it was set up anew
+    job.version = 1;
+    CHECK(count(once ? State::held : State::delayed, "rep_2", other, once) == (once ? 0u : 3u));
+    CHECK(count(State::finished, "rep_2", other, once) == 0);
+  }
+}
+
+void answers_travel() {
+  const std::string a = new_ulid(), b = new_ulid();
+  const Answer all[] = {{Outcome::queued, {}, 0},       {Outcome::queued, {}, 0, "copies=1/2"}, {Outcome::same, b, 0},
+                        {Outcome::same, b, 0, "copies=1/2"}, {Outcome::conflict, {}, 0},             {Outcome::unknown, "no answer", 0}};
+  for (const auto& answer : all) {
+    auto heard = parse_answers(encode_answer(a, answer), {a});
+    CHECK(heard && heard->front().outcome == answer.outcome && heard->front().reason == answer.reason && heard->front().note == answer.note);
+  }
+  CHECK(encode_answer(a, all[2]) == "same " + a + " " + b + "\n");
+  CHECK(encode_answer(a, all[3]).substr(0, 5) == "owed ");  // an old client must not take the note for a part of the ID
+  for (const std::string& bad : {"queued " + b + "\n", "queued " + a + "x\n", "owes " + a + "\n", "queued " + a}) CHECK(!parse_answers(bad, {a}));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -181,6 +218,8 @@ int main(int argc, char** argv) {
   records_survive_hostile_bytes();
   small_values();
   packets_are_checked();
+  copies_are_counted_before_an_answer();
+  answers_travel();
   transfers_are_checked(directory);
   return failures ? 1 : 0;
 }

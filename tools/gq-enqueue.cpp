@@ -99,10 +99,11 @@ class Enqueuer {
       switch (answers[i].outcome) {
         case Outcome::queued:
           ids += id + "\n";
-          if (!answers[i].reason.empty()) log(Level::warning, id + ": queued with " + answers[i].reason);
+          if (!answers[i].note.empty()) log(Level::warning, id + ": queued with " + answers[i].note);
           break;
         case Outcome::same:
           ids += answers[i].reason + "\n";
+          if (!answers[i].note.empty()) log(Level::warning, answers[i].reason + ": queued with " + answers[i].note);
           break;
         case Outcome::conflict:
           log(Level::error, id + ": another job has this ID" + (m_options.job.key.empty() ? "" : " or key"));
