@@ -235,6 +235,8 @@ void Runner::ended(Slot& slot, int status) {
     take_answers(slot);
   }
   slot.pid = 0;
+  m_ended.push_back(std::move(slot.owner));
+  slot.owner = {};
   bool killed = WIFSIGNALED(status);
   int code = killed ? 0 : WEXITSTATUS(status), signal = killed ? WTERMSIG(status) : 0;
   std::string why = slot.kills > 0 ? "time limit" : killed ? "signal " + std::to_string(signal) : exit_text(code);
@@ -331,11 +333,11 @@ void Runner::refill() {
 
 // Starts the slot's command: for one job, or for all that a stream will be sent. False where it cannot be run; then that has been
 // dealt with.
-bool Runner::start_command(Slot& slot, size_t number, const Claim* claim, int input, const std::string& path) {
+bool Runner::start_command(Slot& slot, const Claim* claim, int input, const std::string& path) {
   Command command;
   command.argv = m_config.command;
   command.input = input;
-  command.keep_open = m_owners.descriptor(number);
+  command.keep_open = slot.owner.lock.get();
   command.environment = {{"GQ_STORE", m_store.directory()}};
   command.unset = {"GQ_JOB_ID",  "GQ_FUNCTION",      "GQ_ATTEMPT",         "GQ_MAX_ATTEMPTS",    "GQ_ENQUEUED_AT", "GQ_KEY",
                    "GQ_PRIORITY", "GQ_WORKLOAD_FILE", "GQ_WORKLOAD_OFFSET", "GQ_WORKLOAD_LENGTH", "NOTIFY_SOCKET"};
@@ -369,7 +371,7 @@ bool Runner::start_command(Slot& slot, size_t number, const Claim* claim, int in
     why = e.what();
   }
   if (pid > 0) {
-    slot.pid = pid;
+    Owners::started(slot.owner, slot.pid = pid);
     return true;
   }
   if (slot.output) slot.output->discard();
@@ -439,30 +441,35 @@ void Runner::start_jobs() {
       if (guilty) break;
     }
   }
-  std::vector<std::string> records = m_records;
-  for (auto& s : starts) {
-    s.claim.job.owner = m_owners.name(s.slot + 1);
-    ++s.claim.job.starts;
-    records.push_back(encode_record(meta_of(RecordType::start, s.claim)));
-  }
-  if (records.empty()) return;
+  if (starts.empty() && m_records.empty()) return;
   try {
-    m_store.append(records);
-    m_records.clear();
-  } catch (const Error&) {
-    for (auto s = starts.rbegin(); s != starts.rend(); ++s) {
-      s->claim.job.owner = m_owners.name(0);
-      --s->claim.job.starts;
-      m_claimed.push_front(std::move(s->claim));
+    for (auto& s : starts) {
+      Slot& slot = m_slots[s.slot];
+      if (slot.owner.name.empty()) slot.owner = take_owner();
     }
+    std::vector<std::string> records = m_records;
+    for (auto& s : starts) {
+      Meta meta = meta_of(RecordType::start, s.claim);
+      meta.owner = m_slots[s.slot].owner.name;
+      ++meta.start;
+      records.push_back(encode_record(meta));
+    }
+    m_store.append(records);
+  } catch (const Error&) {
+    for (auto s = starts.rbegin(); s != starts.rend(); ++s) m_claimed.push_front(std::move(s->claim));
     throw;
+  }
+  appended();
+  for (auto& s : starts) {
+    s.claim.job.owner = m_slots[s.slot].owner.name;
+    ++s.claim.job.starts;
   }
   for (auto& s : starts) {
     Slot& slot = m_slots[s.slot];
     m_last_start = Clock::now();
     if (!m_config.stream) {
       slot.jobs.push_back({std::move(s.claim), m_last_start, now_ms()});
-      start_command(slot, s.slot + 1, &slot.jobs.front().claim, s.input.get(), s.workload.path);
+      start_command(slot, &slot.jobs.front().claim, s.input.get(), s.workload.path);
       continue;
     }
     if (slot.jobs.empty() && slot.kills == 0) slot.kill_at = m_last_start + m_config.time_limit;
@@ -476,17 +483,34 @@ void Runner::start_jobs() {
         broken(s.claim.job.function, e.what());
         continue;
       }
-      if (!start_command(slot, s.slot + 1, nullptr, slot.stream->command_input(), {})) continue;
+      if (!start_command(slot, nullptr, slot.stream->command_input(), {})) continue;
       slot.stream->close_ends();
     }
     slot.stream->send(s.claim, s.claim.job.failures + 1, std::move(s.workload));
   }
 }
 
+// A full disk may have no room for one more file; those of commands that have ended are free once that is recorded.
+Owner Runner::take_owner() {
+  try {
+    return m_owners.take();
+  } catch (const Error&) {
+    if (m_ended.empty()) throw;
+  }
+  append_records();
+  return m_owners.take();
+}
+
 void Runner::append_records() {
-  if (m_records.empty()) return;
-  m_store.append(m_records);
+  if (!m_records.empty()) m_store.append(m_records);
+  appended();
+}
+
+// What has been recorded stands in the journal.
+void Runner::appended() {
   m_records.clear();
+  for (auto& owner : m_ended) m_owners.let_go(std::move(owner));
+  m_ended.clear();
 }
 
 // Makes durable what has been recorded; lets go of the blobs of finished jobs.
@@ -688,6 +712,7 @@ bool Runner::run(const std::function<void()>& end_intake) {
     if (m_stopping && m_kills == 2 && gone) return !m_broken_ends;  // the disk refuses: what is lost is a record
     wait();
   }
+  appended();
   m_store.forget_blobs();
   return !m_broken_ends;
 }

@@ -2,7 +2,7 @@
 // only in when they stop.
 //
 // A job's start is in the journal before its command is spawned; its end is in the journal before the slot takes another.
-// No lock is held while a command runs. The one surprising fact: the command inherits the lock of its slot, so that its job
+// No lock is held while a command runs. The one surprising fact: the command inherits the lock of its owner's file, so that its job
 // stays claimed until it has ended, also when this process was killed.
 #pragma once
 
@@ -81,6 +81,7 @@ class Runner {
   };
   struct Slot {
     pid_t pid = 0;  // 0: no command
+    Owner owner;    // of the command, or of the next one
     std::deque<Running> jobs;  // one, but for streams
     std::unique_ptr<Output> output;
     std::unique_ptr<Stream> stream;
@@ -93,7 +94,7 @@ class Runner {
     bool waiting = false;  // for that moment
   };
 
-  bool start_command(Slot& slot, size_t number, const Claim* claim, int input, const std::string& path);
+  bool start_command(Slot& slot, const Claim* claim, int input, const std::string& path);
   void begin(Slot& slot, Claim claim);
   void reap();
   void ended(Slot& slot, int status);
@@ -104,7 +105,9 @@ class Runner {
   void broken(const std::string& function, const std::string& why);
   void refill();
   void start_jobs();
+  Owner take_owner();
   void append_records();
+  void appended();
   void settle();
   void give_back();
   bool handle_signals();
@@ -133,6 +136,7 @@ class Runner {
   std::list<Output> m_lingering;       // of commands that have ended while others still hold their descriptors
   std::deque<Claim> m_claimed;         // not started yet
   std::vector<std::string> m_records;  // not in the journal yet
+  std::vector<Owner> m_ended;          // the commands of which those tell the end
   std::vector<std::string> m_done_blobs;
   std::map<std::string, Broken> m_broken;  // by function
   bool m_broken_ends = false;

@@ -448,7 +448,12 @@ Claims Store::claim(const ClaimRequest& request) {
     std::vector<std::string> strays;                        // records that let go of what they left of other nodes' jobs
 
     // Jobs that a dead owner left: they are at hand at once and were first.
-    std::string self = request.owners ? request.owners->name(0) : std::string();
+    std::string self = request.owners ? request.owners->name() : std::string();
+    struct Held {
+      std::string id, owner;
+      uint32_t starts;
+    };
+    std::vector<Held> remains;
     for (const auto& owner : fold.owners()) {
       if (owner == self) {
         // Claimed, and then forgotten by this process because the index failed.
@@ -464,23 +469,28 @@ Claims Store::claim(const ClaimRequest& request) {
         continue;
       }
       fold.claimed(owner, [&](const std::string& id) {
-        auto job = fold.get(id);
-        if (!job) throw TableError("an owner holds a job that is not there");
-        if (!fold.may_run(*job)) {  // another node's by now
-          Meta meta = meta_now(RecordType::fail, id);
-          meta.owner = job->owner;
-          meta.start = job->starts;
-          meta.spent = false;
-          strays.push_back(encode_record(meta));
-          return true;
-        }
-        if (!wanted(job->function)) return true;
-        if (job->state == State::running && request.max_crashes && job->crashes + 1 >= request.max_crashes)
-          result.abandoned.push_back({id, std::move(*job)});
-        else
-          left_behind[job->function].push_back({id, std::move(*job)});
+        remains.push_back({id, owner, fold.get(id).value_or(Job{}).starts});
         return true;
       });
+    }
+    // It may have let go since the journal was read, and then it has said there what became of its jobs.
+    if (!remains.empty()) m_index.fold_on(fold);
+    for (const auto& held : remains) {
+      auto job = fold.get(held.id);
+      if (!job || job->owner != held.owner || job->starts != held.starts) continue;
+      if (!fold.may_run(*job)) {  // another node's by now
+        Meta meta = meta_now(RecordType::fail, held.id);
+        meta.owner = job->owner;
+        meta.start = job->starts;
+        meta.spent = false;
+        strays.push_back(encode_record(meta));
+        continue;
+      }
+      if (!wanted(job->function)) continue;
+      if (job->state == State::running && request.max_crashes && job->crashes + 1 >= request.max_crashes)
+        result.abandoned.push_back({held.id, std::move(*job)});
+      else
+        left_behind[job->function].push_back({held.id, std::move(*job)});
     }
     // Then each function in turn: due retries and queued jobs, by priority and the order in which they came.
     Millis now = now_ms();
@@ -525,13 +535,16 @@ Claims Store::claim(const ClaimRequest& request) {
     Meta meta;
     meta.type = RecordType::claim;
     meta.at = now;
-    meta.owner = request.owners->name(0);
+    meta.owner = request.owners->name();
     for (const auto& c : result.jobs) meta.ids.push_back(c.id);
     if (!result.jobs.empty()) strays.push_back(encode_record(meta));
     m_journal.append({strays.begin(), strays.end()}, Room::completion);  // not to be repeated: it would override who came after
     m_index.fold_on(fold);
+    // Those that are this process's now; of another one's, the end may have come just before.
+    std::vector<Claim> own;
     for (auto& c : result.jobs)
-      if (auto job = fold.get(c.id)) c.job = std::move(*job);
+      if (auto job = fold.get(c.id); job && job->state == State::claimed && job->owner == meta.owner) own.push_back({c.id, std::move(*job)});
+    result.jobs = std::move(own);
   });
   if (m_mirror && !request.dry_run) leave_out_ended(result.jobs);
   return result;

@@ -5,7 +5,7 @@
 //     journal/<LSN>.gqj    the records: the truth (journal.hpp)
 //     blobs/<xx>/<ID>      workloads over 64 KiB (blobs.hpp)
 //     index.tcb, .seal     the state of every job, derived from the journal (index.hpp)
-//     owners/<ULID>.<slot> one locked file for each running slot (owners.hpp)
+//     owners/<ULID>.<n>    one locked file for each process that runs jobs, and each command (owners.hpp)
 //     clean.lock           held by who cleans the journal (cleaner.hpp) or removes blobs; shared, by who takes a snapshot
 //     damaged/             segments of the journal that could not be read whole
 //     append.lock, index.lock, index.users     flock(2); order: clean, index, mirror, append

@@ -63,6 +63,7 @@ Journal_ build(const fs::path& directory, bool cleaned) {
     }
     Store store(directory, true);
     Owners owners(store.owners_directory(), 1);
+    Owner owner = owners.take();
     if (cleaned && round < 2) {
       std::string data(300, 'd');
       std::vector<NewJob> jobs(100);
@@ -92,7 +93,7 @@ Journal_ build(const fs::path& directory, bool cleaned) {
       meta.type = type;
       meta.id = c.id;
       meta.at = now_ms();
-      meta.owner = owners.name(1);
+      meta.owner = owner.name;
       meta.start = c.job.starts + 1;
       meta.why = type == RecordType::dead ? "because" : "";
       store.append({encode_record(meta)});

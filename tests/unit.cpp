@@ -1,4 +1,6 @@
 // Unit tests of lib/ where a program cannot be made to go. Prints what is wrong and exits 1.
+#include <unistd.h>
+
 #include <cstdio>
 #include <functional>
 
@@ -45,6 +47,7 @@ State state_of(Store& store, const std::string& id) {
 void repeated_start_is_not_a_new_one(const std::string& directory) {
   Store store(directory, true);
   Owners owners(store.owners_directory(), 1);
+  Owner owner = owners.take();
   NewJob job = make_job("f", "x");
   const std::string id = job.record.meta.id;
   store.add({job});
@@ -53,7 +56,7 @@ void repeated_start_is_not_a_new_one(const std::string& directory) {
   request.most = 1;
   request.owners = &owners;
   CHECK(store.claim(request).jobs.size() == 1);
-  auto start = event(RecordType::start, id, owners.name(1), 1), fail = event(RecordType::fail, id, owners.name(1), 1);
+  auto start = event(RecordType::start, id, owner.name, 1), fail = event(RecordType::fail, id, owner.name, 1);
   store.append({start});
   CHECK(state_of(store, id) == State::running);
   store.append({fail});
@@ -61,10 +64,47 @@ void repeated_start_is_not_a_new_one(const std::string& directory) {
   CHECK(store.claim(request).jobs.size() == 1);
   store.append({start, fail});
   CHECK(state_of(store, id) == State::claimed);
-  store.append({event(RecordType::start, id, owners.name(1), 2)});
+  store.append({event(RecordType::start, id, owner.name, 2)});
   CHECK(state_of(store, id) == State::running);
-  store.append({event(RecordType::dead, id, owners.name(1), 1)});  // of another start
+  store.append({event(RecordType::dead, id, owner.name, 1)});  // of another start
   CHECK(state_of(store, id) == State::running);
+}
+
+// Who has a lock holds its jobs, but for what a command has left behind that has ended as its worker has.
+void owners_hold_until_their_command_has_ended() {
+  OwnerInfo here = parse_owner("pid 1 since 2\nboot b\nspace s\nhost h\nanything else\n"), file = here;
+  CHECK(here.pid == 1 && here.since == 2 && here.boot == "b" && here.space == "s" && here.host == "h");
+  file.pid = 100;
+  file.since = 5000;
+  const ProcessInfo gone{}, runs{true, false, 4990, true}, zombie{true, true, 4990, false}, group{false, false, 0, true}, reused{true, false, 5001, true},
+      orphans{true, true, 4990, true}, hidden{true, false, 0, true};
+  CHECK(!is_held(false, false, file, here, runs) && !is_held(false, true, file, here, runs));  // lock free: ended
+  for (const auto& p : {runs, group, orphans, hidden}) CHECK(is_held(true, false, file, here, p));
+  for (const auto& p : {gone, zombie, reused}) CHECK(!is_held(true, false, file, here, p));
+  for (const auto& p : {gone, zombie, reused}) CHECK(is_held(true, true, file, here, p));  // its worker has to record the end
+  for (const char* text : {"", "pid 0 since 5000\nboot b\nspace s\n", "pid 100 since 5000\nboot a\nspace s\n", "pid 100 since 5000\nboot b\nspace t\n", "pid 100 since 5000\n",
+                           "pid 100\nboot b\nspace s\n"})
+    CHECK(is_held(true, false, parse_owner(text), here, gone));
+  CHECK(is_held(true, false, parse_owner("pid 100 since 5000\n"), OwnerInfo{}, gone));
+}
+
+void owners_are_used_again_only_when_nobody_has_their_lock(const std::string& directory) {
+  Owners owners(directory, 1);
+  Owner first = owners.take();
+  const std::string name = first.name;
+  CHECK(owner_alive(directory, name));
+  owners.let_go(std::move(first));
+  first = owners.take();
+  CHECK(first.name == name && owner_alive(directory, name));
+  Fd daemon(::dup(first.lock.get()));
+  owners.let_go(std::move(first));
+  Owner second = owners.take();
+  CHECK(second.name != name && !owner_alive(directory, name) && owner_alive(directory, second.name));
+  // Swept in between.
+  const std::string path = directory + "/" + second.name;
+  CHECK(::unlink(path.c_str()) == 0);
+  owners.let_go(std::move(second));
+  CHECK(owner_alive(directory, owners.take().name));
 }
 
 void claim_fits_into_one_record(const std::string& directory) {
@@ -214,6 +254,8 @@ int main(int argc, char** argv) {
   if (argc != 2) return 64;
   std::string directory = argv[1];
   repeated_start_is_not_a_new_one(directory + "/a");
+  owners_hold_until_their_command_has_ended();
+  owners_are_used_again_only_when_nobody_has_their_lock(directory + "/owners");
   claim_fits_into_one_record(directory + "/b");
   records_survive_hostile_bytes();
   small_values();

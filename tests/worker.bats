@@ -157,6 +157,49 @@ SH
   [[ $(cut -d' ' -f1 "$T/out" | tr '\n' ' ') == "start end start end " ]]
 }
 
+@test "gq-worker: what a command has left running holds no job, neither a later one nor its own, once worker and command are dead" {
+  printf 'daemon\nlong\n' | gq-enqueue f --local -l
+  cat >"$T/cmd" <<'SH'
+read -r n; echo "$n" >>"$T/out"
+[ -e "$T/again" ] && exit 0
+setsid sleep 60 >/dev/null 2>&1 </dev/null & echo $! >>"$T/daemons"
+[ "$n" = daemon ] || { echo $$ >"$T/pid"; exec sleep 60; }
+SH
+  export T
+  background gq-worker --local -f f -- sh "$T/cmd"
+  eventually test -s "$T/pid"
+  PIDS+=($(cat "$T/daemons"))
+  [[ $(gq-inspect list --state running --json | jq -r .pid) == $(cat "$T/pid") ]]
+  kill -9 "$PID" "$(cat "$T/pid")"
+  free() { [[ $(jobs_in running) == 0 && $(jobs_in queued) == 1 ]]; }
+  eventually free
+  touch "$T/again"
+  timeout 20 gq-worker --local --drain -f f -- sh "$T/cmd"
+  [[ $(tr '\n' ' ' <"$T/out") == "daemon long long " ]]
+  kill -0 "${PIDS[-1]}"  # it lives to this day
+  [[ -z $(ls "$GQ_STORE/owners") ]]
+}
+
+@test "gq-worker: killed with its command, nobody starts the job again while others of the command's process group live; show and list say who" {
+  id=$(echo x | gq-enqueue f --local)
+  background gq-worker --local -f f -- sh -c 'sleep 60 & echo $! >"$0"; echo $$ >"$1"; wait' "$T/child" "$T/pid"
+  local worker=$PID
+  eventually test -s "$T/pid"
+  PIDS+=($(cat "$T/child"))
+  gq-inspect show "$id" --json | jq -e --arg host "$(uname -n)" --argjson pid "$(cat "$T/pid")" --argjson worker "$worker" \
+    '.state == "running" and .pid == $pid and .worker_pid == $worker and .host == $host and (.since | length) > 0'
+  gq-inspect list | cut -f7 | grep -qE "^pid $(cat "$T/pid") on $(uname -n) since 20"
+  kill -9 "$worker" "$(cat "$T/pid")"
+  eventually no_process "$worker" "$(cat "$T/pid")"
+  gq-inspect show "$id" --json | jq -e '.state == "running" and (has("worker_pid") | not)'
+  [[ -z $(gq-flush -n -f f) && $(gq-inspect stats --json | jq -s '.[0].running') == 1 ]]
+  kill -9 "$(cat "$T/child")"
+  free() { [[ $(gq-flush -n -f f | cut -f1) == "$id" ]]; }
+  eventually free
+  gq-inspect show "$id" --json | jq -e '.state == "queued" and .crashes == 1 and (has("pid") | not)'
+  [[ $(gq-inspect stats --json | jq -s '.[0].queued') == 1 ]]
+}
+
 @test "gq-worker: a job whose worker dies with it again and again ends dead" {
   echo x | gq-enqueue f --local
   for _ in 1 2 3; do

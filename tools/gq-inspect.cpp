@@ -36,7 +36,22 @@ std::string dump(const Json& json) {
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
-Json job_json(const Claim& c) {
+// Who holds a job. One whose owner is dead is made what it will be: queued.
+std::optional<Holder> find_holder(Store& store, Claim& c) {
+  if (c.job.owner.empty()) return std::nullopt;
+  if (auto holder = holder_of(store.owners_directory(), c.job.owner)) return holder;
+  // It may also have let go since the job was read, and then it has said what became of it.
+  std::optional<Job> now;
+  store.look([&](Fold& fold) { now = fold.get(c.id); });
+  const bool same = !now || (now->owner == c.job.owner && now->starts == c.job.starts);
+  if (now) c.job = std::move(*now);
+  if (!same) return find_holder(store, c);
+  if (c.job.state == State::running) ++c.job.crashes;
+  c.job.state = State::queued;
+  return std::nullopt;
+}
+
+Json job_json(const Claim& c, const std::optional<Holder>& holder) {
   const Job& job = c.job;
   Json j = {{"id", c.id},
             {"function", job.function},
@@ -52,7 +67,13 @@ Json job_json(const Claim& c) {
   bool waits = job.state == State::waiting || job.state == State::pending || job.state == State::held;
   if (job.state == State::delayed || (waits && job.due.count())) j["due_at"] = format_time(job.due);
   if (!job.why.empty()) j["reason"] = job.why;
-  if (!job.owner.empty()) j["owner"] = job.owner;
+  if (holder) {
+    j["owner"] = job.owner;
+    if (holder->pid) j["pid"] = holder->pid;
+    if (holder->worker) j["worker_pid"] = holder->worker;
+    if (!holder->host.empty()) j["host"] = holder->host;
+    j["since"] = format_time(job.changed_at);
+  }
   if (job.crashes) j["crashes"] = job.crashes;
   if (!job.node.empty()) j.update({{"node", job.node}, {"identity", job.store}});
   if (job.once) j["term"] = job.term;
@@ -65,7 +86,7 @@ constexpr const char* all_orders = "cqdlnoxy";
 
 // Calls `visit` for each unfinished job, outside the lock, until it returns false.
 void for_each_job(Store& store, const std::string& orders, const std::string& function,
-                  const std::function<bool(const Claim&)>& visit) {
+                  const std::function<bool(Claim&)>& visit) {
   for (char order : orders) {
     std::string cursor;
     for (bool last = false; !last;) {
@@ -79,7 +100,7 @@ void for_each_job(Store& store, const std::string& orders, const std::string& fu
           if (auto job = fold.get(id)) jobs.push_back({id, std::move(*job)});
         cursor = next;
       });
-      for (const auto& job : jobs)
+      for (auto& job : jobs)
         // Those with a serial key stand there whatever their state is; all but the waiting ones are seen elsewhere.
         if ((order == 'l') == (job.job.state == State::waiting) && (function.empty() || job.job.function == function) && !visit(job))
           return;
@@ -101,11 +122,15 @@ Exit list(const Options& o, Store& store) {
   uint64_t left = o.limit;
   std::string out;
   if (left == 0) return Exit::ok;
-  for_each_job(store, orders, o.function, [&](const Claim& c) {
-    if (!o.state.empty() && o.state != state_name(c.job.state)) return true;
+  for_each_job(store, orders, o.function, [&](Claim& c) {
+    auto holder = find_holder(store, c);
+    if (c.job.state == State::finished || (!o.state.empty() && o.state != state_name(c.job.state))) return true;
     if (o.json) {
-      out += dump(job_json(c));
+      out += dump(job_json(c, holder));
     } else {
+      if (holder && c.job.state == State::running) {
+        c.job.why = "pid " + std::to_string(holder->pid ? holder->pid : holder->worker) + " on " + holder->host + " since " + format_time(c.job.changed_at);
+      }
       out += c.id + "\t" + state_name(c.job.state) + "\t" + printable(c.job.function) + "\t" +
              std::to_string(c.job.attempts()) + "\t" + std::to_string(c.job.size) + "\t" + format_time(c.job.enqueued_at) +
              (c.job.why.empty() ? "" : "\t" + printable(c.job.why)) + "\n";
@@ -131,7 +156,8 @@ std::optional<Claim> find(const Options& o, Store& store) {
 Exit show(const Options& o, Store& store) {
   auto job = find(o, store);
   if (!job) return Exit::no;
-  Json json = job_json(*job);
+  auto holder = find_holder(store, *job);
+  Json json = job_json(*job, holder);
   if (o.json) {
     print(dump(json));
   } else {
@@ -226,6 +252,16 @@ Exit stats(const Options& o, Store& store) {
     counters = fold.counters();
     for (const auto& [function, c] : counters)
       if (auto since = fold.paused(function)) paused[function] = *since;
+    for (const auto& owner : fold.owners()) {
+      if (owner_alive(store.owners_directory(), owner)) continue;
+      fold.claimed(owner, [&](const std::string& id) {
+        if (auto job = fold.get(id); job && job->state == State::running) {
+          --counters[job->function].jobs[static_cast<size_t>(State::running)];
+          ++counters[job->function].jobs[static_cast<size_t>(State::queued)];
+        }
+        return true;
+      });
+    }
     for (const auto& t : fold.troubles()) troubles += t.kind == Trouble::Kind::damage || t.kind == Trouble::Kind::missing;
   });
   auto at = [](const Counters& c, State s) { return c.jobs[static_cast<size_t>(s)]; };
