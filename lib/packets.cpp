@@ -1,6 +1,8 @@
 #include "packets.hpp"
 
 #include <libgearman/gearman.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -12,6 +14,9 @@
 #include <utility>
 
 #include "caller.hpp"
+#include "error.hpp"
+#include "fd.hpp"
+#include "gearman.hpp"
 
 namespace gq {
 
@@ -56,6 +61,7 @@ bool PacketCheck::header_complete() {
   m_left = big_endian(8);
   if (!m_command || (!m_command->data && m_left > max_body_without_data)) return false;
   if (m_command->number == GEARMAN_COMMAND_NOOP) m_woken = true;
+  if (m_command->number == GEARMAN_COMMAND_JOB_ASSIGN_ALL) m_reduce = true;  // without a reducer gearmand sends JOB_ASSIGN_UNIQ
   m_args_left = m_command->args - (m_command->data ? 0 : 1);
   m_arg_size = 0;
   // An argument of no bytes but its end is one still; a body without arguments has none.
@@ -106,15 +112,53 @@ std::map<int, PacketCheck>& streams() {
 }
 
 constexpr int send_buffer = 1 << 20;
+constexpr Millis longest_proof{10000};  // on loopback, with a machine that is busy
 thread_local int last_connected = -1;
-thread_local bool woken = false;
+thread_local bool woken = false, reduce = false, was_read = false;
 thread_local const std::atomic<bool>* ends_when_woken = nullptr;
 
 }  // namespace
 
 int take_connected() { return std::exchange(last_connected, -1); }
 
+bool take_read() { return std::exchange(was_read, false); }
+
+void prove_checks() {
+  Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  auto* any = reinterpret_cast<sockaddr*>(&address);
+  if (!listener || ::bind(listener.get(), any, size) != 0 || ::listen(listener.get(), 1) != 0 || ::getsockname(listener.get(), any, &size) != 0) return;
+  ClientHandle client(gearman_client_create(nullptr), gearman_client_free);
+  if (!client) return;
+  gearman_client_remove_servers(client.get());
+  gearman_client_add_options(client.get(), GEARMAN_CLIENT_NON_BLOCKING);
+  gearman_client_set_timeout(client.get(), static_cast<int>(longest_proof.count()));
+  take_connected();
+  take_read();
+  gearman_return_t rc = gearman_client_add_server(client.get(), "127.0.0.1", ntohs(address.sin_port));
+  if (gearman_success(rc)) gearman_client_add_task(client.get(), nullptr, nullptr, "gq", "gq", nullptr, 0, &rc);
+  if (gearman_success(rc)) rc = gearman_client_run_tasks(client.get());
+  pollfd p{listener.get(), POLLIN, 0};
+  if (::poll(&p, 1, static_cast<int>(longest_proof.count())) != 1) return;
+  // It is read to its end, which is here already, but can be written to.
+  Fd peer(::accept(listener.get(), nullptr, nullptr));
+  ::shutdown(peer.get(), SHUT_WR);
+  while (rc == GEARMAN_IO_WAIT) {
+    if (gearman_client_wait(client.get()) == GEARMAN_TIMEOUT) return;
+    rc = gearman_client_run_tasks(client.get());
+  }
+  bool connected = take_connected() >= 0, read = take_read();
+  if (!connected || !read)
+    throw Error(Exit::config, std::string("cannot use this libgearman: gq does not see how it ") + (connected ? "reads" : "connects") +
+                                  " (it has to be the shared library libgearman.so, and call connect and recv)");
+}
+
 bool take_woken() { return std::exchange(woken, false); }
+
+bool take_reduce() { return std::exchange(reduce, false); }
 
 void end_when_woken(const std::atomic<bool>& when) { ends_when_woken = &when; }
 
@@ -135,7 +179,9 @@ int connect(int fd, const sockaddr* address, socklen_t size) {
 
 ssize_t recv(int fd, void* data, size_t size, int flags) {
   ssize_t n = ::recvfrom(fd, data, size, flags, nullptr, nullptr);
-  if (n <= 0 || !gq::in_libgearman(__builtin_return_address(0))) return n;
+  if (!gq::in_libgearman(__builtin_return_address(0))) return n;
+  gq::was_read = true;
+  if (n <= 0) return n;
   std::lock_guard<std::mutex> guard(gq::streams_mutex);
   gq::PacketCheck& stream = gq::streams()[fd];
   bool good = stream.feed(static_cast<const char*>(data), static_cast<size_t>(n));
@@ -143,6 +189,7 @@ ssize_t recv(int fd, void* data, size_t size, int flags) {
     gq::woken = true;
     if (gq::ends_when_woken && *gq::ends_when_woken) good = false;
   }
+  if (stream.take_reduce()) gq::reduce = true;
   if (good) return n;
   errno = ECONNRESET;
   return -1;

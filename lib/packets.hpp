@@ -4,6 +4,8 @@
 // through a null pointer, and a packet shorter than its arguments makes it read past its buffer. So the programs that link
 // this module put their own connect(2) and recv(2) before the C library's, as far as libgearman calls them: a stream is
 // given on up to the first byte that no gearmand sends, and ends there like a lost connection.
+//
+// Calls that do not come here are not checked, and a job that is refused is then lost: prove_checks() tells.
 #pragma once
 
 #include <atomic>
@@ -17,9 +19,19 @@ namespace gq {
 // (A worker has to be asked before anything else in its thread connects.)
 int take_connected();
 
+// Whether libgearman has read in this thread, through this module, since this was last asked.
+bool take_read();
+
+// Throws Error(config) where libgearman's calls do not come here: one that is linked statically, has another name, or calls other
+// functions. It talks to a socket of its own on loopback; where there is no loopback, nothing is proved.
+void prove_checks();
+
 // Whether a server has woken libgearman's worker in this thread from its sleep since this was last asked. A worker that is given a
 // job without that had one waiting for it.
 bool take_woken();
+
+// Whether libgearman's worker in this thread has been given a job with a reducer (SUBMIT_REDUCE_JOB) since this was last asked.
+bool take_reduce();
 
 // From the moment that `when` is true, the next wake-up ends the connection of libgearman's worker in this thread, as if it were lost:
 // a sleeping worker has no job. `when` is kept until the thread ends.
@@ -32,13 +44,15 @@ class PacketCheck {
   bool feed(const char* data, size_t size);
   // Whether a wake-up was among what was fed since this was last asked.
   bool take_woken() { return std::exchange(m_woken, false); }
+  // The same of a job with a reducer.
+  bool take_reduce() { return std::exchange(m_reduce, false); }
 
  private:
   struct Command;
   static const Command* command(uint32_t number);
   bool header_complete();
 
-  bool m_bad = false, m_woken = false;
+  bool m_bad = false, m_woken = false, m_reduce = false;
   unsigned char m_header[12]{};
   size_t m_header_size = 0;
   const Command* m_command = nullptr;

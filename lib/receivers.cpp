@@ -92,6 +92,7 @@ void Receivers::stop() {
     m_stop = true;
     for (auto& r : m_receivers)
       if (r.wake) gearman_kill(*r.wake, GEARMAN_INTERRUPT);
+  prove_checks();
   }
   m_stopping.notify_all();
   for (auto& r : m_receivers)
@@ -188,8 +189,9 @@ void Receivers::receive(Receiver& self) {
       // One round trip, to tell a server that answers from one that does not.
       self.connected_at = self.last_end = Clock::now();
       gearman_return_t rc = gearman_worker_echo(worker.get(), "gq", 2);
-      if (gearman_failed(rc)) {
-        if (failed(reason_text(rc))) break;
+      self.connection = take_connected();
+      if (gearman_failed(rc) || self.connection < 0 || !take_read()) {
+        if (failed(gearman_failed(rc) ? reason_text(rc) : "libgearman's calls cannot be checked")) break;
         continue;
       }
       if (self.group->down.exchange(false)) log(Level::info, "connected to " + self.group->server.name());
@@ -214,6 +216,7 @@ void Receivers::receive(Receiver& self) {
     } else if (failed(reason_text(rc))) {
       break;
     }
+      take_read();
   }
   drop();
   std::lock_guard<std::mutex> guard(m_mutex);

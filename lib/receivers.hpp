@@ -49,6 +49,7 @@ class Receivers {
   void add_receiver(Group& group);
   void end_idle(Group& group);
   void receive(Receiver& self);
+  // Throws Error(config) where libgearman's calls cannot be checked (packets.hpp).
   bool pause(Millis duration);
   static void* on_job(gearman_job_st* job, void* context, size_t* result_size, gearman_return_t* rc) noexcept;
 

@@ -379,3 +379,15 @@ SH
   eventually few
   kill -0 "$client"
 }
+
+@test "gq-worker: where libgearman's calls cannot be checked, it ends with 78 [a library of another name, one that reads otherwise]" {
+  start_gearmand
+  local library
+  library=$(ldd "$(command -v gq-worker)" | awk '$1 ~ /^libgearman/ { print $3 }')
+  cp "$library" "$T/other-name.so"
+  python3 -c 'import sys
+open(sys.argv[2], "wb").write(open(sys.argv[1], "rb").read().replace(b"\0recv\0", b"\0read\0", 1))' "$library" "$T/$(basename "$library")"
+  check() { fails_with 78 timeout 10 env "$1" gq-worker -f f --queue-only; grep -q "does not see how it $2" "$T/failed.err"; }
+  check LD_PRELOAD="$T/other-name.so" connects
+  check LD_LIBRARY_PATH="$T" reads
+}
