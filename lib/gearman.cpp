@@ -4,6 +4,8 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <array>
+#include <bit>
 #include <cerrno>
 #include <chrono>
 
@@ -15,6 +17,8 @@ namespace gq {
 namespace {
 
 constexpr size_t max_status = 16 << 20;
+constexpr size_t packet_header_size = 12;
+constexpr size_t max_count_answer = 4096;  // an argument is 64 bytes at most
 
 class Deadline {
  public:
@@ -54,6 +58,50 @@ Fd connect_to(const Server& server, const Deadline& deadline, std::string& reaso
     reason = errno_text(error);
   }
   return Fd();
+}
+
+std::string big_endian(uint32_t value) {
+  std::string bytes;
+  for (int shift = 24; shift >= 0; shift -= 8) bytes += static_cast<char>(value >> shift & 0xff);
+  return bytes;
+}
+
+uint32_t read_big_endian(std::string_view bytes) {
+  uint32_t value = 0;
+  for (size_t i = 0; i < 4; ++i) value = value << 8 | static_cast<unsigned char>(bytes[i]);
+  return value;
+}
+
+std::string request(uint32_t command, std::string_view body) {
+  return std::string("\0REQ", 4) + big_endian(command) + big_endian(static_cast<uint32_t>(body.size())) + std::string(body);
+}
+
+// SHA-1 of RFC 3174, in hexadecimal. It only recognises what a client has computed; nothing rests on its strength.
+std::string sha1(std::string text) {
+  const uint64_t bits = text.size() * 8;
+  text += '\x80';
+  text.append((120 - text.size() % 64) % 64, '\0');
+  text += big_endian(static_cast<uint32_t>(bits >> 32)) + big_endian(static_cast<uint32_t>(bits));
+  std::array<uint32_t, 5> h = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0};
+  for (size_t at = 0; at < text.size(); at += 64) {
+    std::array<uint32_t, 80> w;
+    for (size_t i = 0; i < 16; ++i) w[i] = read_big_endian(std::string_view(text).substr(at + 4 * i));
+    for (size_t i = 16; i < 80; ++i) w[i] = std::rotl(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
+    auto [a, b, c, d, e] = h;
+    for (size_t i = 0; i < 80; ++i) {
+      uint32_t f = i < 20 ? ((b & c) | (~b & d)) + 0x5a827999
+                   : i < 40 ? (b ^ c ^ d) + 0x6ed9eba1
+                   : i < 60 ? ((b & c) | (b & d) | (c & d)) + 0x8f1bbcdc
+                            : (b ^ c ^ d) + 0xca62c1d6;
+      uint32_t next = std::rotl(a, 5) + f + e + w[i];
+      e = d, d = c, c = std::rotl(b, 30), b = a, a = next;
+    }
+    h = {h[0] + a, h[1] + b, h[2] + c, h[3] + d, h[4] + e};
+  }
+  std::string hex;
+  for (uint32_t word : h)
+    for (int shift = 28; shift >= 0; shift -= 4) hex += "0123456789abcdef"[word >> shift & 0xf];
+  return hex;
 }
 
 }  // namespace
@@ -149,6 +197,66 @@ std::optional<uint64_t> capable_workers(const Server& server, const std::string&
     if (fields.size() == 4 && fields[0] == function) return parse_count(fields[3]).value_or(0);
   }
   return 0;
+}
+
+ClientCount parse_client_count(std::string_view answer) {
+  ClientCount count;
+  while (answer.size() >= packet_header_size) {
+    size_t size = read_big_endian(answer.substr(8));
+    count.bad = answer.substr(0, 4) != std::string_view("\0RES", 4) || size > max_count_answer;
+    if (count.bad || answer.size() - packet_header_size < size) break;
+    uint32_t command = read_big_endian(answer.substr(4));
+    // Unique, known, running, numerator, denominator, clients.
+    auto fields = split(answer.substr(packet_header_size, size), '\0');
+    if (command == GEARMAN_COMMAND_STATUS_RES_UNIQUE && fields.size() == 6) count.clients = parse_count(fields[5]);
+    count.echo |= command == GEARMAN_COMMAND_ECHO_RES;
+    answer.remove_prefix(packet_header_size + size);
+  }
+  return count;
+}
+
+// False where the connection is of no use (any more).
+bool WaitingClients::ask(const std::string& unique, Millis timeout, std::optional<uint64_t>& clients, std::string& reason) {
+  Deadline deadline(timeout);
+  if (!m_fd) m_fd = connect_to(m_server, deadline, reason);
+  if (!m_fd) return false;
+  reason = "no answer";
+  std::string question = request(GEARMAN_COMMAND_GET_STATUS_UNIQUE, unique);
+  const bool echo = !m_answers;  // which a server that does not know the question answers all the same
+  if (echo) question += request(GEARMAN_COMMAND_ECHO_REQ, "gq");
+  if (::send(m_fd.get(), question.data(), question.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(question.size())) return false;
+  for (std::string answer;;) {
+    pollfd p{m_fd.get(), POLLIN, 0};
+    if (::poll(&p, 1, deadline.left()) != 1) return false;
+    char buffer[1024];
+    ssize_t n = ::recv(m_fd.get(), buffer, sizeof buffer, 0);
+    if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (n <= 0) return false;
+    answer.append(buffer, static_cast<size_t>(n));
+    ClientCount count = parse_client_count(answer);
+    if (echo ? count.echo : count.clients.has_value()) {
+      clients = count.clients;
+      m_answers = clients.has_value();
+      return true;
+    }
+    if (count.bad || answer.size() > 2 * max_count_answer) return false;
+  }
+}
+
+std::optional<uint64_t> WaitingClients::count(const std::string& unique, Millis timeout) {
+  std::optional<uint64_t> clients;
+  std::string reason;
+  // A connection that was kept may have ended since.
+  for (bool kept = static_cast<bool>(m_fd);; kept = false) {
+    if (ask(unique, timeout, clients, reason)) return clients;
+    m_fd.reset();
+    if (!kept)
+      throw Error(Exit::unavailable, "cannot ask " + m_server.name() + " how many clients wait for a job: " + reason);
+  }
+}
+
+bool is_made_of_payload(std::string_view unique, std::string_view function, std::string_view payload) {
+  return unique == "-" || unique == payload || (unique.size() == 40 && unique == sha1(std::string(function) + std::string(payload)));
 }
 
 }  // namespace gq

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "clock.hpp"
+#include "fd.hpp"
 
 namespace gq {
 
@@ -43,6 +44,35 @@ std::string reason_text(gearman_return_t rc);
 // server cannot be asked within `timeout`.
 std::optional<uint64_t> capable_workers(const Server& server, const std::string& function, Millis timeout,
                                         std::string& reason);
+
+// Asks a server how many clients wait for the job with a unique, on a connection that it keeps. gearmand gives one answer to all
+// that have submitted under one unique, and keeps the first payload only. An object belongs to one thread.
+class WaitingClients {
+ public:
+  explicit WaitingClients(const Server& server) : m_server(server) {}
+
+  // nullopt where the server answers, but does not say. Throws Error(unavailable) where it does not answer within `timeout`.
+  std::optional<uint64_t> count(const std::string& unique, Millis timeout);
+
+ private:
+  bool ask(const std::string& unique, Millis timeout, std::optional<uint64_t>& clients, std::string& reason);
+
+  const Server& m_server;
+  Fd m_fd;
+  bool m_answers = false;  // it knows the question
+};
+
+// What a server has answered to that question, and an echo, so far.
+struct ClientCount {
+  std::optional<uint64_t> clients;
+  bool echo = false;
+  bool bad = false;  // that is no answer
+};
+ClientCount parse_client_count(std::string_view answer);
+
+// Whether a unique says no more than the payload does, so that jobs which gearmand merges are equal: "-", the payload, or the SHA-1 of
+// the function and the payload, which Ruby's client sends.
+bool is_made_of_payload(std::string_view unique, std::string_view function, std::string_view payload);
 
 // The function on which a worker takes gq records for `function`.
 std::string record_function(const std::string& function);

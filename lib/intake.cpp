@@ -68,7 +68,7 @@ Receivers::Serve Intake::wanted() {
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     if (!m_refusing) return Receivers::Serve::all;
-    if (Clock::now() < m_retry_at) return Receivers::Serve::foreground;
+    if (Clock::now() < m_retry_at) return Receivers::Serve::own;
   }
   try {
     m_store.check_room(0);
@@ -78,7 +78,7 @@ Receivers::Serve Intake::wanted() {
     return Receivers::Serve::all;
   } catch (const Error& e) {
     refused(e.what());
-    return Receivers::Serve::foreground;
+    return Receivers::Serve::own;
   }
 }
 

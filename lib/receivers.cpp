@@ -22,6 +22,8 @@ constexpr Millis work_timeout{1000};
 constexpr size_t max_receivers = 16;  // for one server; more gave nothing (measured)
 // Jobs in turn that were waiting, for a receiver to be added. With fewer, a lone client on a busy machine has two now and then.
 constexpr int enough_waiting = 10;
+constexpr Millis watch_interval{200};
+constexpr Millis count_timeout{3000};
 constexpr Millis first_retry{100}, longest_retry{5000};
 // A connection on which nothing came for so long is made anew: the other end may be gone without a word, or stuck.
 constexpr Millis longest_idle{60'000};
@@ -31,6 +33,8 @@ constexpr Millis longest_idle{60'000};
 struct Receivers::Group {
   Server server;
   std::atomic<size_t> receivers{0}, busy{0};
+  std::atomic<uint64_t> jobs{0};
+  size_t own_only = 0;               // of them; guarded by m_mutex
   std::atomic<size_t> most_busy{0};  // since the last look
   Clock::time_point next_look;       // guarded by m_mutex
   std::atomic<bool> down{false};
@@ -42,9 +46,12 @@ struct Receivers::Function {
 };
 
 struct Receivers::Receiver {
+  Receiver(Receivers* all, Group* of) : receivers(all), group(of), clients(of->server) {}
+
   Receivers* receivers;
   Group* group;
   bool permanent = false;
+  bool own_only = false;  // serves nothing foreign
   std::thread thread;
   bool ended = false;  // guarded by m_mutex
   // The handle as the stopping thread sees it, guarded by m_mutex.
@@ -56,6 +63,7 @@ struct Receivers::Receiver {
   int waiting = 0;         // how many jobs in turn were there when it asked for one
   bool gave_back = false;  // a job that could not be stored: the connection was closed on purpose
   int connection = -1;     // the worker's descriptor
+  WaitingClients clients;
 };
 
 // While a receiver has a job.
@@ -64,6 +72,7 @@ class Receivers::Busy {
   explicit Busy(Receiver& receiver) : m_receiver(receiver) {
     Group& group = *m_receiver.group;
     size_t busy = ++group.busy;
+    ++group.jobs;
     if (busy > group.most_busy) group.most_busy = busy;  // what another one writes here at the same time is as good
   }
   ~Busy() {
@@ -83,7 +92,9 @@ Receivers::Receivers(std::vector<Server> servers, std::vector<Service> services,
 Receivers::~Receivers() { stop(); }
 
 void Receivers::start() {
+  prove_checks();
   for (auto& group : m_groups) add_receiver(group);
+  m_watcher = start_thread([this] { add_where_stuck(); });
 }
 
 void Receivers::stop() {
@@ -92,9 +103,9 @@ void Receivers::stop() {
     m_stop = true;
     for (auto& r : m_receivers)
       if (r.wake) gearman_kill(*r.wake, GEARMAN_INTERRUPT);
-  prove_checks();
   }
   m_stopping.notify_all();
+  if (m_watcher.joinable()) m_watcher.join();
   for (auto& r : m_receivers)
     if (r.thread.joinable()) r.thread.join();
   m_receivers.clear();
@@ -111,14 +122,14 @@ void Receivers::add_receiver(Group& group) {
       ++it;
     }
   }
-  m_receivers.emplace_back();
-  Receiver& r = m_receivers.back();
-  r.receivers = this;
-  r.group = &group;
+  Receiver& r = m_receivers.emplace_back(this, &group);
+  r.own_only = group.receivers - group.own_only == max_receivers - 1;
+  group.own_only += r.own_only;
   r.permanent = group.receivers++ == 0;
   try {
     r.thread = start_thread([this, &r] { receive(r); });
   } catch (const Error&) {
+    group.own_only -= r.own_only;
     m_receivers.pop_back();
     // Those that there are go on without it.
     if (group.receivers-- == 1) throw;
@@ -137,6 +148,21 @@ void Receivers::end_idle(Group& group) {
     if (r.group != &group || r.permanent || r.ended) continue;
     r.surplus = true;
     --there;
+  }
+}
+
+// Only a job that comes calls add_receiver() otherwise, and none comes to receivers that all have one.
+void Receivers::add_where_stuck() {
+  std::vector<Load> before(m_groups.size());
+  while (!pause(watch_interval)) {
+    auto load = before.begin();
+    for (auto& group : m_groups) {
+      const Load now{group.receivers, group.busy, group.jobs};
+      try {
+        if (are_stuck(std::exchange(*load++, now), now)) add_receiver(group);
+      } catch (const std::exception&) {  // then at the next look
+      }
+    }
   }
 }
 
@@ -169,6 +195,7 @@ void Receivers::receive(Receiver& self) {
   };
   for (;;) {
     Serve serve = m_wanted();
+    if (self.own_only && serve == Serve::all) serve = Serve::own;
     if (worker && serve != serving) drop();
     if (serve == Serve::nothing) {
       if (!self.permanent || pause(first_retry)) break;
@@ -184,10 +211,11 @@ void Receivers::receive(Receiver& self) {
       serving = serve;
       self.functions.clear();
       for (const auto& service : m_services)
-        if (!service.background || serve == Serve::all) self.functions.push_back({&self, &service});
+        if (!service.foreign || serve == Serve::all) self.functions.push_back({&self, &service});
       for (auto& f : self.functions) gearman_worker_add_function(worker.get(), f.service->function.c_str(), 0, on_job, &f);
       // One round trip, to tell a server that answers from one that does not.
       self.connected_at = self.last_end = Clock::now();
+      take_read();
       gearman_return_t rc = gearman_worker_echo(worker.get(), "gq", 2);
       self.connection = take_connected();
       if (gearman_failed(rc) || self.connection < 0 || !take_read()) {
@@ -216,12 +244,31 @@ void Receivers::receive(Receiver& self) {
     } else if (failed(reason_text(rc))) {
       break;
     }
-      take_read();
   }
   drop();
   std::lock_guard<std::mutex> guard(m_mutex);
   --self.group->receivers;
+  self.group->own_only -= self.own_only;
   self.ended = true;
+}
+
+// What to tell the clients of a job that gearmand has merged with others; nullopt where it is one client's, or all are equal.
+std::optional<std::string> Receivers::merged(Receiver& self, const Service& service, std::string_view unique, std::string_view payload) {
+  if (!service.foreign || unique.empty() || unique == "-") return std::nullopt;
+  auto clients = self.clients.count(std::string(unique), count_timeout);
+  if (!clients) say_once(self.group->server.name() + " does not say how many clients wait for a job: those that use one unique are not told from each other");
+  if (clients.value_or(0) < 2 || is_made_of_payload(unique, service.function, payload)) return std::nullopt;
+  say_once(service.function + ": clients have submitted jobs with one unique, which the Gearman server has merged; they are told that this failed");
+  return std::to_string(*clients) + " clients have submitted jobs with this unique, and the Gearman server has kept the first workload only; none is "
+                                    "queued: submit again with a fresh unique, or none\n";
+}
+
+void Receivers::say_once(const std::string& what) {
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (!m_said.insert(what).second) return;
+  }
+  log(Level::warning, what);
 }
 
 // Called by C: no exception may leave it. libgearman frees the result.
@@ -230,15 +277,25 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
   Receiver& self = *function.receiver;
   if (int fd = take_connected(); fd >= 0) self.connection = fd;
   try {
-    std::optional<std::string> result;
+    std::optional<std::string> result, warning;
     {
       Busy busy(self);
       // One that was there already may have been sent while the answer to the one before was on its way; several in turn were waiting.
       self.waiting = take_woken() ? 0 : self.waiting + 1;
       if (self.waiting >= enough_waiting && self.group->busy >= self.group->receivers) self.receivers->add_receiver(*self.group);
       else self.receivers->end_idle(*self.group);
+      const Service& service = *function.service;
       std::string_view payload(static_cast<const char*>(gearman_job_workload(job)), gearman_job_workload_size(job));
-      result = function.service->take(payload);
+      if (take_reduce())
+        self.receivers->say_once(service.function + ": a job was submitted with a reducer, which libgearman calls itself; if it cannot, the client "
+                                 "hears that the job failed, and it is queued all the same");
+      warning = self.receivers->merged(self, service, gearman_job_unique(job), payload);
+      if (!warning) result = service.take(payload);
+    }
+    if (warning) {
+      gearman_job_send_warning(job, warning->data(), warning->size());
+      *rc = GEARMAN_WORK_FAIL;
+      return nullptr;
     }
     take_connected();  // to others
     if (result) {

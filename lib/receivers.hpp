@@ -1,8 +1,13 @@
 // Receivers: threads that take jobs from gearmand and answer each with what a service says.
 //
 // Each is a thread with a libgearman handle of its own for one server. One is added when all have a job and the last to get one
-// found several waiting; those end that are more than have had a job at once in the last second. So one fdatasync serves many, and
-// gearmand, which wakes all that sleep for each job, wakes few in vain. A server that is down holds nothing up.
+// found several waiting, or when all have been busy for a while and none has got another job; those end that are more than have had
+// a job at once in the last second. So one fdatasync serves many, and gearmand, which wakes all that sleep for each job, wakes few
+// in vain. A server that is down holds nothing up. The last of them serves nothing that foreign clients send: those jobs may wait
+// for long, and must not keep gq's own from being answered.
+//
+// gearmand gives the job of several clients that have used one unique once, with the payload of the first. No service hears of it:
+// all are told that it failed.
 #pragma once
 
 #include <condition_variable>
@@ -10,8 +15,10 @@
 #include <list>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "clock.hpp"
@@ -21,19 +28,28 @@ namespace gq {
 
 struct Service {
   std::string function;  // as gearmand knows it
-  bool background;       // whether clients send background jobs, which gearmand deletes when they are refused
+  bool foreign;          // clients that know nothing of gq send it background jobs, which gearmand deletes when they are refused
   // The answer to a job; nullopt where it has to stay with gearmand. Called by several threads.
   std::function<std::optional<std::string>(std::string_view payload)> take;
 };
 
+// How busy the receivers of a server were at a moment: how many there were, how many had a job, and how many jobs they had got so far.
+struct Load {
+  size_t receivers = 0, busy = 0;
+  uint64_t jobs = 0;
+};
+// Whether another is needed, as two looks say: all have been busy with the same jobs.
+inline bool are_stuck(const Load& before, const Load& now) { return now.busy > 0 && now.busy >= now.receivers && now.jobs == before.jobs; }
+
 class Receivers {
  public:
-  enum class Serve { nothing, foreground, all };
+  enum class Serve { nothing, own, all };  // own: what is not foreign
 
   // `wanted` says which services are served at this moment; asked about once a second.
   Receivers(std::vector<Server> servers, std::vector<Service> services, std::function<Serve()> wanted);
   ~Receivers();  // stop()
 
+  // Throws Error(config) where libgearman's calls cannot be checked (packets.hpp).
   void start();
   // Takes no more; what has been taken is answered. Returns when all threads are gone.
   void stop();
@@ -48,8 +64,10 @@ class Receivers {
 
   void add_receiver(Group& group);
   void end_idle(Group& group);
+  void add_where_stuck();
+  std::optional<std::string> merged(Receiver& self, const Service& service, std::string_view unique, std::string_view payload);
+  void say_once(const std::string& what);
   void receive(Receiver& self);
-  // Throws Error(config) where libgearman's calls cannot be checked (packets.hpp).
   bool pause(Millis duration);
   static void* on_job(gearman_job_st* job, void* context, size_t* result_size, gearman_return_t* rc) noexcept;
 
@@ -59,7 +77,9 @@ class Receivers {
   std::mutex m_mutex;
   std::condition_variable m_stopping;
   bool m_stop = false;
+  std::set<std::string> m_said;
   std::list<Receiver> m_receivers;
+  std::thread m_watcher;
 };
 
 }  // namespace gq

@@ -177,6 +177,7 @@ void packets(std::string_view in) {
   bool good = whole.feed(in.data(), in.size()), other = true;
   for (char c : in) other = pieces.feed(&c, 1);
   CHECK(in.empty() || good == other);
+  parse_client_count(in);
 }
 
 void transfers(std::string_view in) {

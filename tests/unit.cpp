@@ -156,6 +156,20 @@ void small_values() {
   CHECK(one < two && parse_ulid("01arz3ndektsv4rrffq69g5fav") && !parse_ulid("81ARZ3NDEKTSV4RRFFQ69G5FAV"));
 }
 
+void merged_jobs_are_known() {
+  using namespace std::string_literals;
+  std::string known = "\0RES\0\0\0\x2a\0\0\0\x0bu\0""1\0""1\0""0\0""0\0""3"s, echo = "\0RES\0\0\0\x11\0\0\0\2gq"s;
+  for (size_t n = 0; n < known.size(); ++n) CHECK(!parse_client_count(known.substr(0, n)).clients && !parse_client_count(known.substr(0, n)).bad);
+  CHECK(parse_client_count(known).clients == 3u && !parse_client_count(known).echo);
+  CHECK(parse_client_count(known + echo).clients == 3u && parse_client_count(known + echo).echo);
+  CHECK(!parse_client_count(echo).clients && parse_client_count(echo).echo);
+  CHECK(parse_client_count("HTTP/1.1 400 Bad Request").bad && parse_client_count("\0RES\0\0\0\x2a\x7f\0\0\0"s).bad);
+  CHECK(is_made_of_payload("-", "f", "x") && is_made_of_payload("x", "f", "x") && !is_made_of_payload("y", "f", "x"));
+  // SHA-1 of "abc", and of a text whose length goes into a block of its own.
+  CHECK(is_made_of_payload("a9993e364706816aba3e25717850c26c9cd0d89d", "a", "bc") && !is_made_of_payload("a9993e364706816aba3e25717850c26c9cd0d89d", "a", "bd"));
+  CHECK(is_made_of_payload("84983e441c3bd26ebaae4aa1f95129e5e54670f1", "abcdbcdecdefdefgefgh", "fghighijhijkijkljklmklmnlmnomnopnopq"));
+}
+
 // A stream of packets is let through in pieces of any size, up to the first byte that no gearmand sends.
 void packets_are_checked() {
   auto packet = [](uint32_t command, const std::string& body) {
@@ -262,6 +276,7 @@ int main(int argc, char** argv) {
   packets_are_checked();
   copies_are_counted_before_an_answer();
   answers_travel();
+  merged_jobs_are_known();
   transfers_are_checked(directory);
   return failures ? 1 : 0;
 }

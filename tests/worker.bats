@@ -380,6 +380,33 @@ SH
   kill -0 "$client"
 }
 
+@test "gq-worker: clients whose jobs the server has merged under one unique hear that they failed, and why, and nothing is stored" {
+  start_gearmand
+  start_worker -f f --queue-only
+  kill -STOP "$WORKER"
+  local clients=() n
+  # One unique with several workloads; one that is the workload; and what Ruby's client makes of function and workload.
+  submit() { background timeout 20 gearman -h 127.0.0.1 -p "$PORT" -f f -u "$1" "$2"; clients+=("$PID"); }
+  submit same one; submit same two; submit same three
+  submit - equal; submit - equal
+  sha=$(printf fruby | sha1sum | cut -d' ' -f1)
+  submit "$sha" ruby; submit "$sha" ruby
+  waiting() { [[ $(status "$PORT" | awk '$1 == "f" { print $2 }') == 3 ]]; }
+  eventually waiting
+  kill -CONT "$WORKER"
+  for n in "${clients[@]}"; do wait "$n" || true; done
+  for n in 2 3 4; do
+    not grep -q queued "$T/bg.$n.out"
+    cat "$T/bg.$n.out" "$T/bg.$n.err" | grep -q '3 clients have submitted jobs with this unique'
+  done
+  for n in 5 6 7 8; do grep -q '^queued' "$T/bg.$n.out"; done
+  [[ $(jobs_in queued) == 2 ]]
+  [[ $(grep -c 'with one unique' "$T/bg.1.err") == 1 ]]
+  # One after the other, they are two jobs.
+  for n in 1 2; do gearman -h 127.0.0.1 -p "$PORT" -f f -u same "$n" | grep -q '^queued'; done
+  [[ $(jobs_in queued) == 4 ]]
+}
+
 @test "gq-worker: where libgearman's calls cannot be checked, it ends with 78 [a library of another name, one that reads otherwise]" {
   start_gearmand
   local library
