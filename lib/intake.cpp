@@ -13,8 +13,30 @@ using Clock = std::chrono::steady_clock;
 
 constexpr Millis count_interval{1000};
 constexpr Millis first_retry{100}, longest_retry{5000};
+constexpr size_t most_said = 100;
+
+// A reason without what differs from job to job: IDs and numbers.
+std::string kind_of(const std::string& reason) {
+  std::string kind;
+  for (const auto& word : split(reason, ' '))
+    if (word.find_first_of("0123456789") == std::string::npos) kind += word + " ";
+  return kind;
+}
 
 }  // namespace
+
+RawStep next_raw_step(Outcome outcome, bool open) {
+  switch (outcome) {
+    case Outcome::queued:
+      return RawStep::answer;
+    case Outcome::unknown:
+      return RawStep::again;
+    case Outcome::refused:
+      return open ? RawStep::again : RawStep::give_back;
+    default:
+      return RawStep::give_back;
+  }
+}
 
 Intake::Intake(Store& store, Config config, Add add, Backlog& backlog)
     : m_store(store),
@@ -35,6 +57,15 @@ std::vector<Service> Intake::services() {
 void Intake::start() {
   if (m_backlog.limit > 0) count_backlog();
   m_receivers.start();
+}
+
+void Intake::stop() {
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    m_stop = true;
+  }
+  m_stopping.notify_all();
+  m_receivers.stop();
 }
 
 // What others have finished since is seen in the store; looked at once a second at most.
@@ -67,6 +98,7 @@ Receivers::Serve Intake::wanted() {
   if (backlog_full()) return Receivers::Serve::nothing;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
+    if (m_open > 0) return Receivers::Serve::own;
     if (!m_refusing) return Receivers::Serve::all;
     if (Clock::now() < m_retry_at) return Receivers::Serve::own;
   }
@@ -101,7 +133,10 @@ void Intake::refused(const std::string& reason) {
 std::string Intake::take_records(std::string_view payload, const std::string& function) {
   std::string reason;
   auto jobs = parse_group(payload, function, reason);
-  if (!jobs) return "bad " + reason + "\n";
+  if (!jobs) {
+    say_once(function, {Outcome::bad, reason, 0});
+    return "bad " + reason + "\n";
+  }
   std::vector<std::string> ids;
   for (const auto& job : *jobs) ids.push_back(job.record.meta.id);
   auto answered = m_store.resolve(*jobs);
@@ -117,11 +152,13 @@ std::string Intake::take_records(std::string_view payload, const std::string& fu
   for (size_t i = 0; i < ids.size(); ++i) {
     if (answered[i]) {
       result += encode_answer(ids[i], *answered[i]);
+      say_once(function, *answered[i]);
       continue;
     }
     result += encode_answer(ids[i], *answer);
     if (answer->outcome == Outcome::queued) accepted();
     if (answer->outcome == Outcome::refused) refused(answer->reason);
+    else say_once(function, *answer);
     ++answer;
   }
   return result;
@@ -133,13 +170,51 @@ std::optional<std::string> Intake::take_raw(std::string_view payload, const std:
     log(Level::warning, "a raw job of " + std::to_string(payload.size()) + " bytes for " + function +
                             " is over --max-workload; it is kept all the same");
   NewJob job = make_job(function, payload);
-  auto answer = m_add({job}).front();
-  if (answer.outcome == Outcome::queued) {
-    accepted();
-    return encode_answer(job.record.meta.id, answer);
+  bool open = false;
+  auto close = [&] {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    m_open -= std::exchange(open, false);
+  };
+  for (Millis delay{0};;) {
+    Answer answer = try_raw(job);
+    RawStep step = next_raw_step(answer.outcome, open);
+    if (step == RawStep::answer) {
+      close();
+      accepted();
+      return encode_answer(job.record.meta.id, answer);
+    }
+    refused(answer.reason);
+    std::unique_lock<std::mutex> lock(m_mutex);
+    if (step == RawStep::again) {
+      m_open += !std::exchange(open, true);
+      delay = std::clamp(delay * 2, first_retry, longest_retry);
+      if (!m_stopping.wait_for(lock, delay, [&] { return m_stop; })) continue;
+    }
+    lock.unlock();
+    close();
+    return std::nullopt;
   }
-  refused(answer.reason);
-  return std::nullopt;
+}
+
+Answer Intake::try_raw(const NewJob& job) {
+  try {
+    return m_add({job}).front();
+  } catch (const Error& e) {
+    return {e.code() == Exit::config ? Outcome::refused : Outcome::unknown, e.what(), e.error_number()};
+  } catch (const std::exception& e) {  // who knows when
+    return {Outcome::unknown, e.what(), 0};
+  }
+}
+
+// Their clients hear it, but whether those look is not known here.
+void Intake::say_once(const std::string& function, const Answer& answer) {
+  if (answer.outcome != Outcome::bad && answer.outcome != Outcome::conflict) return;
+  std::string reason = answer.outcome == Outcome::bad ? answer.reason : "its ID or key is that of another job";
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (m_said.size() >= most_said || !m_said.insert(function + " " + kind_of(reason)).second) return;
+  }
+  log(Level::warning, "refused a record for " + function + ": " + printable(reason));
 }
 
 }  // namespace gq

@@ -2,12 +2,18 @@
 //
 // While the store refuses, raw functions are given back, because gearmand deletes a background job that is refused; at the
 // bound of `backlog` all are.
+//
+// A raw job whose record may stand somewhere, in a peer's journal or behind a sync that failed, is neither answered nor given back,
+// since it would become a second job: the same record, with its ID, is tried again until that is decided, and no other raw
+// job is taken meanwhile.
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -23,6 +29,11 @@ struct Backlog {
   bool full() const { return limit > 0 && live.load() >= limit; }
 };
 
+// What is to be done with a raw job after an answer for its record. `open` is whether an answer before has left it unknown if the
+// record is stored; then a refusal says nothing of that.
+enum class RawStep { answer, again, give_back };
+RawStep next_raw_step(Outcome outcome, bool open);
+
 class Intake {
  public:
   struct Config {
@@ -34,9 +45,12 @@ class Intake {
   // What stores jobs and answers for each; called by several threads.
   using Add = std::function<std::vector<Answer>(std::vector<NewJob>)>;
   Intake(Store& store, Config config, Add add, Backlog& backlog);
+  ~Intake() { stop(); }
 
+  // Throws Error(config) as Receivers::start() does.
   void start();
-  void stop() { m_receivers.stop(); }
+  // What has been taken is answered, but for raw jobs that are not decided yet: those stay with gearmand.
+  void stop();
 
  private:
   std::vector<Service> services();
@@ -47,6 +61,8 @@ class Intake {
   std::optional<std::string> take_raw(std::string_view payload, const std::string& function);
   void accepted();
   void refused(const std::string& reason);
+  Answer try_raw(const NewJob& job);
+  void say_once(const std::string& function, const Answer& answer);
 
   Store& m_store;
   const Config m_config;
@@ -56,6 +72,10 @@ class Intake {
   // While the store refuses: when to try again.
   std::string m_told;  // why jobs are refused, as it was logged
   bool m_refusing = false;
+  size_t m_open = 0;  // raw jobs that are not decided
+  bool m_stop = false;
+  std::condition_variable m_stopping;
+  std::set<std::string> m_said;  // kinds of records that were refused
   std::chrono::steady_clock::time_point m_retry_at;
   Millis m_retry_delay{0};
   std::chrono::steady_clock::time_point m_count_at;

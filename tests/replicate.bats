@@ -654,3 +654,49 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   eventually stale
   all_ran_once "$T/ids"
 }
+
+# A group of two: node 1 works for f and notes the workloads in $T/ran, node 2 hangs: two_of_which_one_hangs PEER-TIMEOUT. $WORKER, $PEER.
+two_of_which_one_hangs() {
+  start_gearmand
+  NODES=(1 2)
+  group once
+  background gq-worker --store "$T/1" -f f --peer-timeout "$1" -- sh -c 'cat >>"$0"; echo >>"$0"' "$T/ran"
+  WORKER=$PID
+  background gq-replicate --store "$T/2"
+  PEER=$PID
+  eventually served "$PORT" f
+  eventually answered 1 2
+  kill -STOP "$PEER"
+}
+# How many jobs of f the server has, and how many of them are with a worker.
+in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]; }
+
+@test "gq-worker: a raw job that a peer hangs on is one job, and stays with the server when the worker is stopped before that is decided" {
+  two_of_which_one_hangs 1s
+  for n in 1 2 3 4; do gearman -h 127.0.0.1 -p "$PORT" -b -f f "raw$n"; done
+  undecided() { (($(grep -c 'taking no more jobs: copies=1/2' "$T/bg.1.err") > $1)); }
+  eventually undecided 0
+  kill -CONT "$PEER"
+  eventually in_server '0 0'
+  nothing_left() { [[ -z $(gq-inspect --store "$T/1" list) ]]; }
+  eventually nothing_left
+  [[ $(sort "$T/ran") == $'raw1\nraw2\nraw3\nraw4' ]]
+  kill -STOP "$PEER"
+  before=$(grep -c 'copies=1/2' "$T/bg.1.err")
+  gearman -h 127.0.0.1 -p "$PORT" -b -f f raw5
+  eventually undecided "$before"
+  in_server '1 1'
+  kill "$WORKER"
+  wait "$WORKER"
+  eventually in_server '1 0'
+}
+
+@test "gq-worker: while raw jobs wait for a peer that hangs, others are received, and at the bound gq's own records still are" {
+  two_of_which_one_hangs 60s
+  hears() { [[ $(echo garbage | timeout 10 gearman -h 127.0.0.1 -p "$PORT" -f f.gq) == 'bad not a whole record' ]]; }
+  for n in $(seq 20); do gearman -h 127.0.0.1 -p "$PORT" -b -f f "raw$n"; done
+  hears
+  eventually in_server '20 15'
+  hears
+  in_server '20 15'
+}

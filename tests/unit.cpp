@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "gearman.hpp"
+#include "intake.hpp"
 #include "packets.hpp"
 #include "replicator.hpp"
 #include "store.hpp"
@@ -170,6 +171,14 @@ void merged_jobs_are_known() {
   CHECK(is_made_of_payload("84983e441c3bd26ebaae4aa1f95129e5e54670f1", "abcdbcdecdefdefgefgh", "fghighijhijkijkljklmklmnlmnomnopnopq"));
 }
 
+void raw_jobs_are_decided() {
+  CHECK(next_raw_step(Outcome::queued, false) == RawStep::answer && next_raw_step(Outcome::queued, true) == RawStep::answer);
+  CHECK(next_raw_step(Outcome::unknown, false) == RawStep::again && next_raw_step(Outcome::unknown, true) == RawStep::again);
+  CHECK(next_raw_step(Outcome::refused, false) == RawStep::give_back && next_raw_step(Outcome::refused, true) == RawStep::again);
+  // Receivers are added when all have been busy with the same jobs.
+  CHECK(are_stuck({2, 1, 7}, {2, 2, 7}) && !are_stuck({2, 2, 6}, {2, 2, 7}) && !are_stuck({2, 1, 7}, {2, 1, 7}) && !are_stuck({0, 0, 0}, {0, 0, 0}));
+}
+
 // A stream of packets is let through in pieces of any size, up to the first byte that no gearmand sends.
 void packets_are_checked() {
   auto packet = [](uint32_t command, const std::string& body) {
@@ -277,6 +286,7 @@ int main(int argc, char** argv) {
   copies_are_counted_before_an_answer();
   answers_travel();
   merged_jobs_are_known();
+  raw_jobs_are_decided();
   transfers_are_checked(directory);
   return failures ? 1 : 0;
 }

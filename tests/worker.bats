@@ -380,6 +380,25 @@ SH
   kill -0 "$client"
 }
 
+# Submits a foreground job as a raw packet: raw_packet NUMBER FUNCTION UNIQUE DATA [ARGUMENT...]; prints the numbers of the packets that come
+# back, up to the end of the job.
+raw_packet() {
+  timeout 20 python3 - "$PORT" "$@" <<'PY'
+import socket, struct, sys
+port, number, function, unique, data, *more = sys.argv[1:]
+body = "\0".join([function, unique, *more, data]).encode()
+s = socket.create_connection(("127.0.0.1", int(port)))
+s.sendall(b"\0REQ" + struct.pack(">II", int(number), len(body)) + body)
+f = s.makefile("rb")
+while True:
+    head = f.read(12)
+    kind, size = struct.unpack(">II", head[4:])
+    f.read(size)
+    print(kind)
+    if kind in (13, 14): break
+PY
+}
+
 @test "gq-worker: clients whose jobs the server has merged under one unique hear that they failed, and why, and nothing is stored" {
   start_gearmand
   start_worker -f f --queue-only
@@ -405,6 +424,23 @@ SH
   # One after the other, they are two jobs.
   for n in 1 2; do gearman -h 127.0.0.1 -p "$PORT" -f f -u same "$n" | grep -q '^queued'; done
   [[ $(jobs_in queued) == 4 ]]
+}
+
+@test "gq-worker: says once of each kind what it has refused on F.gq, and that a job has come with a reducer" {
+  start_gearmand
+  start_worker -f f --queue-only --max-workload 1K
+  for _ in 1 2; do
+    [[ $(echo garbage | timeout 10 gearman -h 127.0.0.1 -p "$PORT" -f f.gq) == 'bad not a whole record' ]]
+    head -c 3000 /dev/zero >"$T/in"
+    fails_with 65 gq-enqueue f "$T/in"
+    raw_packet 37 f '' x reducer '' >"$T/packets"
+  done
+  grep -qx 14 "$T/packets"
+  [[ $(jobs_in queued) == 2 ]]
+  [[ $(grep -c 'refused a record for f: not a whole record' "$T/bg.1.err") == 1 ]]
+  [[ $(grep -c 'refused a record for f: it is larger' "$T/bg.1.err") == 1 ]]
+  [[ $(grep -c 'f: a job was submitted with a reducer' "$T/bg.1.err") == 1 ]]
+  lines_are "$T/bg.1.err" 3
 }
 
 @test "gq-worker: where libgearman's calls cannot be checked, it ends with 78 [a library of another name, one that reads otherwise]" {
