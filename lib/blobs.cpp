@@ -45,7 +45,7 @@ std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint6
       if (errno != EEXIST) throw_errno(Exit::storage, "name a blob");
       continue;  // somebody delivers the same job at this moment
     }
-    while (!try_lock(fd.get(), FileLock::Mode::shared)) ::usleep(1000);
+    wait_for_lock(fd.get(), FileLock::Mode::shared);
     if (!same_file(fd.get(), target)) continue;  // removed before the lock was ours
     if (file_size(fd.get()) != data.size() || sum_part(fd.get(), 0, data.size()) != sum) return std::nullopt;
     // Whoever made it may not have come to its syncs.

@@ -3,10 +3,17 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <thread>
 
+#include "text.hpp"
 #include "ulid.hpp"
 
 namespace gq {
@@ -158,10 +165,7 @@ bool publish_file(const std::string& directory, const std::string& name, std::st
   return ok;
 }
 
-FileLock::FileLock(int fd, Mode mode) : m_fd(fd) {
-  while (::flock(fd, mode == Mode::shared ? LOCK_SH : LOCK_EX) != 0)
-    if (errno != EINTR) throw_errno(Exit::storage, "lock the store");
-}
+FileLock::FileLock(int fd, Mode mode, Millis patience) : m_fd(fd) { wait_for_lock(fd, mode, patience); }
 
 FileLock::~FileLock() { ::flock(m_fd, LOCK_UN); }
 
@@ -171,6 +175,39 @@ bool try_lock(int fd, FileLock::Mode mode) {
     if (errno == EWOULDBLOCK) return false;
     if (errno != EINTR) throw_errno(Exit::storage, "lock the store");
   }
+}
+
+namespace {
+
+// Who holds a lock on this file, as the kernel tells.
+std::string holder_of(int fd) {
+  struct stat st;
+  std::ifstream locks("/proc/locks");
+  if (::fstat(fd, &st) == 0) {
+    char file[64];
+    std::snprintf(file, sizeof file, "%02x:%02x:%lu", major(st.st_dev), minor(st.st_dev), static_cast<unsigned long>(st.st_ino));
+    // NUMBER: FLOCK ADVISORY WRITE PID DEVICE:INODE ...; those that wait have an arrow.
+    for (std::string line, number, kind, advisory, mode, place; std::getline(locks, line);) {
+      long pid = 0;
+      if (std::istringstream(line) >> number >> kind >> advisory >> mode >> pid >> place && kind == "FLOCK" && place == file && pid > 0) return process_text(pid);
+    }
+  }
+  return "another process";
+}
+
+std::string name_of(int fd) {
+  std::error_code none;
+  return std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(fd), none).string();
+}
+
+}  // namespace
+
+void wait_for_lock(int fd, FileLock::Mode mode, Millis patience) {
+  if (try_lock(fd, mode)) return;
+  // Often at first, or those that hold it one after the other would leave no gap for this one.
+  constexpr auto often = std::chrono::microseconds(100), seldom = std::chrono::microseconds(1000);
+  Wait wait([fd] { return holder_of(fd); }, [fd] { return "holds " + printable(name_of(fd)); }, patience);
+  for (; !try_lock(fd, mode); wait.check()) std::this_thread::sleep_for(wait.lasted() < std::chrono::seconds(2) ? often : seldom);
 }
 
 }  // namespace gq

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "error.hpp"
+#include "wait.hpp"
 
 namespace gq {
 
@@ -73,8 +74,8 @@ bool publish_file(const std::string& directory, const std::string& name, std::st
 class FileLock {
  public:
   enum class Mode { shared, exclusive };
-  // Waits for the lock.
-  FileLock(int fd, Mode mode);
+  // Waits for the lock as wait.hpp says: throws Error(retry) where somebody holds it for too long.
+  FileLock(int fd, Mode mode, Millis patience = usual_patience);
   ~FileLock();
   FileLock(const FileLock&) = delete;
   FileLock& operator=(const FileLock&) = delete;
@@ -85,5 +86,8 @@ class FileLock {
 
 // Takes the lock if it is free; false when somebody else has it. It stays until the description is closed.
 bool try_lock(int fd, FileLock::Mode mode);
+
+// The same, but waits for it as a FileLock does.
+void wait_for_lock(int fd, FileLock::Mode mode, Millis patience = usual_patience);
 
 }  // namespace gq

@@ -13,12 +13,14 @@
 #include "child.hpp"
 #include "log.hpp"
 #include "text.hpp"
+#include "wait.hpp"
 
 namespace gq {
 namespace {
 
 constexpr int tries = 3;
 constexpr int patience = 60'000;              // ms without a byte, after which the helper counts as dead
+constexpr int poll_interval = 200;
 constexpr int parting = 2'000, pause = 200;  // ms: for its end, and before it is started again
 constexpr size_t max_line = 100;
 constexpr size_t max_text = 1000;     // of an error
@@ -76,12 +78,24 @@ void Helper::start() {
     if (word == "volatile") log(Level::warning, "the database may lose what it has confirmed: its helper was told not to mind");
 }
 
+void Helper::wait_until_ready(short events, const char* what) {
+  pollfd fd = {m_socket.get(), events, 0};
+  Wait wait([this] { return process_text(m_pid); }, [what] { return std::string("has ") + what; }, endless_patience);
+  while (::poll(&fd, 1, poll_interval) <= 0) {
+    if (wait.lasted() >= Millis(patience)) throw Broken{std::string("it has ") + what + " for a minute", false};
+    try {
+      wait.check();
+    } catch (const Error& e) {  // what it answers to this is not to be taken for the next answer
+      throw Broken{e.what(), false};
+    }
+  }
+}
+
 void Helper::send(std::string_view bytes) {
   while (!bytes.empty()) {
     ssize_t n = ::send(m_socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n < 0 && errno == EAGAIN) {
-      pollfd fd = {m_socket.get(), POLLOUT, 0};
-      if (::poll(&fd, 1, patience) == 0) throw Broken{"it has read nothing for a minute", false};
+      wait_until_ready(POLLOUT, "read nothing");
       continue;
     }
     if (n < 0 && errno == EINTR) continue;
@@ -97,11 +111,9 @@ void Helper::send(std::string_view bytes) {
 void Helper::fill() {
   m_read.erase(0, std::exchange(m_used, 0));
   for (;;) {
-    pollfd fd = {m_socket.get(), POLLIN, 0};
-    int ready = ::poll(&fd, 1, patience);
-    if (ready == 0) throw Broken{"it has not answered for a minute", false};
+    wait_until_ready(POLLIN, "not answered");
     char buffer[64 * 1024];
-    ssize_t n = ready < 0 ? -1 : ::recv(m_socket.get(), buffer, sizeof buffer, 0);
+    ssize_t n = ::recv(m_socket.get(), buffer, sizeof buffer, 0);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) throw Broken{"it has ended"};
     m_read.append(buffer, static_cast<size_t>(n));

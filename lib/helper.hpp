@@ -36,6 +36,7 @@ class Helper : public KeyValue {
   std::string line();
   std::string bytes(size_t size);
   void fill();
+  void wait_until_ready(short events, const char* what);
 
   const std::vector<std::string> m_argv;
   pid_t m_pid = 0;

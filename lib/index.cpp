@@ -81,7 +81,7 @@ void Index::join() {
     }
     if (!trusted) discard();
   }
-  while (!try_lock(users.get(), FileLock::Mode::shared)) ::usleep(1000);
+  wait_for_lock(users.get(), FileLock::Mode::shared);
   m_users = std::move(users);
   m_seal_removed = false;
 }
@@ -163,7 +163,7 @@ void Index::visit(const std::function<void(Fold&)>& body) {
 void Index::leave() {
   std::lock_guard<std::mutex> guard(m_mutex);
   if (!m_users) return;
-  FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
+  FileLock lock(m_lock.get(), FileLock::Mode::exclusive, short_patience);
   Fd users = std::move(m_users);
   m_reader.reset();
   if (!try_lock(users.get(), FileLock::Mode::exclusive)) return;

@@ -92,7 +92,7 @@ Mirror::Mirror(std::string directory, std::unique_ptr<KeyValue> database, bool c
   }
   m_users = open_file(m_directory + "/mirror.users", O_RDWR | O_CREAT);
   m_stamp = open_file(m_directory + "/mirror", O_RDWR | O_CREAT);
-  FileLock opening(m_stamp.get(), FileLock::Mode::exclusive);
+  FileLock opening(m_stamp.get(), FileLock::Mode::exclusive, endless_patience);  // to make a copy anew takes its time
   const std::string boot = first_line("/proc/sys/kernel/random/boot_id");
   auto stamp = read_stamp();
   if (!stamp || boot.empty() || stamp->boot != boot || m_database->get(holder_key) != holder(m_directory) || is_behind(stamp->stable)) {
@@ -102,7 +102,7 @@ Mirror::Mirror(std::string directory, std::unique_ptr<KeyValue> database, bool c
     stamp = Stamp{boot, end, hex64(sum64(settings_text()))};
     write_stamp(*stamp);
   }
-  while (!try_lock(m_users.get(), FileLock::Mode::shared)) ::usleep(1000);  // who else opens it waits for this one
+  wait_for_lock(m_users.get(), FileLock::Mode::shared);  // who else opens it waits for this one
   const std::string settings = settings_text(), sum = hex64(sum64(settings));
   if (stamp->settings != sum) {  // a person has changed it
     std::string id = read_settings(m_directory).store_id;

@@ -1008,7 +1008,7 @@ void Replicator::keep() {
         watch_others();
         if (!m_returned && all_have_told()) {
           m_returned_lock = open_file(m_store.returned_path(), O_RDWR | O_CREAT);
-          while (!try_lock(m_returned_lock.get(), FileLock::Mode::exclusive)) ::usleep(1000);  // somebody looks
+          wait_for_lock(m_returned_lock.get(), FileLock::Mode::exclusive);  // somebody looks
           m_returned = true;
           m_changed.notify_all();
         }

@@ -540,6 +540,7 @@ bool Runner::handle_signals() {
     first = !m_stopping;
     m_kill_at = Clock::now() + (m_stopping ? Millis(0) : m_config.grace);
     m_stopping = true;
+    stop_waiting();
   }
   if (m_broken_ends && !m_stopping) {
     first = m_stopping = true;

@@ -312,3 +312,14 @@ teardown() {
   kill -9 "$PID"
   [[ $(sqlite3 "$T/own.db" "SELECT count(*) FROM gq WHERE k LIKE 'r%'") -ge 4 ]]
 }
+
+@test "gq-worker: says that it waits for a helper that does not answer, and SIGTERM ends it" {
+  printf '#!/bin/sh\necho gq-store 1\nexec sleep 600\n' >"$T/hangs"
+  chmod +x "$T/hangs"
+  HOME=$T background gq-worker --store "exec:$T/hangs" --local -f f -- true
+  said() { grep -q 'waiting: process [0-9]* (sleep) has not answered' "$T/bg.0.err"; }
+  eventually said
+  kill "$PID"
+  got=0; wait "$PID" || got=$?
+  [[ $got == 75 ]]
+}

@@ -198,3 +198,13 @@ load helpers
   [[ $output == "$name" && ! -e here ]]
   [[ $(find "$T" -newer "$GQ_STORE/gq.json" -name '*touch*' | wc -l) == 0 ]]
 }
+
+@test "gq-enqueue: --local waits for a process that holds the journal as long as --timeout says, then 75" {
+  echo x | gq-enqueue f --local
+  background flock "$GQ_STORE/append.lock" sleep 600; holder=$PID
+  held() { not flock -n "$GQ_STORE/append.lock" true; }
+  eventually held
+  fails_with 75 gq-enqueue f --local --timeout 1s <<<y
+  grep -q "process $holder (flock) holds .*/append.lock" "$T/failed.err"
+  kill -9 $(pgrep -P "$holder")
+}

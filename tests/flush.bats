@@ -68,3 +68,23 @@ load helpers
   no_jobs
   umount "$T/disk"
 }
+
+@test "gq-flush: says for which process it waits, and SIGTERM ends it with 75 [a process that holds a lock does not go on]" {
+  seq 3 | gq-enqueue f --local -l
+  gq-inspect stats
+  for lock in index.lock append.lock; do
+    background flock "$GQ_STORE/$lock" sleep 600; holder=$PID
+    held() { not flock -n "$GQ_STORE/$lock" true; }
+    eventually held
+    background gq-flush -f f -- true
+    said() { grep -q "waiting: process $holder (flock) holds .*/$lock" "$T/bg.$((${#PIDS[@]} - 1)).err"; }
+    eventually said
+    kill "$PID"
+    got=0; wait "$PID" || got=$?
+    [[ $got == 75 ]]
+    kill -9 $(pgrep -P "$holder") "$holder"
+    eventually flock -n "$GQ_STORE/$lock" true
+  done
+  gq-flush -f f -- true
+  no_jobs
+}

@@ -1,4 +1,5 @@
 // Unit tests of lib/ where a program cannot be made to go. Prints what is wrong and exits 1.
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -271,6 +272,22 @@ void answers_travel() {
   for (const std::string& bad : {"queued " + b + "\n", "queued " + a + "x\n", "owes " + a + "\n", "queued " + a}) CHECK(!parse_answers(bad, {a}));
 }
 
+// Who waits for a lock gives up in the end, and says who holds it.
+void waiting_ends(const std::string& directory) {
+  const std::string path = directory + "/waited.lock";
+  Fd held = open_file(path, O_RDWR | O_CREAT), other = open_file(path, O_RDWR);
+  FileLock lock(held.get(), FileLock::Mode::shared);
+  FileLock as_well(other.get(), FileLock::Mode::shared);
+  std::string why;
+  try {
+    FileLock never(open_file(path, O_RDWR).get(), FileLock::Mode::exclusive, Millis(1000));
+  } catch (const Error& e) {
+    CHECK(e.code() == Exit::retry);
+    why = e.what();
+  }
+  CHECK(why.find("process " + std::to_string(::getpid()) + " (gq-unit) holds " + path) != std::string::npos);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -288,5 +305,6 @@ int main(int argc, char** argv) {
   merged_jobs_are_known();
   raw_jobs_are_decided();
   transfers_are_checked(directory);
+  waiting_ends(directory);
   return failures ? 1 : 0;
 }

@@ -45,6 +45,7 @@ class Enqueuer {
  public:
   Enqueuer(const Options& options, const Common& common) : m_options(options) {
     if (options.local) {
+      set_patience(options.timeout);
       m_store.emplace(common.store, true);
       ReplicateOptions replicate = options.replicate;
       m_replicator = replicate.open(*m_store, common);

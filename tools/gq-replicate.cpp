@@ -239,6 +239,7 @@ Exit serve(Options& o, const Common& common) {
   if (!o.to.empty()) return send_stream(o, store, common);
   if (o.hand_over) throw Error(Exit::usage, "cannot use --hand-over without --to");
   block_signals();
+  set_patience(worker_patience);
   auto replicator = o.replicate.open(store, common);
   replicator->start();
   Cleaner cleaner(store);
@@ -247,6 +248,7 @@ Exit serve(Options& o, const Common& common) {
   sigset_t set = stop_signals();
   int signal = 0;
   ::sigwait(&set, &signal);
+  stop_waiting();
   notify("STOPPING=1");
   replicator->settle(o.replicate.config.peer_timeout);
   return Exit::ok;

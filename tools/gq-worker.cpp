@@ -48,6 +48,7 @@ void wait_for_stop_signal(Store& store, const std::vector<std::string>& function
     });
     log(Level::error, "queueing only: " + counted(live, "job") + " left");
   }
+  stop_waiting();
   notify("STOPPING=1");
 }
 
@@ -62,6 +63,7 @@ Exit work(Options& o, const Common& common) {
   if (o.queue_only && (o.local || o.drain))
     throw Error(Exit::usage, "cannot use --queue-only with --local or --drain");
   block_signals();
+  set_patience(worker_patience);
   Store store(common.store, true);
   Backlog backlog;
   backlog.limit = static_cast<int64_t>(o.backlog != not_given ? o.backlog

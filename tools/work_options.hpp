@@ -81,6 +81,9 @@ struct WorkOptions {
   }
 };
 
+// What serves goes on by itself when the cause is gone, so it does not wait long for another process at a time.
+constexpr Millis worker_patience{10'000};
+
 // Before any thread starts: the runner reads these from a descriptor.
 inline void block_signals() {
   sigset_t set = runner_signals();
