@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <functional>
 
 #include "gearman.hpp"
@@ -291,8 +292,9 @@ void waiting_ends(const std::string& directory) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 2) return 64;
-  std::string directory = argv[1];
+  if (argc > 2) return 64;
+  char own[] = "/tmp/gq-unit.XXXXXX";  // without a directory, in one of its own
+  std::string directory = argc == 2 ? argv[1] : mkdtemp(own);
   repeated_start_is_not_a_new_one(directory + "/a");
   owners_hold_until_their_command_has_ended();
   owners_are_used_again_only_when_nobody_has_their_lock(directory + "/owners");
@@ -306,5 +308,6 @@ int main(int argc, char** argv) {
   raw_jobs_are_decided();
   transfers_are_checked(directory);
   waiting_ends(directory);
+  if (argc < 2) std::filesystem::remove_all(directory);
   return failures ? 1 : 0;
 }
