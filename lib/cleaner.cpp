@@ -222,8 +222,13 @@ class Judge {
           return !job || !is_told(*job);
         });
       case RecordType::forget:
+        // As long as there is what it says was never synced.
+        if (m.ids.empty()) {
+          item.keep = m.position == m_base && std::any_of(m_others.begin(), m_others.end(), [&](const SegmentInfo& s) { return s.base < m.position && s.end > m.since && !s.cleaned; });
+          return;
+        }
         // While records stand before it of jobs that it names. Not of those that it found to have come again meanwhile.
-        if (m.ids.empty() || is_clean_since(item.lsn, m_base)) return;
+        if (is_clean_since(item.lsn, m_base)) return;
         return judge_many(item, [&](const std::string& id) {
           auto f = m_fold.forgotten(id);
           return !(f && f->at == item.lsn) && m_fold.get(id);

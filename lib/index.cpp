@@ -177,11 +177,9 @@ void Index::leave() {
     return discard();
   }
   // What is sealed must still be there after a power cut, the journal that it was made from included.
-  auto segments = list_segments(m_journal.directory());
-  for (const auto& path : {m_path, segments.empty() ? m_path : segment_path(m_journal.directory(), segments.back())}) {
-    Fd fd = open_file(path, O_RDWR);
-    if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + path);
-  }
+  m_journal.sync_segments();
+  Fd fd = open_file(m_path, O_RDWR);
+  if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_path);
   if (auto text = seal_text(position)) publish_file(m_directory, seal_name, *text, true);
 }
 

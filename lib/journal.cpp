@@ -25,6 +25,9 @@ constexpr uint32_t frame_magic = 0x31465147;          // "GQF1"
 constexpr uint32_t cleaned_frame_magic = 0x32465147;  // "GQF2"
 constexpr uint64_t hint_magic = 0x31544e4948514747;
 constexpr size_t hint_size = 40;
+// Behind the hint, {position, sum} of each of so many processes: they need no lock to raise theirs.
+constexpr size_t synced_offset = 64, synced_size = 16, synced_slots = 16;
+constexpr Lsn none_torn = UINT64_MAX;
 constexpr char segment_suffix[] = ".gqj";
 constexpr char spare_name[] = "spare";
 // For the records of the few jobs that are claimed while only the spare is left.
@@ -145,7 +148,7 @@ Journal::Journal(std::string directory, std::string lock_path, std::string_view 
 
 Journal::~Journal() = default;
 
-// append.lock holds a hint: {magic, base of the last segment, its end, its last frame, sum}. It is verified always.
+// append.lock holds a hint: {magic, base of the last segment, its end, its last frame, sum}. It is not synced.
 std::optional<Journal::Hint> Journal::read_hint() const {
   char bytes[hint_size];
   std::string_view hint(bytes, read_at(m_lock.get(), bytes, sizeof bytes, 0));
@@ -153,6 +156,40 @@ std::optional<Journal::Hint> Journal::read_hint() const {
       get_le<uint64_t>(hint, 32) != sum64(hint.substr(0, 32), m_seed))
     return std::nullopt;
   return Hint{get_le<uint64_t>(hint, 8), get_le<uint64_t>(hint, 16), get_le<uint64_t>(hint, 24)};
+}
+
+// While this process lives, whoever begins a segment says so in the hint first. Before, after a power cut, it may be older than the
+// segments, or newer: so it is believed once it names the last one of them, and a frame in it that verifies.
+std::optional<Journal::Hint> Journal::proven_hint() const {
+  auto hint = read_hint();
+  if (!hint || m_hint_proven) return hint;
+  auto segments = list_segments(m_directory);
+  if (segments.empty() || segments.back() != hint->base) return std::nullopt;
+  Fd fd = try_open(segment_path(m_directory, hint->base), O_RDONLY);
+  if (!fd || hint->base + file_size(fd.get()) < hint->end || !names_a_frame(fd.get(), *hint)) return std::nullopt;
+  m_hint_proven = true;
+  return hint;
+}
+
+std::optional<Lsn> Journal::synced() const {
+  char bytes[synced_size * synced_slots];
+  std::string_view all(bytes, read_at(m_lock.get(), bytes, sizeof bytes, synced_offset));
+  std::optional<Lsn> greatest;
+  for (size_t slot = 0; (slot + 1) * synced_size <= all.size(); ++slot) {
+    std::string_view entry = all.substr(slot * synced_size, synced_size);
+    if (get_le<uint64_t>(entry, 8) == sum64(entry.substr(0, 8), m_seed + slot)) greatest = std::max(greatest.value_or(0), get_le<uint64_t>(entry, 0));
+  }
+  return greatest;
+}
+
+// After a sync. Like the hint it is not synced itself.
+void Journal::publish_synced(Lsn end) {
+  if (synced().value_or(0) >= end) return;
+  const size_t slot = static_cast<size_t>(::getpid()) % synced_slots;
+  std::string entry;
+  put_le<uint64_t>(entry, end);
+  put_le<uint64_t>(entry, sum64(entry, m_seed + slot));
+  [[maybe_unused]] ssize_t n = ::pwrite(m_lock.get(), entry.data(), entry.size(), static_cast<off_t>(synced_offset + slot * synced_size));
 }
 
 void Journal::publish(Lsn base, Lsn end, Lsn last) {
@@ -166,27 +203,20 @@ void Journal::publish(Lsn base, Lsn end, Lsn last) {
   [[maybe_unused]] ssize_t n = ::pwrite(m_lock.get(), hint.data(), hint.size(), 0);
 }
 
-// Whether m_segment ends exactly behind a frame (or header) that verifies.
-bool Journal::tail_is_whole(const Hint& hint) const {
-  const Segment& s = *m_segment;
-  if (!read_segment_header(s.fd.get(), s.base, m_seed)) return false;
-  if (hint.end == s.base + segment_header_size) return true;
-  if (hint.last < s.base + segment_header_size || hint.last >= hint.end) return false;
+// Whether the end that a hint tells is that of a frame (or header) that verifies.
+bool Journal::names_a_frame(int fd, const Hint& hint) const {
+  if (!read_segment_header(fd, hint.base, m_seed)) return false;
+  if (hint.end == hint.base + segment_header_size) return true;
+  if (hint.last < hint.base + segment_header_size || hint.last >= hint.end) return false;
   char frame[frame_header_size];
-  if (read_at(s.fd.get(), frame, sizeof frame, hint.last - s.base) != sizeof frame) return false;
+  if (read_at(fd, frame, sizeof frame, hint.last - hint.base) != sizeof frame) return false;
   auto length = parse_frame_header(std::string_view(frame, sizeof frame), hint.last, m_seed);
   return length && hint.last + frame_header_size + *length == hint.end;
 }
 
 // Under append.lock: makes m_segment the segment to append to, its end known to be whole.
 void Journal::open_for_append() {
-  auto hint = read_hint();
-  // While this process lives, whoever begins a segment says so in the hint first. Before, after a power cut, the hint may
-  // be older than the segments.
-  if (hint && !m_has_looked) {
-    auto segments = list_segments(m_directory);
-    if (segments.empty() || segments.back() != hint->base) hint.reset();
-  }
+  auto hint = proven_hint();
   bool reopened = false;
   if (hint && !(m_segment && m_segment->base == hint->base)) {
     Fd fd = try_open(segment_path(m_directory, hint->base), O_RDWR);
@@ -200,9 +230,8 @@ void Journal::open_for_append() {
       hint.reset();
     }
   }
-  m_has_looked = true;
   if (hint && m_segment->base + file_size(m_segment->fd.get()) == hint->end &&
-      (!reopened || tail_is_whole(*hint))) {
+      (!reopened || (names_a_frame(m_segment->fd.get(), *hint) && !torn_from(hint->base, hint->end - hint->base)))) {
     std::lock_guard<std::mutex> guard(m_sync_mutex);
     if (!m_segment->failed && hint->end - m_segment->base < m_segment_size) {
       m_segment->size = hint->end - m_segment->base;
@@ -218,12 +247,19 @@ void Journal::open_for_append() {
 // only with its header in it.
 void Journal::begin_segment(Room room) {
   Lsn previous_end = 0;
+  std::optional<Lsn> torn;
   auto segments = list_segments(m_directory);
   if (!segments.empty()) {
-    Fd fd = open_file(segment_path(m_directory, segments.back()), O_RDONLY);
+    Fd fd = open_file(segment_path(m_directory, segments.back()), O_RDWR);
     auto header = read_segment_header(fd.get(), segments.back(), m_seed);  // throws for a newer format
-    previous_end = header && header->end ? header->end : segments.back() + file_size(fd.get());
+    const uint64_t size = file_size(fd.get());
+    previous_end = header && header->end ? header->end : segments.back() + size;
+    // Where that fails, those whose records are in there will hear of it.
+    if (!m_mirror) [[maybe_unused]] int rc = ::fdatasync(fd.get());
+    torn = torn_from(segments.back(), size);
   }
+  // What was synced and is not there any more shall be missing for whoever reads this.
+  if (!m_mirror) previous_end = std::max(previous_end, synced().value_or(0));
   auto hint = read_hint();
   Lsn base = std::max({previous_end, hint ? hint->end : 0, segments.empty() ? 0 : segments.back() + 1});
   std::string path = segment_path(m_directory, base);
@@ -233,16 +269,42 @@ void Journal::begin_segment(Room room) {
   segment->base = base;
   segment->fd = open_file(temporary, room == Room::completion ? O_RDWR : O_RDWR | O_CREAT | O_EXCL);
   try {
-    write_all_at(segment->fd.get(), segment_header(base, {previous_end, 0, 0, 0}, m_seed), 0, temporary);
+    std::string begin = segment_header(base, {previous_end, 0, 0, 0}, m_seed);
+    if (torn) {
+      Meta meta = meta_now(RecordType::forget);
+      meta.since = *torn;
+      meta.position = base;
+      const std::string record = encode_record(meta);
+      put_frame_header(begin, record.size(), base + begin.size(), m_seed);
+      begin += record;
+    }
+    segment->size = begin.size();
+    write_all_at(segment->fd.get(), begin, 0, temporary);
     if (::fsync(segment->fd.get()) != 0) throw_errno(Exit::storage, "sync " + temporary);
-    publish(base, base + segment_header_size, 0);
+    publish(base, base + begin.size(), torn ? base + segment_header_size : 0);
     if (::rename(temporary.c_str(), path.c_str()) != 0) throw_errno(Exit::storage, "rename " + temporary);
   } catch (const Error&) {
     if (room != Room::completion) ::unlink(temporary.c_str());
     throw;
   }
   m_segment = std::move(segment);
-  m_segment->size = segment_header_size;
+}
+
+// Under append.lock: where in the last segment, of this size, the first record stands that is not whole and was never synced. At most
+// what was appended since the last sync is read, after a power cut a segment.
+std::optional<Lsn> Journal::torn_from(Lsn base, uint64_t size) {
+  const auto safe = m_mirror ? std::nullopt : synced();
+  if (!safe || *safe >= base + size) return std::nullopt;
+  const Lsn from = std::max(*safe, base + segment_header_size);
+  JournalReader reader(*this, 0);
+  if (!reader.open_segment(base) || reader.m_header_bad || reader.m_cleaned) return std::nullopt;
+  reader.m_size = size;
+  uint64_t offset = from - base, frame = 0;
+  auto is_whole = [&] {
+    return reader.parse(offset, true, frame) == JournalReader::Frame::good && (reader.head().inline_size() == 0 || sum64(reader.data()) == reader.head().data_sum);
+  };
+  while (offset < size && is_whole()) offset += frame;
+  return offset < size ? std::optional(base + offset) : std::nullopt;
 }
 
 // Under append.lock: preallocates the spare segment; false and errno where there is no room for it.
@@ -375,6 +437,7 @@ bool Journal::sync(Lsn from, Lsn end) {
     lock.unlock();
     int rc = ::fdatasync(segment->fd.get());
     int saved = errno;
+    if (rc == 0) publish_synced(upto);
     lock.lock();
     m_syncing = false;
     if (rc == 0) {
@@ -393,18 +456,25 @@ bool Journal::sync(Lsn from, Lsn end) {
 }
 
 void Journal::sync_all() {
-  if (m_mirror) return m_mirror->sync(*this, end());
-  // The one before the last may have been followed before it was synced.
+  if (m_mirror) m_mirror->sync(*this, end());
+  else sync_segments();
+}
+
+void Journal::sync_segments() {
+  const Lsn safe = synced().value_or(0);
   auto segments = list_segments(m_directory);
-  for (size_t i = segments.size() < 2 ? 0 : segments.size() - 2; i < segments.size(); ++i) {
-    Fd fd = open_file(segment_path(m_directory, segments[i]), O_RDWR);
-    if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync the journal");
+  for (size_t i = 0; i < segments.size(); ++i) {
+    if (i + 1 < segments.size() && segments[i + 1] <= safe) continue;
+    Fd fd = try_open(segment_path(m_directory, segments[i]), O_RDWR);
+    if (!fd && errno == ENOENT) continue;  // it has been cleaned since
+    if (!fd || ::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync the journal");
   }
 }
 
 Lsn Journal::end() const {
-  auto hint = read_hint();
-  return hint ? hint->end : 0;
+  if (auto hint = proven_hint()) return hint->end;
+  auto all = segments();
+  return all.empty() ? 0 : all.back().end;
 }
 
 std::vector<Placed> Journal::commit(const std::vector<RecordBytes>& records, Room room, const std::function<void(Lsn from, Lsn end)>& appended) {
@@ -510,6 +580,7 @@ bool JournalReader::open_segment(Lsn base) {
   m_base = base;
   m_size = 0;
   m_longer = false;
+  m_torn.reset();
   m_window.clear();
   m_window_offset = 0;
   auto header = read_segment_header(m_fd.get(), base, m_journal.m_seed);
@@ -538,7 +609,7 @@ bool JournalReader::open_segment(Lsn base) {
 // is what has been published: a writer may still cut back what has not. Bytes beyond that, which nobody is writing, were
 // left by a writer that died.
 bool JournalReader::extend(uint64_t offset) {
-  auto hint = m_journal.read_hint();
+  auto hint = m_journal.proven_hint();
   if (hint && hint->base == m_base && hint->end > m_base + offset) {
     m_size = std::min(hint->end - m_base, file_size(m_fd.get()));
   } else {
@@ -635,6 +706,24 @@ bool JournalReader::only_cut_short(uint64_t offset) {
   return rest.find_first_not_of('\0') == std::string_view::npos;
 }
 
+bool JournalReader::never_synced() {
+  if (!m_fd || m_cleaned) return false;
+  if (!m_torn) {
+    auto segments = list_segments(m_journal.directory());
+    auto after = std::upper_bound(segments.begin(), segments.end(), m_base);
+    if (after == segments.end()) return false;
+    JournalReader next(m_journal, *after);
+    m_torn = none_torn;
+    if (!next.open_segment(*after) || next.m_header_bad) return false;
+    next.m_size = file_size(next.m_fd.get());
+    uint64_t size = 0;
+    if (next.parse(next.m_cleaned ? cleaned_header_size : segment_header_size, false, size) != Frame::good) return false;
+    const Meta& m = next.head().meta;
+    if (m.type == RecordType::forget && m.ids.empty() && m.position == *after && m.since > m_base) m_torn = m.since;
+  }
+  return m_lsn >= *m_torn;
+}
+
 // Steps to the segment that m_position lies in, or to the first behind it; false when there is none. Meanwhile segments may be
 // cleaned: then others stand for them.
 bool JournalReader::next_segment() {
@@ -728,15 +817,15 @@ JournalReader::Item JournalReader::step(bool with_data) {
     m_lsn = m_position;
     if (frame != Frame::bad) {
       m_position += frame_size;
-      return frame == Frame::good ? Item::record : Item::damage;
+      return frame == Frame::good ? Item::record : never_synced() ? Item::torn : Item::damage;
     }
     if (auto found = find_frame(offset + 1)) {
       m_position = m_base + *found;
-      return Item::damage;
+      return never_synced() ? Item::torn : Item::damage;
     }
     auto segments = list_segments(m_journal.directory());
     if (segments.empty() || segments.back() <= m_base) return Item::end;  // the next append will leave it behind
-    bool torn = only_cut_short(offset);
+    bool torn = only_cut_short(offset) || never_synced();
     m_position = m_base + m_size;
     return torn ? Item::torn : Item::damage;
   }
@@ -753,7 +842,7 @@ bool JournalReader::read_record_at(Lsn lsn, bool with_data) {
   if (!m_fd || lsn < m_base || lsn >= (m_cleaned ? m_end : m_base + m_size)) {
     m_fd.reset();
     m_position = lsn;
-    auto hint = m_journal.read_hint();  // mostly it is in the last one
+    auto hint = m_journal.proven_hint();  // mostly it is in the last one
     if (!(hint && hint->base <= lsn && open_segment(hint->base)) && !next_segment()) return false;
   }
   if (m_cleaned) {

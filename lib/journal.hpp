@@ -21,7 +21,9 @@
 // Guarantees. commit() returns only when its records are on stable storage, by an fdatasync of this process on a
 // descriptor that it opened before it wrote: Linux reports a lost write only to descriptors that were open, so nobody
 // relies on another process's sync. Nobody truncates what another process wrote: a tail that is not whole ends its
-// segment, and the next append begins a new one.
+// segment, and the next append begins a new one. A segment is on stable storage before the next one is begun, so that only the
+// last one can lose something in a power cut. Where its tail was never synced, the next segment begins with a forget record
+// that says so: what is damaged there was never acknowledged.
 //
 // The surprising fact: after a failed fdatasync the bytes may be gone though they can still be read, and a repeated
 // fdatasync would answer 0. They are therefore appended again, in a new segment.
@@ -30,6 +32,7 @@
 // program that finds a newer version refuses before it reads or appends anything.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -108,8 +111,12 @@ class Journal {
   // The second half of commit(), for what append() has placed.
   std::vector<Placed> make_safe(const std::vector<RecordBytes>& records, std::vector<Placed> placed, Room room);
 
-  // The position behind the last append, as far as this process can tell without verifying.
+  // The position behind the last append.
   Lsn end() const;
+
+  // All before this position has been on stable storage; nullopt where nothing tells. After a power cut it may be older than the
+  // truth, never newer: where the journal ends before it, something is lost, and what is torn behind it was never acknowledged.
+  std::optional<Lsn> synced() const;
 
   // Whether the disk has room, without writing anything but the spare segment, which is made where it is missing. For an
   // intake of `size` bytes: throws Error(storage) unless spare_size stays free besides, which leaves the index room to work in,
@@ -124,8 +131,10 @@ class Journal {
   // What segments there are. One that another stands for too is left out.
   std::vector<SegmentInfo> segments() const;
 
-  // Waits until the last two segments are on stable storage, whoever has written to them. Throws Error(storage).
+  // Waits until all that has been appended is on stable storage, whoever has written it. Throws Error(storage). The second form
+  // does so for the files only, also where the database is stable storage.
   void sync_all();
+  void sync_segments();
 
   const std::string& directory() const { return m_directory; }
   uint64_t segment_size() const { return m_segment_size; }
@@ -144,10 +153,13 @@ class Journal {
     Lsn last = 0;  // its last frame, 0 where there is none
   };
   std::optional<Hint> read_hint() const;
+  std::optional<Hint> proven_hint() const;
   void open_for_append();
   void begin_segment(Room room);
   void publish(Lsn base, Lsn end, Lsn last);
-  bool tail_is_whole(const Hint& hint) const;
+  void publish_synced(Lsn end);
+  bool names_a_frame(int fd, const Hint& hint) const;
+  std::optional<Lsn> torn_from(Lsn base, uint64_t size);
   bool ensure_spare();
   uint64_t available() const;
 
@@ -161,7 +173,7 @@ class Journal {
   std::mutex m_append_mutex;  // flock does not exclude threads of one process
   std::shared_ptr<Segment> m_segment;
   std::string m_group;  // what is being written; kept, because to allocate it anew is what an append would cost most
-  bool m_has_looked = false;  // whether this process has seen for itself which segment is the last
+  mutable std::atomic<bool> m_hint_proven = false;
 
   std::mutex m_sync_mutex;
   std::condition_variable m_sync_done;
@@ -204,7 +216,7 @@ class JournalReader {
   enum class Item {
     record,   // head(), lsn(), next() and data() are those of a record
     damage,   // bytes from lsn() to next() cannot be read as a frame with a record
-    torn,     // the same, at the end of a segment and only cut short: an append that was never finished
+    torn,     // the same, at the end of a segment and only cut short, or never synced: an append that was never acknowledged
     missing,  // what stood from lsn() to next() is gone: a segment, or the end of one
     end,      // nothing more; position() is where the next append will be read
   };
@@ -229,11 +241,14 @@ class JournalReader {
   // Inline data, when it was asked for; valid until the next call of next(). has_data() is false where it has been cleaned away.
   std::string_view data() const { return m_data; }
   bool has_data() const { return !m_without_data; }
+  // Whether what stands at lsn() was never acknowledged, as the next segment says.
+  bool never_synced();
 
   // The record at exactly this position, or nullopt where it cannot be read any more.
   bool read_record_at(Lsn lsn, bool with_data);
 
  private:
+  friend class Journal;
   enum class Frame { good, bad_record, bad };
   Item step(bool with_data);
   bool open_segment(Lsn base);
@@ -259,6 +274,7 @@ class JournalReader {
   Lsn m_end = 0;
   uint64_t m_offset = 0, m_whole_size = 0;
   Lsn m_frame_lsn = 0;
+  std::optional<Lsn> m_torn;  // where the part begins that was never synced, once the next segment has been asked
   bool m_longer = false;  // than the next segment lets it be: what overlaps is nobody's
   std::string m_window;
   uint64_t m_window_offset = 0;

@@ -131,6 +131,7 @@ class Runner {
   Owners m_owners;
   Fd m_signals;
   Fd m_journal_watch;
+  Lsn m_seen_end = 0;  // of the journal, when that last told of news
   std::unique_ptr<Joblog> m_joblog;
   std::vector<Slot> m_slots;
   std::list<Output> m_lingering;       // of commands that have ended while others still hold their descriptors

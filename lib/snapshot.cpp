@@ -79,7 +79,7 @@ uint64_t copy_file(int from, const std::string& name, const std::string& to, uin
 
 std::string encode_manifest(const Snapshot& s) {
   std::string text = std::string(manifest_title) + "\nstore " + s.store + "\ncreated " + std::to_string(s.created_at.count()) + "\nposition " +
-                     std::to_string(s.position) + "\njobs " + std::to_string(s.jobs) + "\n";
+                     std::to_string(s.position) + "\njobs " + std::to_string(s.jobs) + (s.damaged ? " damaged\n" : "\n");
   for (const auto& [name, file] : s.files) text += "file " + std::to_string(file.size) + " " + hex64(file.sum) + " " + name + "\n";
   return text + "sum " + hex64(sum64(text)) + "\n";
 }
@@ -104,7 +104,7 @@ bool parse_manifest(const std::string& text, Snapshot& s, std::string& why) {
     if (words[0] == "store" && words.size() == 2) s.store = words[1];
     else if (words[0] == "created" && number) s.created_at = Millis(static_cast<int64_t>(*number));
     else if (words[0] == "position" && number) s.position = *number;
-    else if (words[0] == "jobs" && number) s.jobs = *number;
+    else if (words[0] == "jobs" && number) s.jobs = *number, s.damaged = words.size() > 2;
     else if (words[0] == "file" && words.size() == 4 && number && parse_hex(words[2])) s.files[words[3]] = {*number, *parse_hex(words[2])};
     else return false;
   }
@@ -180,6 +180,7 @@ class Maker {
         if (sum && copied != *sum) {
           // Better the other jobs than none.
           log(Level::warning, from + ": its checksum is wrong; it is not in the snapshot");
+          m_snapshot.damaged = true;
           ::unlink(to.c_str());
           return;
         }
@@ -234,7 +235,7 @@ std::string journal_name(const Journal& journal, Lsn base) { return "journal" + 
 std::string blob_name(const std::string& id) { return "blobs/" + id.substr(id.size() - 2) + "/" + id; }
 
 // Says which jobs need a workload that is not there.
-void tell_missing(Store& store, const Snapshot& snapshot) {
+void tell_missing(Store& store, Snapshot& snapshot) {
   for (char order : std::string("cqdlnoxy")) {
     std::string cursor;
     for (bool last = false; !last;) {
@@ -252,6 +253,7 @@ void tell_missing(Store& store, const Snapshot& snapshot) {
         }
       });
       cursor = next;
+      snapshot.damaged = snapshot.damaged || !missing.empty();
       for (const auto& id : missing) log(Level::warning, id + ": its workload is missing, also in the snapshot");
     }
   }
@@ -283,8 +285,10 @@ Snapshot create_snapshot(Store& store, const std::string& directory, const Progr
     FileLock linking(lock.get(), FileLock::Mode::shared);
     snapshot.created_at = now_ms();
     if (!before.empty()) snapshot.created_at = std::max(snapshot.created_at, before.back().created_at + Millis(1));
+    const Lsn synced = store.journal().synced().value_or(0);
     auto [position, segments] = store.journal().snapshot();
     snapshot.position = position;
+    snapshot.damaged = position < synced;
     store.journal().sync_all();
     maker.copy(settings_name, [&] {
       Fd fd = open_file(store.directory() + "/" + settings_name, O_RDONLY);
@@ -324,6 +328,8 @@ Snapshot create_snapshot(Store& store, const std::string& directory, const Progr
   store.look([&](Fold& fold) {
     snapshot.jobs = 0;
     for (const auto& [function, c] : fold.counters()) snapshot.jobs += c.live();
+    for (const auto& t : fold.troubles())
+      snapshot.damaged = snapshot.damaged || ((t.kind == Trouble::Kind::damage || t.kind == Trouble::Kind::missing) && t.lsn < snapshot.position);
   });
   sync_files(temporary.path);
   publish_file(temporary.path, manifest_name, encode_manifest(snapshot), false);
@@ -432,21 +438,29 @@ std::vector<std::string> prune_snapshots(const std::string& directory, const Ret
     uint64_t most;
     const char* format;
   };
-  // Each name stands for a time of its own, so that with it the last ones are kept.
-  for (const Rule& rule : {Rule{retention.last, nullptr}, Rule{retention.hourly, "%Y%m%d%H"}, Rule{retention.daily, "%Y%m%d"}, Rule{retention.weekly, "%G%V"},
-                           Rule{retention.monthly, "%Y%m"}, Rule{retention.yearly, "%Y"}}) {
-    std::set<std::string> periods;
-    for (auto s = all.rbegin(); s != all.rend() && periods.size() < rule.most; ++s) {
-      char text[64] = "";
-      if (rule.format) {
-        std::time_t seconds = s->created_at.count() / 1000;
-        std::tm tm;
-        ::gmtime_r(&seconds, &tm);
-        std::strftime(text, sizeof text, rule.format, &tm);
+  auto choose = [&](bool damaged) {
+    // Each name stands for a time of its own, so that with it the last ones are kept.
+    for (const Rule& rule : {Rule{retention.last, nullptr}, Rule{retention.hourly, "%Y%m%d%H"}, Rule{retention.daily, "%Y%m%d"}, Rule{retention.weekly, "%G%V"},
+                             Rule{retention.monthly, "%Y%m"}, Rule{retention.yearly, "%Y"}}) {
+      std::set<std::string> periods;
+      for (auto s = all.rbegin(); s != all.rend() && periods.size() < rule.most; ++s) {
+        if (s->damaged != damaged) {
+          if (damaged) break;
+          continue;
+        }
+        char text[64] = "";
+        if (rule.format) {
+          std::time_t seconds = s->created_at.count() / 1000;
+          std::tm tm;
+          ::gmtime_r(&seconds, &tm);
+          std::strftime(text, sizeof text, rule.format, &tm);
+        }
+        if (periods.insert(rule.format ? text : s->name).second) keep.insert(s->name);
       }
-      if (periods.insert(rule.format ? text : s->name).second) keep.insert(s->name);
     }
-  }
+  };
+  choose(false);
+  choose(true);
   std::vector<std::string> removed;
   auto remove = [&](const std::string& path) {
     Fd lock = try_open(path, O_RDONLY | O_DIRECTORY);

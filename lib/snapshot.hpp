@@ -33,6 +33,7 @@ struct Snapshot {
   Millis created_at{0};
   Lsn position = 0;
   uint64_t jobs = 0;  // that had not ended; about, as the store was working on
+  bool damaged = false;  // the store was: something that it was to have is not in here
   std::map<std::string, SnapshotFile> files;
   uint64_t bytes() const;
 };
@@ -40,7 +41,8 @@ struct Snapshot {
 // Told how many files, and how many bytes of them, are done.
 using Progress = std::function<void(uint64_t files, uint64_t bytes)>;
 
-// Makes a snapshot in a directory, which is made where it is missing. Throws Error: storage, or config where the directory holds
+// Makes a snapshot in a directory, which is made where it is missing. One of a store of which something is known to be missing or
+// damaged is marked. Throws Error: storage, or config where the directory holds
 // those of another store.
 Snapshot create_snapshot(Store& store, const std::string& directory, const Progress& progress);
 
@@ -61,6 +63,7 @@ struct Retention {
   uint64_t last = 0, hourly = 0, daily = 0, weekly = 0, monthly = 0, yearly = 0;
 };
 
+// Those of a damaged store do not count: the same rules choose among those of them that are younger than the last good one.
 // Removes the others, and what makers that died have left; returns the names of those snapshots.
 std::vector<std::string> prune_snapshots(const std::string& directory, const Retention& retention);
 

@@ -256,3 +256,22 @@ P
   gq-snapshot restore "$T/snaps" --store "$T/new"
   [[ $(gq-inspect list --store "$T/new" | wc -l) == 5 ]]
 }
+
+@test "gq-snapshot: one of a damaged store is made and marked, and does not count in prune [1]" {
+  some_jobs
+  for day in 1 2; do faketime -f "2026-03-0$day 10:00:00" gq-snapshot create "$T/snaps"; done
+  truncate -s -9 "$(segment)"
+  for day in 3 4 5; do fails_with 1 faketime -f "2026-03-0$day 10:00:00" gq-snapshot create "$T/snaps"; done
+  grep -q 'damaged or missing' "$T/failed.err"
+  [[ $(gq-snapshot list "$T/snaps" | cut -f4 | xargs) == 'damaged damaged damaged' && $(gq-snapshot list --json "$T/snaps" | jq .damaged | xargs) == 'null null true true true' ]]
+  gq-snapshot verify "$T/snaps"
+  fails_with 65 gq-snapshot restore "$T/snaps" --store "$T/new"
+  gq-snapshot restore "$(last)" --store "$T/new"
+  gq-snapshot prune "$T/snaps" --keep-daily 2
+  [[ $(ls "$T/snaps" | cut -c7-8 | xargs) == '01 02 04 05' ]]
+  # One more that is good is worth those.
+  rm -rf "$GQ_STORE"; gq-snapshot restore "$T/snaps/20260302T100000.000Z" --store "$GQ_STORE"
+  faketime -f "2026-03-06 10:00:00" gq-snapshot create "$T/snaps"
+  gq-snapshot prune "$T/snaps" --keep-daily 2
+  [[ $(ls "$T/snaps" | cut -c7-8 | xargs) == '02 06' ]]
+}

@@ -82,6 +82,61 @@ run_all() { gq-worker --local --drain -f f -- sh -c 'read -r x; echo "$x" >>"$0"
   [[ $(sort -n "$T/out" | tr '\n' ' ') == "1 2 4 " ]]
 }
 
+# What a power cut in an append leaves: its records were written and not synced, and one of them did not get to the disk.
+tear() {
+  local at
+  seq -f 'lost %g' 3 | strace -f -o /dev/null -e inject=fdatasync:signal=SIGKILL gq-enqueue f --local -l || true
+  at=$(offset_of "$(segment)" 'lost 2')
+  dd if=/dev/zero of="$(segment)" bs=1 seek=$((at - 100)) count=100 conv=notrunc status=none
+}
+
+@test "gq-inspect: check calls torn what was never acknowledged, also when more has been appended and when it is cleaned [0]" {
+  fill 3
+  tear
+  gq-inspect check
+  [[ $(gq-inspect check --json | jq -r .kind | uniq) == torn ]]
+  gq-enqueue f --local <<<4
+  gq-inspect check
+  gq-inspect stats >"$T/out" 2>&1
+  not grep -q trouble "$T/out"
+  rm "$GQ_STORE"/index.*
+  gq-inspect check
+  # What says so stays for as long as the torn part.
+  settings '{segment_size: "4K", clean_after: "0s", remember: "0s"}'
+  gq-flush -f f -- true
+  seq 100 | gq-enqueue f --local -l >/dev/null
+  gq-flush -f f -- true
+  sleep 0.3
+  gq-enqueue f --local </dev/null
+  gq-flush --clean
+  gq-inspect check
+  not grep -q 'lost 2' "$GQ_STORE"/journal/*.gqj
+  [[ ! -e $GQ_STORE/damaged ]]
+}
+
+@test "gq-inspect: check tells that the end of the journal is gone, also when more has been appended [1]" {
+  settings_first='{segment_size: "4K"}'
+  for how in 'rm' 'truncate -s -5' 'truncate -s 41'; do
+    rm -rf "$GQ_STORE"
+    fill 1
+    settings "$settings_first"
+    for _ in 1 2 3; do fill 40; done
+    gq-inspect check
+    cp "$GQ_STORE/append.lock" "$T/lock"
+    $how "$(segment)"
+    fails_with 1 gq-inspect check || not gq-inspect check >"$T/failed.out"
+    grep -q 'on stable storage are gone' "$T/failed.out"
+    gq-enqueue f --local <<<more
+    not gq-inspect check >"$T/failed.out"
+    grep -q '^missing' "$T/failed.out"
+  done
+  # Where nothing tells, as in a store of before, it is as good as any.
+  rm -rf "$GQ_STORE"
+  fill 10
+  truncate -s 40 "$GQ_STORE/append.lock"; truncate -s -5 "$(segment)"
+  gq-inspect check
+}
+
 @test "the journal: one flipped bit costs one job, which is reported; the others work [workload, meta, lengths, frame]" {
   for text in 'needle' 'GQR1' 'GQF1'; do
     for add in 0 4 8 16; do

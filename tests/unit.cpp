@@ -1,5 +1,6 @@
 // Unit tests of lib/ where a program cannot be made to go. Prints what is wrong and exits 1.
 #include <fcntl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -289,6 +290,79 @@ void waiting_ends(const std::string& directory) {
   CHECK(why.find("process " + std::to_string(::getpid()) + " (gq-unit) holds " + path) != std::string::npos);
 }
 
+// A hint that is older or newer than the journal, as a power cut may leave it, is not believed.
+void hints_are_proved(const std::string& directory) {
+  std::filesystem::create_directory(directory);
+  std::filesystem::permissions(directory, std::filesystem::perms::owner_all);
+  publish_file(directory, "gq.json", R"({"format": 1, "store": ")" + new_ulid() + R"(", "segment_size": "4K"})", true);
+  const std::string hint = directory + "/append.lock";
+  std::vector<std::string> ids;
+  auto add = [&](Store& store) {
+    std::vector<NewJob> jobs;
+    for (int i = 0; i < 5; ++i) ids.push_back(jobs.emplace_back(make_job("f", "x")).record.meta.id);
+    for (const auto& a : store.add(jobs)) CHECK(a.outcome == Outcome::queued);
+  };
+  auto all_readable = [&](Store& store) {
+    for (const auto& id : ids) {
+      std::optional<gq::Job> job;
+      store.look([&](Fold& fold) { job = fold.get(id); });
+      std::string reason;
+      CHECK(job && store.workload(id, *job, reason));
+    }
+  };
+  {
+    Store store(directory, true);
+    add(store);
+    std::filesystem::copy(hint, hint + ".old");
+    while (store.journal().segments().size() < 3) add(store);
+    add(store);
+  }
+  std::filesystem::copy(hint, hint + ".new");
+  auto put = [&](const char* which) { std::filesystem::copy(hint + which, hint, std::filesystem::copy_options::overwrite_existing); };
+  put(".old");
+  Lsn end = 0;
+  {
+    Store store(directory, false);
+    end = store.journal().segments().back().end;
+    CHECK(store.journal().end() == end);
+    all_readable(store);
+    add(store);
+    all_readable(store);
+  }
+  // Of a segment that is not there any more.
+  put(".new");
+  std::filesystem::resize_file(hint, 40);
+  std::filesystem::remove(segment_path(directory + "/journal", list_segments(directory + "/journal").back()));
+  remove_index(directory);
+  Store store(directory, false);
+  CHECK(store.journal().end() == store.journal().segments().back().end && !store.journal().synced());
+  ids.clear();
+  add(store);
+  CHECK(store.journal().synced() == store.journal().end());
+  all_readable(store);
+}
+
+// What a process has synced does not lower what another has.
+void synced_end_only_grows(const std::string& directory) {
+  Lsn first = 0;
+  for (int i = 0; i < 2; ++i) {
+    pid_t pid = ::fork();
+    if (pid == 0) {
+      Store store(directory, true);
+      store.add({make_job("f", "x")});
+      ::_exit(store.journal().synced() == store.journal().end() ? 0 : 1);
+    }
+    int status = 1;
+    CHECK(::waitpid(pid, &status, 0) == pid && status == 0);
+    Store store(directory, true);
+    CHECK(store.journal().synced().value_or(0) > first);
+    first = store.journal().synced().value_or(0);
+  }
+  Store another(directory + ".other", true);  // it does not count in another store
+  std::filesystem::copy(directory + "/append.lock", directory + ".other/append.lock", std::filesystem::copy_options::overwrite_existing);
+  CHECK(!another.journal().synced());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -308,6 +382,8 @@ int main(int argc, char** argv) {
   raw_jobs_are_decided();
   transfers_are_checked(directory);
   waiting_ends(directory);
+  hints_are_proved(directory + "/c");
+  synced_end_only_grows(directory + "/d");
   if (argc < 2) std::filesystem::remove_all(directory);
   return failures ? 1 : 0;
 }

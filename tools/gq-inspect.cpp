@@ -308,29 +308,37 @@ Exit check(const Options& o, Store& store) {
   // What is compared below must not be cleaned meanwhile.
   Fd cleaning = open_file(store.clean_lock_path(), O_RDWR | O_CREAT);
   FileLock not_now(cleaning.get(), FileLock::Mode::shared);
-  // Every byte of the journal. (An append that was cut off is no damage: nobody was told that it was done.)
+  // Every byte of the journal. (An append that was cut off is no damage, nor is what was never synced: nobody was told that it was done.)
+  const Lsn synced = store.journal().synced().value_or(0), unsynced = synced ? synced : UINT64_MAX;
   JournalReader reader(store.journal(), 0);
+  auto damaged = [&](Lsn lsn, const std::string& id, const std::string& text) {
+    bool bad = lsn < unsynced && !reader.never_synced();
+    report(bad ? "damage" : "torn", lsn, id, text, bad);
+  };
   for (auto item = reader.next(true); item != JournalReader::Item::end; item = reader.next(true)) {
     std::string range = std::to_string(reader.position() - reader.lsn()) + " bytes ";
     switch (item) {
       case JournalReader::Item::record:
         if (reader.head().inline_size() > 0 && reader.has_data() && sum64(reader.data()) != reader.head().data_sum)
-          report("damage", reader.lsn(), reader.head().meta.id, "the checksum of its workload is wrong", true);
+          damaged(reader.lsn(), reader.head().meta.id, "the checksum of its workload is wrong");
         break;
       case JournalReader::Item::damage:
-        report("damage", reader.lsn(), "", range + "cannot be read", true);
+        damaged(reader.lsn(), "", range + "cannot be read");
         break;
       case JournalReader::Item::missing:
         report("missing", reader.lsn(), "", range + "of the journal are gone", true);
         break;
       case JournalReader::Item::torn:
-        report("torn", reader.lsn(), "", range + "of an append that was cut off", false);
+        report("torn", reader.lsn(), "", range + "of an append that was never acknowledged", false);
         break;
       case JournalReader::Item::end:
         break;
     }
   }
-  if (auto rest = reader.unread()) report("damage", reader.position(), "", std::to_string(rest) + " bytes cannot be read", true);
+  const uint64_t rest = reader.unread();
+  if (rest) damaged(reader.position(), "", std::to_string(rest) + " bytes cannot be read");
+  if (Lsn end = reader.position() + rest; end < synced)
+    report("missing", end, "", "the journal ends here; " + std::to_string(synced - end) + " bytes that were on stable storage are gone", true);
   store.look([&](Fold& fold) {
     for (const auto& t : fold.troubles())
       if (t.kind == Trouble::Kind::conflict)

@@ -2,6 +2,7 @@
 // there only when all of it is on stable storage.
 #include <unistd.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "exchange.hpp"
@@ -57,7 +58,9 @@ Exit create(Options& o, const Common& common) {
   auto snapshot = create_snapshot(store, o.directory, display.files());
   display.clear();
   log(Level::info, snapshot.path + ": " + counted(snapshot.jobs, "job") + ", " + std::to_string(snapshot.bytes()) + " bytes");
-  return Exit::ok;
+  if (!snapshot.damaged) return Exit::ok;
+  log(Level::warning, snapshot.path + ": something of the store is damaged or missing (gq-inspect check tells what); the snapshot has the rest");
+  return Exit::no;
 }
 
 // Those that are asked for; all is told that is wrong with their manifests.
@@ -86,6 +89,8 @@ Exit restore(Options& o, const Common& common) {
   bool good = true;
   auto all = find(o, good);
   if (!good) throw Error(Exit::bad_data, "cannot restore: a snapshot in " + printable(o.directory) + " is damaged; name the one to restore");
+  if (const auto& last = all.back(); last.damaged && !std::filesystem::equivalent(last.path, o.directory))
+    throw Error(Exit::bad_data, "cannot restore: the last snapshot, " + last.name + ", is of a damaged store; name the one to restore");
   Display display;
   restore_snapshot(all.back(), common.store, display.files());
   display.clear();
@@ -97,8 +102,9 @@ Exit list(Options& o, const Common&) {
   bool good = true;
   for (const auto& s : find(o, good)) {
     nlohmann::ordered_json json = {{"name", s.name}, {"created_at", format_time(s.created_at)}, {"jobs", s.jobs}, {"bytes", s.bytes()}, {"files", s.files.size()}, {"position", s.position}, {"store", s.store}};
+    if (s.damaged) json["damaged"] = true;
     if (o.json) print(json.dump() + "\n");
-    else print(s.name + "\t" + std::to_string(s.jobs) + "\t" + std::to_string(s.bytes()) + "\n");
+    else print(s.name + "\t" + std::to_string(s.jobs) + "\t" + std::to_string(s.bytes()) + (s.damaged ? "\tdamaged\n" : "\n"));
   }
   return good ? Exit::ok : Exit::no;
 }
