@@ -239,7 +239,8 @@ void Receivers::receive(Receiver& self) {
       retry = Millis(0);
       if (self.surplus) break;
     } else if (rc == GEARMAN_TIMEOUT && Clock::now() - start > work_timeout / 2) {
-      if (!self.permanent) break;  // nothing to do for this one
+      // Nothing to do for this one, unless no other would take what comes.
+      if (!self.permanent && self.group->busy + 1 < self.group->receivers) break;
       if (Clock::now() - std::max(self.last_end, self.connected_at) > longest_idle) drop();
     } else if (failed(reason_text(rc))) {
       break;
@@ -299,12 +300,12 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
     }
     take_connected();  // to others
     if (result) {
-      if (auto* copy = static_cast<char*>(std::malloc(result->size()))) {
-        std::memcpy(copy, result->data(), result->size());
-        *result_size = result->size();
-        *rc = GEARMAN_SUCCESS;
-        return copy;
-      }
+      // What is stored is never given back: where there is no memory, the answer is empty, and gq-enqueue sends the same job again.
+      auto* copy = static_cast<char*>(std::malloc(result->size()));
+      if (copy) std::memcpy(copy, result->data(), result->size());
+      *result_size = copy ? result->size() : 0;
+      *rc = GEARMAN_SUCCESS;
+      return copy;
     }
   } catch (const std::exception& e) {
     log(Level::error, std::string("cannot take a job: ") + e.what());
