@@ -11,6 +11,7 @@
 
 #include "error.hpp"
 #include "fd.hpp"
+#include "packets.hpp"
 #include "text.hpp"
 
 namespace gq {
@@ -154,6 +155,7 @@ std::string reason_text(gearman_return_t rc) {
 }
 
 std::optional<ClientHandle> make_client(const Server& server, Millis timeout) {
+  prove_checks();
   ClientHandle client(gearman_client_create(nullptr), gearman_client_free);
   if (!client) return std::nullopt;
   gearman_client_set_timeout(client.get(), static_cast<int>(timeout.count()));

@@ -33,7 +33,8 @@ std::optional<std::vector<Server>> parse_servers(std::string_view text);
 using ClientHandle = std::unique_ptr<gearman_client_st, void (*)(gearman_client_st*)>;
 using WorkerHandle = std::unique_ptr<gearman_worker_st, void (*)(gearman_worker_st*)>;
 
-// A handle for one server. nullopt where libgearman refuses, as it does for a name that does not resolve.
+// A handle for one server. nullopt where libgearman refuses, as it does for a name that does not resolve. Throws Error(config) where
+// its calls cannot be checked (packets.hpp).
 std::optional<ClientHandle> make_client(const Server& server, Millis timeout);
 std::optional<WorkerHandle> make_worker(const Server& server, Millis timeout);
 

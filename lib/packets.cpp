@@ -123,7 +123,9 @@ int take_connected() { return std::exchange(last_connected, -1); }
 
 bool take_read() { return std::exchange(was_read, false); }
 
-void prove_checks() {
+namespace {
+
+void prove() {
   Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in address{};
   address.sin_family = AF_INET;
@@ -154,6 +156,13 @@ void prove_checks() {
   if (!connected || !read)
     throw Error(Exit::config, std::string("cannot use this libgearman: gq does not see how it ") + (connected ? "reads" : "connects") +
                                   " (it has to be the shared library libgearman.so, and call connect and recv)");
+}
+
+}  // namespace
+
+void prove_checks() {
+  static std::once_flag proved;
+  std::call_once(proved, prove);
 }
 
 bool take_woken() { return std::exchange(woken, false); }

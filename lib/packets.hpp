@@ -23,7 +23,7 @@ int take_connected();
 bool take_read();
 
 // Throws Error(config) where libgearman's calls do not come here: one that is linked statically, has another name, or calls other
-// functions. It talks to a socket of its own on loopback; where there is no loopback, nothing is proved.
+// functions. The first call has it talk to a socket of its own on loopback; where there is no loopback, nothing is proved.
 void prove_checks();
 
 // Whether a server has woken libgearman's worker in this thread from its sleep since this was last asked. A worker that is given a

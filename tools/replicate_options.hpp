@@ -2,6 +2,7 @@
 #pragma once
 
 #include "frame.hpp"
+#include "packets.hpp"
 #include "replicator.hpp"
 
 namespace gq {
@@ -26,6 +27,7 @@ struct ReplicateOptions {
       if (!config.keyfile.empty() || config.owe) throw Error(Exit::usage, "cannot use --auth or --owe: the store belongs to no group (gq-replicate init)");
       return nullptr;
     }
+    prove_checks();  // here, where that ends the program
     return std::make_unique<Replicator>(store, config);
   }
 };
