@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
+#include <numeric>
 #include <random>
 
 #include "log.hpp"
@@ -28,8 +29,6 @@ constexpr Millis kill_delay{2000};  // from SIGTERM to SIGKILL, once the grace i
 constexpr double claim_ahead_ms = 50;
 constexpr double most_ahead = 64;
 constexpr Millis hold_claims{100};  // how long they may wait for a slot before they are given back
-// Jobs in flight to one streaming command: enough for one sync to serve many, but no more work than is claimed ahead.
-constexpr double least_window = 2, most_window = 256;
 constexpr size_t stream_bytes = 1 << 20;
 constexpr Millis first_pause{1000}, longest_pause{60000};  // for a broken command
 constexpr Millis sweep_interval{3600'000};
@@ -99,8 +98,8 @@ size_t Runner::capacity(const Slot& slot) const {
   // A job that a worker has died of before runs alone, so that no other is taken for the guilty one.
   if (guilty_first()) return slot.jobs.empty() ? 1 : 0;
   if (!slot.jobs.empty() && slot.jobs.front().claim.job.crashes > 0) return 0;
-  double window = std::clamp(claim_ahead_ms / std::max(m_average_ms, 0.1), least_window, most_window);
-  return static_cast<size_t>(window) > slot.jobs.size() ? static_cast<size_t>(window) - slot.jobs.size() : 0;
+  size_t window = slot.stream ? slot.stream->window() : 1;
+  return window - std::min(window, slot.jobs.size());
 }
 
 size_t Runner::room() const {
@@ -175,7 +174,7 @@ void Runner::broken(const std::string& function, const std::string& why) {
 // What becomes of a job whose attempt has ended.
 void Runner::conclude(const Slot& slot, Running job, const Verdict& verdict, const std::string& why, int exit, int signal) {
   const Claim& claim = job.claim;
-  double ms = std::chrono::duration<double, std::milli>(Clock::now() - job.started).count();
+  double ms = std::chrono::duration<double, std::milli>(Clock::now() - std::max(job.started, slot.answered)).count();
   m_average_ms = 0.8 * m_average_ms + 0.2 * ms;
   if (m_joblog) {
     Attempt a;
@@ -273,19 +272,15 @@ void Runner::ended(Slot& slot, int status) {
 }
 
 void Runner::take_answers(Slot& slot) {
-  while (!slot.jobs.empty()) {
-    auto answer = slot.stream->answer();
-    if (!answer) break;
-    Running job = std::move(slot.jobs.front());
-    slot.jobs.pop_front();
-    std::string why = exit_text(answer->status) + (answer->reason.empty() ? "" : ": " + answer->reason);
-    conclude(slot, std::move(job), m_config.outcomes.of_exit(answer->status), why, answer->status, 0);
-    if (!slot.jobs.empty()) {
-      slot.jobs.front().started = Clock::now();
-      if (slot.kills == 0) slot.kill_at = Clock::now() + m_config.time_limit;
-    }
+  for (auto& answer : slot.stream->answers()) {
+    auto it = std::find_if(slot.jobs.begin(), slot.jobs.end(), [&](const Running& r) { return r.claim.id == answer.id; });
+    Running job = std::move(*it);
+    slot.jobs.erase(it);
+    std::string why = exit_text(answer.status) + (answer.reason.empty() ? "" : ": " + answer.reason);
+    conclude(slot, std::move(job), m_config.outcomes.of_exit(answer.status), why, answer.status, 0);
+    slot.answered = Clock::now();
+    if (!slot.jobs.empty() && slot.kills == 0) slot.kill_at = slot.answered + m_config.time_limit;
   }
-  if (slot.jobs.empty()) slot.stream->answer();  // for which there is no job
 }
 
 void Runner::reap() {
@@ -428,8 +423,13 @@ void Runner::start_jobs() {
     }
     return false;
   };
-  for (size_t i = 0; i < m_slots.size() && !m_stopping; ++i) {
-    size_t space = capacity(m_slots[i]), share = m_claimed.size() / (m_slots.size() - i) + 1;
+  // The one that has least to do comes first.
+  std::vector<size_t> order(m_slots.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  if (m_config.stream)
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return m_slots[a].jobs.size() < m_slots[b].jobs.size(); });
+  for (size_t n = 0; n < order.size() && !m_stopping; ++n) {
+    size_t i = order[n], space = capacity(m_slots[i]), share = m_claimed.size() / (order.size() - n) + 1;
     for (space = std::min(space, share); space > 0; --space) {
       if (!unlimited && Clock::now() < m_next_start) break;
       bool guilty = guilty_first();

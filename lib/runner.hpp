@@ -85,6 +85,7 @@ class Runner {
     std::deque<Running> jobs;  // one, but for streams
     std::unique_ptr<Output> output;
     std::unique_ptr<Stream> stream;
+    Clock::time_point answered;  // when it last was
     Clock::time_point kill_at;  // with a time limit
     int kills = 0;              // for the time limit: 1 SIGTERM sent, 2 SIGKILL sent
   };

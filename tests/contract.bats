@@ -324,7 +324,7 @@ PY
   printf 'a b\n' | gq-enqueue f --local
   printf 'c\nd' | gq-enqueue f --local
   # The loop of gq-stream(7).
-  gq-worker --local --drain -f f --stream -- sh -c 'while read -r length id attempt function; do head -c "$length" >"$0/$id"; if [ "$(wc -c <"$0/$id")" -eq "$length" ]; then echo 0; else echo 75 cut short; fi; done' "$T"
+  gq-worker --local --drain -f f --stream -- sh -c 'while read -r length id attempt function; do head -c "$length" >"$0/$id"; if [ "$(wc -c <"$0/$id")" -eq "$length" ]; then echo "0 $id"; else echo "75 $id cut short"; fi; done' "$T"
   [[ $(cat "$T"/01* | sort | xargs) == 'a b c d' && $(jobs_in dead) == 0 ]]
   gq-enqueue f --local <<<x
   gq-worker --local --drain -f f --stream -- sh -c 'while read -r l id rest; do head -c "$l" >/dev/null; echo hello; done' 2>/dev/null
@@ -338,6 +338,18 @@ PY
   timeout 20 gq-worker --local --drain -f h --stream --max-attempts 1 -- sh -c 'exec <&-; exec sleep 60' 2>/dev/null
   [[ $(gq-inspect list --json -f h | jq -r '.state + " " + .reason') == 'dead signal 9'* ]]
   fails_with 64 gq-worker --local -f f --stream --output "$T/o" -- cat
+}
+
+@test "gq-worker: --stream: a job that hangs holds up none that another slot can run; an answer that names its job ends no other" {
+  local ids
+  (echo hang; seq 60) | gq-enqueue f --local -l >/dev/null
+  background gq-worker --local -f f -j 2 --grace 100ms --stream -- sh -c 'while read -r l id rest; do w=$(head -c $l); [ $w = hang ] && sleep 60; echo 0; done'
+  others_done() { [[ $(gq-inspect stats -f f --json | jq .finished) == 60 ]]; }
+  eventually others_done
+  kill "$PID"
+  mapfile -t ids < <(seq 20 | gq-enqueue g --local -l)
+  gq-worker --local --drain -f g --stream -- sh -c 'while read -r l id rest; do w=$(head -c $l); s=0; [ $w = 9 ] && s=100; echo $s $id why; echo 0 $id; done' 2>/dev/null
+  [[ $(field "${ids[8]}" reason) == 'exit 100: why' && $(gq-inspect stats -f g --json | jq -c '[.dead, .finished]') == '[1,19]' ]]
 }
 
 @test "gq-worker: nothing leaks into a command but what is promised [environment, umask, mask, ignored signals, descriptors]" {

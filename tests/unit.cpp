@@ -12,6 +12,7 @@
 #include "packets.hpp"
 #include "replicator.hpp"
 #include "store.hpp"
+#include "stream.hpp"
 #include "text.hpp"
 #include "transfer.hpp"
 #include "ulid.hpp"
@@ -363,6 +364,45 @@ void synced_end_only_grows(const std::string& directory) {
   CHECK(!another.journal().synced());
 }
 
+// How much is sent ahead of a streamed command's answers follows its latest answers, and those of no other.
+void stream_windows() {
+  const std::deque<Pace> quick(8, Pace{1, 1}), batches(8, Pace{10, 100}), slow{{1, 1}, {1001, 1}}, middling(8, Pace{40, 1});
+  CHECK(stream_window({}, 0) == 1 && stream_window({}, 5) == 1);
+  CHECK(stream_window(quick, 0) == 50 && stream_window(batches, 0) == 256 && stream_window({{0, 1}}, 0) == 256);
+  CHECK(stream_window({{2, 4}, {6, 12}}, 0) == 100);
+  CHECK(stream_window(middling, 0) == 2 && stream_window({{1000, 1}}, 0) == 2);  // it may linger for a second one
+  CHECK(stream_window(slow, 0) == 1 && stream_window({{1001, 1}, {1, 1}}, 0) == 2);
+  CHECK(stream_window(batches, 1001) == 1 && stream_window(quick, 992) == 2);  // the job that it has counts, too
+}
+
+// What a command answers, and for which job.
+void stream_answers() {
+  Stream stream;
+  auto send = [&](const std::string& id) {
+    Claim claim;
+    claim.id = id;
+    claim.job.function = "f";
+    stream.send(claim, 1, {});
+    stream.pump();
+  };
+  auto heard = [&](const std::string& text) {
+    CHECK(::write(stream.command_output(), text.data(), text.size()) == static_cast<ssize_t>(text.size()));
+    stream.pump();
+    std::string all;
+    for (const auto& a : stream.answers()) all += a.id + "=" + std::to_string(a.status) + (a.reason.empty() ? "" : ":" + a.reason) + ";";
+    return all;
+  };
+  for (const char* id : {"A", "B", "C", "D", "E", "F"}) send(id);
+  CHECK(heard("0 C\n100 bad address\n") == "C=0;A=100:bad address;");
+  CHECK(heard("0 C\n0 A once more\n0 ") == "" && heard("B fine\n") == "B=0:fine;");
+  CHECK(heard("0 G\nhello E\n0\n") == "D=0:G;E=70:an answer that is none: hello E;F=0;");
+  CHECK(heard("0 F\n") == "" && stream.failure() == 0);
+  CHECK(heard("0") == "");
+  send("H");
+  CHECK(heard("\n0\n") == "" && stream.failure() == EPROTO);  // it was begun before there was a job
+  CHECK(heard("0\n") == "");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -384,6 +424,8 @@ int main(int argc, char** argv) {
   waiting_ends(directory);
   hints_are_proved(directory + "/c");
   synced_end_only_grows(directory + "/d");
+  stream_windows();
+  stream_answers();
   if (argc < 2) std::filesystem::remove_all(directory);
   return failures ? 1 : 0;
 }
