@@ -24,6 +24,7 @@ constexpr Millis ask_interval{1000};
 constexpr Millis look_interval{100};
 constexpr Millis keep_interval{200};
 constexpr Millis save_interval{1000};
+constexpr Millis quiet_wait{3000};  // longer ones are logged
 constexpr size_t max_transfer = 1 << 20;  // bytes of small records in one transfer
 constexpr size_t max_jobs = 2000;         // in one step of the debts
 constexpr long ids_in_record = 2000;    // they fit into its meta data
@@ -119,6 +120,7 @@ struct Replicator::Peer {
   bool removed = false;  // from the group
   bool up = true;        // believed to answer, and to have room
   bool tried = false;    // asked since this process began
+  bool asked = false;    // since this node began to return, where a server could be reached
   bool answered = false;
   Clock::time_point last_answer = Clock::now(), last_runner = Clock::now();
   std::string trouble;   // why it is not up
@@ -132,7 +134,7 @@ struct Replicator::Peer {
   // Of other nodes' records between the two: the first and the last, by the node that is to pass them on.
   std::map<std::string, std::pair<Lsn, Lsn>> foreign;
   // What it says of itself.
-  std::optional<Lsn> first_end;       // the end of its journal when it first answered
+  std::optional<Lsn> first_end;       // the end of its journal when it first answered since this node began to return
   std::map<std::string, Lsn> told;    // by node: up to where it has told that one
   // All that stood here, and came from there, when its journal ended at `first`, stood here before `second`.
   std::deque<std::pair<Lsn, Lsn>> pairs;
@@ -210,6 +212,7 @@ void Replicator::stop() {
   }
   m_changed.notify_all();
   if (m_keeper.joinable()) m_keeper.join();
+  if (m_pulse.joinable()) m_pulse.join();
   m_receivers.reset();
   for (auto& peer : m_peers)
     if (peer.thread.joinable()) peer.thread.join();
@@ -578,6 +581,9 @@ void Replicator::note(Peer& peer, const Reply& reply) {
   std::string problem;
   if (!meet(peer, reply.store, problem)) throw Error(Exit::config, problem);
   peer.last_answer = Clock::now();
+  if (m_returned && Clock::now() - m_heard >= m_config.takeover)
+    begin_to_return("no other node had answered for " + std::to_string(std::chrono::floor<std::chrono::seconds>(Clock::now() - m_heard).count()) + " s");
+  m_heard = Clock::now();
   peer.answered = true;
   if (peer.session != reply.session) peer.check_held = true;
   peer.session = reply.session;
@@ -610,6 +616,11 @@ std::vector<bool> Replicator::ask(Peer& peer, const std::vector<std::string>& id
   std::string body;
   for (const auto& id : ids) body += id + "\n";
   Reply reply;
+  uint64_t round;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    round = m_return;
+  }
   auto link = take_line(peer);
   try {
     reply = link->call("ask", body, m_config.peer_timeout);
@@ -619,6 +630,7 @@ std::vector<bool> Replicator::ask(Peer& peer, const std::vector<std::string>& id
     peer.tried = true;
     // Where no server can be reached, silence says nothing.
     if (e.code() == Exit::unavailable) peer.last_answer = peer.last_runner = Clock::now();
+    else if (round == m_return) peer.asked = true;
     throw;
   }
   std::vector<bool> known;
@@ -656,7 +668,11 @@ std::vector<bool> Replicator::ask(Peer& peer, const std::vector<std::string>& id
     peer.since = here;
     record_peer(peer);
   }
-  if (!peer.first_end) peer.first_end = end;
+  // What was asked before this node began to return says nothing of what became of its jobs since.
+  if (round == m_return) {
+    peer.asked = true;
+    if (!peer.first_end) peer.first_end = end;
+  }
   if (peer.gone) log(Level::warning, peer.name + " is back");
   peer.gone = false;
   if (!peer.pairs.empty() && (peer.pairs.back().first == end || peer.pairs.size() >= most_pairs)) peer.pairs.pop_back();
@@ -967,6 +983,13 @@ void Replicator::save_position(Peer& peer) {
 
 void Replicator::start() {
   m_keeper = start_thread([this] { keep(); });
+  // By itself, since what the keeper does may take long.
+  m_pulse = start_thread([this] {
+    do {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (m_serving) beat();
+    } while (!pause(keep_interval));
+  });
 }
 
 bool Replicator::take_lock() {
@@ -977,8 +1000,10 @@ bool Replicator::take_lock() {
   m_store.look([&](Fold& fold) { known = fold.peers(); });
   std::lock_guard<std::mutex> guard(m_mutex);
   for (auto& peer : m_peers) prepare(peer, known);
+  m_beat_file = open_file(m_store.returned_path(), O_RDWR | O_CREAT);
+  m_beat = {read_times(), m_config.takeover / 2, {}};
+  begin_to_return({});
   m_serving = true;
-  m_serving_since = Clock::now();
   return true;
 }
 
@@ -1006,12 +1031,7 @@ void Replicator::keep() {
       } else {
         reload();
         watch_others();
-        if (!m_returned && all_have_told()) {
-          m_returned_lock = open_file(m_store.returned_path(), O_RDWR | O_CREAT);
-          wait_for_lock(m_returned_lock.get(), FileLock::Mode::exclusive);  // somebody looks
-          m_returned = true;
-          m_changed.notify_all();
-        }
+        come_back();
       }
     } catch (const std::exception& e) {
       std::lock_guard<std::mutex> guard(m_mutex);
@@ -1048,28 +1068,83 @@ void Replicator::reload() {
   }
 }
 
-// Whether the others have told what became of this node's jobs while it was away.
-bool Replicator::all_have_told() {
-  if (!m_group.once) return true;
-  bool any = false, all = true;
+// From now on nothing is started here until the others have told what became of this node's jobs. Called with m_mutex held.
+void Replicator::begin_to_return(const std::string& why) {
+  auto now = Clock::now();
+  ++m_return;
+  m_returned = false;
+  m_returned_lock.reset();
+  m_heard = m_return_at = now;
+  for (auto& peer : m_peers) {
+    peer.asked = false;
+    peer.first_end.reset();
+    if (!peer.gone) peer.last_answer = peer.last_runner = now;  // it was not heard because nobody listened
+  }
+  if (!m_group.once) return;
+  m_beat.waits = "until the other nodes can be asked";
+  m_beat_written = Millis(0);
+  m_waits_logged.clear();
+  if (!why.empty()) log(Level::warning, why + ": nothing is started until the others have told what became of this node's jobs");
+}
+
+// Says that this process goes on; called with m_mutex held.
+void Replicator::beat() {
+  Times now = read_times();
+  if (is_gap(m_beat.at, now, m_beat.longest)) {
+    auto gap = std::max(now.boot - m_beat.at.boot, now.wall - m_beat.at.wall);
+    begin_to_return("this node was stopped for " + std::to_string(gap.count() / 1000) + " s");
+  }
+  m_beat.at = now;
+  if (now.boot - m_beat_written < m_beat.longest / 8) return;
+  std::string text = encode_beat(m_beat);
+  // Of a longer text before, what stands behind the line is not read.
+  if (::pwrite(m_beat_file.get(), text.data(), text.size(), 0) == static_cast<ssize_t>(text.size())) m_beat_written = now.boot;
+}
+
+// Where the others have told what became of this node's jobs while it was away, they may be run.
+void Replicator::come_back() {
+  Standby wait;
+  uint64_t round, own = 0;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
-    for (auto& peer : m_peers) {
-      if (peer.removed) continue;
-      if (!peer.tried) return false;
-      if (!peer.answered || peer.gone) continue;
-      any = true;
-      all = all && peer.first_end && peer.told[m_self.node] >= *peer.first_end;
-    }
-    if ((any && all) || Clock::now() >= m_serving_since + m_config.alone_after) return true;
-    if (any) return false;
+    if (m_returned) return;
+    round = m_return;
+    auto since = [](Clock::time_point t) { return std::chrono::duration_cast<Millis>(Clock::now() - t); };
+    std::vector<Heard> others;
+    for (auto& p : m_peers)
+      if (!p.removed)
+        others.push_back({p.name, p.asked, p.first_end.has_value(), p.first_end && p.told[m_self.node] >= *p.first_end, p.gone, since(p.last_answer)});
+    if (m_group.once) wait = wait_of(others, since(m_heard), m_config.takeover, m_config.alone_after);
   }
-  uint64_t own = 0;
-  m_store.look([&](Fold& fold) {
-    own = 0;
-    for (const auto& [function, c] : fold.counters()) own += c.live();
-  });
-  return own == 0;
+  if (wait.what != Standby::For::nothing)
+    m_store.look([&](Fold& fold) {
+      own = 0;
+      for (const auto& [function, c] : fold.counters()) own += c.live();
+    });
+  if (wait.alone && own == 0) wait = {};
+  if (wait.what != Standby::For::nothing) {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    std::string text = wait_text(wait, now_ms());
+    if (m_beat.waits != text) m_beat_written = Millis(0);
+    m_beat.waits = text;
+    auto about = text.substr(0, text.find(','));
+    if (own > 0 && m_waits_logged != about && Clock::now() - m_return_at >= quiet_wait) {
+      log(Level::warning, "no job is run " + text);
+      m_waits_logged = about;
+    }
+    return;
+  }
+  Fd lock = open_file(m_store.returned_path(), O_RDWR | O_CREAT);
+  wait_for_lock(lock.get(), FileLock::Mode::exclusive);  // somebody looks
+  std::lock_guard<std::mutex> guard(m_mutex);
+  beat();
+  if (m_return != round) return;
+  m_returned_lock = std::move(lock);
+  m_returned = true;
+  m_beat.waits.clear();
+  m_beat_written = Millis(0);
+  beat();
+  m_changed.notify_all();
 }
 
 // Finds out who is gone. Jobs that run once, and whose owner cannot be expected to run them, are taken over.
@@ -1418,6 +1493,11 @@ bool Replicator::settle(Millis timeout) {
   return true;
 }
 
+Millis answered_at(const Store& store, const std::string& node) {
+  struct stat st;
+  return ::stat(store.peer_path(node).c_str(), &st) == 0 ? Millis(st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000) : Millis(0);
+}
+
 std::map<std::string, PeerDebt> debts_of(Store& store) {
   std::map<std::string, PeerDebt> debts;
   std::map<std::string, PeerState> known;
@@ -1426,8 +1506,7 @@ std::map<std::string, PeerDebt> debts_of(Store& store) {
   for (const auto& member : group.members) {
     if (member == group.self.node) continue;
     PeerDebt& debt = debts[member];
-    struct stat st;
-    if (::stat(store.peer_path(member).c_str(), &st) == 0) debt.answered_at = Millis(st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000);
+    debt.answered_at = answered_at(store, member);
     std::map<std::string, Millis> owed;
     if (known[member].position == UINT64_MAX) continue;
     JournalReader reader(store.journal(), known[member].position);

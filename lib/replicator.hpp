@@ -10,7 +10,8 @@
 // - The service: answering the transfers of the others, on the Gearman function that has this node's name.
 //
 // The last two are done by one process of a store, the one that holds replicate.lock. It is also the one that takes over jobs
-// of a node that is gone, where jobs run once, and it holds returned.lock from when it knows what the others did with its own.
+// of a node that is gone, where jobs run once, and it holds returned.lock while it knows what the others did with its own
+// (liveness.hpp).
 //
 // A node is gone when it has not answered for Config::takeover although a Gearman server could be reached all that time.
 #pragma once
@@ -26,6 +27,7 @@
 #include <thread>
 #include <vector>
 
+#include "liveness.hpp"
 #include "receivers.hpp"
 #include "store.hpp"
 #include "transfer.hpp"
@@ -38,7 +40,7 @@ class Replicator {
     std::vector<Server> servers;
     Millis peer_timeout{5000};   // how long a peer may take to answer
     Millis takeover{30000};
-    Millis alone_after{600000};  // when no peer answers: how long to wait before own jobs are run again
+    Millis alone_after{600000};  // while no peer answers: how long to wait before own jobs are run again
     bool owe = false;            // accept jobs with fewer copies than the group asks for
     std::string keyfile;         // empty: nothing is signed
     bool relay = false;          // keep nothing here; then relay() is called, not add()
@@ -111,7 +113,9 @@ class Replicator {
   void prepare(Peer& peer, const std::map<std::string, PeerState>& known);
   void keep();
   void reload();
-  bool all_have_told();
+  void begin_to_return(const std::string& why);
+  void beat();
+  void come_back();
   void watch_others();
   std::set<std::string> unknown_everywhere(const std::vector<Claim>& jobs);
   void take_over(const std::string& node, Peer* owner, bool all);
@@ -136,21 +140,31 @@ class Replicator {
   std::atomic<bool> m_serving = false;   // this process holds replicate.lock
   std::atomic<bool> m_elsewhere = false;  // another one did when it was tried
   std::atomic<bool> m_returned = false;
-  Clock::time_point m_serving_since, m_next_others;
+  uint64_t m_return = 0;                  // how often it has begun to return
+  Clock::time_point m_return_at;          // when
+  Clock::time_point m_heard;              // when another node last answered, or it began to return
+  Beat m_beat;
+  Millis m_beat_written{0};               // by the clock since boot
+  std::string m_waits_logged;
+  Clock::time_point m_next_others;
   std::deque<std::pair<Lsn, std::string>> m_blobs;  // of jobs that run everywhere, to be looked at when all peers know them
   std::string m_trouble;             // what was logged last
   std::set<std::string> m_refused;   // why transfers were refused
+  Fd m_beat_file, m_returned_lock;
 
   // The keeper's own.
   std::pair<time_t, long> m_settings_stamp;
-  Fd m_lock, m_returned_lock;
+  Fd m_lock;
   std::unique_ptr<Receivers> m_receivers;
-  std::thread m_keeper;
+  std::thread m_keeper, m_pulse;
 };
 
 // A client is to be told of a job that is here already: how many nodes, this one included, have to be seen to have it before
 // that. 0: none but this one.
 uint32_t copies_to_count(const Job& job, const Self& self);
+
+// When another node last answered this one; 0: never.
+Millis answered_at(const Store& store, const std::string& node);
 
 // What a node is still to be told of, as the journal says; a running replicator may know a second's worth more.
 struct PeerDebt {

@@ -389,6 +389,11 @@ void Runner::start_jobs() {
     Workload workload;
     Fd input;
   };
+  // What was claimed before this node was away may be another's by now.
+  if (!m_claimed.empty() && !m_store.may_start()) {
+    for (const auto& claim : m_claimed) back(claim, {}, Millis(0));
+    m_claimed.clear();
+  }
   std::vector<Start> starts;
   bool unlimited = m_config.rate <= 0;
   auto give = [&](size_t i) {

@@ -11,6 +11,7 @@
 #include <map>
 #include <cerrno>
 
+#include "liveness.hpp"
 #include "log.hpp"
 #include "text.hpp"
 #include "ulid.hpp"
@@ -368,9 +369,17 @@ void Store::forget_blobs() {
   m_index.visit([&](Fold& fold) { remove_free_blobs(fold); });
 }
 
-bool Store::has_returned() const {
+std::string Store::waits() const {
+  const std::string nobody = "until a process serves this node (gq-worker or gq-replicate)";
   Fd fd = try_open(returned_path(), O_RDONLY);
-  return fd && !try_lock(fd.get(), FileLock::Mode::shared);
+  if (!fd) return nobody;
+  bool returned = !try_lock(fd.get(), FileLock::Mode::shared);
+  char text[2048];
+  auto beat = parse_beat(std::string_view(text, read_at(fd.get(), text, sizeof text, 0)));
+  if (!beat) return returned ? std::string() : nobody;  // a process of before
+  if (is_gap(beat->at, read_times(), beat->longest))
+    return returned ? "until the process that serves this node goes on, of which nothing has been heard since " + format_time(beat->at.wall) : nobody;
+  return returned || !beat->waits.empty() ? beat->waits : nobody;
 }
 
 // Ends the jobs that the database says are done. One that somebody alive holds is his to end.
@@ -486,7 +495,7 @@ Claims Store::claim(const ClaimRequest& request) {
         strays.push_back(encode_record(meta));
         continue;
       }
-      if (!wanted(job->function)) continue;
+      if (away || !wanted(job->function)) continue;
       if (job->state == State::running && request.max_crashes && job->crashes + 1 >= request.max_crashes)
         result.abandoned.push_back({held.id, std::move(*job)});
       else

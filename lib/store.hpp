@@ -165,8 +165,12 @@ class Store {
   // The same with a reader of one's own, for other threads.
   std::optional<Workload> workload(const std::string& id, const Job& job, std::string& reason, JournalReader& reader) const;
 
-  // Of a group whose jobs run once: whether this node knows by now what the others did with its jobs while it was away.
-  bool has_returned() const;
+  // Of a group whose jobs run once: whether this node knows by now what the others did with its jobs while it was away, and
+  // a process serves it. Whoever starts a job looks right before (liveness.hpp).
+  bool has_returned() const { return waits().empty(); }
+  bool may_start() const { return !group().once || has_returned(); }
+  // What it waits for, for people; empty where it waits for nothing.
+  std::string waits() const;
   std::string returned_path() const { return m_directory + "/returned.lock"; }
 
   // A file that is touched whenever this node of the group answers.

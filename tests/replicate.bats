@@ -700,3 +700,67 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   hears
   in_server '20 15'
 }
+
+@test "gq-worker: --alone-after does not count while another node answers; stats and list say what is waited for, and forget ends it [run once]" {
+  start_gearmand
+  NODES=(1 2)
+  group once --copies 1
+  id=$(gq-enqueue f --local --store "$T/1" </dev/null)
+  # It answers, and never gets to the end of what it has to tell.
+  sent="sent rep_1 $(jq -r .identity "$T/1/gq.json") 5"
+  printf 'gq1 rep_2 %s %s -\nend 1000\nrunner 0\nroom 1\nrelay 0\n%s\n' 01HZZZZZZZZZZZZZZZZZZZZZZZ 01HZZZZZZZZZZZZZZZZZZZZZZY "$sent" >"$T/answer"
+  background gearman -w -h 127.0.0.1 -p "$PORT" -f rep_2 -- cat "$T/answer"
+  eventually served "$PORT" rep_2
+  node 1 --alone-after 2s
+  eventually says "$((${#PIDS[@]} - 1))" 'no job is run until rep_2 has told'
+  [[ ! -e $T/ran.1 ]]
+  stats 1 | jq -se 'any(.node == "rep_1" and (.waits | startswith("until rep_2 has told")))'
+  gq-inspect --store "$T/1" stats | grep -q '^rep_1: runs no job until rep_2 has told'
+  gq-inspect --store "$T/1" list | grep -q "^$id.*until rep_2 has told"
+  gq-inspect --store "$T/1" list --json | jq -e '.waits | startswith("until rep_2 has told")'
+  gq-replicate forget rep_2 --store "$T/1"
+  eventually ran_times "$id" 1
+  stats 1 | jq -se 'all(.waits | not)'
+}
+
+@test "gq-worker: a node that was stopped for longer than --takeover runs nothing again that was taken over, and the others ask, too [run once]" {
+  start_gearmand
+  NODES=(1 2)
+  group once
+  COMMAND='sleep 0.2' node 1
+  background gq-replicate --store "$T/2" --takeover 3s; two=$PID
+  for n in 1 2; do eventually meets_all $n; done
+  seq 30 | gq-enqueue f -l >"$T/ids"
+  kill "$two"; wait "$two"
+  node 2
+  eventually meets_all 2
+  kill -STOP "${NODE[1]}"
+  all_ran() { [[ $(ran | sort -u) == "$(sort "$T/ids")" ]]; }
+  eventually all_ran
+  kill -CONT "${NODE[1]}"
+  all_finished() { [[ $(stats 1 | jq -r 'select(.function == "f").finished') == 30 ]]; }
+  eventually all_finished
+  # Only the one that was running when it was stopped.
+  [[ $(ran | uniq -d | wc -l) -le 1 ]]
+  cat "$T"/bg.*.err | grep -q 'this node was stopped for'
+  cat "$T"/bg.*.err | grep -q 'no other node had answered for'
+}
+
+@test "gq-flush: nothing is started while the process that serves the node is stopped [run once]" {
+  start_gearmand
+  NODES=(1 2)
+  group once --copies 1
+  for n in 1 2; do background gq-replicate --store "$T/$n" --takeover 2s; NODE[n]=$PID; done
+  for n in 1 2; do eventually meets_all $n; done
+  flush() { gq-flush --store "$T/1" -f f -- sh -c 'echo "$GQ_JOB_ID" >>"$0"' "$T/ran.1"; }
+  eventually flush
+  gq-enqueue f --local --store "$T/1" </dev/null >"$T/ids"
+  kill -STOP "${NODE[1]}"
+  stands_still() { stats 1 | jq -se 'any(.waits // "" | contains("of which nothing has been heard since"))'; }
+  eventually stands_still
+  fails_with 75 flush
+  [[ ! -e $T/ran.1 ]]
+  kill -CONT "${NODE[1]}"
+  eventually flush
+  eventually all_ran_once "$T/ids"
+}

@@ -9,6 +9,7 @@
 
 #include "gearman.hpp"
 #include "intake.hpp"
+#include "liveness.hpp"
 #include "packets.hpp"
 #include "replicator.hpp"
 #include "store.hpp"
@@ -209,6 +210,36 @@ void packets_are_checked() {
                              packet(13, std::string(65, 'H') + '\0'), packet(14, std::string(10000, 'H'))};
   for (const auto& b : bad)
     for (size_t piece : {1, 5, 1000}) CHECK(!passes(good + b, piece) && !passes(b, piece));
+}
+
+void nodes_that_return_wait_for_the_others() {
+  using For = Standby::For;
+  const Millis s{1000}, takeover = 30 * s, alone = 600 * s, wall{1'700'000'000'000};
+  auto wait = [&](const std::vector<Heard>& others, Millis silence) { return wait_of(others, silence, takeover, alone); };
+  const Heard unasked{"rep_2", false, false, false, false, s}, silent{"rep_3", true, false, false, false, s};
+  const Heard behind{"rep_2", true, true, false, false, s}, told{"rep_2", true, true, true, false, s};
+  // Nobody has been asked, or answers: until --alone-after.
+  CHECK(wait({}, s).what == For::nothing);
+  CHECK(wait({unasked, silent}, s).alone && wait({unasked, silent}, 599 * s).what == For::answer && wait({unasked, silent}, 600 * s).what == For::nothing);
+  CHECK(wait_text(wait({unasked, silent}, s), wall) == "until rep_2 or rep_3 can be asked, at the latest 2023-11-14T22:23:20.000Z");
+  // One answers: what it has told counts, however long that takes.
+  CHECK(wait({told, silent}, s).what == For::nothing);
+  CHECK(wait({behind, silent}, 9999 * s).what == For::news && wait({behind}, 0 * s).what == For::news);
+  CHECK(wait_text(wait({behind}, s), wall).substr(0, 20) == "until rep_2 has told");
+  CHECK(wait({told, {"rep_3", false, false, false, false, s}}, s).what == For::answer);  // the third has not been asked yet
+  // It falls silent, and is gone.
+  Heard dying = behind;
+  dying.silence = 10 * s;
+  CHECK(wait({dying}, 10 * s).what == For::answer && wait({dying}, 10 * s).left == 20 * s && !wait({dying}, 10 * s).alone);
+  CHECK(wait({dying, {"rep_3", true, true, false, false, s}}, s).what == For::news);
+  dying.gone = true;
+  CHECK(wait({dying}, 31 * s).alone && wait({dying, {"rep_3", true, true, true, false, s}}, 31 * s).what == For::nothing);
+  // Stopped, by either clock. A clock that is set back is no pause.
+  CHECK(!is_gap({s, wall}, {16 * s, wall + 15 * s}, 15 * s) && is_gap({s, wall}, {17 * s, wall}, 15 * s));
+  CHECK(is_gap({s, wall}, {s, wall + 16 * s}, 15 * s) && !is_gap({s, wall}, {2 * s, wall - 3600 * s}, 15 * s));
+  auto beat = parse_beat(encode_beat({{s, wall}, 15 * s, "until x"}) + "of a longer one\n");
+  CHECK(beat && beat->at.boot == s && beat->at.wall == wall && beat->longest == 15 * s && beat->waits == "until x");
+  CHECK(parse_beat("1 2 3 \n")->waits.empty() && !parse_beat("") && !parse_beat("1 2\n") && !parse_beat("x 2 3 \n") && !parse_beat("1 2 3 "));
 }
 
 // What nodes say to each other: only who has a key is heard, once, and an answer belongs to what it answers.
@@ -420,6 +451,7 @@ int main(int argc, char** argv) {
   answers_travel();
   merged_jobs_are_known();
   raw_jobs_are_decided();
+  nodes_that_return_wait_for_the_others();
   transfers_are_checked(directory);
   waiting_ends(directory);
   hints_are_proved(directory + "/c");

@@ -51,7 +51,27 @@ std::optional<Holder> find_holder(Store& store, Claim& c) {
   return std::nullopt;
 }
 
-Json job_json(const Claim& c, const std::optional<Holder>& holder) {
+// Why jobs of a replication group do not run that could.
+class Waits {
+ public:
+  explicit Waits(const Store& store) : m_group(store.group()), m_node(m_group.once ? store.waits() : std::string()) {
+    for (const auto& member : m_group.members) {
+      if (member == m_group.self.node) continue;
+      Millis at = answered_at(store, member);
+      m_others += (m_others.empty() ? "" : ", ") + member + (at.count() ? " (last answered " + format_time(at) + ")" : " (never answered)");
+    }
+  }
+  std::string of(const Job& job) const {
+    if (job.state == State::pending) return "until " + std::to_string(job.copies) + " nodes have it: this one" + (job.peers.empty() ? "" : "," + job.peers) + "; the others: " + m_others;
+    return job.state == State::queued || job.state == State::claimed ? m_node : std::string();
+  }
+
+ private:
+  const Group& m_group;
+  std::string m_node, m_others;
+};
+
+Json job_json(const Claim& c, const std::optional<Holder>& holder, const Waits& waits) {
   const Job& job = c.job;
   Json j = {{"id", c.id},
             {"function", job.function},
@@ -64,9 +84,10 @@ Json job_json(const Claim& c, const std::optional<Holder>& holder) {
   if (job.max_attempts) j["max_attempts"] = job.max_attempts;
   if (!job.key.empty()) j["key"] = job.key;
   if (!job.serial.empty()) j["serial"] = job.serial;
-  bool waits = job.state == State::waiting || job.state == State::pending || job.state == State::held;
-  if (job.state == State::delayed || (waits && job.due.count())) j["due_at"] = format_time(job.due);
+  bool later = job.state == State::waiting || job.state == State::pending || job.state == State::held;
+  if (job.state == State::delayed || (later && job.due.count())) j["due_at"] = format_time(job.due);
   if (!job.why.empty()) j["reason"] = job.why;
+  if (std::string w = waits.of(job); !w.empty()) j["waits"] = w;
   if (holder) {
     j["owner"] = job.owner;
     if (holder->pid) j["pid"] = holder->pid;
@@ -121,19 +142,22 @@ Exit list(const Options& o, Store& store) {
                                               : all_orders;
   uint64_t left = o.limit;
   std::string out;
+  const Waits waits(store);
   if (left == 0) return Exit::ok;
   for_each_job(store, orders, o.function, [&](Claim& c) {
     auto holder = find_holder(store, c);
     if (c.job.state == State::finished || (!o.state.empty() && o.state != state_name(c.job.state))) return true;
     if (o.json) {
-      out += dump(job_json(c, holder));
+      out += dump(job_json(c, holder, waits));
     } else {
       if (holder && c.job.state == State::running) {
         c.job.why = "pid " + std::to_string(holder->pid ? holder->pid : holder->worker) + " on " + holder->host + " since " + format_time(c.job.changed_at);
       }
+      std::string why = waits.of(c.job);
+      why = c.job.why + (c.job.why.empty() || why.empty() ? "" : "; ") + why;
       out += c.id + "\t" + state_name(c.job.state) + "\t" + printable(c.job.function) + "\t" +
              std::to_string(c.job.attempts()) + "\t" + std::to_string(c.job.size) + "\t" + format_time(c.job.enqueued_at) +
-             (c.job.why.empty() ? "" : "\t" + printable(c.job.why)) + "\n";
+             (why.empty() ? "" : "\t" + printable(why, 1000)) + "\n";
     }
     if (out.size() > 60000) print(std::exchange(out, {}));
     return --left > 0;
@@ -157,7 +181,7 @@ Exit show(const Options& o, Store& store) {
   auto job = find(o, store);
   if (!job) return Exit::no;
   auto holder = find_holder(store, *job);
-  Json json = job_json(*job, holder);
+  Json json = job_json(*job, holder, Waits(store));
   if (o.json) {
     print(dump(json));
   } else {
@@ -203,8 +227,10 @@ Exit cat(const Options& o, Store& store) {
   return Exit::ok;
 }
 
-// What other nodes of the group are still to be told, and when each last answered.
+// What other nodes of the group are still to be told, and when each last answered. And what this one waits for before it runs jobs.
 void print_peers(const Options& o, Store& store) {
+  if (std::string waits = store.group().once ? store.waits() : std::string(); !waits.empty())
+    print(o.json ? dump({{"node", store.group().self.node}, {"waits", waits}}) : store.group().self.node + ": runs no job " + waits + "\n");
   for (const auto& [node, debt] : debts_of(store)) {
     Json json = {{"peer", node}, {"owed", debt.jobs}};
     if (debt.jobs) json["owed_since"] = format_time(debt.since);
