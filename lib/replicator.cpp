@@ -596,6 +596,7 @@ void Replicator::note(Peer& peer, const Reply& reply) {
 
 // Called with m_mutex held.
 void Replicator::record_peer(Peer& peer) {
+  if (peer.removed) return;
   Meta meta = meta_now(RecordType::peer);
   meta.node = peer.name;
   meta.store = peer.store;
@@ -1049,8 +1050,10 @@ void Replicator::reload() {
   auto stamp = std::pair(st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
   if (stamp == m_settings_stamp) return;
   Group group = read_settings(m_store.directory()).group;
-  m_settings_stamp = stamp;
-  if (group.self.node != m_self.node || group.self.store != m_self.store) return;  // of the next one to start
+  if (group.self.node != m_self.node || group.self.store != m_self.store) {  // of the next one to start
+    m_settings_stamp = stamp;
+    return;
+  }
   std::vector<std::string> added;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
@@ -1059,13 +1062,19 @@ void Replicator::reload() {
       if (member != group.self.node && !find(member)) added.push_back(member);
     m_group = group;
   }
+  std::map<std::string, PeerState> known;
+  m_store.look([&](Fold& fold) { known = fold.peers(); });
+  // Of the second half of a change to the group that was ended before it, or that this process undid since it did not know yet.
+  std::vector<std::string> forgotten;
+  for (const auto& [node, state] : known)
+    if (!group.has(node) && state.position != UINT64_MAX) forgotten.push_back(forgotten_record(node));
+  if (!forgotten.empty()) m_store.journal().commit({forgotten.begin(), forgotten.end()}, Room::completion);
   for (const auto& name : added) {
     add_peer(name);
-    std::map<std::string, PeerState> known;
-    m_store.look([&](Fold& fold) { known = fold.peers(); });
     std::lock_guard<std::mutex> guard(m_mutex);
     prepare(*find(name), known);
   }
+  m_settings_stamp = stamp;
 }
 
 // From now on nothing is started here until the others have told what became of this node's jobs. Called with m_mutex held.
@@ -1491,6 +1500,13 @@ bool Replicator::settle(Millis timeout) {
     m_changed.wait_for(lock, look_interval);
   }
   return true;
+}
+
+std::string forgotten_record(const std::string& node) {
+  Meta meta = meta_now(RecordType::peer);
+  meta.node = node;
+  meta.position = UINT64_MAX;
+  return encode_record(meta);
 }
 
 Millis answered_at(const Store& store, const std::string& node) {

@@ -163,6 +163,9 @@ class Replicator {
 // that. 0: none but this one.
 uint32_t copies_to_count(const Job& job, const Self& self);
 
+// Says in the journal that nothing is owed to a node any more, since it is not in the group.
+std::string forgotten_record(const std::string& node);
+
 // When another node last answered this one; 0: never.
 Millis answered_at(const Store& store, const std::string& node);
 

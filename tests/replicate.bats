@@ -764,3 +764,35 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   eventually flush
   eventually all_ran_once "$T/ids"
 }
+
+@test "gq-replicate: forget and init that were killed at any of their writes are finished by repeating them, or by the process that serves the node" {
+  start_gearmand
+  local call n kills=0 before=
+  killed_at() {
+    local got=0
+    strace -f -qq -o /dev/null -e "inject=$1:signal=KILL:when=$2" gq-replicate --store "$T/1" "${@:3}" 2>/dev/null || got=$?
+    [[ $got == 137 ]] && kills=$((kills + 1))
+  }
+  for call in fdatasync fsync rename,renameat,renameat2; do
+    for n in 1 2 3; do
+      rm -rf "$T"/[123]
+      group once --copies 1
+      killed_at $call $n forget rep_3 || continue
+      gq-replicate --store "$T/1" forget rep_3
+      [[ $(stats 1 | grep -c rep_3) == 0 ]]
+      killed_at $call $n init --as rep_9 --group rep_9,rep_2 || continue
+      gq-replicate --store "$T/1" init --as rep_9 --group rep_9,rep_2
+      [[ $(jq -c '[.node, .group]' "$T/1/gq.json") == '["rep_9",["rep_9","rep_2"]]' ]]
+      gq-inspect --store "$T/1" check
+    done
+  done
+  ((kills >= 4))
+  fails_with 64 gq-replicate --store "$T/1" forget rep_7
+  # The list is short, and the journal says that the third is owed all: then nothing would ever be forgotten.
+  rm -rf "$T"/[123]
+  group once --copies 1
+  settings '{group: ["rep_1", "rep_2"]}' "$T/1"
+  node 1
+  forgotten() { gq-inspect --store "$T/1" journal --json | jq -se 'any(.type == "peer" and .node == "rep_3" and .position > 1000000000)'; }
+  eventually forgotten
+}

@@ -36,12 +36,17 @@ struct Options {
 };
 
 // Nobody may have the store open while its name or identity changes.
-void check_unused(const std::string& directory) {
-  Fd users = open_file(directory + "/index.users", O_RDWR | O_CREAT);
-  Fd lock = open_file(directory + "/replicate.lock", O_RDWR | O_CREAT);
-  if (!try_lock(users.get(), FileLock::Mode::exclusive) || !try_lock(lock.get(), FileLock::Mode::exclusive))
-    throw Error(Exit::retry, "cannot change what the node is: programs are using the store");
-}
+class Unused {
+ public:
+  explicit Unused(const std::string& directory)
+      : m_users(open_file(directory + "/index.users", O_RDWR | O_CREAT)), m_lock(open_file(directory + "/replicate.lock", O_RDWR | O_CREAT)) {
+    if (!try_lock(m_users.get(), FileLock::Mode::exclusive) || !try_lock(m_lock.get(), FileLock::Mode::exclusive))
+      throw Error(Exit::retry, "cannot change what the node is: programs are using the store");
+  }
+
+ private:
+  Fd m_users, m_lock;
+};
 
 Exit init(const Options& o, const Common& common) {
   Settings settings;
@@ -84,37 +89,43 @@ Exit init(const Options& o, const Common& common) {
     meta.since = settings.group ? store->journal().end() : 0;
     records.push_back(encode_record(meta));
   }
+  for (const auto& [name, peer] : known)
+    if (!group.has(name) && peer.position != UINT64_MAX) records.push_back(forgotten_record(name));
   if (!records.empty()) store->journal().commit({records.begin(), records.end()}, Room::completion);
   store.reset();
+  std::optional<Unused> unused;
   if (!same) {
-    check_unused(directory);
+    unused.emplace(directory);
     remove_index(directory);  // which depends on who this is
   }
   group.self.store = same ? settings.group.self.store : new_ulid();
   settings.group = group;
   write_settings(directory, settings, true);
+  unused.reset();
   Store(common.store, false);  // which tells its database, if it has one
   return Exit::ok;
 }
 
+// Two steps, the list in gq.json and what is owed in the journal: where it was ended between them, the second is made up for here, or by
+// the process that serves the node.
 Exit forget(const Options& o, const Common& common) {
   Store store(common.store, false);
   Settings settings = read_settings(store.directory());
   Group& g = settings.group;
-  if (!g || !g.has(o.forget) || o.forget == g.self.node)
+  std::map<std::string, PeerState> known;
+  store.look([&](Fold& fold) { known = fold.peers(); });
+  if (!g || (!g.has(o.forget) && !known.count(o.forget)) || o.forget == g.self.node)
     throw Error(Exit::usage, "cannot forget " + printable(o.forget) + ": it is not another node of this store's group");
   if (o.forget == g.members.front())
     throw Error(Exit::usage, "cannot forget " + o.forget + ": the group is known by its first node; make a new group with gq-replicate init");
-  g.members.erase(std::find(g.members.begin(), g.members.end(), o.forget));
+  auto member = std::find(g.members.begin(), g.members.end(), o.forget);
+  const bool there = member != g.members.end();
+  if (there) g.members.erase(member);
   if (g.copies > g.members.size())
     throw Error(Exit::usage, "cannot forget " + o.forget + ": " + std::to_string(g.copies) + " copies would be more than there are nodes");
-  write_settings(store.directory(), settings, true);
+  if (there) write_settings(store.directory(), settings, true);
   Store(common.store, false);  // which tells its database, if it has one
-  Meta meta = meta_now(RecordType::peer);
-  meta.node = o.forget;
-  meta.position = UINT64_MAX;
-  std::string record = encode_record(meta);
-  store.journal().commit({record}, Room::completion);
+  if (there || known[o.forget].position != UINT64_MAX) store.journal().commit({forgotten_record(o.forget)}, Room::completion);
   return Exit::ok;
 }
 
