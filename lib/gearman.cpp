@@ -1,65 +1,20 @@
 #include "gearman.hpp"
 
-#include <netdb.h>
-#include <poll.h>
 #include <sys/socket.h>
 
 #include <array>
 #include <bit>
 #include <cerrno>
-#include <chrono>
 
 #include "error.hpp"
-#include "fd.hpp"
-#include "packets.hpp"
+#include "probe.hpp"
 #include "text.hpp"
 
 namespace gq {
 namespace {
 
-constexpr size_t max_status = 16 << 20;
 constexpr size_t packet_header_size = 12;
 constexpr size_t max_count_answer = 4096;  // an argument is 64 bytes at most
-
-class Deadline {
- public:
-  explicit Deadline(Millis timeout) : m_end(std::chrono::steady_clock::now() + timeout) {}
-  int left() const {
-    auto left = std::chrono::duration_cast<Millis>(m_end - std::chrono::steady_clock::now()).count();
-    return static_cast<int>(left > 0 ? left : 0);
-  }
-
- private:
-  std::chrono::steady_clock::time_point m_end;
-};
-
-Fd connect_to(const Server& server, const Deadline& deadline, std::string& reason) {
-  addrinfo hints{}, *found = nullptr;
-  hints.ai_socktype = SOCK_STREAM;
-  int rc = ::getaddrinfo(server.host.c_str(), std::to_string(server.port).c_str(), &hints, &found);
-  if (rc != 0) {
-    reason = gai_strerror(rc);
-    return Fd();
-  }
-  std::unique_ptr<addrinfo, void (*)(addrinfo*)> list(found, freeaddrinfo);
-  for (addrinfo* a = found; a; a = a->ai_next) {
-    Fd fd(::socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!fd) continue;
-    int error = 0;
-    if (::connect(fd.get(), a->ai_addr, a->ai_addrlen) != 0) error = errno;
-    if (error == EINPROGRESS) {
-      pollfd p{fd.get(), POLLOUT, 0};
-      socklen_t size = sizeof error;
-      if (::poll(&p, 1, deadline.left()) == 1)
-        ::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &size);
-      else
-        error = ETIMEDOUT;
-    }
-    if (error == 0) return fd;
-    reason = errno_text(error);
-  }
-  return Fd();
-}
 
 std::string big_endian(uint32_t value) {
   std::string bytes;
@@ -154,51 +109,12 @@ std::string reason_text(gearman_return_t rc) {
   }
 }
 
-std::optional<ClientHandle> make_client(const Server& server, Millis timeout) {
-  prove_checks();
-  ClientHandle client(gearman_client_create(nullptr), gearman_client_free);
-  if (!client) return std::nullopt;
-  gearman_client_set_timeout(client.get(), static_cast<int>(timeout.count()));
-  if (gearman_failed(gearman_client_add_server(client.get(), server.host.c_str(), server.port))) return std::nullopt;
-  return client;
-}
-
 std::optional<WorkerHandle> make_worker(const Server& server, Millis timeout) {
   WorkerHandle worker(gearman_worker_create(nullptr), gearman_worker_free);
   if (!worker) return std::nullopt;
   gearman_worker_set_timeout(worker.get(), static_cast<int>(timeout.count()));
   if (gearman_failed(gearman_worker_add_server(worker.get(), server.host.c_str(), server.port))) return std::nullopt;
   return worker;
-}
-
-std::optional<uint64_t> capable_workers(const Server& server, const std::string& function, Millis timeout,
-                                        std::string& reason) {
-  Deadline deadline(timeout);
-  Fd fd = connect_to(server, deadline, reason);
-  if (!fd) return std::nullopt;
-  constexpr std::string_view question = "status\n";
-  reason = "no answer";
-  if (::send(fd.get(), question.data(), question.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(question.size()))
-    return std::nullopt;
-  std::string answer;
-  auto complete = [&] { return answer == ".\n" || (answer.size() > 2 && answer.substr(answer.size() - 3) == "\n.\n"); };
-  while (!complete()) {
-    pollfd p{fd.get(), POLLIN, 0};
-    if (::poll(&p, 1, deadline.left()) != 1) return std::nullopt;
-    char buffer[16384];
-    ssize_t n = ::recv(fd.get(), buffer, sizeof buffer, 0);
-    if (n <= 0) {
-      if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-      return std::nullopt;
-    }
-    answer.append(buffer, static_cast<size_t>(n));
-    if (answer.size() > max_status) return std::nullopt;
-  }
-  for (const auto& line : split(answer, '\n')) {
-    auto fields = split(line, '\t');
-    if (fields.size() == 4 && fields[0] == function) return parse_count(fields[3]).value_or(0);
-  }
-  return 0;
 }
 
 ClientCount parse_client_count(std::string_view answer) {
@@ -219,8 +135,8 @@ ClientCount parse_client_count(std::string_view answer) {
 
 // False where the connection is of no use (any more).
 bool WaitingClients::ask(const std::string& unique, Millis timeout, std::optional<uint64_t>& clients, std::string& reason) {
-  Deadline deadline(timeout);
-  if (!m_fd) m_fd = connect_to(m_server, deadline, reason);
+  const auto deadline = Probe::Clock::now() + timeout;
+  if (!m_fd) m_fd = reach(m_server, timeout, m_stop, reason);
   if (!m_fd) return false;
   reason = "no answer";
   std::string question = request(GEARMAN_COMMAND_GET_STATUS_UNIQUE, unique);
@@ -228,11 +144,13 @@ bool WaitingClients::ask(const std::string& unique, Millis timeout, std::optiona
   if (echo) question += request(GEARMAN_COMMAND_ECHO_REQ, "gq");
   if (::send(m_fd.get(), question.data(), question.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(question.size())) return false;
   for (std::string answer;;) {
-    pollfd p{m_fd.get(), POLLIN, 0};
-    if (::poll(&p, 1, deadline.left()) != 1) return false;
     char buffer[1024];
-    ssize_t n = ::recv(m_fd.get(), buffer, sizeof buffer, 0);
-    if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    ssize_t n = ::recv(m_fd.get(), buffer, sizeof buffer, MSG_DONTWAIT);
+    if (n < 0 && (errno == EINTR || errno == EAGAIN)) {
+      if (m_stop || Probe::Clock::now() >= deadline) return false;
+      wait_for_any({{m_fd.get(), POLLIN, 0}}, deadline, &m_stop);
+      continue;
+    }
     if (n <= 0) return false;
     answer.append(buffer, static_cast<size_t>(n));
     ClientCount count = parse_client_count(answer);

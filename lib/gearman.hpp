@@ -1,4 +1,4 @@
-// What gq needs of gearmand beyond libgearman: lists of servers, and the administrative text protocol.
+// Lists of servers, and what gq needs of libgearman and gearmand beside jobs: handles of workers, and how many clients wait.
 //
 // One libgearman handle is used for one server, by one thread. Handles read the environment variable GEARMAN_SERVERS;
 // the programs take it out of their environment before they make one. Their connections go through `packets`.
@@ -6,6 +6,7 @@
 
 #include <libgearman/gearman.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -30,27 +31,20 @@ struct Server {
 // "HOST[:PORT],…" with "[v6 address]:PORT" too; nullopt for anything else, an empty list included.
 std::optional<std::vector<Server>> parse_servers(std::string_view text);
 
-using ClientHandle = std::unique_ptr<gearman_client_st, void (*)(gearman_client_st*)>;
 using WorkerHandle = std::unique_ptr<gearman_worker_st, void (*)(gearman_worker_st*)>;
 
-// A handle for one server. nullopt where libgearman refuses, as it does for a name that does not resolve. Throws Error(config) where
-// its calls cannot be checked (packets.hpp).
-std::optional<ClientHandle> make_client(const Server& server, Millis timeout);
+// A handle for one server, which has to be given by its address (reach() in probe.hpp); nullopt where libgearman refuses.
 std::optional<WorkerHandle> make_worker(const Server& server, Millis timeout);
 
 // What went wrong, for people.
 std::string reason_text(gearman_return_t rc);
 
-// How many workers gearmand has registered for a function (they need not live any more); nullopt with a reason when the
-// server cannot be asked within `timeout`.
-std::optional<uint64_t> capable_workers(const Server& server, const std::string& function, Millis timeout,
-                                        std::string& reason);
-
 // Asks a server how many clients wait for the job with a unique, on a connection that it keeps. gearmand gives one answer to all
 // that have submitted under one unique, and keeps the first payload only. An object belongs to one thread.
 class WaitingClients {
  public:
-  explicit WaitingClients(const Server& server) : m_server(server) {}
+  // Once `stop` is true nothing is waited for.
+  WaitingClients(const Server& server, const std::atomic<bool>& stop) : m_server(server), m_stop(stop) {}
 
   // nullopt where the server answers, but does not say. Throws Error(unavailable) where it does not answer within `timeout`.
   std::optional<uint64_t> count(const std::string& unique, Millis timeout);
@@ -59,6 +53,7 @@ class WaitingClients {
   bool ask(const std::string& unique, Millis timeout, std::optional<uint64_t>& clients, std::string& reason);
 
   const Server& m_server;
+  const std::atomic<bool>& m_stop;
   Fd m_fd;
   bool m_answers = false;  // it knows the question
 };

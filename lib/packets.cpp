@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <utility>
 
@@ -133,7 +134,7 @@ void prove() {
   socklen_t size = sizeof address;
   auto* any = reinterpret_cast<sockaddr*>(&address);
   if (!listener || ::bind(listener.get(), any, size) != 0 || ::listen(listener.get(), 1) != 0 || ::getsockname(listener.get(), any, &size) != 0) return;
-  ClientHandle client(gearman_client_create(nullptr), gearman_client_free);
+  std::unique_ptr<gearman_client_st, void (*)(gearman_client_st*)> client(gearman_client_create(nullptr), gearman_client_free);
   if (!client) return;
   gearman_client_remove_servers(client.get());
   gearman_client_add_options(client.get(), GEARMAN_CLIENT_NON_BLOCKING);

@@ -13,6 +13,7 @@
 #include "error.hpp"
 #include "log.hpp"
 #include "packets.hpp"
+#include "probe.hpp"
 #include "thread.hpp"
 
 namespace gq {
@@ -23,7 +24,7 @@ constexpr size_t max_receivers = 16;  // for one server; more gave nothing (meas
 // Jobs in turn that were waiting, for a receiver to be added. With fewer, a lone client on a busy machine has two now and then.
 constexpr int enough_waiting = 10;
 constexpr Millis watch_interval{200};
-constexpr Millis count_timeout{3000};
+constexpr Millis reach_timeout{5000}, count_timeout{3000};
 constexpr Millis first_retry{100}, longest_retry{5000};
 // A connection on which nothing came for so long is made anew: the other end may be gone without a word, or stuck.
 constexpr Millis longest_idle{60'000};
@@ -46,7 +47,7 @@ struct Receivers::Function {
 };
 
 struct Receivers::Receiver {
-  Receiver(Receivers* all, Group* of) : receivers(all), group(of), clients(of->server) {}
+  Receiver(Receivers* all, Group* of) : receivers(all), group(of), clients(of->server, all->m_stop) {}
 
   Receivers* receivers;
   Group* group;
@@ -169,7 +170,7 @@ void Receivers::add_where_stuck() {
 // Waits, unless the intake stops meanwhile; true when it does.
 bool Receivers::pause(Millis duration) {
   std::unique_lock<std::mutex> lock(m_mutex);
-  return m_stopping.wait_for(lock, duration, [&] { return m_stop; });
+  return m_stopping.wait_for(lock, duration, [&] { return m_stop.load(); });
 }
 
 void Receivers::receive(Receiver& self) {
@@ -202,9 +203,14 @@ void Receivers::receive(Receiver& self) {
       continue;
     }
     if (!worker) {
-      auto made = make_worker(self.group->server, work_timeout);
+      // libgearman would look up the name, and wait for the connection, in a call that nothing interrupts.
+      std::string reason;
+      Fd connection = reach(self.group->server, reach_timeout, m_stop, reason);
+      auto address = address_of(connection);
+      if (m_stop) break;
+      auto made = address ? make_worker(*address, work_timeout) : std::nullopt;
       if (!made) {
-        if (failed("its name cannot be used")) break;
+        if (failed(reason)) break;
         continue;
       }
       worker = std::move(*made);

@@ -10,6 +10,7 @@
 // all are told that it failed.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <list>
@@ -76,7 +77,7 @@ class Receivers {
   std::list<Group> m_groups;
   std::mutex m_mutex;
   std::condition_variable m_stopping;
-  bool m_stop = false;
+  std::atomic<bool> m_stop = false;
   std::set<std::string> m_said;
   std::list<Receiver> m_receivers;
   std::thread m_watcher;

@@ -11,7 +11,7 @@ namespace {
 
 // Gearman jobs in flight: enough to keep the worker's disk busy while others travel.
 constexpr size_t window = 16;
-constexpr Millis reconnect_interval{1000};
+constexpr Millis reconnect_interval{1000}, pause_after_failure{100};
 
 // One Gearman job: several small gq jobs, or a large one.
 struct Batch {
@@ -19,6 +19,7 @@ struct Batch {
   std::string payload;
   std::vector<std::string> ids;
   std::vector<Answer> answers;  // empty until the worker answered
+  bool sent = false;            // perhaps only a part of it
 };
 
 bool take_answer(Batch& batch, std::string_view result) {
@@ -50,46 +51,54 @@ std::vector<Batch> make_batches(const std::vector<NewJob>& jobs) {
 
 }  // namespace
 
-Sender::Sender(std::vector<Server> servers, const std::string& function, Millis timeout)
+Sender::Sender(std::vector<Server> servers, const std::string& function, Millis timeout, bool in_order)
     : m_requests(std::move(servers), record_function(function),
                  "no worker serves the function " + printable(function) + " (is a gq-worker running?)"),
-      m_timeout(timeout) {}
+      m_timeout(timeout),
+      m_window(in_order ? 1 : window) {}
 
 std::vector<Answer> Sender::send(const std::vector<NewJob>& jobs) {
   using Clock = Requests::Clock;
   std::vector<Batch> batches = make_batches(jobs);
   auto deadline = Clock::now() + m_timeout;
-  auto pause = [&](Millis longest) { std::this_thread::sleep_for(std::min<Clock::duration>(longest, deadline - Clock::now())); };
+  auto left_until = [](Clock::time_point end) { return std::chrono::ceil<Millis>(std::max(end - Clock::now(), Clock::duration::zero())); };
+  auto left = [&] { return left_until(deadline); };
   bool sent = false;
   std::string reason;
   for (;;) {
     std::vector<Batch*> open;
-    for (auto& b : batches)
-      if (b.answers.empty()) open.push_back(&b);
+    std::vector<std::string_view> payloads;
+    for (auto& b : batches) {
+      if (!b.answers.empty()) continue;
+      open.push_back(&b);
+      payloads.push_back(b.payload);
+    }
     if (open.empty()) break;
-    if (open.size() > window) open.resize(window);
     try {
-      m_requests.connect(deadline);
+      m_requests.connect(deadline, true);
     } catch (const Error& e) {
       if (!sent) throw;
       reason = e.what();
-      if (Clock::now() >= deadline) break;
-      pause(reconnect_interval);
+      if (left() == Millis::zero()) break;
+      std::this_thread::sleep_for(std::min(left(), reconnect_interval));
       continue;
     }
-    std::vector<std::string_view> payloads;
-    for (auto* b : open) payloads.push_back(b->payload);
-    sent = true;
-    m_requests.start(payloads, [&](size_t i, std::string_view result) { return take_answer(*open[i], result); });
-    reason = m_requests.finish(deadline);
+    m_requests.start(payloads, [&](size_t i, std::string_view result) { return take_answer(*open[i], result); }, m_window);
+    auto end = [&] { return std::max(deadline, m_requests.left_at() + m_timeout); };
+    while (!m_requests.wait(left_until(end())) && Clock::now() < end()) continue;
+    reason = m_requests.finish(Clock::now());
     if (std::any_of(open.begin(), open.end(), [](auto* b) { return !b->answers.empty(); })) deadline = Clock::now() + m_timeout;
+    for (size_t i = 0; i < open.size(); ++i) {
+      open[i]->sent |= m_requests.was_sent(i);
+      sent |= open[i]->sent;
+    }
     if (reason.empty()) continue;
-    if (Clock::now() >= deadline) break;
-    pause(Millis(100));
+    if (left() == Millis::zero()) break;
+    std::this_thread::sleep_for(std::min(left(), pause_after_failure));
   }
   std::vector<Answer> answers;
   for (auto& b : batches) {
-    if (b.answers.empty()) b.answers.assign(b.count, Answer{Outcome::unknown, reason, 0});
+    if (b.answers.empty()) b.answers.assign(b.count, Answer{b.sent ? Outcome::unknown : Outcome::refused, reason, 0});
     answers.insert(answers.end(), b.answers.begin(), b.answers.end());
   }
   return answers;

@@ -14,17 +14,19 @@ namespace gq {
 
 class Sender {
  public:
-  // `timeout` is how long to wait without any answer.
-  Sender(std::vector<Server> servers, const std::string& function, Millis timeout);
+  // `timeout` is how long to wait without any answer, from the beginning; while something large leaves, since it last went on. `in_order`: no group
+  // of jobs leaves before the one before it has been answered; else the receivers of a worker may take them in another order.
+  Sender(std::vector<Server> servers, const std::string& function, Millis timeout, bool in_order);
 
-  // Sends jobs and answers for each, in order. An answer of Outcome::refused with nothing sent, or ::unknown, comes when
-  // the time is up. Throws Error before anything was sent: unavailable where no server can be reached, retry where no
-  // worker serves the function.
+  // Sends jobs and answers for each, in order. When the time is up the answer is Outcome::refused for what was not sent, and ::unknown
+  // for what was. Throws Error before anything was sent: unavailable where no server can be reached, retry where no worker serves the
+  // function.
   std::vector<Answer> send(const std::vector<NewJob>& jobs);
 
  private:
   Requests m_requests;
-  Millis m_timeout;
+  const Millis m_timeout;
+  const size_t m_window;
 };
 
 }  // namespace gq

@@ -152,8 +152,8 @@ bool ReplayGuard::is_new(const std::string& session, uint64_t number) {
   return true;
 }
 
-Link::Link(const std::vector<Server>& servers, Self self, std::string group_id, std::string peer, const Keys& keys)
-    : m_requests(servers, peer, "nobody serves " + peer), m_self(std::move(self)), m_group_id(std::move(group_id)), m_peer(std::move(peer)), m_keys(keys), m_session(new_ulid()) {}
+Link::Link(const std::vector<Server>& servers, Self self, std::string group_id, std::string peer, const Keys& keys, const std::atomic<bool>* stop)
+    : m_requests(servers, peer, "nobody serves " + peer, stop), m_self(std::move(self)), m_group_id(std::move(group_id)), m_peer(std::move(peer)), m_keys(keys), m_session(new_ulid()) {}
 
 void Link::start(const std::string& kind, std::string_view body, Millis timeout) {
   m_kind = kind;
@@ -163,7 +163,7 @@ void Link::start(const std::string& kind, std::string_view body, Millis timeout)
 }
 
 void Link::send() {
-  m_requests.connect(Requests::Clock::now());
+  m_requests.connect(m_deadline, false);
   m_payload = encode_transfer({m_kind, m_group_id, m_self.node, m_self.store, m_peer, m_session, m_peer_session, ++m_number, {}, {}}, m_body, m_keys);
   std::string_view line = std::string_view(m_payload).substr(0, m_payload.find('\n'));
   m_requests.start({m_payload}, [this, line](size_t, std::string_view result) {

@@ -86,7 +86,8 @@ class ReplayGuard {
 // A line to a peer, on which one transfer at a time is under way. Not thread-safe.
 class Link {
  public:
-  Link(const std::vector<Server>& servers, Self self, std::string group_id, std::string peer, const Keys& keys);
+  // Once `stop` is true nothing is waited for: then it throws Error(retry).
+  Link(const std::vector<Server>& servers, Self self, std::string group_id, std::string peer, const Keys& keys, const std::atomic<bool>* stop = nullptr);
 
   // Sends a transfer, as far as that goes without waiting; the body must stay until finish(). Throws Error as finish() does.
   void start(const std::string& kind, std::string_view body, Millis timeout);

@@ -208,3 +208,37 @@ load helpers
   grep -q "process $holder (flock) holds .*/append.lock" "$T/failed.err"
   kill -9 $(pgrep -P "$holder")
 }
+
+@test "gq-enqueue: a good server is reached whatever stands before it, and the others are named [servers that take connections and never answer, a name server that does not]" {
+  start_gearmand
+  start_worker -f up --queue-only
+  sinks 4
+  slow_names
+  echo x | LD_PRELOAD=$SLOW_NAMES gq-enqueue up --servers "$SINKS,slow.invalid,127.0.0.1:$PORT" 2>"$T/err"
+  [[ $(grep -c 'warning: cannot reach' "$T/err") == 5 ]]
+  [[ $(jobs_in queued) == 1 ]]
+}
+
+@test "gq-enqueue: groups of lines and large files leave in order; with --serial the next one when the one before is answered" {
+  fake_gearmand up.gq
+  seq 5000 | gq-enqueue up -l --servers "$FAKE" >"$T/ids"
+  seq 5000 | gq-enqueue up -l --serial s --servers "$FAKE" >>"$T/ids"
+  for i in 1 2 3 4; do { echo "file $i"; head -c 600000 /dev/zero; } >"$T/large.$i"; done
+  gq-enqueue up --serial s --servers "$FAKE" "$T"/large.? >>"$T/ids"
+  lines_are "$T/ids" 10004
+  { seq 1 1024 5000; seq 1 1024 5000; printf 'file %s\n' 1 2 3 4; } >"$T/wanted"
+  tail -n +2 "$FAKE_LOG" | cut -d' ' -f3- | diff "$T/wanted" -
+  (($(sed -n '2,6p' "$FAKE_LOG" | sort -n | tail -n 1 | cut -d' ' -f1) > 1))
+  [[ $(tail -n +7 "$FAKE_LOG" | cut -d' ' -f1 | sort -u) == 1 ]]
+}
+
+@test "gq-enqueue: jobs with a serial key are queued in order through gearmand [more lines than a group has, several large files]" {
+  start_gearmand
+  start_worker -f up --queue-only
+  for i in 1 2 3 4 5 6; do head -c 600000 /dev/urandom >"$T/large.$i"; done
+  for _ in 1 2 3; do
+    seq 5000 | gq-enqueue up -l --serial s >>"$T/ids"
+    gq-enqueue up --serial s "$T"/large.? >>"$T/ids"
+  done
+  gq-inspect journal | grep -o "add.*" | grep -oE '[0-9A-Z]{26}' | diff "$T/ids" -
+}

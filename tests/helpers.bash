@@ -110,3 +110,36 @@ flip() { python3 -c 'import sys
 f=open(sys.argv[1],"r+b"); f.seek(int(sys.argv[2])); b=f.read(1)[0]; f.seek(int(sys.argv[2])); f.write(bytes([b^4]))' "$1" "$2"; }
 # Where a text stands in a file: offset_of FILE TEXT.
 offset_of() { grep -abo -- "$2" "$1" | head -n 1 | cut -d: -f1; }
+
+# Servers that take connections and never answer: sinks N. $SINKS names them.
+sinks() {
+  background python3 -c 'import socket, sys, time
+held = [socket.create_server(("127.0.0.1", 0), backlog=50) for i in range(int(sys.argv[1]))]
+print(",".join("127.0.0.1:%d" % s.getsockname()[1] for s in held), flush=True)
+time.sleep(600)' "$1"
+  local out=$T/bg.$((${#PIDS[@]} - 1)).out
+  eventually test -s "$out"
+  SINKS=$(<"$out")
+}
+
+# A name server that does not answer: with $SLOW_NAMES preloaded, no name is resolved within a minute.
+slow_names() {
+  SLOW_NAMES=$T/slow.so
+  g++ -shared -fPIC -x c++ -o "$SLOW_NAMES" - <<'C'
+#include <dlfcn.h>
+#include <netdb.h>
+#include <unistd.h>
+extern "C" int getaddrinfo(const char* host, const char* port, const addrinfo* hints, addrinfo** found) {
+  if (!(hints->ai_flags & AI_NUMERICHOST)) sleep(60);
+  return reinterpret_cast<decltype(&getaddrinfo)>(dlsym(RTLD_NEXT, "getaddrinfo"))(host, port, hints, found);
+}
+C
+}
+
+# A server of tests/fake-gearmand: fake_gearmand FUNCTION [silent]. $FAKE is its address, and $FAKE_LOG what it prints.
+fake_gearmand() {
+  background "$BATS_TEST_DIRNAME/fake-gearmand" "$@"
+  FAKE_LOG=$T/bg.$((${#PIDS[@]} - 1)).out
+  eventually test -s "$FAKE_LOG"
+  FAKE=127.0.0.1:$(head -n 1 "$FAKE_LOG")
+}

@@ -11,6 +11,7 @@
 #include "intake.hpp"
 #include "liveness.hpp"
 #include "packets.hpp"
+#include "probe.hpp"
 #include "replicator.hpp"
 #include "store.hpp"
 #include "stream.hpp"
@@ -434,6 +435,35 @@ void stream_answers() {
   CHECK(heard("0\n") == "");
 }
 
+// Which server is taken, and when the search ends.
+void a_server_is_chosen() {
+  using enum Probe::State;
+  using What = Choice::What;
+  const auto begun = Probe::Clock::now();
+  const auto at = [&](int ms) { return begun + Millis(ms); };
+  auto what = [&](std::vector<Probe::State> states, int now, bool patient, std::optional<int> found = {}) {
+    Search search{begun, at(10000), {}, patient};
+    if (found) search.found = at(*found);
+    return choose(states, search, at(now));
+  };
+  auto takes = [](const Choice& c, size_t index) { return c.what == What::take && c.index == index; };
+  CHECK(takes(what({yes, pending, yes}, 5, true, 5), 0));
+  CHECK(takes(what({failed, no, yes, pending}, 5, true, 5), 2));  // none that stands before it may be better
+  CHECK(what({pending, yes}, 5, true, 5).what == What::wait);     // the preferred one has a moment
+  CHECK(what({pending, yes}, 254, true, 5).what == What::wait);
+  CHECK(takes(what({pending, yes}, 255, true, 5), 1));
+  for (bool patient : {false, true}) {
+    CHECK(what({failed, failed}, 5, patient).what == What::unreachable);
+    CHECK(what({failed, pending}, 9999, patient).what == What::wait);  // it may be a name that resolves slowly
+    CHECK(what({failed, pending}, 10000, patient).what == What::unreachable);
+    CHECK(what({no, pending}, 10000, patient).what == What::nobody);
+  }
+  CHECK(what({failed, no}, 5, true).what == What::wait);  // for a worker that comes later
+  CHECK(what({failed, no}, 5, false).what == What::nobody);
+  CHECK(what({pending, no}, 1999, false).what == What::wait);
+  CHECK(what({pending, no}, 2000, false).what == What::nobody);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -453,6 +483,7 @@ int main(int argc, char** argv) {
   raw_jobs_are_decided();
   nodes_that_return_wait_for_the_others();
   transfers_are_checked(directory);
+  a_server_is_chosen();
   waiting_ends(directory);
   hints_are_proved(directory + "/c");
   synced_end_only_grows(directory + "/d");

@@ -50,7 +50,7 @@ class Enqueuer {
       ReplicateOptions replicate = options.replicate;
       m_replicator = replicate.open(*m_store, common);
     } else {
-      m_sender.emplace(common.servers, options.function, options.timeout);
+      m_sender.emplace(common.servers, options.function, options.timeout, !options.job.serial.empty());
     }
   }
 
