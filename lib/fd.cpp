@@ -6,6 +6,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
@@ -87,9 +88,12 @@ std::optional<std::string> read_all(int fd, uint64_t limit, const std::string& n
   std::string data;
   constexpr size_t usual = 1 << 16;
   size_t chunk = usual;
-  // A file in one read; one byte more than it has, to see its end.
-  if (::fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0 && static_cast<uint64_t>(st.st_size) <= limit)
-    chunk = static_cast<size_t>(st.st_size) + 1;
+  // A file in one read; one byte more than it has, to see its end. None of one that is too large.
+  if (::fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0) {
+    const auto left = static_cast<uint64_t>(std::max<off_t>(st.st_size - std::max<off_t>(::lseek(fd, 0, SEEK_CUR), 0), 0));
+    if (left > limit) return std::nullopt;
+    chunk = static_cast<size_t>(left) + 1;
+  }
   for (;; chunk = usual) {
     size_t old = data.size();
     data.resize(old + chunk);

@@ -219,6 +219,20 @@ load helpers
   [[ $(jobs_in queued) == 1 ]]
 }
 
+@test "gq-enqueue: what was not sent is not queued [69, 75], what was sent and not answered is unknown" {
+  sinks 2
+  seq 10 >"$T/lines"
+  fails_with 69 gq-enqueue up -l "$T/lines" --timeout 500ms --servers "$SINKS"
+  grep -q 'cannot queue 10 jobs (lines 1 to 10): cannot reach a Gearman server' "$T/failed.err"
+  lines_are "$T/failed.err" 1
+  fake_gearmand up.gq silent
+  seq 3000 >"$T/lines"
+  fails_with 75 gq-enqueue up -l --serial s "$T/lines" --timeout 500ms --servers "$FAKE"
+  grep -q 'cannot queue 1976 jobs (lines 1025 to 3000): no answer in time' "$T/failed.err"
+  grep -q 'cannot tell whether 1024 jobs (lines 1 to 1024) are queued: no answer in time; 0 jobs are queued' "$T/failed.err"
+  lines_are "$T/failed.err" 2
+}
+
 @test "gq-enqueue: groups of lines and large files leave in order; with --serial the next one when the one before is answered" {
   fake_gearmand up.gq
   seq 5000 | gq-enqueue up -l --servers "$FAKE" >"$T/ids"
@@ -236,9 +250,45 @@ load helpers
   start_gearmand
   start_worker -f up --queue-only
   for i in 1 2 3 4 5 6; do head -c 600000 /dev/urandom >"$T/large.$i"; done
-  for _ in 1 2 3; do
-    seq 5000 | gq-enqueue up -l --serial s >>"$T/ids"
-    gq-enqueue up --serial s "$T"/large.? >>"$T/ids"
-  done
+  seq 60000 | gq-enqueue up -l --serial s >"$T/ids"  # enough for several receivers
+  gq-enqueue up --serial s "$T"/large.? >>"$T/ids"
   gq-inspect journal | grep -o "add.*" | grep -oE '[0-9A-Z]{26}' | diff "$T/ids" -
+}
+
+@test "gq-enqueue: many jobs that fail alike are one line with counts [a full disk, nobody who serves the function]" {
+  store_on_small_disk
+  seq -f "%.0f and some words to fill the disk with" 300000 >"$T/lines"
+  fails_with 74 gq-enqueue up --local -l "$T/lines"
+  lines_are "$T/failed.err" 1
+  queued=$(wc -l <"$T/failed.out")
+  grep -qE "cannot queue [0-9]+ jobs \(lines $((queued + 1)) to [0-9]+\): .*; $queued jobs are queued, and the rest was not read" "$T/failed.err"
+  start_gearmand
+  start_worker -f up --queue-only
+  fails_with 75 gq-enqueue up -l "$T/lines"
+  lines_are "$T/failed.err" 1
+  fails_with 75 gq-enqueue other -l "$T/lines" --timeout 100ms
+  lines_are "$T/failed.err" 1
+}
+
+@test "gq-enqueue: an error names the line, the file or the range that it is about" {
+  printf 'a\nbbbbbb\nc\n' >"$T/1"; printf 'cccccccccc\n' >"$T/2"
+  fails_with 65 gq-enqueue up --local -l --max-workload 5 "$T/1" "$T/2"
+  grep -q "cannot queue line 2 of $T/1: it is larger" "$T/failed.err"
+  grep -q "cannot queue line 1 of $T/2: it is larger" "$T/failed.err"
+  fails_with 65 gq-enqueue up --local --max-workload 5 "$T/1" "$T/2"
+  grep -q "cannot queue $T/1: it is larger" "$T/failed.err"
+  printf 'a\0bbbbbb\0' | fails_with 65 gq-enqueue up --local -0 --max-workload 5
+  grep -q 'cannot queue item 2: it is larger' "$T/failed.err"
+  id=$(echo 0123456789 | gq-enqueue up --local)
+  printf '0:5\nx\n3:99\n::\n:1\n-\n' | fails_with 65 gq-enqueue part --local --from "$id" -l
+  grep -q 'cannot queue 4 jobs (line 2, lines 4 to 6): it is not OFFSET:LENGTH' "$T/failed.err"
+  grep -q 'cannot queue line 3: ' "$T/failed.err"
+  lines_are "$T/failed.out" 1
+}
+
+@test "gq-enqueue: a file over --max-workload is refused by its size, and not read" {
+  head -c 1000 /dev/zero >"$T/large"
+  strace -f -y -e trace=read -o "$T/trace" gq-enqueue up --local --max-workload 999 "$T/large" || [[ $? == 65 ]]
+  not grep -q "read(.*$T/large" "$T/trace"
+  gq-enqueue up --local --max-workload 1000 "$T/large"
 }

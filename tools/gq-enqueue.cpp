@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
 
 #include "fd.hpp"
 #include "frame.hpp"
@@ -41,6 +42,23 @@ struct Options {
   uint64_t max_workload = 256 << 20;
 };
 
+// Where a job comes from.
+struct Place {
+  size_t source = 0;    // which of the inputs
+  uint64_t number = 0;  // of the line or item; 0: all of it
+};
+
+// What went wrong in one way with these.
+struct Failure {
+  bool unknown = false;  // whether they are queued
+  std::string reason;
+  std::vector<Place> places;
+  std::vector<std::string> ids;
+};
+
+constexpr size_t most_alike = 3;  // that have a line each
+constexpr size_t most_names = 5;  // in a line that stands for more
+
 class Enqueuer {
  public:
   Enqueuer(const Options& options, const Common& common) : m_options(options) {
@@ -54,29 +72,39 @@ class Enqueuer {
     }
   }
 
+  // What is added from now on comes from there.
+  void begin(const std::string& source) {
+    m_sources.push_back(source);
+    m_number = 0;
+  }
+
   void add(std::string data) {
     if (!m_options.job.source.empty()) return add_part(data);
-    if (data.size() > m_options.max_workload) return too_large("a job");
+    if (data.size() > m_options.max_workload) return too_large();
     m_bytes += data.size();
     m_data.push_back(std::move(data));
+    m_places.push_back(next_place());
     if (m_data.size() >= batch_jobs || m_bytes >= batch_bytes) flush();
   }
 
   // A part of another job's workload; nothing of it is read here.
   void add_part(const std::string& text) {
+    Place place = next_place();
     auto range = parse_range(text);
-    if (!range) {
-      log(Level::error, "cannot queue " + printable(text) + ": it is not OFFSET:LENGTH");
-      return fail(Exit::bad_data);
-    }
+    if (!range) return fail(Exit::bad_data, place, "it is not OFFSET:LENGTH");
     m_data.emplace_back();
+    m_places.push_back(place);
     m_ranges.push_back(*range);
     if (m_data.size() >= batch_jobs) flush();
   }
 
+  void too_large() {
+    fail(Exit::bad_data, next_place(), "it is larger than --max-workload, " + std::to_string(m_options.max_workload) + " bytes");
+  }
+
   // Sends what has been gathered, and prints the IDs of what is durable.
   void flush() {
-    if (m_data.empty()) return;
+    if (m_data.empty()) return report();
     std::vector<NewJob> jobs;
     jobs.reserve(m_data.size());
     JobOptions options = m_options.job;
@@ -90,39 +118,42 @@ class Enqueuer {
     try {
       answers = m_store ? add_here(jobs) : m_sender->send(jobs);
     } catch (const Error& e) {
-      if (e.code() == Exit::retry)
-        for (const auto& job : jobs) log(Level::error, job.record.meta.id + ": not queued");
-      throw;
+      if (e.code() != Exit::retry && e.code() != Exit::unavailable && e.code() != Exit::storage) throw;
+      report();
+      throw Error(e.code(), told({false, e.what(), m_places, {}}) + so_far());
     }
     std::string ids;
+    std::map<std::string, std::vector<std::string>> notes;
     for (size_t i = 0; i < jobs.size(); ++i) {
       const std::string& id = jobs[i].record.meta.id;
       switch (answers[i].outcome) {
         case Outcome::queued:
           ids += id + "\n";
-          if (!answers[i].note.empty()) log(Level::warning, id + ": queued with " + answers[i].note);
+          ++m_queued;
+          if (!answers[i].note.empty()) notes[answers[i].note].push_back(id);
           break;
         case Outcome::same:
           ids += answers[i].reason + "\n";
-          if (!answers[i].note.empty()) log(Level::warning, answers[i].reason + ": queued with " + answers[i].note);
+          ++m_queued;
+          if (!answers[i].note.empty()) notes[answers[i].note].push_back(answers[i].reason);
           break;
         case Outcome::conflict:
-          log(Level::error, id + ": another job has this ID" + (m_options.job.key.empty() ? "" : " or key"));
-          fail(Exit::bad_data);
+          fail(Exit::bad_data, m_places[i], m_options.job.key.empty() ? "another job has this ID" : "another job has this ID or key");
           break;
         case Outcome::bad:
-          log(Level::error, id + ": not queued: " + answers[i].reason);
-          fail(Exit::bad_data);
+          fail(Exit::bad_data, m_places[i], answers[i].reason);
           break;
         case Outcome::refused:
-          log(Level::error, id + ": not queued: " + answers[i].reason);
-          fail(m_store && !m_replicator ? Exit::storage : Exit::retry);
+          fail(m_store && !m_replicator ? Exit::storage : Exit::retry, m_places[i], answers[i].reason);
           break;
         case Outcome::unknown:
-          log(Level::error, id + ": unknown whether queued: " + answers[i].reason);
-          fail(Exit::retry);
+          fail(Exit::retry, m_places[i], answers[i].reason, id);
           break;
       }
+    }
+    for (const auto& [note, of] : notes) {
+      if (of.size() > most_alike) log(Level::warning, counted(of.size(), "job") + " queued with " + note);
+      else for (const auto& id : of) log(Level::warning, id + ": queued with " + note);
     }
     try {
       print(ids);
@@ -132,25 +163,93 @@ class Enqueuer {
       throw;
     }
     m_data.clear();
+    m_places.clear();
     m_ranges.clear();
     m_bytes = 0;
-    // What failed once for want of an answer would fail for every further batch too.
-    if (m_result == Exit::retry || m_result == Exit::storage) throw Error(m_result, "cannot queue all jobs");
+    report();
   }
 
-  void too_large(const std::string& name) {
-    log(Level::error, "cannot queue " + name + ": it is larger than --max-workload, " +
-                          std::to_string(m_options.max_workload) + " bytes");
-    fail(Exit::bad_data);
+  // All has been read.
+  Exit finish() {
+    m_all_read = true;
+    flush();
+    return m_result;
   }
+
   void fail(Exit code) {
     // What may be tried again outranks what may not.
     auto rank = [](Exit c) { return c == Exit::ok ? 0 : c == Exit::retry ? 3 : c == Exit::storage ? 2 : 1; };
     if (rank(code) > rank(m_result)) m_result = code;
   }
-  Exit result() const { return m_result; }
 
  private:
+  Place next_place() {
+    bool items = m_options.lines || m_options.null;
+    return {m_sources.size() - 1, items ? ++m_number : 0};
+  }
+
+  // With an ID, it is unknown whether the job is queued.
+  void fail(Exit code, Place place, const std::string& reason, const std::string& id = {}) {
+    fail(code);
+    std::string kind;  // reasons that differ in a number only are alike
+    for (char c : reason)
+      if (bool digit = c >= '0' && c <= '9'; !digit || !kind.ends_with('0')) kind += digit ? '0' : c;
+    Failure& alike = m_failures[{!id.empty(), kind}];
+    alike.unknown = !id.empty();
+    if (alike.reason.empty()) alike.reason = reason;
+    alike.places.push_back(place);
+    alike.ids.push_back(id);
+  }
+
+  // Says what has failed. What failed for want of an answer, or of room, would fail for all that follows too.
+  void report() {
+    std::vector<std::string> lines;
+    for (const auto& [kind, f] : std::exchange(m_failures, {})) {
+      if (f.places.size() > most_alike) {
+        lines.push_back(told(f));
+        continue;
+      }
+      for (size_t i = 0; i < f.places.size(); ++i) lines.push_back(told({f.unknown, f.reason, {f.places[i]}, {f.ids[i]}}));
+    }
+    const bool ends = m_result == Exit::retry || m_result == Exit::storage;
+    for (size_t i = 0; i + ends < lines.size(); ++i) log(Level::error, lines[i]);
+    if (ends) throw Error(m_result, lines.back() + so_far());
+  }
+
+  std::string told(const Failure& f) const {
+    const bool one = f.places.size() == 1;
+    std::string what = one ? names(f.places) : counted(f.places.size(), "job") + " (" + names(f.places) + ")";
+    if (f.unknown) what = "cannot tell whether " + what + (one ? " is queued as " + f.ids[0] : " are queued");
+    else what = "cannot queue " + what;
+    return what + ": " + f.reason;
+  }
+
+  // How many there are besides those that failed, where there may be any.
+  std::string so_far() const {
+    if (!m_options.many) return {};
+    return "; " + counted(m_queued, "job") + (m_queued == 1 ? " is" : " are") + " queued" + (m_all_read ? "" : ", and the rest was not read");
+  }
+
+  // Files by their names, lines by their numbers; those that follow each other together.
+  std::string names(const std::vector<Place>& places) const {
+    std::string text;
+    size_t parts = 0;
+    for (size_t i = 0, next; i < places.size(); i = next) {
+      const Place& p = places[i];
+      for (next = i + 1; p.number && next < places.size() && places[next].source == p.source && places[next].number == p.number + (next - i);) ++next;
+      if (parts++ == most_names) return text + " and others";
+      const std::string word = m_options.null ? "item" : "line", source = printable(m_sources[p.source]);
+      text += text.empty() ? "" : ", ";
+      if (!p.number) {
+        text += source;
+        continue;
+      }
+      text += next - i == 1 ? word + " " + std::to_string(p.number) : word + "s " + std::to_string(p.number) + " to " + std::to_string(places[next - 1].number);
+      if (m_options.files.size() > 1) text += " of " + source;
+    }
+    return text;
+  }
+
   std::vector<Answer> add_here(std::vector<NewJob>& jobs) {
     auto answered = m_store->resolve(jobs);
     std::vector<NewJob> good;
@@ -169,9 +268,15 @@ class Enqueuer {
   std::unique_ptr<Replicator> m_replicator;  // with a group
   std::optional<Sender> m_sender;
   uint64_t m_count = 0;
+  std::vector<std::string> m_sources;
+  uint64_t m_number = 0;  // of the last item of the last of them
   std::vector<std::string> m_data;
+  std::vector<Place> m_places;
   std::vector<ByteRange> m_ranges;  // with --from: one for each
   size_t m_bytes = 0;
+  std::map<std::pair<bool, std::string>, Failure> m_failures;  // by `unknown` and kind of reason
+  uint64_t m_queued = 0;
+  bool m_all_read = false;
   Exit m_result = Exit::ok;
 };
 
@@ -199,7 +304,7 @@ void read_items(int fd, char separator, uint64_t max_workload, const std::string
     buffer.erase(0, start);
     searched = buffer.size();
     if (buffer.size() > max_workload) {
-      if (!skipping) enqueuer.too_large("an item of " + name);
+      if (!skipping) enqueuer.too_large();
       skipping = true;
       buffer.clear();
       searched = 0;
@@ -244,9 +349,9 @@ Exit enqueue(const Options& options, const Common& common) {
     if (!o.files.empty() && !o.lines && !o.null) throw Error(Exit::usage, "cannot use a file with --from, which says what the workload is");
     if (!o.lines && !o.null) {
       Enqueuer enqueuer(o, common);
+      enqueuer.begin("the range " + o.range + " of " + o.job.source);
       enqueuer.add(o.range);
-      enqueuer.flush();
-      return enqueuer.result();
+      return enqueuer.finish();
     }
   }
   if (o.files.empty()) o.files.emplace_back("-");
@@ -257,12 +362,13 @@ Exit enqueue(const Options& options, const Common& common) {
       Fd opened;
       if (file != "-") opened = open_file(file, O_RDONLY, 0, Exit::no_input);
       int fd = file == "-" ? STDIN_FILENO : opened.get();
+      enqueuer.begin(name);
       if (o.lines || o.null) {
         read_items(fd, o.null ? '\0' : '\n', o.max_workload, name, enqueuer);
       } else if (auto data = read_all(fd, o.max_workload, name)) {
         enqueuer.add(std::move(*data));
       } else {
-        enqueuer.too_large(name);
+        enqueuer.too_large();
       }
     } catch (const Error& e) {
       if (e.code() != Exit::no_input) throw;
@@ -270,8 +376,7 @@ Exit enqueue(const Options& options, const Common& common) {
       enqueuer.fail(Exit::no_input);
     }
   }
-  enqueuer.flush();
-  return enqueuer.result();
+  return enqueuer.finish();
 }
 
 }  // namespace
