@@ -25,6 +25,8 @@ constexpr Millis look_interval{100};
 constexpr Millis keep_interval{200};
 constexpr Millis save_interval{1000};
 constexpr Millis quiet_wait{3000};  // longer ones are logged
+constexpr Millis leave_patience{1800};  // at the end, with peers that take nothing
+constexpr Millis hurried_patience{1000};
 constexpr size_t max_transfer = 1 << 20;  // bytes of small records in one transfer
 constexpr size_t max_jobs = 2000;         // in one step of the debts
 constexpr long ids_in_record = 2000;    // they fit into its meta data
@@ -202,7 +204,7 @@ std::unique_ptr<Link> Replicator::take_line(Peer& peer) {
     }
     if (again) hear_late(peer);
   }
-  return std::make_unique<Link>(m_config.servers, m_self, m_group_id, peer.name, m_keys);
+  return std::make_unique<Link>(m_config.servers, m_self, m_group_id, peer.name, m_keys, &m_stop);
 }
 
 void Replicator::stop() {
@@ -479,11 +481,14 @@ void Replicator::wait_for(Batch& batch, std::list<Call> calls) {
     return true;
   };
   auto deadline = Clock::now() + m_config.peer_timeout;
-  while (!enough()) {
-    auto call = next_answered(calls, deadline);
-    if (call == calls.end()) break;
-    hear_or_complain(*call);
-    calls.erase(call);
+  while (!enough() && !calls.empty() && Clock::now() < deadline) {
+    auto call = next_answered(calls, std::min(deadline, Clock::now() + look_interval));
+    if (call != calls.end()) {
+      hear_or_complain(*call);
+      calls.erase(call);
+    }
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (m_hurried) deadline = std::min(deadline, *m_hurried + hurried_patience);
   }
   std::lock_guard<std::mutex> guard(m_mutex);
   for (auto& call : calls) call.peer->late.push_back(std::move(call));
@@ -498,6 +503,7 @@ std::vector<std::string> Replicator::hear(Call& call) {
   auto lines = lines_of(reply.body);
   if (lines.size() != batch.count) throw Error(Exit::config, peer.name + " answers something else");
   std::lock_guard<std::mutex> guard(m_mutex);
+  m_taken_at = Clock::now();
   peer.idle.push_back(std::move(call.link));
   bool all = true;
   for (size_t i = 0; i < batch.holders.size(); ++i) {
@@ -1485,21 +1491,36 @@ std::string Replicator::serve_ask(const Transfer& transfer, std::string& reason)
   return body;
 }
 
-bool Replicator::settle(Millis timeout) {
-  Lsn target = m_store.journal().end();
+// Whether those who answer know all before `target`. Called with m_mutex held.
+bool Replicator::are_told(Lsn target) const {
+  return m_serving && std::all_of(m_peers.begin(), m_peers.end(), [&](const Peer& p) { return p.removed || (p.tried && (!p.up || p.sent >= target)); });
+}
+
+bool Replicator::settle(Millis timeout, const CutShort& cut_short) {
+  const Lsn target = m_store.journal().end();
+  const auto deadline = Clock::now() + timeout;
   std::unique_lock<std::mutex> lock(m_mutex);
-  auto settled = [&] {
-    if (m_stop || m_elsewhere) return true;
-    if (!m_serving || !m_returned) return false;
-    return std::all_of(m_peers.begin(), m_peers.end(),
-                       [&](const Peer& p) { return p.removed || (p.tried && (!p.up || p.sent >= target)); });
-  };
-  auto deadline = Clock::now() + timeout;
-  while (!settled()) {
-    if (Clock::now() >= deadline) return false;
+  while (!m_stop && !m_elsewhere && !(m_returned && are_told(target))) {
+    if (Clock::now() >= deadline || cut_short()) return false;
     m_changed.wait_for(lock, look_interval);
   }
   return true;
+}
+
+bool Replicator::leave(Millis timeout, const CutShort& cut_short) {
+  const Lsn target = m_store.journal().end();
+  const auto begun = Clock::now();
+  std::unique_lock<std::mutex> lock(m_mutex);
+  while (!m_stop && !m_elsewhere && !are_told(target)) {
+    if (Clock::now() >= std::min(begun + timeout, std::max(begun, m_taken_at) + leave_patience) || cut_short()) return false;
+    m_changed.wait_for(lock, look_interval);
+  }
+  return true;
+}
+
+void Replicator::hurry() {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  if (!m_hurried) m_hurried = Clock::now();
 }
 
 std::string forgotten_record(const std::string& node) {

@@ -19,9 +19,11 @@
 #include <atomic>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -61,8 +63,15 @@ class Replicator {
   void stop();
 
   // Waits until it is known whether this process or another serves this node, what the others did with its jobs, and that each
-  // peer that answers has been told all that stood in the journal at the call; false when `timeout` is over before.
-  bool settle(Millis timeout);
+  // peer that answers has been told all that stood in the journal at the call; false when `timeout` is over before, or `cut_short` says so.
+  using CutShort = std::function<bool()>;
+  bool settle(Millis timeout, const CutShort& cut_short);
+
+  // Before stop(): the same, as far as the peers are told something; false too when for two seconds none took anything.
+  bool leave(Millis timeout, const CutShort& cut_short);
+
+  // From now on add() does not wait long for a peer: the process ends soon.
+  void hurry();
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -93,6 +102,7 @@ class Replicator {
   std::list<Call>::iterator next_answered(std::list<Call>& calls, Clock::time_point deadline);
   std::vector<std::string> hear(Call& call);
   void hear_or_complain(Call& call);
+  bool are_told(Lsn target) const;
   void hear_late(Peer& peer);
 
   bool meet(Peer& peer, const std::string& store, std::string& problem);
@@ -147,6 +157,8 @@ class Replicator {
   Millis m_beat_written{0};               // by the clock since boot
   std::string m_waits_logged;
   Clock::time_point m_next_others;
+  std::optional<Clock::time_point> m_hurried;
+  Clock::time_point m_taken_at;  // when a peer last took something
   std::deque<std::pair<Lsn, std::string>> m_blobs;  // of jobs that run everywhere, to be looked at when all peers know them
   std::string m_trouble;             // what was logged last
   std::set<std::string> m_refused;   // why transfers were refused

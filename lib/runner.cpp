@@ -63,6 +63,14 @@ sigset_t stop_signals() {
   return set;
 }
 
+bool stop_signal_waits() {
+  sigset_t stop = stop_signals(), pending;
+  ::sigpending(&pending);
+  for (int signal : {SIGTERM, SIGINT, SIGHUP})
+    if (sigismember(&stop, signal) && sigismember(&pending, signal)) return true;
+  return false;
+}
+
 sigset_t runner_signals() {
   sigset_t set = stop_signals();
   sigaddset(&set, SIGCHLD);

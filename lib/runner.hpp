@@ -34,6 +34,8 @@ namespace gq {
 
 // The signals that stop a worker: SIGTERM, SIGINT, and SIGHUP where nohup(1) has not had it ignored.
 sigset_t stop_signals();
+// Whether one of them has come, and waits to be taken.
+bool stop_signal_waits();
 // What a runner reads from a descriptor: those, SIGCHLD, and SIGUSR1, at which it tells how it is.
 sigset_t runner_signals();
 

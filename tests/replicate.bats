@@ -796,3 +796,33 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   forgotten() { gq-inspect --store "$T/1" journal --json | jq -se 'any(.type == "peer" and .node == "rep_3" and .position > 1000000000)'; }
   eventually forgotten
 }
+
+@test "gq-worker, gq-replicate, gq-flush: a program of a group ends although a peer hangs, and a name server too [SIGTERM]" {
+  NODES=(1 2)
+  group once --copies 2
+  start_gearmand
+  slow_names
+  LD_PRELOAD=$SLOW_NAMES node 1 --peer-timeout 100s --servers "127.0.0.1:$PORT,slow.invalid"
+  node 2 --peer-timeout 100s
+  for n in 1 2; do eventually meets_all $n; done
+  kill -STOP "${NODE[2]}"
+  background gq-enqueue f --timeout 200s </dev/null
+  client=$PID
+  waits() { gq-inspect --store "$T/1" list --state pending | grep -q .; }
+  eventually waits
+  kill "${NODE[1]}"
+  eventually no_process "${NODE[1]}"
+  wait "$client" || [[ $? == 75 ]]
+  background gq-replicate --store "$T/1" --peer-timeout 100s
+  replicate=$PID
+  eventually served "$PORT" rep_1
+  kill "$replicate"
+  eventually no_process "$replicate"
+  background gq-flush --store "$T/1" --all --peer-timeout 100s -- true
+  flush=$PID
+  holds_lock() { not flock -n "$T/1/replicate.lock" true; }
+  eventually holds_lock
+  kill "$flush"
+  eventually no_process "$flush"
+  kill -CONT "${NODE[2]}"
+}

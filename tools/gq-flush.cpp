@@ -150,14 +150,14 @@ Exit flush(Options& o, const Common& common) {
   bool waits = false;
   if (replicator) {
     replicator->start();
-    replicator->settle(settle_time);
+    replicator->settle(settle_time, stop_signal_waits);
     waits = store.group().once && !store.has_returned();
     if (waits)
       log(Level::warning, "no other node could be asked what became of this one's jobs: nothing is run (--alone-after)");
   }
   Backlog backlog;
   bool good = Runner(store, config, backlog).run([] {});
-  if (replicator && !replicator->settle(settle_time)) log(Level::warning, "not all that is owed to other nodes could be sent in this pass");
+  if (replicator && !replicator->leave(settle_time, stop_signal_waits)) log(Level::warning, "not all that is owed to other nodes could be sent in this pass");
   clean(store, false);
   return !good ? Exit::config : waits ? Exit::retry : Exit::ok;
 }

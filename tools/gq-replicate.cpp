@@ -261,7 +261,7 @@ Exit serve(Options& o, const Common& common) {
   ::sigwait(&set, &signal);
   stop_waiting();
   notify("STOPPING=1");
-  replicator->settle(o.replicate.config.peer_timeout);
+  replicator->leave(o.replicate.config.peer_timeout, stop_signal_waits);
   return Exit::ok;
 }
 

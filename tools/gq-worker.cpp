@@ -80,14 +80,18 @@ Exit work(Options& o, const Common& common) {
                         : store.add(jobs);
   };
   Intake intake(store, {common.servers, o.work.functions, o.max_workload, o.raw || o.replicate.config.keyfile.empty()}, add, backlog);
+  auto end_intake = [&] {
+    if (replicator) replicator->hurry();
+    intake.stop();
+  };
   if (replicator) replicator->start();
   Cleaner cleaner(store);
   cleaner.start();
   if (o.queue_only) {
     intake.start();
     wait_for_stop_signal(store, o.work.functions);
-    intake.stop();
-    if (replicator) replicator->settle(o.replicate.config.peer_timeout);
+    end_intake();
+    if (replicator) replicator->leave(o.replicate.config.peer_timeout, stop_signal_waits);
     return Exit::ok;
   }
   auto config = o.work.config(common.command);
@@ -96,8 +100,8 @@ Exit work(Options& o, const Common& common) {
   config.strict = o.strict;
   Runner runner(store, config, backlog);
   if (!o.local) intake.start();
-  bool good = runner.run([&] { intake.stop(); });
-  if (replicator) replicator->settle(o.replicate.config.peer_timeout);  // what ran last is told before this ends
+  bool good = runner.run(end_intake);
+  if (replicator) replicator->leave(o.replicate.config.peer_timeout, stop_signal_waits);  // what ran last is told before this ends
   return good ? Exit::ok : Exit::config;
 }
 
