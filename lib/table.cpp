@@ -15,11 +15,14 @@ namespace {
 // Whether the library has met an I/O error in this thread. It does not always say so: a page that it could not read may count as
 // one without records, and one that it could not write on a full disk as written.
 thread_local bool io_failed = false;
+thread_local bool is_seen = false;  // whether any call of its has come here
 
 void check_io(ssize_t result, const void* caller) {
   int saved = errno;
   static const gq::CallerRange library("libtokyocabinet.so");
-  if (result < 0 && saved != EINTR && library.contains(caller)) io_failed = true;
+  const bool seen = library.contains(caller);
+  if (seen) is_seen = true;
+  if (seen && result < 0 && saved != EINTR) io_failed = true;
   errno = saved;
 }
 
@@ -126,6 +129,9 @@ void Table::commit() {
   if (!m_in_transaction) return;
   m_in_transaction = false;
   if (!tcbdbtrancommit(m_db.get()) || io_failed) fail();
+  if (!is_seen)  // nor would a failure have been
+    throw Error(Exit::config, "cannot use this Tokyo Cabinet: gq does not see how it reads and writes (it has to be the shared library "
+                              "libtokyocabinet.so, and call pread64 and pwrite64)");
 }
 
 void Table::close() {

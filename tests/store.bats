@@ -272,3 +272,11 @@ break_frame() {
 @test "the library: a repeated start is not a new one, a claim fits into one record, hostile bytes are no record" {
   gq-unit "$T"
 }
+
+@test "gq-inspect: where Tokyo Cabinet's failures cannot be seen, it ends with 78 [a library of another name]" {
+  gq-enqueue f --local <<<x
+  cp "$(ldd "$(command -v gq-inspect)" | awk '$1 ~ /^libtokyocabinet/ { print $3 }')" "$T/other-name.so"
+  fails_with 78 env LD_PRELOAD="$T/other-name.so" gq-inspect list
+  grep -q 'cannot use this Tokyo Cabinet' "$T/failed.err"
+  [[ $(jobs_in queued) == 1 ]]
+}
