@@ -36,6 +36,11 @@ void make_pipe_from(Fd& reader, Fd& writer) {
   ::fcntl(reader.get(), F_SETFL, O_NONBLOCK);
 }
 
+// Only the last lines that fit.
+void cut_lines(std::string& text) {
+  while (text.size() > tail_size) text.erase(0, text.find('\n') + 1);
+}
+
 }  // namespace
 
 Output::Output(const OutputOptions& options, const std::string& name) : m_cap(options.cap) {
@@ -63,6 +68,16 @@ void Output::keep(std::string_view data) {
   m_bytes += data.size();
 }
 
+void Output::note(std::string_view data) {
+  for (size_t end; end = data.find('\n'), !data.empty(); data.remove_prefix(end + 1)) {
+    m_line += data.substr(0, std::min(end, tail_size - m_line.size()));
+    if (end == std::string_view::npos) return;
+    if (!m_line.empty()) m_tail += (m_tail.empty() ? "" : "\n") + m_line;
+    m_line.clear();
+    cut_lines(m_tail);
+  }
+}
+
 bool Output::pump(Fd& from, bool is_error) {
   char buffer[65536];
   for (int reads = 0; from && reads < most_reads; ++reads) {
@@ -75,9 +90,7 @@ bool Output::pump(Fd& from, bool is_error) {
     }
     std::string_view data(buffer, static_cast<size_t>(n));
     keep(data);
-    if (!is_error) continue;
-    m_tail += data.substr(data.size() - std::min(data.size(), tail_size));
-    if (m_tail.size() > tail_size) m_tail.erase(0, m_tail.size() - tail_size);
+    if (is_error) note(data);
   }
   return static_cast<bool>(from);
 }
@@ -89,7 +102,8 @@ bool Output::pump() {
 
 std::string Output::tail() const {
   std::string text = m_tail;
-  if (text.size() == tail_size) text.erase(0, std::min(text.find('\n'), text.size() - 1) + 1);  // its first line may be cut
+  if (!m_line.empty()) text += (text.empty() ? "" : "\n") + m_line;
+  cut_lines(text);
   while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
   std::replace(text.begin(), text.end(), '\n', ' ');
   return printable(text, tail_size);

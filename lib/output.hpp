@@ -39,19 +39,20 @@ class Output {
   bool pump();
 
   uint64_t bytes() const { return m_bytes; }
-  // The last line or lines of standard error, for people.
+  // The last line or lines of standard error, for people; of one that is long, its beginning.
   std::string tail() const;
   void discard();  // removes the file
 
  private:
   bool pump(Fd& from, bool is_error);
   void keep(std::string_view data);
+  void note(std::string_view data);
 
   std::string m_path;
   Fd m_file;
   Fd m_out, m_out_end, m_error, m_error_end;
   uint64_t m_cap = 0, m_bytes = 0;
-  std::string m_tail;
+  std::string m_tail, m_line;  // the last whole lines, and the beginning of the one that is not whole yet
 };
 
 // Removes files of attempts (<ID>.<attempt>) that nothing was written to for that long.

@@ -210,6 +210,13 @@ SH
   gq-inspect list --state dead | grep -q 'its worker died'
 }
 
+@test "gq-worker: the reason of a failure keeps the beginning of a last line of any length" {
+  echo x | gq-enqueue f --local
+  gq-worker --local --drain -f f --max-attempts 1 -- sh -c '{ echo before; printf "refused: "; head -c 100000 /dev/zero | tr "\0" x; } >&2; exit 1' 2>"$T/err"
+  [[ $(gq-inspect list --json | jq -r .reason) == "exit 1: refused: xxx"* ]]
+  (($(wc -c <"$T/err") > 100000))
+}
+
 @test "gq-worker: SIGTERM takes no more, finishes what runs, exits 0" {
   start_gearmand
   start_worker -f f -- sh -c 'echo start >>"$0"; sleep 1; echo end >>"$0"' "$T/out"
