@@ -458,6 +458,11 @@ void Fold::apply_state(const Meta& meta, Lsn lsn) {
   job->crashes = meta.crashes;
   job->due = meta.due;
   job->why = meta.why;
+  job->exit = meta.exit;
+  job->signal = meta.signal;
+  // Nodes of before do not tell these.
+  job->dropped = meta.state == "finished" && (meta.dropped || meta.why == "dropped");
+  job->tries = meta.state != "finished" && meta.state != "kept" ? 0 : meta.attempts || job->dropped ? meta.attempts : meta.failures + 1;
   job->changed_at = meta.at;
   job->peers.clear();
   job->copies = 0;  // it has travelled
@@ -472,7 +477,7 @@ void Fold::apply_state(const Meta& meta, Lsn lsn) {
   if (job->state == State::finished) job->location = lsn;
   store(meta.id, *job);
   bool ended = job->state == State::finished || job->state == State::kept;
-  if (ended && before.state != State::kept) set_key(meta.id, *job, job->why == "dropped", meta.at);
+  if (ended && before.state != State::kept) set_key(meta.id, *job, job->dropped, meta.at);
 }
 
 // Jobs that have long been finished. When records of theirs are gone already, others may stand here that made a job of the ID.
@@ -678,15 +683,22 @@ void Fold::apply(const RecordHead& head, Lsn lsn) {
         job->state = !may_run(*job) ? State::held : meta.due.count() ? State::delayed : State::queued;
         if (meta.spent) ++job->failures;
         job->due = meta.due;
-        job->why = meta.why;
         job->owner.clear();
+        if (!meta.spent && meta.why.empty()) break;  // given back: what there is to say is as before
+        job->why = meta.why;
+        job->exit = meta.exit;
+        job->signal = meta.signal;
       }
       break;
     case RecordType::dead:
       if (holds) {
         job->state = State::dead;
-        ++job->failures;
+        // No attempt has ended: the workload is damaged, or its worker died once more.
+        if (meta.spent) ++job->failures;
+        else if (before == State::running) ++job->crashes;
         job->why = meta.why;
+        job->exit = meta.exit;
+        job->signal = meta.signal;
         job->owner.clear();
       }
       break;
@@ -696,7 +708,12 @@ void Fold::apply(const RecordHead& head, Lsn lsn) {
       if (meta.keep) job->keep = 1;
       job->state = job->keep && meta.type == RecordType::done ? State::kept : State::finished;
       job->owner.clear();
-      job->why = meta.type == RecordType::drop ? "dropped" : "";
+      job->dropped = meta.type == RecordType::drop;
+      job->why = job->dropped ? "dropped" : "";
+      // Only what stands in this record: those between the first and this one are not kept for long.
+      job->tries = meta.attempts ? meta.attempts : job->dropped ? 0 : 1;
+      job->exit = meta.exit;
+      job->signal = meta.signal;
       break;
     case RecordType::keep:
       job->keep = 1;
@@ -707,7 +724,8 @@ void Fold::apply(const RecordHead& head, Lsn lsn) {
       break;
     case RecordType::kick:
       if (job->state == State::dead) {
-        job->failures = job->crashes = 0;
+        job->failures = job->crashes = job->signal = 0;
+        job->exit = no_exit;
         job->why.clear();
         job->due = Millis(0);
         enter(meta.id, *job);

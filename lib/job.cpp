@@ -1,5 +1,6 @@
 #include "job.hpp"
 
+#include <algorithm>
 #include <iterator>
 #include <tuple>
 
@@ -16,6 +17,8 @@ constexpr uint64_t Job::*longs[] = {&Job::first_lsn, &Job::location, &Job::size,
 constexpr Millis Job::*times[] = {&Job::enqueued_at, &Job::changed_at, &Job::due, &Job::window};
 constexpr std::string Job::*texts[] = {&Job::function, &Job::owner, &Job::why, &Job::key, &Job::serial,
                                         &Job::node,     &Job::store, &Job::peers, &Job::source};
+// Behind the texts, where one of them is not what it is in a new job. More may follow, and older programs write fewer.
+constexpr uint32_t Job::*later[] = {&Job::tries, &Job::exit, &Job::signal, &Job::dropped};
 constexpr size_t fixed_size = 1 + std::size(counts) * 4 + (std::size(longs) + std::size(times)) * 8 + std::size(texts) * 2;
 
 }  // namespace
@@ -43,6 +46,10 @@ Meta state_of(const std::string& id, const Job& job) {
   meta.version = job.version;
   meta.failures = job.failures;
   meta.crashes = job.crashes;
+  meta.exit = job.exit;
+  meta.signal = job.signal;
+  meta.attempts = job.tries;
+  meta.dropped = job.dropped;
   return meta;
 }
 
@@ -66,6 +73,9 @@ std::string encode_job(const Job& job) {
   for (auto m : times) put_le<uint64_t>(out, static_cast<uint64_t>((job.*m).count()));
   for (auto m : texts) put_le<uint16_t>(out, static_cast<uint16_t>((job.*m).size()));
   for (auto m : texts) out += job.*m;
+  static const Job fresh;
+  if (std::any_of(std::begin(later), std::end(later), [&](auto m) { return job.*m != fresh.*m; }))
+    for (auto m : later) put_le<uint32_t>(out, job.*m);
   return out;
 }
 
@@ -94,6 +104,11 @@ Job decode_job(std::string_view in) {
     if (text + size > in.size()) throw broken();
     job.*m = in.substr(text, size);
     text += size;
+  }
+  for (auto m : later) {
+    if (text + 4 > in.size()) break;
+    job.*m = get_le<uint32_t>(in, text);
+    text += 4;
   }
   if (job.priority > low_priority) throw broken();
   return job;

@@ -24,7 +24,8 @@ enum class State : uint8_t {
 };
 inline constexpr size_t state_count = 10;
 
-// The word people are shown: queued, running, delayed, dead, waiting, pending, held, kept or finished.
+// The word people are shown: queued, running, delayed, dead, waiting, pending, held, kept or finished. (A job that was dropped is
+// finished, too; see Job::dropped.)
 const char* state_name(State state);
 
 struct Job {
@@ -54,8 +55,14 @@ struct Job {
   std::string peers;  // pending: the nodes that have it too, separated by commas
   std::string source;  // the job whose blob holds the workload; empty: its own
 
-  // Those used up, and the one that runs. (starts also counts those that were cut off.)
-  uint32_t attempts() const { return failures + (state == State::running ? 1 : 0); }
+  uint32_t tries = 0;        // finished, kept: the attempts that it had
+  uint32_t exit = no_exit, signal = 0;  // how the last command ended whose end was heard of; see Meta
+  uint32_t dropped = 0;      // finished: by a person, and not done
+
+  // Those used up, and the one that runs or succeeded. (starts also counts those that were cut off.)
+  uint32_t attempts() const {
+    return state == State::finished || state == State::kept ? tries : failures + (state == State::running ? 1 : 0);
+  }
   bool is_inline() const { return source.empty() && size <= max_inline_data; }
 };
 

@@ -35,9 +35,11 @@ constexpr Field<std::string> texts[] = {{"id", &Meta::id},     {"f", &Meta::func
 constexpr Field<Millis> times[] = {{"at", &Meta::at}, {"due", &Meta::due}, {"window", &Meta::window}};
 constexpr Field<uint32_t> numbers[] = {{"n", &Meta::start}, {"prio", &Meta::priority}, {"max", &Meta::max_attempts},
                                        {"copies", &Meta::copies}, {"term", &Meta::term}, {"v", &Meta::version},
-                                       {"failures", &Meta::failures}, {"crashes", &Meta::crashes}};
+                                       {"failures", &Meta::failures}, {"crashes", &Meta::crashes}, {"exit", &Meta::exit},
+                                       {"sig", &Meta::signal}, {"tries", &Meta::attempts}};
 constexpr Field<uint64_t> positions[] = {{"lsn", &Meta::position}, {"since", &Meta::since}, {"off", &Meta::offset}, {"len", &Meta::length}, {"sum", &Meta::sum}};
-constexpr Field<bool> flags[] = {{"given", &Meta::given}, {"spent", &Meta::spent}, {"once", &Meta::once}, {"enough", &Meta::enough}, {"keep", &Meta::keep}};
+constexpr Field<bool> flags[] = {{"given", &Meta::given}, {"spent", &Meta::spent}, {"once", &Meta::once}, {"enough", &Meta::enough}, {"keep", &Meta::keep},
+                                  {"dropped", &Meta::dropped}};
 
 template <typename T, size_t N>
 T* member(const Field<T> (&fields)[N], Meta& meta, std::string_view key) {

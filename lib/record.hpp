@@ -45,6 +45,9 @@ const char* priority_name(uint32_t priority);
 inline constexpr size_t max_key_size = 255;
 std::optional<std::string> key_problem(std::string_view text);
 
+// No exit status.
+inline constexpr uint32_t no_exit = UINT32_MAX;
+
 // What a record says. Which members count depends on the type; the others keep their defaults and are not written.
 struct Meta {
   RecordType type = RecordType::add;
@@ -61,8 +64,12 @@ struct Meta {
   std::string owner;             // claim, start, fail, dead: who holds the job (see owners.hpp)
   uint32_t start = 0;            // start, fail, dead: how often the job has been started
   Millis due{0};                 // add, fail: not to be started before this
-  bool spent = true;             // fail: whether an attempt is used up
+  bool spent = true;             // fail, dead: whether an attempt is used up
   std::string why;               // fail, dead, state: the reason, for people
+  uint32_t exit = no_exit;       // done, fail, dead, state: how the command ended: its exit status,
+  uint32_t signal = 0;           // or the signal that ended it; neither where there was none, or it was not heard of
+  uint32_t attempts = 0;         // done, drop, state: how many the job has had when it ended
+  bool dropped = false;          // state: a finished job was not done, but dropped
 
   // Workloads that stay, and parts of them; see Job.
   bool keep = false;             // done, state: the workload stays when the job has ended

@@ -103,9 +103,9 @@ size_t Runner::capacity(const Slot& slot) const {
   if (!m_config.stream) return slot.pid == 0 ? 1 : 0;
   if (slot.kills > 0) return 0;
   if (slot.stream && slot.stream->pending() > stream_bytes) return 0;
-  // A job that a worker has died of before runs alone, so that no other is taken for the guilty one.
-  if (guilty_first()) return slot.jobs.empty() ? 1 : 0;
-  if (!slot.jobs.empty() && slot.jobs.front().claim.job.crashes > 0) return 0;
+  // A job that a worker has died of before gets a command of its own, so that no other is taken for the guilty one.
+  if (guilty_first()) return slot.pid == 0 ? 1 : 0;
+  if (slot.stream && slot.stream->closing()) return 0;
   size_t window = slot.stream ? slot.stream->window() : 1;
   return window - std::min(window, slot.jobs.size());
 }
@@ -155,6 +155,7 @@ void Runner::back(const Claim& claim, const std::string& why, Millis due) {
 // The job will not be started again.
 void Runner::bury(const Claim& claim, Level level, const std::string& why) {
   Meta meta = meta_of(RecordType::dead, claim);
+  meta.spent = false;
   meta.why = why;
   m_records.push_back(encode_record(meta));
   log(level, claim.id + ": " + why + "; it is kept as dead");
@@ -205,6 +206,8 @@ void Runner::conclude(const Slot& slot, Running job, const Verdict& verdict, con
     case Verdict::What::done:
     case Verdict::What::keep: {
       Meta done = meta_of(RecordType::done, claim);
+      done.attempts = claim.job.failures + 1;
+      done.exit = static_cast<uint32_t>(exit);
       done.keep = m_config.keep || verdict.what == Verdict::What::keep;
       m_records.push_back(encode_record(done));
       if (std::string blob = blob_of(claim.id, claim.job); !blob.empty()) m_done_blobs.push_back(blob);
@@ -223,6 +226,8 @@ void Runner::conclude(const Slot& slot, Running job, const Verdict& verdict, con
       bool dead = verdict.what == Verdict::What::dead || failures >= max_attempts(claim.job);
       Meta meta = meta_of(dead ? RecordType::dead : RecordType::fail, claim);
       meta.why = why;
+      if (signal) meta.signal = static_cast<uint32_t>(signal);
+      else meta.exit = static_cast<uint32_t>(exit);
       if (!dead) meta.due = meta.at + verdict.delay.value_or(retry_delay(failures));
       m_records.push_back(encode_record(meta));
       log(dead ? Level::warning : Level::info, claim.id + ": " + meta.why + (dead ? "; it is kept as dead" : "; to be tried again"));
@@ -287,7 +292,7 @@ void Runner::take_answers(Slot& slot) {
     std::string why = exit_text(answer.status) + (answer.reason.empty() ? "" : ": " + answer.reason);
     conclude(slot, std::move(job), m_config.outcomes.of_exit(answer.status), why, answer.status, 0);
     slot.answered = Clock::now();
-    if (!slot.jobs.empty() && slot.kills == 0) slot.kill_at = slot.answered + m_config.time_limit;
+    if (slot.kills == 0) slot.kill_at = slot.answered + (slot.jobs.empty() ? m_config.grace : m_config.time_limit);
   }
 }
 
@@ -336,17 +341,17 @@ void Runner::refill() {
 
 // Starts the slot's command: for one job, or for all that a stream will be sent. False where it cannot be run; then that has been
 // dealt with.
-bool Runner::start_command(Slot& slot, const Claim* claim, int input, const std::string& path) {
+bool Runner::start_command(Slot& slot, const Claim& claim, int input, const std::string& path) {
   Command command;
   command.argv = m_config.command;
   command.input = input;
   command.keep_open = slot.owner.lock.get();
-  command.environment = {{"GQ_STORE", m_store.directory()}};
+  const Job& job = claim.job;
+  command.environment = {{"GQ_STORE", m_store.directory()}, {"GQ_CRASHES", std::to_string(job.crashes)}};
   command.unset = {"GQ_JOB_ID",  "GQ_FUNCTION",      "GQ_ATTEMPT",         "GQ_MAX_ATTEMPTS",    "GQ_ENQUEUED_AT", "GQ_KEY",
                    "GQ_PRIORITY", "GQ_WORKLOAD_FILE", "GQ_WORKLOAD_OFFSET", "GQ_WORKLOAD_LENGTH", "NOTIFY_SOCKET"};
-  if (claim) {
-    const Job& job = claim->job;
-    command.environment.insert(command.environment.end(), {{"GQ_JOB_ID", claim->id},
+  if (!m_config.stream) {
+    command.environment.insert(command.environment.end(), {{"GQ_JOB_ID", claim.id},
                                                            {"GQ_FUNCTION", job.function},
                                                            {"GQ_ATTEMPT", std::to_string(job.failures + 1)},
                                                            {"GQ_MAX_ATTEMPTS", std::to_string(max_attempts(job))},
@@ -364,7 +369,7 @@ bool Runner::start_command(Slot& slot, const Claim* claim, int input, const std:
   std::string why;
   pid_t pid = 0;
   try {
-    slot.output = std::make_unique<Output>(m_config.output, claim ? claim->id + "." + std::to_string(claim->job.failures + 1) : "");
+    slot.output = std::make_unique<Output>(m_config.output, m_config.stream ? "" : claim.id + "." + std::to_string(job.failures + 1));
     command.output = slot.stream ? slot.stream->command_output() : slot.output->out_end();
     command.error = slot.output->error_end();
     pid = spawn(command);
@@ -382,9 +387,9 @@ bool Runner::start_command(Slot& slot, const Claim* claim, int input, const std:
   slot.stream.reset();
   auto jobs = std::move(slot.jobs);
   slot.jobs.clear();
-  for (const auto& job : jobs) {
-    back(job.claim, "the command could not be run", Millis(0));
-    broken(job.claim.job.function, why);
+  for (const auto& j : jobs) {
+    back(j.claim, "the command could not be run", Millis(0));
+    broken(j.claim.job.function, why);
   }
   return false;
 }
@@ -405,7 +410,7 @@ void Runner::start_jobs() {
   std::vector<Start> starts;
   bool unlimited = m_config.rate <= 0;
   auto give = [&](size_t i) {
-    while (!m_claimed.empty()) {
+    for (const bool guilty = guilty_first(); !m_claimed.empty() && guilty_first() == guilty;) {
       Claim claim = std::move(m_claimed.front());
       m_claimed.pop_front();
       std::string reason;
@@ -482,7 +487,7 @@ void Runner::start_jobs() {
     m_last_start = Clock::now();
     if (!m_config.stream) {
       slot.jobs.push_back({std::move(s.claim), m_last_start, now_ms()});
-      start_command(slot, &slot.jobs.front().claim, s.input.get(), s.workload.path);
+      start_command(slot, slot.jobs.front().claim, s.input.get(), s.workload.path);
       continue;
     }
     if (slot.jobs.empty() && slot.kills == 0) slot.kill_at = m_last_start + m_config.time_limit;
@@ -496,10 +501,11 @@ void Runner::start_jobs() {
         broken(s.claim.job.function, e.what());
         continue;
       }
-      if (!start_command(slot, nullptr, slot.stream->command_input(), {})) continue;
+      if (!start_command(slot, s.claim, slot.stream->command_input(), {})) continue;
       slot.stream->close_ends();
     }
     slot.stream->send(s.claim, s.claim.job.failures + 1, std::move(s.workload));
+    if (s.claim.job.crashes > 0) slot.stream->close();
   }
 }
 
@@ -571,11 +577,27 @@ bool Runner::handle_signals() {
   return first;
 }
 
+// A streaming command that has nothing to do ends, or is ended.
+void Runner::end_stream(Slot& slot) {
+  slot.stream->close();
+  slot.kill_at = Clock::now() + m_config.grace;
+}
+
+// A job that a worker has died of before needs a command of its own.
+void Runner::make_way_for_guilty() {
+  if (!guilty_first() || std::any_of(m_slots.begin(), m_slots.end(), [](const Slot& s) { return s.pid == 0 || s.stream->closing(); })) return;
+  auto idle = std::find_if(m_slots.begin(), m_slots.end(), [](const Slot& s) { return s.jobs.empty(); });
+  if (idle != m_slots.end()) end_stream(*idle);
+}
+
+bool Runner::is_limited(const Slot& slot) const {
+  if (slot.pid == 0 || slot.kills >= 2) return false;
+  return slot.kills > 0 || (slot.jobs.empty() ? slot.stream && slot.stream->closing() && !m_stopping : m_config.time_limit.count() > 0);
+}
+
 void Runner::enforce_time_limit() {
-  if (m_config.time_limit.count() == 0) return;
   for (auto& slot : m_slots) {
-    bool counts = !slot.jobs.empty() || slot.kills > 0;
-    if (slot.pid == 0 || !counts || slot.kills >= 2 || Clock::now() < slot.kill_at) continue;
+    if (!is_limited(slot) || Clock::now() < slot.kill_at) continue;
     ::kill(-slot.pid, slot.kills++ == 0 ? SIGTERM : SIGKILL);
     slot.kill_at = Clock::now() + m_config.grace;
   }
@@ -600,9 +622,8 @@ int Runner::wait_time() const {
   if (m_claimed.size() > (guilty_first() ? 1 : 0) || (guilty_first() && room() > 0))
     wait = std::min(wait, until(room() == 0 ? m_last_start + hold_claims : m_next_start));
   if (m_stopping && m_kills < 2) wait = std::min(wait, until(m_kill_at));
-  if (m_config.time_limit.count() > 0)
-    for (const auto& slot : m_slots)
-      if (slot.pid != 0 && (!slot.jobs.empty() || slot.kills > 0) && slot.kills < 2) wait = std::min(wait, until(slot.kill_at));
+  for (const auto& slot : m_slots)
+    if (is_limited(slot)) wait = std::min(wait, until(slot.kill_at));
   if (!m_stopping && room() > 0) {
     int64_t start = INT64_MAX;
     if (m_look) start = 0;
@@ -697,6 +718,7 @@ bool Runner::run(const std::function<void()>& end_intake) {
           bool due = m_seen.next_due && *m_seen.next_due <= now_ms();
           if (m_look || due || Clock::now() >= m_next_look) refill();
         }
+        make_way_for_guilty();
         start_jobs();
         settle();
       } catch (const Error& e) {

@@ -88,8 +88,8 @@ class Runner {
     std::unique_ptr<Output> output;
     std::unique_ptr<Stream> stream;
     Clock::time_point answered;  // when it last was
-    Clock::time_point kill_at;  // with a time limit
-    int kills = 0;              // for the time limit: 1 SIGTERM sent, 2 SIGKILL sent
+    Clock::time_point kill_at;  // where is_limited()
+    int kills = 0;              // at that time: 1 SIGTERM sent, 2 SIGKILL sent
   };
   struct Broken {
     Clock::time_point until;
@@ -97,7 +97,7 @@ class Runner {
     bool waiting = false;  // for that moment
   };
 
-  bool start_command(Slot& slot, const Claim* claim, int input, const std::string& path);
+  bool start_command(Slot& slot, const Claim& claim, int input, const std::string& path);
   void begin(Slot& slot, Claim claim);
   void reap();
   void ended(Slot& slot, int status);
@@ -105,6 +105,9 @@ class Runner {
   void conclude(const Slot& slot, Running job, const Verdict& verdict, const std::string& why, int exit, int signal);
   void back(const Claim& claim, const std::string& why, Millis due);
   void bury(const Claim& claim, Level level, const std::string& why);
+  void end_stream(Slot& slot);
+  void make_way_for_guilty();
+  bool is_limited(const Slot& slot) const;
   void broken(const std::string& function, const std::string& why);
   void refill();
   void start_jobs();

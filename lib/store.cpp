@@ -396,6 +396,7 @@ void Store::take_ends() {
       if (job && job->state != State::finished && job->state != State::kept) {
         if (!job->owner.empty() && owner_alive(owners_directory(), job->owner)) continue;
         Meta meta = meta_now(RecordType::done, id);
+        meta.attempts = job->failures + 1;
         records.push_back(encode_record(meta));
         if (std::string blob = blob_of(id, *job); !blob.empty()) freed.push_back(blob);
       }
@@ -418,7 +419,9 @@ void Store::leave_out_ended(std::vector<Claim>& jobs) {
   std::vector<std::string> records;
   for (const auto& c : jobs) {
     if (!ended.count(c.id)) continue;
-    records.push_back(encode_record(meta_now(RecordType::done, c.id)));
+    Meta meta = meta_now(RecordType::done, c.id);
+    meta.attempts = c.job.failures + 1;
+    records.push_back(encode_record(meta));
     if (std::string blob = blob_of(c.id, c.job); !blob.empty()) forget_blob(blob);
   }
   if (records.empty()) return;
@@ -580,6 +583,7 @@ std::vector<std::optional<std::string>> Store::change(RecordType what, const std
         results[i] = job->state == State::running ? "it is running" : "it is about to run";
       } else {
         Meta meta = meta_now(what, ids[i]);
+        if (what == RecordType::drop) meta.attempts = job->state == State::running ? job->failures : job->attempts();
         records.push_back(encode_record(meta));
         std::string blob = blob_of(ids[i], *job);
         if ((what == RecordType::drop || what == RecordType::release) && !blob.empty()) freed.push_back(blob);

@@ -42,6 +42,7 @@ class Stream {
   void send(const Claim& claim, uint32_t attempt, Workload workload);
   // No more jobs: the command sees the end of its input when it has read those that were sent.
   void close();
+  bool closing() const { return m_closing; }
 
   // Goes on with sending and reading, as far as that goes without waiting.
   void pump();

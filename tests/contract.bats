@@ -56,7 +56,7 @@ field() { gq-inspect show "$1" --json | jq -r ".$2"; }
   printf '#!/bin/sh\ntouch "%s/ran"\n' "$T" >"$T/command.f"
   chmod +x "$T/command.f"
   eventually test -e "$T/ran"
-  [[ $(field "$id" attempts) == 0 ]]
+  [[ $(field "$id" attempts) == 1 ]]
   kill "$worker"
   wait "$worker"
   [[ $(grep -c 'cannot run' "$T/bg.0.err") == 1 ]]

@@ -45,6 +45,20 @@ load helpers
   [[ $(gq-inspect journal | jq -r 'select(.type == "done").id') == "$id" ]]
 }
 
+@test "gq-inspect: attempts counts alike for every end; exit status and signal are fields; a dropped job is shown as dropped" {
+  for f in done killed; do gq-enqueue $f --local </dev/null >"$T/$f"; done
+  gq-worker --local --drain -f done -- true
+  gq-worker --local --drain -f killed --max-attempts 1 -- sh -c 'kill -9 $$' 2>/dev/null
+  show() { gq-inspect show --json "$(cat "$T/$1")"; }
+  show done | jq -e '.state == "finished" and .attempts == 1 and .exit_status == 0 and (has("signal") or has("dropped") | not)'
+  show killed | jq -e '.state == "dead" and .attempts == 1 and .signal == 9 and (has("exit_status") | not)'
+  gq-flush --drop "$(cat "$T/killed")"
+  show killed | jq -e '.state == "finished" and .dropped and .attempts == 1 and (has("signal") | not)'
+  gq-inspect show "$(cat "$T/killed")" | grep -qx 'state: dropped'
+  gq-inspect stats --json | jq -se '.[1].function == "killed" and .[1].finished == 1'
+  gq-inspect check
+}
+
 # bats test_tags=journal
 @test "gq-inspect: check is 0 for a sound store and names a damaged blob" {
   head -c 100000 /dev/urandom >"$T/big"

@@ -114,6 +114,38 @@ void owners_are_used_again_only_when_nobody_has_their_lock(const std::string& di
   CHECK(owner_alive(directory, owners.take().name));
 }
 
+// How a job ended is told to other nodes, and by those of before as far as they know.
+void ends_are_told(const std::string& directory) {
+  Store store(directory, true);
+  auto told = [&](const std::function<void(Meta&)>& change) {
+    gq::Job job;
+    job.function = "f";
+    job.state = State::finished;
+    job.failures = 1;
+    job.tries = 2;
+    job.exit = 3;
+    job.signal = 4;
+    Meta meta = state_of(new_ulid(), job);
+    change(meta);
+    store.append({encode_record(meta)});
+    std::optional<gq::Job> got;
+    store.look([&](Fold& fold) { got = fold.get(meta.id); });
+    return got.value_or(gq::Job{});
+  };
+  gq::Job job = told([](Meta&) {});
+  CHECK(job.attempts() == 2 && job.exit == 3 && job.signal == 4 && !job.dropped);
+  CHECK(told([](Meta& m) { m.dropped = true; }).dropped);
+  auto before = [](Meta& m) { m.attempts = m.signal = 0, m.exit = no_exit; };
+  job = told(before);
+  CHECK(job.attempts() == 2 && job.exit == no_exit && !job.dropped);
+  job = told([&](Meta& m) { before(m), m.why = "dropped"; });
+  CHECK(job.attempts() == 0 && job.dropped);
+  // An index of before.
+  std::string bytes = encode_job(told([](Meta&) {}));
+  job = decode_job(bytes.substr(0, bytes.size() - 16));
+  CHECK(job.tries == 0 && job.exit == no_exit && !job.signal && !job.dropped);
+}
+
 void claim_fits_into_one_record(const std::string& directory) {
   Store store(directory, true);
   Owners owners(store.owners_directory(), 1);
@@ -474,6 +506,7 @@ int main(int argc, char** argv) {
   owners_hold_until_their_command_has_ended();
   owners_are_used_again_only_when_nobody_has_their_lock(directory + "/owners");
   claim_fits_into_one_record(directory + "/b");
+  ends_are_told(directory + "/ends");
   records_survive_hostile_bytes();
   small_values();
   packets_are_checked();

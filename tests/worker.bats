@@ -208,6 +208,30 @@ SH
   done
   gq-worker --local --drain -f f --max-crashes 3 -- sh -c 'kill -9 $PPID'
   gq-inspect list --state dead | grep -q 'its worker died'
+  gq-inspect list --json | jq -e '.attempts == 0 and .crashes == 3'
+}
+
+@test "gq-worker: a run that was cut off is told in GQ_CRASHES and is no attempt; show --history has each run with its end" {
+  id=$(echo x | gq-enqueue f --local)
+  die_at_work f
+  gq-worker --local --drain -f f --backoff 10ms --joblog "$T/log" -- sh -c 'echo "$GQ_CRASHES $GQ_ATTEMPT" >>"$0"; [ "$GQ_ATTEMPT" = 2 ] || { echo why >&2; exit 7; }' "$T/out"
+  [[ $(cat "$T/out") == $'1 1\n1 2' && $(cut -f12 "$T/log" | xargs) == 'Attempt 1 2' ]]
+  gq-inspect show "$id" --json --history | jq -e '.attempts == 2 and .exit_status == 0 and (.history |
+    map(.result) == ["cut off", "failed", "done"] and map(.attempt) == [1, 1, 2] and map(.exit_status) == [null, 7, 0] and .[1].reason == "exit 7: why")'
+  gq-inspect show "$id" --history | grep -q '^run: attempt 1 .* result failed reason exit 7: why exit_status 7$'
+  gq-inspect check
+}
+
+@test "gq-worker: --stream gives a job that a worker has died of a command of its own, which is told GQ_CRASHES and ends after it" {
+  echo guilty | gq-enqueue f --local
+  die_at_work f
+  gq-enqueue f --local --priority high <<<first
+  gq-enqueue f --local --priority low <<<last
+  # This command does not end with its input: after --grace it is ended.
+  timeout 20 gq-worker --local --drain -f f --stream --grace 100ms -- sh -c \
+    'while read -r l rest; do echo "$GQ_CRASHES $(head -c "$l") $$" >>"$0"; echo 0; done; exec sleep 60' "$T/out"
+  [[ $(cut -d' ' -f1,2 "$T/out") == $'0 first\n1 guilty\n0 last' ]]
+  [[ $(cut -d' ' -f3 "$T/out" | sort -u | wc -l) == 3 ]]
 }
 
 @test "gq-worker: the reason of a failure keeps the beginning of a last line of any length" {

@@ -27,6 +27,7 @@ struct Options {
   uint64_t limit = UINT64_MAX;
   bool records = false;
   std::string range;
+  bool history = false;
 };
 
 // Jobs read in one visit to the index: the lock is held some milliseconds, and memory stays small.
@@ -86,7 +87,10 @@ Json job_json(const Claim& c, const std::optional<Holder>& holder, const Waits& 
   if (!job.serial.empty()) j["serial"] = job.serial;
   bool later = job.state == State::waiting || job.state == State::pending || job.state == State::held;
   if (job.state == State::delayed || (later && job.due.count())) j["due_at"] = format_time(job.due);
+  if (job.dropped) j["dropped"] = true;
   if (!job.why.empty()) j["reason"] = job.why;
+  if (job.exit != no_exit) j["exit_status"] = job.exit;
+  if (job.signal) j["signal"] = job.signal;
   if (std::string w = waits.of(job); !w.empty()) j["waits"] = w;
   if (holder) {
     j["owner"] = job.owner;
@@ -177,16 +181,67 @@ std::optional<Claim> find(const Options& o, Store& store) {
   return found;
 }
 
+// Each run of a job, as far as its records still stand in the journal: when it began, and when, how and why it ended.
+std::vector<Json> history_of(Store& store, const Claim& c) {
+  std::vector<Json> runs;
+  bool is_open = false;
+  uint32_t attempts = 0;
+  auto end = [&](const Meta& m, const char* result) {
+    if (!std::exchange(is_open, false)) runs.push_back(Json::object());
+    Json& run = runs.back();
+    run["ended_at"] = format_time(m.at);
+    run["result"] = result;
+    if (!m.why.empty()) run["reason"] = m.why;
+    if (m.exit != no_exit) run["exit_status"] = m.exit;
+    if (m.signal) run["signal"] = m.signal;
+  };
+  JournalReader reader(store.journal(), 0);
+  reader.skip_to(c.job.first_lsn);
+  for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next()) {
+    if (item != JournalReader::Item::record) continue;
+    const Meta& m = reader.head().meta;
+    // Whoever takes it has seen that nobody holds it any more.
+    if (m.type == RecordType::claim && is_open && std::find(m.ids.begin(), m.ids.end(), c.id) != m.ids.end()) {
+      runs.back()["result"] = "cut off";
+      is_open = false;
+    }
+    if (m.id != c.id) continue;
+    if (m.type == RecordType::start) {
+      runs.push_back({{"attempt", attempts + 1}, {"started_at", format_time(m.at)}});
+      is_open = true;
+    } else if (m.type == RecordType::fail && is_open) {
+      end(m, m.spent ? "failed" : "cut off");
+      attempts += m.spent;
+    } else if (m.type == RecordType::dead) {
+      end(m, m.spent ? "failed" : is_open ? "cut off" : "not run");
+      attempts += m.spent;
+    } else if (m.type == RecordType::done) {
+      end(m, "done");
+    } else if (m.type == RecordType::kick) {
+      attempts = 0;
+    }
+  }
+  return runs;
+}
+
 Exit show(const Options& o, Store& store) {
   auto job = find(o, store);
   if (!job) return Exit::no;
   auto holder = find_holder(store, *job);
   Json json = job_json(*job, holder, Waits(store));
+  if (!o.json && job->job.dropped) json["state"] = "dropped";
+  if (o.history) json["history"] = history_of(store, *job);
   if (o.json) {
     print(dump(json));
   } else {
+    auto text = [](const Json& value) { return value.is_string() ? printable(value.get<std::string>(), 1000) : value.dump(); };
     for (const auto& [key, value] : json.items())
-      print(key + ": " + (value.is_string() ? printable(value.get<std::string>(), 1000) : value.dump()) + "\n");
+      if (key != "history") print(key + ": " + text(value) + "\n");
+    for (const auto& run : o.history ? json["history"] : Json::array()) {
+      std::string line;
+      for (const auto& [key, value] : run.items()) line += (line.empty() ? "" : " ") + key + " " + text(value);
+      print("run: " + line + "\n");
+    }
   }
   return Exit::ok;
 }
@@ -420,6 +475,10 @@ Exit journal(const Options& o, Store& store) {
       if (m.start) json["start"] = m.start;
       if (m.due.count()) json["due_at"] = format_time(m.due);
       if (!m.spent) json["spent"] = false;
+      if (m.exit != no_exit) json["exit_status"] = m.exit;
+      if (m.signal) json["signal"] = m.signal;
+      if (m.attempts) json["attempts"] = m.attempts;
+      if (m.dropped) json["dropped"] = true;
       if (m.priority != normal_priority) json["priority"] = priority_name(m.priority);
       if (!m.key.empty()) json["key"] = m.key;
       if (!m.serial.empty()) json["serial"] = m.serial;
@@ -463,7 +522,9 @@ int main(int argc, char** argv) {
         ->check(CLI::IsMember({"queued", "running", "delayed", "waiting", "pending", "held", "dead", "kept"}));
     list->add_option("-f,--function", o.function, "Only those of one function");
     gq::add_count(*list, "--limit", o.limit, "At most so many", 0, UINT64_MAX);
-    add("show", "One job", gq::show)->add_option("ID", o.id, "The job")->required();
+    auto* show = add("show", "One job", gq::show);
+    show->add_option("ID", o.id, "The job")->required();
+    show->add_flag("--history", o.history, "Each of its runs too, and how it ended, as far as the journal still says");
     auto* cat = add("cat", "A job's workload", gq::cat);
     cat->add_option("ID", o.id, "The job")->required();
     gq::not_empty(*cat->add_option("--range", o.range, "Only so much of it, OFFSET:LENGTH in bytes"));
