@@ -63,6 +63,16 @@ Standby wait_of(const std::vector<Heard>& others, Millis silence, Millis takeove
   return unasked.nodes.empty() ? Standby() : unasked;
 }
 
+void LastRuns::heard(const std::optional<std::vector<std::string>>& functions, Time now) {
+  if (!functions) m_all = now;
+  else for (const auto& f : *functions) m_each[f] = now;
+}
+
+bool LastRuns::lacks(const std::string& function, Time now, Millis takeover) const {
+  auto it = m_each.find(function);
+  return now - std::max(m_all, it == m_each.end() ? m_all : it->second) >= takeover;
+}
+
 std::string wait_text(const Standby& wait, Millis now) {
   if (wait.what == Standby::For::nothing) return {};
   std::string text = "until " + either(wait.nodes);

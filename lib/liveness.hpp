@@ -10,6 +10,7 @@
 // later than it should starts anything on the strength of what was true before.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -50,6 +51,22 @@ struct Standby {
 };
 // What a node waits for that returns. `silence` is how long nobody has answered since it began to.
 Standby wait_of(const std::vector<Heard>& others, Millis silence, Millis takeover, Millis alone_after);
+
+// When functions last ran on a node, as far as it said.
+class LastRuns {
+ public:
+  using Time = std::chrono::steady_clock::time_point;
+  // As if all had run: where nothing could be heard, silence says nothing.
+  void restart(Time now) { m_all = now; }
+  // nullopt: all of them.
+  void heard(const std::optional<std::vector<std::string>>& functions, Time now);
+  // Whether the function has not run there for so long that it is not expected to.
+  bool lacks(const std::string& function, Time now, Millis takeover) const;
+
+ private:
+  Time m_all{};
+  std::map<std::string, Time> m_each;
+};
 
 // "until rep_1 or rep_2 can be asked, at the latest TIME"; empty where it waits for nothing.
 std::string wait_text(const Standby& wait, Millis now);

@@ -18,7 +18,7 @@
 namespace gq {
 namespace {
 
-constexpr uint64_t longest_file = 1 << 16;
+constexpr uint64_t longest_file = 1 << 20;
 
 bool is_owner_name(const std::string& name) {
   return name.size() > ulid_size + 1 && is_ulid(name.substr(0, ulid_size)) && name[ulid_size] == '.' &&
@@ -160,6 +160,7 @@ OwnerInfo parse_owner(const std::string& text) {
       info.pid = static_cast<pid_t>(parse_count(words[1]).value_or(0));
       info.since = static_cast<int64_t>(parse_count(words[3]).value_or(0));
     }
+    if (words[0] == "runs") info.runs.emplace(words.begin() + 1, words.end());
     if (words.size() != 2) continue;
     for (auto [key, member] : {std::pair{"boot", &OwnerInfo::boot}, {"space", &OwnerInfo::space}, {"host", &OwnerInfo::host}})
       if (words[0] == key) info.*member = words[1];
@@ -179,10 +180,12 @@ void sweep_owners(const std::string& directory) {
   });
 }
 
-Owners::Owners(const std::string& directory, size_t commands) : m_directory(directory), m_id(new_ulid()) {
+Owners::Owners(const std::string& directory, size_t commands, const std::vector<std::string>& functions) : m_directory(directory), m_id(new_ulid()) {
   make_directory(directory);
   sweep_owners(directory);
-  m_process = make();
+  std::string runs;
+  for (const auto& f : functions) runs += " " + f;
+  m_process = make(runs.empty() ? runs : "runs" + runs + "\n");
   started(m_process, ::getpid());
   while (m_free.size() < commands) m_free.push_back(make());
 }
@@ -192,13 +195,13 @@ Owners::~Owners() {
   ::unlink((m_directory + "/" + m_process.name).c_str());
 }
 
-Owner Owners::make() {
+Owner Owners::make(const std::string& more) {
   Owner owner;
   std::string temporary = m_directory + "/tmp." + new_ulid();
   owner.lock = open_file(temporary, O_RDWR | O_CREAT | O_EXCL);
   if (::flock(owner.lock.get(), LOCK_EX | LOCK_NB) != 0) throw_errno(Exit::storage, "lock an owner file");
   // Without room for what it says, the lock alone counts.
-  if (!write_text(owner.lock.get(), first_line(0) + "boot " + here().boot + "\nspace " + here().space + "\nhost " + here().host + "\n"))
+  if (!write_text(owner.lock.get(), first_line(0) + "boot " + here().boot + "\nspace " + here().space + "\nhost " + here().host + "\n" + more))
     if (::ftruncate(owner.lock.get(), 0) != 0) throw_errno(Exit::storage, "write an owner file");
   owner.name = m_id + "." + std::to_string(m_count);
   if (::rename(temporary.c_str(), (m_directory + "/" + owner.name).c_str()) != 0) throw_errno(Exit::storage, "rename an owner file");
@@ -248,13 +251,17 @@ std::optional<Holder> holder_of(const std::string& directory, const std::string&
   return holder;
 }
 
-bool any_owner_alive(const std::string& directory) {
-  bool alive = false;
+RunHere running_here(const std::string& directory) {
+  RunHere running;
   for_each_file(directory, [&](const std::string& name) {
-    if (is_process(name)) alive = alive || owner_alive(directory, name);
-    return !alive;
+    auto file = is_process(name) ? read_file(directory, name) : std::nullopt;
+    if (!file || !file->locked) return true;
+    running.any = true;
+    if (file->info.runs) running.functions.insert(file->info.runs->begin(), file->info.runs->end());
+    else running.all = true;
+    return true;
   });
-  return alive;
+  return running;
 }
 
 std::string owner_process(const std::string& owner) { return owner.substr(0, owner.rfind('.')); }

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,13 +20,15 @@
 
 namespace gq {
 
-// What an owner's file says: a line "pid N since N", a line each for boot, space and host. Lines that are not known are skipped.
+// What an owner's file says: a line "pid N since N", a line each for boot, space and host, and in <ULID>.0 "runs FUNCTION..." where the
+// process does not run all. Lines that are not known are skipped.
 struct OwnerInfo {
   pid_t pid = 0;        // of the command, or in <ULID>.0 of the process; 0: none yet
   int64_t since = 0;    // it was started at that time or before, in milliseconds since the machine's start (CLOCK_BOOTTIME)
   std::string boot;     // which start of the machine
   std::string space;    // the namespaces in which these numbers count
   std::string host;
+  std::optional<std::vector<std::string>> runs;  // functions; nullopt: all
 };
 
 // What the kernel says of a process and of the process group with its number.
@@ -51,8 +54,8 @@ struct Owner {
 
 class Owners {
  public:
-  // Makes and locks the file of a process, and as many for commands. Sweeps files of dead owners.
-  Owners(const std::string& directory, size_t commands);
+  // Makes and locks the file of a process that runs these functions (none: all), and as many for commands. Sweeps files of dead owners.
+  Owners(const std::string& directory, size_t commands, const std::vector<std::string>& functions = {});
   ~Owners();  // removes its files, but for those that take() has given and let_go() has not got back
 
   // The owner name of the process.
@@ -66,7 +69,7 @@ class Owners {
   void let_go(Owner owner);
 
  private:
-  Owner make();
+  Owner make(const std::string& more = {});
 
   const std::string m_directory;
   const std::string m_id;
@@ -90,8 +93,14 @@ struct Holder {
 };
 std::optional<Holder> holder_of(const std::string& directory, const std::string& owner);
 
-// Whether any process that runs commands lives.
-bool any_owner_alive(const std::string& directory);
+// The functions that living processes run commands for.
+struct RunHere {
+  bool any = false;  // whether there is one
+  bool all = false;
+  std::set<std::string> functions;  // where not all
+  bool has(const std::string& function) const { return all || functions.count(function); }
+};
+RunHere running_here(const std::string& directory);
 
 // The process part of an owner's name.
 std::string owner_process(const std::string& owner);

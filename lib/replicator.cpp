@@ -124,7 +124,9 @@ struct Replicator::Peer {
   bool tried = false;    // asked since this process began
   bool asked = false;    // since this node began to return, where a server could be reached
   bool answered = false;
-  Clock::time_point last_answer = Clock::now(), last_runner = Clock::now();
+  Clock::time_point last_answer = Clock::now();
+  Clock::time_point asked_us{};  // when it last asked
+  LastRuns runs;
   std::string trouble;   // why it is not up
   std::string store, session;
   std::vector<std::string> former;
@@ -406,6 +408,8 @@ std::vector<Answer> Replicator::relay(std::vector<NewJob> jobs, uint32_t copies)
     for (auto& job : jobs) {
       job.record.meta.node = m_self.node;
       job.record.meta.store = m_session;  // a store that is no more: all who have the job pass it on
+      job.record.meta.once = false;       // whatever the client says: each node of such a group runs it, where it is as soon as it is there
+      job.record.meta.copies = 0;
       job.head = encode_record_head(job.record.meta, job.record.data_size, job.record.data_sum);
       job.record.head_size = job.head.size();
     }
@@ -636,7 +640,7 @@ std::vector<bool> Replicator::ask(Peer& peer, const std::vector<std::string>& id
     std::lock_guard<std::mutex> guard(m_mutex);
     peer.tried = true;
     // Where no server can be reached, silence says nothing.
-    if (e.code() == Exit::unavailable) peer.last_answer = peer.last_runner = Clock::now();
+    if (e.code() == Exit::unavailable) peer.runs.restart(peer.last_answer = Clock::now());
     else if (round == m_return) peer.asked = true;
     throw;
   }
@@ -644,12 +648,15 @@ std::vector<bool> Replicator::ask(Peer& peer, const std::vector<std::string>& id
   std::lock_guard<std::mutex> guard(m_mutex);
   peer.idle.push_back(std::move(link));
   Lsn end = 0;
-  bool room = true;
+  bool room = true, runner = false, taking = false;
+  std::optional<std::vector<std::string>> functions;
   for (const auto& line : lines_of(reply.body)) {
     auto words = split(line, ' ');
     auto number = words.size() >= 2 ? parse_count(words.back()).value_or(0) : 0;
     if (words[0] == "end") end = number;
-    else if (words[0] == "runner" && number) peer.last_runner = Clock::now();
+    else if (words[0] == "runner") runner = number != 0;
+    else if (words[0] == "functions") functions.emplace(words.begin() + 1, words.end());
+    else if (words[0] == "taking") taking = true;
     else if (words[0] == "room") room = number != 0;
     else if (words[0] == "relay") peer.relay = number != 0;
     else if (words[0] == "sent" && words.size() == 4) {
@@ -661,6 +668,7 @@ std::vector<bool> Replicator::ask(Peer& peer, const std::vector<std::string>& id
   }
   if (known.size() != ids.size()) throw Error(Exit::config, peer.name + " answers something else");
   peer.tried = true;
+  if (runner) peer.runs.heard(functions, Clock::now());
   room = room && !peer.relay;
   if (room || peer.relay) {
     if (!peer.trouble.empty()) log(Level::info, peer.name + " answers again");
@@ -678,7 +686,7 @@ std::vector<bool> Replicator::ask(Peer& peer, const std::vector<std::string>& id
   // What was asked before this node began to return says nothing of what became of its jobs since.
   if (round == m_return) {
     peer.asked = true;
-    if (!peer.first_end) peer.first_end = end;
+    if (!peer.first_end && !taking) peer.first_end = end;
   }
   if (peer.gone) log(Level::warning, peer.name + " is back");
   peer.gone = false;
@@ -1018,7 +1026,7 @@ bool Replicator::take_lock() {
 void Replicator::prepare(Peer& peer, const std::map<std::string, PeerState>& known) {
   auto it = known.find(peer.name);
   peer.take_up(it == known.end() ? PeerState() : it->second);
-  peer.last_answer = peer.last_runner = Clock::now();
+  peer.runs.restart(peer.last_answer = Clock::now());
   peer.tried = peer.answered = false;
 }
 
@@ -1093,7 +1101,7 @@ void Replicator::begin_to_return(const std::string& why) {
   for (auto& peer : m_peers) {
     peer.asked = false;
     peer.first_end.reset();
-    if (!peer.gone) peer.last_answer = peer.last_runner = now;  // it was not heard because nobody listened
+    if (!peer.gone) peer.runs.restart(peer.last_answer = now);  // it was not heard because nobody listened
   }
   if (!m_group.once) return;
   m_beat.waits = "until the other nodes can be asked";
@@ -1166,8 +1174,18 @@ void Replicator::come_back() {
 void Replicator::watch_others() {
   std::vector<Peer*> all, some;
   bool others = false;
-  // One that runs nothing leaves it to those that do.
-  const bool may = m_group.once && m_returned && any_owner_alive(m_store.owners_directory());
+  // Nobody takes over what it does not run.
+  const RunHere here = running_here(m_store.owners_directory());
+  const bool may = m_group.once && m_returned && here.any;
+  std::set<std::string> held;  // functions of which jobs of others are here, and that run here
+  if (may)
+    m_store.look([&](Fold& fold) {
+      held.clear();
+      for (const auto& [function, c] : fold.counters())
+        if (c.jobs[static_cast<size_t>(State::held)] > 0 && here.has(function)) held.insert(function);
+    });
+  const bool more = may && ((here.all && !m_run_here.all) || !std::includes(m_run_here.functions.begin(), m_run_here.functions.end(), here.functions.begin(), here.functions.end()));
+  if (may) m_run_here = here;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     auto now = Clock::now();
@@ -1178,9 +1196,10 @@ void Replicator::watch_others() {
         peer.gone = true;
         walk_again(peer.name);
       }
+      if (more) peer.check_held = true;
       if (!may || now < peer.next_takeover) continue;
       peer.next_takeover = now + ask_interval;
-      if (peer.gone || now - peer.last_runner >= m_config.takeover) all.push_back(&peer);
+      if (std::any_of(held.begin(), held.end(), [&](const std::string& f) { return peer.gone || peer.runs.lacks(f, now, m_config.takeover); })) all.push_back(&peer);
       else if (peer.answered && std::exchange(peer.check_held, false)) some.push_back(&peer);
     }
     if (may && now >= m_next_others) {
@@ -1188,10 +1207,19 @@ void Replicator::watch_others() {
       others = true;
     }
   }
-  for (Peer* peer : all) take_over(peer->name, peer, true);
+  const Wanted runs_here = [&](const std::string& function) { return here.has(function); };
+  for (Peer* peer : all) {
+    auto began = Clock::now();
+    size_t n = take_over(peer->name, peer, true, [&](const std::string& function) {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      return here.has(function) && (peer->gone || peer->runs.lacks(function, Clock::now(), m_config.takeover));
+    });
+    // Others have them to take over, then: looking at all there are is not for every second.
+    if (auto now = Clock::now(); n == 0) peer->next_takeover = now + std::max<Clock::duration>(ask_interval, 20 * (now - began));
+  }
   for (Peer* peer : some) {
     try {
-      take_over(peer->name, peer, false);
+      take_over(peer->name, peer, false, runs_here);
     } catch (const Error&) {
       std::lock_guard<std::mutex> guard(m_mutex);
       peer->check_held = true;
@@ -1202,7 +1230,7 @@ void Replicator::watch_others() {
   std::vector<std::string> nodes;
   if (others) m_store.look([&](Fold& fold) { nodes = fold.held_nodes(); });
   for (const auto& node : nodes)
-    if (!find(node)) take_over(node, nullptr, true);
+    if (!find(node)) take_over(node, nullptr, true, runs_here);
 }
 
 // Of jobs that this node owned before it was restored or set up anew: those that are older than finished ones are remembered, and that no
@@ -1231,11 +1259,25 @@ std::set<std::string> Replicator::unknown_everywhere(const std::vector<Claim>& j
   return unknown;
 }
 
-void Replicator::take_over(const std::string& node, Peer* owner, bool all) {
+// Whether jobs of a node may be taken over in this moment; from then on one that returns, and so asks, is told that they are being taken
+// over, until m_taking is cleared. So it knows of each take-over that is written before it runs anything: one that had asked before is
+// left alone, and one that asks later asks again. Called with m_mutex held.
+bool Replicator::may_take_over(const std::string& node, Peer* owner, bool gone) {
+  beat();  // this node itself may have been away
+  if (!m_returned) return false;
+  if (gone && owner && (!owner->gone || Clock::now() - owner->asked_us < m_config.takeover)) return false;
+  m_taking = node;
+  return true;
+}
+
+size_t Replicator::take_over(const std::string& node, Peer* owner, bool all, const Wanted& wanted) {
+  size_t taken = 0;
   std::string cursor, store;
+  bool gone = false;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     if (owner) store = owner->store;
+    gone = all && owner && owner->gone;
   }
   for (bool last = false; !last;) {
     std::vector<Claim> jobs;
@@ -1248,19 +1290,22 @@ void Replicator::take_over(const std::string& node, Peer* owner, bool all) {
         if (auto job = fold.get(id)) jobs.push_back({id, std::move(*job)});
       cursor = next;
     });
-    // Leaves those that the peer does not know, or that were another store's than this.
-    auto keep_unknown = [&](Peer& peer, const std::string& its_store) {
-      if (jobs.empty()) return;
+    auto leave_out = [&](const std::function<bool(const Claim&)>& condition) { jobs.erase(std::remove_if(jobs.begin(), jobs.end(), condition), jobs.end()); };
+    leave_out([&](const Claim& c) { return !wanted(c.job.function); });
+    // Leaves those that the peer does not know, or that were another store's than this; and those that are not its business.
+    auto keep_unknown = [&](Peer& peer, const std::string& its_store, const Wanted& its) {
       std::vector<std::string> ids;
-      for (const auto& c : jobs) ids.push_back(c.id);
-      auto known = ask(peer, ids);
-      std::vector<Claim> unknown;
-      for (size_t i = 0; i < jobs.size(); ++i)
-        if (!known[i] || (!its_store.empty() && jobs[i].job.store != its_store)) unknown.push_back(std::move(jobs[i]));
-      jobs = std::move(unknown);
+      for (const auto& c : jobs)
+        if (its(c.job.function)) ids.push_back(c.id);
+      if (ids.empty()) return;
+      auto answers = ask(peer, ids);
+      std::set<std::string> known;
+      for (size_t i = 0; i < ids.size(); ++i)
+        if (answers[i]) known.insert(std::move(ids[i]));
+      leave_out([&](const Claim& c) { return known.count(c.id) && (its_store.empty() || c.job.store == its_store); });
     };
-    if (!all) keep_unknown(*owner, store);
-    // Members that stand earlier in the group come first, for what they know.
+    if (!all) keep_unknown(*owner, store, [](const std::string&) { return true; });
+    // Members that stand earlier in the group come first, for what they know and run.
     bool before = true;
     for (const auto& member : std::vector<std::string>(m_group.members)) {
       if (member == m_self.node) before = false;
@@ -1268,12 +1313,33 @@ void Replicator::take_over(const std::string& node, Peer* owner, bool all) {
       if (!before || !peer || (all && peer == owner)) continue;
       {
         std::lock_guard<std::mutex> guard(m_mutex);
-        if (peer->gone || Clock::now() - peer->last_runner >= m_config.takeover) continue;
+        if (peer->gone) continue;
       }
-      keep_unknown(*peer, {});
+      keep_unknown(*peer, {}, [&](const std::string& function) {
+        std::lock_guard<std::mutex> guard(m_mutex);
+        return !peer->runs.lacks(function, Clock::now(), m_config.takeover);
+      });
     }
     std::set<std::string> stale = node == m_self.node ? unknown_everywhere(jobs) : std::set<std::string>();
     if (jobs.empty()) continue;
+    // All this took its time. An owner that lives may run them again by now: it is asked once more. What begins there between its answer and
+    // what it is told here can run twice.
+    if (all && owner && !gone) {
+      ask(*owner, {});
+      leave_out([&](const Claim& c) { return !wanted(c.job.function); });
+      if (jobs.empty()) continue;
+    }
+    {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (!may_take_over(node, owner, gone)) return taken;
+    }
+    struct Taken {
+      Replicator& self;
+      ~Taken() {
+        std::lock_guard<std::mutex> guard(self.m_mutex);
+        self.m_taking.clear();
+      }
+    } end{*this};
     std::vector<Debt> debts;
     std::vector<std::string> records;
     for (auto& c : jobs) {
@@ -1306,15 +1372,17 @@ void Replicator::take_over(const std::string& node, Peer* owner, bool all) {
       }
     }
     m_store.journal().commit({records.begin(), records.end()}, Room::completion);
+    taken += records.size();
     log(Level::warning, counted(records.size(), "job") + " of " + node + " taken over");
   }
+  return taken;
 }
 
 std::optional<std::string> Replicator::serve(std::string_view payload) {
   std::string reason;
   auto t = parse_transfer(payload, m_keys, reason);
   Reply reply{m_self.node, m_self.store, {}, {}};
-  bool again = false;
+  bool again = false, taking = false;
   if (t) {
     std::lock_guard<std::mutex> guard(m_mutex);
     Peer* peer = find(t->node);
@@ -1325,7 +1393,10 @@ std::optional<std::string> Replicator::serve(std::string_view payload) {
     // Only what is new is believed, and says who is there.
     else if (m_keys && t->to_session != m_session) again = true;
     else if (m_keys && !m_replays.is_new(t->session, t->number)) reason = "it has been here before";
-    else meet(*peer, t->store, reason);
+    else if (meet(*peer, t->store, reason) && t->kind == "ask") {
+      peer->asked_us = Clock::now();
+      taking = m_taking == t->node;
+    }
     if (m_replays.is_full()) {
       m_replays.clear();
       m_session = new_ulid();
@@ -1335,7 +1406,7 @@ std::optional<std::string> Replicator::serve(std::string_view payload) {
     reply.body = "again\n";
   } else {
     try {
-      if (reason.empty()) reply.body = t->kind == "take" ? serve_take(*t, reason) : serve_ask(*t, reason);
+      if (reason.empty()) reply.body = t->kind == "take" ? serve_take(*t, reason) : serve_ask(*t, reason, taking);
     } catch (const Error& e) {
       if (e.code() == Exit::config) throw;
       reason = e.what();
@@ -1394,9 +1465,14 @@ std::string Replicator::serve_take(const Transfer& transfer, std::string& reason
   }
   {
     std::lock_guard<std::mutex> guard(m_mutex);
-    for (const auto& job : adds)
-      if (Peer* owner = find(job.record.meta.node); owner && owner->store != job.record.meta.store) owner->check_held = true;
+    for (const auto& job : adds) {
+      const Meta& meta = job.record.meta;
+      Peer* owner = find(meta.node);
+      if (owner && owner->store != meta.store) owner->check_held = true;
+      if (owner && owner->relay && (meta.once != m_group.once || meta.copies > m_group.members.size())) reason = "a relayed job with another policy than the group's";
+    }
   }
+  if (!reason.empty()) return {};
   // Its own small jobs need not be looked at again when it is to be told what stands here.
   bool from_there = std::all_of(adds.begin(), adds.end(), [&](const NewJob& job) {
     return job.record.meta.node == transfer.node && job.record.meta.store == transfer.store && job.data.size() <= max_inline_data;
@@ -1462,7 +1538,7 @@ std::string Replicator::serve_take(const Transfer& transfer, std::string& reason
   return body;
 }
 
-std::string Replicator::serve_ask(const Transfer& transfer, std::string& reason) {
+std::string Replicator::serve_ask(const Transfer& transfer, std::string& reason, bool taking) {
   std::vector<std::string> ids = lines_of(transfer.body);
   for (const auto& id : ids)
     if (!is_ulid(id)) reason = "it asks for something that is not a job ID";
@@ -1473,8 +1549,15 @@ std::string Replicator::serve_ask(const Transfer& transfer, std::string& reason)
   } catch (const Error&) {
     room = false;
   }
-  std::string body = "end " + std::to_string(m_store.journal().end()) + "\nrunner " + (any_owner_alive(m_store.owners_directory()) ? "1" : "0") +
+  const RunHere here = running_here(m_store.owners_directory());
+  std::string body = "end " + std::to_string(m_store.journal().end()) + "\nrunner " + (here.any ? "1" : "0") +
                      "\nroom " + (room ? "1" : "0") + "\nrelay " + (m_config.relay ? "1" : "0") + "\n";
+  if (here.any && !here.all) {
+    body += "functions";
+    for (const auto& f : here.functions) body += " " + f;
+    body += "\n";
+  }
+  if (taking) body += "taking 1\n";
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     for (const auto& peer : m_peers)

@@ -128,11 +128,13 @@ class Replicator {
   void come_back();
   void watch_others();
   std::set<std::string> unknown_everywhere(const std::vector<Claim>& jobs);
-  void take_over(const std::string& node, Peer* owner, bool all);
+  bool may_take_over(const std::string& node, Peer* owner, bool gone);
+  using Wanted = std::function<bool(const std::string& function)>;
+  size_t take_over(const std::string& node, Peer* owner, bool all, const Wanted& wanted);
 
   std::optional<std::string> serve(std::string_view payload);
   std::string serve_take(const Transfer& transfer, std::string& reason);
-  std::string serve_ask(const Transfer& transfer, std::string& reason);
+  std::string serve_ask(const Transfer& transfer, std::string& reason, bool taking);
 
   Store& m_store;
   const Config m_config;
@@ -159,6 +161,7 @@ class Replicator {
   Clock::time_point m_next_others;
   std::optional<Clock::time_point> m_hurried;
   Clock::time_point m_taken_at;  // when a peer last took something
+  std::string m_taking;                   // the node whose jobs are being taken over
   std::deque<std::pair<Lsn, std::string>> m_blobs;  // of jobs that run everywhere, to be looked at when all peers know them
   std::string m_trouble;             // what was logged last
   std::set<std::string> m_refused;   // why transfers were refused
@@ -166,6 +169,7 @@ class Replicator {
 
   // The keeper's own.
   std::pair<time_t, long> m_settings_stamp;
+  RunHere m_run_here;
   Fd m_lock;
   std::unique_ptr<Receivers> m_receivers;
   std::thread m_keeper, m_pulse;

@@ -82,7 +82,7 @@ Runner::Runner(Store& store, Config config, Backlog& backlog)
     : m_store(store),
       m_config(std::move(config)),
       m_backlog(backlog),
-      m_owners(store.owners_directory(), m_config.slots),
+      m_owners(store.owners_directory(), m_config.slots, m_config.functions),
       m_slots(m_config.slots) {
   sigset_t set = runner_signals();
   m_signals = Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));

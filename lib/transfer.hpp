@@ -10,7 +10,8 @@
 //   take  records, one behind the other: `add` with its workload, `state`. The answer has a line for each, in order: "have",
 //         on stable storage; "need", a state of a job that is not there; "conflict"; "refused REASON"; "bad REASON".
 //   ask   job IDs, a line each, or nothing. The answer: "end LSN", the end of the journal; "runner 0|1", whether a process
-//         that runs commands lives; "room 0|1", whether jobs can be stored; "relay 0|1", whether none ever are; for each peer "sent NODE IDENTITY LSN", up to where it has
+//         that runs commands lives, and "functions FUNCTION...", for which ones (no such line: all); "taking 1", where jobs of the one that
+//         asks are just being taken over, so that it has to ask again; "room 0|1", whether jobs can be stored; "relay 0|1", whether none ever are; for each peer "sent NODE IDENTITY LSN", up to where it has
 //         been told what happened there; then for each ID "known ID" or "unknown ID".
 //   any   may be answered "bad REASON", or "again": with keys, TO-SESSION was not this one.
 //

@@ -25,6 +25,7 @@ std::optional<std::vector<NewJob>> parse_group(std::string_view payload, const s
     job.data = payload.substr(head->head_size, head->data_size);
     if (head->meta.type != RecordType::add) reason = "a record that is not an add";
     else if (head->meta.function != function) reason = "a record for another function";
+    else if (const Meta& m = head->meta; !m.node.empty() || !m.store.empty() || m.once || m.copies) reason = "a job that is a node's already";
     else if (!is_utf8(head->meta.why) || !is_utf8(head->meta.owner)) reason = "text that is not UTF-8";
     else if (sum64(job.data) != head->data_sum) reason = "a workload with a wrong checksum";
     else if (jobs.size() > 16 * max_group_jobs) reason = "too many records";

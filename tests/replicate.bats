@@ -826,3 +826,20 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   eventually no_process "$flush"
   kill -CONT "${NODE[2]}"
 }
+
+@test "gq-worker: jobs are taken over by a node that runs their function, be the other gone or only without a worker for it [run once]" {
+  start_gearmand
+  group once
+  COMMAND='sleep 60' node 1
+  background gq-worker --store "$T/2" -f g --takeover 3s -- true
+  eventually served "$PORT" rep_2
+  for n in 1 2; do eventually answered $n $((3 - n)); done
+  gq-enqueue f </dev/null >"$T/ids"
+  kill -9 "${NODE[1]}"
+  gq-enqueue f --local --owe --store "$T/2" </dev/null 2>/dev/null >>"$T/ids"
+  eventually says "$((${#PIDS[@]} - 1))" 'rep_1 has not answered'
+  node 3
+  eventually all_ran_once "$T/ids"
+  while read -r id; do [[ $(gq-inspect --store "$T/3" show --json "$id" | jq -r .node) == rep_3 ]]; done <"$T/ids"
+  [[ $(grep -l 'taken over' "$T"/bg.*.err | wc -l) == 1 ]]
+}

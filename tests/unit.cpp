@@ -178,6 +178,12 @@ void records_survive_hostile_bytes() {
   std::string reason;
   CHECK(parse_group(good + good, "f", reason).has_value());
   CHECK(!parse_group(good, "g", reason) && !reason.empty());
+  // What only a node says of a job a client may not.
+  for (auto say : {+[](Meta& m) { m.once = true; }, +[](Meta& m) { m.copies = 5; }, +[](Meta& m) { m.node = "rep_1"; }, +[](Meta& m) { m.store = new_ulid(); }}) {
+    NewJob crafted = make_job("f", "x");
+    say(crafted.record.meta);
+    CHECK(!parse_group(encode_record_head(crafted.record.meta, 1, crafted.record.data_sum) + "x", "f", reason));
+  }
   reason.clear();
   std::string damaged = good;
   damaged.back() = 'D';
@@ -267,6 +273,15 @@ void nodes_that_return_wait_for_the_others() {
   CHECK(wait({dying, {"rep_3", true, true, false, false, s}}, s).what == For::news);
   dying.gone = true;
   CHECK(wait({dying}, 31 * s).alone && wait({dying, {"rep_3", true, true, true, false, s}}, 31 * s).what == For::nothing);
+  // A function that nobody names any more, or that is not in the list, does not run there.
+  using Time = LastRuns::Time;
+  const Time t{std::chrono::hours(1)};
+  LastRuns runs;
+  runs.restart(t);
+  runs.heard({{"f"}}, t + 20 * s);
+  CHECK(!runs.lacks("g", t + 29 * s, takeover) && runs.lacks("g", t + 30 * s, takeover) && !runs.lacks("f", t + 49 * s, takeover) && runs.lacks("f", t + 50 * s, takeover));
+  runs.heard(std::nullopt, t + 60 * s);  // a node of before, or one that runs all
+  CHECK(!runs.lacks("g", t + 89 * s, takeover) && !runs.lacks("f", t + 89 * s, takeover) && runs.lacks("f", t + 90 * s, takeover));
   // Stopped, by either clock. A clock that is set back is no pause.
   CHECK(!is_gap({s, wall}, {16 * s, wall + 15 * s}, 15 * s) && is_gap({s, wall}, {17 * s, wall}, 15 * s));
   CHECK(is_gap({s, wall}, {s, wall + 16 * s}, 15 * s) && !is_gap({s, wall}, {2 * s, wall - 3600 * s}, 15 * s));
