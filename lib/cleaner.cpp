@@ -150,13 +150,14 @@ bool Cleaner::step() {
   return true;
 }
 
-std::string Cleaner::spare_path() const { return m_store.journal().directory() + "/spare.clean"; }
+std::string Cleaner::spare_path() const { return m_store.journal().directory() + "/" + spare_clean_name; }
 
 // As far as there is room.
 void Cleaner::set_aside() {
   struct statfs fs;
   if (file_exists(spare_path()) || ::statfs(m_store.directory().c_str(), &fs) != 0) return;
   uint64_t size = std::min(spare_for_cleaning, fs.f_blocks * static_cast<uint64_t>(fs.f_bsize) / spare_part);
+  if (m_store.journal().available() < size + m_store.journal().reserved()) return;
   std::string temporary = m_store.journal().directory() + "/tmp." + new_ulid();
   Fd fd = try_open(temporary, O_RDWR | O_CREAT | O_EXCL);
   if (fd && ::fallocate(fd.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(size)) == 0) ::rename(temporary.c_str(), spare_path().c_str());

@@ -104,8 +104,21 @@ bool Index::disk_is_full() const {
   return is_disk_full(rc);
 }
 
+// How many records may be folded in one transaction. The library leaves a table half changed when the disk is full, so there is to be
+// room before one begins; what is set aside for cleaning is of more use here.
+size_t Index::records_with_room(const Fold& fold, Table* table) const {
+  const Lsn end = m_journal.end(), folded = fold.position().end;
+  if (end <= folded) return fold_chunk;
+  size_t most = records_to_fold(m_journal.available(), end - folded, fold_chunk);
+  if (most == 0 && ::unlink((m_journal.directory() + "/" + spare_clean_name).c_str()) == 0)
+    most = records_to_fold(m_journal.available(), end - folded, fold_chunk);
+  errno = ENOSPC;
+  if (most == 0 || (table && !table->reserve(room_to_grow(std::min(end - folded, most * usual_record))))) throw_errno(Exit::storage, "update the index");
+  return most;
+}
+
 void Index::fold_on(Fold& fold) {
-  while (!fold.run(*m_reader, fold_chunk)) continue;
+  while (!fold.run(*m_reader, records_with_room(fold, nullptr))) continue;
 }
 
 void Index::visit(const std::function<void(Fold&)>& body) {
@@ -129,7 +142,7 @@ void Index::visit(const std::function<void(Fold&)>& body) {
         if (!m_reader || m_reader->position() != fold.position().end)
           m_reader = std::make_unique<JournalReader>(m_journal, fold.position().end);
         try {
-          complete = fold.run(*m_reader, fold_chunk);
+          complete = fold.run(*m_reader, records_with_room(fold, &table));
           if (complete) {
             body(fold);
             body_done = true;

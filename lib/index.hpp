@@ -54,6 +54,7 @@ class Index {
   void join();
   void discard();
   bool disk_is_full() const;
+  size_t records_with_room(const Fold& fold, Table* table) const;
   std::optional<std::string> seal_text(const FoldPosition& position) const;
 
   const std::string m_directory;

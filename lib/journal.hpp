@@ -60,9 +60,21 @@ inline constexpr uint64_t default_segment_size = 64ULL << 20;
 // Preallocated for completions, so that a full disk does not make finished jobs run again. It takes those of some 5,000
 // running jobs (start, done and their frames are about 200 bytes each).
 inline constexpr uint64_t spare_size = 1ULL << 20;
+inline constexpr char spare_clean_name[] = "spare.clean";  // for cleaning a full disk
+inline constexpr uint64_t usual_record = 256;  // in bytes of the journal
 
 // What a record may use when the disk is full: a completion may use the spare segment, an intake may not.
 enum class Room { intake, completion };
+
+// What the disk has to have free, from measurements with some room to spare: for records of so many bytes besides their workloads that
+// are to be queued, until their jobs have been run (index, claims, starts and ends); for that many accepted jobs that are in the index
+// already and have not ended; for so many bytes of the journal to be folded. And how many records may be folded at a time with so much
+// free, for so many bytes; 0: none.
+uint64_t room_to_run(uint64_t records, uint64_t bytes);
+uint64_t room_to_finish(uint64_t jobs);
+uint64_t room_to_fold(uint64_t bytes);
+uint64_t room_to_grow(uint64_t bytes);  // what of that is for the index itself
+size_t records_to_fold(uint64_t available, uint64_t bytes, size_t most);
 
 // A record to append: what encode_record() made, or the head that encode_record_head() made and the inline data behind it.
 struct RecordBytes {
@@ -118,12 +130,17 @@ class Journal {
   // truth, never newer: where the journal ends before it, something is lost, and what is torn behind it was never acknowledged.
   std::optional<Lsn> synced() const;
 
-  // Whether the disk has room, without writing anything but the spare segment, which is made where it is missing. For an
-  // intake of `size` bytes: throws Error(storage) unless spare_size stays free besides, which leaves the index room to work in,
-  // so that jobs never fill the disk so far that none of them can be run. For claims: throws where nothing is set aside for
-  // how they end; false where only that is left, so that few should be claimed at a time.
-  void check_intake_room(uint64_t size);
+  // Whether the disk has room for an intake of `size` bytes, and besides for spare_size and for what these need to be run (`run`), and
+  // all that were accepted before (`owed`; else as far as it is known; where it is not, whether half of the disk is free).
+  bool has_room(uint64_t size, uint64_t run, std::optional<uint64_t> owed = {});
+  // For claims: throws where nothing is set aside for how they end; false where only that is left, so that few should be claimed at a
+  // time.
   bool check_claim_room();
+  // What has been accepted up to a position needs so much room to be run. It counts unless more has been appended.
+  void set_owed(Lsn end, uint64_t bytes);
+  // Bytes that the disk has free, and what of them is not to be used for what can wait.
+  uint64_t available() const;
+  uint64_t reserved() const { return spare_size + owed().value_or(0); }
 
   // Where the journal ends at this moment, and which segments there are.
   std::pair<Lsn, std::vector<SegmentInfo>> snapshot();
@@ -156,12 +173,12 @@ class Journal {
   std::optional<Hint> proven_hint() const;
   void open_for_append();
   void begin_segment(Room room);
-  void publish(Lsn base, Lsn end, Lsn last);
+  void publish(Lsn base, Lsn end, Lsn last, uint64_t more);
+  std::optional<uint64_t> owed() const;
   void publish_synced(Lsn end);
   bool names_a_frame(int fd, const Hint& hint) const;
   std::optional<Lsn> torn_from(Lsn base, uint64_t size);
   bool ensure_spare();
-  uint64_t available() const;
 
   const std::string m_directory;
   const std::string m_lock_path;

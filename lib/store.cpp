@@ -227,6 +227,21 @@ std::vector<Placed> Store::append_references(const std::vector<NewJob>& jobs, st
   return placed;
 }
 
+void Store::check_room(uint64_t size, uint64_t run) {
+  if (m_journal.has_room(size, run)) return;
+  // What was accepted before may need less by now.
+  uint64_t owed = 0;
+  m_index.visit([&](Fold& fold) {
+    uint64_t live = 0;
+    for (const auto& [function, c] : fold.counters()) live += c.live();
+    owed = room_to_finish(live);
+    m_journal.set_owed(fold.position().end, owed);
+  });
+  if (m_journal.has_room(size, run, owed)) return;
+  errno = ENOSPC;
+  throw_errno(Exit::storage, "queue " + std::to_string(size) + " bytes");
+}
+
 std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& appended) {
   std::vector<Answer> answers(jobs.size());
   std::vector<RecordBytes> bytes;
@@ -236,10 +251,10 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
   auto refuse = [&](size_t i, const Error& e) {
     answers[i] = {e.code() == Exit::retry ? Outcome::unknown : Outcome::refused, e.what(), e.error_number()};
   };
-  uint64_t size = 0;
-  for (const auto& job : jobs) size += job.head.size() + job.data.size();
+  uint64_t size = 0, heads = 0;
+  for (const auto& job : jobs) heads += job.head.size() + job.state.size(), size += job.head.size() + job.state.size() + job.data.size();
   try {
-    check_room(size);
+    check_room(size, room_to_run(jobs.size(), heads));
   } catch (const Error& e) {
     for (size_t i = 0; i < jobs.size(); ++i) refuse(i, e);
     return answers;

@@ -125,7 +125,7 @@ class Store {
   std::vector<std::optional<Answer>> resolve(std::vector<NewJob>& jobs);
 
   // Throws the Error that add() of so many bytes would run into at once, if any: no room.
-  void check_room(uint64_t size) { m_journal.check_intake_room(size); }
+  void check_room(uint64_t size, uint64_t run = 0);
 
   struct ClaimRequest {
     std::vector<std::string> functions;  // empty: all that the store knows

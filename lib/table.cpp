@@ -1,10 +1,12 @@
 #include "table.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <tchdb.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "caller.hpp"
@@ -92,6 +94,15 @@ std::optional<std::string> Table::get(std::string_view key) {
 uint64_t Table::count() const { return tcbdbrnum(m_db.get()); }
 
 uint64_t Table::file_size() const { return tcbdbfsiz(m_db.get()); }
+
+bool Table::reserve(uint64_t bytes) {
+  struct stat st;
+  const int fd = m_db->hdb->fd;
+  if (::fstat(fd, &st) != 0 || st.st_blocks * 512 >= st.st_size + static_cast<off_t>(bytes)) return true;
+  const off_t more = std::min<off_t>(st.st_size / 8, 1 << 20);  // so that it is not asked for at each visit
+  return ::fallocate(fd, FALLOC_FL_KEEP_SIZE, st.st_size, static_cast<off_t>(bytes) + more) == 0 ||
+         ::fallocate(fd, FALLOC_FL_KEEP_SIZE, st.st_size, static_cast<off_t>(bytes)) == 0 || errno == EOPNOTSUPP;
+}
 
 void Table::put(std::string_view key, std::string_view value) {
   m_writes.insert_or_assign(std::string(key), std::string(value));

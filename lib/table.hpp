@@ -38,6 +38,8 @@ class Table {
   // How many keys there are, and the size of the file in bytes; as of the last commit.
   uint64_t count() const;
   uint64_t file_size() const;
+  // Sees to it that the file can grow so much; false and errno where the disk is full.
+  bool reserve(uint64_t bytes);
 
   // Commits what was written, in one transaction, which survives the death of the process, not a power cut.
   void commit();

@@ -233,6 +233,35 @@ break_frame() {
   umount "$T/disk"
 }
 
+@test "gq-enqueue: --local leaves room on the disk for all that it accepts to be run, and names the cause [8 MiB]" {
+  store_on_small_disk
+  for _ in $(seq 100); do seq 300 | gq-enqueue f --local -l --priority high >>"$T/ids" 2>"$T/err" || break; done
+  grep -q 'No space left on device' "$T/err"
+  n=$(wc -l <"$T/ids")
+  ((n > 2000))
+  gq-worker --local --drain -f f -j 2 --stream -- perl -e '$| = 1; while (<STDIN>) { my ($n) = split; read(STDIN, my $b, $n); print "0\n" }' 2>"$T/err"
+  [[ $(gq-inspect stats --json -f f | jq -r .finished) == "$n" ]]
+  cp -r "$GQ_STORE" "$T/copy"
+  gq-inspect check --store "$T/copy"  # which needs room for a copy of the index
+  umount "$T/disk"
+}
+
+@test "the index: on a full disk it is not updated and not thrown away, and the cause is named [74]" {
+  store_on_small_disk
+  fill 200
+  gq-inspect stats
+  seq 3000 | gq-enqueue f --local -l >/dev/null  # not folded yet
+  before=$(stat -c '%i' "$GQ_STORE/index.tcb")
+  dd if=/dev/zero of="$T/disk/fill" bs=4k status=none || true
+  fails_with 74 gq-inspect stats
+  grep -q 'cannot update the index: No space left on device' "$T/failed.err"
+  [[ $(stat -c '%i' "$GQ_STORE/index.tcb") == "$before" ]]
+  rm "$T/disk/fill"
+  [[ $(gq-inspect list | wc -l) == 3200 && $(stat -c '%i' "$GQ_STORE/index.tcb") == "$before" ]]
+  gq-inspect check
+  umount "$T/disk"
+}
+
 @test "the store: is private; one that others can write to, a newer one and one that is none are refused [78]" {
   gq-enqueue f --local </dev/null
   [[ $(stat -c %a "$GQ_STORE") == 700 ]]

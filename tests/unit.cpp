@@ -511,6 +511,55 @@ void a_server_is_chosen() {
   CHECK(what({pending, no}, 2000, false).what == What::nobody);
 }
 
+// How much of the disk is left free for what was accepted, and what is done where little is.
+void room_is_left() {
+  const uint64_t job = room_to_run(1, 90);
+  CHECK(job >= 340 + 313 && job < 1000);  // as measured
+  CHECK(room_to_run(1000, 90'000) == 1000 * job);
+  CHECK(room_to_run(1, 90 + 200) >= job + 3 * 200);  // a key stands in up to three places
+  // What is folded needs no more than it did before, whatever the number.
+  for (uint64_t jobs : {1000ULL, 100'000ULL, 10'000'000ULL}) CHECK(room_to_finish(jobs) < jobs * job + (4 << 20) && room_to_finish(jobs) > jobs * (313 + 122));
+  CHECK(room_to_finish(0) < spare_size);
+  CHECK(room_to_grow(1000) < room_to_fold(1000));
+  // Nothing to fold needs nothing; else a chunk as large as there is room for, and in the end none.
+  CHECK(records_to_fold(0, 0, 10000) == 10000 && records_to_fold(UINT64_MAX, 1'000'000'000, 10000) == 10000);
+  CHECK(records_to_fold(room_to_fold(500), 500, 10000) == 10000 && records_to_fold(0, 500, 10000) == 0);
+  size_t last = 10000;
+  for (uint64_t free = 64 << 20; free > 0; free /= 2) {
+    const size_t most = records_to_fold(free, 1'000'000'000, 10000);
+    CHECK(most <= last && (most == 0 || free >= room_to_fold(most * usual_record) || most == 10000));
+    last = most;
+  }
+}
+
+// Without the index it is known what was accepted; after a program of before it is not, until the index says.
+void owed_room_is_counted(const std::string& directory) {
+  Store store(directory, true);
+  auto owed = [&] { return store.journal().reserved() - spare_size; };
+  CHECK(owed() == 0);
+  std::vector<NewJob> jobs;
+  for (int i = 0; i < 10; ++i) jobs.push_back(make_job("f", std::string(1000, 'x')));
+  store.add(jobs);
+  const uint64_t ten = owed();
+  CHECK(ten == room_to_run(10, 10 * jobs[0].head.size()));
+  store.add({make_job("f", "x")});
+  CHECK(owed() > ten);
+  store.pause("g", true);  // needs no room later
+  CHECK(owed() > ten && owed() < 2 * ten);
+  store.journal().set_owed(store.journal().end(), 5);
+  CHECK(owed() == 5);
+  store.journal().set_owed(store.journal().end() - 1, 6);
+  CHECK(owed() == 5);
+  const std::string path = directory + "/append.lock";
+  Fd lock = open_file(path, O_RDWR);
+  char hint[40];
+  CHECK(read_at(lock.get(), hint, sizeof hint, 0) == sizeof hint);
+  store.add({make_job("f", "x")});
+  write_all_at(lock.get(), std::string_view(hint, sizeof hint), 0, path);  // the counter is of another end now
+  CHECK(store.journal().reserved() == spare_size);
+  CHECK(store.journal().has_room(0, 0, 0) && !store.journal().has_room(1ULL << 60, 0, 0) && !store.journal().has_room(0, 1ULL << 60, 0));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -537,6 +586,8 @@ int main(int argc, char** argv) {
   synced_end_only_grows(directory + "/d");
   stream_windows();
   stream_answers();
+  room_is_left();
+  owed_room_is_counted(directory + "/e");
   if (argc < 2) std::filesystem::remove_all(directory);
   return failures ? 1 : 0;
 }
