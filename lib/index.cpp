@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "log.hpp"
 #include "text.hpp"
@@ -163,12 +164,14 @@ void Index::visit(const std::function<void(Fold&)>& body) {
         if (complete) break;
         if (full) throw Error(Exit::storage, "cannot update the index: " + errno_text(ENOSPC), ENOSPC);
         if (++failures == 3) throw Error(Exit::storage, std::string("cannot use the index: ") + e.what());
-        log(Level::warning, std::string("the index is unusable (") + e.what() + "); making it anew");
+        if (!std::exchange(m_said_unusable, true))
+          log(Level::warning, std::string("the index is unusable (") + e.what() + "); making it anew");
       } catch (const Error&) {
         m_reader.reset();
         throw;
       }
     }
+    if (complete) m_said_unusable = false;
     if (!complete) ::usleep(200);  // flock is unfair: let others have it
   }
 }

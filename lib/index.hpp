@@ -66,6 +66,7 @@ class Index {
   Fd m_lock;
   Fd m_users;
   bool m_seal_removed = false;
+  bool m_said_unusable = false;  // since it was last used
   bool m_sync_owed = false;
   std::unique_ptr<JournalReader> m_reader;
 };

@@ -18,6 +18,8 @@ namespace {
 // one without records, and one that it could not write on a full disk as written.
 thread_local bool io_failed = false;
 thread_local bool is_seen = false;  // whether any call of its has come here
+// While it closes a table it must not hear that this failed: it would note that in what it has unmapped by then, and crash.
+thread_local bool closing = false;
 
 void check_io(ssize_t result, const void* caller) {
   int saved = errno;
@@ -45,7 +47,7 @@ ssize_t pwrite64(int fd, const void* data, size_t size, off64_t offset) {
 int ftruncate64(int fd, off64_t size) noexcept {
   long n = ::syscall(SYS_ftruncate, fd, size);
   check_io(n, __builtin_return_address(0));
-  return static_cast<int>(n);
+  return closing ? 0 : static_cast<int>(n);
 }
 }
 
@@ -66,7 +68,14 @@ Table::Table(const std::string& path) : m_db(tcbdbnew(), tcbdbdel), m_log(path +
 Table::~Table() {
   if (m_in_transaction) tcbdbtranabort(m_db.get());
   if (m_open && !remove_log()) (void)m_db.release();
-  else if (m_open) tcbdbclose(m_db.get());
+  else if (m_open) close_file();
+}
+
+bool Table::close_file() {
+  closing = true;
+  bool good = tcbdbclose(m_db.get()) && !io_failed;
+  closing = false;
+  return good;
 }
 
 // Outside a transaction, before a close: false where the table must not be closed, only left to itself. (Then this process
@@ -152,7 +161,7 @@ void Table::close() {
     (void)m_db.release();
     throw_errno(Exit::storage, "remove " + m_log);
   }
-  if (!tcbdbclose(m_db.get()) || io_failed) fail();
+  if (!close_file()) fail();
 }
 
 Table::Cursor::Cursor(Table& table, std::string_view from)

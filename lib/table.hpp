@@ -73,6 +73,7 @@ class Table {
   void forget_error();
   void flush();
   bool remove_log();
+  bool close_file();
   std::unique_ptr<TCBDB, void (*)(TCBDB*)> m_db;
   const std::string m_log;
   bool m_open = false;
