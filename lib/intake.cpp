@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "log.hpp"
+#include "notify.hpp"
 #include "text.hpp"
 #include "wire.hpp"
 
@@ -106,6 +107,7 @@ Receivers::Serve Intake::wanted() {
     m_store.check_room(0);
     std::lock_guard<std::mutex> guard(m_mutex);
     m_refusing = false;
+    end_trouble("intake");
     m_retry_delay = Millis(0);
     return Receivers::Serve::all;
   } catch (const Error& e) {
@@ -117,7 +119,10 @@ Receivers::Serve Intake::wanted() {
 void Intake::accepted() {
   ++m_backlog.live;
   std::lock_guard<std::mutex> guard(m_mutex);
+  if (m_told.empty()) return;
+  log(Level::warning, "taking jobs again");
   m_told.clear();
+  end_trouble("intake");
 }
 
 void Intake::refused(const std::string& reason) {
@@ -125,6 +130,7 @@ void Intake::refused(const std::string& reason) {
   if (Clock::now() < m_retry_at) return;
   if (m_told != reason) log(Level::warning, "taking no more jobs: " + reason);
   m_told = reason;
+  begin_trouble("intake", "taking no more jobs: " + reason);
   m_refusing = true;
   m_retry_delay = std::clamp(m_retry_delay * 2, first_retry, longest_retry);
   m_retry_at = Clock::now() + m_retry_delay;

@@ -12,6 +12,7 @@
 
 #include "error.hpp"
 #include "log.hpp"
+#include "notify.hpp"
 #include "packets.hpp"
 #include "probe.hpp"
 #include "thread.hpp"
@@ -38,7 +39,7 @@ struct Receivers::Group {
   size_t own_only = 0;               // of them; guarded by m_mutex
   std::atomic<size_t> most_busy{0};  // since the last look
   Clock::time_point next_look;       // guarded by m_mutex
-  std::atomic<bool> down{false};
+  std::string trouble() const { return "server " + std::to_string(reinterpret_cast<uintptr_t>(this)); }  // several may have one server
 };
 
 struct Receivers::Function {
@@ -188,9 +189,8 @@ void Receivers::receive(Receiver& self) {
   auto failed = [&](const std::string& reason) {
     drop();
     if (!self.permanent) return true;
-    if (!self.group->down.exchange(true))
-      log(Level::warning, "cannot reach the Gearman server " + self.group->server.name() + ": " + reason +
-                              "; trying again until it answers");
+    const std::string text = "cannot reach the Gearman server " + self.group->server.name() + ": " + reason;
+    if (begin_trouble(self.group->trouble(), text)) log(Level::warning, text + "; trying again until it answers");
     retry = std::clamp(retry * 2, first_retry, longest_retry);
     return pause(retry);
   };
@@ -228,7 +228,7 @@ void Receivers::receive(Receiver& self) {
         if (failed(gearman_failed(rc) ? reason_text(rc) : "libgearman's calls cannot be checked")) break;
         continue;
       }
-      if (self.group->down.exchange(false)) log(Level::info, "connected to " + self.group->server.name());
+      if (end_trouble(self.group->trouble())) log(Level::warning, "connected to " + self.group->server.name());
       std::lock_guard<std::mutex> guard(m_mutex);
       if (m_stop) break;
       self.wake = gearman_worker_id(worker.get());
