@@ -1,19 +1,28 @@
 #include "joblog.hpp"
 
 #include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdio>
 
 #include "log.hpp"
+#include "notify.hpp"
+#include "text.hpp"
 
 namespace gq {
 
-Joblog::Joblog(const std::string& path, std::string command)
-    : m_path(path), m_command(std::move(command)), m_file(open_file(path, O_WRONLY | O_CREAT | O_APPEND, 0666)) {
-  FileLock lock(m_file.get(), FileLock::Mode::exclusive);
+Joblog::Joblog(const std::string& path, std::string command) : m_path(path), m_command(std::move(command)) { open(); }
+
+void Joblog::open() {
+  m_file = open_file(m_path, O_WRONLY | O_CREAT | O_APPEND, 0666);
+  // Another worker may be writing the first line now. Whoever else has the lock holds nobody up.
+  for (int tries = 0; !try_lock(m_file.get(), FileLock::Mode::exclusive) && tries < 100; ++tries) ::usleep(1000);
   if (file_size(m_file.get()) == 0)
     write_all(m_file.get(),
-              "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\tID\tFunction\tAttempt\n", path);
+              "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\tID\tFunction\tAttempt\n", m_path);
+  ::flock(m_file.get(), LOCK_UN);
 }
 
 void Joblog::add(const Attempt& a) {
@@ -23,9 +32,13 @@ void Joblog::add(const Attempt& a) {
                      std::to_string(a.received) + "\t" + std::to_string(a.exit) + "\t" + std::to_string(a.signal) + "\t" +
                      m_command + "\t" + a.id + "\t" + a.function + "\t" + std::to_string(a.attempt) + "\n";
   try {
+    struct stat st;
+    bool emptied = ::fstat(m_file.get(), &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0;
+    if (emptied || !same_file(m_file.get(), m_path)) open();
     write_all(m_file.get(), line, m_path);
+    if (end_trouble("joblog")) log(Level::warning, "writing " + printable(m_path) + " again");
   } catch (const Error& e) {
-    log(Level::warning, e.what());
+    if (begin_trouble("joblog", e.what())) log(Level::warning, e.what() + std::string("; its lines are lost"));
   }
 }
 

@@ -1,4 +1,6 @@
 // A log of attempts, one line each, in the columns of GNU parallel's --joblog and behind them ID, function and attempt.
+//
+// It is the file that has the name when a line is written: where that was renamed or removed, it is made anew.
 #pragma once
 
 #include <string>
@@ -21,10 +23,12 @@ class Joblog {
  public:
   // Appends to the file, with a first line of names where it is empty. Throws Error(storage) where it cannot be opened.
   Joblog(const std::string& path, std::string command);
-  // One write, so that processes that share a file do not mix their lines.
+  // One write, so that processes that share a file do not mix their lines. What cannot be written is said once, and lost.
   void add(const Attempt& attempt);
 
  private:
+  void open();
+
   std::string m_path;
   std::string m_command;
   Fd m_file;
