@@ -2,7 +2,9 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +12,8 @@
 #include <memory>
 
 #include "error.hpp"
+#include "log.hpp"
+#include "notify.hpp"
 #include "text.hpp"
 #include "ulid.hpp"
 
@@ -19,13 +23,17 @@ namespace {
 constexpr size_t tail_size = 300;
 constexpr int most_reads = 16;  // in a row, so that a command that prints without end holds nothing else up
 
-void write_quietly(int fd, std::string_view data) {
+constexpr uint64_t least_room = 4096;
+
+// False, and errno, where not all could be written.
+bool write_quietly(int fd, std::string_view data) {
   while (!data.empty()) {
     ssize_t n = ::write(fd, data.data(), data.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return;
+    if (n <= 0) return false;
     data.remove_prefix(static_cast<size_t>(n));
   }
+  return true;
 }
 
 // A pipe that this process reads without waiting.
@@ -43,6 +51,29 @@ void cut_lines(std::string& text) {
 
 }  // namespace
 
+Printed standard_output() {
+  int flags = ::fcntl(STDOUT_FILENO, F_GETFL);
+  if (flags < 0 || (flags & O_ACCMODE) == O_RDONLY) return Printed::nowhere;
+  pollfd fd{STDOUT_FILENO, 0, 0};
+  if (::poll(&fd, 1, 0) > 0 && (fd.revents & (POLLERR | POLLHUP | POLLNVAL))) return Printed::nowhere;
+  struct stat st;
+  struct statvfs fs;
+  if (::fstat(STDOUT_FILENO, &st) == 0 && S_ISREG(st.st_mode) && ::fstatvfs(STDOUT_FILENO, &fs) == 0 &&
+      (::geteuid() == 0 ? fs.f_bfree : fs.f_bavail) * fs.f_frsize < least_room)
+    return Printed::no_room;
+  return Printed::arrives;
+}
+
+void prepare_outputs(const OutputOptions& options) {
+  Pipe out = make_pipe(), error = make_pipe();
+  const std::string& directory = options.directory;
+  if (directory.empty()) return;
+  if (!file_exists(directory)) make_directory(directory);
+  const std::string path = directory + "/tmp." + new_ulid();
+  if (!try_open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW)) throw_errno(Exit::storage, "make files in " + printable(directory));
+  ::unlink(path.c_str());
+}
+
 Output::Output(const OutputOptions& options, const std::string& name) : m_cap(options.cap) {
   make_pipe_from(m_error, m_error_end);
   if (options.directory.empty()) return;
@@ -50,7 +81,13 @@ Output::Output(const OutputOptions& options, const std::string& name) : m_cap(op
   for (int n = 1; !m_file; ++n) {
     m_path = options.directory + "/" + name + (n == 1 ? "" : "." + std::to_string(n));
     m_file = Fd(::open(m_path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (!m_file && errno != EEXIST) throw_errno(Exit::retry, "make the output file " + m_path);
+    if (!m_file && errno == ENOENT) {
+      if (make_directory(options.directory))
+        log(Level::warning, "the output directory " + printable(options.directory) + " was gone; it is made again");
+      --n;
+    } else if (!m_file && errno != EEXIST) {
+      throw_errno(Exit::storage, "make the output file " + m_path);
+    }
   }
 }
 
@@ -64,7 +101,14 @@ void Output::keep(std::string_view data) {
     write_quietly(STDERR_FILENO, data);
     return;
   }
-  if (m_bytes < m_cap) write_quietly(m_file.get(), data.substr(0, m_cap - m_bytes));
+  if (m_bytes < m_cap) {
+    if (write_quietly(m_file.get(), data.substr(0, m_cap - m_bytes))) {
+      if (end_trouble("output file")) log(Level::warning, "what commands print is written to their files again");
+    } else {
+      std::string text = "cannot write " + printable(m_path) + ": " + errno_text(errno);
+      if (begin_trouble("output file", text)) log(Level::warning, text + "; what commands print is lost");
+    }
+  }
   m_bytes += data.size();
 }
 

@@ -1,5 +1,6 @@
 #include "runner.hpp"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/inotify.h>
@@ -25,6 +26,7 @@ constexpr Millis look_interval{1000};
 constexpr Millis disk_retry{1000};
 constexpr Millis unreadable_retry{60000};
 constexpr Millis kill_delay{2000};  // from SIGTERM to SIGKILL, once the grace is over
+constexpr Millis last_tries{1500};  // when nothing runs any more, and the disk refuses
 // Short jobs are claimed several at a time: about this much work for each slot, so that others get their share soon.
 constexpr double claim_ahead_ms = 50;
 constexpr double most_ahead = 64;
@@ -92,8 +94,8 @@ Runner::Runner(Store& store, Config config, Backlog& backlog)
       ::inotify_add_watch(m_journal_watch.get(), store.journal().lock_path().c_str(), IN_MODIFY) < 0)
     m_journal_watch.reset();
   if (!m_config.joblog.empty()) m_joblog = std::make_unique<Joblog>(m_config.joblog, printable(join(m_config.command)));
-  if (!m_config.output.directory.empty() && !file_exists(m_config.output.directory))
-    make_directory(m_config.output.directory);
+  prepare_outputs(m_config.output);
+  m_nowhere = open_file("/dev/null", O_WRONLY);
 }
 
 Runner::~Runner() = default;
@@ -123,7 +125,7 @@ bool Runner::idle() const {
 
 // When something may be started again.
 Runner::Clock::time_point Runner::not_before() const {
-  return std::max(m_troubled ? m_blocked_until : Clock::time_point{}, m_next_start);
+  return std::max({m_troubled ? m_blocked_until : Clock::time_point{}, m_output_error ? m_output_until : Clock::time_point{}, m_next_start});
 }
 
 Millis Runner::retry_delay(uint32_t failures) const {
@@ -135,11 +137,43 @@ Millis Runner::retry_delay(uint32_t failures) const {
 
 void Runner::trouble(const Error& error) {
   // A pass ends; a worker waits until the disk is well.
-  bool running = std::any_of(m_slots.begin(), m_slots.end(), [](const Slot& s) { return !s.jobs.empty(); });
-  if (m_config.until == Until::nothing_now && !running) throw error;
-  if (!m_troubled) log(Level::warning, error.what());
+  if (m_config.until == Until::nothing_now && !running()) throw error;
+  if (begin_trouble("store", error.what())) log(Level::warning, error.what());
   m_troubled = true;
+  m_trouble = error.what();
   m_blocked_until = Clock::now() + disk_retry;
+}
+
+bool Runner::running() const {
+  return std::any_of(m_slots.begin(), m_slots.end(), [](const Slot& s) { return !s.jobs.empty(); });
+}
+
+// No files for what commands print: nothing is started, and others may have what is claimed.
+void Runner::output_trouble(const Error& error) {
+  if (begin_trouble("output", error.what())) log(Level::warning, std::string(error.what()) + "; nothing is started until that can be done");
+  m_output_error = error;
+  m_output_until = Clock::now() + disk_retry;
+}
+
+// Whether what commands print arrives; said when it no longer does, and when it does again.
+Printed Runner::printed() {
+  const Printed now = standard_output();
+  auto tell = [&](Printed which, const char* what, const std::string& wrong, const std::string& right) {
+    std::string text = std::string("cannot write standard output: ") + what;
+    if (now == which ? begin_trouble(what, text) : end_trouble(what)) log(Level::warning, now == which ? text + wrong : right);
+  };
+  tell(Printed::nowhere, "nobody reads it", "; what commands print is thrown away", "standard output is read again");
+  tell(Printed::no_room, "its disk is full", "; attempts that fail are not counted", "there is room for standard output again");
+  m_lost_output = m_lost_output || now == Printed::nowhere;
+  return now;
+}
+
+// When to try a job again whose attempt failed for its standard output broke.
+std::optional<Millis> Runner::in_vain(const Slot& slot, const Verdict& verdict) {
+  if (!slot.prints || slot.kills > 0 || verdict.what != Verdict::What::retry) return std::nullopt;
+  Printed now = printed();
+  if (now == Printed::arrives) return std::nullopt;
+  return now == Printed::nowhere ? Millis(0) : now_ms() + std::min(unreadable_retry, m_config.longest_backoff);
 }
 
 // The job is as if it had not been started; others may have it from `due` on.
@@ -198,7 +232,9 @@ void Runner::conclude(const Slot& slot, Running job, const Verdict& verdict, con
     a.signal = signal;
     m_joblog->add(a);
   }
-  if (verdict.what != Verdict::What::broken) m_broken.erase(claim.job.function);
+  ++m_unrecorded;
+  if (verdict.what != Verdict::What::broken && m_broken.erase(claim.job.function) > 0)
+    log(Level::warning, "the command can be run again: " + printable(claim.job.function) + " goes on");
   switch (verdict.what) {
     case Verdict::What::discard:
       if (slot.output && !slot.stream) slot.output->discard();
@@ -266,6 +302,8 @@ void Runner::ended(Slot& slot, int status) {
     int unsent = slot.stream ? slot.stream->failure() : 0;
     if (m_kills > 0 && !good)
       back(job.claim, "stopped with its worker", Millis(0));
+    else if (auto due = in_vain(slot, verdict))
+      back(job.claim, "what it printed could not be written: " + why, *due);
     else if (unsent != 0 && unsent != EPIPE && unsent != EPROTO)
       back(job.claim, "it could not be sent: " + errno_text(unsent), now_ms() + disk_retry);
     else
@@ -369,8 +407,10 @@ bool Runner::start_command(Slot& slot, const Claim& claim, int input, const std:
   std::string why;
   pid_t pid = 0;
   try {
-    slot.output = std::make_unique<Output>(m_config.output, m_config.stream ? "" : claim.id + "." + std::to_string(job.failures + 1));
+    if (!slot.output) slot.output = std::make_unique<Output>(m_config.output, "");
     command.output = slot.stream ? slot.stream->command_output() : slot.output->out_end();
+    slot.prints = command.output < 0 && printed() != Printed::nowhere;
+    if (command.output < 0 && !slot.prints) command.output = m_nowhere.get();
     command.error = slot.output->error_end();
     pid = spawn(command);
     if (pid <= 0) why = errno_text(-pid);
@@ -401,6 +441,7 @@ void Runner::start_jobs() {
     Claim claim;
     Workload workload;
     Fd input;
+    std::unique_ptr<Output> output;
   };
   // What was claimed before this node was away may be another's by now.
   if (!m_claimed.empty() && !m_store.may_start()) {
@@ -433,6 +474,13 @@ void Runner::start_jobs() {
         --m_backlog.live;
         continue;
       }
+      try {
+        if (!m_config.stream) start.output = std::make_unique<Output>(m_config.output, claim.id + "." + std::to_string(claim.job.failures + 1));
+      } catch (const Error& e) {
+        m_claimed.push_front(std::move(claim));
+        output_trouble(e);
+        return false;
+      }
       start.slot = i;
       start.workload = std::move(*w);
       start.claim = std::move(claim);
@@ -446,7 +494,7 @@ void Runner::start_jobs() {
   std::iota(order.begin(), order.end(), size_t{0});
   if (m_config.stream)
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return m_slots[a].jobs.size() < m_slots[b].jobs.size(); });
-  for (size_t n = 0; n < order.size() && !m_stopping; ++n) {
+  for (size_t n = 0; n < order.size() && !m_stopping && !m_output_error; ++n) {
     size_t i = order[n], space = capacity(m_slots[i]), share = m_claimed.size() / (order.size() - n) + 1;
     for (space = std::min(space, share); space > 0; --space) {
       if (!unlimited && Clock::now() < m_next_start) break;
@@ -459,6 +507,7 @@ void Runner::start_jobs() {
       if (guilty) break;
     }
   }
+  if (m_output_error) give_back();
   if (starts.empty() && m_records.empty()) return;
   try {
     for (auto& s : starts) {
@@ -474,7 +523,10 @@ void Runner::start_jobs() {
     }
     m_store.append(records);
   } catch (const Error&) {
-    for (auto s = starts.rbegin(); s != starts.rend(); ++s) m_claimed.push_front(std::move(s->claim));
+    for (auto s = starts.rbegin(); s != starts.rend(); ++s) {
+      if (s->output) s->output->discard();
+      m_claimed.push_front(std::move(s->claim));
+    }
     throw;
   }
   appended();
@@ -487,6 +539,7 @@ void Runner::start_jobs() {
     m_last_start = Clock::now();
     if (!m_config.stream) {
       slot.jobs.push_back({std::move(s.claim), m_last_start, now_ms()});
+      slot.output = std::move(s.output);
       start_command(slot, slot.jobs.front().claim, s.input.get(), s.workload.path);
       continue;
     }
@@ -538,12 +591,26 @@ void Runner::settle() {
   m_store.settle();
   for (const auto& id : m_done_blobs) m_store.forget_blob(id);
   m_done_blobs.clear();
+  m_unrecorded = 0;
   m_troubled = false;
+  if (!m_stopping && end_trouble("store")) log(Level::warning, "the store can be used again");
 }
 
 void Runner::kill_all(int signal) {
   for (const auto& slot : m_slots)
     if (slot.pid != 0) ::kill(-slot.pid, signal);
+}
+
+// Whether files for what commands print can be made again.
+void Runner::look_at_outputs() {
+  try {
+    prepare_outputs(m_config.output);
+    m_output_error.reset();
+    if (end_trouble("output")) log(Level::warning, "what commands print can be kept again");
+    m_look = true;
+  } catch (const Error& e) {
+    output_trouble(e);
+  }
 }
 
 // True when the first stop signal came.
@@ -553,7 +620,7 @@ bool Runner::handle_signals() {
   while (::read(m_signals.get(), &info, sizeof info) == sizeof info) {
     if (info.ssi_signo == SIGCHLD) continue;
     if (info.ssi_signo == SIGUSR1) {
-      log(Level::error, state_line());
+      log(Level::error, with_troubles(state_line()));
       continue;
     }
     first = !m_stopping;
@@ -620,7 +687,7 @@ int Runner::wait_time() const {
   int64_t wait = INT64_MAX;
   if (m_troubled) wait = std::min(wait, until(m_blocked_until));
   if (m_claimed.size() > (guilty_first() ? 1 : 0) || (guilty_first() && room() > 0))
-    wait = std::min(wait, until(room() == 0 ? m_last_start + hold_claims : m_next_start));
+    wait = std::min(wait, until(room() == 0 ? m_last_start + hold_claims : not_before()));
   if (m_stopping && m_kills < 2) wait = std::min(wait, until(m_kill_at));
   for (const auto& slot : m_slots)
     if (is_limited(slot)) wait = std::min(wait, until(slot.kill_at));
@@ -649,7 +716,7 @@ void Runner::give_back() {
 // Waits for signals, output, answers, and news in the journal.
 void Runner::wait() {
   bool need = !m_stopping && room() > 0 && m_claimed.empty();
-  bool ready = (!m_records.empty() || (!m_claimed.empty() && room() > 0 && Clock::now() >= m_next_start)) && !m_troubled;
+  bool ready = !m_troubled && (!m_records.empty() || (!m_claimed.empty() && room() > 0 && Clock::now() >= not_before()));
   std::vector<pollfd> fds = {{m_signals.get(), POLLIN, 0}, {need && m_journal_watch ? m_journal_watch.get() : -1, POLLIN, 0}};
   auto add = [&](int fd, short events) {
     if (fd >= 0) fds.push_back({fd, events, 0});
@@ -672,7 +739,7 @@ void Runner::wait() {
   if (std::string status = m_notifies ? state_line() : m_status; status != m_status) {
     auto left = std::chrono::ceil<Millis>(m_next_status - Clock::now()).count();
     if (left <= 0) {
-      notify("STATUS=" + (m_status = status));
+      set_status(m_status = status);
       m_next_status = Clock::now() + status_interval;
     } else {
       time = static_cast<int>(time < 0 ? left : std::min<int64_t>(time, left));
@@ -714,7 +781,8 @@ bool Runner::run(const std::function<void()>& end_intake) {
     if (!m_claimed.empty() && room() == 0 && Clock::now() >= m_last_start + hold_claims) give_back();
     if (!m_troubled || Clock::now() >= m_blocked_until) {
       try {
-        if (!m_stopping && m_claimed.empty() && room() > 0 && Clock::now() >= m_next_start) {
+        if (m_output_error && !m_stopping && Clock::now() >= m_output_until) look_at_outputs();
+        if (!m_stopping && m_claimed.empty() && room() > 0 && Clock::now() >= not_before()) {
           bool due = m_seen.next_due && *m_seen.next_due <= now_ms();
           if (m_look || due || Clock::now() >= m_next_look) refill();
         }
@@ -747,8 +815,15 @@ bool Runner::run(const std::function<void()>& end_intake) {
         m_stopping = true;
       }
     }
+    if (m_output_error && m_config.until == Until::nothing_now && !running() && !m_troubled && m_records.empty()) throw *m_output_error;
     bool gone = std::all_of(m_slots.begin(), m_slots.end(), [](const Slot& s) { return s.pid == 0; });
-    if (m_stopping && m_kills == 2 && gone) return !m_broken_ends;  // the disk refuses: what is lost is a record
+    if (m_stopping && gone && m_troubled) {
+      // A fault that passes is tried again for a while; one that stays holds nobody up.
+      if (m_give_up == Clock::time_point{}) m_give_up = Clock::now() + last_tries;
+      if (Clock::now() >= m_give_up && m_unrecorded > 0)
+        throw Error(Exit::storage, "cannot record how " + counted(m_unrecorded, "command") + " ended, whose jobs run again: " + m_trouble);
+      if (Clock::now() >= m_give_up) return !m_broken_ends;
+    }
     wait();
   }
   appended();

@@ -71,8 +71,11 @@ class Runner {
   ~Runner();
 
   // Runs until what the configuration says, or a signal. `end_intake` is called once: at the first
-  // signal, or before it is believed that nothing is left. False where the command was found broken, and that ended it.
+  // signal, or before it is believed that nothing is left. False where the command was found broken, and that ended it. Throws
+  // Error(storage) where the disk fails, for a pass at once, else when it is stopped and cannot record how commands ended.
   bool run(const std::function<void()>& end_intake);
+  // Whether commands printed what went nowhere.
+  bool lost_output() const { return m_lost_output; }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -90,6 +93,7 @@ class Runner {
     Clock::time_point answered;  // when it last was
     Clock::time_point kill_at;  // where is_limited()
     int kills = 0;              // at that time: 1 SIGTERM sent, 2 SIGKILL sent
+    bool prints = false;        // to this process's standard output
   };
   struct Broken {
     Clock::time_point until;
@@ -129,6 +133,11 @@ class Runner {
   uint32_t max_attempts(const Job& job) const { return job.max_attempts ? job.max_attempts : m_config.max_attempts; }
   Millis retry_delay(uint32_t failures) const;
   void trouble(const Error& error);
+  void output_trouble(const Error& error);
+  void look_at_outputs();
+  bool running() const;
+  Printed printed();
+  std::optional<Millis> in_vain(const Slot& slot, const Verdict& verdict);
   std::string state_line() const;
 
   Store& m_store;
@@ -155,6 +164,13 @@ class Runner {
   Clock::time_point m_next_look;
   Clock::time_point m_blocked_until;  // after a failure of the disk
   bool m_troubled = false;
+  std::string m_trouble;      // why
+  Clock::time_point m_give_up;
+  size_t m_unrecorded = 0;    // ends of attempts that are not on stable storage
+  std::optional<Error> m_output_error;  // no files for what commands print
+  Clock::time_point m_output_until;
+  Fd m_nowhere;  // /dev/null
+  bool m_lost_output = false;
   bool m_intake_ended = false;
   Clock::time_point m_last_start;
   Clock::time_point m_next_start;  // with a rate

@@ -5,6 +5,19 @@ load helpers
 state() { gq-inspect show "$1" --json | jq -r .state; }
 field() { gq-inspect show "$1" --json | jq -r ".$2"; }
 
+# What a service manager hears goes to $T/heard.
+listen() {
+  python3 - "$T/notify" "$T/heard" <<'PY' 3>&- 4>&- &
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind(sys.argv[1])
+with open(sys.argv[2], "wb", buffering=0) as f:
+    while True: f.write(s.recv(4096) + b"\n")
+PY
+  PIDS+=($!)
+  eventually test -S "$T/notify"
+}
+
 @test "the contract: what each exit status makes of a job [gq-worker, gq-flush]" {
   local code wanted id
   for code in 0:finished 99:finished 100:dead 64:dead 65:dead 70:dead 76:dead 77:dead 78:dead 112:dead 75:delayed 111:delayed 1:delayed \
@@ -124,15 +137,7 @@ field() { gq-inspect show "$1" --json | jq -r ".$2"; }
 }
 
 @test "gq-worker: SIGUSR1 prints a state line; a service manager hears READY, STATUS and STOPPING" {
-  python3 - "$T/notify" "$T/heard" <<'PY' 3>&- 4>&- &
-import socket, sys
-s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-s.bind(sys.argv[1])
-with open(sys.argv[2], "wb", buffering=0) as f:
-    while True: f.write(s.recv(4096) + b"\n")
-PY
-  PIDS+=($!)
-  eventually test -S "$T/notify"
+  listen
   NOTIFY_SOCKET=$T/notify background gq-worker --local -f f -- sh -c 'test -z "$NOTIFY_SOCKET"'
   eventually grep -q READY=1 "$T/heard"
   gq-enqueue f --local <<<x
@@ -147,7 +152,8 @@ PY
   ready_twice() { (($(grep -c READY=1 "$T/heard") == 2)); }
   eventually ready_twice
   kill -USR1 "$PID"
-  eventually grep -q 'gq-worker: queueing only: 1 job left' "$T/bg.2.err"
+  eventually grep -q 'gq-worker: queueing only: 1 job left; cannot reach the Gearman server 127.0.0.1:4730' "$T/bg.2.err"
+  eventually grep -q '^STATUS=queueing only; cannot reach the Gearman server 127.0.0.1:4730' "$T/heard"
   kill "$PID"
   wait "$PID"
 }
@@ -277,6 +283,84 @@ PY
   id=$(gq-enqueue f --local <<<x)
   gq-worker --local --drain -f f --output "$T/o" -- sh -c 'echo out; exit 99'
   [[ ! -e $T/o/$id.1 && $(state "$id") == finished ]]
+}
+
+@test "gq-worker: a reader of standard output that goes away, or a full disk there, costs no job an attempt, and is said once" {
+  seq 20 | gq-enqueue f --local -l >/dev/null
+  { gq-worker --local --drain --max-attempts 1 -f f -- sh -c 'echo x' 2>"$T/err" || echo $? >"$T/status"; } | head -n 1 >/dev/null
+  [[ $(gq-inspect stats --json -f f | jq -c '[.dead, .finished]') == '[0,20]' && $(grep -c 'cannot write standard output' "$T/err") == 1 && $(<"$T/status") == 74 ]]
+  # One that cannot be written to is no better.
+  gq-enqueue f --local <<<x
+  gq-flush --max-attempts 1 -f f -- sh -c 'echo x' >&- 2>/dev/null || [[ $? == 74 ]]
+  [[ $(jobs_in dead) == 0 ]] && no_jobs
+  ((EUID == 0)) || skip "needs root, for a small file system"
+  mkdir "$T/disk"
+  mount -t tmpfs -o size=64k tmpfs "$T/disk"
+  head -c 64k /dev/zero >"$T/disk/full"
+  seq 3 | gq-enqueue f --local -l >/dev/null
+  gq-worker --local --drain --max-attempts 2 --backoff 50ms:50ms -f f -- cat >"$T/disk/out" 2>"$T/full.err" 3>&- 4>&- &
+  PIDS+=($!)
+  eventually grep -q 'its disk is full; attempts that fail are not counted' "$T/full.err"
+  retried() { [[ $(gq-inspect journal | jq -c 'select(.type == "fail")' | wc -l) -gt 6 ]]; }
+  eventually retried
+  rm "$T/disk/full"  # an attempt that failed just before may be counted
+  eventually no_jobs
+  wait "$!"
+  [[ $(jobs_in dead) == 0 && $(grep -o . "$T/disk/out" | sort | xargs) == '1 2 3' ]]
+}
+
+@test "gq-worker: an --output directory that is gone is made again; what cannot be one is 74 at the start, and later no fault of the command" {
+  local id
+  touch "$T/file"
+  fails_with 74 gq-worker --local -f f --output "$T/file" -- true
+  gq-flush --drop "$(gq-enqueue f --local <<<x)"
+  fails_with 74 gq-flush -f f --output "$T/no/such/o" -- true
+  listen
+  NOTIFY_SOCKET=$T/notify background gq-worker --local -f f --output "$T/o" -- echo out
+  eventually test -d "$T/o"
+  mv "$T/o" "$T/o.1"
+  id=$(gq-enqueue f --local <<<x)
+  eventually grep -q out "$T/o/$id.1"
+  grep -q "the output directory $T/o was gone; it is made again" "$T/bg.1.err"
+  # It waits, says so once, also to the service manager, and goes on.
+  mv "$T/o" "$T/o.2"
+  touch "$T/o"
+  id=$(gq-enqueue f --local <<<x)
+  eventually grep -q "^STATUS=.*; cannot make the output file $T/o/$id.1: Not a directory" "$T/heard"
+  eventually test "$(field "$id" state)" = queued
+  sleep 1.1
+  rm "$T/o"
+  eventually no_jobs
+  well() { tail -n 1 "$T/heard" | grep -q '^STATUS=[^;]*$'; }
+  eventually well
+  [[ $(field "$id" attempts) == 0 && $(grep -c 'nothing is started until' "$T/bg.1.err") == 1 && $(grep -c 'can be kept again' "$T/bg.1.err") == 1 ]]
+  not grep 'cannot run' "$T/bg.1.err"
+  kill "$PID"
+  wait "$PID"
+}
+
+@test "gq-worker: --joblog follows its name: renamed, removed or emptied, it is made anew" {
+  background gq-worker --local -f f --joblog "$T/log" -- true
+  ran() { gq-enqueue f --local <<<x >/dev/null; eventually no_jobs; }
+  ran
+  mv "$T/log" "$T/log.1"
+  ran
+  [[ $(wc -l <"$T/log.1") == 2 && $(cut -f 1 "$T/log" | xargs) == 'Seq 2' ]]
+  rm "$T/log"
+  ran
+  [[ $(cut -f 1 "$T/log" | xargs) == 'Seq 3' ]]
+  : >"$T/log"
+  ran
+  [[ $(cut -f 1 "$T/log" | xargs) == 'Seq 4' ]]
+  # What cannot be written is said once and stops nothing.
+  rm "$T/log"
+  mkdir "$T/log"
+  ran
+  ran
+  [[ $(grep -c "cannot open $T/log: Is a directory" "$T/bg.0.err") == 1 ]]
+  rmdir "$T/log"
+  ran
+  [[ $(cut -f 1 "$T/log" | xargs) == 'Seq 7' ]]
 }
 
 @test "gq-worker: --joblog has the columns of GNU parallel, one line for each attempt" {

@@ -489,3 +489,29 @@ open(sys.argv[2], "wb").write(open(sys.argv[1], "rb").read().replace(b"\0recv\0"
   gq-replicate init --store "$T/1" --as rep_1 --group rep_1,rep_2
   fails_with 78 timeout 10 env LD_LIBRARY_PATH="$T" gq-replicate --store "$T/1"
 }
+
+@test "gq-worker: while the disk is gone for good it waits at rest; stopped, it says what it could not record, and ends soon [74]" {
+  ((EUID == 0)) || skip "needs root, for a file system of its own"
+  local ticks start status=0
+  mkdir "$T/disk"
+  truncate -s 64M "$T/image"
+  mkfs.ext4 -q "$T/image"
+  mount -o loop "$T/image" "$T/disk"
+  export GQ_STORE=$T/disk/store
+  seq 100 | gq-enqueue f --local -l >/dev/null
+  background gq-worker --local -f f -j 2 -- sh -c 'echo >>"$0"; while [ -e "$1" ]; do sleep .05; done' "$T/begun" "$T/image"
+  eventually lines_are "$T/begun" 2
+  xfs_io -x -c shutdown "$T/disk"
+  mv "$T/image" "$T/image.gone"
+  eventually grep -q Input/output "$T/bg.0.err"
+  kill -USR1 "$PID"
+  eventually grep -q 'waiting for the disk: 0 running' "$T/bg.0.err"
+  ticks=$(awk '{ print $14 + $15 }' "/proc/$PID/stat")
+  sleep 2
+  (($(awk '{ print $14 + $15 }' "/proc/$PID/stat") - ticks < 40))
+  start=$SECONDS
+  kill "$PID"
+  wait "$PID" || status=$?
+  ((status == 74 && SECONDS - start < 20))
+  grep -q 'cannot record how 2 commands ended, whose jobs run again: ' "$T/bg.0.err"
+}

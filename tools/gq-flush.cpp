@@ -156,10 +156,15 @@ Exit flush(Options& o, const Common& common) {
       log(Level::warning, "no other node could be asked what became of this one's jobs: nothing is run (--alone-after)");
   }
   Backlog backlog;
-  bool good = Runner(store, config, backlog).run([] {});
+  bool good, lost_output;
+  {
+    Runner runner(store, config, backlog);
+    good = runner.run([] {});
+    lost_output = runner.lost_output();
+  }
   if (replicator && !replicator->leave(settle_time, stop_signal_waits)) log(Level::warning, "not all that is owed to other nodes could be sent in this pass");
   clean(store, false);
-  return !good ? Exit::config : waits ? Exit::retry : Exit::ok;
+  return !good ? Exit::config : waits ? Exit::retry : lost_output ? Exit::storage : Exit::ok;
 }
 
 }  // namespace

@@ -37,6 +37,7 @@ struct Options {
 
 void wait_for_stop_signal(Store& store, const std::vector<std::string>& functions) {
   notify("READY=1");
+  set_status("queueing only");
   sigset_t set = runner_signals();
   for (int signal = SIGUSR1; signal == SIGUSR1 || signal == SIGCHLD;) {
     if (sigwait(&set, &signal) != 0 || signal != SIGUSR1) continue;
@@ -46,7 +47,7 @@ void wait_for_stop_signal(Store& store, const std::vector<std::string>& function
       for (const auto& [function, c] : fold.counters())
         if (std::find(functions.begin(), functions.end(), function) != functions.end()) live += c.live();
     });
-    log(Level::error, "queueing only: " + counted(live, "job") + " left");
+    log(Level::error, with_troubles("queueing only: " + counted(live, "job") + " left"));
   }
   stop_waiting();
   notify("STOPPING=1");
@@ -102,7 +103,7 @@ Exit work(Options& o, const Common& common) {
   if (!o.local) intake.start();
   bool good = runner.run(end_intake);
   if (replicator) replicator->leave(o.replicate.config.peer_timeout, stop_signal_waits);  // what ran last is told before this ends
-  return good ? Exit::ok : Exit::config;
+  return !good ? Exit::config : o.drain && runner.lost_output() ? Exit::storage : Exit::ok;
 }
 
 }  // namespace
