@@ -228,7 +228,7 @@ void Receivers::receive(Receiver& self) {
         if (failed(gearman_failed(rc) ? reason_text(rc) : "libgearman's calls cannot be checked")) break;
         continue;
       }
-      if (end_trouble(self.group->trouble())) log(Level::warning, "connected to " + self.group->server.name());
+      if (end_trouble(self.group->trouble())) log(Level::info, "connected to " + self.group->server.name());
       std::lock_guard<std::mutex> guard(m_mutex);
       if (m_stop) break;
       self.wake = gearman_worker_id(worker.get());
