@@ -307,6 +307,12 @@ PY
   eventually no_jobs
   wait "$!"
   [[ $(jobs_in dead) == 0 && $(grep -o . "$T/disk/out" | sort | xargs) == '1 2 3' ]]
+  # Files of --output are no reason to fail.
+  mkdir "$T/disk/o"
+  head -c 64k /dev/zero >"$T/disk/full" || true
+  seq 3 | gq-enqueue f --local -l >/dev/null
+  gq-flush --max-attempts 1 -f f --output "$T/disk/o" -- echo x 2>"$T/full.err"
+  no_jobs && [[ $(grep -c 'No space left on device; what commands print is lost' "$T/full.err") == 1 ]]
 }
 
 @test "gq-worker: an --output directory that is gone is made again; what cannot be one is 74 at the start, and later no fault of the command" {

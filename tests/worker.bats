@@ -504,8 +504,8 @@ open(sys.argv[2], "wb").write(open(sys.argv[1], "rb").read().replace(b"\0recv\0"
   xfs_io -x -c shutdown "$T/disk"
   mv "$T/image" "$T/image.gone"
   eventually grep -q Input/output "$T/bg.0.err"
-  kill -USR1 "$PID"
-  eventually grep -q 'waiting for the disk: 0 running' "$T/bg.0.err"
+  waits() { kill -USR1 "$PID" && grep -q 'waiting for the disk: 0 running' "$T/bg.0.err"; }
+  eventually waits
   ticks=$(awk '{ print $14 + $15 }' "/proc/$PID/stat")
   sleep 2
   (($(awk '{ print $14 + $15 }' "/proc/$PID/stat") - ticks < 40))
