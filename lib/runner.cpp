@@ -753,9 +753,13 @@ void Runner::wait() {
     char events[4096];
     while (::read(m_journal_watch.get(), events, sizeof events) > 0) continue;
     // The file is also written after each sync, which brings nothing new.
-    const Lsn end = m_store.journal().end();
-    m_look = m_look || end != m_seen_end;
-    m_seen_end = end;
+    try {
+      const Lsn end = m_store.journal().end();
+      m_look = m_look || end != m_seen_end;
+      m_seen_end = end;
+    } catch (const Error&) {
+      m_look = true;  // then it hears that the disk refuses
+    }
   }
   if (need && fds[1].fd < 0 && Clock::now() >= m_next_look) m_look = true;
   for (auto& [function, b] : m_broken)
