@@ -339,7 +339,7 @@ PY
   eventually no_jobs
   well() { tail -n 1 "$T/heard" | grep -q '^STATUS=[^;]*$'; }
   eventually well
-  [[ $(field "$id" attempts) == 0 && $(grep -c 'nothing is started until' "$T/bg.1.err") == 1 && $(grep -c 'can be kept again' "$T/bg.1.err") == 1 ]]
+  [[ $(field "$id" attempts) == 1 && $(grep -c 'nothing is started until' "$T/bg.1.err") == 1 && $(grep -c 'can be kept again' "$T/bg.1.err") == 1 ]]
   not grep 'cannot run' "$T/bg.1.err"
   kill "$PID"
   wait "$PID"
