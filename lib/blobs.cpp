@@ -15,12 +15,17 @@
 #include "ulid.hpp"
 
 namespace gq {
+namespace {
+
+constexpr int longest_part_wait = 3000;  // milliseconds
+
+}  // namespace
 
 Blobs::Blobs(std::string directory, Mirror* mirror) : m_directory(std::move(directory)), m_mirror(mirror) { make_directory(m_directory); }
 
 std::string blob_path(const std::string& directory, const std::string& id) { return directory + "/" + id.substr(id.size() - 2) + "/" + id; }
 
-std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint64_t sum) {
+std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint64_t sum, Arrived* arrived) {
   std::string target = path(id);
   std::string directory = target.substr(0, target.rfind('/'));
   Fd fd;
@@ -28,11 +33,12 @@ std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint6
     fd = open(id);
     if (!fd) {
       make_directory(directory);
-      std::string temporary = m_directory + "/tmp." + new_ulid();
-      fd = open_file(temporary, O_RDWR | O_CREAT | O_EXCL);
+      const bool written = arrived && arrived->file;
+      std::string temporary = written ? arrived->path : m_directory + "/tmp." + new_ulid();
+      fd = written ? std::move(arrived->file) : open_file(temporary, O_RDWR | O_CREAT | O_EXCL);
       try {
         if (!try_lock(fd.get(), FileLock::Mode::shared)) throw Error(Exit::storage, "cannot lock a new blob");
-        write_all(fd.get(), data, "a blob");
+        if (!written) write_all(fd.get(), data, "a blob");
         if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync a blob");
       } catch (const Error&) {
         ::unlink(temporary.c_str());
@@ -56,6 +62,26 @@ std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint6
   sync_directory(m_directory);
   if (m_mirror) m_mirror->put_blob(id, data);
   return fd;
+}
+
+Arrived Blobs::put_part(const std::string& id, uint64_t sum, uint64_t offset, std::string_view part) {
+  Arrived arrived{{}, m_directory + "/tmp." + id + "." + std::to_string(sum)};
+  for (;;) {
+    arrived.file = open_file(arrived.path, O_RDWR | O_CREAT);
+    // Another thread may write a part at this moment, or finish the job.
+    for (int tries = 0; !try_lock(arrived.file.get(), FileLock::Mode::exclusive); ++tries) {
+      if (tries == longest_part_wait) throw Error(Exit::retry, "cannot write a part of " + id + ": another one is being written");
+      ::usleep(1000);
+    }
+    if (same_file(arrived.file.get(), arrived.path)) break;
+  }
+  try {
+    if (!part.empty() && file_size(arrived.file.get()) == offset) write_all_at(arrived.file.get(), part, offset, "a blob");
+  } catch (const Error&) {
+    ::unlink(arrived.path.c_str());  // it may be what fills the disk
+    throw;
+  }
+  return arrived;
 }
 
 Fd Blobs::open(const std::string& id) const { return try_open(path(id), O_RDONLY); }

@@ -18,6 +18,12 @@ class Mirror;
 // Where the blob of a job is, in the directory of blobs.
 std::string blob_path(const std::string& directory, const std::string& id);
 
+// What has come of a workload that arrives in parts.
+struct Arrived {
+  Fd file;
+  std::string path;
+};
+
 class Blobs {
  public:
   // With a mirror (mirror.hpp), which must outlive it, stable storage is the database.
@@ -26,7 +32,12 @@ class Blobs {
   // Makes `data` (whose sum64 is `sum`) the durable blob of a job; returns a locked descriptor to hold until the
   // acknowledgement, or nullopt when there is a blob of that ID with other content, which is left as it is.
   // Throws Error(storage).
-  std::optional<Fd> put(const std::string& id, std::string_view data, uint64_t sum);
+  // With `arrived`, they stand in that file, which becomes the blob.
+  std::optional<Fd> put(const std::string& id, std::string_view data, uint64_t sum, Arrived* arrived = nullptr);
+
+  // Writes a part of a workload whose sum64 is `sum`, where it begins at the end of what has come of it so far. Returns the file with
+  // that, locked. What is cut off stays for a while, so that it can be gone on with. Throws Error(storage); then all of it is gone.
+  Arrived put_part(const std::string& id, uint64_t sum, uint64_t offset, std::string_view part);
 
   // Opens a blob for reading; an empty Fd and errno where there is none.
   Fd open(const std::string& id) const;

@@ -1,6 +1,7 @@
 #include "replicator.hpp"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -32,7 +33,9 @@ constexpr size_t max_jobs = 2000;         // in one step of the debts
 constexpr long ids_in_record = 2000;    // they fit into its meta data
 constexpr size_t max_under_way = 3;       // transfers of debts to a peer
 constexpr size_t max_late = 16;           // other transfers to a peer that does not answer in time
-constexpr size_t slowest = 8 << 10;       // bytes in a millisecond, for how long a large transfer may take
+constexpr size_t max_late_bytes = 32 << 20;
+constexpr size_t max_apart = 2000;        // jobs that a peer is told each on its own
+constexpr Millis first_again{1000}, longest_again{60'000};  // when a job that a peer has refused is offered again
 constexpr size_t window_bytes = 32 << 20;  // of debts on their way to a peer
 // With more than one answer to wait for, so long for each in turn.
 constexpr Millis turn{1};
@@ -88,6 +91,9 @@ std::vector<Answer> refuse(size_t jobs, size_t nodes, size_t wanted) {
                                                           " nodes that must have it can be reached", 0});
 }
 
+// The function on which a node answers what it is asked.
+std::string ask_function(const std::string& node) { return node + ".ask"; }
+
 std::vector<std::string> lines_of(std::string_view body) {
   auto lines = split(body, '\n');
   if (!lines.empty() && lines.back().empty()) lines.pop_back();
@@ -100,23 +106,25 @@ std::vector<std::string> lines_of(std::string_view body) {
 struct Replicator::Batch {
   std::string records;
   size_t count = 0;                  // of records
-  std::vector<const Debt*> debts;    // by record, where they are debts
+  std::vector<Debt*> debts;          // by record, where they are debts
+  std::unique_ptr<Debt> apart;       // where it is one that is told on its own
   std::vector<std::string> holders;  // by job that waits for its copies: the peers that have it, separated by commas
   std::vector<uint32_t> wanted;      // likewise: how many of them have to
+  std::vector<std::string> why;      // likewise: what others have said
   Lsn from = 0, end = 0;             // where they stand in the journal; end is 0 where that is not to be passed over
 };
 
 // A transfer of them to one peer, under way.
 struct Replicator::Call {
   Peer* peer;
-  std::unique_ptr<Link> link;
   std::shared_ptr<Batch> batch;
+  std::unique_ptr<Sending> sending;  // of the batch's records
 };
 
 struct Replicator::Peer {
   std::string name;
   std::thread thread;
-  std::vector<std::unique_ptr<Link>> idle;  // lines
+  std::vector<std::unique_ptr<Link>> idle, idle_asks;  // lines
   std::list<Call> late;                     // that nobody waits for any more
 
   bool removed = false;  // from the group
@@ -137,6 +145,20 @@ struct Replicator::Peer {
   Clock::time_point saved_at;
   // Of other nodes' records between the two: the first and the last, by the node that is to pass them on.
   std::map<std::string, std::pair<Lsn, Lsn>> foreign;
+  // Jobs before `sent` that it is told each on its own, since they are large or it has refused them, by ID. `position` does not pass them.
+  struct Apart {
+    Lsn lsn = 0;  // of the first record that is to be told
+    bool needs_add = false, under_way = false;
+    bool changed = false;  // there is more to tell than is under way
+    Clock::time_point next{};
+    Millis delay{0};
+    std::string refused;
+  };
+  std::map<std::string, Apart> apart;
+  std::list<Call> apart_calls;       // its own thread's
+  std::set<std::string> named;       // jobs that were named in the log, each once
+  std::string published;             // likewise its own thread's
+  Clock::time_point published_at{};
   // What it says of itself.
   std::optional<Lsn> first_end;       // the end of its journal when it first answered since this node began to return
   std::map<std::string, Lsn> told;    // by node: up to where it has told that one
@@ -154,6 +176,16 @@ struct Replicator::Peer {
     former = state.former;
     position = sent = state.position;
     since = state.since;
+    apart.clear();
+  }
+
+  // Whether it was told of all jobs before this that it is told on their own, or has refused them.
+  bool has_heard_apart(Lsn target) const {
+    return std::all_of(apart.begin(), apart.end(), [&](const auto& a) { return a.second.lsn >= target || !a.second.refused.empty(); });
+  }
+
+  size_t late_bytes() const {
+    return std::accumulate(late.begin(), late.end(), size_t{0}, [](size_t sum, const Call& call) { return sum + call.batch->records.size(); });
   }
 };
 
@@ -206,7 +238,38 @@ std::unique_ptr<Link> Replicator::take_line(Peer& peer) {
     }
     if (again) hear_late(peer);
   }
-  return std::make_unique<Link>(m_config.servers, m_self, m_group_id, peer.name, m_keys, &m_stop);
+  return std::make_unique<Link>(m_config.servers, m_self, m_group_id, peer.name, peer.name, m_keys, &m_stop);
+}
+
+// Asks on the line for that, which is not behind a large transfer; a node of before has none.
+std::unique_ptr<Link> Replicator::start_ask(Peer& peer, std::string_view body) {
+  std::unique_ptr<Link> line;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (!peer.idle_asks.empty()) {
+      line = std::move(peer.idle_asks.back());
+      peer.idle_asks.pop_back();
+    }
+  }
+  if (!line) line = std::make_unique<Link>(m_config.servers, m_self, m_group_id, peer.name, ask_function(peer.name), m_keys, &m_stop);
+  try {
+    line->start("ask", body, m_config.peer_timeout);
+  } catch (const Error& e) {
+    if (e.code() != Exit::retry) throw;
+    line = take_line(peer);
+    line->start("ask", body, m_config.peer_timeout);
+  }
+  return line;
+}
+
+Replicator::Call Replicator::start_call(Peer& peer, std::shared_ptr<Batch> batch) {
+  Call call{&peer, std::move(batch), {}};
+  call.sending = std::make_unique<Sending>(take_line(peer), call.batch->records, m_config.peer_timeout, [this, &peer](const Reply& r) {
+    note(peer, r);
+    std::lock_guard<std::mutex> guard(m_mutex);
+    m_taken_at = Clock::now();
+  });
+  return call;
 }
 
 void Replicator::stop() {
@@ -218,6 +281,7 @@ void Replicator::stop() {
   if (m_keeper.joinable()) m_keeper.join();
   if (m_pulse.joinable()) m_pulse.join();
   m_receivers.reset();
+  m_asked.reset();
   for (auto& peer : m_peers)
     if (peer.thread.joinable()) peer.thread.join();
 }
@@ -342,7 +406,7 @@ std::vector<Answer> Replicator::add(std::vector<NewJob> jobs) {
       if (nodes < wanted[handed[n]]) {
         counted = false;
         if (m_config.owe) answer.note = "copies=" + copies;
-        else answer = {Outcome::unknown, "copies=" + copies + ": too few nodes have it so far", 0};
+        else answer = {Outcome::unknown, "copies=" + copies + ": " + (batch->why[n].empty() ? "too few nodes have it so far" : batch->why[n]), 0};
       }
     }
   }
@@ -446,17 +510,16 @@ std::shared_ptr<Replicator::Batch> Replicator::hand_out(const std::vector<NewJob
   }
   batch->count = numbers.size();
   batch->holders.resize(numbers.size());
+  batch->why.resize(numbers.size());
   std::vector<Peer*> up;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     for (auto& peer : m_peers)
-      if (peer.up && !peer.removed && peer.late.size() < max_late) up.push_back(&peer);
+      if (peer.up && !peer.removed && peer.late.size() < max_late && peer.late_bytes() < max_late_bytes) up.push_back(&peer);
   }
   for (Peer* peer : up) {
-    Call call{peer, take_line(*peer), batch};
     try {
-      call.link->start("take", batch->records, timeout_for(*batch));
-      calls.push_back(std::move(call));
+      calls.push_back(start_call(*peer, batch));
     } catch (const std::exception& e) {
       complain(*peer, e.what());
     }
@@ -464,15 +527,11 @@ std::shared_ptr<Replicator::Batch> Replicator::hand_out(const std::vector<NewJob
   return batch;
 }
 
-Millis Replicator::timeout_for(const Batch& batch) const {
-  return std::max(m_config.peer_timeout, Millis(static_cast<int64_t>(batch.records.size() / slowest)));
-}
-
 // Goes on with all of these until one has its answer, which is returned; end(), when the time is over before.
 std::list<Replicator::Call>::iterator Replicator::next_answered(std::list<Call>& calls, Clock::time_point deadline) {
   for (auto now = Clock::now(); !calls.empty() && now < deadline; now = Clock::now())
     for (auto call = calls.begin(); call != calls.end(); ++call)
-      if (call->link->wait(calls.size() > 1 ? turn : std::min(ask_interval, std::chrono::ceil<Millis>(deadline - now)))) return call;
+      if (call->sending->wait(calls.size() > 1 ? turn : std::min(ask_interval, std::chrono::ceil<Millis>(deadline - now)))) return call;
   return calls.end();
 }
 
@@ -485,38 +544,48 @@ void Replicator::wait_for(Batch& batch, std::list<Call> calls) {
     return true;
   };
   auto deadline = Clock::now() + m_config.peer_timeout;
-  while (!enough() && !calls.empty() && Clock::now() < deadline) {
-    auto call = next_answered(calls, std::min(deadline, Clock::now() + look_interval));
-    if (call != calls.end()) {
-      hear_or_complain(*call);
-      calls.erase(call);
+  while (!enough() && !calls.empty()) {
+    // As long as one gets on it is waited for.
+    for (const auto& call : calls) deadline = std::max(deadline, call.sending->last_answer() + m_config.peer_timeout);
+    auto limit = deadline;
+    {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (m_hurried) limit = std::min(limit, *m_hurried + hurried_patience);
     }
-    std::lock_guard<std::mutex> guard(m_mutex);
-    if (m_hurried) deadline = std::min(deadline, *m_hurried + hurried_patience);
+    if (Clock::now() >= limit) break;
+    auto call = next_answered(calls, std::min(limit, Clock::now() + look_interval));
+    if (call == calls.end()) continue;
+    hear_or_complain(*call);
+    calls.erase(call);
   }
   std::lock_guard<std::mutex> guard(m_mutex);
-  for (auto& call : calls) call.peer->late.push_back(std::move(call));
+  for (auto& call : calls) {
+    call.sending->cut_short();  // what is left of it is told with the debts
+    call.peer->late.push_back(std::move(call));
+  }
 }
 
-// Waits for the answer to a transfer: a line for each record. Throws where there is none, or some are refused.
+// Waits for the verdicts on a transfer, one for each record; fewer where it was cut short. Throws where there are none.
 std::vector<std::string> Replicator::hear(Call& call) {
   Peer& peer = *call.peer;
   Batch& batch = *call.batch;
-  Reply reply = call.link->finish();
-  note(peer, reply);
-  auto lines = lines_of(reply.body);
-  if (lines.size() != batch.count) throw Error(Exit::config, peer.name + " answers something else");
+  auto lines = call.sending->finish();
   std::lock_guard<std::mutex> guard(m_mutex);
-  m_taken_at = Clock::now();
-  peer.idle.push_back(std::move(call.link));
-  bool all = true;
-  for (size_t i = 0; i < batch.holders.size(); ++i) {
-    if (lines[i] == "have") batch.holders[i] += (batch.holders[i].empty() ? "" : ",") + peer.name;
-    else all = false;
+  peer.idle.push_back(call.sending->take_link());
+  bool all = lines.size() == batch.count;
+  for (size_t i = 0; i < std::min(batch.holders.size(), lines.size()); ++i) {
+    PeerVerdict verdict = parse_verdict(lines[i]);
+    if (verdict.kind == PeerVerdict::Kind::have) {
+      batch.holders[i] += (batch.holders[i].empty() ? "" : ",") + peer.name;
+      continue;
+    }
+    all = false;
+    std::string why = verdict.kind == PeerVerdict::Kind::conflict  ? peer.name + " has another job with this ID or key"
+                      : verdict.kind == PeerVerdict::Kind::refused ? peer.name + " refuses it: " + verdict.reason
+                                                               : std::string();
+    if (!why.empty()) batch.why[i] += (batch.why[i].empty() ? "" : "; ") + why;
   }
   if (all && batch.end && m_serving) peer.told_at_once[batch.from] = batch.end;
-  for (const auto& line : lines)
-    if (line.substr(0, 7) == "refused") throw Error(Exit::retry, peer.name + " refuses jobs: " + printable(line.substr(std::min<size_t>(line.size(), 8))));
   return lines;
 }
 
@@ -536,7 +605,7 @@ void Replicator::hear_late(Peer& peer) {
     late.swap(peer.late);
   }
   for (auto call = late.begin(); call != late.end();) {
-    if (call->link->wait(Millis::zero())) {
+    if (call->sending->wait(Millis::zero())) {
       hear_or_complain(*call);
       call = late.erase(call);
     } else {
@@ -568,6 +637,7 @@ bool Replicator::meet(Peer& peer, const std::string& store, std::string& problem
     peer.confirmed.clear();
     peer.told.clear();
     peer.foreign.clear();
+    peer.apart.clear();
     peer.first_end.reset();
     walk_again(peer.name);
   }
@@ -632,9 +702,10 @@ std::vector<bool> Replicator::ask(Peer& peer, const std::vector<std::string>& id
     std::lock_guard<std::mutex> guard(m_mutex);
     round = m_return;
   }
-  auto link = take_line(peer);
+  std::unique_ptr<Link> link;
   try {
-    reply = link->call("ask", body, m_config.peer_timeout);
+    link = start_ask(peer, body);
+    reply = link->finish();
     note(peer, reply);
   } catch (const Error& e) {
     std::lock_guard<std::mutex> guard(m_mutex);
@@ -646,7 +717,7 @@ std::vector<bool> Replicator::ask(Peer& peer, const std::vector<std::string>& id
   }
   std::vector<bool> known;
   std::lock_guard<std::mutex> guard(m_mutex);
-  peer.idle.push_back(std::move(link));
+  (link->function() == peer.name ? peer.idle : peer.idle_asks).push_back(std::move(link));
   Lsn end = 0;
   bool room = true, runner = false, taking = false;
   std::optional<std::vector<std::string>> functions;
@@ -727,9 +798,16 @@ void Replicator::look_after(Peer& peer) {
       }
       if (!removed && serving && up) {
         Lsn end = m_store.journal().end();
-        more = pay(peer, seen);
+        bool full;
+        {
+          std::lock_guard<std::mutex> guard(m_mutex);
+          full = peer.apart.size() >= max_apart;
+        }
+        if (!full) more = pay(peer, seen);
         seen = end;
+        more = tell_apart(peer) || more;
         save_position(peer);
+        publish_debts(peer);
       }
     } catch (const std::exception& e) {
       complain(peer, e.what());
@@ -756,7 +834,7 @@ bool Replicator::pay(Peer& peer, Lsn end) {
     bool has = false;       // the peer has it, as far as this part says
     bool unsure = false;    // another may have told the peer
     bool changed = false;
-    Lsn lsn = 0;
+    Lsn lsn = 0, first = 0;
     std::string record;     // add: it, with its data, where that is inline
   };
   std::unordered_map<std::string, Touched> touched;
@@ -774,9 +852,9 @@ bool Replicator::pay(Peer& peer, Lsn end) {
     all.erase(all.begin(), all.lower_bound(from));
     told = all;
   }
-  auto touch = [&](const std::string& id) -> Touched& {
+  auto touch = [&](const std::string& id, Lsn lsn) -> Touched& {
     auto [it, is_new] = touched.try_emplace(id);
-    if (is_new) order.push_back(id);
+    if (is_new) order.push_back(id), it->second.first = lsn;
     return it->second;
   };
   std::map<std::string, std::pair<Lsn, Lsn>> foreign;
@@ -819,7 +897,7 @@ bool Replicator::pay(Peer& peer, Lsn end) {
         continue;
       }
     }
-    Touched& t = touch(m.id);
+    Touched& t = touch(m.id, reader.lsn());
     if (m.type == RecordType::add) {
       t.add = true;
       t.lsn = reader.lsn();
@@ -865,13 +943,28 @@ bool Replicator::pay(Peer& peer, Lsn end) {
       if (known[i]) there.insert(unsure[i]);
     debts.erase(std::remove_if(debts.begin(), debts.end(), [&](const Debt& d) { return there.count(d.id); }), debts.end());
   }
-  deliver(peer, debts);
+  std::vector<Debt> at_once;
+  std::set<std::string> apart;
+  for (auto& debt : debts) {
+    if (debt.needs_add && debt.add.empty() && debt.job.size > max_transfer) debt.again = true, apart.insert(debt.id);
+    else at_once.push_back(std::move(debt));
+  }
+  deliver(peer, at_once);
+  for (const auto& debt : at_once)
+    if (debt.conflict || debt.again || !debt.refused.empty()) apart.insert(debt.id);
+  pending.erase(std::remove_if(pending.begin(), pending.end(), [&](const std::string& id) { return apart.count(id) > 0; }), pending.end());
   if (!pending.empty()) {
     auto records = copied_records(std::move(pending), peer.name, false);
     m_store.journal().append({records.begin(), records.end()}, Room::completion);
   }
   std::lock_guard<std::mutex> guard(m_mutex);
   if (peer.sent != from) return true;  // it has to be walked again
+  for (const auto* list : {&debts, &at_once})
+    for (const auto& debt : *list) {
+      if (debt.conflict) settle_conflict(peer, debt);
+      else if (auto it = peer.apart.find(debt.id); it != peer.apart.end()) it->second.changed = true;
+      else if (debt.again || !debt.refused.empty()) set_apart(peer, debt, touched[debt.id].first);
+    }
   peer.sent = upto;
   peer.unsaved = peer.unsaved || relevant;
   for (const auto& [origin, range] : foreign) {
@@ -908,10 +1001,29 @@ std::string Replicator::state_record(const std::string& id, const Job& job) {
   return encode_record(meta);
 }
 
-// Sends what is owed. Throws where not all of it is on the peer's disk afterwards.
-void Replicator::deliver(Peer& peer, const std::vector<Debt>& debts) {
+// What a peer says of a record.
+void Replicator::take_verdict(Peer& peer, Debt& debt, const std::string& line) {
+  PeerVerdict verdict = parse_verdict(line);
+  switch (verdict.kind) {
+    case PeerVerdict::Kind::have:
+      return;
+    case PeerVerdict::Kind::need:
+      debt.again = true;
+      return;
+    case PeerVerdict::Kind::conflict:
+      debt.conflict = true;
+      return;
+    case PeerVerdict::Kind::refused:
+      debt.refused = verdict.reason;
+      return;
+    case PeerVerdict::Kind::nonsense:
+      throw Error(Exit::config, peer.name + " answers something else");
+  }
+}
+
+// Sends what is owed, and notes with each what became of it. Throws where the peer does not answer.
+void Replicator::deliver(Peer& peer, std::vector<Debt>& debts) {
   std::list<Call> under_way;
-  std::vector<const Debt*> needed;
   auto next = std::make_shared<Batch>();
   size_t bytes = 0;
   auto hear_next = [&] {
@@ -920,24 +1032,16 @@ void Replicator::deliver(Peer& peer, const std::vector<Debt>& debts) {
     auto lines = hear(*call);
     under_way.erase(call);
     bytes -= batch->records.size();
-    for (size_t i = 0; i < lines.size(); ++i) {
-      const Debt& debt = *batch->debts[i];
-      if (lines[i] == "have") continue;
-      if (lines[i] == "need") needed.push_back(&debt);
-      else if (lines[i] == "conflict") log(Level::error, debt.id + ": " + peer.name + " has another job with this ID");
-      else throw Error(Exit::config, peer.name + " answers something else");
-    }
+    for (size_t i = 0; i < lines.size(); ++i) take_verdict(peer, *batch->debts[i], lines[i]);
   };
   auto send = [&] {
     if (next->count == 0) return;
     if (m_stop) throw Error(Exit::retry, "cannot go on: stopping");
     bytes += next->records.size();
-    Call call{&peer, take_line(peer), std::exchange(next, std::make_shared<Batch>())};
-    call.link->start("take", call.batch->records, timeout_for(*call.batch));
-    under_way.push_back(std::move(call));
+    under_way.push_back(start_call(peer, std::exchange(next, std::make_shared<Batch>())));
     while (under_way.size() >= max_under_way || bytes > window_bytes) hear_next();
   };
-  auto put = [&](const Debt& debt, std::string record) {
+  auto put = [&](Debt& debt, std::string record) {
     if (record.empty()) return;
     std::string& records = next->records;
     if (!records.empty() && records.size() + record.size() > max_transfer) send();
@@ -950,16 +1054,125 @@ void Replicator::deliver(Peer& peer, const std::vector<Debt>& debts) {
     send();
     while (!under_way.empty()) hear_next();
   };
-  for (const auto& debt : debts) {
+  for (auto& debt : debts) {
     put(debt, debt.add.empty() && debt.needs_add ? add_record(debt.id, debt.job) : debt.add);
     put(debt, debt.state);
   }
   finish();
-  for (const Debt* debt : std::exchange(needed, {})) {
-    put(*debt, add_record(debt->id, debt->job));
-    if (!is_fresh(debt->job)) put(*debt, debt->state);
+  for (auto& debt : debts) {
+    if (!debt.again || debt.conflict || !debt.refused.empty() || debt.job.size > max_transfer) continue;
+    debt.again = false;
+    put(debt, add_record(debt.id, debt.job));
+    if (!is_fresh(debt.job)) put(debt, debt.state);
   }
   finish();
+}
+
+// A job that will never be on the peer. Called with m_mutex held.
+void Replicator::settle_conflict(Peer& peer, const Debt& debt) {
+  peer.apart.erase(debt.id);
+  if (peer.named.size() >= most_refusals || !peer.named.insert(debt.id).second) return;
+  log(Level::error, debt.id + ": " + peer.name + " has another job with this ID or key" +
+                        (debt.job.state == State::pending ? "; as long as too few nodes have it, it is pending (gq-flush --drop ends that)" : ""));
+}
+
+// A job is told on its own from now on, or again. Called with m_mutex held.
+void Replicator::set_apart(Peer& peer, const Debt& debt, Lsn lsn) {
+  auto [it, is_new] = peer.apart.try_emplace(debt.id);
+  Peer::Apart& apart = it->second;
+  if (is_new) apart.lsn = lsn;
+  apart.under_way = false;
+  apart.needs_add = apart.needs_add || debt.again;
+  apart.refused = debt.refused;
+  apart.delay = apart.refused.empty() ? Millis(0) : std::clamp(apart.delay * 2, first_again, longest_again);
+  apart.next = Clock::now() + apart.delay;
+  if (apart.refused.empty() || peer.named.size() >= most_refusals || !peer.named.insert(debt.id).second) return;
+  log(Level::warning, debt.id + ": " + peer.name + " refuses it: " + apart.refused + "; it is still owed, and offered again now and then");
+}
+
+// Tells a peer large jobs, and what it has refused, for a moment, so that they hold nothing else up. True when there is more to do at once.
+bool Replicator::tell_apart(Peer& peer) {
+  begin_apart(peer);
+  if (peer.apart_calls.empty()) return false;
+  auto call = next_answered(peer.apart_calls, Clock::now() + look_interval);
+  if (call == peer.apart_calls.end()) return true;
+  Call ended = std::move(*call);
+  peer.apart_calls.erase(call);
+  end_apart(peer, ended);
+  return true;
+}
+
+void Replicator::begin_apart(Peer& peer) {
+  size_t bytes = 0;
+  for (const auto& call : peer.apart_calls) bytes += call.batch->records.size();
+  while (peer.apart_calls.size() < max_under_way && bytes < window_bytes) {
+    std::string id;
+    Peer::Apart what;
+    Lsn since;
+    {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      since = peer.since;
+      for (auto& [name, apart] : peer.apart)
+        if (!apart.under_way && apart.next <= Clock::now() && (id.empty() || apart.lsn < what.lsn)) id = name, what = apart;
+      if (id.empty()) return;
+      peer.apart[id].under_way = true;
+    }
+    auto batch = std::make_shared<Batch>();
+    std::optional<Job> job;
+    m_store.look([&](Fold& fold) { job = fold.get(id); });
+    const bool finished = job && job->state == State::finished;
+    bool with_add = false;
+    // Of one that ended before the peer was there it need not hear.
+    if (job && !job->node.empty() && !(finished && !job->once && job->first_lsn < since)) {
+      const bool news = job->once && (finished || !is_fresh(*job));
+      if (!finished || !job->once) {
+        if (!news || what.needs_add) batch->records = add_record(id, *job), with_add = true;
+      }
+      batch->count = batch->records.empty() ? 0 : 1;
+      if (news) batch->records += state_record(id, *job), ++batch->count;
+    }
+    if (batch->count == 0) {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      peer.apart.erase(id);
+      continue;
+    }
+    batch->apart = std::make_unique<Debt>(Debt{id, std::move(*job), {}, {}, with_add});
+    batch->debts.assign(batch->count, batch->apart.get());
+    bytes += batch->records.size();
+    try {
+      peer.apart_calls.push_back(start_call(peer, batch));
+    } catch (...) {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (auto it = peer.apart.find(id); it != peer.apart.end()) it->second.under_way = false;
+      throw;
+    }
+  }
+}
+
+void Replicator::end_apart(Peer& peer, Call& call) {
+  Debt& debt = *call.batch->apart;
+  try {
+    auto lines = hear(call);
+    for (const auto& line : lines) take_verdict(peer, debt, line);
+  } catch (const std::exception&) {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (auto it = peer.apart.find(debt.id); it != peer.apart.end()) it->second.under_way = false, it->second.next = Clock::now() + first_again;
+    throw;
+  }
+  if (debt.again && debt.needs_add && !debt.conflict && debt.refused.empty()) debt.refused = "it asks for what it has been given";
+  const bool settled = !debt.conflict && debt.refused.empty() && !debt.again;
+  if (settled && debt.job.state == State::pending) {
+    auto records = copied_records({debt.id}, peer.name, false);
+    m_store.journal().append({records.begin(), records.end()}, Room::completion);
+  }
+  std::lock_guard<std::mutex> guard(m_mutex);
+  auto it = peer.apart.find(debt.id);
+  if (it == peer.apart.end()) return;  // the peer is another by now
+  const bool changed = std::exchange(it->second.changed, false);
+  if (settled && !changed) peer.apart.erase(it);
+  else if (settled) it->second.under_way = it->second.needs_add = false, it->second.refused.clear(), it->second.next = Clock::now();
+  else if (debt.conflict) settle_conflict(peer, debt);
+  else set_apart(peer, debt, it->second.lsn);
 }
 
 // What a peer knows for certain is recorded now and then, so that another process need not tell it all again.
@@ -968,6 +1181,7 @@ void Replicator::save_position(Peer& peer) {
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     Lsn bound = peer.sent;
+    for (const auto& [id, apart] : peer.apart) bound = std::min(bound, apart.lsn);
     for (auto it = peer.foreign.begin(); it != peer.foreign.end();) {
       Peer* origin = find(it->first);
       Lsn confirmed = origin ? origin->confirmed[peer.name] : UINT64_MAX;
@@ -992,6 +1206,30 @@ void Replicator::save_position(Peer& peer) {
     m_blobs = std::move(left);
   }
   m_store.remove_blobs_of(done_with);
+}
+
+// Says what a peer is still to be told, where the position does not, for who looks at it (debts_of).
+void Replicator::publish_debts(Peer& peer) {
+  std::string text;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (Clock::now() < peer.published_at + save_interval) return;
+    if (peer.sent > peer.position && peer.position != UINT64_MAX) text = peer.store + " " + std::to_string(peer.sent) + "\n";
+    for (const auto& [id, apart] : peer.apart) text += id + " " + printable(apart.refused) + "\n";
+    if (text == peer.published) return;
+    peer.published = text;
+    peer.published_at = Clock::now();
+  }
+  const std::string path = m_store.debts_path(peer.name);
+  if (text.empty()) {
+    ::unlink(path.c_str());
+    return;
+  }
+  // Who reads it may believe nothing of it, so nothing is synced.
+  const std::string temporary = path + ".new";
+  Fd fd = open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC);
+  write_all(fd.get(), text, temporary);
+  if (::rename(temporary.c_str(), path.c_str()) != 0) throw_errno(Exit::storage, "rename " + temporary);
 }
 
 // ------------------------------------------------------------------------------------------------------------ service
@@ -1040,8 +1278,13 @@ void Replicator::keep() {
         auto receivers = std::make_unique<Receivers>(
             m_config.servers, std::vector<Service>{{m_self.node, false, [this](std::string_view p) { return serve(p); }}},
             [] { return Receivers::Serve::all; });
+        auto asked = std::make_unique<Receivers>(
+            m_config.servers, std::vector<Service>{{ask_function(m_self.node), false, [this](std::string_view p) { return serve(p); }}},
+            [] { return Receivers::Serve::all; });
         receivers->start();
+        asked->start();
         m_receivers = std::move(receivers);
+        m_asked = std::move(asked);
         m_changed.notify_all();
       } else {
         reload();
@@ -1389,7 +1632,7 @@ std::optional<std::string> Replicator::serve(std::string_view payload) {
     if (t->group != m_group_id) reason = "it is for the group " + printable(t->group) + ", and this node is in " + m_group_id;
     else if (t->to != m_self.node) reason = "it is for " + printable(t->to) + ", and this is " + m_self.node;
     else if (!peer) reason = printable(t->node) + " is not in this group";
-    else if (t->kind != "take" && t->kind != "ask") reason = "it is neither take nor ask";
+    else if (t->kind != "take" && t->kind != "part" && t->kind != "ask") reason = "it is neither take nor ask";
     // Only what is new is believed, and says who is there.
     else if (m_keys && t->to_session != m_session) again = true;
     else if (m_keys && !m_replays.is_new(t->session, t->number)) reason = "it has been here before";
@@ -1406,7 +1649,7 @@ std::optional<std::string> Replicator::serve(std::string_view payload) {
     reply.body = "again\n";
   } else {
     try {
-      if (reason.empty()) reply.body = t->kind == "take" ? serve_take(*t, reason) : serve_ask(*t, reason, taking);
+      if (reason.empty()) reply.body = t->kind == "take" ? serve_take(*t, reason) : t->kind == "part" ? serve_part(*t, reason) : serve_ask(*t, reason, taking);
     } catch (const Error& e) {
       if (e.code() == Exit::config) throw;
       reason = e.what();
@@ -1425,11 +1668,8 @@ std::optional<std::string> Replicator::serve(std::string_view payload) {
   return encode_reply(reply, t ? t->line : std::string_view(), m_keys);
 }
 
-std::string Replicator::serve_take(const Transfer& transfer, std::string& reason) {
-  if (m_config.relay) {
-    reason = "it is a relay, which keeps nothing";
-    return {};
-  }
+// Records that another node has sent.
+struct Replicator::Taken {
   struct Item {
     bool add;
     size_t number;  // in its list
@@ -1437,7 +1677,19 @@ std::string Replicator::serve_take(const Transfer& transfer, std::string& reason
   std::vector<Item> items;
   std::vector<NewJob> adds;
   std::vector<Meta> states;
-  std::vector<std::string> bytes;
+  std::vector<std::string> bytes;  // of those
+};
+
+std::string Replicator::serve_take(const Transfer& transfer, std::string& reason) {
+  if (m_config.relay) {
+    reason = "it is a relay, which keeps nothing";
+    return {};
+  }
+  Taken taken;
+  auto& items = taken.items;
+  auto& adds = taken.adds;
+  auto& states = taken.states;
+  auto& bytes = taken.bytes;
   adds.reserve(std::min(transfer.body.size() / (8 * record_header_size) + 1, max_jobs));  // a guess
   for (std::string_view rest = transfer.body; !rest.empty();) {
     auto head = parse_record_head(rest);
@@ -1463,6 +1715,69 @@ std::string Replicator::serve_take(const Transfer& transfer, std::string& reason
       states.push_back(std::move(head->meta));
     }
   }
+  return take(transfer, std::move(taken), reason);
+}
+
+// A part of a workload. When all of it is there, it is taken as if it had come at once.
+std::string Replicator::serve_part(const Transfer& transfer, std::string& reason) {
+  std::string_view rest = transfer.body;
+  auto offset = parse_count(rest.substr(0, std::min(rest.find('\n'), rest.size())));
+  rest.remove_prefix(std::min(rest.find('\n'), rest.size() - 1) + 1);
+  auto head = parse_record_head(rest);
+  if (m_config.relay) reason = "it is a relay, which keeps nothing";
+  else if (!offset || !head || head->meta.type != RecordType::add || head->meta.node.empty() || !head->meta.source.empty() ||
+           head->data_size <= max_inline_data || *offset > head->data_size || rest.size() - head->head_size > head->data_size - *offset)
+    reason = "it is no part of a job";
+  if (!reason.empty()) return {};
+  const std::string id = head->meta.id;
+  const uint64_t size = head->data_size, sum = head->data_sum;
+  std::optional<Job> known;
+  m_store.look([&](Fold& fold) { known = fold.get(id); });
+  if (known && known->first_lsn != 0 && (known->size != size || known->sum != sum || known->function != head->meta.function)) return "conflict\n";
+  if (known && known->state == State::finished) {
+    m_store.journal().sync_all();
+    return "have\n";
+  }
+  auto arrived = std::make_shared<Arrived>();
+  Fd there = m_store.blobs().open(id);
+  if (!there || file_size(there.get()) != size) {
+    there.reset();
+    try {
+      m_store.check_room(size - *offset);
+      *arrived = m_store.blobs().put_part(id, sum, *offset, rest.substr(head->head_size));
+    } catch (const Error& e) {
+      if (e.code() == Exit::config) throw;
+      return "refused " + printable(e.what()) + "\n";
+    }
+    if (uint64_t so_far = file_size(arrived->file.get()); so_far < size) return "at " + std::to_string(so_far) + "\n";
+    if (sum_part(arrived->file.get(), 0, size) != sum) {
+      ::unlink(arrived->path.c_str());
+      return "refused what has come of it is damaged\n";
+    }
+  }
+  const int fd = there ? there.get() : arrived->file.get();
+  auto unmap = [size](void* p) { ::munmap(p, size); };
+  std::unique_ptr<void, decltype(unmap)> data(::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0), unmap);
+  if (data.get() == MAP_FAILED) {
+    static_cast<void>(data.release());
+    return "refused cannot read what has come of it\n";
+  }
+  Taken taken;
+  taken.items.push_back({true, 0});
+  NewJob& job = taken.adds.emplace_back();
+  job.head = rest.substr(0, head->head_size);
+  job.record = std::move(*head);
+  job.data = {static_cast<const char*>(data.get()), size};
+  if (!there) job.arrived = arrived;
+  std::string verdict = take(transfer, std::move(taken), reason);
+  if (arrived->file) ::unlink(arrived->path.c_str());  // it was not wanted
+  return verdict;
+}
+
+std::string Replicator::take(const Transfer& transfer, Taken taken, std::string& reason) {
+  auto& adds = taken.adds;
+  const auto& states = taken.states;
+  const auto& bytes = taken.bytes;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     for (const auto& job : adds) {
@@ -1519,7 +1834,7 @@ std::string Replicator::serve_take(const Transfer& transfer, std::string& reason
     m_store.remove_blobs_of(finished);
   }
   std::string body;
-  for (const auto& item : items) {
+  for (const auto& item : taken.items) {
     if (!item.add) {
       body += std::string(told[item.number]) + "\n";
       continue;
@@ -1531,7 +1846,7 @@ std::string Replicator::serve_take(const Transfer& transfer, std::string& reason
     const Answer& a = added[number_of[item.number]];
     body += a.outcome == Outcome::queued     ? "have"
             : a.outcome == Outcome::bad      ? "need"
-            : a.outcome == Outcome::conflict ? "conflict"
+            : a.outcome == Outcome::conflict || a.outcome == Outcome::same ? "conflict"
                                              : "refused " + printable(a.reason);
     body += "\n";
   }
@@ -1576,7 +1891,7 @@ std::string Replicator::serve_ask(const Transfer& transfer, std::string& reason,
 
 // Whether those who answer know all before `target`. Called with m_mutex held.
 bool Replicator::are_told(Lsn target) const {
-  return m_serving && std::all_of(m_peers.begin(), m_peers.end(), [&](const Peer& p) { return p.removed || (p.tried && (!p.up || p.sent >= target)); });
+  return m_serving && std::all_of(m_peers.begin(), m_peers.end(), [&](const Peer& p) { return p.removed || (p.tried && (!p.up || (p.sent >= target && p.has_heard_apart(target)))); });
 }
 
 bool Replicator::settle(Millis timeout, const CutShort& cut_short) {
@@ -1629,16 +1944,38 @@ std::map<std::string, PeerDebt> debts_of(Store& store) {
     debt.answered_at = answered_at(store, member);
     std::map<std::string, Millis> owed;
     if (known[member].position == UINT64_MAX) continue;
+    // What who serves this node has told it, and what it has not.
+    Lsn sent = 0;
+    std::map<std::string, std::string> apart;
+    if (Fd fd = try_open(store.debts_path(member), O_RDONLY)) {
+      std::string text = read_all(fd.get(), 64 << 20, member).value_or("");
+      for (const auto& line : lines_of(text)) {
+        std::string word = line.substr(0, line.find(' ')), rest = line.substr(std::min(word.size() + 1, line.size()));
+        if (word == known[member].store && parse_count(rest)) sent = *parse_count(rest);
+        else apart[word] = rest;
+      }
+    }
+    // Whether a record is this node's to tell.
+    auto is_mine = [&](const std::string& origin, const std::string& origin_store) {
+      if (origin == member && origin_store == known[member].store) return false;
+      if (origin == group.self.node || !group.has(origin)) return true;
+      return !known[origin].store.empty() && known[origin].store != origin_store;
+    };
     JournalReader reader(store.journal(), known[member].position);
     for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next()) {
       if (item != JournalReader::Item::record) continue;
       const Meta& m = reader.head().meta;
       if (m.type == RecordType::copied && has_name(m.peers, member))
         for (const auto& id : m.ids) owed.erase(id);
-      bool own = m.type == RecordType::add ? m.node == group.self.node : m.type == RecordType::state ? m.from.empty() : is_change(m.type) && group.once;
+      if (reader.lsn() < sent && !apart.count(m.id)) continue;
+      bool own = m.type == RecordType::add     ? !m.node.empty() && is_mine(m.node, m.store)
+                 : m.type == RecordType::state ? m.from.empty() || is_mine(m.from, m.from_store)
+                                               : is_change(m.type) && group.once;
       if (own) owed.try_emplace(m.id, m.at);
     }
     debt.jobs = owed.size();
+    for (auto& [id, why] : apart)
+      if (!why.empty() && owed.count(id)) debt.refused[id] = why;
     for (const auto& [id, at] : owed)
       if (debt.since.count() == 0 || at < debt.since) debt.since = at;
   }

@@ -84,6 +84,9 @@ class Replicator {
     Job job;
     std::string add, state;  // records; empty where there is nothing to say
     bool needs_add = false;  // without its add, where that is not given, it is of no use
+    // What became of it:
+    bool conflict = false, again = false;  // settled, and never there; to be told on its own, with its add
+    std::string refused{};                 // why the peer could not take it; it is still owed
   };
 
   void add_peer(const std::string& name);
@@ -93,12 +96,13 @@ class Replicator {
   void complain(Peer& peer, const std::string& trouble);
 
   std::unique_ptr<Link> take_line(Peer& peer);
+  std::unique_ptr<Link> start_ask(Peer& peer, std::string_view body);
+  Call start_call(Peer& peer, std::shared_ptr<Batch> batch);
   std::vector<uint32_t> resume(std::vector<NewJob>& jobs, std::vector<Answer>& answers, uint32_t copies);
   std::shared_ptr<Batch> hand_out(const std::vector<NewJob>& jobs, const std::vector<size_t>& numbers, const std::vector<uint32_t>& wanted, Lsn from,
                                   Lsn end, std::list<Call>& calls);
   void send_parts(const std::vector<NewJob>& jobs, const std::vector<size_t>& handed, Batch& batch);
   void wait_for(Batch& batch, std::list<Call> calls);
-  Millis timeout_for(const Batch& batch) const;
   std::list<Call>::iterator next_answered(std::list<Call>& calls, Clock::time_point deadline);
   std::vector<std::string> hear(Call& call);
   void hear_or_complain(Call& call);
@@ -116,8 +120,15 @@ class Replicator {
   bool pay(Peer& peer, Lsn end);
   std::string add_record(const std::string& id, const Job& job);
   std::string state_record(const std::string& id, const Job& job);
-  void deliver(Peer& peer, const std::vector<Debt>& debts);
+  void deliver(Peer& peer, std::vector<Debt>& debts);
+  void take_verdict(Peer& peer, Debt& debt, const std::string& line);
+  void settle_conflict(Peer& peer, const Debt& debt);
+  void set_apart(Peer& peer, const Debt& debt, Lsn lsn);
+  bool tell_apart(Peer& peer);
+  void begin_apart(Peer& peer);
+  void end_apart(Peer& peer, Call& call);
   void save_position(Peer& peer);
+  void publish_debts(Peer& peer);
 
   bool take_lock();
   void prepare(Peer& peer, const std::map<std::string, PeerState>& known);
@@ -133,7 +144,10 @@ class Replicator {
   size_t take_over(const std::string& node, Peer* owner, bool all, const Wanted& wanted);
 
   std::optional<std::string> serve(std::string_view payload);
+  struct Taken;
   std::string serve_take(const Transfer& transfer, std::string& reason);
+  std::string serve_part(const Transfer& transfer, std::string& reason);
+  std::string take(const Transfer& transfer, Taken taken, std::string& reason);
   std::string serve_ask(const Transfer& transfer, std::string& reason, bool taking);
 
   Store& m_store;
@@ -171,7 +185,7 @@ class Replicator {
   std::pair<time_t, long> m_settings_stamp;
   RunHere m_run_here;
   Fd m_lock;
-  std::unique_ptr<Receivers> m_receivers;
+  std::unique_ptr<Receivers> m_receivers, m_asked;
   std::thread m_keeper, m_pulse;
 };
 
@@ -185,9 +199,10 @@ std::string forgotten_record(const std::string& node);
 // When another node last answered this one; 0: never.
 Millis answered_at(const Store& store, const std::string& node);
 
-// What a node is still to be told of, as the journal says; a running replicator may know a second's worth more.
+// What a node is still to be told of, as the journal says and who serves this node; that may know a second's worth more.
 struct PeerDebt {
   uint64_t jobs = 0;
+  std::map<std::string, std::string> refused;  // those of them that it could not take, and why
   Millis since{0};        // when the first of them changed
   Millis answered_at{0};  // when the node last answered; 0: never
 };

@@ -124,7 +124,7 @@ Store::Store(const std::string& directory, std::unique_ptr<KeyValue> database, b
 std::optional<Answer> Store::put_blob(const NewJob& job, std::vector<Fd>& holds) {
   const std::string& id = job.record.meta.id;
   for (;;) {
-    auto held = m_blobs.put(id, job.data, job.record.data_sum);
+    auto held = m_blobs.put(id, job.data, job.record.data_sum, job.arrived.get());
     if (held) {
       holds.push_back(std::move(*held));
       return std::nullopt;
@@ -252,7 +252,10 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
     answers[i] = {e.code() == Exit::retry ? Outcome::unknown : Outcome::refused, e.what(), e.error_number()};
   };
   uint64_t size = 0, heads = 0;
-  for (const auto& job : jobs) heads += job.head.size() + job.state.size(), size += job.head.size() + job.state.size() + job.data.size();
+  for (const auto& job : jobs) {
+    heads += job.head.size() + job.state.size();
+    size += job.head.size() + job.state.size() + (job.arrived ? 0 : job.data.size());
+  }
   try {
     check_room(size, room_to_run(jobs.size(), heads));
   } catch (const Error& e) {

@@ -41,6 +41,7 @@ struct NewJob {
   std::string_view data;
   std::shared_ptr<const std::string> own;  // what data refers to, where it is nobody else's
   std::string state;  // a record that is to stand behind it, or empty
+  std::shared_ptr<Arrived> arrived;  // the file that `data` stands in, which may become its blob
 };
 
 inline constexpr uint64_t to_the_end = UINT64_MAX;
@@ -175,6 +176,8 @@ class Store {
 
   // A file that is touched whenever this node of the group answers.
   std::string peer_path(const std::string& node) const { return m_directory + "/peers/" + node; }
+  // What it is still to be told, as who serves this node says; see debts_of() in replicator.hpp.
+  std::string debts_path(const std::string& node) const { return peer_path(node) + ".debts"; }
 
   // In a look: removes those of these blobs that are not needed, once what says so is on stable storage.
   void remove_blobs(Fold& fold, const std::vector<std::string>& ids);

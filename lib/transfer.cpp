@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "fd.hpp"
+#include "record.hpp"
 #include "text.hpp"
 #include "ulid.hpp"
 
@@ -14,6 +15,11 @@ namespace {
 constexpr const char* magic = "gq1";
 constexpr size_t most_sessions = 10000;
 constexpr size_t max_line = 1024;
+constexpr size_t max_piece = 1 << 20;     // bytes of small records in one transfer; a larger record goes in parts
+constexpr size_t part_size = 256 << 10;   // 1 MB/s and more, for a time-out of some seconds, leaves room for others
+constexpr int most_repeats = 10;
+constexpr size_t slowest = 8 << 10;       // bytes in a millisecond, for how long a large record may take that is sent whole
+constexpr const char* unknown_kind = "neither take nor ask";  // what a node of before says of a part
 
 std::string hex(const unsigned char* bytes, size_t size) {
   std::string text(2 * size + 1, '\0');
@@ -152,8 +158,8 @@ bool ReplayGuard::is_new(const std::string& session, uint64_t number) {
   return true;
 }
 
-Link::Link(const std::vector<Server>& servers, Self self, std::string group_id, std::string peer, const Keys& keys, const std::atomic<bool>* stop)
-    : m_requests(servers, peer, "nobody serves " + peer, stop), m_self(std::move(self)), m_group_id(std::move(group_id)), m_peer(std::move(peer)), m_keys(keys), m_session(new_ulid()) {}
+Link::Link(const std::vector<Server>& servers, Self self, std::string group_id, std::string peer, const std::string& function, const Keys& keys, const std::atomic<bool>* stop)
+    : m_requests(servers, function, "nobody serves " + function, stop), m_self(std::move(self)), m_group_id(std::move(group_id)), m_peer(std::move(peer)), m_function(function), m_keys(keys), m_session(new_ulid()) {}
 
 void Link::start(const std::string& kind, std::string_view body, Millis timeout) {
   m_kind = kind;
@@ -175,19 +181,126 @@ void Link::send() {
 bool Link::wait(Millis most) { return m_requests.wait(most) || Requests::Clock::now() >= m_deadline; }
 
 Reply Link::finish() {
+  std::string bad;
+  Reply reply = finish(bad);
+  if (!bad.empty()) throw Error(Exit::config, m_peer + " refuses: " + bad);
+  return reply;
+}
+
+Reply Link::finish(std::string& bad) {
   for (int tries = 1;; ++tries) {
     std::string failure = m_requests.finish(m_deadline);
     if (failure.empty()) {
       if (m_reply->node != m_peer) throw Error(Exit::config, "cannot use the answer of " + m_peer + ": it says that it is " + m_reply->node);
+      if (m_peer_session != m_reply->session) m_takes_parts = true;
       m_peer_session = m_reply->session;
-      if (m_reply->body.substr(0, 4) == "bad ")
-        throw Error(Exit::config, m_peer + " refuses: " + printable(m_reply->body.substr(4, m_reply->body.size() - 5)));
+      if (m_reply->body.substr(0, 4) == "bad ") bad = printable(m_reply->body.substr(4, m_reply->body.size() - 5));
       if (m_reply->body != "again\n") return std::move(*m_reply);
       failure = "it does not take the session";
     }
     if (tries == 3 || Requests::Clock::now() >= m_deadline) throw Error(Exit::retry, m_peer + " does not answer: " + failure);
     send();
   }
+}
+
+PeerVerdict parse_verdict(std::string_view line) {
+  if (line == "have") return {PeerVerdict::Kind::have, {}};
+  if (line == "need") return {PeerVerdict::Kind::need, {}};
+  if (line == "conflict") return {PeerVerdict::Kind::conflict, {}};
+  if (line != "refused" && line.substr(0, 8) != "refused ") return {PeerVerdict::Kind::nonsense, {}};
+  std::string reason = printable(line.substr(std::min<size_t>(line.size(), 8)));
+  if (is_ulid(reason)) return {PeerVerdict::Kind::conflict, {}};  // the job that has its key, as a node of before says it
+  return {PeerVerdict::Kind::refused, reason};
+}
+
+Sending::Sending(std::unique_ptr<Link> link, std::string_view records, Millis timeout, Heard heard)
+    : m_link(std::move(link)), m_records(records), m_timeout(timeout), m_heard(std::move(heard)) {
+  m_over = !send();
+}
+
+// Sends the next piece, as far as that goes without waiting; false when there is none.
+bool Sending::send() {
+  std::string_view rest = m_records.substr(m_at);
+  m_count = m_size = 0;
+  m_in_parts = false;
+  for (std::string_view left = rest; !left.empty();) {
+    auto sizes = peek_record(left);
+    if (!sizes || sizes->head_size + sizes->data_size > left.size()) throw Error(Exit::bug, "cannot send what is no record");
+    size_t size = sizes->head_size + sizes->data_size;
+    if (m_count > 0 && (m_size + size > max_piece || m_at + m_size < m_alone_until)) break;
+    if (m_count == 0 && size > max_piece && !m_whole && m_link->takes_parts()) {
+      m_in_parts = true;
+      m_data_size = sizes->data_size;
+      m_part = std::to_string(m_offset) + "\n";
+      m_part += left.substr(0, sizes->head_size);
+      if (m_asked) m_part += left.substr(sizes->head_size + m_offset, std::min<uint64_t>(part_size, m_data_size - m_offset));
+    }
+    m_size += size;
+    ++m_count;
+    left.remove_prefix(size);
+    if (m_in_parts) break;
+  }
+  if (m_count == 0) return false;
+  if (m_in_parts) m_link->start("part", m_part, m_timeout);
+  else m_link->start("take", rest.substr(0, m_size), std::max(m_timeout, Millis(static_cast<int64_t>(m_size / slowest))));
+  return true;
+}
+
+// The records of this piece have their verdicts.
+void Sending::pass(std::vector<std::string> verdicts) {
+  for (auto& v : verdicts) m_verdicts.push_back(std::move(v));
+  m_at += m_size;
+  m_offset = 0;
+  m_asked = m_whole = false;
+  m_repeats = 0;
+}
+
+void Sending::hear() {
+  std::string bad;
+  Reply reply = m_link->finish(bad);
+  m_last_answer = Clock::now();
+  if (bad.empty()) m_heard(reply);
+  auto lines = split(reply.body, '\n');
+  if (!lines.empty() && lines.back().empty()) lines.pop_back();
+  auto nonsense = [&] { return Error(Exit::config, reply.node + " answers something else"); };
+  if (m_in_parts && !bad.empty()) {
+    m_whole = true;
+    if (bad.find(unknown_kind) != std::string::npos) m_link->takes_no_parts();
+  } else if (m_in_parts && lines.size() == 1 && lines[0].substr(0, 3) == "at ") {
+    auto at = parse_count(lines[0].substr(3));
+    if (!at || *at > m_data_size) throw nonsense();
+    if (m_asked && *at <= m_offset && ++m_repeats == most_repeats) throw Error(Exit::retry, reply.node + " does not get on with a job");
+    m_offset = *at;
+    m_asked = true;
+  } else if (!bad.empty() && m_count > 1) {
+    m_alone_until = m_at + m_size;
+  } else if (!bad.empty()) {
+    pass({"refused " + bad});
+  } else if (lines.size() != m_count) {
+    throw nonsense();
+  } else {
+    pass(std::move(lines));
+  }
+}
+
+bool Sending::wait(Millis most) {
+  if (m_over) return true;
+  try {
+    if (!m_link->wait(most)) return false;
+    hear();
+    m_over = m_cut_short || !send();
+  } catch (...) {
+    m_failure = std::current_exception();
+    m_over = true;
+  }
+  return m_over;
+}
+
+std::vector<std::string> Sending::finish() {
+  while (!wait(Millis(1000))) {
+  }
+  if (m_failure) std::rethrow_exception(m_failure);
+  return std::move(m_verdicts);
 }
 
 }  // namespace gq

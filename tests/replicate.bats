@@ -392,6 +392,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   { sed 's/take/give/' "$T/line"; } | send | grep -q 'bad it is neither take nor ask'
   { sed 's/gq1/gq2/' "$T/line"; } | send | grep -q 'bad it is no transfer that this gq knows'
   { sed 's/take/ask/' "$T/line"; echo ../../etc; } | send | grep -q 'bad it asks for something that is not a job ID'
+  { sed 's/take/part/' "$T/line"; echo 0; echo garbage; } | send | grep -q 'bad it is no part of a job'
   gq-enqueue f --local --store "$T/5" </dev/null >"$T/id"
   { cat "$T/line"; gq-inspect --store "$T/5" journal --records; } | send | grep -q 'bad a job of no node'
   [[ -z $(gq-inspect --store "$T/1" list) ]]
@@ -420,7 +421,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   me=01HZZZZZZZZZZZZZZZZZZZZZZZ
   echo "gq1 ask rep_1:all rep_2 $me rep_1 $me 1 - -" | timeout 10 gearman -h 127.0.0.1 -p "$PORT" -f rep_1 | grep -q 'bad its signature is wrong'
   # What another worker has recorded of node 1 is heard once.
-  background gearman -w -h 127.0.0.1 -p "$PORT" -f rep_2 -- sh -c 'cat >"$0.new"; mv "$0.new" "$0"; exit 1' "$T/recorded"
+  background gearman -w -h 127.0.0.1 -p "$PORT" -f rep_2 -f rep_2.ask -- sh -c 'cat >"$0.new"; mv "$0.new" "$0"; exit 1' "$T/recorded"
   eventually test -s "$T/recorded"
   kill "$PID"; wait "$PID" || true
   said() { timeout 10 gearman -h 127.0.0.1 -p "$PORT" -f rep_2 <"$T/recorded"; }
@@ -842,4 +843,114 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   eventually all_ran_once "$T/ids"
   while read -r id; do [[ $(gq-inspect --store "$T/3" show --json "$id" | jq -r .node) == rep_3 ]]; done <"$T/ids"
   [[ $(grep -l 'taken over' "$T"/bg.*.err | wc -l) == 1 ]]
+}
+
+# A link to the Gearman server for node 1, of so many bytes a second from there: slow_link RATE.
+slow_link() {
+  LINK=$(free_port)
+  background python3 "$BATS_TEST_DIRNAME/relay.py" "$LINK" "$PORT" "$1"
+  eventually answers "$LINK"
+}
+
+@test "gq-worker: a large job is on a second disk when it is answered, however slow the link [longer than --peer-timeout]" {
+  start_gearmand
+  NODES=(1 2)
+  group once
+  slow_link 1000000
+  background gq-replicate --store "$T/2"
+  GQ_SERVERS=127.0.0.1:$LINK node 1
+  for n in 1 2; do eventually meets_all $n; done
+  head -c 4000000 /dev/urandom >"$T/big"
+  for _ in 1 2 3; do id=$(gq-enqueue f --key K --timeout 60s "$T/big") && break; done
+  [[ $(gq-inspect --store "$T/2" cat "$id" | sha256sum) == "$(sha256sum <"$T/big")" ]]
+  [[ -z $(find "$T/2/blobs" -name 'tmp.*') ]]
+}
+
+@test "gq-worker: a large job on its way over a slow link holds up no news of others, nor the node's answers" {
+  start_gearmand
+  NODES=(1 2)
+  group once --copies 1
+  slow_link 300000
+  background gq-replicate --store "$T/2" --takeover 3s
+  GQ_SERVERS=127.0.0.1:$LINK node 1
+  for n in 1 2; do eventually meets_all $n; done
+  big=$(head -c 30000000 /dev/urandom | gq-enqueue f --delay 1h --timeout 60s)
+  arrives() { [[ -n $(find "$T/2/blobs" -name 'tmp.*' -size +200k) ]]; }
+  eventually arrives
+  seq 5 | gq-enqueue f -l --timeout 60s >"$T/ids"
+  ends_are_known() { local id; while read -r id; do is_state 2 "$id" finished || return; done <"$T/ids"; }
+  eventually ends_are_known
+  eventually owes 1 2 1
+  fails_with 1 gq-inspect --store "$T/2" show "$big"
+  not says 2 'has not answered'
+}
+
+@test "gq-worker: one job that a node cannot take holds up no other, is named, and is still owed [no room for it]" {
+  NODES=(1)
+  start_gearmand
+  store_on_small_disk
+  for n in 1 2; do gq-replicate init --store "$([[ $n == 1 ]] && echo "$T/1" || echo "$GQ_STORE")" --as "rep_$n" --group rep_1,rep_2 --copies 1 --run once; done
+  background gq-replicate --store "$GQ_STORE"
+  node 1
+  eventually answered 1 2
+  big=$(head -c 20000000 /dev/urandom | gq-enqueue f --delay 1h)
+  refused() { stats 1 | jq -se "any(.refused[\"$big\"])"; }
+  eventually refused
+  says 2 "$big: rep_2 refuses it: "
+  seq 20 | gq-enqueue f -l >"$T/ids"
+  there() { [[ $(gq-inspect stats --json | jq -r 'select(.function == "f").finished') == 20 ]]; }
+  eventually there
+  eventually owes 1 2 1
+  # Another process that serves the node finds it owed as well.
+  kill "${NODE[1]}"; wait "${NODE[1]}"
+  owes 1 2 1
+  node 1
+  eventually refused
+  # It is settled when there is nothing more to take.
+  gq-flush --store "$T/1" --drop "$big"
+  eventually owes 1 2 0
+}
+
+@test "gq-worker: a job whose key another node uses is settled there and named, and holds up no other [a node set up anew]" {
+  start_gearmand
+  NODES=(1 2)
+  group once
+  background gq-replicate --store "$T/2"
+  two=$PID
+  background gq-worker --store "$T/1" -f f --queue-only --peer-timeout 2s
+  one=$PID
+  eventually served "$PORT" f.gq
+  for n in 1 2; do eventually meets_all $n; done
+  first=$(gq-enqueue f --key K <<<hello)
+  kill "$two"; wait "$two"
+  kill -9 "$one"; wait "$one" || true
+  rm -rf "$T/1"
+  new_store "$T/1"
+  gq-replicate init --store "$T/1" --as rep_1 --group rep_1,rep_2 --run once
+  background gq-worker --store "$T/1" -f f --queue-only --owe --peer-timeout 2s
+  eventually served "$PORT" f.gq
+  second=$(gq-enqueue f --key K <<<hello)
+  [[ $second != "$first" ]]
+  background gq-worker --store "$T/2" -f f -f g --takeover 2s -- true
+  two=$((${#PIDS[@]} - 1))
+  eventually served "$PORT" g.gq
+  named() { says "$two" "$first: rep_1 has another job with this ID or key"; }
+  eventually named
+  seq 20 | gq-enqueue g -l
+  eventually is_state 2 "$first" finished  # which is not dropped
+  eventually owes 2 1 0
+}
+
+@test "gq-worker: large jobs for a node that is stuck do not gather in memory" {
+  start_gearmand
+  group once
+  for n in 2 3; do background gq-replicate --store "$T/$n"; NODE[n]=$PID; done
+  background gq-worker --store "$T/1" -f f --queue-only --peer-timeout 60s
+  eventually served "$PORT" f.gq
+  for n in 1 2 3; do eventually meets_all $n; done
+  kill -STOP "${NODE[2]}"
+  head -c 16000000 /dev/urandom >"$T/big"
+  for n in $(seq 16); do gq-enqueue f --timeout 60s "$T/big"; done
+  (($(awk '/VmHWM/ { print $2 }' "/proc/$PID/status") < 250000))
+  kill -CONT "${NODE[2]}"
 }

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <functional>
 
+#include "fd.hpp"
 #include "gearman.hpp"
 #include "intake.hpp"
 #include "liveness.hpp"
@@ -560,6 +561,34 @@ void owed_room_is_counted(const std::string& directory) {
   CHECK(store.journal().has_room(0, 0, 0) && !store.journal().has_room(1ULL << 60, 0, 0) && !store.journal().has_room(0, 1ULL << 60, 0));
 }
 
+// A workload that comes in parts: what is late, repeated or wrong changes nothing.
+void parts_make_a_workload(const std::string& directory) {
+  Store store(directory, true);
+  const std::string data(300000, 'x'), id = new_ulid();
+  const uint64_t sum = sum64(data);
+  auto put = [&](uint64_t offset, size_t size) {
+    auto arrived = store.blobs().put_part(id, sum, offset, std::string_view(data).substr(offset, size));
+    return file_size(arrived.file.get());
+  };
+  CHECK(put(0, 0) == 0);
+  CHECK(put(0, 100000) == 100000);
+  CHECK(put(0, 100000) == 100000 && put(200000, 100000) == 100000 && put(50000, 100000) == 100000);
+  CHECK(put(100000, 100000) == 200000);
+  auto arrived = store.blobs().put_part(id, sum, 200000, std::string_view(data).substr(200000));
+  const std::string path = arrived.path;
+  CHECK(store.blobs().put(id, data, sum, &arrived) && !file_exists(path));
+  CHECK(file_size(store.blobs().open(id).get()) == data.size());
+}
+
+void verdicts_are_read() {
+  auto kind = [](const std::string& line) { return parse_verdict(line).kind; };
+  using Kind = PeerVerdict::Kind;
+  CHECK(kind("have") == Kind::have && kind("need") == Kind::need && kind("conflict") == Kind::conflict);
+  CHECK(kind("refused the disk is full") == Kind::refused && parse_verdict("refused the disk is full").reason == "the disk is full" && kind("refused") == Kind::refused);
+  CHECK(kind("refused " + new_ulid()) == Kind::conflict);  // what a node of before says of a key that is taken
+  for (const char* line : {"", "havex", "refusedx", "taken", "bad"}) CHECK(kind(line) == Kind::nonsense);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -576,6 +605,8 @@ int main(int argc, char** argv) {
   packets_are_checked();
   copies_are_counted_before_an_answer();
   answers_travel();
+  parts_make_a_workload(directory + "/parts");
+  verdicts_are_read();
   merged_jobs_are_known();
   raw_jobs_are_decided();
   nodes_that_return_wait_for_the_others();

@@ -290,6 +290,7 @@ void print_peers(const Options& o, Store& store) {
     Json json = {{"peer", node}, {"owed", debt.jobs}};
     if (debt.jobs) json["owed_since"] = format_time(debt.since);
     if (debt.answered_at.count()) json["answered_at"] = format_time(debt.answered_at);
+    for (const auto& [id, why] : debt.refused) json["refused"][id] = why;
     if (o.json) {
       print(dump(json));
       continue;
@@ -298,6 +299,7 @@ void print_peers(const Options& o, Store& store) {
     for (const char* key : {"owed_since", "answered_at"})
       if (json.contains(key)) line += " " + std::string(key) + " " + json[key].get<std::string>();
     print(line + "\n");
+    for (const auto& [id, why] : debt.refused) print(node + ": refuses " + id + ": " + why + "\n");
   }
 }
 

@@ -135,8 +135,8 @@ class StreamSender {
       : m_store(store),
         m_options(o),
         m_keys(o.replicate.config.keyfile.empty() ? Keys() : Keys(o.replicate.config.keyfile)),
-        m_link(common.servers, store.group().self, store.group().id(), o.to, m_keys) {
-    m_target = m_link.call("ask", {}, o.replicate.config.peer_timeout).store;
+        m_link(std::make_unique<Link>(common.servers, store.group().self, store.group().id(), o.to, o.to, m_keys)) {
+    m_target = m_link->call("ask", {}, o.replicate.config.peer_timeout).store;
   }
 
   void add(NewJob record) {
@@ -149,8 +149,7 @@ class StreamSender {
         meta.once = group.once;
         record.head = encode_record_head(meta, record.record.data_size, record.record.data_sum);
       }
-      put(record.head + std::string(record.data));
-      if (m_options.hand_over && meta.once) m_handed.push_back(meta.id);
+      put(meta.id, record.head + std::string(record.data), true);
     } else if (meta.type == RecordType::state) {
       if (meta.node.empty()) {
         meta.node = group.self.node;
@@ -158,7 +157,7 @@ class StreamSender {
       }
       meta.from = group.self.node;
       meta.from_store = group.self.store;
-      put(encode_record(meta));
+      put(meta.id, encode_record(meta), false);
     }
     if (m_body.size() >= batch) flush();
   }
@@ -169,35 +168,53 @@ class StreamSender {
     send();
   }
 
+  // 75 where the node has refused some, 65 where it has other jobs with the IDs or keys of some, which are not sent again.
+  Exit result() const { return m_refused ? Exit::retry : m_conflicts ? Exit::bad_data : Exit::ok; }
+
  private:
   static constexpr size_t batch = 1 << 20;
 
-  void put(const std::string& record) {
+  struct Record {
+    std::string id;
+    bool add;
+  };
+
+  void put(const std::string& id, const std::string& record, bool add) {
     m_body += record;
-    ++m_records;
+    m_records.push_back({id, add});
   }
 
   void send() {
-    if (m_records == 0) return;
-    Reply reply = m_link.call("take", m_body, std::max(m_options.replicate.config.peer_timeout, Millis(static_cast<int64_t>(m_body.size() >> 13))));
-    auto lines = split(reply.body, '\n');
-    if (reply.store != m_target || lines.size() != m_records + 1) throw Error(Exit::retry, m_options.to + " answers something else");
-    for (const auto& line : lines)
-      if (!line.empty() && line != "have" && line != "need") throw Error(Exit::retry, m_options.to + " refuses a job: " + printable(line));
+    if (m_records.empty()) return;
+    Sending sending(std::move(m_link), m_body, m_options.replicate.config.peer_timeout, [this](const Reply& reply) {
+      if (reply.store != m_target) throw Error(Exit::retry, m_options.to + " is another store than before");
+    });
+    auto lines = sending.finish();
+    m_link = sending.take_link();
+    for (size_t i = 0; i < lines.size(); ++i) {
+      const auto& [id, add] = m_records[i];
+      PeerVerdict verdict = parse_verdict(lines[i]);
+      if (verdict.kind == PeerVerdict::Kind::nonsense) throw Error(Exit::retry, m_options.to + " answers something else");
+      if (verdict.kind == PeerVerdict::Kind::conflict) log(Level::error, id + ": " + m_options.to + " has another job with this ID or key");
+      if (verdict.kind == PeerVerdict::Kind::refused) log(Level::error, id + ": " + m_options.to + " refuses it: " + verdict.reason);
+      m_conflicts = m_conflicts || verdict.kind == PeerVerdict::Kind::conflict;
+      m_refused = m_refused || verdict.kind == PeerVerdict::Kind::refused;
+      if (m_options.hand_over && add && verdict.kind == PeerVerdict::Kind::have) m_handed.push_back(id);
+    }
     m_body.clear();
-    m_records = 0;
+    m_records.clear();
   }
 
   // The new node owns them from now on: written here first, so that nobody runs what has not arrived, and told then.
   void hand_over() {
-    std::vector<std::string> told;
+    std::vector<std::pair<std::string, std::string>> told;
     m_store.look([&](Fold& fold) {
       told.clear();
       std::vector<std::string> records;
       for (const auto& id : m_handed) {
         auto job = fold.get(id);
         const Self& self = m_store.group().self;
-        if (!job || job->node != self.node || job->store != self.store || job->state == State::finished || job->state == State::dead) continue;
+        if (!job || !job->once || job->node != self.node || job->store != self.store || job->state == State::finished || job->state == State::dead) continue;
         if (!job->owner.empty() && owner_alive(m_store.owners_directory(), job->owner)) continue;
         job->node = m_options.to;
         job->store = m_target;
@@ -208,7 +225,7 @@ class StreamSender {
         records.push_back(encode_record(meta));
         meta.from = self.node;
         meta.from_store = self.store;
-        told.push_back(encode_record(meta));
+        told.push_back({id, encode_record(meta)});
       }
       if (records.empty()) return;
       m_store.append(records);
@@ -216,16 +233,17 @@ class StreamSender {
     });
     m_store.settle();
     m_handed.clear();
-    for (const auto& record : told) put(record);
+    for (const auto& [id, record] : told) put(id, record, false);
   }
 
   Store& m_store;
   const Options& m_options;
   const Keys m_keys;
-  Link m_link;
+  std::unique_ptr<Link> m_link;
   std::string m_target;
   std::string m_body;
-  size_t m_records = 0;
+  std::vector<Record> m_records;
+  bool m_conflicts = false, m_refused = false;
   std::vector<std::string> m_handed;
 };
 
@@ -241,7 +259,7 @@ Exit send_stream(const Options& o, Store& store, const Common& common) {
     throw;
   }
   sender.flush();
-  return Exit::ok;
+  return sender.result();
 }
 
 Exit serve(Options& o, const Common& common) {

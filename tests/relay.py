@@ -1,0 +1,35 @@
+# relay.py LISTEN TARGET RATE: carries connections to a local port, and so many bytes a second from who connects to it.
+import socket, sys, threading, time
+
+listen, target, rate = map(int, sys.argv[1:4])
+server = socket.socket()
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+server.bind(("127.0.0.1", listen))
+server.listen(64)
+lock, free_at = threading.Lock(), [time.monotonic()]  # one link, which all connections share
+
+
+def carry(source, sink, limited):
+    try:
+        while data := source.recv(16384 if limited else 65536):
+            if limited:
+                with lock:
+                    free_at[0] = at = max(free_at[0], time.monotonic()) + len(data) / rate
+                time.sleep(max(0, at - time.monotonic()))
+            sink.sendall(data)
+    except OSError:
+        pass
+    for s in (source, sink):
+        try:
+            s.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+
+while True:
+    client, _ = server.accept()
+    peer = socket.socket()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    peer.connect(("127.0.0.1", target))
+    threading.Thread(target=carry, args=(client, peer, True), daemon=True).start()
+    threading.Thread(target=carry, args=(peer, client, False), daemon=True).start()
