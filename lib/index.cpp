@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <utility>
 
 #include "log.hpp"
@@ -24,11 +25,23 @@ void remove_table(const std::string& path) {
   ::unlink((path + ".wal").c_str());  // a stale one makes the next table unopenable
 }
 
-// Removes a table that is only needed for a while.
-struct TemporaryTable {
-  std::string path;
-  ~TemporaryTable() { remove_table(path); }
-};
+constexpr size_t most_compared = 5000;  // keys in one visit
+
+// Where there is room for a table as large as the index, and half as much again.
+std::string temporary_directory(const std::string& store, uint64_t size) {
+  const char* given = std::getenv("TMPDIR");
+  uint64_t most = 0;
+  std::string best;
+  for (const std::string& directory : {std::string(given && *given ? given : "/var/tmp"), store}) {
+    struct statvfs fs;
+    if (::access(directory.c_str(), W_OK) != 0 || ::statvfs(directory.c_str(), &fs) != 0) continue;
+    uint64_t room = fs.f_bavail * static_cast<uint64_t>(fs.f_frsize);
+    if (room > size + size / 2) return directory;
+    if (room > most) most = room, best = directory;
+  }
+  throw Error(Exit::storage, "cannot compare the index with the journal: there is no room for a table of " + std::to_string((size + size / 2) >> 20) +
+                                 " MiB in " + best + " (TMPDIR names another place)");
+}
 
 }  // namespace
 
@@ -123,7 +136,21 @@ void Index::fold_on(Fold& fold) {
 }
 
 void Index::visit(const std::function<void(Fold&)>& body) {
-  std::lock_guard<std::mutex> guard(m_mutex);
+  visit_table([&](Table&, Fold& fold) { body(fold); });
+}
+
+// The first to change the index removes the seal.
+void Index::remove_seal() {
+  if (m_seal_removed) return;
+  if (::unlink(m_seal.c_str()) == 0) m_sync_owed = true;
+  else if (errno != ENOENT) throw_errno(Exit::storage, "remove " + m_seal);
+  if (m_sync_owed) sync_directory(m_directory);
+  m_sync_owed = false;
+  m_seal_removed = true;
+}
+
+void Index::visit_table(const std::function<void(Table&, Fold&)>& body) {
+  std::unique_lock<std::mutex> guard(m_mutex);
   int failures = 0;
   for (bool complete = false; !complete;) {
     bool body_done = false;
@@ -131,21 +158,16 @@ void Index::visit(const std::function<void(Fold&)>& body) {
       FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
       join();
       try {
-        if (!m_seal_removed) {
-          if (::unlink(m_seal.c_str()) == 0) m_sync_owed = true;
-          else if (errno != ENOENT) throw_errno(Exit::storage, "remove " + m_seal);
-          if (m_sync_owed) sync_directory(m_directory);
-          m_sync_owed = false;
-          m_seal_removed = true;
-        }
-        Table table(m_path);
+        const bool sealed = !m_seal_removed && file_exists(m_seal);
+        if (!sealed) remove_seal();
+        Table table(m_path, sealed ? Table::Use::read : Table::Use::write, [this] { remove_seal(); });
         Fold fold(table, m_self);
         if (!m_reader || m_reader->position() != fold.position().end)
           m_reader = std::make_unique<JournalReader>(m_journal, fold.position().end);
         try {
           complete = fold.run(*m_reader, records_with_room(fold, &table));
           if (complete) {
-            body(fold);
+            body(table, fold);
             body_done = true;
           }
         } catch (const Error&) {
@@ -171,13 +193,27 @@ void Index::visit(const std::function<void(Fold&)>& body) {
         throw;
       }
     }
-    if (complete) m_said_unusable = false;
-    if (!complete) ::usleep(200);  // flock is unfair: let others have it
+    if (complete) {
+      m_said_unusable = false;
+      break;
+    }
+    guard.unlock();
+    ::usleep(200);  // flock is unfair: let others have it
+    guard.lock();
   }
 }
 
 void Index::leave() {
   std::lock_guard<std::mutex> guard(m_mutex);
+  give_up_place();
+}
+
+void Index::leave_for_good() {
+  m_mutex.lock();  // for ever
+  give_up_place();
+}
+
+void Index::give_up_place() {
   if (!m_users) return;
   FileLock lock(m_lock.get(), FileLock::Mode::exclusive, short_patience);
   Fd users = std::move(m_users);
@@ -206,7 +242,7 @@ void Index::shrink() {
     struct stat st;
     if (!m_users || ::stat(m_path.c_str(), &st) != 0 || static_cast<uint64_t>(st.st_size) < least_to_shrink) return;
     try {
-      Table table(m_path);
+      Table table(m_path, file_exists(m_seal) ? Table::Use::read : Table::Use::write);
       bool bloated = table.file_size() > most_bloat * usual_entry * table.count();
       table.close();
       if (!bloated) return;
@@ -219,50 +255,41 @@ void Index::shrink() {
 }
 
 bool Index::equals_fold(std::string& difference) {
-  TemporaryTable copy{m_directory + "/tmp." + new_ulid()}, fresh{m_directory + "/tmp." + new_ulid()};
-  // A copy of the index as of one moment, so that others can go on.
+  struct stat st;
   visit([](Fold&) {});
-  FoldPosition position;
-  {
-    std::lock_guard<std::mutex> guard(m_mutex);
-    FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
-    Fd from = open_file(m_path, O_RDONLY), to = open_file(copy.path, O_RDWR | O_CREAT | O_EXCL);
-    for (uint64_t left = file_size(from.get()); left > 0;) {
-      ssize_t n = ::copy_file_range(from.get(), nullptr, to.get(), nullptr, left, 0);
-      if (n <= 0) throw_errno(Exit::storage, "copy the index");
-      left -= static_cast<uint64_t>(n);
-    }
-  }
-  try {
-    Table index(copy.path);
-    position = Fold(index, m_self).position();
-    Table table(fresh.path);
-    JournalReader reader(m_journal, 0);
-    Fold fold(table, m_self);
-    // The journal goes on behind the copy's position: step record by record at the end.
-    while (fold.position().end < position.end && !fold.run(reader, 1)) {
-    }
-    fold.commit();
-    Table::Cursor a(index, ""), b(table, "");
-    // What only helps the fold along may be older than what the journal still says.
-    const Millis now = now_ms();
-    auto step = [now](Table::Cursor& c) {
-      while (c.valid() && Fold::is_help(c.key(), c.value(), now)) c.next();
-    };
-    for (step(a), step(b); a.valid() && b.valid(); a.next(), b.next(), step(a), step(b))
-      if (a.key() != b.key() || a.value() != b.value()) {
-        difference = "they differ at " + printable(a.key(), 60) + " and " + printable(b.key(), 60);
-        return false;
+  const uint64_t size = ::stat(m_path.c_str(), &st) == 0 ? static_cast<uint64_t>(st.st_size) : 0;
+  Table fresh(temporary_directory(m_directory, size) + "/tmp." + new_ulid(), Table::Use::temporary);
+  Fold expected(fresh, m_self);
+  JournalReader reader(m_journal, 0);
+  while (!expected.run(reader, fold_chunk)) expected.commit();
+  std::string from;  // what stands before is the same
+  for (bool more = true; more && difference.empty();)
+    visit_table([&](Table& index, Fold& fold) {
+      fold.commit();
+      // Step by step, for the journal may have gone on.
+      while (expected.position().end < fold.position().end && !expected.run(reader, 1)) continue;
+      expected.commit();
+      Table::Cursor a(index, from), b(fresh, from);
+      // What only helps the fold along may be older than what the journal still says.
+      const Millis now = now_ms();
+      auto skip_help = [now](Table::Cursor& c) {
+        while (c.valid() && Fold::is_help(c.key(), c.value(), now)) c.next();
+      };
+      std::string next;
+      skip_help(a), skip_help(b);
+      for (size_t n = 0; n < most_compared && a.valid() && b.valid(); ++n, skip_help(a), skip_help(b)) {
+        if (a.key() != b.key() || a.value() != b.value()) {
+          difference = "they differ at " + printable(a.key(), 60) + " and " + printable(b.key(), 60);
+          return;
+        }
+        next = std::string(a.key()) + std::string(1, '\0');
+        a.next(), b.next();
       }
-    if (a.valid() != b.valid()) {
-      difference = a.valid() ? "the index has more than the journal" : "the index lacks something";
-      return false;
-    }
-    return true;
-  } catch (const TableError& e) {
-    difference = std::string("the index cannot be read: ") + e.what();
-    return false;
-  }
+      if (a.valid() != b.valid()) difference = a.valid() ? "the index has more than the journal" : "the index lacks something";
+      more = a.valid() && b.valid();
+      from = next;
+    });
+  return difference.empty();
 }
 
 }  // namespace gq

@@ -3,8 +3,8 @@
 //
 // Trust: users hold a shared lock on index.users. Who gets it exclusively is alone; he believes the file only where
 // index.seal describes it, and else removes it, and it is folded again from the journal. The last user to leave syncs the
-// index and seals it; the first to change it removes the seal. So after a crash of all users, or a power cut, there is
-// no seal. (Tokyo Cabinet's own mark of a clean close is never synced and cannot be believed.)
+// index and seals it; the first to change it removes the seal. So after a crash of users that have changed it, or a power cut, there is
+// no seal; those that only read leave it as it was. (Tokyo Cabinet's own mark of a clean close is never synced and cannot be believed.)
 //
 // A visit opens the table under index.lock, folds in chunks of fold_chunk records, lets go of the lock between them, does
 // its own work in a last step, and closes. No fdatasync and no waiting happens in there, and writers that only add never
@@ -43,14 +43,22 @@ class Index {
   // Makes the index anew where it is many times as large as what is in it: Tokyo Cabinet does not give back what was removed.
   void shrink();
 
-  // Folds the whole journal into a fresh table beside the index and compares the two; false where they differ, with a
-  // sentence. Others go on meanwhile.
+  // Folds the whole journal into a temporary table and compares the two, some keys in a visit, both as of the same position then; false where
+  // they differ, with a sentence. Others go on meanwhile; where what is read is cleaned meanwhile, they may seem to differ. The table, as
+  // large as the index, goes to TMPDIR, or else to /var/tmp, or beside the index where there is more room. Throws Error(storage) where
+  // there is none.
   bool equals_fold(std::string& difference);
 
   // Gives up the place among the users; the last one seals the index.
   void leave();
 
+  // The same for a process that a signal is about to end: other threads do not get in again.
+  void leave_for_good();
+
  private:
+  void visit_table(const std::function<void(Table&, Fold&)>& body);
+  void give_up_place();
+  void remove_seal();
   void join();
   void discard();
   bool disk_is_full() const;

@@ -685,8 +685,12 @@ bool JournalReader::extend(uint64_t offset) {
 bool JournalReader::fill(uint64_t offset, uint64_t size) {
   if (offset + size > m_size) return false;
   if (offset >= m_window_offset && offset + size <= m_window_offset + m_window.size()) return true;
-  constexpr uint64_t window = 1 << 20;
-  m_window.resize(std::min(std::max(size, window), m_size - offset));
+  // More and more, as long as nothing of it is passed over: the data of large records may be, and so is most of it where single records
+  // are looked up.
+  constexpr uint64_t least_ahead = 4096, most_ahead = 1 << 20;
+  const bool goes_on = offset >= m_window_offset && offset <= m_window_offset + m_window.size();
+  m_ahead = goes_on ? std::clamp(2 * m_ahead, least_ahead, most_ahead) : least_ahead;
+  m_window.resize(std::min(std::max(size, m_ahead), m_size - offset));
   m_window_offset = UINT64_MAX;  // until it has been read: a failed read leaves nothing to be believed
   size_t n = read_at(m_fd.get(), m_window.data(), m_window.size(), offset);
   m_window_offset = offset;

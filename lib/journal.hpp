@@ -295,6 +295,7 @@ class JournalReader {
   bool m_longer = false;  // than the next segment lets it be: what overlaps is nobody's
   std::string m_window;
   uint64_t m_window_offset = 0;
+  uint64_t m_ahead = 0;  // how much is read at once
   std::optional<RecordHead> m_head;
   std::string_view m_head_bytes;
   std::string_view m_data;

@@ -53,16 +53,40 @@ int ftruncate64(int fd, off64_t size) noexcept {
 
 namespace gq {
 
-Table::Table(const std::string& path) : m_db(tcbdbnew(), tcbdbdel), m_log(path + ".wal") {
+Table::Table(const std::string& path, Use use, std::function<void()> before_write)
+    : m_db(tcbdbnew(), tcbdbdel), m_path(path), m_log(path + ".wal"), m_use(use), m_before_write(std::move(before_write)) {
   // Caches that hold what a chunk of the fold touches (about 400 leaves), for beyond them each call gives up the CPU; small
   // enough that the memory of a worker does not grow with its queue. No mapping beyond the header.
-  io_failed = false;
   tcbdbsetcache(m_db.get(), 1024, 512);
   tcbdbsetxmsiz(m_db.get(), 0);
   tcbdbtune(m_db.get(), 0, 0, 0, -1, -1, BDBTLARGE);
-  if (!tcbdbopen(m_db.get(), path.c_str(), BDBOWRITER | BDBOCREAT | BDBONOLCK) || io_failed) fail();
+  open(path, use == Use::read ? BDBOREADER : use == Use::write ? BDBOWRITER | BDBOCREAT : BDBOWRITER | BDBOCREAT | BDBOTRUNC);
+  if (use == Use::temporary) ::unlink(path.c_str());
+}
+
+void Table::open(const std::string& path, int mode) {
+  io_failed = false;
+  if (!tcbdbopen(m_db.get(), path.c_str(), mode | BDBONOLCK) || io_failed) fail();
   m_open = true;
   ::fcntl(m_db->hdb->fd, F_SETFD, FD_CLOEXEC);
+}
+
+// Nobody may be walking meanwhile.
+void Table::become_writable() {
+  if (m_cursors > 0) throw TableError("it is to be written while it is read");
+  m_before_write();
+  m_open = false;
+  if (!tcbdbclose(m_db.get())) fail();
+  open(m_path, BDBOWRITER);
+  m_use = Use::write;
+  if (reserve(m_wanted)) return;
+  int saved = errno;
+  m_open = false;
+  if (!tcbdbclose(m_db.get())) fail();
+  open(m_path, BDBOREADER);
+  m_use = Use::read;  // nothing has been written
+  errno = saved;
+  throw_errno(Exit::storage, "update the index");
 }
 
 Table::~Table() {
@@ -86,7 +110,11 @@ bool Table::remove_log() {
   return false;
 }
 
-void Table::fail() const { throw TableError(io_failed ? "it cannot be read or written" : tcbdberrmsg(tcbdbecode(m_db.get()))); }
+void Table::fail() const {
+  const std::string why = io_failed ? "it cannot be read or written" : tcbdberrmsg(tcbdbecode(m_db.get()));
+  if (m_use == Use::temporary) throw Error(Exit::storage, "cannot use a temporary table: " + why);
+  throw TableError(why);
+}
 
 std::optional<std::string> Table::get(std::string_view key) {
   if (auto it = m_writes.find(key); it != m_writes.end()) return it->second;
@@ -105,6 +133,10 @@ uint64_t Table::count() const { return tcbdbrnum(m_db.get()); }
 uint64_t Table::file_size() const { return tcbdbfsiz(m_db.get()); }
 
 bool Table::reserve(uint64_t bytes) {
+  if (m_use == Use::read) {
+    m_wanted = bytes;
+    return true;
+  }
   struct stat st;
   const int fd = m_db->hdb->fd;
   if (::fstat(fd, &st) != 0 || st.st_blocks * 512 >= st.st_size + static_cast<off_t>(bytes)) return true;
@@ -129,8 +161,11 @@ void Table::forget_error() { tcbdbsetecode(m_db.get(), TCESUCCESS, __FILE__, __L
 
 void Table::flush() {
   if (m_writes.empty()) return;
-  if (!m_in_transaction && !tcbdbtranbegin(m_db.get())) fail();
-  m_in_transaction = true;
+  if (m_use == Use::read) become_writable();
+  if (m_use != Use::temporary) {
+    if (!m_in_transaction && !tcbdbtranbegin(m_db.get())) fail();
+    m_in_transaction = true;
+  }
   for (const auto& [key, value] : m_writes) {
     forget_error();
     int size = static_cast<int>(key.size());
@@ -168,6 +203,7 @@ Table::Cursor::Cursor(Table& table, std::string_view from)
     : m_table(table), m_cursor(tcbdbcurnew(table.m_db.get()), tcbdbcurdel) {
   table.flush();
   seek(from);
+  ++table.m_cursors;
 }
 
 void Table::Cursor::load() {

@@ -25,8 +25,13 @@ struct TableError : std::runtime_error {
 
 class Table {
  public:
-  // Opens the file, creating it where it is not there.
-  explicit Table(const std::string& path);
+  enum class Use {
+    write,      // the file is made where it is missing
+    read,       // it is there, and whole; when something is to be written it is opened again for that, so that until then it stays as it is
+    temporary,  // a new file, which is removed at once so that no crash leaves it; without transactions
+  };
+  // With Use::read `before_write` is called first, once.
+  explicit Table(const std::string& path, Use use = Use::write, std::function<void()> before_write = {});
   ~Table();  // closes; a transaction that was not committed is undone
   Table(const Table&) = delete;
   Table& operator=(const Table&) = delete;
@@ -38,7 +43,8 @@ class Table {
   // How many keys there are, and the size of the file in bytes; as of the last commit.
   uint64_t count() const;
   uint64_t file_size() const;
-  // Sees to it that the file can grow so much; false and errno where the disk is full.
+  // Sees to it that the file can grow so much; false and errno where the disk is full. With Use::read that is done when it is to be written
+  // first, which throws Error(storage) then.
   bool reserve(uint64_t bytes);
 
   // Commits what was written, in one transaction, which survives the death of the process, not a power cut.
@@ -51,6 +57,9 @@ class Table {
    public:
     // Stands at the first key that is not less than `from`.
     Cursor(Table& table, std::string_view from);
+    ~Cursor() { --m_table.m_cursors; }
+    Cursor(const Cursor&) = delete;
+    Cursor& operator=(const Cursor&) = delete;
     bool valid() const { return m_valid; }
     // Valid until the cursor moves or the table changes.
     std::string_view key() const { return m_key; }
@@ -71,11 +80,17 @@ class Table {
   [[noreturn]] void fail() const;
   void check_missing() const;
   void forget_error();
+  void open(const std::string& path, int mode);
+  void become_writable();
   void flush();
   bool remove_log();
   bool close_file();
   std::unique_ptr<TCBDB, void (*)(TCBDB*)> m_db;
-  const std::string m_log;
+  const std::string m_path, m_log;
+  Use m_use;
+  std::function<void()> m_before_write;
+  size_t m_cursors = 0;
+  uint64_t m_wanted = 0;
   bool m_open = false;
   bool m_in_transaction = false;
   std::map<std::string, std::optional<std::string>, std::less<>> m_writes;  // nullopt: a removal

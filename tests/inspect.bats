@@ -100,3 +100,39 @@ load helpers
   ((peak < 65536))
   kill "$PID"; wait "$PID"
 }
+
+@test "gq-inspect: a reader that goes away, or is told to stop, leaves the index as others need it" {
+  seq 20000 | gq-enqueue f --local -l >"$T/ids"
+  gq-inspect stats
+  gq-enqueue f --local </dev/null  # so that there is something to change
+  status=$(gq-inspect list | head -n 1 >/dev/null; echo "${PIPESTATUS[0]}")
+  [[ $status == 141 && -s $GQ_STORE/index.seal ]]
+  gq-enqueue f --local </dev/null
+  mkfifo "$T/pipe"
+  exec 7<>"$T/pipe"
+  background sh -c 'exec gq-inspect list >"$0" 7>&-' "$T/pipe"
+  unsealed() { [[ ! -e $GQ_STORE/index.seal ]]; }
+  eventually unsealed
+  kill "$PID"
+  got=0; wait "$PID" || got=$?
+  exec 7>&-
+  [[ $got == 143 && -s $GQ_STORE/index.seal ]]
+}
+
+@test "gq-inspect: check reads the journal a few times, and cleaning goes on meanwhile" {
+  seq 5000 | gq-enqueue f --local -l >"$T/ids"
+  gq-inspect stats
+  size=$(cat "$GQ_STORE"/journal/*.gqj "$GQ_STORE/index.tcb" | wc -c)
+  strace -f -qq -e trace=pread64,read -o "$T/reads" flock "$GQ_STORE/clean.lock" timeout 300 gq-inspect check
+  read=$(awk '$NF ~ /^[0-9]+$/ { n += $NF } END { print n }' "$T/reads")
+  echo "$read bytes read, for $size of journal and index"
+  ((read < 6 * size))
+}
+
+@test "gq-inspect: an index is made anew from the heads of large records alone" {
+  head -c 3000000 /dev/urandom | base64 -w 40000 | gq-enqueue f --local -l >"$T/ids"
+  strace -f -qq -e trace=pread64 -o "$T/reads" gq-inspect stats
+  read=$(awk '$NF ~ /^[0-9]+$/ { n += $NF } END { print n }' "$T/reads")
+  echo "$read bytes read"
+  ((read < 2000000))
+}

@@ -1,15 +1,20 @@
 #include "frame.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
 
-#include "fd.hpp"
+#include "runner.hpp"
 #include "text.hpp"
+#include "thread.hpp"
+#include "wait.hpp"
 
 namespace gq {
 namespace {
@@ -55,7 +60,7 @@ namespace {
 
 int run(int argc, char** argv, const Program& program) {
   open_standard_descriptors();
-  if (!program.dies_of_sigpipe) ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGPIPE, SIG_IGN);  // a write tells, too
   int verbosity = 0;
   bool quiet = false;
   set_log_sink([&](Level level, const std::string& text) {
@@ -123,6 +128,10 @@ int run_program(int argc, char** argv, const Program& program) {
   try {
     return run(argc, argv, program);
   } catch (const Error& e) {
+    if (program.dies_of_sigpipe && e.error_number() == EPIPE) {
+      ::signal(SIGPIPE, SIG_DFL);
+      ::raise(SIGPIPE);
+    }
     message(program.name, Level::error, e.what());
     return static_cast<int>(e.code());
   } catch (const std::bad_alloc&) {
@@ -132,6 +141,44 @@ int run_program(int argc, char** argv, const Program& program) {
     message(program.name, Level::error, std::string("a bug: ") + e.what());
     return static_cast<int>(Exit::bug);
   }
+}
+
+EndsInOrder::EndsInOrder(std::function<void()> last) : m_last(std::move(last)) {
+  sigset_t set = stop_signals(), before;
+  m_signals = Fd(::signalfd(-1, &set, SFD_CLOEXEC));
+  m_end = Fd(::eventfd(0, EFD_CLOEXEC));
+  if (!m_signals || !m_end) return;
+  ::pthread_sigmask(SIG_BLOCK, &set, &before);
+  try {
+    m_thread = start_thread([this] { watch(); });
+  } catch (const Error&) {  // then they end it at once
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+}
+
+EndsInOrder::~EndsInOrder() {
+  if (!m_thread.joinable()) return;
+  ::eventfd_write(m_end.get(), 1);
+  m_thread.join();
+}
+
+void EndsInOrder::watch() {
+  pollfd fds[] = {{m_signals.get(), POLLIN, 0}, {m_end.get(), POLLIN, 0}};
+  while (::poll(fds, 2, -1) < 0 && errno == EINTR) continue;
+  signalfd_siginfo info;
+  if (!(fds[0].revents & POLLIN) || ::read(m_signals.get(), &info, sizeof info) != sizeof info) return;
+  stop_waiting();
+  try {
+    m_last();
+  } catch (const std::exception&) {  // it ends all the same
+  }
+  const int signal = static_cast<int>(info.ssi_signo);
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, signal);
+  ::signal(signal, SIG_DFL);
+  ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+  ::raise(signal);
 }
 
 namespace {

@@ -4,10 +4,12 @@
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "clock.hpp"
 #include "error.hpp"
+#include "fd.hpp"
 #include "gearman.hpp"
 #include "log.hpp"
 
@@ -23,13 +25,27 @@ struct Program {
   const char* name;
   const char* purpose;
   bool takes_command = false;   // everything behind the first -- is a command
-  bool dies_of_sigpipe = false;  // as a filter whose reader has gone should
+  bool dies_of_sigpipe = false;  // as a filter whose reader has gone should, when all has been put in order
   std::function<void(CLI::App&)> options;
   std::function<Exit(const Common&)> body;
 };
 
 // main() of every program: parses, runs, reports; returns the exit code.
 int run_program(int argc, char** argv, const Program& program);
+
+// While it exists, SIGTERM, SIGINT and SIGHUP end the program as they do, but only after `last` was called, in a thread of its own: so what
+// others share is left as they need it. To be made before other threads are started.
+class EndsInOrder {
+ public:
+  explicit EndsInOrder(std::function<void()> last);
+  ~EndsInOrder();  // the signals stay blocked: the program is about to end
+
+ private:
+  void watch();
+  std::function<void()> m_last;
+  Fd m_signals, m_end;
+  std::thread m_thread;
+};
 
 // Validators that also convert, for use with add_option.
 CLI::Option* add_duration(CLI::App& app, const std::string& name, Millis& value, const std::string& help);
