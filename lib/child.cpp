@@ -5,12 +5,16 @@
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
+
+#include "text.hpp"
 
 extern char** environ;
 
@@ -71,6 +75,23 @@ pid_t spawn(const Command& command) {
   int rc = ::posix_spawnp(&pid, argv_pointers[0], &actions, &attributes, argv_pointers.data(),
                           environment_pointers.data());
   return rc == 0 ? pid : -rc;
+}
+
+int command_problem(const std::string& name) {
+  auto problem = [](const std::string& path) {
+    struct stat st;
+    if (::stat(path.c_str(), &st) != 0) return errno;
+    return S_ISREG(st.st_mode) && ::access(path.c_str(), X_OK) == 0 ? 0 : EACCES;
+  };
+  if (name.find('/') != std::string::npos) return problem(name);
+  const char* path = std::getenv("PATH");
+  int worst = ENOENT;
+  for (const auto& directory : split(path ? path : "/bin:/usr/bin", ':')) {
+    int p = problem((directory.empty() ? "." : directory) + "/" + name);
+    if (p == 0) return 0;
+    if (p == EACCES) worst = p;
+  }
+  return worst;
 }
 
 Fd readable(std::string_view data) {

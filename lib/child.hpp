@@ -26,6 +26,9 @@ struct Command {
 // The pid of the command, or the negative errno of what failed: exec's, or fork's.
 pid_t spawn(const Command& command);
 
+// Why a command could not be started, as far as its name tells: an errno; 0 where it is there and may be executed.
+int command_problem(const std::string& name);
+
 // A descriptor from which exactly `data` can be read, all of it there already: a pipe, or a file in memory where the
 // kernel gives this user only small pipes. `data` is at most 64 KiB. Throws Error.
 Fd readable(std::string_view data);

@@ -36,7 +36,14 @@ struct Item {
   bool keep = false;
 };
 
-Millis age_of(const struct stat& st) { return now_ms() - Millis(st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000); }
+Millis changed_at(const struct stat& st) { return Millis(st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000); }
+
+Millis age_of(const struct stat& st) { return now_ms() - changed_at(st); }
+
+// A file whose date is to come, as of before the clock was set back, would stay for that long: it gets the date of now.
+void correct_date(const std::string& path, Millis date, Millis now) {
+  if (date > now) ::utimensat(AT_FDCWD, path.c_str(), nullptr, 0);
+}
 
 // Calls `visit` with each name in a directory.
 template <typename Visit>
@@ -116,6 +123,10 @@ std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
   });
   if (!good) return std::nullopt;
   Millis now = now_ms();
+  for (auto& s : all) {
+    correct_date(segment_path(journal.directory(), s.base), s.changed_at, now);
+    s.changed_at = std::min(s.changed_at, now);
+  }
   for (size_t i = 0; i + 1 < all.size(); ++i) {
     if (now < all[i].changed_at + limits.clean_after) continue;
     // One that was cleaned before waits until there is as much news as it is large: so the work never exceeds what is written.
@@ -164,6 +175,14 @@ void Cleaner::set_aside() {
   else ::unlink(temporary.c_str());
 }
 
+// When a finished job ended, as far as is known: not after what says so was last written to.
+Millis Cleaner::ended_at(const Job& job, const Range& range, Millis now) {
+  if (job.changed_at <= now) return job.changed_at;
+  for (const auto& s : range.segments)
+    if (job.location >= s.base && job.location < s.end) return s.changed_at;
+  return now;
+}
+
 // Says which of the jobs that came in this range need not be known any more.
 void Cleaner::forget(const Range& range) {
   const Lsn end = m_store.journal().end();
@@ -188,7 +207,7 @@ void Cleaner::forget(const Range& range) {
         const Meta& m = item.record.meta;
         if (m.type != RecordType::add && m.type != RecordType::state) continue;
         auto job = fold.get(m.id);
-        if (!job || job->changed_at + m_store.limits().remember > meta.at || std::max(job->first_lsn, job->location) >= end ||
+        if (!job || ended_at(*job, range, meta.at) + m_store.limits().remember > meta.at || std::max(job->first_lsn, job->location) >= end ||
             !fold.may_forget(m.id, *job, meta.at, is_clean))
           continue;
         meta.ids.push_back(m.id);
@@ -391,7 +410,7 @@ void Cleaner::sweep(bool now) {
   struct stat st;
   if (!try_lock(lock.get(), FileLock::Mode::exclusive) || ::fstat(lock.get(), &st) != 0) return;
   // The time of the file is that of the last sweep.
-  if (!now && st.st_size > 0 && age_of(st) < sweep_interval) return;
+  if (!now && st.st_size > 0 && age_of(st) >= Millis(0) && age_of(st) < sweep_interval) return;
   const std::string& store = m_store.directory();
   for (const std::string& directory : {store, store + "/journal", store + "/blobs", store + "/owners"})
     for_each_name(directory, [&](const std::string& name) {
@@ -399,7 +418,9 @@ void Cleaner::sweep(bool now) {
       std::string path = directory + "/" + name;
       Fd fd = try_open(path, O_RDONLY);
       struct stat file;
-      if (fd && ::fstat(fd.get(), &file) == 0 && S_ISREG(file.st_mode) && age_of(file) >= temporary_age && try_lock(fd.get(), FileLock::Mode::exclusive))
+      if (!fd || ::fstat(fd.get(), &file) != 0 || !S_ISREG(file.st_mode)) return;
+      correct_date(path, changed_at(file), now_ms());
+      if (age_of(file) >= temporary_age && try_lock(fd.get(), FileLock::Mode::exclusive))
         ::unlink(path.c_str());
     });
   sweep_owners(m_store.owners_directory());
@@ -413,7 +434,11 @@ void Cleaner::sweep(bool now) {
     if (part.size() != 2) return;
     for_each_name(store + "/blobs/" + part, [&](const std::string& name) {
       struct stat file;
-      if (!is_ulid(name) || ::stat(m_store.blobs().path(name).c_str(), &file) != 0 || age_of(file) < m_store.limits().clean_after) return;
+      if (!is_ulid(name)) return;
+      const std::string path = m_store.blobs().path(name);
+      if (::stat(path.c_str(), &file) != 0) return;
+      correct_date(path, changed_at(file), now_ms());
+      if (age_of(file) < m_store.limits().clean_after) return;
       ids.push_back(name);
       if (ids.size() == most_records) look();
     });

@@ -45,6 +45,7 @@ class Cleaner {
  private:
   struct Range;
   std::optional<Range> choose(Fd& lock);
+  static Millis ended_at(const Job& job, const Range& range, Millis now);
   void forget(const Range& range);
   void rewrite(const Range& range);
   void work();

@@ -148,37 +148,41 @@ std::optional<NewJob> StreamReader::next_record() {
   return record;
 }
 
+// The record that a stream begins with; false where the input ends instead.
+bool StreamReader::begin() {
+  std::optional<NewJob> first;
+  try {
+    first = next_record();
+  } catch (const Error& e) {
+    if (e.code() != Exit::bad_data || m_begun) throw;
+  }
+  if (!first && m_begun) return false;
+  if (!first || first->record.meta.type != RecordType::stream)
+    throw Error(Exit::bad_data, m_begun ? "the stream goes on behind its end, before byte " + std::to_string(m_position) : "what is read is no stream of jobs");
+  if (first->record.meta.version > stream_version)
+    throw Error(Exit::config, "the stream is in format " + std::to_string(first->record.meta.version) + ", and this gq knows formats up to " +
+                                  std::to_string(stream_version));
+  m_begun = true;
+  m_jobs = 0;
+  return true;
+}
+
 std::optional<NewJob> StreamReader::next() {
-  if (!m_begun) {
-    std::optional<NewJob> first;
-    try {
-      first = next_record();
-    } catch (const Error& e) {
-      if (e.code() != Exit::bad_data) throw;
+  if (!m_begun) begin();
+  for (;;) {
+    auto record = next_record();
+    if (!record) throw Error(Exit::bad_data, "the stream is cut short: it has no end");
+    const Meta& meta = record->record.meta;
+    if (meta.type == RecordType::end) {
+      if (meta.position != m_jobs) throw Error(Exit::bad_data, "the stream has " + std::to_string(m_jobs) + " jobs, and should have " + std::to_string(meta.position));
+      if (!begin()) return std::nullopt;  // another one may follow
+      continue;
     }
-    m_begun = true;
-    if (!first || first->record.meta.type != RecordType::stream) throw Error(Exit::bad_data, "what is read is no stream of jobs");
-    if (first->record.meta.version > stream_version)
-      throw Error(Exit::config, "the stream is in format " + std::to_string(first->record.meta.version) + ", and this gq knows formats up to " +
-                                    std::to_string(stream_version));
+    if ((meta.type != RecordType::add && meta.type != RecordType::state) || !meta.source.empty())
+      throw Error(Exit::bad_data, "the stream has a record of another kind before byte " + std::to_string(m_position));
+    if (meta.type == RecordType::add) ++m_jobs;
+    return record;
   }
-  auto record = next_record();
-  if (!record) throw Error(Exit::bad_data, "the stream is cut short: it has no end");
-  const Meta& meta = record->record.meta;
-  if (meta.type == RecordType::end) {
-    if (meta.position != m_jobs) throw Error(Exit::bad_data, "the stream has " + std::to_string(m_jobs) + " jobs, and should have " + std::to_string(meta.position));
-    // Another one may follow.
-    auto more = next_record();
-    if (!more) return std::nullopt;
-    if (more->record.meta.type != RecordType::stream || more->record.meta.version > stream_version)
-      throw Error(Exit::bad_data, "the stream goes on behind its end, before byte " + std::to_string(m_position));
-    m_jobs = 0;
-    return next();
-  }
-  if ((meta.type != RecordType::add && meta.type != RecordType::state) || !meta.source.empty())
-    throw Error(Exit::bad_data, "the stream has a record of another kind before byte " + std::to_string(m_position));
-  if (meta.type == RecordType::add) ++m_jobs;
-  return record;
 }
 
 }  // namespace gq

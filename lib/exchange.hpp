@@ -39,6 +39,7 @@ class StreamReader {
   std::optional<NewJob> next();
 
  private:
+  bool begin();
   std::optional<NewJob> next_record();
   bool read(std::string& bytes, uint64_t size);
 

@@ -105,7 +105,7 @@ bool parse_manifest(const std::string& text, Snapshot& s, std::string& why) {
     else if (words[0] == "created" && number) s.created_at = Millis(static_cast<int64_t>(*number));
     else if (words[0] == "position" && number) s.position = *number;
     else if (words[0] == "jobs" && number) s.jobs = *number, s.damaged = words.size() > 2;
-    else if (words[0] == "file" && words.size() == 4 && number && parse_hex(words[2])) s.files[words[3]] = {*number, *parse_hex(words[2])};
+    else if (words[0] == "file" && words.size() == 4 && number && parse_hex(words[2])) s.files[words[3]] = {*number, *parse_hex(words[2])}, ++s.file_count, s.bytes += *number;
     else return false;
   }
   return is_ulid(s.store);
@@ -218,8 +218,9 @@ class Maker {
   }
   void done(const std::string& name, uint64_t size, uint64_t sum) {
     m_snapshot.files[name] = {size, sum};
-    m_bytes += size;
-    if (m_progress) m_progress(m_snapshot.files.size(), m_bytes);
+    m_snapshot.bytes += size;
+    ++m_snapshot.file_count;
+    if (m_progress) m_progress(m_snapshot.file_count, m_snapshot.bytes);
   }
 
   const std::string m_store, m_target;
@@ -227,7 +228,6 @@ class Maker {
   Snapshot& m_snapshot;
   const Progress& m_progress;
   std::map<std::string, uint64_t> m_unknown;
-  uint64_t m_bytes = 0;
 };
 
 std::string journal_name(const Journal& journal, Lsn base) { return "journal" + segment_path(journal.directory(), base).substr(journal.directory().size()); }
@@ -260,12 +260,6 @@ void tell_missing(Store& store, Snapshot& snapshot) {
 }
 
 }  // namespace
-
-uint64_t Snapshot::bytes() const {
-  uint64_t sum = 0;
-  for (const auto& file : files) sum += file.second.size;
-  return sum;
-}
 
 Snapshot create_snapshot(Store& store, const std::string& directory, const Progress& progress) {
   make_directories(directory);
@@ -361,15 +355,28 @@ std::vector<Snapshot> list_snapshots(const std::string& path, const std::functio
     struct stat st;
     std::string sub = directory + "/" + name;
     if (!is_snapshot_name(name) || ::stat(sub.c_str(), &st) != 0 || !S_ISDIR(st.st_mode)) continue;
-    if (auto s = read_snapshot(sub, why)) all.push_back(std::move(*s));
-    else bad(sub + "/" + manifest_name, why);
+    auto s = read_snapshot(sub, why);
+    if (!s) {
+      bad(sub + "/" + manifest_name, why);
+      continue;
+    }
+    // Not by position: a store that was restored goes on from an older one.
+    auto at = std::upper_bound(all.begin(), all.end(), *s, [](const Snapshot& a, const Snapshot& b) { return std::pair(a.created_at, a.position) < std::pair(b.created_at, b.position); });
+    if (at != all.end()) s->files.clear();
+    else if (!all.empty()) all.back().files.clear();
+    all.insert(at, std::move(*s));
   }
-  // Not by position: a store that was restored goes on from an older one.
-  std::stable_sort(all.begin(), all.end(), [](const Snapshot& a, const Snapshot& b) { return std::pair(a.created_at, a.position) < std::pair(b.created_at, b.position); });
   return all;
 }
 
-bool verify_snapshot(const Snapshot& snapshot, const std::function<void(const std::string& path, const std::string& why)>& bad, const Progress& progress) {
+bool verify_snapshot(const Snapshot& listed, const std::function<void(const std::string& path, const std::string& why)>& bad, const Progress& progress) {
+  std::string gone;
+  auto read = listed.files.empty() ? read_snapshot(listed.path, gone) : std::nullopt;
+  if (!gone.empty() && !read) {
+    bad(listed.path + "/" + manifest_name, gone);
+    return false;
+  }
+  const Snapshot& snapshot = read ? *read : listed;
   bool good = true;
   uint64_t files = 0, bytes = 0;
   for (const auto& [name, file] : snapshot.files) {

@@ -34,8 +34,8 @@ struct Snapshot {
   Lsn position = 0;
   uint64_t jobs = 0;  // that had not ended; about, as the store was working on
   bool damaged = false;  // the store was: something that it was to have is not in here
-  std::map<std::string, SnapshotFile> files;
-  uint64_t bytes() const;
+  uint64_t file_count = 0, bytes = 0;
+  std::map<std::string, SnapshotFile> files;  // of the last of those that are listed; they take memory
 };
 
 // Told how many files, and how many bytes of them, are done.
@@ -46,7 +46,7 @@ using Progress = std::function<void(uint64_t files, uint64_t bytes)>;
 // those of another store.
 Snapshot create_snapshot(Store& store, const std::string& directory, const Progress& progress);
 
-// The snapshots of a directory, or the one that it is, by position. Those whose manifest is missing or damaged are given to `bad`
+// The snapshots of a directory, or the one that it is, the last one with its files. Those whose manifest is missing or damaged are given to `bad`
 // with the reason. Throws Error(no_input) where the directory cannot be read.
 std::vector<Snapshot> list_snapshots(const std::string& path, const std::function<void(const std::string& path, const std::string& why)>& bad);
 

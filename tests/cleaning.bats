@@ -176,3 +176,16 @@ is_small() { (($(journal_size) < 60000)); }
   gq-inspect check
   head -c 600000 /dev/urandom | gq-enqueue f --local
 }
+
+@test "gq-flush: cleans what has a date to come [the clock was set back]" {
+  limits
+  settings '{clean_after: "1h"}'
+  seq -f '%0400g' 300 | faketime -f '+10d' gq-enqueue f --local -l >"$T/ids"
+  faketime -f '+10d' gq-worker --local --drain -f f -j 2 -- true
+  touch -d '10 days' "$GQ_STORE"/journal/*.gqj
+  (($(journal_size) > 150000))
+  settings '{clean_after: "0s"}'
+  cleaned() { gq-flush --clean && is_small; }
+  eventually cleaned
+  gq-inspect check
+}

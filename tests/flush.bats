@@ -88,3 +88,25 @@ load helpers
   gq-flush -f f -- true
   no_jobs
 }
+
+@test "gq-flush: --kick-dead and --drop say how many; what is said of a function that nobody has queued for is said" {
+  seq 3 | gq-enqueue f --local -l >"$T/ids"
+  gq-worker --local --drain -f f --max-attempts 1 -- false 2>/dev/null
+  [[ $(gq-flush --kick-dead -f f) == "3 jobs kicked" && $(jobs_in queued) == 3 ]]
+  [[ $(gq-flush --kick-dead) == "0 jobs kicked" ]]
+  [[ $(gq-inspect list | head -n 2 | gq-flush --drop -) == "2 jobs dropped" ]]
+  fails_with 1 gq-flush --kick-dead -f g
+  grep -q 'knows no job of that function' "$T/failed.err"
+  gq-flush --pause g 2>"$T/err"
+  grep -q '^gq-flush: warning: g is paused, but this store knows no job' "$T/err"
+  [[ -z $(gq-flush --pause f 2>&1) ]]
+}
+
+@test "gq-flush: a missing command is 78 also where there is nothing to run" {
+  gq-enqueue f --local </dev/null
+  gq-flush -f f -- true
+  for command in gq-no-such-command "$T/none" "$T"; do
+    fails_with 78 gq-flush -f f -- "$command"
+    grep -q 'cannot run' "$T/failed.err"
+  done
+}

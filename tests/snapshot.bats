@@ -275,3 +275,12 @@ P
   gq-snapshot prune "$T/snaps" --keep-daily 2
   [[ $(ls "$T/snaps" | cut -c7-8 | xargs) == '02 06' ]]
 }
+
+@test "gq-snapshot: import takes 20,000 empty exports one behind the other, and the jobs behind them" {
+  echo x | gq-enqueue f --local >/dev/null
+  gq-snapshot export -f nothing >"$T/empty"
+  python3 -c 'import sys; sys.stdout.buffer.write(open(sys.argv[1], "rb").read() * 20000)' "$T/empty" >"$T/many"
+  gq-snapshot export >>"$T/many"
+  GQ_STORE=$T/other gq-snapshot import <"$T/many"
+  [[ $(GQ_STORE=$T/other gq-inspect list | wc -l) == 1 ]]
+}

@@ -6,14 +6,17 @@
 #include <cstdio>
 #include <filesystem>
 #include <functional>
+#include <map>
 
 #include "fd.hpp"
 #include "gearman.hpp"
+#include "listing.hpp"
 #include "intake.hpp"
 #include "liveness.hpp"
 #include "packets.hpp"
 #include "probe.hpp"
 #include "replicator.hpp"
+#include "snapshot.hpp"
 #include "store.hpp"
 #include "stream.hpp"
 #include "text.hpp"
@@ -163,6 +166,116 @@ void claim_fits_into_one_record(const std::string& directory) {
   for (const auto& c : store.claim(request).jobs) request.held.insert(c.id);
   CHECK(request.held.size() == first);
   for (const auto& c : store.claim(request).jobs) CHECK(!request.held.count(c.id));
+}
+
+// However jobs move between the visits, each that is there all the time is listed once.
+void a_listing_misses_no_job(const std::string& directory) {
+  Store store(directory, true);
+  Owners owners(store.owners_directory(), 1);
+  Owner owner = owners.take();
+  std::vector<NewJob> jobs;
+  std::map<std::string, int> seen;
+  auto add = [&](const std::string& function, const std::string& serial) {
+    JobOptions options;
+    options.serial = serial;
+    jobs.push_back(make_job(function, "x", options));
+    seen[jobs.back().record.meta.id] = 0;
+  };
+  for (int i = 0; i < 6; ++i) add("f", "");
+  for (int i = 0; i < 4; ++i) add("s", "one key");
+  add("g", "");
+  store.add(jobs);
+  auto claim = [&](const std::string& function) {
+    Store::ClaimRequest request;
+    request.functions = {function};
+    request.most = 1;
+    request.owners = &owners;
+    return store.claim(request).jobs.at(0).id;
+  };
+  auto start = [&](const std::string& id) { store.append({event(RecordType::start, id, owner.name, 1)}); };
+  auto fail = [&](const std::string& id, Millis due) {
+    Meta meta = meta_now(RecordType::fail, id);
+    meta.owner = owner.name;
+    meta.start = 1;
+    meta.due = due;
+    store.append({encode_record(meta)});
+  };
+  const std::string running = claim("g"), head = claim("s");
+  start(running);
+  start(head);
+  // A page is one job, and between two of them: what was seen as running is queued again, what is queued is delayed, claimed, or dead, and the
+  // next one with a serial key gets its turn though no record names it.
+  size_t visits = 0;
+  list_jobs(store, {"", "", 1}, [&](const Claim& c) {
+    ++seen[c.id];
+    if (++visits == 1) {
+      fail(running, Millis(0));
+      store.append({event(RecordType::done, head, owner.name, 1)});
+      const std::string late = claim("f");
+      start(late);
+      fail(late, now_ms() + Millis(3600'000));
+    }
+    if (visits == 3) {
+      const std::string dead = claim("f");
+      start(dead);
+      store.append({event(RecordType::dead, dead, owner.name, 1)});
+    }
+    return true;
+  });
+  for (const auto& [id, times] : seen)
+    if (id != head) CHECK(times == 1);
+  CHECK(seen[head] <= 1);
+  visits = 0;
+  list_jobs(store, {"queued", "s", 1}, [&](const Claim&) { return ++visits > 0; });
+  CHECK(visits == 1);
+  visits = 0;
+  list_jobs(store, {"waiting", "", 1}, [&](const Claim&) { return ++visits > 0; });
+  CHECK(visits == 2);
+}
+
+// What a reader finds sealed, and as new as the journal, it leaves so, whatever ends it.
+void reading_leaves_the_seal(const std::string& directory) {
+  const std::string seal = directory + "/index.seal";
+  {
+    Store store(directory, true);
+    store.add({make_job("f", "x")});
+    store.look([](Fold&) {});
+  }
+  CHECK(file_exists(seal));
+  Store store(directory, false);
+  uint64_t live = 0;
+  store.look([&](Fold& fold) { live = fold.counters()["f"].live(); });
+  CHECK(live == 1 && file_exists(seal));
+  store.add({make_job("f", "y")});
+  store.look([&](Fold& fold) { live = fold.counters()["f"].live(); });
+  CHECK(live == 2 && !file_exists(seal));
+  std::string difference;
+  CHECK(store.index().equals_fold(difference));
+  store.look([](Fold& fold) { fold.drop_forgotten("nobody"); });
+  store.index().leave();
+  CHECK(file_exists(seal));
+  Store::ClaimRequest request;
+  Owners owners(store.owners_directory(), 1);
+  request.functions = {"f"};
+  request.most = 1;
+  request.owners = &owners;
+  CHECK(store.claim(request).jobs.size() == 1 && !file_exists(seal));  // from reading to writing in one visit
+}
+
+// What is in a snapshot takes memory for each of its files: of those that are listed only the last one has that at hand.
+void old_snapshots_take_no_memory(const std::string& directory) {
+  Store store(directory + "/store", true);
+  for (int i = 0; i < 3; ++i) {
+    std::string data(100'000, 'x');
+    store.add({make_job("f", data)});
+    create_snapshot(store, directory + "/snapshots", {});
+  }
+  auto all = list_snapshots(directory + "/snapshots", [](const auto&, const auto&) {});
+  CHECK(all.size() == 3);
+  for (size_t i = 0; i < all.size(); ++i) {
+    CHECK(all[i].file_count == i + 3 && all[i].bytes > (i + 1) * 100'000 && all[i].files.size() == (i == 2 ? all[i].file_count : 0));
+    CHECK(verify_snapshot(all[i], [](const auto&, const auto&) {}, {}));
+  }
 }
 
 void records_survive_hostile_bytes() {
@@ -600,6 +713,9 @@ int main(int argc, char** argv) {
   owners_are_used_again_only_when_nobody_has_their_lock(directory + "/owners");
   claim_fits_into_one_record(directory + "/b");
   ends_are_told(directory + "/ends");
+  a_listing_misses_no_job(directory + "/listing");
+  reading_leaves_the_seal(directory + "/seal");
+  old_snapshots_take_no_memory(directory + "/old");
   records_survive_hostile_bytes();
   small_values();
   packets_are_checked();

@@ -3,11 +3,14 @@
 // person kicks and drops jobs, keeps and releases workloads, and pauses and resumes functions.
 #include <unistd.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "child.hpp"
 #include "cleaner.hpp"
 #include "fd.hpp"
 #include "frame.hpp"
+#include "listing.hpp"
 #include "replicate_options.hpp"
 #include "runner.hpp"
 #include "store.hpp"
@@ -63,32 +66,39 @@ std::vector<std::string> read_ids(const std::vector<std::string>& names) {
   return ids;
 }
 
-bool change(Store& store, RecordType what, const std::vector<std::string>& ids) {
+struct Changed {
   bool good = true;
+  uint64_t count = 0;
+};
+
+void change(Store& store, RecordType what, const std::vector<std::string>& ids, Changed& changed) {
   for (size_t at = 0; at < ids.size(); at += most_changes) {
     std::vector<std::string> some(ids.begin() + static_cast<long>(at),
                                   ids.begin() + static_cast<long>(std::min(ids.size(), at + most_changes)));
     auto results = store.change(what, some);
     for (size_t i = 0; i < some.size(); ++i) {
-      if (!results[i]) continue;
-      good = false;
+      if (!results[i]) {
+        ++changed.count;
+        continue;
+      }
+      changed.good = false;
       log(Level::error, "cannot " + std::string(record_type_name(what)) + " " + some[i] + ": " + *results[i]);
     }
   }
-  return good;
 }
 
-std::vector<std::string> dead_jobs(Store& store, const std::vector<std::string>& functions) {
+void kick_dead(Store& store, const std::string& function, Changed& changed) {
   std::vector<std::string> ids;
-  store.look([&](Fold& fold) {
+  auto kick = [&] {
+    change(store, RecordType::kick, ids, changed);
     ids.clear();
-    for (const auto& f : functions.empty() ? fold.functions() : functions)
-      fold.dead(f, [&](const std::string& id) {
-        ids.push_back(id);
-        return true;
-      });
+  };
+  list_jobs(store, {"dead", function}, [&](const Claim& c) {
+    ids.push_back(c.id);
+    if (ids.size() == most_changes) kick();
+    return true;
   });
-  return ids;
+  kick();
 }
 
 // What a person says of jobs and functions.
@@ -99,12 +109,36 @@ Exit administer(const Options& o, const Common& common) {
     for (const auto& f : *names) check_function(f);
   auto kick = read_ids(o.kick), drop = read_ids(o.drop), keep = read_ids(o.keep), release = read_ids(o.release);
   Store store(common.store, false);
-  bool good = change(store, RecordType::kick, kick);
-  if (o.kick_dead) good &= change(store, RecordType::kick, dead_jobs(store, o.work.functions));
-  good &= change(store, RecordType::drop, drop);
-  good &= change(store, RecordType::keep, keep);
-  good &= change(store, RecordType::release, release);
-  for (const auto& f : o.pause) store.pause(f, true);
+  EndsInOrder in_order([&] { store.index().leave_for_good(); });
+  std::vector<std::string> known;
+  store.look([&](Fold& fold) { known = fold.functions(); });
+  auto is_known = [&](const std::string& f) { return std::find(known.begin(), known.end(), f) != known.end(); };
+  bool good = true;
+  auto many = [&](RecordType what, const std::vector<std::string>& ids) {
+    Changed changed;
+    change(store, what, ids, changed);
+    good = good && changed.good;
+    if (what == RecordType::drop && !ids.empty()) print(counted(changed.count, "job") + " dropped\n");
+  };
+  many(RecordType::kick, kick);
+  if (o.kick_dead) {
+    Changed changed;
+    for (const auto& f : o.work.functions.empty() ? std::vector<std::string>{""} : o.work.functions) {
+      kick_dead(store, f, changed);
+      if (f.empty() || is_known(f)) continue;
+      log(Level::error, "cannot kick dead jobs of " + printable(f) + ": this store knows no job of that function");
+      good = false;
+    }
+    print(counted(changed.count, "job") + " kicked\n");
+    good = good && changed.good;
+  }
+  many(RecordType::drop, drop);
+  many(RecordType::keep, keep);
+  many(RecordType::release, release);
+  for (const auto& f : o.pause) {
+    store.pause(f, true);
+    if (!is_known(f)) log(Level::warning, printable(f) + " is paused, but this store knows no job of that function");
+  }
   for (const auto& f : o.resume) store.pause(f, false);
   return good ? Exit::ok : Exit::no;
 }
@@ -127,6 +161,7 @@ Exit flush(Options& o, const Common& common) {
   if (o.clean) {
     if (!common.command.empty() || o.all || o.dry_run || !o.work.functions.empty()) throw Error(Exit::usage, "cannot use --clean with functions or a command");
     Store store(common.store, false);
+    EndsInOrder in_order([&] { store.index().leave_for_good(); });
     clean(store, true);
     return Exit::ok;
   }
@@ -135,6 +170,9 @@ Exit flush(Options& o, const Common& common) {
   if (common.command.empty() && !o.dry_run) throw Error(Exit::usage, "cannot flush: no command is given (-- CMD)");
   auto config = o.work.config(common.command);
   config.until = Runner::Until::nothing_now;
+  // Also where there is nothing to run now, so that a crontab tells of it at once.
+  if (int problem = o.dry_run ? 0 : command_problem(config.command[0]))
+    throw Error(Exit::config, "cannot run " + printable(config.command[0]) + ": " + errno_text(problem) + "; no job is spent");
   Store store(common.store, false);
   if (o.dry_run) {
     Store::ClaimRequest request;

@@ -54,10 +54,11 @@ class Display {
 
 Exit create(Options& o, const Common& common) {
   Store store(common.store, false);
+  EndsInOrder in_order([&] { store.index().leave_for_good(); });
   Display display;
   auto snapshot = create_snapshot(store, o.directory, display.files());
   display.clear();
-  log(Level::info, snapshot.path + ": " + counted(snapshot.jobs, "job") + ", " + std::to_string(snapshot.bytes()) + " bytes");
+  log(Level::info, snapshot.path + ": " + counted(snapshot.jobs, "job") + ", " + std::to_string(snapshot.bytes) + " bytes");
   if (!snapshot.damaged) return Exit::ok;
   log(Level::warning, snapshot.path + ": something of the store is damaged or missing (gq-inspect check tells what); the snapshot has the rest");
   return Exit::no;
@@ -101,10 +102,10 @@ Exit restore(Options& o, const Common& common) {
 Exit list(Options& o, const Common&) {
   bool good = true;
   for (const auto& s : find(o, good)) {
-    nlohmann::ordered_json json = {{"name", s.name}, {"created_at", format_time(s.created_at)}, {"jobs", s.jobs}, {"bytes", s.bytes()}, {"files", s.files.size()}, {"position", s.position}, {"store", s.store}};
+    nlohmann::ordered_json json = {{"name", s.name}, {"created_at", format_time(s.created_at)}, {"jobs", s.jobs}, {"bytes", s.bytes}, {"files", s.file_count}, {"position", s.position}, {"store", s.store}};
     if (s.damaged) json["damaged"] = true;
     if (o.json) print(json.dump() + "\n");
-    else print(s.name + "\t" + std::to_string(s.jobs) + "\t" + std::to_string(s.bytes()) + (s.damaged ? "\tdamaged\n" : "\n"));
+    else print(s.name + "\t" + std::to_string(s.jobs) + "\t" + std::to_string(s.bytes) + (s.damaged ? "\tdamaged\n" : "\n"));
   }
   return good ? Exit::ok : Exit::no;
 }
@@ -119,6 +120,7 @@ Exit prune(Options& o, const Common&) {
 Exit export_jobs(Options& o, const Common& common) {
   if (::isatty(STDOUT_FILENO)) throw Error(Exit::usage, "cannot write a stream of jobs to a terminal");
   Store store(common.store, false);
+  EndsInOrder in_order([&] { store.index().leave_for_good(); });
   if (!o.function.empty()) check_function(o.function);
   Display display;
   uint64_t bytes = 0;
