@@ -145,6 +145,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   id=01HZZZZZZZZZZZZZZZZZZZZZZZ
   fails_with 75 gq-enqueue f --id $id --timeout 4s </dev/null
   [[ $(state_of 1 $id) == pending ]]
+  gq-inspect --store "$T/1" list | grep -q "^$id.*until 2 nodes have it: this one; the others: rep_2 (last answered"
   sleep 1
   [[ ! -e $T/ran.1 ]]
   kill -CONT "${NODE[2]}" "${NODE[3]}"
