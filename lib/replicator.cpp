@@ -1576,9 +1576,9 @@ size_t Replicator::take_over(const std::string& node, Peer* owner, bool all, con
       std::lock_guard<std::mutex> guard(m_mutex);
       if (!may_take_over(node, owner, gone)) return taken;
     }
-    struct Taken {
+    struct TakingOver {
       Replicator& self;
-      ~Taken() {
+      ~TakingOver() {
         std::lock_guard<std::mutex> guard(self.m_mutex);
         self.m_taking.clear();
       }
