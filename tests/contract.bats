@@ -451,7 +451,7 @@ PY
     GQ_WORKLOAD_FILE=old GQ_KEY=old NOTIFY_SOCKET=/x gq-worker --local --drain -f f -- sh -c \
       'env | grep ^GQ_ | cut -d= -f1 | sort | xargs; umask; grep -E "^Sig(Blk|Ign)" /proc/self/status; ls /proc/$$/fd | xargs; env | grep -c NOTIFY; true'
   ) >"$T/out"
-  [[ $(sed -n 1p "$T/out") == 'GQ_ATTEMPT GQ_BUILD GQ_ENQUEUED_AT GQ_FUNCTION GQ_JOB_ID GQ_KEY GQ_MAX_ATTEMPTS GQ_PRIORITY GQ_STORE GQ_WORKLOAD_LENGTH' ]]
+  [[ $(sed -n 1p "$T/out") == 'GQ_ATTEMPT GQ_BUILD GQ_CRASHES GQ_ENQUEUED_AT GQ_FUNCTION GQ_JOB_ID GQ_KEY GQ_MAX_ATTEMPTS GQ_PRIORITY GQ_STORE GQ_WORKLOAD_LENGTH' ]]
   [[ $(sed -n 2p "$T/out") == 0027 ]]
   [[ $(grep -c Sig "$T/out") == 2 ]]
   for mask in $(awk '/Sig/ { print $2 }' "$T/out"); do ((0x$mask % (1 << 31) == 0)); done  # 32 and 33 are the C library's own
