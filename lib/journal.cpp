@@ -200,9 +200,13 @@ std::optional<Lsn> Journal::synced() const {
   return greatest;
 }
 
-// After a sync. Like the hint it is not synced itself.
-void Journal::publish_synced(Lsn end) {
-  if (synced().value_or(0) >= end) return;
+// After a sync. Like the hint it is not synced itself; where it cannot be raised, less is known of the journal's end, and no more.
+void Journal::publish_synced(Lsn end) noexcept {
+  try {
+    if (synced().value_or(0) >= end) return;
+  } catch (const std::exception&) {
+    return;
+  }
   const size_t slot = static_cast<size_t>(::getpid()) % synced_slots;
   std::string entry;
   put_le<uint64_t>(entry, end);

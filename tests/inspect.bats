@@ -119,6 +119,7 @@ load helpers
   [[ $got == 143 && -s $GQ_STORE/index.seal ]]
 }
 
+# bats test_tags=journal
 @test "gq-inspect: check reads the journal a few times, and cleaning goes on meanwhile" {
   seq 5000 | gq-enqueue f --local -l >"$T/ids"
   gq-inspect stats

@@ -257,6 +257,7 @@ P
   [[ $(gq-inspect list --store "$T/new" | wc -l) == 5 ]]
 }
 
+# bats test_tags=journal
 @test "gq-snapshot: one of a damaged store is made and marked, and does not count in prune [1]" {
   some_jobs
   for day in 1 2; do faketime -f "2026-03-0$day 10:00:00" gq-snapshot create "$T/snaps"; done

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -146,8 +145,8 @@ int run_program(int argc, char** argv, const Program& program) {
 EndsInOrder::EndsInOrder(std::function<void()> last) : m_last(std::move(last)) {
   sigset_t set = stop_signals(), before;
   m_signals = Fd(::signalfd(-1, &set, SFD_CLOEXEC));
-  m_end = Fd(::eventfd(0, EFD_CLOEXEC));
-  if (!m_signals || !m_end) return;
+  if (!m_signals) return;
+  m_end = make_pipe();
   ::pthread_sigmask(SIG_BLOCK, &set, &before);
   try {
     m_thread = start_thread([this] { watch(); });
@@ -158,12 +157,12 @@ EndsInOrder::EndsInOrder(std::function<void()> last) : m_last(std::move(last)) {
 
 EndsInOrder::~EndsInOrder() {
   if (!m_thread.joinable()) return;
-  ::eventfd_write(m_end.get(), 1);
+  m_end.writer.reset();  // which cannot fail
   m_thread.join();
 }
 
 void EndsInOrder::watch() {
-  pollfd fds[] = {{m_signals.get(), POLLIN, 0}, {m_end.get(), POLLIN, 0}};
+  pollfd fds[] = {{m_signals.get(), POLLIN, 0}, {m_end.reader.get(), 0, 0}};
   while (::poll(fds, 2, -1) < 0 && errno == EINTR) continue;
   signalfd_siginfo info;
   if (!(fds[0].revents & POLLIN) || ::read(m_signals.get(), &info, sizeof info) != sizeof info) return;

@@ -43,7 +43,8 @@ class EndsInOrder {
  private:
   void watch();
   std::function<void()> m_last;
-  Fd m_signals, m_end;
+  Fd m_signals;
+  Pipe m_end;
   std::thread m_thread;
 };
 
