@@ -132,7 +132,8 @@ class Group:
             if not lines or any(l.get("owed") for l in lines) or any(l.get("pending") or l.get("queued") or l.get("running") for l in lines):
                 return False
             lives.append(self.live(n))
-        return lives[0] == lives[1] == lives[2]
+        # One without a due time is still to be run, wherever it is held.
+        return lives[0] == lives[1] == lives[2] and lives[0] is not None and all(job[5] for job in lives[0])
 
     def live(self, name):
         code, text = self.nodes[name].output("gq-inspect", "list", "--json", codes=None)
