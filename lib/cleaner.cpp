@@ -40,7 +40,7 @@ Millis changed_at(const struct stat& st) { return Millis(st.st_mtim.tv_sec * 100
 
 Millis age_of(const struct stat& st) { return now_ms() - changed_at(st); }
 
-// A file whose date is to come, as of before the clock was set back, would stay for that long: it gets the date of now.
+// After the clock was set back, files have dates in the future, and would stay until then: they get the date of now.
 void correct_date(const std::string& path, Millis date, Millis now) {
   if (date > now) ::utimensat(AT_FDCWD, path.c_str(), nullptr, 0);
 }

@@ -74,7 +74,7 @@ bool publish_file(const std::string& directory, const std::string& name, std::st
 class FileLock {
  public:
   enum class Mode { shared, exclusive };
-  // Waits for the lock as wait.hpp says: throws Error(retry) where somebody holds it for too long.
+  // Waits for the lock as wait.hpp says: throws Error(retry) where another process holds it for too long.
   FileLock(int fd, Mode mode, Millis patience = usual_patience);
   ~FileLock();
   FileLock(const FileLock&) = delete;

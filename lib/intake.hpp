@@ -3,9 +3,9 @@
 // While the store refuses, raw functions are given back, because gearmand deletes a background job that is refused; at the
 // bound of `backlog` all are.
 //
-// A raw job whose record may stand somewhere, in a peer's journal or behind a sync that failed, is neither answered nor given back,
-// since it would become a second job: the same record, with its ID, is tried again until that is decided, and no other raw
-// job is taken meanwhile.
+// The record of a raw job may be in a peer's journal, or behind a sync that failed. Then the intake neither answers the job nor gives
+// it back, since it would become a second job: it tries the same record, with its ID, again until that is decided, and takes no
+// other raw job meanwhile.
 #pragma once
 
 #include <atomic>

@@ -56,7 +56,7 @@ struct Job {
   std::string source;  // the job whose blob holds the workload; empty: its own
 
   uint32_t tries = 0;        // finished, kept: the attempts that it had
-  uint32_t exit = no_exit, signal = 0;  // how the last command ended whose end was heard of; see Meta
+  uint32_t exit = no_exit, signal = 0;  // how the last command ended of which that is known; see Meta
   uint32_t dropped = 0;      // finished: by a person, and not done
 
   // Those used up, and the one that runs or succeeded. (starts also counts those that were cut off.)

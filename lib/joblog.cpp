@@ -17,7 +17,7 @@ Joblog::Joblog(const std::string& path, std::string command) : m_path(path), m_c
 
 void Joblog::open() {
   m_file = open_file(m_path, O_WRONLY | O_CREAT | O_APPEND, 0666);
-  // Another worker may be writing the first line now. Whoever else has the lock holds nobody up.
+  // Another worker may be writing the first line now. A lock that another program holds never blocks this one.
   for (int tries = 0; !try_lock(m_file.get(), FileLock::Mode::exclusive) && tries < 100; ++tries) ::usleep(1000);
   if (file_size(m_file.get()) == 0)
     write_all(m_file.get(),

@@ -109,7 +109,7 @@ std::optional<uint64_t> parse_frame_header(std::string_view bytes, Lsn lsn, uint
 }  // namespace
 
 // As measured: a small job (a head of 90 bytes, its frame besides) takes 215 bytes of index when it comes and 340 in the end, and 313 of
-// the journal to be claimed, started and done. A name or key stands in up to three entries of an index whose pages are half full.
+// the journal to be claimed, started and done. The index has a name or key in up to three entries, and its pages are half full.
 uint64_t room_to_run(uint64_t records, uint64_t bytes) { return 450 * records + 4 * bytes; }
 
 uint64_t room_to_finish(uint64_t jobs) { return 500 * jobs + room_to_fold(std::min<uint64_t>(jobs, 1000) * 200); }
