@@ -86,11 +86,12 @@ Arrived Blobs::put_part(const std::string& id, uint64_t sum, uint64_t offset, st
 
 Fd Blobs::open(const std::string& id) const { return try_open(path(id), O_RDONLY); }
 
-bool Blobs::remove(const std::string& id) {
+bool Blobs::remove(const std::string& id, const std::function<bool()>& is_free) {
   Fd fd = open(id);
   if (!fd) return true;
   if (!try_lock(fd.get(), FileLock::Mode::exclusive)) return false;
   if (!same_file(fd.get(), path(id))) return true;
+  if (!is_free()) return false;
   if (m_mirror) m_mirror->remove_blob(id, file_size(fd.get()));
   if (::unlink(path(id).c_str()) != 0 && errno != ENOENT) throw_errno(Exit::storage, "remove a blob");
   return true;

@@ -5,6 +5,7 @@
 // acknowledged its creator holds a shared flock on it, so that nobody takes it for an orphan.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -43,9 +44,10 @@ class Blobs {
   // Opens a blob for reading; an empty Fd and errno where there is none.
   Fd open(const std::string& id) const;
 
-  // Unlinks a blob, under index.lock and when its job is known to need it no more. One that somebody is delivering at this
-  // moment, or that is not there, is left; false for the former.
-  bool remove(const std::string& id);
+  // Unlinks a blob, under index.lock. is_free() says whether no job needs it; it is asked while nobody can deliver that blob, and has
+  // to know of all that has been appended by then. One that somebody is delivering at this moment, that is not free, or that is not
+  // there, is left; false for the first two.
+  bool remove(const std::string& id, const std::function<bool()>& is_free);
 
   std::string path(const std::string& id) const { return blob_path(m_directory, id); }
 

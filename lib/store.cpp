@@ -134,7 +134,7 @@ std::optional<Answer> Store::put_blob(const NewJob& job, std::vector<Fd>& holds)
     m_index.visit([&](Fold& fold) {
       if (fold.get(id))
         answer = Answer{Outcome::conflict, {}, 0};
-      else if (!m_blobs.remove(id))
+      else if (!remove_unknown_blob(fold, id))
         answer = Answer{Outcome::refused, "another job with this ID is being queued", 0};
     });
     if (answer) return answer;
@@ -310,7 +310,7 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
       if (answers[i].outcome == Outcome::refused && jobs[i].data.size() > max_inline_data) {
         try {
           m_index.visit([&](Fold& fold) {
-            if (!fold.get(jobs[i].record.meta.id)) m_blobs.remove(jobs[i].record.meta.id);
+            remove_unknown_blob(fold, jobs[i].record.meta.id);
           });
         } catch (const Error&) {  // an orphan is left to the sweeper
         }
@@ -326,7 +326,7 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
           auto known = fold.get(r.meta.id);
           std::optional<std::string> first;
           if (!known && !r.meta.key.empty() && (r.meta.node.empty() || r.meta.node == group().self.node)) {
-            if (r.data_size > max_inline_data) m_blobs.remove(r.meta.id);
+            if (r.data_size > max_inline_data) remove_unknown_blob(fold, r.meta.id);
             if ((first = fold.keyed(r.meta.function, r.meta.key, r.meta.at))) known = fold.get(*first);
           }
           if (!known)
@@ -361,12 +361,23 @@ void Store::remove_free_blobs(Fold& fold) {
 }
 
 void Store::remove_blobs(Fold& fold, const std::vector<std::string>& ids) {
-  std::vector<std::string> free;
+  Lsn safe = 0;
   for (const auto& id : ids)
-    if (!needs_blob(fold, id)) free.push_back(id);
-  if (free.empty()) return;
-  m_journal.sync_all();  // the last job that needed one may have been another process's
-  for (const auto& id : free) m_blobs.remove(id);
+    if (!needs_blob(fold, id))
+      m_blobs.remove(id, [&] {
+        m_index.fold_on(fold);
+        if (needs_blob(fold, id)) return false;
+        if (safe < fold.position().end) m_journal.sync_all();  // the last job that needed one may have been another process's
+        safe = fold.position().end;
+        return true;
+      });
+}
+
+bool Store::remove_unknown_blob(Fold& fold, const std::string& id) {
+  return m_blobs.remove(id, [&] {
+    m_index.fold_on(fold);
+    return !fold.get(id);
+  });
 }
 
 void Store::forget_blob(const std::string& id) {

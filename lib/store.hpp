@@ -201,6 +201,8 @@ class Store {
   std::vector<Placed> append_references(const std::vector<NewJob>& jobs, std::vector<size_t>& of, std::vector<RecordBytes>& bytes,
                                         std::vector<Answer>& answers);
   std::optional<Answer> put_blob(const NewJob& job, std::vector<Fd>& holds);
+  // Removes a blob that no job's is; false when it is left.
+  bool remove_unknown_blob(Fold& fold, const std::string& id);
 
   std::string m_directory;
   std::unique_ptr<Mirror> m_mirror;

@@ -298,6 +298,18 @@ break_frame() {
   gq-inspect cat $id | cmp - "$T/big"
 }
 
+@test "a blob: cleaning leaves that of a job whose record is appended while it looks" {
+  id=01ARZ3NDEKTSV4RRFFQ69G5FAV
+  head -c 100000 /dev/zero >"$T/big"
+  gq-enqueue f --local </dev/null
+  settings '{clean_after: "0s"}'
+  background strace -f -o /dev/null -P "$GQ_STORE/append.lock" -e trace=flock -e inject=flock:delay_enter=2000000:when=1 gq-enqueue --local --id $id f "$T/big"
+  eventually test -e "$GQ_STORE/blobs/AV/$id"
+  strace -f -o /dev/null -P "$GQ_STORE/blobs/AV/$id" -e trace=flock -e inject=flock:delay_enter=4000000 gq-flush --clean
+  wait "$PID"
+  gq-inspect cat $id | cmp - "$T/big"
+}
+
 @test "the library: a repeated start is not a new one, a claim fits into one record, hostile bytes are no record" {
   gq-unit "$T"
 }
