@@ -925,7 +925,7 @@ slow_link() {
   first=$(gq-enqueue f --key K <<<hello)
   kill "$two"; wait "$two"
   kill -9 "$one"; wait "$one" || true
-  rm -rf "$T/1"
+  rm -rf "$T/1" "$T/1.database"
   new_store "$T/1"
   gq-replicate init --store "$T/1" --as rep_1 --group rep_1,rep_2 --run once
   background gq-worker --store "$T/1" -f f --queue-only --owe --peer-timeout 2s
