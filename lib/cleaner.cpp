@@ -414,7 +414,7 @@ void Cleaner::sweep(bool now) {
   const std::string& store = m_store.directory();
   for (const std::string& directory : {store, store + "/journal", store + "/blobs", store + "/owners"})
     for_each_name(directory, [&](const std::string& name) {
-      if (name.substr(0, 4) != "tmp.") return;
+      if (!is_temporary_name(name)) return;
       std::string path = directory + "/" + name;
       Fd fd = try_open(path, O_RDONLY);
       struct stat file;

@@ -27,6 +27,7 @@ constexpr const char* manifest_title = "gq-snapshot 1";
 constexpr const char* restoring_name = "tmp.restoring";
 constexpr size_t most_names = 2000;  // looked up in one visit to the index
 constexpr size_t piece = 1 << 20;
+constexpr Millis temporary_age{3600'000};  // of a directory whose maker would have its lock by now
 
 struct Sum {
   Sum() : state(XXH3_createState(), XXH3_freeState) { XXH3_64bits_reset(state.get()); }
@@ -354,7 +355,7 @@ std::vector<Snapshot> list_snapshots(const std::string& path, const std::functio
   for (const auto& name : names) {
     struct stat st;
     std::string sub = directory + "/" + name;
-    if (!is_snapshot_name(name) || ::stat(sub.c_str(), &st) != 0 || !S_ISDIR(st.st_mode)) continue;
+    if (!is_snapshot_name(name) || ::lstat(sub.c_str(), &st) != 0 || !S_ISDIR(st.st_mode)) continue;
     auto s = read_snapshot(sub, why);
     if (!s) {
       bad(sub + "/" + manifest_name, why);
@@ -470,7 +471,7 @@ std::vector<std::string> prune_snapshots(const std::string& directory, const Ret
   choose(true);
   std::vector<std::string> removed;
   auto remove = [&](const std::string& path) {
-    Fd lock = try_open(path, O_RDONLY | O_DIRECTORY);
+    Fd lock = try_open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     if (lock && try_lock(lock.get(), FileLock::Mode::exclusive)) remove_tree(path);
   };
   for (const auto& s : all) {
@@ -480,8 +481,11 @@ std::vector<std::string> prune_snapshots(const std::string& directory, const Ret
     removed.push_back(s.name);
     remove(aside);
   }
-  for (const auto& name : names_in(directory))
-    if (name.substr(0, 4) == "tmp.") remove(directory + "/" + name);
+  for (const auto& name : names_in(directory)) {
+    if (!is_temporary_name(name) || name.size() != temporary_prefix.size() + ulid_size) continue;
+    Millis age = now_ms() - ulid_time(std::string_view(name).substr(temporary_prefix.size()));
+    if (age < Millis(0) || age >= temporary_age) remove(directory + "/" + name);
+  }
   return removed;
 }
 

@@ -42,7 +42,7 @@ bool is_empty(const std::string& directory) {
   if (!dir) throw_errno(Exit::storage, "read the directory " + directory);
   while (const dirent* entry = readdir(dir.get())) {
     std::string_view name = entry->d_name;
-    if (name != "." && name != ".." && name != "lost+found" && name.substr(0, 4) != "tmp.") return false;
+    if (name != "." && name != ".." && name != "lost+found" && !is_temporary_name(name)) return false;
   }
   return true;
 }

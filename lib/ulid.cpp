@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <mutex>
 
-#include "clock.hpp"
 #include "error.hpp"
+#include "text.hpp"
 
 namespace gq {
 namespace {
@@ -54,6 +54,21 @@ bool is_ulid(std::string_view text) {
   }();
   return text.size() == ulid_size && text[0] <= '7' &&
          std::all_of(text.begin(), text.end(), [](char c) { return allowed[static_cast<unsigned char>(c)]; });
+}
+
+Millis ulid_time(std::string_view id) {
+  constexpr size_t time_size = 10;
+  int64_t ms = 0;
+  for (char c : id.substr(0, time_size)) ms = ms << 5 | static_cast<int64_t>(std::string_view(alphabet).find(c));
+  return Millis(ms);
+}
+
+bool is_temporary_name(std::string_view name) {
+  if (name.substr(0, temporary_prefix.size()) != temporary_prefix) return false;
+  std::string_view rest = name.substr(temporary_prefix.size()), more = rest.substr(std::min(rest.size(), ulid_size));
+  if (rest == "restoring") return true;
+  // A workload that comes in parts, and a log of Tokyo Cabinet.
+  return is_ulid(rest.substr(0, ulid_size)) && (more.empty() || more == ".wal" || (more[0] == '.' && parse_count(more.substr(1))));
 }
 
 std::optional<std::string> parse_ulid(std::string_view text) {

@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "clock.hpp"
+
 namespace gq {
 
 inline constexpr size_t ulid_size = 26;
@@ -20,5 +22,13 @@ std::optional<std::string> parse_ulid(std::string_view text);
 
 // True when `text` is a ULID in canonical form.
 bool is_ulid(std::string_view text);
+
+// When a ULID was made, by the clock of who made it.
+Millis ulid_time(std::string_view id);
+
+// Whether gq gives such a name to what may be left by a crash: tmp.ULID, or with more behind it. All that removes such files looks
+// here, as others use the prefix, too (mktemp(1)).
+inline constexpr std::string_view temporary_prefix = "tmp.";
+bool is_temporary_name(std::string_view name);
 
 }  // namespace gq

@@ -90,11 +90,12 @@ is_small() { (($(journal_size) < 60000)); }
   id=$(gq-enqueue f --local "$T/a")
   die_at_work f
   mkdir -p "$GQ_STORE/blobs/ZZ"; cp "$T/a" "$GQ_STORE/blobs/ZZ/01HZZZZZZZZZZZZZZZZZZZZZZZ"
-  touch -d '2 hours ago' "$GQ_STORE/tmp.x" "$GQ_STORE/journal/tmp.y" "$GQ_STORE/blobs/tmp.z"
-  touch "$GQ_STORE/blobs/tmp.young"
+  ours=tmp.01HZZZZZZZZZZZZZZZZZZZZZZZ
+  touch -d '2 hours ago' "$GQ_STORE/$ours" "$GQ_STORE/journal/$ours" "$GQ_STORE/blobs/$ours.17" "$GQ_STORE/blobs/tmp.theirs"
+  touch "$GQ_STORE/blobs/$ours"
   swept() { gq-flush --clean; [[ -z $(ls "$GQ_STORE/owners") ]]; }
   eventually swept  # what was killed may take a moment to die
-  [[ $(find "$GQ_STORE" -name 'tmp.*' -printf '%f\n') == tmp.young ]]
+  [[ $(find "$GQ_STORE" -name 'tmp.*' -printf '%f\n' | sort | xargs) == "$ours tmp.theirs" ]]
   [[ $(find "$GQ_STORE/blobs" -type f -name '0*' -printf '%f\n') == "$id" ]]
   cmp "$T/a" <(gq-inspect cat "$id")
   # What somebody holds stays, however old it is.
@@ -102,9 +103,9 @@ is_small() { (($(journal_size) < 60000)); }
   at_work() { [[ -n $(ls "$GQ_STORE/owners") ]]; }
   eventually at_work
   owners=$(ls "$GQ_STORE/owners")
-  touch -d '2 hours ago' "$GQ_STORE/blobs/tmp.held"
-  flock -s "$GQ_STORE/blobs/tmp.held" gq-flush --clean
-  [[ -e $GQ_STORE/blobs/tmp.held && $(ls "$GQ_STORE/owners") == "$owners" ]]
+  touch -d '2 hours ago' "$GQ_STORE/blobs/$ours.5"
+  flock -s "$GQ_STORE/blobs/$ours.5" gq-flush --clean
+  [[ -e $GQ_STORE/blobs/$ours.5 && $(ls "$GQ_STORE/owners") == "$owners" ]]
 }
 
 @test "gq-flush: segments that are young are left alone, and a gq.json with bad limits is refused [78]" {

@@ -118,6 +118,25 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
   gq-snapshot verify "$T/snaps"
 }
 
+@test "gq-snapshot: prune leaves what others made, also under a name that begins as those of gq [mktemp, a link, one that is young]" {
+  some_jobs
+  gq-snapshot create "$T/snaps"
+  theirs=$(mktemp -d -p "$T/snaps"); echo precious >"$theirs/file"; touch -d '3 days ago' "$theirs"
+  mkdir "$T/elsewhere" "$T/snaps/tmp.01HZZZZZZZZZZZZZZZZZZZZZZZ.old"
+  ln -s "$T/elsewhere" "$T/snaps/tmp.01HZZZZZZZZZZZZZZZZZZZZZZZ"
+  # A maker that has not come to its lock.
+  young=tmp.$(python3 -c 'import time
+n = int(time.time() * 1000) << 80
+print("".join("0123456789ABCDEFGHJKMNPQRSTVWXYZ"[n >> 5 * i & 31] for i in range(25, -1, -1)))')
+  mkdir "$T/snaps/$young"
+  before=$(ls "$T/snaps")
+  gq-snapshot prune "$T/snaps" --keep-last 1
+  [[ $(ls "$T/snaps") == "$before" && -e $theirs/file && -e $T/elsewhere ]]
+  # Nor does a store begin beside such a file, which its cleaning would have removed.
+  mkdir -m 700 "$T/used"; mktemp -p "$T/used" tmp.XXXXXXXXXX
+  fails_with 78 gq-enqueue f --local --store "$T/used" </dev/null
+}
+
 @test "gq-snapshot: export and import carry states, keys, workloads; twice is once" {
   some_jobs
   dead=$(gq-enqueue d --local <<<dead); gq-flush -f d --max-attempts 1 -- false 2>/dev/null

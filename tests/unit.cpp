@@ -313,6 +313,9 @@ void small_values() {
   CHECK(is_utf8("\xc3\xa4") && !is_utf8("\xc3") && !is_utf8("\xed\xa0\x80") && !is_utf8("\xc0\x80"));
   std::string one = new_ulid(), two = new_ulid();
   CHECK(one < two && parse_ulid("01arz3ndektsv4rrffq69g5fav") && !parse_ulid("81ARZ3NDEKTSV4RRFFQ69G5FAV"));
+  CHECK(ulid_time("01ARZ3NDEKTSV4RRFFQ69G5FAV") == Millis(1469922850259) && now_ms() - ulid_time(two) < Millis(600'000));
+  for (const std::string& name : {"tmp." + one, "tmp." + one + ".18446744073709551615", "tmp." + one + ".wal", std::string("tmp.restoring")}) CHECK(is_temporary_name(name));
+  for (const std::string& name : {std::string("tmp."), std::string("tmp.kL3v9wQxYz"), "tmp." + one + "x", "tmp." + one + ".", "tmp." + one + ".x", one, "Tmp." + one}) CHECK(!is_temporary_name(name));
 }
 
 void merged_jobs_are_known() {
