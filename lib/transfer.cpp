@@ -16,7 +16,7 @@ constexpr const char* magic = "gq1";
 constexpr size_t most_sessions = 10000;
 constexpr size_t max_line = 1024;
 constexpr size_t max_piece = 1 << 20;     // bytes of small records in one transfer; a larger record goes in parts
-constexpr size_t part_size = 256 << 10;   // 1 MB/s and more, for a time-out of some seconds, leaves room for others
+constexpr Millis soon{50}, late{200};    // for a part's answer
 constexpr int most_repeats = 10;
 constexpr size_t slowest = 8 << 10;       // bytes in a millisecond, for how long a large record may take that is sent whole
 constexpr const char* unknown_kind = "neither take nor ask";  // what a node of before says of a part
@@ -203,6 +203,11 @@ Reply Link::finish(std::string& bad) {
   }
 }
 
+size_t next_part_size(size_t size, Millis took) {
+  if (took >= late) return least_part_size;
+  return took < soon ? std::min(2 * size, most_part_size) : size;
+}
+
 PeerVerdict parse_verdict(std::string_view line) {
   if (line == "have") return {PeerVerdict::Kind::have, {}};
   if (line == "need") return {PeerVerdict::Kind::need, {}};
@@ -233,7 +238,7 @@ bool Sending::send() {
       m_data_size = sizes->data_size;
       m_part = std::to_string(m_offset) + "\n";
       m_part += left.substr(0, sizes->head_size);
-      if (m_asked) m_part += left.substr(sizes->head_size + m_offset, std::min<uint64_t>(part_size, m_data_size - m_offset));
+      if (m_asked) m_part += left.substr(sizes->head_size + m_offset, std::min<uint64_t>(m_link->part_size(), m_data_size - m_offset));
     }
     m_size += size;
     ++m_count;
@@ -241,6 +246,7 @@ bool Sending::send() {
     if (m_in_parts) break;
   }
   if (m_count == 0) return false;
+  m_part_sent = Clock::now();
   if (m_in_parts) m_link->start("part", m_part, m_timeout);
   else m_link->start("take", rest.substr(0, m_size), std::max(m_timeout, Millis(static_cast<int64_t>(m_size / slowest))));
   return true;
@@ -270,6 +276,7 @@ void Sending::hear() {
     auto at = parse_count(lines[0].substr(3));
     if (!at || *at > m_data_size) throw nonsense();
     if (m_asked && *at <= m_offset && ++m_repeats == most_repeats) throw Error(Exit::retry, reply.node + " does not get on with a job");
+    if (m_asked) m_link->part_took(std::chrono::duration_cast<Millis>(m_last_answer - m_part_sent));
     m_offset = *at;
     m_asked = true;
   } else if (!bad.empty() && m_count > 1) {

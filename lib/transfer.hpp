@@ -94,6 +94,11 @@ class ReplayGuard {
   std::map<std::string, Seen> m_sessions;
 };
 
+// Bytes in a part of a large workload. At 1 MB/s the least one leaves room for what others wait for; one after which the answer came
+// soon is followed by one twice as large, since each answer costs a way back.
+constexpr size_t least_part_size = 256 << 10, most_part_size = 1 << 20;
+size_t next_part_size(size_t size, Millis took);
+
 // A line to a peer, on which one transfer at a time is under way. Not thread-safe.
 class Link {
  public:
@@ -120,6 +125,10 @@ class Link {
   bool takes_parts() const { return m_takes_parts; }
   void takes_no_parts() { m_takes_parts = false; }
 
+  // How large the parts are that this link carries well.
+  size_t part_size() const { return m_part_size; }
+  void part_took(Millis time) { m_part_size = next_part_size(m_part_size, time); }
+
   Reply call(const std::string& kind, std::string_view body, Millis timeout) {
     start(kind, body, timeout);
     return finish();
@@ -135,6 +144,7 @@ class Link {
   const std::string m_session;
   std::string m_peer_session = "-";
   bool m_takes_parts = true;
+  size_t m_part_size = least_part_size;
   uint64_t m_number = 0;
   // The transfer under way:
   std::string m_kind;
@@ -199,6 +209,7 @@ class Sending {
   bool m_asked = false;
   int m_repeats = 0;
   std::string m_part;
+  Clock::time_point m_part_sent;
 };
 
 }  // namespace gq

@@ -696,6 +696,14 @@ void parts_make_a_workload(const std::string& directory) {
   CHECK(file_size(store.blobs().open(id).get()) == data.size());
 }
 
+void parts_grow_where_answers_come_soon() {
+  size_t size = least_part_size;
+  for (int i = 0; i < 10; ++i) size = next_part_size(size, Millis(5));
+  CHECK(size == most_part_size);
+  CHECK(next_part_size(size, Millis(100)) == size && next_part_size(least_part_size, Millis(100)) == least_part_size);
+  CHECK(next_part_size(size, Millis(250)) == least_part_size);
+}
+
 void verdicts_are_read() {
   auto kind = [](const std::string& line) { return parse_verdict(line).kind; };
   using Kind = PeerVerdict::Kind;
@@ -726,6 +734,7 @@ int main(int argc, char** argv) {
   answers_travel();
   parts_make_a_workload(directory + "/parts");
   verdicts_are_read();
+  parts_grow_where_answers_come_soon();
   merged_jobs_are_known();
   raw_jobs_are_decided();
   nodes_that_return_wait_for_the_others();
