@@ -1,7 +1,6 @@
 #include "resolve.hpp"
 
 #include <netdb.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -47,8 +46,7 @@ std::shared_ptr<Lookup> Lookup::of(const std::string& host, uint16_t port) {
     if (!known->m_result || Clock::now() < known->m_ended + kept) return known;
   }
   auto lookup = std::make_shared<Lookup>();
-  lookup->m_event = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!lookup->m_event) throw_errno(Exit::retry, "look up " + host);
+  lookup->m_end = make_pipe();
   if (Result numeric = resolve(host, port, AI_NUMERICHOST); !numeric.addresses.empty())
     lookup->end(std::move(numeric));
   else
@@ -68,13 +66,10 @@ std::optional<Lookup::Result> Lookup::result() const {
 }
 
 void Lookup::end(Result result) {
-  {
-    std::lock_guard<std::mutex> guard(m_mutex);
-    m_result = std::move(result);
-    m_ended = Clock::now();
-  }
-  const uint64_t one = 1;
-  [[maybe_unused]] ssize_t n = ::write(m_event.get(), &one, sizeof one);
+  std::lock_guard<std::mutex> guard(m_mutex);
+  m_result = std::move(result);
+  m_ended = Clock::now();
+  m_end.writer.reset();
 }
 
 }  // namespace gq

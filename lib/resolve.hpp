@@ -31,15 +31,15 @@ class Lookup {
   // Begins to look a name up, or joins those who do, or did a moment ago. Throws Error(retry) where that cannot begin.
   static std::shared_ptr<Lookup> of(const std::string& host, uint16_t port);
 
-  // nullopt while it goes on; fd() is readable from its end on.
+  // nullopt while it goes on; poll(2) on fd() returns from its end on.
   std::optional<Result> result() const;
-  int fd() const { return m_event.get(); }
+  int fd() const { return m_end.reader.get(); }
 
  private:
   using Clock = std::chrono::steady_clock;
   void end(Result result);
 
-  Fd m_event;
+  Pipe m_end;  // its writer is closed then, which cannot fail
   mutable std::mutex m_mutex;
   std::optional<Result> m_result;
   Clock::time_point m_ended;
