@@ -131,21 +131,21 @@ std::optional<OwnerFile> read_file(const std::string& directory, const std::stri
   }
   OwnerFile file;
   file.locked = !try_lock(fd.get(), FileLock::Mode::shared);
-  if (file.locked) file.info = parse_owner(read_all(fd.get(), longest_file, "an owner file").value_or(""));
+  file.info = parse_owner(read_all(fd.get(), longest_file, "an owner file").value_or(""));
   return file;
 }
 
 bool is_held(const std::string& directory, const std::string& owner, const OwnerFile& file) {
-  if (!file.locked || is_process(owner)) return file.locked;
+  if (is_process(owner)) return file.locked;
   auto process = read_file(directory, owner_process(owner) + ".0");
   bool worker = process && process->locked;
-  return is_held(true, worker, file.info, here(), worker || file.info.pid <= 0 ? ProcessInfo{} : look_at(file.info.pid));
+  return is_held(file.locked, worker, file.info, here(), worker || !file.locked || file.info.pid <= 0 ? ProcessInfo{} : look_at(file.info.pid));
 }
 
 }  // namespace
 
 bool is_held(bool locked, bool worker, const OwnerInfo& file, const OwnerInfo& here, const ProcessInfo& command) {
-  if (!locked || worker) return locked;
+  if (worker || !locked) return worker;
   if (file.pid <= 0 || here.boot.empty() || here.space.empty() || file.boot != here.boot || file.space != here.space) return true;
   // A number that another process has by now was free before: nobody was left in the group then.
   if (command.exists && command.started > file.since) return false;
@@ -172,10 +172,9 @@ void sweep_owners(const std::string& directory) {
   for_each_file(directory, [&](const std::string& name) {
     Fd fd = try_open(directory + "/" + name, O_RDONLY);
     if (!fd) return true;
-    bool is_free = try_lock(fd.get(), FileLock::Mode::exclusive);  // and stays so until it is removed
-    // Else its process may use it again, unless that is dead.
-    auto file = is_free ? std::nullopt : read_file(directory, name);
-    if (is_free || (file && file->locked && !is_held(directory, name, *file))) ::unlink((directory + "/" + name).c_str());
+    // What is free stays so until it is removed. Its process may use it again, unless that is dead.
+    auto file = try_lock(fd.get(), FileLock::Mode::exclusive) ? OwnerFile{} : read_file(directory, name);
+    if (file && !is_held(directory, name, *file)) ::unlink((directory + "/" + name).c_str());
     return true;
   });
 }

@@ -5,7 +5,8 @@
 // A command inherits a descriptor of its own file, so that its jobs stay held until it has ended, also when its worker was
 // killed. The surprising fact: whatever the command leaves behind inherits that too. So the lock belongs to one command and
 // never to the next: a file is used again only where nobody else has it open any more. And the lock alone holds nothing once
-// the worker is dead and the command, which the file names, has ended with all of its process group.
+// the worker is dead and the command, which the file names, has ended with all of its process group. Nor does its absence free
+// anything while the worker lives: a command can unlock the descriptor, for its worker, too.
 #pragma once
 
 #include <sys/types.h>

@@ -1,5 +1,6 @@
 // Unit tests of lib/ where a program cannot be made to go. Prints what is wrong and exits 1.
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -89,7 +90,8 @@ void owners_hold_until_their_command_has_ended() {
   file.since = 5000;
   const ProcessInfo gone{}, runs{true, false, 4990, true}, zombie{true, true, 4990, false}, group{false, false, 0, true}, reused{true, false, 5001, true},
       orphans{true, true, 4990, true}, hidden{true, false, 0, true};
-  CHECK(!is_held(false, false, file, here, runs) && !is_held(false, true, file, here, runs));  // lock free: ended
+  CHECK(!is_held(false, false, file, here, runs));  // lock free: ended
+  CHECK(is_held(false, true, file, here, runs) && is_held(false, true, {}, here, gone));  // a command can unlock it
   for (const auto& p : {runs, group, orphans, hidden}) CHECK(is_held(true, false, file, here, p));
   for (const auto& p : {gone, zombie, reused}) CHECK(!is_held(true, false, file, here, p));
   for (const auto& p : {gone, zombie, reused}) CHECK(is_held(true, true, file, here, p));  // its worker has to record the end
@@ -104,6 +106,9 @@ void owners_are_used_again_only_when_nobody_has_their_lock(const std::string& di
   Owner first = owners.take();
   const std::string name = first.name;
   CHECK(owner_alive(directory, name));
+  ::flock(first.lock.get(), LOCK_UN);  // as a command can
+  sweep_owners(directory);
+  CHECK(owner_alive(directory, name) && ::flock(first.lock.get(), LOCK_EX | LOCK_NB) == 0);
   owners.let_go(std::move(first));
   first = owners.take();
   CHECK(first.name == name && owner_alive(directory, name));

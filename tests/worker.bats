@@ -180,6 +180,20 @@ SH
   [[ -z $(ls "$GQ_STORE/owners") ]]
 }
 
+@test "gq-worker: a command that unlocks the descriptor of its lock frees no job while its worker lives" {
+  echo x | gq-enqueue f --local
+  background gq-worker --local -f f -- sh -c 'flock -u 3; echo ran >>"$0/out"; until [ -e "$0/go" ]; do sleep .05; done' "$T"
+  eventually test -s "$T/out"
+  for _ in 1 2; do  # what is left behind is swept
+    gq-flush --clean
+    gq-flush -f f -- sh -c 'echo again >>"$0/out"' "$T"
+  done
+  [[ $(gq-inspect list --state running --json | jq .pid) -gt 0 ]]
+  touch "$T/go"
+  eventually no_jobs
+  [[ $(cat "$T/out") == ran ]]
+}
+
 @test "gq-worker: killed with its command, nobody starts the job again while others of the command's process group live; show and list say who" {
   id=$(echo x | gq-enqueue f --local)
   background gq-worker --local -f f -- sh -c 'sleep 60 & echo $! >"$0"; echo $$ >"$1"; wait' "$T/child" "$T/pid"
