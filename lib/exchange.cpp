@@ -82,7 +82,12 @@ uint64_t write_stream(Store& store, const Selection& selection, const std::funct
       if (!selection.function.empty() && job.function != selection.function) continue;
       if (!selection.states.empty() && !selection.states.count(state_name(job.state))) continue;
       std::string reason;
-      auto workload = store.workload(f.meta.id, job, reason, workloads);
+      std::optional<Workload> workload;
+      try {
+        workload = store.workload(f.meta.id, job, reason, workloads);
+      } catch (const Error& e) {  // the disk has lost this one
+        reason = e.what();
+      }
       if (!workload) {
         std::optional<Job> now;  // it may have ended since
         store.look([&](Fold& fold) { now = fold.get(f.meta.id); });
@@ -130,22 +135,47 @@ bool StreamReader::read(std::string& bytes, uint64_t size) {
   return true;
 }
 
+// What is not wanted of it is read all the same.
+void StreamReader::pass_over(uint64_t size) {
+  for (uint64_t left = size; left > 0; left -= std::min(left, piece)) {
+    std::string thrown_away;
+    if (!read(thrown_away, std::min(left, piece))) throw Error(Exit::bad_data, "the stream ends in the middle of a record");
+  }
+}
+
+// A record whose head is whole tells where the next one begins. So what is wrong with it does not stop those behind it.
 std::optional<NewJob> StreamReader::next_record() {
-  std::string head, data;
-  if (!read(head, record_header_size)) return std::nullopt;
-  auto bad = [&] { return Error(Exit::bad_data, "the stream is damaged at byte " + std::to_string(m_position)); };
-  auto sizes = peek_record(head);
-  if (!sizes || (sizes->head_size > record_header_size && !read(head, sizes->head_size - record_header_size))) throw bad();
-  auto parsed = parse_record_head(head);
-  if (!parsed || (parsed->data_size > 0 && !read(data, parsed->data_size))) throw bad();
-  if (sum64(data) != parsed->data_sum) throw bad();
-  m_position += head.size() + data.size();
-  NewJob record;
-  record.head = std::move(head);
-  record.record = std::move(*parsed);
-  record.own = std::make_shared<const std::string>(std::move(data));
-  record.data = *record.own;
-  return record;
+  for (;;) {
+    std::string head, data;
+    if (!read(head, record_header_size)) return std::nullopt;
+    auto bad = [&] { return Error(Exit::bad_data, "the stream is damaged at byte " + std::to_string(m_position)); };
+    auto sizes = peek_record(head);
+    if (!sizes || (sizes->head_size > record_header_size && !read(head, sizes->head_size - record_header_size))) throw bad();
+    auto parsed = parse_record_head(head);
+    if (!parsed && (!m_inside || !is_whole_head(head))) throw bad();
+    std::string problem;
+    if (!parsed) problem = "the record at byte " + std::to_string(m_position) + ": it is no record that this gq knows";
+    else if (parsed->data_size > m_max_workload) problem = parsed->meta.id + ": it is larger than --max-workload";
+    if (!problem.empty()) {
+      pass_over(sizes->data_size);
+    } else {
+      if (parsed->data_size > 0 && !read(data, parsed->data_size)) throw bad();
+      if (sum64(data) != parsed->data_sum && !m_inside) throw bad();
+      if (sum64(data) != parsed->data_sum) problem = parsed->meta.id + ": the checksum of its workload is wrong";
+    }
+    m_position += sizes->head_size + sizes->data_size;
+    if (!problem.empty()) {
+      ++(parsed && parsed->meta.type == RecordType::add ? m_jobs : m_unknown);
+      m_skipped(problem);
+      continue;
+    }
+    NewJob record;
+    record.head = std::move(head);
+    record.record = std::move(*parsed);
+    record.own = std::make_shared<const std::string>(std::move(data));
+    record.data = *record.own;
+    return record;
+  }
 }
 
 // The record that a stream begins with; false where the input ends instead.
@@ -162,8 +192,8 @@ bool StreamReader::begin() {
   if (first->record.meta.version > stream_version)
     throw Error(Exit::config, "the stream is in format " + std::to_string(first->record.meta.version) + ", and this gq knows formats up to " +
                                   std::to_string(stream_version));
-  m_begun = true;
-  m_jobs = 0;
+  m_begun = m_inside = true;
+  m_jobs = m_unknown = 0;
   return true;
 }
 
@@ -174,14 +204,15 @@ std::optional<NewJob> StreamReader::next() {
     if (!record) throw Error(Exit::bad_data, "the stream is cut short: it has no end");
     const Meta& meta = record->record.meta;
     if (meta.type == RecordType::end) {
-      if (meta.position != m_jobs) throw Error(Exit::bad_data, "the stream has " + std::to_string(m_jobs) + " jobs, and should have " + std::to_string(meta.position));
+      m_inside = false;
+      if (meta.position < m_jobs || meta.position > m_jobs + m_unknown) throw Error(Exit::bad_data, "the stream has " + std::to_string(m_jobs) + " jobs, and should have " + std::to_string(meta.position));
       if (!begin()) return std::nullopt;  // another one may follow
       continue;
     }
-    if ((meta.type != RecordType::add && meta.type != RecordType::state) || !meta.source.empty())
-      throw Error(Exit::bad_data, "the stream has a record of another kind before byte " + std::to_string(m_position));
+    if (meta.type == RecordType::stream) throw Error(Exit::bad_data, "the stream is cut short: another begins before byte " + std::to_string(m_position));
     if (meta.type == RecordType::add) ++m_jobs;
-    return record;
+    if ((meta.type == RecordType::add || meta.type == RecordType::state) && meta.source.empty()) return record;
+    m_skipped("the record before byte " + std::to_string(m_position) + ": it is of another kind");
   }
 }
 

@@ -3,8 +3,8 @@
 //   a `stream` record, whose version is stream_version; the add records of jobs with their workloads behind them, each followed by a
 //   `state` record where something has become of the job; an `end` record, whose position is the number of jobs
 //
-// A stream is read up to the first byte that is not what was written. Without its end it is cut short, however whole its last record
-// is. Several may stand one behind the other. A job whose workload is a part of another's brings that part with it.
+// A stream is read up to the first head of a record that is not what was written. A record that says nothing sensible, that is too large,
+// or whose workload is damaged, is left out. Without its end a stream is cut short, however whole its last record is. Several may stand one behind the other. A job whose workload is a part of another's brings that part with it.
 #pragma once
 
 #include <functional>
@@ -33,7 +33,9 @@ NewJob with_data(Meta meta, std::string data);
 
 class StreamReader {
  public:
-  explicit StreamReader(int fd) : m_fd(fd) {}
+  // `skipped` is told of records that are left out; those larger than `max_workload` are never in memory.
+  using Skipped = std::function<void(const std::string& what)>;
+  StreamReader(int fd, uint64_t max_workload, Skipped skipped) : m_fd(fd), m_max_workload(max_workload), m_skipped(std::move(skipped)) {}
   // The next add or state record with its data; nullopt at the end. Throws Error(bad_data) where the stream is damaged or cut short,
   // Error(config) for a newer format, Error(no_input) where it cannot be read.
   std::optional<NewJob> next();
@@ -42,11 +44,14 @@ class StreamReader {
   bool begin();
   std::optional<NewJob> next_record();
   bool read(std::string& bytes, uint64_t size);
+  void pass_over(uint64_t size);
 
-  int m_fd;
+  const int m_fd;
+  const uint64_t m_max_workload;
+  const Skipped m_skipped;
   uint64_t m_position = 0;
-  uint64_t m_jobs = 0;
-  bool m_begun = false;
+  uint64_t m_jobs = 0, m_unknown = 0;  // of this stream so far: jobs, and what may have been one
+  bool m_begun = false, m_inside = false;
 };
 
 }  // namespace gq

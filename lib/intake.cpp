@@ -137,6 +137,10 @@ void Intake::refused(const std::string& reason) {
 }
 
 std::string Intake::take_records(std::string_view payload, const std::string& function) {
+  return answer_group(payload, [&](std::string_view part) { return take_group(part, function); }, [&](const std::string& why) { say_once(function, {Outcome::bad, why, 0}); });
+}
+
+std::string Intake::take_group(std::string_view payload, const std::string& function) {
   std::string reason;
   auto jobs = parse_group(payload, function, reason);
   if (!jobs) {
@@ -144,10 +148,18 @@ std::string Intake::take_records(std::string_view payload, const std::string& fu
     return "bad " + reason + "\n";
   }
   std::vector<std::string> ids;
-  for (const auto& job : *jobs) ids.push_back(job.record.meta.id);
+  std::vector<std::optional<std::string>> problems;
+  const Millis now = now_ms();
+  for (size_t i = 0; i < jobs->size(); ++i) {
+    ids.push_back((*jobs)[i].record.meta.id);
+    auto problem = submit((*jobs)[i], now);
+    if (problem) (*jobs)[i].record.meta.source.clear();
+    problems.push_back(std::move(problem));
+  }
   auto answered = m_store.resolve(*jobs);
   std::vector<NewJob> good;
   for (size_t i = 0; i < ids.size(); ++i) {
+    if (problems[i]) answered[i] = Answer{Outcome::bad, *problems[i], 0};
     if (!answered[i] && (*jobs)[i].data.size() > m_config.max_workload) answered[i] = {Outcome::bad, "it is larger than the worker's --max-workload", 0};
     if (!answered[i]) good.push_back(std::move((*jobs)[i]));
   }

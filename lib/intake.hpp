@@ -58,6 +58,7 @@ class Intake {
   bool backlog_full();
   void count_backlog();
   std::string take_records(std::string_view payload, const std::string& function);
+  std::string take_group(std::string_view payload, const std::string& function);
   std::optional<std::string> take_raw(std::string_view payload, const std::string& function);
   void accepted();
   void refused(const std::string& reason);

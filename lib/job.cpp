@@ -38,6 +38,7 @@ Meta state_of(const std::string& id, const Job& job) {
   meta.due = job.due;
   meta.start = job.starts;
   meta.why = job.why;
+  limit_reason(meta.why);
   meta.node = job.node;
   meta.store = job.store;
   meta.state = job.state == State::finished ? "finished" : job.state == State::kept ? "kept" : job.state == State::dead ? "dead" : "queued";

@@ -52,11 +52,16 @@ T* member(const Field<T> (&fields)[N], Meta& meta, std::string_view key) {
 enum CborType : unsigned { cbor_unsigned = 0x00, cbor_bytes = 0x40, cbor_text = 0x60, cbor_array = 0x80, cbor_map = 0xa0, cbor_tag = 0xc0, cbor_simple = 0xe0 };
 constexpr uint64_t cbor_false = 20, cbor_true = 21;
 
-// Writes a map of fewer than 24 pairs. (nlohmann's CBOR wants a tree to write, and reads byte by byte: both were most of the
+// Writes a map of fewer than 256 pairs. (nlohmann's CBOR wants a tree to write, and reads byte by byte: both were most of the
 // work of queueing a job.)
 class CborMap {
  public:
   explicit CborMap(std::string& out) : m_out(out), m_start(out.size()) { m_out += static_cast<char>(cbor_map); }
+  // After the last pair: how many there are.
+  void finish() {
+    if (m_pairs >= 24) m_out.insert(m_start + 1, 1, static_cast<char>(m_pairs));
+    m_out[m_start] = static_cast<char>(cbor_map | std::min(m_pairs, 24u));
+  }
   void text(std::string_view key, std::string_view value) {
     pair(key);
     string(value);
@@ -77,7 +82,7 @@ class CborMap {
 
  private:
   void pair(std::string_view key) {
-    ++m_out[m_start];
+    ++m_pairs;
     string(key);
   }
   void string(std::string_view value) {
@@ -93,6 +98,7 @@ class CborMap {
 
   std::string& m_out;
   size_t m_start;
+  unsigned m_pairs = 0;
 };
 
 // Reads what CborMap writes, and steps over anything else of definite length without tags.
@@ -211,6 +217,26 @@ bool fits(const Meta& m) {
   }
 }
 
+// Members that do not count are as if they had not been there: so what is written of what was read, with what a node adds to it, is never
+// too long, whoever made it.
+void leave_out(Meta& m) {
+  if (m.type == RecordType::add) {
+    for (std::string* text : {&m.owner, &m.why, &m.peers, &m.from, &m.from_store, &m.state})
+      if (!text->empty()) text->clear();
+    m.start = m.signal = m.attempts = m.term = m.version = m.failures = m.crashes = 0;
+    m.exit = no_exit;
+    m.spent = true;
+    m.dropped = m.keep = m.enough = false;
+    m.position = m.since = 0;
+    m.ids.clear();
+  } else if (m.type == RecordType::state) {
+    for (std::string* text : {&m.owner, &m.key, &m.serial, &m.peers, &m.source})
+      if (!text->empty()) text->clear();
+    m.ids.clear();
+    limit_reason(m.why);
+  }
+}
+
 uint64_t head_sum_of(std::string_view head) {
   constexpr size_t usual = 512;
   char small[usual];
@@ -237,6 +263,13 @@ std::optional<std::string> key_problem(std::string_view text) {
   if (text.size() > max_key_size) return "it is longer than " + std::to_string(max_key_size) + " bytes";
   if (printable(text, max_key_size) != text) return "it has control characters, or is not UTF-8";
   return std::nullopt;
+}
+
+void limit_reason(std::string& text) {
+  if (text.size() <= max_reason_size) return;
+  size_t size = max_reason_size;
+  while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xc0) == 0x80) --size;  // not within a character
+  text.resize(size);
 }
 
 const char* record_type_name(RecordType type) { return type_names[static_cast<size_t>(type)]; }
@@ -268,6 +301,7 @@ std::string encode_record_head(const Meta& meta, uint64_t data_size, uint64_t da
   for (const auto& f : flags)
     if (written(f)) map.boolean(f.key, meta.*f.member);
   if (!meta.ids.empty()) map.texts(key_ids, meta.ids);
+  map.finish();
   size_t size = head.size() - record_header_size;
   if (size > max_meta_size) throw Error(Exit::bug, "cannot write a record: its meta data is too long");
   auto set = [&](size_t at, auto value) {
@@ -302,6 +336,11 @@ std::optional<RecordSizes> peek_record(std::string_view header) {
   return RecordSizes{record_header_size + meta_size, data_size};
 }
 
+bool is_whole_head(std::string_view bytes) {
+  auto sizes = peek_record(bytes);
+  return sizes && bytes.size() == sizes->head_size && head_sum_of(bytes) == get_le<uint64_t>(bytes, 16);
+}
+
 std::optional<RecordHead> parse_record_head(std::string_view bytes) {
   auto sizes = peek_record(bytes);
   if (!sizes || bytes.size() < sizes->head_size) return std::nullopt;
@@ -313,6 +352,7 @@ std::optional<RecordHead> parse_record_head(std::string_view bytes) {
   head.data_size = sizes->data_size;
   head.data_sum = get_le<uint64_t>(bytes, 24);
   if (!read_meta(head_bytes.substr(record_header_size), head.meta) || !fits(head.meta)) return std::nullopt;
+  leave_out(head.meta);
   if (!head.meta.source.empty() && head.data_size > 0) return std::nullopt;
   return head;
 }

@@ -45,6 +45,14 @@ const char* priority_name(uint32_t priority);
 inline constexpr size_t max_key_size = 255;
 std::optional<std::string> key_problem(std::string_view text);
 
+// Attempts that a job may ask for, and how long its key may stand for it when it has finished.
+inline constexpr uint32_t most_attempts = 1'000'000;
+inline constexpr Millis longest_window{366LL * 24 * 3600 * 1000};
+
+// Cuts a reason to what is kept of one that another node tells.
+inline constexpr size_t max_reason_size = 4096;
+void limit_reason(std::string& text);
+
 // No exit status.
 inline constexpr uint32_t no_exit = UINT32_MAX;
 
@@ -127,6 +135,9 @@ struct RecordSizes {
   uint64_t data_size;
 };
 std::optional<RecordSizes> peek_record(std::string_view header);
+
+// Whether these bytes are a record's head whose sum is right, whatever it says.
+bool is_whole_head(std::string_view bytes);
 
 // Reads a record's head from the start of `bytes`, which may go on behind it. nullopt where it is cut short, does not
 // verify, or is of no known type; never throws on any input.

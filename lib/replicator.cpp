@@ -1653,6 +1653,8 @@ std::optional<std::string> Replicator::serve(std::string_view payload) {
     } catch (const Error& e) {
       if (e.code() == Exit::config) throw;
       reason = e.what();
+    } catch (const std::exception& e) {  // of this transfer; given back, it would come again for ever
+      reason = e.what();
     }
     if (!reason.empty()) {
       reply.body = "bad " + printable(reason) + "\n";

@@ -33,7 +33,7 @@ std::optional<Millis> parse_duration(std::string_view text) {
 }
 
 std::optional<Millis> parse_time(std::string_view text) {
-  constexpr int64_t last_second = 253402300799;  // of the year 9999
+  constexpr int64_t last_second = last_time.count() / 1000;
   double seconds = 0;
   auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), seconds, std::chars_format::fixed);
   if (!text.empty() && ec == std::errc() && end == text.data() + text.size()) {

@@ -18,6 +18,7 @@ std::optional<Millis> parse_duration(std::string_view text);
 
 // A moment, as milliseconds since 1970: RFC 3339 ("2026-01-31T12:00:00Z", with a fraction, or "+01:00" for Z), or seconds
 // since 1970. None before 1970 or after 9999.
+inline constexpr Millis last_time{253402300799'000};
 std::optional<Millis> parse_time(std::string_view text);
 
 // "N/s", "N/m" or "N/h": how often per second; more than 0.

@@ -1,5 +1,8 @@
 #include "wire.hpp"
 
+#include <new>
+
+#include "error.hpp"
 #include "text.hpp"
 
 namespace gq {
@@ -25,8 +28,6 @@ std::optional<std::vector<NewJob>> parse_group(std::string_view payload, const s
     job.data = payload.substr(head->head_size, head->data_size);
     if (head->meta.type != RecordType::add) reason = "a record that is not an add";
     else if (head->meta.function != function) reason = "a record for another function";
-    else if (const Meta& m = head->meta; !m.node.empty() || !m.store.empty() || m.once || m.copies) reason = "a job that is a node's already";
-    else if (!is_utf8(head->meta.why) || !is_utf8(head->meta.owner)) reason = "text that is not UTF-8";
     else if (sum64(job.data) != head->data_sum) reason = "a workload with a wrong checksum";
     else if (jobs.size() > 16 * max_group_jobs) reason = "too many records";
     if (!reason.empty()) return std::nullopt;
@@ -38,6 +39,62 @@ std::optional<std::vector<NewJob>> parse_group(std::string_view payload, const s
     return std::nullopt;
   }
   return jobs;
+}
+
+std::optional<std::string> submit(NewJob& job, Millis now) {
+  const Meta said = std::move(job.record.meta);
+  Meta meta;
+  meta.function = said.function;
+  meta.id = said.id;
+  meta.given = said.given;
+  meta.at = std::min(said.at, now);
+  meta.due = said.due;
+  meta.priority = said.priority;
+  meta.max_attempts = said.max_attempts;
+  meta.key = said.key;
+  meta.window = said.window;
+  meta.serial = said.serial;
+  meta.source = said.source;
+  if (!meta.source.empty()) {
+    meta.offset = said.offset;
+    meta.length = said.length;
+  }
+  job.record.meta = std::move(meta);
+  const Meta& kept = job.record.meta;
+  if (job.head.size() > record_header_size + max_submitted_meta) return "its meta data is longer than 8 KiB";
+  if (kept.window > longest_window) return "its key window is longer than 366 days";
+  if (kept.due > last_time) return "it is due after the year 9999";
+  if (kept.max_attempts > most_attempts) return "it asks for more than 1000000 attempts";
+  job.head = encode_record_head(kept, job.record.data_size, job.record.data_sum);
+  job.record.head_size = job.head.size();
+  return std::nullopt;
+}
+
+std::string answer_group(std::string_view payload, const std::function<std::string(std::string_view)>& take,
+                         const std::function<void(const std::string& why)>& told) {
+  std::string why;
+  try {
+    return take(payload);
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const Error& e) {
+    if (e.code() != Exit::bug && e.code() != Exit::bad_data) throw;
+    why = e.what();
+  } catch (const std::exception& e) {
+    why = e.what();
+  }
+  std::string result;
+  for (std::string_view rest = payload; !rest.empty();) {
+    auto head = parse_record_head(rest);
+    const size_t size = head ? head->head_size + head->data_size : 0;
+    if (size == 0 || size > rest.size() || size == payload.size()) {
+      told(why);
+      return head && size == payload.size() ? encode_answer(head->meta.id, {Outcome::bad, why, 0}) : "bad " + printable(why) + "\n";
+    }
+    result += answer_group(rest.substr(0, size), take, told);
+    rest.remove_prefix(size);
+  }
+  return result;
 }
 
 std::string encode_answer(const std::string& id, const Answer& answer) {

@@ -19,7 +19,7 @@ _gq() {
     gq-replicate) words="$peers --to --hand-over --as --group --copies --run --renew init forget" ;;
     gq-flush) words="$run $peers --all --dry-run --kick --kick-dead --drop --keep --release --clean --pause --resume" ;;
     gq-inspect) words="--json --state --function --limit --records --range list show cat stats check journal" ;;
-    gq-snapshot) words="--json --function --state --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --owe --auth --peer-timeout create verify restore list prune export import" ;;
+    gq-snapshot) words="--json --function --state --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --max-workload --owe --auth --peer-timeout create verify restore list prune export import" ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words $common" -- "$current")
   [[ ($program == gq-enqueue || $program == gq-snapshot) && $current != -* ]] && mapfile -t COMPREPLY < <(compgen -f -- "$current")

@@ -1,4 +1,5 @@
-// gq-bench: the loads and the baselines that scripts/bench compares. Prints the seconds that one of them took.
+// gq-bench: the loads and the baselines that scripts/bench compares, and records that no program of gq makes, for the tests. Prints the
+// seconds that one of them took.
 //
 //   raw DIR JOBS SIZE GROUP      bare append + fdatasync of groups
 //   store DIR JOBS SIZE GROUP    the same jobs through Store::add
@@ -6,6 +7,7 @@
 //   replicated DIR HOST PORT JOBS SIZE   jobs, one after the other, stored in DIR and handed to its group
 //   sink HOST PORT FUNCTION      a worker that takes all and does nothing; ends when it is killed
 //   synced DIR HOST PORT FUNCTION JOBS SIZE   an empty foreground job, then an append + fdatasync of SIZE bytes, and so on
+//   record FILE|DIR FUNCTION [MEMBER=VALUE...]   no load: an add record that says this, written to a file, or queued in a store as it is
 //   submit HOST PORT FUNCTION JOBS SIZE IN_FLIGHT fg|bg   a plain libgearman client
 #include <fcntl.h>
 #include <libgearman/gearman.h>
@@ -135,11 +137,53 @@ void sink(const char* host, int port, const char* function) {
   while (gearman_worker_work(worker) == GEARMAN_SUCCESS) continue;
 }
 
+// MEMBER is why (VALUE: how many bytes), all (every member that there is), node, key, at, due, window, max.
+void record(const std::string& to, const std::string& function, const std::vector<std::string>& says) {
+  gq::Meta meta = gq::meta_now(gq::RecordType::add, gq::new_ulid());
+  meta.function = function;
+  for (const auto& said : says) {
+    const std::string member = said.substr(0, said.find('=')), value = said.substr(said.find('=') + 1);
+    if (member == "why") meta.why.assign(std::stoul(value), 'y');
+    if (member == "node") meta.node = value, meta.store = gq::new_ulid(), meta.once = true, meta.copies = 9;
+    if (member == "key") meta.key = value;
+    if (member == "at") meta.at = gq::Millis(std::stoll(value));
+    if (member == "due") meta.due = gq::Millis(std::stoll(value));
+    if (member == "window") meta.window = gq::Millis(std::stoll(value));
+    if (member == "max") meta.max_attempts = static_cast<uint32_t>(std::stoul(value));
+    if (member == "all") {
+      meta.owner = meta.peers = meta.from = meta.from_store = meta.state = meta.serial = meta.why = "x";
+      meta.given = meta.dropped = meta.keep = meta.enough = true;
+      meta.spent = false;
+      meta.start = meta.exit = meta.signal = meta.attempts = meta.term = meta.version = meta.failures = meta.crashes = 7;
+      meta.position = meta.since = 7;
+      meta.ids = {meta.id};
+    }
+  }
+  gq::NewJob job;
+  job.data = "x";
+  job.record.data_size = 1;
+  job.record.data_sum = gq::sum64(job.data);
+  job.head = gq::encode_record_head(meta, 1, job.record.data_sum);
+  job.record.head_size = job.head.size();
+  job.record.meta = meta;
+  if (gq::file_exists(to + "/gq.json")) {
+    gq::Store s(to, false);
+    if (s.add({job}).front().outcome != gq::Outcome::queued) abort();
+  } else {
+    gq::write_all(gq::open_file(to, O_WRONLY | O_CREAT | O_APPEND).get(), job.head + std::string(job.data), to);
+  }
+  puts(meta.id.c_str());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   auto number = [&](int i) { return i < argc ? atoi(argv[i]) : 0; };
   std::string what = argc > 2 ? argv[1] : "";
+  if (what == "record" && argc >= 4) {
+    record(argv[2], argv[3], {argv + 4, argv + argc});
+    return 0;
+  }
   double took;
   if (what == "raw") took = seconds([&] { raw(argv[2], number(3), number(4), number(5)); });
   else if (what == "store") took = store(argv[2], number(3), number(4), number(5));

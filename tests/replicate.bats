@@ -400,6 +400,52 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   sound
 }
 
+@test "gq-worker: records that say more than one who queues a job may are bad, said once and gone; own jobs go on [60 background jobs, a group]" {
+  start_gearmand
+  NODES=(1 2)
+  group once
+  nodes
+  for what in why=65000 "why=8200 node=rep_9" window=99999999999999 due=4000000000000000000 max=4000000000; do gq-bench record "$T/poison" f $what >>"$T/bad"; done
+  gq-bench record "$T/good" f why=7000 node=rep_9 at=4000000000000000000 >"$T/said"
+  submit() { gearman -h 127.0.0.1 -p "$PORT" -f f.gq "$@"; }
+  for _ in {1..60}; do submit -b <"$T/poison"; done
+  # Each has its answer, and what only a node says is not heard.
+  cat "$T/poison" "$T/good" | submit >"$T/answers"
+  [[ $(grep -c '^bad ' "$T/answers") == 5 && $(tail -n 1 "$T/answers") == "queued $(cat "$T/said")"* ]]
+  ran_it() { ran_times "$(cat "$T/said")" 1; }
+  eventually ran_it
+  [[ $(gq-inspect --store "$T/1" show --json "$(cat "$T/said")" | jq -r '.node, .enqueued_at[:2]' | xargs) == "rep_"[12]" 20" ]]
+  seq 20 | gq-enqueue f -l >"$T/ids"
+  cat "$T/said" >>"$T/ids"
+  done_all() { all_ran_once "$T/ids" 2>/dev/null; }
+  eventually done_all
+  no_more() { [[ $(status "$PORT" | awk '$1 == "f.gq" { print $2 + $3 }') == 0 ]]; }
+  eventually no_more
+  (($(cat "$T"/bg.*.err | grep -c 'its meta data is longer than 8 KiB') <= 2))  # once on each node
+  sound
+}
+
+@test "gq-replicate: a record of before that says more than it may goes wherever others go [export, import into a group, --to]" {
+  start_gearmand
+  gq-enqueue f --local --delay 1h <<<first
+  for what in "why=64000" "all why=64000 key=k"; do gq-bench record "$GQ_STORE" f $what due=3000000000000; done
+  gq-enqueue f --local --delay 1h <<<last
+  gq-snapshot export >"$T/stream"
+  gq-snapshot import --store "$T/plain" <"$T/stream"
+  NODES=(1 2)
+  group all
+  for n in 1 2; do background gq-replicate --store "$T/$n"; eventually served "$PORT" rep_$n; done
+  gq-snapshot import --store "$T/1" <"$T/stream"
+  for at in plain 1 2; do
+    all_there() { [[ $(gq-inspect --store "$T/$at" list | wc -l) == 4 ]]; }
+    eventually all_there
+    gq-inspect --store "$T/$at" check
+  done
+  gq-bench record "$T/plain" f all why=60000 due=3000000000000 >/dev/null
+  gq-inspect --store "$T/plain" journal --records | gq-replicate --to rep_2 --store "$T/1"
+  [[ $(gq-inspect --store "$T/2" list | wc -l) == 5 ]]
+}
+
 @test "gq-worker: with --auth only those with a key are heard, a recorded transfer counts once, and keys can be replaced" {
   start_gearmand
   NODES=(1 2)

@@ -198,6 +198,26 @@ P
   [[ $(gq-inspect list --store "$T/new" | wc -l) == 20 ]]
 }
 
+@test "gq-snapshot: import leaves out records that say nothing it knows, are damaged or too large, counts them, and goes on [65]" {
+  some_jobs
+  gq-snapshot export >"$T/stream"
+  jobs=$(gq-inspect list | wc -l)
+  gq-bench record "$T/nonsense" rep_x all why=60000 >/dev/null
+  start=$((32 + $(od -An -tu4 -j4 -N4 "$T/stream")))
+  { head -c "$start" "$T/stream"; cat "$T/nonsense"; tail -c +$((start + 1)) "$T/stream"; } >"$T/more"
+  fails_with 65 gq-snapshot import --store "$T/1" <"$T/more"
+  grep -q "cannot import all: 1 record was left out" "$T/failed.err"
+  [[ $(gq-inspect list --store "$T/1" | wc -l) == "$jobs" ]]
+  # The workload of one is another than its checksum says.
+  cp "$T/stream" "$T/flipped"
+  flip "$T/flipped" $(($(stat -c %s "$T/stream") - 5000))
+  fails_with 65 gq-snapshot import --store "$T/2" <"$T/flipped"
+  [[ $(gq-inspect list --store "$T/2" | wc -l) == $((jobs - 1)) ]]
+  fails_with 65 gq-snapshot import --max-workload 10K --store "$T/3" <"$T/stream"
+  grep -q 'it is larger than --max-workload' "$T/failed.err"
+  [[ $(gq-inspect list --store "$T/3" | wc -l) == $((jobs - 1)) ]]
+}
+
 @test "gq-snapshot: a restored node of a group has a new identity, and is told what it has missed" {
   start_gearmand
   for n in 1 2; do gq-replicate init --store "$T/$n" --as rep_$n --group rep_1,rep_2 --run once; done

@@ -297,16 +297,107 @@ void records_survive_hostile_bytes() {
   std::string reason;
   CHECK(parse_group(good + good, "f", reason).has_value());
   CHECK(!parse_group(good, "g", reason) && !reason.empty());
-  // What only a node says of a job a client may not.
-  for (auto say : {+[](Meta& m) { m.once = true; }, +[](Meta& m) { m.copies = 5; }, +[](Meta& m) { m.node = "rep_1"; }, +[](Meta& m) { m.store = new_ulid(); }}) {
-    NewJob crafted = make_job("f", "x");
-    say(crafted.record.meta);
-    CHECK(!parse_group(encode_record_head(crafted.record.meta, 1, crafted.record.data_sum) + "x", "f", reason));
-  }
   reason.clear();
   std::string damaged = good;
   damaged.back() = 'D';
   CHECK(!parse_group(damaged, "f", reason) && !reason.empty());
+}
+
+// Of what a client says of a job on FUNCTION.gq that is kept which a client may say, each part within its bound.
+void strangers_say_little_of_a_job() {
+  const Millis now{1'700'000'000'000};
+  // What is kept of a record in which `say` was said, if anything is, and why not.
+  std::string problem, reason;
+  auto kept = [&](auto say) -> std::optional<Meta> {
+    NewJob crafted = make_job("f", "x");
+    crafted.record.meta.at = now;
+    say(crafted.record.meta);
+    std::string payload = encode_record_head(crafted.record.meta, 1, crafted.record.data_sum) + "x";
+    auto jobs = parse_group(payload, "f", reason);
+    if (!jobs) return std::nullopt;
+    auto bad = submit(jobs->front(), now);
+    problem = bad.value_or("");
+    if (bad) return std::nullopt;
+    auto head = parse_record_head(jobs->front().head);
+    CHECK(head && head->head_size == jobs->front().record.head_size && head->meta.id == crafted.record.meta.id);
+    return head->meta;
+  };
+  // What only a node says of a job.
+  for (auto say : {+[](Meta& m) { m.once = true; }, +[](Meta& m) { m.copies = 5; }, +[](Meta& m) { m.node = "rep_1", m.store = new_ulid(); }}) {
+    auto meta = kept(say);
+    CHECK(meta && !meta->once && meta->copies == 0 && meta->node.empty() && meta->store.empty());
+  }
+  auto meta = kept([&](Meta& m) {
+    m.given = true, m.due = now + Millis(1), m.priority = high_priority, m.max_attempts = 7, m.key = "k", m.window = Millis(5), m.serial = "s";
+    m.at = now - Millis(9);
+  });
+  CHECK(meta && meta->given && meta->due == now + Millis(1) && meta->priority == high_priority && meta->max_attempts == 7 && meta->key == "k" &&
+        meta->window == Millis(5) && meta->serial == "s" && meta->at == now - Millis(9));
+  meta = kept([&](Meta& m) { m.at = now + Millis(1); });
+  CHECK(meta && meta->at == now);
+  CHECK(kept([](Meta& m) { m.why.assign(7000, 'y'); }) && !kept([](Meta& m) { m.why.assign(9000, 'y'); }) && problem.find("8 KiB") != std::string::npos);
+  CHECK(kept([](Meta& m) { m.window = longest_window; }) && !kept([](Meta& m) { m.window = longest_window + Millis(1); }));
+  CHECK(kept([](Meta& m) { m.due = last_time; }) && !kept([](Meta& m) { m.due = last_time + Millis(1); }));
+  CHECK(kept([](Meta& m) { m.max_attempts = most_attempts; }) && !kept([](Meta& m) { m.max_attempts = most_attempts + 1; }));
+}
+
+// A record says what it may, and no more, when it has been read: so a node can add what it has to, whoever wrote it.
+void whatever_was_read_can_be_written() {
+  Meta all = meta_now(RecordType::add, new_ulid());
+  all.function = all.owner = all.peers = all.from = all.from_store = all.state = all.key = all.serial = "x";
+  all.given = all.once = all.dropped = all.keep = all.enough = true;
+  all.spent = false;
+  all.start = all.exit = all.signal = all.attempts = all.term = all.version = all.failures = all.crashes = all.copies = all.max_attempts = 7;
+  all.position = all.since = 7;
+  all.due = all.window = Millis(7);
+  all.ids = {all.id};
+  all.why.assign(65000, 'y');
+  for (RecordType type : {RecordType::add, RecordType::state}) {
+    all.type = type;
+    if (type == RecordType::state) all.state = "dead", all.key.clear();
+    auto head = parse_record_head(encode_record(all));
+    CHECK(head && head->meta.function == "x" && (type == RecordType::add ? head->meta.key == "x" && head->meta.why.empty() : head->meta.why.size() == max_reason_size));
+    head->meta.node = "rep_1";
+    head->meta.store = new_ulid();
+    auto again = parse_record_head(encode_record(head->meta));
+    CHECK(again && again->head_size < 5000 && again->meta.node == "rep_1");
+  }
+  std::string text(4095, 'x');
+  limit_reason(text += "\u20ac");
+  CHECK(text == std::string(4095, 'x'));  // no half of a character
+}
+
+void one_record_does_not_keep_a_group() {
+  std::string payload, result;
+  std::vector<std::string> ids, said;
+  for (int i = 0; i < 3; ++i) {
+    NewJob job = make_job("f", "x");
+    ids.push_back(job.record.meta.id);
+    payload += job.head + "x";
+  }
+  auto take = [&](Exit code) {
+    return answer_group(
+        payload,
+        [&](std::string_view part) {
+          std::string answers, reason;
+          const auto jobs = parse_group(part, "f", reason);
+          for (const auto& job : *jobs) {
+            if (job.record.meta.id == ids[1]) throw Error(code, "no");
+            answers += encode_answer(job.record.meta.id, {Outcome::queued, {}, 0});
+          }
+          return answers;
+        },
+        [&](const std::string& why) { said.push_back(why); });
+  };
+  CHECK(take(Exit::bug) == "queued " + ids[0] + "\nbad " + ids[1] + " no\nqueued " + ids[2] + "\n");
+  CHECK(said == std::vector<std::string>{"no"});
+  bool thrown = false;
+  try {
+    take(Exit::storage);  // that is the store's
+  } catch (const Error&) {
+    thrown = true;
+  }
+  CHECK(thrown);
 }
 
 void small_values() {
@@ -733,6 +824,9 @@ int main(int argc, char** argv) {
   reading_leaves_the_seal(directory + "/seal");
   old_snapshots_take_no_memory(directory + "/old");
   records_survive_hostile_bytes();
+  strangers_say_little_of_a_job();
+  whatever_was_read_can_be_written();
+  one_record_does_not_keep_a_group();
   small_values();
   packets_are_checked();
   copies_are_counted_before_an_answer();

@@ -331,6 +331,7 @@ Exit enqueue(const Options& options, const Common& common) {
       if (auto problem = key_problem(*key)) throw Error(Exit::usage, "cannot use the key " + printable(*key) + ": " + *problem);
   if (many && o.job.key.size() > max_key_size - 20) throw Error(Exit::usage, "cannot use the key " + printable(o.job.key) + " for many jobs: it is too long");
   if (o.replicate.config.owe && !o.local) throw Error(Exit::usage, "cannot use --owe without --local: the worker decides that");
+  if (o.key_window > longest_window) throw Error(Exit::usage, "cannot use --key-window: it is longer than 366 days");
   o.job.window = o.job.key.empty() ? Millis(0) : o.key_window;
   o.job.max_attempts = static_cast<uint32_t>(o.max_attempts);
   o.job.priority = o.priority == "high" ? high_priority : o.priority == "low" ? low_priority : normal_priority;
@@ -402,7 +403,7 @@ int main(int argc, char** argv) {
         ->check(CLI::IsMember({"high", "normal", "low"}));
     auto* delay = gq::add_duration(app, "--delay", o.delay, "Not to be started before this has passed");
     gq::not_empty(*app.add_option("--at", o.at, "Not to be started before: RFC 3339, or seconds since 1970")).excludes(delay);
-    gq::add_count(app, "--max-attempts", o.max_attempts, "Attempts before the job is dead (default: the worker's)", 1, 1'000'000);
+    gq::add_count(app, "--max-attempts", o.max_attempts, "Attempts before the job is dead (default: the worker's)", 1, gq::most_attempts);
     auto* from = &gq::not_empty(*app.add_option("--from", o.job.source, "The workload is that of this job, which is not finished or is kept"));
     gq::not_empty(*app.add_option("--range", o.range, "With --from: OFFSET:LENGTH of it in bytes; with -l or -0 each item of the input is one"))
         .needs(from)->excludes(lines)->excludes(null);

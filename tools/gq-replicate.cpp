@@ -169,10 +169,19 @@ class StreamSender {
   }
 
   // 75 where the node has refused some, 65 where it has other jobs with the IDs or keys of some, which are not sent again.
-  Exit result() const { return m_refused ? Exit::retry : m_conflicts ? Exit::bad_data : Exit::ok; }
+  Exit result() const {
+    if (m_not_sent > 0) log(Level::error, "cannot send all: " + counted(m_not_sent, "record") + (m_not_sent == 1 ? " is" : " are") + " not there");
+    return m_refused ? Exit::retry : m_not_sent ? Exit::bad_data : Exit::ok;
+  }
+
+  // A record that does not get there; those behind it do.
+  void skip(const std::string& what) {
+    if (m_not_sent++ < most_named) log(Level::error, what);
+  }
 
  private:
   static constexpr size_t batch = 1 << 20;
+  static constexpr uint64_t most_named = 100;  // of what is not sent
 
   struct Record {
     std::string id;
@@ -195,9 +204,8 @@ class StreamSender {
       const auto& [id, add] = m_records[i];
       PeerVerdict verdict = parse_verdict(lines[i]);
       if (verdict.kind == PeerVerdict::Kind::nonsense) throw Error(Exit::retry, m_options.to + " answers something else");
-      if (verdict.kind == PeerVerdict::Kind::conflict) log(Level::error, id + ": " + m_options.to + " has another job with this ID or key");
-      if (verdict.kind == PeerVerdict::Kind::refused) log(Level::error, id + ": " + m_options.to + " refuses it: " + verdict.reason);
-      m_conflicts = m_conflicts || verdict.kind == PeerVerdict::Kind::conflict;
+      if (verdict.kind == PeerVerdict::Kind::conflict) skip(id + ": " + m_options.to + " has another job with this ID or key");
+      if (verdict.kind == PeerVerdict::Kind::refused) skip(id + ": " + m_options.to + " refuses it: " + verdict.reason);
       m_refused = m_refused || verdict.kind == PeerVerdict::Kind::refused;
       if (m_options.hand_over && add && verdict.kind == PeerVerdict::Kind::have) m_handed.push_back(id);
     }
@@ -243,7 +251,8 @@ class StreamSender {
   std::string m_target;
   std::string m_body;
   std::vector<Record> m_records;
-  bool m_conflicts = false, m_refused = false;
+  bool m_refused = false;
+  uint64_t m_not_sent = 0;
   std::vector<std::string> m_handed;
 };
 
@@ -251,7 +260,7 @@ Exit send_stream(const Options& o, Store& store, const Common& common) {
   if (!store.group().has(o.to) || o.to == store.group().self.node)
     throw Error(Exit::usage, "cannot send to " + printable(o.to) + ": it is not another node of this store's group");
   StreamSender sender(store, o, common);
-  StreamReader stream(STDIN_FILENO);
+  StreamReader stream(STDIN_FILENO, UINT64_MAX, [&](const std::string& what) { sender.skip(what); });
   try {
     while (auto record = stream.next()) sender.add(std::move(*record));
   } catch (const Error& e) {

@@ -17,6 +17,7 @@ namespace {
 constexpr size_t batch_jobs = 1000;
 constexpr size_t batch_bytes = 8 << 20;
 constexpr Millis progress_interval{200};
+constexpr uint64_t most_named = 100;  // of what is not imported
 
 struct Options {
   ReplicateOptions replicate;
@@ -24,6 +25,7 @@ struct Options {
   std::vector<std::string> states;
   Retention retention;
   bool json = false;
+  uint64_t max_workload = 256 << 20;
 };
 
 // Where standard error is a terminal, says how far it is.
@@ -124,7 +126,7 @@ Exit export_jobs(Options& o, const Common& common) {
   if (!o.function.empty()) check_function(o.function);
   Display display;
   uint64_t bytes = 0;
-  Exit result = Exit::ok;
+  uint64_t left_out = 0;
   auto write = [&](std::string_view piece) {
     print(piece);
     display.show(std::to_string((bytes += piece.size()) >> 20) + " MiB");
@@ -132,9 +134,10 @@ Exit export_jobs(Options& o, const Common& common) {
   write_stream(store, {o.function, {o.states.begin(), o.states.end()}}, write, [&](const std::string& what) {
     display.clear();
     log(Level::error, what + "; the job is left out");
-    result = Exit::storage;
+    ++left_out;
   });
-  return result;
+  if (left_out == 0) return Exit::ok;
+  throw Error(Exit::storage, "cannot export all: " + counted(left_out, "part") + " of the store could not be read");
 }
 
 // Queues what a stream brings. What is there already stays what it is.
@@ -184,9 +187,11 @@ class Importer {
     for (size_t i = 0; i < answers.size(); ++i) {
       const Answer& a = answers[i];
       if (a.outcome == Outcome::queued || a.outcome == Outcome::same) ++m_count;
-      else if (a.outcome == Outcome::conflict) {
-        log(Level::error, ids[i] + ": another job has this ID or key");
-        m_conflicts = true;
+      else if (a.outcome == Outcome::conflict) skip(ids[i] + ": another job has this ID or key");
+      else if (a.outcome == Outcome::bad) skip(ids[i] + ": " + a.reason);
+      else if (a.outcome == Outcome::unknown && m_replicator) {  // too few nodes take this one: it may be the job's fault
+        skip(ids[i] + ": unknown whether queued: " + a.reason);
+        m_unsure = true;
       } else {
         failure = ids[i] + (a.outcome == Outcome::unknown ? ": unknown whether queued: " : ": not queued: ") + a.reason;
       }
@@ -195,8 +200,18 @@ class Importer {
     m_display.show(counted(m_count, "job"));
   }
 
+  // A job or record that does not become one here; those behind it do.
+  void skip(const std::string& what) {
+    m_display.clear();
+    if (m_skipped++ < most_named) log(Level::error, what);
+  }
+
   uint64_t count() const { return m_count; }
-  bool conflicts() const { return m_conflicts; }
+
+  Exit result() const {
+    if (m_skipped > 0) log(Level::error, "cannot import all: " + counted(m_skipped, "record") + (m_skipped == 1 ? " was" : " were") + " left out");
+    return m_unsure ? Exit::retry : m_skipped ? Exit::bad_data : Exit::ok;
+  }
 
  private:
   Store m_store;
@@ -204,12 +219,13 @@ class Importer {
   Display m_display;
   std::vector<NewJob> m_jobs;
   uint64_t m_bytes = 0, m_count = 0;
-  bool m_conflicts = false;
+  uint64_t m_skipped = 0;
+  bool m_unsure = false;
 };
 
 Exit import_jobs(Options& o, const Common& common) {
   Importer importer(o, common);
-  StreamReader stream(STDIN_FILENO);
+  StreamReader stream(STDIN_FILENO, o.max_workload, [&](const std::string& what) { importer.skip(what); });
   try {
     while (auto record = stream.next()) importer.add(std::move(*record));
     importer.flush();
@@ -218,7 +234,7 @@ Exit import_jobs(Options& o, const Common& common) {
     throw Error(e.code(), std::string("cannot import all: ") + e.what() + "; " + counted(importer.count(), "job") + " before that " + (importer.count() == 1 ? "is" : "are") + " queued");
   }
   log(Level::info, counted(importer.count(), "job") + " queued");
-  return importer.conflicts() ? Exit::bad_data : Exit::ok;
+  return importer.result();
 }
 
 }  // namespace
@@ -259,6 +275,7 @@ int main(int argc, char** argv) {
         ->allow_extra_args(false)
         ->check(CLI::IsMember({"queued", "running", "delayed", "waiting", "pending", "held", "dead", "kept"}));
     auto* in = add("import", "Queue the jobs of a stream on standard input", gq::import_jobs, nullptr);
+    gq::add_size(*in, "--max-workload", o.max_workload, "Leave out larger jobs (default 256M)");
     o.replicate.add(*in, true, false);
   };
   program.body = [&](const gq::Common& common) { return action(o, common); };
