@@ -6,7 +6,10 @@ _gq() {
   local peers="--auth --peer-timeout --takeover --alone-after"
   COMPREPLY=()
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-    [[ $word == -- && $program != gq-enqueue ]] && { mapfile -t COMPREPLY < <(compgen -cf -- "$current"); return; }
+    [[ $word == -- ]] || continue
+    [[ $program == gq-enqueue || $program == gq-snapshot ]] && word=-f || word=-cf
+    mapfile -t COMPREPLY < <(compgen "$word" -- "$current")
+    return
   done
   case $previous in
     --store | --config) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
@@ -22,6 +25,6 @@ _gq() {
     gq-snapshot) words="--json --function --state --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --max-workload --owe --auth --peer-timeout create verify restore list prune export import" ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words $common" -- "$current")
-  [[ ($program == gq-enqueue || $program == gq-snapshot) && $current != -* ]] && mapfile -t COMPREPLY < <(compgen -f -- "$current")
+  [[ ($program == gq-enqueue || $program == gq-snapshot) && $current != -* ]] && mapfile -t COMPREPLY < <(compgen -f -- "$current" | sed 's,^-,./-,')
 }
 complete -o filenames -F _gq gq-enqueue gq-worker gq-replicate gq-flush gq-inspect gq-snapshot

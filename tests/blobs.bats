@@ -132,7 +132,7 @@ P
   for n in 1 2; do gq-replicate init --store "$T/$n" --as rep_$n --group rep_1,rep_2 --run once; done
   for n in 1 2; do background gq-replicate --store "$T/$n"; NODE[n]=$PID; eventually served "$PORT" rep_$n; done
   large a 3000000
-  id=$(gq-enqueue f --local --store "$T/1" "$T/a")
+  id=$(gq-enqueue --store "$T/1" f --local "$T/a")
   export GQ_STORE=$T/2
   [[ $(blobs) == 1 ]]
   before=$(awk '/^write_bytes/ { print $2 }' "/proc/${NODE[2]}/io")
@@ -149,7 +149,7 @@ P
   eventually released
 
   # A node that has lost the blob is given the part itself.
-  id=$(gq-enqueue f --local --store "$T/1" "$T/a")
+  id=$(gq-enqueue --store "$T/1" f --local "$T/a")
   find "$T/2/blobs" -type f -delete
   part=$(gq-enqueue p --local --store "$T/1" --from "$id" --range 1000:2000000)
   cmp <(tail -c +1001 "$T/a" | head -c 2000000) <(gq-inspect cat "$part")

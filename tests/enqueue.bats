@@ -79,6 +79,43 @@ load helpers
   fails_with 64 gq-enqueue up --local --id 01ARZ3NDEKTSV4RRFFQ69G5FAV -l </dev/null
 }
 
+@test "gq-enqueue, gq-snapshot: a word that begins with - and names a file is 64; with ./ or behind -- it is the file [options that run programs, links, -, lists]" {
+  cd "$T"
+  printf 'touch %s/ran\n' "$T" >run.jpg
+  mkdir snapshots -- '--store=exec:sh run'
+  names=('--config=x.jpg' '--store=exec:sh run.jpg' '--store=exec:sh run/.jpg' -l -0l --delay=99d --servers=evil -- -)
+  for name in "${names[@]}" '[x.jpg]' '[x.jpg,run.jpg]'; do echo "$name" >"./$name"; done
+  printf 'local=true\nstore="exec:sh run.jpg"\n' >x.jpg; cat x.jpg >./--config=x.jpg
+  ln -s nowhere ./-h
+  for name in "${names[@]}" -h; do
+    [[ $name == -- ]] && continue
+    fails_with 64 gq-enqueue --local f "$name"
+    [[ $(<failed.err) == *"say ./$name or "* ]]
+    [[ $name == -h ]] || [[ $(gq-inspect cat "$(gq-enqueue --local f "./$name")") == "$(<"./$name")" ]]
+    [[ $name == -h || $name == - ]] || [[ $(gq-inspect cat "$(gq-enqueue --local f -- "$name")") == "$(<"./$name")" ]]
+  done
+  fails_with 64 gq-enqueue --local f -- -
+  fails_with 64 gq-enqueue --local --key -l f x.jpg  # one of which nobody can say what it is
+  for name in '[x.jpg]' '[x.jpg,run.jpg]'; do [[ $(gq-inspect cat "$(gq-enqueue --local f "$name")") == "$name" ]]; done
+  source "$BATS_TEST_DIRNAME/../scripts/completion.bash"
+  offered() { COMP_WORDS=(gq-enqueue "$@") COMP_CWORD=$#; _gq; printf '%s\n' "${COMPREPLY[@]}"; }
+  offered f '' | grep -qx -- ./--delay=99d
+  not grep -q '^-' <(offered f '')
+  offered f -- -0 | grep -qx -- -0l
+  [[ $(gq-inspect list --state queued | wc -l) == 17 && ! -e ran ]]
+  rm -r ./-*
+  [[ $(gq-inspect cat "$(gq-enqueue --local f - <<<input)") == input ]]
+  for word in '--store=exec:sh run.jpg' --config=x.jpg --auth=x.jpg --servers=evil; do
+    fails_with 64 gq-enqueue --local f x.jpg "$word"
+    [[ $(<failed.err) == *"cannot use ${word%%=*} behind the function"* ]]
+    fails_with 64 gq-enqueue --local f "${word%%=*}" "${word#*=}" x.jpg
+  done
+  gq-snapshot create snapshots && mv snapshots ./-s
+  fails_with 64 gq-snapshot list -s
+  for words in './-s' '-- -s'; do gq-snapshot list $words | grep -q '23'; done
+  [[ ! -e ran ]]
+}
+
 @test "gq-enqueue: a full standard output is 74" {
   echo x >"$T/job"
   got=0; gq-enqueue up --local "$T/job" >/dev/full 2>/dev/null || got=$?
@@ -222,12 +259,12 @@ load helpers
 @test "gq-enqueue: what was not sent is not queued [69, 75], what was sent and not answered is unknown" {
   sinks 2
   seq 10 >"$T/lines"
-  fails_with 69 gq-enqueue up -l "$T/lines" --timeout 500ms --servers "$SINKS"
+  fails_with 69 gq-enqueue --servers "$SINKS" up -l "$T/lines" --timeout 500ms
   grep -q 'cannot queue 10 jobs (lines 1 to 10): cannot reach a Gearman server' "$T/failed.err"
   lines_are "$T/failed.err" 1
   fake_gearmand up.gq silent
   seq 3000 >"$T/lines"
-  fails_with 75 gq-enqueue up -l --serial s "$T/lines" --timeout 500ms --servers "$FAKE"
+  fails_with 75 gq-enqueue --servers "$FAKE" up -l --serial s "$T/lines" --timeout 500ms
   grep -q 'cannot queue 1976 jobs (lines 1025 to 3000): no answer in time' "$T/failed.err"
   grep -q 'cannot tell whether 1024 jobs (lines 1 to 1024) are queued: no answer in time; 0 jobs are queued' "$T/failed.err"
   lines_are "$T/failed.err" 2
@@ -238,7 +275,7 @@ load helpers
   seq 5000 | gq-enqueue up -l --servers "$FAKE" >"$T/ids"
   seq 5000 | gq-enqueue up -l --serial s --servers "$FAKE" >>"$T/ids"
   for i in 1 2 3 4; do { echo "file $i"; head -c 600000 /dev/zero; } >"$T/large.$i"; done
-  gq-enqueue up --serial s --servers "$FAKE" "$T"/large.? >>"$T/ids"
+  gq-enqueue --servers "$FAKE" up --serial s "$T"/large.? >>"$T/ids"
   lines_are "$T/ids" 10004
   { seq 1 1024 5000; seq 1 1024 5000; printf 'file %s\n' 1 2 3 4; } >"$T/wanted"
   tail -n +2 "$FAKE_LOG" | cut -d' ' -f3- | diff "$T/wanted" -

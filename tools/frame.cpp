@@ -44,6 +44,37 @@ void open_standard_descriptors() {
     if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) < 0) _exit(70);
 }
 
+// Whether a file may have this name. (In a directory that cannot be searched none can be opened by its name, and no name is known.)
+bool names_file(const char* name) {
+  struct stat st;
+  if (::lstat(name, &st) == 0) return true;
+  return errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG && ::lstat(".", &st) == 0;
+}
+
+// What a glob gives may be taken for an option, and then a file's name says which program is run (--store=exec:...).
+void check_words(int argc, char** argv) {
+  bool options = true;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    if (options && word == "--") options = false;
+    else if (word == "-" && names_file(argv[i])) throw Error(Exit::usage, "cannot tell whether - is standard input or a file: say ./- or /dev/stdin");
+    else if (options && word.starts_with('-') && names_file(argv[i]))
+      throw Error(Exit::usage, "cannot tell whether " + printable(word) + " is an option or a file: say ./" + printable(word) + " or --");
+  }
+}
+
+// Nor may names that came from elsewhere say whom to trust, where no file has them.
+void check_order(const CLI::App& app) {
+  const auto* files = app.get_option_no_throw("FILE");
+  if (!files || files->count() == 0) return;
+  bool behind = false;
+  for (const auto* option : app.parse_order()) {
+    behind = behind || option->get_positional();
+    for (const char* name : {"--store", "--config", "--auth", "--servers"})
+      if (behind && option->check_name(name)) throw Error(Exit::usage, std::string("cannot use ") + name + " behind the function where files are named: say it before");
+  }
+}
+
 // What is read as a configuration file has an end.
 std::string check_config(const std::string& path) {
   struct stat st;
@@ -93,11 +124,13 @@ int run(int argc, char** argv, const Program& program) {
     from_environment("GQ_STORE", "--store");
     from_environment("GQ_SERVERS", "--servers");
     ::unsetenv("GEARMAN_SERVERS");  // libgearman would add these to every handle
+    if (program.takes_files) check_words(argc, argv);
     int i = 1;
     for (; i < argc && !(program.takes_command && std::string_view(argv[i]) == "--"); ++i) args.emplace_back(argv[i]);
     for (++i; i < argc; ++i) common.command.emplace_back(argv[i]);
     std::reverse(args.begin(), args.end());  // as CLI11 takes them
     app.parse(args);
+    check_order(app);
     if (common.store.empty()) common.store = default_store();
     auto list = parse_servers(servers);
     if (!list) throw Error(Exit::usage, "cannot read the list of servers " + printable(servers) +
@@ -223,6 +256,12 @@ void add_count(CLI::App& app, const std::string& name, uint64_t& value, const st
          },
          help)
       ->type_name("");
+}
+
+void add_files(CLI::App& app, std::vector<std::string>& value, const std::string& help) {
+  constexpr int any = CLI::detail::expected_max_vector_size;
+  // CLI11 would take [a,b] for the names a and b where the option takes extra arguments.
+  app.add_option("FILE", value, help)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)->expected(any, any)->allow_extra_args(false);
 }
 
 CLI::Option& not_empty(CLI::Option& option) {

@@ -25,6 +25,7 @@ struct Program {
   const char* name;
   const char* purpose;
   bool takes_command = false;   // everything behind the first -- is a command
+  bool takes_files = false;      // their names stand among its words, as a glob gives them
   bool dies_of_sigpipe = false;  // as a filter whose reader has gone should, when all has been put in order
   std::function<void(CLI::App&)> options;
   std::function<Exit(const Common&)> body;
@@ -53,6 +54,9 @@ CLI::Option* add_duration(CLI::App& app, const std::string& name, Millis& value,
 void add_size(CLI::App& app, const std::string& name, uint64_t& value, const std::string& help);
 void add_count(CLI::App& app, const std::string& name, uint64_t& value, const std::string& help, uint64_t least,
                uint64_t most);
+
+// The names of files, any number of them, as they are.
+void add_files(CLI::App& app, std::vector<std::string>& value, const std::string& help);
 
 // An empty value, as an unset variable of a script makes it, is an error.
 CLI::Option& not_empty(CLI::Option& option);

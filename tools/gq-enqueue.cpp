@@ -388,10 +388,10 @@ int main(int argc, char** argv) {
   gq::Program program;
   program.name = "gq-enqueue";
   program.purpose = "Queue jobs durably: standard input, files, or lines; prints the ID of each job that is on disk.";
+  program.takes_files = true;
   program.options = [&](CLI::App& app) {
     app.add_option("FUNCTION", o.function, "The function to queue for")->required();
-    app.add_option("FILE", o.files, "One job each; - is standard input")
-        ->multi_option_policy(CLI::MultiOptionPolicy::Throw);
+    gq::add_files(app, o.files, "One job each; - is standard input");
     auto* lines = app.add_flag("-l,--lines", o.lines, "Each line is a job");
     auto* null = app.add_flag("-0,--null", o.null, "Each NUL-ended item is a job")->excludes(lines);
     app.add_flag("--local", o.local, "Append to the store here, without a server");

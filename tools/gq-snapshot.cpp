@@ -246,6 +246,7 @@ int main(int argc, char** argv) {
   std::function<gq::Exit(gq::Options&, const gq::Common&)> action;
   program.name = "gq-snapshot";
   program.purpose = "Copy a store while everything runs, restore it, and carry its jobs elsewhere.";
+  program.takes_files = true;
   program.options = [&](CLI::App& app) {
     app.require_subcommand(1);
     app.add_flag("--json", o.json, "list: JSON, one object a line");

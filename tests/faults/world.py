@@ -267,7 +267,7 @@ class World:
         batch = Batch(self.dir / f"out.{self.serial}", tags)
         batch.serial = "--serial" in options
         with open(batch.out, "wb") as out:
-            batch.process = self.spawn(name, "gq-enqueue", FUNCTION, *many, *options, source, stdout=out, wrap=wrap, env=env)
+            batch.process = self.spawn(name, "gq-enqueue", *options, FUNCTION, *many, source, stdout=out, wrap=wrap, env=env)
         self.batches.append(batch)
         return batch
 
