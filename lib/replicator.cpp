@@ -195,7 +195,7 @@ Replicator::Replicator(Store& store, Config config)
       m_keys(m_config.keyfile.empty() ? Keys() : Keys(m_config.keyfile)),
       m_self(store.group().self),
       m_group_id(store.group().id()),
-      m_session(new_ulid()),
+      m_sessions(m_keys ? session_period(m_store.limits().remember, m_config.peer_timeout) : Millis::max()),
       m_group(store.group()) {
   try {
     for (const auto& member : m_group.members)
@@ -471,7 +471,7 @@ std::vector<Answer> Replicator::relay(std::vector<NewJob> jobs, uint32_t copies)
     if (peers_up() < copies) return refuse(jobs.size(), peers_up(), copies);
     for (auto& job : jobs) {
       job.record.meta.node = m_self.node;
-      job.record.meta.store = m_session;  // a store that is no more: all who have the job pass it on
+      job.record.meta.store = m_sessions.current(read_times().boot);  // a store that is no more: all who have the job pass it on
       job.record.meta.once = false;       // whatever the client says: each node of such a group runs it, where it is as soon as it is there
       job.record.meta.copies = 0;
       job.head = encode_record_head(job.record.meta, job.record.data_size, job.record.data_sum);
@@ -1306,7 +1306,8 @@ void Replicator::reload() {
   if (::stat((m_store.directory() + "/" + settings_name).c_str(), &st) != 0) return;
   auto stamp = std::pair(st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
   if (stamp == m_settings_stamp) return;
-  Group group = read_settings(m_store.directory()).group;
+  const Settings settings = read_settings(m_store.directory());
+  const Group& group = settings.group;
   if (group.self.node != m_self.node || group.self.store != m_self.store) {  // of the next one to start
     m_settings_stamp = stamp;
     return;
@@ -1318,6 +1319,7 @@ void Replicator::reload() {
     for (const auto& member : group.members)
       if (member != group.self.node && !find(member)) added.push_back(member);
     m_group = group;
+    if (m_keys) m_sessions.set_period(session_period(settings.limits.remember, m_config.peer_timeout));
   }
   std::map<std::string, PeerState> known;
   m_store.look([&](Fold& fold) { known = fold.peers(); });
@@ -1634,15 +1636,13 @@ std::optional<std::string> Replicator::serve(std::string_view payload) {
     else if (!peer) reason = printable(t->node) + " is not in this group";
     else if (t->kind != "take" && t->kind != "part" && t->kind != "ask") reason = "it is neither take nor ask";
     // Only what is new is believed, and says who is there.
-    else if (m_keys && t->to_session != m_session) again = true;
-    else if (m_keys && !m_replays.is_new(t->session, t->number)) reason = "it has been here before";
+    else if (auto verdict = m_keys ? m_sessions.take(t->to_session, t->session, t->number, read_times().boot) : Sessions::Verdict::taken;
+             verdict == Sessions::Verdict::unknown)
+      again = true;
+    else if (verdict == Sessions::Verdict::repeated) reason = "it has been here before";
     else if (meet(*peer, t->store, reason) && t->kind == "ask") {
       peer->asked_us = Clock::now();
       taking = m_taking == t->node;
-    }
-    if (m_replays.is_full()) {
-      m_replays.clear();
-      m_session = new_ulid();
     }
   }
   if (again) {
@@ -1665,7 +1665,7 @@ std::optional<std::string> Replicator::serve(std::string_view payload) {
   }
   {
     std::lock_guard<std::mutex> guard(m_mutex);
-    reply.session = m_session;
+    reply.session = m_sessions.current(read_times().boot);
   }
   return encode_reply(reply, t ? t->line : std::string_view(), m_keys);
 }

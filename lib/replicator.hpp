@@ -158,8 +158,7 @@ class Replicator {
 
   std::mutex m_mutex;  // for all that follows
   std::condition_variable m_changed;
-  std::string m_session;  // under which it serves
-  ReplayGuard m_replays;
+  Sessions m_sessions;  // under which it serves
   Group m_group;
   std::list<Peer> m_peers;
   std::atomic<bool> m_stop = false;

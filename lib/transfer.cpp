@@ -4,6 +4,8 @@
 #include <sodium.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+
 #include "fd.hpp"
 #include "record.hpp"
 #include "text.hpp"
@@ -157,6 +159,23 @@ bool ReplayGuard::is_new(const std::string& session, uint64_t number) {
   seen.mask |= bit;
   return true;
 }
+
+const std::string& Sessions::current(Millis now) {
+  // Not twice the period, which may be the longest there is.
+  while (!m_sessions.empty() && (now - m_sessions.front().since) / 2 >= m_period) m_sessions.pop_front();
+  if (m_sessions.empty() || now - m_sessions.back().since >= m_period || m_sessions.back().guard.is_full()) m_sessions.push_back({new_ulid(), now, {}});
+  if (m_sessions.size() > 2) m_sessions.pop_front();
+  return m_sessions.back().id;
+}
+
+Sessions::Verdict Sessions::take(const std::string& to_session, const std::string& session, uint64_t number, Millis now) {
+  current(now);
+  for (auto& s : m_sessions)
+    if (s.id == to_session && !s.guard.is_full()) return s.guard.is_new(session, number) ? Verdict::taken : Verdict::repeated;
+  return Verdict::unknown;
+}
+
+Millis session_period(Millis remember, Millis peer_timeout) { return std::max(remember / 4, 2 * peer_timeout); }
 
 Link::Link(const std::vector<Server>& servers, Self self, std::string group_id, std::string peer, const std::string& function, const Keys& keys, const std::atomic<bool>* stop)
     : m_requests(servers, function, "nobody serves " + function, stop), m_self(std::move(self)), m_group_id(std::move(group_id)), m_peer(std::move(peer)), m_function(function), m_keys(keys), m_session(new_ulid()) {}

@@ -5,7 +5,7 @@
 //   answer:   gq1 NODE IDENTITY SESSION MAC
 //
 // and go on with a body. NODE and IDENTITY are those of the one who speaks; a SESSION is a ULID that a process makes for
-// itself, so that a restart is noticed.
+// itself, so that a restart is noticed; with keys, now and then a new one.
 //
 //   take  records, one behind the other: `add` with its workload, `state`. The answer has a line for each, in order, its verdict:
 //         "have", on stable storage; "need", a state of a job that is not there; "conflict", another job has its ID, or its key
@@ -24,13 +24,15 @@
 //
 // With keys, MAC is HMAC-SHA-512-256 (libsodium's crypto_auth) over all words before it and the body, in an answer over the
 // transfer's line too. A transfer that was recorded cannot be sent again: it names the session of the one that it was for, and
-// its number is taken once. Without keys MAC is "-".
+// its number is taken once. One that was held back counts only while that session is valid: for half of the time for which finished jobs
+// are remembered at most, so that none of them can begin anew. Without keys MAC is "-".
 //
 // To change the format: a new first word; a node refuses one that it does not know.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <functional>
 #include <map>
@@ -80,12 +82,10 @@ std::string encode_reply(const Reply& reply, std::string_view transfer_line, con
 std::optional<Reply> parse_reply(std::string_view result, std::string_view transfer_line, const Keys& keys);
 
 // What has been received of the sessions of others: refuses a number that was there, or is too old to tell.
-// When it is full, its owner begins a session of its own anew, so that all that was for the old one is refused, and clears it.
 class ReplayGuard {
  public:
   bool is_new(const std::string& session, uint64_t number);
   bool is_full() const;
-  void clear() { m_sessions.clear(); }
 
  private:
   struct Seen {
@@ -98,6 +98,33 @@ class ReplayGuard {
 // soon is followed by one twice as large, since each answer costs a way back.
 constexpr size_t least_part_size = 256 << 10, most_part_size = 1 << 20;
 size_t next_part_size(size_t size, Millis took);
+
+// The sessions of one that answers transfers. A new one begins after each period, or when the guard of the one before is full; that one
+// stays valid for a period more, unless its guard is full. Nothing that was signed over two periods ago is taken. Pure: time is what it is told.
+class Sessions {
+ public:
+  explicit Sessions(Millis period) : m_period(period) {}
+  void set_period(Millis period) { m_period = period; }
+
+  // The one that answers name.
+  const std::string& current(Millis now);
+
+  enum class Verdict { taken, repeated, unknown };
+  // Takes a number of another's session, which was sent to `to_session`, once.
+  Verdict take(const std::string& to_session, const std::string& session, uint64_t number, Millis now);
+
+ private:
+  struct Session {
+    std::string id;
+    Millis since;
+    ReplayGuard guard;
+  };
+  Millis m_period;
+  std::deque<Session> m_sessions;  // one or two, the last one is the current one
+};
+
+// A quarter of the time for which finished jobs are remembered, but time enough for a transfer.
+Millis session_period(Millis remember, Millis peer_timeout);
 
 // A line to a peer, on which one transfer at a time is under way. Not thread-safe.
 class Link {

@@ -491,6 +491,36 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   eventually both_ran
 }
 
+@test "gq-worker: a signed transfer that was held back until its job was forgotten is not taken" {
+  start_gearmand
+  NODES=(1 2)
+  group all --copies 1
+  for n in 1 2; do settings '{remember: "3s", clean_after: "0s", segment_size: "4K"}' "$T/$n"; done
+  printf '%064d\n' 1 >"$T/key"; chmod 600 "$T/key"
+  background gq-replicate --store "$T/1" --peer-timeout 700ms --auth "$T/key"
+  background gq-worker --store "$T/2" -f f --peer-timeout 700ms --auth "$T/key" -- sh -c 'echo "$GQ_JOB_ID" >>"$0"' "$T/ran.2"
+  for n in 1 2; do eventually meets_all $n; done
+  # A worker beside node 2 keeps what it gets in its place, and says that it failed: then node 1 sends it again, under another number.
+  # It waits for one that names the session of node 2.
+  mkdir "$T/held"
+  background gearman -w -h 127.0.0.1 -p "$PORT" -f rep_2 -- sh -c 'f=$(mktemp -p "$0" .XXXXXX); cat >"$f"; mv "$f" "$0/${f##*.}"; exit 1' "$T/held"
+  held_back() {
+    id=$(seq 30 | gq-enqueue f --local -l --store "$T/1" | head -n 1)
+    sleep .2
+    held=$(grep -laE '^gq1 take (\S+ ){6}0' "$T"/held/* | xargs -r grep -la "$id" | head -n 1)
+    [[ -n $held ]]
+  }
+  eventually held_back
+  kill "$PID"
+  eventually ran_times "$id" 1
+  forgotten() { seq 30 | gq-enqueue g --local -l --store "$T/2" >/dev/null; not gq-inspect --store "$T/2" show "$id" 2>/dev/null; }
+  eventually forgotten
+  timeout 10 gearman -h 127.0.0.1 -p "$PORT" -f rep_2 <"$held" >"$T/said"
+  grep -qxa again "$T/said"
+  forgotten
+  ran_times "$id" 1
+}
+
 @test "gq-worker: where only one node of a group runs commands, it runs the jobs of all [run once]" {
   start_gearmand
   group once

@@ -531,6 +531,35 @@ void transfers_are_checked(const std::string& directory) {
   CHECK(guard.is_new("s", 100) && !guard.is_new("s", 36) && guard.is_new("s", 37) && !guard.is_new("s", 3) && guard.is_new("t", 3));
 }
 
+// What was signed for a session, and held back, is taken within two periods, once, or never.
+void sessions_end() {
+  using V = Sessions::Verdict;
+  const Millis s{1000};
+  Sessions sessions(10 * s);
+  const std::string first = sessions.current(s);
+  CHECK(sessions.current(10 * s) == first && sessions.take(first, "a", 1, 10 * s) == V::taken && sessions.take("other", "a", 2, 10 * s) == V::unknown);
+  const std::string second = sessions.current(11 * s);  // late: the first one ends when it would have all the same
+  CHECK(second != first && sessions.take(second, "a", 3, 12 * s) == V::taken);
+  CHECK(sessions.take(first, "a", 1, 20 * s) == V::repeated && sessions.take(first, "a", 2, 20 * s) == V::taken && sessions.current(20 * s) == second);
+  CHECK(sessions.take(first, "a", 4, 21 * s) == V::unknown && sessions.current(21 * s) != second);
+  CHECK(sessions.take(second, "a", 3, 30 * s) == V::repeated && sessions.take(second, "a", 5, 31 * s) == V::unknown);
+  // Nobody came for long.
+  const std::string last = sessions.current(40 * s);
+  CHECK(sessions.take(last, "a", 1, 60 * s) == V::unknown);
+  // Shorter from now on.
+  const std::string longer = sessions.current(61 * s);
+  sessions.set_period(s);
+  CHECK(sessions.take(longer, "a", 1, 63 * s) == V::unknown);
+  // Full of senders: then the next one begins, and this one ends.
+  const std::string full = sessions.current(64 * s);
+  for (int i = 0; i < 10000; ++i) CHECK(sessions.take(full, std::to_string(i), 1, 64 * s) == V::taken);
+  CHECK(sessions.take(full, "0", 2, 64 * s) == V::unknown && sessions.current(64 * s) != full);
+  Sessions endless(Millis::max());
+  const std::string one = endless.current(Millis(0));
+  CHECK(endless.current(Millis::max() - s) == one);
+  CHECK(session_period(24 * 3600 * s, 5 * s) == 6 * 3600 * s && session_period(4 * s, 5 * s) == 10 * s);
+}
+
 // Which job a client may be told of only when other nodes have been seen to have it.
 void copies_are_counted_before_an_answer() {
   const Self self{"rep_1", new_ulid()};
@@ -838,6 +867,7 @@ int main(int argc, char** argv) {
   raw_jobs_are_decided();
   nodes_that_return_wait_for_the_others();
   transfers_are_checked(directory);
+  sessions_end();
   a_server_is_chosen();
   waiting_ends(directory);
   hints_are_proved(directory + "/c");
