@@ -320,6 +320,8 @@ teardown() {
   said() { grep -q 'waiting: process [0-9]* (sleep) has not answered' "$T/bg.0.err"; }
   eventually said
   kill "$PID"
+  ended() { not kill -0 "$PID" 2>/dev/null; }
+  eventually ended  # which is sooner than it gives up by itself, after a minute
   got=0; wait "$PID" || got=$?
   [[ $got == 75 ]]
 }

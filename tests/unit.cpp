@@ -680,6 +680,14 @@ void synced_end_only_grows(const std::string& directory) {
     CHECK(store.journal().synced().value_or(0) > first);
     first = store.journal().synced().value_or(0);
   }
+  Store one(directory, false), two(directory, false);
+  NewJob job = make_job("f", "x");
+  const std::vector<RecordBytes> records{RecordBytes(job.head, job.data)};
+  auto placed = one.journal().append(records, Room::intake);
+  two.add({make_job("f", "x")});
+  const auto end = two.journal().synced();
+  one.journal().make_safe(records, placed, Room::intake);  // a sync that began before, and ends later
+  CHECK(end == one.journal().end() && one.journal().synced() == end);
   Store another(directory + ".other", true);  // it does not count in another store
   std::filesystem::copy(directory + "/append.lock", directory + ".other/append.lock", std::filesystem::copy_options::overwrite_existing);
   CHECK(!another.journal().synced());
