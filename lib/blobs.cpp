@@ -21,79 +21,82 @@ constexpr int longest_part_wait = 3000;  // milliseconds
 
 }  // namespace
 
-Blobs::Blobs(std::string directory, Mirror* mirror) : m_directory(std::move(directory)), m_mirror(mirror) { make_directory(m_directory); }
+Blobs::Blobs(Directory directory, Mirror* mirror) : m_directory(std::move(directory)), m_mirror(mirror) {}
 
-std::string blob_path(const std::string& directory, const std::string& id) { return directory + "/" + id.substr(id.size() - 2) + "/" + id; }
+std::string blob_part(const std::string& id) { return id.substr(id.size() - 2); }
 
 std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint64_t sum, Arrived* arrived) {
-  std::string target = path(id);
-  std::string directory = target.substr(0, target.rfind('/'));
+  std::optional<Directory> part;
   Fd fd;
   for (;;) {
     fd = open(id);
     if (!fd) {
-      make_directory(directory);
+      part = m_directory.make_below(blob_part(id));
       const bool written = arrived && arrived->file;
-      std::string temporary = written ? arrived->path : m_directory + "/tmp." + new_ulid();
-      fd = written ? std::move(arrived->file) : open_file(temporary, O_RDWR | O_CREAT | O_EXCL);
+      const std::string temporary = written ? arrived->name : "tmp." + new_ulid();
+      fd = written ? std::move(arrived->file) : m_directory.open(temporary, O_RDWR | O_CREAT | O_EXCL);
       try {
         if (!try_lock(fd.get(), FileLock::Mode::shared)) throw Error(Exit::storage, "cannot lock a new blob");
         if (!written) write_all(fd.get(), data, "a blob");
         if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync a blob");
       } catch (const Error&) {
-        ::unlink(temporary.c_str());
+        m_directory.remove(temporary);
         throw;
       }
-      if (::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, target.c_str(), RENAME_NOREPLACE) == 0) break;
+      if (m_directory.rename_new(temporary, *part, id)) break;
       int saved = errno;
-      ::unlink(temporary.c_str());
+      m_directory.remove(temporary);
       errno = saved;
       if (errno != EEXIST) throw_errno(Exit::storage, "name a blob");
       continue;  // somebody delivers the same job at this moment
     }
     wait_for_lock(fd.get(), FileLock::Mode::shared);
-    if (!same_file(fd.get(), target)) continue;  // removed before the lock was ours
+    if (!(part = m_directory.find_below(blob_part(id))) || !part->is(fd.get(), id)) continue;  // removed before the lock was ours
     if (file_size(fd.get()) != data.size() || sum_part(fd.get(), 0, data.size()) != sum) return std::nullopt;
     // Whoever made it may not have come to its syncs.
     if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync a blob");
     break;
   }
-  sync_directory(directory);
-  sync_directory(m_directory);
+  part->sync();
+  m_directory.sync();
   if (m_mirror) m_mirror->put_blob(id, data);
   return fd;
 }
 
 Arrived Blobs::put_part(const std::string& id, uint64_t sum, uint64_t offset, std::string_view part) {
-  Arrived arrived{{}, m_directory + "/tmp." + id + "." + std::to_string(sum)};
+  Arrived arrived{{}, "tmp." + id + "." + std::to_string(sum)};
   for (;;) {
-    arrived.file = open_file(arrived.path, O_RDWR | O_CREAT);
+    arrived.file = m_directory.open(arrived.name, O_RDWR | O_CREAT);
     // Another thread may write a part at this moment, or finish the job.
     for (int tries = 0; !try_lock(arrived.file.get(), FileLock::Mode::exclusive); ++tries) {
       if (tries == longest_part_wait) throw Error(Exit::retry, "cannot write a part of " + id + ": another one is being written");
       ::usleep(1000);
     }
-    if (same_file(arrived.file.get(), arrived.path)) break;
+    if (m_directory.is(arrived.file.get(), arrived.name)) break;
   }
   try {
     if (!part.empty() && file_size(arrived.file.get()) == offset) write_all_at(arrived.file.get(), part, offset, "a blob");
   } catch (const Error&) {
-    ::unlink(arrived.path.c_str());  // it may be what fills the disk
+    remove(arrived);  // it may be what fills the disk
     throw;
   }
   return arrived;
 }
 
-Fd Blobs::open(const std::string& id) const { return try_open(path(id), O_RDONLY); }
+Fd Blobs::open(const std::string& id) const {
+  auto part = m_directory.find_below(blob_part(id));
+  return part ? part->find(id, O_RDONLY) : Fd();
+}
 
 bool Blobs::remove(const std::string& id, const std::function<bool()>& is_free) {
-  Fd fd = open(id);
+  auto part = m_directory.find_below(blob_part(id));
+  Fd fd = part ? part->find(id, O_RDONLY) : Fd();
   if (!fd) return true;
   if (!try_lock(fd.get(), FileLock::Mode::exclusive)) return false;
-  if (!same_file(fd.get(), path(id))) return true;
+  if (!part->is(fd.get(), id)) return true;
   if (!is_free()) return false;
   if (m_mirror) m_mirror->remove_blob(id, file_size(fd.get()));
-  if (::unlink(path(id).c_str()) != 0 && errno != ENOENT) throw_errno(Exit::storage, "remove a blob");
+  if (!part->remove(id) && errno != ENOENT) throw_errno(Exit::storage, "remove a blob");
   return true;
 }
 

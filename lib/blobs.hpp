@@ -10,25 +10,25 @@
 #include <string>
 #include <string_view>
 
-#include "fd.hpp"
+#include "directory.hpp"
 
 namespace gq {
 
 class Mirror;
 
-// Where the blob of a job is, in the directory of blobs.
-std::string blob_path(const std::string& directory, const std::string& id);
+// The directory that the blob of a job is in, below that of all blobs.
+std::string blob_part(const std::string& id);
 
 // What has come of a workload that arrives in parts.
 struct Arrived {
   Fd file;
-  std::string path;
+  std::string name;  // in the directory of blobs
 };
 
 class Blobs {
  public:
   // With a mirror (mirror.hpp), which must outlive it, stable storage is the database.
-  Blobs(std::string directory, Mirror* mirror);
+  Blobs(Directory directory, Mirror* mirror);
 
   // Makes `data` (whose sum64 is `sum`) the durable blob of a job; returns a locked descriptor to hold until the
   // acknowledgement, or nullopt when there is a blob of that ID with other content, which is left as it is.
@@ -41,7 +41,7 @@ class Blobs {
   // Error(storage), and then the file is gone.
   Arrived put_part(const std::string& id, uint64_t sum, uint64_t offset, std::string_view part);
 
-  // Opens a blob for reading; an empty Fd and errno where there is none.
+  // Opens a blob for reading; an empty Fd where there is none. Throws Error where it cannot be opened.
   Fd open(const std::string& id) const;
 
   // Unlinks a blob, under index.lock. is_free() says whether no job needs it; it is asked while nobody can deliver that blob, and has
@@ -49,10 +49,14 @@ class Blobs {
   // there, is left; false for the first two.
   bool remove(const std::string& id, const std::function<bool()>& is_free);
 
-  std::string path(const std::string& id) const { return blob_path(m_directory, id); }
+  // Removes what has come of a workload.
+  void remove(const Arrived& arrived) const { m_directory.remove(arrived.name); }
+
+  const Directory& directory() const { return m_directory; }
+  std::string path(const std::string& id) const { return m_directory.path_of(blob_part(id) + "/" + id); }
 
  private:
-  std::string m_directory;
+  const Directory m_directory;
   Mirror* m_mirror;
 };
 

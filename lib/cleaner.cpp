@@ -1,6 +1,5 @@
 #include "cleaner.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -41,16 +40,8 @@ Millis changed_at(const struct stat& st) { return Millis(st.st_mtim.tv_sec * 100
 Millis age_of(const struct stat& st) { return now_ms() - changed_at(st); }
 
 // After the clock was set back, files have dates in the future, and would stay until then: they get the date of now.
-void correct_date(const std::string& path, Millis date, Millis now) {
-  if (date > now) ::utimensat(AT_FDCWD, path.c_str(), nullptr, 0);
-}
-
-// Calls `visit` with each name in a directory.
-template <typename Visit>
-void for_each_name(const std::string& directory, Visit visit) {
-  std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(directory.c_str()), closedir);
-  if (!dir) return;
-  while (const dirent* entry = readdir(dir.get())) visit(std::string(entry->d_name));
+void correct_date(const Directory& directory, const std::string& name, Millis date, Millis now) {
+  if (date > now) directory.touch(name);
 }
 
 // What was not read as records.
@@ -102,7 +93,7 @@ Cleaner::~Cleaner() { stop(); }
 
 std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
   Journal& journal = m_store.journal();
-  lock = open_file(m_store.clean_lock_path(), O_RDWR | O_CREAT);
+  lock = m_store.open_clean_lock();
   if (!try_lock(lock.get(), FileLock::Mode::exclusive)) return std::nullopt;
   Range range;
   range.segments = journal.segments();
@@ -110,7 +101,7 @@ std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
   // What a crash left of those that another stands for.
   for (Lsn base : list_segments(journal.directory()))
     for (const auto& s : all)
-      if (s.cleaned && base > s.base && base < s.end) ::unlink(segment_path(journal.directory(), base).c_str());
+      if (s.cleaned && base > s.base && base < s.end) journal.directory().remove(segment_name(base));
   if (all.size() < 2) return std::nullopt;
   set_aside();
   const Limits& limits = m_store.limits();
@@ -124,7 +115,7 @@ std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
   if (!good) return std::nullopt;
   Millis now = now_ms();
   for (auto& s : all) {
-    correct_date(segment_path(journal.directory(), s.base), s.changed_at, now);
+    correct_date(journal.directory(), segment_name(s.base), s.changed_at, now);
     s.changed_at = std::min(s.changed_at, now);
   }
   for (size_t i = 0; i + 1 < all.size(); ++i) {
@@ -153,7 +144,7 @@ bool Cleaner::step() {
   try {
     clean();
   } catch (const Error& e) {
-    if (!is_disk_full(e.error_number()) || ::unlink(spare_path().c_str()) != 0) throw;
+    if (!is_disk_full(e.error_number()) || !m_store.journal().directory().remove(spare_clean_name)) throw;
     clean();
     set_aside();
   }
@@ -161,18 +152,17 @@ bool Cleaner::step() {
   return true;
 }
 
-std::string Cleaner::spare_path() const { return m_store.journal().directory() + "/" + spare_clean_name; }
-
 // As far as there is room.
 void Cleaner::set_aside() {
+  const Directory& directory = m_store.journal().directory();
   struct statfs fs;
-  if (file_exists(spare_path()) || ::statfs(m_store.directory().c_str(), &fs) != 0) return;
+  if (directory.has(spare_clean_name) || ::fstatfs(m_store.directory().fd(), &fs) != 0) return;
   uint64_t size = std::min(spare_for_cleaning, fs.f_blocks * static_cast<uint64_t>(fs.f_bsize) / spare_part);
   if (m_store.journal().available() < size + m_store.journal().reserved()) return;
-  std::string temporary = m_store.journal().directory() + "/tmp." + new_ulid();
-  Fd fd = try_open(temporary, O_RDWR | O_CREAT | O_EXCL);
-  if (fd && ::fallocate(fd.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(size)) == 0) ::rename(temporary.c_str(), spare_path().c_str());
-  else ::unlink(temporary.c_str());
+  const std::string temporary = "tmp." + new_ulid();
+  Fd fd = directory.try_open(temporary, O_RDWR | O_CREAT | O_EXCL);
+  if (fd && ::fallocate(fd.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(size)) == 0) directory.rename(temporary, spare_clean_name);
+  else directory.remove(temporary);
 }
 
 // When a finished job ended, as far as is known: not after what says so was last written to.
@@ -377,15 +367,13 @@ void Cleaner::rewrite(const Range& range) {
     mirror->remove(dropped);
   }
   if (damage.unread) {
-    std::string aside = m_store.directory() + "/damaged";
-    make_directory(aside);
+    const Directory aside = m_store.directory().make_below("damaged");
     for (size_t i = range.first; i <= range.last; ++i) {
-      std::string path = segment_path(journal.directory(), range.segments[i].base);
-      std::string name = aside + path.substr(path.rfind('/')) + "." + new_ulid();
-      if (::link(path.c_str(), name.c_str()) != 0) throw_errno(Exit::storage, "set aside " + path);
-      log(Level::warning, "a segment of the journal with damage was set aside: " + name);
+      const std::string segment = segment_name(range.segments[i].base), name = segment + "." + new_ulid();
+      if (!journal.directory().link(segment, aside, name)) throw_errno(Exit::storage, "set aside " + journal.directory().path_of(segment));
+      log(Level::warning, "a segment of the journal with damage was set aside: " + aside.path_of(name));
     }
-    sync_directory(aside);
+    aside.sync();
   }
   if (damage.any) {
     Meta meta = meta_now(RecordType::forget);
@@ -395,7 +383,7 @@ void Cleaner::rewrite(const Range& range) {
     journal.commit({record}, Room::intake);
   }
   cleaned.publish();
-  for (size_t i = range.first + 1; i <= range.last; ++i) ::unlink(segment_path(journal.directory(), range.segments[i].base).c_str());
+  for (size_t i = range.first + 1; i <= range.last; ++i) journal.directory().remove(segment_name(range.segments[i].base));
   for (auto at = done_with.begin(); at != done_with.end();) {
     auto next = at + std::min<long>(done_with.end() - at, most_records);
     m_store.look([&](Fold& fold) {
@@ -406,23 +394,21 @@ void Cleaner::rewrite(const Range& range) {
 }
 
 void Cleaner::sweep(bool now) {
-  Fd lock = open_file(m_store.clean_lock_path(), O_RDWR | O_CREAT);
+  Fd lock = m_store.open_clean_lock();
   struct stat st;
   if (!try_lock(lock.get(), FileLock::Mode::exclusive) || ::fstat(lock.get(), &st) != 0) return;
   // The time of the file is that of the last sweep.
   if (!now && st.st_size > 0 && age_of(st) >= Millis(0) && age_of(st) < sweep_interval) return;
-  const std::string& store = m_store.directory();
-  for (const std::string& directory : {store, store + "/journal", store + "/blobs", store + "/owners"})
-    for_each_name(directory, [&](const std::string& name) {
-      if (!is_temporary_name(name)) return;
-      std::string path = directory + "/" + name;
-      Fd fd = try_open(path, O_RDONLY);
+  const Directory& blobs = m_store.blobs().directory();
+  for (const Directory* directory : {&m_store.directory(), &m_store.journal().directory(), &blobs, &m_store.owners_directory()})
+    for (const auto& name : directory->names()) {
+      if (!is_temporary_name(name)) continue;
+      Fd fd = directory->try_open(name, O_RDONLY);
       struct stat file;
-      if (!fd || ::fstat(fd.get(), &file) != 0 || !S_ISREG(file.st_mode)) return;
-      correct_date(path, changed_at(file), now_ms());
-      if (age_of(file) >= temporary_age && try_lock(fd.get(), FileLock::Mode::exclusive))
-        ::unlink(path.c_str());
-    });
+      if (!fd || ::fstat(fd.get(), &file) != 0) continue;
+      correct_date(*directory, name, changed_at(file), now_ms());
+      if (age_of(file) >= temporary_age && try_lock(fd.get(), FileLock::Mode::exclusive)) directory->remove(name);
+    }
   sweep_owners(m_store.owners_directory());
   std::vector<std::string> ids;
   auto look = [&] {
@@ -430,21 +416,20 @@ void Cleaner::sweep(bool now) {
       m_store.look([&](Fold& fold) { m_store.remove_blobs(fold, ids); });
     ids.clear();
   };
-  for_each_name(store + "/blobs", [&](const std::string& part) {
-    if (part.size() != 2) return;
-    for_each_name(store + "/blobs/" + part, [&](const std::string& name) {
+  for (const auto& name : blobs.names()) {
+    if (name.size() != 2) continue;
+    const Directory part = blobs.below(name);
+    for (const auto& id : part.names()) {
       struct stat file;
-      if (!is_ulid(name)) return;
-      const std::string path = m_store.blobs().path(name);
-      if (::stat(path.c_str(), &file) != 0) return;
-      correct_date(path, changed_at(file), now_ms());
-      if (age_of(file) < m_store.limits().clean_after) return;
-      ids.push_back(name);
+      if (!is_ulid(id) || blob_part(id) != name || !part.look_at(id, file)) continue;
+      correct_date(part, id, changed_at(file), now_ms());
+      if (age_of(file) < m_store.limits().clean_after) continue;
+      ids.push_back(id);
       if (ids.size() == most_records) look();
-    });
-  });
+    }
+  }
   look();
-  write_all_at(lock.get(), "swept\n", 0, m_store.clean_lock_path());
+  write_all_at(lock.get(), "swept\n", 0, "clean.lock");
 }
 
 void Cleaner::start() {

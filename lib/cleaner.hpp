@@ -49,7 +49,6 @@ class Cleaner {
   void forget(const Range& range);
   void rewrite(const Range& range);
   void work();
-  std::string spare_path() const;
   void set_aside();
 
   Store& m_store;

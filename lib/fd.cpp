@@ -15,7 +15,6 @@
 #include <thread>
 
 #include "text.hpp"
-#include "ulid.hpp"
 
 namespace gq {
 
@@ -123,10 +122,15 @@ bool same_file(int fd, const std::string& path) {
 
 bool file_exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
 
+namespace {
+
+// So that names made in it survive a power cut.
 void sync_directory(const std::string& path) {
   Fd fd = open_file(path, O_RDONLY | O_DIRECTORY);
   if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + path);
 }
+
+}  // namespace
 
 bool make_directory(const std::string& path) {
   if (::mkdir(path.c_str(), 0700) != 0) {
@@ -142,31 +146,6 @@ void make_directories(const std::string& path) {
   for (size_t at = path.find('/', 1); at != std::string::npos; at = path.find('/', at + 1))
     if (!file_exists(path.substr(0, at))) make_directory(path.substr(0, at));
   if (!file_exists(path)) make_directory(path);
-}
-
-bool publish_file(const std::string& directory, const std::string& name, std::string_view content,
-                  bool replace) {
-  std::string temporary = directory + "/tmp." + new_ulid();
-  std::string path = directory + "/" + name;
-  Fd fd = open_file(temporary, O_WRONLY | O_CREAT | O_EXCL);
-  bool ok = false;
-  try {
-    write_all(fd.get(), content, temporary);
-    if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + temporary);
-    if (replace) {
-      if (::rename(temporary.c_str(), path.c_str()) != 0) throw_errno(Exit::storage, "rename " + temporary);
-      ok = true;
-    } else {
-      ok = ::link(temporary.c_str(), path.c_str()) == 0;
-      if (!ok && errno != EEXIST) throw_errno(Exit::storage, "create " + path);
-      ::unlink(temporary.c_str());
-    }
-    sync_directory(directory);
-  } catch (...) {
-    ::unlink(temporary.c_str());
-    throw;
-  }
-  return ok;
 }
 
 FileLock::FileLock(int fd, Mode mode, Millis patience) : m_fd(fd) { wait_for_lock(fd, mode, patience); }

@@ -24,12 +24,14 @@ class Fd {
   int get() const { return m_fd; }
   explicit operator bool() const { return m_fd >= 0; }
   void reset();
+  int release() { return std::exchange(m_fd, -1); }
 
  private:
   int m_fd = -1;
 };
 
-// Opens a file; throws Error with `code` where it cannot.
+// Opens a file by its path, links and all; what is in a store or a snapshot is opened through its directory (directory.hpp). Throws Error
+// with `code` where it cannot.
 Fd open_file(const std::string& path, int flags, mode_t mode = 0600, Exit code = Exit::storage);
 
 // Opens a file; an empty Fd and errno where it cannot.
@@ -56,19 +58,11 @@ bool file_exists(const std::string& path);
 // Whether this name is still, or again, that of the open file.
 bool same_file(int fd, const std::string& path);
 
-// fsync(2) of a directory, so that names made in it survive a power cut.
-void sync_directory(const std::string& path);
-
 // mkdir(2), mode 0700; true when it was made now (then its parent has been synced too).
 bool make_directory(const std::string& path);
 
 // The same for a path, parents included.
 void make_directories(const std::string& path);
-
-// Puts `content` at `path` so that a crash leaves the old file, or the new one, whole: temporary file, fsync,
-// rename, fsync of the directory. With `replace` false an existing file is left and false returned.
-bool publish_file(const std::string& directory, const std::string& name, std::string_view content,
-                  bool replace);
 
 // Holds flock(2) on a descriptor for as long as it exists. The kernel frees it when the process dies.
 class FileLock {

@@ -16,14 +16,9 @@
 namespace gq {
 namespace {
 
-constexpr const char* table_name = "/index.tcb";
+constexpr const char *table_name = "index.tcb", *log_name = "index.tcb.wal";
 constexpr uint64_t least_to_shrink = 64 << 20, usual_entry = 200, most_bloat = 4;
 constexpr const char* seal_name = "index.seal";
-
-void remove_table(const std::string& path) {
-  ::unlink(path.c_str());
-  ::unlink((path + ".wal").c_str());  // a stale one makes the next table unopenable
-}
 
 constexpr size_t most_compared = 5000;  // keys in one visit
 
@@ -45,13 +40,11 @@ std::string temporary_directory(const std::string& store, uint64_t size) {
 
 }  // namespace
 
-Index::Index(std::string store_directory, Journal& journal, Self self)
-    : m_directory(std::move(store_directory)),
-      m_path(m_directory + table_name),
-      m_seal(m_directory + "/" + seal_name),
+Index::Index(const Directory& store, Journal& journal, Self self)
+    : m_directory(store),
       m_journal(journal),
       m_self(std::move(self)),
-      m_lock(open_file(m_directory + "/index.lock", O_RDWR | O_CREAT)) {}
+      m_lock(store.open("index.lock", O_RDWR | O_CREAT)) {}
 
 Index::~Index() {
   try {
@@ -65,7 +58,7 @@ Index::~Index() {
 // overwritten or put in its place since is not believed.
 std::optional<std::string> Index::seal_text(const FoldPosition& p) const {
   struct stat st;
-  if (::stat(m_path.c_str(), &st) != 0) return std::nullopt;
+  if (!m_directory.look_at(table_name, st)) return std::nullopt;
   return std::to_string(p.end) + " " + std::to_string(p.last) + " " + hex64(p.last_sum) + " " +
          std::to_string(st.st_ino) + " " + std::to_string(st.st_size) + " " + std::to_string(st.st_mtim.tv_sec) + "." +
          std::to_string(st.st_mtim.tv_nsec) + " " + std::to_string(fold_version) + "\n";
@@ -75,11 +68,11 @@ std::optional<std::string> Index::seal_text(const FoldPosition& p) const {
 // are one step, for which others wait.
 void Index::join() {
   if (m_users) return;
-  Fd users = open_file(m_directory + "/index.users", O_RDWR | O_CREAT);
+  Fd users = m_directory.open("index.users", O_RDWR | O_CREAT);
   if (try_lock(users.get(), FileLock::Mode::exclusive)) {
     bool trusted = false;
-    if (Fd fd = try_open(m_seal, O_RDONLY)) {
-      auto seal = read_all(fd.get(), 4096, m_seal);
+    if (Fd fd = m_directory.try_open(seal_name, O_RDONLY)) {
+      auto seal = read_all(fd.get(), 4096, seal_name);
       auto parts = seal ? split(*seal, ' ') : std::vector<std::string>();
       auto number = [&](size_t i) { return parse_count(parts[i]).value_or(0); };
       FoldPosition p;
@@ -100,9 +93,10 @@ void Index::join() {
   m_seal_removed = false;
 }
 
-void remove_index(const std::string& directory) {
-  ::unlink((directory + "/" + seal_name).c_str());
-  remove_table(directory + table_name);
+void remove_index(const Directory& store) {
+  store.remove(seal_name);
+  store.remove(table_name);
+  store.remove(log_name);  // a stale one makes the next table unopenable
 }
 
 void Index::discard() {
@@ -111,10 +105,10 @@ void Index::discard() {
 }
 
 bool Index::disk_is_full() const {
-  std::string probe = m_directory + "/tmp." + new_ulid();
-  Fd fd = try_open(probe, O_RDWR | O_CREAT | O_EXCL);
+  const std::string probe = "tmp." + new_ulid();
+  Fd fd = m_directory.try_open(probe, O_RDWR | O_CREAT | O_EXCL);
   int rc = fd ? ::posix_fallocate(fd.get(), 0, 1 << 20) : errno;
-  ::unlink(probe.c_str());
+  m_directory.remove(probe);
   return is_disk_full(rc);
 }
 
@@ -124,7 +118,7 @@ size_t Index::records_with_room(const Fold& fold, Table* table) const {
   const Lsn end = m_journal.end(), folded = fold.position().end;
   if (end <= folded) return fold_chunk;
   size_t most = records_to_fold(m_journal.available(), end - folded, fold_chunk);
-  if (most == 0 && ::unlink((m_journal.directory() + "/" + spare_clean_name).c_str()) == 0)
+  if (most == 0 && m_journal.directory().remove(spare_clean_name))
     most = records_to_fold(m_journal.available(), end - folded, fold_chunk);
   errno = ENOSPC;
   if (most == 0 || (table && !table->reserve(room_to_grow(std::min(end - folded, most * usual_record))))) throw_errno(Exit::storage, "update the index");
@@ -142,9 +136,9 @@ void Index::visit(const std::function<void(Fold&)>& body) {
 // The first to change the index removes the seal.
 void Index::remove_seal() {
   if (m_seal_removed) return;
-  if (::unlink(m_seal.c_str()) == 0) m_sync_owed = true;
-  else if (errno != ENOENT) throw_errno(Exit::storage, "remove " + m_seal);
-  if (m_sync_owed) sync_directory(m_directory);
+  if (m_directory.remove(seal_name)) m_sync_owed = true;
+  else if (errno != ENOENT) throw_errno(Exit::storage, "remove " + m_directory.path_of(seal_name));
+  if (m_sync_owed) m_directory.sync();
   m_sync_owed = false;
   m_seal_removed = true;
 }
@@ -158,9 +152,9 @@ void Index::visit_table(const std::function<void(Table&, Fold&)>& body) {
       FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
       join();
       try {
-        const bool sealed = !m_seal_removed && file_exists(m_seal);
+        const bool sealed = !m_seal_removed && m_directory.has(seal_name);
         if (!sealed) remove_seal();
-        Table table(m_path, sealed ? Table::Use::read : Table::Use::write, [this] { remove_seal(); });
+        Table table(m_directory, table_name, sealed ? Table::Use::read : Table::Use::write, [this] { remove_seal(); });
         Fold fold(table, m_self);
         if (!m_reader || m_reader->position() != fold.position().end)
           m_reader = std::make_unique<JournalReader>(m_journal, fold.position().end);
@@ -219,10 +213,10 @@ void Index::give_up_place() {
   Fd users = std::move(m_users);
   m_reader.reset();
   if (!try_lock(users.get(), FileLock::Mode::exclusive)) return;
-  if (file_exists(m_seal) || !file_exists(m_path)) return;
+  if (m_directory.has(seal_name) || !m_directory.has(table_name)) return;
   FoldPosition position;
   try {
-    Table table(m_path);
+    Table table(m_directory, table_name);
     position = Fold(table, m_self).position();
     table.close();
   } catch (const TableError&) {
@@ -230,9 +224,9 @@ void Index::give_up_place() {
   }
   // What is sealed must still be there after a power cut, the journal that it was made from included.
   m_journal.sync_segments();
-  Fd fd = open_file(m_path, O_RDWR);
-  if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_path);
-  if (auto text = seal_text(position)) publish_file(m_directory, seal_name, *text, true);
+  Fd fd = m_directory.open(table_name, O_RDWR);
+  if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_directory.path_of(table_name));
+  if (auto text = seal_text(position)) m_directory.publish(seal_name, *text, true);
 }
 
 void Index::shrink() {
@@ -240,9 +234,9 @@ void Index::shrink() {
     std::lock_guard<std::mutex> guard(m_mutex);
     FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
     struct stat st;
-    if (!m_users || ::stat(m_path.c_str(), &st) != 0 || static_cast<uint64_t>(st.st_size) < least_to_shrink) return;
+    if (!m_users || !m_directory.look_at(table_name, st) || static_cast<uint64_t>(st.st_size) < least_to_shrink) return;
     try {
-      Table table(m_path, file_exists(m_seal) ? Table::Use::read : Table::Use::write);
+      Table table(m_directory, table_name, m_directory.has(seal_name) ? Table::Use::read : Table::Use::write);
       bool bloated = table.file_size() > most_bloat * usual_entry * table.count();
       table.close();
       if (!bloated) return;
@@ -257,8 +251,8 @@ void Index::shrink() {
 bool Index::equals_fold(std::string& difference) {
   struct stat st;
   visit([](Fold&) {});
-  const uint64_t size = ::stat(m_path.c_str(), &st) == 0 ? static_cast<uint64_t>(st.st_size) : 0;
-  Table fresh(temporary_directory(m_directory, size) + "/tmp." + new_ulid(), Table::Use::temporary);
+  const uint64_t size = m_directory.look_at(table_name, st) ? static_cast<uint64_t>(st.st_size) : 0;
+  Table fresh(Directory(temporary_directory(m_directory.path(), size)), "tmp." + new_ulid(), Table::Use::temporary);
   Fold expected(fresh, m_self);
   JournalReader reader(m_journal, 0);
   while (!expected.run(reader, fold_chunk)) expected.commit();

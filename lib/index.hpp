@@ -17,7 +17,7 @@
 #include <optional>
 #include <string>
 
-#include "fd.hpp"
+#include "directory.hpp"
 #include "fold.hpp"
 
 namespace gq {
@@ -26,11 +26,11 @@ namespace gq {
 inline constexpr size_t fold_chunk = 10000;
 
 // Removes the index of a store that nobody has open.
-void remove_index(const std::string& store_directory);
+void remove_index(const Directory& store);
 
 class Index {
  public:
-  Index(std::string store_directory, Journal& journal, Self self);
+  Index(const Directory& store, Journal& journal, Self self);
   ~Index();  // leave(), quietly
   Index(const Index&) = delete;
 
@@ -65,9 +65,7 @@ class Index {
   size_t records_with_room(const Fold& fold, Table* table) const;
   std::optional<std::string> seal_text(const FoldPosition& position) const;
 
-  const std::string m_directory;
-  const std::string m_path;
-  const std::string m_seal;
+  const Directory m_directory;
   Journal& m_journal;
   const Self m_self;
   std::mutex m_mutex;

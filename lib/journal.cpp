@@ -1,6 +1,5 @@
 #include "journal.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -124,20 +123,17 @@ size_t records_to_fold(uint64_t available, uint64_t bytes, size_t most) {
   return available < least ? 0 : std::min<uint64_t>(most, (available - least) / (room_to_fold(usual_record) - least));
 }
 
-std::string segment_path(const std::string& directory, Lsn base) {
-  return directory + "/" + padded(base, segment_digits) + segment_suffix;
+std::string segment_name(Lsn base) { return padded(base, segment_digits) + segment_suffix; }
+
+std::optional<Lsn> parse_segment_name(std::string_view name) {
+  if (name.size() != segment_digits + strlen(segment_suffix) || name.substr(segment_digits) != segment_suffix) return std::nullopt;
+  return parse_count(name.substr(0, segment_digits));
 }
 
-std::vector<Lsn> list_segments(const std::string& directory) {
+std::vector<Lsn> list_segments(const Directory& journal) {
   std::vector<Lsn> segments;
-  std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(directory.c_str()), closedir);
-  if (!dir) throw_errno(Exit::storage, "read the directory " + directory);
-  while (const dirent* entry = readdir(dir.get())) {
-    std::string_view name = entry->d_name;
-    if (name.size() != segment_digits + strlen(segment_suffix) || name.substr(segment_digits) != segment_suffix)
-      continue;
-    if (auto base = parse_count(name.substr(0, segment_digits))) segments.push_back(*base);
-  }
+  for (const auto& name : journal.names())
+    if (auto base = parse_segment_name(name)) segments.push_back(*base);
   std::sort(segments.begin(), segments.end());
   return segments;
 }
@@ -154,15 +150,13 @@ struct Journal::Segment {
   bool failed = false;  // a sync failed: what was not synced before is lost, and nothing more may go in here
 };
 
-Journal::Journal(std::string directory, std::string lock_path, std::string_view store_id, uint64_t segment_size, Mirror* mirror)
-    : m_directory(std::move(directory)),
-      m_lock_path(std::move(lock_path)),
+Journal::Journal(const Directory& store, std::string_view store_id, uint64_t segment_size, Mirror* mirror)
+    : m_store(store),
+      m_directory(store.make_below("journal")),
       m_seed(sum64(store_id)),
       m_segment_size(segment_size),
       m_mirror(mirror),
-      m_lock(open_file(m_lock_path, O_RDWR | O_CREAT)) {
-  make_directory(m_directory);
-}
+      m_lock(store.open(lock_name, O_RDWR | O_CREAT)) {}
 
 Journal::~Journal() = default;
 
@@ -183,7 +177,7 @@ std::optional<Journal::Hint> Journal::proven_hint() const {
   if (!hint || m_hint_proven) return hint;
   auto segments = list_segments(m_directory);
   if (segments.empty() || segments.back() != hint->base) return std::nullopt;
-  Fd fd = try_open(segment_path(m_directory, hint->base), O_RDONLY);
+  Fd fd = m_directory.find(segment_name(hint->base), O_RDONLY);
   if (!fd || hint->base + file_size(fd.get()) < hint->end || !names_a_frame(fd.get(), *hint)) return std::nullopt;
   m_hint_proven = true;
   return hint;
@@ -272,8 +266,7 @@ void Journal::open_for_append() {
   auto hint = proven_hint();
   bool reopened = false;
   if (hint && !(m_segment && m_segment->base == hint->base)) {
-    Fd fd = try_open(segment_path(m_directory, hint->base), O_RDWR);
-    if (!fd && errno != ENOENT) throw_errno(Exit::storage, "open a segment of the journal");
+    Fd fd = m_directory.find(segment_name(hint->base), O_RDWR);
     if (fd) {
       m_segment = std::make_shared<Segment>();
       m_segment->base = hint->base;
@@ -303,7 +296,7 @@ void Journal::begin_segment(Room room) {
   std::optional<Lsn> torn;
   auto segments = list_segments(m_directory);
   if (!segments.empty()) {
-    Fd fd = open_file(segment_path(m_directory, segments.back()), O_RDWR);
+    Fd fd = m_directory.open(segment_name(segments.back()), O_RDWR);
     auto header = read_segment_header(fd.get(), segments.back(), m_seed);  // throws for a newer format
     const uint64_t size = file_size(fd.get());
     previous_end = header && header->end ? header->end : segments.back() + size;
@@ -315,12 +308,10 @@ void Journal::begin_segment(Room room) {
   if (!m_mirror) previous_end = std::max(previous_end, synced().value_or(0));
   auto hint = read_hint();
   Lsn base = std::max({previous_end, hint ? hint->end : 0, segments.empty() ? 0 : segments.back() + 1});
-  std::string path = segment_path(m_directory, base);
-  std::string temporary =
-      m_directory + "/" + (room == Room::completion ? spare_name : "tmp." + new_ulid());
+  const std::string temporary = room == Room::completion ? spare_name : "tmp." + new_ulid();
   auto segment = std::make_shared<Segment>();
   segment->base = base;
-  segment->fd = open_file(temporary, room == Room::completion ? O_RDWR : O_RDWR | O_CREAT | O_EXCL);
+  segment->fd = m_directory.open(temporary, room == Room::completion ? O_RDWR : O_RDWR | O_CREAT | O_EXCL);
   try {
     std::string begin = segment_header(base, {previous_end, 0, 0, 0}, m_seed);
     if (torn) {
@@ -332,12 +323,12 @@ void Journal::begin_segment(Room room) {
       begin += record;
     }
     segment->size = begin.size();
-    write_all_at(segment->fd.get(), begin, 0, temporary);
-    if (::fsync(segment->fd.get()) != 0) throw_errno(Exit::storage, "sync " + temporary);
+    write_all_at(segment->fd.get(), begin, 0, m_directory.path_of(temporary));
+    if (::fsync(segment->fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_directory.path_of(temporary));
     publish(base, base + begin.size(), torn ? base + segment_header_size : 0, 0);
-    if (::rename(temporary.c_str(), path.c_str()) != 0) throw_errno(Exit::storage, "rename " + temporary);
+    if (!m_directory.rename(temporary, segment_name(base))) throw_errno(Exit::storage, "rename " + m_directory.path_of(temporary));
   } catch (const Error&) {
-    if (room != Room::completion) ::unlink(temporary.c_str());
+    if (room != Room::completion) m_directory.remove(temporary);
     throw;
   }
   m_segment = std::move(segment);
@@ -362,18 +353,17 @@ std::optional<Lsn> Journal::torn_from(Lsn base, uint64_t size) {
 
 // Under append.lock: preallocates the spare segment; false and errno where there is no room for it.
 bool Journal::ensure_spare() {
-  std::string path = m_directory + "/" + spare_name;
-  if (file_exists(path)) return true;
-  std::string temporary = m_directory + "/tmp." + new_ulid();
-  Fd fd = try_open(temporary, O_RDWR | O_CREAT | O_EXCL);
+  if (m_directory.has(spare_name)) return true;
+  const std::string temporary = "tmp." + new_ulid();
+  Fd fd = m_directory.try_open(temporary, O_RDWR | O_CREAT | O_EXCL);
   if (!fd) return false;
   // Blocks beyond the end of the file: its size must stay that of what is in it.
   int rc = ::fallocate(fd.get(), FALLOC_FL_KEEP_SIZE, 0, spare_size);
   if (rc != 0 && errno == EOPNOTSUPP) rc = 0;  // then a full disk also stops completions, until there is room again
-  if (rc == 0) rc = ::rename(temporary.c_str(), path.c_str());
+  if (rc == 0 && !m_directory.rename(temporary, spare_name)) rc = -1;
   if (rc != 0) {
     int saved = errno;
-    ::unlink(temporary.c_str());
+    m_directory.remove(temporary);
     errno = saved;
   }
   return rc == 0;
@@ -381,14 +371,14 @@ bool Journal::ensure_spare() {
 
 uint64_t Journal::available() const {
   struct statfs fs;  // statvfs(3) would make the call twice
-  return ::statfs(m_directory.c_str(), &fs) == 0 ? fs.f_bavail * static_cast<uint64_t>(fs.f_frsize) : UINT64_MAX;
+  return ::fstatfs(m_directory.fd(), &fs) == 0 ? fs.f_bavail * static_cast<uint64_t>(fs.f_frsize) : UINT64_MAX;
 }
 
 bool Journal::has_room(uint64_t size, uint64_t run, std::optional<uint64_t> owed) {
   if (m_mirror) m_mirror->check(*this);
   if (!owed) owed = this->owed();
   struct statfs fs;
-  if (::statfs(m_directory.c_str(), &fs) != 0) return true;
+  if (::fstatfs(m_directory.fd(), &fs) != 0) return true;
   if (!owed && fs.f_bavail < fs.f_blocks / 2) return false;
   return fs.f_bavail * static_cast<uint64_t>(fs.f_frsize) >= size + spare_size + run + owed.value_or(0);  // append() sees to the spare
 }
@@ -403,7 +393,7 @@ bool Journal::check_claim_room() {
   // Once in use, the spare segment is the last one, and what was set aside is behind its end.
   auto hint = read_hint();
   struct stat st;
-  if (hint && ::stat(segment_path(m_directory, hint->base).c_str(), &st) == 0 &&
+  if (hint && m_directory.look_at(segment_name(hint->base), st) &&
       st.st_blocks * 512 - st.st_size >= static_cast<off_t>(claim_reserve))
     return false;
   errno = ENOSPC;
@@ -419,8 +409,8 @@ std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Roo
     // No process relies on another to have made the names of the segment and of this directory durable.
     if (!m_segment->named) {
       try {
-        sync_directory(m_directory);
-        sync_directory(m_directory + "/..");
+        m_directory.sync();
+        m_store.sync();
       } catch (const Error&) {
         std::lock_guard<std::mutex> sync_guard(m_sync_mutex);
         m_segment->failed = true;  // a second try might be told that all is well
@@ -463,7 +453,7 @@ std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Roo
     write();
   } catch (const Error& e) {
     if (room != Room::completion || !is_disk_full(e.error_number()) ||
-        !file_exists(m_directory + "/" + spare_name))
+        !m_directory.has(spare_name))
       throw;
     begin_segment(Room::completion);
     write();
@@ -522,9 +512,9 @@ void Journal::sync_segments() {
   auto segments = list_segments(m_directory);
   for (size_t i = 0; i < segments.size(); ++i) {
     if (i + 1 < segments.size() && segments[i + 1] <= safe) continue;
-    Fd fd = try_open(segment_path(m_directory, segments[i]), O_RDWR);
-    if (!fd && errno == ENOENT) continue;  // it has been cleaned since
-    if (!fd || ::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync the journal");
+    Fd fd = m_directory.find(segment_name(segments[i]), O_RDWR);
+    if (!fd) continue;  // it has been cleaned since
+    if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync the journal");
   }
 }
 
@@ -556,7 +546,7 @@ std::vector<SegmentInfo> Journal::segments() const {
   for (Lsn base : list_segments(m_directory)) {
     if (!all.empty() && all.back().cleaned && base < all.back().end) continue;
     struct stat st;
-    Fd fd = try_open(segment_path(m_directory, base), O_RDONLY);
+    Fd fd = m_directory.find(segment_name(base), O_RDONLY);
     if (!fd || ::fstat(fd.get(), &st) != 0) continue;  // it has been cleaned since
     auto header = read_segment_header(fd.get(), base, m_seed);
     SegmentInfo& s = all.emplace_back();
@@ -587,13 +577,13 @@ CleanedSegment::CleanedSegment(const Journal& journal, Lsn base, Lsn previous_en
     : m_journal(journal),
       m_base(base),
       m_previous_end(previous_end),
-      m_temporary(journal.directory() + "/tmp." + new_ulid()),
-      m_fd(open_file(m_temporary, O_RDWR | O_CREAT | O_EXCL)),
+      m_temporary("tmp." + new_ulid()),
+      m_fd(journal.directory().open(m_temporary, O_RDWR | O_CREAT | O_EXCL)),
       m_buffer(cleaned_header_size, '\0'),  // which is written last
       m_size(cleaned_header_size) {}
 
 CleanedSegment::~CleanedSegment() {
-  if (!m_temporary.empty()) ::unlink(m_temporary.c_str());
+  if (!m_temporary.empty()) m_journal.directory().remove(m_temporary);
 }
 
 void CleanedSegment::add(Lsn lsn, std::string_view head, std::string_view data) {
@@ -605,21 +595,21 @@ void CleanedSegment::add(Lsn lsn, std::string_view head, std::string_view data) 
 }
 
 void CleanedSegment::write() {
-  write_all_at(m_fd.get(), m_buffer, m_size - m_buffer.size(), m_temporary);
+  write_all_at(m_fd.get(), m_buffer, m_size - m_buffer.size(), m_journal.directory().path_of(m_temporary));
   m_buffer.clear();
 }
 
 void CleanedSegment::finish(Lsn end, Lsn cleaned_at) {
   write();
-  write_all_at(m_fd.get(), segment_header(m_base, {m_previous_end, end, cleaned_at, m_size}, m_journal.seed()), 0, m_temporary);
-  if (::fsync(m_fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_temporary);
+  write_all_at(m_fd.get(), segment_header(m_base, {m_previous_end, end, cleaned_at, m_size}, m_journal.seed()), 0, m_journal.directory().path_of(m_temporary));
+  if (::fsync(m_fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_journal.directory().path_of(m_temporary));
 }
 
 void CleanedSegment::publish() {
-  std::string path = segment_path(m_journal.directory(), m_base);
-  if (::rename(m_temporary.c_str(), path.c_str()) != 0) throw_errno(Exit::storage, "rename " + m_temporary);
+  const Directory& directory = m_journal.directory();
+  if (!directory.rename(m_temporary, segment_name(m_base))) throw_errno(Exit::storage, "rename " + directory.path_of(m_temporary));
   m_temporary.clear();
-  sync_directory(m_journal.directory());
+  directory.sync();
 }
 
 // ---------------------------------------------------------------------------------------------------------- reading
@@ -628,11 +618,8 @@ JournalReader::JournalReader(Journal& journal, Lsn from) : m_journal(journal), m
 
 // Opens a segment; false when it is not there.
 bool JournalReader::open_segment(Lsn base) {
-  Fd fd = try_open(segment_path(m_journal.directory(), base), O_RDONLY);
-  if (!fd) {
-    if (errno == ENOENT) return false;
-    throw_errno(Exit::storage, "open a segment of the journal");
-  }
+  Fd fd = m_journal.directory().find(segment_name(base), O_RDONLY);
+  if (!fd) return false;
   m_fd = std::move(fd);
   m_base = base;
   m_size = 0;
@@ -795,7 +782,7 @@ bool JournalReader::next_segment() {
       Lsn base = *std::prev(after);
       bool other = !m_fd || base != m_base;
       if (!other && !m_cleaned) {
-        Fd fd = try_open(segment_path(m_journal.directory(), base), O_RDONLY);
+        Fd fd = m_journal.directory().find(segment_name(base), O_RDONLY);
         auto header = fd ? read_segment_header(fd.get(), base, m_journal.m_seed) : std::nullopt;
         other = header && header->end > m_position;
       }

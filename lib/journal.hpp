@@ -43,7 +43,7 @@
 #include <string_view>
 #include <vector>
 
-#include "fd.hpp"
+#include "directory.hpp"
 #include "record.hpp"
 
 namespace gq {
@@ -60,6 +60,7 @@ inline constexpr uint64_t default_segment_size = 64ULL << 20;
 // Preallocated for completions, so that a full disk does not make finished jobs run again. It takes those of some 5,000
 // running jobs (start, done and their frames are about 200 bytes each).
 inline constexpr uint64_t spare_size = 1ULL << 20;
+inline constexpr char lock_name[] = "append.lock";
 inline constexpr char spare_clean_name[] = "spare.clean";  // for cleaning a full disk
 inline constexpr uint64_t usual_record = 256;  // in bytes of the journal
 
@@ -101,10 +102,9 @@ struct SegmentInfo {
 
 class Journal {
  public:
-  // `store_id` seeds the sums. Creates the directory; appends nothing yet. With a mirror (mirror.hpp), which must outlive it,
+  // `store_id` seeds the sums. Creates its directory; appends nothing yet. With a mirror (mirror.hpp), which must outlive it,
   // stable storage is the database.
-  Journal(std::string directory, std::string lock_path, std::string_view store_id,
-          uint64_t segment_size = default_segment_size, Mirror* mirror = nullptr);
+  Journal(const Directory& store, std::string_view store_id, uint64_t segment_size = default_segment_size, Mirror* mirror = nullptr);
   ~Journal();
 
   // Appends records (without data over max_inline_data) with one write, and returns where each stands. Not yet durable: sync() makes it so. Throws Error(storage) when nothing
@@ -153,12 +153,12 @@ class Journal {
   void sync_all();
   void sync_segments();
 
-  const std::string& directory() const { return m_directory; }
+  const Directory& directory() const { return m_directory; }
   uint64_t segment_size() const { return m_segment_size; }
   uint64_t seed() const { return m_seed; }
   Mirror* mirror() const { return m_mirror; }
   // The path of append.lock; the file is written at each append, so that inotify tells of new records.
-  const std::string& lock_path() const { return m_lock_path; }
+  std::string lock_path() const { return m_store.path_of(lock_name); }
 
  private:
   friend class JournalReader;
@@ -180,8 +180,7 @@ class Journal {
   std::optional<Lsn> torn_from(Lsn base, uint64_t size);
   bool ensure_spare();
 
-  const std::string m_directory;
-  const std::string m_lock_path;
+  const Directory m_store, m_directory;
   const uint64_t m_seed;
   const uint64_t m_segment_size;
   Mirror* const m_mirror;
@@ -199,8 +198,9 @@ class Journal {
 };
 
 // The segments of a journal, by LSN. A file whose name is not a position is left out.
-std::vector<Lsn> list_segments(const std::string& directory);
-std::string segment_path(const std::string& directory, Lsn base);
+std::vector<Lsn> list_segments(const Directory& journal);
+std::string segment_name(Lsn base);
+std::optional<Lsn> parse_segment_name(std::string_view name);
 
 // Writes a cleaned segment, under a temporary name.
 class CleanedSegment {

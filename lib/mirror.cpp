@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <climits>
 #include <cstdlib>
 #include <filesystem>
 
@@ -19,7 +20,8 @@
 namespace gq {
 namespace {
 
-constexpr const char* database_file = "/database";
+constexpr const char *database_file = "database", *stamp_file = "mirror", *users_file = "mirror.users";
+constexpr size_t longest_database_file = 65536;
 constexpr const char *settings_key = "settings", *holder_key = "holder", *begin_key = "position";
 constexpr size_t lsn_digits = 20, piece_digits = 8;
 constexpr uint64_t piece_size = KeyValue::max_value;
@@ -32,17 +34,47 @@ constexpr Lsn safe_distance = 1ULL << 32;
 std::string record_key(Lsn lsn) { return "r" + padded(lsn, lsn_digits); }
 std::string piece_key(const std::string& id, uint64_t piece) { return "b" + id + padded(piece, piece_digits); }
 
-std::string first_line(const std::string& path) {
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+std::string first_line_of(const std::string& path) {
   Fd fd = try_open(path, O_RDONLY);
-  std::string text = fd ? read_all(fd.get(), 4096, path).value_or("") : "";
-  return text.substr(0, text.find('\n'));
+  return first_line(fd ? read_all(fd.get(), 4096, path).value_or("") : "");
 }
 
-std::string holder(const std::string& directory) {
+std::string holder(const Directory& directory) {
   char host[256] = "";
-  std::string machine = first_line("/etc/machine-id");
+  std::string machine = first_line_of("/etc/machine-id");
   if ((machine.empty() || machine == "uninitialized") && ::gethostname(host, sizeof host - 1) == 0) machine = host;
-  return machine + ":" + std::filesystem::canonical(directory).string();
+  return machine + ":" + std::filesystem::canonical(directory.path()).string();
+}
+
+bool names_program(const std::string& name) { return name.rfind(database_prefix, 0) == 0; }
+
+std::vector<std::string> words_of(const std::string& program) {
+  std::vector<std::string> argv;
+  if (names_program(program))
+    for (auto& word : split(program.substr(std::string_view(database_prefix).size()), ' '))
+      if (!word.empty()) argv.push_back(std::move(word));
+  if (argv.empty()) throw Error(Exit::usage, "cannot use the database " + printable(program) + ": it is not exec:PROGRAM ARG...");
+  return argv;
+}
+
+std::string read_database_file(const Directory& directory) {
+  Fd fd = directory.find(database_file, O_RDONLY);
+  return fd ? read_all(fd.get(), longest_database_file, directory.path_of(database_file)).value_or("") : "";
+}
+
+// A copy of the file, or one that was unpacked somewhere, is not that of this directory.
+std::string database_text(const Directory& directory, const std::string& program) { return program + "\ndirectory " + directory.identity() + "\n"; }
+
+// Whether this is the directory that a store gets that is named by the program.
+bool is_own_place(const Directory& directory, const std::string& program) {
+  struct stat a, b;
+  try {
+    return ::stat(store_directory(program).c_str(), &a) == 0 && ::fstat(directory.fd(), &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+  } catch (const Error&) {  // nothing says where that would be
+    return false;
+  }
 }
 
 }  // namespace
@@ -55,7 +87,7 @@ struct Mirror::Stamp {
 };
 
 std::string store_directory(const std::string& name) {
-  if (name.rfind(database_prefix, 0) != 0) return name;
+  if (!names_program(name)) return name;
   std::string cache;
   auto from = [&](const char* variable, const char* rest) {
     const char* value = std::getenv(variable);
@@ -68,36 +100,51 @@ std::string store_directory(const std::string& name) {
   return cache + "/" + hex64(sum64(name));
 }
 
-std::unique_ptr<KeyValue> open_database(const std::string& name) {
-  std::string program = name.rfind(database_prefix, 0) == 0 ? name : first_line(name + database_file);
+// What gq names itself is no link: others may be able to make one of that name where the cache is.
+Directory open_store_directory(const std::string& name, bool create) {
+  const bool named = names_program(name);
+  return Directory::of_store(store_directory(name), create || named, !named);
+}
+
+bool has_database(const std::string& name) {
+  struct stat st;
+  return names_program(name) || ::lstat((name + "/" + database_file).c_str(), &st) == 0;
+}
+
+std::unique_ptr<KeyValue> open_database(const std::string& name, const Directory& directory) {
+  const std::string text = read_database_file(directory), program = names_program(name) ? name : first_line(text);
   if (program.empty()) return nullptr;
-  std::vector<std::string> argv;
-  if (program.rfind(database_prefix, 0) == 0)
-    for (auto& word : split(program.substr(std::string_view(database_prefix).size()), ' '))
-      if (!word.empty()) argv.push_back(std::move(word));
-  if (argv.empty()) throw Error(Exit::usage, "cannot use the database " + printable(program) + ": it is not exec:PROGRAM ARG...");
-  if (program == name) {  // so that the directory can be named too
-    std::string directory = store_directory(name);
-    make_directories(directory);
-    if (!file_exists(directory + database_file)) publish_file(directory, database_file + 1, name + "\n", true);
+  auto argv = words_of(program);
+  if (text != database_text(directory, program)) {
+    if (names_program(name)) directory.publish(database_file, database_text(directory, program), true);  // so that the directory can be named too
+    else if (!is_own_place(directory, program))
+      throw Error(Exit::config, "cannot open the store " + printable(directory.path()) + ": its file database names a program that was not confirmed for this directory, " +
+                                    printable(program) + "; if it is to be run: gq-inspect --store " + printable(directory.path(), PATH_MAX) + " confirm");
   }
   return std::make_unique<Helper>(std::move(argv));
 }
 
-Mirror::Mirror(std::string directory, std::unique_ptr<KeyValue> database, bool create)
-    : m_directory(std::move(directory)), m_database(std::move(database)) {
-  if (!file_exists(m_directory)) {
-    if (!create && !m_database->get(settings_key)) throw Error(Exit::config, "cannot open the store: there is none in the database");
-    make_directories(m_directory);
-  }
-  m_users = open_file(m_directory + "/mirror.users", O_RDWR | O_CREAT);
-  m_stamp = open_file(m_directory + "/mirror", O_RDWR | O_CREAT);
+void confirm_database(const std::string& name) {
+  const Directory directory = open_store_directory(name, false);
+  const std::string program = names_program(name) ? name : first_line(read_database_file(directory));
+  if (program.empty()) throw Error(Exit::config, "cannot confirm the database of " + printable(directory.path()) + ": it has no file database");
+  words_of(program);
+  directory.publish(database_file, database_text(directory, program), true);
+}
+
+bool Mirror::has_store(KeyValue& database) { return database.get(settings_key).has_value(); }
+
+Mirror::Mirror(Directory directory, std::unique_ptr<KeyValue> database, bool create)
+    : m_directory(std::move(directory)),
+      m_database(std::move(database)),
+      m_users(m_directory.open(users_file, O_RDWR | O_CREAT)),
+      m_stamp(m_directory.open(stamp_file, O_RDWR | O_CREAT)) {
   FileLock opening(m_stamp.get(), FileLock::Mode::exclusive, endless_patience);  // to make a copy anew takes its time
-  const std::string boot = first_line("/proc/sys/kernel/random/boot_id");
+  const std::string boot = first_line_of("/proc/sys/kernel/random/boot_id");
   auto stamp = read_stamp();
   if (!stamp || boot.empty() || stamp->boot != boot || m_database->get(holder_key) != holder(m_directory) || is_behind(stamp->stable)) {
     if (!try_lock(m_users.get(), FileLock::Mode::exclusive))
-      throw Error(Exit::retry, "cannot make " + printable(m_directory) + " anew from the database: programs are using it");
+      throw Error(Exit::retry, "cannot make " + printable(m_directory.path()) + " anew from the database: programs are using it");
     Lsn end = make_anew(create);
     stamp = Stamp{boot, end, hex64(sum64(settings_text()))};
     write_stamp(*stamp);
@@ -107,7 +154,7 @@ Mirror::Mirror(std::string directory, std::unique_ptr<KeyValue> database, bool c
   if (stamp->settings != sum) {  // a person has changed it
     std::string id = read_settings(m_directory).store_id;
     if (m_database->get(settings_key).value_or("").find(id) == std::string::npos)
-      throw Error(Exit::config, "cannot open the store " + m_directory + ": its gq.json is not that of the database");
+      throw Error(Exit::config, "cannot open the store " + printable(m_directory.path()) + ": its gq.json is not that of the database");
     m_database->put({{settings_key, settings}});
     stamp->settings = sum;
     write_stamp(*stamp);
@@ -115,9 +162,8 @@ Mirror::Mirror(std::string directory, std::unique_ptr<KeyValue> database, bool c
 }
 
 std::string Mirror::settings_text() const {
-  std::string path = m_directory + "/" + settings_name;
-  Fd fd = open_file(path, O_RDONLY, 0, Exit::config);
-  return read_all(fd.get(), 1 << 20, path).value_or("");
+  Fd fd = m_directory.open(settings_name, O_RDONLY, Exit::config);
+  return read_all(fd.get(), 1 << 20, m_directory.path_of(settings_name)).value_or("");
 }
 
 std::optional<Mirror::Stamp> Mirror::read_stamp() const {
@@ -130,12 +176,12 @@ std::optional<Mirror::Stamp> Mirror::read_stamp() const {
 }
 
 void Mirror::write_stamp(const Stamp& s) {
-  write_all_at(m_stamp.get(), s.boot + " " + padded(s.stable, lsn_digits) + " " + s.settings + " \n", 0, m_directory + "/mirror");
+  write_all_at(m_stamp.get(), s.boot + " " + padded(s.stable, lsn_digits) + " " + s.settings + " \n", 0, m_directory.path_of(stamp_file));
 }
 
 void Mirror::distrust() {
-  if (::ftruncate(m_stamp.get(), 0) != 0) throw_errno(Exit::storage, "distrust " + m_directory);
-  throw Error(Exit::retry, "cannot go on: " + m_directory + " is damaged; it is made anew from the database when all that use it have ended");
+  if (::ftruncate(m_stamp.get(), 0) != 0) throw_errno(Exit::storage, "distrust " + printable(m_directory.path()));
+  throw Error(Exit::retry, "cannot go on: " + printable(m_directory.path()) + " is damaged; it is made anew from the database when all that use it have ended");
 }
 
 // Calls `visit` with each key that begins with this letter, and its value, in order.
@@ -158,7 +204,7 @@ bool Mirror::is_behind(Lsn stable) const {
   auto next = m_database->scan(record_key(stable), 1);
   if (next.empty() || next[0].key[0] != 'r') return false;
   const Settings settings = read_settings(m_directory);
-  Journal journal(m_directory + "/journal", m_directory + "/append.lock", settings.store_id);
+  Journal journal(m_directory, settings.store_id);
   const Lsn lsn = parse_count(next[0].key.substr(1)).value_or(0);
   JournalReader reader(journal, lsn);
   return !reader.read_record_at(lsn, true) || next[0].value != std::string(reader.head_bytes()) + std::string(reader.data());
@@ -167,26 +213,21 @@ bool Mirror::is_behind(Lsn stable) const {
 // Alone with the directory.
 Lsn Mirror::make_anew(bool create) {
   auto refuse = [](const std::string& why) { return Error(Exit::config, "cannot open the store in the database: " + why); };
-  if (::ftruncate(m_stamp.get(), 0) != 0) throw_errno(Exit::storage, "write " + m_directory + "/mirror");
+  if (::ftruncate(m_stamp.get(), 0) != 0) throw_errno(Exit::storage, "write " + printable(m_directory.path_of(stamp_file)));
   const std::string self = holder(m_directory);
   auto settings = m_database->get(settings_key);
   auto now = m_database->get(holder_key);
   if (now && *now != self)
     throw refuse("it is held by " + printable(*now) + "; when nothing runs there any more, remove the key `holder` from the database");
   if (!settings && !create) throw refuse("there is none");
-  if (!settings && file_exists(m_directory + "/journal"))
-    throw refuse("there is none, but " + m_directory + " is a copy of one: put the database back, or remove the copy");
+  if (!settings && m_directory.has("journal"))
+    throw refuse("there is none, but " + printable(m_directory.path()) + " is a copy of one: put the database back, or remove the copy");
   for (const char* kind : {"b", "r"})
     if (auto first = m_database->scan(kind, 1); !settings && !first.empty() && first[0].key[0] == kind[0]) throw refuse("its key `settings` is missing");
-  namespace fs = std::filesystem;
-  std::error_code failed;
-  for (const char* part : {"/journal", "/blobs", "/append.lock", "/gq.json"}) {
-    fs::remove_all(m_directory + part, failed);
-    if (failed) throw Error(Exit::storage, "cannot remove " + m_directory + part + ": " + failed.message(), failed.value());
-  }
+  for (const char* part : {"journal", "blobs", lock_name, settings_name}) m_directory.remove_tree(part);
   remove_index(m_directory);
   if (settings) {
-    publish_file(m_directory, settings_name, *settings, true);
+    m_directory.publish(settings_name, *settings, true);
   } else {
     Settings fresh;
     fresh.store_id = new_ulid();
@@ -200,7 +241,7 @@ Lsn Mirror::make_anew(bool create) {
     return 0;
   }
 
-  Journal journal(m_directory + "/journal", m_directory + "/append.lock", read.store_id, read.limits.segment_size);
+  Journal journal(m_directory, read.store_id, read.limits.segment_size);
   std::unique_ptr<CleanedSegment> segment;
   Lsn begin = 0, last = 0;
   auto finish = [&](Lsn end) {
@@ -229,6 +270,7 @@ Lsn Mirror::make_anew(bool create) {
   m_database->put({{begin_key, std::to_string(begin)}});
   if (damaged) log(Level::warning, counted(damaged, "record") + " in the database cannot be read, and counted as missing");
 
+  const Directory blobs = m_directory.make_below("blobs");
   Fd blob;
   std::string id;
   for_each('b', scanned_pieces, [&](const std::string& key, std::string_view value) {
@@ -236,9 +278,7 @@ Lsn Mirror::make_anew(bool create) {
     if (!number || !is_ulid(key.substr(1, ulid_size))) return;
     if (key.substr(1, ulid_size) != id) {
       id = key.substr(1, ulid_size);
-      std::string path = blob_path(m_directory + "/blobs", id);
-      make_directories(path.substr(0, path.rfind('/')));
-      blob = open_file(path, O_RDWR | O_CREAT | O_TRUNC);
+      blob = blobs.make_below(blob_part(id)).open(id, O_RDWR | O_CREAT | O_TRUNC);
     }
     write_all_at(blob.get(), value, *number * piece_size, "a blob");
   });
@@ -286,7 +326,7 @@ Lsn Mirror::put_records(Journal& journal, Lsn end) {
   FileLock lock(m_stamp.get(), FileLock::Mode::exclusive);
   const bool owed = std::exchange(m_failed, true);
   auto stamp = read_stamp();
-  if (!stamp || !same_file(m_stamp.get(), m_directory + "/mirror")) distrust();
+  if (!stamp || !m_directory.is(m_stamp.get(), stamp_file)) distrust();
   if (stamp->stable >= end && !owed) {
     m_failed = false;
     return stamp->stable;
@@ -316,7 +356,7 @@ Lsn Mirror::put_records(Journal& journal, Lsn end) {
     pairs.clear();
     bytes = 0;
   }
-  if (end != UINT64_MAX && stamp->stable < end) throw Error(Exit::retry, "cannot read in " + m_directory + " what was written there");
+  if (end != UINT64_MAX && stamp->stable < end) throw Error(Exit::retry, "cannot read in " + printable(m_directory.path()) + " what was written there");
   m_failed = false;
   return stamp->stable;
 }
@@ -348,20 +388,20 @@ void Mirror::remove_blob(const std::string& id, uint64_t size) {
   remove_keys(keys);
 }
 
-bool Mirror::restore_blob(const std::string& id, uint64_t size, const std::string& path) {
+bool Mirror::restore_blob(const std::string& id, uint64_t size) {
   std::lock_guard<std::mutex> guard(m_mutex);
-  std::string name = "tmp." + new_ulid(), temporary = m_directory + "/" + name;
-  Fd fd = open_file(temporary, O_RDWR | O_CREAT | O_EXCL);
+  const std::string temporary = "tmp." + new_ulid();
+  Fd fd = m_directory.open(temporary, O_RDWR | O_CREAT | O_EXCL);
   bool whole = true;
   ask([&] {
     for (uint64_t piece = 0; whole && piece * piece_size < size; ++piece) {
       auto value = m_database->get(piece_key(id, piece));
       whole = value && value->size() == std::min(piece_size, size - piece * piece_size);
-      if (whole) write_all_at(fd.get(), *value, piece * piece_size, temporary);
+      if (whole) write_all_at(fd.get(), *value, piece * piece_size, "a blob");
     }
   });
-  if (whole && ::rename(temporary.c_str(), path.c_str()) == 0) return true;
-  ::unlink(temporary.c_str());
+  if (whole && m_directory.rename(temporary, m_directory.below("blobs").make_below(blob_part(id)), id)) return true;
+  m_directory.remove(temporary);
   return false;
 }
 
@@ -410,6 +450,7 @@ void Mirror::verify(Journal& journal, const std::function<void(Lsn lsn, const st
   std::lock_guard<std::mutex> guard(m_mutex);
   auto stamp = read_stamp();
   if (!stamp) distrust();
+  const Directory blobs = m_directory.below("blobs");
   JournalReader reader(journal, 0);
   auto next = [&] {
     auto item = reader.next(true);
@@ -436,7 +477,8 @@ void Mirror::verify(Journal& journal, const std::function<void(Lsn lsn, const st
     for_each('b', scanned_pieces, [&](const std::string& key, std::string_view value) {
       if (key.size() != 1 + ulid_size + piece_digits) return;
       std::string id = key.substr(1, ulid_size);
-      Fd blob = try_open(blob_path(m_directory + "/blobs", id), O_RDONLY);
+      auto part = is_ulid(id) ? blobs.find_below(blob_part(id)) : std::nullopt;
+      Fd blob = part ? part->try_open(id, O_RDONLY) : Fd();
       uint64_t offset = parse_count(key.substr(1 + ulid_size)).value_or(0) * piece_size;
       std::string piece(piece_size, '\0');
       if (blob) piece.resize(read_at(blob.get(), piece.data(), piece.size(), offset));

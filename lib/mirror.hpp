@@ -9,7 +9,8 @@
 //   holder                  the machine and the directory of the copy
 //   position                where the copy began to write when it was last made anew
 //
-//   directory/database      how to reach it, exec:PROGRAM ARG...; not there where a C++ program brings a KeyValue of its own
+//   directory/database      how to reach it, exec:PROGRAM ARG..., and of which directory that is said: directory DEVICE INODE; not there
+//                           where a C++ program brings a KeyValue of its own
 //   directory/mirror        boot | how much of the journal the database has | sum of gq.json; its flock is held by who writes there
 //   directory/mirror.users  flock(2): shared by all that have the store open; alone, who makes the copy anew
 //
@@ -41,7 +42,9 @@ class Mirror {
  public:
   // Makes `directory` a copy of the store in `database`, which is made where it is missing and `create` is true. Throws
   // Error(config) where there is none, or another machine or directory has it; Error(retry) where the database does not answer.
-  Mirror(std::string directory, std::unique_ptr<KeyValue> database, bool create);
+  Mirror(Directory directory, std::unique_ptr<KeyValue> database, bool create);
+
+  static bool has_store(KeyValue& database);
 
   // Returns when all records before `end` are in the database; one request answers all threads that wait. Throws Error(retry) where
   // it does not answer: then that is unknown, and the next call does it again.
@@ -54,7 +57,7 @@ class Mirror {
   // Before the file is removed, which tells how many pieces there are.
   void remove_blob(const std::string& id, uint64_t size);
   // Writes the blob's file anew; false where the database has no whole one of that size.
-  bool restore_blob(const std::string& id, uint64_t size, const std::string& path);
+  bool restore_blob(const std::string& id, uint64_t size);
 
   // A record as the database has it, head and data.
   std::optional<std::string> record(Lsn lsn);
@@ -85,7 +88,7 @@ class Mirror {
   Lsn put_records(Journal& journal, Lsn end);
   void remove_keys(const std::vector<std::string>& keys);
 
-  const std::string m_directory;
+  const Directory m_directory;
   std::unique_ptr<KeyValue> m_database;
   Fd m_users, m_stamp;
 
@@ -106,9 +109,19 @@ class Mirror {
 // directory. Throws Error(config) where there is none.
 std::string store_directory(const std::string& name);
 
-// What reaches the database of a store that is named like that; empty where it has none, but only its directory. Throws
-// Error(usage) where no program is named.
-std::unique_ptr<KeyValue> open_database(const std::string& name);
+// The same, opened and checked (directory.hpp). It is made where it is missing and `create` is true, or a program is named.
+Directory open_store_directory(const std::string& name, bool create);
+
+// Whether a store that is named like that is, or may be, in a database.
+bool has_database(const std::string& name);
+
+// What reaches the database of a store that is named like that and has this directory; empty where it has none, but only its directory.
+// Throws Error(usage) where no program is named, and Error(config) where the directory's file `database` names one and is obeyed neither
+// because the directory is the one that gq gives to the store of that name, nor because the file says that it is of this directory.
+std::unique_ptr<KeyValue> open_database(const std::string& name, const Directory& directory);
+
+// Makes the file `database` say that it is of its directory.
+void confirm_database(const std::string& name);
 
 inline constexpr const char* database_prefix = "exec:";
 

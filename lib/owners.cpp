@@ -29,12 +29,10 @@ bool is_process(const std::string& owner) { return owner.substr(ulid_size) == ".
 
 // Calls `visit` with the name of each owner's file until it returns false.
 template <typename Visit>
-void for_each_file(const std::string& directory, Visit visit) {
-  std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(directory.c_str()), closedir);
-  if (!dir) return;
+void for_each_file(const Directory& directory, Visit visit) {
   // A name that is an owner's is locked from its first moment on. A temporary one may not be locked yet.
-  while (const dirent* entry = readdir(dir.get()))
-    if (std::string name = entry->d_name; is_owner_name(name) && !visit(name)) return;
+  for (const auto& name : directory.names())
+    if (is_owner_name(name) && !visit(name)) return;
 }
 
 int64_t since_boot() {
@@ -122,20 +120,17 @@ struct OwnerFile {
   bool locked = false;
   OwnerInfo info;
 };
-std::optional<OwnerFile> read_file(const std::string& directory, const std::string& owner) {
+std::optional<OwnerFile> read_file(const Directory& directory, const std::string& owner) {
   if (!is_owner_name(owner)) return std::nullopt;
-  Fd fd = try_open(directory + "/" + owner, O_RDONLY);
-  if (!fd) {
-    if (errno == ENOENT) return std::nullopt;
-    throw_errno(Exit::storage, "open an owner file");
-  }
+  Fd fd = directory.find(owner, O_RDONLY);
+  if (!fd) return std::nullopt;
   OwnerFile file;
   file.locked = !try_lock(fd.get(), FileLock::Mode::shared);
   file.info = parse_owner(read_all(fd.get(), longest_file, "an owner file").value_or(""));
   return file;
 }
 
-bool is_held(const std::string& directory, const std::string& owner, const OwnerFile& file) {
+bool is_held(const Directory& directory, const std::string& owner, const OwnerFile& file) {
   if (is_process(owner)) return file.locked;
   auto process = read_file(directory, owner_process(owner) + ".0");
   bool worker = process && process->locked;
@@ -168,19 +163,18 @@ OwnerInfo parse_owner(const std::string& text) {
   return info;
 }
 
-void sweep_owners(const std::string& directory) {
+void sweep_owners(const Directory& directory) {
   for_each_file(directory, [&](const std::string& name) {
-    Fd fd = try_open(directory + "/" + name, O_RDONLY);
+    Fd fd = directory.try_open(name, O_RDONLY);
     if (!fd) return true;
     // What is free stays so until it is removed. Its process may use it again, unless that is dead.
     auto file = try_lock(fd.get(), FileLock::Mode::exclusive) ? OwnerFile{} : read_file(directory, name);
-    if (file && !is_held(directory, name, *file)) ::unlink((directory + "/" + name).c_str());
+    if (file && !is_held(directory, name, *file)) directory.remove(name);
     return true;
   });
 }
 
-Owners::Owners(const std::string& directory, size_t commands, const std::vector<std::string>& functions) : m_directory(directory), m_id(new_ulid()) {
-  make_directory(directory);
+Owners::Owners(const Directory& directory, size_t commands, const std::vector<std::string>& functions) : m_directory(directory), m_id(new_ulid()) {
   sweep_owners(directory);
   std::string runs;
   for (const auto& f : functions) runs += " " + f;
@@ -190,20 +184,20 @@ Owners::Owners(const std::string& directory, size_t commands, const std::vector<
 }
 
 Owners::~Owners() {
-  for (const auto& owner : m_free) ::unlink((m_directory + "/" + owner.name).c_str());
-  ::unlink((m_directory + "/" + m_process.name).c_str());
+  for (const auto& owner : m_free) m_directory.remove(owner.name);
+  m_directory.remove(m_process.name);
 }
 
 Owner Owners::make(const std::string& more) {
   Owner owner;
-  std::string temporary = m_directory + "/tmp." + new_ulid();
-  owner.lock = open_file(temporary, O_RDWR | O_CREAT | O_EXCL);
+  const std::string temporary = "tmp." + new_ulid();
+  owner.lock = m_directory.open(temporary, O_RDWR | O_CREAT | O_EXCL);
   if (::flock(owner.lock.get(), LOCK_EX | LOCK_NB) != 0) throw_errno(Exit::storage, "lock an owner file");
   // Without room for what it says, the lock alone counts.
   if (!write_text(owner.lock.get(), first_line(0) + "boot " + here().boot + "\nspace " + here().space + "\nhost " + here().host + "\n" + more))
     if (::ftruncate(owner.lock.get(), 0) != 0) throw_errno(Exit::storage, "write an owner file");
   owner.name = m_id + "." + std::to_string(m_count);
-  if (::rename(temporary.c_str(), (m_directory + "/" + owner.name).c_str()) != 0) throw_errno(Exit::storage, "rename an owner file");
+  if (!m_directory.rename(temporary, owner.name)) throw_errno(Exit::storage, "rename an owner file");
   ++m_count;
   return owner;
 }
@@ -218,25 +212,24 @@ Owner Owners::take() {
 void Owners::started(const Owner& owner, pid_t pid) { write_text(owner.lock.get(), first_line(pid)); }
 
 void Owners::let_go(Owner owner) {
-  std::string path = m_directory + "/" + owner.name;
   owner.lock.reset();
   // Only a lock through a file opened anew tells that nobody else has inherited the old one. In between, who sweeps may have
   // removed the name. And it must not name the last command while the next one is being started.
-  owner.lock = try_open(path, O_RDWR);
+  owner.lock = m_directory.try_open(owner.name, O_RDWR);
   struct stat st;
   if (owner.lock && ::flock(owner.lock.get(), LOCK_EX | LOCK_NB) == 0 && ::fstat(owner.lock.get(), &st) == 0 && st.st_nlink > 0 &&
       write_text(owner.lock.get(), first_line(0)))
     m_free.push_back(std::move(owner));
   else
-    ::unlink(path.c_str());
+    m_directory.remove(owner.name);
 }
 
-bool owner_alive(const std::string& directory, const std::string& owner) {
+bool owner_alive(const Directory& directory, const std::string& owner) {
   auto file = read_file(directory, owner);
   return file && is_held(directory, owner, *file);
 }
 
-std::optional<Holder> holder_of(const std::string& directory, const std::string& owner) {
+std::optional<Holder> holder_of(const Directory& directory, const std::string& owner) {
   if (!owner_alive(directory, owner)) return std::nullopt;
   Holder holder;
   if (auto process = read_file(directory, owner_process(owner) + ".0"); process && process->locked) {
@@ -250,7 +243,7 @@ std::optional<Holder> holder_of(const std::string& directory, const std::string&
   return holder;
 }
 
-RunHere running_here(const std::string& directory) {
+RunHere running_here(const Directory& directory) {
   RunHere running;
   for_each_file(directory, [&](const std::string& name) {
     auto file = is_process(name) ? read_file(directory, name) : std::nullopt;

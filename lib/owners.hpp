@@ -17,7 +17,7 @@
 #include <string>
 #include <vector>
 
-#include "fd.hpp"
+#include "directory.hpp"
 
 namespace gq {
 
@@ -56,7 +56,7 @@ struct Owner {
 class Owners {
  public:
   // Makes and locks the file of a process that runs these functions (none: all), and as many for commands. Sweeps files of dead owners.
-  Owners(const std::string& directory, size_t commands, const std::vector<std::string>& functions = {});
+  Owners(const Directory& directory, size_t commands, const std::vector<std::string>& functions = {});
   ~Owners();  // removes its files, but for those that take() has given and let_go() has not got back
 
   // The owner name of the process.
@@ -72,7 +72,7 @@ class Owners {
  private:
   Owner make(const std::string& more = {});
 
-  const std::string m_directory;
+  const Directory m_directory;
   const std::string m_id;
   uint64_t m_count = 0;
   Owner m_process;
@@ -80,11 +80,11 @@ class Owners {
 };
 
 // Removes the files of dead owners.
-void sweep_owners(const std::string& directory);
+void sweep_owners(const Directory& directory);
 
 // Whether this owner holds its jobs, see is_held(). An end that its process recorded before stands in the journal by now: to find
 // out what a dead owner has left, look at the journal after this.
-bool owner_alive(const std::string& directory, const std::string& owner);
+bool owner_alive(const Directory& directory, const std::string& owner);
 
 // Who that is; nullopt for a dead owner.
 struct Holder {
@@ -92,7 +92,7 @@ struct Holder {
   pid_t worker = 0;  // of its worker, likewise; 0 where that is dead, too
   std::string host;
 };
-std::optional<Holder> holder_of(const std::string& directory, const std::string& owner);
+std::optional<Holder> holder_of(const Directory& directory, const std::string& owner);
 
 // The functions that living processes run commands for.
 struct RunHere {
@@ -101,7 +101,7 @@ struct RunHere {
   std::set<std::string> functions;  // where not all
   bool has(const std::string& function) const { return all || functions.count(function); }
 };
-RunHere running_here(const std::string& directory);
+RunHere running_here(const Directory& directory);
 
 // The process part of an owner's name.
 std::string owner_process(const std::string& owner);

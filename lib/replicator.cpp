@@ -39,6 +39,7 @@ constexpr Millis first_again{1000}, longest_again{60'000};  // when a job that a
 constexpr size_t window_bytes = 32 << 20;  // of debts on their way to a peer
 // With more than one answer to wait for, so long for each in turn.
 constexpr Millis turn{1};
+constexpr const char* debts_suffix = ".debts";
 constexpr size_t most_pairs = 4096;
 constexpr size_t most_refusals = 100;  // that are logged, each once
 
@@ -668,8 +669,8 @@ void Replicator::note(Peer& peer, const Reply& reply) {
   if (peer.session != reply.session) peer.check_held = true;
   peer.session = reply.session;
   if (m_serving) {
-    std::string path = m_store.peer_path(peer.name);
-    Fd fd = try_open(path, O_RDWR | O_CREAT);
+    auto peers = m_store.directory().find_below(Store::peers_name);
+    Fd fd = peers ? peers->try_open(peer.name, O_RDWR | O_CREAT) : Fd();
     if (fd) ::futimens(fd.get(), nullptr);
   }
 }
@@ -1220,16 +1221,17 @@ void Replicator::publish_debts(Peer& peer) {
     peer.published = text;
     peer.published_at = Clock::now();
   }
-  const std::string path = m_store.debts_path(peer.name);
+  const Directory peers = m_store.directory().make_below(Store::peers_name);
+  const std::string name = peer.name + debts_suffix;
   if (text.empty()) {
-    ::unlink(path.c_str());
+    peers.remove(name);
     return;
   }
   // Who reads it may believe nothing of it, so nothing is synced.
-  const std::string temporary = path + ".new";
-  Fd fd = open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC);
+  const std::string temporary = name + ".new";
+  Fd fd = peers.open(temporary, O_WRONLY | O_CREAT | O_TRUNC);
   write_all(fd.get(), text, temporary);
-  if (::rename(temporary.c_str(), path.c_str()) != 0) throw_errno(Exit::storage, "rename " + temporary);
+  if (!peers.rename(temporary, name)) throw_errno(Exit::storage, "rename " + peers.path_of(temporary));
 }
 
 // ------------------------------------------------------------------------------------------------------------ service
@@ -1246,14 +1248,14 @@ void Replicator::start() {
 }
 
 bool Replicator::take_lock() {
-  if (!m_lock) m_lock = open_file(m_store.directory() + "/replicate.lock", O_RDWR | O_CREAT);
+  if (!m_lock) m_lock = m_store.directory().open("replicate.lock", O_RDWR | O_CREAT);
   if (!try_lock(m_lock.get(), FileLock::Mode::exclusive)) return false;
-  make_directory(m_store.directory() + "/peers");
+  m_store.directory().make_below(Store::peers_name);
   std::map<std::string, PeerState> known;
   m_store.look([&](Fold& fold) { known = fold.peers(); });
   std::lock_guard<std::mutex> guard(m_mutex);
   for (auto& peer : m_peers) prepare(peer, known);
-  m_beat_file = open_file(m_store.returned_path(), O_RDWR | O_CREAT);
+  m_beat_file = m_store.directory().open(Store::returned_name, O_RDWR | O_CREAT);
   m_beat = {read_times(), m_config.takeover / 2, {}};
   begin_to_return({});
   m_serving = true;
@@ -1303,7 +1305,7 @@ void Replicator::keep() {
 // Takes up changes that gq-replicate has made to the group.
 void Replicator::reload() {
   struct stat st;
-  if (::stat((m_store.directory() + "/" + settings_name).c_str(), &st) != 0) return;
+  if (!m_store.directory().look_at(settings_name, st)) return;
   auto stamp = std::pair(st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
   if (stamp == m_settings_stamp) return;
   const Settings settings = read_settings(m_store.directory());
@@ -1402,7 +1404,7 @@ void Replicator::come_back() {
     }
     return;
   }
-  Fd lock = open_file(m_store.returned_path(), O_RDWR | O_CREAT);
+  Fd lock = m_store.directory().open(Store::returned_name, O_RDWR | O_CREAT);
   wait_for_lock(lock.get(), FileLock::Mode::exclusive);  // somebody looks
   std::lock_guard<std::mutex> guard(m_mutex);
   beat();
@@ -1753,7 +1755,7 @@ std::string Replicator::serve_part(const Transfer& transfer, std::string& reason
     }
     if (uint64_t so_far = file_size(arrived->file.get()); so_far < size) return "at " + std::to_string(so_far) + "\n";
     if (sum_part(arrived->file.get(), 0, size) != sum) {
-      ::unlink(arrived->path.c_str());
+      m_store.blobs().remove(*arrived);
       return "refused what has come of it is damaged\n";
     }
   }
@@ -1772,7 +1774,7 @@ std::string Replicator::serve_part(const Transfer& transfer, std::string& reason
   job.data = {static_cast<const char*>(data.get()), size};
   if (!there) job.arrived = arrived;
   std::string verdict = take(transfer, std::move(taken), reason);
-  if (arrived->file) ::unlink(arrived->path.c_str());  // it was not wanted
+  if (arrived->file) m_store.blobs().remove(*arrived);  // it was not wanted
   return verdict;
 }
 
@@ -1932,7 +1934,8 @@ std::string forgotten_record(const std::string& node) {
 
 Millis answered_at(const Store& store, const std::string& node) {
   struct stat st;
-  return ::stat(store.peer_path(node).c_str(), &st) == 0 ? Millis(st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000) : Millis(0);
+  auto peers = store.directory().find_below(Store::peers_name);
+  return peers && peers->look_at(node, st) ? Millis(st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000) : Millis(0);
 }
 
 std::map<std::string, PeerDebt> debts_of(Store& store) {
@@ -1940,6 +1943,7 @@ std::map<std::string, PeerDebt> debts_of(Store& store) {
   std::map<std::string, PeerState> known;
   store.look([&](Fold& fold) { known = fold.peers(); });
   const Group& group = store.group();
+  const auto peers = store.directory().find_below(Store::peers_name);
   for (const auto& member : group.members) {
     if (member == group.self.node) continue;
     PeerDebt& debt = debts[member];
@@ -1949,7 +1953,7 @@ std::map<std::string, PeerDebt> debts_of(Store& store) {
     // What who serves this node has told it, and what it has not.
     Lsn sent = 0;
     std::map<std::string, std::string> apart;
-    if (Fd fd = try_open(store.debts_path(member), O_RDONLY)) {
+    if (Fd fd = peers ? peers->try_open(member + debts_suffix, O_RDONLY) : Fd()) {
       std::string text = read_all(fd.get(), 64 << 20, member).value_or("");
       for (const auto& line : lines_of(text)) {
         std::string word = line.substr(0, line.find(' ')), rest = line.substr(std::min(word.size() + 1, line.size()));

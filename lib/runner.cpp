@@ -385,7 +385,7 @@ bool Runner::start_command(Slot& slot, const Claim& claim, int input, const std:
   command.input = input;
   command.keep_open = slot.owner.lock.get();
   const Job& job = claim.job;
-  command.environment = {{"GQ_STORE", m_store.directory()}, {"GQ_CRASHES", std::to_string(job.crashes)}};
+  command.environment = {{"GQ_STORE", m_store.directory().path()}, {"GQ_CRASHES", std::to_string(job.crashes)}};
   command.unset = {"GQ_JOB_ID",  "GQ_FUNCTION",      "GQ_ATTEMPT",         "GQ_MAX_ATTEMPTS",    "GQ_ENQUEUED_AT", "GQ_KEY",
                    "GQ_PRIORITY", "GQ_WORKLOAD_FILE", "GQ_WORKLOAD_OFFSET", "GQ_WORKLOAD_LENGTH", "NOTIFY_SOCKET"};
   if (!m_config.stream) {

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "fd.hpp"
+#include "directory.hpp"
 #include "text.hpp"
 #include "ulid.hpp"
 
@@ -20,11 +20,10 @@ constexpr size_t max_members = 64;
 
 bool Group::has(const std::string& node) const { return std::find(members.begin(), members.end(), node) != members.end(); }
 
-Settings read_settings(const std::string& directory) {
-  std::string path = directory + "/" + settings_name;
-  auto refuse = [&](const std::string& why) { return Error(Exit::config, "cannot open the store " + directory + ": " + why); };
-  Fd fd = open_file(path, O_RDONLY, 0, Exit::config);
-  auto text = read_all(fd.get(), 1 << 20, path);
+Settings read_settings(const Directory& directory) {
+  auto refuse = [&](const std::string& why) { return Error(Exit::config, "cannot open the store " + printable(directory.path()) + ": " + why); };
+  Fd fd = directory.open(settings_name, O_RDONLY, Exit::config);
+  auto text = read_all(fd.get(), 1 << 20, directory.path_of(settings_name));
   auto json = nlohmann::json::parse(text.value_or(""), nullptr, false);
   if (!json.is_object() || !json.contains("format") || !json["format"].is_number_integer()) throw refuse("its gq.json is damaged");
   if (json["format"].get<int64_t>() != store_format)
@@ -62,12 +61,12 @@ Settings read_settings(const std::string& directory) {
   return settings;
 }
 
-void write_settings(const std::string& directory, const Settings& settings, bool replace) {
+void write_settings(const Directory& directory, const Settings& settings, bool replace) {
   nlohmann::ordered_json json = {{"format", store_format}, {"store", settings.store_id}};
   for (const auto& [name, value] : settings.written_limits) json[name] = value;
   if (const Group& g = settings.group)
     json.update({{"node", g.self.node}, {"identity", g.self.store}, {"group", g.members}, {"copies", g.copies}, {"run", g.once ? "once" : "all"}});
-  publish_file(directory, settings_name, json.dump(2) + "\n", replace);
+  directory.publish(settings_name, json.dump(2) + "\n", replace);
 }
 
 }  // namespace gq

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "directory.hpp"
 #include "fold.hpp"
 
 namespace gq {
@@ -45,10 +46,10 @@ struct Settings {
 };
 
 // Throws Error(config) where the file is damaged or of a newer format.
-Settings read_settings(const std::string& store_directory);
+Settings read_settings(const Directory& store);
 
 // Writes the file. With `replace` false one that is there is left.
-void write_settings(const std::string& store_directory, const Settings& settings, bool replace);
+void write_settings(const Directory& store, const Settings& settings, bool replace);
 
 inline constexpr const char* settings_name = "gq.json";
 

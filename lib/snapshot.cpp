@@ -1,6 +1,5 @@
 #include "snapshot.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
@@ -12,7 +11,6 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
-#include <filesystem>
 #include <set>
 
 #include "log.hpp"
@@ -36,34 +34,51 @@ struct Sum {
   std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state;
 };
 
-std::vector<std::string> names_in(const std::string& directory) {
-  std::vector<std::string> names;
-  std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(directory.c_str()), closedir);
-  if (!dir) {
-    if (errno == ENOENT) return names;
-    throw_errno(Exit::no_input, "read the directory " + printable(directory));
-  }
-  while (const dirent* entry = readdir(dir.get()))
-    if (std::string name = entry->d_name; name != "." && name != "..") names.push_back(std::move(name));
+std::vector<std::string> sorted_names(const Directory& directory) {
+  auto names = directory.names();
   std::sort(names.begin(), names.end());
   return names;
 }
 
-void remove_tree(const std::string& path) {
-  std::error_code code;
-  std::filesystem::remove_all(path, code);
-  if (code) throw Error(Exit::storage, "cannot remove " + printable(path) + ": " + code.message());
+// The last step of a file's path in a store.
+std::string leaf_of(const std::string& name) { return name.substr(name.rfind('/') + 1); }
+
+// A store, or what is like one: finds the directories that its files are in. The last one stays open.
+class Tree {
+ public:
+  explicit Tree(Directory root, Exit code = Exit::storage) : m_root(std::move(root)), m_code(code), m_last(m_root) {}
+  const Directory& root() const { return m_root; }
+  const Directory& of(const std::string& name) {
+    const std::string path = name.substr(0, std::max<size_t>(name.rfind('/') + 1, 1) - 1);
+    if (path != m_path) {
+      m_last = path.empty() ? m_root : m_root.below(path, m_code);
+      m_path = path;
+    }
+    return m_last;
+  }
+
+ private:
+  const Directory m_root;
+  const Exit m_code;
+  std::string m_path;
+  Directory m_last;
+};
+
+// The reason of an error alone.
+std::string reason_of(const Error& e) {
+  const std::string text = e.what();
+  const size_t at = text.rfind(": ");
+  return at == std::string::npos ? text : text.substr(at + 2);
 }
 
 // All of a file system's files, so that not each of thousands has to be synced.
-void sync_files(const std::string& directory) {
-  Fd fd = open_file(directory, O_RDONLY | O_DIRECTORY);
-  if (::syncfs(fd.get()) != 0) throw_errno(Exit::storage, "sync " + printable(directory));
+void sync_files(const Directory& directory) {
+  if (::syncfs(directory.fd()) != 0) throw_errno(Exit::storage, "sync " + printable(directory.path()));
 }
 
 // Copies the first `size` bytes of a file, and returns their sum.
-uint64_t copy_file(int from, const std::string& name, const std::string& to, uint64_t size, bool may_clone) {
-  Fd out = open_file(to, O_RDWR | O_CREAT | O_EXCL);
+uint64_t copy_file(int from, const std::string& name, const Directory& to, uint64_t size, bool may_clone) {
+  Fd out = to.open(leaf_of(name), O_RDWR | O_CREAT | O_EXCL);
   bool cloned = may_clone && file_size(from) == size && ::ioctl(out.get(), FICLONE, from) == 0;
   Sum sum;
   std::string buffer(piece, '\0');
@@ -72,7 +87,7 @@ uint64_t copy_file(int from, const std::string& name, const std::string& to, uin
     if (n == 0) throw Error(Exit::bad_data, "cannot copy " + printable(name) + ": it is too short");
     std::string_view bytes = std::string_view(buffer).substr(0, n);
     sum.add(bytes);
-    if (!cloned) write_all_at(out.get(), bytes, done, to);
+    if (!cloned) write_all_at(out.get(), bytes, done, to.path_of(leaf_of(name)));
     done += n;
   }
   return sum.value();
@@ -88,6 +103,15 @@ std::string encode_manifest(const Snapshot& s) {
 std::optional<uint64_t> parse_hex(const std::string& text) {
   if (text.size() != 16 || text.find_first_not_of("0123456789abcdef") != std::string::npos) return std::nullopt;
   return std::stoull(text, nullptr, 16);
+}
+
+// A file that a snapshot may have: whoever wrote its manifest, nothing else is opened.
+bool is_snapshot_file(const std::string& name) {
+  constexpr std::string_view journal = "journal/", blobs = "blobs/";
+  if (name == settings_name) return true;
+  if (name.substr(0, journal.size()) == journal) return parse_segment_name(name.substr(journal.size())).has_value();
+  const std::string id = leaf_of(name);
+  return is_ulid(id) && name == std::string(blobs) + blob_part(id) + "/" + id;
 }
 
 bool parse_manifest(const std::string& text, Snapshot& s, std::string& why) {
@@ -108,21 +132,28 @@ bool parse_manifest(const std::string& text, Snapshot& s, std::string& why) {
     else if (words[0] == "jobs" && number) s.jobs = *number, s.damaged = words.size() > 2;
     else if (words[0] == "file" && words.size() == 4 && number && parse_hex(words[2])) s.files[words[3]] = {*number, *parse_hex(words[2])}, ++s.file_count, s.bytes += *number;
     else return false;
+    if (words[0] == "file" && !is_snapshot_file(words[3])) {
+      why = "it names a file that is none of a store's, " + printable(words[3]);
+      return false;
+    }
   }
   return is_ulid(s.store);
 }
 
-// A snapshot's directory; nullopt with the reason where it is none.
-std::optional<Snapshot> read_snapshot(const std::string& path, std::string& why) {
+// A snapshot that is in this directory, or is it; nullopt with the reason where it is none.
+std::optional<Snapshot> read_snapshot(const Directory& directory, const std::string& name, std::string& why) {
   Snapshot s;
-  s.path = path;
-  s.name = path.substr(path.rfind('/') + 1);
-  Fd fd = try_open(path + "/" + manifest_name, O_RDONLY);
-  if (!fd) {
-    why = errno_text(errno);
+  s.path = name.empty() ? directory.path() : directory.path_of(name);
+  s.name = leaf_of(s.path);
+  if (!name.empty()) s.collection = directory;
+  std::optional<std::string> text;
+  try {
+    Fd fd = s.directory().open(manifest_name, O_RDONLY, Exit::bad_data);
+    text = read_all(fd.get(), 1ULL << 32, s.path);
+  } catch (const Error& e) {
+    why = reason_of(e);
     return std::nullopt;
   }
-  auto text = read_all(fd.get(), 1ULL << 32, path);
   if (!parse_manifest(text.value_or(""), s, why)) return std::nullopt;
   return s;
 }
@@ -146,43 +177,46 @@ bool is_snapshot_name(const std::string& name) {
 
 // A directory under a temporary name, and the lock that tells that somebody is at work on it.
 struct TemporaryDirectory {
-  explicit TemporaryDirectory(const std::string& parent) : path(parent + "/tmp." + new_ulid()) {
-    make_directory(path);
-    lock = open_file(path, O_RDONLY | O_DIRECTORY);
-    try_lock(lock.get(), FileLock::Mode::exclusive);
+  explicit TemporaryDirectory(const Directory& in) : parent(in), name("tmp." + new_ulid()), inside(in.make_below(name)) {
+    try_lock(inside.fd(), FileLock::Mode::exclusive);
   }
   ~TemporaryDirectory() {
-    std::error_code code;
-    if (!path.empty()) std::filesystem::remove_all(path, code);
+    try {
+      if (!name.empty()) parent.remove_tree(name);
+    } catch (const Error&) {  // then prune does
+    }
   }
-  std::string path;
-  Fd lock;
+  const Directory parent;
+  std::string name;
+  const Directory inside;
 };
 
 // Puts files into a snapshot that is being made.
 class Maker {
  public:
-  Maker(const std::string& store, const std::string& target, const Snapshot* before, Snapshot& snapshot, const Progress& progress)
-      : m_store(store), m_target(target), m_before(before), m_snapshot(snapshot), m_progress(progress) {}
+  Maker(const Directory& store, const Directory& target, const Snapshot* before, Snapshot& snapshot, const Progress& progress)
+      : m_store(store), m_target(target), m_before(before), m_snapshot(snapshot), m_progress(progress) {
+    if (m_before) m_old.emplace(m_before->directory());
+  }
 
   // A file that does not change any more. Its sum, where it is not known, is found out later.
   void place(const std::string& name, uint64_t size, std::optional<uint64_t> sum) {
-    std::string from = m_store + "/" + name, to = m_target + "/" + name;
-    if (::link(from.c_str(), to.c_str()) != 0) {
-      if (errno != EXDEV && errno != EPERM && errno != EMLINK) throw_errno(Exit::storage, "link " + printable(from));
-      Fd fd = open_file(from, O_RDONLY);
+    const Directory &from = m_store.of(name), &to = m_target.of(name);
+    const std::string leaf = leaf_of(name);
+    if (!from.link(leaf, to, leaf)) {
+      if (errno != EXDEV && errno != EPERM && errno != EMLINK) throw_errno(Exit::storage, "link " + printable(from.path_of(leaf)));
+      Fd fd = from.open(leaf, O_RDONLY);
       if (!sum) sum = sum_part(fd.get(), 0, size);
       const SnapshotFile* old = find_before(name);
       struct stat st;
-      bool same = old && sum && old->size == size && old->sum == *sum && ::stat((m_before->path + "/" + name).c_str(), &st) == 0 &&
-                  static_cast<uint64_t>(st.st_size) == size;
-      if (!same || ::link((m_before->path + "/" + name).c_str(), to.c_str()) != 0) {
-        uint64_t copied = copy_file(fd.get(), from, to, size, true);
+      const bool same = old && sum && old->size == size && old->sum == *sum && look_at_old(name, st) && static_cast<uint64_t>(st.st_size) == size;
+      if (!same || !m_old->of(name).link(leaf, to, leaf)) {
+        uint64_t copied = copy_file(fd.get(), name, to, size, true);
         if (sum && copied != *sum) {
           // Better the other jobs than none.
-          log(Level::warning, from + ": its checksum is wrong; it is not in the snapshot");
+          log(Level::warning, from.path_of(leaf) + ": its checksum is wrong; it is not in the snapshot");
           m_snapshot.damaged = true;
-          ::unlink(to.c_str());
+          to.remove(leaf);
           return;
         }
         sum = copied;
@@ -193,17 +227,17 @@ class Maker {
   }
 
   void copy(const std::string& name, uint64_t size) {
-    Fd fd = open_file(m_store + "/" + name, O_RDONLY);
-    done(name, size, copy_file(fd.get(), m_store + "/" + name, m_target + "/" + name, size, false));
+    Fd fd = m_store.of(name).open(leaf_of(name), O_RDONLY);
+    done(name, size, copy_file(fd.get(), name, m_target.of(name), size, false));
   }
 
   // Finds out the sums that are not known; those of what the snapshot before has too are.
   void finish() {
     for (const auto& [name, size] : m_unknown) {
-      Fd fd = open_file(m_target + "/" + name, O_RDONLY);
+      Fd fd = m_target.of(name).open(leaf_of(name), O_RDONLY);
       const SnapshotFile* old = find_before(name);
       struct stat a, b;
-      bool same = old && old->size == size && ::fstat(fd.get(), &a) == 0 && ::stat((m_before->path + "/" + name).c_str(), &b) == 0 &&
+      bool same = old && old->size == size && ::fstat(fd.get(), &a) == 0 && look_at_old(name, b) &&
                   a.st_dev == b.st_dev && a.st_ino == b.st_ino;
       auto sum = same ? old->sum : sum_part(fd.get(), 0, size);
       if (!sum) throw Error(Exit::storage, "cannot read " + printable(name) + ": it is too short");
@@ -217,6 +251,13 @@ class Maker {
     auto it = m_before->files.find(name);
     return it == m_before->files.end() ? nullptr : &it->second;
   }
+  bool look_at_old(const std::string& name, struct stat& st) {
+    try {
+      return m_old->of(name).look_at(leaf_of(name), st);
+    } catch (const Error&) {  // it has lost the directory
+      return false;
+    }
+  }
   void done(const std::string& name, uint64_t size, uint64_t sum) {
     m_snapshot.files[name] = {size, sum};
     m_snapshot.bytes += size;
@@ -224,16 +265,15 @@ class Maker {
     if (m_progress) m_progress(m_snapshot.file_count, m_snapshot.bytes);
   }
 
-  const std::string m_store, m_target;
+  Tree m_store, m_target;
   const Snapshot* m_before;
+  std::optional<Tree> m_old;  // its directory
   Snapshot& m_snapshot;
   const Progress& m_progress;
   std::map<std::string, uint64_t> m_unknown;
 };
 
-std::string journal_name(const Journal& journal, Lsn base) { return "journal" + segment_path(journal.directory(), base).substr(journal.directory().size()); }
-
-std::string blob_name(const std::string& id) { return "blobs/" + id.substr(id.size() - 2) + "/" + id; }
+std::string blob_name(const std::string& id) { return "blobs/" + blob_part(id) + "/" + id; }
 
 // Says which jobs need a workload that is not there.
 void tell_missing(Store& store, Snapshot& snapshot) {
@@ -264,18 +304,22 @@ void tell_missing(Store& store, Snapshot& snapshot) {
 
 Snapshot create_snapshot(Store& store, const std::string& directory, const Progress& progress) {
   make_directories(directory);
+  const Directory collection(directory);
   for (const char* name : {settings_name, manifest_name})
-    if (file_exists(directory + "/" + name))
+    if (collection.has(name))
       throw Error(Exit::config, "cannot make a snapshot in " + printable(directory) + ": it is a store, or a snapshot itself");
-  auto before = list_snapshots(directory, [](const auto&, const auto&) {});
+  auto before = list_snapshots(collection, [](const auto&, const auto&) {});
   Snapshot snapshot;
   snapshot.store = read_settings(store.directory()).store_id;
   if (!before.empty() && before.back().store != snapshot.store)
     throw Error(Exit::config, "cannot make a snapshot in " + printable(directory) + ": it holds those of another store");
-  TemporaryDirectory temporary(directory);
-  for (const char* part : {"/journal", "/blobs"}) make_directory(temporary.path + part);
-  Maker maker(store.directory(), temporary.path, before.empty() ? nullptr : &before.back(), snapshot, progress);
-  Fd lock = open_file(store.clean_lock_path(), O_RDWR | O_CREAT);
+  TemporaryDirectory temporary(collection);
+  temporary.inside.make_below("journal");
+  const Directory blobs = temporary.inside.make_below("blobs");
+  // What another user could still change is not made part of this one.
+  const bool links = !before.empty() && before.back().directory().belongs_to(::geteuid());
+  Maker maker(store.directory(), temporary.inside, links ? &before.back() : nullptr, snapshot, progress);
+  Fd lock = store.open_clean_lock();
   {
     FileLock linking(lock.get(), FileLock::Mode::shared);
     snapshot.created_at = now_ms();
@@ -286,12 +330,12 @@ Snapshot create_snapshot(Store& store, const std::string& directory, const Progr
     snapshot.damaged = position < synced;
     store.journal().sync_all();
     maker.copy(settings_name, [&] {
-      Fd fd = open_file(store.directory() + "/" + settings_name, O_RDONLY);
+      Fd fd = store.directory().open(settings_name, O_RDONLY);
       return file_size(fd.get());
     }());
     for (size_t i = 0; i < segments.size(); ++i) {
       const auto& s = segments[i];
-      std::string name = journal_name(store.journal(), s.base);
+      std::string name = "journal/" + segment_name(s.base);
       if (i + 1 < segments.size() || s.cleaned) maker.place(name, s.size, {});
       else maker.copy(name, s.end - s.base);
     }
@@ -307,10 +351,10 @@ Snapshot create_snapshot(Store& store, const std::string& directory, const Progr
       for (const auto& [id, file] : known) maker.place(blob_name(id), file.size, file.sum);
       names.clear();
     };
-    for (const auto& part : names_in(store.directory() + "/blobs")) {
+    for (const auto& part : sorted_names(store.blobs().directory())) {
       if (part.size() != 2) continue;
-      auto ids = names_in(store.directory() + "/blobs/" + part);
-      if (!ids.empty()) make_directory(temporary.path + "/blobs/" + part);
+      auto ids = sorted_names(store.blobs().directory().below(part));
+      if (!ids.empty()) blobs.make_below(part);
       for (auto& id : ids) {
         if (is_ulid(id)) names.push_back(std::move(id));
         if (names.size() == most_names) place();
@@ -326,39 +370,42 @@ Snapshot create_snapshot(Store& store, const std::string& directory, const Progr
     for (const auto& t : fold.troubles())
       snapshot.damaged = snapshot.damaged || ((t.kind == Trouble::Kind::damage || t.kind == Trouble::Kind::missing) && t.lsn < snapshot.position);
   });
-  sync_files(temporary.path);
-  publish_file(temporary.path, manifest_name, encode_manifest(snapshot), false);
+  sync_files(temporary.inside);
+  temporary.inside.publish(manifest_name, encode_manifest(snapshot), false);
   for (Millis at = snapshot.created_at;; ++at) {
     snapshot.name = name_for(at);
     snapshot.path = directory + "/" + snapshot.name;
-    if (::renameat2(AT_FDCWD, temporary.path.c_str(), AT_FDCWD, snapshot.path.c_str(), RENAME_NOREPLACE) == 0) break;
+    if (collection.rename_new(temporary.name, collection, snapshot.name)) break;
     if (errno != EEXIST) throw_errno(Exit::storage, "name the snapshot");
   }
-  temporary.path.clear();
-  sync_directory(directory);
+  temporary.name.clear();
+  collection.sync();
   return snapshot;
 }
 
 std::vector<Snapshot> list_snapshots(const std::string& path, const std::function<void(const std::string& path, const std::string& why)>& bad) {
   std::string directory = path;
   while (directory.size() > 1 && directory.back() == '/') directory.pop_back();
+  if (!file_exists(directory)) throw Error(Exit::no_input, "cannot read " + printable(directory) + ": it is not there");
+  return list_snapshots(Directory(directory, Exit::no_input), bad);
+}
+
+std::vector<Snapshot> list_snapshots(const Directory& directory, const std::function<void(const std::string& path, const std::string& why)>& bad) {
   std::vector<Snapshot> all;
   std::string why;
-  if (!file_exists(directory)) throw Error(Exit::no_input, "cannot read " + printable(directory) + ": it is not there");
-  auto names = names_in(directory);
+  const auto names = sorted_names(directory);
   bool single = std::any_of(names.begin(), names.end(), [](const std::string& n) { return n == manifest_name || n == settings_name || n == "journal"; });
   if (single) {
-    if (auto s = read_snapshot(directory, why)) all.push_back(std::move(*s));
-    else bad(directory + "/" + manifest_name, why);
+    if (auto s = read_snapshot(directory, "", why)) all.push_back(std::move(*s));
+    else bad(directory.path_of(manifest_name), why);
     return all;
   }
   for (const auto& name : names) {
     struct stat st;
-    std::string sub = directory + "/" + name;
-    if (!is_snapshot_name(name) || ::lstat(sub.c_str(), &st) != 0 || !S_ISDIR(st.st_mode)) continue;
-    auto s = read_snapshot(sub, why);
+    if (!is_snapshot_name(name) || !directory.look_at(name, st) || !S_ISDIR(st.st_mode)) continue;
+    auto s = read_snapshot(directory, name, why);
     if (!s) {
-      bad(sub + "/" + manifest_name, why);
+      bad(directory.path_of(name) + "/" + manifest_name, why);
       continue;
     }
     // Not by position: a store that was restored goes on from an older one.
@@ -372,27 +419,25 @@ std::vector<Snapshot> list_snapshots(const std::string& path, const std::functio
 
 bool verify_snapshot(const Snapshot& listed, const std::function<void(const std::string& path, const std::string& why)>& bad, const Progress& progress) {
   std::string gone;
-  auto read = listed.files.empty() ? read_snapshot(listed.path, gone) : std::nullopt;
+  auto read = !listed.files.empty() ? std::nullopt : listed.collection ? read_snapshot(*listed.collection, listed.name, gone) : read_snapshot(listed.directory(), "", gone);
   if (!gone.empty() && !read) {
     bad(listed.path + "/" + manifest_name, gone);
     return false;
   }
   const Snapshot& snapshot = read ? *read : listed;
   bool good = true;
+  Tree tree(snapshot.directory(), Exit::bad_data);
   uint64_t files = 0, bytes = 0;
   for (const auto& [name, file] : snapshot.files) {
-    std::string path = snapshot.path + "/" + name, why;
-    Fd fd = try_open(path, O_RDONLY);
-    if (!fd) why = errno_text(errno);
-    else if (uint64_t size = file_size(fd.get()); size != file.size) why = "it has " + std::to_string(size) + " bytes, and should have " + std::to_string(file.size);
-    else {
-      try {
-        if (sum_part(fd.get(), 0, file.size) != file.sum) why = "its checksum is wrong";
-      } catch (const Error& e) {
-        why = e.what();
-      }
+    std::string why;
+    try {
+      Fd fd = tree.of(name).open(leaf_of(name), O_RDONLY, Exit::bad_data);
+      if (uint64_t size = file_size(fd.get()); size != file.size) why = "it has " + std::to_string(size) + " bytes, and should have " + std::to_string(file.size);
+      else if (sum_part(fd.get(), 0, file.size) != file.sum) why = "its checksum is wrong";
+    } catch (const Error& e) {
+      why = reason_of(e);
     }
-    if (!why.empty()) bad(path, why);
+    if (!why.empty()) bad(snapshot.path + "/" + name, why);
     good = good && why.empty();
     bytes += file.size;
     if (progress) progress(++files, bytes);
@@ -401,46 +446,41 @@ bool verify_snapshot(const Snapshot& listed, const std::function<void(const std:
 }
 
 void restore_snapshot(const Snapshot& snapshot, const std::string& directory, const Progress& progress) {
-  make_directories(directory);
-  auto there = names_in(directory);
-  const std::string marker = directory + "/" + restoring_name;
-  bool again = file_exists(marker) && !file_exists(directory + "/" + settings_name);
+  const Directory target = Directory::of_store(directory, true);
+  auto there = target.names();
+  bool again = target.has(restoring_name) && !target.has(settings_name);
   there.erase(std::remove(there.begin(), there.end(), "lost+found"), there.end());
   if (!there.empty() && !again) throw Error(Exit::config, "cannot restore to " + printable(directory) + ": it is not empty");
-  Fd lock = open_file(marker, O_RDWR | O_CREAT);
+  Fd lock = target.open(restoring_name, O_RDWR | O_CREAT);
   if (!try_lock(lock.get(), FileLock::Mode::exclusive)) throw Error(Exit::retry, "cannot restore to " + printable(directory) + ": another process does");
-  for (const char* part : {"/journal", "/blobs"}) {
-    remove_tree(directory + part);
-    make_directory(directory + part);
-  }
-  std::set<std::string> made;
+  for (const char* part : {"journal", "blobs"}) target.remove_tree(part);
+  const Directory journal = target.make_below("journal"), blobs = target.make_below("blobs");
+  Tree source(snapshot.directory(), Exit::bad_data);
   uint64_t files = 0, bytes = 0;
   for (const auto& [name, file] : snapshot.files) {
-    std::string from = snapshot.path + "/" + name, to = directory + "/" + name;
-    // What a manifest names stands in the store, whoever wrote it.
-    std::string parent = name.substr(0, name.rfind('/'));
-    bool plain = name == settings_name || ((name.substr(0, 8) == "journal/" || name.substr(0, 6) == "blobs/") && name.find("..") == std::string::npos);
-    if (!plain) throw Error(Exit::bad_data, "cannot restore " + printable(from) + ": it is no file of a store");
-    if (name != settings_name && parent != "journal" && made.insert(parent).second) make_directory(directory + "/" + parent);
-    Fd fd = open_file(from, O_RDONLY, 0, Exit::bad_data);
+    const std::string from = snapshot.path + "/" + name, leaf = leaf_of(name);
+    Fd fd = source.of(name).open(leaf, O_RDONLY, Exit::bad_data);
     if (file_size(fd.get()) != file.size) throw Error(Exit::bad_data, "cannot restore " + printable(from) + ": it has another size");
     if (name != settings_name) {
-      if (copy_file(fd.get(), from, to, file.size, true) != file.sum) throw Error(Exit::bad_data, "cannot restore " + printable(from) + ": its checksum is wrong");
+      const Directory to = is_ulid(leaf) ? blobs.make_below(blob_part(leaf)) : journal;
+      if (copy_file(fd.get(), name, to, file.size, true) != file.sum) throw Error(Exit::bad_data, "cannot restore " + printable(from) + ": its checksum is wrong");
     } else if (sum_part(fd.get(), 0, file.size) != file.sum) {
       throw Error(Exit::bad_data, "cannot restore " + printable(from) + ": its checksum is wrong");
     }
     bytes += file.size;
     if (progress) progress(++files, bytes);
   }
-  Settings settings = read_settings(snapshot.path);
+  Settings settings = read_settings(source.root());
   if (settings.group) settings.group.self.store = new_ulid();
-  sync_files(directory);
-  write_settings(directory, settings, false);  // now it is a store
-  ::unlink(marker.c_str());
+  sync_files(target);
+  write_settings(target, settings, false);  // now it is a store
+  target.remove(restoring_name);
 }
 
 std::vector<std::string> prune_snapshots(const std::string& directory, const Retention& retention) {
-  auto all = list_snapshots(directory, [](const auto&, const auto&) {});
+  if (!file_exists(directory)) throw Error(Exit::no_input, "cannot read " + printable(directory) + ": it is not there");
+  const Directory collection(directory, Exit::no_input);
+  auto all = list_snapshots(collection, [](const auto&, const auto&) {});
   std::set<std::string> keep;
   struct Rule {
     uint64_t most;
@@ -470,21 +510,26 @@ std::vector<std::string> prune_snapshots(const std::string& directory, const Ret
   choose(false);
   choose(true);
   std::vector<std::string> removed;
-  auto remove = [&](const std::string& path) {
-    Fd lock = try_open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-    if (lock && try_lock(lock.get(), FileLock::Mode::exclusive)) remove_tree(path);
+  auto remove = [&](const std::string& name) {
+    std::optional<Directory> lock;
+    try {
+      lock = collection.below(name);
+    } catch (const Error&) {  // a link, or what another user keeps to himself
+      return;
+    }
+    if (try_lock(lock->fd(), FileLock::Mode::exclusive)) collection.remove_tree(name);
   };
   for (const auto& s : all) {
     if (keep.count(s.name)) continue;
-    std::string aside = directory + "/tmp." + new_ulid();
-    if (::rename(s.path.c_str(), aside.c_str()) != 0) throw_errno(Exit::storage, "remove " + printable(s.path));
+    const std::string aside = "tmp." + new_ulid();
+    if (!collection.rename(s.name, aside)) throw_errno(Exit::storage, "remove " + printable(s.path));
     removed.push_back(s.name);
     remove(aside);
   }
-  for (const auto& name : names_in(directory)) {
+  for (const auto& name : sorted_names(collection)) {
     if (!is_temporary_name(name) || name.size() != temporary_prefix.size() + ulid_size) continue;
     Millis age = now_ms() - ulid_time(std::string_view(name).substr(temporary_prefix.size()));
-    if (age < Millis(0) || age >= temporary_age) remove(directory + "/" + name);
+    if (age < Millis(0) || age >= temporary_age) remove(name);
   }
   return removed;
 }

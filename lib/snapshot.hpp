@@ -28,6 +28,7 @@ struct SnapshotFile {
 
 struct Snapshot {
   std::string path;   // of its directory
+  std::optional<Directory> collection;  // that it is in; none where the path is that of a person
   std::string name;   // the time at which it was made: 20260131T120000.000Z
   std::string store;  // the ID of the store
   Millis created_at{0};
@@ -36,6 +37,8 @@ struct Snapshot {
   bool damaged = false;  // the store was: something that it was to have is not in here
   uint64_t file_count = 0, bytes = 0;
   std::map<std::string, SnapshotFile> files;  // of the last of those that are listed; they take memory
+
+  Directory directory() const { return collection ? collection->below(name, Exit::bad_data) : Directory(path, Exit::bad_data); }
 };
 
 // Told how many files, and how many bytes of them, are done.
@@ -49,6 +52,7 @@ Snapshot create_snapshot(Store& store, const std::string& directory, const Progr
 // The snapshots of a directory, or the one that it is, the last one with its files. Those whose manifest is missing or damaged are given to `bad`
 // with the reason. Throws Error(no_input) where the directory cannot be read.
 std::vector<Snapshot> list_snapshots(const std::string& path, const std::function<void(const std::string& path, const std::string& why)>& bad);
+std::vector<Snapshot> list_snapshots(const Directory& directory, const std::function<void(const std::string& path, const std::string& why)>& bad);
 
 // Reads every file; `bad` is told which are missing or not what they were. False where it was.
 bool verify_snapshot(const Snapshot& snapshot, const std::function<void(const std::string& path, const std::string& why)>& bad, const Progress& progress);

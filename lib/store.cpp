@@ -1,6 +1,5 @@
 #include "store.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
@@ -37,43 +36,24 @@ bool is_network_file_system(long type) {
 }
 
 // Whether nothing is in there but what a process that died while creating the store left, and the file system's own.
-bool is_empty(const std::string& directory) {
-  std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(directory.c_str()), closedir);
-  if (!dir) throw_errno(Exit::storage, "read the directory " + directory);
-  while (const dirent* entry = readdir(dir.get())) {
-    std::string_view name = entry->d_name;
-    if (name != "." && name != ".." && name != "lost+found" && !is_temporary_name(name)) return false;
-  }
-  return true;
+bool is_empty(const Directory& directory) {
+  const auto names = directory.names();
+  return std::all_of(names.begin(), names.end(), [](const std::string& name) { return name == "lost+found" || is_temporary_name(name); });
 }
 
 // Makes sure that `directory` is a store, and returns what its gq.json says.
-Settings open_directory(const std::string& directory, bool create) {
-  std::string settings = directory + "/" + settings_name;
-  struct stat st;
-  if (::stat(directory.c_str(), &st) != 0) {
-    if (errno != ENOENT) throw_errno(Exit::config, "open the store " + directory);
-    if (!create) throw Error(Exit::config, "cannot open the store " + directory + ": there is none");
-    make_directories(directory);
-    if (::stat(directory.c_str(), &st) != 0) throw_errno(Exit::storage, "open the store " + directory);
-  }
-  auto refuse = [&](const std::string& why) {
-    return Error(Exit::config, "cannot open the store " + directory + ": " + why);
-  };
-  if (!S_ISDIR(st.st_mode)) throw refuse("it is not a directory");
-  if (st.st_mode & (S_IWGRP | S_IWOTH)) throw refuse("others can write to it (chmod 700 it)");
-  // Not root either, whose files its owner could not use.
-  if (st.st_uid != ::geteuid()) throw refuse("it belongs to another user, who has to run this");
+Settings open_settings(const Directory& directory, bool create) {
+  auto refuse = [&](const std::string& why) { return Error(Exit::config, "cannot open the store " + printable(directory.path()) + ": " + why); };
   struct statfs fs;
-  if (::statfs(directory.c_str(), &fs) != 0) throw_errno(Exit::storage, "look at the file system of " + directory);
+  if (::fstatfs(directory.fd(), &fs) != 0) throw_errno(Exit::storage, "look at the file system of " + printable(directory.path()));
   if (is_network_file_system(fs.f_type))
     throw refuse("it is on a network file system, which cannot lock and sync as gq needs");
 
-  if (!file_exists(settings)) {
+  if (!directory.has(settings_name)) {
     if (!create) throw refuse("it holds no gq.json");
     // Nor may it hold anything else: it would be another's, or a store that has lost what its checksums depend on.
-    if (!is_empty(directory) && !file_exists(settings)) throw refuse("it is not empty, and holds no gq.json");
-    sync_directory(directory + "/..");
+    if (!is_empty(directory) && !directory.has(settings_name)) throw refuse("it is not empty, and holds no gq.json");
+    directory.sync_parent();
     Settings fresh;
     fresh.store_id = new_ulid();
     write_settings(directory, fresh, false);
@@ -111,13 +91,28 @@ NewJob make_job(const std::string& function, std::string_view data, const JobOpt
   return job;
 }
 
+// The directory first: nothing of it counts before it is known whose it is.
+Store::Store(const std::string& name, bool create)
+    : Store([&] {
+        Directory directory = open_store_directory(name, create);
+        auto database = open_database(name, directory);
+        return Opened{std::move(directory), std::move(database)};
+      }(), create) {}
+
 Store::Store(const std::string& directory, std::unique_ptr<KeyValue> database, bool create)
-    : m_directory(directory),
-      m_mirror(database ? std::make_unique<Mirror>(directory, std::move(database), create) : nullptr),
-      m_settings(open_directory(directory, create)),
-      m_journal(directory + "/journal", directory + "/append.lock", m_settings.store_id, m_settings.limits.segment_size, m_mirror.get()),
-      m_blobs(directory + "/blobs", m_mirror.get()),
-      m_index(directory, m_journal, m_settings.group.self),
+    : Store([&] {
+        if (!create && !file_exists(directory) && !Mirror::has_store(*database)) throw Error(Exit::config, "cannot open the store: there is none in the database");
+        return Opened{Directory::of_store(directory, true), std::move(database)};
+      }(), create) {}
+
+Store::Store(Opened opened, bool create)
+    : m_directory(std::move(opened.directory)),
+      m_mirror(opened.database ? std::make_unique<Mirror>(m_directory, std::move(opened.database), create) : nullptr),
+      m_settings(open_settings(m_directory, create)),
+      m_owners(m_directory.make_below("owners")),
+      m_journal(m_directory, m_settings.store_id, m_settings.limits.segment_size, m_mirror.get()),
+      m_blobs(m_directory.make_below("blobs"), m_mirror.get()),
+      m_index(m_directory, m_journal, m_settings.group.self),
       m_reader(m_journal, 0) {}
 
 // Writes a large workload. An answer means that the job ends here.
@@ -353,7 +348,7 @@ bool Store::needs_blob(Fold& fold, const std::string& id) {
 void Store::remove_free_blobs(Fold& fold) {
   std::lock_guard<std::mutex> guard(m_free_mutex);
   if (m_free_blobs.empty()) return;
-  Fd lock = open_file(clean_lock_path(), O_RDWR | O_CREAT);
+  Fd lock = open_clean_lock();
   if (!try_lock(lock.get(), FileLock::Mode::exclusive)) return;
   auto ids = std::exchange(m_free_blobs, {});
   ids.erase(std::remove_if(ids.begin(), ids.end(), [&](const std::string& id) { return !fold.get(id); }), ids.end());
@@ -400,7 +395,7 @@ void Store::forget_blobs() {
 
 std::string Store::waits() const {
   const std::string nobody = "until a process serves this node (gq-worker or gq-replicate)";
-  Fd fd = try_open(returned_path(), O_RDONLY);
+  Fd fd = m_directory.find(returned_name, O_RDONLY);
   if (!fd) return nobody;
   bool returned = !try_lock(fd.get(), FileLock::Mode::shared);
   char text[2048];
@@ -658,7 +653,6 @@ std::optional<Workload> Store::workload(const std::string& id, const Job& job, s
     w.blob = m_blobs.open(blob);
     w.path = m_blobs.path(blob);
     w.offset = job.offset;
-    if (!w.blob && errno != ENOENT) throw_errno(Exit::storage, "open the blob of " + id);
     if (!w.blob) reason = "its blob is missing";
     else if (job.source.empty() && file_size(w.blob.get()) != job.size) reason = "its blob has another size";
     else if (sum_part(w.blob.get(), job.offset, job.size) != job.sum) reason = "the checksum of its blob is wrong";
@@ -680,7 +674,7 @@ std::optional<Workload> Store::workload(const std::string& id, const Job& job, s
 // What is damaged here may be whole in the database.
 void Store::restore(Workload& w, const std::string& id, const Job& job, std::string& reason) const {
   if (std::string blob = blob_of(id, job); !blob.empty()) {
-    if (job.source.empty() && !m_mirror->restore_blob(blob, job.size, m_blobs.path(blob))) return;
+    if (job.source.empty() && !m_mirror->restore_blob(blob, job.size)) return;
     Fd fd = m_blobs.open(blob);
     if (!fd || sum_part(fd.get(), job.offset, job.size) != job.sum) return;
     w.blob = std::move(fd);

@@ -14,6 +14,8 @@
 // add() is the promise: what it calls queued is on stable storage.
 #pragma once
 
+#include <fcntl.h>
+
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -105,12 +107,12 @@ class Store {
   // Opens a store, which is a directory or exec:PROGRAM ARG...; makes it where it is missing and `create` is true. Throws Error:
   // config where it is not a store, of a newer format, not private, or on a network file system; storage where the disk fails;
   // retry where the database does not answer.
-  Store(const std::string& name, bool create) : Store(store_directory(name), open_database(name), create) {}
+  Store(const std::string& name, bool create);
 
   // The same in a database of one's own, with `directory` for the copy of it that all processes of this machine share.
   Store(const std::string& directory, std::unique_ptr<KeyValue> database, bool create);
 
-  const std::string& directory() const { return m_directory; }
+  const Directory& directory() const { return m_directory; }
   const std::string& id() const { return m_settings.store_id; }
   // As it was when the store was opened.
   const Group& group() const { return m_settings.group; }
@@ -172,18 +174,17 @@ class Store {
   bool may_start() const { return !group().once || has_returned(); }
   // What it waits for, for people; empty where it waits for nothing.
   std::string waits() const;
-  std::string returned_path() const { return m_directory + "/returned.lock"; }
+  static constexpr const char* returned_name = "returned.lock";
 
-  // A file that is touched whenever this node of the group answers.
-  std::string peer_path(const std::string& node) const { return m_directory + "/peers/" + node; }
-  // What it is still to be told, as who serves this node says; see debts_of() in replicator.hpp.
-  std::string debts_path(const std::string& node) const { return peer_path(node) + ".debts"; }
+  // In it, a file for each node of the group, which is touched whenever that answers; and NODE.debts: what it is still to be told, as
+  // the process that serves this node says; see debts_of() in replicator.hpp.
+  static constexpr const char* peers_name = "peers";
 
   // In a look: removes those of these blobs that are not needed, once what says so is on stable storage.
   void remove_blobs(Fold& fold, const std::vector<std::string>& ids);
   // Removes the blobs of those jobs that are not needed any more.
   void remove_blobs_of(const std::vector<std::string>& ids);
-  std::string clean_lock_path() const { return m_directory + "/clean.lock"; }
+  Fd open_clean_lock() const { return m_directory.open("clean.lock", O_RDWR | O_CREAT); }
 
   // Looks at the index, up to date, under its lock: keep it short.
   void look(const std::function<void(Fold&)>& body) { m_index.visit(body); }
@@ -191,9 +192,14 @@ class Store {
   Journal& journal() { return m_journal; }
   Index& index() { return m_index; }
   Blobs& blobs() { return m_blobs; }
-  std::string owners_directory() const { return m_directory + "/owners"; }
+  const Directory& owners_directory() const { return m_owners; }
 
  private:
+  struct Opened {
+    Directory directory;
+    std::unique_ptr<KeyValue> database;
+  };
+  Store(Opened opened, bool create);
   void remove_free_blobs(Fold& fold);
   void take_ends();
   void leave_out_ended(std::vector<Claim>& jobs);
@@ -204,9 +210,10 @@ class Store {
   // Removes a blob that no job's is; false when it is left.
   bool remove_unknown_blob(Fold& fold, const std::string& id);
 
-  std::string m_directory;
+  const Directory m_directory;
   std::unique_ptr<Mirror> m_mirror;
   Settings m_settings;
+  const Directory m_owners;
   Journal m_journal;
   Blobs m_blobs;
   Index m_index;

@@ -53,20 +53,31 @@ int ftruncate64(int fd, off64_t size) noexcept {
 
 namespace gq {
 
-Table::Table(const std::string& path, Use use, std::function<void()> before_write)
-    : m_db(tcbdbnew(), tcbdbdel), m_path(path), m_log(path + ".wal"), m_use(use), m_before_write(std::move(before_write)) {
+Table::Table(const Directory& directory, const std::string& name, Use use, std::function<void()> before_write)
+    : m_db(tcbdbnew(), tcbdbdel), m_directory(directory), m_name(name), m_log(name + ".wal"), m_use(use), m_before_write(std::move(before_write)) {
   // Caches that hold what a chunk of the fold touches (about 400 leaves), for beyond them each call gives up the CPU; small
   // enough that the memory of a worker does not grow with its queue. No mapping beyond the header.
   tcbdbsetcache(m_db.get(), 1024, 512);
   tcbdbsetxmsiz(m_db.get(), 0);
   tcbdbtune(m_db.get(), 0, 0, 0, -1, -1, BDBTLARGE);
-  open(path, use == Use::read ? BDBOREADER : use == Use::write ? BDBOWRITER | BDBOCREAT : BDBOWRITER | BDBOCREAT | BDBOTRUNC);
-  if (use == Use::temporary) ::unlink(path.c_str());
+  open(use == Use::read ? BDBOREADER : use == Use::write ? BDBOWRITER | BDBOCREAT : BDBOWRITER | BDBOCREAT | BDBOTRUNC);
+  if (use == Use::temporary) m_directory.remove(m_name);
 }
 
-void Table::open(const std::string& path, int mode) {
+// The library opens by path, follows links and lets others read what it makes. In a directory that nobody else writes to, what is looked
+// at before stays what it is.
+void Table::prepare() {
+  struct stat st;
+  for (const auto& name : {m_name, m_log})
+    if (m_directory.look_at(name, st) && !m_directory.trusts(st)) throw TableError(name + " is a link, not a regular file, or another user's");
+  if (m_use == Use::read || m_directory.has(m_name)) return;
+  if (!m_directory.try_open(m_name, O_RDWR | O_CREAT | O_EXCL)) fail();
+}
+
+void Table::open(int mode) {
   io_failed = false;
-  if (!tcbdbopen(m_db.get(), path.c_str(), mode | BDBONOLCK) || io_failed) fail();
+  prepare();
+  if (!tcbdbopen(m_db.get(), m_directory.reach(m_name).c_str(), mode | BDBONOLCK) || io_failed) fail();
   m_open = true;
   ::fcntl(m_db->hdb->fd, F_SETFD, FD_CLOEXEC);
 }
@@ -77,13 +88,13 @@ void Table::become_writable() {
   m_before_write();
   m_open = false;
   if (!tcbdbclose(m_db.get())) fail();
-  open(m_path, BDBOWRITER);
+  open(BDBOWRITER);
   m_use = Use::write;
   if (reserve(m_wanted)) return;
   int saved = errno;
   m_open = false;
   if (!tcbdbclose(m_db.get())) fail();
-  open(m_path, BDBOREADER);
+  open(BDBOREADER);
   m_use = Use::read;  // nothing has been written
   errno = saved;
   throw_errno(Exit::storage, "update the index");
@@ -106,7 +117,7 @@ bool Table::close_file() {
 // cannot open it again: the library remembers its path. So a failure that passes must not come to that.)
 bool Table::remove_log() {
   for (int tries = 0; tries < 3; ++tries)
-    if (::unlink(m_log.c_str()) == 0 || errno == ENOENT) return true;
+    if (m_directory.remove(m_log) || errno == ENOENT) return true;
   return false;
 }
 
@@ -194,7 +205,7 @@ void Table::close() {
   m_open = false;
   if (!remove_log()) {
     (void)m_db.release();
-    throw_errno(Exit::storage, "remove " + m_log);
+    throw_errno(Exit::storage, "remove " + m_directory.path_of(m_log));
   }
   if (!close_file()) fail();
 }

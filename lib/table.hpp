@@ -17,6 +17,8 @@
 #include <string>
 #include <string_view>
 
+#include "directory.hpp"
+
 namespace gq {
 
 struct TableError : std::runtime_error {
@@ -31,7 +33,7 @@ class Table {
     temporary,  // a new file, which is removed at once so that no crash leaves it; without transactions
   };
   // With Use::read `before_write` is called first, once.
-  explicit Table(const std::string& path, Use use = Use::write, std::function<void()> before_write = {});
+  Table(const Directory& directory, const std::string& name, Use use = Use::write, std::function<void()> before_write = {});
   ~Table();  // closes; a transaction that was not committed is undone
   Table(const Table&) = delete;
   Table& operator=(const Table&) = delete;
@@ -80,13 +82,15 @@ class Table {
   [[noreturn]] void fail() const;
   void check_missing() const;
   void forget_error();
-  void open(const std::string& path, int mode);
+  void prepare();
+  void open(int mode);
   void become_writable();
   void flush();
   bool remove_log();
   bool close_file();
   std::unique_ptr<TCBDB, void (*)(TCBDB*)> m_db;
-  const std::string m_path, m_log;
+  const Directory m_directory;
+  const std::string m_name, m_log;
   Use m_use;
   std::function<void()> m_before_write;
   size_t m_cursors = 0;

@@ -21,7 +21,7 @@ _gq() {
     gq-worker) words="$run $peers --owe --relay --copies --raw --keep --local --queue-only --drain --strict --backlog --max-workload" ;;
     gq-replicate) words="$peers --to --hand-over --as --group --copies --run --renew init forget" ;;
     gq-flush) words="$run $peers --all --dry-run --kick --kick-dead --drop --keep --release --clean --pause --resume" ;;
-    gq-inspect) words="--json --state --function --limit --records --range list show cat stats check journal" ;;
+    gq-inspect) words="--json --state --function --limit --records --range list show cat stats check journal confirm" ;;
     gq-snapshot) words="--json --function --state --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --max-workload --owe --auth --peer-timeout create verify restore list prune export import" ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words $common" -- "$current")

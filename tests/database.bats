@@ -229,6 +229,45 @@ teardown() {
   no_jobs
 }
 
+@test "gq: the file database is obeyed in the directory that gq gives for it, also that of before, and where it was confirmed; elsewhere not [78]" {
+  sqlite_store
+  id=$(echo x | gq-enqueue f --local)
+  local copy=$COPY
+  # As programs of before left it: without the directory.
+  sed -i 1q "$copy/database"
+  gq-inspect list --store "$copy" | grep -q "$id"
+  # Whoever named it once may name its directory from everywhere.
+  gq-inspect stats
+  GQ_CACHE=$T/other gq-inspect list --store "$copy" | grep -q "$id"
+  # A copy of it, or what was unpacked or written somewhere, says nothing of that place.
+  cp -r "$copy" "$T/unpacked"
+  printf '#!/bin/sh\ntouch %s/ran\n' "$T" >"$T/evil"; chmod +x "$T/evil"
+  sed -i "1s|.*|exec:$T/evil|" "$T/unpacked/database"
+  for call in "gq-inspect stats" "gq-flush -f f -- true" "gq-enqueue f --local" "gq-snapshot create $T/snaps" "gq-replicate init --as rep_1 --group rep_1"; do
+    GQ_STORE=$T/unpacked fails_with 78 $call </dev/null
+    grep -q "exec:$T/evil; .* gq-inspect --store $T/unpacked confirm" "$T/failed.err"
+  done
+  fails_with 78 gq-snapshot restore "$copy" --store "$T/unpacked"
+  [[ ! -e $T/ran && ! -e $T/snaps ]]
+  mkdir -m 700 "$T/chosen"
+  fails_with 78 gq-inspect confirm --store "$T/chosen"
+  echo "exec:gq-store-dbi dbi:SQLite:$T/db3" >"$T/chosen/database"
+  fails_with 78 gq-inspect stats --store "$T/chosen"
+  gq-inspect --store "$T/chosen" confirm
+  [[ $(<"$T/chosen/database") == "exec:gq-store-dbi dbi:SQLite:$T/db3"$'\n'"$(stat -c 'directory %d %i' "$T/chosen")" ]]
+  echo y | gq-enqueue f --local --store "$T/chosen"
+  # Nor is a link obeyed, nor followed where the copy is made.
+  mv "$T/chosen/database" "$T/database"; ln -s "$T/database" "$T/chosen/database"
+  fails_with 78 gq-inspect stats --store "$T/chosen"
+  mkdir -m 700 "$T/plain"; echo z | gq-enqueue f --local --store "$T/plain"
+  mkdir "$T/shared"; ln -s "$T/plain" "$T/shared/$(basename "$copy")"
+  GQ_CACHE=$T/shared fails_with 78 gq-inspect stats
+  [[ ! -e $T/plain/database && ! -e $T/plain/mirror ]]
+  rm "$copy/mirror"; ln -s "$T/new" "$copy/mirror"
+  fails_with 78 gq-inspect stats
+  [[ ! -e $T/new ]]
+}
+
 @test "gq: a database that another machine holds is refused [78], until its key holder is removed; so is one that has gone" {
   sqlite_store
   gq-enqueue f --local <<<x

@@ -103,7 +103,7 @@ void journal(std::string_view in) {
     atexit([] { std::filesystem::remove_all(kept); });
     return path;
   }();
-  static Journal journal(directory + "/journal", directory + "/append.lock", "fuzz");
+  static Journal journal(Directory(directory), "fuzz");
   auto sum_at_end = [&](std::string bytes) {
     put_le<uint64_t>(bytes, sum64(bytes, journal.seed()));
     return bytes;
@@ -127,7 +127,7 @@ void journal(std::string_view in) {
     put_le<uint64_t>(frame, bytes.size());
     bytes += sum_at_end(frame) + inside;
   }
-  std::string path = segment_path(directory + "/journal", 0);
+  std::string path = directory + "/journal/" + segment_name(0);
   int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
   CHECK(fd >= 0 && ::write(fd, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()));
   ::close(fd);

@@ -20,7 +20,12 @@ setup() {
 new_store() {
   [[ -n $DATABASE ]] || return 0
   mkdir -m 700 "$1"
-  echo "${DATABASE//@/$1.database}" >"$1/database"
+  name_database "$1" "${DATABASE//@/$1.database}"
+}
+
+# What `gq-inspect confirm` makes of a store's file database: name_database STORE exec:PROGRAM...
+name_database() {
+  { echo "$2"; stat -c 'directory %d %i' "$1"; } >"$1/database"
 }
 
 teardown() { end_programs; }

@@ -99,6 +99,29 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
   gq-inspect check --store "$T/new"
 }
 
+@test "gq-snapshot: no link below a snapshot is followed [1, 65]" {
+  some_jobs
+  head -c 70000 /dev/zero | gq-enqueue f --local
+  gq-snapshot create "$T/snaps"
+  snapshot=$(last)
+  file=$(cd "$snapshot"; ls -d blobs/*/* | tail -n 1)
+  # Of the same content, so that all its checks would pass.
+  mv "$snapshot/$file" "$T/same"; ln -s "$T/same" "$snapshot/$file"
+  not gq-snapshot verify "$T/snaps" >"$T/out"
+  grep -q "$file: it is a link" "$T/out"
+  fails_with 65 gq-snapshot restore "$T/snaps" --store "$T/new"
+  rm "$snapshot/$file"; mv "$T/same" "$snapshot/$file"
+  gq-snapshot verify "$T/snaps"
+  mv "$snapshot/blobs" "$T/blobs"; ln -s "$T/blobs" "$snapshot/blobs"
+  not gq-snapshot verify "$T/snaps" >"$T/out"
+  fails_with 65 gq-snapshot restore "$T/snaps" --store "$T/new"
+  rm "$snapshot/blobs"; mv "$T/blobs" "$snapshot/blobs"
+  # The path to them may be one.
+  rm -rf "$T/snaps"; mkdir "$T/disk"; ln -s "$T/disk" "$T/snaps"
+  gq-snapshot create "$T/snaps"
+  gq-snapshot restore "$T/snaps" --store "$T/again"
+}
+
 @test "gq-snapshot: prune keeps the last, and the last of each day, and removes what a dead maker left" {
   some_jobs
   for day in 1 2 3 4; do

@@ -24,16 +24,68 @@ run_all() { gq-worker --local --drain -f f -- sh -c 'read -r x; echo "$x" >>"$0"
   seq 4 10 | gq-enqueue f --local -l
   gq-inspect stats
   cat "$T/old.tcb" >"$GQ_STORE/index.tcb"; rm "$GQ_STORE/index.seal"
-  strace -f -o "$T/trace" -e trace=unlink gq-inspect list | wc -l >"$T/n"
+  strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect list | wc -l >"$T/n"
   [[ $(cat "$T/n") == 10 ]]
-  grep -q 'unlink(.*index.tcb")' "$T/trace"
+  grep -q 'unlink.*index.tcb"' "$T/trace"
   cat "$T/old.tcb" >"$GQ_STORE/index.tcb"; cat "$T/old.seal" >"$GQ_STORE/index.seal"
-  strace -f -o "$T/trace" -e trace=unlink gq-inspect list | wc -l >"$T/n"
+  strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect list | wc -l >"$T/n"
   [[ $(cat "$T/n") == 10 ]]
-  grep -q 'unlink(.*index.tcb")' "$T/trace"
+  grep -q 'unlink.*index.tcb"' "$T/trace"
   # And one that is sealed rightly is used as it is.
-  strace -f -o "$T/trace" -e trace=unlink gq-inspect list >/dev/null
-  not grep -q 'unlink(.*index.tcb")' "$T/trace"
+  strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect list >/dev/null
+  not grep -q 'unlink.*index.tcb"' "$T/trace"
+}
+
+@test "gq: no link below a store is followed, also by what makes or empties a file [78]; the index is made again" {
+  echo x | gq-enqueue f --local
+  head -c 70000 /dev/zero | gq-enqueue f --local
+  gq-inspect stats
+  local name blob=blobs/$(cd "$GQ_STORE/blobs"; ls)
+  for name in append.lock index.lock index.users clean.lock gq.json journal blobs owners "$blob" "${blob}/$(ls "$GQ_STORE/$blob")" \
+    "journal/$(basename "$(segment)")" index.tcb index.tcb.wal index.seal; do
+    rm -rf "$T/s" "$T/outside" "$T/new"
+    cp -a "$GQ_STORE" "$T/s"
+    [[ $name == index.users ]] || rm -f "$T/s/index.seal"
+    if [[ -d $T/s/$name ]]; then cp -a "$T/s/$name" "$T/outside"; else echo precious >"$T/outside"; fi
+    cp -a "$T/outside" "$T/before"
+    rm -rf "${T:?}/s/$name"; ln -s "$T/outside" "$T/s/$name"
+    case $name in
+      index.*) [[ $name == *.lock || $name == *.users ]] && code=78 || code=0 ;;
+      clean.lock | blobs/*) code=0 ;;
+      *) code=78 ;;
+    esac
+    fails_with $code gq-inspect stats --store "$T/s"
+    [[ $code == 0 ]] || grep -q 'it is a link' "$T/failed.err"
+    gq-flush --store "$T/s" -f f -- cat >/dev/null 2>&1 || true
+    diff -r "$T/before" "$T/outside"
+    # Nor is one that leads nowhere.
+    [[ -d $T/outside ]] || { ln -sf "$T/new" "$T/s/$name"; gq-inspect stats --store "$T/s" || true; echo y | gq-enqueue f --local --store "$T/s" || true; not test -e "$T/new"; }
+    rm -rf "$T/before"
+  done
+  # The path to it may hold some.
+  mkdir "$T/disk"; mv "$GQ_STORE" "$T/disk/q"; ln -s "$T/disk/q" "$GQ_STORE"
+  [[ $(jobs_in queued) == 2 ]]
+}
+
+@test "gq: a directory of another user is refused before anything in it is read or run [78]" {
+  ((EUID == 0)) || skip "needs root, to give a directory away"
+  rm -rf "$GQ_STORE"; mkdir -m 700 "$GQ_STORE"
+  printf '#!/bin/sh\ntouch %s/ran\n' "$T" >"$T/evil"; chmod +x "$T/evil"
+  name_database "$GQ_STORE" "exec:$T/evil"
+  echo precious >"$T/victim"; ln -s "$T/victim" "$GQ_STORE/mirror"; ln -s "$T/new" "$GQ_STORE/mirror.users"
+  chown -hR nobody "$GQ_STORE"
+  for call in "gq-inspect stats" "gq-inspect confirm" "gq-flush --clean" "gq-enqueue f --local" "gq-worker --local --drain -f f -- true" "gq-snapshot create $T/snaps" "gq-snapshot export" \
+    "gq-snapshot import" "gq-replicate init --as rep_1 --group rep_1"; do
+    fails_with 78 $call </dev/null
+    grep -q 'it belongs to another user' "$T/failed.err"
+  done
+  [[ ! -e $T/ran && ! -e $T/new && $(<"$T/victim") == precious ]]
+  # Nor is a file of another user's in a directory of one's own.
+  rm -rf "$GQ_STORE"
+  echo x | gq-enqueue f --local
+  chown nobody "$GQ_STORE/gq.json"
+  fails_with 78 gq-inspect stats
+  grep -q 'gq.json: it belongs to another user' "$T/failed.err"
 }
 
 @test "the index: is made again without holding up those who append" {

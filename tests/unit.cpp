@@ -1,15 +1,17 @@
 // Unit tests of lib/ where a program cannot be made to go. Prints what is wrong and exits 1.
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <map>
 
-#include "fd.hpp"
+#include "directory.hpp"
 #include "gearman.hpp"
 #include "listing.hpp"
 #include "intake.hpp"
@@ -101,7 +103,8 @@ void owners_hold_until_their_command_has_ended() {
   CHECK(is_held(true, false, parse_owner("pid 100 since 5000\n"), OwnerInfo{}, gone));
 }
 
-void owners_are_used_again_only_when_nobody_has_their_lock(const std::string& directory) {
+void owners_are_used_again_only_when_nobody_has_their_lock(const std::string& parent) {
+  const Directory directory = Directory(parent).make_below("owners");
   Owners owners(directory, 1);
   Owner first = owners.take();
   const std::string name = first.name;
@@ -117,8 +120,7 @@ void owners_are_used_again_only_when_nobody_has_their_lock(const std::string& di
   Owner second = owners.take();
   CHECK(second.name != name && !owner_alive(directory, name) && owner_alive(directory, second.name));
   // Swept in between.
-  const std::string path = directory + "/" + second.name;
-  CHECK(::unlink(path.c_str()) == 0);
+  CHECK(directory.remove(second.name));
   owners.let_go(std::move(second));
   CHECK(owner_alive(directory, owners.take().name));
 }
@@ -507,7 +509,7 @@ void nodes_that_return_wait_for_the_others() {
 void transfers_are_checked(const std::string& directory) {
   auto key = [&](const char* name, char digit, char second) {
     std::string path = directory + "/" + name;
-    publish_file(directory, name, std::string(64, digit) + "\n" + (second ? std::string(64, second) + "\n" : ""), true);
+    Directory(directory).publish(name, std::string(64, digit) + "\n" + (second ? std::string(64, second) + "\n" : ""), true);
     return Keys(path);
   };
   Keys a = key("key.a", '1', 0), b = key("key.b", '2', 0), both = key("key.both", '2', '1'), none;
@@ -616,7 +618,7 @@ void waiting_ends(const std::string& directory) {
 void hints_are_proved(const std::string& directory) {
   std::filesystem::create_directory(directory);
   std::filesystem::permissions(directory, std::filesystem::perms::owner_all);
-  publish_file(directory, "gq.json", R"({"format": 1, "store": ")" + new_ulid() + R"(", "segment_size": "4K"})", true);
+  Directory(directory).publish("gq.json", R"({"format": 1, "store": ")" + new_ulid() + R"(", "segment_size": "4K"})", true);
   const std::string hint = directory + "/append.lock";
   std::vector<std::string> ids;
   auto add = [&](Store& store) {
@@ -654,8 +656,8 @@ void hints_are_proved(const std::string& directory) {
   // Of a segment that is not there any more.
   put(".new");
   std::filesystem::resize_file(hint, 40);
-  std::filesystem::remove(segment_path(directory + "/journal", list_segments(directory + "/journal").back()));
-  remove_index(directory);
+  std::filesystem::remove(directory + "/journal/" + segment_name(list_segments(Directory(directory + "/journal")).back()));
+  remove_index(Directory(directory));
   Store store(directory, false);
   CHECK(store.journal().end() == store.journal().segments().back().end && !store.journal().synced());
   ids.clear();
@@ -824,8 +826,8 @@ void parts_make_a_workload(const std::string& directory) {
   CHECK(put(0, 100000) == 100000 && put(200000, 100000) == 100000 && put(50000, 100000) == 100000);
   CHECK(put(100000, 100000) == 200000);
   auto arrived = store.blobs().put_part(id, sum, 200000, std::string_view(data).substr(200000));
-  const std::string path = arrived.path;
-  CHECK(store.blobs().put(id, data, sum, &arrived) && !file_exists(path));
+  const std::string name = arrived.name;
+  CHECK(store.blobs().directory().has(name) && store.blobs().put(id, data, sum, &arrived) && !store.blobs().directory().has(name));
   CHECK(file_size(store.blobs().open(id).get()) == data.size());
 }
 
@@ -848,15 +850,72 @@ void verdicts_are_read() {
 
 }  // namespace
 
+// Whoever wrote a manifest, what it names is a file of a store.
+void manifests_name_files_of_a_store(const std::string& directory) {
+  Store store(directory + ".store", true);
+  create_snapshot(store, directory, {});
+  const Directory snapshot = list_snapshots(directory, [](const auto&, const auto&) {}).at(0).directory();
+  const auto text = read_all(snapshot.open("manifest", O_RDONLY).get(), 1 << 20, "manifest").value();
+  const std::string begin = text.substr(0, text.rfind("sum "));
+  auto with = [&](const std::string& name) {
+    const std::string body = begin + "file 0 0000000000000000 " + name + "\n";
+    snapshot.publish("manifest", body + "sum " + hex64(sum64(body)) + "\n", true);
+    std::string why;
+    list_snapshots(directory, [&](const auto&, const std::string& text_of_it) { why = text_of_it; });
+    return why;
+  };
+  for (const char* name : {"blobs/AV/01ARZ3NDEKTSV4RRFFQ69G5FAV", "journal/00000000000000000099.gqj", "gq.json"}) CHECK(with(name).empty());
+  for (const char* name : {"database", "/etc/passwd", "journal/../database", "journal/x", "blobs/AV/x", "blobs/AA/01ARZ3NDEKTSV4RRFFQ69G5FAV", "blobs/01ARZ3NDEKTSV4RRFFQ69G5FAV",
+                           "journal/01ARZ3NDEKTSV4RRFFQ69G5FAV", "gq.json/x", "./gq.json", "blobs/AV/../AV/01ARZ3NDEKTSV4RRFFQ69G5FAV"})
+    CHECK(with(name).find("it names a file that is none of a store's") == 0);
+}
+
+// What is below a directory is what it says, whoever made it and whatever the path says by then.
+void only_plain_files_are_opened_below(const std::string& path) {
+  namespace fs = std::filesystem;
+  fs::create_directory(path);
+  std::ofstream(path + ".outside") << "precious";
+  fs::create_symlink(path + ".outside", path + "/link");
+  fs::create_symlink(path + ".new", path + "/dangling");
+  fs::create_directory_symlink("/tmp", path + "/away");
+  CHECK(::mkfifo((path + "/fifo").c_str(), 0600) == 0);
+  fs::create_directory_symlink(path, path + ".link");
+  const Directory directory(path + ".link");  // on the way there links are followed
+  for (const char* name : {"link", "dangling", "away", "fifo", ".", "..", "", "../unit.outside", "away/x"})
+    for (int flags : {O_RDONLY, O_RDWR | O_CREAT, O_WRONLY | O_CREAT | O_TRUNC}) CHECK(!directory.try_open(name, flags));
+  for (const char* name : {"away", "link", "fifo"}) {
+    try {
+      directory.below(name);
+      CHECK(false);
+    } catch (const Error& e) {
+      CHECK(e.code() == Exit::config);
+    }
+  }
+  CHECK(fs::file_size(path + ".outside") == 8 && !fs::exists(path + ".new"));
+  const Directory sub = directory.make_below("sub");
+  CHECK(!directory.link("link", sub, "x") && !sub.has("x"));
+  CHECK(sub.publish("file", "one", false) && !sub.publish("file", "two", false) && sub.publish("file", "three", true));
+  CHECK(sub.link("file", directory, "same") && directory.is(sub.open("file", O_RDONLY).get(), "same"));
+  fs::create_directory_symlink("/tmp", path + "/sub/away");
+  fs::rename(path, path + ".moved");  // it stays what it was
+  CHECK(directory.has("same") && file_size(directory.open("same", O_RDONLY).get()) == 5);
+  directory.remove_tree("sub");
+  directory.remove_tree("away");
+  CHECK(!directory.has("sub") && fs::exists("/tmp"));
+  CHECK(directory.identity() == Directory(path + ".moved").identity());
+}
+
 int main(int argc, char** argv) {
   if (argc > 2) return 64;
   char own[] = "/tmp/gq-unit.XXXXXX";  // without a directory, in one of its own
   std::string directory = argc == 2 ? argv[1] : mkdtemp(own);
   repeated_start_is_not_a_new_one(directory + "/a");
   owners_hold_until_their_command_has_ended();
-  owners_are_used_again_only_when_nobody_has_their_lock(directory + "/owners");
+  owners_are_used_again_only_when_nobody_has_their_lock(directory);
   claim_fits_into_one_record(directory + "/b");
   ends_are_told(directory + "/ends");
+  only_plain_files_are_opened_below(directory + "/plain");
+  manifests_name_files_of_a_store(directory + "/manifests");
   a_listing_misses_no_job(directory + "/listing");
   reading_leaves_the_seal(directory + "/seal");
   old_snapshots_take_no_memory(directory + "/old");

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "exchange.hpp"
@@ -279,8 +278,7 @@ void print_disk(const Options& o, Store& store) {
     for (const auto& id : fold.oldest())
       if (auto job = fold.get(id); job && (!oldest || job->enqueued_at < *oldest)) oldest = job->enqueued_at;
   });
-  std::error_code none;
-  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(store.directory() + "/damaged", none)) ++damaged;
+  if (auto aside = store.directory().find_below("damaged")) damaged = aside->names().size();
   Json json = {{"journal_bytes", journal}, {"live_bytes", needed}, {"garbage_bytes", journal - needed}, {"damaged", damaged}};
   if (oldest) json.update({{"oldest_at", format_time(*oldest)}, {"oldest_seconds", std::max<int64_t>(0, (now_ms() - *oldest).count() / 1000)}});
   if (o.json) return print(dump(json));
@@ -428,7 +426,7 @@ Exit check(const Options& o, Store& store) {
     if (!reason.empty()) report("damage", c.job.location, c.id, reason, true);
     return true;
   });
-  Fd cleaning = open_file(store.clean_lock_path(), O_RDWR | O_CREAT);
+  Fd cleaning = store.open_clean_lock();
   if (Mirror* database = store.journal().mirror()) {
     FileLock not_now(cleaning.get(), FileLock::Mode::shared);
     database->verify(store.journal(), [&](Lsn lsn, const std::string& text) { report("database", lsn, "", text, true); });
@@ -533,11 +531,16 @@ int main(int argc, char** argv) {
     add("stats", "How many jobs there are, by function and state", gq::stats)
         ->add_option("-f,--function", o.function, "Only this function");
     add("check", "Verify every checksum, and the index; exit 1 if something is wrong", gq::check);
+    app.add_subcommand("confirm", "Obey the file database of the store's directory: the program that it names may be run");
     add("journal", "The records of the journal, as JSON lines", gq::journal)
         ->add_flag("--records", o.records, "The jobs that are not finished instead, as gq-snapshot export writes them");
   };
   program.body = [&](const gq::Common& common) {
     if (!o.function.empty()) gq::check_function(o.function);
+    if (!action) {
+      gq::confirm_database(common.store);
+      return gq::Exit::ok;
+    }
     gq::Store store(common.store, false);
     gq::EndsInOrder in_order([&] { store.index().leave_for_good(); });
     return action(o, store);

@@ -38,8 +38,7 @@ struct Options {
 // Nobody may have the store open while its name or identity changes.
 class Unused {
  public:
-  explicit Unused(const std::string& directory)
-      : m_users(open_file(directory + "/index.users", O_RDWR | O_CREAT)), m_lock(open_file(directory + "/replicate.lock", O_RDWR | O_CREAT)) {
+  explicit Unused(const Directory& store) : m_users(store.open("index.users", O_RDWR | O_CREAT)), m_lock(store.open("replicate.lock", O_RDWR | O_CREAT)) {
     if (!try_lock(m_users.get(), FileLock::Mode::exclusive) || !try_lock(m_lock.get(), FileLock::Mode::exclusive))
       throw Error(Exit::retry, "cannot change what the node is: programs are using the store");
   }
@@ -60,13 +59,15 @@ Exit init(const Options& o, const Common& common) {
   if (names.size() != group.members.size()) throw Error(Exit::usage, "cannot use the group " + printable(o.group) + ": a node is there twice");
   if (!group.has(o.as)) throw Error(Exit::usage, "cannot be " + printable(o.as) + ": it is not in the group " + printable(o.group));
   if (group.members.size() > 64) throw Error(Exit::usage, "cannot use a group of more than 64 nodes");
-  const std::string directory = store_directory(common.store);
   try {
-    if (open_database(common.store)) Store(common.store, false);  // which brings the settings here
+    if (has_database(common.store)) Store(common.store, false);  // which brings the settings here
   } catch (const Error& e) {
     if (e.code() != Exit::config) throw;  // there may be none yet
   }
-  const Group old = file_exists(directory + "/" + settings_name) ? read_settings(directory).group : Group();
+  const bool is_there = file_exists(store_directory(common.store));
+  Group old;
+  if (is_there)
+    if (const Directory before = open_store_directory(common.store, false); before.has(settings_name)) old = read_settings(before).group;
   // What is not said stays as it was.
   group.copies = static_cast<uint32_t>(o.copies ? o.copies : std::min<size_t>(old.members.size() > 1 ? old.copies : 2, group.members.size()));
   if (group.copies > group.members.size())
@@ -77,6 +78,7 @@ Exit init(const Options& o, const Common& common) {
   if (old && old.self.node != o.as) log(Level::warning, "the store was " + old.self.node + " and is now " + o.as + ": what others owe " + old.self.node + " it is not told");
   std::map<std::string, PeerState> known;
   auto store = std::make_unique<Store>(common.store, true);
+  const Directory directory = store->directory();
   settings = read_settings(directory);
   bool same = settings.group && settings.group.self.node == o.as && !o.renew;
   // A node that is there from the beginning is owed all jobs of the group; one that joins, those that are not finished by then.

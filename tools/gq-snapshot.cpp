@@ -88,7 +88,7 @@ Exit verify(Options& o, const Common&) {
 }
 
 Exit restore(Options& o, const Common& common) {
-  if (open_database(common.store)) throw Error(Exit::config, "cannot restore into a database: restore into a directory, and export from there to gq-snapshot import");
+  if (has_database(common.store)) throw Error(Exit::config, "cannot restore into a database: restore into a directory, and export from there to gq-snapshot import");
   bool good = true;
   auto all = find(o, good);
   if (!good) throw Error(Exit::bad_data, "cannot restore: a snapshot in " + printable(o.directory) + " is damaged; name the one to restore");

@@ -5,10 +5,10 @@ import os, shutil, signal, tempfile, time
 
 from .world import FUNCTION, World, children, sanitized, wait_until
 
-WRITES = ("write", "pwrite64", "fdatasync", "fsync", "rename,renameat2", "link", "unlink", "ftruncate", "msync", "fallocate", "mkdir")
+WRITES = ("write", "pwrite64", "fdatasync", "fsync", "rename,renameat,renameat2", "link,linkat", "unlink,unlinkat", "ftruncate", "msync", "fallocate", "mkdir,mkdirat")
 READS = ("read", "pread64")
 MAKES = ("openat", "flock", "clone3,vfork,clone", "memfd_create", "pipe2")
-MAKES_LARGER = ("write", "pwrite64", "rename,renameat2", "link", "ftruncate", "fallocate", "mkdir", "openat")
+MAKES_LARGER = ("write", "pwrite64", "rename,renameat,renameat2", "link,linkat", "ftruncate", "fallocate", "mkdir,mkdirat", "openat")
 KILL = "signal=SIGKILL"
 # A job in the middle of each of these is unknown, at the worst.
 MAY_END = (0, 65, 66, 69, 74, 75, 78, 124, 127)  # 124: told to stop by timeout(1); 127: the linker could not read a library
@@ -198,7 +198,7 @@ def one_call(directory, seed, program, call, injection, n):
     kills = injection == KILL
     # Tokyo Cabinet crashes where what it does last in a close fails: cut its file, unlink its log. (gq has unlinked that before,
     # so that the disk would have to fail in between.) Nothing may be lost by it.
-    may_end = MAY_END + ((-signal.SIGSEGV,) if call in ("unlink", "ftruncate") else ())
+    may_end = MAY_END + ((-signal.SIGSEGV,) if call in ("unlink,unlinkat", "ftruncate") else ())
     return one(directory, seed, program, wrap, kills,
                lambda code: "(INJECTED)" in open(trace).read() or (kills and code in (-9, 137)), may_end)
 

@@ -3,7 +3,7 @@ import os
 
 from .world import FUNCTION, World
 
-WRITES = "pwrite64,write,fsync,fdatasync,rename,renameat2,unlink,link,openat,ftruncate,fallocate"
+WRITES = "pwrite64,write,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,link,linkat,openat,ftruncate,fallocate"
 
 
 def cleaning(directory, seed, short=True, rounds=None, **_):

@@ -12,7 +12,8 @@ def prepare(w):
     w.env["PATH"] = f"{SCRIPTS}:{w.env['PATH']}"
     w.store.mkdir(mode=0o700)
     w.database = w.dir / "database"
-    (w.store / "database").write_text(f"exec:gq-store-dbi dbi:SQLite:{w.database}\n")
+    st = w.store.stat()
+    (w.store / "database").write_text(f"exec:gq-store-dbi dbi:SQLite:{w.database}\ndirectory {st.st_dev} {st.st_ino}\n")
     w.restarts = w.helpers = 0
 
 

@@ -111,7 +111,7 @@ def refused(directory, seed, short=True, **_):
             f_type = bytes.fromhex(magic.zfill(8))[::-1].hex()
             for name, argv in programs.items():
                 w.run(*argv, codes=(78,), seconds=20,
-                      wrap=["strace", "-f", "-o", "/dev/null", "-e", "trace=statfs", "-e", f"inject=statfs:poke_exit=@arg2={f_type}"])
+                      wrap=["strace", "-f", "-o", "/dev/null", "-e", "trace=statfs,fstatfs", "-e", f"inject=statfs,fstatfs:poke_exit=@arg2={f_type}"])
                 w.expect(b"network file system" in pathlib.Path(w.running["run"].err).read_bytes(), f"{name}: no reason given")
                 ways += 1
         w.expect(files() == before, "a store on a network file system was changed")
