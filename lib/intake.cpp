@@ -49,8 +49,11 @@ Intake::Intake(Store& store, Config config, Add add, Backlog& backlog)
 std::vector<Service> Intake::services() {
   std::vector<Service> services;
   for (const auto& f : m_config.functions) {
-    services.push_back({record_function(f), false, [this, f](std::string_view payload) { return take_records(payload, f); }});
-    if (m_config.raw) services.push_back({f, true, [this, f](std::string_view payload) { return take_raw(payload, f); }});
+    // A group of small jobs, or a large one.
+    const uint64_t largest = std::max<uint64_t>(m_config.max_workload, max_group_bytes) + record_header_size + max_meta_size;
+    services.push_back({record_function(f), false, [this, f](std::string_view payload) { return take_records(payload, f); }, largest,
+                        "bad it is larger than the worker's --max-workload\n"});
+    if (m_config.raw) services.push_back({f, true, [this, f](std::string_view payload) { return take_raw(payload, f); }, m_config.max_workload, {}});
   }
   return services;
 }
@@ -184,9 +187,6 @@ std::string Intake::take_group(std::string_view payload, const std::string& func
 
 // nullopt: not stored; the job has to stay with gearmand.
 std::optional<std::string> Intake::take_raw(std::string_view payload, const std::string& function) {
-  if (payload.size() > m_config.max_workload)
-    log(Level::warning, "a raw job of " + std::to_string(payload.size()) + " bytes for " + function +
-                            " is over --max-workload; it is kept all the same");
   NewJob job = make_job(function, payload);
   bool open = false;
   auto close = [&] {

@@ -1,5 +1,7 @@
 #include "log.hpp"
 
+#include <utility>
+
 namespace gq {
 namespace {
 
@@ -11,6 +13,18 @@ LogSink& sink() {
 }  // namespace
 
 void set_log_sink(LogSink s) { sink() = std::move(s); }
+
+std::optional<std::string> Seldom::behind(const std::string& kind, Time now) {
+  constexpr size_t most_kinds = 100;
+  Kind& k = m_kinds.size() < most_kinds || m_kinds.count(kind) ? m_kinds[kind] : m_kinds.begin()->second;
+  if (now < k.next) {
+    ++k.left_out;
+    return std::nullopt;
+  }
+  k.next = now + std::chrono::minutes(1);
+  uint64_t left_out = std::exchange(k.left_out, 0);
+  return left_out ? " (and " + std::to_string(left_out) + " more like it since this was last said)" : std::string();
+}
 
 void log(Level level, const std::string& text) {
   if (sink()) sink()(level, text);

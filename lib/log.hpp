@@ -2,7 +2,11 @@
 // installed before it started any thread; without one they are dropped.
 #pragma once
 
+#include <chrono>
+#include <cstdint>
 #include <functional>
+#include <map>
+#include <optional>
 #include <string>
 
 namespace gq {
@@ -13,5 +17,20 @@ using LogSink = std::function<void(Level, const std::string&)>;
 
 void set_log_sink(LogSink sink);
 void log(Level level, const std::string& text);
+
+// What others can cause as often as they like: a line a minute of each kind.
+class Seldom {
+ public:
+  using Time = std::chrono::steady_clock::time_point;
+  // What is to stand behind a line of that kind, about those that were left out since the last one; nullopt where it is to be left out, too.
+  std::optional<std::string> behind(const std::string& kind, Time now);
+
+ private:
+  struct Kind {
+    Time next{};
+    uint64_t left_out = 0;
+  };
+  std::map<std::string, Kind> m_kinds;
+};
 
 }  // namespace gq

@@ -52,6 +52,11 @@ const PacketCheck::Command* PacketCheck::command(uint32_t number) {
   return found == std::end(commands) ? nullptr : found;
 }
 
+bool PacketCheck::assigns() const {
+  return m_command->number == GEARMAN_COMMAND_JOB_ASSIGN || m_command->number == GEARMAN_COMMAND_JOB_ASSIGN_UNIQ ||
+         m_command->number == GEARMAN_COMMAND_JOB_ASSIGN_ALL;
+}
+
 bool PacketCheck::header_complete() {
   auto big_endian = [&](size_t at) {
     uint32_t value = 0;
@@ -65,6 +70,7 @@ bool PacketCheck::header_complete() {
   if (m_command->number == GEARMAN_COMMAND_JOB_ASSIGN_ALL) m_reduce = true;  // without a reducer gearmand sends JOB_ASSIGN_UNIQ
   m_args_left = m_command->args - (m_command->data ? 0 : 1);
   m_arg_size = 0;
+  m_assigned = {};
   // An argument of no bytes but its end is one still; a body without arguments has none.
   return m_command->args > 0 ? m_left >= static_cast<uint32_t>(m_command->args) : m_command->data || m_left == 0;
 }
@@ -81,11 +87,18 @@ bool PacketCheck::feed(const char* data, size_t size) {
       ++m_arg_size;
       bool first = m_args_left == m_command->args - (m_command->data ? 0 : 1);
       if (m_arg_size > (first && m_command->handle ? size_t{GEARMAN_JOB_HANDLE_SIZE} : max_arg)) m_bad = true;
-      if (*data++ == 0 && m_args_left > 0) {
+      const char c = *data++;
+      --m_left;
+      if (assigns() && c != 0 && m_command->args - m_args_left < 2) (first ? m_assigned.handle : m_assigned.function) += c;
+      if (c == 0 && m_args_left > 0) {
         --m_args_left;
         m_arg_size = 0;
+        if (assigns() && m_args_left == 0) {
+          if (m_job) m_bad = true;
+          m_assigned.size = m_left;
+          m_job = std::move(m_assigned);
+        }
       }
-      --m_left;
       // No body ends before its arguments do.
       if (m_left == 0 && m_args_left > 0) m_bad = true;
     } else {
@@ -117,6 +130,30 @@ constexpr Millis longest_proof{10000};  // on loopback, with a machine that is b
 thread_local int last_connected = -1;
 thread_local bool woken = false, reduce = false, was_read = false;
 thread_local const std::atomic<bool>* ends_when_woken = nullptr;
+thread_local Judge judge;
+constexpr Millis longest_refusal{5000};
+
+// Sends what is said of a job, and reads until the server has heard it. If the connection were closed with the workload on its way, the
+// server might see that first, and give the job to the next.
+void refuse(int fd, std::string_view bytes) {
+  const auto end = std::chrono::steady_clock::now() + longest_refusal;
+  auto left = [&] { return static_cast<int>(std::chrono::ceil<Millis>(end - std::chrono::steady_clock::now()).count()); };
+  pollfd p{fd, POLLOUT, 0};
+  while (!bytes.empty() && left() > 0) {
+    ssize_t n = ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n > 0) bytes.remove_prefix(static_cast<size_t>(n));
+    else if (errno != EAGAIN && errno != EINTR) return;
+    else ::poll(&p, 1, left());
+  }
+  ::shutdown(fd, SHUT_WR);
+  p.events = POLLIN;
+  while (left() > 0) {
+    char thrown_away[65536];
+    ssize_t n = ::recvfrom(fd, thrown_away, sizeof thrown_away, MSG_DONTWAIT, nullptr, nullptr);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) return;
+    if (n < 0) ::poll(&p, 1, left());
+  }
+}
 
 }  // namespace
 
@@ -170,6 +207,15 @@ bool take_woken() { return std::exchange(woken, false); }
 
 bool take_reduce() { return std::exchange(reduce, false); }
 
+void judge_jobs(Judge with) { judge = std::move(with); }
+
+std::string request_packet(uint32_t command, std::string_view body) {
+  std::string packet("\0REQ", 4);
+  for (uint32_t value : {command, static_cast<uint32_t>(body.size())})
+    for (int shift = 24; shift >= 0; shift -= 8) packet += static_cast<char>(value >> shift & 0xff);
+  return packet.append(body);
+}
+
 void end_when_woken(const std::atomic<bool>& when) { ends_when_woken = &when; }
 
 }  // namespace gq
@@ -192,14 +238,24 @@ ssize_t recv(int fd, void* data, size_t size, int flags) {
   if (!gq::in_libgearman(__builtin_return_address(0))) return n;
   gq::was_read = true;
   if (n <= 0) return n;
-  std::lock_guard<std::mutex> guard(gq::streams_mutex);
-  gq::PacketCheck& stream = gq::streams()[fd];
-  bool good = stream.feed(static_cast<const char*>(data), static_cast<size_t>(n));
-  if (stream.take_woken()) {
-    gq::woken = true;
-    if (gq::ends_when_woken && *gq::ends_when_woken) good = false;
+  bool good;
+  std::optional<gq::AssignedJob> job;
+  {
+    std::lock_guard<std::mutex> guard(gq::streams_mutex);
+    gq::PacketCheck& stream = gq::streams()[fd];
+    good = stream.feed(static_cast<const char*>(data), static_cast<size_t>(n));
+    if (stream.take_woken()) {
+      gq::woken = true;
+      if (gq::ends_when_woken && *gq::ends_when_woken) good = false;
+    }
+    if (stream.take_reduce()) gq::reduce = true;
+    job = stream.take_job();
   }
-  if (stream.take_reduce()) gq::reduce = true;
+  if (good && job && gq::judge) {
+    auto refusal = gq::judge(*job);
+    if (refusal && !refusal->empty()) gq::refuse(fd, *refusal);
+    good = !refusal;
+  }
   if (good) return n;
   errno = ECONNRESET;
   return -1;

@@ -11,6 +11,10 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 
 namespace gq {
@@ -37,6 +41,21 @@ bool take_reduce();
 // a sleeping worker has no job. `when` is kept until the thread ends.
 void end_when_woken(const std::atomic<bool>& when);
 
+// A job that a server has assigned, of which all but the workload has come.
+struct AssignedJob {
+  std::string handle, function;
+  uint64_t size = 0;  // of the workload
+};
+
+// Asked in this thread for each job that libgearman's worker in it is given, before libgearman makes room for the workload. nullopt: it is
+// to go on. Else these bytes are sent, and the connection ends: without any, the job stays with the server. May wait; is kept until the
+// thread ends.
+using Judge = std::function<std::optional<std::string>(const AssignedJob&)>;
+void judge_jobs(Judge judge);
+
+// A packet as a client or worker sends it.
+std::string request_packet(uint32_t command, std::string_view body);
+
 // One connection's stream, read in pieces.
 class PacketCheck {
  public:
@@ -44,6 +63,8 @@ class PacketCheck {
   bool feed(const char* data, size_t size);
   // Whether a wake-up was among what was fed since this was last asked.
   bool take_woken() { return std::exchange(m_woken, false); }
+  // A job that has been assigned in what was fed since this was last asked; a server assigns one at a time.
+  std::optional<AssignedJob> take_job() { return std::exchange(m_job, {}); }
   // The same of a job with a reducer.
   bool take_reduce() { return std::exchange(m_reduce, false); }
 
@@ -51,6 +72,7 @@ class PacketCheck {
   struct Command;
   static const Command* command(uint32_t number);
   bool header_complete();
+  bool assigns() const;
 
   bool m_bad = false, m_woken = false, m_reduce = false;
   unsigned char m_header[12]{};
@@ -59,6 +81,8 @@ class PacketCheck {
   uint32_t m_left = 0;      // bytes of the body to come
   int m_args_left = 0;      // arguments that must end in NUL before the body does
   size_t m_arg_size = 0;    // of the argument that is being read
+  AssignedJob m_assigned;
+  std::optional<AssignedJob> m_job;
 };
 
 }  // namespace gq

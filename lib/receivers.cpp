@@ -63,7 +63,9 @@ struct Receivers::Receiver {
   std::vector<Function> functions;
   Clock::time_point connected_at{}, last_end{};
   int waiting = 0;         // how many jobs in turn were there when it asked for one
-  bool gave_back = false;  // a job that could not be stored: the connection was closed on purpose
+  bool gave_back = false;  // a job that could not be stored, or was too large: the connection was closed on purpose
+  Room* room = nullptr;    // of which it has so much
+  uint64_t taken = 0;
   int connection = -1;     // the worker's descriptor
   WaitingClients clients;
 };
@@ -89,6 +91,10 @@ class Receivers::Busy {
 Receivers::Receivers(std::vector<Server> servers, std::vector<Service> services, std::function<Serve()> wanted)
     : m_services(std::move(services)), m_wanted(std::move(wanted)) {
   for (auto& server : servers) m_groups.emplace_back().server = std::move(server);
+  for (const auto& service : m_services) {
+    Room& room = service.foreign ? m_foreign : m_own;
+    room.most = std::max(room.most, service.max_size);
+  }
 }
 
 Receivers::~Receivers() { stop(); }
@@ -107,6 +113,7 @@ void Receivers::stop() {
       if (r.wake) gearman_kill(*r.wake, GEARMAN_INTERRUPT);
   }
   m_stopping.notify_all();
+  m_room.notify_all();
   if (m_watcher.joinable()) m_watcher.join();
   for (auto& r : m_receivers)
     if (r.thread.joinable()) r.thread.join();
@@ -177,6 +184,7 @@ bool Receivers::pause(Millis duration) {
 void Receivers::receive(Receiver& self) {
   WorkerHandle worker(nullptr, gearman_worker_free);
   end_when_woken(self.surplus);
+  judge_jobs([this, &self](const AssignedJob& job) { return judge(self, job); });
   Serve serving = Serve::nothing;
   Millis retry{0};
   auto drop = [&] {
@@ -235,6 +243,7 @@ void Receivers::receive(Receiver& self) {
     }
     auto start = Clock::now();
     gearman_return_t rc = gearman_worker_work(worker.get());
+    give_room_back(self);
     {
       std::lock_guard<std::mutex> guard(m_mutex);
       if (m_stop) break;
@@ -257,6 +266,52 @@ void Receivers::receive(Receiver& self) {
   --self.group->receivers;
   self.group->own_only -= self.own_only;
   self.ended = true;
+}
+
+// What is sent in place of taking a job that has been assigned; nullopt where its workload may come.
+std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& job) {
+  const Service* service = nullptr;
+  for (const auto& f : self.functions)
+    if (f.service->function == job.function) service = f.service;
+  std::unique_lock<std::mutex> lock(m_mutex);
+  if (!service) {
+    self.gave_back = true;
+    return std::string();
+  }
+  if (job.size > service->max_size) {
+    self.gave_back = true;
+    const std::string text = service->function + ": a job of " + std::to_string(job.size) + " bytes is larger than the " +
+                             std::to_string(service->max_size) + " that are taken; it is refused, and lost where it is a background job";
+    if (auto behind = m_too_large.behind(service->function, Clock::now())) log(Level::warning, text + *behind);
+    const std::string to = job.handle + '\0';
+    if (!service->refusal.empty()) return request_packet(GEARMAN_COMMAND_WORK_COMPLETE, to + service->refusal);
+    return request_packet(GEARMAN_COMMAND_WORK_WARNING, to + "it is larger than the worker takes (" + std::to_string(service->max_size) + " bytes)\n") +
+           request_packet(GEARMAN_COMMAND_WORK_FAIL, job.handle);
+  }
+  Room& room = service->foreign ? m_foreign : m_own;
+  auto fits = [&] { return room.taken <= room.most - job.size; };
+  if (!fits()) {
+    ++self.group->busy;  // so that another receiver is added for what need not wait
+    m_room.wait(lock, [&] { return m_stop || fits(); });
+    --self.group->busy;
+  }
+  if (m_stop) {
+    self.gave_back = true;
+    return std::string();
+  }
+  room.taken += job.size;
+  self.room = &room;
+  self.taken = job.size;
+  return std::nullopt;
+}
+
+void Receivers::give_room_back(Receiver& self) {
+  if (!self.room) return;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    std::exchange(self.room, nullptr)->taken -= self.taken;
+  }
+  m_room.notify_all();
 }
 
 // What to tell the clients of a job that gearmand has merged with others; nullopt where it is one client's, or all are equal.

@@ -6,6 +6,9 @@
 // in vain. A server that is down holds nothing up. The last of them serves nothing that foreign clients send: those jobs may wait
 // for long, and must not keep gq's own from being answered.
 //
+// How large a job is, its server says before its workload comes. One that is too large is refused then, and the connection made anew; a
+// background job is lost. Foreign jobs together take no more memory than the largest of them may, and neither do gq's own: others wait.
+//
 // gearmand gives the job of several clients that have used one unique once, with the payload of the first. No service hears of it:
 // all are told that it failed.
 #pragma once
@@ -24,6 +27,8 @@
 
 #include "clock.hpp"
 #include "gearman.hpp"
+#include "log.hpp"
+#include "packets.hpp"
 
 namespace gq {
 
@@ -32,6 +37,8 @@ struct Service {
   bool foreign;          // clients that know nothing of gq send it background jobs, which gearmand deletes when they are refused
   // The answer to a job; nullopt where it has to stay with gearmand. Called by several threads.
   std::function<std::optional<std::string>(std::string_view payload)> take;
+  uint64_t max_size;    // a larger job is answered without being read
+  std::string refusal;  // what it is answered; empty: it is told that it failed, and why
 };
 
 // How busy the receivers of a server were at a moment: how many there were, how many had a job, and how many jobs they had got so far.
@@ -60,6 +67,10 @@ class Receivers {
   struct Function;  // what libgearman's callback is given
   struct Receiver;
   class Busy;
+  // Memory for the workloads of jobs that are foreign, or not; guarded by m_mutex.
+  struct Room {
+    uint64_t most = 0, taken = 0;
+  };
 
   using Clock = std::chrono::steady_clock;
 
@@ -68,6 +79,8 @@ class Receivers {
   void add_where_stuck();
   std::optional<std::string> merged(Receiver& self, const Service& service, std::string_view unique, std::string_view payload);
   void say_once(const std::string& what);
+  std::optional<std::string> judge(Receiver& self, const AssignedJob& job);
+  void give_room_back(Receiver& self);
   void receive(Receiver& self);
   bool pause(Millis duration);
   static void* on_job(gearman_job_st* job, void* context, size_t* result_size, gearman_return_t* rc) noexcept;
@@ -78,7 +91,10 @@ class Receivers {
   std::mutex m_mutex;
   std::condition_variable m_stopping;
   std::atomic<bool> m_stop = false;
+  std::condition_variable m_room;
+  Room m_foreign, m_own;
   std::set<std::string> m_said;
+  Seldom m_too_large;
   std::list<Receiver> m_receivers;
   std::thread m_watcher;
 };

@@ -619,16 +619,24 @@ void Replicator::hear_late(Peer& peer) {
 
 // ------------------------------------------------------------------------------------------------------ what peers are
 
-// Who speaks: whether that can be, and whether it is the one it was. Called with m_mutex held.
+// Why a node cannot be the one that speaks, if it cannot. Called with m_mutex held.
+std::string Replicator::problem_with(const Peer& peer, const std::string& store) const {
+  if (store == peer.store) return {};
+  bool taken = store == m_self.store || std::any_of(m_peers.begin(), m_peers.end(), [&](const Peer& p) { return p.store == store; });
+  if (taken) return peer.name + " has the identity of another node (a copied store? gq-replicate init gives it one of its own)";
+  if (std::find(peer.former.begin(), peer.former.end(), store) != peer.former.end() && Clock::now() - peer.last_answer < m_config.takeover)
+    return "two nodes claim the name " + peer.name;
+  return {};
+}
+
+// Takes a node for the one that it says it is, if that can be. Called with m_mutex held.
 bool Replicator::meet(Peer& peer, const std::string& store, std::string& problem) {
   if (store == peer.store) return true;
-  bool taken = store == m_self.store || std::any_of(m_peers.begin(), m_peers.end(), [&](const Peer& p) { return p.store == store; });
-  if (taken) problem = peer.name + " has the identity of another node (a copied store? gq-replicate init gives it one of its own)";
-  else if (std::find(peer.former.begin(), peer.former.end(), store) != peer.former.end() && Clock::now() - peer.last_answer < m_config.takeover)
-    problem = "two nodes claim the name " + peer.name;
+  problem = problem_with(peer, store);
   if (!problem.empty()) return false;
   if (!peer.store.empty()) {
-    log(Level::warning, peer.name + " is another store than before; it is told everything that is not finished");
+    if (auto behind = m_seldom.behind("another store " + peer.name, Clock::now()))
+      log(Level::warning, peer.name + " is another store than before; it is told everything that is not finished" + *behind);
     peer.former.push_back(peer.store);
     peer.since = m_store.journal().end();
     peer.position = peer.sent = 0;
@@ -646,6 +654,17 @@ bool Replicator::meet(Peer& peer, const std::string& store, std::string& problem
   peer.check_held = true;
   if (m_serving) record_peer(peer);
   return true;
+}
+
+// Whether to hear one that speaks for a node. Another identity than the known one is believed when it answers what this node asks, which it
+// does each second: anybody may send a transfer. Called with m_mutex held.
+bool Replicator::is_heard(Peer& peer, const std::string& store, std::string& problem) {
+  if (peer.store.empty()) return meet(peer, store, problem);
+  problem = problem_with(peer, store);
+  if (problem.empty() && store != peer.store)
+    if (auto behind = m_seldom.behind("identity " + peer.name, Clock::now()))
+      log(Level::warning, "a transfer from " + peer.name + " has another identity than that which answers as " + peer.name + *behind);
+  return problem.empty();
 }
 
 // What came from this node is from now on told by this one too. Called with m_mutex held.
@@ -1278,10 +1297,10 @@ void Replicator::keep() {
         m_changed.notify_all();
       } else if (!m_receivers) {
         auto receivers = std::make_unique<Receivers>(
-            m_config.servers, std::vector<Service>{{m_self.node, false, [this](std::string_view p) { return serve(p); }}},
+            m_config.servers, std::vector<Service>{{m_self.node, false, [this](std::string_view p) { return serve(p); }, max_transfer_size, {}}},
             [] { return Receivers::Serve::all; });
         auto asked = std::make_unique<Receivers>(
-            m_config.servers, std::vector<Service>{{ask_function(m_self.node), false, [this](std::string_view p) { return serve(p); }}},
+            m_config.servers, std::vector<Service>{{ask_function(m_self.node), false, [this](std::string_view p) { return serve(p); }, max_transfer_size, {}}},
             [] { return Receivers::Serve::all; });
         receivers->start();
         asked->start();
@@ -1519,11 +1538,10 @@ bool Replicator::may_take_over(const std::string& node, Peer* owner, bool gone) 
 
 size_t Replicator::take_over(const std::string& node, Peer* owner, bool all, const Wanted& wanted) {
   size_t taken = 0;
-  std::string cursor, store;
+  std::string cursor;
   bool gone = false;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
-    if (owner) store = owner->store;
     gone = all && owner && owner->gone;
   }
   for (bool last = false; !last;) {
@@ -1539,8 +1557,9 @@ size_t Replicator::take_over(const std::string& node, Peer* owner, bool all, con
     });
     auto leave_out = [&](const std::function<bool(const Claim&)>& condition) { jobs.erase(std::remove_if(jobs.begin(), jobs.end(), condition), jobs.end()); };
     leave_out([&](const Claim& c) { return !wanted(c.job.function); });
-    // Leaves those that the peer does not know, or that were another store's than this; and those that are not its business.
-    auto keep_unknown = [&](Peer& peer, const std::string& its_store, const Wanted& its) {
+    // Leaves those that the peer does not know, or, of the owner's, that were another store's than the one that answers; and those that are
+    // not its business.
+    auto keep_unknown = [&](Peer& peer, bool of_owner, const Wanted& its) {
       std::vector<std::string> ids;
       for (const auto& c : jobs)
         if (its(c.job.function)) ids.push_back(c.id);
@@ -1549,9 +1568,14 @@ size_t Replicator::take_over(const std::string& node, Peer* owner, bool all, con
       std::set<std::string> known;
       for (size_t i = 0; i < ids.size(); ++i)
         if (answers[i]) known.insert(std::move(ids[i]));
+      std::string its_store;
+      if (of_owner) {
+        std::lock_guard<std::mutex> guard(m_mutex);
+        its_store = peer.store;
+      }
       leave_out([&](const Claim& c) { return known.count(c.id) && (its_store.empty() || c.job.store == its_store); });
     };
-    if (!all) keep_unknown(*owner, store, [](const std::string&) { return true; });
+    if (!all) keep_unknown(*owner, true, [](const std::string&) { return true; });
     // Members that stand earlier in the group come first, for what they know and run.
     bool before = true;
     for (const auto& member : std::vector<std::string>(m_group.members)) {
@@ -1562,7 +1586,7 @@ size_t Replicator::take_over(const std::string& node, Peer* owner, bool all, con
         std::lock_guard<std::mutex> guard(m_mutex);
         if (peer->gone) continue;
       }
-      keep_unknown(*peer, {}, [&](const std::string& function) {
+      keep_unknown(*peer, false, [&](const std::string& function) {
         std::lock_guard<std::mutex> guard(m_mutex);
         return !peer->runs.lacks(function, Clock::now(), m_config.takeover);
       });
@@ -1626,23 +1650,24 @@ size_t Replicator::take_over(const std::string& node, Peer* owner, bool all, con
 }
 
 std::optional<std::string> Replicator::serve(std::string_view payload) {
-  std::string reason;
+  std::string reason, kind;
   auto t = parse_transfer(payload, m_keys, reason);
   Reply reply{m_self.node, m_self.store, {}, {}};
   bool again = false, taking = false;
   if (t) {
     std::lock_guard<std::mutex> guard(m_mutex);
     Peer* peer = find(t->node);
-    if (t->group != m_group_id) reason = "it is for the group " + printable(t->group) + ", and this node is in " + m_group_id;
-    else if (t->to != m_self.node) reason = "it is for " + printable(t->to) + ", and this is " + m_self.node;
-    else if (!peer) reason = printable(t->node) + " is not in this group";
+    auto refuse = [&](const char* what, const std::string& text) { kind = what, reason = text; };  // with words of its own
+    if (t->group != m_group_id) refuse("group", "it is for the group " + printable(t->group) + ", and this node is in " + m_group_id);
+    else if (t->to != m_self.node) refuse("to", "it is for " + printable(t->to) + ", and this is " + m_self.node);
+    else if (!peer) refuse("node", printable(t->node) + " is not in this group");
     else if (t->kind != "take" && t->kind != "part" && t->kind != "ask") reason = "it is neither take nor ask";
     // Only what is new is believed, and says who is there.
     else if (auto verdict = m_keys ? m_sessions.take(t->to_session, t->session, t->number, read_times().boot) : Sessions::Verdict::taken;
              verdict == Sessions::Verdict::unknown)
       again = true;
     else if (verdict == Sessions::Verdict::repeated) reason = "it has been here before";
-    else if (meet(*peer, t->store, reason) && t->kind == "ask") {
+    else if (is_heard(*peer, t->store, reason) && t->kind == "ask") {
       peer->asked_us = Clock::now();
       taking = m_taking == t->node;
     }
@@ -1661,8 +1686,8 @@ std::optional<std::string> Replicator::serve(std::string_view payload) {
     if (!reason.empty()) {
       reply.body = "bad " + printable(reason) + "\n";
       std::lock_guard<std::mutex> guard(m_mutex);
-      if (m_refused.size() < most_refusals && m_refused.insert(reason).second)
-        log(Level::warning, "refused a transfer" + (t ? " from " + t->node : std::string()) + ": " + printable(reason));
+      if (auto behind = m_seldom.behind(kind.empty() ? reason : kind, Clock::now()))
+        log(Level::warning, "refused a transfer" + (t ? " from " + t->node : std::string()) + ": " + printable(reason) + *behind);
     }
   }
   {
@@ -1818,7 +1843,7 @@ std::string Replicator::take(const Transfer& transfer, Taken taken, std::string&
   if (!adds.empty())
     added = m_store.add(adds, [&](const std::vector<size_t>&, Lsn from, Lsn end) {
       std::lock_guard<std::mutex> guard(m_mutex);
-      if (Peer* peer = find(transfer.node); peer && from_there) peer->told_at_once[from] = end;
+      if (Peer* peer = find(transfer.node); peer && from_there && peer->store == transfer.store) peer->told_at_once[from] = end;
     });
   std::vector<const char*> told(states.size(), "have");
   std::vector<std::string> finished;

@@ -30,6 +30,7 @@
 #include <vector>
 
 #include "liveness.hpp"
+#include "log.hpp"
 #include "receivers.hpp"
 #include "store.hpp"
 #include "transfer.hpp"
@@ -109,7 +110,9 @@ class Replicator {
   bool are_told(Lsn target) const;
   void hear_late(Peer& peer);
 
+  std::string problem_with(const Peer& peer, const std::string& store) const;
   bool meet(Peer& peer, const std::string& store, std::string& problem);
+  bool is_heard(Peer& peer, const std::string& store, std::string& problem);
   void walk_again(const std::string& origin);
   void note(Peer& peer, const Reply& reply);
   void record_peer(Peer& peer);
@@ -177,7 +180,7 @@ class Replicator {
   std::string m_taking;                   // the node whose jobs are being taken over
   std::deque<std::pair<Lsn, std::string>> m_blobs;  // of jobs that run everywhere, to be looked at when all peers know them
   std::string m_trouble;             // what was logged last
-  std::set<std::string> m_refused;   // why transfers were refused
+  Seldom m_seldom;                   // what is logged of strangers
   Fd m_beat_file, m_returned_lock;
 
   // The keeper's own.

@@ -16,6 +16,7 @@ constexpr Millis reconnect_interval{1000}, pause_after_failure{100};
 // One Gearman job: several small gq jobs, or a large one.
 struct Batch {
   size_t first = 0, count = 0;
+  uint64_t referenced = 0;  // bytes of other jobs' workloads, at most as many as are given to small jobs
   std::string payload;
   std::vector<std::string> ids;
   std::vector<Answer> answers;  // empty until the worker answered
@@ -34,8 +35,10 @@ std::vector<Batch> make_batches(const std::vector<NewJob>& jobs) {
   std::vector<Batch> batches;
   for (size_t i = 0; i < jobs.size(); ++i) {
     size_t size = jobs[i].head.size() + jobs[i].data.size();
-    if (batches.empty() || batches.back().count == max_group_jobs ||
-        batches.back().payload.size() + size > max_group_bytes) {
+    const Meta& meta = jobs[i].record.meta;
+    const uint64_t referenced = meta.source.empty() ? 0 : std::min<uint64_t>(meta.length, max_inline_data);
+    if (batches.empty() || batches.back().count == max_group_jobs || batches.back().payload.size() + size > max_group_bytes ||
+        batches.back().referenced + referenced > Store::max_resolved) {
       batches.emplace_back();
       batches.back().first = i;
     }
@@ -44,6 +47,7 @@ std::vector<Batch> make_batches(const std::vector<NewJob>& jobs) {
     b.payload += jobs[i].head;
     b.payload += jobs[i].data;
     b.ids.push_back(jobs[i].record.meta.id);
+    b.referenced += referenced;
     ++b.count;
   }
   return batches;

@@ -25,6 +25,8 @@ constexpr const char* manifest_title = "gq-snapshot 1";
 constexpr const char* restoring_name = "tmp.restoring";
 constexpr size_t most_names = 2000;  // looked up in one visit to the index
 constexpr size_t piece = 1 << 20;
+// Some millions of files.
+constexpr uint64_t max_manifest = 512 << 20;
 constexpr Millis temporary_age{3600'000};  // of a directory whose maker would have its lock by now
 
 struct Sum {
@@ -149,12 +151,13 @@ std::optional<Snapshot> read_snapshot(const Directory& directory, const std::str
   std::optional<std::string> text;
   try {
     Fd fd = s.directory().open(manifest_name, O_RDONLY, Exit::bad_data);
-    text = read_all(fd.get(), 1ULL << 32, s.path);
+    text = read_all(fd.get(), max_manifest, s.path);
   } catch (const Error& e) {
     why = reason_of(e);
     return std::nullopt;
   }
-  if (!parse_manifest(text.value_or(""), s, why)) return std::nullopt;
+  if (!text) why = "it is longer than 512 MiB";
+  if (!text || !parse_manifest(*text, s, why)) return std::nullopt;
   return s;
 }
 
@@ -371,7 +374,9 @@ Snapshot create_snapshot(Store& store, const std::string& directory, const Progr
       snapshot.damaged = snapshot.damaged || ((t.kind == Trouble::Kind::damage || t.kind == Trouble::Kind::missing) && t.lsn < snapshot.position);
   });
   sync_files(temporary.inside);
-  temporary.inside.publish(manifest_name, encode_manifest(snapshot), false);
+  const std::string manifest = encode_manifest(snapshot);
+  if (manifest.size() > max_manifest) throw Error(Exit::storage, "cannot make a snapshot of " + counted(snapshot.file_count, "file") + ": its manifest would be longer than 512 MiB");
+  temporary.inside.publish(manifest_name, manifest, false);
   for (Millis at = snapshot.created_at;; ++at) {
     snapshot.name = name_for(at);
     snapshot.path = directory + "/" + snapshot.name;

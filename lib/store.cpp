@@ -149,6 +149,7 @@ std::vector<std::optional<Answer>> Store::resolve(std::vector<NewJob>& jobs) {
     }
   });
   JournalReader reader(m_journal, 0);
+  uint64_t resolved = 0;
   for (size_t i = 0; i < jobs.size(); ++i) {
     NewJob& job = jobs[i];
     Meta& meta = job.record.meta;
@@ -162,6 +163,10 @@ std::vector<std::optional<Answer>> Store::resolve(std::vector<NewJob>& jobs) {
     if (meta.length == to_the_end && meta.offset <= source.size) meta.length = source.size - meta.offset;
     if (meta.offset > source.size || meta.length > source.size - meta.offset) {
       bad("the workload of " + meta.source + " has only " + std::to_string(source.size) + " bytes");
+      continue;
+    }
+    if (source.is_inline() && (resolved += meta.length) > max_resolved) {
+      answers[i] = Answer{Outcome::refused, "the parts of other jobs' workloads that came with it are more than 32 MiB", 0};
       continue;
     }
     std::string reason;

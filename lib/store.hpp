@@ -125,6 +125,8 @@ class Store {
 
   // Finds out what jobs refer to whose workload is a part of another's, which has to be done before they are queued. Where that is
   // a blob, they name it and the sum of the part; else they are given the part itself. For each job, an answer where it cannot be.
+  // So many bytes are given to the jobs of a call at most; the rest is refused.
+  static constexpr uint64_t max_resolved = 32 << 20;
   std::vector<std::optional<Answer>> resolve(std::vector<NewJob>& jobs);
 
   // Throws the Error that add() of so many bytes would run into at once, if any: no room.

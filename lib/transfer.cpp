@@ -252,7 +252,7 @@ bool Sending::send() {
     if (!sizes || sizes->head_size + sizes->data_size > left.size()) throw Error(Exit::bug, "cannot send what is no record");
     size_t size = sizes->head_size + sizes->data_size;
     if (m_count > 0 && (m_size + size > max_piece || m_at + m_size < m_alone_until)) break;
-    if (m_count == 0 && size > max_piece && !m_whole && m_link->takes_parts()) {
+    if (m_count == 0 && size > max_piece && m_link->takes_parts()) {
       m_in_parts = true;
       m_data_size = sizes->data_size;
       m_part = std::to_string(m_offset) + "\n";
@@ -276,7 +276,7 @@ void Sending::pass(std::vector<std::string> verdicts) {
   for (auto& v : verdicts) m_verdicts.push_back(std::move(v));
   m_at += m_size;
   m_offset = 0;
-  m_asked = m_whole = false;
+  m_asked = false;
   m_repeats = 0;
 }
 
@@ -289,8 +289,8 @@ void Sending::hear() {
   if (!lines.empty() && lines.back().empty()) lines.pop_back();
   auto nonsense = [&] { return Error(Exit::config, reply.node + " answers something else"); };
   if (m_in_parts && !bad.empty()) {
-    m_whole = true;
     if (bad.find(unknown_kind) != std::string::npos) m_link->takes_no_parts();
+    else pass({"refused " + bad});
   } else if (m_in_parts && lines.size() == 1 && lines[0].substr(0, 3) == "at ") {
     auto at = parse_count(lines[0].substr(3));
     if (!at || *at > m_data_size) throw nonsense();

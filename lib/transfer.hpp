@@ -62,6 +62,9 @@ class Keys {
   std::vector<std::string> m_keys;
 };
 
+// None is longer.
+inline constexpr size_t max_transfer_size = 4 << 20;
+
 struct Transfer {
   std::string kind, group, node, store, to, session, to_session;
   uint64_t number = 0;
@@ -229,7 +232,6 @@ class Sending {
   // The piece under way: so many records and bytes, from `at` on.
   size_t m_at = 0, m_count = 0, m_size = 0;
   size_t m_alone_until = 0;  // before this, each record is sent alone
-  bool m_whole = false;      // the record is not sent in parts
   // In parts: what is there of the workload, and how often that has not become more.
   bool m_in_parts = false;
   uint64_t m_offset = 0, m_data_size = 0;

@@ -1,6 +1,7 @@
 // Feeds bytes that libFuzzer makes up to every reader of bytes from outside: GQ_FUZZ=TARGET gq-fuzz [libFuzzer's options] CORPUS.
 // `gq-fuzz` without GQ_FUZZ lists the targets. A reader must not crash, hang, or disagree with itself.
 #include <fcntl.h>
+#include <libgearman/gearman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -189,9 +190,21 @@ void names(std::string_view in) {
 
 void packets(std::string_view in) {
   PacketCheck whole, pieces;
-  bool good = whole.feed(in.data(), in.size()), other = true;
-  for (char c : in) other = pieces.feed(&c, 1);
-  CHECK(in.empty() || good == other);
+  bool good = true, other = true;
+  std::vector<AssignedJob> jobs, same;
+  auto take = [](PacketCheck& check, std::vector<AssignedJob>& to) {
+    if (auto job = check.take_job()) to.push_back(std::move(*job));
+  };
+  good = whole.feed(in.data(), in.size());
+  take(whole, jobs);
+  for (char c : in) {
+    other = pieces.feed(&c, 1);
+    take(pieces, same);
+  }
+  // Two jobs at a time are bad, one after the other was taken is not.
+  CHECK(in.empty() || good == other || (!good && !same.empty()));
+  if (good) CHECK(jobs.size() == same.size());
+  for (const auto& job : same) CHECK(job.handle.size() <= GEARMAN_JOB_HANDLE_SIZE && job.size <= UINT32_MAX);
   parse_client_count(in);
 }
 

@@ -400,6 +400,38 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   sound
 }
 
+@test "gq-worker: who sends under other identities or names changes nothing of a group and fills neither log nor journal [300 of each]" {
+  start_gearmand
+  NODES=(1 2)
+  group once
+  nodes
+  gq-enqueue f </dev/null >"$T/ids"
+  peers() { gq-inspect --store "$T/1" journal | grep -c '"type":"peer"'; }
+  before=$(peers)
+  python3 - "$PORT" <<'P'
+import socket, struct, sys
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+f = s.makefile("rb")
+for i in range(300):
+    for line in ("ask rep_1:once rep_2 01HZZZZZZZZZZZZZZZZZZZZ%03d rep_1", "take rep_1:once rep_2 01HZZZZZZZZZZZZZZZZZZZZ%03d rep_1",
+                 "ask rep_1:once rep_x%d 01HZZZZZZZZZZZZZZZZZZZZZZZ rep_1", "ask group%d rep_2 01HZZZZZZZZZZZZZZZZZZZZZZZ rep_1"):
+        text = "gq1 " + line % i + " 01HZZZZZZZZZZZZZZZZZZZZZZZ 1 - -\n"
+        body = b"rep_1\0\0" + text.encode()
+        s.sendall(b"\0REQ" + struct.pack(">II", 7, len(body)) + body)
+        while True:
+            kind, size = struct.unpack(">II", f.read(12)[4:])
+            f.read(size)
+            if kind in (13, 14): break
+P
+  (($(peers) < before + 10))
+  (($(wc -l <"$T/bg.1.err") < 10))
+  seq 5 | gq-enqueue f -l >>"$T/ids"
+  done_all() { all_ran_once "$T/ids" 2>/dev/null; }
+  eventually done_all
+  not says 1 'another store than before'
+  sound
+}
+
 @test "gq-worker: records that say more than one who queues a job may are bad, said once and gone; own jobs go on [60 background jobs, a group]" {
   start_gearmand
   NODES=(1 2)

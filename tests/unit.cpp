@@ -369,6 +369,25 @@ void whatever_was_read_can_be_written() {
   CHECK(text == std::string(4095, 'x'));  // no half of a character
 }
 
+// A small record may stand for a part of another job's workload; what one delivery is given of those has a bound.
+void references_grow_to_a_bound(const std::string& directory) {
+  Store store(directory, true);
+  std::string data(max_inline_data, 'x');
+  NewJob source = make_job("f", data);
+  store.add({source});
+  JobOptions options;
+  options.source = source.record.meta.id;
+  std::vector<NewJob> jobs;
+  for (int i = 0; i < 600; ++i) jobs.push_back(make_job("f", {}, options));
+  auto answers = store.resolve(jobs);
+  size_t refused = 0;
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    refused += answers[i].has_value();
+    CHECK(answers[i] ? i >= 512 && answers[i]->outcome == Outcome::refused : jobs[i].data.size() == max_inline_data);
+  }
+  CHECK(refused == 600 - 512);
+}
+
 void one_record_does_not_keep_a_group() {
   std::string payload, result;
   std::vector<std::string> ids, said;
@@ -464,6 +483,40 @@ void packets_are_checked() {
                              packet(13, std::string(65, 'H') + '\0'), packet(14, std::string(10000, 'H'))};
   for (const auto& b : bad)
     for (size_t piece : {1, 5, 1000}) CHECK(!passes(good + b, piece) && !passes(b, piece));
+}
+
+// How large a job is, is known before its workload is there.
+void jobs_are_told_before_they_come() {
+  using namespace std::string_literals;
+  auto packet = [](uint32_t command, uint32_t size, const std::string& body) {
+    std::string p("\0RES", 4);
+    for (uint32_t value : {command, size})
+      for (int shift = 24; shift >= 0; shift -= 8) p += static_cast<char>(value >> shift);
+    return p + body;
+  };
+  for (uint32_t command : {11u, 31u, 40u}) {
+    const std::string args = command == 11 ? "H:host:1\0f.gq\0"s : command == 31 ? "H:host:1\0f.gq\0unique\0"s : "H:host:1\0f.gq\0unique\0r\0"s;
+    const std::string head = packet(6, 0, "") + packet(command, static_cast<uint32_t>(args.size()) + 300'000'000, args);
+    for (size_t pace : {size_t{1}, size_t{5}, head.size()}) {
+      PacketCheck check;
+      for (size_t at = 0; at < head.size(); at += pace) {
+        CHECK(!check.take_job());
+        CHECK(check.feed(head.data() + at, std::min(pace, head.size() - at)));
+      }
+      auto job = check.take_job();
+      CHECK(job && job->handle == "H:host:1" && job->function == "f.gq" && job->size == 300'000'000 && !check.take_job());
+    }
+  }
+  CHECK(request_packet(14, "H:1") == "\0REQ\0\0\0\x0e\0\0\0\x03H:1"s);
+}
+
+void strangers_fill_no_log() {
+  Seldom seldom;
+  const Seldom::Time now{};
+  auto at = [&](int seconds) { return seldom.behind("kind", now + std::chrono::seconds(seconds)); };
+  CHECK(at(0) == "" && !at(1) && !at(59) && at(60)->find("2 more") != std::string::npos && !at(61) && seldom.behind("other", now) == "");
+  for (int i = 0; i < 1000; ++i) seldom.behind(std::to_string(i), now);
+  CHECK(!seldom.behind("1000", now));  // their kinds take no more memory, either
 }
 
 void nodes_that_return_wait_for_the_others() {
@@ -922,9 +975,12 @@ int main(int argc, char** argv) {
   records_survive_hostile_bytes();
   strangers_say_little_of_a_job();
   whatever_was_read_can_be_written();
+  references_grow_to_a_bound(directory + "/references");
   one_record_does_not_keep_a_group();
   small_values();
   packets_are_checked();
+  jobs_are_told_before_they_come();
+  strangers_fill_no_log();
   copies_are_counted_before_an_answer();
   answers_travel();
   parts_make_a_workload(directory + "/parts");

@@ -488,6 +488,43 @@ PY
   lines_are "$T/bg.1.err" 3
 }
 
+@test "gq-worker: a job over --max-workload is refused before its workload comes, and said; what waits behind it is taken [raw in the background and the foreground, F.gq]" {
+  start_gearmand
+  for f in f f.gq; do gq-bench submit 127.0.0.1 "$PORT" $f 1 60000000 1 bg; done
+  submit() { timeout 20 gearman -h 127.0.0.1 -p "$PORT" "$@"; }
+  submit -b -f f <<<small
+  start_worker -f f --queue-only --max-workload 1M
+  queued() { [[ $(jobs_in queued) == "$1" ]]; }
+  eventually queued 1
+  none_left() { [[ $(status "$PORT" | awk '{ n += $2 + $3 } END { print n }') == 0 ]]; }
+  eventually none_left
+  grep -q 'f: a job of 60000000 bytes is larger' "$T/bg.1.err"
+  grep -q 'f.gq: a job of 60000000 bytes is larger' "$T/bg.1.err"
+  head -c 2000000 /dev/zero >"$T/large"
+  not submit -f f <"$T/large" >"$T/out" 2>&1
+  grep -q 'larger than the worker takes' "$T/out"
+  fails_with 65 gq-enqueue f "$T/large"
+  grep -q 'larger than the worker' "$T/failed.err"
+  (($(awk '/VmHWM/ { print $2 }' "/proc/$WORKER/status") < 60000))
+  gq-enqueue f <<<last
+  eventually queued 2
+}
+
+@test "gq-worker: all that it receives at a time takes no more memory than twice --max-workload [a store that does not go on]" {
+  start_gearmand
+  start_worker -f f --queue-only --max-workload 8M
+  gq-enqueue f <<<first
+  exec 5>>"$GQ_STORE/append.lock"
+  flock 5
+  gq-bench submit 127.0.0.1 "$PORT" f 14 8000000 14 bg
+  all_asked() { (($(status "$PORT" | awk '$1 == "f" { print $4 }') >= 14)); }
+  eventually all_asked
+  (($(awk '/VmHWM/ { print $2 }' "/proc/$WORKER/status") < 60000))
+  exec 5>&-
+  all_queued() { [[ $(jobs_in queued) == 15 ]]; }
+  eventually all_queued
+}
+
 @test "gq-worker: where libgearman's calls cannot be checked, it ends with 78, and so does gq-replicate; gq-enqueue does without them [a library of another name, one that reads otherwise]" {
   start_gearmand
   local library
