@@ -57,6 +57,10 @@ needs_root() { ((EUID == 0)) || skip "needs root, for file systems and namespace
   torture group --rounds 5
 }
 
+@test "gq: a stranger at the servers of a group, with keys and without, stops no job, program or log [valid, altered and random records, transfers, answers]" {
+  torture stranger
+}
+
 @test "the journal: cut, altered, swapped and doubled segments show no wrong job and lose no more than was hit" {
   torture altered-bytes
 }

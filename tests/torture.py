@@ -10,7 +10,7 @@ for so many --minutes, under valgrind. --churn passes two million jobs, or N, th
 import argparse, os, random, shutil, sys, tempfile, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from faults import calls, churn, cleaning, database, disk, group, kill, machine, servers, snapshots, soak
+from faults import calls, churn, cleaning, database, disk, group, kill, machine, servers, snapshots, soak, stranger
 from faults.world import World, sanitized
 
 
@@ -36,6 +36,7 @@ FAULTS = {
     "refused": machine.refused,
     "altered-bytes": altered_bytes,
     "group": group.group,
+    "stranger": stranger.stranger,
     "cleaning": cleaning.cleaning,
     "snapshots": snapshots.snapshots,
     "database": database.database,

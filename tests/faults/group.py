@@ -22,8 +22,8 @@ class Network:
     """Hosts on one bridge, in namespaces of their own; without root, names for loopback."""
     numbers = itertools.count(1)
 
-    def __init__(self, hosts):
-        self.real = os.geteuid() == 0
+    def __init__(self, hosts, real=True):
+        self.real = real and os.geteuid() == 0
         self.prefix = f"gq{os.getpid()}x{next(self.numbers)}"
         self.address = {h: f"10.99.0.{n + 1}" if self.real else "127.0.0.1" for n, h in enumerate(hosts)}
         self.hosts = hosts
@@ -65,9 +65,10 @@ class Network:
 
 
 class Group:
-    def __init__(self, directory, seed, policy):
-        self.net = Network([*NODES, "client", "g1", "g2"])
-        self.policy = policy
+    def __init__(self, directory, seed, policy, auth=None, hosts=True):
+        """With keys or without; by chance where it is not said. Without `hosts` all is on loopback."""
+        self.net = Network([*NODES, "client", "g1", "g2"], hosts)
+        self.policy, self.times = policy, TIMES
         self.servers = {g: free_port() for g in ("g1", "g2")}
         list_ = ",".join(f"{self.net.address[g]}:{port}" for g, port in self.servers.items())
         self.client = World(os.path.join(directory, "client"), seed, seconds="0.01")
@@ -78,7 +79,7 @@ class Group:
         self.wiped, self.clocks, self.mounted, self.extra = set(), {}, [], []
         self.delayed = []
         self.auth = []
-        if self.random.random() < 0.5:
+        if self.random.random() < 0.5 if auth is None else auth:
             key = self.client.dir / "key"
             key.write_text(secrets.token_hex(32) + "\n")
             key.chmod(0o600)
@@ -98,7 +99,7 @@ class Group:
     def start(self, name):
         w = self.nodes[name]
         env = at_time(self.clocks[name]) if name in self.clocks else None
-        w.spawn("worker", "gq-worker", *w.work, *TIMES, *self.auth, "-j", 2, "--", w.command, wrap=self.net.on(name), env=env)
+        w.spawn("worker", "gq-worker", *w.work, *self.times, *self.auth, "-j", 2, "--", w.command, wrap=self.net.on(name), env=env)
 
     def start_all(self):
         for n in NODES:
