@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,7 +22,11 @@ struct Command {
   int output = -1;     // standard output; -1: this process's
   int error = -1;      // standard error, likewise
   int keep_open = -1;  // inherited as descriptor 3
+  bool keeps_private = false;  // it makes files for this user only (umask 077)
 };
+
+// Held by who makes something that follows this process's umask, which is another one while a command that keeps_private is started.
+std::mutex& umask_mutex();
 
 // The pid of the command, or the negative errno of what failed: exec's, or fork's.
 pid_t spawn(const Command& command);

@@ -58,6 +58,7 @@ void Helper::start() {
   Command command;
   command.argv = m_argv;
   command.input = command.output = theirs.get();
+  command.keeps_private = true;
   pid_t pid = spawn(command);
   if (pid < 0) {
     m_socket.reset();
@@ -74,8 +75,11 @@ void Helper::start() {
     }
     throw Error(Exit::config, "cannot use the store's helper " + printable(m_argv[0]) + ": it says " + printable(greeting) + " instead of " + helper_greeting);
   }
-  for (const auto& word : split(greeting.substr(std::min(greeting.size(), std::string_view(helper_greeting).size() + 1)), ' '))
+  m_readable = false;
+  for (const auto& word : split(greeting.substr(std::min(greeting.size(), std::string_view(helper_greeting).size() + 1)), ' ')) {
     if (word == "volatile") log(Level::warning, "the database may lose what it has confirmed: its helper was told not to mind");
+    m_readable = m_readable || word == "readable";
+  }
 }
 
 void Helper::wait_until_ready(short events, const char* what) {
@@ -215,6 +219,13 @@ std::vector<Pair> Helper::scan(const std::string& from, size_t limit) {
     if (pairs[i].key < from || (i > 0 && pairs[i].key <= pairs[i - 1].key))
       throw Error(Exit::config, "cannot read the database by " + printable(m_argv[0]) + ": its keys are not in the order of their bytes");
   return pairs;
+}
+
+std::string Helper::notice() {
+  if (!m_readable) return {};
+  std::string words;
+  for (const auto& word : m_argv) words += " " + word;
+  return "others can read files of the database that" + printable(words) + " keeps; they are left as they are";
 }
 
 }  // namespace gq

@@ -26,6 +26,7 @@ class Helper : public KeyValue {
   std::optional<std::string> get(const std::string& key) override;
   void remove(const std::vector<std::string>& keys) override;
   std::vector<Pair> scan(const std::string& from, size_t limit) override;
+  std::string notice() override;
 
  private:
   std::vector<Pair> ask(const char* what, const std::string& request);
@@ -40,6 +41,7 @@ class Helper : public KeyValue {
 
   const std::vector<std::string> m_argv;
   pid_t m_pid = 0;
+  bool m_readable = false;  // by others, as the helper says
   Fd m_socket;
   std::string m_read;  // and not yet used
   size_t m_used = 0;

@@ -37,6 +37,9 @@ class KeyValue {
 
   // The first pairs, `limit` at most, whose keys are not before `from`, in the order of their bytes.
   virtual std::vector<Pair> scan(const std::string& from, size_t limit) = 0;
+
+  // What a person should know of the database; said each time a copy of it is made, so once after each start of the machine.
+  virtual std::string notice() { return {}; }
 };
 
 }  // namespace gq

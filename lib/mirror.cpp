@@ -233,6 +233,7 @@ Lsn Mirror::make_anew(bool create) {
     fresh.store_id = new_ulid();
     write_settings(m_directory, fresh, true);
   }
+  if (const std::string notice = m_database->notice(); !notice.empty()) log(Level::warning, notice);
   const Settings read = read_settings(m_directory);
   m_checked = now.has_value();
   if (!now) m_database->put({{holder_key, self}});

@@ -11,6 +11,7 @@
 
 #include "caller.hpp"
 #include "error.hpp"
+#include "fd.hpp"
 
 namespace {
 
@@ -28,6 +29,11 @@ void check_io(ssize_t result, const void* caller) {
   if (seen) is_seen = true;
   if (seen && result < 0 && saved != EINTR) io_failed = true;
   errno = saved;
+}
+
+void make_private(int fd) {
+  struct stat st;
+  if (::fstat(fd, &st) == 0 && (st.st_mode & (S_IRWXG | S_IRWXO))) ::fchmod(fd, S_IRUSR | S_IWUSR);
 }
 
 }  // namespace
@@ -80,6 +86,7 @@ void Table::open(int mode) {
   if (!tcbdbopen(m_db.get(), m_directory.reach(m_name).c_str(), mode | BDBONOLCK) || io_failed) fail();
   m_open = true;
   ::fcntl(m_db->hdb->fd, F_SETFD, FD_CLOEXEC);
+  make_private(m_db->hdb->fd);  // one of before
 }
 
 // Nobody may be walking meanwhile.
@@ -170,11 +177,17 @@ void Table::check_missing() const {
 
 void Table::forget_error() { tcbdbsetecode(m_db.get(), TCESUCCESS, __FILE__, __LINE__, __func__); }
 
+void Table::begin() {
+  // As with the table itself: the library's would be for all to read.
+  if (Fd log = m_directory.try_open(m_log, O_RDWR | O_CREAT)) make_private(log.get());
+  if (!tcbdbtranbegin(m_db.get())) fail();
+}
+
 void Table::flush() {
   if (m_writes.empty()) return;
   if (m_use == Use::read) become_writable();
   if (m_use != Use::temporary) {
-    if (!m_in_transaction && !tcbdbtranbegin(m_db.get())) fail();
+    if (!m_in_transaction) begin();
     m_in_transaction = true;
   }
   for (const auto& [key, value] : m_writes) {

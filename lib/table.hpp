@@ -85,6 +85,7 @@ class Table {
   void prepare();
   void open(int mode);
   void become_writable();
+  void begin();
   void flush();
   bool remove_log();
   bool close_file();

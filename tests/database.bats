@@ -89,6 +89,31 @@ teardown() {
   gq-inspect check
 }
 
+@test "gq: no file of a database or its copy is made so that others can read it; one that is there stays as it is, which is said once" {
+  umask 022
+  mkdir "$T/made"
+  export GQ_CACHE=$T/cache
+  for words in "dbi dbi:SQLite:$T/made/db" "bdb $T/made"; do
+    GQ_STORE="exec:gq-store-$words" gq-enqueue f --local <<<x 2>"$T/err"
+    [[ $(GQ_STORE="exec:gq-store-$words" gq-flush -f f -- sh -c umask) == 0022 && ! -s $T/err ]]
+  done
+  [[ -z $(find "$T/made" "$T/cache" -type f -perm /077) ]]
+  # A file in a directory that nobody else can enter is not readable.
+  mkdir "$T/open"
+  mkdir -m 700 "$T/closed"
+  for directory in open closed; do
+    sqlite3 "$T/$directory/db" 'CREATE TABLE own (x)'
+    GQ_STORE="exec:gq-store-dbi dbi:SQLite:$T/$directory/db" gq-enqueue f --local <<<x 2>>"$T/err"
+    GQ_STORE="exec:gq-store-dbi dbi:SQLite:$T/$directory/db" gq-inspect stats 2>>"$T/err"
+  done
+  [[ $(grep -c "others can read files of the database that gq-store-dbi dbi:SQLite:$T/open/db keeps" "$T/err") == 1 && $(wc -l <"$T/err") == 1 ]]
+  [[ $(stat -c %a "$T/open/db") == 644 ]]
+  chmod 644 "$T"/made/log.*
+  rm -rf "$T/cache"
+  GQ_STORE="exec:gq-store-bdb $T/made" gq-enqueue f --local <<<x 2>"$T/err"
+  grep -q "gq-store-bdb $T/made keeps; they are left as they are" "$T/err"
+}
+
 @test "gq: the copy of a database is made anew when it is gone, damaged, or of before the machine's last start [blobs too]" {
   sqlite_store
   head -c 3000000 /dev/urandom >"$T/large"

@@ -88,6 +88,19 @@ run_all() { gq-worker --local --drain -f f -- sh -c 'read -r x; echo "$x" >>"$0"
   grep -q 'gq.json: it belongs to another user' "$T/failed.err"
 }
 
+@test "the store: no file of it can be read by others, whatever the umask, and one of before is mended; commands keep the umask" {
+  umask 022
+  mkdir "$GQ_STORE"
+  readable() { find "$GQ_STORE" -type f -perm /077; }
+  fill 3
+  # The log of the index is there only while a transaction lasts; here it is not removed.
+  strace -f -qq -o /dev/null -e inject=unlink,unlinkat:retval=0 gq-inspect stats
+  [[ -e $GQ_STORE/index.tcb.wal && -z $(readable) ]]
+  chmod 644 "$GQ_STORE"/index.tcb*
+  [[ $(gq-worker --local --drain -f f -- sh -c umask | sort -u) == 0022 ]]
+  [[ -e $GQ_STORE/index.tcb && -z $(readable) ]]
+}
+
 @test "the index: is made again without holding up those who append" {
   seq 200000 | gq-enqueue f --local -l >"$T/ids"
   background gq-inspect stats
