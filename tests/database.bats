@@ -58,6 +58,20 @@ teardown() {
   crash start_mariadb "$SERVERS/my"
   read -r -a dsn <<<"$DSN"
   conforms --syncs "$SERVER" --crash "$T/crash" gq-store-dbi "${dsn[@]}"
+  # A password stands in a file that nobody else can read.
+  mariadb --no-defaults -u root -S "$SERVERS/my/socket" -e "CREATE USER other IDENTIFIED BY 'se cret'; GRANT ALL ON gq.* TO other"
+  other() { GQ_CACHE=$T/cache gq-enqueue f --local --store "exec:gq-store-dbi --table $1 ${DSN% root} other" <<<x; }
+  echo 'se cret' >"$T/password"
+  chmod 600 "$T/password"
+  other "a --password-file $T/password"
+  DBI_PASS_FILE=$T/password other b
+  fails_with 75 other b
+  chmod 640 "$T/password"
+  fails_with 75 other "a --password-file $T/password"
+  grep -q 'others may read or write it (chmod 600 it)' "$T/failed.err"
+  mkfifo -m 600 "$T/fifo"
+  fails_with 75 other "c --password-file $T/fifo"
+  grep -q 'it is not a file' "$T/failed.err"
   mariadb --no-defaults -u root -S "$SERVERS/my/socket" -e 'SET GLOBAL innodb_flush_log_at_trx_commit = 2'
   fails_with 75 gq-enqueue f --local --store "exec:gq-store-dbi $DSN" <<<x
   grep -q 'may lose what it has committed: innodb_flush_log_at_trx_commit is 2' "$T/failed.err"
