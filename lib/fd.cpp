@@ -1,6 +1,7 @@
 #include "fd.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -82,7 +83,9 @@ Pipe make_pipe() {
   return {Fd(ends[0]), Fd(ends[1])};
 }
 
-std::optional<std::string> read_all(int fd, uint64_t limit, const std::string& name) {
+std::optional<std::string> read_all(int fd, uint64_t limit, const std::string& name, Millis patience) {
+  using Clock = std::chrono::steady_clock;
+  const auto begin = Clock::now();
   struct stat st;
   std::string data;
   constexpr size_t usual = 1 << 16;
@@ -94,6 +97,12 @@ std::optional<std::string> read_all(int fd, uint64_t limit, const std::string& n
     chunk = static_cast<size_t>(left) + 1;
   }
   for (;; chunk = usual) {
+    if (patience != endless_patience) {
+      const Millis left = patience - std::chrono::duration_cast<Millis>(Clock::now() - begin);
+      pollfd p{fd, POLLIN, 0};
+      if (left < Millis(1)) throw Error(Exit::no_input, "cannot read " + name + ": its end has not come for " + std::to_string(patience.count() / 1000) + " s");
+      if (::poll(&p, 1, static_cast<int>(left.count())) <= 0) continue;
+    }
     size_t old = data.size();
     data.resize(old + chunk);
     ssize_t n = ::read(fd, data.data() + old, chunk);

@@ -50,8 +50,9 @@ struct Pipe {
 };
 Pipe make_pipe();
 
-// The whole of what can be read from fd; nullopt when it is longer than `limit` bytes.
-std::optional<std::string> read_all(int fd, uint64_t limit, const std::string& name);
+// The whole of what can be read from fd; nullopt when it is longer than `limit` bytes. Throws Error(no_input), also when its end has not
+// come within `patience`.
+std::optional<std::string> read_all(int fd, uint64_t limit, const std::string& name, Millis patience = endless_patience);
 
 uint64_t file_size(int fd);
 bool file_exists(const std::string& path);

@@ -6,7 +6,10 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <mutex>
 
+#include "child.hpp"
+#include "given.hpp"
 #include "log.hpp"
 #include "notify.hpp"
 #include "text.hpp"
@@ -16,13 +19,18 @@ namespace gq {
 Joblog::Joblog(const std::string& path, std::string command) : m_path(path), m_command(std::move(command)) { open(); }
 
 void Joblog::open() {
-  m_file = open_file(m_path, O_WRONLY | O_CREAT | O_APPEND, 0666);
-  // Another worker may be writing the first line now. A lock that another program holds never blocks this one.
-  for (int tries = 0; !try_lock(m_file.get(), FileLock::Mode::exclusive) && tries < 100; ++tries) ::usleep(1000);
+  {
+    std::lock_guard<std::mutex> guard(umask_mutex());
+    m_file = open_given(m_path, O_WRONLY | O_CREAT | O_APPEND, regular_file | device | inherited, Exit::storage, 0666);
+  }
+  // Another worker may be writing the first line now. A lock that another program holds never blocks this one; on an inherited
+  // descriptor it may be the caller's own.
+  const bool own = !descriptor_of(m_path);
+  for (int tries = 0; own && !try_lock(m_file.get(), FileLock::Mode::exclusive) && tries < 100; ++tries) ::usleep(1000);
   if (file_size(m_file.get()) == 0)
     write_all(m_file.get(),
               "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\tID\tFunction\tAttempt\n", m_path);
-  ::flock(m_file.get(), LOCK_UN);
+  if (own) ::flock(m_file.get(), LOCK_UN);
 }
 
 void Joblog::add(const Attempt& a) {

@@ -12,6 +12,7 @@
 #include <memory>
 
 #include "error.hpp"
+#include "given.hpp"
 #include "log.hpp"
 #include "notify.hpp"
 #include "text.hpp"
@@ -49,6 +50,17 @@ void cut_lines(std::string& text) {
   while (text.size() > tail_size) text.erase(0, text.find('\n') + 1);
 }
 
+// Others could put files of theirs there, or take away what commands have printed. An empty Fd, and errno, where it cannot be opened.
+Fd open_outputs(const OutputOptions& options) {
+  Fd fd = try_open(options.directory, O_RDONLY | O_DIRECTORY);
+  if (fd) check_trusted(fd.get(), options.directory, S_IWGRP | S_IWOTH, "chmod go-w it");
+  return fd;
+}
+
+Fd make_file(const Fd& directory, const std::string& name) {
+  return Fd(::openat(directory.get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+}
+
 }  // namespace
 
 Printed standard_output() {
@@ -66,28 +78,29 @@ Printed standard_output() {
 
 void prepare_outputs(const OutputOptions& options) {
   Pipe out = make_pipe(), error = make_pipe();
-  const std::string& directory = options.directory;
-  if (directory.empty()) return;
-  if (!file_exists(directory)) make_directory(directory);
-  const std::string path = directory + "/tmp." + new_ulid();
-  if (!try_open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW)) throw_errno(Exit::storage, "make files in " + printable(directory));
-  ::unlink(path.c_str());
+  if (options.directory.empty()) return;
+  if (!file_exists(options.directory)) make_directory(options.directory);
+  const std::string name = "tmp." + new_ulid();
+  Fd directory = open_outputs(options);
+  if (!directory || !make_file(directory, name)) throw_errno(Exit::storage, "make files in " + printable(options.directory));
+  ::unlinkat(directory.get(), name.c_str(), 0);
 }
 
 Output::Output(const OutputOptions& options, const std::string& name) : m_cap(options.cap) {
   make_pipe_from(m_error, m_error_end);
   if (options.directory.empty()) return;
   make_pipe_from(m_out, m_out_end);
+  Fd directory = open_outputs(options);
+  if (!directory && errno == ENOENT) {
+    if (make_directory(options.directory))
+      log(Level::warning, "the output directory " + printable(options.directory) + " was gone; it is made again");
+    directory = open_outputs(options);
+  }
   for (int n = 1; !m_file; ++n) {
-    m_path = options.directory + "/" + name + (n == 1 ? "" : "." + std::to_string(n));
-    m_file = Fd(::open(m_path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (!m_file && errno == ENOENT) {
-      if (make_directory(options.directory))
-        log(Level::warning, "the output directory " + printable(options.directory) + " was gone; it is made again");
-      --n;
-    } else if (!m_file && errno != EEXIST) {
-      throw_errno(Exit::storage, "make the output file " + m_path);
-    }
+    const std::string file = name + (n == 1 ? "" : "." + std::to_string(n));
+    m_path = options.directory + "/" + file;
+    if (directory) m_file = make_file(directory, file);
+    if (!m_file && (!directory || errno != EEXIST)) throw_errno(Exit::storage, "make the output file " + m_path);
   }
 }
 
@@ -166,7 +179,7 @@ void sweep_outputs(const OutputOptions& options) {
     std::string_view name = entry->d_name;
     struct stat st;
     if (name.size() > ulid_size + 1 && name[ulid_size] == '.' && is_ulid(name.substr(0, ulid_size)) &&
-        ::fstatat(::dirfd(dir.get()), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && st.st_mtime < oldest)
+        ::fstatat(::dirfd(dir.get()), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && st.st_uid == ::geteuid() && st.st_mtime < oldest)
       ::unlinkat(::dirfd(dir.get()), entry->d_name, 0);
   }
 }

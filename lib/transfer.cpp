@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "fd.hpp"
+#include "given.hpp"
 #include "record.hpp"
 #include "text.hpp"
 #include "ulid.hpp"
@@ -56,10 +56,8 @@ std::string signed_text(std::string_view line, std::string_view other, std::stri
 Keys::Keys(const std::string& path) {
   if (sodium_init() < 0) throw Error(Exit::bug, "cannot start libsodium");
   auto refuse = [&](const std::string& why) { return Error(Exit::config, "cannot use the keys in " + printable(path) + ": " + why); };
-  Fd fd = open_file(path, O_RDONLY, 0, Exit::config);
-  struct stat st;
-  if (::fstat(fd.get(), &st) != 0) throw_errno(Exit::config, "look at " + path);
-  if (st.st_mode & (S_IRWXG | S_IRWXO)) throw refuse("others may read or write the file (chmod 600 it)");
+  Fd fd = open_given(path, O_RDONLY, regular_file, Exit::config);
+  check_trusted(fd.get(), path, S_IRWXG | S_IRWXO, "chmod 600 it");
   auto text = read_all(fd.get(), 4096, path);
   for (const auto& line : split(text.value_or(""), '\n')) {
     if (line.empty()) continue;

@@ -369,6 +369,53 @@ PY
   [[ $(cut -f 1 "$T/log" | xargs) == 'Seq 7' ]]
 }
 
+@test "gq-worker: --joblog may be a descriptor that it was given, or a link to one; a FIFO is refused at once [74]" {
+  ln -s /dev/stderr "$T/link"
+  for log in /dev/stderr /dev/fd/2 "$T/link"; do
+    gq-enqueue f --local <<<x >/dev/null
+    gq-worker --local --drain -f f --joblog "$log" -- true 2>&1 >/dev/null | cut -f 1 | xargs >"$T/log"
+    [[ $(<"$T/log") == 'Seq 1' ]]
+  done
+  mkfifo "$T/fifo"
+  fails_with 74 timeout -s KILL 20 gq-worker --local --drain -f f --joblog "$T/fifo" -- true
+  grep -q "cannot open $T/fifo: it is a FIFO" "$T/failed.err"
+  for n in $(seq 5 12); do fails_with 74 without_descriptors gq-worker --local --drain -f f --joblog "/dev/fd/$n" -- true; done
+}
+
+@test "gq-worker: a stop signal is obeyed while a file is opened [--joblog, on which another process has a lease]" {
+  touch "$T/log"
+  background python3 -c 'import fcntl, os, signal, sys, time
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+fcntl.fcntl(os.open(sys.argv[1], os.O_RDWR), fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print("held", flush=True)
+time.sleep(600)' "$T/log"
+  eventually grep -q held "$T/bg.0.out"
+  background gq-worker --local -f f --joblog "$T/log" -- true
+  eventually grep -q "waiting: another process holds a lease on $T/log" "$T/bg.1.err"
+  kill "$PID"
+  eventually no_process "$PID"
+}
+
+@test "gq-worker: --output takes no directory that others may write, or of another user [78]; while it is one nothing is started" {
+  local id
+  mkdir -m 1777 "$T/o"
+  fails_with 78 timeout 20 gq-worker --local -f f --output "$T/o" -- echo x
+  grep -q "cannot trust $T/o: others may write to it (chmod go-w it)" "$T/failed.err"
+  chmod 755 "$T/o"
+  background gq-worker --local -f f --output "$T/o" -- echo x
+  gq-enqueue f --local <<<x
+  eventually no_jobs
+  chmod 775 "$T/o"
+  id=$(gq-enqueue f --local <<<x)
+  eventually grep -q 'others may write to it.*; nothing is started until that can be done' "$T/bg.0.err"
+  [[ ! -e $T/o/$id.1 ]]
+  chmod 755 "$T/o"
+  eventually no_jobs
+  ((EUID == 0)) || skip "needs root, for a directory of another user"
+  chown 1 "$T/o"
+  fails_with 78 timeout 20 gq-worker --local -f f --output "$T/o" -- echo x
+}
+
 @test "gq-worker: --joblog has the columns of GNU parallel, one line for each attempt" {
   printf 'abc\ndefgh\n' | gq-enqueue f --local -l >/dev/null
   gq-worker --local --drain -f f -j 2 --joblog "$T/log" --max-attempts 2 --backoff 5ms -- sh -c 'read -r x; case $x in abc) exit 3;; *) sleep 0.2; kill -9 $$;; esac' 2>/dev/null

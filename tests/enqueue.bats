@@ -172,6 +172,37 @@ load helpers
   fails_with 78 gq-enqueue up --local --config "$T/none" </dev/null
 }
 
+@test "gq: --config may be a FIFO, which is read within 5 s; one of another user, or that all may write, is not used [78]" {
+  gq-enqueue up --local --config <(echo 'delay = 1h') <<<x
+  [[ $(jobs_in delayed) == 1 ]]
+  mkfifo "$T/fifo"
+  fails_with 78 timeout 60 gq-enqueue up --local --config "$T/fifo" <<<x
+  grep -q "cannot read $T/fifo: its end has not come for 5 s" "$T/failed.err"
+  echo 'delay = 1h' >"$T/file"
+  ln -s file "$T/link"
+  gq-enqueue up --local --config "$T/link" <<<x
+  chmod 666 "$T/file"
+  fails_with 78 gq-enqueue up --local --config "$T/link" <<<x
+  ((EUID == 0)) || skip "needs root, for a file of another user"
+  chmod 644 "$T/file"
+  chown 1 "$T/file"
+  fails_with 78 gq-enqueue up --local --config "$T/link" <<<x
+  grep -q 'it belongs to another user' "$T/failed.err"
+}
+
+@test "gq-enqueue: a FILE may be a FIFO, and waits for who writes it; a descriptor is one that was given, none of gq's own [66]" {
+  [[ $(gq-enqueue up --local <(echo a) <(echo b) | wc -l) == 2 ]]
+  gq-enqueue up --local /dev/stdin <<<c
+  mkfifo "$T/fifo"
+  background gq-enqueue up --local "$T/fifo"
+  has_opened() { find "/proc/$PID/fd" -lname "$T/fifo" | grep -q .; }
+  eventually has_opened
+  echo d >"$T/fifo"
+  wait "$PID"
+  [[ $(gq-inspect list | cut -f 1 | xargs -n 1 gq-inspect cat | sort | xargs) == 'a b c d' ]]
+  for n in $(seq 5 12); do fails_with 66 without_descriptors gq-enqueue up --local "/dev/fd/$n"; done
+}
+
 @test "gq-enqueue: a workload of megabytes may come by a pipe; memory stays near its size" {
   (ulimit -v 300000; head -c 40M /dev/zero | gq-enqueue up --local) >"$T/id"
   [[ $(gq-inspect cat "$(cat "$T/id")" | wc -c) == $((40 << 20)) ]]

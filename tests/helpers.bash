@@ -102,6 +102,10 @@ no_jobs() { [[ -z $(gq-inspect list) ]]; }
 lines_are() { [[ $(wc -l <"$1") -eq $2 ]]; }
 # As `!`, but counts where it is not the last command of a test.
 not() { if "$@"; then return 1; fi; }
+# Runs a command without the descriptors that the test suite has open.
+without_descriptors() {
+  (for n in {3..20}; do eval "exec $n>&-"; done; exec "$@")
+}
 fails_with() {
   local wanted=$1 got=0
   shift

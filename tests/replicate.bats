@@ -487,6 +487,14 @@ P
   chmod 644 "$T/key.1"
   fails_with 78 gq-worker --store "$T/1" -f f --auth "$T/key.1" -- true
   chmod 600 "$T"/key.*
+  mkfifo -m 600 "$T/fifo"
+  fails_with 78 timeout -s KILL 20 gq-worker --store "$T/1" -f f --auth "$T/fifo" -- true
+  grep -q "cannot open $T/fifo: it is a FIFO" "$T/failed.err"
+  if ((EUID == 0)); then
+    chown 1 "$T/key.1"
+    fails_with 78 gq-worker --store "$T/1" -f f --auth "$T/key.1" -- true
+    chown 0 "$T/key.1"
+  fi
   echo xyz >"$T/bad"; chmod 600 "$T/bad"
   fails_with 78 gq-worker --store "$T/1" -f f --auth "$T/bad" -- true
   node 1 --auth "$T/key.1"; node 2 --auth "$T/key.2"

@@ -9,7 +9,10 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <map>
+#include <sstream>
 
+#include "given.hpp"
 #include "runner.hpp"
 #include "text.hpp"
 #include "thread.hpp"
@@ -18,6 +21,7 @@
 namespace gq {
 namespace {
 
+constexpr Millis config_patience{5'000};
 
 // One write a line, so that lines of several programs do not mix; with journald's level where it reads standard error.
 void message(const char* program, Level level, const std::string& text) {
@@ -75,14 +79,36 @@ void check_order(const CLI::App& app) {
   }
 }
 
-// What is read as a configuration file has an end.
-std::string check_config(const std::string& path) {
-  struct stat st;
-  if (::stat(path.c_str(), &st) != 0) throw_errno(Exit::config, "read " + printable(path));
-  if ((!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode)) || st.st_size > (1 << 20))
-    throw Error(Exit::config, "cannot read " + printable(path) + ": it is not a file of at most 1 MiB");
-  return {};
-}
+// Configuration files, read before CLI11 sees their names: as it opens one, a FIFO could keep the program from starting or ending for ever.
+class Configuration : public CLI::ConfigINI {
+ public:
+  // What a name is replaced by, since CLI11 is to open something; written as nobody does.
+  static constexpr const char* placeholder = "/dev/./null";
+
+  void read(const std::string& path) {
+    if (path == placeholder) return;
+    m_name = path;
+    if (m_texts.count(path)) return;  // validators are called again
+    Fd fd = open_given(path, O_RDONLY, regular_file | fifo, Exit::config);
+    check_trusted(fd.get(), path, S_IWOTH, "chmod o-w it");
+    try {
+      auto text = read_all(fd.get(), 1 << 20, printable(path), config_patience);
+      if (!text) throw Error(Exit::config, "cannot read " + printable(path) + ": it has more than 1 MiB");
+      m_texts[path] = std::move(*text);
+    } catch (const Error& e) {
+      throw Error(Exit::config, e.what(), e.error_number());
+    }
+  }
+  const std::string& name() const { return m_name; }
+  std::vector<CLI::ConfigItem> from_config(std::istream&) const override {
+    std::istringstream text(m_texts.at(m_name));
+    return CLI::ConfigINI::from_config(text);
+  }
+
+ private:
+  std::string m_name;  // of the last one, which counts
+  std::map<std::string, std::string> m_texts;
+};
 
 }  // namespace
 
@@ -98,6 +124,7 @@ int run(int argc, char** argv, const Program& program) {
     if (static_cast<int>(level) <= wanted) message(program.name, level, text);
   });
   CLI::App app(program.purpose, program.name);
+  auto configuration = std::make_shared<Configuration>();
   Common common;
   std::string servers = "127.0.0.1:" + std::to_string(gearman_port);
   try {
@@ -109,8 +136,11 @@ int run(int argc, char** argv, const Program& program) {
     app.add_flag_function("-v,--verbose", [&](int64_t times) { verbosity = static_cast<int>(times); },
                           "Say more; twice for still more");
     app.set_version_flag("--version", std::string(program.name) + " " + GQ_VERSION);
-    app.set_config("--config", "", "File with options, NAME = VALUE a line")->check(check_config);
-    app.config_formatter(std::make_shared<CLI::ConfigINI>());  // a comma in a value is nothing special
+    app.set_config("--config", "", "File with options, NAME = VALUE a line")->transform([&](const std::string& path) {
+      configuration->read(path);
+      return std::string(Configuration::placeholder);
+    });
+    app.config_formatter(configuration);  // and a comma in a value is nothing special
     app.allow_config_extras(CLI::config_extras_mode::error);
     program.options(app);
     for (const char* name : {"--store", "--servers", "--config"}) not_empty(*app.get_option(name));
@@ -146,8 +176,7 @@ int run(int argc, char** argv, const Program& program) {
   } catch (const CLI::FileError& e) {
     throw Error(Exit::config, printable(e.what()));
   } catch (const CLI::ConfigError& e) {
-    std::string file = app.get_config_ptr()->as<std::string>();
-    throw Error(Exit::config, "cannot use " + printable(file) + ": " + std::string(program.name) +
+    throw Error(Exit::config, "cannot use " + printable(configuration->name()) + ": " + std::string(program.name) +
                                   " has no option of one of its names (" + printable(e.what()) + ")");
   } catch (const CLI::ParseError& e) {
     throw Error(Exit::usage, printable(e.what()) + " (--help tells more)");

@@ -10,6 +10,7 @@
 
 #include "fd.hpp"
 #include "frame.hpp"
+#include "given.hpp"
 #include "replicate_options.hpp"
 #include "sender.hpp"
 #include "store.hpp"
@@ -362,8 +363,10 @@ Exit enqueue(const Options& options, const Common& common) {
     try {
       std::string name = file == "-" ? "standard input" : file;
       Fd opened;
-      if (file != "-") opened = open_file(file, O_RDONLY, 0, Exit::no_input);
+      if (file != "-") opened = open_given(file, O_RDONLY, anything, Exit::no_input);
       int fd = file == "-" ? STDIN_FILENO : opened.get();
+      pollfd first{fd, POLLIN, 0};  // a FIFO without a writer would be at its end
+      while (::poll(&first, 1, -1) < 0 && errno == EINTR) continue;
       enqueuer.begin(name);
       if (o.lines || o.null) {
         read_items(fd, o.null ? '\0' : '\n', o.max_workload, name, enqueuer);
