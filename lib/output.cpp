@@ -177,6 +177,8 @@ void sweep_outputs(const OutputOptions& options) {
   time_t oldest = std::chrono::duration_cast<std::chrono::seconds>(now_ms() - options.keep).count();
   while (const dirent* entry = readdir(dir.get())) {
     std::string_view name = entry->d_name;
+    // What commands have put beside them, such as ID.gz, is not gq's.
+    if (name.find_first_not_of("0123456789.", std::min(name.size(), ulid_size)) != std::string_view::npos) continue;
     struct stat st;
     if (name.size() > ulid_size + 1 && name[ulid_size] == '.' && is_ulid(name.substr(0, ulid_size)) &&
         ::fstatat(::dirfd(dir.get()), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && st.st_uid == ::geteuid() && st.st_mtime < oldest)

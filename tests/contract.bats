@@ -274,9 +274,9 @@ PY
   id=$(gq-enqueue f --local <<<x)
   touch -d '2 days ago' "$T/keepme"
   mkdir -m 700 "$T/o"
-  touch -d '2 days ago' "$T/o/$id.9" "$T/o/notes"
+  touch -d '2 days ago' "$T/o/$id.9" "$T/o/notes" "$T/o/$id.gz" "$T/o/$id.1.gz"
   gq-worker --local --drain -f f --output "$T/o" --output-keep 1d --max-attempts 2 --backoff 5ms -- sh -c 'echo out; echo err >&2; exit 1' 2>/dev/null
-  [[ $(sort "$T/o/$id.1" | xargs) == 'err out' && $(sort "$T/o/$id.2" | xargs) == 'err out' && ! -e $T/o/$id.9 && -e $T/o/notes ]]
+  [[ $(sort "$T/o/$id.1" | xargs) == 'err out' && $(sort "$T/o/$id.2" | xargs) == 'err out' && ! -e $T/o/$id.9 && -e $T/o/notes && -e $T/o/$id.gz && -e $T/o/$id.1.gz ]]
   gq-flush --kick "$id"
   gq-worker --local --drain -f f --output "$T/o" --output-cap 10K -- sh -c 'yes | head -c 300000'
   [[ $(stat -c %s "$T/o/$id.1.2") == 10240 && $(sort "$T/o/$id.1" | xargs) == 'err out' ]]
