@@ -14,7 +14,7 @@
 namespace gq {
 namespace {
 
-constexpr const char* is_link = "it is a link, and none is followed here";
+constexpr const char *is_link = "it is a link, and none is followed here", *is_of_another = "it belongs to another user";
 
 bool is_entry(const std::string& name) { return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos; }
 
@@ -74,9 +74,15 @@ std::string Directory::identity() const {
   return std::to_string(st.st_dev) + " " + std::to_string(st.st_ino);
 }
 
-bool Directory::trusts(const struct stat& st) const { return S_ISREG(st.st_mode) && (st.st_uid == m_owner || st.st_uid == 0 || st.st_uid == ::geteuid()); }
+bool Directory::trusts(const struct stat& st) const { return S_ISREG(st.st_mode) && is_own(st.st_uid); }
 
-// Without `why`, errno says it.
+bool Directory::is_own(uid_t user) const { return user == m_owner || user == 0 || user == ::geteuid(); }
+
+bool Directory::lets_in_others() const {
+  struct stat st;
+  return ::fstat(fd(), &st) != 0 || (st.st_mode & (S_IXGRP | S_IXOTH));
+}
+
 Fd Directory::open_checked(const std::string& name, int flags, const char*& why) const {
   why = nullptr;
   if (!is_entry(name)) {
@@ -93,7 +99,7 @@ Fd Directory::open_checked(const std::string& name, int flags, const char*& why)
   }
   if (::fstat(fd.get(), &st) != 0) return {};
   if (!trusts(st)) {
-    why = S_ISREG(st.st_mode) ? "it belongs to another user" : "it is not a regular file";
+    why = S_ISREG(st.st_mode) ? is_of_another : "it is not a regular file";
     errno = EPERM;
     return {};
   }
@@ -107,23 +113,28 @@ Fd Directory::try_open(const std::string& name, int flags) const {
   return open_checked(name, flags, why);
 }
 
+// Without `why`, errno says it.
+void Directory::refuse(const std::string& name, const char* why, Exit code) const {
+  const std::string what = "open " + printable(path_of(name));
+  if (why) throw Error(code == Exit::storage ? Exit::config : code, "cannot " + what + ": " + why);
+  throw_errno(code, what);
+}
+
 Fd Directory::find(const std::string& name, int flags) const {
   const char* why;
   Fd fd = open_checked(name, flags, why);
-  if (why) throw Error(Exit::config, "cannot open " + printable(path_of(name)) + ": " + why);
-  if (!fd && errno != ENOENT) throw_errno(Exit::storage, "open " + printable(path_of(name)));
+  if (!fd && (why || errno != ENOENT)) refuse(name, why, Exit::storage);
   return fd;
 }
 
 Fd Directory::open(const std::string& name, int flags, Exit code) const {
   const char* why;
   Fd fd = open_checked(name, flags, why);
-  if (why) throw Error(code == Exit::storage ? Exit::config : code, "cannot open " + printable(path_of(name)) + ": " + why);
-  if (!fd) throw_errno(code, "open " + printable(path_of(name)));
+  if (!fd) refuse(name, why, code);
   return fd;
 }
 
-std::optional<Directory> Directory::step(const std::string& name, const char*& why) const {
+std::optional<Directory> Directory::step(const std::string& name, bool of_any, const char*& why) const {
   why = nullptr;
   struct stat st;
   if (!is_entry(name)) {
@@ -137,19 +148,31 @@ std::optional<Directory> Directory::step(const std::string& name, const char*& w
     errno = saved;
     return std::nullopt;
   }
-  return Directory(path_of(name), std::move(fd));
+  Directory next(path_of(name), std::move(fd));
+  if (!of_any && !is_own(next.m_owner)) {
+    why = is_of_another;
+    return std::nullopt;
+  }
+  if (!of_any) next.m_owner = m_owner;
+  return next;
 }
 
 Directory Directory::below(const std::string& path, Exit code) const {
   Directory at = *this;
   for (const auto& name : split(path, '/')) {
     const char* why;
-    auto next = at.step(name, why);
-    if (why) throw Error(code == Exit::storage ? Exit::config : code, "cannot open " + printable(at.path_of(name)) + ": " + why);
-    if (!next) throw_errno(code, "open " + printable(at.path_of(name)));
+    auto next = at.step(name, false, why);
+    if (!next) at.refuse(name, why, code);
     at = std::move(*next);
   }
   return at;
+}
+
+Directory Directory::below_of_any(const std::string& name, Exit code) const {
+  const char* why;
+  auto next = step(name, true, why);
+  if (!next) refuse(name, why, code);
+  return std::move(*next);
 }
 
 std::optional<Directory> Directory::find_below(const std::string& name) const {
@@ -204,7 +227,7 @@ void Directory::remove_tree(const std::string& name) const {
   if (remove(name) || errno == ENOENT) return;
   if (errno != EISDIR) throw_errno(Exit::storage, "remove " + printable(path_of(name)));
   {
-    const Directory inside = below(name);
+    const Directory inside = below_of_any(name, Exit::storage);
     for (const auto& entry : inside.names()) inside.remove_tree(entry);
   }
   if (::unlinkat(fd(), name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) throw_errno(Exit::storage, "remove " + printable(path_of(name)));
@@ -257,6 +280,9 @@ bool Directory::publish(const std::string& name, std::string_view content, bool 
   return done;
 }
 
-std::string Directory::reach(const std::string& name) const { return "/proc/self/fd/" + std::to_string(fd()) + "/" + name; }
+std::string Directory::reach(const std::string& name) const {
+  static const bool has_proc = ::access("/proc/self/fd", X_OK) == 0;
+  return (has_proc ? "/proc/self/fd/" + std::to_string(fd()) : m_path) + "/" + name;
+}
 
 }  // namespace gq

@@ -1,7 +1,7 @@
 // A directory that is opened once, and everything below it through its descriptor: what becomes of its path meanwhile changes nothing.
 //
-// Below it only regular files are opened that belong to the directory's owner, to root, or to the user that this process runs as; no link
-// is followed. The path that leads to it may hold links.
+// Below it, at any depth, only regular files and directories are opened that belong to the directory's owner, to root, or to the user that
+// this process runs as; no link is followed. The path that leads to it may hold links.
 //
 // A name is that of an entry of this directory: one with a slash in it is not opened.
 #pragma once
@@ -47,6 +47,8 @@ class Directory {
   // A directory in this one, whose path is given from here and may have several steps.
   Directory below(const std::string& path, Exit code = Exit::storage) const;
   std::optional<Directory> find_below(const std::string& name) const;
+  // One that may be another user's: then what is in that has to be his.
+  Directory below_of_any(const std::string& name, Exit code) const;
   // It is made where it is missing, mode 0700, and then its name has been synced.
   Directory make_below(const std::string& name) const;
 
@@ -57,6 +59,8 @@ class Directory {
   bool is(int fd, const std::string& name) const;
   // Whether that is a file to be opened.
   bool trusts(const struct stat& st) const;
+  // Whether others can come to what is in it, as far as its own mode says.
+  bool lets_in_others() const;
 
   // As unlink(2), rename(2) and link(2): false and errno.
   bool remove(const std::string& name) const;
@@ -82,14 +86,16 @@ class Directory {
   // `replace` false an existing file is left and false returned.
   bool publish(const std::string& name, std::string_view content, bool replace) const;
 
-  // A path for a library that opens files by their path. The path that leads to the directory does not count in it; but a link would be
-  // followed, so look_at() and trusts() go before.
+  // A path for a library that opens files by their path. The path that leads to the directory does not count in it, where there is a
+  // /proc; but a link would be followed, so look_at() and trusts() go before, and is() behind.
   std::string reach(const std::string& name) const;
 
  private:
   Directory(std::string path, Fd fd);
+  bool is_own(uid_t user) const;
   Fd open_checked(const std::string& name, int flags, const char*& why) const;
-  std::optional<Directory> step(const std::string& name, const char*& why) const;
+  std::optional<Directory> step(const std::string& name, bool of_any, const char*& why) const;
+  [[noreturn]] void refuse(const std::string& name, const char* why, Exit code) const;
 
   std::string m_path;
   std::shared_ptr<const Fd> m_fd;

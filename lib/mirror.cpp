@@ -61,6 +61,9 @@ std::vector<std::string> words_of(const std::string& program) {
 
 std::string read_database_file(const Directory& directory) {
   Fd fd = directory.find(database_file, O_RDONLY);
+  struct stat st;
+  if (fd && directory.lets_in_others() && ::fstat(fd.get(), &st) == 0 && (st.st_mode & (S_IWGRP | S_IWOTH)))
+    throw Error(Exit::config, "cannot use " + printable(directory.path_of(database_file)) + ": others can write to it (chmod 600 it)");
   return fd ? read_all(fd.get(), longest_database_file, directory.path_of(database_file)).value_or("") : "";
 }
 

@@ -518,7 +518,7 @@ std::vector<std::string> prune_snapshots(const std::string& directory, const Ret
   auto remove = [&](const std::string& name) {
     std::optional<Directory> lock;
     try {
-      lock = collection.below(name);
+      lock = collection.below_of_any(name, Exit::storage);
     } catch (const Error&) {  // a link, or what another user keeps to himself
       return;
     }

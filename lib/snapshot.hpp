@@ -38,7 +38,7 @@ struct Snapshot {
   uint64_t file_count = 0, bytes = 0;
   std::map<std::string, SnapshotFile> files;  // of the last of those that are listed; they take memory
 
-  Directory directory() const { return collection ? collection->below(name, Exit::bad_data) : Directory(path, Exit::bad_data); }
+  Directory directory() const { return collection ? collection->below_of_any(name, Exit::bad_data) : Directory(path, Exit::bad_data); }
 };
 
 // Told how many files, and how many bytes of them, are done.

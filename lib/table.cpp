@@ -85,6 +85,7 @@ void Table::open(int mode) {
   prepare();
   if (!tcbdbopen(m_db.get(), m_directory.reach(m_name).c_str(), mode | BDBONOLCK) || io_failed) fail();
   m_open = true;
+  if (!m_directory.is(m_db->hdb->fd, m_name)) throw TableError("it is another file than it was");
   ::fcntl(m_db->hdb->fd, F_SETFD, FD_CLOEXEC);
   make_private(m_db->hdb->fd);  // one of before
 }

@@ -295,6 +295,13 @@ teardown() {
   gq-inspect --store "$T/chosen" confirm
   [[ $(<"$T/chosen/database") == "exec:gq-store-dbi dbi:SQLite:$T/db3"$'\n'"$(stat -c 'directory %d %i' "$T/chosen")" ]]
   echo y | gq-enqueue f --local --store "$T/chosen"
+  chmod 666 "$T/chosen/database"
+  gq-inspect stats --store "$T/chosen"  # nobody else comes there
+  chmod 755 "$T/chosen"
+  fails_with 78 gq-inspect stats --store "$T/chosen"
+  grep -q 'others can write to it' "$T/failed.err"
+  chmod 600 "$T/chosen/database"
+  gq-inspect stats --store "$T/chosen"
   # Nor is a link obeyed, nor followed where the copy is made.
   mv "$T/chosen/database" "$T/database"; ln -s "$T/database" "$T/chosen/database"
   fails_with 78 gq-inspect stats --store "$T/chosen"

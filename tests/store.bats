@@ -86,6 +86,11 @@ run_all() { gq-worker --local --drain -f f -- sh -c 'read -r x; echo "$x" >>"$0"
   chown nobody "$GQ_STORE/gq.json"
   fails_with 78 gq-inspect stats
   grep -q 'gq.json: it belongs to another user' "$T/failed.err"
+  chown root "$GQ_STORE/gq.json"
+  gq-inspect stats
+  chown nobody "$GQ_STORE/journal"
+  fails_with 78 gq-inspect stats
+  grep -q 'journal: it belongs to another user' "$T/failed.err"
 }
 
 @test "the store: no file of it can be read by others, whatever the umask, and one of before is mended; commands keep the umask" {
