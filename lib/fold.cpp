@@ -657,6 +657,8 @@ void Fold::apply(const RecordHead& head, Lsn lsn) {
       break;
   }
   auto job = get(meta.id);
+  // Of one that has ended, a person may say that its key is free.
+  if (job && job->state == State::finished && meta.type == RecordType::drop) return set_key(meta.id, *job, true, meta.at);
   if (!job || job->state == State::finished) return;
   // start, fail and dead count only for the one who holds the job, and only for this start of it. done always counts, and what
   // a person says.
@@ -758,6 +760,12 @@ std::optional<std::string> Fold::keyed(const std::string& function, const std::s
   uint64_t until = get_le<uint64_t>(*value, ulid_size);
   if (until != 0 && until <= static_cast<uint64_t>(now.count())) return std::nullopt;
   return value->substr(0, ulid_size);
+}
+
+size_t Fold::with_serial(const std::string& serial, size_t most) {
+  size_t n = 0;
+  walk(serial_prefix(serial), [&](const std::string&) { return ++n < most; });
+  return n;
 }
 
 std::optional<Millis> Fold::paused(const std::string& function) {

@@ -40,7 +40,7 @@ namespace gq {
 
 // To change what the fold makes of a journal, or how a job is encoded: raise this. An index that another version sealed is then
 // made anew. Processes of two versions may share an index meanwhile, so new members of a job stand behind the old ones, and may lack.
-inline constexpr uint32_t fold_version = 4;
+inline constexpr uint32_t fold_version = 5;
 
 // How far the journal has been folded, and the last record before that: it tells one journal from another.
 struct FoldPosition {
@@ -128,12 +128,14 @@ class Fold {
   std::optional<Forgotten> forgotten(const std::string& id);
   void drop_forgotten(const std::string& id) { m_table.remove("f" + id); }
   void claimed(const std::string& owner, const Visit& visit);
-  // The next up to `most` job IDs of an order ('q', 'd', 'c', 'x', 'y', 'l', 'n' or 'o'; of one function, of one node for 'o', of all for
-  // 'c' and 'l'), behind `cursor`, which
+  // The next up to `most` job IDs of an order ('q', 'd', 'c', 'x', 'y', 'l', 'h', 'n' or 'o'; of one function, of one node for 'o', of all for
+  // 'c', 'l' and 'h'), behind `cursor`, which
   // is empty at first and moves on; true when there are no more. So a long list can be read in several visits.
   bool page(char order, const std::string& function, size_t most, std::string& cursor, std::vector<std::string>& ids);
   // The job that a key of a function stands for at this moment.
   std::optional<std::string> keyed(const std::string& function, const std::string& key, Millis now);
+  // How many jobs with this serial key have not ended, up to so many.
+  size_t with_serial(const std::string& serial, size_t most);
   // When a function was paused; nullopt where it is not.
   std::optional<Millis> paused(const std::string& function);
   PeerState peer(const std::string& node);

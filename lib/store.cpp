@@ -603,7 +603,9 @@ std::vector<std::optional<std::string>> Store::change(RecordType what, const std
       if (!job) {
         results[i] = "there is no such job in this store";
       } else if (job->state == State::finished) {
-        results[i] = "it is finished";
+        // Its key may still stand for it.
+        if (what == RecordType::drop && !job->key.empty() && fold.keyed(job->function, job->key, now_ms()) == ids[i]) records.push_back(encode_record(meta_now(what, ids[i])));
+        else results[i] = "it is finished";
       } else if ((what == RecordType::kick || what == RecordType::keep) && job->state == State::held) {
         results[i] = "it is for " + job->node + " to run";
       } else if (what == RecordType::release && !job->keep) {

@@ -145,7 +145,7 @@ class Store {
   // forget_blob() named. Throws Error(storage) without claiming when there would be no room to record how they end.
   Claims claim(const ClaimRequest& request);
 
-  // What a person says of jobs: kick, drop, keep or release. For each, why that cannot be done, or nullopt when it is, on stable storage. A job
+  // What a person says of jobs: kick, drop, keep or release; drop also frees the key of one that is finished. For each, why that cannot be done, or nullopt when it is, on stable storage. A job
   // that somebody alive holds is left alone.
   std::vector<std::optional<std::string>> change(RecordType what, const std::vector<std::string>& ids);
 

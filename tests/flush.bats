@@ -102,6 +102,25 @@ load helpers
   [[ -z $(gq-flush --pause f 2>&1) ]]
 }
 
+@test "gq-flush: --drop of a finished job frees its key, also one of before that would stand for it for ever" {
+  other=$(gq-enqueue f --local <<<other)
+  first=$(gq-bench record "$GQ_STORE" f key=k window=4000000000000000)
+  gq-flush -f f -- true
+  [[ $(printf x | gq-enqueue f --local --key k) == "$first" ]]
+  fails_with 1 gq-flush --drop "$other"
+  grep -q 'it is finished' "$T/failed.err"
+  [[ $(gq-flush --drop "$first") == "1 job dropped" ]]
+  fails_with 1 gq-flush --drop "$first"
+  second=$(gq-enqueue f --local --key k <<<another)
+  [[ $second != "$first" && $(jobs_in queued) == 1 ]]
+  gq-inspect check
+  rm "$GQ_STORE"/index.*  # made anew, it says the same
+  [[ $(gq-enqueue f --local --key k <<<another) == "$second" ]]
+  # New ones end: a window is a year at most.
+  fails_with 64 gq-enqueue f --local --key l --key-window 367d <<<x
+  gq-enqueue f --local --key l --key-window 366d <<<x
+}
+
 @test "gq-flush: a missing command is 78 also where there is nothing to run" {
   gq-enqueue f --local </dev/null
   gq-flush -f f -- true

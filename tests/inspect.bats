@@ -25,6 +25,18 @@ load helpers
   gq-inspect stats --json | jq -se 'map(select(.function) | {(.function): .}) | add | .f.queued == 5 and .g.dead == 1 and .h.delayed == 1'
 }
 
+@test "gq-inspect: stats shows a serial key whose first job is due late, and how many wait behind it" {
+  late=$(gq-enqueue f --local --serial s --delay 3d <<<late)
+  gq-enqueue g --local --serial t --delay 3d <<<alone
+  [[ -z $(gq-inspect stats | grep serial) ]]
+  seq 3 | gq-enqueue g --local -l --serial s
+  gq-inspect stats | grep -q "^serial key s: 3 jobs waiting for $late of f, due at 20"
+  gq-inspect stats --json | jq -se --arg id "$late" 'map(select(.serial)) | length == 1 and (.[0] | .serial == "s" and .waits_for == $id and .function == "f" and .waiting == 3)'
+  gq-flush --kick "$late"
+  gq-flush --all -- true
+  [[ $(gq-inspect list | wc -l) == 1 && -z $(gq-inspect stats | grep serial) ]]
+}
+
 @test "gq-inspect: show and cat; a job that is not there is 1" {
   id=$(echo hello | gq-enqueue f --local)
   [[ $(gq-inspect cat "$id") == hello ]]

@@ -266,6 +266,43 @@ void print_peers(const Options& o, Store& store) {
   }
 }
 
+// Serial keys whose first job is not due, so that those behind it wait, of whatever function: the ones that wait longest.
+void print_serials(const Options& o, Store& store) {
+  constexpr size_t most_shown = 10, most_counted = 10000;
+  struct Blocked {
+    Claim first;
+    size_t behind;
+  };
+  std::vector<Blocked> all;
+  const Millis now = now_ms();
+  std::string cursor;
+  for (bool last = false; !last;) {
+    std::vector<Blocked> found;
+    std::string next;
+    store.look([&](Fold& fold) {
+      found.clear();
+      std::vector<std::string> ids;
+      next = cursor;
+      last = fold.page('h', "", most_looked_up, next, ids);
+      for (const auto& id : ids) {
+        auto job = fold.get(id);
+        if (!job || job->state != State::delayed || job->due <= now) continue;
+        const size_t n = fold.with_serial(job->serial, most_counted);
+        if (n > 1) found.push_back({{id, std::move(*job)}, n - 1});
+      }
+    });
+    cursor = next;
+    all.insert(all.end(), std::make_move_iterator(found.begin()), std::make_move_iterator(found.end()));
+    std::sort(all.begin(), all.end(), [](const Blocked& a, const Blocked& b) { return a.first.job.due > b.first.job.due; });
+    if (all.size() > most_shown) all.erase(all.begin() + most_shown, all.end());
+  }
+  for (const auto& [first, behind] : all) {
+    Json json = {{"serial", first.job.serial}, {"waits_for", first.id}, {"function", first.job.function}, {"due_at", format_time(first.job.due)}, {"waiting", behind}};
+    if (o.json) print(dump(json));
+    else print("serial key " + printable(first.job.serial) + ": " + counted(behind, "job") + " waiting for " + first.id + " of " + printable(first.job.function) + ", due at " + format_time(first.job.due) + "\n");
+  }
+}
+
 // How much of the disk is needed, and since when the oldest job that has not ended has been there.
 void print_disk(const Options& o, Store& store) {
   uint64_t journal = 0, needed = 0, damaged = 0;
@@ -333,6 +370,8 @@ Exit stats(const Options& o, Store& store) {
       if (key != "function") line += " " + key + " " + (value.is_string() ? value.get<std::string>() : value.dump());
     print(line + "\n");
   }
+  const bool any_waits = std::any_of(counters.begin(), counters.end(), [&](const auto& c) { return at(c.second, State::waiting) > 0; });
+  if (o.function.empty() && any_waits) print_serials(o, store);
   if (o.function.empty()) print_peers(o, store);
   if (o.function.empty()) print_disk(o, store);
   if (troubles) log(Level::warning, counted(troubles, "trouble") + " in the journal (gq-inspect check tells which)");
