@@ -29,7 +29,11 @@ std::string temporary_directory(const std::string& store, uint64_t size) {
   std::string best;
   for (const std::string& directory : {std::string(given && *given ? given : "/var/tmp"), store}) {
     struct statvfs fs;
-    if (::access(directory.c_str(), W_OK) != 0 || ::statvfs(directory.c_str(), &fs) != 0) continue;
+    struct stat st;
+    // Where others could put another file, or a link, in place of the table before the library opens it.
+    const bool open_to_others = ::stat(directory.c_str(), &st) != 0 || (st.st_uid != ::geteuid() && st.st_uid != 0) ||
+                                ((st.st_mode & (S_IWGRP | S_IWOTH)) && !(st.st_mode & S_ISVTX));
+    if (open_to_others || ::access(directory.c_str(), W_OK) != 0 || ::statvfs(directory.c_str(), &fs) != 0) continue;
     uint64_t room = fs.f_bavail * static_cast<uint64_t>(fs.f_frsize);
     if (room > size + size / 2) return directory;
     if (room > most) most = room, best = directory;

@@ -132,6 +132,17 @@ load helpers
 }
 
 # bats test_tags=journal
+@test "gq-inspect: check makes its table where nobody else can put another file in its place [TMPDIR]" {
+  local mode
+  gq-enqueue f --local <<<x
+  for mode in 1777 777; do
+    mkdir -m "$mode" "$T/$mode"
+    TMPDIR=$T/$mode strace -f -y -o "$T/trace.$mode" -e trace=openat gq-inspect check
+  done
+  grep -q "$T/1777>.*O_CREAT" "$T/trace.1777"
+  not grep -q "$T/777>.*O_CREAT" "$T/trace.777"
+}
+
 @test "gq-inspect: check reads the journal a few times, and cleaning goes on meanwhile" {
   seq 5000 | gq-enqueue f --local -l >"$T/ids"
   gq-inspect stats
