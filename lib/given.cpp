@@ -25,7 +25,7 @@ Fd duplicate(int fd, int flags) {
 }
 
 unsigned kind_of(mode_t mode) {
-  return S_ISREG(mode) ? regular_file : S_ISFIFO(mode) ? fifo : S_ISCHR(mode) ? device : 16;
+  return S_ISREG(mode) ? regular_file : S_ISFIFO(mode) ? fifo : S_ISCHR(mode) ? device : other_kind;
 }
 
 std::string name_of(mode_t mode) {

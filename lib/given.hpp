@@ -16,6 +16,7 @@ enum Kinds : unsigned {
   fifo = 2,
   device = 4,     // one of characters, as /dev/null
   inherited = 8,  // whatever a descriptor is that this program was started with: /dev/stderr, /dev/fd/N, or a link to them
+  other_kind = 16,
   anything = 31,
 };
 

@@ -188,6 +188,7 @@ load helpers
   chown 1 "$T/file"
   fails_with 78 gq-enqueue up --local --config "$T/link" <<<x
   grep -q 'it belongs to another user' "$T/failed.err"
+  gq-enqueue --config /dev/stdin --local up "$T/link" <"$T/file"
 }
 
 @test "gq-enqueue: a FILE may be a FIFO, and waits for who writes it; a descriptor is one that was given, none of gq's own [66]" {

@@ -8,6 +8,25 @@ some_jobs() {
 last() { ls -d "$T"/snaps/2*Z | tail -n 1; }
 ids() { gq-inspect list "$@" | cut -f1 | sort; }
 
+@test "gq-snapshot: a FIFO or a device in place of a file of a snapshot is refused at once, by its name" {
+  head -c 70000 /dev/zero | gq-enqueue f --local >"$T/id"
+  gq-snapshot create "$T/snaps"
+  local snapshot file put
+  snapshot=$(echo "$T"/snaps/*)
+  for file in manifest gq.json "$(cd "$snapshot"; echo journal/*)" "$(cd "$snapshot"; echo blobs/*/*)"; do
+    mv "$snapshot/$file" "$T/kept"
+    for put in mkfifo "ln -s /dev/zero"; do
+      $put "$snapshot/$file"
+      not timeout 20 gq-snapshot verify "$snapshot" >"$T/said"
+      [[ $(<"$T/said") == "$snapshot/$file: it is "* ]]
+      fails_with 65 timeout 20 gq-snapshot restore "$snapshot" --store "$T/new"
+      rm -rf "$T/new" "${snapshot:?}/$file"
+    done
+    mv "$T/kept" "$snapshot/$file"
+  done
+  gq-snapshot verify "$snapshot"
+}
+
 @test "gq-snapshot: a restore drill: what was queued when the snapshot was made runs on the restored store, with its workload" {
   some_jobs
   gq-flush -f f --max-attempts 1 -- sh -c 'read n; [ "$n" -gt 10 ]' 2>/dev/null  # ten are dead
