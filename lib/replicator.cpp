@@ -340,7 +340,8 @@ std::vector<uint32_t> Replicator::resume(std::vector<NewJob>& jobs, std::vector<
   }
   for (size_t i = 0; i < jobs.size(); ++i) {
     if (!first[i]) continue;
-    auto record = std::make_shared<const std::string>(add_record(answers[i].reason, *first[i]));
+    std::string unread;
+    auto record = std::make_shared<const std::string>(add_record(answers[i].reason, *first[i], unread));
     auto head = parse_record_head(*record);
     if (!head) {
       answers[i] = {Outcome::unknown, "the workload of " + answers[i].reason + " cannot be given to another node", 0};
@@ -995,8 +996,9 @@ bool Replicator::pay(Peer& peer, Lsn end) {
   return upto < end;
 }
 
-// The add record of a job with its workload, for one who has neither; empty where it cannot be read.
-std::string Replicator::add_record(const std::string& id, const Job& job) {
+// The add record of a job with its workload, for one who has neither; empty where it is damaged or gone, or where the disk does not give it
+// back now, which `unread` tells.
+std::string Replicator::add_record(const std::string& id, const Job& job, std::string& unread) try {
   JournalReader reader(m_store.journal(), 0);
   for (Lsn lsn : {job.location, job.first_lsn}) {
     if (!reader.read_record_at(lsn, true) || reader.head().meta.id != id || reader.head().meta.type != RecordType::add) continue;
@@ -1011,6 +1013,9 @@ std::string Replicator::add_record(const std::string& id, const Job& job) {
     return whole.head + *whole.own;
   }
   log(Level::error, id + ": its workload is damaged or gone, and cannot be given to another node");
+  return {};
+} catch (const Error& e) {
+  unread = e.what();
   return {};
 }
 
@@ -1075,15 +1080,15 @@ void Replicator::deliver(Peer& peer, std::vector<Debt>& debts) {
     while (!under_way.empty()) hear_next();
   };
   for (auto& debt : debts) {
-    put(debt, debt.add.empty() && debt.needs_add ? add_record(debt.id, debt.job) : debt.add);
-    put(debt, debt.state);
+    put(debt, debt.add.empty() && debt.needs_add ? add_record(debt.id, debt.job, debt.refused) : debt.add);
+    if (debt.refused.empty()) put(debt, debt.state);
   }
   finish();
   for (auto& debt : debts) {
     if (!debt.again || debt.conflict || !debt.refused.empty() || debt.job.size > max_transfer) continue;
     debt.again = false;
-    put(debt, add_record(debt.id, debt.job));
-    if (!is_fresh(debt.job)) put(debt, debt.state);
+    put(debt, add_record(debt.id, debt.job, debt.refused));
+    if (debt.refused.empty() && !is_fresh(debt.job)) put(debt, debt.state);
   }
   finish();
 }
@@ -1142,14 +1147,22 @@ void Replicator::begin_apart(Peer& peer) {
     m_store.look([&](Fold& fold) { job = fold.get(id); });
     const bool finished = job && job->state == State::finished;
     bool with_add = false;
+    std::string unread;
     // Of one that ended before the peer was there it need not hear.
     if (job && !job->node.empty() && !(finished && !job->once && job->first_lsn < since)) {
       const bool news = job->once && (finished || !is_fresh(*job));
       if (!finished || !job->once) {
-        if (!news || what.needs_add) batch->records = add_record(id, *job), with_add = true;
+        if (!news || what.needs_add) batch->records = add_record(id, *job, unread), with_add = true;
       }
       batch->count = batch->records.empty() ? 0 : 1;
       if (news) batch->records += state_record(id, *job), ++batch->count;
+    }
+    if (!unread.empty()) {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      Debt debt{id, std::move(*job), {}, {}, with_add};
+      debt.refused = unread;
+      set_apart(peer, debt, what.lsn);
+      continue;
     }
     if (batch->count == 0) {
       std::lock_guard<std::mutex> guard(m_mutex);

@@ -87,7 +87,7 @@ class Replicator {
     bool needs_add = false;  // without its add, where that is not given, it is of no use
     // What became of it:
     bool conflict = false, again = false;  // settled, and never there; to be told on its own, with its add
-    std::string refused{};                 // why the peer could not take it; it is still owed
+    std::string refused{};                 // why the peer could not take it, or it could not be read; it is still owed
   };
 
   void add_peer(const std::string& name);
@@ -121,7 +121,7 @@ class Replicator {
 
   bool is_mine_to_tell(const std::string& origin, const std::string& store);
   bool pay(Peer& peer, Lsn end);
-  std::string add_record(const std::string& id, const Job& job);
+  std::string add_record(const std::string& id, const Job& job, std::string& unread);
   std::string state_record(const std::string& id, const Job& job);
   void deliver(Peer& peer, std::vector<Debt>& debts);
   void take_verdict(Peer& peer, Debt& debt, const std::string& line);

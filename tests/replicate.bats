@@ -1028,6 +1028,31 @@ slow_link() {
   eventually owes 1 2 0
 }
 
+@test "gq-replicate: a job whose workload the disk does not give back holds up no other, is named, and is still owed [EIO from its blob]" {
+  start_gearmand
+  NODES=(1 2)
+  group all
+  head -c 100000 /dev/urandom >"$T/large"
+  large=$(gq-enqueue --local --owe --store "$T/1" f "$T/large")
+  seq 3 | gq-enqueue f --local --owe --store "$T/1" -l
+  background strace -f -qq -o /dev/null -P "$(echo "$T"/1/blobs/*/*)" -e trace=pread64 -e inject=pread64:error=EIO gq-replicate --store "$T/1" --peer-timeout 2s
+  local tracer=$PID traced
+  eventually served "$PORT" rep_1
+  traced=$(pgrep -P "$tracer")
+  PIDS+=("$traced")
+  background gq-replicate --store "$T/2" --peer-timeout 2s
+  others_there() { [[ $(gq-inspect --store "$T/2" list | wc -l) == 3 ]]; }
+  eventually others_there
+  named() { stats 1 | jq -se --arg id "$large" 'any(.owed == 1 and .refused[$id])'; }
+  eventually named
+  cat "$T"/bg.*.err | grep -q "$large: .*cannot read"
+  # When the disk gives it back, it is told.
+  kill "$traced"; wait "$tracer" || true
+  background gq-replicate --store "$T/1" --peer-timeout 2s
+  all_there() { on_nodes "$large" 2; }
+  eventually all_there
+}
+
 @test "gq-worker: a job whose key another node uses is settled there and named, and holds up no other [a node set up anew]" {
   start_gearmand
   NODES=(1 2)
