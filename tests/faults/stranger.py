@@ -141,7 +141,7 @@ class Stranger:
         meta = {"t": "add", "id": self.ulid(), "f": FUNCTION, "at": int(time.time() * 1000)}
         more = {"why": "x" * 60000, "o": "x" * 60000, "peers": "x" * 60000, "state": "finished", "ids": [self.ulid() for _ in range(2000)], "node": rng.choice(NODES),
                 "store": self.ulid(), "copies": 4294967295, "once": True, "enough": True, "keep": True, "given": True, "term": 7, "v": 7, "prio": 4294967295,
-                "max": 4294967295, "window": 1 << 62, "key": "k" * 255, "serial": "s" * 255, "at": 1 << 62, "src": self.ulid(), "len": 1 << 63, "from": "rep_1",
+                "max": 4294967295, "window": 1 << 62, "key": f"{self.own} ".ljust(255, "k"), "serial": "s" * 255, "at": 1 << 62, "src": self.ulid(), "len": 1 << 63, "from": "rep_1",
                 "fstore": self.ulid(), "tries": 9, "failures": 4294967295, "crashes": 4294967295, "lsn": 1 << 63, "since": 1 << 63, "x" * 200: {"y": [1, "z"]}}
         for key in rng.sample(sorted(more), rng.choice((0, 1, 2, 5, len(more)))):
             meta[key] = more[key]
