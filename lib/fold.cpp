@@ -427,7 +427,7 @@ void Fold::apply_copied(const Meta& meta) {
     }
     if (meta.enough) job->copies = 0;
     enter(id, *job);
-    if (job->state != State::pending) job->peers.clear();
+    if (job->state != State::pending) job->peers.clear(), job->copies = 0;  // or they would be counted again when it is its turn, or is kicked
     store(id, *job);
   }
 }

@@ -40,7 +40,7 @@ namespace gq {
 
 // To change what the fold makes of a journal, or how a job is encoded: raise this. An index that another version sealed is then
 // made anew. Processes of two versions may share an index meanwhile, so new members of a job stand behind the old ones, and may lack.
-inline constexpr uint32_t fold_version = 5;
+inline constexpr uint32_t fold_version = 6;
 
 // How far the journal has been folded, and the last record before that: it tells one journal from another.
 struct FoldPosition {

@@ -95,6 +95,20 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   sound
 }
 
+@test "gq-worker: in a group that asks for copies, jobs of one serial key run in turn, and dead ones when they are kicked" {
+  start_gearmand
+  NODES=(1 2)
+  group all
+  for n in 1 2; do COMMAND='test -e "$0.go" || exit 1' node $n --max-attempts 1; done
+  for n in 1 2; do eventually meets_all $n; done
+  seq 3 | gq-enqueue f -l --serial s >"$T/ids"
+  dead() { (($(gq-inspect list --store "$T/$1" --state dead | wc -l) == 3)); }
+  for n in 1 2; do eventually dead $n; touch "$T/ran.$n.go"; done
+  for n in 1 2; do gq-flush --store "$T/$n" --kick-dead; done
+  all_ran() { [[ $(cat "$T/ran.1" "$T/ran.2" 2>/dev/null) == "$(cat "$T/ids" "$T/ids")" ]]; }
+  eventually all_ran
+}
+
 @test "gq-worker: the answer means that the job is on a second disk [the first one is destroyed at once]" {
   start_gearmand
   for policy in all once; do
