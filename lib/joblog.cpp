@@ -38,7 +38,7 @@ void Joblog::add(const Attempt& a) {
   snprintf(times, sizeof times, "%.3f\t%.3f", static_cast<double>(a.started.count()) / 1000, a.seconds);
   std::string line = std::to_string(++m_count) + "\t:\t" + times + "\t" + std::to_string(a.sent) + "\t" +
                      std::to_string(a.received) + "\t" + std::to_string(a.exit) + "\t" + std::to_string(a.signal) + "\t" +
-                     m_command + "\t" + a.id + "\t" + a.function + "\t" + std::to_string(a.attempt) + "\n";
+                     m_command + "\t" + a.id + "\t" + printable(a.function, any_length) + "\t" + std::to_string(a.attempt) + "\n";
   try {
     struct stat st;
     bool emptied = ::fstat(m_file.get(), &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0;

@@ -6,6 +6,8 @@
 #include <mutex>
 #include <set>
 
+#include "text.hpp"
+
 namespace gq {
 namespace {
 
@@ -33,7 +35,8 @@ Status& status() {
 
 }  // namespace
 
-void notify(const std::string& state) { ::sd_notify(0, state.c_str()); }
+// A line feed in it would begin another variable.
+void notify(const std::string& state) { ::sd_notify(0, printable(state, any_length).c_str()); }
 
 void set_status(const std::string& text) {
   std::lock_guard<std::mutex> guard(status().mutex);

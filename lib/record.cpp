@@ -261,7 +261,7 @@ const char* priority_name(uint32_t priority) {
 std::optional<std::string> key_problem(std::string_view text) {
   if (text.empty()) return "it is empty";
   if (text.size() > max_key_size) return "it is longer than " + std::to_string(max_key_size) + " bytes";
-  if (printable(text, max_key_size) != text) return "it has control characters, or is not UTF-8";
+  if (has_control(text) || !is_utf8(text)) return "it has control characters, or is not UTF-8";
   return std::nullopt;
 }
 

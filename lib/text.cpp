@@ -168,8 +168,7 @@ std::optional<std::string> function_name_problem(std::string_view name) {
   if (name.empty()) return "it is empty";
   if (name.size() > max_function_size) return "it is longer than " + std::to_string(max_function_size) + " bytes";
   if (!is_utf8(name)) return "it is not UTF-8";
-  for (char c : name)
-    if (static_cast<unsigned char>(c) <= ' ' || c == 0x7f) return "it has a space or control character";
+  if (has_control(name) || name.find(' ') != name.npos) return "it has a space or control character";
   if (name.substr(0, 4) == "rep_") return "names with rep_ belong to replication";
   if (name.size() >= 3 && name.substr(name.size() - 3) == ".gq") return "names with .gq belong to gq";
   return std::nullopt;
@@ -211,18 +210,56 @@ std::vector<std::string> split(std::string_view text, char separator) {
   }
 }
 
+bool has_control(std::string_view text) {
+  return std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < ' ' || c == 0x7f; });
+}
+
+namespace {
+
+// Whether a character acts in place of being seen. (Those that join letters, U+200C and U+200D, are not among them: scripts need them.)
+bool is_hidden(uint32_t c) {
+  auto within = [c](uint32_t first, uint32_t last) { return c >= first && c <= last; };
+  return c < ' ' || within(0x7f, 0x9f) || c == 0xad || c == 0x61c || c == 0x180e || c == 0x200b || within(0x200e, 0x200f) || within(0x2028, 0x202e) ||
+         within(0x2060, 0x206f) || c == 0xfeff || within(0xfff9, 0xfffb) || within(0xe0000, 0xe0fff);
+}
+
+// Takes the first character, which has n bytes, or a byte of bad UTF-8, with n = 0.
+uint32_t first_character(std::string_view text, size_t& n) {
+  n = utf8_sequence(text);
+  uint32_t c = static_cast<unsigned char>(text[0]);
+  if (n > 1) c &= 0x7fu >> n;
+  for (size_t i = 1; i < n; ++i) c = c << 6 | (static_cast<unsigned char>(text[i]) & 0x3f);
+  return c;
+}
+
+}  // namespace
+
 std::string printable(std::string_view text, size_t limit) {
   std::string out;
-  while (!text.empty()) {
-    size_t n = utf8_sequence(text);
-    if (out.size() + std::max<size_t>(n, 1) > limit) break;
-    if (n == 0 || static_cast<unsigned char>(text[0]) < ' ' || text[0] == 0x7f) {
-      out += '?';
-      n = 1;
-    } else {
-      out += text.substr(0, n);
+  for (size_t n; !text.empty(); text.remove_prefix(std::max<size_t>(n, 1))) {
+    const uint32_t c = first_character(text, n);
+    const bool shown = n > 0 && !is_hidden(c);
+    const size_t size = shown ? n : 1;
+    if (out.size() + size > limit) break;
+    if (shown) out += text.substr(0, n);
+    else out += '?';
+  }
+  return out;
+}
+
+std::string json_printable(std::string_view json) {
+  std::string out;
+  for (size_t n; !json.empty(); json.remove_prefix(std::max<size_t>(n, 1))) {
+    uint32_t c = first_character(json, n);
+    if (c < ' ' || (n > 0 && !is_hidden(c))) {  // the first are between values: in text JSON has escaped them
+      out += json.substr(0, n);
+      continue;
     }
-    text.remove_prefix(n);
+    if (n == 0) c = 0xfffd;
+    char escaped[16];
+    if (c < 0x10000) snprintf(escaped, sizeof escaped, "\\u%04x", c);
+    else snprintf(escaped, sizeof escaped, "\\u%04x\\u%04x", 0xd800 + ((c - 0x10000) >> 10), 0xdc00 + (c & 0x3ff));
+    out += escaped;
   }
   return out;
 }

@@ -58,8 +58,17 @@ std::string hex64(uint64_t value);
 
 std::vector<std::string> split(std::string_view text, char separator);
 
-// Text for one line of a message: control characters and bad UTF-8 become '?', the rest is cut to `limit` bytes.
+// Text from outside, made visible for one line of output: what acts on a terminal or on who reads it in place of being seen (control
+// characters, C1 among them, marks of direction, separators of lines, marks without width) and bad UTF-8 become '?'; the rest is cut to
+// `limit` bytes. All that is printed passes through here or json_printable, and only then: what is stored is as it came.
 std::string printable(std::string_view text, size_t limit = 200);
+inline constexpr size_t any_length = SIZE_MAX;
+
+// JSON in UTF-8, with the same characters as \uXXXX.
+std::string json_printable(std::string_view json);
+
+// Whether a byte is one of the control characters of ASCII, which are in no name.
+bool has_control(std::string_view text);
 
 // "1 job", "2 jobs".
 std::string counted(uint64_t n, const std::string& noun);

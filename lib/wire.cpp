@@ -4,6 +4,7 @@
 
 #include "error.hpp"
 #include "text.hpp"
+#include "ulid.hpp"
 
 namespace gq {
 namespace {
@@ -122,7 +123,7 @@ std::optional<std::vector<Answer>> parse_answers(std::string_view result, const 
       answer = Answer{Outcome::same, text.substr(0, space), 0, space == std::string::npos ? "" : text.substr(space + 1)};
     }
     if (answer && answer->outcome == Outcome::queued) std::swap(answer->reason, answer->note);
-    if (!answer) return std::nullopt;
+    if (!answer || (answer->outcome == Outcome::same && !is_ulid(answer->reason))) return std::nullopt;
     answers.push_back(std::move(*answer));
   }
   return answers;

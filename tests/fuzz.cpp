@@ -182,10 +182,12 @@ void sizes(std::string_view in) {
 
 void names(std::string_view in) {
   std::string line = printable(in);
-  CHECK(line.size() <= 200 && is_utf8(line) && line.find('\n') == std::string::npos);
-  if (!function_name_problem(in)) CHECK(printable(in, max_function_size) == in);
+  CHECK(line.size() <= 200 && is_utf8(line) && !has_control(line) && printable(line) == line);
+  std::string json = json_printable("\"" + line + "\xc2\x9b" + std::string(in) + "\"");
+  CHECK(is_utf8(json) && json.find("\\u009b") != std::string::npos && json_printable(json) == json);
+  if (!function_name_problem(in)) CHECK(is_utf8(in) && !has_control(in));
   if (auto id = parse_ulid(in)) CHECK(parse_ulid(*id) == *id);
-  if (!key_problem(in)) CHECK(!in.empty() && printable(in, max_key_size) == in);
+  if (!key_problem(in)) CHECK(!in.empty() && is_utf8(in) && !has_control(in));
 }
 
 void packets(std::string_view in) {

@@ -146,7 +146,7 @@ extern "C" int getaddrinfo(const char* host, const char* port, const addrinfo* h
 C
 }
 
-# A server of tests/fake-gearmand: fake_gearmand FUNCTION [silent]. $FAKE is its address, and $FAKE_LOG what it prints.
+# A server of tests/fake-gearmand: fake_gearmand FUNCTION [silent | ANSWER]. $FAKE is its address, and $FAKE_LOG what it prints.
 fake_gearmand() {
   background "$BATS_TEST_DIRNAME/fake-gearmand" "$@"
   FAKE_LOG=$T/bg.$((${#PIDS[@]} - 1)).out

@@ -160,3 +160,74 @@ load helpers
   echo "$read bytes read"
   ((read < 2000000))
 }
+
+# What may stand in names and keys, and what else people and programs say. Neither may reach a terminal or a log.
+odd=$'a\xc2\x9b31m\xe2\x80\xaeb\xe2\x80\xa8\xc2\x85\xd8\x9c'
+bad=$odd$'\xff\x1b[2J\x7f\r'
+acts() { LC_ALL=C grep -aqP '\xc2[\x80-\x9f]|\xe2\x80[\x8e\x8f\xa8-\xae]|\xd8\x9c|[\x00-\x08\x0b-\x1f\x7f]|\xff' "$@"; }
+shown() { "$@" >>"$T/shown" 2>&1 </dev/null || true; }
+
+@test "gq-inspect, gq-flush, gq-worker: what a store holds acts on no terminal and no log: ? stands for it, and \\uXXXX in JSON [keys, functions, reasons, workloads]" {
+  id=$(gq-enqueue --local --key "$odd" --serial "$odd" "f$odd" <<<"$bad")
+  shown gq-worker --local --drain -f "f$odd" --joblog "$T/joblog" -- sh -c 'printf "%s\n" "$0" >&2; exit 100' "$bad"
+  acts "$T/shown"  # what a command prints is its own
+  mv "$T/joblog" "$T/shown"
+  gq-enqueue --local "g$odd" <<<"$bad"
+  for json in '' --json; do
+    for words in list "show $id" "show --history $id" stats check journal "show $odd"; do shown gq-inspect $json $words; done
+  done
+  for words in '-n --all' '--pause' '--kick-dead -f' '--drop' '-f'; do shown gq-flush $words "x$odd"; done
+  shown gq-flush -n --all
+  shown gq-flush -f x -- "$bad"
+  shown gq-worker --local -f x --drain --strict -- "$T/$bad"
+  shown gq-worker --local -f x --output "$T/none/$bad" -- true
+  [[ $(wc -l <"$T/shown") -gt 40 ]]
+  not acts "$T/shown"
+  grep -q 'a?31m?b???' "$T/shown"
+  grep -q 'a\\u009b31m\\u202eb\\u2028\\u0085\\u061c' "$T/shown"
+  [[ $(gq-inspect show --json "$id" | jq -j '.key, .serial, .function') == "$odd${odd}f$odd" ]]
+  [[ $(gq-inspect cat "$id") == "$bad" ]]
+  script -qec "gq-inspect cat $id" /dev/null </dev/null | tr -d '\r' >"$T/shown"
+  [[ $(<"$T/shown") == 'a?31m?b?????[2J??' ]]
+  not script -qec 'gq-inspect journal --records' /dev/null </dev/null >"$T/shown"
+  not acts <(tr -d '\r' <"$T/shown")
+}
+
+@test "gq-snapshot, gq-enqueue, gq-replicate: what others say acts on no terminal, and an ID is an ID [manifests, databases, workers, names of files, servers and options]" {
+  shown gq-enqueue --local f
+  gq-snapshot create "$T/s" && mv "$T/s" "$T/s$odd" && cd "$T/s$odd"/*Z
+  for words in verify list 'list --json'; do shown gq-snapshot $words "$T/s$odd"; done
+  python3 - "$odd" <<'PYTHON'
+import ctypes, os, sys
+xxh = ctypes.CDLL("libxxhash.so.0").XXH3_64bits
+xxh.restype, xxh.argtypes = ctypes.c_uint64, [ctypes.c_char_p, ctypes.c_size_t]
+text = open("manifest", "rb").read().rsplit(b"sum ", 1)[0] + b"file 1 0123456789abcdef " + os.fsencode(sys.argv[1]) + b"\xff\n"
+open("manifest", "wb").write(text + b"sum %016x\n" % xxh(text, len(text)))
+PYTHON
+  cd "$T"
+  for words in verify list 'list --json' create 'restore --store new' "$odd"; do shown gq-snapshot $words "$T/s$odd"; done
+  grep -q '[ /]a?31m?b????$' "$T/shown"
+  printf '#!/bin/sh\nread -r x\nprintf "error %%s\\n%%s" 24 "$BAD"\n' >"$T/helper" && chmod +x "$T/helper"
+  BAD=$bad shown gq-enqueue --local --store "exec:$T/helper" f
+  grep -q 'helper: a?31m?b?????\[2J?' "$T/shown"
+  shown gq-enqueue --local --store "exec:gq-store-dbi dbi:Pg:dbname=${bad//$'\r'/}" f
+  shown gq-store-dbi "--$bad"
+  shown gq-store-dbi --table "$bad" dbi:x
+  BAD=$bad shown gq-store-test "$T/helper"
+  shown gq-store-bdb "$bad" "$bad"
+  shown gq-store-bdb "/none/$bad"
+  shown gq-enqueue --servers "$bad" f
+  shown gq-enqueue --local f "$bad" --"$bad"
+  shown gq-enqueue --local f "$T/$bad"
+  shown gq-enqueue --local --config "$T/$bad" f
+  shown gq-replicate init --as "$bad" --group "$bad,rep_2"
+  shown gq-replicate --to "$bad"
+  for answer in "same ID EVIL$odd" 'same ID 01ARZ3NDEKTSV4RRFFQ69G5FA' "owed ID $bad copies=1/2" "bad $bad" "refused ID $bad" "queued ID $bad" "$bad"; do
+    fake_gearmand f.gq "$answer"
+    gq-enqueue --servers "$FAKE" --timeout 1s f <<<x >"$T/ids" 2>>"$T/shown" || true
+    not grep -vE '^[0-9A-HJKMNP-TV-Z]{26}$' "$T/ids"
+    [[ $answer != same* && $answer != owed* ]] || [[ ! -s $T/ids ]]
+  done
+  [[ $(wc -l <"$T/shown") -gt 17 ]] || { cat -v "$T/shown"; false; }
+  not acts "$T/shown"
+}

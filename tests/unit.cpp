@@ -901,6 +901,35 @@ void verdicts_are_read() {
   for (const char* line : {"", "havex", "refusedx", "taken", "bad"}) CHECK(kind(line) == Kind::nonsense);
 }
 
+// What is printed acts on no terminal, and what is stored is not bounded by that.
+void output_is_visible() {
+  using namespace std::string_literals;
+  const std::map<std::string, std::string> hidden = {
+      {"\x1b"s, "\x1b"s},             {"\x7f"s, "\\u007f"},         {"\xc2\x80"s, "\\u0080"},     {"\xc2\x9b"s, "\\u009b"},     {"\xc2\x9f"s, "\\u009f"},     {"\xc2\xad"s, "\\u00ad"},
+      {"\u061c"s, "\\u061c"},        {"\u200b"s, "\\u200b"},        {"\u200e"s, "\\u200e"},       {"\u200f"s, "\\u200f"},       {"\u2028"s, "\\u2028"},       {"\u2029"s, "\\u2029"},
+      {"\u202a"s, "\\u202a"},        {"\u202e"s, "\\u202e"},        {"\u2060"s, "\\u2060"},       {"\u2066"s, "\\u2066"},       {"\u2069"s, "\\u2069"},       {"\ufeff"s, "\\ufeff"},
+      {"\U000e0001"s, "\\udb40\\udc01"}, {"\xff"s, "\\ufffd"}, {"\xed\xa0\x80"s, "\\ufffd\\ufffd\\ufffd"}, {"\xc0\x9b"s, "\\ufffd\\ufffd"}, {"\xc2"s, "\\ufffd"}};
+  for (const auto& [text, escaped] : hidden) {
+    const std::string shown = printable("a" + text + "b");
+    CHECK(shown == "a" + std::string(shown.size() - 2, '?') + "b" && shown.size() > 2);
+    CHECK(json_printable("\"" + text + "\"") == "\"" + escaped + "\"");
+  }
+  for (std::string text : {"", "a b~", "\u00a0\u00ac\u00ae\u00e9", "\u200c\u200d\u2010\u2027\u202f\u2070\u65e5", "\U0001f600"})
+    CHECK(printable(text) == text && json_printable(text) == text);
+  CHECK(printable("\u00e9\u00e9\u00e9", 5) == "\u00e9\u00e9" && printable("\xc2\x9b\xc2\x9b", 1) == "?" && printable("a\tb\nc\0d"s) == "a?b?c?d");
+  CHECK(json_printable("{\n  \"a\\n\": 1}\n") == "{\n  \"a\\n\": 1}\n");
+  CHECK(!key_problem("a\xc2\x9b\u202e") && !function_name_problem("a\xc2\x9b\u202e"));
+  for (std::string text : {"a\x1b", "a\n", "a\x7f", "a\xff"}) CHECK(key_problem(text) && function_name_problem(text));
+  CHECK(key_problem("") && !key_problem("a b") && function_name_problem("a b"));
+  const std::string id = "01ARZ3NDEKTSV4RRFFQ69G5FAV", other = "01ARZ3NDEKTSV4RRFFQ69G5FAW";
+  for (std::string line : {"same " + id + " " + other, "owed " + id + " " + other + " copies=1/2"}) {
+    auto answers = parse_answers(line + "\n", {id});
+    CHECK(answers && answers->at(0).reason == other);
+  }
+  for (std::string line : {"same " + id, "same " + id + " EVIL", "same " + id + " " + other + " and more", "owed " + id + " EVIL copies=1/2", "owed " + id + " " + other + "\xc2\x9b copies=1/2"})
+    CHECK(!parse_answers(line + "\n", {id}));
+}
+
 }  // namespace
 
 // Whoever wrote a manifest, what it names is a file of a store.
@@ -978,6 +1007,7 @@ int main(int argc, char** argv) {
   references_grow_to_a_bound(directory + "/references");
   one_record_does_not_keep_a_group();
   small_values();
+  output_is_visible();
   packets_are_checked();
   jobs_are_told_before_they_come();
   strangers_fill_no_log();

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "given.hpp"
@@ -29,7 +30,7 @@ void message(const char* program, Level level, const std::string& text) {
   static constexpr const char* names[] = {"", "warning: ", "", ""};
   static constexpr const char* prefixes[] = {"<3>", "<4>", "<6>", "<7>"};
   std::string line = std::string(journald ? prefixes[static_cast<size_t>(level)] : "") + program + ": " +
-                     names[static_cast<size_t>(level)] + text + "\n";
+                     names[static_cast<size_t>(level)] + printable(text, any_length) + "\n";
   [[maybe_unused]] ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
 }
 
@@ -305,6 +306,16 @@ void print(std::string_view text) {
     if (n < 0) throw_errno(Exit::storage, "write standard output");
     text.remove_prefix(static_cast<size_t>(n));
   }
+}
+
+std::string text_line(const std::vector<std::string>& fields) {
+  std::string line;
+  for (const auto& field : fields) line += (line.empty() ? "" : "\t") + printable(field, any_length);
+  return line + "\n";
+}
+
+std::string json_line(const nlohmann::ordered_json& json) {
+  return json_printable(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)) + "\n";
 }
 
 void check_function(const std::string& name) {

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <thread>
 #include <vector>
@@ -61,7 +62,11 @@ void add_files(CLI::App& app, std::vector<std::string>& value, const std::string
 // An empty value, as an unset variable of a script makes it, is an error.
 CLI::Option& not_empty(CLI::Option& option);
 
-// Writes to standard output at once; throws Error(storage) where that fails.
+// A line for standard output: fields, with tabs between them, in which all is made visible; and an object of JSON.
+std::string text_line(const std::vector<std::string>& fields);
+std::string json_line(const nlohmann::ordered_json& json);
+
+// Writes to standard output at once, the bytes as they are; throws Error(storage) where that fails.
 void print(std::string_view text);
 
 // Throws Error(usage) for a name that cannot be queued for.

@@ -179,7 +179,7 @@ Exit flush(Options& o, const Common& common) {
     request.functions = o.work.functions;
     request.most = SIZE_MAX / 2;
     request.dry_run = true;
-    for (const auto& claim : store.claim(request).jobs) print(claim.id + "\t" + claim.job.function + "\n");
+    for (const auto& claim : store.claim(request).jobs) print(text_line({claim.id, claim.job.function}));
     return Exit::ok;
   }
   block_signals();

@@ -32,10 +32,6 @@ struct Options {
 
 constexpr size_t most_looked_up = 2000;  // in one visit to the index
 
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-}
-
 // Who holds a job. One whose owner is dead is made what it will be: queued.
 std::optional<Holder> find_holder(Store& store, Claim& c) {
   if (c.job.owner.empty()) return std::nullopt;
@@ -115,16 +111,16 @@ Exit list(const Options& o, Store& store) {
     auto holder = find_holder(store, c);
     if (c.job.state == State::finished || (!o.state.empty() && o.state != state_name(c.job.state))) return true;
     if (o.json) {
-      out += dump(job_json(c, holder, waits));
+      out += json_line(job_json(c, holder, waits));
     } else {
       if (holder && c.job.state == State::running) {
         c.job.why = "pid " + std::to_string(holder->pid ? holder->pid : holder->worker) + " on " + holder->host + " since " + format_time(c.job.changed_at);
       }
       std::string why = waits.of(c.job);
       why = c.job.why + (c.job.why.empty() || why.empty() ? "" : "; ") + why;
-      out += c.id + "\t" + state_name(c.job.state) + "\t" + printable(c.job.function) + "\t" +
-             std::to_string(c.job.attempts()) + "\t" + std::to_string(c.job.size) + "\t" + format_time(c.job.enqueued_at) +
-             (why.empty() ? "" : "\t" + printable(why, 1000)) + "\n";
+      std::vector<std::string> fields = {c.id, state_name(c.job.state), c.job.function, std::to_string(c.job.attempts()), std::to_string(c.job.size), format_time(c.job.enqueued_at)};
+      if (!why.empty()) fields.push_back(printable(why, 1000));
+      out += text_line(fields);
     }
     if (out.size() > 60000) print(std::exchange(out, {}));
     return --left > 0;
@@ -195,18 +191,31 @@ Exit show(const Options& o, Store& store) {
   if (!o.json && job->job.dropped) json["state"] = "dropped";
   if (o.history) json["history"] = history_of(store, *job);
   if (o.json) {
-    print(dump(json));
+    print(json_line(json));
   } else {
     auto text = [](const Json& value) { return value.is_string() ? printable(value.get<std::string>(), 1000) : value.dump(); };
     for (const auto& [key, value] : json.items())
-      if (key != "history") print(key + ": " + text(value) + "\n");
+      if (key != "history") print(text_line({key + ": " + text(value)}));
     for (const auto& run : o.history ? json["history"] : Json::array()) {
       std::string line;
       for (const auto& [key, value] : run.items()) line += (line.empty() ? "" : " ") + key + " " + text(value);
-      print("run: " + line + "\n");
+      print(text_line({"run: " + line}));
     }
   }
   return Exit::ok;
+}
+
+// The bytes as they are; but a terminal shows them, and does nothing that they say.
+void print_workload(std::string_view bytes) {
+  if (!::isatty(STDOUT_FILENO)) return print(bytes);
+  std::string shown;
+  while (!bytes.empty()) {
+    const size_t end = std::min(bytes.find_first_of("\n\t"), bytes.size());
+    shown += printable(bytes.substr(0, end), any_length);
+    shown += bytes.substr(end, 1);
+    bytes.remove_prefix(std::min(end + 1, bytes.size()));
+  }
+  print(shown);
 }
 
 void print_part(int fd, uint64_t offset, uint64_t size) {
@@ -214,7 +223,7 @@ void print_part(int fd, uint64_t offset, uint64_t size) {
   for (uint64_t left = size; left > 0;) {
     size_t n = read_at(fd, buffer.data(), std::min<uint64_t>(left, buffer.size()), offset);
     if (n == 0) throw Error(Exit::storage, "cannot read a blob: it is too short");
-    print(std::string_view(buffer.data(), n));
+    print_workload(std::string_view(buffer.data(), n));
     offset += n;
     left -= n;
   }
@@ -241,28 +250,28 @@ Exit cat(const Options& o, Store& store) {
       throw Error(Exit::usage, "cannot show the range " + printable(o.range) + ": the workload has only " + std::to_string(size) + " bytes");
   }
   if (workload->blob) print_part(workload->blob.get(), workload->offset + range.offset, range.length);
-  else print(std::string_view(workload->data).substr(range.offset, range.length));
+  else print_workload(std::string_view(workload->data).substr(range.offset, range.length));
   return Exit::ok;
 }
 
 // What other nodes of the group are still to be told, and when each last answered. And what this one waits for before it runs jobs.
 void print_peers(const Options& o, Store& store) {
   if (std::string waits = store.group().once ? store.waits() : std::string(); !waits.empty())
-    print(o.json ? dump({{"node", store.group().self.node}, {"waits", waits}}) : store.group().self.node + ": runs no job " + waits + "\n");
+    print(o.json ? json_line({{"node", store.group().self.node}, {"waits", waits}}) : text_line({store.group().self.node + ": runs no job " + waits}));
   for (const auto& [node, debt] : debts_of(store)) {
     Json json = {{"peer", node}, {"owed", debt.jobs}};
     if (debt.jobs) json["owed_since"] = format_time(debt.since);
     if (debt.answered_at.count()) json["answered_at"] = format_time(debt.answered_at);
     for (const auto& [id, why] : debt.refused) json["refused"][id] = why;
     if (o.json) {
-      print(dump(json));
+      print(json_line(json));
       continue;
     }
     std::string line = node + ": owed " + counted(debt.jobs, "job");
     for (const char* key : {"owed_since", "answered_at"})
       if (json.contains(key)) line += " " + std::string(key) + " " + json[key].get<std::string>();
-    print(line + "\n");
-    for (const auto& [id, why] : debt.refused) print(node + ": refuses " + id + ": " + why + "\n");
+    print(text_line({line}));
+    for (const auto& [id, why] : debt.refused) print(text_line({node + ": refuses " + id + ": " + why}));
   }
 }
 
@@ -298,8 +307,8 @@ void print_serials(const Options& o, Store& store) {
   }
   for (const auto& [first, behind] : all) {
     Json json = {{"serial", first.job.serial}, {"waits_for", first.id}, {"function", first.job.function}, {"due_at", format_time(first.job.due)}, {"waiting", behind}};
-    if (o.json) print(dump(json));
-    else print("serial key " + printable(first.job.serial) + ": " + counted(behind, "job") + " waiting for " + first.id + " of " + printable(first.job.function) + ", due at " + format_time(first.job.due) + "\n");
+    if (o.json) print(json_line(json));
+    else print(text_line({"serial key " + first.job.serial + ": " + counted(behind, "job") + " waiting for " + first.id + " of " + first.job.function + ", due at " + format_time(first.job.due)}));
   }
 }
 
@@ -318,10 +327,10 @@ void print_disk(const Options& o, Store& store) {
   if (auto aside = store.directory().find_below("damaged")) damaged = aside->names().size();
   Json json = {{"journal_bytes", journal}, {"live_bytes", needed}, {"garbage_bytes", journal - needed}, {"damaged", damaged}};
   if (oldest) json.update({{"oldest_at", format_time(*oldest)}, {"oldest_seconds", std::max<int64_t>(0, (now_ms() - *oldest).count() / 1000)}});
-  if (o.json) return print(dump(json));
+  if (o.json) return print(json_line(json));
   std::string line = "journal: bytes " + std::to_string(journal) + " live " + std::to_string(needed) + " garbage " + std::to_string(journal - needed);
   if (oldest) line += " oldest " + format_time(*oldest);
-  print(line + "\n");
+  print(text_line({line}));
   if (damaged) log(Level::warning, counted(damaged, "segment") + " in damaged/ could not be read whole");
 }
 
@@ -362,13 +371,13 @@ Exit stats(const Options& o, Store& store) {
                  {"bytes", c.bytes}};
     if (auto p = paused.find(function); p != paused.end()) json["paused_at"] = format_time(p->second);
     if (o.json) {
-      print(dump(json));
+      print(json_line(json));
       continue;
     }
-    std::string line = printable(function) + ":";
+    std::string line = function + ":";
     for (const auto& [key, value] : json.items())
       if (key != "function") line += " " + key + " " + (value.is_string() ? value.get<std::string>() : value.dump());
-    print(line + "\n");
+    print(text_line({line}));
   }
   const bool any_waits = std::any_of(counters.begin(), counters.end(), [&](const auto& c) { return at(c.second, State::waiting) > 0; });
   if (o.function.empty() && any_waits) print_serials(o, store);
@@ -384,9 +393,9 @@ Exit check(const Options& o, Store& store) {
     ok = ok && !bad;
     if (o.json) {
       Json json = {{"kind", kind}, {"lsn", lsn}, {"id", id}, {"text", text}, {"bad", bad}};
-      print(dump(json));
+      print(json_line(json));
     } else if (bad) {
-      print(std::string(kind) + " at " + std::to_string(lsn) + (id.empty() ? "" : ", job " + id) + ": " + text + "\n");
+      print(text_line({std::string(kind) + " at " + std::to_string(lsn) + (id.empty() ? "" : ", job " + id) + ": " + text}));
     }
   };
   std::vector<std::pair<Lsn, Lsn>> unreadable;
@@ -490,6 +499,7 @@ Exit check(const Options& o, Store& store) {
 
 Exit journal(const Options& o, Store& store) {
   if (o.records) {
+    if (::isatty(STDOUT_FILENO)) throw Error(Exit::usage, "cannot write a stream of jobs to a terminal");
     Exit result = Exit::ok;
     write_stream(store, {}, [](std::string_view bytes) { print(bytes); }, [&](const std::string& what) {
       log(Level::error, what);
@@ -533,7 +543,7 @@ Exit journal(const Options& o, Store& store) {
                                                          : "missing";
       json["end"] = reader.position();
     }
-    print(dump(json));
+    print(json_line(json));
   }
   return Exit::ok;
 }

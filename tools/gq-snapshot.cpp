@@ -70,7 +70,7 @@ Exit create(Options& o, const Common& common) {
 std::vector<Snapshot> find(const Options& o, bool& good) {
   auto all = list_snapshots(o.directory, [&](const std::string& path, const std::string& why) {
     good = false;
-    print(path + ": " + why + "\n");
+    print(text_line({path + ": " + why}));
   });
   if (all.empty() && good) throw Error(Exit::no_input, "cannot find a snapshot in " + printable(o.directory));
   return all;
@@ -82,7 +82,7 @@ Exit verify(Options& o, const Common&) {
   for (const auto& s : find(o, good))
     good &= verify_snapshot(s, [&](const std::string& path, const std::string& why) {
       display.clear();
-      print(path + ": " + why + "\n");
+      print(text_line({path + ": " + why}));
     }, display.files());
   return good ? Exit::ok : Exit::no;
 }
@@ -106,8 +106,8 @@ Exit list(Options& o, const Common&) {
   for (const auto& s : find(o, good)) {
     nlohmann::ordered_json json = {{"name", s.name}, {"created_at", format_time(s.created_at)}, {"jobs", s.jobs}, {"bytes", s.bytes}, {"files", s.file_count}, {"position", s.position}, {"store", s.store}};
     if (s.damaged) json["damaged"] = true;
-    if (o.json) print(json.dump() + "\n");
-    else print(s.name + "\t" + std::to_string(s.jobs) + "\t" + std::to_string(s.bytes) + (s.damaged ? "\tdamaged\n" : "\n"));
+    if (o.json) print(json_line(json));
+    else print(text_line(s.damaged ? std::vector<std::string>{s.name, std::to_string(s.jobs), std::to_string(s.bytes), "damaged"} : std::vector<std::string>{s.name, std::to_string(s.jobs), std::to_string(s.bytes)}));
   }
   return good ? Exit::ok : Exit::no;
 }
