@@ -24,7 +24,8 @@ constexpr int poll_interval = 200;
 constexpr int parting = 2'000, pause = 200;  // ms: for its end, and before it is started again
 constexpr size_t max_line = 100;
 constexpr size_t max_text = 1000;     // of an error
-constexpr size_t max_answer = 1024;   // pairs
+// Of all pairs of an answer. Those that are asked for most at a time are 200 records, of up to 32 + 2 * 64 Ki bytes.
+constexpr size_t max_answer = 32 << 20;
 
 // What the helper did wrong, or that it is gone; ask() deals with it.
 struct Broken {
@@ -145,35 +146,46 @@ std::string Helper::bytes(size_t size) {
   return text;
 }
 
-std::vector<Pair> Helper::answer() {
+// What it has said that was not read would be taken for the answer to the next request.
+bool Helper::says_more() const {
+  char byte;
+  return m_used < m_read.size() || ::recv(m_socket.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+// At most so many pairs.
+std::vector<Pair> Helper::answer(size_t most) {
   std::string head = line();
-  auto number = [&](const std::string& text, size_t most) {
+  auto number = [&](const std::string& text, size_t largest) {
     auto n = parse_count(text);
-    if (!n || *n > most) throw Broken{"it says " + printable(head) + ", which is no answer"};
+    if (!n || *n > largest) throw Broken{"it says " + printable(head) + ", which is no answer"};
     return static_cast<size_t>(*n);
   };
   if (head.rfind("error ", 0) == 0) throw Error(Exit::retry, printable(bytes(number(head.substr(6), max_text))));
   if (head.rfind("ok ", 0) != 0) throw Broken{"it says " + printable(head) + ", which is no answer"};
-  std::vector<Pair> pairs(number(head.substr(3), max_answer));
+  std::vector<Pair> pairs(number(head.substr(3), most));
+  size_t total = 0;
   for (auto& pair : pairs) {
     head = line();
     auto sizes = split(head, ' ');
     if (sizes.size() != 2) throw Broken{"it says " + printable(head) + ", which are no lengths"};
     size_t key = number(sizes[0], max_key), value = number(sizes[1], max_value);
+    if ((total += key + value) > max_answer) throw Broken{"it answers with more than 32 MiB", false};
     pair.key = bytes(key);
     pair.value = bytes(value);
   }
   return pairs;
 }
 
-std::vector<Pair> Helper::ask(const char* what, const std::string& request) {
+std::vector<Pair> Helper::ask(const char* what, const std::string& request, size_t most) {
   for (int n = 1;; ++n) {
     std::string why;
     try {
       if (m_pid == 0) start();
-      if (m_used < m_read.size()) throw Broken{"it says more than was asked for"};
+      if (says_more()) throw Broken{"it says more than was asked for"};
       send(request);
-      return answer();
+      auto pairs = answer(most);
+      if (says_more()) throw Broken{"it says more than was asked for"};
+      return pairs;
     } catch (const Broken& broken) {
       stop();
       why = broken.why;
@@ -194,30 +206,36 @@ std::vector<Pair> Helper::ask(const char* what, const std::string& request) {
 void Helper::put(const std::vector<Pair>& pairs) {
   std::string request = "put " + std::to_string(pairs.size()) + "\n";
   for (const auto& p : pairs) request += std::to_string(p.key.size()) + " " + std::to_string(p.value.size()) + "\n" + p.key + p.value;
-  ask("write to", request);
+  ask("write to", request, 0);
 }
 
 std::optional<std::string> Helper::get(const std::string& key) {
   std::string request = "get ";
   put_text(request, key);
-  auto pairs = ask("read", request);
+  auto pairs = ask("read", request, 1);
   if (pairs.empty()) return std::nullopt;
+  if (pairs.front().key != key) {
+    stop();
+    throw Error(Exit::config, "cannot read the database by " + printable(m_argv[0]) + ": it answers with another key than it was asked for");
+  }
   return std::move(pairs.front().value);
 }
 
 void Helper::remove(const std::vector<std::string>& keys) {
   std::string request = "delete " + std::to_string(keys.size()) + "\n";
   for (const auto& key : keys) put_text(request, key);
-  ask("write to", request);
+  ask("write to", request, 0);
 }
 
 std::vector<Pair> Helper::scan(const std::string& from, size_t limit) {
   std::string request = "scan " + std::to_string(limit) + " ";
   put_text(request, from);
-  auto pairs = ask("read", request);
+  auto pairs = ask("read", request, limit);
   for (size_t i = 0; i < pairs.size(); ++i)
-    if (pairs[i].key < from || (i > 0 && pairs[i].key <= pairs[i - 1].key))
+    if (pairs[i].key < from || (i > 0 && pairs[i].key <= pairs[i - 1].key)) {
+      stop();
       throw Error(Exit::config, "cannot read the database by " + printable(m_argv[0]) + ": its keys are not in the order of their bytes");
+    }
   return pairs;
 }
 

@@ -21,7 +21,7 @@ class Helper : public KeyValue {
   ~Helper() override;  // ends its input, and waits for it a little
 
   // All throw Error(retry) where the helper answers with an error, or cannot be made to answer; Error(config) where it does
-  // not know this protocol.
+  // not know this protocol. Nothing that was not asked for is believed, or kept in memory.
   void put(const std::vector<Pair>& pairs) override;
   std::optional<std::string> get(const std::string& key) override;
   void remove(const std::vector<std::string>& keys) override;
@@ -29,10 +29,11 @@ class Helper : public KeyValue {
   std::string notice() override;
 
  private:
-  std::vector<Pair> ask(const char* what, const std::string& request);
+  std::vector<Pair> ask(const char* what, const std::string& request, size_t most);
   void start();
   void stop();
-  std::vector<Pair> answer();
+  std::vector<Pair> answer(size_t most);
+  bool says_more() const;
   void send(std::string_view bytes);
   std::string line();
   std::string bytes(size_t size);

@@ -33,6 +33,10 @@ teardown() {
   conforms --syncs 0 gq-store-dbi "dbi:SQLite:$T/test"
   conforms --syncs 0 gq-store-bdb "$T/bdb"
   conforms --syncs 0 gq-store-files "$T/files"
+  for dsn in dbi:SQLite::memory: dbi:SQLite: "--table temp.gq dbi:SQLite:$T/test2"; do
+    fails_with 75 gq-enqueue f --local --store "exec:gq-store-dbi $dsn" <<<x
+    grep -q 'may lose what it has committed: .* is \(in no file\|temporary\)\|it is in no file' "$T/failed.err"
+  done
   # What is in use it does not touch.
   gq-enqueue f --local --store "exec:gq-store-bdb $T/used" <<<x
   fails_with 65 gq-store-test gq-store-bdb "$T/used"
@@ -50,6 +54,11 @@ teardown() {
   grep -q 'may lose what it has committed: synchronous_commit is off' "$T/failed.err"
   gq-enqueue f --local --store "exec:gq-store-dbi --table jobs --volatile $DSN" <<<x 2>"$T/err"
   grep -q 'may lose what it has confirmed' "$T/err"
+  psql -qX -h "$SERVERS/pg" -U gq postgres -c 'ALTER SYSTEM RESET synchronous_commit' -c 'SELECT pg_reload_conf()' \
+    -c 'CREATE SCHEMA s; CREATE UNLOGGED TABLE s.q (k text COLLATE "C" PRIMARY KEY, v bytea NOT NULL); CREATE VIEW seen AS SELECT * FROM s.q' >"$T/out"
+  refused() { fails_with 75 gq-enqueue f --local --store "exec:gq-store-dbi --table $1 $DSN" <<<x && grep -q "may lose what it has committed: $1 is not $2" "$T/failed.err"; }
+  eventually refused s.q logged
+  refused seen 'a table'
 }
 
 @test "gq-store-test: gq-store-dbi on MariaDB does, also when the server crashes; it refuses one that may lose what it commits" {
@@ -75,6 +84,13 @@ teardown() {
   mariadb --no-defaults -u root -S "$SERVERS/my/socket" -e 'SET GLOBAL innodb_flush_log_at_trx_commit = 2'
   fails_with 75 gq-enqueue f --local --store "exec:gq-store-dbi $DSN" <<<x
   grep -q 'may lose what it has committed: innodb_flush_log_at_trx_commit is 2' "$T/failed.err"
+  mariadb --no-defaults -u root -S "$SERVERS/my/socket" -e 'SET GLOBAL innodb_flush_log_at_trx_commit = 1;' \
+    -e 'CREATE DATABASE other; CREATE TABLE other.gq (k VARBINARY(64) PRIMARY KEY, v LONGBLOB NOT NULL) ENGINE=Aria; CREATE VIEW gq.seen AS SELECT * FROM other.gq'
+  for table in other.gq gq.seen seen; do
+    fails_with 75 gq-enqueue f --local --store "exec:gq-store-dbi --table $table $DSN" <<<x
+    grep -q "may lose what it has committed: the engine of $table is" "$T/failed.err"
+  done
+  gq-enqueue f --local --store "exec:gq-store-dbi --table other.new $DSN" <<<x
 }
 
 @test "gq-store-test: five helpers that are wrong fail, each at what is wrong with it; one that is right does not" {
@@ -377,6 +393,24 @@ teardown() {
   refused 75 true 'it has ended'
   refused 64 '' 'exec:PROGRAM'
   fails_with 78 gq-snapshot restore "$T" --store 'exec:true'
+}
+
+@test "gq: a helper that answers more than it was asked for is ended, and nothing of it is believed, or kept in memory [pairs, bytes, another key, a second answer]" {
+  unset GQ_STORE
+  export GQ_CACHE=$T/cache
+  local store="exec:$BATS_TEST_DIRNAME/broken-helper none $T/db"
+  gq-enqueue --local --store "$store" f <<<x
+  cut_off() {
+    rm -rf "$T/cache"
+    fails_with "$1" env FAULT="$2" bash -c 'ulimit -v 300000; exec gq-inspect --store "$0" list' "$store"
+    grep -q "$3" "$T/failed.err"
+    not pgrep -f "^[^ ]*python3 [^ ]*broken-helper none $T/db" >/dev/null
+  }
+  cut_off 75 twice 'it says more than was asked for'
+  cut_off 75 pairs 'it says ok 2, which is no answer'
+  cut_off 78 key 'it answers with another key'
+  cut_off 75 large 'it answers with more than 32 MiB'
+  [[ $(gq-inspect --store "$store" list | wc -l) == 1 ]]
 }
 
 @test "lib/README.md: its worker with a store of its own is built against the installed files, and runs jobs" {
