@@ -418,7 +418,13 @@ void Cleaner::sweep(bool now) {
   };
   for (const auto& name : blobs.names()) {
     if (name.size() != 2) continue;
-    const Directory part = blobs.below(name);
+    std::optional<Directory> found;
+    try {
+      found = blobs.find_below(name);
+    } catch (const Error&) {  // it is not gq's
+    }
+    if (!found) continue;
+    const Directory& part = *found;
     for (const auto& id : part.names()) {
       struct stat file;
       if (!is_ulid(id) || blob_part(id) != name || !part.look_at(id, file)) continue;

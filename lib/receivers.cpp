@@ -193,6 +193,7 @@ void Receivers::receive(Receiver& self) {
       self.wake.reset();
     }
     worker.reset();
+    give_room_back(self);  // of a job that came with something else than the request for one
   };
   auto failed = [&](const std::string& reason) {
     drop();
@@ -270,6 +271,7 @@ void Receivers::receive(Receiver& self) {
 
 // What is sent in place of taking a job that has been assigned; nullopt where its workload may come.
 std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& job) {
+  give_room_back(self);
   const Service* service = nullptr;
   for (const auto& f : self.functions)
     if (f.service->function == job.function) service = f.service;

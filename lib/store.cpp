@@ -101,7 +101,7 @@ Store::Store(const std::string& name, bool create)
 
 Store::Store(const std::string& directory, std::unique_ptr<KeyValue> database, bool create)
     : Store([&] {
-        if (!create && !file_exists(directory) && !Mirror::has_store(*database)) throw Error(Exit::config, "cannot open the store: there is none in the database");
+        if (!create && !file_exists(directory) && !(database && Mirror::has_store(*database))) throw Error(Exit::config, "cannot open the store: there is none in the database");
         return Opened{Directory::of_store(directory, true), std::move(database)};
       }(), create) {}
 
@@ -355,22 +355,24 @@ void Store::remove_free_blobs(Fold& fold) {
   if (m_free_blobs.empty()) return;
   Fd lock = open_clean_lock();
   if (!try_lock(lock.get(), FileLock::Mode::exclusive)) return;
-  auto ids = std::exchange(m_free_blobs, {});
+  auto ids = m_free_blobs;
   ids.erase(std::remove_if(ids.begin(), ids.end(), [&](const std::string& id) { return !fold.get(id); }), ids.end());
   remove_blobs(fold, ids);
+  m_free_blobs.clear();
 }
 
 void Store::remove_blobs(Fold& fold, const std::vector<std::string>& ids) {
-  Lsn safe = 0;
+  std::vector<std::pair<std::string, bool>> free;  // and whether its job is known
   for (const auto& id : ids)
-    if (!needs_blob(fold, id))
-      m_blobs.remove(id, [&] {
-        m_index.fold_on(fold);
-        if (needs_blob(fold, id)) return false;
-        if (safe < fold.position().end) m_journal.sync_all();  // the last job that needed one may have been another process's
-        safe = fold.position().end;
-        return true;
-      });
+    if (!needs_blob(fold, id)) free.push_back({id, fold.get(id).has_value()});
+  if (free.empty()) return;
+  m_journal.sync_all();  // the last job that needed one may have been another process's
+  for (const auto& [id, known] : free)
+    m_blobs.remove(id, [&, id = id, known = known] {
+      m_index.fold_on(fold);
+      // What has become of one that was unknown is not synced yet.
+      return !needs_blob(fold, id) && fold.get(id).has_value() == known;
+    });
 }
 
 bool Store::remove_unknown_blob(Fold& fold, const std::string& id) {

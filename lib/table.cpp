@@ -77,7 +77,7 @@ void Table::prepare() {
   for (const auto& name : {m_name, m_log})
     if (m_directory.look_at(name, st) && !m_directory.trusts(st)) throw TableError(name + " is a link, not a regular file, or another user's");
   if (m_use == Use::read || m_directory.has(m_name)) return;
-  if (!m_directory.try_open(m_name, O_RDWR | O_CREAT | O_EXCL)) fail();
+  if (!m_directory.try_open(m_name, O_RDWR | O_CREAT | O_EXCL)) throw TableError("cannot create it: " + errno_text(errno));
 }
 
 void Table::open(int mode) {
