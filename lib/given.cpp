@@ -1,7 +1,9 @@
 #include "given.hpp"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -48,8 +50,9 @@ std::optional<int> descriptor_of(const std::string& name) {
   return std::nullopt;
 }
 
-Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mode_t mode) {
+Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mode_t mode, bool* is_inherited) {
   const auto own = descriptor_of(path);
+  if (is_inherited) *is_inherited = own.has_value();
   Fd fd;
   Wait wait([] { return std::string("another process"); }, [&] { return "holds a lease on " + printable(path); });
   for (;; wait.check()) {
@@ -70,8 +73,10 @@ Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mod
 
 void check_trusted(int fd, const std::string& path, mode_t forbidden, const std::string& cure) {
   struct stat st;
-  if (::fstat(fd, &st) != 0) throw_errno(Exit::config, "look at " + printable(path));
+  struct statfs system;
+  if (::fstat(fd, &st) != 0 || ::fstatfs(fd, &system) != 0) throw_errno(Exit::config, "look at " + printable(path));
   auto refuse = [&](const std::string& why) { return Error(Exit::config, "cannot trust " + printable(path) + ": " + why); };
+  if (system.f_type == PROC_SUPER_MAGIC || system.f_type == PIPEFS_MAGIC) throw refuse("it is another process's");
   if (st.st_uid != ::geteuid() && st.st_uid != 0) throw refuse("it belongs to another user");
   if (st.st_mode & forbidden) throw refuse(std::string("others may ") + (forbidden & S_IROTH ? "read or write it" : "write to it") + " (" + cure + ")");
 }

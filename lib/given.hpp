@@ -21,14 +21,15 @@ enum Kinds : unsigned {
 };
 
 // Opens a file that is one of these kinds; throws Error with `code` where it cannot, or where it is of another kind. A FIFO may have no
-// writer yet; until it has, poll(2) waits and read(2) finds its end.
-Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mode_t mode = 0);
+// writer yet; until it has, poll(2) waits and read(2) finds its end. `is_inherited` tells whether it is a descriptor of this process, which
+// the path alone does not tell: it may be another one by then.
+Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mode_t mode = 0, bool* is_inherited = nullptr);
 
 // Which descriptor of this process a path is a name of.
 std::optional<int> descriptor_of(const std::string& path);
 
 // Throws Error(config) unless what is open belongs to this user or to root, and has none of the bits `forbidden` in its mode. `cure` is a
-// command for the latter.
+// command for the latter. What only shows another process, in /proc, or is a pipe of one, says what that process likes, whoever owns it.
 void check_trusted(int fd, const std::string& path, mode_t forbidden, const std::string& cure);
 
 }  // namespace gq

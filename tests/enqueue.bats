@@ -183,6 +183,14 @@ load helpers
   gq-enqueue up --local --config "$T/link" <<<x
   chmod 666 "$T/file"
   fails_with 78 gq-enqueue up --local --config "$T/link" <<<x
+  # What another process says of itself, or passes on, is that one's, whoever it belongs to.
+  exec 8< <(echo 'delay = 1h')
+  ln -s "/proc/$BASHPID/fd/8" "$T/pipe"
+  ln -s "/proc/$BASHPID/cmdline" "$T/words"
+  for name in pipe words; do
+    fails_with 78 gq-enqueue up --local --config "$T/$name" <<<x
+    grep -q "it is another process's" "$T/failed.err"
+  done
   ((EUID == 0)) || skip "needs root, for a file of another user"
   chmod 644 "$T/file"
   chown 1 "$T/file"

@@ -90,9 +90,10 @@ class Configuration : public CLI::ConfigINI {
     if (path == placeholder) return;
     m_name = path;
     if (m_texts.count(path)) return;  // validators are called again
-    Fd fd = open_given(path, O_RDONLY, regular_file | fifo, Exit::config);
+    bool is_inherited = false;
+    Fd fd = open_given(path, O_RDONLY, regular_file | fifo, Exit::config, 0, &is_inherited);
     // Who starts the program gives it its descriptors, as its arguments.
-    if (!descriptor_of(path)) check_trusted(fd.get(), path, S_IWOTH, "chmod o-w it");
+    if (!is_inherited) check_trusted(fd.get(), path, S_IWOTH, "chmod o-w it");
     try {
       auto text = read_all(fd.get(), 1 << 20, printable(path), config_patience);
       if (!text) throw Error(Exit::config, "cannot read " + printable(path) + ": it has more than 1 MiB");
