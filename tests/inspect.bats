@@ -131,7 +131,6 @@ load helpers
   [[ $got == 143 && -s $GQ_STORE/index.seal ]]
 }
 
-# bats test_tags=journal
 @test "gq-inspect: check makes its table where nobody else can put another file in its place [TMPDIR]" {
   local mode
   gq-enqueue f --local <<<x
@@ -143,6 +142,7 @@ load helpers
   not grep -q "$T/777>.*O_CREAT" "$T/trace.777"
 }
 
+# bats test_tags=journal
 @test "gq-inspect: check reads the journal a few times, and cleaning goes on meanwhile" {
   seq 5000 | gq-enqueue f --local -l >"$T/ids"
   gq-inspect stats
