@@ -44,9 +44,9 @@ class Blobs {
   // Opens a blob for reading; an empty Fd where there is none. Throws Error where it cannot be opened.
   Fd open(const std::string& id) const;
 
-  // Unlinks a blob, under index.lock. is_free() says whether no job needs it; it is asked while nobody can deliver that blob, and has
-  // to know of all that has been appended by then. One that somebody is delivering at this moment, that is not free, or that is not
-  // there, is left; false for the first two.
+  // Unlinks a blob, under index.lock, unless another process or thread delivers it at this moment. remove() calls is_free() while nobody
+  // can deliver that blob; it returns true when no job needs it, after it has read the journal to its end. Returns false when the blob is
+  // still there.
   bool remove(const std::string& id, const std::function<bool()>& is_free);
 
   // Removes what has come of a workload.

@@ -61,7 +61,7 @@ Directory Directory::of_store(const std::string& path, bool create, bool link) {
   if (!place || ::fstat(place.get(), &st) != 0) throw_errno(Exit::config, what);
   if (!S_ISDIR(st.st_mode)) throw refuse(S_ISLNK(st.st_mode) ? is_link : "it is not a directory");
   if (st.st_mode & (S_IWGRP | S_IWOTH)) throw refuse("others can write to it (chmod 700 it)");
-  // Not root either, whose files its owner could not use.
+  // Root is refused as well: the owner could not use the files that root would make.
   if (st.st_uid != ::geteuid()) throw refuse("it belongs to another user, who has to run this");
   Fd fd = open_at(place.get(), ".", O_RDONLY | O_DIRECTORY);
   if (!fd) throw_errno(Exit::config, what);

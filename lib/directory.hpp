@@ -20,7 +20,7 @@ namespace gq {
 
 class Directory {
  public:
-  // Whoever owns it. Throws Error(code).
+  // Opens a directory of any owner. Throws Error(code).
   explicit Directory(const std::string& path, Exit code = Exit::storage);
 
   // That of a store: it belongs to the user that this process runs as, and nobody else can write to it, which is known before anything

@@ -193,7 +193,7 @@ void Receivers::receive(Receiver& self) {
       self.wake.reset();
     }
     worker.reset();
-    give_room_back(self);  // of a job that came with something else than the request for one
+    give_room_back(self);  // a server may assign a job without being asked for one
   };
   auto failed = [&](const std::string& reason) {
     drop();
