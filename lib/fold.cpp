@@ -12,7 +12,7 @@ namespace gq {
 namespace {
 
 constexpr const char* position_key = "m";
-constexpr const char* greatest_key = "g";
+constexpr const char *greatest_key = "g", *version_key = "v";
 constexpr size_t most_former = 8;
 constexpr uint8_t index_version = 5;
 // What a job takes in the journal besides its workload, about: add, claim, start and done.
@@ -92,6 +92,8 @@ std::string order_key(const std::string& id, const Job& job) {
   return key;
 }
 
+bool waits_for_first(const Job& job) { return job.state == State::delayed && job.starts == 0 && job.failures == 0; }
+
 bool starts_with(std::string_view text, std::string_view prefix) { return text.substr(0, prefix.size()) == prefix; }
 
 Counters decode_counters(std::string_view in) {
@@ -121,6 +123,9 @@ Fold::Fold(Table& table, const Self& self) : m_table(table), m_self(self) {
   if (value->size() < 25 || static_cast<uint8_t>((*value)[0]) != index_version) throw TableError("another version");
   m_position = {get_le<uint64_t>(*value, 1), get_le<uint64_t>(*value, 9), get_le<uint64_t>(*value, 17)};
   if (value->substr(25) != m_self.node + m_self.store) throw TableError("another node's");
+  auto folded = table.get(version_key);
+  if (!folded || folded->size() != 12 || get_le<uint32_t>(*folded, 0) < fold_version || get_le<uint64_t>(*folded, 4) != m_position.end)
+    throw TableError("an older program has changed it");
   m_last_job = table.get(greatest_key).value_or("");
 }
 
@@ -158,11 +163,16 @@ void Fold::commit() {
       bool empty = c.bytes == 0 && std::all_of(c.jobs.begin(), c.jobs.end(), [](uint64_t n) { return n == 0; });
       if (empty && !m_table.get("p" + function)) {
         m_table.remove("s" + function);
+        m_table.remove("z" + function);
         continue;
       }
       for (uint64_t n : c.jobs) put_le<uint64_t>(value, n);
       put_le<uint64_t>(value, c.bytes);
       m_table.put("s" + function, value);
+      value.clear();
+      put_le<uint64_t>(value, c.first);
+      if (c.first) m_table.put("z" + function, value);
+      else m_table.remove("z" + function);
     }
     put_weights();
     std::string value(1, static_cast<char>(index_version));
@@ -171,6 +181,10 @@ void Fold::commit() {
     put_le<uint64_t>(value, m_position.last_sum);
     m_table.put(position_key, value + m_self.node + m_self.store);
     m_table.put(greatest_key, m_last_job);
+    value.clear();
+    put_le<uint32_t>(value, fold_version);
+    put_le<uint64_t>(value, m_position.end);
+    m_table.put(version_key, value);
     m_changed = false;
   }
   m_table.commit();
@@ -181,6 +195,10 @@ Counters& Fold::counter(const std::string& function) {
   if (it == m_counters.end()) {
     auto value = m_table.get("s" + function);
     it = m_counters.emplace(function, value ? decode_counters(*value) : Counters{}).first;
+    if (auto first = m_table.get("z" + function)) {
+      if (first->size() != 8) throw TableError("bad counters");
+      it->second.first = get_le<uint64_t>(*first, 0);
+    }
   }
   return it->second;
 }
@@ -208,6 +226,7 @@ void Fold::count(const Job& job, int by) {
   Counters& c = counter(job.function);
   c.jobs[static_cast<size_t>(job.state)] += static_cast<uint64_t>(by);
   const bool finished = job.state == State::finished;
+  if (waits_for_first(job)) c.first += static_cast<uint64_t>(by);
   if (!finished) c.bytes += static_cast<uint64_t>(by) * job.size;
   Weight& w = weight_at(job.first_lsn);
   w.bytes += static_cast<uint64_t>(by) * (finished ? finished_weight : job_weight + (job.is_inline() ? job.size : 0));
@@ -816,6 +835,17 @@ std::optional<Millis> Fold::delayed(const std::string& function, Millis until, c
     if (!visit(std::string(c.value()))) break;
   }
   return std::nullopt;
+}
+
+uint64_t Fold::due_first(const std::string& function, Millis now, uint64_t most) {
+  uint64_t n = 0;
+  if (counter(function).first > 0 && most > 0)
+    delayed(function, now, [&](const std::string& id) {
+      auto job = get(id);
+      if (!job) throw TableError("an order names a job that is not there");
+      return (n += waits_for_first(*job)) < most;
+    });
+  return n;
 }
 
 void Fold::claimed(const std::string& owner, const Visit& visit) {

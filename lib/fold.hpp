@@ -3,6 +3,7 @@
 //
 // The keys of the index, each order kept so that claiming and listing read only what they return:
 //   m                                        how far the journal has been folded
+//   v                                        by which fold_version, and how far: it lags behind where a program has folded that knew no such key
 //   g                                        the key of the greatest job ID
 //   j <ID>                                   the job (see job.hpp)
 //   q <function> 0 <priority> <first LSN>    -> ID; queued, in the order in which they are claimed
@@ -19,6 +20,7 @@
 //   p <function>                             -> when it was paused
 //   r <node>                                 -> what that node knows of this journal
 //   s <function>                             counters
+//   z <function>                             how many of its delayed jobs were never started
 //   t <ID>                                   the LSN of the last further add that was taken for this job, for its ID or its key
 //   f <ID>                                   the LSN of the forget record that named it, and of its only add; while that is there
 //   w <LSN / weight_step>                    what of that part of the journal is still needed
@@ -39,8 +41,9 @@
 namespace gq {
 
 // To change what the fold makes of a journal, or how a job is encoded: raise this. An index that another version sealed is then
-// made anew. Processes of two versions may share an index meanwhile, so new members of a job stand behind the old ones, and may lack.
-inline constexpr uint32_t fold_version = 6;
+// made anew, and so is one that it has changed meanwhile. Processes of two versions may share an index, so new members of a job stand behind
+// the old ones, and may lack.
+inline constexpr uint32_t fold_version = 7;
 
 // How far the journal has been folded, and the last record before that: it tells one journal from another.
 struct FoldPosition {
@@ -62,6 +65,7 @@ struct Weight {
 struct Counters {
   std::array<uint64_t, state_count> jobs{};  // by State
   uint64_t bytes = 0;                        // workloads of jobs that are not finished
+  uint64_t first = 0;                        // delayed ones that were never started
   uint64_t live() const;                     // jobs that are neither dead nor finished
 };
 
@@ -111,6 +115,8 @@ class Fold {
   void queued(const std::string& function, const Visit& visit);
   // Only those due at `until` or before; returns when the next one after that is due.
   std::optional<Millis> delayed(const std::string& function, Millis until, const Visit& visit);
+  // How many jobs that were never started are due at `now`, of those that had to wait for that; counts up to so many.
+  uint64_t due_first(const std::string& function, Millis now, uint64_t most);
   void dead(const std::string& function, const Visit& visit);
   // What of the journal from one position to another is still needed.
   Weight weight(Lsn from, Lsn end);

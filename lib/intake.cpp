@@ -74,26 +74,45 @@ void Intake::stop() {
 
 // What others have finished since is seen in the store; looked at once a second at most.
 bool Intake::backlog_full() {
-  if (!m_backlog.full()) return false;
+  bool count = m_backlog.limit > 0 && m_backlog.live >= m_backlog.limit;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
-    if (Clock::now() < m_count_at) return true;
-    m_count_at = Clock::now() + count_interval;
+    count = (count || m_at_bound) && Clock::now() >= m_count_at;
+    if (count) m_count_at = Clock::now() + count_interval;
   }
-  count_backlog();
+  if (count) count_backlog();
   return m_backlog.full();
+}
+
+void Intake::say_if_full(const std::string& function) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  if (std::exchange(m_at_bound, is_at_bound(m_at_bound, m_backlog.live - m_backlog.later, m_backlog.limit)) == m_at_bound) return;
+  const std::string text = "taking no more jobs off the servers: " + std::to_string(m_backlog.limit) + " are unfinished (--backlog), most of them of " + function;
+  if (m_at_bound ? begin_trouble("backlog", text) : end_trouble("backlog"))
+    log(Level::warning, m_at_bound ? text : "taking jobs off the servers again: half of the --backlog is done");
 }
 
 void Intake::count_backlog() {
   try {
-    int64_t live = 0;
+    uint64_t live = 0, later = 0, most = 0;
+    std::string function;
     m_store.look([&](Fold& fold) {
-      live = 0;
+      live = later = most = 0;
       auto counters = fold.counters();
+      for (const auto& f : m_config.functions) {
+        const Counters& c = counters[f];
+        live += c.live();
+        later += c.first;
+        if (const uint64_t n = c.live() - c.first; function.empty() || n > most) most = n, function = f;
+      }
+      // What has fallen due is in the way of others, as far as that makes a difference.
+      const auto limit = static_cast<uint64_t>(m_backlog.limit);
       for (const auto& f : m_config.functions)
-        if (auto it = counters.find(f); it != counters.end()) live += static_cast<int64_t>(it->second.live());
+        if (live - later < limit) later -= fold.due_first(f, now_ms(), limit - (live - later));
     });
-    m_backlog.live = live;
+    m_backlog.live = static_cast<int64_t>(live);
+    m_backlog.later = static_cast<int64_t>(later);
+    say_if_full(function);
   } catch (const Error&) {  // then it stays what it was
   }
 }
@@ -119,7 +138,8 @@ Receivers::Serve Intake::wanted() {
   }
 }
 
-void Intake::accepted() {
+void Intake::accepted(Millis due) {
+  if (due > now_ms()) ++m_backlog.later;
   ++m_backlog.live;
   std::lock_guard<std::mutex> guard(m_mutex);
   if (m_told.empty()) return;
@@ -160,11 +180,14 @@ std::string Intake::take_group(std::string_view payload, const std::string& func
     problems.push_back(std::move(problem));
   }
   auto answered = m_store.resolve(*jobs);
+  std::vector<Millis> dues;  // of the good ones
   std::vector<NewJob> good;
   for (size_t i = 0; i < ids.size(); ++i) {
     if (problems[i]) answered[i] = Answer{Outcome::bad, *problems[i], 0};
     if (!answered[i] && (*jobs)[i].data.size() > m_config.max_workload) answered[i] = {Outcome::bad, "it is larger than the worker's --max-workload", 0};
-    if (!answered[i]) good.push_back(std::move((*jobs)[i]));
+    if (answered[i]) continue;
+    dues.push_back((*jobs)[i].record.meta.due);
+    good.push_back(std::move((*jobs)[i]));
   }
   std::string result;
   std::vector<Answer> answers;
@@ -177,7 +200,7 @@ std::string Intake::take_group(std::string_view payload, const std::string& func
       continue;
     }
     result += encode_answer(ids[i], *answer);
-    if (answer->outcome == Outcome::queued) accepted();
+    if (answer->outcome == Outcome::queued) accepted(dues[static_cast<size_t>(answer - answers.begin())]);
     if (answer->outcome == Outcome::refused) refused(answer->reason);
     else say_once(function, *answer);
     ++answer;
@@ -198,7 +221,7 @@ std::optional<std::string> Intake::take_raw(std::string_view payload, const std:
     RawStep step = next_raw_step(answer.outcome, open);
     if (step == RawStep::answer) {
       close();
-      accepted();
+      accepted(job.record.meta.due);
       return encode_answer(job.record.meta.id, answer);
     }
     refused(answer.reason);

@@ -25,9 +25,13 @@ namespace gq {
 // Jobs that a worker has taken in and that are not finished, as far as it knows; shared with the runner.
 struct Backlog {
   std::atomic<int64_t> live{0};
+  std::atomic<int64_t> later{0};  // those of them that wait for their time, and were never started: what others have to wait for is the rest
   int64_t limit = 0;  // 0: none
-  bool full() const { return limit > 0 && live.load() >= limit; }
+  bool full() const { return limit > 0 && live - later >= limit; }
 };
+
+// Whether a worker is said to be at its bound: from when it is full until half of that is done, so that one that stays near it says it once.
+inline bool is_at_bound(bool was, int64_t jobs, int64_t limit) { return limit > 0 && (was ? jobs > limit / 2 : jobs >= limit); }
 
 // What is to be done with a raw job after an answer for its record. `open` is whether an answer before has left it unknown if the
 // record is stored; then a refusal says nothing of that.
@@ -57,10 +61,11 @@ class Intake {
   Receivers::Serve wanted();
   bool backlog_full();
   void count_backlog();
+  void say_if_full(const std::string& function);
   std::string take_records(std::string_view payload, const std::string& function);
   std::string take_group(std::string_view payload, const std::string& function);
   std::optional<std::string> take_raw(std::string_view payload, const std::string& function);
-  void accepted();
+  void accepted(Millis due);
   void refused(const std::string& reason);
   Answer try_raw(const NewJob& job);
   void say_once(const std::string& function, const Answer& answer);
@@ -80,6 +85,7 @@ class Intake {
   std::chrono::steady_clock::time_point m_retry_at;
   Millis m_retry_delay{0};
   std::chrono::steady_clock::time_point m_count_at;
+  bool m_at_bound = false;  // of the backlog
   Receivers m_receivers;  // the last: its threads use the others
 };
 

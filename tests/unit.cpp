@@ -57,6 +57,57 @@ State state_of(Store& store, const std::string& id) {
   return state;
 }
 
+// Of the jobs that wait for their time, those that have not been tried are known, and those of them that are due; and an index that a
+// program has changed which counts no such jobs is made anew.
+void jobs_wait_for_their_time(const std::string& directory) {
+  Store store(directory, true);
+  std::vector<NewJob> jobs;
+  for (int i = 0; i < 5; ++i) {
+    JobOptions options;
+    if (i < 4) options.due = now_ms() + (i < 2 ? Millis(3600'000) : Millis(-1000));
+    jobs.push_back(make_job("f", "x", options));
+  }
+  store.add(jobs);
+  auto counts = [&](uint64_t first, uint64_t due) {
+    store.look([&](Fold& fold) {
+      CHECK(fold.counters()["f"].first == first);
+      CHECK(fold.due_first("f", now_ms(), 10) == due);
+      CHECK(fold.due_first("f", now_ms(), 1) == std::min<uint64_t>(due, 1));
+    });
+  };
+  counts(4, 2);
+  Store::ClaimRequest request;
+  Owners owners(store.owners_directory(), 1);
+  request.owners = &owners;
+  request.most = 1;
+  auto claims = store.claim(request);
+  CHECK(claims.jobs.size() == 1 && claims.jobs[0].job.due.count() != 0);
+  counts(3, 1);
+  const Claim& claim = claims.jobs.front();
+  Meta fail = meta_now(RecordType::fail, claim.id);
+  fail.owner = claim.job.owner;
+  fail.start = claim.job.starts;
+  fail.due = now_ms() - Millis(1000);
+  store.append({event(RecordType::start, claim.id, claim.job.owner, claim.job.starts + 1)});
+  fail.start = claim.job.starts + 1;
+  store.append({encode_record(fail)});
+  counts(3, 1);  // it is tried again
+  for (const std::string& said : {std::string(), std::string("\6\0\0\0", 4), std::string("\xff\xff\xff\xff", 4)}) {
+    bool others = said.empty() || said[0] == 6;
+    std::string version, counter;
+    {
+      Table table(Directory(directory), "index.tcb");
+      version = table.get("v").value();
+      counter = table.get("zf").value();
+      // As one has left it that does not keep this, one of before, and one that comes after this.
+      table.put("v", said.empty() ? version.substr(0, 4) + std::string(8, '\0') : said + version.substr(4));
+      table.put("zf", std::string(1, '\x63') + counter.substr(1));
+      table.close();
+    }
+    counts(others ? 3 : 0x63, 1);
+  }
+}
+
 // A start and a fail whose sync had failed are appended again after the same process has claimed the job once more.
 void repeated_start_is_not_a_new_one(const std::string& directory) {
   Store store(directory, true);
@@ -1029,6 +1080,7 @@ int main(int argc, char** argv) {
   stream_answers();
   room_is_left();
   owed_room_is_counted(directory + "/e");
+  jobs_wait_for_their_time(directory + "/later");
   if (argc < 2) std::filesystem::remove_all(directory);
   return failures ? 1 : 0;
 }

@@ -336,6 +336,18 @@ SH
   eventually done_all
 }
 
+@test "gq-worker: jobs that are not due yet do not count for --backlog; it says when that is reached" {
+  start_gearmand
+  start_worker -f f --backlog 4 -- sh -c 'while [ ! -e "$0" ]; do sleep 0.05; done' "$T/go"
+  seq 9 | gq-enqueue f -l --delay 300d --timeout 20s >"$T/later"
+  seq 4 | gq-enqueue f -l --timeout 20s >"$T/now"
+  lines_are "$T/now" 4
+  eventually grep -q 'no more jobs off the servers: 4 are unfinished (--backlog), most of them of f' "$T/bg.1.err"
+  touch "$T/go"
+  eventually grep -q 'taking jobs off the servers again' "$T/bg.1.err"
+  lines_are "$T/bg.1.err" 2
+}
+
 @test "gq-worker: idle costs next to no CPU, with the server up and with it down" {
   start_gearmand
   start_worker -f f -- true
