@@ -3,6 +3,8 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -26,6 +28,24 @@ Fd open_at(int directory, const std::string& name, int flags) {
   return Fd(fd);
 }
 
+// A file or directory of this user's that others can read or write is for him alone from now on. It may be on a disk that is only read.
+void make_private(int fd, const struct stat& st, mode_t mode) {
+  if (st.st_uid == ::geteuid() && (st.st_mode & (S_IRWXG | S_IRWXO))) (void)!::fchmod(fd, mode);
+}
+
+// File systems that other machines may share, so that flock(2) or fsync(2) do not mean what gq needs. Numbers from statfs(2).
+// FUSE is one of them, for who can tell what is behind it (sshfs, glusterfs), and whether what it says of owners is true.
+bool is_network_file_system(long type) {
+  constexpr long smb2 = 0xfe534d42, ceph = 0x00c36400, lustre = 0x0bd00bd0, gpfs = 0x47504653, cifs = 0xff534d42,
+                 gfs2 = 0x01161970, fuse = 0x65735546;
+  for (long network : {static_cast<long>(NFS_SUPER_MAGIC), static_cast<long>(SMB_SUPER_MAGIC),
+                       static_cast<long>(AFS_SUPER_MAGIC), static_cast<long>(CODA_SUPER_MAGIC),
+                       static_cast<long>(V9FS_MAGIC), static_cast<long>(OCFS2_SUPER_MAGIC), smb2, ceph, lustre, gpfs,
+                       cifs, gfs2, fuse})
+    if ((type & 0xffffffffL) == network) return true;
+  return false;
+}
+
 bool quietly(int error_number, bool result = false) {
   errno = error_number;
   return result;
@@ -39,10 +59,11 @@ Directory::Directory(const std::string& path, Exit code) : m_path(path) {
   *this = Directory(path, std::move(fd));
 }
 
-Directory::Directory(std::string path, Fd fd) : m_path(std::move(path)) {
+Directory::Directory(std::string path, Fd fd, bool keeps_private) : m_path(std::move(path)), m_keeps_private(keeps_private) {
   struct stat st;
   if (::fstat(fd.get(), &st) != 0) throw_errno(Exit::storage, "look at " + printable(m_path));
   m_owner = st.st_uid;
+  if (keeps_private) make_private(fd.get(), st, S_IRWXU);
   m_fd = std::make_shared<const Fd>(std::move(fd));
 }
 
@@ -63,15 +84,26 @@ Directory Directory::of_store(const std::string& path, bool create, bool link) {
   if (st.st_mode & (S_IWGRP | S_IWOTH)) throw refuse("others can write to it (chmod 700 it)");
   // Root is refused as well: the owner could not use the files that root would make.
   if (st.st_uid != ::geteuid()) throw refuse("it belongs to another user, who has to run this");
+  struct statfs fs;
+  if (::fstatfs(place.get(), &fs) != 0) throw_errno(Exit::config, what);
+  if (is_network_file_system(fs.f_type)) throw refuse("it is on a network file system, which cannot lock and sync as gq needs");
   Fd fd = open_at(place.get(), ".", O_RDONLY | O_DIRECTORY);
   if (!fd) throw_errno(Exit::config, what);
   return Directory(path, std::move(fd));
 }
 
+Directory Directory::kept_private() const {
+  Directory same = *this;
+  same.m_keeps_private = true;
+  return same;
+}
+
 std::string Directory::identity() const {
   struct stat st;
-  if (::fstat(fd(), &st) != 0) throw_errno(Exit::storage, "look at " + printable(m_path));
-  return std::to_string(st.st_dev) + " " + std::to_string(st.st_ino);
+  struct statx more;
+  if (::fstat(fd(), &st) != 0 || ::statx(fd(), "", AT_EMPTY_PATH, STATX_BTIME, &more) != 0) throw_errno(Exit::storage, "look at " + printable(m_path));
+  if (!(more.stx_mask & STATX_BTIME)) return "";
+  return std::to_string(st.st_dev) + " " + std::to_string(st.st_ino) + " " + std::to_string(more.stx_btime.tv_sec) + "." + padded(more.stx_btime.tv_nsec, 9);
 }
 
 bool Directory::trusts(const struct stat& st) const { return S_ISREG(st.st_mode) && is_own(st.st_uid); }
@@ -103,6 +135,7 @@ Fd Directory::open_checked(const std::string& name, int flags, const char*& why)
     errno = EPERM;
     return {};
   }
+  if (m_keeps_private) make_private(fd.get(), st, S_IRUSR | S_IWUSR);
   if ((flags & O_TRUNC) && ::ftruncate(fd.get(), 0) != 0) return {};
   ::fcntl(fd.get(), F_SETFL, flags & O_APPEND);  // a command may read it
   return fd;
@@ -148,7 +181,7 @@ std::optional<Directory> Directory::step(const std::string& name, bool of_any, c
     errno = saved;
     return std::nullopt;
   }
-  Directory next(path_of(name), std::move(fd));
+  Directory next(path_of(name), std::move(fd), m_keeps_private);
   if (!of_any && !is_own(next.m_owner)) {
     why = is_of_another;
     return std::nullopt;

@@ -23,16 +23,18 @@ class Directory {
   // Opens a directory of any owner. Throws Error(code).
   explicit Directory(const std::string& path, Exit code = Exit::storage);
 
-  // That of a store: it belongs to the user that this process runs as, and nobody else can write to it, which is known before anything
-  // in it is looked at. With `create` it is made where it is missing. Without `link` the path's last step must not be one. Throws
-  // Error(config).
+  // That of a store: it belongs to the user that this process runs as, nobody else can write to it, and it is on no network file system,
+  // which is known before anything in it is looked at. With `create` it is made where it is missing. Without `link` the path's last step
+  // must not be one. Throws Error(config).
   static Directory of_store(const std::string& path, bool create, bool link = true);
 
   // The path that it was opened by: for messages, and for programs that are to find it.
   const std::string& path() const { return m_path; }
   std::string path_of(const std::string& name) const { return m_path + "/" + name; }
   int fd() const { return m_fd->get(); }
-  // Its device and inode, in decimal.
+  // The same, but what this user has below it and others can read or write is for him alone from when it is opened on: 0600, 0700.
+  Directory kept_private() const;
+  // Its device, its inode and the time at which it was made, which nobody else can choose; empty where the file system does not tell it.
   std::string identity() const;
   bool belongs_to(uid_t user) const { return m_owner == user; }
 
@@ -91,7 +93,7 @@ class Directory {
   std::string reach(const std::string& name) const;
 
  private:
-  Directory(std::string path, Fd fd);
+  Directory(std::string path, Fd fd, bool keeps_private = false);
   bool is_own(uid_t user) const;
   Fd open_checked(const std::string& name, int flags, const char*& why) const;
   std::optional<Directory> step(const std::string& name, bool of_any, const char*& why) const;
@@ -100,6 +102,7 @@ class Directory {
   std::string m_path;
   std::shared_ptr<const Fd> m_fd;
   uid_t m_owner = 0;
+  bool m_keeps_private = false;
 };
 
 }  // namespace gq

@@ -67,8 +67,11 @@ std::string read_database_file(const Directory& directory) {
   return fd ? read_all(fd.get(), longest_database_file, directory.path_of(database_file)).value_or("") : "";
 }
 
-// A copy of the file, or one that was unpacked somewhere, is not that of this directory.
-std::string database_text(const Directory& directory, const std::string& program) { return program + "\ndirectory " + directory.identity() + "\n"; }
+// A copy of the file, or one that was unpacked somewhere, is not that of this directory. Without the second line it is that of none.
+std::string database_text(const Directory& directory, const std::string& program) {
+  const std::string identity = directory.identity();
+  return program + "\n" + (identity.empty() ? "" : "directory " + identity + "\n");
+}
 
 // Whether this is the directory that a store gets that is named by the program.
 bool is_own_place(const Directory& directory, const std::string& program) {
@@ -118,9 +121,11 @@ std::unique_ptr<KeyValue> open_database(const std::string& name, const Directory
   const std::string text = read_database_file(directory), program = names_program(name) ? name : first_line(text);
   if (program.empty()) return nullptr;
   auto argv = words_of(program);
-  if (text != database_text(directory, program)) {
-    if (names_program(name)) directory.publish(database_file, database_text(directory, program), true);  // so that the directory can be named too
-    else if (!is_own_place(directory, program))
+  const std::string confirmed = database_text(directory, program);
+  if (names_program(name)) {
+    if (text != confirmed) directory.publish(database_file, confirmed, true);  // so that the directory can be named too
+  } else if (directory.identity().empty() || text != confirmed) {
+    if (!is_own_place(directory, program))
       throw Error(Exit::config, "cannot open the store " + printable(directory.path()) + ": its file database names a program that was not confirmed for this directory, " +
                                     printable(program) + "; if it is to be run: gq-inspect --store " + printable(directory.path(), PATH_MAX) + " confirm");
   }
@@ -132,6 +137,8 @@ void confirm_database(const std::string& name) {
   const std::string program = names_program(name) ? name : first_line(read_database_file(directory));
   if (program.empty()) throw Error(Exit::config, "cannot confirm the database of " + printable(directory.path()) + ": it has no file database");
   words_of(program);
+  if (directory.identity().empty())
+    throw Error(Exit::config, "cannot confirm the database of " + printable(directory.path()) + ": its file system does not tell when the directory was made; name the store by the program");
   directory.publish(database_file, database_text(directory, program), true);
 }
 

@@ -9,7 +9,7 @@
 //   holder                  the machine and the directory of the copy
 //   position                where the copy began to write when it was last made anew
 //
-//   directory/database      how to reach it, exec:PROGRAM ARG..., and of which directory that is said: directory DEVICE INODE; not there
+//   directory/database      how to reach it, exec:PROGRAM ARG..., and of which directory that is said: directory DEVICE INODE TIME; not there
 //                           where a C++ program brings a KeyValue of its own
 //   directory/mirror        boot | how much of the journal the database has | sum of gq.json; its flock is held by who writes there
 //   directory/mirror.users  flock(2): shared by all that have the store open; alone, who makes the copy anew

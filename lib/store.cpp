@@ -1,9 +1,7 @@
 #include "store.hpp"
 
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,19 +20,6 @@ constexpr size_t most_claims = 1000;  // their IDs fit into one record
 constexpr size_t few_claims = 16;     // while the disk is full
 constexpr Millis return_interval{500};  // how often to look whether this node has returned to its group
 
-// File systems that other machines may share, so that flock(2) or fsync(2) do not mean what gq needs. Numbers from statfs(2).
-// FUSE is one of them, for who can tell what is behind it (sshfs, glusterfs).
-bool is_network_file_system(long type) {
-  constexpr long smb2 = 0xfe534d42, ceph = 0x00c36400, lustre = 0x0bd00bd0, gpfs = 0x47504653, cifs = 0xff534d42,
-                 gfs2 = 0x01161970, fuse = 0x65735546;
-  for (long network : {static_cast<long>(NFS_SUPER_MAGIC), static_cast<long>(SMB_SUPER_MAGIC),
-                       static_cast<long>(AFS_SUPER_MAGIC), static_cast<long>(CODA_SUPER_MAGIC),
-                       static_cast<long>(V9FS_MAGIC), static_cast<long>(OCFS2_SUPER_MAGIC), smb2, ceph, lustre, gpfs,
-                       cifs, gfs2, fuse})
-    if ((type & 0xffffffffL) == network) return true;
-  return false;
-}
-
 // Whether nothing is in there but what a process that died while creating the store left, and the file system's own.
 bool is_empty(const Directory& directory) {
   const auto names = directory.names();
@@ -44,11 +29,6 @@ bool is_empty(const Directory& directory) {
 // Makes sure that `directory` is a store, and returns what its gq.json says.
 Settings open_settings(const Directory& directory, bool create) {
   auto refuse = [&](const std::string& why) { return Error(Exit::config, "cannot open the store " + printable(directory.path()) + ": " + why); };
-  struct statfs fs;
-  if (::fstatfs(directory.fd(), &fs) != 0) throw_errno(Exit::storage, "look at the file system of " + printable(directory.path()));
-  if (is_network_file_system(fs.f_type))
-    throw refuse("it is on a network file system, which cannot lock and sync as gq needs");
-
   if (!directory.has(settings_name)) {
     if (!create) throw refuse("it holds no gq.json");
     // Nor may it hold anything else: it would be another's, or a store that has lost what its checksums depend on.
@@ -106,7 +86,7 @@ Store::Store(const std::string& directory, std::unique_ptr<KeyValue> database, b
       }(), create) {}
 
 Store::Store(Opened opened, bool create)
-    : m_directory(std::move(opened.directory)),
+    : m_directory(opened.directory.kept_private()),
       m_mirror(opened.database ? std::make_unique<Mirror>(m_directory, std::move(opened.database), create) : nullptr),
       m_settings(open_settings(m_directory, create)),
       m_owners(m_directory.make_below("owners")),

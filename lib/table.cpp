@@ -31,11 +31,6 @@ void check_io(ssize_t result, const void* caller) {
   errno = saved;
 }
 
-void make_private(int fd) {
-  struct stat st;
-  if (::fstat(fd, &st) == 0 && (st.st_mode & (S_IRWXG | S_IRWXO))) ::fchmod(fd, S_IRUSR | S_IWUSR);
-}
-
 }  // namespace
 
 // These stand before the C library's, for the calls of Tokyo Cabinet.
@@ -73,9 +68,8 @@ Table::Table(const Directory& directory, const std::string& name, Use use, std::
 // The library opens by path, follows links and lets others read what it makes. In a directory that nobody else writes to, what is looked
 // at before stays what it is.
 void Table::prepare() {
-  struct stat st;
   for (const auto& name : {m_name, m_log})
-    if (m_directory.look_at(name, st) && !m_directory.trusts(st)) throw TableError(name + " is a link, not a regular file, or another user's");
+    if (!m_directory.try_open(name, O_RDONLY) && errno != ENOENT) throw TableError(name + " cannot be opened, or is a link, not a regular file, or another user's");
   if (m_use == Use::read || m_directory.has(m_name)) return;
   if (!m_directory.try_open(m_name, O_RDWR | O_CREAT | O_EXCL)) throw TableError("cannot create it: " + errno_text(errno));
 }
@@ -87,7 +81,6 @@ void Table::open(int mode) {
   m_open = true;
   if (!m_directory.is(m_db->hdb->fd, m_name)) throw TableError("it is another file than it was");
   ::fcntl(m_db->hdb->fd, F_SETFD, FD_CLOEXEC);
-  make_private(m_db->hdb->fd);  // one of before
 }
 
 // Nobody may be walking meanwhile.
@@ -180,7 +173,7 @@ void Table::forget_error() { tcbdbsetecode(m_db.get(), TCESUCCESS, __FILE__, __L
 
 void Table::begin() {
   // As with the table itself: the library's would be for all to read.
-  if (Fd log = m_directory.try_open(m_log, O_RDWR | O_CREAT)) make_private(log.get());
+  m_directory.try_open(m_log, O_RDWR | O_CREAT);
   if (!tcbdbtranbegin(m_db.get())) fail();
 }
 

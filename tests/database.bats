@@ -309,7 +309,7 @@ teardown() {
   echo "exec:gq-store-dbi dbi:SQLite:$T/db3" >"$T/chosen/database"
   fails_with 78 gq-inspect stats --store "$T/chosen"
   gq-inspect --store "$T/chosen" confirm
-  [[ $(<"$T/chosen/database") == "exec:gq-store-dbi dbi:SQLite:$T/db3"$'\n'"$(stat -c 'directory %d %i' "$T/chosen")" ]]
+  [[ $(<"$T/chosen/database") == "exec:gq-store-dbi dbi:SQLite:$T/db3"$'\n'"$(stat -c 'directory %d %i %.9W' "$T/chosen")" ]]
   echo y | gq-enqueue f --local --store "$T/chosen"
   chmod 666 "$T/chosen/database"
   gq-inspect stats --store "$T/chosen"  # nobody else comes there
@@ -318,6 +318,12 @@ teardown() {
   grep -q 'others can write to it' "$T/failed.err"
   chmod 600 "$T/chosen/database"
   gq-inspect stats --store "$T/chosen"
+  # Device and inode alone can be guessed by who makes what is unpacked.
+  cp "$T/chosen/database" "$T/said"
+  sed -i '2s/ [0-9.]*$//' "$T/chosen/database"
+  fails_with 78 gq-inspect stats --store "$T/chosen"
+  grep -q 'confirm$' "$T/failed.err"
+  mv "$T/said" "$T/chosen/database"
   # Nor is a link obeyed, nor followed where the copy is made.
   mv "$T/chosen/database" "$T/database"; ln -s "$T/database" "$T/chosen/database"
   fails_with 78 gq-inspect stats --store "$T/chosen"
@@ -328,6 +334,24 @@ teardown() {
   rm "$copy/mirror"; ln -s "$T/new" "$copy/mirror"
   fails_with 78 gq-inspect stats
   [[ ! -e $T/new ]]
+}
+
+@test "gq: a directory of which nobody can tell when it was made is not confirmed [78]; the one that gq gives is obeyed" {
+  ((EUID == 0)) || skip "needs root, for such a file system"
+  mkdir "$T/disk"; mount -t ramfs ramfs "$T/disk"
+  local name="exec:gq-store-dbi dbi:SQLite:$T/db"
+  mkdir -m 700 "$T/disk/store"
+  for line in "$name" "$name"$'\n'"$(stat -c 'directory %d %i' "$T/disk/store")"; do
+    echo "$line" >"$T/disk/store/database"
+    fails_with 78 gq-inspect --store "$T/disk/store" confirm
+    fails_with 78 gq-inspect --store "$T/disk/store" stats
+    grep -q 'not confirmed' "$T/failed.err"
+  done
+  export GQ_CACHE=$T/disk/cache
+  fails_with 78 gq-inspect --store "$name" stats
+  # It has been asked.
+  fails_with 78 gq-inspect --store "$(echo "$GQ_CACHE"/*)" stats
+  grep -q 'in the database: there is none' "$T/failed.err"
 }
 
 @test "gq: a database that another machine holds is refused [78], until its key holder is removed; so is one that has gone" {

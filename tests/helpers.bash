@@ -25,7 +25,7 @@ new_store() {
 
 # What `gq-inspect confirm` makes of a store's file database: name_database STORE exec:PROGRAM...
 name_database() {
-  { echo "$2"; stat -c 'directory %d %i' "$1"; } >"$1/database"
+  { echo "$2"; stat -c 'directory %d %i %.9W' "$1"; } >"$1/database"
 }
 
 teardown() { end_programs; }
