@@ -10,7 +10,7 @@
 #include <memory>
 #include <vector>
 
-#include "mirror.hpp"
+#include "durability.hpp"
 #include "record.hpp"
 #include "ulid.hpp"
 
@@ -21,7 +21,7 @@ constexpr int longest_part_wait = 3000;  // milliseconds
 
 }  // namespace
 
-Blobs::Blobs(Directory directory, Mirror* mirror) : m_directory(std::move(directory)), m_mirror(mirror) {}
+Blobs::Blobs(Directory directory, Durability* durability) : m_directory(std::move(directory)), m_durability(durability) {}
 
 std::string blob_part(const std::string& id) { return id.substr(id.size() - 2); }
 
@@ -59,7 +59,7 @@ std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint6
   }
   part->sync();
   m_directory.sync();
-  if (m_mirror) m_mirror->put_blob(id, data);
+  if (m_durability) m_durability->put_blob(id, data);
   return fd;
 }
 
@@ -95,7 +95,7 @@ bool Blobs::remove(const std::string& id, const std::function<bool()>& is_free) 
   if (!try_lock(fd.get(), FileLock::Mode::exclusive)) return false;
   if (!part->is(fd.get(), id)) return true;
   if (!is_free()) return false;
-  if (m_mirror) m_mirror->remove_blob(id, file_size(fd.get()));
+  if (m_durability) m_durability->remove_blob(id, file_size(fd.get()));
   if (!part->remove(id) && errno != ENOENT) throw_errno(Exit::storage, "remove a blob");
   return true;
 }

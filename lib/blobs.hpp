@@ -14,7 +14,7 @@
 
 namespace gq {
 
-class Mirror;
+class Durability;
 
 // The directory that the blob of a job is in, below that of all blobs.
 std::string blob_part(const std::string& id);
@@ -27,8 +27,8 @@ struct Arrived {
 
 class Blobs {
  public:
-  // With a mirror (mirror.hpp), which must outlive it, stable storage is the database.
-  Blobs(Directory directory, Mirror* mirror);
+  // With a `durability` (durability.hpp), which must outlive it, stable storage is what that says.
+  Blobs(Directory directory, Durability* durability);
 
   // Makes `data` (whose sum64 is `sum`) the durable blob of a job; returns a locked descriptor to hold until the
   // acknowledgement, or nullopt when there is a blob of that ID with other content, which is left as it is.
@@ -57,7 +57,7 @@ class Blobs {
 
  private:
   const Directory m_directory;
-  Mirror* m_mirror;
+  Durability* m_durability;
 };
 
 // The sum64 of a part of a file, read piece by piece. nullopt where the file is too short; throws Error(storage).

@@ -9,8 +9,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "durability.hpp"
 #include "log.hpp"
-#include "mirror.hpp"
 #include "text.hpp"
 #include "thread.hpp"
 #include "ulid.hpp"
@@ -327,7 +327,7 @@ class Judge {
 
 void Cleaner::rewrite(const Range& range) {
   Journal& journal = m_store.journal();
-  Mirror* const mirror = journal.mirror();
+  Durability* const database = journal.durability();
   const Lsn cleaned_at = journal.end();
   std::vector<SegmentInfo> others;
   for (size_t i = 0; i < range.segments.size(); ++i)
@@ -349,22 +349,22 @@ void Cleaner::rewrite(const Range& range) {
     std::vector<std::pair<Lsn, std::string>> changed;
     for (size_t i = 0; i < items.size(); ++i) {
       const Item& item = items[i];
-      if (mirror && item.keep && (item.head != originals[i].head || item.data.size() != originals[i].data.size())) changed.push_back({item.lsn, item.head + item.data});
-      if (mirror && !item.keep) (item.record.meta.type == RecordType::add ? dropped_adds : dropped).push_back(item.lsn);
+      if (database && item.keep && (item.head != originals[i].head || item.data.size() != originals[i].data.size())) changed.push_back({item.lsn, item.head + item.data});
+      if (database && !item.keep) (item.record.meta.type == RecordType::add ? dropped_adds : dropped).push_back(item.lsn);
       if (item.keep) cleaned.add(item.lsn, item.head, item.data);
       else if (item.record.meta.type == RecordType::forget) done_with.insert(done_with.end(), item.record.meta.ids.begin(), item.record.meta.ids.end());
     }
     if (!changed.empty()) {
       journal.sync_all();
-      mirror->change(changed);
+      database->change(changed);
     }
   });
   journal.sync_all();  // what is left out depends on what has been said by now: that has to be safe first
   cleaned.finish(range.end(), cleaned_at);
-  if (mirror) {
+  if (database) {
     // A crash in between may leave the end of a job without its beginning, never the other way.
-    mirror->remove(dropped_adds);
-    mirror->remove(dropped);
+    database->remove(dropped_adds);
+    database->remove(dropped);
   }
   if (damage.unread) {
     const Directory aside = m_store.directory().make_below("damaged");

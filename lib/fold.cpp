@@ -4,7 +4,6 @@
 
 #include "bytes.hpp"
 #include "error.hpp"
-#include "owners.hpp"
 #include "text.hpp"
 #include "ulid.hpp"
 

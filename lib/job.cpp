@@ -65,6 +65,8 @@ bool is_newer(const Meta& state, const Job& job) {
          rank(job.state == State::kept ? 1 : 0, job.term, job.version, job.changed_at, job.store);
 }
 
+std::string owner_process(const std::string& owner) { return owner.substr(0, owner.rfind('.')); }
+
 std::string encode_job(const Job& job) {
   std::string out;
   out.reserve(fixed_size + job.function.size() + job.owner.size() + job.why.size());

@@ -76,6 +76,9 @@ std::string blob_of(const std::string& id, const Job& job);
 // term wins, then the higher version. Every node decides alike, in whatever order the records arrive.
 bool is_newer(const Meta& state, const Job& job);
 
+// The process part of an owner's name.
+std::string owner_process(const std::string& owner);
+
 std::string encode_job(const Job& job);
 // Throws TableError on bytes that encode_job() did not make.
 Job decode_job(std::string_view bytes);

@@ -10,8 +10,8 @@
 #include <cstring>
 
 #include "bytes.hpp"
+#include "durability.hpp"
 #include "log.hpp"
-#include "mirror.hpp"
 #include "text.hpp"
 #include "ulid.hpp"
 
@@ -150,12 +150,12 @@ struct Journal::Segment {
   bool failed = false;  // a sync failed: what was not synced before is lost, and nothing more may go in here
 };
 
-Journal::Journal(const Directory& store, std::string_view store_id, uint64_t segment_size, Mirror* mirror)
+Journal::Journal(const Directory& store, std::string_view store_id, uint64_t segment_size, Durability* durability)
     : m_store(store),
       m_directory(store.make_below("journal")),
       m_seed(sum64(store_id)),
       m_segment_size(segment_size),
-      m_mirror(mirror),
+      m_durability(durability),
       m_lock(store.open(lock_name, O_RDWR | O_CREAT)) {}
 
 Journal::~Journal() = default;
@@ -301,11 +301,11 @@ void Journal::begin_segment(Room room) {
     const uint64_t size = file_size(fd.get());
     previous_end = header && header->end ? header->end : segments.back() + size;
     // Where that fails, those whose records are in there will hear of it.
-    if (!m_mirror) [[maybe_unused]] int rc = ::fdatasync(fd.get());
+    if (!m_durability) [[maybe_unused]] int rc = ::fdatasync(fd.get());
     torn = torn_from(segments.back(), size);
   }
   // What was synced and is not there any more shall be missing for whoever reads this.
-  if (!m_mirror) previous_end = std::max(previous_end, synced().value_or(0));
+  if (!m_durability) previous_end = std::max(previous_end, synced().value_or(0));
   auto hint = read_hint();
   Lsn base = std::max({previous_end, hint ? hint->end : 0, segments.empty() ? 0 : segments.back() + 1});
   const std::string temporary = room == Room::completion ? spare_name : "tmp." + new_ulid();
@@ -337,7 +337,7 @@ void Journal::begin_segment(Room room) {
 // Under append.lock: where in the last segment, of this size, the first record stands that is not whole and was never synced. At most
 // what was appended since the last sync is read, after a power cut a segment.
 std::optional<Lsn> Journal::torn_from(Lsn base, uint64_t size) {
-  const auto safe = m_mirror ? std::nullopt : synced();
+  const auto safe = m_durability ? std::nullopt : synced();
   if (!safe || *safe >= base + size) return std::nullopt;
   const Lsn from = std::max(*safe, base + segment_header_size);
   JournalReader reader(*this, 0);
@@ -375,7 +375,7 @@ uint64_t Journal::available() const {
 }
 
 bool Journal::has_room(uint64_t size, uint64_t run, std::optional<uint64_t> owed) {
-  if (m_mirror) m_mirror->check(*this);
+  if (m_durability) m_durability->check(*this);
   if (!owed) owed = this->owed();
   struct statfs fs;
   if (::fstatfs(m_directory.fd(), &fs) != 0) return true;
@@ -384,7 +384,7 @@ bool Journal::has_room(uint64_t size, uint64_t run, std::optional<uint64_t> owed
 }
 
 bool Journal::check_claim_room() {
-  if (m_mirror) m_mirror->check(*this);
+  if (m_durability) m_durability->check(*this);
   std::lock_guard<std::mutex> guard(m_append_mutex);
   FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   bool spare = ensure_spare();
@@ -442,7 +442,7 @@ std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Roo
     uint64_t heads = 0;
     for (const auto& r : records) heads += r.head.size();
     publish(m_segment->base, placed.back().end, placed.back().lsn, room == Room::intake ? room_to_run(records.size(), heads) : 0);
-    if (m_mirror) return;
+    if (m_durability) return;
     std::lock_guard<std::mutex> sync_guard(m_sync_mutex);
     m_segment->appended = placed.back().end;
     if (std::find(m_unsynced.begin(), m_unsynced.end(), m_segment) == m_unsynced.end())
@@ -462,8 +462,8 @@ std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Roo
 }
 
 bool Journal::sync(Lsn from, Lsn end) {
-  if (m_mirror) {
-    m_mirror->sync(*this, end);
+  if (m_durability) {
+    m_durability->sync(*this, end);
     return true;
   }
   std::unique_lock<std::mutex> lock(m_sync_mutex);
@@ -503,7 +503,7 @@ bool Journal::sync(Lsn from, Lsn end) {
 }
 
 void Journal::sync_all() {
-  if (m_mirror) m_mirror->sync(*this, end());
+  if (m_durability) m_durability->sync(*this, end());
   else sync_segments();
 }
 
@@ -827,7 +827,7 @@ std::optional<JournalReader::Item> JournalReader::next_cleaned(bool with_data) {
 
 JournalReader::Item JournalReader::next(bool with_data) {
   Item item = step(with_data);
-  if (item == Item::damage && m_journal.mirror()) m_journal.mirror()->distrust();
+  if (item == Item::damage && m_journal.durability()) m_journal.durability()->distrust();
   return item;
 }
 

@@ -48,7 +48,7 @@
 
 namespace gq {
 
-class Mirror;
+class Durability;
 
 using Lsn = uint64_t;
 
@@ -102,9 +102,9 @@ struct SegmentInfo {
 
 class Journal {
  public:
-  // `store_id` seeds the sums. Creates its directory; appends nothing yet. With a mirror (mirror.hpp), which must outlive it,
+  // `store_id` seeds the sums. Creates its directory; appends nothing yet. With a `durability` (durability.hpp), which must outlive it,
   // stable storage is the database.
-  Journal(const Directory& store, std::string_view store_id, uint64_t segment_size = default_segment_size, Mirror* mirror = nullptr);
+  Journal(const Directory& store, std::string_view store_id, uint64_t segment_size = default_segment_size, Durability* durability = nullptr);
   ~Journal();
 
   // Appends records (without data over max_inline_data) with one write, and returns where each stands. Not yet durable: sync() makes it so. Throws Error(storage) when nothing
@@ -156,7 +156,7 @@ class Journal {
   const Directory& directory() const { return m_directory; }
   uint64_t segment_size() const { return m_segment_size; }
   uint64_t seed() const { return m_seed; }
-  Mirror* mirror() const { return m_mirror; }
+  Durability* durability() const { return m_durability; }
   // The path of append.lock; the file is written at each append, so that inotify tells of new records.
   std::string lock_path() const { return m_store.path_of(lock_name); }
 
@@ -183,7 +183,7 @@ class Journal {
   const Directory m_store, m_directory;
   const uint64_t m_seed;
   const uint64_t m_segment_size;
-  Mirror* const m_mirror;
+  Durability* const m_durability;
   Fd m_lock;
 
   std::mutex m_append_mutex;  // flock does not exclude threads of one process
@@ -242,7 +242,7 @@ class JournalReader {
   JournalReader(Journal& journal, Lsn from);
 
   // Steps on. With `with_data` inline data is read too. Throws Error on an I/O error, Error(config) for a newer format, and
-  // for damage where there is a mirror.
+  // for damage where the store has a `durability`.
   Item next(bool with_data = false);
 
   Lsn position() const { return m_position; }

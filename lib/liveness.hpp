@@ -1,13 +1,8 @@
 // Liveness: whether a node of a group may run its jobs, and what it waits for before it does. Pure: each is a function of what
 // was heard and of the times that are given.
 //
-// A node returns when it begins to serve, after a gap, and when it hears again of others after none has answered for --takeover:
-// the others may have believed it gone, and have taken its jobs over. A gap is that the process that serves it was silent for over half
-// of --takeover, by the clock that goes on while the machine sleeps, or by the wall clock, which goes on while its machine is no
-// more than a file. A false alarm costs one question.
-//
-// While it runs jobs, that process beats: what it says is a lease, good for as long as a gap may last. So nobody who wakes
-// later than it should starts anything on the strength of what was true before.
+// A node returns when it begins to serve, after a gap (lease.hpp), and when it hears again of others after none has answered for
+// --takeover: the others may have believed it gone, and have taken its jobs over.
 #pragma once
 
 #include <map>
@@ -19,18 +14,6 @@
 #include "clock.hpp"
 
 namespace gq {
-
-// Whether more than `longest` went by.
-bool is_gap(const Times& last, const Times& now, Millis longest);
-
-// What the serving process says in returned.lock: "BOOT WALL LONGEST TEXT", two times and a duration in milliseconds.
-struct Beat {
-  Times at;
-  Millis longest{0};
-  std::string waits;  // what the node waits for before it runs its jobs; empty: nothing
-};
-std::string encode_beat(const Beat& beat);
-std::optional<Beat> parse_beat(std::string_view text);
 
 // What a node that returns knows of another one.
 struct Heard {

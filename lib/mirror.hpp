@@ -33,12 +33,12 @@
 #include <string_view>
 #include <vector>
 
-#include "journal.hpp"
+#include "durability.hpp"
 #include "keyvalue.hpp"
 
 namespace gq {
 
-class Mirror {
+class Mirror : public Durability {
  public:
   // Makes `directory` a copy of the store in `database`, which is made where it is missing and `create` is true. Throws
   // Error(config) where there is none, or another machine or directory has it; Error(retry) where the database does not answer.
@@ -46,34 +46,18 @@ class Mirror {
 
   static bool has_store(KeyValue& database);
 
-  // Returns when all records before `end` are in the database; one request answers all threads that wait. Throws Error(retry) where
-  // it does not answer: then that is unknown, and the next call does it again.
-  void sync(Journal& journal, Lsn end);
-
-  // Throws Error(retry) where the database did not answer last time, and does not now.
-  void check(Journal& journal);
-
-  void put_blob(const std::string& id, std::string_view data);
-  // Before the file is removed, which tells how many pieces there are.
-  void remove_blob(const std::string& id, uint64_t size);
-  // Writes the blob's file anew; false where the database has no whole one of that size.
-  bool restore_blob(const std::string& id, uint64_t size);
-
-  // A record as the database has it, head and data.
-  std::optional<std::string> record(Lsn lsn);
-  // What cleaning makes of records: head and data anew, or nothing.
-  void change(const std::vector<std::pair<Lsn, std::string>>& records);
-  void remove(const std::vector<Lsn>& records);
-
-  // The jobs that the user says are done, and that these need not be said again.
-  std::vector<std::string> ends();
-  void forget_ends(const std::vector<std::string>& ids);
-
-  // Compares all that the database should have with the copy, while nothing is cleaned, and says what is wrong there.
-  void verify(Journal& journal, const std::function<void(Lsn lsn, const std::string& what)>& wrong);
-
-  // The copy is damaged. Throws Error(retry); it is made anew when nobody has it open.
-  [[noreturn]] void distrust();
+  void sync(Journal& journal, Lsn end) override;
+  void check(Journal& journal) override;
+  void put_blob(const std::string& id, std::string_view data) override;
+  void remove_blob(const std::string& id, uint64_t size) override;
+  bool restore_blob(const std::string& id, uint64_t size) override;
+  std::optional<std::string> record(Lsn lsn) override;
+  void change(const std::vector<std::pair<Lsn, std::string>>& records) override;
+  void remove(const std::vector<Lsn>& records) override;
+  std::vector<std::string> ends() override;
+  void forget_ends(const std::vector<std::string>& ids) override;
+  void verify(Journal& journal, const std::function<void(Lsn lsn, const std::string& what)>& wrong) override;
+  [[noreturn]] void distrust() override;
 
  private:
   struct Stamp;
@@ -104,25 +88,5 @@ class Mirror {
   uint64_t m_failures = 0;       // how often that could not be told
   std::string m_last_failure;
 };
-
-// Where the copy of a store is, which may be named exec:PROGRAM ARG... or by its directory: in $GQ_CACHE, or the user's cache
-// directory. Throws Error(config) where there is none.
-std::string store_directory(const std::string& name);
-
-// The same, opened and checked (directory.hpp). It is made where it is missing and `create` is true, or a program is named.
-Directory open_store_directory(const std::string& name, bool create);
-
-// Whether a store that is named like that is, or may be, in a database.
-bool has_database(const std::string& name);
-
-// What reaches the database of a store that is named like that and has this directory; empty where it has none, but only its directory.
-// Throws Error(usage) where no program is named, and Error(config) where the directory's file `database` names one and is obeyed neither
-// because the directory is the one that gq gives to the store of that name, nor because the file says that it is of this directory.
-std::unique_ptr<KeyValue> open_database(const std::string& name, const Directory& directory);
-
-// Makes the file `database` say that it is of its directory.
-void confirm_database(const std::string& name);
-
-inline constexpr const char* database_prefix = "exec:";
 
 }  // namespace gq

@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "job.hpp"
 #include "text.hpp"
 #include "ulid.hpp"
 
@@ -255,7 +256,5 @@ RunHere running_here(const Directory& directory) {
   });
   return running;
 }
-
-std::string owner_process(const std::string& owner) { return owner.substr(0, owner.rfind('.')); }
 
 }  // namespace gq

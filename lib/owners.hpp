@@ -103,7 +103,4 @@ struct RunHere {
 };
 RunHere running_here(const Directory& directory);
 
-// The process part of an owner's name.
-std::string owner_process(const std::string& owner);
-
 }  // namespace gq

@@ -29,6 +29,7 @@
 #include <thread>
 #include <vector>
 
+#include "lease.hpp"
 #include "liveness.hpp"
 #include "log.hpp"
 #include "receivers.hpp"

@@ -8,7 +8,7 @@
 #include <map>
 #include <cerrno>
 
-#include "liveness.hpp"
+#include "lease.hpp"
 #include "log.hpp"
 #include "text.hpp"
 #include "ulid.hpp"
@@ -71,27 +71,13 @@ NewJob make_job(const std::string& function, std::string_view data, const JobOpt
   return job;
 }
 
-// The directory first: nothing of it counts before it is known whose it is.
-Store::Store(const std::string& name, bool create)
-    : Store([&] {
-        Directory directory = open_store_directory(name, create);
-        auto database = open_database(name, directory);
-        return Opened{std::move(directory), std::move(database)};
-      }(), create) {}
-
-Store::Store(const std::string& directory, std::unique_ptr<KeyValue> database, bool create)
-    : Store([&] {
-        if (!create && !file_exists(directory) && !(database && Mirror::has_store(*database))) throw Error(Exit::config, "cannot open the store: there is none in the database");
-        return Opened{Directory::of_store(directory, true), std::move(database)};
-      }(), create) {}
-
-Store::Store(Opened opened, bool create)
-    : m_directory(opened.directory.kept_private()),
-      m_mirror(opened.database ? std::make_unique<Mirror>(m_directory, std::move(opened.database), create) : nullptr),
+Store::Store(Directory directory, std::unique_ptr<Durability> durability, bool create)
+    : m_directory(directory.kept_private()),
+      m_durability(std::move(durability)),
       m_settings(open_settings(m_directory, create)),
       m_owners(m_directory.make_below("owners")),
-      m_journal(m_directory, m_settings.store_id, m_settings.limits.segment_size, m_mirror.get()),
-      m_blobs(m_directory.make_below("blobs"), m_mirror.get()),
+      m_journal(m_directory, m_settings.store_id, m_settings.limits.segment_size, m_durability.get()),
+      m_blobs(m_directory.make_below("blobs"), m_durability.get()),
       m_index(m_directory, m_journal, m_settings.group.self),
       m_reader(m_journal, 0) {}
 
@@ -395,7 +381,7 @@ std::string Store::waits() const {
 
 // Ends the jobs that the database says are done. One that somebody alive holds is his to end.
 void Store::take_ends() {
-  auto ids = m_mirror->ends();
+  auto ids = m_durability->ends();
   if (ids.empty()) return;
   std::vector<std::string> known, freed;
   m_index.visit([&](Fold& fold) {
@@ -419,13 +405,13 @@ void Store::take_ends() {
   });
   settle();
   remove_blobs_of(freed);
-  m_mirror->forget_ends(known);
+  m_durability->forget_ends(known);
 }
 
 // Those that were started before may have become done since take_ends() looked.
 void Store::leave_out_ended(std::vector<Claim>& jobs) {
   if (std::none_of(jobs.begin(), jobs.end(), [](const Claim& c) { return c.job.starts > 0; })) return;
-  auto ids = m_mirror->ends();
+  auto ids = m_durability->ends();
   const std::set<std::string> ended(ids.begin(), ids.end());
   std::vector<std::string> records;
   for (const auto& c : jobs) {
@@ -447,7 +433,7 @@ Claims Store::claim(const ClaimRequest& request) {
   size_t most = away ? 0 : request.most;
   if (most > 0 && !request.dry_run) {
     most = std::min(most, m_journal.check_claim_room() ? most_claims : few_claims);
-    if (m_mirror) take_ends();
+    if (m_durability) take_ends();
   }
   m_index.visit([&](Fold& fold) {
     result = {};
@@ -569,7 +555,7 @@ Claims Store::claim(const ClaimRequest& request) {
       if (auto job = fold.get(c.id); job && job->state == State::claimed && job->owner == meta.owner) own.push_back({c.id, std::move(*job)});
     result.jobs = std::move(own);
   });
-  if (m_mirror && !request.dry_run) leave_out_ended(result.jobs);
+  if (m_durability && !request.dry_run) leave_out_ended(result.jobs);
   return result;
 }
 
@@ -655,7 +641,7 @@ std::optional<Workload> Store::workload(const std::string& id, const Job& job, s
       if (reason.empty()) break;
     }
   }
-  if (!reason.empty() && m_mirror) restore(w, id, job, reason);
+  if (!reason.empty() && m_durability) restore(w, id, job, reason);
   if (!reason.empty()) return std::nullopt;
   return w;
 }
@@ -663,12 +649,12 @@ std::optional<Workload> Store::workload(const std::string& id, const Job& job, s
 // What is damaged here may be whole in the database.
 void Store::restore(Workload& w, const std::string& id, const Job& job, std::string& reason) const {
   if (std::string blob = blob_of(id, job); !blob.empty()) {
-    if (job.source.empty() && !m_mirror->restore_blob(blob, job.size)) return;
+    if (job.source.empty() && !m_durability->restore_blob(blob, job.size)) return;
     Fd fd = m_blobs.open(blob);
     if (!fd || sum_part(fd.get(), job.offset, job.size) != job.sum) return;
     w.blob = std::move(fd);
   } else {
-    auto record = m_mirror->record(job.location);
+    auto record = m_durability->record(job.location);
     auto head = record ? parse_record_head(*record) : std::nullopt;
     if (!head || record->size() != head->head_size + job.size || sum64(std::string_view(*record).substr(head->head_size)) != job.sum) return;
     w.data = record->substr(head->head_size);

@@ -26,10 +26,10 @@
 #include <vector>
 
 #include "blobs.hpp"
+#include "durability.hpp"
 #include "index.hpp"
 #include "job.hpp"
 #include "journal.hpp"
-#include "mirror.hpp"
 #include "owners.hpp"
 #include "record.hpp"
 #include "settings.hpp"
@@ -104,13 +104,10 @@ struct Workload {
 
 class Store {
  public:
-  // Opens a store, which is a directory or exec:PROGRAM ARG...; makes it where it is missing and `create` is true. Throws Error:
-  // config where it is not a store, of a newer format, not private, or on a network file system; storage where the disk fails;
-  // retry where the database does not answer.
-  Store(const std::string& name, bool create);
-
-  // The same in a database of one's own, with `directory` for the copy of it that all processes of this machine share.
-  Store(const std::string& directory, std::unique_ptr<KeyValue> database, bool create);
+  // Opens the store in this directory; makes it where it is missing and `create` is true. `durability` is empty where syncs of the
+  // directory's disk make its bytes stable. Throws Error: config where it is not a store, of a newer format, or on a network file
+  // system; storage where the disk fails. By a store's name: open_store.hpp.
+  Store(Directory directory, std::unique_ptr<Durability> durability, bool create);
 
   const Directory& directory() const { return m_directory; }
   const std::string& id() const { return m_settings.store_id; }
@@ -171,7 +168,7 @@ class Store {
   std::optional<Workload> workload(const std::string& id, const Job& job, std::string& reason, JournalReader& reader) const;
 
   // Of a group whose jobs run once: whether this node knows by now what the others did with its jobs while it was away, and
-  // a process serves it. Whoever starts a job looks right before (liveness.hpp).
+  // a process serves it. Whoever starts a job looks right before (lease.hpp).
   bool has_returned() const { return waits().empty(); }
   bool may_start() const { return !group().once || has_returned(); }
   // What it waits for, for people; empty where it waits for nothing.
@@ -197,11 +194,6 @@ class Store {
   const Directory& owners_directory() const { return m_owners; }
 
  private:
-  struct Opened {
-    Directory directory;
-    std::unique_ptr<KeyValue> database;
-  };
-  Store(Opened opened, bool create);
   void remove_free_blobs(Fold& fold);
   void take_ends();
   void leave_out_ended(std::vector<Claim>& jobs);
@@ -213,7 +205,7 @@ class Store {
   bool remove_unknown_blob(Fold& fold, const std::string& id);
 
   const Directory m_directory;
-  std::unique_ptr<Mirror> m_mirror;
+  const std::unique_ptr<Durability> m_durability;
   Settings m_settings;
   const Directory m_owners;
   Journal m_journal;

@@ -23,8 +23,8 @@
 #include <vector>
 
 #include "fd.hpp"
+#include "open_store.hpp"
 #include "replicator.hpp"
-#include "store.hpp"
 #include "ulid.hpp"
 
 namespace {
@@ -46,7 +46,7 @@ void raw(const std::string& dir, int jobs, int size, int group) {
 
 // The jobs are made before: that is the work of who queues them.
 double store(const std::string& dir, int jobs, int size, int group) {
-  gq::Store s(dir + "/store", true);
+  gq::Store s = gq::open_store(dir + "/store", true);
   std::string data(static_cast<size_t>(size), 'x');
   std::vector<std::vector<gq::NewJob>> groups(static_cast<size_t>(jobs / group));
   for (auto& g : groups)
@@ -110,7 +110,7 @@ void synced(const std::string& dir, const char* host, int port, const char* func
 }
 
 double replicated(const std::string& dir, const char* host, int port, int jobs, int size) {
-  gq::Store s(dir, false);
+  gq::Store s = gq::open_store(dir, false);
   gq::Replicator::Config config;
   config.servers = {{host, static_cast<uint16_t>(port)}};
   gq::Replicator replicator(s, config);
@@ -167,7 +167,7 @@ void record(const std::string& to, const std::string& function, const std::vecto
   job.record.head_size = job.head.size();
   job.record.meta = meta;
   if (gq::file_exists(to + "/gq.json")) {
-    gq::Store s(to, false);
+    gq::Store s = gq::open_store(to, false);
     if (s.add({job}).front().outcome != gq::Outcome::queued) abort();
   } else {
     gq::write_all(gq::open_file(to, O_WRONLY | O_CREAT | O_APPEND).get(), job.head + std::string(job.data), to);

@@ -13,7 +13,7 @@
 #include <random>
 
 #include "cleaner.hpp"
-#include "store.hpp"
+#include "open_store.hpp"
 #include "text.hpp"
 #include "ulid.hpp"
 
@@ -61,7 +61,7 @@ Journal_ build(const fs::path& directory, bool cleaned) {
       fs::permissions(directory, fs::perms::owner_all);
       write_file(directory / "gq.json", R"({"format": 1, "store": ")" + new_ulid() + R"(", "clean_after": "0s", "remember": "0s"})");
     }
-    Store store(directory, true);
+    Store store = open_store(directory, true);
     Owners owners(store.owners_directory(), 1);
     Owner owner = owners.take();
     if (cleaned && round < 2) {
@@ -106,7 +106,7 @@ Journal_ build(const fs::path& directory, bool cleaned) {
     // The next one begins a new segment.
     if (round < 2) std::ofstream(segment(), std::ios::binary | std::ios::app) << '\0';
   }
-  Store store(directory, false);
+  Store store = open_store(directory, false);
   if (cleaned) {
     ::usleep(200'000);  // what is younger is not cleaned
     Cleaner cleaner(store);
@@ -132,7 +132,7 @@ void examine(const fs::path& directory, const Journal_& made, const std::map<std
   try {
     std::string added;
     for (int round = 0; round < 2; ++round) {
-      Store store(directory, false);
+      Store store = open_store(directory, false);
       std::vector<Claim> found;
       store.look([&](Fold& fold) {
         for (char order : std::string("cqdx")) {

@@ -13,14 +13,15 @@
 
 #include "directory.hpp"
 #include "gearman.hpp"
-#include "listing.hpp"
 #include "intake.hpp"
+#include "lease.hpp"
+#include "listing.hpp"
 #include "liveness.hpp"
+#include "open_store.hpp"
 #include "packets.hpp"
 #include "probe.hpp"
 #include "replicator.hpp"
 #include "snapshot.hpp"
-#include "store.hpp"
 #include "stream.hpp"
 #include "text.hpp"
 #include "transfer.hpp"
@@ -60,7 +61,7 @@ State state_of(Store& store, const std::string& id) {
 // Of the jobs that wait for their time, those that have not been tried are known, and those of them that are due; and an index that a
 // program has changed which counts no such jobs is made anew.
 void jobs_wait_for_their_time(const std::string& directory) {
-  Store store(directory, true);
+  Store store = open_store(directory, true);
   std::vector<NewJob> jobs;
   for (int i = 0; i < 5; ++i) {
     JobOptions options;
@@ -110,7 +111,7 @@ void jobs_wait_for_their_time(const std::string& directory) {
 
 // A start and a fail whose sync had failed are appended again after the same process has claimed the job once more.
 void repeated_start_is_not_a_new_one(const std::string& directory) {
-  Store store(directory, true);
+  Store store = open_store(directory, true);
   Owners owners(store.owners_directory(), 1);
   Owner owner = owners.take();
   NewJob job = make_job("f", "x");
@@ -178,7 +179,7 @@ void owners_are_used_again_only_when_nobody_has_their_lock(const std::string& pa
 
 // How a job ended is told to other nodes, and by those of before as far as they know.
 void ends_are_told(const std::string& directory) {
-  Store store(directory, true);
+  Store store = open_store(directory, true);
   auto told = [&](const std::function<void(Meta&)>& change) {
     gq::Job job;
     job.function = "f";
@@ -209,7 +210,7 @@ void ends_are_told(const std::string& directory) {
 }
 
 void claim_fits_into_one_record(const std::string& directory) {
-  Store store(directory, true);
+  Store store = open_store(directory, true);
   Owners owners(store.owners_directory(), 1);
   std::vector<NewJob> jobs;
   for (int i = 0; i < 5000; ++i) jobs.push_back(make_job("f", "x"));
@@ -228,7 +229,7 @@ void claim_fits_into_one_record(const std::string& directory) {
 
 // However jobs move between the visits, each that is there all the time is listed once.
 void a_listing_misses_no_job(const std::string& directory) {
-  Store store(directory, true);
+  Store store = open_store(directory, true);
   Owners owners(store.owners_directory(), 1);
   Owner owner = owners.take();
   std::vector<NewJob> jobs;
@@ -295,12 +296,12 @@ void a_listing_misses_no_job(const std::string& directory) {
 void reading_leaves_the_seal(const std::string& directory) {
   const std::string seal = directory + "/index.seal";
   {
-    Store store(directory, true);
+    Store store = open_store(directory, true);
     store.add({make_job("f", "x")});
     store.look([](Fold&) {});
   }
   CHECK(file_exists(seal));
-  Store store(directory, false);
+  Store store = open_store(directory, false);
   uint64_t live = 0;
   store.look([&](Fold& fold) { live = fold.counters()["f"].live(); });
   CHECK(live == 1 && file_exists(seal));
@@ -322,7 +323,7 @@ void reading_leaves_the_seal(const std::string& directory) {
 
 // What is in a snapshot takes memory for each of its files: of those that are listed only the last one has that at hand.
 void old_snapshots_take_no_memory(const std::string& directory) {
-  Store store(directory + "/store", true);
+  Store store = open_store(directory + "/store", true);
   for (int i = 0; i < 3; ++i) {
     std::string data(100'000, 'x');
     store.add({make_job("f", data)});
@@ -422,7 +423,7 @@ void whatever_was_read_can_be_written() {
 
 // A small record may stand for a part of another job's workload; what one delivery is given of those has a bound.
 void references_grow_to_a_bound(const std::string& directory) {
-  Store store(directory, true);
+  Store store = open_store(directory, true);
   std::string data(max_inline_data, 'x');
   NewJob source = make_job("f", data);
   store.add({source});
@@ -739,7 +740,7 @@ void hints_are_proved(const std::string& directory) {
     }
   };
   {
-    Store store(directory, true);
+    Store store = open_store(directory, true);
     add(store);
     std::filesystem::copy(hint, hint + ".old");
     while (store.journal().segments().size() < 3) add(store);
@@ -750,7 +751,7 @@ void hints_are_proved(const std::string& directory) {
   put(".old");
   Lsn end = 0;
   {
-    Store store(directory, false);
+    Store store = open_store(directory, false);
     end = store.journal().segments().back().end;
     CHECK(store.journal().end() == end);
     all_readable(store);
@@ -762,7 +763,7 @@ void hints_are_proved(const std::string& directory) {
   std::filesystem::resize_file(hint, 40);
   std::filesystem::remove(directory + "/journal/" + segment_name(list_segments(Directory(directory + "/journal")).back()));
   remove_index(Directory(directory));
-  Store store(directory, false);
+  Store store = open_store(directory, false);
   CHECK(store.journal().end() == store.journal().segments().back().end && !store.journal().synced());
   ids.clear();
   add(store);
@@ -776,17 +777,17 @@ void synced_end_only_grows(const std::string& directory) {
   for (int i = 0; i < 2; ++i) {
     pid_t pid = ::fork();
     if (pid == 0) {
-      Store store(directory, true);
+      Store store = open_store(directory, true);
       store.add({make_job("f", "x")});
       ::_exit(store.journal().synced() == store.journal().end() ? 0 : 1);
     }
     int status = 1;
     CHECK(::waitpid(pid, &status, 0) == pid && status == 0);
-    Store store(directory, true);
+    Store store = open_store(directory, true);
     CHECK(store.journal().synced().value_or(0) > first);
     first = store.journal().synced().value_or(0);
   }
-  Store one(directory, false), two(directory, false);
+  Store one = open_store(directory, false), two = open_store(directory, false);
   NewJob job = make_job("f", "x");
   const std::vector<RecordBytes> records{RecordBytes(job.head, job.data)};
   auto placed = one.journal().append(records, Room::intake);
@@ -794,7 +795,7 @@ void synced_end_only_grows(const std::string& directory) {
   const auto end = two.journal().synced();
   one.journal().make_safe(records, placed, Room::intake);  // a sync that began before, and ends later
   CHECK(end == one.journal().end() && one.journal().synced() == end);
-  Store another(directory + ".other", true);  // it does not count in another store
+  Store another = open_store(directory + ".other", true);  // it does not count in another store
   std::filesystem::copy(directory + "/append.lock", directory + ".other/append.lock", std::filesystem::copy_options::overwrite_existing);
   CHECK(!another.journal().synced());
 }
@@ -890,7 +891,7 @@ void room_is_left() {
 
 // Without the index it is known what was accepted; after a program of before it is not, until the index says.
 void owed_room_is_counted(const std::string& directory) {
-  Store store(directory, true);
+  Store store = open_store(directory, true);
   auto owed = [&] { return store.journal().reserved() - spare_size; };
   CHECK(owed() == 0);
   std::vector<NewJob> jobs;
@@ -918,7 +919,7 @@ void owed_room_is_counted(const std::string& directory) {
 
 // A workload that comes in parts: what is late, repeated or wrong changes nothing.
 void parts_make_a_workload(const std::string& directory) {
-  Store store(directory, true);
+  Store store = open_store(directory, true);
   const std::string data(300000, 'x'), id = new_ulid();
   const uint64_t sum = sum64(data);
   auto put = [&](uint64_t offset, size_t size) {
@@ -985,7 +986,7 @@ void output_is_visible() {
 
 // Whoever wrote a manifest, what it names is a file of a store.
 void manifests_name_files_of_a_store(const std::string& directory) {
-  Store store(directory + ".store", true);
+  Store store = open_store(directory + ".store", true);
   create_snapshot(store, directory, {});
   const Directory snapshot = list_snapshots(directory, [](const auto&, const auto&) {}).at(0).directory();
   const auto text = read_all(snapshot.open("manifest", O_RDONLY).get(), 1 << 20, "manifest").value();

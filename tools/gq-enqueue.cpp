@@ -11,9 +11,9 @@
 #include "fd.hpp"
 #include "frame.hpp"
 #include "given.hpp"
+#include "open_store.hpp"
 #include "replicate_options.hpp"
 #include "sender.hpp"
-#include "store.hpp"
 #include "text.hpp"
 #include "ulid.hpp"
 
@@ -65,7 +65,7 @@ class Enqueuer {
   Enqueuer(const Options& options, const Common& common) : m_options(options) {
     if (options.local) {
       set_patience(options.timeout);
-      m_store.emplace(common.store, true);
+      m_store.reset(new Store(open_store(common.store, true)));
       ReplicateOptions replicate = options.replicate;
       m_replicator = replicate.open(*m_store, common);
     } else {
@@ -266,7 +266,7 @@ class Enqueuer {
   }
 
   const Options& m_options;
-  std::optional<Store> m_store;
+  std::unique_ptr<Store> m_store;
   std::unique_ptr<Replicator> m_replicator;  // with a group
   std::optional<Sender> m_sender;
   uint64_t m_count = 0;

@@ -11,9 +11,9 @@
 #include "fd.hpp"
 #include "frame.hpp"
 #include "listing.hpp"
+#include "open_store.hpp"
 #include "replicate_options.hpp"
 #include "runner.hpp"
-#include "store.hpp"
 #include "text.hpp"
 #include "ulid.hpp"
 #include "work_options.hpp"
@@ -108,7 +108,7 @@ Exit administer(const Options& o, const Common& common) {
   for (const auto* names : {&o.pause, &o.resume})
     for (const auto& f : *names) check_function(f);
   auto kick = read_ids(o.kick), drop = read_ids(o.drop), keep = read_ids(o.keep), release = read_ids(o.release);
-  Store store(common.store, false);
+  Store store = open_store(common.store, false);
   EndsInOrder in_order([&] { store.index().leave_for_good(); });
   std::vector<std::string> known;
   store.look([&](Fold& fold) { known = fold.functions(); });
@@ -160,7 +160,7 @@ Exit flush(Options& o, const Common& common) {
   if (o.changes()) return administer(o, common);
   if (o.clean) {
     if (!common.command.empty() || o.all || o.dry_run || !o.work.functions.empty()) throw Error(Exit::usage, "cannot use --clean with functions or a command");
-    Store store(common.store, false);
+    Store store = open_store(common.store, false);
     EndsInOrder in_order([&] { store.index().leave_for_good(); });
     clean(store, true);
     return Exit::ok;
@@ -173,7 +173,7 @@ Exit flush(Options& o, const Common& common) {
   // Also where there is nothing to run now, so that a crontab tells of it at once.
   if (int problem = o.dry_run ? 0 : command_problem(config.command[0]))
     throw Error(Exit::config, "cannot run " + printable(config.command[0]) + ": " + errno_text(problem) + "; no job is spent");
-  Store store(common.store, false);
+  Store store = open_store(common.store, false);
   if (o.dry_run) {
     Store::ClaimRequest request;
     request.functions = o.work.functions;

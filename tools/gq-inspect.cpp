@@ -9,7 +9,7 @@
 #include "frame.hpp"
 #include "listing.hpp"
 #include "replicator.hpp"
-#include "mirror.hpp"
+#include "open_store.hpp"
 #include "store.hpp"
 #include "text.hpp"
 #include "ulid.hpp"
@@ -475,7 +475,7 @@ Exit check(const Options& o, Store& store) {
     return true;
   });
   Fd cleaning = store.open_clean_lock();
-  if (Mirror* database = store.journal().mirror()) {
+  if (Durability* database = store.journal().durability()) {
     FileLock not_now(cleaning.get(), FileLock::Mode::shared);
     database->verify(store.journal(), [&](Lsn lsn, const std::string& text) { report("database", lsn, "", text, true); });
   }
@@ -590,7 +590,7 @@ int main(int argc, char** argv) {
       gq::confirm_database(common.store);
       return gq::Exit::ok;
     }
-    gq::Store store(common.store, false);
+    gq::Store store = gq::open_store(common.store, false);
     gq::EndsInOrder in_order([&] { store.index().leave_for_good(); });
     return action(o, store);
   };

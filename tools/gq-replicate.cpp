@@ -15,6 +15,7 @@
 #include "frame.hpp"
 #include "log.hpp"
 #include "notify.hpp"
+#include "open_store.hpp"
 #include "owners.hpp"
 #include "replicate_options.hpp"
 #include "runner.hpp"
@@ -60,7 +61,7 @@ Exit init(const Options& o, const Common& common) {
   if (!group.has(o.as)) throw Error(Exit::usage, "cannot be " + printable(o.as) + ": it is not in the group " + printable(o.group));
   if (group.members.size() > 64) throw Error(Exit::usage, "cannot use a group of more than 64 nodes");
   try {
-    if (has_database(common.store)) Store(common.store, false);  // which brings the settings here
+    if (has_database(common.store)) open_store(common.store, false);  // which brings the settings here
   } catch (const Error& e) {
     if (e.code() != Exit::config) throw;  // there may be none yet
   }
@@ -77,7 +78,7 @@ Exit init(const Options& o, const Common& common) {
     log(Level::warning, "the group was " + old.id() + " and is now " + group.id() + ": nodes that have not been told so refuse this one");
   if (old && old.self.node != o.as) log(Level::warning, "the store was " + old.self.node + " and is now " + o.as + ": what others owe " + old.self.node + " it is not told");
   std::map<std::string, PeerState> known;
-  auto store = std::make_unique<Store>(common.store, true);
+  std::unique_ptr<Store> store(new Store(open_store(common.store, true)));
   const Directory directory = store->directory();
   settings = read_settings(directory);
   bool same = settings.group && settings.group.self.node == o.as && !o.renew;
@@ -104,14 +105,14 @@ Exit init(const Options& o, const Common& common) {
   settings.group = group;
   write_settings(directory, settings, true);
   unused.reset();
-  Store(common.store, false);  // which tells its database, if it has one
+  open_store(common.store, false);  // which tells its database, if it has one
   return Exit::ok;
 }
 
 // Two steps, the list in gq.json and what is owed in the journal: where it was ended between them, the second is made up for here, or by
 // the process that serves the node.
 Exit forget(const Options& o, const Common& common) {
-  Store store(common.store, false);
+  Store store = open_store(common.store, false);
   Settings settings = read_settings(store.directory());
   Group& g = settings.group;
   std::map<std::string, PeerState> known;
@@ -126,7 +127,7 @@ Exit forget(const Options& o, const Common& common) {
   if (g.copies > g.members.size())
     throw Error(Exit::usage, "cannot forget " + o.forget + ": " + std::to_string(g.copies) + " copies would be more than there are nodes");
   if (there) write_settings(store.directory(), settings, true);
-  Store(common.store, false);  // which tells its database, if it has one
+  open_store(common.store, false);  // which tells its database, if it has one
   if (there || known[o.forget].position != UINT64_MAX) store.journal().commit({forgotten_record(o.forget)}, Room::completion);
   return Exit::ok;
 }
@@ -274,7 +275,7 @@ Exit send_stream(const Options& o, Store& store, const Common& common) {
 }
 
 Exit serve(Options& o, const Common& common) {
-  Store store(common.store, false);
+  Store store = open_store(common.store, false);
   if (!store.group()) throw Error(Exit::config, "cannot replicate: the store belongs to no group (gq-replicate init)");
   if (!o.to.empty()) return send_stream(o, store, common);
   if (o.hand_over) throw Error(Exit::usage, "cannot use --hand-over without --to");

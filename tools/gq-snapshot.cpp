@@ -7,6 +7,7 @@
 
 #include "exchange.hpp"
 #include "frame.hpp"
+#include "open_store.hpp"
 #include "replicate_options.hpp"
 #include "snapshot.hpp"
 #include "text.hpp"
@@ -55,7 +56,7 @@ class Display {
 };
 
 Exit create(Options& o, const Common& common) {
-  Store store(common.store, false);
+  Store store = open_store(common.store, false);
   EndsInOrder in_order([&] { store.index().leave_for_good(); });
   Display display;
   auto snapshot = create_snapshot(store, o.directory, display.files());
@@ -121,7 +122,7 @@ Exit prune(Options& o, const Common&) {
 
 Exit export_jobs(Options& o, const Common& common) {
   if (::isatty(STDOUT_FILENO)) throw Error(Exit::usage, "cannot write a stream of jobs to a terminal");
-  Store store(common.store, false);
+  Store store = open_store(common.store, false);
   EndsInOrder in_order([&] { store.index().leave_for_good(); });
   if (!o.function.empty()) check_function(o.function);
   Display display;
@@ -143,7 +144,7 @@ Exit export_jobs(Options& o, const Common& common) {
 // Queues what a stream brings. What is there already stays what it is.
 class Importer {
  public:
-  Importer(Options& o, const Common& common) : m_store(common.store, true) { m_replicator = o.replicate.open(m_store, common); }
+  Importer(Options& o, const Common& common) : m_store(open_store(common.store, true)) { m_replicator = o.replicate.open(m_store, common); }
 
   void add(NewJob record) {
     Meta& meta = record.record.meta;

@@ -8,9 +8,9 @@
 #include "frame.hpp"
 #include "intake.hpp"
 #include "notify.hpp"
+#include "open_store.hpp"
 #include "replicate_options.hpp"
 #include "runner.hpp"
-#include "store.hpp"
 #include "text.hpp"
 #include "work_options.hpp"
 
@@ -65,7 +65,7 @@ Exit work(Options& o, const Common& common) {
     throw Error(Exit::usage, "cannot use --queue-only with --local or --drain");
   block_signals();
   set_patience(worker_patience);
-  Store store(common.store, true);
+  Store store = open_store(common.store, true);
   Backlog backlog;
   backlog.limit = static_cast<int64_t>(o.backlog != not_given ? o.backlog
                                        : o.queue_only           ? 0
