@@ -16,14 +16,6 @@ constexpr Millis count_interval{1000};
 constexpr Millis first_retry{100}, longest_retry{5000};
 constexpr size_t most_said = 100;
 
-// A reason without what differs from job to job: IDs and numbers.
-std::string kind_of(const std::string& reason) {
-  std::string kind;
-  for (const auto& word : split(reason, ' '))
-    if (word.find_first_of("0123456789") == std::string::npos) kind += word + " ";
-  return kind;
-}
-
 }  // namespace
 
 RawStep next_raw_step(Outcome outcome, bool open) {
@@ -142,8 +134,8 @@ void Intake::accepted(Millis due) {
   if (due > now_ms()) ++m_backlog.later;
   ++m_backlog.live;
   std::lock_guard<std::mutex> guard(m_mutex);
-  if (m_told.empty()) return;
-  log(Level::warning, "taking jobs again");
+  if (!std::exchange(m_had_refused, false)) return;
+  if (!m_told.empty()) log(Level::warning, "taking jobs again");
   m_told.clear();
   end_trouble("intake");
 }
@@ -151,8 +143,9 @@ void Intake::accepted(Millis due) {
 void Intake::refused(const std::string& reason) {
   std::lock_guard<std::mutex> guard(m_mutex);
   if (Clock::now() < m_retry_at) return;
-  if (m_told != reason) log(Level::warning, "taking no more jobs: " + reason);
-  m_told = reason;
+  m_had_refused = true;
+  if (m_told != reason)
+    if (auto behind = m_seldom.behind(kind_of(reason), Clock::now())) log(Level::warning, "taking no more jobs: " + (m_told = reason) + *behind);
   begin_trouble("intake", "taking no more jobs: " + reason);
   m_refusing = true;
   m_retry_delay = std::clamp(m_retry_delay * 2, first_retry, longest_retry);

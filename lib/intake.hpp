@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "log.hpp"
 #include "receivers.hpp"
 #include "store.hpp"
 
@@ -77,6 +78,8 @@ class Intake {
   std::mutex m_mutex;
   // While the store refuses: when to try again.
   std::string m_told;  // why jobs are refused, as it was logged
+  bool m_had_refused = false;
+  Seldom m_seldom;
   bool m_refusing = false;
   size_t m_open = 0;  // raw jobs that are not decided
   bool m_stop = false;

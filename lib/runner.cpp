@@ -37,6 +37,8 @@ constexpr Millis sweep_interval{3600'000};
 constexpr Millis status_interval{1000};
 constexpr size_t most_lingering = 256;
 
+constexpr const char *kept_as_dead = "it is kept as dead", *tried_again = "to be tried again";
+
 std::string exit_text(int code) { return "exit " + std::to_string(code); }
 
 std::string join(const std::vector<std::string>& words) {
@@ -192,8 +194,12 @@ void Runner::bury(const Claim& claim, Level level, const std::string& why) {
   meta.spent = false;
   meta.why = why;
   m_records.push_back(encode_record(meta));
-  log(level, claim.id + ": " + why + "; it is kept as dead");
+  say(level, claim, why, kept_as_dead);
   m_look = true;
+}
+
+void Runner::say(Level level, const Claim& claim, const std::string& why, const char* becomes) {
+  if (auto behind = m_seldom.behind(printable(claim.job.function) + ": " + becomes, Clock::now())) log(level, claim.id + ": " + why + "; " + becomes + *behind);
 }
 
 // The command is at fault, not the job: nothing of the function is started for a while.
@@ -266,7 +272,8 @@ void Runner::conclude(const Slot& slot, Running job, const Verdict& verdict, con
       else meta.exit = static_cast<uint32_t>(exit);
       if (!dead) meta.due = meta.at + verdict.delay.value_or(retry_delay(failures));
       m_records.push_back(encode_record(meta));
-      log(dead ? Level::warning : Level::info, claim.id + ": " + meta.why + (dead ? "; it is kept as dead" : "; to be tried again"));
+      if (dead) say(Level::warning, claim, meta.why, kept_as_dead);
+      else log(Level::info, claim.id + ": " + meta.why + "; " + tried_again);
       if (dead) --m_backlog.live;
       ++(dead ? m_dead : m_failed);
       break;
@@ -466,7 +473,7 @@ void Runner::start_jobs() {
       } catch (const Error& e) {
         // This one cannot be read now. Others can.
         back(claim, printable(e.what()), now_ms() + std::min(unreadable_retry, m_config.longest_backoff));
-        log(Level::warning, claim.id + ": " + e.what() + "; to be tried again");
+        say(Level::warning, claim, e.what(), tried_again);
         continue;
       }
       if (!w) {
@@ -832,6 +839,7 @@ bool Runner::run(const std::function<void()>& end_intake) {
   }
   appended();
   m_store.forget_blobs();
+  for (const auto& [kind, n] : m_seldom.take_left_out()) log(Level::warning, kind + " (" + std::to_string(n) + " more like it)");
   return !m_broken_ends;
 }
 

@@ -109,6 +109,7 @@ class Runner {
   void conclude(const Slot& slot, Running job, const Verdict& verdict, const std::string& why, int exit, int signal);
   void back(const Claim& claim, const std::string& why, Millis due);
   void bury(const Claim& claim, Level level, const std::string& why);
+  void say(Level level, const Claim& claim, const std::string& why, const char* becomes);
   void end_stream(Slot& slot);
   void make_way_for_guilty();
   bool is_limited(const Slot& slot) const;
@@ -152,6 +153,7 @@ class Runner {
   std::list<Output> m_lingering;       // of commands that have ended while others still hold their descriptors
   std::deque<Claim> m_claimed;         // not started yet
   std::vector<std::string> m_records;  // not in the journal yet
+  Seldom m_seldom;                     // what is logged of jobs: whoever can queue them can queue many
   std::vector<Owner> m_ended;          // the commands of which those tell the end
   std::vector<std::string> m_done_blobs;
   std::map<std::string, Broken> m_broken;  // by function
