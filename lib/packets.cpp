@@ -65,7 +65,9 @@ bool PacketCheck::header_complete() {
   };
   m_command = command(big_endian(4));
   m_left = big_endian(8);
-  if (!m_command || (!m_command->data && m_left > max_body_without_data)) return false;
+  if (!m_command) return false;
+  m_too_long = !assigns() && m_left > (m_command->data ? m_most : max_body_without_data);
+  if (m_too_long) return false;
   if (m_command->number == GEARMAN_COMMAND_NOOP) m_woken = true;
   if (m_command->number == GEARMAN_COMMAND_JOB_ASSIGN_ALL) m_reduce = true;  // without a reducer gearmand sends JOB_ASSIGN_UNIQ
   m_args_left = m_command->args - (m_command->data ? 0 : 1);
@@ -128,7 +130,7 @@ std::map<int, PacketCheck>& streams() {
 constexpr int send_buffer = 1 << 20;
 constexpr Millis longest_proof{10000};  // on loopback, with a machine that is busy
 thread_local int last_connected = -1;
-thread_local bool woken = false, reduce = false, was_read = false;
+thread_local bool woken = false, reduce = false, was_read = false, too_long = false;
 thread_local const std::atomic<bool>* ends_when_woken = nullptr;
 thread_local Judge judge;
 constexpr Millis longest_refusal{5000};
@@ -158,6 +160,8 @@ void refuse(int fd, std::string_view bytes) {
 }  // namespace
 
 int take_connected() { return std::exchange(last_connected, -1); }
+
+bool take_too_long() { return std::exchange(too_long, false); }
 
 bool take_read() { return std::exchange(was_read, false); }
 
@@ -249,10 +253,11 @@ ssize_t recv(int fd, void* data, size_t size, int flags) {
       if (gq::ends_when_woken && *gq::ends_when_woken) good = false;
     }
     if (stream.take_reduce()) gq::reduce = true;
+    if (stream.is_too_long()) gq::too_long = true;
     job = stream.take_job();
   }
-  if (good && job && gq::judge) {
-    auto refusal = gq::judge(*job);
+  if (good && job) {
+    auto refusal = gq::judge ? gq::judge(*job) : std::string();
     if (refusal && !refusal->empty()) gq::refuse(fd, *refusal);
     good = !refusal;
   }

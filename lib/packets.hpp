@@ -56,9 +56,17 @@ void judge_jobs(Judge judge);
 // A packet as a client or worker sends it.
 std::string request_packet(uint32_t command, std::string_view body);
 
+// What the data of a packet are at most that is no job: a worker is sent the echo of its own words.
+inline constexpr uint32_t most_data = 8192;
+
+// Whether, in this thread, a connection was ended because of a longer one since this was last asked.
+bool take_too_long();
+
 // One connection's stream, read in pieces.
 class PacketCheck {
  public:
+  // `most` bounds the body of a packet that assigns no job.
+  explicit PacketCheck(uint32_t most = most_data) : m_most(most) {}
   // False from the first byte on that is not part of a packet which a server sends.
   bool feed(const char* data, size_t size);
   // Whether a wake-up was among what was fed since this was last asked.
@@ -67,6 +75,8 @@ class PacketCheck {
   std::optional<AssignedJob> take_job() { return std::exchange(m_job, {}); }
   // The same of a job with a reducer.
   bool take_reduce() { return std::exchange(m_reduce, false); }
+  // Whether what was wrong is the length of a packet.
+  bool is_too_long() const { return m_too_long; }
 
  private:
   struct Command;
@@ -74,6 +84,8 @@ class PacketCheck {
   bool header_complete();
   bool assigns() const;
 
+  uint32_t m_most;
+  bool m_too_long = false;
   bool m_bad = false, m_woken = false, m_reduce = false;
   unsigned char m_header[12]{};
   size_t m_header_size = 0;

@@ -14,7 +14,7 @@
 namespace gq {
 namespace {
 
-constexpr size_t max_answer = 16 << 20;
+constexpr size_t max_answer = 64 << 20, max_line = 8192;
 constexpr Millis server_timeout{3000};  // from when its addresses are known
 constexpr Millis look_interval{50};     // at what cannot be polled for
 
@@ -24,7 +24,9 @@ struct Probe::Attempt {
   Fd fd;
   bool connected = false;
   bool asked = false;
-  std::string answer;
+  bool good = false;
+  size_t size = 0;   // of the answer so far
+  std::string line;  // of it, not ended yet
 };
 
 Probe::Probe(const Server& server, const Question& question) : m_question(&question), m_lookup(Lookup::of(server.host, server.port)) {}
@@ -43,7 +45,7 @@ void Probe::begin(const Lookup::Result& found) {
     const int on = 1;
     ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address.bytes), address.size) == 0 || errno == EINPROGRESS)
-      m_attempts.push_back({std::move(fd), false, false, {}});
+      m_attempts.push_back({std::move(fd), false, false, false, 0, {}});
     else
       m_reason = errno_text(errno);
   }
@@ -65,8 +67,8 @@ bool Probe::go_on(Attempt& attempt) {
   }
   if (!attempt.asked) {
     // It is shorter than any socket's buffer.
-    ssize_t n = ::send(attempt.fd.get(), m_question->line.data(), m_question->line.size(), MSG_NOSIGNAL);
-    attempt.asked = n == static_cast<ssize_t>(m_question->line.size());
+    ssize_t n = ::send(attempt.fd.get(), m_question->text.data(), m_question->text.size(), MSG_NOSIGNAL);
+    attempt.asked = n == static_cast<ssize_t>(m_question->text.size());
   }
   while (attempt.asked) {
     char buffer[16384];
@@ -74,16 +76,25 @@ bool Probe::go_on(Attempt& attempt) {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) return true;
     if (n <= 0) break;
-    attempt.answer.append(buffer, static_cast<size_t>(n));
-    if (m_question->complete(attempt.answer)) {
+    attempt.size += static_cast<size_t>(n);
+    attempt.line.append(buffer, static_cast<size_t>(n));
+    bool last = false;
+    size_t at = 0;
+    for (size_t end; !last && (end = attempt.line.find('\n', at)) != std::string::npos; at = end + 1) {
+      const std::string_view line = std::string_view(attempt.line).substr(at, end - at);
+      last = m_question->is_last(line);
+      attempt.good = m_question->good(line) || attempt.good;
+    }
+    attempt.line.erase(0, at);
+    if (last) {
       m_answered = true;
-      if (m_question->good(attempt.answer)) {
+      if (attempt.good) {
         m_state = State::yes;
         m_taken = std::move(attempt.fd);
       }
       return false;
     }
-    if (attempt.answer.size() > max_answer) break;
+    if (attempt.size > max_answer || attempt.line.size() > max_line) break;
   }
   m_reason = "no answer";
   return false;
@@ -117,15 +128,13 @@ void Probe::waits_for(std::vector<pollfd>& fds) const {
 }
 
 Probe::Question asks_for_workers(const std::string& function) {
-  auto complete = [](std::string_view answer) { return answer == ".\n" || (answer.size() > 2 && answer.substr(answer.size() - 3) == "\n.\n"); };
-  auto good = [function](std::string_view answer) {
-    for (const auto& line : split(answer, '\n')) {
-      auto fields = split(line, '\t');
-      if (fields.size() == 4 && fields[0] == function) return parse_count(fields[3]).value_or(0) > 0;
-    }
-    return false;
+  auto is_last = [](std::string_view line) { return line == "."; };
+  auto good = [function](std::string_view line) {
+    if (line.substr(0, line.find('\t')) != function) return false;
+    auto fields = split(line, '\t');
+    return fields.size() == 4 && parse_count(fields[3]).value_or(0) > 0;
   };
-  return {"status\n", complete, good};
+  return {"status\n", is_last, good};
 }
 
 Choice choose(const std::vector<Probe::State>& states, const Search& search, Probe::Clock::time_point now) {
@@ -142,7 +151,7 @@ Choice choose(const std::vector<Probe::State>& states, const Search& search, Pro
 }
 
 Fd reach(const Server& server, Millis timeout, const std::atomic<bool>& stop, std::string& reason) try {
-  static const Probe::Question version{"version\n", [](std::string_view answer) { return answer.back() == '\n'; }, [](std::string_view) { return true; }};
+  static const Probe::Question version{"version\n", [](std::string_view) { return true; }, [](std::string_view) { return true; }};
   Probe probe(server, version);
   const auto give_up = Probe::Clock::now() + timeout;
   while (probe.step() == Probe::State::pending) {

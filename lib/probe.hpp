@@ -30,10 +30,11 @@ class Probe {
     no,      // it answers, and that is not what was asked for
     yes,     // take() is the connection on which it said so
   };
+  // The answer is read line by line, and none is kept.
   struct Question {
-    std::string_view line;
-    bool (*complete)(std::string_view answer);
-    std::function<bool(std::string_view answer)> good;
+    std::string_view text;
+    bool (*is_last)(std::string_view line);
+    std::function<bool(std::string_view line)> good;  // whether one of them says what was asked for
   };
 
   Probe(const Server& server, const Question& question);

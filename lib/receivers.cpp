@@ -32,6 +32,20 @@ constexpr Millis longest_idle{60'000};
 
 }  // namespace
 
+bool WorkloadRoom::take(const void* who, uint64_t size) {
+  auto place = std::find(m_line.begin(), m_line.end(), who);
+  const bool is_next = m_line.empty() || place == m_line.begin();
+  if (is_next && m_taken <= m_most - size) {
+    if (!m_line.empty()) m_line.pop_front();
+    m_taken += size;
+    return true;
+  }
+  if (place == m_line.end()) m_line.push_back(who);
+  return false;
+}
+
+void WorkloadRoom::leave(const void* who) { m_line.erase(std::remove(m_line.begin(), m_line.end(), who), m_line.end()); }
+
 struct Receivers::Group {
   Server server;
   std::atomic<size_t> receivers{0}, busy{0};
@@ -64,7 +78,7 @@ struct Receivers::Receiver {
   Clock::time_point connected_at{}, last_end{};
   int waiting = 0;         // how many jobs in turn were there when it asked for one
   bool gave_back = false;  // a job that could not be stored, or was too large: the connection was closed on purpose
-  Room* room = nullptr;    // of which it has so much
+  WorkloadRoom* room = nullptr;    // of which it has so much
   uint64_t taken = 0;
   int connection = -1;     // the worker's descriptor
   WaitingClients clients;
@@ -92,8 +106,8 @@ Receivers::Receivers(std::vector<Server> servers, std::vector<Service> services,
     : m_services(std::move(services)), m_wanted(std::move(wanted)) {
   for (auto& server : servers) m_groups.emplace_back().server = std::move(server);
   for (const auto& service : m_services) {
-    Room& room = service.foreign ? m_foreign : m_own;
-    room.most = std::max(room.most, service.max_size);
+    WorkloadRoom& room = service.foreign ? m_foreign : m_own;
+    room.grow_to(service.max_size);
   }
 }
 
@@ -195,11 +209,12 @@ void Receivers::receive(Receiver& self) {
     worker.reset();
     give_room_back(self);  // a server may assign a job without being asked for one
   };
-  auto failed = [&](const std::string& reason) {
+  auto failed = [&](std::string reason) {
     drop();
+    if (take_too_long()) reason = "it sends more than a Gearman server does";
     if (!self.permanent) return true;
     const std::string text = "cannot reach the Gearman server " + self.group->server.name() + ": " + reason;
-    if (begin_trouble(self.group->trouble(), text)) log(Level::warning, text + "; trying again until it answers");
+    if (begin_trouble(self.group->trouble(), text)) say_seldom(Level::warning, text, text + "; trying again until it answers");
     retry = std::clamp(retry * 2, first_retry, longest_retry);
     return pause(retry);
   };
@@ -284,24 +299,25 @@ std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& j
     self.gave_back = true;
     const std::string text = service->function + ": a job of " + std::to_string(job.size) + " bytes is larger than the " +
                              std::to_string(service->max_size) + " that are taken; it is refused, and lost where it is a background job";
-    if (auto behind = m_too_large.behind(service->function, Clock::now())) log(Level::warning, text + *behind);
+    if (auto behind = m_seldom.behind(service->function, Clock::now())) log(Level::warning, text + *behind);
     const std::string to = job.handle + '\0';
     if (!service->refusal.empty()) return request_packet(GEARMAN_COMMAND_WORK_COMPLETE, to + service->refusal);
     return request_packet(GEARMAN_COMMAND_WORK_WARNING, to + "it is larger than the worker takes (" + std::to_string(service->max_size) + " bytes)\n") +
            request_packet(GEARMAN_COMMAND_WORK_FAIL, job.handle);
   }
-  Room& room = service->foreign ? m_foreign : m_own;
-  auto fits = [&] { return room.taken <= room.most - job.size; };
-  if (!fits()) {
+  WorkloadRoom& room = service->foreign ? m_foreign : m_own;
+  bool taken = room.take(&self, job.size);
+  if (!taken) {
     ++self.group->busy;  // so that another receiver is added for what need not wait
-    m_room.wait(lock, [&] { return m_stop || fits(); });
+    m_room.wait(lock, [&] { return m_stop || (taken = room.take(&self, job.size)); });
     --self.group->busy;
+    m_room.notify_all();  // the next one in line may have room, too
   }
-  if (m_stop) {
+  if (!taken) {
+    room.leave(&self);
     self.gave_back = true;
     return std::string();
   }
-  room.taken += job.size;
   self.room = &room;
   self.taken = job.size;
   return std::nullopt;
@@ -311,7 +327,7 @@ void Receivers::give_room_back(Receiver& self) {
   if (!self.room) return;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
-    std::exchange(self.room, nullptr)->taken -= self.taken;
+    std::exchange(self.room, nullptr)->give_back(self.taken);
   }
   m_room.notify_all();
 }
@@ -325,6 +341,15 @@ std::optional<std::string> Receivers::merged(Receiver& self, const Service& serv
   say_once(service.function + ": clients have submitted jobs with one unique, which the Gearman server has merged; they are told that this failed");
   return std::to_string(*clients) + " clients have submitted jobs with this unique, and the Gearman server has kept the first workload only; none is "
                                     "queued: submit again with a fresh unique, or none\n";
+}
+
+void Receivers::say_seldom(Level level, const std::string& kind, const std::string& text) {
+  std::optional<std::string> behind;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    behind = m_seldom.behind(kind, Clock::now());
+  }
+  if (behind) log(level, text + *behind);
 }
 
 void Receivers::say_once(const std::string& what) {
@@ -371,7 +396,7 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
       return copy;
     }
   } catch (const std::exception& e) {
-    log(Level::error, std::string("cannot take a job: ") + e.what());
+    self.receivers->say_seldom(Level::error, "cannot take a job", std::string("cannot take a job: ") + e.what());
   }
   self.gave_back = true;
   // gearmand gives the job to someone else at once, perhaps to us: not too fast.

@@ -13,8 +13,10 @@
 // all are told that it failed.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <functional>
 #include <list>
 #include <mutex>
@@ -49,6 +51,21 @@ struct Load {
 // Whether another is needed, as two looks say: all have been busy with the same jobs.
 inline bool are_stuck(const Load& before, const Load& now) { return now.busy > 0 && now.busy >= now.receivers && now.jobs == before.jobs; }
 
+// Memory for the workloads of the jobs that come. Those that wait for some get it in the order in which they came, so that small ones do
+// not keep a large one out. Pure; `who` is any name for one that asks.
+class WorkloadRoom {
+ public:
+  void grow_to(uint64_t most) { m_most = std::max(m_most, most); }
+  // True: it has so much, which is no more than there is, from now on. Else it stands in line, and asks again when something has changed.
+  bool take(const void* who, uint64_t size);
+  void leave(const void* who);  // the line
+  void give_back(uint64_t size) { m_taken -= size; }
+
+ private:
+  uint64_t m_most = 0, m_taken = 0;
+  std::deque<const void*> m_line;
+};
+
 class Receivers {
  public:
   enum class Serve { nothing, own, all };  // own: what is not foreign
@@ -67,11 +84,6 @@ class Receivers {
   struct Function;  // what libgearman's callback is given
   struct Receiver;
   class Busy;
-  // Memory for the workloads of jobs that are foreign, or not; guarded by m_mutex.
-  struct Room {
-    uint64_t most = 0, taken = 0;
-  };
-
   using Clock = std::chrono::steady_clock;
 
   void add_receiver(Group& group);
@@ -79,6 +91,7 @@ class Receivers {
   void add_where_stuck();
   std::optional<std::string> merged(Receiver& self, const Service& service, std::string_view unique, std::string_view payload);
   void say_once(const std::string& what);
+  void say_seldom(Level level, const std::string& kind, const std::string& text);
   std::optional<std::string> judge(Receiver& self, const AssignedJob& job);
   void give_room_back(Receiver& self);
   void receive(Receiver& self);
@@ -92,9 +105,9 @@ class Receivers {
   std::condition_variable m_stopping;
   std::atomic<bool> m_stop = false;
   std::condition_variable m_room;
-  Room m_foreign, m_own;
+  WorkloadRoom m_foreign, m_own;  // for jobs that are foreign, or not; guarded by m_mutex
   std::set<std::string> m_said;
-  Seldom m_too_large;
+  Seldom m_seldom;        // guarded by m_mutex
   std::list<Receiver> m_receivers;
   std::thread m_watcher;
 };

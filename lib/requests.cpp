@@ -22,7 +22,9 @@ constexpr Millis look_interval{50};
 constexpr int send_buffer = 1 << 20;
 // A packet is 4 bytes of magic, the command, the size of what follows; numbers are big-endian. Arguments are separated by NUL.
 constexpr size_t header_size = 12;
-constexpr size_t max_packet = 64 << 20;  // no answer is nearly as long
+// No answer is nearly as long: it has a line for each record or ID.
+constexpr size_t least_longest = 64 << 10, bytes_for_one = 8, most_longest = 16 << 20;
+constexpr const char* too_much = "it sends more than what answers this";
 enum Command : uint32_t { submit_job = 7, job_created = 8, work_complete = 13, work_fail = 14, error = 19, work_warning = 29 };
 
 void put_number(std::string& text, size_t number) {
@@ -110,7 +112,7 @@ void Requests::connect(Clock::time_point deadline, bool patient) {
         m_first = taken.server;
         m_connection = taken.probe->take();
         ::setsockopt(m_connection.get(), SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer);
-        m_check = {};
+        m_check = PacketCheck(most_longest);  // read() bounds what comes
         m_received.clear();
         return;
       }
@@ -130,7 +132,9 @@ void Requests::connect(Clock::time_point deadline, bool patient) {
 void Requests::start(const std::vector<std::string_view>& payloads, Answered answered, size_t window) {
   m_answered = std::move(answered);
   m_requests.clear();
+  m_longest = least_longest;
   for (auto payload : payloads) {
+    m_longest = std::max(m_longest, std::min(least_longest + bytes_for_one * payload.size(), most_longest));
     Request& r = m_requests.emplace_back();
     const std::string unique = new_ulid();
     r.head.assign("\0REQ", 4);
@@ -190,13 +194,13 @@ void Requests::read() {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) return;
     if (n <= 0) return lost("the connection was lost");
-    if (!m_check.feed(buffer, static_cast<size_t>(n))) return lost("it is no Gearman server");
+    if (!m_check.feed(buffer, static_cast<size_t>(n))) return lost(m_check.is_too_long() ? too_much : "it is no Gearman server");
     m_received.append(buffer, static_cast<size_t>(n));
     size_t at = 0;
     while (m_connection && m_received.size() - at >= header_size) {
       std::string_view packet = std::string_view(m_received).substr(at);
       const size_t size = number_at(packet, 8);
-      if (size > max_packet) return lost("it is no Gearman server");
+      if (size > m_longest) return lost(too_much);
       if (packet.size() < header_size + size) break;
       if (!take_packet(number_at(packet, 4), packet.substr(header_size, size))) return lost("it is no Gearman server");
       at += header_size + size;

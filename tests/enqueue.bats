@@ -312,8 +312,9 @@ load helpers
 
 @test "gq-enqueue: groups of lines and large files leave in order; with --serial the next one when the one before is answered" {
   fake_gearmand up.gq
-  seq 5000 | gq-enqueue up -l --servers "$FAKE" >"$T/ids"
-  seq 5000 | gq-enqueue up -l --serial s --servers "$FAKE" >>"$T/ids"
+  seq 5000 >"$T/lines"
+  gq-enqueue up -l --servers "$FAKE" <"$T/lines" >"$T/ids"
+  gq-enqueue up -l --serial s --servers "$FAKE" <"$T/lines" >>"$T/ids"
   for i in 1 2 3 4; do { echo "file $i"; head -c 600000 /dev/zero; } >"$T/large.$i"; done
   gq-enqueue --servers "$FAKE" up --serial s "$T"/large.? >>"$T/ids"
   lines_are "$T/ids" 10004

@@ -348,6 +348,25 @@ SH
   lines_are "$T/bg.1.err" 2
 }
 
+@test "gq-worker: jobs that fail for good are a line a minute, which says how many" {
+  seq 50 | gq-enqueue f --local -l >"$T/ids"
+  gq-worker --local --drain -f f -- sh -c 'exit 100' 2>"$T/err"
+  lines_are "$T/err" 2
+  grep -q ': exit 100; it is kept as dead$' "$T/err"
+  grep -q ': f: it is kept as dead (49 more like it)$' "$T/err"
+}
+
+@test "gq-worker: more than a Gearman server has to say ends the connection, and is logged once [an endless packet]" {
+  background "$BATS_TEST_DIRNAME/fake-gearmand" f endless
+  eventually test -s "$T/bg.0.out"
+  export GQ_SERVERS=127.0.0.1:$(head -n 1 "$T/bg.0.out")
+  background gq-worker -f f -- true
+  eventually grep -q 'it sends more than a Gearman server does; trying again' "$T/bg.1.err"
+  grew() { (($(grep -c grabbed "$T/bg.0.out") >= 4)); }
+  eventually grew
+  lines_are "$T/bg.1.err" 1
+}
+
 @test "gq-worker: idle costs next to no CPU, with the server up and with it down" {
   start_gearmand
   start_worker -f f -- true
