@@ -37,8 +37,9 @@ class Durability {
   virtual void change(const std::vector<std::pair<Lsn, std::string>>& records) = 0;
   virtual void remove(const std::vector<Lsn>& records) = 0;
 
-  // The jobs that the user says are done, and that these need not be said again.
+  // The jobs that the user says are done, the first of them; and that these need not be said again.
   virtual std::vector<std::string> ends() = 0;
+  virtual bool has_ended(const std::string& id) = 0;  // whether the user says it of this one
   virtual void forget_ends(const std::vector<std::string>& ids) = 0;
 
   // Compares all that should be stable with the directory, while nothing is cleaned, and says what is wrong there.

@@ -24,6 +24,7 @@ constexpr uint64_t piece_size = KeyValue::max_value;
 // In one request: so many pairs, or bytes.
 constexpr size_t most_pairs = 1000, most_bytes = 4 << 20;
 constexpr size_t scanned_records = 200, scanned_pieces = 8;
+constexpr size_t most_ends = 10000;  // that are looked at in one go
 // What a request of before the copy was made anew may still write ends within this.
 constexpr Lsn safe_distance = 1ULL << 32;
 
@@ -412,8 +413,26 @@ void Mirror::verify(Journal& journal, const std::function<void(Lsn lsn, const st
 std::vector<std::string> Mirror::ends() {
   std::lock_guard<std::mutex> guard(m_mutex);
   std::vector<std::string> ids;
-  ask([&] { for_each('e', scanned_records, [&](const std::string& key, std::string_view) { ids.push_back(key.substr(1)); }); });
+  ask([&] {
+    std::string from = "e";
+    for (bool more = true; more && ids.size() < most_ends;) {
+      auto pairs = m_database->scan(from, scanned_records);
+      more = pairs.size() == scanned_records;
+      for (const auto& pair : pairs) {
+        if (pair.key[0] != 'e') return;
+        ids.push_back(pair.key.substr(1));
+        from = pair.key + "0";
+      }
+    }
+  });
   return ids;
+}
+
+bool Mirror::has_ended(const std::string& id) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  bool ended = false;
+  ask([&] { ended = m_database->get("e" + id).has_value(); });
+  return ended;
 }
 
 void Mirror::forget_ends(const std::vector<std::string>& ids) {

@@ -55,6 +55,7 @@ class Mirror : public Durability {
   void change(const std::vector<std::pair<Lsn, std::string>>& records) override;
   void remove(const std::vector<Lsn>& records) override;
   std::vector<std::string> ends() override;
+  bool has_ended(const std::string& id) override;
   void forget_ends(const std::vector<std::string>& ids) override;
   void verify(Journal& journal, const std::function<void(Lsn lsn, const std::string& what)>& wrong) override;
   [[noreturn]] void distrust() override;

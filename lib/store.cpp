@@ -411,8 +411,9 @@ void Store::take_ends() {
 // Those that were started before may have become done since take_ends() looked.
 void Store::leave_out_ended(std::vector<Claim>& jobs) {
   if (std::none_of(jobs.begin(), jobs.end(), [](const Claim& c) { return c.job.starts > 0; })) return;
-  auto ids = m_durability->ends();
-  const std::set<std::string> ended(ids.begin(), ids.end());
+  std::set<std::string> ended;
+  for (const auto& c : jobs)
+    if (c.job.starts > 0 && m_durability->has_ended(c.id)) ended.insert(c.id);
   std::vector<std::string> records;
   for (const auto& c : jobs) {
     if (!ended.count(c.id)) continue;

@@ -435,6 +435,9 @@ teardown() {
   cut_off 78 key 'it answers with another key'
   cut_off 75 large 'it answers with more than 32 MiB'
   [[ $(gq-inspect --store "$store" list | wc -l) == 1 ]]
+  # One that never stops to name jobs that are done holds up none.
+  FAULT=ends bash -c 'ulimit -v 300000; exec timeout 60 gq-worker --local --drain --store "$0" -f f -- true' "$store"
+  [[ $(gq-inspect --store "$store" list | wc -l) == 0 ]]
 }
 
 @test "lib/README.md: its worker with a store of its own is built against the installed files, and runs jobs" {
