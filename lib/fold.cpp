@@ -12,7 +12,6 @@ namespace {
 
 constexpr const char* position_key = "m";
 constexpr const char *greatest_key = "g", *version_key = "v";
-constexpr size_t most_former = 8;
 constexpr uint8_t index_version = 5;
 // What a job takes in the journal besides its workload, about: add, claim, start and done.
 constexpr uint64_t job_weight = 500;

@@ -84,6 +84,9 @@ struct Self {
   std::string store;  // its identity, which is new when a store was set up or restored
 };
 
+// Of what another node was before, so many are remembered.
+inline constexpr size_t most_former = 8;
+
 // What another node of the group knows of this journal.
 struct PeerState {
   std::string store;                // its identity; empty: not met yet, or forgotten

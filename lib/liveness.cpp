@@ -48,6 +48,15 @@ bool LastRuns::lacks(const std::string& function, Time now, Millis takeover) con
   return now - std::max(m_all, it == m_each.end() ? m_all : it->second) >= takeover;
 }
 
+bool Turnover::believes(Time now) {
+  constexpr size_t at_once = 3;
+  constexpr std::chrono::minutes each{1};
+  while (!m_believed.empty() && now - m_believed.front() >= at_once * each) m_believed.pop_front();
+  if (m_believed.size() >= at_once) return false;
+  m_believed.push_back(now);
+  return true;
+}
+
 std::string wait_text(const Standby& wait, Millis now) {
   if (wait.what == Standby::For::nothing) return {};
   std::string text = "until " + either(wait.nodes);

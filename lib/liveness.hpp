@@ -5,6 +5,7 @@
 // --takeover: the others may have believed it gone, and have taken its jobs over.
 #pragma once
 
+#include <deque>
 #include <map>
 #include <optional>
 #include <string>
@@ -49,6 +50,17 @@ class LastRuns {
  private:
   Time m_all{};
   std::map<std::string, Time> m_each;
+};
+
+// When a node is believed to be another one than before: set up anew, or a relay now. Each time that costs a record and telling it all
+// again, and without keys anybody can answer for it; so a few times are believed at once, and then one a minute.
+class Turnover {
+ public:
+  using Time = std::chrono::steady_clock::time_point;
+  bool believes(Time now);
+
+ private:
+  std::deque<Time> m_believed;  // the last of those
 };
 
 // "until rep_1 or rep_2 can be asked, at the latest TIME"; empty where it waits for nothing.

@@ -40,6 +40,7 @@ constexpr size_t window_bytes = 32 << 20;  // of debts on their way to a peer
 // With more than one answer to wait for, so long for each in turn.
 constexpr Millis turn{1};
 constexpr const char* debts_suffix = ".debts";
+const std::string unreadable_mark = "\t";  // before the reason, there; no reason that another gives begins so
 constexpr size_t most_pairs = 4096;
 constexpr size_t most_refusals = 100;  // that are logged, each once
 
@@ -92,6 +93,8 @@ std::vector<Answer> refuse(size_t jobs, size_t nodes, size_t wanted) {
                                                           " nodes that must have it can be reached", 0});
 }
 
+std::string turned_over(const std::string& node) { return node + " is another store than before, time and again"; }
+
 // The function on which a node answers what it is asked.
 std::string ask_function(const std::string& node) { return node + ".ask"; }
 
@@ -138,7 +141,8 @@ struct Replicator::Peer {
   LastRuns runs;
   std::string trouble;   // why it is not up
   std::string store, session;
-  std::vector<std::string> former;
+  std::vector<std::string> former;  // the last of them
+  Turnover turnover;
   // What it knows: everything before `position`. What it was told: everything before `sent`.
   Lsn position = 0, since = 0, sent = 0;
   std::map<Lsn, Lsn> told_at_once;  // parts of the journal behind `sent` that it has told, or that add() has told it
@@ -153,7 +157,8 @@ struct Replicator::Peer {
     bool changed = false;  // there is more to tell than is under way
     Clock::time_point next{};
     Millis delay{0};
-    std::string refused;
+    std::string refused, unreadable;  // see Debt
+    bool is_left() const { return !refused.empty() || !unreadable.empty(); }
   };
   std::map<std::string, Apart> apart;
   std::list<Call> apart_calls;       // its own thread's
@@ -182,7 +187,7 @@ struct Replicator::Peer {
 
   // Whether it was told of all jobs before this that it is told on their own, or has refused them.
   bool has_heard_apart(Lsn target) const {
-    return std::all_of(apart.begin(), apart.end(), [&](const auto& a) { return a.second.lsn >= target || !a.second.refused.empty(); });
+    return std::all_of(apart.begin(), apart.end(), [&](const auto& a) { return a.second.lsn >= target || a.second.is_left(); });
   }
 
   size_t late_bytes() const {
@@ -304,7 +309,7 @@ void Replicator::complain(Peer& peer, const std::string& trouble) {
   peer.up = false;
   if (peer.trouble == trouble || m_stop) return;
   peer.trouble = trouble;
-  log(Level::warning, trouble);
+  if (auto behind = m_seldom.behind(trouble, Clock::now())) log(Level::warning, trouble + *behind);
 }
 
 // --------------------------------------------------------------------------------------------------------------- add
@@ -636,9 +641,14 @@ bool Replicator::meet(Peer& peer, const std::string& store, std::string& problem
   problem = problem_with(peer, store);
   if (!problem.empty()) return false;
   if (!peer.store.empty()) {
+    if (!peer.turnover.believes(Clock::now())) {
+      problem = turned_over(peer.name);
+      return false;
+    }
     if (auto behind = m_seldom.behind("another store " + peer.name, Clock::now()))
       log(Level::warning, peer.name + " is another store than before; it is told everything that is not finished" + *behind);
     peer.former.push_back(peer.store);
+    if (peer.former.size() > most_former) peer.former.erase(peer.former.begin());
     peer.since = m_store.journal().end();
     peer.position = peer.sent = 0;
     peer.told_at_once.clear();
@@ -750,7 +760,10 @@ std::vector<bool> Replicator::ask(Peer& peer, const std::vector<std::string>& id
     else if (words[0] == "functions") functions.emplace(words.begin() + 1, words.end());
     else if (words[0] == "taking") taking = true;
     else if (words[0] == "room") room = number != 0;
-    else if (words[0] == "relay") peer.relay = number != 0;
+    else if (words[0] == "relay" && peer.relay != (number != 0)) {
+      if (!peer.turnover.believes(Clock::now())) throw Error(Exit::config, turned_over(peer.name));
+      peer.relay = !peer.relay;
+    }
     else if (words[0] == "sent" && words.size() == 4) {
       // To whom it was, not to one that has its name now.
       Peer* to = find(words[1]);
@@ -972,7 +985,7 @@ bool Replicator::pay(Peer& peer, Lsn end) {
   }
   deliver(peer, at_once);
   for (const auto& debt : at_once)
-    if (debt.conflict || debt.again || !debt.refused.empty()) apart.insert(debt.id);
+    if (debt.conflict || debt.again || debt.is_left()) apart.insert(debt.id);
   pending.erase(std::remove_if(pending.begin(), pending.end(), [&](const std::string& id) { return apart.count(id) > 0; }), pending.end());
   if (!pending.empty()) {
     auto records = copied_records(std::move(pending), peer.name, false);
@@ -984,7 +997,7 @@ bool Replicator::pay(Peer& peer, Lsn end) {
     for (const auto& debt : *list) {
       if (debt.conflict) settle_conflict(peer, debt);
       else if (auto it = peer.apart.find(debt.id); it != peer.apart.end()) it->second.changed = true;
-      else if (debt.again || !debt.refused.empty()) set_apart(peer, debt, touched[debt.id].first);
+      else if (debt.again || debt.is_left()) set_apart(peer, debt, touched[debt.id].first);
     }
   peer.sent = upto;
   peer.unsaved = peer.unsaved || relevant;
@@ -1012,7 +1025,8 @@ std::string Replicator::add_record(const std::string& id, const Job& job, std::s
     NewJob whole = with_data(reader.head().meta, std::move(data));
     return whole.head + *whole.own;
   }
-  log(Level::error, id + ": its workload is damaged or gone, and cannot be given to another node");
+  std::lock_guard<std::mutex> guard(m_mutex);
+  if (auto behind = m_seldom.behind("damaged", Clock::now())) log(Level::error, id + ": its workload is damaged or gone, and cannot be given to another node" + *behind);
   return {};
 } catch (const Error& e) {
   unread = e.what();
@@ -1080,15 +1094,15 @@ void Replicator::deliver(Peer& peer, std::vector<Debt>& debts) {
     while (!under_way.empty()) hear_next();
   };
   for (auto& debt : debts) {
-    put(debt, debt.add.empty() && debt.needs_add ? add_record(debt.id, debt.job, debt.refused) : debt.add);
-    if (debt.refused.empty()) put(debt, debt.state);
+    put(debt, debt.add.empty() && debt.needs_add ? add_record(debt.id, debt.job, debt.unreadable) : debt.add);
+    if (!debt.is_left()) put(debt, debt.state);
   }
   finish();
   for (auto& debt : debts) {
-    if (!debt.again || debt.conflict || !debt.refused.empty() || debt.job.size > max_transfer) continue;
+    if (!debt.again || debt.conflict || debt.is_left() || debt.job.size > max_transfer) continue;
     debt.again = false;
-    put(debt, add_record(debt.id, debt.job, debt.refused));
-    if (debt.refused.empty() && !is_fresh(debt.job)) put(debt, debt.state);
+    put(debt, add_record(debt.id, debt.job, debt.unreadable));
+    if (!debt.is_left() && !is_fresh(debt.job)) put(debt, debt.state);
   }
   finish();
 }
@@ -1109,10 +1123,12 @@ void Replicator::set_apart(Peer& peer, const Debt& debt, Lsn lsn) {
   apart.under_way = false;
   apart.needs_add = apart.needs_add || debt.again;
   apart.refused = debt.refused;
-  apart.delay = apart.refused.empty() ? Millis(0) : std::clamp(apart.delay * 2, first_again, longest_again);
+  apart.unreadable = debt.unreadable;
+  apart.delay = !apart.is_left() ? Millis(0) : std::clamp(apart.delay * 2, first_again, longest_again);
   apart.next = Clock::now() + apart.delay;
-  if (apart.refused.empty() || peer.named.size() >= most_refusals || !peer.named.insert(debt.id).second) return;
-  log(Level::warning, debt.id + ": " + peer.name + " refuses it: " + apart.refused + "; it is still owed, and offered again now and then");
+  if (!apart.is_left() || peer.named.size() >= most_refusals || !peer.named.insert(debt.id).second) return;
+  if (!apart.unreadable.empty()) log(Level::error, debt.id + ": cannot give it to " + peer.name + ": " + apart.unreadable + "; it is still owed, and tried again now and then");
+  else log(Level::warning, debt.id + ": " + peer.name + " refuses it: " + apart.refused + "; it is still owed, and offered again now and then");
 }
 
 // Tells a peer large jobs, and what it has refused, for a moment, so that they hold nothing else up. True when there is more to do at once.
@@ -1160,7 +1176,7 @@ void Replicator::begin_apart(Peer& peer) {
     if (!unread.empty()) {
       std::lock_guard<std::mutex> guard(m_mutex);
       Debt debt{id, std::move(*job), {}, {}, with_add};
-      debt.refused = unread;
+      debt.unreadable = unread;
       set_apart(peer, debt, what.lsn);
       continue;
     }
@@ -1203,7 +1219,7 @@ void Replicator::end_apart(Peer& peer, Call& call) {
   if (it == peer.apart.end()) return;  // the peer is another by now
   const bool changed = std::exchange(it->second.changed, false);
   if (settled && !changed) peer.apart.erase(it);
-  else if (settled) it->second.under_way = it->second.needs_add = false, it->second.refused.clear(), it->second.next = Clock::now();
+  else if (settled) it->second.under_way = it->second.needs_add = false, it->second.refused.clear(), it->second.unreadable.clear(), it->second.next = Clock::now();
   else if (debt.conflict) settle_conflict(peer, debt);
   else set_apart(peer, debt, it->second.lsn);
 }
@@ -1248,7 +1264,8 @@ void Replicator::publish_debts(Peer& peer) {
     std::lock_guard<std::mutex> guard(m_mutex);
     if (Clock::now() < peer.published_at + save_interval) return;
     if (peer.sent > peer.position && peer.position != UINT64_MAX) text = peer.store + " " + std::to_string(peer.sent) + "\n";
-    for (const auto& [id, apart] : peer.apart) text += id + " " + printable(apart.refused) + "\n";
+    for (const auto& [id, apart] : peer.apart)
+      text += id + " " + (apart.unreadable.empty() ? printable(apart.refused) : unreadable_mark + printable(apart.unreadable)) + "\n";
     if (text == peer.published) return;
     peer.published = text;
     peer.published_at = Clock::now();
@@ -1635,7 +1652,8 @@ size_t Replicator::take_over(const std::string& node, Peer* owner, bool all, con
       if (stale.count(c.id)) {
         c.job.state = State::dead;
         c.job.why = "stale: no other node knows it any more";
-        log(Level::warning, c.id + ": " + c.job.why + "; it is kept as dead");
+        std::lock_guard<std::mutex> guard(m_mutex);
+        if (auto behind = m_seldom.behind("stale", Clock::now())) log(Level::warning, c.id + ": " + c.job.why + "; it is kept as dead" + *behind);
       }
       Debt debt{c.id, c.job, {}, state_record(c.id, c.job)};
       records.push_back(encode_record(state_of(c.id, c.job)));
@@ -1699,7 +1717,7 @@ std::optional<std::string> Replicator::serve(std::string_view payload) {
     if (!reason.empty()) {
       reply.body = "bad " + printable(reason) + "\n";
       std::lock_guard<std::mutex> guard(m_mutex);
-      if (auto behind = m_seldom.behind(kind.empty() ? reason : kind, Clock::now()))
+      if (auto behind = m_seldom.behind(kind.empty() ? kind_of(reason) : kind, Clock::now()))
         log(Level::warning, "refused a transfer" + (t ? " from " + t->node : std::string()) + ": " + printable(reason) + *behind);
     }
   }
@@ -2018,8 +2036,11 @@ std::map<std::string, PeerDebt> debts_of(Store& store) {
       if (own) owed.try_emplace(m.id, m.at);
     }
     debt.jobs = owed.size();
-    for (auto& [id, why] : apart)
-      if (!why.empty() && owed.count(id)) debt.refused[id] = why;
+    for (auto& [id, why] : apart) {
+      if (why.empty() || !owed.count(id)) continue;
+      if (why[0] == unreadable_mark[0]) debt.unreadable[id] = why.substr(1);
+      else debt.refused[id] = why;
+    }
     for (const auto& [id, at] : owed)
       if (debt.since.count() == 0 || at < debt.since) debt.since = at;
   }

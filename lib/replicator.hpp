@@ -88,7 +88,8 @@ class Replicator {
     bool needs_add = false;  // without its add, where that is not given, it is of no use
     // What became of it:
     bool conflict = false, again = false;  // settled, and never there; to be told on its own, with its add
-    std::string refused{};                 // why the peer could not take it, or it could not be read; it is still owed
+    std::string refused{}, unreadable{};   // why the peer could not take it; why it could not be read here. It is still owed
+    bool is_left() const { return !refused.empty() || !unreadable.empty(); }
   };
 
   void add_peer(const std::string& name);
@@ -205,7 +206,8 @@ Millis answered_at(const Store& store, const std::string& node);
 // What a node is still to be told of, as the journal says and who serves this node; that may know a second's worth more.
 struct PeerDebt {
   uint64_t jobs = 0;
-  std::map<std::string, std::string> refused;  // those of them that it could not take, and why
+  std::map<std::string, std::string> refused;     // those of them that it could not take, and why
+  std::map<std::string, std::string> unreadable;  // likewise that this node's disk does not give back
   Millis since{0};        // when the first of them changed
   Millis answered_at{0};  // when the node last answered; 0: never
 };

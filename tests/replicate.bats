@@ -1057,9 +1057,10 @@ slow_link() {
   background gq-replicate --store "$T/2" --peer-timeout 2s
   others_there() { [[ $(gq-inspect --store "$T/2" list | wc -l) == 3 ]]; }
   eventually others_there
-  named() { stats 1 | jq -se --arg id "$large" 'any(.owed == 1 and .refused[$id])'; }
+  named() { stats 1 | jq -se --arg id "$large" 'any(.owed == 1 and (.unreadable[$id] | test("^cannot read ")) and .refused == null)'; }
   eventually named
-  cat "$T"/bg.*.err | grep -q "$large: .*cannot read"
+  cat "$T"/bg.*.err | grep -q "$large: cannot give it to rep_2: cannot read"
+  gq-inspect --store "$T/1" stats | grep "^rep_2: cannot be given $large: cannot read"
   # When the disk gives it back, it is told.
   kill "$traced"; wait "$tracer" || true
   background gq-replicate --store "$T/1" --peer-timeout 2s

@@ -517,8 +517,8 @@ void packets_are_checked() {
       for (int shift = 24; shift >= 0; shift -= 8) p += static_cast<char>(value >> shift);
     return p + body;
   };
-  auto passes = [](const std::string& stream, size_t piece) {
-    PacketCheck check;
+  auto passes = [](const std::string& stream, size_t piece, uint32_t most = 1 << 20) {
+    PacketCheck check(most);
     for (size_t at = 0; at < stream.size(); at += piece)
       if (!check.feed(stream.data() + at, std::min(piece, stream.size() - at))) return false;
     return true;
@@ -535,6 +535,29 @@ void packets_are_checked() {
                              packet(13, std::string(65, 'H') + '\0'), packet(14, std::string(10000, 'H'))};
   for (const auto& b : bad)
     for (size_t piece : {1, 5, 1000}) CHECK(!passes(good + b, piece) && !passes(b, piece));
+  // What is longer than it may be is known before it comes, and only a job may be as long as it says.
+  CHECK(passes(good, 1000, 100009) && !passes(good, 1000, 100008));
+  for (uint32_t command : {13u, 17u, 25u, 28u, 29u, 19u, 14u, 8u}) {
+    PacketCheck check;
+    const std::string head = packet(command, std::string(most_data + 1, 'x')).substr(0, 12);
+    CHECK(check.feed(head.data(), 11) && !check.is_too_long() && !check.feed(head.data() + 11, 1) && check.is_too_long() == (command != 25));
+  }
+}
+
+// Room is given in the order in which it was asked for.
+void room_is_given_in_turn() {
+  WorkloadRoom room;
+  room.grow_to(100);
+  room.grow_to(10);
+  int a = 0, b = 0, c = 0, d = 0;
+  CHECK(room.take(&a, 60) && !room.take(&b, 100) && !room.take(&c, 10) && !room.take(&c, 10));  // small ones wait behind a large one
+  room.give_back(60);
+  CHECK(!room.take(&c, 10) && room.take(&b, 100) && !room.take(&c, 10) && !room.take(&d, 20));
+  room.give_back(100);
+  CHECK(!room.take(&d, 20) && room.take(&c, 10) && room.take(&d, 20) && room.take(&a, 70) && !room.take(&b, 1));
+  room.leave(&b);
+  room.give_back(70);
+  CHECK(room.take(&c, 70));
 }
 
 // How large a job is, is known before its workload is there.
@@ -569,6 +592,21 @@ void strangers_fill_no_log() {
   CHECK(at(0) == "" && !at(1) && !at(59) && at(60)->find("2 more") != std::string::npos && !at(61) && seldom.behind("other", now) == "");
   for (int i = 0; i < 1000; ++i) seldom.behind(std::to_string(i), now);
   CHECK(!seldom.behind("1000", now));  // their kinds take no more memory, either
+  Seldom other;
+  for (int i = 0; i < 5; ++i) other.behind(i < 4 ? "a" : "b", now);
+  CHECK(other.take_left_out() == (std::map<std::string, uint64_t>{{"a", 3}}) && other.take_left_out().empty());
+  CHECK(kind_of("the job 01ARZ3NDEKTSV4RRFFQ69G5FAV has 17 bytes") == kind_of("the job 1 has 2 bytes") && kind_of("a") != kind_of("b"));
+}
+
+// A node can be set up anew a few times at once; one that is another each second is not believed each second.
+void a_node_is_another_now_and_then() {
+  Turnover turnover;
+  const Turnover::Time now{};
+  auto at = [&](int seconds) { return turnover.believes(now + std::chrono::seconds(seconds)); };
+  CHECK(at(0) && at(10) && at(10) && !at(11) && !at(179) && at(180) && !at(181));
+  int believed = 0;
+  for (int second = 200; second < 200 + 3600; ++second) believed += at(second);
+  CHECK(believed >= 57 && believed <= 63);
 }
 
 void nodes_that_return_wait_for_the_others() {
@@ -1062,7 +1100,9 @@ int main(int argc, char** argv) {
   output_is_visible();
   packets_are_checked();
   jobs_are_told_before_they_come();
+  room_is_given_in_turn();
   strangers_fill_no_log();
+  a_node_is_another_now_and_then();
   copies_are_counted_before_an_answer();
   answers_travel();
   parts_make_a_workload(directory + "/parts");

@@ -263,6 +263,7 @@ void print_peers(const Options& o, Store& store) {
     if (debt.jobs) json["owed_since"] = format_time(debt.since);
     if (debt.answered_at.count()) json["answered_at"] = format_time(debt.answered_at);
     for (const auto& [id, why] : debt.refused) json["refused"][id] = why;
+    for (const auto& [id, why] : debt.unreadable) json["unreadable"][id] = why;
     if (o.json) {
       print(json_line(json));
       continue;
@@ -272,6 +273,7 @@ void print_peers(const Options& o, Store& store) {
       if (json.contains(key)) line += " " + std::string(key) + " " + json[key].get<std::string>();
     print(text_line({line}));
     for (const auto& [id, why] : debt.refused) print(text_line({node + ": refuses " + id + ": " + why}));
+    for (const auto& [id, why] : debt.unreadable) print(text_line({node + ": cannot be given " + id + ": " + why}));
   }
 }
 
