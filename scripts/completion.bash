@@ -24,6 +24,14 @@ _gq() {
     gq-inspect) words="--json --state --function --limit --records --range list show cat stats check journal confirm" ;;
     gq-snapshot) words="--json --function --state --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --max-workload --owe --auth --peer-timeout create verify restore list prune export import" ;;
   esac
+  # Behind FUNCTION gq-enqueue takes none that say whom to trust.
+  local before=''
+  [[ $program != gq-enqueue ]] || for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+    [[ $word != "=" ]] || continue
+    [[ $word == -* || $before =~ ^--(id|key|key-window|serial|priority|delay|at|max-attempts|from|range|timeout|max-workload|auth|peer-timeout|store|servers|config)$ ]] ||
+      { words=${words/--auth/} common="--quiet --verbose --help --version"; }
+    before=$word
+  done
   mapfile -t COMPREPLY < <(compgen -W "$words $common" -- "$current")
   [[ ($program == gq-enqueue || $program == gq-snapshot) && $current != -* ]] && mapfile -t COMPREPLY < <(compgen -f -- "$current" | sed 's,^-,./-,')
 }

@@ -136,7 +136,7 @@ P
   export GQ_STORE=$T/2
   [[ $(blobs) == 1 ]]
   before=$(awk '/^write_bytes/ { print $2 }' "/proc/${NODE[2]}/io")
-  part=$(gq-enqueue p --local --store "$T/1" --from "$id" --range 1000:2000000)
+  part=$(gq-enqueue --store "$T/1" p --local --from "$id" --range 1000:2000000)
   after=$(awk '/^write_bytes/ { print $2 }' "/proc/${NODE[2]}/io")
   ((after - before < 200000))
   cmp <(tail -c +1001 "$T/a" | head -c 2000000) <(gq-inspect cat "$part")
@@ -151,6 +151,6 @@ P
   # A node that has lost the blob is given the part itself.
   id=$(gq-enqueue --store "$T/1" f --local "$T/a")
   find "$T/2/blobs" -type f -delete
-  part=$(gq-enqueue p --local --store "$T/1" --from "$id" --range 1000:2000000)
+  part=$(gq-enqueue --store "$T/1" p --local --from "$id" --range 1000:2000000)
   cmp <(tail -c +1001 "$T/a" | head -c 2000000) <(gq-inspect cat "$part")
 }

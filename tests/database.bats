@@ -34,11 +34,11 @@ teardown() {
   conforms --syncs 0 gq-store-bdb "$T/bdb"
   conforms --syncs 0 gq-store-files "$T/files"
   for dsn in dbi:SQLite::memory: dbi:SQLite: "--table temp.gq dbi:SQLite:$T/test2"; do
-    fails_with 75 gq-enqueue f --local --store "exec:gq-store-dbi $dsn" <<<x
+    fails_with 75 gq-enqueue --store "exec:gq-store-dbi $dsn" f --local <<<x
     grep -q 'may lose what it has committed: .* is \(in no file\|temporary\)\|it is in no file' "$T/failed.err"
   done
   # What is in use it does not touch.
-  gq-enqueue f --local --store "exec:gq-store-bdb $T/used" <<<x
+  gq-enqueue --store "exec:gq-store-bdb $T/used" f --local <<<x
   fails_with 65 gq-store-test gq-store-bdb "$T/used"
   [[ $(gq-inspect list --store "exec:gq-store-bdb $T/used" | wc -l) == 1 ]]
 }
@@ -50,13 +50,13 @@ teardown() {
   conforms --syncs "$SERVER" --crash "$T/crash" gq-store-dbi "$DSN"
   psql -qX -h "$SERVERS/pg" -U gq postgres -c 'ALTER SYSTEM SET synchronous_commit = off' -c 'SELECT pg_reload_conf()' >"$T/out"
   sleep 1
-  fails_with 75 gq-enqueue f --local --store "exec:gq-store-dbi $DSN" <<<x
+  fails_with 75 gq-enqueue --store "exec:gq-store-dbi $DSN" f --local <<<x
   grep -q 'may lose what it has committed: synchronous_commit is off' "$T/failed.err"
-  gq-enqueue f --local --store "exec:gq-store-dbi --table jobs --volatile $DSN" <<<x 2>"$T/err"
+  gq-enqueue --store "exec:gq-store-dbi --table jobs --volatile $DSN" f --local <<<x 2>"$T/err"
   grep -q 'may lose what it has confirmed' "$T/err"
   psql -qX -h "$SERVERS/pg" -U gq postgres -c 'ALTER SYSTEM RESET synchronous_commit' -c 'SELECT pg_reload_conf()' \
     -c 'CREATE SCHEMA s; CREATE UNLOGGED TABLE s.q (k text COLLATE "C" PRIMARY KEY, v bytea NOT NULL); CREATE VIEW seen AS SELECT * FROM s.q' >"$T/out"
-  refused() { fails_with 75 gq-enqueue f --local --store "exec:gq-store-dbi --table $1 $DSN" <<<x && grep -q "may lose what it has committed: $1 is not $2" "$T/failed.err"; }
+  refused() { fails_with 75 gq-enqueue --store "exec:gq-store-dbi --table $1 $DSN" f --local <<<x && grep -q "may lose what it has committed: $1 is not $2" "$T/failed.err"; }
   eventually refused s.q logged
   refused seen 'a table'
 }
@@ -69,7 +69,7 @@ teardown() {
   conforms --syncs "$SERVER" --crash "$T/crash" gq-store-dbi "${dsn[@]}"
   # A password stands in a file that nobody else can read.
   mariadb --no-defaults -u root -S "$SERVERS/my/socket" -e "CREATE USER other IDENTIFIED BY 'se cret'; GRANT ALL ON gq.* TO other"
-  other() { GQ_CACHE=$T/cache gq-enqueue f --local --store "exec:gq-store-dbi --table $1 ${DSN% root} other" <<<x; }
+  other() { GQ_CACHE=$T/cache gq-enqueue --store "exec:gq-store-dbi --table $1 ${DSN% root} other" f --local <<<x; }
   echo 'se cret' >"$T/password"
   chmod 600 "$T/password"
   other "a --password-file $T/password"
@@ -82,15 +82,15 @@ teardown() {
   fails_with 75 other "c --password-file $T/fifo"
   grep -q 'it is not a file' "$T/failed.err"
   mariadb --no-defaults -u root -S "$SERVERS/my/socket" -e 'SET GLOBAL innodb_flush_log_at_trx_commit = 2'
-  fails_with 75 gq-enqueue f --local --store "exec:gq-store-dbi $DSN" <<<x
+  fails_with 75 gq-enqueue --store "exec:gq-store-dbi $DSN" f --local <<<x
   grep -q 'may lose what it has committed: innodb_flush_log_at_trx_commit is 2' "$T/failed.err"
   mariadb --no-defaults -u root -S "$SERVERS/my/socket" -e 'SET GLOBAL innodb_flush_log_at_trx_commit = 1;' \
     -e 'CREATE DATABASE other; CREATE TABLE other.gq (k VARBINARY(64) PRIMARY KEY, v LONGBLOB NOT NULL) ENGINE=Aria; CREATE VIEW gq.seen AS SELECT * FROM other.gq'
   for table in other.gq gq.seen seen; do
-    fails_with 75 gq-enqueue f --local --store "exec:gq-store-dbi --table $table $DSN" <<<x
+    fails_with 75 gq-enqueue --store "exec:gq-store-dbi --table $table $DSN" f --local <<<x
     grep -q "may lose what it has committed: the engine of $table is" "$T/failed.err"
   done
-  gq-enqueue f --local --store "exec:gq-store-dbi --table other.new $DSN" <<<x
+  gq-enqueue --store "exec:gq-store-dbi --table other.new $DSN" f --local <<<x
 }
 
 @test "gq-store-test: five helpers that are wrong fail, each at what is wrong with it; one that is right does not" {
@@ -195,16 +195,13 @@ teardown() {
   settings '{"remember": "1s", "clean_after": "1s", "segment_size": "64K"}' "$COPY"
   seq 3000 | gq-enqueue f --local -l >/dev/null
   gq-enqueue f --local --delay 1d <<<late >/dev/null
+  local before
+  before=$(rows r)  # later it may be cleaning already
   gq-flush -f f -j 4 --stream -- sh -c 'while read -r l rest; do head -c "$l" >/dev/null; echo 0; done'
   seq 200 | gq-enqueue f --local -l >/dev/null
-  local before
-  before=$(rows r)
-  sleep 2.2
-  gq-flush --clean
-  sleep 1.2
-  gq-flush --clean
-  echo "$before records, then $(rows r), of $(gq-inspect journal | wc -l)"
-  (($(rows r) < before && $(rows r) == $(gq-inspect journal | wc -l)))
+  cleaned() { gq-flush --clean; echo "$before records, then $(rows r)"; (($(rows r) < before)); }
+  eventually cleaned
+  (($(rows r) == $(gq-inspect journal | wc -l)))
   gq-inspect journal >"$T/before"
   gq-inspect check
   rm -rf "$GQ_CACHE"
@@ -310,7 +307,7 @@ teardown() {
   fails_with 78 gq-inspect stats --store "$T/chosen"
   gq-inspect --store "$T/chosen" confirm
   [[ $(<"$T/chosen/database") == "exec:gq-store-dbi dbi:SQLite:$T/db3"$'\n'"$(stat -c 'directory %d %i %.9W' "$T/chosen")" ]]
-  echo y | gq-enqueue f --local --store "$T/chosen"
+  echo y | gq-enqueue --store "$T/chosen" f --local
   chmod 666 "$T/chosen/database"
   gq-inspect stats --store "$T/chosen"  # nobody else comes there
   chmod 755 "$T/chosen"
@@ -327,7 +324,7 @@ teardown() {
   # Nor is a link obeyed, nor followed where the copy is made.
   mv "$T/chosen/database" "$T/database"; ln -s "$T/database" "$T/chosen/database"
   fails_with 78 gq-inspect stats --store "$T/chosen"
-  mkdir -m 700 "$T/plain"; echo z | gq-enqueue f --local --store "$T/plain"
+  mkdir -m 700 "$T/plain"; echo z | gq-enqueue --store "$T/plain" f --local
   mkdir "$T/shared"; ln -s "$T/plain" "$T/shared/$(basename "$copy")"
   GQ_CACHE=$T/shared fails_with 78 gq-inspect stats
   [[ ! -e $T/plain/database && ! -e $T/plain/mirror ]]

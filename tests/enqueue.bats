@@ -98,16 +98,20 @@ load helpers
   fails_with 64 gq-enqueue --local --key -l f x.jpg  # one of which nobody can say what it is
   for name in '[x.jpg]' '[x.jpg,run.jpg]'; do [[ $(gq-inspect cat "$(gq-enqueue --local f "$name")") == "$name" ]]; done
   source "$BATS_TEST_DIRNAME/../scripts/completion.bash"
-  offered() { COMP_WORDS=(gq-enqueue "$@") COMP_CWORD=$#; _gq; printf '%s\n' "${COMPREPLY[@]}"; }
+  offered() { COMP_WORDS=(gq-enqueue "$@") COMP_CWORD=$#; _gq || true; printf '%s\n' "${COMPREPLY[@]}"; }
   offered f '' | grep -qx -- ./--delay=99d
   not grep -q '^-' <(offered f '')
   offered f -- -0 | grep -qx -- -0l
+  offered --delay = 1d --key f -- | grep -qx -- --store
+  not grep -E -- '--(store|config|servers|auth)$' <(offered --delay = 1d f --)
   [[ $(gq-inspect list --state queued | wc -l) == 17 && ! -e ran ]]
   rm -r ./-*
   [[ $(gq-inspect cat "$(gq-enqueue --local f - <<<input)") == input ]]
   for word in '--store=exec:sh run.jpg' --config=x.jpg --auth=x.jpg --servers=evil; do
-    fails_with 64 gq-enqueue --local f x.jpg "$word"
-    [[ $(<failed.err) == *"cannot use ${word%%=*} behind the function"* ]]
+    for files in x.jpg ''; do  # a glob's only word may be gone
+      fails_with 64 gq-enqueue --local f $files "$word" </dev/null
+      [[ $(<failed.err) == *"cannot use ${word%%=*} behind FUNCTION: say it before" ]]
+    done
     fails_with 64 gq-enqueue --local f "${word%%=*}" "${word#*=}" x.jpg
   done
   gq-snapshot create snapshots && mv snapshots ./-s
@@ -123,7 +127,7 @@ load helpers
 }
 
 @test "gq-enqueue: no server is 69, nobody who serves the function 75" {
-  fails_with 69 gq-enqueue up --servers 127.0.0.1:1 </dev/null
+  fails_with 69 gq-enqueue --servers 127.0.0.1:1 up </dev/null
   start_gearmand
   fails_with 75 gq-enqueue up --timeout 100ms </dev/null
   grep -q 'no worker serves' "$T/failed.err"
@@ -155,7 +159,7 @@ load helpers
 @test "gq-enqueue: several servers, one dead, one that is no name: a warning, and the job is queued" {
   start_gearmand
   start_worker -f up --queue-only
-  echo x | gq-enqueue up --servers "127.0.0.1:1,no-such-host.invalid,127.0.0.1:$PORT" 2>"$T/err"
+  echo x | gq-enqueue --servers "127.0.0.1:1,no-such-host.invalid,127.0.0.1:$PORT" up 2>"$T/err"
   [[ $(grep -c warning "$T/err") == 2 ]]
   [[ $(jobs_in queued) == 1 ]]
 }
@@ -163,38 +167,38 @@ load helpers
 @test "gq: a flag beats the environment, which beats the file [--store]" {
   echo "store = \"$T/file\"" >"$T/config"
   unset GQ_STORE
-  gq-enqueue up --local --config "$T/config" </dev/null
+  gq-enqueue --config "$T/config" up --local </dev/null
   [[ -d $T/file ]]
-  GQ_STORE=$T/env gq-enqueue up --local --config "$T/config" </dev/null
+  GQ_STORE=$T/env gq-enqueue --config "$T/config" up --local </dev/null
   [[ -d $T/env ]]
-  GQ_STORE=$T/env2 gq-enqueue up --local --config "$T/config" --store "$T/flag" </dev/null
+  GQ_STORE=$T/env2 gq-enqueue --config "$T/config" --store "$T/flag" up --local </dev/null
   [[ -d $T/flag && ! -d $T/env2 ]]
-  fails_with 78 gq-enqueue up --local --config "$T/none" </dev/null
+  fails_with 78 gq-enqueue --config "$T/none" up --local </dev/null
 }
 
 @test "gq: --config may be a FIFO, which is read within 5 s; one of another user, or that all may write, is not used [78]" {
-  gq-enqueue up --local --config <(echo 'delay = 1h') <<<x
+  gq-enqueue --config <(echo 'delay = 1h') up --local <<<x
   [[ $(jobs_in delayed) == 1 ]]
   mkfifo "$T/fifo"
-  fails_with 78 timeout 60 gq-enqueue up --local --config "$T/fifo" <<<x
+  fails_with 78 timeout 60 gq-enqueue --config "$T/fifo" up --local <<<x
   grep -q "cannot read $T/fifo: its end has not come for 5 s" "$T/failed.err"
   echo 'delay = 1h' >"$T/file"
   ln -s file "$T/link"
-  gq-enqueue up --local --config "$T/link" <<<x
+  gq-enqueue --config "$T/link" up --local <<<x
   chmod 666 "$T/file"
-  fails_with 78 gq-enqueue up --local --config "$T/link" <<<x
+  fails_with 78 gq-enqueue --config "$T/link" up --local <<<x
   # What another process says of itself, or passes on, is that one's, whoever it belongs to.
   exec 8< <(echo 'delay = 1h')
   ln -s "/proc/$BASHPID/fd/8" "$T/pipe"
   ln -s "/proc/$BASHPID/cmdline" "$T/words"
   for name in pipe words; do
-    fails_with 78 gq-enqueue up --local --config "$T/$name" <<<x
+    fails_with 78 gq-enqueue --config "$T/$name" up --local <<<x
     grep -q "it is another process's" "$T/failed.err"
   done
   ((EUID == 0)) || skip "needs root, for a file of another user"
   chmod 644 "$T/file"
   chown 1 "$T/file"
-  fails_with 78 gq-enqueue up --local --config "$T/link" <<<x
+  fails_with 78 gq-enqueue --config "$T/link" up --local <<<x
   grep -q 'it belongs to another user' "$T/failed.err"
   gq-enqueue --config /dev/stdin --local up "$T/link" <"$T/file"
 }
@@ -241,10 +245,10 @@ load helpers
   got=0; gq-enqueue up --local </dev/null >&- 2>"$T/err" || got=$?
   [[ $got == 74 ]]
   for option in --store --servers --id; do fails_with 64 gq-enqueue up --local $option '' </dev/null; done
-  fails_with 78 gq-enqueue up --local --config '' </dev/null
-  fails_with 78 gq-enqueue up --local --config /dev/zero </dev/null
+  fails_with 78 gq-enqueue --config '' up --local </dev/null
+  fails_with 78 gq-enqueue --config /dev/zero up --local </dev/null
   echo 'grace = 3' >"$T/config"
-  fails_with 78 gq-enqueue up --local --config "$T/config" </dev/null
+  fails_with 78 gq-enqueue --config "$T/config" up --local </dev/null
   fails_with 74 sh -c 'gq-enqueue --help >/dev/full'
 }
 
@@ -291,7 +295,7 @@ load helpers
   start_worker -f up --queue-only
   sinks 4
   slow_names
-  echo x | LD_PRELOAD=$SLOW_NAMES gq-enqueue up --servers "$SINKS,slow.invalid,127.0.0.1:$PORT" 2>"$T/err"
+  echo x | LD_PRELOAD=$SLOW_NAMES gq-enqueue --servers "$SINKS,slow.invalid,127.0.0.1:$PORT" up 2>"$T/err"
   [[ $(grep -c 'warning: cannot reach' "$T/err") == 5 ]]
   [[ $(jobs_in queued) == 1 ]]
 }
@@ -313,8 +317,8 @@ load helpers
 @test "gq-enqueue: groups of lines and large files leave in order; with --serial the next one when the one before is answered" {
   fake_gearmand up.gq
   seq 5000 >"$T/lines"
-  gq-enqueue up -l --servers "$FAKE" <"$T/lines" >"$T/ids"
-  gq-enqueue up -l --serial s --servers "$FAKE" <"$T/lines" >>"$T/ids"
+  gq-enqueue --servers "$FAKE" up -l <"$T/lines" >"$T/ids"
+  gq-enqueue --servers "$FAKE" up -l --serial s <"$T/lines" >>"$T/ids"
   for i in 1 2 3 4; do { echo "file $i"; head -c 600000 /dev/zero; } >"$T/large.$i"; done
   gq-enqueue --servers "$FAKE" up --serial s "$T"/large.? >>"$T/ids"
   lines_are "$T/ids" 10004

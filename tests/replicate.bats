@@ -175,7 +175,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
 @test "gq-enqueue: a key that is taken is answered when the first job has its copies, and 75 until then [pending here, another node's]" {
   start_gearmand
   group once
-  once_more() { echo x | gq-enqueue f --local --key K --store "$T/$1" "${@:2}"; }
+  once_more() { echo x | gq-enqueue --store "$T/$1" f --local --key K "${@:2}"; }
   fails_with 75 once_more 1
   id=$(gq-inspect --store "$T/1" list --json | jq -r .id)
   is_state 1 "$id" pending
@@ -203,10 +203,10 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   group once
   once_more() { echo x | gq-enqueue "$@" 2>"$T/err"; }
   for way in --local ''; do
-    fails_with 75 gq-enqueue f --local --store "$T/1" --key "K$way" <<<x
+    fails_with 75 gq-enqueue --store "$T/1" f --local --key "K$way" <<<x
     id=$(gq-inspect --store "$T/1" list --json | jq -r 'select(.state == "pending").id')
     [[ -n $way ]] || start_worker --store "$T/1" -f f --queue-only --owe --alone-after 10m
-    [[ $(once_more f --key "K$way" ${way:+--local --owe --store "$T/1"}) == "$id" ]]
+    [[ $(once_more ${way:+--local --owe --store "$T/1"} f --key "K$way") == "$id" ]]
     grep -q "$id: queued with copies=1/2" "$T/err"
     is_state 1 "$id" queued
   done
@@ -216,7 +216,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   start_gearmand
   group once
   id=01HZZZZZZZZZZZZZZZZZZZZZZZ
-  for n in 1 2; do gq-enqueue f --id $id --local --owe -q --store "$T/$n" </dev/null; done
+  for n in 1 2; do gq-enqueue --store "$T/$n" f --id $id --local --owe -q </dev/null; done
   for n in 1 2 3; do background gq-replicate --store "$T/$n"; done
   owners() { for n in 1 2 3; do gq-inspect --store "$T/$n" show --json $id | jq -r '.node + " " + .state'; done; }
   one_owner() { [[ $(owners) == $'rep_2 held\nrep_2 queued\nrep_2 held' ]]; }
@@ -338,7 +338,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
 @test "gq-worker: alone, a node that returns runs its own jobs after --alone-after" {
   start_gearmand
   group once --copies 1
-  gq-enqueue f --local --store "$T/1" </dev/null >"$T/ids"
+  gq-enqueue --store "$T/1" f --local </dev/null >"$T/ids"
   node 1 --alone-after 3s
   sleep 1.5
   [[ ! -e $T/ran.1 ]]
@@ -408,7 +408,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   { sed 's/gq1/gq2/' "$T/line"; } | send | grep -q 'bad it is no transfer that this gq knows'
   { sed 's/take/ask/' "$T/line"; echo ../../etc; } | send | grep -q 'bad it asks for something that is not a job ID'
   { sed 's/take/part/' "$T/line"; echo 0; echo garbage; } | send | grep -q 'bad it is no part of a job'
-  gq-enqueue f --local --store "$T/5" </dev/null >"$T/id"
+  gq-enqueue --store "$T/5" f --local </dev/null >"$T/id"
   { cat "$T/line"; gq-inspect --store "$T/5" journal --records; } | send | grep -q 'bad a job of no node'
   [[ -z $(gq-inspect --store "$T/1" list) ]]
   sound
@@ -559,7 +559,7 @@ P
   mkdir "$T/held"
   background gearman -w -h 127.0.0.1 -p "$PORT" -f rep_2 -- sh -c 'f=$(mktemp -p "$0" .XXXXXX); cat >"$f"; mv "$f" "$0/${f##*.}"; exit 1' "$T/held"
   held_back() {
-    id=$(seq 30 | gq-enqueue f --local -l --store "$T/1" | head -n 1)
+    id=$(seq 30 | gq-enqueue --store "$T/1" f --local -l | head -n 1)
     sleep .2
     held=$(grep -laE '^gq1 take (\S+ ){6}0' "$T"/held/* | xargs -r grep -la "$id" | head -n 1)
     [[ -n $held ]]
@@ -567,7 +567,7 @@ P
   eventually held_back
   kill "$PID"
   eventually ran_times "$id" 1
-  forgotten() { seq 30 | gq-enqueue g --local -l --store "$T/2" >/dev/null; not gq-inspect --store "$T/2" show "$id" 2>/dev/null; }
+  forgotten() { seq 30 | gq-enqueue --store "$T/2" g --local -l >/dev/null; not gq-inspect --store "$T/2" show "$id" 2>/dev/null; }
   eventually forgotten
   timeout 10 gearman -h 127.0.0.1 -p "$PORT" -f rep_2 <"$held" >"$T/said"
   grep -qxa again "$T/said"
@@ -734,7 +734,7 @@ P
 @test "gq-worker: what ran here before another node was ever met is told that node, too [run all]" {
   start_gearmand
   group all --copies 1
-  gq-enqueue f --local --store "$T/1" </dev/null >"$T/ids"
+  gq-enqueue --store "$T/1" f --local </dev/null >"$T/ids"
   node 1
   eventually all_ran_once "$T/ids"
   node 2
@@ -763,7 +763,7 @@ P
   for n in 1 2; do settings '{remember: "1s", clean_after: "0s", segment_size: "4K"}' "$T/$n"; done
   for n in 1 2; do background gq-replicate --store "$T/$n"; NODE[n]=$PID; eventually served "$PORT" rep_$n; done
   eventually meets_all 2
-  seq 30 | gq-enqueue f --local -l --store "$T/2" >"$T/ids"
+  seq 30 | gq-enqueue --store "$T/2" f --local -l >"$T/ids"
   eventually owes 2 1 0  # else it would tell of them again
   gq-snapshot create "$T/snaps" --store "$T/2"
   kill "${NODE[2]}"; wait "${NODE[2]}"
@@ -771,7 +771,7 @@ P
   eventually all_ran_once "$T/ids"
   ended() { [[ -z $(gq-inspect list --store "$T/1") ]]; }
   eventually ended
-  forgotten() { seq 30 | gq-enqueue g --local -l --store "$T/1" >/dev/null; [[ $(copies_of "$(head -n 1 "$T/ids")") == 0 ]]; }
+  forgotten() { seq 30 | gq-enqueue --store "$T/1" g --local -l >/dev/null; [[ $(copies_of "$(head -n 1 "$T/ids")") == 0 ]]; }
   eventually forgotten
   kill "${NODE[2]}"; wait "${NODE[2]}"
   rm -rf "$T/2"
@@ -837,7 +837,7 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   start_gearmand
   NODES=(1 2)
   group once --copies 1
-  id=$(gq-enqueue f --local --store "$T/1" </dev/null)
+  id=$(gq-enqueue --store "$T/1" f --local </dev/null)
   # It answers, and never gets to the end of what it has to tell.
   sent="sent rep_1 $(jq -r .identity "$T/1/gq.json") 5"
   printf 'gq1 rep_2 %s %s -\nend 1000\nrunner 0\nroom 1\nrelay 0\n%s\n' 01HZZZZZZZZZZZZZZZZZZZZZZZ 01HZZZZZZZZZZZZZZZZZZZZZZY "$sent" >"$T/answer"
@@ -886,7 +886,7 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   for n in 1 2; do eventually meets_all $n; done
   flush() { gq-flush --store "$T/1" -f f -- sh -c 'echo "$GQ_JOB_ID" >>"$0"' "$T/ran.1"; }
   eventually flush
-  gq-enqueue f --local --store "$T/1" </dev/null >"$T/ids"
+  gq-enqueue --store "$T/1" f --local </dev/null >"$T/ids"
   kill -STOP "${NODE[1]}"
   stands_still() { stats 1 | jq -se 'any(.waits // "" | contains("of which nothing has been heard since"))'; }
   eventually stands_still
@@ -968,7 +968,7 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   for n in 1 2; do eventually answered $n $((3 - n)); done
   gq-enqueue f </dev/null >"$T/ids"
   kill -9 "${NODE[1]}"
-  gq-enqueue f --local --owe --store "$T/2" </dev/null 2>/dev/null >>"$T/ids"
+  gq-enqueue --store "$T/2" f --local --owe </dev/null 2>/dev/null >>"$T/ids"
   eventually says "$((${#PIDS[@]} - 1))" 'rep_1 has not answered'
   node 3
   eventually all_ran_once "$T/ids"
@@ -1048,7 +1048,7 @@ slow_link() {
   group all
   head -c 100000 /dev/urandom >"$T/large"
   large=$(gq-enqueue --local --owe --store "$T/1" f "$T/large")
-  seq 3 | gq-enqueue f --local --owe --store "$T/1" -l
+  seq 3 | gq-enqueue --store "$T/1" f --local --owe -l
   background strace -f -qq -o /dev/null -P "$(echo "$T"/1/blobs/*/*)" -e trace=pread64 -e inject=pread64:error=EIO gq-replicate --store "$T/1" --peer-timeout 2s
   local tracer=$PID traced
   eventually served "$PORT" rep_1

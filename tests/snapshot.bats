@@ -94,7 +94,7 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
   mkdir "$T/full"; touch "$T/full/file"
   fails_with 78 gq-snapshot restore "$T/snaps" --store "$T/full"
   fails_with 78 gq-snapshot restore "$T/snaps" --store "$GQ_STORE"
-  gq-enqueue f --local --store "$T/other" </dev/null
+  gq-enqueue --store "$T/other" f --local </dev/null
   fails_with 78 gq-snapshot create "$T/snaps" --store "$T/other"
   mkdir "$T/none"
   fails_with 66 gq-snapshot list "$T/none"
@@ -113,7 +113,7 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
   gq-snapshot create "$T/snaps"
   strace -f -qq -o /dev/null -e inject=syncfs:signal=SIGKILL:when=1 gq-snapshot restore "$T/snaps" --store "$T/new" || true
   [[ -e $T/new/tmp.restoring && ! -e $T/new/gq.json ]]
-  fails_with 78 gq-enqueue f --local --store "$T/new" </dev/null
+  fails_with 78 gq-enqueue --store "$T/new" f --local </dev/null
   gq-snapshot restore "$T/snaps" --store "$T/new"
   gq-inspect check --store "$T/new"
 }
@@ -176,7 +176,7 @@ print("".join("0123456789ABCDEFGHJKMNPQRSTVWXYZ"[n >> 5 * i & 31] for i in range
   [[ $(ls "$T/snaps") == "$before" && -e $theirs/file && -e $T/elsewhere ]]
   # Nor does a store begin beside such a file, which its cleaning would have removed.
   mkdir -m 700 "$T/used"; mktemp -p "$T/used" tmp.XXXXXXXXXX
-  fails_with 78 gq-enqueue f --local --store "$T/used" </dev/null
+  fails_with 78 gq-enqueue --store "$T/used" f --local </dev/null
 }
 
 @test "gq-snapshot: export and import carry states, keys, workloads; twice is once" {
@@ -193,7 +193,7 @@ print("".join("0123456789ABCDEFGHJKMNPQRSTVWXYZ"[n >> 5 * i & 31] for i in range
     cmp <(gq-inspect cat "$id") <(gq-inspect cat "$id" --store "$T/new")
     diff <(gq-inspect show "$id" --json | jq -S 'del(.changed_at, .from, .offset)') <(gq-inspect show "$id" --json --store "$T/new" | jq -S 'del(.changed_at)')
   done
-  [[ $(gq-enqueue y --local --store "$T/new" --key one <<<keyed) == "$keyed" ]]
+  [[ $(gq-enqueue --store "$T/new" y --local --key one <<<keyed) == "$keyed" ]]
   # What has ended meanwhile does not come back.
   gq-flush --store "$T/new" -f f -- true
   gq-snapshot export -f f | gq-snapshot import --store "$T/new"
@@ -264,9 +264,9 @@ P
   start_gearmand
   for n in 1 2; do gq-replicate init --store "$T/$n" --as rep_$n --group rep_1,rep_2 --run once; done
   for n in 1 2; do background gq-replicate --store "$T/$n"; NODE[n]=$PID; eventually served "$PORT" rep_$n; done
-  seq 5 | gq-enqueue f -l --local --store "$T/1" >/dev/null
+  seq 5 | gq-enqueue --store "$T/1" f -l --local >/dev/null
   gq-snapshot create "$T/snaps" --store "$T/2"
-  seq 5 | gq-enqueue f -l --local --store "$T/1" >/dev/null
+  seq 5 | gq-enqueue --store "$T/1" f -l --local >/dev/null
   kill "${NODE[2]}"; wait "${NODE[2]}"
   old=$(jq -r .identity "$T/2/gq.json")
   rm -rf "$T/2"
@@ -295,7 +295,7 @@ P
   gq-enqueue f --local --id $id <<<one; gq-flush -f f --max-attempts 1 -- false 2>/dev/null
   seq 300 | gq-enqueue k --local -l >/dev/null; gq-flush -f k --on-exit 0=keep -- true
   gq-snapshot export >"$T/stream"
-  gq-enqueue f --local --store "$T/new" --id $id <<<two
+  gq-enqueue --store "$T/new" f --local --id $id <<<two
   background gq-worker --local --store "$T/new" -f k -- sh -c 'echo ran >>"$0"' "$T/ran"
   # Slow syncs: what has been appended stands there a while.
   fails_with 65 strace -f -qq -o /dev/null -e trace=fdatasync -e inject=fdatasync:delay_enter=1000000 gq-snapshot import --store "$T/new" <"$T/stream"
@@ -308,7 +308,7 @@ P
   seq 50 | gq-enqueue f --local -l >/dev/null; gq-snapshot create "$T/snaps"
   first=$(ls "$T/snaps" | head -n 1)
   gq-snapshot restore "$T/snaps/$first" --store "$T/new"
-  gq-enqueue g --local --store "$T/new" </dev/null
+  gq-enqueue --store "$T/new" g --local </dev/null
   gq-snapshot create "$T/snaps" --store "$T/new"
   gq-snapshot prune "$T/snaps" --keep-last 1
   gq-snapshot restore "$T/snaps" --store "$T/again"

@@ -59,7 +59,7 @@ run_all() { gq-worker --local --drain -f f -- sh -c 'read -r x; echo "$x" >>"$0"
     gq-flush --store "$T/s" -f f -- cat >/dev/null 2>&1 || true
     diff -r "$T/before" "$T/outside"
     # Nor is one that leads nowhere.
-    [[ -d $T/outside ]] || { ln -sf "$T/new" "$T/s/$name"; gq-inspect stats --store "$T/s" || true; echo y | gq-enqueue f --local --store "$T/s" || true; not test -e "$T/new"; }
+    [[ -d $T/outside ]] || { ln -sf "$T/new" "$T/s/$name"; gq-inspect stats --store "$T/s" || true; echo y | gq-enqueue --store "$T/s" f --local || true; not test -e "$T/new"; }
     rm -rf "$T/before"
   done
   # The path to it may hold some.
@@ -346,7 +346,7 @@ break_frame() {
   # A directory of somebody else's, and a store whose gq.json is gone: nothing is made in there.
   mkdir -m 700 "$T/other"; touch "$T/other/file"
   rm "$GQ_STORE/gq.json"
-  for store in "$T/other" "$GQ_STORE"; do fails_with 78 gq-enqueue f --local --store "$store" </dev/null; done
+  for store in "$T/other" "$GQ_STORE"; do fails_with 78 gq-enqueue --store "$store" f --local </dev/null; done
   [[ $(ls "$T/other") == file && ! -e $GQ_STORE/gq.json ]]
 }
 

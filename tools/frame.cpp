@@ -68,15 +68,15 @@ void check_words(int argc, char** argv) {
   }
 }
 
-// Nor may names that came from elsewhere say whom to trust, where no file has them.
+// Nor may names say whom to trust: a file that had one may be gone by now, or the name came from elsewhere.
 void check_order(const CLI::App& app) {
-  const auto* files = app.get_option_no_throw("FILE");
-  if (!files || files->count() == 0) return;
+  const auto* function = app.get_option_no_throw("FUNCTION");
+  if (!function) return;
   bool behind = false;
   for (const auto* option : app.parse_order()) {
-    behind = behind || option->get_positional();
+    behind = behind || option == function;
     for (const char* name : {"--store", "--config", "--auth", "--servers"})
-      if (behind && option->check_name(name)) throw Error(Exit::usage, std::string("cannot use ") + name + " behind the function where files are named: say it before");
+      if (behind && option->check_name(name)) throw Error(Exit::usage, std::string("cannot use ") + name + " behind FUNCTION: say it before");
   }
 }
 
