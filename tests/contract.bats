@@ -323,7 +323,7 @@ PY
   fails_with 74 gq-flush -f f --output "$T/no/such/o" -- true
   listen
   NOTIFY_SOCKET=$T/notify background gq-worker --local -f f --output "$T/o" -- echo out
-  eventually test -d "$T/o"
+  eventually grep -q READY=1 "$T/heard"  # before that it looks whether it can write there
   mv "$T/o" "$T/o.1"
   id=$(gq-enqueue f --local <<<x)
   eventually grep -q out "$T/o/$id.1"
