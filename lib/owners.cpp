@@ -192,11 +192,12 @@ Owners::~Owners() {
 Owner Owners::make(const std::string& more) {
   Owner owner;
   const std::string temporary = "tmp." + new_ulid();
-  owner.lock = m_directory.open(temporary, O_RDWR | O_CREAT | O_EXCL);
+  owner.text = m_directory.open(temporary, O_WRONLY | O_CREAT | O_EXCL);
+  owner.lock = m_directory.open(temporary, O_RDONLY);
   if (::flock(owner.lock.get(), LOCK_EX | LOCK_NB) != 0) throw_errno(Exit::storage, "lock an owner file");
   // Without room for what it says, the lock alone counts.
-  if (!write_text(owner.lock.get(), first_line(0) + "boot " + here().boot + "\nspace " + here().space + "\nhost " + here().host + "\n" + more))
-    if (::ftruncate(owner.lock.get(), 0) != 0) throw_errno(Exit::storage, "write an owner file");
+  if (!write_text(owner.text.get(), first_line(0) + "boot " + here().boot + "\nspace " + here().space + "\nhost " + here().host + "\n" + more))
+    if (::ftruncate(owner.text.get(), 0) != 0) throw_errno(Exit::storage, "write an owner file");
   owner.name = m_id + "." + std::to_string(m_count);
   if (!m_directory.rename(temporary, owner.name)) throw_errno(Exit::storage, "rename an owner file");
   ++m_count;
@@ -210,16 +211,16 @@ Owner Owners::take() {
   return owner;
 }
 
-void Owners::started(const Owner& owner, pid_t pid) { write_text(owner.lock.get(), first_line(pid)); }
+void Owners::started(const Owner& owner, pid_t pid) { write_text(owner.text.get(), first_line(pid)); }
 
 void Owners::let_go(Owner owner) {
   owner.lock.reset();
   // Only a lock through a file opened anew tells that nobody else has inherited the old one. In between, who sweeps may have
   // removed the name. And it must not name the last command while the next one is being started.
-  owner.lock = m_directory.try_open(owner.name, O_RDWR);
+  owner.lock = m_directory.try_open(owner.name, O_RDONLY);
   struct stat st;
   if (owner.lock && ::flock(owner.lock.get(), LOCK_EX | LOCK_NB) == 0 && ::fstat(owner.lock.get(), &st) == 0 && st.st_nlink > 0 &&
-      write_text(owner.lock.get(), first_line(0)))
+      write_text(owner.text.get(), first_line(0)))
     m_free.push_back(std::move(owner));
   else
     m_directory.remove(owner.name);

@@ -50,7 +50,8 @@ OwnerInfo parse_owner(const std::string& text);
 // The name and the lock of what has been started, or is about to be. Without a name it is none.
 struct Owner {
   std::string name;
-  Fd lock;
+  Fd lock;  // by a description that cannot write: a command inherits it, and may run as another user
+  Fd text;  // what the file says is written through this one
 };
 
 class Owners {

@@ -180,6 +180,13 @@ SH
   [[ -z $(ls "$GQ_STORE/owners") ]]
 }
 
+@test "gq-worker: a command cannot write through the descriptor of its lock" {
+  gq-enqueue f --local <<<x
+  gq-worker --local --drain -f f -- bash -c '{ echo x >&3; } 2>"$0" || exit 0; exit 100' "$T/err"
+  no_jobs
+  grep -q 'Bad file descriptor' "$T/err"
+}
+
 @test "gq-worker: a command that unlocks the descriptor of its lock frees no job while its worker lives" {
   echo x | gq-enqueue f --local
   background gq-worker --local -f f -- sh -c 'flock -u 3; echo ran >>"$0/out"; until [ -e "$0/go" ]; do sleep .05; done' "$T"
