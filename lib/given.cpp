@@ -34,8 +34,7 @@ std::string name_of(mode_t mode) {
   return S_ISFIFO(mode) ? "a FIFO" : S_ISSOCK(mode) ? "a socket" : S_ISDIR(mode) ? "a directory" : S_ISREG(mode) ? "a file" : "a device";
 }
 
-}  // namespace
-
+// Which descriptor of this process a path is a name of.
 std::optional<int> descriptor_of(const std::string& name) {
   std::filesystem::path path = name;
   for (int links = 0; links < most_links; ++links) {
@@ -50,9 +49,22 @@ std::optional<int> descriptor_of(const std::string& name) {
   return std::nullopt;
 }
 
+bool is_trusted(const struct stat& st) { return st.st_uid == ::geteuid() || st.st_uid == 0; }
+
+Error not_trusted(const std::string& path, const std::string& why) { return Error(Exit::config, "cannot trust " + printable(path) + ": " + why); }
+
+}  // namespace
+
+void check_link(const std::string& path) {
+  struct stat st;
+  if (::lstat(path.c_str(), &st) == 0 && S_ISLNK(st.st_mode) && !is_trusted(st)) throw not_trusted(path, "it is a link of another user's");
+}
+
 Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mode_t mode, bool* is_inherited) {
   const auto own = descriptor_of(path);
+  const bool writes = (flags & O_ACCMODE) != O_RDONLY;
   if (is_inherited) *is_inherited = own.has_value();
+  if (!own && writes) check_link(path);
   Fd fd;
   Wait wait([] { return std::string("another process"); }, [&] { return "holds a lease on " + printable(path); });
   for (;; wait.check()) {
@@ -67,6 +79,10 @@ Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mod
   if (known && !(kinds & kind_of(st.st_mode)) && !(own && (kinds & inherited))) throw Error(code, "cannot open " + printable(path) + ": it is " + name_of(st.st_mode));
   errno = error;
   if (!fd) throw_errno(code, "open " + printable(path));
+  if (!own && writes) {  // nor through one that was there for a moment
+    check_link(path);
+    if (!same_file(fd.get(), path)) throw Error(Exit::retry, "cannot open " + printable(path) + ": its name leads elsewhere by now");
+  }
   if (!own && ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) & ~O_NONBLOCK) != 0) throw_errno(code, "open " + printable(path));
   return fd;
 }
@@ -75,10 +91,10 @@ void check_trusted(int fd, const std::string& path, mode_t forbidden, const std:
   struct stat st;
   struct statfs system;
   if (::fstat(fd, &st) != 0 || ::fstatfs(fd, &system) != 0) throw_errno(Exit::config, "look at " + printable(path));
-  auto refuse = [&](const std::string& why) { return Error(Exit::config, "cannot trust " + printable(path) + ": " + why); };
-  if (system.f_type == PROC_SUPER_MAGIC || system.f_type == PIPEFS_MAGIC) throw refuse("it is another process's");
-  if (st.st_uid != ::geteuid() && st.st_uid != 0) throw refuse("it belongs to another user");
-  if (st.st_mode & forbidden) throw refuse(std::string("others may ") + (forbidden & S_IROTH ? "read or write it" : "write to it") + " (" + cure + ")");
+  if (system.f_type == PROC_SUPER_MAGIC || system.f_type == PIPEFS_MAGIC) throw not_trusted(path, "it is another process's");
+  if (!is_trusted(st)) throw not_trusted(path, "it belongs to another user");
+  if (st.st_uid != ::geteuid()) forbidden &= ~static_cast<mode_t>(S_IRGRP);
+  if (st.st_mode & forbidden) throw not_trusted(path, std::string("others may ") + (forbidden & S_IROTH ? "read or write it" : "write to it") + " (" + cure + ")");
 }
 
 }  // namespace gq

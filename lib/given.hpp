@@ -11,6 +11,9 @@
 
 namespace gq {
 
+// How long the end of a FIFO may be awaited that is read at the start.
+inline constexpr Millis start_patience{5'000};
+
 enum Kinds : unsigned {
   regular_file = 1,
   fifo = 2,
@@ -22,14 +25,14 @@ enum Kinds : unsigned {
 
 // Opens a file that is one of these kinds; throws Error with `code` where it cannot, or where it is of another kind. A FIFO may have no
 // writer yet; until it has, poll(2) waits and read(2) finds its end. `is_inherited` tells whether it is a descriptor of this process, which
-// the path alone does not tell: it may be another one by then.
+// the path alone does not tell: it may be another one by then. Nothing is opened for writing through a link of another user.
 Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mode_t mode = 0, bool* is_inherited = nullptr);
 
-// Which descriptor of this process a path is a name of.
-std::optional<int> descriptor_of(const std::string& path);
+// Throws Error(config) where a path ends in a link of another user's than this one or root: that could choose what this user's rights are used on.
+void check_link(const std::string& path);
 
 // Throws Error(config) unless what is open belongs to this user or to root, and has none of the bits `forbidden` in its mode. `cure` is a
-// command for the latter. What only shows another process, in /proc, or is a pipe of one, says what that process likes, whoever owns it.
+// command for the latter. The group of what root gave to another user may read it, as of a service's credentials. What only shows another process, in /proc, or is a pipe of one, says what that process likes, whoever owns it.
 void check_trusted(int fd, const std::string& path, mode_t forbidden, const std::string& cure);
 
 }  // namespace gq

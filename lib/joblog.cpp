@@ -19,18 +19,21 @@ namespace gq {
 Joblog::Joblog(const std::string& path, std::string command) : m_path(path), m_command(std::move(command)) { open(); }
 
 void Joblog::open() {
+  bool is_inherited = false;
   {
     std::lock_guard<std::mutex> guard(umask_mutex());
-    m_file = open_given(m_path, O_WRONLY | O_CREAT | O_APPEND, regular_file | device | inherited, Exit::storage, 0666);
+    m_file = open_given(m_path, O_WRONLY | O_CREAT | O_APPEND, regular_file | device | inherited, Exit::storage, 0664, &is_inherited);
   }
+  struct stat st;
+  // Everybody may write to /dev/null.
+  if (!is_inherited) check_trusted(m_file.get(), m_path, ::fstat(m_file.get(), &st) == 0 && S_ISREG(st.st_mode) ? S_IWOTH : 0, "chmod o-w it");
   // Another worker may be writing the first line now. A lock that another program holds never blocks this one; on an inherited
   // descriptor it may be the caller's own.
-  const bool own = !descriptor_of(m_path);
-  for (int tries = 0; own && !try_lock(m_file.get(), FileLock::Mode::exclusive) && tries < 100; ++tries) ::usleep(1000);
+  for (int tries = 0; !is_inherited && !try_lock(m_file.get(), FileLock::Mode::exclusive) && tries < 100; ++tries) ::usleep(1000);
   if (file_size(m_file.get()) == 0)
     write_all(m_file.get(),
               "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\tID\tFunction\tAttempt\n", m_path);
-  if (own) ::flock(m_file.get(), LOCK_UN);
+  if (!is_inherited) ::flock(m_file.get(), LOCK_UN);
 }
 
 void Joblog::add(const Attempt& a) {

@@ -52,6 +52,7 @@ void cut_lines(std::string& text) {
 
 // Others could put files of theirs there, or take away what commands have printed. An empty Fd, and errno, where it cannot be opened.
 Fd open_outputs(const OutputOptions& options) {
+  check_link(options.directory);
   Fd fd = try_open(options.directory, O_RDONLY | O_DIRECTORY);
   if (fd) check_trusted(fd.get(), options.directory, S_IWGRP | S_IWOTH, "chmod go-w it");
   return fd;

@@ -56,9 +56,10 @@ std::string signed_text(std::string_view line, std::string_view other, std::stri
 Keys::Keys(const std::string& path) {
   if (sodium_init() < 0) throw Error(Exit::bug, "cannot start libsodium");
   auto refuse = [&](const std::string& why) { return Error(Exit::config, "cannot use the keys in " + printable(path) + ": " + why); };
-  Fd fd = open_given(path, O_RDONLY, regular_file, Exit::config);
-  check_trusted(fd.get(), path, S_IRWXG | S_IRWXO, "chmod 600 it");
-  auto text = read_all(fd.get(), 4096, path);
+  bool is_inherited = false;
+  Fd fd = open_given(path, O_RDONLY, regular_file | inherited, Exit::config, 0, &is_inherited);
+  if (!is_inherited) check_trusted(fd.get(), path, S_IRWXG | S_IRWXO, "chmod 600 it");
+  auto text = read_all(fd.get(), 4096, printable(path), start_patience);
   for (const auto& line : split(text.value_or(""), '\n')) {
     if (line.empty()) continue;
     std::string key(crypto_auth_KEYBYTES, '\0');

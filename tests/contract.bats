@@ -382,6 +382,28 @@ PY
   for n in $(seq 5 12); do fails_with 74 without_descriptors gq-worker --local --drain -f f --joblog "/dev/fd/$n" -- true; done
 }
 
+@test "gq-worker: --joblog is no file that others write to, or that belongs to another user, nor is it or --output reached by another user's link [78]" {
+  # No umask makes one that is refused the next time.
+  (umask 0; for n in 1 2; do gq-worker --local --drain -f f --joblog "$T/open" -- true; done; gq-worker --local --drain -f f --joblog /dev/null -- true)
+  refused() { fails_with 78 gq-worker --local --drain -f f "$1" "$2" -- true && grep -q "cannot trust $2: $3" "$T/failed.err"; }
+  chmod 666 "$T/open"
+  refused --joblog "$T/open" 'others may write to it (chmod o-w it)'
+  ((EUID == 0)) || skip "needs root, for files of another user"
+  touch "$T/theirs"
+  chown 1 "$T/theirs"
+  refused --joblog "$T/theirs" 'it belongs to another user'
+  gq-worker --local --drain -f f --joblog /dev/stderr -- true 2>>"$T/theirs"
+  mkdir "$T/real"
+  touch "$T/real/log"
+  for name in log new; do ln -s "real/$name" "$T/$name"; done
+  ln -s real "$T/o"
+  gq-worker --local --drain -f f --output "$T/o" --joblog "$T/log" -- true
+  chown -h 1 "$T/log" "$T/new" "$T/o"
+  for name in log new; do refused --joblog "$T/$name" "it is a link of another user's"; done
+  refused --output "$T/o" "it is a link of another user's"
+  [[ ! -e $T/real/new ]]
+}
+
 @test "gq-worker: a stop signal is obeyed while a file is opened [--joblog, on which another process has a lease]" {
   touch "$T/log"
   background python3 -c 'import fcntl, os, signal, sys, time

@@ -22,8 +22,6 @@
 namespace gq {
 namespace {
 
-constexpr Millis config_patience{5'000};
-
 // One write a line, so that lines of several programs do not mix; with journald's level where it reads standard error.
 void message(const char* program, Level level, const std::string& text) {
   static const bool journald = std::getenv("JOURNAL_STREAM") && !::isatty(STDERR_FILENO);
@@ -95,7 +93,7 @@ class Configuration : public CLI::ConfigINI {
     // Who starts the program gives it its descriptors, as its arguments.
     if (!is_inherited) check_trusted(fd.get(), path, S_IWOTH, "chmod o-w it");
     try {
-      auto text = read_all(fd.get(), 1 << 20, printable(path), config_patience);
+      auto text = read_all(fd.get(), 1 << 20, printable(path), start_patience);
       if (!text) throw Error(Exit::config, "cannot read " + printable(path) + ": it has more than 1 MiB");
       m_texts[path] = std::move(*text);
     } catch (const Error& e) {
