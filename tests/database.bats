@@ -93,6 +93,24 @@ teardown() {
   gq-enqueue --store "exec:gq-store-dbi --table other.new $DSN" f --local <<<x
 }
 
+@test "gq-store-dbi: the group of a password file that root gave to a service may read it, as of a key file" {
+  ((EUID == 0)) || skip "needs root, for files of two users"
+  server_directory
+  cd "$SERVERS"
+  mkdir -m 700 own
+  chown 1 own
+  cp "$BATS_TEST_DIRNAME/../scripts/gq-store-dbi" .
+  echo secret >password
+  chgrp 1 password
+  says() { printf 'gq-store 1\n' | setpriv --reuid 1 --regid 1 --clear-groups ./gq-store-dbi --password-file password dbi:SQLite:own/db | grep -q "$1"; }
+  chmod 440 password
+  says '^gq-store 1'
+  for mode in 444 460; do chmod $mode password; says 'others may read or write it'; done
+  chown 1 password
+  chmod 440 password
+  says 'others may read or write it'
+}
+
 @test "gq-store-test: five helpers that are wrong fail, each at what is wrong with it; one that is right does not" {
   local broken=$BATS_TEST_DIRNAME/broken-helper
   conforms "$broken" none "$T/none"
