@@ -417,13 +417,8 @@ void Cleaner::sweep(bool now) {
     ids.clear();
   };
   for (const auto& name : blobs.names()) {
-    if (name.size() != 2) continue;
-    std::optional<Directory> found;
-    try {
-      found = blobs.find_below(name);
-    } catch (const Error&) {  // it is not gq's
-    }
-    if (!found) continue;
+    const auto found = name.size() == 2 ? blobs.try_below(name) : std::nullopt;
+    if (!found) continue;  // it is not gq's
     const Directory& part = *found;
     for (const auto& id : part.names()) {
       struct stat file;

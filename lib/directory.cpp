@@ -214,6 +214,11 @@ std::optional<Directory> Directory::find_below(const std::string& name) const {
   return below(name);
 }
 
+std::optional<Directory> Directory::try_below(const std::string& name) const {
+  const char* why;
+  return step(name, false, why);
+}
+
 Directory Directory::make_below(const std::string& name) const {
   if (::mkdirat(fd(), name.c_str(), 0700) == 0) sync();
   else if (errno != EEXIST) throw_errno(Exit::storage, "create " + printable(path_of(name)));
@@ -254,14 +259,15 @@ bool Directory::link(const std::string& from, const Directory& target, const std
   return quietly(EPERM);
 }
 
-void Directory::remove_tree(const std::string& name) const {
+void Directory::remove_tree(const std::string& name, int levels) const {
   struct stat st;
   if (!look_at(name, st) && errno == ENOENT) return;
   if (remove(name) || errno == ENOENT) return;
   if (errno != EISDIR) throw_errno(Exit::storage, "remove " + printable(path_of(name)));
+  if (levels == 0) throw Error(Exit::storage, "cannot remove " + printable(path_of(name)) + ": it stands deeper than any directory that gq makes");
   {
     const Directory inside = below_of_any(name, Exit::storage);
-    for (const auto& entry : inside.names()) inside.remove_tree(entry);
+    for (const auto& entry : inside.names()) inside.remove_tree(entry, levels - 1);
   }
   if (::unlinkat(fd(), name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) throw_errno(Exit::storage, "remove " + printable(path_of(name)));
 }

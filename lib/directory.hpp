@@ -49,6 +49,7 @@ class Directory {
   // A directory in this one, whose path is given from here and may have several steps.
   Directory below(const std::string& path, Exit code = Exit::storage) const;
   std::optional<Directory> find_below(const std::string& name) const;
+  std::optional<Directory> try_below(const std::string& name) const;
   // One that may be another user's: then what is in that has to be his.
   Directory below_of_any(const std::string& name, Exit code) const;
   // It is made where it is missing, mode 0700, and then its name has been synced.
@@ -72,8 +73,9 @@ class Directory {
   bool rename_new(const std::string& from, const Directory& target, const std::string& to) const;
   // What it leads to is a file that may be opened, or the link is not made: EPERM.
   bool link(const std::string& from, const Directory& target, const std::string& to) const;
-  // Removes an entry with all that is in it; no link is followed. Throws Error(storage).
-  void remove_tree(const std::string& name) const;
+  // Removes an entry with all that is in it; no link is followed. Throws Error(storage), also where directories stand in each other that
+  // many levels deep, as those of gq do not: each takes a descriptor meanwhile.
+  void remove_tree(const std::string& name, int levels = 8) const;
   // Gives an entry the date of now.
   void touch(const std::string& name) const;
 

@@ -13,6 +13,7 @@
 #include <ctime>
 #include <set>
 
+#include "listing.hpp"
 #include "log.hpp"
 #include "text.hpp"
 #include "ulid.hpp"
@@ -25,9 +26,10 @@ constexpr const char* manifest_title = "gq-snapshot 1";
 constexpr const char* restoring_name = "tmp.restoring";
 constexpr size_t most_names = 2000;  // looked up in one visit to the index
 constexpr size_t piece = 1 << 20;
+constexpr size_t longest_line = 4096;  // of a manifest
+constexpr int most_tries = 10;
 // Some millions of files.
 constexpr uint64_t max_manifest = 512 << 20;
-constexpr Millis temporary_age{3600'000};  // of a directory whose maker would have its lock by now
 
 struct Sum {
   Sum() : state(XXH3_createState(), XXH3_freeState) { XXH3_64bits_reset(state.get()); }
@@ -120,16 +122,23 @@ bool parse_manifest(const std::string& text, Snapshot& s, std::string& why) {
   why = "it is damaged";
   size_t last = text.size() < 2 ? std::string::npos : text.rfind('\n', text.size() - 2);
   if (last == std::string::npos || text.substr(last + 1) != "sum " + hex64(sum64(std::string_view(text).substr(0, last + 1))) + "\n") return false;
-  auto lines = split(text.substr(0, last), '\n');
-  if (lines.size() < 5 || lines[0] != manifest_title) {
+  std::string_view rest = std::string_view(text).substr(0, last + 1);
+  auto next = [&] {
+    std::string_view line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(line.size() + 1);
+    return line;
+  };
+  if (next() != manifest_title) {
     why = "it is in a format that this gq does not know";
     return false;
   }
-  for (size_t i = 1; i < lines.size(); ++i) {
-    auto words = split(lines[i], ' ');
+  while (!rest.empty()) {
+    const std::string_view line = next();
+    if (line.size() > longest_line) return false;
+    auto words = split(line, ' ');
     auto number = parse_count(words.size() > 1 ? words[1] : "");
     if (words[0] == "store" && words.size() == 2) s.store = words[1];
-    else if (words[0] == "created" && number) s.created_at = Millis(static_cast<int64_t>(*number));
+    else if (words[0] == "created" && number && *number <= static_cast<uint64_t>(last_time.count())) s.created_at = Millis(static_cast<int64_t>(*number));
     else if (words[0] == "position" && number) s.position = *number;
     else if (words[0] == "jobs" && number) s.jobs = *number, s.damaged = words.size() > 2;
     else if (words[0] == "file" && words.size() == 4 && number && parse_hex(words[2])) s.files[words[3]] = {*number, *parse_hex(words[2])}, ++s.file_count, s.bytes += *number;
@@ -178,11 +187,10 @@ bool is_snapshot_name(const std::string& name) {
   return true;
 }
 
-// A directory under a temporary name, and the lock that tells that somebody is at work on it.
+// A directory under a temporary name, and the lock that tells that somebody is at work on it. One that has been removed before the lock was
+// there, as what nobody is at work on, is made again.
 struct TemporaryDirectory {
-  explicit TemporaryDirectory(const Directory& in) : parent(in), name("tmp." + new_ulid()), inside(in.make_below(name)) {
-    try_lock(inside.fd(), FileLock::Mode::exclusive);
-  }
+  explicit TemporaryDirectory(const Directory& in) : parent(in), inside(make(in, name)) {}
   ~TemporaryDirectory() {
     try {
       if (!name.empty()) parent.remove_tree(name);
@@ -192,6 +200,17 @@ struct TemporaryDirectory {
   const Directory parent;
   std::string name;
   const Directory inside;
+
+ private:
+  static Directory make(const Directory& in, std::string& name) {
+    for (int tries = 0;; ++tries) try {
+        name = "tmp." + new_ulid();
+        Directory made = in.make_below(name);
+        if (try_lock(made.fd(), FileLock::Mode::exclusive) && in.is(made.fd(), name)) return made;
+      } catch (const Error& e) {
+        if (e.error_number() != ENOENT || tries == most_tries) throw;
+      }
+  }
 };
 
 // Puts files into a snapshot that is being made.
@@ -280,27 +299,14 @@ std::string blob_name(const std::string& id) { return "blobs/" + blob_part(id) +
 
 // Says which jobs need a workload that is not there.
 void tell_missing(Store& store, Snapshot& snapshot) {
-  for (char order : std::string("cqdlnoxy")) {
-    std::string cursor;
-    for (bool last = false; !last;) {
-      std::vector<std::string> missing;
-      std::string next;
-      store.look([&](Fold& fold) {
-        missing.clear();
-        std::vector<std::string> ids;
-        next = cursor;
-        last = fold.page(order, "", most_names, next, ids);
-        for (const auto& id : ids) {
-          auto job = fold.get(id);
-          std::string blob = job && job->first_lsn < snapshot.position ? blob_of(id, *job) : "";
-          if (!blob.empty() && !snapshot.files.count(blob_name(blob))) missing.push_back(id);
-        }
-      });
-      cursor = next;
-      snapshot.damaged = snapshot.damaged || !missing.empty();
-      for (const auto& id : missing) log(Level::warning, id + ": its workload is missing, also in the snapshot");
+  list_jobs(store, {}, [&](const Claim& c) {
+    const std::string blob = c.job.first_lsn < snapshot.position ? blob_of(c.id, c.job) : "";
+    if (!blob.empty() && !snapshot.files.count(blob_name(blob))) {
+      snapshot.damaged = true;
+      log(Level::warning, c.id + ": its workload is missing, also in the snapshot");
     }
-  }
+    return true;
+  });
 }
 
 }  // namespace
@@ -326,7 +332,7 @@ Snapshot create_snapshot(Store& store, const std::string& directory, const Progr
   {
     FileLock linking(lock.get(), FileLock::Mode::shared);
     snapshot.created_at = now_ms();
-    if (!before.empty()) snapshot.created_at = std::max(snapshot.created_at, before.back().created_at + Millis(1));
+    if (!before.empty()) snapshot.created_at = std::clamp(before.back().created_at + Millis(1), snapshot.created_at, last_time);
     const Lsn synced = store.journal().synced().value_or(0);
     auto [position, segments] = store.journal().snapshot();
     snapshot.position = position;
@@ -355,8 +361,9 @@ Snapshot create_snapshot(Store& store, const std::string& directory, const Progr
       names.clear();
     };
     for (const auto& part : sorted_names(store.blobs().directory())) {
-      if (part.size() != 2) continue;
-      auto ids = sorted_names(store.blobs().directory().below(part));
+      const auto found = part.size() == 2 ? store.blobs().directory().try_below(part) : std::nullopt;
+      if (!found) continue;  // it is not gq's
+      auto ids = sorted_names(*found);
       if (!ids.empty()) blobs.make_below(part);
       for (auto& id : ids) {
         if (is_ulid(id)) names.push_back(std::move(id));
@@ -450,15 +457,10 @@ bool verify_snapshot(const Snapshot& listed, const std::function<void(const std:
   return good;
 }
 
-void restore_snapshot(const Snapshot& snapshot, const std::string& directory, const Progress& progress) {
-  const Directory target = Directory::of_store(directory, true);
-  auto there = target.names();
-  bool again = target.has(restoring_name) && !target.has(settings_name);
-  there.erase(std::remove(there.begin(), there.end(), "lost+found"), there.end());
-  if (!there.empty() && !again) throw Error(Exit::config, "cannot restore to " + printable(directory) + ": it is not empty");
-  Fd lock = target.open(restoring_name, O_RDWR | O_CREAT);
-  if (!try_lock(lock.get(), FileLock::Mode::exclusive)) throw Error(Exit::retry, "cannot restore to " + printable(directory) + ": another process does");
-  for (const char* part : {"journal", "blobs"}) target.remove_tree(part);
+namespace {
+
+// All of a snapshot but its end: the store that it makes.
+Group copy_snapshot(const Snapshot& snapshot, const Directory& target, const Progress& progress) {
   const Directory journal = target.make_below("journal"), blobs = target.make_below("blobs");
   Tree source(snapshot.directory(), Exit::bad_data);
   uint64_t files = 0, bytes = 0;
@@ -479,10 +481,41 @@ void restore_snapshot(const Snapshot& snapshot, const std::string& directory, co
   if (settings.group) settings.group.self.store = new_ulid();
   sync_files(target);
   write_settings(target, settings, false);  // now it is a store
-  target.remove(restoring_name);
+  return settings.group;
 }
 
-std::vector<std::string> prune_snapshots(const std::string& directory, const Retention& retention) {
+}  // namespace
+
+Group restore_snapshot(const Snapshot& snapshot, const std::string& directory, const Progress& progress) {
+  const Directory target = Directory::of_store(directory, true);
+  auto there = target.names();
+  bool again = target.has(restoring_name) && !target.has(settings_name);
+  there.erase(std::remove(there.begin(), there.end(), "lost+found"), there.end());
+  if (!there.empty() && !again) throw Error(Exit::config, "cannot restore to " + printable(directory) + ": it is not empty");
+  Fd lock = target.open(restoring_name, O_RDWR | O_CREAT);
+  if (!try_lock(lock.get(), FileLock::Mode::exclusive)) throw Error(Exit::retry, "cannot restore to " + printable(directory) + ": another process does");
+  auto clear = [&] {
+    for (const char* part : {"journal", "blobs"}) target.remove_tree(part);
+  };
+  clear();
+  try {
+    Group group = copy_snapshot(snapshot, target, progress);
+    target.remove(restoring_name);
+    return group;
+  } catch (const Error&) {
+    try {
+      if (!target.has(settings_name)) {
+        clear();  // a bad file may have taken much room
+        target.remove(restoring_name);
+      }
+    } catch (const Error&) {  // then the next restore does
+    }
+    throw;
+  }
+}
+
+std::vector<std::string> prune_snapshots(const std::string& directory, const Retention& retention,
+                                         const std::function<void(const std::string& path, const std::string& why)>& bad) {
   if (!file_exists(directory)) throw Error(Exit::no_input, "cannot read " + printable(directory) + ": it is not there");
   const Directory collection(directory, Exit::no_input);
   auto all = list_snapshots(collection, [](const auto&, const auto&) {});
@@ -522,20 +555,24 @@ std::vector<std::string> prune_snapshots(const std::string& directory, const Ret
     } catch (const Error&) {  // a link, or what another user keeps to himself
       return;
     }
-    if (try_lock(lock->fd(), FileLock::Mode::exclusive)) collection.remove_tree(name);
+    try {
+      if (try_lock(lock->fd(), FileLock::Mode::exclusive)) collection.remove_tree(name);
+    } catch (const Error& e) {
+      bad(collection.path_of(name), reason_of(e));
+    }
   };
   for (const auto& s : all) {
     if (keep.count(s.name)) continue;
     const std::string aside = "tmp." + new_ulid();
-    if (!collection.rename(s.name, aside)) throw_errno(Exit::storage, "remove " + printable(s.path));
+    if (!collection.rename(s.name, aside)) {
+      bad(s.path, errno_text(errno));
+      continue;
+    }
     removed.push_back(s.name);
     remove(aside);
   }
-  for (const auto& name : sorted_names(collection)) {
-    if (!is_temporary_name(name) || name.size() != temporary_prefix.size() + ulid_size) continue;
-    Millis age = now_ms() - ulid_time(std::string_view(name).substr(temporary_prefix.size()));
-    if (age < Millis(0) || age >= temporary_age) remove(name);
-  }
+  for (const auto& name : sorted_names(collection))
+    if (is_temporary_name(name) && name.size() == temporary_prefix.size() + ulid_size) remove(name);
   return removed;
 }
 

@@ -59,8 +59,8 @@ bool verify_snapshot(const Snapshot& snapshot, const std::function<void(const st
 
 // Copies a snapshot to a store, which must not be there, or be an empty directory, or what an earlier call left that did not come
 // to its end. A node of a group gets a new identity. Throws Error: bad_data where a file is not what it was, config where the
-// directory is not empty.
-void restore_snapshot(const Snapshot& snapshot, const std::string& store_directory, const Progress& progress);
+// directory is not empty. Then nothing of it is left there. Returns the group that the store is a node of, if any.
+Group restore_snapshot(const Snapshot& snapshot, const std::string& store_directory, const Progress& progress);
 
 // How many to keep: the last ones, and the last one of each of so many hours, days, ... that have any.
 struct Retention {
@@ -68,7 +68,8 @@ struct Retention {
 };
 
 // Those of a damaged store do not count: the same rules choose among those of them that are younger than the last good one.
-// Removes the others, and what makers that died have left; returns the names of those snapshots.
-std::vector<std::string> prune_snapshots(const std::string& directory, const Retention& retention);
+// Removes the others, and what makers that died have left; returns the names of those snapshots. `bad` is told what cannot be removed.
+std::vector<std::string> prune_snapshots(const std::string& directory, const Retention& retention,
+                                         const std::function<void(const std::string& path, const std::string& why)>& bad);
 
 }  // namespace gq

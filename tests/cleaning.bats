@@ -93,8 +93,13 @@ is_small() { (($(journal_size) < 60000)); }
   ours=tmp.01HZZZZZZZZZZZZZZZZZZZZZZZ
   touch -d '2 hours ago' "$GQ_STORE/$ours" "$GQ_STORE/journal/$ours" "$GQ_STORE/blobs/$ours.17" "$GQ_STORE/blobs/tmp.theirs"
   touch "$GQ_STORE/blobs/$ours"
+  # Nor does what is not gq's end the cleaning, or a snapshot.
+  ln -s "$T" "$GQ_STORE/blobs/LL"; touch "$GQ_STORE/blobs/OO"
+  ln -s "$T/a" "$GQ_STORE/blobs/$ours.1"; mkfifo "$GQ_STORE/journal/$ours.1"
+  gq-snapshot create "$T/snaps"
   swept() { gq-flush --clean; [[ -z $(ls "$GQ_STORE/owners") ]]; }
   eventually swept  # what was killed may take a moment to die
+  rm "$GQ_STORE/blobs/$ours.1" "$GQ_STORE/journal/$ours.1"
   [[ $(find "$GQ_STORE" -name 'tmp.*' -printf '%f\n' | sort | xargs) == "$ours tmp.theirs" ]]
   [[ $(find "$GQ_STORE/blobs" -type f -name '0*' -printf '%f\n') == "$id" ]]
   cmp "$T/a" <(gq-inspect cat "$id")

@@ -1,6 +1,7 @@
 // Unit tests of lib/ where a program cannot be made to go. Prints what is wrong and exits 1.
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -1029,13 +1030,22 @@ void manifests_name_files_of_a_store(const std::string& directory) {
   const Directory snapshot = list_snapshots(directory, [](const auto&, const auto&) {}).at(0).directory();
   const auto text = read_all(snapshot.open("manifest", O_RDONLY).get(), 1 << 20, "manifest").value();
   const std::string begin = text.substr(0, text.rfind("sum "));
-  auto with = [&](const std::string& name) {
-    const std::string body = begin + "file 0 0000000000000000 " + name + "\n";
+  auto with_lines = [&](const std::string& lines) {
+    const std::string body = begin + lines;
     snapshot.publish("manifest", body + "sum " + hex64(sum64(body)) + "\n", true);
     std::string why;
     list_snapshots(directory, [&](const auto&, const std::string& text_of_it) { why = text_of_it; });
     return why;
   };
+  auto with = [&](const std::string& name) { return with_lines("file 0 0000000000000000 " + name + "\n"); };
+  CHECK(with_lines("created 253402300799000\n").empty());
+  // Later snapshots would be dated before it.
+  for (const char* created : {"253402300799001", "9223372036854775807", "18446744073709551615"}) CHECK(with_lines("created " + std::string(created) + "\n") == "it is damaged");
+  rusage before, after;
+  ::getrusage(RUSAGE_SELF, &before);
+  CHECK(with_lines(std::string(16 << 20, '\n')) == "it is damaged");
+  ::getrusage(RUSAGE_SELF, &after);
+  CHECK(after.ru_maxrss - before.ru_maxrss < 256 << 10);  // KiB
   for (const char* name : {"blobs/AV/01ARZ3NDEKTSV4RRFFQ69G5FAV", "journal/00000000000000000099.gqj", "gq.json"}) CHECK(with(name).empty());
   for (const char* name : {"database", "/etc/passwd", "journal/../database", "journal/x", "blobs/AV/x", "blobs/AA/01ARZ3NDEKTSV4RRFFQ69G5FAV", "blobs/01ARZ3NDEKTSV4RRFFQ69G5FAV",
                            "journal/01ARZ3NDEKTSV4RRFFQ69G5FAV", "gq.json/x", "./gq.json", "blobs/AV/../AV/01ARZ3NDEKTSV4RRFFQ69G5FAV"})

@@ -96,9 +96,10 @@ Exit restore(Options& o, const Common& common) {
   if (const auto& last = all.back(); last.damaged && !std::filesystem::equivalent(last.path, o.directory))
     throw Error(Exit::bad_data, "cannot restore: the last snapshot, " + last.name + ", is of a damaged store; name the one to restore");
   Display display;
-  restore_snapshot(all.back(), common.store, display.files());
+  const Group group = restore_snapshot(all.back(), common.store, display.files());
   display.clear();
   log(Level::info, common.store + ": restored from " + all.back().path);
+  if (group) log(Level::warning, common.store + " is " + group.self.node + " of a replication group: its workers take jobs from whoever serves the group's other nodes");
   return Exit::ok;
 }
 
@@ -116,8 +117,13 @@ Exit list(Options& o, const Common&) {
 Exit prune(Options& o, const Common&) {
   const Retention& r = o.retention;
   if (r.last + r.hourly + r.daily + r.weekly + r.monthly + r.yearly == 0) throw Error(Exit::usage, "cannot prune: nothing says what to keep (--keep-last N, --keep-daily N, ...)");
-  for (const auto& name : prune_snapshots(o.directory, r)) log(Level::info, "removed " + name);
-  return Exit::ok;
+  bool good = true;
+  auto removed = prune_snapshots(o.directory, r, [&](const std::string& path, const std::string& why) {
+    good = false;
+    log(Level::error, "cannot remove " + path + ": " + why);
+  });
+  for (const auto& name : removed) log(Level::info, "removed " + name);
+  return good ? Exit::ok : Exit::storage;
 }
 
 Exit export_jobs(Options& o, const Common& common) {
