@@ -328,6 +328,7 @@ load helpers
   [[ $(tail -n +7 "$FAKE_LOG" | cut -d' ' -f1 | sort -u) == 1 ]]
 }
 
+# bats test_tags=long
 @test "gq-enqueue: jobs with a serial key are queued in order through gearmand [more lines than a group has, several large files]" {
   start_gearmand
   start_worker -f up --queue-only

@@ -24,6 +24,7 @@ load helpers
   [[ $(sort "$T/out") == $'f\ng' ]]
 }
 
+# bats test_tags=long
 @test "gq-flush: two workers and a flush on one store run 10,000 jobs exactly once each" {
   seq 10000 | gq-enqueue f --local -l >"$T/ids"
   cmd=(sh -c 'read -r x; echo "$x" >>"$0"' "$T/out")

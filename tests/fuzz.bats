@@ -1,6 +1,7 @@
 load helpers
 
 # Ten seconds each; scripts/fuzz SECONDS goes on for longer. What the fuzzer kept of longer runs is in corpus/.
+# bats test_tags=sanitized
 @test "readers of bytes from outside: ten seconds of a fuzzer find no crash, no hang and no contradiction [each reader]" {
   cd "$T"
   "$BATS_TEST_DIRNAME/../scripts/fuzz" 10

@@ -91,6 +91,7 @@ load helpers
   [[ $(cat "$GQ_STORE"/journal/*.gqj | sha256sum) == "$before" ]]
 }
 
+# bats test_tags=long
 @test "gq-inspect: with a million jobs, list --limit 10 and stats stay quick, and a worker stays under 64 MiB" {
   seq 1000000 | gq-enqueue f --local -l >"$T/ids"
   lines_are "$T/ids" 1000000

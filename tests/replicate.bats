@@ -278,6 +278,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   everywhere
 }
 
+# bats test_tags=long
 @test "gq-worker: with a group whose jobs run once, each runs once in all, and all nodes come to know the same" {
   start_gearmand
   group once
@@ -345,6 +346,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   eventually all_ran_once "$T/ids"
 }
 
+# bats test_tags=long
 @test "gq-worker: a node set up anew under its old name is told everything that is not finished" {
   start_gearmand
   for policy in all once; do
@@ -368,7 +370,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   done
 }
 
-# bats test_tags=journal
+# bats test_tags=journal,long
 @test "gq-worker: two nodes that claim one name are told from each other, and said" {
   start_gearmand
   group all
@@ -657,6 +659,7 @@ P
   eventually none_pending
 }
 
+# bats test_tags=long
 @test "gq-worker: stopped, it tells the others of its last jobs before it ends, so that none runs again [run once]" {
   start_gearmand
   group once
@@ -670,6 +673,7 @@ P
   eventually all_ran_once "$T/ids"
 }
 
+# bats test_tags=long
 @test "gq-worker: --relay keeps nothing and answers when all other nodes have the job" {
   start_gearmand
   group all
@@ -698,6 +702,7 @@ P
   eventually queued
 }
 
+# bats test_tags=long
 @test "gq-replicate: a new node joins, is brought up to date from a stream while the others work, and takes over load" {
   start_gearmand
   group once

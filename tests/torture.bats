@@ -65,18 +65,48 @@ needs_root() { ((EUID == 0)) || skip "needs root, for file systems and namespace
   torture altered-bytes
 }
 
-@test "gq: built with AddressSanitizer and UndefinedBehaviorSanitizer, killed and on full disks, the same shows no error in memory" {
+# Built with AddressSanitizer and UndefinedBehaviorSanitizer, the same.
+sanitized() {
   export GQ_BUILD=$GQ_BUILD/sanitized
-  torture kill --rounds 10
-  torture group --rounds 1
-  torture killed-at-calls,full-at-calls,gearmand
-  gq-unit "$T"
+  torture "$@"
 }
 
-@test "gq: built so, failing calls, failing disks and damage show no error in memory" {
-  export GQ_BUILD=$GQ_BUILD/sanitized
-  torture failing-calls,altered-bytes
-  ((EUID != 0)) || torture power-cut,failing-syncs,full-disk,pids,refused
+# bats test_tags=sanitized
+@test "gq: killed, alone and in a group, no error in memory [sanitizers]" {
+  sanitized kill --rounds 10
+  torture group --rounds 1
+  torture gearmand
+}
+
+# bats test_tags=sanitized
+@test "gq: killed at the n-th call, no error in memory [sanitizers]" {
+  sanitized killed-at-calls
+}
+
+# bats test_tags=sanitized
+@test "gq: on full disks, no error in memory [sanitizers]" {
+  sanitized full-at-calls
+}
+
+# bats test_tags=sanitized
+@test "gq: told of I/O errors, no error in memory [sanitizers]" {
+  sanitized failing-calls
+}
+
+# bats test_tags=sanitized
+@test "gq: with a damaged journal, no error in memory [sanitizers]" {
+  sanitized altered-bytes
+}
+
+# bats test_tags=sanitized
+@test "gq: on disks that fail or fill up, no error in memory [sanitizers]" {
+  needs_root
+  sanitized power-cut,failing-syncs,full-disk,pids,refused
+}
+
+# bats test_tags=sanitized
+@test "the library: its unit tests show no error in memory [sanitizers]" {
+  "$GQ_BUILD/sanitized/gq-unit" "$T"
 }
 
 @test "gq: cleaned while all happens to jobs that can, and killed while cleaning, the journal says what it said" {
