@@ -1078,6 +1078,15 @@ void only_plain_files_are_opened_below(const std::string& path) {
   CHECK(!directory.link("link", sub, "x") && !sub.has("x"));
   CHECK(sub.publish("file", "one", false) && !sub.publish("file", "two", false) && sub.publish("file", "three", true));
   CHECK(sub.link("file", directory, "same") && directory.is(sub.open("file", O_RDONLY).get(), "same"));
+  Fd before = sub.open("file", O_RDONLY);
+  CHECK(directory.publish("new", "five", false) && !directory.rename_new("new", sub, "file") && errno == EEXIST && sub.is(before.get(), "file"));
+  CHECK(directory.rename("new", sub, "file") && !sub.is(before.get(), "file"));
+  struct stat st;
+  CHECK(sub.look_at("file", st) && sub.trusts(st));
+  if (::geteuid() == 0 && ::fchownat(sub.fd(), "file", 65533, static_cast<gid_t>(-1), 0) == 0) {  // nobody's, as far as one can tell
+    CHECK(sub.look_at("file", st) && !sub.trusts(st) && !sub.try_open("file", O_WRONLY | O_TRUNC));
+    CHECK(sub.look_at("file", st) && st.st_size == 4);
+  }
   fs::create_directory_symlink("/tmp", path + "/sub/away");
   fs::rename(path, path + ".moved");  // it stays what it was
   CHECK(directory.has("same") && file_size(directory.open("same", O_RDONLY).get()) == 5);
