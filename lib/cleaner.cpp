@@ -31,6 +31,7 @@ constexpr Millis temporary_age{3600'000};  // of a file that nobody is writing a
 struct Item {
   Lsn lsn = 0;
   RecordHead record;
+  Event event;
   std::string head, data;
   bool keep = false;
 };
@@ -55,7 +56,7 @@ template <typename Visit>
 Damage for_each_chunk(Journal& journal, Lsn from, Lsn end, bool with_data, Visit visit) {
   Damage damage;
   bool more = true;
-  JournalReader reader(journal, from);
+  EventReader reader(journal, from);
   while (more) {
     std::vector<Item> items;
     for (size_t bytes = 0; items.size() < most_records && bytes < most_bytes;) {
@@ -70,6 +71,7 @@ Damage for_each_chunk(Journal& journal, Lsn from, Lsn end, bool with_data, Visit
       Item& i = items.emplace_back();
       i.lsn = reader.lsn();
       i.record = reader.head();
+      i.event = reader.event();
       i.head = reader.head_bytes();
       i.data = reader.data();
       bytes += i.head.size() + i.data.size();
@@ -187,21 +189,20 @@ void Cleaner::forget(const Range& range) {
     std::vector<Placed> placed;
     m_store.look([&](Fold& fold) {
       records.clear();
-      Meta meta = meta_now(RecordType::forget);
-      meta.position = fold.position().end;
+      event::Forget forget{.at = now_ms(), .position = fold.position().end};
       auto add = [&] {
-        if (!meta.ids.empty()) records.push_back(encode_record(meta));
-        meta.ids.clear();
+        if (!forget.ids.empty()) records.push_back(encode_record(forget));
+        forget.ids.clear();
       };
       for (const auto& item : items) {
-        const Meta& m = item.record.meta;
-        if (m.type != RecordType::add && m.type != RecordType::state) continue;
-        auto job = fold.get(m.id);
-        if (!job || ended_at(*job, range, meta.at) + m_store.limits().remember > meta.at || std::max(job->first_lsn, job->location) >= end ||
-            !fold.may_forget(m.id, *job, meta.at, is_clean))
+        if (!is_any_of<event::Add, event::State>(item.event)) continue;
+        const std::string& id = id_of(item.event);
+        auto job = fold.get(id);
+        if (!job || ended_at(*job, range, forget.at) + m_store.limits().remember > forget.at || std::max(job->first_lsn, job->location) >= end ||
+            !fold.may_forget(id, *job, forget.at, is_clean))
           continue;
-        meta.ids.push_back(m.id);
-        if (meta.ids.size() == ids_in_record) add();
+        forget.ids.push_back(id);
+        if (forget.ids.size() == ids_in_record) add();
       }
       add();
       bytes.assign(records.begin(), records.end());
@@ -223,56 +224,7 @@ class Judge {
       : m_fold(fold), m_others(others), m_base(base), m_identities(identities) {}
 
   void judge(Item& item) {
-    const Meta& m = item.record.meta;
-    switch (m.type) {
-      case RecordType::claim:
-      case RecordType::copied:
-        return judge_many(item, [&](const std::string& id) {
-          auto job = m_fold.get(id);
-          return !job || !is_told(*job);
-        });
-      case RecordType::forget:
-        // As long as there is what it says was never synced.
-        if (m.ids.empty()) {
-          item.keep = m.position == m_base && std::any_of(m_others.begin(), m_others.end(), [&](const SegmentInfo& s) { return s.base < m.position && s.end > m.since && !s.cleaned; });
-          return;
-        }
-        // While records stand before it of jobs that it names. Not of those that it found to have come again meanwhile.
-        if (is_clean_since(item.lsn, m_base)) return;
-        return judge_many(item, [&](const std::string& id) {
-          auto f = m_fold.forgotten(id);
-          return !(f && f->at == item.lsn) && m_fold.get(id);
-        });
-      case RecordType::peer: {
-        PeerState now = m_fold.peer(m.node);
-        auto before = m_identities.find(m.node);
-        bool is_new = before == m_identities.end() || before->second != m.store;
-        item.keep = is_new || (now.store == m.store && now.position == m.position && now.since == m.since);
-        m_identities[m.node] = m.store;
-        return;
-      }
-      case RecordType::pause:
-      case RecordType::resume:
-        item.keep = true;
-        return;
-      case RecordType::stream:
-      case RecordType::end:
-        return;
-      default:
-        break;
-    }
-    const bool end = m.type == RecordType::done || m.type == RecordType::drop || m.type == RecordType::state || m.type == RecordType::keep ||
-                     m.type == RecordType::release;
-    auto job = m_fold.get(m.id);
-    if (!job || (job->first_lsn != 0 && item.lsn < job->first_lsn)) {
-      // Of a job that has been forgotten; under its ID there may be another by now. As long as its add stands somewhere, its end must,
-      // too, or it would be taken for one that has not ended.
-      auto f = end ? m_fold.forgotten(m.id) : std::nullopt;
-      item.keep = f && item.lsn < f->at && !adds_are_gone(*f);
-      return;
-    }
-    if (m.type == RecordType::add) judge_add(item, *job);
-    else item.keep = end || is_told(*job);
+    std::visit([&](const auto& event) { judge(item, event); }, item.event);
   }
 
   std::map<std::string, std::string> identities() const { return m_identities; }
@@ -291,29 +243,81 @@ class Judge {
     return std::all_of(m_others.begin(), m_others.end(), [&](const SegmentInfo& s) { return f.add < s.base || f.add >= s.end || (s.cleaned && s.cleaned_at > f.at); });
   }
 
-  template <typename Gone>
-  void judge_many(Item& item, Gone is_gone) {
-    Meta meta = item.record.meta;
-    auto gone = std::remove_if(meta.ids.begin(), meta.ids.end(), is_gone);
-    item.keep = gone != meta.ids.begin();
-    if (gone == meta.ids.end() || !item.keep) return;
-    meta.ids.erase(gone, meta.ids.end());
-    item.head = encode_record(meta);
+  void judge(Item& item, const event::Claim& claim) { judge_claimed(item, claim); }
+  void judge(Item& item, const event::Copied& copied) { judge_claimed(item, copied); }
+
+  template <typename E>
+  void judge_claimed(Item& item, const E& event) {
+    judge_many(item, event, [&](const std::string& id) {
+      auto job = m_fold.get(id);
+      return !job || !is_told(*job);
+    });
   }
 
-  void judge_add(Item& item, const Job& job) {
-    const Meta& m = item.record.meta;
+  // As long as there is what it says was never synced.
+  void judge(Item& item, const Gap& gap) {
+    item.keep = gap.position == m_base && std::any_of(m_others.begin(), m_others.end(), [&](const SegmentInfo& s) { return s.base < gap.position && s.end > gap.since && !s.cleaned; });
+  }
+
+  // While records stand before it of jobs that it names. Not of those that it found to have come again meanwhile.
+  void judge(Item& item, const event::Forget& forget) {
+    if (is_clean_since(item.lsn, m_base)) return;
+    judge_many(item, forget, [&](const std::string& id) {
+      auto f = m_fold.forgotten(id);
+      return !(f && f->at == item.lsn) && m_fold.get(id);
+    });
+  }
+
+  void judge(Item& item, const event::Peer& peer) {
+    PeerState now = m_fold.peer(peer.node);
+    auto before = m_identities.find(peer.node);
+    bool is_new = before == m_identities.end() || before->second != peer.store;
+    item.keep = is_new || (now.store == peer.store && now.position == peer.position && now.since == peer.since);
+    m_identities[peer.node] = peer.store;
+  }
+
+  void judge(Item& item, const event::Pause&) { item.keep = true; }
+  void judge(Item& item, const event::Resume&) { item.keep = true; }
+  void judge(Item&, const event::Stream&) {}
+  void judge(Item&, const event::End&) {}
+
+  // All others are about one job.
+  template <typename E>
+  void judge(Item& item, const E& event) {
+    const bool end = is_any_of<event::Done, event::Drop, event::State, event::Keep, event::Release>(item.event);
+    auto job = m_fold.get(event.id);
+    if (!job || (job->first_lsn != 0 && item.lsn < job->first_lsn)) {
+      // Of a job that has been forgotten; under its ID there may be another by now. As long as its add stands somewhere, its end must,
+      // too, or it would be taken for one that has not ended.
+      auto f = end ? m_fold.forgotten(event.id) : std::nullopt;
+      item.keep = f && item.lsn < f->at && !adds_are_gone(*f);
+      return;
+    }
+    if constexpr (std::is_same_v<E, event::Add>) judge_add(item, event, *job);
+    else item.keep = end || is_told(*job);
+  }
+
+  template <typename E, typename Gone>
+  void judge_many(Item& item, E event, Gone is_gone) {
+    auto gone = std::remove_if(event.ids.begin(), event.ids.end(), is_gone);
+    item.keep = gone != event.ids.begin();
+    if (gone == event.ids.end() || !item.keep) return;
+    event.ids.erase(gone, event.ids.end());
+    item.head = encode_record(event);
+  }
+
+  void judge_add(Item& item, const event::Add& add, const Job& job) {
     const bool finished = job.state == State::finished;
     const bool first = job.first_lsn == item.lsn, newest = !finished && job.location == item.lsn;
     // With a group, another add may have named another owner, unless the job had ended.
-    item.keep = first || newest || (!m.node.empty() && (!finished || item.lsn < job.location));
+    item.keep = first || newest || (!add.node.empty() && (!finished || item.lsn < job.location));
     if (!item.keep) return;
     const bool needed = finished ? first && m_fold.is_owed(job) : newest;
     if (!needed) item.data.clear();
-    if (m.key.empty() || !job.key.empty()) return;
+    if (add.asked.key.empty() || !job.key.empty()) return;
     // Its key was another's when it came. When that one is forgotten, this one must not get it.
-    Meta without = m;
-    without.key.clear();
+    event::Add without = add;
+    without.asked.key.clear();
     item.head = encode_record_head(without, item.record.data_size, item.record.data_sum);
   }
 
@@ -350,9 +354,9 @@ void Cleaner::rewrite(const Range& range) {
     for (size_t i = 0; i < items.size(); ++i) {
       const Item& item = items[i];
       if (database && item.keep && (item.head != originals[i].head || item.data.size() != originals[i].data.size())) changed.push_back({item.lsn, item.head + item.data});
-      if (database && !item.keep) (item.record.meta.type == RecordType::add ? dropped_adds : dropped).push_back(item.lsn);
+      if (database && !item.keep) (is_any_of<event::Add>(item.event) ? dropped_adds : dropped).push_back(item.lsn);
       if (item.keep) cleaned.add(item.lsn, item.head, item.data);
-      else if (item.record.meta.type == RecordType::forget) done_with.insert(done_with.end(), item.record.meta.ids.begin(), item.record.meta.ids.end());
+      else if (auto* forget = std::get_if<event::Forget>(&item.event)) done_with.insert(done_with.end(), forget->ids.begin(), forget->ids.end());
     }
     if (!changed.empty()) {
       journal.sync_all();
@@ -376,10 +380,7 @@ void Cleaner::rewrite(const Range& range) {
     aside.sync();
   }
   if (damage.any) {
-    Meta meta = meta_now(RecordType::forget);
-    meta.since = range.base();
-    meta.position = range.end();
-    std::string record = encode_record(meta);
+    std::string record = encode_record(Gap{.at = now_ms(), .position = range.end(), .since = range.base()});
     journal.commit({record}, Room::intake);
   }
   cleaned.publish();

@@ -28,17 +28,11 @@ void write_workload(const Workload& workload, uint64_t size, const std::function
 
 }  // namespace
 
-NewJob with_data(Meta meta, std::string data) {
+NewJob with_data(event::Add add, std::string data) {
   NewJob job;
-  meta.source.clear();
-  meta.offset = meta.length = meta.sum = 0;
-  job.own = std::make_shared<const std::string>(std::move(data));
-  job.data = *job.own;
-  job.record.data_size = job.data.size();
-  job.record.data_sum = sum64(job.data);
-  job.head = encode_record_head(meta, job.record.data_size, job.record.data_sum);
-  job.record.head_size = job.head.size();
-  job.record.meta = std::move(meta);
+  job.add = std::move(add);
+  job.take_data(std::move(data));
+  job.encode();
   return job;
 }
 
@@ -51,16 +45,12 @@ uint64_t write_stream(Store& store, const Selection& selection, const std::funct
     write_out(gathered);
     gathered.clear();
   };
-  Meta begin;
-  begin.type = RecordType::stream;
-  begin.at = now_ms();
-  begin.version = stream_version;
-  write(encode_record(begin));
+  write(encode_record(event::Stream{.at = now_ms(), .version = stream_version}));
   uint64_t count = 0;
-  JournalReader reader(store.journal(), 0), workloads(store.journal(), 0);
+  EventReader reader(store.journal(), 0), workloads(store.journal(), 0);
   struct Found {
     Lsn lsn;
-    Meta meta;
+    event::Add add;
     std::optional<Job> job;
   };
   for (bool more = true; more;) {
@@ -71,10 +61,11 @@ uint64_t write_stream(Store& store, const Selection& selection, const std::funct
       if (!more) break;
       if (item == JournalReader::Item::damage || item == JournalReader::Item::missing)
         left_out("cannot read " + std::to_string(reader.position() - reader.lsn()) + " bytes of the journal, in which jobs may be");
-      if (item == JournalReader::Item::record && reader.head().meta.type == RecordType::add) found.push_back({reader.lsn(), reader.head().meta, {}});
+      if (item != JournalReader::Item::record) continue;
+      if (auto* add = std::get_if<event::Add>(&reader.event())) found.push_back({reader.lsn(), *add, {}});
     }
     store.look([&](Fold& fold) {
-      for (auto& f : found) f.job = fold.get(f.meta.id);
+      for (auto& f : found) f.job = fold.get(f.add.id);
     });
     for (auto& f : found) {
       if (!f.job || f.job->state == State::finished || f.job->location != f.lsn) continue;
@@ -84,31 +75,25 @@ uint64_t write_stream(Store& store, const Selection& selection, const std::funct
       std::string reason;
       std::optional<Workload> workload;
       try {
-        workload = store.workload(f.meta.id, job, reason, workloads);
+        workload = store.workload(f.add.id, job, reason, workloads);
       } catch (const Error& e) {  // the disk has lost this one
         reason = e.what();
       }
       if (!workload) {
         std::optional<Job> now;  // it may have ended since
-        store.look([&](Fold& fold) { now = fold.get(f.meta.id); });
+        store.look([&](Fold& fold) { now = fold.get(f.add.id); });
         if (!now || now->state == State::finished) continue;
-        left_out("cannot read the workload of " + f.meta.id + ": " + reason);
+        left_out("cannot read the workload of " + f.add.id + ": " + reason);
         continue;
       }
-      Meta meta = f.meta;
-      meta.source.clear();
-      meta.offset = meta.length = meta.sum = 0;
-      write(encode_record_head(meta, job.size, job.sum));
+      f.add.part = {};
+      write(encode_record_head(f.add, job.size, job.sum));
       write_workload(*workload, job.size, write);
-      if (job.term || job.version) write(encode_record(state_of(f.meta.id, job)));
+      if (job.term || job.version) write(encode_record(state_of(f.add.id, job)));
       ++count;
     }
   }
-  Meta end;
-  end.type = RecordType::end;
-  end.at = now_ms();
-  end.position = count;
-  write(encode_record(end));
+  write(encode_record(event::End{.at = now_ms(), .jobs = count}));
   write_out(gathered);
   return count;
 }
@@ -144,74 +129,78 @@ void StreamReader::pass_over(uint64_t size) {
 }
 
 // A record whose head is whole tells where the next one begins. So what is wrong with it does not stop those behind it.
-std::optional<NewJob> StreamReader::next_record() {
+std::optional<StreamReader::Whole> StreamReader::next_record() {
   for (;;) {
     std::string head, data;
     if (!read(head, record_header_size)) return std::nullopt;
     auto bad = [&] { return Error(Exit::bad_data, "the stream is damaged at byte " + std::to_string(m_position)); };
     auto sizes = peek_record(head);
     if (!sizes || (sizes->head_size > record_header_size && !read(head, sizes->head_size - record_header_size))) throw bad();
-    auto parsed = parse_record_head(head);
+    auto parsed = parse_record(head);
     if (!parsed && (!m_inside || !is_whole_head(head))) throw bad();
     std::string problem;
     if (!parsed) problem = "the record at byte " + std::to_string(m_position) + ": it is no record that this gq knows";
-    else if (parsed->data_size > m_max_workload) problem = parsed->meta.id + ": it is larger than --max-workload";
+    else if (parsed->data_size > m_max_workload) problem = id_of(parsed->event) + ": it is larger than --max-workload";
     if (!problem.empty()) {
       pass_over(sizes->data_size);
     } else {
       if (parsed->data_size > 0 && !read(data, parsed->data_size)) throw bad();
       if (sum64(data) != parsed->data_sum && !m_inside) throw bad();
-      if (sum64(data) != parsed->data_sum) problem = parsed->meta.id + ": the checksum of its workload is wrong";
+      if (sum64(data) != parsed->data_sum) problem = id_of(parsed->event) + ": the checksum of its workload is wrong";
     }
     m_position += sizes->head_size + sizes->data_size;
     if (!problem.empty()) {
-      ++(parsed && parsed->meta.type == RecordType::add ? m_jobs : m_unknown);
+      ++(parsed && is_any_of<event::Add>(parsed->event) ? m_jobs : m_unknown);
       m_skipped(problem);
       continue;
     }
-    NewJob record;
-    record.head = std::move(head);
-    record.record = std::move(*parsed);
-    record.own = std::make_shared<const std::string>(std::move(data));
-    record.data = *record.own;
-    return record;
+    return Whole{std::move(head), std::move(*parsed), std::move(data)};
   }
 }
 
 // The record that a stream begins with; false where the input ends instead.
 bool StreamReader::begin() {
-  std::optional<NewJob> first;
+  std::optional<Whole> first;
   try {
     first = next_record();
   } catch (const Error& e) {
     if (e.code() != Exit::bad_data || m_begun) throw;
   }
   if (!first && m_begun) return false;
-  if (!first || first->record.meta.type != RecordType::stream)
+  auto* stream = first ? std::get_if<event::Stream>(&first->record.event) : nullptr;
+  if (!stream)
     throw Error(Exit::bad_data, m_begun ? "the stream goes on behind its end, before byte " + std::to_string(m_position) : "what is read is no stream of jobs");
-  if (first->record.meta.version > stream_version)
-    throw Error(Exit::config, "the stream is in format " + std::to_string(first->record.meta.version) + ", and this gq knows formats up to " +
+  if (stream->version > stream_version)
+    throw Error(Exit::config, "the stream is in format " + std::to_string(stream->version) + ", and this gq knows formats up to " +
                                   std::to_string(stream_version));
   m_begun = m_inside = true;
   m_jobs = m_unknown = 0;
   return true;
 }
 
-std::optional<NewJob> StreamReader::next() {
+std::optional<StreamReader::Item> StreamReader::next() {
   if (!m_begun) begin();
   for (;;) {
     auto record = next_record();
     if (!record) throw Error(Exit::bad_data, "the stream is cut short: it has no end");
-    const Meta& meta = record->record.meta;
-    if (meta.type == RecordType::end) {
+    Event& event = record->record.event;
+    if (auto* end = std::get_if<event::End>(&event)) {
       m_inside = false;
-      if (meta.position < m_jobs || meta.position > m_jobs + m_unknown) throw Error(Exit::bad_data, "the stream has " + std::to_string(m_jobs) + " jobs, and should have " + std::to_string(meta.position));
+      if (end->jobs < m_jobs || end->jobs > m_jobs + m_unknown) throw Error(Exit::bad_data, "the stream has " + std::to_string(m_jobs) + " jobs, and should have " + std::to_string(end->jobs));
       if (!begin()) return std::nullopt;  // another one may follow
       continue;
     }
-    if (meta.type == RecordType::stream) throw Error(Exit::bad_data, "the stream is cut short: another begins before byte " + std::to_string(m_position));
-    if (meta.type == RecordType::add) ++m_jobs;
-    if ((meta.type == RecordType::add || meta.type == RecordType::state) && meta.source.empty()) return record;
+    if (is_any_of<event::Stream>(event)) throw Error(Exit::bad_data, "the stream is cut short: another begins before byte " + std::to_string(m_position));
+    if (auto* state = std::get_if<event::State>(&event)) return std::move(*state);
+    auto* add = std::get_if<event::Add>(&event);
+    if (add) ++m_jobs;
+    if (add && add->part.source.empty()) {
+      NewJob job;
+      job.add = std::move(*add);
+      job.head = std::move(record->head);
+      job.take_data(std::move(record->data));
+      return job;
+    }
     m_skipped("the record before byte " + std::to_string(m_position) + ": it is of another kind");
   }
 }

@@ -29,20 +29,26 @@ uint64_t write_stream(Store& store, const Selection& selection, const std::funct
                       const std::function<void(const std::string& what)>& left_out);
 
 // The same job with the workload in the record, for one who has not what it is a part of.
-NewJob with_data(Meta meta, std::string data);
+NewJob with_data(event::Add add, std::string data);
 
 class StreamReader {
  public:
   // `skipped` is told of records that are left out; those larger than `max_workload` are never in memory.
   using Skipped = std::function<void(const std::string& what)>;
   StreamReader(int fd, uint64_t max_workload, Skipped skipped) : m_fd(fd), m_max_workload(max_workload), m_skipped(std::move(skipped)) {}
-  // The next add or state record with its data; nullopt at the end. Throws Error(bad_data) where the stream is damaged or cut short,
+  // The next job, or what has become of the one before; nullopt at the end. Throws Error(bad_data) where the stream is damaged or cut short,
   // Error(config) for a newer format, Error(no_input) where it cannot be read.
-  std::optional<NewJob> next();
+  using Item = std::variant<NewJob, event::State>;
+  std::optional<Item> next();
 
  private:
+  struct Whole {
+    std::string head;
+    Record record;
+    std::string data;
+  };
   bool begin();
-  std::optional<NewJob> next_record();
+  std::optional<Whole> next_record();
   bool read(std::string& bytes, uint64_t size);
   void pass_over(uint64_t size);
 

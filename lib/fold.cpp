@@ -127,14 +127,14 @@ Fold::Fold(Table& table, const Self& self) : m_table(table), m_self(self) {
   m_last_job = table.get(greatest_key).value_or("");
 }
 
-bool Fold::run(JournalReader& reader, size_t most) {
+bool Fold::run(EventReader& reader, size_t most) {
   for (size_t n = 0; n < most; ++n) {
     auto item = reader.next();
     switch (item) {
       case JournalReader::Item::end:
         return true;
       case JournalReader::Item::record:
-        apply(reader.head(), reader.lsn());
+        std::visit([&](const auto& event) { apply(event, reader.head(), reader.lsn()); }, reader.event());
         m_position.last = reader.lsn();
         m_position.last_sum = reader.head().head_sum;
         break;
@@ -328,8 +328,8 @@ void Fold::leave(const std::string& id, const Job& job) {
 }
 
 // A claim is made under index.lock by one who has seen that nobody alive holds the job. So the last one counts.
-void Fold::apply_claim(const Meta& meta) {
-  for (const auto& id : meta.ids) {
+void Fold::apply(const event::Claim& claim, const RecordHead&, Lsn) {
+  for (const auto& id : claim.ids) {
     auto job = get(id);
     if (!job || (job->state != State::queued && job->state != State::delayed && job->state != State::claimed && job->state != State::running &&
                  job->state != State::waiting))
@@ -339,89 +339,84 @@ void Fold::apply_claim(const Meta& meta) {
     count(*job, -1);
     if (job->state == State::running) ++job->crashes;
     job->state = State::claimed;
-    job->owner = meta.owner;
-    job->changed_at = meta.at;
+    job->owner = claim.owner;
+    job->changed_at = claim.at;
     store(id, *job);
   }
 }
 
-void Fold::apply_add(const RecordHead& head, Lsn lsn) {
-  const Meta& meta = head.meta;
-  if (auto job = get(meta.id)) {
-    touch(meta.id, lsn);
+void Fold::apply(const event::Add& add, const RecordHead& head, Lsn lsn) {
+  const uint64_t size = add.workload_size(head.data_size), sum = add.workload_sum(head.data_sum);
+  if (auto job = get(add.id)) {
+    touch(add.id, lsn);
     bool only_its_end = job->first_lsn == 0;  // which another node told
-    if (!only_its_end && (job->size != head.workload_size() || job->sum != head.workload_sum() || job->function != meta.function))
-      return trouble(Trouble::Kind::conflict, lsn, lsn, meta.id);
+    if (!only_its_end && (job->size != size || job->sum != sum || job->function != add.asked.function))
+      return trouble(Trouble::Kind::conflict, lsn, lsn, add.id);
     if (job->state == State::finished) return;
     // The newer one may be another's copy, which came with the workload itself. What has its own keeps it.
-    const bool lacks = job->source.empty() && !meta.source.empty();
-    if (!lacks && job->source != meta.source) {
-      remove_order(meta.id, *job);
+    const bool lacks = job->source.empty() && !add.part.source.empty();
+    if (!lacks && job->source != add.part.source) {
+      remove_order(add.id, *job);
       count(*job, -1);
-      job->source = meta.source;
-      job->offset = meta.offset;
+      job->source = add.part.source;
+      job->offset = add.part.offset;
       count(*job, 1);
-      put_order(meta.id, *job);
+      put_order(add.id, *job);
     }
     if (!lacks) job->location = lsn;  // the newer copy; the older may be the one whose sync failed
     // Sent again, it may have been accepted by two nodes. All see the same of them as its owner.
-    Meta accepted = state_of(meta.id, *job);
-    accepted.node = meta.node;
-    accepted.store = meta.store;
-    accepted.at = meta.at;
+    event::State accepted = state_of(add.id, *job);
+    accepted.node = add.node;
+    accepted.store = add.store;
+    accepted.at = add.at;
     accepted.term = accepted.version = 0;
-    if (!job->once || meta.node.empty() || meta.store == job->store || !is_newer(accepted, *job)) {
-      m_table.put(job_key(meta.id), encode_job(*job));
+    if (!job->once || add.node.empty() || add.store == job->store || !is_newer(accepted, *job)) {
+      m_table.put(job_key(add.id), encode_job(*job));
       return;
     }
     const Job before = *job;
-    remove_order(meta.id, *job);
+    remove_order(add.id, *job);
     count(*job, -1);
-    job->node = meta.node;
-    job->store = meta.store;
-    job->changed_at = meta.at;
-    job->copies = meta.copies;
+    job->node = add.node;
+    job->store = add.store;
+    job->changed_at = add.at;
+    job->copies = add.copies;
     job->peers.clear();
     if (job->owner.empty()) {
-      leave(meta.id, before);
-      enter(meta.id, *job);
+      leave(add.id, before);
+      enter(add.id, *job);
     }
-    store(meta.id, *job);
+    store(add.id, *job);
     return;
   }
   // Also of the node that this one was before it was restored or set up anew: the answer has been given.
-  const bool own = meta.node.empty() || meta.node == m_self.node;
+  const bool own = add.node.empty() || add.node == m_self.node;
   bool taken = false;
-  if (!meta.key.empty()) {
-    auto holder = keyed(meta.function, meta.key, meta.at);
+  if (!add.asked.key.empty()) {
+    auto holder = keyed(add.asked.function, add.asked.key, add.at);
     taken = holder.has_value();
     if (taken) touch(*holder, lsn);
     if (taken && own) return;  // it is that job again; what another node has accepted is a job of its own
-    std::string value = meta.id;
+    std::string value = add.id;
     put_le<uint64_t>(value, 0);
-    if (!taken) m_table.put(key_key(meta.function, meta.key), value);
+    if (!taken) m_table.put(key_key(add.asked.function, add.asked.key), value);
   }
   Job job;
-  job.node = meta.node;
-  job.store = meta.store;
-  job.copies = meta.copies;
-  job.once = meta.once;
-  job.function = meta.function;
+  static_cast<Submission&>(job) = add.asked;
+  if (taken) job.key.clear();
+  job.node = add.node;
+  job.store = add.store;
+  job.copies = add.copies;
+  job.once = add.once;
   job.first_lsn = job.location = lsn;
-  job.size = head.workload_size();
-  job.sum = head.workload_sum();
-  job.source = meta.source;
-  job.offset = meta.offset;
-  job.priority = meta.priority;
-  job.max_attempts = meta.max_attempts;
-  if (!taken) job.key = meta.key;
-  job.window = meta.window;
-  job.serial = meta.serial;
-  job.due = meta.due;
-  job.enqueued_at = job.changed_at = meta.at;
-  enter(meta.id, job);
-  store(meta.id, job);
-  m_last_job = std::max(m_last_job, job_key(meta.id));
+  job.size = size;
+  job.sum = sum;
+  job.source = add.part.source;
+  job.offset = add.part.offset;
+  job.enqueued_at = job.changed_at = add.at;
+  enter(add.id, job);
+  store(add.id, job);
+  m_last_job = std::max(m_last_job, job_key(add.id));
 }
 
 // Whether the job was accepted here and is not yet on as many nodes as it must be.
@@ -431,18 +426,18 @@ bool Fold::lacks_copies(const Job& job) const {
   return nodes < job.copies;
 }
 
-void Fold::apply_copied(const Meta& meta) {
-  for (const auto& id : meta.ids) {
+void Fold::apply(const event::Copied& copied, const RecordHead&, Lsn) {
+  for (const auto& id : copied.ids) {
     auto job = get(id);
     if (!job || job->state != State::pending) continue;
     remove_order(id, *job);
     count(*job, -1);
-    for (const auto& peer : split(meta.peers, ',')) {
+    for (const auto& peer : split(copied.peers, ',')) {
       auto known = split(job->peers, ',');
       if (peer.empty() || std::find(known.begin(), known.end(), peer) != known.end()) continue;
       job->peers += (job->peers.empty() ? "" : ",") + peer;
     }
-    if (meta.enough) job->copies = 0;
+    if (copied.enough) job->copies = 0;
     enter(id, *job);
     if (job->state != State::pending) job->peers.clear(), job->copies = 0;  // or they would be counted again when it is its turn, or is kicked
     store(id, *job);
@@ -450,59 +445,59 @@ void Fold::apply_copied(const Meta& meta) {
 }
 
 // What another node, or this one for another that is gone, says of a job.
-void Fold::apply_state(const Meta& meta, Lsn lsn) {
-  auto job = get(meta.id);
+void Fold::apply(const event::State& state, const RecordHead&, Lsn lsn) {
+  auto job = get(state.id);
   if (!job) {
-    if (meta.state != "finished") return;  // without an add it is nothing that could be run
+    if (state.state != "finished") return;  // without an add it is nothing that could be run
     job.emplace();
-    job->function = meta.function;
-    job->node = meta.node;
-    job->store = meta.store;
-    job->enqueued_at = meta.at;
-    m_last_job = std::max(m_last_job, job_key(meta.id));
+    job->function = state.function;
+    job->node = state.node;
+    job->store = state.store;
+    job->enqueued_at = state.at;
+    m_last_job = std::max(m_last_job, job_key(state.id));
   } else {
-    if (!is_newer(meta, *job)) return;
-    remove_order(meta.id, *job);
+    if (!is_newer(state, *job)) return;
+    remove_order(state.id, *job);
     count(*job, -1);
   }
   const Job before = *job;
-  job->node = meta.node;
-  job->store = meta.store;
-  job->term = meta.term;
-  job->version = meta.version;
-  job->starts = meta.start;
-  job->failures = meta.failures;
-  job->crashes = meta.crashes;
-  job->due = meta.due;
-  job->why = meta.why;
-  job->exit = meta.exit;
-  job->signal = meta.signal;
+  job->node = state.node;
+  job->store = state.store;
+  job->term = state.term;
+  job->version = state.version;
+  job->starts = state.starts;
+  job->failures = state.failures;
+  job->crashes = state.crashes;
+  job->due = state.due;
+  job->why = state.why;
+  job->exit = state.exit;
+  job->signal = state.signal;
   // Nodes of before do not tell these.
-  job->dropped = meta.state == "finished" && (meta.dropped || meta.why == "dropped");
-  job->tries = meta.state != "finished" && meta.state != "kept" ? 0 : meta.attempts || job->dropped ? meta.attempts : meta.failures + 1;
-  job->changed_at = meta.at;
+  job->dropped = state.state == "finished" && (state.dropped || state.why == "dropped");
+  job->tries = state.state != "finished" && state.state != "kept" ? 0 : state.attempts || job->dropped ? state.attempts : state.failures + 1;
+  job->changed_at = state.at;
   job->peers.clear();
   job->copies = 0;  // it has travelled
-  job->keep = meta.keep;
+  job->keep = state.keep;
   // While its command runs here it stays claimed, whoever else owns it by now.
-  if (meta.state != "queued" || job->owner.empty()) {
+  if (state.state != "queued" || job->owner.empty()) {
     job->owner.clear();
-    job->state = meta.state == "dead" ? State::dead : meta.state == "kept" ? State::kept : State::finished;
-    if (before.state != State::kept) leave(meta.id, before);
-    if (meta.state == "queued") enter(meta.id, *job);
+    job->state = state.state == "dead" ? State::dead : state.state == "kept" ? State::kept : State::finished;
+    if (before.state != State::kept) leave(state.id, before);
+    if (state.state == "queued") enter(state.id, *job);
   }
   if (job->state == State::finished) job->location = lsn;
-  store(meta.id, *job);
+  store(state.id, *job);
   bool ended = job->state == State::finished || job->state == State::kept;
-  if (ended && before.state != State::kept) set_key(meta.id, *job, job->dropped, meta.at);
+  if (ended && before.state != State::kept) set_key(state.id, *job, job->dropped, state.at);
 }
 
 // Jobs that have long been finished. When records of theirs are gone already, others may stand here that made a job of the ID.
-void Fold::apply_forget(const Meta& meta, Lsn lsn) {
-  for (const auto& id : meta.ids) {
+void Fold::apply(const event::Forget& forget, const RecordHead&, Lsn lsn) {
+  for (const auto& id : forget.ids) {
     auto job = get(id);
     auto touched_at = touched(id);
-    if (touched_at && *touched_at >= meta.position) continue;  // that came in between
+    if (touched_at && *touched_at >= forget.position) continue;  // that came in between
     std::string noted;
     put_le<uint64_t>(noted, lsn);
     put_le<uint64_t>(noted, job && !touched_at ? job->first_lsn : no_lsn);
@@ -515,12 +510,18 @@ void Fold::apply_forget(const Meta& meta, Lsn lsn) {
     m_table.remove("t" + id);
     if (!job->key.empty() && key_holder(job->function, job->key) == id) m_table.remove(key_key(job->function, job->key));
   }
-  std::vector<Lsn> gone;
-  for (const auto& t : troubles()) {
-    bool of_forgotten = t.kind == Trouble::Kind::conflict && std::find(meta.ids.begin(), meta.ids.end(), t.id) != meta.ids.end();
-    if (of_forgotten || (meta.ids.empty() && t.kind != Trouble::Kind::conflict && t.lsn >= meta.since && t.lsn < meta.position)) gone.push_back(t.lsn);
-  }
-  for (Lsn at : gone) m_table.remove(trouble_key(at));
+  remove_troubles([&](const Trouble& t) {
+    return t.kind == Trouble::Kind::conflict && std::find(forget.ids.begin(), forget.ids.end(), t.id) != forget.ids.end();
+  });
+}
+
+void Fold::apply(const Gap& gap, const RecordHead&, Lsn) {
+  remove_troubles([&](const Trouble& t) { return t.kind != Trouble::Kind::conflict && t.lsn >= gap.since && t.lsn < gap.position; });
+}
+
+void Fold::remove_troubles(const std::function<bool(const Trouble&)>& is_gone) {
+  for (const auto& t : troubles())
+    if (is_gone(t)) m_table.remove(trouble_key(t.lsn));
 }
 
 bool Fold::is_referenced(const std::string& id) {
@@ -578,15 +579,15 @@ bool Fold::end_is_known(const Job& job) {
   return true;
 }
 
-void Fold::apply_peer(const Meta& meta) {
-  PeerState peer = this->peer(meta.node);
-  if (!peer.store.empty() && peer.store != meta.store) peer.former.push_back(peer.store);
+void Fold::apply(const event::Peer& said, const RecordHead&, Lsn) {
+  PeerState peer = this->peer(said.node);
+  if (!peer.store.empty() && peer.store != said.store) peer.former.push_back(peer.store);
   if (peer.former.size() > most_former) peer.former.erase(peer.former.begin());
   std::string value;
-  put_le<uint64_t>(value, meta.position);
-  put_le<uint64_t>(value, meta.since);
+  put_le<uint64_t>(value, said.position);
+  put_le<uint64_t>(value, said.since);
   for (const auto& store : peer.former) value += store;
-  m_table.put("r" + meta.node, value + (meta.store.empty() ? std::string(ulid_size, '-') : meta.store));
+  m_table.put("r" + said.node, value + (said.store.empty() ? std::string(ulid_size, '-') : said.store));
 }
 
 PeerState Fold::peer(const std::string& node) {
@@ -641,133 +642,129 @@ void Fold::set_key(const std::string& id, const Job& job, bool dropped, Millis a
     m_table.put(key, value);
 }
 
-void Fold::apply(const RecordHead& head, Lsn lsn) {
-  const Meta& meta = head.meta;
-  switch (meta.type) {
-    case RecordType::claim:
-      return apply_claim(meta);
-    case RecordType::add:
-      return apply_add(head, lsn);
-    case RecordType::copied:
-      return apply_copied(meta);
-    case RecordType::state:
-      return apply_state(meta, lsn);
-    case RecordType::forget:
-      return apply_forget(meta, lsn);
-    case RecordType::stream:
-    case RecordType::end:
-      return;
-    case RecordType::peer:
-      return apply_peer(meta);
-    case RecordType::pause: {
-      std::string value;
-      put_le<uint64_t>(value, static_cast<uint64_t>(meta.at.count()));
-      counter(meta.function);
-      m_table.put("p" + meta.function, value);
-      return;
-    }
-    case RecordType::resume:
-      counter(meta.function);
-      m_table.remove("p" + meta.function);
-      return;
-    default:
-      break;
+void Fold::apply(const event::Pause& pause, const RecordHead&, Lsn) {
+  std::string value;
+  put_le<uint64_t>(value, static_cast<uint64_t>(pause.at.count()));
+  counter(pause.function);
+  m_table.put("p" + pause.function, value);
+}
+
+void Fold::apply(const event::Resume& resume, const RecordHead&, Lsn) {
+  counter(resume.function);
+  m_table.remove("p" + resume.function);
+}
+
+namespace {
+
+// start, fail and dead count only for the one who holds the job, and only for this start of it. done always counts, and what
+// a person says.
+bool holds(const Job& job, const auto& event) {
+  return job.owner == event.owner && job.starts == event.start && (job.state == State::running || job.state == State::claimed);
+}
+
+// Only what stands in this record: those between the first and this one are not kept for long.
+void end(Job& job, State state, uint32_t tries, uint32_t exit, uint32_t signal) {
+  job.state = state;
+  job.owner.clear();
+  job.tries = tries;
+  job.exit = exit;
+  job.signal = signal;
+}
+
+}  // namespace
+
+void Fold::change(Job& job, const event::Start& start) {
+  // Only the next start: an older one may stand here again, appended anew after its first sync had failed.
+  if (job.state != State::claimed || start.start != job.starts + 1 || owner_process(job.owner) != owner_process(start.owner)) return;
+  job.state = State::running;
+  job.owner = start.owner;
+  job.starts = start.start;
+}
+
+void Fold::change(Job& job, const event::Fail& fail) {
+  if (!holds(job, fail)) return;
+  job.state = !may_run(job) ? State::held : fail.due.count() ? State::delayed : State::queued;
+  if (fail.spent) ++job.failures;
+  job.due = fail.due;
+  job.owner.clear();
+  if (!fail.spent && fail.why.empty()) return;  // given back: what there is to say is as before
+  job.why = fail.why;
+  job.exit = fail.exit;
+  job.signal = fail.signal;
+}
+
+void Fold::change(Job& job, const event::Dead& dead) {
+  if (!holds(job, dead)) return;
+  // No attempt has ended: the workload is damaged, or its worker died once more.
+  if (dead.spent) ++job.failures;
+  else if (job.state == State::running) ++job.crashes;
+  job.state = State::dead;
+  job.why = dead.why;
+  job.exit = dead.exit;
+  job.signal = dead.signal;
+  job.owner.clear();
+}
+
+void Fold::change(Job& job, const event::Done& done) {
+  if (job.state == State::kept) return;
+  if (done.keep) job.keep = 1;
+  job.dropped = 0;
+  job.why.clear();
+  end(job, job.keep ? State::kept : State::finished, done.attempts ? done.attempts : 1, done.exit, done.signal);
+}
+
+void Fold::change(Job& job, const event::Drop& drop) {
+  job.dropped = 1;
+  job.why = "dropped";
+  end(job, State::finished, drop.attempts, no_exit, 0);
+}
+
+void Fold::change(Job& job, const event::Keep&) { job.keep = 1; }
+
+void Fold::change(Job& job, const event::Release&) {
+  job.keep = 0;
+  if (job.state == State::kept) job.state = State::finished;
+}
+
+void Fold::change(Job& job, const event::Kick& kick) {
+  if (job.state == State::dead) {
+    job.failures = job.crashes = job.signal = 0;
+    job.exit = no_exit;
+    job.why.clear();
+    job.due = Millis(0);
+    enter(kick.id, job);
+  } else if (job.state == State::delayed) {
+    job.state = State::queued;
+    job.due = Millis(0);
+  } else if (job.state == State::waiting) {
+    job.due = Millis(0);
   }
-  auto job = get(meta.id);
+}
+
+template <typename E>
+void Fold::apply(const E& event, const RecordHead&, Lsn lsn) {
+  constexpr bool is_drop = std::is_same_v<E, event::Drop>;
+  auto job = get(event.id);
   // Of one that has ended, a person may say that its key is free.
-  if (job && job->state == State::finished && meta.type == RecordType::drop) return set_key(meta.id, *job, true, meta.at);
+  if (job && job->state == State::finished && is_drop) return set_key(event.id, *job, true, event.at);
   if (!job || job->state == State::finished) return;
-  // start, fail and dead count only for the one who holds the job, and only for this start of it. done always counts, and what
-  // a person says.
   const bool was_live = job->state != State::dead && job->state != State::kept;
-  remove_order(meta.id, *job);
+  remove_order(event.id, *job);
   count(*job, -1);
   const State before = job->state;
   const uint32_t keep_before = job->keep;
   const Millis due_before = job->due;
-  bool holds = job->owner == meta.owner && job->starts == meta.start &&
-               (job->state == State::running || job->state == State::claimed);
-  switch (meta.type) {
-    case RecordType::start:
-      // Only the next start: an older one may stand here again, appended anew after its first sync had failed.
-      if (job->state == State::claimed && meta.start == job->starts + 1 &&
-          owner_process(job->owner) == owner_process(meta.owner)) {
-        job->state = State::running;
-        job->owner = meta.owner;
-        job->starts = meta.start;
-      }
-      break;
-    case RecordType::fail:
-      if (holds) {
-        job->state = !may_run(*job) ? State::held : meta.due.count() ? State::delayed : State::queued;
-        if (meta.spent) ++job->failures;
-        job->due = meta.due;
-        job->owner.clear();
-        if (!meta.spent && meta.why.empty()) break;  // given back: what there is to say is as before
-        job->why = meta.why;
-        job->exit = meta.exit;
-        job->signal = meta.signal;
-      }
-      break;
-    case RecordType::dead:
-      if (holds) {
-        job->state = State::dead;
-        // No attempt has ended: the workload is damaged, or its worker died once more.
-        if (meta.spent) ++job->failures;
-        else if (before == State::running) ++job->crashes;
-        job->why = meta.why;
-        job->exit = meta.exit;
-        job->signal = meta.signal;
-        job->owner.clear();
-      }
-      break;
-    case RecordType::done:
-    case RecordType::drop:
-      if (before == State::kept && meta.type == RecordType::done) break;
-      if (meta.keep) job->keep = 1;
-      job->state = job->keep && meta.type == RecordType::done ? State::kept : State::finished;
-      job->owner.clear();
-      job->dropped = meta.type == RecordType::drop;
-      job->why = job->dropped ? "dropped" : "";
-      // Only what stands in this record: those between the first and this one are not kept for long.
-      job->tries = meta.attempts ? meta.attempts : job->dropped ? 0 : 1;
-      job->exit = meta.exit;
-      job->signal = meta.signal;
-      break;
-    case RecordType::keep:
-      job->keep = 1;
-      break;
-    case RecordType::release:
-      job->keep = 0;
-      if (before == State::kept) job->state = State::finished;
-      break;
-    case RecordType::kick:
-      if (job->state == State::dead) {
-        job->failures = job->crashes = job->signal = 0;
-        job->exit = no_exit;
-        job->why.clear();
-        job->due = Millis(0);
-        enter(meta.id, *job);
-      } else if (job->state == State::delayed) {
-        job->state = State::queued;
-        job->due = Millis(0);
-      } else if (job->state == State::waiting) {
-        job->due = Millis(0);
-      }
-      break;
-    default:
-      break;
-  }
+  change(*job, event);
   // What another node owns changes here only by its end, and by what a person says of a dead one.
   const bool changed = job->state != before || job->keep != keep_before || job->due != due_before;
   const bool ended = job->state == State::finished || job->state == State::kept;
   if (changed && (may_run(*job) || ended || before == State::dead || before == State::kept)) ++job->version;
-  if (changed) job->changed_at = meta.at;
+  if (changed) job->changed_at = event.at;
   if (job->state == State::finished) job->location = lsn;
-  store(meta.id, *job);
-  if (ended && before != State::kept) set_key(meta.id, *job, meta.type == RecordType::drop, meta.at);
+  store(event.id, *job);
+  if (ended && before != State::kept) set_key(event.id, *job, is_drop, event.at);
   bool left = job->state == State::dead || ended || (job->state == State::held && before != State::held);
-  if (was_live && left) leave(meta.id, *job);
+  if (was_live && left) leave(event.id, *job);
 }
 
 std::optional<std::string> Fold::keyed(const std::string& function, const std::string& key, Millis now) {

@@ -34,8 +34,8 @@
 #include <string>
 #include <vector>
 
+#include "event_reader.hpp"
 #include "job.hpp"
-#include "journal.hpp"
 #include "table.hpp"
 
 namespace gq {
@@ -90,7 +90,7 @@ inline constexpr size_t most_former = 8;
 // What another node of the group knows of this journal.
 struct PeerState {
   std::string store;                // its identity; empty: not met yet, or forgotten
-  Lsn position = 0, since = 0;      // see Meta
+  Lsn position = 0, since = 0;      // see event::Peer
   std::vector<std::string> former;  // identities that it had before
 };
 
@@ -101,7 +101,7 @@ class Fold {
   const FoldPosition& position() const { return m_position; }
 
   // Folds up to `most` items that the reader has; true when there is nothing more. The reader stands at position().end.
-  bool run(JournalReader& reader, size_t most);
+  bool run(EventReader& reader, size_t most);
 
   // Writes counters and position, then commits.
   void commit();
@@ -164,15 +164,31 @@ class Fold {
   std::vector<std::string> functions();
 
  private:
-  void apply(const RecordHead& head, Lsn lsn);
-  void apply_claim(const Meta& meta);
-  void apply_add(const RecordHead& head, Lsn lsn);
-  void apply_copied(const Meta& meta);
-  void apply_state(const Meta& meta, Lsn lsn);
-  void apply_forget(const Meta& meta, Lsn lsn);
+  void apply(const event::Add& add, const RecordHead& head, Lsn lsn);
+  void apply(const event::Claim& claim, const RecordHead&, Lsn);
+  void apply(const event::Copied& copied, const RecordHead&, Lsn);
+  void apply(const event::State& state, const RecordHead&, Lsn lsn);
+  void apply(const event::Peer& said, const RecordHead&, Lsn);
+  void apply(const event::Forget& forget, const RecordHead&, Lsn lsn);
+  void apply(const Gap& gap, const RecordHead&, Lsn);
+  void apply(const event::Pause& pause, const RecordHead&, Lsn);
+  void apply(const event::Resume& resume, const RecordHead&, Lsn);
+  void apply(const event::Stream&, const RecordHead&, Lsn) {}
+  void apply(const event::End&, const RecordHead&, Lsn) {}
+  // All others are about one job: what they have in common, and how each changes one that has not finished.
+  template <typename E>
+  void apply(const E& event, const RecordHead&, Lsn lsn);
+  void change(Job& job, const event::Start& start);
+  void change(Job& job, const event::Done& done);
+  void change(Job& job, const event::Fail& fail);
+  void change(Job& job, const event::Dead& dead);
+  void change(Job& job, const event::Kick& kick);
+  void change(Job& job, const event::Drop& drop);
+  void change(Job& job, const event::Keep&);
+  void change(Job& job, const event::Release&);
+  void remove_troubles(const std::function<bool(const Trouble&)>& is_gone);
   void touch(const std::string& id, Lsn lsn);
   std::optional<std::string> key_holder(const std::string& function, const std::string& key);
-  void apply_peer(const Meta& meta);
   bool is_own(const Job& job) const { return job.node.empty() || (job.node == m_self.node && job.store == m_self.store); }
   bool lacks_copies(const Job& job) const;
   void set_key(const std::string& id, const Job& job, bool dropped, Millis at);

@@ -84,7 +84,7 @@ void Index::join() {
       // The sum is that of the record in the journal: a power cut may have taken it and others come to its place.
       bool same = parts.size() == 7;
       if (same && p.last != 0) {
-        JournalReader reader(m_journal, p.last);
+        EventReader reader(m_journal, p.last);
         same = reader.read_record_at(p.last, false);
         if (same) p.last_sum = reader.head().head_sum;
       }
@@ -161,7 +161,7 @@ void Index::visit_table(const std::function<void(Table&, Fold&)>& body) {
         Table table(m_directory, table_name, sealed ? Table::Use::read : Table::Use::write, [this] { remove_seal(); });
         Fold fold(table, m_self);
         if (!m_reader || m_reader->position() != fold.position().end)
-          m_reader = std::make_unique<JournalReader>(m_journal, fold.position().end);
+          m_reader = std::make_unique<EventReader>(m_journal, fold.position().end);
         try {
           complete = fold.run(*m_reader, records_with_room(fold, &table));
           if (complete) {
@@ -258,7 +258,7 @@ bool Index::equals_fold(std::string& difference) {
   const uint64_t size = m_directory.look_at(table_name, st) ? static_cast<uint64_t>(st.st_size) : 0;
   Table fresh(Directory(temporary_directory(m_directory.path(), size)), "tmp." + new_ulid(), Table::Use::temporary);
   Fold expected(fresh, m_self);
-  JournalReader reader(m_journal, 0);
+  EventReader reader(m_journal, 0);
   while (!expected.run(reader, fold_chunk)) expected.commit();
   std::string from;  // what stands before is the same
   for (bool more = true; more && difference.empty();)

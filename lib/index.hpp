@@ -74,7 +74,7 @@ class Index {
   bool m_seal_removed = false;
   bool m_said_unusable = false;  // since it was last used
   bool m_sync_owed = false;
-  std::unique_ptr<JournalReader> m_reader;
+  std::unique_ptr<EventReader> m_reader;
 };
 
 }  // namespace gq

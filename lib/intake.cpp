@@ -167,9 +167,9 @@ std::string Intake::take_group(std::string_view payload, const std::string& func
   std::vector<std::optional<std::string>> problems;
   const Millis now = now_ms();
   for (size_t i = 0; i < jobs->size(); ++i) {
-    ids.push_back((*jobs)[i].record.meta.id);
+    ids.push_back((*jobs)[i].add.id);
     auto problem = submit((*jobs)[i], now);
-    if (problem) (*jobs)[i].record.meta.source.clear();
+    if (problem) (*jobs)[i].add.part = {};
     problems.push_back(std::move(problem));
   }
   auto answered = m_store.resolve(*jobs);
@@ -179,7 +179,7 @@ std::string Intake::take_group(std::string_view payload, const std::string& func
     if (problems[i]) answered[i] = Answer{Outcome::bad, *problems[i], 0};
     if (!answered[i] && (*jobs)[i].data.size() > m_config.max_workload) answered[i] = {Outcome::bad, "it is larger than the worker's --max-workload", 0};
     if (answered[i]) continue;
-    dues.push_back((*jobs)[i].record.meta.due);
+    dues.push_back((*jobs)[i].add.asked.due);
     good.push_back(std::move((*jobs)[i]));
   }
   std::string result;
@@ -203,7 +203,7 @@ std::string Intake::take_group(std::string_view payload, const std::string& func
 
 // nullopt: not stored; the job has to stay with gearmand.
 std::optional<std::string> Intake::take_raw(std::string_view payload, const std::string& function) {
-  NewJob job = make_job(function, payload);
+  NewJob job = make_job({.function = function}, payload);
   bool open = false;
   auto close = [&] {
     std::lock_guard<std::mutex> guard(m_mutex);
@@ -214,8 +214,8 @@ std::optional<std::string> Intake::take_raw(std::string_view payload, const std:
     RawStep step = next_raw_step(answer.outcome, open);
     if (step == RawStep::answer) {
       close();
-      accepted(job.record.meta.due);
-      return encode_answer(job.record.meta.id, answer);
+      accepted(job.add.asked.due);
+      return encode_answer(job.add.id, answer);
     }
     refused(answer.reason);
     std::unique_lock<std::mutex> lock(m_mutex);

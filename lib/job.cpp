@@ -29,34 +29,34 @@ const char* state_name(State state) {
   return names[static_cast<size_t>(state)];
 }
 
-Meta state_of(const std::string& id, const Job& job) {
-  Meta meta;
-  meta.type = RecordType::state;
-  meta.id = id;
-  meta.at = job.changed_at;
-  meta.function = job.function;
-  meta.due = job.due;
-  meta.start = job.starts;
-  meta.why = job.why;
-  limit_reason(meta.why);
-  meta.node = job.node;
-  meta.store = job.store;
-  meta.state = job.state == State::finished ? "finished" : job.state == State::kept ? "kept" : job.state == State::dead ? "dead" : "queued";
-  meta.keep = job.keep;
-  meta.term = job.term;
-  meta.version = job.version;
-  meta.failures = job.failures;
-  meta.crashes = job.crashes;
-  meta.exit = job.exit;
-  meta.signal = job.signal;
-  meta.attempts = job.tries;
-  meta.dropped = job.dropped;
-  return meta;
+event::State state_of(const std::string& id, const Job& job) {
+  event::State state{
+      .id = id,
+      .at = job.changed_at,
+      .function = job.function,
+      .state = job.state == State::finished ? "finished" : job.state == State::kept ? "kept" : job.state == State::dead ? "dead" : "queued",
+      .node = job.node,
+      .store = job.store,
+      .term = job.term,
+      .version = job.version,
+      .due = job.due,
+      .starts = job.starts,
+      .failures = job.failures,
+      .crashes = job.crashes,
+      .why = job.why,
+      .exit = job.exit,
+      .signal = job.signal,
+      .attempts = job.tries,
+      .keep = job.keep != 0,
+      .dropped = job.dropped != 0,
+  };
+  limit_reason(state.why);
+  return state;
 }
 
 std::string blob_of(const std::string& id, const Job& job) { return job.is_inline() ? std::string() : job.source.empty() ? id : job.source; }
 
-bool is_newer(const Meta& state, const Job& job) {
+bool is_newer(const event::State& state, const Job& job) {
   auto rank = [](int end, uint32_t term, uint32_t version, Millis at, const std::string& store) {
     return std::tuple(end, term, version, at, store);
   };

@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "clock.hpp"
+#include "event.hpp"
 #include "journal.hpp"
 
 namespace gq {
@@ -28,14 +28,13 @@ inline constexpr size_t state_count = 10;
 // finished, too; see Job::dropped.)
 const char* state_name(State state);
 
-struct Job {
+// Of what was asked for, `due` moves on with each attempt, and `key` is empty where another job had it.
+struct Job : Submission {
   State state = State::queued;
   uint32_t starts = 0;    // how often its command was started
   uint32_t failures = 0;  // attempts used up
   uint32_t crashes = 0;   // starts whose worker died
-  uint32_t priority = normal_priority;
-  uint32_t max_attempts = 0;  // 0: the worker's
-  uint32_t term = 0, version = 0, copies = 0, once = 0;  // see Meta
+  uint32_t term = 0, version = 0, copies = 0, once = 0;  // see event::State and event::Add
   uint32_t keep = 0;      // whether its workload stays when it is done
   Lsn first_lsn = 0;      // its place in the order
   Lsn location = 0;       // the frame of its newest add record; of what ended it, once it is finished
@@ -44,19 +43,14 @@ struct Job {
   uint64_t sum = 0;
   Millis enqueued_at{0};
   Millis changed_at{0};
-  Millis due{0};          // 0: at once
-  Millis window{0};       // see Meta
-  std::string function;
-  std::string key;
-  std::string serial;
   std::string owner;  // claimed, running
   std::string why;    // delayed, dead
-  std::string node, store;  // whose the job is, with a replication group; see Meta
+  std::string node, store;  // whose the job is, with a replication group
   std::string peers;  // pending: the nodes that have it too, separated by commas
   std::string source;  // the job whose blob holds the workload; empty: its own
 
   uint32_t tries = 0;        // finished, kept: the attempts that it had
-  uint32_t exit = no_exit, signal = 0;  // how the last command ended of which that is known; see Meta
+  uint32_t exit = no_exit, signal = 0;  // how the last command ended of which that is known
   uint32_t dropped = 0;      // finished: by a person, and not done
 
   // Those used up, and the one that runs or succeeded. (starts also counts those that were cut off.)
@@ -66,15 +60,15 @@ struct Job {
   bool is_inline() const { return source.empty() && size <= max_inline_data; }
 };
 
-// A record of type `state` that says what there is to say of a job to other nodes.
-Meta state_of(const std::string& id, const Job& job);
+// What there is to say of a job to other nodes.
+event::State state_of(const std::string& id, const Job& job);
 
 // The job whose blob a job's workload is in; empty where it stands in the journal.
 std::string blob_of(const std::string& id, const Job& job);
 
-// Whether such a record tells something newer than the job's own state. An end is never undone; before that the higher
+// Whether that tells something newer than the job's own state. An end is never undone; before that the higher
 // term wins, then the higher version. Every node decides alike, in whatever order the records arrive.
-bool is_newer(const Meta& state, const Job& job);
+bool is_newer(const event::State& state, const Job& job);
 
 // The process part of an owner's name.
 std::string owner_process(const std::string& owner);

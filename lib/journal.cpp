@@ -315,10 +315,7 @@ void Journal::begin_segment(Room room) {
   try {
     std::string begin = segment_header(base, {previous_end, 0, 0, 0}, m_seed);
     if (torn) {
-      Meta meta = meta_now(RecordType::forget);
-      meta.since = *torn;
-      meta.position = base;
-      const std::string record = encode_record(meta);
+      const std::string record = encode_record(Gap{.at = now_ms(), .position = base, .since = *torn});
       put_frame_header(begin, record.size(), base + begin.size(), m_seed);
       begin += record;
     }
@@ -705,7 +702,7 @@ JournalReader::Frame JournalReader::parse(uint64_t offset, bool with_data, uint6
   if (!sizes || sizes->head_size > length) return Frame::bad_record;
   if (!fill(at, with_data ? length : sizes->head_size)) return Frame::bad;
   m_head = parse_record_head(window(at, sizes->head_size));
-  if (!m_head) return Frame::bad_record;
+  if (!m_head || !understand(*m_head, meta_of(*m_head, window(at, sizes->head_size)))) return Frame::bad_record;
   m_without_data = m_cleaned && length == m_head->head_size && m_head->inline_size() > 0;
   if (!m_without_data && m_head->head_size + m_head->inline_size() != length) return Frame::bad_record;
   m_head_bytes = window(at, m_head->head_size);
@@ -766,8 +763,9 @@ bool JournalReader::never_synced() {
     next.m_size = file_size(next.m_fd.get());
     uint64_t size = 0;
     if (next.parse(next.m_cleaned ? cleaned_header_size : segment_header_size, false, size) != Frame::good) return false;
-    const Meta& m = next.head().meta;
-    if (m.type == RecordType::forget && m.ids.empty() && m.position == *after && m.since > m_base) m_torn = m.since;
+    const std::string_view meta = meta_of(next.head(), next.head_bytes());
+    Gap gap;
+    if (type_of(meta) == Gap::type && read_fields(meta, gap) && gap.position == *after && gap.since > m_base) m_torn = gap.since;
   }
   return m_lsn >= *m_torn;
 }

@@ -227,7 +227,7 @@ class CleanedSegment {
   uint64_t m_size = 0;
 };
 
-// Walks the frames of a journal from a position on, past damage.
+// Walks the frames of a journal from a position on, past damage. See EventReader for one that knows what their records say.
 class JournalReader {
  public:
   enum class Item {
@@ -240,6 +240,7 @@ class JournalReader {
 
   // Reads from `from` on, which is 0 or a position that another reader reported.
   JournalReader(Journal& journal, Lsn from);
+  virtual ~JournalReader() = default;
 
   // Steps on. With `with_data` inline data is read too. Throws Error on an I/O error, Error(config) for a newer format, and
   // for damage where the store has a `durability`.
@@ -266,6 +267,8 @@ class JournalReader {
 
  private:
   friend class Journal;
+  // Whether a record says something; else it is damage.
+  virtual bool understand(const RecordHead&, std::string_view) { return true; }
   enum class Frame { good, bad_record, bad };
   Item step(bool with_data);
   bool open_segment(Lsn base);

@@ -90,9 +90,10 @@ class Named {
       auto item = m_reader.next();
       if (item == JournalReader::Item::end) return;
       if (item != JournalReader::Item::record) continue;
-      const Meta& meta = m_reader.head().meta;
-      if (!meta.id.empty()) m_ids.insert(meta.id);
-      m_ids.insert(meta.ids.begin(), meta.ids.end());
+      std::visit([&](const auto& event) {
+        if constexpr (requires { event.id; }) m_ids.insert(event.id);
+        if constexpr (requires { event.ids; }) m_ids.insert(event.ids.begin(), event.ids.end());
+      }, m_reader.event());
     }
   }
 
@@ -110,7 +111,7 @@ class Named {
   }
 
  private:
-  JournalReader m_reader;
+  EventReader m_reader;
   std::set<std::string> m_ids;
   size_t m_next = most_named;
 };

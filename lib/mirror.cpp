@@ -127,7 +127,7 @@ bool Mirror::is_behind(Lsn stable) const {
   const Settings settings = read_settings(m_directory);
   Journal journal(m_directory, settings.store_id);
   const Lsn lsn = parse_count(next[0].key.substr(1)).value_or(0);
-  JournalReader reader(journal, lsn);
+  EventReader reader(journal, lsn);
   return !reader.read_record_at(lsn, true) || next[0].value != std::string(reader.head_bytes()) + std::string(reader.data());
 }
 
@@ -176,7 +176,7 @@ Lsn Mirror::make_anew(bool create) {
   size_t damaged = 0;
   for_each('r', scanned_records, [&](const std::string& key, std::string_view value) {
     const Lsn lsn = key.size() == 1 + lsn_digits ? parse_count(key.substr(1)).value_or(0) : 0;
-    auto head = parse_record_head(value);
+    auto head = parse_record(value);
     if (lsn == 0 || !head || (value.size() != head->head_size && value.size() != head->head_size + head->inline_size())) {
       ++damaged;
       return;
@@ -254,7 +254,7 @@ Lsn Mirror::put_records(Journal& journal, Lsn end) {
     return stamp->stable;
   }
   if (!std::exchange(m_checked, true) && m_database->get(holder_key) != holder(m_directory)) distrust();
-  if (!m_reader || m_reader->position() > stamp->stable) m_reader = std::make_unique<JournalReader>(journal, stamp->stable);
+  if (!m_reader || m_reader->position() > stamp->stable) m_reader = std::make_unique<EventReader>(journal, stamp->stable);
   m_reader->skip_to(stamp->stable);
   std::vector<Pair> pairs;
   size_t bytes = 0;
@@ -373,7 +373,7 @@ void Mirror::verify(Journal& journal, const std::function<void(Lsn lsn, const st
   auto stamp = read_stamp();
   if (!stamp) distrust();
   const Directory blobs = m_directory.below("blobs");
-  JournalReader reader(journal, 0);
+  EventReader reader(journal, 0);
   auto next = [&] {
     auto item = reader.next(true);
     while (item != JournalReader::Item::record && item != JournalReader::Item::end) item = reader.next(true);
@@ -391,7 +391,7 @@ void Mirror::verify(Journal& journal, const std::function<void(Lsn lsn, const st
       if (there && reader.lsn() == lsn) {
         if (value != std::string(reader.head_bytes()) + std::string(reader.data())) wrong(lsn, "the database has another record");
         there = next();
-      } else if (!parse_record_head(value)) {
+      } else if (!parse_record(value)) {
         wrong(lsn, "the database has something that is no record");
       }
     });

@@ -58,31 +58,16 @@ std::vector<std::string> copied_records(std::vector<std::string> ids, const std:
   std::vector<std::string> records;
   for (auto at = ids.begin(); at != ids.end();) {
     auto next = at + std::min<long>(ids.end() - at, ids_in_record);
-    Meta meta = meta_now(RecordType::copied);
-    meta.ids.assign(std::make_move_iterator(at), std::make_move_iterator(next));
+    records.push_back(encode_record(event::Copied{
+        .ids = {std::make_move_iterator(at), std::make_move_iterator(next)}, .at = now_ms(), .peers = peers, .enough = enough}));
     at = next;
-    meta.peers = peers;
-    meta.enough = enough;
-    records.push_back(encode_record(meta));
   }
   return records;
 }
 
 // Whether a record changes the state of one job of this node.
-bool is_change(RecordType type) {
-  switch (type) {
-    case RecordType::start:
-    case RecordType::done:
-    case RecordType::fail:
-    case RecordType::dead:
-    case RecordType::kick:
-    case RecordType::drop:
-    case RecordType::keep:
-    case RecordType::release:
-      return true;
-    default:
-      return false;
-  }
+bool is_change(const Event& event) {
+  return is_any_of<event::Start, event::Done, event::Fail, event::Dead, event::Kick, event::Drop, event::Keep, event::Release>(event);
 }
 
 // Whether there is nothing to say of a job that its add does not say.
@@ -333,7 +318,7 @@ std::vector<uint32_t> Replicator::resume(std::vector<NewJob>& jobs, std::vector<
       for (size_t i = 0; i < jobs.size(); ++i) {
         const bool queued = answers[i].outcome == Outcome::queued;
         if (!queued && answers[i].outcome != Outcome::same) continue;
-        auto job = fold.get(queued ? jobs[i].record.meta.id : answers[i].reason);
+        auto job = fold.get(queued ? jobs[i].add.id : answers[i].reason);
         wanted[i] = std::max(queued ? copies : 0, job ? copies_to_count(*job, m_self) : 0);
         if (!queued && wanted[i] > 1) first[i] = std::move(job);
       }
@@ -347,15 +332,17 @@ std::vector<uint32_t> Replicator::resume(std::vector<NewJob>& jobs, std::vector<
     if (!first[i]) continue;
     std::string unread;
     auto record = std::make_shared<const std::string>(add_record(answers[i].reason, *first[i], unread));
-    auto head = parse_record_head(*record);
-    if (!head) {
+    auto read = parse_record(*record);
+    auto* add = read ? std::get_if<event::Add>(&read->event) : nullptr;
+    if (!add) {
       answers[i] = {Outcome::unknown, "the workload of " + answers[i].reason + " cannot be given to another node", 0};
       wanted[i] = 0;
       continue;
     }
-    jobs[i].head = record->substr(0, head->head_size);
-    jobs[i].data = std::string_view(*record).substr(head->head_size);
-    jobs[i].record = std::move(*head);
+    jobs[i].add = std::move(*add);
+    jobs[i].head = record->substr(0, read->head_size);
+    jobs[i].data = std::string_view(*record).substr(read->head_size);
+    jobs[i].data_sum = read->data_sum;
     jobs[i].own = std::move(record);
   }
   return wanted;
@@ -371,14 +358,12 @@ std::vector<Answer> Replicator::add(std::vector<NewJob> jobs) {
   }
   bool decided_later = false;
   for (auto& job : jobs) {
-    Meta& meta = job.record.meta;
-    meta.node = group.self.node;
-    meta.store = group.self.store;
-    meta.copies = group.copies;
-    meta.once = group.once;
-    job.head = encode_record_head(meta, job.record.data_size, job.record.data_sum);
-    job.record.head_size = job.head.size();
-    decided_later = decided_later || meta.given || !meta.key.empty();
+    job.add.node = group.self.node;
+    job.add.store = group.self.store;
+    job.add.copies = group.copies;
+    job.add.once = group.once;
+    job.encode();
+    decided_later = decided_later || job.add.given || !job.add.asked.key.empty();
   }
   std::shared_ptr<Batch> batch;
   std::list<Call> calls;
@@ -409,7 +394,7 @@ std::vector<Answer> Replicator::add(std::vector<NewJob> jobs) {
       if (answer.outcome != Outcome::queued && answer.outcome != Outcome::same) continue;
       size_t nodes = 1 + count_names(batch->holders[n]);
       std::string copies = std::to_string(nodes) + "/" + std::to_string(wanted[handed[n]]);
-      if (nodes > 1 || m_config.owe) held[batch->holders[n]].push_back(std::move(jobs[handed[n]].record.meta.id));
+      if (nodes > 1 || m_config.owe) held[batch->holders[n]].push_back(std::move(jobs[handed[n]].add.id));
       if (nodes < wanted[handed[n]]) {
         counted = false;
         if (m_config.owe) answer.note = "copies=" + copies;
@@ -447,19 +432,19 @@ void Replicator::send_parts(const std::vector<NewJob>& jobs, const std::vector<s
   std::vector<uint32_t> wanted;
   for (size_t n = 0; n < handed.size(); ++n) {
     const NewJob& job = jobs[handed[n]];
-    if (job.record.meta.source.empty()) continue;
+    if (job.add.part.source.empty()) continue;
     {
       std::lock_guard<std::mutex> guard(m_mutex);
       if (count_names(batch.holders[n]) >= batch.wanted[n]) continue;
     }
-    Fd blob = m_store.blobs().open(job.record.meta.source);
+    Fd blob = m_store.blobs().open(job.add.part.source);
     if (!blob) continue;
-    std::string part(job.record.meta.length, '\0');
-    if (read_at(blob.get(), part.data(), part.size(), job.record.meta.offset) != part.size()) continue;
+    std::string part(job.add.part.length, '\0');
+    if (read_at(blob.get(), part.data(), part.size(), job.add.part.offset) != part.size()) continue;
     numbers.push_back(whole.size());
     of.push_back(n);
     wanted.push_back(batch.wanted[n] + 1);
-    whole.push_back(with_data(job.record.meta, std::move(part)));
+    whole.push_back(with_data(job.add, std::move(part)));
   }
   if (whole.empty()) return;
   std::list<Call> calls;
@@ -477,12 +462,11 @@ std::vector<Answer> Replicator::relay(std::vector<NewJob> jobs, uint32_t copies)
     if (copies == 0) copies = static_cast<uint32_t>(peers);
     if (peers_up() < copies) return refuse(jobs.size(), peers_up(), copies);
     for (auto& job : jobs) {
-      job.record.meta.node = m_self.node;
-      job.record.meta.store = m_sessions.current(read_times().boot);  // a store that is no more: all who have the job pass it on
-      job.record.meta.once = false;       // whatever the client says: each node of such a group runs it, where it is as soon as it is there
-      job.record.meta.copies = 0;
-      job.head = encode_record_head(job.record.meta, job.record.data_size, job.record.data_sum);
-      job.record.head_size = job.head.size();
+      job.add.node = m_self.node;
+      job.add.store = m_sessions.current(read_times().boot);  // a store that is no more: all who have the job pass it on
+      job.add.once = false;       // whatever the client says: each node of such a group runs it, where it is as soon as it is there
+      job.add.copies = 0;
+      job.encode();
     }
   }
   std::vector<size_t> numbers(jobs.size());
@@ -708,15 +692,12 @@ void Replicator::note(Peer& peer, const Reply& reply) {
 // Called with m_mutex held.
 void Replicator::record_peer(Peer& peer) {
   if (peer.removed) return;
-  Meta meta = meta_now(RecordType::peer);
-  meta.node = peer.name;
-  meta.store = peer.store;
-  meta.position = peer.position;
-  meta.since = peer.since;
+  const std::string record =
+      encode_record(event::Peer{.node = peer.name, .store = peer.store, .at = now_ms(), .position = peer.position, .since = peer.since});
   peer.saved_at = Clock::now();
   peer.unsaved = false;
   try {
-    m_store.journal().append({encode_record(meta)}, Room::completion);
+    m_store.journal().append({record}, Room::completion);
   } catch (const Error&) {  // then it will be told again
     peer.unsaved = true;
   }
@@ -895,7 +876,7 @@ bool Replicator::pay(Peer& peer, Lsn end) {
   std::vector<std::pair<Lsn, std::string>> blobs;  // of jobs that run everywhere
   bool relevant = false;
   size_t bytes = 0;
-  JournalReader reader(m_store.journal(), from);
+  EventReader reader(m_store.journal(), from);
   while (upto < end && order.size() < max_jobs && bytes < max_transfer) {
     if (auto part = told.find(upto); part != told.end()) {
       upto = part->second;
@@ -907,21 +888,23 @@ bool Replicator::pay(Peer& peer, Lsn end) {
     upto = reader.position();
     if (item == JournalReader::Item::end) break;
     if (item != JournalReader::Item::record) continue;
-    const Meta& m = reader.head().meta;
-    if (m.type == RecordType::copied) {
+    const Event& event = reader.event();
+    if (auto* copied = std::get_if<event::Copied>(&event)) {
       // What was there before it became another store does not count.
-      if (reader.lsn() >= since && has_name(m.peers, peer.name))
-        for (const auto& id : m.ids)
+      if (reader.lsn() >= since && has_name(copied->peers, peer.name))
+        for (const auto& id : copied->ids)
           if (auto it = touched.find(id); it != touched.end()) it->second.has = true;
       continue;
     }
-    if (m.type != RecordType::add && m.type != RecordType::state && !is_change(m.type)) continue;
-    if (m.type == RecordType::add && m.node.empty()) continue;  // from before there was a group
+    auto* add = std::get_if<event::Add>(&event);
+    auto* state = std::get_if<event::State>(&event);
+    if (!add && !state && !is_change(event)) continue;
+    if (add && add->node.empty()) continue;  // from before there was a group
     relevant = true;
-    if (m.type == RecordType::add && !m.once && reader.head().data_size > max_inline_data) blobs.emplace_back(reader.lsn(), m.id);
+    if (add && !add->once && reader.head().data_size > max_inline_data) blobs.emplace_back(reader.lsn(), add->id);
     std::string origin, origin_store;  // none: this node
-    if (m.type == RecordType::add) std::tie(origin, origin_store) = std::tie(m.node, m.store);
-    if (m.type == RecordType::state) std::tie(origin, origin_store) = std::tie(m.from, m.from_store);
+    if (add) std::tie(origin, origin_store) = std::tie(add->node, add->store);
+    if (state) std::tie(origin, origin_store) = std::tie(state->from, state->from_store);
     if (origin == peer.name && origin_store == store) continue;  // it came from there
     if (!origin.empty()) {
       std::lock_guard<std::mutex> guard(m_mutex);
@@ -931,8 +914,8 @@ bool Replicator::pay(Peer& peer, Lsn end) {
         continue;
       }
     }
-    Touched& t = touch(m.id, reader.lsn());
-    if (m.type == RecordType::add) {
+    Touched& t = touch(id_of(event), reader.lsn());
+    if (add) {
       t.add = true;
       t.lsn = reader.lsn();
       t.unsure = origin != m_self.node;
@@ -1012,9 +995,10 @@ bool Replicator::pay(Peer& peer, Lsn end) {
 // The add record of a job with its workload, for one who has neither; empty where it is damaged or gone, or where the disk does not give it
 // back now, which `unread` tells.
 std::string Replicator::add_record(const std::string& id, const Job& job, std::string& unread) try {
-  JournalReader reader(m_store.journal(), 0);
+  EventReader reader(m_store.journal(), 0);
   for (Lsn lsn : {job.location, job.first_lsn}) {
-    if (!reader.read_record_at(lsn, true) || reader.head().meta.id != id || reader.head().meta.type != RecordType::add) continue;
+    auto* add = reader.read_record_at(lsn, true) ? std::get_if<event::Add>(&reader.event()) : nullptr;
+    if (!add || add->id != id) continue;
     std::string record(reader.head_bytes());
     if (job.is_inline() && reader.has_data()) return record + std::string(reader.data());
     if (job.is_inline()) continue;
@@ -1022,7 +1006,7 @@ std::string Replicator::add_record(const std::string& id, const Job& job, std::s
     std::string data(job.size, '\0');
     if (!blob || read_at(blob.get(), data.data(), data.size(), job.offset) != data.size() || sum64(data) != job.sum) continue;
     if (job.source.empty()) return record + data;
-    NewJob whole = with_data(reader.head().meta, std::move(data));
+    NewJob whole = with_data(*add, std::move(data));
     return whole.head + *whole.own;
   }
   std::lock_guard<std::mutex> guard(m_mutex);
@@ -1034,10 +1018,10 @@ std::string Replicator::add_record(const std::string& id, const Job& job, std::s
 }
 
 std::string Replicator::state_record(const std::string& id, const Job& job) {
-  Meta meta = state_of(id, job);
-  meta.from = m_self.node;
-  meta.from_store = m_self.store;
-  return encode_record(meta);
+  event::State state = state_of(id, job);
+  state.from = m_self.node;
+  state.from_store = m_self.store;
+  return encode_record(state);
 }
 
 // What a peer says of a record.
@@ -1736,7 +1720,7 @@ struct Replicator::Taken {
   };
   std::vector<Item> items;
   std::vector<NewJob> adds;
-  std::vector<Meta> states;
+  std::vector<event::State> states;
   std::vector<std::string> bytes;  // of those
 };
 
@@ -1752,27 +1736,30 @@ std::string Replicator::serve_take(const Transfer& transfer, std::string& reason
   auto& bytes = taken.bytes;
   adds.reserve(std::min(transfer.body.size() / (8 * record_header_size) + 1, max_jobs));  // a guess
   for (std::string_view rest = transfer.body; !rest.empty();) {
-    auto head = parse_record_head(rest);
-    if (!head || head->data_size > rest.size() - head->head_size) reason = "not a whole record";
-    else if (head->meta.type == RecordType::state && (head->data_size != 0 || head->meta.from != transfer.node)) reason = "a state that another told";
-    else if (head->meta.node.empty()) reason = "a job of no node";
-    else if (head->meta.type != RecordType::add && head->meta.type != RecordType::state) reason = "a record that is neither add nor state";
+    auto read = parse_record(rest);
+    auto* add = read ? std::get_if<event::Add>(&read->event) : nullptr;
+    auto* state = read ? std::get_if<event::State>(&read->event) : nullptr;
+    if (!read || read->data_size > rest.size() - read->head_size) reason = "not a whole record";
+    else if (!add && !state) reason = "a record that is neither add nor state";
+    else if (state && (read->data_size != 0 || state->from != transfer.node)) reason = "a state that another told";
+    else if (add ? add->node.empty() : state->node.empty()) reason = "a job of no node";
     else if (items.size() == 16 * max_jobs) reason = "too many records";
     if (!reason.empty()) return {};
-    std::string_view record = rest.substr(0, head->head_size), data = rest.substr(head->head_size, head->data_size);
-    if (sum64(data) != head->data_sum) reason = "a workload with a wrong checksum";
+    std::string_view record = rest.substr(0, read->head_size), data = rest.substr(read->head_size, read->data_size);
+    if (sum64(data) != read->data_sum) reason = "a workload with a wrong checksum";
     if (!reason.empty()) return {};
     rest.remove_prefix(record.size() + data.size());
-    if (head->meta.type == RecordType::add) {
+    if (add) {
       items.push_back({true, adds.size()});
       NewJob& job = adds.emplace_back();
+      job.add = std::move(*add);
       job.head = record;
-      job.record = std::move(*head);
       job.data = data;
+      job.data_sum = read->data_sum;
     } else {
       items.push_back({false, states.size()});
       bytes.emplace_back(record);
-      states.push_back(std::move(head->meta));
+      states.push_back(std::move(*state));
     }
   }
   return take(transfer, std::move(taken), reason);
@@ -1783,17 +1770,18 @@ std::string Replicator::serve_part(const Transfer& transfer, std::string& reason
   std::string_view rest = transfer.body;
   auto offset = parse_count(rest.substr(0, std::min(rest.find('\n'), rest.size())));
   rest.remove_prefix(std::min(rest.find('\n'), rest.size() - 1) + 1);
-  auto head = parse_record_head(rest);
+  auto head = parse_record(rest);
+  auto* add = head ? std::get_if<event::Add>(&head->event) : nullptr;
   if (m_config.relay) reason = "it is a relay, which keeps nothing";
-  else if (!offset || !head || head->meta.type != RecordType::add || head->meta.node.empty() || !head->meta.source.empty() ||
+  else if (!offset || !add || add->node.empty() || !add->part.source.empty() ||
            head->data_size <= max_inline_data || *offset > head->data_size || rest.size() - head->head_size > head->data_size - *offset)
     reason = "it is no part of a job";
   if (!reason.empty()) return {};
-  const std::string id = head->meta.id;
+  const std::string id = add->id;
   const uint64_t size = head->data_size, sum = head->data_sum;
   std::optional<Job> known;
   m_store.look([&](Fold& fold) { known = fold.get(id); });
-  if (known && known->first_lsn != 0 && (known->size != size || known->sum != sum || known->function != head->meta.function)) return "conflict\n";
+  if (known && known->first_lsn != 0 && (known->size != size || known->sum != sum || known->function != add->asked.function)) return "conflict\n";
   if (known && known->state == State::finished) {
     m_store.journal().sync_all();
     return "have\n";
@@ -1825,9 +1813,10 @@ std::string Replicator::serve_part(const Transfer& transfer, std::string& reason
   Taken taken;
   taken.items.push_back({true, 0});
   NewJob& job = taken.adds.emplace_back();
+  job.add = std::move(*add);
   job.head = rest.substr(0, head->head_size);
-  job.record = std::move(*head);
   job.data = {static_cast<const char*>(data.get()), size};
+  job.data_sum = sum;
   if (!there) job.arrived = arrived;
   std::string verdict = take(transfer, std::move(taken), reason);
   if (arrived->file) m_store.blobs().remove(*arrived);  // it was not wanted
@@ -1841,23 +1830,22 @@ std::string Replicator::take(const Transfer& transfer, Taken taken, std::string&
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     for (const auto& job : adds) {
-      const Meta& meta = job.record.meta;
-      Peer* owner = find(meta.node);
-      if (owner && owner->store != meta.store) owner->check_held = true;
-      if (owner && owner->relay && (meta.once != m_group.once || meta.copies > m_group.members.size())) reason = "a relayed job with another policy than the group's";
+      Peer* owner = find(job.add.node);
+      if (owner && owner->store != job.add.store) owner->check_held = true;
+      if (owner && owner->relay && (job.add.once != m_group.once || job.add.copies > m_group.members.size())) reason = "a relayed job with another policy than the group's";
     }
   }
   if (!reason.empty()) return {};
   // Its own small jobs need not be looked at again when it is to be told what stands here.
   bool from_there = std::all_of(adds.begin(), adds.end(), [&](const NewJob& job) {
-    return job.record.meta.node == transfer.node && job.record.meta.store == transfer.store && job.data.size() <= max_inline_data;
+    return job.add.node == transfer.node && job.add.store == transfer.store && job.data.size() <= max_inline_data;
   });
   // Those that refer to what is not here cannot be taken so.
   std::vector<bool> lacking(adds.size());
-  if (std::any_of(adds.begin(), adds.end(), [](const NewJob& job) { return !job.record.meta.source.empty(); }))
+  if (std::any_of(adds.begin(), adds.end(), [](const NewJob& job) { return !job.add.part.source.empty(); }))
     m_store.look([&](Fold& fold) {
       for (size_t i = 0; i < adds.size(); ++i) {
-        const std::string& source = adds[i].record.meta.source;
+        const std::string& source = adds[i].add.part.source;
         lacking[i] = !source.empty() && !(m_store.needs_blob(fold, source) && m_store.blobs().open(source));
       }
     });
@@ -1982,10 +1970,7 @@ void Replicator::hurry() {
 }
 
 std::string forgotten_record(const std::string& node) {
-  Meta meta = meta_now(RecordType::peer);
-  meta.node = node;
-  meta.position = UINT64_MAX;
-  return encode_record(meta);
+  return encode_record(event::Peer{.node = node, .at = now_ms(), .position = UINT64_MAX});
 }
 
 Millis answered_at(const Store& store, const std::string& node) {
@@ -2023,17 +2008,19 @@ std::map<std::string, PeerDebt> debts_of(Store& store) {
       if (origin == group.self.node || !group.has(origin)) return true;
       return !known[origin].store.empty() && known[origin].store != origin_store;
     };
-    JournalReader reader(store.journal(), known[member].position);
+    EventReader reader(store.journal(), known[member].position);
     for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next()) {
       if (item != JournalReader::Item::record) continue;
-      const Meta& m = reader.head().meta;
-      if (m.type == RecordType::copied && has_name(m.peers, member))
-        for (const auto& id : m.ids) owed.erase(id);
-      if (reader.lsn() < sent && !apart.count(m.id)) continue;
-      bool own = m.type == RecordType::add     ? !m.node.empty() && is_mine(m.node, m.store)
-                 : m.type == RecordType::state ? m.from.empty() || is_mine(m.from, m.from_store)
-                                               : is_change(m.type) && group.once;
-      if (own) owed.try_emplace(m.id, m.at);
+      const Event& event = reader.event();
+      if (auto* copied = std::get_if<event::Copied>(&event); copied && has_name(copied->peers, member))
+        for (const auto& id : copied->ids) owed.erase(id);
+      if (reader.lsn() < sent && !apart.count(id_of(event))) continue;
+      auto* add = std::get_if<event::Add>(&event);
+      auto* state = std::get_if<event::State>(&event);
+      bool own = add     ? !add->node.empty() && is_mine(add->node, add->store)
+                 : state ? state->from.empty() || is_mine(state->from, state->from_store)
+                         : is_change(event) && group.once;
+      if (own) owed.try_emplace(id_of(event), at_of(event));
     }
     debt.jobs = owed.size();
     for (auto& [id, why] : apart) {

@@ -47,13 +47,6 @@ std::string join(const std::vector<std::string>& words) {
   return all;
 }
 
-Meta meta_of(RecordType type, const Claim& claim) {
-  Meta meta = meta_now(type, claim.id);
-  meta.owner = claim.job.owner;
-  meta.start = claim.job.starts;
-  return meta;
-}
-
 }  // namespace
 
 sigset_t stop_signals() {
@@ -180,20 +173,15 @@ std::optional<Millis> Runner::in_vain(const Slot& slot, const Verdict& verdict) 
 
 // The job is as if it had not been started; others may have it from `due` on.
 void Runner::back(const Claim& claim, const std::string& why, Millis due) {
-  Meta meta = meta_of(RecordType::fail, claim);
-  meta.spent = false;
-  meta.why = why;
-  meta.due = due;
-  m_records.push_back(encode_record(meta));
+  m_records.push_back(encode_record(event::Fail{
+      .id = claim.id, .at = now_ms(), .owner = claim.job.owner, .start = claim.job.starts, .spent = false, .due = due, .why = why}));
   m_look = true;
 }
 
 // The job will not be started again.
 void Runner::bury(const Claim& claim, Level level, const std::string& why) {
-  Meta meta = meta_of(RecordType::dead, claim);
-  meta.spent = false;
-  meta.why = why;
-  m_records.push_back(encode_record(meta));
+  m_records.push_back(encode_record(
+      event::Dead{.id = claim.id, .at = now_ms(), .owner = claim.job.owner, .start = claim.job.starts, .spent = false, .why = why}));
   say(level, claim, why, kept_as_dead);
   m_look = true;
 }
@@ -247,11 +235,9 @@ void Runner::conclude(const Slot& slot, Running job, const Verdict& verdict, con
       [[fallthrough]];
     case Verdict::What::done:
     case Verdict::What::keep: {
-      Meta done = meta_of(RecordType::done, claim);
-      done.attempts = claim.job.failures + 1;
-      done.exit = static_cast<uint32_t>(exit);
-      done.keep = m_config.keep || verdict.what == Verdict::What::keep;
-      m_records.push_back(encode_record(done));
+      m_records.push_back(encode_record(event::Done{.id = claim.id, .at = now_ms(), .owner = claim.job.owner, .start = claim.job.starts,
+                                                    .exit = static_cast<uint32_t>(exit), .attempts = claim.job.failures + 1,
+                                                    .keep = m_config.keep || verdict.what == Verdict::What::keep}));
       if (std::string blob = blob_of(claim.id, claim.job); !blob.empty()) m_done_blobs.push_back(blob);
       --m_backlog.live;
       ++m_done;
@@ -266,14 +252,17 @@ void Runner::conclude(const Slot& slot, Running job, const Verdict& verdict, con
     case Verdict::What::dead: {
       uint32_t failures = claim.job.failures + 1;
       bool dead = verdict.what == Verdict::What::dead || failures >= max_attempts(claim.job);
-      Meta meta = meta_of(dead ? RecordType::dead : RecordType::fail, claim);
-      meta.why = why;
-      if (signal) meta.signal = static_cast<uint32_t>(signal);
-      else meta.exit = static_cast<uint32_t>(exit);
-      if (!dead) meta.due = meta.at + verdict.delay.value_or(retry_delay(failures));
-      m_records.push_back(encode_record(meta));
-      if (dead) say(Level::warning, claim, meta.why, kept_as_dead);
-      else log(Level::info, claim.id + ": " + meta.why + "; " + tried_again);
+      const Millis now = now_ms();
+      const uint32_t status = signal ? no_exit : static_cast<uint32_t>(exit), by = static_cast<uint32_t>(signal);
+      if (dead) {
+        m_records.push_back(encode_record(event::Dead{
+            .id = claim.id, .at = now, .owner = claim.job.owner, .start = claim.job.starts, .why = why, .exit = status, .signal = by}));
+        say(Level::warning, claim, why, kept_as_dead);
+      } else {
+        m_records.push_back(encode_record(event::Fail{.id = claim.id, .at = now, .owner = claim.job.owner, .start = claim.job.starts,
+                                                      .due = now + verdict.delay.value_or(retry_delay(failures)), .why = why, .exit = status, .signal = by}));
+        log(Level::info, claim.id + ": " + why + "; " + tried_again);
+      }
       if (dead) --m_backlog.live;
       ++(dead ? m_dead : m_failed);
       break;
@@ -523,10 +512,8 @@ void Runner::start_jobs() {
     }
     std::vector<std::string> records = m_records;
     for (auto& s : starts) {
-      Meta meta = meta_of(RecordType::start, s.claim);
-      meta.owner = m_slots[s.slot].owner.name;
-      ++meta.start;
-      records.push_back(encode_record(meta));
+      records.push_back(encode_record(
+          event::Start{.id = s.claim.id, .at = now_ms(), .owner = m_slots[s.slot].owner.name, .start = s.claim.job.starts + 1}));
     }
     m_store.append(records);
   } catch (const Error&) {

@@ -35,8 +35,8 @@ std::vector<Batch> make_batches(const std::vector<NewJob>& jobs) {
   std::vector<Batch> batches;
   for (size_t i = 0; i < jobs.size(); ++i) {
     size_t size = jobs[i].head.size() + jobs[i].data.size();
-    const Meta& meta = jobs[i].record.meta;
-    const uint64_t referenced = meta.source.empty() ? 0 : std::min<uint64_t>(meta.length, max_inline_data);
+    const Part& part = jobs[i].add.part;
+    const uint64_t referenced = part.source.empty() ? 0 : std::min<uint64_t>(part.length, max_inline_data);
     if (batches.empty() || batches.back().count == max_group_jobs || batches.back().payload.size() + size > max_group_bytes ||
         batches.back().referenced + referenced > Store::max_resolved) {
       batches.emplace_back();
@@ -46,7 +46,7 @@ std::vector<Batch> make_batches(const std::vector<NewJob>& jobs) {
     if (b.count == 0) b.payload.reserve(std::max(size, max_group_bytes / 4));
     b.payload += jobs[i].head;
     b.payload += jobs[i].data;
-    b.ids.push_back(jobs[i].record.meta.id);
+    b.ids.push_back(jobs[i].add.id);
     b.referenced += referenced;
     ++b.count;
   }

@@ -41,34 +41,51 @@ Settings open_settings(const Directory& directory, bool create) {
   return read_settings(directory);
 }
 
+std::string encode_change(Change what, const std::string& id, const Job& job) {
+  const Millis at = now_ms();
+  switch (what) {
+    case Change::kick: return encode_record(event::Kick{.id = id, .at = at});
+    case Change::drop: return encode_record(event::Drop{.id = id, .at = at, .attempts = job.state == State::running ? job.failures : job.attempts()});
+    case Change::keep: return encode_record(event::Keep{.id = id, .at = at});
+    case Change::release: break;
+  }
+  return encode_record(event::Release{.id = id, .at = at});
+}
+
 }  // namespace
 
-NewJob make_job(const std::string& function, std::string_view data, const JobOptions& options) {
-  Meta meta;
-  meta.type = RecordType::add;
-  meta.id = options.id.empty() ? new_ulid() : options.id;
-  meta.given = !options.id.empty();
-  meta.function = function;
-  meta.due = options.due;
-  meta.priority = options.priority;
-  meta.max_attempts = options.max_attempts;
-  meta.key = options.key;
-  meta.window = options.window;
-  meta.serial = options.serial;
-  meta.source = options.source;
-  if (!meta.source.empty()) {
-    meta.offset = options.offset;
-    meta.length = options.length;
-  }
-  meta.at = now_ms();
+void NewJob::take_data(std::string bytes) {
+  own = std::make_shared<const std::string>(std::move(bytes));
+  data = *own;
+  data_sum = sum64(data);
+  add.part = {};
+}
+
+bool NewJob::is_same(const Job& known) const {
+  return known.size == add.workload_size(data.size()) && known.sum == add.workload_sum(data_sum) && known.function == add.asked.function;
+}
+
+NewJob make_job(Submission asked, std::string_view data, const std::string& id, Part part) {
   NewJob job;
-  job.record.data_size = data.size();
-  job.record.data_sum = sum64(data);
-  job.head = encode_record_head(meta, job.record.data_size, job.record.data_sum);
-  job.record.head_size = job.head.size();
-  job.record.meta = std::move(meta);
+  job.add.id = id.empty() ? new_ulid() : id;
+  job.add.given = !id.empty();
+  job.add.at = now_ms();
+  job.add.asked = std::move(asked);
+  job.add.part = std::move(part);
   job.data = data;
+  job.data_sum = sum64(data);
+  job.encode();
   return job;
+}
+
+std::string_view change_name(Change what) {
+  switch (what) {
+    case Change::kick: return event::Kick::type;
+    case Change::drop: return event::Drop::type;
+    case Change::keep: return event::Keep::type;
+    case Change::release: break;
+  }
+  return event::Release::type;
 }
 
 Store::Store(Directory directory, std::unique_ptr<Durability> durability, bool create)
@@ -83,9 +100,9 @@ Store::Store(Directory directory, std::unique_ptr<Durability> durability, bool c
 
 // Writes a large workload. An answer means that the job ends here.
 std::optional<Answer> Store::put_blob(const NewJob& job, std::vector<Fd>& holds) {
-  const std::string& id = job.record.meta.id;
+  const std::string& id = job.add.id;
   for (;;) {
-    auto held = m_blobs.put(id, job.data, job.record.data_sum, job.arrived.get());
+    auto held = m_blobs.put(id, job.data, job.data_sum, job.arrived.get());
     if (held) {
       holds.push_back(std::move(*held));
       return std::nullopt;
@@ -105,47 +122,47 @@ std::optional<Answer> Store::put_blob(const NewJob& job, std::vector<Fd>& holds)
 std::vector<std::optional<Answer>> Store::resolve(std::vector<NewJob>& jobs) {
   std::vector<std::optional<Answer>> answers(jobs.size());
   std::vector<std::optional<Job>> sources(jobs.size());
-  if (std::none_of(jobs.begin(), jobs.end(), [](const NewJob& j) { return !j.record.meta.source.empty(); })) return answers;
+  if (std::none_of(jobs.begin(), jobs.end(), [](const NewJob& j) { return !j.add.part.source.empty(); })) return answers;
   m_index.visit([&](Fold& fold) {
     for (size_t i = 0; i < jobs.size(); ++i) {
-      const std::string& source = jobs[i].record.meta.source;
+      const std::string& source = jobs[i].add.part.source;
       if (source.empty()) continue;
       sources[i] = fold.get(source);
       if (sources[i] && sources[i]->state == State::finished && !fold.is_referenced(source)) sources[i].reset();
     }
   });
-  JournalReader reader(m_journal, 0);
+  EventReader reader(m_journal, 0);
   uint64_t resolved = 0;
   for (size_t i = 0; i < jobs.size(); ++i) {
     NewJob& job = jobs[i];
-    Meta& meta = job.record.meta;
-    if (meta.source.empty()) continue;
+    Part& part = job.add.part;
+    if (part.source.empty()) continue;
     auto bad = [&](const std::string& why) { answers[i] = Answer{Outcome::bad, why, 0}; };
     if (!sources[i]) {
-      bad("this store has no workload of " + meta.source);
+      bad("this store has no workload of " + part.source);
       continue;
     }
     const Job& source = *sources[i];
-    if (meta.length == to_the_end && meta.offset <= source.size) meta.length = source.size - meta.offset;
-    if (meta.offset > source.size || meta.length > source.size - meta.offset) {
-      bad("the workload of " + meta.source + " has only " + std::to_string(source.size) + " bytes");
+    if (part.length == to_the_end && part.offset <= source.size) part.length = source.size - part.offset;
+    if (part.offset > source.size || part.length > source.size - part.offset) {
+      bad("the workload of " + part.source + " has only " + std::to_string(source.size) + " bytes");
       continue;
     }
-    if (source.is_inline() && (resolved += meta.length) > max_resolved) {
+    if (source.is_inline() && (resolved += part.length) > max_resolved) {
       answers[i] = Answer{Outcome::refused, "the parts of other jobs' workloads that came with it are more than 32 MiB", 0};
       continue;
     }
     std::string reason;
     try {
       if (source.is_inline()) {
-        auto whole = workload(meta.source, source, reason, reader);
-        if (whole) job.own = std::make_shared<const std::string>(whole->data.substr(meta.offset, meta.length));
+        auto whole = workload(part.source, source, reason, reader);
+        if (whole) job.take_data(whole->data.substr(part.offset, part.length));
       } else {
-        meta.offset += source.offset;
-        meta.source = blob_of(meta.source, source);
-        Fd blob = m_blobs.open(meta.source);
-        auto sum = blob ? sum_part(blob.get(), meta.offset, meta.length) : std::nullopt;
-        if (sum) meta.sum = *sum;
+        part.offset += source.offset;
+        part.source = blob_of(part.source, source);
+        Fd blob = m_blobs.open(part.source);
+        auto sum = blob ? sum_part(blob.get(), part.offset, part.length) : std::nullopt;
+        if (sum) part.sum = *sum;
         else reason = "its blob is gone or too short";
       }
     } catch (const Error& e) {
@@ -153,18 +170,10 @@ std::vector<std::optional<Answer>> Store::resolve(std::vector<NewJob>& jobs) {
       continue;
     }
     if (!reason.empty()) {
-      bad("the workload of " + meta.source + " cannot be read: " + reason);
+      bad("the workload of " + part.source + " cannot be read: " + reason);
       continue;
     }
-    if (job.own) {
-      meta.source.clear();
-      meta.offset = meta.length = meta.sum = 0;
-      job.data = *job.own;
-      job.record.data_size = job.data.size();
-      job.record.data_sum = sum64(job.data);
-    }
-    job.head = encode_record_head(meta, job.record.data_size, job.record.data_sum);
-    job.record.head_size = job.head.size();
+    job.encode();
   }
   return answers;
 }
@@ -177,10 +186,10 @@ std::vector<Placed> Store::append_references(const std::vector<NewJob>& jobs, st
     std::vector<size_t> good;
     std::vector<RecordBytes> records;
     for (size_t n = 0; n < of.size(); ++n) {
-      const Meta& meta = jobs[of[n]].record.meta;
-      auto known = fold.get(meta.id);
-      if (!meta.source.empty() && !needs_blob(fold, meta.source) && !(known && known->source == meta.source)) {
-        answers[of[n]] = {Outcome::bad, "the workload of " + meta.source + " has just been removed", 0};
+      const std::string& source = jobs[of[n]].add.part.source;
+      auto known = fold.get(jobs[of[n]].add.id);
+      if (!source.empty() && !needs_blob(fold, source) && !(known && known->source == source)) {
+        answers[of[n]] = {Outcome::bad, "the workload of " + source + " has just been removed", 0};
         continue;
       }
       good.push_back(of[n]);
@@ -246,7 +255,7 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
   }
   if (bytes.empty()) return answers;
   try {
-    bool references = std::any_of(of.begin(), of.end(), [&](size_t i) { return !jobs[i].record.meta.source.empty(); });
+    bool references = std::any_of(of.begin(), of.end(), [&](size_t i) { return !jobs[i].add.part.source.empty(); });
     std::vector<RecordBytes> all;
     for (size_t n = 0; n < of.size() && !references; ++n) {
       all.push_back(bytes[n]);
@@ -258,13 +267,12 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
     if (appended) appended(of, placed.front().lsn, placed.back().end);
     m_journal.make_safe(all, std::move(placed), Room::intake);
     std::vector<std::string_view> ids;
-    for (size_t i : of) ids.push_back(jobs[i].record.meta.id);
+    for (size_t i : of) ids.push_back(jobs[i].add.id);
     std::sort(ids.begin(), ids.end());
     bool twice = std::adjacent_find(ids.begin(), ids.end()) != ids.end();
     for (size_t i : of) {
       answers[i].outcome = Outcome::queued;
-      const Meta& meta = jobs[i].record.meta;
-      if (twice || meta.given || !meta.key.empty()) given.push_back(i);
+      if (twice || jobs[i].add.given || !jobs[i].add.asked.key.empty()) given.push_back(i);
     }
   } catch (const Error& e) {
     if (e.code() == Exit::config) throw;  // not this store, now or ever
@@ -275,9 +283,7 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
     for (size_t i : of)
       if (answers[i].outcome == Outcome::refused && jobs[i].data.size() > max_inline_data) {
         try {
-          m_index.visit([&](Fold& fold) {
-            remove_unknown_blob(fold, jobs[i].record.meta.id);
-          });
+          m_index.visit([&](Fold& fold) { remove_unknown_blob(fold, jobs[i].add.id); });
         } catch (const Error&) {  // an orphan is left to the sweeper
         }
       }
@@ -288,16 +294,16 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
     try {
       m_index.visit([&](Fold& fold) {
         for (size_t i : given) {
-          const RecordHead& r = jobs[i].record;
-          auto known = fold.get(r.meta.id);
+          const event::Add& add = jobs[i].add;
+          auto known = fold.get(add.id);
           std::optional<std::string> first;
-          if (!known && !r.meta.key.empty() && (r.meta.node.empty() || r.meta.node == group().self.node)) {
-            if (r.data_size > max_inline_data) remove_unknown_blob(fold, r.meta.id);
-            if ((first = fold.keyed(r.meta.function, r.meta.key, r.meta.at))) known = fold.get(*first);
+          if (!known && !add.asked.key.empty() && (add.node.empty() || add.node == group().self.node)) {
+            if (jobs[i].data.size() > max_inline_data) remove_unknown_blob(fold, add.id);
+            if ((first = fold.keyed(add.asked.function, add.asked.key, add.at))) known = fold.get(*first);
           }
           if (!known)
             answers[i] = {Outcome::unknown, "its key has just been set free", 0};
-          else if (known->size != r.workload_size() || known->sum != r.workload_sum() || known->function != r.meta.function)
+          else if (!jobs[i].is_same(*known))
             answers[i].outcome = Outcome::conflict;
           else if (first)
             answers[i] = {Outcome::same, *first, 0};
@@ -392,9 +398,7 @@ void Store::take_ends() {
       auto job = fold.get(id);
       if (job && job->state != State::finished && job->state != State::kept) {
         if (!job->owner.empty() && owner_alive(owners_directory(), job->owner)) continue;
-        Meta meta = meta_now(RecordType::done, id);
-        meta.attempts = job->failures + 1;
-        records.push_back(encode_record(meta));
+        records.push_back(encode_record(event::Done{.id = id, .at = now_ms(), .attempts = job->failures + 1}));
         if (std::string blob = blob_of(id, *job); !blob.empty()) freed.push_back(blob);
       }
       known.push_back(id);
@@ -417,9 +421,7 @@ void Store::leave_out_ended(std::vector<Claim>& jobs) {
   std::vector<std::string> records;
   for (const auto& c : jobs) {
     if (!ended.count(c.id)) continue;
-    Meta meta = meta_now(RecordType::done, c.id);
-    meta.attempts = c.job.failures + 1;
-    records.push_back(encode_record(meta));
+    records.push_back(encode_record(event::Done{.id = c.id, .at = now_ms(), .attempts = c.job.failures + 1}));
     if (std::string blob = blob_of(c.id, c.job); !blob.empty()) forget_blob(blob);
   }
   if (records.empty()) return;
@@ -489,11 +491,7 @@ Claims Store::claim(const ClaimRequest& request) {
       auto job = fold.get(held.id);
       if (!job || job->owner != held.owner || job->starts != held.starts) continue;
       if (!fold.may_run(*job)) {  // another node's by now
-        Meta meta = meta_now(RecordType::fail, held.id);
-        meta.owner = job->owner;
-        meta.start = job->starts;
-        meta.spent = false;
-        strays.push_back(encode_record(meta));
+        strays.push_back(encode_record(event::Fail{.id = held.id, .at = now_ms(), .owner = job->owner, .start = job->starts, .spent = false}));
         continue;
       }
       if (away || !wanted(job->function)) continue;
@@ -542,25 +540,22 @@ Claims Store::claim(const ClaimRequest& request) {
     if (!functions.empty()) m_next_function = (m_next_function + 1) % functions.size();
     if (request.dry_run || (result.jobs.empty() && strays.empty())) return;
 
-    Meta meta;
-    meta.type = RecordType::claim;
-    meta.at = now;
-    meta.owner = request.owners->name();
-    for (const auto& c : result.jobs) meta.ids.push_back(c.id);
-    if (!result.jobs.empty()) strays.push_back(encode_record(meta));
+    event::Claim claimed{.at = now, .owner = request.owners->name()};
+    for (const auto& c : result.jobs) claimed.ids.push_back(c.id);
+    if (!result.jobs.empty()) strays.push_back(encode_record(claimed));
     m_journal.append({strays.begin(), strays.end()}, Room::completion);  // not to be repeated: it would override who came after
     m_index.fold_on(fold);
     // Those that are this process's now; of another one's, the end may have come just before.
     std::vector<Claim> own;
     for (auto& c : result.jobs)
-      if (auto job = fold.get(c.id); job && job->state == State::claimed && job->owner == meta.owner) own.push_back({c.id, std::move(*job)});
+      if (auto job = fold.get(c.id); job && job->state == State::claimed && job->owner == claimed.owner) own.push_back({c.id, std::move(*job)});
     result.jobs = std::move(own);
   });
   if (m_durability && !request.dry_run) leave_out_ended(result.jobs);
   return result;
 }
 
-std::vector<std::optional<std::string>> Store::change(RecordType what, const std::vector<std::string>& ids) {
+std::vector<std::optional<std::string>> Store::change(Change what, const std::vector<std::string>& ids) {
   std::vector<std::optional<std::string>> results(ids.size());
   std::vector<std::string> freed;
   m_index.visit([&](Fold& fold) {
@@ -573,20 +568,18 @@ std::vector<std::optional<std::string>> Store::change(RecordType what, const std
         results[i] = "there is no such job in this store";
       } else if (job->state == State::finished) {
         // Its key may still stand for it.
-        if (what == RecordType::drop && !job->key.empty() && fold.keyed(job->function, job->key, now_ms()) == ids[i]) records.push_back(encode_record(meta_now(what, ids[i])));
+        if (what == Change::drop && !job->key.empty() && fold.keyed(job->function, job->key, now_ms()) == ids[i]) records.push_back(encode_record(event::Drop{.id = ids[i], .at = now_ms()}));
         else results[i] = "it is finished";
-      } else if ((what == RecordType::kick || what == RecordType::keep) && job->state == State::held) {
+      } else if ((what == Change::kick || what == Change::keep) && job->state == State::held) {
         results[i] = "it is for " + job->node + " to run";
-      } else if (what == RecordType::release && !job->keep) {
+      } else if (what == Change::release && !job->keep) {
         results[i] = "it is not kept";
-      } else if (what != RecordType::keep && what != RecordType::release && !job->owner.empty() && owner_alive(owners_directory(), job->owner)) {
+      } else if (what != Change::keep && what != Change::release && !job->owner.empty() && owner_alive(owners_directory(), job->owner)) {
         results[i] = job->state == State::running ? "it is running" : "it is about to run";
       } else {
-        Meta meta = meta_now(what, ids[i]);
-        if (what == RecordType::drop) meta.attempts = job->state == State::running ? job->failures : job->attempts();
-        records.push_back(encode_record(meta));
+        records.push_back(encode_change(what, ids[i], *job));
         std::string blob = blob_of(ids[i], *job);
-        if ((what == RecordType::drop || what == RecordType::release) && !blob.empty()) freed.push_back(blob);
+        if ((what == Change::drop || what == Change::release) && !blob.empty()) freed.push_back(blob);
       }
     }
     if (records.empty()) return;
@@ -599,11 +592,8 @@ std::vector<std::optional<std::string>> Store::change(RecordType what, const std
 }
 
 void Store::pause(const std::string& function, bool paused) {
-  Meta meta;
-  meta.type = paused ? RecordType::pause : RecordType::resume;
-  meta.function = function;
-  meta.at = now_ms();
-  append({encode_record(meta)});
+  if (paused) append({encode_record(event::Pause{.function = function, .at = now_ms()})});
+  else append({encode_record(event::Resume{.function = function, .at = now_ms()})});
   settle();
 }
 
@@ -623,7 +613,7 @@ void Store::settle() {
 
 std::optional<Workload> Store::workload(const std::string& id, const Job& job, std::string& reason) { return workload(id, job, reason, m_reader); }
 
-std::optional<Workload> Store::workload(const std::string& id, const Job& job, std::string& reason, JournalReader& reader) const {
+std::optional<Workload> Store::workload(const std::string& id, const Job& job, std::string& reason, EventReader& reader) const {
   Workload w;
   if (std::string blob = blob_of(id, job); !blob.empty()) {
     w.blob = m_blobs.open(blob);
@@ -636,7 +626,7 @@ std::optional<Workload> Store::workload(const std::string& id, const Job& job, s
     // The newest copy; where that one is damaged, the first.
     for (Lsn lsn : {job.location, job.first_lsn}) {
       reason.clear();
-      if (!reader.read_record_at(lsn, true) || reader.head().meta.id != id) reason = "its record is damaged";
+      if (!reader.read_record_at(lsn, true) || id_of(reader.event()) != id) reason = "its record is damaged";
       else if (reader.data().size() != job.size || sum64(reader.data()) != job.sum) reason = "its checksum is wrong";
       else w.data = reader.data();
       if (reason.empty()) break;
@@ -656,7 +646,7 @@ void Store::restore(Workload& w, const std::string& id, const Job& job, std::str
     w.blob = std::move(fd);
   } else {
     auto record = m_durability->record(job.location);
-    auto head = record ? parse_record_head(*record) : std::nullopt;
+    auto head = record ? parse_record(*record) : std::nullopt;
     if (!head || record->size() != head->head_size + job.size || sum64(std::string_view(*record).substr(head->head_size)) != job.sum) return;
     w.data = record->substr(head->head_size);
   }

@@ -36,34 +36,33 @@
 
 namespace gq {
 
-// An add record that is to be queued: its head as bytes and as read, and its workload (not copied).
+// A job that is to be queued: its add record, as it is understood and its head as bytes, and its workload (not copied).
 struct NewJob {
+  event::Add add;
   std::string head;
-  RecordHead record;
   std::string_view data;
+  uint64_t data_sum = 0;
   std::shared_ptr<const std::string> own;  // what data refers to, where it is nobody else's
   std::string state;  // a record that is to stand behind it, or empty
   std::shared_ptr<Arrived> arrived;  // the file that `data` stands in, which may become its blob
+
+  // After `add` or the data have changed.
+  void encode() { head = encode_record_head(add, data.size(), data_sum); }
+  // The data are its own from now on, and no part of another job's workload.
+  void take_data(std::string bytes);
+  // Whether a job that is known is this one.
+  bool is_same(const Job& known) const;
 };
 
 inline constexpr uint64_t to_the_end = UINT64_MAX;
 
-// What may be said of a job when it is queued; see Meta.
-struct JobOptions {
-  std::string id;  // empty: a new one
-  Millis due{0};
-  uint32_t priority = normal_priority;
-  uint32_t max_attempts = 0;
-  std::string key;
-  Millis window{0};
-  std::string serial;
-  // The workload is a part of this job's: so many bytes from there on; as far as it goes.
-  std::string source;
-  uint64_t offset = 0, length = to_the_end;
-};
+// Makes a job with its add record, under a new ID where none is given. `data` must outlive it; or else the workload is a part of
+// another job's, which may have the length to_the_end.
+NewJob make_job(Submission asked, std::string_view data, const std::string& id = {}, Part part = {});
 
-// Makes a job with its add record. `data` must outlive it.
-NewJob make_job(const std::string& function, std::string_view data, const JobOptions& options = {});
+// What a person may say of a job.
+enum class Change { kick, drop, keep, release };
+std::string_view change_name(Change what);
 
 enum class Outcome {
   queued,    // on stable storage (whether just now, or by an earlier delivery of the same job)
@@ -142,9 +141,9 @@ class Store {
   // forget_blob() named. Throws Error(storage) without claiming when there would be no room to record how they end.
   Claims claim(const ClaimRequest& request);
 
-  // What a person says of jobs: kick, drop, keep or release; drop also frees the key of one that is finished. For each, why that cannot be done, or nullopt when it is, on stable storage. A job
+  // What a person says of jobs; drop also frees the key of one that is finished. For each, why that cannot be done, or nullopt when it is, on stable storage. A job
   // that somebody alive holds is left alone.
-  std::vector<std::optional<std::string>> change(RecordType what, const std::vector<std::string>& ids);
+  std::vector<std::optional<std::string>> change(Change what, const std::vector<std::string>& ids);
 
   // Pauses or resumes a function for all processes; on stable storage on return.
   void pause(const std::string& function, bool paused);
@@ -165,7 +164,7 @@ class Store {
   // cannot be read.
   std::optional<Workload> workload(const std::string& id, const Job& job, std::string& reason);
   // The same with a reader of one's own, for other threads.
-  std::optional<Workload> workload(const std::string& id, const Job& job, std::string& reason, JournalReader& reader) const;
+  std::optional<Workload> workload(const std::string& id, const Job& job, std::string& reason, EventReader& reader) const;
 
   // Of a group whose jobs run once: whether this node knows by now what the others did with its jobs while it was away, and
   // a process serves it. Whoever starts a job looks right before (lease.hpp).
@@ -215,7 +214,7 @@ class Store {
   Lsn m_unsettled_from = 0, m_unsettled_end = 0;
   std::mutex m_free_mutex;
   std::vector<std::string> m_free_blobs;  // guarded by m_free_mutex
-  JournalReader m_reader;  // of workloads, which mostly stand one behind the other
+  EventReader m_reader;  // of workloads, which mostly stand one behind the other
   size_t m_next_function = 0;
 };
 

@@ -19,21 +19,23 @@ std::optional<std::vector<NewJob>> parse_group(std::string_view payload, const s
   std::vector<NewJob> jobs;
   jobs.reserve(std::min<size_t>(payload.size() / (2 * record_header_size) + 1, max_group_jobs));
   while (!payload.empty()) {
-    auto head = parse_record_head(payload);
-    if (!head || head->data_size > payload.size() - head->head_size) {
+    auto record = parse_record(payload);
+    if (!record || record->data_size > payload.size() - record->head_size) {
       reason = "not a whole record";
       return std::nullopt;
     }
     NewJob& job = jobs.emplace_back();
-    job.head = payload.substr(0, head->head_size);
-    job.data = payload.substr(head->head_size, head->data_size);
-    if (head->meta.type != RecordType::add) reason = "a record that is not an add";
-    else if (head->meta.function != function) reason = "a record for another function";
-    else if (sum64(job.data) != head->data_sum) reason = "a workload with a wrong checksum";
+    job.head = payload.substr(0, record->head_size);
+    job.data = payload.substr(record->head_size, record->data_size);
+    job.data_sum = record->data_sum;
+    auto* add = std::get_if<event::Add>(&record->event);
+    if (!add) reason = "a record that is not an add";
+    else if (add->asked.function != function) reason = "a record for another function";
+    else if (sum64(job.data) != job.data_sum) reason = "a workload with a wrong checksum";
     else if (jobs.size() > 16 * max_group_jobs) reason = "too many records";
     if (!reason.empty()) return std::nullopt;
-    payload.remove_prefix(head->head_size + head->data_size);
-    job.record = std::move(*head);
+    job.add = std::move(*add);
+    payload.remove_prefix(job.head.size() + job.data.size());
   }
   if (jobs.empty()) {
     reason = "no record";
@@ -43,31 +45,15 @@ std::optional<std::vector<NewJob>> parse_group(std::string_view payload, const s
 }
 
 std::optional<std::string> submit(NewJob& job, Millis now) {
-  const Meta said = std::move(job.record.meta);
-  Meta meta;
-  meta.function = said.function;
-  meta.id = said.id;
-  meta.given = said.given;
-  meta.at = std::min(said.at, now);
-  meta.due = said.due;
-  meta.priority = said.priority;
-  meta.max_attempts = said.max_attempts;
-  meta.key = said.key;
-  meta.window = said.window;
-  meta.serial = said.serial;
-  meta.source = said.source;
-  if (!meta.source.empty()) {
-    meta.offset = said.offset;
-    meta.length = said.length;
-  }
-  job.record.meta = std::move(meta);
-  const Meta& kept = job.record.meta;
+  event::Add& add = job.add;
+  add = {.id = std::move(add.id), .at = std::min(add.at, now), .given = add.given, .asked = std::move(add.asked), .part = std::move(add.part)};
+  if (add.part.source.empty()) add.part = {};
+  add.part.sum = 0;
   if (job.head.size() > record_header_size + max_submitted_meta) return "its meta data is longer than 8 KiB";
-  if (kept.window > longest_window) return "its key window is longer than 366 days";
-  if (kept.due > last_time) return "it is due after the year 9999";
-  if (kept.max_attempts > most_attempts) return "it asks for more than 1000000 attempts";
-  job.head = encode_record_head(kept, job.record.data_size, job.record.data_sum);
-  job.record.head_size = job.head.size();
+  if (add.asked.window > longest_window) return "its key window is longer than 366 days";
+  if (add.asked.due > last_time) return "it is due after the year 9999";
+  if (add.asked.max_attempts > most_attempts) return "it asks for more than 1000000 attempts";
+  job.encode();
   return std::nullopt;
 }
 
@@ -86,11 +72,11 @@ std::string answer_group(std::string_view payload, const std::function<std::stri
   }
   std::string result;
   for (std::string_view rest = payload; !rest.empty();) {
-    auto head = parse_record_head(rest);
+    auto head = parse_record(rest);
     const size_t size = head ? head->head_size + head->data_size : 0;
     if (size == 0 || size > rest.size() || size == payload.size()) {
       told(why);
-      return head && size == payload.size() ? encode_answer(head->meta.id, {Outcome::bad, why, 0}) : "bad " + printable(why) + "\n";
+      return head && size == payload.size() ? encode_answer(id_of(head->event), {Outcome::bad, why, 0}) : "bad " + printable(why) + "\n";
     }
     result += answer_group(rest.substr(0, size), take, told);
     rest.remove_prefix(size);

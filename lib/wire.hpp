@@ -32,8 +32,8 @@ inline constexpr size_t max_submitted_meta = 8 * 1024;
 std::optional<std::vector<NewJob>> parse_group(std::string_view payload, const std::string& function,
                                                std::string& reason);
 
-// Leaves of a record what one who queues a job may say: function, ID, due time, priority, attempts, key, window, serial key, what its
-// workload is a part of, and the time, which is not later than `now`. Returns why it cannot be queued, if it cannot.
+// Leaves of a record what one who queues a job may say: its ID, what is asked for, what its workload is a part of, and the time, which is
+// not later than `now`. Returns why it cannot be queued, if it cannot.
 std::optional<std::string> submit(NewJob& job, Millis now);
 
 // Answers a payload by `take`. Where that throws for a reason that may lie with one record, each is taken on its own, and the one that

@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "fd.hpp"
+#include "hostile.hpp"
 #include "open_store.hpp"
 #include "replicator.hpp"
 #include "ulid.hpp"
@@ -50,7 +51,7 @@ double store(const std::string& dir, int jobs, int size, int group) {
   std::string data(static_cast<size_t>(size), 'x');
   std::vector<std::vector<gq::NewJob>> groups(static_cast<size_t>(jobs / group));
   for (auto& g : groups)
-    for (int i = 0; i < group; ++i) g.push_back(gq::make_job("bench", data));
+    for (int i = 0; i < group; ++i) g.push_back(gq::make_job({"bench"}, data));
   return seconds([&] {
     for (const auto& g : groups)
       for (const auto& a : s.add(g))
@@ -116,7 +117,7 @@ double replicated(const std::string& dir, const char* host, int port, int jobs, 
   gq::Replicator replicator(s, config);
   std::string data(static_cast<size_t>(size), 'x');
   auto add = [&] {
-    if (replicator.add({gq::make_job("bench", data)}).front().outcome != gq::Outcome::queued) abort();
+    if (replicator.add({gq::make_job({"bench"}, data)}).front().outcome != gq::Outcome::queued) abort();
   };
   add();  // connects
   return seconds([&] {
@@ -137,42 +138,35 @@ void sink(const char* host, int port, const char* function) {
   while (gearman_worker_work(worker) == GEARMAN_SUCCESS) continue;
 }
 
-// MEMBER is why (VALUE: how many bytes), all (every member that there is), node, key, at, due, window, max.
+// MEMBER is why (VALUE: how many bytes), all (every key that there is), node, key, at, due, window, max.
 void record(const std::string& to, const std::string& function, const std::vector<std::string>& says) {
-  gq::Meta meta = gq::meta_now(gq::RecordType::add, gq::new_ulid());
-  meta.function = function;
+  WithEveryKey<gq::event::Add> every{.said = {.id = gq::new_ulid(), .at = gq::now_ms(), .asked = {.function = function}}, .why = {}};
+  gq::NewJob job;
+  gq::event::Add& add = every.said;
+  bool all = false;
   for (const auto& said : says) {
     const std::string member = said.substr(0, said.find('=')), value = said.substr(said.find('=') + 1);
-    if (member == "why") meta.why.assign(std::stoul(value), 'y');
-    if (member == "node") meta.node = value, meta.store = gq::new_ulid(), meta.once = true, meta.copies = 9;
-    if (member == "key") meta.key = value;
-    if (member == "at") meta.at = gq::Millis(std::stoll(value));
-    if (member == "due") meta.due = gq::Millis(std::stoll(value));
-    if (member == "window") meta.window = gq::Millis(std::stoll(value));
-    if (member == "max") meta.max_attempts = static_cast<uint32_t>(std::stoul(value));
-    if (member == "all") {
-      meta.owner = meta.peers = meta.from = meta.from_store = meta.state = meta.serial = meta.why = "x";
-      meta.given = meta.dropped = meta.keep = meta.enough = true;
-      meta.spent = false;
-      meta.start = meta.exit = meta.signal = meta.attempts = meta.term = meta.version = meta.failures = meta.crashes = 7;
-      meta.position = meta.since = 7;
-      meta.ids = {meta.id};
-    }
+    all = all || member == "all" || member == "why";
+    if (member == "why") every.why.assign(std::stoul(value), 'y');
+    if (member == "node") add.node = value, add.store = gq::new_ulid(), add.once = true, add.copies = 9;
+    if (member == "key") add.asked.key = value;
+    if (member == "at") add.at = gq::Millis(std::stoll(value));
+    if (member == "due") add.asked.due = gq::Millis(std::stoll(value));
+    if (member == "window") add.asked.window = gq::Millis(std::stoll(value));
+    if (member == "max") add.asked.max_attempts = static_cast<uint32_t>(std::stoul(value));
+    if (member == "all") add.asked.serial = "x", add.given = true;
   }
-  gq::NewJob job;
+  job.add = add;
   job.data = "x";
-  job.record.data_size = 1;
-  job.record.data_sum = gq::sum64(job.data);
-  job.head = gq::encode_record_head(meta, 1, job.record.data_sum);
-  job.record.head_size = job.head.size();
-  job.record.meta = meta;
+  job.data_sum = gq::sum64(job.data);
+  job.head = all ? gq::encode_record_head(every, 1, job.data_sum) : gq::encode_record_head(add, 1, job.data_sum);
   if (gq::file_exists(to + "/gq.json")) {
     gq::Store s = gq::open_store(to, false);
     if (s.add({job}).front().outcome != gq::Outcome::queued) abort();
   } else {
     gq::write_all(gq::open_file(to, O_WRONLY | O_CREAT | O_APPEND).get(), job.head + std::string(job.data), to);
   }
-  puts(meta.id.c_str());
+  puts(add.id.c_str());
 }
 
 }  // namespace

@@ -67,40 +67,27 @@ Journal_ build(const fs::path& directory, bool cleaned) {
     if (cleaned && round < 2) {
       std::string data(300, 'd');
       std::vector<NewJob> jobs(100);
-      for (auto& j : jobs) j = make_job("done", data);
+      for (auto& j : jobs) j = make_job({"done"}, data);
       store.add(jobs);
       for (const auto& j : jobs) {
-        Meta meta;
-        meta.type = RecordType::done;
-        meta.id = j.record.meta.id;
-        meta.at = now_ms();
-        store.append({encode_record(meta)});
+        store.append({encode_record(event::Done{.id = j.add.id, .at = now_ms()})});
       }
       store.settle();
     }
     if (round == 1) workloads.push_back(read_file(segment()));
     std::vector<NewJob> jobs;
-    for (const auto& w : workloads) jobs.push_back(make_job("f", w));
+    for (const auto& w : workloads) jobs.push_back(make_job({"f"}, w));
     store.add(jobs);
-    for (const auto& j : jobs) made.jobs[j.record.meta.id] = j.data;
+    for (const auto& j : jobs) made.jobs[j.add.id] = j.data;
     Store::ClaimRequest request;
     request.functions = {"f"};
     request.most = 4;
     request.owners = &owners;
     auto claims = store.claim(request).jobs;
-    auto record = [&](const Claim& c, RecordType type) {
-      Meta meta;
-      meta.type = type;
-      meta.id = c.id;
-      meta.at = now_ms();
-      meta.owner = owner.name;
-      meta.start = c.job.starts + 1;
-      meta.why = type == RecordType::dead ? "because" : "";
-      store.append({encode_record(meta)});
-    };
-    for (size_t i = 0; i < 3; ++i) record(claims.at(i), RecordType::start);
-    record(claims[0], RecordType::done);
-    record(claims[1], RecordType::dead);
+    for (size_t i = 0; i < 3; ++i)
+      store.append({encode_record(event::Start{.id = claims.at(i).id, .at = now_ms(), .owner = owner.name, .start = claims[i].job.starts + 1})});
+    store.append({encode_record(event::Done{.id = claims[0].id, .at = now_ms(), .owner = owner.name, .start = claims[0].job.starts + 1})});
+    store.append({encode_record(event::Dead{.id = claims[1].id, .at = now_ms(), .owner = owner.name, .start = claims[1].job.starts + 1, .why = "because"})});
     store.settle();
     workloads.resize(3);
     // The next one begins a new segment.
@@ -161,7 +148,7 @@ void examine(const fs::path& directory, const Journal_& made, const std::map<std
       }
       if (missing > lost) wrong(what, counted(missing, "job") + " lost");
       bool said = false;
-      JournalReader reader(store.journal(), 0);
+      EventReader reader(store.journal(), 0);
       for (auto item = reader.next(true); item != JournalReader::Item::end; item = reader.next(true))
         said |= item != JournalReader::Item::record ||
                 (reader.head().inline_size() > 0 && reader.has_data() && sum64(reader.data()) != reader.head().data_sum);
@@ -170,8 +157,8 @@ void examine(const fs::path& directory, const Journal_& made, const std::map<std
       std::string difference;
       if (!store.index().equals_fold(difference)) wrong(what, difference);
       if (round == 0) {
-        NewJob job = make_job("f", "new");
-        added = job.record.meta.id;
+        NewJob job = make_job({"f"}, "new");
+        added = job.add.id;
         if (store.add({job}).front().outcome != Outcome::queued) wrong(what, "it takes no job");
       } else if (std::none_of(found.begin(), found.end(), [&](const Claim& c) { return c.id == added; })) {
         wrong(what, "the new job is lost");

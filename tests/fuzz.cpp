@@ -13,6 +13,7 @@
 
 #include "bytes.hpp"
 #include "error.hpp"
+#include "event_reader.hpp"
 #include "gearman.hpp"
 #include "journal.hpp"
 #include "outcome.hpp"
@@ -57,19 +58,25 @@ std::pair<std::string_view, std::string_view> halves(std::string_view in) {
 
 void record(std::string_view in) {
   peek_record(in);
-  parse_record_head(in);
-  auto head = parse_record_head(record_around(in, ""));
-  if (!head) return;
+  parse_record(in);
+  auto first = parse_record(record_around(in, ""));
+  if (!first) return;
   // What is read is written and read the same.
-  std::string again = encode_record_head(head->meta, head->data_size, head->data_sum);
-  auto second = parse_record_head(again);
-  CHECK(second && encode_record_head(second->meta, second->data_size, second->data_sum) == again);
+  const std::string again = encode_record(first->event);
+  auto second = parse_record(again);
+  CHECK(second && encode_record(second->event) == again);
   // With what a node adds to a job it is never too long.
-  if (head->meta.type != RecordType::add && head->meta.type != RecordType::state) return;
-  head->meta.node = "rep_" + std::string(60, 'n');
-  head->meta.store = head->meta.from_store = head->meta.id;
-  head->meta.from = head->meta.node;
-  CHECK(encode_record(head->meta).size() < record_header_size + max_submitted_meta);
+  const std::string node = "rep_" + std::string(60, 'n');
+  if (auto* add = std::get_if<event::Add>(&first->event)) {
+    add->node = node;
+    add->store = add->id;
+  } else if (auto* state = std::get_if<event::State>(&first->event)) {
+    state->node = state->from = node;
+    state->store = state->from_store = state->id;
+  } else {
+    return;
+  }
+  CHECK(encode_record(first->event).size() < record_header_size + max_submitted_meta);
 }
 
 void group(std::string_view in) {
@@ -83,12 +90,13 @@ void group(std::string_view in) {
     CHECK(jobs || !reason.empty());
     if (!jobs) continue;
     for (auto& job : *jobs) {
-      CHECK(job.record.meta.function == "f" && parse_ulid(job.record.meta.id));
+      CHECK(job.add.asked.function == "f" && parse_ulid(job.add.id));
       const Millis now{1'700'000'000'000};
       if (submit(job, now)) continue;
-      const Meta& m = job.record.meta;
-      CHECK(job.head.size() <= record_header_size + max_submitted_meta && parse_record_head(job.head));
-      CHECK(m.at <= now && m.due <= last_time && m.window <= longest_window && m.max_attempts <= most_attempts && m.node.empty() && !m.once && m.copies == 0);
+      const event::Add& add = job.add;
+      CHECK(job.head.size() <= record_header_size + max_submitted_meta && parse_record(job.head));
+      CHECK(add.at <= now && add.asked.due <= last_time && add.asked.window <= longest_window && add.asked.max_attempts <= most_attempts);
+      CHECK(add.node.empty() && !add.once && add.copies == 0);
     }
     answer_group(
         payload, [](std::string_view part) { return part.size() % 3 ? throw Error(Exit::bug, "no") : std::string(); }, [](const std::string&) {});
@@ -132,7 +140,7 @@ void journal(std::string_view in) {
   int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
   CHECK(fd >= 0 && ::write(fd, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()));
   ::close(fd);
-  JournalReader reader(journal, 0);
+  EventReader reader(journal, 0);
   try {
     for (Lsn before = 0;;) {
       auto item = reader.next(true);

@@ -14,6 +14,7 @@
 
 #include "directory.hpp"
 #include "gearman.hpp"
+#include "hostile.hpp"
 #include "intake.hpp"
 #include "lease.hpp"
 #include "listing.hpp"
@@ -43,14 +44,9 @@ int failures = 0;
 
 using namespace gq;
 
-std::string event(RecordType type, const std::string& id, const std::string& owner, uint32_t start) {
-  Meta meta;
-  meta.type = type;
-  meta.id = id;
-  meta.at = now_ms();
-  meta.owner = owner;
-  meta.start = start;
-  return encode_record(meta);
+template <typename E>
+std::string said(const std::string& id, const std::string& owner, uint32_t start) {
+  return encode_record(E{.id = id, .at = now_ms(), .owner = owner, .start = start});
 }
 
 State state_of(Store& store, const std::string& id) {
@@ -65,9 +61,7 @@ void jobs_wait_for_their_time(const std::string& directory) {
   Store store = open_store(directory, true);
   std::vector<NewJob> jobs;
   for (int i = 0; i < 5; ++i) {
-    JobOptions options;
-    if (i < 4) options.due = now_ms() + (i < 2 ? Millis(3600'000) : Millis(-1000));
-    jobs.push_back(make_job("f", "x", options));
+    jobs.push_back(make_job({.function = "f", .due = i == 4 ? Millis(0) : now_ms() + (i < 2 ? Millis(3600'000) : Millis(-1000))}, "x"));
   }
   store.add(jobs);
   auto counts = [&](uint64_t first, uint64_t due) {
@@ -86,13 +80,9 @@ void jobs_wait_for_their_time(const std::string& directory) {
   CHECK(claims.jobs.size() == 1 && claims.jobs[0].job.due.count() != 0);
   counts(3, 1);
   const Claim& claim = claims.jobs.front();
-  Meta fail = meta_now(RecordType::fail, claim.id);
-  fail.owner = claim.job.owner;
-  fail.start = claim.job.starts;
-  fail.due = now_ms() - Millis(1000);
-  store.append({event(RecordType::start, claim.id, claim.job.owner, claim.job.starts + 1)});
-  fail.start = claim.job.starts + 1;
-  store.append({encode_record(fail)});
+  store.append({said<event::Start>(claim.id, claim.job.owner, claim.job.starts + 1)});
+  store.append({encode_record(
+      event::Fail{.id = claim.id, .at = now_ms(), .owner = claim.job.owner, .start = claim.job.starts + 1, .due = now_ms() - Millis(1000)})});
   counts(3, 1);  // it is tried again
   for (const std::string& said : {std::string(), std::string("\6\0\0\0", 4), std::string("\xff\xff\xff\xff", 4)}) {
     bool others = said.empty() || said[0] == 6;
@@ -115,15 +105,15 @@ void repeated_start_is_not_a_new_one(const std::string& directory) {
   Store store = open_store(directory, true);
   Owners owners(store.owners_directory(), 1);
   Owner owner = owners.take();
-  NewJob job = make_job("f", "x");
-  const std::string id = job.record.meta.id;
+  NewJob job = make_job({"f"}, "x");
+  const std::string id = job.add.id;
   store.add({job});
   Store::ClaimRequest request;
   request.functions = {"f"};
   request.most = 1;
   request.owners = &owners;
   CHECK(store.claim(request).jobs.size() == 1);
-  auto start = event(RecordType::start, id, owner.name, 1), fail = event(RecordType::fail, id, owner.name, 1);
+  auto start = said<event::Start>(id, owner.name, 1), fail = said<event::Fail>(id, owner.name, 1);
   store.append({start});
   CHECK(state_of(store, id) == State::running);
   store.append({fail});
@@ -131,9 +121,9 @@ void repeated_start_is_not_a_new_one(const std::string& directory) {
   CHECK(store.claim(request).jobs.size() == 1);
   store.append({start, fail});
   CHECK(state_of(store, id) == State::claimed);
-  store.append({event(RecordType::start, id, owner.name, 2)});
+  store.append({said<event::Start>(id, owner.name, 2)});
   CHECK(state_of(store, id) == State::running);
-  store.append({event(RecordType::dead, id, owner.name, 1)});  // of another start
+  store.append({said<event::Dead>(id, owner.name, 1)});  // of another start
   CHECK(state_of(store, id) == State::running);
 }
 
@@ -181,7 +171,7 @@ void owners_are_used_again_only_when_nobody_has_their_lock(const std::string& pa
 // How a job ended is told to other nodes, and by those of before as far as they know.
 void ends_are_told(const std::string& directory) {
   Store store = open_store(directory, true);
-  auto told = [&](const std::function<void(Meta&)>& change) {
+  auto told = [&](const std::function<void(event::State&)>& change) {
     gq::Job job;
     job.function = "f";
     job.state = State::finished;
@@ -189,23 +179,23 @@ void ends_are_told(const std::string& directory) {
     job.tries = 2;
     job.exit = 3;
     job.signal = 4;
-    Meta meta = state_of(new_ulid(), job);
-    change(meta);
-    store.append({encode_record(meta)});
+    event::State state = state_of(new_ulid(), job);
+    change(state);
+    store.append({encode_record(state)});
     std::optional<gq::Job> got;
-    store.look([&](Fold& fold) { got = fold.get(meta.id); });
+    store.look([&](Fold& fold) { got = fold.get(state.id); });
     return got.value_or(gq::Job{});
   };
-  gq::Job job = told([](Meta&) {});
+  gq::Job job = told([](event::State&) {});
   CHECK(job.attempts() == 2 && job.exit == 3 && job.signal == 4 && !job.dropped);
-  CHECK(told([](Meta& m) { m.dropped = true; }).dropped);
-  auto before = [](Meta& m) { m.attempts = m.signal = 0, m.exit = no_exit; };
+  CHECK(told([](event::State& s) { s.dropped = true; }).dropped);
+  auto before = [](event::State& s) { s.attempts = s.signal = 0, s.exit = no_exit; };
   job = told(before);
   CHECK(job.attempts() == 2 && job.exit == no_exit && !job.dropped);
-  job = told([&](Meta& m) { before(m), m.why = "dropped"; });
+  job = told([&](event::State& s) { before(s), s.why = "dropped"; });
   CHECK(job.attempts() == 0 && job.dropped);
   // An index of before.
-  std::string bytes = encode_job(told([](Meta&) {}));
+  std::string bytes = encode_job(told([](event::State&) {}));
   job = decode_job(bytes.substr(0, bytes.size() - 16));
   CHECK(job.tries == 0 && job.exit == no_exit && !job.signal && !job.dropped);
 }
@@ -214,7 +204,7 @@ void claim_fits_into_one_record(const std::string& directory) {
   Store store = open_store(directory, true);
   Owners owners(store.owners_directory(), 1);
   std::vector<NewJob> jobs;
-  for (int i = 0; i < 5000; ++i) jobs.push_back(make_job("f", "x"));
+  for (int i = 0; i < 5000; ++i) jobs.push_back(make_job({"f"}, "x"));
   store.add(jobs);
   Store::ClaimRequest request;
   request.functions = {"f"};
@@ -236,10 +226,8 @@ void a_listing_misses_no_job(const std::string& directory) {
   std::vector<NewJob> jobs;
   std::map<std::string, int> seen;
   auto add = [&](const std::string& function, const std::string& serial) {
-    JobOptions options;
-    options.serial = serial;
-    jobs.push_back(make_job(function, "x", options));
-    seen[jobs.back().record.meta.id] = 0;
+    jobs.push_back(make_job({.function = function, .serial = serial}, "x"));
+    seen[jobs.back().add.id] = 0;
   };
   for (int i = 0; i < 6; ++i) add("f", "");
   for (int i = 0; i < 4; ++i) add("s", "one key");
@@ -252,13 +240,9 @@ void a_listing_misses_no_job(const std::string& directory) {
     request.owners = &owners;
     return store.claim(request).jobs.at(0).id;
   };
-  auto start = [&](const std::string& id) { store.append({event(RecordType::start, id, owner.name, 1)}); };
+  auto start = [&](const std::string& id) { store.append({said<event::Start>(id, owner.name, 1)}); };
   auto fail = [&](const std::string& id, Millis due) {
-    Meta meta = meta_now(RecordType::fail, id);
-    meta.owner = owner.name;
-    meta.start = 1;
-    meta.due = due;
-    store.append({encode_record(meta)});
+    store.append({encode_record(event::Fail{.id = id, .at = now_ms(), .owner = owner.name, .start = 1, .due = due})});
   };
   const std::string running = claim("g"), head = claim("s");
   start(running);
@@ -270,7 +254,7 @@ void a_listing_misses_no_job(const std::string& directory) {
     ++seen[c.id];
     if (++visits == 1) {
       fail(running, Millis(0));
-      store.append({event(RecordType::done, head, owner.name, 1)});
+      store.append({said<event::Done>(head, owner.name, 1)});
       const std::string late = claim("f");
       start(late);
       fail(late, now_ms() + Millis(3600'000));
@@ -278,7 +262,7 @@ void a_listing_misses_no_job(const std::string& directory) {
     if (visits == 3) {
       const std::string dead = claim("f");
       start(dead);
-      store.append({event(RecordType::dead, dead, owner.name, 1)});
+      store.append({said<event::Dead>(dead, owner.name, 1)});
     }
     return true;
   });
@@ -298,7 +282,7 @@ void reading_leaves_the_seal(const std::string& directory) {
   const std::string seal = directory + "/index.seal";
   {
     Store store = open_store(directory, true);
-    store.add({make_job("f", "x")});
+    store.add({make_job({"f"}, "x")});
     store.look([](Fold&) {});
   }
   CHECK(file_exists(seal));
@@ -306,7 +290,7 @@ void reading_leaves_the_seal(const std::string& directory) {
   uint64_t live = 0;
   store.look([&](Fold& fold) { live = fold.counters()["f"].live(); });
   CHECK(live == 1 && file_exists(seal));
-  store.add({make_job("f", "y")});
+  store.add({make_job({"f"}, "y")});
   store.look([&](Fold& fold) { live = fold.counters()["f"].live(); });
   CHECK(live == 2 && !file_exists(seal));
   std::string difference;
@@ -327,7 +311,7 @@ void old_snapshots_take_no_memory(const std::string& directory) {
   Store store = open_store(directory + "/store", true);
   for (int i = 0; i < 3; ++i) {
     std::string data(100'000, 'x');
-    store.add({make_job("f", data)});
+    store.add({make_job({"f"}, data)});
     create_snapshot(store, directory + "/snapshots", {});
   }
   auto all = list_snapshots(directory + "/snapshots", [](const auto&, const auto&) {});
@@ -339,16 +323,16 @@ void old_snapshots_take_no_memory(const std::string& directory) {
 }
 
 void records_survive_hostile_bytes() {
-  NewJob job = make_job("f", "workload");
+  NewJob job = make_job({"f"}, "workload");
   std::string good = job.head + std::string(job.data);
-  CHECK(parse_record_head(good).has_value());
+  CHECK(parse_record(good).has_value());
   for (size_t i = 0; i < job.head.size(); ++i)
     for (int bit = 0; bit < 8; ++bit) {
       std::string bad = good;
       bad[i] = static_cast<char>(bad[i] ^ (1 << bit));
-      CHECK(!parse_record_head(bad));
+      CHECK(!parse_record(bad) && !parse_record_head(bad));
     }
-  for (size_t n = 0; n < job.head.size(); ++n) CHECK(!parse_record_head(good.substr(0, n)));
+  for (size_t n = 0; n < job.head.size(); ++n) CHECK(!parse_record(good.substr(0, n)) && !parse_record_head(good.substr(0, n)));
   std::string reason;
   CHECK(parse_group(good + good, "f", reason).has_value());
   CHECK(!parse_group(good, "g", reason) && !reason.empty());
@@ -358,65 +342,126 @@ void records_survive_hostile_bytes() {
   CHECK(!parse_group(damaged, "f", reason) && !reason.empty());
 }
 
+// What an event says, as tests/golden/records.txt has it.
+std::string told(const Event& event) {
+  std::string text(type_of(event));
+  std::visit([&]<typename E>(const E& e) {
+    E::fields(e, [&]<typename T>(std::string_view key, const T& member, const T& usual = T()) {
+      if (member == usual) return;
+      text += " " + std::string(key) + "=";
+      if constexpr (std::is_same_v<T, std::string>) text += member;
+      else if constexpr (std::is_same_v<T, Millis>) text += std::to_string(member.count());
+      else if constexpr (std::is_same_v<T, std::vector<std::string>>) for (const auto& id : member) text += (&id == &member[0] ? "" : ",") + id;
+      else text += std::to_string(member);
+    });
+  }, event);
+  return text;
+}
+
+// What has been written has to be read, and to be written so, for ever.
+void records_are_what_they_were() {
+  const std::string a = "01J0000000000000000000000A", b = "01J0000000000000000000000B", c = "01J0000000000000000000000C", owner = "01J0000000000000000000000D.3";
+  const Millis at{1700000000000};
+  // With all that each type has, under the names that the programs use.
+  std::vector<Event> all = {
+      event::Add{.id = a, .at = at, .given = true, .asked = {.function = "resize", .due = Millis(1700000000500), .priority = low_priority, .max_attempts = 70000, .key = "k\xc3\xb6y", .window = Millis(86400000), .serial = "s"},
+                 .part = {.source = c, .offset = 5, .length = UINT64_MAX, .sum = 0xfedcba9876543210}, .node = "rep_1", .store = b, .copies = 2, .once = true},
+      event::Claim{.ids = {a, b, c}, .at = at, .owner = owner},
+      event::Start{.id = a, .at = at, .owner = owner, .start = 3},
+      event::Done{.id = a, .at = at, .owner = owner, .start = 1, .exit = 0, .signal = 9, .attempts = 24, .keep = true},
+      event::Fail{.id = a, .at = at, .owner = owner, .start = 255, .spent = false, .due = Millis(1700000001000), .why = "exit 1", .exit = 1, .signal = 15},
+      event::Dead{.id = a, .at = at, .owner = owner, .start = 255, .spent = false, .why = "exit 1", .exit = 1, .signal = 15},
+      event::Kick{.id = b, .at = at},
+      event::Drop{.id = b, .at = at, .attempts = 256},
+      event::Keep{.id = b, .at = at},
+      event::Release{.id = b, .at = at},
+      event::Pause{.function = "resize", .at = at},
+      event::Resume{.function = "resize", .at = at},
+      event::Copied{.ids = {a, b}, .at = at, .peers = "rep_2,rep_3", .enough = true},
+      event::State{.id = a, .at = at, .function = "resize", .state = "finished", .node = "rep_1", .store = b, .from = "rep_2", .from_store = c, .term = 1, .version = 4294967294, .due = Millis(65536),
+                   .starts = 65535, .failures = 2, .crashes = 3, .why = "exit 2", .exit = 2, .signal = 6, .attempts = 7, .keep = true, .dropped = true},
+      event::Peer{.node = "rep_2", .store = b, .at = at, .position = UINT64_MAX, .since = 4294967296},
+      event::Forget{.ids = {c, b}, .at = at, .position = 1048576},
+      Gap{.at = at, .position = 1048576, .since = 16},
+      event::Stream{.at = at, .version = 1},
+      event::End{.at = at, .jobs = 12},
+  };
+  CHECK(all.size() == std::variant_size_v<Event>);
+  std::ifstream in(GQ_GOLDEN "/records.txt");
+  size_t lines = 0;
+  for (std::string line; std::getline(in, line); ++lines) {
+    if (line.starts_with("#")) continue;
+    const std::string what = line.substr(0, 4), hex = line.substr(5, line.find(' ', 5) - 5), says = line.substr(6 + hex.size());
+    std::string bytes;
+    for (size_t i = 0; i < hex.size(); i += 2) bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
+    auto record = parse_record(bytes);
+    CHECK(record.has_value() == (what != "none") && is_whole_head(bytes));
+    if (!record) continue;
+    CHECK(told(record->event) == says);
+    const std::string written = std::visit([&](const auto& e) { return encode_record_head(e, record->data_size, record->data_sum); }, record->event);
+    auto again = parse_record(written);
+    CHECK(again && told(again->event) == says && (written == bytes) == (what == "both"));
+    std::erase_if(all, [&](const Event& event) { return encode_record(event) == bytes; });
+  }
+  CHECK(lines > 150 && all.empty());
+}
+
 // Of what a client says of a job on FUNCTION.gq that is kept which a client may say, each part within its bound.
 void strangers_say_little_of_a_job() {
   const Millis now{1'700'000'000'000};
   // What is kept of a record in which `say` was said, if anything is, and why not.
   std::string problem, reason;
-  auto kept = [&](auto say) -> std::optional<Meta> {
-    NewJob crafted = make_job("f", "x");
-    crafted.record.meta.at = now;
-    say(crafted.record.meta);
-    std::string payload = encode_record_head(crafted.record.meta, 1, crafted.record.data_sum) + "x";
-    auto jobs = parse_group(payload, "f", reason);
+  auto kept = [&](auto say, const std::string& why = {}) -> std::optional<event::Add> {
+    WithEveryKey<event::Add> crafted{.said = make_job({"f"}, "x").add, .why = why};
+    crafted.said.at = now;
+    say(crafted.said);
+    auto jobs = parse_group(encode_record(crafted, "x"), "f", reason);
     if (!jobs) return std::nullopt;
     auto bad = submit(jobs->front(), now);
     problem = bad.value_or("");
     if (bad) return std::nullopt;
-    auto head = parse_record_head(jobs->front().head);
-    CHECK(head && head->head_size == jobs->front().record.head_size && head->meta.id == crafted.record.meta.id);
-    return head->meta;
+    auto record = parse_record(jobs->front().head);
+    auto* add = record ? std::get_if<event::Add>(&record->event) : nullptr;
+    CHECK(add && record->head_size == jobs->front().head.size() && told(*add) == told(jobs->front().add) && add->id == crafted.said.id);
+    return *add;
   };
   // What only a node says of a job.
-  for (auto say : {+[](Meta& m) { m.once = true; }, +[](Meta& m) { m.copies = 5; }, +[](Meta& m) { m.node = "rep_1", m.store = new_ulid(); }}) {
-    auto meta = kept(say);
-    CHECK(meta && !meta->once && meta->copies == 0 && meta->node.empty() && meta->store.empty());
+  using Add = event::Add;
+  for (auto say : {+[](Add& a) { a.once = true; }, +[](Add& a) { a.copies = 5; }, +[](Add& a) { a.node = "rep_1", a.store = new_ulid(); }}) {
+    auto add = kept(say);
+    CHECK(add && !add->once && add->copies == 0 && add->node.empty() && add->store.empty());
   }
-  auto meta = kept([&](Meta& m) {
-    m.given = true, m.due = now + Millis(1), m.priority = high_priority, m.max_attempts = 7, m.key = "k", m.window = Millis(5), m.serial = "s";
-    m.at = now - Millis(9);
-  });
-  CHECK(meta && meta->given && meta->due == now + Millis(1) && meta->priority == high_priority && meta->max_attempts == 7 && meta->key == "k" &&
-        meta->window == Millis(5) && meta->serial == "s" && meta->at == now - Millis(9));
-  meta = kept([&](Meta& m) { m.at = now + Millis(1); });
-  CHECK(meta && meta->at == now);
-  CHECK(kept([](Meta& m) { m.why.assign(7000, 'y'); }) && !kept([](Meta& m) { m.why.assign(9000, 'y'); }) && problem.find("8 KiB") != std::string::npos);
-  CHECK(kept([](Meta& m) { m.window = longest_window; }) && !kept([](Meta& m) { m.window = longest_window + Millis(1); }));
-  CHECK(kept([](Meta& m) { m.due = last_time; }) && !kept([](Meta& m) { m.due = last_time + Millis(1); }));
-  CHECK(kept([](Meta& m) { m.max_attempts = most_attempts; }) && !kept([](Meta& m) { m.max_attempts = most_attempts + 1; }));
+  Add good{.at = now - Millis(9), .given = true,
+           .asked = {.function = "f", .due = now + Millis(1), .priority = high_priority, .max_attempts = 7, .key = "k", .window = Millis(5), .serial = "s"}};
+  auto add = kept([&](Add& a) { good.id = a.id, a = good; });
+  CHECK(add && told(*add) == told(good));
+  add = kept([&](Add& a) { a.at = now + Millis(1); });
+  CHECK(add && add->at == now);
+  auto nothing = [](Add&) {};
+  CHECK(kept(nothing, std::string(7000, 'y')) && !kept(nothing, std::string(9000, 'y')) && problem.find("8 KiB") != std::string::npos);
+  CHECK(kept([](Add& a) { a.asked.window = longest_window; }) && !kept([](Add& a) { a.asked.window = longest_window + Millis(1); }));
+  CHECK(kept([](Add& a) { a.asked.due = last_time; }) && !kept([](Add& a) { a.asked.due = last_time + Millis(1); }));
+  CHECK(kept([](Add& a) { a.asked.max_attempts = most_attempts; }) && !kept([](Add& a) { a.asked.max_attempts = most_attempts + 1; }));
 }
 
 // A record says what it may, and no more, when it has been read: so a node can add what it has to, whoever wrote it.
 void whatever_was_read_can_be_written() {
-  Meta all = meta_now(RecordType::add, new_ulid());
-  all.function = all.owner = all.peers = all.from = all.from_store = all.state = all.key = all.serial = "x";
-  all.given = all.once = all.dropped = all.keep = all.enough = true;
-  all.spent = false;
-  all.start = all.exit = all.signal = all.attempts = all.term = all.version = all.failures = all.crashes = all.copies = all.max_attempts = 7;
-  all.position = all.since = 7;
-  all.due = all.window = Millis(7);
-  all.ids = {all.id};
-  all.why.assign(65000, 'y');
-  for (RecordType type : {RecordType::add, RecordType::state}) {
-    all.type = type;
-    if (type == RecordType::state) all.state = "dead", all.key.clear();
-    auto head = parse_record_head(encode_record(all));
-    CHECK(head && head->meta.function == "x" && (type == RecordType::add ? head->meta.key == "x" && head->meta.why.empty() : head->meta.why.size() == max_reason_size));
-    head->meta.node = "rep_1";
-    head->meta.store = new_ulid();
-    auto again = parse_record_head(encode_record(head->meta));
-    CHECK(again && again->head_size < 5000 && again->meta.node == "rep_1");
-  }
+  const std::string why(65000, 'y');
+  auto read = [&](const auto& every, auto look) {
+    auto record = parse_record(encode_record(every));
+    CHECK(record && record->event.index() == Event(every.said).index());
+    auto& event = std::get<std::remove_cvref_t<decltype(every.said)>>(record->event);
+    look(event);
+    event.node = "rep_1";
+    event.store = new_ulid();
+    auto again = parse_record(encode_record(record->event));
+    CHECK(again && again->head_size < 5000 && told(again->event) == told(record->event));
+  };
+  event::Add add{.id = new_ulid(), .asked = {.function = "x", .due = Millis(7), .max_attempts = 7, .key = "x", .window = Millis(7), .serial = "x"}, .copies = 7, .once = true};
+  read(WithEveryKey<event::Add>{.said = add, .why = why}, [&](const event::Add& a) { CHECK(told(a) == told(add)); });
+  event::State state{.id = new_ulid(), .function = "x", .state = "dead", .from = "x", .from_store = "x", .term = 7, .version = 7, .due = Millis(7), .starts = 7, .failures = 7, .crashes = 7, .why = why,
+                     .exit = 7, .signal = 7, .attempts = 7, .keep = true, .dropped = true};
+  read(WithEveryKey<event::State>{.said = state}, [&](const event::State& s) { CHECK(s.function == "x" && s.why.size() == max_reason_size); });
   std::string text(4095, 'x');
   limit_reason(text += "\u20ac");
   CHECK(text == std::string(4095, 'x'));  // no half of a character
@@ -426,12 +471,10 @@ void whatever_was_read_can_be_written() {
 void references_grow_to_a_bound(const std::string& directory) {
   Store store = open_store(directory, true);
   std::string data(max_inline_data, 'x');
-  NewJob source = make_job("f", data);
+  NewJob source = make_job({"f"}, data);
   store.add({source});
-  JobOptions options;
-  options.source = source.record.meta.id;
   std::vector<NewJob> jobs;
-  for (int i = 0; i < 600; ++i) jobs.push_back(make_job("f", {}, options));
+  for (int i = 0; i < 600; ++i) jobs.push_back(make_job({"f"}, {}, {}, {.source = source.add.id, .length = to_the_end}));
   auto answers = store.resolve(jobs);
   size_t refused = 0;
   for (size_t i = 0; i < jobs.size(); ++i) {
@@ -445,8 +488,8 @@ void one_record_does_not_keep_a_group() {
   std::string payload, result;
   std::vector<std::string> ids, said;
   for (int i = 0; i < 3; ++i) {
-    NewJob job = make_job("f", "x");
-    ids.push_back(job.record.meta.id);
+    NewJob job = make_job({"f"}, "x");
+    ids.push_back(job.add.id);
     payload += job.head + "x";
   }
   auto take = [&](Exit code) {
@@ -456,8 +499,8 @@ void one_record_does_not_keep_a_group() {
           std::string answers, reason;
           const auto jobs = parse_group(part, "f", reason);
           for (const auto& job : *jobs) {
-            if (job.record.meta.id == ids[1]) throw Error(code, "no");
-            answers += encode_answer(job.record.meta.id, {Outcome::queued, {}, 0});
+            if (job.add.id == ids[1]) throw Error(code, "no");
+            answers += encode_answer(job.add.id, {Outcome::queued, {}, 0});
           }
           return answers;
         },
@@ -767,7 +810,7 @@ void hints_are_proved(const std::string& directory) {
   std::vector<std::string> ids;
   auto add = [&](Store& store) {
     std::vector<NewJob> jobs;
-    for (int i = 0; i < 5; ++i) ids.push_back(jobs.emplace_back(make_job("f", "x")).record.meta.id);
+    for (int i = 0; i < 5; ++i) ids.push_back(jobs.emplace_back(make_job({"f"}, "x")).add.id);
     for (const auto& a : store.add(jobs)) CHECK(a.outcome == Outcome::queued);
   };
   auto all_readable = [&](Store& store) {
@@ -817,7 +860,7 @@ void synced_end_only_grows(const std::string& directory) {
     pid_t pid = ::fork();
     if (pid == 0) {
       Store store = open_store(directory, true);
-      store.add({make_job("f", "x")});
+      store.add({make_job({"f"}, "x")});
       ::_exit(store.journal().synced() == store.journal().end() ? 0 : 1);
     }
     int status = 1;
@@ -827,10 +870,10 @@ void synced_end_only_grows(const std::string& directory) {
     first = store.journal().synced().value_or(0);
   }
   Store one = open_store(directory, false), two = open_store(directory, false);
-  NewJob job = make_job("f", "x");
+  NewJob job = make_job({"f"}, "x");
   const std::vector<RecordBytes> records{RecordBytes(job.head, job.data)};
   auto placed = one.journal().append(records, Room::intake);
-  two.add({make_job("f", "x")});
+  two.add({make_job({"f"}, "x")});
   const auto end = two.journal().synced();
   one.journal().make_safe(records, placed, Room::intake);  // a sync that began before, and ends later
   CHECK(end == one.journal().end() && one.journal().synced() == end);
@@ -934,11 +977,11 @@ void owed_room_is_counted(const std::string& directory) {
   auto owed = [&] { return store.journal().reserved() - spare_size; };
   CHECK(owed() == 0);
   std::vector<NewJob> jobs;
-  for (int i = 0; i < 10; ++i) jobs.push_back(make_job("f", std::string(1000, 'x')));
+  for (int i = 0; i < 10; ++i) jobs.push_back(make_job({"f"}, std::string(1000, 'x')));
   store.add(jobs);
   const uint64_t ten = owed();
   CHECK(ten == room_to_run(10, 10 * jobs[0].head.size()));
-  store.add({make_job("f", "x")});
+  store.add({make_job({"f"}, "x")});
   CHECK(owed() > ten);
   store.pause("g", true);  // needs no room later
   CHECK(owed() > ten && owed() < 2 * ten);
@@ -950,7 +993,7 @@ void owed_room_is_counted(const std::string& directory) {
   Fd lock = open_file(path, O_RDWR);
   char hint[40];
   CHECK(read_at(lock.get(), hint, sizeof hint, 0) == sizeof hint);
-  store.add({make_job("f", "x")});
+  store.add({make_job({"f"}, "x")});
   write_all_at(lock.get(), std::string_view(hint, sizeof hint), 0, path);  // the counter is of another end now
   CHECK(store.journal().reserved() == spare_size);
   CHECK(store.journal().has_room(0, 0, 0) && !store.journal().has_room(1ULL << 60, 0, 0) && !store.journal().has_room(0, 1ULL << 60, 0));
@@ -1111,6 +1154,7 @@ int main(int argc, char** argv) {
   reading_leaves_the_seal(directory + "/seal");
   old_snapshots_take_no_memory(directory + "/old");
   records_survive_hostile_bytes();
+  records_are_what_they_were();
   strangers_say_little_of_a_job();
   whatever_was_read_can_be_written();
   references_grow_to_a_bound(directory + "/references");

@@ -25,13 +25,14 @@ constexpr size_t batch_jobs = 16384;
 constexpr size_t batch_bytes = 8 << 20;
 
 struct Options {
-  std::string function;
   std::vector<std::string> files;
   bool lines = false;
   bool null = false;
   bool local = false;
   bool many = false;  // jobs
-  JobOptions job;
+  Submission job;
+  std::string id;  // empty: a new one
+  Part part;
   std::string range;
   ReplicateOptions replicate;
   std::string at;
@@ -69,7 +70,7 @@ class Enqueuer {
       ReplicateOptions replicate = options.replicate;
       m_replicator = replicate.open(*m_store, common);
     } else {
-      m_sender.emplace(common.servers, options.function, options.timeout, !options.job.serial.empty());
+      m_sender.emplace(common.servers, options.job.function, options.timeout, !options.job.serial.empty());
     }
   }
 
@@ -80,7 +81,7 @@ class Enqueuer {
   }
 
   void add(std::string data) {
-    if (!m_options.job.source.empty()) return add_part(data);
+    if (!m_options.part.source.empty()) return add_part(data);
     if (data.size() > m_options.max_workload) return too_large();
     m_bytes += data.size();
     m_data.push_back(std::move(data));
@@ -109,12 +110,13 @@ class Enqueuer {
     if (m_data.empty()) return report();
     std::vector<NewJob> jobs;
     jobs.reserve(m_data.size());
-    JobOptions options = m_options.job;
-    if (m_options.delay.count() > 0) options.due = now_ms() + m_options.delay;
+    Submission job = m_options.job;
+    Part part = m_options.part;
+    if (m_options.delay.count() > 0) job.due = now_ms() + m_options.delay;
     for (size_t i = 0; i < m_data.size(); ++i) {
-      if (m_options.many && !m_options.job.key.empty()) options.key = m_options.job.key + "." + std::to_string(++m_count);
-      if (!m_ranges.empty()) options.offset = m_ranges[i].offset, options.length = m_ranges[i].length;
-      jobs.push_back(make_job(m_options.function, m_data[i], options));
+      if (m_options.many && !m_options.job.key.empty()) job.key = m_options.job.key + "." + std::to_string(++m_count);
+      if (!m_ranges.empty()) part.offset = m_ranges[i].offset, part.length = m_ranges[i].length;
+      jobs.push_back(make_job(job, m_data[i], m_options.id, part));
     }
     std::vector<Answer> answers;
     try {
@@ -127,7 +129,7 @@ class Enqueuer {
     std::string ids;
     std::map<std::string, std::vector<std::string>> notes;
     for (size_t i = 0; i < jobs.size(); ++i) {
-      const std::string& id = jobs[i].record.meta.id;
+      const std::string& id = jobs[i].add.id;
       switch (answers[i].outcome) {
         case Outcome::queued:
           ids += id + "\n";
@@ -319,13 +321,13 @@ void read_items(int fd, char separator, uint64_t max_workload, const std::string
 }
 
 Exit enqueue(const Options& options, const Common& common) {
-  check_function(options.function);
+  check_function(options.job.function);
   Options o = options;
   const bool many = o.many = o.lines || o.null || o.files.size() > 1;
-  if (!o.job.id.empty()) {
-    auto id = parse_ulid(o.job.id);
-    if (!id) throw Error(Exit::usage, "cannot use the ID " + printable(o.job.id) + ": it is not a ULID (26 characters)");
-    o.job.id = *id;
+  if (!o.id.empty()) {
+    auto id = parse_ulid(o.id);
+    if (!id) throw Error(Exit::usage, "cannot use the ID " + printable(o.id) + ": it is not a ULID (26 characters)");
+    o.id = *id;
     if (many) throw Error(Exit::usage, "cannot use --id for more than one job");
   }
   for (const std::string* key : {&o.job.key, &o.job.serial})
@@ -343,16 +345,16 @@ Exit enqueue(const Options& options, const Common& common) {
       throw Error(Exit::usage, "cannot use --at " + printable(o.at) + ": it is neither RFC 3339 (2026-01-31T12:00:00Z) nor seconds since 1970");
     o.job.due = *at;
   }
-  if (!o.job.source.empty()) {
-    auto source = parse_ulid(o.job.source);
-    if (!source) throw Error(Exit::usage, "cannot use --from " + printable(o.job.source) + ": it is not a job ID (26 characters)");
-    o.job.source = *source;
+  if (!o.part.source.empty()) {
+    auto source = parse_ulid(o.part.source);
+    if (!source) throw Error(Exit::usage, "cannot use --from " + printable(o.part.source) + ": it is not a job ID (26 characters)");
+    o.part.source = *source;
     if (o.range.empty()) o.range = "0:";
     if (!parse_range(o.range)) throw Error(Exit::usage, "cannot use --range " + printable(o.range) + ": it is not OFFSET:LENGTH");
     if (!o.files.empty() && !o.lines && !o.null) throw Error(Exit::usage, "cannot use a file with --from, which says what the workload is");
     if (!o.lines && !o.null) {
       Enqueuer enqueuer(o, common);
-      enqueuer.begin("the range " + o.range + " of " + o.job.source);
+      enqueuer.begin("the range " + o.range + " of " + o.part.source);
       enqueuer.add(o.range);
       return enqueuer.finish();
     }
@@ -394,12 +396,12 @@ int main(int argc, char** argv) {
   program.purpose = "Queue jobs durably: standard input, files, or lines; prints the ID of each job that is on disk.";
   program.takes_files = true;
   program.options = [&](CLI::App& app) {
-    app.add_option("FUNCTION", o.function, "The function to queue for")->required();
+    app.add_option("FUNCTION", o.job.function, "The function to queue for")->required();
     gq::add_files(app, o.files, "One job each; - is standard input");
     auto* lines = app.add_flag("-l,--lines", o.lines, "Each line is a job");
     auto* null = app.add_flag("-0,--null", o.null, "Each NUL-ended item is a job")->excludes(lines);
     app.add_flag("--local", o.local, "Append to the store here, without a server");
-    auto& id = gq::not_empty(*app.add_option("--id", o.job.id, "Send the job under this ID; the same ID and workload is one job"));
+    auto& id = gq::not_empty(*app.add_option("--id", o.id, "Send the job under this ID; the same ID and workload is one job"));
     gq::not_empty(*app.add_option("--key", o.job.key, "Jobs of the function with one key are one job; prints the first one's ID; with many jobs, KEY.1, KEY.2 and so on")).excludes(&id);
     gq::add_duration(app, "--key-window", o.key_window, "How long after that job has finished the key stands for it (default 1d)");
     gq::not_empty(*app.add_option("--serial", o.job.serial, "Jobs with one serial key run one at a time, in order"));
@@ -408,7 +410,7 @@ int main(int argc, char** argv) {
     auto* delay = gq::add_duration(app, "--delay", o.delay, "Not to be started before this has passed");
     gq::not_empty(*app.add_option("--at", o.at, "Not to be started before: RFC 3339, or seconds since 1970")).excludes(delay);
     gq::add_count(app, "--max-attempts", o.max_attempts, "Attempts before the job is dead (default: the worker's)", 1, gq::most_attempts);
-    auto* from = &gq::not_empty(*app.add_option("--from", o.job.source, "The workload is that of this job, which is not finished or is kept"));
+    auto* from = &gq::not_empty(*app.add_option("--from", o.part.source, "The workload is that of this job, which is not finished or is kept"));
     gq::not_empty(*app.add_option("--range", o.range, "With --from: OFFSET:LENGTH of it in bytes; with -l or -0 each item of the input is one"))
         .needs(from)->excludes(lines)->excludes(null);
     o.replicate.add(app, true, false);

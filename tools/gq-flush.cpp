@@ -71,7 +71,7 @@ struct Changed {
   uint64_t count = 0;
 };
 
-void change(Store& store, RecordType what, const std::vector<std::string>& ids, Changed& changed) {
+void change(Store& store, Change what, const std::vector<std::string>& ids, Changed& changed) {
   for (size_t at = 0; at < ids.size(); at += most_changes) {
     std::vector<std::string> some(ids.begin() + static_cast<long>(at),
                                   ids.begin() + static_cast<long>(std::min(ids.size(), at + most_changes)));
@@ -82,7 +82,7 @@ void change(Store& store, RecordType what, const std::vector<std::string>& ids, 
         continue;
       }
       changed.good = false;
-      log(Level::error, "cannot " + std::string(record_type_name(what)) + " " + some[i] + ": " + *results[i]);
+      log(Level::error, "cannot " + std::string(change_name(what)) + " " + some[i] + ": " + *results[i]);
     }
   }
 }
@@ -90,7 +90,7 @@ void change(Store& store, RecordType what, const std::vector<std::string>& ids, 
 void kick_dead(Store& store, const std::string& function, Changed& changed) {
   std::vector<std::string> ids;
   auto kick = [&] {
-    change(store, RecordType::kick, ids, changed);
+    change(store, Change::kick, ids, changed);
     ids.clear();
   };
   list_jobs(store, {"dead", function}, [&](const Claim& c) {
@@ -114,13 +114,13 @@ Exit administer(const Options& o, const Common& common) {
   store.look([&](Fold& fold) { known = fold.functions(); });
   auto is_known = [&](const std::string& f) { return std::find(known.begin(), known.end(), f) != known.end(); };
   bool good = true;
-  auto many = [&](RecordType what, const std::vector<std::string>& ids) {
+  auto many = [&](Change what, const std::vector<std::string>& ids) {
     Changed changed;
     change(store, what, ids, changed);
     good = good && changed.good;
-    if (what == RecordType::drop && !ids.empty()) print(counted(changed.count, "job") + " dropped\n");
+    if (what == Change::drop && !ids.empty()) print(counted(changed.count, "job") + " dropped\n");
   };
-  many(RecordType::kick, kick);
+  many(Change::kick, kick);
   if (o.kick_dead) {
     Changed changed;
     for (const auto& f : o.work.functions.empty() ? std::vector<std::string>{""} : o.work.functions) {
@@ -132,9 +132,9 @@ Exit administer(const Options& o, const Common& common) {
     print(counted(changed.count, "job") + " kicked\n");
     good = good && changed.good;
   }
-  many(RecordType::drop, drop);
-  many(RecordType::keep, keep);
-  many(RecordType::release, release);
+  many(Change::drop, drop);
+  many(Change::keep, keep);
+  many(Change::release, release);
   for (const auto& f : o.pause) {
     store.pause(f, true);
     if (!is_known(f)) log(Level::warning, printable(f) + " is paused, but this store knows no job of that function");

@@ -145,38 +145,39 @@ std::vector<Json> history_of(Store& store, const Claim& c) {
   std::vector<Json> runs;
   bool is_open = false;
   uint32_t attempts = 0;
-  auto end = [&](const Meta& m, const char* result) {
+  auto end = [&](const auto& event, const char* result) {
     if (!std::exchange(is_open, false)) runs.push_back(Json::object());
     Json& run = runs.back();
-    run["ended_at"] = format_time(m.at);
+    run["ended_at"] = format_time(event.at);
     run["result"] = result;
-    if (!m.why.empty()) run["reason"] = m.why;
-    if (m.exit != no_exit) run["exit_status"] = m.exit;
-    if (m.signal) run["signal"] = m.signal;
+    if constexpr (requires { event.why; })
+      if (!event.why.empty()) run["reason"] = event.why;
+    if (event.exit != no_exit) run["exit_status"] = event.exit;
+    if (event.signal) run["signal"] = event.signal;
   };
-  JournalReader reader(store.journal(), 0);
+  EventReader reader(store.journal(), 0);
   reader.skip_to(c.job.first_lsn);
   for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next()) {
     if (item != JournalReader::Item::record) continue;
-    const Meta& m = reader.head().meta;
+    const Event& event = reader.event();
     // Whoever takes it has seen that nobody holds it any more.
-    if (m.type == RecordType::claim && is_open && std::find(m.ids.begin(), m.ids.end(), c.id) != m.ids.end()) {
+    if (auto* claim = std::get_if<event::Claim>(&event); claim && is_open && std::find(claim->ids.begin(), claim->ids.end(), c.id) != claim->ids.end()) {
       runs.back()["result"] = "cut off";
       is_open = false;
     }
-    if (m.id != c.id) continue;
-    if (m.type == RecordType::start) {
-      runs.push_back({{"attempt", attempts + 1}, {"started_at", format_time(m.at)}});
+    if (id_of(event) != c.id) continue;
+    if (auto* start = std::get_if<event::Start>(&event)) {
+      runs.push_back({{"attempt", attempts + 1}, {"started_at", format_time(start->at)}});
       is_open = true;
-    } else if (m.type == RecordType::fail && is_open) {
-      end(m, m.spent ? "failed" : "cut off");
-      attempts += m.spent;
-    } else if (m.type == RecordType::dead) {
-      end(m, m.spent ? "failed" : is_open ? "cut off" : "not run");
-      attempts += m.spent;
-    } else if (m.type == RecordType::done) {
-      end(m, "done");
-    } else if (m.type == RecordType::kick) {
+    } else if (auto* fail = std::get_if<event::Fail>(&event); fail && is_open) {
+      end(*fail, fail->spent ? "failed" : "cut off");
+      attempts += fail->spent;
+    } else if (auto* dead = std::get_if<event::Dead>(&event)) {
+      end(*dead, dead->spent ? "failed" : is_open ? "cut off" : "not run");
+      attempts += dead->spent;
+    } else if (auto* done = std::get_if<event::Done>(&event)) {
+      end(*done, "done");
+    } else if (is_any_of<event::Kick>(event)) {
       attempts = 0;
     }
   }
@@ -416,7 +417,7 @@ Exit check(const Options& o, Store& store) {
   };
   // Every byte of the journal. (An append that was cut off is no damage, nor is what was never synced: nobody was told that it was done.)
   const Lsn synced = store.journal().synced().value_or(0), unsynced = synced ? synced : UINT64_MAX;
-  JournalReader reader(store.journal(), 0);
+  EventReader reader(store.journal(), 0);
   auto damaged = [&](Lsn lsn, const std::string& id, const std::string& text) {
     bool bad = lsn < unsynced && !reader.never_synced();
     report(bad ? "damage" : "torn", lsn, id, text, bad);
@@ -426,8 +427,8 @@ Exit check(const Options& o, Store& store) {
     switch (item) {
       case JournalReader::Item::record:
         if (reader.head().inline_size() > 0 && reader.has_data() && sum64(reader.data()) != reader.head().data_sum)
-          damaged(reader.lsn(), reader.head().meta.id, "the checksum of its workload is wrong");
-        if (reader.head().inline_size() > 0 && !reader.has_data()) without_data.push_back({reader.lsn(), reader.head().meta.id});
+          damaged(reader.lsn(), id_of(reader.event()), "the checksum of its workload is wrong");
+        if (reader.head().inline_size() > 0 && !reader.has_data()) without_data.push_back({reader.lsn(), id_of(reader.event())});
         look_without_data(false);
         break;
       case JournalReader::Item::damage:
@@ -455,9 +456,9 @@ Exit check(const Options& o, Store& store) {
   for (const auto& t : troubles)
     if (t.kind == Trouble::Kind::conflict) report("conflict", t.lsn, t.id, "its ID was used again with another workload, which was refused", false);
   // Where each job stands in the journal is compared with the index; only what cannot be read, and what has come since, is looked at here.
-  JournalReader news(store.journal(), 0);
+  EventReader news(store.journal(), 0);
   auto is_readable = [&](Lsn lsn, const std::string& id) {
-    if (lsn >= reader.position()) return news.read_record_at(lsn, false) && news.head().meta.id == id;
+    if (lsn >= reader.position()) return news.read_record_at(lsn, false) && id_of(news.event()) == id;
     auto at = std::upper_bound(unreadable.begin(), unreadable.end(), std::pair(lsn, UINT64_MAX));
     return at == unreadable.begin() || std::prev(at)->second <= lsn;
   };
@@ -499,6 +500,44 @@ Exit check(const Options& o, Store& store) {
   return ok ? Exit::ok : Exit::no;
 }
 
+// What an event says, by the names that people know; what is as usual is left out.
+void tell(Json& json, const Event& event, uint64_t size) {
+  auto text = [&](const char* name, const std::string& value) { if (!value.empty()) json[name] = value; };
+  auto number = [&](const char* name, uint32_t value, uint32_t usual = 0) { if (value != usual) json[name] = value; };
+  auto flag = [&](const char* name, bool value, bool usual = false) { if (value != usual) json[name] = value; };
+  auto time = [&](const char* name, Millis value) { if (value.count()) json[name] = format_time(value); };
+  std::visit([&]<typename E>(const E& e) {
+    json["type"] = E::type;
+    if constexpr (requires { e.id; }) json["id"] = e.id;
+    if constexpr (requires { e.asked; }) json["function"] = e.asked.function;
+    if constexpr (requires { e.function; }) json["function"] = e.function;
+    json["at"] = format_time(e.at);
+    if constexpr (requires { e.ids; }) json["ids"] = e.ids;
+    if constexpr (std::is_same_v<E, event::Add>) {
+      json["size"] = size;
+      if (!e.part.source.empty()) json.update({{"from", e.part.source}, {"offset", e.part.offset}, {"length", e.part.length}});
+      time("due_at", e.asked.due);
+      if (e.asked.priority != normal_priority) json["priority"] = priority_name(e.asked.priority);
+      text("key", e.asked.key), text("serial", e.asked.serial);
+    }
+    if constexpr (requires { e.keep; }) flag("keep", e.keep);
+    if constexpr (requires { e.owner; }) text("owner", e.owner);
+    if constexpr (requires { e.start; }) number("start", e.start);
+    if constexpr (requires { e.starts; }) number("start", e.starts);
+    if constexpr (requires { e.due; }) time("due_at", e.due);
+    if constexpr (requires { e.spent; }) flag("spent", e.spent, true);
+    if constexpr (requires { e.exit; }) number("exit_status", e.exit, no_exit), number("signal", e.signal);
+    if constexpr (requires { e.attempts; }) number("attempts", e.attempts);
+    if constexpr (requires { e.dropped; }) flag("dropped", e.dropped);
+    if constexpr (requires { e.why; }) text("reason", e.why);
+    if constexpr (requires { e.node; }) text("node", e.node);
+    if constexpr (requires { e.copies; }) number("copies", e.copies);
+    if constexpr (std::is_same_v<E, event::Copied>) json["peers"] = e.peers;
+    if constexpr (std::is_same_v<E, event::Peer>) json["position"] = e.position;
+    if constexpr (std::is_same_v<E, event::State>) json.update({{"state", e.state}, {"term", e.term}, {"version", e.version}, {"from", e.from}});
+  }, event);
+}
+
 Exit journal(const Options& o, Store& store) {
   if (o.records) {
     if (::isatty(STDOUT_FILENO)) throw Error(Exit::usage, "cannot write a stream of jobs to a terminal");
@@ -509,36 +548,11 @@ Exit journal(const Options& o, Store& store) {
     });
     return result;
   }
-  JournalReader reader(store.journal(), 0);
+  EventReader reader(store.journal(), 0);
   for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next()) {
     Json json = {{"lsn", reader.lsn()}};
     if (item == JournalReader::Item::record) {
-      const Meta& m = reader.head().meta;
-      json["type"] = record_type_name(m.type);
-      if (!m.id.empty()) json["id"] = m.id;
-      if (!m.function.empty()) json["function"] = m.function;
-      json["at"] = format_time(m.at);
-      if (m.type == RecordType::add) json["size"] = reader.head().data_size;
-      if (!m.ids.empty()) json["ids"] = m.ids;
-      if (!m.source.empty()) json.update({{"from", m.source}, {"offset", m.offset}, {"length", m.length}});
-      if (m.keep) json["keep"] = true;
-      if (!m.owner.empty()) json["owner"] = m.owner;
-      if (m.start) json["start"] = m.start;
-      if (m.due.count()) json["due_at"] = format_time(m.due);
-      if (!m.spent) json["spent"] = false;
-      if (m.exit != no_exit) json["exit_status"] = m.exit;
-      if (m.signal) json["signal"] = m.signal;
-      if (m.attempts) json["attempts"] = m.attempts;
-      if (m.dropped) json["dropped"] = true;
-      if (m.priority != normal_priority) json["priority"] = priority_name(m.priority);
-      if (!m.key.empty()) json["key"] = m.key;
-      if (!m.serial.empty()) json["serial"] = m.serial;
-      if (!m.why.empty()) json["reason"] = m.why;
-      if (!m.node.empty()) json["node"] = m.node;
-      if (m.copies) json["copies"] = m.copies;
-      if (m.type == RecordType::copied) json["peers"] = m.peers;
-      if (m.type == RecordType::peer) json["position"] = m.position;
-      if (m.type == RecordType::state) json.update({{"state", m.state}, {"term", m.term}, {"version", m.version}, {"from", m.from}});
+      tell(json, reader.event(), reader.head().data_size);
     } else {
       json["type"] = item == JournalReader::Item::damage ? "damage"
                      : item == JournalReader::Item::torn ? "torn"

@@ -87,10 +87,7 @@ Exit init(const Options& o, const Common& common) {
   std::vector<std::string> records;
   for (const auto& name : group.members) {
     if (name == o.as || (known.count(name) && known[name].position != UINT64_MAX)) continue;
-    Meta meta = meta_now(RecordType::peer);
-    meta.node = name;
-    meta.since = settings.group ? store->journal().end() : 0;
-    records.push_back(encode_record(meta));
+    records.push_back(encode_record(event::Peer{.node = name, .at = now_ms(), .since = settings.group ? store->journal().end() : 0}));
   }
   for (const auto& [name, peer] : known)
     if (!group.has(name) && peer.position != UINT64_MAX) records.push_back(forgotten_record(name));
@@ -142,26 +139,27 @@ class StreamSender {
     m_target = m_link->call("ask", {}, o.replicate.config.peer_timeout).store;
   }
 
-  void add(NewJob record) {
-    Meta& meta = record.record.meta;
+  void add(NewJob job) {
     const Group& group = m_store.group();
-    if (meta.type == RecordType::add) {
-      if (meta.node.empty()) {
-        meta.node = group.self.node;
-        meta.store = group.self.store;
-        meta.once = group.once;
-        record.head = encode_record_head(meta, record.record.data_size, record.record.data_sum);
-      }
-      put(meta.id, record.head + std::string(record.data), true);
-    } else if (meta.type == RecordType::state) {
-      if (meta.node.empty()) {
-        meta.node = group.self.node;
-        meta.store = group.self.store;
-      }
-      meta.from = group.self.node;
-      meta.from_store = group.self.store;
-      put(meta.id, encode_record(meta), false);
+    if (job.add.node.empty()) {
+      job.add.node = group.self.node;
+      job.add.store = group.self.store;
+      job.add.once = group.once;
+      job.encode();
     }
+    put(job.add.id, job.head + std::string(job.data), true);
+    if (m_body.size() >= batch) flush();
+  }
+
+  void add(event::State state) {
+    const Self& self = m_store.group().self;
+    if (state.node.empty()) {
+      state.node = self.node;
+      state.store = self.store;
+    }
+    state.from = self.node;
+    state.from_store = self.store;
+    put(state.id, encode_record(state), false);
     if (m_body.size() >= batch) flush();
   }
 
@@ -232,11 +230,11 @@ class StreamSender {
         ++job->term;
         ++job->version;
         job->changed_at = now_ms();
-        Meta meta = state_of(id, *job);
-        records.push_back(encode_record(meta));
-        meta.from = self.node;
-        meta.from_store = self.store;
-        told.push_back({id, encode_record(meta)});
+        event::State state = state_of(id, *job);
+        records.push_back(encode_record(state));
+        state.from = self.node;
+        state.from_store = self.store;
+        told.push_back({id, encode_record(state)});
       }
       if (records.empty()) return;
       m_store.append(records);
@@ -265,7 +263,7 @@ Exit send_stream(const Options& o, Store& store, const Common& common) {
   StreamSender sender(store, o, common);
   StreamReader stream(STDIN_FILENO, UINT64_MAX, [&](const std::string& what) { sender.skip(what); });
   try {
-    while (auto record = stream.next()) sender.add(std::move(*record));
+    while (auto item = stream.next()) std::visit([&](auto& said) { sender.add(std::move(said)); }, *item);
   } catch (const Error& e) {
     if (e.code() == Exit::bad_data) sender.flush();  // what came before is good
     throw;

@@ -152,39 +152,37 @@ class Importer {
  public:
   Importer(Options& o, const Common& common) : m_store(open_store(common.store, true)) { m_replicator = o.replicate.open(m_store, common); }
 
-  void add(NewJob record) {
-    Meta& meta = record.record.meta;
+  void add(event::State state) {
     const Self& self = m_store.group().self;
-    if (meta.type == RecordType::state) {
-      meta.node = self.node;
-      meta.store = self.store;
-      meta.from.clear();
-      meta.from_store.clear();
-      // It stands behind the job that it is about.
-      if (!m_jobs.empty() && m_jobs.back().record.meta.id == meta.id) m_jobs.back().state = encode_record(meta);
-      return;
-    }
+    state.node = self.node;
+    state.store = self.store;
+    state.from.clear();
+    state.from_store.clear();
+    // It stands behind the job that it is about.
+    if (!m_jobs.empty() && m_jobs.back().add.id == state.id) m_jobs.back().state = encode_record(state);
+  }
+
+  void add(NewJob job) {
     if (m_jobs.size() >= batch_jobs || m_bytes >= batch_bytes) flush();
-    meta.given = true;  // whether its ID is another job's has to be looked at
-    meta.node.clear();
-    meta.store.clear();
-    meta.copies = 0;
-    meta.once = false;
-    record.head = encode_record_head(meta, record.record.data_size, record.record.data_sum);
-    record.record.head_size = record.head.size();
-    m_bytes += record.data.size();
-    m_jobs.push_back(std::move(record));
+    job.add.given = true;  // whether its ID is another job's has to be looked at
+    job.add.node.clear();
+    job.add.store.clear();
+    job.add.copies = 0;
+    job.add.once = false;
+    job.encode();
+    m_bytes += job.data.size();
+    m_jobs.push_back(std::move(job));
   }
 
   void flush() {
     if (m_jobs.empty()) return;
     std::vector<std::string> ids;
-    for (const auto& job : m_jobs) ids.push_back(job.record.meta.id);
+    for (const auto& job : m_jobs) ids.push_back(job.add.id);
     // What is said of a job is not said of another one that has its ID here.
     m_store.look([&](Fold& fold) {
       for (auto& job : m_jobs) {
-        auto known = fold.get(job.record.meta.id);
-        if (known && (known->size != job.record.data_size || known->sum != job.record.data_sum || known->function != job.record.meta.function)) job.state.clear();
+        auto known = fold.get(job.add.id);
+        if (known && !job.is_same(*known)) job.state.clear();
       }
     });
     auto answers = m_replicator ? m_replicator->add(std::move(m_jobs)) : m_store.add(m_jobs);
@@ -234,7 +232,7 @@ Exit import_jobs(Options& o, const Common& common) {
   Importer importer(o, common);
   StreamReader stream(STDIN_FILENO, o.max_workload, [&](const std::string& what) { importer.skip(what); });
   try {
-    while (auto record = stream.next()) importer.add(std::move(*record));
+    while (auto item = stream.next()) std::visit([&](auto& said) { importer.add(std::move(said)); }, *item);
     importer.flush();
   } catch (const Error& e) {
     if (e.code() == Exit::bad_data || e.code() == Exit::no_input) importer.flush();
