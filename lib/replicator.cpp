@@ -1740,9 +1740,8 @@ std::string Replicator::serve_take(const Transfer& transfer, std::string& reason
     auto* add = read ? std::get_if<event::Add>(&read->event) : nullptr;
     auto* state = read ? std::get_if<event::State>(&read->event) : nullptr;
     if (!read || read->data_size > rest.size() - read->head_size) reason = "not a whole record";
-    else if (!add && !state) reason = "a record that is neither add nor state";
     else if (state && (read->data_size != 0 || state->from != transfer.node)) reason = "a state that another told";
-    else if (add ? add->node.empty() : state->node.empty()) reason = "a job of no node";
+    else if ((!add || add->node.empty()) && (!state || state->node.empty())) reason = "a job of no node";
     else if (items.size() == 16 * max_jobs) reason = "too many records";
     if (!reason.empty()) return {};
     std::string_view record = rest.substr(0, read->head_size), data = rest.substr(read->head_size, read->data_size);
