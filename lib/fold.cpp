@@ -121,10 +121,9 @@ Fold::Fold(Table& table, const Self& self) : m_table(table), m_self(self) {
   if (value->size() < 25 || static_cast<uint8_t>((*value)[0]) != index_version) throw TableError("another version");
   m_position = {get_le<uint64_t>(*value, 1), get_le<uint64_t>(*value, 9), get_le<uint64_t>(*value, 17)};
   if (value->substr(25) != m_self.node + m_self.store) throw TableError("another node's");
-  auto folded = table.get(version_key);
-  if (!folded || folded->size() != 12 || get_le<uint32_t>(*folded, 0) < fold_version || get_le<uint64_t>(*folded, 4) != m_position.end)
-    throw TableError("an older program has changed it");
   m_last_job = table.get(greatest_key).value_or("");
+  auto folded = table.get(version_key);
+  if (!folded || folded->size() != 12 || get_le<uint32_t>(*folded, 0) < fold_version || get_le<uint64_t>(*folded, 4) != m_position.end) recount_first();
 }
 
 bool Fold::run(EventReader& reader, size_t most) {
@@ -186,6 +185,24 @@ void Fold::commit() {
     m_changed = false;
   }
   m_table.commit();
+}
+
+// What a program of before, which shares the index, has not kept: made again of what it keeps.
+void Fold::recount_first() {
+  std::vector<std::string> kept;
+  for (Table::Cursor c(m_table, "z"); c.valid() && c.key()[0] == 'z'; c.next()) kept.emplace_back(c.key().substr(1));
+  for (const auto& function : kept) counter(function);
+  for (const auto& function : functions()) {
+    Counters& c = counter(function);
+    c.first = 0;
+    walk(function_prefix('d', function), [&](const std::string& id) {
+      auto job = get(id);
+      if (!job) throw TableError("an order names a job that is not there");
+      c.first += waits_for_first(*job);
+      return true;
+    });
+  }
+  m_changed = true;
 }
 
 Counters& Fold::counter(const std::string& function) {

@@ -41,8 +41,8 @@
 namespace gq {
 
 // To change what the fold makes of a journal, or how a job is encoded: raise this. An index that another version sealed is then
-// made anew, and so is one that it has changed meanwhile. Processes of two versions may share an index, so new members of a job stand behind
-// the old ones, and may lack.
+// made anew. Processes of two versions may share an index, so new members of a job stand behind the old ones, and may lack; and what a
+// program of before does not keep in the index has to be made again where that has changed it: recount_first() does so.
 inline constexpr uint32_t fold_version = 7;
 
 // How far the journal has been folded, and the last record before that: it tells one journal from another.
@@ -201,6 +201,7 @@ class Fold {
   void store(const std::string& id, Job& job);
   void put_order(const std::string& id, const Job& job);
   void remove_order(const std::string& id, const Job& job);
+  void recount_first();
   Counters& counter(const std::string& function);
   void trouble(Trouble::Kind kind, Lsn lsn, Lsn end, const std::string& id = {});
   void walk(const std::string& prefix, const Visit& visit);

@@ -20,13 +20,15 @@ Joblog::Joblog(const std::string& path, std::string command) : m_path(path), m_c
 
 void Joblog::open() {
   bool is_inherited = false;
+  Fd file;
   {
     std::lock_guard<std::mutex> guard(umask_mutex());
-    m_file = open_given(m_path, O_WRONLY | O_CREAT | O_APPEND, regular_file | device | inherited, Exit::storage, 0664, &is_inherited);
+    file = open_given(m_path, O_WRONLY | O_CREAT | O_APPEND, regular_file | device | inherited, Exit::storage, 0664, &is_inherited);
   }
   struct stat st;
   // Everybody may write to /dev/null.
-  if (!is_inherited) check_trusted(m_file.get(), m_path, ::fstat(m_file.get(), &st) == 0 && S_ISREG(st.st_mode) ? S_IWOTH : 0, "chmod o-w it");
+  if (!is_inherited && ::fstat(file.get(), &st) == 0 && S_ISREG(st.st_mode)) check_trusted(file.get(), m_path, S_IWOTH, "chmod o-w it");
+  m_file = std::move(file);
   // Another worker may be writing the first line now. A lock that another program holds never blocks this one; on an inherited
   // descriptor it may be the caller's own.
   for (int tries = 0; !is_inherited && !try_lock(m_file.get(), FileLock::Mode::exclusive) && tries < 100; ++tries) ::usleep(1000);

@@ -23,7 +23,7 @@ constexpr int send_buffer = 1 << 20;
 // A packet is 4 bytes of magic, the command, the size of what follows; numbers are big-endian. Arguments are separated by NUL.
 constexpr size_t header_size = 12;
 // No answer is nearly as long: it has a line for each record or ID.
-constexpr size_t least_longest = 64 << 10, bytes_for_one = 8, most_longest = 16 << 20;
+constexpr size_t least_longest = 4 << 20, bytes_for_one = 8, most_longest = 16 << 20;
 constexpr const char* too_much = "it sends more than what answers this";
 enum Command : uint32_t { submit_job = 7, job_created = 8, work_complete = 13, work_fail = 14, error = 19, work_warning = 29 };
 

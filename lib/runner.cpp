@@ -187,7 +187,7 @@ void Runner::bury(const Claim& claim, Level level, const std::string& why) {
 }
 
 void Runner::say(Level level, const Claim& claim, const std::string& why, const char* becomes) {
-  if (auto behind = m_seldom.behind(printable(claim.job.function) + ": " + becomes, Clock::now())) log(level, claim.id + ": " + why + "; " + becomes + *behind);
+  if (auto behind = m_seldom.behind(printable(claim.job.function) + ": " + (level == Level::error ? kind_of(why) + "; " : "") + becomes, Clock::now())) log(level, claim.id + ": " + why + "; " + becomes + *behind);
 }
 
 // The command is at fault, not the job: nothing of the function is started for a while.

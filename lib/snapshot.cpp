@@ -565,7 +565,7 @@ std::vector<std::string> prune_snapshots(const std::string& directory, const Ret
     if (keep.count(s.name)) continue;
     const std::string aside = "tmp." + new_ulid();
     if (!collection.rename(s.name, aside)) {
-      bad(s.path, errno_text(errno));
+      if (errno != ENOENT) bad(s.path, errno_text(errno));  // or another prune has it
       continue;
     }
     removed.push_back(s.name);

@@ -59,7 +59,12 @@ Keys::Keys(const std::string& path) {
   bool is_inherited = false;
   Fd fd = open_given(path, O_RDONLY, regular_file | inherited, Exit::config, 0, &is_inherited);
   if (!is_inherited) check_trusted(fd.get(), path, S_IRWXG | S_IRWXO, "chmod 600 it");
-  auto text = read_all(fd.get(), 4096, printable(path), start_patience);
+  std::optional<std::string> text;
+  try {
+    text = read_all(fd.get(), 4096, printable(path), start_patience);
+  } catch (const Error& e) {
+    throw Error(Exit::config, e.what(), e.error_number());
+  }
   for (const auto& line : split(text.value_or(""), '\n')) {
     if (line.empty()) continue;
     std::string key(crypto_auth_KEYBYTES, '\0');
