@@ -22,11 +22,11 @@
 #include <string>
 #include <vector>
 
-#include "fd.hpp"
+#include "gq/base/fd.hpp"
 #include "hostile.hpp"
-#include "open_store.hpp"
-#include "replicator.hpp"
-#include "ulid.hpp"
+#include "gq/database/open_store.hpp"
+#include "gq/replication/replicator.hpp"
+#include "gq/base/ulid.hpp"
 
 namespace {
 

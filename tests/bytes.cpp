@@ -12,10 +12,10 @@
 #include <map>
 #include <random>
 
-#include "cleaner.hpp"
-#include "open_store.hpp"
-#include "text.hpp"
-#include "ulid.hpp"
+#include "gq/store/cleaner.hpp"
+#include "gq/database/open_store.hpp"
+#include "gq/base/text.hpp"
+#include "gq/base/ulid.hpp"
 
 namespace {
 

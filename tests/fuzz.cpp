@@ -11,17 +11,17 @@
 #include <filesystem>
 #include <map>
 
-#include "bytes.hpp"
-#include "error.hpp"
-#include "event_reader.hpp"
-#include "gearman.hpp"
-#include "journal.hpp"
-#include "outcome.hpp"
-#include "packets.hpp"
-#include "text.hpp"
-#include "transfer.hpp"
-#include "ulid.hpp"
-#include "wire.hpp"
+#include "gq/base/bytes.hpp"
+#include "gq/base/error.hpp"
+#include "gq/state/event_reader.hpp"
+#include "gq/gearman/gearman.hpp"
+#include "gq/journal/journal.hpp"
+#include "gq/work/outcome.hpp"
+#include "gq/gearman/packets.hpp"
+#include "gq/base/text.hpp"
+#include "gq/replication/transfer.hpp"
+#include "gq/base/ulid.hpp"
+#include "gq/replication/wire.hpp"
 
 namespace {
 

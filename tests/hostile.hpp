@@ -1,7 +1,7 @@
 // A record with every key that there is, whatever its type has: what no gq writes, and each has to read.
 #pragma once
 
-#include "event.hpp"
+#include "gq/state/event.hpp"
 
 template <typename E>
 struct WithEveryKey {

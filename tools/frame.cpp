@@ -13,11 +13,11 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "given.hpp"
-#include "runner.hpp"
-#include "text.hpp"
-#include "thread.hpp"
-#include "wait.hpp"
+#include "gq/base/given.hpp"
+#include "gq/work/runner.hpp"
+#include "gq/base/text.hpp"
+#include "gq/base/thread.hpp"
+#include "gq/base/wait.hpp"
 
 namespace gq {
 namespace {

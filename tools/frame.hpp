@@ -8,11 +8,11 @@
 #include <thread>
 #include <vector>
 
-#include "clock.hpp"
-#include "error.hpp"
-#include "fd.hpp"
-#include "gearman.hpp"
-#include "log.hpp"
+#include "gq/base/clock.hpp"
+#include "gq/base/error.hpp"
+#include "gq/base/fd.hpp"
+#include "gq/gearman/gearman.hpp"
+#include "gq/base/log.hpp"
 
 namespace gq {
 

@@ -8,14 +8,14 @@
 #include <cerrno>
 #include <map>
 
-#include "fd.hpp"
+#include "gq/base/fd.hpp"
 #include "frame.hpp"
-#include "given.hpp"
-#include "open_store.hpp"
+#include "gq/base/given.hpp"
+#include "gq/database/open_store.hpp"
 #include "replicate_options.hpp"
-#include "sender.hpp"
-#include "text.hpp"
-#include "ulid.hpp"
+#include "gq/replication/sender.hpp"
+#include "gq/base/text.hpp"
+#include "gq/base/ulid.hpp"
 
 namespace gq {
 namespace {

@@ -6,16 +6,16 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "child.hpp"
-#include "cleaner.hpp"
-#include "fd.hpp"
+#include "gq/base/child.hpp"
+#include "gq/store/cleaner.hpp"
+#include "gq/base/fd.hpp"
 #include "frame.hpp"
-#include "listing.hpp"
-#include "open_store.hpp"
+#include "gq/store/listing.hpp"
+#include "gq/database/open_store.hpp"
 #include "replicate_options.hpp"
-#include "runner.hpp"
-#include "text.hpp"
-#include "ulid.hpp"
+#include "gq/work/runner.hpp"
+#include "gq/base/text.hpp"
+#include "gq/base/ulid.hpp"
 #include "work_options.hpp"
 
 namespace gq {

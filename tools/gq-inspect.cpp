@@ -5,14 +5,14 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "exchange.hpp"
+#include "gq/store/exchange.hpp"
 #include "frame.hpp"
-#include "listing.hpp"
-#include "replicator.hpp"
-#include "open_store.hpp"
-#include "store.hpp"
-#include "text.hpp"
-#include "ulid.hpp"
+#include "gq/store/listing.hpp"
+#include "gq/replication/replicator.hpp"
+#include "gq/database/open_store.hpp"
+#include "gq/store/store.hpp"
+#include "gq/base/text.hpp"
+#include "gq/base/ulid.hpp"
 
 namespace gq {
 namespace {

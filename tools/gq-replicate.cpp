@@ -9,18 +9,18 @@
 #include <map>
 #include <set>
 
-#include "cleaner.hpp"
-#include "exchange.hpp"
-#include "fd.hpp"
+#include "gq/store/cleaner.hpp"
+#include "gq/store/exchange.hpp"
+#include "gq/base/fd.hpp"
 #include "frame.hpp"
-#include "log.hpp"
-#include "notify.hpp"
-#include "open_store.hpp"
-#include "owners.hpp"
+#include "gq/base/log.hpp"
+#include "gq/base/notify.hpp"
+#include "gq/database/open_store.hpp"
+#include "gq/store/owners.hpp"
 #include "replicate_options.hpp"
-#include "runner.hpp"
-#include "text.hpp"
-#include "ulid.hpp"
+#include "gq/work/runner.hpp"
+#include "gq/base/text.hpp"
+#include "gq/base/ulid.hpp"
 #include "work_options.hpp"
 
 namespace gq {

@@ -5,12 +5,12 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "exchange.hpp"
+#include "gq/store/exchange.hpp"
 #include "frame.hpp"
-#include "open_store.hpp"
+#include "gq/database/open_store.hpp"
 #include "replicate_options.hpp"
-#include "snapshot.hpp"
-#include "text.hpp"
+#include "gq/store/snapshot.hpp"
+#include "gq/base/text.hpp"
 
 namespace gq {
 namespace {

@@ -4,14 +4,14 @@
 
 #include <algorithm>
 
-#include "cleaner.hpp"
+#include "gq/store/cleaner.hpp"
 #include "frame.hpp"
-#include "intake.hpp"
-#include "notify.hpp"
-#include "open_store.hpp"
+#include "gq/replication/intake.hpp"
+#include "gq/base/notify.hpp"
+#include "gq/database/open_store.hpp"
 #include "replicate_options.hpp"
-#include "runner.hpp"
-#include "text.hpp"
+#include "gq/work/runner.hpp"
+#include "gq/base/text.hpp"
 #include "work_options.hpp"
 
 namespace gq {

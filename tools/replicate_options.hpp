@@ -2,8 +2,8 @@
 #pragma once
 
 #include "frame.hpp"
-#include "packets.hpp"
-#include "replicator.hpp"
+#include "gq/gearman/packets.hpp"
+#include "gq/replication/replicator.hpp"
 
 namespace gq {
 

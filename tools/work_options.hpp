@@ -4,8 +4,8 @@
 #include <signal.h>
 
 #include "frame.hpp"
-#include "runner.hpp"
-#include "text.hpp"
+#include "gq/work/runner.hpp"
+#include "gq/base/text.hpp"
 
 namespace gq {
 

@@ -42,7 +42,7 @@ def cbor(value):
 
 
 def record(meta, data=b""):
-    """A record (lib/record.hpp) whose checksums are right, whatever it says."""
+    """A record (lib/journal/record.hpp) whose checksums are right, whatever it says."""
     meta = cbor(meta)
     head = b"GQR1" + struct.pack("<IQ", len(meta), len(data))
     rest = struct.pack("<Q", sum64(data)) + meta

@@ -1,0 +1,327 @@
+#include "gq/base/directory.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+
+#include "gq/base/text.hpp"
+#include "gq/base/ulid.hpp"
+
+namespace gq {
+namespace {
+
+constexpr const char *is_link = "it is a link, and none is followed here", *is_of_another = "it belongs to another user";
+
+bool is_entry(const std::string& name) { return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos; }
+
+Fd open_at(int directory, const std::string& name, int flags) {
+  int fd;
+  do {
+    fd = ::openat(directory, name.c_str(), flags | O_CLOEXEC, 0600);
+  } while (fd < 0 && errno == EINTR);
+  return Fd(fd);
+}
+
+// A file or directory of this user's that others can read or write is for him alone from now on. It may be on a disk that is only read.
+void make_private(int fd, const struct stat& st, mode_t mode) {
+  if (st.st_uid == ::geteuid() && (st.st_mode & (S_IRWXG | S_IRWXO))) (void)!::fchmod(fd, mode);
+}
+
+// File systems that other machines may share, so that flock(2) or fsync(2) do not mean what gq needs. Numbers from statfs(2).
+// FUSE is one of them, for who can tell what is behind it (sshfs, glusterfs), and whether what it says of owners is true.
+bool is_network_file_system(long type) {
+  constexpr long smb2 = 0xfe534d42, ceph = 0x00c36400, lustre = 0x0bd00bd0, gpfs = 0x47504653, cifs = 0xff534d42,
+                 gfs2 = 0x01161970, fuse = 0x65735546;
+  for (long network : {static_cast<long>(NFS_SUPER_MAGIC), static_cast<long>(SMB_SUPER_MAGIC),
+                       static_cast<long>(AFS_SUPER_MAGIC), static_cast<long>(CODA_SUPER_MAGIC),
+                       static_cast<long>(V9FS_MAGIC), static_cast<long>(OCFS2_SUPER_MAGIC), smb2, ceph, lustre, gpfs,
+                       cifs, gfs2, fuse})
+    if ((type & 0xffffffffL) == network) return true;
+  return false;
+}
+
+bool quietly(int error_number, bool result = false) {
+  errno = error_number;
+  return result;
+}
+
+}  // namespace
+
+Directory::Directory(const std::string& path, Exit code) : m_path(path) {
+  Fd fd = gq::try_open(path, O_RDONLY | O_DIRECTORY);
+  if (!fd) throw_errno(code, "read the directory " + printable(path));
+  *this = Directory(path, std::move(fd));
+}
+
+Directory::Directory(std::string path, Fd fd, bool keeps_private) : m_path(std::move(path)), m_keeps_private(keeps_private) {
+  struct stat st;
+  if (::fstat(fd.get(), &st) != 0) throw_errno(Exit::storage, "look at " + printable(m_path));
+  m_owner = st.st_uid;
+  if (keeps_private) make_private(fd.get(), st, S_IRWXU);
+  m_fd = std::make_shared<const Fd>(std::move(fd));
+}
+
+Directory Directory::of_store(const std::string& path, bool create, bool link) {
+  const std::string what = "open the store " + printable(path);
+  auto refuse = [&](const char* why) { return Error(Exit::config, "cannot " + what + ": " + why); };
+  // As a place only: nothing of it is read before it is known to whom it belongs.
+  const int flags = link ? O_PATH : O_PATH | O_NOFOLLOW;
+  Fd place = gq::try_open(path, flags);
+  if (!place && errno == ENOENT) {
+    if (!create) throw refuse("there is none");
+    make_directories(path);
+    place = gq::try_open(path, flags);
+  }
+  struct stat st;
+  if (!place || ::fstat(place.get(), &st) != 0) throw_errno(Exit::config, what);
+  if (!S_ISDIR(st.st_mode)) throw refuse(S_ISLNK(st.st_mode) ? is_link : "it is not a directory");
+  if (st.st_mode & (S_IWGRP | S_IWOTH)) throw refuse("others can write to it (chmod 700 it)");
+  // Root is refused as well: the owner could not use the files that root would make.
+  if (st.st_uid != ::geteuid()) throw refuse("it belongs to another user, who has to run this");
+  struct statfs fs;
+  if (::fstatfs(place.get(), &fs) != 0) throw_errno(Exit::config, what);
+  if (is_network_file_system(fs.f_type)) throw refuse("it is on a network file system, which cannot lock and sync as gq needs");
+  Fd fd = open_at(place.get(), ".", O_RDONLY | O_DIRECTORY);
+  if (!fd) throw_errno(Exit::config, what);
+  return Directory(path, std::move(fd));
+}
+
+Directory Directory::kept_private() const {
+  Directory same = *this;
+  same.m_keeps_private = true;
+  return same;
+}
+
+std::string Directory::identity() const {
+  struct stat st;
+  struct statx more;
+  if (::fstat(fd(), &st) != 0 || ::statx(fd(), "", AT_EMPTY_PATH, STATX_BTIME, &more) != 0) throw_errno(Exit::storage, "look at " + printable(m_path));
+  if (!(more.stx_mask & STATX_BTIME)) return "";
+  return std::to_string(st.st_dev) + " " + std::to_string(st.st_ino) + " " + std::to_string(more.stx_btime.tv_sec) + "." + padded(more.stx_btime.tv_nsec, 9);
+}
+
+bool Directory::trusts(const struct stat& st) const { return S_ISREG(st.st_mode) && is_own(st.st_uid); }
+
+bool Directory::is_own(uid_t user) const { return user == m_owner || user == 0 || user == ::geteuid(); }
+
+bool Directory::lets_in_others() const {
+  struct stat st;
+  return ::fstat(fd(), &st) != 0 || (st.st_mode & (S_IXGRP | S_IXOTH));
+}
+
+Fd Directory::open_checked(const std::string& name, int flags, const char*& why) const {
+  why = nullptr;
+  if (!is_entry(name)) {
+    errno = EINVAL;
+    return {};
+  }
+  // What must not be opened is not waited for either, nor cut.
+  Fd fd = open_at(m_fd->get(), name, (flags & ~O_TRUNC) | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+  struct stat st;
+  if (!fd) {
+    if (errno == ELOOP) why = is_link;
+    else if (errno == ENXIO) why = "it is not a regular file";
+    return {};
+  }
+  if (::fstat(fd.get(), &st) != 0) return {};
+  if (!trusts(st)) {
+    why = S_ISREG(st.st_mode) ? is_of_another : "it is not a regular file";
+    errno = EPERM;
+    return {};
+  }
+  if (m_keeps_private) make_private(fd.get(), st, S_IRUSR | S_IWUSR);
+  if ((flags & O_TRUNC) && ::ftruncate(fd.get(), 0) != 0) return {};
+  ::fcntl(fd.get(), F_SETFL, flags & O_APPEND);  // a command may read it
+  return fd;
+}
+
+Fd Directory::try_open(const std::string& name, int flags) const {
+  const char* why;
+  return open_checked(name, flags, why);
+}
+
+// Without `why`, errno says it.
+void Directory::refuse(const std::string& name, const char* why, Exit code) const {
+  const std::string what = "open " + printable(path_of(name));
+  if (why) throw Error(code == Exit::storage ? Exit::config : code, "cannot " + what + ": " + why);
+  throw_errno(code, what);
+}
+
+Fd Directory::find(const std::string& name, int flags) const {
+  const char* why;
+  Fd fd = open_checked(name, flags, why);
+  if (!fd && (why || errno != ENOENT)) refuse(name, why, Exit::storage);
+  return fd;
+}
+
+Fd Directory::open(const std::string& name, int flags, Exit code) const {
+  const char* why;
+  Fd fd = open_checked(name, flags, why);
+  if (!fd) refuse(name, why, code);
+  return fd;
+}
+
+std::optional<Directory> Directory::step(const std::string& name, bool of_any, const char*& why) const {
+  why = nullptr;
+  struct stat st;
+  if (!is_entry(name)) {
+    errno = EINVAL;
+    return std::nullopt;
+  }
+  Fd fd = open_at(m_fd->get(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  if (!fd) {
+    const int saved = errno;
+    if (saved == ENOTDIR && look_at(name, st)) why = S_ISLNK(st.st_mode) ? is_link : "it is not a directory";
+    errno = saved;
+    return std::nullopt;
+  }
+  Directory next(path_of(name), std::move(fd), m_keeps_private);
+  if (!of_any && !is_own(next.m_owner)) {
+    why = is_of_another;
+    return std::nullopt;
+  }
+  if (!of_any) next.m_owner = m_owner;
+  return next;
+}
+
+Directory Directory::below(const std::string& path, Exit code) const {
+  Directory at = *this;
+  for (const auto& name : split(path, '/')) {
+    const char* why;
+    auto next = at.step(name, false, why);
+    if (!next) at.refuse(name, why, code);
+    at = std::move(*next);
+  }
+  return at;
+}
+
+Directory Directory::below_of_any(const std::string& name, Exit code) const {
+  const char* why;
+  auto next = step(name, true, why);
+  if (!next) refuse(name, why, code);
+  return std::move(*next);
+}
+
+std::optional<Directory> Directory::find_below(const std::string& name) const {
+  struct stat st;
+  if (!look_at(name, st) && errno == ENOENT) return std::nullopt;
+  return below(name);
+}
+
+std::optional<Directory> Directory::try_below(const std::string& name) const {
+  const char* why;
+  return step(name, false, why);
+}
+
+Directory Directory::make_below(const std::string& name) const {
+  if (::mkdirat(fd(), name.c_str(), 0700) == 0) sync();
+  else if (errno != EEXIST) throw_errno(Exit::storage, "create " + printable(path_of(name)));
+  return below(name);
+}
+
+bool Directory::look_at(const std::string& name, struct stat& st) const {
+  return is_entry(name) ? ::fstatat(fd(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 : quietly(EINVAL);
+}
+
+bool Directory::has(const std::string& name) const {
+  struct stat st;
+  return look_at(name, st);
+}
+
+bool Directory::is(int file, const std::string& name) const {
+  struct stat a, b;
+  return ::fstat(file, &a) == 0 && look_at(name, b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+bool Directory::remove(const std::string& name) const { return is_entry(name) ? ::unlinkat(fd(), name.c_str(), 0) == 0 : quietly(EINVAL); }
+
+bool Directory::rename(const std::string& from, const Directory& target, const std::string& to) const {
+  return is_entry(from) && is_entry(to) ? ::renameat(fd(), from.c_str(), target.fd(), to.c_str()) == 0 : quietly(EINVAL);
+}
+
+bool Directory::rename_new(const std::string& from, const Directory& target, const std::string& to) const {
+  return is_entry(from) && is_entry(to) ? ::renameat2(fd(), from.c_str(), target.fd(), to.c_str(), RENAME_NOREPLACE) == 0 : quietly(EINVAL);
+}
+
+bool Directory::link(const std::string& from, const Directory& target, const std::string& to) const {
+  if (!is_entry(from) || !is_entry(to)) return quietly(EINVAL);
+  if (::linkat(fd(), from.c_str(), target.fd(), to.c_str(), 0) != 0) return false;
+  // What was linked is known only now.
+  struct stat st;
+  if (target.look_at(to, st) && trusts(st)) return true;
+  target.remove(to);
+  return quietly(EPERM);
+}
+
+void Directory::remove_tree(const std::string& name, int levels) const {
+  struct stat st;
+  if (!look_at(name, st) && errno == ENOENT) return;
+  if (remove(name) || errno == ENOENT) return;
+  if (errno != EISDIR) throw_errno(Exit::storage, "remove " + printable(path_of(name)));
+  if (levels == 0) throw Error(Exit::storage, "cannot remove " + printable(path_of(name)) + ": it stands deeper than any directory that gq makes");
+  {
+    const Directory inside = below_of_any(name, Exit::storage);
+    for (const auto& entry : inside.names()) inside.remove_tree(entry, levels - 1);
+  }
+  if (::unlinkat(fd(), name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) throw_errno(Exit::storage, "remove " + printable(path_of(name)));
+}
+
+void Directory::touch(const std::string& name) const {
+  if (is_entry(name)) ::utimensat(fd(), name.c_str(), nullptr, AT_SYMLINK_NOFOLLOW);
+}
+
+std::vector<std::string> Directory::names() const {
+  std::vector<std::string> all;
+  Fd own = open_at(fd(), ".", O_RDONLY | O_DIRECTORY);  // with a place of its own in the list
+  std::unique_ptr<DIR, int (*)(DIR*)> dir(own ? ::fdopendir(own.get()) : nullptr, ::closedir);
+  if (!dir) throw_errno(Exit::storage, "read the directory " + printable(m_path));
+  own.release();
+  for (;;) {
+    errno = 0;
+    const dirent* entry = ::readdir(dir.get());
+    if (!entry) break;
+    if (is_entry(entry->d_name)) all.emplace_back(entry->d_name);
+  }
+  if (errno != 0) throw_errno(Exit::storage, "read the directory " + printable(m_path));
+  return all;
+}
+
+void Directory::sync() const {
+  if (::fsync(fd()) != 0) throw_errno(Exit::storage, "sync " + printable(m_path));
+}
+
+void Directory::sync_parent() const {
+  Fd parent = open_at(fd(), "..", O_RDONLY | O_DIRECTORY);
+  if (!parent || ::fsync(parent.get()) != 0) throw_errno(Exit::storage, "sync " + printable(m_path) + "/..");
+}
+
+bool Directory::publish(const std::string& name, std::string_view content, bool replace) const {
+  const std::string temporary = "tmp." + new_ulid();
+  Fd file = open(temporary, O_WRONLY | O_CREAT | O_EXCL);
+  bool done = false;
+  try {
+    write_all(file.get(), content, path_of(temporary));
+    if (::fsync(file.get()) != 0) throw_errno(Exit::storage, "sync " + printable(path_of(temporary)));
+    done = replace ? rename(temporary, name) : ::linkat(fd(), temporary.c_str(), fd(), name.c_str(), 0) == 0;
+    if (!done && (replace || errno != EEXIST)) throw_errno(Exit::storage, "create " + printable(path_of(name)));
+    if (!replace) remove(temporary);
+    sync();
+  } catch (...) {
+    remove(temporary);
+    throw;
+  }
+  return done;
+}
+
+std::string Directory::reach(const std::string& name) const {
+  static const bool has_proc = ::access("/proc/self/fd", X_OK) == 0;
+  return (has_proc ? "/proc/self/fd/" + std::to_string(fd()) : m_path) + "/" + name;
+}
+
+}  // namespace gq

@@ -1,0 +1,82 @@
+#include "gq/base/ulid.hpp"
+
+#include <sys/random.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <mutex>
+
+#include "gq/base/error.hpp"
+#include "gq/base/text.hpp"
+
+namespace gq {
+namespace {
+
+constexpr char alphabet[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+struct Generator {
+  std::mutex mutex;
+  int64_t last_ms = -1;
+  std::array<uint8_t, 10> random{};
+};
+
+}  // namespace
+
+std::string new_ulid() {
+  static Generator g;
+  std::lock_guard<std::mutex> guard(g.mutex);
+  int64_t ms = now_ms().count();
+  if (ms > g.last_ms) {
+    g.last_ms = ms;
+    if (getrandom(g.random.data(), g.random.size(), 0) != static_cast<ssize_t>(g.random.size()))
+      throw_errno(Exit::retry, "get random bytes");
+    g.random[0] &= 0x7f;  // room for counting up within the millisecond
+  } else {
+    // The same millisecond, or a clock that went back: count up from the last one.
+    for (size_t i = g.random.size(); i-- > 0;)
+      if (++g.random[i] != 0) break;
+  }
+  unsigned __int128 value = static_cast<unsigned __int128>(static_cast<uint64_t>(g.last_ms) & 0xffffffffffffULL)
+                            << 80;
+  for (size_t i = 0; i < g.random.size(); ++i)
+    value |= static_cast<unsigned __int128>(g.random[i]) << (8 * (9 - i));
+  std::string id(ulid_size, '0');
+  for (size_t i = ulid_size; i-- > 0; value >>= 5) id[i] = alphabet[static_cast<unsigned>(value & 31)];
+  return id;
+}
+
+bool is_ulid(std::string_view text) {
+  static constexpr auto allowed = [] {  // by character: this is asked of every record that is read
+    std::array<bool, 256> table{};
+    for (char c : std::string_view(alphabet)) table[static_cast<unsigned char>(c)] = true;
+    return table;
+  }();
+  return text.size() == ulid_size && text[0] <= '7' &&
+         std::all_of(text.begin(), text.end(), [](char c) { return allowed[static_cast<unsigned char>(c)]; });
+}
+
+Millis ulid_time(std::string_view id) {
+  constexpr size_t time_size = 10;
+  int64_t ms = 0;
+  for (char c : id.substr(0, time_size)) ms = ms << 5 | static_cast<int64_t>(std::string_view(alphabet).find(c));
+  return Millis(ms);
+}
+
+bool is_temporary_name(std::string_view name) {
+  if (name.substr(0, temporary_prefix.size()) != temporary_prefix) return false;
+  std::string_view rest = name.substr(temporary_prefix.size()), more = rest.substr(std::min(rest.size(), ulid_size));
+  if (rest == "restoring") return true;
+  // A workload that comes in parts, and a log of Tokyo Cabinet.
+  return is_ulid(rest.substr(0, ulid_size)) && (more.empty() || more == ".wal" || (more[0] == '.' && parse_count(more.substr(1))));
+}
+
+std::optional<std::string> parse_ulid(std::string_view text) {
+  std::string id(text);
+  for (char& c : id)
+    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
+  if (!is_ulid(id)) return std::nullopt;
+  return id;
+}
+
+}  // namespace gq

@@ -1,0 +1,34 @@
+// ULIDs: the job, store and owner IDs of gq. 26 characters of Crockford's base 32: 48 bits of milliseconds since
+// 1970, then 80 random bits; within one process each is greater than the one before, also within a millisecond.
+// (https://github.com/ulid/spec)
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "gq/base/clock.hpp"
+
+namespace gq {
+
+inline constexpr size_t ulid_size = 26;
+
+// A new ULID. Thread-safe. Throws Error when the kernel gives no random bytes.
+std::string new_ulid();
+
+// The canonical (upper case) form of a ULID that a person typed, or nullopt.
+std::optional<std::string> parse_ulid(std::string_view text);
+
+// True when `text` is a ULID in canonical form.
+bool is_ulid(std::string_view text);
+
+// When a ULID was made, by the clock of who made it.
+Millis ulid_time(std::string_view id);
+
+// Whether gq gives such a name to what may be left by a crash: tmp.ULID, or with more behind it. All that removes such files looks
+// here, as others use the prefix, too (mktemp(1)).
+inline constexpr std::string_view temporary_prefix = "tmp.";
+bool is_temporary_name(std::string_view name);
+
+}  // namespace gq

@@ -1,0 +1,51 @@
+// A helper: a program that keeps a store in a database, driven over its standard input and output as gq-store-helper(7) says.
+// It is started once. One that dies, or says what it may not, is started again and asked again: all requests may be repeated.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "gq/base/fd.hpp"
+#include "gq/database/keyvalue.hpp"
+
+namespace gq {
+
+inline constexpr const char* helper_greeting = "gq-store 1";
+
+class Helper : public KeyValue {
+ public:
+  // Starts nothing yet. The program is looked up in PATH.
+  explicit Helper(std::vector<std::string> argv) : m_argv(std::move(argv)) {}
+  ~Helper() override;  // ends its input, and waits for it a little
+
+  // All throw Error(retry) where the helper answers with an error, or cannot be made to answer; Error(config) where it does
+  // not know this protocol. Nothing that was not asked for is believed, or kept in memory.
+  void put(const std::vector<Pair>& pairs) override;
+  std::optional<std::string> get(const std::string& key) override;
+  void remove(const std::vector<std::string>& keys) override;
+  std::vector<Pair> scan(const std::string& from, size_t limit) override;
+  std::string notice() override;
+
+ private:
+  std::vector<Pair> ask(const char* what, const std::string& request, size_t most);
+  void start();
+  void stop();
+  std::vector<Pair> answer(size_t most);
+  bool says_more() const;
+  void send(std::string_view bytes);
+  std::string line();
+  std::string bytes(size_t size);
+  void fill();
+  void wait_until_ready(short events, const char* what);
+
+  const std::vector<std::string> m_argv;
+  pid_t m_pid = 0;
+  bool m_readable = false;  // by others, as the helper says
+  Fd m_socket;
+  std::string m_read;  // and not yet used
+  size_t m_used = 0;
+};
+
+}  // namespace gq

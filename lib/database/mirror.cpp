@@ -1,0 +1,444 @@
+#include "gq/database/mirror.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "gq/store/blobs.hpp"
+#include "gq/store/index.hpp"
+#include "gq/base/log.hpp"
+#include "gq/store/settings.hpp"
+#include "gq/base/text.hpp"
+#include "gq/base/ulid.hpp"
+
+namespace gq {
+namespace {
+
+constexpr const char *stamp_file = "mirror", *users_file = "mirror.users";
+constexpr const char *settings_key = "settings", *holder_key = "holder", *begin_key = "position";
+constexpr size_t lsn_digits = 20, piece_digits = 8;
+constexpr uint64_t piece_size = KeyValue::max_value;
+// In one request: so many pairs, or bytes.
+constexpr size_t most_pairs = 1000, most_bytes = 4 << 20;
+constexpr size_t scanned_records = 200, scanned_pieces = 8;
+constexpr size_t most_ends = 10000;  // that are looked at in one go
+// What a request of before the copy was made anew may still write ends within this.
+constexpr Lsn safe_distance = 1ULL << 32;
+
+std::string record_key(Lsn lsn) { return "r" + padded(lsn, lsn_digits); }
+std::string piece_key(const std::string& id, uint64_t piece) { return "b" + id + padded(piece, piece_digits); }
+
+std::string first_line_of(const std::string& path) {
+  Fd fd = try_open(path, O_RDONLY);
+  const std::string text = fd ? read_all(fd.get(), 4096, path).value_or("") : "";
+  return text.substr(0, text.find('\n'));
+}
+
+std::string holder(const Directory& directory) {
+  char host[256] = "";
+  std::string machine = first_line_of("/etc/machine-id");
+  if ((machine.empty() || machine == "uninitialized") && ::gethostname(host, sizeof host - 1) == 0) machine = host;
+  return machine + ":" + std::filesystem::canonical(directory.path()).string();
+}
+
+}  // namespace
+
+// As text, so that people can read it: BOOT LSN SUM.
+struct Mirror::Stamp {
+  std::string boot;
+  Lsn stable = 0;
+  std::string settings;
+};
+
+bool Mirror::has_store(KeyValue& database) { return database.get(settings_key).has_value(); }
+
+Mirror::Mirror(Directory directory, std::unique_ptr<KeyValue> database, bool create)
+    : m_directory(std::move(directory)),
+      m_database(std::move(database)),
+      m_users(m_directory.open(users_file, O_RDWR | O_CREAT)),
+      m_stamp(m_directory.open(stamp_file, O_RDWR | O_CREAT)) {
+  FileLock opening(m_stamp.get(), FileLock::Mode::exclusive, endless_patience);  // to make a copy anew takes its time
+  const std::string boot = first_line_of("/proc/sys/kernel/random/boot_id");
+  auto stamp = read_stamp();
+  if (!stamp || boot.empty() || stamp->boot != boot || m_database->get(holder_key) != holder(m_directory) || is_behind(stamp->stable)) {
+    if (!try_lock(m_users.get(), FileLock::Mode::exclusive))
+      throw Error(Exit::retry, "cannot make " + printable(m_directory.path()) + " anew from the database: programs are using it");
+    Lsn end = make_anew(create);
+    stamp = Stamp{boot, end, hex64(sum64(settings_text()))};
+    write_stamp(*stamp);
+  }
+  wait_for_lock(m_users.get(), FileLock::Mode::shared);  // who else opens it waits for this one
+  const std::string settings = settings_text(), sum = hex64(sum64(settings));
+  if (stamp->settings != sum) {  // a person has changed it
+    std::string id = read_settings(m_directory).store_id;
+    if (m_database->get(settings_key).value_or("").find(id) == std::string::npos)
+      throw Error(Exit::config, "cannot open the store " + printable(m_directory.path()) + ": its gq.json is not that of the database");
+    m_database->put({{settings_key, settings}});
+    stamp->settings = sum;
+    write_stamp(*stamp);
+  }
+}
+
+std::string Mirror::settings_text() const {
+  Fd fd = m_directory.open(settings_name, O_RDONLY, Exit::config);
+  return read_all(fd.get(), 1 << 20, m_directory.path_of(settings_name)).value_or("");
+}
+
+std::optional<Mirror::Stamp> Mirror::read_stamp() const {
+  char bytes[200];
+  auto words = split(std::string(bytes, read_at(m_stamp.get(), bytes, sizeof bytes, 0)), ' ');
+  if (words.size() != 4 || words[3] != "\n") return std::nullopt;
+  auto stable = parse_count(words[1]);
+  if (!stable) return std::nullopt;
+  return Stamp{words[0], *stable, words[2]};
+}
+
+void Mirror::write_stamp(const Stamp& s) {
+  write_all_at(m_stamp.get(), s.boot + " " + padded(s.stable, lsn_digits) + " " + s.settings + " \n", 0, m_directory.path_of(stamp_file));
+}
+
+void Mirror::distrust() {
+  if (::ftruncate(m_stamp.get(), 0) != 0) throw_errno(Exit::storage, "distrust " + printable(m_directory.path()));
+  throw Error(Exit::retry, "cannot go on: " + printable(m_directory.path()) + " is damaged; it is made anew from the database when all that use it have ended");
+}
+
+// Calls `visit` with each key that begins with this letter, and its value, in order.
+template <typename Visit>
+void Mirror::for_each(char kind, size_t at_a_time, Visit visit) {
+  std::string from(1, kind);
+  for (bool more = true; more;) {
+    auto pairs = m_database->scan(from, at_a_time);
+    more = pairs.size() == at_a_time;
+    for (const auto& [key, value] : pairs) {
+      if (key[0] != kind) return;
+      visit(key, value);
+      from = key + "0";  // the first one behind it
+    }
+  }
+}
+
+// Whether the database has records behind those that it was told of, and other ones than the copy: that is an old one.
+bool Mirror::is_behind(Lsn stable) const {
+  auto next = m_database->scan(record_key(stable), 1);
+  if (next.empty() || next[0].key[0] != 'r') return false;
+  const Settings settings = read_settings(m_directory);
+  Journal journal(m_directory, settings.store_id);
+  const Lsn lsn = parse_count(next[0].key.substr(1)).value_or(0);
+  EventReader reader(journal, lsn);
+  return !reader.read_record_at(lsn, true) || next[0].value != std::string(reader.head_bytes()) + std::string(reader.data());
+}
+
+// Alone with the directory.
+Lsn Mirror::make_anew(bool create) {
+  auto refuse = [](const std::string& why) { return Error(Exit::config, "cannot open the store in the database: " + why); };
+  if (::ftruncate(m_stamp.get(), 0) != 0) throw_errno(Exit::storage, "write " + printable(m_directory.path_of(stamp_file)));
+  const std::string self = holder(m_directory);
+  auto settings = m_database->get(settings_key);
+  auto now = m_database->get(holder_key);
+  if (now && *now != self)
+    throw refuse("it is held by " + printable(*now) + "; when nothing runs there any more, remove the key `holder` from the database");
+  if (!settings && !create) throw refuse("there is none");
+  if (!settings && m_directory.has("journal"))
+    throw refuse("there is none, but " + printable(m_directory.path()) + " is a copy of one: put the database back, or remove the copy");
+  for (const char* kind : {"b", "r"})
+    if (auto first = m_database->scan(kind, 1); !settings && !first.empty() && first[0].key[0] == kind[0]) throw refuse("its key `settings` is missing");
+  for (const char* part : {"journal", "blobs", lock_name, settings_name}) m_directory.remove_tree(part);
+  remove_index(m_directory);
+  if (settings) {
+    m_directory.publish(settings_name, *settings, true);
+  } else {
+    Settings fresh;
+    fresh.store_id = new_ulid();
+    write_settings(m_directory, fresh, true);
+  }
+  if (const std::string notice = m_database->notice(); !notice.empty()) log(Level::warning, notice);
+  const Settings read = read_settings(m_directory);
+  m_checked = now.has_value();
+  if (!now) m_database->put({{holder_key, self}});
+  if (!settings) {
+    m_database->put({{settings_key, settings_text()}});
+    return 0;
+  }
+
+  Journal journal(m_directory, read.store_id, read.limits.segment_size);
+  std::unique_ptr<CleanedSegment> segment;
+  Lsn begin = 0, last = 0;
+  auto finish = [&](Lsn end) {
+    if (!segment) segment = std::make_unique<CleanedSegment>(journal, begin, begin);
+    segment->finish(end, 0);
+    segment->publish();
+    segment.reset();
+    begin = end;
+  };
+  size_t damaged = 0;
+  for_each('r', scanned_records, [&](const std::string& key, std::string_view value) {
+    const Lsn lsn = key.size() == 1 + lsn_digits ? parse_count(key.substr(1)).value_or(0) : 0;
+    auto head = parse_record(value);
+    if (lsn == 0 || !head || (value.size() != head->head_size && value.size() != head->head_size + head->inline_size())) {
+      ++damaged;
+      return;
+    }
+    if (segment && segment->size() + value.size() > read.limits.segment_size) finish(last + 1);
+    if (!segment) segment = std::make_unique<CleanedSegment>(journal, begin, begin);
+    segment->add(lsn, value.substr(0, head->head_size), value.substr(head->head_size));
+    last = lsn;
+  });
+  // Behind all that was given away before, which a request of before may still bring there.
+  const Lsn given = parse_count(m_database->get(begin_key).value_or("")).value_or(0);
+  finish(std::max(last, given) + safe_distance);
+  m_database->put({{begin_key, std::to_string(begin)}});
+  if (damaged) log(Level::warning, counted(damaged, "record") + " in the database cannot be read, and counted as missing");
+
+  const Directory blobs = m_directory.make_below("blobs");
+  Fd blob;
+  std::string id;
+  for_each('b', scanned_pieces, [&](const std::string& key, std::string_view value) {
+    auto number = key.size() == 1 + ulid_size + piece_digits ? parse_count(key.substr(1 + ulid_size)) : std::nullopt;
+    if (!number || !is_ulid(key.substr(1, ulid_size))) return;
+    if (key.substr(1, ulid_size) != id) {
+      id = key.substr(1, ulid_size);
+      blob = blobs.make_below(blob_part(id)).open(id, O_RDWR | O_CREAT | O_TRUNC);
+    }
+    write_all_at(blob.get(), value, *number * piece_size, "a blob");
+  });
+  return begin;
+}
+
+void Mirror::ask(const std::function<void()>& request) {
+  bool owed = std::exchange(m_failed, true);
+  request();
+  m_failed = owed;  // what could not be put is, still
+}
+
+void Mirror::sync(Journal& journal, Lsn end) {
+  std::unique_lock<std::mutex> lock(m_sync_mutex);
+  const uint64_t failures = m_failures;
+  m_sync_done.wait(lock, [&] { return m_stable >= end || !m_syncing || m_failures > failures; });
+  if (m_stable >= end) return;
+  if (m_failures > failures) throw Error(Exit::retry, m_last_failure);  // it would most likely fail again
+  m_syncing = true;
+  lock.unlock();
+  Lsn stable = 0;
+  bool failed = false;
+  std::string why;
+  try {
+    stable = put_records(journal, end);
+  } catch (const std::exception& e) {
+    failed = true;
+    why = e.what();
+  }
+  lock.lock();
+  m_syncing = false;
+  if (failed) {
+    ++m_failures;
+    m_last_failure = why;
+  } else {
+    m_stable = stable;
+  }
+  m_sync_done.notify_all();
+  if (failed) throw Error(Exit::retry, why);  // whatever it was: the records are there, and may get there
+}
+
+// Puts what the database has not been told into it, at least up to `end`, and returns how far it was told.
+Lsn Mirror::put_records(Journal& journal, Lsn end) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  FileLock lock(m_stamp.get(), FileLock::Mode::exclusive);
+  const bool owed = std::exchange(m_failed, true);
+  auto stamp = read_stamp();
+  if (!stamp || !m_directory.is(m_stamp.get(), stamp_file)) distrust();
+  if (stamp->stable >= end && !owed) {
+    m_failed = false;
+    return stamp->stable;
+  }
+  if (!std::exchange(m_checked, true) && m_database->get(holder_key) != holder(m_directory)) distrust();
+  if (!m_reader || m_reader->position() > stamp->stable) m_reader = std::make_unique<EventReader>(journal, stamp->stable);
+  m_reader->skip_to(stamp->stable);
+  std::vector<Pair> pairs;
+  size_t bytes = 0;
+  bool more = true;
+  while (more) {
+    auto item = m_reader->next(true);
+    if (item == JournalReader::Item::record) {
+      Pair& pair = pairs.emplace_back(Pair{record_key(m_reader->lsn()), std::string(m_reader->head_bytes())});
+      pair.value += m_reader->data();
+      bytes += pair.value.size();
+    }
+    more = item != JournalReader::Item::end;
+    bool full = pairs.size() >= most_pairs || bytes >= most_bytes;
+    if (more && !full) continue;
+    if (pairs.empty()) m_database->get(holder_key);  // does it answer?
+    else m_database->put(pairs);
+    stamp->stable = m_reader->position();
+    if (!read_stamp()) distrust();  // somebody has found damage meanwhile
+    write_stamp(*stamp);
+    more = more && stamp->stable < end;
+    pairs.clear();
+    bytes = 0;
+  }
+  if (end != UINT64_MAX && stamp->stable < end) throw Error(Exit::retry, "cannot read in " + printable(m_directory.path()) + " what was written there");
+  m_failed = false;
+  return stamp->stable;
+}
+
+void Mirror::check(Journal& journal) {
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (!m_failed) return;
+  }
+  sync(journal, UINT64_MAX);
+}
+
+void Mirror::put_blob(const std::string& id, std::string_view data) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  ask([&] {
+    std::vector<Pair> pairs;
+    for (uint64_t piece = 0; piece * piece_size < data.size(); ++piece) {
+      pairs.push_back({piece_key(id, piece), std::string(data.substr(piece * piece_size, piece_size))});
+      if (pairs.size() * piece_size < most_bytes && (piece + 1) * piece_size < data.size()) continue;
+      m_database->put(pairs);
+      pairs.clear();
+    }
+  });
+}
+
+void Mirror::remove_blob(const std::string& id, uint64_t size) {
+  std::vector<std::string> keys;
+  for (uint64_t piece = 0; piece * piece_size < size; ++piece) keys.push_back(piece_key(id, piece));
+  remove_keys(keys);
+}
+
+bool Mirror::restore_blob(const std::string& id, uint64_t size) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  const std::string temporary = "tmp." + new_ulid();
+  Fd fd = m_directory.open(temporary, O_RDWR | O_CREAT | O_EXCL);
+  bool whole = true;
+  ask([&] {
+    for (uint64_t piece = 0; whole && piece * piece_size < size; ++piece) {
+      auto value = m_database->get(piece_key(id, piece));
+      whole = value && value->size() == std::min(piece_size, size - piece * piece_size);
+      if (whole) write_all_at(fd.get(), *value, piece * piece_size, "a blob");
+    }
+  });
+  if (whole && m_directory.rename(temporary, m_directory.below("blobs").make_below(blob_part(id)), id)) return true;
+  m_directory.remove(temporary);
+  return false;
+}
+
+std::optional<std::string> Mirror::record(Lsn lsn) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  std::optional<std::string> value;
+  ask([&] { value = m_database->get(record_key(lsn)); });
+  return value;
+}
+
+void Mirror::change(const std::vector<std::pair<Lsn, std::string>>& records) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  ask([&] {
+    std::vector<Pair> pairs;
+    size_t bytes = 0;
+    for (const auto& [lsn, value] : records) {
+      pairs.push_back({record_key(lsn), value});
+      bytes += value.size();
+      if (pairs.size() < most_pairs && bytes < most_bytes) continue;
+      m_database->put(pairs);
+      pairs.clear();
+      bytes = 0;
+    }
+    if (!pairs.empty()) m_database->put(pairs);
+  });
+}
+
+void Mirror::remove(const std::vector<Lsn>& records) {
+  std::vector<std::string> keys;
+  for (Lsn lsn : records) keys.push_back(record_key(lsn));
+  remove_keys(keys);
+}
+
+void Mirror::remove_keys(const std::vector<std::string>& keys) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  ask([&] {
+    for (auto at = keys.begin(); at != keys.end();) {
+      auto next = at + std::min<long>(keys.end() - at, most_pairs);
+      m_database->remove({at, next});
+      at = next;
+    }
+  });
+}
+
+void Mirror::verify(Journal& journal, const std::function<void(Lsn lsn, const std::string& what)>& wrong) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  auto stamp = read_stamp();
+  if (!stamp) distrust();
+  const Directory blobs = m_directory.below("blobs");
+  EventReader reader(journal, 0);
+  auto next = [&] {
+    auto item = reader.next(true);
+    while (item != JournalReader::Item::record && item != JournalReader::Item::end) item = reader.next(true);
+    return item == JournalReader::Item::record && reader.lsn() < stamp->stable;
+  };
+  bool there = next();
+  auto missing = [&] {
+    wrong(reader.lsn(), "the database does not have this record");
+    there = next();
+  };
+  ask([&] {
+    for_each('r', scanned_records, [&](const std::string& key, std::string_view value) {
+      const Lsn lsn = parse_count(key.substr(1)).value_or(0);
+      while (there && reader.lsn() < lsn) missing();
+      if (there && reader.lsn() == lsn) {
+        if (value != std::string(reader.head_bytes()) + std::string(reader.data())) wrong(lsn, "the database has another record");
+        there = next();
+      } else if (!parse_record(value)) {
+        wrong(lsn, "the database has something that is no record");
+      }
+    });
+    while (there) missing();
+    for_each('b', scanned_pieces, [&](const std::string& key, std::string_view value) {
+      if (key.size() != 1 + ulid_size + piece_digits) return;
+      std::string id = key.substr(1, ulid_size);
+      auto part = is_ulid(id) ? blobs.find_below(blob_part(id)) : std::nullopt;
+      Fd blob = part ? part->try_open(id, O_RDONLY) : Fd();
+      uint64_t offset = parse_count(key.substr(1 + ulid_size)).value_or(0) * piece_size;
+      std::string piece(piece_size, '\0');
+      if (blob) piece.resize(read_at(blob.get(), piece.data(), piece.size(), offset));
+      if (blob && piece != value)
+        wrong(0, "the database has another piece of the workload of " + id + ", from " + std::to_string(offset) + " on");
+    });
+  });
+}
+
+std::vector<std::string> Mirror::ends() {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  std::vector<std::string> ids;
+  ask([&] {
+    std::string from = "e";
+    for (bool more = true; more && ids.size() < most_ends;) {
+      auto pairs = m_database->scan(from, scanned_records);
+      more = pairs.size() == scanned_records;
+      for (const auto& pair : pairs) {
+        if (pair.key[0] != 'e') return;
+        ids.push_back(pair.key.substr(1));
+        from = pair.key + "0";
+      }
+    }
+  });
+  return ids;
+}
+
+bool Mirror::has_ended(const std::string& id) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  bool ended = false;
+  ask([&] { ended = m_database->get("e" + id).has_value(); });
+  return ended;
+}
+
+void Mirror::forget_ends(const std::vector<std::string>& ids) {
+  std::vector<std::string> keys;
+  for (const auto& id : ids) keys.push_back("e" + id);
+  remove_keys(keys);
+}
+
+}  // namespace gq

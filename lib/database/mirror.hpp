@@ -1,0 +1,93 @@
+// The mirror: keeps a store in the user's own database. The database has all that must survive; the store's directory is a copy
+// of it, which is all that the rest of gq works on, and which nobody needs to sync or to save.
+//
+//   key                     value
+//   r<LSN>                  a record of the journal, LSN in 20 digits (record.hpp)
+//   b<ID><number>           a piece of the blob of a job, number in 8 digits
+//   e<ID>                   anything: the job is done; written by the user, in the transaction that did it
+//   settings                gq.json
+//   holder                  the machine and the directory of the copy
+//   position                where the copy began to write when it was last made anew
+//
+//   directory/database      how to reach it, exec:PROGRAM ARG..., and of which directory that is said: directory DEVICE INODE TIME; not there
+//                           where a C++ program brings a KeyValue of its own
+//   directory/mirror        boot | how much of the journal the database has | sum of gq.json; its flock is held by who writes there
+//   directory/mirror.users  flock(2): shared by all that have the store open; alone, who makes the copy anew
+//
+// What Journal::sync() does for a journal of its own, sync() does here: it takes what processes have appended to the copy since the
+// database was told last, and puts it there in one request. So whoever waits is answered by one commit, as by one fdatasync.
+//
+// The copy is believed as long as the machine runs. After a restart, or where it is damaged or gone, it is made anew. Then a request
+// of before may still be on its way to the database, so positions go on far behind what is there.
+//
+// To change the format: raise store_format in settings.cpp, as for a directory.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "gq/journal/durability.hpp"
+#include "gq/database/keyvalue.hpp"
+
+namespace gq {
+
+class Mirror : public Durability {
+ public:
+  // Makes `directory` a copy of the store in `database`, which is made where it is missing and `create` is true. Throws
+  // Error(config) where there is none, or another machine or directory has it; Error(retry) where the database does not answer.
+  Mirror(Directory directory, std::unique_ptr<KeyValue> database, bool create);
+
+  static bool has_store(KeyValue& database);
+
+  void sync(Journal& journal, Lsn end) override;
+  void check(Journal& journal) override;
+  void put_blob(const std::string& id, std::string_view data) override;
+  void remove_blob(const std::string& id, uint64_t size) override;
+  bool restore_blob(const std::string& id, uint64_t size) override;
+  std::optional<std::string> record(Lsn lsn) override;
+  void change(const std::vector<std::pair<Lsn, std::string>>& records) override;
+  void remove(const std::vector<Lsn>& records) override;
+  std::vector<std::string> ends() override;
+  bool has_ended(const std::string& id) override;
+  void forget_ends(const std::vector<std::string>& ids) override;
+  void verify(Journal& journal, const std::function<void(Lsn lsn, const std::string& what)>& wrong) override;
+  [[noreturn]] void distrust() override;
+
+ private:
+  struct Stamp;
+  std::optional<Stamp> read_stamp() const;
+  void write_stamp(const Stamp& stamp);
+  bool is_behind(Lsn stable) const;
+  Lsn make_anew(bool create);
+  std::string settings_text() const;
+  template <typename Visit>
+  void for_each(char kind, size_t at_a_time, Visit visit);
+  void ask(const std::function<void()>& request);
+  Lsn put_records(Journal& journal, Lsn end);
+  void remove_keys(const std::vector<std::string>& keys);
+
+  const Directory m_directory;
+  std::unique_ptr<KeyValue> m_database;
+  Fd m_users, m_stamp;
+
+  std::mutex m_mutex;  // of the database, and of these:
+  bool m_failed = false;
+  bool m_checked = true;   // that nobody else took the database when this process did
+  std::unique_ptr<JournalReader> m_reader;
+
+  std::mutex m_sync_mutex;
+  std::condition_variable m_sync_done;
+  bool m_syncing = false;
+  Lsn m_stable = 0;              // in the database, as far as this process knows
+  uint64_t m_failures = 0;       // how often that could not be told
+  std::string m_last_failure;
+};
+
+}  // namespace gq

@@ -1,0 +1,128 @@
+#include "gq/database/open_store.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <climits>
+#include <cstdlib>
+
+#include "gq/database/helper.hpp"
+#include "gq/database/mirror.hpp"
+#include "gq/base/text.hpp"
+
+namespace gq {
+namespace {
+
+constexpr const char *database_prefix = "exec:", *database_file = "database";
+constexpr size_t longest_database_file = 65536;
+
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+bool names_program(const std::string& name) { return name.rfind(database_prefix, 0) == 0; }
+
+std::vector<std::string> words_of(const std::string& program) {
+  std::vector<std::string> argv;
+  if (names_program(program))
+    for (auto& word : split(program.substr(std::string_view(database_prefix).size()), ' '))
+      if (!word.empty()) argv.push_back(std::move(word));
+  if (argv.empty()) throw Error(Exit::usage, "cannot use the database " + printable(program) + ": it is not exec:PROGRAM ARG...");
+  return argv;
+}
+
+std::string read_database_file(const Directory& directory) {
+  Fd fd = directory.find(database_file, O_RDONLY);
+  struct stat st;
+  if (fd && directory.lets_in_others() && ::fstat(fd.get(), &st) == 0 && (st.st_mode & (S_IWGRP | S_IWOTH)))
+    throw Error(Exit::config, "cannot use " + printable(directory.path_of(database_file)) + ": others can write to it (chmod 600 it)");
+  return fd ? read_all(fd.get(), longest_database_file, directory.path_of(database_file)).value_or("") : "";
+}
+
+// A copy of the file, or one that was unpacked somewhere, is not that of this directory. Without the second line it is that of none.
+std::string database_text(const Directory& directory, const std::string& program) {
+  const std::string identity = directory.identity();
+  return program + "\n" + (identity.empty() ? "" : "directory " + identity + "\n");
+}
+
+// Whether this is the directory that a store gets that is named by the program.
+bool is_own_place(const Directory& directory, const std::string& program) {
+  struct stat a, b;
+  try {
+    return ::stat(store_directory(program).c_str(), &a) == 0 && ::fstat(directory.fd(), &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+  } catch (const Error&) {  // nothing says where that would be
+    return false;
+  }
+}
+
+// What reaches the database of a store that is named like that and has this directory; empty where it has none.
+std::unique_ptr<KeyValue> open_database(const std::string& name, const Directory& directory) {
+  const std::string text = read_database_file(directory), program = names_program(name) ? name : first_line(text);
+  if (program.empty()) return nullptr;
+  auto argv = words_of(program);
+  const std::string confirmed = database_text(directory, program);
+  if (names_program(name)) {
+    if (text != confirmed) directory.publish(database_file, confirmed, true);  // so that the directory can be named too
+  } else if (directory.identity().empty() || text != confirmed) {
+    if (!is_own_place(directory, program))
+      throw Error(Exit::config, "cannot open the store " + printable(directory.path()) + ": its file database names a program that was not confirmed for this directory, " +
+                                    printable(program) + "; if it is to be run: gq-inspect --store " + printable(directory.path(), PATH_MAX) + " confirm");
+  }
+  return std::make_unique<Helper>(std::move(argv));
+}
+
+std::unique_ptr<Durability> make_mirror(const Directory& directory, std::unique_ptr<KeyValue> database, bool create) {
+  return database ? std::make_unique<Mirror>(directory.kept_private(), std::move(database), create) : nullptr;
+}
+
+}  // namespace
+
+std::string store_directory(const std::string& name) {
+  if (!names_program(name)) return name;
+  std::string cache;
+  auto from = [&](const char* variable, const char* rest) {
+    const char* value = std::getenv(variable);
+    if (cache.empty() && value && *value == '/') cache = std::string(value) + rest;
+  };
+  from("GQ_CACHE", "");
+  from("XDG_CACHE_HOME", "/gq");
+  from("HOME", "/.cache/gq");
+  if (cache.empty()) throw Error(Exit::config, "cannot tell where the copy of the store is: neither GQ_CACHE, XDG_CACHE_HOME nor HOME is set");
+  return cache + "/" + hex64(sum64(name));
+}
+
+// What gq names itself is no link: others may be able to make one of that name where the cache is.
+Directory open_store_directory(const std::string& name, bool create) {
+  const bool named = names_program(name);
+  return Directory::of_store(store_directory(name), create || named, !named);
+}
+
+bool has_database(const std::string& name) {
+  struct stat st;
+  return names_program(name) || ::lstat((name + "/" + database_file).c_str(), &st) == 0;
+}
+
+void confirm_database(const std::string& name) {
+  const Directory directory = open_store_directory(name, false);
+  const std::string program = names_program(name) ? name : first_line(read_database_file(directory));
+  if (program.empty()) throw Error(Exit::config, "cannot confirm the database of " + printable(directory.path()) + ": it has no file database");
+  words_of(program);
+  if (directory.identity().empty())
+    throw Error(Exit::config, "cannot confirm the database of " + printable(directory.path()) + ": its file system does not tell when the directory was made; name the store by the program");
+  directory.publish(database_file, database_text(directory, program), true);
+}
+
+// The directory first: nothing of it counts before it is known whose it is.
+Store open_store(const std::string& name, bool create) {
+  Directory directory = open_store_directory(name, create);
+  auto database = open_database(name, directory);
+  auto mirror = make_mirror(directory, std::move(database), create);
+  return Store(std::move(directory), std::move(mirror), create);
+}
+
+Store open_store(const std::string& path, std::unique_ptr<KeyValue> database, bool create) {
+  if (!create && !file_exists(path) && !Mirror::has_store(*database)) throw Error(Exit::config, "cannot open the store: there is none in the database");
+  Directory directory = Directory::of_store(path, true);
+  auto mirror = make_mirror(directory, std::move(database), create);
+  return Store(std::move(directory), std::move(mirror), create);
+}
+
+}  // namespace gq

@@ -1,0 +1,269 @@
+#include "gq/gearman/packets.hpp"
+
+#include <libgearman/gearman.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include "gq/base/caller.hpp"
+#include "gq/base/error.hpp"
+#include "gq/base/fd.hpp"
+#include "gq/gearman/gearman.hpp"
+
+namespace gq {
+
+// The packets of the Gearman protocol that a server sends to clients and workers, but for WORK_EXCEPTION, on which
+// libgearman 1.1.20 hangs.
+struct PacketCheck::Command {
+  uint32_t number;
+  int args;      // of them, all but the last end in NUL; the last one too where data follow
+  bool handle;   // the first argument is a job handle
+  bool data;
+};
+
+namespace {
+
+// gearmand's own names and error texts are shorter.
+constexpr size_t max_arg = 4096;
+constexpr uint32_t max_body_without_data = 2 * max_arg;
+
+}  // namespace
+
+const PacketCheck::Command* PacketCheck::command(uint32_t number) {
+  static constexpr Command commands[] = {
+      {GEARMAN_COMMAND_NOOP, 0, false, false},         {GEARMAN_COMMAND_JOB_CREATED, 1, true, false},
+      {GEARMAN_COMMAND_NO_JOB, 0, false, false},       {GEARMAN_COMMAND_JOB_ASSIGN, 2, true, true},
+      {GEARMAN_COMMAND_WORK_STATUS, 3, true, false},   {GEARMAN_COMMAND_WORK_COMPLETE, 1, true, true},
+      {GEARMAN_COMMAND_WORK_FAIL, 1, true, false},     {GEARMAN_COMMAND_ECHO_RES, 0, false, true},
+      {GEARMAN_COMMAND_ERROR, 2, false, false},        {GEARMAN_COMMAND_WORK_DATA, 1, true, true},
+      {GEARMAN_COMMAND_WORK_WARNING, 1, true, true},   {GEARMAN_COMMAND_JOB_ASSIGN_UNIQ, 3, true, true},
+      {GEARMAN_COMMAND_JOB_ASSIGN_ALL, 4, true, true},
+  };
+  auto found = std::find_if(std::begin(commands), std::end(commands), [&](auto& c) { return c.number == number; });
+  return found == std::end(commands) ? nullptr : found;
+}
+
+bool PacketCheck::assigns() const {
+  return m_command->number == GEARMAN_COMMAND_JOB_ASSIGN || m_command->number == GEARMAN_COMMAND_JOB_ASSIGN_UNIQ ||
+         m_command->number == GEARMAN_COMMAND_JOB_ASSIGN_ALL;
+}
+
+bool PacketCheck::header_complete() {
+  auto big_endian = [&](size_t at) {
+    uint32_t value = 0;
+    for (size_t i = at; i < at + 4; ++i) value = value << 8 | m_header[i];
+    return value;
+  };
+  m_command = command(big_endian(4));
+  m_left = big_endian(8);
+  if (!m_command) return false;
+  m_too_long = !assigns() && m_left > (m_command->data ? m_most : max_body_without_data);
+  if (m_too_long) return false;
+  if (m_command->number == GEARMAN_COMMAND_NOOP) m_woken = true;
+  if (m_command->number == GEARMAN_COMMAND_JOB_ASSIGN_ALL) m_reduce = true;  // without a reducer gearmand sends JOB_ASSIGN_UNIQ
+  m_args_left = m_command->args - (m_command->data ? 0 : 1);
+  m_arg_size = 0;
+  m_assigned = {};
+  // An argument of no bytes but its end is one still; a body without arguments has none.
+  return m_command->args > 0 ? m_left >= static_cast<uint32_t>(m_command->args) : m_command->data || m_left == 0;
+}
+
+bool PacketCheck::feed(const char* data, size_t size) {
+  const char* end = data + size;
+  while (data != end && !m_bad) {
+    if (m_header_size < sizeof m_header) {
+      constexpr char magic[] = {0, 'R', 'E', 'S'};
+      if (m_header_size < sizeof magic && *data != magic[m_header_size]) m_bad = true;
+      m_header[m_header_size++] = static_cast<unsigned char>(*data++);
+      if (m_header_size == sizeof m_header && !m_bad) m_bad = !header_complete();
+    } else if (m_args_left > 0 || !m_command->data) {  // arguments, a byte at a time: they are short
+      ++m_arg_size;
+      bool first = m_args_left == m_command->args - (m_command->data ? 0 : 1);
+      if (m_arg_size > (first && m_command->handle ? size_t{GEARMAN_JOB_HANDLE_SIZE} : max_arg)) m_bad = true;
+      const char c = *data++;
+      --m_left;
+      if (assigns() && c != 0 && m_command->args - m_args_left < 2) (first ? m_assigned.handle : m_assigned.function) += c;
+      if (c == 0 && m_args_left > 0) {
+        --m_args_left;
+        m_arg_size = 0;
+        if (assigns() && m_args_left == 0) {
+          if (m_job) m_bad = true;
+          m_assigned.size = m_left;
+          m_job = std::move(m_assigned);
+        }
+      }
+      // No body ends before its arguments do.
+      if (m_left == 0 && m_args_left > 0) m_bad = true;
+    } else {
+      auto n = static_cast<uint32_t>(std::min<size_t>(m_left, static_cast<size_t>(end - data)));
+      data += n;
+      m_left -= n;
+    }
+    if (m_header_size == sizeof m_header && m_left == 0) m_header_size = 0;
+  }
+  return !m_bad;
+}
+
+namespace {
+
+bool in_libgearman(const void* return_address) {
+  static const CallerRange range("libgearman.so");
+  return range.contains(return_address);
+}
+
+std::mutex streams_mutex;
+
+std::map<int, PacketCheck>& streams() {
+  static auto* map = new std::map<int, PacketCheck>;  // never destroyed: threads may outlive main
+  return *map;
+}
+
+constexpr int send_buffer = 1 << 20;
+constexpr Millis longest_proof{10000};  // on loopback, with a machine that is busy
+thread_local int last_connected = -1;
+thread_local bool woken = false, reduce = false, was_read = false, too_long = false;
+thread_local const std::atomic<bool>* ends_when_woken = nullptr;
+thread_local Judge judge;
+constexpr Millis longest_refusal{5000};
+
+// Sends what is said of a job, and reads until the server has heard it. If the connection were closed with the workload on its way, the
+// server might see that first, and give the job to the next.
+void refuse(int fd, std::string_view bytes) {
+  const auto end = std::chrono::steady_clock::now() + longest_refusal;
+  auto left = [&] { return static_cast<int>(std::chrono::ceil<Millis>(end - std::chrono::steady_clock::now()).count()); };
+  pollfd p{fd, POLLOUT, 0};
+  while (!bytes.empty() && left() > 0) {
+    ssize_t n = ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n > 0) bytes.remove_prefix(static_cast<size_t>(n));
+    else if (errno != EAGAIN && errno != EINTR) return;
+    else ::poll(&p, 1, left());
+  }
+  ::shutdown(fd, SHUT_WR);
+  p.events = POLLIN;
+  while (left() > 0) {
+    char thrown_away[65536];
+    ssize_t n = ::recvfrom(fd, thrown_away, sizeof thrown_away, MSG_DONTWAIT, nullptr, nullptr);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) return;
+    if (n < 0) ::poll(&p, 1, left());
+  }
+}
+
+}  // namespace
+
+int take_connected() { return std::exchange(last_connected, -1); }
+
+bool take_too_long() { return std::exchange(too_long, false); }
+
+bool take_read() { return std::exchange(was_read, false); }
+
+namespace {
+
+void prove() {
+  Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  auto* any = reinterpret_cast<sockaddr*>(&address);
+  if (!listener || ::bind(listener.get(), any, size) != 0 || ::listen(listener.get(), 1) != 0 || ::getsockname(listener.get(), any, &size) != 0) return;
+  std::unique_ptr<gearman_client_st, void (*)(gearman_client_st*)> client(gearman_client_create(nullptr), gearman_client_free);
+  if (!client) return;
+  gearman_client_remove_servers(client.get());
+  gearman_client_add_options(client.get(), GEARMAN_CLIENT_NON_BLOCKING);
+  gearman_client_set_timeout(client.get(), static_cast<int>(longest_proof.count()));
+  take_connected();
+  take_read();
+  gearman_return_t rc = gearman_client_add_server(client.get(), "127.0.0.1", ntohs(address.sin_port));
+  if (gearman_success(rc)) gearman_client_add_task(client.get(), nullptr, nullptr, "gq", "gq", nullptr, 0, &rc);
+  if (gearman_success(rc)) rc = gearman_client_run_tasks(client.get());
+  pollfd p{listener.get(), POLLIN, 0};
+  if (::poll(&p, 1, static_cast<int>(longest_proof.count())) != 1) return;
+  // It is read to its end, which is here already, but can be written to.
+  Fd peer(::accept(listener.get(), nullptr, nullptr));
+  ::shutdown(peer.get(), SHUT_WR);
+  while (rc == GEARMAN_IO_WAIT) {
+    if (gearman_client_wait(client.get()) == GEARMAN_TIMEOUT) return;
+    rc = gearman_client_run_tasks(client.get());
+  }
+  bool connected = take_connected() >= 0, read = take_read();
+  if (!connected || !read)
+    throw Error(Exit::config, std::string("cannot use this libgearman: gq does not see how it ") + (connected ? "reads" : "connects") +
+                                  " (it has to be the shared library libgearman.so, and call connect and recv)");
+}
+
+}  // namespace
+
+void prove_checks() {
+  static std::once_flag proved;
+  std::call_once(proved, prove);
+}
+
+bool take_woken() { return std::exchange(woken, false); }
+
+bool take_reduce() { return std::exchange(reduce, false); }
+
+void judge_jobs(Judge with) { judge = std::move(with); }
+
+std::string request_packet(uint32_t command, std::string_view body) {
+  std::string packet("\0REQ", 4);
+  for (uint32_t value : {command, static_cast<uint32_t>(body.size())})
+    for (int shift = 24; shift >= 0; shift -= 8) packet += static_cast<char>(value >> shift & 0xff);
+  return packet.append(body);
+}
+
+void end_when_woken(const std::atomic<bool>& when) { ends_when_woken = &when; }
+
+}  // namespace gq
+
+extern "C" {
+
+int connect(int fd, const sockaddr* address, socklen_t size) {
+  if (gq::in_libgearman(__builtin_return_address(0))) {
+    // libgearman sets 32 KiB, with which a workload of 4 MB takes seconds.
+    ::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &gq::send_buffer, sizeof gq::send_buffer);
+    std::lock_guard<std::mutex> guard(gq::streams_mutex);
+    gq::streams()[fd] = gq::PacketCheck();
+    gq::last_connected = fd;
+  }
+  return static_cast<int>(::syscall(SYS_connect, fd, address, size));
+}
+
+ssize_t recv(int fd, void* data, size_t size, int flags) {
+  ssize_t n = ::recvfrom(fd, data, size, flags, nullptr, nullptr);
+  if (!gq::in_libgearman(__builtin_return_address(0))) return n;
+  gq::was_read = true;
+  if (n <= 0) return n;
+  bool good;
+  std::optional<gq::AssignedJob> job;
+  {
+    std::lock_guard<std::mutex> guard(gq::streams_mutex);
+    gq::PacketCheck& stream = gq::streams()[fd];
+    good = stream.feed(static_cast<const char*>(data), static_cast<size_t>(n));
+    if (stream.take_woken()) {
+      gq::woken = true;
+      if (gq::ends_when_woken && *gq::ends_when_woken) good = false;
+    }
+    if (stream.take_reduce()) gq::reduce = true;
+    if (stream.is_too_long()) gq::too_long = true;
+    job = stream.take_job();
+  }
+  if (good && job) {
+    auto refusal = gq::judge ? gq::judge(*job) : std::string();
+    if (refusal && !refusal->empty()) gq::refuse(fd, *refusal);
+    good = !refusal;
+  }
+  if (good) return n;
+  errno = ECONNRESET;
+  return -1;
+}
+
+}

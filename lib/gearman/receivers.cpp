@@ -1,0 +1,411 @@
+#include "gq/gearman/receivers.hpp"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+#include <utility>
+
+#include "gq/base/error.hpp"
+#include "gq/base/log.hpp"
+#include "gq/base/notify.hpp"
+#include "gq/gearman/packets.hpp"
+#include "gq/gearman/probe.hpp"
+#include "gq/base/thread.hpp"
+
+namespace gq {
+namespace {
+
+constexpr Millis work_timeout{1000};
+constexpr size_t max_receivers = 16;  // for one server; more gave nothing (measured)
+// Jobs in turn that were waiting, for a receiver to be added. With fewer, a lone client on a busy machine has two now and then.
+constexpr int enough_waiting = 10;
+constexpr Millis watch_interval{200};
+constexpr Millis reach_timeout{5000}, count_timeout{3000};
+constexpr Millis first_retry{100}, longest_retry{5000};
+// A connection on which nothing came for so long is made anew: the other end may be gone without a word, or stuck.
+constexpr Millis longest_idle{60'000};
+
+}  // namespace
+
+bool WorkloadRoom::take(const void* who, uint64_t size) {
+  auto place = std::find(m_line.begin(), m_line.end(), who);
+  const bool is_next = m_line.empty() || place == m_line.begin();
+  if (is_next && m_taken <= m_most - size) {
+    if (!m_line.empty()) m_line.pop_front();
+    m_taken += size;
+    return true;
+  }
+  if (place == m_line.end()) m_line.push_back(who);
+  return false;
+}
+
+void WorkloadRoom::leave(const void* who) { m_line.erase(std::remove(m_line.begin(), m_line.end(), who), m_line.end()); }
+
+struct Receivers::Group {
+  Server server;
+  std::atomic<size_t> receivers{0}, busy{0};
+  std::atomic<uint64_t> jobs{0};
+  size_t own_only = 0;               // of them; guarded by m_mutex
+  std::atomic<size_t> most_busy{0};  // since the last look
+  Clock::time_point next_look;       // guarded by m_mutex
+  std::string trouble() const { return "server " + std::to_string(reinterpret_cast<uintptr_t>(this)); }  // several may have one server
+};
+
+struct Receivers::Function {
+  Receiver* receiver;
+  const Service* service;
+};
+
+struct Receivers::Receiver {
+  Receiver(Receivers* all, Group* of) : receivers(all), group(of), clients(of->server, all->m_stop) {}
+
+  Receivers* receivers;
+  Group* group;
+  bool permanent = false;
+  bool own_only = false;  // serves nothing foreign
+  std::thread thread;
+  bool ended = false;  // guarded by m_mutex
+  // The handle as the stopping thread sees it, guarded by m_mutex.
+  std::optional<gearman_id_t> wake;
+  std::atomic<bool> surplus{false};  // it ends after its next job, or when it is woken for one
+  // Only the receiver's own thread:
+  std::vector<Function> functions;
+  Clock::time_point connected_at{}, last_end{};
+  int waiting = 0;         // how many jobs in turn were there when it asked for one
+  bool gave_back = false;  // a job that could not be stored, or was too large: the connection was closed on purpose
+  WorkloadRoom* room = nullptr;    // of which it has so much
+  uint64_t taken = 0;
+  int connection = -1;     // the worker's descriptor
+  WaitingClients clients;
+};
+
+// While a receiver has a job.
+class Receivers::Busy {
+ public:
+  explicit Busy(Receiver& receiver) : m_receiver(receiver) {
+    Group& group = *m_receiver.group;
+    size_t busy = ++group.busy;
+    ++group.jobs;
+    if (busy > group.most_busy) group.most_busy = busy;  // what another one writes here at the same time is as good
+  }
+  ~Busy() {
+    m_receiver.last_end = Clock::now();
+    --m_receiver.group->busy;
+  }
+
+ private:
+  Receiver& m_receiver;
+};
+
+Receivers::Receivers(std::vector<Server> servers, std::vector<Service> services, std::function<Serve()> wanted)
+    : m_services(std::move(services)), m_wanted(std::move(wanted)) {
+  for (auto& server : servers) m_groups.emplace_back().server = std::move(server);
+  for (const auto& service : m_services) {
+    WorkloadRoom& room = service.foreign ? m_foreign : m_own;
+    room.grow_to(service.max_size);
+  }
+}
+
+Receivers::~Receivers() { stop(); }
+
+void Receivers::start() {
+  prove_checks();
+  for (auto& group : m_groups) add_receiver(group);
+  m_watcher = start_thread([this] { add_where_stuck(); });
+}
+
+void Receivers::stop() {
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    m_stop = true;
+    for (auto& r : m_receivers)
+      if (r.wake) gearman_kill(*r.wake, GEARMAN_INTERRUPT);
+  }
+  m_stopping.notify_all();
+  m_room.notify_all();
+  if (m_watcher.joinable()) m_watcher.join();
+  for (auto& r : m_receivers)
+    if (r.thread.joinable()) r.thread.join();
+  m_receivers.clear();
+}
+
+void Receivers::add_receiver(Group& group) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  if (m_stop || group.receivers >= max_receivers) return;
+  for (auto it = m_receivers.begin(); it != m_receivers.end();) {
+    if (it->ended) {
+      it->thread.join();
+      it = m_receivers.erase(it);
+    } else {
+      ++it;
+    }
+  }
+  Receiver& r = m_receivers.emplace_back(this, &group);
+  r.own_only = group.receivers - group.own_only == max_receivers - 1;
+  group.own_only += r.own_only;
+  r.permanent = group.receivers++ == 0;
+  try {
+    r.thread = start_thread([this, &r] { receive(r); });
+  } catch (const Error&) {
+    group.own_only -= r.own_only;
+    m_receivers.pop_back();
+    // Those that there are go on without it.
+    if (group.receivers-- == 1) throw;
+  }
+}
+
+// gearmand wakes all that wait for each job that comes; so those that have been too many for a while end.
+void Receivers::end_idle(Group& group) {
+  auto now = Clock::now();
+  std::lock_guard<std::mutex> guard(m_mutex);
+  if (m_stop || now < group.next_look) return;
+  group.next_look = now + work_timeout;
+  size_t wanted = group.most_busy.exchange(0), there = group.receivers;
+  for (auto& r : m_receivers) {
+    if (there <= wanted) break;
+    if (r.group != &group || r.permanent || r.ended) continue;
+    r.surplus = true;
+    --there;
+  }
+}
+
+// Only a job that comes calls add_receiver() otherwise, and none comes to receivers that all have one.
+void Receivers::add_where_stuck() {
+  std::vector<Load> before(m_groups.size());
+  while (!pause(watch_interval)) {
+    auto load = before.begin();
+    for (auto& group : m_groups) {
+      const Load now{group.receivers, group.busy, group.jobs};
+      try {
+        if (are_stuck(std::exchange(*load++, now), now)) add_receiver(group);
+      } catch (const std::exception&) {  // then at the next look
+      }
+    }
+  }
+}
+
+// Waits, unless the intake stops meanwhile; true when it does.
+bool Receivers::pause(Millis duration) {
+  std::unique_lock<std::mutex> lock(m_mutex);
+  return m_stopping.wait_for(lock, duration, [&] { return m_stop.load(); });
+}
+
+void Receivers::receive(Receiver& self) {
+  WorkerHandle worker(nullptr, gearman_worker_free);
+  end_when_woken(self.surplus);
+  judge_jobs([this, &self](const AssignedJob& job) { return judge(self, job); });
+  Serve serving = Serve::nothing;
+  Millis retry{0};
+  auto drop = [&] {
+    {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      self.wake.reset();
+    }
+    worker.reset();
+    give_room_back(self);  // a server may assign a job without being asked for one
+  };
+  auto failed = [&](std::string reason) {
+    drop();
+    if (take_too_long()) reason = "it sends more than a Gearman server does";
+    if (!self.permanent) return true;
+    const std::string text = "cannot reach the Gearman server " + self.group->server.name() + ": " + reason;
+    if (begin_trouble(self.group->trouble(), text)) say_seldom(Level::warning, text, text + "; trying again until it answers");
+    retry = std::clamp(retry * 2, first_retry, longest_retry);
+    return pause(retry);
+  };
+  for (;;) {
+    Serve serve = m_wanted();
+    if (self.own_only && serve == Serve::all) serve = Serve::own;
+    if (worker && serve != serving) drop();
+    if (serve == Serve::nothing) {
+      if (!self.permanent || pause(first_retry)) break;
+      continue;
+    }
+    if (!worker) {
+      // libgearman would look up the name, and wait for the connection, in a call that nothing interrupts.
+      std::string reason;
+      Fd connection = reach(self.group->server, reach_timeout, m_stop, reason);
+      auto address = address_of(connection);
+      if (m_stop) break;
+      auto made = address ? make_worker(*address, work_timeout) : std::nullopt;
+      if (!made) {
+        if (failed(reason)) break;
+        continue;
+      }
+      worker = std::move(*made);
+      serving = serve;
+      self.functions.clear();
+      for (const auto& service : m_services)
+        if (!service.foreign || serve == Serve::all) self.functions.push_back({&self, &service});
+      for (auto& f : self.functions) gearman_worker_add_function(worker.get(), f.service->function.c_str(), 0, on_job, &f);
+      // One round trip, to tell a server that answers from one that does not.
+      self.connected_at = self.last_end = Clock::now();
+      take_read();
+      gearman_return_t rc = gearman_worker_echo(worker.get(), "gq", 2);
+      self.connection = take_connected();
+      if (gearman_failed(rc) || self.connection < 0 || !take_read()) {
+        if (failed(gearman_failed(rc) ? reason_text(rc) : "libgearman's calls cannot be checked")) break;
+        continue;
+      }
+      if (end_trouble(self.group->trouble())) log(Level::info, "connected to " + self.group->server.name());
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (m_stop) break;
+      self.wake = gearman_worker_id(worker.get());
+    }
+    auto start = Clock::now();
+    gearman_return_t rc = gearman_worker_work(worker.get());
+    give_room_back(self);
+    {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (m_stop) break;
+    }
+    if (std::exchange(self.gave_back, false)) {
+      drop();
+    } else if (rc == GEARMAN_SUCCESS) {
+      retry = Millis(0);
+      if (self.surplus) break;
+    } else if (rc == GEARMAN_TIMEOUT && Clock::now() - start > work_timeout / 2) {
+      // Nothing to do for this one, unless no other would take what comes.
+      if (!self.permanent && self.group->busy + 1 < self.group->receivers) break;
+      if (Clock::now() - std::max(self.last_end, self.connected_at) > longest_idle) drop();
+    } else if (failed(reason_text(rc))) {
+      break;
+    }
+  }
+  drop();
+  std::lock_guard<std::mutex> guard(m_mutex);
+  --self.group->receivers;
+  self.group->own_only -= self.own_only;
+  self.ended = true;
+}
+
+// What is sent in place of taking a job that has been assigned; nullopt where its workload may come.
+std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& job) {
+  give_room_back(self);
+  const Service* service = nullptr;
+  for (const auto& f : self.functions)
+    if (f.service->function == job.function) service = f.service;
+  std::unique_lock<std::mutex> lock(m_mutex);
+  if (!service) {
+    self.gave_back = true;
+    return std::string();
+  }
+  if (job.size > service->max_size) {
+    self.gave_back = true;
+    const std::string text = service->function + ": a job of " + std::to_string(job.size) + " bytes is larger than the " +
+                             std::to_string(service->max_size) + " that are taken; it is refused, and lost where it is a background job";
+    if (auto behind = m_seldom.behind(service->function, Clock::now())) log(Level::warning, text + *behind);
+    const std::string to = job.handle + '\0';
+    if (!service->refusal.empty()) return request_packet(GEARMAN_COMMAND_WORK_COMPLETE, to + service->refusal);
+    return request_packet(GEARMAN_COMMAND_WORK_WARNING, to + "it is larger than the worker takes (" + std::to_string(service->max_size) + " bytes)\n") +
+           request_packet(GEARMAN_COMMAND_WORK_FAIL, job.handle);
+  }
+  WorkloadRoom& room = service->foreign ? m_foreign : m_own;
+  bool taken = room.take(&self, job.size);
+  if (!taken) {
+    ++self.group->busy;  // so that another receiver is added for what need not wait
+    m_room.wait(lock, [&] { return m_stop || (taken = room.take(&self, job.size)); });
+    --self.group->busy;
+    m_room.notify_all();  // the next one in line may have room, too
+  }
+  if (!taken) {
+    room.leave(&self);
+    self.gave_back = true;
+    return std::string();
+  }
+  self.room = &room;
+  self.taken = job.size;
+  return std::nullopt;
+}
+
+void Receivers::give_room_back(Receiver& self) {
+  if (!self.room) return;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    std::exchange(self.room, nullptr)->give_back(self.taken);
+  }
+  m_room.notify_all();
+}
+
+// What to tell the clients of a job that gearmand has merged with others; nullopt where it is one client's, or all are equal.
+std::optional<std::string> Receivers::merged(Receiver& self, const Service& service, std::string_view unique, std::string_view payload) {
+  if (!service.foreign || unique.empty() || unique == "-") return std::nullopt;
+  auto clients = self.clients.count(std::string(unique), count_timeout);
+  if (!clients) say_once(self.group->server.name() + " does not say how many clients wait for a job: those that use one unique are not told from each other");
+  if (clients.value_or(0) < 2 || is_made_of_payload(unique, service.function, payload)) return std::nullopt;
+  say_once(service.function + ": clients have submitted jobs with one unique, which the Gearman server has merged; they are told that this failed");
+  return std::to_string(*clients) + " clients have submitted jobs with this unique, and the Gearman server has kept the first workload only; none is "
+                                    "queued: submit again with a fresh unique, or none\n";
+}
+
+void Receivers::say_seldom(Level level, const std::string& kind, const std::string& text) {
+  std::optional<std::string> behind;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    behind = m_seldom.behind(kind, Clock::now());
+  }
+  if (behind) log(level, text + *behind);
+}
+
+void Receivers::say_once(const std::string& what) {
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (!m_said.insert(what).second) return;
+  }
+  log(Level::warning, what);
+}
+
+// Called by C: no exception may leave it. libgearman frees the result.
+void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size, gearman_return_t* rc) noexcept {
+  auto& function = *static_cast<Function*>(context);
+  Receiver& self = *function.receiver;
+  if (int fd = take_connected(); fd >= 0) self.connection = fd;
+  try {
+    std::optional<std::string> result, warning;
+    {
+      Busy busy(self);
+      // One that was there already may have been sent while the answer to the one before was on its way; several in turn were waiting.
+      self.waiting = take_woken() ? 0 : self.waiting + 1;
+      if (self.waiting >= enough_waiting && self.group->busy >= self.group->receivers) self.receivers->add_receiver(*self.group);
+      else self.receivers->end_idle(*self.group);
+      const Service& service = *function.service;
+      std::string_view payload(static_cast<const char*>(gearman_job_workload(job)), gearman_job_workload_size(job));
+      if (take_reduce())
+        self.receivers->say_once(service.function + ": a job was submitted with a reducer, which libgearman calls itself; if it cannot, the client "
+                                 "hears that the job failed, and it is queued all the same");
+      warning = self.receivers->merged(self, service, gearman_job_unique(job), payload);
+      if (!warning) result = service.take(payload);
+    }
+    if (warning) {
+      gearman_job_send_warning(job, warning->data(), warning->size());
+      *rc = GEARMAN_WORK_FAIL;
+      return nullptr;
+    }
+    take_connected();  // to others
+    if (result) {
+      // What is stored is never given back: where there is no memory, the answer is empty, and gq-enqueue sends the same job again.
+      auto* copy = static_cast<char*>(std::malloc(result->size()));
+      if (copy) std::memcpy(copy, result->data(), result->size());
+      *result_size = copy ? result->size() : 0;
+      *rc = GEARMAN_SUCCESS;
+      return copy;
+    }
+  } catch (const std::exception& e) {
+    self.receivers->say_seldom(Level::error, "cannot take a job", std::string("cannot take a job: ") + e.what());
+  }
+  self.gave_back = true;
+  // gearmand gives the job to someone else at once, perhaps to us: not too fast.
+  ::usleep(100'000);
+  // So that nothing more is sent: libgearman would answer WORK_FAIL, and gearmand delete a background job.
+  take_connected();
+  ::shutdown(self.connection, SHUT_RDWR);
+  *rc = GEARMAN_ERROR;
+  return nullptr;
+}
+
+}  // namespace gq

@@ -1,0 +1,906 @@
+#include "gq/journal/journal.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "gq/base/bytes.hpp"
+#include "gq/journal/durability.hpp"
+#include "gq/base/log.hpp"
+#include "gq/base/text.hpp"
+#include "gq/base/ulid.hpp"
+
+namespace gq {
+namespace {
+
+constexpr char segment_magic[9] = "GQJSEG\r\n";
+constexpr uint32_t plain_version = 1, cleaned_version = 2;
+constexpr uint32_t frame_magic = 0x31465147;          // "GQF1"
+constexpr uint32_t cleaned_frame_magic = 0x32465147;  // "GQF2"
+constexpr uint64_t hint_magic = 0x31544e4948514747;
+constexpr size_t hint_size = 40;
+// Behind the hint, {position, bytes, sum}: what has been accepted up to there needs so much room to be run.
+constexpr size_t owed_size = 24;
+// Behind that, {position, sum} of each of so many processes: they need no lock to raise theirs.
+constexpr size_t synced_offset = 64, synced_size = 16, synced_slots = 16;
+constexpr Lsn none_torn = UINT64_MAX;
+constexpr char segment_suffix[] = ".gqj";
+constexpr char spare_name[] = "spare";
+// For the records of the few jobs that are claimed while only the spare is left.
+constexpr uint64_t claim_reserve = 64 * 1024;
+constexpr size_t segment_digits = 20;  // a u64 in decimal, so that names sort by position
+
+constexpr uint64_t max_frame_record = record_header_size + max_meta_size + max_inline_data;
+
+// What stands in it besides the base. With an end it is that of a cleaned one.
+struct SegmentHeader {
+  Lsn previous_end = 0;
+  Lsn end = 0, cleaned_at = 0;
+  uint64_t size = 0;  // of the file
+};
+
+std::string segment_header(Lsn base, const SegmentHeader& h, uint64_t seed) {
+  std::string header(segment_magic, 8);
+  put_le<uint32_t>(header, h.end ? cleaned_version : plain_version);
+  put_le<uint32_t>(header, h.end ? cleaned_header_size : segment_header_size);
+  put_le<uint64_t>(header, base);
+  put_le<uint64_t>(header, h.previous_end);
+  if (h.end) {
+    put_le<uint64_t>(header, h.end);
+    put_le<uint64_t>(header, h.cleaned_at);
+    put_le<uint64_t>(header, h.size);
+  }
+  put_le<uint64_t>(header, sum64(header, seed));
+  return header;
+}
+
+// A header that is whole; nullopt for any other bytes. Throws for a newer format.
+std::optional<SegmentHeader> parse_segment_header(std::string_view bytes, Lsn base, uint64_t seed) {
+  if (bytes.size() < 12 || bytes.substr(0, 8) != std::string_view(segment_magic, 8)) return std::nullopt;
+  uint32_t version = get_le<uint32_t>(bytes, 8);
+  if (version > journal_version)
+    throw Error(Exit::config, "cannot use the journal: it is in format " + std::to_string(version) +
+                                  ", and this gq knows formats up to " + std::to_string(journal_version));
+  bool cleaned = version == cleaned_version;
+  if (bytes.size() < (cleaned ? cleaned_header_size : segment_header_size)) return std::nullopt;
+  SegmentHeader h{get_le<uint64_t>(bytes, 24), 0, 0, 0};
+  if (cleaned) h.end = get_le<uint64_t>(bytes, 32), h.cleaned_at = get_le<uint64_t>(bytes, 40), h.size = get_le<uint64_t>(bytes, 48);
+  if (cleaned && h.end <= base) return std::nullopt;
+  std::string whole = segment_header(base, h, seed);
+  if (bytes.substr(0, whole.size()) != whole) return std::nullopt;
+  return h;
+}
+
+std::optional<SegmentHeader> read_segment_header(int fd, Lsn base, uint64_t seed) {
+  char bytes[cleaned_header_size];
+  return parse_segment_header(std::string_view(bytes, read_at(fd, bytes, sizeof bytes, 0)), base, seed);
+}
+
+void put_frame_header(std::string& out, uint64_t length, Lsn lsn, uint64_t seed, uint32_t magic = frame_magic) {
+  size_t at = out.size();
+  put_le<uint32_t>(out, magic);
+  put_le<uint32_t>(out, static_cast<uint32_t>(length));
+  put_le<uint64_t>(out, lsn);
+  put_le<uint64_t>(out, sum64(std::string_view(out).substr(at, 16), seed));
+}
+
+// The LSN and the length of the record in the frame, or nullopt when this is no frame's header.
+std::optional<std::pair<Lsn, uint64_t>> parse_frame_header(std::string_view bytes, uint32_t magic, uint64_t seed) {
+  if (bytes.size() < frame_header_size || get_le<uint32_t>(bytes, 0) != magic || get_le<uint64_t>(bytes, 16) != sum64(bytes.substr(0, 16), seed))
+    return std::nullopt;
+  uint64_t length = get_le<uint32_t>(bytes, 4);
+  if (length < record_header_size || length > max_frame_record) return std::nullopt;
+  return std::pair(get_le<uint64_t>(bytes, 8), length);
+}
+
+// The length of the record in the frame, or nullopt when this is not the header of a frame at that position.
+std::optional<uint64_t> parse_frame_header(std::string_view bytes, Lsn lsn, uint64_t seed) {
+  auto frame = parse_frame_header(bytes, frame_magic, seed);
+  if (!frame || frame->first != lsn) return std::nullopt;
+  return frame->second;
+}
+
+}  // namespace
+
+// As measured: a small job (a head of 90 bytes, its frame besides) takes 215 bytes of index when it comes and 340 in the end, and 313 of
+// the journal to be claimed, started and done. The index has a name or key in up to three entries, and its pages are half full.
+uint64_t room_to_run(uint64_t records, uint64_t bytes) { return 450 * records + 4 * bytes; }
+
+uint64_t room_to_finish(uint64_t jobs) { return 500 * jobs + room_to_fold(std::min<uint64_t>(jobs, 1000) * 200); }
+
+// A chunk of the fold adds to the index, and logs what was in the pages that it changes.
+uint64_t room_to_fold(uint64_t bytes) { return 64 * 1024 + 12 * bytes; }
+uint64_t room_to_grow(uint64_t bytes) { return 32 * 1024 + 4 * bytes; }
+
+size_t records_to_fold(uint64_t available, uint64_t bytes, size_t most) {
+  if (bytes == 0 || available >= room_to_fold(std::min<uint64_t>(bytes, most * usual_record))) return most;
+  const uint64_t least = room_to_fold(0);
+  return available < least ? 0 : std::min<uint64_t>(most, (available - least) / (room_to_fold(usual_record) - least));
+}
+
+std::string segment_name(Lsn base) { return padded(base, segment_digits) + segment_suffix; }
+
+std::optional<Lsn> parse_segment_name(std::string_view name) {
+  if (name.size() != segment_digits + strlen(segment_suffix) || name.substr(segment_digits) != segment_suffix) return std::nullopt;
+  return parse_count(name.substr(0, segment_digits));
+}
+
+std::vector<Lsn> list_segments(const Directory& journal) {
+  std::vector<Lsn> segments;
+  for (const auto& name : journal.names())
+    if (auto base = parse_segment_name(name)) segments.push_back(*base);
+  std::sort(segments.begin(), segments.end());
+  return segments;
+}
+
+// A segment that this process appends to. Its descriptor is opened before the first write and never replaced.
+struct Journal::Segment {
+  Lsn base = 0;
+  Fd fd;
+  uint64_t size = 0;   // where the next frame goes
+  bool named = false;  // whether this process has synced the directory since it opened it
+  // Guarded by m_sync_mutex:
+  Lsn appended = 0;     // the end of what this process appended
+  Lsn synced = 0;       // what of it is on stable storage
+  bool failed = false;  // a sync failed: what was not synced before is lost, and nothing more may go in here
+};
+
+Journal::Journal(const Directory& store, std::string_view store_id, uint64_t segment_size, Durability* durability)
+    : m_store(store),
+      m_directory(store.make_below("journal")),
+      m_seed(sum64(store_id)),
+      m_segment_size(segment_size),
+      m_durability(durability),
+      m_lock(store.open(lock_name, O_RDWR | O_CREAT)) {}
+
+Journal::~Journal() = default;
+
+// append.lock holds a hint: {magic, base of the last segment, its end, its last frame, sum}. It is not synced.
+std::optional<Journal::Hint> Journal::read_hint() const {
+  char bytes[hint_size];
+  std::string_view hint(bytes, read_at(m_lock.get(), bytes, sizeof bytes, 0));
+  if (hint.size() != hint_size || get_le<uint64_t>(hint, 0) != hint_magic ||
+      get_le<uint64_t>(hint, 32) != sum64(hint.substr(0, 32), m_seed))
+    return std::nullopt;
+  return Hint{get_le<uint64_t>(hint, 8), get_le<uint64_t>(hint, 16), get_le<uint64_t>(hint, 24)};
+}
+
+// While this process lives, whoever begins a segment says so in the hint first. Before, after a power cut, it may be older than the
+// segments, or newer: so it is believed once it names the last one of them, and a frame in it that verifies.
+std::optional<Journal::Hint> Journal::proven_hint() const {
+  auto hint = read_hint();
+  if (!hint || m_hint_proven) return hint;
+  auto segments = list_segments(m_directory);
+  if (segments.empty() || segments.back() != hint->base) return std::nullopt;
+  Fd fd = m_directory.find(segment_name(hint->base), O_RDONLY);
+  if (!fd || hint->base + file_size(fd.get()) < hint->end || !names_a_frame(fd.get(), *hint)) return std::nullopt;
+  m_hint_proven = true;
+  return hint;
+}
+
+std::optional<Lsn> Journal::synced() const {
+  char bytes[synced_size * synced_slots];
+  std::string_view all(bytes, read_at(m_lock.get(), bytes, sizeof bytes, synced_offset));
+  std::optional<Lsn> greatest;
+  for (size_t slot = 0; (slot + 1) * synced_size <= all.size(); ++slot) {
+    std::string_view entry = all.substr(slot * synced_size, synced_size);
+    if (get_le<uint64_t>(entry, 8) == sum64(entry.substr(0, 8), m_seed + slot)) greatest = std::max(greatest.value_or(0), get_le<uint64_t>(entry, 0));
+  }
+  return greatest;
+}
+
+// After a sync. Like the hint it is not synced itself; where it cannot be raised, less is known of the journal's end, and no more.
+void Journal::publish_synced(Lsn end) noexcept {
+  try {
+    if (synced().value_or(0) >= end) return;
+  } catch (const std::exception&) {
+    return;
+  }
+  const size_t slot = static_cast<size_t>(::getpid()) % synced_slots;
+  std::string entry;
+  put_le<uint64_t>(entry, end);
+  put_le<uint64_t>(entry, sum64(entry, m_seed + slot));
+  [[maybe_unused]] ssize_t n = ::pwrite(m_lock.get(), entry.data(), entry.size(), static_cast<off_t>(synced_offset + slot * synced_size));
+}
+
+std::optional<uint64_t> Journal::owed() const {
+  auto hint = read_hint();
+  if (!hint) return list_segments(m_directory).empty() ? std::optional<uint64_t>(0) : std::nullopt;
+  char bytes[owed_size];
+  std::string_view owed(bytes, read_at(m_lock.get(), bytes, sizeof bytes, hint_size));
+  // A program of before may have appended without counting.
+  if (owed.size() != owed_size || get_le<uint64_t>(owed, 0) != hint->end || get_le<uint64_t>(owed, 16) != sum64(owed.substr(0, 16), m_seed)) return std::nullopt;
+  return get_le<uint64_t>(owed, 8);
+}
+
+void Journal::set_owed(Lsn end, uint64_t bytes) {
+  std::lock_guard<std::mutex> guard(m_append_mutex);
+  FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
+  auto hint = read_hint();
+  if (!hint || hint->end != end) return;
+  std::string owed;
+  put_le<uint64_t>(owed, end);
+  put_le<uint64_t>(owed, bytes);
+  put_le<uint64_t>(owed, sum64(owed, m_seed));
+  [[maybe_unused]] ssize_t n = ::pwrite(m_lock.get(), owed.data(), owed.size(), hint_size);
+}
+
+// `more` is what what has just been appended needs to be run.
+void Journal::publish(Lsn base, Lsn end, Lsn last, uint64_t more) {
+  auto known = owed();
+  std::string hint;
+  put_le<uint64_t>(hint, hint_magic);
+  put_le<uint64_t>(hint, base);
+  put_le<uint64_t>(hint, end);
+  put_le<uint64_t>(hint, last);
+  put_le<uint64_t>(hint, sum64(hint, m_seed));
+  if (known) {
+    std::string owed;
+    put_le<uint64_t>(owed, end);
+    put_le<uint64_t>(owed, *known + more);
+    put_le<uint64_t>(owed, sum64(owed, m_seed));
+    hint += owed;
+  }
+  // A hint that cannot be written is a stale one: the next append begins a new segment.
+  [[maybe_unused]] ssize_t n = ::pwrite(m_lock.get(), hint.data(), hint.size(), 0);
+}
+
+// Whether the end that a hint tells is that of a frame (or header) that verifies.
+bool Journal::names_a_frame(int fd, const Hint& hint) const {
+  if (!read_segment_header(fd, hint.base, m_seed)) return false;
+  if (hint.end == hint.base + segment_header_size) return true;
+  if (hint.last < hint.base + segment_header_size || hint.last >= hint.end) return false;
+  char frame[frame_header_size];
+  if (read_at(fd, frame, sizeof frame, hint.last - hint.base) != sizeof frame) return false;
+  auto length = parse_frame_header(std::string_view(frame, sizeof frame), hint.last, m_seed);
+  return length && hint.last + frame_header_size + *length == hint.end;
+}
+
+// Under append.lock: makes m_segment the segment to append to, its end known to be whole.
+void Journal::open_for_append() {
+  auto hint = proven_hint();
+  bool reopened = false;
+  if (hint && !(m_segment && m_segment->base == hint->base)) {
+    Fd fd = m_directory.find(segment_name(hint->base), O_RDWR);
+    if (fd) {
+      m_segment = std::make_shared<Segment>();
+      m_segment->base = hint->base;
+      m_segment->fd = std::move(fd);
+      reopened = true;
+    } else {
+      hint.reset();
+    }
+  }
+  if (hint && m_segment->base + file_size(m_segment->fd.get()) == hint->end &&
+      (!reopened || (names_a_frame(m_segment->fd.get(), *hint) && !torn_from(hint->base, hint->end - hint->base)))) {
+    std::lock_guard<std::mutex> guard(m_sync_mutex);
+    if (!m_segment->failed && hint->end - m_segment->base < m_segment_size) {
+      m_segment->size = hint->end - m_segment->base;
+      return;
+    }
+  }
+  // The segment is full, or its sync failed; or the hint and the disk differ, because an append was cut off or a power cut
+  // took something.
+  begin_segment(Room::intake);
+}
+
+// Under append.lock: begins a segment behind every position that was ever told, and makes it m_segment. Its name appears
+// only with its header in it.
+void Journal::begin_segment(Room room) {
+  Lsn previous_end = 0;
+  std::optional<Lsn> torn;
+  auto segments = list_segments(m_directory);
+  if (!segments.empty()) {
+    Fd fd = m_directory.open(segment_name(segments.back()), O_RDWR);
+    auto header = read_segment_header(fd.get(), segments.back(), m_seed);  // throws for a newer format
+    const uint64_t size = file_size(fd.get());
+    previous_end = header && header->end ? header->end : segments.back() + size;
+    // Where that fails, those whose records are in there will hear of it.
+    if (!m_durability) [[maybe_unused]] int rc = ::fdatasync(fd.get());
+    torn = torn_from(segments.back(), size);
+  }
+  // What was synced and is not there any more shall be missing for whoever reads this.
+  if (!m_durability) previous_end = std::max(previous_end, synced().value_or(0));
+  auto hint = read_hint();
+  Lsn base = std::max({previous_end, hint ? hint->end : 0, segments.empty() ? 0 : segments.back() + 1});
+  const std::string temporary = room == Room::completion ? spare_name : "tmp." + new_ulid();
+  auto segment = std::make_shared<Segment>();
+  segment->base = base;
+  segment->fd = m_directory.open(temporary, room == Room::completion ? O_RDWR : O_RDWR | O_CREAT | O_EXCL);
+  try {
+    std::string begin = segment_header(base, {previous_end, 0, 0, 0}, m_seed);
+    if (torn) {
+      const std::string record = encode_record(Gap{.at = now_ms(), .position = base, .since = *torn});
+      put_frame_header(begin, record.size(), base + begin.size(), m_seed);
+      begin += record;
+    }
+    segment->size = begin.size();
+    write_all_at(segment->fd.get(), begin, 0, m_directory.path_of(temporary));
+    if (::fsync(segment->fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_directory.path_of(temporary));
+    publish(base, base + begin.size(), torn ? base + segment_header_size : 0, 0);
+    if (!m_directory.rename(temporary, segment_name(base))) throw_errno(Exit::storage, "rename " + m_directory.path_of(temporary));
+  } catch (const Error&) {
+    if (room != Room::completion) m_directory.remove(temporary);
+    throw;
+  }
+  m_segment = std::move(segment);
+}
+
+// Under append.lock: where in the last segment, of this size, the first record stands that is not whole and was never synced. At most
+// what was appended since the last sync is read, after a power cut a segment.
+std::optional<Lsn> Journal::torn_from(Lsn base, uint64_t size) {
+  const auto safe = m_durability ? std::nullopt : synced();
+  if (!safe || *safe >= base + size) return std::nullopt;
+  const Lsn from = std::max(*safe, base + segment_header_size);
+  JournalReader reader(*this, 0);
+  if (!reader.open_segment(base) || reader.m_header_bad || reader.m_cleaned) return std::nullopt;
+  reader.m_size = size;
+  uint64_t offset = from - base, frame = 0;
+  auto is_whole = [&] {
+    return reader.parse(offset, true, frame) == JournalReader::Frame::good && (reader.head().inline_size() == 0 || sum64(reader.data()) == reader.head().data_sum);
+  };
+  while (offset < size && is_whole()) offset += frame;
+  return offset < size ? std::optional(base + offset) : std::nullopt;
+}
+
+// Under append.lock: preallocates the spare segment; false and errno where there is no room for it.
+bool Journal::ensure_spare() {
+  if (m_directory.has(spare_name)) return true;
+  const std::string temporary = "tmp." + new_ulid();
+  Fd fd = m_directory.try_open(temporary, O_RDWR | O_CREAT | O_EXCL);
+  if (!fd) return false;
+  // Blocks beyond the end of the file: its size must stay that of what is in it.
+  int rc = ::fallocate(fd.get(), FALLOC_FL_KEEP_SIZE, 0, spare_size);
+  if (rc != 0 && errno == EOPNOTSUPP) rc = 0;  // then a full disk also stops completions, until there is room again
+  if (rc == 0 && !m_directory.rename(temporary, spare_name)) rc = -1;
+  if (rc != 0) {
+    int saved = errno;
+    m_directory.remove(temporary);
+    errno = saved;
+  }
+  return rc == 0;
+}
+
+uint64_t Journal::available() const {
+  struct statfs fs;  // statvfs(3) would make the call twice
+  return ::fstatfs(m_directory.fd(), &fs) == 0 ? fs.f_bavail * static_cast<uint64_t>(fs.f_frsize) : UINT64_MAX;
+}
+
+bool Journal::has_room(uint64_t size, uint64_t run, std::optional<uint64_t> owed) {
+  if (m_durability) m_durability->check(*this);
+  if (!owed) owed = this->owed();
+  struct statfs fs;
+  if (::fstatfs(m_directory.fd(), &fs) != 0) return true;
+  if (!owed && fs.f_bavail < fs.f_blocks / 2) return false;
+  return fs.f_bavail * static_cast<uint64_t>(fs.f_frsize) >= size + spare_size + run + owed.value_or(0);  // append() sees to the spare
+}
+
+bool Journal::check_claim_room() {
+  if (m_durability) m_durability->check(*this);
+  std::lock_guard<std::mutex> guard(m_append_mutex);
+  FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
+  bool spare = ensure_spare();
+  if (available() >= spare_size) return true;
+  if (spare) return false;
+  // Once in use, the spare segment is the last one, and what was set aside is behind its end.
+  auto hint = read_hint();
+  struct stat st;
+  if (hint && m_directory.look_at(segment_name(hint->base), st) &&
+      st.st_blocks * 512 - st.st_size >= static_cast<off_t>(claim_reserve))
+    return false;
+  errno = ENOSPC;
+  throw_errno(Exit::storage, "set room aside for how jobs end");
+}
+
+std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Room room) {
+  std::lock_guard<std::mutex> guard(m_append_mutex);
+  FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
+  if (room == Room::intake && !ensure_spare()) throw_errno(Exit::storage, "append to the journal");
+  std::vector<Placed> placed(records.size());
+  auto write = [&] {
+    // No process relies on another to have made the names of the segment and of this directory durable.
+    if (!m_segment->named) {
+      try {
+        m_directory.sync();
+        m_store.sync();
+      } catch (const Error&) {
+        std::lock_guard<std::mutex> sync_guard(m_sync_mutex);
+        m_segment->failed = true;  // a second try might be told that all is well
+        throw;
+      }
+      m_segment->named = true;
+    }
+    constexpr size_t keep = 1 << 20;
+    if (m_group.capacity() > keep) m_group = {};
+    std::string& group = m_group;
+    group.clear();
+    Lsn start = m_segment->base + m_segment->size;
+    for (size_t i = 0; i < records.size(); ++i) {
+      placed[i].lsn = start + group.size();
+      put_frame_header(group, records[i].size(), placed[i].lsn, m_seed);
+      group += records[i].head;
+      group += records[i].data;
+      placed[i].end = start + group.size();
+    }
+    try {
+      write_all_at(m_segment->fd.get(), group, m_segment->size, "the journal");
+    } catch (const Error&) {
+      // Only the live writer, still under the lock, may cut back its own short write. Where it cannot, the hint tells the
+      // next append that this tail is not whole.
+      if (::ftruncate(m_segment->fd.get(), static_cast<off_t>(m_segment->size)) != 0)
+        throw_errno(Exit::retry, "cut back a short write to the journal");
+      throw;
+    }
+    uint64_t heads = 0;
+    for (const auto& r : records) heads += r.head.size();
+    publish(m_segment->base, placed.back().end, placed.back().lsn, room == Room::intake ? room_to_run(records.size(), heads) : 0);
+    if (m_durability) return;
+    std::lock_guard<std::mutex> sync_guard(m_sync_mutex);
+    m_segment->appended = placed.back().end;
+    if (std::find(m_unsynced.begin(), m_unsynced.end(), m_segment) == m_unsynced.end())
+      m_unsynced.push_back(m_segment);
+  };
+  try {
+    open_for_append();
+    write();
+  } catch (const Error& e) {
+    if (room != Room::completion || !is_disk_full(e.error_number()) ||
+        !m_directory.has(spare_name))
+      throw;
+    begin_segment(Room::completion);
+    write();
+  }
+  return placed;
+}
+
+bool Journal::sync(Lsn from, Lsn end) {
+  if (m_durability) {
+    m_durability->sync(*this, end);
+    return true;
+  }
+  std::unique_lock<std::mutex> lock(m_sync_mutex);
+  for (;;) {
+    auto it = std::find_if(m_unsynced.begin(), m_unsynced.end(), [&](const auto& s) {
+      return s->base < end && s->appended > from && s->synced < std::min(end, s->appended);
+    });
+    if (it == m_unsynced.end()) return true;
+    std::shared_ptr<Segment> segment = *it;
+    if (segment->failed) return false;
+    if (m_syncing) {
+      m_sync_done.wait(lock);
+      continue;
+    }
+    // Nobody syncs: this caller does, for all that have appended so far.
+    m_syncing = true;
+    Lsn upto = segment->appended;
+    lock.unlock();
+    int rc = ::fdatasync(segment->fd.get());
+    int saved = errno;
+    if (rc == 0) publish_synced(upto);
+    lock.lock();
+    m_syncing = false;
+    if (rc == 0) {
+      segment->synced = upto;
+    } else {
+      segment->failed = true;
+      log(Level::warning, "cannot sync the journal: " + errno_text(saved) + "; appending again in a new segment");
+    }
+    // Forget what is done with. A failed one stays, so that all who wait for it hear of it.
+    if (m_unsynced.size() > 1)
+      m_unsynced.erase(std::remove_if(m_unsynced.begin(), m_unsynced.end(),
+                                      [](const auto& s) { return !s->failed && s->synced == s->appended; }),
+                       m_unsynced.end());
+    m_sync_done.notify_all();
+  }
+}
+
+void Journal::sync_all() {
+  if (m_durability) m_durability->sync(*this, end());
+  else sync_segments();
+}
+
+void Journal::sync_segments() {
+  const Lsn safe = synced().value_or(0);
+  auto segments = list_segments(m_directory);
+  for (size_t i = 0; i < segments.size(); ++i) {
+    if (i + 1 < segments.size() && segments[i + 1] <= safe) continue;
+    Fd fd = m_directory.find(segment_name(segments[i]), O_RDWR);
+    if (!fd) continue;  // it has been cleaned since
+    if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync the journal");
+  }
+}
+
+Lsn Journal::end() const {
+  if (auto hint = proven_hint()) return hint->end;
+  auto all = segments();
+  return all.empty() ? 0 : all.back().end;
+}
+
+std::vector<Placed> Journal::commit(const std::vector<RecordBytes>& records, Room room, const std::function<void(Lsn from, Lsn end)>& appended) {
+  auto placed = append(records, room);
+  if (appended) appended(placed.front().lsn, placed.back().end);
+  return make_safe(records, std::move(placed), room);
+}
+
+std::vector<Placed> Journal::make_safe(const std::vector<RecordBytes>& records, std::vector<Placed> placed, Room room) {
+  if (sync(placed.front().lsn, placed.back().end)) return placed;
+  try {
+    placed = append(records, room);
+    if (sync(placed.front().lsn, placed.back().end)) return placed;
+  } catch (const Error& e) {
+    throw Error(Exit::retry, std::string(e.what()) + ", after a failed sync: whether the job is queued is unknown");
+  }
+  throw Error(Exit::retry, "cannot sync the journal, twice: whether the job is queued is unknown");
+}
+
+std::vector<SegmentInfo> Journal::segments() const {
+  std::vector<SegmentInfo> all;
+  for (Lsn base : list_segments(m_directory)) {
+    if (!all.empty() && all.back().cleaned && base < all.back().end) continue;
+    struct stat st;
+    Fd fd = m_directory.find(segment_name(base), O_RDONLY);
+    if (!fd || ::fstat(fd.get(), &st) != 0) continue;  // it has been cleaned since
+    auto header = read_segment_header(fd.get(), base, m_seed);
+    SegmentInfo& s = all.emplace_back();
+    s.base = base;
+    s.size = static_cast<uint64_t>(st.st_size);
+    s.end = header && header->end ? header->end : base + s.size;
+    s.cleaned = header && header->end;
+    s.cleaned_at = header ? header->cleaned_at : 0;
+    s.previous_end = header ? header->previous_end : base;
+    s.changed_at = Millis(st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000);
+  }
+  // What stands behind one that was not whole begins where the next one does.
+  for (size_t i = 0; i + 1 < all.size(); ++i)
+    if (!all[i].cleaned) all[i].end = all[i + 1].base;
+  return all;
+}
+
+std::pair<Lsn, std::vector<SegmentInfo>> Journal::snapshot() {
+  std::lock_guard<std::mutex> guard(m_append_mutex);
+  // While nobody appends, the last segment ends where its file does.
+  FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
+  auto all = segments();
+  Lsn end = all.empty() ? 0 : all.back().end;
+  return {end, std::move(all)};
+}
+
+CleanedSegment::CleanedSegment(const Journal& journal, Lsn base, Lsn previous_end)
+    : m_journal(journal),
+      m_base(base),
+      m_previous_end(previous_end),
+      m_temporary("tmp." + new_ulid()),
+      m_fd(journal.directory().open(m_temporary, O_RDWR | O_CREAT | O_EXCL)),
+      m_buffer(cleaned_header_size, '\0'),  // which is written last
+      m_size(cleaned_header_size) {}
+
+CleanedSegment::~CleanedSegment() {
+  if (!m_temporary.empty()) m_journal.directory().remove(m_temporary);
+}
+
+void CleanedSegment::add(Lsn lsn, std::string_view head, std::string_view data) {
+  put_frame_header(m_buffer, head.size() + data.size(), lsn, m_journal.seed() + m_size, cleaned_frame_magic);
+  m_buffer += head;
+  m_buffer += data;
+  m_size += frame_header_size + head.size() + data.size();
+  if (m_buffer.size() >= (1 << 20)) write();
+}
+
+void CleanedSegment::write() {
+  write_all_at(m_fd.get(), m_buffer, m_size - m_buffer.size(), m_journal.directory().path_of(m_temporary));
+  m_buffer.clear();
+}
+
+void CleanedSegment::finish(Lsn end, Lsn cleaned_at) {
+  write();
+  write_all_at(m_fd.get(), segment_header(m_base, {m_previous_end, end, cleaned_at, m_size}, m_journal.seed()), 0, m_journal.directory().path_of(m_temporary));
+  if (::fsync(m_fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_journal.directory().path_of(m_temporary));
+}
+
+void CleanedSegment::publish() {
+  const Directory& directory = m_journal.directory();
+  if (!directory.rename(m_temporary, segment_name(m_base))) throw_errno(Exit::storage, "rename " + directory.path_of(m_temporary));
+  m_temporary.clear();
+  directory.sync();
+}
+
+// ---------------------------------------------------------------------------------------------------------- reading
+
+JournalReader::JournalReader(Journal& journal, Lsn from) : m_journal(journal), m_position(from) {}
+
+// Opens a segment; false when it is not there.
+bool JournalReader::open_segment(Lsn base) {
+  Fd fd = m_journal.directory().find(segment_name(base), O_RDONLY);
+  if (!fd) return false;
+  m_fd = std::move(fd);
+  m_base = base;
+  m_size = 0;
+  m_longer = false;
+  m_torn.reset();
+  m_window.clear();
+  m_window_offset = 0;
+  auto header = read_segment_header(m_fd.get(), base, m_journal.m_seed);
+  m_header_bad = !header;
+  m_cleaned = false;
+  m_previous_end = header ? header->previous_end : base;
+  if (header && header->end) {
+    m_cleaned = true;
+    m_end = header->end;
+    m_whole_size = header->size;
+    m_offset = cleaned_header_size;
+  } else if (!header) {
+    // Its first frame may tell what it was; where it ended, nothing does.
+    char bytes[frame_header_size];
+    std::string_view frame(bytes, read_at(m_fd.get(), bytes, sizeof bytes, cleaned_header_size));
+    m_cleaned = parse_frame_header(frame, cleaned_frame_magic, m_journal.m_seed + cleaned_header_size).has_value();
+    m_end = base + 1;
+    m_whole_size = 0;
+    m_offset = 0;
+  }
+  if (m_cleaned) m_size = file_size(m_fd.get());
+  return true;
+}
+
+// Learns how far the segment may be read; true when that is beyond `offset`. A later segment makes this one final. Else it
+// is what has been published: a writer may still cut back what has not. Bytes beyond that, which nobody is writing, were
+// left by a writer that died.
+bool JournalReader::extend(uint64_t offset) {
+  auto hint = m_journal.proven_hint();
+  if (hint && hint->base == m_base && hint->end > m_base + offset) {
+    m_size = std::min(hint->end - m_base, file_size(m_fd.get()));
+  } else {
+    auto segments = list_segments(m_journal.directory());
+    auto after = std::upper_bound(segments.begin(), segments.end(), m_base);
+    if (after != segments.end()) {
+      uint64_t whole = file_size(m_fd.get()), limit = *after - m_base;
+      m_longer = whole > limit && m_size < limit;  // told once
+      m_size = std::min(whole, limit);
+    } else if (file_size(m_fd.get()) > offset) {
+      std::lock_guard<std::mutex> guard(m_journal.m_append_mutex);
+      FileLock lock(m_journal.m_lock.get(), FileLock::Mode::exclusive);
+      m_size = file_size(m_fd.get());
+    }
+  }
+  return m_size > offset;
+}
+
+// Makes at least `size` bytes at `offset` visible in the window; false when the file ends before.
+bool JournalReader::fill(uint64_t offset, uint64_t size) {
+  if (offset + size > m_size) return false;
+  if (offset >= m_window_offset && offset + size <= m_window_offset + m_window.size()) return true;
+  // More and more, as long as nothing of it is passed over: the data of large records may be, and so is most of it where single records
+  // are looked up.
+  constexpr uint64_t least_ahead = 4096, most_ahead = 1 << 20;
+  const bool goes_on = offset >= m_window_offset && offset <= m_window_offset + m_window.size();
+  m_ahead = goes_on ? std::clamp(2 * m_ahead, least_ahead, most_ahead) : least_ahead;
+  m_window.resize(std::min(std::max(size, m_ahead), m_size - offset));
+  m_window_offset = UINT64_MAX;  // until it has been read: a failed read leaves nothing to be believed
+  size_t n = read_at(m_fd.get(), m_window.data(), m_window.size(), offset);
+  m_window_offset = offset;
+  m_window.resize(n);
+  return n >= size;
+}
+
+JournalReader::Frame JournalReader::parse(uint64_t offset, bool with_data, uint64_t& frame_size) {
+  if (!fill(offset, frame_header_size)) return Frame::bad;
+  auto window = [&](uint64_t at, uint64_t size) {
+    return std::string_view(m_window).substr(at - m_window_offset, size);
+  };
+  auto header = frame_at(window(offset, frame_header_size), offset);
+  if (!header || offset + frame_header_size + header->second > m_size) return Frame::bad;
+  m_frame_lsn = header->first;
+  const uint64_t length = header->second;
+  frame_size = frame_header_size + length;
+  uint64_t at = offset + frame_header_size;
+  if (!fill(at, record_header_size)) return Frame::bad;
+  auto sizes = peek_record(window(at, record_header_size));
+  if (!sizes || sizes->head_size > length) return Frame::bad_record;
+  if (!fill(at, with_data ? length : sizes->head_size)) return Frame::bad;
+  m_head = parse_record_head(window(at, sizes->head_size));
+  if (!m_head || !understand(*m_head, meta_of(*m_head, window(at, sizes->head_size)))) return Frame::bad_record;
+  m_without_data = m_cleaned && length == m_head->head_size && m_head->inline_size() > 0;
+  if (!m_without_data && m_head->head_size + m_head->inline_size() != length) return Frame::bad_record;
+  m_head_bytes = window(at, m_head->head_size);
+  m_data = with_data && !m_without_data ? window(at + m_head->head_size, m_head->inline_size()) : std::string_view();
+  return Frame::good;
+}
+
+// The LSN and the length of the record of a frame whose header this is.
+std::optional<std::pair<Lsn, uint64_t>> JournalReader::frame_at(std::string_view bytes, uint64_t offset) const {
+  if (m_cleaned) return parse_frame_header(bytes, cleaned_frame_magic, m_journal.m_seed + offset);
+  auto length = parse_frame_header(bytes, m_base + offset, m_journal.m_seed);
+  if (!length) return std::nullopt;
+  return std::pair(m_base + offset, *length);
+}
+
+std::optional<uint64_t> JournalReader::find_frame(uint64_t from) {
+  for (uint64_t offset = from; offset + frame_header_size <= m_size; ++offset) {
+    if (!fill(offset, frame_header_size)) return std::nullopt;
+    std::string_view rest = std::string_view(m_window).substr(offset - m_window_offset);
+    // Jump from one possible magic to the next.
+    size_t at = rest.find(static_cast<char>(frame_magic & 0xff));
+    if (at == std::string_view::npos) {
+      offset += rest.size() - 1;
+      continue;
+    }
+    offset += at;
+    if (!fill(offset, frame_header_size)) return std::nullopt;
+    rest = std::string_view(m_window).substr(offset - m_window_offset, frame_header_size);
+    if (frame_at(rest, offset)) return offset;
+  }
+  return std::nullopt;
+}
+
+// Whether what stands at `offset` to the end of the segment is the beginning of a frame and nothing else (or zeros, which
+// some file systems show where a size was written before its bytes): an append that was never finished, so that nobody
+// was told it was done.
+bool JournalReader::only_cut_short(uint64_t offset) {
+  if (offset >= m_size || m_size - offset > frame_header_size + max_frame_record) return false;
+  if (!fill(offset, m_size - offset)) return false;
+  std::string_view rest = std::string_view(m_window).substr(offset - m_window_offset, m_size - offset);
+  std::string start;
+  put_le<uint32_t>(start, frame_magic);
+  if (rest.size() < frame_header_size) return rest.substr(0, 4) == start.substr(0, rest.size());
+  if (auto length = parse_frame_header(rest, m_base + offset, m_journal.m_seed))
+    return rest.size() < frame_header_size + *length;
+  return rest.find_first_not_of('\0') == std::string_view::npos;
+}
+
+bool JournalReader::never_synced() {
+  if (!m_fd || m_cleaned) return false;
+  if (!m_torn) {
+    auto segments = list_segments(m_journal.directory());
+    auto after = std::upper_bound(segments.begin(), segments.end(), m_base);
+    if (after == segments.end()) return false;
+    JournalReader next(m_journal, *after);
+    m_torn = none_torn;
+    if (!next.open_segment(*after) || next.m_header_bad) return false;
+    next.m_size = file_size(next.m_fd.get());
+    uint64_t size = 0;
+    if (next.parse(next.m_cleaned ? cleaned_header_size : segment_header_size, false, size) != Frame::good) return false;
+    const std::string_view meta = meta_of(next.head(), next.head_bytes());
+    Gap gap;
+    if (type_of(meta) == Gap::type && read_fields(meta, gap) && gap.position == *after && gap.since > m_base) m_torn = gap.since;
+  }
+  return m_lsn >= *m_torn;
+}
+
+// Steps to the segment that m_position lies in, or to the first behind it; false when there is none. Meanwhile segments may be
+// cleaned: then others stand for them.
+bool JournalReader::next_segment() {
+  for (int tries = 0; tries < 100; ++tries) {
+    auto segments = list_segments(m_journal.directory());
+    auto after = std::upper_bound(segments.begin(), segments.end(), m_position);
+    if (after != segments.begin()) {
+      Lsn base = *std::prev(after);
+      bool other = !m_fd || base != m_base;
+      if (!other && !m_cleaned) {
+        Fd fd = m_journal.directory().find(segment_name(base), O_RDONLY);
+        auto header = fd ? read_segment_header(fd.get(), base, m_journal.m_seed) : std::nullopt;
+        other = header && header->end > m_position;
+      }
+      if (other) {
+        if (open_segment(base)) return true;
+        continue;  // it has gone since
+      }
+    }
+    if (after == segments.end()) return false;
+    if (open_segment(*after)) return true;
+  }
+  return false;
+}
+
+// The next record of a cleaned segment from m_position on, or damage; nullopt at its end.
+std::optional<JournalReader::Item> JournalReader::next_cleaned(bool with_data) {
+  while (m_offset < m_size) {
+    uint64_t size = 0;
+    Frame frame = parse(m_offset, with_data, size);
+    if (frame == Frame::bad) {
+      auto found = find_frame(m_offset + 1);
+      m_offset = found.value_or(m_size);
+      Lsn upto = m_end;
+      if (found && fill(*found, frame_header_size))
+        upto = frame_at(std::string_view(m_window).substr(*found - m_window_offset, frame_header_size), *found)->first;
+      if (upto <= m_position) continue;
+      m_lsn = std::exchange(m_position, upto);
+      return Item::damage;
+    }
+    m_offset += size;
+    if (m_frame_lsn < m_position) continue;
+    m_lsn = m_frame_lsn;
+    m_position = m_lsn + 1;
+    return frame == Frame::good ? Item::record : Item::damage;
+  }
+  if ((m_size < m_whole_size || m_header_bad) && m_position < m_end) {  // it was cut, or who knows
+    m_lsn = std::exchange(m_position, m_end);
+    return Item::damage;
+  }
+  return std::nullopt;
+}
+
+JournalReader::Item JournalReader::next(bool with_data) {
+  Item item = step(with_data);
+  if (item == Item::damage && m_journal.durability()) m_journal.durability()->distrust();
+  return item;
+}
+
+JournalReader::Item JournalReader::step(bool with_data) {
+  if (!m_fd && !next_segment()) return Item::end;
+  bool first = m_position < m_base;  // nothing before this segment is there
+  for (;;) {
+    if (m_position < m_base) {  // a new segment has been opened, and it begins behind what was read before
+      m_lsn = m_position;
+      m_position = m_base;
+      // A power cut may have taken positions that had been given away but were not yet safe; the header tells.
+      if (m_previous_end != (first ? 0 : m_lsn)) return Item::missing;
+    }
+    if (m_cleaned) {
+      if (auto item = next_cleaned(with_data)) return *item;
+      m_position = std::max(m_position, m_end);
+      if (!next_segment()) return Item::end;
+      continue;
+    }
+    uint64_t offset = m_position - m_base;
+    if (offset >= m_size && !extend(offset)) {
+      if (std::exchange(m_longer, false)) {
+        m_lsn = m_position;
+        return Item::damage;
+      }
+      if (!next_segment()) return Item::end;
+      continue;
+    }
+    if (offset == 0 && !m_header_bad) {
+      m_position = m_base + segment_header_size;
+      continue;
+    }
+    uint64_t frame_size = 0;
+    Frame frame = parse(offset, with_data, frame_size);
+    m_lsn = m_position;
+    if (frame != Frame::bad) {
+      m_position += frame_size;
+      return frame == Frame::good ? Item::record : never_synced() ? Item::torn : Item::damage;
+    }
+    if (auto found = find_frame(offset + 1)) {
+      m_position = m_base + *found;
+      return never_synced() ? Item::torn : Item::damage;
+    }
+    auto segments = list_segments(m_journal.directory());
+    if (segments.empty() || segments.back() <= m_base) return Item::end;  // the next append will leave it behind
+    bool torn = only_cut_short(offset) || never_synced();
+    m_position = m_base + m_size;
+    return torn ? Item::torn : Item::damage;
+  }
+}
+
+uint64_t JournalReader::unread() {
+  if (!m_fd || m_cleaned) return 0;
+  uint64_t offset = m_position - m_base;
+  if (offset >= m_size && !extend(offset)) return 0;
+  return only_cut_short(offset) ? 0 : m_size - offset;
+}
+
+bool JournalReader::read_record_at(Lsn lsn, bool with_data) {
+  if (!m_fd || lsn < m_base || lsn >= (m_cleaned ? m_end : m_base + m_size)) {
+    m_fd.reset();
+    m_position = lsn;
+    auto hint = m_journal.proven_hint();  // mostly it is in the last one
+    if (!(hint && hint->base <= lsn && open_segment(hint->base)) && !next_segment()) return false;
+  }
+  if (m_cleaned) {
+    if (lsn < m_position) m_offset = cleaned_header_size;
+    m_position = lsn;
+    return next_cleaned(with_data) == Item::record && m_lsn == lsn;
+  }
+  m_lsn = m_position = lsn;
+  if (lsn < m_base + segment_header_size) return false;
+  uint64_t offset = lsn - m_base, frame_size = 0;
+  if (offset >= m_size && !extend(offset)) return false;
+  return parse(offset, with_data, frame_size) == Frame::good;
+}
+
+}  // namespace gq

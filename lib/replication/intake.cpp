@@ -1,0 +1,254 @@
+#include "gq/replication/intake.hpp"
+
+#include <algorithm>
+
+#include "gq/base/log.hpp"
+#include "gq/base/notify.hpp"
+#include "gq/base/text.hpp"
+#include "gq/replication/wire.hpp"
+
+namespace gq {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr Millis count_interval{1000};
+constexpr Millis first_retry{100}, longest_retry{5000};
+constexpr size_t most_said = 100;
+
+}  // namespace
+
+RawStep next_raw_step(Outcome outcome, bool open) {
+  switch (outcome) {
+    case Outcome::queued:
+      return RawStep::answer;
+    case Outcome::unknown:
+      return RawStep::again;
+    case Outcome::refused:
+      return open ? RawStep::again : RawStep::give_back;
+    default:
+      return RawStep::give_back;
+  }
+}
+
+Intake::Intake(Store& store, Config config, Add add, Backlog& backlog)
+    : m_store(store),
+      m_config(std::move(config)),
+      m_add(std::move(add)),
+      m_backlog(backlog),
+      m_receivers(m_config.servers, services(), [this] { return wanted(); }) {}
+
+std::vector<Service> Intake::services() {
+  std::vector<Service> services;
+  for (const auto& f : m_config.functions) {
+    // A group of small jobs, or a large one.
+    const uint64_t largest = std::max<uint64_t>(m_config.max_workload, max_group_bytes) + record_header_size + max_meta_size;
+    services.push_back({record_function(f), false, [this, f](std::string_view payload) { return take_records(payload, f); }, largest,
+                        "bad it is larger than the worker's --max-workload\n"});
+    if (m_config.raw) services.push_back({f, true, [this, f](std::string_view payload) { return take_raw(payload, f); }, m_config.max_workload, {}});
+  }
+  return services;
+}
+
+void Intake::start() {
+  if (m_backlog.limit > 0) count_backlog();
+  m_receivers.start();
+}
+
+void Intake::stop() {
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    m_stop = true;
+  }
+  m_stopping.notify_all();
+  m_receivers.stop();
+}
+
+// What others have finished since is seen in the store; looked at once a second at most.
+bool Intake::backlog_full() {
+  bool count = m_backlog.limit > 0 && m_backlog.live >= m_backlog.limit;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    count = (count || m_at_bound) && Clock::now() >= m_count_at;
+    if (count) m_count_at = Clock::now() + count_interval;
+  }
+  if (count) count_backlog();
+  return m_backlog.full();
+}
+
+void Intake::say_if_full(const std::string& function) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  if (std::exchange(m_at_bound, is_at_bound(m_at_bound, m_backlog.live - m_backlog.later, m_backlog.limit)) == m_at_bound) return;
+  const std::string text = "taking no more jobs off the servers: " + std::to_string(m_backlog.limit) + " are unfinished (--backlog), most of them of " + function;
+  if (m_at_bound ? begin_trouble("backlog", text) : end_trouble("backlog"))
+    log(Level::warning, m_at_bound ? text : "taking jobs off the servers again: half of the --backlog is done");
+}
+
+void Intake::count_backlog() {
+  try {
+    uint64_t live = 0, later = 0, most = 0;
+    std::string function;
+    m_store.look([&](Fold& fold) {
+      live = later = most = 0;
+      auto counters = fold.counters();
+      for (const auto& f : m_config.functions) {
+        const Counters& c = counters[f];
+        live += c.live();
+        later += c.first;
+        if (const uint64_t n = c.live() - c.first; function.empty() || n > most) most = n, function = f;
+      }
+      // What has fallen due is in the way of others, as far as that makes a difference.
+      const auto limit = static_cast<uint64_t>(m_backlog.limit);
+      for (const auto& f : m_config.functions)
+        if (live - later < limit) later -= fold.due_first(f, now_ms(), limit - (live - later));
+    });
+    m_backlog.live = static_cast<int64_t>(live);
+    m_backlog.later = static_cast<int64_t>(later);
+    say_if_full(function);
+  } catch (const Error&) {  // then it stays what it was
+  }
+}
+
+Receivers::Serve Intake::wanted() {
+  if (backlog_full()) return Receivers::Serve::nothing;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (m_open > 0) return Receivers::Serve::own;
+    if (!m_refusing) return Receivers::Serve::all;
+    if (Clock::now() < m_retry_at) return Receivers::Serve::own;
+  }
+  try {
+    m_store.check_room(0);
+    std::lock_guard<std::mutex> guard(m_mutex);
+    m_refusing = false;
+    end_trouble("intake");
+    m_retry_delay = Millis(0);
+    return Receivers::Serve::all;
+  } catch (const Error& e) {
+    refused(e.what());
+    return Receivers::Serve::own;
+  }
+}
+
+void Intake::accepted(Millis due) {
+  if (due > now_ms()) ++m_backlog.later;
+  ++m_backlog.live;
+  std::lock_guard<std::mutex> guard(m_mutex);
+  if (!std::exchange(m_had_refused, false)) return;
+  if (!m_told.empty()) log(Level::warning, "taking jobs again");
+  m_told.clear();
+  end_trouble("intake");
+}
+
+void Intake::refused(const std::string& reason) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  if (Clock::now() < m_retry_at) return;
+  m_had_refused = true;
+  if (m_told != reason)
+    if (auto behind = m_seldom.behind(kind_of(reason), Clock::now())) log(Level::warning, "taking no more jobs: " + (m_told = reason) + *behind);
+  begin_trouble("intake", "taking no more jobs: " + reason);
+  m_refusing = true;
+  m_retry_delay = std::clamp(m_retry_delay * 2, first_retry, longest_retry);
+  m_retry_at = Clock::now() + m_retry_delay;
+}
+
+std::string Intake::take_records(std::string_view payload, const std::string& function) {
+  return answer_group(payload, [&](std::string_view part) { return take_group(part, function); }, [&](const std::string& why) { say_once(function, {Outcome::bad, why, 0}); });
+}
+
+std::string Intake::take_group(std::string_view payload, const std::string& function) {
+  std::string reason;
+  auto jobs = parse_group(payload, function, reason);
+  if (!jobs) {
+    say_once(function, {Outcome::bad, reason, 0});
+    return "bad " + reason + "\n";
+  }
+  std::vector<std::string> ids;
+  std::vector<std::optional<std::string>> problems;
+  const Millis now = now_ms();
+  for (size_t i = 0; i < jobs->size(); ++i) {
+    ids.push_back((*jobs)[i].add.id);
+    auto problem = submit((*jobs)[i], now);
+    if (problem) (*jobs)[i].add.part = {};
+    problems.push_back(std::move(problem));
+  }
+  auto answered = m_store.resolve(*jobs);
+  std::vector<Millis> dues;  // of the good ones
+  std::vector<NewJob> good;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (problems[i]) answered[i] = Answer{Outcome::bad, *problems[i], 0};
+    if (!answered[i] && (*jobs)[i].data.size() > m_config.max_workload) answered[i] = {Outcome::bad, "it is larger than the worker's --max-workload", 0};
+    if (answered[i]) continue;
+    dues.push_back((*jobs)[i].add.asked.due);
+    good.push_back(std::move((*jobs)[i]));
+  }
+  std::string result;
+  std::vector<Answer> answers;
+  if (!good.empty()) answers = m_add(std::move(good));
+  auto answer = answers.begin();
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (answered[i]) {
+      result += encode_answer(ids[i], *answered[i]);
+      say_once(function, *answered[i]);
+      continue;
+    }
+    result += encode_answer(ids[i], *answer);
+    if (answer->outcome == Outcome::queued) accepted(dues[static_cast<size_t>(answer - answers.begin())]);
+    if (answer->outcome == Outcome::refused) refused(answer->reason);
+    else say_once(function, *answer);
+    ++answer;
+  }
+  return result;
+}
+
+// nullopt: not stored; the job has to stay with gearmand.
+std::optional<std::string> Intake::take_raw(std::string_view payload, const std::string& function) {
+  NewJob job = make_job({.function = function}, payload);
+  bool open = false;
+  auto close = [&] {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    m_open -= std::exchange(open, false);
+  };
+  for (Millis delay{0};;) {
+    Answer answer = try_raw(job);
+    RawStep step = next_raw_step(answer.outcome, open);
+    if (step == RawStep::answer) {
+      close();
+      accepted(job.add.asked.due);
+      return encode_answer(job.add.id, answer);
+    }
+    refused(answer.reason);
+    std::unique_lock<std::mutex> lock(m_mutex);
+    if (step == RawStep::again) {
+      m_open += !std::exchange(open, true);
+      delay = std::clamp(delay * 2, first_retry, longest_retry);
+      if (!m_stopping.wait_for(lock, delay, [&] { return m_stop; })) continue;
+    }
+    lock.unlock();
+    close();
+    return std::nullopt;
+  }
+}
+
+Answer Intake::try_raw(const NewJob& job) {
+  try {
+    return m_add({job}).front();
+  } catch (const Error& e) {
+    return {e.code() == Exit::config ? Outcome::refused : Outcome::unknown, e.what(), e.error_number()};
+  } catch (const std::exception& e) {  // who knows when
+    return {Outcome::unknown, e.what(), 0};
+  }
+}
+
+// Their clients hear it, but whether those look is not known here.
+void Intake::say_once(const std::string& function, const Answer& answer) {
+  if (answer.outcome != Outcome::bad && answer.outcome != Outcome::conflict) return;
+  std::string reason = answer.outcome == Outcome::bad ? answer.reason : "its ID or key is that of another job";
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (m_said.size() >= most_said || !m_said.insert(function + " " + kind_of(reason)).second) return;
+  }
+  log(Level::warning, "refused a record for " + function + ": " + printable(reason));
+}
+
+}  // namespace gq

@@ -1,0 +1,2036 @@
+#include "gq/replication/replicator.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <numeric>
+#include <optional>
+#include <tuple>
+#include <unordered_map>
+
+#include "gq/store/exchange.hpp"
+#include "gq/base/log.hpp"
+#include "gq/base/text.hpp"
+#include "gq/base/thread.hpp"
+#include "gq/base/ulid.hpp"
+
+namespace gq {
+namespace {
+
+constexpr Millis ask_interval{1000};
+// How long what has come to the journal may rest before the debts are looked at: add() has then mostly paid them.
+constexpr Millis look_interval{100};
+constexpr Millis keep_interval{200};
+constexpr Millis save_interval{1000};
+constexpr Millis quiet_wait{3000};  // longer ones are logged
+constexpr Millis leave_patience{1800};  // at the end, with peers that take nothing
+constexpr Millis hurried_patience{1000};
+constexpr size_t max_transfer = 1 << 20;  // bytes of small records in one transfer
+constexpr size_t max_jobs = 2000;         // in one step of the debts
+constexpr long ids_in_record = 2000;    // they fit into its meta data
+constexpr size_t max_under_way = 3;       // transfers of debts to a peer
+constexpr size_t max_late = 16;           // other transfers to a peer that does not answer in time
+constexpr size_t max_late_bytes = 32 << 20;
+constexpr size_t max_apart = 2000;        // jobs that a peer is told each on its own
+constexpr Millis first_again{1000}, longest_again{60'000};  // when a job that a peer has refused is offered again
+constexpr size_t window_bytes = 32 << 20;  // of debts on their way to a peer
+// With more than one answer to wait for, so long for each in turn.
+constexpr Millis turn{1};
+constexpr const char* debts_suffix = ".debts";
+const std::string unreadable_mark = "\t";  // before the reason, there; no reason that another gives begins so
+constexpr size_t most_pairs = 4096;
+constexpr size_t most_refusals = 100;  // that are logged, each once
+
+size_t count_names(const std::string& names) {
+  return names.empty() ? 0 : 1 + static_cast<size_t>(std::count(names.begin(), names.end(), ','));
+}
+
+bool has_name(const std::string& names, const std::string& name) {
+  auto all = split(names, ',');
+  return std::find(all.begin(), all.end(), name) != all.end();
+}
+
+// Records that these jobs are on these nodes too; `enough` makes them runnable with however few.
+std::vector<std::string> copied_records(std::vector<std::string> ids, const std::string& peers, bool enough) {
+  std::vector<std::string> records;
+  for (auto at = ids.begin(); at != ids.end();) {
+    auto next = at + std::min<long>(ids.end() - at, ids_in_record);
+    records.push_back(encode_record(event::Copied{
+        .ids = {std::make_move_iterator(at), std::make_move_iterator(next)}, .at = now_ms(), .peers = peers, .enough = enough}));
+    at = next;
+  }
+  return records;
+}
+
+// Whether a record changes the state of one job of this node.
+bool is_change(const Event& event) {
+  return is_any_of<event::Start, event::Done, event::Fail, event::Dead, event::Kick, event::Drop, event::Keep, event::Release>(event);
+}
+
+// Whether there is nothing to say of a job that its add does not say.
+bool is_fresh(const Job& job) { return job.term == 0 && job.version == 0; }
+
+std::vector<Answer> refuse(size_t jobs, size_t nodes, size_t wanted) {
+  return std::vector<Answer>(jobs, {Outcome::refused, "only " + std::to_string(nodes) + " of the " + std::to_string(wanted) +
+                                                          " nodes that must have it can be reached", 0});
+}
+
+std::string turned_over(const std::string& node) { return node + " is another store than before, time and again"; }
+
+// The function on which a node answers what it is asked.
+std::string ask_function(const std::string& node) { return node + ".ask"; }
+
+std::vector<std::string> lines_of(std::string_view body) {
+  auto lines = split(body, '\n');
+  if (!lines.empty() && lines.back().empty()) lines.pop_back();
+  return lines;
+}
+
+}  // namespace
+
+// Records on their way to peers.
+struct Replicator::Batch {
+  std::string records;
+  size_t count = 0;                  // of records
+  std::vector<Debt*> debts;          // by record, where they are debts
+  std::unique_ptr<Debt> apart;       // where it is one that is told on its own
+  std::vector<std::string> holders;  // by job that waits for its copies: the peers that have it, separated by commas
+  std::vector<uint32_t> wanted;      // likewise: how many of them have to
+  std::vector<std::string> why;      // likewise: what others have said
+  Lsn from = 0, end = 0;             // where they stand in the journal; end is 0 where that is not to be passed over
+};
+
+// A transfer of them to one peer, under way.
+struct Replicator::Call {
+  Peer* peer;
+  std::shared_ptr<Batch> batch;
+  std::unique_ptr<Sending> sending;  // of the batch's records
+};
+
+struct Replicator::Peer {
+  std::string name;
+  std::thread thread;
+  std::vector<std::unique_ptr<Link>> idle, idle_asks;  // lines
+  std::list<Call> late;                     // that nobody waits for any more
+
+  bool removed = false;  // from the group
+  bool up = true;        // believed to answer, and to have room
+  bool tried = false;    // asked since this process began
+  bool asked = false;    // since this node began to return, where a server could be reached
+  bool answered = false;
+  Clock::time_point last_answer = Clock::now();
+  Clock::time_point asked_us{};  // when it last asked
+  LastRuns runs;
+  std::string trouble;   // why it is not up
+  std::string store, session;
+  std::vector<std::string> former;  // the last of them
+  Turnover turnover;
+  // What it knows: everything before `position`. What it was told: everything before `sent`.
+  Lsn position = 0, since = 0, sent = 0;
+  std::map<Lsn, Lsn> told_at_once;  // parts of the journal behind `sent` that it has told, or that add() has told it
+  bool unsaved = false;
+  Clock::time_point saved_at;
+  // Of other nodes' records between the two: the first and the last, by the node that is to pass them on.
+  std::map<std::string, std::pair<Lsn, Lsn>> foreign;
+  // Jobs before `sent` that it is told each on its own, since they are large or it has refused them, by ID. `position` does not pass them.
+  struct Apart {
+    Lsn lsn = 0;  // of the first record that is to be told
+    bool needs_add = false, under_way = false;
+    bool changed = false;  // there is more to tell than is under way
+    Clock::time_point next{};
+    Millis delay{0};
+    std::string refused, unreadable;  // see Debt
+    bool is_left() const { return !refused.empty() || !unreadable.empty(); }
+  };
+  std::map<std::string, Apart> apart;
+  std::list<Call> apart_calls;       // its own thread's
+  std::set<std::string> named;       // jobs that were named in the log, each once
+  std::string published;             // likewise its own thread's
+  Clock::time_point published_at{};
+  // What it says of itself.
+  std::optional<Lsn> first_end;       // the end of its journal when it first answered since this node began to return
+  std::map<std::string, Lsn> told;    // by node: up to where it has told that one
+  // All that stood here, and came from there, when its journal ended at `first`, stood here before `second`.
+  std::deque<std::pair<Lsn, Lsn>> pairs;
+  std::map<std::string, Lsn> confirmed;  // by node: that one knows what came from this peer and stands here before
+  bool gone = false;
+  bool relay = false;      // keeps nothing, so that nothing is owed to it
+  bool check_held = true;  // whether it may have lost jobs that are its own
+  Clock::time_point next_takeover;
+
+  // What the journal says of it.
+  void take_up(const PeerState& state) {
+    store = state.store;
+    former = state.former;
+    position = sent = state.position;
+    since = state.since;
+    apart.clear();
+  }
+
+  // Whether it was told of all jobs before this that it is told on their own, or has refused them.
+  bool has_heard_apart(Lsn target) const {
+    return std::all_of(apart.begin(), apart.end(), [&](const auto& a) { return a.second.lsn >= target || a.second.is_left(); });
+  }
+
+  size_t late_bytes() const {
+    return std::accumulate(late.begin(), late.end(), size_t{0}, [](size_t sum, const Call& call) { return sum + call.batch->records.size(); });
+  }
+};
+
+Replicator::Replicator(Store& store, Config config)
+    : m_store(store),
+      m_config(std::move(config)),
+      m_keys(m_config.keyfile.empty() ? Keys() : Keys(m_config.keyfile)),
+      m_self(store.group().self),
+      m_group_id(store.group().id()),
+      m_sessions(m_keys ? session_period(m_store.limits().remember, m_config.peer_timeout) : Millis::max()),
+      m_group(store.group()) {
+  try {
+    for (const auto& member : m_group.members)
+      if (member != m_self.node) add_peer(member);
+  } catch (...) {
+    stop();
+    throw;
+  }
+}
+
+Replicator::~Replicator() { stop(); }
+
+Replicator::Peer* Replicator::find(const std::string& node) {
+  for (auto& peer : m_peers)
+    if (peer.name == node && !peer.removed) return &peer;
+  return nullptr;
+}
+
+void Replicator::add_peer(const std::string& name) {
+  PeerState known;
+  m_store.look([&](Fold& fold) { known = fold.peer(name); });
+  std::lock_guard<std::mutex> guard(m_mutex);
+  Peer& peer = m_peers.emplace_back();
+  peer.name = name;
+  peer.take_up(known);
+  peer.thread = start_thread([this, &peer] { look_after(peer); });
+}
+
+// A line to the peer that nobody uses; given back when it has had its answer, else thrown away.
+std::unique_ptr<Link> Replicator::take_line(Peer& peer) {
+  for (bool again : {true, false}) {
+    {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (!peer.idle.empty()) {
+        auto line = std::move(peer.idle.back());
+        peer.idle.pop_back();
+        return line;
+      }
+      if (peer.late.empty()) break;
+    }
+    if (again) hear_late(peer);
+  }
+  return std::make_unique<Link>(m_config.servers, m_self, m_group_id, peer.name, peer.name, m_keys, &m_stop);
+}
+
+// Asks on the line for that, which is not behind a large transfer; a node of before has none.
+std::unique_ptr<Link> Replicator::start_ask(Peer& peer, std::string_view body) {
+  std::unique_ptr<Link> line;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (!peer.idle_asks.empty()) {
+      line = std::move(peer.idle_asks.back());
+      peer.idle_asks.pop_back();
+    }
+  }
+  if (!line) line = std::make_unique<Link>(m_config.servers, m_self, m_group_id, peer.name, ask_function(peer.name), m_keys, &m_stop);
+  try {
+    line->start("ask", body, m_config.peer_timeout);
+  } catch (const Error& e) {
+    if (e.code() != Exit::retry) throw;
+    line = take_line(peer);
+    line->start("ask", body, m_config.peer_timeout);
+  }
+  return line;
+}
+
+Replicator::Call Replicator::start_call(Peer& peer, std::shared_ptr<Batch> batch) {
+  Call call{&peer, std::move(batch), {}};
+  call.sending = std::make_unique<Sending>(take_line(peer), call.batch->records, m_config.peer_timeout, [this, &peer](const Reply& r) {
+    note(peer, r);
+    std::lock_guard<std::mutex> guard(m_mutex);
+    m_taken_at = Clock::now();
+  });
+  return call;
+}
+
+void Replicator::stop() {
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    m_stop = true;
+  }
+  m_changed.notify_all();
+  if (m_keeper.joinable()) m_keeper.join();
+  if (m_pulse.joinable()) m_pulse.join();
+  m_receivers.reset();
+  m_asked.reset();
+  for (auto& peer : m_peers)
+    if (peer.thread.joinable()) peer.thread.join();
+}
+
+// Called with m_mutex held.
+size_t Replicator::peers_up() const {
+  return static_cast<size_t>(std::count_if(m_peers.begin(), m_peers.end(), [](const Peer& p) { return p.up && !p.removed; }));
+}
+
+// Waits, unless this stops meanwhile; true when it does.
+bool Replicator::pause(Millis duration) {
+  std::unique_lock<std::mutex> lock(m_mutex);
+  return m_changed.wait_for(lock, duration, [&] { return m_stop.load(); });
+}
+
+// Says what is wrong, once until it is right again.
+void Replicator::complain(Peer& peer, const std::string& trouble) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  peer.up = false;
+  if (peer.trouble == trouble || m_stop) return;
+  peer.trouble = trouble;
+  if (auto behind = m_seldom.behind(trouble, Clock::now())) log(Level::warning, trouble + *behind);
+}
+
+// --------------------------------------------------------------------------------------------------------------- add
+
+uint32_t copies_to_count(const Job& job, const Self& self) {
+  if (job.state == State::pending) return job.copies;
+  const bool own = job.node.empty() || (job.node == self.node && job.store == self.store);
+  if (own) return 0;  // they have been counted, or fewer were enough
+  // Only its owner knows whether they have. What says that it ran there says so, too.
+  const bool ended = job.state == State::finished || job.state == State::kept;
+  return (job.once ? is_fresh(job) : !ended) ? job.copies : 0;
+}
+
+// Jobs that are here already take the place of those that came, where their copies are still to be counted. Returns, by job, how many
+// nodes have to be seen to have it, this one included.
+std::vector<uint32_t> Replicator::resume(std::vector<NewJob>& jobs, std::vector<Answer>& answers, uint32_t copies) {
+  std::vector<uint32_t> wanted(jobs.size(), 0);
+  std::vector<std::optional<Job>> first(jobs.size());
+  try {
+    m_store.look([&](Fold& fold) {
+      for (size_t i = 0; i < jobs.size(); ++i) {
+        const bool queued = answers[i].outcome == Outcome::queued;
+        if (!queued && answers[i].outcome != Outcome::same) continue;
+        auto job = fold.get(queued ? jobs[i].add.id : answers[i].reason);
+        wanted[i] = std::max(queued ? copies : 0, job ? copies_to_count(*job, m_self) : 0);
+        if (!queued && wanted[i] > 1) first[i] = std::move(job);
+      }
+    });
+  } catch (const Error& e) {
+    for (auto& answer : answers)
+      if (answer.outcome == Outcome::queued || answer.outcome == Outcome::same) answer = {Outcome::unknown, e.what(), e.error_number()};
+    return std::vector<uint32_t>(jobs.size(), 0);
+  }
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    if (!first[i]) continue;
+    std::string unread;
+    auto record = std::make_shared<const std::string>(add_record(answers[i].reason, *first[i], unread));
+    auto read = parse_record(*record);
+    auto* add = read ? std::get_if<event::Add>(&read->event) : nullptr;
+    if (!add) {
+      answers[i] = {Outcome::unknown, "the workload of " + answers[i].reason + " cannot be given to another node", 0};
+      wanted[i] = 0;
+      continue;
+    }
+    jobs[i].add = std::move(*add);
+    jobs[i].head = record->substr(0, read->head_size);
+    jobs[i].data = std::string_view(*record).substr(read->head_size);
+    jobs[i].data_sum = read->data_sum;
+    jobs[i].own = std::move(record);
+  }
+  return wanted;
+}
+
+std::vector<Answer> Replicator::add(std::vector<NewJob> jobs) {
+  Group group;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    group = m_group;
+    size_t nodes = 1 + peers_up();
+    if (nodes < group.copies && !m_config.owe) return refuse(jobs.size(), nodes, group.copies);
+  }
+  bool decided_later = false;
+  for (auto& job : jobs) {
+    job.add.node = group.self.node;
+    job.add.store = group.self.store;
+    job.add.copies = group.copies;
+    job.add.once = group.once;
+    job.encode();
+    decided_later = decided_later || job.add.given || !job.add.asked.key.empty();
+  }
+  std::shared_ptr<Batch> batch;
+  std::list<Call> calls;
+  std::vector<size_t> handed;
+  std::vector<uint32_t> wanted(jobs.size(), group.copies);
+  auto hand = [&](const std::vector<size_t>& numbers, Lsn from, Lsn end) {
+    for (size_t i : numbers)
+      if (!batch && wanted[i] > 1) handed.push_back(i);
+    if (!batch && !handed.empty()) batch = hand_out(jobs, handed, wanted, from, end, calls);
+  };
+  // A job whose key or ID is taken must not get about: then the store has to decide first.
+  auto answers = m_store.add(jobs, decided_later ? Store::Appended() : hand);
+  if (decided_later) {
+    wanted = resume(jobs, answers, group.copies);
+    std::vector<size_t> all(jobs.size());
+    std::iota(all.begin(), all.end(), 0);
+    hand(all, 0, 0);
+  }
+  if (!batch) return answers;
+  wait_for(*batch, std::move(calls));
+  send_parts(jobs, handed, *batch);
+  std::map<std::string, std::vector<std::string>> held;  // by holders
+  bool counted = true;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    for (size_t n = 0; n < handed.size(); ++n) {
+      Answer& answer = answers[handed[n]];
+      if (answer.outcome != Outcome::queued && answer.outcome != Outcome::same) continue;
+      size_t nodes = 1 + count_names(batch->holders[n]);
+      std::string copies = std::to_string(nodes) + "/" + std::to_string(wanted[handed[n]]);
+      if (nodes > 1 || m_config.owe) held[batch->holders[n]].push_back(std::move(jobs[handed[n]].add.id));
+      if (nodes < wanted[handed[n]]) {
+        counted = false;
+        if (m_config.owe) answer.note = "copies=" + copies;
+        else answer = {Outcome::unknown, "copies=" + copies + ": " + (batch->why[n].empty() ? "too few nodes have it so far" : batch->why[n]), 0};
+      }
+    }
+  }
+  std::vector<std::string> records;
+  for (auto& [holders, ids] : held)
+    for (auto& record : copied_records(std::move(ids), holders, m_config.owe)) records.push_back(std::move(record));
+  try {
+    // Which nodes have them can be found out again; that fewer are enough cannot.
+    if (m_config.owe && !records.empty()) m_store.journal().commit({records.begin(), records.end()}, Room::completion);
+    else if (!records.empty()) m_store.journal().append({records.begin(), records.end()}, Room::completion);
+  } catch (const Error& e) {
+    log(Level::warning, std::string(e.what()) + "; jobs wait until their copies are counted again");
+    counted = false;
+  }
+  if (!counted) {
+    // Answers that are late, or could not be noted, are asked for again when the debts are paid.
+    std::lock_guard<std::mutex> guard(m_mutex);
+    batch->end = 0;
+    for (auto& peer : m_peers) {
+      peer.told_at_once.erase(batch->from);
+      if (batch->from && peer.sent > batch->from) peer.sent = batch->from;
+    }
+  }
+  return answers;
+}
+
+// Peers that have not got what a job's workload is a part of are given that part.
+void Replicator::send_parts(const std::vector<NewJob>& jobs, const std::vector<size_t>& handed, Batch& batch) {
+  std::vector<NewJob> whole;
+  std::vector<size_t> of, numbers;
+  std::vector<uint32_t> wanted;
+  for (size_t n = 0; n < handed.size(); ++n) {
+    const NewJob& job = jobs[handed[n]];
+    if (job.add.part.source.empty()) continue;
+    {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (count_names(batch.holders[n]) >= batch.wanted[n]) continue;
+    }
+    Fd blob = m_store.blobs().open(job.add.part.source);
+    if (!blob) continue;
+    std::string part(job.add.part.length, '\0');
+    if (read_at(blob.get(), part.data(), part.size(), job.add.part.offset) != part.size()) continue;
+    numbers.push_back(whole.size());
+    of.push_back(n);
+    wanted.push_back(batch.wanted[n] + 1);
+    whole.push_back(with_data(job.add, std::move(part)));
+  }
+  if (whole.empty()) return;
+  std::list<Call> calls;
+  auto again = hand_out(whole, numbers, wanted, 0, 0, calls);
+  wait_for(*again, std::move(calls));
+  std::lock_guard<std::mutex> guard(m_mutex);
+  for (size_t n = 0; n < of.size(); ++n) batch.holders[of[n]] = again->holders[n];
+}
+
+std::vector<Answer> Replicator::relay(std::vector<NewJob> jobs, uint32_t copies) {
+  size_t peers;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    peers = static_cast<size_t>(std::count_if(m_peers.begin(), m_peers.end(), [](const Peer& p) { return !p.removed; }));
+    if (copies == 0) copies = static_cast<uint32_t>(peers);
+    if (peers_up() < copies) return refuse(jobs.size(), peers_up(), copies);
+    for (auto& job : jobs) {
+      job.add.node = m_self.node;
+      job.add.store = m_sessions.current(read_times().boot);  // a store that is no more: all who have the job pass it on
+      job.add.once = false;       // whatever the client says: each node of such a group runs it, where it is as soon as it is there
+      job.add.copies = 0;
+      job.encode();
+    }
+  }
+  std::vector<size_t> numbers(jobs.size());
+  std::iota(numbers.begin(), numbers.end(), 0);
+  std::list<Call> calls;
+  auto batch = hand_out(jobs, numbers, std::vector<uint32_t>(jobs.size(), copies + 1), 0, 0, calls);
+  wait_for(*batch, std::move(calls));
+  std::vector<Answer> answers;
+  std::lock_guard<std::mutex> guard(m_mutex);
+  for (const auto& holders : batch->holders) {
+    size_t n = count_names(holders);
+    answers.push_back(n >= copies ? Answer{Outcome::queued, {}, 0}
+                                  : Answer{Outcome::unknown, "copies=" + std::to_string(n) + "/" + std::to_string(copies), 0});
+  }
+  return answers;
+}
+
+// Begins to send jobs to all peers that are up. `wanted` says, by job, how many nodes must have it, this one included.
+std::shared_ptr<Replicator::Batch> Replicator::hand_out(const std::vector<NewJob>& jobs, const std::vector<size_t>& numbers,
+                                                        const std::vector<uint32_t>& wanted, Lsn from, Lsn end, std::list<Call>& calls) {
+  auto batch = std::make_shared<Batch>();
+  size_t size = 0;
+  for (size_t i : numbers) size += jobs[i].head.size() + jobs[i].data.size();
+  batch->records.reserve(size);
+  batch->from = from;
+  batch->end = end;
+  for (size_t i : numbers) {
+    batch->records += jobs[i].head;
+    batch->records += jobs[i].data;
+    if (jobs[i].data.size() > max_inline_data) batch->end = 0;  // its blob has to be remembered
+    batch->wanted.push_back(wanted[i] - 1);
+  }
+  batch->count = numbers.size();
+  batch->holders.resize(numbers.size());
+  batch->why.resize(numbers.size());
+  std::vector<Peer*> up;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    for (auto& peer : m_peers)
+      if (peer.up && !peer.removed && peer.late.size() < max_late && peer.late_bytes() < max_late_bytes) up.push_back(&peer);
+  }
+  for (Peer* peer : up) {
+    try {
+      calls.push_back(start_call(*peer, batch));
+    } catch (const std::exception& e) {
+      complain(*peer, e.what());
+    }
+  }
+  return batch;
+}
+
+// Goes on with all of these until one has its answer, which is returned; end(), when the time is over before.
+std::list<Replicator::Call>::iterator Replicator::next_answered(std::list<Call>& calls, Clock::time_point deadline) {
+  for (auto now = Clock::now(); !calls.empty() && now < deadline; now = Clock::now())
+    for (auto call = calls.begin(); call != calls.end(); ++call)
+      if (call->sending->wait(calls.size() > 1 ? turn : std::min(ask_interval, std::chrono::ceil<Millis>(deadline - now)))) return call;
+  return calls.end();
+}
+
+// Waits until enough peers have each of these jobs, or no other can be expected to.
+void Replicator::wait_for(Batch& batch, std::list<Call> calls) {
+  auto enough = [&] {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    for (size_t n = 0; n < batch.holders.size(); ++n)
+      if (count_names(batch.holders[n]) < batch.wanted[n]) return false;
+    return true;
+  };
+  auto deadline = Clock::now() + m_config.peer_timeout;
+  while (!enough() && !calls.empty()) {
+    // As long as one gets on it is waited for.
+    for (const auto& call : calls) deadline = std::max(deadline, call.sending->last_answer() + m_config.peer_timeout);
+    auto limit = deadline;
+    {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (m_hurried) limit = std::min(limit, *m_hurried + hurried_patience);
+    }
+    if (Clock::now() >= limit) break;
+    auto call = next_answered(calls, std::min(limit, Clock::now() + look_interval));
+    if (call == calls.end()) continue;
+    hear_or_complain(*call);
+    calls.erase(call);
+  }
+  std::lock_guard<std::mutex> guard(m_mutex);
+  for (auto& call : calls) {
+    call.sending->cut_short();  // what is left of it is told with the debts
+    call.peer->late.push_back(std::move(call));
+  }
+}
+
+// Waits for the verdicts on a transfer, one for each record; fewer where it was cut short. Throws where there are none.
+std::vector<std::string> Replicator::hear(Call& call) {
+  Peer& peer = *call.peer;
+  Batch& batch = *call.batch;
+  auto lines = call.sending->finish();
+  std::lock_guard<std::mutex> guard(m_mutex);
+  peer.idle.push_back(call.sending->take_link());
+  bool all = lines.size() == batch.count;
+  for (size_t i = 0; i < std::min(batch.holders.size(), lines.size()); ++i) {
+    PeerVerdict verdict = parse_verdict(lines[i]);
+    if (verdict.kind == PeerVerdict::Kind::have) {
+      batch.holders[i] += (batch.holders[i].empty() ? "" : ",") + peer.name;
+      continue;
+    }
+    all = false;
+    std::string why = verdict.kind == PeerVerdict::Kind::conflict  ? peer.name + " has another job with this ID or key"
+                      : verdict.kind == PeerVerdict::Kind::refused ? peer.name + " refuses it: " + verdict.reason
+                                                               : std::string();
+    if (!why.empty()) batch.why[i] += (batch.why[i].empty() ? "" : "; ") + why;
+  }
+  if (all && batch.end && m_serving) peer.told_at_once[batch.from] = batch.end;
+  return lines;
+}
+
+void Replicator::hear_or_complain(Call& call) {
+  try {
+    hear(call);
+  } catch (const std::exception& e) {
+    complain(*call.peer, e.what());
+  }
+}
+
+// What came too late for those who waited for it.
+void Replicator::hear_late(Peer& peer) {
+  std::list<Call> late;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    late.swap(peer.late);
+  }
+  for (auto call = late.begin(); call != late.end();) {
+    if (call->sending->wait(Millis::zero())) {
+      hear_or_complain(*call);
+      call = late.erase(call);
+    } else {
+      ++call;
+    }
+  }
+  std::lock_guard<std::mutex> guard(m_mutex);
+  peer.late.splice(peer.late.begin(), late);
+}
+
+// ------------------------------------------------------------------------------------------------------ what peers are
+
+// Why a node cannot be the one that speaks, if it cannot. Called with m_mutex held.
+std::string Replicator::problem_with(const Peer& peer, const std::string& store) const {
+  if (store == peer.store) return {};
+  bool taken = store == m_self.store || std::any_of(m_peers.begin(), m_peers.end(), [&](const Peer& p) { return p.store == store; });
+  if (taken) return peer.name + " has the identity of another node (a copied store? gq-replicate init gives it one of its own)";
+  if (std::find(peer.former.begin(), peer.former.end(), store) != peer.former.end() && Clock::now() - peer.last_answer < m_config.takeover)
+    return "two nodes claim the name " + peer.name;
+  return {};
+}
+
+// Takes a node for the one that it says it is, if that can be. Called with m_mutex held.
+bool Replicator::meet(Peer& peer, const std::string& store, std::string& problem) {
+  if (store == peer.store) return true;
+  problem = problem_with(peer, store);
+  if (!problem.empty()) return false;
+  if (!peer.store.empty()) {
+    if (!peer.turnover.believes(Clock::now())) {
+      problem = turned_over(peer.name);
+      return false;
+    }
+    if (auto behind = m_seldom.behind("another store " + peer.name, Clock::now()))
+      log(Level::warning, peer.name + " is another store than before; it is told everything that is not finished" + *behind);
+    peer.former.push_back(peer.store);
+    if (peer.former.size() > most_former) peer.former.erase(peer.former.begin());
+    peer.since = m_store.journal().end();
+    peer.position = peer.sent = 0;
+    peer.told_at_once.clear();
+    for (auto& p : m_peers) p.confirmed.erase(peer.name);
+    peer.pairs.clear();
+    peer.confirmed.clear();
+    peer.told.clear();
+    peer.foreign.clear();
+    peer.apart.clear();
+    peer.first_end.reset();
+    walk_again(peer.name);
+  }
+  peer.store = store;
+  peer.check_held = true;
+  if (m_serving) record_peer(peer);
+  return true;
+}
+
+// Whether to hear one that speaks for a node. Another identity than the known one is believed when it answers what this node asks, which it
+// does each second: anybody may send a transfer. Called with m_mutex held.
+bool Replicator::is_heard(Peer& peer, const std::string& store, std::string& problem) {
+  if (peer.store.empty()) return meet(peer, store, problem);
+  problem = problem_with(peer, store);
+  if (problem.empty() && store != peer.store)
+    if (auto behind = m_seldom.behind("identity " + peer.name, Clock::now()))
+      log(Level::warning, "a transfer from " + peer.name + " has another identity than that which answers as " + peer.name + *behind);
+  return problem.empty();
+}
+
+// What came from this node is from now on told by this one too. Called with m_mutex held.
+void Replicator::walk_again(const std::string& origin) {
+  for (auto& p : m_peers) {
+    p.sent = p.position;
+    p.foreign.erase(origin);
+  }
+}
+
+// After an answer. Throws where it is not from whom it should be.
+void Replicator::note(Peer& peer, const Reply& reply) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  std::string problem;
+  if (!meet(peer, reply.store, problem)) throw Error(Exit::config, problem);
+  peer.last_answer = Clock::now();
+  if (m_returned && Clock::now() - m_heard >= m_config.takeover)
+    begin_to_return("no other node had answered for " + std::to_string(std::chrono::floor<std::chrono::seconds>(Clock::now() - m_heard).count()) + " s");
+  m_heard = Clock::now();
+  peer.answered = true;
+  if (peer.session != reply.session) peer.check_held = true;
+  peer.session = reply.session;
+  if (m_serving) {
+    auto peers = m_store.directory().find_below(Store::peers_name);
+    Fd fd = peers ? peers->try_open(peer.name, O_RDWR | O_CREAT) : Fd();
+    if (fd) ::futimens(fd.get(), nullptr);
+  }
+}
+
+// Called with m_mutex held.
+void Replicator::record_peer(Peer& peer) {
+  if (peer.removed) return;
+  const std::string record =
+      encode_record(event::Peer{.node = peer.name, .store = peer.store, .at = now_ms(), .position = peer.position, .since = peer.since});
+  peer.saved_at = Clock::now();
+  peer.unsaved = false;
+  try {
+    m_store.journal().append({record}, Room::completion);
+  } catch (const Error&) {  // then it will be told again
+    peer.unsaved = true;
+  }
+}
+
+// Asks a peer how it is, and which of these jobs it knows.
+std::vector<bool> Replicator::ask(Peer& peer, const std::vector<std::string>& ids) {
+  Lsn here = m_store.journal().end();
+  std::string body;
+  for (const auto& id : ids) body += id + "\n";
+  Reply reply;
+  uint64_t round;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    round = m_return;
+  }
+  std::unique_ptr<Link> link;
+  try {
+    link = start_ask(peer, body);
+    reply = link->finish();
+    note(peer, reply);
+  } catch (const Error& e) {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    peer.tried = true;
+    // Where no server can be reached, silence says nothing.
+    if (e.code() == Exit::unavailable) peer.runs.restart(peer.last_answer = Clock::now());
+    else if (round == m_return) peer.asked = true;
+    throw;
+  }
+  std::vector<bool> known;
+  std::lock_guard<std::mutex> guard(m_mutex);
+  (link->function() == peer.name ? peer.idle : peer.idle_asks).push_back(std::move(link));
+  Lsn end = 0;
+  bool room = true, runner = false, taking = false;
+  std::optional<std::vector<std::string>> functions;
+  for (const auto& line : lines_of(reply.body)) {
+    auto words = split(line, ' ');
+    auto number = words.size() >= 2 ? parse_count(words.back()).value_or(0) : 0;
+    if (words[0] == "end") end = number;
+    else if (words[0] == "runner") runner = number != 0;
+    else if (words[0] == "functions") functions.emplace(words.begin() + 1, words.end());
+    else if (words[0] == "taking") taking = true;
+    else if (words[0] == "room") room = number != 0;
+    else if (words[0] == "relay" && peer.relay != (number != 0)) {
+      if (!peer.turnover.believes(Clock::now())) throw Error(Exit::config, turned_over(peer.name));
+      peer.relay = !peer.relay;
+    }
+    else if (words[0] == "sent" && words.size() == 4) {
+      // To whom it was, not to one that has its name now.
+      Peer* to = find(words[1]);
+      if (words[2] == (to ? to->store : m_self.store)) peer.told[words[1]] = number;
+    }
+    else if (words[0] == "known" || words[0] == "unknown") known.push_back(words[0] == "known");
+  }
+  if (known.size() != ids.size()) throw Error(Exit::config, peer.name + " answers something else");
+  peer.tried = true;
+  if (runner) peer.runs.heard(functions, Clock::now());
+  room = room && !peer.relay;
+  if (room || peer.relay) {
+    if (!peer.trouble.empty()) log(Level::info, peer.name + " answers again");
+    peer.trouble.clear();
+  }
+  peer.up = room;
+  if (m_serving && peer.relay && peer.position != UINT64_MAX) {
+    peer.position = peer.sent = UINT64_MAX;  // nothing is owed to it
+    record_peer(peer);
+  } else if (m_serving && !peer.relay && peer.position == UINT64_MAX) {
+    peer.position = peer.sent = 0;
+    peer.since = here;
+    record_peer(peer);
+  }
+  // What was asked before this node began to return says nothing of what became of its jobs since.
+  if (round == m_return) {
+    peer.asked = true;
+    if (!peer.first_end && !taking) peer.first_end = end;
+  }
+  if (peer.gone) log(Level::warning, peer.name + " is back");
+  peer.gone = false;
+  if (!peer.pairs.empty() && (peer.pairs.back().first == end || peer.pairs.size() >= most_pairs)) peer.pairs.pop_back();
+  peer.pairs.emplace_back(end, here);
+  Lsn least = UINT64_MAX;
+  for (const auto& [node, upto] : peer.told) {
+    if (node == m_self.node) continue;
+    least = std::min(least, upto);
+    for (const auto& [there, at] : peer.pairs)
+      if (there <= upto) peer.confirmed[node] = std::max(peer.confirmed[node], at);
+  }
+  while (peer.pairs.size() > 1 && peer.pairs[1].first <= least) peer.pairs.pop_front();
+  return known;
+}
+
+void Replicator::look_after(Peer& peer) {
+  Clock::time_point next_ask{};
+  Lsn seen = 0;
+  for (;;) {
+    bool serving, up, removed;
+    {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      serving = m_serving;
+      up = peer.up;
+      removed = peer.removed;
+    }
+    bool more = false;
+    hear_late(peer);
+    try {
+      if (!removed && (serving || !up) && Clock::now() >= next_ask) {
+        next_ask = Clock::now() + ask_interval;
+        ask(peer, {});
+      }
+      {
+        std::lock_guard<std::mutex> guard(m_mutex);
+        up = peer.up && peer.answered;
+      }
+      if (!removed && serving && up) {
+        Lsn end = m_store.journal().end();
+        bool full;
+        {
+          std::lock_guard<std::mutex> guard(m_mutex);
+          full = peer.apart.size() >= max_apart;
+        }
+        if (!full) more = pay(peer, seen);
+        seen = end;
+        more = tell_apart(peer) || more;
+        save_position(peer);
+        publish_debts(peer);
+      }
+    } catch (const std::exception& e) {
+      complain(peer, e.what());
+    }
+    if (pause(more ? Millis(0) : look_interval)) break;
+  }
+  std::lock_guard<std::mutex> guard(m_mutex);
+  if (m_serving && peer.unsaved && !peer.removed) record_peer(peer);
+}
+
+// ------------------------------------------------------------------------------------------------------------- debts
+
+// Whether a record of another node is to be passed on from here. Called with m_mutex held.
+bool Replicator::is_mine_to_tell(const std::string& origin, const std::string& store) {
+  if (origin == m_self.node) return true;
+  Peer* from = find(origin);
+  return !from || from->gone || (!from->store.empty() && from->store != store);
+}
+
+// Tells a peer what the next part of the journal, up to `end` at most, says; true when there is more. Throws where it could not be told.
+bool Replicator::pay(Peer& peer, Lsn end) {
+  struct Touched {
+    bool add = false;       // its add stands in this part
+    bool has = false;       // the peer has it, as far as this part says
+    bool unsure = false;    // another may have told the peer
+    bool changed = false;
+    Lsn lsn = 0, first = 0;
+    std::string record;     // add: it, with its data, where that is inline
+  };
+  std::unordered_map<std::string, Touched> touched;
+  std::vector<std::string> order;
+  Lsn from, since, upto;
+  std::map<Lsn, Lsn> told;
+  std::string store;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    from = upto = peer.sent;
+    since = peer.since;
+    store = peer.store;
+    if (from >= end) return false;
+    auto& all = peer.told_at_once;
+    all.erase(all.begin(), all.lower_bound(from));
+    told = all;
+  }
+  auto touch = [&](const std::string& id, Lsn lsn) -> Touched& {
+    auto [it, is_new] = touched.try_emplace(id);
+    if (is_new) order.push_back(id), it->second.first = lsn;
+    return it->second;
+  };
+  std::map<std::string, std::pair<Lsn, Lsn>> foreign;
+  std::vector<std::pair<Lsn, std::string>> blobs;  // of jobs that run everywhere
+  bool relevant = false;
+  size_t bytes = 0;
+  EventReader reader(m_store.journal(), from);
+  while (upto < end && order.size() < max_jobs && bytes < max_transfer) {
+    if (auto part = told.find(upto); part != told.end()) {
+      upto = part->second;
+      reader.skip_to(upto);
+      relevant = true;
+      continue;
+    }
+    auto item = reader.next(true);
+    upto = reader.position();
+    if (item == JournalReader::Item::end) break;
+    if (item != JournalReader::Item::record) continue;
+    const Event& event = reader.event();
+    if (auto* copied = std::get_if<event::Copied>(&event)) {
+      // What was there before it became another store does not count.
+      if (reader.lsn() >= since && has_name(copied->peers, peer.name))
+        for (const auto& id : copied->ids)
+          if (auto it = touched.find(id); it != touched.end()) it->second.has = true;
+      continue;
+    }
+    auto* add = std::get_if<event::Add>(&event);
+    auto* state = std::get_if<event::State>(&event);
+    if (!add && !state && !is_change(event)) continue;
+    if (add && add->node.empty()) continue;  // from before there was a group
+    relevant = true;
+    if (add && !add->once && reader.head().data_size > max_inline_data) blobs.emplace_back(reader.lsn(), add->id);
+    std::string origin, origin_store;  // none: this node
+    if (add) std::tie(origin, origin_store) = std::tie(add->node, add->store);
+    if (state) std::tie(origin, origin_store) = std::tie(state->from, state->from_store);
+    if (origin == peer.name && origin_store == store) continue;  // it came from there
+    if (!origin.empty()) {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (!is_mine_to_tell(origin, origin_store)) {
+        auto [it, is_new] = foreign.try_emplace(origin, reader.lsn(), reader.lsn());
+        it->second.second = reader.lsn();
+        continue;
+      }
+    }
+    Touched& t = touch(id_of(event), reader.lsn());
+    if (add) {
+      t.add = true;
+      t.lsn = reader.lsn();
+      t.unsure = origin != m_self.node;
+      if (reader.head().data_size <= max_inline_data && reader.has_data()) {
+        t.record = std::string(reader.head_bytes());
+        t.record += reader.data();
+        bytes += t.record.size();
+      }
+    } else {
+      t.changed = true;
+    }
+  }
+  // Mostly the peer has what is new, and nothing has become of it: then the index need not be asked.
+  order.erase(std::remove_if(order.begin(), order.end(), [&](const std::string& id) { return touched[id].has && !touched[id].changed; }),
+              order.end());
+  // What there is to tell of each, as it is now.
+  std::vector<Debt> debts;
+  std::vector<std::string> unsure, pending;
+  if (!order.empty())
+    m_store.look([&](Fold& fold) {
+      debts.clear(), unsure.clear(), pending.clear();
+      for (const auto& id : order) {
+        Touched& t = touched[id];
+        auto job = fold.get(id);
+        if (!job || job->node.empty()) continue;
+        bool finished = job->state == State::finished;
+        if (job->state == State::pending) pending.push_back(id);
+        if (!job->once && (!t.add || t.has || (finished && t.lsn < since))) continue;
+        if (job->once && t.has && is_fresh(*job)) continue;
+        Debt debt{id, *job, {}, {}};
+        if (job->once ? (t.add && !t.has && !finished && !t.unsure) : true) debt.add = t.record;
+        debt.needs_add = !job->once;
+        if (job->once && (finished || !is_fresh(*job) || debt.add.empty())) debt.state = state_record(id, *job);
+        if (!job->once && (t.unsure || t.record.empty())) unsure.push_back(id);
+        debts.push_back(std::move(debt));
+      }
+    });
+  if (!unsure.empty()) {
+    auto known = ask(peer, unsure);
+    std::set<std::string> there;
+    for (size_t i = 0; i < unsure.size(); ++i)
+      if (known[i]) there.insert(unsure[i]);
+    debts.erase(std::remove_if(debts.begin(), debts.end(), [&](const Debt& d) { return there.count(d.id); }), debts.end());
+  }
+  std::vector<Debt> at_once;
+  std::set<std::string> apart;
+  for (auto& debt : debts) {
+    if (debt.needs_add && debt.add.empty() && debt.job.size > max_transfer) debt.again = true, apart.insert(debt.id);
+    else at_once.push_back(std::move(debt));
+  }
+  deliver(peer, at_once);
+  for (const auto& debt : at_once)
+    if (debt.conflict || debt.again || debt.is_left()) apart.insert(debt.id);
+  pending.erase(std::remove_if(pending.begin(), pending.end(), [&](const std::string& id) { return apart.count(id) > 0; }), pending.end());
+  if (!pending.empty()) {
+    auto records = copied_records(std::move(pending), peer.name, false);
+    m_store.journal().append({records.begin(), records.end()}, Room::completion);
+  }
+  std::lock_guard<std::mutex> guard(m_mutex);
+  if (peer.sent != from) return true;  // it has to be walked again
+  for (const auto* list : {&debts, &at_once})
+    for (const auto& debt : *list) {
+      if (debt.conflict) settle_conflict(peer, debt);
+      else if (auto it = peer.apart.find(debt.id); it != peer.apart.end()) it->second.changed = true;
+      else if (debt.again || debt.is_left()) set_apart(peer, debt, touched[debt.id].first);
+    }
+  peer.sent = upto;
+  peer.unsaved = peer.unsaved || relevant;
+  for (const auto& [origin, range] : foreign) {
+    auto [it, is_new] = peer.foreign.try_emplace(origin, range);
+    it->second.second = range.second;
+  }
+  for (auto& blob : blobs) m_blobs.push_back(std::move(blob));
+  return upto < end;
+}
+
+// The add record of a job with its workload, for one who has neither; empty where it is damaged or gone, or where the disk does not give it
+// back now, which `unread` tells.
+std::string Replicator::add_record(const std::string& id, const Job& job, std::string& unread) try {
+  EventReader reader(m_store.journal(), 0);
+  for (Lsn lsn : {job.location, job.first_lsn}) {
+    auto* add = reader.read_record_at(lsn, true) ? std::get_if<event::Add>(&reader.event()) : nullptr;
+    if (!add || add->id != id) continue;
+    std::string record(reader.head_bytes());
+    if (job.is_inline() && reader.has_data()) return record + std::string(reader.data());
+    if (job.is_inline()) continue;
+    Fd blob = m_store.blobs().open(blob_of(id, job));
+    std::string data(job.size, '\0');
+    if (!blob || read_at(blob.get(), data.data(), data.size(), job.offset) != data.size() || sum64(data) != job.sum) continue;
+    if (job.source.empty()) return record + data;
+    NewJob whole = with_data(*add, std::move(data));
+    return whole.head + *whole.own;
+  }
+  std::lock_guard<std::mutex> guard(m_mutex);
+  if (auto behind = m_seldom.behind("damaged", Clock::now())) log(Level::error, id + ": its workload is damaged or gone, and cannot be given to another node" + *behind);
+  return {};
+} catch (const Error& e) {
+  unread = e.what();
+  return {};
+}
+
+std::string Replicator::state_record(const std::string& id, const Job& job) {
+  event::State state = state_of(id, job);
+  state.from = m_self.node;
+  state.from_store = m_self.store;
+  return encode_record(state);
+}
+
+// What a peer says of a record.
+void Replicator::take_verdict(Peer& peer, Debt& debt, const std::string& line) {
+  PeerVerdict verdict = parse_verdict(line);
+  switch (verdict.kind) {
+    case PeerVerdict::Kind::have:
+      return;
+    case PeerVerdict::Kind::need:
+      debt.again = true;
+      return;
+    case PeerVerdict::Kind::conflict:
+      debt.conflict = true;
+      return;
+    case PeerVerdict::Kind::refused:
+      debt.refused = verdict.reason;
+      return;
+    case PeerVerdict::Kind::nonsense:
+      throw Error(Exit::config, peer.name + " answers something else");
+  }
+}
+
+// Sends what is owed, and notes with each what became of it. Throws where the peer does not answer.
+void Replicator::deliver(Peer& peer, std::vector<Debt>& debts) {
+  std::list<Call> under_way;
+  auto next = std::make_shared<Batch>();
+  size_t bytes = 0;
+  auto hear_next = [&] {
+    auto call = next_answered(under_way, Clock::time_point::max());
+    auto batch = call->batch;
+    auto lines = hear(*call);
+    under_way.erase(call);
+    bytes -= batch->records.size();
+    for (size_t i = 0; i < lines.size(); ++i) take_verdict(peer, *batch->debts[i], lines[i]);
+  };
+  auto send = [&] {
+    if (next->count == 0) return;
+    if (m_stop) throw Error(Exit::retry, "cannot go on: stopping");
+    bytes += next->records.size();
+    under_way.push_back(start_call(peer, std::exchange(next, std::make_shared<Batch>())));
+    while (under_way.size() >= max_under_way || bytes > window_bytes) hear_next();
+  };
+  auto put = [&](Debt& debt, std::string record) {
+    if (record.empty()) return;
+    std::string& records = next->records;
+    if (!records.empty() && records.size() + record.size() > max_transfer) send();
+    if (next->records.empty()) next->records = std::move(record);
+    else next->records += record;
+    ++next->count;
+    next->debts.push_back(&debt);
+  };
+  auto finish = [&] {
+    send();
+    while (!under_way.empty()) hear_next();
+  };
+  for (auto& debt : debts) {
+    put(debt, debt.add.empty() && debt.needs_add ? add_record(debt.id, debt.job, debt.unreadable) : debt.add);
+    if (!debt.is_left()) put(debt, debt.state);
+  }
+  finish();
+  for (auto& debt : debts) {
+    if (!debt.again || debt.conflict || debt.is_left() || debt.job.size > max_transfer) continue;
+    debt.again = false;
+    put(debt, add_record(debt.id, debt.job, debt.unreadable));
+    if (!debt.is_left() && !is_fresh(debt.job)) put(debt, debt.state);
+  }
+  finish();
+}
+
+// A job that will never be on the peer. Called with m_mutex held.
+void Replicator::settle_conflict(Peer& peer, const Debt& debt) {
+  peer.apart.erase(debt.id);
+  if (peer.named.size() >= most_refusals || !peer.named.insert(debt.id).second) return;
+  log(Level::error, debt.id + ": " + peer.name + " has another job with this ID or key" +
+                        (debt.job.state == State::pending ? "; as long as too few nodes have it, it is pending (gq-flush --drop ends that)" : ""));
+}
+
+// A job is told on its own from now on, or again. Called with m_mutex held.
+void Replicator::set_apart(Peer& peer, const Debt& debt, Lsn lsn) {
+  auto [it, is_new] = peer.apart.try_emplace(debt.id);
+  Peer::Apart& apart = it->second;
+  if (is_new) apart.lsn = lsn;
+  apart.under_way = false;
+  apart.needs_add = apart.needs_add || debt.again;
+  apart.refused = debt.refused;
+  apart.unreadable = debt.unreadable;
+  apart.delay = !apart.is_left() ? Millis(0) : std::clamp(apart.delay * 2, first_again, longest_again);
+  apart.next = Clock::now() + apart.delay;
+  if (!apart.is_left() || peer.named.size() >= most_refusals || !peer.named.insert(debt.id).second) return;
+  if (!apart.unreadable.empty()) log(Level::error, debt.id + ": cannot give it to " + peer.name + ": " + apart.unreadable + "; it is still owed, and tried again now and then");
+  else log(Level::warning, debt.id + ": " + peer.name + " refuses it: " + apart.refused + "; it is still owed, and offered again now and then");
+}
+
+// Tells a peer large jobs, and what it has refused, for a moment, so that they hold nothing else up. True when there is more to do at once.
+bool Replicator::tell_apart(Peer& peer) {
+  begin_apart(peer);
+  if (peer.apart_calls.empty()) return false;
+  auto call = next_answered(peer.apart_calls, Clock::now() + look_interval);
+  if (call == peer.apart_calls.end()) return true;
+  Call ended = std::move(*call);
+  peer.apart_calls.erase(call);
+  end_apart(peer, ended);
+  return true;
+}
+
+void Replicator::begin_apart(Peer& peer) {
+  size_t bytes = 0;
+  for (const auto& call : peer.apart_calls) bytes += call.batch->records.size();
+  while (peer.apart_calls.size() < max_under_way && bytes < window_bytes) {
+    std::string id;
+    Peer::Apart what;
+    Lsn since;
+    {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      since = peer.since;
+      for (auto& [name, apart] : peer.apart)
+        if (!apart.under_way && apart.next <= Clock::now() && (id.empty() || apart.lsn < what.lsn)) id = name, what = apart;
+      if (id.empty()) return;
+      peer.apart[id].under_way = true;
+    }
+    auto batch = std::make_shared<Batch>();
+    std::optional<Job> job;
+    m_store.look([&](Fold& fold) { job = fold.get(id); });
+    const bool finished = job && job->state == State::finished;
+    bool with_add = false;
+    std::string unread;
+    // Of one that ended before the peer was there it need not hear.
+    if (job && !job->node.empty() && !(finished && !job->once && job->first_lsn < since)) {
+      const bool news = job->once && (finished || !is_fresh(*job));
+      if (!finished || !job->once) {
+        if (!news || what.needs_add) batch->records = add_record(id, *job, unread), with_add = true;
+      }
+      batch->count = batch->records.empty() ? 0 : 1;
+      if (news) batch->records += state_record(id, *job), ++batch->count;
+    }
+    if (!unread.empty()) {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      Debt debt{id, std::move(*job), {}, {}, with_add};
+      debt.unreadable = unread;
+      set_apart(peer, debt, what.lsn);
+      continue;
+    }
+    if (batch->count == 0) {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      peer.apart.erase(id);
+      continue;
+    }
+    batch->apart = std::make_unique<Debt>(Debt{id, std::move(*job), {}, {}, with_add});
+    batch->debts.assign(batch->count, batch->apart.get());
+    bytes += batch->records.size();
+    try {
+      peer.apart_calls.push_back(start_call(peer, batch));
+    } catch (...) {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (auto it = peer.apart.find(id); it != peer.apart.end()) it->second.under_way = false;
+      throw;
+    }
+  }
+}
+
+void Replicator::end_apart(Peer& peer, Call& call) {
+  Debt& debt = *call.batch->apart;
+  try {
+    auto lines = hear(call);
+    for (const auto& line : lines) take_verdict(peer, debt, line);
+  } catch (const std::exception&) {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (auto it = peer.apart.find(debt.id); it != peer.apart.end()) it->second.under_way = false, it->second.next = Clock::now() + first_again;
+    throw;
+  }
+  if (debt.again && debt.needs_add && !debt.conflict && debt.refused.empty()) debt.refused = "it asks for what it has been given";
+  const bool settled = !debt.conflict && debt.refused.empty() && !debt.again;
+  if (settled && debt.job.state == State::pending) {
+    auto records = copied_records({debt.id}, peer.name, false);
+    m_store.journal().append({records.begin(), records.end()}, Room::completion);
+  }
+  std::lock_guard<std::mutex> guard(m_mutex);
+  auto it = peer.apart.find(debt.id);
+  if (it == peer.apart.end()) return;  // the peer is another by now
+  const bool changed = std::exchange(it->second.changed, false);
+  if (settled && !changed) peer.apart.erase(it);
+  else if (settled) it->second.under_way = it->second.needs_add = false, it->second.refused.clear(), it->second.unreadable.clear(), it->second.next = Clock::now();
+  else if (debt.conflict) settle_conflict(peer, debt);
+  else set_apart(peer, debt, it->second.lsn);
+}
+
+// What a peer knows for certain is recorded now and then, so that another process need not tell it all again.
+void Replicator::save_position(Peer& peer) {
+  std::vector<std::string> done_with;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    Lsn bound = peer.sent;
+    for (const auto& [id, apart] : peer.apart) bound = std::min(bound, apart.lsn);
+    for (auto it = peer.foreign.begin(); it != peer.foreign.end();) {
+      Peer* origin = find(it->first);
+      Lsn confirmed = origin ? origin->confirmed[peer.name] : UINT64_MAX;
+      if (confirmed > it->second.second) {
+        it = peer.foreign.erase(it);
+        continue;
+      }
+      bound = std::min(bound, std::max(it->second.first, confirmed));
+      ++it;
+    }
+    if (!peer.unsaved || bound <= peer.position || Clock::now() < peer.saved_at + save_interval) return;
+    peer.position = bound;
+    record_peer(peer);
+    peer.unsaved = bound < peer.sent;
+    Lsn least = UINT64_MAX;
+    for (const auto& p : m_peers)
+      if (!p.removed) least = std::min(least, p.position);
+    std::deque<std::pair<Lsn, std::string>> left;
+    for (auto& blob : m_blobs)
+      if (blob.first < least) done_with.push_back(std::move(blob.second));
+      else left.push_back(std::move(blob));
+    m_blobs = std::move(left);
+  }
+  m_store.remove_blobs_of(done_with);
+}
+
+// Says what a peer is still to be told, where the position does not, for who looks at it (debts_of).
+void Replicator::publish_debts(Peer& peer) {
+  std::string text;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (Clock::now() < peer.published_at + save_interval) return;
+    if (peer.sent > peer.position && peer.position != UINT64_MAX) text = peer.store + " " + std::to_string(peer.sent) + "\n";
+    for (const auto& [id, apart] : peer.apart)
+      text += id + " " + (apart.unreadable.empty() ? printable(apart.refused) : unreadable_mark + printable(apart.unreadable)) + "\n";
+    if (text == peer.published) return;
+    peer.published = text;
+    peer.published_at = Clock::now();
+  }
+  const Directory peers = m_store.directory().make_below(Store::peers_name);
+  const std::string name = peer.name + debts_suffix;
+  if (text.empty()) {
+    peers.remove(name);
+    return;
+  }
+  // Who reads it may believe nothing of it, so nothing is synced.
+  const std::string temporary = name + ".new";
+  Fd fd = peers.open(temporary, O_WRONLY | O_CREAT | O_TRUNC);
+  write_all(fd.get(), text, temporary);
+  if (!peers.rename(temporary, name)) throw_errno(Exit::storage, "rename " + peers.path_of(temporary));
+}
+
+// ------------------------------------------------------------------------------------------------------------ service
+
+void Replicator::start() {
+  m_keeper = start_thread([this] { keep(); });
+  // By itself, since what the keeper does may take long.
+  m_pulse = start_thread([this] {
+    do {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (m_serving) beat();
+    } while (!pause(keep_interval));
+  });
+}
+
+bool Replicator::take_lock() {
+  if (!m_lock) m_lock = m_store.directory().open("replicate.lock", O_RDWR | O_CREAT);
+  if (!try_lock(m_lock.get(), FileLock::Mode::exclusive)) return false;
+  m_store.directory().make_below(Store::peers_name);
+  std::map<std::string, PeerState> known;
+  m_store.look([&](Fold& fold) { known = fold.peers(); });
+  std::lock_guard<std::mutex> guard(m_mutex);
+  for (auto& peer : m_peers) prepare(peer, known);
+  m_beat_file = m_store.directory().open(Store::returned_name, O_RDWR | O_CREAT);
+  m_beat = {read_times(), m_config.takeover / 2, {}};
+  begin_to_return({});
+  m_serving = true;
+  return true;
+}
+
+// What the journal says of a peer, when this process begins to serve. Called with m_mutex held.
+void Replicator::prepare(Peer& peer, const std::map<std::string, PeerState>& known) {
+  auto it = known.find(peer.name);
+  peer.take_up(it == known.end() ? PeerState() : it->second);
+  peer.runs.restart(peer.last_answer = Clock::now());
+  peer.tried = peer.answered = false;
+}
+
+void Replicator::keep() {
+  while (!m_stop) {
+    try {
+      if (!m_serving && !take_lock()) {
+        m_elsewhere = true;
+        m_changed.notify_all();
+      } else if (!m_receivers) {
+        auto receivers = std::make_unique<Receivers>(
+            m_config.servers, std::vector<Service>{{m_self.node, false, [this](std::string_view p) { return serve(p); }, max_transfer_size, {}}},
+            [] { return Receivers::Serve::all; });
+        auto asked = std::make_unique<Receivers>(
+            m_config.servers, std::vector<Service>{{ask_function(m_self.node), false, [this](std::string_view p) { return serve(p); }, max_transfer_size, {}}},
+            [] { return Receivers::Serve::all; });
+        receivers->start();
+        asked->start();
+        m_receivers = std::move(receivers);
+        m_asked = std::move(asked);
+        m_changed.notify_all();
+      } else {
+        reload();
+        watch_others();
+        come_back();
+      }
+    } catch (const std::exception& e) {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (m_trouble != e.what()) log(Level::warning, e.what());
+      m_trouble = e.what();
+    }
+    if (pause(keep_interval)) return;
+  }
+}
+
+// Takes up changes that gq-replicate has made to the group.
+void Replicator::reload() {
+  struct stat st;
+  if (!m_store.directory().look_at(settings_name, st)) return;
+  auto stamp = std::pair(st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+  if (stamp == m_settings_stamp) return;
+  const Settings settings = read_settings(m_store.directory());
+  const Group& group = settings.group;
+  if (group.self.node != m_self.node || group.self.store != m_self.store) {  // of the next one to start
+    m_settings_stamp = stamp;
+    return;
+  }
+  std::vector<std::string> added;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    for (auto& peer : m_peers) peer.removed = !group.has(peer.name);
+    for (const auto& member : group.members)
+      if (member != group.self.node && !find(member)) added.push_back(member);
+    m_group = group;
+    if (m_keys) m_sessions.set_period(session_period(settings.limits.remember, m_config.peer_timeout));
+  }
+  std::map<std::string, PeerState> known;
+  m_store.look([&](Fold& fold) { known = fold.peers(); });
+  // Of the second half of a change to the group that was ended before it, or that this process undid since it did not know yet.
+  std::vector<std::string> forgotten;
+  for (const auto& [node, state] : known)
+    if (!group.has(node) && state.position != UINT64_MAX) forgotten.push_back(forgotten_record(node));
+  if (!forgotten.empty()) m_store.journal().commit({forgotten.begin(), forgotten.end()}, Room::completion);
+  for (const auto& name : added) {
+    add_peer(name);
+    std::lock_guard<std::mutex> guard(m_mutex);
+    prepare(*find(name), known);
+  }
+  m_settings_stamp = stamp;
+}
+
+// From now on nothing is started here until the others have told what became of this node's jobs. Called with m_mutex held.
+void Replicator::begin_to_return(const std::string& why) {
+  auto now = Clock::now();
+  ++m_return;
+  m_returned = false;
+  m_returned_lock.reset();
+  m_heard = m_return_at = now;
+  for (auto& peer : m_peers) {
+    peer.asked = false;
+    peer.first_end.reset();
+    if (!peer.gone) peer.runs.restart(peer.last_answer = now);  // it was not heard because nobody listened
+  }
+  if (!m_group.once) return;
+  m_beat.waits = "until the other nodes can be asked";
+  m_beat_written = Millis(0);
+  m_waits_logged.clear();
+  if (!why.empty()) log(Level::warning, why + ": nothing is started until the others have told what became of this node's jobs");
+}
+
+// Says that this process goes on; called with m_mutex held.
+void Replicator::beat() {
+  Times now = read_times();
+  if (is_gap(m_beat.at, now, m_beat.longest)) {
+    auto gap = std::max(now.boot - m_beat.at.boot, now.wall - m_beat.at.wall);
+    begin_to_return("this node was stopped for " + std::to_string(gap.count() / 1000) + " s");
+  }
+  m_beat.at = now;
+  if (now.boot - m_beat_written < m_beat.longest / 8) return;
+  std::string text = encode_beat(m_beat);
+  // Of a longer text before, what stands behind the line is not read.
+  if (::pwrite(m_beat_file.get(), text.data(), text.size(), 0) == static_cast<ssize_t>(text.size())) m_beat_written = now.boot;
+}
+
+// Where the others have told what became of this node's jobs while it was away, they may be run.
+void Replicator::come_back() {
+  Standby wait;
+  uint64_t round, own = 0;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (m_returned) return;
+    round = m_return;
+    auto since = [](Clock::time_point t) { return std::chrono::duration_cast<Millis>(Clock::now() - t); };
+    std::vector<Heard> others;
+    for (auto& p : m_peers)
+      if (!p.removed)
+        others.push_back({p.name, p.asked, p.first_end.has_value(), p.first_end && p.told[m_self.node] >= *p.first_end, p.gone, since(p.last_answer)});
+    if (m_group.once) wait = wait_of(others, since(m_heard), m_config.takeover, m_config.alone_after);
+  }
+  if (wait.what != Standby::For::nothing)
+    m_store.look([&](Fold& fold) {
+      own = 0;
+      for (const auto& [function, c] : fold.counters()) own += c.live();
+    });
+  if (wait.alone && own == 0) wait = {};
+  if (wait.what != Standby::For::nothing) {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    std::string text = wait_text(wait, now_ms());
+    if (m_beat.waits != text) m_beat_written = Millis(0);
+    m_beat.waits = text;
+    auto about = text.substr(0, text.find(','));
+    if (own > 0 && m_waits_logged != about && Clock::now() - m_return_at >= quiet_wait) {
+      log(Level::warning, "no job is run " + text);
+      m_waits_logged = about;
+    }
+    return;
+  }
+  Fd lock = m_store.directory().open(Store::returned_name, O_RDWR | O_CREAT);
+  wait_for_lock(lock.get(), FileLock::Mode::exclusive);  // somebody looks
+  std::lock_guard<std::mutex> guard(m_mutex);
+  beat();
+  if (m_return != round) return;
+  m_returned_lock = std::move(lock);
+  m_returned = true;
+  m_beat.waits.clear();
+  m_beat_written = Millis(0);
+  beat();
+  m_changed.notify_all();
+}
+
+// Finds out who is gone. Jobs that run once, and whose owner cannot be expected to run them, are taken over.
+void Replicator::watch_others() {
+  std::vector<Peer*> all, some;
+  bool others = false;
+  // Nobody takes over what it does not run.
+  const RunHere here = running_here(m_store.owners_directory());
+  const bool may = m_group.once && m_returned && here.any;
+  std::set<std::string> held;  // functions of which jobs of others are here, and that run here
+  if (may)
+    m_store.look([&](Fold& fold) {
+      held.clear();
+      for (const auto& [function, c] : fold.counters())
+        if (c.jobs[static_cast<size_t>(State::held)] > 0 && here.has(function)) held.insert(function);
+    });
+  const bool more = may && ((here.all && !m_run_here.all) || !std::includes(m_run_here.functions.begin(), m_run_here.functions.end(), here.functions.begin(), here.functions.end()));
+  if (may) m_run_here = here;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    auto now = Clock::now();
+    for (auto& peer : m_peers) {
+      if (peer.removed) continue;
+      if (!peer.gone && now - peer.last_answer >= m_config.takeover) {
+        log(Level::warning, peer.name + " has not answered for " + std::to_string(m_config.takeover.count() / 1000) + " s");
+        peer.gone = true;
+        walk_again(peer.name);
+      }
+      if (more) peer.check_held = true;
+      if (!may || now < peer.next_takeover) continue;
+      peer.next_takeover = now + ask_interval;
+      if (std::any_of(held.begin(), held.end(), [&](const std::string& f) { return peer.gone || peer.runs.lacks(f, now, m_config.takeover); })) all.push_back(&peer);
+      else if (peer.answered && std::exchange(peer.check_held, false)) some.push_back(&peer);
+    }
+    if (may && now >= m_next_others) {
+      m_next_others = now + ask_interval;
+      others = true;
+    }
+  }
+  const Wanted runs_here = [&](const std::string& function) { return here.has(function); };
+  for (Peer* peer : all) {
+    auto began = Clock::now();
+    size_t n = take_over(peer->name, peer, true, [&](const std::string& function) {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      return here.has(function) && (peer->gone || peer->runs.lacks(function, Clock::now(), m_config.takeover));
+    });
+    // Others have them to take over, then: looking at all there are is not for every second.
+    if (auto now = Clock::now(); n == 0) peer->next_takeover = now + std::max<Clock::duration>(ask_interval, 20 * (now - began));
+  }
+  for (Peer* peer : some) {
+    try {
+      take_over(peer->name, peer, false, runs_here);
+    } catch (const Error&) {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      peer->check_held = true;
+      throw;
+    }
+  }
+  // Nodes that are none of the group any more, and what this one was before it was set up anew.
+  std::vector<std::string> nodes;
+  if (others) m_store.look([&](Fold& fold) { nodes = fold.held_nodes(); });
+  for (const auto& node : nodes)
+    if (!find(node)) take_over(node, nullptr, true, runs_here);
+}
+
+// Of jobs that this node owned before it was restored or set up anew: those that are older than finished ones are remembered, and that no
+// other node knows. They have been finished, and forgotten, since. Empty where not all others can be asked.
+std::set<std::string> Replicator::unknown_everywhere(const std::vector<Claim>& jobs) {
+  std::vector<std::string> ids;
+  for (const auto& c : jobs)
+    if (c.job.changed_at + m_store.limits().remember < now_ms()) ids.push_back(c.id);
+  if (ids.empty()) return {};
+  std::vector<Peer*> peers;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    for (auto& peer : m_peers) {
+      if (peer.removed || peer.relay) continue;
+      if (peer.gone || !peer.answered) return {};
+      peers.push_back(&peer);
+    }
+  }
+  if (peers.empty()) return {};
+  std::set<std::string> unknown(ids.begin(), ids.end());
+  for (Peer* peer : peers) {
+    auto known = ask(*peer, ids);
+    for (size_t i = 0; i < ids.size(); ++i)
+      if (known[i]) unknown.erase(ids[i]);
+  }
+  return unknown;
+}
+
+// Whether jobs of a node may be taken over in this moment; from then on one that returns, and so asks, is told that they are being taken
+// over, until m_taking is cleared. So it knows of each take-over that is written before it runs anything: one that had asked before is
+// left alone, and one that asks later asks again. Called with m_mutex held.
+bool Replicator::may_take_over(const std::string& node, Peer* owner, bool gone) {
+  beat();  // this node itself may have been away
+  if (!m_returned) return false;
+  if (gone && owner && (!owner->gone || Clock::now() - owner->asked_us < m_config.takeover)) return false;
+  m_taking = node;
+  return true;
+}
+
+size_t Replicator::take_over(const std::string& node, Peer* owner, bool all, const Wanted& wanted) {
+  size_t taken = 0;
+  std::string cursor;
+  bool gone = false;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    gone = all && owner && owner->gone;
+  }
+  for (bool last = false; !last;) {
+    std::vector<Claim> jobs;
+    m_store.look([&](Fold& fold) {
+      jobs.clear();
+      std::vector<std::string> ids;
+      std::string next = cursor;
+      last = fold.page('o', node, ids_in_record, next, ids);
+      for (const auto& id : ids)
+        if (auto job = fold.get(id)) jobs.push_back({id, std::move(*job)});
+      cursor = next;
+    });
+    auto leave_out = [&](const std::function<bool(const Claim&)>& condition) { jobs.erase(std::remove_if(jobs.begin(), jobs.end(), condition), jobs.end()); };
+    leave_out([&](const Claim& c) { return !wanted(c.job.function); });
+    // Leaves those that the peer does not know, or, of the owner's, that were another store's than the one that answers; and those that are
+    // not its business.
+    auto keep_unknown = [&](Peer& peer, bool of_owner, const Wanted& its) {
+      std::vector<std::string> ids;
+      for (const auto& c : jobs)
+        if (its(c.job.function)) ids.push_back(c.id);
+      if (ids.empty()) return;
+      auto answers = ask(peer, ids);
+      std::set<std::string> known;
+      for (size_t i = 0; i < ids.size(); ++i)
+        if (answers[i]) known.insert(std::move(ids[i]));
+      std::string its_store;
+      if (of_owner) {
+        std::lock_guard<std::mutex> guard(m_mutex);
+        its_store = peer.store;
+      }
+      leave_out([&](const Claim& c) { return known.count(c.id) && (its_store.empty() || c.job.store == its_store); });
+    };
+    if (!all) keep_unknown(*owner, true, [](const std::string&) { return true; });
+    // Members that stand earlier in the group come first, for what they know and run.
+    bool before = true;
+    for (const auto& member : std::vector<std::string>(m_group.members)) {
+      if (member == m_self.node) before = false;
+      Peer* peer = find(member);
+      if (!before || !peer || (all && peer == owner)) continue;
+      {
+        std::lock_guard<std::mutex> guard(m_mutex);
+        if (peer->gone) continue;
+      }
+      keep_unknown(*peer, false, [&](const std::string& function) {
+        std::lock_guard<std::mutex> guard(m_mutex);
+        return !peer->runs.lacks(function, Clock::now(), m_config.takeover);
+      });
+    }
+    std::set<std::string> stale = node == m_self.node ? unknown_everywhere(jobs) : std::set<std::string>();
+    if (jobs.empty()) continue;
+    // All this took its time. An owner that lives may run them again by now: it is asked once more. What begins there between its answer and
+    // what it is told here can run twice.
+    if (all && owner && !gone) {
+      ask(*owner, {});
+      leave_out([&](const Claim& c) { return !wanted(c.job.function); });
+      if (jobs.empty()) continue;
+    }
+    {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (!may_take_over(node, owner, gone)) return taken;
+    }
+    struct TakingOver {
+      Replicator& self;
+      ~TakingOver() {
+        std::lock_guard<std::mutex> guard(self.m_mutex);
+        self.m_taking.clear();
+      }
+    } end{*this};
+    std::vector<Debt> debts;
+    std::vector<std::string> records;
+    for (auto& c : jobs) {
+      c.job.node = m_self.node;
+      c.job.store = m_self.store;
+      ++c.job.term;
+      ++c.job.version;
+      c.job.changed_at = now_ms();
+      if (stale.count(c.id)) {
+        c.job.state = State::dead;
+        c.job.why = "stale: no other node knows it any more";
+        std::lock_guard<std::mutex> guard(m_mutex);
+        if (auto behind = m_seldom.behind("stale", Clock::now())) log(Level::warning, c.id + ": " + c.job.why + "; it is kept as dead" + *behind);
+      }
+      Debt debt{c.id, c.job, {}, state_record(c.id, c.job)};
+      records.push_back(encode_record(state_of(c.id, c.job)));
+      debts.push_back(std::move(debt));
+    }
+    // Those that can be reached hear of it before the first run.
+    for (auto& peer : m_peers) {
+      bool reachable;
+      {
+        std::lock_guard<std::mutex> guard(m_mutex);
+        reachable = peer.up && peer.answered && !peer.gone && !peer.removed;
+      }
+      if (!reachable) continue;
+      try {
+        deliver(peer, debts);
+      } catch (const Error& e) {
+        complain(peer, e.what());  // what another has been told already must become true
+      }
+    }
+    m_store.journal().commit({records.begin(), records.end()}, Room::completion);
+    taken += records.size();
+    log(Level::warning, counted(records.size(), "job") + " of " + node + " taken over");
+  }
+  return taken;
+}
+
+std::optional<std::string> Replicator::serve(std::string_view payload) {
+  std::string reason, kind;
+  auto t = parse_transfer(payload, m_keys, reason);
+  Reply reply{m_self.node, m_self.store, {}, {}};
+  bool again = false, taking = false;
+  if (t) {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    Peer* peer = find(t->node);
+    auto refuse = [&](const char* what, const std::string& text) { kind = what, reason = text; };  // with words of its own
+    if (t->group != m_group_id) refuse("group", "it is for the group " + printable(t->group) + ", and this node is in " + m_group_id);
+    else if (t->to != m_self.node) refuse("to", "it is for " + printable(t->to) + ", and this is " + m_self.node);
+    else if (!peer) refuse("node", printable(t->node) + " is not in this group");
+    else if (t->kind != "take" && t->kind != "part" && t->kind != "ask") reason = "it is neither take nor ask";
+    // Only what is new is believed, and says who is there.
+    else if (auto verdict = m_keys ? m_sessions.take(t->to_session, t->session, t->number, read_times().boot) : Sessions::Verdict::taken;
+             verdict == Sessions::Verdict::unknown)
+      again = true;
+    else if (verdict == Sessions::Verdict::repeated) reason = "it has been here before";
+    else if (is_heard(*peer, t->store, reason) && t->kind == "ask") {
+      peer->asked_us = Clock::now();
+      taking = m_taking == t->node;
+    }
+  }
+  if (again) {
+    reply.body = "again\n";
+  } else {
+    try {
+      if (reason.empty()) reply.body = t->kind == "take" ? serve_take(*t, reason) : t->kind == "part" ? serve_part(*t, reason) : serve_ask(*t, reason, taking);
+    } catch (const Error& e) {
+      if (e.code() == Exit::config) throw;
+      reason = e.what();
+    } catch (const std::exception& e) {  // of this transfer; given back, it would come again for ever
+      reason = e.what();
+    }
+    if (!reason.empty()) {
+      reply.body = "bad " + printable(reason) + "\n";
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (auto behind = m_seldom.behind(kind.empty() ? kind_of(reason) : kind, Clock::now()))
+        log(Level::warning, "refused a transfer" + (t ? " from " + t->node : std::string()) + ": " + printable(reason) + *behind);
+    }
+  }
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    reply.session = m_sessions.current(read_times().boot);
+  }
+  return encode_reply(reply, t ? t->line : std::string_view(), m_keys);
+}
+
+// Records that another node has sent.
+struct Replicator::Taken {
+  struct Item {
+    bool add;
+    size_t number;  // in its list
+  };
+  std::vector<Item> items;
+  std::vector<NewJob> adds;
+  std::vector<event::State> states;
+  std::vector<std::string> bytes;  // of those
+};
+
+std::string Replicator::serve_take(const Transfer& transfer, std::string& reason) {
+  if (m_config.relay) {
+    reason = "it is a relay, which keeps nothing";
+    return {};
+  }
+  Taken taken;
+  auto& items = taken.items;
+  auto& adds = taken.adds;
+  auto& states = taken.states;
+  auto& bytes = taken.bytes;
+  adds.reserve(std::min(transfer.body.size() / (8 * record_header_size) + 1, max_jobs));  // a guess
+  for (std::string_view rest = transfer.body; !rest.empty();) {
+    auto read = parse_record(rest);
+    auto* add = read ? std::get_if<event::Add>(&read->event) : nullptr;
+    auto* state = read ? std::get_if<event::State>(&read->event) : nullptr;
+    if (!read || read->data_size > rest.size() - read->head_size) reason = "not a whole record";
+    else if (state && (read->data_size != 0 || state->from != transfer.node)) reason = "a state that another told";
+    else if ((!add || add->node.empty()) && (!state || state->node.empty())) reason = "a job of no node";
+    else if (items.size() == 16 * max_jobs) reason = "too many records";
+    if (!reason.empty()) return {};
+    std::string_view record = rest.substr(0, read->head_size), data = rest.substr(read->head_size, read->data_size);
+    if (sum64(data) != read->data_sum) reason = "a workload with a wrong checksum";
+    if (!reason.empty()) return {};
+    rest.remove_prefix(record.size() + data.size());
+    if (add) {
+      items.push_back({true, adds.size()});
+      NewJob& job = adds.emplace_back();
+      job.add = std::move(*add);
+      job.head = record;
+      job.data = data;
+      job.data_sum = read->data_sum;
+    } else {
+      items.push_back({false, states.size()});
+      bytes.emplace_back(record);
+      states.push_back(std::move(*state));
+    }
+  }
+  return take(transfer, std::move(taken), reason);
+}
+
+// A part of a workload. When all of it is there, it is taken as if it had come at once.
+std::string Replicator::serve_part(const Transfer& transfer, std::string& reason) {
+  std::string_view rest = transfer.body;
+  auto offset = parse_count(rest.substr(0, std::min(rest.find('\n'), rest.size())));
+  rest.remove_prefix(std::min(rest.find('\n'), rest.size() - 1) + 1);
+  auto head = parse_record(rest);
+  auto* add = head ? std::get_if<event::Add>(&head->event) : nullptr;
+  if (m_config.relay) reason = "it is a relay, which keeps nothing";
+  else if (!offset || !add || add->node.empty() || !add->part.source.empty() ||
+           head->data_size <= max_inline_data || *offset > head->data_size || rest.size() - head->head_size > head->data_size - *offset)
+    reason = "it is no part of a job";
+  if (!reason.empty()) return {};
+  const std::string id = add->id;
+  const uint64_t size = head->data_size, sum = head->data_sum;
+  std::optional<Job> known;
+  m_store.look([&](Fold& fold) { known = fold.get(id); });
+  if (known && known->first_lsn != 0 && (known->size != size || known->sum != sum || known->function != add->asked.function)) return "conflict\n";
+  if (known && known->state == State::finished) {
+    m_store.journal().sync_all();
+    return "have\n";
+  }
+  auto arrived = std::make_shared<Arrived>();
+  Fd there = m_store.blobs().open(id);
+  if (!there || file_size(there.get()) != size) {
+    there.reset();
+    try {
+      m_store.check_room(size - *offset);
+      *arrived = m_store.blobs().put_part(id, sum, *offset, rest.substr(head->head_size));
+    } catch (const Error& e) {
+      if (e.code() == Exit::config) throw;
+      return "refused " + printable(e.what()) + "\n";
+    }
+    if (uint64_t so_far = file_size(arrived->file.get()); so_far < size) return "at " + std::to_string(so_far) + "\n";
+    if (sum_part(arrived->file.get(), 0, size) != sum) {
+      m_store.blobs().remove(*arrived);
+      return "refused what has come of it is damaged\n";
+    }
+  }
+  const int fd = there ? there.get() : arrived->file.get();
+  auto unmap = [size](void* p) { ::munmap(p, size); };
+  std::unique_ptr<void, decltype(unmap)> data(::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0), unmap);
+  if (data.get() == MAP_FAILED) {
+    static_cast<void>(data.release());
+    return "refused cannot read what has come of it\n";
+  }
+  Taken taken;
+  taken.items.push_back({true, 0});
+  NewJob& job = taken.adds.emplace_back();
+  job.add = std::move(*add);
+  job.head = rest.substr(0, head->head_size);
+  job.data = {static_cast<const char*>(data.get()), size};
+  job.data_sum = sum;
+  if (!there) job.arrived = arrived;
+  std::string verdict = take(transfer, std::move(taken), reason);
+  if (arrived->file) m_store.blobs().remove(*arrived);  // it was not wanted
+  return verdict;
+}
+
+std::string Replicator::take(const Transfer& transfer, Taken taken, std::string& reason) {
+  auto& adds = taken.adds;
+  const auto& states = taken.states;
+  const auto& bytes = taken.bytes;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    for (const auto& job : adds) {
+      Peer* owner = find(job.add.node);
+      if (owner && owner->store != job.add.store) owner->check_held = true;
+      if (owner && owner->relay && (job.add.once != m_group.once || job.add.copies > m_group.members.size())) reason = "a relayed job with another policy than the group's";
+    }
+  }
+  if (!reason.empty()) return {};
+  // Its own small jobs need not be looked at again when it is to be told what stands here.
+  bool from_there = std::all_of(adds.begin(), adds.end(), [&](const NewJob& job) {
+    return job.add.node == transfer.node && job.add.store == transfer.store && job.data.size() <= max_inline_data;
+  });
+  // Those that refer to what is not here cannot be taken so.
+  std::vector<bool> lacking(adds.size());
+  if (std::any_of(adds.begin(), adds.end(), [](const NewJob& job) { return !job.add.part.source.empty(); }))
+    m_store.look([&](Fold& fold) {
+      for (size_t i = 0; i < adds.size(); ++i) {
+        const std::string& source = adds[i].add.part.source;
+        lacking[i] = !source.empty() && !(m_store.needs_blob(fold, source) && m_store.blobs().open(source));
+      }
+    });
+  std::vector<size_t> number_of(adds.size());
+  {
+    std::vector<NewJob> here;
+    for (size_t i = 0; i < adds.size(); ++i) {
+      number_of[i] = here.size();
+      if (!lacking[i]) here.push_back(std::move(adds[i]));
+    }
+    adds = std::move(here);
+  }
+  std::vector<Answer> added;
+  if (!adds.empty())
+    added = m_store.add(adds, [&](const std::vector<size_t>&, Lsn from, Lsn end) {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      if (Peer* peer = find(transfer.node); peer && from_there && peer->store == transfer.store) peer->told_at_once[from] = end;
+    });
+  std::vector<const char*> told(states.size(), "have");
+  std::vector<std::string> finished;
+  if (!states.empty()) {
+    std::vector<RecordBytes> news;
+    m_store.look([&](Fold& fold) {
+      news.clear(), finished.clear();
+      for (size_t i = 0; i < states.size(); ++i) {
+        auto job = fold.get(states[i].id);
+        bool end = states[i].state == "finished";
+        told[i] = job || end ? "have" : "need";
+        if (job ? is_newer(states[i], *job) : end) news.emplace_back(bytes[i]);
+        if (std::string blob = job && end ? blob_of(states[i].id, *job) : ""; !blob.empty()) finished.push_back(blob);
+      }
+    });
+    if (!news.empty()) m_store.journal().commit(news, Room::completion);
+    m_store.remove_blobs_of(finished);
+  }
+  std::string body;
+  for (const auto& item : taken.items) {
+    if (!item.add) {
+      body += std::string(told[item.number]) + "\n";
+      continue;
+    }
+    if (lacking[item.number]) {
+      body += "need\n";
+      continue;
+    }
+    const Answer& a = added[number_of[item.number]];
+    body += a.outcome == Outcome::queued     ? "have"
+            : a.outcome == Outcome::bad      ? "need"
+            : a.outcome == Outcome::conflict || a.outcome == Outcome::same ? "conflict"
+                                             : "refused " + printable(a.reason);
+    body += "\n";
+  }
+  return body;
+}
+
+std::string Replicator::serve_ask(const Transfer& transfer, std::string& reason, bool taking) {
+  std::vector<std::string> ids = lines_of(transfer.body);
+  for (const auto& id : ids)
+    if (!is_ulid(id)) reason = "it asks for something that is not a job ID";
+  if (!reason.empty()) return {};
+  bool room = true;
+  try {
+    m_store.check_room(0);
+  } catch (const Error&) {
+    room = false;
+  }
+  const RunHere here = running_here(m_store.owners_directory());
+  std::string body = "end " + std::to_string(m_store.journal().end()) + "\nrunner " + (here.any ? "1" : "0") +
+                     "\nroom " + (room ? "1" : "0") + "\nrelay " + (m_config.relay ? "1" : "0") + "\n";
+  if (here.any && !here.all) {
+    body += "functions";
+    for (const auto& f : here.functions) body += " " + f;
+    body += "\n";
+  }
+  if (taking) body += "taking 1\n";
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    for (const auto& peer : m_peers)
+      if (!peer.removed && !peer.store.empty()) body += "sent " + peer.name + " " + peer.store + " " + std::to_string(peer.sent) + "\n";
+  }
+  if (!ids.empty()) {
+    std::string known;
+    m_store.look([&](Fold& fold) {
+      known.clear();
+      for (const auto& id : ids) known += (fold.get(id) ? "known " : "unknown ") + id + "\n";
+    });
+    body += known;
+  }
+  return body;
+}
+
+// Whether those who answer know all before `target`. Called with m_mutex held.
+bool Replicator::are_told(Lsn target) const {
+  return m_serving && std::all_of(m_peers.begin(), m_peers.end(), [&](const Peer& p) { return p.removed || (p.tried && (!p.up || (p.sent >= target && p.has_heard_apart(target)))); });
+}
+
+bool Replicator::settle(Millis timeout, const CutShort& cut_short) {
+  const Lsn target = m_store.journal().end();
+  const auto deadline = Clock::now() + timeout;
+  std::unique_lock<std::mutex> lock(m_mutex);
+  while (!m_stop && !m_elsewhere && !(m_returned && are_told(target))) {
+    if (Clock::now() >= deadline || cut_short()) return false;
+    m_changed.wait_for(lock, look_interval);
+  }
+  return true;
+}
+
+bool Replicator::leave(Millis timeout, const CutShort& cut_short) {
+  const Lsn target = m_store.journal().end();
+  const auto begun = Clock::now();
+  std::unique_lock<std::mutex> lock(m_mutex);
+  while (!m_stop && !m_elsewhere && !are_told(target)) {
+    if (Clock::now() >= std::min(begun + timeout, std::max(begun, m_taken_at) + leave_patience) || cut_short()) return false;
+    m_changed.wait_for(lock, look_interval);
+  }
+  return true;
+}
+
+void Replicator::hurry() {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  if (!m_hurried) m_hurried = Clock::now();
+}
+
+std::string forgotten_record(const std::string& node) {
+  return encode_record(event::Peer{.node = node, .at = now_ms(), .position = UINT64_MAX});
+}
+
+Millis answered_at(const Store& store, const std::string& node) {
+  struct stat st;
+  auto peers = store.directory().find_below(Store::peers_name);
+  return peers && peers->look_at(node, st) ? Millis(st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000) : Millis(0);
+}
+
+std::map<std::string, PeerDebt> debts_of(Store& store) {
+  std::map<std::string, PeerDebt> debts;
+  std::map<std::string, PeerState> known;
+  store.look([&](Fold& fold) { known = fold.peers(); });
+  const Group& group = store.group();
+  const auto peers = store.directory().find_below(Store::peers_name);
+  for (const auto& member : group.members) {
+    if (member == group.self.node) continue;
+    PeerDebt& debt = debts[member];
+    debt.answered_at = answered_at(store, member);
+    std::map<std::string, Millis> owed;
+    if (known[member].position == UINT64_MAX) continue;
+    // What who serves this node has told it, and what it has not.
+    Lsn sent = 0;
+    std::map<std::string, std::string> apart;
+    if (Fd fd = peers ? peers->try_open(member + debts_suffix, O_RDONLY) : Fd()) {
+      std::string text = read_all(fd.get(), 64 << 20, member).value_or("");
+      for (const auto& line : lines_of(text)) {
+        std::string word = line.substr(0, line.find(' ')), rest = line.substr(std::min(word.size() + 1, line.size()));
+        if (word == known[member].store && parse_count(rest)) sent = *parse_count(rest);
+        else apart[word] = rest;
+      }
+    }
+    // Whether a record is this node's to tell.
+    auto is_mine = [&](const std::string& origin, const std::string& origin_store) {
+      if (origin == member && origin_store == known[member].store) return false;
+      if (origin == group.self.node || !group.has(origin)) return true;
+      return !known[origin].store.empty() && known[origin].store != origin_store;
+    };
+    EventReader reader(store.journal(), known[member].position);
+    for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next()) {
+      if (item != JournalReader::Item::record) continue;
+      const Event& event = reader.event();
+      if (auto* copied = std::get_if<event::Copied>(&event); copied && has_name(copied->peers, member))
+        for (const auto& id : copied->ids) owed.erase(id);
+      if (reader.lsn() < sent && !apart.count(id_of(event))) continue;
+      auto* add = std::get_if<event::Add>(&event);
+      auto* state = std::get_if<event::State>(&event);
+      bool own = add     ? !add->node.empty() && is_mine(add->node, add->store)
+                 : state ? state->from.empty() || is_mine(state->from, state->from_store)
+                         : is_change(event) && group.once;
+      if (own) owed.try_emplace(id_of(event), at_of(event));
+    }
+    debt.jobs = owed.size();
+    for (auto& [id, why] : apart) {
+      if (why.empty() || !owed.count(id)) continue;
+      if (why[0] == unreadable_mark[0]) debt.unreadable[id] = why.substr(1);
+      else debt.refused[id] = why;
+    }
+    for (const auto& [id, at] : owed)
+      if (debt.since.count() == 0 || at < debt.since) debt.since = at;
+  }
+  return debts;
+}
+
+}  // namespace gq

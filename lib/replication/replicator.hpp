@@ -1,0 +1,216 @@
+// The replicator: what a node of a replication group does for the others, and what they do for it.
+//
+// Three things happen here, all of them in transfers (transfer.hpp) between nodes:
+//
+// - add() stores jobs and hands them to the peers at the same time; its answer waits until as many nodes have them as the group
+//   asks for. Until then they are pending. Any process may do this.
+// - The debts: for each peer a walk through this node's journal that tells it what it does not know yet. Everything in the
+//   journal before PeerState::position is known there. What other nodes have told this one is theirs to pass on; while such a
+//   node is gone, its records are passed on by all who have them.
+// - The service: answering the transfers of the others, on the Gearman function that has this node's name.
+//
+// The last two are done by one process of a store, the one that holds replicate.lock. It is also the one that takes over jobs
+// of a node that is gone, where jobs run once, and it holds returned.lock while it knows what the others did with its own
+// (liveness.hpp).
+//
+// A node is gone when it has not answered for Config::takeover although a Gearman server could be reached all that time.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gq/store/lease.hpp"
+#include "gq/replication/liveness.hpp"
+#include "gq/base/log.hpp"
+#include "gq/gearman/receivers.hpp"
+#include "gq/store/store.hpp"
+#include "gq/replication/transfer.hpp"
+
+namespace gq {
+
+class Replicator {
+ public:
+  struct Config {
+    std::vector<Server> servers;
+    Millis peer_timeout{5000};   // how long a peer may take to answer
+    Millis takeover{30000};
+    Millis alone_after{600000};  // while no peer answers: how long to wait before own jobs are run again
+    bool owe = false;            // accept jobs with fewer copies than the group asks for
+    std::string keyfile;         // empty: nothing is signed
+    bool relay = false;          // keep nothing here; then relay() is called, not add()
+  };
+
+  // `store` belongs to a group.
+  Replicator(Store& store, Config config);
+  ~Replicator();  // stop()
+
+  // Queues jobs here and at peers, and answers for each. Thread-safe.
+  std::vector<Answer> add(std::vector<NewJob> jobs);
+
+  // Hands jobs to the peers and keeps nothing here; answers when `copies` of them have each (0: all).
+  std::vector<Answer> relay(std::vector<NewJob> jobs, uint32_t copies);
+
+  // Serves this node and pays its debts, as soon as no other process does. Returns at once.
+  void start();
+  void stop();
+
+  // Waits until it is known whether this process or another serves this node, what the others did with its jobs, and that each
+  // peer that answers has been told all that stood in the journal at the call; false when `timeout` is over before, or `cut_short` says so.
+  using CutShort = std::function<bool()>;
+  bool settle(Millis timeout, const CutShort& cut_short);
+
+  // Before stop(): the same, as far as the peers are told something; false too when for two seconds none took anything.
+  bool leave(Millis timeout, const CutShort& cut_short);
+
+  // From now on add() does not wait long for a peer: the process ends soon.
+  void hurry();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Batch;
+  struct Call;
+  struct Peer;
+  // Something a peer is to be told of a job.
+  struct Debt {
+    std::string id;
+    Job job;
+    std::string add, state;  // records; empty where there is nothing to say
+    bool needs_add = false;  // without its add, where that is not given, it is of no use
+    // What became of it:
+    bool conflict = false, again = false;  // settled, and never there; to be told on its own, with its add
+    std::string refused{}, unreadable{};   // why the peer could not take it; why it could not be read here. It is still owed
+    bool is_left() const { return !refused.empty() || !unreadable.empty(); }
+  };
+
+  void add_peer(const std::string& name);
+  Peer* find(const std::string& node);
+  size_t peers_up() const;
+  bool pause(Millis duration);
+  void complain(Peer& peer, const std::string& trouble);
+
+  std::unique_ptr<Link> take_line(Peer& peer);
+  std::unique_ptr<Link> start_ask(Peer& peer, std::string_view body);
+  Call start_call(Peer& peer, std::shared_ptr<Batch> batch);
+  std::vector<uint32_t> resume(std::vector<NewJob>& jobs, std::vector<Answer>& answers, uint32_t copies);
+  std::shared_ptr<Batch> hand_out(const std::vector<NewJob>& jobs, const std::vector<size_t>& numbers, const std::vector<uint32_t>& wanted, Lsn from,
+                                  Lsn end, std::list<Call>& calls);
+  void send_parts(const std::vector<NewJob>& jobs, const std::vector<size_t>& handed, Batch& batch);
+  void wait_for(Batch& batch, std::list<Call> calls);
+  std::list<Call>::iterator next_answered(std::list<Call>& calls, Clock::time_point deadline);
+  std::vector<std::string> hear(Call& call);
+  void hear_or_complain(Call& call);
+  bool are_told(Lsn target) const;
+  void hear_late(Peer& peer);
+
+  std::string problem_with(const Peer& peer, const std::string& store) const;
+  bool meet(Peer& peer, const std::string& store, std::string& problem);
+  bool is_heard(Peer& peer, const std::string& store, std::string& problem);
+  void walk_again(const std::string& origin);
+  void note(Peer& peer, const Reply& reply);
+  void record_peer(Peer& peer);
+  std::vector<bool> ask(Peer& peer, const std::vector<std::string>& ids);
+  void look_after(Peer& peer);
+
+  bool is_mine_to_tell(const std::string& origin, const std::string& store);
+  bool pay(Peer& peer, Lsn end);
+  std::string add_record(const std::string& id, const Job& job, std::string& unread);
+  std::string state_record(const std::string& id, const Job& job);
+  void deliver(Peer& peer, std::vector<Debt>& debts);
+  void take_verdict(Peer& peer, Debt& debt, const std::string& line);
+  void settle_conflict(Peer& peer, const Debt& debt);
+  void set_apart(Peer& peer, const Debt& debt, Lsn lsn);
+  bool tell_apart(Peer& peer);
+  void begin_apart(Peer& peer);
+  void end_apart(Peer& peer, Call& call);
+  void save_position(Peer& peer);
+  void publish_debts(Peer& peer);
+
+  bool take_lock();
+  void prepare(Peer& peer, const std::map<std::string, PeerState>& known);
+  void keep();
+  void reload();
+  void begin_to_return(const std::string& why);
+  void beat();
+  void come_back();
+  void watch_others();
+  std::set<std::string> unknown_everywhere(const std::vector<Claim>& jobs);
+  bool may_take_over(const std::string& node, Peer* owner, bool gone);
+  using Wanted = std::function<bool(const std::string& function)>;
+  size_t take_over(const std::string& node, Peer* owner, bool all, const Wanted& wanted);
+
+  std::optional<std::string> serve(std::string_view payload);
+  struct Taken;
+  std::string serve_take(const Transfer& transfer, std::string& reason);
+  std::string serve_part(const Transfer& transfer, std::string& reason);
+  std::string take(const Transfer& transfer, Taken taken, std::string& reason);
+  std::string serve_ask(const Transfer& transfer, std::string& reason, bool taking);
+
+  Store& m_store;
+  const Config m_config;
+  const Keys m_keys;
+  const Self m_self;
+  const std::string m_group_id;
+
+  std::mutex m_mutex;  // for all that follows
+  std::condition_variable m_changed;
+  Sessions m_sessions;  // under which it serves
+  Group m_group;
+  std::list<Peer> m_peers;
+  std::atomic<bool> m_stop = false;
+  std::atomic<bool> m_serving = false;   // this process holds replicate.lock
+  std::atomic<bool> m_elsewhere = false;  // another one did when it was tried
+  std::atomic<bool> m_returned = false;
+  uint64_t m_return = 0;                  // how often it has begun to return
+  Clock::time_point m_return_at;          // when
+  Clock::time_point m_heard;              // when another node last answered, or it began to return
+  Beat m_beat;
+  Millis m_beat_written{0};               // by the clock since boot
+  std::string m_waits_logged;
+  Clock::time_point m_next_others;
+  std::optional<Clock::time_point> m_hurried;
+  Clock::time_point m_taken_at;  // when a peer last took something
+  std::string m_taking;                   // the node whose jobs are being taken over
+  std::deque<std::pair<Lsn, std::string>> m_blobs;  // of jobs that run everywhere, to be looked at when all peers know them
+  std::string m_trouble;             // what was logged last
+  Seldom m_seldom;                   // what is logged of strangers
+  Fd m_beat_file, m_returned_lock;
+
+  // The keeper's own.
+  std::pair<time_t, long> m_settings_stamp;
+  RunHere m_run_here;
+  Fd m_lock;
+  std::unique_ptr<Receivers> m_receivers, m_asked;
+  std::thread m_keeper, m_pulse;
+};
+
+// A client is to be told of a job that is here already: how many nodes, this one included, have to be seen to have it before
+// that. 0: none but this one.
+uint32_t copies_to_count(const Job& job, const Self& self);
+
+// Says in the journal that nothing is owed to a node any more, since it is not in the group.
+std::string forgotten_record(const std::string& node);
+
+// When another node last answered this one; 0: never.
+Millis answered_at(const Store& store, const std::string& node);
+
+// What a node is still to be told of, as the journal says and who serves this node; that may know a second's worth more.
+struct PeerDebt {
+  uint64_t jobs = 0;
+  std::map<std::string, std::string> refused;     // those of them that it could not take, and why
+  std::map<std::string, std::string> unreadable;  // likewise that this node's disk does not give back
+  Millis since{0};        // when the first of them changed
+  Millis answered_at{0};  // when the node last answered; 0: never
+};
+std::map<std::string, PeerDebt> debts_of(Store& store);
+
+}  // namespace gq

@@ -1,0 +1,111 @@
+#include "gq/replication/sender.hpp"
+
+#include <algorithm>
+#include <thread>
+
+#include "gq/base/text.hpp"
+#include "gq/replication/wire.hpp"
+
+namespace gq {
+namespace {
+
+// Gearman jobs in flight: enough to keep the worker's disk busy while others travel.
+constexpr size_t window = 16;
+constexpr Millis reconnect_interval{1000}, pause_after_failure{100};
+
+// One Gearman job: several small gq jobs, or a large one.
+struct Batch {
+  size_t first = 0, count = 0;
+  uint64_t referenced = 0;  // bytes of other jobs' workloads, at most as many as are given to small jobs
+  std::string payload;
+  std::vector<std::string> ids;
+  std::vector<Answer> answers;  // empty until the worker answered
+  bool sent = false;            // perhaps only a part of it
+};
+
+bool take_answer(Batch& batch, std::string_view result) {
+  if (auto answers = parse_answers(result, batch.ids))
+    batch.answers = std::move(*answers);
+  else if (result.substr(0, 4) == "bad ")  // it would say so again
+    batch.answers.assign(batch.count, Answer{Outcome::bad, printable(result.substr(4, result.size() - 5)), 0});
+  return !batch.answers.empty();
+}
+
+std::vector<Batch> make_batches(const std::vector<NewJob>& jobs) {
+  std::vector<Batch> batches;
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    size_t size = jobs[i].head.size() + jobs[i].data.size();
+    const Part& part = jobs[i].add.part;
+    const uint64_t referenced = part.source.empty() ? 0 : std::min<uint64_t>(part.length, max_inline_data);
+    if (batches.empty() || batches.back().count == max_group_jobs || batches.back().payload.size() + size > max_group_bytes ||
+        batches.back().referenced + referenced > Store::max_resolved) {
+      batches.emplace_back();
+      batches.back().first = i;
+    }
+    Batch& b = batches.back();
+    if (b.count == 0) b.payload.reserve(std::max(size, max_group_bytes / 4));
+    b.payload += jobs[i].head;
+    b.payload += jobs[i].data;
+    b.ids.push_back(jobs[i].add.id);
+    b.referenced += referenced;
+    ++b.count;
+  }
+  return batches;
+}
+
+}  // namespace
+
+Sender::Sender(std::vector<Server> servers, const std::string& function, Millis timeout, bool in_order)
+    : m_requests(std::move(servers), record_function(function),
+                 "no worker serves the function " + printable(function) + " (is a gq-worker running?)"),
+      m_timeout(timeout),
+      m_window(in_order ? 1 : window) {}
+
+std::vector<Answer> Sender::send(const std::vector<NewJob>& jobs) {
+  using Clock = Requests::Clock;
+  std::vector<Batch> batches = make_batches(jobs);
+  auto deadline = Clock::now() + m_timeout;
+  auto left_until = [](Clock::time_point end) { return std::chrono::ceil<Millis>(std::max(end - Clock::now(), Clock::duration::zero())); };
+  auto left = [&] { return left_until(deadline); };
+  bool sent = false;
+  std::string reason;
+  for (;;) {
+    std::vector<Batch*> open;
+    std::vector<std::string_view> payloads;
+    for (auto& b : batches) {
+      if (!b.answers.empty()) continue;
+      open.push_back(&b);
+      payloads.push_back(b.payload);
+    }
+    if (open.empty()) break;
+    try {
+      m_requests.connect(deadline, true);
+    } catch (const Error& e) {
+      if (!sent) throw;
+      reason = e.what();
+      if (left() == Millis::zero()) break;
+      std::this_thread::sleep_for(std::min(left(), reconnect_interval));
+      continue;
+    }
+    m_requests.start(payloads, [&](size_t i, std::string_view result) { return take_answer(*open[i], result); }, m_window);
+    auto end = [&] { return std::max(deadline, m_requests.left_at() + m_timeout); };
+    while (!m_requests.wait(left_until(end())) && Clock::now() < end()) continue;
+    reason = m_requests.finish(Clock::now());
+    if (std::any_of(open.begin(), open.end(), [](auto* b) { return !b->answers.empty(); })) deadline = Clock::now() + m_timeout;
+    for (size_t i = 0; i < open.size(); ++i) {
+      open[i]->sent |= m_requests.was_sent(i);
+      sent |= open[i]->sent;
+    }
+    if (reason.empty()) continue;
+    if (left() == Millis::zero()) break;
+    std::this_thread::sleep_for(std::min(left(), pause_after_failure));
+  }
+  std::vector<Answer> answers;
+  for (auto& b : batches) {
+    if (b.answers.empty()) b.answers.assign(b.count, Answer{b.sent ? Outcome::unknown : Outcome::refused, reason, 0});
+    answers.insert(answers.end(), b.answers.begin(), b.answers.end());
+  }
+  return answers;
+}
+
+}  // namespace gq

@@ -1,0 +1,113 @@
+#include "gq/state/event.hpp"
+
+#include <algorithm>
+
+#include "gq/base/text.hpp"
+#include "gq/base/ulid.hpp"
+
+namespace gq {
+namespace {
+
+bool is_node(const std::string& node, const std::string& store) { return is_node_name(node) && is_ulid(store); }
+
+// Whether the members that the type needs are there and are what they should be.
+bool fits(const event::Add& e) {
+  const Submission& asked = e.asked;
+  return is_ulid(e.id) && !function_name_problem(asked.function) && asked.priority <= low_priority && (asked.key.empty() || !key_problem(asked.key)) &&
+         (asked.serial.empty() || !key_problem(asked.serial)) && (e.node.empty() || is_node(e.node, e.store)) &&
+         (e.part.source.empty() || is_ulid(e.part.source));
+}
+bool fits(const event::State& e) {
+  return is_ulid(e.id) && !function_name_problem(e.function) && (e.node.empty() ? e.store.empty() : is_node(e.node, e.store)) &&
+         (e.state == "queued" || e.state == "dead" || e.state == "kept" || e.state == "finished");
+}
+bool fits(const event::Peer& e) { return is_node_name(e.node) && (e.store.empty() || is_ulid(e.store)); }
+bool fits(const event::Claim& e) { return !e.owner.empty() && !e.ids.empty(); }
+bool fits(const event::Copied& e) { return !e.ids.empty(); }
+template <typename E>
+bool fits(const E& e) {
+  if constexpr (requires { e.function; }) return !function_name_problem(e.function);
+  else if constexpr (requires { e.spent; } || std::is_same_v<E, event::Start>) return is_ulid(e.id) && !e.owner.empty();
+  else if constexpr (requires { e.id; }) return is_ulid(e.id);
+  else return true;
+}
+
+// As the first type with this name from one number on, if there is any.
+template <size_t number = 0>
+bool read_as(std::string_view type, std::string_view meta, Event& event) {
+  if constexpr (number == std::variant_size_v<Event>) {
+    return false;
+  } else {
+    using E = std::variant_alternative_t<number, Event>;
+    if (type != E::type) return read_as<number + 1>(type, meta, event);
+    E& e = event.emplace<number>();
+    if (!read_fields(meta, e)) return false;
+    if constexpr (requires { e.ids; }) {
+      if (!std::all_of(e.ids.begin(), e.ids.end(), [](const std::string& id) { return is_ulid(id); })) return false;
+    }
+    if constexpr (std::is_same_v<E, event::Forget>) {
+      if (e.ids.empty()) return read_as<number + 1>(type, meta, event);
+    }
+    return fits(e);
+  }
+}
+
+}  // namespace
+
+const char* priority_name(uint32_t priority) {
+  static constexpr const char* names[] = {"high", "normal", "low"};
+  return names[priority];
+}
+
+std::optional<std::string> key_problem(std::string_view text) {
+  if (text.empty()) return "it is empty";
+  if (text.size() > max_key_size) return "it is longer than " + std::to_string(max_key_size) + " bytes";
+  if (has_control(text) || !is_utf8(text)) return "it has control characters, or is not UTF-8";
+  return std::nullopt;
+}
+
+void limit_reason(std::string& text) {
+  if (text.size() <= max_reason_size) return;
+  size_t size = max_reason_size;
+  while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xc0) == 0x80) --size;  // not within a character
+  text.resize(size);
+}
+
+std::string_view type_of(const Event& event) {
+  return std::visit([](const auto& e) { return e.type; }, event);
+}
+
+Millis at_of(const Event& event) {
+  return std::visit([](const auto& e) { return e.at; }, event);
+}
+
+const std::string& id_of(const Event& event) {
+  static const std::string none;
+  return std::visit([](const auto& e) -> const std::string& {
+    if constexpr (requires { e.id; }) return e.id;
+    else return none;
+  }, event);
+}
+
+std::string encode_record(const Event& event) {
+  return std::visit([](const auto& e) { return encode_record(e); }, event);
+}
+
+bool parse_event(std::string_view meta, uint64_t data_size, Event& event) {
+  auto type = type_of(meta);
+  if (!type || !read_as(*type, meta, event)) return false;
+  if (auto* state = std::get_if<event::State>(&event)) limit_reason(state->why);
+  auto* add = std::get_if<event::Add>(&event);
+  return !add || add->part.source.empty() || data_size == 0;
+}
+
+std::optional<Record> parse_record(std::string_view bytes) {
+  std::optional<Record> record;
+  auto head = parse_record_head(bytes);
+  if (!head) return record;
+  static_cast<RecordHead&>(record.emplace()) = *head;
+  if (!parse_event(meta_of(*head, bytes), head->data_size, record->event)) record.reset();
+  return record;
+}
+
+}  // namespace gq

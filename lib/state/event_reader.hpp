@@ -1,0 +1,20 @@
+// Reads a journal's records as events. What cannot be understood is damage, as what cannot be read.
+#pragma once
+
+#include "gq/state/event.hpp"
+#include "gq/journal/journal.hpp"
+
+namespace gq {
+
+class EventReader : public JournalReader {
+ public:
+  using JournalReader::JournalReader;
+  // What the record says; until the next call of next() or read_record_at().
+  const Event& event() const { return m_event; }
+
+ private:
+  bool understand(const RecordHead& head, std::string_view meta) override { return parse_event(meta, head.data_size, m_event); }
+  Event m_event;
+};
+
+}  // namespace gq

@@ -1,0 +1,120 @@
+#include "gq/state/job.hpp"
+
+#include <algorithm>
+#include <iterator>
+#include <tuple>
+
+#include "gq/base/bytes.hpp"
+#include "gq/state/table.hpp"
+
+namespace gq {
+namespace {
+
+// The members as they stand in the bytes, behind the state: numbers, then the sizes of the texts, then the texts.
+constexpr uint32_t Job::*counts[] = {&Job::starts, &Job::failures, &Job::crashes, &Job::priority, &Job::max_attempts,
+                                      &Job::term,   &Job::version,  &Job::copies,  &Job::once,   &Job::keep};
+constexpr uint64_t Job::*longs[] = {&Job::first_lsn, &Job::location, &Job::size, &Job::sum, &Job::offset};
+constexpr Millis Job::*times[] = {&Job::enqueued_at, &Job::changed_at, &Job::due, &Job::window};
+constexpr std::string Job::*texts[] = {&Job::function, &Job::owner, &Job::why, &Job::key, &Job::serial,
+                                        &Job::node,     &Job::store, &Job::peers, &Job::source};
+// Behind the texts, where one of them is not what it is in a new job. More may follow, and older programs write fewer.
+constexpr uint32_t Job::*later[] = {&Job::tries, &Job::exit, &Job::signal, &Job::dropped};
+constexpr size_t fixed_size = 1 + std::size(counts) * 4 + (std::size(longs) + std::size(times)) * 8 + std::size(texts) * 2;
+
+}  // namespace
+
+const char* state_name(State state) {
+  static constexpr const char* names[state_count] = {"queued", "delayed", "queued", "running", "dead",
+                                                     "waiting", "pending", "held", "kept", "finished"};
+  return names[static_cast<size_t>(state)];
+}
+
+event::State state_of(const std::string& id, const Job& job) {
+  event::State state{
+      .id = id,
+      .at = job.changed_at,
+      .function = job.function,
+      .state = job.state == State::finished ? "finished" : job.state == State::kept ? "kept" : job.state == State::dead ? "dead" : "queued",
+      .node = job.node,
+      .store = job.store,
+      .term = job.term,
+      .version = job.version,
+      .due = job.due,
+      .starts = job.starts,
+      .failures = job.failures,
+      .crashes = job.crashes,
+      .why = job.why,
+      .exit = job.exit,
+      .signal = job.signal,
+      .attempts = job.tries,
+      .keep = job.keep != 0,
+      .dropped = job.dropped != 0,
+  };
+  limit_reason(state.why);
+  return state;
+}
+
+std::string blob_of(const std::string& id, const Job& job) { return job.is_inline() ? std::string() : job.source.empty() ? id : job.source; }
+
+bool is_newer(const event::State& state, const Job& job) {
+  auto rank = [](int end, uint32_t term, uint32_t version, Millis at, const std::string& store) {
+    return std::tuple(end, term, version, at, store);
+  };
+  if (job.state == State::finished) return false;
+  return rank(state.state == "finished" ? 2 : state.state == "kept" ? 1 : 0, state.term, state.version, state.at, state.store) >
+         rank(job.state == State::kept ? 1 : 0, job.term, job.version, job.changed_at, job.store);
+}
+
+std::string owner_process(const std::string& owner) { return owner.substr(0, owner.rfind('.')); }
+
+std::string encode_job(const Job& job) {
+  std::string out;
+  out.reserve(fixed_size + job.function.size() + job.owner.size() + job.why.size());
+  out += static_cast<char>(job.state);
+  for (auto m : counts) put_le<uint32_t>(out, job.*m);
+  for (auto m : longs) put_le<uint64_t>(out, job.*m);
+  for (auto m : times) put_le<uint64_t>(out, static_cast<uint64_t>((job.*m).count()));
+  for (auto m : texts) put_le<uint16_t>(out, static_cast<uint16_t>((job.*m).size()));
+  for (auto m : texts) out += job.*m;
+  static const Job fresh;
+  if (std::any_of(std::begin(later), std::end(later), [&](auto m) { return job.*m != fresh.*m; }))
+    for (auto m : later) put_le<uint32_t>(out, job.*m);
+  return out;
+}
+
+Job decode_job(std::string_view in) {
+  auto broken = [] { return TableError("something that is not a job"); };
+  if (in.size() < fixed_size || static_cast<uint8_t>(in[0]) >= state_count) throw broken();
+  Job job;
+  job.state = static_cast<State>(in[0]);
+  size_t at = 1;
+  for (auto m : counts) {
+    job.*m = get_le<uint32_t>(in, at);
+    at += 4;
+  }
+  for (auto m : longs) {
+    job.*m = get_le<uint64_t>(in, at);
+    at += 8;
+  }
+  for (auto m : times) {
+    job.*m = Millis(static_cast<int64_t>(get_le<uint64_t>(in, at)));
+    at += 8;
+  }
+  size_t text = at + std::size(texts) * 2;
+  for (auto m : texts) {
+    size_t size = get_le<uint16_t>(in, at);
+    at += 2;
+    if (text + size > in.size()) throw broken();
+    job.*m = in.substr(text, size);
+    text += size;
+  }
+  for (auto m : later) {
+    if (text + 4 > in.size()) break;
+    job.*m = get_le<uint32_t>(in, text);
+    text += 4;
+  }
+  if (job.priority > low_priority) throw broken();
+  return job;
+}
+
+}  // namespace gq

@@ -1,0 +1,80 @@
+// What a store knows about a job: the state that the fold of the journal gives it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "gq/state/event.hpp"
+#include "gq/journal/journal.hpp"
+
+namespace gq {
+
+enum class State : uint8_t {
+  queued,    // may be started
+  delayed,   // may be started from `due` on
+  claimed,   // taken by a process that has not started it yet; people are shown "queued"
+  running,   // started
+  dead,      // will not be started again by itself
+  waiting,   // behind another job with its serial key
+  pending,   // not yet on as many nodes as it must be
+  held,      // another node's to run
+  kept,      // done, and its workload stays until it is released
+  finished,  // done or dropped; only its ID, size and sum are remembered
+};
+inline constexpr size_t state_count = 10;
+
+// The word people are shown: queued, running, delayed, dead, waiting, pending, held, kept or finished. (A job that was dropped is
+// finished, too; see Job::dropped.)
+const char* state_name(State state);
+
+// Of what was asked for, `due` moves on with each attempt, and `key` is empty where another job had it.
+struct Job : Submission {
+  State state = State::queued;
+  uint32_t starts = 0;    // how often its command was started
+  uint32_t failures = 0;  // attempts used up
+  uint32_t crashes = 0;   // starts whose worker died
+  uint32_t term = 0, version = 0, copies = 0, once = 0;  // see event::State and event::Add
+  uint32_t keep = 0;      // whether its workload stays when it is done
+  Lsn first_lsn = 0;      // its place in the order
+  Lsn location = 0;       // the frame of its newest add record; of what ended it, once it is finished
+  uint64_t offset = 0;    // with a source: where in that job's workload this one's begins
+  uint64_t size = 0;      // of the workload, in bytes
+  uint64_t sum = 0;
+  Millis enqueued_at{0};
+  Millis changed_at{0};
+  std::string owner;  // claimed, running
+  std::string why;    // delayed, dead
+  std::string node, store;  // whose the job is, with a replication group
+  std::string peers;  // pending: the nodes that have it too, separated by commas
+  std::string source;  // the job whose blob holds the workload; empty: its own
+
+  uint32_t tries = 0;        // finished, kept: the attempts that it had
+  uint32_t exit = no_exit, signal = 0;  // how the last command ended of which that is known
+  uint32_t dropped = 0;      // finished: by a person, and not done
+
+  // Those used up, and the one that runs or succeeded. (starts also counts those that were cut off.)
+  uint32_t attempts() const {
+    return state == State::finished || state == State::kept ? tries : failures + (state == State::running ? 1 : 0);
+  }
+  bool is_inline() const { return source.empty() && size <= max_inline_data; }
+};
+
+// What there is to say of a job to other nodes.
+event::State state_of(const std::string& id, const Job& job);
+
+// The job whose blob a job's workload is in; empty where it stands in the journal.
+std::string blob_of(const std::string& id, const Job& job);
+
+// Whether that tells something newer than the job's own state. An end is never undone; before that the higher
+// term wins, then the higher version. Every node decides alike, in whatever order the records arrive.
+bool is_newer(const event::State& state, const Job& job);
+
+// The process part of an owner's name.
+std::string owner_process(const std::string& owner);
+
+std::string encode_job(const Job& job);
+// Throws TableError on bytes that encode_job() did not make.
+Job decode_job(std::string_view bytes);
+
+}  // namespace gq

@@ -1,0 +1,252 @@
+#include "gq/state/table.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <tchdb.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "gq/base/caller.hpp"
+#include "gq/base/error.hpp"
+#include "gq/base/fd.hpp"
+
+namespace {
+
+// Whether the library has met an I/O error in this thread. It does not always say so: a page that it could not read may count as
+// one without records, and one that it could not write on a full disk as written.
+thread_local bool io_failed = false;
+thread_local bool is_seen = false;  // whether any call of its has come here
+// While it closes a table it must not hear that this failed: it would note that in what it has unmapped by then, and crash.
+thread_local bool closing = false;
+
+void check_io(ssize_t result, const void* caller) {
+  int saved = errno;
+  static const gq::CallerRange library("libtokyocabinet.so");
+  const bool seen = library.contains(caller);
+  if (seen) is_seen = true;
+  if (seen && result < 0 && saved != EINTR) io_failed = true;
+  errno = saved;
+}
+
+}  // namespace
+
+// These stand before the C library's, for the calls of Tokyo Cabinet.
+extern "C" {
+ssize_t pread64(int fd, void* data, size_t size, off64_t offset) {
+  ssize_t n = ::syscall(SYS_pread64, fd, data, size, offset);
+  check_io(n, __builtin_return_address(0));
+  return n;
+}
+ssize_t pwrite64(int fd, const void* data, size_t size, off64_t offset) {
+  ssize_t n = ::syscall(SYS_pwrite64, fd, data, size, offset);
+  check_io(n, __builtin_return_address(0));
+  return n;
+}
+int ftruncate64(int fd, off64_t size) noexcept {
+  long n = ::syscall(SYS_ftruncate, fd, size);
+  check_io(n, __builtin_return_address(0));
+  return closing ? 0 : static_cast<int>(n);
+}
+}
+
+namespace gq {
+
+Table::Table(const Directory& directory, const std::string& name, Use use, std::function<void()> before_write)
+    : m_db(tcbdbnew(), tcbdbdel), m_directory(directory), m_name(name), m_log(name + ".wal"), m_use(use), m_before_write(std::move(before_write)) {
+  // Caches that hold what a chunk of the fold touches (about 400 leaves), for beyond them each call gives up the CPU; small
+  // enough that the memory of a worker does not grow with its queue. No mapping beyond the header.
+  tcbdbsetcache(m_db.get(), 1024, 512);
+  tcbdbsetxmsiz(m_db.get(), 0);
+  tcbdbtune(m_db.get(), 0, 0, 0, -1, -1, BDBTLARGE);
+  open(use == Use::read ? BDBOREADER : use == Use::write ? BDBOWRITER | BDBOCREAT : BDBOWRITER | BDBOCREAT | BDBOTRUNC);
+  if (use == Use::temporary) m_directory.remove(m_name);
+}
+
+// The library opens by path, follows links and lets others read what it makes. In a directory that nobody else writes to, what is looked
+// at before stays what it is.
+void Table::prepare() {
+  for (const auto& name : {m_name, m_log})
+    if (!m_directory.try_open(name, O_RDONLY) && errno != ENOENT) throw TableError(name + " cannot be opened, or is a link, not a regular file, or another user's");
+  if (m_use == Use::read || m_directory.has(m_name)) return;
+  if (!m_directory.try_open(m_name, O_RDWR | O_CREAT | O_EXCL)) throw TableError("cannot create it: " + errno_text(errno));
+}
+
+void Table::open(int mode) {
+  io_failed = false;
+  prepare();
+  if (!tcbdbopen(m_db.get(), m_directory.reach(m_name).c_str(), mode | BDBONOLCK) || io_failed) fail();
+  m_open = true;
+  if (!m_directory.is(m_db->hdb->fd, m_name)) throw TableError("it is another file than it was");
+  ::fcntl(m_db->hdb->fd, F_SETFD, FD_CLOEXEC);
+}
+
+// Nobody may be walking meanwhile.
+void Table::become_writable() {
+  if (m_cursors > 0) throw TableError("it is to be written while it is read");
+  m_before_write();
+  m_open = false;
+  if (!tcbdbclose(m_db.get())) fail();
+  open(BDBOWRITER);
+  m_use = Use::write;
+  if (reserve(m_wanted)) return;
+  int saved = errno;
+  m_open = false;
+  if (!tcbdbclose(m_db.get())) fail();
+  open(BDBOREADER);
+  m_use = Use::read;  // nothing has been written
+  errno = saved;
+  throw_errno(Exit::storage, "update the index");
+}
+
+Table::~Table() {
+  if (m_in_transaction) tcbdbtranabort(m_db.get());
+  if (m_open && !remove_log()) (void)m_db.release();
+  else if (m_open) close_file();
+}
+
+bool Table::close_file() {
+  closing = true;
+  bool good = tcbdbclose(m_db.get()) && !io_failed;
+  closing = false;
+  return good;
+}
+
+// Outside a transaction, before a close: false where the table must not be closed, only left to itself. (Then this process
+// cannot open it again: the library remembers its path. So a failure that passes must not come to that.)
+bool Table::remove_log() {
+  for (int tries = 0; tries < 3; ++tries)
+    if (m_directory.remove(m_log) || errno == ENOENT) return true;
+  return false;
+}
+
+void Table::fail() const {
+  const std::string why = io_failed ? "it cannot be read or written" : tcbdberrmsg(tcbdbecode(m_db.get()));
+  if (m_use == Use::temporary) throw Error(Exit::storage, "cannot use a temporary table: " + why);
+  throw TableError(why);
+}
+
+std::optional<std::string> Table::get(std::string_view key) {
+  if (auto it = m_writes.find(key); it != m_writes.end()) return it->second;
+  forget_error();
+  int size = 0;
+  const void* value = tcbdbget3(m_db.get(), key.data(), static_cast<int>(key.size()), &size);
+  if (!value || io_failed) {
+    check_missing();
+    return std::nullopt;
+  }
+  return std::string(static_cast<const char*>(value), static_cast<size_t>(size));
+}
+
+uint64_t Table::count() const { return tcbdbrnum(m_db.get()); }
+
+uint64_t Table::file_size() const { return tcbdbfsiz(m_db.get()); }
+
+bool Table::reserve(uint64_t bytes) {
+  if (m_use == Use::read) {
+    m_wanted = bytes;
+    return true;
+  }
+  struct stat st;
+  const int fd = m_db->hdb->fd;
+  if (::fstat(fd, &st) != 0 || st.st_blocks * 512 >= st.st_size + static_cast<off_t>(bytes)) return true;
+  const off_t more = std::min<off_t>(st.st_size / 8, 1 << 20);  // so that it is not asked for at each visit
+  return ::fallocate(fd, FALLOC_FL_KEEP_SIZE, st.st_size, static_cast<off_t>(bytes) + more) == 0 ||
+         ::fallocate(fd, FALLOC_FL_KEEP_SIZE, st.st_size, static_cast<off_t>(bytes)) == 0 || errno == EOPNOTSUPP;
+}
+
+void Table::put(std::string_view key, std::string_view value) {
+  m_writes.insert_or_assign(std::string(key), std::string(value));
+}
+
+void Table::remove(std::string_view key) { m_writes.insert_or_assign(std::string(key), std::nullopt); }
+
+// Throws unless what was looked for is only not there. After any other error the library's view of the file cannot be trusted;
+// some it does not name, and the last one that it named stays: so forget_error() goes before each call.
+void Table::check_missing() const {
+  if (io_failed || tcbdbecode(m_db.get()) != TCENOREC) fail();
+}
+
+void Table::forget_error() { tcbdbsetecode(m_db.get(), TCESUCCESS, __FILE__, __LINE__, __func__); }
+
+void Table::begin() {
+  // As with the table itself: the library's would be for all to read.
+  m_directory.try_open(m_log, O_RDWR | O_CREAT);
+  if (!tcbdbtranbegin(m_db.get())) fail();
+}
+
+void Table::flush() {
+  if (m_writes.empty()) return;
+  if (m_use == Use::read) become_writable();
+  if (m_use != Use::temporary) {
+    if (!m_in_transaction) begin();
+    m_in_transaction = true;
+  }
+  for (const auto& [key, value] : m_writes) {
+    forget_error();
+    int size = static_cast<int>(key.size());
+    if (value) {
+      if (!tcbdbput(m_db.get(), key.data(), size, value->data(), static_cast<int>(value->size()))) fail();
+    } else if (!tcbdbout(m_db.get(), key.data(), size)) {
+      check_missing();
+    }
+  }
+  m_writes.clear();
+  if (io_failed) fail();
+}
+
+void Table::commit() {
+  flush();
+  if (!m_in_transaction) return;
+  m_in_transaction = false;
+  if (!tcbdbtrancommit(m_db.get()) || io_failed) fail();
+  if (!is_seen)  // nor would a failure have been
+    throw Error(Exit::config, "cannot use this Tokyo Cabinet: gq does not see how it reads and writes (it has to be the shared library "
+                              "libtokyocabinet.so, and call pread64 and pwrite64)");
+}
+
+void Table::close() {
+  commit();
+  m_open = false;
+  if (!remove_log()) {
+    (void)m_db.release();
+    throw_errno(Exit::storage, "remove " + m_directory.path_of(m_log));
+  }
+  if (!close_file()) fail();
+}
+
+Table::Cursor::Cursor(Table& table, std::string_view from)
+    : m_table(table), m_cursor(tcbdbcurnew(table.m_db.get()), tcbdbcurdel) {
+  table.flush();
+  seek(from);
+  ++table.m_cursors;
+}
+
+void Table::Cursor::load() {
+  int key_size = 0, value_size = 0;
+  const void* key = m_valid ? tcbdbcurkey3(m_cursor.get(), &key_size) : nullptr;
+  const void* value = key ? tcbdbcurval3(m_cursor.get(), &value_size) : nullptr;
+  m_valid = value != nullptr && !io_failed;
+  if (!m_valid) {
+    m_table.check_missing();
+    return;
+  }
+  m_key = std::string_view(static_cast<const char*>(key), static_cast<size_t>(key_size));
+  m_value = std::string_view(static_cast<const char*>(value), static_cast<size_t>(value_size));
+}
+
+void Table::Cursor::next() {
+  m_table.forget_error();
+  m_valid = tcbdbcurnext(m_cursor.get());
+  load();
+}
+
+void Table::Cursor::seek(std::string_view from) {
+  m_table.forget_error();
+  m_valid = tcbdbcurjump(m_cursor.get(), from.data(), static_cast<int>(from.size()));
+  load();
+}
+
+}  // namespace gq

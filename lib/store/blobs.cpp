@@ -1,0 +1,118 @@
+#include "gq/store/blobs.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <vector>
+
+#include "gq/journal/durability.hpp"
+#include "gq/journal/record.hpp"
+#include "gq/base/ulid.hpp"
+
+namespace gq {
+namespace {
+
+constexpr int longest_part_wait = 3000;  // milliseconds
+
+}  // namespace
+
+Blobs::Blobs(Directory directory, Durability* durability) : m_directory(std::move(directory)), m_durability(durability) {}
+
+std::string blob_part(const std::string& id) { return id.substr(id.size() - 2); }
+
+std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint64_t sum, Arrived* arrived) {
+  std::optional<Directory> part;
+  Fd fd;
+  for (;;) {
+    fd = open(id);
+    if (!fd) {
+      part = m_directory.make_below(blob_part(id));
+      const bool written = arrived && arrived->file;
+      const std::string temporary = written ? arrived->name : "tmp." + new_ulid();
+      fd = written ? std::move(arrived->file) : m_directory.open(temporary, O_RDWR | O_CREAT | O_EXCL);
+      try {
+        if (!try_lock(fd.get(), FileLock::Mode::shared)) throw Error(Exit::storage, "cannot lock a new blob");
+        if (!written) write_all(fd.get(), data, "a blob");
+        if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync a blob");
+      } catch (const Error&) {
+        m_directory.remove(temporary);
+        throw;
+      }
+      if (m_directory.rename_new(temporary, *part, id)) break;
+      int saved = errno;
+      m_directory.remove(temporary);
+      errno = saved;
+      if (errno != EEXIST) throw_errno(Exit::storage, "name a blob");
+      continue;  // somebody delivers the same job at this moment
+    }
+    wait_for_lock(fd.get(), FileLock::Mode::shared);
+    if (!(part = m_directory.find_below(blob_part(id))) || !part->is(fd.get(), id)) continue;  // removed before the lock was ours
+    if (file_size(fd.get()) != data.size() || sum_part(fd.get(), 0, data.size()) != sum) return std::nullopt;
+    // Whoever made it may not have come to its syncs.
+    if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync a blob");
+    break;
+  }
+  part->sync();
+  m_directory.sync();
+  if (m_durability) m_durability->put_blob(id, data);
+  return fd;
+}
+
+Arrived Blobs::put_part(const std::string& id, uint64_t sum, uint64_t offset, std::string_view part) {
+  Arrived arrived{{}, "tmp." + id + "." + std::to_string(sum)};
+  for (;;) {
+    arrived.file = m_directory.open(arrived.name, O_RDWR | O_CREAT);
+    // Another thread may write a part at this moment, or finish the job.
+    for (int tries = 0; !try_lock(arrived.file.get(), FileLock::Mode::exclusive); ++tries) {
+      if (tries == longest_part_wait) throw Error(Exit::retry, "cannot write a part of " + id + ": another one is being written");
+      ::usleep(1000);
+    }
+    if (m_directory.is(arrived.file.get(), arrived.name)) break;
+  }
+  try {
+    if (!part.empty() && file_size(arrived.file.get()) == offset) write_all_at(arrived.file.get(), part, offset, "a blob");
+  } catch (const Error&) {
+    remove(arrived);  // it may be what fills the disk
+    throw;
+  }
+  return arrived;
+}
+
+Fd Blobs::open(const std::string& id) const {
+  auto part = m_directory.find_below(blob_part(id));
+  return part ? part->find(id, O_RDONLY) : Fd();
+}
+
+bool Blobs::remove(const std::string& id, const std::function<bool()>& is_free) {
+  auto part = m_directory.find_below(blob_part(id));
+  Fd fd = part ? part->find(id, O_RDONLY) : Fd();
+  if (!fd) return true;
+  if (!try_lock(fd.get(), FileLock::Mode::exclusive)) return false;
+  if (!part->is(fd.get(), id)) return true;
+  if (!is_free()) return false;
+  if (m_durability) m_durability->remove_blob(id, file_size(fd.get()));
+  if (!part->remove(id) && errno != ENOENT) throw_errno(Exit::storage, "remove a blob");
+  return true;
+}
+
+std::optional<uint64_t> sum_part(int fd, uint64_t offset, uint64_t size) {
+  std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> owner(XXH3_createState(), XXH3_freeState);
+  XXH3_state_t* state = owner.get();
+  XXH3_64bits_reset(state);
+  std::vector<char> buffer(1 << 20);
+  for (uint64_t left = size; left > 0;) {
+    size_t n = read_at(fd, buffer.data(), std::min<uint64_t>(left, buffer.size()), offset);
+    if (n == 0) return std::nullopt;
+    XXH3_64bits_update(state, buffer.data(), n);
+    offset += n;
+    left -= n;
+  }
+  return XXH3_64bits_digest(state);
+}
+
+}  // namespace gq

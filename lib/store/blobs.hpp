@@ -1,0 +1,66 @@
+// Blobs: workloads over max_inline_data, one immutable file each, blobs/<xx>/<job ID> with xx the last two characters of
+// the ID. A blob is written once and read in place; its sum is in the job's add record.
+//
+// A blob is on stable storage, name included, before the record that refers to it is appended. Until that record is
+// acknowledged its creator holds a shared flock on it, so that nobody takes it for an orphan.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "gq/base/directory.hpp"
+
+namespace gq {
+
+class Durability;
+
+// The directory that the blob of a job is in, below that of all blobs.
+std::string blob_part(const std::string& id);
+
+// What has come of a workload that arrives in parts.
+struct Arrived {
+  Fd file;
+  std::string name;  // in the directory of blobs
+};
+
+class Blobs {
+ public:
+  // With a `durability` (durability.hpp), which must outlive it, stable storage is what that says.
+  Blobs(Directory directory, Durability* durability);
+
+  // Makes `data` (whose sum64 is `sum`) the durable blob of a job; returns a locked descriptor to hold until the
+  // acknowledgement, or nullopt when there is a blob of that ID with other content, which is left as it is.
+  // Throws Error(storage).
+  // With `arrived`, they stand in that file, which becomes the blob.
+  std::optional<Fd> put(const std::string& id, std::string_view data, uint64_t sum, Arrived* arrived = nullptr);
+
+  // Appends a part to the workload whose sum64 is `sum`, where it begins at the end of what has come so far. Returns the file with
+  // that, locked. The file of a transfer that was cut off stays for a while, so that the transfer can resume. Throws
+  // Error(storage), and then the file is gone.
+  Arrived put_part(const std::string& id, uint64_t sum, uint64_t offset, std::string_view part);
+
+  // Opens a blob for reading; an empty Fd where there is none. Throws Error where it cannot be opened.
+  Fd open(const std::string& id) const;
+
+  // Unlinks a blob, under index.lock, unless another process or thread delivers it at this moment. remove() calls is_free() while nobody
+  // can deliver that blob; it returns true when no job needs it, after it has read the journal to its end. Returns false when the blob is
+  // still there.
+  bool remove(const std::string& id, const std::function<bool()>& is_free);
+
+  // Removes what has come of a workload.
+  void remove(const Arrived& arrived) const { m_directory.remove(arrived.name); }
+
+  const Directory& directory() const { return m_directory; }
+  std::string path(const std::string& id) const { return m_directory.path_of(blob_part(id) + "/" + id); }
+
+ private:
+  const Directory m_directory;
+  Durability* m_durability;
+};
+
+// The sum64 of a part of a file, read piece by piece. nullopt where the file is too short; throws Error(storage).
+std::optional<uint64_t> sum_part(int fd, uint64_t offset, uint64_t size);
+
+}  // namespace gq

@@ -1,0 +1,472 @@
+#include "gq/store/cleaner.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "gq/journal/durability.hpp"
+#include "gq/base/log.hpp"
+#include "gq/base/text.hpp"
+#include "gq/base/thread.hpp"
+#include "gq/base/ulid.hpp"
+
+namespace gq {
+namespace {
+
+constexpr size_t most_records = 5000;      // judged in one visit to the index
+constexpr size_t most_bytes = 4 << 20;     // held in memory meanwhile
+constexpr size_t ids_in_record = 2000;     // they fit into its meta data
+constexpr Millis look_interval{60'000}, least_interval{100};
+// Set aside for what is written anew, so that a full disk can be cleaned; less on a small one.
+constexpr uint64_t spare_for_cleaning = 32 << 20, spare_part = 16;
+constexpr Millis sweep_interval{24 * 3600'000};
+constexpr Millis temporary_age{3600'000};  // of a file that nobody is writing any more
+
+// A record as it was read, and what becomes of it.
+struct Item {
+  Lsn lsn = 0;
+  RecordHead record;
+  Event event;
+  std::string head, data;
+  bool keep = false;
+};
+
+Millis changed_at(const struct stat& st) { return Millis(st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000); }
+
+Millis age_of(const struct stat& st) { return now_ms() - changed_at(st); }
+
+// After the clock was set back, files have dates in the future, and would stay until then: they get the date of now.
+void correct_date(const Directory& directory, const std::string& name, Millis date, Millis now) {
+  if (date > now) directory.touch(name);
+}
+
+// What was not read as records.
+struct Damage {
+  bool any = false;
+  bool unread = false;  // something was there
+};
+
+// Goes through the records of a range, some at a time.
+template <typename Visit>
+Damage for_each_chunk(Journal& journal, Lsn from, Lsn end, bool with_data, Visit visit) {
+  Damage damage;
+  bool more = true;
+  EventReader reader(journal, from);
+  while (more) {
+    std::vector<Item> items;
+    for (size_t bytes = 0; items.size() < most_records && bytes < most_bytes;) {
+      auto item = reader.next(with_data);
+      more = item != JournalReader::Item::end && reader.lsn() < end;
+      if (!more) break;
+      if (item != JournalReader::Item::record) {
+        damage.any = true;
+        damage.unread = damage.unread || item == JournalReader::Item::damage;
+        continue;
+      }
+      Item& i = items.emplace_back();
+      i.lsn = reader.lsn();
+      i.record = reader.head();
+      i.event = reader.event();
+      i.head = reader.head_bytes();
+      i.data = reader.data();
+      bytes += i.head.size() + i.data.size();
+    }
+    if (!items.empty()) visit(items);
+  }
+  return damage;
+}
+
+}  // namespace
+
+// The segments from `first` to `last`, which become one.
+struct Cleaner::Range {
+  std::vector<SegmentInfo> segments;  // all that there are
+  size_t first = 0, last = 0;
+  Lsn base() const { return segments[first].base; }
+  Lsn end() const { return segments[last].end; }
+};
+
+Cleaner::~Cleaner() { stop(); }
+
+std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
+  Journal& journal = m_store.journal();
+  lock = m_store.open_clean_lock();
+  if (!try_lock(lock.get(), FileLock::Mode::exclusive)) return std::nullopt;
+  Range range;
+  range.segments = journal.segments();
+  auto& all = range.segments;
+  // What a crash left of those that another stands for.
+  for (Lsn base : list_segments(journal.directory()))
+    for (const auto& s : all)
+      if (s.cleaned && base > s.base && base < s.end) journal.directory().remove(segment_name(base));
+  if (all.size() < 2) return std::nullopt;
+  set_aside();
+  const Limits& limits = m_store.limits();
+  std::vector<Weight> weights(all.size());
+  bool good = false;
+  m_store.look([&](Fold& fold) {
+    for (size_t i = 0; i + 1 < all.size(); ++i) weights[i] = fold.weight(all[i].base, all[i].end);
+    // The last record of all tells one journal from another: it stays where it is.
+    good = fold.position().last >= all.back().base;
+  });
+  if (!good) return std::nullopt;
+  Millis now = now_ms();
+  for (auto& s : all) {
+    correct_date(journal.directory(), segment_name(s.base), s.changed_at, now);
+    s.changed_at = std::min(s.changed_at, now);
+  }
+  for (size_t i = 0; i + 1 < all.size(); ++i) {
+    if (now < all[i].changed_at + limits.clean_after) continue;
+    // One that was cleaned before waits until there is as much news as it is large: so the work never exceeds what is written.
+    bool ripe = !all[i].cleaned || all.back().end >= all[i].cleaned_at + all[i].size;
+    bool garbage = ripe && all[i].size > 2 * weights[i].bytes + cleaned_header_size;
+    bool memories = now >= all[i].changed_at + std::max(limits.remember, least_interval) && 4 * weights[i].finished * finished_weight > all[i].size;
+    bool joins = i > 0 && all[i - 1].cleaned && all[i - 1].size + std::min(weights[i].bytes, all[i].size) < journal.segment_size() / 2;
+    if (!garbage && !memories && !(joins && all[i].cleaned)) continue;
+    range.first = joins ? i - 1 : i;
+    range.last = i;
+    return range;
+  }
+  return std::nullopt;
+}
+
+bool Cleaner::step() {
+  Fd lock;
+  auto range = choose(lock);
+  if (!range) return false;
+  auto clean = [&] {
+    forget(*range);
+    rewrite(*range);
+  };
+  try {
+    clean();
+  } catch (const Error& e) {
+    if (!is_disk_full(e.error_number()) || !m_store.journal().directory().remove(spare_clean_name)) throw;
+    clean();
+    set_aside();
+  }
+  m_store.index().shrink();
+  return true;
+}
+
+// As far as there is room.
+void Cleaner::set_aside() {
+  const Directory& directory = m_store.journal().directory();
+  struct statfs fs;
+  if (directory.has(spare_clean_name) || ::fstatfs(m_store.directory().fd(), &fs) != 0) return;
+  uint64_t size = std::min(spare_for_cleaning, fs.f_blocks * static_cast<uint64_t>(fs.f_bsize) / spare_part);
+  if (m_store.journal().available() < size + m_store.journal().reserved()) return;
+  const std::string temporary = "tmp." + new_ulid();
+  Fd fd = directory.try_open(temporary, O_RDWR | O_CREAT | O_EXCL);
+  if (fd && ::fallocate(fd.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(size)) == 0) directory.rename(temporary, spare_clean_name);
+  else directory.remove(temporary);
+}
+
+// When a finished job ended, as far as is known: not after what says so was last written to.
+Millis Cleaner::ended_at(const Job& job, const Range& range, Millis now) {
+  if (job.changed_at <= now) return job.changed_at;
+  for (const auto& s : range.segments)
+    if (job.location >= s.base && job.location < s.end) return s.changed_at;
+  return now;
+}
+
+// Says which of the jobs that came in this range need not be known any more.
+void Cleaner::forget(const Range& range) {
+  const Lsn end = m_store.journal().end();
+  auto is_clean = [&](Lsn lsn) {
+    for (const auto& s : range.segments)
+      if (lsn >= s.base && lsn < s.end) return s.cleaned && s.cleaned_at > lsn;
+    return false;
+  };
+  for_each_chunk(m_store.journal(), range.base(), range.end(), false, [&](std::vector<Item>& items) {
+    std::vector<std::string> records;
+    std::vector<RecordBytes> bytes;
+    std::vector<Placed> placed;
+    m_store.look([&](Fold& fold) {
+      records.clear();
+      event::Forget forget{.at = now_ms(), .position = fold.position().end};
+      auto add = [&] {
+        if (!forget.ids.empty()) records.push_back(encode_record(forget));
+        forget.ids.clear();
+      };
+      for (const auto& item : items) {
+        if (!is_any_of<event::Add, event::State>(item.event)) continue;
+        const std::string& id = id_of(item.event);
+        auto job = fold.get(id);
+        if (!job || ended_at(*job, range, forget.at) + m_store.limits().remember > forget.at || std::max(job->first_lsn, job->location) >= end ||
+            !fold.may_forget(id, *job, forget.at, is_clean))
+          continue;
+        forget.ids.push_back(id);
+        if (forget.ids.size() == ids_in_record) add();
+      }
+      add();
+      bytes.assign(records.begin(), records.end());
+      placed.clear();
+      if (records.empty()) return;
+      placed = m_store.journal().append(bytes, Room::intake);
+      m_store.index().fold_on(fold);
+    });
+    if (!placed.empty()) m_store.journal().make_safe(bytes, std::move(placed), Room::intake);
+  });
+}
+
+namespace {
+
+// Decides what of a record is left.
+class Judge {
+ public:
+  Judge(Fold& fold, const std::vector<SegmentInfo>& others, Lsn base, const std::map<std::string, std::string>& identities)
+      : m_fold(fold), m_others(others), m_base(base), m_identities(identities) {}
+
+  void judge(Item& item) {
+    std::visit([&](const auto& event) { judge(item, event); }, item.event);
+  }
+
+  std::map<std::string, std::string> identities() const { return m_identities; }
+
+ private:
+  // Whether more than how it ended has to be known of a job.
+  static bool is_told(const Job& job) { return job.state != State::finished || !job.node.empty(); }
+
+  // Whether every other segment that begins before a position has been cleaned since `at`.
+  bool is_clean_since(Lsn at, Lsn before) const {
+    return std::all_of(m_others.begin(), m_others.end(), [&](const SegmentInfo& s) { return s.base >= before || (s.cleaned && s.cleaned_at > at); });
+  }
+
+  bool adds_are_gone(const Fold::Forgotten& f) const {
+    if (f.add == Fold::no_lsn) return is_clean_since(f.at, f.at);
+    return std::all_of(m_others.begin(), m_others.end(), [&](const SegmentInfo& s) { return f.add < s.base || f.add >= s.end || (s.cleaned && s.cleaned_at > f.at); });
+  }
+
+  void judge(Item& item, const event::Claim& claim) { judge_claimed(item, claim); }
+  void judge(Item& item, const event::Copied& copied) { judge_claimed(item, copied); }
+
+  template <typename E>
+  void judge_claimed(Item& item, const E& event) {
+    judge_many(item, event, [&](const std::string& id) {
+      auto job = m_fold.get(id);
+      return !job || !is_told(*job);
+    });
+  }
+
+  // As long as there is what it says was never synced.
+  void judge(Item& item, const Gap& gap) {
+    item.keep = gap.position == m_base && std::any_of(m_others.begin(), m_others.end(), [&](const SegmentInfo& s) { return s.base < gap.position && s.end > gap.since && !s.cleaned; });
+  }
+
+  // While records stand before it of jobs that it names. Not of those that it found to have come again meanwhile.
+  void judge(Item& item, const event::Forget& forget) {
+    if (is_clean_since(item.lsn, m_base)) return;
+    judge_many(item, forget, [&](const std::string& id) {
+      auto f = m_fold.forgotten(id);
+      return !(f && f->at == item.lsn) && m_fold.get(id);
+    });
+  }
+
+  void judge(Item& item, const event::Peer& peer) {
+    PeerState now = m_fold.peer(peer.node);
+    auto before = m_identities.find(peer.node);
+    bool is_new = before == m_identities.end() || before->second != peer.store;
+    item.keep = is_new || (now.store == peer.store && now.position == peer.position && now.since == peer.since);
+    m_identities[peer.node] = peer.store;
+  }
+
+  void judge(Item& item, const event::Pause&) { item.keep = true; }
+  void judge(Item& item, const event::Resume&) { item.keep = true; }
+  void judge(Item&, const event::Stream&) {}
+  void judge(Item&, const event::End&) {}
+
+  // All others are about one job.
+  template <typename E>
+  void judge(Item& item, const E& event) {
+    const bool end = is_any_of<event::Done, event::Drop, event::State, event::Keep, event::Release>(item.event);
+    auto job = m_fold.get(event.id);
+    if (!job || (job->first_lsn != 0 && item.lsn < job->first_lsn)) {
+      // Of a job that has been forgotten; under its ID there may be another by now. As long as its add stands somewhere, its end must,
+      // too, or it would be taken for one that has not ended.
+      auto f = end ? m_fold.forgotten(event.id) : std::nullopt;
+      item.keep = f && item.lsn < f->at && !adds_are_gone(*f);
+      return;
+    }
+    if constexpr (std::is_same_v<E, event::Add>) judge_add(item, event, *job);
+    else item.keep = end || is_told(*job);
+  }
+
+  template <typename E, typename Gone>
+  void judge_many(Item& item, E event, Gone is_gone) {
+    auto gone = std::remove_if(event.ids.begin(), event.ids.end(), is_gone);
+    item.keep = gone != event.ids.begin();
+    if (gone == event.ids.end() || !item.keep) return;
+    event.ids.erase(gone, event.ids.end());
+    item.head = encode_record(event);
+  }
+
+  void judge_add(Item& item, const event::Add& add, const Job& job) {
+    const bool finished = job.state == State::finished;
+    const bool first = job.first_lsn == item.lsn, newest = !finished && job.location == item.lsn;
+    // With a group, another add may have named another owner, unless the job had ended.
+    item.keep = first || newest || (!add.node.empty() && (!finished || item.lsn < job.location));
+    if (!item.keep) return;
+    const bool needed = finished ? first && m_fold.is_owed(job) : newest;
+    if (!needed) item.data.clear();
+    if (add.asked.key.empty() || !job.key.empty()) return;
+    // Its key was another's when it came. When that one is forgotten, this one must not get it.
+    event::Add without = add;
+    without.asked.key.clear();
+    item.head = encode_record_head(without, item.record.data_size, item.record.data_sum);
+  }
+
+  Fold& m_fold;
+  const std::vector<SegmentInfo>& m_others;
+  const Lsn m_base;  // of what is being cleaned
+  std::map<std::string, std::string> m_identities;  // by node, as far as the range has been read
+};
+
+}  // namespace
+
+void Cleaner::rewrite(const Range& range) {
+  Journal& journal = m_store.journal();
+  Durability* const database = journal.durability();
+  const Lsn cleaned_at = journal.end();
+  std::vector<SegmentInfo> others;
+  for (size_t i = 0; i < range.segments.size(); ++i)
+    if (i < range.first || i > range.last) others.push_back(range.segments[i]);
+  std::vector<std::string> done_with;  // jobs that have been forgotten, and of which nothing is left
+  std::vector<Lsn> dropped_adds, dropped;
+  CleanedSegment cleaned(journal, range.base(), range.segments[range.first].previous_end);
+  std::map<std::string, std::string> identities;
+  Damage damage = for_each_chunk(journal, range.base(), range.end(), true, [&](std::vector<Item>& items) {
+    const auto originals = items;
+    std::map<std::string, std::string> next;
+    m_store.look([&](Fold& fold) {
+      items = originals;
+      Judge judge(fold, others, range.base(), identities);
+      for (auto& item : items) judge.judge(item);
+      next = judge.identities();
+    });
+    identities = next;
+    std::vector<std::pair<Lsn, std::string>> changed;
+    for (size_t i = 0; i < items.size(); ++i) {
+      const Item& item = items[i];
+      if (database && item.keep && (item.head != originals[i].head || item.data.size() != originals[i].data.size())) changed.push_back({item.lsn, item.head + item.data});
+      if (database && !item.keep) (is_any_of<event::Add>(item.event) ? dropped_adds : dropped).push_back(item.lsn);
+      if (item.keep) cleaned.add(item.lsn, item.head, item.data);
+      else if (auto* forget = std::get_if<event::Forget>(&item.event)) done_with.insert(done_with.end(), forget->ids.begin(), forget->ids.end());
+    }
+    if (!changed.empty()) {
+      journal.sync_all();
+      database->change(changed);
+    }
+  });
+  journal.sync_all();  // what is left out depends on what has been said by now: that has to be safe first
+  cleaned.finish(range.end(), cleaned_at);
+  if (database) {
+    // A crash in between may leave the end of a job without its beginning, never the other way.
+    database->remove(dropped_adds);
+    database->remove(dropped);
+  }
+  if (damage.unread) {
+    const Directory aside = m_store.directory().make_below("damaged");
+    for (size_t i = range.first; i <= range.last; ++i) {
+      const std::string segment = segment_name(range.segments[i].base), name = segment + "." + new_ulid();
+      if (!journal.directory().link(segment, aside, name)) throw_errno(Exit::storage, "set aside " + journal.directory().path_of(segment));
+      log(Level::warning, "a segment of the journal with damage was set aside: " + aside.path_of(name));
+    }
+    aside.sync();
+  }
+  if (damage.any) {
+    std::string record = encode_record(Gap{.at = now_ms(), .position = range.end(), .since = range.base()});
+    journal.commit({record}, Room::intake);
+  }
+  cleaned.publish();
+  for (size_t i = range.first + 1; i <= range.last; ++i) journal.directory().remove(segment_name(range.segments[i].base));
+  for (auto at = done_with.begin(); at != done_with.end();) {
+    auto next = at + std::min<long>(done_with.end() - at, most_records);
+    m_store.look([&](Fold& fold) {
+      for (auto id = at; id != next; ++id) fold.drop_forgotten(*id);
+    });
+    at = next;
+  }
+}
+
+void Cleaner::sweep(bool now) {
+  Fd lock = m_store.open_clean_lock();
+  struct stat st;
+  if (!try_lock(lock.get(), FileLock::Mode::exclusive) || ::fstat(lock.get(), &st) != 0) return;
+  // The time of the file is that of the last sweep.
+  if (!now && st.st_size > 0 && age_of(st) >= Millis(0) && age_of(st) < sweep_interval) return;
+  const Directory& blobs = m_store.blobs().directory();
+  for (const Directory* directory : {&m_store.directory(), &m_store.journal().directory(), &blobs, &m_store.owners_directory()})
+    for (const auto& name : directory->names()) {
+      if (!is_temporary_name(name)) continue;
+      Fd fd = directory->try_open(name, O_RDONLY);
+      struct stat file;
+      if (!fd || ::fstat(fd.get(), &file) != 0) continue;
+      correct_date(*directory, name, changed_at(file), now_ms());
+      if (age_of(file) >= temporary_age && try_lock(fd.get(), FileLock::Mode::exclusive)) directory->remove(name);
+    }
+  sweep_owners(m_store.owners_directory());
+  std::vector<std::string> ids;
+  auto look = [&] {
+    if (!ids.empty())
+      m_store.look([&](Fold& fold) { m_store.remove_blobs(fold, ids); });
+    ids.clear();
+  };
+  for (const auto& name : blobs.names()) {
+    const auto found = name.size() == 2 ? blobs.try_below(name) : std::nullopt;
+    if (!found) continue;  // it is not gq's
+    const Directory& part = *found;
+    for (const auto& id : part.names()) {
+      struct stat file;
+      if (!is_ulid(id) || blob_part(id) != name || !part.look_at(id, file)) continue;
+      correct_date(part, id, changed_at(file), now_ms());
+      if (age_of(file) < m_store.limits().clean_after) continue;
+      ids.push_back(id);
+      if (ids.size() == most_records) look();
+    }
+  }
+  look();
+  write_all_at(lock.get(), "swept\n", 0, "clean.lock");
+}
+
+void Cleaner::start() {
+  m_thread = start_thread([this] { work(); });
+}
+
+void Cleaner::stop() {
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    m_stop = true;
+  }
+  m_stopping.notify_all();
+  if (m_thread.joinable()) m_thread.join();
+}
+
+void Cleaner::work() {
+  std::string trouble;
+  std::unique_lock<std::mutex> guard(m_mutex);
+  while (!m_stopping.wait_for(guard, std::clamp(m_store.limits().clean_after, least_interval, look_interval), [this] { return m_stop; })) {
+    guard.unlock();
+    bool more = true;
+    try {
+      while (more) {
+        more = step();
+        std::lock_guard<std::mutex> again(m_mutex);
+        if (m_stop) return;
+      }
+      sweep();
+      trouble.clear();
+    } catch (const Error& e) {
+      if (trouble != e.what()) log(Level::warning, std::string("cannot clean the journal: ") + e.what());
+      trouble = e.what();
+    }
+    guard.lock();
+  }
+}
+
+}  // namespace gq

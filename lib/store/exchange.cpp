@@ -1,0 +1,208 @@
+#include "gq/store/exchange.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "gq/base/text.hpp"
+
+namespace gq {
+namespace {
+
+constexpr size_t most_records = 1000;  // looked up in one visit to the index
+constexpr uint64_t piece = 1 << 20;
+
+// The bytes of a workload, piece by piece.
+void write_workload(const Workload& workload, uint64_t size, const std::function<void(std::string_view)>& write) {
+  if (!workload.blob) return write(workload.data);
+  std::string buffer;
+  for (uint64_t done = 0; done < size;) {
+    buffer.resize(std::min(piece, size - done));
+    size_t n = read_at(workload.blob.get(), buffer.data(), buffer.size(), workload.offset + done);
+    if (n == 0) throw Error(Exit::storage, "cannot read " + workload.path + ": it is too short");
+    write(std::string_view(buffer).substr(0, n));
+    done += n;
+  }
+}
+
+}  // namespace
+
+NewJob with_data(event::Add add, std::string data) {
+  NewJob job;
+  job.add = std::move(add);
+  job.take_data(std::move(data));
+  job.encode();
+  return job;
+}
+
+uint64_t write_stream(Store& store, const Selection& selection, const std::function<void(std::string_view)>& write_out,
+                      const std::function<void(const std::string& what)>& left_out) {
+  std::string gathered;
+  const std::function<void(std::string_view)> write = [&](std::string_view bytes) {
+    gathered += bytes;
+    if (gathered.size() < piece) return;
+    write_out(gathered);
+    gathered.clear();
+  };
+  write(encode_record(event::Stream{.at = now_ms(), .version = stream_version}));
+  uint64_t count = 0;
+  EventReader reader(store.journal(), 0), workloads(store.journal(), 0);
+  struct Found {
+    Lsn lsn;
+    event::Add add;
+    std::optional<Job> job;
+  };
+  for (bool more = true; more;) {
+    std::vector<Found> found;
+    while (found.size() < most_records) {
+      auto item = reader.next();
+      more = item != JournalReader::Item::end;
+      if (!more) break;
+      if (item == JournalReader::Item::damage || item == JournalReader::Item::missing)
+        left_out("cannot read " + std::to_string(reader.position() - reader.lsn()) + " bytes of the journal, in which jobs may be");
+      if (item != JournalReader::Item::record) continue;
+      if (auto* add = std::get_if<event::Add>(&reader.event())) found.push_back({reader.lsn(), *add, {}});
+    }
+    store.look([&](Fold& fold) {
+      for (auto& f : found) f.job = fold.get(f.add.id);
+    });
+    for (auto& f : found) {
+      if (!f.job || f.job->state == State::finished || f.job->location != f.lsn) continue;
+      const Job& job = *f.job;
+      if (!selection.function.empty() && job.function != selection.function) continue;
+      if (!selection.states.empty() && !selection.states.count(state_name(job.state))) continue;
+      std::string reason;
+      std::optional<Workload> workload;
+      try {
+        workload = store.workload(f.add.id, job, reason, workloads);
+      } catch (const Error& e) {  // the disk has lost this one
+        reason = e.what();
+      }
+      if (!workload) {
+        std::optional<Job> now;  // it may have ended since
+        store.look([&](Fold& fold) { now = fold.get(f.add.id); });
+        if (!now || now->state == State::finished) continue;
+        left_out("cannot read the workload of " + f.add.id + ": " + reason);
+        continue;
+      }
+      f.add.part = {};
+      write(encode_record_head(f.add, job.size, job.sum));
+      write_workload(*workload, job.size, write);
+      if (job.term || job.version) write(encode_record(state_of(f.add.id, job)));
+      ++count;
+    }
+  }
+  write(encode_record(event::End{.at = now_ms(), .jobs = count}));
+  write_out(gathered);
+  return count;
+}
+
+// Reads so many bytes more; false where the stream ends before the first.
+bool StreamReader::read(std::string& bytes, uint64_t size) {
+  for (uint64_t left = size; left > 0;) {
+    size_t old = bytes.size();
+    bytes.resize(old + std::min(left, piece));
+    ssize_t n = ::read(m_fd, bytes.data() + old, bytes.size() - old);
+    int saved = errno;
+    bytes.resize(old + static_cast<size_t>(std::max<ssize_t>(n, 0)));
+    if (n < 0 && saved == EINTR) continue;
+    if (n < 0) {
+      errno = saved;
+      throw_errno(Exit::no_input, "read standard input");
+    }
+    if (n == 0) {
+      if (bytes.empty() && left == size) return false;
+      throw Error(Exit::bad_data, "the stream ends in the middle of a record");
+    }
+    left -= static_cast<uint64_t>(n);
+  }
+  return true;
+}
+
+// What is not wanted of it is read all the same.
+void StreamReader::pass_over(uint64_t size) {
+  for (uint64_t left = size; left > 0; left -= std::min(left, piece)) {
+    std::string thrown_away;
+    if (!read(thrown_away, std::min(left, piece))) throw Error(Exit::bad_data, "the stream ends in the middle of a record");
+  }
+}
+
+// A record whose head is whole tells where the next one begins. So what is wrong with it does not stop those behind it.
+std::optional<StreamReader::Whole> StreamReader::next_record() {
+  for (;;) {
+    std::string head, data;
+    if (!read(head, record_header_size)) return std::nullopt;
+    auto bad = [&] { return Error(Exit::bad_data, "the stream is damaged at byte " + std::to_string(m_position)); };
+    auto sizes = peek_record(head);
+    if (!sizes || (sizes->head_size > record_header_size && !read(head, sizes->head_size - record_header_size))) throw bad();
+    auto parsed = parse_record(head);
+    if (!parsed && (!m_inside || !is_whole_head(head))) throw bad();
+    std::string problem;
+    if (!parsed) problem = "the record at byte " + std::to_string(m_position) + ": it is no record that this gq knows";
+    else if (parsed->data_size > m_max_workload) problem = id_of(parsed->event) + ": it is larger than --max-workload";
+    if (!problem.empty()) {
+      pass_over(sizes->data_size);
+    } else {
+      if (parsed->data_size > 0 && !read(data, parsed->data_size)) throw bad();
+      if (sum64(data) != parsed->data_sum && !m_inside) throw bad();
+      if (sum64(data) != parsed->data_sum) problem = id_of(parsed->event) + ": the checksum of its workload is wrong";
+    }
+    m_position += sizes->head_size + sizes->data_size;
+    if (!problem.empty()) {
+      ++(parsed && is_any_of<event::Add>(parsed->event) ? m_jobs : m_unknown);
+      m_skipped(problem);
+      continue;
+    }
+    return Whole{std::move(head), std::move(*parsed), std::move(data)};
+  }
+}
+
+// The record that a stream begins with; false where the input ends instead.
+bool StreamReader::begin() {
+  std::optional<Whole> first;
+  try {
+    first = next_record();
+  } catch (const Error& e) {
+    if (e.code() != Exit::bad_data || m_begun) throw;
+  }
+  if (!first && m_begun) return false;
+  auto* stream = first ? std::get_if<event::Stream>(&first->record.event) : nullptr;
+  if (!stream)
+    throw Error(Exit::bad_data, m_begun ? "the stream goes on behind its end, before byte " + std::to_string(m_position) : "what is read is no stream of jobs");
+  if (stream->version > stream_version)
+    throw Error(Exit::config, "the stream is in format " + std::to_string(stream->version) + ", and this gq knows formats up to " +
+                                  std::to_string(stream_version));
+  m_begun = m_inside = true;
+  m_jobs = m_unknown = 0;
+  return true;
+}
+
+std::optional<StreamReader::Item> StreamReader::next() {
+  if (!m_begun) begin();
+  for (;;) {
+    auto record = next_record();
+    if (!record) throw Error(Exit::bad_data, "the stream is cut short: it has no end");
+    Event& event = record->record.event;
+    if (auto* end = std::get_if<event::End>(&event)) {
+      m_inside = false;
+      if (end->jobs < m_jobs || end->jobs > m_jobs + m_unknown) throw Error(Exit::bad_data, "the stream has " + std::to_string(m_jobs) + " jobs, and should have " + std::to_string(end->jobs));
+      if (!begin()) return std::nullopt;  // another one may follow
+      continue;
+    }
+    if (is_any_of<event::Stream>(event)) throw Error(Exit::bad_data, "the stream is cut short: another begins before byte " + std::to_string(m_position));
+    if (auto* state = std::get_if<event::State>(&event)) return std::move(*state);
+    auto* add = std::get_if<event::Add>(&event);
+    if (add) ++m_jobs;
+    if (add && add->part.source.empty()) {
+      NewJob job;
+      job.add = std::move(*add);
+      job.head = std::move(record->head);
+      job.take_data(std::move(record->data));
+      return job;
+    }
+    m_skipped("the record before byte " + std::to_string(m_position) + ": it is of another kind");
+  }
+}
+
+}  // namespace gq

@@ -1,0 +1,293 @@
+#include "gq/store/index.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <utility>
+
+#include "gq/base/log.hpp"
+#include "gq/base/text.hpp"
+#include "gq/base/ulid.hpp"
+
+namespace gq {
+namespace {
+
+constexpr const char *table_name = "index.tcb", *log_name = "index.tcb.wal";
+constexpr uint64_t least_to_shrink = 64 << 20, usual_entry = 200, most_bloat = 4;
+constexpr const char* seal_name = "index.seal";
+
+constexpr size_t most_compared = 5000;  // keys in one visit
+
+// Where there is room for a table as large as the index, and half as much again.
+std::string temporary_directory(const std::string& store, uint64_t size) {
+  const char* given = std::getenv("TMPDIR");
+  uint64_t most = 0;
+  std::string best;
+  for (const std::string& directory : {std::string(given && *given ? given : "/var/tmp"), store}) {
+    struct statvfs fs;
+    struct stat st;
+    // Where others could put another file, or a link, in place of the table before the library opens it.
+    const bool open_to_others = ::stat(directory.c_str(), &st) != 0 || (st.st_uid != ::geteuid() && st.st_uid != 0) ||
+                                ((st.st_mode & (S_IWGRP | S_IWOTH)) && !(st.st_mode & S_ISVTX));
+    if (open_to_others || ::access(directory.c_str(), W_OK) != 0 || ::statvfs(directory.c_str(), &fs) != 0) continue;
+    uint64_t room = fs.f_bavail * static_cast<uint64_t>(fs.f_frsize);
+    if (room > size + size / 2) return directory;
+    if (room > most) most = room, best = directory;
+  }
+  throw Error(Exit::storage, "cannot compare the index with the journal: there is no room for a table of " + std::to_string((size + size / 2) >> 20) +
+                                 " MiB in " + best + " (TMPDIR names another place)");
+}
+
+}  // namespace
+
+Index::Index(const Directory& store, Journal& journal, Self self)
+    : m_directory(store),
+      m_journal(journal),
+      m_self(std::move(self)),
+      m_lock(store.open("index.lock", O_RDWR | O_CREAT)) {}
+
+Index::~Index() {
+  try {
+    leave();
+  } catch (const std::exception&) {
+    // Then there is no seal, and the next user folds again.
+  }
+}
+
+// What the seal says: the fold's position, and which file it is that was sealed, so that one that was truncated,
+// overwritten or put in its place since is not believed.
+std::optional<std::string> Index::seal_text(const FoldPosition& p) const {
+  struct stat st;
+  if (!m_directory.look_at(table_name, st)) return std::nullopt;
+  return std::to_string(p.end) + " " + std::to_string(p.last) + " " + hex64(p.last_sum) + " " +
+         std::to_string(st.st_ino) + " " + std::to_string(st.st_size) + " " + std::to_string(st.st_mtim.tv_sec) + "." +
+         std::to_string(st.st_mtim.tv_nsec) + " " + std::to_string(fold_version) + "\n";
+}
+
+// Called with m_mutex and index.lock held: whether this process is alone, what it then finds, and its place among the users
+// are one step, for which others wait.
+void Index::join() {
+  if (m_users) return;
+  Fd users = m_directory.open("index.users", O_RDWR | O_CREAT);
+  if (try_lock(users.get(), FileLock::Mode::exclusive)) {
+    bool trusted = false;
+    if (Fd fd = m_directory.try_open(seal_name, O_RDONLY)) {
+      auto seal = read_all(fd.get(), 4096, seal_name);
+      auto parts = seal ? split(*seal, ' ') : std::vector<std::string>();
+      auto number = [&](size_t i) { return parse_count(parts[i]).value_or(0); };
+      FoldPosition p;
+      if (parts.size() == 7) p = {number(0), number(1), 0};
+      // The sum is that of the record in the journal: a power cut may have taken it and others come to its place.
+      bool same = parts.size() == 7;
+      if (same && p.last != 0) {
+        EventReader reader(m_journal, p.last);
+        same = reader.read_record_at(p.last, false);
+        if (same) p.last_sum = reader.head().head_sum;
+      }
+      trusted = same && seal == seal_text(p);
+    }
+    if (!trusted) discard();
+  }
+  wait_for_lock(users.get(), FileLock::Mode::shared);
+  m_users = std::move(users);
+  m_seal_removed = false;
+}
+
+void remove_index(const Directory& store) {
+  store.remove(seal_name);
+  store.remove(table_name);
+  store.remove(log_name);  // a stale one makes the next table unopenable
+}
+
+void Index::discard() {
+  remove_index(m_directory);
+  m_reader.reset();
+}
+
+bool Index::disk_is_full() const {
+  const std::string probe = "tmp." + new_ulid();
+  Fd fd = m_directory.try_open(probe, O_RDWR | O_CREAT | O_EXCL);
+  int rc = fd ? ::posix_fallocate(fd.get(), 0, 1 << 20) : errno;
+  m_directory.remove(probe);
+  return is_disk_full(rc);
+}
+
+// How many records may be folded in one transaction. The library leaves a table half changed when the disk is full, so there is to be
+// room before one begins; what is set aside for cleaning is of more use here.
+size_t Index::records_with_room(const Fold& fold, Table* table) const {
+  const Lsn end = m_journal.end(), folded = fold.position().end;
+  if (end <= folded) return fold_chunk;
+  size_t most = records_to_fold(m_journal.available(), end - folded, fold_chunk);
+  if (most == 0 && m_journal.directory().remove(spare_clean_name))
+    most = records_to_fold(m_journal.available(), end - folded, fold_chunk);
+  errno = ENOSPC;
+  if (most == 0 || (table && !table->reserve(room_to_grow(std::min(end - folded, most * usual_record))))) throw_errno(Exit::storage, "update the index");
+  return most;
+}
+
+void Index::fold_on(Fold& fold) {
+  while (!fold.run(*m_reader, records_with_room(fold, nullptr))) continue;
+}
+
+void Index::visit(const std::function<void(Fold&)>& body) {
+  visit_table([&](Table&, Fold& fold) { body(fold); });
+}
+
+// The first to change the index removes the seal.
+void Index::remove_seal() {
+  if (m_seal_removed) return;
+  if (m_directory.remove(seal_name)) m_sync_owed = true;
+  else if (errno != ENOENT) throw_errno(Exit::storage, "remove " + m_directory.path_of(seal_name));
+  if (m_sync_owed) m_directory.sync();
+  m_sync_owed = false;
+  m_seal_removed = true;
+}
+
+void Index::visit_table(const std::function<void(Table&, Fold&)>& body) {
+  std::unique_lock<std::mutex> guard(m_mutex);
+  int failures = 0;
+  for (bool complete = false; !complete;) {
+    bool body_done = false;
+    {
+      FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
+      join();
+      try {
+        const bool sealed = !m_seal_removed && m_directory.has(seal_name);
+        if (!sealed) remove_seal();
+        Table table(m_directory, table_name, sealed ? Table::Use::read : Table::Use::write, [this] { remove_seal(); });
+        Fold fold(table, m_self);
+        if (!m_reader || m_reader->position() != fold.position().end)
+          m_reader = std::make_unique<EventReader>(m_journal, fold.position().end);
+        try {
+          complete = fold.run(*m_reader, records_with_room(fold, &table));
+          if (complete) {
+            body(table, fold);
+            body_done = true;
+          }
+        } catch (const Error&) {
+          // What has been folded is right whatever the body ran into. To undo it may fail, when the disk is full.
+          fold.commit();
+          table.close();
+          throw;
+        }
+        fold.commit();
+        table.close();
+      } catch (const TableError& e) {
+        // A full disk is no fault of the table's, but what has been written of it cannot be believed.
+        bool full = disk_is_full();
+        discard();
+        complete = body_done;  // what the body did stands in the journal already
+        if (complete) break;
+        if (full) throw Error(Exit::storage, "cannot update the index: " + errno_text(ENOSPC), ENOSPC);
+        if (++failures == 3) throw Error(Exit::storage, std::string("cannot use the index: ") + e.what());
+        if (!std::exchange(m_said_unusable, true))
+          log(Level::warning, std::string("the index is unusable (") + e.what() + "); making it anew");
+      } catch (const Error&) {
+        m_reader.reset();
+        throw;
+      }
+    }
+    if (complete) {
+      m_said_unusable = false;
+      break;
+    }
+    guard.unlock();
+    ::usleep(200);  // flock is unfair: let others have it
+    guard.lock();
+  }
+}
+
+void Index::leave() {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  give_up_place();
+}
+
+void Index::leave_for_good() {
+  m_mutex.lock();  // for ever
+  give_up_place();
+}
+
+void Index::give_up_place() {
+  if (!m_users) return;
+  FileLock lock(m_lock.get(), FileLock::Mode::exclusive, short_patience);
+  Fd users = std::move(m_users);
+  m_reader.reset();
+  if (!try_lock(users.get(), FileLock::Mode::exclusive)) return;
+  if (m_directory.has(seal_name) || !m_directory.has(table_name)) return;
+  FoldPosition position;
+  try {
+    Table table(m_directory, table_name);
+    position = Fold(table, m_self).position();
+    table.close();
+  } catch (const TableError&) {
+    return discard();
+  }
+  // What is sealed must still be there after a power cut, the journal that it was made from included.
+  m_journal.sync_segments();
+  Fd fd = m_directory.open(table_name, O_RDWR);
+  if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_directory.path_of(table_name));
+  if (auto text = seal_text(position)) m_directory.publish(seal_name, *text, true);
+}
+
+void Index::shrink() {
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
+    struct stat st;
+    if (!m_users || !m_directory.look_at(table_name, st) || static_cast<uint64_t>(st.st_size) < least_to_shrink) return;
+    try {
+      Table table(m_directory, table_name, m_directory.has(seal_name) ? Table::Use::read : Table::Use::write);
+      bool bloated = table.file_size() > most_bloat * usual_entry * table.count();
+      table.close();
+      if (!bloated) return;
+    } catch (const TableError&) {  // the next visit finds that, too
+      return;
+    }
+    discard();
+  }
+  visit([](Fold&) {});
+}
+
+bool Index::equals_fold(std::string& difference) {
+  struct stat st;
+  visit([](Fold&) {});
+  const uint64_t size = m_directory.look_at(table_name, st) ? static_cast<uint64_t>(st.st_size) : 0;
+  Table fresh(Directory(temporary_directory(m_directory.path(), size)), "tmp." + new_ulid(), Table::Use::temporary);
+  Fold expected(fresh, m_self);
+  EventReader reader(m_journal, 0);
+  while (!expected.run(reader, fold_chunk)) expected.commit();
+  std::string from;  // what stands before is the same
+  for (bool more = true; more && difference.empty();)
+    visit_table([&](Table& index, Fold& fold) {
+      fold.commit();
+      // Step by step, for the journal may have gone on.
+      while (expected.position().end < fold.position().end && !expected.run(reader, 1)) continue;
+      expected.commit();
+      Table::Cursor a(index, from), b(fresh, from);
+      // What only helps the fold along may be older than what the journal still says.
+      const Millis now = now_ms();
+      auto skip_help = [now](Table::Cursor& c) {
+        while (c.valid() && Fold::is_help(c.key(), c.value(), now)) c.next();
+      };
+      std::string next;
+      skip_help(a), skip_help(b);
+      for (size_t n = 0; n < most_compared && a.valid() && b.valid(); ++n, skip_help(a), skip_help(b)) {
+        if (a.key() != b.key() || a.value() != b.value()) {
+          difference = "they differ at " + printable(a.key(), 60) + " and " + printable(b.key(), 60);
+          return;
+        }
+        next = std::string(a.key()) + std::string(1, '\0');
+        a.next(), b.next();
+      }
+      if (a.valid() != b.valid()) difference = a.valid() ? "the index has more than the journal" : "the index lacks something";
+      more = a.valid() && b.valid();
+      from = next;
+    });
+  return difference.empty();
+}
+
+}  // namespace gq

@@ -1,0 +1,80 @@
+// The index of a store: a Table that is kept equal to the fold of the journal, shared by all processes that claim or look.
+// It is derived and disposable.
+//
+// Trust: users hold a shared lock on index.users. Who gets it exclusively is alone; he believes the file only where
+// index.seal describes it, and else removes it, and it is folded again from the journal. The last user to leave syncs the
+// index and seals it; the first to change it removes the seal. So after a crash of users that have changed it, or a power cut, there is
+// no seal; those that only read leave it as it was. (Tokyo Cabinet's own mark of a clean close is never synced and cannot be believed.)
+//
+// A visit opens the table under index.lock, folds in chunks of fold_chunk records, lets go of the lock between them, does
+// its own work in a last step, and closes. No fdatasync and no waiting happens in there, and writers that only add never
+// come here.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "gq/base/directory.hpp"
+#include "gq/state/fold.hpp"
+
+namespace gq {
+
+// Records folded in one transaction: 0.1 s and 7 MB at most, as measured.
+inline constexpr size_t fold_chunk = 10000;
+
+// Removes the index of a store that nobody has open.
+void remove_index(const Directory& store);
+
+class Index {
+ public:
+  Index(const Directory& store, Journal& journal, Self self);
+  ~Index();  // leave(), quietly
+  Index(const Index&) = delete;
+
+  // Brings the index up to date and calls `body` with it, under the lock. Throws Error(storage) when the disk is full.
+  void visit(const std::function<void(Fold&)>& body);
+
+  // In a body, after an append: folds what has come to the journal.
+  void fold_on(Fold& fold);
+
+  // Makes the index anew where it is many times as large as what is in it: Tokyo Cabinet does not give back what was removed.
+  void shrink();
+
+  // Folds the whole journal into a temporary table and compares the two, some keys in a visit, both as of the same position then; false where
+  // they differ, with a sentence. Others go on meanwhile; where what is read is cleaned meanwhile, they may seem to differ. The table, as
+  // large as the index, goes to TMPDIR, or else to /var/tmp, or beside the index where there is more room. Throws Error(storage) where
+  // there is none.
+  bool equals_fold(std::string& difference);
+
+  // Gives up the place among the users; the last one seals the index.
+  void leave();
+
+  // The same for a process that a signal is about to end: other threads do not get in again.
+  void leave_for_good();
+
+ private:
+  void visit_table(const std::function<void(Table&, Fold&)>& body);
+  void give_up_place();
+  void remove_seal();
+  void join();
+  void discard();
+  bool disk_is_full() const;
+  size_t records_with_room(const Fold& fold, Table* table) const;
+  std::optional<std::string> seal_text(const FoldPosition& position) const;
+
+  const Directory m_directory;
+  Journal& m_journal;
+  const Self m_self;
+  std::mutex m_mutex;
+  Fd m_lock;
+  Fd m_users;
+  bool m_seal_removed = false;
+  bool m_said_unusable = false;  // since it was last used
+  bool m_sync_owed = false;
+  std::unique_ptr<EventReader> m_reader;
+};
+
+}  // namespace gq

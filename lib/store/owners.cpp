@@ -1,0 +1,261 @@
+#include "gq/store/owners.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <memory>
+
+#include "gq/state/job.hpp"
+#include "gq/base/text.hpp"
+#include "gq/base/ulid.hpp"
+
+namespace gq {
+namespace {
+
+constexpr uint64_t longest_file = 1 << 20;
+
+bool is_owner_name(const std::string& name) {
+  return name.size() > ulid_size + 1 && is_ulid(name.substr(0, ulid_size)) && name[ulid_size] == '.' &&
+         parse_count(name.substr(ulid_size + 1));
+}
+
+bool is_process(const std::string& owner) { return owner.substr(ulid_size) == ".0"; }
+
+// Calls `visit` with the name of each owner's file until it returns false.
+template <typename Visit>
+void for_each_file(const Directory& directory, Visit visit) {
+  // A name that is an owner's is locked from its first moment on. A temporary one may not be locked yet.
+  for (const auto& name : directory.names())
+    if (is_owner_name(name) && !visit(name)) return;
+}
+
+int64_t since_boot() {
+  timespec t{};
+  ::clock_gettime(CLOCK_BOOTTIME, &t);
+  return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
+}
+
+std::string link_text(const char* path) {
+  char text[256];
+  ssize_t n = ::readlink(path, text, sizeof text);
+  return n > 0 ? std::string(text, static_cast<size_t>(n)) : std::string();
+}
+
+const OwnerInfo& here() {
+  static const OwnerInfo info = [] {
+    OwnerInfo i;
+    if (Fd fd = try_open("/proc/sys/kernel/random/boot_id", O_RDONLY)) i.boot = read_all(fd.get(), longest_file, "the boot ID").value_or("");
+    i.boot = i.boot.substr(0, i.boot.find('\n'));
+    i.space = link_text("/proc/self/ns/pid");
+    if (!i.space.empty()) i.space += link_text("/proc/self/ns/time");
+    char name[256] = "";
+    ::gethostname(name, sizeof name - 1);
+    i.host = printable(name);
+    return i;
+  }();
+  return info;
+}
+
+// The first line of a file, which is written again for each command: always as long.
+std::string first_line(pid_t pid) {
+  char line[64];
+  snprintf(line, sizeof line, "pid %010d since %015lld\n", static_cast<int>(pid), static_cast<long long>(since_boot()));
+  return line;
+}
+
+bool write_text(int fd, const std::string& text) {
+  return ::pwrite(fd, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size());
+}
+
+// The fields of /proc/PID/stat behind the name, from the third (the state) on.
+std::vector<std::string> stat_of(const std::string& pid) {
+  Fd fd = try_open("/proc/" + pid + "/stat", O_RDONLY);
+  if (!fd) return {};
+  try {
+    std::string text = read_all(fd.get(), longest_file, "/proc").value_or("");
+    size_t name_end = text.rfind(") ");
+    if (name_end == std::string::npos) return {};
+    return split(std::string_view(text).substr(name_end + 2), ' ');
+  } catch (const Error&) {  // it has ended in this moment
+    return {};
+  }
+}
+
+bool is_ended(const std::vector<std::string>& stat) { return stat[0] == "Z" || stat[0] == "X"; }
+
+// Whether a group has anybody but those that wait to be reaped.
+bool has_living(pid_t group) {
+  std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir("/proc"), closedir);
+  while (const dirent* entry = dir ? readdir(dir.get()) : nullptr) {
+    if (!parse_count(entry->d_name)) continue;
+    auto stat = stat_of(entry->d_name);
+    if (stat.size() > 2 && stat[2] == std::to_string(group) && !is_ended(stat)) return true;
+  }
+  return false;
+}
+
+ProcessInfo look_at(pid_t pid) {
+  ProcessInfo p;
+  // Without permission it is there. What /proc does not show (hidepid) may be what was started.
+  auto answers = [](pid_t to) { return ::kill(to, 0) == 0 || errno != ESRCH; };
+  p.has_group = answers(-pid);
+  p.exists = answers(pid);
+  if (auto stat = stat_of(std::to_string(pid)); stat.size() > 19) {
+    p.ended = is_ended(stat);
+    p.started = static_cast<int64_t>(parse_count(stat[19]).value_or(0)) * 1000 / ::sysconf(_SC_CLK_TCK);
+    // Where nobody reaps orphans, its own remains keep the group.
+    if (p.ended && p.has_group) p.has_group = has_living(pid);
+  }
+  return p;
+}
+
+// What the file of an owner says, and whether anybody has its lock; nullopt where there is none.
+struct OwnerFile {
+  bool locked = false;
+  OwnerInfo info;
+};
+std::optional<OwnerFile> read_file(const Directory& directory, const std::string& owner) {
+  if (!is_owner_name(owner)) return std::nullopt;
+  Fd fd = directory.find(owner, O_RDONLY);
+  if (!fd) return std::nullopt;
+  OwnerFile file;
+  file.locked = !try_lock(fd.get(), FileLock::Mode::shared);
+  file.info = parse_owner(read_all(fd.get(), longest_file, "an owner file").value_or(""));
+  return file;
+}
+
+bool is_held(const Directory& directory, const std::string& owner, const OwnerFile& file) {
+  if (is_process(owner)) return file.locked;
+  auto process = read_file(directory, owner_process(owner) + ".0");
+  bool worker = process && process->locked;
+  return is_held(file.locked, worker, file.info, here(), worker || !file.locked || file.info.pid <= 0 ? ProcessInfo{} : look_at(file.info.pid));
+}
+
+}  // namespace
+
+bool is_held(bool locked, bool worker, const OwnerInfo& file, const OwnerInfo& here, const ProcessInfo& command) {
+  if (worker || !locked) return worker;
+  if (file.pid <= 0 || here.boot.empty() || here.space.empty() || file.boot != here.boot || file.space != here.space) return true;
+  // A number that another process has by now was free before: nobody was left in the group then.
+  if (command.exists && command.started > file.since) return false;
+  return (command.exists && !command.ended) || command.has_group;
+}
+
+OwnerInfo parse_owner(const std::string& text) {
+  OwnerInfo info;
+  for (const auto& line : split(text, '\n')) {
+    auto words = split(line, ' ');
+    if (words.size() == 4 && words[0] == "pid" && words[2] == "since") {
+      info.pid = static_cast<pid_t>(parse_count(words[1]).value_or(0));
+      info.since = static_cast<int64_t>(parse_count(words[3]).value_or(0));
+    }
+    if (words[0] == "runs") info.runs.emplace(words.begin() + 1, words.end());
+    if (words.size() != 2) continue;
+    for (auto [key, member] : {std::pair{"boot", &OwnerInfo::boot}, {"space", &OwnerInfo::space}, {"host", &OwnerInfo::host}})
+      if (words[0] == key) info.*member = words[1];
+  }
+  return info;
+}
+
+void sweep_owners(const Directory& directory) {
+  for_each_file(directory, [&](const std::string& name) {
+    Fd fd = directory.try_open(name, O_RDONLY);
+    if (!fd) return true;
+    // What is free stays so until it is removed. Its process may use it again, unless that is dead.
+    auto file = try_lock(fd.get(), FileLock::Mode::exclusive) ? OwnerFile{} : read_file(directory, name);
+    if (file && !is_held(directory, name, *file)) directory.remove(name);
+    return true;
+  });
+}
+
+Owners::Owners(const Directory& directory, size_t commands, const std::vector<std::string>& functions) : m_directory(directory), m_id(new_ulid()) {
+  sweep_owners(directory);
+  std::string runs;
+  for (const auto& f : functions) runs += " " + f;
+  m_process = make(runs.empty() ? runs : "runs" + runs + "\n");
+  started(m_process, ::getpid());
+  while (m_free.size() < commands) m_free.push_back(make());
+}
+
+Owners::~Owners() {
+  for (const auto& owner : m_free) m_directory.remove(owner.name);
+  m_directory.remove(m_process.name);
+}
+
+Owner Owners::make(const std::string& more) {
+  Owner owner;
+  const std::string temporary = "tmp." + new_ulid();
+  owner.text = m_directory.open(temporary, O_WRONLY | O_CREAT | O_EXCL);
+  owner.lock = m_directory.open(temporary, O_RDONLY);
+  if (::flock(owner.lock.get(), LOCK_EX | LOCK_NB) != 0) throw_errno(Exit::storage, "lock an owner file");
+  // Without room for what it says, the lock alone counts.
+  if (!write_text(owner.text.get(), first_line(0) + "boot " + here().boot + "\nspace " + here().space + "\nhost " + here().host + "\n" + more))
+    if (::ftruncate(owner.text.get(), 0) != 0) throw_errno(Exit::storage, "write an owner file");
+  owner.name = m_id + "." + std::to_string(m_count);
+  if (!m_directory.rename(temporary, owner.name)) throw_errno(Exit::storage, "rename an owner file");
+  ++m_count;
+  return owner;
+}
+
+Owner Owners::take() {
+  if (m_free.empty()) return make();
+  Owner owner = std::move(m_free.back());
+  m_free.pop_back();
+  return owner;
+}
+
+void Owners::started(const Owner& owner, pid_t pid) { write_text(owner.text.get(), first_line(pid)); }
+
+void Owners::let_go(Owner owner) {
+  owner.lock.reset();
+  // Only a lock through a file opened anew tells that nobody else has inherited the old one. In between, who sweeps may have
+  // removed the name. And it must not name the last command while the next one is being started.
+  owner.lock = m_directory.try_open(owner.name, O_RDONLY);
+  struct stat st;
+  if (owner.lock && ::flock(owner.lock.get(), LOCK_EX | LOCK_NB) == 0 && ::fstat(owner.lock.get(), &st) == 0 && st.st_nlink > 0 &&
+      write_text(owner.text.get(), first_line(0)))
+    m_free.push_back(std::move(owner));
+  else
+    m_directory.remove(owner.name);
+}
+
+bool owner_alive(const Directory& directory, const std::string& owner) {
+  auto file = read_file(directory, owner);
+  return file && is_held(directory, owner, *file);
+}
+
+std::optional<Holder> holder_of(const Directory& directory, const std::string& owner) {
+  if (!owner_alive(directory, owner)) return std::nullopt;
+  Holder holder;
+  if (auto process = read_file(directory, owner_process(owner) + ".0"); process && process->locked) {
+    holder.worker = process->info.pid;
+    holder.host = process->info.host;
+  }
+  if (auto file = is_process(owner) ? std::nullopt : read_file(directory, owner)) {
+    holder.pid = file->info.pid;
+    holder.host = file->info.host;
+  }
+  return holder;
+}
+
+RunHere running_here(const Directory& directory) {
+  RunHere running;
+  for_each_file(directory, [&](const std::string& name) {
+    auto file = is_process(name) ? read_file(directory, name) : std::nullopt;
+    if (!file || !file->locked) return true;
+    running.any = true;
+    if (file->info.runs) running.functions.insert(file->info.runs->begin(), file->info.runs->end());
+    else running.all = true;
+    return true;
+  });
+  return running;
+}
+
+}  // namespace gq

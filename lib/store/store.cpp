@@ -1,0 +1,656 @@
+#include "gq/store/store.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <map>
+#include <cerrno>
+
+#include "gq/store/lease.hpp"
+#include "gq/base/log.hpp"
+#include "gq/base/text.hpp"
+#include "gq/base/ulid.hpp"
+
+namespace gq {
+namespace {
+
+constexpr size_t most_claims = 1000;  // their IDs fit into one record
+constexpr size_t few_claims = 16;     // while the disk is full
+constexpr Millis return_interval{500};  // how often to look whether this node has returned to its group
+
+// Whether nothing is in there but what a process that died while creating the store left, and the file system's own.
+bool is_empty(const Directory& directory) {
+  const auto names = directory.names();
+  return std::all_of(names.begin(), names.end(), [](const std::string& name) { return name == "lost+found" || is_temporary_name(name); });
+}
+
+// Makes sure that `directory` is a store, and returns what its gq.json says.
+Settings open_settings(const Directory& directory, bool create) {
+  auto refuse = [&](const std::string& why) { return Error(Exit::config, "cannot open the store " + printable(directory.path()) + ": " + why); };
+  if (!directory.has(settings_name)) {
+    if (!create) throw refuse("it holds no gq.json");
+    // Nor may it hold anything else: it would be another's, or a store that has lost what its checksums depend on.
+    if (!is_empty(directory) && !directory.has(settings_name)) throw refuse("it is not empty, and holds no gq.json");
+    directory.sync_parent();
+    Settings fresh;
+    fresh.store_id = new_ulid();
+    write_settings(directory, fresh, false);
+  }
+  return read_settings(directory);
+}
+
+std::string encode_change(Change what, const std::string& id, const Job& job) {
+  const Millis at = now_ms();
+  switch (what) {
+    case Change::kick: return encode_record(event::Kick{.id = id, .at = at});
+    case Change::drop: return encode_record(event::Drop{.id = id, .at = at, .attempts = job.state == State::running ? job.failures : job.attempts()});
+    case Change::keep: return encode_record(event::Keep{.id = id, .at = at});
+    case Change::release: break;
+  }
+  return encode_record(event::Release{.id = id, .at = at});
+}
+
+}  // namespace
+
+void NewJob::take_data(std::string bytes) {
+  own = std::make_shared<const std::string>(std::move(bytes));
+  data = *own;
+  data_sum = sum64(data);
+  add.part = {};
+}
+
+bool NewJob::is_same(const Job& known) const {
+  return known.size == add.workload_size(data.size()) && known.sum == add.workload_sum(data_sum) && known.function == add.asked.function;
+}
+
+NewJob make_job(Submission asked, std::string_view data, const std::string& id, Part part) {
+  NewJob job;
+  job.add.id = id.empty() ? new_ulid() : id;
+  job.add.given = !id.empty();
+  job.add.at = now_ms();
+  job.add.asked = std::move(asked);
+  job.add.part = std::move(part);
+  job.data = data;
+  job.data_sum = sum64(data);
+  job.encode();
+  return job;
+}
+
+std::string_view change_name(Change what) {
+  switch (what) {
+    case Change::kick: return event::Kick::type;
+    case Change::drop: return event::Drop::type;
+    case Change::keep: return event::Keep::type;
+    case Change::release: break;
+  }
+  return event::Release::type;
+}
+
+Store::Store(Directory directory, std::unique_ptr<Durability> durability, bool create)
+    : m_directory(directory.kept_private()),
+      m_durability(std::move(durability)),
+      m_settings(open_settings(m_directory, create)),
+      m_owners(m_directory.make_below("owners")),
+      m_journal(m_directory, m_settings.store_id, m_settings.limits.segment_size, m_durability.get()),
+      m_blobs(m_directory.make_below("blobs"), m_durability.get()),
+      m_index(m_directory, m_journal, m_settings.group.self),
+      m_reader(m_journal, 0) {}
+
+// Writes a large workload. An answer means that the job ends here.
+std::optional<Answer> Store::put_blob(const NewJob& job, std::vector<Fd>& holds) {
+  const std::string& id = job.add.id;
+  for (;;) {
+    auto held = m_blobs.put(id, job.data, job.data_sum, job.arrived.get());
+    if (held) {
+      holds.push_back(std::move(*held));
+      return std::nullopt;
+    }
+    // Another blob has this ID. Where no living job refers to it, it is what a crash left before anybody was told.
+    std::optional<Answer> answer;
+    m_index.visit([&](Fold& fold) {
+      if (fold.get(id))
+        answer = Answer{Outcome::conflict, {}, 0};
+      else if (!remove_unknown_blob(fold, id))
+        answer = Answer{Outcome::refused, "another job with this ID is being queued", 0};
+    });
+    if (answer) return answer;
+  }
+}
+
+std::vector<std::optional<Answer>> Store::resolve(std::vector<NewJob>& jobs) {
+  std::vector<std::optional<Answer>> answers(jobs.size());
+  std::vector<std::optional<Job>> sources(jobs.size());
+  if (std::none_of(jobs.begin(), jobs.end(), [](const NewJob& j) { return !j.add.part.source.empty(); })) return answers;
+  m_index.visit([&](Fold& fold) {
+    for (size_t i = 0; i < jobs.size(); ++i) {
+      const std::string& source = jobs[i].add.part.source;
+      if (source.empty()) continue;
+      sources[i] = fold.get(source);
+      if (sources[i] && sources[i]->state == State::finished && !fold.is_referenced(source)) sources[i].reset();
+    }
+  });
+  EventReader reader(m_journal, 0);
+  uint64_t resolved = 0;
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    NewJob& job = jobs[i];
+    Part& part = job.add.part;
+    if (part.source.empty()) continue;
+    auto bad = [&](const std::string& why) { answers[i] = Answer{Outcome::bad, why, 0}; };
+    if (!sources[i]) {
+      bad("this store has no workload of " + part.source);
+      continue;
+    }
+    const Job& source = *sources[i];
+    if (part.length == to_the_end && part.offset <= source.size) part.length = source.size - part.offset;
+    if (part.offset > source.size || part.length > source.size - part.offset) {
+      bad("the workload of " + part.source + " has only " + std::to_string(source.size) + " bytes");
+      continue;
+    }
+    if (source.is_inline() && (resolved += part.length) > max_resolved) {
+      answers[i] = Answer{Outcome::refused, "the parts of other jobs' workloads that came with it are more than 32 MiB", 0};
+      continue;
+    }
+    std::string reason;
+    try {
+      if (source.is_inline()) {
+        auto whole = workload(part.source, source, reason, reader);
+        if (whole) job.take_data(whole->data.substr(part.offset, part.length));
+      } else {
+        part.offset += source.offset;
+        part.source = blob_of(part.source, source);
+        Fd blob = m_blobs.open(part.source);
+        auto sum = blob ? sum_part(blob.get(), part.offset, part.length) : std::nullopt;
+        if (sum) part.sum = *sum;
+        else reason = "its blob is gone or too short";
+      }
+    } catch (const Error& e) {
+      answers[i] = {Outcome::refused, e.what(), e.error_number()};
+      continue;
+    }
+    if (!reason.empty()) {
+      bad("the workload of " + part.source + " cannot be read: " + reason);
+      continue;
+    }
+    job.encode();
+  }
+  return answers;
+}
+
+// Appends while nobody can remove what they refer to. Those for which that has gone are left out of the lists, and answered.
+std::vector<Placed> Store::append_references(const std::vector<NewJob>& jobs, std::vector<size_t>& of, std::vector<RecordBytes>& bytes,
+                                             std::vector<Answer>& answers) {
+  std::vector<Placed> placed;
+  m_index.visit([&](Fold& fold) {
+    std::vector<size_t> good;
+    std::vector<RecordBytes> records;
+    for (size_t n = 0; n < of.size(); ++n) {
+      const std::string& source = jobs[of[n]].add.part.source;
+      auto known = fold.get(jobs[of[n]].add.id);
+      if (!source.empty() && !needs_blob(fold, source) && !(known && known->source == source)) {
+        answers[of[n]] = {Outcome::bad, "the workload of " + source + " has just been removed", 0};
+        continue;
+      }
+      good.push_back(of[n]);
+      records.push_back(bytes[n]);
+    }
+    if (!records.empty()) placed = m_journal.append(records, Room::intake);
+    of = std::move(good);
+    bytes = std::move(records);
+  });
+  return placed;
+}
+
+void Store::check_room(uint64_t size, uint64_t run) {
+  if (m_journal.has_room(size, run)) return;
+  // What was accepted before may need less by now.
+  uint64_t owed = 0;
+  m_index.visit([&](Fold& fold) {
+    uint64_t live = 0;
+    for (const auto& [function, c] : fold.counters()) live += c.live();
+    owed = room_to_finish(live);
+    m_journal.set_owed(fold.position().end, owed);
+  });
+  if (m_journal.has_room(size, run, owed)) return;
+  errno = ENOSPC;
+  throw_errno(Exit::storage, "queue " + std::to_string(size) + " bytes");
+}
+
+std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& appended) {
+  std::vector<Answer> answers(jobs.size());
+  std::vector<RecordBytes> bytes;
+  std::vector<size_t> of;  // the job that each of bytes belongs to
+  std::vector<Fd> holds;
+  std::vector<size_t> given;  // whose ID may be another job's, or whose key
+  auto refuse = [&](size_t i, const Error& e) {
+    answers[i] = {e.code() == Exit::retry ? Outcome::unknown : Outcome::refused, e.what(), e.error_number()};
+  };
+  uint64_t size = 0, heads = 0;
+  for (const auto& job : jobs) {
+    heads += job.head.size() + job.state.size();
+    size += job.head.size() + job.state.size() + (job.arrived ? 0 : job.data.size());
+  }
+  try {
+    check_room(size, room_to_run(jobs.size(), heads));
+  } catch (const Error& e) {
+    for (size_t i = 0; i < jobs.size(); ++i) refuse(i, e);
+    return answers;
+  }
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    try {
+      if (jobs[i].data.size() > max_inline_data) {
+        if (auto answer = put_blob(jobs[i], holds)) {
+          answers[i] = *answer;
+          continue;
+        }
+        bytes.emplace_back(jobs[i].head);
+      } else {
+        bytes.emplace_back(jobs[i].head, jobs[i].data);
+      }
+      of.push_back(i);
+    } catch (const Error& e) {
+      refuse(i, e);
+    }
+  }
+  if (bytes.empty()) return answers;
+  try {
+    bool references = std::any_of(of.begin(), of.end(), [&](size_t i) { return !jobs[i].add.part.source.empty(); });
+    std::vector<RecordBytes> all;
+    for (size_t n = 0; n < of.size() && !references; ++n) {
+      all.push_back(bytes[n]);
+      if (!jobs[of[n]].state.empty()) all.emplace_back(jobs[of[n]].state);
+    }
+    auto placed = references ? append_references(jobs, of, bytes, answers) : m_journal.append(all, Room::intake);
+    if (of.empty()) return answers;
+    if (references) all = bytes;
+    if (appended) appended(of, placed.front().lsn, placed.back().end);
+    m_journal.make_safe(all, std::move(placed), Room::intake);
+    std::vector<std::string_view> ids;
+    for (size_t i : of) ids.push_back(jobs[i].add.id);
+    std::sort(ids.begin(), ids.end());
+    bool twice = std::adjacent_find(ids.begin(), ids.end()) != ids.end();
+    for (size_t i : of) {
+      answers[i].outcome = Outcome::queued;
+      if (twice || jobs[i].add.given || !jobs[i].add.asked.key.empty()) given.push_back(i);
+    }
+  } catch (const Error& e) {
+    if (e.code() == Exit::config) throw;  // not this store, now or ever
+    for (size_t i : of) refuse(i, e);
+    // The blobs of refused jobs are nobody's, unless another delivers the same job now. (When the outcome is unknown, they
+    // stay.)
+    holds.clear();
+    for (size_t i : of)
+      if (answers[i].outcome == Outcome::refused && jobs[i].data.size() > max_inline_data) {
+        try {
+          m_index.visit([&](Fold& fold) { remove_unknown_blob(fold, jobs[i].add.id); });
+        } catch (const Error&) {  // an orphan is left to the sweeper
+        }
+      }
+  }
+  // An ID that a user chose, and a key, may have been another job's already. The fold has decided; only here is it asked for.
+  if (!given.empty()) {
+    holds.clear();
+    try {
+      m_index.visit([&](Fold& fold) {
+        for (size_t i : given) {
+          const event::Add& add = jobs[i].add;
+          auto known = fold.get(add.id);
+          std::optional<std::string> first;
+          if (!known && !add.asked.key.empty() && (add.node.empty() || add.node == group().self.node)) {
+            if (jobs[i].data.size() > max_inline_data) remove_unknown_blob(fold, add.id);
+            if ((first = fold.keyed(add.asked.function, add.asked.key, add.at))) known = fold.get(*first);
+          }
+          if (!known)
+            answers[i] = {Outcome::unknown, "its key has just been set free", 0};
+          else if (!jobs[i].is_same(*known))
+            answers[i].outcome = Outcome::conflict;
+          else if (first)
+            answers[i] = {Outcome::same, *first, 0};
+        }
+      });
+    } catch (const Error& e) {
+      for (size_t i : given) answers[i] = {Outcome::unknown, e.what(), e.error_number()};
+    }
+  }
+  return answers;
+}
+
+bool Store::needs_blob(Fold& fold, const std::string& id) {
+  auto job = fold.get(id);
+  return job && (job->state != State::finished || fold.is_owed(*job) || fold.is_referenced(id));
+}
+
+// While somebody takes a snapshot, or another process removes something, they stay for later.
+void Store::remove_free_blobs(Fold& fold) {
+  std::lock_guard<std::mutex> guard(m_free_mutex);
+  if (m_free_blobs.empty()) return;
+  Fd lock = open_clean_lock();
+  if (!try_lock(lock.get(), FileLock::Mode::exclusive)) return;
+  auto ids = m_free_blobs;
+  ids.erase(std::remove_if(ids.begin(), ids.end(), [&](const std::string& id) { return !fold.get(id); }), ids.end());
+  remove_blobs(fold, ids);
+  m_free_blobs.clear();
+}
+
+void Store::remove_blobs(Fold& fold, const std::vector<std::string>& ids) {
+  std::vector<std::pair<std::string, bool>> free;  // and whether its job is known
+  for (const auto& id : ids)
+    if (!needs_blob(fold, id)) free.push_back({id, fold.get(id).has_value()});
+  if (free.empty()) return;
+  m_journal.sync_all();  // the last job that needed one may have been another process's
+  for (const auto& [id, known] : free)
+    m_blobs.remove(id, [&, id = id, known = known] {
+      m_index.fold_on(fold);
+      // What has become of one that was unknown is not synced yet.
+      return !needs_blob(fold, id) && fold.get(id).has_value() == known;
+    });
+}
+
+bool Store::remove_unknown_blob(Fold& fold, const std::string& id) {
+  return m_blobs.remove(id, [&] {
+    m_index.fold_on(fold);
+    return !fold.get(id);
+  });
+}
+
+void Store::forget_blob(const std::string& id) {
+  std::lock_guard<std::mutex> guard(m_free_mutex);
+  m_free_blobs.push_back(id);
+}
+
+void Store::remove_blobs_of(const std::vector<std::string>& ids) {
+  for (const auto& id : ids) forget_blob(id);
+  forget_blobs();
+}
+
+void Store::forget_blobs() {
+  {
+    std::lock_guard<std::mutex> guard(m_free_mutex);
+    if (m_free_blobs.empty()) return;
+  }
+  m_index.visit([&](Fold& fold) { remove_free_blobs(fold); });
+}
+
+std::string Store::waits() const {
+  const std::string nobody = "until a process serves this node (gq-worker or gq-replicate)";
+  Fd fd = m_directory.find(returned_name, O_RDONLY);
+  if (!fd) return nobody;
+  bool returned = !try_lock(fd.get(), FileLock::Mode::shared);
+  char text[2048];
+  auto beat = parse_beat(std::string_view(text, read_at(fd.get(), text, sizeof text, 0)));
+  if (!beat) return returned ? std::string() : nobody;  // a process of before
+  if (is_gap(beat->at, read_times(), beat->longest))
+    return returned ? "until the process that serves this node goes on, of which nothing has been heard since " + format_time(beat->at.wall) : nobody;
+  return returned || !beat->waits.empty() ? beat->waits : nobody;
+}
+
+// Ends the jobs that the database says are done. One that somebody alive holds is his to end.
+void Store::take_ends() {
+  auto ids = m_durability->ends();
+  if (ids.empty()) return;
+  std::vector<std::string> known, freed;
+  m_index.visit([&](Fold& fold) {
+    std::vector<std::string> records;
+    known.clear();
+    freed.clear();
+    for (const auto& id : ids) {
+      auto job = fold.get(id);
+      if (job && job->state != State::finished && job->state != State::kept) {
+        if (!job->owner.empty() && owner_alive(owners_directory(), job->owner)) continue;
+        records.push_back(encode_record(event::Done{.id = id, .at = now_ms(), .attempts = job->failures + 1}));
+        if (std::string blob = blob_of(id, *job); !blob.empty()) freed.push_back(blob);
+      }
+      known.push_back(id);
+    }
+    if (records.empty()) return;
+    append(records);
+    m_index.fold_on(fold);
+  });
+  settle();
+  remove_blobs_of(freed);
+  m_durability->forget_ends(known);
+}
+
+// Those that were started before may have become done since take_ends() looked.
+void Store::leave_out_ended(std::vector<Claim>& jobs) {
+  if (std::none_of(jobs.begin(), jobs.end(), [](const Claim& c) { return c.job.starts > 0; })) return;
+  std::set<std::string> ended;
+  for (const auto& c : jobs)
+    if (c.job.starts > 0 && m_durability->has_ended(c.id)) ended.insert(c.id);
+  std::vector<std::string> records;
+  for (const auto& c : jobs) {
+    if (!ended.count(c.id)) continue;
+    records.push_back(encode_record(event::Done{.id = c.id, .at = now_ms(), .attempts = c.job.failures + 1}));
+    if (std::string blob = blob_of(c.id, c.job); !blob.empty()) forget_blob(blob);
+  }
+  if (records.empty()) return;
+  append(records);
+  settle();
+  jobs.erase(std::remove_if(jobs.begin(), jobs.end(), [&](const Claim& c) { return ended.count(c.id) > 0; }), jobs.end());
+}
+
+Claims Store::claim(const ClaimRequest& request) {
+  Claims result;
+  const bool away = group().once && !request.dry_run && !has_returned();
+  size_t most = away ? 0 : request.most;
+  if (most > 0 && !request.dry_run) {
+    most = std::min(most, m_journal.check_claim_room() ? most_claims : few_claims);
+    if (m_durability) take_ends();
+  }
+  m_index.visit([&](Fold& fold) {
+    result = {};
+    if (away) result.next_due = now_ms() + return_interval;
+    remove_free_blobs(fold);
+    auto functions = request.functions.empty() ? fold.functions() : request.functions;
+    auto counters = fold.counters();
+    for (const auto& f : functions)
+      if (auto it = counters.find(f); it != counters.end()) result.live += it->second.live();
+    functions.erase(std::remove_if(functions.begin(), functions.end(),
+                                   [&](const std::string& f) { return request.except.count(f) || fold.paused(f); }),
+                    functions.end());
+    auto wanted = [&](const std::string& f) { return std::find(functions.begin(), functions.end(), f) != functions.end(); };
+    auto take = [&](const std::string& id) {
+      auto job = fold.get(id);
+      if (!job) throw TableError("an order names a job that is not there");
+      result.jobs.push_back({id, std::move(*job)});
+    };
+    auto full = [&] { return result.jobs.size() >= most; };
+    std::map<std::string, std::vector<Claim>> left_behind;  // by dead owners, by function
+    std::vector<std::string> strays;                        // records that let go of what they left of other nodes' jobs
+
+    // Jobs that a dead owner left: they are at hand at once and were first.
+    std::string self = request.owners ? request.owners->name() : std::string();
+    struct Held {
+      std::string id, owner;
+      uint32_t starts;
+    };
+    std::vector<Held> remains;
+    for (const auto& owner : fold.owners()) {
+      if (owner == self) {
+        // Claimed, and then forgotten by this process because the index failed.
+        fold.claimed(owner, [&](const std::string& id) {
+          if (!full() && !request.held.count(id) && wanted(fold.get(id).value_or(Job{}).function)) take(id);
+          return !full();
+        });
+        continue;
+      }
+      if (owner_process(owner) == owner_process(self)) continue;
+      if (owner_alive(owners_directory(), owner)) {
+        result.other_owners.push_back(owner);
+        continue;
+      }
+      fold.claimed(owner, [&](const std::string& id) {
+        remains.push_back({id, owner, fold.get(id).value_or(Job{}).starts});
+        return true;
+      });
+    }
+    // It may have let go since the journal was read, and then it has said there what became of its jobs.
+    if (!remains.empty()) m_index.fold_on(fold);
+    for (const auto& held : remains) {
+      auto job = fold.get(held.id);
+      if (!job || job->owner != held.owner || job->starts != held.starts) continue;
+      if (!fold.may_run(*job)) {  // another node's by now
+        strays.push_back(encode_record(event::Fail{.id = held.id, .at = now_ms(), .owner = job->owner, .start = job->starts, .spent = false}));
+        continue;
+      }
+      if (away || !wanted(job->function)) continue;
+      if (job->state == State::running && request.max_crashes && job->crashes + 1 >= request.max_crashes)
+        result.abandoned.push_back({held.id, std::move(*job)});
+      else
+        left_behind[job->function].push_back({held.id, std::move(*job)});
+    }
+    // Then each function in turn: due retries and queued jobs, by priority and the order in which they came.
+    Millis now = now_ms();
+    size_t left = functions.size();
+    for (size_t n = 0; n < functions.size(); ++n, --left) {
+      const auto& f = functions[(m_next_function + n) % functions.size()];
+      size_t share = full() ? 0 : (most - result.jobs.size() + left - 1) / left;
+      std::vector<Claim> candidates = std::move(left_behind[f]);
+      size_t dead_owners = candidates.size();
+      auto due = fold.delayed(f, now, [&](const std::string& id) {
+        if (share == 0) {
+          result.next_due = now;
+          return false;
+        }
+        auto job = fold.get(id);
+        if (!job) throw TableError("an order names a job that is not there");
+        candidates.push_back({id, std::move(*job)});
+        return candidates.size() <= dead_owners + share + most_claims;
+      });
+      if (due && (!result.next_due || *due < *result.next_due)) result.next_due = due;
+      size_t delayed = candidates.size();
+      if (share > 0)
+        fold.queued(f, [&](const std::string& id) {
+          auto job = fold.get(id);
+          if (!job) throw TableError("an order names a job that is not there");
+          candidates.push_back({id, std::move(*job)});
+          return candidates.size() < delayed + share;
+        });
+      std::sort(candidates.begin(), candidates.end(),
+                [](const Claim& a, const Claim& b) {
+                  return std::pair(a.job.priority, a.job.first_lsn) < std::pair(b.job.priority, b.job.first_lsn);
+                });
+      if (candidates.size() > share) {
+        if (delayed > 0) result.next_due = now;
+        candidates.resize(share);
+      }
+      for (auto& c : candidates) result.jobs.push_back(std::move(c));
+    }
+    if (!functions.empty()) m_next_function = (m_next_function + 1) % functions.size();
+    if (request.dry_run || (result.jobs.empty() && strays.empty())) return;
+
+    event::Claim claimed{.at = now, .owner = request.owners->name()};
+    for (const auto& c : result.jobs) claimed.ids.push_back(c.id);
+    if (!result.jobs.empty()) strays.push_back(encode_record(claimed));
+    m_journal.append({strays.begin(), strays.end()}, Room::completion);  // not to be repeated: it would override who came after
+    m_index.fold_on(fold);
+    // Those that are this process's now; of another one's, the end may have come just before.
+    std::vector<Claim> own;
+    for (auto& c : result.jobs)
+      if (auto job = fold.get(c.id); job && job->state == State::claimed && job->owner == claimed.owner) own.push_back({c.id, std::move(*job)});
+    result.jobs = std::move(own);
+  });
+  if (m_durability && !request.dry_run) leave_out_ended(result.jobs);
+  return result;
+}
+
+std::vector<std::optional<std::string>> Store::change(Change what, const std::vector<std::string>& ids) {
+  std::vector<std::optional<std::string>> results(ids.size());
+  std::vector<std::string> freed;
+  m_index.visit([&](Fold& fold) {
+    std::vector<std::string> records;
+    freed.clear();
+    for (size_t i = 0; i < ids.size(); ++i) {
+      results[i].reset();
+      auto job = fold.get(ids[i]);
+      if (!job) {
+        results[i] = "there is no such job in this store";
+      } else if (job->state == State::finished) {
+        // Its key may still stand for it.
+        if (what == Change::drop && !job->key.empty() && fold.keyed(job->function, job->key, now_ms()) == ids[i]) records.push_back(encode_record(event::Drop{.id = ids[i], .at = now_ms()}));
+        else results[i] = "it is finished";
+      } else if ((what == Change::kick || what == Change::keep) && job->state == State::held) {
+        results[i] = "it is for " + job->node + " to run";
+      } else if (what == Change::release && !job->keep) {
+        results[i] = "it is not kept";
+      } else if (what != Change::keep && what != Change::release && !job->owner.empty() && owner_alive(owners_directory(), job->owner)) {
+        results[i] = job->state == State::running ? "it is running" : "it is about to run";
+      } else {
+        records.push_back(encode_change(what, ids[i], *job));
+        std::string blob = blob_of(ids[i], *job);
+        if ((what == Change::drop || what == Change::release) && !blob.empty()) freed.push_back(blob);
+      }
+    }
+    if (records.empty()) return;
+    append(records);
+    m_index.fold_on(fold);
+  });
+  settle();
+  remove_blobs_of(freed);
+  return results;
+}
+
+void Store::pause(const std::string& function, bool paused) {
+  if (paused) append({encode_record(event::Pause{.function = function, .at = now_ms()})});
+  else append({encode_record(event::Resume{.function = function, .at = now_ms()})});
+  settle();
+}
+
+void Store::append(const std::vector<std::string>& records) {
+  auto placed = m_journal.append({records.begin(), records.end()}, Room::completion);
+  if (m_unsettled.empty()) m_unsettled_from = placed.front().lsn;
+  m_unsettled.insert(m_unsettled.end(), records.begin(), records.end());
+  m_unsettled_end = placed.back().end;
+}
+
+void Store::settle() {
+  if (m_unsettled.empty()) return;
+  if (!m_journal.sync(m_unsettled_from, m_unsettled_end))
+    m_journal.commit({m_unsettled.begin(), m_unsettled.end()}, Room::completion);
+  m_unsettled.clear();
+}
+
+std::optional<Workload> Store::workload(const std::string& id, const Job& job, std::string& reason) { return workload(id, job, reason, m_reader); }
+
+std::optional<Workload> Store::workload(const std::string& id, const Job& job, std::string& reason, EventReader& reader) const {
+  Workload w;
+  if (std::string blob = blob_of(id, job); !blob.empty()) {
+    w.blob = m_blobs.open(blob);
+    w.path = m_blobs.path(blob);
+    w.offset = job.offset;
+    if (!w.blob) reason = "its blob is missing";
+    else if (job.source.empty() && file_size(w.blob.get()) != job.size) reason = "its blob has another size";
+    else if (sum_part(w.blob.get(), job.offset, job.size) != job.sum) reason = "the checksum of its blob is wrong";
+  } else {
+    // The newest copy; where that one is damaged, the first.
+    for (Lsn lsn : {job.location, job.first_lsn}) {
+      reason.clear();
+      if (!reader.read_record_at(lsn, true) || id_of(reader.event()) != id) reason = "its record is damaged";
+      else if (reader.data().size() != job.size || sum64(reader.data()) != job.sum) reason = "its checksum is wrong";
+      else w.data = reader.data();
+      if (reason.empty()) break;
+    }
+  }
+  if (!reason.empty() && m_durability) restore(w, id, job, reason);
+  if (!reason.empty()) return std::nullopt;
+  return w;
+}
+
+// What is damaged here may be whole in the database.
+void Store::restore(Workload& w, const std::string& id, const Job& job, std::string& reason) const {
+  if (std::string blob = blob_of(id, job); !blob.empty()) {
+    if (job.source.empty() && !m_durability->restore_blob(blob, job.size)) return;
+    Fd fd = m_blobs.open(blob);
+    if (!fd || sum_part(fd.get(), job.offset, job.size) != job.sum) return;
+    w.blob = std::move(fd);
+  } else {
+    auto record = m_durability->record(job.location);
+    auto head = record ? parse_record(*record) : std::nullopt;
+    if (!head || record->size() != head->head_size + job.size || sum64(std::string_view(*record).substr(head->head_size)) != job.sum) return;
+    w.data = record->substr(head->head_size);
+  }
+  reason.clear();
+}
+
+}  // namespace gq

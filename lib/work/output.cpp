@@ -1,0 +1,190 @@
+#include "gq/work/output.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+
+#include "gq/base/error.hpp"
+#include "gq/base/given.hpp"
+#include "gq/base/log.hpp"
+#include "gq/base/notify.hpp"
+#include "gq/base/text.hpp"
+#include "gq/base/ulid.hpp"
+
+namespace gq {
+namespace {
+
+constexpr size_t tail_size = 300;
+constexpr int most_reads = 16;  // in a row, so that a command that prints without end holds nothing else up
+
+constexpr uint64_t least_room = 4096;
+
+// False, and errno, where not all could be written.
+bool write_quietly(int fd, std::string_view data) {
+  while (!data.empty()) {
+    ssize_t n = ::write(fd, data.data(), data.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    data.remove_prefix(static_cast<size_t>(n));
+  }
+  return true;
+}
+
+// A pipe that this process reads without waiting.
+void make_pipe_from(Fd& reader, Fd& writer) {
+  Pipe pipe = make_pipe();
+  reader = std::move(pipe.reader);
+  writer = std::move(pipe.writer);
+  ::fcntl(reader.get(), F_SETFL, O_NONBLOCK);
+}
+
+// Only the last lines that fit.
+void cut_lines(std::string& text) {
+  while (text.size() > tail_size) text.erase(0, text.find('\n') + 1);
+}
+
+// Others could put files of theirs there, or take away what commands have printed. An empty Fd, and errno, where it cannot be opened.
+Fd open_outputs(const OutputOptions& options) {
+  check_link(options.directory);
+  Fd fd = try_open(options.directory, O_RDONLY | O_DIRECTORY);
+  if (fd) check_trusted(fd.get(), options.directory, S_IWGRP | S_IWOTH, "chmod go-w it");
+  return fd;
+}
+
+Fd make_file(const Fd& directory, const std::string& name) {
+  return Fd(::openat(directory.get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+}
+
+}  // namespace
+
+Printed standard_output() {
+  int flags = ::fcntl(STDOUT_FILENO, F_GETFL);
+  if (flags < 0 || (flags & O_ACCMODE) == O_RDONLY) return Printed::nowhere;
+  pollfd fd{STDOUT_FILENO, 0, 0};
+  if (::poll(&fd, 1, 0) > 0 && (fd.revents & (POLLERR | POLLHUP | POLLNVAL))) return Printed::nowhere;
+  struct stat st;
+  struct statvfs fs;
+  if (::fstat(STDOUT_FILENO, &st) == 0 && S_ISREG(st.st_mode) && ::fstatvfs(STDOUT_FILENO, &fs) == 0 &&
+      (::geteuid() == 0 ? fs.f_bfree : fs.f_bavail) * fs.f_frsize < least_room)
+    return Printed::no_room;
+  return Printed::arrives;
+}
+
+void prepare_outputs(const OutputOptions& options) {
+  Pipe out = make_pipe(), error = make_pipe();
+  if (options.directory.empty()) return;
+  if (!file_exists(options.directory)) make_directory(options.directory);
+  const std::string name = "tmp." + new_ulid();
+  Fd directory = open_outputs(options);
+  if (!directory || !make_file(directory, name)) throw_errno(Exit::storage, "make files in " + printable(options.directory));
+  ::unlinkat(directory.get(), name.c_str(), 0);
+}
+
+Output::Output(const OutputOptions& options, const std::string& name) : m_cap(options.cap) {
+  make_pipe_from(m_error, m_error_end);
+  if (options.directory.empty()) return;
+  make_pipe_from(m_out, m_out_end);
+  Fd directory = open_outputs(options);
+  if (!directory && errno == ENOENT) {
+    if (make_directory(options.directory))
+      log(Level::warning, "the output directory " + printable(options.directory) + " was gone; it is made again");
+    directory = open_outputs(options);
+  }
+  for (int n = 1; !m_file; ++n) {
+    const std::string file = name + (n == 1 ? "" : "." + std::to_string(n));
+    m_path = options.directory + "/" + file;
+    if (directory) m_file = make_file(directory, file);
+    if (!m_file && (!directory || errno != EEXIST)) throw_errno(Exit::storage, "make the output file " + m_path);
+  }
+}
+
+void Output::close_ends() {
+  m_out_end.reset();
+  m_error_end.reset();
+}
+
+void Output::keep(std::string_view data) {
+  if (!m_file) {
+    write_quietly(STDERR_FILENO, data);
+    return;
+  }
+  if (m_bytes < m_cap) {
+    if (write_quietly(m_file.get(), data.substr(0, m_cap - m_bytes))) {
+      if (end_trouble("output file")) log(Level::warning, "what commands print is written to their files again");
+    } else {
+      std::string text = "cannot write " + printable(m_path) + ": " + errno_text(errno);
+      if (begin_trouble("output file", text)) log(Level::warning, text + "; what commands print is lost");
+    }
+  }
+  m_bytes += data.size();
+}
+
+void Output::note(std::string_view data) {
+  for (size_t end; end = data.find('\n'), !data.empty(); data.remove_prefix(end + 1)) {
+    m_line += data.substr(0, std::min(end, tail_size - m_line.size()));
+    if (end == std::string_view::npos) return;
+    if (!m_line.empty()) m_tail += (m_tail.empty() ? "" : "\n") + m_line;
+    m_line.clear();
+    cut_lines(m_tail);
+  }
+}
+
+bool Output::pump(Fd& from, bool is_error) {
+  char buffer[65536];
+  for (int reads = 0; from && reads < most_reads; ++reads) {
+    ssize_t n = ::read(from.get(), buffer, sizeof buffer);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EAGAIN) return true;
+    if (n <= 0) {
+      from.reset();
+      return false;
+    }
+    std::string_view data(buffer, static_cast<size_t>(n));
+    keep(data);
+    if (is_error) note(data);
+  }
+  return static_cast<bool>(from);
+}
+
+bool Output::pump() {
+  bool more = pump(m_out, false);
+  return pump(m_error, true) || more;
+}
+
+std::string Output::tail() const {
+  std::string text = m_tail;
+  if (!m_line.empty()) text += (text.empty() ? "" : "\n") + m_line;
+  cut_lines(text);
+  while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  return printable(text, tail_size);
+}
+
+void Output::discard() {
+  if (m_file) ::unlink(m_path.c_str());
+}
+
+void sweep_outputs(const OutputOptions& options) {
+  if (options.directory.empty()) return;
+  std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(options.directory.c_str()), closedir);
+  if (!dir) return;
+  time_t oldest = std::chrono::duration_cast<std::chrono::seconds>(now_ms() - options.keep).count();
+  while (const dirent* entry = readdir(dir.get())) {
+    std::string_view name = entry->d_name;
+    // What commands have put beside them, such as ID.gz, is not gq's.
+    if (name.find_first_not_of("0123456789.", std::min(name.size(), ulid_size)) != std::string_view::npos) continue;
+    struct stat st;
+    if (name.size() > ulid_size + 1 && name[ulid_size] == '.' && is_ulid(name.substr(0, ulid_size)) &&
+        ::fstatat(::dirfd(dir.get()), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && st.st_uid == ::geteuid() && st.st_mtime < oldest)
+      ::unlinkat(::dirfd(dir.get()), entry->d_name, 0);
+  }
+}
+
+}  // namespace gq
