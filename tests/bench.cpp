@@ -1,14 +1,14 @@
-// gq-bench: the loads and the baselines that scripts/bench compares, and records that no program of gq makes, for the tests. Prints the
-// seconds that one of them took.
+// gq-bench: the loads and the baselines that scripts/bench compares, and records that no program of gq makes, for the
+// tests. Prints the seconds that one of them took.
 //
 //   raw DIR JOBS SIZE GROUP      bare append + fdatasync of groups
 //   store DIR JOBS SIZE GROUP    the same jobs through Store::add
 //   table DIR KEYS               a bare Tokyo Cabinet B+ tree: KEYS puts in order
 //   replicated DIR HOST PORT JOBS SIZE   jobs, one after the other, stored in DIR and handed to its group
 //   sink HOST PORT FUNCTION      a worker that takes all and does nothing; ends when it is killed
-//   synced DIR HOST PORT FUNCTION JOBS SIZE   an empty foreground job, then an append + fdatasync of SIZE bytes, and so on
-//   record FILE|DIR FUNCTION [MEMBER=VALUE...]   no load: an add record that says this, written to a file, or queued in a store as it is
-//   submit HOST PORT FUNCTION JOBS SIZE IN_FLIGHT fg|bg   a plain libgearman client
+//   synced DIR HOST PORT FUNCTION JOBS SIZE   an empty foreground job, then an append + fdatasync of SIZE bytes, and so
+//   on record FILE|DIR FUNCTION [MEMBER=VALUE...]   no load: an add record that says this, written to a file, or queued
+//   in a store as it is submit HOST PORT FUNCTION JOBS SIZE IN_FLIGHT fg|bg   a plain libgearman client
 #include <fcntl.h>
 #include <libgearman/gearman.h>
 #include <tcbdb.h>
@@ -23,10 +23,10 @@
 #include <vector>
 
 #include "gq/base/fd.hpp"
-#include "hostile.hpp"
+#include "gq/base/ulid.hpp"
 #include "gq/database/open_store.hpp"
 #include "gq/replication/replicator.hpp"
-#include "gq/base/ulid.hpp"
+#include "hostile.hpp"
 
 namespace {
 
@@ -82,9 +82,11 @@ void submit(const char* host, int port, const char* function, int jobs, int size
     gearman_return_t rc = GEARMAN_SUCCESS;
     for (auto& u : uniques) {
       if (background)
-        gearman_client_add_task_background(client, nullptr, nullptr, function, u.c_str(), size ? data.data() : nullptr, data.size(), &rc);
+        gearman_client_add_task_background(client, nullptr, nullptr, function, u.c_str(), size ? data.data() : nullptr,
+                                           data.size(), &rc);
       else
-        gearman_client_add_task(client, nullptr, nullptr, function, u.c_str(), size ? data.data() : nullptr, data.size(), &rc);
+        gearman_client_add_task(client, nullptr, nullptr, function, u.c_str(), size ? data.data() : nullptr,
+                                data.size(), &rc);
       if (gearman_failed(rc)) abort();
     }
     if (gearman_failed(gearman_client_run_tasks(client))) abort();
@@ -140,7 +142,8 @@ void sink(const char* host, int port, const char* function) {
 
 // MEMBER is why (VALUE: how many bytes), all (every key that there is), node, key, at, due, window, max.
 void record(const std::string& to, const std::string& function, const std::vector<std::string>& says) {
-  WithEveryKey<gq::event::Add> every{.said = {.id = gq::new_ulid(), .at = gq::now_ms(), .asked = {.function = function}}, .why = {}};
+  WithEveryKey<gq::event::Add> every{
+      .said = {.id = gq::new_ulid(), .at = gq::now_ms(), .asked = {.function = function}}, .why = {}};
   gq::NewJob job;
   gq::event::Add& add = every.said;
   bool all = false;
@@ -182,11 +185,13 @@ int main(int argc, char** argv) {
   if (what == "raw") took = seconds([&] { raw(argv[2], number(3), number(4), number(5)); });
   else if (what == "store") took = store(argv[2], number(3), number(4), number(5));
   else if (what == "table") took = seconds([&] { table(argv[2], number(3)); });
-  else if (what == "synced" && argc == 8) took = seconds([&] { synced(argv[2], argv[3], number(4), argv[5], number(6), number(7)); });
+  else if (what == "synced" && argc == 8)
+    took = seconds([&] { synced(argv[2], argv[3], number(4), argv[5], number(6), number(7)); });
   else if (what == "replicated") took = replicated(argv[2], argv[3], number(4), number(5), number(6));
   else if (what == "sink") took = seconds([&] { sink(argv[2], number(3), argv[4]); });
   else if (what == "submit" && argc == 9)
-    took = seconds([&] { submit(argv[2], number(3), argv[4], number(5), number(6), number(7), !strcmp(argv[8], "bg")); });
+    took =
+        seconds([&] { submit(argv[2], number(3), argv[4], number(5), number(6), number(7), !strcmp(argv[8], "bg")); });
   else return 64;
   printf("%.6f\n", took);
   return 0;

@@ -1,7 +1,7 @@
-// Alters a small journal in every way: each prefix, one flipped bit at each byte, garbage behind, segments that are missing,
-// swapped or there twice. After each the store must open, show no job that was not queued and no workload that is not one,
-// lose no more than what was hit, report it, and take a new job. The same with a journal that has been cleaned. gq-bytes DIRECTORY [--all]: every byte with all its bits, not
-// a sample.
+// Alters a small journal in every way: each prefix, one flipped bit at each byte, garbage behind, segments that are
+// missing, swapped or there twice. After each the store must open, show no job that was not queued and no workload that
+// is not one, lose no more than what was hit, report it, and take a new job. The same with a journal that has been
+// cleaned. gq-bytes DIRECTORY [--all]: every byte with all its bits, not a sample.
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,10 +12,10 @@
 #include <map>
 #include <random>
 
-#include "gq/store/cleaner.hpp"
-#include "gq/database/open_store.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/database/open_store.hpp"
+#include "gq/store/cleaner.hpp"
 
 namespace {
 
@@ -44,8 +44,8 @@ struct Journal_ {
   std::map<std::string, State> states;
 };
 
-// Builds a journal of three segments; in it jobs in every state, and one whose workload is the journal so far. The first two can be
-// made one by cleaning them: then there were many more jobs in them.
+// Builds a journal of three segments; in it jobs in every state, and one whose workload is the journal so far. The
+// first two can be made one by cleaning them: then there were many more jobs in them.
 Journal_ build(const fs::path& directory, bool cleaned) {
   Journal_ made;
   auto segment = [&] {
@@ -59,7 +59,8 @@ Journal_ build(const fs::path& directory, bool cleaned) {
     if (cleaned && round == 0) {
       fs::create_directory(directory);
       fs::permissions(directory, fs::perms::owner_all);
-      write_file(directory / "gq.json", R"({"format": 1, "store": ")" + new_ulid() + R"(", "clean_after": "0s", "remember": "0s"})");
+      write_file(directory / "gq.json",
+                 R"({"format": 1, "store": ")" + new_ulid() + R"(", "clean_after": "0s", "remember": "0s"})");
     }
     Store store = open_store(directory, true);
     Owners owners(store.owners_directory(), 1);
@@ -85,9 +86,15 @@ Journal_ build(const fs::path& directory, bool cleaned) {
     request.owners = &owners;
     auto claims = store.claim(request).jobs;
     for (size_t i = 0; i < 3; ++i)
-      store.append({encode_record(event::Start{.id = claims.at(i).id, .at = now_ms(), .owner = owner.name, .start = claims[i].job.starts + 1})});
-    store.append({encode_record(event::Done{.id = claims[0].id, .at = now_ms(), .owner = owner.name, .start = claims[0].job.starts + 1})});
-    store.append({encode_record(event::Dead{.id = claims[1].id, .at = now_ms(), .owner = owner.name, .start = claims[1].job.starts + 1, .why = "because"})});
+      store.append({encode_record(event::Start{
+          .id = claims.at(i).id, .at = now_ms(), .owner = owner.name, .start = claims[i].job.starts + 1})});
+    store.append({encode_record(
+        event::Done{.id = claims[0].id, .at = now_ms(), .owner = owner.name, .start = claims[0].job.starts + 1})});
+    store.append({encode_record(event::Dead{.id = claims[1].id,
+                                            .at = now_ms(),
+                                            .owner = owner.name,
+                                            .start = claims[1].job.starts + 1,
+                                            .why = "because"})});
     store.settle();
     workloads.resize(3);
     // The next one begins a new segment.
@@ -150,8 +157,8 @@ void examine(const fs::path& directory, const Journal_& made, const std::map<std
       bool said = false;
       EventReader reader(store.journal(), 0);
       for (auto item = reader.next(true); item != JournalReader::Item::end; item = reader.next(true))
-        said |= item != JournalReader::Item::record ||
-                (reader.head().inline_size() > 0 && reader.has_data() && sum64(reader.data()) != reader.head().data_sum);
+        said |= item != JournalReader::Item::record || (reader.head().inline_size() > 0 && reader.has_data() &&
+                                                        sum64(reader.data()) != reader.head().data_sum);
       said |= reader.unread() > 0;
       if (reported && !said && (round > 0 || missing > 0)) wrong(what, "nothing is reported");
       std::string difference;
@@ -179,7 +186,8 @@ int main(int argc, char** argv) {
   for (bool cleaned : {false, true}) {
     fs::remove_all(directory);
     const Journal_ made = build(directory, cleaned);
-    if (made.segments.size() != (cleaned ? 2 : 3)) wrong("building", "there are " + counted(made.segments.size(), "segment"));
+    if (made.segments.size() != (cleaned ? 2 : 3))
+      wrong("building", "there are " + counted(made.segments.size(), "segment"));
     const size_t everything = made.jobs.size();
     for (const auto& [name, bytes] : made.segments) {
       auto with = [&, &name = name](const std::string& other) {

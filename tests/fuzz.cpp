@@ -1,5 +1,5 @@
-// Feeds bytes that libFuzzer makes up to every reader of bytes from outside: GQ_FUZZ=TARGET gq-fuzz [libFuzzer's options] CORPUS.
-// `gq-fuzz` without GQ_FUZZ lists the targets. A reader must not crash, hang, or disagree with itself.
+// Feeds bytes that libFuzzer makes up to every reader of bytes from outside: GQ_FUZZ=TARGET gq-fuzz [libFuzzer's
+// options] CORPUS. `gq-fuzz` without GQ_FUZZ lists the targets. A reader must not crash, hang, or disagree with itself.
 #include <fcntl.h>
 #include <libgearman/gearman.h>
 #include <unistd.h>
@@ -13,26 +13,26 @@
 
 #include "gq/base/bytes.hpp"
 #include "gq/base/error.hpp"
-#include "gq/state/event_reader.hpp"
-#include "gq/gearman/gearman.hpp"
-#include "gq/journal/journal.hpp"
-#include "gq/work/outcome.hpp"
-#include "gq/gearman/packets.hpp"
 #include "gq/base/text.hpp"
-#include "gq/replication/transfer.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/gearman/gearman.hpp"
+#include "gq/gearman/packets.hpp"
+#include "gq/journal/journal.hpp"
+#include "gq/replication/transfer.hpp"
 #include "gq/replication/wire.hpp"
+#include "gq/state/event_reader.hpp"
+#include "gq/work/outcome.hpp"
 
 namespace {
 
 using namespace gq;
 
-#define CHECK(condition) \
-  do { \
-    if (!(condition)) { \
+#define CHECK(condition)                                                        \
+  do {                                                                          \
+    if (!(condition)) {                                                         \
       fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
-      abort(); \
-    } \
+      abort();                                                                  \
+    }                                                                           \
   } while (false)
 
 // A record around any bytes as its meta, with the right sums, so that those do not keep the fuzzer out.
@@ -95,11 +95,13 @@ void group(std::string_view in) {
       if (submit(job, now)) continue;
       const event::Add& add = job.add;
       CHECK(job.head.size() <= record_header_size + max_submitted_meta && parse_record(job.head));
-      CHECK(add.at <= now && add.asked.due <= last_time && add.asked.window <= longest_window && add.asked.max_attempts <= most_attempts);
+      CHECK(add.at <= now && add.asked.due <= last_time && add.asked.window <= longest_window &&
+            add.asked.max_attempts <= most_attempts);
       CHECK(add.node.empty() && !add.once && add.copies == 0);
     }
     answer_group(
-        payload, [](std::string_view part) { return part.size() % 3 ? throw Error(Exit::bug, "no") : std::string(); }, [](const std::string&) {});
+        payload, [](std::string_view part) { return part.size() % 3 ? throw Error(Exit::bug, "no") : std::string(); },
+        [](const std::string&) {});
   }
 }
 
@@ -156,7 +158,8 @@ void journal(std::string_view in) {
 
 void replies(std::string_view in) {
   const std::string id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
-  for (const auto& text : {std::string(in), "queued " + id + "\n" + std::string(in), "refused " + id + " " + std::string(in)}) {
+  for (const auto& text :
+       {std::string(in), "queued " + id + "\n" + std::string(in), "refused " + id + " " + std::string(in)}) {
     auto answers = parse_answers(text, {id});
     CHECK(!answers || answers->size() == 1);
   }
@@ -221,7 +224,8 @@ void packets(std::string_view in) {
 void transfers(std::string_view in) {
   static const Keys none;
   const std::string id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
-  for (const auto& text : {std::string(in), "gq1 take rep_1:all rep_1 " + id + " rep_2 " + id + " 1 - -\n" + std::string(in)}) {
+  for (const auto& text :
+       {std::string(in), "gq1 take rep_1:all rep_1 " + id + " rep_2 " + id + " 1 - -\n" + std::string(in)}) {
     std::string reason;
     auto t = parse_transfer(text, none, reason);
     CHECK(t ? is_node_name(t->node) && is_ulid(t->store) : !reason.empty());
@@ -231,9 +235,9 @@ void transfers(std::string_view in) {
 }
 
 const std::map<std::string, void (*)(std::string_view)> targets = {
-    {"record", record},   {"group", group}, {"journal", journal}, {"replies", replies}, {"servers", servers},
-    {"durations", durations}, {"moments", moments}, {"sizes", sizes}, {"names", names},     {"packets", packets},
-    {"transfers", transfers}};
+    {"record", record},   {"group", group},         {"journal", journal},    {"replies", replies},
+    {"servers", servers}, {"durations", durations}, {"moments", moments},    {"sizes", sizes},
+    {"names", names},     {"packets", packets},     {"transfers", transfers}};
 
 void (*target)(std::string_view);
 

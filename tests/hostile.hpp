@@ -26,7 +26,8 @@ struct WithEveryKey {
     for (auto key : {"o", "key", "serial", "peers", "from", "fstore", "state"}) other(key, self.text);
     other("why", self.why);
     for (auto key : {"due", "window"}) other(key, self.time);
-    for (auto key : {"n", "max", "copies", "term", "v", "failures", "crashes", "exit", "sig", "tries"}) other(key, self.number);
+    for (auto key : {"n", "max", "copies", "term", "v", "failures", "crashes", "exit", "sig", "tries"})
+      other(key, self.number);
     for (auto key : {"lsn", "since"}) other(key, self.position);
     for (auto key : {"given", "once", "enough", "keep", "dropped"}) other(key, self.yes);
     other("ids", self.ids);

@@ -13,33 +13,33 @@
 #include <map>
 
 #include "gq/base/directory.hpp"
-#include "gq/gearman/gearman.hpp"
-#include "hostile.hpp"
-#include "gq/replication/intake.hpp"
-#include "gq/store/lease.hpp"
-#include "gq/store/listing.hpp"
-#include "gq/replication/liveness.hpp"
+#include "gq/base/text.hpp"
+#include "gq/base/ulid.hpp"
 #include "gq/database/open_store.hpp"
+#include "gq/gearman/gearman.hpp"
 #include "gq/gearman/packets.hpp"
 #include "gq/gearman/probe.hpp"
+#include "gq/replication/intake.hpp"
+#include "gq/replication/liveness.hpp"
 #include "gq/replication/replicator.hpp"
+#include "gq/replication/transfer.hpp"
+#include "gq/replication/wire.hpp"
+#include "gq/store/lease.hpp"
+#include "gq/store/listing.hpp"
 #include "gq/store/snapshot.hpp"
 #include "gq/work/stream.hpp"
-#include "gq/base/text.hpp"
-#include "gq/replication/transfer.hpp"
-#include "gq/base/ulid.hpp"
-#include "gq/replication/wire.hpp"
+#include "hostile.hpp"
 
 namespace {
 
 int failures = 0;
 
-#define CHECK(condition) \
-  do { \
-    if (!(condition)) { \
+#define CHECK(condition)                                               \
+  do {                                                                 \
+    if (!(condition)) {                                                \
       printf("%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
-      ++failures; \
-    } \
+      ++failures;                                                      \
+    }                                                                  \
   } while (false)
 
 using namespace gq;
@@ -55,13 +55,14 @@ State state_of(Store& store, const std::string& id) {
   return state;
 }
 
-// Of the jobs that wait for their time, those that have not been tried are known, and those of them that are due; and an index that a
-// program has changed which counts no such jobs is made anew.
+// Of the jobs that wait for their time, those that have not been tried are known, and those of them that are due; and
+// an index that a program has changed which counts no such jobs is made anew.
 void jobs_wait_for_their_time(const std::string& directory) {
   Store store = open_store(directory, true);
   std::vector<NewJob> jobs;
   for (int i = 0; i < 5; ++i) {
-    jobs.push_back(make_job({.function = "f", .due = i == 4 ? Millis(0) : now_ms() + (i < 2 ? Millis(3600'000) : Millis(-1000))}, "x"));
+    jobs.push_back(make_job(
+        {.function = "f", .due = i == 4 ? Millis(0) : now_ms() + (i < 2 ? Millis(3600'000) : Millis(-1000))}, "x"));
   }
   store.add(jobs);
   auto counts = [&](uint64_t first, uint64_t due) {
@@ -81,8 +82,11 @@ void jobs_wait_for_their_time(const std::string& directory) {
   counts(3, 1);
   const Claim& claim = claims.jobs.front();
   store.append({said<event::Start>(claim.id, claim.job.owner, claim.job.starts + 1)});
-  store.append({encode_record(
-      event::Fail{.id = claim.id, .at = now_ms(), .owner = claim.job.owner, .start = claim.job.starts + 1, .due = now_ms() - Millis(1000)})});
+  store.append({encode_record(event::Fail{.id = claim.id,
+                                          .at = now_ms(),
+                                          .owner = claim.job.owner,
+                                          .start = claim.job.starts + 1,
+                                          .due = now_ms() - Millis(1000)})});
   counts(3, 1);  // it is tried again
   for (const std::string& said : {std::string(), std::string("\6\0\0\0", 4), std::string("\xff\xff\xff\xff", 4)}) {
     bool others = said.empty() || said[0] == 6;
@@ -133,15 +137,18 @@ void owners_hold_until_their_command_has_ended() {
   CHECK(here.pid == 1 && here.since == 2 && here.boot == "b" && here.space == "s" && here.host == "h");
   file.pid = 100;
   file.since = 5000;
-  const ProcessInfo gone{}, runs{true, false, 4990, true}, zombie{true, true, 4990, false}, group{false, false, 0, true}, reused{true, false, 5001, true},
-      orphans{true, true, 4990, true}, hidden{true, false, 0, true};
-  CHECK(!is_held(false, false, file, here, runs));  // lock free: ended
+  const ProcessInfo gone{}, runs{true, false, 4990, true}, zombie{true, true, 4990, false},
+      group{false, false, 0, true}, reused{true, false, 5001, true}, orphans{true, true, 4990, true},
+      hidden{true, false, 0, true};
+  CHECK(!is_held(false, false, file, here, runs));                                        // lock free: ended
   CHECK(is_held(false, true, file, here, runs) && is_held(false, true, {}, here, gone));  // a command can unlock it
   for (const auto& p : {runs, group, orphans, hidden}) CHECK(is_held(true, false, file, here, p));
   for (const auto& p : {gone, zombie, reused}) CHECK(!is_held(true, false, file, here, p));
-  for (const auto& p : {gone, zombie, reused}) CHECK(is_held(true, true, file, here, p));  // its worker has to record the end
-  for (const char* text : {"", "pid 0 since 5000\nboot b\nspace s\n", "pid 100 since 5000\nboot a\nspace s\n", "pid 100 since 5000\nboot b\nspace t\n", "pid 100 since 5000\n",
-                           "pid 100\nboot b\nspace s\n"})
+  for (const auto& p : {gone, zombie, reused})
+    CHECK(is_held(true, true, file, here, p));  // its worker has to record the end
+  for (const char* text :
+       {"", "pid 0 since 5000\nboot b\nspace s\n", "pid 100 since 5000\nboot a\nspace s\n",
+        "pid 100 since 5000\nboot b\nspace t\n", "pid 100 since 5000\n", "pid 100\nboot b\nspace s\n"})
     CHECK(is_held(true, false, parse_owner(text), here, gone));
   CHECK(is_held(true, false, parse_owner("pid 100 since 5000\n"), OwnerInfo{}, gone));
 }
@@ -247,8 +254,8 @@ void a_listing_misses_no_job(const std::string& directory) {
   const std::string running = claim("g"), head = claim("s");
   start(running);
   start(head);
-  // A page is one job, and between two of them: what was seen as running is queued again, what is queued is delayed, claimed, or dead, and the
-  // next one with a serial key gets its turn though no record names it.
+  // A page is one job, and between two of them: what was seen as running is queued again, what is queued is delayed,
+  // claimed, or dead, and the next one with a serial key gets its turn though no record names it.
   size_t visits = 0;
   list_jobs(store, {"", "", 1}, [&](const Claim& c) {
     ++seen[c.id];
@@ -306,7 +313,8 @@ void reading_leaves_the_seal(const std::string& directory) {
   CHECK(store.claim(request).jobs.size() == 1 && !file_exists(seal));  // from reading to writing in one visit
 }
 
-// What is in a snapshot takes memory for each of its files: of those that are listed only the last one has that at hand.
+// What is in a snapshot takes memory for each of its files: of those that are listed only the last one has that at
+// hand.
 void old_snapshots_take_no_memory(const std::string& directory) {
   Store store = open_store(directory + "/store", true);
   for (int i = 0; i < 3; ++i) {
@@ -317,7 +325,8 @@ void old_snapshots_take_no_memory(const std::string& directory) {
   auto all = list_snapshots(directory + "/snapshots", [](const auto&, const auto&) {});
   CHECK(all.size() == 3);
   for (size_t i = 0; i < all.size(); ++i) {
-    CHECK(all[i].file_count == i + 3 && all[i].bytes > (i + 1) * 100'000 && all[i].files.size() == (i == 2 ? all[i].file_count : 0));
+    CHECK(all[i].file_count == i + 3 && all[i].bytes > (i + 1) * 100'000 &&
+          all[i].files.size() == (i == 2 ? all[i].file_count : 0));
     CHECK(verify_snapshot(all[i], [](const auto&, const auto&) {}, {}));
   }
 }
@@ -332,7 +341,8 @@ void records_survive_hostile_bytes() {
       bad[i] = static_cast<char>(bad[i] ^ (1 << bit));
       CHECK(!parse_record(bad) && !parse_record_head(bad));
     }
-  for (size_t n = 0; n < job.head.size(); ++n) CHECK(!parse_record(good.substr(0, n)) && !parse_record_head(good.substr(0, n)));
+  for (size_t n = 0; n < job.head.size(); ++n)
+    CHECK(!parse_record(good.substr(0, n)) && !parse_record_head(good.substr(0, n)));
   std::string reason;
   CHECK(parse_group(good + good, "f", reason).has_value());
   CHECK(!parse_group(good, "g", reason) && !reason.empty());
@@ -345,32 +355,58 @@ void records_survive_hostile_bytes() {
 // What an event says, as tests/golden/records.txt has it.
 std::string told(const Event& event) {
   std::string text(type_of(event));
-  std::visit([&]<typename E>(const E& e) {
-    E::fields(e, [&]<typename T>(std::string_view key, const T& member, const T& usual = T()) {
-      if (member == usual) return;
-      text += " " + std::string(key) + "=";
-      if constexpr (std::is_same_v<T, std::string>) text += member;
-      else if constexpr (std::is_same_v<T, Millis>) text += std::to_string(member.count());
-      else if constexpr (std::is_same_v<T, std::vector<std::string>>) for (const auto& id : member) text += (&id == &member[0] ? "" : ",") + id;
-      else text += std::to_string(member);
-    });
-  }, event);
+  std::visit(
+      [&]<typename E>(const E& e) {
+        E::fields(e, [&]<typename T>(std::string_view key, const T& member, const T& usual = T()) {
+          if (member == usual) return;
+          text += " " + std::string(key) + "=";
+          if constexpr (std::is_same_v<T, std::string>) text += member;
+          else if constexpr (std::is_same_v<T, Millis>) text += std::to_string(member.count());
+          else if constexpr (std::is_same_v<T, std::vector<std::string>>)
+            for (const auto& id : member) text += (&id == &member[0] ? "" : ",") + id;
+          else text += std::to_string(member);
+        });
+      },
+      event);
   return text;
 }
 
 // What has been written has to be read, and to be written so, for ever.
 void records_are_what_they_were() {
-  const std::string a = "01J0000000000000000000000A", b = "01J0000000000000000000000B", c = "01J0000000000000000000000C", owner = "01J0000000000000000000000D.3";
+  const std::string a = "01J0000000000000000000000A", b = "01J0000000000000000000000B",
+                    c = "01J0000000000000000000000C", owner = "01J0000000000000000000000D.3";
   const Millis at{1700000000000};
   // With all that each type has, under the names that the programs use.
   std::vector<Event> all = {
-      event::Add{.id = a, .at = at, .given = true, .asked = {.function = "resize", .due = Millis(1700000000500), .priority = low_priority, .max_attempts = 70000, .key = "k\xc3\xb6y", .window = Millis(86400000), .serial = "s"},
-                 .part = {.source = c, .offset = 5, .length = UINT64_MAX, .sum = 0xfedcba9876543210}, .node = "rep_1", .store = b, .copies = 2, .once = true},
+      event::Add{.id = a,
+                 .at = at,
+                 .given = true,
+                 .asked = {.function = "resize",
+                           .due = Millis(1700000000500),
+                           .priority = low_priority,
+                           .max_attempts = 70000,
+                           .key = "k\xc3\xb6y",
+                           .window = Millis(86400000),
+                           .serial = "s"},
+                 .part = {.source = c, .offset = 5, .length = UINT64_MAX, .sum = 0xfedcba9876543210},
+                 .node = "rep_1",
+                 .store = b,
+                 .copies = 2,
+                 .once = true},
       event::Claim{.ids = {a, b, c}, .at = at, .owner = owner},
       event::Start{.id = a, .at = at, .owner = owner, .start = 3},
       event::Done{.id = a, .at = at, .owner = owner, .start = 1, .exit = 0, .signal = 9, .attempts = 24, .keep = true},
-      event::Fail{.id = a, .at = at, .owner = owner, .start = 255, .spent = false, .due = Millis(1700000001000), .why = "exit 1", .exit = 1, .signal = 15},
-      event::Dead{.id = a, .at = at, .owner = owner, .start = 255, .spent = false, .why = "exit 1", .exit = 1, .signal = 15},
+      event::Fail{.id = a,
+                  .at = at,
+                  .owner = owner,
+                  .start = 255,
+                  .spent = false,
+                  .due = Millis(1700000001000),
+                  .why = "exit 1",
+                  .exit = 1,
+                  .signal = 15},
+      event::Dead{
+          .id = a, .at = at, .owner = owner, .start = 255, .spent = false, .why = "exit 1", .exit = 1, .signal = 15},
       event::Kick{.id = b, .at = at},
       event::Drop{.id = b, .at = at, .attempts = 256},
       event::Keep{.id = b, .at = at},
@@ -378,8 +414,26 @@ void records_are_what_they_were() {
       event::Pause{.function = "resize", .at = at},
       event::Resume{.function = "resize", .at = at},
       event::Copied{.ids = {a, b}, .at = at, .peers = "rep_2,rep_3", .enough = true},
-      event::State{.id = a, .at = at, .function = "resize", .state = "finished", .node = "rep_1", .store = b, .from = "rep_2", .from_store = c, .term = 1, .version = 4294967294, .due = Millis(65536),
-                   .starts = 65535, .failures = 2, .crashes = 3, .why = "exit 2", .exit = 2, .signal = 6, .attempts = 7, .keep = true, .dropped = true},
+      event::State{.id = a,
+                   .at = at,
+                   .function = "resize",
+                   .state = "finished",
+                   .node = "rep_1",
+                   .store = b,
+                   .from = "rep_2",
+                   .from_store = c,
+                   .term = 1,
+                   .version = 4294967294,
+                   .due = Millis(65536),
+                   .starts = 65535,
+                   .failures = 2,
+                   .crashes = 3,
+                   .why = "exit 2",
+                   .exit = 2,
+                   .signal = 6,
+                   .attempts = 7,
+                   .keep = true,
+                   .dropped = true},
       event::Peer{.node = "rep_2", .store = b, .at = at, .position = UINT64_MAX, .since = 4294967296},
       event::Forget{.ids = {c, b}, .at = at, .position = 1048576},
       Gap{.at = at, .position = 1048576, .since = 16},
@@ -391,14 +445,16 @@ void records_are_what_they_were() {
   size_t lines = 0;
   for (std::string line; std::getline(in, line); ++lines) {
     if (line.starts_with("#")) continue;
-    const std::string what = line.substr(0, 4), hex = line.substr(5, line.find(' ', 5) - 5), says = line.substr(6 + hex.size());
+    const std::string what = line.substr(0, 4), hex = line.substr(5, line.find(' ', 5) - 5),
+                      says = line.substr(6 + hex.size());
     std::string bytes;
     for (size_t i = 0; i < hex.size(); i += 2) bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
     auto record = parse_record(bytes);
     CHECK(record.has_value() == (what != "none") && is_whole_head(bytes));
     if (!record) continue;
     CHECK(told(record->event) == says);
-    const std::string written = std::visit([&](const auto& e) { return encode_record_head(e, record->data_size, record->data_sum); }, record->event);
+    const std::string written = std::visit(
+        [&](const auto& e) { return encode_record_head(e, record->data_size, record->data_sum); }, record->event);
     auto again = parse_record(written);
     CHECK(again && told(again->event) == says && (written == bytes) == (what == "both"));
     std::erase_if(all, [&](const Event& event) { return encode_record(event) == bytes; });
@@ -422,26 +478,38 @@ void strangers_say_little_of_a_job() {
     if (bad) return std::nullopt;
     auto record = parse_record(jobs->front().head);
     auto* add = record ? std::get_if<event::Add>(&record->event) : nullptr;
-    CHECK(add && record->head_size == jobs->front().head.size() && told(*add) == told(jobs->front().add) && add->id == crafted.said.id);
+    CHECK(add && record->head_size == jobs->front().head.size() && told(*add) == told(jobs->front().add) &&
+          add->id == crafted.said.id);
     return *add;
   };
   // What only a node says of a job.
   using Add = event::Add;
-  for (auto say : {+[](Add& a) { a.once = true; }, +[](Add& a) { a.copies = 5; }, +[](Add& a) { a.node = "rep_1", a.store = new_ulid(); }}) {
+  for (auto say : {+[](Add& a) { a.once = true; }, +[](Add& a) { a.copies = 5; },
+                   +[](Add& a) { a.node = "rep_1", a.store = new_ulid(); }}) {
     auto add = kept(say);
     CHECK(add && !add->once && add->copies == 0 && add->node.empty() && add->store.empty());
   }
-  Add good{.at = now - Millis(9), .given = true,
-           .asked = {.function = "f", .due = now + Millis(1), .priority = high_priority, .max_attempts = 7, .key = "k", .window = Millis(5), .serial = "s"}};
+  Add good{.at = now - Millis(9),
+           .given = true,
+           .asked = {.function = "f",
+                     .due = now + Millis(1),
+                     .priority = high_priority,
+                     .max_attempts = 7,
+                     .key = "k",
+                     .window = Millis(5),
+                     .serial = "s"}};
   auto add = kept([&](Add& a) { good.id = a.id, a = good; });
   CHECK(add && told(*add) == told(good));
   add = kept([&](Add& a) { a.at = now + Millis(1); });
   CHECK(add && add->at == now);
   auto nothing = [](Add&) {};
-  CHECK(kept(nothing, std::string(7000, 'y')) && !kept(nothing, std::string(9000, 'y')) && problem.find("8 KiB") != std::string::npos);
-  CHECK(kept([](Add& a) { a.asked.window = longest_window; }) && !kept([](Add& a) { a.asked.window = longest_window + Millis(1); }));
+  CHECK(kept(nothing, std::string(7000, 'y')) && !kept(nothing, std::string(9000, 'y')) &&
+        problem.find("8 KiB") != std::string::npos);
+  CHECK(kept([](Add& a) { a.asked.window = longest_window; }) &&
+        !kept([](Add& a) { a.asked.window = longest_window + Millis(1); }));
   CHECK(kept([](Add& a) { a.asked.due = last_time; }) && !kept([](Add& a) { a.asked.due = last_time + Millis(1); }));
-  CHECK(kept([](Add& a) { a.asked.max_attempts = most_attempts; }) && !kept([](Add& a) { a.asked.max_attempts = most_attempts + 1; }));
+  CHECK(kept([](Add& a) { a.asked.max_attempts = most_attempts; }) &&
+        !kept([](Add& a) { a.asked.max_attempts = most_attempts + 1; }));
 }
 
 // A record says what it may, and no more, when it has been read: so a node can add what it has to, whoever wrote it.
@@ -457,11 +525,31 @@ void whatever_was_read_can_be_written() {
     auto again = parse_record(encode_record(record->event));
     CHECK(again && again->head_size < 5000 && told(again->event) == told(record->event));
   };
-  event::Add add{.id = new_ulid(), .asked = {.function = "x", .due = Millis(7), .max_attempts = 7, .key = "x", .window = Millis(7), .serial = "x"}, .copies = 7, .once = true};
+  event::Add add{
+      .id = new_ulid(),
+      .asked = {.function = "x", .due = Millis(7), .max_attempts = 7, .key = "x", .window = Millis(7), .serial = "x"},
+      .copies = 7,
+      .once = true};
   read(WithEveryKey<event::Add>{.said = add, .why = why}, [&](const event::Add& a) { CHECK(told(a) == told(add)); });
-  event::State state{.id = new_ulid(), .function = "x", .state = "dead", .from = "x", .from_store = "x", .term = 7, .version = 7, .due = Millis(7), .starts = 7, .failures = 7, .crashes = 7, .why = why,
-                     .exit = 7, .signal = 7, .attempts = 7, .keep = true, .dropped = true};
-  read(WithEveryKey<event::State>{.said = state}, [&](const event::State& s) { CHECK(s.function == "x" && s.why.size() == max_reason_size); });
+  event::State state{.id = new_ulid(),
+                     .function = "x",
+                     .state = "dead",
+                     .from = "x",
+                     .from_store = "x",
+                     .term = 7,
+                     .version = 7,
+                     .due = Millis(7),
+                     .starts = 7,
+                     .failures = 7,
+                     .crashes = 7,
+                     .why = why,
+                     .exit = 7,
+                     .signal = 7,
+                     .attempts = 7,
+                     .keep = true,
+                     .dropped = true};
+  read(WithEveryKey<event::State>{.said = state},
+       [&](const event::State& s) { CHECK(s.function == "x" && s.why.size() == max_reason_size); });
   std::string text(4095, 'x');
   limit_reason(text += "\u20ac");
   CHECK(text == std::string(4095, 'x'));  // no half of a character
@@ -474,7 +562,8 @@ void references_grow_to_a_bound(const std::string& directory) {
   NewJob source = make_job({"f"}, data);
   store.add({source});
   std::vector<NewJob> jobs;
-  for (int i = 0; i < 600; ++i) jobs.push_back(make_job({"f"}, {}, {}, {.source = source.add.id, .length = to_the_end}));
+  for (int i = 0; i < 600; ++i)
+    jobs.push_back(make_job({"f"}, {}, {}, {.source = source.add.id, .length = to_the_end}));
   auto answers = store.resolve(jobs);
   size_t refused = 0;
   for (size_t i = 0; i < jobs.size(); ++i) {
@@ -520,37 +609,57 @@ void one_record_does_not_keep_a_group() {
 void small_values() {
   CHECK(parse_duration("1.5s") == Millis(1500) && parse_duration("2h") == Millis(7200000));
   CHECK(!parse_duration("") && !parse_duration("-1") && !parse_duration("1x") && !parse_duration("99999999999d"));
-  CHECK(parse_size("64K") == 65536 && parse_size("1GiB") == 1u << 30 && !parse_size("99999999999T") && !parse_size("K"));
+  CHECK(parse_size("64K") == 65536 && parse_size("1GiB") == 1u << 30 && !parse_size("99999999999T") &&
+        !parse_size("K"));
   CHECK(parse_servers("[::1]:4731,host")->at(0).port == 4731 && parse_servers("[::1]:4731,host")->at(0).host == "::1");
   for (const char* bad : {"", ",", "a:", "a:0", "a:65536", "[::1", "a b", ":1"}) CHECK(!parse_servers(bad));
   CHECK(is_utf8("\xc3\xa4") && !is_utf8("\xc3") && !is_utf8("\xed\xa0\x80") && !is_utf8("\xc0\x80"));
   std::string one = new_ulid(), two = new_ulid();
   CHECK(one < two && parse_ulid("01arz3ndektsv4rrffq69g5fav") && !parse_ulid("81ARZ3NDEKTSV4RRFFQ69G5FAV"));
-  CHECK(ulid_time("01ARZ3NDEKTSV4RRFFQ69G5FAV") == Millis(1469922850259) && now_ms() - ulid_time(two) < Millis(600'000));
-  for (const std::string& name : {"tmp." + one, "tmp." + one + ".18446744073709551615", "tmp." + one + ".wal", std::string("tmp.restoring")}) CHECK(is_temporary_name(name));
-  for (const std::string& name : {std::string("tmp."), std::string("tmp.kL3v9wQxYz"), "tmp." + one + "x", "tmp." + one + ".", "tmp." + one + ".x", one, "Tmp." + one}) CHECK(!is_temporary_name(name));
+  CHECK(ulid_time("01ARZ3NDEKTSV4RRFFQ69G5FAV") == Millis(1469922850259) &&
+        now_ms() - ulid_time(two) < Millis(600'000));
+  for (const std::string& name :
+       {"tmp." + one, "tmp." + one + ".18446744073709551615", "tmp." + one + ".wal", std::string("tmp.restoring")})
+    CHECK(is_temporary_name(name));
+  for (const std::string& name : {std::string("tmp."), std::string("tmp.kL3v9wQxYz"), "tmp." + one + "x",
+                                  "tmp." + one + ".", "tmp." + one + ".x", one, "Tmp." + one})
+    CHECK(!is_temporary_name(name));
 }
 
 void merged_jobs_are_known() {
   using namespace std::string_literals;
-  std::string known = "\0RES\0\0\0\x2a\0\0\0\x0bu\0""1\0""1\0""0\0""0\0""3"s, echo = "\0RES\0\0\0\x11\0\0\0\2gq"s;
-  for (size_t n = 0; n < known.size(); ++n) CHECK(!parse_client_count(known.substr(0, n)).clients && !parse_client_count(known.substr(0, n)).bad);
+  std::string known =
+                  "\0RES\0\0\0\x2a\0\0\0\x0bu\0"
+                  "1\0"
+                  "1\0"
+                  "0\0"
+                  "0\0"
+                  "3"s,
+              echo = "\0RES\0\0\0\x11\0\0\0\2gq"s;
+  for (size_t n = 0; n < known.size(); ++n)
+    CHECK(!parse_client_count(known.substr(0, n)).clients && !parse_client_count(known.substr(0, n)).bad);
   CHECK(parse_client_count(known).clients == 3u && !parse_client_count(known).echo);
   CHECK(parse_client_count(known + echo).clients == 3u && parse_client_count(known + echo).echo);
   CHECK(!parse_client_count(echo).clients && parse_client_count(echo).echo);
   CHECK(parse_client_count("HTTP/1.1 400 Bad Request").bad && parse_client_count("\0RES\0\0\0\x2a\x7f\0\0\0"s).bad);
   CHECK(is_made_of_payload("-", "f", "x") && is_made_of_payload("x", "f", "x") && !is_made_of_payload("y", "f", "x"));
   // SHA-1 of "abc", and of a text whose length goes into a block of its own.
-  CHECK(is_made_of_payload("a9993e364706816aba3e25717850c26c9cd0d89d", "a", "bc") && !is_made_of_payload("a9993e364706816aba3e25717850c26c9cd0d89d", "a", "bd"));
-  CHECK(is_made_of_payload("84983e441c3bd26ebaae4aa1f95129e5e54670f1", "abcdbcdecdefdefgefgh", "fghighijhijkijkljklmklmnlmnomnopnopq"));
+  CHECK(is_made_of_payload("a9993e364706816aba3e25717850c26c9cd0d89d", "a", "bc") &&
+        !is_made_of_payload("a9993e364706816aba3e25717850c26c9cd0d89d", "a", "bd"));
+  CHECK(is_made_of_payload("84983e441c3bd26ebaae4aa1f95129e5e54670f1", "abcdbcdecdefdefgefgh",
+                           "fghighijhijkijkljklmklmnlmnomnopnopq"));
 }
 
 void raw_jobs_are_decided() {
-  CHECK(next_raw_step(Outcome::queued, false) == RawStep::answer && next_raw_step(Outcome::queued, true) == RawStep::answer);
-  CHECK(next_raw_step(Outcome::unknown, false) == RawStep::again && next_raw_step(Outcome::unknown, true) == RawStep::again);
-  CHECK(next_raw_step(Outcome::refused, false) == RawStep::give_back && next_raw_step(Outcome::refused, true) == RawStep::again);
+  CHECK(next_raw_step(Outcome::queued, false) == RawStep::answer &&
+        next_raw_step(Outcome::queued, true) == RawStep::answer);
+  CHECK(next_raw_step(Outcome::unknown, false) == RawStep::again &&
+        next_raw_step(Outcome::unknown, true) == RawStep::again);
+  CHECK(next_raw_step(Outcome::refused, false) == RawStep::give_back &&
+        next_raw_step(Outcome::refused, true) == RawStep::again);
   // Receivers are added when all have been busy with the same jobs.
-  CHECK(are_stuck({2, 1, 7}, {2, 2, 7}) && !are_stuck({2, 2, 6}, {2, 2, 7}) && !are_stuck({2, 1, 7}, {2, 1, 7}) && !are_stuck({0, 0, 0}, {0, 0, 0}));
+  CHECK(are_stuck({2, 1, 7}, {2, 2, 7}) && !are_stuck({2, 2, 6}, {2, 2, 7}) && !are_stuck({2, 1, 7}, {2, 1, 7}) &&
+        !are_stuck({0, 0, 0}, {0, 0, 0}));
 }
 
 // A stream of packets is let through in pieces of any size, up to the first byte that no gearmand sends.
@@ -568,15 +677,25 @@ void packets_are_checked() {
     return true;
   };
   using namespace std::string_literals;
-  std::string good = packet(6, "") + packet(8, "H:host:1") + packet(10, "") + packet(31, "H:host:1\0f\0unique\0da\0ta"s) +
-                     packet(13, "H:host:1\0"s) + packet(17, "gq") + packet(17, "") + packet(19, "ERR\0text"s) +
-                     packet(13, "H:host:1\0"s + std::string(100000, 'x')) + packet(14, "H:host:2");
+  std::string good = packet(6, "") + packet(8, "H:host:1") + packet(10, "") +
+                     packet(31, "H:host:1\0f\0unique\0da\0ta"s) + packet(13, "H:host:1\0"s) + packet(17, "gq") +
+                     packet(17, "") + packet(19, "ERR\0text"s) + packet(13, "H:host:1\0"s + std::string(100000, 'x')) +
+                     packet(14, "H:host:2");
   for (size_t piece : {1, 2, 3, 7, 12, 13, 1000, 1000000}) CHECK(passes(good, piece));
-  const std::string bad[] = {"HTTP/1.1 400 Bad Request\r\n",    "\0REQ"s + packet(6, "").substr(4), packet(0, ""),
-                             packet(7, "f\0u\0"s),               packet(1000, ""),                  packet(6, "x"),
-                             packet(31, "H:host:1\0f\0unique"s), packet(13, "H:host:1"),            packet(13, ""),
-                             packet(14, ""),                      packet(14, std::string(65, 'H')),  packet(25, "H\0"s),
-                             packet(13, std::string(65, 'H') + '\0'), packet(14, std::string(10000, 'H'))};
+  const std::string bad[] = {"HTTP/1.1 400 Bad Request\r\n",
+                             "\0REQ"s + packet(6, "").substr(4),
+                             packet(0, ""),
+                             packet(7, "f\0u\0"s),
+                             packet(1000, ""),
+                             packet(6, "x"),
+                             packet(31, "H:host:1\0f\0unique"s),
+                             packet(13, "H:host:1"),
+                             packet(13, ""),
+                             packet(14, ""),
+                             packet(14, std::string(65, 'H')),
+                             packet(25, "H\0"s),
+                             packet(13, std::string(65, 'H') + '\0'),
+                             packet(14, std::string(10000, 'H'))};
   for (const auto& b : bad)
     for (size_t piece : {1, 5, 1000}) CHECK(!passes(good + b, piece) && !passes(b, piece));
   // What is longer than it may be is known before it comes, and only a job may be as long as it says.
@@ -584,7 +703,8 @@ void packets_are_checked() {
   for (uint32_t command : {13u, 17u, 25u, 28u, 29u, 19u, 14u, 8u}) {
     PacketCheck check;
     const std::string head = packet(command, std::string(most_data + 1, 'x')).substr(0, 12);
-    CHECK(check.feed(head.data(), 11) && !check.is_too_long() && !check.feed(head.data() + 11, 1) && check.is_too_long() == (command != 25));
+    CHECK(check.feed(head.data(), 11) && !check.is_too_long() && !check.feed(head.data() + 11, 1) &&
+          check.is_too_long() == (command != 25));
   }
 }
 
@@ -594,7 +714,8 @@ void room_is_given_in_turn() {
   room.grow_to(100);
   room.grow_to(10);
   int a = 0, b = 0, c = 0, d = 0;
-  CHECK(room.take(&a, 60) && !room.take(&b, 100) && !room.take(&c, 10) && !room.take(&c, 10));  // small ones wait behind a large one
+  CHECK(room.take(&a, 60) && !room.take(&b, 100) && !room.take(&c, 10) &&
+        !room.take(&c, 10));  // small ones wait behind a large one
   room.give_back(60);
   CHECK(!room.take(&c, 10) && room.take(&b, 100) && !room.take(&c, 10) && !room.take(&d, 20));
   room.give_back(100);
@@ -614,7 +735,9 @@ void jobs_are_told_before_they_come() {
     return p + body;
   };
   for (uint32_t command : {11u, 31u, 40u}) {
-    const std::string args = command == 11 ? "H:host:1\0f.gq\0"s : command == 31 ? "H:host:1\0f.gq\0unique\0"s : "H:host:1\0f.gq\0unique\0r\0"s;
+    const std::string args = command == 11   ? "H:host:1\0f.gq\0"s
+                             : command == 31 ? "H:host:1\0f.gq\0unique\0"s
+                                             : "H:host:1\0f.gq\0unique\0r\0"s;
     const std::string head = packet(6, 0, "") + packet(command, static_cast<uint32_t>(args.size()) + 300'000'000, args);
     for (size_t pace : {size_t{1}, size_t{5}, head.size()}) {
       PacketCheck check;
@@ -623,7 +746,8 @@ void jobs_are_told_before_they_come() {
         CHECK(check.feed(head.data() + at, std::min(pace, head.size() - at)));
       }
       auto job = check.take_job();
-      CHECK(job && job->handle == "H:host:1" && job->function == "f.gq" && job->size == 300'000'000 && !check.take_job());
+      CHECK(job && job->handle == "H:host:1" && job->function == "f.gq" && job->size == 300'000'000 &&
+            !check.take_job());
     }
   }
   CHECK(request_packet(14, "H:1") == "\0REQ\0\0\0\x0e\0\0\0\x03H:1"s);
@@ -633,13 +757,15 @@ void strangers_fill_no_log() {
   Seldom seldom;
   const Seldom::Time now{};
   auto at = [&](int seconds) { return seldom.behind("kind", now + std::chrono::seconds(seconds)); };
-  CHECK(at(0) == "" && !at(1) && !at(59) && at(60).value_or("").find("2 more") != std::string::npos && !at(61) && seldom.behind("other", now) == "");
+  CHECK(at(0) == "" && !at(1) && !at(59) && at(60).value_or("").find("2 more") != std::string::npos && !at(61) &&
+        seldom.behind("other", now) == "");
   for (int i = 0; i < 1000; ++i) seldom.behind(std::to_string(i), now);
   CHECK(!seldom.behind("1000", now));  // their kinds take no more memory, either
   Seldom other;
   for (int i = 0; i < 5; ++i) other.behind(i < 4 ? "a" : "b", now);
   CHECK(other.take_left_out() == (std::map<std::string, uint64_t>{{"a", 3}}) && other.take_left_out().empty());
-  CHECK(kind_of("the job 01ARZ3NDEKTSV4RRFFQ69G5FAV has 17 bytes") == kind_of("the job 1 has 2 bytes") && kind_of("a") != kind_of("b"));
+  CHECK(kind_of("the job 01ARZ3NDEKTSV4RRFFQ69G5FAV has 17 bytes") == kind_of("the job 1 has 2 bytes") &&
+        kind_of("a") != kind_of("b"));
 }
 
 // A node can be set up anew a few times at once; one that is another each second is not believed each second.
@@ -656,47 +782,58 @@ void a_node_is_another_now_and_then() {
 void nodes_that_return_wait_for_the_others() {
   using For = Standby::For;
   const Millis s{1000}, takeover = 30 * s, alone = 600 * s, wall{1'700'000'000'000};
-  auto wait = [&](const std::vector<Heard>& others, Millis silence) { return wait_of(others, silence, takeover, alone); };
+  auto wait = [&](const std::vector<Heard>& others, Millis silence) {
+    return wait_of(others, silence, takeover, alone);
+  };
   const Heard unasked{"rep_2", false, false, false, false, s}, silent{"rep_3", true, false, false, false, s};
   const Heard behind{"rep_2", true, true, false, false, s}, told{"rep_2", true, true, true, false, s};
   // Nobody has been asked, or answers: until --alone-after.
   CHECK(wait({}, s).what == For::nothing);
-  CHECK(wait({unasked, silent}, s).alone && wait({unasked, silent}, 599 * s).what == For::answer && wait({unasked, silent}, 600 * s).what == For::nothing);
-  CHECK(wait_text(wait({unasked, silent}, s), wall) == "until rep_2 or rep_3 can be asked, at the latest 2023-11-14T22:23:20.000Z");
+  CHECK(wait({unasked, silent}, s).alone && wait({unasked, silent}, 599 * s).what == For::answer &&
+        wait({unasked, silent}, 600 * s).what == For::nothing);
+  CHECK(wait_text(wait({unasked, silent}, s), wall) ==
+        "until rep_2 or rep_3 can be asked, at the latest 2023-11-14T22:23:20.000Z");
   // One answers: what it has told counts, however long that takes.
   CHECK(wait({told, silent}, s).what == For::nothing);
   CHECK(wait({behind, silent}, 9999 * s).what == For::news && wait({behind}, 0 * s).what == For::news);
   CHECK(wait_text(wait({behind}, s), wall).substr(0, 20) == "until rep_2 has told");
-  CHECK(wait({told, {"rep_3", false, false, false, false, s}}, s).what == For::answer);  // the third has not been asked yet
+  CHECK(wait({told, {"rep_3", false, false, false, false, s}}, s).what ==
+        For::answer);  // the third has not been asked yet
   // It falls silent, and is gone.
   Heard dying = behind;
   dying.silence = 10 * s;
-  CHECK(wait({dying}, 10 * s).what == For::answer && wait({dying}, 10 * s).left == 20 * s && !wait({dying}, 10 * s).alone);
+  CHECK(wait({dying}, 10 * s).what == For::answer && wait({dying}, 10 * s).left == 20 * s &&
+        !wait({dying}, 10 * s).alone);
   CHECK(wait({dying, {"rep_3", true, true, false, false, s}}, s).what == For::news);
   dying.gone = true;
-  CHECK(wait({dying}, 31 * s).alone && wait({dying, {"rep_3", true, true, true, false, s}}, 31 * s).what == For::nothing);
+  CHECK(wait({dying}, 31 * s).alone &&
+        wait({dying, {"rep_3", true, true, true, false, s}}, 31 * s).what == For::nothing);
   // A function that nobody names any more, or that is not in the list, does not run there.
   using Time = LastRuns::Time;
   const Time t{std::chrono::hours(1)};
   LastRuns runs;
   runs.restart(t);
   runs.heard({{"f"}}, t + 20 * s);
-  CHECK(!runs.lacks("g", t + 29 * s, takeover) && runs.lacks("g", t + 30 * s, takeover) && !runs.lacks("f", t + 49 * s, takeover) && runs.lacks("f", t + 50 * s, takeover));
+  CHECK(!runs.lacks("g", t + 29 * s, takeover) && runs.lacks("g", t + 30 * s, takeover) &&
+        !runs.lacks("f", t + 49 * s, takeover) && runs.lacks("f", t + 50 * s, takeover));
   runs.heard(std::nullopt, t + 60 * s);  // a node of before, or one that runs all
-  CHECK(!runs.lacks("g", t + 89 * s, takeover) && !runs.lacks("f", t + 89 * s, takeover) && runs.lacks("f", t + 90 * s, takeover));
+  CHECK(!runs.lacks("g", t + 89 * s, takeover) && !runs.lacks("f", t + 89 * s, takeover) &&
+        runs.lacks("f", t + 90 * s, takeover));
   // Stopped, by either clock. A clock that is set back is no pause.
   CHECK(!is_gap({s, wall}, {16 * s, wall + 15 * s}, 15 * s) && is_gap({s, wall}, {17 * s, wall}, 15 * s));
   CHECK(is_gap({s, wall}, {s, wall + 16 * s}, 15 * s) && !is_gap({s, wall}, {2 * s, wall - 3600 * s}, 15 * s));
   auto beat = parse_beat(encode_beat({{s, wall}, 15 * s, "until x"}) + "of a longer one\n");
   CHECK(beat && beat->at.boot == s && beat->at.wall == wall && beat->longest == 15 * s && beat->waits == "until x");
-  CHECK(parse_beat("1 2 3 \n")->waits.empty() && !parse_beat("") && !parse_beat("1 2\n") && !parse_beat("x 2 3 \n") && !parse_beat("1 2 3 "));
+  CHECK(parse_beat("1 2 3 \n")->waits.empty() && !parse_beat("") && !parse_beat("1 2\n") && !parse_beat("x 2 3 \n") &&
+        !parse_beat("1 2 3 "));
 }
 
 // What nodes say to each other: only who has a key is heard, once, and an answer belongs to what it answers.
 void transfers_are_checked(const std::string& directory) {
   auto key = [&](const char* name, char digit, char second) {
     std::string path = directory + "/" + name;
-    Directory(directory).publish(name, std::string(64, digit) + "\n" + (second ? std::string(64, second) + "\n" : ""), true);
+    Directory(directory).publish(name, std::string(64, digit) + "\n" + (second ? std::string(64, second) + "\n" : ""),
+                                 true);
     return Keys(path);
   };
   Keys a = key("key.a", '1', 0), b = key("key.b", '2', 0), both = key("key.both", '2', '1'), none;
@@ -714,10 +851,13 @@ void transfers_are_checked(const std::string& directory) {
   }
   Reply r{"rep_2", other, new_ulid(), "have\n"};
   std::string answer = encode_reply(r, heard->line, a);
-  CHECK(parse_reply(answer, heard->line, both) && !parse_reply(answer, "another line", a) && !parse_reply(answer, heard->line, b));
+  CHECK(parse_reply(answer, heard->line, both) && !parse_reply(answer, "another line", a) &&
+        !parse_reply(answer, heard->line, b));
   ReplayGuard guard;
-  CHECK(guard.is_new("s", 1) && !guard.is_new("s", 1) && guard.is_new("s", 3) && guard.is_new("s", 2) && !guard.is_new("s", 2));
-  CHECK(guard.is_new("s", 100) && !guard.is_new("s", 36) && guard.is_new("s", 37) && !guard.is_new("s", 3) && guard.is_new("t", 3));
+  CHECK(guard.is_new("s", 1) && !guard.is_new("s", 1) && guard.is_new("s", 3) && guard.is_new("s", 2) &&
+        !guard.is_new("s", 2));
+  CHECK(guard.is_new("s", 100) && !guard.is_new("s", 36) && guard.is_new("s", 37) && !guard.is_new("s", 3) &&
+        guard.is_new("t", 3));
 }
 
 // What was signed for a session, and held back, is taken within two periods, once, or never.
@@ -726,10 +866,12 @@ void sessions_end() {
   const Millis s{1000};
   Sessions sessions(10 * s);
   const std::string first = sessions.current(s);
-  CHECK(sessions.current(10 * s) == first && sessions.take(first, "a", 1, 10 * s) == V::taken && sessions.take("other", "a", 2, 10 * s) == V::unknown);
+  CHECK(sessions.current(10 * s) == first && sessions.take(first, "a", 1, 10 * s) == V::taken &&
+        sessions.take("other", "a", 2, 10 * s) == V::unknown);
   const std::string second = sessions.current(11 * s);  // late: the first one ends when it would have all the same
   CHECK(second != first && sessions.take(second, "a", 3, 12 * s) == V::taken);
-  CHECK(sessions.take(first, "a", 1, 20 * s) == V::repeated && sessions.take(first, "a", 2, 20 * s) == V::taken && sessions.current(20 * s) == second);
+  CHECK(sessions.take(first, "a", 1, 20 * s) == V::repeated && sessions.take(first, "a", 2, 20 * s) == V::taken &&
+        sessions.current(20 * s) == second);
   CHECK(sessions.take(first, "a", 4, 21 * s) == V::unknown && sessions.current(21 * s) != second);
   CHECK(sessions.take(second, "a", 3, 30 * s) == V::repeated && sessions.take(second, "a", 5, 31 * s) == V::unknown);
   // Nobody came for long.
@@ -763,9 +905,11 @@ void copies_are_counted_before_an_answer() {
     job.version = 0;
     CHECK(count(State::queued, "", "", once) == 0);
     CHECK(count(State::pending, "rep_1", self.store, once) == 3);
-    for (State s : {State::queued, State::running, State::dead, State::finished}) CHECK(count(s, "rep_1", self.store, once) == 0);
+    for (State s : {State::queued, State::running, State::dead, State::finished})
+      CHECK(count(s, "rep_1", self.store, once) == 0);
     CHECK(count(once ? State::held : State::queued, "rep_2", other, once) == 3);
-    CHECK(count(once ? State::held : State::queued, "rep_1", other, once) == 3);  // this node's, before it was set up anew
+    CHECK(count(once ? State::held : State::queued, "rep_1", other, once) ==
+          3);  // this node's, before it was set up anew
     job.version = 1;
     CHECK(count(once ? State::held : State::delayed, "rep_2", other, once) == (once ? 0u : 3u));
     CHECK(count(State::finished, "rep_2", other, once) == 0);
@@ -774,15 +918,18 @@ void copies_are_counted_before_an_answer() {
 
 void answers_travel() {
   const std::string a = new_ulid(), b = new_ulid();
-  const Answer all[] = {{Outcome::queued, {}, 0},       {Outcome::queued, {}, 0, "copies=1/2"}, {Outcome::same, b, 0},
-                        {Outcome::same, b, 0, "copies=1/2"}, {Outcome::conflict, {}, 0},             {Outcome::unknown, "no answer", 0}};
+  const Answer all[] = {{Outcome::queued, {}, 0},   {Outcome::queued, {}, 0, "copies=1/2"},
+                        {Outcome::same, b, 0},      {Outcome::same, b, 0, "copies=1/2"},
+                        {Outcome::conflict, {}, 0}, {Outcome::unknown, "no answer", 0}};
   for (const auto& answer : all) {
     auto heard = parse_answers(encode_answer(a, answer), {a});
-    CHECK(heard && heard->front().outcome == answer.outcome && heard->front().reason == answer.reason && heard->front().note == answer.note);
+    CHECK(heard && heard->front().outcome == answer.outcome && heard->front().reason == answer.reason &&
+          heard->front().note == answer.note);
   }
   CHECK(encode_answer(a, all[2]) == "same " + a + " " + b + "\n");
   CHECK(encode_answer(a, all[3]).substr(0, 5) == "owed ");  // an old client must not take the note for a part of the ID
-  for (const std::string& bad : {"queued " + b + "\n", "queued " + a + "x\n", "owes " + a + "\n", "queued " + a}) CHECK(!parse_answers(bad, {a}));
+  for (const std::string& bad : {"queued " + b + "\n", "queued " + a + "x\n", "owes " + a + "\n", "queued " + a})
+    CHECK(!parse_answers(bad, {a}));
 }
 
 // Who waits for a lock gives up in the end, and says who holds it.
@@ -805,7 +952,8 @@ void waiting_ends(const std::string& directory) {
 void hints_are_proved(const std::string& directory) {
   std::filesystem::create_directory(directory);
   std::filesystem::permissions(directory, std::filesystem::perms::owner_all);
-  Directory(directory).publish("gq.json", R"({"format": 1, "store": ")" + new_ulid() + R"(", "segment_size": "4K"})", true);
+  Directory(directory).publish("gq.json", R"({"format": 1, "store": ")" + new_ulid() + R"(", "segment_size": "4K"})",
+                               true);
   const std::string hint = directory + "/append.lock";
   std::vector<std::string> ids;
   auto add = [&](Store& store) {
@@ -829,7 +977,9 @@ void hints_are_proved(const std::string& directory) {
     add(store);
   }
   std::filesystem::copy(hint, hint + ".new");
-  auto put = [&](const char* which) { std::filesystem::copy(hint + which, hint, std::filesystem::copy_options::overwrite_existing); };
+  auto put = [&](const char* which) {
+    std::filesystem::copy(hint + which, hint, std::filesystem::copy_options::overwrite_existing);
+  };
   put(".old");
   Lsn end = 0;
   {
@@ -843,7 +993,8 @@ void hints_are_proved(const std::string& directory) {
   // Of a segment that is not there any more.
   put(".new");
   std::filesystem::resize_file(hint, 40);
-  std::filesystem::remove(directory + "/journal/" + segment_name(list_segments(Directory(directory + "/journal")).back()));
+  std::filesystem::remove(directory + "/journal/" +
+                          segment_name(list_segments(Directory(directory + "/journal")).back()));
   remove_index(Directory(directory));
   Store store = open_store(directory, false);
   CHECK(store.journal().end() == store.journal().segments().back().end && !store.journal().synced());
@@ -878,13 +1029,15 @@ void synced_end_only_grows(const std::string& directory) {
   one.journal().make_safe(records, placed, Room::intake);  // a sync that began before, and ends later
   CHECK(end == one.journal().end() && one.journal().synced() == end);
   Store another = open_store(directory + ".other", true);  // it does not count in another store
-  std::filesystem::copy(directory + "/append.lock", directory + ".other/append.lock", std::filesystem::copy_options::overwrite_existing);
+  std::filesystem::copy(directory + "/append.lock", directory + ".other/append.lock",
+                        std::filesystem::copy_options::overwrite_existing);
   CHECK(!another.journal().synced());
 }
 
 // How much is sent ahead of a streamed command's answers follows its latest answers, and those of no other.
 void stream_windows() {
-  const std::deque<Pace> quick(8, Pace{1, 1}), batches(8, Pace{10, 100}), slow{{1, 1}, {1001, 1}}, middling(8, Pace{40, 1});
+  const std::deque<Pace> quick(8, Pace{1, 1}), batches(8, Pace{10, 100}), slow{{1, 1}, {1001, 1}},
+      middling(8, Pace{40, 1});
   CHECK(stream_window({}, 0) == 1 && stream_window({}, 5) == 1);
   CHECK(stream_window(quick, 0) == 50 && stream_window(batches, 0) == 256 && stream_window({{0, 1}}, 0) == 256);
   CHECK(stream_window({{2, 4}, {6, 12}}, 0) == 100);
@@ -907,7 +1060,8 @@ void stream_answers() {
     CHECK(::write(stream.command_output(), text.data(), text.size()) == static_cast<ssize_t>(text.size()));
     stream.pump();
     std::string all;
-    for (const auto& a : stream.answers()) all += a.id + "=" + std::to_string(a.status) + (a.reason.empty() ? "" : ":" + a.reason) + ";";
+    for (const auto& a : stream.answers())
+      all += a.id + "=" + std::to_string(a.status) + (a.reason.empty() ? "" : ":" + a.reason) + ";";
     return all;
   };
   for (const char* id : {"A", "B", "C", "D", "E", "F"}) send(id);
@@ -957,7 +1111,8 @@ void room_is_left() {
   CHECK(room_to_run(1000, 90'000) == 1000 * job);
   CHECK(room_to_run(1, 90 + 200) >= job + 3 * 200);  // a key stands in up to three places
   // What is folded needs no more than it did before, whatever the number.
-  for (uint64_t jobs : {1000ULL, 100'000ULL, 10'000'000ULL}) CHECK(room_to_finish(jobs) < jobs * job + (4 << 20) && room_to_finish(jobs) > jobs * (313 + 122));
+  for (uint64_t jobs : {1000ULL, 100'000ULL, 10'000'000ULL})
+    CHECK(room_to_finish(jobs) < jobs * job + (4 << 20) && room_to_finish(jobs) > jobs * (313 + 122));
   CHECK(room_to_finish(0) < spare_size);
   CHECK(room_to_grow(1000) < room_to_fold(1000));
   // Nothing to fold needs nothing; else a chunk as large as there is room for, and in the end none.
@@ -996,7 +1151,8 @@ void owed_room_is_counted(const std::string& directory) {
   store.add({make_job({"f"}, "x")});
   write_all_at(lock.get(), std::string_view(hint, sizeof hint), 0, path);  // the counter is of another end now
   CHECK(store.journal().reserved() == spare_size);
-  CHECK(store.journal().has_room(0, 0, 0) && !store.journal().has_room(1ULL << 60, 0, 0) && !store.journal().has_room(0, 1ULL << 60, 0));
+  CHECK(store.journal().has_room(0, 0, 0) && !store.journal().has_room(1ULL << 60, 0, 0) &&
+        !store.journal().has_room(0, 1ULL << 60, 0));
 }
 
 // A workload that comes in parts: what is late, repeated or wrong changes nothing.
@@ -1014,7 +1170,8 @@ void parts_make_a_workload(const std::string& directory) {
   CHECK(put(100000, 100000) == 200000);
   auto arrived = store.blobs().put_part(id, sum, 200000, std::string_view(data).substr(200000));
   const std::string name = arrived.name;
-  CHECK(store.blobs().directory().has(name) && store.blobs().put(id, data, sum, &arrived) && !store.blobs().directory().has(name));
+  CHECK(store.blobs().directory().has(name) && store.blobs().put(id, data, sum, &arrived) &&
+        !store.blobs().directory().has(name));
   CHECK(file_size(store.blobs().open(id).get()) == data.size());
 }
 
@@ -1030,7 +1187,8 @@ void verdicts_are_read() {
   auto kind = [](const std::string& line) { return parse_verdict(line).kind; };
   using Kind = PeerVerdict::Kind;
   CHECK(kind("have") == Kind::have && kind("need") == Kind::need && kind("conflict") == Kind::conflict);
-  CHECK(kind("refused the disk is full") == Kind::refused && parse_verdict("refused the disk is full").reason == "the disk is full" && kind("refused") == Kind::refused);
+  CHECK(kind("refused the disk is full") == Kind::refused &&
+        parse_verdict("refused the disk is full").reason == "the disk is full" && kind("refused") == Kind::refused);
   CHECK(kind("refused " + new_ulid()) == Kind::conflict);  // what a node of before says of a key that is taken
   for (const char* line : {"", "havex", "refusedx", "taken", "bad"}) CHECK(kind(line) == Kind::nonsense);
 }
@@ -1038,19 +1196,39 @@ void verdicts_are_read() {
 // What is printed acts on no terminal, and what is stored is not bounded by that.
 void output_is_visible() {
   using namespace std::string_literals;
-  const std::map<std::string, std::string> hidden = {
-      {"\x1b"s, "\x1b"s},             {"\x7f"s, "\\u007f"},         {"\xc2\x80"s, "\\u0080"},     {"\xc2\x9b"s, "\\u009b"},     {"\xc2\x9f"s, "\\u009f"},     {"\xc2\xad"s, "\\u00ad"},
-      {"\u061c"s, "\\u061c"},        {"\u200b"s, "\\u200b"},        {"\u200e"s, "\\u200e"},       {"\u200f"s, "\\u200f"},       {"\u2028"s, "\\u2028"},       {"\u2029"s, "\\u2029"},
-      {"\u202a"s, "\\u202a"},        {"\u202e"s, "\\u202e"},        {"\u2060"s, "\\u2060"},       {"\u2066"s, "\\u2066"},       {"\u2069"s, "\\u2069"},       {"\ufeff"s, "\\ufeff"},
-      {"\U000e0001"s, "\\udb40\\udc01"}, {"\xff"s, "\\ufffd"}, {"\xed\xa0\x80"s, "\\ufffd\\ufffd\\ufffd"}, {"\xc0\x9b"s, "\\ufffd\\ufffd"}, {"\xc2"s, "\\ufffd"}};
+  const std::map<std::string, std::string> hidden = {{"\x1b"s, "\x1b"s},
+                                                     {"\x7f"s, "\\u007f"},
+                                                     {"\xc2\x80"s, "\\u0080"},
+                                                     {"\xc2\x9b"s, "\\u009b"},
+                                                     {"\xc2\x9f"s, "\\u009f"},
+                                                     {"\xc2\xad"s, "\\u00ad"},
+                                                     {"\u061c"s, "\\u061c"},
+                                                     {"\u200b"s, "\\u200b"},
+                                                     {"\u200e"s, "\\u200e"},
+                                                     {"\u200f"s, "\\u200f"},
+                                                     {"\u2028"s, "\\u2028"},
+                                                     {"\u2029"s, "\\u2029"},
+                                                     {"\u202a"s, "\\u202a"},
+                                                     {"\u202e"s, "\\u202e"},
+                                                     {"\u2060"s, "\\u2060"},
+                                                     {"\u2066"s, "\\u2066"},
+                                                     {"\u2069"s, "\\u2069"},
+                                                     {"\ufeff"s, "\\ufeff"},
+                                                     {"\U000e0001"s, "\\udb40\\udc01"},
+                                                     {"\xff"s, "\\ufffd"},
+                                                     {"\xed\xa0\x80"s, "\\ufffd\\ufffd\\ufffd"},
+                                                     {"\xc0\x9b"s, "\\ufffd\\ufffd"},
+                                                     {"\xc2"s, "\\ufffd"}};
   for (const auto& [text, escaped] : hidden) {
     const std::string shown = printable("a" + text + "b");
     CHECK(shown == "a" + std::string(shown.size() - 2, '?') + "b" && shown.size() > 2);
     CHECK(json_printable("\"" + text + "\"") == "\"" + escaped + "\"");
   }
-  for (std::string text : {"", "a b~", "\u00a0\u00ac\u00ae\u00e9", "\u200c\u200d\u2010\u2027\u202f\u2070\u65e5", "\U0001f600"})
+  for (std::string text :
+       {"", "a b~", "\u00a0\u00ac\u00ae\u00e9", "\u200c\u200d\u2010\u2027\u202f\u2070\u65e5", "\U0001f600"})
     CHECK(printable(text) == text && json_printable(text) == text);
-  CHECK(printable("\u00e9\u00e9\u00e9", 5) == "\u00e9\u00e9" && printable("\xc2\x9b\xc2\x9b", 1) == "?" && printable("a\tb\nc\0d"s) == "a?b?c?d");
+  CHECK(printable("\u00e9\u00e9\u00e9", 5) == "\u00e9\u00e9" && printable("\xc2\x9b\xc2\x9b", 1) == "?" &&
+        printable("a\tb\nc\0d"s) == "a?b?c?d");
   CHECK(json_printable("{\n  \"a\\n\": 1}\n") == "{\n  \"a\\n\": 1}\n");
   CHECK(!key_problem("a\xc2\x9b\u202e") && !function_name_problem("a\xc2\x9b\u202e"));
   for (std::string text : {"a\x1b", "a\n", "a\x7f", "a\xff"}) CHECK(key_problem(text) && function_name_problem(text));
@@ -1060,7 +1238,8 @@ void output_is_visible() {
     auto answers = parse_answers(line + "\n", {id});
     CHECK(answers && answers->at(0).reason == other);
   }
-  for (std::string line : {"same " + id, "same " + id + " EVIL", "same " + id + " " + other + " and more", "owed " + id + " EVIL copies=1/2", "owed " + id + " " + other + "\xc2\x9b copies=1/2"})
+  for (std::string line : {"same " + id, "same " + id + " EVIL", "same " + id + " " + other + " and more",
+                           "owed " + id + " EVIL copies=1/2", "owed " + id + " " + other + "\xc2\x9b copies=1/2"})
     CHECK(!parse_answers(line + "\n", {id}));
 }
 
@@ -1083,15 +1262,19 @@ void manifests_name_files_of_a_store(const std::string& directory) {
   auto with = [&](const std::string& name) { return with_lines("file 0 0000000000000000 " + name + "\n"); };
   CHECK(with_lines("created 253402300799000\n").empty());
   // Later snapshots would be dated before it.
-  for (const char* created : {"253402300799001", "9223372036854775807", "18446744073709551615"}) CHECK(with_lines("created " + std::string(created) + "\n") == "it is damaged");
+  for (const char* created : {"253402300799001", "9223372036854775807", "18446744073709551615"})
+    CHECK(with_lines("created " + std::string(created) + "\n") == "it is damaged");
   rusage before, after;
   ::getrusage(RUSAGE_SELF, &before);
   CHECK(with_lines(std::string(16 << 20, '\n')) == "it is damaged");
   ::getrusage(RUSAGE_SELF, &after);
   CHECK(after.ru_maxrss - before.ru_maxrss < 256 << 10);  // KiB
-  for (const char* name : {"blobs/AV/01ARZ3NDEKTSV4RRFFQ69G5FAV", "journal/00000000000000000099.gqj", "gq.json"}) CHECK(with(name).empty());
-  for (const char* name : {"database", "/etc/passwd", "journal/../database", "journal/x", "blobs/AV/x", "blobs/AA/01ARZ3NDEKTSV4RRFFQ69G5FAV", "blobs/01ARZ3NDEKTSV4RRFFQ69G5FAV",
-                           "journal/01ARZ3NDEKTSV4RRFFQ69G5FAV", "gq.json/x", "./gq.json", "blobs/AV/../AV/01ARZ3NDEKTSV4RRFFQ69G5FAV"})
+  for (const char* name : {"blobs/AV/01ARZ3NDEKTSV4RRFFQ69G5FAV", "journal/00000000000000000099.gqj", "gq.json"})
+    CHECK(with(name).empty());
+  for (const char* name :
+       {"database", "/etc/passwd", "journal/../database", "journal/x", "blobs/AV/x",
+        "blobs/AA/01ARZ3NDEKTSV4RRFFQ69G5FAV", "blobs/01ARZ3NDEKTSV4RRFFQ69G5FAV", "journal/01ARZ3NDEKTSV4RRFFQ69G5FAV",
+        "gq.json/x", "./gq.json", "blobs/AV/../AV/01ARZ3NDEKTSV4RRFFQ69G5FAV"})
     CHECK(with(name).find("it names a file that is none of a store's") == 0);
 }
 
@@ -1107,7 +1290,8 @@ void only_plain_files_are_opened_below(const std::string& path) {
   fs::create_directory_symlink(path, path + ".link");
   const Directory directory(path + ".link");  // on the way there links are followed
   for (const char* name : {"link", "dangling", "away", "fifo", ".", "..", "", "../unit.outside", "away/x"})
-    for (int flags : {O_RDONLY, O_RDWR | O_CREAT, O_WRONLY | O_CREAT | O_TRUNC}) CHECK(!directory.try_open(name, flags));
+    for (int flags : {O_RDONLY, O_RDWR | O_CREAT, O_WRONLY | O_CREAT | O_TRUNC})
+      CHECK(!directory.try_open(name, flags));
   for (const char* name : {"away", "link", "fifo"}) {
     try {
       directory.below(name);
@@ -1122,11 +1306,13 @@ void only_plain_files_are_opened_below(const std::string& path) {
   CHECK(sub.publish("file", "one", false) && !sub.publish("file", "two", false) && sub.publish("file", "three", true));
   CHECK(sub.link("file", directory, "same") && directory.is(sub.open("file", O_RDONLY).get(), "same"));
   Fd before = sub.open("file", O_RDONLY);
-  CHECK(directory.publish("new", "five", false) && !directory.rename_new("new", sub, "file") && errno == EEXIST && sub.is(before.get(), "file"));
+  CHECK(directory.publish("new", "five", false) && !directory.rename_new("new", sub, "file") && errno == EEXIST &&
+        sub.is(before.get(), "file"));
   CHECK(directory.rename("new", sub, "file") && !sub.is(before.get(), "file"));
   struct stat st;
   CHECK(sub.look_at("file", st) && sub.trusts(st));
-  if (::geteuid() == 0 && ::fchownat(sub.fd(), "file", 65533, static_cast<gid_t>(-1), 0) == 0) {  // nobody's, as far as one can tell
+  if (::geteuid() == 0 &&
+      ::fchownat(sub.fd(), "file", 65533, static_cast<gid_t>(-1), 0) == 0) {  // nobody's, as far as one can tell
     CHECK(sub.look_at("file", st) && !sub.trusts(st) && !sub.try_open("file", O_WRONLY | O_TRUNC));
     CHECK(sub.look_at("file", st) && st.st_size == 4);
   }

@@ -14,10 +14,10 @@
 #include <sstream>
 
 #include "gq/base/given.hpp"
-#include "gq/work/runner.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/thread.hpp"
 #include "gq/base/wait.hpp"
+#include "gq/work/runner.hpp"
 
 namespace gq {
 namespace {
@@ -40,14 +40,15 @@ std::string default_store() {
   throw Error(Exit::config, "cannot tell where the store is: neither --store, GQ_STORE nor HOME is set");
 }
 
-// Descriptors 0 to 2 have to be open, or a file of the store would become standard output. One that was closed cannot be
-// used all the same.
+// Descriptors 0 to 2 have to be open, or a file of the store would become standard output. One that was closed cannot
+// be used all the same.
 void open_standard_descriptors() {
   for (int fd = 0; fd <= 2; ++fd)
     if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) < 0) _exit(70);
 }
 
-// Whether a file may have this name. (In a directory that cannot be searched none can be opened by its name, and no name is known.)
+// Whether a file may have this name. (In a directory that cannot be searched none can be opened by its name, and no
+// name is known.)
 bool names_file(const char* name) {
   struct stat st;
   if (::lstat(name, &st) == 0) return true;
@@ -60,9 +61,11 @@ void check_words(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string_view word = argv[i];
     if (options && word == "--") options = false;
-    else if (word == "-" && names_file(argv[i])) throw Error(Exit::usage, "cannot tell whether - is standard input or a file: say ./- or /dev/stdin");
+    else if (word == "-" && names_file(argv[i]))
+      throw Error(Exit::usage, "cannot tell whether - is standard input or a file: say ./- or /dev/stdin");
     else if (options && word.starts_with('-') && names_file(argv[i]))
-      throw Error(Exit::usage, "cannot tell whether " + printable(word) + " is an option or a file: say ./" + printable(word) + " or --");
+      throw Error(Exit::usage, "cannot tell whether " + printable(word) + " is an option or a file: say ./" +
+                                   printable(word) + " or --");
   }
 }
 
@@ -74,11 +77,13 @@ void check_order(const CLI::App& app) {
   for (const auto* option : app.parse_order()) {
     behind = behind || option == function;
     for (const char* name : {"--store", "--config", "--auth", "--servers"})
-      if (behind && option->check_name(name)) throw Error(Exit::usage, std::string("cannot use ") + name + " behind FUNCTION: say it before");
+      if (behind && option->check_name(name))
+        throw Error(Exit::usage, std::string("cannot use ") + name + " behind FUNCTION: say it before");
   }
 }
 
-// Configuration files, read before CLI11 sees their names: as it opens one, a FIFO could keep the program from starting or ending for ever.
+// Configuration files, read before CLI11 sees their names: as it opens one, a FIFO could keep the program from starting
+// or ending for ever.
 class Configuration : public CLI::ConfigINI {
  public:
   // What a name is replaced by, since CLI11 is to open something; written as nobody does.
@@ -131,11 +136,13 @@ int run(int argc, char** argv, const Program& program) {
   try {
     app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     app.fallthrough();
-    app.add_option("--store", common.store, "Directory of the store, or exec:PROGRAM for a database (default $GQ_STORE, then ~/.local/state/gq)");
+    app.add_option(
+        "--store", common.store,
+        "Directory of the store, or exec:PROGRAM for a database (default $GQ_STORE, then ~/.local/state/gq)");
     app.add_option("--servers", servers, "Gearman servers, HOST[:PORT],... (default $GQ_SERVERS, then 127.0.0.1:4730)");
     app.add_flag("-q,--quiet", quiet, "Errors only");
-    app.add_flag_function("-v,--verbose", [&](int64_t times) { verbosity = static_cast<int>(times); },
-                          "Say more; twice for still more");
+    app.add_flag_function(
+        "-v,--verbose", [&](int64_t times) { verbosity = static_cast<int>(times); }, "Say more; twice for still more");
     app.set_version_flag("--version", std::string(program.name) + " " + GQ_VERSION);
     app.set_config("--config", "", "File with options, NAME = VALUE a line")->transform([&](const std::string& path) {
       configuration->read(path);
@@ -146,7 +153,8 @@ int run(int argc, char** argv, const Program& program) {
     program.options(app);
     for (const char* name : {"--store", "--servers", "--config"}) not_empty(*app.get_option(name));
 
-    // A flag beats the environment, which beats the file: the environment goes before the flags, of which the last counts.
+    // A flag beats the environment, which beats the file: the environment goes before the flags, of which the last
+    // counts.
     std::vector<std::string> args;
     auto from_environment = [&](const char* variable, const char* option) {
       const char* value = std::getenv(variable);
@@ -164,8 +172,8 @@ int run(int argc, char** argv, const Program& program) {
     check_order(app);
     if (common.store.empty()) common.store = default_store();
     auto list = parse_servers(servers);
-    if (!list) throw Error(Exit::usage, "cannot read the list of servers " + printable(servers) +
-                                            ": it is not HOST[:PORT],...");
+    if (!list)
+      throw Error(Exit::usage, "cannot read the list of servers " + printable(servers) + ": it is not HOST[:PORT],...");
     common.servers = std::move(*list);
     return static_cast<int>(program.body(common));
   } catch (const CLI::CallForHelp&) {
@@ -249,15 +257,16 @@ std::string long_name(const std::string& names) { return names.substr(names.find
 
 template <typename T, typename Parse>
 CLI::Option* add_parsed(CLI::App& app, const std::string& name, T& value, const std::string& help, const char* kind,
-                Parse parse) {
-  return app.add_option_function<std::string>(
-         name,
-         [&value, name, kind, parse](const std::string& text) {
-           auto parsed = parse(text);
-           if (!parsed) throw CLI::ValidationError(long_name(name), printable(text) + " is not " + kind);
-           value = static_cast<T>(*parsed);
-         },
-         help)
+                        Parse parse) {
+  return app
+      .add_option_function<std::string>(
+          name,
+          [&value, name, kind, parse](const std::string& text) {
+            auto parsed = parse(text);
+            if (!parsed) throw CLI::ValidationError(long_name(name), printable(text) + " is not " + kind);
+            value = static_cast<T>(*parsed);
+          },
+          help)
       ->type_name("");
 }
 
@@ -265,7 +274,7 @@ CLI::Option* add_parsed(CLI::App& app, const std::string& name, T& value, const 
 
 CLI::Option* add_duration(CLI::App& app, const std::string& name, Millis& value, const std::string& help) {
   return add_parsed(app, name, value, help, "a duration such as 90, 1.5s, 250ms, 10m, 2h or 7d",
-             [](const std::string& text) { return parse_duration(text); });
+                    [](const std::string& text) { return parse_duration(text); });
 }
 
 void add_size(CLI::App& app, const std::string& name, uint64_t& value, const std::string& help) {
@@ -280,8 +289,8 @@ void add_count(CLI::App& app, const std::string& name, uint64_t& value, const st
          [&value, name, least, most](const std::string& text) {
            auto parsed = parse_count(text);
            if (!parsed || *parsed < least || *parsed > most)
-             throw CLI::ValidationError(long_name(name), printable(text) + " is not a number from " + std::to_string(least) + " to " +
-                                        std::to_string(most));
+             throw CLI::ValidationError(long_name(name), printable(text) + " is not a number from " +
+                                                             std::to_string(least) + " to " + std::to_string(most));
            value = *parsed;
          },
          help)
@@ -291,7 +300,10 @@ void add_count(CLI::App& app, const std::string& name, uint64_t& value, const st
 void add_files(CLI::App& app, std::vector<std::string>& value, const std::string& help) {
   constexpr int any = CLI::detail::expected_max_vector_size;
   // CLI11 would take [a,b] for the names a and b where the option takes extra arguments.
-  app.add_option("FILE", value, help)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)->expected(any, any)->allow_extra_args(false);
+  app.add_option("FILE", value, help)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->expected(any, any)
+      ->allow_extra_args(false);
 }
 
 CLI::Option& not_empty(CLI::Option& option) {

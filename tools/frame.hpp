@@ -11,21 +11,21 @@
 #include "gq/base/clock.hpp"
 #include "gq/base/error.hpp"
 #include "gq/base/fd.hpp"
-#include "gq/gearman/gearman.hpp"
 #include "gq/base/log.hpp"
+#include "gq/gearman/gearman.hpp"
 
 namespace gq {
 
 struct Common {
-  std::string store;            // --store, $GQ_STORE, or the user's state directory
-  std::vector<Server> servers;  // --servers, $GQ_SERVERS, or the local one
+  std::string store;                 // --store, $GQ_STORE, or the user's state directory
+  std::vector<Server> servers;       // --servers, $GQ_SERVERS, or the local one
   std::vector<std::string> command;  // what stands behind --
 };
 
 struct Program {
   const char* name;
   const char* purpose;
-  bool takes_command = false;   // everything behind the first -- is a command
+  bool takes_command = false;    // everything behind the first -- is a command
   bool takes_files = false;      // their names stand among its words, as a glob gives them
   bool dies_of_sigpipe = false;  // as a filter whose reader has gone should, when all has been put in order
   std::function<void(CLI::App&)> options;
@@ -35,8 +35,8 @@ struct Program {
 // main() of every program: parses, runs, reports; returns the exit code.
 int run_program(int argc, char** argv, const Program& program);
 
-// While it exists, SIGTERM, SIGINT and SIGHUP end the program as they do, but only after `last` was called, in a thread of its own: so what
-// others share is left as they need it. To be made before other threads are started.
+// While it exists, SIGTERM, SIGINT and SIGHUP end the program as they do, but only after `last` was called, in a thread
+// of its own: so what others share is left as they need it. To be made before other threads are started.
 class EndsInOrder {
  public:
   explicit EndsInOrder(std::function<void()> last);

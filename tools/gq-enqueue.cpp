@@ -1,5 +1,5 @@
-// gq-enqueue: queues jobs, from standard input, files or lines. It prints a job's ID when that job is on stable storage at a
-// worker (or, with --local, in the store), and exits 0 only if all are.
+// gq-enqueue: queues jobs, from standard input, files or lines. It prints a job's ID when that job is on stable storage
+// at a worker (or, with --local, in the store), and exits 0 only if all are.
 #include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
@@ -8,14 +8,14 @@
 #include <cerrno>
 #include <map>
 
-#include "gq/base/fd.hpp"
 #include "frame.hpp"
+#include "gq/base/fd.hpp"
 #include "gq/base/given.hpp"
-#include "gq/database/open_store.hpp"
-#include "replicate_options.hpp"
-#include "gq/replication/sender.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/database/open_store.hpp"
+#include "gq/replication/sender.hpp"
+#include "replicate_options.hpp"
 
 namespace gq {
 namespace {
@@ -102,7 +102,8 @@ class Enqueuer {
   }
 
   void too_large() {
-    fail(Exit::bad_data, next_place(), "it is larger than --max-workload, " + std::to_string(m_options.max_workload) + " bytes");
+    fail(Exit::bad_data, next_place(),
+         "it is larger than --max-workload, " + std::to_string(m_options.max_workload) + " bytes");
   }
 
   // Sends what has been gathered, and prints the IDs of what is durable.
@@ -142,7 +143,8 @@ class Enqueuer {
           if (!answers[i].note.empty()) notes[answers[i].note].push_back(answers[i].reason);
           break;
         case Outcome::conflict:
-          fail(Exit::bad_data, m_places[i], m_options.job.key.empty() ? "another job has this ID" : "another job has this ID or key");
+          fail(Exit::bad_data, m_places[i],
+               m_options.job.key.empty() ? "another job has this ID" : "another job has this ID or key");
           break;
         case Outcome::bad:
           fail(Exit::bad_data, m_places[i], answers[i].reason);
@@ -157,7 +159,8 @@ class Enqueuer {
     }
     for (const auto& [note, of] : notes) {
       if (of.size() > most_alike) log(Level::warning, counted(of.size(), "job") + " queued with " + note);
-      else for (const auto& id : of) log(Level::warning, id + ": queued with " + note);
+      else
+        for (const auto& id : of) log(Level::warning, id + ": queued with " + note);
     }
     try {
       print(ids);
@@ -213,7 +216,8 @@ class Enqueuer {
         lines.push_back(told(f));
         continue;
       }
-      for (size_t i = 0; i < f.places.size(); ++i) lines.push_back(told({f.unknown, f.reason, {f.places[i]}, {f.ids[i]}}));
+      for (size_t i = 0; i < f.places.size(); ++i)
+        lines.push_back(told({f.unknown, f.reason, {f.places[i]}, {f.ids[i]}}));
     }
     const bool ends = m_result == Exit::retry || m_result == Exit::storage;
     for (size_t i = 0; i + ends < lines.size(); ++i) log(Level::error, lines[i]);
@@ -231,7 +235,8 @@ class Enqueuer {
   // How many there are besides those that failed, where there may be any.
   std::string so_far() const {
     if (!m_options.many) return {};
-    return "; " + counted(m_queued, "job") + (m_queued == 1 ? " is" : " are") + " queued" + (m_all_read ? "" : ", and the rest was not read");
+    return "; " + counted(m_queued, "job") + (m_queued == 1 ? " is" : " are") + " queued" +
+           (m_all_read ? "" : ", and the rest was not read");
   }
 
   // Files by their names, lines by their numbers; those that follow each other together.
@@ -240,7 +245,9 @@ class Enqueuer {
     size_t parts = 0;
     for (size_t i = 0, next; i < places.size(); i = next) {
       const Place& p = places[i];
-      for (next = i + 1; p.number && next < places.size() && places[next].source == p.source && places[next].number == p.number + (next - i);) ++next;
+      for (next = i + 1; p.number && next < places.size() && places[next].source == p.source &&
+                         places[next].number == p.number + (next - i);)
+        ++next;
       if (parts++ == most_names) return text + " and others";
       const std::string word = m_options.null ? "item" : "line", source = printable(m_sources[p.source]);
       text += text.empty() ? "" : ", ";
@@ -248,7 +255,8 @@ class Enqueuer {
         text += source;
         continue;
       }
-      text += next - i == 1 ? word + " " + std::to_string(p.number) : word + "s " + std::to_string(p.number) + " to " + std::to_string(places[next - 1].number);
+      text += next - i == 1 ? word + " " + std::to_string(p.number)
+                            : word + "s " + std::to_string(p.number) + " to " + std::to_string(places[next - 1].number);
       if (m_options.files.size() > 1) text += " of " + source;
     }
     return text;
@@ -284,8 +292,8 @@ class Enqueuer {
   Exit m_result = Exit::ok;
 };
 
-// Each item that ends in `separator` is a job, and so is what stands behind the last one. What has been read is sent as soon
-// as no more is there to read at this moment, so that a slow writer gets its IDs at once.
+// Each item that ends in `separator` is a job, and so is what stands behind the last one. What has been read is sent as
+// soon as no more is there to read at this moment, so that a slow writer gets its IDs at once.
 void read_items(int fd, char separator, uint64_t max_workload, const std::string& name, Enqueuer& enqueuer) {
   std::string buffer;
   size_t searched = 0;
@@ -332,9 +340,12 @@ Exit enqueue(const Options& options, const Common& common) {
   }
   for (const std::string* key : {&o.job.key, &o.job.serial})
     if (!key->empty())
-      if (auto problem = key_problem(*key)) throw Error(Exit::usage, "cannot use the key " + printable(*key) + ": " + *problem);
-  if (many && o.job.key.size() > max_key_size - 20) throw Error(Exit::usage, "cannot use the key " + printable(o.job.key) + " for many jobs: it is too long");
-  if (o.replicate.config.owe && !o.local) throw Error(Exit::usage, "cannot use --owe without --local: the worker decides that");
+      if (auto problem = key_problem(*key))
+        throw Error(Exit::usage, "cannot use the key " + printable(*key) + ": " + *problem);
+  if (many && o.job.key.size() > max_key_size - 20)
+    throw Error(Exit::usage, "cannot use the key " + printable(o.job.key) + " for many jobs: it is too long");
+  if (o.replicate.config.owe && !o.local)
+    throw Error(Exit::usage, "cannot use --owe without --local: the worker decides that");
   if (o.key_window > longest_window) throw Error(Exit::usage, "cannot use --key-window: it is longer than 366 days");
   o.job.window = o.job.key.empty() ? Millis(0) : o.key_window;
   o.job.max_attempts = static_cast<uint32_t>(o.max_attempts);
@@ -342,16 +353,21 @@ Exit enqueue(const Options& options, const Common& common) {
   if (!o.at.empty()) {
     auto at = parse_time(o.at);
     if (!at)
-      throw Error(Exit::usage, "cannot use --at " + printable(o.at) + ": it is neither RFC 3339 (2026-01-31T12:00:00Z) nor seconds since 1970");
+      throw Error(Exit::usage, "cannot use --at " + printable(o.at) +
+                                   ": it is neither RFC 3339 (2026-01-31T12:00:00Z) nor seconds since 1970");
     o.job.due = *at;
   }
   if (!o.part.source.empty()) {
     auto source = parse_ulid(o.part.source);
-    if (!source) throw Error(Exit::usage, "cannot use --from " + printable(o.part.source) + ": it is not a job ID (26 characters)");
+    if (!source)
+      throw Error(Exit::usage,
+                  "cannot use --from " + printable(o.part.source) + ": it is not a job ID (26 characters)");
     o.part.source = *source;
     if (o.range.empty()) o.range = "0:";
-    if (!parse_range(o.range)) throw Error(Exit::usage, "cannot use --range " + printable(o.range) + ": it is not OFFSET:LENGTH");
-    if (!o.files.empty() && !o.lines && !o.null) throw Error(Exit::usage, "cannot use a file with --from, which says what the workload is");
+    if (!parse_range(o.range))
+      throw Error(Exit::usage, "cannot use --range " + printable(o.range) + ": it is not OFFSET:LENGTH");
+    if (!o.files.empty() && !o.lines && !o.null)
+      throw Error(Exit::usage, "cannot use a file with --from, which says what the workload is");
     if (!o.lines && !o.null) {
       Enqueuer enqueuer(o, common);
       enqueuer.begin("the range " + o.range + " of " + o.part.source);
@@ -401,18 +417,30 @@ int main(int argc, char** argv) {
     auto* lines = app.add_flag("-l,--lines", o.lines, "Each line is a job");
     auto* null = app.add_flag("-0,--null", o.null, "Each NUL-ended item is a job")->excludes(lines);
     app.add_flag("--local", o.local, "Append to the store here, without a server");
-    auto& id = gq::not_empty(*app.add_option("--id", o.id, "Send the job under this ID; the same ID and workload is one job"));
-    gq::not_empty(*app.add_option("--key", o.job.key, "Jobs of the function with one key are one job; prints the first one's ID; with many jobs, KEY.1, KEY.2 and so on")).excludes(&id);
-    gq::add_duration(app, "--key-window", o.key_window, "How long after that job has finished the key stands for it (default 1d)");
+    auto& id =
+        gq::not_empty(*app.add_option("--id", o.id, "Send the job under this ID; the same ID and workload is one job"));
+    gq::not_empty(*app.add_option("--key", o.job.key,
+                                  "Jobs of the function with one key are one job; prints the first one's ID; with many "
+                                  "jobs, KEY.1, KEY.2 and so on"))
+        .excludes(&id);
+    gq::add_duration(app, "--key-window", o.key_window,
+                     "How long after that job has finished the key stands for it (default 1d)");
     gq::not_empty(*app.add_option("--serial", o.job.serial, "Jobs with one serial key run one at a time, in order"));
     app.add_option("--priority", o.priority, "high, normal or low (default normal)")
         ->check(CLI::IsMember({"high", "normal", "low"}));
     auto* delay = gq::add_duration(app, "--delay", o.delay, "Not to be started before this has passed");
-    gq::not_empty(*app.add_option("--at", o.at, "Not to be started before: RFC 3339, or seconds since 1970")).excludes(delay);
-    gq::add_count(app, "--max-attempts", o.max_attempts, "Attempts before the job is dead (default: the worker's)", 1, gq::most_attempts);
-    auto* from = &gq::not_empty(*app.add_option("--from", o.part.source, "The workload is that of this job, which is not finished or is kept"));
-    gq::not_empty(*app.add_option("--range", o.range, "With --from: OFFSET:LENGTH of it in bytes; with -l or -0 each item of the input is one"))
-        .needs(from)->excludes(lines)->excludes(null);
+    gq::not_empty(*app.add_option("--at", o.at, "Not to be started before: RFC 3339, or seconds since 1970"))
+        .excludes(delay);
+    gq::add_count(app, "--max-attempts", o.max_attempts, "Attempts before the job is dead (default: the worker's)", 1,
+                  gq::most_attempts);
+    auto* from = &gq::not_empty(
+        *app.add_option("--from", o.part.source, "The workload is that of this job, which is not finished or is kept"));
+    gq::not_empty(
+        *app.add_option("--range", o.range,
+                        "With --from: OFFSET:LENGTH of it in bytes; with -l or -0 each item of the input is one"))
+        .needs(from)
+        ->excludes(lines)
+        ->excludes(null);
     o.replicate.add(app, true, false);
     gq::add_duration(app, "--timeout", o.timeout, "How long to wait for a worker (default 10s)");
     gq::add_size(app, "--max-workload", o.max_workload, "Refuse larger jobs (default 256M)");

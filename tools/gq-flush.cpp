@@ -1,21 +1,22 @@
-// gq-flush: one pass over a store, for cron: runs what no living process holds. It exits when nothing is left to do now, says
-// nothing when there was nothing to do, and never runs a job that is already running. Then it cleans the journal. It is also how a
-// person kicks and drops jobs, keeps and releases workloads, and pauses and resumes functions.
+// gq-flush: one pass over a store, for cron: runs what no living process holds. It exits when nothing is left to do
+// now, says nothing when there was nothing to do, and never runs a job that is already running. Then it cleans the
+// journal. It is also how a person kicks and drops jobs, keeps and releases workloads, and pauses and resumes
+// functions.
 #include <unistd.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "gq/base/child.hpp"
-#include "gq/store/cleaner.hpp"
-#include "gq/base/fd.hpp"
 #include "frame.hpp"
-#include "gq/store/listing.hpp"
-#include "gq/database/open_store.hpp"
-#include "replicate_options.hpp"
-#include "gq/work/runner.hpp"
+#include "gq/base/child.hpp"
+#include "gq/base/fd.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/database/open_store.hpp"
+#include "gq/store/cleaner.hpp"
+#include "gq/store/listing.hpp"
+#include "gq/work/runner.hpp"
+#include "replicate_options.hpp"
 #include "work_options.hpp"
 
 namespace gq {
@@ -30,7 +31,10 @@ struct Options {
   bool dry_run = false;
   bool clean = false;
   std::vector<std::string> kick, drop, keep, release;  // IDs, or "-"
-  bool changes() const { return !kick.empty() || !drop.empty() || !keep.empty() || !release.empty() || kick_dead || !pause.empty() || !resume.empty(); }
+  bool changes() const {
+    return !kick.empty() || !drop.empty() || !keep.empty() || !release.empty() || kick_dead || !pause.empty() ||
+           !resume.empty();
+  }
   bool kick_dead = false;
   std::vector<std::string> pause, resume;
 };
@@ -38,7 +42,8 @@ struct Options {
 constexpr size_t most_changes = 1000;  // in one visit to the index
 constexpr uint64_t most_input = 1 << 30;
 
-// The IDs that stand for themselves, and for "-" those of standard input: the first word of each line, or the "id" of a JSON object.
+// The IDs that stand for themselves, and for "-" those of standard input: the first word of each line, or the "id" of a
+// JSON object.
 std::vector<std::string> read_ids(const std::vector<std::string>& names) {
   std::vector<std::string> ids;
   auto add = [&](const std::string& text, Exit code) {
@@ -60,7 +65,8 @@ std::vector<std::string> read_ids(const std::vector<std::string>& names) {
         continue;
       }
       auto json = nlohmann::json::parse(line, nullptr, false);
-      add(json.is_object() && json.contains("id") && json["id"].is_string() ? json["id"].get<std::string>() : line, Exit::bad_data);
+      add(json.is_object() && json.contains("id") && json["id"].is_string() ? json["id"].get<std::string>() : line,
+          Exit::bad_data);
     }
   }
   return ids;
@@ -159,20 +165,23 @@ Exit flush(Options& o, const Common& common) {
   for (const auto& f : o.work.functions) check_function(f);
   if (o.changes()) return administer(o, common);
   if (o.clean) {
-    if (!common.command.empty() || o.all || o.dry_run || !o.work.functions.empty()) throw Error(Exit::usage, "cannot use --clean with functions or a command");
+    if (!common.command.empty() || o.all || o.dry_run || !o.work.functions.empty())
+      throw Error(Exit::usage, "cannot use --clean with functions or a command");
     Store store = open_store(common.store, false);
     EndsInOrder in_order([&] { store.index().leave_for_good(); });
     clean(store, true);
     return Exit::ok;
   }
   if (o.all != o.work.functions.empty())
-    throw Error(Exit::usage, o.all ? "cannot use --all with -f" : "cannot flush: no function is given (-f FUNCTION, or --all)");
+    throw Error(Exit::usage,
+                o.all ? "cannot use --all with -f" : "cannot flush: no function is given (-f FUNCTION, or --all)");
   if (common.command.empty() && !o.dry_run) throw Error(Exit::usage, "cannot flush: no command is given (-- CMD)");
   auto config = o.work.config(common.command);
   config.until = Runner::Until::nothing_now;
   // Also where there is nothing to run now, so that a crontab tells of it at once.
   if (int problem = o.dry_run ? 0 : command_problem(config.command[0]))
-    throw Error(Exit::config, "cannot run " + printable(config.command[0]) + ": " + errno_text(problem) + "; no job is spent");
+    throw Error(Exit::config,
+                "cannot run " + printable(config.command[0]) + ": " + errno_text(problem) + "; no job is spent");
   Store store = open_store(common.store, false);
   if (o.dry_run) {
     Store::ClaimRequest request;
@@ -191,7 +200,8 @@ Exit flush(Options& o, const Common& common) {
     replicator->settle(settle_time, stop_signal_waits);
     waits = store.group().once && !store.has_returned();
     if (waits)
-      log(Level::warning, "no other node could be asked what became of this one's jobs: nothing is run (--alone-after)");
+      log(Level::warning,
+          "no other node could be asked what became of this one's jobs: nothing is run (--alone-after)");
   }
   Backlog backlog;
   bool good, lost_output;
@@ -200,7 +210,8 @@ Exit flush(Options& o, const Common& common) {
     good = runner.run([] {});
     lost_output = runner.lost_output();
   }
-  if (replicator && !replicator->leave(settle_time, stop_signal_waits)) log(Level::warning, "not all that is owed to other nodes could be sent in this pass");
+  if (replicator && !replicator->leave(settle_time, stop_signal_waits))
+    log(Level::warning, "not all that is owed to other nodes could be sent in this pass");
   clean(store, false);
   return !good ? Exit::config : waits ? Exit::retry : lost_output ? Exit::storage : Exit::ok;
 }
@@ -219,12 +230,16 @@ int main(int argc, char** argv) {
     o.replicate.add(app, false, true);
     app.add_flag("--all", o.all, "Jobs of every function; the command sees which in GQ_FUNCTION");
     auto list = [&](const char* name, std::vector<std::string>& values, const char* help) {
-      app.add_option(name, values, help)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)->expected(1)->allow_extra_args(false);
+      app.add_option(name, values, help)
+          ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+          ->expected(1)
+          ->allow_extra_args(false);
     };
     list("--kick", o.kick, "Start this dead or delayed job anew; - reads IDs from standard input; may be repeated");
     app.add_flag("--kick-dead", o.kick_dead, "Start all dead jobs anew, or with -f those of a function");
     list("--drop", o.drop, "Remove this job, done or not; - reads IDs from standard input; may be repeated");
-    list("--keep", o.keep, "Keep the workload of this job when it is done; - reads IDs from standard input; may be repeated");
+    list("--keep", o.keep,
+         "Keep the workload of this job when it is done; - reads IDs from standard input; may be repeated");
     list("--release", o.release, "Keep it no longer; - reads IDs from standard input; may be repeated");
     app.add_flag("--clean", o.clean, "Only clean the journal, and remove what crashes left");
     list("--pause", o.pause, "Start no more jobs of this function, in any process, until it is resumed");

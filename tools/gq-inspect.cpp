@@ -5,14 +5,14 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "gq/store/exchange.hpp"
 #include "frame.hpp"
-#include "gq/store/listing.hpp"
-#include "gq/replication/replicator.hpp"
-#include "gq/database/open_store.hpp"
-#include "gq/store/store.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/database/open_store.hpp"
+#include "gq/replication/replicator.hpp"
+#include "gq/store/exchange.hpp"
+#include "gq/store/listing.hpp"
+#include "gq/store/store.hpp"
 
 namespace gq {
 namespace {
@@ -54,11 +54,14 @@ class Waits {
     for (const auto& member : m_group.members) {
       if (member == m_group.self.node) continue;
       Millis at = answered_at(store, member);
-      m_others += (m_others.empty() ? "" : ", ") + member + (at.count() ? " (last answered " + format_time(at) + ")" : " (never answered)");
+      m_others += (m_others.empty() ? "" : ", ") + member +
+                  (at.count() ? " (last answered " + format_time(at) + ")" : " (never answered)");
     }
   }
   std::string of(const Job& job) const {
-    if (job.state == State::pending) return "until " + std::to_string(job.copies) + " nodes have it: this one" + (job.peers.empty() ? "" : "," + job.peers) + "; the others: " + m_others;
+    if (job.state == State::pending)
+      return "until " + std::to_string(job.copies) + " nodes have it: this one" +
+             (job.peers.empty() ? "" : "," + job.peers) + "; the others: " + m_others;
     return job.state == State::queued || job.state == State::claimed ? m_node : std::string();
   }
 
@@ -114,11 +117,17 @@ Exit list(const Options& o, Store& store) {
       out += json_line(job_json(c, holder, waits));
     } else {
       if (holder && c.job.state == State::running) {
-        c.job.why = "pid " + std::to_string(holder->pid ? holder->pid : holder->worker) + " on " + holder->host + " since " + format_time(c.job.changed_at);
+        c.job.why = "pid " + std::to_string(holder->pid ? holder->pid : holder->worker) + " on " + holder->host +
+                    " since " + format_time(c.job.changed_at);
       }
       std::string why = waits.of(c.job);
       why = c.job.why + (c.job.why.empty() || why.empty() ? "" : "; ") + why;
-      std::vector<std::string> fields = {c.id, state_name(c.job.state), c.job.function, std::to_string(c.job.attempts()), std::to_string(c.job.size), format_time(c.job.enqueued_at)};
+      std::vector<std::string> fields = {c.id,
+                                         state_name(c.job.state),
+                                         c.job.function,
+                                         std::to_string(c.job.attempts()),
+                                         std::to_string(c.job.size),
+                                         format_time(c.job.enqueued_at)};
       if (!why.empty()) fields.push_back(printable(why, 1000));
       out += text_line(fields);
     }
@@ -161,7 +170,8 @@ std::vector<Json> history_of(Store& store, const Claim& c) {
     if (item != JournalReader::Item::record) continue;
     const Event& event = reader.event();
     // Whoever takes it has seen that nobody holds it any more.
-    if (auto* claim = std::get_if<event::Claim>(&event); claim && is_open && std::find(claim->ids.begin(), claim->ids.end(), c.id) != claim->ids.end()) {
+    if (auto* claim = std::get_if<event::Claim>(&event);
+        claim && is_open && std::find(claim->ids.begin(), claim->ids.end(), c.id) != claim->ids.end()) {
       runs.back()["result"] = "cut off";
       is_open = false;
     }
@@ -194,7 +204,9 @@ Exit show(const Options& o, Store& store) {
   if (o.json) {
     print(json_line(json));
   } else {
-    auto text = [](const Json& value) { return value.is_string() ? printable(value.get<std::string>(), 1000) : value.dump(); };
+    auto text = [](const Json& value) {
+      return value.is_string() ? printable(value.get<std::string>(), 1000) : value.dump();
+    };
     for (const auto& [key, value] : json.items())
       if (key != "history") print(text_line({key + ": " + text(value)}));
     for (const auto& run : o.history ? json["history"] : Json::array()) {
@@ -248,17 +260,20 @@ Exit cat(const Options& o, Store& store) {
     range = *parsed;
     if (range.length == UINT64_MAX && range.offset <= size) range.length = size - range.offset;
     if (range.offset > size || range.length > size - range.offset)
-      throw Error(Exit::usage, "cannot show the range " + printable(o.range) + ": the workload has only " + std::to_string(size) + " bytes");
+      throw Error(Exit::usage, "cannot show the range " + printable(o.range) + ": the workload has only " +
+                                   std::to_string(size) + " bytes");
   }
   if (workload->blob) print_part(workload->blob.get(), workload->offset + range.offset, range.length);
   else print_workload(std::string_view(workload->data).substr(range.offset, range.length));
   return Exit::ok;
 }
 
-// What other nodes of the group are still to be told, and when each last answered. And what this one waits for before it runs jobs.
+// What other nodes of the group are still to be told, and when each last answered. And what this one waits for before
+// it runs jobs.
 void print_peers(const Options& o, Store& store) {
   if (std::string waits = store.group().once ? store.waits() : std::string(); !waits.empty())
-    print(o.json ? json_line({{"node", store.group().self.node}, {"waits", waits}}) : text_line({store.group().self.node + ": runs no job " + waits}));
+    print(o.json ? json_line({{"node", store.group().self.node}, {"waits", waits}})
+                 : text_line({store.group().self.node + ": runs no job " + waits}));
   for (const auto& [node, debt] : debts_of(store)) {
     Json json = {{"peer", node}, {"owed", debt.jobs}};
     if (debt.jobs) json["owed_since"] = format_time(debt.since);
@@ -278,7 +293,8 @@ void print_peers(const Options& o, Store& store) {
   }
 }
 
-// Serial keys whose first job is not due, so that those behind it wait, of whatever function: the ones that wait longest.
+// Serial keys whose first job is not due, so that those behind it wait, of whatever function: the ones that wait
+// longest.
 void print_serials(const Options& o, Store& store) {
   constexpr size_t most_shown = 10, most_counted = 10000;
   struct Blocked {
@@ -305,13 +321,20 @@ void print_serials(const Options& o, Store& store) {
     });
     cursor = next;
     all.insert(all.end(), std::make_move_iterator(found.begin()), std::make_move_iterator(found.end()));
-    std::sort(all.begin(), all.end(), [](const Blocked& a, const Blocked& b) { return a.first.job.due > b.first.job.due; });
+    std::sort(all.begin(), all.end(),
+              [](const Blocked& a, const Blocked& b) { return a.first.job.due > b.first.job.due; });
     if (all.size() > most_shown) all.erase(all.begin() + most_shown, all.end());
   }
   for (const auto& [first, behind] : all) {
-    Json json = {{"serial", first.job.serial}, {"waits_for", first.id}, {"function", first.job.function}, {"due_at", format_time(first.job.due)}, {"waiting", behind}};
+    Json json = {{"serial", first.job.serial},
+                 {"waits_for", first.id},
+                 {"function", first.job.function},
+                 {"due_at", format_time(first.job.due)},
+                 {"waiting", behind}};
     if (o.json) print(json_line(json));
-    else print(text_line({"serial key " + first.job.serial + ": " + counted(behind, "job") + " waiting for " + first.id + " of " + first.job.function + ", due at " + format_time(first.job.due)}));
+    else
+      print(text_line({"serial key " + first.job.serial + ": " + counted(behind, "job") + " waiting for " + first.id +
+                       " of " + first.job.function + ", due at " + format_time(first.job.due)}));
   }
 }
 
@@ -328,10 +351,14 @@ void print_disk(const Options& o, Store& store) {
       if (auto job = fold.get(id); job && (!oldest || job->enqueued_at < *oldest)) oldest = job->enqueued_at;
   });
   if (auto aside = store.directory().find_below("damaged")) damaged = aside->names().size();
-  Json json = {{"journal_bytes", journal}, {"live_bytes", needed}, {"garbage_bytes", journal - needed}, {"damaged", damaged}};
-  if (oldest) json.update({{"oldest_at", format_time(*oldest)}, {"oldest_seconds", std::max<int64_t>(0, (now_ms() - *oldest).count() / 1000)}});
+  Json json = {
+      {"journal_bytes", journal}, {"live_bytes", needed}, {"garbage_bytes", journal - needed}, {"damaged", damaged}};
+  if (oldest)
+    json.update({{"oldest_at", format_time(*oldest)},
+                 {"oldest_seconds", std::max<int64_t>(0, (now_ms() - *oldest).count() / 1000)}});
   if (o.json) return print(json_line(json));
-  std::string line = "journal: bytes " + std::to_string(journal) + " live " + std::to_string(needed) + " garbage " + std::to_string(journal - needed);
+  std::string line = "journal: bytes " + std::to_string(journal) + " live " + std::to_string(needed) + " garbage " +
+                     std::to_string(journal - needed);
   if (oldest) line += " oldest " + format_time(*oldest);
   print(text_line({line}));
   if (damaged) log(Level::warning, counted(damaged, "segment") + " in damaged/ could not be read whole");
@@ -356,7 +383,8 @@ Exit stats(const Options& o, Store& store) {
         return true;
       });
     }
-    for (const auto& t : fold.troubles()) troubles += t.kind == Trouble::Kind::damage || t.kind == Trouble::Kind::missing;
+    for (const auto& t : fold.troubles())
+      troubles += t.kind == Trouble::Kind::damage || t.kind == Trouble::Kind::missing;
   });
   auto at = [](const Counters& c, State s) { return c.jobs[static_cast<size_t>(s)]; };
   for (const auto& [function, c] : counters) {
@@ -382,7 +410,8 @@ Exit stats(const Options& o, Store& store) {
       if (key != "function") line += " " + key + " " + (value.is_string() ? value.get<std::string>() : value.dump());
     print(text_line({line}));
   }
-  const bool any_waits = std::any_of(counters.begin(), counters.end(), [&](const auto& c) { return at(c.second, State::waiting) > 0; });
+  const bool any_waits =
+      std::any_of(counters.begin(), counters.end(), [&](const auto& c) { return at(c.second, State::waiting) > 0; });
   if (o.function.empty() && any_waits) print_serials(o, store);
   if (o.function.empty()) print_peers(o, store);
   if (o.function.empty()) print_disk(o, store);
@@ -398,7 +427,8 @@ Exit check(const Options& o, Store& store) {
       Json json = {{"kind", kind}, {"lsn", lsn}, {"id", id}, {"text", text}, {"bad", bad}};
       print(json_line(json));
     } else if (bad) {
-      print(text_line({std::string(kind) + " at " + std::to_string(lsn) + (id.empty() ? "" : ", job " + id) + ": " + text}));
+      print(text_line(
+          {std::string(kind) + " at " + std::to_string(lsn) + (id.empty() ? "" : ", job " + id) + ": " + text}));
     }
   };
   std::vector<std::pair<Lsn, Lsn>> unreadable;
@@ -410,12 +440,14 @@ Exit check(const Options& o, Store& store) {
     store.look([&](Fold& fold) {
       wrong.clear();
       for (const auto& [lsn, id] : without_data)
-        if (auto job = fold.get(id); job && job->state != State::finished && job->is_inline() && job->location == lsn) wrong.push_back({lsn, id});
+        if (auto job = fold.get(id); job && job->state != State::finished && job->is_inline() && job->location == lsn)
+          wrong.push_back({lsn, id});
     });
     for (const auto& [lsn, id] : wrong) report("damage", lsn, id, "its workload is gone", true);
     without_data.clear();
   };
-  // Every byte of the journal. (An append that was cut off is no damage, nor is what was never synced: nobody was told that it was done.)
+  // Every byte of the journal. (An append that was cut off is no damage, nor is what was never synced: nobody was told
+  // that it was done.)
   const Lsn synced = store.journal().synced().value_or(0), unsynced = synced ? synced : UINT64_MAX;
   EventReader reader(store.journal(), 0);
   auto damaged = [&](Lsn lsn, const std::string& id, const std::string& text) {
@@ -428,7 +460,8 @@ Exit check(const Options& o, Store& store) {
       case JournalReader::Item::record:
         if (reader.head().inline_size() > 0 && reader.has_data() && sum64(reader.data()) != reader.head().data_sum)
           damaged(reader.lsn(), id_of(reader.event()), "the checksum of its workload is wrong");
-        if (reader.head().inline_size() > 0 && !reader.has_data()) without_data.push_back({reader.lsn(), id_of(reader.event())});
+        if (reader.head().inline_size() > 0 && !reader.has_data())
+          without_data.push_back({reader.lsn(), id_of(reader.event())});
         look_without_data(false);
         break;
       case JournalReader::Item::damage:
@@ -450,12 +483,16 @@ Exit check(const Options& o, Store& store) {
   const uint64_t rest = reader.unread();
   if (rest) damaged(reader.position(), "", std::to_string(rest) + " bytes cannot be read");
   if (Lsn end = reader.position() + rest; end < synced)
-    report("missing", end, "", "the journal ends here; " + std::to_string(synced - end) + " bytes that were on stable storage are gone", true);
+    report("missing", end, "",
+           "the journal ends here; " + std::to_string(synced - end) + " bytes that were on stable storage are gone",
+           true);
   std::vector<Trouble> troubles;
   store.look([&](Fold& fold) { troubles = fold.troubles(); });
   for (const auto& t : troubles)
-    if (t.kind == Trouble::Kind::conflict) report("conflict", t.lsn, t.id, "its ID was used again with another workload, which was refused", false);
-  // Where each job stands in the journal is compared with the index; only what cannot be read, and what has come since, is looked at here.
+    if (t.kind == Trouble::Kind::conflict)
+      report("conflict", t.lsn, t.id, "its ID was used again with another workload, which was refused", false);
+  // Where each job stands in the journal is compared with the index; only what cannot be read, and what has come since,
+  // is looked at here.
   EventReader news(store.journal(), 0);
   auto is_readable = [&](Lsn lsn, const std::string& id) {
     if (lsn >= reader.position()) return news.read_record_at(lsn, false) && id_of(news.event()) == id;
@@ -480,7 +517,8 @@ Exit check(const Options& o, Store& store) {
   Fd cleaning = store.open_clean_lock();
   if (Durability* database = store.journal().durability()) {
     FileLock not_now(cleaning.get(), FileLock::Mode::shared);
-    database->verify(store.journal(), [&](Lsn lsn, const std::string& text) { report("database", lsn, "", text, true); });
+    database->verify(store.journal(),
+                     [&](Lsn lsn, const std::string& text) { report("database", lsn, "", text, true); });
   }
   auto cleaned = [&] {
     std::vector<std::pair<Lsn, Lsn>> all;
@@ -502,50 +540,64 @@ Exit check(const Options& o, Store& store) {
 
 // What an event says, by the names that people know; what is as usual is left out.
 void tell(Json& json, const Event& event, uint64_t size) {
-  auto text = [&](const char* name, const std::string& value) { if (!value.empty()) json[name] = value; };
-  auto number = [&](const char* name, uint32_t value, uint32_t usual = 0) { if (value != usual) json[name] = value; };
-  auto flag = [&](const char* name, bool value, bool usual = false) { if (value != usual) json[name] = value; };
-  auto time = [&](const char* name, Millis value) { if (value.count()) json[name] = format_time(value); };
-  std::visit([&]<typename E>(const E& e) {
-    json["type"] = E::type;
-    if constexpr (requires { e.id; }) json["id"] = e.id;
-    if constexpr (requires { e.asked; }) json["function"] = e.asked.function;
-    if constexpr (requires { e.function; }) json["function"] = e.function;
-    json["at"] = format_time(e.at);
-    if constexpr (requires { e.ids; }) json["ids"] = e.ids;
-    if constexpr (std::is_same_v<E, event::Add>) {
-      json["size"] = size;
-      if (!e.part.source.empty()) json.update({{"from", e.part.source}, {"offset", e.part.offset}, {"length", e.part.length}});
-      time("due_at", e.asked.due);
-      if (e.asked.priority != normal_priority) json["priority"] = priority_name(e.asked.priority);
-      text("key", e.asked.key), text("serial", e.asked.serial);
-    }
-    if constexpr (requires { e.keep; }) flag("keep", e.keep);
-    if constexpr (requires { e.owner; }) text("owner", e.owner);
-    if constexpr (requires { e.start; }) number("start", e.start);
-    if constexpr (requires { e.starts; }) number("start", e.starts);
-    if constexpr (requires { e.due; }) time("due_at", e.due);
-    if constexpr (requires { e.spent; }) flag("spent", e.spent, true);
-    if constexpr (requires { e.exit; }) number("exit_status", e.exit, no_exit), number("signal", e.signal);
-    if constexpr (requires { e.attempts; }) number("attempts", e.attempts);
-    if constexpr (requires { e.dropped; }) flag("dropped", e.dropped);
-    if constexpr (requires { e.why; }) text("reason", e.why);
-    if constexpr (requires { e.node; }) text("node", e.node);
-    if constexpr (requires { e.copies; }) number("copies", e.copies);
-    if constexpr (std::is_same_v<E, event::Copied>) json["peers"] = e.peers;
-    if constexpr (std::is_same_v<E, event::Peer>) json["position"] = e.position;
-    if constexpr (std::is_same_v<E, event::State>) json.update({{"state", e.state}, {"term", e.term}, {"version", e.version}, {"from", e.from}});
-  }, event);
+  auto text = [&](const char* name, const std::string& value) {
+    if (!value.empty()) json[name] = value;
+  };
+  auto number = [&](const char* name, uint32_t value, uint32_t usual = 0) {
+    if (value != usual) json[name] = value;
+  };
+  auto flag = [&](const char* name, bool value, bool usual = false) {
+    if (value != usual) json[name] = value;
+  };
+  auto time = [&](const char* name, Millis value) {
+    if (value.count()) json[name] = format_time(value);
+  };
+  std::visit(
+      [&]<typename E>(const E& e) {
+        json["type"] = E::type;
+        if constexpr (requires { e.id; }) json["id"] = e.id;
+        if constexpr (requires { e.asked; }) json["function"] = e.asked.function;
+        if constexpr (requires { e.function; }) json["function"] = e.function;
+        json["at"] = format_time(e.at);
+        if constexpr (requires { e.ids; }) json["ids"] = e.ids;
+        if constexpr (std::is_same_v<E, event::Add>) {
+          json["size"] = size;
+          if (!e.part.source.empty())
+            json.update({{"from", e.part.source}, {"offset", e.part.offset}, {"length", e.part.length}});
+          time("due_at", e.asked.due);
+          if (e.asked.priority != normal_priority) json["priority"] = priority_name(e.asked.priority);
+          text("key", e.asked.key), text("serial", e.asked.serial);
+        }
+        if constexpr (requires { e.keep; }) flag("keep", e.keep);
+        if constexpr (requires { e.owner; }) text("owner", e.owner);
+        if constexpr (requires { e.start; }) number("start", e.start);
+        if constexpr (requires { e.starts; }) number("start", e.starts);
+        if constexpr (requires { e.due; }) time("due_at", e.due);
+        if constexpr (requires { e.spent; }) flag("spent", e.spent, true);
+        if constexpr (requires { e.exit; }) number("exit_status", e.exit, no_exit), number("signal", e.signal);
+        if constexpr (requires { e.attempts; }) number("attempts", e.attempts);
+        if constexpr (requires { e.dropped; }) flag("dropped", e.dropped);
+        if constexpr (requires { e.why; }) text("reason", e.why);
+        if constexpr (requires { e.node; }) text("node", e.node);
+        if constexpr (requires { e.copies; }) number("copies", e.copies);
+        if constexpr (std::is_same_v<E, event::Copied>) json["peers"] = e.peers;
+        if constexpr (std::is_same_v<E, event::Peer>) json["position"] = e.position;
+        if constexpr (std::is_same_v<E, event::State>)
+          json.update({{"state", e.state}, {"term", e.term}, {"version", e.version}, {"from", e.from}});
+      },
+      event);
 }
 
 Exit journal(const Options& o, Store& store) {
   if (o.records) {
     if (::isatty(STDOUT_FILENO)) throw Error(Exit::usage, "cannot write a stream of jobs to a terminal");
     Exit result = Exit::ok;
-    write_stream(store, {}, [](std::string_view bytes) { print(bytes); }, [&](const std::string& what) {
-      log(Level::error, what);
-      result = Exit::storage;
-    });
+    write_stream(
+        store, {}, [](std::string_view bytes) { print(bytes); },
+        [&](const std::string& what) {
+          log(Level::error, what);
+          result = Exit::storage;
+        });
     return result;
   }
   EventReader reader(store.journal(), 0);
@@ -582,8 +634,10 @@ int main(int argc, char** argv) {
       sub->final_callback([&action, run] { action = run; });
       return sub;
     };
-    auto* list = add("list", "The jobs that are queued, running, delayed, waiting, pending, held, dead or kept", gq::list);
-    list->add_option("--state", o.state, "Only those that are queued, running, delayed, waiting, pending, held, dead or kept")
+    auto* list =
+        add("list", "The jobs that are queued, running, delayed, waiting, pending, held, dead or kept", gq::list);
+    list->add_option("--state", o.state,
+                     "Only those that are queued, running, delayed, waiting, pending, held, dead or kept")
         ->check(CLI::IsMember({"queued", "running", "delayed", "waiting", "pending", "held", "dead", "kept"}));
     list->add_option("-f,--function", o.function, "Only those of one function");
     gq::add_count(*list, "--limit", o.limit, "At most so many", 0, UINT64_MAX);
@@ -596,7 +650,8 @@ int main(int argc, char** argv) {
     add("stats", "How many jobs there are, by function and state", gq::stats)
         ->add_option("-f,--function", o.function, "Only this function");
     add("check", "Verify every checksum, and the index; exit 1 if something is wrong", gq::check);
-    app.add_subcommand("confirm", "Obey the file database of the store's directory: the program that it names may be run");
+    app.add_subcommand("confirm",
+                       "Obey the file database of the store's directory: the program that it names may be run");
     add("journal", "The records of the journal, as JSON lines", gq::journal)
         ->add_flag("--records", o.records, "The jobs that are not finished instead, as gq-snapshot export writes them");
   };

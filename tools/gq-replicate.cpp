@@ -1,5 +1,6 @@
-// gq-replicate: the replication worker alone, for a node that runs no gq-worker: it keeps what other nodes accept, and passes on
-// what they miss. It is also how a store joins a group, leaves it, and is brought up to date from a stream. It runs no commands.
+// gq-replicate: the replication worker alone, for a node that runs no gq-worker: it keeps what other nodes accept, and
+// passes on what they miss. It is also how a store joins a group, leaves it, and is brought up to date from a stream.
+// It runs no commands.
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
@@ -9,18 +10,18 @@
 #include <map>
 #include <set>
 
-#include "gq/store/cleaner.hpp"
-#include "gq/store/exchange.hpp"
-#include "gq/base/fd.hpp"
 #include "frame.hpp"
+#include "gq/base/fd.hpp"
 #include "gq/base/log.hpp"
 #include "gq/base/notify.hpp"
-#include "gq/database/open_store.hpp"
-#include "gq/store/owners.hpp"
-#include "replicate_options.hpp"
-#include "gq/work/runner.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/database/open_store.hpp"
+#include "gq/store/cleaner.hpp"
+#include "gq/store/exchange.hpp"
+#include "gq/store/owners.hpp"
+#include "gq/work/runner.hpp"
+#include "replicate_options.hpp"
 #include "work_options.hpp"
 
 namespace gq {
@@ -39,7 +40,8 @@ struct Options {
 // Nobody may have the store open while its name or identity changes.
 class Unused {
  public:
-  explicit Unused(const Directory& store) : m_users(store.open("index.users", O_RDWR | O_CREAT)), m_lock(store.open("replicate.lock", O_RDWR | O_CREAT)) {
+  explicit Unused(const Directory& store)
+      : m_users(store.open("index.users", O_RDWR | O_CREAT)), m_lock(store.open("replicate.lock", O_RDWR | O_CREAT)) {
     if (!try_lock(m_users.get(), FileLock::Mode::exclusive) || !try_lock(m_lock.get(), FileLock::Mode::exclusive))
       throw Error(Exit::retry, "cannot change what the node is: programs are using the store");
   }
@@ -56,9 +58,12 @@ Exit init(const Options& o, const Common& common) {
   std::set<std::string> names(group.members.begin(), group.members.end());
   for (const auto& name : group.members)
     if (!is_node_name(name))
-      throw Error(Exit::usage, "cannot use the node name " + printable(name) + ": it is not rep_ and 1 to 60 letters, digits, - or _");
-  if (names.size() != group.members.size()) throw Error(Exit::usage, "cannot use the group " + printable(o.group) + ": a node is there twice");
-  if (!group.has(o.as)) throw Error(Exit::usage, "cannot be " + printable(o.as) + ": it is not in the group " + printable(o.group));
+      throw Error(Exit::usage, "cannot use the node name " + printable(name) +
+                                   ": it is not rep_ and 1 to 60 letters, digits, - or _");
+  if (names.size() != group.members.size())
+    throw Error(Exit::usage, "cannot use the group " + printable(o.group) + ": a node is there twice");
+  if (!group.has(o.as))
+    throw Error(Exit::usage, "cannot be " + printable(o.as) + ": it is not in the group " + printable(o.group));
   if (group.members.size() > 64) throw Error(Exit::usage, "cannot use a group of more than 64 nodes");
   try {
     if (has_database(common.store)) open_store(common.store, false);  // which brings the settings here
@@ -68,26 +73,34 @@ Exit init(const Options& o, const Common& common) {
   const bool is_there = file_exists(store_directory(common.store));
   Group old;
   if (is_there)
-    if (const Directory before = open_store_directory(common.store, false); before.has(settings_name)) old = read_settings(before).group;
+    if (const Directory before = open_store_directory(common.store, false); before.has(settings_name))
+      old = read_settings(before).group;
   // What is not said stays as it was.
-  group.copies = static_cast<uint32_t>(o.copies ? o.copies : std::min<size_t>(old.members.size() > 1 ? old.copies : 2, group.members.size()));
+  group.copies = static_cast<uint32_t>(
+      o.copies ? o.copies : std::min<size_t>(old.members.size() > 1 ? old.copies : 2, group.members.size()));
   if (group.copies > group.members.size())
-    throw Error(Exit::usage, "cannot have " + std::to_string(group.copies) + " copies in a group of " + counted(group.members.size(), "node"));
+    throw Error(Exit::usage, "cannot have " + std::to_string(group.copies) + " copies in a group of " +
+                                 counted(group.members.size(), "node"));
   group.once = o.run.empty() ? old.once : o.run == "once";
   if (old && old.id() != group.id())
-    log(Level::warning, "the group was " + old.id() + " and is now " + group.id() + ": nodes that have not been told so refuse this one");
-  if (old && old.self.node != o.as) log(Level::warning, "the store was " + old.self.node + " and is now " + o.as + ": what others owe " + old.self.node + " it is not told");
+    log(Level::warning, "the group was " + old.id() + " and is now " + group.id() +
+                            ": nodes that have not been told so refuse this one");
+  if (old && old.self.node != o.as)
+    log(Level::warning, "the store was " + old.self.node + " and is now " + o.as + ": what others owe " +
+                            old.self.node + " it is not told");
   std::map<std::string, PeerState> known;
   std::unique_ptr<Store> store(new Store(open_store(common.store, true)));
   const Directory directory = store->directory();
   settings = read_settings(directory);
   bool same = settings.group && settings.group.self.node == o.as && !o.renew;
-  // A node that is there from the beginning is owed all jobs of the group; one that joins, those that are not finished by then.
+  // A node that is there from the beginning is owed all jobs of the group; one that joins, those that are not finished
+  // by then.
   store->look([&](Fold& fold) { known = fold.peers(); });
   std::vector<std::string> records;
   for (const auto& name : group.members) {
     if (name == o.as || (known.count(name) && known[name].position != UINT64_MAX)) continue;
-    records.push_back(encode_record(event::Peer{.node = name, .at = now_ms(), .since = settings.group ? store->journal().end() : 0}));
+    records.push_back(
+        encode_record(event::Peer{.node = name, .at = now_ms(), .since = settings.group ? store->journal().end() : 0}));
   }
   for (const auto& [name, peer] : known)
     if (!group.has(name) && peer.position != UINT64_MAX) records.push_back(forgotten_record(name));
@@ -106,8 +119,8 @@ Exit init(const Options& o, const Common& common) {
   return Exit::ok;
 }
 
-// Two steps, the list in gq.json and what is owed in the journal: where it was ended between them, the second is made up for here, or by
-// the process that serves the node.
+// Two steps, the list in gq.json and what is owed in the journal: where it was ended between them, the second is made
+// up for here, or by the process that serves the node.
 Exit forget(const Options& o, const Common& common) {
   Store store = open_store(common.store, false);
   Settings settings = read_settings(store.directory());
@@ -117,15 +130,18 @@ Exit forget(const Options& o, const Common& common) {
   if (!g || (!g.has(o.forget) && !known.count(o.forget)) || o.forget == g.self.node)
     throw Error(Exit::usage, "cannot forget " + printable(o.forget) + ": it is not another node of this store's group");
   if (o.forget == g.members.front())
-    throw Error(Exit::usage, "cannot forget " + o.forget + ": the group is known by its first node; make a new group with gq-replicate init");
+    throw Error(Exit::usage, "cannot forget " + o.forget +
+                                 ": the group is known by its first node; make a new group with gq-replicate init");
   auto member = std::find(g.members.begin(), g.members.end(), o.forget);
   const bool there = member != g.members.end();
   if (there) g.members.erase(member);
   if (g.copies > g.members.size())
-    throw Error(Exit::usage, "cannot forget " + o.forget + ": " + std::to_string(g.copies) + " copies would be more than there are nodes");
+    throw Error(Exit::usage, "cannot forget " + o.forget + ": " + std::to_string(g.copies) +
+                                 " copies would be more than there are nodes");
   if (there) write_settings(store.directory(), settings, true);
   open_store(common.store, false);  // which tells its database, if it has one
-  if (there || known[o.forget].position != UINT64_MAX) store.journal().commit({forgotten_record(o.forget)}, Room::completion);
+  if (there || known[o.forget].position != UINT64_MAX)
+    store.journal().commit({forgotten_record(o.forget)}, Room::completion);
   return Exit::ok;
 }
 
@@ -169,9 +185,12 @@ class StreamSender {
     send();
   }
 
-  // 75 where the node has refused some, 65 where it has other jobs with the IDs or keys of some, which are not sent again.
+  // 75 where the node has refused some, 65 where it has other jobs with the IDs or keys of some, which are not sent
+  // again.
   Exit result() const {
-    if (m_not_sent > 0) log(Level::error, "cannot send all: " + counted(m_not_sent, "record") + (m_not_sent == 1 ? " is" : " are") + " not there");
+    if (m_not_sent > 0)
+      log(Level::error,
+          "cannot send all: " + counted(m_not_sent, "record") + (m_not_sent == 1 ? " is" : " are") + " not there");
     return m_refused ? Exit::retry : m_not_sent ? Exit::bad_data : Exit::ok;
   }
 
@@ -204,8 +223,10 @@ class StreamSender {
     for (size_t i = 0; i < lines.size(); ++i) {
       const auto& [id, add] = m_records[i];
       PeerVerdict verdict = parse_verdict(lines[i]);
-      if (verdict.kind == PeerVerdict::Kind::nonsense) throw Error(Exit::retry, m_options.to + " answers something else");
-      if (verdict.kind == PeerVerdict::Kind::conflict) skip(id + ": " + m_options.to + " has another job with this ID or key");
+      if (verdict.kind == PeerVerdict::Kind::nonsense)
+        throw Error(Exit::retry, m_options.to + " answers something else");
+      if (verdict.kind == PeerVerdict::Kind::conflict)
+        skip(id + ": " + m_options.to + " has another job with this ID or key");
       if (verdict.kind == PeerVerdict::Kind::refused) skip(id + ": " + m_options.to + " refuses it: " + verdict.reason);
       m_refused = m_refused || verdict.kind == PeerVerdict::Kind::refused;
       if (m_options.hand_over && add && verdict.kind == PeerVerdict::Kind::have) m_handed.push_back(id);
@@ -223,7 +244,9 @@ class StreamSender {
       for (const auto& id : m_handed) {
         auto job = fold.get(id);
         const Self& self = m_store.group().self;
-        if (!job || !job->once || job->node != self.node || job->store != self.store || job->state == State::finished || job->state == State::dead) continue;
+        if (!job || !job->once || job->node != self.node || job->store != self.store || job->state == State::finished ||
+            job->state == State::dead)
+          continue;
         if (!job->owner.empty() && owner_alive(m_store.owners_directory(), job->owner)) continue;
         job->node = m_options.to;
         job->store = m_target;
@@ -309,11 +332,15 @@ int main(int argc, char** argv) {
     auto* init = app.add_subcommand("init", "Make the store a node of a group, or change the group");
     init->add_option("--as", o.as, "The name of this node, rep_...")->required();
     init->add_option("--group", o.group, "The names of all nodes, separated by commas, the same on each")->required();
-    gq::add_count(*init, "--copies", o.copies, "Nodes that have a job before its client is answered (default of a new group: 2)", 1, 64);
-    init->add_option("--run", o.run, "all: every node runs each job (default of a new group); once: one does")->check(CLI::IsMember({"all", "once"}));
-    init->add_flag("--renew", o.renew, "The store is a copy, or was restored from one: the others tell it what it has missed");
+    gq::add_count(*init, "--copies", o.copies,
+                  "Nodes that have a job before its client is answered (default of a new group: 2)", 1, 64);
+    init->add_option("--run", o.run, "all: every node runs each job (default of a new group); once: one does")
+        ->check(CLI::IsMember({"all", "once"}));
+    init->add_flag("--renew", o.renew,
+                   "The store is a copy, or was restored from one: the others tell it what it has missed");
     init->final_callback([&] { action = gq::init; });
-    auto* forget = app.add_subcommand("forget", "Take a node that will not return out of the group, as far as this one is concerned");
+    auto* forget = app.add_subcommand(
+        "forget", "Take a node that will not return out of the group, as far as this one is concerned");
     forget->add_option("NODE", o.forget, "Its name")->required();
     forget->final_callback([&] { action = gq::forget; });
   };

@@ -1,16 +1,16 @@
-// gq-snapshot: consistent copies of a store while everything runs, and streams of its jobs. Writers never wait for it; a snapshot is
-// there only when all of it is on stable storage.
+// gq-snapshot: consistent copies of a store while everything runs, and streams of its jobs. Writers never wait for it;
+// a snapshot is there only when all of it is on stable storage.
 #include <unistd.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "gq/store/exchange.hpp"
 #include "frame.hpp"
-#include "gq/database/open_store.hpp"
-#include "replicate_options.hpp"
-#include "gq/store/snapshot.hpp"
 #include "gq/base/text.hpp"
+#include "gq/database/open_store.hpp"
+#include "gq/store/exchange.hpp"
+#include "gq/store/snapshot.hpp"
+#include "replicate_options.hpp"
 
 namespace gq {
 namespace {
@@ -36,7 +36,9 @@ class Display {
   ~Display() { clear(); }
   Progress files() {
     if (!m_on) return {};
-    return [this](uint64_t files, uint64_t bytes) { show(counted(files, "file") + ", " + std::to_string(bytes >> 20) + " MiB"); };
+    return [this](uint64_t files, uint64_t bytes) {
+      show(counted(files, "file") + ", " + std::to_string(bytes >> 20) + " MiB");
+    };
   }
   void show(const std::string& text) {
     if (!m_on || now_ms() < m_next) return;
@@ -49,7 +51,9 @@ class Display {
   }
 
  private:
-  static void write(const std::string& text) { [[maybe_unused]] ssize_t n = ::write(STDERR_FILENO, text.data(), text.size()); }
+  static void write(const std::string& text) {
+    [[maybe_unused]] ssize_t n = ::write(STDERR_FILENO, text.data(), text.size());
+  }
   const bool m_on;
   bool m_shown = false;
   Millis m_next{0};
@@ -61,9 +65,12 @@ Exit create(Options& o, const Common& common) {
   Display display;
   auto snapshot = create_snapshot(store, o.directory, display.files());
   display.clear();
-  log(Level::info, snapshot.path + ": " + counted(snapshot.jobs, "job") + ", " + std::to_string(snapshot.bytes) + " bytes");
+  log(Level::info,
+      snapshot.path + ": " + counted(snapshot.jobs, "job") + ", " + std::to_string(snapshot.bytes) + " bytes");
   if (!snapshot.damaged) return Exit::ok;
-  log(Level::warning, snapshot.path + ": something of the store is damaged or missing (gq-inspect check tells what); the snapshot has the rest");
+  log(Level::warning,
+      snapshot.path +
+          ": something of the store is damaged or missing (gq-inspect check tells what); the snapshot has the rest");
   return Exit::no;
 }
 
@@ -81,42 +88,61 @@ Exit verify(Options& o, const Common&) {
   bool good = true;
   Display display;
   for (const auto& s : find(o, good))
-    good &= verify_snapshot(s, [&](const std::string& path, const std::string& why) {
-      display.clear();
-      print(text_line({path + ": " + why}));
-    }, display.files());
+    good &= verify_snapshot(
+        s,
+        [&](const std::string& path, const std::string& why) {
+          display.clear();
+          print(text_line({path + ": " + why}));
+        },
+        display.files());
   return good ? Exit::ok : Exit::no;
 }
 
 Exit restore(Options& o, const Common& common) {
-  if (has_database(common.store)) throw Error(Exit::config, "cannot restore into a database: restore into a directory, and export from there to gq-snapshot import");
+  if (has_database(common.store))
+    throw Error(
+        Exit::config,
+        "cannot restore into a database: restore into a directory, and export from there to gq-snapshot import");
   bool good = true;
   auto all = find(o, good);
-  if (!good) throw Error(Exit::bad_data, "cannot restore: a snapshot in " + printable(o.directory) + " is damaged; name the one to restore");
+  if (!good)
+    throw Error(Exit::bad_data,
+                "cannot restore: a snapshot in " + printable(o.directory) + " is damaged; name the one to restore");
   if (const auto& last = all.back(); last.damaged && !std::filesystem::equivalent(last.path, o.directory))
-    throw Error(Exit::bad_data, "cannot restore: the last snapshot, " + last.name + ", is of a damaged store; name the one to restore");
+    throw Error(Exit::bad_data,
+                "cannot restore: the last snapshot, " + last.name + ", is of a damaged store; name the one to restore");
   Display display;
   const Group group = restore_snapshot(all.back(), common.store, display.files());
   display.clear();
   log(Level::info, common.store + ": restored from " + all.back().path);
-  if (group) log(Level::warning, common.store + " is " + group.self.node + " of a replication group: its workers take jobs from whoever serves the group's other nodes");
+  if (group)
+    log(Level::warning,
+        common.store + " is " + group.self.node +
+            " of a replication group: its workers take jobs from whoever serves the group's other nodes");
   return Exit::ok;
 }
 
 Exit list(Options& o, const Common&) {
   bool good = true;
   for (const auto& s : find(o, good)) {
-    nlohmann::ordered_json json = {{"name", s.name}, {"created_at", format_time(s.created_at)}, {"jobs", s.jobs}, {"bytes", s.bytes}, {"files", s.file_count}, {"position", s.position}, {"store", s.store}};
+    nlohmann::ordered_json json = {{"name", s.name},        {"created_at", format_time(s.created_at)},
+                                   {"jobs", s.jobs},        {"bytes", s.bytes},
+                                   {"files", s.file_count}, {"position", s.position},
+                                   {"store", s.store}};
     if (s.damaged) json["damaged"] = true;
     if (o.json) print(json_line(json));
-    else print(text_line(s.damaged ? std::vector<std::string>{s.name, std::to_string(s.jobs), std::to_string(s.bytes), "damaged"} : std::vector<std::string>{s.name, std::to_string(s.jobs), std::to_string(s.bytes)}));
+    else
+      print(text_line(s.damaged
+                          ? std::vector<std::string>{s.name, std::to_string(s.jobs), std::to_string(s.bytes), "damaged"}
+                          : std::vector<std::string>{s.name, std::to_string(s.jobs), std::to_string(s.bytes)}));
   }
   return good ? Exit::ok : Exit::no;
 }
 
 Exit prune(Options& o, const Common&) {
   const Retention& r = o.retention;
-  if (r.last + r.hourly + r.daily + r.weekly + r.monthly + r.yearly == 0) throw Error(Exit::usage, "cannot prune: nothing says what to keep (--keep-last N, --keep-daily N, ...)");
+  if (r.last + r.hourly + r.daily + r.weekly + r.monthly + r.yearly == 0)
+    throw Error(Exit::usage, "cannot prune: nothing says what to keep (--keep-last N, --keep-daily N, ...)");
   bool good = true;
   auto removed = prune_snapshots(o.directory, r, [&](const std::string& path, const std::string& why) {
     good = false;
@@ -150,7 +176,9 @@ Exit export_jobs(Options& o, const Common& common) {
 // Queues what a stream brings. What is there already stays what it is.
 class Importer {
  public:
-  Importer(Options& o, const Common& common) : m_store(open_store(common.store, true)) { m_replicator = o.replicate.open(m_store, common); }
+  Importer(Options& o, const Common& common) : m_store(open_store(common.store, true)) {
+    m_replicator = o.replicate.open(m_store, common);
+  }
 
   void add(event::State state) {
     const Self& self = m_store.group().self;
@@ -194,7 +222,8 @@ class Importer {
       if (a.outcome == Outcome::queued || a.outcome == Outcome::same) ++m_count;
       else if (a.outcome == Outcome::conflict) skip(ids[i] + ": another job has this ID or key");
       else if (a.outcome == Outcome::bad) skip(ids[i] + ": " + a.reason);
-      else if (a.outcome == Outcome::unknown && m_replicator) {  // too few nodes take this one: it may be the job's fault
+      else if (a.outcome == Outcome::unknown &&
+               m_replicator) {  // too few nodes take this one: it may be the job's fault
         skip(ids[i] + ": unknown whether queued: " + a.reason);
         m_unsure = true;
       } else {
@@ -214,7 +243,9 @@ class Importer {
   uint64_t count() const { return m_count; }
 
   Exit result() const {
-    if (m_skipped > 0) log(Level::error, "cannot import all: " + counted(m_skipped, "record") + (m_skipped == 1 ? " was" : " were") + " left out");
+    if (m_skipped > 0)
+      log(Level::error,
+          "cannot import all: " + counted(m_skipped, "record") + (m_skipped == 1 ? " was" : " were") + " left out");
     return m_unsure ? Exit::retry : m_skipped ? Exit::bad_data : Exit::ok;
   }
 
@@ -236,7 +267,8 @@ Exit import_jobs(Options& o, const Common& common) {
     importer.flush();
   } catch (const Error& e) {
     if (e.code() == Exit::bad_data || e.code() == Exit::no_input) importer.flush();
-    throw Error(e.code(), std::string("cannot import all: ") + e.what() + "; " + counted(importer.count(), "job") + " before that " + (importer.count() == 1 ? "is" : "are") + " queued");
+    throw Error(e.code(), std::string("cannot import all: ") + e.what() + "; " + counted(importer.count(), "job") +
+                              " before that " + (importer.count() == 1 ? "is" : "are") + " queued");
   }
   log(Level::info, counted(importer.count(), "job") + " queued");
   return importer.result();
@@ -262,18 +294,23 @@ int main(int argc, char** argv) {
       return sub;
     };
     add("create", "Make a snapshot of the store", gq::create, "Where the snapshots are; made where it is missing");
-    add("verify", "Read every file of snapshots, and print which are not what they were; exit 1 if any", gq::verify, "Where the snapshots are, or one of them");
-    add("restore", "Copy a snapshot to --store, which must not be there yet", gq::restore, "One of them, or where they are: then the last one");
+    add("verify", "Read every file of snapshots, and print which are not what they were; exit 1 if any", gq::verify,
+        "Where the snapshots are, or one of them");
+    add("restore", "Copy a snapshot to --store, which must not be there yet", gq::restore,
+        "One of them, or where they are: then the last one");
     add("list", "The snapshots: name, jobs, bytes", gq::list, "Where they are");
     auto* prune = add("prune", "Remove snapshots but for those that are to be kept", gq::prune, "Where they are");
-    auto keep = [&](const char* name, uint64_t& value, const char* help) { gq::add_count(*prune, name, value, help, 1, 1'000'000); };
+    auto keep = [&](const char* name, uint64_t& value, const char* help) {
+      gq::add_count(*prune, name, value, help, 1, 1'000'000);
+    };
     keep("--keep-last", o.retention.last, "The last so many");
     keep("--keep-hourly", o.retention.hourly, "The last one of each of so many hours");
     keep("--keep-daily", o.retention.daily, "... days");
     keep("--keep-weekly", o.retention.weekly, "... weeks");
     keep("--keep-monthly", o.retention.monthly, "... months");
     keep("--keep-yearly", o.retention.yearly, "... years");
-    auto* out = add("export", "Write the jobs that are not finished to standard output, as a stream", gq::export_jobs, nullptr);
+    auto* out =
+        add("export", "Write the jobs that are not finished to standard output, as a stream", gq::export_jobs, nullptr);
     out->add_option("-f,--function", o.function, "Only those of one function");
     out->add_option("--state", o.states, "Only those in this state; may be repeated")
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)

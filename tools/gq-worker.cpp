@@ -1,17 +1,17 @@
-// gq-worker: takes jobs from gearmand into the store, and runs a command for each. It answers a client "queued ID" only when
-// the job is on stable storage; from then on the job runs until its command has succeeded, or is kept as dead.
+// gq-worker: takes jobs from gearmand into the store, and runs a command for each. It answers a client "queued ID" only
+// when the job is on stable storage; from then on the job runs until its command has succeeded, or is kept as dead.
 #include <signal.h>
 
 #include <algorithm>
 
-#include "gq/store/cleaner.hpp"
 #include "frame.hpp"
-#include "gq/replication/intake.hpp"
 #include "gq/base/notify.hpp"
-#include "gq/database/open_store.hpp"
-#include "replicate_options.hpp"
-#include "gq/work/runner.hpp"
 #include "gq/base/text.hpp"
+#include "gq/database/open_store.hpp"
+#include "gq/replication/intake.hpp"
+#include "gq/store/cleaner.hpp"
+#include "gq/work/runner.hpp"
+#include "replicate_options.hpp"
 #include "work_options.hpp"
 
 namespace gq {
@@ -57,30 +57,32 @@ Exit work(Options& o, const Common& common) {
   if (o.work.functions.empty()) throw Error(Exit::usage, "cannot work: no function is given (-f FUNCTION)");
   for (const auto& f : o.work.functions) check_function(f);
   o.queue_only = o.queue_only || o.relay;
-  if (o.copies && !o.relay) throw Error(Exit::usage, "cannot use --copies without --relay: the group says how many (gq-replicate init)");
+  if (o.copies && !o.relay)
+    throw Error(Exit::usage, "cannot use --copies without --relay: the group says how many (gq-replicate init)");
   if (o.queue_only != common.command.empty())
     throw Error(Exit::usage, o.queue_only ? "cannot run a command with --queue-only"
                                           : "cannot work: no command is given (-- CMD, or --queue-only)");
-  if (o.queue_only && (o.local || o.drain))
-    throw Error(Exit::usage, "cannot use --queue-only with --local or --drain");
+  if (o.queue_only && (o.local || o.drain)) throw Error(Exit::usage, "cannot use --queue-only with --local or --drain");
   block_signals();
   set_patience(worker_patience);
   Store store = open_store(common.store, true);
   Backlog backlog;
-  backlog.limit = static_cast<int64_t>(o.backlog != not_given ? o.backlog
-                                       : o.queue_only           ? 0
-                                                                : default_backlog);
+  backlog.limit = static_cast<int64_t>(o.backlog != not_given ? o.backlog : o.queue_only ? 0 : default_backlog);
   o.replicate.config.relay = o.relay;
   auto replicator = o.replicate.open(store, common);
   if (o.relay && (!replicator || store.group().once))
-    throw Error(Exit::usage, "cannot relay: the store belongs to no group whose nodes all run each job (gq-replicate init --run all)");
-  if (o.copies >= std::max<size_t>(store.group().members.size(), 1)) throw Error(Exit::usage, "cannot relay to more nodes than the group has besides this one");
+    throw Error(
+        Exit::usage,
+        "cannot relay: the store belongs to no group whose nodes all run each job (gq-replicate init --run all)");
+  if (o.copies >= std::max<size_t>(store.group().members.size(), 1))
+    throw Error(Exit::usage, "cannot relay to more nodes than the group has besides this one");
   auto add = [&](std::vector<NewJob> jobs) {
     return o.relay      ? replicator->relay(std::move(jobs), static_cast<uint32_t>(o.copies))
            : replicator ? replicator->add(std::move(jobs))
                         : store.add(jobs);
   };
-  Intake intake(store, {common.servers, o.work.functions, o.max_workload, o.raw || o.replicate.config.keyfile.empty()}, add, backlog);
+  Intake intake(store, {common.servers, o.work.functions, o.max_workload, o.raw || o.replicate.config.keyfile.empty()},
+                add, backlog);
   auto end_intake = [&] {
     if (replicator) replicator->hurry();
     intake.stop();
@@ -102,7 +104,8 @@ Exit work(Options& o, const Common& common) {
   Runner runner(store, config, backlog);
   if (!o.local) intake.start();
   bool good = runner.run(end_intake);
-  if (replicator) replicator->leave(o.replicate.config.peer_timeout, stop_signal_waits);  // what ran last is told before this ends
+  if (replicator)
+    replicator->leave(o.replicate.config.peer_timeout, stop_signal_waits);  // what ran last is told before this ends
   return !good ? Exit::config : o.drain && runner.lost_output() ? Exit::storage : Exit::ok;
 }
 
@@ -113,13 +116,16 @@ int main(int argc, char** argv) {
   gq::Options o;
   gq::Program program;
   program.name = "gq-worker";
-  program.purpose = "Queue jobs from Gearman durably, and run a command for each: gq-worker -f FUNCTION -- CMD [ARG...]";
+  program.purpose =
+      "Queue jobs from Gearman durably, and run a command for each: gq-worker -f FUNCTION -- CMD [ARG...]";
   program.takes_command = true;
   program.options = [&](CLI::App& app) {
     o.work.add(app);
     o.replicate.add(app, true, true);
-    app.add_flag("--relay", o.relay, "Keep nothing here: jobs are for the other nodes of the group, which all run them");
-    gq::add_count(app, "--copies", o.copies, "With --relay: answer when so many of them have a job (default: all)", 1, 64);
+    app.add_flag("--relay", o.relay,
+                 "Keep nothing here: jobs are for the other nodes of the group, which all run them");
+    gq::add_count(app, "--copies", o.copies, "With --relay: answer when so many of them have a job (default: all)", 1,
+                  64);
     app.add_flag("--raw", o.raw, "With --auth: take raw jobs all the same, which anybody can send");
     app.add_flag("--keep", o.keep, "Keep the workloads of jobs that are done, until gq-flush --release");
     app.add_flag("--local", o.local, "Serve the store only, without a server");

@@ -14,17 +14,20 @@ struct ReplicateOptions {
   void add(CLI::App& app, bool accepts, bool serves) {
     add_duration(app, "--peer-timeout", config.peer_timeout, "How long another node may take to answer (default 5s)");
     not_empty(*app.add_option("--auth", config.keyfile, "Sign and check all transfers with the keys in this file"));
-    if (accepts) app.add_flag("--owe", config.owe, "Accept jobs while fewer nodes than the group asks for can be reached");
+    if (accepts)
+      app.add_flag("--owe", config.owe, "Accept jobs while fewer nodes than the group asks for can be reached");
     if (!serves) return;
     add_duration(app, "--takeover", config.takeover, "A node that has not answered for so long is gone (default 30s)");
-    add_duration(app, "--alone-after", config.alone_after, "Run own jobs again after so long when no node can be asked (default 10m)");
+    add_duration(app, "--alone-after", config.alone_after,
+                 "Run own jobs again after so long when no node can be asked (default 10m)");
   }
 
   // The replicator of a store, where that belongs to a group.
   std::unique_ptr<Replicator> open(Store& store, const Common& common) {
     config.servers = common.servers;
     if (!store.group()) {
-      if (!config.keyfile.empty() || config.owe) throw Error(Exit::usage, "cannot use --auth or --owe: the store belongs to no group (gq-replicate init)");
+      if (!config.keyfile.empty() || config.owe)
+        throw Error(Exit::usage, "cannot use --auth or --owe: the store belongs to no group (gq-replicate init)");
       return nullptr;
     }
     prove_checks();  // here, where that ends the program

@@ -4,8 +4,8 @@
 #include <signal.h>
 
 #include "frame.hpp"
-#include "gq/work/runner.hpp"
 #include "gq/base/text.hpp"
+#include "gq/work/runner.hpp"
 
 namespace gq {
 
@@ -34,7 +34,8 @@ struct WorkOptions {
     app.add_option("--backoff", backoff, "Delay before the first retry, and the longest: BASE[:MAX] (default 1s:1h)");
     add_duration(app, "--time-limit", time_limit, "Longest time for one attempt (default: none)");
     add_duration(app, "--grace", grace, "How long commands may go on after SIGTERM (default 30s)");
-    app.add_option("--on-exit", on_exit, "What an exit status means: CODE=done, keep, retry[:DELAY] or dead; may be repeated")
+    app.add_option("--on-exit", on_exit,
+                   "What an exit status means: CODE=done, keep, retry[:DELAY] or dead; may be repeated")
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
         ->expected(1)
         ->allow_extra_args(false);
@@ -62,7 +63,8 @@ struct WorkOptions {
       throw Error(Exit::usage, "cannot use --output with --stream: what the command prints are its answers");
     for (const auto& row : on_exit)
       if (!c.outcomes.replace(row))
-        throw Error(Exit::usage, "cannot use --on-exit " + printable(row) + ": it is not CODE=done, CODE=keep, CODE=retry[:DELAY] or CODE=dead");
+        throw Error(Exit::usage, "cannot use --on-exit " + printable(row) +
+                                     ": it is not CODE=done, CODE=keep, CODE=retry[:DELAY] or CODE=dead");
     if (!rate.empty()) {
       auto parsed = parse_rate(rate);
       if (!parsed) throw Error(Exit::usage, "cannot use --rate " + printable(rate) + ": it is not N/s, N/m or N/h");
@@ -71,7 +73,8 @@ struct WorkOptions {
     if (!backoff.empty()) {
       auto parts = split(backoff, ':');
       auto base = parse_duration(parts[0]);
-      auto longest = parts.size() > 1 ? parse_duration(parts[1]) : std::max(base.value_or(Millis(0)), c.longest_backoff);
+      auto longest =
+          parts.size() > 1 ? parse_duration(parts[1]) : std::max(base.value_or(Millis(0)), c.longest_backoff);
       if (!base || !longest || parts.size() > 2 || *longest < *base)
         throw Error(Exit::usage, "cannot use --backoff " + printable(backoff) + ": it is not BASE[:MAX], as in 1s:10m");
       c.backoff = *base;

@@ -1,4 +1,5 @@
-// Which shared library a call comes from: for functions that stand before the C library's and must touch nobody else's calls.
+// Which shared library a call comes from: for functions that stand before the C library's and must touch nobody else's
+// calls.
 #pragma once
 
 namespace gq {

@@ -1,9 +1,9 @@
-// CBOR (RFC 8949), as much of it as records need: maps with text keys, definite lengths and no tags. (nlohmann's CBOR wants a tree to
-// write, and reads byte by byte: both were most of the work of queueing a job.)
+// CBOR (RFC 8949), as much of it as records need: maps with text keys, definite lengths and no tags. (nlohmann's CBOR
+// wants a tree to write, and reads byte by byte: both were most of the work of queueing a job.)
 //
-// A struct is written as a map and read from one by its static fields(self, visit): that calls visit(key, member) for each member in the
-// order of the bytes, with the member's default behind it where that is not T(). A member that has its default is not written, and a
-// key that is unknown is skipped.
+// A struct is written as a map and read from one by its static fields(self, visit): that calls visit(key, member) for
+// each member in the order of the bytes, with the member's default behind it where that is not T(). A member that has
+// its default is not written, and a key that is unknown is skipped.
 #pragma once
 
 #include <algorithm>
@@ -19,7 +19,15 @@
 namespace gq {
 
 // The major types of RFC 8949, section 3.1, shifted into place.
-enum CborType : unsigned { cbor_unsigned = 0x00, cbor_bytes = 0x40, cbor_text = 0x60, cbor_array = 0x80, cbor_map = 0xa0, cbor_tag = 0xc0, cbor_simple = 0xe0 };
+enum CborType : unsigned {
+  cbor_unsigned = 0x00,
+  cbor_bytes = 0x40,
+  cbor_text = 0x60,
+  cbor_array = 0x80,
+  cbor_map = 0xa0,
+  cbor_tag = 0xc0,
+  cbor_simple = 0xe0
+};
 inline constexpr uint64_t cbor_false = 20, cbor_true = 21;
 
 // Writes a map of fewer than 256 pairs.
@@ -54,7 +62,11 @@ class CborMap {
   }
   void item(unsigned type, uint64_t value) {
     int bytes = value < 24 ? 0 : value <= 0xff ? 1 : value <= 0xffff ? 2 : value <= 0xffffffff ? 4 : 8;
-    unsigned extra = bytes == 0 ? static_cast<unsigned>(value) : bytes == 1 ? 24 : bytes == 2 ? 25 : bytes == 4 ? 26 : 27;
+    unsigned extra = bytes == 0   ? static_cast<unsigned>(value)
+                     : bytes == 1 ? 24
+                     : bytes == 2 ? 25
+                     : bytes == 4 ? 26
+                                  : 27;
     m_out += static_cast<char>(type | extra);
     for (int i = bytes; i-- > 0;) m_out += static_cast<char>(value >> (8 * i));
   }
@@ -108,8 +120,8 @@ class CborReader {
     return true;
   }
 
-  // Goes through the pairs of a map: visit(key, value) steps over what follows the value. False where it does not, and where the map
-  // is not all that there is.
+  // Goes through the pairs of a map: visit(key, value) steps over what follows the value. False where it does not, and
+  // where the map is not all that there is.
   template <typename Visit>
   bool pairs(Visit visit) {
     auto map = next();

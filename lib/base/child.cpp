@@ -58,8 +58,7 @@ pid_t spawn(const Command& command) {
   posix_spawnattr_init(&attributes);
   std::unique_ptr<posix_spawn_file_actions_t, int (*)(posix_spawn_file_actions_t*)> free_actions(
       &actions, posix_spawn_file_actions_destroy);
-  std::unique_ptr<posix_spawnattr_t, int (*)(posix_spawnattr_t*)> free_attributes(&attributes,
-                                                                                 posix_spawnattr_destroy);
+  std::unique_ptr<posix_spawnattr_t, int (*)(posix_spawnattr_t*)> free_attributes(&attributes, posix_spawnattr_destroy);
   posix_spawn_file_actions_adddup2(&actions, command.input, STDIN_FILENO);
   if (command.output >= 0) posix_spawn_file_actions_adddup2(&actions, command.output, STDOUT_FILENO);
   if (command.error >= 0) posix_spawn_file_actions_adddup2(&actions, command.error, STDERR_FILENO);
@@ -79,8 +78,8 @@ pid_t spawn(const Command& command) {
   pid_t pid = 0;
   std::lock_guard<std::mutex> guard(umask_mutex());
   const mode_t before = command.keeps_private ? ::umask(S_IRWXG | S_IRWXO) : 0;
-  int rc = ::posix_spawnp(&pid, argv_pointers[0], &actions, &attributes, argv_pointers.data(),
-                          environment_pointers.data());
+  int rc =
+      ::posix_spawnp(&pid, argv_pointers[0], &actions, &attributes, argv_pointers.data(), environment_pointers.data());
   if (command.keeps_private) ::umask(before);
   return rc == 0 ? pid : -rc;
 }
@@ -117,7 +116,8 @@ Fd readable_part(int fd, uint64_t offset, uint64_t size) {
   constexpr uint64_t small = 64 * 1024;
   if (size <= small) {
     std::string data(size, '\0');
-    if (read_at(fd, data.data(), size, offset) != size) throw Error(Exit::storage, "cannot read a part of a workload: the file is too short");
+    if (read_at(fd, data.data(), size, offset) != size)
+      throw Error(Exit::storage, "cannot read a part of a workload: the file is too short");
     return readable(data);
   }
   Fd memory(::memfd_create("workload", MFD_CLOEXEC));

@@ -15,17 +15,18 @@
 namespace gq {
 
 struct Command {
-  std::vector<std::string> argv;  // argv[0] is looked up in PATH
+  std::vector<std::string> argv;                                 // argv[0] is looked up in PATH
   std::vector<std::pair<std::string, std::string>> environment;  // set over what this process has
   std::vector<std::string> unset;                                // names taken out
-  int input = -1;      // becomes standard input
-  int output = -1;     // standard output; -1: this process's
-  int error = -1;      // standard error, likewise
-  int keep_open = -1;  // inherited as descriptor 3
-  bool keeps_private = false;  // it makes files for this user only (umask 077)
+  int input = -1;                                                // becomes standard input
+  int output = -1;                                               // standard output; -1: this process's
+  int error = -1;                                                // standard error, likewise
+  int keep_open = -1;                                            // inherited as descriptor 3
+  bool keeps_private = false;                                    // it makes files for this user only (umask 077)
 };
 
-// Held by who makes something that follows this process's umask, which is another one while a command that keeps_private is started.
+// Held by who makes something that follows this process's umask, which is another one while a command that
+// keeps_private is started.
 std::mutex& umask_mutex();
 
 // The pid of the command, or the negative errno of what failed: exec's, or fork's.

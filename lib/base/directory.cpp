@@ -16,9 +16,12 @@
 namespace gq {
 namespace {
 
-constexpr const char *is_link = "it is a link, and none is followed here", *is_of_another = "it belongs to another user";
+constexpr const char *is_link = "it is a link, and none is followed here",
+                     *is_of_another = "it belongs to another user";
 
-bool is_entry(const std::string& name) { return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos; }
+bool is_entry(const std::string& name) {
+  return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos;
+}
 
 Fd open_at(int directory, const std::string& name, int flags) {
   int fd;
@@ -28,20 +31,22 @@ Fd open_at(int directory, const std::string& name, int flags) {
   return Fd(fd);
 }
 
-// A file or directory of this user's that others can read or write is for him alone from now on. It may be on a disk that is only read.
+// A file or directory of this user's that others can read or write is for him alone from now on. It may be on a disk
+// that is only read.
 void make_private(int fd, const struct stat& st, mode_t mode) {
   if (st.st_uid == ::geteuid() && (st.st_mode & (S_IRWXG | S_IRWXO))) (void)!::fchmod(fd, mode);
 }
 
-// File systems that other machines may share, so that flock(2) or fsync(2) do not mean what gq needs. Numbers from statfs(2).
-// FUSE is one of them, for who can tell what is behind it (sshfs, glusterfs), and whether what it says of owners is true.
+// File systems that other machines may share, so that flock(2) or fsync(2) do not mean what gq needs. Numbers from
+// statfs(2). FUSE is one of them, for who can tell what is behind it (sshfs, glusterfs), and whether what it says of
+// owners is true.
 bool is_network_file_system(long type) {
   constexpr long smb2 = 0xfe534d42, ceph = 0x00c36400, lustre = 0x0bd00bd0, gpfs = 0x47504653, cifs = 0xff534d42,
                  gfs2 = 0x01161970, fuse = 0x65735546;
-  for (long network : {static_cast<long>(NFS_SUPER_MAGIC), static_cast<long>(SMB_SUPER_MAGIC),
-                       static_cast<long>(AFS_SUPER_MAGIC), static_cast<long>(CODA_SUPER_MAGIC),
-                       static_cast<long>(V9FS_MAGIC), static_cast<long>(OCFS2_SUPER_MAGIC), smb2, ceph, lustre, gpfs,
-                       cifs, gfs2, fuse})
+  for (long network :
+       {static_cast<long>(NFS_SUPER_MAGIC), static_cast<long>(SMB_SUPER_MAGIC), static_cast<long>(AFS_SUPER_MAGIC),
+        static_cast<long>(CODA_SUPER_MAGIC), static_cast<long>(V9FS_MAGIC), static_cast<long>(OCFS2_SUPER_MAGIC), smb2,
+        ceph, lustre, gpfs, cifs, gfs2, fuse})
     if ((type & 0xffffffffL) == network) return true;
   return false;
 }
@@ -59,7 +64,8 @@ Directory::Directory(const std::string& path, Exit code) : m_path(path) {
   *this = Directory(path, std::move(fd));
 }
 
-Directory::Directory(std::string path, Fd fd, bool keeps_private) : m_path(std::move(path)), m_keeps_private(keeps_private) {
+Directory::Directory(std::string path, Fd fd, bool keeps_private)
+    : m_path(std::move(path)), m_keeps_private(keeps_private) {
   struct stat st;
   if (::fstat(fd.get(), &st) != 0) throw_errno(Exit::storage, "look at " + printable(m_path));
   m_owner = st.st_uid;
@@ -86,7 +92,8 @@ Directory Directory::of_store(const std::string& path, bool create, bool link) {
   if (st.st_uid != ::geteuid()) throw refuse("it belongs to another user, who has to run this");
   struct statfs fs;
   if (::fstatfs(place.get(), &fs) != 0) throw_errno(Exit::config, what);
-  if (is_network_file_system(fs.f_type)) throw refuse("it is on a network file system, which cannot lock and sync as gq needs");
+  if (is_network_file_system(fs.f_type))
+    throw refuse("it is on a network file system, which cannot lock and sync as gq needs");
   Fd fd = open_at(place.get(), ".", O_RDONLY | O_DIRECTORY);
   if (!fd) throw_errno(Exit::config, what);
   return Directory(path, std::move(fd));
@@ -101,9 +108,11 @@ Directory Directory::kept_private() const {
 std::string Directory::identity() const {
   struct stat st;
   struct statx more;
-  if (::fstat(fd(), &st) != 0 || ::statx(fd(), "", AT_EMPTY_PATH, STATX_BTIME, &more) != 0) throw_errno(Exit::storage, "look at " + printable(m_path));
+  if (::fstat(fd(), &st) != 0 || ::statx(fd(), "", AT_EMPTY_PATH, STATX_BTIME, &more) != 0)
+    throw_errno(Exit::storage, "look at " + printable(m_path));
   if (!(more.stx_mask & STATX_BTIME)) return "";
-  return std::to_string(st.st_dev) + " " + std::to_string(st.st_ino) + " " + std::to_string(more.stx_btime.tv_sec) + "." + padded(more.stx_btime.tv_nsec, 9);
+  return std::to_string(st.st_dev) + " " + std::to_string(st.st_ino) + " " + std::to_string(more.stx_btime.tv_sec) +
+         "." + padded(more.stx_btime.tv_nsec, 9);
 }
 
 bool Directory::trusts(const struct stat& st) const { return S_ISREG(st.st_mode) && is_own(st.st_uid); }
@@ -239,14 +248,19 @@ bool Directory::is(int file, const std::string& name) const {
   return ::fstat(file, &a) == 0 && look_at(name, b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
-bool Directory::remove(const std::string& name) const { return is_entry(name) ? ::unlinkat(fd(), name.c_str(), 0) == 0 : quietly(EINVAL); }
+bool Directory::remove(const std::string& name) const {
+  return is_entry(name) ? ::unlinkat(fd(), name.c_str(), 0) == 0 : quietly(EINVAL);
+}
 
 bool Directory::rename(const std::string& from, const Directory& target, const std::string& to) const {
-  return is_entry(from) && is_entry(to) ? ::renameat(fd(), from.c_str(), target.fd(), to.c_str()) == 0 : quietly(EINVAL);
+  return is_entry(from) && is_entry(to) ? ::renameat(fd(), from.c_str(), target.fd(), to.c_str()) == 0
+                                        : quietly(EINVAL);
 }
 
 bool Directory::rename_new(const std::string& from, const Directory& target, const std::string& to) const {
-  return is_entry(from) && is_entry(to) ? ::renameat2(fd(), from.c_str(), target.fd(), to.c_str(), RENAME_NOREPLACE) == 0 : quietly(EINVAL);
+  return is_entry(from) && is_entry(to)
+             ? ::renameat2(fd(), from.c_str(), target.fd(), to.c_str(), RENAME_NOREPLACE) == 0
+             : quietly(EINVAL);
 }
 
 bool Directory::link(const std::string& from, const Directory& target, const std::string& to) const {
@@ -264,12 +278,15 @@ void Directory::remove_tree(const std::string& name, int levels) const {
   if (!look_at(name, st) && errno == ENOENT) return;
   if (remove(name) || errno == ENOENT) return;
   if (errno != EISDIR) throw_errno(Exit::storage, "remove " + printable(path_of(name)));
-  if (levels == 0) throw Error(Exit::storage, "cannot remove " + printable(path_of(name)) + ": it stands deeper than any directory that gq makes");
+  if (levels == 0)
+    throw Error(Exit::storage,
+                "cannot remove " + printable(path_of(name)) + ": it stands deeper than any directory that gq makes");
   {
     const Directory inside = below_of_any(name, Exit::storage);
     for (const auto& entry : inside.names()) inside.remove_tree(entry, levels - 1);
   }
-  if (::unlinkat(fd(), name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) throw_errno(Exit::storage, "remove " + printable(path_of(name)));
+  if (::unlinkat(fd(), name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT)
+    throw_errno(Exit::storage, "remove " + printable(path_of(name)));
 }
 
 void Directory::touch(const std::string& name) const {

@@ -1,7 +1,8 @@
-// A directory that is opened once, and everything below it through its descriptor: what becomes of its path meanwhile changes nothing.
+// A directory that is opened once, and everything below it through its descriptor: what becomes of its path meanwhile
+// changes nothing.
 //
-// Below it, at any depth, only regular files and directories are opened that belong to the directory's owner, to root, or to the user that
-// this process runs as; no link is followed. The path that leads to it may hold links.
+// Below it, at any depth, only regular files and directories are opened that belong to the directory's owner, to root,
+// or to the user that this process runs as; no link is followed. The path that leads to it may hold links.
 //
 // A name is that of an entry of this directory: one with a slash in it is not opened.
 #pragma once
@@ -23,23 +24,25 @@ class Directory {
   // Opens a directory of any owner. Throws Error(code).
   explicit Directory(const std::string& path, Exit code = Exit::storage);
 
-  // That of a store: it belongs to the user that this process runs as, nobody else can write to it, and it is on no network file system,
-  // which is known before anything in it is looked at. With `create` it is made where it is missing. Without `link` the path's last step
-  // must not be one. Throws Error(config).
+  // That of a store: it belongs to the user that this process runs as, nobody else can write to it, and it is on no
+  // network file system, which is known before anything in it is looked at. With `create` it is made where it is
+  // missing. Without `link` the path's last step must not be one. Throws Error(config).
   static Directory of_store(const std::string& path, bool create, bool link = true);
 
   // The path that it was opened by: for messages, and for programs that are to find it.
   const std::string& path() const { return m_path; }
   std::string path_of(const std::string& name) const { return m_path + "/" + name; }
   int fd() const { return m_fd->get(); }
-  // The same, but what this user has below it and others can read or write is for him alone from when it is opened on: 0600, 0700.
+  // The same, but what this user has below it and others can read or write is for him alone from when it is opened on:
+  // 0600, 0700.
   Directory kept_private() const;
-  // Its device, its inode and the time at which it was made, which nobody else can choose; empty where the file system does not tell it.
+  // Its device, its inode and the time at which it was made, which nobody else can choose; empty where the file system
+  // does not tell it.
   std::string identity() const;
   bool belongs_to(uid_t user) const { return m_owner == user; }
 
-  // Opens a file; throws Error(code) where it cannot, and Error(config), or that of a `code` that is not storage, where it is not to
-  // be opened. With O_CREAT it has mode 0600.
+  // Opens a file; throws Error(code) where it cannot, and Error(config), or that of a `code` that is not storage, where
+  // it is not to be opened. With O_CREAT it has mode 0600.
   Fd open(const std::string& name, int flags, Exit code = Exit::storage) const;
   // The same, but empty where there is none.
   Fd find(const std::string& name, int flags) const;
@@ -73,8 +76,8 @@ class Directory {
   bool rename_new(const std::string& from, const Directory& target, const std::string& to) const;
   // What it leads to is a file that may be opened, or the link is not made: EPERM.
   bool link(const std::string& from, const Directory& target, const std::string& to) const;
-  // Removes an entry with all that is in it; no link is followed. Throws Error(storage), also where directories stand in each other that
-  // many levels deep, as those of gq do not: each takes a descriptor meanwhile.
+  // Removes an entry with all that is in it; no link is followed. Throws Error(storage), also where directories stand
+  // in each other that many levels deep, as those of gq do not: each takes a descriptor meanwhile.
   void remove_tree(const std::string& name, int levels = 8) const;
   // Gives an entry the date of now.
   void touch(const std::string& name) const;
@@ -86,12 +89,12 @@ class Directory {
   void sync() const;
   void sync_parent() const;
 
-  // Puts `content` under a name so that a crash leaves the old file, or the new one, whole: temporary file, fsync, rename, sync(). With
-  // `replace` false an existing file is left and false returned.
+  // Puts `content` under a name so that a crash leaves the old file, or the new one, whole: temporary file, fsync,
+  // rename, sync(). With `replace` false an existing file is left and false returned.
   bool publish(const std::string& name, std::string_view content, bool replace) const;
 
-  // A path for a library that opens files by their path. The path that leads to the directory does not count in it, where there is a
-  // /proc; but a link would be followed, so look_at() and trusts() go before, and is() behind.
+  // A path for a library that opens files by their path. The path that leads to the directory does not count in it,
+  // where there is a /proc; but a link would be followed, so look_at() and trusts() go before, and is() behind.
   std::string reach(const std::string& name) const;
 
  private:

@@ -92,7 +92,8 @@ std::optional<std::string> read_all(int fd, uint64_t limit, const std::string& n
   size_t chunk = usual;
   // A file in one read; one byte more than it has, to see its end. None of one that is too large.
   if (::fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0) {
-    const auto left = static_cast<uint64_t>(std::max<off_t>(st.st_size - std::max<off_t>(::lseek(fd, 0, SEEK_CUR), 0), 0));
+    const auto left =
+        static_cast<uint64_t>(std::max<off_t>(st.st_size - std::max<off_t>(::lseek(fd, 0, SEEK_CUR), 0), 0));
     if (left > limit) return std::nullopt;
     chunk = static_cast<size_t>(left) + 1;
   }
@@ -100,7 +101,9 @@ std::optional<std::string> read_all(int fd, uint64_t limit, const std::string& n
     if (patience != endless_patience) {
       const Millis left = patience - std::chrono::duration_cast<Millis>(Clock::now() - begin);
       pollfd p{fd, POLLIN, 0};
-      if (left < Millis(1)) throw Error(Exit::no_input, "cannot read " + name + ": its end has not come for " + std::to_string(patience.count() / 1000) + " s");
+      if (left < Millis(1))
+        throw Error(Exit::no_input, "cannot read " + name + ": its end has not come for " +
+                                        std::to_string(patience.count() / 1000) + " s");
       if (::poll(&p, 1, static_cast<int>(left.count())) <= 0) continue;
     }
     size_t old = data.size();
@@ -177,11 +180,14 @@ std::string holder_of(int fd) {
   std::ifstream locks("/proc/locks");
   if (::fstat(fd, &st) == 0) {
     char file[64];
-    std::snprintf(file, sizeof file, "%02x:%02x:%lu", major(st.st_dev), minor(st.st_dev), static_cast<unsigned long>(st.st_ino));
+    std::snprintf(file, sizeof file, "%02x:%02x:%lu", major(st.st_dev), minor(st.st_dev),
+                  static_cast<unsigned long>(st.st_ino));
     // NUMBER: FLOCK ADVISORY WRITE PID DEVICE:INODE ...; those that wait have an arrow.
     for (std::string line, number, kind, advisory, mode, place; std::getline(locks, line);) {
       long pid = 0;
-      if (std::istringstream(line) >> number >> kind >> advisory >> mode >> pid >> place && kind == "FLOCK" && place == file && pid > 0) return process_text(pid);
+      if (std::istringstream(line) >> number >> kind >> advisory >> mode >> pid >> place && kind == "FLOCK" &&
+          place == file && pid > 0)
+        return process_text(pid);
     }
   }
   return "another process";
@@ -199,7 +205,8 @@ void wait_for_lock(int fd, FileLock::Mode mode, Millis patience) {
   // Often at first, or those that hold it one after the other would leave no gap for this one.
   constexpr auto often = std::chrono::microseconds(100), seldom = std::chrono::microseconds(1000);
   Wait wait([fd] { return holder_of(fd); }, [fd] { return "holds " + printable(name_of(fd)); }, patience);
-  for (; !try_lock(fd, mode); wait.check()) std::this_thread::sleep_for(wait.lasted() < std::chrono::seconds(2) ? often : seldom);
+  for (; !try_lock(fd, mode); wait.check())
+    std::this_thread::sleep_for(wait.lasted() < std::chrono::seconds(2) ? often : seldom);
 }
 
 }  // namespace gq

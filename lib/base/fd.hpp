@@ -30,8 +30,8 @@ class Fd {
   int m_fd = -1;
 };
 
-// Opens a file by its path, links and all; what is in a store or a snapshot is opened through its directory (directory.hpp). Throws Error
-// with `code` where it cannot.
+// Opens a file by its path, links and all; what is in a store or a snapshot is opened through its directory
+// (directory.hpp). Throws Error with `code` where it cannot.
 Fd open_file(const std::string& path, int flags, mode_t mode = 0600, Exit code = Exit::storage);
 
 // Opens a file; an empty Fd and errno where it cannot.
@@ -50,9 +50,10 @@ struct Pipe {
 };
 Pipe make_pipe();
 
-// The whole of what can be read from fd; nullopt when it is longer than `limit` bytes. Throws Error(no_input), also when its end has not
-// come within `patience`.
-std::optional<std::string> read_all(int fd, uint64_t limit, const std::string& name, Millis patience = endless_patience);
+// The whole of what can be read from fd; nullopt when it is longer than `limit` bytes. Throws Error(no_input), also
+// when its end has not come within `patience`.
+std::optional<std::string> read_all(int fd, uint64_t limit, const std::string& name,
+                                    Millis patience = endless_patience);
 
 uint64_t file_size(int fd);
 bool file_exists(const std::string& path);

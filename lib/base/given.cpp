@@ -31,7 +31,11 @@ unsigned kind_of(mode_t mode) {
 }
 
 std::string name_of(mode_t mode) {
-  return S_ISFIFO(mode) ? "a FIFO" : S_ISSOCK(mode) ? "a socket" : S_ISDIR(mode) ? "a directory" : S_ISREG(mode) ? "a file" : "a device";
+  return S_ISFIFO(mode)   ? "a FIFO"
+         : S_ISSOCK(mode) ? "a socket"
+         : S_ISDIR(mode)  ? "a directory"
+         : S_ISREG(mode)  ? "a file"
+                          : "a device";
 }
 
 // Which descriptor of this process a path is a name of.
@@ -39,7 +43,8 @@ std::optional<int> descriptor_of(const std::string& name) {
   std::filesystem::path path = name;
   for (int links = 0; links < most_links; ++links) {
     for (std::string_view directory : {"/dev/fd/", "/proc/self/fd/"})
-      if (auto number = path.native().rfind(directory, 0) == 0 ? parse_count(path.native().substr(directory.size())) : std::nullopt)
+      if (auto number = path.native().rfind(directory, 0) == 0 ? parse_count(path.native().substr(directory.size()))
+                                                               : std::nullopt)
         return *number <= INT32_MAX ? std::optional(static_cast<int>(*number)) : std::nullopt;
     std::error_code failed;
     auto next = std::filesystem::read_symlink(path, failed);
@@ -51,7 +56,9 @@ std::optional<int> descriptor_of(const std::string& name) {
 
 bool is_trusted(const struct stat& st) { return st.st_uid == ::geteuid() || st.st_uid == 0; }
 
-Error not_trusted(const std::string& path, const std::string& why) { return Error(Exit::config, "cannot trust " + printable(path) + ": " + why); }
+Error not_trusted(const std::string& path, const std::string& why) {
+  return Error(Exit::config, "cannot trust " + printable(path) + ": " + why);
+}
 
 }  // namespace
 
@@ -59,7 +66,8 @@ void check_link(const std::string& given) {
   struct stat st;
   std::string path = given;  // with a slash behind it, lstat(2) would follow it
   while (path.size() > 1 && path.back() == '/') path.pop_back();
-  if (::lstat(path.c_str(), &st) == 0 && S_ISLNK(st.st_mode) && !is_trusted(st)) throw not_trusted(path, "it is a link of another user's");
+  if (::lstat(path.c_str(), &st) == 0 && S_ISLNK(st.st_mode) && !is_trusted(st))
+    throw not_trusted(path, "it is a link of another user's");
 }
 
 Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mode_t mode, bool* is_inherited) {
@@ -78,14 +86,17 @@ Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mod
   struct stat st;
   // To write to a FIFO that nobody reads is an error of its own.
   const bool known = fd ? ::fstat(fd.get(), &st) == 0 : error == ENXIO && ::stat(path.c_str(), &st) == 0;
-  if (known && !(kinds & kind_of(st.st_mode)) && !(own && (kinds & inherited))) throw Error(code, "cannot open " + printable(path) + ": it is " + name_of(st.st_mode));
+  if (known && !(kinds & kind_of(st.st_mode)) && !(own && (kinds & inherited)))
+    throw Error(code, "cannot open " + printable(path) + ": it is " + name_of(st.st_mode));
   errno = error;
   if (!fd) throw_errno(code, "open " + printable(path));
   if (!own && writes) {  // nor through one that was there for a moment
     check_link(path);
-    if (!same_file(fd.get(), path)) throw Error(Exit::retry, "cannot open " + printable(path) + ": its name leads elsewhere by now");
+    if (!same_file(fd.get(), path))
+      throw Error(Exit::retry, "cannot open " + printable(path) + ": its name leads elsewhere by now");
   }
-  if (!own && ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) & ~O_NONBLOCK) != 0) throw_errno(code, "open " + printable(path));
+  if (!own && ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) & ~O_NONBLOCK) != 0)
+    throw_errno(code, "open " + printable(path));
   return fd;
 }
 
@@ -93,10 +104,13 @@ void check_trusted(int fd, const std::string& path, mode_t forbidden, const std:
   struct stat st;
   struct statfs system;
   if (::fstat(fd, &st) != 0 || ::fstatfs(fd, &system) != 0) throw_errno(Exit::config, "look at " + printable(path));
-  if (system.f_type == PROC_SUPER_MAGIC || system.f_type == PIPEFS_MAGIC) throw not_trusted(path, "it is another process's");
+  if (system.f_type == PROC_SUPER_MAGIC || system.f_type == PIPEFS_MAGIC)
+    throw not_trusted(path, "it is another process's");
   if (!is_trusted(st)) throw not_trusted(path, "it belongs to another user");
   if (st.st_uid != ::geteuid()) forbidden &= ~static_cast<mode_t>(S_IRGRP);
-  if (st.st_mode & forbidden) throw not_trusted(path, std::string("others may ") + (forbidden & S_IROTH ? "read or write it" : "write to it") + " (" + cure + ")");
+  if (st.st_mode & forbidden)
+    throw not_trusted(path, std::string("others may ") + (forbidden & S_IROTH ? "read or write it" : "write to it") +
+                                " (" + cure + ")");
 }
 
 }  // namespace gq

@@ -25,7 +25,8 @@ std::string kind_of(const std::string& text);
 class Seldom {
  public:
   using Time = std::chrono::steady_clock::time_point;
-  // What is to stand behind a line of that kind, about those that were left out since the last one; nullopt where it is to be left out, too.
+  // What is to stand behind a line of that kind, about those that were left out since the last one; nullopt where it is
+  // to be left out, too.
   std::optional<std::string> behind(const std::string& kind, Time now);
   // Those that are left out and were not told of yet, by kind; they are told of with that.
   std::map<std::string, uint64_t> take_left_out();

@@ -1,5 +1,5 @@
-// Telling systemd(1), or whoever set NOTIFY_SOCKET, how a daemon is; see sd_notify(3). And what is wrong with it now, from all of its
-// threads: each trouble is said when it begins and when it is over, and stands in the status meanwhile.
+// Telling systemd(1), or whoever set NOTIFY_SOCKET, how a daemon is; see sd_notify(3). And what is wrong with it now,
+// from all of its threads: each trouble is said when it begins and when it is over, and stands in the status meanwhile.
 #pragma once
 
 #include <string>

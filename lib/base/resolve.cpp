@@ -47,8 +47,7 @@ std::shared_ptr<Lookup> Lookup::of(const std::string& host, uint16_t port) {
   }
   auto lookup = std::make_shared<Lookup>();
   lookup->m_end = make_pipe();
-  if (Result numeric = resolve(host, port, AI_NUMERICHOST); !numeric.addresses.empty())
-    lookup->end(std::move(numeric));
+  if (Result numeric = resolve(host, port, AI_NUMERICHOST); !numeric.addresses.empty()) lookup->end(std::move(numeric));
   else
     start_thread([lookup, host, port] {
       try {

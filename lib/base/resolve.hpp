@@ -1,5 +1,6 @@
-// Names of hosts, looked up without holding up whoever asks. getaddrinfo(3) cannot be interrupted, and beside a name server that does not
-// answer it takes many seconds; so it has a thread of its own, for which nobody waits. All who ask for a name share one lookup.
+// Names of hosts, looked up without holding up whoever asks. getaddrinfo(3) cannot be interrupted, and beside a name
+// server that does not answer it takes many seconds; so it has a thread of its own, for which nobody waits. All who ask
+// for a name share one lookup.
 #pragma once
 
 #include <sys/socket.h>

@@ -46,11 +46,13 @@ std::optional<Millis> parse_time(std::string_view text) {
     if (!value || *value > static_cast<uint64_t>(most)) return std::nullopt;
     return static_cast<int>(*value);
   };
-  auto is = [&](size_t at, std::string_view any) { return at < text.size() && any.find(text[at]) != std::string_view::npos; };
+  auto is = [&](size_t at, std::string_view any) {
+    return at < text.size() && any.find(text[at]) != std::string_view::npos;
+  };
   auto year = number(0, 4, 9999), month = number(5, 2, 12), day = number(8, 2, 31), hour = number(11, 2, 23),
        minute = number(14, 2, 59), second = number(17, 2, 60);
-  if (!year || !month || !day || !hour || !minute || !second || *year < 1970 || !is(4, "-") || !is(7, "-") || !is(10, "Tt ") ||
-      !is(13, ":") || !is(16, ":"))
+  if (!year || !month || !day || !hour || !minute || !second || *year < 1970 || !is(4, "-") || !is(7, "-") ||
+      !is(10, "Tt ") || !is(13, ":") || !is(16, ":"))
     return std::nullopt;
   std::chrono::year_month_day date{std::chrono::year(*year), std::chrono::month(static_cast<unsigned>(*month)),
                                    std::chrono::day(static_cast<unsigned>(*day))};
@@ -60,7 +62,8 @@ std::optional<Millis> parse_time(std::string_view text) {
   if (is(at, ".")) {
     size_t digits = 1;
     while (is(at + digits, "0123456789")) ++digits;
-    auto [stop, error] = std::from_chars(text.data() + at, text.data() + at + digits, fraction, std::chars_format::fixed);
+    auto [stop, error] =
+        std::from_chars(text.data() + at, text.data() + at + digits, fraction, std::chars_format::fixed);
     if (digits == 1 || error != std::errc()) return std::nullopt;
     at += digits;
   }
@@ -76,8 +79,8 @@ std::optional<Millis> parse_time(std::string_view text) {
     return std::nullopt;
   }
   if (at != text.size()) return std::nullopt;
-  auto since = std::chrono::sys_days(date).time_since_epoch() + std::chrono::hours(*hour) + std::chrono::minutes(*minute - offset) +
-               std::chrono::seconds(*second);
+  auto since = std::chrono::sys_days(date).time_since_epoch() + std::chrono::hours(*hour) +
+               std::chrono::minutes(*minute - offset) + std::chrono::seconds(*second);
   auto ms = std::chrono::duration_cast<Millis>(since) + Millis(std::llround(fraction * 1000));
   if (ms < Millis(0) || ms > std::chrono::seconds(last_second)) return std::nullopt;
   return ms;
@@ -176,7 +179,8 @@ std::optional<std::string> function_name_problem(std::string_view name) {
 
 bool is_node_name(std::string_view name) {
   return name.size() > 4 && name.size() <= 64 && name.substr(0, 4) == "rep_" &&
-         std::all_of(name.begin(), name.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-'; });
+         std::all_of(name.begin(), name.end(),
+                     [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-'; });
 }
 
 std::string format_time(Millis since_1970) {
@@ -216,11 +220,13 @@ bool has_control(std::string_view text) {
 
 namespace {
 
-// Whether a character acts in place of being seen. (Those that join letters, U+200C and U+200D, are not among them: scripts need them.)
+// Whether a character acts in place of being seen. (Those that join letters, U+200C and U+200D, are not among them:
+// scripts need them.)
 bool is_hidden(uint32_t c) {
   auto within = [c](uint32_t first, uint32_t last) { return c >= first && c <= last; };
-  return c < ' ' || within(0x7f, 0x9f) || c == 0xad || c == 0x61c || c == 0x180e || c == 0x200b || within(0x200e, 0x200f) || within(0x2028, 0x202e) ||
-         within(0x2060, 0x206f) || c == 0xfeff || within(0xfff9, 0xfffb) || within(0xe0000, 0xe0fff);
+  return c < ' ' || within(0x7f, 0x9f) || c == 0xad || c == 0x61c || c == 0x180e || c == 0x200b ||
+         within(0x200e, 0x200f) || within(0x2028, 0x202e) || within(0x2060, 0x206f) || c == 0xfeff ||
+         within(0xfff9, 0xfffb) || within(0xe0000, 0xe0fff);
 }
 
 // Takes the first character, which has n bytes, or a byte of bad UTF-8, with n = 0.

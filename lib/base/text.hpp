@@ -16,8 +16,8 @@ namespace gq {
 // "90" (seconds), "1.5s", "250ms", "10m", "2h", "7d". Never negative; at most 100 years.
 std::optional<Millis> parse_duration(std::string_view text);
 
-// A moment, as milliseconds since 1970: RFC 3339 ("2026-01-31T12:00:00Z", with a fraction, or "+01:00" for Z), or seconds
-// since 1970. None before 1970 or after 9999.
+// A moment, as milliseconds since 1970: RFC 3339 ("2026-01-31T12:00:00Z", with a fraction, or "+01:00" for Z), or
+// seconds since 1970. None before 1970 or after 9999.
 inline constexpr Millis last_time{253402300799'000};
 std::optional<Millis> parse_time(std::string_view text);
 
@@ -58,9 +58,10 @@ std::string hex64(uint64_t value);
 
 std::vector<std::string> split(std::string_view text, char separator);
 
-// Text from outside, made visible for one line of output: what acts on a terminal or on who reads it in place of being seen (control
-// characters, C1 among them, marks of direction, separators of lines, marks without width) and bad UTF-8 become '?'; the rest is cut to
-// `limit` bytes. All that is printed passes through here or json_printable, and only then: what is stored is as it came.
+// Text from outside, made visible for one line of output: what acts on a terminal or on who reads it in place of being
+// seen (control characters, C1 among them, marks of direction, separators of lines, marks without width) and bad UTF-8
+// become '?'; the rest is cut to `limit` bytes. All that is printed passes through here or json_printable, and only
+// then: what is stored is as it came.
 std::string printable(std::string_view text, size_t limit = 200);
 inline constexpr size_t any_length = SIZE_MAX;
 

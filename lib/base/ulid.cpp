@@ -37,10 +37,8 @@ std::string new_ulid() {
     for (size_t i = g.random.size(); i-- > 0;)
       if (++g.random[i] != 0) break;
   }
-  unsigned __int128 value = static_cast<unsigned __int128>(static_cast<uint64_t>(g.last_ms) & 0xffffffffffffULL)
-                            << 80;
-  for (size_t i = 0; i < g.random.size(); ++i)
-    value |= static_cast<unsigned __int128>(g.random[i]) << (8 * (9 - i));
+  unsigned __int128 value = static_cast<unsigned __int128>(static_cast<uint64_t>(g.last_ms) & 0xffffffffffffULL) << 80;
+  for (size_t i = 0; i < g.random.size(); ++i) value |= static_cast<unsigned __int128>(g.random[i]) << (8 * (9 - i));
   std::string id(ulid_size, '0');
   for (size_t i = ulid_size; i-- > 0; value >>= 5) id[i] = alphabet[static_cast<unsigned>(value & 31)];
   return id;
@@ -68,7 +66,8 @@ bool is_temporary_name(std::string_view name) {
   std::string_view rest = name.substr(temporary_prefix.size()), more = rest.substr(std::min(rest.size(), ulid_size));
   if (rest == "restoring") return true;
   // A workload that comes in parts, and a log of Tokyo Cabinet.
-  return is_ulid(rest.substr(0, ulid_size)) && (more.empty() || more == ".wal" || (more[0] == '.' && parse_count(more.substr(1))));
+  return is_ulid(rest.substr(0, ulid_size)) &&
+         (more.empty() || more == ".wal" || (more[0] == '.' && parse_count(more.substr(1))));
 }
 
 std::optional<std::string> parse_ulid(std::string_view text) {

@@ -26,8 +26,8 @@ bool is_ulid(std::string_view text);
 // When a ULID was made, by the clock of who made it.
 Millis ulid_time(std::string_view id);
 
-// Whether gq gives such a name to what may be left by a crash: tmp.ULID, or with more behind it. All that removes such files looks
-// here, as others use the prefix, too (mktemp(1)).
+// Whether gq gives such a name to what may be left by a crash: tmp.ULID, or with more behind it. All that removes such
+// files looks here, as others use the prefix, too (mktemp(1)).
 inline constexpr std::string_view temporary_prefix = "tmp.";
 bool is_temporary_name(std::string_view name);
 

@@ -54,12 +54,14 @@ Wait::~Wait() {
 }
 
 void Wait::check() {
-  const auto waited = std::chrono::duration_cast<Millis>(lasted());  // in finer steps the longest patience would overflow
+  const auto waited =
+      std::chrono::duration_cast<Millis>(lasted());  // in finer steps the longest patience would overflow
   if (waited >= last_patience) {
     const bool stops = is_stopping();
     if (stops || waited >= (m_patience == usual_patience ? Millis(patience.load()) : m_patience)) {
       m_failed = true;
-      throw Error(Exit::retry, "cannot go on: " + m_whom() + " " + m_what() + (stops ? ", and this program has been told to stop" : ""));
+      throw Error(Exit::retry, "cannot go on: " + m_whom() + " " + m_what() +
+                                   (stops ? ", and this program has been told to stop" : ""));
     }
   }
   if (m_said || waited < until_said) return;

@@ -1,8 +1,10 @@
-// Waiting for another process: for a lock that it holds, or for its answer. After a few seconds that is said, with the process's
-// number; when it takes too long, or when this program has been told to stop, waiting ends with an Error(retry).
+// Waiting for another process: for a lock that it holds, or for its answer. After a few seconds that is said, with the
+// process's number; when it takes too long, or when this program has been told to stop, waiting ends with an
+// Error(retry).
 //
-// The surprising fact: a wait in flock(2) itself can only be ended by a signal with a handler, which a library must not install. So
-// locks are tried again and again (fd.hpp), which hands them over no later than the kernel does, as measured with 2 to 8 processes.
+// The surprising fact: a wait in flock(2) itself can only be ended by a signal with a handler, which a library must not
+// install. So locks are tried again and again (fd.hpp), which hands them over no later than the kernel does, as
+// measured with 2 to 8 processes.
 #pragma once
 
 #include <chrono>
@@ -13,13 +15,13 @@
 
 namespace gq {
 
-// How long this program waits for another process before it gives up, where nothing else is said: a minute. One that tries again by itself
-// takes less.
+// How long this program waits for another process before it gives up, where nothing else is said: a minute. One that
+// tries again by itself takes less.
 void set_patience(Millis patience);
 inline constexpr Millis usual_patience{0}, short_patience{5'000}, endless_patience = Millis::max();
 
-// This program has been told to stop: from now on it waits for others no longer than a second. So it is while a stop signal (SIGTERM, SIGINT
-// or SIGHUP) is blocked and pending. May be called from a signal handler.
+// This program has been told to stop: from now on it waits for others no longer than a second. So it is while a stop
+// signal (SIGTERM, SIGINT or SIGHUP) is blocked and pending. May be called from a signal handler.
 void stop_waiting() noexcept;
 
 class Wait {

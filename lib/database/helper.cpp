@@ -19,11 +19,11 @@ namespace gq {
 namespace {
 
 constexpr int tries = 3;
-constexpr int patience = 60'000;              // ms without a byte, after which the helper counts as dead
+constexpr int patience = 60'000;  // ms without a byte, after which the helper counts as dead
 constexpr int poll_interval = 200;
 constexpr int parting = 2'000, pause = 200;  // ms: for its end, and before it is started again
 constexpr size_t max_line = 100;
-constexpr size_t max_text = 1000;     // of an error
+constexpr size_t max_text = 1000;  // of an error
 // Of all pairs of an answer. Those that are asked for most at a time are 200 records, of up to 32 + 2 * 64 Ki bytes.
 constexpr size_t max_answer = 32 << 20;
 
@@ -51,7 +51,8 @@ void Helper::stop() {
 
 void Helper::start() {
   int ends[2];
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) throw_errno(Exit::retry, "make a pair of sockets");
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+    throw_errno(Exit::retry, "make a pair of sockets");
   Fd theirs(ends[1]);
   m_socket = Fd(ends[0]);
   m_read.clear();
@@ -63,7 +64,8 @@ void Helper::start() {
   pid_t pid = spawn(command);
   if (pid < 0) {
     m_socket.reset();
-    throw Error(Exit::config, "cannot start the store's helper " + printable(m_argv[0]) + ": " + errno_text(-pid), -pid);
+    throw Error(Exit::config, "cannot start the store's helper " + printable(m_argv[0]) + ": " + errno_text(-pid),
+                -pid);
   }
   m_pid = pid;
   theirs.reset();
@@ -74,11 +76,14 @@ void Helper::start() {
       auto size = parse_count(greeting.substr(6));
       throw Broken{size && *size <= max_text ? printable(bytes(*size)) : "it cannot say why", false};
     }
-    throw Error(Exit::config, "cannot use the store's helper " + printable(m_argv[0]) + ": it says " + printable(greeting) + " instead of " + helper_greeting);
+    throw Error(Exit::config, "cannot use the store's helper " + printable(m_argv[0]) + ": it says " +
+                                  printable(greeting) + " instead of " + helper_greeting);
   }
   m_readable = false;
-  for (const auto& word : split(greeting.substr(std::min(greeting.size(), std::string_view(helper_greeting).size() + 1)), ' ')) {
-    if (word == "volatile") log(Level::warning, "the database may lose what it has confirmed: its helper was told not to mind");
+  for (const auto& word :
+       split(greeting.substr(std::min(greeting.size(), std::string_view(helper_greeting).size() + 1)), ' ')) {
+    if (word == "volatile")
+      log(Level::warning, "the database may lose what it has confirmed: its helper was told not to mind");
     m_readable = m_readable || word == "readable";
   }
 }
@@ -198,14 +203,16 @@ std::vector<Pair> Helper::ask(const char* what, const std::string& request, size
       why = e.what();
       n = tries;
     }
-    if (n >= tries) throw Error(Exit::retry, std::string("cannot ") + what + " the database by " + printable(m_argv[0]) + ": " + why);
+    if (n >= tries)
+      throw Error(Exit::retry, std::string("cannot ") + what + " the database by " + printable(m_argv[0]) + ": " + why);
     ::usleep(pause * 1000);
   }
 }
 
 void Helper::put(const std::vector<Pair>& pairs) {
   std::string request = "put " + std::to_string(pairs.size()) + "\n";
-  for (const auto& p : pairs) request += std::to_string(p.key.size()) + " " + std::to_string(p.value.size()) + "\n" + p.key + p.value;
+  for (const auto& p : pairs)
+    request += std::to_string(p.key.size()) + " " + std::to_string(p.value.size()) + "\n" + p.key + p.value;
   ask("write to", request, 0);
 }
 
@@ -216,7 +223,8 @@ std::optional<std::string> Helper::get(const std::string& key) {
   if (pairs.empty()) return std::nullopt;
   if (pairs.front().key != key) {
     stop();
-    throw Error(Exit::config, "cannot read the database by " + printable(m_argv[0]) + ": it answers with another key than it was asked for");
+    throw Error(Exit::config, "cannot read the database by " + printable(m_argv[0]) +
+                                  ": it answers with another key than it was asked for");
   }
   return std::move(pairs.front().value);
 }
@@ -234,7 +242,8 @@ std::vector<Pair> Helper::scan(const std::string& from, size_t limit) {
   for (size_t i = 0; i < pairs.size(); ++i)
     if (pairs[i].key < from || (i > 0 && pairs[i].key <= pairs[i - 1].key)) {
       stop();
-      throw Error(Exit::config, "cannot read the database by " + printable(m_argv[0]) + ": its keys are not in the order of their bytes");
+      throw Error(Exit::config, "cannot read the database by " + printable(m_argv[0]) +
+                                    ": its keys are not in the order of their bytes");
     }
   return pairs;
 }

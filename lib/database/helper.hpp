@@ -1,5 +1,6 @@
-// A helper: a program that keeps a store in a database, driven over its standard input and output as gq-store-helper(7) says.
-// It is started once. One that dies, or says what it may not, is started again and asked again: all requests may be repeated.
+// A helper: a program that keeps a store in a database, driven over its standard input and output as gq-store-helper(7)
+// says. It is started once. One that dies, or says what it may not, is started again and asked again: all requests may
+// be repeated.
 #pragma once
 
 #include <sys/types.h>
@@ -20,8 +21,8 @@ class Helper : public KeyValue {
   explicit Helper(std::vector<std::string> argv) : m_argv(std::move(argv)) {}
   ~Helper() override;  // ends its input, and waits for it a little
 
-  // All throw Error(retry) where the helper answers with an error, or cannot be made to answer; Error(config) where it does
-  // not know this protocol. Nothing that was not asked for is believed, or kept in memory.
+  // All throw Error(retry) where the helper answers with an error, or cannot be made to answer; Error(config) where it
+  // does not know this protocol. Nothing that was not asked for is believed, or kept in memory.
   void put(const std::vector<Pair>& pairs) override;
   std::optional<std::string> get(const std::string& key) override;
   void remove(const std::vector<std::string>& keys) override;

@@ -7,12 +7,12 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "gq/store/blobs.hpp"
-#include "gq/store/index.hpp"
 #include "gq/base/log.hpp"
-#include "gq/store/settings.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/store/blobs.hpp"
+#include "gq/store/index.hpp"
+#include "gq/store/settings.hpp"
 
 namespace gq {
 namespace {
@@ -63,9 +63,11 @@ Mirror::Mirror(Directory directory, std::unique_ptr<KeyValue> database, bool cre
   FileLock opening(m_stamp.get(), FileLock::Mode::exclusive, endless_patience);  // to make a copy anew takes its time
   const std::string boot = first_line_of("/proc/sys/kernel/random/boot_id");
   auto stamp = read_stamp();
-  if (!stamp || boot.empty() || stamp->boot != boot || m_database->get(holder_key) != holder(m_directory) || is_behind(stamp->stable)) {
+  if (!stamp || boot.empty() || stamp->boot != boot || m_database->get(holder_key) != holder(m_directory) ||
+      is_behind(stamp->stable)) {
     if (!try_lock(m_users.get(), FileLock::Mode::exclusive))
-      throw Error(Exit::retry, "cannot make " + printable(m_directory.path()) + " anew from the database: programs are using it");
+      throw Error(Exit::retry,
+                  "cannot make " + printable(m_directory.path()) + " anew from the database: programs are using it");
     Lsn end = make_anew(create);
     stamp = Stamp{boot, end, hex64(sum64(settings_text()))};
     write_stamp(*stamp);
@@ -75,7 +77,8 @@ Mirror::Mirror(Directory directory, std::unique_ptr<KeyValue> database, bool cre
   if (stamp->settings != sum) {  // a person has changed it
     std::string id = read_settings(m_directory).store_id;
     if (m_database->get(settings_key).value_or("").find(id) == std::string::npos)
-      throw Error(Exit::config, "cannot open the store " + printable(m_directory.path()) + ": its gq.json is not that of the database");
+      throw Error(Exit::config, "cannot open the store " + printable(m_directory.path()) +
+                                    ": its gq.json is not that of the database");
     m_database->put({{settings_key, settings}});
     stamp->settings = sum;
     write_stamp(*stamp);
@@ -97,12 +100,14 @@ std::optional<Mirror::Stamp> Mirror::read_stamp() const {
 }
 
 void Mirror::write_stamp(const Stamp& s) {
-  write_all_at(m_stamp.get(), s.boot + " " + padded(s.stable, lsn_digits) + " " + s.settings + " \n", 0, m_directory.path_of(stamp_file));
+  write_all_at(m_stamp.get(), s.boot + " " + padded(s.stable, lsn_digits) + " " + s.settings + " \n", 0,
+               m_directory.path_of(stamp_file));
 }
 
 void Mirror::distrust() {
   if (::ftruncate(m_stamp.get(), 0) != 0) throw_errno(Exit::storage, "distrust " + printable(m_directory.path()));
-  throw Error(Exit::retry, "cannot go on: " + printable(m_directory.path()) + " is damaged; it is made anew from the database when all that use it have ended");
+  throw Error(Exit::retry, "cannot go on: " + printable(m_directory.path()) +
+                               " is damaged; it is made anew from the database when all that use it have ended");
 }
 
 // Calls `visit` with each key that begins with this letter, and its value, in order.
@@ -128,23 +133,30 @@ bool Mirror::is_behind(Lsn stable) const {
   Journal journal(m_directory, settings.store_id);
   const Lsn lsn = parse_count(next[0].key.substr(1)).value_or(0);
   EventReader reader(journal, lsn);
-  return !reader.read_record_at(lsn, true) || next[0].value != std::string(reader.head_bytes()) + std::string(reader.data());
+  return !reader.read_record_at(lsn, true) ||
+         next[0].value != std::string(reader.head_bytes()) + std::string(reader.data());
 }
 
 // Alone with the directory.
 Lsn Mirror::make_anew(bool create) {
-  auto refuse = [](const std::string& why) { return Error(Exit::config, "cannot open the store in the database: " + why); };
-  if (::ftruncate(m_stamp.get(), 0) != 0) throw_errno(Exit::storage, "write " + printable(m_directory.path_of(stamp_file)));
+  auto refuse = [](const std::string& why) {
+    return Error(Exit::config, "cannot open the store in the database: " + why);
+  };
+  if (::ftruncate(m_stamp.get(), 0) != 0)
+    throw_errno(Exit::storage, "write " + printable(m_directory.path_of(stamp_file)));
   const std::string self = holder(m_directory);
   auto settings = m_database->get(settings_key);
   auto now = m_database->get(holder_key);
   if (now && *now != self)
-    throw refuse("it is held by " + printable(*now) + "; when nothing runs there any more, remove the key `holder` from the database");
+    throw refuse("it is held by " + printable(*now) +
+                 "; when nothing runs there any more, remove the key `holder` from the database");
   if (!settings && !create) throw refuse("there is none");
   if (!settings && m_directory.has("journal"))
-    throw refuse("there is none, but " + printable(m_directory.path()) + " is a copy of one: put the database back, or remove the copy");
+    throw refuse("there is none, but " + printable(m_directory.path()) +
+                 " is a copy of one: put the database back, or remove the copy");
   for (const char* kind : {"b", "r"})
-    if (auto first = m_database->scan(kind, 1); !settings && !first.empty() && first[0].key[0] == kind[0]) throw refuse("its key `settings` is missing");
+    if (auto first = m_database->scan(kind, 1); !settings && !first.empty() && first[0].key[0] == kind[0])
+      throw refuse("its key `settings` is missing");
   for (const char* part : {"journal", "blobs", lock_name, settings_name}) m_directory.remove_tree(part);
   remove_index(m_directory);
   if (settings) {
@@ -177,7 +189,8 @@ Lsn Mirror::make_anew(bool create) {
   for_each('r', scanned_records, [&](const std::string& key, std::string_view value) {
     const Lsn lsn = key.size() == 1 + lsn_digits ? parse_count(key.substr(1)).value_or(0) : 0;
     auto head = parse_record(value);
-    if (lsn == 0 || !head || (value.size() != head->head_size && value.size() != head->head_size + head->inline_size())) {
+    if (lsn == 0 || !head ||
+        (value.size() != head->head_size && value.size() != head->head_size + head->inline_size())) {
       ++damaged;
       return;
     }
@@ -190,7 +203,8 @@ Lsn Mirror::make_anew(bool create) {
   const Lsn given = parse_count(m_database->get(begin_key).value_or("")).value_or(0);
   finish(std::max(last, given) + safe_distance);
   m_database->put({{begin_key, std::to_string(begin)}});
-  if (damaged) log(Level::warning, counted(damaged, "record") + " in the database cannot be read, and counted as missing");
+  if (damaged)
+    log(Level::warning, counted(damaged, "record") + " in the database cannot be read, and counted as missing");
 
   const Directory blobs = m_directory.make_below("blobs");
   Fd blob;
@@ -254,7 +268,8 @@ Lsn Mirror::put_records(Journal& journal, Lsn end) {
     return stamp->stable;
   }
   if (!std::exchange(m_checked, true) && m_database->get(holder_key) != holder(m_directory)) distrust();
-  if (!m_reader || m_reader->position() > stamp->stable) m_reader = std::make_unique<EventReader>(journal, stamp->stable);
+  if (!m_reader || m_reader->position() > stamp->stable)
+    m_reader = std::make_unique<EventReader>(journal, stamp->stable);
   m_reader->skip_to(stamp->stable);
   std::vector<Pair> pairs;
   size_t bytes = 0;
@@ -278,7 +293,8 @@ Lsn Mirror::put_records(Journal& journal, Lsn end) {
     pairs.clear();
     bytes = 0;
   }
-  if (end != UINT64_MAX && stamp->stable < end) throw Error(Exit::retry, "cannot read in " + printable(m_directory.path()) + " what was written there");
+  if (end != UINT64_MAX && stamp->stable < end)
+    throw Error(Exit::retry, "cannot read in " + printable(m_directory.path()) + " what was written there");
   m_failed = false;
   return stamp->stable;
 }
@@ -389,7 +405,8 @@ void Mirror::verify(Journal& journal, const std::function<void(Lsn lsn, const st
       const Lsn lsn = parse_count(key.substr(1)).value_or(0);
       while (there && reader.lsn() < lsn) missing();
       if (there && reader.lsn() == lsn) {
-        if (value != std::string(reader.head_bytes()) + std::string(reader.data())) wrong(lsn, "the database has another record");
+        if (value != std::string(reader.head_bytes()) + std::string(reader.data()))
+          wrong(lsn, "the database has another record");
         there = next();
       } else if (!parse_record(value)) {
         wrong(lsn, "the database has something that is no record");
@@ -405,7 +422,8 @@ void Mirror::verify(Journal& journal, const std::function<void(Lsn lsn, const st
       std::string piece(piece_size, '\0');
       if (blob) piece.resize(read_at(blob.get(), piece.data(), piece.size(), offset));
       if (blob && piece != value)
-        wrong(0, "the database has another piece of the workload of " + id + ", from " + std::to_string(offset) + " on");
+        wrong(0,
+              "the database has another piece of the workload of " + id + ", from " + std::to_string(offset) + " on");
     });
   });
 }

@@ -1,5 +1,5 @@
-// The mirror: keeps a store in the user's own database. The database has all that must survive; the store's directory is a copy
-// of it, which is all that the rest of gq works on, and which nobody needs to sync or to save.
+// The mirror: keeps a store in the user's own database. The database has all that must survive; the store's directory
+// is a copy of it, which is all that the rest of gq works on, and which nobody needs to sync or to save.
 //
 //   key                     value
 //   r<LSN>                  a record of the journal, LSN in 20 digits (record.hpp)
@@ -9,16 +9,19 @@
 //   holder                  the machine and the directory of the copy
 //   position                where the copy began to write when it was last made anew
 //
-//   directory/database      how to reach it, exec:PROGRAM ARG..., and of which directory that is said: directory DEVICE INODE TIME; not there
+//   directory/database      how to reach it, exec:PROGRAM ARG..., and of which directory that is said: directory DEVICE
+//   INODE TIME; not there
 //                           where a C++ program brings a KeyValue of its own
-//   directory/mirror        boot | how much of the journal the database has | sum of gq.json; its flock is held by who writes there
-//   directory/mirror.users  flock(2): shared by all that have the store open; alone, who makes the copy anew
+//   directory/mirror        boot | how much of the journal the database has | sum of gq.json; its flock is held by who
+//   writes there directory/mirror.users  flock(2): shared by all that have the store open; alone, who makes the copy
+//   anew
 //
-// What Journal::sync() does for a journal of its own, sync() does here: it takes what processes have appended to the copy since the
-// database was told last, and puts it there in one request. So whoever waits is answered by one commit, as by one fdatasync.
+// What Journal::sync() does for a journal of its own, sync() does here: it takes what processes have appended to the
+// copy since the database was told last, and puts it there in one request. So whoever waits is answered by one commit,
+// as by one fdatasync.
 //
-// The copy is believed as long as the machine runs. After a restart, or where it is damaged or gone, it is made anew. Then a request
-// of before may still be on its way to the database, so positions go on far behind what is there.
+// The copy is believed as long as the machine runs. After a restart, or where it is damaged or gone, it is made anew.
+// Then a request of before may still be on its way to the database, so positions go on far behind what is there.
 //
 // To change the format: raise store_format in settings.cpp, as for a directory.
 #pragma once
@@ -33,15 +36,16 @@
 #include <string_view>
 #include <vector>
 
-#include "gq/journal/durability.hpp"
 #include "gq/database/keyvalue.hpp"
+#include "gq/journal/durability.hpp"
 
 namespace gq {
 
 class Mirror : public Durability {
  public:
   // Makes `directory` a copy of the store in `database`, which is made where it is missing and `create` is true. Throws
-  // Error(config) where there is none, or another machine or directory has it; Error(retry) where the database does not answer.
+  // Error(config) where there is none, or another machine or directory has it; Error(retry) where the database does not
+  // answer.
   Mirror(Directory directory, std::unique_ptr<KeyValue> database, bool create);
 
   static bool has_store(KeyValue& database);
@@ -79,14 +83,14 @@ class Mirror : public Durability {
 
   std::mutex m_mutex;  // of the database, and of these:
   bool m_failed = false;
-  bool m_checked = true;   // that nobody else took the database when this process did
+  bool m_checked = true;  // that nobody else took the database when this process did
   std::unique_ptr<JournalReader> m_reader;
 
   std::mutex m_sync_mutex;
   std::condition_variable m_sync_done;
   bool m_syncing = false;
-  Lsn m_stable = 0;              // in the database, as far as this process knows
-  uint64_t m_failures = 0;       // how often that could not be told
+  Lsn m_stable = 0;         // in the database, as far as this process knows
+  uint64_t m_failures = 0;  // how often that could not be told
   std::string m_last_failure;
 };
 

@@ -6,9 +6,9 @@
 #include <climits>
 #include <cstdlib>
 
+#include "gq/base/text.hpp"
 #include "gq/database/helper.hpp"
 #include "gq/database/mirror.hpp"
-#include "gq/base/text.hpp"
 
 namespace gq {
 namespace {
@@ -25,7 +25,8 @@ std::vector<std::string> words_of(const std::string& program) {
   if (names_program(program))
     for (auto& word : split(program.substr(std::string_view(database_prefix).size()), ' '))
       if (!word.empty()) argv.push_back(std::move(word));
-  if (argv.empty()) throw Error(Exit::usage, "cannot use the database " + printable(program) + ": it is not exec:PROGRAM ARG...");
+  if (argv.empty())
+    throw Error(Exit::usage, "cannot use the database " + printable(program) + ": it is not exec:PROGRAM ARG...");
   return argv;
 }
 
@@ -33,11 +34,13 @@ std::string read_database_file(const Directory& directory) {
   Fd fd = directory.find(database_file, O_RDONLY);
   struct stat st;
   if (fd && directory.lets_in_others() && ::fstat(fd.get(), &st) == 0 && (st.st_mode & (S_IWGRP | S_IWOTH)))
-    throw Error(Exit::config, "cannot use " + printable(directory.path_of(database_file)) + ": others can write to it (chmod 600 it)");
+    throw Error(Exit::config, "cannot use " + printable(directory.path_of(database_file)) +
+                                  ": others can write to it (chmod 600 it)");
   return fd ? read_all(fd.get(), longest_database_file, directory.path_of(database_file)).value_or("") : "";
 }
 
-// A copy of the file, or one that was unpacked somewhere, is not that of this directory. Without the second line it is that of none.
+// A copy of the file, or one that was unpacked somewhere, is not that of this directory. Without the second line it is
+// that of none.
 std::string database_text(const Directory& directory, const std::string& program) {
   const std::string identity = directory.identity();
   return program + "\n" + (identity.empty() ? "" : "directory " + identity + "\n");
@@ -47,7 +50,8 @@ std::string database_text(const Directory& directory, const std::string& program
 bool is_own_place(const Directory& directory, const std::string& program) {
   struct stat a, b;
   try {
-    return ::stat(store_directory(program).c_str(), &a) == 0 && ::fstat(directory.fd(), &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    return ::stat(store_directory(program).c_str(), &a) == 0 && ::fstat(directory.fd(), &b) == 0 &&
+           a.st_dev == b.st_dev && a.st_ino == b.st_ino;
   } catch (const Error&) {  // nothing says where that would be
     return false;
   }
@@ -63,8 +67,10 @@ std::unique_ptr<KeyValue> open_database(const std::string& name, const Directory
     if (text != confirmed) directory.publish(database_file, confirmed, true);  // so that the directory can be named too
   } else if (directory.identity().empty() || text != confirmed) {
     if (!is_own_place(directory, program))
-      throw Error(Exit::config, "cannot open the store " + printable(directory.path()) + ": its file database names a program that was not confirmed for this directory, " +
-                                    printable(program) + "; if it is to be run: gq-inspect --store " + printable(directory.path(), PATH_MAX) + " confirm");
+      throw Error(Exit::config, "cannot open the store " + printable(directory.path()) +
+                                    ": its file database names a program that was not confirmed for this directory, " +
+                                    printable(program) + "; if it is to be run: gq-inspect --store " +
+                                    printable(directory.path(), PATH_MAX) + " confirm");
   }
   return std::make_unique<Helper>(std::move(argv));
 }
@@ -85,7 +91,9 @@ std::string store_directory(const std::string& name) {
   from("GQ_CACHE", "");
   from("XDG_CACHE_HOME", "/gq");
   from("HOME", "/.cache/gq");
-  if (cache.empty()) throw Error(Exit::config, "cannot tell where the copy of the store is: neither GQ_CACHE, XDG_CACHE_HOME nor HOME is set");
+  if (cache.empty())
+    throw Error(Exit::config,
+                "cannot tell where the copy of the store is: neither GQ_CACHE, XDG_CACHE_HOME nor HOME is set");
   return cache + "/" + hex64(sum64(name));
 }
 
@@ -103,10 +111,14 @@ bool has_database(const std::string& name) {
 void confirm_database(const std::string& name) {
   const Directory directory = open_store_directory(name, false);
   const std::string program = names_program(name) ? name : first_line(read_database_file(directory));
-  if (program.empty()) throw Error(Exit::config, "cannot confirm the database of " + printable(directory.path()) + ": it has no file database");
+  if (program.empty())
+    throw Error(Exit::config,
+                "cannot confirm the database of " + printable(directory.path()) + ": it has no file database");
   words_of(program);
   if (directory.identity().empty())
-    throw Error(Exit::config, "cannot confirm the database of " + printable(directory.path()) + ": its file system does not tell when the directory was made; name the store by the program");
+    throw Error(Exit::config,
+                "cannot confirm the database of " + printable(directory.path()) +
+                    ": its file system does not tell when the directory was made; name the store by the program");
   directory.publish(database_file, database_text(directory, program), true);
 }
 
@@ -119,7 +131,8 @@ Store open_store(const std::string& name, bool create) {
 }
 
 Store open_store(const std::string& path, std::unique_ptr<KeyValue> database, bool create) {
-  if (!create && !file_exists(path) && !Mirror::has_store(*database)) throw Error(Exit::config, "cannot open the store: there is none in the database");
+  if (!create && !file_exists(path) && !Mirror::has_store(*database))
+    throw Error(Exit::config, "cannot open the store: there is none in the database");
   Directory directory = Directory::of_store(path, true);
   auto mirror = make_mirror(directory, std::move(database), create);
   return Store(std::move(directory), std::move(mirror), create);

@@ -7,8 +7,8 @@
 #include <cerrno>
 
 #include "gq/base/error.hpp"
-#include "gq/gearman/probe.hpp"
 #include "gq/base/text.hpp"
+#include "gq/gearman/probe.hpp"
 
 namespace gq {
 namespace {
@@ -29,7 +29,8 @@ uint32_t read_big_endian(std::string_view bytes) {
 }
 
 std::string request(uint32_t command, std::string_view body) {
-  return std::string("\0REQ", 4) + big_endian(command) + big_endian(static_cast<uint32_t>(body.size())) + std::string(body);
+  return std::string("\0REQ", 4) + big_endian(command) + big_endian(static_cast<uint32_t>(body.size())) +
+         std::string(body);
 }
 
 // SHA-1 of RFC 3174, in hexadecimal. It only recognises what a client has computed; nothing rests on its strength.
@@ -45,7 +46,7 @@ std::string sha1(std::string text) {
     for (size_t i = 16; i < 80; ++i) w[i] = std::rotl(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
     auto [a, b, c, d, e] = h;
     for (size_t i = 0; i < 80; ++i) {
-      uint32_t f = i < 20 ? ((b & c) | (~b & d)) + 0x5a827999
+      uint32_t f = i < 20   ? ((b & c) | (~b & d)) + 0x5a827999
                    : i < 40 ? (b ^ c ^ d) + 0x6ed9eba1
                    : i < 60 ? ((b & c) | (b & d) | (c & d)) + 0x8f1bbcdc
                             : (b ^ c ^ d) + 0xca62c1d6;
@@ -134,7 +135,8 @@ ClientCount parse_client_count(std::string_view answer) {
 }
 
 // False where the connection is of no use (any more).
-bool WaitingClients::ask(const std::string& unique, Millis timeout, std::optional<uint64_t>& clients, std::string& reason) {
+bool WaitingClients::ask(const std::string& unique, Millis timeout, std::optional<uint64_t>& clients,
+                         std::string& reason) {
   const auto deadline = Probe::Clock::now() + timeout;
   if (!m_fd) m_fd = reach(m_server, timeout, m_stop, reason);
   if (!m_fd) return false;
@@ -142,7 +144,8 @@ bool WaitingClients::ask(const std::string& unique, Millis timeout, std::optiona
   std::string question = request(GEARMAN_COMMAND_GET_STATUS_UNIQUE, unique);
   const bool echo = !m_answers;  // which a server that does not know the question answers all the same
   if (echo) question += request(GEARMAN_COMMAND_ECHO_REQ, "gq");
-  if (::send(m_fd.get(), question.data(), question.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(question.size())) return false;
+  if (::send(m_fd.get(), question.data(), question.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(question.size()))
+    return false;
   for (std::string answer;;) {
     char buffer[1024];
     ssize_t n = ::recv(m_fd.get(), buffer, sizeof buffer, MSG_DONTWAIT);
@@ -176,7 +179,8 @@ std::optional<uint64_t> WaitingClients::count(const std::string& unique, Millis 
 }
 
 bool is_made_of_payload(std::string_view unique, std::string_view function, std::string_view payload) {
-  return unique == "-" || unique == payload || (unique.size() == 40 && unique == sha1(std::string(function) + std::string(payload)));
+  return unique == "-" || unique == payload ||
+         (unique.size() == 40 && unique == sha1(std::string(function) + std::string(payload)));
 }
 
 }  // namespace gq

@@ -1,4 +1,5 @@
-// Lists of servers, and what gq needs of libgearman and gearmand beside jobs: handles of workers, and how many clients wait.
+// Lists of servers, and what gq needs of libgearman and gearmand beside jobs: handles of workers, and how many clients
+// wait.
 //
 // One libgearman handle is used for one server, by one thread. Handles read the environment variable GEARMAN_SERVERS;
 // the programs take it out of their environment before they make one. Their connections go through `packets`.
@@ -33,20 +34,23 @@ std::optional<std::vector<Server>> parse_servers(std::string_view text);
 
 using WorkerHandle = std::unique_ptr<gearman_worker_st, void (*)(gearman_worker_st*)>;
 
-// A handle for one server, which has to be given by its address (reach() in probe.hpp); nullopt where libgearman refuses.
+// A handle for one server, which has to be given by its address (reach() in probe.hpp); nullopt where libgearman
+// refuses.
 std::optional<WorkerHandle> make_worker(const Server& server, Millis timeout);
 
 // What went wrong, for people.
 std::string reason_text(gearman_return_t rc);
 
-// Asks a server how many clients wait for the job with a unique, on a connection that it keeps. gearmand gives one answer to all
-// that have submitted under one unique, and keeps the first payload only. An object belongs to one thread.
+// Asks a server how many clients wait for the job with a unique, on a connection that it keeps. gearmand gives one
+// answer to all that have submitted under one unique, and keeps the first payload only. An object belongs to one
+// thread.
 class WaitingClients {
  public:
   // Once `stop` is true nothing is waited for.
   WaitingClients(const Server& server, const std::atomic<bool>& stop) : m_server(server), m_stop(stop) {}
 
-  // nullopt where the server answers, but does not say. Throws Error(unavailable) where it does not answer within `timeout`.
+  // nullopt where the server answers, but does not say. Throws Error(unavailable) where it does not answer within
+  // `timeout`.
   std::optional<uint64_t> count(const std::string& unique, Millis timeout);
 
  private:
@@ -66,8 +70,8 @@ struct ClientCount {
 };
 ClientCount parse_client_count(std::string_view answer);
 
-// Whether a unique says no more than the payload does, so that jobs which gearmand merges are equal: "-", the payload, or the SHA-1 of
-// the function and the payload, which Ruby's client sends.
+// Whether a unique says no more than the payload does, so that jobs which gearmand merges are equal: "-", the payload,
+// or the SHA-1 of the function and the payload, which Ruby's client sends.
 bool is_made_of_payload(std::string_view unique, std::string_view function, std::string_view payload);
 
 // The function on which a worker takes gq records for `function`.

@@ -25,8 +25,8 @@ namespace gq {
 // libgearman 1.1.20 hangs.
 struct PacketCheck::Command {
   uint32_t number;
-  int args;      // of them, all but the last end in NUL; the last one too where data follow
-  bool handle;   // the first argument is a job handle
+  int args;     // of them, all but the last end in NUL; the last one too where data follow
+  bool handle;  // the first argument is a job handle
   bool data;
 };
 
@@ -69,7 +69,8 @@ bool PacketCheck::header_complete() {
   m_too_long = !assigns() && m_left > (m_command->data ? m_most : max_body_without_data);
   if (m_too_long) return false;
   if (m_command->number == GEARMAN_COMMAND_NOOP) m_woken = true;
-  if (m_command->number == GEARMAN_COMMAND_JOB_ASSIGN_ALL) m_reduce = true;  // without a reducer gearmand sends JOB_ASSIGN_UNIQ
+  if (m_command->number == GEARMAN_COMMAND_JOB_ASSIGN_ALL)
+    m_reduce = true;  // without a reducer gearmand sends JOB_ASSIGN_UNIQ
   m_args_left = m_command->args - (m_command->data ? 0 : 1);
   m_arg_size = 0;
   m_assigned = {};
@@ -91,7 +92,8 @@ bool PacketCheck::feed(const char* data, size_t size) {
       if (m_arg_size > (first && m_command->handle ? size_t{GEARMAN_JOB_HANDLE_SIZE} : max_arg)) m_bad = true;
       const char c = *data++;
       --m_left;
-      if (assigns() && c != 0 && m_command->args - m_args_left < 2) (first ? m_assigned.handle : m_assigned.function) += c;
+      if (assigns() && c != 0 && m_command->args - m_args_left < 2)
+        (first ? m_assigned.handle : m_assigned.function) += c;
       if (c == 0 && m_args_left > 0) {
         --m_args_left;
         m_arg_size = 0;
@@ -135,11 +137,13 @@ thread_local const std::atomic<bool>* ends_when_woken = nullptr;
 thread_local Judge judge;
 constexpr Millis longest_refusal{5000};
 
-// Sends what is said of a job, and reads until the server has heard it. If the connection were closed with the workload on its way, the
-// server might see that first, and give the job to the next.
+// Sends what is said of a job, and reads until the server has heard it. If the connection were closed with the workload
+// on its way, the server might see that first, and give the job to the next.
 void refuse(int fd, std::string_view bytes) {
   const auto end = std::chrono::steady_clock::now() + longest_refusal;
-  auto left = [&] { return static_cast<int>(std::chrono::ceil<Millis>(end - std::chrono::steady_clock::now()).count()); };
+  auto left = [&] {
+    return static_cast<int>(std::chrono::ceil<Millis>(end - std::chrono::steady_clock::now()).count());
+  };
   pollfd p{fd, POLLOUT, 0};
   while (!bytes.empty() && left() > 0) {
     ssize_t n = ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -174,8 +178,11 @@ void prove() {
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   socklen_t size = sizeof address;
   auto* any = reinterpret_cast<sockaddr*>(&address);
-  if (!listener || ::bind(listener.get(), any, size) != 0 || ::listen(listener.get(), 1) != 0 || ::getsockname(listener.get(), any, &size) != 0) return;
-  std::unique_ptr<gearman_client_st, void (*)(gearman_client_st*)> client(gearman_client_create(nullptr), gearman_client_free);
+  if (!listener || ::bind(listener.get(), any, size) != 0 || ::listen(listener.get(), 1) != 0 ||
+      ::getsockname(listener.get(), any, &size) != 0)
+    return;
+  std::unique_ptr<gearman_client_st, void (*)(gearman_client_st*)> client(gearman_client_create(nullptr),
+                                                                          gearman_client_free);
   if (!client) return;
   gearman_client_remove_servers(client.get());
   gearman_client_add_options(client.get(), GEARMAN_CLIENT_NON_BLOCKING);
@@ -196,7 +203,8 @@ void prove() {
   }
   bool connected = take_connected() >= 0, read = take_read();
   if (!connected || !read)
-    throw Error(Exit::config, std::string("cannot use this libgearman: gq does not see how it ") + (connected ? "reads" : "connects") +
+    throw Error(Exit::config, std::string("cannot use this libgearman: gq does not see how it ") +
+                                  (connected ? "reads" : "connects") +
                                   " (it has to be the shared library libgearman.so, and call connect and recv)");
 }
 
@@ -265,5 +273,4 @@ ssize_t recv(int fd, void* data, size_t size, int flags) {
   errno = ECONNRESET;
   return -1;
 }
-
 }

@@ -1,9 +1,9 @@
 // The packets that gearmand sends, checked before libgearman reads them.
 //
-// libgearman 1.1.20 crashes on bytes that are no Gearman packets: a line of text (any web server's answer) makes it write
-// through a null pointer, and a packet shorter than its arguments makes it read past its buffer. So the programs that link
-// this module put their own connect(2) and recv(2) before the C library's, as far as libgearman calls them: a stream is
-// given on up to the first byte that no gearmand sends, and ends there like a lost connection.
+// libgearman 1.1.20 crashes on bytes that are no Gearman packets: a line of text (any web server's answer) makes it
+// write through a null pointer, and a packet shorter than its arguments makes it read past its buffer. So the programs
+// that link this module put their own connect(2) and recv(2) before the C library's, as far as libgearman calls them: a
+// stream is given on up to the first byte that no gearmand sends, and ends there like a lost connection.
 //
 // Calls that do not come here are not checked, and a job that is refused is then lost: prove_checks() tells.
 #pragma once
@@ -19,26 +19,28 @@
 
 namespace gq {
 
-// The descriptor of the connection that libgearman has made in this thread since this was last asked; -1 where it has made none.
-// (A worker has to be asked before anything else in its thread connects.)
+// The descriptor of the connection that libgearman has made in this thread since this was last asked; -1 where it has
+// made none. (A worker has to be asked before anything else in its thread connects.)
 int take_connected();
 
 // Whether libgearman has read in this thread, through this module, since this was last asked.
 bool take_read();
 
-// Throws Error(config) where libgearman's calls do not come here: one that is linked statically, has another name, or calls other
-// functions. The first call has it talk to a socket of its own on loopback; where there is no loopback, nothing is proved.
+// Throws Error(config) where libgearman's calls do not come here: one that is linked statically, has another name, or
+// calls other functions. The first call has it talk to a socket of its own on loopback; where there is no loopback,
+// nothing is proved.
 void prove_checks();
 
-// Whether a server has woken libgearman's worker in this thread from its sleep since this was last asked. A worker that is given a
-// job without that had one waiting for it.
+// Whether a server has woken libgearman's worker in this thread from its sleep since this was last asked. A worker that
+// is given a job without that had one waiting for it.
 bool take_woken();
 
-// Whether libgearman's worker in this thread has been given a job with a reducer (SUBMIT_REDUCE_JOB) since this was last asked.
+// Whether libgearman's worker in this thread has been given a job with a reducer (SUBMIT_REDUCE_JOB) since this was
+// last asked.
 bool take_reduce();
 
-// From the moment that `when` is true, the next wake-up ends the connection of libgearman's worker in this thread, as if it were lost:
-// a sleeping worker has no job. `when` is kept until the thread ends.
+// From the moment that `when` is true, the next wake-up ends the connection of libgearman's worker in this thread, as
+// if it were lost: a sleeping worker has no job. `when` is kept until the thread ends.
 void end_when_woken(const std::atomic<bool>& when);
 
 // A job that a server has assigned, of which all but the workload has come.
@@ -47,9 +49,9 @@ struct AssignedJob {
   uint64_t size = 0;  // of the workload
 };
 
-// Asked in this thread for each job that libgearman's worker in it is given, before libgearman makes room for the workload. nullopt: it is
-// to go on. Else these bytes are sent, and the connection ends: without any, the job stays with the server. May wait; is kept until the
-// thread ends.
+// Asked in this thread for each job that libgearman's worker in it is given, before libgearman makes room for the
+// workload. nullopt: it is to go on. Else these bytes are sent, and the connection ends: without any, the job stays
+// with the server. May wait; is kept until the thread ends.
 using Judge = std::function<std::optional<std::string>(const AssignedJob&)>;
 void judge_jobs(Judge judge);
 
@@ -90,9 +92,9 @@ class PacketCheck {
   unsigned char m_header[12]{};
   size_t m_header_size = 0;
   const Command* m_command = nullptr;
-  uint32_t m_left = 0;      // bytes of the body to come
-  int m_args_left = 0;      // arguments that must end in NUL before the body does
-  size_t m_arg_size = 0;    // of the argument that is being read
+  uint32_t m_left = 0;    // bytes of the body to come
+  int m_args_left = 0;    // arguments that must end in NUL before the body does
+  size_t m_arg_size = 0;  // of the argument that is being read
   AssignedJob m_assigned;
   std::optional<AssignedJob> m_job;
 };

@@ -29,7 +29,8 @@ struct Probe::Attempt {
   std::string line;  // of it, not ended yet
 };
 
-Probe::Probe(const Server& server, const Question& question) : m_question(&question), m_lookup(Lookup::of(server.host, server.port)) {}
+Probe::Probe(const Server& server, const Question& question)
+    : m_question(&question), m_lookup(Lookup::of(server.host, server.port)) {}
 Probe::Probe(Probe&&) noexcept = default;
 Probe::~Probe() = default;
 
@@ -44,10 +45,10 @@ void Probe::begin(const Lookup::Result& found) {
     }
     const int on = 1;
     ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address.bytes), address.size) == 0 || errno == EINPROGRESS)
+    if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address.bytes), address.size) == 0 ||
+        errno == EINPROGRESS)
       m_attempts.push_back({std::move(fd), false, false, false, 0, {}});
-    else
-      m_reason = errno_text(errno);
+    else m_reason = errno_text(errno);
   }
 }
 
@@ -145,13 +146,15 @@ Choice choose(const std::vector<Probe::State>& states, const Search& search, Pro
     return {better ? Choice::What::wait : Choice::What::take, static_cast<size_t>(found - states.begin())};
   }
   bool waits = any(pending), reached = any(no);
-  if (now >= search.deadline || (!waits && !reached)) return {reached ? Choice::What::nobody : Choice::What::unreachable};
+  if (now >= search.deadline || (!waits && !reached))
+    return {reached ? Choice::What::nobody : Choice::What::unreachable};
   if (!search.patient && reached && (!waits || now >= search.begun + enough)) return {Choice::What::nobody};
   return {};
 }
 
 Fd reach(const Server& server, Millis timeout, const std::atomic<bool>& stop, std::string& reason) try {
-  static const Probe::Question version{"version\n", [](std::string_view) { return true; }, [](std::string_view) { return true; }};
+  static const Probe::Question version{"version\n", [](std::string_view) { return true; },
+                                       [](std::string_view) { return true; }};
   Probe probe(server, version);
   const auto give_up = Probe::Clock::now() + timeout;
   while (probe.step() == Probe::State::pending) {

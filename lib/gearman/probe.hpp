@@ -1,5 +1,6 @@
-// Probes: whether a Gearman server answers, asked of several at the same time, so that none holds up another: one that takes connections
-// and says nothing, one that swallows them, a name that resolves slowly or not. What is asked is a line of gearmand's text protocol.
+// Probes: whether a Gearman server answers, asked of several at the same time, so that none holds up another: one that
+// takes connections and says nothing, one that swallows them, a name that resolves slowly or not. What is asked is a
+// line of gearmand's text protocol.
 #pragma once
 
 #include <poll.h>
@@ -15,8 +16,8 @@
 
 #include "gq/base/clock.hpp"
 #include "gq/base/fd.hpp"
-#include "gq/gearman/gearman.hpp"
 #include "gq/base/resolve.hpp"
+#include "gq/gearman/gearman.hpp"
 
 namespace gq {
 
@@ -76,7 +77,7 @@ struct Choice {
 struct Search {
   Probe::Clock::time_point begun, deadline;
   std::optional<Probe::Clock::time_point> found;  // when the first was found
-  bool patient = false;  // to wait for a worker that comes later
+  bool patient = false;                           // to wait for a worker that comes later
 };
 Choice choose(const std::vector<Probe::State>& states, const Search& search, Probe::Clock::time_point now);
 
@@ -88,7 +89,8 @@ inline constexpr Millis enough{2000};
 // A connection to a server that answers; none, with a reason, where that takes too long, or `stop` becomes true.
 Fd reach(const Server& server, Millis timeout, const std::atomic<bool>& stop, std::string& reason);
 
-// The server at the other end, by its address: with that, no name is looked up and no dead address tried again. nullopt where it has gone.
+// The server at the other end, by its address: with that, no name is looked up and no dead address tried again. nullopt
+// where it has gone.
 std::optional<Server> address_of(const Fd& connection);
 
 // Waits for what any of these wait for, until `deadline` at most, and briefly where `stop` has to be looked at.

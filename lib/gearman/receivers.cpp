@@ -13,16 +13,17 @@
 #include "gq/base/error.hpp"
 #include "gq/base/log.hpp"
 #include "gq/base/notify.hpp"
+#include "gq/base/thread.hpp"
 #include "gq/gearman/packets.hpp"
 #include "gq/gearman/probe.hpp"
-#include "gq/base/thread.hpp"
 
 namespace gq {
 namespace {
 
 constexpr Millis work_timeout{1000};
 constexpr size_t max_receivers = 16;  // for one server; more gave nothing (measured)
-// Jobs in turn that were waiting, for a receiver to be added. With fewer, a lone client on a busy machine has two now and then.
+// Jobs in turn that were waiting, for a receiver to be added. With fewer, a lone client on a busy machine has two now
+// and then.
 constexpr int enough_waiting = 10;
 constexpr Millis watch_interval{200};
 constexpr Millis reach_timeout{5000}, count_timeout{3000};
@@ -44,7 +45,9 @@ bool WorkloadRoom::take(const void* who, uint64_t size) {
   return false;
 }
 
-void WorkloadRoom::leave(const void* who) { m_line.erase(std::remove(m_line.begin(), m_line.end(), who), m_line.end()); }
+void WorkloadRoom::leave(const void* who) {
+  m_line.erase(std::remove(m_line.begin(), m_line.end(), who), m_line.end());
+}
 
 struct Receivers::Group {
   Server server;
@@ -53,7 +56,9 @@ struct Receivers::Group {
   size_t own_only = 0;               // of them; guarded by m_mutex
   std::atomic<size_t> most_busy{0};  // since the last look
   Clock::time_point next_look;       // guarded by m_mutex
-  std::string trouble() const { return "server " + std::to_string(reinterpret_cast<uintptr_t>(this)); }  // several may have one server
+  std::string trouble() const {
+    return "server " + std::to_string(reinterpret_cast<uintptr_t>(this));
+  }  // several may have one server
 };
 
 struct Receivers::Function {
@@ -78,9 +83,9 @@ struct Receivers::Receiver {
   Clock::time_point connected_at{}, last_end{};
   int waiting = 0;         // how many jobs in turn were there when it asked for one
   bool gave_back = false;  // a job that could not be stored, or was too large: the connection was closed on purpose
-  WorkloadRoom* room = nullptr;    // of which it has so much
+  WorkloadRoom* room = nullptr;  // of which it has so much
   uint64_t taken = 0;
-  int connection = -1;     // the worker's descriptor
+  int connection = -1;  // the worker's descriptor
   WaitingClients clients;
 };
 
@@ -214,7 +219,8 @@ void Receivers::receive(Receiver& self) {
     if (take_too_long()) reason = "it sends more than a Gearman server does";
     if (!self.permanent) return true;
     const std::string text = "cannot reach the Gearman server " + self.group->server.name() + ": " + reason;
-    if (begin_trouble(self.group->trouble(), text)) say_seldom(Level::warning, text, text + "; trying again until it answers");
+    if (begin_trouble(self.group->trouble(), text))
+      say_seldom(Level::warning, text, text + "; trying again until it answers");
     retry = std::clamp(retry * 2, first_retry, longest_retry);
     return pause(retry);
   };
@@ -242,7 +248,8 @@ void Receivers::receive(Receiver& self) {
       self.functions.clear();
       for (const auto& service : m_services)
         if (!service.foreign || serve == Serve::all) self.functions.push_back({&self, &service});
-      for (auto& f : self.functions) gearman_worker_add_function(worker.get(), f.service->function.c_str(), 0, on_job, &f);
+      for (auto& f : self.functions)
+        gearman_worker_add_function(worker.get(), f.service->function.c_str(), 0, on_job, &f);
       // One round trip, to tell a server that answers from one that does not.
       self.connected_at = self.last_end = Clock::now();
       take_read();
@@ -297,12 +304,14 @@ std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& j
   }
   if (job.size > service->max_size) {
     self.gave_back = true;
-    const std::string text = service->function + ": a job of " + std::to_string(job.size) + " bytes is larger than the " +
-                             std::to_string(service->max_size) + " that are taken; it is refused, and lost where it is a background job";
+    const std::string text = service->function + ": a job of " + std::to_string(job.size) +
+                             " bytes is larger than the " + std::to_string(service->max_size) +
+                             " that are taken; it is refused, and lost where it is a background job";
     if (auto behind = m_seldom.behind(service->function, Clock::now())) log(Level::warning, text + *behind);
     const std::string to = job.handle + '\0';
     if (!service->refusal.empty()) return request_packet(GEARMAN_COMMAND_WORK_COMPLETE, to + service->refusal);
-    return request_packet(GEARMAN_COMMAND_WORK_WARNING, to + "it is larger than the worker takes (" + std::to_string(service->max_size) + " bytes)\n") +
+    return request_packet(GEARMAN_COMMAND_WORK_WARNING, to + "it is larger than the worker takes (" +
+                                                            std::to_string(service->max_size) + " bytes)\n") +
            request_packet(GEARMAN_COMMAND_WORK_FAIL, job.handle);
   }
   WorkloadRoom& room = service->foreign ? m_foreign : m_own;
@@ -332,15 +341,23 @@ void Receivers::give_room_back(Receiver& self) {
   m_room.notify_all();
 }
 
-// What to tell the clients of a job that gearmand has merged with others; nullopt where it is one client's, or all are equal.
-std::optional<std::string> Receivers::merged(Receiver& self, const Service& service, std::string_view unique, std::string_view payload) {
+// What to tell the clients of a job that gearmand has merged with others; nullopt where it is one client's, or all are
+// equal.
+std::optional<std::string> Receivers::merged(Receiver& self, const Service& service, std::string_view unique,
+                                             std::string_view payload) {
   if (!service.foreign || unique.empty() || unique == "-") return std::nullopt;
   auto clients = self.clients.count(std::string(unique), count_timeout);
-  if (!clients) say_once(self.group->server.name() + " does not say how many clients wait for a job: those that use one unique are not told from each other");
+  if (!clients)
+    say_once(self.group->server.name() +
+             " does not say how many clients wait for a job: those that use one unique are not told from each other");
   if (clients.value_or(0) < 2 || is_made_of_payload(unique, service.function, payload)) return std::nullopt;
-  say_once(service.function + ": clients have submitted jobs with one unique, which the Gearman server has merged; they are told that this failed");
-  return std::to_string(*clients) + " clients have submitted jobs with this unique, and the Gearman server has kept the first workload only; none is "
-                                    "queued: submit again with a fresh unique, or none\n";
+  say_once(service.function +
+           ": clients have submitted jobs with one unique, which the Gearman server has merged; they are told that "
+           "this failed");
+  return std::to_string(*clients) +
+         " clients have submitted jobs with this unique, and the Gearman server has kept the first workload only; none "
+         "is "
+         "queued: submit again with a fresh unique, or none\n";
 }
 
 void Receivers::say_seldom(Level level, const std::string& kind, const std::string& text) {
@@ -369,15 +386,19 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
     std::optional<std::string> result, warning;
     {
       Busy busy(self);
-      // One that was there already may have been sent while the answer to the one before was on its way; several in turn were waiting.
+      // One that was there already may have been sent while the answer to the one before was on its way; several in
+      // turn were waiting.
       self.waiting = take_woken() ? 0 : self.waiting + 1;
-      if (self.waiting >= enough_waiting && self.group->busy >= self.group->receivers) self.receivers->add_receiver(*self.group);
+      if (self.waiting >= enough_waiting && self.group->busy >= self.group->receivers)
+        self.receivers->add_receiver(*self.group);
       else self.receivers->end_idle(*self.group);
       const Service& service = *function.service;
       std::string_view payload(static_cast<const char*>(gearman_job_workload(job)), gearman_job_workload_size(job));
       if (take_reduce())
-        self.receivers->say_once(service.function + ": a job was submitted with a reducer, which libgearman calls itself; if it cannot, the client "
-                                 "hears that the job failed, and it is queued all the same");
+        self.receivers->say_once(
+            service.function +
+            ": a job was submitted with a reducer, which libgearman calls itself; if it cannot, the client "
+            "hears that the job failed, and it is queued all the same");
       warning = self.receivers->merged(self, service, gearman_job_unique(job), payload);
       if (!warning) result = service.take(payload);
     }
@@ -388,7 +409,8 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
     }
     take_connected();  // to others
     if (result) {
-      // What is stored is never given back: where there is no memory, the answer is empty, and gq-enqueue sends the same job again.
+      // What is stored is never given back: where there is no memory, the answer is empty, and gq-enqueue sends the
+      // same job again.
       auto* copy = static_cast<char*>(std::malloc(result->size()));
       if (copy) std::memcpy(copy, result->data(), result->size());
       *result_size = copy ? result->size() : 0;

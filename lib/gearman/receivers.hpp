@@ -1,16 +1,17 @@
 // Receivers: threads that take jobs from gearmand and answer each with what a service says.
 //
-// Each is a thread with a libgearman handle of its own for one server. One is added when all have a job and the last to get one
-// found several waiting, or when all have been busy for a while and none has got another job; those end that are more than have had
-// a job at once in the last second. So one fdatasync serves many, and gearmand, which wakes all that sleep for each job, wakes few
-// in vain. A server that is down holds nothing up. The last of them serves nothing that foreign clients send: those jobs may wait
-// for long, and must not keep gq's own from being answered.
+// Each is a thread with a libgearman handle of its own for one server. One is added when all have a job and the last to
+// get one found several waiting, or when all have been busy for a while and none has got another job; those end that
+// are more than have had a job at once in the last second. So one fdatasync serves many, and gearmand, which wakes all
+// that sleep for each job, wakes few in vain. A server that is down holds nothing up. The last of them serves nothing
+// that foreign clients send: those jobs may wait for long, and must not keep gq's own from being answered.
 //
-// How large a job is, its server says before its workload comes. One that is too large is refused then, and the connection made anew; a
-// background job is lost. Foreign jobs together take no more memory than the largest of them may, and neither do gq's own: others wait.
+// How large a job is, its server says before its workload comes. One that is too large is refused then, and the
+// connection made anew; a background job is lost. Foreign jobs together take no more memory than the largest of them
+// may, and neither do gq's own: others wait.
 //
-// gearmand gives the job of several clients that have used one unique once, with the payload of the first. No service hears of it:
-// all are told that it failed.
+// gearmand gives the job of several clients that have used one unique once, with the payload of the first. No service
+// hears of it: all are told that it failed.
 #pragma once
 
 #include <algorithm>
@@ -28,35 +29,40 @@
 #include <vector>
 
 #include "gq/base/clock.hpp"
-#include "gq/gearman/gearman.hpp"
 #include "gq/base/log.hpp"
+#include "gq/gearman/gearman.hpp"
 #include "gq/gearman/packets.hpp"
 
 namespace gq {
 
 struct Service {
   std::string function;  // as gearmand knows it
-  bool foreign;          // clients that know nothing of gq send it background jobs, which gearmand deletes when they are refused
+  bool
+      foreign;  // clients that know nothing of gq send it background jobs, which gearmand deletes when they are refused
   // The answer to a job; nullopt where it has to stay with gearmand. Called by several threads.
   std::function<std::optional<std::string>(std::string_view payload)> take;
   uint64_t max_size;    // a larger job is answered without being read
   std::string refusal;  // what it is answered; empty: it is told that it failed, and why
 };
 
-// How busy the receivers of a server were at a moment: how many there were, how many had a job, and how many jobs they had got so far.
+// How busy the receivers of a server were at a moment: how many there were, how many had a job, and how many jobs they
+// had got so far.
 struct Load {
   size_t receivers = 0, busy = 0;
   uint64_t jobs = 0;
 };
 // Whether another is needed, as two looks say: all have been busy with the same jobs.
-inline bool are_stuck(const Load& before, const Load& now) { return now.busy > 0 && now.busy >= now.receivers && now.jobs == before.jobs; }
+inline bool are_stuck(const Load& before, const Load& now) {
+  return now.busy > 0 && now.busy >= now.receivers && now.jobs == before.jobs;
+}
 
-// Memory for the workloads of the jobs that come. Those that wait for some get it in the order in which they came, so that small ones do
-// not keep a large one out. Pure; `who` is any name for one that asks.
+// Memory for the workloads of the jobs that come. Those that wait for some get it in the order in which they came, so
+// that small ones do not keep a large one out. Pure; `who` is any name for one that asks.
 class WorkloadRoom {
  public:
   void grow_to(uint64_t most) { m_most = std::max(m_most, most); }
-  // True: it has so much, which is no more than there is, from now on. Else it stands in line, and asks again when something has changed.
+  // True: it has so much, which is no more than there is, from now on. Else it stands in line, and asks again when
+  // something has changed.
   bool take(const void* who, uint64_t size);
   void leave(const void* who);  // the line
   void give_back(uint64_t size) { m_taken -= size; }
@@ -89,7 +95,8 @@ class Receivers {
   void add_receiver(Group& group);
   void end_idle(Group& group);
   void add_where_stuck();
-  std::optional<std::string> merged(Receiver& self, const Service& service, std::string_view unique, std::string_view payload);
+  std::optional<std::string> merged(Receiver& self, const Service& service, std::string_view unique,
+                                    std::string_view payload);
   void say_once(const std::string& what);
   void say_seldom(Level level, const std::string& kind, const std::string& text);
   std::optional<std::string> judge(Receiver& self, const AssignedJob& job);
@@ -107,7 +114,7 @@ class Receivers {
   std::condition_variable m_room;
   WorkloadRoom m_foreign, m_own;  // for jobs that are foreign, or not; guarded by m_mutex
   std::set<std::string> m_said;
-  Seldom m_seldom;        // guarded by m_mutex
+  Seldom m_seldom;  // guarded by m_mutex
   std::list<Receiver> m_receivers;
   std::thread m_watcher;
 };

@@ -10,9 +10,9 @@
 
 #include "gq/base/error.hpp"
 #include "gq/base/log.hpp"
-#include "gq/gearman/probe.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/gearman/probe.hpp"
 
 namespace gq {
 namespace {
@@ -20,12 +20,20 @@ namespace {
 constexpr Millis status_interval{1000};
 constexpr Millis look_interval{50};
 constexpr int send_buffer = 1 << 20;
-// A packet is 4 bytes of magic, the command, the size of what follows; numbers are big-endian. Arguments are separated by NUL.
+// A packet is 4 bytes of magic, the command, the size of what follows; numbers are big-endian. Arguments are separated
+// by NUL.
 constexpr size_t header_size = 12;
 // No answer is nearly as long: it has a line for each record or ID.
 constexpr size_t least_longest = 4 << 20, bytes_for_one = 8, most_longest = 16 << 20;
 constexpr const char* too_much = "it sends more than what answers this";
-enum Command : uint32_t { submit_job = 7, job_created = 8, work_complete = 13, work_fail = 14, error = 19, work_warning = 29 };
+enum Command : uint32_t {
+  submit_job = 7,
+  job_created = 8,
+  work_complete = 13,
+  work_fail = 14,
+  error = 19,
+  work_warning = 29
+};
 
 void put_number(std::string& text, size_t number) {
   for (int shift = 24; shift >= 0; shift -= 8) text += static_cast<char>(number >> shift & 0xff);
@@ -42,7 +50,7 @@ uint32_t number_at(std::string_view text, size_t at) {
 struct Requests::Request {
   std::string head;  // of its packet
   std::string_view payload;
-  size_t sent = 0;   // of both
+  size_t sent = 0;  // of both
   std::string handle;
   bool answered = false;
   std::string warning, failure;
@@ -51,8 +59,12 @@ struct Requests::Request {
   bool is_over() const { return answered || !failure.empty(); }
 };
 
-Requests::Requests(std::vector<Server> servers, std::string gearman_function, std::string nobody, const std::atomic<bool>* stop)
-    : m_servers(std::move(servers)), m_function(std::move(gearman_function)), m_nobody(std::move(nobody)), m_stop(stop) {
+Requests::Requests(std::vector<Server> servers, std::string gearman_function, std::string nobody,
+                   const std::atomic<bool>* stop)
+    : m_servers(std::move(servers)),
+      m_function(std::move(gearman_function)),
+      m_nobody(std::move(nobody)),
+      m_stop(stop) {
   m_warned.resize(m_servers.size());
 }
 
@@ -194,7 +206,8 @@ void Requests::read() {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) return;
     if (n <= 0) return lost("the connection was lost");
-    if (!m_check.feed(buffer, static_cast<size_t>(n))) return lost(m_check.is_too_long() ? too_much : "it is no Gearman server");
+    if (!m_check.feed(buffer, static_cast<size_t>(n)))
+      return lost(m_check.is_too_long() ? too_much : "it is no Gearman server");
     m_received.append(buffer, static_cast<size_t>(n));
     size_t at = 0;
     while (m_connection && m_received.size() - at >= header_size) {
@@ -212,7 +225,8 @@ void Requests::read() {
 // False for what no server says.
 bool Requests::take_packet(uint32_t command, std::string_view body) {
   const size_t end = body.find('\0');
-  const std::string_view handle = body.substr(0, end), data = end == std::string_view::npos ? std::string_view() : body.substr(end + 1);
+  const std::string_view handle = body.substr(0, end),
+                         data = end == std::string_view::npos ? std::string_view() : body.substr(end + 1);
   auto begun = m_requests.begin() + static_cast<long>(m_begun);
   if (command == job_created) {
     auto r = std::find_if(m_requests.begin(), begun, [](const Request& q) { return q.handle.empty() && !q.is_over(); });
@@ -227,7 +241,8 @@ bool Requests::take_packet(uint32_t command, std::string_view body) {
     return true;
   }
   if (command != work_complete && command != work_fail && command != work_warning) return true;
-  auto r = std::find_if(m_requests.begin(), begun, [&](const Request& q) { return q.handle == handle && !q.is_over(); });
+  auto r =
+      std::find_if(m_requests.begin(), begun, [&](const Request& q) { return q.handle == handle && !q.is_over(); });
   if (handle.empty() || r == begun) return true;
   if (command == work_warning) {
     r->warning = printable(data);
@@ -245,7 +260,9 @@ bool Requests::take_packet(uint32_t command, std::string_view body) {
 }
 
 // Whether nothing more can be expected.
-bool Requests::is_over() const { return !m_connection || m_ended == m_requests.size() || (m_failed && m_ended == m_begun); }
+bool Requests::is_over() const {
+  return !m_connection || m_ended == m_requests.size() || (m_failed && m_ended == m_begun);
+}
 
 bool Requests::wait(Millis timeout) {
   for (const auto deadline = Clock::now() + timeout;;) {
@@ -257,7 +274,8 @@ bool Requests::wait(Millis timeout) {
     }
     const auto left = std::chrono::ceil<Millis>(deadline - Clock::now());
     pollfd p{m_connection.get(), static_cast<short>(more ? POLLIN | POLLOUT : POLLIN), 0};
-    int ready = ::poll(&p, 1, static_cast<int>(std::clamp(left, Millis(0), m_stop ? look_interval : Millis(60'000)).count()));
+    int ready =
+        ::poll(&p, 1, static_cast<int>(std::clamp(left, Millis(0), m_stop ? look_interval : Millis(60'000)).count()));
     if (ready > 0) {
       read();
       write();

@@ -1,5 +1,6 @@
-// Durability: what makes the bytes of a store stable where the disk below its directory does not. That is a user's database
-// (mirror.hpp); the directory is a copy of it then. A store without one has none of these: its own syncs do it.
+// Durability: what makes the bytes of a store stable where the disk below its directory does not. That is a user's
+// database (mirror.hpp); the directory is a copy of it then. A store without one has none of these: its own syncs do
+// it.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +19,8 @@ class Durability {
  public:
   virtual ~Durability() = default;
 
-  // Returns when all records before `end` are stable; one request answers all threads that wait. Throws Error(retry) where that cannot
-  // be told: then the next call does it again.
+  // Returns when all records before `end` are stable; one request answers all threads that wait. Throws Error(retry)
+  // where that cannot be told: then the next call does it again.
   virtual void sync(Journal& journal, Lsn end) = 0;
 
   // Throws Error(retry) where the last request failed, and one made now does too.

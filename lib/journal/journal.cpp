@@ -10,10 +10,10 @@
 #include <cstring>
 
 #include "gq/base/bytes.hpp"
-#include "gq/journal/durability.hpp"
 #include "gq/base/log.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/journal/durability.hpp"
 
 namespace gq {
 namespace {
@@ -69,7 +69,9 @@ std::optional<SegmentHeader> parse_segment_header(std::string_view bytes, Lsn ba
   bool cleaned = version == cleaned_version;
   if (bytes.size() < (cleaned ? cleaned_header_size : segment_header_size)) return std::nullopt;
   SegmentHeader h{get_le<uint64_t>(bytes, 24), 0, 0, 0};
-  if (cleaned) h.end = get_le<uint64_t>(bytes, 32), h.cleaned_at = get_le<uint64_t>(bytes, 40), h.size = get_le<uint64_t>(bytes, 48);
+  if (cleaned)
+    h.end = get_le<uint64_t>(bytes, 32), h.cleaned_at = get_le<uint64_t>(bytes, 40),
+    h.size = get_le<uint64_t>(bytes, 48);
   if (cleaned && h.end <= base) return std::nullopt;
   std::string whole = segment_header(base, h, seed);
   if (bytes.substr(0, whole.size()) != whole) return std::nullopt;
@@ -91,7 +93,8 @@ void put_frame_header(std::string& out, uint64_t length, Lsn lsn, uint64_t seed,
 
 // The LSN and the length of the record in the frame, or nullopt when this is no frame's header.
 std::optional<std::pair<Lsn, uint64_t>> parse_frame_header(std::string_view bytes, uint32_t magic, uint64_t seed) {
-  if (bytes.size() < frame_header_size || get_le<uint32_t>(bytes, 0) != magic || get_le<uint64_t>(bytes, 16) != sum64(bytes.substr(0, 16), seed))
+  if (bytes.size() < frame_header_size || get_le<uint32_t>(bytes, 0) != magic ||
+      get_le<uint64_t>(bytes, 16) != sum64(bytes.substr(0, 16), seed))
     return std::nullopt;
   uint64_t length = get_le<uint32_t>(bytes, 4);
   if (length < record_header_size || length > max_frame_record) return std::nullopt;
@@ -107,8 +110,9 @@ std::optional<uint64_t> parse_frame_header(std::string_view bytes, Lsn lsn, uint
 
 }  // namespace
 
-// As measured: a small job (a head of 90 bytes, its frame besides) takes 215 bytes of index when it comes and 340 in the end, and 313 of
-// the journal to be claimed, started and done. The index has a name or key in up to three entries, and its pages are half full.
+// As measured: a small job (a head of 90 bytes, its frame besides) takes 215 bytes of index when it comes and 340 in
+// the end, and 313 of the journal to be claimed, started and done. The index has a name or key in up to three entries,
+// and its pages are half full.
 uint64_t room_to_run(uint64_t records, uint64_t bytes) { return 450 * records + 4 * bytes; }
 
 uint64_t room_to_finish(uint64_t jobs) { return 500 * jobs + room_to_fold(std::min<uint64_t>(jobs, 1000) * 200); }
@@ -126,7 +130,8 @@ size_t records_to_fold(uint64_t available, uint64_t bytes, size_t most) {
 std::string segment_name(Lsn base) { return padded(base, segment_digits) + segment_suffix; }
 
 std::optional<Lsn> parse_segment_name(std::string_view name) {
-  if (name.size() != segment_digits + strlen(segment_suffix) || name.substr(segment_digits) != segment_suffix) return std::nullopt;
+  if (name.size() != segment_digits + strlen(segment_suffix) || name.substr(segment_digits) != segment_suffix)
+    return std::nullopt;
   return parse_count(name.substr(0, segment_digits));
 }
 
@@ -170,8 +175,9 @@ std::optional<Journal::Hint> Journal::read_hint() const {
   return Hint{get_le<uint64_t>(hint, 8), get_le<uint64_t>(hint, 16), get_le<uint64_t>(hint, 24)};
 }
 
-// While this process lives, whoever begins a segment says so in the hint first. Before, after a power cut, it may be older than the
-// segments, or newer: so it is believed once it names the last one of them, and a frame in it that verifies.
+// While this process lives, whoever begins a segment says so in the hint first. Before, after a power cut, it may be
+// older than the segments, or newer: so it is believed once it names the last one of them, and a frame in it that
+// verifies.
 std::optional<Journal::Hint> Journal::proven_hint() const {
   auto hint = read_hint();
   if (!hint || m_hint_proven) return hint;
@@ -189,12 +195,14 @@ std::optional<Lsn> Journal::synced() const {
   std::optional<Lsn> greatest;
   for (size_t slot = 0; (slot + 1) * synced_size <= all.size(); ++slot) {
     std::string_view entry = all.substr(slot * synced_size, synced_size);
-    if (get_le<uint64_t>(entry, 8) == sum64(entry.substr(0, 8), m_seed + slot)) greatest = std::max(greatest.value_or(0), get_le<uint64_t>(entry, 0));
+    if (get_le<uint64_t>(entry, 8) == sum64(entry.substr(0, 8), m_seed + slot))
+      greatest = std::max(greatest.value_or(0), get_le<uint64_t>(entry, 0));
   }
   return greatest;
 }
 
-// After a sync. Like the hint it is not synced itself; where it cannot be raised, less is known of the journal's end, and no more.
+// After a sync. Like the hint it is not synced itself; where it cannot be raised, less is known of the journal's end,
+// and no more.
 void Journal::publish_synced(Lsn end) noexcept {
   try {
     if (synced().value_or(0) >= end) return;
@@ -205,7 +213,8 @@ void Journal::publish_synced(Lsn end) noexcept {
   std::string entry;
   put_le<uint64_t>(entry, end);
   put_le<uint64_t>(entry, sum64(entry, m_seed + slot));
-  [[maybe_unused]] ssize_t n = ::pwrite(m_lock.get(), entry.data(), entry.size(), static_cast<off_t>(synced_offset + slot * synced_size));
+  [[maybe_unused]] ssize_t n =
+      ::pwrite(m_lock.get(), entry.data(), entry.size(), static_cast<off_t>(synced_offset + slot * synced_size));
 }
 
 std::optional<uint64_t> Journal::owed() const {
@@ -214,7 +223,9 @@ std::optional<uint64_t> Journal::owed() const {
   char bytes[owed_size];
   std::string_view owed(bytes, read_at(m_lock.get(), bytes, sizeof bytes, hint_size));
   // A program of before may have appended without counting.
-  if (owed.size() != owed_size || get_le<uint64_t>(owed, 0) != hint->end || get_le<uint64_t>(owed, 16) != sum64(owed.substr(0, 16), m_seed)) return std::nullopt;
+  if (owed.size() != owed_size || get_le<uint64_t>(owed, 0) != hint->end ||
+      get_le<uint64_t>(owed, 16) != sum64(owed.substr(0, 16), m_seed))
+    return std::nullopt;
   return get_le<uint64_t>(owed, 8);
 }
 
@@ -284,13 +295,13 @@ void Journal::open_for_append() {
       return;
     }
   }
-  // The segment is full, or its sync failed; or the hint and the disk differ, because an append was cut off or a power cut
-  // took something.
+  // The segment is full, or its sync failed; or the hint and the disk differ, because an append was cut off or a power
+  // cut took something.
   begin_segment(Room::intake);
 }
 
-// Under append.lock: begins a segment behind every position that was ever told, and makes it m_segment. Its name appears
-// only with its header in it.
+// Under append.lock: begins a segment behind every position that was ever told, and makes it m_segment. Its name
+// appears only with its header in it.
 void Journal::begin_segment(Room room) {
   Lsn previous_end = 0;
   std::optional<Lsn> torn;
@@ -301,7 +312,8 @@ void Journal::begin_segment(Room room) {
     const uint64_t size = file_size(fd.get());
     previous_end = header && header->end ? header->end : segments.back() + size;
     // Where that fails, those whose records are in there will hear of it.
-    if (!m_durability) [[maybe_unused]] int rc = ::fdatasync(fd.get());
+    if (!m_durability) [[maybe_unused]]
+      int rc = ::fdatasync(fd.get());
     torn = torn_from(segments.back(), size);
   }
   // What was synced and is not there any more shall be missing for whoever reads this.
@@ -323,7 +335,8 @@ void Journal::begin_segment(Room room) {
     write_all_at(segment->fd.get(), begin, 0, m_directory.path_of(temporary));
     if (::fsync(segment->fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_directory.path_of(temporary));
     publish(base, base + begin.size(), torn ? base + segment_header_size : 0, 0);
-    if (!m_directory.rename(temporary, segment_name(base))) throw_errno(Exit::storage, "rename " + m_directory.path_of(temporary));
+    if (!m_directory.rename(temporary, segment_name(base)))
+      throw_errno(Exit::storage, "rename " + m_directory.path_of(temporary));
   } catch (const Error&) {
     if (room != Room::completion) m_directory.remove(temporary);
     throw;
@@ -331,8 +344,8 @@ void Journal::begin_segment(Room room) {
   m_segment = std::move(segment);
 }
 
-// Under append.lock: where in the last segment, of this size, the first record stands that is not whole and was never synced. At most
-// what was appended since the last sync is read, after a power cut a segment.
+// Under append.lock: where in the last segment, of this size, the first record stands that is not whole and was never
+// synced. At most what was appended since the last sync is read, after a power cut a segment.
 std::optional<Lsn> Journal::torn_from(Lsn base, uint64_t size) {
   const auto safe = m_durability ? std::nullopt : synced();
   if (!safe || *safe >= base + size) return std::nullopt;
@@ -342,7 +355,8 @@ std::optional<Lsn> Journal::torn_from(Lsn base, uint64_t size) {
   reader.m_size = size;
   uint64_t offset = from - base, frame = 0;
   auto is_whole = [&] {
-    return reader.parse(offset, true, frame) == JournalReader::Frame::good && (reader.head().inline_size() == 0 || sum64(reader.data()) == reader.head().data_sum);
+    return reader.parse(offset, true, frame) == JournalReader::Frame::good &&
+           (reader.head().inline_size() == 0 || sum64(reader.data()) == reader.head().data_sum);
   };
   while (offset < size && is_whole()) offset += frame;
   return offset < size ? std::optional(base + offset) : std::nullopt;
@@ -377,7 +391,8 @@ bool Journal::has_room(uint64_t size, uint64_t run, std::optional<uint64_t> owed
   struct statfs fs;
   if (::fstatfs(m_directory.fd(), &fs) != 0) return true;
   if (!owed && fs.f_bavail < fs.f_blocks / 2) return false;
-  return fs.f_bavail * static_cast<uint64_t>(fs.f_frsize) >= size + spare_size + run + owed.value_or(0);  // append() sees to the spare
+  return fs.f_bavail * static_cast<uint64_t>(fs.f_frsize) >=
+         size + spare_size + run + owed.value_or(0);  // append() sees to the spare
 }
 
 bool Journal::check_claim_room() {
@@ -430,28 +445,26 @@ std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Roo
     try {
       write_all_at(m_segment->fd.get(), group, m_segment->size, "the journal");
     } catch (const Error&) {
-      // Only the live writer, still under the lock, may cut back its own short write. Where it cannot, the hint tells the
-      // next append that this tail is not whole.
+      // Only the live writer, still under the lock, may cut back its own short write. Where it cannot, the hint tells
+      // the next append that this tail is not whole.
       if (::ftruncate(m_segment->fd.get(), static_cast<off_t>(m_segment->size)) != 0)
         throw_errno(Exit::retry, "cut back a short write to the journal");
       throw;
     }
     uint64_t heads = 0;
     for (const auto& r : records) heads += r.head.size();
-    publish(m_segment->base, placed.back().end, placed.back().lsn, room == Room::intake ? room_to_run(records.size(), heads) : 0);
+    publish(m_segment->base, placed.back().end, placed.back().lsn,
+            room == Room::intake ? room_to_run(records.size(), heads) : 0);
     if (m_durability) return;
     std::lock_guard<std::mutex> sync_guard(m_sync_mutex);
     m_segment->appended = placed.back().end;
-    if (std::find(m_unsynced.begin(), m_unsynced.end(), m_segment) == m_unsynced.end())
-      m_unsynced.push_back(m_segment);
+    if (std::find(m_unsynced.begin(), m_unsynced.end(), m_segment) == m_unsynced.end()) m_unsynced.push_back(m_segment);
   };
   try {
     open_for_append();
     write();
   } catch (const Error& e) {
-    if (room != Room::completion || !is_disk_full(e.error_number()) ||
-        !m_directory.has(spare_name))
-      throw;
+    if (room != Room::completion || !is_disk_full(e.error_number()) || !m_directory.has(spare_name)) throw;
     begin_segment(Room::completion);
     write();
   }
@@ -521,7 +534,8 @@ Lsn Journal::end() const {
   return all.empty() ? 0 : all.back().end;
 }
 
-std::vector<Placed> Journal::commit(const std::vector<RecordBytes>& records, Room room, const std::function<void(Lsn from, Lsn end)>& appended) {
+std::vector<Placed> Journal::commit(const std::vector<RecordBytes>& records, Room room,
+                                    const std::function<void(Lsn from, Lsn end)>& appended) {
   auto placed = append(records, room);
   if (appended) appended(placed.front().lsn, placed.back().end);
   return make_safe(records, std::move(placed), room);
@@ -598,13 +612,15 @@ void CleanedSegment::write() {
 
 void CleanedSegment::finish(Lsn end, Lsn cleaned_at) {
   write();
-  write_all_at(m_fd.get(), segment_header(m_base, {m_previous_end, end, cleaned_at, m_size}, m_journal.seed()), 0, m_journal.directory().path_of(m_temporary));
+  write_all_at(m_fd.get(), segment_header(m_base, {m_previous_end, end, cleaned_at, m_size}, m_journal.seed()), 0,
+               m_journal.directory().path_of(m_temporary));
   if (::fsync(m_fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_journal.directory().path_of(m_temporary));
 }
 
 void CleanedSegment::publish() {
   const Directory& directory = m_journal.directory();
-  if (!directory.rename(m_temporary, segment_name(m_base))) throw_errno(Exit::storage, "rename " + directory.path_of(m_temporary));
+  if (!directory.rename(m_temporary, segment_name(m_base)))
+    throw_errno(Exit::storage, "rename " + directory.path_of(m_temporary));
   m_temporary.clear();
   directory.sync();
 }
@@ -646,9 +662,9 @@ bool JournalReader::open_segment(Lsn base) {
   return true;
 }
 
-// Learns how far the segment may be read; true when that is beyond `offset`. A later segment makes this one final. Else it
-// is what has been published: a writer may still cut back what has not. Bytes beyond that, which nobody is writing, were
-// left by a writer that died.
+// Learns how far the segment may be read; true when that is beyond `offset`. A later segment makes this one final. Else
+// it is what has been published: a writer may still cut back what has not. Bytes beyond that, which nobody is writing,
+// were left by a writer that died.
 bool JournalReader::extend(uint64_t offset) {
   auto hint = m_journal.proven_hint();
   if (hint && hint->base == m_base && hint->end > m_base + offset) {
@@ -673,8 +689,8 @@ bool JournalReader::extend(uint64_t offset) {
 bool JournalReader::fill(uint64_t offset, uint64_t size) {
   if (offset + size > m_size) return false;
   if (offset >= m_window_offset && offset + size <= m_window_offset + m_window.size()) return true;
-  // More and more, as long as nothing of it is passed over: the data of large records may be, and so is most of it where single records
-  // are looked up.
+  // More and more, as long as nothing of it is passed over: the data of large records may be, and so is most of it
+  // where single records are looked up.
   constexpr uint64_t least_ahead = 4096, most_ahead = 1 << 20;
   const bool goes_on = offset >= m_window_offset && offset <= m_window_offset + m_window.size();
   m_ahead = goes_on ? std::clamp(2 * m_ahead, least_ahead, most_ahead) : least_ahead;
@@ -736,9 +752,9 @@ std::optional<uint64_t> JournalReader::find_frame(uint64_t from) {
   return std::nullopt;
 }
 
-// Whether what stands at `offset` to the end of the segment is the beginning of a frame and nothing else (or zeros, which
-// some file systems show where a size was written before its bytes): an append that was never finished, so that nobody
-// was told it was done.
+// Whether what stands at `offset` to the end of the segment is the beginning of a frame and nothing else (or zeros,
+// which some file systems show where a size was written before its bytes): an append that was never finished, so that
+// nobody was told it was done.
 bool JournalReader::only_cut_short(uint64_t offset) {
   if (offset >= m_size || m_size - offset > frame_header_size + max_frame_record) return false;
   if (!fill(offset, m_size - offset)) return false;
@@ -762,16 +778,18 @@ bool JournalReader::never_synced() {
     if (!next.open_segment(*after) || next.m_header_bad) return false;
     next.m_size = file_size(next.m_fd.get());
     uint64_t size = 0;
-    if (next.parse(next.m_cleaned ? cleaned_header_size : segment_header_size, false, size) != Frame::good) return false;
+    if (next.parse(next.m_cleaned ? cleaned_header_size : segment_header_size, false, size) != Frame::good)
+      return false;
     const std::string_view meta = meta_of(next.head(), next.head_bytes());
     Gap gap;
-    if (type_of(meta) == Gap::type && read_fields(meta, gap) && gap.position == *after && gap.since > m_base) m_torn = gap.since;
+    if (type_of(meta) == Gap::type && read_fields(meta, gap) && gap.position == *after && gap.since > m_base)
+      m_torn = gap.since;
   }
   return m_lsn >= *m_torn;
 }
 
-// Steps to the segment that m_position lies in, or to the first behind it; false when there is none. Meanwhile segments may be
-// cleaned: then others stand for them.
+// Steps to the segment that m_position lies in, or to the first behind it; false when there is none. Meanwhile segments
+// may be cleaned: then others stand for them.
 bool JournalReader::next_segment() {
   for (int tries = 0; tries < 100; ++tries) {
     auto segments = list_segments(m_journal.directory());

@@ -10,20 +10,22 @@
 //   frame header:   magic "GQF1" | length of the record here u32 | LSN u64 | sum of these 16 bytes u64 (seeded)
 //   then the record, its data left out where that is longer than max_inline_data.
 //
-// A segment that has been cleaned (cleaner.hpp) holds what is left of one or more of them, in the old order, under the name of the
-// first. What is left keeps its LSN, which is no longer where it stands:
+// A segment that has been cleaned (cleaner.hpp) holds what is left of one or more of them, in the old order, under the
+// name of the first. What is left keeps its LSN, which is no longer where it stands:
 //
-//   segment header: the same with version 2 and header size 64, and before its sum: LSN of the end of what it stands for u64 |
+//   segment header: the same with version 2 and header size 64, and before its sum: LSN of the end of what it stands
+//   for u64 |
 //                   LSN of the end of the journal when it was cleaned u64 | size of the file u64
-//   frame header:   magic "GQF2" | the same; seeded with the store's ID and the frame's place in the file. The data of an add may
+//   frame header:   magic "GQF2" | the same; seeded with the store's ID and the frame's place in the file. The data of
+//   an add may
 //                   be left out where nobody needs it any more.
 //
 // Guarantees. commit() returns only when its records are on stable storage, by an fdatasync of this process on a
 // descriptor that it opened before it wrote: Linux reports a lost write only to descriptors that were open, so nobody
 // relies on another process's sync. Nobody truncates what another process wrote: a tail that is not whole ends its
-// segment, and the next append begins a new one. A segment is on stable storage before the next one is begun, so that only the
-// last one can lose something in a power cut. Where its tail was never synced, the next segment begins with a forget record
-// that says so: what is damaged there was never acknowledged.
+// segment, and the next append begins a new one. A segment is on stable storage before the next one is begun, so that
+// only the last one can lose something in a power cut. Where its tail was never synced, the next segment begins with a
+// forget record that says so: what is damaged there was never acknowledged.
 //
 // The surprising fact: after a failed fdatasync the bytes may be gone though they can still be read, and a repeated
 // fdatasync would answer 0. They are therefore appended again, in a new segment.
@@ -62,22 +64,23 @@ inline constexpr uint64_t default_segment_size = 64ULL << 20;
 inline constexpr uint64_t spare_size = 1ULL << 20;
 inline constexpr char lock_name[] = "append.lock";
 inline constexpr char spare_clean_name[] = "spare.clean";  // for cleaning a full disk
-inline constexpr uint64_t usual_record = 256;  // in bytes of the journal
+inline constexpr uint64_t usual_record = 256;              // in bytes of the journal
 
 // What a record may use when the disk is full: a completion may use the spare segment, an intake may not.
 enum class Room { intake, completion };
 
-// What the disk has to have free, from measurements with some room to spare: for records of so many bytes besides their workloads that
-// are to be queued, until their jobs have been run (index, claims, starts and ends); for that many accepted jobs that are in the index
-// already and have not ended; for so many bytes of the journal to be folded. And how many records may be folded at a time with so much
-// free, for so many bytes; 0: none.
+// What the disk has to have free, from measurements with some room to spare: for records of so many bytes besides their
+// workloads that are to be queued, until their jobs have been run (index, claims, starts and ends); for that many
+// accepted jobs that are in the index already and have not ended; for so many bytes of the journal to be folded. And
+// how many records may be folded at a time with so much free, for so many bytes; 0: none.
 uint64_t room_to_run(uint64_t records, uint64_t bytes);
 uint64_t room_to_finish(uint64_t jobs);
 uint64_t room_to_fold(uint64_t bytes);
 uint64_t room_to_grow(uint64_t bytes);  // what of that is for the index itself
 size_t records_to_fold(uint64_t available, uint64_t bytes, size_t most);
 
-// A record to append: what encode_record() made, or the head that encode_record_head() made and the inline data behind it.
+// A record to append: what encode_record() made, or the head that encode_record_head() made and the inline data behind
+// it.
 struct RecordBytes {
   RecordBytes(const std::string& head_bytes, std::string_view data_bytes = {}) : head(head_bytes), data(data_bytes) {}
   size_t size() const { return head.size() + data.size(); }
@@ -92,23 +95,25 @@ struct Placed {
 
 // What the files of a journal are, by LSN.
 struct SegmentInfo {
-  Lsn base = 0, end = 0;       // of the last one, end is where its file ends
-  uint64_t size = 0;           // of the file, in bytes
+  Lsn base = 0, end = 0;  // of the last one, end is where its file ends
+  uint64_t size = 0;      // of the file, in bytes
   bool cleaned = false;
-  Lsn cleaned_at = 0;          // the end of the journal then
+  Lsn cleaned_at = 0;  // the end of the journal then
   Lsn previous_end = 0;
-  Millis changed_at{0};        // the file
+  Millis changed_at{0};  // the file
 };
 
 class Journal {
  public:
-  // `store_id` seeds the sums. Creates its directory; appends nothing yet. With a `durability` (durability.hpp), which must outlive it,
-  // stable storage is the database.
-  Journal(const Directory& store, std::string_view store_id, uint64_t segment_size = default_segment_size, Durability* durability = nullptr);
+  // `store_id` seeds the sums. Creates its directory; appends nothing yet. With a `durability` (durability.hpp), which
+  // must outlive it, stable storage is the database.
+  Journal(const Directory& store, std::string_view store_id, uint64_t segment_size = default_segment_size,
+          Durability* durability = nullptr);
   ~Journal();
 
-  // Appends records (without data over max_inline_data) with one write, and returns where each stands. Not yet durable: sync() makes it so. Throws Error(storage) when nothing
-  // was appended; disk full and quota are among the reasons (Error::error_number()).
+  // Appends records (without data over max_inline_data) with one write, and returns where each stands. Not yet durable:
+  // sync() makes it so. Throws Error(storage) when nothing was appended; disk full and quota are among the reasons
+  // (Error::error_number()).
   std::vector<Placed> append(const std::vector<RecordBytes>& records, Room room);
 
   // Waits until all that this process appended between two positions is on stable storage. Callers group: one fdatasync
@@ -118,7 +123,8 @@ class Journal {
   // append() and sync(), once more in a new segment where the sync failed; throws Error(retry) when that fails too: the
   // outcome is then unknown. `appended` is told what
   // they take before they are first synced.
-  std::vector<Placed> commit(const std::vector<RecordBytes>& records, Room room, const std::function<void(Lsn from, Lsn end)>& appended = {});
+  std::vector<Placed> commit(const std::vector<RecordBytes>& records, Room room,
+                             const std::function<void(Lsn from, Lsn end)>& appended = {});
 
   // The second half of commit(), for what append() has placed.
   std::vector<Placed> make_safe(const std::vector<RecordBytes>& records, std::vector<Placed> placed, Room room);
@@ -126,15 +132,17 @@ class Journal {
   // The position behind the last append.
   Lsn end() const;
 
-  // All before this position has been on stable storage; nullopt where nothing tells. After a power cut it may be older than the
-  // truth, never newer: where the journal ends before it, something is lost, and what is torn behind it was never acknowledged.
+  // All before this position has been on stable storage; nullopt where nothing tells. After a power cut it may be older
+  // than the truth, never newer: where the journal ends before it, something is lost, and what is torn behind it was
+  // never acknowledged.
   std::optional<Lsn> synced() const;
 
-  // Whether the disk has room for an intake of `size` bytes, and besides for spare_size and for what these need to be run (`run`), and
-  // all that were accepted before (`owed`; else as far as it is known; where it is not, whether half of the disk is free).
+  // Whether the disk has room for an intake of `size` bytes, and besides for spare_size and for what these need to be
+  // run (`run`), and all that were accepted before (`owed`; else as far as it is known; where it is not, whether half
+  // of the disk is free).
   bool has_room(uint64_t size, uint64_t run, std::optional<uint64_t> owed = {});
-  // For claims: throws where nothing is set aside for how they end; false where only that is left, so that few should be claimed at a
-  // time.
+  // For claims: throws where nothing is set aside for how they end; false where only that is left, so that few should
+  // be claimed at a time.
   bool check_claim_room();
   // What has been accepted up to a position needs so much room to be run. It counts unless more has been appended.
   void set_owed(Lsn end, uint64_t bytes);
@@ -148,8 +156,8 @@ class Journal {
   // What segments there are. One that another stands for too is left out.
   std::vector<SegmentInfo> segments() const;
 
-  // Waits until all that has been appended is on stable storage, whoever has written it. Throws Error(storage). The second form
-  // does so for the files only, also where the database is stable storage.
+  // Waits until all that has been appended is on stable storage, whoever has written it. Throws Error(storage). The
+  // second form does so for the files only, also where the database is stable storage.
   void sync_all();
   void sync_segments();
 
@@ -227,13 +235,15 @@ class CleanedSegment {
   uint64_t m_size = 0;
 };
 
-// Walks the frames of a journal from a position on, past damage. See EventReader for one that knows what their records say.
+// Walks the frames of a journal from a position on, past damage. See EventReader for one that knows what their records
+// say.
 class JournalReader {
  public:
   enum class Item {
     record,   // head(), lsn(), next() and data() are those of a record
     damage,   // bytes from lsn() to next() cannot be read as a frame with a record
-    torn,     // the same, at the end of a segment and only cut short, or never synced: an append that was never acknowledged
+    torn,     // the same, at the end of a segment and only cut short, or never synced: an append that was never
+              // acknowledged
     missing,  // what stood from lsn() to next() is gone: a segment, or the end of one
     end,      // nothing more; position() is where the next append will be read
   };
@@ -242,21 +252,22 @@ class JournalReader {
   JournalReader(Journal& journal, Lsn from);
   virtual ~JournalReader() = default;
 
-  // Steps on. With `with_data` inline data is read too. Throws Error on an I/O error, Error(config) for a newer format, and
-  // for damage where the store has a `durability`.
+  // Steps on. With `with_data` inline data is read too. Throws Error on an I/O error, Error(config) for a newer format,
+  // and for damage where the store has a `durability`.
   Item next(bool with_data = false);
 
   Lsn position() const { return m_position; }
   // Goes on at a position behind that (of a record, or the end of one).
   void skip_to(Lsn position) { m_position = position; }
-  // After Item::end: how many bytes stand at position() that are neither a frame nor only the beginning of one. The next
-  // append will leave them behind.
+  // After Item::end: how many bytes stand at position() that are neither a frame nor only the beginning of one. The
+  // next append will leave them behind.
   uint64_t unread();
   Lsn lsn() const { return m_lsn; }
   const RecordHead& head() const { return *m_head; }
   // Header and meta as they stand in the journal; valid until the next call of next().
   std::string_view head_bytes() const { return m_head_bytes; }
-  // Inline data, when it was asked for; valid until the next call of next(). has_data() is false where it has been cleaned away.
+  // Inline data, when it was asked for; valid until the next call of next(). has_data() is false where it has been
+  // cleaned away.
   std::string_view data() const { return m_data; }
   bool has_data() const { return !m_without_data; }
   // Whether what stands at lsn() was never acknowledged, as the next segment says.
@@ -289,13 +300,14 @@ class JournalReader {
   Lsn m_previous_end = 0;  // as the header of the segment says
   uint64_t m_size = 0;     // how far the segment may be read
   bool m_header_bad = false;
-  // Of a cleaned one: what it stands for ends there; how far it has been read, and the LSN of the frame that was parsed last.
+  // Of a cleaned one: what it stands for ends there; how far it has been read, and the LSN of the frame that was parsed
+  // last.
   bool m_cleaned = false;
   Lsn m_end = 0;
   uint64_t m_offset = 0, m_whole_size = 0;
   Lsn m_frame_lsn = 0;
   std::optional<Lsn> m_torn;  // where the part begins that was never synced, once the next segment has been asked
-  bool m_longer = false;  // than the next segment lets it be: what overlaps is nobody's
+  bool m_longer = false;      // than the next segment lets it be: what overlaps is nobody's
   std::string m_window;
   uint64_t m_window_offset = 0;
   uint64_t m_ahead = 0;  // how much is read at once

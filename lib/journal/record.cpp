@@ -29,9 +29,7 @@ uint64_t head_sum_of(std::string_view head) {
 
 }  // namespace
 
-uint64_t sum64(std::string_view data, uint64_t seed) {
-  return XXH3_64bits_withSeed(data.data(), data.size(), seed);
-}
+uint64_t sum64(std::string_view data, uint64_t seed) { return XXH3_64bits_withSeed(data.data(), data.size(), seed); }
 
 std::string begin_record_head(uint64_t data_size, uint64_t data_sum) {
   std::string head;

@@ -1,5 +1,5 @@
-// Records: the one format for everything that happens to a job, as bytes; what they say is in event.hpp. A record is written once and passed on byte for byte: by
-// gq-enqueue over the wire, and in the journal.
+// Records: the one format for everything that happens to a job, as bytes; what they say is in event.hpp. A record is
+// written once and passed on byte for byte: by gq-enqueue over the wire, and in the journal.
 //
 //   offset size
 //        0    4  magic "GQR1"
@@ -56,8 +56,8 @@ std::optional<RecordSizes> peek_record(std::string_view header);
 // Whether these bytes are a record's head whose sum is right, whatever it says.
 bool is_whole_head(std::string_view bytes);
 
-// Reads a record's head from the start of `bytes`, which may go on behind it. nullopt where it is cut short or does not verify,
-// whatever its meta says; never throws on any input.
+// Reads a record's head from the start of `bytes`, which may go on behind it. nullopt where it is cut short or does not
+// verify, whatever its meta says; never throws on any input.
 std::optional<RecordHead> parse_record_head(std::string_view bytes);
 
 // The meta of a record whose head begins these bytes.
@@ -85,20 +85,22 @@ std::string encode_record_head(const T& said, uint64_t data_size, uint64_t data_
 
 // The record in bytes: header, meta, data.
 template <typename T>
-  requires requires { T::type; }
+requires requires { T::type; }
 std::string encode_record(const T& said, std::string_view data = {}) {
   std::string record = encode_record_head(said, data.size(), sum64(data));
   record += data;
   return record;
 }
 
-// What could not be read of a journal from `since` to `position` has been set aside, or was never synced: the one record that the
-// journal itself writes and understands.
+// What could not be read of a journal from `since` to `position` has been set aside, or was never synced: the one
+// record that the journal itself writes and understands.
 struct Gap {
   static constexpr std::string_view type = "forget";
   Millis at{0};
   uint64_t position = 0, since = 0;
-  static void fields(auto& self, auto visit) { visit("at", self.at), visit("lsn", self.position), visit("since", self.since); }
+  static void fields(auto& self, auto visit) {
+    visit("at", self.at), visit("lsn", self.position), visit("since", self.since);
+  }
 };
 
 }  // namespace gq

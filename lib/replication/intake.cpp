@@ -42,10 +42,14 @@ std::vector<Service> Intake::services() {
   std::vector<Service> services;
   for (const auto& f : m_config.functions) {
     // A group of small jobs, or a large one.
-    const uint64_t largest = std::max<uint64_t>(m_config.max_workload, max_group_bytes) + record_header_size + max_meta_size;
-    services.push_back({record_function(f), false, [this, f](std::string_view payload) { return take_records(payload, f); }, largest,
+    const uint64_t largest =
+        std::max<uint64_t>(m_config.max_workload, max_group_bytes) + record_header_size + max_meta_size;
+    services.push_back({record_function(f), false,
+                        [this, f](std::string_view payload) { return take_records(payload, f); }, largest,
                         "bad it is larger than the worker's --max-workload\n"});
-    if (m_config.raw) services.push_back({f, true, [this, f](std::string_view payload) { return take_raw(payload, f); }, m_config.max_workload, {}});
+    if (m_config.raw)
+      services.push_back(
+          {f, true, [this, f](std::string_view payload) { return take_raw(payload, f); }, m_config.max_workload, {}});
   }
   return services;
 }
@@ -78,8 +82,11 @@ bool Intake::backlog_full() {
 
 void Intake::say_if_full(const std::string& function) {
   std::lock_guard<std::mutex> guard(m_mutex);
-  if (std::exchange(m_at_bound, is_at_bound(m_at_bound, m_backlog.live - m_backlog.later, m_backlog.limit)) == m_at_bound) return;
-  const std::string text = "taking no more jobs off the servers: " + std::to_string(m_backlog.limit) + " are unfinished (--backlog), most of them of " + function;
+  if (std::exchange(m_at_bound, is_at_bound(m_at_bound, m_backlog.live - m_backlog.later, m_backlog.limit)) ==
+      m_at_bound)
+    return;
+  const std::string text = "taking no more jobs off the servers: " + std::to_string(m_backlog.limit) +
+                           " are unfinished (--backlog), most of them of " + function;
   if (m_at_bound ? begin_trouble("backlog", text) : end_trouble("backlog"))
     log(Level::warning, m_at_bound ? text : "taking jobs off the servers again: half of the --backlog is done");
 }
@@ -145,7 +152,8 @@ void Intake::refused(const std::string& reason) {
   if (Clock::now() < m_retry_at) return;
   m_had_refused = true;
   if (m_told != reason)
-    if (auto behind = m_seldom.behind(kind_of(reason), Clock::now())) log(Level::warning, "taking no more jobs: " + (m_told = reason) + *behind);
+    if (auto behind = m_seldom.behind(kind_of(reason), Clock::now()))
+      log(Level::warning, "taking no more jobs: " + (m_told = reason) + *behind);
   begin_trouble("intake", "taking no more jobs: " + reason);
   m_refusing = true;
   m_retry_delay = std::clamp(m_retry_delay * 2, first_retry, longest_retry);
@@ -153,7 +161,11 @@ void Intake::refused(const std::string& reason) {
 }
 
 std::string Intake::take_records(std::string_view payload, const std::string& function) {
-  return answer_group(payload, [&](std::string_view part) { return take_group(part, function); }, [&](const std::string& why) { say_once(function, {Outcome::bad, why, 0}); });
+  return answer_group(
+      payload, [&](std::string_view part) { return take_group(part, function); },
+      [&](const std::string& why) {
+        say_once(function, {Outcome::bad, why, 0});
+      });
 }
 
 std::string Intake::take_group(std::string_view payload, const std::string& function) {
@@ -177,7 +189,8 @@ std::string Intake::take_group(std::string_view payload, const std::string& func
   std::vector<NewJob> good;
   for (size_t i = 0; i < ids.size(); ++i) {
     if (problems[i]) answered[i] = Answer{Outcome::bad, *problems[i], 0};
-    if (!answered[i] && (*jobs)[i].data.size() > m_config.max_workload) answered[i] = {Outcome::bad, "it is larger than the worker's --max-workload", 0};
+    if (!answered[i] && (*jobs)[i].data.size() > m_config.max_workload)
+      answered[i] = {Outcome::bad, "it is larger than the worker's --max-workload", 0};
     if (answered[i]) continue;
     dues.push_back((*jobs)[i].add.asked.due);
     good.push_back(std::move((*jobs)[i]));

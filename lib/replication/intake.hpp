@@ -1,11 +1,11 @@
 // The intake of a worker: takes jobs from gearmand and answers each when it is on stable storage.
 //
-// While the store refuses, raw functions are given back, because gearmand deletes a background job that is refused; at the
-// bound of `backlog` all are.
+// While the store refuses, raw functions are given back, because gearmand deletes a background job that is refused; at
+// the bound of `backlog` all are.
 //
-// The record of a raw job may be in a peer's journal, or behind a sync that failed. Then the intake neither answers the job nor gives
-// it back, since it would become a second job: it tries the same record, with its ID, again until that is decided, and takes no
-// other raw job meanwhile.
+// The record of a raw job may be in a peer's journal, or behind a sync that failed. Then the intake neither answers the
+// job nor gives it back, since it would become a second job: it tries the same record, with its ID, again until that is
+// decided, and takes no other raw job meanwhile.
 #pragma once
 
 #include <atomic>
@@ -26,16 +26,20 @@ namespace gq {
 // Jobs that a worker has taken in and that are not finished, as far as it knows; shared with the runner.
 struct Backlog {
   std::atomic<int64_t> live{0};
-  std::atomic<int64_t> later{0};  // those of them that wait for their time, and were never started: what others have to wait for is the rest
+  std::atomic<int64_t> later{
+      0};  // those of them that wait for their time, and were never started: what others have to wait for is the rest
   int64_t limit = 0;  // 0: none
   bool full() const { return limit > 0 && live - later >= limit; }
 };
 
-// Whether a worker is said to be at its bound: from when it is full until half of that is done, so that one that stays near it says it once.
-inline bool is_at_bound(bool was, int64_t jobs, int64_t limit) { return limit > 0 && (was ? jobs > limit / 2 : jobs >= limit); }
+// Whether a worker is said to be at its bound: from when it is full until half of that is done, so that one that stays
+// near it says it once.
+inline bool is_at_bound(bool was, int64_t jobs, int64_t limit) {
+  return limit > 0 && (was ? jobs > limit / 2 : jobs >= limit);
+}
 
-// What is to be done with a raw job after an answer for its record. `open` is whether an answer before has left it unknown if the
-// record is stored; then a refusal says nothing of that.
+// What is to be done with a raw job after an answer for its record. `open` is whether an answer before has left it
+// unknown if the record is stored; then a refusal says nothing of that.
 enum class RawStep { answer, again, give_back };
 RawStep next_raw_step(Outcome outcome, bool open);
 
@@ -89,7 +93,7 @@ class Intake {
   Millis m_retry_delay{0};
   std::chrono::steady_clock::time_point m_count_at;
   bool m_at_bound = false;  // of the backlog
-  Receivers m_receivers;  // the last: its threads use the others
+  Receivers m_receivers;    // the last: its threads use the others
 };
 
 }  // namespace gq

@@ -16,7 +16,8 @@ std::string either(const std::vector<std::string>& names) {
 }  // namespace
 
 Standby wait_of(const std::vector<Heard>& others, Millis silence, Millis takeover, Millis alone_after) {
-  Standby behind{Standby::For::news, {}, {}, false}, unasked{Standby::For::answer, {}, {}, false}, anybody{Standby::For::answer, {}, alone_after - silence, true};
+  Standby behind{Standby::For::news, {}, {}, false}, unasked{Standby::For::answer, {}, {}, false},
+      anybody{Standby::For::answer, {}, alone_after - silence, true};
   if (others.empty()) return {};
   bool any = false, all_silent = true;
   Millis left{0};
@@ -40,7 +41,8 @@ Standby wait_of(const std::vector<Heard>& others, Millis silence, Millis takeove
 
 void LastRuns::heard(const std::optional<std::vector<std::string>>& functions, Time now) {
   if (!functions) m_all = now;
-  else for (const auto& f : *functions) m_each[f] = now;
+  else
+    for (const auto& f : *functions) m_each[f] = now;
 }
 
 bool LastRuns::lacks(const std::string& function, Time now, Millis takeover) const {
@@ -61,8 +63,12 @@ std::string wait_text(const Standby& wait, Millis now) {
   if (wait.what == Standby::For::nothing) return {};
   std::string text = "until " + either(wait.nodes);
   if (wait.what == Standby::For::answer) text += " can be asked";
-  else text += (wait.nodes.size() > 1 ? " have" : " has") + std::string(" told what became of this node's jobs, or is taken out of the group (gq-replicate forget)");
-  if (wait.left) text += ", at the latest " + format_time(std::chrono::floor<std::chrono::seconds>(now + *wait.left + std::chrono::seconds(1)));
+  else
+    text += (wait.nodes.size() > 1 ? " have" : " has") +
+            std::string(" told what became of this node's jobs, or is taken out of the group (gq-replicate forget)");
+  if (wait.left)
+    text += ", at the latest " +
+            format_time(std::chrono::floor<std::chrono::seconds>(now + *wait.left + std::chrono::seconds(1)));
   return text;
 }
 

@@ -1,7 +1,8 @@
-// Liveness: whether a node of a group may run its jobs, and what it waits for before it does. Pure: each is a function of what
-// was heard and of the times that are given.
+// Liveness: whether a node of a group may run its jobs, and what it waits for before it does. Pure: each is a function
+// of what was heard and of the times that are given.
 //
-// A node returns when it begins to serve, after a gap (lease.hpp), and when it hears again of others after none has answered for
+// A node returns when it begins to serve, after a gap (lease.hpp), and when it hears again of others after none has
+// answered for
 // --takeover: the others may have believed it gone, and have taken its jobs over.
 #pragma once
 
@@ -23,7 +24,7 @@ struct Heard {
   bool answered = false;  // it has answered since
   bool told = false;      // and has told since what it knew then
   bool gone = false;
-  Millis silence{0};      // how long ago it last answered
+  Millis silence{0};  // how long ago it last answered
 };
 
 struct Standby {
@@ -52,8 +53,9 @@ class LastRuns {
   std::map<std::string, Time> m_each;
 };
 
-// When a node is believed to be another one than before: set up anew, or a relay now. Each time that costs a record and telling it all
-// again, and without keys anybody can answer for it; so a few times are believed at once, and then one a minute.
+// When a node is believed to be another one than before: set up anew, or a relay now. Each time that costs a record and
+// telling it all again, and without keys anybody can answer for it; so a few times are believed at once, and then one a
+// minute.
 class Turnover {
  public:
   using Time = std::chrono::steady_clock::time_point;

@@ -11,11 +11,11 @@
 #include <tuple>
 #include <unordered_map>
 
-#include "gq/store/exchange.hpp"
 #include "gq/base/log.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/thread.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/store/exchange.hpp"
 
 namespace gq {
 namespace {
@@ -25,18 +25,18 @@ constexpr Millis ask_interval{1000};
 constexpr Millis look_interval{100};
 constexpr Millis keep_interval{200};
 constexpr Millis save_interval{1000};
-constexpr Millis quiet_wait{3000};  // longer ones are logged
+constexpr Millis quiet_wait{3000};      // longer ones are logged
 constexpr Millis leave_patience{1800};  // at the end, with peers that take nothing
 constexpr Millis hurried_patience{1000};
 constexpr size_t max_transfer = 1 << 20;  // bytes of small records in one transfer
 constexpr size_t max_jobs = 2000;         // in one step of the debts
-constexpr long ids_in_record = 2000;    // they fit into its meta data
+constexpr long ids_in_record = 2000;      // they fit into its meta data
 constexpr size_t max_under_way = 3;       // transfers of debts to a peer
 constexpr size_t max_late = 16;           // other transfers to a peer that does not answer in time
 constexpr size_t max_late_bytes = 32 << 20;
-constexpr size_t max_apart = 2000;        // jobs that a peer is told each on its own
+constexpr size_t max_apart = 2000;                          // jobs that a peer is told each on its own
 constexpr Millis first_again{1000}, longest_again{60'000};  // when a job that a peer has refused is offered again
-constexpr size_t window_bytes = 32 << 20;  // of debts on their way to a peer
+constexpr size_t window_bytes = 32 << 20;                   // of debts on their way to a peer
 // With more than one answer to wait for, so long for each in turn.
 constexpr Millis turn{1};
 constexpr const char* debts_suffix = ".debts";
@@ -58,8 +58,10 @@ std::vector<std::string> copied_records(std::vector<std::string> ids, const std:
   std::vector<std::string> records;
   for (auto at = ids.begin(); at != ids.end();) {
     auto next = at + std::min<long>(ids.end() - at, ids_in_record);
-    records.push_back(encode_record(event::Copied{
-        .ids = {std::make_move_iterator(at), std::make_move_iterator(next)}, .at = now_ms(), .peers = peers, .enough = enough}));
+    records.push_back(encode_record(event::Copied{.ids = {std::make_move_iterator(at), std::make_move_iterator(next)},
+                                                  .at = now_ms(),
+                                                  .peers = peers,
+                                                  .enough = enough}));
     at = next;
   }
   return records;
@@ -67,15 +69,18 @@ std::vector<std::string> copied_records(std::vector<std::string> ids, const std:
 
 // Whether a record changes the state of one job of this node.
 bool is_change(const Event& event) {
-  return is_any_of<event::Start, event::Done, event::Fail, event::Dead, event::Kick, event::Drop, event::Keep, event::Release>(event);
+  return is_any_of<event::Start, event::Done, event::Fail, event::Dead, event::Kick, event::Drop, event::Keep,
+                   event::Release>(event);
 }
 
 // Whether there is nothing to say of a job that its add does not say.
 bool is_fresh(const Job& job) { return job.term == 0 && job.version == 0; }
 
 std::vector<Answer> refuse(size_t jobs, size_t nodes, size_t wanted) {
-  return std::vector<Answer>(jobs, {Outcome::refused, "only " + std::to_string(nodes) + " of the " + std::to_string(wanted) +
-                                                          " nodes that must have it can be reached", 0});
+  return std::vector<Answer>(jobs, {Outcome::refused,
+                                    "only " + std::to_string(nodes) + " of the " + std::to_string(wanted) +
+                                        " nodes that must have it can be reached",
+                                    0});
 }
 
 std::string turned_over(const std::string& node) { return node + " is another store than before, time and again"; }
@@ -114,7 +119,7 @@ struct Replicator::Peer {
   std::string name;
   std::thread thread;
   std::vector<std::unique_ptr<Link>> idle, idle_asks;  // lines
-  std::list<Call> late;                     // that nobody waits for any more
+  std::list<Call> late;                                // that nobody waits for any more
 
   bool removed = false;  // from the group
   bool up = true;        // believed to answer, and to have room
@@ -124,7 +129,7 @@ struct Replicator::Peer {
   Clock::time_point last_answer = Clock::now();
   Clock::time_point asked_us{};  // when it last asked
   LastRuns runs;
-  std::string trouble;   // why it is not up
+  std::string trouble;  // why it is not up
   std::string store, session;
   std::vector<std::string> former;  // the last of them
   Turnover turnover;
@@ -135,7 +140,8 @@ struct Replicator::Peer {
   Clock::time_point saved_at;
   // Of other nodes' records between the two: the first and the last, by the node that is to pass them on.
   std::map<std::string, std::pair<Lsn, Lsn>> foreign;
-  // Jobs before `sent` that it is told each on its own, since they are large or it has refused them, by ID. `position` does not pass them.
+  // Jobs before `sent` that it is told each on its own, since they are large or it has refused them, by ID. `position`
+  // does not pass them.
   struct Apart {
     Lsn lsn = 0;  // of the first record that is to be told
     bool needs_add = false, under_way = false;
@@ -146,13 +152,13 @@ struct Replicator::Peer {
     bool is_left() const { return !refused.empty() || !unreadable.empty(); }
   };
   std::map<std::string, Apart> apart;
-  std::list<Call> apart_calls;       // its own thread's
-  std::set<std::string> named;       // jobs that were named in the log, each once
-  std::string published;             // likewise its own thread's
+  std::list<Call> apart_calls;  // its own thread's
+  std::set<std::string> named;  // jobs that were named in the log, each once
+  std::string published;        // likewise its own thread's
   Clock::time_point published_at{};
   // What it says of itself.
-  std::optional<Lsn> first_end;       // the end of its journal when it first answered since this node began to return
-  std::map<std::string, Lsn> told;    // by node: up to where it has told that one
+  std::optional<Lsn> first_end;     // the end of its journal when it first answered since this node began to return
+  std::map<std::string, Lsn> told;  // by node: up to where it has told that one
   // All that stood here, and came from there, when its journal ended at `first`, stood here before `second`.
   std::deque<std::pair<Lsn, Lsn>> pairs;
   std::map<std::string, Lsn> confirmed;  // by node: that one knows what came from this peer and stands here before
@@ -172,11 +178,13 @@ struct Replicator::Peer {
 
   // Whether it was told of all jobs before this that it is told on their own, or has refused them.
   bool has_heard_apart(Lsn target) const {
-    return std::all_of(apart.begin(), apart.end(), [&](const auto& a) { return a.second.lsn >= target || a.second.is_left(); });
+    return std::all_of(apart.begin(), apart.end(),
+                       [&](const auto& a) { return a.second.lsn >= target || a.second.is_left(); });
   }
 
   size_t late_bytes() const {
-    return std::accumulate(late.begin(), late.end(), size_t{0}, [](size_t sum, const Call& call) { return sum + call.batch->records.size(); });
+    return std::accumulate(late.begin(), late.end(), size_t{0},
+                           [](size_t sum, const Call& call) { return sum + call.batch->records.size(); });
   }
 };
 
@@ -242,7 +250,9 @@ std::unique_ptr<Link> Replicator::start_ask(Peer& peer, std::string_view body) {
       peer.idle_asks.pop_back();
     }
   }
-  if (!line) line = std::make_unique<Link>(m_config.servers, m_self, m_group_id, peer.name, ask_function(peer.name), m_keys, &m_stop);
+  if (!line)
+    line = std::make_unique<Link>(m_config.servers, m_self, m_group_id, peer.name, ask_function(peer.name), m_keys,
+                                  &m_stop);
   try {
     line->start("ask", body, m_config.peer_timeout);
   } catch (const Error& e) {
@@ -255,11 +265,12 @@ std::unique_ptr<Link> Replicator::start_ask(Peer& peer, std::string_view body) {
 
 Replicator::Call Replicator::start_call(Peer& peer, std::shared_ptr<Batch> batch) {
   Call call{&peer, std::move(batch), {}};
-  call.sending = std::make_unique<Sending>(take_line(peer), call.batch->records, m_config.peer_timeout, [this, &peer](const Reply& r) {
-    note(peer, r);
-    std::lock_guard<std::mutex> guard(m_mutex);
-    m_taken_at = Clock::now();
-  });
+  call.sending = std::make_unique<Sending>(take_line(peer), call.batch->records, m_config.peer_timeout,
+                                           [this, &peer](const Reply& r) {
+                                             note(peer, r);
+                                             std::lock_guard<std::mutex> guard(m_mutex);
+                                             m_taken_at = Clock::now();
+                                           });
   return call;
 }
 
@@ -279,7 +290,8 @@ void Replicator::stop() {
 
 // Called with m_mutex held.
 size_t Replicator::peers_up() const {
-  return static_cast<size_t>(std::count_if(m_peers.begin(), m_peers.end(), [](const Peer& p) { return p.up && !p.removed; }));
+  return static_cast<size_t>(
+      std::count_if(m_peers.begin(), m_peers.end(), [](const Peer& p) { return p.up && !p.removed; }));
 }
 
 // Waits, unless this stops meanwhile; true when it does.
@@ -308,8 +320,8 @@ uint32_t copies_to_count(const Job& job, const Self& self) {
   return (job.once ? is_fresh(job) : !ended) ? job.copies : 0;
 }
 
-// Jobs that are here already take the place of those that came, where their copies are still to be counted. Returns, by job, how many
-// nodes have to be seen to have it, this one included.
+// Jobs that are here already take the place of those that came, where their copies are still to be counted. Returns, by
+// job, how many nodes have to be seen to have it, this one included.
 std::vector<uint32_t> Replicator::resume(std::vector<NewJob>& jobs, std::vector<Answer>& answers, uint32_t copies) {
   std::vector<uint32_t> wanted(jobs.size(), 0);
   std::vector<std::optional<Job>> first(jobs.size());
@@ -325,7 +337,8 @@ std::vector<uint32_t> Replicator::resume(std::vector<NewJob>& jobs, std::vector<
     });
   } catch (const Error& e) {
     for (auto& answer : answers)
-      if (answer.outcome == Outcome::queued || answer.outcome == Outcome::same) answer = {Outcome::unknown, e.what(), e.error_number()};
+      if (answer.outcome == Outcome::queued || answer.outcome == Outcome::same)
+        answer = {Outcome::unknown, e.what(), e.error_number()};
     return std::vector<uint32_t>(jobs.size(), 0);
   }
   for (size_t i = 0; i < jobs.size(); ++i) {
@@ -398,7 +411,10 @@ std::vector<Answer> Replicator::add(std::vector<NewJob> jobs) {
       if (nodes < wanted[handed[n]]) {
         counted = false;
         if (m_config.owe) answer.note = "copies=" + copies;
-        else answer = {Outcome::unknown, "copies=" + copies + ": " + (batch->why[n].empty() ? "too few nodes have it so far" : batch->why[n]), 0};
+        else
+          answer = {
+              Outcome::unknown,
+              "copies=" + copies + ": " + (batch->why[n].empty() ? "too few nodes have it so far" : batch->why[n]), 0};
       }
     }
   }
@@ -458,13 +474,16 @@ std::vector<Answer> Replicator::relay(std::vector<NewJob> jobs, uint32_t copies)
   size_t peers;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
-    peers = static_cast<size_t>(std::count_if(m_peers.begin(), m_peers.end(), [](const Peer& p) { return !p.removed; }));
+    peers =
+        static_cast<size_t>(std::count_if(m_peers.begin(), m_peers.end(), [](const Peer& p) { return !p.removed; }));
     if (copies == 0) copies = static_cast<uint32_t>(peers);
     if (peers_up() < copies) return refuse(jobs.size(), peers_up(), copies);
     for (auto& job : jobs) {
       job.add.node = m_self.node;
-      job.add.store = m_sessions.current(read_times().boot);  // a store that is no more: all who have the job pass it on
-      job.add.once = false;       // whatever the client says: each node of such a group runs it, where it is as soon as it is there
+      job.add.store =
+          m_sessions.current(read_times().boot);  // a store that is no more: all who have the job pass it on
+      job.add.once =
+          false;  // whatever the client says: each node of such a group runs it, where it is as soon as it is there
       job.add.copies = 0;
       job.encode();
     }
@@ -478,15 +497,18 @@ std::vector<Answer> Replicator::relay(std::vector<NewJob> jobs, uint32_t copies)
   std::lock_guard<std::mutex> guard(m_mutex);
   for (const auto& holders : batch->holders) {
     size_t n = count_names(holders);
-    answers.push_back(n >= copies ? Answer{Outcome::queued, {}, 0}
-                                  : Answer{Outcome::unknown, "copies=" + std::to_string(n) + "/" + std::to_string(copies), 0});
+    answers.push_back(n >= copies
+                          ? Answer{Outcome::queued, {}, 0}
+                          : Answer{Outcome::unknown, "copies=" + std::to_string(n) + "/" + std::to_string(copies), 0});
   }
   return answers;
 }
 
 // Begins to send jobs to all peers that are up. `wanted` says, by job, how many nodes must have it, this one included.
-std::shared_ptr<Replicator::Batch> Replicator::hand_out(const std::vector<NewJob>& jobs, const std::vector<size_t>& numbers,
-                                                        const std::vector<uint32_t>& wanted, Lsn from, Lsn end, std::list<Call>& calls) {
+std::shared_ptr<Replicator::Batch> Replicator::hand_out(const std::vector<NewJob>& jobs,
+                                                        const std::vector<size_t>& numbers,
+                                                        const std::vector<uint32_t>& wanted, Lsn from, Lsn end,
+                                                        std::list<Call>& calls) {
   auto batch = std::make_shared<Batch>();
   size_t size = 0;
   for (size_t i : numbers) size += jobs[i].head.size() + jobs[i].data.size();
@@ -506,7 +528,8 @@ std::shared_ptr<Replicator::Batch> Replicator::hand_out(const std::vector<NewJob
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     for (auto& peer : m_peers)
-      if (peer.up && !peer.removed && peer.late.size() < max_late && peer.late_bytes() < max_late_bytes) up.push_back(&peer);
+      if (peer.up && !peer.removed && peer.late.size() < max_late && peer.late_bytes() < max_late_bytes)
+        up.push_back(&peer);
   }
   for (Peer* peer : up) {
     try {
@@ -522,7 +545,9 @@ std::shared_ptr<Replicator::Batch> Replicator::hand_out(const std::vector<NewJob
 std::list<Replicator::Call>::iterator Replicator::next_answered(std::list<Call>& calls, Clock::time_point deadline) {
   for (auto now = Clock::now(); !calls.empty() && now < deadline; now = Clock::now())
     for (auto call = calls.begin(); call != calls.end(); ++call)
-      if (call->sending->wait(calls.size() > 1 ? turn : std::min(ask_interval, std::chrono::ceil<Millis>(deadline - now)))) return call;
+      if (call->sending->wait(calls.size() > 1 ? turn
+                                               : std::min(ask_interval, std::chrono::ceil<Millis>(deadline - now))))
+        return call;
   return calls.end();
 }
 
@@ -573,7 +598,7 @@ std::vector<std::string> Replicator::hear(Call& call) {
     all = false;
     std::string why = verdict.kind == PeerVerdict::Kind::conflict  ? peer.name + " has another job with this ID or key"
                       : verdict.kind == PeerVerdict::Kind::refused ? peer.name + " refuses it: " + verdict.reason
-                                                               : std::string();
+                                                                   : std::string();
     if (!why.empty()) batch.why[i] += (batch.why[i].empty() ? "" : "; ") + why;
   }
   if (all && batch.end && m_serving) peer.told_at_once[batch.from] = batch.end;
@@ -612,9 +637,12 @@ void Replicator::hear_late(Peer& peer) {
 // Why a node cannot be the one that speaks, if it cannot. Called with m_mutex held.
 std::string Replicator::problem_with(const Peer& peer, const std::string& store) const {
   if (store == peer.store) return {};
-  bool taken = store == m_self.store || std::any_of(m_peers.begin(), m_peers.end(), [&](const Peer& p) { return p.store == store; });
-  if (taken) return peer.name + " has the identity of another node (a copied store? gq-replicate init gives it one of its own)";
-  if (std::find(peer.former.begin(), peer.former.end(), store) != peer.former.end() && Clock::now() - peer.last_answer < m_config.takeover)
+  bool taken = store == m_self.store ||
+               std::any_of(m_peers.begin(), m_peers.end(), [&](const Peer& p) { return p.store == store; });
+  if (taken)
+    return peer.name + " has the identity of another node (a copied store? gq-replicate init gives it one of its own)";
+  if (std::find(peer.former.begin(), peer.former.end(), store) != peer.former.end() &&
+      Clock::now() - peer.last_answer < m_config.takeover)
     return "two nodes claim the name " + peer.name;
   return {};
 }
@@ -630,7 +658,8 @@ bool Replicator::meet(Peer& peer, const std::string& store, std::string& problem
       return false;
     }
     if (auto behind = m_seldom.behind("another store " + peer.name, Clock::now()))
-      log(Level::warning, peer.name + " is another store than before; it is told everything that is not finished" + *behind);
+      log(Level::warning,
+          peer.name + " is another store than before; it is told everything that is not finished" + *behind);
     peer.former.push_back(peer.store);
     if (peer.former.size() > most_former) peer.former.erase(peer.former.begin());
     peer.since = m_store.journal().end();
@@ -651,14 +680,15 @@ bool Replicator::meet(Peer& peer, const std::string& store, std::string& problem
   return true;
 }
 
-// Whether to hear one that speaks for a node. Another identity than the known one is believed when it answers what this node asks, which it
-// does each second: anybody may send a transfer. Called with m_mutex held.
+// Whether to hear one that speaks for a node. Another identity than the known one is believed when it answers what this
+// node asks, which it does each second: anybody may send a transfer. Called with m_mutex held.
 bool Replicator::is_heard(Peer& peer, const std::string& store, std::string& problem) {
   if (peer.store.empty()) return meet(peer, store, problem);
   problem = problem_with(peer, store);
   if (problem.empty() && store != peer.store)
     if (auto behind = m_seldom.behind("identity " + peer.name, Clock::now()))
-      log(Level::warning, "a transfer from " + peer.name + " has another identity than that which answers as " + peer.name + *behind);
+      log(Level::warning,
+          "a transfer from " + peer.name + " has another identity than that which answers as " + peer.name + *behind);
   return problem.empty();
 }
 
@@ -677,7 +707,8 @@ void Replicator::note(Peer& peer, const Reply& reply) {
   if (!meet(peer, reply.store, problem)) throw Error(Exit::config, problem);
   peer.last_answer = Clock::now();
   if (m_returned && Clock::now() - m_heard >= m_config.takeover)
-    begin_to_return("no other node had answered for " + std::to_string(std::chrono::floor<std::chrono::seconds>(Clock::now() - m_heard).count()) + " s");
+    begin_to_return("no other node had answered for " +
+                    std::to_string(std::chrono::floor<std::chrono::seconds>(Clock::now() - m_heard).count()) + " s");
   m_heard = Clock::now();
   peer.answered = true;
   if (peer.session != reply.session) peer.check_held = true;
@@ -692,8 +723,8 @@ void Replicator::note(Peer& peer, const Reply& reply) {
 // Called with m_mutex held.
 void Replicator::record_peer(Peer& peer) {
   if (peer.removed) return;
-  const std::string record =
-      encode_record(event::Peer{.node = peer.name, .store = peer.store, .at = now_ms(), .position = peer.position, .since = peer.since});
+  const std::string record = encode_record(event::Peer{
+      .node = peer.name, .store = peer.store, .at = now_ms(), .position = peer.position, .since = peer.since});
   peer.saved_at = Clock::now();
   peer.unsaved = false;
   try {
@@ -744,13 +775,11 @@ std::vector<bool> Replicator::ask(Peer& peer, const std::vector<std::string>& id
     else if (words[0] == "relay" && peer.relay != (number != 0)) {
       if (!peer.turnover.believes(Clock::now())) throw Error(Exit::config, turned_over(peer.name));
       peer.relay = !peer.relay;
-    }
-    else if (words[0] == "sent" && words.size() == 4) {
+    } else if (words[0] == "sent" && words.size() == 4) {
       // To whom it was, not to one that has its name now.
       Peer* to = find(words[1]);
       if (words[2] == (to ? to->store : m_self.store)) peer.told[words[1]] = number;
-    }
-    else if (words[0] == "known" || words[0] == "unknown") known.push_back(words[0] == "known");
+    } else if (words[0] == "known" || words[0] == "unknown") known.push_back(words[0] == "known");
   }
   if (known.size() != ids.size()) throw Error(Exit::config, peer.name + " answers something else");
   peer.tried = true;
@@ -842,15 +871,16 @@ bool Replicator::is_mine_to_tell(const std::string& origin, const std::string& s
   return !from || from->gone || (!from->store.empty() && from->store != store);
 }
 
-// Tells a peer what the next part of the journal, up to `end` at most, says; true when there is more. Throws where it could not be told.
+// Tells a peer what the next part of the journal, up to `end` at most, says; true when there is more. Throws where it
+// could not be told.
 bool Replicator::pay(Peer& peer, Lsn end) {
   struct Touched {
-    bool add = false;       // its add stands in this part
-    bool has = false;       // the peer has it, as far as this part says
-    bool unsure = false;    // another may have told the peer
+    bool add = false;     // its add stands in this part
+    bool has = false;     // the peer has it, as far as this part says
+    bool unsure = false;  // another may have told the peer
     bool changed = false;
     Lsn lsn = 0, first = 0;
-    std::string record;     // add: it, with its data, where that is inline
+    std::string record;  // add: it, with its data, where that is inline
   };
   std::unordered_map<std::string, Touched> touched;
   std::vector<std::string> order;
@@ -929,7 +959,8 @@ bool Replicator::pay(Peer& peer, Lsn end) {
     }
   }
   // Mostly the peer has what is new, and nothing has become of it: then the index need not be asked.
-  order.erase(std::remove_if(order.begin(), order.end(), [&](const std::string& id) { return touched[id].has && !touched[id].changed; }),
+  order.erase(std::remove_if(order.begin(), order.end(),
+                             [&](const std::string& id) { return touched[id].has && !touched[id].changed; }),
               order.end());
   // What there is to tell of each, as it is now.
   std::vector<Debt> debts;
@@ -958,7 +989,8 @@ bool Replicator::pay(Peer& peer, Lsn end) {
     std::set<std::string> there;
     for (size_t i = 0; i < unsure.size(); ++i)
       if (known[i]) there.insert(unsure[i]);
-    debts.erase(std::remove_if(debts.begin(), debts.end(), [&](const Debt& d) { return there.count(d.id); }), debts.end());
+    debts.erase(std::remove_if(debts.begin(), debts.end(), [&](const Debt& d) { return there.count(d.id); }),
+                debts.end());
   }
   std::vector<Debt> at_once;
   std::set<std::string> apart;
@@ -969,7 +1001,9 @@ bool Replicator::pay(Peer& peer, Lsn end) {
   deliver(peer, at_once);
   for (const auto& debt : at_once)
     if (debt.conflict || debt.again || debt.is_left()) apart.insert(debt.id);
-  pending.erase(std::remove_if(pending.begin(), pending.end(), [&](const std::string& id) { return apart.count(id) > 0; }), pending.end());
+  pending.erase(
+      std::remove_if(pending.begin(), pending.end(), [&](const std::string& id) { return apart.count(id) > 0; }),
+      pending.end());
   if (!pending.empty()) {
     auto records = copied_records(std::move(pending), peer.name, false);
     m_store.journal().append({records.begin(), records.end()}, Room::completion);
@@ -992,8 +1026,8 @@ bool Replicator::pay(Peer& peer, Lsn end) {
   return upto < end;
 }
 
-// The add record of a job with its workload, for one who has neither; empty where it is damaged or gone, or where the disk does not give it
-// back now, which `unread` tells.
+// The add record of a job with its workload, for one who has neither; empty where it is damaged or gone, or where the
+// disk does not give it back now, which `unread` tells.
 std::string Replicator::add_record(const std::string& id, const Job& job, std::string& unread) try {
   EventReader reader(m_store.journal(), 0);
   for (Lsn lsn : {job.location, job.first_lsn}) {
@@ -1004,13 +1038,15 @@ std::string Replicator::add_record(const std::string& id, const Job& job, std::s
     if (job.is_inline()) continue;
     Fd blob = m_store.blobs().open(blob_of(id, job));
     std::string data(job.size, '\0');
-    if (!blob || read_at(blob.get(), data.data(), data.size(), job.offset) != data.size() || sum64(data) != job.sum) continue;
+    if (!blob || read_at(blob.get(), data.data(), data.size(), job.offset) != data.size() || sum64(data) != job.sum)
+      continue;
     if (job.source.empty()) return record + data;
     NewJob whole = with_data(*add, std::move(data));
     return whole.head + *whole.own;
   }
   std::lock_guard<std::mutex> guard(m_mutex);
-  if (auto behind = m_seldom.behind("damaged", Clock::now())) log(Level::error, id + ": its workload is damaged or gone, and cannot be given to another node" + *behind);
+  if (auto behind = m_seldom.behind("damaged", Clock::now()))
+    log(Level::error, id + ": its workload is damaged or gone, and cannot be given to another node" + *behind);
   return {};
 } catch (const Error& e) {
   unread = e.what();
@@ -1096,7 +1132,9 @@ void Replicator::settle_conflict(Peer& peer, const Debt& debt) {
   peer.apart.erase(debt.id);
   if (peer.named.size() >= most_refusals || !peer.named.insert(debt.id).second) return;
   log(Level::error, debt.id + ": " + peer.name + " has another job with this ID or key" +
-                        (debt.job.state == State::pending ? "; as long as too few nodes have it, it is pending (gq-flush --drop ends that)" : ""));
+                        (debt.job.state == State::pending
+                             ? "; as long as too few nodes have it, it is pending (gq-flush --drop ends that)"
+                             : ""));
 }
 
 // A job is told on its own from now on, or again. Called with m_mutex held.
@@ -1111,11 +1149,16 @@ void Replicator::set_apart(Peer& peer, const Debt& debt, Lsn lsn) {
   apart.delay = !apart.is_left() ? Millis(0) : std::clamp(apart.delay * 2, first_again, longest_again);
   apart.next = Clock::now() + apart.delay;
   if (!apart.is_left() || peer.named.size() >= most_refusals || !peer.named.insert(debt.id).second) return;
-  if (!apart.unreadable.empty()) log(Level::error, debt.id + ": cannot give it to " + peer.name + ": " + apart.unreadable + "; it is still owed, and tried again now and then");
-  else log(Level::warning, debt.id + ": " + peer.name + " refuses it: " + apart.refused + "; it is still owed, and offered again now and then");
+  if (!apart.unreadable.empty())
+    log(Level::error, debt.id + ": cannot give it to " + peer.name + ": " + apart.unreadable +
+                          "; it is still owed, and tried again now and then");
+  else
+    log(Level::warning, debt.id + ": " + peer.name + " refuses it: " + apart.refused +
+                            "; it is still owed, and offered again now and then");
 }
 
-// Tells a peer large jobs, and what it has refused, for a moment, so that they hold nothing else up. True when there is more to do at once.
+// Tells a peer large jobs, and what it has refused, for a moment, so that they hold nothing else up. True when there is
+// more to do at once.
 bool Replicator::tell_apart(Peer& peer) {
   begin_apart(peer);
   if (peer.apart_calls.empty()) return false;
@@ -1138,7 +1181,8 @@ void Replicator::begin_apart(Peer& peer) {
       std::lock_guard<std::mutex> guard(m_mutex);
       since = peer.since;
       for (auto& [name, apart] : peer.apart)
-        if (!apart.under_way && apart.next <= Clock::now() && (id.empty() || apart.lsn < what.lsn)) id = name, what = apart;
+        if (!apart.under_way && apart.next <= Clock::now() && (id.empty() || apart.lsn < what.lsn))
+          id = name, what = apart;
       if (id.empty()) return;
       peer.apart[id].under_way = true;
     }
@@ -1189,10 +1233,12 @@ void Replicator::end_apart(Peer& peer, Call& call) {
     for (const auto& line : lines) take_verdict(peer, debt, line);
   } catch (const std::exception&) {
     std::lock_guard<std::mutex> guard(m_mutex);
-    if (auto it = peer.apart.find(debt.id); it != peer.apart.end()) it->second.under_way = false, it->second.next = Clock::now() + first_again;
+    if (auto it = peer.apart.find(debt.id); it != peer.apart.end())
+      it->second.under_way = false, it->second.next = Clock::now() + first_again;
     throw;
   }
-  if (debt.again && debt.needs_add && !debt.conflict && debt.refused.empty()) debt.refused = "it asks for what it has been given";
+  if (debt.again && debt.needs_add && !debt.conflict && debt.refused.empty())
+    debt.refused = "it asks for what it has been given";
   const bool settled = !debt.conflict && debt.refused.empty() && !debt.again;
   if (settled && debt.job.state == State::pending) {
     auto records = copied_records({debt.id}, peer.name, false);
@@ -1203,7 +1249,9 @@ void Replicator::end_apart(Peer& peer, Call& call) {
   if (it == peer.apart.end()) return;  // the peer is another by now
   const bool changed = std::exchange(it->second.changed, false);
   if (settled && !changed) peer.apart.erase(it);
-  else if (settled) it->second.under_way = it->second.needs_add = false, it->second.refused.clear(), it->second.unreadable.clear(), it->second.next = Clock::now();
+  else if (settled)
+    it->second.under_way = it->second.needs_add = false, it->second.refused.clear(), it->second.unreadable.clear(),
+    it->second.next = Clock::now();
   else if (debt.conflict) settle_conflict(peer, debt);
   else set_apart(peer, debt, it->second.lsn);
 }
@@ -1247,9 +1295,12 @@ void Replicator::publish_debts(Peer& peer) {
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     if (Clock::now() < peer.published_at + save_interval) return;
-    if (peer.sent > peer.position && peer.position != UINT64_MAX) text = peer.store + " " + std::to_string(peer.sent) + "\n";
+    if (peer.sent > peer.position && peer.position != UINT64_MAX)
+      text = peer.store + " " + std::to_string(peer.sent) + "\n";
     for (const auto& [id, apart] : peer.apart)
-      text += id + " " + (apart.unreadable.empty() ? printable(apart.refused) : unreadable_mark + printable(apart.unreadable)) + "\n";
+      text += id + " " +
+              (apart.unreadable.empty() ? printable(apart.refused) : unreadable_mark + printable(apart.unreadable)) +
+              "\n";
     if (text == peer.published) return;
     peer.published = text;
     peer.published_at = Clock::now();
@@ -1311,11 +1362,17 @@ void Replicator::keep() {
         m_changed.notify_all();
       } else if (!m_receivers) {
         auto receivers = std::make_unique<Receivers>(
-            m_config.servers, std::vector<Service>{{m_self.node, false, [this](std::string_view p) { return serve(p); }, max_transfer_size, {}}},
+            m_config.servers,
+            std::vector<Service>{
+                {m_self.node, false, [this](std::string_view p) { return serve(p); }, max_transfer_size, {}}},
             [] { return Receivers::Serve::all; });
-        auto asked = std::make_unique<Receivers>(
-            m_config.servers, std::vector<Service>{{ask_function(m_self.node), false, [this](std::string_view p) { return serve(p); }, max_transfer_size, {}}},
-            [] { return Receivers::Serve::all; });
+        auto asked = std::make_unique<Receivers>(m_config.servers,
+                                                 std::vector<Service>{{ask_function(m_self.node),
+                                                                       false,
+                                                                       [this](std::string_view p) { return serve(p); },
+                                                                       max_transfer_size,
+                                                                       {}}},
+                                                 [] { return Receivers::Serve::all; });
         receivers->start();
         asked->start();
         m_receivers = std::move(receivers);
@@ -1358,7 +1415,8 @@ void Replicator::reload() {
   }
   std::map<std::string, PeerState> known;
   m_store.look([&](Fold& fold) { known = fold.peers(); });
-  // Of the second half of a change to the group that was ended before it, or that this process undid since it did not know yet.
+  // Of the second half of a change to the group that was ended before it, or that this process undid since it did not
+  // know yet.
   std::vector<std::string> forgotten;
   for (const auto& [node, state] : known)
     if (!group.has(node) && state.position != UINT64_MAX) forgotten.push_back(forgotten_record(node));
@@ -1371,7 +1429,8 @@ void Replicator::reload() {
   m_settings_stamp = stamp;
 }
 
-// From now on nothing is started here until the others have told what became of this node's jobs. Called with m_mutex held.
+// From now on nothing is started here until the others have told what became of this node's jobs. Called with m_mutex
+// held.
 void Replicator::begin_to_return(const std::string& why) {
   auto now = Clock::now();
   ++m_return;
@@ -1387,7 +1446,8 @@ void Replicator::begin_to_return(const std::string& why) {
   m_beat.waits = "until the other nodes can be asked";
   m_beat_written = Millis(0);
   m_waits_logged.clear();
-  if (!why.empty()) log(Level::warning, why + ": nothing is started until the others have told what became of this node's jobs");
+  if (!why.empty())
+    log(Level::warning, why + ": nothing is started until the others have told what became of this node's jobs");
 }
 
 // Says that this process goes on; called with m_mutex held.
@@ -1401,7 +1461,8 @@ void Replicator::beat() {
   if (now.boot - m_beat_written < m_beat.longest / 8) return;
   std::string text = encode_beat(m_beat);
   // Of a longer text before, what stands behind the line is not read.
-  if (::pwrite(m_beat_file.get(), text.data(), text.size(), 0) == static_cast<ssize_t>(text.size())) m_beat_written = now.boot;
+  if (::pwrite(m_beat_file.get(), text.data(), text.size(), 0) == static_cast<ssize_t>(text.size()))
+    m_beat_written = now.boot;
 }
 
 // Where the others have told what became of this node's jobs while it was away, they may be run.
@@ -1416,7 +1477,8 @@ void Replicator::come_back() {
     std::vector<Heard> others;
     for (auto& p : m_peers)
       if (!p.removed)
-        others.push_back({p.name, p.asked, p.first_end.has_value(), p.first_end && p.told[m_self.node] >= *p.first_end, p.gone, since(p.last_answer)});
+        others.push_back({p.name, p.asked, p.first_end.has_value(), p.first_end && p.told[m_self.node] >= *p.first_end,
+                          p.gone, since(p.last_answer)});
     if (m_group.once) wait = wait_of(others, since(m_heard), m_config.takeover, m_config.alone_after);
   }
   if (wait.what != Standby::For::nothing)
@@ -1464,7 +1526,9 @@ void Replicator::watch_others() {
       for (const auto& [function, c] : fold.counters())
         if (c.jobs[static_cast<size_t>(State::held)] > 0 && here.has(function)) held.insert(function);
     });
-  const bool more = may && ((here.all && !m_run_here.all) || !std::includes(m_run_here.functions.begin(), m_run_here.functions.end(), here.functions.begin(), here.functions.end()));
+  const bool more =
+      may && ((here.all && !m_run_here.all) || !std::includes(m_run_here.functions.begin(), m_run_here.functions.end(),
+                                                              here.functions.begin(), here.functions.end()));
   if (may) m_run_here = here;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
@@ -1472,14 +1536,17 @@ void Replicator::watch_others() {
     for (auto& peer : m_peers) {
       if (peer.removed) continue;
       if (!peer.gone && now - peer.last_answer >= m_config.takeover) {
-        log(Level::warning, peer.name + " has not answered for " + std::to_string(m_config.takeover.count() / 1000) + " s");
+        log(Level::warning,
+            peer.name + " has not answered for " + std::to_string(m_config.takeover.count() / 1000) + " s");
         peer.gone = true;
         walk_again(peer.name);
       }
       if (more) peer.check_held = true;
       if (!may || now < peer.next_takeover) continue;
       peer.next_takeover = now + ask_interval;
-      if (std::any_of(held.begin(), held.end(), [&](const std::string& f) { return peer.gone || peer.runs.lacks(f, now, m_config.takeover); })) all.push_back(&peer);
+      if (std::any_of(held.begin(), held.end(),
+                      [&](const std::string& f) { return peer.gone || peer.runs.lacks(f, now, m_config.takeover); }))
+        all.push_back(&peer);
       else if (peer.answered && std::exchange(peer.check_held, false)) some.push_back(&peer);
     }
     if (may && now >= m_next_others) {
@@ -1495,7 +1562,8 @@ void Replicator::watch_others() {
       return here.has(function) && (peer->gone || peer->runs.lacks(function, Clock::now(), m_config.takeover));
     });
     // Others have them to take over, then: looking at all there are is not for every second.
-    if (auto now = Clock::now(); n == 0) peer->next_takeover = now + std::max<Clock::duration>(ask_interval, 20 * (now - began));
+    if (auto now = Clock::now(); n == 0)
+      peer->next_takeover = now + std::max<Clock::duration>(ask_interval, 20 * (now - began));
   }
   for (Peer* peer : some) {
     try {
@@ -1513,8 +1581,9 @@ void Replicator::watch_others() {
     if (!find(node)) take_over(node, nullptr, true, runs_here);
 }
 
-// Of jobs that this node owned before it was restored or set up anew: those that are older than finished ones are remembered, and that no
-// other node knows. They have been finished, and forgotten, since. Empty where not all others can be asked.
+// Of jobs that this node owned before it was restored or set up anew: those that are older than finished ones are
+// remembered, and that no other node knows. They have been finished, and forgotten, since. Empty where not all others
+// can be asked.
 std::set<std::string> Replicator::unknown_everywhere(const std::vector<Claim>& jobs) {
   std::vector<std::string> ids;
   for (const auto& c : jobs)
@@ -1539,9 +1608,9 @@ std::set<std::string> Replicator::unknown_everywhere(const std::vector<Claim>& j
   return unknown;
 }
 
-// Whether jobs of a node may be taken over in this moment; from then on one that returns, and so asks, is told that they are being taken
-// over, until m_taking is cleared. So it knows of each take-over that is written before it runs anything: one that had asked before is
-// left alone, and one that asks later asks again. Called with m_mutex held.
+// Whether jobs of a node may be taken over in this moment; from then on one that returns, and so asks, is told that
+// they are being taken over, until m_taking is cleared. So it knows of each take-over that is written before it runs
+// anything: one that had asked before is left alone, and one that asks later asks again. Called with m_mutex held.
 bool Replicator::may_take_over(const std::string& node, Peer* owner, bool gone) {
   beat();  // this node itself may have been away
   if (!m_returned) return false;
@@ -1569,10 +1638,12 @@ size_t Replicator::take_over(const std::string& node, Peer* owner, bool all, con
         if (auto job = fold.get(id)) jobs.push_back({id, std::move(*job)});
       cursor = next;
     });
-    auto leave_out = [&](const std::function<bool(const Claim&)>& condition) { jobs.erase(std::remove_if(jobs.begin(), jobs.end(), condition), jobs.end()); };
+    auto leave_out = [&](const std::function<bool(const Claim&)>& condition) {
+      jobs.erase(std::remove_if(jobs.begin(), jobs.end(), condition), jobs.end());
+    };
     leave_out([&](const Claim& c) { return !wanted(c.job.function); });
-    // Leaves those that the peer does not know, or, of the owner's, that were another store's than the one that answers; and those that are
-    // not its business.
+    // Leaves those that the peer does not know, or, of the owner's, that were another store's than the one that
+    // answers; and those that are not its business.
     auto keep_unknown = [&](Peer& peer, bool of_owner, const Wanted& its) {
       std::vector<std::string> ids;
       for (const auto& c : jobs)
@@ -1607,8 +1678,8 @@ size_t Replicator::take_over(const std::string& node, Peer* owner, bool all, con
     }
     std::set<std::string> stale = node == m_self.node ? unknown_everywhere(jobs) : std::set<std::string>();
     if (jobs.empty()) continue;
-    // All this took its time. An owner that lives may run them again by now: it is asked once more. What begins there between its answer and
-    // what it is told here can run twice.
+    // All this took its time. An owner that lives may run them again by now: it is asked once more. What begins there
+    // between its answer and what it is told here can run twice.
     if (all && owner && !gone) {
       ask(*owner, {});
       leave_out([&](const Claim& c) { return !wanted(c.job.function); });
@@ -1637,7 +1708,8 @@ size_t Replicator::take_over(const std::string& node, Peer* owner, bool all, con
         c.job.state = State::dead;
         c.job.why = "stale: no other node knows it any more";
         std::lock_guard<std::mutex> guard(m_mutex);
-        if (auto behind = m_seldom.behind("stale", Clock::now())) log(Level::warning, c.id + ": " + c.job.why + "; it is kept as dead" + *behind);
+        if (auto behind = m_seldom.behind("stale", Clock::now()))
+          log(Level::warning, c.id + ": " + c.job.why + "; it is kept as dead" + *behind);
       }
       Debt debt{c.id, c.job, {}, state_record(c.id, c.job)};
       records.push_back(encode_record(state_of(c.id, c.job)));
@@ -1672,13 +1744,17 @@ std::optional<std::string> Replicator::serve(std::string_view payload) {
   if (t) {
     std::lock_guard<std::mutex> guard(m_mutex);
     Peer* peer = find(t->node);
-    auto refuse = [&](const char* what, const std::string& text) { kind = what, reason = text; };  // with words of its own
-    if (t->group != m_group_id) refuse("group", "it is for the group " + printable(t->group) + ", and this node is in " + m_group_id);
+    auto refuse = [&](const char* what, const std::string& text) {
+      kind = what, reason = text;
+    };  // with words of its own
+    if (t->group != m_group_id)
+      refuse("group", "it is for the group " + printable(t->group) + ", and this node is in " + m_group_id);
     else if (t->to != m_self.node) refuse("to", "it is for " + printable(t->to) + ", and this is " + m_self.node);
     else if (!peer) refuse("node", printable(t->node) + " is not in this group");
     else if (t->kind != "take" && t->kind != "part" && t->kind != "ask") reason = "it is neither take nor ask";
     // Only what is new is believed, and says who is there.
-    else if (auto verdict = m_keys ? m_sessions.take(t->to_session, t->session, t->number, read_times().boot) : Sessions::Verdict::taken;
+    else if (auto verdict = m_keys ? m_sessions.take(t->to_session, t->session, t->number, read_times().boot)
+                                   : Sessions::Verdict::taken;
              verdict == Sessions::Verdict::unknown)
       again = true;
     else if (verdict == Sessions::Verdict::repeated) reason = "it has been here before";
@@ -1691,7 +1767,10 @@ std::optional<std::string> Replicator::serve(std::string_view payload) {
     reply.body = "again\n";
   } else {
     try {
-      if (reason.empty()) reply.body = t->kind == "take" ? serve_take(*t, reason) : t->kind == "part" ? serve_part(*t, reason) : serve_ask(*t, reason, taking);
+      if (reason.empty())
+        reply.body = t->kind == "take"   ? serve_take(*t, reason)
+                     : t->kind == "part" ? serve_part(*t, reason)
+                                         : serve_ask(*t, reason, taking);
     } catch (const Error& e) {
       if (e.code() == Exit::config) throw;
       reason = e.what();
@@ -1702,7 +1781,8 @@ std::optional<std::string> Replicator::serve(std::string_view payload) {
       reply.body = "bad " + printable(reason) + "\n";
       std::lock_guard<std::mutex> guard(m_mutex);
       if (auto behind = m_seldom.behind(kind.empty() ? kind_of(reason) : kind, Clock::now()))
-        log(Level::warning, "refused a transfer" + (t ? " from " + t->node : std::string()) + ": " + printable(reason) + *behind);
+        log(Level::warning,
+            "refused a transfer" + (t ? " from " + t->node : std::string()) + ": " + printable(reason) + *behind);
     }
   }
   {
@@ -1772,15 +1852,17 @@ std::string Replicator::serve_part(const Transfer& transfer, std::string& reason
   auto head = parse_record(rest);
   auto* add = head ? std::get_if<event::Add>(&head->event) : nullptr;
   if (m_config.relay) reason = "it is a relay, which keeps nothing";
-  else if (!offset || !add || add->node.empty() || !add->part.source.empty() ||
-           head->data_size <= max_inline_data || *offset > head->data_size || rest.size() - head->head_size > head->data_size - *offset)
+  else if (!offset || !add || add->node.empty() || !add->part.source.empty() || head->data_size <= max_inline_data ||
+           *offset > head->data_size || rest.size() - head->head_size > head->data_size - *offset)
     reason = "it is no part of a job";
   if (!reason.empty()) return {};
   const std::string id = add->id;
   const uint64_t size = head->data_size, sum = head->data_sum;
   std::optional<Job> known;
   m_store.look([&](Fold& fold) { known = fold.get(id); });
-  if (known && known->first_lsn != 0 && (known->size != size || known->sum != sum || known->function != add->asked.function)) return "conflict\n";
+  if (known && known->first_lsn != 0 &&
+      (known->size != size || known->sum != sum || known->function != add->asked.function))
+    return "conflict\n";
   if (known && known->state == State::finished) {
     m_store.journal().sync_all();
     return "have\n";
@@ -1831,7 +1913,8 @@ std::string Replicator::take(const Transfer& transfer, Taken taken, std::string&
     for (const auto& job : adds) {
       Peer* owner = find(job.add.node);
       if (owner && owner->store != job.add.store) owner->check_held = true;
-      if (owner && owner->relay && (job.add.once != m_group.once || job.add.copies > m_group.members.size())) reason = "a relayed job with another policy than the group's";
+      if (owner && owner->relay && (job.add.once != m_group.once || job.add.copies > m_group.members.size()))
+        reason = "a relayed job with another policy than the group's";
     }
   }
   if (!reason.empty()) return {};
@@ -1861,7 +1944,8 @@ std::string Replicator::take(const Transfer& transfer, Taken taken, std::string&
   if (!adds.empty())
     added = m_store.add(adds, [&](const std::vector<size_t>&, Lsn from, Lsn end) {
       std::lock_guard<std::mutex> guard(m_mutex);
-      if (Peer* peer = find(transfer.node); peer && from_there && peer->store == transfer.store) peer->told_at_once[from] = end;
+      if (Peer* peer = find(transfer.node); peer && from_there && peer->store == transfer.store)
+        peer->told_at_once[from] = end;
     });
   std::vector<const char*> told(states.size(), "have");
   std::vector<std::string> finished;
@@ -1891,10 +1975,10 @@ std::string Replicator::take(const Transfer& transfer, Taken taken, std::string&
       continue;
     }
     const Answer& a = added[number_of[item.number]];
-    body += a.outcome == Outcome::queued     ? "have"
-            : a.outcome == Outcome::bad      ? "need"
+    body += a.outcome == Outcome::queued                                   ? "have"
+            : a.outcome == Outcome::bad                                    ? "need"
             : a.outcome == Outcome::conflict || a.outcome == Outcome::same ? "conflict"
-                                             : "refused " + printable(a.reason);
+                                                                           : "refused " + printable(a.reason);
     body += "\n";
   }
   return body;
@@ -1923,7 +2007,8 @@ std::string Replicator::serve_ask(const Transfer& transfer, std::string& reason,
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     for (const auto& peer : m_peers)
-      if (!peer.removed && !peer.store.empty()) body += "sent " + peer.name + " " + peer.store + " " + std::to_string(peer.sent) + "\n";
+      if (!peer.removed && !peer.store.empty())
+        body += "sent " + peer.name + " " + peer.store + " " + std::to_string(peer.sent) + "\n";
   }
   if (!ids.empty()) {
     std::string known;
@@ -1938,7 +2023,9 @@ std::string Replicator::serve_ask(const Transfer& transfer, std::string& reason,
 
 // Whether those who answer know all before `target`. Called with m_mutex held.
 bool Replicator::are_told(Lsn target) const {
-  return m_serving && std::all_of(m_peers.begin(), m_peers.end(), [&](const Peer& p) { return p.removed || (p.tried && (!p.up || (p.sent >= target && p.has_heard_apart(target)))); });
+  return m_serving && std::all_of(m_peers.begin(), m_peers.end(), [&](const Peer& p) {
+           return p.removed || (p.tried && (!p.up || (p.sent >= target && p.has_heard_apart(target))));
+         });
 }
 
 bool Replicator::settle(Millis timeout, const CutShort& cut_short) {
@@ -1957,7 +2044,8 @@ bool Replicator::leave(Millis timeout, const CutShort& cut_short) {
   const auto begun = Clock::now();
   std::unique_lock<std::mutex> lock(m_mutex);
   while (!m_stop && !m_elsewhere && !are_told(target)) {
-    if (Clock::now() >= std::min(begun + timeout, std::max(begun, m_taken_at) + leave_patience) || cut_short()) return false;
+    if (Clock::now() >= std::min(begun + timeout, std::max(begun, m_taken_at) + leave_patience) || cut_short())
+      return false;
     m_changed.wait_for(lock, look_interval);
   }
   return true;
@@ -1975,7 +2063,8 @@ std::string forgotten_record(const std::string& node) {
 Millis answered_at(const Store& store, const std::string& node) {
   struct stat st;
   auto peers = store.directory().find_below(Store::peers_name);
-  return peers && peers->look_at(node, st) ? Millis(st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000) : Millis(0);
+  return peers && peers->look_at(node, st) ? Millis(st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000)
+                                           : Millis(0);
 }
 
 std::map<std::string, PeerDebt> debts_of(Store& store) {

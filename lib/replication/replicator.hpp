@@ -2,18 +2,21 @@
 //
 // Three things happen here, all of them in transfers (transfer.hpp) between nodes:
 //
-// - add() stores jobs and hands them to the peers at the same time; its answer waits until as many nodes have them as the group
+// - add() stores jobs and hands them to the peers at the same time; its answer waits until as many nodes have them as
+// the group
 //   asks for. Until then they are pending. Any process may do this.
-// - The debts: for each peer a walk through this node's journal that tells it what it does not know yet. Everything in the
-//   journal before PeerState::position is known there. What other nodes have told this one is theirs to pass on; while such a
-//   node is gone, its records are passed on by all who have them.
+// - The debts: for each peer a walk through this node's journal that tells it what it does not know yet. Everything in
+// the
+//   journal before PeerState::position is known there. What other nodes have told this one is theirs to pass on; while
+//   such a node is gone, its records are passed on by all who have them.
 // - The service: answering the transfers of the others, on the Gearman function that has this node's name.
 //
-// The last two are done by one process of a store, the one that holds replicate.lock. It is also the one that takes over jobs
-// of a node that is gone, where jobs run once, and it holds returned.lock while it knows what the others did with its own
-// (liveness.hpp).
+// The last two are done by one process of a store, the one that holds replicate.lock. It is also the one that takes
+// over jobs of a node that is gone, where jobs run once, and it holds returned.lock while it knows what the others did
+// with its own (liveness.hpp).
 //
-// A node is gone when it has not answered for Config::takeover although a Gearman server could be reached all that time.
+// A node is gone when it has not answered for Config::takeover although a Gearman server could be reached all that
+// time.
 #pragma once
 
 #include <atomic>
@@ -29,12 +32,12 @@
 #include <thread>
 #include <vector>
 
-#include "gq/store/lease.hpp"
-#include "gq/replication/liveness.hpp"
 #include "gq/base/log.hpp"
 #include "gq/gearman/receivers.hpp"
-#include "gq/store/store.hpp"
+#include "gq/replication/liveness.hpp"
 #include "gq/replication/transfer.hpp"
+#include "gq/store/lease.hpp"
+#include "gq/store/store.hpp"
 
 namespace gq {
 
@@ -42,7 +45,7 @@ class Replicator {
  public:
   struct Config {
     std::vector<Server> servers;
-    Millis peer_timeout{5000};   // how long a peer may take to answer
+    Millis peer_timeout{5000};  // how long a peer may take to answer
     Millis takeover{30000};
     Millis alone_after{600000};  // while no peer answers: how long to wait before own jobs are run again
     bool owe = false;            // accept jobs with fewer copies than the group asks for
@@ -64,8 +67,9 @@ class Replicator {
   void start();
   void stop();
 
-  // Waits until it is known whether this process or another serves this node, what the others did with its jobs, and that each
-  // peer that answers has been told all that stood in the journal at the call; false when `timeout` is over before, or `cut_short` says so.
+  // Waits until it is known whether this process or another serves this node, what the others did with its jobs, and
+  // that each peer that answers has been told all that stood in the journal at the call; false when `timeout` is over
+  // before, or `cut_short` says so.
   using CutShort = std::function<bool()>;
   bool settle(Millis timeout, const CutShort& cut_short);
 
@@ -88,7 +92,8 @@ class Replicator {
     bool needs_add = false;  // without its add, where that is not given, it is of no use
     // What became of it:
     bool conflict = false, again = false;  // settled, and never there; to be told on its own, with its add
-    std::string refused{}, unreadable{};   // why the peer could not take it; why it could not be read here. It is still owed
+    std::string refused{},
+        unreadable{};  // why the peer could not take it; why it could not be read here. It is still owed
     bool is_left() const { return !refused.empty() || !unreadable.empty(); }
   };
 
@@ -102,8 +107,8 @@ class Replicator {
   std::unique_ptr<Link> start_ask(Peer& peer, std::string_view body);
   Call start_call(Peer& peer, std::shared_ptr<Batch> batch);
   std::vector<uint32_t> resume(std::vector<NewJob>& jobs, std::vector<Answer>& answers, uint32_t copies);
-  std::shared_ptr<Batch> hand_out(const std::vector<NewJob>& jobs, const std::vector<size_t>& numbers, const std::vector<uint32_t>& wanted, Lsn from,
-                                  Lsn end, std::list<Call>& calls);
+  std::shared_ptr<Batch> hand_out(const std::vector<NewJob>& jobs, const std::vector<size_t>& numbers,
+                                  const std::vector<uint32_t>& wanted, Lsn from, Lsn end, std::list<Call>& calls);
   void send_parts(const std::vector<NewJob>& jobs, const std::vector<size_t>& handed, Batch& batch);
   void wait_for(Batch& batch, std::list<Call> calls);
   std::list<Call>::iterator next_answered(std::list<Call>& calls, Clock::time_point deadline);
@@ -167,22 +172,23 @@ class Replicator {
   Group m_group;
   std::list<Peer> m_peers;
   std::atomic<bool> m_stop = false;
-  std::atomic<bool> m_serving = false;   // this process holds replicate.lock
+  std::atomic<bool> m_serving = false;    // this process holds replicate.lock
   std::atomic<bool> m_elsewhere = false;  // another one did when it was tried
   std::atomic<bool> m_returned = false;
-  uint64_t m_return = 0;                  // how often it has begun to return
-  Clock::time_point m_return_at;          // when
-  Clock::time_point m_heard;              // when another node last answered, or it began to return
+  uint64_t m_return = 0;          // how often it has begun to return
+  Clock::time_point m_return_at;  // when
+  Clock::time_point m_heard;      // when another node last answered, or it began to return
   Beat m_beat;
-  Millis m_beat_written{0};               // by the clock since boot
+  Millis m_beat_written{0};  // by the clock since boot
   std::string m_waits_logged;
   Clock::time_point m_next_others;
   std::optional<Clock::time_point> m_hurried;
   Clock::time_point m_taken_at;  // when a peer last took something
-  std::string m_taking;                   // the node whose jobs are being taken over
-  std::deque<std::pair<Lsn, std::string>> m_blobs;  // of jobs that run everywhere, to be looked at when all peers know them
-  std::string m_trouble;             // what was logged last
-  Seldom m_seldom;                   // what is logged of strangers
+  std::string m_taking;          // the node whose jobs are being taken over
+  std::deque<std::pair<Lsn, std::string>>
+      m_blobs;            // of jobs that run everywhere, to be looked at when all peers know them
+  std::string m_trouble;  // what was logged last
+  Seldom m_seldom;        // what is logged of strangers
   Fd m_beat_file, m_returned_lock;
 
   // The keeper's own.
@@ -193,8 +199,8 @@ class Replicator {
   std::thread m_keeper, m_pulse;
 };
 
-// A client is to be told of a job that is here already: how many nodes, this one included, have to be seen to have it before
-// that. 0: none but this one.
+// A client is to be told of a job that is here already: how many nodes, this one included, have to be seen to have it
+// before that. 0: none but this one.
 uint32_t copies_to_count(const Job& job, const Self& self);
 
 // Says in the journal that nothing is owed to a node any more, since it is not in the group.
@@ -203,13 +209,14 @@ std::string forgotten_record(const std::string& node);
 // When another node last answered this one; 0: never.
 Millis answered_at(const Store& store, const std::string& node);
 
-// What a node is still to be told of, as the journal says and who serves this node; that may know a second's worth more.
+// What a node is still to be told of, as the journal says and who serves this node; that may know a second's worth
+// more.
 struct PeerDebt {
   uint64_t jobs = 0;
   std::map<std::string, std::string> refused;     // those of them that it could not take, and why
   std::map<std::string, std::string> unreadable;  // likewise that this node's disk does not give back
-  Millis since{0};        // when the first of them changed
-  Millis answered_at{0};  // when the node last answered; 0: never
+  Millis since{0};                                // when the first of them changed
+  Millis answered_at{0};                          // when the node last answered; 0: never
 };
 std::map<std::string, PeerDebt> debts_of(Store& store);
 

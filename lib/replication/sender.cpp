@@ -24,8 +24,7 @@ struct Batch {
 };
 
 bool take_answer(Batch& batch, std::string_view result) {
-  if (auto answers = parse_answers(result, batch.ids))
-    batch.answers = std::move(*answers);
+  if (auto answers = parse_answers(result, batch.ids)) batch.answers = std::move(*answers);
   else if (result.substr(0, 4) == "bad ")  // it would say so again
     batch.answers.assign(batch.count, Answer{Outcome::bad, printable(result.substr(4, result.size() - 5)), 0});
   return !batch.answers.empty();
@@ -37,7 +36,8 @@ std::vector<Batch> make_batches(const std::vector<NewJob>& jobs) {
     size_t size = jobs[i].head.size() + jobs[i].data.size();
     const Part& part = jobs[i].add.part;
     const uint64_t referenced = part.source.empty() ? 0 : std::min<uint64_t>(part.length, max_inline_data);
-    if (batches.empty() || batches.back().count == max_group_jobs || batches.back().payload.size() + size > max_group_bytes ||
+    if (batches.empty() || batches.back().count == max_group_jobs ||
+        batches.back().payload.size() + size > max_group_bytes ||
         batches.back().referenced + referenced > Store::max_resolved) {
       batches.emplace_back();
       batches.back().first = i;
@@ -65,7 +65,9 @@ std::vector<Answer> Sender::send(const std::vector<NewJob>& jobs) {
   using Clock = Requests::Clock;
   std::vector<Batch> batches = make_batches(jobs);
   auto deadline = Clock::now() + m_timeout;
-  auto left_until = [](Clock::time_point end) { return std::chrono::ceil<Millis>(std::max(end - Clock::now(), Clock::duration::zero())); };
+  auto left_until = [](Clock::time_point end) {
+    return std::chrono::ceil<Millis>(std::max(end - Clock::now(), Clock::duration::zero()));
+  };
   auto left = [&] { return left_until(deadline); };
   bool sent = false;
   std::string reason;
@@ -87,11 +89,13 @@ std::vector<Answer> Sender::send(const std::vector<NewJob>& jobs) {
       std::this_thread::sleep_for(std::min(left(), reconnect_interval));
       continue;
     }
-    m_requests.start(payloads, [&](size_t i, std::string_view result) { return take_answer(*open[i], result); }, m_window);
+    m_requests.start(
+        payloads, [&](size_t i, std::string_view result) { return take_answer(*open[i], result); }, m_window);
     auto end = [&] { return std::max(deadline, m_requests.left_at() + m_timeout); };
     while (!m_requests.wait(left_until(end())) && Clock::now() < end()) continue;
     reason = m_requests.finish(Clock::now());
-    if (std::any_of(open.begin(), open.end(), [](auto* b) { return !b->answers.empty(); })) deadline = Clock::now() + m_timeout;
+    if (std::any_of(open.begin(), open.end(), [](auto* b) { return !b->answers.empty(); }))
+      deadline = Clock::now() + m_timeout;
     for (size_t i = 0; i < open.size(); ++i) {
       open[i]->sent |= m_requests.was_sent(i);
       sent |= open[i]->sent;

@@ -7,9 +7,9 @@
 #include <algorithm>
 
 #include "gq/base/given.hpp"
-#include "gq/journal/record.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/journal/record.hpp"
 
 namespace gq {
 namespace {
@@ -17,10 +17,10 @@ namespace {
 constexpr const char* magic = "gq1";
 constexpr size_t most_sessions = 10000;
 constexpr size_t max_line = 1024;
-constexpr size_t max_piece = 1 << 20;     // bytes of small records in one transfer; a larger record goes in parts
-constexpr Millis soon{50}, late{200};    // for a part's answer
+constexpr size_t max_piece = 1 << 20;  // bytes of small records in one transfer; a larger record goes in parts
+constexpr Millis soon{50}, late{200};  // for a part's answer
 constexpr int most_repeats = 10;
-constexpr size_t slowest = 8 << 10;       // bytes in a millisecond, for how long a large record may take that is sent whole
+constexpr size_t slowest = 8 << 10;  // bytes in a millisecond, for how long a large record may take that is sent whole
 constexpr const char* unknown_kind = "neither take nor ask";  // what a node of before says of a part
 
 std::string hex(const unsigned char* bytes, size_t size) {
@@ -31,7 +31,8 @@ std::string hex(const unsigned char* bytes, size_t size) {
 }
 
 // The words of the first line, and what is behind it.
-std::optional<std::vector<std::string>> first_line(std::string_view text, std::string_view& line, std::string_view& body) {
+std::optional<std::vector<std::string>> first_line(std::string_view text, std::string_view& line,
+                                                   std::string_view& body) {
   size_t end = text.substr(0, max_line).find('\n');
   if (end == std::string_view::npos) return std::nullopt;
   line = text.substr(0, end);
@@ -55,7 +56,9 @@ std::string signed_text(std::string_view line, std::string_view other, std::stri
 
 Keys::Keys(const std::string& path) {
   if (sodium_init() < 0) throw Error(Exit::bug, "cannot start libsodium");
-  auto refuse = [&](const std::string& why) { return Error(Exit::config, "cannot use the keys in " + printable(path) + ": " + why); };
+  auto refuse = [&](const std::string& why) {
+    return Error(Exit::config, "cannot use the keys in " + printable(path) + ": " + why);
+  };
   bool is_inherited = false;
   Fd fd = open_given(path, O_RDONLY, regular_file | inherited, Exit::config, 0, &is_inherited);
   if (!is_inherited) check_trusted(fd.get(), path, S_IRWXG | S_IRWXO, "chmod 600 it");
@@ -70,7 +73,8 @@ Keys::Keys(const std::string& path) {
     std::string key(crypto_auth_KEYBYTES, '\0');
     size_t size = 0;
     const char* end = nullptr;
-    if (sodium_hex2bin(reinterpret_cast<unsigned char*>(key.data()), key.size(), line.data(), line.size(), nullptr, &size, &end) != 0 ||
+    if (sodium_hex2bin(reinterpret_cast<unsigned char*>(key.data()), key.size(), line.data(), line.size(), nullptr,
+                       &size, &end) != 0 ||
         size != key.size() || end != line.data() + line.size())
       throw refuse("a line is not 64 hexadecimal digits");
     m_keys.push_back(std::move(key));
@@ -90,7 +94,8 @@ bool Keys::verify(std::string_view text, std::string_view mac) const {
   if (m_keys.empty()) return mac == "-";
   std::array<unsigned char, crypto_auth_BYTES> bytes;
   size_t size = 0;
-  if (mac.size() != 2 * bytes.size() || sodium_hex2bin(bytes.data(), bytes.size(), mac.data(), mac.size(), nullptr, &size, nullptr) != 0 ||
+  if (mac.size() != 2 * bytes.size() ||
+      sodium_hex2bin(bytes.data(), bytes.size(), mac.data(), mac.size(), nullptr, &size, nullptr) != 0 ||
       size != bytes.size())
     return false;
   for (const auto& key : m_keys)
@@ -101,8 +106,8 @@ bool Keys::verify(std::string_view text, std::string_view mac) const {
 }
 
 std::string encode_transfer(const Transfer& t, std::string_view body, const Keys& keys) {
-  std::string line = std::string(magic) + " " + t.kind + " " + t.group + " " + t.node + " " + t.store + " " + t.to + " " + t.session +
-                     " " + std::to_string(t.number) + " " + t.to_session + " ";
+  std::string line = std::string(magic) + " " + t.kind + " " + t.group + " " + t.node + " " + t.store + " " + t.to +
+                     " " + t.session + " " + std::to_string(t.number) + " " + t.to_session + " ";
   line += keys ? keys.sign(signed_text(line, {}, body)) : "-";
   line += "\n";
   line += body;
@@ -142,8 +147,10 @@ std::string encode_reply(const Reply& r, std::string_view transfer_line, const K
 std::optional<Reply> parse_reply(std::string_view result, std::string_view transfer_line, const Keys& keys) {
   std::string_view line, body;
   auto words = first_line(result, line, body);
-  if (!words || words->size() != 5 || !is_node_name((*words)[1]) || !is_ulid((*words)[2]) || !is_ulid((*words)[3])) return std::nullopt;
-  if (keys ? !keys.verify(signed_text(line, transfer_line, body), (*words)[4]) : (*words)[4] != "-") return std::nullopt;
+  if (!words || words->size() != 5 || !is_node_name((*words)[1]) || !is_ulid((*words)[2]) || !is_ulid((*words)[3]))
+    return std::nullopt;
+  if (keys ? !keys.verify(signed_text(line, transfer_line, body), (*words)[4]) : (*words)[4] != "-")
+    return std::nullopt;
   return Reply{(*words)[1], (*words)[2], (*words)[3], std::string(body)};
 }
 
@@ -167,22 +174,32 @@ bool ReplayGuard::is_new(const std::string& session, uint64_t number) {
 const std::string& Sessions::current(Millis now) {
   // Not twice the period, which may be the longest there is.
   while (!m_sessions.empty() && (now - m_sessions.front().since) / 2 >= m_period) m_sessions.pop_front();
-  if (m_sessions.empty() || now - m_sessions.back().since >= m_period || m_sessions.back().guard.is_full()) m_sessions.push_back({new_ulid(), now, {}});
+  if (m_sessions.empty() || now - m_sessions.back().since >= m_period || m_sessions.back().guard.is_full())
+    m_sessions.push_back({new_ulid(), now, {}});
   if (m_sessions.size() > 2) m_sessions.pop_front();
   return m_sessions.back().id;
 }
 
-Sessions::Verdict Sessions::take(const std::string& to_session, const std::string& session, uint64_t number, Millis now) {
+Sessions::Verdict Sessions::take(const std::string& to_session, const std::string& session, uint64_t number,
+                                 Millis now) {
   current(now);
   for (auto& s : m_sessions)
-    if (s.id == to_session && !s.guard.is_full()) return s.guard.is_new(session, number) ? Verdict::taken : Verdict::repeated;
+    if (s.id == to_session && !s.guard.is_full())
+      return s.guard.is_new(session, number) ? Verdict::taken : Verdict::repeated;
   return Verdict::unknown;
 }
 
 Millis session_period(Millis remember, Millis peer_timeout) { return std::max(remember / 4, 2 * peer_timeout); }
 
-Link::Link(const std::vector<Server>& servers, Self self, std::string group_id, std::string peer, const std::string& function, const Keys& keys, const std::atomic<bool>* stop)
-    : m_requests(servers, function, "nobody serves " + function, stop), m_self(std::move(self)), m_group_id(std::move(group_id)), m_peer(std::move(peer)), m_function(function), m_keys(keys), m_session(new_ulid()) {}
+Link::Link(const std::vector<Server>& servers, Self self, std::string group_id, std::string peer,
+           const std::string& function, const Keys& keys, const std::atomic<bool>* stop)
+    : m_requests(servers, function, "nobody serves " + function, stop),
+      m_self(std::move(self)),
+      m_group_id(std::move(group_id)),
+      m_peer(std::move(peer)),
+      m_function(function),
+      m_keys(keys),
+      m_session(new_ulid()) {}
 
 void Link::start(const std::string& kind, std::string_view body, Millis timeout) {
   m_kind = kind;
@@ -193,7 +210,9 @@ void Link::start(const std::string& kind, std::string_view body, Millis timeout)
 
 void Link::send() {
   m_requests.connect(m_deadline, false);
-  m_payload = encode_transfer({m_kind, m_group_id, m_self.node, m_self.store, m_peer, m_session, m_peer_session, ++m_number, {}, {}}, m_body, m_keys);
+  m_payload = encode_transfer(
+      {m_kind, m_group_id, m_self.node, m_self.store, m_peer, m_session, m_peer_session, ++m_number, {}, {}}, m_body,
+      m_keys);
   std::string_view line = std::string_view(m_payload).substr(0, m_payload.find('\n'));
   m_requests.start({m_payload}, [this, line](size_t, std::string_view result) {
     m_reply = parse_reply(result, line, m_keys);
@@ -214,14 +233,16 @@ Reply Link::finish(std::string& bad) {
   for (int tries = 1;; ++tries) {
     std::string failure = m_requests.finish(m_deadline);
     if (failure.empty()) {
-      if (m_reply->node != m_peer) throw Error(Exit::config, "cannot use the answer of " + m_peer + ": it says that it is " + m_reply->node);
+      if (m_reply->node != m_peer)
+        throw Error(Exit::config, "cannot use the answer of " + m_peer + ": it says that it is " + m_reply->node);
       if (m_peer_session != m_reply->session) m_takes_parts = true;
       m_peer_session = m_reply->session;
       if (m_reply->body.substr(0, 4) == "bad ") bad = printable(m_reply->body.substr(4, m_reply->body.size() - 5));
       if (m_reply->body != "again\n") return std::move(*m_reply);
       failure = "it does not take the session";
     }
-    if (tries == 3 || Requests::Clock::now() >= m_deadline) throw Error(Exit::retry, m_peer + " does not answer: " + failure);
+    if (tries == 3 || Requests::Clock::now() >= m_deadline)
+      throw Error(Exit::retry, m_peer + " does not answer: " + failure);
     send();
   }
 }
@@ -237,7 +258,8 @@ PeerVerdict parse_verdict(std::string_view line) {
   if (line == "conflict") return {PeerVerdict::Kind::conflict, {}};
   if (line != "refused" && line.substr(0, 8) != "refused ") return {PeerVerdict::Kind::nonsense, {}};
   std::string reason = printable(line.substr(std::min<size_t>(line.size(), 8)));
-  if (is_ulid(reason)) return {PeerVerdict::Kind::conflict, {}};  // the job that has its key, as a node of before says it
+  if (is_ulid(reason))
+    return {PeerVerdict::Kind::conflict, {}};  // the job that has its key, as a node of before says it
   return {PeerVerdict::Kind::refused, reason};
 }
 
@@ -253,7 +275,8 @@ bool Sending::send() {
   m_in_parts = false;
   for (std::string_view left = rest; !left.empty();) {
     auto sizes = peek_record(left);
-    if (!sizes || sizes->head_size + sizes->data_size > left.size()) throw Error(Exit::bug, "cannot send what is no record");
+    if (!sizes || sizes->head_size + sizes->data_size > left.size())
+      throw Error(Exit::bug, "cannot send what is no record");
     size_t size = sizes->head_size + sizes->data_size;
     if (m_count > 0 && (m_size + size > max_piece || m_at + m_size < m_alone_until)) break;
     if (m_count == 0 && size > max_piece && m_link->takes_parts()) {
@@ -261,7 +284,9 @@ bool Sending::send() {
       m_data_size = sizes->data_size;
       m_part = std::to_string(m_offset) + "\n";
       m_part += left.substr(0, sizes->head_size);
-      if (m_asked) m_part += left.substr(sizes->head_size + m_offset, std::min<uint64_t>(m_link->part_size(), m_data_size - m_offset));
+      if (m_asked)
+        m_part +=
+            left.substr(sizes->head_size + m_offset, std::min<uint64_t>(m_link->part_size(), m_data_size - m_offset));
     }
     m_size += size;
     ++m_count;
@@ -271,7 +296,8 @@ bool Sending::send() {
   if (m_count == 0) return false;
   m_part_sent = Clock::now();
   if (m_in_parts) m_link->start("part", m_part, m_timeout);
-  else m_link->start("take", rest.substr(0, m_size), std::max(m_timeout, Millis(static_cast<int64_t>(m_size / slowest))));
+  else
+    m_link->start("take", rest.substr(0, m_size), std::max(m_timeout, Millis(static_cast<int64_t>(m_size / slowest))));
   return true;
 }
 
@@ -298,7 +324,8 @@ void Sending::hear() {
   } else if (m_in_parts && lines.size() == 1 && lines[0].substr(0, 3) == "at ") {
     auto at = parse_count(lines[0].substr(3));
     if (!at || *at > m_data_size) throw nonsense();
-    if (m_asked && *at <= m_offset && ++m_repeats == most_repeats) throw Error(Exit::retry, reply.node + " does not get on with a job");
+    if (m_asked && *at <= m_offset && ++m_repeats == most_repeats)
+      throw Error(Exit::retry, reply.node + " does not get on with a job");
     if (m_asked) m_link->part_took(std::chrono::duration_cast<Millis>(m_last_answer - m_part_sent));
     m_offset = *at;
     m_asked = true;

@@ -4,28 +4,34 @@
 //   transfer: gq1 KIND GROUP NODE IDENTITY TO SESSION NUMBER TO-SESSION MAC
 //   answer:   gq1 NODE IDENTITY SESSION MAC
 //
-// and go on with a body. NODE and IDENTITY are those of the one who speaks; a SESSION is a ULID that a process makes for
-// itself, so that a restart is noticed; with keys, now and then a new one.
+// and go on with a body. NODE and IDENTITY are those of the one who speaks; a SESSION is a ULID that a process makes
+// for itself, so that a restart is noticed; with keys, now and then a new one.
 //
-//   take  records, one behind the other: `add` with its workload, `state`. The answer has a line for each, in order, its verdict:
-//         "have", on stable storage; "need", a state of a job that is not there; "conflict", another job has its ID, or its key
-//         where that is this node's to say; "refused REASON", it cannot be taken now. (A node of before says "refused ID" of a key
-//         that is taken.)
-//   part  "OFFSET", a line; the head of an add record; a part of its workload, from there on. The answer: "at OFFSET", so much of
-//         the workload is there, the first of it, and what comes next begins there; or the verdict, when all of it is, or none of
-//         it need be. A part that begins elsewhere, late or repeated, changes nothing. An empty one asks where to begin.
-//   ask   job IDs, a line each, or nothing. The answer: "end LSN", the end of the journal; "runner 0|1", whether a process
-//         that runs commands lives, and "functions FUNCTION...", for which ones (no such line: all); "taking 1", where jobs of the one that
-//         asks are just being taken over, so that it has to ask again; "room 0|1", whether jobs can be stored; "relay 0|1", whether none ever are; for each peer "sent NODE IDENTITY LSN", up to where it has
+//   take  records, one behind the other: `add` with its workload, `state`. The answer has a line for each, in order,
+//   its verdict:
+//         "have", on stable storage; "need", a state of a job that is not there; "conflict", another job has its ID, or
+//         its key where that is this node's to say; "refused REASON", it cannot be taken now. (A node of before says
+//         "refused ID" of a key that is taken.)
+//   part  "OFFSET", a line; the head of an add record; a part of its workload, from there on. The answer: "at OFFSET",
+//   so much of
+//         the workload is there, the first of it, and what comes next begins there; or the verdict, when all of it is,
+//         or none of it need be. A part that begins elsewhere, late or repeated, changes nothing. An empty one asks
+//         where to begin.
+//   ask   job IDs, a line each, or nothing. The answer: "end LSN", the end of the journal; "runner 0|1", whether a
+//   process
+//         that runs commands lives, and "functions FUNCTION...", for which ones (no such line: all); "taking 1", where
+//         jobs of the one that asks are just being taken over, so that it has to ask again; "room 0|1", whether jobs
+//         can be stored; "relay 0|1", whether none ever are; for each peer "sent NODE IDENTITY LSN", up to where it has
 //         been told what happened there; then for each ID "known ID" or "unknown ID".
 //   any   may be answered "bad REASON", or "again": with keys, TO-SESSION was not this one.
 //
 // Asks go to the function NODE.ask where a node serves it, so that a large transfer is no silence.
 //
-// With keys, MAC is HMAC-SHA-512-256 (libsodium's crypto_auth) over all words before it and the body, in an answer over the
-// transfer's line too. A transfer that was recorded cannot be sent again: it names the session of the one that it was for, and
-// its number is taken once. One that was held back counts only while that session is valid: for half of the time for which finished jobs
-// are remembered at most, so that none of them can begin anew. Without keys MAC is "-".
+// With keys, MAC is HMAC-SHA-512-256 (libsodium's crypto_auth) over all words before it and the body, in an answer over
+// the transfer's line too. A transfer that was recorded cannot be sent again: it names the session of the one that it
+// was for, and its number is taken once. One that was held back counts only while that session is valid: for half of
+// the time for which finished jobs are remembered at most, so that none of them can begin anew. Without keys MAC is
+// "-".
 //
 // To change the format: a new first word; a node refuses one that it does not know.
 #pragma once
@@ -97,13 +103,14 @@ class ReplayGuard {
   std::map<std::string, Seen> m_sessions;
 };
 
-// Bytes in a part of a large workload. At 1 MB/s the least one leaves room for what others wait for; one after which the answer came
-// soon is followed by one twice as large, since each answer costs a way back.
+// Bytes in a part of a large workload. At 1 MB/s the least one leaves room for what others wait for; one after which
+// the answer came soon is followed by one twice as large, since each answer costs a way back.
 constexpr size_t least_part_size = 256 << 10, most_part_size = 1 << 20;
 size_t next_part_size(size_t size, Millis took);
 
-// The sessions of one that answers transfers. A new one begins after each period, or when the guard of the one before is full; that one
-// stays valid for a period more, unless its guard is full. Nothing that was signed over two periods ago is taken. Pure: time is what it is told.
+// The sessions of one that answers transfers. A new one begins after each period, or when the guard of the one before
+// is full; that one stays valid for a period more, unless its guard is full. Nothing that was signed over two periods
+// ago is taken. Pure: time is what it is told.
 class Sessions {
  public:
   explicit Sessions(Millis period) : m_period(period) {}
@@ -132,19 +139,21 @@ Millis session_period(Millis remember, Millis peer_timeout);
 // A line to a peer, on which one transfer at a time is under way. Not thread-safe.
 class Link {
  public:
-  // `function` is the one that the peer serves for it. Once `stop` is true nothing is waited for: then it throws Error(retry).
-  Link(const std::vector<Server>& servers, Self self, std::string group_id, std::string peer, const std::string& function, const Keys& keys,
-       const std::atomic<bool>* stop = nullptr);
+  // `function` is the one that the peer serves for it. Once `stop` is true nothing is waited for: then it throws
+  // Error(retry).
+  Link(const std::vector<Server>& servers, Self self, std::string group_id, std::string peer,
+       const std::string& function, const Keys& keys, const std::atomic<bool>* stop = nullptr);
 
-  // Sends a transfer, as far as that goes without waiting; the body must stay until finish(). Throws Error as finish() does.
+  // Sends a transfer, as far as that goes without waiting; the body must stay until finish(). Throws Error as finish()
+  // does.
   void start(const std::string& kind, std::string_view body, Millis timeout);
 
   // Goes on for so long; true when finish() need not wait.
   bool wait(Millis most);
 
-  // Waits for the answer. What a server that ended may have passed on is sent again through another one: a peer takes it once.
-  // Throws Error: unavailable where no server can be reached, retry where the peer does not answer in time, config where it
-  // answers what cannot be used.
+  // Waits for the answer. What a server that ended may have passed on is sent again through another one: a peer takes
+  // it once. Throws Error: unavailable where no server can be reached, retry where the peer does not answer in time,
+  // config where it answers what cannot be used.
   Reply finish();
   // The same, but an answer "bad REASON" is one: `bad` is the reason.
   Reply finish(std::string& bad);
@@ -192,22 +201,22 @@ struct PeerVerdict {
 };
 PeerVerdict parse_verdict(std::string_view line);
 
-// Records on their way to a peer, piece by piece, each answered before the next is sent: small ones together, a large one in parts.
-// So only a peer that stops to answer is given up, however long it takes. Not thread-safe.
+// Records on their way to a peer, piece by piece, each answered before the next is sent: small ones together, a large
+// one in parts. So only a peer that stops to answer is given up, however long it takes. Not thread-safe.
 class Sending {
  public:
   using Clock = Requests::Clock;
   using Heard = std::function<void(const Reply&)>;
 
-  // `records` must stay until finish(). `timeout` is for each piece; `heard` is called with each answer, and may throw. Throws as
-  // finish() does.
+  // `records` must stay until finish(). `timeout` is for each piece; `heard` is called with each answer, and may throw.
+  // Throws as finish() does.
   Sending(std::unique_ptr<Link> link, std::string_view records, Millis timeout, Heard heard);
 
   // Goes on for so long; true when finish() need not wait.
   bool wait(Millis most);
 
-  // The verdicts, a line for each record. Throws as Link::finish() does, but not for an answer that is "bad": then the records are
-  // sent one by one, and that one is refused.
+  // The verdicts, a line for each record. Throws as Link::finish() does, but not for an answer that is "bad": then the
+  // records are sent one by one, and that one is refused.
   std::vector<std::string> finish();
 
   // Sends nothing more: the verdicts will be fewer.

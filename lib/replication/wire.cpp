@@ -46,7 +46,11 @@ std::optional<std::vector<NewJob>> parse_group(std::string_view payload, const s
 
 std::optional<std::string> submit(NewJob& job, Millis now) {
   event::Add& add = job.add;
-  add = {.id = std::move(add.id), .at = std::min(add.at, now), .given = add.given, .asked = std::move(add.asked), .part = std::move(add.part)};
+  add = {.id = std::move(add.id),
+         .at = std::min(add.at, now),
+         .given = add.given,
+         .asked = std::move(add.asked),
+         .part = std::move(add.part)};
   if (add.part.source.empty()) add.part = {};
   add.part.sum = 0;
   if (job.head.size() > record_header_size + max_submitted_meta) return "its meta data is longer than 8 KiB";
@@ -76,7 +80,8 @@ std::string answer_group(std::string_view payload, const std::function<std::stri
     const size_t size = head ? head->head_size + head->data_size : 0;
     if (size == 0 || size > rest.size() || size == payload.size()) {
       told(why);
-      return head && size == payload.size() ? encode_answer(id_of(head->event), {Outcome::bad, why, 0}) : "bad " + printable(why) + "\n";
+      return head && size == payload.size() ? encode_answer(id_of(head->event), {Outcome::bad, why, 0})
+                                            : "bad " + printable(why) + "\n";
     }
     result += answer_group(rest.substr(0, size), take, told);
     rest.remove_prefix(size);
@@ -100,13 +105,16 @@ std::optional<std::vector<Answer>> parse_answers(std::string_view result, const 
     std::string_view line = lines[i];
     std::optional<Answer> answer;
     size_t word = line.find(' '), rest = word + 1 + ids[i].size();
-    if (word == std::string_view::npos || line.substr(word + 1, ids[i].size()) != ids[i] || (line.size() > rest && line[rest] != ' ')) return std::nullopt;
+    if (word == std::string_view::npos || line.substr(word + 1, ids[i].size()) != ids[i] ||
+        (line.size() > rest && line[rest] != ' '))
+      return std::nullopt;
     std::string text = line.size() > rest ? printable(line.substr(rest + 1)) : std::string();
     for (size_t w = 0; w < std::size(words); ++w)
       if (line.substr(0, word) == words[w]) answer = Answer{static_cast<Outcome>(w), text, 0};
     if (line.substr(0, word) == owed_word) {
       size_t space = text.find(' ');
-      answer = Answer{Outcome::same, text.substr(0, space), 0, space == std::string::npos ? "" : text.substr(space + 1)};
+      answer =
+          Answer{Outcome::same, text.substr(0, space), 0, space == std::string::npos ? "" : text.substr(space + 1)};
     }
     if (answer && answer->outcome == Outcome::queued) std::swap(answer->reason, answer->note);
     if (!answer || (answer->outcome == Outcome::same && !is_ulid(answer->reason))) return std::nullopt;

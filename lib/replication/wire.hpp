@@ -1,14 +1,16 @@
-// How records travel through gearmand. A Gearman job on FUNCTION.gq holds one or more add records, one behind the other. Its
-// result has one line for each, in order:
+// How records travel through gearmand. A Gearman job on FUNCTION.gq holds one or more add records, one behind the
+// other. Its result has one line for each, in order:
 //
-//   queued ID [NOTE] | same ID FIRST | owed ID FIRST NOTE | conflict ID | refused ID REASON | bad ID REASON | unknown ID REASON
+//   queued ID [NOTE] | same ID FIRST | owed ID FIRST NOTE | conflict ID | refused ID REASON | bad ID REASON | unknown
+//   ID REASON
 //
-// NOTE is "copies=1/2" of a job on fewer nodes than its group asks for. `owed` is `same` with such a note: a client that does not
-// know the word asks again, and hears `same` then.
+// NOTE is "copies=1/2" of a job on fewer nodes than its group asks for. `owed` is `same` with such a note: a client
+// that does not know the word asks again, and hears `same` then.
 //
 // and nothing else; a payload that is not such records is answered with the single line "bad REASON".
 //
-// Whoever reaches the server may send such a job. So of each record only that is kept which one who queues a job may say, see submit().
+// Whoever reaches the server may send such a job. So of each record only that is kept which one who queues a job may
+// say, see submit().
 #pragma once
 
 #include <functional>
@@ -28,16 +30,17 @@ inline constexpr size_t max_group_bytes = 512 * 1024;
 // The longest meta data of a record that comes here.
 inline constexpr size_t max_submitted_meta = 8 * 1024;
 
-// Reads a payload. nullopt with a reason where it is not well-formed add records for `function` with their checksums right.
+// Reads a payload. nullopt with a reason where it is not well-formed add records for `function` with their checksums
+// right.
 std::optional<std::vector<NewJob>> parse_group(std::string_view payload, const std::string& function,
                                                std::string& reason);
 
-// Leaves of a record what one who queues a job may say: its ID, what is asked for, what its workload is a part of, and the time, which is
-// not later than `now`. Returns why it cannot be queued, if it cannot.
+// Leaves of a record what one who queues a job may say: its ID, what is asked for, what its workload is a part of, and
+// the time, which is not later than `now`. Returns why it cannot be queued, if it cannot.
 std::optional<std::string> submit(NewJob& job, Millis now);
 
-// Answers a payload by `take`. Where that throws for a reason that may lie with one record, each is taken on its own, and the one that
-// it lies with is bad, and `told`. What the store is to blame for is thrown.
+// Answers a payload by `take`. Where that throws for a reason that may lie with one record, each is taken on its own,
+// and the one that it lies with is bad, and `told`. What the store is to blame for is thrown.
 std::string answer_group(std::string_view payload, const std::function<std::string(std::string_view)>& take,
                          const std::function<void(const std::string& why)>& told);
 

@@ -13,12 +13,13 @@ bool is_node(const std::string& node, const std::string& store) { return is_node
 // Whether the members that the type needs are there and are what they should be.
 bool fits(const event::Add& e) {
   const Submission& asked = e.asked;
-  return is_ulid(e.id) && !function_name_problem(asked.function) && asked.priority <= low_priority && (asked.key.empty() || !key_problem(asked.key)) &&
-         (asked.serial.empty() || !key_problem(asked.serial)) && (e.node.empty() || is_node(e.node, e.store)) &&
-         (e.part.source.empty() || is_ulid(e.part.source));
+  return is_ulid(e.id) && !function_name_problem(asked.function) && asked.priority <= low_priority &&
+         (asked.key.empty() || !key_problem(asked.key)) && (asked.serial.empty() || !key_problem(asked.serial)) &&
+         (e.node.empty() || is_node(e.node, e.store)) && (e.part.source.empty() || is_ulid(e.part.source));
 }
 bool fits(const event::State& e) {
-  return is_ulid(e.id) && !function_name_problem(e.function) && (e.node.empty() ? e.store.empty() : is_node(e.node, e.store)) &&
+  return is_ulid(e.id) && !function_name_problem(e.function) &&
+         (e.node.empty() ? e.store.empty() : is_node(e.node, e.store)) &&
          (e.state == "queued" || e.state == "dead" || e.state == "kept" || e.state == "finished");
 }
 bool fits(const event::Peer& e) { return is_node_name(e.node) && (e.store.empty() || is_ulid(e.store)); }
@@ -83,10 +84,12 @@ Millis at_of(const Event& event) {
 
 const std::string& id_of(const Event& event) {
   static const std::string none;
-  return std::visit([](const auto& e) -> const std::string& {
-    if constexpr (requires { e.id; }) return e.id;
-    else return none;
-  }, event);
+  return std::visit(
+      [](const auto& e) -> const std::string& {
+        if constexpr (requires { e.id; }) return e.id;
+        else return none;
+      },
+      event);
 }
 
 std::string encode_record(const Event& event) {

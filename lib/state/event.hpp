@@ -1,5 +1,5 @@
-// Events: what happens to a job, and what a record (record.hpp) says. Each type carries what it has to say and no more; `fields` are
-// its keys in the record, in the order in which they are written.
+// Events: what happens to a job, and what a record (record.hpp) says. Each type carries what it has to say and no more;
+// `fields` are its keys in the record, in the order in which they are written.
 //
 // To change one: a new field with a key that no other type has for something else; a line in tests/golden/records.txt.
 // What is written already has to be read for ever, so a key is never used again. Steps for anything else: record.hpp.
@@ -18,7 +18,8 @@ namespace gq {
 inline constexpr uint32_t high_priority = 0, normal_priority = 1, low_priority = 2;
 const char* priority_name(uint32_t priority);
 
-// Why text cannot be a job's key or serial key; nullopt when it can: 1 to max_key_size bytes of UTF-8 without control characters.
+// Why text cannot be a job's key or serial key; nullopt when it can: 1 to max_key_size bytes of UTF-8 without control
+// characters.
 inline constexpr size_t max_key_size = 255;
 std::optional<std::string> key_problem(std::string_view text);
 
@@ -36,7 +37,7 @@ inline constexpr uint32_t no_exit = UINT32_MAX;
 // What may be asked for when a job is queued, by anybody.
 struct Submission {
   std::string function{};
-  Millis due{0};              // not to be started before this; of a job that failed, again
+  Millis due{0};  // not to be started before this; of a job that failed, again
   uint32_t priority = normal_priority;
   uint32_t max_attempts = 0;  // the job's own; 0: the worker's
   std::string key{};          // what makes two submissions one job; empty: nothing does
@@ -46,7 +47,7 @@ struct Submission {
 
 // A job's workload that is a part of another's; then no data follow its add.
 struct Part {
-  std::string source{};  // that job; empty: the workload is its own
+  std::string source{};                      // that job; empty: the workload is its own
   uint64_t offset = 0, length = 0, sum = 0;  // where the part begins, its size in bytes, and its sum64
 };
 
@@ -60,19 +61,22 @@ struct Add {
   bool given = false;  // the ID was chosen by the user, so it may stand for something else already
   Submission asked{};
   Part part{};
-  std::string node{}, store{};  // with a replication group: the node that accepted the job, and the identity of its store
-  uint32_t copies = 0;          // how many nodes must have the job before it is run where it was accepted
-  bool once = false;            // only its owner runs it; else every node does
+  std::string node{},
+      store{};          // with a replication group: the node that accepted the job, and the identity of its store
+  uint32_t copies = 0;  // how many nodes must have the job before it is run where it was accepted
+  bool once = false;    // only its owner runs it; else every node does
 
   // Of the workload, wherever it is.
   uint64_t workload_size(uint64_t data_size) const { return part.source.empty() ? data_size : part.length; }
   uint64_t workload_sum(uint64_t data_sum) const { return part.source.empty() ? data_sum : part.sum; }
 
   static void fields(auto& self, auto visit) {
-    visit("id", self.id), visit("f", self.asked.function), visit("key", self.asked.key), visit("serial", self.asked.serial);
+    visit("id", self.id), visit("f", self.asked.function), visit("key", self.asked.key),
+        visit("serial", self.asked.serial);
     visit("node", self.node), visit("store", self.store), visit("src", self.part.source);
     visit("at", self.at), visit("due", self.asked.due), visit("window", self.asked.window);
-    visit("prio", self.asked.priority, normal_priority), visit("max", self.asked.max_attempts), visit("copies", self.copies);
+    visit("prio", self.asked.priority, normal_priority), visit("max", self.asked.max_attempts),
+        visit("copies", self.copies);
     visit("off", self.part.offset), visit("len", self.part.length), visit("sum", self.part.sum);
     visit("given", self.given), visit("once", self.once);
   }
@@ -94,7 +98,9 @@ struct Start {
   Millis at{0};
   std::string owner{};
   uint32_t start = 0;  // how often the job has been started
-  static void fields(auto& self, auto visit) { visit("id", self.id), visit("o", self.owner), visit("at", self.at), visit("n", self.start); }
+  static void fields(auto& self, auto visit) {
+    visit("id", self.id), visit("o", self.owner), visit("at", self.at), visit("n", self.start);
+  }
 };
 
 struct Done {
@@ -103,12 +109,14 @@ struct Done {
   Millis at{0};
   std::string owner{};
   uint32_t start = 0;
-  uint32_t exit = no_exit, signal = 0;  // how the command ended: its exit status, or the signal that ended it; neither where it was not heard of
+  uint32_t exit = no_exit, signal = 0;  // how the command ended: its exit status, or the signal that ended it; neither
+                                        // where it was not heard of
   uint32_t attempts = 0;                // how many the job has had
   bool keep = false;                    // the workload stays
   static void fields(auto& self, auto visit) {
     visit("id", self.id), visit("o", self.owner), visit("at", self.at), visit("n", self.start);
-    visit("exit", self.exit, no_exit), visit("sig", self.signal), visit("tries", self.attempts), visit("keep", self.keep);
+    visit("exit", self.exit, no_exit), visit("sig", self.signal), visit("tries", self.attempts),
+        visit("keep", self.keep);
   }
 };
 
@@ -125,7 +133,8 @@ struct Fail {
   uint32_t exit = no_exit, signal = 0;
   static void fields(auto& self, auto visit) {
     visit("id", self.id), visit("o", self.owner), visit("why", self.why), visit("at", self.at), visit("due", self.due);
-    visit("n", self.start), visit("exit", self.exit, no_exit), visit("sig", self.signal), visit("spent", self.spent, true);
+    visit("n", self.start), visit("exit", self.exit, no_exit), visit("sig", self.signal),
+        visit("spent", self.spent, true);
   }
 };
 
@@ -141,7 +150,8 @@ struct Dead {
   uint32_t exit = no_exit, signal = 0;
   static void fields(auto& self, auto visit) {
     visit("id", self.id), visit("o", self.owner), visit("why", self.why), visit("at", self.at);
-    visit("n", self.start), visit("exit", self.exit, no_exit), visit("sig", self.signal), visit("spent", self.spent, true);
+    visit("n", self.start), visit("exit", self.exit, no_exit), visit("sig", self.signal),
+        visit("spent", self.spent, true);
   }
 };
 
@@ -158,7 +168,9 @@ struct Drop {
   std::string id{};
   Millis at{0};
   uint32_t attempts = 0;
-  static void fields(auto& self, auto visit) { visit("id", self.id), visit("at", self.at), visit("tries", self.attempts); }
+  static void fields(auto& self, auto visit) {
+    visit("id", self.id), visit("at", self.at), visit("tries", self.attempts);
+  }
 };
 
 struct Keep {
@@ -197,7 +209,9 @@ struct Copied {
   Millis at{0};
   std::string peers{};  // separated by commas
   bool enough = false;  // the jobs may be run, however few those are
-  static void fields(auto& self, auto visit) { visit("peers", self.peers), visit("at", self.at), visit("enough", self.enough), visit("ids", self.ids); }
+  static void fields(auto& self, auto visit) {
+    visit("peers", self.peers), visit("at", self.at), visit("enough", self.enough), visit("ids", self.ids);
+  }
 };
 
 // What a node says of a job to the others; see job.hpp.
@@ -206,8 +220,8 @@ struct State {
   std::string id{};
   Millis at{0};
   std::string function{};
-  std::string state{};  // queued, dead, kept or finished
-  std::string node{}, store{};  // the node that owns it, if any, and its identity
+  std::string state{};               // queued, dead, kept or finished
+  std::string node{}, store{};       // the node that owns it, if any, and its identity
   std::string from{}, from_store{};  // the node that told, and its identity; empty for what happened here
   uint32_t term = 0, version = 0;    // how often its owner has changed, and its state
   Millis due{0};
@@ -218,10 +232,13 @@ struct State {
   bool keep = false;
   bool dropped = false;  // finished: it was not done, but dropped
   static void fields(auto& self, auto visit) {
-    visit("id", self.id), visit("f", self.function), visit("why", self.why), visit("node", self.node), visit("store", self.store);
+    visit("id", self.id), visit("f", self.function), visit("why", self.why), visit("node", self.node),
+        visit("store", self.store);
     visit("from", self.from), visit("fstore", self.from_store), visit("state", self.state);
-    visit("at", self.at), visit("due", self.due), visit("n", self.starts), visit("term", self.term), visit("v", self.version);
-    visit("failures", self.failures), visit("crashes", self.crashes), visit("exit", self.exit, no_exit), visit("sig", self.signal);
+    visit("at", self.at), visit("due", self.due), visit("n", self.starts), visit("term", self.term),
+        visit("v", self.version);
+    visit("failures", self.failures), visit("crashes", self.crashes), visit("exit", self.exit, no_exit),
+        visit("sig", self.signal);
     visit("tries", self.attempts), visit("keep", self.keep), visit("dropped", self.dropped);
   }
 };
@@ -234,17 +251,21 @@ struct Peer {
   uint64_t position = 0;  // it knows all that stands in the journal before
   uint64_t since = 0;     // before this position it was another store, which is owed only what is unfinished
   static void fields(auto& self, auto visit) {
-    visit("node", self.node), visit("store", self.store), visit("at", self.at), visit("lsn", self.position), visit("since", self.since);
+    visit("node", self.node), visit("store", self.store), visit("at", self.at), visit("lsn", self.position),
+        visit("since", self.since);
   }
 };
 
-// Jobs need not be known any more; they were looked at when the journal ended at `position`. (Without jobs it is a Gap.)
+// Jobs need not be known any more; they were looked at when the journal ended at `position`. (Without jobs it is a
+// Gap.)
 struct Forget {
   static constexpr std::string_view type = "forget";
   std::vector<std::string> ids{};
   Millis at{0};
   uint64_t position = 0;
-  static void fields(auto& self, auto visit) { visit("at", self.at), visit("lsn", self.position), visit("ids", self.ids); }
+  static void fields(auto& self, auto visit) {
+    visit("at", self.at), visit("lsn", self.position), visit("ids", self.ids);
+  }
 };
 
 // A stream of jobs (exchange.hpp) begins.
@@ -265,16 +286,17 @@ struct End {
 
 }  // namespace event
 
-using Event = std::variant<event::Add, event::Claim, event::Start, event::Done, event::Fail, event::Dead, event::Kick, event::Drop, event::Keep,
-                           event::Release, event::Pause, event::Resume, event::Copied, event::State, event::Peer, event::Forget, Gap,
-                           event::Stream, event::End>;
+using Event = std::variant<event::Add, event::Claim, event::Start, event::Done, event::Fail, event::Dead, event::Kick,
+                           event::Drop, event::Keep, event::Release, event::Pause, event::Resume, event::Copied,
+                           event::State, event::Peer, event::Forget, Gap, event::Stream, event::End>;
 
 template <typename... Types>
 bool is_any_of(const Event& event) {
   return (std::holds_alternative<Types>(event) || ...);
 }
 
-// What all have: the name of the type, and when it happened. And the job that it happened to, where it is one: else empty.
+// What all have: the name of the type, and when it happened. And the job that it happened to, where it is one: else
+// empty.
 std::string_view type_of(const Event& event);
 Millis at_of(const Event& event);
 const std::string& id_of(const Event& event);
@@ -287,8 +309,8 @@ struct Record : RecordHead {
   Event event;
 };
 
-// Reads a record's head from the start of `bytes`, which may go on behind it. nullopt where that is no head, or what it says is of no
-// known type or lacks what the type needs; never throws on any input.
+// Reads a record's head from the start of `bytes`, which may go on behind it. nullopt where that is no head, or what it
+// says is of no known type or lacks what the type needs; never throws on any input.
 std::optional<Record> parse_record(std::string_view bytes);
 
 // The same of the meta of a record, into an event that is there already; false where it cannot be understood.

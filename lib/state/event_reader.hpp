@@ -1,8 +1,8 @@
 // Reads a journal's records as events. What cannot be understood is damage, as what cannot be read.
 #pragma once
 
-#include "gq/state/event.hpp"
 #include "gq/journal/journal.hpp"
+#include "gq/state/event.hpp"
 
 namespace gq {
 
@@ -13,7 +13,9 @@ class EventReader : public JournalReader {
   const Event& event() const { return m_event; }
 
  private:
-  bool understand(const RecordHead& head, std::string_view meta) override { return parse_event(meta, head.data_size, m_event); }
+  bool understand(const RecordHead& head, std::string_view meta) override {
+    return parse_event(meta, head.data_size, m_event);
+  }
   Event m_event;
 };
 

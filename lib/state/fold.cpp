@@ -18,9 +18,7 @@ constexpr uint64_t job_weight = 500;
 
 std::string job_key(const std::string& id) { return "j" + id; }
 
-std::string function_prefix(char order, const std::string& function) {
-  return order + function + std::string(1, '\0');
-}
+std::string function_prefix(char order, const std::string& function) { return order + function + std::string(1, '\0'); }
 
 std::string serial_prefix(const std::string& serial) { return "l" + serial + std::string(1, '\0'); }
 
@@ -32,9 +30,13 @@ std::string serial_key(const Job& job) {
 
 std::string head_key(const std::string& serial) { return "h" + serial; }
 
-std::string key_key(const std::string& function, const std::string& key) { return function_prefix('k', function) + key; }
+std::string key_key(const std::string& function, const std::string& key) {
+  return function_prefix('k', function) + key;
+}
 
-std::string reference_key(const std::string& id, const Job& job) { return "b" + job.source + std::string(1, '\0') + id; }
+std::string reference_key(const std::string& id, const Job& job) {
+  return "b" + job.source + std::string(1, '\0') + id;
+}
 
 std::string trouble_key(Lsn lsn) {
   std::string key = "e";
@@ -106,7 +108,8 @@ Counters decode_counters(std::string_view in) {
 
 uint64_t Counters::live() const {
   uint64_t n = 0;
-  for (State s : {State::queued, State::delayed, State::claimed, State::running, State::waiting, State::pending}) n += jobs[static_cast<size_t>(s)];
+  for (State s : {State::queued, State::delayed, State::claimed, State::running, State::waiting, State::pending})
+    n += jobs[static_cast<size_t>(s)];
   return n;
 }
 
@@ -123,7 +126,9 @@ Fold::Fold(Table& table, const Self& self) : m_table(table), m_self(self) {
   if (value->substr(25) != m_self.node + m_self.store) throw TableError("another node's");
   m_last_job = table.get(greatest_key).value_or("");
   auto folded = table.get(version_key);
-  if (!folded || folded->size() != 12 || get_le<uint32_t>(*folded, 0) < fold_version || get_le<uint64_t>(*folded, 4) != m_position.end) recount_first();
+  if (!folded || folded->size() != 12 || get_le<uint32_t>(*folded, 0) < fold_version ||
+      get_le<uint64_t>(*folded, 4) != m_position.end)
+    recount_first();
 }
 
 bool Fold::run(EventReader& reader, size_t most) {
@@ -220,9 +225,11 @@ Counters& Fold::counter(const std::string& function) {
 
 void Fold::put_order(const std::string& id, const Job& job) {
   bool by_owner = job.state == State::claimed || job.state == State::running;
-  if (auto key = order_key(id, job); !key.empty()) m_table.put(key, by_owner ? std::string_view() : std::string_view(id));
+  if (auto key = order_key(id, job); !key.empty())
+    m_table.put(key, by_owner ? std::string_view() : std::string_view(id));
   // Where every node runs the job, another may need it when it is finished here: then until it is forgotten.
-  if (!job.source.empty() && (job.state != State::finished || (!job.node.empty() && !job.once))) m_table.put(reference_key(id, job), {});
+  if (!job.source.empty() && (job.state != State::finished || (!job.node.empty() && !job.once)))
+    m_table.put(reference_key(id, job), {});
 }
 
 void Fold::remove_order(const std::string& id, const Job& job) {
@@ -280,10 +287,11 @@ Weight Fold::weight(Lsn from, Lsn end) {
   return sum;
 }
 
-// A job's place in the orders, in the counters, and itself. Of a finished one that no other node knows, nothing is kept that is
-// not in its first record and its last.
+// A job's place in the orders, in the counters, and itself. Of a finished one that no other node knows, nothing is kept
+// that is not in its first record and its last.
 void Fold::store(const std::string& id, Job& job) {
-  if (job.state == State::finished && job.node.empty()) job.starts = job.failures = job.crashes = job.version = job.copies = 0, job.due = Millis(0);
+  if (job.state == State::finished && job.node.empty())
+    job.starts = job.failures = job.crashes = job.version = job.copies = 0, job.due = Millis(0);
   count(job, 1);
   put_order(id, job);
   m_table.put(job_key(id), encode_job(job));
@@ -305,10 +313,10 @@ void Fold::enter(const std::string& id, Job& job) {
   auto head = m_table.get(head_key(job.serial));
   auto other = head ? get(*head) : std::nullopt;
   // The first in the order goes first, unless another one runs. So nothing depends on what has been forgotten since.
-  if (!other || *head == id || (other->first_lsn > job.first_lsn && (other->state == State::queued || other->state == State::delayed)))
+  if (!other || *head == id ||
+      (other->first_lsn > job.first_lsn && (other->state == State::queued || other->state == State::delayed)))
     become_head(id, job);
-  else
-    job.state = State::waiting;
+  else job.state = State::waiting;
 }
 
 // The one with its serial key that is not waiting; another one that has not been claimed waits then.
@@ -348,8 +356,8 @@ void Fold::leave(const std::string& id, const Job& job) {
 void Fold::apply(const event::Claim& claim, const RecordHead&, Lsn) {
   for (const auto& id : claim.ids) {
     auto job = get(id);
-    if (!job || (job->state != State::queued && job->state != State::delayed && job->state != State::claimed && job->state != State::running &&
-                 job->state != State::waiting))
+    if (!job || (job->state != State::queued && job->state != State::delayed && job->state != State::claimed &&
+                 job->state != State::running && job->state != State::waiting))
       continue;
     become_head(id, *job);
     remove_order(id, *job);
@@ -456,7 +464,8 @@ void Fold::apply(const event::Copied& copied, const RecordHead&, Lsn) {
     }
     if (copied.enough) job->copies = 0;
     enter(id, *job);
-    if (job->state != State::pending) job->peers.clear(), job->copies = 0;  // or they would be counted again when it is its turn, or is kicked
+    if (job->state != State::pending)
+      job->peers.clear(), job->copies = 0;  // or they would be counted again when it is its turn, or is kicked
     store(id, *job);
   }
 }
@@ -491,7 +500,9 @@ void Fold::apply(const event::State& state, const RecordHead&, Lsn lsn) {
   job->signal = state.signal;
   // Nodes of before do not tell these.
   job->dropped = state.state == "finished" && (state.dropped || state.why == "dropped");
-  job->tries = state.state != "finished" && state.state != "kept" ? 0 : state.attempts || job->dropped ? state.attempts : state.failures + 1;
+  job->tries = state.state != "finished" && state.state != "kept" ? 0
+               : state.attempts || job->dropped                   ? state.attempts
+                                                                  : state.failures + 1;
   job->changed_at = state.at;
   job->peers.clear();
   job->copies = 0;  // it has travelled
@@ -509,7 +520,8 @@ void Fold::apply(const event::State& state, const RecordHead&, Lsn lsn) {
   if (ended && before.state != State::kept) set_key(state.id, *job, job->dropped, state.at);
 }
 
-// Jobs that have long been finished. When records of theirs are gone already, others may stand here that made a job of the ID.
+// Jobs that have long been finished. When records of theirs are gone already, others may stand here that made a job of
+// the ID.
 void Fold::apply(const event::Forget& forget, const RecordHead&, Lsn lsn) {
   for (const auto& id : forget.ids) {
     auto job = get(id);
@@ -525,15 +537,19 @@ void Fold::apply(const event::Forget& forget, const RecordHead&, Lsn lsn) {
     if (job->state != State::dead && job->state != State::kept && job->state != State::finished) leave(id, *job);
     m_table.remove(job_key(id));
     m_table.remove("t" + id);
-    if (!job->key.empty() && key_holder(job->function, job->key) == id) m_table.remove(key_key(job->function, job->key));
+    if (!job->key.empty() && key_holder(job->function, job->key) == id)
+      m_table.remove(key_key(job->function, job->key));
   }
   remove_troubles([&](const Trouble& t) {
-    return t.kind == Trouble::Kind::conflict && std::find(forget.ids.begin(), forget.ids.end(), t.id) != forget.ids.end();
+    return t.kind == Trouble::Kind::conflict &&
+           std::find(forget.ids.begin(), forget.ids.end(), t.id) != forget.ids.end();
   });
 }
 
 void Fold::apply(const Gap& gap, const RecordHead&, Lsn) {
-  remove_troubles([&](const Trouble& t) { return t.kind != Trouble::Kind::conflict && t.lsn >= gap.since && t.lsn < gap.position; });
+  remove_troubles([&](const Trouble& t) {
+    return t.kind != Trouble::Kind::conflict && t.lsn >= gap.since && t.lsn < gap.position;
+  });
 }
 
 void Fold::remove_troubles(const std::function<bool(const Trouble&)>& is_gone) {
@@ -653,10 +669,8 @@ void Fold::set_key(const std::string& id, const Job& job, bool dropped, Millis a
   put_le<uint64_t>(value, static_cast<uint64_t>((at + job.window).count()));
   auto now = m_table.get(key);
   if (!now || now->substr(0, ulid_size) != id) return;  // it stands for another one
-  if (dropped)
-    m_table.remove(key);
-  else
-    m_table.put(key, value);
+  if (dropped) m_table.remove(key);
+  else m_table.put(key, value);
 }
 
 void Fold::apply(const event::Pause& pause, const RecordHead&, Lsn) {
@@ -673,10 +687,11 @@ void Fold::apply(const event::Resume& resume, const RecordHead&, Lsn) {
 
 namespace {
 
-// start, fail and dead count only for the one who holds the job, and only for this start of it. done always counts, and what
-// a person says.
+// start, fail and dead count only for the one who holds the job, and only for this start of it. done always counts, and
+// what a person says.
 bool holds(const Job& job, const auto& event) {
-  return job.owner == event.owner && job.starts == event.start && (job.state == State::running || job.state == State::claimed);
+  return job.owner == event.owner && job.starts == event.start &&
+         (job.state == State::running || job.state == State::claimed);
 }
 
 // Only what stands in this record: those between the first and this one are not kept for long.
@@ -692,7 +707,9 @@ void end(Job& job, State state, uint32_t tries, uint32_t exit, uint32_t signal) 
 
 void Fold::change(Job& job, const event::Start& start) {
   // Only the next start: an older one may stand here again, appended anew after its first sync had failed.
-  if (job.state != State::claimed || start.start != job.starts + 1 || owner_process(job.owner) != owner_process(start.owner)) return;
+  if (job.state != State::claimed || start.start != job.starts + 1 ||
+      owner_process(job.owner) != owner_process(start.owner))
+    return;
   job.state = State::running;
   job.owner = start.owner;
   job.starts = start.start;
@@ -868,7 +885,8 @@ void Fold::claimed(const std::string& owner, const Visit& visit) {
 
 bool Fold::page(char order, const std::string& function, size_t most, std::string& cursor,
                 std::vector<std::string>& ids) {
-  std::string prefix = order == 'c' || order == 'l' || function.empty() ? std::string(1, order) : function_prefix(order, function);
+  std::string prefix =
+      order == 'c' || order == 'l' || function.empty() ? std::string(1, order) : function_prefix(order, function);
   Table::Cursor c(m_table, cursor.empty() ? prefix : cursor);
   if (!cursor.empty() && c.valid() && c.key() == cursor) c.next();
   for (; c.valid() && starts_with(c.key(), prefix); c.next()) {
@@ -882,8 +900,8 @@ bool Fold::page(char order, const std::string& function, size_t most, std::strin
 
 std::vector<std::string> Fold::oldest() {
   std::vector<std::string> ids;
-  // Of the jobs of one function and state (and priority; of one node) the first is the oldest. Waiting ones are younger than that for
-  // which they wait.
+  // Of the jobs of one function and state (and priority; of one node) the first is the oldest. Waiting ones are younger
+  // than that for which they wait.
   for (char order : {'q', 'n', 'o'}) {
     Table::Cursor c(m_table, std::string(1, order));
     while (c.valid() && c.key()[0] == order) {
@@ -913,8 +931,7 @@ std::vector<std::string> Fold::owners() {
 
 std::vector<std::string> Fold::functions() {
   std::vector<std::string> all;
-  for (Table::Cursor c(m_table, "s"); c.valid() && c.key()[0] == 's'; c.next())
-    all.emplace_back(c.key().substr(1));
+  for (Table::Cursor c(m_table, "s"); c.valid() && c.key()[0] == 's'; c.next()) all.emplace_back(c.key().substr(1));
   for (const auto& [function, c] : m_counters)
     if (all.empty() || std::find(all.begin(), all.end(), function) == all.end()) all.push_back(function);
   return all;

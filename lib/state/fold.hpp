@@ -1,16 +1,14 @@
 // The fold: what a journal's records, taken in order, make of the jobs. index == fold(journal), always. It is
-// deterministic (it asks no clock and no file but the name of this node) and idempotent, so that an index can be thrown away and made again.
+// deterministic (it asks no clock and no file but the name of this node) and idempotent, so that an index can be thrown
+// away and made again.
 //
 // The keys of the index, each order kept so that claiming and listing read only what they return:
 //   m                                        how far the journal has been folded
-//   v                                        by which fold_version, and how far: it lags behind where a program has folded that knew no such key
-//   g                                        the key of the greatest job ID
-//   j <ID>                                   the job (see job.hpp)
-//   q <function> 0 <priority> <first LSN>    -> ID; queued, in the order in which they are claimed
-//   d <function> 0 <due> <first LSN>         -> ID; delayed, in the order in which they fall due
-//   c <owner> 0 <ID>                         claimed and running, by owner
-//   x <function> 0 <first LSN>               -> ID; dead
-//   y <function> 0 <first LSN>               -> ID; kept
+//   v                                        by which fold_version, and how far: it lags behind where a program has
+//   folded that knew no such key g                                        the key of the greatest job ID j <ID> the job
+//   (see job.hpp) q <function> 0 <priority> <first LSN>    -> ID; queued, in the order in which they are claimed d
+//   <function> 0 <due> <first LSN>         -> ID; delayed, in the order in which they fall due c <owner> 0 <ID> claimed
+//   and running, by owner x <function> 0 <first LSN>               -> ID; dead y <function> 0 <first LSN> -> ID; kept
 //   b <ID> 0 <ID>                            the second's workload is a part of the first's
 //   l <serial key> 0 <first LSN>             -> ID; those with a serial key, but for dead ones
 //   h <serial key>                           -> ID; the one of them that is not waiting
@@ -21,10 +19,10 @@
 //   r <node>                                 -> what that node knows of this journal
 //   s <function>                             counters
 //   z <function>                             how many of its delayed jobs were never started
-//   t <ID>                                   the LSN of the last further add that was taken for this job, for its ID or its key
-//   f <ID>                                   the LSN of the forget record that named it, and of its only add; while that is there
-//   w <LSN / weight_step>                    what of that part of the journal is still needed
-//   e <LSN>                                  what could not be read or used
+//   t <ID>                                   the LSN of the last further add that was taken for this job, for its ID or
+//   its key f <ID>                                   the LSN of the forget record that named it, and of its only add;
+//   while that is there w <LSN / weight_step>                    what of that part of the journal is still needed e
+//   <LSN>                                  what could not be read or used
 #pragma once
 
 #include <array>
@@ -40,9 +38,10 @@
 
 namespace gq {
 
-// To change what the fold makes of a journal, or how a job is encoded: raise this. An index that another version sealed is then
-// made anew. Processes of two versions may share an index, so new members of a job stand behind the old ones, and may lack; and what a
-// program of before does not keep in the index has to be made again where that has changed it: recount_first() does so.
+// To change what the fold makes of a journal, or how a job is encoded: raise this. An index that another version sealed
+// is then made anew. Processes of two versions may share an index, so new members of a job stand behind the old ones,
+// and may lack; and what a program of before does not keep in the index has to be made again where that has changed it:
+// recount_first() does so.
 inline constexpr uint32_t fold_version = 7;
 
 // How far the journal has been folded, and the last record before that: it tells one journal from another.
@@ -78,7 +77,8 @@ struct Trouble {
 };
 const char* trouble_name(Trouble::Kind kind);
 
-// The node that a store is, in a replication group; both empty without one. What an index is made of besides the journal.
+// The node that a store is, in a replication group; both empty without one. What an index is made of besides the
+// journal.
 struct Self {
   std::string node;
   std::string store;  // its identity, which is new when a store was set up or restored
@@ -106,7 +106,8 @@ class Fold {
   // Writes counters and position, then commits.
   void commit();
 
-  // Whether what an entry of the table says is of no consequence (any more), and need not follow from what is left of the journal.
+  // Whether what an entry of the table says is of no consequence (any more), and need not follow from what is left of
+  // the journal.
   static bool is_help(std::string_view key, std::string_view value, Millis now);
 
   std::optional<Job> get(const std::string& id);
@@ -125,8 +126,8 @@ class Fold {
   Weight weight(Lsn from, Lsn end);
   // Whether a job's workload is in use by another.
   bool is_referenced(const std::string& id);
-  // Whether nobody needs a finished job to be known for the sake of its key, or of a job that is part of it. `is_clean` tells
-  // whether the part of the journal with that position holds nothing any more that is not needed.
+  // Whether nobody needs a finished job to be known for the sake of its key, or of a job that is part of it. `is_clean`
+  // tells whether the part of the journal with that position holds nothing any more that is not needed.
   bool may_forget(const std::string& id, const Job& job, Millis now, const std::function<bool(Lsn)>& is_clean);
   std::optional<Lsn> touched(const std::string& id);
   // Which forget record named a job, and where its add stands: 0 where it had none, no_lsn where there may be several.
@@ -137,9 +138,9 @@ class Fold {
   std::optional<Forgotten> forgotten(const std::string& id);
   void drop_forgotten(const std::string& id) { m_table.remove("f" + id); }
   void claimed(const std::string& owner, const Visit& visit);
-  // The next up to `most` job IDs of an order ('q', 'd', 'c', 'x', 'y', 'l', 'h', 'n' or 'o'; of one function, of one node for 'o', of all for
-  // 'c', 'l' and 'h'), behind `cursor`, which
-  // is empty at first and moves on; true when there are no more. So a long list can be read in several visits.
+  // The next up to `most` job IDs of an order ('q', 'd', 'c', 'x', 'y', 'l', 'h', 'n' or 'o'; of one function, of one
+  // node for 'o', of all for 'c', 'l' and 'h'), behind `cursor`, which is empty at first and moves on; true when there
+  // are no more. So a long list can be read in several visits.
   bool page(char order, const std::string& function, size_t most, std::string& cursor, std::vector<std::string>& ids);
   // The job that a key of a function stands for at this moment.
   std::optional<std::string> keyed(const std::string& function, const std::string& key, Millis now);
@@ -189,7 +190,9 @@ class Fold {
   void remove_troubles(const std::function<bool(const Trouble&)>& is_gone);
   void touch(const std::string& id, Lsn lsn);
   std::optional<std::string> key_holder(const std::string& function, const std::string& key);
-  bool is_own(const Job& job) const { return job.node.empty() || (job.node == m_self.node && job.store == m_self.store); }
+  bool is_own(const Job& job) const {
+    return job.node.empty() || (job.node == m_self.node && job.store == m_self.store);
+  }
   bool lacks_copies(const Job& job) const;
   void set_key(const std::string& id, const Job& job, bool dropped, Millis at);
   void enter(const std::string& id, Job& job);

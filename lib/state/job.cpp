@@ -12,20 +12,21 @@ namespace {
 
 // The members as they stand in the bytes, behind the state: numbers, then the sizes of the texts, then the texts.
 constexpr uint32_t Job::*counts[] = {&Job::starts, &Job::failures, &Job::crashes, &Job::priority, &Job::max_attempts,
-                                      &Job::term,   &Job::version,  &Job::copies,  &Job::once,   &Job::keep};
+                                     &Job::term,   &Job::version,  &Job::copies,  &Job::once,     &Job::keep};
 constexpr uint64_t Job::*longs[] = {&Job::first_lsn, &Job::location, &Job::size, &Job::sum, &Job::offset};
 constexpr Millis Job::*times[] = {&Job::enqueued_at, &Job::changed_at, &Job::due, &Job::window};
-constexpr std::string Job::*texts[] = {&Job::function, &Job::owner, &Job::why, &Job::key, &Job::serial,
-                                        &Job::node,     &Job::store, &Job::peers, &Job::source};
+constexpr std::string Job::*texts[] = {&Job::function, &Job::owner, &Job::why,   &Job::key,   &Job::serial,
+                                       &Job::node,     &Job::store, &Job::peers, &Job::source};
 // Behind the texts, where one of them is not what it is in a new job. More may follow, and older programs write fewer.
 constexpr uint32_t Job::*later[] = {&Job::tries, &Job::exit, &Job::signal, &Job::dropped};
-constexpr size_t fixed_size = 1 + std::size(counts) * 4 + (std::size(longs) + std::size(times)) * 8 + std::size(texts) * 2;
+constexpr size_t fixed_size =
+    1 + std::size(counts) * 4 + (std::size(longs) + std::size(times)) * 8 + std::size(texts) * 2;
 
 }  // namespace
 
 const char* state_name(State state) {
-  static constexpr const char* names[state_count] = {"queued", "delayed", "queued", "running", "dead",
-                                                     "waiting", "pending", "held", "kept", "finished"};
+  static constexpr const char* names[state_count] = {"queued",  "delayed", "queued", "running", "dead",
+                                                     "waiting", "pending", "held",   "kept",    "finished"};
   return names[static_cast<size_t>(state)];
 }
 
@@ -34,7 +35,10 @@ event::State state_of(const std::string& id, const Job& job) {
       .id = id,
       .at = job.changed_at,
       .function = job.function,
-      .state = job.state == State::finished ? "finished" : job.state == State::kept ? "kept" : job.state == State::dead ? "dead" : "queued",
+      .state = job.state == State::finished ? "finished"
+               : job.state == State::kept   ? "kept"
+               : job.state == State::dead   ? "dead"
+                                            : "queued",
       .node = job.node,
       .store = job.store,
       .term = job.term,
@@ -54,15 +58,20 @@ event::State state_of(const std::string& id, const Job& job) {
   return state;
 }
 
-std::string blob_of(const std::string& id, const Job& job) { return job.is_inline() ? std::string() : job.source.empty() ? id : job.source; }
+std::string blob_of(const std::string& id, const Job& job) {
+  return job.is_inline() ? std::string() : job.source.empty() ? id : job.source;
+}
 
 bool is_newer(const event::State& state, const Job& job) {
   auto rank = [](int end, uint32_t term, uint32_t version, Millis at, const std::string& store) {
     return std::tuple(end, term, version, at, store);
   };
   if (job.state == State::finished) return false;
-  return rank(state.state == "finished" ? 2 : state.state == "kept" ? 1 : 0, state.term, state.version, state.at, state.store) >
-         rank(job.state == State::kept ? 1 : 0, job.term, job.version, job.changed_at, job.store);
+  return rank(state.state == "finished" ? 2
+              : state.state == "kept"   ? 1
+                                        : 0,
+              state.term, state.version, state.at,
+              state.store) > rank(job.state == State::kept ? 1 : 0, job.term, job.version, job.changed_at, job.store);
 }
 
 std::string owner_process(const std::string& owner) { return owner.substr(0, owner.rfind('.')); }

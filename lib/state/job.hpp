@@ -5,8 +5,8 @@
 #include <string>
 #include <string_view>
 
-#include "gq/state/event.hpp"
 #include "gq/journal/journal.hpp"
+#include "gq/state/event.hpp"
 
 namespace gq {
 
@@ -24,34 +24,34 @@ enum class State : uint8_t {
 };
 inline constexpr size_t state_count = 10;
 
-// The word people are shown: queued, running, delayed, dead, waiting, pending, held, kept or finished. (A job that was dropped is
-// finished, too; see Job::dropped.)
+// The word people are shown: queued, running, delayed, dead, waiting, pending, held, kept or finished. (A job that was
+// dropped is finished, too; see Job::dropped.)
 const char* state_name(State state);
 
 // Of what was asked for, `due` moves on with each attempt, and `key` is empty where another job had it.
 struct Job : Submission {
   State state = State::queued;
-  uint32_t starts = 0;    // how often its command was started
-  uint32_t failures = 0;  // attempts used up
-  uint32_t crashes = 0;   // starts whose worker died
+  uint32_t starts = 0;                                   // how often its command was started
+  uint32_t failures = 0;                                 // attempts used up
+  uint32_t crashes = 0;                                  // starts whose worker died
   uint32_t term = 0, version = 0, copies = 0, once = 0;  // see event::State and event::Add
-  uint32_t keep = 0;      // whether its workload stays when it is done
-  Lsn first_lsn = 0;      // its place in the order
-  Lsn location = 0;       // the frame of its newest add record; of what ended it, once it is finished
-  uint64_t offset = 0;    // with a source: where in that job's workload this one's begins
-  uint64_t size = 0;      // of the workload, in bytes
+  uint32_t keep = 0;                                     // whether its workload stays when it is done
+  Lsn first_lsn = 0;                                     // its place in the order
+  Lsn location = 0;     // the frame of its newest add record; of what ended it, once it is finished
+  uint64_t offset = 0;  // with a source: where in that job's workload this one's begins
+  uint64_t size = 0;    // of the workload, in bytes
   uint64_t sum = 0;
   Millis enqueued_at{0};
   Millis changed_at{0};
-  std::string owner;  // claimed, running
-  std::string why;    // delayed, dead
+  std::string owner;        // claimed, running
+  std::string why;          // delayed, dead
   std::string node, store;  // whose the job is, with a replication group
-  std::string peers;  // pending: the nodes that have it too, separated by commas
-  std::string source;  // the job whose blob holds the workload; empty: its own
+  std::string peers;        // pending: the nodes that have it too, separated by commas
+  std::string source;       // the job whose blob holds the workload; empty: its own
 
-  uint32_t tries = 0;        // finished, kept: the attempts that it had
+  uint32_t tries = 0;                   // finished, kept: the attempts that it had
   uint32_t exit = no_exit, signal = 0;  // how the last command ended of which that is known
-  uint32_t dropped = 0;      // finished: by a person, and not done
+  uint32_t dropped = 0;                 // finished: by a person, and not done
 
   // Those used up, and the one that runs or succeeded. (starts also counts those that were cut off.)
   uint32_t attempts() const {

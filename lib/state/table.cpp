@@ -15,11 +15,12 @@
 
 namespace {
 
-// Whether the library has met an I/O error in this thread. It does not always say so: a page that it could not read may count as
-// one without records, and one that it could not write on a full disk as written.
+// Whether the library has met an I/O error in this thread. It does not always say so: a page that it could not read may
+// count as one without records, and one that it could not write on a full disk as written.
 thread_local bool io_failed = false;
 thread_local bool is_seen = false;  // whether any call of its has come here
-// While it closes a table it must not hear that this failed: it would note that in what it has unmapped by then, and crash.
+// While it closes a table it must not hear that this failed: it would note that in what it has unmapped by then, and
+// crash.
 thread_local bool closing = false;
 
 void check_io(ssize_t result, const void* caller) {
@@ -55,9 +56,14 @@ int ftruncate64(int fd, off64_t size) noexcept {
 namespace gq {
 
 Table::Table(const Directory& directory, const std::string& name, Use use, std::function<void()> before_write)
-    : m_db(tcbdbnew(), tcbdbdel), m_directory(directory), m_name(name), m_log(name + ".wal"), m_use(use), m_before_write(std::move(before_write)) {
-  // Caches that hold what a chunk of the fold touches (about 400 leaves), for beyond them each call gives up the CPU; small
-  // enough that the memory of a worker does not grow with its queue. No mapping beyond the header.
+    : m_db(tcbdbnew(), tcbdbdel),
+      m_directory(directory),
+      m_name(name),
+      m_log(name + ".wal"),
+      m_use(use),
+      m_before_write(std::move(before_write)) {
+  // Caches that hold what a chunk of the fold touches (about 400 leaves), for beyond them each call gives up the CPU;
+  // small enough that the memory of a worker does not grow with its queue. No mapping beyond the header.
   tcbdbsetcache(m_db.get(), 1024, 512);
   tcbdbsetxmsiz(m_db.get(), 0);
   tcbdbtune(m_db.get(), 0, 0, 0, -1, -1, BDBTLARGE);
@@ -65,13 +71,15 @@ Table::Table(const Directory& directory, const std::string& name, Use use, std::
   if (use == Use::temporary) m_directory.remove(m_name);
 }
 
-// The library opens by path, follows links and lets others read what it makes. In a directory that nobody else writes to, what is looked
-// at before stays what it is.
+// The library opens by path, follows links and lets others read what it makes. In a directory that nobody else writes
+// to, what is looked at before stays what it is.
 void Table::prepare() {
   for (const auto& name : {m_name, m_log})
-    if (!m_directory.try_open(name, O_RDONLY) && errno != ENOENT) throw TableError(name + " cannot be opened, or is a link, not a regular file, or another user's");
+    if (!m_directory.try_open(name, O_RDONLY) && errno != ENOENT)
+      throw TableError(name + " cannot be opened, or is a link, not a regular file, or another user's");
   if (m_use == Use::read || m_directory.has(m_name)) return;
-  if (!m_directory.try_open(m_name, O_RDWR | O_CREAT | O_EXCL)) throw TableError("cannot create it: " + errno_text(errno));
+  if (!m_directory.try_open(m_name, O_RDWR | O_CREAT | O_EXCL))
+    throw TableError("cannot create it: " + errno_text(errno));
 }
 
 void Table::open(int mode) {
@@ -114,8 +122,8 @@ bool Table::close_file() {
   return good;
 }
 
-// Outside a transaction, before a close: false where the table must not be closed, only left to itself. (Then this process
-// cannot open it again: the library remembers its path. So a failure that passes must not come to that.)
+// Outside a transaction, before a close: false where the table must not be closed, only left to itself. (Then this
+// process cannot open it again: the library remembers its path. So a failure that passes must not come to that.)
 bool Table::remove_log() {
   for (int tries = 0; tries < 3; ++tries)
     if (m_directory.remove(m_log) || errno == ENOENT) return true;
@@ -163,8 +171,8 @@ void Table::put(std::string_view key, std::string_view value) {
 
 void Table::remove(std::string_view key) { m_writes.insert_or_assign(std::string(key), std::nullopt); }
 
-// Throws unless what was looked for is only not there. After any other error the library's view of the file cannot be trusted;
-// some it does not name, and the last one that it named stays: so forget_error() goes before each call.
+// Throws unless what was looked for is only not there. After any other error the library's view of the file cannot be
+// trusted; some it does not name, and the last one that it named stays: so forget_error() goes before each call.
 void Table::check_missing() const {
   if (io_failed || tcbdbecode(m_db.get()) != TCENOREC) fail();
 }
@@ -203,8 +211,10 @@ void Table::commit() {
   m_in_transaction = false;
   if (!tcbdbtrancommit(m_db.get()) || io_failed) fail();
   if (!is_seen)  // nor would a failure have been
-    throw Error(Exit::config, "cannot use this Tokyo Cabinet: gq does not see how it reads and writes (it has to be the shared library "
-                              "libtokyocabinet.so, and call pread64 and pwrite64)");
+    throw Error(
+        Exit::config,
+        "cannot use this Tokyo Cabinet: gq does not see how it reads and writes (it has to be the shared library "
+        "libtokyocabinet.so, and call pread64 and pwrite64)");
 }
 
 void Table::close() {

@@ -1,10 +1,11 @@
 // An ordered table of byte strings in one file: Tokyo Cabinet's B+ tree, as much of it as the index needs.
 //
-// The surprising facts: its own fcntl lock vanishes when any descriptor of the file is closed in the process, and it opens
-// files without O_CLOEXEC; it caches the file's header, so a file that another process changed has to be opened again. So
-// a Table is opened for one visit under a lock of ours, and closed again. Jumping to and fro between distant keys is slow in it,
-// so writes are gathered and made in the order of their keys, when a walk begins and at commit. Any failure throws TableError, after which
-// only the removal of the file helps. Where its log cannot be unlinked its close crashes, so the log is unlinked here first.
+// The surprising facts: its own fcntl lock vanishes when any descriptor of the file is closed in the process, and it
+// opens files without O_CLOEXEC; it caches the file's header, so a file that another process changed has to be opened
+// again. So a Table is opened for one visit under a lock of ours, and closed again. Jumping to and fro between distant
+// keys is slow in it, so writes are gathered and made in the order of their keys, when a walk begins and at commit. Any
+// failure throws TableError, after which only the removal of the file helps. Where its log cannot be unlinked its close
+// crashes, so the log is unlinked here first.
 #pragma once
 
 #include <tcbdb.h>
@@ -28,12 +29,14 @@ struct TableError : std::runtime_error {
 class Table {
  public:
   enum class Use {
-    write,      // the file is made where it is missing
-    read,       // it is there, and whole; when something is to be written it is opened again for that, so that until then it stays as it is
+    write,  // the file is made where it is missing
+    read,  // it is there, and whole; when something is to be written it is opened again for that, so that until then it
+           // stays as it is
     temporary,  // a new file, which is removed at once so that no crash leaves it; without transactions
   };
   // With Use::read `before_write` is called first, once.
-  Table(const Directory& directory, const std::string& name, Use use = Use::write, std::function<void()> before_write = {});
+  Table(const Directory& directory, const std::string& name, Use use = Use::write,
+        std::function<void()> before_write = {});
   ~Table();  // closes; a transaction that was not committed is undone
   Table(const Table&) = delete;
   Table& operator=(const Table&) = delete;
@@ -45,13 +48,14 @@ class Table {
   // How many keys there are, and the size of the file in bytes; as of the last commit.
   uint64_t count() const;
   uint64_t file_size() const;
-  // Sees to it that the file can grow so much; false and errno where the disk is full. With Use::read that is done when it is to be written
-  // first, which throws Error(storage) then.
+  // Sees to it that the file can grow so much; false and errno where the disk is full. With Use::read that is done when
+  // it is to be written first, which throws Error(storage) then.
   bool reserve(uint64_t bytes);
 
   // Commits what was written, in one transaction, which survives the death of the process, not a power cut.
   void commit();
-  // commit() and close, reporting what the destructor would hide. Throws Error(storage) where the log cannot be removed.
+  // commit() and close, reporting what the destructor would hide. Throws Error(storage) where the log cannot be
+  // removed.
   void close();
 
   // Walks keys in byte order, through what was written before the walk began.

@@ -10,9 +10,9 @@
 #include <memory>
 #include <vector>
 
+#include "gq/base/ulid.hpp"
 #include "gq/journal/durability.hpp"
 #include "gq/journal/record.hpp"
-#include "gq/base/ulid.hpp"
 
 namespace gq {
 namespace {
@@ -21,7 +21,8 @@ constexpr int longest_part_wait = 3000;  // milliseconds
 
 }  // namespace
 
-Blobs::Blobs(Directory directory, Durability* durability) : m_directory(std::move(directory)), m_durability(durability) {}
+Blobs::Blobs(Directory directory, Durability* durability)
+    : m_directory(std::move(directory)), m_durability(durability) {}
 
 std::string blob_part(const std::string& id) { return id.substr(id.size() - 2); }
 
@@ -51,7 +52,8 @@ std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint6
       continue;  // somebody delivers the same job at this moment
     }
     wait_for_lock(fd.get(), FileLock::Mode::shared);
-    if (!(part = m_directory.find_below(blob_part(id))) || !part->is(fd.get(), id)) continue;  // removed before the lock was ours
+    if (!(part = m_directory.find_below(blob_part(id))) || !part->is(fd.get(), id))
+      continue;  // removed before the lock was ours
     if (file_size(fd.get()) != data.size() || sum_part(fd.get(), 0, data.size()) != sum) return std::nullopt;
     // Whoever made it may not have come to its syncs.
     if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync a blob");
@@ -69,13 +71,15 @@ Arrived Blobs::put_part(const std::string& id, uint64_t sum, uint64_t offset, st
     arrived.file = m_directory.open(arrived.name, O_RDWR | O_CREAT);
     // Another thread may write a part at this moment, or finish the job.
     for (int tries = 0; !try_lock(arrived.file.get(), FileLock::Mode::exclusive); ++tries) {
-      if (tries == longest_part_wait) throw Error(Exit::retry, "cannot write a part of " + id + ": another one is being written");
+      if (tries == longest_part_wait)
+        throw Error(Exit::retry, "cannot write a part of " + id + ": another one is being written");
       ::usleep(1000);
     }
     if (m_directory.is(arrived.file.get(), arrived.name)) break;
   }
   try {
-    if (!part.empty() && file_size(arrived.file.get()) == offset) write_all_at(arrived.file.get(), part, offset, "a blob");
+    if (!part.empty() && file_size(arrived.file.get()) == offset)
+      write_all_at(arrived.file.get(), part, offset, "a blob");
   } catch (const Error&) {
     remove(arrived);  // it may be what fills the disk
     throw;

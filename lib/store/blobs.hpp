@@ -1,5 +1,5 @@
-// Blobs: workloads over max_inline_data, one immutable file each, blobs/<xx>/<job ID> with xx the last two characters of
-// the ID. A blob is written once and read in place; its sum is in the job's add record.
+// Blobs: workloads over max_inline_data, one immutable file each, blobs/<xx>/<job ID> with xx the last two characters
+// of the ID. A blob is written once and read in place; its sum is in the job's add record.
 //
 // A blob is on stable storage, name included, before the record that refers to it is appended. Until that record is
 // acknowledged its creator holds a shared flock on it, so that nobody takes it for an orphan.
@@ -36,17 +36,17 @@ class Blobs {
   // With `arrived`, they stand in that file, which becomes the blob.
   std::optional<Fd> put(const std::string& id, std::string_view data, uint64_t sum, Arrived* arrived = nullptr);
 
-  // Appends a part to the workload whose sum64 is `sum`, where it begins at the end of what has come so far. Returns the file with
-  // that, locked. The file of a transfer that was cut off stays for a while, so that the transfer can resume. Throws
-  // Error(storage), and then the file is gone.
+  // Appends a part to the workload whose sum64 is `sum`, where it begins at the end of what has come so far. Returns
+  // the file with that, locked. The file of a transfer that was cut off stays for a while, so that the transfer can
+  // resume. Throws Error(storage), and then the file is gone.
   Arrived put_part(const std::string& id, uint64_t sum, uint64_t offset, std::string_view part);
 
   // Opens a blob for reading; an empty Fd where there is none. Throws Error where it cannot be opened.
   Fd open(const std::string& id) const;
 
-  // Unlinks a blob, under index.lock, unless another process or thread delivers it at this moment. remove() calls is_free() while nobody
-  // can deliver that blob; it returns true when no job needs it, after it has read the journal to its end. Returns false when the blob is
-  // still there.
+  // Unlinks a blob, under index.lock, unless another process or thread delivers it at this moment. remove() calls
+  // is_free() while nobody can deliver that blob; it returns true when no job needs it, after it has read the journal
+  // to its end. Returns false when the blob is still there.
   bool remove(const std::string& id, const std::function<bool()>& is_free);
 
   // Removes what has come of a workload.

@@ -9,18 +9,18 @@
 #include <cerrno>
 #include <cstring>
 
-#include "gq/journal/durability.hpp"
 #include "gq/base/log.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/thread.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/journal/durability.hpp"
 
 namespace gq {
 namespace {
 
-constexpr size_t most_records = 5000;      // judged in one visit to the index
-constexpr size_t most_bytes = 4 << 20;     // held in memory meanwhile
-constexpr size_t ids_in_record = 2000;     // they fit into its meta data
+constexpr size_t most_records = 5000;   // judged in one visit to the index
+constexpr size_t most_bytes = 4 << 20;  // held in memory meanwhile
+constexpr size_t ids_in_record = 2000;  // they fit into its meta data
 constexpr Millis look_interval{60'000}, least_interval{100};
 // Set aside for what is written anew, so that a full disk can be cleaned; less on a small one.
 constexpr uint64_t spare_for_cleaning = 32 << 20, spare_part = 16;
@@ -122,11 +122,14 @@ std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
   }
   for (size_t i = 0; i + 1 < all.size(); ++i) {
     if (now < all[i].changed_at + limits.clean_after) continue;
-    // One that was cleaned before waits until there is as much news as it is large: so the work never exceeds what is written.
+    // One that was cleaned before waits until there is as much news as it is large: so the work never exceeds what is
+    // written.
     bool ripe = !all[i].cleaned || all.back().end >= all[i].cleaned_at + all[i].size;
     bool garbage = ripe && all[i].size > 2 * weights[i].bytes + cleaned_header_size;
-    bool memories = now >= all[i].changed_at + std::max(limits.remember, least_interval) && 4 * weights[i].finished * finished_weight > all[i].size;
-    bool joins = i > 0 && all[i - 1].cleaned && all[i - 1].size + std::min(weights[i].bytes, all[i].size) < journal.segment_size() / 2;
+    bool memories = now >= all[i].changed_at + std::max(limits.remember, least_interval) &&
+                    4 * weights[i].finished * finished_weight > all[i].size;
+    bool joins = i > 0 && all[i - 1].cleaned &&
+                 all[i - 1].size + std::min(weights[i].bytes, all[i].size) < journal.segment_size() / 2;
     if (!garbage && !memories && !(joins && all[i].cleaned)) continue;
     range.first = joins ? i - 1 : i;
     range.last = i;
@@ -163,7 +166,8 @@ void Cleaner::set_aside() {
   if (m_store.journal().available() < size + m_store.journal().reserved()) return;
   const std::string temporary = "tmp." + new_ulid();
   Fd fd = directory.try_open(temporary, O_RDWR | O_CREAT | O_EXCL);
-  if (fd && ::fallocate(fd.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(size)) == 0) directory.rename(temporary, spare_clean_name);
+  if (fd && ::fallocate(fd.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(size)) == 0)
+    directory.rename(temporary, spare_clean_name);
   else directory.remove(temporary);
 }
 
@@ -198,8 +202,8 @@ void Cleaner::forget(const Range& range) {
         if (!is_any_of<event::Add, event::State>(item.event)) continue;
         const std::string& id = id_of(item.event);
         auto job = fold.get(id);
-        if (!job || ended_at(*job, range, forget.at) + m_store.limits().remember > forget.at || std::max(job->first_lsn, job->location) >= end ||
-            !fold.may_forget(id, *job, forget.at, is_clean))
+        if (!job || ended_at(*job, range, forget.at) + m_store.limits().remember > forget.at ||
+            std::max(job->first_lsn, job->location) >= end || !fold.may_forget(id, *job, forget.at, is_clean))
           continue;
         forget.ids.push_back(id);
         if (forget.ids.size() == ids_in_record) add();
@@ -220,7 +224,8 @@ namespace {
 // Decides what of a record is left.
 class Judge {
  public:
-  Judge(Fold& fold, const std::vector<SegmentInfo>& others, Lsn base, const std::map<std::string, std::string>& identities)
+  Judge(Fold& fold, const std::vector<SegmentInfo>& others, Lsn base,
+        const std::map<std::string, std::string>& identities)
       : m_fold(fold), m_others(others), m_base(base), m_identities(identities) {}
 
   void judge(Item& item) {
@@ -235,12 +240,15 @@ class Judge {
 
   // Whether every other segment that begins before a position has been cleaned since `at`.
   bool is_clean_since(Lsn at, Lsn before) const {
-    return std::all_of(m_others.begin(), m_others.end(), [&](const SegmentInfo& s) { return s.base >= before || (s.cleaned && s.cleaned_at > at); });
+    return std::all_of(m_others.begin(), m_others.end(),
+                       [&](const SegmentInfo& s) { return s.base >= before || (s.cleaned && s.cleaned_at > at); });
   }
 
   bool adds_are_gone(const Fold::Forgotten& f) const {
     if (f.add == Fold::no_lsn) return is_clean_since(f.at, f.at);
-    return std::all_of(m_others.begin(), m_others.end(), [&](const SegmentInfo& s) { return f.add < s.base || f.add >= s.end || (s.cleaned && s.cleaned_at > f.at); });
+    return std::all_of(m_others.begin(), m_others.end(), [&](const SegmentInfo& s) {
+      return f.add < s.base || f.add >= s.end || (s.cleaned && s.cleaned_at > f.at);
+    });
   }
 
   void judge(Item& item, const event::Claim& claim) { judge_claimed(item, claim); }
@@ -256,7 +264,9 @@ class Judge {
 
   // As long as there is what it says was never synced.
   void judge(Item& item, const Gap& gap) {
-    item.keep = gap.position == m_base && std::any_of(m_others.begin(), m_others.end(), [&](const SegmentInfo& s) { return s.base < gap.position && s.end > gap.since && !s.cleaned; });
+    item.keep = gap.position == m_base && std::any_of(m_others.begin(), m_others.end(), [&](const SegmentInfo& s) {
+                  return s.base < gap.position && s.end > gap.since && !s.cleaned;
+                });
   }
 
   // While records stand before it of jobs that it names. Not of those that it found to have come again meanwhile.
@@ -287,8 +297,8 @@ class Judge {
     const bool end = is_any_of<event::Done, event::Drop, event::State, event::Keep, event::Release>(item.event);
     auto job = m_fold.get(event.id);
     if (!job || (job->first_lsn != 0 && item.lsn < job->first_lsn)) {
-      // Of a job that has been forgotten; under its ID there may be another by now. As long as its add stands somewhere, its end must,
-      // too, or it would be taken for one that has not ended.
+      // Of a job that has been forgotten; under its ID there may be another by now. As long as its add stands
+      // somewhere, its end must, too, or it would be taken for one that has not ended.
       auto f = end ? m_fold.forgotten(event.id) : std::nullopt;
       item.keep = f && item.lsn < f->at && !adds_are_gone(*f);
       return;
@@ -323,7 +333,7 @@ class Judge {
 
   Fold& m_fold;
   const std::vector<SegmentInfo>& m_others;
-  const Lsn m_base;  // of what is being cleaned
+  const Lsn m_base;                                 // of what is being cleaned
   std::map<std::string, std::string> m_identities;  // by node, as far as the range has been read
 };
 
@@ -353,10 +363,12 @@ void Cleaner::rewrite(const Range& range) {
     std::vector<std::pair<Lsn, std::string>> changed;
     for (size_t i = 0; i < items.size(); ++i) {
       const Item& item = items[i];
-      if (database && item.keep && (item.head != originals[i].head || item.data.size() != originals[i].data.size())) changed.push_back({item.lsn, item.head + item.data});
+      if (database && item.keep && (item.head != originals[i].head || item.data.size() != originals[i].data.size()))
+        changed.push_back({item.lsn, item.head + item.data});
       if (database && !item.keep) (is_any_of<event::Add>(item.event) ? dropped_adds : dropped).push_back(item.lsn);
       if (item.keep) cleaned.add(item.lsn, item.head, item.data);
-      else if (auto* forget = std::get_if<event::Forget>(&item.event)) done_with.insert(done_with.end(), forget->ids.begin(), forget->ids.end());
+      else if (auto* forget = std::get_if<event::Forget>(&item.event))
+        done_with.insert(done_with.end(), forget->ids.begin(), forget->ids.end());
     }
     if (!changed.empty()) {
       journal.sync_all();
@@ -374,7 +386,8 @@ void Cleaner::rewrite(const Range& range) {
     const Directory aside = m_store.directory().make_below("damaged");
     for (size_t i = range.first; i <= range.last; ++i) {
       const std::string segment = segment_name(range.segments[i].base), name = segment + "." + new_ulid();
-      if (!journal.directory().link(segment, aside, name)) throw_errno(Exit::storage, "set aside " + journal.directory().path_of(segment));
+      if (!journal.directory().link(segment, aside, name))
+        throw_errno(Exit::storage, "set aside " + journal.directory().path_of(segment));
       log(Level::warning, "a segment of the journal with damage was set aside: " + aside.path_of(name));
     }
     aside.sync();
@@ -384,7 +397,8 @@ void Cleaner::rewrite(const Range& range) {
     journal.commit({record}, Room::intake);
   }
   cleaned.publish();
-  for (size_t i = range.first + 1; i <= range.last; ++i) journal.directory().remove(segment_name(range.segments[i].base));
+  for (size_t i = range.first + 1; i <= range.last; ++i)
+    journal.directory().remove(segment_name(range.segments[i].base));
   for (auto at = done_with.begin(); at != done_with.end();) {
     auto next = at + std::min<long>(done_with.end() - at, most_records);
     m_store.look([&](Fold& fold) {
@@ -401,7 +415,8 @@ void Cleaner::sweep(bool now) {
   // The time of the file is that of the last sweep.
   if (!now && st.st_size > 0 && age_of(st) >= Millis(0) && age_of(st) < sweep_interval) return;
   const Directory& blobs = m_store.blobs().directory();
-  for (const Directory* directory : {&m_store.directory(), &m_store.journal().directory(), &blobs, &m_store.owners_directory()})
+  for (const Directory* directory :
+       {&m_store.directory(), &m_store.journal().directory(), &blobs, &m_store.owners_directory()})
     for (const auto& name : directory->names()) {
       if (!is_temporary_name(name)) continue;
       Fd fd = directory->try_open(name, O_RDONLY);
@@ -413,8 +428,7 @@ void Cleaner::sweep(bool now) {
   sweep_owners(m_store.owners_directory());
   std::vector<std::string> ids;
   auto look = [&] {
-    if (!ids.empty())
-      m_store.look([&](Fold& fold) { m_store.remove_blobs(fold, ids); });
+    if (!ids.empty()) m_store.look([&](Fold& fold) { m_store.remove_blobs(fold, ids); });
     ids.clear();
   };
   for (const auto& name : blobs.names()) {
@@ -450,7 +464,8 @@ void Cleaner::stop() {
 void Cleaner::work() {
   std::string trouble;
   std::unique_lock<std::mutex> guard(m_mutex);
-  while (!m_stopping.wait_for(guard, std::clamp(m_store.limits().clean_after, least_interval, look_interval), [this] { return m_stop; })) {
+  while (!m_stopping.wait_for(guard, std::clamp(m_store.limits().clean_after, least_interval, look_interval),
+                              [this] { return m_stop; })) {
     guard.unlock();
     bool more = true;
     try {

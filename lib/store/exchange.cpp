@@ -60,7 +60,8 @@ uint64_t write_stream(Store& store, const Selection& selection, const std::funct
       more = item != JournalReader::Item::end;
       if (!more) break;
       if (item == JournalReader::Item::damage || item == JournalReader::Item::missing)
-        left_out("cannot read " + std::to_string(reader.position() - reader.lsn()) + " bytes of the journal, in which jobs may be");
+        left_out("cannot read " + std::to_string(reader.position() - reader.lsn()) +
+                 " bytes of the journal, in which jobs may be");
       if (item != JournalReader::Item::record) continue;
       if (auto* add = std::get_if<event::Add>(&reader.event())) found.push_back({reader.lsn(), *add, {}});
     }
@@ -124,7 +125,8 @@ bool StreamReader::read(std::string& bytes, uint64_t size) {
 void StreamReader::pass_over(uint64_t size) {
   for (uint64_t left = size; left > 0; left -= std::min(left, piece)) {
     std::string thrown_away;
-    if (!read(thrown_away, std::min(left, piece))) throw Error(Exit::bad_data, "the stream ends in the middle of a record");
+    if (!read(thrown_away, std::min(left, piece)))
+      throw Error(Exit::bad_data, "the stream ends in the middle of a record");
   }
 }
 
@@ -135,7 +137,8 @@ std::optional<StreamReader::Whole> StreamReader::next_record() {
     if (!read(head, record_header_size)) return std::nullopt;
     auto bad = [&] { return Error(Exit::bad_data, "the stream is damaged at byte " + std::to_string(m_position)); };
     auto sizes = peek_record(head);
-    if (!sizes || (sizes->head_size > record_header_size && !read(head, sizes->head_size - record_header_size))) throw bad();
+    if (!sizes || (sizes->head_size > record_header_size && !read(head, sizes->head_size - record_header_size)))
+      throw bad();
     auto parsed = parse_record(head);
     if (!parsed && (!m_inside || !is_whole_head(head))) throw bad();
     std::string problem;
@@ -169,10 +172,11 @@ bool StreamReader::begin() {
   if (!first && m_begun) return false;
   auto* stream = first ? std::get_if<event::Stream>(&first->record.event) : nullptr;
   if (!stream)
-    throw Error(Exit::bad_data, m_begun ? "the stream goes on behind its end, before byte " + std::to_string(m_position) : "what is read is no stream of jobs");
+    throw Error(Exit::bad_data, m_begun ? "the stream goes on behind its end, before byte " + std::to_string(m_position)
+                                        : "what is read is no stream of jobs");
   if (stream->version > stream_version)
-    throw Error(Exit::config, "the stream is in format " + std::to_string(stream->version) + ", and this gq knows formats up to " +
-                                  std::to_string(stream_version));
+    throw Error(Exit::config, "the stream is in format " + std::to_string(stream->version) +
+                                  ", and this gq knows formats up to " + std::to_string(stream_version));
   m_begun = m_inside = true;
   m_jobs = m_unknown = 0;
   return true;
@@ -186,11 +190,14 @@ std::optional<StreamReader::Item> StreamReader::next() {
     Event& event = record->record.event;
     if (auto* end = std::get_if<event::End>(&event)) {
       m_inside = false;
-      if (end->jobs < m_jobs || end->jobs > m_jobs + m_unknown) throw Error(Exit::bad_data, "the stream has " + std::to_string(m_jobs) + " jobs, and should have " + std::to_string(end->jobs));
+      if (end->jobs < m_jobs || end->jobs > m_jobs + m_unknown)
+        throw Error(Exit::bad_data,
+                    "the stream has " + std::to_string(m_jobs) + " jobs, and should have " + std::to_string(end->jobs));
       if (!begin()) return std::nullopt;  // another one may follow
       continue;
     }
-    if (is_any_of<event::Stream>(event)) throw Error(Exit::bad_data, "the stream is cut short: another begins before byte " + std::to_string(m_position));
+    if (is_any_of<event::Stream>(event))
+      throw Error(Exit::bad_data, "the stream is cut short: another begins before byte " + std::to_string(m_position));
     if (auto* state = std::get_if<event::State>(&event)) return std::move(*state);
     auto* add = std::get_if<event::Add>(&event);
     if (add) ++m_jobs;

@@ -1,10 +1,14 @@
-// Streams of jobs: what gq-snapshot export, gq-inspect journal --records, gq-snapshot import and gq-replicate --to have in common.
+// Streams of jobs: what gq-snapshot export, gq-inspect journal --records, gq-snapshot import and gq-replicate --to have
+// in common.
 //
-//   a `stream` record, whose version is stream_version; the add records of jobs with their workloads behind them, each followed by a
-//   `state` record where something has become of the job; an `end` record, whose position is the number of jobs
+//   a `stream` record, whose version is stream_version; the add records of jobs with their workloads behind them, each
+//   followed by a `state` record where something has become of the job; an `end` record, whose position is the number
+//   of jobs
 //
-// A stream is read up to the first head of a record that is not what was written. A record that says nothing sensible, that is too large,
-// or whose workload is damaged, is left out. Without its end a stream is cut short, however whole its last record is. Several may stand one behind the other. A job whose workload is a part of another's brings that part with it.
+// A stream is read up to the first head of a record that is not what was written. A record that says nothing sensible,
+// that is too large, or whose workload is damaged, is left out. Without its end a stream is cut short, however whole
+// its last record is. Several may stand one behind the other. A job whose workload is a part of another's brings that
+// part with it.
 #pragma once
 
 #include <functional>
@@ -23,8 +27,8 @@ struct Selection {
   std::set<std::string> states;  // as people are shown them; empty: all
 };
 
-// Writes the jobs of a store that are not finished, in the order in which they came; returns how many. `left_out` is told of those whose
-// workload cannot be read.
+// Writes the jobs of a store that are not finished, in the order in which they came; returns how many. `left_out` is
+// told of those whose workload cannot be read.
 uint64_t write_stream(Store& store, const Selection& selection, const std::function<void(std::string_view)>& write,
                       const std::function<void(const std::string& what)>& left_out);
 
@@ -35,9 +39,10 @@ class StreamReader {
  public:
   // `skipped` is told of records that are left out; those larger than `max_workload` are never in memory.
   using Skipped = std::function<void(const std::string& what)>;
-  StreamReader(int fd, uint64_t max_workload, Skipped skipped) : m_fd(fd), m_max_workload(max_workload), m_skipped(std::move(skipped)) {}
-  // The next job, or what has become of the one before; nullopt at the end. Throws Error(bad_data) where the stream is damaged or cut short,
-  // Error(config) for a newer format, Error(no_input) where it cannot be read.
+  StreamReader(int fd, uint64_t max_workload, Skipped skipped)
+      : m_fd(fd), m_max_workload(max_workload), m_skipped(std::move(skipped)) {}
+  // The next job, or what has become of the one before; nullopt at the end. Throws Error(bad_data) where the stream is
+  // damaged or cut short, Error(config) for a newer format, Error(no_input) where it cannot be read.
   using Item = std::variant<NewJob, event::State>;
   std::optional<Item> next();
 

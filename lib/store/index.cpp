@@ -38,8 +38,9 @@ std::string temporary_directory(const std::string& store, uint64_t size) {
     if (room > size + size / 2) return directory;
     if (room > most) most = room, best = directory;
   }
-  throw Error(Exit::storage, "cannot compare the index with the journal: there is no room for a table of " + std::to_string((size + size / 2) >> 20) +
-                                 " MiB in " + best + " (TMPDIR names another place)");
+  throw Error(Exit::storage, "cannot compare the index with the journal: there is no room for a table of " +
+                                 std::to_string((size + size / 2) >> 20) + " MiB in " + best +
+                                 " (TMPDIR names another place)");
 }
 
 }  // namespace
@@ -68,8 +69,8 @@ std::optional<std::string> Index::seal_text(const FoldPosition& p) const {
          std::to_string(st.st_mtim.tv_nsec) + " " + std::to_string(fold_version) + "\n";
 }
 
-// Called with m_mutex and index.lock held: whether this process is alone, what it then finds, and its place among the users
-// are one step, for which others wait.
+// Called with m_mutex and index.lock held: whether this process is alone, what it then finds, and its place among the
+// users are one step, for which others wait.
 void Index::join() {
   if (m_users) return;
   Fd users = m_directory.open("index.users", O_RDWR | O_CREAT);
@@ -116,8 +117,8 @@ bool Index::disk_is_full() const {
   return is_disk_full(rc);
 }
 
-// How many records may be folded in one transaction. The library leaves a table half changed when the disk is full, so there is to be
-// room before one begins; what is set aside for cleaning is of more use here.
+// How many records may be folded in one transaction. The library leaves a table half changed when the disk is full, so
+// there is to be room before one begins; what is set aside for cleaning is of more use here.
 size_t Index::records_with_room(const Fold& fold, Table* table) const {
   const Lsn end = m_journal.end(), folded = fold.position().end;
   if (end <= folded) return fold_chunk;
@@ -125,7 +126,8 @@ size_t Index::records_with_room(const Fold& fold, Table* table) const {
   if (most == 0 && m_journal.directory().remove(spare_clean_name))
     most = records_to_fold(m_journal.available(), end - folded, fold_chunk);
   errno = ENOSPC;
-  if (most == 0 || (table && !table->reserve(room_to_grow(std::min(end - folded, most * usual_record))))) throw_errno(Exit::storage, "update the index");
+  if (most == 0 || (table && !table->reserve(room_to_grow(std::min(end - folded, most * usual_record)))))
+    throw_errno(Exit::storage, "update the index");
   return most;
 }
 
@@ -283,7 +285,8 @@ bool Index::equals_fold(std::string& difference) {
         next = std::string(a.key()) + std::string(1, '\0');
         a.next(), b.next();
       }
-      if (a.valid() != b.valid()) difference = a.valid() ? "the index has more than the journal" : "the index lacks something";
+      if (a.valid() != b.valid())
+        difference = a.valid() ? "the index has more than the journal" : "the index lacks something";
       more = a.valid() && b.valid();
       from = next;
     });

@@ -1,14 +1,15 @@
-// The index of a store: a Table that is kept equal to the fold of the journal, shared by all processes that claim or look.
-// It is derived and disposable.
+// The index of a store: a Table that is kept equal to the fold of the journal, shared by all processes that claim or
+// look. It is derived and disposable.
 //
 // Trust: users hold a shared lock on index.users. Who gets it exclusively is alone; he believes the file only where
-// index.seal describes it, and else removes it, and it is folded again from the journal. The last user to leave syncs the
-// index and seals it; the first to change it removes the seal. So after a crash of users that have changed it, or a power cut, there is
-// no seal; those that only read leave it as it was. (Tokyo Cabinet's own mark of a clean close is never synced and cannot be believed.)
+// index.seal describes it, and else removes it, and it is folded again from the journal. The last user to leave syncs
+// the index and seals it; the first to change it removes the seal. So after a crash of users that have changed it, or a
+// power cut, there is no seal; those that only read leave it as it was. (Tokyo Cabinet's own mark of a clean close is
+// never synced and cannot be believed.)
 //
-// A visit opens the table under index.lock, folds in chunks of fold_chunk records, lets go of the lock between them, does
-// its own work in a last step, and closes. No fdatasync and no waiting happens in there, and writers that only add never
-// come here.
+// A visit opens the table under index.lock, folds in chunks of fold_chunk records, lets go of the lock between them,
+// does its own work in a last step, and closes. No fdatasync and no waiting happens in there, and writers that only add
+// never come here.
 #pragma once
 
 #include <functional>
@@ -40,13 +41,14 @@ class Index {
   // In a body, after an append: folds what has come to the journal.
   void fold_on(Fold& fold);
 
-  // Makes the index anew where it is many times as large as what is in it: Tokyo Cabinet does not give back what was removed.
+  // Makes the index anew where it is many times as large as what is in it: Tokyo Cabinet does not give back what was
+  // removed.
   void shrink();
 
-  // Folds the whole journal into a temporary table and compares the two, some keys in a visit, both as of the same position then; false where
-  // they differ, with a sentence. Others go on meanwhile; where what is read is cleaned meanwhile, they may seem to differ. The table, as
-  // large as the index, goes to TMPDIR, or else to /var/tmp, or beside the index where there is more room. Throws Error(storage) where
-  // there is none.
+  // Folds the whole journal into a temporary table and compares the two, some keys in a visit, both as of the same
+  // position then; false where they differ, with a sentence. Others go on meanwhile; where what is read is cleaned
+  // meanwhile, they may seem to differ. The table, as large as the index, goes to TMPDIR, or else to /var/tmp, or
+  // beside the index where there is more room. Throws Error(storage) where there is none.
   bool equals_fold(std::string& difference);
 
   // Gives up the place among the users; the last one seals the index.

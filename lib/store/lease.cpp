@@ -4,7 +4,9 @@
 
 namespace gq {
 
-bool is_gap(const Times& last, const Times& now, Millis longest) { return now.boot - last.boot > longest || now.wall - last.wall > longest; }
+bool is_gap(const Times& last, const Times& now, Millis longest) {
+  return now.boot - last.boot > longest || now.wall - last.wall > longest;
+}
 
 std::string encode_beat(const Beat& beat) {
   std::string text;

@@ -1,8 +1,9 @@
-// The lease of the process that serves a node: what it says in returned.lock while the node runs its jobs, good for as long as a gap
-// may last. So a process that wakes later than it should starts nothing on the strength of what was true before.
+// The lease of the process that serves a node: what it says in returned.lock while the node runs its jobs, good for as
+// long as a gap may last. So a process that wakes later than it should starts nothing on the strength of what was true
+// before.
 //
-// A gap is that the process was silent for over half of --takeover, by the clock that goes on while the machine sleeps, or by the wall
-// clock, which goes on while its machine is no more than a file. A false alarm costs one question. Pure.
+// A gap is that the process was silent for over half of --takeover, by the clock that goes on while the machine sleeps,
+// or by the wall clock, which goes on while its machine is no more than a file. A false alarm costs one question. Pure.
 #pragma once
 
 #include <optional>

@@ -14,7 +14,8 @@ class Lsns {
  public:
   void add(Lsn lsn) {
     const int64_t step = static_cast<int64_t>(lsn - m_last);
-    for (uint64_t rest = step < 0 ? ~(static_cast<uint64_t>(step) << 1) : static_cast<uint64_t>(step) << 1;; rest >>= 7) {
+    for (uint64_t rest = step < 0 ? ~(static_cast<uint64_t>(step) << 1) : static_cast<uint64_t>(step) << 1;;
+         rest >>= 7) {
       m_bytes += static_cast<char>((rest & 127) | (rest > 127 ? 128 : 0));
       if (rest <= 127) break;
     }
@@ -42,8 +43,8 @@ class Lsns {
   Lsn m_last = 0;
 };
 
-// The orders of the index (fold.hpp) in which jobs of a state stand; claimed jobs that have not been started are shown as queued. With a
-// serial key it is h, the one of them that does not wait, or l, all of them.
+// The orders of the index (fold.hpp) in which jobs of a state stand; claimed jobs that have not been started are shown
+// as queued. With a serial key it is h, the one of them that does not wait, or l, all of them.
 std::string orders_of(const std::string& state) {
   if (state == "queued") return "cqh";
   if (state == "running") return "ch";
@@ -59,16 +60,25 @@ std::string orders_of(const std::string& state) {
 // Where a job in that state stands without a serial key.
 char order_of(State state) {
   switch (state) {
-    case State::queued: return 'q';
-    case State::delayed: return 'd';
+    case State::queued:
+      return 'q';
+    case State::delayed:
+      return 'd';
     case State::claimed:
-    case State::running: return 'c';
-    case State::dead: return 'x';
-    case State::waiting: return 'l';
-    case State::pending: return 'n';
-    case State::held: return 'o';
-    case State::kept: return 'y';
-    case State::finished: break;
+    case State::running:
+      return 'c';
+    case State::dead:
+      return 'x';
+    case State::waiting:
+      return 'l';
+    case State::pending:
+      return 'n';
+    case State::held:
+      return 'o';
+    case State::kept:
+      return 'y';
+    case State::finished:
+      break;
   }
   return '-';
 }
@@ -76,8 +86,9 @@ char order_of(State state) {
 bool is_serial_order(char order) { return order == 'l' || order == 'h'; }
 
 bool stands_among_serial(const Job& job) {
-  return !job.serial.empty() && (job.state == State::queued || job.state == State::delayed || job.state == State::claimed || job.state == State::running ||
-                                 job.state == State::waiting);
+  return !job.serial.empty() &&
+         (job.state == State::queued || job.state == State::delayed || job.state == State::claimed ||
+          job.state == State::running || job.state == State::waiting);
 }
 
 // The jobs that the journal names from some position on.
@@ -90,10 +101,12 @@ class Named {
       auto item = m_reader.next();
       if (item == JournalReader::Item::end) return;
       if (item != JournalReader::Item::record) continue;
-      std::visit([&](const auto& event) {
-        if constexpr (requires { event.id; }) m_ids.insert(event.id);
-        if constexpr (requires { event.ids; }) m_ids.insert(event.ids.begin(), event.ids.end());
-      }, m_reader.event());
+      std::visit(
+          [&](const auto& event) {
+            if constexpr (requires { event.id; }) m_ids.insert(event.id);
+            if constexpr (requires { event.ids; }) m_ids.insert(event.ids.begin(), event.ids.end());
+          },
+          m_reader.event());
     }
   }
 
@@ -120,7 +133,10 @@ class Named {
 
 void list_jobs(Store& store, const Listed& what, const std::function<bool(Claim&)>& visit) {
   const std::string orders = orders_of(what.state);
-  auto wanted = [&](const Job& job) { return orders.find(order_of(job.state)) != std::string::npos && (what.function.empty() || job.function == what.function); };
+  auto wanted = [&](const Job& job) {
+    return orders.find(order_of(job.state)) != std::string::npos &&
+           (what.function.empty() || job.function == what.function);
+  };
   Lsn begin = 0;
   store.look([&](Fold& fold) { begin = fold.position().end; });
   Named named(store.journal(), begin);
@@ -137,7 +153,8 @@ void list_jobs(Store& store, const Listed& what, const std::function<bool(Claim&
         last = fold.page(order, order == 'o' || order == 'h' ? std::string() : what.function, what.page, next, ids);
         named.read_on(fold.position().end);
         for (const auto& id : ids)
-          if (auto job = named.has(id) ? std::nullopt : fold.get(id); job && wanted(*job) && stands_among_serial(*job) == is_serial_order(order))
+          if (auto job = named.has(id) ? std::nullopt : fold.get(id);
+              job && wanted(*job) && stands_among_serial(*job) == is_serial_order(order))
             jobs.push_back({id, std::move(*job)});
         named.leave_out_ended(fold);
         cursor = next;
@@ -172,7 +189,8 @@ void list_jobs(Store& store, const Listed& what, const std::function<bool(Claim&
       jobs.clear();
       at = page;
       for (size_t n = 0; n < what.page && at < left.size(); ++n, ++at)
-        if (auto job = is_shown[at] ? std::nullopt : fold.get(left[at].second); job && wanted(*job)) jobs.push_back({left[at].second, std::move(*job)});
+        if (auto job = is_shown[at] ? std::nullopt : fold.get(left[at].second); job && wanted(*job))
+          jobs.push_back({left[at].second, std::move(*job)});
     });
     for (auto& job : jobs)
       if (!visit(job)) return;

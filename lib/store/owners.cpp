@@ -12,9 +12,9 @@
 #include <cstdio>
 #include <memory>
 
-#include "gq/state/job.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/state/job.hpp"
 
 namespace gq {
 namespace {
@@ -51,7 +51,8 @@ std::string link_text(const char* path) {
 const OwnerInfo& here() {
   static const OwnerInfo info = [] {
     OwnerInfo i;
-    if (Fd fd = try_open("/proc/sys/kernel/random/boot_id", O_RDONLY)) i.boot = read_all(fd.get(), longest_file, "the boot ID").value_or("");
+    if (Fd fd = try_open("/proc/sys/kernel/random/boot_id", O_RDONLY))
+      i.boot = read_all(fd.get(), longest_file, "the boot ID").value_or("");
     i.boot = i.boot.substr(0, i.boot.find('\n'));
     i.space = link_text("/proc/self/ns/pid");
     if (!i.space.empty()) i.space += link_text("/proc/self/ns/time");
@@ -135,14 +136,16 @@ bool is_held(const Directory& directory, const std::string& owner, const OwnerFi
   if (is_process(owner)) return file.locked;
   auto process = read_file(directory, owner_process(owner) + ".0");
   bool worker = process && process->locked;
-  return is_held(file.locked, worker, file.info, here(), worker || !file.locked || file.info.pid <= 0 ? ProcessInfo{} : look_at(file.info.pid));
+  return is_held(file.locked, worker, file.info, here(),
+                 worker || !file.locked || file.info.pid <= 0 ? ProcessInfo{} : look_at(file.info.pid));
 }
 
 }  // namespace
 
 bool is_held(bool locked, bool worker, const OwnerInfo& file, const OwnerInfo& here, const ProcessInfo& command) {
   if (worker || !locked) return worker;
-  if (file.pid <= 0 || here.boot.empty() || here.space.empty() || file.boot != here.boot || file.space != here.space) return true;
+  if (file.pid <= 0 || here.boot.empty() || here.space.empty() || file.boot != here.boot || file.space != here.space)
+    return true;
   // A number that another process has by now was free before: nobody was left in the group then.
   if (command.exists && command.started > file.since) return false;
   return (command.exists && !command.ended) || command.has_group;
@@ -158,7 +161,8 @@ OwnerInfo parse_owner(const std::string& text) {
     }
     if (words[0] == "runs") info.runs.emplace(words.begin() + 1, words.end());
     if (words.size() != 2) continue;
-    for (auto [key, member] : {std::pair{"boot", &OwnerInfo::boot}, {"space", &OwnerInfo::space}, {"host", &OwnerInfo::host}})
+    for (auto [key, member] :
+         {std::pair{"boot", &OwnerInfo::boot}, {"space", &OwnerInfo::space}, {"host", &OwnerInfo::host}})
       if (words[0] == key) info.*member = words[1];
   }
   return info;
@@ -175,7 +179,8 @@ void sweep_owners(const Directory& directory) {
   });
 }
 
-Owners::Owners(const Directory& directory, size_t commands, const std::vector<std::string>& functions) : m_directory(directory), m_id(new_ulid()) {
+Owners::Owners(const Directory& directory, size_t commands, const std::vector<std::string>& functions)
+    : m_directory(directory), m_id(new_ulid()) {
   sweep_owners(directory);
   std::string runs;
   for (const auto& f : functions) runs += " " + f;
@@ -196,7 +201,8 @@ Owner Owners::make(const std::string& more) {
   owner.lock = m_directory.open(temporary, O_RDONLY);
   if (::flock(owner.lock.get(), LOCK_EX | LOCK_NB) != 0) throw_errno(Exit::storage, "lock an owner file");
   // Without room for what it says, the lock alone counts.
-  if (!write_text(owner.text.get(), first_line(0) + "boot " + here().boot + "\nspace " + here().space + "\nhost " + here().host + "\n" + more))
+  if (!write_text(owner.text.get(), first_line(0) + "boot " + here().boot + "\nspace " + here().space + "\nhost " +
+                                        here().host + "\n" + more))
     if (::ftruncate(owner.text.get(), 0) != 0) throw_errno(Exit::storage, "write an owner file");
   owner.name = m_id + "." + std::to_string(m_count);
   if (!m_directory.rename(temporary, owner.name)) throw_errno(Exit::storage, "rename an owner file");
@@ -215,15 +221,14 @@ void Owners::started(const Owner& owner, pid_t pid) { write_text(owner.text.get(
 
 void Owners::let_go(Owner owner) {
   owner.lock.reset();
-  // Only a lock through a file opened anew tells that nobody else has inherited the old one. In between, who sweeps may have
-  // removed the name. And it must not name the last command while the next one is being started.
+  // Only a lock through a file opened anew tells that nobody else has inherited the old one. In between, who sweeps may
+  // have removed the name. And it must not name the last command while the next one is being started.
   owner.lock = m_directory.try_open(owner.name, O_RDONLY);
   struct stat st;
-  if (owner.lock && ::flock(owner.lock.get(), LOCK_EX | LOCK_NB) == 0 && ::fstat(owner.lock.get(), &st) == 0 && st.st_nlink > 0 &&
-      write_text(owner.text.get(), first_line(0)))
+  if (owner.lock && ::flock(owner.lock.get(), LOCK_EX | LOCK_NB) == 0 && ::fstat(owner.lock.get(), &st) == 0 &&
+      st.st_nlink > 0 && write_text(owner.text.get(), first_line(0)))
     m_free.push_back(std::move(owner));
-  else
-    m_directory.remove(owner.name);
+  else m_directory.remove(owner.name);
 }
 
 bool owner_alive(const Directory& directory, const std::string& owner) {

@@ -18,16 +18,22 @@ constexpr size_t max_members = 64;
 
 }  // namespace
 
-bool Group::has(const std::string& node) const { return std::find(members.begin(), members.end(), node) != members.end(); }
+bool Group::has(const std::string& node) const {
+  return std::find(members.begin(), members.end(), node) != members.end();
+}
 
 Settings read_settings(const Directory& directory) {
-  auto refuse = [&](const std::string& why) { return Error(Exit::config, "cannot open the store " + printable(directory.path()) + ": " + why); };
+  auto refuse = [&](const std::string& why) {
+    return Error(Exit::config, "cannot open the store " + printable(directory.path()) + ": " + why);
+  };
   Fd fd = directory.open(settings_name, O_RDONLY, Exit::config);
   auto text = read_all(fd.get(), 1 << 20, directory.path_of(settings_name));
   auto json = nlohmann::json::parse(text.value_or(""), nullptr, false);
-  if (!json.is_object() || !json.contains("format") || !json["format"].is_number_integer()) throw refuse("its gq.json is damaged");
+  if (!json.is_object() || !json.contains("format") || !json["format"].is_number_integer())
+    throw refuse("its gq.json is damaged");
   if (json["format"].get<int64_t>() != store_format)
-    throw refuse("it is in format " + json["format"].dump() + ", and this gq knows format " + std::to_string(store_format));
+    throw refuse("it is in format " + json["format"].dump() + ", and this gq knows format " +
+                 std::to_string(store_format));
   Settings settings;
   try {
     settings.store_id = json.at("store").get<std::string>();
@@ -65,7 +71,11 @@ void write_settings(const Directory& directory, const Settings& settings, bool r
   nlohmann::ordered_json json = {{"format", store_format}, {"store", settings.store_id}};
   for (const auto& [name, value] : settings.written_limits) json[name] = value;
   if (const Group& g = settings.group)
-    json.update({{"node", g.self.node}, {"identity", g.self.store}, {"group", g.members}, {"copies", g.copies}, {"run", g.once ? "once" : "all"}});
+    json.update({{"node", g.self.node},
+                 {"identity", g.self.store},
+                 {"group", g.members},
+                 {"copies", g.copies},
+                 {"run", g.once ? "once" : "all"}});
   directory.publish(settings_name, json.dump(2) + "\n", replace);
 }
 

@@ -4,8 +4,10 @@
 //    "remember": "1d", "clean_after": "10m", "segment_size": "64M",
 //    "node": "rep_1", "identity": ULID, "group": ["rep_1", "rep_2"], "copies": 2, "run": "all" | "once"}
 //
-// The second line is for people to write, and what they leave out is as above; the third is written by gq-replicate init. `store` seeds the checksums of the journal and never changes. `identity` tells a node that was set up or restored from
-// the one that had its name before: the others owe it everything anew. Both are lost with the file, which is written whole.
+// The second line is for people to write, and what they leave out is as above; the third is written by gq-replicate
+// init. `store` seeds the checksums of the journal and never changes. `identity` tells a node that was set up or
+// restored from the one that had its name before: the others owe it everything anew. Both are lost with the file, which
+// is written whole.
 #pragma once
 
 #include <cstdint>
@@ -33,8 +35,8 @@ struct Group {
 
 // How long what is over is kept.
 struct Limits {
-  Millis remember{24 * 3600'000};   // finished IDs
-  Millis clean_after{10 * 60'000};  // a segment, or a blob that nobody refers to
+  Millis remember{24 * 3600'000};                // finished IDs
+  Millis clean_after{10 * 60'000};               // a segment, or a blob that nobody refers to
   uint64_t segment_size = default_segment_size;  // of the journal, in bytes
 };
 

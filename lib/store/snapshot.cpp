@@ -13,10 +13,10 @@
 #include <ctime>
 #include <set>
 
-#include "gq/store/listing.hpp"
 #include "gq/base/log.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/store/listing.hpp"
 
 namespace gq {
 namespace {
@@ -98,9 +98,11 @@ uint64_t copy_file(int from, const std::string& name, const Directory& to, uint6
 }
 
 std::string encode_manifest(const Snapshot& s) {
-  std::string text = std::string(manifest_title) + "\nstore " + s.store + "\ncreated " + std::to_string(s.created_at.count()) + "\nposition " +
-                     std::to_string(s.position) + "\njobs " + std::to_string(s.jobs) + (s.damaged ? " damaged\n" : "\n");
-  for (const auto& [name, file] : s.files) text += "file " + std::to_string(file.size) + " " + hex64(file.sum) + " " + name + "\n";
+  std::string text = std::string(manifest_title) + "\nstore " + s.store + "\ncreated " +
+                     std::to_string(s.created_at.count()) + "\nposition " + std::to_string(s.position) + "\njobs " +
+                     std::to_string(s.jobs) + (s.damaged ? " damaged\n" : "\n");
+  for (const auto& [name, file] : s.files)
+    text += "file " + std::to_string(file.size) + " " + hex64(file.sum) + " " + name + "\n";
   return text + "sum " + hex64(sum64(text)) + "\n";
 }
 
@@ -121,7 +123,9 @@ bool is_snapshot_file(const std::string& name) {
 bool parse_manifest(const std::string& text, Snapshot& s, std::string& why) {
   why = "it is damaged";
   size_t last = text.size() < 2 ? std::string::npos : text.rfind('\n', text.size() - 2);
-  if (last == std::string::npos || text.substr(last + 1) != "sum " + hex64(sum64(std::string_view(text).substr(0, last + 1))) + "\n") return false;
+  if (last == std::string::npos ||
+      text.substr(last + 1) != "sum " + hex64(sum64(std::string_view(text).substr(0, last + 1))) + "\n")
+    return false;
   std::string_view rest = std::string_view(text).substr(0, last + 1);
   auto next = [&] {
     std::string_view line = rest.substr(0, rest.find('\n'));
@@ -138,10 +142,12 @@ bool parse_manifest(const std::string& text, Snapshot& s, std::string& why) {
     auto words = split(line, ' ');
     auto number = parse_count(words.size() > 1 ? words[1] : "");
     if (words[0] == "store" && words.size() == 2) s.store = words[1];
-    else if (words[0] == "created" && number && *number <= static_cast<uint64_t>(last_time.count())) s.created_at = Millis(static_cast<int64_t>(*number));
+    else if (words[0] == "created" && number && *number <= static_cast<uint64_t>(last_time.count()))
+      s.created_at = Millis(static_cast<int64_t>(*number));
     else if (words[0] == "position" && number) s.position = *number;
     else if (words[0] == "jobs" && number) s.jobs = *number, s.damaged = words.size() > 2;
-    else if (words[0] == "file" && words.size() == 4 && number && parse_hex(words[2])) s.files[words[3]] = {*number, *parse_hex(words[2])}, ++s.file_count, s.bytes += *number;
+    else if (words[0] == "file" && words.size() == 4 && number && parse_hex(words[2]))
+      s.files[words[3]] = {*number, *parse_hex(words[2])}, ++s.file_count, s.bytes += *number;
     else return false;
     if (words[0] == "file" && !is_snapshot_file(words[3])) {
       why = "it names a file that is none of a store's, " + printable(words[3]);
@@ -187,8 +193,8 @@ bool is_snapshot_name(const std::string& name) {
   return true;
 }
 
-// A directory under a temporary name, and the lock that tells that somebody is at work on it. One that has been removed before the lock was
-// there, as what nobody is at work on, is made again.
+// A directory under a temporary name, and the lock that tells that somebody is at work on it. One that has been removed
+// before the lock was there, as what nobody is at work on, is made again.
 struct TemporaryDirectory {
   explicit TemporaryDirectory(const Directory& in) : parent(in), inside(make(in, name)) {}
   ~TemporaryDirectory() {
@@ -216,7 +222,8 @@ struct TemporaryDirectory {
 // Puts files into a snapshot that is being made.
 class Maker {
  public:
-  Maker(const Directory& store, const Directory& target, const Snapshot* before, Snapshot& snapshot, const Progress& progress)
+  Maker(const Directory& store, const Directory& target, const Snapshot* before, Snapshot& snapshot,
+        const Progress& progress)
       : m_store(store), m_target(target), m_before(before), m_snapshot(snapshot), m_progress(progress) {
     if (m_before) m_old.emplace(m_before->directory());
   }
@@ -226,12 +233,14 @@ class Maker {
     const Directory &from = m_store.of(name), &to = m_target.of(name);
     const std::string leaf = leaf_of(name);
     if (!from.link(leaf, to, leaf)) {
-      if (errno != EXDEV && errno != EPERM && errno != EMLINK) throw_errno(Exit::storage, "link " + printable(from.path_of(leaf)));
+      if (errno != EXDEV && errno != EPERM && errno != EMLINK)
+        throw_errno(Exit::storage, "link " + printable(from.path_of(leaf)));
       Fd fd = from.open(leaf, O_RDONLY);
       if (!sum) sum = sum_part(fd.get(), 0, size);
       const SnapshotFile* old = find_before(name);
       struct stat st;
-      const bool same = old && sum && old->size == size && old->sum == *sum && look_at_old(name, st) && static_cast<uint64_t>(st.st_size) == size;
+      const bool same = old && sum && old->size == size && old->sum == *sum && look_at_old(name, st) &&
+                        static_cast<uint64_t>(st.st_size) == size;
       if (!same || !m_old->of(name).link(leaf, to, leaf)) {
         uint64_t copied = copy_file(fd.get(), name, to, size, true);
         if (sum && copied != *sum) {
@@ -316,12 +325,14 @@ Snapshot create_snapshot(Store& store, const std::string& directory, const Progr
   const Directory collection(directory);
   for (const char* name : {settings_name, manifest_name})
     if (collection.has(name))
-      throw Error(Exit::config, "cannot make a snapshot in " + printable(directory) + ": it is a store, or a snapshot itself");
+      throw Error(Exit::config,
+                  "cannot make a snapshot in " + printable(directory) + ": it is a store, or a snapshot itself");
   auto before = list_snapshots(collection, [](const auto&, const auto&) {});
   Snapshot snapshot;
   snapshot.store = read_settings(store.directory()).store_id;
   if (!before.empty() && before.back().store != snapshot.store)
-    throw Error(Exit::config, "cannot make a snapshot in " + printable(directory) + ": it holds those of another store");
+    throw Error(Exit::config,
+                "cannot make a snapshot in " + printable(directory) + ": it holds those of another store");
   TemporaryDirectory temporary(collection);
   temporary.inside.make_below("journal");
   const Directory blobs = temporary.inside.make_below("blobs");
@@ -332,7 +343,8 @@ Snapshot create_snapshot(Store& store, const std::string& directory, const Progr
   {
     FileLock linking(lock.get(), FileLock::Mode::shared);
     snapshot.created_at = now_ms();
-    if (!before.empty()) snapshot.created_at = std::clamp(before.back().created_at + Millis(1), snapshot.created_at, last_time);
+    if (!before.empty())
+      snapshot.created_at = std::clamp(before.back().created_at + Millis(1), snapshot.created_at, last_time);
     const Lsn synced = store.journal().synced().value_or(0);
     auto [position, segments] = store.journal().snapshot();
     snapshot.position = position;
@@ -378,11 +390,14 @@ Snapshot create_snapshot(Store& store, const std::string& directory, const Progr
     snapshot.jobs = 0;
     for (const auto& [function, c] : fold.counters()) snapshot.jobs += c.live();
     for (const auto& t : fold.troubles())
-      snapshot.damaged = snapshot.damaged || ((t.kind == Trouble::Kind::damage || t.kind == Trouble::Kind::missing) && t.lsn < snapshot.position);
+      snapshot.damaged = snapshot.damaged || ((t.kind == Trouble::Kind::damage || t.kind == Trouble::Kind::missing) &&
+                                              t.lsn < snapshot.position);
   });
   sync_files(temporary.inside);
   const std::string manifest = encode_manifest(snapshot);
-  if (manifest.size() > max_manifest) throw Error(Exit::storage, "cannot make a snapshot of " + counted(snapshot.file_count, "file") + ": its manifest would be longer than 512 MiB");
+  if (manifest.size() > max_manifest)
+    throw Error(Exit::storage, "cannot make a snapshot of " + counted(snapshot.file_count, "file") +
+                                   ": its manifest would be longer than 512 MiB");
   temporary.inside.publish(manifest_name, manifest, false);
   for (Millis at = snapshot.created_at;; ++at) {
     snapshot.name = name_for(at);
@@ -395,18 +410,22 @@ Snapshot create_snapshot(Store& store, const std::string& directory, const Progr
   return snapshot;
 }
 
-std::vector<Snapshot> list_snapshots(const std::string& path, const std::function<void(const std::string& path, const std::string& why)>& bad) {
+std::vector<Snapshot> list_snapshots(const std::string& path,
+                                     const std::function<void(const std::string& path, const std::string& why)>& bad) {
   std::string directory = path;
   while (directory.size() > 1 && directory.back() == '/') directory.pop_back();
   if (!file_exists(directory)) throw Error(Exit::no_input, "cannot read " + printable(directory) + ": it is not there");
   return list_snapshots(Directory(directory, Exit::no_input), bad);
 }
 
-std::vector<Snapshot> list_snapshots(const Directory& directory, const std::function<void(const std::string& path, const std::string& why)>& bad) {
+std::vector<Snapshot> list_snapshots(const Directory& directory,
+                                     const std::function<void(const std::string& path, const std::string& why)>& bad) {
   std::vector<Snapshot> all;
   std::string why;
   const auto names = sorted_names(directory);
-  bool single = std::any_of(names.begin(), names.end(), [](const std::string& n) { return n == manifest_name || n == settings_name || n == "journal"; });
+  bool single = std::any_of(names.begin(), names.end(), [](const std::string& n) {
+    return n == manifest_name || n == settings_name || n == "journal";
+  });
   if (single) {
     if (auto s = read_snapshot(directory, "", why)) all.push_back(std::move(*s));
     else bad(directory.path_of(manifest_name), why);
@@ -421,7 +440,9 @@ std::vector<Snapshot> list_snapshots(const Directory& directory, const std::func
       continue;
     }
     // Not by position: a store that was restored goes on from an older one.
-    auto at = std::upper_bound(all.begin(), all.end(), *s, [](const Snapshot& a, const Snapshot& b) { return std::pair(a.created_at, a.position) < std::pair(b.created_at, b.position); });
+    auto at = std::upper_bound(all.begin(), all.end(), *s, [](const Snapshot& a, const Snapshot& b) {
+      return std::pair(a.created_at, a.position) < std::pair(b.created_at, b.position);
+    });
     if (at != all.end()) s->files.clear();
     else if (!all.empty()) all.back().files.clear();
     all.insert(at, std::move(*s));
@@ -429,9 +450,13 @@ std::vector<Snapshot> list_snapshots(const Directory& directory, const std::func
   return all;
 }
 
-bool verify_snapshot(const Snapshot& listed, const std::function<void(const std::string& path, const std::string& why)>& bad, const Progress& progress) {
+bool verify_snapshot(const Snapshot& listed,
+                     const std::function<void(const std::string& path, const std::string& why)>& bad,
+                     const Progress& progress) {
   std::string gone;
-  auto read = !listed.files.empty() ? std::nullopt : listed.collection ? read_snapshot(*listed.collection, listed.name, gone) : read_snapshot(listed.directory(), "", gone);
+  auto read = !listed.files.empty() ? std::nullopt
+              : listed.collection   ? read_snapshot(*listed.collection, listed.name, gone)
+                                    : read_snapshot(listed.directory(), "", gone);
   if (!gone.empty() && !read) {
     bad(listed.path + "/" + manifest_name, gone);
     return false;
@@ -444,7 +469,8 @@ bool verify_snapshot(const Snapshot& listed, const std::function<void(const std:
     std::string why;
     try {
       Fd fd = tree.of(name).open(leaf_of(name), O_RDONLY, Exit::bad_data);
-      if (uint64_t size = file_size(fd.get()); size != file.size) why = "it has " + std::to_string(size) + " bytes, and should have " + std::to_string(file.size);
+      if (uint64_t size = file_size(fd.get()); size != file.size)
+        why = "it has " + std::to_string(size) + " bytes, and should have " + std::to_string(file.size);
       else if (sum_part(fd.get(), 0, file.size) != file.sum) why = "its checksum is wrong";
     } catch (const Error& e) {
       why = reason_of(e);
@@ -467,10 +493,12 @@ Group copy_snapshot(const Snapshot& snapshot, const Directory& target, const Pro
   for (const auto& [name, file] : snapshot.files) {
     const std::string from = snapshot.path + "/" + name, leaf = leaf_of(name);
     Fd fd = source.of(name).open(leaf, O_RDONLY, Exit::bad_data);
-    if (file_size(fd.get()) != file.size) throw Error(Exit::bad_data, "cannot restore " + printable(from) + ": it has another size");
+    if (file_size(fd.get()) != file.size)
+      throw Error(Exit::bad_data, "cannot restore " + printable(from) + ": it has another size");
     if (name != settings_name) {
       const Directory to = is_ulid(leaf) ? blobs.make_below(blob_part(leaf)) : journal;
-      if (copy_file(fd.get(), name, to, file.size, true) != file.sum) throw Error(Exit::bad_data, "cannot restore " + printable(from) + ": its checksum is wrong");
+      if (copy_file(fd.get(), name, to, file.size, true) != file.sum)
+        throw Error(Exit::bad_data, "cannot restore " + printable(from) + ": its checksum is wrong");
     } else if (sum_part(fd.get(), 0, file.size) != file.sum) {
       throw Error(Exit::bad_data, "cannot restore " + printable(from) + ": its checksum is wrong");
     }
@@ -491,9 +519,11 @@ Group restore_snapshot(const Snapshot& snapshot, const std::string& directory, c
   auto there = target.names();
   bool again = target.has(restoring_name) && !target.has(settings_name);
   there.erase(std::remove(there.begin(), there.end(), "lost+found"), there.end());
-  if (!there.empty() && !again) throw Error(Exit::config, "cannot restore to " + printable(directory) + ": it is not empty");
+  if (!there.empty() && !again)
+    throw Error(Exit::config, "cannot restore to " + printable(directory) + ": it is not empty");
   Fd lock = target.open(restoring_name, O_RDWR | O_CREAT);
-  if (!try_lock(lock.get(), FileLock::Mode::exclusive)) throw Error(Exit::retry, "cannot restore to " + printable(directory) + ": another process does");
+  if (!try_lock(lock.get(), FileLock::Mode::exclusive))
+    throw Error(Exit::retry, "cannot restore to " + printable(directory) + ": another process does");
   auto clear = [&] {
     for (const char* part : {"journal", "blobs"}) target.remove_tree(part);
   };
@@ -514,8 +544,9 @@ Group restore_snapshot(const Snapshot& snapshot, const std::string& directory, c
   }
 }
 
-std::vector<std::string> prune_snapshots(const std::string& directory, const Retention& retention,
-                                         const std::function<void(const std::string& path, const std::string& why)>& bad) {
+std::vector<std::string> prune_snapshots(
+    const std::string& directory, const Retention& retention,
+    const std::function<void(const std::string& path, const std::string& why)>& bad) {
   if (!file_exists(directory)) throw Error(Exit::no_input, "cannot read " + printable(directory) + ": it is not there");
   const Directory collection(directory, Exit::no_input);
   auto all = list_snapshots(collection, [](const auto&, const auto&) {});
@@ -526,8 +557,9 @@ std::vector<std::string> prune_snapshots(const std::string& directory, const Ret
   };
   auto choose = [&](bool damaged) {
     // Each name stands for a time of its own, so that with it the last ones are kept.
-    for (const Rule& rule : {Rule{retention.last, nullptr}, Rule{retention.hourly, "%Y%m%d%H"}, Rule{retention.daily, "%Y%m%d"}, Rule{retention.weekly, "%G%V"},
-                             Rule{retention.monthly, "%Y%m"}, Rule{retention.yearly, "%Y"}}) {
+    for (const Rule& rule :
+         {Rule{retention.last, nullptr}, Rule{retention.hourly, "%Y%m%d%H"}, Rule{retention.daily, "%Y%m%d"},
+          Rule{retention.weekly, "%G%V"}, Rule{retention.monthly, "%Y%m"}, Rule{retention.yearly, "%Y"}}) {
       std::set<std::string> periods;
       for (auto s = all.rbegin(); s != all.rend() && periods.size() < rule.most; ++s) {
         if (s->damaged != damaged) {

@@ -5,30 +5,33 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <map>
 #include <cerrno>
+#include <map>
 
-#include "gq/store/lease.hpp"
 #include "gq/base/log.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/store/lease.hpp"
 
 namespace gq {
 namespace {
 
-constexpr size_t most_claims = 1000;  // their IDs fit into one record
-constexpr size_t few_claims = 16;     // while the disk is full
+constexpr size_t most_claims = 1000;    // their IDs fit into one record
+constexpr size_t few_claims = 16;       // while the disk is full
 constexpr Millis return_interval{500};  // how often to look whether this node has returned to its group
 
 // Whether nothing is in there but what a process that died while creating the store left, and the file system's own.
 bool is_empty(const Directory& directory) {
   const auto names = directory.names();
-  return std::all_of(names.begin(), names.end(), [](const std::string& name) { return name == "lost+found" || is_temporary_name(name); });
+  return std::all_of(names.begin(), names.end(),
+                     [](const std::string& name) { return name == "lost+found" || is_temporary_name(name); });
 }
 
 // Makes sure that `directory` is a store, and returns what its gq.json says.
 Settings open_settings(const Directory& directory, bool create) {
-  auto refuse = [&](const std::string& why) { return Error(Exit::config, "cannot open the store " + printable(directory.path()) + ": " + why); };
+  auto refuse = [&](const std::string& why) {
+    return Error(Exit::config, "cannot open the store " + printable(directory.path()) + ": " + why);
+  };
   if (!directory.has(settings_name)) {
     if (!create) throw refuse("it holds no gq.json");
     // Nor may it hold anything else: it would be another's, or a store that has lost what its checksums depend on.
@@ -44,10 +47,15 @@ Settings open_settings(const Directory& directory, bool create) {
 std::string encode_change(Change what, const std::string& id, const Job& job) {
   const Millis at = now_ms();
   switch (what) {
-    case Change::kick: return encode_record(event::Kick{.id = id, .at = at});
-    case Change::drop: return encode_record(event::Drop{.id = id, .at = at, .attempts = job.state == State::running ? job.failures : job.attempts()});
-    case Change::keep: return encode_record(event::Keep{.id = id, .at = at});
-    case Change::release: break;
+    case Change::kick:
+      return encode_record(event::Kick{.id = id, .at = at});
+    case Change::drop:
+      return encode_record(
+          event::Drop{.id = id, .at = at, .attempts = job.state == State::running ? job.failures : job.attempts()});
+    case Change::keep:
+      return encode_record(event::Keep{.id = id, .at = at});
+    case Change::release:
+      break;
   }
   return encode_record(event::Release{.id = id, .at = at});
 }
@@ -62,7 +70,8 @@ void NewJob::take_data(std::string bytes) {
 }
 
 bool NewJob::is_same(const Job& known) const {
-  return known.size == add.workload_size(data.size()) && known.sum == add.workload_sum(data_sum) && known.function == add.asked.function;
+  return known.size == add.workload_size(data.size()) && known.sum == add.workload_sum(data_sum) &&
+         known.function == add.asked.function;
 }
 
 NewJob make_job(Submission asked, std::string_view data, const std::string& id, Part part) {
@@ -80,10 +89,14 @@ NewJob make_job(Submission asked, std::string_view data, const std::string& id, 
 
 std::string_view change_name(Change what) {
   switch (what) {
-    case Change::kick: return event::Kick::type;
-    case Change::drop: return event::Drop::type;
-    case Change::keep: return event::Keep::type;
-    case Change::release: break;
+    case Change::kick:
+      return event::Kick::type;
+    case Change::drop:
+      return event::Drop::type;
+    case Change::keep:
+      return event::Keep::type;
+    case Change::release:
+      break;
   }
   return event::Release::type;
 }
@@ -110,8 +123,7 @@ std::optional<Answer> Store::put_blob(const NewJob& job, std::vector<Fd>& holds)
     // Another blob has this ID. Where no living job refers to it, it is what a crash left before anybody was told.
     std::optional<Answer> answer;
     m_index.visit([&](Fold& fold) {
-      if (fold.get(id))
-        answer = Answer{Outcome::conflict, {}, 0};
+      if (fold.get(id)) answer = Answer{Outcome::conflict, {}, 0};
       else if (!remove_unknown_blob(fold, id))
         answer = Answer{Outcome::refused, "another job with this ID is being queued", 0};
     });
@@ -122,7 +134,8 @@ std::optional<Answer> Store::put_blob(const NewJob& job, std::vector<Fd>& holds)
 std::vector<std::optional<Answer>> Store::resolve(std::vector<NewJob>& jobs) {
   std::vector<std::optional<Answer>> answers(jobs.size());
   std::vector<std::optional<Job>> sources(jobs.size());
-  if (std::none_of(jobs.begin(), jobs.end(), [](const NewJob& j) { return !j.add.part.source.empty(); })) return answers;
+  if (std::none_of(jobs.begin(), jobs.end(), [](const NewJob& j) { return !j.add.part.source.empty(); }))
+    return answers;
   m_index.visit([&](Fold& fold) {
     for (size_t i = 0; i < jobs.size(); ++i) {
       const std::string& source = jobs[i].add.part.source;
@@ -149,7 +162,8 @@ std::vector<std::optional<Answer>> Store::resolve(std::vector<NewJob>& jobs) {
       continue;
     }
     if (source.is_inline() && (resolved += part.length) > max_resolved) {
-      answers[i] = Answer{Outcome::refused, "the parts of other jobs' workloads that came with it are more than 32 MiB", 0};
+      answers[i] =
+          Answer{Outcome::refused, "the parts of other jobs' workloads that came with it are more than 32 MiB", 0};
       continue;
     }
     std::string reason;
@@ -178,9 +192,10 @@ std::vector<std::optional<Answer>> Store::resolve(std::vector<NewJob>& jobs) {
   return answers;
 }
 
-// Appends while nobody can remove what they refer to. Those for which that has gone are left out of the lists, and answered.
-std::vector<Placed> Store::append_references(const std::vector<NewJob>& jobs, std::vector<size_t>& of, std::vector<RecordBytes>& bytes,
-                                             std::vector<Answer>& answers) {
+// Appends while nobody can remove what they refer to. Those for which that has gone are left out of the lists, and
+// answered.
+std::vector<Placed> Store::append_references(const std::vector<NewJob>& jobs, std::vector<size_t>& of,
+                                             std::vector<RecordBytes>& bytes, std::vector<Answer>& answers) {
   std::vector<Placed> placed;
   m_index.visit([&](Fold& fold) {
     std::vector<size_t> good;
@@ -277,8 +292,8 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
   } catch (const Error& e) {
     if (e.code() == Exit::config) throw;  // not this store, now or ever
     for (size_t i : of) refuse(i, e);
-    // The blobs of refused jobs are nobody's, unless another delivers the same job now. (When the outcome is unknown, they
-    // stay.)
+    // The blobs of refused jobs are nobody's, unless another delivers the same job now. (When the outcome is unknown,
+    // they stay.)
     holds.clear();
     for (size_t i : of)
       if (answers[i].outcome == Outcome::refused && jobs[i].data.size() > max_inline_data) {
@@ -288,7 +303,8 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
         }
       }
   }
-  // An ID that a user chose, and a key, may have been another job's already. The fold has decided; only here is it asked for.
+  // An ID that a user chose, and a key, may have been another job's already. The fold has decided; only here is it
+  // asked for.
   if (!given.empty()) {
     holds.clear();
     try {
@@ -301,12 +317,9 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
             if (jobs[i].data.size() > max_inline_data) remove_unknown_blob(fold, add.id);
             if ((first = fold.keyed(add.asked.function, add.asked.key, add.at))) known = fold.get(*first);
           }
-          if (!known)
-            answers[i] = {Outcome::unknown, "its key has just been set free", 0};
-          else if (!jobs[i].is_same(*known))
-            answers[i].outcome = Outcome::conflict;
-          else if (first)
-            answers[i] = {Outcome::same, *first, 0};
+          if (!known) answers[i] = {Outcome::unknown, "its key has just been set free", 0};
+          else if (!jobs[i].is_same(*known)) answers[i].outcome = Outcome::conflict;
+          else if (first) answers[i] = {Outcome::same, *first, 0};
         }
       });
     } catch (const Error& e) {
@@ -381,7 +394,9 @@ std::string Store::waits() const {
   auto beat = parse_beat(std::string_view(text, read_at(fd.get(), text, sizeof text, 0)));
   if (!beat) return returned ? std::string() : nobody;  // a process of before
   if (is_gap(beat->at, read_times(), beat->longest))
-    return returned ? "until the process that serves this node goes on, of which nothing has been heard since " + format_time(beat->at.wall) : nobody;
+    return returned ? "until the process that serves this node goes on, of which nothing has been heard since " +
+                          format_time(beat->at.wall)
+                    : nobody;
   return returned || !beat->waits.empty() ? beat->waits : nobody;
 }
 
@@ -427,7 +442,8 @@ void Store::leave_out_ended(std::vector<Claim>& jobs) {
   if (records.empty()) return;
   append(records);
   settle();
-  jobs.erase(std::remove_if(jobs.begin(), jobs.end(), [&](const Claim& c) { return ended.count(c.id) > 0; }), jobs.end());
+  jobs.erase(std::remove_if(jobs.begin(), jobs.end(), [&](const Claim& c) { return ended.count(c.id) > 0; }),
+             jobs.end());
 }
 
 Claims Store::claim(const ClaimRequest& request) {
@@ -449,7 +465,9 @@ Claims Store::claim(const ClaimRequest& request) {
     functions.erase(std::remove_if(functions.begin(), functions.end(),
                                    [&](const std::string& f) { return request.except.count(f) || fold.paused(f); }),
                     functions.end());
-    auto wanted = [&](const std::string& f) { return std::find(functions.begin(), functions.end(), f) != functions.end(); };
+    auto wanted = [&](const std::string& f) {
+      return std::find(functions.begin(), functions.end(), f) != functions.end();
+    };
     auto take = [&](const std::string& id) {
       auto job = fold.get(id);
       if (!job) throw TableError("an order names a job that is not there");
@@ -457,7 +475,7 @@ Claims Store::claim(const ClaimRequest& request) {
     };
     auto full = [&] { return result.jobs.size() >= most; };
     std::map<std::string, std::vector<Claim>> left_behind;  // by dead owners, by function
-    std::vector<std::string> strays;                        // records that let go of what they left of other nodes' jobs
+    std::vector<std::string> strays;  // records that let go of what they left of other nodes' jobs
 
     // Jobs that a dead owner left: they are at hand at once and were first.
     std::string self = request.owners ? request.owners->name() : std::string();
@@ -491,14 +509,14 @@ Claims Store::claim(const ClaimRequest& request) {
       auto job = fold.get(held.id);
       if (!job || job->owner != held.owner || job->starts != held.starts) continue;
       if (!fold.may_run(*job)) {  // another node's by now
-        strays.push_back(encode_record(event::Fail{.id = held.id, .at = now_ms(), .owner = job->owner, .start = job->starts, .spent = false}));
+        strays.push_back(encode_record(
+            event::Fail{.id = held.id, .at = now_ms(), .owner = job->owner, .start = job->starts, .spent = false}));
         continue;
       }
       if (away || !wanted(job->function)) continue;
       if (job->state == State::running && request.max_crashes && job->crashes + 1 >= request.max_crashes)
         result.abandoned.push_back({held.id, std::move(*job)});
-      else
-        left_behind[job->function].push_back({held.id, std::move(*job)});
+      else left_behind[job->function].push_back({held.id, std::move(*job)});
     }
     // Then each function in turn: due retries and queued jobs, by priority and the order in which they came.
     Millis now = now_ms();
@@ -527,10 +545,9 @@ Claims Store::claim(const ClaimRequest& request) {
           candidates.push_back({id, std::move(*job)});
           return candidates.size() < delayed + share;
         });
-      std::sort(candidates.begin(), candidates.end(),
-                [](const Claim& a, const Claim& b) {
-                  return std::pair(a.job.priority, a.job.first_lsn) < std::pair(b.job.priority, b.job.first_lsn);
-                });
+      std::sort(candidates.begin(), candidates.end(), [](const Claim& a, const Claim& b) {
+        return std::pair(a.job.priority, a.job.first_lsn) < std::pair(b.job.priority, b.job.first_lsn);
+      });
       if (candidates.size() > share) {
         if (delayed > 0) result.next_due = now;
         candidates.resize(share);
@@ -543,12 +560,14 @@ Claims Store::claim(const ClaimRequest& request) {
     event::Claim claimed{.at = now, .owner = request.owners->name()};
     for (const auto& c : result.jobs) claimed.ids.push_back(c.id);
     if (!result.jobs.empty()) strays.push_back(encode_record(claimed));
-    m_journal.append({strays.begin(), strays.end()}, Room::completion);  // not to be repeated: it would override who came after
+    m_journal.append({strays.begin(), strays.end()},
+                     Room::completion);  // not to be repeated: it would override who came after
     m_index.fold_on(fold);
     // Those that are this process's now; of another one's, the end may have come just before.
     std::vector<Claim> own;
     for (auto& c : result.jobs)
-      if (auto job = fold.get(c.id); job && job->state == State::claimed && job->owner == claimed.owner) own.push_back({c.id, std::move(*job)});
+      if (auto job = fold.get(c.id); job && job->state == State::claimed && job->owner == claimed.owner)
+        own.push_back({c.id, std::move(*job)});
     result.jobs = std::move(own);
   });
   if (m_durability && !request.dry_run) leave_out_ended(result.jobs);
@@ -568,13 +587,15 @@ std::vector<std::optional<std::string>> Store::change(Change what, const std::ve
         results[i] = "there is no such job in this store";
       } else if (job->state == State::finished) {
         // Its key may still stand for it.
-        if (what == Change::drop && !job->key.empty() && fold.keyed(job->function, job->key, now_ms()) == ids[i]) records.push_back(encode_record(event::Drop{.id = ids[i], .at = now_ms()}));
+        if (what == Change::drop && !job->key.empty() && fold.keyed(job->function, job->key, now_ms()) == ids[i])
+          records.push_back(encode_record(event::Drop{.id = ids[i], .at = now_ms()}));
         else results[i] = "it is finished";
       } else if ((what == Change::kick || what == Change::keep) && job->state == State::held) {
         results[i] = "it is for " + job->node + " to run";
       } else if (what == Change::release && !job->keep) {
         results[i] = "it is not kept";
-      } else if (what != Change::keep && what != Change::release && !job->owner.empty() && owner_alive(owners_directory(), job->owner)) {
+      } else if (what != Change::keep && what != Change::release && !job->owner.empty() &&
+                 owner_alive(owners_directory(), job->owner)) {
         results[i] = job->state == State::running ? "it is running" : "it is about to run";
       } else {
         records.push_back(encode_change(what, ids[i], *job));
@@ -611,9 +632,12 @@ void Store::settle() {
   m_unsettled.clear();
 }
 
-std::optional<Workload> Store::workload(const std::string& id, const Job& job, std::string& reason) { return workload(id, job, reason, m_reader); }
+std::optional<Workload> Store::workload(const std::string& id, const Job& job, std::string& reason) {
+  return workload(id, job, reason, m_reader);
+}
 
-std::optional<Workload> Store::workload(const std::string& id, const Job& job, std::string& reason, EventReader& reader) const {
+std::optional<Workload> Store::workload(const std::string& id, const Job& job, std::string& reason,
+                                        EventReader& reader) const {
   Workload w;
   if (std::string blob = blob_of(id, job); !blob.empty()) {
     w.blob = m_blobs.open(blob);
@@ -647,7 +671,9 @@ void Store::restore(Workload& w, const std::string& id, const Job& job, std::str
   } else {
     auto record = m_durability->record(job.location);
     auto head = record ? parse_record(*record) : std::nullopt;
-    if (!head || record->size() != head->head_size + job.size || sum64(std::string_view(*record).substr(head->head_size)) != job.sum) return;
+    if (!head || record->size() != head->head_size + job.size ||
+        sum64(std::string_view(*record).substr(head->head_size)) != job.sum)
+      return;
     w.data = record->substr(head->head_size);
   }
   reason.clear();

@@ -6,10 +6,10 @@
 //     blobs/<xx>/<ID>      workloads over 64 KiB (blobs.hpp)
 //     index.tcb, .seal     the state of every job, derived from the journal (index.hpp)
 //     owners/<ULID>.<n>    one locked file for each process that runs jobs, and each command (owners.hpp)
-//     clean.lock           held by who cleans the journal (cleaner.hpp) or removes blobs; shared, by who takes a snapshot
-//     damaged/             segments of the journal that could not be read whole
-//     append.lock, index.lock, index.users     flock(2); order: clean, index, mirror, append
-//     database, mirror, mirror.users           only where the directory is the copy of a database (mirror.hpp)
+//     clean.lock           held by who cleans the journal (cleaner.hpp) or removes blobs; shared, by who takes a
+//     snapshot damaged/             segments of the journal that could not be read whole append.lock, index.lock,
+//     index.users     flock(2); order: clean, index, mirror, append database, mirror, mirror.users           only where
+//     the directory is the copy of a database (mirror.hpp)
 //
 // add() is the promise: what it calls queued is on stable storage.
 #pragma once
@@ -25,13 +25,13 @@
 #include <string_view>
 #include <vector>
 
-#include "gq/store/blobs.hpp"
 #include "gq/journal/durability.hpp"
-#include "gq/store/index.hpp"
-#include "gq/state/job.hpp"
 #include "gq/journal/journal.hpp"
-#include "gq/store/owners.hpp"
 #include "gq/journal/record.hpp"
+#include "gq/state/job.hpp"
+#include "gq/store/blobs.hpp"
+#include "gq/store/index.hpp"
+#include "gq/store/owners.hpp"
 #include "gq/store/settings.hpp"
 
 namespace gq {
@@ -43,8 +43,8 @@ struct NewJob {
   std::string_view data;
   uint64_t data_sum = 0;
   std::shared_ptr<const std::string> own;  // what data refers to, where it is nobody else's
-  std::string state;  // a record that is to stand behind it, or empty
-  std::shared_ptr<Arrived> arrived;  // the file that `data` stands in, which may become its blob
+  std::string state;                       // a record that is to stand behind it, or empty
+  std::shared_ptr<Arrived> arrived;        // the file that `data` stands in, which may become its blob
 
   // After `add` or the data have changed.
   void encode() { head = encode_record_head(add, data.size(), data_sum); }
@@ -56,8 +56,8 @@ struct NewJob {
 
 inline constexpr uint64_t to_the_end = UINT64_MAX;
 
-// Makes a job with its add record, under a new ID where none is given. `data` must outlive it; or else the workload is a part of
-// another job's, which may have the length to_the_end.
+// Makes a job with its add record, under a new ID where none is given. `data` must outlive it; or else the workload is
+// a part of another job's, which may have the length to_the_end.
 NewJob make_job(Submission asked, std::string_view data, const std::string& id = {}, Part part = {});
 
 // What a person may say of a job.
@@ -75,7 +75,7 @@ enum class Outcome {
 
 struct Answer {
   Outcome outcome = Outcome::refused;
-  std::string reason;     // refused, bad and unknown
+  std::string reason;    // refused, bad and unknown
   int error_number = 0;  // refused: the errno, where there is one
   std::string note{};    // queued and same: what is to be said of the job all the same
 };
@@ -86,8 +86,8 @@ struct Claim {
 };
 
 struct Claims {
-  std::vector<Claim> jobs;       // to be started by this process, best first
-  std::vector<Claim> abandoned;  // dead owners' jobs that are not to be started again; the caller records them dead
+  std::vector<Claim> jobs;         // to be started by this process, best first
+  std::vector<Claim> abandoned;    // dead owners' jobs that are not to be started again; the caller records them dead
   std::optional<Millis> next_due;  // when the next delayed job falls due
   uint64_t live = 0;               // jobs of these functions that are queued, delayed or running, wherever
   std::vector<std::string> other_owners;  // living owners outside this process that hold jobs
@@ -103,9 +103,9 @@ struct Workload {
 
 class Store {
  public:
-  // Opens the store in this directory; makes it where it is missing and `create` is true. `durability` is empty where syncs of the
-  // directory's disk make its bytes stable. Throws Error: config where it is not a store, of a newer format, or on a network file
-  // system; storage where the disk fails. By a store's name: open_store.hpp.
+  // Opens the store in this directory; makes it where it is missing and `create` is true. `durability` is empty where
+  // syncs of the directory's disk make its bytes stable. Throws Error: config where it is not a store, of a newer
+  // format, or on a network file system; storage where the disk fails. By a store's name: open_store.hpp.
   Store(Directory directory, std::unique_ptr<Durability> durability, bool create);
 
   const Directory& directory() const { return m_directory; }
@@ -114,14 +114,14 @@ class Store {
   const Group& group() const { return m_settings.group; }
   const Limits& limits() const { return m_settings.limits; }
 
-  // Queues jobs as one group and answers for each. Thread-safe; concurrent calls share one fdatasync. `appended` is called
-  // with the numbers of those that stand in the journal, and where, before they are synced.
+  // Queues jobs as one group and answers for each. Thread-safe; concurrent calls share one fdatasync. `appended` is
+  // called with the numbers of those that stand in the journal, and where, before they are synced.
   using Appended = std::function<void(const std::vector<size_t>& numbers, Lsn from, Lsn end)>;
   std::vector<Answer> add(const std::vector<NewJob>& jobs, const Appended& appended = {});
 
-  // Finds out what jobs refer to whose workload is a part of another's, which has to be done before they are queued. Where that is
-  // a blob, they name it and the sum of the part; else they are given the part itself. For each job, an answer where it cannot be.
-  // So many bytes are given to the jobs of a call at most; the rest is refused.
+  // Finds out what jobs refer to whose workload is a part of another's, which has to be done before they are queued.
+  // Where that is a blob, they name it and the sum of the part; else they are given the part itself. For each job, an
+  // answer where it cannot be. So many bytes are given to the jobs of a call at most; the rest is refused.
   static constexpr uint64_t max_resolved = 32 << 20;
   std::vector<std::optional<Answer>> resolve(std::vector<NewJob>& jobs);
 
@@ -137,12 +137,13 @@ class Store {
     std::set<std::string> except;        // functions to leave alone, besides those that are paused
     bool dry_run = false;                // returns what would be claimed, claims nothing
   };
-  // Claims jobs that nobody alive holds: those of dead owners, then due and queued ones in order. Also removes blobs that
-  // forget_blob() named. Throws Error(storage) without claiming when there would be no room to record how they end.
+  // Claims jobs that nobody alive holds: those of dead owners, then due and queued ones in order. Also removes blobs
+  // that forget_blob() named. Throws Error(storage) without claiming when there would be no room to record how they
+  // end.
   Claims claim(const ClaimRequest& request);
 
-  // What a person says of jobs; drop also frees the key of one that is finished. For each, why that cannot be done, or nullopt when it is, on stable storage. A job
-  // that somebody alive holds is left alone.
+  // What a person says of jobs; drop also frees the key of one that is finished. For each, why that cannot be done, or
+  // nullopt when it is, on stable storage. A job that somebody alive holds is left alone.
   std::vector<std::optional<std::string>> change(Change what, const std::vector<std::string>& ids);
 
   // Pauses or resumes a function for all processes; on stable storage on return.
@@ -160,22 +161,23 @@ class Store {
   // Whether the blob of a job is still needed.
   bool needs_blob(Fold& fold, const std::string& id);
 
-  // Reads and verifies a workload. nullopt with a reason when it is damaged or gone; throws Error(storage) when the disk
-  // cannot be read.
+  // Reads and verifies a workload. nullopt with a reason when it is damaged or gone; throws Error(storage) when the
+  // disk cannot be read.
   std::optional<Workload> workload(const std::string& id, const Job& job, std::string& reason);
   // The same with a reader of one's own, for other threads.
-  std::optional<Workload> workload(const std::string& id, const Job& job, std::string& reason, EventReader& reader) const;
+  std::optional<Workload> workload(const std::string& id, const Job& job, std::string& reason,
+                                   EventReader& reader) const;
 
-  // Of a group whose jobs run once: whether this node knows by now what the others did with its jobs while it was away, and
-  // a process serves it. Whoever starts a job looks right before (lease.hpp).
+  // Of a group whose jobs run once: whether this node knows by now what the others did with its jobs while it was away,
+  // and a process serves it. Whoever starts a job looks right before (lease.hpp).
   bool has_returned() const { return waits().empty(); }
   bool may_start() const { return !group().once || has_returned(); }
   // What it waits for, for people; empty where it waits for nothing.
   std::string waits() const;
   static constexpr const char* returned_name = "returned.lock";
 
-  // In it, a file for each node of the group, which is touched whenever that answers; and NODE.debts: what it is still to be told, as
-  // the process that serves this node says; see debts_of() in replicator.hpp.
+  // In it, a file for each node of the group, which is touched whenever that answers; and NODE.debts: what it is still
+  // to be told, as the process that serves this node says; see debts_of() in replicator.hpp.
   static constexpr const char* peers_name = "peers";
 
   // In a look: removes those of these blobs that are not needed, once what says so is on stable storage.
@@ -197,8 +199,8 @@ class Store {
   void take_ends();
   void leave_out_ended(std::vector<Claim>& jobs);
   void restore(Workload& workload, const std::string& id, const Job& job, std::string& reason) const;
-  std::vector<Placed> append_references(const std::vector<NewJob>& jobs, std::vector<size_t>& of, std::vector<RecordBytes>& bytes,
-                                        std::vector<Answer>& answers);
+  std::vector<Placed> append_references(const std::vector<NewJob>& jobs, std::vector<size_t>& of,
+                                        std::vector<RecordBytes>& bytes, std::vector<Answer>& answers);
   std::optional<Answer> put_blob(const NewJob& job, std::vector<Fd>& holds);
   // Removes a blob that no job's is; false when it is left.
   bool remove_unknown_blob(Fold& fold, const std::string& id);
@@ -214,7 +216,7 @@ class Store {
   Lsn m_unsettled_from = 0, m_unsettled_end = 0;
   std::mutex m_free_mutex;
   std::vector<std::string> m_free_blobs;  // guarded by m_free_mutex
-  EventReader m_reader;  // of workloads, which mostly stand one behind the other
+  EventReader m_reader;                   // of workloads, which mostly stand one behind the other
   size_t m_next_function = 0;
 };
 

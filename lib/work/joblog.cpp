@@ -23,18 +23,22 @@ void Joblog::open() {
   Fd file;
   {
     std::lock_guard<std::mutex> guard(umask_mutex());
-    file = open_given(m_path, O_WRONLY | O_CREAT | O_APPEND, regular_file | device | inherited, Exit::storage, 0664, &is_inherited);
+    file = open_given(m_path, O_WRONLY | O_CREAT | O_APPEND, regular_file | device | inherited, Exit::storage, 0664,
+                      &is_inherited);
   }
   struct stat st;
   // Everybody may write to /dev/null.
-  if (!is_inherited && ::fstat(file.get(), &st) == 0 && S_ISREG(st.st_mode)) check_trusted(file.get(), m_path, S_IWOTH, "chmod o-w it");
+  if (!is_inherited && ::fstat(file.get(), &st) == 0 && S_ISREG(st.st_mode))
+    check_trusted(file.get(), m_path, S_IWOTH, "chmod o-w it");
   m_file = std::move(file);
-  // Another worker may be writing the first line now. A lock that another program holds never blocks this one; on an inherited
-  // descriptor it may be the caller's own.
-  for (int tries = 0; !is_inherited && !try_lock(m_file.get(), FileLock::Mode::exclusive) && tries < 100; ++tries) ::usleep(1000);
+  // Another worker may be writing the first line now. A lock that another program holds never blocks this one; on an
+  // inherited descriptor it may be the caller's own.
+  for (int tries = 0; !is_inherited && !try_lock(m_file.get(), FileLock::Mode::exclusive) && tries < 100; ++tries)
+    ::usleep(1000);
   if (file_size(m_file.get()) == 0)
     write_all(m_file.get(),
-              "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\tID\tFunction\tAttempt\n", m_path);
+              "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\tID\tFunction\tAttempt\n",
+              m_path);
   if (!is_inherited) ::flock(m_file.get(), LOCK_UN);
 }
 
@@ -42,8 +46,9 @@ void Joblog::add(const Attempt& a) {
   char times[64];
   snprintf(times, sizeof times, "%.3f\t%.3f", static_cast<double>(a.started.count()) / 1000, a.seconds);
   std::string line = std::to_string(++m_count) + "\t:\t" + times + "\t" + std::to_string(a.sent) + "\t" +
-                     std::to_string(a.received) + "\t" + std::to_string(a.exit) + "\t" + std::to_string(a.signal) + "\t" +
-                     m_command + "\t" + a.id + "\t" + printable(a.function, any_length) + "\t" + std::to_string(a.attempt) + "\n";
+                     std::to_string(a.received) + "\t" + std::to_string(a.exit) + "\t" + std::to_string(a.signal) +
+                     "\t" + m_command + "\t" + a.id + "\t" + printable(a.function, any_length) + "\t" +
+                     std::to_string(a.attempt) + "\n";
   try {
     struct stat st;
     bool emptied = ::fstat(m_file.get(), &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0;

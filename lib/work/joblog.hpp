@@ -23,7 +23,8 @@ class Joblog {
  public:
   // Appends to the file, with a first line of names where it is empty. Throws Error(storage) where it cannot be opened.
   Joblog(const std::string& path, std::string command);
-  // One write, so that processes that share a file do not mix their lines. What cannot be written is said once, and lost.
+  // One write, so that processes that share a file do not mix their lines. What cannot be written is said once, and
+  // lost.
   void add(const Attempt& attempt);
 
  private:

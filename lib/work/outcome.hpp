@@ -1,5 +1,5 @@
-// What becomes of a job when its command has ended: the one table of it, for gq-worker and gq-flush, whether the command ran
-// once for the job or answers for many.
+// What becomes of a job when its command has ended: the one table of it, for gq-worker and gq-flush, whether the
+// command ran once for the job or answers for many.
 //
 //   0                                   done
 //   99                                  done, and its output is thrown away
@@ -26,8 +26,8 @@ struct Verdict {
 class Outcomes {
  public:
   Outcomes();
-  // Replaces a row: "CODE=done", "CODE=retry", "CODE=retry:DELAY", "CODE=dead" or "CODE=keep" (done, and the workload stays), with CODE from 0 to 255. False for anything
-  // else.
+  // Replaces a row: "CODE=done", "CODE=retry", "CODE=retry:DELAY", "CODE=dead" or "CODE=keep" (done, and the workload
+  // stays), with CODE from 0 to 255. False for anything else.
   bool replace(std::string_view text);
   // For the status of an exit.
   const Verdict& of_exit(int code) const { return m_rows[static_cast<size_t>(code) & 0xff]; }

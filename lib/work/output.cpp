@@ -50,7 +50,8 @@ void cut_lines(std::string& text) {
   while (text.size() > tail_size) text.erase(0, text.find('\n') + 1);
 }
 
-// Others could put files of theirs there, or take away what commands have printed. An empty Fd, and errno, where it cannot be opened.
+// Others could put files of theirs there, or take away what commands have printed. An empty Fd, and errno, where it
+// cannot be opened.
 Fd open_outputs(const OutputOptions& options) {
   check_link(options.directory);
   Fd fd = try_open(options.directory, O_RDONLY | O_DIRECTORY);
@@ -83,7 +84,8 @@ void prepare_outputs(const OutputOptions& options) {
   if (!file_exists(options.directory)) make_directory(options.directory);
   const std::string name = "tmp." + new_ulid();
   Fd directory = open_outputs(options);
-  if (!directory || !make_file(directory, name)) throw_errno(Exit::storage, "make files in " + printable(options.directory));
+  if (!directory || !make_file(directory, name))
+    throw_errno(Exit::storage, "make files in " + printable(options.directory));
   ::unlinkat(directory.get(), name.c_str(), 0);
 }
 
@@ -182,7 +184,8 @@ void sweep_outputs(const OutputOptions& options) {
     if (name.find_first_not_of("0123456789.", std::min(name.size(), ulid_size)) != std::string_view::npos) continue;
     struct stat st;
     if (name.size() > ulid_size + 1 && name[ulid_size] == '.' && is_ulid(name.substr(0, ulid_size)) &&
-        ::fstatat(::dirfd(dir.get()), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && st.st_uid == ::geteuid() && st.st_mtime < oldest)
+        ::fstatat(::dirfd(dir.get()), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+        st.st_uid == ::geteuid() && st.st_mtime < oldest)
       ::unlinkat(::dirfd(dir.get()), entry->d_name, 0);
   }
 }

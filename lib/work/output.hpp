@@ -1,7 +1,8 @@
 // What commands print. Standard error goes through a pipe to where the worker's own goes, so that its last lines can be
 // told as the reason of a failure; with an output directory both streams go to a file there, one for each attempt.
 //
-// Standard output is the worker's own, and may break: its reader goes away, its disk is full. That is no fault of the jobs.
+// Standard output is the worker's own, and may break: its reader goes away, its disk is full. That is no fault of the
+// jobs.
 #pragma once
 
 #include <cstdint>
@@ -15,9 +16,9 @@
 namespace gq {
 
 struct OutputOptions {
-  std::string directory;          // empty: standard output is the worker's, standard error goes there too
-  uint64_t cap = 100 << 20;       // bytes kept of one attempt
-  Millis keep{7 * 86400'000LL};   // files of attempts that ended longer ago are swept
+  std::string directory;         // empty: standard output is the worker's, standard error goes there too
+  uint64_t cap = 100 << 20;      // bytes kept of one attempt
+  Millis keep{7 * 86400'000LL};  // files of attempts that ended longer ago are swept
 };
 
 // Whether what is printed on this process's standard output can arrive.
@@ -34,8 +35,8 @@ void prepare_outputs(const OutputOptions& options);
 // What one command prints.
 class Output {
  public:
-  // Throws Error where a pipe or file cannot be made. The name of the file is `name`, or with ".2", ".3" behind it where that
-  // is there already: none is ever overwritten. A directory that is gone is made again.
+  // Throws Error where a pipe or file cannot be made. The name of the file is `name`, or with ".2", ".3" behind it
+  // where that is there already: none is ever overwritten. A directory that is gone is made again.
   Output(const OutputOptions& options, const std::string& name);
   Output(Output&&) = default;
   Output& operator=(Output&&) = default;

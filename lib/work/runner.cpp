@@ -85,8 +85,7 @@ Runner::Runner(Store& store, Config config, Backlog& backlog)
   m_signals = Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!m_signals) throw_errno(Exit::retry, "watch signals");
   m_journal_watch = Fd(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
-  if (m_journal_watch &&
-      ::inotify_add_watch(m_journal_watch.get(), store.journal().lock_path().c_str(), IN_MODIFY) < 0)
+  if (m_journal_watch && ::inotify_add_watch(m_journal_watch.get(), store.journal().lock_path().c_str(), IN_MODIFY) < 0)
     m_journal_watch.reset();
   if (!m_config.joblog.empty()) m_joblog = std::make_unique<Joblog>(m_config.joblog, printable(join(m_config.command)));
   prepare_outputs(m_config.output);
@@ -120,7 +119,8 @@ bool Runner::idle() const {
 
 // When something may be started again.
 Runner::Clock::time_point Runner::not_before() const {
-  return std::max({m_troubled ? m_blocked_until : Clock::time_point{}, m_output_error ? m_output_until : Clock::time_point{}, m_next_start});
+  return std::max({m_troubled ? m_blocked_until : Clock::time_point{},
+                   m_output_error ? m_output_until : Clock::time_point{}, m_next_start});
 }
 
 Millis Runner::retry_delay(uint32_t failures) const {
@@ -145,7 +145,8 @@ bool Runner::running() const {
 
 // No files for what commands print: nothing is started, and others may have what is claimed.
 void Runner::output_trouble(const Error& error) {
-  if (begin_trouble("output", error.what())) log(Level::warning, std::string(error.what()) + "; nothing is started until that can be done");
+  if (begin_trouble("output", error.what()))
+    log(Level::warning, std::string(error.what()) + "; nothing is started until that can be done");
   m_output_error = error;
   m_output_until = Clock::now() + disk_retry;
 }
@@ -155,10 +156,12 @@ Printed Runner::printed() {
   const Printed now = standard_output();
   auto tell = [&](Printed which, const char* what, const std::string& wrong, const std::string& right) {
     std::string text = std::string("cannot write standard output: ") + what;
-    if (now == which ? begin_trouble(what, text) : end_trouble(what)) log(Level::warning, now == which ? text + wrong : right);
+    if (now == which ? begin_trouble(what, text) : end_trouble(what))
+      log(Level::warning, now == which ? text + wrong : right);
   };
   tell(Printed::nowhere, "nobody reads it", "; what commands print is thrown away", "standard output is read again");
-  tell(Printed::no_room, "its disk is full", "; attempts that fail are not counted", "there is room for standard output again");
+  tell(Printed::no_room, "its disk is full", "; attempts that fail are not counted",
+       "there is room for standard output again");
   m_lost_output = m_lost_output || now == Printed::nowhere;
   return now;
 }
@@ -173,21 +176,33 @@ std::optional<Millis> Runner::in_vain(const Slot& slot, const Verdict& verdict) 
 
 // The job is as if it had not been started; others may have it from `due` on.
 void Runner::back(const Claim& claim, const std::string& why, Millis due) {
-  m_records.push_back(encode_record(event::Fail{
-      .id = claim.id, .at = now_ms(), .owner = claim.job.owner, .start = claim.job.starts, .spent = false, .due = due, .why = why}));
+  m_records.push_back(encode_record(event::Fail{.id = claim.id,
+                                                .at = now_ms(),
+                                                .owner = claim.job.owner,
+                                                .start = claim.job.starts,
+                                                .spent = false,
+                                                .due = due,
+                                                .why = why}));
   m_look = true;
 }
 
 // The job will not be started again.
 void Runner::bury(const Claim& claim, Level level, const std::string& why) {
-  m_records.push_back(encode_record(
-      event::Dead{.id = claim.id, .at = now_ms(), .owner = claim.job.owner, .start = claim.job.starts, .spent = false, .why = why}));
+  m_records.push_back(encode_record(event::Dead{.id = claim.id,
+                                                .at = now_ms(),
+                                                .owner = claim.job.owner,
+                                                .start = claim.job.starts,
+                                                .spent = false,
+                                                .why = why}));
   say(level, claim, why, kept_as_dead);
   m_look = true;
 }
 
 void Runner::say(Level level, const Claim& claim, const std::string& why, const char* becomes) {
-  if (auto behind = m_seldom.behind(printable(claim.job.function) + ": " + (level == Level::error ? kind_of(why) + "; " : "") + becomes, Clock::now())) log(level, claim.id + ": " + why + "; " + becomes + *behind);
+  if (auto behind = m_seldom.behind(
+          printable(claim.job.function) + ": " + (level == Level::error ? kind_of(why) + "; " : "") + becomes,
+          Clock::now()))
+    log(level, claim.id + ": " + why + "; " + becomes + *behind);
 }
 
 // The command is at fault, not the job: nothing of the function is started for a while.
@@ -195,8 +210,8 @@ void Runner::broken(const std::string& function, const std::string& why) {
   Broken& b = m_broken[function];
   if (Clock::now() < b.until) return;  // another one of the same start
   if (b.delay.count() == 0)
-    log(Level::error, "cannot run " + printable(m_config.command[0]) + ": " + why + "; no job is spent, " + printable(function) +
-                          " pauses and is tried again");
+    log(Level::error, "cannot run " + printable(m_config.command[0]) + ": " + why + "; no job is spent, " +
+                          printable(function) + " pauses and is tried again");
   b.delay = std::clamp(b.delay * 2, first_pause, longest_pause);
   b.until = Clock::now() + b.delay;
   b.waiting = true;
@@ -209,7 +224,8 @@ void Runner::broken(const std::string& function, const std::string& why) {
 }
 
 // What becomes of a job whose attempt has ended.
-void Runner::conclude(const Slot& slot, Running job, const Verdict& verdict, const std::string& why, int exit, int signal) {
+void Runner::conclude(const Slot& slot, Running job, const Verdict& verdict, const std::string& why, int exit,
+                      int signal) {
   const Claim& claim = job.claim;
   double ms = std::chrono::duration<double, std::milli>(Clock::now() - std::max(job.started, slot.answered)).count();
   m_average_ms = 0.8 * m_average_ms + 0.2 * ms;
@@ -235,8 +251,12 @@ void Runner::conclude(const Slot& slot, Running job, const Verdict& verdict, con
       [[fallthrough]];
     case Verdict::What::done:
     case Verdict::What::keep: {
-      m_records.push_back(encode_record(event::Done{.id = claim.id, .at = now_ms(), .owner = claim.job.owner, .start = claim.job.starts,
-                                                    .exit = static_cast<uint32_t>(exit), .attempts = claim.job.failures + 1,
+      m_records.push_back(encode_record(event::Done{.id = claim.id,
+                                                    .at = now_ms(),
+                                                    .owner = claim.job.owner,
+                                                    .start = claim.job.starts,
+                                                    .exit = static_cast<uint32_t>(exit),
+                                                    .attempts = claim.job.failures + 1,
                                                     .keep = m_config.keep || verdict.what == Verdict::What::keep}));
       if (std::string blob = blob_of(claim.id, claim.job); !blob.empty()) m_done_blobs.push_back(blob);
       --m_backlog.live;
@@ -255,12 +275,23 @@ void Runner::conclude(const Slot& slot, Running job, const Verdict& verdict, con
       const Millis now = now_ms();
       const uint32_t status = signal ? no_exit : static_cast<uint32_t>(exit), by = static_cast<uint32_t>(signal);
       if (dead) {
-        m_records.push_back(encode_record(event::Dead{
-            .id = claim.id, .at = now, .owner = claim.job.owner, .start = claim.job.starts, .why = why, .exit = status, .signal = by}));
+        m_records.push_back(encode_record(event::Dead{.id = claim.id,
+                                                      .at = now,
+                                                      .owner = claim.job.owner,
+                                                      .start = claim.job.starts,
+                                                      .why = why,
+                                                      .exit = status,
+                                                      .signal = by}));
         say(Level::warning, claim, why, kept_as_dead);
       } else {
-        m_records.push_back(encode_record(event::Fail{.id = claim.id, .at = now, .owner = claim.job.owner, .start = claim.job.starts,
-                                                      .due = now + verdict.delay.value_or(retry_delay(failures)), .why = why, .exit = status, .signal = by}));
+        m_records.push_back(encode_record(event::Fail{.id = claim.id,
+                                                      .at = now,
+                                                      .owner = claim.job.owner,
+                                                      .start = claim.job.starts,
+                                                      .due = now + verdict.delay.value_or(retry_delay(failures)),
+                                                      .why = why,
+                                                      .exit = status,
+                                                      .signal = by}));
         log(Level::info, claim.id + ": " + why + "; " + tried_again);
       }
       if (dead) --m_backlog.live;
@@ -293,17 +324,15 @@ void Runner::ended(Slot& slot, int status) {
       verdict = {};
       why = "no answer: " + why;
     }
-    bool good = !killed && (verdict.what == Verdict::What::done || verdict.what == Verdict::What::discard || verdict.what == Verdict::What::keep);
+    bool good = !killed && (verdict.what == Verdict::What::done || verdict.what == Verdict::What::discard ||
+                            verdict.what == Verdict::What::keep);
     if (slot.kills > 0 && !good) verdict = {};
     int unsent = slot.stream ? slot.stream->failure() : 0;
-    if (m_kills > 0 && !good)
-      back(job.claim, "stopped with its worker", Millis(0));
-    else if (auto due = in_vain(slot, verdict))
-      back(job.claim, "what it printed could not be written: " + why, *due);
+    if (m_kills > 0 && !good) back(job.claim, "stopped with its worker", Millis(0));
+    else if (auto due = in_vain(slot, verdict)) back(job.claim, "what it printed could not be written: " + why, *due);
     else if (unsent != 0 && unsent != EPIPE && unsent != EPROTO)
       back(job.claim, "it could not be sent: " + errno_text(unsent), now_ms() + disk_retry);
-    else
-      conclude(slot, std::move(job), verdict, why, code, signal);
+    else conclude(slot, std::move(job), verdict, why, code, signal);
   }
   for (const auto& job : slot.jobs) back(job.claim, {}, Millis(0));  // not begun
   slot.jobs.clear();
@@ -320,7 +349,8 @@ void Runner::ended(Slot& slot, int status) {
 
 void Runner::take_answers(Slot& slot) {
   for (auto& answer : slot.stream->answers()) {
-    auto it = std::find_if(slot.jobs.begin(), slot.jobs.end(), [&](const Running& r) { return r.claim.id == answer.id; });
+    auto it =
+        std::find_if(slot.jobs.begin(), slot.jobs.end(), [&](const Running& r) { return r.claim.id == answer.id; });
     Running job = std::move(*it);
     slot.jobs.erase(it);
     std::string why = exit_text(answer.status) + (answer.reason.empty() ? "" : ": " + answer.reason);
@@ -339,7 +369,9 @@ void Runner::reap() {
       if (slot.stream->failure()) ::kill(-slot.pid, SIGKILL);
     }
     siginfo_t info{};
-    if (::waitid(P_PID, static_cast<id_t>(slot.pid), &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid != slot.pid) continue;
+    if (::waitid(P_PID, static_cast<id_t>(slot.pid), &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+        info.si_pid != slot.pid)
+      continue;
     // While it is not reaped, the number of its group is nobody else's.
     if (slot.kills > 0 || m_kills > 0) ::kill(-slot.pid, SIGKILL);
     int status = 0;
@@ -373,8 +405,8 @@ void Runner::refill() {
   m_seen.jobs.clear();
 }
 
-// Starts the slot's command: for one job, or for all that a stream will be sent. False where it cannot be run; then that has been
-// dealt with.
+// Starts the slot's command: for one job, or for all that a stream will be sent. False where it cannot be run; then
+// that has been dealt with.
 bool Runner::start_command(Slot& slot, const Claim& claim, int input, const std::string& path) {
   Command command;
   command.argv = m_config.command;
@@ -382,8 +414,9 @@ bool Runner::start_command(Slot& slot, const Claim& claim, int input, const std:
   command.keep_open = slot.owner.lock.get();
   const Job& job = claim.job;
   command.environment = {{"GQ_STORE", m_store.directory().path()}, {"GQ_CRASHES", std::to_string(job.crashes)}};
-  command.unset = {"GQ_JOB_ID",  "GQ_FUNCTION",      "GQ_ATTEMPT",         "GQ_MAX_ATTEMPTS",    "GQ_ENQUEUED_AT", "GQ_KEY",
-                   "GQ_PRIORITY", "GQ_WORKLOAD_FILE", "GQ_WORKLOAD_OFFSET", "GQ_WORKLOAD_LENGTH", "NOTIFY_SOCKET"};
+  command.unset = {"GQ_JOB_ID",    "GQ_FUNCTION", "GQ_ATTEMPT",       "GQ_MAX_ATTEMPTS",    "GQ_ENQUEUED_AT",
+                   "GQ_KEY",       "GQ_PRIORITY", "GQ_WORKLOAD_FILE", "GQ_WORKLOAD_OFFSET", "GQ_WORKLOAD_LENGTH",
+                   "NOTIFY_SOCKET"};
   if (!m_config.stream) {
     command.environment.insert(command.environment.end(), {{"GQ_JOB_ID", claim.id},
                                                            {"GQ_FUNCTION", job.function},
@@ -456,7 +489,7 @@ void Runner::start_jobs() {
       try {
         w = m_store.workload(claim.id, claim.job, reason);
         if (w && !m_config.stream)
-          start.input = !w->blob                      ? readable(w->data)
+          start.input = !w->blob                   ? readable(w->data)
                         : claim.job.source.empty() ? std::move(w->blob)
                                                    : readable_part(w->blob.get(), w->offset, claim.job.size);
       } catch (const Error& e) {
@@ -471,7 +504,9 @@ void Runner::start_jobs() {
         continue;
       }
       try {
-        if (!m_config.stream) start.output = std::make_unique<Output>(m_config.output, claim.id + "." + std::to_string(claim.job.failures + 1));
+        if (!m_config.stream)
+          start.output =
+              std::make_unique<Output>(m_config.output, claim.id + "." + std::to_string(claim.job.failures + 1));
       } catch (const Error& e) {
         m_claimed.push_front(std::move(claim));
         output_trouble(e);
@@ -489,7 +524,8 @@ void Runner::start_jobs() {
   std::vector<size_t> order(m_slots.size());
   std::iota(order.begin(), order.end(), size_t{0});
   if (m_config.stream)
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return m_slots[a].jobs.size() < m_slots[b].jobs.size(); });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return m_slots[a].jobs.size() < m_slots[b].jobs.size(); });
   for (size_t n = 0; n < order.size() && !m_stopping && !m_output_error; ++n) {
     size_t i = order[n], space = capacity(m_slots[i]), share = m_claimed.size() / (order.size() - n) + 1;
     for (space = std::min(space, share); space > 0; --space) {
@@ -498,8 +534,8 @@ void Runner::start_jobs() {
       bool alone = m_slots[i].jobs.empty() && (starts.empty() || starts.back().slot != i);
       if ((guilty && !alone) || !give(i)) break;
       if (!unlimited)
-        m_next_start = std::max(m_next_start, Clock::now()) + std::chrono::duration_cast<Clock::duration>(
-                                                                  std::chrono::duration<double>(1 / m_config.rate));
+        m_next_start = std::max(m_next_start, Clock::now()) +
+                       std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(1 / m_config.rate));
       if (guilty) break;
     }
   }
@@ -512,8 +548,8 @@ void Runner::start_jobs() {
     }
     std::vector<std::string> records = m_records;
     for (auto& s : starts) {
-      records.push_back(encode_record(
-          event::Start{.id = s.claim.id, .at = now_ms(), .owner = m_slots[s.slot].owner.name, .start = s.claim.job.starts + 1}));
+      records.push_back(encode_record(event::Start{
+          .id = s.claim.id, .at = now_ms(), .owner = m_slots[s.slot].owner.name, .start = s.claim.job.starts + 1}));
     }
     m_store.append(records);
   } catch (const Error&) {
@@ -646,14 +682,17 @@ void Runner::end_stream(Slot& slot) {
 
 // A job that a worker has died of before needs a command of its own.
 void Runner::make_way_for_guilty() {
-  if (!guilty_first() || std::any_of(m_slots.begin(), m_slots.end(), [](const Slot& s) { return s.pid == 0 || s.stream->closing(); })) return;
+  if (!guilty_first() ||
+      std::any_of(m_slots.begin(), m_slots.end(), [](const Slot& s) { return s.pid == 0 || s.stream->closing(); }))
+    return;
   auto idle = std::find_if(m_slots.begin(), m_slots.end(), [](const Slot& s) { return s.jobs.empty(); });
   if (idle != m_slots.end()) end_stream(*idle);
 }
 
 bool Runner::is_limited(const Slot& slot) const {
   if (slot.pid == 0 || slot.kills >= 2) return false;
-  return slot.kills > 0 || (slot.jobs.empty() ? slot.stream && slot.stream->closing() && !m_stopping : m_config.time_limit.count() > 0);
+  return slot.kills > 0 ||
+         (slot.jobs.empty() ? slot.stream && slot.stream->closing() && !m_stopping : m_config.time_limit.count() > 0);
 }
 
 void Runner::enforce_time_limit() {
@@ -667,9 +706,12 @@ void Runner::enforce_time_limit() {
 std::string Runner::state_line() const {
   size_t running = 0;
   for (const auto& slot : m_slots) running += slot.jobs.size();
-  std::string line = std::string(m_stopping ? "stopping" : m_troubled ? "waiting for the disk" : "working") + ": " +
-                     std::to_string(running) + " running, " + std::to_string(m_backlog.live.load()) + " left, " +
-                     std::to_string(m_done) + " done, " + std::to_string(m_failed) + " failed, " + std::to_string(m_dead) + " dead";
+  std::string line = std::string(m_stopping   ? "stopping"
+                                 : m_troubled ? "waiting for the disk"
+                                              : "working") +
+                     ": " + std::to_string(running) + " running, " + std::to_string(m_backlog.live.load()) + " left, " +
+                     std::to_string(m_done) + " done, " + std::to_string(m_failed) + " failed, " +
+                     std::to_string(m_dead) + " dead";
   for (const auto& [function, b] : m_broken) line += ", " + printable(function) + " pauses";
   return line;
 }
@@ -710,8 +752,10 @@ void Runner::give_back() {
 // Waits for signals, output, answers, and news in the journal.
 void Runner::wait() {
   bool need = !m_stopping && room() > 0 && m_claimed.empty();
-  bool ready = !m_troubled && (!m_records.empty() || (!m_claimed.empty() && room() > 0 && Clock::now() >= not_before()));
-  std::vector<pollfd> fds = {{m_signals.get(), POLLIN, 0}, {need && m_journal_watch ? m_journal_watch.get() : -1, POLLIN, 0}};
+  bool ready =
+      !m_troubled && (!m_records.empty() || (!m_claimed.empty() && room() > 0 && Clock::now() >= not_before()));
+  std::vector<pollfd> fds = {{m_signals.get(), POLLIN, 0},
+                             {need && m_journal_watch ? m_journal_watch.get() : -1, POLLIN, 0}};
   auto add = [&](int fd, short events) {
     if (fd >= 0) fds.push_back({fd, events, 0});
   };
@@ -800,7 +844,8 @@ bool Runner::run(const std::function<void()>& end_intake) {
         stop_intake();
         m_look = true;  // for what came in last
       }
-      if (m_config.until == Until::nothing_now && !m_look && !(m_seen.next_due && *m_seen.next_due <= now_ms())) ended = true;
+      if (m_config.until == Until::nothing_now && !m_look && !(m_seen.next_due && *m_seen.next_due <= now_ms()))
+        ended = true;
       if (ended) {
         // Streams that wait for more see the end of their input.
         bool gone = true;
@@ -813,20 +858,23 @@ bool Runner::run(const std::function<void()>& end_intake) {
         m_stopping = true;
       }
     }
-    if (m_output_error && m_config.until == Until::nothing_now && !running() && !m_troubled && m_records.empty()) throw *m_output_error;
+    if (m_output_error && m_config.until == Until::nothing_now && !running() && !m_troubled && m_records.empty())
+      throw *m_output_error;
     bool gone = std::all_of(m_slots.begin(), m_slots.end(), [](const Slot& s) { return s.pid == 0; });
     if (m_stopping && gone && m_troubled) {
       // A fault that passes is tried again for a while; one that stays holds nobody up.
       if (m_give_up == Clock::time_point{}) m_give_up = Clock::now() + last_tries;
       if (Clock::now() >= m_give_up && m_unrecorded > 0)
-        throw Error(Exit::storage, "cannot record how " + counted(m_unrecorded, "command") + " ended, whose jobs run again: " + m_trouble);
+        throw Error(Exit::storage, "cannot record how " + counted(m_unrecorded, "command") +
+                                       " ended, whose jobs run again: " + m_trouble);
       if (Clock::now() >= m_give_up) return !m_broken_ends;
     }
     wait();
   }
   appended();
   m_store.forget_blobs();
-  for (const auto& [kind, n] : m_seldom.take_left_out()) log(Level::warning, kind + " (" + std::to_string(n) + " more like it)");
+  for (const auto& [kind, n] : m_seldom.take_left_out())
+    log(Level::warning, kind + " (" + std::to_string(n) + " more like it)");
   return !m_broken_ends;
 }
 

@@ -1,9 +1,9 @@
-// The runner: claims jobs of a store, starts a command for each, and records how it ended. gq-worker and gq-flush differ
-// only in when they stop.
+// The runner: claims jobs of a store, starts a command for each, and records how it ended. gq-worker and gq-flush
+// differ only in when they stop.
 //
-// A job's start is in the journal before its command is spawned; its end is in the journal before the slot takes another.
-// No lock is held while a command runs. The one surprising fact: the command inherits the lock of its owner's file, so that its job
-// stays claimed until it has ended, also when this process was killed.
+// A job's start is in the journal before its command is spawned; its end is in the journal before the slot takes
+// another. No lock is held while a command runs. The one surprising fact: the command inherits the lock of its owner's
+// file, so that its job stays claimed until it has ended, also when this process was killed.
 #pragma once
 
 #include <signal.h>
@@ -21,13 +21,13 @@
 
 #include "gq/base/child.hpp"
 #include "gq/base/fd.hpp"
-#include "gq/replication/intake.hpp"
-#include "gq/work/joblog.hpp"
 #include "gq/base/log.hpp"
-#include "gq/work/outcome.hpp"
-#include "gq/work/output.hpp"
+#include "gq/replication/intake.hpp"
 #include "gq/store/owners.hpp"
 #include "gq/store/store.hpp"
+#include "gq/work/joblog.hpp"
+#include "gq/work/outcome.hpp"
+#include "gq/work/output.hpp"
 #include "gq/work/stream.hpp"
 
 namespace gq {
@@ -51,18 +51,18 @@ class Runner {
     std::vector<std::string> command;
     bool stream = false;  // the command is fed jobs, see stream.hpp
     size_t slots = 1;
-    uint32_t max_attempts = 5;     // of a job that does not say itself
+    uint32_t max_attempts = 5;  // of a job that does not say itself
     uint32_t max_crashes = 3;
-    Millis backoff{1000};          // before the first retry; doubled for each further one
+    Millis backoff{1000};  // before the first retry; doubled for each further one
     Millis longest_backoff{3600000};
-    Millis time_limit{0};          // for one attempt; 0: none
-    Millis grace{30000};           // from SIGTERM to SIGKILL, and how long commands may go on after the first stop signal
-    double rate = 0;               // starts per second; 0: no bound
-    bool keep = false;             // the workloads of all jobs that are done
-    bool strict = false;           // a broken command ends the worker
+    Millis time_limit{0};  // for one attempt; 0: none
+    Millis grace{30000};   // from SIGTERM to SIGKILL, and how long commands may go on after the first stop signal
+    double rate = 0;       // starts per second; 0: no bound
+    bool keep = false;     // the workloads of all jobs that are done
+    bool strict = false;   // a broken command ends the worker
     Outcomes outcomes;
     OutputOptions output;
-    std::string joblog;            // a path, or empty
+    std::string joblog;  // a path, or empty
     Until until = Until::stopped;
   };
 
@@ -71,8 +71,9 @@ class Runner {
   ~Runner();
 
   // Runs until what the configuration says, or a signal. `end_intake` is called once: at the first
-  // signal, or before it is believed that nothing is left. False where the command was found broken, and that ended it. Throws
-  // Error(storage) where the disk fails, for a pass at once, else when it is stopped and cannot record how commands ended.
+  // signal, or before it is believed that nothing is left. False where the command was found broken, and that ended it.
+  // Throws Error(storage) where the disk fails, for a pass at once, else when it is stopped and cannot record how
+  // commands ended.
   bool run(const std::function<void()>& end_intake);
   // Whether commands printed what went nowhere.
   bool lost_output() const { return m_lost_output; }
@@ -85,15 +86,15 @@ class Runner {
     Millis started_at{0};
   };
   struct Slot {
-    pid_t pid = 0;  // 0: no command
-    Owner owner;    // of the command, or of the next one
+    pid_t pid = 0;             // 0: no command
+    Owner owner;               // of the command, or of the next one
     std::deque<Running> jobs;  // one, but for streams
     std::unique_ptr<Output> output;
     std::unique_ptr<Stream> stream;
     Clock::time_point answered;  // when it last was
-    Clock::time_point kill_at;  // where is_limited()
-    int kills = 0;              // at that time: 1 SIGTERM sent, 2 SIGKILL sent
-    bool prints = false;        // to this process's standard output
+    Clock::time_point kill_at;   // where is_limited()
+    int kills = 0;               // at that time: 1 SIGTERM sent, 2 SIGKILL sent
+    bool prints = false;         // to this process's standard output
   };
   struct Broken {
     Clock::time_point until;
@@ -158,7 +159,7 @@ class Runner {
   std::vector<std::string> m_done_blobs;
   std::map<std::string, Broken> m_broken;  // by function
   bool m_broken_ends = false;
-  Claims m_seen;  // what the last claim told, without its jobs
+  Claims m_seen;       // what the last claim told, without its jobs
   bool m_look = true;  // whether there may be something to claim
   bool m_stopping = false;
   int m_kills = 0;  // how far the stop has gone: 1 SIGTERM sent, 2 SIGKILL sent
@@ -166,9 +167,9 @@ class Runner {
   Clock::time_point m_next_look;
   Clock::time_point m_blocked_until;  // after a failure of the disk
   bool m_troubled = false;
-  std::string m_trouble;      // why
+  std::string m_trouble;  // why
   Clock::time_point m_give_up;
-  size_t m_unrecorded = 0;    // ends of attempts that are not on stable storage
+  size_t m_unrecorded = 0;              // ends of attempts that are not on stable storage
   std::optional<Error> m_output_error;  // no files for what commands print
   Clock::time_point m_output_until;
   Fd m_nowhere;  // /dev/null

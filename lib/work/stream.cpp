@@ -44,7 +44,8 @@ void Stream::close_ends() {
 }
 
 void Stream::send(const Claim& claim, uint32_t attempt, Workload workload) {
-  std::string head = std::to_string(claim.job.size) + " " + claim.id + " " + std::to_string(attempt) + " " + claim.job.function + "\n";
+  std::string head =
+      std::to_string(claim.job.size) + " " + claim.id + " " + std::to_string(attempt) + " " + claim.job.function + "\n";
   m_pending_bytes += head.size() + workload.data.size();
   m_queued += head.size() + claim.job.size;
   m_unanswered.push_back({claim.id, m_queued});

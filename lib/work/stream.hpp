@@ -1,10 +1,11 @@
 // A command that is started once and fed jobs: gq-worker --stream. See gq-stream(7).
 //
-// It reads jobs on standard input, each a line "LENGTH ID ATTEMPT FUNCTION" and then LENGTH bytes, and writes one line for each
-// to standard output: an exit status as for a command that runs once, and behind a space a reason for people. An answer whose
-// reason begins with the ID of a job is for that job, any other one for the first job that has none.
+// It reads jobs on standard input, each a line "LENGTH ID ATTEMPT FUNCTION" and then LENGTH bytes, and writes one line
+// for each to standard output: an exit status as for a command that runs once, and behind a space a reason for people.
+// An answer whose reason begins with the ID of a job is for that job, any other one for the first job that has none.
 //
-// What was sent cannot be taken back: a command that hangs holds all of it. So no more is sent ahead than window() says.
+// What was sent cannot be taken back: a command that hangs holds all of it. So no more is sent ahead than window()
+// says.
 #pragma once
 
 #include <chrono>
@@ -24,9 +25,10 @@ struct Pace {
   size_t answers = 1;
 };
 
-// How many jobs a command may have at once: one before its first answer, while it takes over a second for the job that it has
-// (`running_ms`), and after such a one; else what it does in 50 ms by its latest answers, but at least two, for it may wait a
-// moment for others to come.
+// How many jobs a command may have at once: one before its first answer, while it takes over a second for the job that
+// it has
+// (`running_ms`), and after such a one; else what it does in 50 ms by its latest answers, but at least two, for it may
+// wait a moment for others to come.
 size_t stream_window(const std::deque<Pace>& latest, double running_ms);
 
 class Stream {
@@ -46,8 +48,9 @@ class Stream {
 
   // Goes on with sending and reading, as far as that goes without waiting.
   void pump();
-  // Why the conversation is over, 0 where it is not: the command must not go on, lest it take a piece of a job for the whole.
-  // EPIPE: it has closed its input or its output, perhaps by ending. EPROTO: it has answered for a job that it was not sent.
+  // Why the conversation is over, 0 where it is not: the command must not go on, lest it take a piece of a job for the
+  // whole. EPIPE: it has closed its input or its output, perhaps by ending. EPROTO: it has answered for a job that it
+  // was not sent.
   int failure() const { return m_failure; }
   // What to poll for: -1 where there is nothing to send.
   int input() const { return m_pending.empty() || m_failure ? -1 : m_input.get(); }
@@ -62,8 +65,8 @@ class Stream {
     int status;
     std::string reason;
   };
-  // The answers of which a whole line is there. A line that is not an answer is taken for status 70; one that names a job that has
-  // an answer already is left out; one that comes before its job was sent is a failure().
+  // The answers of which a whole line is there. A line that is not an answer is taken for status 70; one that names a
+  // job that has an answer already is left out; one that comes before its job was sent is a failure().
   std::deque<Answer> answers();
 
  private:
