@@ -760,7 +760,8 @@ void strangers_fill_no_log() {
   CHECK(at(0) == "" && !at(1) && !at(59) && at(60).value_or("").find("2 more") != std::string::npos && !at(61) &&
         seldom.behind("other", now) == "");
   for (int i = 0; i < 1000; ++i) seldom.behind(std::to_string(i), now);
-  CHECK(!seldom.behind("1000", now));  // their kinds take no more memory, either
+  CHECK(!seldom.behind("1000", now));                                   // their kinds take no more memory, either
+  CHECK(seldom.behind("1001", now + std::chrono::seconds(100)) == "");  // for a while
   Seldom other;
   for (int i = 0; i < 5; ++i) other.behind(i < 4 ? "a" : "b", now);
   CHECK(other.take_left_out() == (std::map<std::string, uint64_t>{{"a", 3}}) && other.take_left_out().empty());

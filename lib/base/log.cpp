@@ -25,6 +25,8 @@ std::string kind_of(const std::string& text) {
 
 std::optional<std::string> Seldom::behind(const std::string& kind, Time now) {
   constexpr size_t most_kinds = 100;
+  if (m_kinds.size() >= most_kinds)
+    std::erase_if(m_kinds, [&](const auto& entry) { return entry.second.next <= now && entry.second.left_out == 0; });
   Kind& k = m_kinds.size() < most_kinds || m_kinds.count(kind) ? m_kinds[kind] : m_kinds.begin()->second;
   if (now < k.next) {
     ++k.left_out;

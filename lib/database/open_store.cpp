@@ -131,7 +131,7 @@ Store open_store(const std::string& name, bool create) {
 }
 
 Store open_store(const std::string& path, std::unique_ptr<KeyValue> database, bool create) {
-  if (!create && !file_exists(path) && !Mirror::has_store(*database))
+  if (!create && !file_exists(path) && !(database && Mirror::has_store(*database)))
     throw Error(Exit::config, "cannot open the store: there is none in the database");
   Directory directory = Directory::of_store(path, true);
   auto mirror = make_mirror(directory, std::move(database), create);

@@ -56,6 +56,7 @@ struct Receivers::Group {
   size_t own_only = 0;               // of them; guarded by m_mutex
   std::atomic<size_t> most_busy{0};  // since the last look
   Clock::time_point next_look;       // guarded by m_mutex
+  bool unsaid = false;               // the trouble that it has; guarded by m_mutex
   std::string trouble() const {
     return "server " + std::to_string(reinterpret_cast<uintptr_t>(this));
   }  // several may have one server
@@ -219,8 +220,15 @@ void Receivers::receive(Receiver& self) {
     if (take_too_long()) reason = "it sends more than a Gearman server does";
     if (!self.permanent) return true;
     const std::string text = "cannot reach the Gearman server " + self.group->server.name() + ": " + reason;
-    if (begin_trouble(self.group->trouble(), text))
-      say_seldom(Level::warning, text, text + "; trying again until it answers");
+    bool say = begin_trouble(self.group->trouble(), text);
+    {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      say = std::exchange(self.group->unsaid, false) || say;
+    }
+    if (say && !say_seldom(Level::warning, text, text + "; trying again until it answers")) {
+      std::lock_guard<std::mutex> guard(m_mutex);
+      self.group->unsaid = true;  // it is said when it lasts
+    }
     retry = std::clamp(retry * 2, first_retry, longest_retry);
     return pause(retry);
   };
@@ -262,6 +270,7 @@ void Receivers::receive(Receiver& self) {
       if (end_trouble(self.group->trouble())) log(Level::info, "connected to " + self.group->server.name());
       std::lock_guard<std::mutex> guard(m_mutex);
       if (m_stop) break;
+      self.group->unsaid = false;
       self.wake = gearman_worker_id(worker.get());
     }
     auto start = Clock::now();
@@ -360,13 +369,14 @@ std::optional<std::string> Receivers::merged(Receiver& self, const Service& serv
          "queued: submit again with a fresh unique, or none\n";
 }
 
-void Receivers::say_seldom(Level level, const std::string& kind, const std::string& text) {
+bool Receivers::say_seldom(Level level, const std::string& kind, const std::string& text) {
   std::optional<std::string> behind;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     behind = m_seldom.behind(kind, Clock::now());
   }
   if (behind) log(level, text + *behind);
+  return behind.has_value();
 }
 
 void Receivers::say_once(const std::string& what) {

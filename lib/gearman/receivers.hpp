@@ -98,7 +98,8 @@ class Receivers {
   std::optional<std::string> merged(Receiver& self, const Service& service, std::string_view unique,
                                     std::string_view payload);
   void say_once(const std::string& what);
-  void say_seldom(Level level, const std::string& kind, const std::string& text);
+  // False where it has been said too lately.
+  bool say_seldom(Level level, const std::string& kind, const std::string& text);
   std::optional<std::string> judge(Receiver& self, const AssignedJob& job);
   void give_room_back(Receiver& self);
   void receive(Receiver& self);

@@ -130,6 +130,7 @@ struct Replicator::Peer {
   Clock::time_point asked_us{};  // when it last asked
   LastRuns runs;
   std::string trouble;  // why it is not up
+  bool unsaid = false;  // and that has not been logged
   std::string store, session;
   std::vector<std::string> former;  // the last of them
   Turnover turnover;
@@ -304,9 +305,13 @@ bool Replicator::pause(Millis duration) {
 void Replicator::complain(Peer& peer, const std::string& trouble) {
   std::lock_guard<std::mutex> guard(m_mutex);
   peer.up = false;
-  if (peer.trouble == trouble || m_stop) return;
-  peer.trouble = trouble;
-  if (auto behind = m_seldom.behind(trouble, Clock::now())) log(Level::warning, trouble + *behind);
+  if (m_stop) return;
+  const bool is_new = std::exchange(peer.trouble, trouble) != trouble;
+  if (is_new || peer.unsaid) {
+    auto behind = m_seldom.behind(trouble, Clock::now());
+    peer.unsaid = !behind;  // it is said when it lasts
+    if (behind) log(Level::warning, trouble + *behind);
+  }
 }
 
 // --------------------------------------------------------------------------------------------------------------- add
@@ -778,7 +783,7 @@ std::vector<bool> Replicator::ask(Peer& peer, const std::vector<std::string>& id
     } else if (words[0] == "sent" && words.size() == 4) {
       // To whom it was, not to one that has its name now.
       Peer* to = find(words[1]);
-      if (words[2] == (to ? to->store : m_self.store)) peer.told[words[1]] = number;
+      if ((to || words[1] == m_self.node) && words[2] == (to ? to->store : m_self.store)) peer.told[words[1]] = number;
     } else if (words[0] == "known" || words[0] == "unknown") known.push_back(words[0] == "known");
   }
   if (known.size() != ids.size()) throw Error(Exit::config, peer.name + " answers something else");
@@ -787,7 +792,7 @@ std::vector<bool> Replicator::ask(Peer& peer, const std::vector<std::string>& id
   room = room && !peer.relay;
   if (room || peer.relay) {
     if (!peer.trouble.empty()) log(Level::info, peer.name + " answers again");
-    peer.trouble.clear();
+    peer.trouble.clear(), peer.unsaid = false;
   }
   peer.up = room;
   if (m_serving && peer.relay && peer.position != UINT64_MAX) {

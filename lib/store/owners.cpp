@@ -197,13 +197,13 @@ Owners::~Owners() {
 Owner Owners::make(const std::string& more) {
   Owner owner;
   const std::string temporary = "tmp." + new_ulid();
-  owner.text = m_directory.open(temporary, O_WRONLY | O_CREAT | O_EXCL);
+  Fd file = m_directory.open(temporary, O_WRONLY | O_CREAT | O_EXCL);
   owner.lock = m_directory.open(temporary, O_RDONLY);
   if (::flock(owner.lock.get(), LOCK_EX | LOCK_NB) != 0) throw_errno(Exit::storage, "lock an owner file");
   // Without room for what it says, the lock alone counts.
-  if (!write_text(owner.text.get(), first_line(0) + "boot " + here().boot + "\nspace " + here().space + "\nhost " +
-                                        here().host + "\n" + more))
-    if (::ftruncate(owner.text.get(), 0) != 0) throw_errno(Exit::storage, "write an owner file");
+  if (!write_text(file.get(), first_line(0) + "boot " + here().boot + "\nspace " + here().space + "\nhost " +
+                                  here().host + "\n" + more))
+    if (::ftruncate(file.get(), 0) != 0) throw_errno(Exit::storage, "write an owner file");
   owner.name = m_id + "." + std::to_string(m_count);
   if (!m_directory.rename(temporary, owner.name)) throw_errno(Exit::storage, "rename an owner file");
   ++m_count;
@@ -217,7 +217,10 @@ Owner Owners::take() {
   return owner;
 }
 
-void Owners::started(const Owner& owner, pid_t pid) { write_text(owner.text.get(), first_line(pid)); }
+bool Owners::started(const Owner& owner, pid_t pid) {
+  Fd file = m_directory.try_open(owner.name, O_WRONLY);
+  return file && write_text(file.get(), first_line(pid));
+}
 
 void Owners::let_go(Owner owner) {
   owner.lock.reset();
@@ -226,7 +229,7 @@ void Owners::let_go(Owner owner) {
   owner.lock = m_directory.try_open(owner.name, O_RDONLY);
   struct stat st;
   if (owner.lock && ::flock(owner.lock.get(), LOCK_EX | LOCK_NB) == 0 && ::fstat(owner.lock.get(), &st) == 0 &&
-      st.st_nlink > 0 && write_text(owner.text.get(), first_line(0)))
+      st.st_nlink > 0 && started(owner, 0))
     m_free.push_back(std::move(owner));
   else m_directory.remove(owner.name);
 }

@@ -52,7 +52,6 @@ OwnerInfo parse_owner(const std::string& text);
 struct Owner {
   std::string name;
   Fd lock;  // by a description that cannot write: a command inherits it, and may run as another user
-  Fd text;  // what the file says is written through this one
 };
 
 class Owners {
@@ -67,8 +66,8 @@ class Owners {
 
   // An owner for what is started next. Throws Error(storage).
   Owner take();
-  // Says which command has inherited the lock.
-  static void started(const Owner& owner, pid_t pid);
+  // Says which command has inherited the lock, 0 for none yet; false where that cannot be written.
+  bool started(const Owner& owner, pid_t pid);
   // Once the end of everything that it held stands in the journal.
   void let_go(Owner owner);
 

@@ -448,7 +448,7 @@ bool Runner::start_command(Slot& slot, const Claim& claim, int input, const std:
     why = e.what();
   }
   if (pid > 0) {
-    Owners::started(slot.owner, slot.pid = pid);
+    m_owners.started(slot.owner, slot.pid = pid);
     return true;
   }
   if (slot.output) slot.output->discard();
