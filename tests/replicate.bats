@@ -740,6 +740,20 @@ P
   [[ $(cat "$T"/bg.*.err) == "$before" ]]
 }
 
+@test "gq-worker: nodes that run hundreds of functions with long names hear each other" {
+  start_gearmand
+  NODES=(1 2)
+  group once --copies 2
+  local many n long
+  long=$(printf 'x%.0s' {1..240})
+  for n in $(seq 300); do many+=(-f "$long$n"); done
+  node 1 "${many[@]}"
+  node 2 "${many[@]}"
+  eventually answered 1 2
+  eventually answered 2 1
+  gq-enqueue "${long}300" </dev/null
+}
+
 @test "gq-worker: one of two Gearman servers is enough for the nodes to reach each other" {
   start_gearmand; first=$GEARMAND one=$GQ_SERVERS
   start_gearmand
