@@ -525,6 +525,9 @@ PY
   [[ $(grep -c Sig "$T/out") == 2 ]]
   for mask in $(awk '/Sig/ { print $2 }' "$T/out"); do ((0x$mask % (1 << 31) == 0)); done  # 32 and 33 are the C library's own
   [[ $(sed -n '$p' "$T/out") == 0 && $(tail -n 2 "$T/out" | head -n 1) == '0 1 2 3'* ]]
+  # Nor the session, with whose terminal it could do what it likes.
+  gq-enqueue f --local <<<x
+  [[ $(gq-worker --local --drain -f f -- sh -c '[ "$(cut -d " " -f 6 /proc/$$/stat)" = $$ ] && echo own') == own ]]
 }
 
 @test "gq-worker: --stream with a command that outlives SIGTERM, one that answers too much, one beside a job that killed its worker" {

@@ -346,6 +346,9 @@ teardown() {
   mkdir "$T/shared"; ln -s "$T/plain" "$T/shared/$(basename "$copy")"
   GQ_CACHE=$T/shared fails_with 78 gq-inspect stats
   [[ ! -e $T/plain/database && ! -e $T/plain/mirror ]]
+  ln -s "$T/unpacked" "$T/shared/$(GQ_CACHE=$T/evils gq-inspect --store "exec:$T/evil" stats >/dev/null 2>&1 || true; ls "$T/evils")"
+  rm -f "$T/ran"; GQ_CACHE=$T/shared fails_with 78 gq-inspect stats --store "$T/unpacked"
+  [[ ! -e $T/ran ]]
   rm "$copy/mirror"; ln -s "$T/new" "$copy/mirror"
   fails_with 78 gq-inspect stats
   [[ ! -e $T/new ]]

@@ -1,5 +1,5 @@
-// Starting a command: in a process group of its own, with default signals, an empty signal mask, and no descriptors but
-// standard input, output and error and one more.
+// Starting a command: in a session, and so a process group, of its own, with default signals, an empty signal mask, and
+// no descriptors but standard input, output and error and one more.
 #pragma once
 
 #include <sys/types.h>

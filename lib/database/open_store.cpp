@@ -46,11 +46,11 @@ std::string database_text(const Directory& directory, const std::string& program
   return program + "\n" + (identity.empty() ? "" : "directory " + identity + "\n");
 }
 
-// Whether this is the directory that a store gets that is named by the program.
+// Whether this is the directory that a store gets that is named by the program. A link there may be another user's.
 bool is_own_place(const Directory& directory, const std::string& program) {
   struct stat a, b;
   try {
-    return ::stat(store_directory(program).c_str(), &a) == 0 && ::fstat(directory.fd(), &b) == 0 &&
+    return ::lstat(store_directory(program).c_str(), &a) == 0 && ::fstat(directory.fd(), &b) == 0 &&
            a.st_dev == b.st_dev && a.st_ino == b.st_ino;
   } catch (const Error&) {  // nothing says where that would be
     return false;
