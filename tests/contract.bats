@@ -400,7 +400,20 @@ PY
   gq-worker --local --drain -f f --output "$T/o" --joblog "$T/log" -- true
   chown -h 1 "$T/log" "$T/new" "$T/o"
   for name in log new; do refused --joblog "$T/$name" "it is a link of another user's"; done
-  refused --output "$T/o" "it is a link of another user's"
+  for end in '' / /. /./; do
+    fails_with 78 gq-worker --local --drain -f f --output "$T/o$end" -- true
+    grep -q "cannot trust $T/o: it is a link of another user's" "$T/failed.err"
+  done
+  # Of what looks like outputs, what is locked lives, as the files in the directory owners of a store do.
+  chown -h 0 "$T/o"
+  local old=01ARZ3NDEKTSV4RRFFQ69G5FAV
+  touch -d '-30 days' "$T/real/$old.1" "$T/real/$old.2"
+  background flock -F "$T/real/$old.2" sleep 600
+  locked() { not flock -n "$T/real/$old.2" true; }
+  eventually locked
+  gq-enqueue f --local </dev/null >/dev/null
+  gq-worker --local --drain -f f --output "$T/o" -- true
+  [[ ! -e $T/real/$old.1 && -e $T/real/$old.2 ]]
   [[ ! -e $T/real/new ]]
 }
 

@@ -247,6 +247,13 @@ load helpers
   for option in --store --servers --id; do fails_with 64 gq-enqueue up --local $option '' </dev/null; done
   fails_with 78 gq-enqueue --config '' up --local </dev/null
   fails_with 78 gq-enqueue --config /dev/zero up --local </dev/null
+  for null in /dev/null /dev/./null; do gq-enqueue --config $null up --local </dev/null; done
+  if ((EUID == 0)); then  # a link of another user makes no descriptor of it
+    echo 'delay = 1h' >"$T/theirs"; chmod 666 "$T/theirs"; ln -s /dev/stdin "$T/in"
+    gq-enqueue --config "$T/in" up --local /dev/null <"$T/theirs"
+    chown -h 1 "$T/in"
+    fails_with 78 gq-enqueue --config "$T/in" up --local /dev/null <"$T/theirs"
+  fi
   echo 'grace = 3' >"$T/config"
   fails_with 78 gq-enqueue --config "$T/config" up --local </dev/null
   fails_with 74 sh -c 'gq-enqueue --help >/dev/full'

@@ -90,11 +90,11 @@ class Configuration : public CLI::ConfigINI {
   static constexpr const char* placeholder = "/dev/./null";
 
   void read(const std::string& path) {
-    if (path == placeholder) return;
+    if (path == placeholder && !m_name.empty()) return;
     m_name = path;
     if (m_texts.count(path)) return;  // validators are called again
     bool is_inherited = false;
-    Fd fd = open_given(path, O_RDONLY, regular_file | fifo, Exit::config, 0, &is_inherited);
+    Fd fd = open_given(path, O_RDONLY, regular_file | fifo | null_device, Exit::config, 0, &is_inherited);
     // Who starts the program gives it its descriptors, as its arguments.
     if (!is_inherited) check_trusted(fd.get(), path, S_IWOTH, "chmod o-w it");
     try {

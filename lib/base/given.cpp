@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@ namespace gq {
 namespace {
 
 constexpr int most_links = 40;  // as the kernel has it
+constexpr const char* standard_names[] = {"/dev/stdin", "/dev/stdout", "/dev/stderr"};
 
 // Another descriptor for the same open file. Not for one that this program has opened itself: those are closed on exec.
 Fd duplicate(int fd, int flags) {
@@ -26,8 +28,14 @@ Fd duplicate(int fd, int flags) {
   return Fd();
 }
 
-unsigned kind_of(mode_t mode) {
-  return S_ISREG(mode) ? regular_file : S_ISFIFO(mode) ? fifo : S_ISCHR(mode) ? device : other_kind;
+bool is_trusted(const struct stat& st) { return st.st_uid == ::geteuid() || st.st_uid == 0; }
+
+// By its number: in a user namespace it seems to belong to nobody.
+bool is_null_device(const struct stat& st) { return S_ISCHR(st.st_mode) && st.st_rdev == ::makedev(1, 3); }
+
+unsigned kind_of(const struct stat& st) {
+  if (is_null_device(st)) return device | null_device;
+  return S_ISREG(st.st_mode) ? regular_file : S_ISFIFO(st.st_mode) ? fifo : S_ISCHR(st.st_mode) ? device : other_kind;
 }
 
 std::string name_of(mode_t mode) {
@@ -38,7 +46,8 @@ std::string name_of(mode_t mode) {
                           : "a device";
 }
 
-// Which descriptor of this process a path is a name of.
+// Which descriptor of this process a path is a name of. Not through a link of another user, who would choose then what
+// is trusted.
 std::optional<int> descriptor_of(const std::string& name) {
   std::filesystem::path path = name;
   for (int links = 0; links < most_links; ++links) {
@@ -46,6 +55,10 @@ std::optional<int> descriptor_of(const std::string& name) {
       if (auto number = path.native().rfind(directory, 0) == 0 ? parse_count(path.native().substr(directory.size()))
                                                                : std::nullopt)
         return *number <= INT32_MAX ? std::optional(static_cast<int>(*number)) : std::nullopt;
+    for (int fd = 0; fd < 3; ++fd)  // links, too, which seem to belong to nobody in a user namespace
+      if (path == standard_names[fd]) return fd;
+    struct stat st;
+    if (::lstat(path.c_str(), &st) != 0 || !is_trusted(st)) return std::nullopt;
     std::error_code failed;
     auto next = std::filesystem::read_symlink(path, failed);
     if (failed) return std::nullopt;
@@ -53,8 +66,6 @@ std::optional<int> descriptor_of(const std::string& name) {
   }
   return std::nullopt;
 }
-
-bool is_trusted(const struct stat& st) { return st.st_uid == ::geteuid() || st.st_uid == 0; }
 
 Error not_trusted(const std::string& path, const std::string& why) {
   return Error(Exit::config, "cannot trust " + printable(path) + ": " + why);
@@ -65,7 +76,7 @@ Error not_trusted(const std::string& path, const std::string& why) {
 void check_link(const std::string& given) {
   struct stat st;
   std::string path = given;  // with a slash behind it, lstat(2) would follow it
-  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  while (path.size() > 1 && (path.back() == '/' || path.ends_with("/."))) path.pop_back();
   if (::lstat(path.c_str(), &st) == 0 && S_ISLNK(st.st_mode) && !is_trusted(st))
     throw not_trusted(path, "it is a link of another user's");
 }
@@ -80,13 +91,17 @@ Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mod
   for (;; wait.check()) {
     fd = own ? duplicate(*own, flags) : try_open(path, flags | O_NONBLOCK | O_NOCTTY, mode);
     if (fd || errno != EWOULDBLOCK) break;
+    // Only a file's owner can hold one. Another user's file is not used by those who mind, so they wait for none.
+    struct stat leased;
+    if (kinds != anything && ::stat(path.c_str(), &leased) == 0 && !is_trusted(leased))
+      throw not_trusted(path, "it belongs to another user");
     std::this_thread::sleep_for(Millis(50));
   }
   const int error = errno;
   struct stat st;
   // To write to a FIFO that nobody reads is an error of its own.
   const bool known = fd ? ::fstat(fd.get(), &st) == 0 : error == ENXIO && ::stat(path.c_str(), &st) == 0;
-  if (known && !(kinds & kind_of(st.st_mode)) && !(own && (kinds & inherited)))
+  if (known && !(kinds & kind_of(st)) && !(own && (kinds & inherited)))
     throw Error(code, "cannot open " + printable(path) + ": it is " + name_of(st.st_mode));
   errno = error;
   if (!fd) throw_errno(code, "open " + printable(path));
@@ -106,6 +121,7 @@ void check_trusted(int fd, const std::string& path, mode_t forbidden, const std:
   if (::fstat(fd, &st) != 0 || ::fstatfs(fd, &system) != 0) throw_errno(Exit::config, "look at " + printable(path));
   if (system.f_type == PROC_SUPER_MAGIC || system.f_type == PIPEFS_MAGIC)
     throw not_trusted(path, "it is another process's");
+  if (is_null_device(st)) return;
   if (!is_trusted(st)) throw not_trusted(path, "it belongs to another user");
   if (st.st_uid != ::geteuid()) forbidden &= ~static_cast<mode_t>(S_IRGRP);
   if (st.st_mode & forbidden)

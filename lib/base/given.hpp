@@ -23,7 +23,8 @@ enum Kinds : unsigned {
   inherited =
       8,  // whatever a descriptor is that this program was started with: /dev/stderr, /dev/fd/N, or a link to them
   other_kind = 16,
-  anything = 31,
+  null_device = 32,
+  anything = 63,
 };
 
 // Opens a file that is one of these kinds; throws Error with `code` where it cannot, or where it is of another kind. A

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -52,15 +53,25 @@ void cut_lines(std::string& text) {
 
 // Others could put files of theirs there, or take away what commands have printed. An empty Fd, and errno, where it
 // cannot be opened.
-Fd open_outputs(const OutputOptions& options) {
-  check_link(options.directory);
-  Fd fd = try_open(options.directory, O_RDONLY | O_DIRECTORY);
-  if (fd) check_trusted(fd.get(), options.directory, S_IWGRP | S_IWOTH, "chmod go-w it");
+Fd open_outputs(const std::string& path) {
+  check_link(path);
+  Fd fd = try_open(path, O_RDONLY | O_DIRECTORY);
+  if (!fd) return fd;
+  check_trusted(fd.get(), path, S_IWGRP | S_IWOTH, "chmod go-w it");
+  check_link(path);  // nor through one that was there for a moment
+  if (!same_file(fd.get(), path))
+    throw Error(Exit::retry, "cannot open " + printable(path) + ": its name leads elsewhere by now");
   return fd;
 }
 
 Fd make_file(const Fd& directory, const std::string& name) {
   return Fd(::openat(directory.get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+}
+
+// As the files are of those that live, in the directory owners of a store, whose names look the same.
+bool is_locked(int directory, const char* name) {
+  Fd fd(::openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  return !fd || ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0;
 }
 
 }  // namespace
@@ -83,7 +94,7 @@ void prepare_outputs(const OutputOptions& options) {
   if (options.directory.empty()) return;
   if (!file_exists(options.directory)) make_directory(options.directory);
   const std::string name = "tmp." + new_ulid();
-  Fd directory = open_outputs(options);
+  Fd directory = open_outputs(options.directory);
   if (!directory || !make_file(directory, name))
     throw_errno(Exit::storage, "make files in " + printable(options.directory));
   ::unlinkat(directory.get(), name.c_str(), 0);
@@ -93,14 +104,16 @@ Output::Output(const OutputOptions& options, const std::string& name) : m_cap(op
   make_pipe_from(m_error, m_error_end);
   if (options.directory.empty()) return;
   make_pipe_from(m_out, m_out_end);
-  Fd directory = open_outputs(options);
+  Fd directory = open_outputs(options.directory);
   if (!directory && errno == ENOENT) {
     if (make_directory(options.directory))
       log(Level::warning, "the output directory " + printable(options.directory) + " was gone; it is made again");
-    directory = open_outputs(options);
+    directory = open_outputs(options.directory);
   }
   for (int n = 1; !m_file; ++n) {
     const std::string file = name + (n == 1 ? "" : "." + std::to_string(n));
+    m_directory = options.directory;
+    m_name = file;
     m_path = options.directory + "/" + file;
     if (directory) m_file = make_file(directory, file);
     if (!m_file && (!directory || errno != EEXIST)) throw_errno(Exit::storage, "make the output file " + m_path);
@@ -170,13 +183,28 @@ std::string Output::tail() const {
 }
 
 void Output::discard() {
-  if (m_file) ::unlink(m_path.c_str());
+  if (!m_file) return;
+  try {
+    Fd directory = open_outputs(m_directory);
+    struct stat a, b;
+    if (directory && ::fstat(m_file.get(), &a) == 0 &&
+        ::fstatat(directory.get(), m_name.c_str(), &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_dev == b.st_dev &&
+        a.st_ino == b.st_ino)
+      ::unlinkat(directory.get(), m_name.c_str(), 0);
+  } catch (const Error&) {  // the name leads to what is another's by now
+  }
 }
 
 void sweep_outputs(const OutputOptions& options) {
   if (options.directory.empty()) return;
-  std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(options.directory.c_str()), closedir);
+  Fd directory;
+  try {
+    directory = open_outputs(options.directory);
+  } catch (const Error&) {  // said where the next command is started
+  }
+  std::unique_ptr<DIR, int (*)(DIR*)> dir(directory ? fdopendir(directory.get()) : nullptr, closedir);
   if (!dir) return;
+  directory.release();
   time_t oldest = std::chrono::duration_cast<std::chrono::seconds>(now_ms() - options.keep).count();
   while (const dirent* entry = readdir(dir.get())) {
     std::string_view name = entry->d_name;
@@ -185,7 +213,7 @@ void sweep_outputs(const OutputOptions& options) {
     struct stat st;
     if (name.size() > ulid_size + 1 && name[ulid_size] == '.' && is_ulid(name.substr(0, ulid_size)) &&
         ::fstatat(::dirfd(dir.get()), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
-        st.st_uid == ::geteuid() && st.st_mtime < oldest)
+        st.st_uid == ::geteuid() && st.st_mtime < oldest && !is_locked(::dirfd(dir.get()), entry->d_name))
       ::unlinkat(::dirfd(dir.get()), entry->d_name, 0);
   }
 }

@@ -12,8 +12,8 @@ def prepare(w):
     w.env["PATH"] = f"{SCRIPTS}:{w.env['PATH']}"
     w.store.mkdir(mode=0o700)
     w.database = w.dir / "database"
-    st = w.store.stat()
-    (w.store / "database").write_text(f"exec:gq-store-dbi dbi:SQLite:{w.database}\ndirectory {st.st_dev} {st.st_ino}\n")
+    own = subprocess.run(["stat", "-c", "%d %i %.9W", w.store], capture_output=True, text=True, check=True).stdout
+    (w.store / "database").write_text(f"exec:gq-store-dbi dbi:SQLite:{w.database}\ndirectory {own}")
     w.restarts = w.helpers = 0
 
 
