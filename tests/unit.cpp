@@ -1035,6 +1035,41 @@ void synced_end_only_grows(const std::string& directory) {
   CHECK(!another.journal().synced());
 }
 
+// Positions near the end of what a number can hold, in a journal from elsewhere, neither overflow nor go round for
+// ever.
+void positions_are_bounded(const std::string& directory) {
+  CHECK(parse_segment_name(segment_name(max_lsn - 1)) == max_lsn - 1);
+  CHECK(!parse_segment_name(segment_name(max_lsn)) && !parse_segment_name(segment_name(UINT64_MAX)));
+  NewJob job = make_job({"f"}, "x");
+  int number = 0;
+  auto read = [&](std::vector<Lsn> lsns, Lsn end) {
+    const std::string made = directory + "." + std::to_string(++number);
+    Directory::of_store(made, true);
+    Journal journal(Directory(made), "store");
+    CleanedSegment segment(journal, 0, 0);
+    for (Lsn lsn : lsns) segment.add(lsn, job.head, job.data);
+    segment.finish(end, 0);
+    segment.publish();
+    JournalReader reader(journal, 0);
+    size_t records = 0, steps = 0;
+    for (auto item = reader.next(); item != JournalReader::Item::end && steps < 20; item = reader.next(), ++steps)
+      records += item == JournalReader::Item::record;
+    CHECK(steps < 20 && reader.position() < max_lsn);
+    bool appended = true;
+    try {
+      journal.append({RecordBytes(job.head, job.data)}, Room::intake);
+    } catch (const Error& e) {
+      appended = false;
+      CHECK(e.code() == Exit::storage);
+    }
+    return std::pair(records, appended);
+  };
+  CHECK(read({50}, 5000) == std::pair(size_t(1), true));
+  CHECK(read({50, UINT64_MAX - 1, UINT64_MAX}, 5000) == std::pair(size_t(1), true));
+  CHECK(read({50, UINT64_MAX - 1}, UINT64_MAX).first == 1);
+  CHECK(read({50}, max_lsn - 100) == std::pair(size_t(1), false));
+}
+
 // How much is sent ahead of a streamed command's answers follows its latest answers, and those of no other.
 void stream_windows() {
   const std::deque<Pace> quick(8, Pace{1, 1}), batches(8, Pace{10, 100}), slow{{1, 1}, {1001, 1}},
@@ -1367,6 +1402,7 @@ int main(int argc, char** argv) {
   waiting_ends(directory);
   hints_are_proved(directory + "/c");
   synced_end_only_grows(directory + "/d");
+  positions_are_bounded(directory + "/positions");
   stream_windows();
   stream_answers();
   room_is_left();

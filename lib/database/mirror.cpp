@@ -27,6 +27,8 @@ constexpr size_t scanned_records = 200, scanned_pieces = 8;
 constexpr size_t most_ends = 10000;  // that are looked at in one go
 // What a request of before the copy was made anew may still write ends within this.
 constexpr Lsn safe_distance = 1ULL << 32;
+// Of a record in the database, so that there is always a place behind it.
+constexpr Lsn most_lsn = max_lsn / 2;
 
 std::string record_key(Lsn lsn) { return "r" + padded(lsn, lsn_digits); }
 std::string piece_key(const std::string& id, uint64_t piece) { return "b" + id + padded(piece, piece_digits); }
@@ -128,7 +130,7 @@ void Mirror::for_each(char kind, size_t at_a_time, Visit visit) {
 // Whether the database has records behind those that it was told of, and other ones than the copy: that is an old one.
 bool Mirror::is_behind(Lsn stable) const {
   auto next = m_database->scan(record_key(stable), 1);
-  if (next.empty() || next[0].key[0] != 'r') return false;
+  if (next.empty() || next[0].key[0] != 'r' || next[0].key >= record_key(most_lsn)) return false;
   const Settings settings = read_settings(m_directory);
   Journal journal(m_directory, settings.store_id);
   const Lsn lsn = parse_count(next[0].key.substr(1)).value_or(0);
@@ -189,7 +191,7 @@ Lsn Mirror::make_anew(bool create) {
   for_each('r', scanned_records, [&](const std::string& key, std::string_view value) {
     const Lsn lsn = key.size() == 1 + lsn_digits ? parse_count(key.substr(1)).value_or(0) : 0;
     auto head = parse_record(value);
-    if (lsn == 0 || !head ||
+    if (lsn == 0 || lsn >= most_lsn || !head ||
         (value.size() != head->head_size && value.size() != head->head_size + head->inline_size())) {
       ++damaged;
       return;
@@ -201,6 +203,7 @@ Lsn Mirror::make_anew(bool create) {
   });
   // Behind all that was given away before, which a request of before may still bring there.
   const Lsn given = parse_count(m_database->get(begin_key).value_or("")).value_or(0);
+  if (given >= max_lsn - safe_distance) throw refuse("its key `position` is not a position");
   finish(std::max(last, given) + safe_distance);
   m_database->put({{begin_key, std::to_string(begin)}});
   if (damaged)

@@ -73,6 +73,7 @@ std::optional<SegmentHeader> parse_segment_header(std::string_view bytes, Lsn ba
     h.end = get_le<uint64_t>(bytes, 32), h.cleaned_at = get_le<uint64_t>(bytes, 40),
     h.size = get_le<uint64_t>(bytes, 48);
   if (cleaned && h.end <= base) return std::nullopt;
+  if (std::max({h.previous_end, h.end, h.cleaned_at, h.size}) >= max_lsn) return std::nullopt;
   std::string whole = segment_header(base, h, seed);
   if (bytes.substr(0, whole.size()) != whole) return std::nullopt;
   return h;
@@ -108,6 +109,12 @@ std::optional<uint64_t> parse_frame_header(std::string_view bytes, Lsn lsn, uint
   return frame->second;
 }
 
+// Bytes that are to stand behind this position.
+void check_range(Lsn from, uint64_t size) {
+  if (from < max_lsn && size < max_lsn - from) return;
+  throw Error(Exit::storage, "cannot append to the journal: it has come to its last position");
+}
+
 }  // namespace
 
 // As measured: a small job (a head of 90 bytes, its frame besides) takes 215 bytes of index when it comes and 340 in
@@ -132,7 +139,8 @@ std::string segment_name(Lsn base) { return padded(base, segment_digits) + segme
 std::optional<Lsn> parse_segment_name(std::string_view name) {
   if (name.size() != segment_digits + strlen(segment_suffix) || name.substr(segment_digits) != segment_suffix)
     return std::nullopt;
-  return parse_count(name.substr(0, segment_digits));
+  auto base = parse_count(name.substr(0, segment_digits));
+  return base && *base < max_lsn ? base : std::nullopt;
 }
 
 std::vector<Lsn> list_segments(const Directory& journal) {
@@ -320,6 +328,7 @@ void Journal::begin_segment(Room room) {
   if (!m_durability) previous_end = std::max(previous_end, synced().value_or(0));
   auto hint = read_hint();
   Lsn base = std::max({previous_end, hint ? hint->end : 0, segments.empty() ? 0 : segments.back() + 1});
+  check_range(base, spare_size);  // for its header
   const std::string temporary = room == Room::completion ? spare_name : "tmp." + new_ulid();
   auto segment = std::make_shared<Segment>();
   segment->base = base;
@@ -442,6 +451,7 @@ std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Roo
       group += records[i].data;
       placed[i].end = start + group.size();
     }
+    check_range(start, group.size());
     try {
       write_all_at(m_segment->fd.get(), group, m_segment->size, "the journal");
     } catch (const Error&) {
@@ -728,7 +738,12 @@ JournalReader::Frame JournalReader::parse(uint64_t offset, bool with_data, uint6
 
 // The LSN and the length of the record of a frame whose header this is.
 std::optional<std::pair<Lsn, uint64_t>> JournalReader::frame_at(std::string_view bytes, uint64_t offset) const {
-  if (m_cleaned) return parse_frame_header(bytes, cleaned_frame_magic, m_journal.m_seed + offset);
+  if (m_cleaned) {
+    auto frame = parse_frame_header(bytes, cleaned_frame_magic, m_journal.m_seed + offset);
+    // Nothing that it does not stand for: where its header is damaged, nobody knows how far that goes.
+    const Lsn end = m_header_bad ? max_lsn : m_end;
+    return frame && frame->first >= m_base && frame->first < end ? frame : std::nullopt;
+  }
   auto length = parse_frame_header(bytes, m_base + offset, m_journal.m_seed);
   if (!length) return std::nullopt;
   return std::pair(m_base + offset, *length);

@@ -54,6 +54,10 @@ class Durability;
 
 using Lsn = uint64_t;
 
+// Every position is below this one, so that no sum of one with a size or a distance overflows. A store that grows
+// by 10 GiB a second gets there in 13 years: a larger position has been made up.
+inline constexpr Lsn max_lsn = 1ULL << 62;
+
 inline constexpr uint32_t journal_version = 2;
 inline constexpr uint64_t segment_header_size = 40, cleaned_header_size = 64;
 inline constexpr uint64_t frame_header_size = 24;
@@ -113,7 +117,7 @@ class Journal {
 
   // Appends records (without data over max_inline_data) with one write, and returns where each stands. Not yet durable:
   // sync() makes it so. Throws Error(storage) when nothing was appended; disk full and quota are among the reasons
-  // (Error::error_number()).
+  // (Error::error_number()), and that max_lsn would be reached.
   std::vector<Placed> append(const std::vector<RecordBytes>& records, Room room);
 
   // Waits until all that this process appended between two positions is on stable storage. Callers group: one fdatasync

@@ -144,7 +144,7 @@ bool parse_manifest(const std::string& text, Snapshot& s, std::string& why) {
     if (words[0] == "store" && words.size() == 2) s.store = words[1];
     else if (words[0] == "created" && number && *number <= static_cast<uint64_t>(last_time.count()))
       s.created_at = Millis(static_cast<int64_t>(*number));
-    else if (words[0] == "position" && number) s.position = *number;
+    else if (words[0] == "position" && number && *number < max_lsn) s.position = *number;
     else if (words[0] == "jobs" && number) s.jobs = *number, s.damaged = words.size() > 2;
     else if (words[0] == "file" && words.size() == 4 && number && parse_hex(words[2]))
       s.files[words[3]] = {*number, *parse_hex(words[2])}, ++s.file_count, s.bytes += *number;
