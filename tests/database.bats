@@ -29,6 +29,23 @@ teardown() {
   [[ -z ${SERVERS:-} ]] || { pkill -9 -f "$SERVERS" || true; sleep 0.2; rm -rf "$SERVERS"; }
 }
 
+@test "gq-store-bdb, gq-store-files: a directory of another user, or that others can write to, is refused" {
+  ((EUID == 0)) || skip "needs root, for another user"
+  local helper
+  mkdir "$T/theirs" "$T/open" "$T/linked"
+  chown 1 "$T/theirs"; chmod 0770 "$T/open"; ln -s "$T/made" "$T/linked/gq.lock"
+  for helper in gq-store-bdb gq-store-files; do
+    for directory in theirs open; do
+      printf 'gq-store 1\n' | not "$helper" "$T/$directory" >"$T/said"
+      grep -q "cannot use $T/$directory: it belongs to another user, or others can write to it" "$T/said"
+      [[ -z $(ls -A "$T/$directory") ]]
+    done
+  done
+  printf 'gq-store 1\n' | not gq-store-bdb "$T/linked" >"$T/said"
+  grep -q "cannot open $T/linked/gq.lock" "$T/said"
+  [[ ! -e $T/made ]]
+}
+
 @test "gq-store-test: gq-store-dbi on SQLite, gq-store-bdb and gq-store-files keep a store as gq-store-helper(7) asks" {
   conforms --syncs 0 gq-store-dbi "dbi:SQLite:$T/test"
   conforms --syncs 0 gq-store-bdb "$T/bdb"
