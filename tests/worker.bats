@@ -251,6 +251,7 @@ SH
   # This command does not end with its input: after --grace it is ended.
   timeout 20 gq-worker --local --drain -f f --stream --grace 100ms -- sh -c \
     'while read -r l rest; do echo "$GQ_CRASHES $(head -c "$l") $$" >>"$0"; echo 0; done; exec sleep 60' "$T/out"
+  cat "$T/out"
   [[ $(cut -d' ' -f1,2 "$T/out") == $'0 first\n1 guilty\n0 last' ]]
   [[ $(cut -d' ' -f3 "$T/out" | sort -u | wc -l) == 3 ]]
 }
