@@ -136,6 +136,13 @@ PY
   eventually test -e "$T/late"
 }
 
+@test "gq-flush: a command that cannot be signalled, as one of another user, is named once [EPERM]" {
+  gq-enqueue f --local <<<x
+  strace -f -qq -o /dev/null -e trace=kill -e inject=kill:error=EPERM:when=1 \
+    gq-flush -f f --time-limit 50ms --grace 50ms --max-attempts 1 -- sleep 1000 2>"$T/err"
+  [[ $(grep -c 'cannot stop process [0-9]*, which runs .*: Operation not permitted' "$T/err") == 1 ]]
+}
+
 @test "gq-worker: SIGUSR1 prints a state line; a service manager hears READY, STATUS and STOPPING" {
   listen
   NOTIFY_SOCKET=$T/notify background gq-worker --local -f f -- sh -c 'test -z "$NOTIFY_SOCKET"'

@@ -174,6 +174,19 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
   fails_with 78 gq-enqueue --store "$T/used" f --local </dev/null
 }
 
+@test "gq-snapshot: prune leaves a directory with other things in it than a snapshot's, whatever its name, and says so [74]" {
+  some_jobs
+  for _ in 1 2; do gq-snapshot create "$T/snaps"; done
+  local n theirs=tmp.01HZZZZZZZZZZZZZZZZZZZZZZ
+  for n in 1 2 3; do mkdir "$T/snaps/$theirs$n"; done
+  mkdir "$T/snaps/${theirs}2/journal"
+  echo precious | tee "$T/snaps/${theirs}1/file" >"$T/snaps/${theirs}2/journal/file"
+  mv "$(last)" "$T/snaps/${theirs}4"  # one that was being removed
+  fails_with 74 gq-snapshot prune "$T/snaps" --keep-last 1
+  for n in 1 2; do grep -q "cannot remove $T/snaps/$theirs$n: it holds what is in no snapshot" "$T/failed.err"; done
+  [[ -e $T/snaps/${theirs}1/file && -e $T/snaps/${theirs}2/journal/file && ! -e $T/snaps/${theirs}3 && ! -e $T/snaps/${theirs}4 ]]
+}
+
 @test "gq-snapshot: what prune removes before its maker has locked it is made again" {
   some_jobs
   mkdir "$T/snaps"
@@ -191,10 +204,10 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
   some_jobs
   for _ in 1 2; do gq-snapshot create "$T/snaps"; done
   local deep=tmp.00HZZZZZZZZZZZZZZZZZZZZZZZ
-  mkdir "$T/snaps/$deep" "$T/snaps/tmp.01HZZZZZZZZZZZZZZZZZZZZZZZ"
+  mkdir -p "$T/snaps/$deep/tmp.restoring" "$T/snaps/tmp.01HZZZZZZZZZZZZZZZZZZZZZZZ"
   python3 -c 'import os, sys
 os.chdir(sys.argv[1])
-for _ in range(1500): os.mkdir("d"); os.chdir("d")' "$T/snaps/$deep"
+for _ in range(1500): os.mkdir("d"); os.chdir("d")' "$T/snaps/$deep/tmp.restoring"
   fails_with 74 gq-snapshot prune "$T/snaps" --keep-last 1
   grep -q "cannot remove $T/snaps/$deep: it stands deeper" "$T/failed.err"
   [[ $(ls "$T/snaps" | wc -l) == 2 && -e $T/snaps/$deep ]]
@@ -279,6 +292,18 @@ P
   fails_with 65 gq-snapshot import --max-workload 10K --store "$T/3" <"$T/stream"
   grep -q 'it is larger than --max-workload' "$T/failed.err"
   [[ $(gq-inspect list --store "$T/3" | wc -l) == $((jobs - 1)) ]]
+}
+
+@test "gq-snapshot: import bounds the times of a job as they are bounded when it is queued" {
+  PYTHONPATH=$BATS_TEST_DIRNAME python3 -B -c 'from faults.stranger import record
+import sys
+def add(n, **more): return record({"t": "add", "id": f"01ARZ3NDEKTSV4RRFFQ69G5F{n}", "f": "f", **more}, b"x")
+sys.stdout.buffer.write(record({"t": "stream", "at": 1, "v": 1}) + add(10, at=1 << 61) + add(11, at=1, due=1 << 61)
+  + add(12, at=1, key="k", window=1 << 61) + add(13, at=1, max=1 << 31) + record({"t": "end", "at": 1, "lsn": 4}))' >"$T/stream"
+  gq-snapshot import --store "$T/new" <"$T/stream"
+  gq-inspect show 01ARZ3NDEKTSV4RRFFQ69G5F11 --json --store "$T/new" | jq -e '.due_at | startswith("9999-12-31")'
+  [[ $(gq-flush --store "$T/new" -f f -- cat) == xxx ]]
+  (($(date -d "$(gq-inspect show 01ARZ3NDEKTSV4RRFFQ69G5F10 --json --store "$T/new" | jq -r .queued_at)" +%s) <= $(date +%s)))
 }
 
 @test "gq-snapshot: a restored node of a group has a new identity, and is told what it has missed" {

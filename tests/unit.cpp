@@ -1168,7 +1168,8 @@ void owed_room_is_counted(const std::string& directory) {
   auto owed = [&] { return store.journal().reserved() - spare_size; };
   CHECK(owed() == 0);
   std::vector<NewJob> jobs;
-  for (int i = 0; i < 10; ++i) jobs.push_back(make_job({"f"}, std::string(1000, 'x')));
+  const std::string data(1000, 'x');
+  for (int i = 0; i < 10; ++i) jobs.push_back(make_job({"f"}, data));
   store.add(jobs);
   const uint64_t ten = owed();
   CHECK(ten == room_to_run(10, 10 * jobs[0].head.size()));

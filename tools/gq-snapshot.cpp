@@ -181,6 +181,7 @@ class Importer {
   }
 
   void add(event::State state) {
+    if (std::max(state.at, state.due) > last_time) return skip(state.id + ": its times are after the year 9999");
     const Self& self = m_store.group().self;
     state.node = self.node;
     state.store = self.store;
@@ -191,6 +192,12 @@ class Importer {
   }
 
   void add(NewJob job) {
+    // No more than can be asked for today, whoever made the stream; but no job is left out for that.
+    Submission& asked = job.add.asked;
+    job.add.at = std::min(job.add.at, now_ms());
+    asked.due = std::min(asked.due, last_time);
+    asked.window = std::min(asked.window, longest_window);
+    asked.max_attempts = std::min(asked.max_attempts, most_attempts);
     if (m_jobs.size() >= batch_jobs || m_bytes >= batch_bytes) flush();
     job.add.given = true;  // whether its ID is another job's has to be looked at
     job.add.node.clear();

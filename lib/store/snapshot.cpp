@@ -193,6 +193,22 @@ bool is_snapshot_name(const std::string& name) {
   return true;
 }
 
+// Whether a directory holds nothing but what is in a snapshot, also one that is not finished.
+bool is_of_snapshot(const Directory& directory, const std::string& path = "") {
+  for (const auto& name : directory.names()) {
+    const std::string whole = path + name;
+    struct stat st;
+    if (is_temporary_name(name) || !directory.look_at(name, st)) continue;
+    if (S_ISDIR(st.st_mode)) {
+      if (whole != "journal" && whole != "blobs" && !(path == "blobs/" && name.size() == 2)) return false;
+      if (!is_of_snapshot(directory.below_of_any(name, Exit::storage), whole + "/")) return false;
+    } else if (whole != manifest_name && !is_snapshot_file(whole)) {
+      return false;
+    }
+  }
+  return true;
+}
+
 // A directory under a temporary name, and the lock that tells that somebody is at work on it. One that has been removed
 // before the lock was there, as what nobody is at work on, is made again.
 struct TemporaryDirectory {
@@ -213,8 +229,10 @@ struct TemporaryDirectory {
         name = "tmp." + new_ulid();
         Directory made = in.make_below(name);
         if (try_lock(made.fd(), FileLock::Mode::exclusive) && in.is(made.fd(), name)) return made;
+        if (tries >= most_tries)
+          throw Error(Exit::storage, "cannot lock " + printable(in.path_of(name)) + ": another process does each time");
       } catch (const Error& e) {
-        if (e.error_number() != ENOENT || tries == most_tries) throw;
+        if (e.error_number() != ENOENT || tries >= most_tries) throw;
       }
   }
 };
@@ -580,7 +598,7 @@ std::vector<std::string> prune_snapshots(
   choose(false);
   choose(true);
   std::vector<std::string> removed;
-  auto remove = [&](const std::string& name) {
+  auto remove = [&](const std::string& name, bool known) {
     std::optional<Directory> lock;
     try {
       lock = collection.below_of_any(name, Exit::storage);
@@ -588,7 +606,9 @@ std::vector<std::string> prune_snapshots(
       return;
     }
     try {
-      if (try_lock(lock->fd(), FileLock::Mode::exclusive)) collection.remove_tree(name);
+      if (!try_lock(lock->fd(), FileLock::Mode::exclusive)) return;
+      if (known || is_of_snapshot(*lock)) collection.remove_tree(name);
+      else bad(collection.path_of(name), "it holds what is in no snapshot");
     } catch (const Error& e) {
       bad(collection.path_of(name), reason_of(e));
     }
@@ -601,10 +621,10 @@ std::vector<std::string> prune_snapshots(
       continue;
     }
     removed.push_back(s.name);
-    remove(aside);
+    remove(aside, true);
   }
   for (const auto& name : sorted_names(collection))
-    if (is_temporary_name(name) && name.size() == temporary_prefix.size() + ulid_size) remove(name);
+    if (is_temporary_name(name) && name.size() == temporary_prefix.size() + ulid_size) remove(name, false);
   return removed;
 }
 

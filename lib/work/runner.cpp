@@ -310,6 +310,7 @@ void Runner::ended(Slot& slot, int status) {
     take_answers(slot);
   }
   slot.pid = 0;
+  slot.refuses = false;
   m_ended.push_back(std::move(slot.owner));
   slot.owner = {};
   bool killed = WIFSIGNALED(status);
@@ -626,9 +627,17 @@ void Runner::settle() {
   if (!m_stopping && end_trouble("store")) log(Level::warning, "the store can be used again");
 }
 
+// To the process group of its command.
+void Runner::send(Slot& slot, int signal) {
+  if (::kill(-slot.pid, signal) == 0 || errno != EPERM || std::exchange(slot.refuses, true)) return;
+  log(Level::error, "cannot stop process " + std::to_string(slot.pid) +
+                        (slot.jobs.empty() ? "" : ", which runs " + slot.jobs.front().claim.id) + ": " +
+                        errno_text(EPERM));
+}
+
 void Runner::kill_all(int signal) {
-  for (const auto& slot : m_slots)
-    if (slot.pid != 0) ::kill(-slot.pid, signal);
+  for (auto& slot : m_slots)
+    if (slot.pid != 0) send(slot, signal);
 }
 
 // Whether files for what commands print can be made again.
@@ -698,7 +707,7 @@ bool Runner::is_limited(const Slot& slot) const {
 void Runner::enforce_time_limit() {
   for (auto& slot : m_slots) {
     if (!is_limited(slot) || Clock::now() < slot.kill_at) continue;
-    ::kill(-slot.pid, slot.kills++ == 0 ? SIGTERM : SIGKILL);
+    send(slot, slot.kills++ == 0 ? SIGTERM : SIGKILL);
     slot.kill_at = Clock::now() + m_config.grace;
   }
 }

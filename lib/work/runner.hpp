@@ -94,6 +94,7 @@ class Runner {
     Clock::time_point answered;  // when it last was
     Clock::time_point kill_at;   // where is_limited()
     int kills = 0;               // at that time: 1 SIGTERM sent, 2 SIGKILL sent
+    bool refuses = false;        // signals, as one of another user does
     bool prints = false;         // to this process's standard output
   };
   struct Broken {
@@ -124,6 +125,7 @@ class Runner {
   void give_back();
   bool handle_signals();
   void enforce_time_limit();
+  static void send(Slot& slot, int signal);
   void kill_all(int signal);
   void wait();
   bool idle() const;
