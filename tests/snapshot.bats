@@ -303,7 +303,7 @@ sys.stdout.buffer.write(record({"t": "stream", "at": 1, "v": 1}) + add(10, at=1 
   gq-snapshot import --store "$T/new" <"$T/stream"
   gq-inspect show 01ARZ3NDEKTSV4RRFFQ69G5F11 --json --store "$T/new" | jq -e '.due_at | startswith("9999-12-31")'
   [[ $(gq-flush --store "$T/new" -f f -- cat) == xxx ]]
-  (($(date -d "$(gq-inspect show 01ARZ3NDEKTSV4RRFFQ69G5F10 --json --store "$T/new" | jq -r .queued_at)" +%s) <= $(date +%s)))
+  (($(date -d "$(gq-inspect show 01ARZ3NDEKTSV4RRFFQ69G5F10 --json --store "$T/new" | jq -r .enqueued_at)" +%s) <= $(date +%s)))
 }
 
 @test "gq-snapshot: a restored node of a group has a new identity, and is told what it has missed" {
