@@ -29,7 +29,7 @@ teardown() {
   [[ -z ${SERVERS:-} ]] || { pkill -9 -f "$SERVERS" || true; sleep 0.2; rm -rf "$SERVERS"; }
 }
 
-@test "gq-store-bdb, gq-store-files: a directory of another user, or that others can write to, is refused" {
+@test "gq-store-bdb, gq-store-files, gq-store-dbi: what another user owns, or others can write to, is refused" {
   ((EUID == 0)) || skip "needs root, for another user"
   local helper
   mkdir "$T/theirs" "$T/open" "$T/linked"
@@ -44,6 +44,14 @@ teardown() {
   printf 'gq-store 1\n' | not gq-store-bdb "$T/linked" >"$T/said"
   grep -q "cannot open $T/linked/gq.lock" "$T/said"
   [[ ! -e $T/made ]]
+  # SQLite takes a file of the journal's name into the database, whoever put it there.
+  refuses() { printf 'gq-store 1\n' | not gq-store-dbi "dbi:SQLite:$T/$1/q" >"$T/said" && grep -q "$2" "$T/said"; }
+  chmod 1777 "$T/open"
+  refuses open "all can write to the directory of $T/open/q"
+  mkdir "$T/mine"
+  touch "$T/mine/q-wal"
+  chown 1 "$T/mine/q-wal"
+  refuses mine "$T/mine/q-wal belongs to another user"
 }
 
 @test "gq-store-test: gq-store-dbi on SQLite, gq-store-bdb and gq-store-files keep a store as gq-store-helper(7) asks" {

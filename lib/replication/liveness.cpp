@@ -40,9 +40,14 @@ Standby wait_of(const std::vector<Heard>& others, Millis silence, Millis takeove
 }
 
 void LastRuns::heard(const std::optional<std::vector<std::string>>& functions, Time now) {
+  constexpr size_t most = 10'000;  // that a node runs, so that one who makes up names fills no memory
   if (!functions) m_all = now;
   else
-    for (const auto& f : *functions) m_each[f] = now;
+    for (const auto& f : *functions) {
+      if (function_name_problem(f)) continue;
+      if (m_each.size() >= most) std::erase_if(m_each, [&](const auto& entry) { return entry.second < now; });
+      if (m_each.size() < most || m_each.count(f)) m_each[f] = now;
+    }
 }
 
 bool LastRuns::lacks(const std::string& function, Time now, Millis takeover) const {

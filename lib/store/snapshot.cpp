@@ -198,7 +198,7 @@ bool is_of_snapshot(const Directory& directory, const std::string& path = "") {
   for (const auto& name : directory.names()) {
     const std::string whole = path + name;
     struct stat st;
-    if (is_temporary_name(name) || !directory.look_at(name, st)) continue;
+    if (!directory.look_at(name, st) || (is_temporary_name(name) && S_ISREG(st.st_mode))) continue;
     if (S_ISDIR(st.st_mode)) {
       if (whole != "journal" && whole != "blobs" && !(path == "blobs/" && name.size() == 2)) return false;
       if (!is_of_snapshot(directory.below_of_any(name, Exit::storage), whole + "/")) return false;
