@@ -39,7 +39,7 @@ def kill(directory, seed, rounds=50, prepare=None, meanwhile=None, **_):
                 w.running[name].terminate()
                 w.wait(w.running[name])
         if w.alive("flush"):
-            w.wait(w.running["flush"])
+            w.wait(w.running["flush"], seconds=300)  # it may have a thousand jobs to run, on a disk that others use
         w.work_off()
         w.kill("gearmand")
         return w, w.oracle()
