@@ -210,7 +210,7 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
 os.chdir(sys.argv[1])
 for _ in range(1500): os.mkdir("d"); os.chdir("d")' "$T/snaps/$deep/tmp.restoring"
   fails_with 74 gq-snapshot prune "$T/snaps" --keep-last 1
-  grep -q "cannot remove $T/snaps/$deep: it stands deeper" "$T/failed.err"
+  grep -q "cannot remove $T/snaps/$deep: " "$T/failed.err"
   [[ $(ls "$T/snaps" | wc -l) == 2 && -e $T/snaps/$deep ]]
 }
 

@@ -324,9 +324,6 @@ void Journal::begin_segment(Room room) {
       int rc = ::fdatasync(fd.get());
     torn = torn_from(segments.back(), size);
   }
-  // Nothing is read of what stands where a cleaned segment says that it stands for it.
-  for (const auto& s : this->segments())
-    if (s.cleaned) previous_end = std::max(previous_end, s.end);
   // What was synced and is not there any more shall be missing for whoever reads this.
   if (!m_durability) previous_end = std::max(previous_end, synced().value_or(0));
   auto hint = read_hint();
