@@ -1,5 +1,5 @@
-// Which shared library a call comes from: for functions that stand before the C library's and must touch nobody else's
-// calls.
+// Which shared library a call comes from: for functions that stand before the C library's and change only the calls of
+// one library.
 #pragma once
 
 namespace gq {

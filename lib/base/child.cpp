@@ -70,7 +70,8 @@ pid_t spawn(const Command& command) {
   sigemptyset(&none);
   posix_spawnattr_setsigdefault(&attributes, &all);
   posix_spawnattr_setsigmask(&attributes, &none);
-  // Not only a process group: a command that has changed its user could type into this session's terminal (TIOCSTI).
+  // Not only a process group: a command that has changed its user could type into the terminal that gq runs on
+  // (TIOCSTI).
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
 
   std::vector<std::string> argv = command.argv, environment = environment_of(command);

@@ -31,8 +31,7 @@ Fd open_at(int directory, const std::string& name, int flags) {
   return Fd(fd);
 }
 
-// A file or directory of this user's that others can read or write is for him alone from now on. It may be on a disk
-// that is only read.
+// Takes from others what they may do with a file or directory of this user. On a disk that is only read it stays.
 void make_private(int fd, const struct stat& st, mode_t mode) {
   if (st.st_uid == ::geteuid() && (st.st_mode & (S_IRWXG | S_IRWXO))) (void)!::fchmod(fd, mode);
 }

@@ -24,8 +24,8 @@ class Directory {
   // Opens a directory of any owner. Throws Error(code).
   explicit Directory(const std::string& path, Exit code = Exit::storage);
 
-  // That of a store: it belongs to the user that this process runs as, nobody else can write to it, and it is on no
-  // network file system, which is known before anything in it is looked at. With `create` it is made where it is
+  // That of a store: the user that this process runs as owns it, no other user can write to it, and its file system is
+  // no network's; these are known before anything in it is looked at. With `create` it is made where it is
   // missing. Without `link` the path's last step must not be one. Throws Error(config).
   static Directory of_store(const std::string& path, bool create, bool link = true);
 
@@ -33,11 +33,11 @@ class Directory {
   const std::string& path() const { return m_path; }
   std::string path_of(const std::string& name) const { return m_path + "/" + name; }
   int fd() const { return m_fd->get(); }
-  // The same, but what this user has below it and others can read or write is for him alone from when it is opened on:
-  // 0600, 0700.
+  // The same, but each file (0600) and directory (0700) of this user below it loses what others may do with it when it
+  // is opened.
   Directory kept_private() const;
-  // Its device, its inode and the time at which it was made, which nobody else can choose; empty where the file system
-  // does not tell it.
+  // Its device, its inode and the time at which it was made. The maker of an archive cannot choose that time. Empty
+  // where the file system does not tell it.
   std::string identity() const;
   bool belongs_to(uid_t user) const { return m_owner == user; }
 

@@ -30,7 +30,7 @@ Fd duplicate(int fd, int flags) {
 
 bool is_trusted(const struct stat& st) { return st.st_uid == ::geteuid() || st.st_uid == 0; }
 
-// By its number: in a user namespace it seems to belong to nobody.
+// By its number: in a user namespace its owner shows as 65534.
 bool is_null_device(const struct stat& st) { return S_ISCHR(st.st_mode) && st.st_rdev == ::makedev(1, 3); }
 
 unsigned kind_of(const struct stat& st) {
@@ -55,7 +55,7 @@ std::optional<int> descriptor_of(const std::string& name) {
       if (auto number = path.native().rfind(directory, 0) == 0 ? parse_count(path.native().substr(directory.size()))
                                                                : std::nullopt)
         return *number <= INT32_MAX ? std::optional(static_cast<int>(*number)) : std::nullopt;
-    for (int fd = 0; fd < 3; ++fd)  // links, too, which seem to belong to nobody in a user namespace
+    for (int fd = 0; fd < 3; ++fd)  // links, too, whose owner shows as 65534 in a user namespace
       if (path == standard_names[fd]) return fd;
     struct stat st;
     if (::lstat(path.c_str(), &st) != 0 || !is_trusted(st)) return std::nullopt;
@@ -79,6 +79,12 @@ void check_link(const std::string& given) {
   while (path.size() > 1 && (path.back() == '/' || path.ends_with("/."))) path.pop_back();
   if (::lstat(path.c_str(), &st) == 0 && S_ISLNK(st.st_mode) && !is_trusted(st))
     throw not_trusted(path, "it is a link of another user's");
+}
+
+void check_reached(int fd, const std::string& path) {
+  check_link(path);
+  if (!same_file(fd, path))
+    throw Error(Exit::retry, "cannot open " + printable(path) + ": its name leads elsewhere by now");
 }
 
 Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mode_t mode, bool* is_inherited) {
@@ -105,11 +111,7 @@ Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mod
     throw Error(code, "cannot open " + printable(path) + ": it is " + name_of(st.st_mode));
   errno = error;
   if (!fd) throw_errno(code, "open " + printable(path));
-  if (!own && writes) {  // nor through one that was there for a moment
-    check_link(path);
-    if (!same_file(fd.get(), path))
-      throw Error(Exit::retry, "cannot open " + printable(path) + ": its name leads elsewhere by now");
-  }
+  if (!own && writes) check_reached(fd.get(), path);
   if (!own && ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) & ~O_NONBLOCK) != 0)
     throw_errno(code, "open " + printable(path));
   return fd;

@@ -38,6 +38,10 @@ Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mod
 // user's rights are used on.
 void check_link(const std::string& path);
 
+// Behind an open: the same again, so that no link counts that was there for a moment. Throws Error(retry), too, where
+// the path leads elsewhere by now.
+void check_reached(int fd, const std::string& path);
+
 // Throws Error(config) unless what is open belongs to this user or to root, and has none of the bits `forbidden` in its
 // mode. `cure` is a command for the latter. The group of what root gave to another user may read it, as of a service's
 // credentials. What only shows another process, in /proc, or is a pipe of one, says what that process likes, whoever

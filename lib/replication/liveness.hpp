@@ -1,9 +1,8 @@
 // Liveness: whether a node of a group may run its jobs, and what it waits for before it does. Pure: each is a function
 // of what was heard and of the times that are given.
 //
-// A node returns when it begins to serve, after a gap (lease.hpp), and when it hears again of others after none has
-// answered for
-// --takeover: the others may have believed it gone, and have taken its jobs over.
+// A node returns when it begins to serve, after a gap (lease.hpp), and when it hears again of others after a time of
+// --takeover in which none answered: the others may have believed it gone, and have taken its jobs over.
 #pragma once
 
 #include <deque>

@@ -225,15 +225,17 @@ struct TemporaryDirectory {
 
  private:
   static Directory make(const Directory& in, std::string& name) {
-    for (int tries = 0;; ++tries) try {
-        name = "tmp." + new_ulid();
+    for (int tries = 0; tries <= most_tries; ++tries) {
+      name = "tmp." + new_ulid();
+      try {
         Directory made = in.make_below(name);
         if (try_lock(made.fd(), FileLock::Mode::exclusive) && in.is(made.fd(), name)) return made;
-        if (tries >= most_tries)
-          throw Error(Exit::storage, "cannot lock " + printable(in.path_of(name)) + ": another process does each time");
       } catch (const Error& e) {
-        if (e.error_number() != ENOENT || tries >= most_tries) throw;
+        if (e.error_number() != ENOENT) throw;
       }
+    }
+    throw Error(Exit::storage,
+                "cannot lock " + printable(in.path_of(name)) + ": another process locks or removes it each time");
   }
 };
 

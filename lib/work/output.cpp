@@ -58,9 +58,7 @@ Fd open_outputs(const std::string& path) {
   Fd fd = try_open(path, O_RDONLY | O_DIRECTORY);
   if (!fd) return fd;
   check_trusted(fd.get(), path, S_IWGRP | S_IWOTH, "chmod go-w it");
-  check_link(path);  // nor through one that was there for a moment
-  if (!same_file(fd.get(), path))
-    throw Error(Exit::retry, "cannot open " + printable(path) + ": its name leads elsewhere by now");
+  check_reached(fd.get(), path);
   return fd;
 }
 
@@ -100,7 +98,8 @@ void prepare_outputs(const OutputOptions& options) {
   ::unlinkat(directory.get(), name.c_str(), 0);
 }
 
-Output::Output(const OutputOptions& options, const std::string& name) : m_cap(options.cap) {
+Output::Output(const OutputOptions& options, const std::string& name)
+    : m_directory(options.directory), m_cap(options.cap) {
   make_pipe_from(m_error, m_error_end);
   if (options.directory.empty()) return;
   make_pipe_from(m_out, m_out_end);
@@ -111,12 +110,9 @@ Output::Output(const OutputOptions& options, const std::string& name) : m_cap(op
     directory = open_outputs(options.directory);
   }
   for (int n = 1; !m_file; ++n) {
-    const std::string file = name + (n == 1 ? "" : "." + std::to_string(n));
-    m_directory = options.directory;
-    m_name = file;
-    m_path = options.directory + "/" + file;
-    if (directory) m_file = make_file(directory, file);
-    if (!m_file && (!directory || errno != EEXIST)) throw_errno(Exit::storage, "make the output file " + m_path);
+    m_name = name + (n == 1 ? "" : "." + std::to_string(n));
+    if (directory) m_file = make_file(directory, m_name);
+    if (!m_file && (!directory || errno != EEXIST)) throw_errno(Exit::storage, "make the output file " + path());
   }
 }
 
@@ -134,7 +130,7 @@ void Output::keep(std::string_view data) {
     if (write_quietly(m_file.get(), data.substr(0, m_cap - m_bytes))) {
       if (end_trouble("output file")) log(Level::warning, "what commands print is written to their files again");
     } else {
-      std::string text = "cannot write " + printable(m_path) + ": " + errno_text(errno);
+      std::string text = "cannot write " + printable(path()) + ": " + errno_text(errno);
       if (begin_trouble("output file", text)) log(Level::warning, text + "; what commands print is lost");
     }
   }

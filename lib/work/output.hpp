@@ -62,7 +62,9 @@ class Output {
   void keep(std::string_view data);
   void note(std::string_view data);
 
-  std::string m_directory, m_name, m_path;
+  std::string path() const { return m_directory + "/" + m_name; }
+
+  std::string m_directory, m_name;
   Fd m_file;
   Fd m_out, m_out_end, m_error, m_error_end;
   uint64_t m_cap = 0, m_bytes = 0;
