@@ -12,6 +12,7 @@
 #include <functional>
 #include <map>
 
+#include "check.hpp"
 #include "gq/base/directory.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
@@ -27,20 +28,13 @@
 #include "gq/store/lease.hpp"
 #include "gq/store/listing.hpp"
 #include "gq/store/snapshot.hpp"
+#include "gq/store/tokyo_table.hpp"
 #include "gq/work/stream.hpp"
 #include "hostile.hpp"
 
+void test_state(const std::string& directory);  // state.cpp
+
 namespace {
-
-int failures = 0;
-
-#define CHECK(condition)                                               \
-  do {                                                                 \
-    if (!(condition)) {                                                \
-      printf("%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
-      ++failures;                                                      \
-    }                                                                  \
-  } while (false)
 
 using namespace gq;
 
@@ -92,7 +86,7 @@ void jobs_wait_for_their_time(const std::string& directory) {
     bool others = said.empty() || said[0] == 6;
     std::string version, counter;
     {
-      Table table(Directory(directory), "index.tcb");
+      TokyoTable table(Directory(directory), "index.tcb");
       version = table.get("v").value();
       counter = table.get("zf").value();
       // As one has left it that does not keep this, one of before, and one that comes after this.
@@ -1409,6 +1403,7 @@ int main(int argc, char** argv) {
   room_is_left();
   owed_room_is_counted(directory + "/e");
   jobs_wait_for_their_time(directory + "/later");
+  test_state(directory);
   if (argc < 2) std::filesystem::remove_all(directory);
   return failures ? 1 : 0;
 }

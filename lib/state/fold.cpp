@@ -138,10 +138,8 @@ bool Fold::run(EventReader& reader, size_t most) {
       case JournalReader::Item::end:
         return true;
       case JournalReader::Item::record:
-        std::visit([&](const auto& event) { apply(event, reader.head(), reader.lsn()); }, reader.event());
-        m_position.last = reader.lsn();
-        m_position.last_sum = reader.head().head_sum;
-        break;
+        apply(reader.event(), reader.head(), reader.lsn(), reader.position());
+        continue;
       case JournalReader::Item::damage:
         trouble(Trouble::Kind::damage, reader.lsn(), reader.position());
         break;
@@ -156,6 +154,12 @@ bool Fold::run(EventReader& reader, size_t most) {
     m_changed = true;
   }
   return false;
+}
+
+void Fold::apply(const Event& event, const RecordHead& head, Lsn lsn, Lsn end) {
+  std::visit([&](const auto& e) { apply(e, head, lsn); }, event);
+  m_position = {end, lsn, head.head_sum};
+  m_changed = true;
 }
 
 void Fold::commit() {
@@ -195,7 +199,7 @@ void Fold::commit() {
 // What a program of before, which shares the index, has not kept: made again of what it keeps.
 void Fold::recount_first() {
   std::vector<std::string> kept;
-  for (Table::Cursor c(m_table, "z"); c.valid() && c.key()[0] == 'z'; c.next()) kept.emplace_back(c.key().substr(1));
+  for (auto c = m_table.walk("z"); c->valid() && c->key()[0] == 'z'; c->next()) kept.emplace_back(c->key().substr(1));
   for (const auto& function : kept) counter(function);
   for (const auto& function : functions()) {
     Counters& c = counter(function);
@@ -278,11 +282,11 @@ void Fold::put_weights() {
 Weight Fold::weight(Lsn from, Lsn end) {
   put_weights();
   Weight sum;
-  for (Table::Cursor c(m_table, weight_key(from / weight_step)); c.valid() && c.key()[0] == 'w'; c.next()) {
-    if (c.key().size() != 9 || c.value().size() != 16) throw TableError("bad weight");
-    if (get_be64(c.key(), 1) > (end - 1) / weight_step) break;
-    sum.bytes += get_le<uint64_t>(c.value(), 0);
-    sum.finished += get_le<uint64_t>(c.value(), 8);
+  for (auto c = m_table.walk(weight_key(from / weight_step)); c->valid() && c->key()[0] == 'w'; c->next()) {
+    if (c->key().size() != 9 || c->value().size() != 16) throw TableError("bad weight");
+    if (get_be64(c->key(), 1) > (end - 1) / weight_step) break;
+    sum.bytes += get_le<uint64_t>(c->value(), 0);
+    sum.finished += get_le<uint64_t>(c->value(), 8);
   }
   return sum;
 }
@@ -559,8 +563,8 @@ void Fold::remove_troubles(const std::function<bool(const Trouble&)>& is_gone) {
 
 bool Fold::is_referenced(const std::string& id) {
   std::string prefix = "b" + id + std::string(1, '\0');
-  Table::Cursor c(m_table, prefix);
-  return c.valid() && starts_with(c.key(), prefix);
+  auto c = m_table.walk(prefix);
+  return c->valid() && starts_with(c->key(), prefix);
 }
 
 std::optional<std::string> Fold::key_holder(const std::string& function, const std::string& key) {
@@ -639,17 +643,17 @@ PeerState Fold::peer(const std::string& node) {
 
 std::vector<std::string> Fold::held_nodes() {
   std::vector<std::string> nodes;
-  for (Table::Cursor c(m_table, "o"); c.valid() && c.key()[0] == 'o'; c.seek("o" + nodes.back() + '\1')) {
-    size_t end = c.key().find('\0');
+  for (auto c = m_table.walk("o"); c->valid() && c->key()[0] == 'o'; c->seek("o" + nodes.back() + '\1')) {
+    size_t end = c->key().find('\0');
     if (end == std::string_view::npos) throw TableError("bad order of held jobs");
-    nodes.emplace_back(c.key().substr(1, end - 1));
+    nodes.emplace_back(c->key().substr(1, end - 1));
   }
   return nodes;
 }
 
 std::map<std::string, PeerState> Fold::peers() {
   std::vector<std::string> nodes;
-  for (Table::Cursor c(m_table, "r"); c.valid() && c.key()[0] == 'r'; c.next()) nodes.emplace_back(c.key().substr(1));
+  for (auto c = m_table.walk("r"); c->valid() && c->key()[0] == 'r'; c->next()) nodes.emplace_back(c->key().substr(1));
   std::map<std::string, PeerState> all;
   for (const auto& node : nodes) all[node] = peer(node);
   return all;
@@ -838,17 +842,17 @@ std::map<std::string, Counters> Fold::counters() {
 
 std::vector<Trouble> Fold::troubles() {
   std::vector<Trouble> all;
-  for (Table::Cursor c(m_table, "e"); c.valid() && c.key()[0] == 'e'; c.next()) {
-    if (c.key().size() != 9 || c.value().size() < 9) throw TableError("bad trouble");
-    all.push_back({static_cast<Trouble::Kind>(c.value()[0]), get_be64(c.key(), 1), get_le<uint64_t>(c.value(), 1),
-                   std::string(c.value().substr(9))});
+  for (auto c = m_table.walk("e"); c->valid() && c->key()[0] == 'e'; c->next()) {
+    if (c->key().size() != 9 || c->value().size() < 9) throw TableError("bad trouble");
+    all.push_back({static_cast<Trouble::Kind>(c->value()[0]), get_be64(c->key(), 1), get_le<uint64_t>(c->value(), 1),
+                   std::string(c->value().substr(9))});
   }
   return all;
 }
 
 void Fold::walk(const std::string& prefix, const Visit& visit) {
-  for (Table::Cursor c(m_table, prefix); c.valid() && starts_with(c.key(), prefix); c.next())
-    if (!visit(std::string(c.value()))) return;
+  for (auto c = m_table.walk(prefix); c->valid() && starts_with(c->key(), prefix); c->next())
+    if (!visit(std::string(c->value()))) return;
 }
 
 void Fold::queued(const std::string& function, const Visit& visit) { walk(function_prefix('q', function), visit); }
@@ -857,11 +861,11 @@ void Fold::dead(const std::string& function, const Visit& visit) { walk(function
 
 std::optional<Millis> Fold::delayed(const std::string& function, Millis until, const Visit& visit) {
   std::string prefix = function_prefix('d', function);
-  for (Table::Cursor c(m_table, prefix); c.valid() && starts_with(c.key(), prefix); c.next()) {
-    if (c.key().size() != prefix.size() + 16) throw TableError("bad due time");
-    Millis due(static_cast<int64_t>(get_be64(c.key(), prefix.size())));
+  for (auto c = m_table.walk(prefix); c->valid() && starts_with(c->key(), prefix); c->next()) {
+    if (c->key().size() != prefix.size() + 16) throw TableError("bad due time");
+    Millis due(static_cast<int64_t>(get_be64(c->key(), prefix.size())));
     if (due > until) return due;
-    if (!visit(std::string(c.value()))) break;
+    if (!visit(std::string(c->value()))) break;
   }
   return std::nullopt;
 }
@@ -879,21 +883,21 @@ uint64_t Fold::due_first(const std::string& function, Millis now, uint64_t most)
 
 void Fold::claimed(const std::string& owner, const Visit& visit) {
   std::string prefix = owner_prefix(owner);
-  for (Table::Cursor c(m_table, prefix); c.valid() && starts_with(c.key(), prefix); c.next())
-    if (!visit(std::string(c.key().substr(prefix.size())))) return;
+  for (auto c = m_table.walk(prefix); c->valid() && starts_with(c->key(), prefix); c->next())
+    if (!visit(std::string(c->key().substr(prefix.size())))) return;
 }
 
 bool Fold::page(char order, const std::string& function, size_t most, std::string& cursor,
                 std::vector<std::string>& ids) {
   std::string prefix =
       order == 'c' || order == 'l' || function.empty() ? std::string(1, order) : function_prefix(order, function);
-  Table::Cursor c(m_table, cursor.empty() ? prefix : cursor);
-  if (!cursor.empty() && c.valid() && c.key() == cursor) c.next();
-  for (; c.valid() && starts_with(c.key(), prefix); c.next()) {
+  auto c = m_table.walk(cursor.empty() ? prefix : cursor);
+  if (!cursor.empty() && c->valid() && c->key() == cursor) c->next();
+  for (; c->valid() && starts_with(c->key(), prefix); c->next()) {
     if (most-- == 0) return false;
-    if (order == 'c' && c.key().size() <= ulid_size) throw TableError("an owner's key is too short");
-    cursor = c.key();
-    ids.emplace_back(order == 'c' ? c.key().substr(c.key().size() - ulid_size) : c.value());
+    if (order == 'c' && c->key().size() <= ulid_size) throw TableError("an owner's key is too short");
+    cursor = c->key();
+    ids.emplace_back(order == 'c' ? c->key().substr(c->key().size() - ulid_size) : c->value());
   }
   return true;
 }
@@ -903,35 +907,35 @@ std::vector<std::string> Fold::oldest() {
   // Of the jobs of one function and state (and priority; of one node) the first is the oldest. Waiting ones are younger
   // than that for which they wait.
   for (char order : {'q', 'n', 'o'}) {
-    Table::Cursor c(m_table, std::string(1, order));
-    while (c.valid() && c.key()[0] == order) {
-      if (c.key().size() < 10) throw TableError("an order's key is too short");
-      ids.emplace_back(c.value());
-      c.seek(std::string(c.key().substr(0, c.key().size() - 8)) + std::string(9, '\xff'));
+    auto c = m_table.walk(std::string(1, order));
+    while (c->valid() && c->key()[0] == order) {
+      if (c->key().size() < 10) throw TableError("an order's key is too short");
+      ids.emplace_back(c->value());
+      c->seek(std::string(c->key().substr(0, c->key().size() - 8)) + std::string(9, '\xff'));
     }
   }
-  for (Table::Cursor c(m_table, "d"); c.valid() && c.key()[0] == 'd'; c.next()) ids.emplace_back(c.value());
-  for (Table::Cursor c(m_table, "c"); c.valid() && c.key()[0] == 'c'; c.next()) {
-    if (c.key().size() <= ulid_size) throw TableError("an owner's key is too short");
-    ids.emplace_back(c.key().substr(c.key().size() - ulid_size));
+  for (auto c = m_table.walk("d"); c->valid() && c->key()[0] == 'd'; c->next()) ids.emplace_back(c->value());
+  for (auto c = m_table.walk("c"); c->valid() && c->key()[0] == 'c'; c->next()) {
+    if (c->key().size() <= ulid_size) throw TableError("an owner's key is too short");
+    ids.emplace_back(c->key().substr(c->key().size() - ulid_size));
   }
   return ids;
 }
 
 std::vector<std::string> Fold::owners() {
   std::vector<std::string> all;
-  Table::Cursor c(m_table, "c");
-  while (c.valid() && c.key()[0] == 'c') {
-    std::string owner(c.key().substr(1, c.key().find('\0') - 1));
+  auto c = m_table.walk("c");
+  while (c->valid() && c->key()[0] == 'c') {
+    std::string owner(c->key().substr(1, c->key().find('\0') - 1));
     all.push_back(owner);
-    c.seek("c" + owner + '\1');  // behind all of this owner's jobs
+    c->seek("c" + owner + '\1');  // behind all of this owner's jobs
   }
   return all;
 }
 
 std::vector<std::string> Fold::functions() {
   std::vector<std::string> all;
-  for (Table::Cursor c(m_table, "s"); c.valid() && c.key()[0] == 's'; c.next()) all.emplace_back(c.key().substr(1));
+  for (auto c = m_table.walk("s"); c->valid() && c->key()[0] == 's'; c->next()) all.emplace_back(c->key().substr(1));
   for (const auto& [function, c] : m_counters)
     if (all.empty() || std::find(all.begin(), all.end(), function) == all.end()) all.push_back(function);
   return all;

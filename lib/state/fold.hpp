@@ -103,6 +103,9 @@ class Fold {
   // Folds up to `most` items that the reader has; true when there is nothing more. The reader stands at position().end.
   bool run(EventReader& reader, size_t most);
 
+  // Folds what one record says, which stands in the journal from `lsn` to `end`.
+  void apply(const Event& event, const RecordHead& head, Lsn lsn, Lsn end);
+
   // Writes counters and position, then commits.
   void commit();
 

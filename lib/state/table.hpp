@@ -1,108 +1,53 @@
-// An ordered table of byte strings in one file: Tokyo Cabinet's B+ tree, as much of it as the index needs.
-//
-// The surprising facts: its own fcntl lock vanishes when any descriptor of the file is closed in the process, and it
-// opens files without O_CLOEXEC; it caches the file's header, so a file that another process changed has to be opened
-// again. So a Table is opened for one visit under a lock of ours, and closed again. Jumping to and fro between distant
-// keys is slow in it, so writes are gathered and made in the order of their keys, when a walk begins and at commit. Any
-// failure throws TableError, after which only the removal of the file helps. Where its log cannot be unlinked its close
-// crashes, so the log is unlinked here first.
+// An ordered table of byte strings: what the fold keeps what it knows in. It has two sides: an index's file
+// (store/tokyo_table.hpp), and a map in memory (map_table.hpp).
 #pragma once
 
-#include <tcbdb.h>
-
-#include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 
-#include "gq/base/directory.hpp"
-
 namespace gq {
 
+// A table that cannot be used, or says what no fold has put there: only to make it anew helps.
 struct TableError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
 class Table {
  public:
-  enum class Use {
-    write,  // the file is made where it is missing
-    read,  // it is there, and whole; when something is to be written it is opened again for that, so that until then it
-           // stays as it is
-    temporary,  // a new file, which is removed at once so that no crash leaves it; without transactions
-  };
-  // With Use::read `before_write` is called first, once.
-  Table(const Directory& directory, const std::string& name, Use use = Use::write,
-        std::function<void()> before_write = {});
-  ~Table();  // closes; a transaction that was not committed is undone
+  Table() = default;
+  virtual ~Table() = default;
   Table(const Table&) = delete;
   Table& operator=(const Table&) = delete;
 
-  std::optional<std::string> get(std::string_view key);
-  void put(std::string_view key, std::string_view value);
-  void remove(std::string_view key);
+  virtual std::optional<std::string> get(std::string_view key) = 0;
+  virtual void put(std::string_view key, std::string_view value) = 0;
+  virtual void remove(std::string_view key) = 0;
 
-  // How many keys there are, and the size of the file in bytes; as of the last commit.
-  uint64_t count() const;
-  uint64_t file_size() const;
-  // Sees to it that the file can grow so much; false and errno where the disk is full. With Use::read that is done when
-  // it is to be written first, which throws Error(storage) then.
-  bool reserve(uint64_t bytes);
+  // What was written since the last commit is there as a whole from now on, or not at all.
+  virtual void commit() = 0;
 
-  // Commits what was written, in one transaction, which survives the death of the process, not a power cut.
-  void commit();
-  // commit() and close, reporting what the destructor would hide. Throws Error(storage) where the log cannot be
-  // removed.
-  void close();
-
-  // Walks keys in byte order, through what was written before the walk began.
+  // Walks keys in byte order. Meanwhile nothing is written to the table.
   class Cursor {
    public:
-    // Stands at the first key that is not less than `from`.
-    Cursor(Table& table, std::string_view from);
-    ~Cursor() { --m_table.m_cursors; }
+    Cursor() = default;
+    virtual ~Cursor() = default;
     Cursor(const Cursor&) = delete;
     Cursor& operator=(const Cursor&) = delete;
     bool valid() const { return m_valid; }
-    // Valid until the cursor moves or the table changes.
+    // Of where it stands, until it moves.
     std::string_view key() const { return m_key; }
     std::string_view value() const { return m_value; }
-    void next();
-    void seek(std::string_view from);
+    virtual void next() = 0;
+    virtual void seek(std::string_view from) = 0;  // to the first key that is not less
 
-   private:
-    void load();
-    Table& m_table;
-    std::unique_ptr<BDBCUR, void (*)(BDBCUR*)> m_cursor;
+   protected:
     bool m_valid = false;
     std::string_view m_key, m_value;
   };
-
- private:
-  friend class Cursor;
-  [[noreturn]] void fail() const;
-  void check_missing() const;
-  void forget_error();
-  void prepare();
-  void open(int mode);
-  void become_writable();
-  void begin();
-  void flush();
-  bool remove_log();
-  bool close_file();
-  std::unique_ptr<TCBDB, void (*)(TCBDB*)> m_db;
-  const Directory m_directory;
-  const std::string m_name, m_log;
-  Use m_use;
-  std::function<void()> m_before_write;
-  size_t m_cursors = 0;
-  uint64_t m_wanted = 0;
-  bool m_open = false;
-  bool m_in_transaction = false;
-  std::map<std::string, std::optional<std::string>, std::less<>> m_writes;  // nullopt: a removal
+  virtual std::unique_ptr<Cursor> walk(std::string_view from) = 0;
 };
 
 }  // namespace gq

@@ -12,6 +12,7 @@
 #include "gq/base/log.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/store/tokyo_table.hpp"
 
 namespace gq {
 namespace {
@@ -119,7 +120,7 @@ bool Index::disk_is_full() const {
 
 // How many records may be folded in one transaction. The library leaves a table half changed when the disk is full, so
 // there is to be room before one begins; what is set aside for cleaning is of more use here.
-size_t Index::records_with_room(const Fold& fold, Table* table) const {
+size_t Index::records_with_room(const Fold& fold, TokyoTable* table) const {
   const Lsn end = m_journal.end(), folded = fold.position().end;
   if (end <= folded) return fold_chunk;
   size_t most = records_to_fold(m_journal.available(), end - folded, fold_chunk);
@@ -136,7 +137,7 @@ void Index::fold_on(Fold& fold) {
 }
 
 void Index::visit(const std::function<void(Fold&)>& body) {
-  visit_table([&](Table&, Fold& fold) { body(fold); });
+  visit_table([&](TokyoTable&, Fold& fold) { body(fold); });
 }
 
 // The first to change the index removes the seal.
@@ -149,7 +150,7 @@ void Index::remove_seal() {
   m_seal_removed = true;
 }
 
-void Index::visit_table(const std::function<void(Table&, Fold&)>& body) {
+void Index::visit_table(const std::function<void(TokyoTable&, Fold&)>& body) {
   std::unique_lock<std::mutex> guard(m_mutex);
   int failures = 0;
   for (bool complete = false; !complete;) {
@@ -160,7 +161,8 @@ void Index::visit_table(const std::function<void(Table&, Fold&)>& body) {
       try {
         const bool sealed = !m_seal_removed && m_directory.has(seal_name);
         if (!sealed) remove_seal();
-        Table table(m_directory, table_name, sealed ? Table::Use::read : Table::Use::write, [this] { remove_seal(); });
+        TokyoTable table(m_directory, table_name, sealed ? TokyoTable::Use::read : TokyoTable::Use::write,
+                         [this] { remove_seal(); });
         Fold fold(table, m_self);
         if (!m_reader || m_reader->position() != fold.position().end)
           m_reader = std::make_unique<EventReader>(m_journal, fold.position().end);
@@ -222,7 +224,7 @@ void Index::give_up_place() {
   if (m_directory.has(seal_name) || !m_directory.has(table_name)) return;
   FoldPosition position;
   try {
-    Table table(m_directory, table_name);
+    TokyoTable table(m_directory, table_name);
     position = Fold(table, m_self).position();
     table.close();
   } catch (const TableError&) {
@@ -242,7 +244,8 @@ void Index::shrink() {
     struct stat st;
     if (!m_users || !m_directory.look_at(table_name, st) || static_cast<uint64_t>(st.st_size) < least_to_shrink) return;
     try {
-      Table table(m_directory, table_name, m_directory.has(seal_name) ? Table::Use::read : Table::Use::write);
+      TokyoTable table(m_directory, table_name,
+                       m_directory.has(seal_name) ? TokyoTable::Use::read : TokyoTable::Use::write);
       bool bloated = table.file_size() > most_bloat * usual_entry * table.count();
       table.close();
       if (!bloated) return;
@@ -258,36 +261,37 @@ bool Index::equals_fold(std::string& difference) {
   struct stat st;
   visit([](Fold&) {});
   const uint64_t size = m_directory.look_at(table_name, st) ? static_cast<uint64_t>(st.st_size) : 0;
-  Table fresh(Directory(temporary_directory(m_directory.path(), size)), "tmp." + new_ulid(), Table::Use::temporary);
+  TokyoTable fresh(Directory(temporary_directory(m_directory.path(), size)), "tmp." + new_ulid(),
+                   TokyoTable::Use::temporary);
   Fold expected(fresh, m_self);
   EventReader reader(m_journal, 0);
   while (!expected.run(reader, fold_chunk)) expected.commit();
   std::string from;  // what stands before is the same
   for (bool more = true; more && difference.empty();)
-    visit_table([&](Table& index, Fold& fold) {
+    visit_table([&](TokyoTable& index, Fold& fold) {
       fold.commit();
       // Step by step, for the journal may have gone on.
       while (expected.position().end < fold.position().end && !expected.run(reader, 1)) continue;
       expected.commit();
-      Table::Cursor a(index, from), b(fresh, from);
+      auto a = index.walk(from), b = fresh.walk(from);
       // What only helps the fold along may be older than what the journal still says.
       const Millis now = now_ms();
       auto skip_help = [now](Table::Cursor& c) {
         while (c.valid() && Fold::is_help(c.key(), c.value(), now)) c.next();
       };
       std::string next;
-      skip_help(a), skip_help(b);
-      for (size_t n = 0; n < most_compared && a.valid() && b.valid(); ++n, skip_help(a), skip_help(b)) {
-        if (a.key() != b.key() || a.value() != b.value()) {
-          difference = "they differ at " + printable(a.key(), 60) + " and " + printable(b.key(), 60);
+      skip_help(*a), skip_help(*b);
+      for (size_t n = 0; n < most_compared && a->valid() && b->valid(); ++n, skip_help(*a), skip_help(*b)) {
+        if (a->key() != b->key() || a->value() != b->value()) {
+          difference = "they differ at " + printable(a->key(), 60) + " and " + printable(b->key(), 60);
           return;
         }
-        next = std::string(a.key()) + std::string(1, '\0');
-        a.next(), b.next();
+        next = std::string(a->key()) + std::string(1, '\0');
+        a->next(), b->next();
       }
-      if (a.valid() != b.valid())
-        difference = a.valid() ? "the index has more than the journal" : "the index lacks something";
-      more = a.valid() && b.valid();
+      if (a->valid() != b->valid())
+        difference = a->valid() ? "the index has more than the journal" : "the index lacks something";
+      more = a->valid() && b->valid();
       from = next;
     });
   return difference.empty();

@@ -1,4 +1,4 @@
-// The index of a store: a Table that is kept equal to the fold of the journal, shared by all processes that claim or
+// The index of a store: a table that is kept equal to the fold of the journal, shared by all processes that claim or
 // look. It is derived and disposable.
 //
 // Trust: users hold a shared lock on index.users. Who gets it exclusively is alone; he believes the file only where
@@ -22,6 +22,8 @@
 #include "gq/state/fold.hpp"
 
 namespace gq {
+
+class TokyoTable;
 
 // Records folded in one transaction: 0.1 s and 7 MB at most, as measured.
 inline constexpr size_t fold_chunk = 10000;
@@ -58,13 +60,13 @@ class Index {
   void leave_for_good();
 
  private:
-  void visit_table(const std::function<void(Table&, Fold&)>& body);
+  void visit_table(const std::function<void(TokyoTable&, Fold&)>& body);
   void give_up_place();
   void remove_seal();
   void join();
   void discard();
   bool disk_is_full() const;
-  size_t records_with_room(const Fold& fold, Table* table) const;
+  size_t records_with_room(const Fold& fold, TokyoTable* table) const;
   std::optional<std::string> seal_text(const FoldPosition& position) const;
 
   const Directory m_directory;

@@ -1,4 +1,4 @@
-#include "gq/state/table.hpp"
+#include "gq/store/tokyo_table.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -55,7 +55,7 @@ int ftruncate64(int fd, off64_t size) noexcept {
 
 namespace gq {
 
-Table::Table(const Directory& directory, const std::string& name, Use use, std::function<void()> before_write)
+TokyoTable::TokyoTable(const Directory& directory, const std::string& name, Use use, std::function<void()> before_write)
     : m_db(tcbdbnew(), tcbdbdel),
       m_directory(directory),
       m_name(name),
@@ -73,7 +73,7 @@ Table::Table(const Directory& directory, const std::string& name, Use use, std::
 
 // The library opens by path, follows links and lets others read what it makes. In a directory that nobody else writes
 // to, what is looked at before stays what it is.
-void Table::prepare() {
+void TokyoTable::prepare() {
   for (const auto& name : {m_name, m_log})
     if (!m_directory.try_open(name, O_RDONLY) && errno != ENOENT)
       throw TableError(name + " cannot be opened, or is a link, not a regular file, or another user's");
@@ -82,7 +82,7 @@ void Table::prepare() {
     throw TableError("cannot create it: " + errno_text(errno));
 }
 
-void Table::open(int mode) {
+void TokyoTable::open(int mode) {
   io_failed = false;
   prepare();
   if (!tcbdbopen(m_db.get(), m_directory.reach(m_name).c_str(), mode | BDBONOLCK) || io_failed) fail();
@@ -92,7 +92,7 @@ void Table::open(int mode) {
 }
 
 // Nobody may be walking meanwhile.
-void Table::become_writable() {
+void TokyoTable::become_writable() {
   if (m_cursors > 0) throw TableError("it is to be written while it is read");
   m_before_write();
   m_open = false;
@@ -109,13 +109,13 @@ void Table::become_writable() {
   throw_errno(Exit::storage, "update the index");
 }
 
-Table::~Table() {
+TokyoTable::~TokyoTable() {
   if (m_in_transaction) tcbdbtranabort(m_db.get());
   if (m_open && !remove_log()) (void)m_db.release();
   else if (m_open) close_file();
 }
 
-bool Table::close_file() {
+bool TokyoTable::close_file() {
   closing = true;
   bool good = tcbdbclose(m_db.get()) && !io_failed;
   closing = false;
@@ -124,19 +124,19 @@ bool Table::close_file() {
 
 // Outside a transaction, before a close: false where the table must not be closed, only left to itself. (Then this
 // process cannot open it again: the library remembers its path. So a failure that passes must not come to that.)
-bool Table::remove_log() {
+bool TokyoTable::remove_log() {
   for (int tries = 0; tries < 3; ++tries)
     if (m_directory.remove(m_log) || errno == ENOENT) return true;
   return false;
 }
 
-void Table::fail() const {
+void TokyoTable::fail() const {
   const std::string why = io_failed ? "it cannot be read or written" : tcbdberrmsg(tcbdbecode(m_db.get()));
   if (m_use == Use::temporary) throw Error(Exit::storage, "cannot use a temporary table: " + why);
   throw TableError(why);
 }
 
-std::optional<std::string> Table::get(std::string_view key) {
+std::optional<std::string> TokyoTable::get(std::string_view key) {
   if (auto it = m_writes.find(key); it != m_writes.end()) return it->second;
   forget_error();
   int size = 0;
@@ -148,11 +148,11 @@ std::optional<std::string> Table::get(std::string_view key) {
   return std::string(static_cast<const char*>(value), static_cast<size_t>(size));
 }
 
-uint64_t Table::count() const { return tcbdbrnum(m_db.get()); }
+uint64_t TokyoTable::count() const { return tcbdbrnum(m_db.get()); }
 
-uint64_t Table::file_size() const { return tcbdbfsiz(m_db.get()); }
+uint64_t TokyoTable::file_size() const { return tcbdbfsiz(m_db.get()); }
 
-bool Table::reserve(uint64_t bytes) {
+bool TokyoTable::reserve(uint64_t bytes) {
   if (m_use == Use::read) {
     m_wanted = bytes;
     return true;
@@ -165,27 +165,27 @@ bool Table::reserve(uint64_t bytes) {
          ::fallocate(fd, FALLOC_FL_KEEP_SIZE, st.st_size, static_cast<off_t>(bytes)) == 0 || errno == EOPNOTSUPP;
 }
 
-void Table::put(std::string_view key, std::string_view value) {
+void TokyoTable::put(std::string_view key, std::string_view value) {
   m_writes.insert_or_assign(std::string(key), std::string(value));
 }
 
-void Table::remove(std::string_view key) { m_writes.insert_or_assign(std::string(key), std::nullopt); }
+void TokyoTable::remove(std::string_view key) { m_writes.insert_or_assign(std::string(key), std::nullopt); }
 
 // Throws unless what was looked for is only not there. After any other error the library's view of the file cannot be
 // trusted; some it does not name, and the last one that it named stays: so forget_error() goes before each call.
-void Table::check_missing() const {
+void TokyoTable::check_missing() const {
   if (io_failed || tcbdbecode(m_db.get()) != TCENOREC) fail();
 }
 
-void Table::forget_error() { tcbdbsetecode(m_db.get(), TCESUCCESS, __FILE__, __LINE__, __func__); }
+void TokyoTable::forget_error() { tcbdbsetecode(m_db.get(), TCESUCCESS, __FILE__, __LINE__, __func__); }
 
-void Table::begin() {
+void TokyoTable::begin() {
   // As with the table itself: the library's would be for all to read.
   m_directory.try_open(m_log, O_RDWR | O_CREAT);
   if (!tcbdbtranbegin(m_db.get())) fail();
 }
 
-void Table::flush() {
+void TokyoTable::flush() {
   if (m_writes.empty()) return;
   if (m_use == Use::read) become_writable();
   if (m_use != Use::temporary) {
@@ -205,7 +205,7 @@ void Table::flush() {
   if (io_failed) fail();
 }
 
-void Table::commit() {
+void TokyoTable::commit() {
   flush();
   if (!m_in_transaction) return;
   m_in_transaction = false;
@@ -217,7 +217,7 @@ void Table::commit() {
         "libtokyocabinet.so, and call pread64 and pwrite64)");
 }
 
-void Table::close() {
+void TokyoTable::close() {
   commit();
   m_open = false;
   if (!remove_log()) {
@@ -227,36 +227,46 @@ void Table::close() {
   if (!close_file()) fail();
 }
 
-Table::Cursor::Cursor(Table& table, std::string_view from)
-    : m_table(table), m_cursor(tcbdbcurnew(table.m_db.get()), tcbdbcurdel) {
-  table.flush();
-  seek(from);
-  ++table.m_cursors;
-}
-
-void Table::Cursor::load() {
-  int key_size = 0, value_size = 0;
-  const void* key = m_valid ? tcbdbcurkey3(m_cursor.get(), &key_size) : nullptr;
-  const void* value = key ? tcbdbcurval3(m_cursor.get(), &value_size) : nullptr;
-  m_valid = value != nullptr && !io_failed;
-  if (!m_valid) {
-    m_table.check_missing();
-    return;
+class TokyoTable::Walk final : public Cursor {
+ public:
+  Walk(TokyoTable& table, std::string_view from)
+      : m_table(table), m_cursor(tcbdbcurnew(table.m_db.get()), tcbdbcurdel) {
+    seek(from);
+    ++table.m_cursors;
   }
-  m_key = std::string_view(static_cast<const char*>(key), static_cast<size_t>(key_size));
-  m_value = std::string_view(static_cast<const char*>(value), static_cast<size_t>(value_size));
-}
+  ~Walk() override { --m_table.m_cursors; }
 
-void Table::Cursor::next() {
-  m_table.forget_error();
-  m_valid = tcbdbcurnext(m_cursor.get());
-  load();
-}
+  void next() override {
+    m_table.forget_error();
+    load(tcbdbcurnext(m_cursor.get()));
+  }
 
-void Table::Cursor::seek(std::string_view from) {
-  m_table.forget_error();
-  m_valid = tcbdbcurjump(m_cursor.get(), from.data(), static_cast<int>(from.size()));
-  load();
+  void seek(std::string_view from) override {
+    m_table.forget_error();
+    load(tcbdbcurjump(m_cursor.get(), from.data(), static_cast<int>(from.size())));
+  }
+
+ private:
+  void load(bool is_there) {
+    int key_size = 0, value_size = 0;
+    const void* key = is_there ? tcbdbcurkey3(m_cursor.get(), &key_size) : nullptr;
+    const void* value = key ? tcbdbcurval3(m_cursor.get(), &value_size) : nullptr;
+    m_valid = value != nullptr && !io_failed;
+    if (!m_valid) {
+      m_table.check_missing();
+      return;
+    }
+    m_key = std::string_view(static_cast<const char*>(key), static_cast<size_t>(key_size));
+    m_value = std::string_view(static_cast<const char*>(value), static_cast<size_t>(value_size));
+  }
+
+  TokyoTable& m_table;
+  std::unique_ptr<BDBCUR, void (*)(BDBCUR*)> m_cursor;
+};
+
+std::unique_ptr<Table::Cursor> TokyoTable::walk(std::string_view from) {
+  flush();
+  return std::make_unique<Walk>(*this, from);
 }
 
 }  // namespace gq

@@ -1,0 +1,76 @@
+// A table in one file: Tokyo Cabinet's B+ tree, as much of it as the index needs.
+//
+// The surprising facts: its own fcntl lock vanishes when any descriptor of the file is closed in the process, and it
+// opens files without O_CLOEXEC; it caches the file's header, so a file that another process changed has to be opened
+// again. So a TokyoTable is opened for one visit under a lock of ours, and closed again. Jumping to and fro between
+// distant keys is slow in it, so writes are gathered and made in the order of their keys, when a walk begins and at
+// commit. Any failure throws TableError, after which only the removal of the file helps. Where its log cannot be
+// unlinked its close crashes, so the log is unlinked here first.
+#pragma once
+
+#include <tcbdb.h>
+
+#include <functional>
+#include <map>
+
+#include "gq/base/directory.hpp"
+#include "gq/state/table.hpp"
+
+namespace gq {
+
+class TokyoTable final : public Table {
+ public:
+  enum class Use {
+    write,  // the file is made where it is missing
+    read,  // it is there, and whole; when something is to be written it is opened again for that, so that until then it
+           // stays as it is
+    temporary,  // a new file, which is removed at once so that no crash leaves it; without transactions
+  };
+  // With Use::read `before_write` is called first, once.
+  TokyoTable(const Directory& directory, const std::string& name, Use use = Use::write,
+             std::function<void()> before_write = {});
+  ~TokyoTable() override;  // closes; a transaction that was not committed is undone
+
+  std::optional<std::string> get(std::string_view key) override;
+  void put(std::string_view key, std::string_view value) override;
+  void remove(std::string_view key) override;
+  // In one transaction, which survives the death of the process, not a power cut.
+  void commit() override;
+  std::unique_ptr<Cursor> walk(std::string_view from) override;
+
+  // How many keys there are, and the size of the file in bytes; as of the last commit.
+  uint64_t count() const;
+  uint64_t file_size() const;
+  // Sees to it that the file can grow so much; false and errno where the disk is full. With Use::read that is done when
+  // it is to be written first, which throws Error(storage) then.
+  bool reserve(uint64_t bytes);
+
+  // commit() and close, reporting what the destructor would hide. Throws Error(storage) where the log cannot be
+  // removed.
+  void close();
+
+ private:
+  class Walk;
+  [[noreturn]] void fail() const;
+  void check_missing() const;
+  void forget_error();
+  void prepare();
+  void open(int mode);
+  void become_writable();
+  void begin();
+  void flush();
+  bool remove_log();
+  bool close_file();
+  std::unique_ptr<TCBDB, void (*)(TCBDB*)> m_db;
+  const Directory m_directory;
+  const std::string m_name, m_log;
+  Use m_use;
+  std::function<void()> m_before_write;
+  size_t m_cursors = 0;
+  uint64_t m_wanted = 0;
+  bool m_open = false;
+  bool m_in_transaction = false;
+  std::map<std::string, std::optional<std::string>, std::less<>> m_writes;  // nullopt: a removal
+};
+
+}  // namespace gq

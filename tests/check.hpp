@@ -1,0 +1,14 @@
+// What the unit tests say when something is not true.
+#pragma once
+
+#include <cstdio>
+
+inline int failures = 0;
+
+#define CHECK(condition)                                               \
+  do {                                                                 \
+    if (!(condition)) {                                                \
+      printf("%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
+      ++failures;                                                      \
+    }                                                                  \
+  } while (false)

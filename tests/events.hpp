@@ -1,0 +1,202 @@
+// Random events for folds: of few jobs, keys, serial keys, functions, owners and nodes, so that they meet.
+#pragma once
+
+#include <random>
+
+#include "gq/base/ulid.hpp"
+#include "gq/state/fold.hpp"
+
+class RandomEvents {
+ public:
+  struct Item {
+    gq::Event event;
+    gq::RecordHead head;
+    gq::Lsn lsn, end;
+  };
+
+  RandomEvents(uint64_t seed, size_t jobs) : m_random(seed) {
+    for (size_t i = 0; i < jobs; ++i) {
+      std::string id = "01ARZ3NDEKTSV4RRFFQ6000000";
+      for (size_t at = 18; at < id.size(); ++at) id[at] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"[below(32)];
+      m_ids.push_back(id);
+    }
+  }
+
+  uint64_t below(uint64_t n) { return m_random() % n; }
+  bool once_in(uint64_t n) { return below(n) == 0; }
+  const std::string& id() { return m_ids[below(m_ids.size())]; }
+  const std::vector<std::string>& ids() const { return m_ids; }
+
+  // What may happen next to a journal of which this is the fold: what fits its job more often than by chance.
+  Item next(gq::Fold& fold) {
+    m_at += gq::Millis(below(20));
+    Item item;
+    item.lsn = m_end;
+    m_end += 100 + below(once_in(50) ? gq::weight_step : 2000);
+    item.end = m_end;
+    item.head.head_sum = m_random();
+    item.event = event(fold, item.head);
+    return item;
+  }
+
+  // As it was, appended once more.
+  Item again(Item item) {
+    item.lsn = m_end;
+    item.end = m_end += 100 + below(2000);
+    return item;
+  }
+
+  gq::Millis now() const { return m_at; }
+
+ private:
+  template <size_t n>
+  const char* any(const char* const (&words)[n]) {
+    return words[below(n)];
+  }
+  std::string node() { return any({"here", "here", "there", "away"}); }
+  std::string store_of(const std::string& node) { return node.empty() ? "" : store(node, once_in(8)); }
+  gq::Millis due() { return once_in(3) ? m_at + gq::Millis(below(50)) : gq::Millis(0); }
+  uint32_t number(uint64_t n) { return static_cast<uint32_t>(below(n)); }
+  std::string why() { return any({"", "it failed", "dropped"}); }
+  uint32_t exit_status() { return once_in(2) ? gq::no_exit : number(3); }
+  std::vector<std::string> some_ids() {
+    std::vector<std::string> all{id()};
+    while (once_in(2)) all.push_back(id());
+    return all;
+  }
+  std::string owner() { return any({"A.1", "A.2", "B.1"}); }
+
+  // One that says who holds the job, and which start it is.
+  template <typename E>
+  E said(gq::Fold& fold) {
+    E e{.id = id(), .at = m_at, .owner = owner(), .start = number(3)};
+    auto job = fold.get(e.id);
+    if (!job || once_in(6)) return e;
+    if (!job->owner.empty()) e.owner = job->owner;
+    e.start = job->starts + (std::is_same_v<E, gq::event::Start> ? 1 : 0);
+    return e;
+  }
+
+  gq::Event add(gq::RecordHead& head) {
+    gq::event::Add e{.id = id(), .at = m_at, .given = once_in(2)};
+    const uint64_t kind = static_cast<uint64_t>(e.id.back() + (once_in(20) ? 1 : 0));  // most often the same of an ID
+    e.asked.function = kind % 2 ? "f" : "g";
+    e.asked.due = due();
+    e.asked.priority = number(3);
+    e.asked.max_attempts = number(3);
+    if (once_in(2)) e.asked.key = any({"k1", "k2"}), e.asked.window = gq::Millis(below(2) * 100);
+    if (once_in(2)) e.asked.serial = any({"s1", "s2", "s3"});
+    head.data_size = kind % 3 ? kind : 100'000;
+    head.data_sum = kind;
+    if (once_in(5)) {
+      e.part = {id(), below(5), head.data_size, head.data_sum};
+      head.data_size = head.data_sum = 0;
+    }
+    if (!once_in(3)) e.node = node();
+    e.store = store_of(e.node);
+    e.copies = e.node.empty() ? 0 : number(4);
+    e.once = !e.node.empty() && !once_in(4);
+    return e;
+  }
+
+  gq::Event state(gq::Fold& fold) {
+    gq::event::State e{
+        .id = id(), .at = m_at, .function = "f", .state = any({"queued", "queued", "dead", "kept", "finished"})};
+    if (!once_in(6)) e.node = node(), e.store = store_of(e.node);
+    auto job = fold.get(e.id);
+    e.term = (job ? job->term : 0) + number(2);
+    e.version = (job ? job->version : 0) + number(3);
+    if (once_in(4)) e.at -= gq::Millis(below(100));
+    e.due = due();
+    e.starts = number(3), e.failures = number(3), e.crashes = number(3), e.attempts = number(3);
+    e.why = why();
+    e.exit = exit_status(), e.signal = number(2);
+    e.keep = once_in(3), e.dropped = once_in(4);
+    return e;
+  }
+
+  gq::Event event(gq::Fold& fold, gq::RecordHead& head) {
+    using namespace gq;
+    switch (below(28)) {
+      case 0:
+      case 1:
+      case 2:
+      case 3:
+      case 4:
+      case 5:
+        return add(head);
+      case 6:
+      case 7:
+      case 8:
+      case 9:
+        return event::Claim{.ids = some_ids(), .at = m_at, .owner = owner()};
+      case 10:
+      case 11:
+      case 12:
+        return said<event::Start>(fold);
+      case 13: {
+        auto e = said<event::Done>(fold);
+        e.exit = exit_status(), e.signal = number(2), e.attempts = number(3), e.keep = once_in(3);
+        return e;
+      }
+      case 14:
+      case 15: {
+        auto e = said<event::Fail>(fold);
+        e.spent = !once_in(3), e.due = due(), e.why = why(), e.exit = exit_status(), e.signal = number(2);
+        return e;
+      }
+      case 16: {
+        auto e = said<event::Dead>(fold);
+        e.spent = !once_in(3), e.why = why(), e.exit = exit_status(), e.signal = number(2);
+        return e;
+      }
+      case 17:
+        return event::Kick{.id = id(), .at = m_at};
+      case 18:
+        return event::Drop{.id = id(), .at = m_at, .attempts = number(3)};
+      case 19:
+        return event::Keep{.id = id(), .at = m_at};
+      case 20:
+        return event::Release{.id = id(), .at = m_at};
+      case 21:
+        if (once_in(2)) return event::Pause{.function = any({"f", "g", "h"}), .at = m_at};
+        return event::Resume{.function = any({"f", "g", "h"}), .at = m_at};
+      case 22:
+        return event::Copied{
+            .ids = some_ids(), .at = m_at, .peers = any({"there", "away", "there,away", ""}), .enough = once_in(4)};
+      case 23:
+      case 24:
+        return state(fold);
+      case 25: {
+        const std::string name = node();
+        return event::Peer{.node = name,
+                           .store = once_in(5) ? "" : store_of(name),
+                           .at = m_at,
+                           .position = below(m_end),
+                           .since = once_in(2) ? 0 : below(m_end)};
+      }
+      case 26:
+        return event::Forget{.ids = some_ids(), .at = m_at, .position = m_end - std::min<Lsn>(m_end, below(100'000))};
+      default:
+        if (once_in(3)) return event::Stream{.at = m_at, .version = 1};
+        if (once_in(2)) return event::End{.at = m_at, .jobs = 1};
+        return Gap{.at = m_at, .position = m_end, .since = below(m_end)};
+    }
+  }
+
+ public:
+  // The identities of a node: this one, and what it was before.
+  static std::string store(const std::string& node, bool former) {
+    return std::string(former ? "01FORMER" : "01STORES") + std::string(18 - node.size(), '0') +
+           (node == "here"    ? "HERE"
+            : node == "there" ? "THERE"
+            : node == "away"  ? "AWAY"
+                              : "");
+  }
+
+ private:
+  std::mt19937_64 m_random;
+  std::vector<std::string> m_ids;
+  gq::Millis m_at{1'700'000'000'000};
+  gq::Lsn m_end = 64;
+};
