@@ -21,11 +21,9 @@
 #include "gq/gearman/packets.hpp"
 #include "gq/gearman/probe.hpp"
 #include "gq/replication/intake.hpp"
-#include "gq/replication/liveness.hpp"
 #include "gq/replication/replicator.hpp"
 #include "gq/replication/transfer.hpp"
 #include "gq/replication/wire.hpp"
-#include "gq/store/lease.hpp"
 #include "gq/store/listing.hpp"
 #include "gq/store/snapshot.hpp"
 #include "gq/store/tokyo_table.hpp"
@@ -33,6 +31,7 @@
 #include "hostile.hpp"
 
 void test_state(const std::string& directory);  // state.cpp
+void test_replication();                        // replication.cpp
 
 namespace {
 
@@ -763,66 +762,6 @@ void strangers_fill_no_log() {
         kind_of("a") != kind_of("b"));
 }
 
-// A node can be set up anew a few times at once; one that is another each second is not believed each second.
-void a_node_is_another_now_and_then() {
-  Turnover turnover;
-  const Turnover::Time now{};
-  auto at = [&](int seconds) { return turnover.believes(now + std::chrono::seconds(seconds)); };
-  CHECK(at(0) && at(10) && at(10) && !at(11) && !at(179) && at(180) && !at(181));
-  int believed = 0;
-  for (int second = 200; second < 200 + 3600; ++second) believed += at(second);
-  CHECK(believed >= 57 && believed <= 63);
-}
-
-void nodes_that_return_wait_for_the_others() {
-  using For = Standby::For;
-  const Millis s{1000}, takeover = 30 * s, alone = 600 * s, wall{1'700'000'000'000};
-  auto wait = [&](const std::vector<Heard>& others, Millis silence) {
-    return wait_of(others, silence, takeover, alone);
-  };
-  const Heard unasked{"rep_2", false, false, false, false, s}, silent{"rep_3", true, false, false, false, s};
-  const Heard behind{"rep_2", true, true, false, false, s}, told{"rep_2", true, true, true, false, s};
-  // Nobody has been asked, or answers: until --alone-after.
-  CHECK(wait({}, s).what == For::nothing);
-  CHECK(wait({unasked, silent}, s).alone && wait({unasked, silent}, 599 * s).what == For::answer &&
-        wait({unasked, silent}, 600 * s).what == For::nothing);
-  CHECK(wait_text(wait({unasked, silent}, s), wall) ==
-        "until rep_2 or rep_3 can be asked, at the latest 2023-11-14T22:23:20.000Z");
-  // One answers: what it has told counts, however long that takes.
-  CHECK(wait({told, silent}, s).what == For::nothing);
-  CHECK(wait({behind, silent}, 9999 * s).what == For::news && wait({behind}, 0 * s).what == For::news);
-  CHECK(wait_text(wait({behind}, s), wall).substr(0, 20) == "until rep_2 has told");
-  CHECK(wait({told, {"rep_3", false, false, false, false, s}}, s).what ==
-        For::answer);  // the third has not been asked yet
-  // It falls silent, and is gone.
-  Heard dying = behind;
-  dying.silence = 10 * s;
-  CHECK(wait({dying}, 10 * s).what == For::answer && wait({dying}, 10 * s).left == 20 * s &&
-        !wait({dying}, 10 * s).alone);
-  CHECK(wait({dying, {"rep_3", true, true, false, false, s}}, s).what == For::news);
-  dying.gone = true;
-  CHECK(wait({dying}, 31 * s).alone &&
-        wait({dying, {"rep_3", true, true, true, false, s}}, 31 * s).what == For::nothing);
-  // A function that nobody names any more, or that is not in the list, does not run there.
-  using Time = LastRuns::Time;
-  const Time t{std::chrono::hours(1)};
-  LastRuns runs;
-  runs.restart(t);
-  runs.heard({{"f"}}, t + 20 * s);
-  CHECK(!runs.lacks("g", t + 29 * s, takeover) && runs.lacks("g", t + 30 * s, takeover) &&
-        !runs.lacks("f", t + 49 * s, takeover) && runs.lacks("f", t + 50 * s, takeover));
-  runs.heard(std::nullopt, t + 60 * s);  // a node of before, or one that runs all
-  CHECK(!runs.lacks("g", t + 89 * s, takeover) && !runs.lacks("f", t + 89 * s, takeover) &&
-        runs.lacks("f", t + 90 * s, takeover));
-  // Stopped, by either clock. A clock that is set back is no pause.
-  CHECK(!is_gap({s, wall}, {16 * s, wall + 15 * s}, 15 * s) && is_gap({s, wall}, {17 * s, wall}, 15 * s));
-  CHECK(is_gap({s, wall}, {s, wall + 16 * s}, 15 * s) && !is_gap({s, wall}, {2 * s, wall - 3600 * s}, 15 * s));
-  auto beat = parse_beat(encode_beat({{s, wall}, 15 * s, "until x"}) + "of a longer one\n");
-  CHECK(beat && beat->at.boot == s && beat->at.wall == wall && beat->longest == 15 * s && beat->waits == "until x");
-  CHECK(parse_beat("1 2 3 \n")->waits.empty() && !parse_beat("") && !parse_beat("1 2\n") && !parse_beat("x 2 3 \n") &&
-        !parse_beat("1 2 3 "));
-}
-
 // What nodes say to each other: only who has a key is heard, once, and an answer belongs to what it answers.
 void transfers_are_checked(const std::string& directory) {
   auto key = [&](const char* name, char digit, char second) {
@@ -1382,7 +1321,7 @@ int main(int argc, char** argv) {
   jobs_are_told_before_they_come();
   room_is_given_in_turn();
   strangers_fill_no_log();
-  a_node_is_another_now_and_then();
+  test_replication();
   copies_are_counted_before_an_answer();
   answers_travel();
   parts_make_a_workload(directory + "/parts");
@@ -1390,7 +1329,6 @@ int main(int argc, char** argv) {
   parts_grow_where_answers_come_soon();
   merged_jobs_are_known();
   raw_jobs_are_decided();
-  nodes_that_return_wait_for_the_others();
   transfers_are_checked(directory);
   sessions_end();
   a_server_is_chosen();

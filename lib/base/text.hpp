@@ -58,6 +58,9 @@ std::string hex64(uint64_t value);
 
 std::vector<std::string> split(std::string_view text, char separator);
 
+// The last one may lack its newline.
+std::vector<std::string> lines_of(std::string_view text);
+
 // Text from outside, made visible for one line of output: what acts on a terminal or on who reads it in place of being
 // seen (control characters, C1 among them, marks of direction, separators of lines, marks without width) and bad UTF-8
 // become '?'; the rest is cut to `limit` bytes. All that is printed passes through here or json_printable, and only

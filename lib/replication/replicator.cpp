@@ -15,6 +15,7 @@
 #include "gq/base/text.hpp"
 #include "gq/base/thread.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/replication/ask.hpp"
 #include "gq/store/exchange.hpp"
 
 namespace gq {
@@ -85,14 +86,10 @@ std::vector<Answer> refuse(size_t jobs, size_t nodes, size_t wanted) {
 
 std::string turned_over(const std::string& node) { return node + " is another store than before, time and again"; }
 
+Millis boot_now() { return read_times().boot; }
+
 // The function on which a node answers what it is asked.
 std::string ask_function(const std::string& node) { return node + ".ask"; }
-
-std::vector<std::string> lines_of(std::string_view body) {
-  auto lines = split(body, '\n');
-  if (!lines.empty() && lines.back().empty()) lines.pop_back();
-  return lines;
-}
 
 }  // namespace
 
@@ -123,14 +120,8 @@ struct Replicator::Peer {
 
   bool removed = false;  // from the group
   bool up = true;        // believed to answer, and to have room
-  bool tried = false;    // asked since this process began
-  bool asked = false;    // since this node began to return, where a server could be reached
-  bool answered = false;
-  Clock::time_point last_answer = Clock::now();
-  Clock::time_point asked_us{};  // when it last asked
-  LastRuns runs;
-  std::string trouble;  // why it is not up
-  bool unsaid = false;  // and that has not been logged
+  std::string trouble;   // why it is not up
+  bool unsaid = false;   // and that has not been logged
   std::string store, session;
   std::vector<std::string> former;  // the last of them
   Turnover turnover;
@@ -158,14 +149,12 @@ struct Replicator::Peer {
   std::string published;        // likewise its own thread's
   Clock::time_point published_at{};
   // What it says of itself.
-  std::optional<Lsn> first_end;     // the end of its journal when it first answered since this node began to return
-  std::map<std::string, Lsn> told;  // by node: up to where it has told that one
+  std::map<std::string, Lsn> told;  // by node: up to where it has told that other one
   // All that stood here, and came from there, when its journal ended at `first`, stood here before `second`.
   std::deque<std::pair<Lsn, Lsn>> pairs;
   std::map<std::string, Lsn> confirmed;  // by node: that one knows what came from this peer and stands here before
-  bool gone = false;
-  bool relay = false;      // keeps nothing, so that nothing is owed to it
-  bool check_held = true;  // whether it may have lost jobs that are its own
+  bool relay = false;                    // keeps nothing, so that nothing is owed to it
+  bool check_held = true;                // whether it may have lost jobs that are its own
   Clock::time_point next_takeover;
 
   // What the journal says of it.
@@ -196,7 +185,8 @@ Replicator::Replicator(Store& store, Config config)
       m_self(store.group().self),
       m_group_id(store.group().id()),
       m_sessions(m_keys ? session_period(m_store.limits().remember, m_config.peer_timeout) : Millis::max()),
-      m_group(store.group()) {
+      m_group(store.group()),
+      m_detector(m_config.takeover, m_config.alone_after) {
   try {
     for (const auto& member : m_group.members)
       if (member != m_self.node) add_peer(member);
@@ -221,6 +211,7 @@ void Replicator::add_peer(const std::string& name) {
   Peer& peer = m_peers.emplace_back();
   peer.name = name;
   peer.take_up(known);
+  m_detector.add(name, boot_now());
   peer.thread = start_thread([this, &peer] { look_after(peer); });
 }
 
@@ -647,7 +638,7 @@ std::string Replicator::problem_with(const Peer& peer, const std::string& store)
   if (taken)
     return peer.name + " has the identity of another node (a copied store? gq-replicate init gives it one of its own)";
   if (std::find(peer.former.begin(), peer.former.end(), store) != peer.former.end() &&
-      Clock::now() - peer.last_answer < m_config.takeover)
+      m_detector.answers(peer.name, boot_now()))
     return "two nodes claim the name " + peer.name;
   return {};
 }
@@ -676,7 +667,7 @@ bool Replicator::meet(Peer& peer, const std::string& store, std::string& problem
     peer.told.clear();
     peer.foreign.clear();
     peer.apart.clear();
-    peer.first_end.reset();
+    m_detector.is_another(peer.name);
     walk_again(peer.name);
   }
   peer.store = store;
@@ -710,12 +701,8 @@ void Replicator::note(Peer& peer, const Reply& reply) {
   std::lock_guard<std::mutex> guard(m_mutex);
   std::string problem;
   if (!meet(peer, reply.store, problem)) throw Error(Exit::config, problem);
-  peer.last_answer = Clock::now();
-  if (m_returned && Clock::now() - m_heard >= m_config.takeover)
-    begin_to_return("no other node had answered for " +
-                    std::to_string(std::chrono::floor<std::chrono::seconds>(Clock::now() - m_heard).count()) + " s");
-  m_heard = Clock::now();
-  peer.answered = true;
+  if (m_serving) beat();
+  if (auto why = m_detector.heard(peer.name, boot_now())) begin_to_return(*why);
   if (peer.session != reply.session) peer.check_held = true;
   peer.session = reply.session;
   if (m_serving) {
@@ -742,13 +729,12 @@ void Replicator::record_peer(Peer& peer) {
 // Asks a peer how it is, and which of these jobs it knows.
 std::vector<bool> Replicator::ask(Peer& peer, const std::vector<std::string>& ids) {
   Lsn here = m_store.journal().end();
-  std::string body;
-  for (const auto& id : ids) body += id + "\n";
+  const std::string body = encode_ask(ids);
   Reply reply;
-  uint64_t round;
+  FailureDetector::Round round;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
-    round = m_return;
+    round = m_detector.round();
   }
   std::unique_ptr<Link> link;
   try {
@@ -757,39 +743,26 @@ std::vector<bool> Replicator::ask(Peer& peer, const std::vector<std::string>& id
     note(peer, reply);
   } catch (const Error& e) {
     std::lock_guard<std::mutex> guard(m_mutex);
-    peer.tried = true;
-    // Where no server can be reached, silence says nothing.
-    if (e.code() == Exit::unavailable) peer.runs.restart(peer.last_answer = Clock::now());
-    else if (round == m_return) peer.asked = true;
+    m_detector.failed(peer.name, round, e.code() != Exit::unavailable, boot_now());
     throw;
   }
-  std::vector<bool> known;
+  auto answer = parse_ask_reply(reply.body, ids);
   std::lock_guard<std::mutex> guard(m_mutex);
   (link->function() == peer.name ? peer.idle : peer.idle_asks).push_back(std::move(link));
-  Lsn end = 0;
-  bool room = true, runner = false, taking = false;
-  std::optional<std::vector<std::string>> functions;
-  for (const auto& line : lines_of(reply.body)) {
-    auto words = split(line, ' ');
-    auto number = words.size() >= 2 ? parse_count(words.back()).value_or(0) : 0;
-    if (words[0] == "end") end = number;
-    else if (words[0] == "runner") runner = number != 0;
-    else if (words[0] == "functions") functions.emplace(words.begin() + 1, words.end());
-    else if (words[0] == "taking") taking = true;
-    else if (words[0] == "room") room = number != 0;
-    else if (words[0] == "relay" && peer.relay != (number != 0)) {
-      if (!peer.turnover.believes(Clock::now())) throw Error(Exit::config, turned_over(peer.name));
-      peer.relay = !peer.relay;
-    } else if (words[0] == "sent" && words.size() == 4) {
-      // To whom it was, not to one that has its name now.
-      Peer* to = find(words[1]);
-      if ((to || words[1] == m_self.node) && words[2] == (to ? to->store : m_self.store)) peer.told[words[1]] = number;
-    } else if (words[0] == "known" || words[0] == "unknown") known.push_back(words[0] == "known");
+  if (!answer) throw Error(Exit::config, peer.name + " answers something else");
+  if (answer->relay.value_or(peer.relay) != peer.relay) {
+    if (!peer.turnover.believes(Clock::now())) throw Error(Exit::config, turned_over(peer.name));
+    peer.relay = !peer.relay;
   }
-  if (known.size() != ids.size()) throw Error(Exit::config, peer.name + " answers something else");
-  peer.tried = true;
-  if (runner) peer.runs.heard(functions, Clock::now());
-  room = room && !peer.relay;
+  std::optional<Lsn> told;
+  for (const auto& sent : answer->sent) {
+    // To whom it was, not to one that has its name now.
+    Peer* to = find(sent.node);
+    if (sent.node == m_self.node && sent.store == m_self.store) told = sent.upto;
+    else if (to && sent.store == to->store) peer.told[sent.node] = sent.upto;
+  }
+  if (m_detector.answered(peer.name, round, *answer, told, boot_now())) log(Level::warning, peer.name + " is back");
+  const bool room = answer->room && !peer.relay;
   if (room || peer.relay) {
     if (!peer.trouble.empty()) log(Level::info, peer.name + " answers again");
     peer.trouble.clear(), peer.unsaid = false;
@@ -803,24 +776,17 @@ std::vector<bool> Replicator::ask(Peer& peer, const std::vector<std::string>& id
     peer.since = here;
     record_peer(peer);
   }
-  // What was asked before this node began to return says nothing of what became of its jobs since.
-  if (round == m_return) {
-    peer.asked = true;
-    if (!peer.first_end && !taking) peer.first_end = end;
-  }
-  if (peer.gone) log(Level::warning, peer.name + " is back");
-  peer.gone = false;
+  const Lsn end = answer->end;
   if (!peer.pairs.empty() && (peer.pairs.back().first == end || peer.pairs.size() >= most_pairs)) peer.pairs.pop_back();
   peer.pairs.emplace_back(end, here);
   Lsn least = UINT64_MAX;
   for (const auto& [node, upto] : peer.told) {
-    if (node == m_self.node) continue;
     least = std::min(least, upto);
     for (const auto& [there, at] : peer.pairs)
       if (there <= upto) peer.confirmed[node] = std::max(peer.confirmed[node], at);
   }
   while (peer.pairs.size() > 1 && peer.pairs[1].first <= least) peer.pairs.pop_front();
-  return known;
+  return std::move(answer->known);
 }
 
 void Replicator::look_after(Peer& peer) {
@@ -843,7 +809,7 @@ void Replicator::look_after(Peer& peer) {
       }
       {
         std::lock_guard<std::mutex> guard(m_mutex);
-        up = peer.up && peer.answered;
+        up = peer.up && m_detector.has_answered(peer.name);
       }
       if (!removed && serving && up) {
         Lsn end = m_store.journal().end();
@@ -873,7 +839,7 @@ void Replicator::look_after(Peer& peer) {
 bool Replicator::is_mine_to_tell(const std::string& origin, const std::string& store) {
   if (origin == m_self.node) return true;
   Peer* from = find(origin);
-  return !from || from->gone || (!from->store.empty() && from->store != store);
+  return !from || m_detector.is_gone(origin) || (!from->store.empty() && from->store != store);
 }
 
 // Tells a peer what the next part of the journal, up to `end` at most, says; true when there is more. Throws where it
@@ -1345,7 +1311,9 @@ bool Replicator::take_lock() {
   std::lock_guard<std::mutex> guard(m_mutex);
   for (auto& peer : m_peers) prepare(peer, known);
   m_beat_file = m_store.directory().open(Store::returned_name, O_RDWR | O_CREAT);
-  m_beat = {read_times(), m_config.takeover / 2, {}};
+  const Times now = read_times();
+  m_beat = {now, longest_gap(m_config.takeover), {}};
+  m_detector.begin(now);
   begin_to_return({});
   m_serving = true;
   return true;
@@ -1355,8 +1323,7 @@ bool Replicator::take_lock() {
 void Replicator::prepare(Peer& peer, const std::map<std::string, PeerState>& known) {
   auto it = known.find(peer.name);
   peer.take_up(it == known.end() ? PeerState() : it->second);
-  peer.runs.restart(peer.last_answer = Clock::now());
-  peer.tried = peer.answered = false;
+  m_detector.add(peer.name, boot_now());
 }
 
 void Replicator::keep() {
@@ -1412,7 +1379,11 @@ void Replicator::reload() {
   std::vector<std::string> added;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
-    for (auto& peer : m_peers) peer.removed = !group.has(peer.name);
+    for (auto& peer : m_peers) {
+      const bool was_removed = std::exchange(peer.removed, !group.has(peer.name));
+      if (peer.removed) m_detector.remove(peer.name);
+      else if (was_removed) m_detector.add(peer.name, boot_now());
+    }
     for (const auto& member : group.members)
       if (member != group.self.node && !find(member)) added.push_back(member);
     m_group = group;
@@ -1437,16 +1408,7 @@ void Replicator::reload() {
 // From now on nothing is started here until the others have told what became of this node's jobs. Called with m_mutex
 // held.
 void Replicator::begin_to_return(const std::string& why) {
-  auto now = Clock::now();
-  ++m_return;
-  m_returned = false;
   m_returned_lock.reset();
-  m_heard = m_return_at = now;
-  for (auto& peer : m_peers) {
-    peer.asked = false;
-    peer.first_end.reset();
-    if (!peer.gone) peer.runs.restart(peer.last_answer = now);  // it was not heard because nobody listened
-  }
   if (!m_group.once) return;
   m_beat.waits = "until the other nodes can be asked";
   m_beat_written = Millis(0);
@@ -1458,10 +1420,7 @@ void Replicator::begin_to_return(const std::string& why) {
 // Says that this process goes on; called with m_mutex held.
 void Replicator::beat() {
   Times now = read_times();
-  if (is_gap(m_beat.at, now, m_beat.longest)) {
-    auto gap = std::max(now.boot - m_beat.at.boot, now.wall - m_beat.at.wall);
-    begin_to_return("this node was stopped for " + std::to_string(gap.count() / 1000) + " s");
-  }
+  if (auto why = m_detector.beat(now)) begin_to_return(*why);
   m_beat.at = now;
   if (now.boot - m_beat_written < m_beat.longest / 8) return;
   std::string text = encode_beat(m_beat);
@@ -1470,47 +1429,42 @@ void Replicator::beat() {
     m_beat_written = now.boot;
 }
 
+// Says what this node waits for, where people look for it, and in the log when that takes long. Called with m_mutex
+// held.
+void Replicator::say_wait(const Standby& wait, bool has_jobs) {
+  std::string text = wait_text(wait, now_ms());
+  if (m_beat.waits != text) m_beat_written = Millis(0);
+  m_beat.waits = text;
+  auto about = text.substr(0, text.find(','));
+  if (!has_jobs || m_waits_logged == about || m_detector.returning_for(boot_now()) < quiet_wait) return;
+  log(Level::warning, "no job is run " + text);
+  m_waits_logged = about;
+}
+
 // Where the others have told what became of this node's jobs while it was away, they may be run.
 void Replicator::come_back() {
-  Standby wait;
-  uint64_t round, own = 0;
+  FailureDetector::Round round;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
-    if (m_returned) return;
-    round = m_return;
-    auto since = [](Clock::time_point t) { return std::chrono::duration_cast<Millis>(Clock::now() - t); };
-    std::vector<Heard> others;
-    for (auto& p : m_peers)
-      if (!p.removed)
-        others.push_back({p.name, p.asked, p.first_end.has_value(), p.first_end && p.told[m_self.node] >= *p.first_end,
-                          p.gone, since(p.last_answer)});
-    if (m_group.once) wait = wait_of(others, since(m_heard), m_config.takeover, m_config.alone_after);
+    if (m_detector.has_returned()) return;
+    round = m_detector.round();
   }
-  if (wait.what != Standby::For::nothing)
+  if (m_group.once) {
+    uint64_t own = 0;
     m_store.look([&](Fold& fold) {
       own = 0;
       for (const auto& [function, c] : fold.counters()) own += c.live();
     });
-  if (wait.alone && own == 0) wait = {};
-  if (wait.what != Standby::For::nothing) {
     std::lock_guard<std::mutex> guard(m_mutex);
-    std::string text = wait_text(wait, now_ms());
-    if (m_beat.waits != text) m_beat_written = Millis(0);
-    m_beat.waits = text;
-    auto about = text.substr(0, text.find(','));
-    if (own > 0 && m_waits_logged != about && Clock::now() - m_return_at >= quiet_wait) {
-      log(Level::warning, "no job is run " + text);
-      m_waits_logged = about;
-    }
-    return;
+    Standby wait = m_detector.standby(boot_now(), own > 0);
+    if (wait.what != Standby::For::nothing) return say_wait(wait, own > 0);
   }
   Fd lock = m_store.directory().open(Store::returned_name, O_RDWR | O_CREAT);
   wait_for_lock(lock.get(), FileLock::Mode::exclusive);  // somebody looks
   std::lock_guard<std::mutex> guard(m_mutex);
   beat();
-  if (m_return != round) return;
+  if (!m_detector.end_return(round)) return;
   m_returned_lock = std::move(lock);
-  m_returned = true;
   m_beat.waits.clear();
   m_beat_written = Millis(0);
   beat();
@@ -1523,7 +1477,12 @@ void Replicator::watch_others() {
   bool others = false;
   // Nobody takes over what it does not run.
   const RunHere here = running_here(m_store.owners_directory());
-  const bool may = m_group.once && m_returned && here.any;
+  bool may = m_group.once && here.any;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    beat();
+    may = may && m_detector.has_returned();
+  }
   std::set<std::string> held;  // functions of which jobs of others are here, and that run here
   if (may)
     m_store.look([&](Fold& fold) {
@@ -1538,21 +1497,19 @@ void Replicator::watch_others() {
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     auto now = Clock::now();
+    for (const auto& node : m_detector.notice_gone(boot_now())) {
+      log(Level::warning, node + " has not answered for " + std::to_string(m_config.takeover.count() / 1000) + " s");
+      walk_again(node);
+    }
     for (auto& peer : m_peers) {
       if (peer.removed) continue;
-      if (!peer.gone && now - peer.last_answer >= m_config.takeover) {
-        log(Level::warning,
-            peer.name + " has not answered for " + std::to_string(m_config.takeover.count() / 1000) + " s");
-        peer.gone = true;
-        walk_again(peer.name);
-      }
       if (more) peer.check_held = true;
       if (!may || now < peer.next_takeover) continue;
       peer.next_takeover = now + ask_interval;
       if (std::any_of(held.begin(), held.end(),
-                      [&](const std::string& f) { return peer.gone || peer.runs.lacks(f, now, m_config.takeover); }))
+                      [&](const std::string& f) { return m_detector.lacks(peer.name, f, boot_now()); }))
         all.push_back(&peer);
-      else if (peer.answered && std::exchange(peer.check_held, false)) some.push_back(&peer);
+      else if (m_detector.has_answered(peer.name) && std::exchange(peer.check_held, false)) some.push_back(&peer);
     }
     if (may && now >= m_next_others) {
       m_next_others = now + ask_interval;
@@ -1564,7 +1521,7 @@ void Replicator::watch_others() {
     auto began = Clock::now();
     size_t n = take_over(peer->name, peer, true, [&](const std::string& function) {
       std::lock_guard<std::mutex> guard(m_mutex);
-      return here.has(function) && (peer->gone || peer->runs.lacks(function, Clock::now(), m_config.takeover));
+      return here.has(function) && m_detector.lacks(peer->name, function, boot_now());
     });
     // Others have them to take over, then: looking at all there are is not for every second.
     if (auto now = Clock::now(); n == 0)
@@ -1599,7 +1556,7 @@ std::set<std::string> Replicator::unknown_everywhere(const std::vector<Claim>& j
     std::lock_guard<std::mutex> guard(m_mutex);
     for (auto& peer : m_peers) {
       if (peer.removed || peer.relay) continue;
-      if (peer.gone || !peer.answered) return {};
+      if (m_detector.is_gone(peer.name) || !m_detector.has_answered(peer.name)) return {};
       peers.push_back(&peer);
     }
   }
@@ -1618,8 +1575,8 @@ std::set<std::string> Replicator::unknown_everywhere(const std::vector<Claim>& j
 // anything: one that had asked before is left alone, and one that asks later asks again. Called with m_mutex held.
 bool Replicator::may_take_over(const std::string& node, Peer* owner, bool gone) {
   beat();  // this node itself may have been away
-  if (!m_returned) return false;
-  if (gone && owner && (!owner->gone || Clock::now() - owner->asked_us < m_config.takeover)) return false;
+  if (!m_detector.has_returned()) return false;
+  if (gone && owner && !m_detector.stays_gone(node, boot_now())) return false;
   m_taking = node;
   return true;
 }
@@ -1630,7 +1587,7 @@ size_t Replicator::take_over(const std::string& node, Peer* owner, bool all, con
   bool gone = false;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
-    gone = all && owner && owner->gone;
+    gone = all && owner && m_detector.is_gone(node);
   }
   for (bool last = false; !last;) {
     std::vector<Claim> jobs;
@@ -1674,11 +1631,11 @@ size_t Replicator::take_over(const std::string& node, Peer* owner, bool all, con
       if (!before || !peer || (all && peer == owner)) continue;
       {
         std::lock_guard<std::mutex> guard(m_mutex);
-        if (peer->gone) continue;
+        if (m_detector.is_gone(member)) continue;
       }
       keep_unknown(*peer, false, [&](const std::string& function) {
         std::lock_guard<std::mutex> guard(m_mutex);
-        return !peer->runs.lacks(function, Clock::now(), m_config.takeover);
+        return !m_detector.lacks(member, function, boot_now());
       });
     }
     std::set<std::string> stale = node == m_self.node ? unknown_everywhere(jobs) : std::set<std::string>();
@@ -1725,7 +1682,7 @@ size_t Replicator::take_over(const std::string& node, Peer* owner, bool all, con
       bool reachable;
       {
         std::lock_guard<std::mutex> guard(m_mutex);
-        reachable = peer.up && peer.answered && !peer.gone && !peer.removed;
+        reachable = peer.up && m_detector.has_answered(peer.name) && !m_detector.is_gone(peer.name) && !peer.removed;
       }
       if (!reachable) continue;
       try {
@@ -1764,7 +1721,7 @@ std::optional<std::string> Replicator::serve(std::string_view payload) {
       again = true;
     else if (verdict == Sessions::Verdict::repeated) reason = "it has been here before";
     else if (is_heard(*peer, t->store, reason) && t->kind == "ask") {
-      peer->asked_us = Clock::now();
+      m_detector.asked_by(peer->name, boot_now());
       taking = m_taking == t->node;
     }
   }
@@ -1990,46 +1947,41 @@ std::string Replicator::take(const Transfer& transfer, Taken taken, std::string&
 }
 
 std::string Replicator::serve_ask(const Transfer& transfer, std::string& reason, bool taking) {
-  std::vector<std::string> ids = lines_of(transfer.body);
-  for (const auto& id : ids)
-    if (!is_ulid(id)) reason = "it asks for something that is not a job ID";
-  if (!reason.empty()) return {};
-  bool room = true;
+  auto ids = parse_ask(transfer.body);
+  if (!ids) {
+    reason = "it asks for something that is not a job ID";
+    return {};
+  }
+  AskReply reply;
+  reply.taking = taking;
+  reply.relay = m_config.relay;
   try {
     m_store.check_room(0);
   } catch (const Error&) {
-    room = false;
+    reply.room = false;
   }
-  const RunHere here = running_here(m_store.owners_directory());
-  std::string body = "end " + std::to_string(m_store.journal().end()) + "\nrunner " + (here.any ? "1" : "0") +
-                     "\nroom " + (room ? "1" : "0") + "\nrelay " + (m_config.relay ? "1" : "0") + "\n";
-  if (here.any && !here.all) {
-    body += "functions";
-    for (const auto& f : here.functions) body += " " + f;
-    body += "\n";
-  }
-  if (taking) body += "taking 1\n";
+  RunHere here = running_here(m_store.owners_directory());
+  reply.end = m_store.journal().end();
+  reply.runner = here.any;
+  if (here.any && !here.all) reply.functions.emplace(here.functions.begin(), here.functions.end());
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     for (const auto& peer : m_peers)
-      if (!peer.removed && !peer.store.empty())
-        body += "sent " + peer.name + " " + peer.store + " " + std::to_string(peer.sent) + "\n";
+      if (!peer.removed && !peer.store.empty()) reply.sent.push_back({peer.name, peer.store, peer.sent});
   }
-  if (!ids.empty()) {
-    std::string known;
+  if (!ids->empty())
     m_store.look([&](Fold& fold) {
-      known.clear();
-      for (const auto& id : ids) known += (fold.get(id) ? "known " : "unknown ") + id + "\n";
+      reply.known.clear();
+      for (const auto& id : *ids) reply.known.push_back(fold.get(id).has_value());
     });
-    body += known;
-  }
-  return body;
+  return encode_ask_reply(reply, *ids);
 }
 
 // Whether those who answer know all before `target`. Called with m_mutex held.
 bool Replicator::are_told(Lsn target) const {
   return m_serving && std::all_of(m_peers.begin(), m_peers.end(), [&](const Peer& p) {
-           return p.removed || (p.tried && (!p.up || (p.sent >= target && p.has_heard_apart(target))));
+           return p.removed ||
+                  (m_detector.was_tried(p.name) && (!p.up || (p.sent >= target && p.has_heard_apart(target))));
          });
 }
 
@@ -2037,7 +1989,7 @@ bool Replicator::settle(Millis timeout, const CutShort& cut_short) {
   const Lsn target = m_store.journal().end();
   const auto deadline = Clock::now() + timeout;
   std::unique_lock<std::mutex> lock(m_mutex);
-  while (!m_stop && !m_elsewhere && !(m_returned && are_told(target))) {
+  while (!m_stop && !m_elsewhere && !(m_detector.has_returned() && are_told(target))) {
     if (Clock::now() >= deadline || cut_short()) return false;
     m_changed.wait_for(lock, look_interval);
   }

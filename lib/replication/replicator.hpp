@@ -13,10 +13,9 @@
 //
 // The last two are done by one process of a store, the one that holds replicate.lock. It is also the one that takes
 // over jobs of a node that is gone, where jobs run once, and it holds returned.lock while it knows what the others did
-// with its own (liveness.hpp).
+// with its own (failure_detector.hpp).
 //
-// A node is gone when it has not answered for Config::takeover although a Gearman server could be reached all that
-// time.
+// Which nodes are gone, and when this one may run its jobs, failure_detector.hpp decides.
 #pragma once
 
 #include <atomic>
@@ -34,6 +33,7 @@
 
 #include "gq/base/log.hpp"
 #include "gq/gearman/receivers.hpp"
+#include "gq/replication/failure_detector.hpp"
 #include "gq/replication/liveness.hpp"
 #include "gq/replication/transfer.hpp"
 #include "gq/store/lease.hpp"
@@ -146,6 +146,7 @@ class Replicator {
   void reload();
   void begin_to_return(const std::string& why);
   void beat();
+  void say_wait(const Standby& wait, bool has_jobs);
   void come_back();
   void watch_others();
   std::set<std::string> unknown_everywhere(const std::vector<Claim>& jobs);
@@ -174,10 +175,7 @@ class Replicator {
   std::atomic<bool> m_stop = false;
   std::atomic<bool> m_serving = false;    // this process holds replicate.lock
   std::atomic<bool> m_elsewhere = false;  // another one did when it was tried
-  std::atomic<bool> m_returned = false;
-  uint64_t m_return = 0;          // how often it has begun to return
-  Clock::time_point m_return_at;  // when
-  Clock::time_point m_heard;      // when another node last answered, or it began to return
+  FailureDetector m_detector;
   Beat m_beat;
   Millis m_beat_written{0};  // by the clock since boot
   std::string m_waits_logged;

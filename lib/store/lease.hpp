@@ -14,6 +14,9 @@
 
 namespace gq {
 
+// How long the serving process may be silent where a node is gone after `takeover`.
+inline Millis longest_gap(Millis takeover) { return takeover / 2; }
+
 // Whether more than `longest` went by.
 bool is_gap(const Times& last, const Times& now, Millis longest);
 

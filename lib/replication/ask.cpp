@@ -1,0 +1,89 @@
+#include "gq/replication/ask.hpp"
+
+#include "gq/base/text.hpp"
+#include "gq/base/ulid.hpp"
+
+namespace gq {
+namespace {
+
+std::optional<bool> parse_flag(const std::vector<std::string>& words) {
+  auto number = words.size() == 2 ? parse_count(words[1]) : std::nullopt;
+  return number ? std::optional(*number != 0) : std::nullopt;
+}
+
+// One line of an answer; false where it says something that it cannot.
+bool take_line(AskReply& reply, bool& has_end, const std::string& line, const std::vector<std::string>& ids) {
+  auto words = split(line, ' ');
+  const std::string& what = words[0];
+  if (what == "end") {
+    auto end = words.size() == 2 ? parse_count(words[1]) : std::nullopt;
+    has_end = end.has_value();
+    reply.end = end.value_or(0);
+    return has_end;
+  }
+  if (what == "functions") {
+    reply.functions.emplace(words.begin() + 1, words.end());
+    return true;
+  }
+  if (what == "sent") {
+    auto upto = words.size() == 4 ? parse_count(words[3]) : std::nullopt;
+    if (upto) reply.sent.push_back({words[1], words[2], *upto});
+    return upto.has_value();
+  }
+  if (what == "known" || what == "unknown") {
+    const size_t n = reply.known.size();
+    reply.known.push_back(what == "known");
+    return words.size() == 2 && n < ids.size() && words[1] == ids[n];
+  }
+  if (what != "runner" && what != "taking" && what != "room" && what != "relay") return true;
+  auto flag = parse_flag(words);
+  if (!flag) return false;
+  if (what == "runner") reply.runner = *flag;
+  if (what == "taking") reply.taking = *flag;
+  if (what == "room") reply.room = *flag;
+  if (what == "relay") reply.relay = *flag;
+  return true;
+}
+
+}  // namespace
+
+std::string encode_ask(const std::vector<std::string>& ids) {
+  std::string body;
+  for (const auto& id : ids) body += id + "\n";
+  return body;
+}
+
+std::optional<std::vector<std::string>> parse_ask(std::string_view body) {
+  std::vector<std::string> ids = lines_of(body);
+  for (const auto& id : ids)
+    if (!is_ulid(id)) return std::nullopt;
+  return ids;
+}
+
+std::string encode_ask_reply(const AskReply& reply, const std::vector<std::string>& ids) {
+  auto flag = [](const char* what, bool is) { return std::string(what) + (is ? " 1\n" : " 0\n"); };
+  std::string body =
+      "end " + std::to_string(reply.end) + "\n" + flag("runner", reply.runner) + flag("room", reply.room);
+  if (reply.relay) body += flag("relay", *reply.relay);
+  if (reply.functions) {
+    body += "functions";
+    for (const auto& f : *reply.functions) body += " " + f;
+    body += "\n";
+  }
+  if (reply.taking) body += flag("taking", true);
+  for (const auto& sent : reply.sent)
+    body += "sent " + sent.node + " " + sent.store + " " + std::to_string(sent.upto) + "\n";
+  for (size_t i = 0; i < ids.size(); ++i) body += (reply.known[i] ? "known " : "unknown ") + ids[i] + "\n";
+  return body;
+}
+
+std::optional<AskReply> parse_ask_reply(std::string_view body, const std::vector<std::string>& ids) {
+  AskReply reply;
+  bool has_end = false;
+  for (const auto& line : lines_of(body))
+    if (!take_line(reply, has_end, line, ids)) return std::nullopt;
+  if (!has_end || reply.known.size() != ids.size()) return std::nullopt;
+  return reply;
+}
+
+}  // namespace gq

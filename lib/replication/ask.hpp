@@ -1,0 +1,42 @@
+// What a node asks another one each second, and what it is answered: the bodies of `ask` (transfer.hpp). Pure.
+//
+// A line that is not known is skipped, so that a newer node can say more. An answer that lacks what every node says, or
+// in which a known line is malformed, is none: an end of 0 that nobody has said would let a node run its jobs before it
+// was told what became of them.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "gq/journal/journal.hpp"
+
+namespace gq {
+
+struct AskReply {
+  Lsn end = 0;                                          // of its journal
+  bool runner = false;                                  // whether a process that runs commands lives there
+  std::optional<std::vector<std::string>> functions{};  // for which ones; nullopt: all
+  bool taking = false;  // it takes over jobs of the one that asks in this moment, so that this one has to ask again
+  bool room = true;     // whether jobs can be stored there
+  std::optional<bool> relay{};  // whether none ever are
+  struct Sent {
+    std::string node, store;
+    Lsn upto = 0;
+  };
+  std::vector<Sent> sent{};   // up to where it has told others what happened there
+  std::vector<bool> known{};  // by job that was asked for
+};
+
+// The body that asks for these jobs.
+std::string encode_ask(const std::vector<std::string>& ids);
+// The jobs that are asked for; nullopt where something is not a job ID.
+std::optional<std::vector<std::string>> parse_ask(std::string_view body);
+
+// The answer to a question for these jobs; `known` has an entry for each.
+std::string encode_ask_reply(const AskReply& reply, const std::vector<std::string>& ids);
+// nullopt for what is no answer to a question for these jobs.
+std::optional<AskReply> parse_ask_reply(std::string_view body, const std::vector<std::string>& ids);
+
+}  // namespace gq

@@ -1,0 +1,206 @@
+#include "gq/replication/failure_detector.hpp"
+
+#include <utility>
+
+#include "gq/base/text.hpp"
+#include "gq/store/lease.hpp"
+
+namespace gq {
+namespace {
+
+constexpr Millis short_silence{5000};  // of one that answers now and then
+
+std::string either(const std::vector<std::string>& names) {
+  std::string all;
+  for (size_t i = 0; i < names.size(); ++i) all += (i == 0 ? "" : i + 1 < names.size() ? ", " : " or ") + names[i];
+  return all;
+}
+
+std::string seconds(Millis duration) { return std::to_string(duration.count() / 1000) + " s"; }
+
+}  // namespace
+
+Standby wait_of(const std::vector<Heard>& others, Millis silence, Millis takeover, Millis alone_after) {
+  Standby behind{Standby::For::news, {}, {}, false}, unasked{Standby::For::answer, {}, {}, false},
+      anybody{Standby::For::answer, {}, alone_after - silence, true};
+  if (others.empty()) return {};
+  bool any = false, all_silent = true;
+  Millis left{0};
+  for (const auto& other : others) {
+    anybody.nodes.push_back(other.node);
+    if (other.answered && !other.gone) {
+      any = true;
+      if (other.told) continue;
+      // One that has fallen silent is gone in a while, and then there is nothing to wait for.
+      all_silent = all_silent && other.silence >= std::min(short_silence, takeover / 2);
+      left = std::max(left, takeover - other.silence);
+      behind.nodes.push_back(other.node);
+    } else if (!other.tried && !other.answered) {
+      unasked.nodes.push_back(other.node);
+    }
+  }
+  if (!any) return silence >= alone_after ? Standby() : anybody;
+  if (!behind.nodes.empty()) return all_silent ? Standby{Standby::For::answer, behind.nodes, left, false} : behind;
+  return unasked.nodes.empty() ? Standby() : unasked;
+}
+
+void LastRuns::heard(const std::optional<std::vector<std::string>>& functions, Millis now) {
+  constexpr size_t most = 10'000;  // that a node runs, so that one who makes up names fills no memory
+  if (!functions) m_all = now;
+  else
+    for (const auto& f : *functions) {
+      if (function_name_problem(f)) continue;
+      if (m_each.size() >= most) std::erase_if(m_each, [&](const auto& entry) { return entry.second < now; });
+      if (m_each.size() < most || m_each.count(f)) m_each[f] = now;
+    }
+}
+
+bool LastRuns::lacks(const std::string& function, Millis now, Millis takeover) const {
+  auto it = m_each.find(function);
+  return now - std::max(m_all, it == m_each.end() ? m_all : it->second) >= takeover;
+}
+
+std::string wait_text(const Standby& wait, Millis now) {
+  if (wait.what == Standby::For::nothing) return {};
+  std::string text = "until " + either(wait.nodes);
+  if (wait.what == Standby::For::answer) text += " can be asked";
+  else
+    text += (wait.nodes.size() > 1 ? " have" : " has") +
+            std::string(" told what became of this node's jobs, or is taken out of the group (gq-replicate forget)");
+  if (wait.left)
+    text += ", at the latest " +
+            format_time(std::chrono::floor<std::chrono::seconds>(now + *wait.left + std::chrono::seconds(1)));
+  return text;
+}
+
+const FailureDetector::Node* FailureDetector::find(const std::string& node) const {
+  auto it = m_nodes.find(node);
+  return it == m_nodes.end() ? nullptr : &it->second;
+}
+
+FailureDetector::Node* FailureDetector::find(const std::string& node) {
+  return const_cast<Node*>(std::as_const(*this).find(node));
+}
+
+void FailureDetector::add(const std::string& node, Millis now) {
+  Node& n = m_nodes[node] = {};
+  n.runs.restart(n.last_answer = now);
+}
+
+void FailureDetector::is_another(const std::string& node) {
+  if (Node* n = find(node)) n->first_end.reset(), n->told = 0;
+}
+
+void FailureDetector::begin(Times now) {
+  m_beat = now;
+  begin_return(now.boot);
+}
+
+void FailureDetector::begin_return(Millis now) {
+  ++m_round;
+  m_returned = false;
+  m_heard = m_return_at = now;
+  for (auto& [name, n] : m_nodes) {
+    n.asked = false;
+    n.first_end.reset();
+    if (!n.gone) n.runs.restart(n.last_answer = now);  // it was not heard because nobody listened
+  }
+}
+
+std::optional<std::string> FailureDetector::beat(Times now) {
+  const Times last = std::exchange(m_beat, now);
+  if (!is_gap(last, now, longest_gap(m_takeover))) return std::nullopt;
+  begin_return(now.boot);
+  return "this node was stopped for " + seconds(std::max(now.boot - last.boot, now.wall - last.wall));
+}
+
+std::optional<std::string> FailureDetector::heard(const std::string& node, Millis now) {
+  Node* n = find(node);
+  if (!n) return std::nullopt;
+  n->last_answer = now;
+  n->answered = true;
+  const Millis silence = now - m_heard;
+  const bool returns = m_returned && silence >= m_takeover;
+  if (returns) begin_return(now);
+  m_heard = now;
+  return returns ? std::optional("no other node had answered for " + seconds(silence)) : std::nullopt;
+}
+
+void FailureDetector::failed(const std::string& node, Round asked, bool server_reached, Millis now) {
+  Node* n = find(node);
+  if (!n) return;
+  n->tried = true;
+  if (!server_reached) n->runs.restart(n->last_answer = now);
+  else if (asked == m_round) n->asked = true;
+}
+
+bool FailureDetector::answered(const std::string& node, Round asked, const AskReply& reply, std::optional<Lsn> told,
+                               Millis now) {
+  Node* n = find(node);
+  if (!n) return false;
+  n->tried = true;
+  if (reply.runner) n->runs.heard(reply.functions, now);
+  if (told) n->told = *told;
+  if (asked == m_round) {
+    n->asked = true;
+    if (!n->first_end && !reply.taking) n->first_end = reply.end;
+  }
+  return std::exchange(n->gone, false);
+}
+
+void FailureDetector::asked_by(const std::string& node, Millis now) {
+  if (Node* n = find(node)) n->asked_us = now;
+}
+
+std::vector<std::string> FailureDetector::notice_gone(Millis now) {
+  std::vector<std::string> gone;
+  for (auto& [name, n] : m_nodes)
+    if (!n.gone && now - n.last_answer >= m_takeover) n.gone = true, gone.push_back(name);
+  return gone;
+}
+
+Standby FailureDetector::standby(Millis now, bool has_jobs) const {
+  std::vector<Heard> others;
+  for (const auto& [name, n] : m_nodes)
+    others.push_back(
+        {name, n.asked, n.first_end.has_value(), n.first_end && n.told >= *n.first_end, n.gone, now - n.last_answer});
+  Standby wait = wait_of(others, now - m_heard, m_takeover, m_alone_after);
+  return wait.alone && !has_jobs ? Standby() : wait;
+}
+
+bool FailureDetector::end_return(Round round) {
+  if (round == m_round) m_returned = true;
+  return round == m_round;
+}
+
+bool FailureDetector::is_gone(const std::string& node) const {
+  const Node* n = find(node);
+  return n && n->gone;
+}
+
+bool FailureDetector::was_tried(const std::string& node) const {
+  const Node* n = find(node);
+  return n && n->tried;
+}
+
+bool FailureDetector::has_answered(const std::string& node) const {
+  const Node* n = find(node);
+  return n && n->answered;
+}
+
+bool FailureDetector::answers(const std::string& node, Millis now) const {
+  const Node* n = find(node);
+  return n && now - n->last_answer < m_takeover;
+}
+
+bool FailureDetector::stays_gone(const std::string& node, Millis now) const {
+  const Node* n = find(node);
+  return n && n->gone && !(n->asked_us && now - *n->asked_us < m_takeover);
+}
+
+bool FailureDetector::lacks(const std::string& node, const std::string& function, Millis now) const {
+  const Node* n = find(node);
+  return !n || n->gone || n->runs.lacks(function, now, m_takeover);
+}
+
+}  // namespace gq

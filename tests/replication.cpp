@@ -1,0 +1,250 @@
+// Unit tests of what the nodes of a group decide: scripts of what is heard, with times that are given.
+#include "check.hpp"
+#include "gq/base/ulid.hpp"
+#include "gq/replication/ask.hpp"
+#include "gq/replication/failure_detector.hpp"
+#include "gq/replication/liveness.hpp"
+#include "gq/store/lease.hpp"
+
+namespace {
+
+using namespace gq;
+
+// A node can be set up anew a few times at once; one that is another each second is not believed each second.
+void a_node_is_another_now_and_then() {
+  Turnover turnover;
+  const Turnover::Time now{};
+  auto at = [&](int seconds) { return turnover.believes(now + std::chrono::seconds(seconds)); };
+  CHECK(at(0) && at(10) && at(10) && !at(11) && !at(179) && at(180) && !at(181));
+  int believed = 0;
+  for (int second = 200; second < 200 + 3600; ++second) believed += at(second);
+  CHECK(believed >= 57 && believed <= 63);
+}
+
+void nodes_that_return_wait_for_the_others() {
+  using For = Standby::For;
+  const Millis s{1000}, takeover = 30 * s, alone = 600 * s, wall{1'700'000'000'000};
+  auto wait = [&](const std::vector<Heard>& others, Millis silence) {
+    return wait_of(others, silence, takeover, alone);
+  };
+  const Heard unasked{"rep_2", false, false, false, false, s}, silent{"rep_3", true, false, false, false, s};
+  const Heard behind{"rep_2", true, true, false, false, s}, told{"rep_2", true, true, true, false, s};
+  // Nobody has been asked, or answers: until --alone-after.
+  CHECK(wait({}, s).what == For::nothing);
+  CHECK(wait({unasked, silent}, s).alone && wait({unasked, silent}, 599 * s).what == For::answer &&
+        wait({unasked, silent}, 600 * s).what == For::nothing);
+  CHECK(wait_text(wait({unasked, silent}, s), wall) ==
+        "until rep_2 or rep_3 can be asked, at the latest 2023-11-14T22:23:20.000Z");
+  // One answers: what it has told counts, however long that takes.
+  CHECK(wait({told, silent}, s).what == For::nothing);
+  CHECK(wait({behind, silent}, 9999 * s).what == For::news && wait({behind}, 0 * s).what == For::news);
+  CHECK(wait_text(wait({behind}, s), wall).substr(0, 20) == "until rep_2 has told");
+  CHECK(wait({told, {"rep_3", false, false, false, false, s}}, s).what ==
+        For::answer);  // the third has not been asked yet
+  // It falls silent, and is gone.
+  Heard dying = behind;
+  dying.silence = 10 * s;
+  CHECK(wait({dying}, 10 * s).what == For::answer && wait({dying}, 10 * s).left == 20 * s &&
+        !wait({dying}, 10 * s).alone);
+  CHECK(wait({dying, {"rep_3", true, true, false, false, s}}, s).what == For::news);
+  dying.gone = true;
+  CHECK(wait({dying}, 31 * s).alone &&
+        wait({dying, {"rep_3", true, true, true, false, s}}, 31 * s).what == For::nothing);
+  // A function that nobody names any more, or that is not in the list, does not run there.
+  const Millis t{std::chrono::hours(1)};
+  LastRuns runs;
+  runs.restart(t);
+  runs.heard({{"f"}}, t + 20 * s);
+  CHECK(!runs.lacks("g", t + 29 * s, takeover) && runs.lacks("g", t + 30 * s, takeover) &&
+        !runs.lacks("f", t + 49 * s, takeover) && runs.lacks("f", t + 50 * s, takeover));
+  runs.heard(std::nullopt, t + 60 * s);  // a node of before, or one that runs all
+  CHECK(!runs.lacks("g", t + 89 * s, takeover) && !runs.lacks("f", t + 89 * s, takeover) &&
+        runs.lacks("f", t + 90 * s, takeover));
+  // Stopped, by either clock. A clock that is set back is no pause.
+  CHECK(!is_gap({s, wall}, {16 * s, wall + 15 * s}, 15 * s) && is_gap({s, wall}, {17 * s, wall}, 15 * s));
+  CHECK(is_gap({s, wall}, {s, wall + 16 * s}, 15 * s) && !is_gap({s, wall}, {2 * s, wall - 3600 * s}, 15 * s));
+  auto beat = parse_beat(encode_beat({{s, wall}, 15 * s, "until x"}) + "of a longer one\n");
+  CHECK(beat && beat->at.boot == s && beat->at.wall == wall && beat->longest == 15 * s && beat->waits == "until x");
+  CHECK(parse_beat("1 2 3 \n")->waits.empty() && !parse_beat("") && !parse_beat("1 2\n") && !parse_beat("x 2 3 \n") &&
+        !parse_beat("1 2 3 "));
+}
+
+// An answer says what was asked or is none; a newer node may say more.
+void questions_are_answered() {
+  const std::string a = new_ulid(), b = new_ulid(), store = new_ulid();
+  CHECK(parse_ask(encode_ask({a, b})) == std::vector({a, b}) && parse_ask("")->empty());
+  CHECK(!parse_ask(a + "\nx\n") && !parse_ask("\n" + a) && !parse_ask(a + " " + b));
+
+  AskReply said{.end = 77, .runner = true, .taking = true, .room = false, .relay = false};
+  said.functions = {"f", "g"};
+  said.sent = {{"rep_3", store, 5}};
+  said.known = {true, false};
+  const std::string body = encode_ask_reply(said, {a, b});
+  CHECK(body == "end 77\nrunner 1\nroom 0\nrelay 0\nfunctions f g\ntaking 1\nsent rep_3 " + store + " 5\nknown " + a +
+                    "\nunknown " + b + "\n");
+  auto heard = parse_ask_reply("more of it\n" + body, {a, b});
+  CHECK(heard && heard->end == 77 && heard->runner && heard->taking && !heard->room && heard->relay == false &&
+        heard->functions == said.functions && heard->sent.size() == 1 && heard->sent[0].node == "rep_3" &&
+        heard->sent[0].store == store && heard->sent[0].upto == 5 && heard->known == said.known);
+  auto least = parse_ask_reply("end 1\n", {});
+  CHECK(least && !least->runner && !least->functions && !least->taking && least->room && !least->relay);
+  CHECK(parse_ask_reply("end 1\nfunctions\n", {})->functions->empty());
+
+  CHECK(!parse_ask_reply(body, {b, a}) && !parse_ask_reply(body, {a}) && !parse_ask_reply(body, {a, b, a}));
+  for (const char* bad : {"", "\n", "runner 1\n", "end\n", "end x\n", "end 1 2\n", "end -1\n",
+                          "end 18446744073709551616\n", "end 1\nrunner\n", "end 1\nroom yes\n", "end 1\ntaking \n",
+                          "end 1\nrelay 1 1\n", "end 1\nsent rep_3 5\n", "end 1\nsent rep_3 x y\n", "end 1\nknown x\n"})
+    CHECK(!parse_ask_reply(bad, {}));
+  // Whatever is cut off or altered is read as something or nothing.
+  for (size_t i = 0; i <= body.size(); ++i) {
+    std::string altered = body;
+    if (i < body.size()) altered[i] = static_cast<char>(i * 37);
+    static_cast<void>(parse_ask_reply(altered, {a, b}));
+    CHECK(i + 1 >= body.size() || !parse_ask_reply(body.substr(0, i), {a, b}));
+  }
+}
+
+// A node rep_1 with --takeover 30 s and --alone-after 600 s, whose others are rep_2 and rep_3.
+class Watch {
+ public:
+  Watch() : fd(30 * s, 600 * s) {
+    fd.add("rep_2", {}), fd.add("rep_3", {});
+    fd.begin(times(m_now));
+  }
+
+  // Time goes on up to then, while this node goes on, too. What makes it return is returned.
+  std::string at(int second) {
+    std::string why;
+    for (; m_now < second * s; m_now += s) why += fd.beat(times(m_now + s)).value_or("");
+    return why;
+  }
+  // It does not.
+  std::string stopped_until(int second) { return fd.beat(times(m_now = second * s)).value_or(""); }
+
+  std::string hears(const std::string& node) { return fd.heard(node, m_now).value_or(""); }
+  // The node answers a question of a round: the end of its journal, and up to where it has told this one. True when it
+  // is back.
+  bool answers(const std::string& node, Lsn end, std::optional<Lsn> told, FailureDetector::Round round,
+               bool taking = false) {
+    hears(node);
+    return fd.answered(node, round, {.end = end, .runner = true, .taking = taking}, told, m_now);
+  }
+  bool answers(const std::string& node, Lsn end, std::optional<Lsn> told) {
+    return answers(node, end, told, fd.round());
+  }
+  void is_silent(const std::string& node) { fd.failed(node, fd.round(), true, m_now); }
+
+  std::string waits(bool has_jobs = true) {
+    std::string text = wait_text(fd.standby(m_now, has_jobs), {});
+    return text.substr(0, text.find(" what"));
+  }
+  bool returns() { return waits().empty() && fd.end_return(fd.round()); }
+  std::vector<std::string> gone() { return fd.notice_gone(m_now); }
+
+  static constexpr Millis s{1000};
+  FailureDetector fd;
+
+ private:
+  static Times times(Millis boot) { return {boot, Millis(1'700'000'000'000) + boot}; }
+  Millis m_now{0};
+};
+
+void a_silent_node_is_gone_until_it_answers() {
+  using Names = std::vector<std::string>;
+  Watch w;
+  w.answers("rep_2", 10, 10), w.answers("rep_3", 10, 10);
+  CHECK(w.returns());
+  w.at(20), w.answers("rep_3", 10, 10);
+  w.at(29);
+  CHECK(w.gone().empty() && w.fd.answers("rep_2", 29 * w.s));
+  w.at(30);
+  CHECK(w.gone() == Names{"rep_2"} && w.gone().empty() && w.fd.is_gone("rep_2") && !w.fd.answers("rep_2", 30 * w.s));
+  CHECK(w.fd.lacks("rep_2", "f", 30 * w.s) && !w.fd.lacks("rep_3", "f", 30 * w.s));
+  // It asks: its jobs are left alone, though it counts as gone until it answers.
+  CHECK(w.fd.stays_gone("rep_2", 30 * w.s) && !w.fd.stays_gone("rep_3", 30 * w.s));
+  w.fd.asked_by("rep_2", 30 * w.s);
+  CHECK(w.fd.is_gone("rep_2") && !w.fd.stays_gone("rep_2", 31 * w.s) && w.fd.stays_gone("rep_2", 60 * w.s));
+  w.at(31);
+  CHECK(w.answers("rep_2", 10, 10) && !w.answers("rep_2", 10, 10) && !w.fd.is_gone("rep_2"));
+  CHECK(w.fd.has_returned());  // rep_3 has answered all the time
+  w.at(60);
+  CHECK(w.gone() == Names{"rep_3"});
+  // Where no server can be reached, nobody is gone.
+  for (int second = 61; second < 200; ++second) {
+    w.at(second);
+    w.fd.failed("rep_2", w.fd.round(), false, second * w.s);
+    CHECK(w.gone().empty() && !w.fd.lacks("rep_2", "f", second * w.s));
+  }
+  // A node that was forgotten is neither gone nor expected to run anything, and what it says changes nothing.
+  w.fd.remove("rep_2");
+  w.at(300);
+  CHECK(w.gone().empty() && w.hears("rep_2").empty() && !w.answers("rep_2", 1, 1) && !w.fd.is_gone("rep_2") &&
+        w.fd.lacks("rep_2", "f", 300 * w.s));
+}
+
+void a_node_returns_when_the_others_have_told_it_all() {
+  Watch w;
+  CHECK(!w.fd.has_returned() && w.waits().substr(0, 32) == "until rep_2 or rep_3 can be aske");
+  w.answers("rep_2", 100, 50), w.is_silent("rep_3");
+  CHECK(w.waits() == "until rep_2 has told");
+  w.at(1), w.answers("rep_2", 200, 99);
+  CHECK(w.waits() == "until rep_2 has told");
+  w.at(2), w.answers("rep_2", 300, 100);  // what came to it since the return began is not waited for
+  CHECK(w.returns());
+  // A silence of all others is a reason to return; one while a single node answers is none.
+  w.at(31), w.answers("rep_2", 300, 300), w.at(62);
+  CHECK(w.hears("rep_2") == "no other node had answered for 31 s" && !w.fd.has_returned());
+  CHECK(w.hears("rep_2").empty() && !w.waits().empty());
+  // An answer to a question of before is none of this return, nor one of a node that takes over this one's jobs.
+  const auto before = w.fd.round() - 1;
+  w.answers("rep_2", 300, 300, before), w.is_silent("rep_3");
+  CHECK(!w.returns() && w.waits().substr(0, 9) == "until rep");
+  w.answers("rep_2", 300, 300, before + 1, true);
+  CHECK(!w.returns());
+  w.answers("rep_2", 300, 300);
+  // It is another store now: what was told was told by the one before.
+  w.fd.is_another("rep_2");
+  CHECK(!w.returns());
+  w.answers("rep_2", 5, std::nullopt);
+  CHECK(w.waits() == "until rep_2 has told");
+  w.answers("rep_2", 5, 5);
+  CHECK(w.returns());
+}
+
+void a_node_that_was_stopped_returns() {
+  Watch w;
+  w.answers("rep_2", 1, 1), w.answers("rep_3", 1, 1);
+  const auto round = w.fd.round();
+  CHECK(w.returns() && w.stopped_until(15).empty() && w.fd.has_returned());
+  CHECK(w.stopped_until(31) == "this node was stopped for 16 s" && !w.fd.has_returned());
+  // A question of before does not end it; the others were not heard since nobody listened, so they are not gone.
+  w.answers("rep_2", 1, 1, round), w.answers("rep_3", 1, 1, round);
+  CHECK(!w.returns() && !w.fd.end_return(round) && !w.fd.has_returned() && w.gone().empty());
+  CHECK(w.stopped_until(1000) == "this node was stopped for 969 s" && w.gone().empty() &&
+        !w.fd.lacks("rep_2", "f", 1000 * w.s));
+  CHECK(w.hears("rep_2").empty());  // one reason is enough
+  w.answers("rep_2", 1, 1), w.answers("rep_3", 1, 1);
+  CHECK(w.returns());
+}
+
+void a_node_that_hears_nobody_waits_longer() {
+  Watch w;
+  w.is_silent("rep_2"), w.is_silent("rep_3");
+  CHECK(w.waits(false).empty() && !w.waits().empty());  // without jobs there is nothing to run twice
+  w.at(599), w.gone();
+  CHECK(!w.returns());
+  w.at(600);
+  CHECK(w.returns());
+}
+
+}  // namespace
+
+void test_replication() {
+  a_silent_node_is_gone_until_it_answers();
+  a_node_returns_when_the_others_have_told_it_all();
+  a_node_that_was_stopped_returns();
+  a_node_that_hears_nobody_waits_longer();
+  a_node_is_another_now_and_then();
+  nodes_that_return_wait_for_the_others();
+  questions_are_answered();
+}
