@@ -14,7 +14,9 @@ class RandomEvents {
     gq::Lsn lsn, end;
   };
 
-  RandomEvents(uint64_t seed, size_t jobs) : m_random(seed) {
+  // Orderly: a job is claimed as Store::claim() does it, which has seen that it is its turn, and nobody else claims
+  // meanwhile; else anything comes at any time.
+  RandomEvents(uint64_t seed, size_t jobs, bool orderly) : m_random(seed), m_orderly(orderly) {
     for (size_t i = 0; i < jobs; ++i) {
       std::string id = "01ARZ3NDEKTSV4RRFFQ6000000";
       for (size_t at = 18; at < id.size(); ++at) id[at] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"[below(32)];
@@ -65,6 +67,20 @@ class RandomEvents {
     return all;
   }
   std::string owner() { return any({"A.1", "A.2", "B.1"}); }
+
+  // What is to be claimed is looked for, and claimed a little later: those who only append do so in between.
+  gq::Event orderly_claim(gq::Fold& fold) {
+    gq::event::Claim claim{.at = m_at, .owner = owner()};
+    std::swap(claim.ids, m_to_claim);
+    if (!claim.ids.empty()) return claim;
+    for (const auto& one : some_ids()) {
+      auto job = fold.get(one);
+      if (job && fold.may_run(*job) &&
+          (job->state == gq::State::queued || job->state == gq::State::delayed || !job->owner.empty()))
+        m_to_claim.push_back(one);
+    }
+    return gq::event::Resume{.function = "h", .at = m_at};
+  }
 
   // One that says who holds the job, and which start it is.
   template <typename E>
@@ -129,7 +145,7 @@ class RandomEvents {
       case 7:
       case 8:
       case 9:
-        return event::Claim{.ids = some_ids(), .at = m_at, .owner = owner()};
+        return m_orderly ? orderly_claim(fold) : event::Claim{.ids = some_ids(), .at = m_at, .owner = owner()};
       case 10:
       case 11:
       case 12:
@@ -196,6 +212,8 @@ class RandomEvents {
 
  private:
   std::mt19937_64 m_random;
+  const bool m_orderly;
+  std::vector<std::string> m_to_claim;
   std::vector<std::string> m_ids;
   gq::Millis m_at{1'700'000'000'000};
   gq::Lsn m_end = 64;

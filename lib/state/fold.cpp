@@ -351,6 +351,7 @@ void Fold::leave(const std::string& id, const Job& job) {
   if (next.empty()) return;
   auto waiting = get(next);
   if (!waiting) throw TableError("a serial key names a job that is not there");
+  if (waiting->state != State::waiting) return m_table.put(head_key(job.serial), next);
   count(*waiting, -1);
   enter(next, *waiting);
   store(next, *waiting);
@@ -399,7 +400,7 @@ void Fold::apply(const event::Add& add, const RecordHead& head, Lsn lsn) {
     accepted.store = add.store;
     accepted.at = add.at;
     accepted.term = accepted.version = 0;
-    if (!job->once || add.node.empty() || add.store == job->store || !is_newer(accepted, *job)) {
+    if (!job->once || job->state == State::kept || add.node.empty() || add.store == job->store || !is_newer(accepted, *job)) {
       m_table.put(job_key(add.id), encode_job(*job));
       return;
     }
