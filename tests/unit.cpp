@@ -850,6 +850,80 @@ void copies_are_counted_before_an_answer() {
   }
 }
 
+// What a client is told whose job has to be on three nodes.
+void a_quorum_counts_identities() {
+  using Kind = PeerVerdict::Kind;
+  const Self self{"rep_1", new_ulid()};
+  const std::string id = new_ulid(), first = new_ulid(), second = new_ulid(), third = new_ulid();
+  Quorum::Others others{{{"rep_2", first}, {"rep_3", second}}, 2};
+  const Quorum::Time begun{};
+  const Millis timeout{1000};
+  auto begin = [&](Quorum& quorum, bool later) {
+    auto append = std::get<Quorum::Append>(quorum.next(begun, others));
+    CHECK(append.then_send == !later);
+    if (!later) CHECK(quorum.appended({0}).numbers == std::vector<size_t>{0});
+    quorum.stored({{Outcome::queued}}, {std::nullopt});
+    if (later) CHECK(std::get<Quorum::Send>(quorum.next(begun, others)).numbers == std::vector<size_t>{0});
+    quorum.sent(2, begun);
+    CHECK(std::get<Quorum::Wait>(quorum.next(begun, others)).until == begun + timeout);
+  };
+  auto end = [&](Quorum& quorum, Quorum::Time now) {
+    auto effect = quorum.next(now, others);
+    if (std::holds_alternative<Quorum::Record>(effect)) quorum.recorded(true), effect = quorum.next(now, others);
+    return std::get<Quorum::Reply>(effect);
+  };
+  for (bool later : {false, true}) {
+    Quorum quorum({3, false, true, timeout}, self, {{id, later}});
+    begin(quorum, later);
+    quorum.heard(0, "rep_2", first, {Kind::have});
+    quorum.ended();
+    CHECK(std::holds_alternative<Quorum::Wait>(quorum.next(begun, others)));
+    quorum.heard(0, "rep_3", second, {Kind::have});
+    quorum.ended();
+    auto record = std::get<Quorum::Record>(quorum.next(begun, others));
+    CHECK(!record.commit && record.copied.size() == 1 && record.copied[0].peers == "rep_2,rep_3");
+    quorum.recorded(true);
+    auto reply = std::get<Quorum::Reply>(quorum.next(begun, others));
+    CHECK(reply.counted && reply.answers[0].outcome == Outcome::queued && reply.answers[0].note.empty());
+  }
+  // One that is another by now does not count, nor one that has said it twice.
+  for (bool owe : {false, true}) {
+    Quorum quorum({3, owe, true, timeout}, self, {{id}});
+    begin(quorum, false);
+    quorum.heard(0, "rep_2", first, {Kind::have});
+    quorum.heard(0, "rep_2", first, {Kind::have});
+    quorum.heard(0, "rep_3", third, {Kind::have});
+    quorum.ended(), quorum.ended();
+    auto reply = end(quorum, begun);
+    CHECK(!reply.counted && reply.answers[0].outcome == (owe ? Outcome::queued : Outcome::unknown));
+    CHECK(owe ? reply.answers[0].note == "copies=2/3" : reply.answers[0].reason.find("copies=2/3") == 0);
+  }
+  // What refuses is named; who is silent is given up when the time is over.
+  Quorum quorum({3, false, true, timeout}, self, {{id}});
+  begin(quorum, false);
+  quorum.heard(0, "rep_2", first, {Kind::refused, "no room"});
+  quorum.ended();
+  quorum.progressed(begun + Millis(500));
+  CHECK(std::holds_alternative<Quorum::Wait>(quorum.next(begun + Millis(1499), others)));
+  CHECK(end(quorum, begun + Millis(1500)).answers[0].reason == "copies=1/3: rep_2 refuses it: no room");
+  quorum.heard(0, "rep_3", second, {Kind::have});  // too late, and without harm
+  // A key that is taken by a job that is pending: that one is handed out in its place, and counted.
+  Quorum keyed({2, false, true, timeout}, self, {{id, true}});
+  CHECK(!std::get<Quorum::Append>(keyed.next(begun, others)).then_send);
+  gq::Job pending;
+  pending.state = State::pending;
+  pending.copies = 2;
+  keyed.stored({{Outcome::same, third}}, {pending});
+  CHECK(std::get<Quorum::Send>(keyed.next(begun, others)).numbers.size() == 1 && keyed.stands_for(0)->id == third);
+  keyed.sent(0, begun);
+  CHECK(end(keyed, begun).answers[0].outcome == Outcome::unknown);
+  // Too few can be reached: nothing is stored.
+  others.up = 1;
+  CHECK(
+      std::get<Quorum::Reply>(Quorum({3, false, true, timeout}, self, {{id}}).next(begun, others)).answers[0].outcome ==
+      Outcome::refused);
+}
+
 void answers_travel() {
   const std::string a = new_ulid(), b = new_ulid();
   const Answer all[] = {{Outcome::queued, {}, 0},   {Outcome::queued, {}, 0, "copies=1/2"},
@@ -1323,6 +1397,7 @@ int main(int argc, char** argv) {
   strangers_fill_no_log();
   test_replication();
   copies_are_counted_before_an_answer();
+  a_quorum_counts_identities();
   answers_travel();
   parts_make_a_workload(directory + "/parts");
   verdicts_are_read();

@@ -222,7 +222,7 @@ class StreamSender {
     m_link = sending.take_link();
     for (size_t i = 0; i < lines.size(); ++i) {
       const auto& [id, add] = m_records[i];
-      PeerVerdict verdict = parse_verdict(lines[i]);
+      PeerVerdict verdict = parse_verdict(lines[i].line);
       if (verdict.kind == PeerVerdict::Kind::nonsense)
         throw Error(Exit::retry, m_options.to + " answers something else");
       if (verdict.kind == PeerVerdict::Kind::conflict)

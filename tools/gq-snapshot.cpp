@@ -217,7 +217,7 @@ class Importer {
     m_store.look([&](Fold& fold) {
       for (auto& job : m_jobs) {
         auto known = fold.get(job.add.id);
-        if (known && !job.is_same(*known)) job.state.clear();
+        if (known && !is_same(job.add, job.data.size(), job.data_sum, *known)) job.state.clear();
       }
     });
     auto answers = m_replicator ? m_replicator->add(std::move(m_jobs)) : m_store.add(m_jobs);

@@ -5,6 +5,7 @@
 #include "gq/base/log.hpp"
 #include "gq/base/notify.hpp"
 #include "gq/base/text.hpp"
+#include "gq/replication/quorum.hpp"
 #include "gq/replication/wire.hpp"
 
 namespace gq {
@@ -17,19 +18,6 @@ constexpr Millis first_retry{100}, longest_retry{5000};
 constexpr size_t most_said = 100;
 
 }  // namespace
-
-RawStep next_raw_step(Outcome outcome, bool open) {
-  switch (outcome) {
-    case Outcome::queued:
-      return RawStep::answer;
-    case Outcome::unknown:
-      return RawStep::again;
-    case Outcome::refused:
-      return open ? RawStep::again : RawStep::give_back;
-    default:
-      return RawStep::give_back;
-  }
-}
 
 Intake::Intake(Store& store, Config config, Add add, Backlog& backlog)
     : m_store(store),

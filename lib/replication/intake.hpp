@@ -38,11 +38,6 @@ inline bool is_at_bound(bool was, int64_t jobs, int64_t limit) {
   return limit > 0 && (was ? jobs > limit / 2 : jobs >= limit);
 }
 
-// What is to be done with a raw job after an answer for its record. `open` is whether an answer before has left it
-// unknown if the record is stored; then a refusal says nothing of that.
-enum class RawStep { answer, again, give_back };
-RawStep next_raw_step(Outcome outcome, bool open);
-
 class Intake {
  public:
   struct Config {

@@ -45,10 +45,6 @@ const std::string unreadable_mark = "\t";  // before the reason, there; no reaso
 constexpr size_t most_pairs = 4096;
 constexpr size_t most_refusals = 100;  // that are logged, each once
 
-size_t count_names(const std::string& names) {
-  return names.empty() ? 0 : 1 + static_cast<size_t>(std::count(names.begin(), names.end(), ','));
-}
-
 bool has_name(const std::string& names, const std::string& name) {
   auto all = split(names, ',');
   return std::find(all.begin(), all.end(), name) != all.end();
@@ -74,16 +70,6 @@ bool is_change(const Event& event) {
                    event::Release>(event);
 }
 
-// Whether there is nothing to say of a job that its add does not say.
-bool is_fresh(const Job& job) { return job.term == 0 && job.version == 0; }
-
-std::vector<Answer> refuse(size_t jobs, size_t nodes, size_t wanted) {
-  return std::vector<Answer>(jobs, {Outcome::refused,
-                                    "only " + std::to_string(nodes) + " of the " + std::to_string(wanted) +
-                                        " nodes that must have it can be reached",
-                                    0});
-}
-
 std::string turned_over(const std::string& node) { return node + " is another store than before, time and again"; }
 
 Millis boot_now() { return read_times().boot; }
@@ -96,13 +82,12 @@ std::string ask_function(const std::string& node) { return node + ".ask"; }
 // Records on their way to peers.
 struct Replicator::Batch {
   std::string records;
-  size_t count = 0;                  // of records
-  std::vector<Debt*> debts;          // by record, where they are debts
-  std::unique_ptr<Debt> apart;       // where it is one that is told on its own
-  std::vector<std::string> holders;  // by job that waits for its copies: the peers that have it, separated by commas
-  std::vector<uint32_t> wanted;      // likewise: how many of them have to
-  std::vector<std::string> why;      // likewise: what others have said
-  Lsn from = 0, end = 0;             // where they stand in the journal; end is 0 where that is not to be passed over
+  size_t count = 0;                // of records
+  std::vector<Debt*> debts;        // by record, where they are debts
+  std::unique_ptr<Debt> apart;     // where it is one that is told on its own
+  std::shared_ptr<Quorum> quorum;  // where a client waits for them
+  std::vector<size_t> numbers;     // likewise: by record, the number of the job there
+  Lsn from = 0, end = 0;           // where they stand in the journal; end is 0 where that is not to be passed over
 };
 
 // A transfer of them to one peer, under way.
@@ -307,219 +292,167 @@ void Replicator::complain(Peer& peer, const std::string& trouble) {
 
 // --------------------------------------------------------------------------------------------------------------- add
 
-uint32_t copies_to_count(const Job& job, const Self& self) {
-  if (job.state == State::pending) return job.copies;
-  const bool own = job.node.empty() || (job.node == self.node && job.store == self.store);
-  if (own) return 0;  // they have been counted, or fewer were enough
-  // Only its owner knows whether they have. What says that it ran there says so, too.
-  const bool ended = job.state == State::finished || job.state == State::kept;
-  return (job.once ? is_fresh(job) : !ended) ? job.copies : 0;
-}
-
-// Jobs that are here already take the place of those that came, where their copies are still to be counted. Returns, by
-// job, how many nodes have to be seen to have it, this one included.
-std::vector<uint32_t> Replicator::resume(std::vector<NewJob>& jobs, std::vector<Answer>& answers, uint32_t copies) {
-  std::vector<uint32_t> wanted(jobs.size(), 0);
-  std::vector<std::optional<Job>> first(jobs.size());
-  try {
-    m_store.look([&](Fold& fold) {
-      for (size_t i = 0; i < jobs.size(); ++i) {
-        const bool queued = answers[i].outcome == Outcome::queued;
-        if (!queued && answers[i].outcome != Outcome::same) continue;
-        auto job = fold.get(queued ? jobs[i].add.id : answers[i].reason);
-        wanted[i] = std::max(queued ? copies : 0, job ? copies_to_count(*job, m_self) : 0);
-        if (!queued && wanted[i] > 1) first[i] = std::move(job);
-      }
-    });
-  } catch (const Error& e) {
-    for (auto& answer : answers)
-      if (answer.outcome == Outcome::queued || answer.outcome == Outcome::same)
-        answer = {Outcome::unknown, e.what(), e.error_number()};
-    return std::vector<uint32_t>(jobs.size(), 0);
-  }
-  for (size_t i = 0; i < jobs.size(); ++i) {
-    if (!first[i]) continue;
-    std::string unread;
-    auto record = std::make_shared<const std::string>(add_record(answers[i].reason, *first[i], unread));
-    auto read = parse_record(*record);
-    auto* add = read ? std::get_if<event::Add>(&read->event) : nullptr;
-    if (!add) {
-      answers[i] = {Outcome::unknown, "the workload of " + answers[i].reason + " cannot be given to another node", 0};
-      wanted[i] = 0;
-      continue;
-    }
-    jobs[i].add = std::move(*add);
-    jobs[i].head = record->substr(0, read->head_size);
-    jobs[i].data = std::string_view(*record).substr(read->head_size);
-    jobs[i].data_sum = read->data_sum;
-    jobs[i].own = std::move(record);
-  }
-  return wanted;
-}
-
 std::vector<Answer> Replicator::add(std::vector<NewJob> jobs) {
   Group group;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     group = m_group;
-    size_t nodes = 1 + peers_up();
-    if (nodes < group.copies && !m_config.owe) return refuse(jobs.size(), nodes, group.copies);
   }
-  bool decided_later = false;
   for (auto& job : jobs) {
     job.add.node = group.self.node;
     job.add.store = group.self.store;
     job.add.copies = group.copies;
     job.add.once = group.once;
     job.encode();
-    decided_later = decided_later || job.add.given || !job.add.asked.key.empty();
   }
-  std::shared_ptr<Batch> batch;
-  std::list<Call> calls;
-  std::vector<size_t> handed;
-  std::vector<uint32_t> wanted(jobs.size(), group.copies);
-  auto hand = [&](const std::vector<size_t>& numbers, Lsn from, Lsn end) {
-    for (size_t i : numbers)
-      if (!batch && wanted[i] > 1) handed.push_back(i);
-    if (!batch && !handed.empty()) batch = hand_out(jobs, handed, wanted, from, end, calls);
-  };
-  // A job whose key or ID is taken must not get about: then the store has to decide first.
-  auto answers = m_store.add(jobs, decided_later ? Store::Appended() : hand);
-  if (decided_later) {
-    wanted = resume(jobs, answers, group.copies);
-    std::vector<size_t> all(jobs.size());
-    std::iota(all.begin(), all.end(), 0);
-    hand(all, 0, 0);
-  }
-  if (!batch) return answers;
-  wait_for(*batch, std::move(calls));
-  send_parts(jobs, handed, *batch);
-  std::map<std::string, std::vector<std::string>> held;  // by holders
-  bool counted = true;
-  {
-    std::lock_guard<std::mutex> guard(m_mutex);
-    for (size_t n = 0; n < handed.size(); ++n) {
-      Answer& answer = answers[handed[n]];
-      if (answer.outcome != Outcome::queued && answer.outcome != Outcome::same) continue;
-      size_t nodes = 1 + count_names(batch->holders[n]);
-      std::string copies = std::to_string(nodes) + "/" + std::to_string(wanted[handed[n]]);
-      if (nodes > 1 || m_config.owe) held[batch->holders[n]].push_back(std::move(jobs[handed[n]].add.id));
-      if (nodes < wanted[handed[n]]) {
-        counted = false;
-        if (m_config.owe) answer.note = "copies=" + copies;
-        else
-          answer = {
-              Outcome::unknown,
-              "copies=" + copies + ": " + (batch->why[n].empty() ? "too few nodes have it so far" : batch->why[n]), 0};
-      }
-    }
-  }
-  std::vector<std::string> records;
-  for (auto& [holders, ids] : held)
-    for (auto& record : copied_records(std::move(ids), holders, m_config.owe)) records.push_back(std::move(record));
-  try {
-    // Which nodes have them can be found out again; that fewer are enough cannot.
-    if (m_config.owe && !records.empty()) m_store.journal().commit({records.begin(), records.end()}, Room::completion);
-    else if (!records.empty()) m_store.journal().append({records.begin(), records.end()}, Room::completion);
-  } catch (const Error& e) {
-    log(Level::warning, std::string(e.what()) + "; jobs wait until their copies are counted again");
-    counted = false;
-  }
-  if (!counted) {
-    // Answers that are late, or could not be noted, are asked for again when the debts are paid.
-    std::lock_guard<std::mutex> guard(m_mutex);
-    batch->end = 0;
-    for (auto& peer : m_peers) {
-      peer.told_at_once.erase(batch->from);
-      if (batch->from && peer.sent > batch->from) peer.sent = batch->from;
-    }
-  }
-  return answers;
-}
-
-// Peers that have not got what a job's workload is a part of are given that part.
-void Replicator::send_parts(const std::vector<NewJob>& jobs, const std::vector<size_t>& handed, Batch& batch) {
-  std::vector<NewJob> whole;
-  std::vector<size_t> of, numbers;
-  std::vector<uint32_t> wanted;
-  for (size_t n = 0; n < handed.size(); ++n) {
-    const NewJob& job = jobs[handed[n]];
-    if (job.add.part.source.empty()) continue;
-    {
-      std::lock_guard<std::mutex> guard(m_mutex);
-      if (count_names(batch.holders[n]) >= batch.wanted[n]) continue;
-    }
-    Fd blob = m_store.blobs().open(job.add.part.source);
-    if (!blob) continue;
-    std::string part(job.add.part.length, '\0');
-    if (read_at(blob.get(), part.data(), part.size(), job.add.part.offset) != part.size()) continue;
-    numbers.push_back(whole.size());
-    of.push_back(n);
-    wanted.push_back(batch.wanted[n] + 1);
-    whole.push_back(with_data(job.add, std::move(part)));
-  }
-  if (whole.empty()) return;
-  std::list<Call> calls;
-  auto again = hand_out(whole, numbers, wanted, 0, 0, calls);
-  wait_for(*again, std::move(calls));
-  std::lock_guard<std::mutex> guard(m_mutex);
-  for (size_t n = 0; n < of.size(); ++n) batch.holders[of[n]] = again->holders[n];
+  return answer(std::move(jobs), {group.copies, m_config.owe, true, m_config.peer_timeout});
 }
 
 std::vector<Answer> Replicator::relay(std::vector<NewJob> jobs, uint32_t copies) {
-  size_t peers;
+  std::string store;  // one that is no more: all who have the job pass it on
   {
     std::lock_guard<std::mutex> guard(m_mutex);
-    peers =
-        static_cast<size_t>(std::count_if(m_peers.begin(), m_peers.end(), [](const Peer& p) { return !p.removed; }));
-    if (copies == 0) copies = static_cast<uint32_t>(peers);
-    if (peers_up() < copies) return refuse(jobs.size(), peers_up(), copies);
-    for (auto& job : jobs) {
-      job.add.node = m_self.node;
-      job.add.store =
-          m_sessions.current(read_times().boot);  // a store that is no more: all who have the job pass it on
-      job.add.once =
-          false;  // whatever the client says: each node of such a group runs it, where it is as soon as it is there
-      job.add.copies = 0;
-      job.encode();
-    }
+    store = m_sessions.current(read_times().boot);
   }
-  std::vector<size_t> numbers(jobs.size());
-  std::iota(numbers.begin(), numbers.end(), 0);
-  std::list<Call> calls;
-  auto batch = hand_out(jobs, numbers, std::vector<uint32_t>(jobs.size(), copies + 1), 0, 0, calls);
-  wait_for(*batch, std::move(calls));
-  std::vector<Answer> answers;
-  std::lock_guard<std::mutex> guard(m_mutex);
-  for (const auto& holders : batch->holders) {
-    size_t n = count_names(holders);
-    answers.push_back(n >= copies
-                          ? Answer{Outcome::queued, {}, 0}
-                          : Answer{Outcome::unknown, "copies=" + std::to_string(n) + "/" + std::to_string(copies), 0});
+  for (auto& job : jobs) {
+    job.add.node = m_self.node;
+    job.add.store = store;
+    // Whatever the client says: each node of such a group runs it, where it is as soon as it is there.
+    job.add.once = false;
+    job.add.copies = 0;
+    job.encode();
   }
-  return answers;
+  return answer(std::move(jobs), {copies, false, false, m_config.peer_timeout});
 }
 
-// Begins to send jobs to all peers that are up. `wanted` says, by job, how many nodes must have it, this one included.
-std::shared_ptr<Replicator::Batch> Replicator::hand_out(const std::vector<NewJob>& jobs,
-                                                        const std::vector<size_t>& numbers,
-                                                        const std::vector<uint32_t>& wanted, Lsn from, Lsn end,
-                                                        std::list<Call>& calls) {
+// Carries out what a quorum decides, until it answers.
+std::vector<Answer> Replicator::answer(std::vector<NewJob> jobs, Quorum::Rule rule) {
+  std::vector<Quorum::Asked> asked;
+  for (const auto& job : jobs)
+    asked.push_back({job.add.id, job.add.given || !job.add.asked.key.empty(), !job.add.part.source.empty()});
+  auto quorum = std::make_shared<Quorum>(rule, m_self, std::move(asked));
+  std::list<Call> calls;
+  std::shared_ptr<Batch> first;
+  for (;;) {
+    auto effect = next_effect(*quorum, calls);
+    if (auto* append = std::get_if<Quorum::Append>(&effect)) {
+      first = append_jobs(quorum, append->then_send, jobs, calls);
+    } else if (auto* send = std::get_if<Quorum::Send>(&effect)) {
+      hand_out(quorum, *send, jobs, calls);
+    } else if (auto* wait = std::get_if<Quorum::Wait>(&effect)) {
+      auto call = next_answered(calls, std::min(wait->until, Clock::now() + look_interval));
+      if (call == calls.end()) continue;
+      hear_or_complain(*call);
+      calls.erase(call);
+      quorum->ended();
+    } else if (auto* record = std::get_if<Quorum::Record>(&effect)) {
+      quorum->recorded(record_copies(*record));
+    } else {
+      auto& reply = std::get<Quorum::Reply>(effect);
+      let_go(calls, reply.counted, first);
+      return std::move(reply.answers);
+    }
+  }
+}
+
+Quorum::Effect Replicator::next_effect(Quorum& quorum, const std::list<Call>& calls) {
+  // As long as one gets on it is waited for.
+  for (const auto& call : calls) quorum.progressed(call.sending->last_answer());
+  std::lock_guard<std::mutex> guard(m_mutex);
+  if (m_hurried) quorum.hurry(*m_hurried + hurried_patience);
+  Quorum::Others others;
+  for (const auto& peer : m_peers) {
+    if (peer.removed) continue;
+    others.identities[peer.name] = peer.store;
+    others.up += peer.up;
+  }
+  return quorum.next(Clock::now(), others);
+}
+
+// Stores jobs, and hands them out meanwhile where `then_send` is true. Returns what is on its way then.
+std::shared_ptr<Replicator::Batch> Replicator::append_jobs(const std::shared_ptr<Quorum>& quorum, bool then_send,
+                                                           std::vector<NewJob>& jobs, std::list<Call>& calls) {
+  std::shared_ptr<Batch> batch;
+  auto hand = [&](const std::vector<size_t>& numbers, Lsn from, Lsn end) {
+    batch = hand_out(quorum, quorum->appended(numbers), jobs, calls);
+    if (!batch) return;
+    batch->from = from;
+    // A blob has to be remembered.
+    if (std::all_of(numbers.begin(), numbers.end(), [&](size_t n) { return jobs[n].data.size() <= max_inline_data; }))
+      batch->end = end;
+  };
+  auto answers = m_store.add(jobs, then_send ? Store::Appended(hand) : Store::Appended());
+  std::vector<std::optional<Job>> known(jobs.size());
+  if (!then_send) known = known_by(jobs, answers);
+  quorum->stored(std::move(answers), known);
+  return batch;
+}
+
+// The jobs that these are, or that stand for them.
+std::vector<std::optional<Job>> Replicator::known_by(const std::vector<NewJob>& jobs, std::vector<Answer>& answers) {
+  std::vector<std::optional<Job>> known(jobs.size());
+  try {
+    m_store.look([&](Fold& fold) {
+      for (size_t i = 0; i < jobs.size(); ++i)
+        known[i] = answers[i].outcome == Outcome::queued ? fold.get(jobs[i].add.id)
+                   : answers[i].outcome == Outcome::same ? fold.get(answers[i].reason)
+                                                         : std::nullopt;
+    });
+  } catch (const Error& e) {
+    for (auto& answer : answers)
+      if (answer.outcome == Outcome::queued || answer.outcome == Outcome::same)
+        answer = {Outcome::unknown, e.what(), e.error_number()};
+  }
+  return known;
+}
+
+// A job that is here already takes the place of the one that came, with its record and workload; false where that
+// cannot be read.
+bool Replicator::take_place(NewJob& job, const std::string& id, const Job& known) {
+  std::string unread;
+  auto record = std::make_shared<const std::string>(add_record(id, known, unread));
+  auto read = parse_record(*record);
+  auto* add = read ? std::get_if<event::Add>(&read->event) : nullptr;
+  if (!add) return false;
+  job.add = std::move(*add);
+  job.head = record->substr(0, read->head_size);
+  job.data = std::string_view(*record).substr(read->head_size);
+  job.data_sum = read->data_sum;
+  job.own = std::move(record);
+  return true;
+}
+
+// The job with its workload, which is a part of another's; nullopt where that cannot be read.
+std::optional<NewJob> Replicator::whole(const NewJob& job) {
+  Fd blob = m_store.blobs().open(job.add.part.source);
+  if (!blob) return std::nullopt;
+  std::string part(job.add.part.length, '\0');
+  if (read_at(blob.get(), part.data(), part.size(), job.add.part.offset) != part.size()) return std::nullopt;
+  return with_data(job.add, std::move(part));
+}
+
+// Begins to send jobs to all peers that are up. Returns what is on its way; nullptr where nothing is.
+std::shared_ptr<Replicator::Batch> Replicator::hand_out(const std::shared_ptr<Quorum>& quorum, const Quorum::Send& send,
+                                                        std::vector<NewJob>& jobs, std::list<Call>& calls) {
   auto batch = std::make_shared<Batch>();
   size_t size = 0;
-  for (size_t i : numbers) size += jobs[i].head.size() + jobs[i].data.size();
+  for (size_t n : send.numbers) size += jobs[n].head.size() + jobs[n].data.size();
   batch->records.reserve(size);
-  batch->from = from;
-  batch->end = end;
-  for (size_t i : numbers) {
-    batch->records += jobs[i].head;
-    batch->records += jobs[i].data;
-    if (jobs[i].data.size() > max_inline_data) batch->end = 0;  // its blob has to be remembered
-    batch->wanted.push_back(wanted[i] - 1);
+  for (size_t n : send.numbers) {
+    std::optional<NewJob> made;
+    if (send.whole && !(made = whole(jobs[n]))) continue;
+    if (auto* standing = quorum->stands_for(n); standing && !take_place(jobs[n], standing->id, standing->job)) {
+      quorum->cannot_send(n, "the workload of " + standing->id + " cannot be given to another node");
+      continue;
+    }
+    const NewJob& job = made ? *made : jobs[n];
+    batch->records += job.head;
+    batch->records += job.data;
+    batch->numbers.push_back(n);
   }
-  batch->count = numbers.size();
-  batch->holders.resize(numbers.size());
-  batch->why.resize(numbers.size());
+  batch->count = batch->numbers.size();
+  batch->quorum = quorum;
+  if (batch->count == 0) return nullptr;
   std::vector<Peer*> up;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
@@ -527,6 +460,7 @@ std::shared_ptr<Replicator::Batch> Replicator::hand_out(const std::vector<NewJob
       if (peer.up && !peer.removed && peer.late.size() < max_late && peer.late_bytes() < max_late_bytes)
         up.push_back(&peer);
   }
+  const size_t before = calls.size();
   for (Peer* peer : up) {
     try {
       calls.push_back(start_call(*peer, batch));
@@ -534,7 +468,40 @@ std::shared_ptr<Replicator::Batch> Replicator::hand_out(const std::vector<NewJob
       complain(*peer, e.what());
     }
   }
+  quorum->sent(calls.size() - before, Clock::now());
   return batch;
+}
+
+// Notes which nodes have jobs; false where that fails.
+bool Replicator::record_copies(const Quorum::Record& what) {
+  std::vector<std::string> records;
+  for (const auto& copied : what.copied)
+    for (auto& record : copied_records(copied.ids, copied.peers, copied.enough)) records.push_back(std::move(record));
+  try {
+    // Which nodes have them can be found out again; that fewer are enough cannot.
+    if (what.commit) m_store.journal().commit({records.begin(), records.end()}, Room::completion);
+    else m_store.journal().append({records.begin(), records.end()}, Room::completion);
+    return true;
+  } catch (const Error& e) {
+    log(Level::warning, std::string(e.what()) + "; jobs wait until their copies are counted again");
+    return false;
+  }
+}
+
+// Nobody waits for these any more: what is left of them is told with the debts. Where not all were counted, answers
+// that are late, or could not be noted, are asked for again then.
+void Replicator::let_go(std::list<Call>& calls, bool counted, const std::shared_ptr<Batch>& first) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  for (auto& call : calls) {
+    call.sending->cut_short();
+    call.peer->late.push_back(std::move(call));
+  }
+  if (counted || !first) return;
+  first->end = 0;
+  for (auto& peer : m_peers) {
+    peer.told_at_once.erase(first->from);
+    if (first->from && peer.sent > first->from) peer.sent = first->from;
+  }
 }
 
 // Goes on with all of these until one has its answer, which is returned; end(), when the time is over before.
@@ -547,58 +514,21 @@ std::list<Replicator::Call>::iterator Replicator::next_answered(std::list<Call>&
   return calls.end();
 }
 
-// Waits until enough peers have each of these jobs, or no other can be expected to.
-void Replicator::wait_for(Batch& batch, std::list<Call> calls) {
-  auto enough = [&] {
-    std::lock_guard<std::mutex> guard(m_mutex);
-    for (size_t n = 0; n < batch.holders.size(); ++n)
-      if (count_names(batch.holders[n]) < batch.wanted[n]) return false;
-    return true;
-  };
-  auto deadline = Clock::now() + m_config.peer_timeout;
-  while (!enough() && !calls.empty()) {
-    // As long as one gets on it is waited for.
-    for (const auto& call : calls) deadline = std::max(deadline, call.sending->last_answer() + m_config.peer_timeout);
-    auto limit = deadline;
-    {
-      std::lock_guard<std::mutex> guard(m_mutex);
-      if (m_hurried) limit = std::min(limit, *m_hurried + hurried_patience);
-    }
-    if (Clock::now() >= limit) break;
-    auto call = next_answered(calls, std::min(limit, Clock::now() + look_interval));
-    if (call == calls.end()) continue;
-    hear_or_complain(*call);
-    calls.erase(call);
-  }
-  std::lock_guard<std::mutex> guard(m_mutex);
-  for (auto& call : calls) {
-    call.sending->cut_short();  // what is left of it is told with the debts
-    call.peer->late.push_back(std::move(call));
-  }
-}
-
 // Waits for the verdicts on a transfer, one for each record; fewer where it was cut short. Throws where there are none.
-std::vector<std::string> Replicator::hear(Call& call) {
+std::vector<Sending::Said> Replicator::hear(Call& call) {
   Peer& peer = *call.peer;
   Batch& batch = *call.batch;
-  auto lines = call.sending->finish();
+  auto said = call.sending->finish();
   std::lock_guard<std::mutex> guard(m_mutex);
   peer.idle.push_back(call.sending->take_link());
-  bool all = lines.size() == batch.count;
-  for (size_t i = 0; i < std::min(batch.holders.size(), lines.size()); ++i) {
-    PeerVerdict verdict = parse_verdict(lines[i]);
-    if (verdict.kind == PeerVerdict::Kind::have) {
-      batch.holders[i] += (batch.holders[i].empty() ? "" : ",") + peer.name;
-      continue;
-    }
-    all = false;
-    std::string why = verdict.kind == PeerVerdict::Kind::conflict  ? peer.name + " has another job with this ID or key"
-                      : verdict.kind == PeerVerdict::Kind::refused ? peer.name + " refuses it: " + verdict.reason
-                                                                   : std::string();
-    if (!why.empty()) batch.why[i] += (batch.why[i].empty() ? "" : "; ") + why;
+  bool all = said.size() == batch.count;
+  for (size_t i = 0; i < std::min(batch.numbers.size(), said.size()); ++i) {
+    PeerVerdict verdict = parse_verdict(said[i].line);
+    batch.quorum->heard(batch.numbers[i], peer.name, said[i].identity, verdict);
+    all = all && verdict.kind == PeerVerdict::Kind::have;
   }
   if (all && batch.end && m_serving) peer.told_at_once[batch.from] = batch.end;
-  return lines;
+  return said;
 }
 
 void Replicator::hear_or_complain(Call& call) {
@@ -980,7 +910,7 @@ bool Replicator::pay(Peer& peer, Lsn end) {
     m_store.journal().append({records.begin(), records.end()}, Room::completion);
   }
   std::lock_guard<std::mutex> guard(m_mutex);
-  if (peer.sent != from) return true;  // it has to be walked again
+  if (peer.sent != from || peer.store != store) return true;  // it has to be walked again
   for (const auto* list : {&debts, &at_once})
     for (const auto& debt : *list) {
       if (debt.conflict) settle_conflict(peer, debt);
@@ -1062,7 +992,7 @@ void Replicator::deliver(Peer& peer, std::vector<Debt>& debts) {
     auto lines = hear(*call);
     under_way.erase(call);
     bytes -= batch->records.size();
-    for (size_t i = 0; i < lines.size(); ++i) take_verdict(peer, *batch->debts[i], lines[i]);
+    for (size_t i = 0; i < lines.size(); ++i) take_verdict(peer, *batch->debts[i], lines[i].line);
   };
   auto send = [&] {
     if (next->count == 0) return;
@@ -1201,7 +1131,7 @@ void Replicator::end_apart(Peer& peer, Call& call) {
   Debt& debt = *call.batch->apart;
   try {
     auto lines = hear(call);
-    for (const auto& line : lines) take_verdict(peer, debt, line);
+    for (const auto& said : lines) take_verdict(peer, debt, said.line);
   } catch (const std::exception&) {
     std::lock_guard<std::mutex> guard(m_mutex);
     if (auto it = peer.apart.find(debt.id); it != peer.apart.end())
@@ -1909,7 +1839,7 @@ std::string Replicator::take(const Transfer& transfer, Taken taken, std::string&
       if (Peer* peer = find(transfer.node); peer && from_there && peer->store == transfer.store)
         peer->told_at_once[from] = end;
     });
-  std::vector<const char*> told(states.size(), "have");
+  std::vector<PeerVerdict> told(states.size());
   std::vector<std::string> finished;
   if (!states.empty()) {
     std::vector<RecordBytes> news;
@@ -1917,10 +1847,11 @@ std::string Replicator::take(const Transfer& transfer, Taken taken, std::string&
       news.clear(), finished.clear();
       for (size_t i = 0; i < states.size(); ++i) {
         auto job = fold.get(states[i].id);
-        bool end = states[i].state == "finished";
-        told[i] = job || end ? "have" : "need";
-        if (job ? is_newer(states[i], *job) : end) news.emplace_back(bytes[i]);
-        if (std::string blob = job && end ? blob_of(states[i].id, *job) : ""; !blob.empty()) finished.push_back(blob);
+        const auto [kind, is_news] = verdict_on(states[i], job);
+        told[i] = {kind};
+        if (is_news) news.emplace_back(bytes[i]);
+        if (std::string blob = job && states[i].state == "finished" ? blob_of(states[i].id, *job) : ""; !blob.empty())
+          finished.push_back(blob);
       }
     });
     if (!news.empty()) m_store.journal().commit(news, Room::completion);
@@ -1928,20 +1859,10 @@ std::string Replicator::take(const Transfer& transfer, Taken taken, std::string&
   }
   std::string body;
   for (const auto& item : taken.items) {
-    if (!item.add) {
-      body += std::string(told[item.number]) + "\n";
-      continue;
-    }
-    if (lacking[item.number]) {
-      body += "need\n";
-      continue;
-    }
-    const Answer& a = added[number_of[item.number]];
-    body += a.outcome == Outcome::queued                                   ? "have"
-            : a.outcome == Outcome::bad                                    ? "need"
-            : a.outcome == Outcome::conflict || a.outcome == Outcome::same ? "conflict"
-                                                                           : "refused " + printable(a.reason);
-    body += "\n";
+    PeerVerdict verdict = !item.add              ? told[item.number]
+                          : lacking[item.number] ? PeerVerdict{PeerVerdict::Kind::need}
+                                                 : verdict_on(added[number_of[item.number]]);
+    body += verdict.text() + "\n";
   }
   return body;
 }

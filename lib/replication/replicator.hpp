@@ -35,6 +35,7 @@
 #include "gq/gearman/receivers.hpp"
 #include "gq/replication/failure_detector.hpp"
 #include "gq/replication/liveness.hpp"
+#include "gq/replication/quorum.hpp"
 #include "gq/replication/transfer.hpp"
 #include "gq/store/lease.hpp"
 #include "gq/store/store.hpp"
@@ -106,13 +107,19 @@ class Replicator {
   std::unique_ptr<Link> take_line(Peer& peer);
   std::unique_ptr<Link> start_ask(Peer& peer, std::string_view body);
   Call start_call(Peer& peer, std::shared_ptr<Batch> batch);
-  std::vector<uint32_t> resume(std::vector<NewJob>& jobs, std::vector<Answer>& answers, uint32_t copies);
-  std::shared_ptr<Batch> hand_out(const std::vector<NewJob>& jobs, const std::vector<size_t>& numbers,
-                                  const std::vector<uint32_t>& wanted, Lsn from, Lsn end, std::list<Call>& calls);
-  void send_parts(const std::vector<NewJob>& jobs, const std::vector<size_t>& handed, Batch& batch);
-  void wait_for(Batch& batch, std::list<Call> calls);
+  std::vector<Answer> answer(std::vector<NewJob> jobs, Quorum::Rule rule);
+  Quorum::Effect next_effect(Quorum& quorum, const std::list<Call>& calls);
+  std::shared_ptr<Batch> append_jobs(const std::shared_ptr<Quorum>& quorum, bool then_send, std::vector<NewJob>& jobs,
+                                     std::list<Call>& calls);
+  std::vector<std::optional<Job>> known_by(const std::vector<NewJob>& jobs, std::vector<Answer>& answers);
+  bool take_place(NewJob& job, const std::string& id, const Job& known);
+  std::optional<NewJob> whole(const NewJob& job);
+  std::shared_ptr<Batch> hand_out(const std::shared_ptr<Quorum>& quorum, const Quorum::Send& send,
+                                  std::vector<NewJob>& jobs, std::list<Call>& calls);
+  bool record_copies(const Quorum::Record& what);
+  void let_go(std::list<Call>& calls, bool counted, const std::shared_ptr<Batch>& first);
   std::list<Call>::iterator next_answered(std::list<Call>& calls, Clock::time_point deadline);
-  std::vector<std::string> hear(Call& call);
+  std::vector<Sending::Said> hear(Call& call);
   void hear_or_complain(Call& call);
   bool are_told(Lsn target) const;
   void hear_late(Peer& peer);
@@ -196,10 +203,6 @@ class Replicator {
   std::unique_ptr<Receivers> m_receivers, m_asked;
   std::thread m_keeper, m_pulse;
 };
-
-// A client is to be told of a job that is here already: how many nodes, this one included, have to be seen to have it
-// before that. 0: none but this one.
-uint32_t copies_to_count(const Job& job, const Self& self);
 
 // Says in the journal that nothing is owed to a node any more, since it is not in the group.
 std::string forgotten_record(const std::string& node);

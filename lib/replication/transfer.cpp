@@ -252,17 +252,6 @@ size_t next_part_size(size_t size, Millis took) {
   return took < soon ? std::min(2 * size, most_part_size) : size;
 }
 
-PeerVerdict parse_verdict(std::string_view line) {
-  if (line == "have") return {PeerVerdict::Kind::have, {}};
-  if (line == "need") return {PeerVerdict::Kind::need, {}};
-  if (line == "conflict") return {PeerVerdict::Kind::conflict, {}};
-  if (line != "refused" && line.substr(0, 8) != "refused ") return {PeerVerdict::Kind::nonsense, {}};
-  std::string reason = printable(line.substr(std::min<size_t>(line.size(), 8)));
-  if (is_ulid(reason))
-    return {PeerVerdict::Kind::conflict, {}};  // the job that has its key, as a node of before says it
-  return {PeerVerdict::Kind::refused, reason};
-}
-
 Sending::Sending(std::unique_ptr<Link> link, std::string_view records, Millis timeout, Heard heard)
     : m_link(std::move(link)), m_records(records), m_timeout(timeout), m_heard(std::move(heard)) {
   m_over = !send();
@@ -302,8 +291,8 @@ bool Sending::send() {
 }
 
 // The records of this piece have their verdicts.
-void Sending::pass(std::vector<std::string> verdicts) {
-  for (auto& v : verdicts) m_verdicts.push_back(std::move(v));
+void Sending::pass(std::vector<std::string> verdicts, const std::string& identity) {
+  for (auto& v : verdicts) m_verdicts.push_back({std::move(v), identity});
   m_at += m_size;
   m_offset = 0;
   m_asked = false;
@@ -320,7 +309,7 @@ void Sending::hear() {
   auto nonsense = [&] { return Error(Exit::config, reply.node + " answers something else"); };
   if (m_in_parts && !bad.empty()) {
     if (bad.find(unknown_kind) != std::string::npos) m_link->takes_no_parts();
-    else pass({"refused " + bad});
+    else pass({"refused " + bad}, reply.store);
   } else if (m_in_parts && lines.size() == 1 && lines[0].substr(0, 3) == "at ") {
     auto at = parse_count(lines[0].substr(3));
     if (!at || *at > m_data_size) throw nonsense();
@@ -332,11 +321,11 @@ void Sending::hear() {
   } else if (!bad.empty() && m_count > 1) {
     m_alone_until = m_at + m_size;
   } else if (!bad.empty()) {
-    pass({"refused " + bad});
+    pass({"refused " + bad}, reply.store);
   } else if (lines.size() != m_count) {
     throw nonsense();
   } else {
-    pass(std::move(lines));
+    pass(std::move(lines), reply.store);
   }
 }
 
@@ -353,7 +342,7 @@ bool Sending::wait(Millis most) {
   return m_over;
 }
 
-std::vector<std::string> Sending::finish() {
+std::vector<Sending::Said> Sending::finish() {
   while (!wait(Millis(1000))) {
   }
   if (m_failure) std::rethrow_exception(m_failure);

@@ -193,14 +193,6 @@ class Link {
   Requests::Clock::time_point m_deadline;
 };
 
-// What a peer says of a record.
-struct PeerVerdict {
-  enum class Kind { have, need, conflict, refused, nonsense };
-  Kind kind;
-  std::string reason;  // refused
-};
-PeerVerdict parse_verdict(std::string_view line);
-
 // Records on their way to a peer, piece by piece, each answered before the next is sent: small ones together, a large
 // one in parts. So only a peer that stops to answer is given up, however long it takes. Not thread-safe.
 class Sending {
@@ -215,9 +207,14 @@ class Sending {
   // Goes on for so long; true when finish() need not wait.
   bool wait(Millis most);
 
-  // The verdicts, a line for each record. Throws as Link::finish() does, but not for an answer that is "bad": then the
+  // What a peer has said of a record: its verdict (verdict.hpp), and the identity that it had then.
+  struct Said {
+    std::string line, identity;
+  };
+
+  // The verdicts, one for each record. Throws as Link::finish() does, but not for an answer that is "bad": then the
   // records are sent one by one, and that one is refused.
-  std::vector<std::string> finish();
+  std::vector<Said> finish();
 
   // Sends nothing more: the verdicts will be fewer.
   void cut_short() { m_cut_short = true; }
@@ -228,13 +225,13 @@ class Sending {
  private:
   bool send();
   void hear();
-  void pass(std::vector<std::string> verdicts);
+  void pass(std::vector<std::string> verdicts, const std::string& identity);
 
   std::unique_ptr<Link> m_link;
   const std::string_view m_records;
   const Millis m_timeout;
   const Heard m_heard;
-  std::vector<std::string> m_verdicts;
+  std::vector<Said> m_verdicts;
   Clock::time_point m_last_answer = Clock::now();
   bool m_cut_short = false, m_over = false;
   std::exception_ptr m_failure;

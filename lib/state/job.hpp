@@ -60,6 +60,9 @@ struct Job : Submission {
   bool is_inline() const { return source.empty() && size <= max_inline_data; }
 };
 
+// Whether there is nothing to say of a job that its add does not say.
+inline bool is_fresh(const Job& job) { return job.term == 0 && job.version == 0; }
+
 // What there is to say of a job to other nodes.
 event::State state_of(const std::string& id, const Job& job);
 

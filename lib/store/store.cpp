@@ -69,11 +69,6 @@ void NewJob::take_data(std::string bytes) {
   add.part = {};
 }
 
-bool NewJob::is_same(const Job& known) const {
-  return known.size == add.workload_size(data.size()) && known.sum == add.workload_sum(data_sum) &&
-         known.function == add.asked.function;
-}
-
 NewJob make_job(Submission asked, std::string_view data, const std::string& id, Part part) {
   NewJob job;
   job.add.id = id.empty() ? new_ulid() : id;
@@ -317,9 +312,7 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
             if (jobs[i].data.size() > max_inline_data) remove_unknown_blob(fold, add.id);
             if ((first = fold.keyed(add.asked.function, add.asked.key, add.at))) known = fold.get(*first);
           }
-          if (!known) answers[i] = {Outcome::unknown, "its key has just been set free", 0};
-          else if (!jobs[i].is_same(*known)) answers[i].outcome = Outcome::conflict;
-          else if (first) answers[i] = {Outcome::same, *first, 0};
+          answers[i] = answer_to(add, jobs[i].data.size(), jobs[i].data_sum, known, first);
         }
       });
     } catch (const Error& e) {

@@ -28,6 +28,7 @@
 #include "gq/journal/durability.hpp"
 #include "gq/journal/journal.hpp"
 #include "gq/journal/record.hpp"
+#include "gq/state/answer.hpp"
 #include "gq/state/job.hpp"
 #include "gq/store/blobs.hpp"
 #include "gq/store/index.hpp"
@@ -50,8 +51,6 @@ struct NewJob {
   void encode() { head = encode_record_head(add, data.size(), data_sum); }
   // The data are its own from now on, and no part of another job's workload.
   void take_data(std::string bytes);
-  // Whether a job that is known is this one.
-  bool is_same(const Job& known) const;
 };
 
 inline constexpr uint64_t to_the_end = UINT64_MAX;
@@ -63,22 +62,6 @@ NewJob make_job(Submission asked, std::string_view data, const std::string& id =
 // What a person may say of a job.
 enum class Change { kick, drop, keep, release };
 std::string_view change_name(Change what);
-
-enum class Outcome {
-  queued,    // on stable storage (whether just now, or by an earlier delivery of the same job)
-  same,      // a job with its key is there already; Answer::reason is that one's ID
-  conflict,  // there is a job of that ID or key with another workload or function
-  refused,   // not stored
-  bad,       // cannot be a job: too large, or damaged on its way
-  unknown,   // the disk failed in between: it may or may not be there; to repeat it is safe
-};
-
-struct Answer {
-  Outcome outcome = Outcome::refused;
-  std::string reason;    // refused, bad and unknown
-  int error_number = 0;  // refused: the errno, where there is one
-  std::string note{};    // queued and same: what is to be said of the job all the same
-};
 
 struct Claim {
   std::string id;

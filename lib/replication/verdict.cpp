@@ -1,0 +1,52 @@
+#include "gq/replication/verdict.hpp"
+
+#include <algorithm>
+
+#include "gq/base/text.hpp"
+#include "gq/base/ulid.hpp"
+
+namespace gq {
+
+std::string PeerVerdict::text() const {
+  switch (kind) {
+    case Kind::have:
+      return "have";
+    case Kind::need:
+      return "need";
+    case Kind::conflict:
+      return "conflict";
+    default:
+      return "refused " + printable(reason);
+  }
+}
+
+PeerVerdict parse_verdict(std::string_view line) {
+  if (line == "have") return {PeerVerdict::Kind::have};
+  if (line == "need") return {PeerVerdict::Kind::need};
+  if (line == "conflict") return {PeerVerdict::Kind::conflict};
+  if (line != "refused" && line.substr(0, 8) != "refused ") return {PeerVerdict::Kind::nonsense};
+  std::string reason = printable(line.substr(std::min<size_t>(line.size(), 8)));
+  if (is_ulid(reason)) return {PeerVerdict::Kind::conflict};  // the job that has its key, as a node of before says it
+  return {PeerVerdict::Kind::refused, reason};
+}
+
+PeerVerdict verdict_on(const Answer& answer) {
+  switch (answer.outcome) {
+    case Outcome::queued:
+      return {PeerVerdict::Kind::have};
+    case Outcome::bad:
+      return {PeerVerdict::Kind::need};
+    case Outcome::conflict:
+    case Outcome::same:
+      return {PeerVerdict::Kind::conflict};
+    default:
+      return {PeerVerdict::Kind::refused, answer.reason};
+  }
+}
+
+StateVerdict verdict_on(const event::State& state, const std::optional<Job>& known) {
+  const bool end = state.state == "finished";
+  return {known || end ? PeerVerdict::Kind::have : PeerVerdict::Kind::need, known ? is_newer(state, *known) : end};
+}
+
+}  // namespace gq
