@@ -1,0 +1,149 @@
+// gq-simulate: searches what the nodes of a group decide for an order of events in which a promise is broken.
+//
+// It plays groups of nodes (world.hpp) with events by chance, each from a seed that repeats it exactly, and in the end
+// mends all and looks that everything comes to its end. An order that breaks something is made as short as possible and
+// printed as a script (script.hpp), which can be kept and played again. Ends with 0 where nothing was found, else with
+// 1.
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <sstream>
+
+#include "world.hpp"
+
+namespace simulate {
+namespace {
+
+struct Options {
+  uint64_t seed = 1, episodes = UINT64_MAX;
+  unsigned seconds = 10;
+  std::vector<std::string> scripts;
+  bool log = false, keep_long = false;
+};
+
+Setting any_setting(Random& random) {
+  Setting s;
+  s.nodes = 2 + static_cast<unsigned>(random.below(3));
+  s.copies = 1 + static_cast<unsigned>(random.below(s.nodes));
+  s.once = random.chance(2);
+  s.owe = random.chance(4);
+  return s;
+}
+
+// What breaks, when a script is played and, where that is `mended`, all is mended then.
+std::optional<std::string> play(const Script& script, bool mended, std::string* log = nullptr) {
+  World world(script.setting);
+  if (log) world.want_log();
+  for (const auto& action : script.actions) {
+    world.act(action);
+    if (world.fault()) break;
+  }
+  if (!world.fault() && mended) world.heal();
+  if (log) *log = world.log();
+  return world.fault();
+}
+
+// A script that breaks something too, and from which no line can be left out.
+Script shorten(Script script, bool mended) {
+  const size_t before = script.actions.size();
+  for (size_t part = before / 2; part > 0; part /= 2) {
+    for (size_t at = 0; at < script.actions.size();) {
+      Script less = script;
+      const auto begin = less.actions.begin() + static_cast<long>(at);
+      less.actions.erase(begin, begin + static_cast<long>(std::min(part, script.actions.size() - at)));
+      if (play(less, mended)) script = std::move(less);
+      else at += part;
+    }
+  }
+  return script.actions.size() < before ? shorten(std::move(script), mended) : script;
+}
+
+struct Sum {
+  World::Figures figures;
+  uint64_t episodes = 0;
+
+  void add(const World::Figures& f) {
+    ++episodes;
+    figures.steps += f.steps;
+    figures.answers += f.answers;
+    figures.good += f.good;
+    for (size_t i = 0; i < f.kinds.size(); ++i) figures.kinds[i] += f.kinds[i];
+  }
+
+  void print(uint64_t first, double seconds) const {
+    std::printf("# %llu steps in %llu groups (seed %llu), %.0f a second; %llu answers, %llu of them good\n",
+                static_cast<unsigned long long>(figures.steps), static_cast<unsigned long long>(episodes),
+                static_cast<unsigned long long>(first), static_cast<double>(figures.steps) / seconds,
+                static_cast<unsigned long long>(figures.answers), static_cast<unsigned long long>(figures.good));
+    for (unsigned kind = 0; kind < action_kinds; ++kind)
+      std::printf("%s%s %llu", kind ? ", " : "# ", word_of(static_cast<Action::Kind>(kind)),
+                  static_cast<unsigned long long>(figures.kinds[kind]));
+    std::printf("\n");
+  }
+};
+
+int search(const Options& options) {
+  const auto begun = std::chrono::steady_clock::now();
+  auto passed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count(); };
+  Sum sum;
+  for (uint64_t n = 0; n < options.episodes && passed() < options.seconds; ++n) {
+    Random random(options.seed + n);
+    Script script{any_setting(random), {}};
+    World world(script.setting);
+    for (uint64_t left = 50 + random.below(1500); left > 0 && !world.fault(); --left) world.act(world.any(random));
+    if (!world.fault()) world.heal();
+    script.actions = world.done();
+    sum.add(world.figures());
+    if (!world.fault()) continue;
+    std::printf("# seed %llu: %s\n", static_cast<unsigned long long>(options.seed + n), world.fault()->c_str());
+    if (!options.keep_long) {
+      // What breaks only because nothing comes to its end has to be mended to be seen.
+      const bool mended = !play(script, false);
+      if (mended) script.actions.resize(world.begun_to_heal());
+      script = shorten(std::move(script), mended);
+    }
+    std::printf("%s", to_text(script).c_str());
+    sum.print(options.seed, passed());
+    return 1;
+  }
+  sum.print(options.seed, passed());
+  return 0;
+}
+
+int play_files(const Options& options) {
+  int code = 0;
+  for (const auto& name : options.scripts) {
+    std::ifstream file(name);
+    std::stringstream text;
+    text << file.rdbuf();
+    if (!file) throw std::runtime_error("cannot read " + name);
+    std::string log;
+    auto fault = play(parse_script(text.str()), true, options.log ? &log : nullptr);
+    std::printf("%s", log.c_str());
+    if (fault) std::printf("%s: %s\n", name.c_str(), fault->c_str());
+    if (fault) code = 1;
+  }
+  return code;
+}
+
+}  // namespace
+}  // namespace simulate
+
+int main(int argc, char** argv) try {
+  using namespace simulate;
+  Options options;
+  CLI::App app("Searches what the nodes of a group decide for orders of events in which a promise is broken.");
+  app.add_option("--seed", options.seed, "The first seed; each group takes the next one");
+  app.add_option("--seconds", options.seconds, "How long to search")->capture_default_str();
+  app.add_option("--groups", options.episodes, "Play no more than so many groups");
+  app.add_flag("--log", options.log, "Of scripts: print what happens");
+  app.add_flag("--long", options.keep_long, "Print what breaks something as it was found");
+  app.add_option("SCRIPT", options.scripts, "Play these instead");
+  CLI11_PARSE(app, argc, argv);
+  return options.scripts.empty() ? search(options) : play_files(options);
+} catch (const std::exception& e) {
+  std::cerr << "gq-simulate: " << e.what() << "\n";
+  return 65;
+}

@@ -1,0 +1,72 @@
+// Scripts: what happens in a simulation, one action a line, in words. A script is a setting and actions; played again,
+// it does the same, and an action that is not possible in that moment is passed over. So a script can be made shorter
+// line by line, and stays readable when the code changes.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace simulate {
+
+// What a group is, for the whole of a script.
+struct Setting {
+  unsigned nodes = 3;   // rep_1 and so on
+  unsigned copies = 2;  // --copies
+  bool once = true;     // --run once, or everywhere
+  bool owe = false;     // --owe
+};
+
+struct Action {
+  enum class Kind {
+    submit,    // JOB NODE plain|id=N|key=N payload=N: a new client sends a job there
+    again,     // JOB NODE: a client that has heard nothing good sends its job again
+    raw,       // JOB: a client leaves a job with the server, and does not wait
+    grab,      // JOB NODE: the node takes a job of that kind
+    step,      // NODE JOB: what it does about the job goes on
+    give_up,   // NODE JOB: and waits no longer for a call whose time is over
+    deliver,   // FROM TO JOB: a message about the job arrives
+    lose,      // FROM TO JOB: never
+    twice,     // FROM TO JOB: and will arrive once more
+    ask,       // NODE PEER: asks it how it is
+    time,      // MS: so much time passes
+    crash,     // NODE: its process dies
+    power,     // NODE: its process dies, and what was not synced is lost
+    start,     // NODE
+    wipe,      // NODE: its store is lost; it begins anew, under its old name
+    bad_sync,  // NODE: its next sync fails
+    full,      // NODE: its disk is full
+    room,      // NODE: it has room again
+  };
+  Kind kind;
+  unsigned a = 0, b = 0;        // nodes
+  unsigned n = 0;               // of the rest
+  unsigned job = 0, which = 0;  // JOB is its number, and .N behind it the Nth of several; 0 is none
+};
+inline constexpr unsigned action_kinds = 18;
+
+// The number by which the client, and the server, stands in an action's place for a node.
+inline constexpr unsigned client = 100;
+
+struct Script {
+  Setting setting;
+  std::vector<Action> actions;
+};
+
+// What is submitted, as the number of its action.
+struct Submit {
+  enum class What { plain, id, key };  // plain: a new ID, and no key
+  What what = What::plain;
+  unsigned which = 0;  // of a few IDs or keys
+  unsigned payload = 0;
+};
+inline constexpr unsigned few = 4, payloads = 2;
+unsigned encode(const Submit& submit);
+Submit decode_submit(unsigned n);
+
+const char* word_of(Action::Kind kind);
+std::string to_text(const Action& action);
+std::string to_text(const Script& script);
+// Throws std::runtime_error with the line's number where it is none. `#` begins a comment.
+Script parse_script(const std::string& text);
+
+}  // namespace simulate

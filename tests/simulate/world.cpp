@@ -1,0 +1,709 @@
+#include "world.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+#include "gq/replication/verdict.hpp"
+
+namespace simulate {
+namespace {
+
+using gq::Outcome;
+using gq::Quorum;
+namespace event = gq::event;
+using Step = Task::Step;
+
+constexpr Millis peer_timeout{1000};
+constexpr const char* function = "f";
+// So much is enough to end all that is left, once all is mended.
+constexpr uint64_t enough_steps = 50'000;
+
+Quorum::Time time_of(Millis now) { return Quorum::Time(now); }
+
+// Of 26 characters, as a real one.
+std::string make_id(char kind, unsigned number, unsigned more = 0) {
+  const std::string end = std::to_string(100'000 + number) + std::to_string(1'000 + more);
+  return "01SIM" + std::string(20 - end.size(), '0') + kind + end;
+}
+
+}  // namespace
+
+World::World(const Setting& setting) : m_setting(setting), m_nodes(setting.nodes) {
+  for (size_t i = 0; i < m_nodes.size(); ++i) {
+    Node& node = m_nodes[i];
+    node.name = "rep_" + std::to_string(i + 1);
+    set_up(node);
+    start(node);
+  }
+}
+
+std::string World::name(unsigned number) const { return number == client ? "client" : m_nodes[number].name; }
+
+void World::say(const std::string& text) {
+  if (m_wants_log) m_log += "    " + text + "\n";
+}
+
+void World::fail(const std::string& text) {
+  say("FAULT: " + text);
+  if (!m_fault) m_fault = text;
+}
+
+// ----------------------------------------------------------------------------------------------------- what a node is
+
+void World::set_up(Node& node) {
+  node.self = {node.name, make_id('N', number_of(node) + 1, ++node.stores)};
+  node.journal.clear();
+  node.end = 0;
+  refold(node);
+}
+
+void World::refold(Node& node) {
+  node.table = std::make_unique<gq::MapTable>();
+  node.fold = std::make_unique<gq::Fold>(*node.table, node.self);
+  for (const auto& entry : node.journal) node.fold->apply(entry.event, entry.head, entry.lsn, entry.end);
+}
+
+void World::start(Node& node) {
+  node.up = true;
+  node.others.assign(m_nodes.size(), {});
+  for (size_t i = 0; i < m_nodes.size(); ++i) {
+    auto known = node.fold->peer(m_nodes[i].name);
+    node.others[i].identity = known.store;
+    node.others[i].former = known.former;
+  }
+}
+
+void World::stop(Node& node) {
+  node.up = false;
+  node.next_sync_fails = false;
+  for (const auto& task : node.tasks)
+    if (task.kind == Task::Kind::raw) m_raws[task.job].place = Raw::Place::server;
+  node.tasks.clear();
+}
+
+void World::lose_unsynced(Node& node) {
+  auto kept = std::find_if(node.journal.begin(), node.journal.end(), [](const Entry& e) { return !e.synced; });
+  if (kept == node.journal.end()) return;
+  std::erase_if(node.journal, [](const Entry& e) { return !e.synced; });
+  refold(node);
+}
+
+Lsn World::append(Node& node, const gq::Event& what, const gq::RecordHead& head) {
+  const Lsn lsn = node.end;
+  node.end += 1000;
+  node.journal.push_back({lsn, node.end, what, head});
+  node.fold->apply(what, head, lsn, node.end);
+  return lsn;
+}
+
+// Of all that this process has appended; what a sync that failed had to make safe is not made so by a later one.
+bool World::sync(Node& node) {
+  const bool well = !std::exchange(node.next_sync_fails, false);
+  for (auto entry = node.journal.rbegin(); entry != node.journal.rend() && !entry->synced; ++entry) {
+    if (entry->doubtful) continue;
+    if (!well) {
+      entry->doubtful = true;
+      continue;
+    }
+    entry->synced = true;
+    if (auto* add = std::get_if<event::Add>(&entry->event)) {
+      node.safe.insert(add->id);
+      if (holders(add->id).size() >= m_setting.copies) m_complete.insert(add->id);
+    }
+  }
+  return well;
+}
+
+// ------------------------------------------------------------------------------------------------------------ messages
+
+void World::send(Message message) { m_messages.push_back(std::move(message)); }
+
+bool World::deliver(const Action& action) {
+  auto message = m_messages.end();
+  unsigned nth = action.which;
+  for (auto m = m_messages.begin(); m != m_messages.end(); ++m) {
+    if (m->from != action.a || m->to != action.b || m->job != action.job) continue;
+    message = m;
+    if (nth-- == 0) break;
+  }
+  if (message == m_messages.end()) return false;
+  if (action.kind == Action::Kind::twice) {
+    if (m_messages.size() > 30) return false;
+    m_messages.push_back(*message);
+    return true;
+  }
+  const bool arrives = action.kind == Action::Kind::deliver;
+  if (arrives && action.b != client && !m_nodes[action.b].up) return false;  // what is for a node waits for it
+  Message taken = std::move(*message);
+  m_messages.erase(message);
+  if (arrives) arrive(std::move(taken));
+  return true;
+}
+
+// Whether to believe one that answers for a node, and what follows.
+bool World::meet(Node& node, unsigned from, const std::string& identity) {
+  auto& other = node.others[from];
+  if (other.identity == identity) return true;
+  if (identity == node.self.store || std::count(other.former.begin(), other.former.end(), identity)) return false;
+  if (!other.identity.empty()) other.former.push_back(other.identity);
+  other.identity = identity;
+  append(node, event::Peer{.node = name(from), .store = identity, .at = m_now}, {});
+  return true;
+}
+
+void World::arrive(Message message) {
+  if (message.to == client) {
+    Client& c = m_clients[message.job];
+    const gq::Answer& answer = message.answer;
+    ++m_figures.answers;
+    const bool good = answer.outcome == Outcome::queued || answer.outcome == Outcome::same;
+    m_figures.good += good;
+    c.done = c.done || good || answer.outcome == Outcome::conflict || answer.outcome == Outcome::bad ||
+             answer.reason.find("another job") != std::string::npos;
+    return;
+  }
+  Node& node = m_nodes[message.to];
+  switch (message.kind) {
+    case Message::Kind::submit:
+      node.tasks.push_back({.kind = Task::Kind::add,
+                            .begun = m_figures.steps,
+                            .from = message.from,
+                            .job = message.job,
+                            .records = std::move(message.records)});
+      return;
+    case Message::Kind::take:
+      node.tasks.push_back({.kind = Task::Kind::take,
+                            .from = message.from,
+                            .job = message.job,
+                            .call = message.call,
+                            .records = std::move(message.records)});
+      return;
+    case Message::Kind::ask:
+      send({.kind = Message::Kind::asked,
+            .from = message.to,
+            .to = message.from,
+            .identity = node.self.store,
+            .room = !node.full});
+      return;
+    case Message::Kind::asked:
+      node.others[message.from].up = meet(node, message.from, message.identity) && message.room;
+      return;
+    case Message::Kind::answer:
+      return;
+    case Message::Kind::verdicts:
+      break;
+  }
+  const bool believed = meet(node, message.from, message.identity);
+  if (!believed) node.others[message.from].up = false;
+  for (auto& task : node.tasks) {
+    auto call = std::find_if(task.calls.begin(), task.calls.end(),
+                             [&](const Task::Call& c) { return c.number == message.call; });
+    if (call == task.calls.end()) continue;
+    if (believed) task.quorum->heard(call->job, name(call->to), message.identity, gq::parse_verdict(message.words[0]));
+    task.quorum->progressed(time_of(m_now));
+    task.quorum->ended();
+    task.calls.erase(call);
+    if (task.step == Step::wait) task.step = Step::go_on;
+    return;
+  }
+}
+
+// --------------------------------------------------------------------------------------------------------------- tasks
+
+bool World::is_ready(const Node& node, const Task& task) const {
+  if (!node.up) return false;
+  if (task.step == Step::wait) return m_now >= task.wait.until.time_since_epoch();
+  return task.step != Step::begin || m_now >= task.again_at;
+}
+
+Quorum::Others World::others(const Node& node) const {
+  Quorum::Others others;
+  for (size_t i = 0; i < m_nodes.size(); ++i) {
+    if (&m_nodes[i] == &node) continue;
+    others.identities[m_nodes[i].name] = node.others[i].identity;
+    others.up += node.others[i].up;
+  }
+  return others;
+}
+
+bool World::step(Node& node, const Action& action) {
+  unsigned nth = action.which;
+  Task* found = nullptr;
+  for (auto& task : node.tasks) {
+    if (task.job != action.job || !is_ready(node, task)) continue;
+    found = &task;
+    if (nth-- == 0) break;
+  }
+  if (!found) return false;
+  go_on(node, *found);
+  std::erase_if(node.tasks, [](const Task& t) { return t.step == Step::done; });
+  return true;
+}
+
+void World::go_on(Node& node, Task& task) {
+  const bool own = task.kind != Task::Kind::take;
+  switch (task.step) {
+    case Step::begin:
+      if (own) return begin(node, task);
+      task.step = Step::append;
+      [[fallthrough]];
+    case Step::append: {
+      task.answers.assign(task.records.size(), {Outcome::queued});
+      task.entries.clear();
+      if (node.full) return refused(node, task, Outcome::refused);
+      put(node, task);
+      task.step = Step::sync;
+      if (!own || !task.append.then_send) return;
+      std::vector<size_t> all(task.records.size());
+      std::iota(all.begin(), all.end(), 0);
+      hand_out(node, task, task.quorum->appended(all));
+      return;
+    }
+    case Step::send: {
+      auto [to, job] = task.to_send.front();
+      task.to_send.pop_front();
+      task.calls.push_back({++m_next_call, to, m_now, job});
+      send({.kind = Message::Kind::take,
+            .from = number_of(node),
+            .to = to,
+            .job = task.job,
+            .call = m_next_call,
+            .records = {task.records[job]}});
+      task.quorum->sent(1, time_of(m_now));
+      if (task.to_send.empty()) task.step = task.after;
+      return;
+    }
+    case Step::sync:
+      // What another's sync has left in doubt is appended once more, too.
+      if (sync(node) && is_safe(node, task)) task.step = Step::decide;
+      else task.step = Step::sync_again;
+      return;
+    case Step::sync_again:
+      put(node, task);
+      if (!sync(node) || !is_safe(node, task)) return refused(node, task, Outcome::unknown);
+      task.step = Step::decide;
+      return;
+    case Step::decide:
+      decide(node, task);
+      if (!own) task.step = Step::reply;
+      else if (task.append.then_send) stored(node, task, {});
+      else task.step = Step::look;
+      return;
+    case Step::look: {
+      std::vector<std::optional<gq::Job>> known;
+      for (size_t i = 0; i < task.records.size(); ++i)
+        known.push_back(task.answers[i].outcome == Outcome::queued ? node.fold->get(task.records[i].add.id)
+                        : task.answers[i].outcome == Outcome::same ? node.fold->get(task.answers[i].reason)
+                                                                   : std::nullopt);
+      return stored(node, task, known);
+    }
+    case Step::wait:
+    case Step::go_on:
+      return next_effect(node, task);
+    case Step::record: {
+      for (auto& copied : task.record.copied) {
+        copied.at = m_now;
+        append(node, copied, {});
+      }
+      task.step = Step::record_sync;
+      if (task.record.commit) return;
+      task.quorum->recorded(true);
+      task.step = Step::go_on;
+      return;
+    }
+    case Step::record_sync:
+      task.quorum->recorded(sync(node));
+      task.step = Step::go_on;
+      return;
+    case Step::reply:
+      return reply(node, task);
+    case Step::done:
+      return;
+  }
+}
+
+unsigned World::number_of(const Node& node) const { return static_cast<unsigned>(&node - m_nodes.data()); }
+
+void World::put(Node& node, Task& task) {
+  for (const auto& record : task.records) {
+    gq::RecordHead head;
+    head.data_size = record.size;
+    head.data_sum = record.sum;
+    task.entries.push_back(append(node, record.add, head));
+  }
+}
+
+// Whether each of its records stands in the journal, synced.
+bool World::is_safe(const Node& node, const Task& task) const {
+  return std::all_of(task.records.begin(), task.records.end(), [&](const Record& record) {
+    return std::any_of(node.journal.rbegin(), node.journal.rend(), [&](const Entry& e) {
+      auto* add = std::get_if<event::Add>(&e.event);
+      return add && e.synced && e.lsn >= task.entries.front() && add->id == record.add.id;
+    });
+  });
+}
+
+void World::begin(Node& node, Task& task) {
+  std::vector<Quorum::Asked> asked;
+  for (auto& record : task.records) {
+    auto& add = record.add;
+    add.node = node.name;
+    add.store = node.self.store;
+    add.copies = m_setting.copies;
+    add.once = m_setting.once;
+    asked.push_back({add.id, add.given || !add.asked.key.empty()});
+    task.id = add.id;
+  }
+  task.quorum = std::make_shared<Quorum>(Quorum::Rule{m_setting.copies, m_setting.owe, true, peer_timeout}, node.self,
+                                         std::move(asked));
+  task.calls.clear();
+  next_effect(node, task);
+}
+
+void World::next_effect(Node& node, Task& task) {
+  auto effect = task.quorum->next(time_of(m_now), others(node));
+  if (auto* append = std::get_if<Quorum::Append>(&effect)) {
+    task.append = *append;
+    task.step = Step::append;
+  } else if (auto* what = std::get_if<Quorum::Send>(&effect)) {
+    task.step = Step::go_on;
+    hand_out(node, task, *what);
+  } else if (auto* wait = std::get_if<Quorum::Wait>(&effect)) {
+    task.wait = *wait;
+    task.step = Step::wait;
+  } else if (auto* record = std::get_if<Quorum::Record>(&effect)) {
+    task.record = std::move(*record);
+    task.step = Step::record;
+  } else {
+    task.answers = std::move(std::get<Quorum::Reply>(effect).answers);
+    task.step = Step::reply;
+  }
+}
+
+// To each that is up, one after the other; then it goes on as it would have without.
+void World::hand_out(Node& node, Task& task, const Quorum::Send& what) {
+  task.after = task.step;
+  for (size_t n : what.numbers) {
+    if (auto* standing = task.quorum->stands_for(n)) {
+      auto entry = std::find_if(node.journal.begin(), node.journal.end(), [&](const Entry& e) {
+        auto* add = std::get_if<event::Add>(&e.event);
+        return add && add->id == standing->id;
+      });
+      if (entry == node.journal.end()) {
+        task.quorum->cannot_send(n, "it is gone");
+        continue;
+      }
+      task.records[n] = {std::get<event::Add>(entry->event), entry->head.data_size, entry->head.data_sum};
+    }
+    for (unsigned to = 0; to < m_nodes.size(); ++to)
+      if (&m_nodes[to] != &node && node.others[to].up) task.to_send.emplace_back(to, n);
+  }
+  if (!task.to_send.empty()) task.step = Step::send;
+}
+
+void World::stored(Node& node, Task& task, const std::vector<std::optional<gq::Job>>& known) {
+  task.quorum->stored(task.answers, known.empty() ? std::vector<std::optional<gq::Job>>(task.records.size()) : known);
+  next_effect(node, task);
+}
+
+// The store could not keep what came.
+void World::refused(Node& node, Task& task, Outcome outcome) {
+  task.answers.assign(task.records.size(), {outcome, "the disk"});
+  if (task.kind == Task::Kind::take) task.step = Step::reply;
+  else stored(node, task, {});
+}
+
+// As Store::add() does.
+void World::decide(Node& node, Task& task) {
+  for (size_t i = 0; i < task.records.size(); ++i) {
+    const event::Add& add = task.records[i].add;
+    if (!add.given && add.asked.key.empty()) continue;
+    auto known = node.fold->get(add.id);
+    std::optional<std::string> first;
+    if (!known && !add.asked.key.empty() && add.node == node.name)
+      if ((first = node.fold->keyed(function, add.asked.key, add.at))) known = node.fold->get(*first);
+    task.answers[i] = gq::answer_to(add, task.records[i].size, task.records[i].sum, known, first);
+  }
+}
+
+void World::reply(Node& node, Task& task) {
+  task.step = Step::done;
+  if (task.kind == Task::Kind::take) {
+    Message message{.kind = Message::Kind::verdicts,
+                    .from = number_of(node),
+                    .to = task.from,
+                    .job = task.job,
+                    .call = task.call,
+                    .identity = node.self.store};
+    for (const auto& answer : task.answers) message.words.push_back(gq::verdict_on(answer).text());
+    return send(std::move(message));
+  }
+  const gq::Answer& answer = task.answers[0];
+  const std::string id = answer.outcome == Outcome::same ? answer.reason : task.id;
+  if (answer.outcome == Outcome::queued || answer.outcome == Outcome::same) check_answer(node, task, id, answer);
+  if (task.kind == Task::Kind::raw) return reply_raw(task, answer);
+  send({.kind = Message::Kind::answer, .from = number_of(node), .to = client, .job = task.job, .answer = answer});
+}
+
+void World::reply_raw(Task& task, const gq::Answer& answer) {
+  Raw& raw = m_raws[task.job];
+  switch (gq::next_raw_step(answer.outcome, task.open)) {
+    case gq::RawStep::answer:
+      raw.place = Raw::Place::gone;
+      return;
+    case gq::RawStep::again:
+      task.open = true;
+      task.step = Step::begin;
+      task.begun = m_figures.steps;
+      task.again_at = m_now + Millis(100);
+      return;
+    case gq::RawStep::give_back:
+      raw.place = Raw::Place::server;
+      check_given_back(task);
+  }
+}
+
+bool World::give_up(Node& node, const Action& action) {
+  for (auto& task : node.tasks) {
+    if (task.job != action.job) continue;
+    auto call = std::find_if(task.calls.begin(), task.calls.end(),
+                             [&](const Task::Call& c) { return m_now - c.sent >= peer_timeout; });
+    if (call == task.calls.end()) continue;
+    node.others[call->to].up = false;
+    task.calls.erase(call);
+    task.quorum->ended();
+    if (task.step == Step::wait) task.step = Step::go_on;
+    return true;
+  }
+  return false;
+}
+
+// ------------------------------------------------------------------------------------------------------------- oracles
+
+bool World::holds(const Node& node, const std::string& id) const { return node.safe.count(id) && node.fold->get(id); }
+
+std::set<std::string> World::holders(const std::string& id) const {
+  std::set<std::string> identities;
+  for (const auto& node : m_nodes)
+    if (holds(node, id)) identities.insert(node.self.store);
+  return identities;
+}
+
+// A client hears that its job is queued only when as many identities hold it as the answer says. Those count, too, that
+// were lost since the node took the client's job in hand, since nobody can have known; and a job of which so many were
+// once there at the same time may have lost some since.
+void World::check_answer(const Node& node, const Task& task, const std::string& id, const gq::Answer& answer) {
+  size_t wanted = m_setting.owe ? 1 : m_setting.copies;  // of a job that was owed before, nothing is said later
+  if (answer.note.rfind("copies=", 0) == 0) wanted = static_cast<size_t>(std::stoul(answer.note.substr(7)));
+  auto there = holders(id);
+  // Were the job that stands for it lost here, its own record would make it one.
+  if (node.safe.count(task.id)) there.insert(node.self.store);
+  for (const auto& lost : m_lost)
+    if (lost.step >= task.begun && lost.ids.count(id)) there.insert(lost.identity);
+  say(node.name + " answers " + id + (answer.note.empty() ? "" : " " + answer.note) + ", which is on " +
+      std::to_string(there.size()));
+  if (there.size() < wanted && !(answer.note.empty() && m_complete.count(id)))
+    fail(node.name + " says that " + id + " is on " + std::to_string(wanted) + " nodes, and it is on " +
+         std::to_string(there.size()));
+}
+
+// A job of the server's that is given back becomes another one; so this one must be nowhere.
+void World::check_given_back(const Task& task) {
+  auto is_it = [&](const Record& r) { return r.add.id == task.id; };
+  bool somewhere = std::any_of(m_messages.begin(), m_messages.end(), [&](const Message& m) {
+    return std::any_of(m.records.begin(), m.records.end(), is_it);
+  });
+  for (const auto& node : m_nodes) somewhere = somewhere || node.fold->get(task.id);
+  if (somewhere) fail("a job of the server's is given back although it was taken as " + task.id);
+}
+
+// ------------------------------------------------------------------------------------------------------------- actions
+
+Record World::make(const Submit& submit, const std::string& id) const {
+  Record record;
+  record.add.given = submit.what == Submit::What::id;
+  record.add.id = record.add.given ? make_id('G', submit.which) : id;
+  record.add.at = m_now;
+  record.add.asked.function = function;
+  if (submit.what == Submit::What::key) record.add.asked.key = "key" + std::to_string(submit.which);
+  record.size = 10 + submit.payload;
+  record.sum = submit.payload;
+  return record;
+}
+
+bool World::act(const Action& action) {
+  if (action.a != client && action.a >= m_nodes.size()) return false;
+  if (action.b != client && action.b >= m_nodes.size()) return false;
+  if (m_wants_log) m_log += to_text(action) + "\n";
+  const bool possible = carry_out(action);
+  if (!possible) {
+    if (m_wants_log) m_log += "    not possible\n";
+    return false;
+  }
+  m_done.push_back(action);
+  ++m_figures.steps;
+  ++m_figures.kinds[static_cast<size_t>(action.kind)];
+  return true;
+}
+
+bool World::carry_out(const Action& action) {
+  using Kind = Action::Kind;
+  const bool of_node = action.kind != Kind::raw && action.kind != Kind::time && action.kind != Kind::deliver &&
+                       action.kind != Kind::lose && action.kind != Kind::twice;
+  if (of_node && action.a == client) return false;
+  Node& node = m_nodes[action.a == client ? 0 : action.a];
+  switch (action.kind) {
+    case Kind::submit: {
+      if (m_raws.count(action.job)) return false;
+      if (!m_clients.try_emplace(action.job, Client{make(decode_submit(action.n), make_id('C', action.job))}).second)
+        return false;
+      ask_for(action.job, action.a);
+      return true;
+    }
+    case Kind::again: {
+      auto asks = m_clients.find(action.job);
+      if (asks == m_clients.end() || asks->second.done) return false;
+      ask_for(action.job, action.a);
+      return true;
+    }
+    case Kind::raw:
+      return !m_clients.count(action.job) && m_raws.try_emplace(action.job).second;
+    case Kind::grab: {
+      auto raw = m_raws.find(action.job);
+      if (!node.up || raw == m_raws.end() || raw->second.place != Raw::Place::server) return false;
+      raw->second.place = Raw::Place::node;
+      node.tasks.push_back({.kind = Task::Kind::raw,
+                            .begun = m_figures.steps,
+                            .from = client,
+                            .job = action.job,
+                            .records = {make({}, make_id('R', action.job, ++raw->second.times))}});
+      return true;
+    }
+    case Kind::step:
+      return step(node, action);
+    case Kind::give_up:
+      return give_up(node, action);
+    case Kind::deliver:
+    case Kind::lose:
+    case Kind::twice:
+      return deliver(action);
+    case Kind::ask:
+      if (!node.up || action.b == client || action.b == action.a || m_messages.size() > 50) return false;
+      send({.kind = Message::Kind::ask, .from = action.a, .to = action.b});
+      return true;
+    case Kind::time:
+      m_now += Millis(action.n % 10'000);
+      return true;
+    case Kind::crash:
+    case Kind::power:
+      if (!node.up) return false;
+      stop(node);
+      if (action.kind == Kind::power) lose_unsynced(node);
+      return true;
+    case Kind::start:
+      if (node.up) return false;
+      start(node);
+      return true;
+    case Kind::wipe:
+      stop(node);
+      m_lost.push_back({m_figures.steps, node.self.store, std::exchange(node.safe, {})});
+      set_up(node);
+      return true;
+    case Kind::bad_sync:
+      if (!node.up || node.next_sync_fails) return false;
+      return node.next_sync_fails = true;
+    case Kind::full:
+      if (node.full) return false;
+      return node.full = true;
+    case Kind::room:
+      if (!node.full) return false;
+      node.full = false;
+      return true;
+  }
+  return false;
+}
+
+void World::ask_for(unsigned job, unsigned node) {
+  send({.kind = Message::Kind::submit, .from = client, .to = node, .job = job, .records = {m_clients.at(job).record}});
+}
+
+// Mostly what goes on with what is there, so that a good part of the faults meets something half done.
+Action World::any(Random& random) const {
+  using Kind = Action::Kind;
+  auto number = [&](size_t bound) { return static_cast<unsigned>(random.below(bound)); };
+  const unsigned node = number(m_nodes.size());
+  const auto jobs = static_cast<unsigned>(m_clients.size() + m_raws.size());
+  auto job = [&] { return 1 + jobs - std::min(jobs, 1 + number(8)); };  // one of the last
+  const auto& tasks = m_nodes[node].tasks;
+  const uint64_t dice = random.below(1000);
+  if (dice < 480 && !tasks.empty()) {
+    const Task& task = tasks[number(tasks.size())];
+    return {.kind = dice < 465 ? Kind::step : Kind::give_up, .a = node, .job = task.job, .which = number(2)};
+  }
+  if (dice < 800 && !m_messages.empty()) {
+    const Message& m = m_messages[number(m_messages.size())];
+    const Kind kind = dice < 785 ? Kind::deliver : dice < 792 ? Kind::lose : Kind::twice;
+    return {.kind = kind, .a = m.from, .b = m.to, .job = m.job, .which = number(2)};
+  }
+  if (dice < 840) return {.kind = Kind::submit, .a = node, .n = number(3 * few * payloads), .job = jobs + 1};
+  if (dice < 880) return {.kind = Kind::again, .a = node, .job = job()};
+  if (dice < 885) return {.kind = Kind::raw, .job = jobs + 1};
+  if (dice < 900) return {.kind = Kind::grab, .a = node, .job = job()};
+  if (dice < 925) return {.kind = Kind::ask, .a = node, .b = number(m_nodes.size())};
+  if (dice < 962) return {.kind = Kind::time, .n = 10 + number(600)};
+  if (dice < 985) return {.kind = Kind::start, .a = node};
+  if (dice < 989) return {.kind = Kind::crash, .a = node};
+  if (dice < 992) return {.kind = Kind::power, .a = node};
+  if (dice < 994) return {.kind = Kind::wipe, .a = node};
+  if (dice < 996) return {.kind = Kind::bad_sync, .a = node};
+  if (dice < 997) return {.kind = Kind::full, .a = node};
+  return {.kind = Kind::room, .a = node};
+}
+
+void World::heal() {
+  using Kind = Action::Kind;
+  const auto begun = m_figures.steps;
+  m_healing = m_done.size();
+  const auto nodes = static_cast<unsigned>(m_nodes.size());
+  auto waiting = [&] {
+    return std::count_if(m_clients.begin(), m_clients.end(), [](const auto& c) { return !c.second.done; }) +
+           std::count_if(m_raws.begin(), m_raws.end(),
+                         [](const auto& r) { return r.second.place != Raw::Place::gone; });
+  };
+  auto is_done = [&] {
+    return m_messages.empty() && waiting() == 0 &&
+           std::all_of(m_nodes.begin(), m_nodes.end(), [](const Node& n) { return n.tasks.empty(); });
+  };
+  for (unsigned n = 0; n < nodes; ++n) {
+    act({.kind = Kind::start, .a = n});
+    act({.kind = Kind::room, .a = n});
+    m_nodes[n].next_sync_fails = false;
+  }
+  for (unsigned round = 0; !is_done() && !m_fault; ++round) {
+    if (m_figures.steps - begun > enough_steps)
+      return fail("all is mended, and " + std::to_string(waiting()) + " jobs do not come to an end");
+    for (unsigned n = 0; n < nodes; ++n)
+      for (unsigned other = 0; other < nodes; ++other)
+        if (n != other && !m_nodes[n].others[other].up) act({.kind = Kind::ask, .a = n, .b = other});
+    while (!m_messages.empty() && !m_fault) {
+      const Message& m = m_messages.front();
+      act({.kind = Kind::deliver, .a = m.from, .b = m.to, .job = m.job});
+    }
+    for (unsigned n = 0; n < nodes; ++n) {
+      std::vector<unsigned> jobs;
+      for (const auto& task : m_nodes[n].tasks) jobs.push_back(task.job);
+      for (unsigned job : jobs)
+        if (!act({.kind = Kind::step, .a = n, .job = job})) act({.kind = Kind::give_up, .a = n, .job = job});
+    }
+    if (round % 20 != 0) continue;
+    act({.kind = Kind::time, .n = 200});
+    const unsigned node = round / 20 % nodes;
+    for (const auto& [job, raw] : m_raws)
+      if (raw.place == Raw::Place::server) act({.kind = Kind::grab, .a = node, .job = job});
+    if (round % 200 != 0) continue;
+    for (const auto& [job, asks] : m_clients)
+      if (!asks.done) act({.kind = Kind::again, .a = (job + round / 200) % nodes, .job = job});
+  }
+}
+
+}  // namespace simulate

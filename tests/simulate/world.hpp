@@ -1,0 +1,233 @@
+// The world of a simulation: the nodes of a group, the server between them, clients, time, and what must hold.
+//
+// The decisions are gq's own code: what the store answers (answer_to), what a node says of a record (verdict_on), when
+// a client is answered (Quorum), what becomes of a job whose record is in doubt (next_raw_step), and what the records
+// make of the jobs (Fold). What this file adds is the world around them: a journal whose end is lost in a power cut
+// where it was not synced, messages that are lost, doubled and come in any order, processes that die between any two
+// steps. A node does one step at a time, and each effect is a step of its own.
+//
+// What must hold (the oracles): see World::check_answer, ::check_given_back and ::heal.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "gq/replication/quorum.hpp"
+#include "gq/state/map_table.hpp"
+#include "random.hpp"
+#include "script.hpp"
+
+namespace simulate {
+
+using gq::Lsn;
+using gq::Millis;
+
+// A job on its way: its add record and what stands for its workload.
+struct Record {
+  gq::event::Add add;
+  uint64_t size = 0, sum = 0;
+};
+
+struct Message {
+  enum class Kind { submit, answer, take, verdicts, ask, asked };
+  Kind kind;
+  unsigned from, to;
+  unsigned job = 0;                // whose job it is about, by number; 0: none
+  uint64_t call = 0;               // what a verdict is for
+  std::vector<Record> records;     // submit (one), take
+  std::string identity;            // verdicts, asked: of the one that speaks
+  std::vector<std::string> words;  // verdicts
+  gq::Answer answer;               // answer
+  std::string id;                  // answer: the job's
+  bool room = true;                // asked
+};
+
+// What stands in a journal.
+struct Entry {
+  Lsn lsn, end;
+  gq::Event event;
+  gq::RecordHead head;
+  bool synced = false;
+  bool doubtful = false;  // a sync that had to make it safe has failed
+};
+
+// What a node is doing: queueing a job for a client or a server, or taking another node's. It is lost with the process.
+struct Task {
+  enum class Kind { add, raw, take };
+  enum class Step {
+    begin,
+    append,
+    send,
+    sync,
+    sync_again,
+    decide,
+    look,
+    go_on,
+    wait,
+    record,
+    record_sync,
+    reply,
+    done
+  };
+  Kind kind;
+  Step step = Step::begin;
+  uint64_t begun = 0;  // of the client's job: when this node took it
+  unsigned from = 0;   // who asked
+  unsigned job = 0;    // which, by number
+  uint64_t call = 0;   // take: what to answer
+  std::vector<Record> records;
+  std::vector<gq::Answer> answers;  // to each
+  std::vector<Lsn> entries;         // where they stand
+  // add, raw
+  std::string id;  // of the record that came
+  std::shared_ptr<gq::Quorum> quorum;
+  gq::Quorum::Append append{};
+  std::deque<std::pair<unsigned, size_t>> to_send;  // to which node, which of the jobs
+  Step after = Step::go_on;                         // how it goes on then
+  gq::Quorum::Wait wait{};
+  gq::Quorum::Record record{};
+  struct Call {
+    uint64_t number;
+    unsigned to;
+    Millis sent;
+    size_t job;  // its number in the quorum
+  };
+  std::vector<Call> calls;
+  // raw
+  bool open = false;
+  Millis again_at{0};
+};
+
+struct Node {
+  std::string name;
+  gq::Self self;
+  unsigned stores = 0;  // that it has had
+  // What lasts:
+  std::deque<Entry> journal;
+  Lsn end = 0;
+  std::unique_ptr<gq::MapTable> table;
+  std::unique_ptr<gq::Fold> fold;
+  std::set<std::string> safe;  // jobs of which a record was synced
+  bool full = false;
+  // The process:
+  bool up = false, next_sync_fails = false;
+  std::deque<Task> tasks;
+  struct Other {
+    std::string identity;
+    std::vector<std::string> former;
+    bool up = true;
+  };
+  std::vector<Other> others;  // by number; its own is not used
+};
+
+class World {
+ public:
+  explicit World(const Setting& setting);
+
+  // Does one thing; false where it is not possible now.
+  bool act(const Action& action);
+  // Something that may be possible now.
+  Action any(Random& random) const;
+
+  // All is mended, and goes on until nothing is left to do: then each client has been answered, and holds what it was
+  // promised.
+  void heal();
+
+  // All that was done so far, and how much of that when heal() began.
+  const std::vector<Action>& done() const { return m_done; }
+  size_t begun_to_heal() const { return m_healing; }
+
+  // What has not held, if anything.
+  const std::optional<std::string>& fault() const { return m_fault; }
+
+  // What happened, for people; empty unless `wanted`.
+  void want_log() { m_wants_log = true; }
+  const std::string& log() const { return m_log; }
+
+  struct Figures {
+    uint64_t steps = 0, answers = 0, good = 0;
+    std::array<uint64_t, action_kinds> kinds{};  // of actions that were possible
+  };
+  const Figures& figures() const { return m_figures; }
+
+ private:
+  struct Client {
+    Record record;
+    bool done = false;  // it has had a good answer, or one that will not change
+  };
+  struct Raw {
+    enum class Place { server, node, gone } place = Place::server;
+    unsigned times = 0;  // that it was taken
+  };
+
+  Record make(const Submit& submit, const std::string& id) const;
+  void say(const std::string& text);
+  void fail(const std::string& text);
+  std::string name(unsigned number) const;
+
+  void set_up(Node& node);
+  void start(Node& node);
+  void stop(Node& node);
+  void lose_unsynced(Node& node);
+  void refold(Node& node);
+  Lsn append(Node& node, const gq::Event& event, const gq::RecordHead& head);
+  bool sync(Node& node);
+
+  void send(Message message);
+  bool deliver(const Action& action);
+  void arrive(Message message);
+  bool carry_out(const Action& action);
+  void ask_for(unsigned job, unsigned node);
+  unsigned number_of(const Node& node) const;
+  bool step(Node& node, const Action& action);
+  bool give_up(Node& node, const Action& action);
+  bool is_ready(const Node& node, const Task& task) const;
+  void go_on(Node& node, Task& task);
+  void begin(Node& node, Task& task);
+  void next_effect(Node& node, Task& task);
+  void hand_out(Node& node, Task& task, const gq::Quorum::Send& send);
+  void put(Node& node, Task& task);
+  bool is_safe(const Node& node, const Task& task) const;
+  void stored(Node& node, Task& task, const std::vector<std::optional<gq::Job>>& known);
+  void refused(Node& node, Task& task, gq::Outcome outcome);
+  void decide(Node& node, Task& task);
+  void reply(Node& node, Task& task);
+  void reply_raw(Task& task, const gq::Answer& answer);
+  gq::Quorum::Others others(const Node& node) const;
+  bool meet(Node& node, unsigned from, const std::string& identity);
+
+  bool holds(const Node& node, const std::string& id) const;
+  std::set<std::string> holders(const std::string& id) const;
+  void check_answer(const Node& node, const Task& task, const std::string& id, const gq::Answer& answer);
+  void check_given_back(const Task& task);
+
+  const Setting m_setting;
+  std::vector<Node> m_nodes;
+  std::vector<Message> m_messages;
+  std::map<unsigned, Client> m_clients;  // by the number of their job
+  std::map<unsigned, Raw> m_raws;        // likewise
+  struct Lost {
+    uint64_t step;
+    std::string identity;
+    std::set<std::string> ids;
+  };
+  std::vector<Lost> m_lost;          // stores that are gone, and what they held
+  std::set<std::string> m_complete;  // jobs that as many nodes have had at the same time as have to
+  Millis m_now{1'000'000};
+  uint64_t m_next_call = 0;
+  std::optional<std::string> m_fault;
+  std::vector<Action> m_done;
+  size_t m_healing = 0;
+  bool m_wants_log = false;
+  std::string m_log;
+  Figures m_figures;
+};
+
+}  // namespace simulate
