@@ -3,7 +3,7 @@
 #include "gq/base/ulid.hpp"
 #include "gq/replication/ask.hpp"
 #include "gq/replication/failure_detector.hpp"
-#include "gq/replication/liveness.hpp"
+#include "gq/replication/membership.hpp"
 #include "gq/store/lease.hpp"
 
 namespace {
@@ -13,8 +13,7 @@ using namespace gq;
 // A node can be set up anew a few times at once; one that is another each second is not believed each second.
 void a_node_is_another_now_and_then() {
   Turnover turnover;
-  const Turnover::Time now{};
-  auto at = [&](int seconds) { return turnover.believes(now + std::chrono::seconds(seconds)); };
+  auto at = [&](int seconds) { return turnover.believes(std::chrono::seconds(seconds)); };
   CHECK(at(0) && at(10) && at(10) && !at(11) && !at(179) && at(180) && !at(181));
   int believed = 0;
   for (int second = 200; second < 200 + 3600; ++second) believed += at(second);
@@ -237,9 +236,99 @@ void a_node_that_hears_nobody_waits_longer() {
   CHECK(w.returns());
 }
 
+// rep_1, whose others are rep_2 and rep_3; they were never met.
+struct Three {
+  static std::string store(char c) { return std::string(ulid_size, c); }
+  Group group{{"rep_1", store('1')}, {"rep_1", "rep_2", "rep_3"}, 2, true};
+  Membership members{group};
+  Meeting meet(const std::string& node, char its, bool alive, int second, const char* session = "s") {
+    return members.meet(node, store(its), session, alive, std::chrono::seconds(second));
+  }
+  Meeting hear(const std::string& node, char its, bool alive = true) { return members.hear(node, store(its), alive); }
+};
+
+void who_may_speak_for_a_name() {
+  using What = Meeting::What;
+  Three t;
+  CHECK(!t.members.is("rep_2", "") && t.members.is("rep_1", t.store('1')));
+  // Whoever comes first is believed, also where it only sends.
+  CHECK(t.hear("rep_3", 'c').what == What::first && t.members.store_of("rep_3") == t.store('c'));
+  CHECK(t.meet("rep_2", 'b', true, 0).what == What::first && t.meet("rep_2", 'b', true, 1).what == What::as_before);
+  // The identity of another node is nobody else's.
+  for (char taken : {'1', 'c'})
+    CHECK(t.meet("rep_2", taken, false, 1).reason.find("has the identity of another node") != std::string::npos &&
+          t.hear("rep_2", taken, false).what == What::refused);
+  // Another identity is heard, and believed when it answers.
+  CHECK(t.hear("rep_2", 'd').what == What::unproved && t.members.is("rep_2", t.store('b')));
+  CHECK(t.meet("rep_2", 'd', true, 2).what == What::another && t.members.is("rep_2", t.store('d')));
+  // The one before is a second one with that name, as long as the newer one answers.
+  CHECK(t.meet("rep_2", 'b', true, 3).reason == "two nodes claim the name rep_2" &&
+        t.hear("rep_2", 'b').reason == "two nodes claim the name rep_2");
+  CHECK(t.hear("rep_2", 'b', false).what == What::unproved && t.meet("rep_2", 'b', false, 40).what == What::another);
+  // Time and again it is not believed: see Turnover.
+  CHECK(t.meet("rep_2", 'e', true, 41).what == What::another);
+  CHECK(t.meet("rep_2", 'f', true, 42).reason == "rep_2 is another store than before, time and again" &&
+        t.members.is("rep_2", t.store('e')) && t.meet("rep_2", 'f', true, 400).what == What::another);
+  // Another process of the same store may have lost what was not synced.
+  CHECK(t.meet("rep_3", 'c', true, 0, "s").restarted && !t.meet("rep_3", 'c', true, 1, "s").restarted &&
+        t.meet("rep_3", 'c', true, 2, "r").restarted);
+  // A relay, now and then.
+  const Millis now{std::chrono::hours(1)};
+  CHECK(t.members.says_relay("rep_3", false, now) == false && t.members.says_relay("rep_3", true, now) == true &&
+        t.members.is_relay("rep_3") && t.members.says_relay("rep_3", true, now) == false);
+  CHECK(t.members.says_relay("rep_3", false, now) && t.members.says_relay("rep_3", true, now) &&
+        !t.members.says_relay("rep_3", false, now) && t.members.is_relay("rep_3"));
+}
+
+void a_transfer_is_for_this_node_from_its_group() {
+  Three t;
+  auto refused = [&](const char* group, const char* node, const char* to) {
+    Transfer transfer;
+    transfer.group = group, transfer.node = node, transfer.to = to;
+    auto refusal = t.members.refuse(transfer);
+    return std::string(refusal ? refusal->kind : "");
+  };
+  CHECK(refused("rep_1:once", "rep_2", "rep_1").empty());
+  CHECK(refused("rep_1:all", "rep_2", "rep_1") == "group" && refused("rep_1:once", "rep_2", "rep_3") == "to");
+  for (const char* node : {"rep_4", "rep_1", ""}) CHECK(refused("rep_1:once", node, "rep_1") == "node");
+}
+
+void a_group_changes() {
+  using What = Meeting::What;
+  using Names = std::vector<std::string>;
+  Three t;
+  t.meet("rep_2", 'b', true, 0), t.meet("rep_3", 'c', true, 0);
+  std::map<std::string, PeerState> known{{"rep_2", {t.store('b'), 7, 0, {}}}, {"rep_3", {t.store('c'), 7, 0, {}}}};
+  // Of a gq.json that is for another store nothing is taken up.
+  Group renewed = t.group;
+  renewed.self.store = t.store('9'), renewed.members = {"rep_1"};
+  CHECK(t.members.change(renewed, known).of_another && t.members.has("rep_3"));
+  // One is forgotten: the journal is told where it was not.
+  Group two = t.group;
+  two.members = {"rep_1", "rep_2"};
+  auto change = t.members.change(two, known);
+  CHECK(!change.of_another && change.removed == Names{"rep_3"} && change.forgotten == Names{"rep_3"});
+  CHECK(!t.members.has("rep_3") && t.members.store_of("rep_3").empty() && t.members.group().members.size() == 2 &&
+        t.meet("rep_3", 'c', true, 1).what == What::refused && t.hear("rep_3", 'c').what == What::refused);
+  known["rep_3"] = {"", UINT64_MAX, 0, {t.store('c')}};
+  change = t.members.change(two, known);
+  CHECK(change.removed.empty() && change.forgotten.empty());
+  // It is in the group again, under its identity of before, whose rival it is not; and a new one is there.
+  Group four = t.group;
+  four.members.push_back("rep_4");
+  change = t.members.change(four, known);
+  CHECK(change.removed.empty() && change.forgotten.empty() && t.members.has("rep_3") && t.members.has("rep_4"));
+  t.members.take_up("rep_3", known["rep_3"]);
+  CHECK(t.meet("rep_4", 'd', true, 2).what == What::first && t.meet("rep_3", 'c', true, 2).what == What::first &&
+        t.members.is("rep_2", t.store('b')));
+}
+
 }  // namespace
 
 void test_replication() {
+  who_may_speak_for_a_name();
+  a_transfer_is_for_this_node_from_its_group();
+  a_group_changes();
   a_silent_node_is_gone_until_it_answers();
   a_node_returns_when_the_others_have_told_it_all();
   a_node_that_was_stopped_returns();

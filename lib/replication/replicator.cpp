@@ -70,8 +70,6 @@ bool is_change(const Event& event) {
                    event::Release>(event);
 }
 
-std::string turned_over(const std::string& node) { return node + " is another store than before, time and again"; }
-
 Millis boot_now() { return read_times().boot; }
 
 // The function on which a node answers what it is asked.
@@ -107,9 +105,6 @@ struct Replicator::Peer {
   bool up = true;        // believed to answer, and to have room
   std::string trouble;   // why it is not up
   bool unsaid = false;   // and that has not been logged
-  std::string store, session;
-  std::vector<std::string> former;  // the last of them
-  Turnover turnover;
   // What it knows: everything before `position`. What it was told: everything before `sent`.
   Lsn position = 0, since = 0, sent = 0;
   std::map<Lsn, Lsn> told_at_once;  // parts of the journal behind `sent` that it has told, or that add() has told it
@@ -138,17 +133,20 @@ struct Replicator::Peer {
   // All that stood here, and came from there, when its journal ended at `first`, stood here before `second`.
   std::deque<std::pair<Lsn, Lsn>> pairs;
   std::map<std::string, Lsn> confirmed;  // by node: that one knows what came from this peer and stands here before
-  bool relay = false;                    // keeps nothing, so that nothing is owed to it
   bool check_held = true;                // whether it may have lost jobs that are its own
   Clock::time_point next_takeover;
 
-  // What the journal says of it.
-  void take_up(const PeerState& state) {
-    store = state.store;
-    former = state.former;
-    position = sent = state.position;
-    since = state.since;
+  // What it knows, as the journal says; what was heard of that since is forgotten.
+  void take_up(Lsn its_position, Lsn its_since) {
+    position = sent = its_position;
+    since = its_since;
+    told_at_once.clear();
+    foreign.clear();
     apart.clear();
+    told.clear();
+    pairs.clear();
+    confirmed.clear();
+    check_held = true;
   }
 
   // Whether it was told of all jobs before this that it is told on their own, or has refused them.
@@ -170,10 +168,10 @@ Replicator::Replicator(Store& store, Config config)
       m_self(store.group().self),
       m_group_id(store.group().id()),
       m_sessions(m_keys ? session_period(m_store.limits().remember, m_config.peer_timeout) : Millis::max()),
-      m_group(store.group()),
+      m_members(store.group()),
       m_detector(m_config.takeover, m_config.alone_after) {
   try {
-    for (const auto& member : m_group.members)
+    for (const auto& member : m_members.group().members)
       if (member != m_self.node) add_peer(member);
   } catch (...) {
     stop();
@@ -189,15 +187,18 @@ Replicator::Peer* Replicator::find(const std::string& node) {
   return nullptr;
 }
 
+// A node is in the group from now on, or again.
 void Replicator::add_peer(const std::string& name) {
   PeerState known;
   m_store.look([&](Fold& fold) { known = fold.peer(name); });
   std::lock_guard<std::mutex> guard(m_mutex);
-  Peer& peer = m_peers.emplace_back();
+  auto it = std::find_if(m_peers.begin(), m_peers.end(), [&](const Peer& p) { return p.name == name; });
+  Peer& peer = it == m_peers.end() ? m_peers.emplace_back() : *it;
   peer.name = name;
-  peer.take_up(known);
-  m_detector.add(name, boot_now());
-  peer.thread = start_thread([this, &peer] { look_after(peer); });
+  prepare(peer, known);
+  peer.removed = true;  // until its thread has begun
+  if (!peer.thread.joinable()) peer.thread = start_thread([this, &peer] { look_after(peer); });
+  peer.removed = false;
 }
 
 // A line to the peer that nobody uses; given back when it has had its answer, else thrown away.
@@ -281,7 +282,7 @@ bool Replicator::pause(Millis duration) {
 void Replicator::complain(Peer& peer, const std::string& trouble) {
   std::lock_guard<std::mutex> guard(m_mutex);
   peer.up = false;
-  if (m_stop) return;
+  if (m_stop || peer.removed) return;
   const bool is_new = std::exchange(peer.trouble, trouble) != trouble;
   if (is_new || peer.unsaid) {
     auto behind = m_seldom.behind(trouble, Clock::now());
@@ -296,7 +297,7 @@ std::vector<Answer> Replicator::add(std::vector<NewJob> jobs) {
   Group group;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
-    group = m_group;
+    group = m_members.group();
   }
   for (auto& job : jobs) {
     job.add.node = group.self.node;
@@ -363,7 +364,7 @@ Quorum::Effect Replicator::next_effect(Quorum& quorum, const std::list<Call>& ca
   Quorum::Others others;
   for (const auto& peer : m_peers) {
     if (peer.removed) continue;
-    others.identities[peer.name] = peer.store;
+    others.identities[peer.name] = m_members.store_of(peer.name);
     others.up += peer.up;
   }
   return quorum.next(Clock::now(), others);
@@ -560,62 +561,28 @@ void Replicator::hear_late(Peer& peer) {
 
 // ------------------------------------------------------------------------------------------------------ what peers are
 
-// Why a node cannot be the one that speaks, if it cannot. Called with m_mutex held.
-std::string Replicator::problem_with(const Peer& peer, const std::string& store) const {
-  if (store == peer.store) return {};
-  bool taken = store == m_self.store ||
-               std::any_of(m_peers.begin(), m_peers.end(), [&](const Peer& p) { return p.store == store; });
-  if (taken)
-    return peer.name + " has the identity of another node (a copied store? gq-replicate init gives it one of its own)";
-  if (std::find(peer.former.begin(), peer.former.end(), store) != peer.former.end() &&
-      m_detector.answers(peer.name, boot_now()))
-    return "two nodes claim the name " + peer.name;
-  return {};
-}
-
-// Takes a node for the one that it says it is, if that can be. Called with m_mutex held.
-bool Replicator::meet(Peer& peer, const std::string& store, std::string& problem) {
-  if (store == peer.store) return true;
-  problem = problem_with(peer, store);
-  if (!problem.empty()) return false;
-  if (!peer.store.empty()) {
-    if (!peer.turnover.believes(Clock::now())) {
-      problem = turned_over(peer.name);
-      return false;
-    }
-    if (auto behind = m_seldom.behind("another store " + peer.name, Clock::now()))
-      log(Level::warning,
-          peer.name + " is another store than before; it is told everything that is not finished" + *behind);
-    peer.former.push_back(peer.store);
-    if (peer.former.size() > most_former) peer.former.erase(peer.former.begin());
-    peer.since = m_store.journal().end();
-    peer.position = peer.sent = 0;
-    peer.told_at_once.clear();
-    for (auto& p : m_peers) p.confirmed.erase(peer.name);
-    peer.pairs.clear();
-    peer.confirmed.clear();
-    peer.told.clear();
-    peer.foreign.clear();
-    peer.apart.clear();
-    m_detector.is_another(peer.name);
-    walk_again(peer.name);
-  }
-  peer.store = store;
-  peer.check_held = true;
-  if (m_serving) record_peer(peer);
-  return true;
-}
-
-// Whether to hear one that speaks for a node. Another identity than the known one is believed when it answers what this
-// node asks, which it does each second: anybody may send a transfer. Called with m_mutex held.
-bool Replicator::is_heard(Peer& peer, const std::string& store, std::string& problem) {
-  if (peer.store.empty()) return meet(peer, store, problem);
-  problem = problem_with(peer, store);
-  if (problem.empty() && store != peer.store)
+// What follows when one has spoken for a node. Called with m_mutex held.
+void Replicator::take_up(Peer& peer, const Meeting& meeting) {
+  using What = Meeting::What;
+  if (meeting.restarted) peer.check_held = true;
+  if (meeting.what == What::unproved) {
     if (auto behind = m_seldom.behind("identity " + peer.name, Clock::now()))
       log(Level::warning,
           "a transfer from " + peer.name + " has another identity than that which answers as " + peer.name + *behind);
-  return problem.empty();
+    return;
+  }
+  if (meeting.what == What::another) {
+    if (auto behind = m_seldom.behind("another store " + peer.name, Clock::now()))
+      log(Level::warning,
+          peer.name + " is another store than before; it is told everything that is not finished" + *behind);
+    peer.take_up(0, m_store.journal().end());
+    for (auto& p : m_peers) p.confirmed.erase(peer.name);
+    m_detector.is_another(peer.name);
+    walk_again(peer.name);
+  }
+  if (meeting.what != What::first && meeting.what != What::another) return;
+  peer.check_held = true;
+  if (m_serving) record_peer(peer);
 }
 
 // What came from this node is from now on told by this one too. Called with m_mutex held.
@@ -629,12 +596,13 @@ void Replicator::walk_again(const std::string& origin) {
 // After an answer. Throws where it is not from whom it should be.
 void Replicator::note(Peer& peer, const Reply& reply) {
   std::lock_guard<std::mutex> guard(m_mutex);
-  std::string problem;
-  if (!meet(peer, reply.store, problem)) throw Error(Exit::config, problem);
+  const Millis now = boot_now();
+  const Meeting meeting =
+      m_members.meet(peer.name, reply.store, reply.session, m_detector.answers(peer.name, now), now);
+  if (meeting.what == Meeting::What::refused) throw Error(Exit::config, meeting.reason);
+  take_up(peer, meeting);
   if (m_serving) beat();
-  if (auto why = m_detector.heard(peer.name, boot_now())) begin_to_return(*why);
-  if (peer.session != reply.session) peer.check_held = true;
-  peer.session = reply.session;
+  if (auto why = m_detector.heard(peer.name, now)) begin_to_return(*why);
   if (m_serving) {
     auto peers = m_store.directory().find_below(Store::peers_name);
     Fd fd = peers ? peers->try_open(peer.name, O_RDWR | O_CREAT) : Fd();
@@ -645,8 +613,11 @@ void Replicator::note(Peer& peer, const Reply& reply) {
 // Called with m_mutex held.
 void Replicator::record_peer(Peer& peer) {
   if (peer.removed) return;
-  const std::string record = encode_record(event::Peer{
-      .node = peer.name, .store = peer.store, .at = now_ms(), .position = peer.position, .since = peer.since});
+  const std::string record = encode_record(event::Peer{.node = peer.name,
+                                                       .store = m_members.store_of(peer.name),
+                                                       .at = now_ms(),
+                                                       .position = peer.position,
+                                                       .since = peer.since});
   peer.saved_at = Clock::now();
   peer.unsaved = false;
   try {
@@ -680,28 +651,27 @@ std::vector<bool> Replicator::ask(Peer& peer, const std::vector<std::string>& id
   std::lock_guard<std::mutex> guard(m_mutex);
   (link->function() == peer.name ? peer.idle : peer.idle_asks).push_back(std::move(link));
   if (!answer) throw Error(Exit::config, peer.name + " answers something else");
-  if (answer->relay.value_or(peer.relay) != peer.relay) {
-    if (!peer.turnover.believes(Clock::now())) throw Error(Exit::config, turned_over(peer.name));
-    peer.relay = !peer.relay;
-  }
+  if (answer->relay && !m_members.says_relay(peer.name, *answer->relay, boot_now()))
+    throw Error(Exit::config, Membership::turned_over(peer.name));
+  const bool relay = m_members.is_relay(peer.name);
   std::optional<Lsn> told;
   for (const auto& sent : answer->sent) {
     // To whom it was, not to one that has its name now.
-    Peer* to = find(sent.node);
-    if (sent.node == m_self.node && sent.store == m_self.store) told = sent.upto;
-    else if (to && sent.store == to->store) peer.told[sent.node] = sent.upto;
+    if (!m_members.is(sent.node, sent.store)) continue;
+    if (sent.node == m_self.node) told = sent.upto;
+    else peer.told[sent.node] = sent.upto;
   }
   if (m_detector.answered(peer.name, round, *answer, told, boot_now())) log(Level::warning, peer.name + " is back");
-  const bool room = answer->room && !peer.relay;
-  if (room || peer.relay) {
+  const bool room = answer->room && !relay;
+  if (room || relay) {
     if (!peer.trouble.empty()) log(Level::info, peer.name + " answers again");
     peer.trouble.clear(), peer.unsaid = false;
   }
   peer.up = room;
-  if (m_serving && peer.relay && peer.position != UINT64_MAX) {
+  if (m_serving && relay && peer.position != UINT64_MAX) {
     peer.position = peer.sent = UINT64_MAX;  // nothing is owed to it
     record_peer(peer);
-  } else if (m_serving && !peer.relay && peer.position == UINT64_MAX) {
+  } else if (m_serving && !relay && peer.position == UINT64_MAX) {
     peer.position = peer.sent = 0;
     peer.since = here;
     record_peer(peer);
@@ -768,8 +738,8 @@ void Replicator::look_after(Peer& peer) {
 // Whether a record of another node is to be passed on from here. Called with m_mutex held.
 bool Replicator::is_mine_to_tell(const std::string& origin, const std::string& store) {
   if (origin == m_self.node) return true;
-  Peer* from = find(origin);
-  return !from || m_detector.is_gone(origin) || (!from->store.empty() && from->store != store);
+  return !m_members.has(origin) || m_detector.is_gone(origin) ||
+         (!m_members.store_of(origin).empty() && !m_members.is(origin, store));
 }
 
 // Tells a peer what the next part of the journal, up to `end` at most, says; true when there is more. Throws where it
@@ -792,7 +762,7 @@ bool Replicator::pay(Peer& peer, Lsn end) {
     std::lock_guard<std::mutex> guard(m_mutex);
     from = upto = peer.sent;
     since = peer.since;
-    store = peer.store;
+    store = m_members.store_of(peer.name);
     if (from >= end) return false;
     auto& all = peer.told_at_once;
     all.erase(all.begin(), all.lower_bound(from));
@@ -910,7 +880,7 @@ bool Replicator::pay(Peer& peer, Lsn end) {
     m_store.journal().append({records.begin(), records.end()}, Room::completion);
   }
   std::lock_guard<std::mutex> guard(m_mutex);
-  if (peer.sent != from || peer.store != store) return true;  // it has to be walked again
+  if (peer.sent != from || m_members.store_of(peer.name) != store) return true;  // it has to be walked again
   for (const auto* list : {&debts, &at_once})
     for (const auto& debt : *list) {
       if (debt.conflict) settle_conflict(peer, debt);
@@ -1197,7 +1167,7 @@ void Replicator::publish_debts(Peer& peer) {
     std::lock_guard<std::mutex> guard(m_mutex);
     if (Clock::now() < peer.published_at + save_interval) return;
     if (peer.sent > peer.position && peer.position != UINT64_MAX)
-      text = peer.store + " " + std::to_string(peer.sent) + "\n";
+      text = m_members.store_of(peer.name) + " " + std::to_string(peer.sent) + "\n";
     for (const auto& [id, apart] : peer.apart)
       text += id + " " +
               (apart.unreadable.empty() ? printable(apart.refused) : unreadable_mark + printable(apart.unreadable)) +
@@ -1239,7 +1209,8 @@ bool Replicator::take_lock() {
   std::map<std::string, PeerState> known;
   m_store.look([&](Fold& fold) { known = fold.peers(); });
   std::lock_guard<std::mutex> guard(m_mutex);
-  for (auto& peer : m_peers) prepare(peer, known);
+  for (auto& peer : m_peers)
+    if (!peer.removed) prepare(peer, known[peer.name]);
   m_beat_file = m_store.directory().open(Store::returned_name, O_RDWR | O_CREAT);
   const Times now = read_times();
   m_beat = {now, longest_gap(m_config.takeover), {}};
@@ -1249,11 +1220,11 @@ bool Replicator::take_lock() {
   return true;
 }
 
-// What the journal says of a peer, when this process begins to serve. Called with m_mutex held.
-void Replicator::prepare(Peer& peer, const std::map<std::string, PeerState>& known) {
-  auto it = known.find(peer.name);
-  peer.take_up(it == known.end() ? PeerState() : it->second);
+// What the journal says of a peer. Called with m_mutex held.
+void Replicator::prepare(Peer& peer, const PeerState& known) {
+  m_members.take_up(peer.name, known);
   m_detector.add(peer.name, boot_now());
+  peer.take_up(known.position, known.since);
 }
 
 void Replicator::keep() {
@@ -1301,37 +1272,26 @@ void Replicator::reload() {
   auto stamp = std::pair(st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
   if (stamp == m_settings_stamp) return;
   const Settings settings = read_settings(m_store.directory());
-  const Group& group = settings.group;
-  if (group.self.node != m_self.node || group.self.store != m_self.store) {  // of the next one to start
-    m_settings_stamp = stamp;
-    return;
-  }
+  std::map<std::string, PeerState> known;
+  m_store.look([&](Fold& fold) { known = fold.peers(); });
+  GroupChange change;
   std::vector<std::string> added;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
-    for (auto& peer : m_peers) {
-      const bool was_removed = std::exchange(peer.removed, !group.has(peer.name));
-      if (peer.removed) m_detector.remove(peer.name);
-      else if (was_removed) m_detector.add(peer.name, boot_now());
+    change = m_members.change(settings.group, known);
+    for (const auto& node : change.removed) {
+      find(node)->removed = true;
+      m_detector.remove(node);
     }
-    for (const auto& member : group.members)
-      if (member != group.self.node && !find(member)) added.push_back(member);
-    m_group = group;
-    if (m_keys) m_sessions.set_period(session_period(settings.limits.remember, m_config.peer_timeout));
+    for (const auto& member : m_members.group().members)
+      if (m_members.has(member) && !find(member)) added.push_back(member);
+    if (m_keys && !change.of_another)
+      m_sessions.set_period(session_period(settings.limits.remember, m_config.peer_timeout));
   }
-  std::map<std::string, PeerState> known;
-  m_store.look([&](Fold& fold) { known = fold.peers(); });
-  // Of the second half of a change to the group that was ended before it, or that this process undid since it did not
-  // know yet.
+  for (const auto& name : added) add_peer(name);
   std::vector<std::string> forgotten;
-  for (const auto& [node, state] : known)
-    if (!group.has(node) && state.position != UINT64_MAX) forgotten.push_back(forgotten_record(node));
+  for (const auto& node : change.forgotten) forgotten.push_back(forgotten_record(node));
   if (!forgotten.empty()) m_store.journal().commit({forgotten.begin(), forgotten.end()}, Room::completion);
-  for (const auto& name : added) {
-    add_peer(name);
-    std::lock_guard<std::mutex> guard(m_mutex);
-    prepare(*find(name), known);
-  }
   m_settings_stamp = stamp;
 }
 
@@ -1339,7 +1299,7 @@ void Replicator::reload() {
 // held.
 void Replicator::begin_to_return(const std::string& why) {
   m_returned_lock.reset();
-  if (!m_group.once) return;
+  if (!m_members.group().once) return;
   m_beat.waits = "until the other nodes can be asked";
   m_beat_written = Millis(0);
   m_waits_logged.clear();
@@ -1379,7 +1339,7 @@ void Replicator::come_back() {
     if (m_detector.has_returned()) return;
     round = m_detector.round();
   }
-  if (m_group.once) {
+  if (m_members.group().once) {
     uint64_t own = 0;
     m_store.look([&](Fold& fold) {
       own = 0;
@@ -1407,7 +1367,7 @@ void Replicator::watch_others() {
   bool others = false;
   // Nobody takes over what it does not run.
   const RunHere here = running_here(m_store.owners_directory());
-  bool may = m_group.once && here.any;
+  bool may = m_members.group().once && here.any;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     beat();
@@ -1485,7 +1445,7 @@ std::set<std::string> Replicator::unknown_everywhere(const std::vector<Claim>& j
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     for (auto& peer : m_peers) {
-      if (peer.removed || peer.relay) continue;
+      if (peer.removed || m_members.is_relay(peer.name)) continue;
       if (m_detector.is_gone(peer.name) || !m_detector.has_answered(peer.name)) return {};
       peers.push_back(&peer);
     }
@@ -1548,14 +1508,14 @@ size_t Replicator::take_over(const std::string& node, Peer* owner, bool all, con
       std::string its_store;
       if (of_owner) {
         std::lock_guard<std::mutex> guard(m_mutex);
-        its_store = peer.store;
+        its_store = m_members.store_of(peer.name);
       }
       leave_out([&](const Claim& c) { return known.count(c.id) && (its_store.empty() || c.job.store == its_store); });
     };
     if (!all) keep_unknown(*owner, true, [](const std::string&) { return true; });
     // Members that stand earlier in the group come first, for what they know and run.
     bool before = true;
-    for (const auto& member : std::vector<std::string>(m_group.members)) {
+    for (const auto& member : std::vector<std::string>(m_members.group().members)) {
       if (member == m_self.node) before = false;
       Peer* peer = find(member);
       if (!before || !peer || (all && peer == owner)) continue;
@@ -1635,14 +1595,7 @@ std::optional<std::string> Replicator::serve(std::string_view payload) {
   bool again = false, taking = false;
   if (t) {
     std::lock_guard<std::mutex> guard(m_mutex);
-    Peer* peer = find(t->node);
-    auto refuse = [&](const char* what, const std::string& text) {
-      kind = what, reason = text;
-    };  // with words of its own
-    if (t->group != m_group_id)
-      refuse("group", "it is for the group " + printable(t->group) + ", and this node is in " + m_group_id);
-    else if (t->to != m_self.node) refuse("to", "it is for " + printable(t->to) + ", and this is " + m_self.node);
-    else if (!peer) refuse("node", printable(t->node) + " is not in this group");
+    if (auto refusal = m_members.refuse(*t)) kind = refusal->kind, reason = refusal->reason;
     else if (t->kind != "take" && t->kind != "part" && t->kind != "ask") reason = "it is neither take nor ask";
     // Only what is new is believed, and says who is there.
     else if (auto verdict = m_keys ? m_sessions.take(t->to_session, t->session, t->number, read_times().boot)
@@ -1650,9 +1603,15 @@ std::optional<std::string> Replicator::serve(std::string_view payload) {
              verdict == Sessions::Verdict::unknown)
       again = true;
     else if (verdict == Sessions::Verdict::repeated) reason = "it has been here before";
-    else if (is_heard(*peer, t->store, reason) && t->kind == "ask") {
-      m_detector.asked_by(peer->name, boot_now());
-      taking = m_taking == t->node;
+    else {
+      const Millis now = boot_now();
+      const Meeting meeting = m_members.hear(t->node, t->store, m_detector.answers(t->node, now));
+      reason = meeting.reason;
+      if (Peer* peer = find(t->node); peer && reason.empty()) take_up(*peer, meeting);
+      if (reason.empty() && t->kind == "ask") {
+        m_detector.asked_by(t->node, now);
+        taking = m_taking == t->node;
+      }
     }
   }
   if (again) {
@@ -1804,8 +1763,9 @@ std::string Replicator::take(const Transfer& transfer, Taken taken, std::string&
     std::lock_guard<std::mutex> guard(m_mutex);
     for (const auto& job : adds) {
       Peer* owner = find(job.add.node);
-      if (owner && owner->store != job.add.store) owner->check_held = true;
-      if (owner && owner->relay && (job.add.once != m_group.once || job.add.copies > m_group.members.size()))
+      if (owner && !m_members.is(job.add.node, job.add.store)) owner->check_held = true;
+      const Group& group = m_members.group();
+      if (m_members.is_relay(job.add.node) && (job.add.once != group.once || job.add.copies > group.members.size()))
         reason = "a relayed job with another policy than the group's";
     }
   }
@@ -1836,7 +1796,7 @@ std::string Replicator::take(const Transfer& transfer, Taken taken, std::string&
   if (!adds.empty())
     added = m_store.add(adds, [&](const std::vector<size_t>&, Lsn from, Lsn end) {
       std::lock_guard<std::mutex> guard(m_mutex);
-      if (Peer* peer = find(transfer.node); peer && from_there && peer->store == transfer.store)
+      if (Peer* peer = find(transfer.node); peer && from_there && m_members.is(transfer.node, transfer.store))
         peer->told_at_once[from] = end;
     });
   std::vector<PeerVerdict> told(states.size());
@@ -1888,7 +1848,8 @@ std::string Replicator::serve_ask(const Transfer& transfer, std::string& reason,
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     for (const auto& peer : m_peers)
-      if (!peer.removed && !peer.store.empty()) reply.sent.push_back({peer.name, peer.store, peer.sent});
+      if (const auto& its = m_members.store_of(peer.name); !its.empty())
+        reply.sent.push_back({peer.name, its, peer.sent});
   }
   if (!ids->empty())
     m_store.look([&](Fold& fold) {

@@ -34,7 +34,7 @@
 #include "gq/base/log.hpp"
 #include "gq/gearman/receivers.hpp"
 #include "gq/replication/failure_detector.hpp"
-#include "gq/replication/liveness.hpp"
+#include "gq/replication/membership.hpp"
 #include "gq/replication/quorum.hpp"
 #include "gq/replication/transfer.hpp"
 #include "gq/store/lease.hpp"
@@ -124,9 +124,7 @@ class Replicator {
   bool are_told(Lsn target) const;
   void hear_late(Peer& peer);
 
-  std::string problem_with(const Peer& peer, const std::string& store) const;
-  bool meet(Peer& peer, const std::string& store, std::string& problem);
-  bool is_heard(Peer& peer, const std::string& store, std::string& problem);
+  void take_up(Peer& peer, const Meeting& meeting);
   void walk_again(const std::string& origin);
   void note(Peer& peer, const Reply& reply);
   void record_peer(Peer& peer);
@@ -148,7 +146,7 @@ class Replicator {
   void publish_debts(Peer& peer);
 
   bool take_lock();
-  void prepare(Peer& peer, const std::map<std::string, PeerState>& known);
+  void prepare(Peer& peer, const PeerState& known);
   void keep();
   void reload();
   void begin_to_return(const std::string& why);
@@ -177,7 +175,7 @@ class Replicator {
   std::mutex m_mutex;  // for all that follows
   std::condition_variable m_changed;
   Sessions m_sessions;  // under which it serves
-  Group m_group;
+  Membership m_members;
   std::list<Peer> m_peers;
   std::atomic<bool> m_stop = false;
   std::atomic<bool> m_serving = false;    // this process holds replicate.lock

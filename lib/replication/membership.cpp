@@ -1,0 +1,127 @@
+#include "gq/replication/membership.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "gq/base/text.hpp"
+
+namespace gq {
+
+bool Turnover::believes(Millis now) {
+  constexpr int at_once = 3;
+  constexpr std::chrono::minutes each{1};
+  while (!m_believed.empty() && now - m_believed.front() >= at_once * each) m_believed.pop_front();
+  if (m_believed.size() >= at_once) return false;
+  m_believed.push_back(now);
+  return true;
+}
+
+Membership::Membership(const Group& group) : m_group(group), m_group_id(group.id()) {
+  for (const auto& member : group.members)
+    if (member != group.self.node) m_others[member];
+}
+
+const std::string& Membership::store_of(const std::string& node) const {
+  static const std::string none;
+  auto it = m_others.find(node);
+  return it == m_others.end() ? none : it->second.store;
+}
+
+bool Membership::is(const std::string& node, const std::string& store) const {
+  if (store.empty()) return false;
+  return (node == m_group.self.node ? m_group.self.store : store_of(node)) == store;
+}
+
+bool Membership::is_relay(const std::string& node) const {
+  auto it = m_others.find(node);
+  return it != m_others.end() && it->second.relay;
+}
+
+GroupChange Membership::change(const Group& group, const std::map<std::string, PeerState>& known) {
+  GroupChange change;
+  if (group.self.node != m_group.self.node || group.self.store != m_group.self.store) {
+    change.of_another = true;
+    return change;
+  }
+  for (const auto& [node, other] : m_others)
+    if (!group.has(node)) change.removed.push_back(node);
+  for (const auto& node : change.removed) m_others.erase(node);
+  for (const auto& member : group.members)
+    if (member != group.self.node) m_others.try_emplace(member);
+  // Of the second half of a change to the group that was ended before it, or that this process undid since it did not
+  // know yet.
+  for (const auto& [node, state] : known)
+    if (!group.has(node) && state.position != UINT64_MAX) change.forgotten.push_back(node);
+  m_group = group;
+  return change;
+}
+
+void Membership::take_up(const std::string& node, const PeerState& state) {
+  auto it = m_others.find(node);
+  if (it != m_others.end()) it->second.store = state.store, it->second.former = state.former;
+}
+
+std::optional<Refusal> Membership::refuse(const Transfer& transfer) const {
+  if (transfer.group != m_group_id)
+    return Refusal{"group", "it is for the group " + printable(transfer.group) + ", and this node is in " + m_group_id};
+  if (transfer.to != m_group.self.node)
+    return Refusal{"to", "it is for " + printable(transfer.to) + ", and this is " + m_group.self.node};
+  if (!has(transfer.node)) return Refusal{"node", printable(transfer.node) + " is not in this group"};
+  return std::nullopt;
+}
+
+// Why a store cannot be the one that has the name, if it cannot.
+std::string Membership::problem_with(const std::string& node, const Other& other, const std::string& store,
+                                     bool alive) const {
+  if (store == other.store) return {};
+  bool taken = store == m_group.self.store ||
+               std::any_of(m_others.begin(), m_others.end(), [&](const auto& o) { return o.second.store == store; });
+  if (taken)
+    return node + " has the identity of another node (a copied store? gq-replicate init gives it one of its own)";
+  // One that was forgotten, and is in the group again, is nobody's rival.
+  if (alive && !other.store.empty() && std::find(other.former.begin(), other.former.end(), store) != other.former.end())
+    return "two nodes claim the name " + node;
+  return {};
+}
+
+Meeting Membership::meet(const std::string& node, const std::string& store, const std::string& session, bool alive,
+                         Millis now) {
+  using What = Meeting::What;
+  auto it = m_others.find(node);
+  if (it == m_others.end()) return {What::refused, node + " is not in this group"};
+  Other& other = it->second;
+  What what = What::as_before;
+  if (store != other.store) {
+    if (auto problem = problem_with(node, other, store, alive); !problem.empty()) return {What::refused, problem};
+    what = other.store.empty() ? What::first : What::another;
+  }
+  if (what == What::another) {
+    if (!other.turnover.believes(now)) return {What::refused, turned_over(node)};
+    other.former.push_back(other.store);
+    if (other.former.size() > most_former) other.former.erase(other.former.begin());
+  }
+  other.store = store;
+  return {what, {}, std::exchange(other.session, session) != session};
+}
+
+Meeting Membership::hear(const std::string& node, const std::string& store, bool alive) {
+  using What = Meeting::What;
+  auto it = m_others.find(node);
+  if (it == m_others.end()) return {What::refused, node + " is not in this group"};
+  Other& other = it->second;
+  if (store == other.store) return {What::as_before};
+  if (auto problem = problem_with(node, other, store, alive); !problem.empty()) return {What::refused, problem};
+  if (!other.store.empty()) return {What::unproved};
+  other.store = store;
+  return {What::first};
+}
+
+std::optional<bool> Membership::says_relay(const std::string& node, bool relay, Millis now) {
+  auto it = m_others.find(node);
+  if (it == m_others.end() || it->second.relay == relay) return false;
+  if (!it->second.turnover.believes(now)) return std::nullopt;
+  it->second.relay = relay;
+  return true;
+}
+
+}  // namespace gq
