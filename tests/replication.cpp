@@ -4,6 +4,7 @@
 #include "gq/replication/ask.hpp"
 #include "gq/replication/failure_detector.hpp"
 #include "gq/replication/membership.hpp"
+#include "gq/replication/ownership.hpp"
 #include "gq/store/lease.hpp"
 
 namespace {
@@ -78,28 +79,31 @@ void questions_are_answered() {
   said.functions = {"f", "g"};
   said.sent = {{"rep_3", store, 5}};
   said.known = {true, false};
+  said.yours = {a};
   const std::string body = encode_ask_reply(said, {a, b});
   CHECK(body == "end 77\nrunner 1\nroom 0\nrelay 0\nfunctions f g\ntaking 1\nsent rep_3 " + store + " 5\nknown " + a +
-                    "\nunknown " + b + "\n");
+                    "\nunknown " + b + "\nyours " + a + "\n");
   auto heard = parse_ask_reply("more of it\n" + body, {a, b});
   CHECK(heard && heard->end == 77 && heard->runner && heard->taking && !heard->room && heard->relay == false &&
         heard->functions == said.functions && heard->sent.size() == 1 && heard->sent[0].node == "rep_3" &&
-        heard->sent[0].store == store && heard->sent[0].upto == 5 && heard->known == said.known);
+        heard->sent[0].store == store && heard->sent[0].upto == 5 && heard->known == said.known &&
+        heard->yours == said.yours);
   auto least = parse_ask_reply("end 1\n", {});
   CHECK(least && !least->runner && !least->functions && !least->taking && least->room && !least->relay);
   CHECK(parse_ask_reply("end 1\nfunctions\n", {})->functions->empty());
 
   CHECK(!parse_ask_reply(body, {b, a}) && !parse_ask_reply(body, {a}) && !parse_ask_reply(body, {a, b, a}));
-  for (const char* bad : {"", "\n", "runner 1\n", "end\n", "end x\n", "end 1 2\n", "end -1\n",
-                          "end 18446744073709551616\n", "end 1\nrunner\n", "end 1\nroom yes\n", "end 1\ntaking \n",
-                          "end 1\nrelay 1 1\n", "end 1\nsent rep_3 5\n", "end 1\nsent rep_3 x y\n", "end 1\nknown x\n"})
+  for (const char* bad :
+       {"", "\n", "runner 1\n", "end\n", "end x\n", "end 1 2\n", "end -1\n", "end 18446744073709551616\n",
+        "end 1\nrunner\n", "end 1\nroom yes\n", "end 1\ntaking \n", "end 1\nrelay 1 1\n", "end 1\nsent rep_3 5\n",
+        "end 1\nsent rep_3 x y\n", "end 1\nknown x\n", "end 1\nyours x\n"})
     CHECK(!parse_ask_reply(bad, {}));
   // Whatever is cut off or altered is read as something or nothing.
   for (size_t i = 0; i <= body.size(); ++i) {
     std::string altered = body;
     if (i < body.size()) altered[i] = static_cast<char>(i * 37);
     static_cast<void>(parse_ask_reply(altered, {a, b}));
-    CHECK(i + 1 >= body.size() || !parse_ask_reply(body.substr(0, i), {a, b}));
+    CHECK(i + 34 >= body.size() || !parse_ask_reply(body.substr(0, i), {a, b}));
   }
 }
 
@@ -323,9 +327,199 @@ void a_group_changes() {
         t.members.is("rep_2", t.store('b')));
 }
 
+// rep_2 of a group whose jobs run once; it runs f and g. Of each of its functions rep_3 and rep_1 have jobs that are
+// held here. All have answered, and rep_2 has returned.
+class Group3 {
+ public:
+  Group3() {
+    held.runs = {true, false, {"f", "g"}};
+    held.functions = {"f", "g"};
+    held.nodes = {"rep_1", "rep_3"};
+    fd.add("rep_1", {}), fd.add("rep_3", {});
+    fd.begin({});
+    for (const char* node : {"rep_1", "rep_3"}) {
+      members.meet(node, store(node[4]), "s", true, {});
+      runs(node, {{"f", "g"}});
+    }
+    fd.end_return(fd.round());
+    due();  // each has been asked once what it knows
+  }
+
+  static std::string store(char c) { return "0" + std::string(ulid_size - 1, c); }
+  void at(int second) {
+    for (; now < std::chrono::seconds(second); now += std::chrono::seconds(1)) fd.beat({now, now});
+  }
+  // The node answers, and says which functions run there (none: no runner).
+  void runs(const std::string& node, std::optional<std::vector<std::string>> functions) {
+    fd.heard(node, now);
+    fd.answered(node, fd.round(), {.end = 1, .runner = functions.has_value(), .functions = functions}, 1, now);
+  }
+  std::string due() {
+    std::string text;
+    for (const auto& what : ownership.due(held, members, fd, now))
+      text += what.node + (what.cause == Takeover::Cause::gone   ? " gone "
+                           : what.cause == Takeover::Cause::idle ? " idle "
+                           : what.cause == Takeover::Cause::lost ? " lost "
+                                                                 : " former ");
+    return text;
+  }
+  static HeldJob job(char c, const std::string& function, const std::string& node) {
+    HeldJob j{store(c), {}};
+    j.job.function = function, j.job.node = node, j.job.store = store(node[4]), j.job.state = State::held;
+    return j;
+  }
+  static std::string ids(const std::vector<HeldJob>& jobs) {
+    std::string text;
+    for (const auto& j : jobs) text += j.id[1];
+    return text;
+  }
+
+  Millis now{0};
+  HeldHere held;
+  FailureDetector fd{Millis(30'000), Millis(600'000)};
+  Membership members{Group{{"rep_2", store('2')}, {"rep_1", "rep_2", "rep_3"}, 2, true}};
+  Ownership ownership{Self{"rep_2", store('2')}};
+};
+
+void jobs_are_looked_at_when_their_owner_fails_them() {
+  Group3 g;
+  g.at(1);
+  CHECK(g.due().empty());
+  // A worker for f ends on rep_3; rep_1 falls silent.
+  for (int second = 2; second < 30; ++second) g.at(second), g.runs("rep_3", {{"g"}});
+  CHECK(g.due().empty());
+  g.at(30), g.runs("rep_3", {{"g"}}), g.fd.notice_gone(g.now);
+  CHECK(g.due() == "rep_1 gone rep_3 idle " && g.due().empty());  // once a second
+  g.at(31);
+  CHECK(g.due() == "rep_1 gone rep_3 idle ");
+  // Where that took a second and nothing was to be taken, it is not repeated for 20 s; where something was, at once.
+  g.ownership.looked({"rep_3", Takeover::Cause::idle}, 0, g.now - Millis(1000), g.now);
+  g.ownership.looked({"rep_1", Takeover::Cause::gone}, 3, g.now - Millis(1000), g.now);
+  g.at(32), g.runs("rep_3", {{"g"}});
+  CHECK(g.due() == "rep_1 gone ");
+  g.at(51), g.runs("rep_3", {{"g"}});
+  CHECK(g.due() == "rep_1 gone rep_3 idle ");
+  // Nobody takes over what it does not run.
+  g.at(52), g.held.functions = {"g"}, g.runs("rep_1", {{"g"}}), g.runs("rep_3", {{"g"}});
+  CHECK(g.due().empty());
+  g.held.runs = {};
+  g.at(53), g.ownership.may_have_lost("rep_3");
+  CHECK(g.due().empty());
+  // One that may have lost jobs is asked once, and again where that fails; so is each when more runs here.
+  g.held.runs = {true, false, {"f", "g"}};
+  CHECK(g.due() == "rep_3 lost ");
+  g.ownership.failed({"rep_3", Takeover::Cause::lost});
+  g.at(54);
+  CHECK(g.due() == "rep_3 lost ");
+  g.at(55);
+  CHECK(g.due().empty());
+  g.held.runs.functions.insert("h"), g.at(56);
+  CHECK(g.due() == "rep_1 lost rep_3 lost ");
+  // A node that is not in the group, and this one before it was set up anew.
+  g.held.nodes = {"rep_1", "rep_2", "rep_9"}, g.at(57);
+  CHECK(g.due() == "rep_2 former rep_9 former " && g.due().empty());
+  // While this node returns it looks at nothing.
+  g.at(58), g.fd.begin({g.now, g.now}), g.ownership.may_have_lost("rep_3");
+  CHECK(g.due().empty());
+}
+
+void jobs_are_left_to_who_comes_first() {
+  using Cause = Takeover::Cause;
+  Group3 g;
+  const Takeover gone{"rep_3", Cause::gone}, lost{"rep_3", Cause::lost};
+  const std::vector<HeldJob> all{g.job('A', "f", "rep_3"), g.job('B', "g", "rep_3"), g.job('C', "h", "rep_3")};
+  auto jobs = all;
+  Ownership::leave_others(jobs, lost, g.held.runs, g.fd, g.now);
+  CHECK(g.ids(jobs) == "AB");  // h does not run here
+  for (int second = 1; second <= 30; ++second) g.at(second), g.runs("rep_3", {{"g"}});
+  Ownership::leave_others(jobs, {"rep_3", Cause::idle}, g.held.runs, g.fd, g.now);
+  CHECK(g.ids(jobs) == "A");  // g runs there
+  for (int second = 31; second <= 60; ++second) g.at(second), g.runs("rep_1", {{"f"}});
+  g.fd.notice_gone(g.now);
+  jobs = all;
+  Ownership::leave_others(jobs, gone, g.held.runs, g.fd, g.now);
+  CHECK(g.ids(jobs) == "AB");
+
+  // rep_1 comes first, for what it runs and knows, but for what it takes for this node's: that was told before a crash.
+  CHECK(g.ownership.earlier(gone, g.members, g.fd) == std::vector<std::string>{"rep_1"});
+  CHECK(g.ownership.earlier({"rep_1", Cause::idle}, g.members, g.fd).empty());
+  CHECK(g.ownership.earlier({"rep_1", Cause::lost}, g.members, g.fd) == std::vector<std::string>{"rep_1"});
+  jobs = {g.job('A', "f", "rep_3"), g.job('B', "g", "rep_3"), g.job('C', "f", "rep_3"), g.job('D', "f", "rep_3")};
+  const auto asked = Ownership::to_ask(jobs, "rep_1", g.fd, g.now);
+  CHECK(asked == std::vector<std::string>({g.store('A'), g.store('C'), g.store('D')}));
+  AskReply reply;
+  reply.known = {true, false, true}, reply.yours = {g.store('D')};
+  Ownership::leave_to_earlier(jobs, asked, reply);
+  CHECK(g.ids(jobs) == "BCD");
+  g.at(90), g.fd.notice_gone(g.now);
+  CHECK(g.ownership.earlier(gone, g.members, g.fd).empty());  // rep_1 is gone, too
+
+  // An owner that lives keeps what it knows, but for jobs of the store that had its name before.
+  jobs = all;
+  jobs[1].job.store = g.store('9');
+  reply.known = {true, true, false};
+  Ownership::leave_to_owner(jobs, Ownership::ids_of(jobs), reply, g.store('3'));
+  CHECK(g.ids(jobs) == "BC");
+}
+
+void old_jobs_that_nobody_knows_are_stale() {
+  Group3 g;
+  std::vector<HeldJob> jobs{g.job('A', "f", "rep_2"), g.job('B', "f", "rep_2")};
+  jobs[0].job.changed_at = Millis(1000), jobs[1].job.changed_at = Millis(2000);
+  CHECK(Ownership::maybe_stale(jobs, Millis(500), Millis(2000)) == std::vector<std::string>{g.store('A')});
+  // All others have to say so; a relay knows nothing.
+  CHECK(Ownership::all_others(g.members, g.fd) == std::vector<std::string>({"rep_1", "rep_3"}));
+  g.members.says_relay("rep_3", true, {});
+  CHECK(Ownership::all_others(g.members, g.fd) == std::vector<std::string>{"rep_1"});
+  g.at(30), g.fd.notice_gone(g.now);
+  CHECK(!Ownership::all_others(g.members, g.fd));
+}
+
+void a_take_over_is_told_before_it_is_written() {
+  using Cause = Takeover::Cause;
+  Group3 g;
+  const Takeover gone{"rep_3", Cause::gone};
+  const std::vector<HeldJob> jobs{g.job('A', "f", "rep_3"), g.job('B', "f", "rep_3")};
+  auto take = [&](const Takeover& what) {
+    return g.ownership.take(what, jobs, {g.store('B')}, g.fd, {g.now, Millis(77)});
+  };
+  // Not of one that is there, or that has asked, as one does that is back; nor while this node itself returns.
+  CHECK(!take(gone) && !g.ownership.is_taking("rep_3"));
+  for (int second = 1; second <= 40; ++second) g.at(second), g.runs("rep_1", {{"f"}});
+  g.fd.notice_gone(g.now);
+  g.fd.asked_by("rep_3", g.now);
+  CHECK(!take(gone) && take({"rep_3", Cause::former}));
+  g.ownership.taken();
+  for (int second = 41; second <= 70; ++second) g.at(second), g.runs("rep_1", {{"f"}});
+  auto effect = take(gone);
+  CHECK(effect && g.ownership.is_taking("rep_3") && !g.ownership.is_taking("rep_1") && !g.ownership.is_taking(""));
+  CHECK(effect->tell().size() == 2);
+  for (const auto& change : effect->tell()) {
+    CHECK(change.job.node == "rep_2" && change.job.store == g.store('2') && change.job.term == 1 &&
+          change.job.version == 1 && change.job.changed_at == Millis(77));
+    auto told = parse_record(change.told), appended = parse_record(change.appended);
+    auto* t = std::get_if<event::State>(&told->event);
+    auto* a = std::get_if<event::State>(&appended->event);
+    CHECK(t && t->from == "rep_2" && t->from_store == g.store('2') && t->node == "rep_2" && t->term == 1);
+    CHECK(a && a->from.empty() && a->node == "rep_2" && a->id == t->id && is_newer(*a, jobs[0].job));
+  }
+  CHECK(!effect->tell()[0].stale && effect->tell()[1].stale && effect->tell()[1].job.state == State::dead);
+  const std::string first = effect->tell()[0].appended;
+  const auto records = std::move(*effect).then_append();
+  CHECK(records.size() == 2 && records[0] == first && effect->tell().empty());
+  g.ownership.taken();
+  CHECK(!g.ownership.is_taking("rep_3"));
+  g.fd.begin({g.now, g.now});
+  CHECK(!take(gone) && !take({"rep_9", Cause::former}));
+}
+
 }  // namespace
 
 void test_replication() {
+  jobs_are_looked_at_when_their_owner_fails_them();
+  jobs_are_left_to_who_comes_first();
+  old_jobs_that_nobody_knows_are_stale();
+  a_take_over_is_told_before_it_is_written();
   who_may_speak_for_a_name();
   a_transfer_is_for_this_node_from_its_group();
   a_group_changes();

@@ -12,7 +12,8 @@ std::optional<bool> parse_flag(const std::vector<std::string>& words) {
 }
 
 // One line of an answer; false where it says something that it cannot.
-bool take_line(AskReply& reply, bool& has_end, const std::string& line, const std::vector<std::string>& ids) {
+bool take_line(AskReply& reply, bool& has_end, const std::string& line, const std::vector<std::string>& ids,
+               const std::set<std::string>& asked) {
   auto words = split(line, ' ');
   const std::string& what = words[0];
   if (what == "end") {
@@ -34,6 +35,11 @@ bool take_line(AskReply& reply, bool& has_end, const std::string& line, const st
     const size_t n = reply.known.size();
     reply.known.push_back(what == "known");
     return words.size() == 2 && n < ids.size() && words[1] == ids[n];
+  }
+  if (what == "yours") {
+    if (words.size() != 2 || !asked.count(words[1])) return false;
+    reply.yours.insert(words[1]);
+    return true;
   }
   if (what != "runner" && what != "taking" && what != "room" && what != "relay") return true;
   auto flag = parse_flag(words);
@@ -74,14 +80,16 @@ std::string encode_ask_reply(const AskReply& reply, const std::vector<std::strin
   for (const auto& sent : reply.sent)
     body += "sent " + sent.node + " " + sent.store + " " + std::to_string(sent.upto) + "\n";
   for (size_t i = 0; i < ids.size(); ++i) body += (reply.known[i] ? "known " : "unknown ") + ids[i] + "\n";
+  for (const auto& id : reply.yours) body += "yours " + id + "\n";
   return body;
 }
 
 std::optional<AskReply> parse_ask_reply(std::string_view body, const std::vector<std::string>& ids) {
   AskReply reply;
   bool has_end = false;
+  const std::set<std::string> asked(ids.begin(), ids.end());
   for (const auto& line : lines_of(body))
-    if (!take_line(reply, has_end, line, ids)) return std::nullopt;
+    if (!take_line(reply, has_end, line, ids, asked)) return std::nullopt;
   if (!has_end || reply.known.size() != ids.size()) return std::nullopt;
   return reply;
 }

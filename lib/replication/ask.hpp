@@ -6,6 +6,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,8 +26,9 @@ struct AskReply {
     std::string node, store;
     Lsn upto = 0;
   };
-  std::vector<Sent> sent{};   // up to where it has told others what happened there
-  std::vector<bool> known{};  // by job that was asked for
+  std::vector<Sent> sent{};       // up to where it has told others what happened there
+  std::vector<bool> known{};      // by job that was asked for
+  std::set<std::string> yours{};  // of those, jobs that are the asking node\'s, as far as that node knows
 };
 
 // The body that asks for these jobs.

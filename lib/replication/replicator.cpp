@@ -133,8 +133,6 @@ struct Replicator::Peer {
   // All that stood here, and came from there, when its journal ended at `first`, stood here before `second`.
   std::deque<std::pair<Lsn, Lsn>> pairs;
   std::map<std::string, Lsn> confirmed;  // by node: that one knows what came from this peer and stands here before
-  bool check_held = true;                // whether it may have lost jobs that are its own
-  Clock::time_point next_takeover;
 
   // What it knows, as the journal says; what was heard of that since is forgotten.
   void take_up(Lsn its_position, Lsn its_since) {
@@ -146,7 +144,19 @@ struct Replicator::Peer {
     told.clear();
     pairs.clear();
     confirmed.clear();
-    check_held = true;
+  }
+
+  // Its journal ended at `end` when this one ended at `here`, or behind that.
+  void note_end(Lsn end, Lsn here) {
+    if (!pairs.empty() && (pairs.back().first == end || pairs.size() >= most_pairs)) pairs.pop_back();
+    pairs.emplace_back(end, here);
+    Lsn least = UINT64_MAX;
+    for (const auto& [node, upto] : told) {
+      least = std::min(least, upto);
+      for (const auto& [there, at] : pairs)
+        if (there <= upto) confirmed[node] = std::max(confirmed[node], at);
+    }
+    while (pairs.size() > 1 && pairs[1].first <= least) pairs.pop_front();
   }
 
   // Whether it was told of all jobs before this that it is told on their own, or has refused them.
@@ -169,6 +179,7 @@ Replicator::Replicator(Store& store, Config config)
       m_group_id(store.group().id()),
       m_sessions(m_keys ? session_period(m_store.limits().remember, m_config.peer_timeout) : Millis::max()),
       m_members(store.group()),
+      m_ownership(m_self),
       m_detector(m_config.takeover, m_config.alone_after) {
   try {
     for (const auto& member : m_members.group().members)
@@ -564,7 +575,7 @@ void Replicator::hear_late(Peer& peer) {
 // What follows when one has spoken for a node. Called with m_mutex held.
 void Replicator::take_up(Peer& peer, const Meeting& meeting) {
   using What = Meeting::What;
-  if (meeting.restarted) peer.check_held = true;
+  if (meeting.restarted) m_ownership.may_have_lost(peer.name);
   if (meeting.what == What::unproved) {
     if (auto behind = m_seldom.behind("identity " + peer.name, Clock::now()))
       log(Level::warning,
@@ -581,7 +592,7 @@ void Replicator::take_up(Peer& peer, const Meeting& meeting) {
     walk_again(peer.name);
   }
   if (meeting.what != What::first && meeting.what != What::another) return;
-  peer.check_held = true;
+  m_ownership.may_have_lost(peer.name);
   if (m_serving) record_peer(peer);
 }
 
@@ -628,7 +639,7 @@ void Replicator::record_peer(Peer& peer) {
 }
 
 // Asks a peer how it is, and which of these jobs it knows.
-std::vector<bool> Replicator::ask(Peer& peer, const std::vector<std::string>& ids) {
+AskReply Replicator::ask(Peer& peer, const std::vector<std::string>& ids) {
   Lsn here = m_store.journal().end();
   const std::string body = encode_ask(ids);
   Reply reply;
@@ -676,17 +687,8 @@ std::vector<bool> Replicator::ask(Peer& peer, const std::vector<std::string>& id
     peer.since = here;
     record_peer(peer);
   }
-  const Lsn end = answer->end;
-  if (!peer.pairs.empty() && (peer.pairs.back().first == end || peer.pairs.size() >= most_pairs)) peer.pairs.pop_back();
-  peer.pairs.emplace_back(end, here);
-  Lsn least = UINT64_MAX;
-  for (const auto& [node, upto] : peer.told) {
-    least = std::min(least, upto);
-    for (const auto& [there, at] : peer.pairs)
-      if (there <= upto) peer.confirmed[node] = std::max(peer.confirmed[node], at);
-  }
-  while (peer.pairs.size() > 1 && peer.pairs[1].first <= least) peer.pairs.pop_front();
-  return std::move(answer->known);
+  peer.note_end(answer->end, here);
+  return std::move(*answer);
 }
 
 void Replicator::look_after(Peer& peer) {
@@ -856,7 +858,7 @@ bool Replicator::pay(Peer& peer, Lsn end) {
       }
     });
   if (!unsure.empty()) {
-    auto known = ask(peer, unsure);
+    auto known = ask(peer, unsure).known;
     std::set<std::string> there;
     for (size_t i = 0; i < unsure.size(); ++i)
       if (known[i]) there.insert(unsure[i]);
@@ -924,12 +926,7 @@ std::string Replicator::add_record(const std::string& id, const Job& job, std::s
   return {};
 }
 
-std::string Replicator::state_record(const std::string& id, const Job& job) {
-  event::State state = state_of(id, job);
-  state.from = m_self.node;
-  state.from_store = m_self.store;
-  return encode_record(state);
-}
+std::string Replicator::state_record(const std::string& id, const Job& job) { return told_record(id, job, m_self); }
 
 // What a peer says of a record.
 void Replicator::take_verdict(Peer& peer, Debt& debt, const std::string& line) {
@@ -1224,6 +1221,7 @@ bool Replicator::take_lock() {
 void Replicator::prepare(Peer& peer, const PeerState& known) {
   m_members.take_up(peer.name, known);
   m_detector.add(peer.name, boot_now());
+  m_ownership.may_have_lost(peer.name);
   peer.take_up(known.position, known.since);
 }
 
@@ -1361,231 +1359,175 @@ void Replicator::come_back() {
   m_changed.notify_all();
 }
 
-// Finds out who is gone. Jobs that run once, and whose owner cannot be expected to run them, are taken over.
+// Finds out who is gone, and takes over jobs of others where that is due.
 void Replicator::watch_others() {
-  std::vector<Peer*> all, some;
-  bool others = false;
-  // Nobody takes over what it does not run.
-  const RunHere here = running_here(m_store.owners_directory());
-  bool may = m_members.group().once && here.any;
+  const HeldHere held = held_here();
+  std::vector<Takeover> due;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     beat();
-    may = may && m_detector.has_returned();
-  }
-  std::set<std::string> held;  // functions of which jobs of others are here, and that run here
-  if (may)
-    m_store.look([&](Fold& fold) {
-      held.clear();
-      for (const auto& [function, c] : fold.counters())
-        if (c.jobs[static_cast<size_t>(State::held)] > 0 && here.has(function)) held.insert(function);
-    });
-  const bool more =
-      may && ((here.all && !m_run_here.all) || !std::includes(m_run_here.functions.begin(), m_run_here.functions.end(),
-                                                              here.functions.begin(), here.functions.end()));
-  if (may) m_run_here = here;
-  {
-    std::lock_guard<std::mutex> guard(m_mutex);
-    auto now = Clock::now();
-    for (const auto& node : m_detector.notice_gone(boot_now())) {
+    const Millis now = boot_now();
+    for (const auto& node : m_detector.notice_gone(now)) {
       log(Level::warning, node + " has not answered for " + std::to_string(m_config.takeover.count() / 1000) + " s");
       walk_again(node);
     }
-    for (auto& peer : m_peers) {
-      if (peer.removed) continue;
-      if (more) peer.check_held = true;
-      if (!may || now < peer.next_takeover) continue;
-      peer.next_takeover = now + ask_interval;
-      if (std::any_of(held.begin(), held.end(),
-                      [&](const std::string& f) { return m_detector.lacks(peer.name, f, boot_now()); }))
-        all.push_back(&peer);
-      else if (m_detector.has_answered(peer.name) && std::exchange(peer.check_held, false)) some.push_back(&peer);
-    }
-    if (may && now >= m_next_others) {
-      m_next_others = now + ask_interval;
-      others = true;
-    }
+    due = m_ownership.due(held, m_members, m_detector, now);
   }
-  const Wanted runs_here = [&](const std::string& function) { return here.has(function); };
-  for (Peer* peer : all) {
-    auto began = Clock::now();
-    size_t n = take_over(peer->name, peer, true, [&](const std::string& function) {
-      std::lock_guard<std::mutex> guard(m_mutex);
-      return here.has(function) && m_detector.lacks(peer->name, function, boot_now());
-    });
-    // Others have them to take over, then: looking at all there are is not for every second.
-    if (auto now = Clock::now(); n == 0)
-      peer->next_takeover = now + std::max<Clock::duration>(ask_interval, 20 * (now - began));
-  }
-  for (Peer* peer : some) {
+  for (const auto& what : due) {
+    const Millis began = boot_now();
     try {
-      take_over(peer->name, peer, false, runs_here);
+      size_t taken = take_over(what, held.runs);
+      std::lock_guard<std::mutex> guard(m_mutex);
+      m_ownership.looked(what, taken, began, boot_now());
     } catch (const Error&) {
       std::lock_guard<std::mutex> guard(m_mutex);
-      peer->check_held = true;
+      m_ownership.failed(what);
       throw;
     }
   }
-  // Nodes that are none of the group any more, and what this one was before it was set up anew.
-  std::vector<std::string> nodes;
-  if (others) m_store.look([&](Fold& fold) { nodes = fold.held_nodes(); });
-  for (const auto& node : nodes)
-    if (!find(node)) take_over(node, nullptr, true, runs_here);
 }
 
-// Of jobs that this node owned before it was restored or set up anew: those that are older than finished ones are
-// remembered, and that no other node knows. They have been finished, and forgotten, since. Empty where not all others
+// What there is of others' jobs here, and runs here.
+HeldHere Replicator::held_here() {
+  HeldHere held;
+  if (!m_members.group().once) return held;
+  held.runs = running_here(m_store.owners_directory());
+  if (!held.runs.any) return held;
+  m_store.look([&](Fold& fold) {
+    held.functions.clear();
+    for (const auto& [function, c] : fold.counters())
+      if (c.jobs[static_cast<size_t>(State::held)] > 0 && held.runs.has(function)) held.functions.insert(function);
+    held.nodes = held.functions.empty() ? std::vector<std::string>() : fold.held_nodes();
+  });
+  return held;
+}
+
+// Of jobs that this node owned before it was restored or set up anew: those that are stale. None where not all others
 // can be asked.
-std::set<std::string> Replicator::unknown_everywhere(const std::vector<Claim>& jobs) {
-  std::vector<std::string> ids;
-  for (const auto& c : jobs)
-    if (c.job.changed_at + m_store.limits().remember < now_ms()) ids.push_back(c.id);
-  if (ids.empty()) return {};
-  std::vector<Peer*> peers;
+std::set<std::string> Replicator::unknown_everywhere(const std::vector<HeldJob>& jobs) {
+  const auto ids = Ownership::maybe_stale(jobs, m_store.limits().remember, now_ms());
+  std::optional<std::vector<std::string>> others;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
-    for (auto& peer : m_peers) {
-      if (peer.removed || m_members.is_relay(peer.name)) continue;
-      if (m_detector.is_gone(peer.name) || !m_detector.has_answered(peer.name)) return {};
-      peers.push_back(&peer);
-    }
+    others = Ownership::all_others(m_members, m_detector);
   }
-  if (peers.empty()) return {};
+  if (ids.empty() || !others || others->empty()) return {};
   std::set<std::string> unknown(ids.begin(), ids.end());
-  for (Peer* peer : peers) {
-    auto known = ask(*peer, ids);
+  for (const auto& node : *others) {
+    auto known = ask_node(node, ids).known;
     for (size_t i = 0; i < ids.size(); ++i)
       if (known[i]) unknown.erase(ids[i]);
   }
   return unknown;
 }
 
-// Whether jobs of a node may be taken over in this moment; from then on one that returns, and so asks, is told that
-// they are being taken over, until m_taking is cleared. So it knows of each take-over that is written before it runs
-// anything: one that had asked before is left alone, and one that asks later asks again. Called with m_mutex held.
-bool Replicator::may_take_over(const std::string& node, Peer* owner, bool gone) {
-  beat();  // this node itself may have been away
-  if (!m_detector.has_returned()) return false;
-  if (gone && owner && !m_detector.stays_gone(node, boot_now())) return false;
-  m_taking = node;
-  return true;
-}
-
-size_t Replicator::take_over(const std::string& node, Peer* owner, bool all, const Wanted& wanted) {
-  size_t taken = 0;
-  std::string cursor;
-  bool gone = false;
+AskReply Replicator::ask_node(const std::string& node, const std::vector<std::string>& ids) {
+  Peer* peer;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
-    gone = all && owner && m_detector.is_gone(node);
+    peer = find(node);
   }
+  if (!peer) throw Error(Exit::retry, node + " is not in this group any more");
+  return ask(*peer, ids);
+}
+
+// The next jobs of a node from `cursor` on, which moves on; `last` when there are no more.
+std::vector<HeldJob> Replicator::held_by(const std::string& node, std::string& cursor, bool& last) {
+  std::vector<HeldJob> jobs;
+  m_store.look([&](Fold& fold) {
+    jobs.clear();
+    std::vector<std::string> ids;
+    std::string next = cursor;
+    last = fold.page('o', node, ids_in_record, next, ids);
+    for (const auto& id : ids)
+      if (auto job = fold.get(id)) jobs.push_back({id, std::move(*job)});
+    cursor = next;
+  });
+  return jobs;
+}
+
+// Leaves the jobs that are for this node to take over, as the others say.
+void Replicator::leave_to_others(const Takeover& what, const RunHere& here, std::vector<HeldJob>& jobs) {
+  std::unique_lock<std::mutex> lock(m_mutex);
+  Ownership::leave_others(jobs, what, here, m_detector, boot_now());
+  auto ask_for = [&](const std::string& node, const std::vector<std::string>& ids) {
+    lock.unlock();
+    AskReply reply = ask_node(node, ids);
+    lock.lock();
+    return reply;
+  };
+  if (what.cause == Takeover::Cause::lost && !jobs.empty()) {
+    const auto ids = Ownership::ids_of(jobs);
+    const AskReply reply = ask_for(what.node, ids);
+    Ownership::leave_to_owner(jobs, ids, reply, m_members.store_of(what.node));
+  }
+  for (const auto& node : m_ownership.earlier(what, m_members, m_detector)) {
+    const auto ids = Ownership::to_ask(jobs, node, m_detector, boot_now());
+    if (ids.empty()) continue;
+    const AskReply reply = ask_for(node, ids);
+    Ownership::leave_to_earlier(jobs, ids, reply);
+  }
+  // All this took its time. An owner that lives may run them again by now: it is asked once more. What begins there
+  // between its answer and what it is told here can run twice.
+  if (what.cause != Takeover::Cause::idle || jobs.empty()) return;
+  ask_for(what.node, {});
+  Ownership::leave_others(jobs, what, here, m_detector, boot_now());
+}
+
+// Tells a peer which jobs are this node's now, where it can be reached. If it cannot it is owed that.
+void Replicator::tell(Peer& peer, const std::vector<TellThenAppend::Change>& changes) {
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (!peer.up || !m_detector.has_answered(peer.name) || m_detector.is_gone(peer.name) || peer.removed) return;
+  }
+  std::vector<Debt> debts;
+  for (const auto& change : changes) debts.push_back({change.id, change.job, {}, change.told});
+  try {
+    deliver(peer, debts);
+  } catch (const Error& e) {
+    complain(peer, e.what());  // what another has been told already must become true
+  }
+}
+
+// Takes over what is to be taken of a node's jobs; returns how many.
+size_t Replicator::take_over(const Takeover& what, const RunHere& here) {
+  size_t taken = 0;
+  std::string cursor;
   for (bool last = false; !last;) {
-    std::vector<Claim> jobs;
-    m_store.look([&](Fold& fold) {
-      jobs.clear();
-      std::vector<std::string> ids;
-      std::string next = cursor;
-      last = fold.page('o', node, ids_in_record, next, ids);
-      for (const auto& id : ids)
-        if (auto job = fold.get(id)) jobs.push_back({id, std::move(*job)});
-      cursor = next;
-    });
-    auto leave_out = [&](const std::function<bool(const Claim&)>& condition) {
-      jobs.erase(std::remove_if(jobs.begin(), jobs.end(), condition), jobs.end());
-    };
-    leave_out([&](const Claim& c) { return !wanted(c.job.function); });
-    // Leaves those that the peer does not know, or, of the owner's, that were another store's than the one that
-    // answers; and those that are not its business.
-    auto keep_unknown = [&](Peer& peer, bool of_owner, const Wanted& its) {
-      std::vector<std::string> ids;
-      for (const auto& c : jobs)
-        if (its(c.job.function)) ids.push_back(c.id);
-      if (ids.empty()) return;
-      auto answers = ask(peer, ids);
-      std::set<std::string> known;
-      for (size_t i = 0; i < ids.size(); ++i)
-        if (answers[i]) known.insert(std::move(ids[i]));
-      std::string its_store;
-      if (of_owner) {
-        std::lock_guard<std::mutex> guard(m_mutex);
-        its_store = m_members.store_of(peer.name);
-      }
-      leave_out([&](const Claim& c) { return known.count(c.id) && (its_store.empty() || c.job.store == its_store); });
-    };
-    if (!all) keep_unknown(*owner, true, [](const std::string&) { return true; });
-    // Members that stand earlier in the group come first, for what they know and run.
-    bool before = true;
-    for (const auto& member : std::vector<std::string>(m_members.group().members)) {
-      if (member == m_self.node) before = false;
-      Peer* peer = find(member);
-      if (!before || !peer || (all && peer == owner)) continue;
-      {
-        std::lock_guard<std::mutex> guard(m_mutex);
-        if (m_detector.is_gone(member)) continue;
-      }
-      keep_unknown(*peer, false, [&](const std::string& function) {
-        std::lock_guard<std::mutex> guard(m_mutex);
-        return !m_detector.lacks(member, function, boot_now());
-      });
-    }
-    std::set<std::string> stale = node == m_self.node ? unknown_everywhere(jobs) : std::set<std::string>();
+    std::vector<HeldJob> jobs = held_by(what.node, cursor, last);
+    leave_to_others(what, here, jobs);
+    const auto stale = what.node == m_self.node ? unknown_everywhere(jobs) : std::set<std::string>();
     if (jobs.empty()) continue;
-    // All this took its time. An owner that lives may run them again by now: it is asked once more. What begins there
-    // between its answer and what it is told here can run twice.
-    if (all && owner && !gone) {
-      ask(*owner, {});
-      leave_out([&](const Claim& c) { return !wanted(c.job.function); });
-      if (jobs.empty()) continue;
-    }
+    std::optional<TellThenAppend> effect;
     {
       std::lock_guard<std::mutex> guard(m_mutex);
-      if (!may_take_over(node, owner, gone)) return taken;
+      beat();  // this node itself may have been away
+      effect = m_ownership.take(what, std::move(jobs), stale, m_detector, read_times());
     }
-    struct TakingOver {
+    if (!effect) return taken;
+    struct Taking {
       Replicator& self;
-      ~TakingOver() {
+      ~Taking() {
         std::lock_guard<std::mutex> guard(self.m_mutex);
-        self.m_taking.clear();
+        self.m_ownership.taken();
       }
-    } end{*this};
-    std::vector<Debt> debts;
-    std::vector<std::string> records;
-    for (auto& c : jobs) {
-      c.job.node = m_self.node;
-      c.job.store = m_self.store;
-      ++c.job.term;
-      ++c.job.version;
-      c.job.changed_at = now_ms();
-      if (stale.count(c.id)) {
-        c.job.state = State::dead;
-        c.job.why = "stale: no other node knows it any more";
-        std::lock_guard<std::mutex> guard(m_mutex);
-        if (auto behind = m_seldom.behind("stale", Clock::now()))
-          log(Level::warning, c.id + ": " + c.job.why + "; it is kept as dead" + *behind);
-      }
-      Debt debt{c.id, c.job, {}, state_record(c.id, c.job)};
-      records.push_back(encode_record(state_of(c.id, c.job)));
-      debts.push_back(std::move(debt));
-    }
-    // Those that can be reached hear of it before the first run.
-    for (auto& peer : m_peers) {
-      bool reachable;
-      {
-        std::lock_guard<std::mutex> guard(m_mutex);
-        reachable = peer.up && m_detector.has_answered(peer.name) && !m_detector.is_gone(peer.name) && !peer.removed;
-      }
-      if (!reachable) continue;
-      try {
-        deliver(peer, debts);
-      } catch (const Error& e) {
-        complain(peer, e.what());  // what another has been told already must become true
-      }
-    }
+    } taking{*this};
+    log_stale(effect->tell());
+    for (auto& peer : m_peers) tell(peer, effect->tell());
+    const auto records = std::move(*effect).then_append();
     m_store.journal().commit({records.begin(), records.end()}, Room::completion);
     taken += records.size();
-    log(Level::warning, counted(records.size(), "job") + " of " + node + " taken over");
+    log(Level::warning, counted(records.size(), "job") + " of " + what.node + " taken over");
   }
   return taken;
+}
+
+void Replicator::log_stale(const std::vector<TellThenAppend::Change>& changes) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  for (const auto& change : changes)
+    if (change.job.state == State::dead && change.stale)
+      if (auto behind = m_seldom.behind("stale", Clock::now()))
+        log(Level::warning, change.id + ": " + change.job.why + "; it is kept as dead" + *behind);
 }
 
 std::optional<std::string> Replicator::serve(std::string_view payload) {
@@ -1610,7 +1552,7 @@ std::optional<std::string> Replicator::serve(std::string_view payload) {
       if (Peer* peer = find(t->node); peer && reason.empty()) take_up(*peer, meeting);
       if (reason.empty() && t->kind == "ask") {
         m_detector.asked_by(t->node, now);
-        taking = m_taking == t->node;
+        taking = m_ownership.is_taking(t->node);
       }
     }
   }
@@ -1762,8 +1704,8 @@ std::string Replicator::take(const Transfer& transfer, Taken taken, std::string&
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     for (const auto& job : adds) {
-      Peer* owner = find(job.add.node);
-      if (owner && !m_members.is(job.add.node, job.add.store)) owner->check_held = true;
+      if (m_members.has(job.add.node) && !m_members.is(job.add.node, job.add.store))
+        m_ownership.may_have_lost(job.add.node);
       const Group& group = m_members.group();
       if (m_members.is_relay(job.add.node) && (job.add.once != group.once || job.add.copies > group.members.size()))
         reason = "a relayed job with another policy than the group's";
@@ -1853,8 +1795,12 @@ std::string Replicator::serve_ask(const Transfer& transfer, std::string& reason,
   }
   if (!ids->empty())
     m_store.look([&](Fold& fold) {
-      reply.known.clear();
-      for (const auto& id : *ids) reply.known.push_back(fold.get(id).has_value());
+      reply.known.clear(), reply.yours.clear();
+      for (const auto& id : *ids) {
+        auto job = fold.get(id);
+        reply.known.push_back(job.has_value());
+        if (job && job->node == transfer.node && job->store == transfer.store) reply.yours.insert(id);
+      }
     });
   return encode_ask_reply(reply, *ids);
 }

@@ -35,6 +35,7 @@
 #include "gq/gearman/receivers.hpp"
 #include "gq/replication/failure_detector.hpp"
 #include "gq/replication/membership.hpp"
+#include "gq/replication/ownership.hpp"
 #include "gq/replication/quorum.hpp"
 #include "gq/replication/transfer.hpp"
 #include "gq/store/lease.hpp"
@@ -128,7 +129,7 @@ class Replicator {
   void walk_again(const std::string& origin);
   void note(Peer& peer, const Reply& reply);
   void record_peer(Peer& peer);
-  std::vector<bool> ask(Peer& peer, const std::vector<std::string>& ids);
+  AskReply ask(Peer& peer, const std::vector<std::string>& ids);
   void look_after(Peer& peer);
 
   bool is_mine_to_tell(const std::string& origin, const std::string& store);
@@ -154,10 +155,14 @@ class Replicator {
   void say_wait(const Standby& wait, bool has_jobs);
   void come_back();
   void watch_others();
-  std::set<std::string> unknown_everywhere(const std::vector<Claim>& jobs);
-  bool may_take_over(const std::string& node, Peer* owner, bool gone);
-  using Wanted = std::function<bool(const std::string& function)>;
-  size_t take_over(const std::string& node, Peer* owner, bool all, const Wanted& wanted);
+  HeldHere held_here();
+  std::set<std::string> unknown_everywhere(const std::vector<HeldJob>& jobs);
+  AskReply ask_node(const std::string& node, const std::vector<std::string>& ids);
+  std::vector<HeldJob> held_by(const std::string& node, std::string& cursor, bool& last);
+  void leave_to_others(const Takeover& what, const RunHere& here, std::vector<HeldJob>& jobs);
+  void tell(Peer& peer, const std::vector<TellThenAppend::Change>& changes);
+  size_t take_over(const Takeover& what, const RunHere& here);
+  void log_stale(const std::vector<TellThenAppend::Change>& changes);
 
   std::optional<std::string> serve(std::string_view payload);
   struct Taken;
@@ -176,6 +181,7 @@ class Replicator {
   std::condition_variable m_changed;
   Sessions m_sessions;  // under which it serves
   Membership m_members;
+  Ownership m_ownership;
   std::list<Peer> m_peers;
   std::atomic<bool> m_stop = false;
   std::atomic<bool> m_serving = false;    // this process holds replicate.lock
@@ -184,10 +190,8 @@ class Replicator {
   Beat m_beat;
   Millis m_beat_written{0};  // by the clock since boot
   std::string m_waits_logged;
-  Clock::time_point m_next_others;
   std::optional<Clock::time_point> m_hurried;
   Clock::time_point m_taken_at;  // when a peer last took something
-  std::string m_taking;          // the node whose jobs are being taken over
   std::deque<std::pair<Lsn, std::string>>
       m_blobs;            // of jobs that run everywhere, to be looked at when all peers know them
   std::string m_trouble;  // what was logged last
@@ -196,7 +200,6 @@ class Replicator {
 
   // The keeper's own.
   std::pair<time_t, long> m_settings_stamp;
-  RunHere m_run_here;
   Fd m_lock;
   std::unique_ptr<Receivers> m_receivers, m_asked;
   std::thread m_keeper, m_pulse;

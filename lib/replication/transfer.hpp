@@ -22,7 +22,8 @@
 //         that runs commands lives, and "functions FUNCTION...", for which ones (no such line: all); "taking 1", where
 //         jobs of the one that asks are just being taken over, so that it has to ask again; "room 0|1", whether jobs
 //         can be stored; "relay 0|1", whether none ever are; for each peer "sent NODE IDENTITY LSN", up to where it has
-//         been told what happened there; then for each ID "known ID" or "unknown ID".
+//         been told what happened there; then for each ID "known ID" or "unknown ID"; "yours ID"
+//         for those of them that are jobs of the one that asks.
 //   any   may be answered "bad REASON", or "again": with keys, TO-SESSION was not this one.
 //
 // Asks go to the function NODE.ask where a node serves it, so that a large transfer is no silence.

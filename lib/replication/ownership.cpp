@@ -1,0 +1,163 @@
+#include "gq/replication/ownership.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace gq {
+namespace {
+
+constexpr Millis look_interval{1000};
+
+bool runs_more(const RunHere& here, const RunHere& before) {
+  return (here.all && !before.all) ||
+         !std::includes(before.functions.begin(), before.functions.end(), here.functions.begin(), here.functions.end());
+}
+
+template <typename Condition>
+void leave_out(std::vector<HeldJob>& jobs, Condition condition) {
+  jobs.erase(std::remove_if(jobs.begin(), jobs.end(), condition), jobs.end());
+}
+
+// Those that were asked for and are known.
+std::set<std::string> known_of(const std::vector<std::string>& ids, const AskReply& reply) {
+  std::set<std::string> known;
+  for (size_t i = 0; i < ids.size(); ++i)
+    if (reply.known[i]) known.insert(ids[i]);
+  return known;
+}
+
+}  // namespace
+
+std::string told_record(const std::string& id, const Job& job, const Self& self) {
+  event::State state = state_of(id, job);
+  state.from = self.node;
+  state.from_store = self.store;
+  return encode_record(state);
+}
+
+std::vector<std::string> TellThenAppend::then_append() && {
+  std::vector<std::string> records;
+  for (auto& change : m_changes) records.push_back(std::move(change.appended));
+  m_changes.clear();
+  return records;
+}
+
+std::vector<Takeover> Ownership::due(const HeldHere& held, const Membership& members, const FailureDetector& detector,
+                                     Millis now) {
+  using Cause = Takeover::Cause;
+  if (!members.group().once || !held.runs.any || !detector.has_returned()) return {};
+  if (runs_more(held.runs, m_run_here))
+    for (auto& [name, node] : m_nodes) node.check = true;
+  m_run_here = held.runs;
+  std::vector<Takeover> all, some;
+  for (const auto& name : members.group().members) {
+    if (!members.has(name)) continue;
+    Node& node = m_nodes[name];
+    if (now < node.next_look) continue;
+    node.next_look = now + look_interval;
+    if (std::any_of(held.functions.begin(), held.functions.end(),
+                    [&](const std::string& f) { return detector.lacks(name, f, now); }))
+      all.push_back({name, detector.is_gone(name) ? Cause::gone : Cause::idle});
+    else if (detector.has_answered(name) && std::exchange(node.check, false)) some.push_back({name, Cause::lost});
+  }
+  all.insert(all.end(), some.begin(), some.end());
+  if (now < m_next_former) return all;
+  m_next_former = now + look_interval;
+  for (const auto& name : held.nodes)
+    if (!members.has(name)) all.push_back({name, Cause::former});
+  return all;
+}
+
+void Ownership::looked(const Takeover& what, size_t taken, Millis began, Millis now) {
+  if (taken > 0 || (what.cause != Takeover::Cause::gone && what.cause != Takeover::Cause::idle)) return;
+  m_nodes[what.node].next_look = now + std::max(look_interval, 20 * (now - began));
+}
+
+void Ownership::leave_others(std::vector<HeldJob>& jobs, const Takeover& what, const RunHere& here,
+                             const FailureDetector& detector, Millis now) {
+  const bool lacking = what.cause == Takeover::Cause::gone || what.cause == Takeover::Cause::idle;
+  leave_out(jobs, [&](const HeldJob& j) {
+    return !here.has(j.job.function) || (lacking && !detector.lacks(what.node, j.job.function, now));
+  });
+}
+
+void Ownership::leave_to_owner(std::vector<HeldJob>& jobs, const std::vector<std::string>& ids, const AskReply& reply,
+                               const std::string& store) {
+  const auto known = known_of(ids, reply);
+  leave_out(jobs, [&](const HeldJob& j) { return known.count(j.id) && (store.empty() || j.job.store == store); });
+}
+
+std::vector<std::string> Ownership::earlier(const Takeover& what, const Membership& members,
+                                            const FailureDetector& detector) const {
+  std::vector<std::string> nodes;
+  for (const auto& name : members.group().members) {
+    if (name == m_self.node) break;
+    // What another store of that name owned, its owner of today may take over itself.
+    const bool is_owner = name == what.node && what.cause != Takeover::Cause::lost;
+    if (members.has(name) && !is_owner && !detector.is_gone(name)) nodes.push_back(name);
+  }
+  return nodes;
+}
+
+std::vector<std::string> Ownership::ids_of(const std::vector<HeldJob>& jobs) {
+  std::vector<std::string> ids;
+  for (const auto& j : jobs) ids.push_back(j.id);
+  return ids;
+}
+
+std::vector<std::string> Ownership::to_ask(const std::vector<HeldJob>& jobs, const std::string& node,
+                                           const FailureDetector& detector, Millis now) {
+  std::vector<std::string> ids;
+  for (const auto& j : jobs)
+    if (!detector.lacks(node, j.job.function, now)) ids.push_back(j.id);
+  return ids;
+}
+
+void Ownership::leave_to_earlier(std::vector<HeldJob>& jobs, const std::vector<std::string>& ids,
+                                 const AskReply& reply) {
+  const auto known = known_of(ids, reply);
+  leave_out(jobs, [&](const HeldJob& j) { return known.count(j.id) && !reply.yours.count(j.id); });
+}
+
+std::vector<std::string> Ownership::maybe_stale(const std::vector<HeldJob>& jobs, Millis remember, Millis now) {
+  std::vector<std::string> ids;
+  for (const auto& j : jobs)
+    if (j.job.changed_at + remember < now) ids.push_back(j.id);
+  return ids;
+}
+
+std::optional<std::vector<std::string>> Ownership::all_others(const Membership& members,
+                                                              const FailureDetector& detector) {
+  std::vector<std::string> nodes;
+  for (const auto& name : members.group().members) {
+    if (!members.has(name) || members.is_relay(name)) continue;
+    if (detector.is_gone(name) || !detector.has_answered(name)) return std::nullopt;
+    nodes.push_back(name);
+  }
+  return nodes;
+}
+
+std::optional<TellThenAppend> Ownership::take(const Takeover& what, std::vector<HeldJob> jobs,
+                                              const std::set<std::string>& stale, const FailureDetector& detector,
+                                              Times now) {
+  if (!detector.has_returned()) return std::nullopt;
+  if (what.cause == Takeover::Cause::gone && !detector.stays_gone(what.node, now.boot)) return std::nullopt;
+  m_taking = what.node;
+  std::vector<TellThenAppend::Change> changes;
+  for (auto& [id, job] : jobs) {
+    job.node = m_self.node;
+    job.store = m_self.store;
+    ++job.term;
+    ++job.version;
+    job.changed_at = now.wall;
+    const bool is_stale = stale.count(id) > 0;
+    if (is_stale) {
+      job.state = State::dead;
+      job.why = "stale: no other node knows it any more";
+    }
+    changes.push_back({id, job, told_record(id, job, m_self), encode_record(state_of(id, job)), is_stale});
+  }
+  return TellThenAppend(std::move(changes));
+}
+
+}  // namespace gq

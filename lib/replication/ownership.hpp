@@ -1,0 +1,146 @@
+// Ownership: where jobs run once, whose a job is, and when this node makes one of another node its own. Pure: the
+// replicator looks up the jobs, asks the other nodes, and carries out what follows. Times are Millis since boot.
+//
+// A job of another node is taken over where that one is gone, where it has not run the job's function for --takeover,
+// where it lives and does not know the job (it lost it, or is another store now), and where it is none of the group.
+// The first member in the order of the group that has the job and runs its function takes it: each one leaves to those
+// before it what they know.
+//
+// The surprising fact: the others are told before this node's own journal is (TellThenAppend).
+#pragma once
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "gq/replication/failure_detector.hpp"
+#include "gq/replication/membership.hpp"
+#include "gq/state/job.hpp"
+#include "gq/store/owners.hpp"
+
+namespace gq {
+
+struct HeldJob {
+  std::string id;
+  Job job;
+};
+
+// Why jobs of a node are looked at.
+struct Takeover {
+  enum class Cause {
+    gone,    // it has not answered for --takeover
+    idle,    // it answers, and has not run some functions for that long
+    lost,    // it answers, and may not know some jobs any more
+    former,  // it is not in the group; or it is what this node was before it was set up anew
+  };
+  std::string node;
+  Cause cause;
+};
+
+// What is to be looked at: jobs of other nodes that are here.
+struct HeldHere {
+  RunHere runs;                     // what runs here: nobody takes over what it does not run
+  std::set<std::string> functions;  // of those jobs, as far as they run here
+  std::vector<std::string> nodes;   // whose they are
+};
+
+// Jobs as they are once they are taken over. The others are told first, and what this node appends can be had only
+// after that.
+//
+// A crash between the two loses nothing, and nothing has run: this node's journal says that the jobs are still the
+// other node's, so it takes them over again, with the same term; and where it does not come back, they are its jobs for
+// the others, who take them over as those of any node that is gone. The other order would double them: once the records
+// stand in the journal any process of this store starts the jobs, and after a crash nobody else would know. The owner
+// that returns, or the next that takes over, would run them again.
+class TellThenAppend {
+ public:
+  struct Change {
+    std::string id;
+    Job job;
+    std::string told;      // the record for other nodes
+    std::string appended;  // and for this one's journal
+    bool stale = false;    // it is dead
+  };
+  explicit TellThenAppend(std::vector<Change> changes) : m_changes(std::move(changes)) {}
+
+  const std::vector<Change>& tell() const { return m_changes; }
+  // The records, after tell() was carried out with each node that answers. One that could not be told is owed it.
+  std::vector<std::string> then_append() &&;
+
+ private:
+  std::vector<Change> m_changes;
+};
+
+// The record in which this node tells others of a job.
+std::string told_record(const std::string& id, const Job& job, const Self& self);
+
+class Ownership {
+ public:
+  explicit Ownership(Self self) : m_self(std::move(self)) {}
+
+  // A node may not know jobs any more that are its own: it is new, another store, or another process than before, or
+  // one of its jobs names another store. It is asked about all of them, once it answers.
+  void may_have_lost(const std::string& node) { m_nodes[node].check = true; }
+
+  // The nodes whose jobs are to be looked at now. None while this node returns, or runs nothing. To be asked often;
+  // each node is looked at once a second at most.
+  std::vector<Takeover> due(const HeldHere& held, const Membership& members, const FailureDetector& detector,
+                            Millis now);
+  // A look that began then has ended. Where nothing was taken over, the next one waits: others have the jobs to take.
+  void looked(const Takeover& what, size_t taken, Millis began, Millis now);
+  // One could not be ended: it is repeated.
+  void failed(const Takeover& what) {
+    if (what.cause == Takeover::Cause::lost) may_have_lost(what.node);
+  }
+
+  static std::vector<std::string> ids_of(const std::vector<HeldJob>& jobs);
+  // Which of these jobs are to be taken over: those that run here, and that `what` concerns in this moment.
+  static void leave_others(std::vector<HeldJob>& jobs, const Takeover& what, const RunHere& here,
+                           const FailureDetector& detector, Millis now);
+  // Of jobs of a node that lives, which may know them: leaves out those that are that store's and that it knows, as it
+  // was asked for `ids`.
+  static void leave_to_owner(std::vector<HeldJob>& jobs, const std::vector<std::string>& ids, const AskReply& reply,
+                             const std::string& store);
+  // The nodes that come before this one, where they have a job and run its function.
+  std::vector<std::string> earlier(const Takeover& what, const Membership& members,
+                                   const FailureDetector& detector) const;
+  // What such a node is to be asked for.
+  static std::vector<std::string> to_ask(const std::vector<HeldJob>& jobs, const std::string& node,
+                                         const FailureDetector& detector, Millis now);
+  // Leaves out what it knows; but for what it takes for this node's, since it was told so before a crash.
+  static void leave_to_earlier(std::vector<HeldJob>& jobs, const std::vector<std::string>& ids, const AskReply& reply);
+
+  // Of jobs that were this node's before it was set up anew, those that may be stale: older than finished ones are
+  // remembered (`now` is wall time). One that no other node knows has been finished, and forgotten, since.
+  static std::vector<std::string> maybe_stale(const std::vector<HeldJob>& jobs, Millis remember, Millis now);
+  // All who have to be asked for that; nullopt where one of them cannot be.
+  static std::optional<std::vector<std::string>> all_others(const Membership& members, const FailureDetector& detector);
+
+  // Takes the jobs over; those that are stale are dead. nullopt where that may not be in this moment: this node
+  // returns, or the other is not gone any more. `now` is wall time too: FailureDetector::beat() has to be called right
+  // before, since this node itself may have been away.
+  //
+  // From then until taken(), a node that returns, and so asks, is told that its jobs are being taken over
+  // (is_taking()). So it knows of each take-over that is written before it runs anything: one that had asked before is
+  // left alone, and one that asks later asks again.
+  std::optional<TellThenAppend> take(const Takeover& what, std::vector<HeldJob> jobs,
+                                     const std::set<std::string>& stale, const FailureDetector& detector, Times now);
+  void taken() { m_taking.clear(); }
+  bool is_taking(const std::string& node) const { return !node.empty() && m_taking == node; }
+
+ private:
+  struct Node {
+    bool check = true;    // see may_have_lost()
+    Millis next_look{0};  // not before
+  };
+
+  const Self m_self;
+  std::map<std::string, Node> m_nodes;
+  Millis m_next_former{0};
+  RunHere m_run_here;    // what ran here at the last look
+  std::string m_taking;  // the node whose jobs are being taken over
+};
+
+}  // namespace gq
