@@ -66,11 +66,13 @@ class RandomEvents {
     while (once_in(2)) all.push_back(id());
     return all;
   }
-  std::string owner() { return any({"A.1", "A.2", "B.1"}); }
+  // Of a process, and of one of its commands.
+  std::string claimer() { return any({"A.0", "B.0"}); }
+  std::string owner() { return any({"A.0", "A.1", "A.2", "B.1"}); }
 
   // What is to be claimed is looked for, and claimed a little later: those who only append do so in between.
   gq::Event orderly_claim(gq::Fold& fold) {
-    gq::event::Claim claim{.at = m_at, .owner = owner()};
+    gq::event::Claim claim{.at = m_at, .owner = claimer()};
     std::swap(claim.ids, m_to_claim);
     if (!claim.ids.empty()) return claim;
     for (const auto& one : some_ids()) {
@@ -88,8 +90,9 @@ class RandomEvents {
     E e{.id = id(), .at = m_at, .owner = owner(), .start = number(3)};
     auto job = fold.get(e.id);
     if (!job || once_in(6)) return e;
-    if (!job->owner.empty()) e.owner = job->owner;
-    e.start = job->starts + (std::is_same_v<E, gq::event::Start> ? 1 : 0);
+    constexpr bool starts = std::is_same_v<E, gq::event::Start>;
+    if (!job->owner.empty()) e.owner = starts ? gq::owner_process(job->owner) + any({".1", ".2"}) : job->owner;
+    e.start = job->starts + starts;
     return e;
   }
 
@@ -145,7 +148,7 @@ class RandomEvents {
       case 7:
       case 8:
       case 9:
-        return m_orderly ? orderly_claim(fold) : event::Claim{.ids = some_ids(), .at = m_at, .owner = owner()};
+        return m_orderly ? orderly_claim(fold) : event::Claim{.ids = some_ids(), .at = m_at, .owner = claimer()};
       case 10:
       case 11:
       case 12:

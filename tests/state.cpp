@@ -1,5 +1,7 @@
 // Tests of what the records make of the jobs: over random events, and without files but where a table is one.
+#include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <set>
 
 #include "check.hpp"
@@ -7,12 +9,19 @@
 #include "gq/base/bytes.hpp"
 #include "gq/state/map_table.hpp"
 #include "gq/store/tokyo_table.hpp"
+#include "old_fold.hpp"
 
 using namespace gq;
 
 namespace {
 
 const Self here{"here", RandomEvents::store("here", false)};
+
+// GQ_TIMES repeats what is random as often, with other seeds.
+uint64_t times() {
+  const char* given = std::getenv("GQ_TIMES");
+  return given ? static_cast<uint64_t>(std::atoll(given)) : 1;
+}
 
 // A fold over memory, and events of two jobs said one after the other.
 struct Said {
@@ -39,10 +48,10 @@ void both_sides_of_a_table_hold_the_same(const std::string& path) {
   MapTable map;
   Fold in_file(file, here), in_map(map, here);
   RandomEvents random(1, 50, false);
-  for (int i = 0; i < 10'000; ++i) {
+  for (int i = 0; i < 3000; ++i) {
     const auto item = random.next(in_map);
     for (Fold* fold : {&in_file, &in_map}) fold->apply(item.event, item.head, item.lsn, item.end);
-    if (i % 1000 != 0) continue;
+    if (i % 500 != 0) continue;
     in_file.commit(), in_map.commit();
     CHECK(all_of(file) == all_of(map) && all_of(map) == map.all() && file.count() == map.all().size());
   }
@@ -193,14 +202,235 @@ void check_keys(const MapTable::Map& table) {
   }
 }
 
+// The letters of the states in gq-store(5), in their order, and of a job that is not known.
+constexpr std::string_view letters = "qdcrxwphkf";
+constexpr char unknown = 'n';
+
+// All that a job may be in this state, as far as it decides what becomes of it.
+std::vector<std::optional<Job>> jobs_in(char letter) {
+  std::vector<std::optional<Job>> jobs;
+  if (letter == unknown) return {std::nullopt};
+  for (const char* node : {"", "here", "there"})
+    for (uint32_t once : {0, 1})
+      for (uint32_t copies : {0, 3})
+        for (int due : {0, 5})
+          for (uint32_t keep : {0, 1}) {
+            Job job;
+            job.state = static_cast<State>(letters.find(letter));
+            if ((job.state == State::queued && due) || (job.state == State::delayed && !due)) continue;
+            job.function = "f";
+            job.node = node, job.store = RandomEvents::store(node, false);
+            if (!job.node.empty()) job.once = once, job.copies = copies;
+            else job.store.clear();
+            job.due = Millis(due);
+            job.keep = keep;
+            // Something has become of it.
+            job.version = job.state == State::dead || job.state == State::kept || job.state == State::finished;
+            job.first_lsn = 64, job.size = 1;
+            if (job.state == State::claimed || job.state == State::running) job.owner = "A.1";
+            jobs.push_back(job);
+          }
+  return jobs;
+}
+
+// What a line of the table is about: such events, of the process that holds the job, and newer than what is known.
+std::vector<Event> events_of(const std::string& name) {
+  const std::string id = "01ARZ3NDEKTSV4RRFFQ6000001", a_node = RandomEvents::store("there", false);
+  auto add = [&](const std::string& node, bool once, int due, uint32_t copies) {
+    return event::Add{.id = id,
+                      .at = Millis(100),
+                      .asked = {.function = "f", .due = Millis(due)},
+                      .node = node,
+                      .store = node.empty() ? "" : RandomEvents::store(node, false),
+                      .copies = copies,
+                      .once = once};
+  };
+  auto state = [&](const std::string& what) {
+    std::vector<Event> all;
+    for (const char* node : {"here", "there"})
+      for (int due : {0, 5})
+        all.push_back(event::State{.id = id,
+                                   .at = Millis(100),
+                                   .function = "f",
+                                   .state = what,
+                                   .node = node,
+                                   .store = RandomEvents::store(node, false),
+                                   .term = 5,
+                                   .due = Millis(due)});
+    return all;
+  };
+  if (name == "add")
+    return {add("", false, 0, 0), add("", false, 5, 0), add("here", true, 0, 3), add("here", true, 0, 0),
+            add("there", true, 0, 0)};
+  if (name == "claim") return {event::Claim{.ids = {id}, .owner = "B.0"}};
+  if (name == "start") return {event::Start{.id = id, .owner = "A.1", .start = 1}};
+  if (name == "done") return {event::Done{.id = id}, event::Done{.id = id, .keep = true}};
+  if (name == "fail")
+    return {event::Fail{.id = id, .owner = "A.1"}, event::Fail{.id = id, .owner = "A.1", .due = Millis(5)}};
+  if (name == "dead") return {event::Dead{.id = id, .owner = "A.1"}};
+  if (name == "kick") return {event::Kick{.id = id}};
+  if (name == "drop") return {event::Drop{.id = id}};
+  if (name == "keep") return {event::Keep{.id = id}};
+  if (name == "release") return {event::Release{.id = id}};
+  if (name == "copied")
+    return {event::Copied{.ids = {id}, .peers = "there"}, event::Copied{.ids = {id}, .peers = "there,away"},
+            event::Copied{.ids = {id}, .enough = true}};
+  if (name == "forget") return {event::Forget{.ids = {id}}};
+  if (name.starts_with("state ")) return state(name.substr(6));
+  return {};
+}
+
+// The table of states and records in gq-store(5): each of its cells is what next() makes of such a job.
+void the_page_says_what_becomes_of_a_job() {
+  std::ifstream page(GQ_MAN "/gq-store.5");
+  size_t pairs = 0;
+  std::set<std::string> records;
+  for (std::string line; std::getline(page, line);) {
+    if (!line.starts_with(".It ") || line.find(" Ta ") == std::string::npos) continue;
+    std::vector<std::string> cells;
+    for (size_t at = 4, end; at <= line.size(); at = end + 4) {
+      end = std::min(line.find(" Ta ", at), line.size());
+      cells.push_back(line.substr(at, end - at));
+    }
+    const auto events = events_of(cells[0]);
+    if (events.empty()) continue;  // the head
+    records.insert(cells[0]);
+    const std::string states = std::string(1, unknown) + std::string(letters);
+    CHECK(cells.size() == 1 + states.size());
+    for (size_t i = 0; i < states.size() && i + 1 < cells.size(); ++i, ++pairs) {
+      std::set<char> becomes;
+      for (const auto& event : events)
+        for (const auto& job : jobs_in(states[i])) {
+          const auto to = next(job, event, {.data_size = 1}, 200, here).job;
+          becomes.insert(to ? letters[static_cast<size_t>(to->state)] : unknown);
+        }
+      std::string cell;
+      for (char state : states)
+        if (becomes.contains(state)) cell += state;
+      if (cell == std::string(1, states[i])) cell = "-";
+      if (cell == cells[i + 1]) continue;
+      printf("%s of %c: %s\n", cells[0].c_str(), states[i], cell.c_str());
+      CHECK(false);
+    }
+  }
+  CHECK(records.size() == 16 && pairs == 16 * 11);
+}
+
+// What of a table matters to jobs: not how far the journal goes, nor where in it a workload is read.
+MapTable::Map what_matters(const MapTable& table) {
+  MapTable::Map all;
+  for (const auto& [key, value] : table.all()) {
+    if (std::string_view("mvtfebw").find(key[0]) != std::string_view::npos) continue;
+    auto& kept = all[key] = value;
+    if (key[0] != 'j') continue;
+    Job job = decode_job(value);
+    job.location = job.offset = 0;
+    job.source.clear();
+    kept = encode_job(job);
+  }
+  return all;
+}
+
+// After a failed sync a record may be appended once more, a claim never, when others have said more. Of what people
+// say, and of what a node knows, the last counts. For all else it is as if the second were not there, but where
+// - a job has been given back, and its process has claimed it again: it is given back again;
+// - a kept job is dropped, whose key then stands for it a while longer: the second drop frees it;
+// - another node has said more of the job in between.
+void a_record_appended_again_changes_nothing() {
+  size_t tried = 0;
+  for (uint64_t seed = 1; seed <= 12 * times(); ++seed) {
+    MapTable table;
+    Fold fold(table, seed % 3 ? here : Self{});
+    RandomEvents random(seed, 5 + 3 * (seed % 5), true);
+    std::vector<RandomEvents::Item> last;
+    auto say = [&](const RandomEvents::Item& item) {
+      const auto before = what_matters(table);
+      fold.apply(item.event, item.head, item.lsn, item.end);
+      fold.commit();
+      return before != what_matters(table);
+    };
+    auto names = [](const Event& event, const std::string& id) {
+      if (const auto* copied = std::get_if<event::Copied>(&event))
+        return std::find(copied->ids.begin(), copied->ids.end(), id) != copied->ids.end();
+      return id_of(event) == id;
+    };
+    for (int i = 0; i < 1000; ++i) {
+      const auto item = random.next(fold);
+      const bool counts = say(item);
+      if (is_any_of<event::Forget>(item.event)) last.clear();
+      if (is_any_of<event::State, event::Add>(item.event))
+        last.erase(std::remove_if(last.begin(), last.end(),
+                                  [&](const auto& one) { return names(one.event, id_of(item.event)); }),
+                   last.end());
+      if (counts && is_any_of<event::Add, event::Start, event::Done, event::Fail, event::Dead, event::Drop,
+                              event::Copied, event::State>(item.event))
+        last.push_back(item);
+      if (last.size() > 8) last.erase(last.begin());
+      if (last.empty() || !random.once_in(3)) continue;
+      const auto again = random.again(last[random.below(last.size())]);
+      const auto job = fold.get(id_of(again.event));
+      const auto* fail = std::get_if<event::Fail>(&again.event);
+      if (fail && job && job->state == State::claimed && job->owner == fail->owner) continue;
+      if (is_any_of<event::Drop>(again.event) && job && !job->key.empty()) continue;
+      ++tried;
+      if (!say(again)) continue;
+      printf("seed %llu, step %d: %s\n", static_cast<unsigned long long>(seed), i,
+             std::string(type_of(again.event)).c_str());
+      CHECK(false);
+    }
+  }
+  CHECK(tried > 500);
+}
+
+// The same however many records are folded at once, and by however many processes, one after the other.
+void any_batching_makes_the_same() {
+  for (uint64_t seed = 1; seed <= 6 * times(); ++seed) {
+    MapTable at_once, in_parts;
+    Fold fold(at_once, here);
+    auto other = std::make_unique<Fold>(in_parts, here);
+    RandomEvents random(seed, 10, false);
+    for (int i = 0; i < 1000; ++i) {
+      const auto item = random.next(fold);
+      for (Fold* one : {&fold, other.get()}) one->apply(item.event, item.head, item.lsn, item.end);
+      if (!random.once_in(1 + seed)) continue;
+      other->commit();
+      if (random.once_in(2)) other = std::make_unique<Fold>(in_parts, here);
+    }
+    fold.commit(), other->commit();
+    CHECK(at_once.all() == in_parts.all());
+  }
+}
+
+// The fold that was before makes the same of everything.
+void both_folds_agree() {
+  for (uint64_t seed = 1; seed <= 10 * times(); ++seed) {
+    const Self self = seed % 3 ? here : seed % 2 ? Self{"there", RandomEvents::store("there", false)} : Self{};
+    MapTable table, old_table;
+    Fold fold(table, self);
+    old::Fold old_fold(old_table, {self.node, self.store});
+    RandomEvents random(seed, 5 + 7 * (seed % 7), seed % 4 < 2);
+    for (int i = 0; i < 2000; ++i) {
+      const auto item = random.next(fold);
+      fold.apply(item.event, item.head, item.lsn, item.end);
+      old_fold.apply(item.event, item.head, item.lsn, item.end);
+      if (i % 10 != 0) continue;
+      fold.commit(), old_fold.commit();
+      if (table.all() == old_table.all()) continue;
+      printf("seed %llu, step %d\n", static_cast<unsigned long long>(seed), i);
+      CHECK(false);
+      break;
+    }
+  }
+}
+
 void counters_equal_a_recount() {
-  for (uint64_t seed = 1; seed <= 20; ++seed) {
+  for (uint64_t seed = 1; seed <= 20 * times(); ++seed) {
     const Self self = seed % 2 ? here : Self{};
     MapTable table;
     Fold fold(table, self);
     const bool orderly = seed % 4 < 2;
     RandomEvents random(seed, 10 + 5 * (seed % 5), orderly);
-    for (int i = 0; i < 3000; ++i) {
+    for (int i = 0; i < 1000; ++i) {
       const auto item = random.next(fold);
       fold.apply(item.event, item.head, item.lsn, item.end);
       if (i % 10 != 0) continue;
@@ -223,8 +453,12 @@ void counters_equal_a_recount() {
 }  // namespace
 
 void test_state(const std::string& directory) {
+  the_page_says_what_becomes_of_a_job();
   both_sides_of_a_table_hold_the_same(directory + "/table");
   a_job_that_runs_is_not_queued_by_another();
   what_is_kept_is_not_queued_by_its_add();
   counters_equal_a_recount();
+  both_folds_agree();
+  a_record_appended_again_changes_nothing();
+  any_batching_makes_the_same();
 }

@@ -43,6 +43,7 @@ struct Submission {
   std::string key{};          // what makes two submissions one job; empty: nothing does
   Millis window{0};           // how long after the job has finished its key still stands for it
   std::string serial{};       // jobs with the same run one at a time, in order; empty: any
+  bool operator==(const Submission&) const = default;
 };
 
 // A job's workload that is a part of another's; then no data follow its add.

@@ -92,7 +92,23 @@ std::string order_key(const std::string& id, const Job& job) {
   return key;
 }
 
-bool waits_for_first(const Job& job) { return job.state == State::delayed && job.starts == 0 && job.failures == 0; }
+// What stands in the table because of a job, besides itself: its place in the order of its state, among those with its
+// serial key, and among those of whose workload its own is a part.
+enum { by_state, by_serial, by_source };
+using Entries = std::array<std::pair<std::string, std::string_view>, 3>;
+Entries entries_of(const std::string& id, const std::optional<Job>& job) {
+  Entries all;
+  if (!job) return all;
+  const bool by_owner = job->state == State::claimed || job->state == State::running;
+  all[by_state] = {order_key(id, *job), by_owner ? std::string_view() : id};
+  if (is_in_line(*job)) all[by_serial] = {serial_key(*job), id};
+  // Where every node runs the job, another may need it when it is finished here: then until it is forgotten.
+  if (!job->source.empty() && (job->state != State::finished || (!job->node.empty() && !job->once)))
+    all[by_source] = {reference_key(id, *job), {}};
+  return all;
+}
+
+bool can_wait(const Job& job) { return job.state == State::queued || job.state == State::delayed; }
 
 bool starts_with(std::string_view text, std::string_view prefix) { return text.substr(0, prefix.size()) == prefix; }
 
@@ -157,9 +173,120 @@ bool Fold::run(EventReader& reader, size_t most) {
 }
 
 void Fold::apply(const Event& event, const RecordHead& head, Lsn lsn, Lsn end) {
-  std::visit([&](const auto& e) { apply(e, head, lsn); }, event);
+  std::visit(
+      [&](const auto& e) {
+        if constexpr (requires { e.ids; }) {
+          for (const auto& id : e.ids) happen(id, event, head, lsn);
+        } else if constexpr (requires { e.id; }) {
+          happen(e.id, event, head, lsn);
+        } else {
+          apply(e);
+        }
+      },
+      event);
+  if (const auto* forget = std::get_if<event::Forget>(&event)) remove_conflicts(forget->ids);
   m_position = {end, lsn, head.head_sum};
   m_changed = true;
+}
+
+void Fold::happen(const std::string& id, const Event& event, const RecordHead& head, Lsn lsn) {
+  const auto job = get(id);
+  const auto* forget = std::get_if<event::Forget>(&event);
+  if (forget && !note_forgotten(id, job, *forget, lsn)) return;
+  Transition to = next(job, event, head, lsn, m_self);
+  if (to.touched) touch(id, lsn);
+  if (to.conflict) trouble(Trouble::Kind::conflict, lsn, lsn, id);
+  if (to.key != Transition::Key::stays && !resolve_key(id, job ? *job : *to.job, to, lsn)) return;
+  update(id, job, std::move(to.job), to.line);
+}
+
+void Fold::update(const std::string& id, const std::optional<Job>& before, std::optional<Job> after, Line line) {
+  if (line == Line::stays && before == after) return;
+  auto old_entries = entries_of(id, before);
+  const bool enters = line == Line::enters, in_line = after && is_in_line(*after);
+  if (before && is_in_line(*before) && (enters || !in_line)) {
+    leave_line(id, *before);
+    old_entries[by_serial].first.clear();
+  }
+  if (in_line && enters) enter_line(id, *after);
+  if (in_line && line == Line::heads) head_line(id, *after);
+
+  if (before) count(*before, -1);
+  if (after) count(*after, 1);
+  const auto new_entries = entries_of(id, after);
+  for (size_t i = 0; i < new_entries.size(); ++i) {
+    const auto& [key, value] = new_entries[i];
+    if (const auto& old = old_entries[i].first; !old.empty() && old != key) m_table.remove(old);
+    if (!key.empty() && key != old_entries[i].first) m_table.put(key, value);
+  }
+  if (after) m_table.put(job_key(id), encode_job(*after));
+  else m_table.remove(job_key(id));
+  if (!before) m_last_job = std::max(m_last_job, job_key(id));
+}
+
+// Sees to what a job's key stands for. False where there is no such job: it is the one that has the key, sent again.
+bool Fold::resolve_key(const std::string& id, const Job& job, Transition& to, Lsn lsn) {
+  using Key = Transition::Key;
+  if (job.key.empty()) return true;
+  const std::string key = key_key(job.function, job.key);
+  std::string value = id;
+  if (to.key == Key::taken || to.key == Key::wanted) {
+    auto holder = keyed(job.function, job.key, to.key_at);
+    if (!holder) {
+      put_le<uint64_t>(value, 0);
+      m_table.put(key, value);
+      return true;
+    }
+    touch(*holder, lsn);
+    if (to.key == Key::wanted) return false;
+    to.job->key.clear();
+  } else if (key_holder(job.function, job.key) == id) {
+    put_le<uint64_t>(value, static_cast<uint64_t>(to.key_at.count()));
+    if (to.key == Key::freed) m_table.remove(key);
+    else m_table.put(key, value);
+  }
+  return true;
+}
+
+// Of two that may be started the first in the order goes first, unless the other one runs. So nothing depends on what
+// has been forgotten since.
+void Fold::enter_line(const std::string& id, Job& job) {
+  auto head = m_table.get(head_key(job.serial));
+  auto other = head ? get(*head) : std::nullopt;
+  if (!other || (can_wait(*other) && other->first_lsn > job.first_lsn)) head_line(id, job);
+  else job.state = State::waiting;
+}
+
+// The head is the one that does not wait; another one that has not been claimed waits then.
+void Fold::head_line(const std::string& id, const Job& job) {
+  auto head = m_table.get(head_key(job.serial));
+  if (head == id) return;
+  m_table.put(head_key(job.serial), id);
+  auto other = head ? get(*head) : std::nullopt;
+  if (!other || !can_wait(*other)) return;
+  auto waits = other;
+  waits->state = State::waiting;
+  update(*head, other, std::move(waits), Line::stays);
+}
+
+// After a job will not be started again: the next with its serial key may be.
+void Fold::leave_line(const std::string& id, const Job& job) {
+  m_table.remove(serial_key(job));
+  if (m_table.get(head_key(job.serial)) != id) return;
+  m_table.remove(head_key(job.serial));
+  std::string first;
+  walk(serial_prefix(job.serial), [&](const std::string& in_line) {
+    first = in_line;
+    return false;
+  });
+  if (first.empty()) return;
+  const auto waiting = get(first);
+  if (!waiting) throw TableError("a serial key names a job that is not there");
+  m_table.put(head_key(job.serial), first);
+  if (waiting->state != State::waiting) return;
+  auto next_one = waiting;
+  take_turn(*next_one);
+  update(first, waiting, std::move(next_one), Line::stays);
 }
 
 void Fold::commit() {
@@ -227,20 +354,6 @@ Counters& Fold::counter(const std::string& function) {
   return it->second;
 }
 
-void Fold::put_order(const std::string& id, const Job& job) {
-  bool by_owner = job.state == State::claimed || job.state == State::running;
-  if (auto key = order_key(id, job); !key.empty())
-    m_table.put(key, by_owner ? std::string_view() : std::string_view(id));
-  // Where every node runs the job, another may need it when it is finished here: then until it is forgotten.
-  if (!job.source.empty() && (job.state != State::finished || (!job.node.empty() && !job.once)))
-    m_table.put(reference_key(id, job), {});
-}
-
-void Fold::remove_order(const std::string& id, const Job& job) {
-  if (auto key = order_key(id, job); !key.empty()) m_table.remove(key);
-  if (!job.source.empty()) m_table.remove(reference_key(id, job));
-}
-
 void Fold::trouble(Trouble::Kind kind, Lsn lsn, Lsn end, const std::string& id) {
   std::string key = trouble_key(lsn), value;
   value += static_cast<char>(kind);
@@ -291,267 +404,26 @@ Weight Fold::weight(Lsn from, Lsn end) {
   return sum;
 }
 
-// A job's place in the orders, in the counters, and itself. Of a finished one that no other node knows, nothing is kept
-// that is not in its first record and its last.
-void Fold::store(const std::string& id, Job& job) {
-  if (job.state == State::finished && job.node.empty())
-    job.starts = job.failures = job.crashes = job.version = job.copies = 0, job.due = Millis(0);
-  count(job, 1);
-  put_order(id, job);
-  m_table.put(job_key(id), encode_job(job));
-}
-
-// Decides where a job stands that may be started as far as it alone is concerned.
-void Fold::enter(const std::string& id, Job& job) {
-  if (!may_run(job)) {
-    job.state = State::held;
-    return;
-  }
-  if (lacks_copies(job)) {
-    job.state = State::pending;
-    return;
-  }
-  job.state = job.due.count() ? State::delayed : State::queued;
-  if (job.serial.empty()) return;
-  m_table.put(serial_key(job), id);
-  auto head = m_table.get(head_key(job.serial));
-  auto other = head ? get(*head) : std::nullopt;
-  // The first in the order goes first, unless another one runs. So nothing depends on what has been forgotten since.
-  if (!other || *head == id ||
-      (other->first_lsn > job.first_lsn && (other->state == State::queued || other->state == State::delayed)))
-    become_head(id, job);
-  else job.state = State::waiting;
-}
-
-// The one with its serial key that is not waiting; another one that has not been claimed waits then.
-void Fold::become_head(const std::string& id, const Job& job) {
-  if (job.serial.empty()) return;
-  auto head = m_table.get(head_key(job.serial));
-  if (head == id) return;
-  m_table.put(head_key(job.serial), id);
-  auto other = head ? get(*head) : std::nullopt;
-  if (!other || (other->state != State::queued && other->state != State::delayed)) return;
-  remove_order(*head, *other);
-  count(*other, -1);
-  other->state = State::waiting;
-  store(*head, *other);
-}
-
-// After a job will not be started again: the next with its serial key may be.
-void Fold::leave(const std::string& id, const Job& job) {
-  if (job.serial.empty()) return;
-  m_table.remove(serial_key(job));
-  if (m_table.get(head_key(job.serial)) != id) return;
-  std::string next;
-  walk(serial_prefix(job.serial), [&](const std::string& first) {
-    next = first;
-    return false;
-  });
-  m_table.remove(head_key(job.serial));
-  if (next.empty()) return;
-  auto waiting = get(next);
-  if (!waiting) throw TableError("a serial key names a job that is not there");
-  if (waiting->state != State::waiting) return m_table.put(head_key(job.serial), next);
-  count(*waiting, -1);
-  enter(next, *waiting);
-  store(next, *waiting);
-}
-
-// A claim is made under index.lock by one who has seen that nobody alive holds the job. So the last one counts.
-void Fold::apply(const event::Claim& claim, const RecordHead&, Lsn) {
-  for (const auto& id : claim.ids) {
-    auto job = get(id);
-    if (!job || (job->state != State::queued && job->state != State::delayed && job->state != State::claimed &&
-                 job->state != State::running && job->state != State::waiting))
-      continue;
-    become_head(id, *job);
-    remove_order(id, *job);
-    count(*job, -1);
-    if (job->state == State::running) ++job->crashes;
-    job->state = State::claimed;
-    job->owner = claim.owner;
-    job->changed_at = claim.at;
-    store(id, *job);
-  }
-}
-
-void Fold::apply(const event::Add& add, const RecordHead& head, Lsn lsn) {
-  const uint64_t size = add.workload_size(head.data_size), sum = add.workload_sum(head.data_sum);
-  if (auto job = get(add.id)) {
-    touch(add.id, lsn);
-    bool only_its_end = job->first_lsn == 0;  // which another node told
-    if (!only_its_end && (job->size != size || job->sum != sum || job->function != add.asked.function))
-      return trouble(Trouble::Kind::conflict, lsn, lsn, add.id);
-    if (job->state == State::finished) return;
-    // The newer one may be another's copy, which came with the workload itself. What has its own keeps it.
-    const bool lacks = job->source.empty() && !add.part.source.empty();
-    if (!lacks && job->source != add.part.source) {
-      remove_order(add.id, *job);
-      count(*job, -1);
-      job->source = add.part.source;
-      job->offset = add.part.offset;
-      count(*job, 1);
-      put_order(add.id, *job);
-    }
-    if (!lacks) job->location = lsn;  // the newer copy; the older may be the one whose sync failed
-    // Sent again, it may have been accepted by two nodes. All see the same of them as its owner.
-    event::State accepted = state_of(add.id, *job);
-    accepted.node = add.node;
-    accepted.store = add.store;
-    accepted.at = add.at;
-    accepted.term = accepted.version = 0;
-    if (!job->once || job->state == State::kept || add.node.empty() || add.store == job->store || !is_newer(accepted, *job)) {
-      m_table.put(job_key(add.id), encode_job(*job));
-      return;
-    }
-    const Job before = *job;
-    remove_order(add.id, *job);
-    count(*job, -1);
-    job->node = add.node;
-    job->store = add.store;
-    job->changed_at = add.at;
-    job->copies = add.copies;
-    job->peers.clear();
-    if (job->owner.empty()) {
-      leave(add.id, before);
-      enter(add.id, *job);
-    }
-    store(add.id, *job);
-    return;
-  }
-  // Also of the node that this one was before it was restored or set up anew: the answer has been given.
-  const bool own = add.node.empty() || add.node == m_self.node;
-  bool taken = false;
-  if (!add.asked.key.empty()) {
-    auto holder = keyed(add.asked.function, add.asked.key, add.at);
-    taken = holder.has_value();
-    if (taken) touch(*holder, lsn);
-    if (taken && own) return;  // it is that job again; what another node has accepted is a job of its own
-    std::string value = add.id;
-    put_le<uint64_t>(value, 0);
-    if (!taken) m_table.put(key_key(add.asked.function, add.asked.key), value);
-  }
-  Job job;
-  static_cast<Submission&>(job) = add.asked;
-  if (taken) job.key.clear();
-  job.node = add.node;
-  job.store = add.store;
-  job.copies = add.copies;
-  job.once = add.once;
-  job.first_lsn = job.location = lsn;
-  job.size = size;
-  job.sum = sum;
-  job.source = add.part.source;
-  job.offset = add.part.offset;
-  job.enqueued_at = job.changed_at = add.at;
-  enter(add.id, job);
-  store(add.id, job);
-  m_last_job = std::max(m_last_job, job_key(add.id));
-}
-
-// Whether the job was accepted here and is not yet on as many nodes as it must be.
-bool Fold::lacks_copies(const Job& job) const {
-  if (job.node.empty() || !is_own(job) || job.copies < 2) return false;
-  size_t nodes = job.peers.empty() ? 1 : 2 + static_cast<size_t>(std::count(job.peers.begin(), job.peers.end(), ','));
-  return nodes < job.copies;
-}
-
-void Fold::apply(const event::Copied& copied, const RecordHead&, Lsn) {
-  for (const auto& id : copied.ids) {
-    auto job = get(id);
-    if (!job || job->state != State::pending) continue;
-    remove_order(id, *job);
-    count(*job, -1);
-    for (const auto& peer : split(copied.peers, ',')) {
-      auto known = split(job->peers, ',');
-      if (peer.empty() || std::find(known.begin(), known.end(), peer) != known.end()) continue;
-      job->peers += (job->peers.empty() ? "" : ",") + peer;
-    }
-    if (copied.enough) job->copies = 0;
-    enter(id, *job);
-    if (job->state != State::pending)
-      job->peers.clear(), job->copies = 0;  // or they would be counted again when it is its turn, or is kicked
-    store(id, *job);
-  }
-}
-
-// What another node, or this one for another that is gone, says of a job.
-void Fold::apply(const event::State& state, const RecordHead&, Lsn lsn) {
-  auto job = get(state.id);
-  if (!job) {
-    if (state.state != "finished") return;  // without an add it is nothing that could be run
-    job.emplace();
-    job->function = state.function;
-    job->node = state.node;
-    job->store = state.store;
-    job->enqueued_at = state.at;
-    m_last_job = std::max(m_last_job, job_key(state.id));
-  } else {
-    if (!is_newer(state, *job)) return;
-    remove_order(state.id, *job);
-    count(*job, -1);
-  }
-  const Job before = *job;
-  job->node = state.node;
-  job->store = state.store;
-  job->term = state.term;
-  job->version = state.version;
-  job->starts = state.starts;
-  job->failures = state.failures;
-  job->crashes = state.crashes;
-  job->due = state.due;
-  job->why = state.why;
-  job->exit = state.exit;
-  job->signal = state.signal;
-  // Nodes of before do not tell these.
-  job->dropped = state.state == "finished" && (state.dropped || state.why == "dropped");
-  job->tries = state.state != "finished" && state.state != "kept" ? 0
-               : state.attempts || job->dropped                   ? state.attempts
-                                                                  : state.failures + 1;
-  job->changed_at = state.at;
-  job->peers.clear();
-  job->copies = 0;  // it has travelled
-  job->keep = state.keep;
-  // While its command runs here it stays claimed, whoever else owns it by now.
-  if (state.state != "queued" || job->owner.empty()) {
-    job->owner.clear();
-    job->state = state.state == "dead" ? State::dead : state.state == "kept" ? State::kept : State::finished;
-    if (before.state != State::kept) leave(state.id, before);
-    if (state.state == "queued") enter(state.id, *job);
-  }
-  if (job->state == State::finished) job->location = lsn;
-  store(state.id, *job);
-  bool ended = job->state == State::finished || job->state == State::kept;
-  if (ended && before.state != State::kept) set_key(state.id, *job, job->dropped, state.at);
-}
-
 // Jobs that have long been finished. When records of theirs are gone already, others may stand here that made a job of
-// the ID.
-void Fold::apply(const event::Forget& forget, const RecordHead&, Lsn lsn) {
-  for (const auto& id : forget.ids) {
-    auto job = get(id);
-    auto touched_at = touched(id);
-    if (touched_at && *touched_at >= forget.position) continue;  // that came in between
-    std::string noted;
-    put_le<uint64_t>(noted, lsn);
-    put_le<uint64_t>(noted, job && !touched_at ? job->first_lsn : no_lsn);
-    m_table.put("f" + id, noted);
-    if (!job) continue;
-    remove_order(id, *job);
-    count(*job, -1);
-    if (job->state != State::dead && job->state != State::kept && job->state != State::finished) leave(id, *job);
-    m_table.remove(job_key(id));
-    m_table.remove("t" + id);
-    if (!job->key.empty() && key_holder(job->function, job->key) == id)
-      m_table.remove(key_key(job->function, job->key));
-  }
+// the ID. False where the job is to stay.
+bool Fold::note_forgotten(const std::string& id, const std::optional<Job>& job, const event::Forget& forget, Lsn lsn) {
+  auto touched_at = touched(id);
+  if (touched_at && *touched_at >= forget.position) return false;  // that came in between
+  std::string noted;
+  put_le<uint64_t>(noted, lsn);
+  put_le<uint64_t>(noted, job && !touched_at ? job->first_lsn : no_lsn);
+  m_table.put("f" + id, noted);
+  if (job) m_table.remove("t" + id);
+  return true;
+}
+
+void Fold::remove_conflicts(const std::vector<std::string>& ids) {
   remove_troubles([&](const Trouble& t) {
-    return t.kind == Trouble::Kind::conflict &&
-           std::find(forget.ids.begin(), forget.ids.end(), t.id) != forget.ids.end();
+    return t.kind == Trouble::Kind::conflict && std::find(ids.begin(), ids.end(), t.id) != ids.end();
   });
 }
 
-void Fold::apply(const Gap& gap, const RecordHead&, Lsn) {
+void Fold::apply(const Gap& gap) {
   remove_troubles([&](const Trouble& t) {
     return t.kind != Trouble::Kind::conflict && t.lsn >= gap.since && t.lsn < gap.position;
   });
@@ -617,7 +489,7 @@ bool Fold::end_is_known(const Job& job) {
   return true;
 }
 
-void Fold::apply(const event::Peer& said, const RecordHead&, Lsn) {
+void Fold::apply(const event::Peer& said) {
   PeerState peer = this->peer(said.node);
   if (!peer.store.empty() && peer.store != said.store) peer.former.push_back(peer.store);
   if (peer.former.size() > most_former) peer.former.erase(peer.former.begin());
@@ -667,143 +539,16 @@ bool Fold::is_owed(const Job& job) {
   return false;
 }
 
-// When a job with a key has ended, the key stands for it a while longer.
-void Fold::set_key(const std::string& id, const Job& job, bool dropped, Millis at) {
-  if (job.key.empty()) return;
-  std::string key = key_key(job.function, job.key), value = id;
-  put_le<uint64_t>(value, static_cast<uint64_t>((at + job.window).count()));
-  auto now = m_table.get(key);
-  if (!now || now->substr(0, ulid_size) != id) return;  // it stands for another one
-  if (dropped) m_table.remove(key);
-  else m_table.put(key, value);
-}
-
-void Fold::apply(const event::Pause& pause, const RecordHead&, Lsn) {
+void Fold::apply(const event::Pause& pause) {
   std::string value;
   put_le<uint64_t>(value, static_cast<uint64_t>(pause.at.count()));
   counter(pause.function);
   m_table.put("p" + pause.function, value);
 }
 
-void Fold::apply(const event::Resume& resume, const RecordHead&, Lsn) {
+void Fold::apply(const event::Resume& resume) {
   counter(resume.function);
   m_table.remove("p" + resume.function);
-}
-
-namespace {
-
-// start, fail and dead count only for the one who holds the job, and only for this start of it. done always counts, and
-// what a person says.
-bool holds(const Job& job, const auto& event) {
-  return job.owner == event.owner && job.starts == event.start &&
-         (job.state == State::running || job.state == State::claimed);
-}
-
-// Only what stands in this record: those between the first and this one are not kept for long.
-void end(Job& job, State state, uint32_t tries, uint32_t exit, uint32_t signal) {
-  job.state = state;
-  job.owner.clear();
-  job.tries = tries;
-  job.exit = exit;
-  job.signal = signal;
-}
-
-}  // namespace
-
-void Fold::change(Job& job, const event::Start& start) {
-  // Only the next start: an older one may stand here again, appended anew after its first sync had failed.
-  if (job.state != State::claimed || start.start != job.starts + 1 ||
-      owner_process(job.owner) != owner_process(start.owner))
-    return;
-  job.state = State::running;
-  job.owner = start.owner;
-  job.starts = start.start;
-}
-
-void Fold::change(Job& job, const event::Fail& fail) {
-  if (!holds(job, fail)) return;
-  job.state = !may_run(job) ? State::held : fail.due.count() ? State::delayed : State::queued;
-  if (fail.spent) ++job.failures;
-  job.due = fail.due;
-  job.owner.clear();
-  if (!fail.spent && fail.why.empty()) return;  // given back: what there is to say is as before
-  job.why = fail.why;
-  job.exit = fail.exit;
-  job.signal = fail.signal;
-}
-
-void Fold::change(Job& job, const event::Dead& dead) {
-  if (!holds(job, dead)) return;
-  // No attempt has ended: the workload is damaged, or its worker died once more.
-  if (dead.spent) ++job.failures;
-  else if (job.state == State::running) ++job.crashes;
-  job.state = State::dead;
-  job.why = dead.why;
-  job.exit = dead.exit;
-  job.signal = dead.signal;
-  job.owner.clear();
-}
-
-void Fold::change(Job& job, const event::Done& done) {
-  if (job.state == State::kept) return;
-  if (done.keep) job.keep = 1;
-  job.dropped = 0;
-  job.why.clear();
-  end(job, job.keep ? State::kept : State::finished, done.attempts ? done.attempts : 1, done.exit, done.signal);
-}
-
-void Fold::change(Job& job, const event::Drop& drop) {
-  job.dropped = 1;
-  job.why = "dropped";
-  end(job, State::finished, drop.attempts, no_exit, 0);
-}
-
-void Fold::change(Job& job, const event::Keep&) { job.keep = 1; }
-
-void Fold::change(Job& job, const event::Release&) {
-  job.keep = 0;
-  if (job.state == State::kept) job.state = State::finished;
-}
-
-void Fold::change(Job& job, const event::Kick& kick) {
-  if (job.state == State::dead) {
-    job.failures = job.crashes = job.signal = 0;
-    job.exit = no_exit;
-    job.why.clear();
-    job.due = Millis(0);
-    enter(kick.id, job);
-  } else if (job.state == State::delayed) {
-    job.state = State::queued;
-    job.due = Millis(0);
-  } else if (job.state == State::waiting) {
-    job.due = Millis(0);
-  }
-}
-
-template <typename E>
-void Fold::apply(const E& event, const RecordHead&, Lsn lsn) {
-  constexpr bool is_drop = std::is_same_v<E, event::Drop>;
-  auto job = get(event.id);
-  // Of one that has ended, a person may say that its key is free.
-  if (job && job->state == State::finished && is_drop) return set_key(event.id, *job, true, event.at);
-  if (!job || job->state == State::finished) return;
-  const bool was_live = job->state != State::dead && job->state != State::kept;
-  remove_order(event.id, *job);
-  count(*job, -1);
-  const State before = job->state;
-  const uint32_t keep_before = job->keep;
-  const Millis due_before = job->due;
-  change(*job, event);
-  // What another node owns changes here only by its end, and by what a person says of a dead one.
-  const bool changed = job->state != before || job->keep != keep_before || job->due != due_before;
-  const bool ended = job->state == State::finished || job->state == State::kept;
-  if (changed && (may_run(*job) || ended || before == State::dead || before == State::kept)) ++job->version;
-  if (changed) job->changed_at = event.at;
-  if (job->state == State::finished) job->location = lsn;
-  store(event.id, *job);
-  if (ended && before != State::kept) set_key(event.id, *job, is_drop, event.at);
-  bool left = job->state == State::dead || ended || (job->state == State::held && before != State::held);
-  if (was_live && left) leave(event.id, *job);
 }
 
 std::optional<std::string> Fold::keyed(const std::string& function, const std::string& key, Millis now) {

@@ -3,14 +3,20 @@
 // away and made again.
 //
 // The keys of the index, each order kept so that claiming and listing read only what they return:
+// clang-format off
 //   m                                        how far the journal has been folded
 //   v                                        by which fold_version, and how far: it lags behind where a program has
-//   folded that knew no such key g                                        the key of the greatest job ID j <ID> the job
-//   (see job.hpp) q <function> 0 <priority> <first LSN>    -> ID; queued, in the order in which they are claimed d
-//   <function> 0 <due> <first LSN>         -> ID; delayed, in the order in which they fall due c <owner> 0 <ID> claimed
-//   and running, by owner x <function> 0 <first LSN>               -> ID; dead y <function> 0 <first LSN> -> ID; kept
+//                                            folded that knew no such key
+//   g                                        the key of the greatest job ID
+//   j <ID>                                   the job (see job.hpp)
+//   q <function> 0 <priority> <first LSN>    -> ID; queued, in the order in which they are claimed
+//   d <function> 0 <due> <first LSN>         -> ID; delayed, in the order in which they fall due
+//   c <owner> 0 <ID>                         claimed and running, by owner
+//   x <function> 0 <first LSN>               -> ID; dead
+//   y <function> 0 <first LSN>               -> ID; kept
 //   b <ID> 0 <ID>                            the second's workload is a part of the first's
-//   l <serial key> 0 <first LSN>             -> ID; those with a serial key, but for dead ones
+//   l <serial key> 0 <first LSN>             -> ID; those with a serial key that are queued, delayed, claimed, running
+//                                            or waiting
 //   h <serial key>                           -> ID; the one of them that is not waiting
 //   k <function> 0 <key>                     -> ID and when it stops to stand for that job (0: not yet finished)
 //   n <function> 0 <first LSN>               -> ID; pending
@@ -20,9 +26,12 @@
 //   s <function>                             counters
 //   z <function>                             how many of its delayed jobs were never started
 //   t <ID>                                   the LSN of the last further add that was taken for this job, for its ID or
-//   its key f <ID>                                   the LSN of the forget record that named it, and of its only add;
-//   while that is there w <LSN / weight_step>                    what of that part of the journal is still needed e
-//   <LSN>                                  what could not be read or used
+//                                            its key
+//   f <ID>                                   the LSN of the forget record that named it, and of its only add; while
+//                                            that is there
+//   w <LSN / weight_step>                    what of that part of the journal is still needed
+//   e <LSN>                                  what could not be read or used
+// clang-format on
 #pragma once
 
 #include <array>
@@ -35,6 +44,7 @@
 #include "gq/state/event_reader.hpp"
 #include "gq/state/job.hpp"
 #include "gq/state/table.hpp"
+#include "gq/state/transition.hpp"
 
 namespace gq {
 
@@ -76,13 +86,6 @@ struct Trouble {
   std::string id;  // conflict: the job whose ID was used again with another workload
 };
 const char* trouble_name(Trouble::Kind kind);
-
-// The node that a store is, in a replication group; both empty without one. What an index is made of besides the
-// journal.
-struct Self {
-  std::string node;
-  std::string store;  // its identity, which is new when a store was set up or restored
-};
 
 // Of what another node was before, so many are remembered.
 inline constexpr size_t most_former = 8;
@@ -160,7 +163,7 @@ class Fold {
   // Every node whose jobs are held here.
   std::vector<std::string> held_nodes();
   // Whether a job may be run here as far as the group is concerned.
-  bool may_run(const Job& job) const { return !job.once || is_own(job); }
+  bool may_run(const Job& job) const { return gq::may_run(job, m_self); }
   // Jobs that have not ended, the oldest of all among them; few, but for delayed ones.
   std::vector<std::string> oldest();
   // Every owner that holds a job.
@@ -168,45 +171,32 @@ class Fold {
   std::vector<std::string> functions();
 
  private:
-  void apply(const event::Add& add, const RecordHead& head, Lsn lsn);
-  void apply(const event::Claim& claim, const RecordHead&, Lsn);
-  void apply(const event::Copied& copied, const RecordHead&, Lsn);
-  void apply(const event::State& state, const RecordHead&, Lsn lsn);
-  void apply(const event::Peer& said, const RecordHead&, Lsn);
-  void apply(const event::Forget& forget, const RecordHead&, Lsn lsn);
-  void apply(const Gap& gap, const RecordHead&, Lsn);
-  void apply(const event::Pause& pause, const RecordHead&, Lsn);
-  void apply(const event::Resume& resume, const RecordHead&, Lsn);
-  void apply(const event::Stream&, const RecordHead&, Lsn) {}
-  void apply(const event::End&, const RecordHead&, Lsn) {}
-  // All others are about one job: what they have in common, and how each changes one that has not finished.
-  template <typename E>
-  void apply(const E& event, const RecordHead&, Lsn lsn);
-  void change(Job& job, const event::Start& start);
-  void change(Job& job, const event::Done& done);
-  void change(Job& job, const event::Fail& fail);
-  void change(Job& job, const event::Dead& dead);
-  void change(Job& job, const event::Kick& kick);
-  void change(Job& job, const event::Drop& drop);
-  void change(Job& job, const event::Keep&);
-  void change(Job& job, const event::Release&);
+  using Line = Transition::Line;
+
+  // What is said of a job: next() says what becomes of it, and the fold sees to what that needs.
+  void happen(const std::string& id, const Event& event, const RecordHead& head, Lsn lsn);
+  // Here alone is written what the table has because of a job: itself, its entries in the orders, its part of counters
+  // and weights. Others with its serial key change as it leaves these or comes to them.
+  void update(const std::string& id, const std::optional<Job>& before, std::optional<Job> after, Line line);
+  // What is said of no job.
+  void apply(const event::Peer& said);
+  void apply(const event::Pause& pause);
+  void apply(const event::Resume& resume);
+  void apply(const Gap& gap);
+  void apply(const event::Stream&) {}
+  void apply(const event::End&) {}
+  bool note_forgotten(const std::string& id, const std::optional<Job>& job, const event::Forget& forget, Lsn lsn);
+  void remove_conflicts(const std::vector<std::string>& ids);
+  bool resolve_key(const std::string& id, const Job& job, Transition& to, Lsn lsn);
+  void leave_line(const std::string& id, const Job& job);
+  void enter_line(const std::string& id, Job& job);
+  void head_line(const std::string& id, const Job& job);
+  void count(const Job& job, int by);
   void remove_troubles(const std::function<bool(const Trouble&)>& is_gone);
   void touch(const std::string& id, Lsn lsn);
   std::optional<std::string> key_holder(const std::string& function, const std::string& key);
-  bool is_own(const Job& job) const {
-    return job.node.empty() || (job.node == m_self.node && job.store == m_self.store);
-  }
-  bool lacks_copies(const Job& job) const;
-  void set_key(const std::string& id, const Job& job, bool dropped, Millis at);
-  void enter(const std::string& id, Job& job);
-  void leave(const std::string& id, const Job& job);
-  void become_head(const std::string& id, const Job& job);
-  void count(const Job& job, int by);
   Weight& weight_at(Lsn lsn);
   void put_weights();
-  void store(const std::string& id, Job& job);
-  void put_order(const std::string& id, const Job& job);
-  void remove_order(const std::string& id, const Job& job);
   void recount_first();
   Counters& counter(const std::string& function);
   void trouble(Trouble::Kind kind, Lsn lsn, Lsn end, const std::string& id = {});

@@ -58,6 +58,7 @@ struct Job : Submission {
     return state == State::finished || state == State::kept ? tries : failures + (state == State::running ? 1 : 0);
   }
   bool is_inline() const { return source.empty() && size <= max_inline_data; }
+  bool operator==(const Job&) const = default;
 };
 
 // Whether there is nothing to say of a job that its add does not say.

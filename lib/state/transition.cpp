@@ -1,0 +1,308 @@
+#include "gq/state/transition.hpp"
+
+#include <algorithm>
+
+#include "gq/base/text.hpp"
+
+namespace gq {
+namespace {
+
+using Line = Transition::Line;
+using Key = Transition::Key;
+
+struct Place {
+  const RecordHead& head;
+  Lsn lsn;
+  const Self& self;
+};
+
+bool is_own(const Job& job, const Self& self) {
+  return job.node.empty() || (job.node == self.node && job.store == self.store);
+}
+
+// Whether the job was accepted here and is not yet on as many nodes as it must be.
+bool lacks_copies(const Job& job, const Self& self) {
+  if (job.node.empty() || !is_own(job, self) || job.copies < 2) return false;
+  auto nodes = job.peers.empty() ? 1 : 2 + std::count(job.peers.begin(), job.peers.end(), ',');
+  return nodes < job.copies;
+}
+
+bool has_ended(const Job& job) { return job.state == State::kept || job.state == State::finished; }
+
+// Where a job stands that is to be run: as far as it alone is concerned.
+void enter(Transition& to, const Self& self) {
+  Job& job = *to.job;
+  to.line = Line::enters;
+  take_turn(job);
+  if (!may_run(job, self)) job.state = State::held;
+  else if (lacks_copies(job, self)) job.state = State::pending;
+}
+
+// When a job has ended, its key stands for it a while longer.
+void end_key(Transition& to, bool dropped, Millis at) {
+  to.key = dropped ? Key::freed : Key::ends;
+  to.key_at = at + to.job->window;
+}
+
+// Only what stands in this record: those between the first and this one are not kept for long.
+void end(Job& job, State state, uint32_t tries, uint32_t exit, uint32_t signal) {
+  job.state = state;
+  job.owner.clear();
+  job.tries = tries;
+  job.exit = exit;
+  job.signal = signal;
+}
+
+void add_new(Transition& to, const event::Add& add, const Place& at) {
+  Job& job = to.job.emplace();
+  static_cast<Submission&>(job) = add.asked;
+  job.node = add.node;
+  job.store = add.store;
+  job.copies = add.copies;
+  job.once = add.once;
+  job.first_lsn = job.location = at.lsn;
+  job.size = add.workload_size(at.head.data_size);
+  job.sum = add.workload_sum(at.head.data_sum);
+  job.source = add.part.source;
+  job.offset = add.part.offset;
+  job.enqueued_at = job.changed_at = add.at;
+  enter(to, at.self);
+  if (job.key.empty()) return;
+  // Also what the node accepted that this one was before it was restored or set up anew: the answer has been given.
+  // What another node has accepted is a job of its own.
+  to.key = add.node.empty() || add.node == at.self.node ? Key::wanted : Key::taken;
+  to.key_at = add.at;
+}
+
+void happen(Transition& to, const event::Add& add, const Place& at) {
+  if (!to.job) return add_new(to, add, at);
+  Job& job = *to.job;
+  to.touched = true;
+  const bool only_its_end = job.first_lsn == 0;  // which another node told
+  to.conflict = !only_its_end && (job.size != add.workload_size(at.head.data_size) ||
+                                  job.sum != add.workload_sum(at.head.data_sum) || job.function != add.asked.function);
+  if (to.conflict || job.state == State::finished) return;
+  // The newer one may be another's copy, which came with the workload itself. What has its own keeps it.
+  const bool lacks = job.source.empty() && !add.part.source.empty();
+  if (!lacks && job.source != add.part.source) job.source = add.part.source, job.offset = add.part.offset;
+  if (!lacks) job.location = at.lsn;  // the newer copy; the older may be the one whose sync failed
+  // Sent again, it may have been accepted by two nodes. All see the same of them as its owner.
+  if (!job.once || add.node.empty() || add.store == job.store) return;
+  if (!is_newer(event::State{.at = add.at, .store = add.store}, job)) return;
+  job.node = add.node;
+  job.store = add.store;
+  job.changed_at = add.at;
+  job.copies = add.copies;
+  job.peers.clear();
+  if (job.owner.empty()) enter(to, at.self);
+}
+
+// A claim is made under index.lock by one who has seen that nobody alive holds the job. So the last one counts.
+void happen(Transition& to, const event::Claim& claim, const Place&) {
+  if (!to.job || !(is_startable(*to.job) || to.job->state == State::waiting)) return;
+  Job& job = *to.job;
+  to.line = Line::heads;
+  if (job.state == State::running) ++job.crashes;
+  job.state = State::claimed;
+  job.owner = claim.owner;
+  job.changed_at = claim.at;
+}
+
+void happen(Transition& to, const event::Copied& copied, const Place& at) {
+  if (!to.job || to.job->state != State::pending) return;
+  Job& job = *to.job;
+  for (const auto& peer : split(copied.peers, ',')) {
+    auto known = split(job.peers, ',');
+    if (peer.empty() || std::find(known.begin(), known.end(), peer) != known.end()) continue;
+    job.peers += (job.peers.empty() ? "" : ",") + peer;
+  }
+  if (copied.enough) job.copies = 0;
+  enter(to, at.self);
+  // Or they would be counted again when it is kicked.
+  if (job.state != State::pending) job.peers.clear(), job.copies = 0;
+}
+
+// What another node, or this one for another that is gone, says of a job.
+void happen(Transition& to, const event::State& said, const Place& at) {
+  if (!to.job) {
+    if (said.state != "finished") return;  // without an add it is nothing that could be run
+    Job& job = to.job.emplace();
+    job.function = said.function;
+    job.enqueued_at = said.at;
+  } else if (!is_newer(said, *to.job)) {
+    return;
+  }
+  Job& job = *to.job;
+  const State before = job.state;
+  job.node = said.node;
+  job.store = said.store;
+  job.term = said.term;
+  job.version = said.version;
+  job.starts = said.starts;
+  job.failures = said.failures;
+  job.crashes = said.crashes;
+  job.due = said.due;
+  job.why = said.why;
+  job.exit = said.exit;
+  job.signal = said.signal;
+  // Nodes of before do not tell these.
+  job.dropped = said.state == "finished" && (said.dropped || said.why == "dropped");
+  job.tries = said.state != "finished" && said.state != "kept" ? 0
+              : said.attempts || job.dropped                   ? said.attempts
+                                                               : said.failures + 1;
+  job.changed_at = said.at;
+  job.peers.clear();
+  job.copies = 0;  // it has travelled
+  job.keep = said.keep;
+  if (said.state == "queued") {
+    // While its command runs here it stays claimed, whoever else owns it by now.
+    if (job.owner.empty()) enter(to, at.self);
+    return;
+  }
+  job.owner.clear();
+  job.state = said.state == "dead" ? State::dead : said.state == "kept" ? State::kept : State::finished;
+  if (job.state == State::finished) job.location = at.lsn;
+  if (has_ended(job) && before != State::kept) end_key(to, job.dropped, said.at);
+}
+
+void happen(Transition& to, const event::Forget&, const Place&) {
+  if (to.job) to.key = Key::freed;
+  to.job.reset();
+}
+
+// All others are about one job that has not finished: how each changes it, and then what they have in common.
+
+// start, fail and dead count only for the one who holds the job, and only for this start of it. done always counts, and
+// what a person says.
+bool holds(const Job& job, const auto& event) {
+  return job.owner == event.owner && job.starts == event.start &&
+         (job.state == State::running || job.state == State::claimed);
+}
+
+void change(Transition& to, const event::Start& start, const Self&) {
+  Job& job = *to.job;
+  // Only the next start: an older one may stand here again, appended anew after its first sync had failed.
+  if (job.state != State::claimed || start.start != job.starts + 1 ||
+      owner_process(job.owner) != owner_process(start.owner))
+    return;
+  job.state = State::running;
+  job.owner = start.owner;
+  job.starts = start.start;
+}
+
+void change(Transition& to, const event::Fail& fail, const Self& self) {
+  Job& job = *to.job;
+  if (!holds(job, fail)) return;
+  if (fail.spent) ++job.failures;
+  job.due = fail.due;
+  take_turn(job);
+  if (!may_run(job, self)) job.state = State::held;
+  job.owner.clear();
+  if (!fail.spent && fail.why.empty()) return;  // given back: what there is to say is as before
+  job.why = fail.why;
+  job.exit = fail.exit;
+  job.signal = fail.signal;
+}
+
+void change(Transition& to, const event::Dead& dead, const Self&) {
+  Job& job = *to.job;
+  if (!holds(job, dead)) return;
+  // No attempt has ended: the workload is damaged, or its worker died once more.
+  if (dead.spent) ++job.failures;
+  else if (job.state == State::running) ++job.crashes;
+  job.state = State::dead;
+  job.why = dead.why;
+  job.exit = dead.exit;
+  job.signal = dead.signal;
+  job.owner.clear();
+}
+
+void change(Transition& to, const event::Done& done, const Self&) {
+  Job& job = *to.job;
+  if (job.state == State::kept) return;
+  if (done.keep) job.keep = 1;
+  job.dropped = 0;
+  job.why.clear();
+  end(job, job.keep ? State::kept : State::finished, done.attempts ? done.attempts : 1, done.exit, done.signal);
+}
+
+void change(Transition& to, const event::Drop& drop, const Self&) {
+  Job& job = *to.job;
+  job.dropped = 1;
+  job.why = "dropped";
+  end(job, State::finished, drop.attempts, no_exit, 0);
+}
+
+void change(Transition& to, const event::Keep&, const Self&) { to.job->keep = 1; }
+
+void change(Transition& to, const event::Release&, const Self&) {
+  to.job->keep = 0;
+  if (to.job->state == State::kept) to.job->state = State::finished;
+}
+
+void change(Transition& to, const event::Kick&, const Self& self) {
+  Job& job = *to.job;
+  if (job.state == State::dead) {
+    job.failures = job.crashes = job.signal = 0;
+    job.exit = no_exit;
+    job.why.clear();
+    job.due = Millis(0);
+    enter(to, self);
+  } else if (job.state == State::delayed || job.state == State::waiting) {
+    job.due = Millis(0);
+    if (job.state == State::delayed) job.state = State::queued;
+  }
+}
+
+template <typename E>
+requires requires(const E& e) { e.id; }
+void happen(Transition& to, const E& event, const Place& at) {
+  constexpr bool is_drop = std::is_same_v<E, event::Drop>;
+  if (!to.job) return;
+  Job& job = *to.job;
+  // Of one that has ended, a person may say that its key is free.
+  if (job.state == State::finished && is_drop) end_key(to, true, event.at);
+  if (job.state == State::finished) return;
+  const State before = job.state;
+  const uint32_t keep_before = job.keep;
+  const Millis due_before = job.due;
+  change(to, event, at.self);
+  // What another node owns changes here only by its end, and by what a person says of a dead one.
+  const bool changed = job.state != before || job.keep != keep_before || job.due != due_before;
+  if (changed && (may_run(job, at.self) || has_ended(job) || before == State::dead || before == State::kept))
+    ++job.version;
+  if (changed) job.changed_at = event.at;
+  if (job.state == State::finished) job.location = at.lsn;
+  if (has_ended(job) && before != State::kept) end_key(to, is_drop, event.at);
+}
+
+// pause, resume, peer, stream and end are about no job.
+void happen(Transition&, const auto&, const Place&) {}
+
+}  // namespace
+
+Transition next(const std::optional<Job>& job, const Event& event, const RecordHead& head, Lsn lsn, const Self& self) {
+  Transition to{.job = job};
+  std::visit([&](const auto& e) { happen(to, e, {head, lsn, self}); }, event);
+  // Of a finished one that no other node knows, nothing is kept that is not in its first record and its last.
+  if (to.job && to.job->state == State::finished && to.job->node.empty()) {
+    Job& ended = *to.job;
+    ended.starts = ended.failures = ended.crashes = ended.version = ended.copies = 0, ended.due = Millis(0);
+  }
+  return to;
+}
+
+void take_turn(Job& job) { job.state = job.due.count() ? State::delayed : State::queued; }
+
+bool is_startable(const Job& job) {
+  return job.state == State::queued || job.state == State::delayed || job.state == State::claimed ||
+         job.state == State::running;
+}
+
+bool is_in_line(const Job& job) { return !job.serial.empty() && (is_startable(job) || job.state == State::waiting); }
+
+bool may_run(const Job& job, const Self& self) { return !job.once || is_own(job, self); }
+
+bool waits_for_first(const Job& job) { return job.state == State::delayed && job.starts == 0 && job.failures == 0; }
+
+}  // namespace gq
