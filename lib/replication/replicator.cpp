@@ -679,16 +679,17 @@ AskReply Replicator::ask(Peer& peer, const std::vector<std::string>& ids) {
     peer.trouble.clear(), peer.unsaid = false;
   }
   peer.up = room;
-  if (m_serving && relay && peer.position != UINT64_MAX) {
-    peer.position = peer.sent = UINT64_MAX;  // nothing is owed to it
-    record_peer(peer);
-  } else if (m_serving && !relay && peer.position == UINT64_MAX) {
-    peer.position = peer.sent = 0;
-    peer.since = here;
-    record_peer(peer);
-  }
+  if (m_serving) owe(peer, !relay, here);
   peer.note_end(answer->end, here);
   return std::move(*answer);
+}
+
+// A relay is owed nothing; one that is none any more, all from now on. Called with m_mutex held.
+void Replicator::owe(Peer& peer, bool owed, Lsn here) {
+  if (owed == (peer.position != UINT64_MAX)) return;
+  peer.position = peer.sent = owed ? 0 : UINT64_MAX;
+  if (owed) peer.since = here;
+  record_peer(peer);
 }
 
 void Replicator::look_after(Peer& peer) {
@@ -1530,40 +1531,46 @@ void Replicator::log_stale(const std::vector<TellThenAppend::Change>& changes) {
         log(Level::warning, change.id + ": " + change.job.why + "; it is kept as dead" + *behind);
 }
 
+// Whether a transfer is to be heard: only what is new is believed, and says who is there.
+Replicator::Admission Replicator::admit(const Transfer& t) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  Admission admission;
+  admission.refusal = m_members.refuse(t);
+  if (admission.refusal) return admission;
+  auto refuse = [&](std::string reason) {
+    admission.refusal = Refusal{"", std::move(reason)};
+    return admission;
+  };
+  if (t.kind != "take" && t.kind != "part" && t.kind != "ask") return refuse("it is neither take nor ask");
+  const Millis now = boot_now();
+  auto verdict = m_keys ? m_sessions.take(t.to_session, t.session, t.number, now) : Sessions::Verdict::taken;
+  admission.again = verdict == Sessions::Verdict::unknown;
+  if (admission.again) return admission;
+  if (verdict == Sessions::Verdict::repeated) return refuse("it has been here before");
+  const Meeting meeting = m_members.hear(t.node, t.store, m_detector.answers(t.node, now));
+  if (meeting.what == Meeting::What::refused) return refuse(meeting.reason);
+  if (Peer* peer = find(t.node)) take_up(*peer, meeting);
+  if (t.kind != "ask") return admission;
+  m_detector.asked_by(t.node, now);
+  admission.taking = m_ownership.is_taking(t.node);
+  return admission;
+}
+
 std::optional<std::string> Replicator::serve(std::string_view payload) {
   std::string reason, kind;
   auto t = parse_transfer(payload, m_keys, reason);
   Reply reply{m_self.node, m_self.store, {}, {}};
-  bool again = false, taking = false;
-  if (t) {
-    std::lock_guard<std::mutex> guard(m_mutex);
-    if (auto refusal = m_members.refuse(*t)) kind = refusal->kind, reason = refusal->reason;
-    else if (t->kind != "take" && t->kind != "part" && t->kind != "ask") reason = "it is neither take nor ask";
-    // Only what is new is believed, and says who is there.
-    else if (auto verdict = m_keys ? m_sessions.take(t->to_session, t->session, t->number, read_times().boot)
-                                   : Sessions::Verdict::taken;
-             verdict == Sessions::Verdict::unknown)
-      again = true;
-    else if (verdict == Sessions::Verdict::repeated) reason = "it has been here before";
-    else {
-      const Millis now = boot_now();
-      const Meeting meeting = m_members.hear(t->node, t->store, m_detector.answers(t->node, now));
-      reason = meeting.reason;
-      if (Peer* peer = find(t->node); peer && reason.empty()) take_up(*peer, meeting);
-      if (reason.empty() && t->kind == "ask") {
-        m_detector.asked_by(t->node, now);
-        taking = m_ownership.is_taking(t->node);
-      }
-    }
-  }
-  if (again) {
+  Admission admission;
+  if (t) admission = admit(*t);
+  if (admission.refusal) kind = admission.refusal->kind, reason = admission.refusal->reason;
+  if (admission.again) {
     reply.body = "again\n";
   } else {
     try {
       if (reason.empty())
         reply.body = t->kind == "take"   ? serve_take(*t, reason)
                      : t->kind == "part" ? serve_part(*t, reason)
-                                         : serve_ask(*t, reason, taking);
+                                         : serve_ask(*t, reason, admission.taking);
     } catch (const Error& e) {
       if (e.code() == Exit::config) throw;
       reason = e.what();

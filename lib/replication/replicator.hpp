@@ -130,6 +130,7 @@ class Replicator {
   void note(Peer& peer, const Reply& reply);
   void record_peer(Peer& peer);
   AskReply ask(Peer& peer, const std::vector<std::string>& ids);
+  void owe(Peer& peer, bool owed, Lsn here);
   void look_after(Peer& peer);
 
   bool is_mine_to_tell(const std::string& origin, const std::string& store);
@@ -164,6 +165,12 @@ class Replicator {
   size_t take_over(const Takeover& what, const RunHere& here);
   void log_stale(const std::vector<TellThenAppend::Change>& changes);
 
+  struct Admission {
+    std::optional<Refusal> refusal;
+    bool again = false;   // it is for another session than this one
+    bool taking = false;  // jobs of the one that asks are being taken over
+  };
+  Admission admit(const Transfer& t);
   std::optional<std::string> serve(std::string_view payload);
   struct Taken;
   std::string serve_take(const Transfer& transfer, std::string& reason);
