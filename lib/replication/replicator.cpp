@@ -607,12 +607,12 @@ void Replicator::walk_again(const std::string& origin) {
 // After an answer. Throws where it is not from whom it should be.
 void Replicator::note(Peer& peer, const Reply& reply) {
   std::lock_guard<std::mutex> guard(m_mutex);
+  if (m_serving) beat();  // where this process was away, the silence of others says nothing
   const Millis now = boot_now();
   const Meeting meeting =
       m_members.meet(peer.name, reply.store, reply.session, m_detector.answers(peer.name, now), now);
   if (meeting.what == Meeting::What::refused) throw Error(Exit::config, meeting.reason);
   take_up(peer, meeting);
-  if (m_serving) beat();
   if (auto why = m_detector.heard(peer.name, now)) begin_to_return(*why);
   if (m_serving) {
     auto peers = m_store.directory().find_below(Store::peers_name);
