@@ -1,7 +1,9 @@
-# relay.py LISTEN TARGET RATE: carries connections to a local port, and so many bytes a second from who connects to it.
+# relay.py LISTEN TARGET RATE [STALL]: carries connections to a local port, and so many bytes a second (0: all) from who connects to it. What comes
+# back stalls for so many seconds after each MB.
 import socket, sys, threading, time
 
 listen, target, rate = map(int, sys.argv[1:4])
+stall = float((sys.argv[4:] or [0])[0])
 server = socket.socket()
 server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 server.bind(("127.0.0.1", listen))
@@ -10,12 +12,17 @@ lock, free_at = threading.Lock(), [time.monotonic()]  # one link, which all conn
 
 
 def carry(source, sink, limited):
+    carried = 0
     try:
         while data := source.recv(16384 if limited else 65536):
-            if limited:
+            if limited and rate:
                 with lock:
                     free_at[0] = at = max(free_at[0], time.monotonic()) + len(data) / rate
                 time.sleep(max(0, at - time.monotonic()))
+            carried += len(data)
+            if stall and not limited and carried >= 1000000:
+                carried = 0
+                time.sleep(stall)
             sink.sendall(data)
     except OSError:
         pass

@@ -706,16 +706,70 @@ void room_is_given_in_turn() {
   WorkloadRoom room;
   room.grow_to(100);
   room.grow_to(10);
-  int a = 0, b = 0, c = 0, d = 0;
-  CHECK(room.take(&a, 60) && !room.take(&b, 100) && !room.take(&c, 10) &&
-        !room.take(&c, 10));  // small ones wait behind a large one
+  int a = 0, b = 0, c = 0, d = 0, server = 0;
+  auto take = [&](const int& who, uint64_t size) { return room.take(&who, &server, size, {}); };
+  CHECK(take(a, 60) && !take(b, 100) && !take(c, 10) && !take(c, 10));  // small ones wait behind a large one
   room.give_back(60);
-  CHECK(!room.take(&c, 10) && room.take(&b, 100) && !room.take(&c, 10) && !room.take(&d, 20));
+  CHECK(!take(c, 10) && take(b, 100) && !take(c, 10) && !take(d, 20));
   room.give_back(100);
-  CHECK(!room.take(&d, 20) && room.take(&c, 10) && room.take(&d, 20) && room.take(&a, 70) && !room.take(&b, 1));
+  CHECK(!take(d, 20) && take(c, 10) && take(d, 20) && take(a, 70) && !take(b, 1));
   room.leave(&b);
   room.give_back(70);
-  CHECK(room.take(&c, 70));
+  CHECK(take(c, 70));
+}
+
+// Servers take turns, however many of one stand in line; one that was too slow comes last, for a while.
+void no_server_has_all_the_room() {
+  using namespace std::chrono_literals;
+  WorkloadRoom room;
+  room.grow_to(100);
+  const WorkloadRoom::Time now{};
+  int slow = 0, good = 0, s[4], g[4];
+  auto from = [&](const int& server, const int& who, uint64_t size, std::chrono::seconds at = 0s) {
+    return room.take(&who, &server, size, now + at);
+  };
+  CHECK(from(slow, s[0], 100) && !from(slow, s[1], 100) && !room.keeps_waiting_others_than(&slow) &&
+        room.keeps_waiting_others_than(&good));
+  CHECK(!from(slow, s[2], 100) && !from(good, g[0], 1) && !from(good, g[1], 100) &&
+        room.keeps_waiting_others_than(&slow));
+  room.give_back(100);
+  CHECK(!from(slow, s[1], 100) && from(good, g[0], 1) && !from(good, g[1], 100) && !from(slow, s[1], 100));
+  room.give_back(1);
+  CHECK(!from(good, g[1], 100) && from(slow, s[1], 100));
+  room.put_off(&slow, now + 60s);
+  room.give_back(100);
+  CHECK(!from(slow, s[2], 1, 1s) && from(good, g[1], 50, 1s) && from(good, g[0], 40, 2s) && from(slow, s[2], 1, 2s) &&
+        !from(slow, s[0], 50, 3s) && from(good, g[2], 9, 3s));
+  room.give_back(9);
+  CHECK(!from(good, g[2], 50, 59s) && !from(slow, s[0], 9, 59s) && from(slow, s[0], 9, 60s));
+}
+
+// A workload is slow when too little of it came in the last few seconds, be it at its beginning or at its end.
+void slow_workloads_are_told() {
+  const Flow::Time now{};
+  auto ms = [&](int n) { return now + Millis(n); };
+  Flow drips(now), flows(now), stalls(now);
+  for (int t = 0; t < 9000; t += 500) CHECK(drips.is_slow(static_cast<uint64_t>(t) / 500, 1000, ms(t)) == (t >= 3000));
+  for (int t = 0; t < 9000; t += 50) CHECK(!flows.is_slow(static_cast<uint64_t>(t), 1000, ms(t)));
+  CHECK(!stalls.is_slow(1'000'000, 1000, ms(100)) && !stalls.is_slow(1'000'000, 1000, ms(3000)) &&
+        stalls.is_slow(1'000'000, 1000, ms(6000)) && stalls.is_slow(2'000'000, 1000, ms(8999)) &&
+        !stalls.is_slow(2'000'000, 1000, ms(9000)));
+}
+
+// Nobody waits for a server that is silent, nor for any when the program stops, but to read what has been answered.
+void silent_servers_are_given_up() {
+  using namespace std::chrono_literals;
+  using enum ServerWait::Way;
+  auto hopeless = [](ServerWait::Way way, bool waits, std::chrono::seconds waited,
+                     std::optional<std::chrono::seconds> stops = {}) {
+    const ServerWait::Time now{1h};
+    return is_hopeless({way, waits, now - waited, now, {}}, stops ? std::optional(now - *stops) : std::nullopt);
+  };
+  for (auto way : {in, out})
+    CHECK(!hopeless(way, true, 0s) && !hopeless(way, true, 29s) && hopeless(way, true, 30s) &&
+          !hopeless(way, false, 30s));
+  CHECK(hopeless(in, true, 0s, 0s) && hopeless(in, false, 0s, 0s) && !hopeless(out, true, 0s, 0s) &&
+        hopeless(out, true, 0s, 1s));
 }
 
 // How large a job is, is known before its workload is there.
@@ -735,9 +789,10 @@ void jobs_are_told_before_they_come() {
     for (size_t pace : {size_t{1}, size_t{5}, head.size()}) {
       PacketCheck check;
       for (size_t at = 0; at < head.size(); at += pace) {
-        CHECK(!check.take_job());
+        CHECK(!check.take_job() && !check.workload_left());
         CHECK(check.feed(head.data() + at, std::min(pace, head.size() - at)));
       }
+      CHECK(check.workload_left() == 300'000'000 && check.feed("xyz", 3) && check.workload_left() == 299'999'997);
       auto job = check.take_job();
       CHECK(job && job->handle == "H:host:1" && job->function == "f.gq" && job->size == 300'000'000 &&
             !check.take_job());
@@ -1394,6 +1449,9 @@ int main(int argc, char** argv) {
   packets_are_checked();
   jobs_are_told_before_they_come();
   room_is_given_in_turn();
+  no_server_has_all_the_room();
+  slow_workloads_are_told();
+  silent_servers_are_given_up();
   strangers_fill_no_log();
   test_replication();
   copies_are_counted_before_an_answer();

@@ -375,6 +375,53 @@ SH
   lines_are "$T/bg.1.err" 1
 }
 
+# The workloads that there are, once as many have come as there are fake servers: jobs_come N.
+jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done) == "$1" ]]; }
+
+@test "gq-worker: a job arrives as it was sent, however its server pauses within it, and what is in it is no packet [pauses in the header, the arguments and the workload, a connection that ends there]" {
+  servers=()
+  for mode in "pause 12" "pause 19" "pause 21" "pause 24" "pause 500" forge break; do
+    fake_gearmand fn $mode
+    servers+=("$FAKE")
+  done
+  background gq-worker --servers "$(IFS=,; echo "${servers[*]}")" -f fn --queue-only --max-workload 1M
+  eventually jobs_come 7
+  for id in $(gq-inspect list --json | jq -r 'select(.size == 1000).id'); do
+    [[ $(gq-inspect cat "$id") == $(printf '0123456789%.0s' {1..100}) ]]
+  done
+  [[ $(gq-inspect list --json | jq .size | sort -n | uniq -c | xargs) == "6 1000 1 1048576" ]]
+  [[ $(grep -h -c given "$T"/bg.*.out | xargs) == "1 1 1 1 1 1 2 0" ]]
+}
+
+@test "gq-worker: SIGTERM ends it at once also while a server keeps it waiting within a job" {
+  fake_gearmand fn drip 1000
+  background gq-worker --servers "$FAKE" -f fn --queue-only
+  eventually grep -q dripped "$FAKE_LOG"
+  kill "$PID"
+  timeout 10 tail --pid "$PID" -f /dev/null
+}
+
+@test "gq-worker: a server that sends a job byte by byte keeps none of another server waiting for long, and is named" {
+  start_gearmand
+  fake_gearmand f.gq drip 1114112
+  background gq-worker --servers "$GQ_SERVERS,$FAKE" -f f --queue-only --max-workload 1M
+  eventually grep -q given "$FAKE_LOG"
+  for n in 1 2; do head -c 100000 /dev/zero | gq-enqueue f --timeout 60s; done
+  eventually grep -q "server $FAKE sends a job of 1114112 bytes so slowly that jobs of other servers wait" "$T/bg.2.err"
+}
+
+@test "gq-worker: a job of 4 MB arrives over a link that stalls for longer than a second, again and again" {
+  start_gearmand
+  LINK=$(free_port)
+  background python3 "$BATS_TEST_DIRNAME/relay.py" "$LINK" "$PORT" 0 1.3
+  eventually answers "$LINK"
+  background gq-worker --servers "127.0.0.1:$LINK" -f f --queue-only
+  eventually served "$PORT" f.gq
+  id=$(head -c 4000000 /dev/urandom | tee "$T/big" | gq-enqueue f --timeout 60s)
+  gq-inspect cat "$id" | cmp - "$T/big"
+  lines_are "$T/bg.2.err" 0
+}
+
 @test "gq-worker: idle costs next to no CPU, with the server up and with it down" {
   start_gearmand
   start_worker -f f -- true

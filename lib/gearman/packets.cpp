@@ -115,6 +115,16 @@ bool PacketCheck::feed(const char* data, size_t size) {
   return !m_bad;
 }
 
+std::optional<uint64_t> PacketCheck::workload_left() const {
+  if (m_header_size < sizeof m_header || !assigns() || m_args_left > 0) return std::nullopt;
+  return m_left;
+}
+
+bool is_hopeless(const ServerWait& wait, std::optional<ServerWait::Time> stopping) {
+  if (stopping && (wait.way == ServerWait::Way::in || wait.now - *stopping >= last_words)) return true;
+  return wait.waits && wait.now - wait.since >= longest_silence;
+}
+
 namespace {
 
 bool in_libgearman(const void* return_address) {
@@ -135,29 +145,62 @@ thread_local int last_connected = -1;
 thread_local bool woken = false, reduce = false, was_read = false, too_long = false;
 thread_local const std::atomic<bool>* ends_when_woken = nullptr;
 thread_local Judge judge;
+thread_local GiveUp give_up;
+thread_local bool ended = false, connecting_worker = false;
+thread_local int worker_connection = -1;
 constexpr Millis longest_refusal{5000};
+constexpr int look_interval = 50;  // ms
+
+std::optional<uint64_t> workload_left(int fd) {
+  std::lock_guard<std::mutex> guard(streams_mutex);
+  return streams()[fd].workload_left();
+}
+
+// Makes a call that does not wait until something has come, or left, or until the connection has ended.
+template <typename Call>
+ssize_t wait_for(int fd, ServerWait::Way way, Call call) {
+  ServerWait wait{way, true, std::chrono::steady_clock::now(), {}, {}};
+  if (way == ServerWait::Way::in) wait.left = workload_left(fd);
+  for (;;) {
+    const ssize_t n = call();
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+      if (errno == ENOTCONN) errno = ECONNRESET;  // which libgearman would wait at
+      return n;
+    }
+    wait.waits = n < 0;
+    wait.now = std::chrono::steady_clock::now();
+    if ((way == ServerWait::Way::in || wait.waits) && give_up(wait)) {
+      errno = ECONNRESET;
+      return -1;
+    }
+    if (n > 0) return n;
+    pollfd p{fd, static_cast<short>(way == ServerWait::Way::in ? POLLIN : POLLOUT), 0};
+    ::poll(&p, 1, look_interval);
+  }
+}
 
 // Sends what is said of a job, and reads until the server has heard it. If the connection were closed with the workload
 // on its way, the server might see that first, and give the job to the next.
 void refuse(int fd, std::string_view bytes) {
-  const auto end = std::chrono::steady_clock::now() + longest_refusal;
-  auto left = [&] {
-    return static_cast<int>(std::chrono::ceil<Millis>(end - std::chrono::steady_clock::now()).count());
+  ServerWait wait{ServerWait::Way::out, true, std::chrono::steady_clock::now(), {}, {}};
+  auto goes_on = [&] {
+    wait.now = std::chrono::steady_clock::now();
+    return wait.now - wait.since < longest_refusal && !(give_up && give_up(wait));
   };
   pollfd p{fd, POLLOUT, 0};
-  while (!bytes.empty() && left() > 0) {
+  while (!bytes.empty() && goes_on()) {
     ssize_t n = ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n > 0) bytes.remove_prefix(static_cast<size_t>(n));
     else if (errno != EAGAIN && errno != EINTR) return;
-    else ::poll(&p, 1, left());
+    else ::poll(&p, 1, look_interval);
   }
   ::shutdown(fd, SHUT_WR);
   p.events = POLLIN;
-  while (left() > 0) {
+  while (goes_on()) {
     char thrown_away[65536];
     ssize_t n = ::recvfrom(fd, thrown_away, sizeof thrown_away, MSG_DONTWAIT, nullptr, nullptr);
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) return;
-    if (n < 0) ::poll(&p, 1, left());
+    if (n < 0) ::poll(&p, 1, look_interval);
   }
 }
 
@@ -166,6 +209,8 @@ void refuse(int fd, std::string_view bytes) {
 int take_connected() { return std::exchange(last_connected, -1); }
 
 bool take_too_long() { return std::exchange(too_long, false); }
+
+bool take_ended() { return std::exchange(ended, false); }
 
 bool take_read() { return std::exchange(was_read, false); }
 
@@ -221,6 +266,10 @@ bool take_reduce() { return std::exchange(reduce, false); }
 
 void judge_jobs(Judge with) { judge = std::move(with); }
 
+void wait_for_servers(GiveUp when) { give_up = std::move(when); }
+
+void connects_worker(bool is_worker) { connecting_worker = is_worker; }
+
 std::string request_packet(uint32_t command, std::string_view body) {
   std::string packet("\0REQ", 4);
   for (uint32_t value : {command, static_cast<uint32_t>(body.size())})
@@ -238,17 +287,24 @@ int connect(int fd, const sockaddr* address, socklen_t size) {
   if (gq::in_libgearman(__builtin_return_address(0))) {
     // libgearman sets 32 KiB, with which a workload of 4 MB takes seconds.
     ::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &gq::send_buffer, sizeof gq::send_buffer);
+    // It also has close(2) wait for ten seconds where the server does not read what is on its way.
+    constexpr linger no_wait{0, 0};
+    ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &no_wait, sizeof no_wait);
     std::lock_guard<std::mutex> guard(gq::streams_mutex);
     gq::streams()[fd] = gq::PacketCheck();
     gq::last_connected = fd;
+    if (gq::connecting_worker) gq::worker_connection = fd;
   }
   return static_cast<int>(::syscall(SYS_connect, fd, address, size));
 }
 
 ssize_t recv(int fd, void* data, size_t size, int flags) {
-  ssize_t n = ::recvfrom(fd, data, size, flags, nullptr, nullptr);
-  if (!gq::in_libgearman(__builtin_return_address(0))) return n;
+  auto receive = [&] { return ::recvfrom(fd, data, size, flags, nullptr, nullptr); };
+  if (!gq::in_libgearman(__builtin_return_address(0))) return receive();
+  const bool of_worker = fd == gq::worker_connection;
+  const ssize_t n = of_worker && gq::give_up ? gq::wait_for(fd, gq::ServerWait::Way::in, receive) : receive();
   gq::was_read = true;
+  gq::ended = gq::ended || (of_worker && n <= 0);
   if (n <= 0) return n;
   bool good;
   std::optional<gq::AssignedJob> job;
@@ -270,7 +326,16 @@ ssize_t recv(int fd, void* data, size_t size, int flags) {
     good = !refusal;
   }
   if (good) return n;
+  gq::ended = gq::ended || of_worker;
   errno = ECONNRESET;
   return -1;
+}
+
+ssize_t send(int fd, const void* data, size_t size, int flags) {
+  auto give = [&] { return ::sendto(fd, data, size, flags, nullptr, 0); };
+  if (!gq::in_libgearman(__builtin_return_address(0)) || fd != gq::worker_connection || !gq::give_up) return give();
+  const ssize_t n = gq::wait_for(fd, gq::ServerWait::Way::out, give);
+  gq::ended = gq::ended || n < 0;
+  return n;
 }
 }

@@ -5,10 +5,16 @@
 // that link this module put their own connect(2) and recv(2) before the C library's, as far as libgearman calls them: a
 // stream is given on up to the first byte that no gearmand sends, and ends there like a lost connection.
 //
+// libgearman must not see EAGAIN inside a packet, either: when its time-out passes there, it forgets the packet and
+// keeps the state of having read a part of it, so that bytes of a workload become its next header, and are written
+// where the job was that it has freed. So a thread with a worker waits here, in place of libgearman
+// (wait_for_servers()).
+//
 // Calls that do not come here are not checked, and a job that is refused is then lost: prove_checks() tells.
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -55,6 +61,37 @@ struct AssignedJob {
 using Judge = std::function<std::optional<std::string>(const AssignedJob&)>;
 void judge_jobs(Judge judge);
 
+// How a call of libgearman's worker that reads or sends stands.
+struct ServerWait {
+  using Time = std::chrono::steady_clock::time_point;
+  enum class Way { in, out };
+  Way way = Way::in;
+  bool waits = true;             // nothing can come, or leave, at this moment
+  Time since{}, now{};           // ... and could not since then
+  std::optional<uint64_t> left;  // in: of the workload of the job that is being assigned, before this call
+};
+
+// From now on libgearman's calls in this thread do not return before something has come, or left, on the worker's
+// connection. `give_up` is asked at each that reads, and every 50 ms while one waits: true ends the connection. It is
+// kept until the thread ends.
+using GiveUp = std::function<bool(const ServerWait&)>;
+void wait_for_servers(GiveUp give_up);
+// Whether what libgearman connects to in this thread is the worker's: the client that it makes for a job with a reducer
+// needs to see EAGAIN.
+void connects_worker(bool is_worker);
+
+// Nothing comes or leaves for so long only where the other end is gone, or stuck.
+inline constexpr std::chrono::seconds longest_silence{30};
+// What has been taken is answered when this program stops; the server has so long to read it.
+inline constexpr std::chrono::seconds last_words{1};
+// Whether nothing is to be hoped for any more of a connection; `stopping` since when this program stops, if it does.
+// Pure.
+bool is_hopeless(const ServerWait& wait, std::optional<ServerWait::Time> stopping);
+
+// Whether the worker's connection has ended, or has been given up, since this was last asked. Then its handle is of no
+// use: it connects again, but takes what it had read of a workload for the beginning of the next.
+bool take_ended();
+
 // A packet as a client or worker sends it.
 std::string request_packet(uint32_t command, std::string_view body);
 
@@ -77,6 +114,8 @@ class PacketCheck {
   std::optional<AssignedJob> take_job() { return std::exchange(m_job, {}); }
   // The same of a job with a reducer.
   bool take_reduce() { return std::exchange(m_reduce, false); }
+  // How much of the workload of the job that is being assigned is to come.
+  std::optional<uint64_t> workload_left() const;
   // Whether what was wrong is the length of a packet.
   bool is_too_long() const { return m_too_long; }
 

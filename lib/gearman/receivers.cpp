@@ -30,23 +30,42 @@ constexpr Millis reach_timeout{5000}, count_timeout{3000};
 constexpr Millis first_retry{100}, longest_retry{5000};
 // A connection on which nothing came for so long is made anew: the other end may be gone without a word, or stuck.
 constexpr Millis longest_idle{60'000};
+// A server whose workload came too slowly comes last for so long.
+constexpr std::chrono::seconds put_off{60};
 
 }  // namespace
 
-bool WorkloadRoom::take(const void* who, uint64_t size) {
-  auto place = std::find(m_line.begin(), m_line.end(), who);
-  const bool is_next = m_line.empty() || place == m_line.begin();
-  if (is_next && m_taken <= m_most - size) {
-    if (!m_line.empty()) m_line.pop_front();
-    m_taken += size;
-    return true;
-  }
-  if (place == m_line.end()) m_line.push_back(who);
-  return false;
+bool WorkloadRoom::take(const void* who, const void* server, uint64_t size, Time now) {
+  auto place = std::find_if(m_line.begin(), m_line.end(), [&](const Waiting& w) { return w.who == who; });
+  if (place == m_line.end()) place = m_line.insert(place, {who, server});
+  auto rank = [&](const Waiting& w) {
+    const Turn& turn = m_servers[w.server];
+    return std::pair(now < turn.put_off, turn.last);
+  };
+  auto first = std::min_element(m_line.begin(), m_line.end(),
+                                [&](const Waiting& a, const Waiting& b) { return rank(a) < rank(b); });
+  if (place != first || m_taken > m_most - size) return false;
+  m_line.erase(place);
+  m_servers[server].last = ++m_turns;
+  m_taken += size;
+  return true;
 }
 
 void WorkloadRoom::leave(const void* who) {
-  m_line.erase(std::remove(m_line.begin(), m_line.end(), who), m_line.end());
+  std::erase_if(m_line, [&](const Waiting& w) { return w.who == who; });
+}
+
+bool WorkloadRoom::keeps_waiting_others_than(const void* server) const {
+  return std::any_of(m_line.begin(), m_line.end(), [&](const Waiting& w) { return w.server != server; });
+}
+
+bool Flow::is_slow(uint64_t came, uint64_t least, Time now) {
+  if (now - m_since < look) return m_slow;
+  const std::chrono::duration<double> lasted = now - m_since;
+  m_slow = static_cast<double>(came - m_came) < static_cast<double>(least) * lasted.count();
+  m_since = now;
+  m_came = came;
+  return m_slow;
 }
 
 struct Receivers::Group {
@@ -86,6 +105,9 @@ struct Receivers::Receiver {
   bool gave_back = false;  // a job that could not be stored, or was too large: the connection was closed on purpose
   WorkloadRoom* room = nullptr;  // of which it has so much
   uint64_t taken = 0;
+  Flow flow;
+  std::optional<Clock::time_point> stopping;  // since when it knows
+  std::string ended_because;
   int connection = -1;  // the worker's descriptor
   WaitingClients clients;
 };
@@ -205,6 +227,7 @@ void Receivers::receive(Receiver& self) {
   WorkerHandle worker(nullptr, gearman_worker_free);
   end_when_woken(self.surplus);
   judge_jobs([this, &self](const AssignedJob& job) { return judge(self, job); });
+  wait_for_servers([this, &self](const ServerWait& wait) { return gives_up(self, wait); });
   Serve serving = Serve::nothing;
   Millis retry{0};
   auto drop = [&] {
@@ -261,10 +284,18 @@ void Receivers::receive(Receiver& self) {
       // One round trip, to tell a server that answers from one that does not.
       self.connected_at = self.last_end = Clock::now();
       take_read();
+      take_ended();
+      self.ended_because.clear();
+      connects_worker(true);
       gearman_return_t rc = gearman_worker_echo(worker.get(), "gq", 2);
+      connects_worker(false);
       self.connection = take_connected();
       if (gearman_failed(rc) || self.connection < 0 || !take_read()) {
-        if (failed(gearman_failed(rc) ? reason_text(rc) : "libgearman's calls cannot be checked")) break;
+        const bool unseen = gearman_success(rc);
+        if (failed(unseen                       ? "libgearman's calls cannot be checked"
+                   : self.ended_because.empty() ? reason_text(rc)
+                                                : self.ended_because))
+          break;
         continue;
       }
       if (end_trouble(self.group->trouble())) log(Level::info, "connected to " + self.group->server.name());
@@ -282,6 +313,8 @@ void Receivers::receive(Receiver& self) {
     }
     if (std::exchange(self.gave_back, false)) {
       drop();
+    } else if (take_ended()) {
+      if (failed(self.ended_because.empty() ? reason_text(GEARMAN_LOST_CONNECTION) : self.ended_because)) break;
     } else if (rc == GEARMAN_SUCCESS) {
       retry = Millis(0);
       if (self.surplus) break;
@@ -324,10 +357,11 @@ std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& j
            request_packet(GEARMAN_COMMAND_WORK_FAIL, job.handle);
   }
   WorkloadRoom& room = service->foreign ? m_foreign : m_own;
-  bool taken = room.take(&self, job.size);
+  auto take = [&] { return room.take(&self, self.group, job.size, Clock::now()); };
+  bool taken = take();
   if (!taken) {
     ++self.group->busy;  // so that another receiver is added for what need not wait
-    m_room.wait(lock, [&] { return m_stop || (taken = room.take(&self, job.size)); });
+    m_room.wait(lock, [&] { return m_stop || (taken = take()); });
     --self.group->busy;
     m_room.notify_all();  // the next one in line may have room, too
   }
@@ -338,7 +372,30 @@ std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& j
   }
   self.room = &room;
   self.taken = job.size;
+  self.flow = Flow(Clock::now());
   return std::nullopt;
+}
+
+// Whether what this server sends, or reads, is waited for no more.
+bool Receivers::gives_up(Receiver& self, const ServerWait& wait) {
+  if (m_stop && !self.stopping) self.stopping = wait.now;
+  if (is_hopeless(wait, self.stopping)) {
+    self.ended_because = reason_text(GEARMAN_TIMEOUT);
+    return true;
+  }
+  if (!self.room || !wait.waits || !wait.left) return false;
+  const auto least = self.room->most() / static_cast<uint64_t>(longest_workload.count());
+  if (!self.flow.is_slow(self.taken - *wait.left, least, wait.now)) return false;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (!self.room->keeps_waiting_others_than(self.group)) return false;
+    self.room->put_off(self.group, wait.now + put_off);
+  }
+  self.gave_back = true;
+  say_seldom(Level::warning, self.group->trouble() + " slow",
+             "the Gearman server " + self.group->server.name() + " sends a job of " + std::to_string(self.taken) +
+                 " bytes so slowly that jobs of other servers wait for its room; the connection is closed");
+  return true;
 }
 
 void Receivers::give_room_back(Receiver& self) {

@@ -8,7 +8,8 @@
 //
 // How large a job is, its server says before its workload comes. One that is too large is refused then, and the
 // connection made anew; a background job is lost. Foreign jobs together take no more memory than the largest of them
-// may, and neither do gq's own: others wait.
+// may, and neither do gq's own: others wait. What other servers' jobs wait for has to come fast enough, or its
+// connection is closed, and its server's jobs come last for a while.
 //
 // gearmand gives the job of several clients that have used one unique once, with the payload of the first. No service
 // hears of it: all are told that it failed.
@@ -16,10 +17,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
-#include <deque>
 #include <functional>
 #include <list>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -56,21 +58,55 @@ inline bool are_stuck(const Load& before, const Load& now) {
   return now.busy > 0 && now.busy >= now.receivers && now.jobs == before.jobs;
 }
 
-// Memory for the workloads of the jobs that come. Those that wait for some get it in the order in which they came, so
-// that small ones do not keep a large one out. Pure; `who` is any name for one that asks.
+// Memory for the workloads of the jobs that come, shared by all servers. Those that wait for some get it in turn,
+// server by server, and those of one server in the order in which they came, so that small ones do not keep a large one
+// out. Pure; `who` and `server` are any names for one that asks.
 class WorkloadRoom {
  public:
+  using Time = std::chrono::steady_clock::time_point;
   void grow_to(uint64_t most) { m_most = std::max(m_most, most); }
+  uint64_t most() const { return m_most; }
   // True: it has so much, which is no more than there is, from now on. Else it stands in line, and asks again when
   // something has changed.
-  bool take(const void* who, uint64_t size);
+  bool take(const void* who, const void* server, uint64_t size, Time now);
   void leave(const void* who);  // the line
   void give_back(uint64_t size) { m_taken -= size; }
 
+  // Whether jobs of other servers stand in line.
+  bool keeps_waiting_others_than(const void* server) const;
+  // Until then, those of this server come last.
+  void put_off(const void* server, Time until) { m_servers[server].put_off = until; }
+
  private:
-  uint64_t m_most = 0, m_taken = 0;
-  std::deque<const void*> m_line;
+  struct Waiting {
+    const void *who, *server;
+  };
+  struct Turn {
+    Time put_off{};
+    uint64_t last = 0;
+  };
+  uint64_t m_most = 0, m_taken = 0, m_turns = 0;
+  std::vector<Waiting> m_line;
+  std::map<const void*, Turn> m_servers;
 };
+
+// How fast a workload comes, seen over one look after another. Pure.
+class Flow {
+ public:
+  using Time = std::chrono::steady_clock::time_point;
+  static constexpr std::chrono::seconds look{3};
+  explicit Flow(Time begun = {}) : m_since(begun) {}
+  // Whether in the last look that is over less than `least` bytes a second came. `came` is how many have by now.
+  bool is_slow(uint64_t came, uint64_t least, Time now);
+
+ private:
+  Time m_since;
+  uint64_t m_came = 0;
+  bool m_slow = false;
+};
+
+// One that others wait for has to come so fast that the largest takes no longer than this.
+inline constexpr std::chrono::seconds longest_workload{300};
 
 class Receivers {
  public:
@@ -101,6 +137,7 @@ class Receivers {
   // False where it has been said too lately.
   bool say_seldom(Level level, const std::string& kind, const std::string& text);
   std::optional<std::string> judge(Receiver& self, const AssignedJob& job);
+  bool gives_up(Receiver& self, const ServerWait& wait);
   void give_room_back(Receiver& self);
   void receive(Receiver& self);
   bool pause(Millis duration);
