@@ -321,6 +321,15 @@ load helpers
   lines_are "$T/failed.err" 2
 }
 
+@test "gq-enqueue: a server that sends packets without end is given up for the next one, and none after --timeout [75]" {
+  fake_gearmand up.gq flood
+  fails_with 75 timeout -s KILL 60 gq-enqueue --servers "$FAKE" up --timeout 2s <<<x
+  start_gearmand
+  start_worker -f up --queue-only
+  timeout -s KILL 60 gq-enqueue --servers "$FAKE,$GQ_SERVERS" up --timeout 20s <<<x
+  [[ $(jobs_in queued) == 1 ]]
+}
+
 @test "gq-enqueue: groups of lines and large files leave in order; with --serial the next one when the one before is answered" {
   fake_gearmand up.gq
   seq 5000 >"$T/lines"

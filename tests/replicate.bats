@@ -1021,6 +1021,20 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   [[ $(grep -l 'taken over' "$T"/bg.*.err | wc -l) == 1 ]]
 }
 
+@test "gq-worker: a server that sends packets without end in another node's place does not keep a node from its end, nor from its jobs [--auth]" {
+  start_gearmand
+  NODES=(1 2)
+  group all --copies 1
+  (umask 077; printf '%064d\n' 1 >"$T/key")
+  fake_gearmand rep_2 flood
+  GQ_SERVERS=$FAKE,$GQ_SERVERS node 1 --auth "$T/key"
+  eventually grep -q flood "$FAKE_LOG"
+  gq-enqueue f --timeout 20s <<<x >"$T/ids"
+  eventually all_ran_once "$T/ids"
+  kill "${NODE[1]}"
+  timeout 20 tail --pid "${NODE[1]}" -f /dev/null
+}
+
 # A link to the Gearman server for node 1, of so many bytes a second from there: slow_link RATE.
 slow_link() {
   LINK=$(free_port)

@@ -17,6 +17,7 @@ namespace {
 constexpr size_t max_answer = 64 << 20, max_line = 8192;
 constexpr Millis server_timeout{3000};  // from when its addresses are known
 constexpr Millis look_interval{50};     // at what cannot be polled for
+constexpr int most_reads = 16;          // in a step: others, and the time, are looked at in between
 
 }  // namespace
 
@@ -71,7 +72,8 @@ bool Probe::go_on(Attempt& attempt) {
     ssize_t n = ::send(attempt.fd.get(), m_question->text.data(), m_question->text.size(), MSG_NOSIGNAL);
     attempt.asked = n == static_cast<ssize_t>(m_question->text.size());
   }
-  while (attempt.asked) {
+  for (int reads = 0; attempt.asked; ++reads) {
+    if (reads == most_reads) return true;
     char buffer[16384];
     ssize_t n = ::recv(attempt.fd.get(), buffer, sizeof buffer, 0);
     if (n < 0 && errno == EINTR) continue;

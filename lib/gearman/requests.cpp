@@ -25,6 +25,10 @@ constexpr int send_buffer = 1 << 20;
 constexpr size_t header_size = 12;
 // No answer is nearly as long: it has a line for each record or ID.
 constexpr size_t least_longest = 4 << 20, bytes_for_one = 8, most_longest = 16 << 20;
+// Deadlines, and whether to stop, are looked at in between.
+constexpr int most_reads = 16;
+// Packets that answer nothing; workers of gq send one with a job at most.
+constexpr size_t most_unasked = 1000;
 constexpr const char* too_much = "it sends more than what answers this";
 enum Command : uint32_t {
   submit_job = 7,
@@ -156,7 +160,7 @@ void Requests::start(const std::vector<std::string_view>& payloads, Answered ans
     r.payload = payload;
   }
   m_window = window;
-  m_begun = m_ended = 0;
+  m_begun = m_ended = m_unasked = 0;
   m_failed = false;
   m_reason.clear();
   m_blocked = false;
@@ -199,8 +203,9 @@ bool Requests::write() {
   return false;
 }
 
+// Reads what has come, or a part of it.
 void Requests::read() {
-  while (m_connection) {
+  for (int reads = 0; m_connection && reads < most_reads; ++reads) {
     char buffer[65536];
     ssize_t n = ::recv(m_connection.get(), buffer, sizeof buffer, MSG_DONTWAIT);
     if (n < 0 && errno == EINTR) continue;
@@ -216,6 +221,7 @@ void Requests::read() {
       if (size > m_longest) return lost(too_much);
       if (packet.size() < header_size + size) break;
       if (!take_packet(number_at(packet, 4), packet.substr(header_size, size))) return lost("it is no Gearman server");
+      if (m_unasked > most_unasked + m_requests.size()) return lost(too_much);
       at += header_size + size;
     }
     m_received.erase(0, at);
@@ -240,10 +246,12 @@ bool Requests::take_packet(uint32_t command, std::string_view body) {
     lost("the server refuses: " + printable(data));
     return true;
   }
-  if (command != work_complete && command != work_fail && command != work_warning) return true;
-  auto r =
-      std::find_if(m_requests.begin(), begun, [&](const Request& q) { return q.handle == handle && !q.is_over(); });
-  if (handle.empty() || r == begun) return true;
+  auto r = begun;
+  if (command == work_complete || command == work_fail || command == work_warning)
+    r = std::find_if(m_requests.begin(), begun,
+                     [&](const Request& q) { return !handle.empty() && q.handle == handle && !q.is_over(); });
+  if (r == begun || command == work_warning) ++m_unasked;
+  if (r == begun) return true;
   if (command == work_warning) {
     r->warning = printable(data);
     return true;

@@ -77,6 +77,7 @@ class Requests {
   std::deque<Request> m_requests;
   size_t m_window = 0, m_begun = 0, m_ended = 0;
   size_t m_longest = 0;    // packet that may come
+  size_t m_unasked = 0;    // packets that have come and answer nothing
   bool m_failed = false;   // one of them
   std::string m_reason;    // why the connection was given up
   bool m_blocked = false;  // more could not be sent at once
