@@ -330,6 +330,28 @@ load helpers
   [[ $(jobs_in queued) == 1 ]]
 }
 
+@test "gq-enqueue: a FILE with a lease is 66 for itself alone, and is waited for until --timeout only where it is one's own" {
+  lease() {
+    background "${@:2}" python3 -c 'import fcntl, signal, time
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+fcntl.fcntl(9, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print("held", flush=True)
+time.sleep(600)' 9<>"$1"
+    eventually grep -q held "$T/bg.$((${#PIDS[@]} - 1)).out"
+  }
+  touch "$T/mine" "$T/theirs" "$T/a" "$T/b"
+  lease "$T/mine" env
+  fails_with 66 gq-enqueue --local up --timeout 3s "$T/a" "$T/mine" "$T/b"
+  grep -q "holds a lease on $T/mine" "$T/failed.err"
+  lines_are "$T/failed.out" 2
+  ((EUID == 0)) || skip "needs root, for a file of another user"
+  chown 1 "$T/theirs"
+  lease "$T/theirs" setpriv --reuid 1 --regid 1 --clear-groups env PATH="/usr/bin:$PATH"
+  fails_with 66 timeout 20 gq-enqueue --local up --timeout 1h "$T/a" "$T/theirs" "$T/b"
+  grep -q "cannot open $T/theirs: its owner, another user, holds a lease on it" "$T/failed.err"
+  lines_are "$T/failed.out" 2
+}
+
 @test "gq-enqueue: groups of lines and large files leave in order; with --serial the next one when the one before is answered" {
   fake_gearmand up.gq
   seq 5000 >"$T/lines"

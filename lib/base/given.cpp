@@ -94,13 +94,23 @@ Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mod
   if (!own && writes) check_link(path);
   Fd fd;
   Wait wait([] { return std::string("another process"); }, [&] { return "holds a lease on " + printable(path); });
-  for (;; wait.check()) {
+  auto go_on = [&] {
+    try {
+      wait.check();
+    } catch (const Error& e) {
+      if (kinds != anything) throw;
+      throw Error(code, e.what());  // one of several, of which the others can be read
+    }
+  };
+  for (;; go_on()) {
     fd = own ? duplicate(*own, flags) : try_open(path, flags | O_NONBLOCK | O_NOCTTY, mode);
     if (fd || errno != EWOULDBLOCK) break;
-    // Only a file's owner can hold one. Another user's file is not used by those who mind, so they wait for none.
+    // Only a file's owner can hold one, and another user keeps nobody waiting.
     struct stat leased;
-    if (kinds != anything && ::stat(path.c_str(), &leased) == 0 && !is_trusted(leased))
-      throw not_trusted(path, "it belongs to another user");
+    if (::stat(path.c_str(), &leased) == 0 && !is_trusted(leased)) {
+      if (kinds != anything) throw not_trusted(path, "it belongs to another user");
+      throw Error(code, "cannot open " + printable(path) + ": its owner, another user, holds a lease on it");
+    }
     std::this_thread::sleep_for(Millis(50));
   }
   const int error = errno;
