@@ -24,6 +24,7 @@
 #include "gq/replication/replicator.hpp"
 #include "gq/replication/transfer.hpp"
 #include "gq/replication/wire.hpp"
+#include "gq/state/map_table.hpp"
 #include "gq/store/listing.hpp"
 #include "gq/store/snapshot.hpp"
 #include "gq/store/tokyo_table.hpp"
@@ -968,7 +969,7 @@ void a_quorum_counts_identities() {
   gq::Job pending;
   pending.state = State::pending;
   pending.copies = 2;
-  keyed.stored({{Outcome::same, third}}, {pending});
+  keyed.stored({{Outcome::same, third}}, {Quorum::Known{pending}});
   CHECK(std::get<Quorum::Send>(keyed.next(begun, others)).numbers.size() == 1 && keyed.stands_for(0)->id == third);
   keyed.sent(0, begun);
   CHECK(end(keyed, begun).answers[0].outcome == Outcome::unknown);
@@ -977,6 +978,74 @@ void a_quorum_counts_identities() {
   CHECK(
       std::get<Quorum::Reply>(Quorum({3, false, true, timeout}, self, {{id}}).next(begun, others)).answers[0].outcome ==
       Outcome::refused);
+}
+
+// A node that is another store by now has none of the copies that were seen on it, whenever that was noted.
+void copies_are_of_a_store() {
+  const Self self{"rep_1", new_ulid()};
+  const std::string id = new_ulid(), first = new_ulid(), second = new_ulid(), third = new_ulid();
+  event::Add add{.id = id, .at = Millis(1), .node = self.node, .store = self.store, .copies = 3, .once = true};
+  add.asked.function = "f";
+  for (bool noted_late : {false, true}) {
+    MapTable table;
+    Fold fold(table, self);
+    Lsn at = 0;
+    auto happens = [&](const Event& event) { fold.apply(event, {}, at, at + 100), at += 100; };
+    happens(event::Peer{.node = "rep_2", .store = first});
+    happens(event::Peer{.node = "rep_3", .store = third});
+    happens(add);
+    const event::Copied there{.ids = {id}, .peers = "rep_2", .stores = first};
+    if (!noted_late) happens(there);
+    happens(event::Peer{.node = "rep_2", .store = second});
+    if (noted_late) happens(there);
+    happens(event::Copied{.ids = {id}, .peers = "rep_3", .stores = third});
+    CHECK(fold.get(id)->state == State::pending);
+    happens(event::Copied{.ids = {id}, .peers = "rep_2", .stores = second});
+    CHECK(fold.get(id)->state == State::queued);
+  }
+}
+
+// A job that several nodes have accepted is the same one's for all: what one has accepted again counts from then on.
+void all_see_the_same_owner() {
+  const std::string id = new_ulid(), one = new_ulid(), two = new_ulid();
+  auto add = [&](int at, const std::string& node, const std::string& store) {
+    event::Add e{.id = id, .at = Millis(at), .given = true, .node = node, .store = store, .once = true};
+    e.asked.function = "f";
+    return e;
+  };
+  const event::Add adds[] = {add(1, "rep_2", two), add(3, "rep_2", two), add(2, "rep_1", one)};
+  for (const auto& [self, order] : {std::pair{Self{"rep_1", one}, std::vector{2, 0, 1}},
+                                    {Self{"rep_2", two}, {0, 1, 2}},
+                                    {{"rep_3", id}, {1, 2, 0}}}) {
+    MapTable table;
+    Fold fold(table, self);
+    Lsn at = 0;
+    for (int n : order) fold.apply(adds[n], {}, at, at + 100), at += 100;
+    CHECK(fold.get(id)->node == "rep_2" && (fold.get(id)->state == State::held) == (self.node != "rep_2"));
+  }
+}
+
+// What is told of a job that is another node's here.
+void a_job_is_told_as_what_it_is() {
+  const Self self{"rep_1", new_ulid()};
+  const std::string id = new_ulid(), other = new_ulid(), peer = new_ulid();
+  gq::Job job;
+  job.node = "rep_2", job.store = other, job.once = 1, job.copies = 2, job.state = State::held;
+  Quorum quorum({2, false, true, Millis(1000)}, self, {{id, true}});
+  const Quorum::Others others{{{"rep_2", other}, {"rep_3", peer}}, 2};
+  quorum.next({}, others);
+  quorum.stored({{Outcome::queued}}, {Quorum::Known{job}});
+  quorum.next({}, others);
+  CHECK(quorum.stands_for(0) && quorum.stands_for(0)->id == id);
+  // An add that made nothing, since its key was another's, is none of the job that came later with that ID.
+  event::Add add{.id = id, .node = self.node, .store = self.store, .copies = 2, .once = true};
+  for (Lsn first : {Lsn{0}, Lsn{100}}) {
+    Walk walk(self.node, "rep_3", peer, 0, 0, {});
+    walk.see(add, {}, 0, 100, "record", [](const std::string&, const std::string&) { return true; });
+    job.first_lsn = first;
+    for (const auto& touched : walk.jobs()) walk.look(touched, job);
+    CHECK(walk.debts().size() == (first == 0 ? 1 : 0));
+  }
 }
 
 void answers_travel() {
@@ -1456,6 +1525,9 @@ int main(int argc, char** argv) {
   test_replication();
   copies_are_counted_before_an_answer();
   a_quorum_counts_identities();
+  copies_are_of_a_store();
+  all_see_the_same_owner();
+  a_job_is_told_as_what_it_is();
   answers_travel();
   parts_make_a_workload(directory + "/parts");
   verdicts_are_read();

@@ -34,7 +34,7 @@ class Display {
  public:
   Display() : m_on(::isatty(STDERR_FILENO)) {}
   ~Display() { clear(); }
-  Progress files() {
+  ShowProgress files() {
     if (!m_on) return {};
     return [this](uint64_t files, uint64_t bytes) {
       show(counted(files, "file") + ", " + std::to_string(bytes >> 20) + " MiB");

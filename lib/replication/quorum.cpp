@@ -5,13 +5,14 @@
 
 namespace gq {
 
-uint32_t copies_to_count(const Job& job, const Self& self) {
+uint32_t copies_to_count(const Job& job, const Self& self, bool owed) {
   if (job.state == State::pending) return job.copies;
   const bool own = job.node.empty() || (job.node == self.node && job.store == self.store);
   if (own) return 0;  // they have been counted, or fewer were enough
-  // Only its owner knows whether they have. What says that it ran there says so, too.
+  // Only its owner knows whether they have. What says that it ran there says so, too; where all run it, that it has
+  // ended here says nothing of that.
   const bool ended = job.state == State::finished || job.state == State::kept;
-  return (job.once ? is_fresh(job) : !ended) ? job.copies : 0;
+  return (job.once ? is_fresh(job) : !ended || owed) ? job.copies : 0;
 }
 
 RawStep next_raw_step(Outcome outcome, bool open) {
@@ -89,7 +90,7 @@ Quorum::Send Quorum::to_send(const std::vector<size_t>& numbers) {
 
 Quorum::Send Quorum::appended(const std::vector<size_t>& numbers) { return to_send(numbers); }
 
-void Quorum::stored(std::vector<Answer> answers, const std::vector<std::optional<Job>>& known) {
+void Quorum::stored(std::vector<Answer> answers, const std::vector<std::optional<Known>>& known) {
   m_answers = std::move(answers);
   m_stage = m_decided_later ? Stage::stored : Stage::waiting;
   for (size_t n = 0; n < m_jobs.size(); ++n) {
@@ -100,8 +101,12 @@ void Quorum::stored(std::vector<Answer> answers, const std::vector<std::optional
       continue;
     }
     if (!m_decided_later) continue;
-    job.wanted = std::max(queued ? m_rule.copies : 0, known[n] ? copies_to_count(*known[n], m_self) : 0);
-    if (!queued && job.wanted > 1) job.standing = {m_answers[n].reason, *known[n]};
+    job.wanted =
+        std::max(queued ? m_rule.copies : 0, known[n] ? copies_to_count(known[n]->job, m_self, known[n]->owed) : 0);
+    if (!known[n] || job.wanted <= 1) continue;
+    // Sent as this node's, others would take it for the owner's, while another is it here.
+    const bool of_another = !known[n]->job.node.empty() && known[n]->job.store != m_self.store;
+    if (!queued || of_another) job.standing = {queued ? job.asked.id : m_answers[n].reason, known[n]->job};
   }
 }
 
@@ -140,19 +145,21 @@ void Quorum::heard(size_t number, const std::string& node, const std::string& id
 
 void Quorum::hurry(Time limit) { m_limit = std::min(m_limit, limit); }
 
-// The nodes that have it, separated by commas: those that are still who they were when they said so, each once.
-std::string Quorum::holders(const Of& job, const Others& others) const {
-  std::string names;
+// The nodes that have it, and their identities, each separated by commas: those that are still who they were when they
+// said so, each once.
+std::pair<std::string, std::string> Quorum::holders(const Of& job, const Others& others) const {
+  std::pair<std::string, std::string> holders;
   for (const auto& [node, identity] : job.holders) {
     auto now = others.identities.find(node);
     if (now == others.identities.end() || now->second != identity) continue;
-    names += (names.empty() ? "" : ",") + node;
+    holders.first += (holders.first.empty() ? "" : ",") + node;
+    holders.second += (holders.second.empty() ? "" : ",") + identity;
   }
-  return names;
+  return holders;
 }
 
 size_t Quorum::nodes(const Of& job, const Others& others) const {
-  const std::string names = holders(job, others);
+  const std::string names = holders(job, others).first;
   return own() + (names.empty() ? 0 : 1 + static_cast<size_t>(std::count(names.begin(), names.end(), ',')));
 }
 
@@ -173,7 +180,7 @@ std::optional<Quorum::Send> Quorum::parts(const Others& others) {
 }
 
 Quorum::Record Quorum::conclude(const Others& others) {
-  std::map<std::string, std::vector<std::string>> held;  // by holders
+  std::map<std::pair<std::string, std::string>, std::vector<std::string>> held;  // by holders
   for (size_t n = 0; n < m_jobs.size(); ++n) {
     const Of& job = m_jobs[n];
     Answer& answer = m_answers[n];
@@ -190,8 +197,8 @@ Quorum::Record Quorum::conclude(const Others& others) {
                 m_rule.keeps ? copies + ": " + (job.why.empty() ? "too few nodes have it so far" : job.why) : copies};
   }
   Record record{{}, m_rule.owe};
-  for (auto& [names, ids] : held)
-    record.copied.push_back({.ids = std::move(ids), .peers = names, .enough = m_rule.owe});
+  for (auto& [who, ids] : held)
+    record.copied.push_back({.ids = std::move(ids), .peers = who.first, .stores = who.second, .enough = m_rule.owe});
   return record;
 }
 

@@ -31,8 +31,8 @@
 namespace gq {
 
 // A client is to be told of a job that is here already: how many nodes, this one included, have to be seen to have it
-// before that. 0: none but this one.
-uint32_t copies_to_count(const Job& job, const Self& self);
+// before that. 0: none but this one. `owed`: some node may not have it yet, as far as is known here (Fold::is_owed).
+uint32_t copies_to_count(const Job& job, const Self& self, bool owed = false);
 
 // What is to be done with a raw job after an answer for its record. `open` is whether an answer before has left it
 // unknown if the record is stored; then a refusal says nothing of that.
@@ -92,7 +92,11 @@ class Quorum {
   Send appended(const std::vector<size_t>& numbers);
   // What the store says of each job, and the job that it is or that stands for it, where that is known. `known` may be
   // empty where nothing has to be decided later.
-  void stored(std::vector<Answer> answers, const std::vector<std::optional<Job>>& known);
+  struct Known {
+    Job job;
+    bool owed = false;  // see copies_to_count()
+  };
+  void stored(std::vector<Answer> answers, const std::vector<std::optional<Known>>& known);
   // The job that stands for the one with this number, and that is sent in its place; nullptr where none does.
   struct Standing {
     std::string id;
@@ -122,7 +126,7 @@ class Quorum {
 
   uint32_t own() const { return m_rule.keeps ? 1 : 0; }
   Send to_send(const std::vector<size_t>& numbers);
-  std::string holders(const Of& job, const Others& others) const;
+  std::pair<std::string, std::string> holders(const Of& job, const Others& others) const;
   size_t nodes(const Of& job, const Others& others) const;
   bool is_reached(const Others& others) const;
   std::optional<Send> parts(const Others& others);

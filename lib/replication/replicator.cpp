@@ -29,45 +29,31 @@ constexpr Millis save_interval{1000};
 constexpr Millis quiet_wait{3000};      // longer ones are logged
 constexpr Millis leave_patience{1800};  // at the end, with peers that take nothing
 constexpr Millis hurried_patience{1000};
-constexpr size_t max_transfer = 1 << 20;  // bytes of small records in one transfer
-constexpr size_t max_jobs = 2000;         // in one step of the debts
-constexpr long ids_in_record = 2000;      // they fit into its meta data
-constexpr size_t max_under_way = 3;       // transfers of debts to a peer
-constexpr size_t max_late = 16;           // other transfers to a peer that does not answer in time
+constexpr long ids_in_record = 2000;    // they fit into its meta data
+constexpr Millis again_soon{1000};      // when a job that was not answered is told again
+constexpr size_t max_records = 32'000;  // in a transfer from another node
+constexpr size_t max_under_way = 3;     // transfers of debts to a peer
+constexpr size_t max_late = 16;         // other transfers to a peer that does not answer in time
 constexpr size_t max_late_bytes = 32 << 20;
-constexpr size_t max_apart = 2000;                          // jobs that a peer is told each on its own
-constexpr Millis first_again{1000}, longest_again{60'000};  // when a job that a peer has refused is offered again
-constexpr size_t window_bytes = 32 << 20;                   // of debts on their way to a peer
+constexpr size_t window_bytes = 32 << 20;  // of debts on their way to a peer
 // With more than one answer to wait for, so long for each in turn.
 constexpr Millis turn{1};
 constexpr const char* debts_suffix = ".debts";
 const std::string unreadable_mark = "\t";  // before the reason, there; no reason that another gives begins so
-constexpr size_t most_pairs = 4096;
-constexpr size_t most_refusals = 100;  // that are logged, each once
+constexpr size_t most_refusals = 100;      // that are logged, each once
 
-bool has_name(const std::string& names, const std::string& name) {
-  auto all = split(names, ',');
-  return std::find(all.begin(), all.end(), name) != all.end();
-}
-
-// Records that these jobs are on these nodes too; `enough` makes them runnable with however few.
-std::vector<std::string> copied_records(std::vector<std::string> ids, const std::string& peers, bool enough) {
+// The records that say the same of these jobs, as many as fit into each.
+std::vector<std::string> copied_records(event::Copied copied) {
   std::vector<std::string> records;
+  copied.at = now_ms();
+  const auto ids = std::exchange(copied.ids, {});
   for (auto at = ids.begin(); at != ids.end();) {
     auto next = at + std::min<long>(ids.end() - at, ids_in_record);
-    records.push_back(encode_record(event::Copied{.ids = {std::make_move_iterator(at), std::make_move_iterator(next)},
-                                                  .at = now_ms(),
-                                                  .peers = peers,
-                                                  .enough = enough}));
+    copied.ids.assign(at, next);
+    records.push_back(encode_record(copied));
     at = next;
   }
   return records;
-}
-
-// Whether a record changes the state of one job of this node.
-bool is_change(const Event& event) {
-  return is_any_of<event::Start, event::Done, event::Fail, event::Dead, event::Kick, event::Drop, event::Keep,
-                   event::Release>(event);
 }
 
 Millis boot_now() { return read_times().boot; }
@@ -105,64 +91,18 @@ struct Replicator::Peer {
   bool up = true;        // believed to answer, and to have room
   std::string trouble;   // why it is not up
   bool unsaid = false;   // and that has not been logged
-  // What it knows: everything before `position`. What it was told: everything before `sent`.
-  Lsn position = 0, since = 0, sent = 0;
-  std::map<Lsn, Lsn> told_at_once;  // parts of the journal behind `sent` that it has told, or that add() has told it
-  bool unsaved = false;
+  Progress progress;
   Clock::time_point saved_at;
-  // Of other nodes' records between the two: the first and the last, by the node that is to pass them on.
-  std::map<std::string, std::pair<Lsn, Lsn>> foreign;
-  // Jobs before `sent` that it is told each on its own, since they are large or it has refused them, by ID. `position`
-  // does not pass them.
-  struct Apart {
-    Lsn lsn = 0;  // of the first record that is to be told
-    bool needs_add = false, under_way = false;
-    bool changed = false;  // there is more to tell than is under way
-    Clock::time_point next{};
-    Millis delay{0};
-    std::string refused, unreadable;  // see Debt
-    bool is_left() const { return !refused.empty() || !unreadable.empty(); }
-  };
-  std::map<std::string, Apart> apart;
   std::list<Call> apart_calls;  // its own thread's
   std::set<std::string> named;  // jobs that were named in the log, each once
   std::string published;        // likewise its own thread's
   Clock::time_point published_at{};
-  // What it says of itself.
-  std::map<std::string, Lsn> told;  // by node: up to where it has told that other one
-  // All that stood here, and came from there, when its journal ended at `first`, stood here before `second`.
-  std::deque<std::pair<Lsn, Lsn>> pairs;
-  std::map<std::string, Lsn> confirmed;  // by node: that one knows what came from this peer and stands here before
+  Hearsay hearsay;
 
   // What it knows, as the journal says; what was heard of that since is forgotten.
   void take_up(Lsn its_position, Lsn its_since) {
-    position = sent = its_position;
-    since = its_since;
-    told_at_once.clear();
-    foreign.clear();
-    apart.clear();
-    told.clear();
-    pairs.clear();
-    confirmed.clear();
-  }
-
-  // Its journal ended at `end` when this one ended at `here`, or behind that.
-  void note_end(Lsn end, Lsn here) {
-    if (!pairs.empty() && (pairs.back().first == end || pairs.size() >= most_pairs)) pairs.pop_back();
-    pairs.emplace_back(end, here);
-    Lsn least = UINT64_MAX;
-    for (const auto& [node, upto] : told) {
-      least = std::min(least, upto);
-      for (const auto& [there, at] : pairs)
-        if (there <= upto) confirmed[node] = std::max(confirmed[node], at);
-    }
-    while (pairs.size() > 1 && pairs[1].first <= least) pairs.pop_front();
-  }
-
-  // Whether it was told of all jobs before this that it is told on their own, or has refused them.
-  bool has_heard_apart(Lsn target) const {
-    return std::all_of(apart.begin(), apart.end(),
-                       [&](const auto& a) { return a.second.lsn >= target || a.second.is_left(); });
+    progress.take_up(its_position, its_since);
+    hearsay = {};
   }
 
   size_t late_bytes() const {
@@ -394,21 +334,25 @@ std::shared_ptr<Replicator::Batch> Replicator::append_jobs(const std::shared_ptr
       batch->end = end;
   };
   auto answers = m_store.add(jobs, then_send ? Store::Appended(hand) : Store::Appended());
-  std::vector<std::optional<Job>> known(jobs.size());
+  std::vector<std::optional<Quorum::Known>> known(jobs.size());
   if (!then_send) known = known_by(jobs, answers);
   quorum->stored(std::move(answers), known);
   return batch;
 }
 
 // The jobs that these are, or that stand for them.
-std::vector<std::optional<Job>> Replicator::known_by(const std::vector<NewJob>& jobs, std::vector<Answer>& answers) {
-  std::vector<std::optional<Job>> known(jobs.size());
+std::vector<std::optional<Quorum::Known>> Replicator::known_by(const std::vector<NewJob>& jobs,
+                                                               std::vector<Answer>& answers) {
+  std::vector<std::optional<Quorum::Known>> known(jobs.size());
   try {
     m_store.look([&](Fold& fold) {
-      for (size_t i = 0; i < jobs.size(); ++i)
-        known[i] = answers[i].outcome == Outcome::queued ? fold.get(jobs[i].add.id)
-                   : answers[i].outcome == Outcome::same ? fold.get(answers[i].reason)
-                                                         : std::nullopt;
+      for (size_t i = 0; i < jobs.size(); ++i) {
+        std::optional<Job> job;
+        if (answers[i].outcome == Outcome::queued) job = fold.get(jobs[i].add.id);
+        if (answers[i].outcome == Outcome::same) job = fold.get(answers[i].reason);
+        known[i].reset();
+        if (job) known[i] = {*job, fold.is_owed(*job)};
+      }
     });
   } catch (const Error& e) {
     for (auto& answer : answers)
@@ -488,7 +432,7 @@ std::shared_ptr<Replicator::Batch> Replicator::hand_out(const std::shared_ptr<Qu
 bool Replicator::record_copies(const Quorum::Record& what) {
   std::vector<std::string> records;
   for (const auto& copied : what.copied)
-    for (auto& record : copied_records(copied.ids, copied.peers, copied.enough)) records.push_back(std::move(record));
+    for (auto& record : copied_records(copied)) records.push_back(std::move(record));
   try {
     // Which nodes have them can be found out again; that fewer are enough cannot.
     if (what.commit) m_store.journal().commit({records.begin(), records.end()}, Room::completion);
@@ -510,10 +454,7 @@ void Replicator::let_go(std::list<Call>& calls, bool counted, const std::shared_
   }
   if (counted || !first) return;
   first->end = 0;
-  for (auto& peer : m_peers) {
-    peer.told_at_once.erase(first->from);
-    if (first->from && peer.sent > first->from) peer.sent = first->from;
-  }
+  for (auto& peer : m_peers) peer.progress.not_told(first->from);
 }
 
 // Goes on with all of these until one has its answer, which is returned; end(), when the time is over before.
@@ -539,7 +480,7 @@ std::vector<Sending::Said> Replicator::hear(Call& call) {
     batch.quorum->heard(batch.numbers[i], peer.name, said[i].identity, verdict);
     all = all && verdict.kind == PeerVerdict::Kind::have;
   }
-  if (all && batch.end && m_serving) peer.told_at_once[batch.from] = batch.end;
+  if (all && batch.end && m_serving) peer.progress.told_at_once(batch.from, batch.end);
   return said;
 }
 
@@ -587,7 +528,7 @@ void Replicator::take_up(Peer& peer, const Meeting& meeting) {
       log(Level::warning,
           peer.name + " is another store than before; it is told everything that is not finished" + *behind);
     peer.take_up(0, m_store.journal().end());
-    for (auto& p : m_peers) p.confirmed.erase(peer.name);
+    for (auto& p : m_peers) p.hearsay.is_another(peer.name);
     m_detector.is_another(peer.name);
     walk_again(peer.name);
   }
@@ -598,10 +539,7 @@ void Replicator::take_up(Peer& peer, const Meeting& meeting) {
 
 // What came from this node is from now on told by this one too. Called with m_mutex held.
 void Replicator::walk_again(const std::string& origin) {
-  for (auto& p : m_peers) {
-    p.sent = p.position;
-    p.foreign.erase(origin);
-  }
+  for (auto& p : m_peers) p.progress.walk_again(origin);
 }
 
 // After an answer. Throws where it is not from whom it should be.
@@ -627,14 +565,14 @@ void Replicator::record_peer(Peer& peer) {
   const std::string record = encode_record(event::Peer{.node = peer.name,
                                                        .store = m_members.store_of(peer.name),
                                                        .at = now_ms(),
-                                                       .position = peer.position,
-                                                       .since = peer.since});
+                                                       .position = peer.progress.position(),
+                                                       .since = peer.progress.since()});
   peer.saved_at = Clock::now();
-  peer.unsaved = false;
   try {
     m_store.journal().append({record}, Room::completion);
+    peer.progress.recorded(true);
   } catch (const Error&) {  // then it will be told again
-    peer.unsaved = true;
+    peer.progress.recorded(false);
   }
 }
 
@@ -670,7 +608,7 @@ AskReply Replicator::ask(Peer& peer, const std::vector<std::string>& ids) {
     // To whom it was, not to one that has its name now.
     if (!m_members.is(sent.node, sent.store)) continue;
     if (sent.node == m_self.node) told = sent.upto;
-    else peer.told[sent.node] = sent.upto;
+    else peer.hearsay.told(sent.node, sent.upto);
   }
   if (m_detector.answered(peer.name, round, *answer, told, boot_now())) log(Level::warning, peer.name + " is back");
   const bool room = answer->room && !relay;
@@ -679,17 +617,9 @@ AskReply Replicator::ask(Peer& peer, const std::vector<std::string>& ids) {
     peer.trouble.clear(), peer.unsaid = false;
   }
   peer.up = room;
-  if (m_serving) owe(peer, !relay, here);
-  peer.note_end(answer->end, here);
+  if (m_serving && peer.progress.says_relay(relay, here)) record_peer(peer);
+  peer.hearsay.ended(answer->end, here);
   return std::move(*answer);
-}
-
-// A relay is owed nothing; one that is none any more, all from now on. Called with m_mutex held.
-void Replicator::owe(Peer& peer, bool owed, Lsn here) {
-  if (owed == (peer.position != UINT64_MAX)) return;
-  peer.position = peer.sent = owed ? 0 : UINT64_MAX;
-  if (owed) peer.since = here;
-  record_peer(peer);
 }
 
 void Replicator::look_after(Peer& peer) {
@@ -716,12 +646,7 @@ void Replicator::look_after(Peer& peer) {
       }
       if (!removed && serving && up) {
         Lsn end = m_store.journal().end();
-        bool full;
-        {
-          std::lock_guard<std::mutex> guard(m_mutex);
-          full = peer.apart.size() >= max_apart;
-        }
-        if (!full) more = pay(peer, seen);
+        more = pay(peer, seen);
         seen = end;
         more = tell_apart(peer) || more;
         save_position(peer);
@@ -733,7 +658,7 @@ void Replicator::look_after(Peer& peer) {
     if (pause(more ? Millis(0) : look_interval)) break;
   }
   std::lock_guard<std::mutex> guard(m_mutex);
-  if (m_serving && peer.unsaved && !peer.removed) record_peer(peer);
+  if (m_serving && peer.progress.is_unsaved() && !peer.removed) record_peer(peer);
 }
 
 // ------------------------------------------------------------------------------------------------------------- debts
@@ -748,156 +673,79 @@ bool Replicator::is_mine_to_tell(const std::string& origin, const std::string& s
 // Tells a peer what the next part of the journal, up to `end` at most, says; true when there is more. Throws where it
 // could not be told.
 bool Replicator::pay(Peer& peer, Lsn end) {
-  struct Touched {
-    bool add = false;     // its add stands in this part
-    bool has = false;     // the peer has it, as far as this part says
-    bool unsure = false;  // another may have told the peer
-    bool changed = false;
-    Lsn lsn = 0, first = 0;
-    std::string record;  // add: it, with its data, where that is inline
-  };
-  std::unordered_map<std::string, Touched> touched;
-  std::vector<std::string> order;
-  Lsn from, since, upto;
-  std::map<Lsn, Lsn> told;
-  std::string store;
+  std::optional<Walk> walk;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
-    from = upto = peer.sent;
-    since = peer.since;
-    store = m_members.store_of(peer.name);
-    if (from >= end) return false;
-    auto& all = peer.told_at_once;
-    all.erase(all.begin(), all.lower_bound(from));
-    told = all;
+    walk = peer.progress.walk(m_self.node, peer.name, m_members.store_of(peer.name), end);
   }
-  auto touch = [&](const std::string& id, Lsn lsn) -> Touched& {
-    auto [it, is_new] = touched.try_emplace(id);
-    if (is_new) order.push_back(id), it->second.first = lsn;
-    return it->second;
-  };
-  std::map<std::string, std::pair<Lsn, Lsn>> foreign;
-  std::vector<std::pair<Lsn, std::string>> blobs;  // of jobs that run everywhere
-  bool relevant = false;
-  size_t bytes = 0;
-  EventReader reader(m_store.journal(), from);
-  while (upto < end && order.size() < max_jobs && bytes < max_transfer) {
-    if (auto part = told.find(upto); part != told.end()) {
-      upto = part->second;
-      reader.skip_to(upto);
-      relevant = true;
-      continue;
-    }
-    auto item = reader.next(true);
-    upto = reader.position();
-    if (item == JournalReader::Item::end) break;
-    if (item != JournalReader::Item::record) continue;
-    const Event& event = reader.event();
-    if (auto* copied = std::get_if<event::Copied>(&event)) {
-      // What was there before it became another store does not count.
-      if (reader.lsn() >= since && has_name(copied->peers, peer.name))
-        for (const auto& id : copied->ids)
-          if (auto it = touched.find(id); it != touched.end()) it->second.has = true;
-      continue;
-    }
-    auto* add = std::get_if<event::Add>(&event);
-    auto* state = std::get_if<event::State>(&event);
-    if (!add && !state && !is_change(event)) continue;
-    if (add && add->node.empty()) continue;  // from before there was a group
-    relevant = true;
-    if (add && !add->once && reader.head().data_size > max_inline_data) blobs.emplace_back(reader.lsn(), add->id);
-    std::string origin, origin_store;  // none: this node
-    if (add) std::tie(origin, origin_store) = std::tie(add->node, add->store);
-    if (state) std::tie(origin, origin_store) = std::tie(state->from, state->from_store);
-    if (origin == peer.name && origin_store == store) continue;  // it came from there
-    if (!origin.empty()) {
-      std::lock_guard<std::mutex> guard(m_mutex);
-      if (!is_mine_to_tell(origin, origin_store)) {
-        auto [it, is_new] = foreign.try_emplace(origin, reader.lsn(), reader.lsn());
-        it->second.second = reader.lsn();
-        continue;
-      }
-    }
-    Touched& t = touch(id_of(event), reader.lsn());
-    if (add) {
-      t.add = true;
-      t.lsn = reader.lsn();
-      t.unsure = origin != m_self.node;
-      if (reader.head().data_size <= max_inline_data && reader.has_data()) {
-        t.record = std::string(reader.head_bytes());
-        t.record += reader.data();
-        bytes += t.record.size();
-      }
-    } else {
-      t.changed = true;
-    }
-  }
-  // Mostly the peer has what is new, and nothing has become of it: then the index need not be asked.
-  order.erase(std::remove_if(order.begin(), order.end(),
-                             [&](const std::string& id) { return touched[id].has && !touched[id].changed; }),
-              order.end());
-  // What there is to tell of each, as it is now.
-  std::vector<Debt> debts;
-  std::vector<std::string> unsure, pending;
-  if (!order.empty())
+  if (!walk) return false;
+  read_on(*walk, end);
+  if (const auto ids = walk->jobs(); !ids.empty())
     m_store.look([&](Fold& fold) {
-      debts.clear(), unsure.clear(), pending.clear();
-      for (const auto& id : order) {
-        Touched& t = touched[id];
-        auto job = fold.get(id);
-        if (!job || job->node.empty()) continue;
-        bool finished = job->state == State::finished;
-        if (job->state == State::pending) pending.push_back(id);
-        if (!job->once && (!t.add || t.has || (finished && t.lsn < since))) continue;
-        if (job->once && t.has && is_fresh(*job)) continue;
-        Debt debt{id, *job, {}, {}};
-        if (job->once ? (t.add && !t.has && !finished && !t.unsure) : true) debt.add = t.record;
-        debt.needs_add = !job->once;
-        if (job->once && (finished || !is_fresh(*job) || debt.add.empty())) debt.state = state_record(id, *job);
-        if (!job->once && (t.unsure || t.record.empty())) unsure.push_back(id);
-        debts.push_back(std::move(debt));
-      }
+      walk->look_again();
+      for (const auto& id : ids) walk->look(id, fold.get(id));
     });
-  if (!unsure.empty()) {
+  if (const auto unsure = walk->unsure(); !unsure.empty()) {
     auto known = ask(peer, unsure).known;
-    std::set<std::string> there;
     for (size_t i = 0; i < unsure.size(); ++i)
-      if (known[i]) there.insert(unsure[i]);
-    debts.erase(std::remove_if(debts.begin(), debts.end(), [&](const Debt& d) { return there.count(d.id); }),
-                debts.end());
+      if (known[i]) walk->knows(unsure[i]);
   }
-  std::vector<Debt> at_once;
-  std::set<std::string> apart;
-  for (auto& debt : debts) {
-    if (debt.needs_add && debt.add.empty() && debt.job.size > max_transfer) debt.again = true, apart.insert(debt.id);
-    else at_once.push_back(std::move(debt));
-  }
-  deliver(peer, at_once);
-  for (const auto& debt : at_once)
-    if (debt.conflict || debt.again || debt.is_left()) apart.insert(debt.id);
-  pending.erase(
-      std::remove_if(pending.begin(), pending.end(), [&](const std::string& id) { return apart.count(id) > 0; }),
-      pending.end());
-  if (!pending.empty()) {
-    auto records = copied_records(std::move(pending), peer.name, false);
+  deliver(peer, walk->debts(), walk->identity());
+  if (auto copied = walk->copied(); !copied.empty()) {
+    auto records = copied_records({.ids = std::move(copied), .peers = peer.name, .stores = walk->identity()});
     m_store.journal().append({records.begin(), records.end()}, Room::completion);
   }
   std::lock_guard<std::mutex> guard(m_mutex);
-  if (peer.sent != from || m_members.store_of(peer.name) != store) return true;  // it has to be walked again
-  for (const auto* list : {&debts, &at_once})
-    for (const auto& debt : *list) {
-      if (debt.conflict) settle_conflict(peer, debt);
-      else if (auto it = peer.apart.find(debt.id); it != peer.apart.end()) it->second.changed = true;
-      else if (debt.again || debt.is_left()) set_apart(peer, debt, touched[debt.id].first);
+  const auto left = peer.progress.walked(*walk, m_members.store_of(peer.name), boot_now());
+  if (!left) return true;
+  for (const auto& what : *left) say_left(peer, what);
+  for (auto& blob : peer.progress.take_blobs()) m_blobs.push_back(std::move(blob));
+  return walk->upto() < end;
+}
+
+// Shows a walk its part of the journal.
+void Replicator::read_on(Walk& walk, Lsn end) {
+  auto is_mine = [this](const std::string& node, const std::string& store) {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    return is_mine_to_tell(node, store);
+  };
+  EventReader reader(m_store.journal(), walk.upto());
+  std::string bytes;
+  while (walk.upto() < end && !walk.is_full()) {
+    if (const Lsn at = walk.upto(); walk.skip() != at) {
+      reader.skip_to(walk.upto());
+      continue;
     }
-  peer.sent = upto;
-  peer.unsaved = peer.unsaved || relevant;
-  for (const auto& [origin, range] : foreign) {
-    auto [it, is_new] = peer.foreign.try_emplace(origin, range);
-    it->second.second = range.second;
+    auto item = reader.next(true);
+    if (item != JournalReader::Item::record) {
+      walk.pass(reader.position());
+      if (item == JournalReader::Item::end) return;
+      continue;
+    }
+    bytes.clear();
+    if (std::holds_alternative<event::Add>(reader.event()) && reader.head().data_size <= max_inline_data &&
+        reader.has_data()) {
+      bytes = reader.head_bytes();
+      bytes += reader.data();
+    }
+    walk.see(reader.event(), reader.head(), reader.lsn(), reader.position(), bytes, is_mine);
   }
-  for (auto& blob : blobs) m_blobs.push_back(std::move(blob));
-  return upto < end;
+}
+
+// Says what a peer will not have, or does not have yet, of each job once. Called with m_mutex held.
+void Replicator::say_left(Peer& peer, const Progress::Left& left) {
+  using What = Progress::Left::What;
+  if (peer.named.size() >= most_refusals || !peer.named.insert(left.id).second) return;
+  if (left.what == What::conflict)
+    log(Level::error,
+        left.id + ": " + peer.name + " has another job with this ID or key" +
+            (left.pending ? "; as long as too few nodes have it, it is pending (gq-flush --drop ends that)" : ""));
+  else if (left.what == What::unreadable)
+    log(Level::error, left.id + ": cannot give it to " + peer.name + ": " + left.why +
+                          "; it is still owed, and tried again now and then");
+  else
+    log(Level::warning,
+        left.id + ": " + peer.name + " refuses it: " + left.why + "; it is still owed, and offered again now and then");
 }
 
 // The add record of a job with its workload, for one who has neither; empty where it is damaged or gone, or where the
@@ -927,30 +775,14 @@ std::string Replicator::add_record(const std::string& id, const Job& job, std::s
   return {};
 }
 
-std::string Replicator::state_record(const std::string& id, const Job& job) { return told_record(id, job, m_self); }
-
 // What a peer says of a record.
 void Replicator::take_verdict(Peer& peer, Debt& debt, const std::string& line) {
-  PeerVerdict verdict = parse_verdict(line);
-  switch (verdict.kind) {
-    case PeerVerdict::Kind::have:
-      return;
-    case PeerVerdict::Kind::need:
-      debt.again = true;
-      return;
-    case PeerVerdict::Kind::conflict:
-      debt.conflict = true;
-      return;
-    case PeerVerdict::Kind::refused:
-      debt.refused = verdict.reason;
-      return;
-    case PeerVerdict::Kind::nonsense:
-      throw Error(Exit::config, peer.name + " answers something else");
-  }
+  if (!debt.take(parse_verdict(line))) throw Error(Exit::config, peer.name + " answers something else");
 }
 
-// Sends what is owed, and notes with each what became of it. Throws where the peer does not answer.
-void Replicator::deliver(Peer& peer, std::vector<Debt>& debts) {
+// Sends what is owed, and notes with each what became of it. Throws where the peer does not answer, or, where
+// an identity is given, is another.
+void Replicator::deliver(Peer& peer, std::vector<Debt>& debts, const std::string& identity) {
   std::list<Call> under_way;
   auto next = std::make_shared<Batch>();
   size_t bytes = 0;
@@ -960,7 +792,11 @@ void Replicator::deliver(Peer& peer, std::vector<Debt>& debts) {
     auto lines = hear(*call);
     under_way.erase(call);
     bytes -= batch->records.size();
-    for (size_t i = 0; i < lines.size(); ++i) take_verdict(peer, *batch->debts[i], lines[i].line);
+    for (size_t i = 0; i < lines.size(); ++i) {
+      if (!identity.empty() && lines[i].identity != identity)
+        throw Error(Exit::retry, peer.name + " is another store than before");
+      take_verdict(peer, *batch->debts[i], lines[i].line);
+    }
   };
   auto send = [&] {
     if (next->count == 0) return;
@@ -983,47 +819,18 @@ void Replicator::deliver(Peer& peer, std::vector<Debt>& debts) {
     while (!under_way.empty()) hear_next();
   };
   for (auto& debt : debts) {
-    put(debt, debt.add.empty() && debt.needs_add ? add_record(debt.id, debt.job, debt.unreadable) : debt.add);
-    if (!debt.is_left()) put(debt, debt.state);
+    if (debt.again) continue;
+    put(debt, debt.reads_add() ? add_record(debt.id, debt.job, debt.unreadable) : debt.add);
+    if (debt.state && !debt.is_left()) put(debt, told_record(debt.id, debt.job, m_self));
   }
   finish();
   for (auto& debt : debts) {
-    if (!debt.again || debt.conflict || debt.is_left() || debt.job.size > max_transfer) continue;
+    if (!debt.is_told_again()) continue;
     debt.again = false;
     put(debt, add_record(debt.id, debt.job, debt.unreadable));
-    if (!debt.is_left() && !is_fresh(debt.job)) put(debt, debt.state);
+    if (!debt.is_left() && !is_fresh(debt.job)) put(debt, told_record(debt.id, debt.job, m_self));
   }
   finish();
-}
-
-// A job that will never be on the peer. Called with m_mutex held.
-void Replicator::settle_conflict(Peer& peer, const Debt& debt) {
-  peer.apart.erase(debt.id);
-  if (peer.named.size() >= most_refusals || !peer.named.insert(debt.id).second) return;
-  log(Level::error, debt.id + ": " + peer.name + " has another job with this ID or key" +
-                        (debt.job.state == State::pending
-                             ? "; as long as too few nodes have it, it is pending (gq-flush --drop ends that)"
-                             : ""));
-}
-
-// A job is told on its own from now on, or again. Called with m_mutex held.
-void Replicator::set_apart(Peer& peer, const Debt& debt, Lsn lsn) {
-  auto [it, is_new] = peer.apart.try_emplace(debt.id);
-  Peer::Apart& apart = it->second;
-  if (is_new) apart.lsn = lsn;
-  apart.under_way = false;
-  apart.needs_add = apart.needs_add || debt.again;
-  apart.refused = debt.refused;
-  apart.unreadable = debt.unreadable;
-  apart.delay = !apart.is_left() ? Millis(0) : std::clamp(apart.delay * 2, first_again, longest_again);
-  apart.next = Clock::now() + apart.delay;
-  if (!apart.is_left() || peer.named.size() >= most_refusals || !peer.named.insert(debt.id).second) return;
-  if (!apart.unreadable.empty())
-    log(Level::error, debt.id + ": cannot give it to " + peer.name + ": " + apart.unreadable +
-                          "; it is still owed, and tried again now and then");
-  else
-    log(Level::warning, debt.id + ": " + peer.name + " refuses it: " + apart.refused +
-                            "; it is still owed, and offered again now and then");
 }
 
 // Tells a peer large jobs, and what it has refused, for a moment, so that they hold nothing else up. True when there is
@@ -1043,53 +850,41 @@ void Replicator::begin_apart(Peer& peer) {
   size_t bytes = 0;
   for (const auto& call : peer.apart_calls) bytes += call.batch->records.size();
   while (peer.apart_calls.size() < max_under_way && bytes < window_bytes) {
-    std::string id;
-    Peer::Apart what;
+    std::optional<std::pair<std::string, Progress::Apart>> next;
     Lsn since;
     {
       std::lock_guard<std::mutex> guard(m_mutex);
-      since = peer.since;
-      for (auto& [name, apart] : peer.apart)
-        if (!apart.under_way && apart.next <= Clock::now() && (id.empty() || apart.lsn < what.lsn))
-          id = name, what = apart;
-      if (id.empty()) return;
-      peer.apart[id].under_way = true;
+      next = peer.progress.next_apart(boot_now());
+      since = peer.progress.since();
     }
-    auto batch = std::make_shared<Batch>();
+    if (!next) return;
+    const std::string& id = next->first;
     std::optional<Job> job;
     m_store.look([&](Fold& fold) { job = fold.get(id); });
-    const bool finished = job && job->state == State::finished;
-    bool with_add = false;
-    std::string unread;
-    // Of one that ended before the peer was there it need not hear.
-    if (job && !job->node.empty() && !(finished && !job->once && job->first_lsn < since)) {
-      const bool news = job->once && (finished || !is_fresh(*job));
-      if (!finished || !job->once) {
-        if (!news || what.needs_add) batch->records = add_record(id, *job, unread), with_add = true;
-      }
+    auto batch = std::make_shared<Batch>();
+    if (auto debt = debt_apart(id, job, next->second.needs_add, since)) {
+      batch->apart = std::make_unique<Debt>(std::move(*debt));
+      if (batch->apart->needs_add) batch->records = add_record(id, *job, batch->apart->unreadable);
       batch->count = batch->records.empty() ? 0 : 1;
-      if (news) batch->records += state_record(id, *job), ++batch->count;
+      if (batch->apart->state) batch->records += told_record(id, *job, m_self), ++batch->count;
     }
-    if (!unread.empty()) {
+    if (batch->apart && batch->apart->is_left()) {
       std::lock_guard<std::mutex> guard(m_mutex);
-      Debt debt{id, std::move(*job), {}, {}, with_add};
-      debt.unreadable = unread;
-      set_apart(peer, debt, what.lsn);
+      if (auto left = peer.progress.ended(*batch->apart, boot_now())) say_left(peer, *left);
       continue;
     }
     if (batch->count == 0) {
       std::lock_guard<std::mutex> guard(m_mutex);
-      peer.apart.erase(id);
+      peer.progress.nothing_to_tell(id);
       continue;
     }
-    batch->apart = std::make_unique<Debt>(Debt{id, std::move(*job), {}, {}, with_add});
     batch->debts.assign(batch->count, batch->apart.get());
     bytes += batch->records.size();
     try {
       peer.apart_calls.push_back(start_call(peer, batch));
     } catch (...) {
       std::lock_guard<std::mutex> guard(m_mutex);
-      if (auto it = peer.apart.find(id); it != peer.apart.end()) it->second.under_way = false;
+      peer.progress.not_heard(id, boot_now());
       throw;
     }
   }
@@ -1097,32 +892,23 @@ void Replicator::begin_apart(Peer& peer) {
 
 void Replicator::end_apart(Peer& peer, Call& call) {
   Debt& debt = *call.batch->apart;
+  std::string identity;
   try {
-    auto lines = hear(call);
-    for (const auto& said : lines) take_verdict(peer, debt, said.line);
+    for (const auto& said : hear(call)) {
+      take_verdict(peer, debt, said.line);
+      identity = said.identity;
+    }
   } catch (const std::exception&) {
     std::lock_guard<std::mutex> guard(m_mutex);
-    if (auto it = peer.apart.find(debt.id); it != peer.apart.end())
-      it->second.under_way = false, it->second.next = Clock::now() + first_again;
+    peer.progress.not_heard(debt.id, boot_now() + again_soon);
     throw;
   }
-  if (debt.again && debt.needs_add && !debt.conflict && debt.refused.empty())
-    debt.refused = "it asks for what it has been given";
-  const bool settled = !debt.conflict && debt.refused.empty() && !debt.again;
-  if (settled && debt.job.state == State::pending) {
-    auto records = copied_records({debt.id}, peer.name, false);
+  if (debt.is_there() && debt.job.state == State::pending) {
+    auto records = copied_records({.ids = {debt.id}, .peers = peer.name, .stores = identity});
     m_store.journal().append({records.begin(), records.end()}, Room::completion);
   }
   std::lock_guard<std::mutex> guard(m_mutex);
-  auto it = peer.apart.find(debt.id);
-  if (it == peer.apart.end()) return;  // the peer is another by now
-  const bool changed = std::exchange(it->second.changed, false);
-  if (settled && !changed) peer.apart.erase(it);
-  else if (settled)
-    it->second.under_way = it->second.needs_add = false, it->second.refused.clear(), it->second.unreadable.clear(),
-    it->second.next = Clock::now();
-  else if (debt.conflict) settle_conflict(peer, debt);
-  else set_apart(peer, debt, it->second.lsn);
+  if (auto left = peer.progress.ended(debt, boot_now())) say_left(peer, *left);
 }
 
 // What a peer knows for certain is recorded now and then, so that another process need not tell it all again.
@@ -1130,25 +916,16 @@ void Replicator::save_position(Peer& peer) {
   std::vector<std::string> done_with;
   {
     std::lock_guard<std::mutex> guard(m_mutex);
-    Lsn bound = peer.sent;
-    for (const auto& [id, apart] : peer.apart) bound = std::min(bound, apart.lsn);
-    for (auto it = peer.foreign.begin(); it != peer.foreign.end();) {
-      Peer* origin = find(it->first);
-      Lsn confirmed = origin ? origin->confirmed[peer.name] : UINT64_MAX;
-      if (confirmed > it->second.second) {
-        it = peer.foreign.erase(it);
-        continue;
-      }
-      bound = std::min(bound, std::max(it->second.first, confirmed));
-      ++it;
-    }
-    if (!peer.unsaved || bound <= peer.position || Clock::now() < peer.saved_at + save_interval) return;
-    peer.position = bound;
+    if (Clock::now() < peer.saved_at + save_interval) return;
+    auto confirmed = [&](const std::string& origin) {
+      Peer* its = find(origin);
+      return its ? its->hearsay.confirmed(peer.name) : nothing_owed;
+    };
+    if (!peer.progress.moves_on(confirmed)) return;
     record_peer(peer);
-    peer.unsaved = bound < peer.sent;
-    Lsn least = UINT64_MAX;
+    Lsn least = nothing_owed;
     for (const auto& p : m_peers)
-      if (!p.removed) least = std::min(least, p.position);
+      if (!p.removed) least = std::min(least, p.progress.position());
     std::deque<std::pair<Lsn, std::string>> left;
     for (auto& blob : m_blobs)
       if (blob.first < least) done_with.push_back(std::move(blob.second));
@@ -1164,9 +941,9 @@ void Replicator::publish_debts(Peer& peer) {
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     if (Clock::now() < peer.published_at + save_interval) return;
-    if (peer.sent > peer.position && peer.position != UINT64_MAX)
-      text = m_members.store_of(peer.name) + " " + std::to_string(peer.sent) + "\n";
-    for (const auto& [id, apart] : peer.apart)
+    if (peer.progress.sent() > peer.progress.position())
+      text = m_members.store_of(peer.name) + " " + std::to_string(peer.progress.sent()) + "\n";
+    for (const auto& [id, apart] : peer.progress.apart())
       text += id + " " +
               (apart.unreadable.empty() ? printable(apart.refused) : unreadable_mark + printable(apart.unreadable)) +
               "\n";
@@ -1482,9 +1259,9 @@ void Replicator::tell(Peer& peer, const std::vector<TellThenAppend::Change>& cha
     if (!peer.up || !m_detector.has_answered(peer.name) || m_detector.is_gone(peer.name) || peer.removed) return;
   }
   std::vector<Debt> debts;
-  for (const auto& change : changes) debts.push_back({change.id, change.job, {}, change.told});
+  for (const auto& change : changes) debts.push_back({.id = change.id, .job = change.job, .state = true});
   try {
-    deliver(peer, debts);
+    deliver(peer, debts, {});
   } catch (const Error& e) {
     complain(peer, e.what());  // what another has been told already must become true
   }
@@ -1614,7 +1391,7 @@ std::string Replicator::serve_take(const Transfer& transfer, std::string& reason
   auto& adds = taken.adds;
   auto& states = taken.states;
   auto& bytes = taken.bytes;
-  adds.reserve(std::min(transfer.body.size() / (8 * record_header_size) + 1, max_jobs));  // a guess
+  adds.reserve(std::min(transfer.body.size() / (8 * record_header_size) + 1, size_t{2000}));  // a guess
   for (std::string_view rest = transfer.body; !rest.empty();) {
     auto read = parse_record(rest);
     auto* add = read ? std::get_if<event::Add>(&read->event) : nullptr;
@@ -1622,7 +1399,7 @@ std::string Replicator::serve_take(const Transfer& transfer, std::string& reason
     if (!read || read->data_size > rest.size() - read->head_size) reason = "not a whole record";
     else if (state && (read->data_size != 0 || state->from != transfer.node)) reason = "a state that another told";
     else if ((!add || add->node.empty()) && (!state || state->node.empty())) reason = "a job of no node";
-    else if (items.size() == 16 * max_jobs) reason = "too many records";
+    else if (items.size() == max_records) reason = "too many records";
     if (!reason.empty()) return {};
     std::string_view record = rest.substr(0, read->head_size), data = rest.substr(read->head_size, read->data_size);
     if (sum64(data) != read->data_sum) reason = "a workload with a wrong checksum";
@@ -1746,7 +1523,7 @@ std::string Replicator::take(const Transfer& transfer, Taken taken, std::string&
     added = m_store.add(adds, [&](const std::vector<size_t>&, Lsn from, Lsn end) {
       std::lock_guard<std::mutex> guard(m_mutex);
       if (Peer* peer = find(transfer.node); peer && from_there && m_members.is(transfer.node, transfer.store))
-        peer->told_at_once[from] = end;
+        peer->progress.told_at_once(from, end);
     });
   std::vector<PeerVerdict> told(states.size());
   std::vector<std::string> finished;
@@ -1798,7 +1575,7 @@ std::string Replicator::serve_ask(const Transfer& transfer, std::string& reason,
     std::lock_guard<std::mutex> guard(m_mutex);
     for (const auto& peer : m_peers)
       if (const auto& its = m_members.store_of(peer.name); !its.empty())
-        reply.sent.push_back({peer.name, its, peer.sent});
+        reply.sent.push_back({peer.name, its, peer.progress.sent()});
   }
   if (!ids->empty())
     m_store.look([&](Fold& fold) {
@@ -1815,8 +1592,8 @@ std::string Replicator::serve_ask(const Transfer& transfer, std::string& reason,
 // Whether those who answer know all before `target`. Called with m_mutex held.
 bool Replicator::are_told(Lsn target) const {
   return m_serving && std::all_of(m_peers.begin(), m_peers.end(), [&](const Peer& p) {
-           return p.removed ||
-                  (m_detector.was_tried(p.name) && (!p.up || (p.sent >= target && p.has_heard_apart(target))));
+           return p.removed || (m_detector.was_tried(p.name) &&
+                                (!p.up || (p.progress.sent() >= target && p.progress.has_heard_apart(target))));
          });
 }
 
@@ -1849,7 +1626,7 @@ void Replicator::hurry() {
 }
 
 std::string forgotten_record(const std::string& node) {
-  return encode_record(event::Peer{.node = node, .at = now_ms(), .position = UINT64_MAX});
+  return encode_record(event::Peer{.node = node, .at = now_ms(), .position = nothing_owed});
 }
 
 Millis answered_at(const Store& store, const std::string& node) {
@@ -1870,7 +1647,7 @@ std::map<std::string, PeerDebt> debts_of(Store& store) {
     PeerDebt& debt = debts[member];
     debt.answered_at = answered_at(store, member);
     std::map<std::string, Millis> owed;
-    if (known[member].position == UINT64_MAX) continue;
+    if (known[member].position == nothing_owed) continue;
     // What who serves this node has told it, and what it has not.
     Lsn sent = 0;
     std::map<std::string, std::string> apart;
@@ -1892,7 +1669,7 @@ std::map<std::string, PeerDebt> debts_of(Store& store) {
     for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next()) {
       if (item != JournalReader::Item::record) continue;
       const Event& event = reader.event();
-      if (auto* copied = std::get_if<event::Copied>(&event); copied && has_name(copied->peers, member))
+      if (auto* copied = std::get_if<event::Copied>(&event); copied && copied->says(member, known[member].store))
         for (const auto& id : copied->ids) owed.erase(id);
       if (reader.lsn() < sent && !apart.count(id_of(event))) continue;
       auto* add = std::get_if<event::Add>(&event);

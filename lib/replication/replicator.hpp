@@ -36,6 +36,7 @@
 #include "gq/replication/failure_detector.hpp"
 #include "gq/replication/membership.hpp"
 #include "gq/replication/ownership.hpp"
+#include "gq/replication/progress.hpp"
 #include "gq/replication/quorum.hpp"
 #include "gq/replication/transfer.hpp"
 #include "gq/store/lease.hpp"
@@ -86,18 +87,6 @@ class Replicator {
   struct Batch;
   struct Call;
   struct Peer;
-  // Something a peer is to be told of a job.
-  struct Debt {
-    std::string id;
-    Job job;
-    std::string add, state;  // records; empty where there is nothing to say
-    bool needs_add = false;  // without its add, where that is not given, it is of no use
-    // What became of it:
-    bool conflict = false, again = false;  // settled, and never there; to be told on its own, with its add
-    std::string refused{},
-        unreadable{};  // why the peer could not take it; why it could not be read here. It is still owed
-    bool is_left() const { return !refused.empty() || !unreadable.empty(); }
-  };
 
   void add_peer(const std::string& name);
   Peer* find(const std::string& node);
@@ -112,7 +101,7 @@ class Replicator {
   Quorum::Effect next_effect(Quorum& quorum, const std::list<Call>& calls);
   std::shared_ptr<Batch> append_jobs(const std::shared_ptr<Quorum>& quorum, bool then_send, std::vector<NewJob>& jobs,
                                      std::list<Call>& calls);
-  std::vector<std::optional<Job>> known_by(const std::vector<NewJob>& jobs, std::vector<Answer>& answers);
+  std::vector<std::optional<Quorum::Known>> known_by(const std::vector<NewJob>& jobs, std::vector<Answer>& answers);
   bool take_place(NewJob& job, const std::string& id, const Job& known);
   std::optional<NewJob> whole(const NewJob& job);
   std::shared_ptr<Batch> hand_out(const std::shared_ptr<Quorum>& quorum, const Quorum::Send& send,
@@ -130,17 +119,15 @@ class Replicator {
   void note(Peer& peer, const Reply& reply);
   void record_peer(Peer& peer);
   AskReply ask(Peer& peer, const std::vector<std::string>& ids);
-  void owe(Peer& peer, bool owed, Lsn here);
   void look_after(Peer& peer);
 
   bool is_mine_to_tell(const std::string& origin, const std::string& store);
   bool pay(Peer& peer, Lsn end);
   std::string add_record(const std::string& id, const Job& job, std::string& unread);
-  std::string state_record(const std::string& id, const Job& job);
-  void deliver(Peer& peer, std::vector<Debt>& debts);
+  void deliver(Peer& peer, std::vector<Debt>& debts, const std::string& identity);
   void take_verdict(Peer& peer, Debt& debt, const std::string& line);
-  void settle_conflict(Peer& peer, const Debt& debt);
-  void set_apart(Peer& peer, const Debt& debt, Lsn lsn);
+  void read_on(Walk& walk, Lsn end);
+  void say_left(Peer& peer, const Progress::Left& left);
   bool tell_apart(Peer& peer);
   void begin_apart(Peer& peer);
   void end_apart(Peer& peer, Call& call);

@@ -74,6 +74,22 @@ void limit_reason(std::string& text) {
   text.resize(size);
 }
 
+std::vector<std::pair<std::string, std::string>> event::Copied::copies() const {
+  std::vector<std::pair<std::string, std::string>> copies;
+  const auto nodes = split(peers, ','), identities = split(stores, ',');
+  for (size_t i = 0; i < nodes.size(); ++i)
+    if (!nodes[i].empty())
+      copies.emplace_back(nodes[i], identities.size() == nodes.size() ? identities[i] : std::string());
+  return copies;
+}
+
+bool event::Copied::says(const std::string& node, const std::string& store) const {
+  const auto all = copies();
+  return std::any_of(all.begin(), all.end(), [&](const auto& copy) {
+    return copy.first == node && (copy.second.empty() || copy.second == store);
+  });
+}
+
 std::string_view type_of(const Event& event) {
   return std::visit([](const auto& e) { return e.type; }, event);
 }

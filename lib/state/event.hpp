@@ -208,11 +208,18 @@ struct Copied {
   static constexpr std::string_view type = "copied";
   std::vector<std::string> ids{};
   Millis at{0};
-  std::string peers{};  // separated by commas
-  bool enough = false;  // the jobs may be run, however few those are
+  std::string peers{};   // separated by commas
+  std::string stores{};  // likewise the identity of each; programs of before name none
+  bool enough = false;   // the jobs may be run, however few those are
   static void fields(auto& self, auto visit) {
-    visit("peers", self.peers), visit("at", self.at), visit("enough", self.enough), visit("ids", self.ids);
+    visit("peers", self.peers), visit("stores", self.stores), visit("at", self.at), visit("enough", self.enough);
+    visit("ids", self.ids);
   }
+
+  // The nodes that it names, each with its identity, or none where that is not known.
+  std::vector<std::pair<std::string, std::string>> copies() const;
+  // Whether it says that a node has the jobs which is that store.
+  bool says(const std::string& node, const std::string& store) const;
 };
 
 // What a node says of a job to the others; see job.hpp.

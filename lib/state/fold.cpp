@@ -175,7 +175,10 @@ bool Fold::run(EventReader& reader, size_t most) {
 void Fold::apply(const Event& event, const RecordHead& head, Lsn lsn, Lsn end) {
   std::visit(
       [&](const auto& e) {
-        if constexpr (requires { e.ids; }) {
+        if constexpr (std::is_same_v<std::decay_t<decltype(e)>, event::Copied>) {
+          const Event counted = still_there(e);
+          for (const auto& id : e.ids) happen(id, counted, head, lsn);
+        } else if constexpr (requires { e.ids; }) {
           for (const auto& id : e.ids) happen(id, event, head, lsn);
         } else if constexpr (requires { e.id; }) {
           happen(e.id, event, head, lsn);
@@ -187,6 +190,30 @@ void Fold::apply(const Event& event, const RecordHead& head, Lsn lsn, Lsn end) {
   if (const auto* forget = std::get_if<event::Forget>(&event)) remove_conflicts(forget->ids);
   m_position = {end, lsn, head.head_sum};
   m_changed = true;
+}
+
+// Without the copies on nodes that are another store by now than when they were seen to have them.
+event::Copied Fold::still_there(const event::Copied& copied) {
+  event::Copied there = copied;
+  there.peers.clear(), there.stores.clear();
+  for (const auto& [node, store] : copied.copies()) {
+    const auto former = peer(node).former;
+    if (!store.empty() && std::find(former.begin(), former.end(), store) != former.end()) continue;
+    there.peers += (there.peers.empty() ? "" : ",") + node;
+  }
+  return there;
+}
+
+// A node is another store than before: none of the jobs that wait for their copies is there any more.
+void Fold::lose_copies(const std::string& node) {
+  std::vector<std::string> pending;
+  std::string cursor;
+  page('n', {}, SIZE_MAX, cursor, pending);
+  for (const auto& id : pending) {
+    const auto before = get(id);
+    auto after = before;
+    if (after && lose_copy(*after, node)) update(id, before, std::move(after), Line::stays);
+  }
 }
 
 void Fold::happen(const std::string& id, const Event& event, const RecordHead& head, Lsn lsn) {
@@ -491,13 +518,15 @@ bool Fold::end_is_known(const Job& job) {
 
 void Fold::apply(const event::Peer& said) {
   PeerState peer = this->peer(said.node);
-  if (!peer.store.empty() && peer.store != said.store) peer.former.push_back(peer.store);
+  const bool is_another = !peer.store.empty() && peer.store != said.store;
+  if (is_another) peer.former.push_back(peer.store);
   if (peer.former.size() > most_former) peer.former.erase(peer.former.begin());
   std::string value;
   put_le<uint64_t>(value, said.position);
   put_le<uint64_t>(value, said.since);
   for (const auto& store : peer.former) value += store;
   m_table.put("r" + said.node, value + (said.store.empty() ? std::string(ulid_size, '-') : said.store));
+  if (is_another && !said.store.empty()) lose_copies(said.node);
 }
 
 PeerState Fold::peer(const std::string& node) {

@@ -52,7 +52,7 @@ namespace gq {
 // is then made anew. Processes of two versions may share an index, so new members of a job stand behind the old ones,
 // and may lack; and what a program of before does not keep in the index has to be made again where that has changed it:
 // recount_first() does so.
-inline constexpr uint32_t fold_version = 8;
+inline constexpr uint32_t fold_version = 9;
 
 // How far the journal has been folded, and the last record before that: it tells one journal from another.
 struct FoldPosition {
@@ -180,6 +180,8 @@ class Fold {
   void update(const std::string& id, const std::optional<Job>& before, std::optional<Job> after, Line line);
   // What is said of no job.
   void apply(const event::Peer& said);
+  event::Copied still_there(const event::Copied& copied);
+  void lose_copies(const std::string& node);
   void apply(const event::Pause& pause);
   void apply(const event::Resume& resume);
   void apply(const Gap& gap);

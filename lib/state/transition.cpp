@@ -86,12 +86,14 @@ void happen(Transition& to, const event::Add& add, const Place& at) {
   const bool lacks = job.source.empty() && !add.part.source.empty();
   if (!lacks && job.source != add.part.source) job.source = add.part.source, job.offset = add.part.offset;
   if (!lacks) job.location = at.lsn;  // the newer copy; the older may be the one whose sync failed
-  // Sent again, it may have been accepted by two nodes. All see the same of them as its owner.
-  if (!job.once || add.node.empty() || add.store == job.store) return;
+  // Sent again, it may have been accepted by two nodes. All see the same of them as its owner: that of the last one,
+  // and so also what a node has accepted twice counts from the last time.
+  if (!job.once || add.node.empty()) return;
   if (!is_newer(event::State{.at = add.at, .store = add.store}, job)) return;
+  job.changed_at = add.at;
+  if (add.store == job.store) return;
   job.node = add.node;
   job.store = add.store;
-  job.changed_at = add.at;
   job.copies = add.copies;
   job.peers.clear();
   if (job.owner.empty()) enter(to, at.self);
@@ -111,9 +113,9 @@ void happen(Transition& to, const event::Claim& claim, const Place&) {
 void happen(Transition& to, const event::Copied& copied, const Place& at) {
   if (!to.job || to.job->state != State::pending) return;
   Job& job = *to.job;
-  for (const auto& peer : split(copied.peers, ',')) {
+  for (const auto& [peer, store] : copied.copies()) {
     auto known = split(job.peers, ',');
-    if (peer.empty() || std::find(known.begin(), known.end(), peer) != known.end()) continue;
+    if (std::find(known.begin(), known.end(), peer) != known.end()) continue;
     job.peers += (job.peers.empty() ? "" : ",") + peer;
   }
   if (copied.enough) job.copies = 0;
@@ -152,7 +154,7 @@ void happen(Transition& to, const event::State& said, const Place& at) {
                                                                : said.failures + 1;
   job.changed_at = said.at;
   job.peers.clear();
-  job.copies = 0;  // it has travelled
+  if (!is_fresh(job)) job.copies = 0;  // it has travelled; else only its owner knows whether it has
   job.keep = said.keep;
   if (said.state == "queued") {
     // While its command runs here it stays claimed, whoever else owns it by now.
@@ -290,6 +292,13 @@ Transition next(const std::optional<Job>& job, const Event& event, const RecordH
     ended.starts = ended.failures = ended.crashes = ended.version = ended.copies = 0, ended.due = Millis(0);
   }
   return to;
+}
+
+bool lose_copy(Job& job, const std::string& node) {
+  std::string left;
+  for (const auto& peer : split(job.peers, ','))
+    if (peer != node) left += (left.empty() ? "" : ",") + peer;
+  return std::exchange(job.peers, left) != left;
 }
 
 void take_turn(Job& job) { job.state = job.due.count() ? State::delayed : State::queued; }

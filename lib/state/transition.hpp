@@ -43,6 +43,10 @@ struct Transition {
 // stands at `lsn`.
 Transition next(const std::optional<Job>& job, const Event& event, const RecordHead& head, Lsn lsn, const Self& self);
 
+// Of a job that waits for its copies: that node is another store by now, and has none of it. True where that changes
+// it.
+bool lose_copy(Job& job, const std::string& node);
+
 // When the one before it with its serial key has left: what it is then.
 void take_turn(Job& job);
 

@@ -243,7 +243,7 @@ struct TemporaryDirectory {
 class Maker {
  public:
   Maker(const Directory& store, const Directory& target, const Snapshot* before, Snapshot& snapshot,
-        const Progress& progress)
+        const ShowProgress& progress)
       : m_store(store), m_target(target), m_before(before), m_snapshot(snapshot), m_progress(progress) {
     if (m_before) m_old.emplace(m_before->directory());
   }
@@ -320,7 +320,7 @@ class Maker {
   const Snapshot* m_before;
   std::optional<Tree> m_old;  // its directory
   Snapshot& m_snapshot;
-  const Progress& m_progress;
+  const ShowProgress& m_progress;
   std::map<std::string, uint64_t> m_unknown;
 };
 
@@ -340,7 +340,7 @@ void tell_missing(Store& store, Snapshot& snapshot) {
 
 }  // namespace
 
-Snapshot create_snapshot(Store& store, const std::string& directory, const Progress& progress) {
+Snapshot create_snapshot(Store& store, const std::string& directory, const ShowProgress& progress) {
   make_directories(directory);
   const Directory collection(directory);
   for (const char* name : {settings_name, manifest_name})
@@ -472,7 +472,7 @@ std::vector<Snapshot> list_snapshots(const Directory& directory,
 
 bool verify_snapshot(const Snapshot& listed,
                      const std::function<void(const std::string& path, const std::string& why)>& bad,
-                     const Progress& progress) {
+                     const ShowProgress& progress) {
   std::string gone;
   auto read = !listed.files.empty() ? std::nullopt
               : listed.collection   ? read_snapshot(*listed.collection, listed.name, gone)
@@ -506,7 +506,7 @@ bool verify_snapshot(const Snapshot& listed,
 namespace {
 
 // All of a snapshot but its end: the store that it makes.
-Group copy_snapshot(const Snapshot& snapshot, const Directory& target, const Progress& progress) {
+Group copy_snapshot(const Snapshot& snapshot, const Directory& target, const ShowProgress& progress) {
   const Directory journal = target.make_below("journal"), blobs = target.make_below("blobs");
   Tree source(snapshot.directory(), Exit::bad_data);
   uint64_t files = 0, bytes = 0;
@@ -534,7 +534,7 @@ Group copy_snapshot(const Snapshot& snapshot, const Directory& target, const Pro
 
 }  // namespace
 
-Group restore_snapshot(const Snapshot& snapshot, const std::string& directory, const Progress& progress) {
+Group restore_snapshot(const Snapshot& snapshot, const std::string& directory, const ShowProgress& progress) {
   const Directory target = Directory::of_store(directory, true);
   auto there = target.names();
   bool again = target.has(restoring_name) && !target.has(settings_name);

@@ -45,11 +45,11 @@ struct Snapshot {
 };
 
 // Told how many files, and how many bytes of them, are done.
-using Progress = std::function<void(uint64_t files, uint64_t bytes)>;
+using ShowProgress = std::function<void(uint64_t files, uint64_t bytes)>;
 
 // Makes a snapshot in a directory, which is made where it is missing. One of a store of which something is known to be
 // missing or damaged is marked. Throws Error: storage, or config where the directory holds those of another store.
-Snapshot create_snapshot(Store& store, const std::string& directory, const Progress& progress);
+Snapshot create_snapshot(Store& store, const std::string& directory, const ShowProgress& progress);
 
 // The snapshots of a directory, or the one that it is, the last one with its files. Those whose manifest is missing or
 // damaged are given to `bad` with the reason. Throws Error(no_input) where the directory cannot be read.
@@ -61,13 +61,13 @@ std::vector<Snapshot> list_snapshots(const Directory& directory,
 // Reads every file; `bad` is told which are missing or not what they were. False where it was.
 bool verify_snapshot(const Snapshot& snapshot,
                      const std::function<void(const std::string& path, const std::string& why)>& bad,
-                     const Progress& progress);
+                     const ShowProgress& progress);
 
 // Copies a snapshot to a store, which must not be there, or be an empty directory, or what an earlier call left that
 // did not come to its end. A node of a group gets a new identity. Throws Error: bad_data where a file is not what it
 // was, config where the directory is not empty. Then nothing of it is left there. Returns the group that the store is a
 // node of, if any.
-Group restore_snapshot(const Snapshot& snapshot, const std::string& store_directory, const Progress& progress);
+Group restore_snapshot(const Snapshot& snapshot, const std::string& store_directory, const ShowProgress& progress);
 
 // How many to keep: the last ones, and the last one of each of so many hours, days, ... that have any.
 struct Retention {

@@ -1,0 +1,294 @@
+#include "gq/replication/progress.hpp"
+
+#include <algorithm>
+#include <tuple>
+
+namespace gq {
+namespace {
+
+constexpr size_t max_jobs = 2000;  // in one walk
+constexpr size_t max_apart = 2000;
+constexpr size_t most_pairs = 4096;
+constexpr Millis first_again{1000}, longest_again{60'000};  // when a job that a node has refused is offered again
+
+}  // namespace
+
+bool is_change(const Event& event) {
+  return is_any_of<event::Start, event::Done, event::Fail, event::Dead, event::Kick, event::Drop, event::Keep,
+                   event::Release>(event);
+}
+
+bool Debt::take(const PeerVerdict& verdict) {
+  switch (verdict.kind) {
+    case PeerVerdict::Kind::have:
+      break;
+    case PeerVerdict::Kind::need:
+      again = true;
+      break;
+    case PeerVerdict::Kind::conflict:
+      conflict = true;
+      break;
+    case PeerVerdict::Kind::refused:
+      refused = verdict.reason;
+      break;
+    case PeerVerdict::Kind::nonsense:
+      return false;
+  }
+  return true;
+}
+
+std::optional<Debt> debt_apart(const std::string& id, const std::optional<Job>& job, bool needs_add, Lsn since) {
+  if (!job || job->node.empty()) return std::nullopt;
+  const bool finished = job->state == State::finished;
+  if (finished && !job->once && job->first_lsn < since) return std::nullopt;  // it ended before the node was there
+  Debt debt{id, *job};
+  debt.state = job->once && (finished || !is_fresh(*job));
+  debt.needs_add = (!finished || !job->once) && (!debt.state || needs_add);
+  return debt;
+}
+
+// ---------------------------------------------------------------------------------------------------------------- walk
+
+Lsn Walk::skip() {
+  for (auto part = m_told.find(m_upto); part != m_told.end(); part = m_told.find(m_upto)) {
+    m_upto = part->second;
+    m_relevant = true;
+  }
+  return m_upto;
+}
+
+bool Walk::is_full() const { return m_order.size() >= max_jobs || m_bytes >= max_transfer; }
+
+Walk::Touched& Walk::touch(const std::string& id, Lsn lsn) {
+  auto [it, is_new] = m_touched.try_emplace(id);
+  if (is_new) m_order.push_back(id), it->second.first = lsn;
+  return it->second;
+}
+
+void Walk::see(const Event& event, const RecordHead& head, Lsn lsn, Lsn end, std::string_view bytes,
+               const IsMine& is_mine) {
+  m_upto = end;
+  if (auto* copied = std::get_if<event::Copied>(&event)) {
+    // What was there before it became another store does not count.
+    if (lsn >= m_since && copied->says(m_node, m_identity))
+      for (const auto& id : copied->ids)
+        if (auto it = m_touched.find(id); it != m_touched.end()) it->second.has = true;
+    return;
+  }
+  auto* add = std::get_if<event::Add>(&event);
+  auto* state = std::get_if<event::State>(&event);
+  if (!add && !state && !is_change(event)) return;
+  if (add && add->node.empty()) return;  // from before there was a group
+  m_relevant = true;
+  if (add && !add->once && head.data_size > max_inline_data) m_blobs.emplace_back(lsn, add->id);
+  std::string origin, origin_store;  // none: this node
+  if (add) std::tie(origin, origin_store) = std::tie(add->node, add->store);
+  if (state) std::tie(origin, origin_store) = std::tie(state->from, state->from_store);
+  if (origin == m_node && origin_store == m_identity) return;  // it came from there
+  if (!origin.empty() && !is_mine(origin, origin_store)) {
+    auto [it, is_new] = m_foreign.try_emplace(origin, lsn, lsn);
+    it->second.second = lsn;
+    return;
+  }
+  Touched& t = touch(id_of(event), lsn);
+  if (!add) {
+    t.changed = true;
+    return;
+  }
+  t.add = true;
+  t.lsn = lsn;
+  t.unsure = origin != m_self;
+  t.given = add->given;
+  if (!bytes.empty()) t.record = bytes;
+  m_bytes += bytes.size();
+}
+
+// Mostly the node has what is new, and nothing has become of it: then it need not be looked up. An ID that was given
+// may have been accepted before, and then it counts from now on.
+std::vector<std::string> Walk::jobs() const {
+  std::vector<std::string> jobs;
+  for (const auto& id : m_order)
+    if (const Touched& t = m_touched.at(id); !t.has || t.changed || t.given) jobs.push_back(id);
+  return jobs;
+}
+
+void Walk::look_again() { m_debts.clear(), m_unsure.clear(), m_pending.clear(); }
+
+void Walk::look(const std::string& id, const std::optional<Job>& job) {
+  const Touched& t = m_touched.at(id);
+  if (!job || job->node.empty()) return;
+  const bool finished = job->state == State::finished;
+  // One that came before the job was there made nothing of it here: its key was another's then.
+  const bool added = t.add && t.lsn >= job->first_lsn;
+  if (!added && !t.changed) return;
+  if (job->state == State::pending) m_pending.push_back(id);
+  if (!job->once && (!added || t.has || (finished && t.lsn < m_since))) return;
+  if (job->once && t.has && is_fresh(*job) && (!added || t.lsn == job->first_lsn)) return;
+  Debt debt{id, *job};
+  if (job->once ? (added && !t.has && !finished && !t.unsure) : true) debt.add = t.record;
+  debt.needs_add = !job->once;
+  debt.state = job->once && (finished || !is_fresh(*job) || debt.add.empty());
+  if (!job->once && (t.unsure || t.record.empty())) m_unsure.push_back(id);
+  if (debt.reads_add() && job->size > max_transfer) debt.again = true;  // told apart
+  m_debts.push_back(std::move(debt));
+}
+
+void Walk::knows(const std::string& id) {
+  std::erase_if(m_debts, [&](const Debt& d) { return d.id == id; });
+}
+
+std::vector<std::string> Walk::copied() const {
+  std::set<std::string> not_there;
+  for (const auto& debt : m_debts)
+    if (!debt.is_there()) not_there.insert(debt.id);
+  std::vector<std::string> copied;
+  for (const auto& id : m_pending)
+    if (!not_there.count(id)) copied.push_back(id);
+  return copied;
+}
+
+// ------------------------------------------------------------------------------------------------------------- hearsay
+
+void Hearsay::ended(Lsn end, Lsn here) {
+  if (!m_pairs.empty() && (m_pairs.back().first == end || m_pairs.size() >= most_pairs)) m_pairs.pop_back();
+  m_pairs.emplace_back(end, here);
+  Lsn least = UINT64_MAX;
+  for (const auto& [node, upto] : m_told) {
+    least = std::min(least, upto);
+    for (const auto& [there, at] : m_pairs)
+      if (there <= upto) m_confirmed[node] = std::max(m_confirmed[node], at);
+  }
+  while (m_pairs.size() > 1 && m_pairs[1].first <= least) m_pairs.pop_front();
+}
+
+Lsn Hearsay::confirmed(const std::string& node) const {
+  auto it = m_confirmed.find(node);
+  return it == m_confirmed.end() ? 0 : it->second;
+}
+
+// ------------------------------------------------------------------------------------------------------------ progress
+
+void Progress::take_up(Lsn position, Lsn since) {
+  *this = {};
+  m_position = m_sent = position;
+  m_since = since;
+}
+
+bool Progress::says_relay(bool relay, Lsn end) {
+  if (relay == (m_position == nothing_owed)) return false;
+  m_position = m_sent = relay ? nothing_owed : 0;
+  if (!relay) m_since = end;
+  return true;
+}
+
+void Progress::not_told(Lsn from) {
+  m_told_at_once.erase(from);
+  if (from && m_sent > from) m_sent = from;
+}
+
+void Progress::walk_again(const std::string& origin) {
+  m_sent = m_position;
+  m_foreign.erase(origin);
+}
+
+std::optional<Walk> Progress::walk(const std::string& self, const std::string& node, const std::string& identity,
+                                   Lsn end) {
+  if (m_sent >= end || m_apart.size() >= max_apart) return std::nullopt;
+  m_told_at_once.erase(m_told_at_once.begin(), m_told_at_once.lower_bound(m_sent));
+  return Walk(self, node, identity, m_sent, m_since, m_told_at_once);
+}
+
+std::optional<std::vector<Progress::Left>> Progress::walked(Walk& walk, const std::string& identity, Millis now) {
+  if (m_sent != walk.m_from || identity != walk.m_identity) return std::nullopt;
+  std::vector<Left> left;
+  for (const auto& debt : walk.m_debts) {
+    if (auto it = m_apart.find(debt.id); it != m_apart.end() && !debt.conflict) it->second.changed = true;
+    else if (auto what = leave(debt, walk.m_touched.at(debt.id).first, now)) left.push_back(std::move(*what));
+  }
+  m_sent = walk.m_upto;
+  m_unsaved = m_unsaved || walk.m_relevant;
+  for (const auto& [origin, range] : walk.m_foreign) {
+    auto [it, is_new] = m_foreign.try_emplace(origin, range);
+    it->second.second = range.second;
+  }
+  for (auto& blob : walk.m_blobs) m_blobs.push_back(std::move(blob));
+  return left;
+}
+
+// What is not there yet is told apart from now on, or again; what never will be is settled.
+std::optional<Progress::Left> Progress::leave(const Debt& debt, Lsn lsn, Millis now) {
+  const bool pending = debt.job.state == State::pending;
+  if (debt.conflict) {
+    m_apart.erase(debt.id);
+    return Left{debt.id, Left::What::conflict, {}, pending};
+  }
+  if (debt.is_there()) return std::nullopt;
+  auto [it, is_new] = m_apart.try_emplace(debt.id);
+  Apart& apart = it->second;
+  if (is_new) apart.lsn = lsn;
+  apart.under_way = false;
+  apart.needs_add = apart.needs_add || debt.again;
+  apart.refused = debt.refused;
+  apart.unreadable = debt.unreadable;
+  apart.delay = !apart.is_left() ? Millis(0) : std::clamp(apart.delay * 2, first_again, longest_again);
+  apart.next = now + apart.delay;
+  if (!apart.unreadable.empty()) return Left{debt.id, Left::What::unreadable, apart.unreadable, pending};
+  if (!apart.refused.empty()) return Left{debt.id, Left::What::refused, apart.refused, pending};
+  return std::nullopt;
+}
+
+std::optional<std::pair<std::string, Progress::Apart>> Progress::next_apart(Millis now) {
+  auto next = m_apart.end();
+  for (auto it = m_apart.begin(); it != m_apart.end(); ++it)
+    if (!it->second.under_way && it->second.next <= now && (next == m_apart.end() || it->second.lsn < next->second.lsn))
+      next = it;
+  if (next == m_apart.end()) return std::nullopt;
+  next->second.under_way = true;
+  return *next;
+}
+
+void Progress::not_heard(const std::string& id, Millis next) {
+  if (auto it = m_apart.find(id); it != m_apart.end()) it->second.under_way = false, it->second.next = next;
+}
+
+std::optional<Progress::Left> Progress::ended(Debt& debt, Millis now) {
+  if (debt.again && debt.needs_add && !debt.conflict && debt.refused.empty())
+    debt.refused = "it asks for what it has been given";
+  auto it = m_apart.find(debt.id);
+  if (it == m_apart.end()) return std::nullopt;  // the node is another by now
+  Apart& apart = it->second;
+  const bool changed = std::exchange(apart.changed, false);
+  if (!debt.is_there()) return leave(debt, apart.lsn, now);
+  if (!changed) {
+    m_apart.erase(it);
+    return std::nullopt;
+  }
+  apart.under_way = apart.needs_add = false;
+  apart.refused.clear(), apart.unreadable.clear();
+  apart.next = now;
+  return std::nullopt;
+}
+
+bool Progress::has_heard_apart(Lsn target) const {
+  return std::all_of(m_apart.begin(), m_apart.end(),
+                     [&](const auto& a) { return a.second.lsn >= target || a.second.is_left(); });
+}
+
+bool Progress::moves_on(const std::function<Lsn(const std::string& origin)>& confirmed) {
+  Lsn bound = m_sent;
+  for (const auto& [id, apart] : m_apart) bound = std::min(bound, apart.lsn);
+  for (auto it = m_foreign.begin(); it != m_foreign.end();) {
+    const Lsn known = confirmed(it->first);
+    if (known > it->second.second) {
+      it = m_foreign.erase(it);
+      continue;
+    }
+    bound = std::min(bound, std::max(it->second.first, known));
+    ++it;
+  }
+  if (!m_unsaved || bound <= m_position) return false;
+  m_position = bound;
+  return true;
+}
+
+}  // namespace gq
