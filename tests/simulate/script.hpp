@@ -28,6 +28,8 @@ struct Action {
     lose,      // FROM TO JOB: never
     twice,     // FROM TO JOB: and will arrive once more
     ask,       // NODE PEER: asks it how it is
+    pay,       // NODE PEER: begins to tell it what it does not know yet
+    run,       // NODE: begins to run a job
     time,      // MS: so much time passes
     crash,     // NODE: its process dies
     power,     // NODE: its process dies, and what was not synced is lost
@@ -42,7 +44,10 @@ struct Action {
   unsigned n = 0;               // of the rest
   unsigned job = 0, which = 0;  // JOB is its number, and .N behind it the Nth of several; 0 is none
 };
-inline constexpr unsigned action_kinds = 18;
+inline constexpr unsigned action_kinds = 20;
+
+// The number of a node's debts to rep_N, in a job's place, is this and N; that of a job that it runs is the second.
+inline constexpr unsigned debts_number = 1000, run_number = 2000;
 
 // The number by which the client, and the server, stands in an action's place for a node.
 inline constexpr unsigned client = 100;

@@ -13,10 +13,15 @@ using gq::Quorum;
 namespace event = gq::event;
 using Step = Task::Step;
 
-constexpr Millis peer_timeout{1000};
+constexpr Millis peer_timeout{200}, takeover{30'000};
 constexpr const char* function = "f";
 // So much is enough to end all that is left, once all is mended.
 constexpr uint64_t enough_steps = 50'000;
+
+std::string text_of(const gq::Job& job) {
+  return std::string(gq::state_name(job.state)) + " of " + job.node + ", term " + std::to_string(job.term) +
+         ", version " + std::to_string(job.version);
+}
 
 Quorum::Time time_of(Millis now) { return Quorum::Time(now); }
 
@@ -65,11 +70,15 @@ void World::refold(Node& node) {
 
 void World::start(Node& node) {
   node.up = true;
+  ++node.processes;
   node.others.assign(m_nodes.size(), {});
+  node.gone.clear();
   for (size_t i = 0; i < m_nodes.size(); ++i) {
     auto known = node.fold->peer(m_nodes[i].name);
     node.others[i].identity = known.store;
     node.others[i].former = known.former;
+    node.others[i].last_answer = m_now;
+    node.others[i].progress.take_up(known.position, known.since);
   }
 }
 
@@ -90,6 +99,11 @@ void World::lose_unsynced(Node& node) {
 
 Lsn World::append(Node& node, const gq::Event& what, const gq::RecordHead& head) {
   const Lsn lsn = node.end;
+  if (m_wants_log && std::holds_alternative<event::Add>(what)) {
+    const auto& add = std::get<event::Add>(what);
+    say(node.name + " appends " + add.id + " of " + add.node + " " + add.store + " at " +
+        std::to_string(add.at.count()));
+  }
   node.end += 1000;
   node.journal.push_back({lsn, node.end, what, head});
   node.fold->apply(what, head, lsn, node.end);
@@ -143,11 +157,35 @@ bool World::deliver(const Action& action) {
 // Whether to believe one that answers for a node, and what follows.
 bool World::meet(Node& node, unsigned from, const std::string& identity) {
   auto& other = node.others[from];
+  const bool is_former = std::count(other.former.begin(), other.former.end(), identity) > 0;
+  if (other.identity != identity &&
+      (identity == node.self.store || (is_former && m_now - other.last_answer < takeover)))
+    return false;
+  other.last_answer = m_now;
+  other.answered = true;
+  other.gone = false;
   if (other.identity == identity) return true;
-  if (identity == node.self.store || std::count(other.former.begin(), other.former.end(), identity)) return false;
-  if (!other.identity.empty()) other.former.push_back(other.identity);
+  if (!other.identity.empty()) {
+    other.former.push_back(other.identity);
+    node.gone.try_emplace(other.identity, m_figures.steps);
+  }
+  const bool is_another = !other.identity.empty();
   other.identity = identity;
-  append(node, event::Peer{.node = name(from), .store = identity, .at = m_now}, {});
+  if (is_another) {
+    other.progress.take_up(0, node.end);
+    for (auto& o : node.others) {
+      o.hearsay.is_another(name(from));
+      o.progress.walk_again(name(from));
+    }
+    other.hearsay = {};
+  }
+  append(node,
+         event::Peer{.node = name(from),
+                     .store = identity,
+                     .at = m_now,
+                     .position = other.progress.position(),
+                     .since = other.progress.since()},
+         {});
   return true;
 }
 
@@ -172,6 +210,9 @@ void World::arrive(Message message) {
                             .records = std::move(message.records)});
       return;
     case Message::Kind::take:
+      for (const auto& record : message.records)
+        say(node.name + " is given " + (record.state ? "what is new of " + record.state->id : record.add.id) + " by " +
+            name(message.from));
       node.tasks.push_back({.kind = Task::Kind::take,
                             .from = message.from,
                             .job = message.job,
@@ -179,15 +220,9 @@ void World::arrive(Message message) {
                             .records = std::move(message.records)});
       return;
     case Message::Kind::ask:
-      send({.kind = Message::Kind::asked,
-            .from = message.to,
-            .to = message.from,
-            .identity = node.self.store,
-            .room = !node.full});
-      return;
+      return answer_ask(node, message);
     case Message::Kind::asked:
-      node.others[message.from].up = meet(node, message.from, message.identity) && message.room;
-      return;
+      return hear_ask(node, message);
     case Message::Kind::answer:
       return;
     case Message::Kind::verdicts:
@@ -199,19 +234,27 @@ void World::arrive(Message message) {
     auto call = std::find_if(task.calls.begin(), task.calls.end(),
                              [&](const Task::Call& c) { return c.number == message.call; });
     if (call == task.calls.end()) continue;
-    if (believed) task.quorum->heard(call->job, name(call->to), message.identity, gq::parse_verdict(message.words[0]));
+    const auto [number, to, sent, job] = *call;
+    task.calls.erase(call);
+    if (!task.quorum) {
+      if (believed) hear_verdicts(task, message);
+      else task.step = Step::done;
+      break;
+    }
+    if (believed) task.quorum->heard(job, name(to), message.identity, gq::parse_verdict(message.words[0]));
     task.quorum->progressed(time_of(m_now));
     task.quorum->ended();
-    task.calls.erase(call);
     if (task.step == Step::wait) task.step = Step::go_on;
-    return;
+    break;
   }
+  std::erase_if(node.tasks, [](const Task& t) { return t.step == Step::done; });
 }
 
 // --------------------------------------------------------------------------------------------------------------- tasks
 
 bool World::is_ready(const Node& node, const Task& task) const {
   if (!node.up) return false;
+  if (task.step == Step::wait && !task.quorum) return false;
   if (task.step == Step::wait) return m_now >= task.wait.until.time_since_epoch();
   return task.step != Step::begin || m_now >= task.again_at;
 }
@@ -241,6 +284,7 @@ bool World::step(Node& node, const Action& action) {
 }
 
 void World::go_on(Node& node, Task& task) {
+  if (task.kind == Task::Kind::pay || task.kind == Task::Kind::apart) return go_on_paying(node, task);
   const bool own = task.kind != Task::Kind::take;
   switch (task.step) {
     case Step::begin:
@@ -250,6 +294,11 @@ void World::go_on(Node& node, Task& task) {
     case Step::append: {
       task.answers.assign(task.records.size(), {Outcome::queued});
       task.entries.clear();
+      const bool adds = std::any_of(task.records.begin(), task.records.end(), [](const Record& r) { return !r.state; });
+      if (!adds) {
+        task.step = Step::judge;
+        return;
+      }
       if (node.full) return refused(node, task, Outcome::refused);
       put(node, task);
       task.step = Step::sync;
@@ -285,16 +334,22 @@ void World::go_on(Node& node, Task& task) {
       return;
     case Step::decide:
       decide(node, task);
-      if (!own) task.step = Step::reply;
+      if (!own) task.step = Step::judge;
       else if (task.append.then_send) stored(node, task, {});
       else task.step = Step::look;
       return;
     case Step::look: {
-      std::vector<std::optional<gq::Job>> known;
-      for (size_t i = 0; i < task.records.size(); ++i)
-        known.push_back(task.answers[i].outcome == Outcome::queued ? node.fold->get(task.records[i].add.id)
-                        : task.answers[i].outcome == Outcome::same ? node.fold->get(task.answers[i].reason)
-                                                                   : std::nullopt);
+      std::vector<std::optional<Quorum::Known>> known;
+      for (size_t i = 0; i < task.records.size(); ++i) {
+        std::optional<gq::Job> job;
+        if (task.answers[i].outcome == Outcome::queued) job = node.fold->get(task.records[i].add.id);
+        if (task.answers[i].outcome == Outcome::same) job = node.fold->get(task.answers[i].reason);
+        known.emplace_back();
+        if (!job) continue;
+        known.back() = {*job, node.fold->is_owed(*job)};
+        // What has ended here, and is owed to nobody who is known here, need not be anywhere else.
+        task.has_ended = (job->state == gq::State::finished || job->state == gq::State::kept) && !known.back()->owed;
+      }
       return stored(node, task, known);
     }
     case Step::wait:
@@ -315,9 +370,16 @@ void World::go_on(Node& node, Task& task) {
       task.quorum->recorded(sync(node));
       task.step = Step::go_on;
       return;
+    case Step::judge:
+      return judge(node, task);
     case Step::reply:
       return reply(node, task);
-    case Step::done:
+    case Step::finish:
+      append(node, event::Done{.id = task.id, .at = m_now, .owner = task.owner, .start = 1, .exit = 0, .attempts = 1},
+             {});
+      task.step = Step::done;
+      return;
+    default:
       return;
   }
 }
@@ -326,6 +388,7 @@ unsigned World::number_of(const Node& node) const { return static_cast<unsigned>
 
 void World::put(Node& node, Task& task) {
   for (const auto& record : task.records) {
+    if (record.state) continue;
     gq::RecordHead head;
     head.data_size = record.size;
     head.data_sum = record.sum;
@@ -336,10 +399,10 @@ void World::put(Node& node, Task& task) {
 // Whether each of its records stands in the journal, synced.
 bool World::is_safe(const Node& node, const Task& task) const {
   return std::all_of(task.records.begin(), task.records.end(), [&](const Record& record) {
-    return std::any_of(node.journal.rbegin(), node.journal.rend(), [&](const Entry& e) {
-      auto* add = std::get_if<event::Add>(&e.event);
-      return add && e.synced && e.lsn >= task.entries.front() && add->id == record.add.id;
-    });
+    return record.state || std::any_of(node.journal.rbegin(), node.journal.rend(), [&](const Entry& e) {
+             auto* add = std::get_if<event::Add>(&e.event);
+             return add && e.synced && e.lsn >= task.entries.front() && add->id == record.add.id;
+           });
   });
 }
 
@@ -353,6 +416,7 @@ void World::begin(Node& node, Task& task) {
     add.once = m_setting.once;
     asked.push_back({add.id, add.given || !add.asked.key.empty()});
     task.id = add.id;
+    m_accepted[add.id].insert(add.store);
   }
   task.quorum = std::make_shared<Quorum>(Quorum::Rule{m_setting.copies, m_setting.owe, true, peer_timeout}, node.self,
                                          std::move(asked));
@@ -374,8 +438,10 @@ void World::next_effect(Node& node, Task& task) {
   } else if (auto* record = std::get_if<Quorum::Record>(&effect)) {
     task.record = std::move(*record);
     task.step = Step::record;
+    task.decided = m_figures.steps;
   } else {
     task.answers = std::move(std::get<Quorum::Reply>(effect).answers);
+    if (task.decided < task.begun) task.decided = m_figures.steps;
     task.step = Step::reply;
   }
 }
@@ -385,11 +451,8 @@ void World::hand_out(Node& node, Task& task, const Quorum::Send& what) {
   task.after = task.step;
   for (size_t n : what.numbers) {
     if (auto* standing = task.quorum->stands_for(n)) {
-      auto entry = std::find_if(node.journal.begin(), node.journal.end(), [&](const Entry& e) {
-        auto* add = std::get_if<event::Add>(&e.event);
-        return add && add->id == standing->id;
-      });
-      if (entry == node.journal.end()) {
+      auto entry = find_add(node, standing->id, {standing->job.location, standing->job.first_lsn});
+      if (!entry) {
         task.quorum->cannot_send(n, "it is gone");
         continue;
       }
@@ -401,15 +464,16 @@ void World::hand_out(Node& node, Task& task, const Quorum::Send& what) {
   if (!task.to_send.empty()) task.step = Step::send;
 }
 
-void World::stored(Node& node, Task& task, const std::vector<std::optional<gq::Job>>& known) {
-  task.quorum->stored(task.answers, known.empty() ? std::vector<std::optional<gq::Job>>(task.records.size()) : known);
+void World::stored(Node& node, Task& task, const std::vector<std::optional<Quorum::Known>>& known) {
+  task.quorum->stored(task.answers,
+                      known.empty() ? std::vector<std::optional<Quorum::Known>>(task.records.size()) : known);
   next_effect(node, task);
 }
 
 // The store could not keep what came.
 void World::refused(Node& node, Task& task, Outcome outcome) {
   task.answers.assign(task.records.size(), {outcome, "the disk"});
-  if (task.kind == Task::Kind::take) task.step = Step::reply;
+  if (task.kind == Task::Kind::take) task.step = Step::judge;
   else stored(node, task, {});
 }
 
@@ -417,7 +481,7 @@ void World::refused(Node& node, Task& task, Outcome outcome) {
 void World::decide(Node& node, Task& task) {
   for (size_t i = 0; i < task.records.size(); ++i) {
     const event::Add& add = task.records[i].add;
-    if (!add.given && add.asked.key.empty()) continue;
+    if (task.records[i].state || (!add.given && add.asked.key.empty())) continue;
     auto known = node.fold->get(add.id);
     std::optional<std::string> first;
     if (!known && !add.asked.key.empty() && add.node == node.name)
@@ -435,7 +499,7 @@ void World::reply(Node& node, Task& task) {
                     .job = task.job,
                     .call = task.call,
                     .identity = node.self.store};
-    for (const auto& answer : task.answers) message.words.push_back(gq::verdict_on(answer).text());
+    message.words = task.words;
     return send(std::move(message));
   }
   const gq::Answer& answer = task.answers[0];
@@ -471,11 +535,302 @@ bool World::give_up(Node& node, const Action& action) {
     if (call == task.calls.end()) continue;
     node.others[call->to].up = false;
     task.calls.erase(call);
-    task.quorum->ended();
-    if (task.step == Step::wait) task.step = Step::go_on;
+    if (task.quorum) {
+      task.quorum->ended();
+      if (task.step == Step::wait) task.step = Step::go_on;
+      return true;
+    }
+    if (task.kind == Task::Kind::apart) node.others[task.from].progress.not_heard(task.debt->id, m_now + Millis(1000));
+    task.step = Step::done;
+    std::erase_if(node.tasks, [](const Task& t) { return t.step == Step::done; });
     return true;
   }
   return false;
+}
+
+// --------------------------------------------------------------------------------------------------------------- debts
+
+void World::answer_ask(const Node& node, const Message& message) {
+  Message reply{.kind = Message::Kind::asked,
+                .from = message.to,
+                .to = message.from,
+                .job = message.job,
+                .call = message.call,
+                .identity = node.self.store,
+                .room = !node.full,
+                .ids = message.ids,
+                .here = message.here,
+                .end = node.end};
+  for (unsigned i = 0; i < m_nodes.size(); ++i)
+    if (&m_nodes[i] != &node && !node.others[i].identity.empty())
+      reply.sent.push_back({name(i), node.others[i].identity, node.others[i].progress.sent()});
+  for (const auto& id : message.ids) reply.known.push_back(node.fold->get(id).has_value());
+  send(std::move(reply));
+}
+
+void World::hear_ask(Node& node, const Message& message) {
+  auto& other = node.others[message.from];
+  const bool believed = meet(node, message.from, message.identity);
+  other.up = believed && message.room;
+  if (believed) {
+    for (const auto& sent : message.sent)
+      for (unsigned i = 0; i < m_nodes.size(); ++i)
+        if (name(i) == sent.node && &m_nodes[i] != &node && node.others[i].identity == sent.store)
+          other.hearsay.told(sent.node, sent.upto);
+    other.hearsay.ended(message.end, message.here);
+  }
+  for (auto& task : node.tasks) {
+    auto call = std::find_if(task.calls.begin(), task.calls.end(),
+                             [&](const Task::Call& c) { return c.number == message.call; });
+    if (call == task.calls.end()) continue;
+    task.calls.erase(call);
+    for (size_t i = 0; i < message.ids.size(); ++i)
+      if (message.known[i]) task.walk->knows(message.ids[i]);
+    task.step = believed ? Step::tell : Step::done;
+  }
+  std::erase_if(node.tasks, [](const Task& t) { return t.step == Step::done; });
+}
+
+// As Replicator::is_mine_to_tell().
+bool World::is_mine(const Node& node, const std::string& origin, const std::string& store) const {
+  if (origin == node.name) return true;
+  for (unsigned i = 0; i < m_nodes.size(); ++i)
+    if (name(i) == origin)
+      return node.others[i].gone || (!node.others[i].identity.empty() && node.others[i].identity != store);
+  return true;
+}
+
+void World::notice_gone(Node& node) {
+  for (unsigned i = 0; i < m_nodes.size(); ++i) {
+    auto& other = node.others[i];
+    if (&m_nodes[i] == &node || other.gone || m_now - other.last_answer < takeover) continue;
+    other.gone = true;
+    for (auto& o : node.others) o.progress.walk_again(name(i));
+  }
+}
+
+// The add of a job at one of these places.
+const Entry* World::find_add(const Node& node, const std::string& id, std::initializer_list<Lsn> places) const {
+  for (Lsn lsn : places)
+    for (const auto& entry : node.journal)
+      if (auto* add = std::get_if<event::Add>(&entry.event); add && entry.lsn == lsn && add->id == id) return &entry;
+  return nullptr;
+}
+
+bool World::pay(Node& node, unsigned to) {
+  auto& other = node.others[to];
+  if (!node.up || !other.up || !other.answered) return false;
+  notice_gone(node);
+  const unsigned job = debts_number + to + 1;
+  bool begun = false;
+  while (auto next = other.progress.next_apart(m_now)) {
+    node.tasks.push_back({.kind = Task::Kind::apart, .from = to, .job = job, .id = next->first});
+    node.tasks.back().told_again = next->second.needs_add;
+    begun = true;
+  }
+  for (const auto& task : node.tasks)
+    if (task.kind == Task::Kind::pay && task.from == to) return begun;
+  auto walk = other.progress.walk(node.name, name(to), other.identity, node.end);
+  if (!walk) return begun;
+  node.tasks.push_back({.kind = Task::Kind::pay, .from = to, .job = job});
+  node.tasks.back().walk = std::move(walk);
+  return true;
+}
+
+void World::read_on(Node& node, gq::Walk& walk) {
+  auto mine = [&](const std::string& origin, const std::string& store) { return is_mine(node, origin, store); };
+  while (walk.upto() < node.end && !walk.is_full()) {
+    if (const Lsn at = walk.upto(); walk.skip() != at) continue;
+    auto entry = std::lower_bound(node.journal.begin(), node.journal.end(), walk.upto(),
+                                  [](const Entry& e, Lsn lsn) { return e.lsn < lsn; });
+    if (entry == node.journal.end()) return walk.pass(node.end);
+    if (entry->lsn > walk.upto()) {
+      walk.pass(entry->lsn);
+      continue;
+    }
+    const bool is_add = std::holds_alternative<event::Add>(entry->event);
+    walk.see(entry->event, entry->head, entry->lsn, entry->end, is_add ? std::to_string(entry->lsn) : "", mine);
+  }
+}
+
+Task::Call& World::call(Node& node, Task& task, Message message) {
+  message.from = number_of(node);
+  message.to = task.from;
+  message.job = task.job;
+  message.call = ++m_next_call;
+  send(std::move(message));
+  task.calls.push_back({m_next_call, task.from, m_now, 0});
+  task.step = Step::wait;
+  return task.calls.back();
+}
+
+void World::go_on_paying(Node& node, Task& task) {
+  if (task.kind == Task::Kind::apart) return begin_apart(node, task);
+  auto& other = node.others[task.from];
+  gq::Walk& walk = *task.walk;
+  switch (task.step) {
+    case Step::begin:
+      read_on(node, walk);
+      task.step = Step::look_up;
+      return;
+    case Step::look_up:
+      for (const auto& id : walk.jobs()) walk.look(id, node.fold->get(id));
+      task.step = Step::tell;
+      if (!walk.unsure().empty())
+        call(node, task, {.kind = Message::Kind::ask, .ids = walk.unsure(), .here = node.end});
+      return;
+    case Step::tell:
+      return tell(node, task, Step::tell_again);
+    case Step::tell_again:
+      task.told_again = true;
+      return tell(node, task, Step::note_copies);
+    case Step::note_copies:
+      if (auto copied = walk.copied(); !copied.empty())
+        append(
+            node,
+            event::Copied{.ids = std::move(copied), .at = m_now, .peers = name(task.from), .stores = walk.identity()},
+            {});
+      task.step = Step::end_walk;
+      return;
+    default:
+      break;
+  }
+  task.step = Step::done;
+  if (!other.progress.walked(walk, other.identity, m_now)) return;
+  other.progress.take_blobs();
+  auto confirmed = [&](const std::string& origin) {
+    for (unsigned i = 0; i < m_nodes.size(); ++i)
+      if (name(i) == origin && &m_nodes[i] != &node) return node.others[i].hearsay.confirmed(name(task.from));
+    return gq::nothing_owed;
+  };
+  if (!other.progress.moves_on(confirmed)) return;
+  append(node,
+         event::Peer{.node = name(task.from),
+                     .store = other.identity,
+                     .at = m_now,
+                     .position = other.progress.position(),
+                     .since = other.progress.since()},
+         {});
+  other.progress.recorded(true);
+}
+
+// What is to be told at once of all debts, in one transfer; then it goes on with `next`.
+void World::tell(Node& node, Task& task, Step next) {
+  Message message{.kind = Message::Kind::take, .from = 0, .to = 0};
+  task.told.clear();
+  auto& debts = task.walk->debts();
+  for (size_t i = 0; i < debts.size(); ++i) {
+    gq::Debt& debt = debts[i];
+    if (task.told_again ? !debt.is_told_again() : debt.again) continue;
+    bool with_state = debt.state;
+    if (task.told_again) debt.again = false, with_state = !gq::is_fresh(debt.job);
+    if (task.told_again || debt.reads_add() || !debt.add.empty())
+      if (auto* entry = debt.add.empty() || task.told_again
+                            ? find_add(node, debt.id, {debt.job.location, debt.job.first_lsn})
+                            : find_add(node, debt.id, {std::stoull(debt.add)})) {
+        message.records.push_back({std::get<event::Add>(entry->event), entry->head.data_size, entry->head.data_sum});
+        task.told.push_back(i);
+      }
+    if (!with_state) continue;
+    event::State state = gq::state_of(debt.id, debt.job);
+    state.from = node.name;
+    state.from_store = node.self.store;
+    message.records.push_back({{}, 0, 0, state});
+    task.told.push_back(i);
+  }
+  task.after = next;
+  if (message.records.empty()) task.step = next;
+  else call(node, task, std::move(message));
+}
+
+void World::begin_apart(Node& node, Task& task) {
+  if (task.step == Step::end_walk) return end_apart(node, task);
+  auto& progress = node.others[task.from].progress;
+  task.debt = gq::debt_apart(task.id, node.fold->get(task.id), task.told_again, progress.since());
+  Message message{.kind = Message::Kind::take, .from = 0, .to = 0};
+  if (task.debt && task.debt->needs_add)
+    if (auto* entry = find_add(node, task.id, {task.debt->job.location, task.debt->job.first_lsn}))
+      message.records.push_back({std::get<event::Add>(entry->event), entry->head.data_size, entry->head.data_sum});
+  if (task.debt && task.debt->state) {
+    event::State state = gq::state_of(task.id, task.debt->job);
+    state.from = node.name;
+    state.from_store = node.self.store;
+    message.records.push_back({{}, 0, 0, state});
+  }
+  if (message.records.empty()) {
+    progress.nothing_to_tell(task.id);
+    task.step = Step::done;
+    return;
+  }
+  call(node, task, std::move(message));
+}
+
+void World::end_apart(Node& node, Task& task) {
+  task.step = Step::done;
+  if (task.debt->is_there() && task.debt->job.state == gq::State::pending)
+    append(node, event::Copied{.ids = {task.id}, .at = m_now, .peers = name(task.from), .stores = task.identity}, {});
+  node.others[task.from].progress.ended(*task.debt, m_now);
+}
+
+void World::hear_verdicts(Task& task, const Message& message) {
+  task.identity = message.identity;
+  if (task.walk && task.walk->identity() != message.identity) {
+    task.step = Step::done;
+    return;
+  }
+  for (size_t i = 0; i < message.words.size(); ++i) {
+    const auto verdict = gq::parse_verdict(message.words[i]);
+    if (task.kind == Task::Kind::apart) task.debt->take(verdict);
+    else task.walk->debts()[task.told[i]].take(verdict);
+  }
+  task.step = task.kind == Task::Kind::apart ? Step::end_walk : task.after;
+}
+
+// What a node says of the records that another has given it, as Replicator::take() does.
+void World::judge(Node& node, Task& task) {
+  task.words.clear();
+  bool news = false;
+  for (size_t i = 0; i < task.records.size(); ++i) {
+    const auto& state = task.records[i].state;
+    if (!state) {
+      task.words.push_back(gq::verdict_on(task.answers[i]).text());
+      continue;
+    }
+    const auto [kind, is_news] = gq::verdict_on(*state, node.fold->get(state->id));
+    task.words.push_back(gq::PeerVerdict{kind}.text());
+    if (is_news) append(node, *state, {});
+    news = news || is_news;
+  }
+  task.step = Step::reply;
+  if (!news || sync(node)) return;
+  for (size_t i = 0; i < task.words.size(); ++i)
+    if (task.records[i].state) task.words[i] = "refused the disk";
+}
+
+// A process starts the first job that it may start, or one that a process before it left.
+bool World::run(Node& node) {
+  if (!node.up) return false;
+  const std::string owner = node.name + "-" + std::to_string(node.stores) + "-" + std::to_string(node.processes) + ".1";
+  std::string id;
+  for (const auto& other : node.fold->owners())
+    if (other != owner)
+      node.fold->claimed(other, [&](const std::string& first) {
+        id = first;
+        return false;
+      });
+  if (id.empty())
+    node.fold->queued(function, [&](const std::string& first) {
+      id = first;
+      return false;
+    });
+  if (id.empty()) return false;
+  append(node, event::Claim{.ids = {id}, .at = m_now, .owner = owner}, {});
+  const auto job = node.fold->get(id);
+  append(node, event::Start{.id = id, .at = m_now, .owner = owner, .start = job->starts + 1}, {});
+  say(node.name + " runs " + id);
+  node.tasks.push_back({.kind = Task::Kind::run, .step = Step::finish, .from = client, .job = run_number, .id = id});
+  node.tasks.back().owner = owner;
+  return true;
 }
 
 // ------------------------------------------------------------------------------------------------------------- oracles
@@ -493,13 +848,19 @@ std::set<std::string> World::holders(const std::string& id) const {
 // were lost since the node took the client's job in hand, since nobody can have known; and a job of which so many were
 // once there at the same time may have lost some since.
 void World::check_answer(const Node& node, const Task& task, const std::string& id, const gq::Answer& answer) {
+  if (task.has_ended) return;
   size_t wanted = m_setting.owe ? 1 : m_setting.copies;  // of a job that was owed before, nothing is said later
   if (answer.note.rfind("copies=", 0) == 0) wanted = static_cast<size_t>(std::stoul(answer.note.substr(7)));
   auto there = holders(id);
+  // Whether this node knew, when it decided, that this identity is another by now.
+  auto is_known = [&](const std::string& identity) {
+    auto known = node.gone.find(identity);
+    return known != node.gone.end() && known->second < task.decided;
+  };
   // Were the job that stands for it lost here, its own record would make it one.
   if (node.safe.count(task.id)) there.insert(node.self.store);
   for (const auto& lost : m_lost)
-    if (lost.step >= task.begun && lost.ids.count(id)) there.insert(lost.identity);
+    if (lost.step >= task.begun && lost.ids.count(id) && !is_known(lost.identity)) there.insert(lost.identity);
   say(node.name + " answers " + id + (answer.note.empty() ? "" : " " + answer.note) + ", which is on " +
       std::to_string(there.size()));
   if (there.size() < wanted && !(answer.note.empty() && m_complete.count(id)))
@@ -589,8 +950,12 @@ bool World::carry_out(const Action& action) {
       return deliver(action);
     case Kind::ask:
       if (!node.up || action.b == client || action.b == action.a || m_messages.size() > 50) return false;
-      send({.kind = Message::Kind::ask, .from = action.a, .to = action.b});
+      send({.kind = Message::Kind::ask, .from = action.a, .to = action.b, .here = node.end});
       return true;
+    case Kind::pay:
+      return action.b != client && action.b != action.a && pay(node, action.b);
+    case Kind::run:
+      return run(node);
     case Kind::time:
       m_now += Millis(action.n % 10'000);
       return true;
@@ -645,19 +1010,62 @@ Action World::any(Random& random) const {
     const Kind kind = dice < 785 ? Kind::deliver : dice < 792 ? Kind::lose : Kind::twice;
     return {.kind = kind, .a = m.from, .b = m.to, .job = m.job, .which = number(2)};
   }
-  if (dice < 840) return {.kind = Kind::submit, .a = node, .n = number(3 * few * payloads), .job = jobs + 1};
+  if (dice < 815) return {.kind = Kind::submit, .a = node, .n = number(3 * few * payloads), .job = jobs + 1};
   if (dice < 880) return {.kind = Kind::again, .a = node, .job = job()};
   if (dice < 885) return {.kind = Kind::raw, .job = jobs + 1};
   if (dice < 900) return {.kind = Kind::grab, .a = node, .job = job()};
-  if (dice < 925) return {.kind = Kind::ask, .a = node, .b = number(m_nodes.size())};
+  if (dice < 910) return {.kind = Kind::run, .a = node};
+  if (dice < 930) return {.kind = Kind::pay, .a = node, .b = number(m_nodes.size())};
+  if (dice < 940) return {.kind = Kind::ask, .a = node, .b = number(m_nodes.size())};
   if (dice < 962) return {.kind = Kind::time, .n = 10 + number(600)};
-  if (dice < 985) return {.kind = Kind::start, .a = node};
-  if (dice < 989) return {.kind = Kind::crash, .a = node};
-  if (dice < 992) return {.kind = Kind::power, .a = node};
+  if (dice < 980) return {.kind = Kind::start, .a = node};
+  if (dice < 985) return {.kind = Kind::crash, .a = node};
+  if (dice < 988) return {.kind = Kind::power, .a = node};
   if (dice < 994) return {.kind = Kind::wipe, .a = node};
   if (dice < 996) return {.kind = Kind::bad_sync, .a = node};
   if (dice < 997) return {.kind = Kind::full, .a = node};
   return {.kind = Kind::room, .a = node};
+}
+
+// What the nodes are still to be told, for people.
+std::string World::what_is_owed() const {
+  std::string text;
+  for (const auto& node : m_nodes)
+    for (unsigned other = 0; other < m_nodes.size(); ++other) {
+      const auto& progress = node.others[other].progress;
+      if (&m_nodes[other] == &node) continue;
+      if (progress.sent() < node.end)
+        text += "; " + node.name + " has told " + name(other) + " " + std::to_string(progress.sent()) + " of " +
+                std::to_string(node.end);
+      for (const auto& [id, apart] : progress.apart())
+        text += "; " + node.name + " owes " + name(other) + " " + id + " " + apart.refused;
+    }
+  return text;
+}
+
+// All is mended and all is told: what is live on one node is on all, and where jobs run once, all say the same of it.
+//
+// Not yet looked at: jobs with a key, of which a node that was set up anew may have another one; those that two nodes
+// have accepted; and those whose owner has lost them, which are taken over (ownership is not simulated yet).
+void World::check_agreement() {
+  auto is_lost = [&](const gq::Job& job, const std::string& id) {
+    auto owner = std::find_if(m_nodes.begin(), m_nodes.end(), [&](const Node& n) { return n.self.store == job.store; });
+    return owner == m_nodes.end() || !owner->fold->get(id);
+  };
+  for (const auto& node : m_nodes)
+    for (const auto& entry : node.journal) {
+      auto* add = std::get_if<event::Add>(&entry.event);
+      auto job = add && !add->given && add->asked.key.empty() ? node.fold->get(add->id) : std::nullopt;
+      if (!job || job->node.empty() || job->state == gq::State::finished || job->state == gq::State::pending) continue;
+      if (m_accepted.at(add->id).size() > 1 || is_lost(*job, add->id)) continue;
+      for (const auto& other : m_nodes) {
+        auto its = other.fold->get(add->id);
+        if (!its) return fail(add->id + " is on " + node.name + " and not on " + other.name);
+        if (job->once && (its->node != job->node || its->store != job->store || its->term != job->term))
+          return fail(add->id + " is of another node on " + node.name + " (" + text_of(*job) + ") than on " +
+                      other.name + " (" + text_of(*its) + ")");
+      }
+    }
 }
 
 void World::heal() {
@@ -671,7 +1079,7 @@ void World::heal() {
                          [](const auto& r) { return r.second.place != Raw::Place::gone; });
   };
   auto is_done = [&] {
-    return m_messages.empty() && waiting() == 0 &&
+    return m_messages.empty() && waiting() == 0 && what_is_owed().empty() &&
            std::all_of(m_nodes.begin(), m_nodes.end(), [](const Node& n) { return n.tasks.empty(); });
   };
   for (unsigned n = 0; n < nodes; ++n) {
@@ -681,7 +1089,7 @@ void World::heal() {
   }
   for (unsigned round = 0; !is_done() && !m_fault; ++round) {
     if (m_figures.steps - begun > enough_steps)
-      return fail("all is mended, and " + std::to_string(waiting()) + " jobs do not come to an end");
+      return fail("all is mended, and " + std::to_string(waiting()) + " jobs do not come to an end" + what_is_owed());
     for (unsigned n = 0; n < nodes; ++n)
       for (unsigned other = 0; other < nodes; ++other)
         if (n != other && !m_nodes[n].others[other].up) act({.kind = Kind::ask, .a = n, .b = other});
@@ -696,7 +1104,16 @@ void World::heal() {
         if (!act({.kind = Kind::step, .a = n, .job = job})) act({.kind = Kind::give_up, .a = n, .job = job});
     }
     if (round % 20 != 0) continue;
-    act({.kind = Kind::time, .n = 200});
+    act({.kind = Kind::time, .n = 2000});
+    for (unsigned n = 0; n < nodes; ++n) {
+      for (unsigned other = 0; other < nodes; ++other) {
+        if (n == other) continue;
+        act({.kind = Kind::ask, .a = n, .b = other});
+        act({.kind = Kind::pay, .a = n, .b = other});
+      }
+      while (act({.kind = Kind::run, .a = n})) {
+      }
+    }
     const unsigned node = round / 20 % nodes;
     for (const auto& [job, raw] : m_raws)
       if (raw.place == Raw::Place::server) act({.kind = Kind::grab, .a = node, .job = job});
@@ -704,6 +1121,7 @@ void World::heal() {
     for (const auto& [job, asks] : m_clients)
       if (!asks.done) act({.kind = Kind::again, .a = (job + round / 200) % nodes, .job = job});
   }
+  if (!m_fault) check_agreement();
 }
 
 }  // namespace simulate

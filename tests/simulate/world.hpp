@@ -1,12 +1,13 @@
 // The world of a simulation: the nodes of a group, the server between them, clients, time, and what must hold.
 //
 // The decisions are gq's own code: what the store answers (answer_to), what a node says of a record (verdict_on), when
-// a client is answered (Quorum), what becomes of a job whose record is in doubt (next_raw_step), and what the records
-// make of the jobs (Fold). What this file adds is the world around them: a journal whose end is lost in a power cut
-// where it was not synced, messages that are lost, doubled and come in any order, processes that die between any two
-// steps. A node does one step at a time, and each effect is a step of its own.
+// a client is answered (Quorum), what becomes of a job whose record is in doubt (next_raw_step), what a node is still
+// to be told (Progress), and what the records make of the jobs (Fold). Who is a member, who is gone and who takes jobs
+// over is not yet: see World::meet. What this file adds is the world around them: a journal whose end is lost in a
+// power cut where it was not synced, messages that are lost, doubled and come in any order, processes that die between
+// any two steps. A node does one step at a time, and each effect is a step of its own.
 //
-// What must hold (the oracles): see World::check_answer, ::check_given_back and ::heal.
+// What must hold (the oracles): see World::check_answer, ::check_given_back, ::heal and ::check_agreement.
 #pragma once
 
 #include <array>
@@ -19,6 +20,8 @@
 #include <string>
 #include <vector>
 
+#include "gq/replication/ask.hpp"
+#include "gq/replication/progress.hpp"
 #include "gq/replication/quorum.hpp"
 #include "gq/state/map_table.hpp"
 #include "random.hpp"
@@ -29,24 +32,30 @@ namespace simulate {
 using gq::Lsn;
 using gq::Millis;
 
-// A job on its way: its add record and what stands for its workload.
+// A record on its way: the add of a job and what stands for its workload, or what a node says of one.
 struct Record {
   gq::event::Add add;
   uint64_t size = 0, sum = 0;
+  std::optional<gq::event::State> state{};
 };
 
 struct Message {
   enum class Kind { submit, answer, take, verdicts, ask, asked };
   Kind kind;
   unsigned from, to;
-  unsigned job = 0;                // whose job it is about, by number; 0: none
-  uint64_t call = 0;               // what a verdict is for
-  std::vector<Record> records;     // submit (one), take
-  std::string identity;            // verdicts, asked: of the one that speaks
-  std::vector<std::string> words;  // verdicts
-  gq::Answer answer;               // answer
-  std::string id;                  // answer: the job's
-  bool room = true;                // asked
+  unsigned job = 0;                      // whose job it is about, by number; 0: none
+  uint64_t call = 0;                     // what a verdict is for
+  std::vector<Record> records;           // submit (one), take
+  std::string identity;                  // verdicts, asked: of the one that speaks
+  std::vector<std::string> words;        // verdicts
+  gq::Answer answer;                     // answer
+  std::string id;                        // answer: the job's
+  bool room = true;                      // asked
+  std::vector<std::string> ids;          // ask: which it knows
+  Lsn here = 0;                          // ask, asked: where the journal of the one that asks ended
+  Lsn end = 0;                           // asked: of the other's
+  std::vector<gq::AskReply::Sent> sent;  // asked: up to where it has told others
+  std::vector<bool> known;               // asked: by ID
 };
 
 // What stands in a journal.
@@ -60,8 +69,9 @@ struct Entry {
 
 // What a node is doing: queueing a job for a client or a server, or taking another node's. It is lost with the process.
 struct Task {
-  enum class Kind { add, raw, take };
+  enum class Kind { add, raw, take, pay, apart, run };
   enum class Step {
+    // of what comes from a client, or from another node
     begin,
     append,
     send,
@@ -74,19 +84,32 @@ struct Task {
     record,
     record_sync,
     reply,
+    // take: the states
+    judge,
+    // pay, apart
+    look_up,
+    tell,
+    tell_again,
+    note_copies,
+    end_walk,
+    // run
+    finish,
     done
   };
   Kind kind;
   Step step = Step::begin;
-  uint64_t begun = 0;  // of the client's job: when this node took it
-  unsigned from = 0;   // who asked
-  unsigned job = 0;    // which, by number
-  uint64_t call = 0;   // take: what to answer
+  uint64_t begun = 0;    // of the client's job: when this node took it
+  uint64_t decided = 0;  // what the answer is
+  unsigned from = 0;     // who asked
+  unsigned job = 0;      // which, by number
+  uint64_t call = 0;     // take: what to answer
   std::vector<Record> records;
   std::vector<gq::Answer> answers;  // to each
+  std::vector<std::string> words;   // take: its verdicts
   std::vector<Lsn> entries;         // where they stand
   // add, raw
-  std::string id;  // of the record that came
+  std::string id;          // of the record that came
+  bool has_ended = false;  // the job that is here already
   std::shared_ptr<gq::Quorum> quorum;
   gq::Quorum::Append append{};
   std::deque<std::pair<unsigned, size_t>> to_send;  // to which node, which of the jobs
@@ -100,6 +123,14 @@ struct Task {
     size_t job;  // its number in the quorum
   };
   std::vector<Call> calls;
+  // pay, apart
+  std::optional<gq::Walk> walk{};
+  std::optional<gq::Debt> debt{};
+  std::vector<size_t> told{};  // by record under way, the debt
+  bool told_again = false;
+  std::string identity{};  // of the one that gave the verdicts
+  // run
+  std::string owner{};
   // raw
   bool open = false;
   Millis again_at{0};
@@ -118,13 +149,19 @@ struct Node {
   bool full = false;
   // The process:
   bool up = false, next_sync_fails = false;
+  unsigned processes = 0;  // that it has had
   std::deque<Task> tasks;
   struct Other {
     std::string identity;
     std::vector<std::string> former;
     bool up = true;
+    Millis last_answer{0};
+    bool answered = false, gone = false;
+    gq::Progress progress{};
+    gq::Hearsay hearsay{};
   };
-  std::vector<Other> others;  // by number; its own is not used
+  std::map<std::string, uint64_t> gone;  // identities of others that are no more, and since when it knows that
+  std::vector<Other> others;             // by number; its own is not used
 };
 
 class World {
@@ -195,11 +232,28 @@ class World {
   void hand_out(Node& node, Task& task, const gq::Quorum::Send& send);
   void put(Node& node, Task& task);
   bool is_safe(const Node& node, const Task& task) const;
-  void stored(Node& node, Task& task, const std::vector<std::optional<gq::Job>>& known);
+  void stored(Node& node, Task& task, const std::vector<std::optional<gq::Quorum::Known>>& known);
   void refused(Node& node, Task& task, gq::Outcome outcome);
   void decide(Node& node, Task& task);
   void reply(Node& node, Task& task);
   void reply_raw(Task& task, const gq::Answer& answer);
+  void answer_ask(const Node& node, const Message& message);
+  void hear_ask(Node& node, const Message& message);
+  bool is_mine(const Node& node, const std::string& origin, const std::string& store) const;
+  void notice_gone(Node& node);
+  bool pay(Node& node, unsigned to);
+  void read_on(Node& node, gq::Walk& walk);
+  Task::Call& call(Node& node, Task& task, Message message);
+  void go_on_paying(Node& node, Task& task);
+  void tell(Node& node, Task& task, Task::Step next);
+  void begin_apart(Node& node, Task& task);
+  void end_apart(Node& node, Task& task);
+  void hear_verdicts(Task& task, const Message& message);
+  void judge(Node& node, Task& task);
+  bool run(Node& node);
+  const Entry* find_add(const Node& node, const std::string& id, std::initializer_list<Lsn> places) const;
+  std::string what_is_owed() const;
+  void check_agreement();
   gq::Quorum::Others others(const Node& node) const;
   bool meet(Node& node, unsigned from, const std::string& identity);
 
@@ -218,7 +272,8 @@ class World {
     std::string identity;
     std::set<std::string> ids;
   };
-  std::vector<Lost> m_lost;          // stores that are gone, and what they held
+  std::vector<Lost> m_lost;                                 // stores that are gone, and what they held
+  std::map<std::string, std::set<std::string>> m_accepted;  // by job, the identities that have accepted it
   std::set<std::string> m_complete;  // jobs that as many nodes have had at the same time as have to
   Millis m_now{1'000'000};
   uint64_t m_next_call = 0;

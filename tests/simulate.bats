@@ -1,0 +1,45 @@
+load helpers
+
+# gq-simulate searches what the nodes of a group decide; tests/simulate/world.hpp says what must hold. A seed is the tree's, so that
+# a commit's result repeats; scripts/torture takes new ones.
+setup() {
+  T=$BATS_TEST_TMPDIR
+  PATH=$GQ_BUILD:$PATH
+}
+teardown() { :; }
+
+seed() {
+  local hash
+  hash=$(git -C "$BATS_TEST_DIRNAME" rev-parse 'HEAD^{tree}' 2>"$T/git") || hash=1
+  echo "$((16#${hash:0:12}))"
+}
+
+@test "gq-simulate: finds no order of events that breaks a promise, in some seconds" {
+  gq-simulate --seed "$(seed)" --seconds "${GQ_SIMULATE_SECONDS:-10}"
+}
+
+@test "gq-simulate: what once broke one does not any more [each script]" {
+  gq-simulate "$BATS_TEST_DIRNAME"/simulate/scripts/*.txt
+}
+
+@test "gq-simulate: a script that it prints, and its own text, play the same again" {
+  local mutant=$GQ_BUILD/gq-simulate-pending-is-answered script
+  cmake --build "$GQ_BUILD" --target gq-simulate-pending-is-answered >"$T/build"
+  run -1 "$mutant" --seconds 60
+  echo "$output" >"$T/found.txt"
+  run -1 "$mutant" "$T/found.txt"
+  [[ $output == *found.txt:* ]]
+  gq-simulate "$T/found.txt"
+  echo "step rep_1" >"$T/bad.txt"
+  run -65 gq-simulate "$T/bad.txt"
+  [[ $output == *"line 1"* ]]
+}
+
+@test "gq-simulate: finds within a minute what is wrong where a mend is taken back [each of tests/simulate/mutants]" {
+  local mutant
+  cmake --build "$GQ_BUILD" --target gq-mutants >"$T/build"
+  for mutant in "$BATS_TEST_DIRNAME"/simulate/mutants/*.patch; do
+    mutant=gq-simulate-$(basename "$mutant" .patch)
+    run -1 "$mutant" --seed "$(seed)" --seconds 60
+  done
+}
