@@ -725,7 +725,7 @@ void no_server_has_all_the_room() {
   WorkloadRoom room;
   room.grow_to(100);
   const WorkloadRoom::Time now{};
-  int slow = 0, good = 0, s[4], g[4];
+  int slow = 0, good = 0, s[4] = {}, g[4] = {};
   auto from = [&](const int& server, const int& who, uint64_t size, std::chrono::seconds at = 0s) {
     return room.take(&who, &server, size, now + at);
   };

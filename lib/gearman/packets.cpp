@@ -21,6 +21,8 @@
 
 namespace gq {
 
+std::optional<AssignedJob> PacketCheck::take_job() { return std::exchange(m_job, std::nullopt); }
+
 // The packets of the Gearman protocol that a server sends to clients and workers, but for WORK_EXCEPTION, on which
 // libgearman 1.1.20 hangs.
 struct PacketCheck::Command {

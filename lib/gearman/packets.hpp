@@ -111,7 +111,7 @@ class PacketCheck {
   // Whether a wake-up was among what was fed since this was last asked.
   bool take_woken() { return std::exchange(m_woken, false); }
   // A job that has been assigned in what was fed since this was last asked; a server assigns one at a time.
-  std::optional<AssignedJob> take_job() { return std::exchange(m_job, {}); }
+  std::optional<AssignedJob> take_job();
   // The same of a job with a reducer.
   bool take_reduce() { return std::exchange(m_reduce, false); }
   // How much of the workload of the job that is being assigned is to come.

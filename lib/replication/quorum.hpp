@@ -118,9 +118,9 @@ class Quorum {
     Asked asked;
     uint32_t wanted = 0;  // nodes that have to have it, this one included where it keeps jobs; 0: not counted
     bool handed = false;
-    std::optional<Standing> standing;
-    std::map<std::string, std::string> holders;  // by name, the identity that has said so
-    std::string why;                             // what others have said
+    std::optional<Standing> standing{};
+    std::map<std::string, std::string> holders{};  // by name, the identity that has said so
+    std::string why{};                             // what others have said
   };
   enum class Stage { begun, appending, stored, waiting, whole, concluded, recorded };
 

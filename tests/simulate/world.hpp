@@ -34,7 +34,7 @@ using gq::Millis;
 
 // A record on its way: the add of a job and what stands for its workload, or what a node says of one.
 struct Record {
-  gq::event::Add add;
+  gq::event::Add add{};
   uint64_t size = 0, sum = 0;
   std::optional<gq::event::State> state{};
 };
@@ -42,27 +42,27 @@ struct Record {
 struct Message {
   enum class Kind { submit, answer, take, verdicts, ask, asked };
   Kind kind;
-  unsigned from, to;
-  unsigned job = 0;                      // whose job it is about, by number; 0: none
-  uint64_t call = 0;                     // what a verdict is for
-  std::vector<Record> records;           // submit (one), take
-  std::string identity;                  // verdicts, asked: of the one that speaks
-  std::vector<std::string> words;        // verdicts
-  gq::Answer answer;                     // answer
-  std::string id;                        // answer: the job's
-  bool room = true;                      // asked
-  std::vector<std::string> ids;          // ask: which it knows
-  Lsn here = 0;                          // ask, asked: where the journal of the one that asks ended
-  Lsn end = 0;                           // asked: of the other's
-  std::vector<gq::AskReply::Sent> sent;  // asked: up to where it has told others
-  std::vector<bool> known;               // asked: by ID
+  unsigned from = 0, to = 0;
+  unsigned job = 0;                        // whose job it is about, by number; 0: none
+  uint64_t call = 0;                       // what a verdict is for
+  std::vector<Record> records{};           // submit (one), take
+  std::string identity{};                  // verdicts, asked: of the one that speaks
+  std::vector<std::string> words{};        // verdicts
+  gq::Answer answer{};                     // answer
+  std::string id{};                        // answer: the job's
+  bool room = true;                        // asked
+  std::vector<std::string> ids{};          // ask: which it knows
+  Lsn here = 0;                            // ask, asked: where the journal of the one that asks ended
+  Lsn end = 0;                             // asked: of the other's
+  std::vector<gq::AskReply::Sent> sent{};  // asked: up to where it has told others
+  std::vector<bool> known{};               // asked: by ID
 };
 
 // What stands in a journal.
 struct Entry {
   Lsn lsn, end;
-  gq::Event event;
-  gq::RecordHead head;
+  gq::Event event{};
+  gq::RecordHead head{};
   bool synced = false;
   bool doubtful = false;  // a sync that had to make it safe has failed
 };
@@ -103,17 +103,17 @@ struct Task {
   unsigned from = 0;     // who asked
   unsigned job = 0;      // which, by number
   uint64_t call = 0;     // take: what to answer
-  std::vector<Record> records;
-  std::vector<gq::Answer> answers;  // to each
-  std::vector<std::string> words;   // take: its verdicts
-  std::vector<Lsn> entries;         // where they stand
+  std::vector<Record> records{};
+  std::vector<gq::Answer> answers{};  // to each
+  std::vector<std::string> words{};   // take: its verdicts
+  std::vector<Lsn> entries{};         // where they stand
   // add, raw
-  std::string id;          // of the record that came
+  std::string id{};        // of the record that came
   bool has_ended = false;  // the job that is here already
-  std::shared_ptr<gq::Quorum> quorum;
+  std::shared_ptr<gq::Quorum> quorum{};
   gq::Quorum::Append append{};
-  std::deque<std::pair<unsigned, size_t>> to_send;  // to which node, which of the jobs
-  Step after = Step::go_on;                         // how it goes on then
+  std::deque<std::pair<unsigned, size_t>> to_send{};  // to which node, which of the jobs
+  Step after = Step::go_on;                           // how it goes on then
   gq::Quorum::Wait wait{};
   gq::Quorum::Record record{};
   struct Call {
@@ -122,7 +122,7 @@ struct Task {
     Millis sent;
     size_t job;  // its number in the quorum
   };
-  std::vector<Call> calls;
+  std::vector<Call> calls{};
   // pay, apart
   std::optional<gq::Walk> walk{};
   std::optional<gq::Debt> debt{};
