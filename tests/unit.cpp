@@ -917,7 +917,7 @@ void a_quorum_counts_identities() {
   auto begin = [&](Quorum& quorum, bool later) {
     auto append = std::get<Quorum::Append>(quorum.next(begun, others));
     CHECK(append.then_send == !later);
-    if (!later) CHECK(quorum.appended({0}).numbers == std::vector<size_t>{0});
+    if (!later) CHECK(quorum.to_send({0}).numbers == std::vector<size_t>{0});
     quorum.stored({{Outcome::queued}}, {std::nullopt});
     if (later) CHECK(std::get<Quorum::Send>(quorum.next(begun, others)).numbers == std::vector<size_t>{0});
     quorum.sent(2, begun);

@@ -55,7 +55,7 @@ std::optional<int> descriptor_of(const std::string& name) {
       if (auto number = path.native().rfind(directory, 0) == 0 ? parse_count(path.native().substr(directory.size()))
                                                                : std::nullopt)
         return *number <= INT32_MAX ? std::optional(static_cast<int>(*number)) : std::nullopt;
-    for (int fd = 0; fd < 3; ++fd)  // links, too, whose owner shows as 65534 in a user namespace
+    for (int fd = 0; fd < 3; ++fd)  // before their links are looked at: in a user namespace those belong to 65534
       if (path == standard_names[fd]) return fd;
     struct stat st;
     if (::lstat(path.c_str(), &st) != 0 || !is_trusted(st)) return std::nullopt;
@@ -105,7 +105,7 @@ Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mod
   for (;; go_on()) {
     fd = own ? duplicate(*own, flags) : try_open(path, flags | O_NONBLOCK | O_NOCTTY, mode);
     if (fd || errno != EWOULDBLOCK) break;
-    // Only a file's owner can hold one, and another user keeps nobody waiting.
+    // Somebody holds a lease on the file, which only its owner and root can; another user's is not waited for.
     struct stat leased;
     if (::stat(path.c_str(), &leased) == 0 && !is_trusted(leased)) {
       if (kinds != anything) throw not_trusted(path, "it belongs to another user");

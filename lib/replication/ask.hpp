@@ -1,8 +1,8 @@
 // What a node asks another one each second, and what it is answered: the bodies of `ask` (transfer.hpp). Pure.
 //
 // A line that is not known is skipped, so that a newer node can say more. An answer that lacks what every node says, or
-// in which a known line is malformed, is none: an end of 0 that nobody has said would let a node run its jobs before it
-// was told what became of them.
+// has a known line that is malformed, is refused as a whole: were the end taken as 0 there, a node would run its jobs
+// before it was told what became of them.
 #pragma once
 
 #include <optional>

@@ -103,7 +103,7 @@ void FailureDetector::begin_return(Millis now) {
   for (auto& [name, n] : m_nodes) {
     n.asked = false;
     n.first_end.reset();
-    if (!n.gone) n.runs.restart(n.last_answer = now);  // it was not heard because nobody listened
+    if (!n.gone) n.runs.restart(n.last_answer = now);  // this node did not listen
   }
 }
 

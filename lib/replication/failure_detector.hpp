@@ -35,7 +35,7 @@ struct Standby {
   For what = For::nothing;
   std::vector<std::string> nodes;
   std::optional<Millis> left;  // it ends then, whatever they do
-  bool alone = false;          // nobody answers
+  bool alone = false;          // no other node answers
 };
 // What a node waits for that returns. `silence` is how long nobody has answered since it began to.
 Standby wait_of(const std::vector<Heard>& others, Millis silence, Millis takeover, Millis alone_after);

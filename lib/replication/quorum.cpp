@@ -7,12 +7,10 @@ namespace gq {
 
 uint32_t copies_to_count(const Job& job, const Self& self, bool owed) {
   if (job.state == State::pending) return job.copies;
-  const bool own = job.node.empty() || (job.node == self.node && job.store == self.store);
-  if (own) return 0;  // they have been counted, or fewer were enough
+  if (is_own(job, self)) return 0;  // they have been counted, or fewer were enough
   // Only its owner knows whether they have. What says that it ran there says so, too; where all run it, that it has
   // ended here says nothing of that.
-  const bool ended = job.state == State::finished || job.state == State::kept;
-  return (job.once ? is_fresh(job) : !ended || owed) ? job.copies : 0;
+  return (job.once ? is_fresh(job) : !has_ended(job) || owed) ? job.copies : 0;
 }
 
 RawStep next_raw_step(Outcome outcome, bool open) {
@@ -74,7 +72,7 @@ Quorum::Effect Quorum::next(Time now, const Others& others) {
       [[fallthrough]];
     }
     default:
-      return Reply{m_answers, m_counted};
+      return Reply{std::move(m_answers), m_counted};
   }
 }
 
@@ -87,8 +85,6 @@ Quorum::Send Quorum::to_send(const std::vector<size_t>& numbers) {
   }
   return send;
 }
-
-Quorum::Send Quorum::appended(const std::vector<size_t>& numbers) { return to_send(numbers); }
 
 void Quorum::stored(std::vector<Answer> answers, const std::vector<std::optional<Known>>& known) {
   m_answers = std::move(answers);
@@ -145,22 +141,27 @@ void Quorum::heard(size_t number, const std::string& node, const std::string& id
 
 void Quorum::hurry(Time limit) { m_limit = std::min(m_limit, limit); }
 
-// The nodes that have it, and their identities, each separated by commas: those that are still who they were when they
-// said so, each once.
-std::pair<std::string, std::string> Quorum::holders(const Of& job, const Others& others) const {
+// Whether the node is still who it was when it said that it has a job.
+bool Quorum::counts(const std::pair<const std::string, std::string>& holder, const Others& others) {
+  auto now = others.identities.find(holder.first);
+  return now != others.identities.end() && now->second == holder.second;
+}
+
+// The nodes that have it, and their identities, each separated by commas.
+std::pair<std::string, std::string> Quorum::holders(const Of& job, const Others& others) {
   std::pair<std::string, std::string> holders;
-  for (const auto& [node, identity] : job.holders) {
-    auto now = others.identities.find(node);
-    if (now == others.identities.end() || now->second != identity) continue;
-    holders.first += (holders.first.empty() ? "" : ",") + node;
-    holders.second += (holders.second.empty() ? "" : ",") + identity;
+  for (const auto& holder : job.holders) {
+    if (!counts(holder, others)) continue;
+    holders.first += (holders.first.empty() ? "" : ",") + holder.first;
+    holders.second += (holders.second.empty() ? "" : ",") + holder.second;
   }
   return holders;
 }
 
+// How many nodes have it, this one included.
 size_t Quorum::nodes(const Of& job, const Others& others) const {
-  const std::string names = holders(job, others).first;
-  return own() + (names.empty() ? 0 : 1 + static_cast<size_t>(std::count(names.begin(), names.end(), ',')));
+  return own() + static_cast<size_t>(std::count_if(job.holders.begin(), job.holders.end(),
+                                                   [&](const auto& holder) { return counts(holder, others); }));
 }
 
 bool Quorum::is_reached(const Others& others) const {

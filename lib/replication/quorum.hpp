@@ -8,7 +8,7 @@
 //
 // Its user calls next() and carries out what that returns, then tells it what came of that and calls next() again:
 //
-//   Append  appended() when the records stand in the journal, where `then_send` is true; its Send is carried out before
+//   Append  where `then_send` is true, to_send() when the records stand in the journal; its Send is carried out before
 //           they are synced. In any case stored() when the store has decided.
 //   Send    sent(), and for each answer of a node heard() and ended(). cannot_send() where a job cannot be read.
 //   Wait    progressed() when an answer came, heard() and ended().
@@ -88,8 +88,8 @@ class Quorum {
 
   Effect next(Time now, const Others& others);
 
-  // What is to be sent of the jobs that stand in the journal.
-  Send appended(const std::vector<size_t>& numbers);
+  // What is to be sent of these jobs, which stand in the journal; each once.
+  Send to_send(const std::vector<size_t>& numbers);
   // What the store says of each job, and the job that it is or that stands for it, where that is known. `known` may be
   // empty where nothing has to be decided later.
   struct Known {
@@ -125,8 +125,8 @@ class Quorum {
   enum class Stage { begun, appending, stored, waiting, whole, concluded, recorded };
 
   uint32_t own() const { return m_rule.keeps ? 1 : 0; }
-  Send to_send(const std::vector<size_t>& numbers);
-  std::pair<std::string, std::string> holders(const Of& job, const Others& others) const;
+  static bool counts(const std::pair<const std::string, std::string>& holder, const Others& others);
+  static std::pair<std::string, std::string> holders(const Of& job, const Others& others);
   size_t nodes(const Of& job, const Others& others) const;
   bool is_reached(const Others& others) const;
   std::optional<Send> parts(const Others& others);

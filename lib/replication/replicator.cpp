@@ -217,12 +217,6 @@ void Replicator::stop() {
     if (peer.thread.joinable()) peer.thread.join();
 }
 
-// Called with m_mutex held.
-size_t Replicator::peers_up() const {
-  return static_cast<size_t>(
-      std::count_if(m_peers.begin(), m_peers.end(), [](const Peer& p) { return p.up && !p.removed; }));
-}
-
 // Waits, unless this stops meanwhile; true when it does.
 bool Replicator::pause(Millis duration) {
   std::unique_lock<std::mutex> lock(m_mutex);
@@ -326,7 +320,7 @@ std::shared_ptr<Replicator::Batch> Replicator::append_jobs(const std::shared_ptr
                                                            std::vector<NewJob>& jobs, std::list<Call>& calls) {
   std::shared_ptr<Batch> batch;
   auto hand = [&](const std::vector<size_t>& numbers, Lsn from, Lsn end) {
-    batch = hand_out(quorum, quorum->appended(numbers), jobs, calls);
+    batch = hand_out(quorum, quorum->to_send(numbers), jobs, calls);
     if (!batch) return;
     batch->from = from;
     // A blob has to be remembered.
@@ -351,7 +345,7 @@ std::vector<std::optional<Quorum::Known>> Replicator::known_by(const std::vector
         if (answers[i].outcome == Outcome::queued) job = fold.get(jobs[i].add.id);
         if (answers[i].outcome == Outcome::same) job = fold.get(answers[i].reason);
         known[i].reset();
-        if (job) known[i] = {*job, fold.is_owed(*job)};
+        if (job) known[i] = {*job, has_ended(*job) && fold.is_owed(*job)};
       }
     });
   } catch (const Error& e) {

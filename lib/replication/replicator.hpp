@@ -90,7 +90,6 @@ class Replicator {
 
   void add_peer(const std::string& name);
   Peer* find(const std::string& node);
-  size_t peers_up() const;
   bool pause(Millis duration);
   void complain(Peer& peer, const std::string& trouble);
 

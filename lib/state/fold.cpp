@@ -176,8 +176,8 @@ void Fold::apply(const Event& event, const RecordHead& head, Lsn lsn, Lsn end) {
   std::visit(
       [&](const auto& e) {
         if constexpr (std::is_same_v<std::decay_t<decltype(e)>, event::Copied>) {
-          const Event counted = still_there(e);
-          for (const auto& id : e.ids) happen(id, counted, head, lsn);
+          const std::optional<Event> less = without_former(e);
+          for (const auto& id : e.ids) happen(id, less ? *less : event, head, lsn);
         } else if constexpr (requires { e.ids; }) {
           for (const auto& id : e.ids) happen(id, event, head, lsn);
         } else if constexpr (requires { e.id; }) {
@@ -192,16 +192,21 @@ void Fold::apply(const Event& event, const RecordHead& head, Lsn lsn, Lsn end) {
   m_changed = true;
 }
 
-// Without the copies on nodes that are another store by now than when they were seen to have them.
-event::Copied Fold::still_there(const event::Copied& copied) {
-  event::Copied there = copied;
-  there.peers.clear(), there.stores.clear();
+// Without the copies on nodes that are another store by now than when they were seen to have them; nullopt where there
+// are none of those.
+std::optional<Event> Fold::without_former(const event::Copied& copied) {
+  std::string there;
+  bool all = true;
   for (const auto& [node, store] : copied.copies()) {
-    const auto former = peer(node).former;
-    if (!store.empty() && std::find(former.begin(), former.end(), store) != former.end()) continue;
-    there.peers += (there.peers.empty() ? "" : ",") + node;
+    const auto former = store.empty() ? std::vector<std::string>() : peer(node).former;
+    if (std::find(former.begin(), former.end(), store) != former.end()) all = false;
+    else there += (there.empty() ? "" : ",") + node;
   }
-  return there;
+  if (all) return std::nullopt;
+  event::Copied less = copied;
+  less.peers = there;
+  less.stores.clear();
+  return less;
 }
 
 // A node is another store than before: none of the jobs that wait for their copies is there any more.

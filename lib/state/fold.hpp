@@ -180,7 +180,7 @@ class Fold {
   void update(const std::string& id, const std::optional<Job>& before, std::optional<Job> after, Line line);
   // What is said of no job.
   void apply(const event::Peer& said);
-  event::Copied still_there(const event::Copied& copied);
+  std::optional<Event> without_former(const event::Copied& copied);
   void lose_copies(const std::string& node);
   void apply(const event::Pause& pause);
   void apply(const event::Resume& resume);

@@ -61,6 +61,9 @@ struct Job : Submission {
   bool operator==(const Job&) const = default;
 };
 
+// Whether it has been done, or was dropped; it may be kept all the same.
+inline bool has_ended(const Job& job) { return job.state == State::finished || job.state == State::kept; }
+
 // Whether there is nothing to say of a job that its add does not say.
 inline bool is_fresh(const Job& job) { return job.term == 0 && job.version == 0; }
 

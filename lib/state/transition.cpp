@@ -16,18 +16,12 @@ struct Place {
   const Self& self;
 };
 
-bool is_own(const Job& job, const Self& self) {
-  return job.node.empty() || (job.node == self.node && job.store == self.store);
-}
-
 // Whether the job was accepted here and is not yet on as many nodes as it must be.
 bool lacks_copies(const Job& job, const Self& self) {
   if (job.node.empty() || !is_own(job, self) || job.copies < 2) return false;
   auto nodes = job.peers.empty() ? 1 : 2 + std::count(job.peers.begin(), job.peers.end(), ',');
   return nodes < job.copies;
 }
-
-bool has_ended(const Job& job) { return job.state == State::kept || job.state == State::finished; }
 
 // Where a job stands that is to be run: as far as it alone is concerned.
 void enter(Transition& to, const Self& self) {
@@ -309,6 +303,10 @@ bool is_startable(const Job& job) {
 }
 
 bool is_in_line(const Job& job) { return !job.serial.empty() && (is_startable(job) || job.state == State::waiting); }
+
+bool is_own(const Job& job, const Self& self) {
+  return job.node.empty() || (job.node == self.node && job.store == self.store);
+}
 
 bool may_run(const Job& job, const Self& self) { return !job.once || is_own(job, self); }
 

@@ -54,6 +54,9 @@ void take_turn(Job& job);
 bool is_in_line(const Job& job);
 bool is_startable(const Job& job);
 
+// Whether a job is this node's, and not another's that has been told of here.
+bool is_own(const Job& job, const Self& self);
+
 // Whether a job may be run here as far as the group is concerned.
 bool may_run(const Job& job, const Self& self);
 

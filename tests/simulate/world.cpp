@@ -305,7 +305,7 @@ void World::go_on(Node& node, Task& task) {
       if (!own || !task.append.then_send) return;
       std::vector<size_t> all(task.records.size());
       std::iota(all.begin(), all.end(), 0);
-      hand_out(node, task, task.quorum->appended(all));
+      hand_out(node, task, task.quorum->to_send(all));
       return;
     }
     case Step::send: {
@@ -348,7 +348,7 @@ void World::go_on(Node& node, Task& task) {
         if (!job) continue;
         known.back() = {*job, node.fold->is_owed(*job)};
         // What has ended here, and is owed to nobody who is known here, need not be anywhere else.
-        task.has_ended = (job->state == gq::State::finished || job->state == gq::State::kept) && !known.back()->owed;
+        task.has_ended = gq::has_ended(*job) && !known.back()->owed;
       }
       return stored(node, task, known);
     }
