@@ -393,6 +393,14 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
   [[ $(grep -h -c given "$T"/bg.*.out | xargs) == "1 1 1 1 1 1 2 0" ]]
 }
 
+@test "gq-worker: a job that a server assigns behind the answer that there is none is not read, and the connection ends [its workload would have no room]" {
+  fake_gearmand f early
+  background gq-worker --servers "$FAKE" -f f --queue-only
+  eventually grep -q 'it assigns a job that nobody asked for; trying again' "$T/bg.1.err"
+  lines_are "$T/bg.1.err" 1
+  [[ $(grep -c done "$FAKE_LOG") == 0 ]]
+}
+
 @test "gq-worker: SIGTERM ends it at once also while a server keeps it waiting within a job" {
   fake_gearmand fn drip 1000
   background gq-worker --servers "$FAKE" -f fn --queue-only

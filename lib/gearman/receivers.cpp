@@ -105,6 +105,7 @@ struct Receivers::Receiver {
   bool gave_back = false;  // a job that could not be stored, or was too large: the connection was closed on purpose
   WorkloadRoom* room = nullptr;  // of which it has so much
   uint64_t taken = 0;
+  bool assigned = false;  // a job that has not come to on_job() yet
   Flow flow;
   std::optional<Clock::time_point> stopping;  // since when it knows
   std::string ended_because;
@@ -236,6 +237,7 @@ void Receivers::receive(Receiver& self) {
       self.wake.reset();
     }
     worker.reset();
+    self.assigned = false;
     give_room_back(self);  // a server may assign a job without being asked for one
   };
   auto failed = [&](std::string reason) {
@@ -315,6 +317,10 @@ void Receivers::receive(Receiver& self) {
       drop();
     } else if (take_ended()) {
       if (failed(self.ended_because.empty() ? reason_text(GEARMAN_LOST_CONNECTION) : self.ended_because)) break;
+    } else if (self.assigned) {
+      // It came behind the answer that there is none. libgearman would read its workload later, when its room is
+      // another's.
+      if (failed("it assigns a job that nobody asked for")) break;
     } else if (rc == GEARMAN_SUCCESS) {
       retry = Millis(0);
       if (self.surplus) break;
@@ -372,6 +378,7 @@ std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& j
   }
   self.room = &room;
   self.taken = job.size;
+  self.assigned = true;
   self.flow = Flow(Clock::now());
   return std::nullopt;
 }
@@ -448,6 +455,7 @@ void Receivers::say_once(const std::string& what) {
 void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size, gearman_return_t* rc) noexcept {
   auto& function = *static_cast<Function*>(context);
   Receiver& self = *function.receiver;
+  self.assigned = false;
   if (int fd = take_connected(); fd >= 0) self.connection = fd;
   try {
     std::optional<std::string> result, warning;
