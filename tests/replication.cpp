@@ -475,6 +475,16 @@ void old_jobs_that_nobody_knows_are_stale() {
   CHECK(!Ownership::all_others(g.members, g.fd));
 }
 
+void a_record_of_another_node_is_passed_on_where_nobody_else_does() {
+  Group3 g;
+  auto is_mine = [&](const std::string& node, char id) { return is_mine_to_tell(g.members, g.fd, node, g.store(id)); };
+  CHECK(is_mine("rep_2", '2') && is_mine("rep_2", '9'));   // its own, also as what it was before
+  CHECK(is_mine("rep_9", '9'));                            // of none of the group
+  CHECK(!is_mine("rep_3", '3') && is_mine("rep_3", '8'));  // and what another store of that name wrote
+  g.at(30), g.fd.notice_gone(g.now);
+  CHECK(is_mine("rep_3", '3'));
+}
+
 void a_take_over_is_told_before_it_is_written() {
   using Cause = Takeover::Cause;
   Group3 g;
@@ -519,6 +529,7 @@ void test_replication() {
   jobs_are_looked_at_when_their_owner_fails_them();
   jobs_are_left_to_who_comes_first();
   old_jobs_that_nobody_knows_are_stale();
+  a_record_of_another_node_is_passed_on_where_nobody_else_does();
   a_take_over_is_told_before_it_is_written();
   who_may_speak_for_a_name();
   a_transfer_is_for_this_node_from_its_group();

@@ -28,11 +28,17 @@ std::set<std::string> known_of(const std::vector<std::string>& ids, const AskRep
 
 }  // namespace
 
-std::string told_record(const std::string& id, const Job& job, const Self& self) {
+event::State told_state(const std::string& id, const Job& job, const Self& self) {
   event::State state = state_of(id, job);
   state.from = self.node;
   state.from_store = self.store;
-  return encode_record(state);
+  return state;
+}
+
+bool is_mine_to_tell(const Membership& members, const FailureDetector& detector, const std::string& origin,
+                     const std::string& store) {
+  if (origin == members.group().self.node || !members.has(origin) || detector.is_gone(origin)) return true;
+  return !members.store_of(origin).empty() && !members.is(origin, store);
 }
 
 std::vector<std::string> TellThenAppend::then_append() && {

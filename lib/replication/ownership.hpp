@@ -73,8 +73,16 @@ class TellThenAppend {
   std::vector<Change> m_changes;
 };
 
-// The record in which this node tells others of a job.
-std::string told_record(const std::string& id, const Job& job, const Self& self);
+// What this node tells others of a job, and the record of that.
+event::State told_state(const std::string& id, const Job& job, const Self& self);
+inline std::string told_record(const std::string& id, const Job& job, const Self& self) {
+  return encode_record(told_state(id, job, self));
+}
+
+// Whether a record that a node wrote, as that store, is to be told to others from here: it is this node's, or nobody
+// else is known to do it.
+bool is_mine_to_tell(const Membership& members, const FailureDetector& detector, const std::string& origin,
+                     const std::string& store);
 
 class Ownership {
  public:

@@ -657,13 +657,6 @@ void Replicator::look_after(Peer& peer) {
 
 // ------------------------------------------------------------------------------------------------------------- debts
 
-// Whether a record of another node is to be passed on from here. Called with m_mutex held.
-bool Replicator::is_mine_to_tell(const std::string& origin, const std::string& store) {
-  if (origin == m_self.node) return true;
-  return !m_members.has(origin) || m_detector.is_gone(origin) ||
-         (!m_members.store_of(origin).empty() && !m_members.is(origin, store));
-}
-
 // Tells a peer what the next part of the journal, up to `end` at most, says; true when there is more. Throws where it
 // could not be told.
 bool Replicator::pay(Peer& peer, Lsn end) {
@@ -701,7 +694,7 @@ bool Replicator::pay(Peer& peer, Lsn end) {
 void Replicator::read_on(Walk& walk, Lsn end) {
   auto is_mine = [this](const std::string& node, const std::string& store) {
     std::lock_guard<std::mutex> guard(m_mutex);
-    return is_mine_to_tell(node, store);
+    return is_mine_to_tell(m_members, m_detector, node, store);
   };
   EventReader reader(m_store.journal(), walk.upto());
   std::string bytes;
@@ -1635,6 +1628,9 @@ std::map<std::string, PeerDebt> debts_of(Store& store) {
   std::map<std::string, PeerState> known;
   store.look([&](Fold& fold) { known = fold.peers(); });
   const Group& group = store.group();
+  Membership members(group);
+  for (const auto& [node, state] : known) members.take_up(node, state);
+  const FailureDetector nobody_is_gone(Millis(0), Millis(0));
   const auto peers = store.directory().find_below(Store::peers_name);
   for (const auto& member : group.members) {
     if (member == group.self.node) continue;
@@ -1653,11 +1649,9 @@ std::map<std::string, PeerDebt> debts_of(Store& store) {
         else apart[word] = rest;
       }
     }
-    // Whether a record is this node's to tell.
-    auto is_mine = [&](const std::string& origin, const std::string& origin_store) {
-      if (origin == member && origin_store == known[member].store) return false;
-      if (origin == group.self.node || !group.has(origin)) return true;
-      return !known[origin].store.empty() && known[origin].store != origin_store;
+    auto is_mine = [&](const std::string& origin, const std::string& store_there) {
+      if (origin == member && store_there == known[member].store) return false;
+      return is_mine_to_tell(members, nobody_is_gone, origin, store_there);
     };
     EventReader reader(store.journal(), known[member].position);
     for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next()) {

@@ -120,7 +120,6 @@ class Replicator {
   AskReply ask(Peer& peer, const std::vector<std::string>& ids);
   void look_after(Peer& peer);
 
-  bool is_mine_to_tell(const std::string& origin, const std::string& store);
   bool pay(Peer& peer, Lsn end);
   std::string add_record(const std::string& id, const Job& job, std::string& unread);
   void deliver(Peer& peer, std::vector<Debt>& debts, const std::string& identity);
