@@ -108,6 +108,19 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
   mkdir "$T/empty"; gq-snapshot restore "$T/snaps" --store "$T/empty"
 }
 
+@test "gq-snapshot: what another restore has made meanwhile, and what was queued there since, is left [78; it was stopped between looking and beginning]" {
+  gq-enqueue f --local <<<a
+  gq-snapshot create "$T/snaps"
+  mkdir -m 700 "$T/new"
+  background strace -f -qq -o /dev/null -P "$T/new" -e trace=getdents64 -e inject=getdents64:signal=SIGSTOP:when=1 gq-snapshot restore "$T/snaps" --store "$T/new"
+  eventually pgrep -r t,T -P "$PID"
+  gq-snapshot restore "$T/snaps" --store "$T/new"
+  gq-enqueue --store "$T/new" f --local <<<b
+  kill -CONT $(pgrep -P "$PID")
+  wait "$PID" && status=0 || status=$?
+  [[ $status == 78 && $(gq-inspect list --store "$T/new" | wc -l) == 2 && ! -e $T/new/tmp.restoring ]]
+}
+
 @test "gq-snapshot: what a restore left that was cut off is no store, and the next restore begins again" {
   some_jobs
   gq-snapshot create "$T/snaps"

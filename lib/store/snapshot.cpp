@@ -536,14 +536,22 @@ Group copy_snapshot(const Snapshot& snapshot, const Directory& target, const Sho
 
 Group restore_snapshot(const Snapshot& snapshot, const std::string& directory, const ShowProgress& progress) {
   const Directory target = Directory::of_store(directory, true);
-  auto there = target.names();
-  bool again = target.has(restoring_name) && !target.has(settings_name);
-  there.erase(std::remove(there.begin(), there.end(), "lost+found"), there.end());
-  if (!there.empty() && !again)
-    throw Error(Exit::config, "cannot restore to " + printable(directory) + ": it is not empty");
+  const bool again = target.has(restoring_name) && !target.has(settings_name);
+  auto is_free = [&] {
+    if (again) return !target.has(settings_name);
+    const auto there = target.names();
+    return std::all_of(there.begin(), there.end(),
+                       [](const std::string& name) { return name == "lost+found" || name == restoring_name; });
+  };
+  auto refusal = [&] { return Error(Exit::config, "cannot restore to " + printable(directory) + ": it is not empty"); };
+  if (!is_free()) throw refusal();
   Fd lock = target.open(restoring_name, O_RDWR | O_CREAT);
-  if (!try_lock(lock.get(), FileLock::Mode::exclusive))
+  if (!try_lock(lock.get(), FileLock::Mode::exclusive) || !target.is(lock.get(), restoring_name))
     throw Error(Exit::retry, "cannot restore to " + printable(directory) + ": another process does");
+  if (!is_free()) {  // another one has restored to it since the first look
+    target.remove(restoring_name);
+    throw refusal();
+  }
   auto clear = [&] {
     for (const char* part : {"journal", "blobs"}) target.remove_tree(part);
   };
