@@ -418,8 +418,15 @@ void jobs_are_looked_at_when_their_owner_fails_them() {
   // A node that is not in the group, and this one before it was set up anew.
   g.held.nodes = {"rep_1", "rep_2", "rep_9"}, g.at(57);
   CHECK(g.due() == "rep_2 former rep_9 former " && g.due().empty());
+  // Each is asked now and then in any case.
+  int times = 0;
+  for (int second = 58; second < 1250; ++second) {
+    g.at(second), g.runs("rep_3", {{"f", "g", "h"}});
+    times += g.due().find("rep_3 lost ") != std::string::npos;
+  }
+  CHECK(times == 2);
   // While this node returns it looks at nothing.
-  g.at(58), g.fd.begin({g.now, g.now}), g.ownership.may_have_lost("rep_3");
+  g.at(1250), g.fd.begin({g.now, g.now}), g.ownership.may_have_lost("rep_3");
   CHECK(g.due().empty());
 }
 
@@ -458,8 +465,17 @@ void jobs_are_left_to_who_comes_first() {
   jobs = all;
   jobs[1].job.store = g.store('9');
   reply.known = {true, true, false};
-  Ownership::leave_to_owner(jobs, Ownership::ids_of(jobs), reply, g.store('3'));
+  g.ownership.leave_to_owner(jobs, Ownership::ids_of(jobs), reply, "rep_3", g.members);
   CHECK(g.ids(jobs) == "BC");
+
+  // Two that take each other for the owner, each having accepted the job: the first of them takes it, whoever else has
+  // it, too.
+  jobs = {all[0]}, reply.known = {true}, reply.yours = {all[0].id};
+  g.ownership.leave_to_owner(jobs, {all[0].id}, reply, "rep_3", g.members);
+  CHECK(g.ids(jobs) == "A" && Ownership::to_ask(jobs, "rep_1", g.fd, g.now).empty());
+  jobs = {g.job('A', "f", "rep_1")};
+  g.ownership.leave_to_owner(jobs, {all[0].id}, reply, "rep_1", g.members);
+  CHECK(jobs.empty());
 }
 
 void old_jobs_that_nobody_knows_are_stale() {

@@ -1045,7 +1045,14 @@ void a_job_is_told_as_what_it_is() {
     job.first_lsn = first;
     for (const auto& touched : walk.jobs()) walk.look(touched, job);
     CHECK(walk.debts().size() == (first == 0 ? 1 : 0));
+    // This node has accepted the job, too, and it is rep_2's: so it is not told by this node's own record.
+    if (first == 0) CHECK(walk.debts()[0].add.empty() && walk.debts()[0].state);
   }
+  job.changed_at = Millis(7);
+  const event::Add told = told_add(add, job);
+  CHECK(told.node == "rep_2" && told.store == other && told.at == Millis(7) && told.id == id && told.copies == 2);
+  job.term = 1;  // then its state says whose it is
+  CHECK(told_add(add, job).store == self.store);
 }
 
 void answers_travel() {

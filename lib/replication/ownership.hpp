@@ -2,9 +2,11 @@
 // replicator looks up the jobs, asks the other nodes, and carries out what follows. Times are Millis since boot.
 //
 // A job of another node is taken over where that one is gone, where it has not run the job's function for --takeover,
-// where it lives and does not know the job (it lost it, or is another store now), and where it is none of the group.
-// The first member in the order of the group that has the job and runs its function takes it: each one leaves to those
-// before it what they know.
+// where it lives and does not know the job (it lost it, or is another store now) or takes it for this node's, and where
+// it is none of the group. Two that have accepted the same job may take each other for its owner, where one has lost
+// its record in a power cut and only the other's came to it; then the first of them takes it. The first member in the
+// order of the group that has the job and runs its function takes it: each one leaves to those before it what they
+// know.
 //
 // The surprising fact: the others are told before this node's own journal is (TellThenAppend).
 #pragma once
@@ -25,6 +27,7 @@ namespace gq {
 struct HeldJob {
   std::string id;
   Job job;
+  bool ours = false;  // its owner takes it for this node's
 };
 
 // Why jobs of a node are looked at.
@@ -89,7 +92,7 @@ class Ownership {
   explicit Ownership(Self self) : m_self(std::move(self)) {}
 
   // A node may not know jobs any more that are its own: it is new, another store, or another process than before, or
-  // one of its jobs names another store. It is asked about all of them, once it answers.
+  // one of its jobs names another store. It is asked about all of them, once it answers; and now and then in any case.
   void may_have_lost(const std::string& node) { m_nodes[node].check = true; }
 
   // The nodes whose jobs are to be looked at now. None while this node returns, or runs nothing. To be asked often;
@@ -108,9 +111,9 @@ class Ownership {
   static void leave_others(std::vector<HeldJob>& jobs, const Takeover& what, const RunHere& here,
                            const FailureDetector& detector, Millis now);
   // Of jobs of a node that lives, which may know them: leaves out those that are that store's and that it knows, as it
-  // was asked for `ids`.
-  static void leave_to_owner(std::vector<HeldJob>& jobs, const std::vector<std::string>& ids, const AskReply& reply,
-                             const std::string& store);
+  // was asked for `ids`; but for what it takes for this node's, where this one comes first.
+  void leave_to_owner(std::vector<HeldJob>& jobs, const std::vector<std::string>& ids, const AskReply& reply,
+                      const std::string& node, const Membership& members) const;
   // The nodes that come before this one, where they have a job and run its function.
   std::vector<std::string> earlier(const Takeover& what, const Membership& members,
                                    const FailureDetector& detector) const;
@@ -140,7 +143,8 @@ class Ownership {
 
  private:
   struct Node {
-    bool check = true;    // see may_have_lost()
+    bool check = true;  // see may_have_lost()
+    Millis next_check{0};
     Millis next_look{0};  // not before
   };
 

@@ -37,6 +37,14 @@ bool Debt::take(const PeerVerdict& verdict) {
   return true;
 }
 
+event::Add told_add(event::Add add, const Job& job) {
+  if (!job.once || !is_fresh(job) || add.store == job.store) return add;
+  add.node = job.node;
+  add.store = job.store;
+  add.at = job.changed_at;
+  return add;
+}
+
 std::optional<Debt> debt_apart(const std::string& id, const std::optional<Job>& job, bool needs_add, Lsn since) {
   if (!job || job->node.empty()) return std::nullopt;
   const bool finished = job->state == State::finished;
@@ -99,6 +107,7 @@ void Walk::see(const Event& event, const RecordHead& head, Lsn lsn, Lsn end, std
   t.lsn = lsn;
   t.unsure = origin != m_self;
   t.given = add->given;
+  t.store = add->store;
   if (!bytes.empty()) t.record = bytes;
   m_bytes += bytes.size();
 }
@@ -125,7 +134,8 @@ void Walk::look(const std::string& id, const std::optional<Job>& job) {
   if (!job->once && (!added || t.has || (finished && t.lsn < m_since))) return;
   if (job->once && t.has && is_fresh(*job) && (!added || t.lsn == job->first_lsn)) return;
   Debt debt{id, *job};
-  if (job->once ? (added && !t.has && !finished && !t.unsure) : true) debt.add = t.record;
+  const bool is_owners = t.store == job->store;  // else see told_add()
+  if (job->once ? (added && !t.has && !finished && !t.unsure && is_owners) : true) debt.add = t.record;
   debt.needs_add = !job->once;
   debt.state = job->once && (finished || !is_fresh(*job) || debt.add.empty());
   if (!job->once && (t.unsure || t.record.empty())) m_unsure.push_back(id);

@@ -54,6 +54,10 @@ struct Debt {
   bool is_told_again() const { return again && !conflict && !is_left() && job.size <= max_transfer; }
 };
 
+// What others are told of a job by an add record of it that stands here. Where two nodes have accepted the job, that may
+// be the one that does not own it; who heard it alone would take that node for the owner.
+event::Add told_add(event::Add add, const Job& job);
+
 // What there is to tell of a job that is told apart; nullopt: nothing. `needs_add` as the last try left it, `since` as
 // in Progress.
 std::optional<Debt> debt_apart(const std::string& id, const std::optional<Job>& job, bool needs_add, Lsn since);
@@ -108,6 +112,7 @@ class Walk {
     bool changed = false;
     Lsn lsn = 0, first = 0;  // of the add, and of the first record
     std::string record;      // add: it, with its data, where that is inline
+    std::string store;       // add: whose it makes the job
   };
   Touched& touch(const std::string& id, Lsn lsn);
 

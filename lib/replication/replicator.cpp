@@ -742,16 +742,20 @@ std::string Replicator::add_record(const std::string& id, const Job& job, std::s
   for (Lsn lsn : {job.location, job.first_lsn}) {
     auto* add = reader.read_record_at(lsn, true) ? std::get_if<event::Add>(&reader.event()) : nullptr;
     if (!add || add->id != id) continue;
-    std::string record(reader.head_bytes());
-    if (job.is_inline() && reader.has_data()) return record + std::string(reader.data());
-    if (job.is_inline()) continue;
-    Fd blob = m_store.blobs().open(blob_of(id, job));
-    std::string data(job.size, '\0');
-    if (!blob || read_at(blob.get(), data.data(), data.size(), job.offset) != data.size() || sum64(data) != job.sum)
-      continue;
-    if (job.source.empty()) return record + data;
-    NewJob whole = with_data(*add, std::move(data));
-    return whole.head + *whole.own;
+    std::string data;
+    if (job.is_inline()) {
+      if (!reader.has_data()) continue;
+      data = reader.data();
+    } else {
+      data.resize(job.size);
+      Fd blob = m_store.blobs().open(blob_of(id, job));
+      if (!blob || read_at(blob.get(), data.data(), data.size(), job.offset) != data.size() || sum64(data) != job.sum)
+        continue;
+    }
+    event::Add told = told_add(*add, job);
+    if (told.store == add->store && job.source.empty()) return std::string(reader.head_bytes()) + data;
+    NewJob made = with_data(std::move(told), std::move(data));
+    return made.head + *made.own;
   }
   std::lock_guard<std::mutex> guard(m_mutex);
   if (auto behind = m_seldom.behind("damaged", Clock::now()))
@@ -1205,7 +1209,7 @@ std::vector<HeldJob> Replicator::held_by(const std::string& node, std::string& c
     std::string next = cursor;
     last = fold.page('o', node, ids_in_record, next, ids);
     for (const auto& id : ids)
-      if (auto job = fold.get(id)) jobs.push_back({id, std::move(*job)});
+      if (auto job = fold.get(id)) jobs.push_back({.id = id, .job = std::move(*job)});
     cursor = next;
   });
   return jobs;
@@ -1224,7 +1228,7 @@ void Replicator::leave_to_others(const Takeover& what, const RunHere& here, std:
   if (what.cause == Takeover::Cause::lost && !jobs.empty()) {
     const auto ids = Ownership::ids_of(jobs);
     const AskReply reply = ask_for(what.node, ids);
-    Ownership::leave_to_owner(jobs, ids, reply, m_members.store_of(what.node));
+    m_ownership.leave_to_owner(jobs, ids, reply, what.node, m_members);
   }
   for (const auto& node : m_ownership.earlier(what, m_members, m_detector)) {
     const auto ids = Ownership::to_ask(jobs, node, m_detector, boot_now());

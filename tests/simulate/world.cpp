@@ -456,7 +456,7 @@ void World::hand_out(Node& node, Task& task, const Quorum::Send& what) {
         task.quorum->cannot_send(n, "it is gone");
         continue;
       }
-      task.records[n] = {std::get<event::Add>(entry->event), entry->head.data_size, entry->head.data_sum};
+      task.records[n] = told(*entry, standing->job);
     }
     for (unsigned to = 0; to < m_nodes.size(); ++to)
       if (&m_nodes[to] != &node && node.others[to].up) task.to_send.emplace_back(to, n);
@@ -609,6 +609,11 @@ void World::notice_gone(Node& node) {
   }
 }
 
+// What others are told of a job by its add.
+Record World::told(const Entry& entry, const gq::Job& job) {
+  return {gq::told_add(std::get<event::Add>(entry.event), job), entry.head.data_size, entry.head.data_sum};
+}
+
 // The add of a job at one of these places.
 const Entry* World::find_add(const Node& node, const std::string& id, std::initializer_list<Lsn> places) const {
   for (Lsn lsn : places)
@@ -728,7 +733,10 @@ void World::tell(Node& node, Task& task, Step next) {
       if (auto* entry = debt.add.empty() || task.told_again
                             ? find_add(node, debt.id, {debt.job.location, debt.job.first_lsn})
                             : find_add(node, debt.id, {std::stoull(debt.add)})) {
-        message.records.push_back({std::get<event::Add>(entry->event), entry->head.data_size, entry->head.data_sum});
+        message.records.push_back(
+            debt.add.empty() || task.told_again
+                ? told(*entry, debt.job)
+                : Record{std::get<event::Add>(entry->event), entry->head.data_size, entry->head.data_sum});
         task.told.push_back(i);
       }
     if (!with_state) continue;
@@ -750,7 +758,7 @@ void World::begin_apart(Node& node, Task& task) {
   Message message{.kind = Message::Kind::take, .from = 0, .to = 0};
   if (task.debt && task.debt->needs_add)
     if (auto* entry = find_add(node, task.id, {task.debt->job.location, task.debt->job.first_lsn}))
-      message.records.push_back({std::get<event::Add>(entry->event), entry->head.data_size, entry->head.data_sum});
+      message.records.push_back(told(*entry, task.debt->job));
   if (task.debt && task.debt->state) {
     event::State state = gq::state_of(task.id, task.debt->job);
     state.from = node.name;
@@ -1046,18 +1054,24 @@ std::string World::what_is_owed() const {
 // All is mended and all is told: what is live on one node is on all, and where jobs run once, all say the same of it.
 //
 // Not yet looked at: jobs with a key, of which a node that was set up anew may have another one; those that two nodes
-// have accepted; and those whose owner has lost them, which are taken over (ownership is not simulated yet).
+// have accepted, of which each may take the other for the owner; and those whose owner
+// has lost them, as one node sees it: they are taken over (ownership is not simulated yet).
 void World::check_agreement() {
-  auto is_lost = [&](const gq::Job& job, const std::string& id) {
-    auto owner = std::find_if(m_nodes.begin(), m_nodes.end(), [&](const Node& n) { return n.self.store == job.store; });
-    return owner == m_nodes.end() || !owner->fold->get(id);
+  auto is_lost = [&](const std::string& id) {
+    return std::any_of(m_nodes.begin(), m_nodes.end(), [&](const Node& node) {
+      const auto job = node.fold->get(id);
+      if (!job) return false;
+      auto owner =
+          std::find_if(m_nodes.begin(), m_nodes.end(), [&](const Node& n) { return n.self.store == job->store; });
+      return owner == m_nodes.end() || !owner->fold->get(id);
+    });
   };
   for (const auto& node : m_nodes)
     for (const auto& entry : node.journal) {
       auto* add = std::get_if<event::Add>(&entry.event);
       auto job = add && !add->given && add->asked.key.empty() ? node.fold->get(add->id) : std::nullopt;
       if (!job || job->node.empty() || job->state == gq::State::finished || job->state == gq::State::pending) continue;
-      if (m_accepted.at(add->id).size() > 1 || is_lost(*job, add->id)) continue;
+      if (m_accepted.at(add->id).size() > 1 || is_lost(add->id)) continue;
       for (const auto& other : m_nodes) {
         auto its = other.fold->get(add->id);
         if (!its) return fail(add->id + " is on " + node.name + " and not on " + other.name);

@@ -251,6 +251,7 @@ class World {
   void hear_verdicts(Task& task, const Message& message);
   void judge(Node& node, Task& task);
   bool run(Node& node);
+  static Record told(const Entry& entry, const gq::Job& job);
   const Entry* find_add(const Node& node, const std::string& id, std::initializer_list<Lsn> places) const;
   std::string what_is_owed() const;
   void check_agreement();
