@@ -660,3 +660,37 @@ open(sys.argv[2], "wb").write(open(sys.argv[1], "rb").read().replace(b"\0recv\0"
   ((status == 74 && SECONDS - start < 20))
   grep -q 'cannot record how 2 commands ended, whose jobs run again: ' "$T/bg.0.err"
 }
+
+@test "gq-worker: a job that it gave back while the disk refused stays its own once it has claimed it again" {
+  # bats test_tags=journal
+  g++ -std=c++20 -shared -fPIC -x c++ -o "$T/disk.so" - <<'C'
+#include <cerrno>
+#include <cstdlib>
+#include <dlfcn.h>
+#include <unistd.h>
+extern "C" int fdatasync(int fd) {
+  if (access(getenv("BROKEN"), F_OK) == 0) return errno = EIO, -1;
+  return reinterpret_cast<decltype(&fdatasync)>(dlsym(RTLD_NEXT, "fdatasync"))(fd);
+}
+C
+  # With some short jobs it learns to claim ahead.
+  touch "$T/go"
+  seq 30 | gq-enqueue --local f -l
+  background env LD_PRELOAD="$T/disk.so" BROKEN="$T/broken" gq-worker --local -f f -j 2 --rate 50/s --output "$T/out" -- \
+    sh -c 'echo "$GQ_JOB_ID" >>"$0/begun"; until test -e "$0/go"; do sleep 0.05; done' "$T"
+  local errors=$T/bg.0.err
+  eventually no_jobs
+  rm -r "$T/go" "$T/begun" "$T/out"
+  # It claims two jobs and cannot start them, nor make durable what gives them back.
+  touch "$T/broken" "$T/out"
+  seq 2 | gq-enqueue --local f -l
+  eventually grep -q 'cannot sync the journal, twice' "$errors"
+  rm "$T/out" "$T/broken"
+  # It claims both again, and starts the second one a moment after the first; by then what gave them back is on disk.
+  eventually lines_are "$T/begun" 2
+  [[ $(jobs_in running) -eq 2 ]]
+  gq-flush -f f -- sh -c 'echo twice >>"$0/begun"' "$T"
+  lines_are "$T/begun" 2
+  touch "$T/go"
+  eventually no_jobs
+}

@@ -121,8 +121,9 @@ class Store {
     bool dry_run = false;                // returns what would be claimed, claims nothing
   };
   // Claims jobs that nobody alive holds: those of dead owners, then due and queued ones in order. Also removes blobs
-  // that forget_blob() named. Throws Error(storage) without claiming when there would be no room to record how they
-  // end.
+  // that forget_blob() named. What the caller has given back has to be settled before: settle() may append it again,
+  // and it would let go of the new claim, too. Throws Error(storage) without claiming when there would be no room to
+  // record how they end.
   Claims claim(const ClaimRequest& request);
 
   // What a person says of jobs; drop also frees the key of one that is finished. For each, why that cannot be done, or

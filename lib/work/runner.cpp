@@ -183,7 +183,7 @@ void Runner::back(const Claim& claim, const std::string& why, Millis due) {
                                                 .spent = false,
                                                 .due = due,
                                                 .why = why}));
-  m_look = true;
+  m_gave_back = m_look = true;
 }
 
 // The job will not be started again.
@@ -195,7 +195,7 @@ void Runner::bury(const Claim& claim, Level level, const std::string& why) {
                                                 .spent = false,
                                                 .why = why}));
   say(level, claim, why, kept_as_dead);
-  m_look = true;
+  m_gave_back = m_look = true;
 }
 
 void Runner::say(Level level, const Claim& claim, const std::string& why, const char* becomes) {
@@ -382,7 +382,10 @@ void Runner::reap() {
 
 // Claims what there is room for.
 void Runner::refill() {
-  append_records();  // what is given back must not be claimed again before that stands in the journal
+  // What is given back must not be claimed again before that is on disk: recorded anew after a failed sync, it would
+  // let go of the new claim, too.
+  if (m_gave_back) settle();
+  else append_records();
   m_look = false;
   m_next_look = Clock::now() + look_interval;
   double ahead = m_config.stream ? 1 : std::clamp(claim_ahead_ms / std::max(m_average_ms, 0.1), 1.0, most_ahead);
@@ -623,7 +626,7 @@ void Runner::settle() {
   for (const auto& id : m_done_blobs) m_store.forget_blob(id);
   m_done_blobs.clear();
   m_unrecorded = 0;
-  m_troubled = false;
+  m_gave_back = m_troubled = false;
   if (!m_stopping && end_trouble("store")) log(Level::warning, "the store can be used again");
 }
 

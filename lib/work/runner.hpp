@@ -161,8 +161,9 @@ class Runner {
   std::vector<std::string> m_done_blobs;
   std::map<std::string, Broken> m_broken;  // by function
   bool m_broken_ends = false;
-  Claims m_seen;       // what the last claim told, without its jobs
-  bool m_look = true;  // whether there may be something to claim
+  Claims m_seen;             // what the last claim told, without its jobs
+  bool m_look = true;        // whether there may be something to claim
+  bool m_gave_back = false;  // whether what lets go of a claim has been recorded since the last settle()
   bool m_stopping = false;
   int m_kills = 0;  // how far the stop has gone: 1 SIGTERM sent, 2 SIGKILL sent
   Clock::time_point m_kill_at;
