@@ -54,8 +54,8 @@ struct Debt {
   bool is_told_again() const { return again && !conflict && !is_left() && job.size <= max_transfer; }
 };
 
-// What others are told of a job by an add record of it that stands here. Where two nodes have accepted the job, that may
-// be the one that does not own it; who heard it alone would take that node for the owner.
+// What others are told of a job by an add record of it that stands here. Where two nodes have accepted the job, that
+// may be the one that does not own it; who heard it alone would take that node for the owner.
 event::Add told_add(event::Add add, const Job& job);
 
 // What there is to tell of a job that is told apart; nullopt: nothing. `needs_add` as the last try left it, `since` as
