@@ -1632,6 +1632,7 @@ std::map<std::string, PeerDebt> debts_of(Store& store) {
   std::map<std::string, PeerState> known;
   store.look([&](Fold& fold) { known = fold.peers(); });
   const Group& group = store.group();
+  if (!group) return debts;
   Membership members(group);
   for (const auto& [node, state] : known) members.take_up(node, state);
   const FailureDetector nobody_is_gone(Millis(0), Millis(0));
