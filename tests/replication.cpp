@@ -397,8 +397,9 @@ void jobs_are_looked_at_when_their_owner_fails_them() {
   g.ownership.looked({"rep_1", Takeover::Cause::gone}, 3, g.now - Millis(1000), g.now);
   g.at(32), g.runs("rep_3", {{"g"}});
   CHECK(g.due() == "rep_1 gone ");
-  g.at(51), g.runs("rep_3", {{"g"}});
-  CHECK(g.due() == "rep_1 gone rep_3 idle ");
+  // That it does not run f says nothing of jobs that it runs, and has lost.
+  g.at(51), g.runs("rep_3", {{"g"}}), g.ownership.may_have_lost("rep_3");
+  CHECK(g.due() == "rep_1 gone rep_3 idle rep_3 lost ");
   // Nobody takes over what it does not run.
   g.at(52), g.held.functions = {"g"}, g.runs("rep_1", {{"g"}}), g.runs("rep_3", {{"g"}});
   CHECK(g.due().empty());

@@ -661,8 +661,8 @@ open(sys.argv[2], "wb").write(open(sys.argv[1], "rb").read().replace(b"\0recv\0"
   grep -q 'cannot record how 2 commands ended, whose jobs run again: ' "$T/bg.0.err"
 }
 
+# bats test_tags=journal
 @test "gq-worker: a job that it gave back while the disk refused stays its own once it has claimed it again" {
-  # bats test_tags=journal
   g++ -std=c++20 -shared -fPIC -x c++ -o "$T/disk.so" - <<'C'
 #include <cerrno>
 #include <cstdlib>

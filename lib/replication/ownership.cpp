@@ -65,7 +65,9 @@ std::vector<Takeover> Ownership::due(const HeldHere& held, const Membership& mem
     if (std::any_of(held.functions.begin(), held.functions.end(),
                     [&](const std::string& f) { return detector.lacks(name, f, now); }))
       all.push_back({name, detector.is_gone(name) ? Cause::gone : Cause::idle});
-    else if (detector.has_answered(name) && std::exchange(node.check, false)) some.push_back({name, Cause::lost});
+    // What it does not run says nothing of jobs that it runs, and has lost.
+    if (detector.has_answered(name) && !detector.is_gone(name) && std::exchange(node.check, false))
+      some.push_back({name, Cause::lost});
   }
   all.insert(all.end(), some.begin(), some.end());
   if (now < m_next_former) return all;
