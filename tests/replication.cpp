@@ -469,8 +469,8 @@ void jobs_are_left_to_who_comes_first() {
   g.ownership.leave_to_owner(jobs, Ownership::ids_of(jobs), reply, "rep_3", g.members);
   CHECK(g.ids(jobs) == "BC");
 
-  // Two that take each other for the owner, each having accepted the job: the first of them takes it, whoever else has
-  // it, too.
+  // Two nodes have accepted the job, and each takes the other for its owner: the first of the two takes it over,
+  // whatever other nodes have it.
   jobs = {all[0]}, reply.known = {true}, reply.yours = {all[0].id};
   g.ownership.leave_to_owner(jobs, {all[0].id}, reply, "rep_3", g.members);
   CHECK(g.ids(jobs) == "A" && Ownership::to_ask(jobs, "rep_1", g.fd, g.now).empty());

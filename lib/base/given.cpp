@@ -105,7 +105,7 @@ Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mod
   for (;; go_on()) {
     fd = own ? duplicate(*own, flags) : try_open(path, flags | O_NONBLOCK | O_NOCTTY, mode);
     if (fd || errno != EWOULDBLOCK) break;
-    // Somebody holds a lease on the file, which only its owner and root can; another user's is not waited for.
+    // A process of the file's owner, or of root, holds a lease on it. This program waits for its own user's and root's.
     struct stat leased;
     if (::stat(path.c_str(), &leased) == 0 && !is_trusted(leased)) {
       if (kinds != anything) throw not_trusted(path, "it belongs to another user");

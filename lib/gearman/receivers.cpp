@@ -30,7 +30,7 @@ constexpr Millis reach_timeout{5000}, count_timeout{3000};
 constexpr Millis first_retry{100}, longest_retry{5000};
 // A connection on which nothing came for so long is made anew: the other end may be gone without a word, or stuck.
 constexpr Millis longest_idle{60'000};
-// How long a server whose workload came too slowly is served after all others.
+// For so long all other servers go before one that has sent a workload too slowly.
 constexpr std::chrono::seconds put_off{60};
 
 }  // namespace

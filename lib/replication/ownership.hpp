@@ -82,8 +82,8 @@ inline std::string told_record(const std::string& id, const Job& job, const Self
   return encode_record(told_state(id, job, self));
 }
 
-// Whether a record that a node wrote, as that store, is to be told to others from here: it is this node's, or nobody
-// else is known to do it.
+// Whether this node tells the others a record that `origin` wrote when it was that store: its own, and those whose
+// writer cannot tell them any more (it is gone, another store by now, or not in the group).
 bool is_mine_to_tell(const Membership& members, const FailureDetector& detector, const std::string& origin,
                      const std::string& store);
 

@@ -112,7 +112,7 @@ class Walk {
     bool changed = false;
     Lsn lsn = 0, first = 0;  // of the add, and of the first record
     std::string record;      // add: it, with its data, where that is inline
-    std::string store;       // add: whose it makes the job
+    std::string store;       // add: the identity of the node that accepted the job with it
   };
   Touched& touch(const std::string& id, Lsn lsn);
 

@@ -1053,9 +1053,9 @@ std::string World::what_is_owed() const {
 
 // All is mended and all is told: what is live on one node is on all, and where jobs run once, all say the same of it.
 //
-// Not yet looked at: jobs with a key, of which a node that was set up anew may have another one; those that two nodes
-// have accepted, of which each may take the other for the owner; and those whose owner
-// has lost them, as one node sees it: they are taken over (ownership is not simulated yet).
+// Not looked at yet: jobs with a key, since a node that was set up anew may have another job for it; jobs that two
+// nodes have accepted, since each may take the other for the owner; and jobs that their owner has lost, since no node
+// takes jobs over here yet.
 void World::check_agreement() {
   auto is_lost = [&](const std::string& id) {
     return std::any_of(m_nodes.begin(), m_nodes.end(), [&](const Node& node) {
