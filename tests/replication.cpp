@@ -80,14 +80,15 @@ void questions_are_answered() {
   said.sent = {{"rep_3", store, 5}};
   said.known = {true, false};
   said.yours = {a};
+  said.others = {b};
   const std::string body = encode_ask_reply(said, {a, b});
   CHECK(body == "end 77\nrunner 1\nroom 0\nrelay 0\nfunctions f g\ntaking 1\nsent rep_3 " + store + " 5\nknown " + a +
-                    "\nunknown " + b + "\nyours " + a + "\n");
+                    "\nunknown " + b + "\nyours " + a + "\nother " + b + "\n");
   auto heard = parse_ask_reply("more of it\n" + body, {a, b});
   CHECK(heard && heard->end == 77 && heard->runner && heard->taking && !heard->room && heard->relay == false &&
         heard->functions == said.functions && heard->sent.size() == 1 && heard->sent[0].node == "rep_3" &&
         heard->sent[0].store == store && heard->sent[0].upto == 5 && heard->known == said.known &&
-        heard->yours == said.yours);
+        heard->yours == said.yours && heard->others == said.others);
   auto least = parse_ask_reply("end 1\n", {});
   CHECK(least && !least->runner && !least->functions && !least->taking && least->room && !least->relay);
   CHECK(parse_ask_reply("end 1\nfunctions\n", {})->functions->empty());
@@ -96,14 +97,14 @@ void questions_are_answered() {
   for (const char* bad :
        {"", "\n", "runner 1\n", "end\n", "end x\n", "end 1 2\n", "end -1\n", "end 18446744073709551616\n",
         "end 1\nrunner\n", "end 1\nroom yes\n", "end 1\ntaking \n", "end 1\nrelay 1 1\n", "end 1\nsent rep_3 5\n",
-        "end 1\nsent rep_3 x y\n", "end 1\nknown x\n", "end 1\nyours x\n"})
+        "end 1\nsent rep_3 x y\n", "end 1\nknown x\n", "end 1\nyours x\n", "end 1\nother x\n"})
     CHECK(!parse_ask_reply(bad, {}));
   // Whatever is cut off or altered is read as something or nothing.
   for (size_t i = 0; i <= body.size(); ++i) {
     std::string altered = body;
     if (i < body.size()) altered[i] = static_cast<char>(i * 37);
     static_cast<void>(parse_ask_reply(altered, {a, b}));
-    CHECK(i + 34 >= body.size() || !parse_ask_reply(body.substr(0, i), {a, b}));
+    CHECK(i + 67 >= body.size() || !parse_ask_reply(body.substr(0, i), {a, b}));
   }
 }
 
@@ -466,17 +467,39 @@ void jobs_are_left_to_who_comes_first() {
   jobs = all;
   jobs[1].job.store = g.store('9');
   reply.known = {true, true, false};
-  g.ownership.leave_to_owner(jobs, Ownership::ids_of(jobs), reply, "rep_3", g.members);
+  CHECK(g.ownership.leave_to_owner(jobs, Ownership::ids_of(jobs), reply, "rep_3", g.members).empty());
   CHECK(g.ids(jobs) == "BC");
+}
 
-  // Two nodes have accepted the job, and each takes the other for its owner: the first of the two takes it over,
-  // whatever other nodes have it.
-  jobs = {all[0]}, reply.known = {true}, reply.yours = {all[0].id};
-  g.ownership.leave_to_owner(jobs, {all[0].id}, reply, "rep_3", g.members);
-  CHECK(g.ids(jobs) == "A" && Ownership::to_ask(jobs, "rep_1", g.fd, g.now).empty());
-  jobs = {g.job('A', "f", "rep_1")};
-  g.ownership.leave_to_owner(jobs, {all[0].id}, reply, "rep_1", g.members);
-  CHECK(jobs.empty());
+// Two nodes have accepted the job, and each may take the other for its owner, or a third one: then all are told what
+// stands here. Of a job of a third one only where there is nothing else to say of it: what another has promised to take
+// over, and has not yet, is its own to tell.
+void nodes_come_to_agree_whose_a_job_is() {
+  Group3 g;
+  auto told = [&](const AskReply& reply, uint32_t term) {
+    std::vector<HeldJob> jobs{g.job('A', "f", "rep_3")};
+    jobs[0].job.term = term;
+    auto said = g.ownership.leave_to_owner(jobs, {jobs[0].id}, reply, "rep_3", g.members);
+    CHECK(jobs.empty());  // it is left to the one that knows it, meanwhile
+    for (const auto& state : said)
+      CHECK(state.id == g.store('A') && state.node == "rep_3" && state.store == g.store('3') && state.term == term &&
+            state.from == "rep_2" && state.from_store == g.store('2'));
+    return said.size();
+  };
+  AskReply knows, takes_it_for_mine, takes_it_for_a_thirds;
+  gq::Job job = g.job('A', "f", "rep_3").job;
+  const Self self{"rep_2", g.store('2')}, owner{"rep_3", g.store('3')};
+  knows.say_of(g.store('A'), job, self, owner);
+  job.node = "rep_1", job.store = g.store('1');
+  takes_it_for_a_thirds.say_of(g.store('A'), job, self, owner);
+  job.node = "rep_2", job.store = g.store('2');
+  takes_it_for_mine.say_of(g.store('A'), job, self, owner);
+  CHECK(told(knows, 0) == 0 && told(takes_it_for_mine, 0) == 1 && told(takes_it_for_a_thirds, 0) == 1);
+  CHECK(told(takes_it_for_mine, 1) == 1 && told(takes_it_for_a_thirds, 1) == 0);
+  AskReply has_changed;
+  job.node = "rep_1", job.store = g.store('1'), job.version = 1;
+  has_changed.say_of(g.store('A'), job, self, owner);
+  CHECK(has_changed.others.empty());
 }
 
 void old_jobs_that_nobody_knows_are_stale() {
@@ -546,6 +569,7 @@ void test_replication() {
   jobs_are_looked_at_when_their_owner_fails_them();
   jobs_are_left_to_who_comes_first();
   old_jobs_that_nobody_knows_are_stale();
+  nodes_come_to_agree_whose_a_job_is();
   a_record_of_another_node_is_passed_on_where_nobody_else_does();
   a_take_over_is_told_before_it_is_written();
   who_may_speak_for_a_name();

@@ -1048,7 +1048,16 @@ void a_job_is_told_as_what_it_is() {
     // This node has accepted the job, too, and it is rep_2's: so it is not told by this node's own record.
     if (first == 0) CHECK(walk.debts()[0].add.empty() && walk.debts()[0].state);
   }
-  job.changed_at = Millis(7);
+  // A fresh job that another says is this node's: all are told, and counted, the one that says so among them.
+  const event::State state{.id = id, .node = self.node, .store = self.store, .from = "rep_3", .from_store = peer};
+  job.node = self.node, job.store = self.store, job.state = State::pending;
+  for (const std::string to : {"rep_2", "rep_3"}) {
+    Walk walk(self.node, to, to == "rep_2" ? other : peer, 0, 0, {});
+    walk.see(state, {}, 100, 200, "", [](const std::string&, const std::string&) { return false; });
+    for (const auto& touched : walk.jobs()) walk.look(touched, job);
+    CHECK(walk.copied() == std::vector{id} && walk.debts().size() == (to == "rep_2" ? 1 : 0));
+  }
+  job.node = "rep_2", job.store = other, job.changed_at = Millis(7);
   const event::Add told = told_add(add, job);
   CHECK(told.node == "rep_2" && told.store == other && told.at == Millis(7) && told.id == id && told.copies == 2);
   job.term = 1;  // then its state says whose it is

@@ -36,9 +36,9 @@ bool take_line(AskReply& reply, bool& has_end, const std::string& line, const st
     reply.known.push_back(what == "known");
     return words.size() == 2 && n < ids.size() && words[1] == ids[n];
   }
-  if (what == "yours") {
+  if (what == "yours" || what == "other") {
     if (words.size() != 2 || !asked.count(words[1])) return false;
-    reply.yours.insert(words[1]);
+    (what == "yours" ? reply.yours : reply.others).insert(words[1]);
     return true;
   }
   if (what != "runner" && what != "taking" && what != "room" && what != "relay") return true;
@@ -52,6 +52,13 @@ bool take_line(AskReply& reply, bool& has_end, const std::string& line, const st
 }
 
 }  // namespace
+
+void AskReply::say_of(const std::string& id, const std::optional<Job>& job, const Self& asks, const Self& self) {
+  known.push_back(job.has_value());
+  if (!job) return;
+  if (!job->node.empty() && is_own(*job, asks)) yours.insert(id);
+  else if (is_fresh(*job) && !is_own(*job, self)) others.insert(id);
+}
 
 std::string encode_ask(const std::vector<std::string>& ids) {
   std::string body;
@@ -81,6 +88,7 @@ std::string encode_ask_reply(const AskReply& reply, const std::vector<std::strin
     body += "sent " + sent.node + " " + sent.store + " " + std::to_string(sent.upto) + "\n";
   for (size_t i = 0; i < ids.size(); ++i) body += (reply.known[i] ? "known " : "unknown ") + ids[i] + "\n";
   for (const auto& id : reply.yours) body += "yours " + id + "\n";
+  for (const auto& id : reply.others) body += "other " + id + "\n";
   return body;
 }
 

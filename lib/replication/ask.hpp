@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "gq/journal/journal.hpp"
+#include "gq/state/transition.hpp"
 
 namespace gq {
 
@@ -26,9 +27,13 @@ struct AskReply {
     std::string node, store;
     Lsn upto = 0;
   };
-  std::vector<Sent> sent{};       // up to where it has told others what happened there
-  std::vector<bool> known{};      // by job that was asked for
-  std::set<std::string> yours{};  // of those, jobs that are the asking node\'s, as far as that node knows
+  std::vector<Sent> sent{};        // up to where it has told others what happened there
+  std::vector<bool> known{};       // by job that was asked for
+  std::set<std::string> yours{};   // of those, jobs that are the asking node's, as far as that node knows
+  std::set<std::string> others{};  // and jobs of a third node of which there is nothing else to say
+
+  // What this node, `self`, says of the next job to the one that asks.
+  void say_of(const std::string& id, const std::optional<Job>& job, const Self& asks, const Self& self);
 };
 
 // The body that asks for these jobs.

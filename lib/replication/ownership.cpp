@@ -6,7 +6,7 @@
 namespace gq {
 namespace {
 
-constexpr Millis look_interval{1000}, check_interval{600'000};
+constexpr Millis look_interval{1000};
 
 bool runs_more(const RunHere& here, const RunHere& before) {
   return (here.all && !before.all) ||
@@ -61,7 +61,7 @@ std::vector<Takeover> Ownership::due(const HeldHere& held, const Membership& mem
     Node& node = m_nodes[name];
     if (now < node.next_look) continue;
     node.next_look = now + look_interval;
-    if (now >= node.next_check) node.check = true, node.next_check = now + check_interval;
+    if (now >= node.next_check) node.check = true, node.next_check = now + m_check_interval;
     if (std::any_of(held.functions.begin(), held.functions.end(),
                     [&](const std::string& f) { return detector.lacks(name, f, now); }))
       all.push_back({name, detector.is_gone(name) ? Cause::gone : Cause::idle});
@@ -90,16 +90,17 @@ void Ownership::leave_others(std::vector<HeldJob>& jobs, const Takeover& what, c
   });
 }
 
-void Ownership::leave_to_owner(std::vector<HeldJob>& jobs, const std::vector<std::string>& ids, const AskReply& reply,
-                               const std::string& node, const Membership& members) const {
+std::vector<event::State> Ownership::leave_to_owner(std::vector<HeldJob>& jobs, const std::vector<std::string>& ids,
+                                                    const AskReply& reply, const std::string& node,
+                                                    const Membership& members) const {
+  std::vector<event::State> doubted;
+  for (const auto& [id, job] : jobs)
+    if (reply.yours.count(id) || (reply.others.count(id) && is_fresh(job)))
+      doubted.push_back(told_state(id, job, m_self));
   const auto known = known_of(ids, reply);
   const std::string& store = members.store_of(node);
-  const auto& order = members.group().members;
-  auto first = std::find_if(order.begin(), order.end(), [&](const auto& n) { return n == node || n == m_self.node; });
-  const bool comes_first = first != order.end() && *first == m_self.node;
-  for (auto& j : jobs) j.ours = comes_first && reply.yours.count(j.id);
-  leave_out(jobs,
-            [&](const HeldJob& j) { return known.count(j.id) && !j.ours && (store.empty() || j.job.store == store); });
+  leave_out(jobs, [&](const HeldJob& j) { return known.count(j.id) && (store.empty() || j.job.store == store); });
+  return doubted;
 }
 
 std::vector<std::string> Ownership::earlier(const Takeover& what, const Membership& members,
@@ -124,7 +125,7 @@ std::vector<std::string> Ownership::to_ask(const std::vector<HeldJob>& jobs, con
                                            const FailureDetector& detector, Millis now) {
   std::vector<std::string> ids;
   for (const auto& j : jobs)
-    if (!j.ours && !detector.lacks(node, j.job.function, now)) ids.push_back(j.id);
+    if (!detector.lacks(node, j.job.function, now)) ids.push_back(j.id);
   return ids;
 }
 
@@ -159,7 +160,7 @@ std::optional<TellThenAppend> Ownership::take(const Takeover& what, std::vector<
   if (what.cause == Takeover::Cause::gone && !detector.stays_gone(what.node, now.boot)) return std::nullopt;
   m_taking = what.node;
   std::vector<TellThenAppend::Change> changes;
-  for (auto& [id, job, ours] : jobs) {
+  for (auto& [id, job] : jobs) {
     job.node = m_self.node;
     job.store = m_self.store;
     ++job.term;

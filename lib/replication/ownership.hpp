@@ -2,11 +2,13 @@
 // replicator looks up the jobs, asks the other nodes, and carries out what follows. Times are Millis since boot.
 //
 // A job of another node is taken over where that one is gone, where it has not run the job's function for --takeover,
-// where it lives and does not know the job (it lost it, or is another store now) or takes it for this node's, and where
-// it is none of the group. Two that have accepted the same job may take each other for its owner, where one has lost
-// its record in a power cut and only the other's came to it; then the first of them takes it. The first member in the
-// order of the group that has the job and runs its function takes it: each one leaves to those before it what they
-// know.
+// where it lives and does not know the job (it lost it, or is another store now), and where it is none of the group.
+// The first member in the order of the group that has the job and runs its function takes it: each one leaves to those
+// before it what they know.
+//
+// Where two have accepted the same job and one has lost its record in a power cut, nodes may differ in whose it is, and
+// each may leave it to another. So a node that hears that the owner takes the job for another's tells all what it has
+// itself. What nodes say of a job is ordered (is_newer()), so that they come to agree.
 //
 // The surprising fact: the others are told before this node's own journal is (TellThenAppend).
 #pragma once
@@ -27,7 +29,6 @@ namespace gq {
 struct HeldJob {
   std::string id;
   Job job;
-  bool ours = false;  // its owner takes it for this node's
 };
 
 // Why jobs of a node are looked at.
@@ -89,7 +90,11 @@ bool is_mine_to_tell(const Membership& members, const FailureDetector& detector,
 
 class Ownership {
  public:
-  explicit Ownership(Self self) : m_self(std::move(self)) {}
+  // Each other node is asked so often whether it knows its jobs, whatever was seen of it.
+  static constexpr Millis check_interval{600'000};
+
+  explicit Ownership(Self self, Millis interval = check_interval)
+      : m_self(std::move(self)), m_check_interval(interval) {}
 
   // A node may not know jobs any more that are its own: it is new, another store, or another process than before, or
   // one of its jobs names another store. It is asked about all of them, once it answers; and now and then in any case.
@@ -111,9 +116,10 @@ class Ownership {
   static void leave_others(std::vector<HeldJob>& jobs, const Takeover& what, const RunHere& here,
                            const FailureDetector& detector, Millis now);
   // Of jobs of a node that lives, which may know them: leaves out those that are that store's and that it knows, as it
-  // was asked for `ids`; but for what it takes for this node's, where this one comes first.
-  void leave_to_owner(std::vector<HeldJob>& jobs, const std::vector<std::string>& ids, const AskReply& reply,
-                      const std::string& node, const Membership& members) const;
+  // was asked for `ids`. Returns what is to be appended here, and so told to all: of jobs that it takes for another's.
+  std::vector<event::State> leave_to_owner(std::vector<HeldJob>& jobs, const std::vector<std::string>& ids,
+                                           const AskReply& reply, const std::string& node,
+                                           const Membership& members) const;
   // The nodes that come before this one, where they have a job and run its function.
   std::vector<std::string> earlier(const Takeover& what, const Membership& members,
                                    const FailureDetector& detector) const;
@@ -149,6 +155,7 @@ class Ownership {
   };
 
   const Self m_self;
+  const Millis m_check_interval;
   std::map<std::string, Node> m_nodes;
   Millis m_next_former{0};
   RunHere m_run_here;    // what ran here at the last look

@@ -92,8 +92,12 @@ void Walk::see(const Event& event, const RecordHead& head, Lsn lsn, Lsn end, std
   std::string origin, origin_store;  // none: this node
   if (add) std::tie(origin, origin_store) = std::tie(add->node, add->store);
   if (state) std::tie(origin, origin_store) = std::tie(state->from, state->from_store);
-  if (origin == m_node && origin_store == m_identity) return;  // it came from there
-  if (!origin.empty() && !is_mine(origin, origin_store)) {
+  const bool came_from_there = origin == m_node && origin_store == m_identity;
+  // Another says that a job which is fresh is this node's. It may not have been, until then; so it tells all, and
+  // counts who has it.
+  const bool is_given_back = state && state->node == m_self && state->term == 0 && state->version == 0;
+  if (came_from_there && !is_given_back) return;
+  if (!origin.empty() && !is_given_back && !is_mine(origin, origin_store)) {
     auto [it, is_new] = m_foreign.try_emplace(origin, lsn, lsn);
     it->second.second = lsn;
     return;
@@ -101,6 +105,7 @@ void Walk::see(const Event& event, const RecordHead& head, Lsn lsn, Lsn end, std
   Touched& t = touch(id_of(event), lsn);
   if (!add) {
     t.changed = true;
+    t.has = t.has || came_from_there;
     return;
   }
   t.add = true;

@@ -1228,7 +1228,12 @@ void Replicator::leave_to_others(const Takeover& what, const RunHere& here, std:
   if (what.cause == Takeover::Cause::lost && !jobs.empty()) {
     const auto ids = Ownership::ids_of(jobs);
     const AskReply reply = ask_for(what.node, ids);
-    m_ownership.leave_to_owner(jobs, ids, reply, what.node, m_members);
+    const auto doubted = m_ownership.leave_to_owner(jobs, ids, reply, what.node, m_members);
+    lock.unlock();
+    std::vector<std::string> records;
+    for (const auto& state : doubted) records.push_back(encode_record(state));
+    if (!records.empty()) m_store.journal().commit({records.begin(), records.end()}, Room::completion);
+    lock.lock();
   }
   for (const auto& node : m_ownership.earlier(what, m_members, m_detector)) {
     const auto ids = Ownership::to_ask(jobs, node, m_detector, boot_now());
@@ -1570,12 +1575,8 @@ std::string Replicator::serve_ask(const Transfer& transfer, std::string& reason,
   }
   if (!ids->empty())
     m_store.look([&](Fold& fold) {
-      reply.known.clear(), reply.yours.clear();
-      for (const auto& id : *ids) {
-        auto job = fold.get(id);
-        reply.known.push_back(job.has_value());
-        if (job && job->node == transfer.node && job->store == transfer.store) reply.yours.insert(id);
-      }
+      reply.known.clear(), reply.yours.clear(), reply.others.clear();
+      for (const auto& id : *ids) reply.say_of(id, fold.get(id), {transfer.node, transfer.store}, m_self);
     });
   return encode_ask_reply(reply, *ids);
 }

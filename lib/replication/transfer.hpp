@@ -23,7 +23,8 @@
 //         jobs of the one that asks are just being taken over, so that it has to ask again; "room 0|1", whether jobs
 //         can be stored; "relay 0|1", whether none ever are; for each peer "sent NODE IDENTITY LSN", up to where it has
 //         been told what happened there; then for each ID "known ID" or "unknown ID"; "yours ID"
-//         for those of them that are jobs of the one that asks.
+//         for those of them that are jobs of the one that asks, "other ID" for those of a third node of which there is
+//         nothing else to say.
 //   any   may be answered "bad REASON", or "again": with keys, TO-SESSION was not this one.
 //
 // Asks go to the function NODE.ask where a node serves it, so that a large transfer is no silence.

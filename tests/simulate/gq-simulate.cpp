@@ -29,6 +29,8 @@ Setting any_setting(Random& random) {
   s.copies = random.chance(3) ? s.nodes : 1 + static_cast<unsigned>(random.below(s.nodes));
   s.once = random.chance(2);
   s.owe = random.chance(4);
+  if (random.chance(3))
+    for (unsigned n = 0; n < s.nodes; ++n) s.serves[n] = static_cast<unsigned>(random.below(3));
   return s;
 }
 

@@ -16,10 +16,10 @@ struct Form {
   const char* places;  // 'a' and 'b' are nodes, 'j' is a job, 'n' a number, 's' what is submitted
 };
 constexpr std::array<Form, action_kinds> forms{
-    {{"submit", "jas"}, {"again", "ja"},    {"raw", "j"},      {"grab", "ja"},   {"step", "aj"},
-     {"give-up", "aj"}, {"deliver", "abj"}, {"lose", "abj"},   {"twice", "abj"}, {"ask", "ab"},
-     {"pay", "ab"},     {"run", "a"},       {"time", "n"},     {"crash", "a"},   {"power", "a"},
-     {"start", "a"},    {"wipe", "a"},      {"bad-sync", "a"}, {"full", "a"},    {"room", "a"}}};
+    {{"submit", "jas"},  {"again", "ja"}, {"raw", "j"},     {"grab", "ja"},    {"step", "aj"},  {"give-up", "aj"},
+     {"deliver", "abj"}, {"lose", "abj"}, {"twice", "abj"}, {"ask", "ab"},     {"keep", "a"},   {"pay", "ab"},
+     {"run", "a"},       {"time", "n"},   {"pause", "a"},   {"resume", "a"},   {"clock", "an"}, {"crash", "a"},
+     {"power", "a"},     {"start", "a"},  {"wipe", "a"},    {"bad-sync", "a"}, {"full", "a"},   {"room", "a"}}};
 
 std::optional<unsigned> parse_number(const std::string& digits) {
   unsigned value = 0;
@@ -83,7 +83,11 @@ std::string to_text(const Action& action) {
 std::string to_text(const Script& script) {
   const Setting& s = script.setting;
   std::string text = "group nodes=" + std::to_string(s.nodes) + " copies=" + std::to_string(s.copies) +
-                     " run=" + (s.once ? "once" : "everywhere") + (s.owe ? " owe" : "") + "\n";
+                     " run=" + (s.once ? "once" : "everywhere") + (s.owe ? " owe" : "");
+  for (unsigned n = 0; n < s.nodes; ++n)
+    if (s.serves[n])
+      text += " rep_" + std::to_string(n + 1) + "=" + (s.serves[n] == 1 ? "g" : s.serves[n] == 2 ? "f" : "none");
+  text += "\n";
   for (const auto& action : script.actions) text += to_text(action) + "\n";
   return text;
 }
@@ -107,6 +111,8 @@ Script parse_script(const std::string& text) {
         else if (name == "copies" && count) script.setting.copies = *count;
         else if (name == "run" && (value == "once" || value == "everywhere")) script.setting.once = value == "once";
         else if (name == "owe" && value.empty()) script.setting.owe = true;
+        else if (parse_node(name) && (value == "f" || value == "g" || value == "none"))
+          script.setting.serves[*parse_node(name)] = value == "f" ? 2 : value == "g" ? 1 : 3;
         else throw bad();
       }
       continue;

@@ -3,6 +3,7 @@
 // line by line, and stays readable when the code changes.
 #pragma once
 
+#include <array>
 #include <string>
 #include <vector>
 
@@ -10,10 +11,11 @@ namespace simulate {
 
 // What a group is, for the whole of a script.
 struct Setting {
-  unsigned nodes = 3;   // rep_1 and so on
-  unsigned copies = 2;  // --copies
-  bool once = true;     // --run once, or everywhere
-  bool owe = false;     // --owe
+  unsigned nodes = 3;                 // rep_1 and so on
+  unsigned copies = 2;                // --copies
+  bool once = true;                   // --run once, or everywhere
+  bool owe = false;                   // --owe
+  std::array<unsigned, 10> serves{};  // by node, the functions that do not run there: 1 is f, 2 is g
 };
 
 struct Action {
@@ -28,9 +30,13 @@ struct Action {
     lose,      // FROM TO JOB: never
     twice,     // FROM TO JOB: and will arrive once more
     ask,       // NODE PEER: asks it how it is
+    keep,      // NODE: its keeper looks who is gone, takes jobs over, and ends its return
     pay,       // NODE PEER: begins to tell it what it does not know yet
     run,       // NODE: begins to run a job
     time,      // MS: so much time passes
+    pause,     // NODE: its process is stopped, and what is for it waits
+    resume,    // NODE
+    clock,     // NODE MS: its wall clock is so much ahead
     crash,     // NODE: its process dies
     power,     // NODE: its process dies, and what was not synced is lost
     start,     // NODE
@@ -44,10 +50,11 @@ struct Action {
   unsigned n = 0;               // of the rest
   unsigned job = 0, which = 0;  // JOB is its number, and .N behind it the Nth of several; 0 is none
 };
-inline constexpr unsigned action_kinds = 20;
+inline constexpr unsigned action_kinds = 24;
 
-// The number of a node's debts to rep_N, in a job's place, is this and N; that of a job that it runs is the second.
-inline constexpr unsigned debts_number = 1000, run_number = 2000;
+// The number of a node's debts to rep_N, in a job's place, is this and N; that of a job that it runs is the second, and
+// that of its keeper the third.
+inline constexpr unsigned debts_number = 1000, run_number = 2000, keep_number = 3000;
 
 // The number by which the client, and the server, stands in an action's place for a node.
 inline constexpr unsigned client = 100;

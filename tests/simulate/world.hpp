@@ -2,12 +2,14 @@
 //
 // The decisions are gq's own code: what the store answers (answer_to), what a node says of a record (verdict_on), when
 // a client is answered (Quorum), what becomes of a job whose record is in doubt (next_raw_step), what a node is still
-// to be told (Progress), and what the records make of the jobs (Fold). Who is a member, who is gone and who takes jobs
-// over is not yet: see World::meet. What this file adds is the world around them: a journal whose end is lost in a
-// power cut where it was not synced, messages that are lost, doubled and come in any order, processes that die between
-// any two steps. A node does one step at a time, and each effect is a step of its own.
+// to be told (Progress), who is a member (Membership), who is gone and when a node may run its jobs (FailureDetector),
+// whose a job is (Ownership), and what the records make of the jobs (Fold). What this file adds is the world around
+// them: a journal whose end is lost in a power cut where it was not synced, messages that are lost, doubled and come in
+// any order, processes that die between any two steps. A node does one step at a time, and each effect is a step of its
+// own.
 //
-// What must hold (the oracles): see World::check_answer, ::check_given_back, ::heal and ::check_agreement.
+// What must hold (the oracles): see World::check_answer, ::check_given_back, ::check_start, ::heal and
+// ::check_agreement.
 #pragma once
 
 #include <array>
@@ -21,9 +23,11 @@
 #include <vector>
 
 #include "gq/replication/ask.hpp"
+#include "gq/replication/ownership.hpp"
 #include "gq/replication/progress.hpp"
 #include "gq/replication/quorum.hpp"
 #include "gq/state/map_table.hpp"
+#include "gq/store/lease.hpp"
 #include "random.hpp"
 #include "script.hpp"
 
@@ -31,6 +35,9 @@ namespace simulate {
 
 using gq::Lsn;
 using gq::Millis;
+
+// Smaller than the real ones, so that a search meets their ends.
+inline constexpr Millis peer_timeout{200}, takeover{2000}, alone_after{6000}, check_interval{5000};
 
 // A record on its way: the add of a job and what stands for its workload, or what a node says of one.
 struct Record {
@@ -43,19 +50,19 @@ struct Message {
   enum class Kind { submit, answer, take, verdicts, ask, asked };
   Kind kind;
   unsigned from = 0, to = 0;
-  unsigned job = 0;                        // whose job it is about, by number; 0: none
-  uint64_t call = 0;                       // what a verdict is for
-  std::vector<Record> records{};           // submit (one), take
-  std::string identity{};                  // verdicts, asked: of the one that speaks
-  std::vector<std::string> words{};        // verdicts
-  gq::Answer answer{};                     // answer
-  std::string id{};                        // answer: the job's
-  bool room = true;                        // asked
-  std::vector<std::string> ids{};          // ask: which it knows
-  Lsn here = 0;                            // ask, asked: where the journal of the one that asks ended
-  Lsn end = 0;                             // asked: of the other's
-  std::vector<gq::AskReply::Sent> sent{};  // asked: up to where it has told others
-  std::vector<bool> known{};               // asked: by ID
+  unsigned job = 0;                      // whose job it is about, by number; 0: none
+  uint64_t call = 0;                     // what a verdict is for
+  std::vector<Record> records{};         // submit (one), take
+  std::string identity{}, session{};     // of the node that speaks, and of its process
+  bool bad = false;                      // verdicts, asked: it does not listen to who has sent that
+  std::vector<std::string> words{};      // verdicts
+  gq::Answer answer{};                   // answer
+  std::string id{};                      // answer: the job's
+  std::vector<std::string> ids{};        // ask, asked: which it knows
+  Lsn here = 0;                          // ask, asked: where the journal of the one that asks ended
+  gq::FailureDetector::Round round = 0;  // ask, asked: in which it was asked
+  Millis sent_at{0};                     // ask, asked: when
+  gq::AskReply reply{};                  // asked
 };
 
 // What stands in a journal.
@@ -67,11 +74,25 @@ struct Entry {
   bool doubtful = false;  // a sync that had to make it safe has failed
 };
 
+// What the keeper of a node does: looks at the jobs of other nodes, and takes over those that are its own to run.
+struct Keeping {
+  std::deque<gq::Takeover> due{};
+  gq::RunHere runs{};
+  std::vector<gq::HeldJob> held{};
+  std::deque<std::string> earlier{};
+  std::optional<gq::TellThenAppend> effect{};
+  std::vector<gq::Debt> debts{};  // on their way to one node
+  std::vector<std::string> asked{};
+  Millis look_began{0};
+  size_t taken = 0;
+};
+
 // What a node is doing: queueing a job for a client or a server, or taking another node's. It is lost with the process.
 struct Task {
-  enum class Kind { add, raw, take, pay, apart, run };
+  enum class Kind { add, raw, take, pay, apart, run, keep };
+  // In the order in which a task of that kind goes through them.
   enum class Step {
-    // of what comes from a client, or from another node
+    // add, raw; take as far as judge
     begin,
     append,
     send,
@@ -80,18 +101,26 @@ struct Task {
     decide,
     look,
     go_on,
-    wait,
+    wait,  // for another node, or for time to pass: of any kind
     record,
     record_sync,
-    reply,
-    // take: the states
     judge,
-    // pay, apart
+    reply,
+    // pay, apart; keep, where it tells of a take-over
     look_up,
     tell,
     tell_again,
     note_copies,
     end_walk,
+    // keep
+    next_look,
+    ask_owner,
+    ask_earlier,
+    ask_once_more,
+    take_over,
+    next_tell,
+    write,
+    write_sync,
     // run
     finish,
     done
@@ -121,6 +150,7 @@ struct Task {
     unsigned to;
     Millis sent;
     size_t job;  // its number in the quorum
+    gq::FailureDetector::Round round = 0;
   };
   std::vector<Call> calls{};
   // pay, apart
@@ -128,7 +158,8 @@ struct Task {
   std::optional<gq::Debt> debt{};
   std::vector<size_t> told{};  // by record under way, the debt
   bool told_again = false;
-  std::string identity{};  // of the one that gave the verdicts
+  std::string identity{};              // of the one that gave the verdicts
+  std::shared_ptr<Keeping> keeping{};  // keep
   // run
   std::string owner{};
   // raw
@@ -139,30 +170,42 @@ struct Task {
 struct Node {
   std::string name;
   gq::Self self;
-  unsigned stores = 0;  // that it has had
+  unsigned stores = 0, processes = 0;  // that it has had
   // What lasts:
   std::deque<Entry> journal;
   Lsn end = 0;
   std::unique_ptr<gq::MapTable> table;
   std::unique_ptr<gq::Fold> fold;
-  std::set<std::string> safe;  // jobs of which a record was synced
   bool full = false;
+  Millis skew{0};  // of its wall clock
   // The process:
   bool up = false, next_sync_fails = false;
-  unsigned processes = 0;  // that it has had
+  bool stopped = false;  // it does not go on, until it is woken
+  bool is_going() const { return up && !stopped; }
+  gq::Times beat{};
+  std::unique_ptr<gq::Membership> members;
+  std::unique_ptr<gq::FailureDetector> detector;
+  std::unique_ptr<gq::Ownership> ownership;
   std::deque<Task> tasks;
   struct Other {
-    std::string identity;
-    std::vector<std::string> former;
     bool up = true;
-    Millis last_answer{0};
-    bool answered = false, gone = false;
+    std::optional<Task::Call> ask{};  // under way, once a second
     gq::Progress progress{};
     gq::Hearsay hearsay{};
+    // What really was, for the oracles:
+    Millis heard{0};                      // when it last answered
+    std::map<std::string, Millis> ran{};  // when it last said that it runs a function
+    std::optional<Lsn> first_end{};       // what it answered since this node is back, and whether it was tried since
+    bool tried = false;
   };
-  std::map<std::string, uint64_t> gone;  // identities of others that are no more, and since when it knows that
-  std::vector<Other> others;             // by number; its own is not used
+  std::vector<Other> others;  // by number; its own is not used
+  // What really was, for the oracles:
+  std::set<std::string> safe;               // jobs of which a record was synced
+  Millis back{0}, stopped_at{0}, heard{0};  // when it came back, was stopped, and heard of any other
+  std::map<std::string, uint64_t> gone;     // identities of others that are no more: the step at which it heard of that
 };
+
+std::string text_of(const gq::Job& job);
 
 class World {
  public:
@@ -204,7 +247,7 @@ class World {
     unsigned times = 0;  // that it was taken
   };
 
-  Record make(const Submit& submit, const std::string& id) const;
+  Record make(const Submit& submit, unsigned job, const std::string& id) const;
   void say(const std::string& text);
   void fail(const std::string& text);
   std::string name(unsigned number) const;
@@ -221,7 +264,7 @@ class World {
   bool deliver(const Action& action);
   void arrive(Message message);
   bool carry_out(const Action& action);
-  void ask_for(unsigned job, unsigned node);
+  void send_job(unsigned job, unsigned node);
   unsigned number_of(const Node& node) const;
   bool step(Node& node, const Action& action);
   bool give_up(Node& node, const Action& action);
@@ -237,10 +280,34 @@ class World {
   void decide(Node& node, Task& task);
   void reply(Node& node, Task& task);
   void reply_raw(Task& task, const gq::Answer& answer);
-  void answer_ask(const Node& node, const Message& message);
-  void hear_ask(Node& node, const Message& message);
-  bool is_mine(const Node& node, const std::string& origin, const std::string& store) const;
-  void notice_gone(Node& node);
+  gq::Times times(const Node& node) const { return {m_now, m_now + node.skew}; }
+  Millis wall(const Node& node) const { return m_now + node.skew; }
+  gq::Group group_of(const Node& node) const;
+  gq::RunHere runs(const Node& node) const;
+  void pass(Millis duration);
+  void beat(Node& node);
+  bool wake(Node& node);
+  bool note(Node& node, const Message& message);
+  void take_up(Node& node, unsigned from, const gq::Meeting& meeting, const std::string& before);
+  void record_peer(Node& node, unsigned other);
+  void speak(const Node& node, Message& message);
+  bool admit(Node& node, const Message& message);
+  bool ask(Node& node, unsigned to);
+  void answer_ask(Node& node, const Message& message);
+  void hear_ask(Node& node, Message& message);
+  bool keep(Node& node);
+  void come_back(Node& node);
+  void go_on_keeping(Node& node, Task& task);
+  void next_look(Node& node, Task& task);
+  void end_look(Node& node, Task& task);
+  void fail_look(Node& node, Task& task);
+  void hear_look(Node& node, Task& task, const gq::AskReply& reply);
+  bool ask_for(Node& node, Task& task, const std::string& other, std::vector<std::string> ids);
+  void take_over(Node& node, Task& task);
+  void next_tell(Node& node, Task& task);
+  void check_take(const Node& node, const Task& task);
+  void check_start(const Node& node, const std::string& id);
+  std::string left_to_run() const;
   bool pay(Node& node, unsigned to);
   void read_on(Node& node, gq::Walk& walk);
   Task::Call& call(Node& node, Task& task, Message message);
@@ -256,7 +323,6 @@ class World {
   std::string what_is_owed() const;
   void check_agreement();
   gq::Quorum::Others others(const Node& node) const;
-  bool meet(Node& node, unsigned from, const std::string& identity);
 
   bool holds(const Node& node, const std::string& id) const;
   std::set<std::string> holders(const std::string& id) const;
@@ -275,7 +341,9 @@ class World {
   };
   std::vector<Lost> m_lost;                                 // stores that are gone, and what they held
   std::map<std::string, std::set<std::string>> m_accepted;  // by job, the identities that have accepted it
-  std::set<std::string> m_complete;  // jobs that as many nodes have had at the same time as have to
+  std::set<std::string> m_complete;                    // jobs that as many nodes have had at the same time as have to
+  std::map<std::string, std::set<std::string>> m_ran;  // by job, the identities that have started it
+  std::set<std::string> m_excused;                     // jobs that two nodes may run
   Millis m_now{1'000'000};
   uint64_t m_next_call = 0;
   std::optional<std::string> m_fault;

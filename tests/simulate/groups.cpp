@@ -1,0 +1,567 @@
+// What the nodes of a group do for each other: who is there, who is gone, who takes jobs over; and which jobs run.
+// As the replicator's keeper does, and the runner; the decisions are gq's own.
+#include <algorithm>
+
+#include "world.hpp"
+
+namespace simulate {
+namespace {
+
+namespace event = gq::event;
+using Step = Task::Step;
+using Cause = gq::Takeover::Cause;
+
+}  // namespace
+
+gq::Group World::group_of(const Node& node) const {
+  gq::Group group{node.self, {}, m_setting.copies, m_setting.once};
+  for (const auto& member : m_nodes) group.members.push_back(member.name);
+  return group;
+}
+
+gq::RunHere World::runs(const Node& node) const {
+  gq::RunHere here;
+  const unsigned not_there = m_setting.serves[number_of(node)];
+  if (!(not_there & 1)) here.functions.insert("f");
+  if (!(not_there & 2)) here.functions.insert("g");
+  here.any = !here.functions.empty();
+  here.all = not_there == 0;
+  return here;
+}
+
+void World::start(Node& node) {
+  node.up = true;
+  ++node.processes;
+  node.others = std::vector<Node::Other>(m_nodes.size());
+  node.gone.clear();
+  node.members = std::make_unique<gq::Membership>(group_of(node));
+  node.detector = std::make_unique<gq::FailureDetector>(takeover, alone_after);
+  node.ownership = std::make_unique<gq::Ownership>(node.self, check_interval);
+  for (size_t i = 0; i < m_nodes.size(); ++i) {
+    if (&m_nodes[i] == &node) continue;
+    const auto known = node.fold->peer(m_nodes[i].name);
+    node.members->take_up(m_nodes[i].name, known);
+    node.detector->add(m_nodes[i].name, m_now);
+    node.ownership->may_have_lost(m_nodes[i].name);
+    node.others[i].progress.take_up(known.position, known.since);
+    node.others[i].heard = m_now;
+  }
+  node.detector->begin(node.beat = times(node));
+  node.back = node.heard = m_now;
+}
+
+// ---------------------------------------------------------------------------------------------------------------- time
+
+// The pulse of each process that goes on is felt all the while.
+void World::pass(Millis duration) {
+  constexpr Millis pulse{200};
+  for (; duration > Millis(0); duration -= pulse) {
+    m_now += std::min(duration, pulse);
+    for (auto& node : m_nodes)
+      if (node.is_going()) beat(node);
+  }
+}
+
+void World::beat(Node& node) {
+  if (auto why = node.detector->beat(node.beat = times(node))) say(node.name + ": " + *why);
+}
+
+bool World::wake(Node& node) {
+  if (!node.stopped) return false;
+  node.stopped = false;
+  if (m_now - node.stopped_at < takeover) return true;
+  node.back = node.heard = m_now;
+  for (auto& other : node.others) other.first_end.reset(), other.tried = false;
+  return true;
+}
+
+// ------------------------------------------------------------------------------------------------------------- answers
+
+void World::speak(const Node& node, Message& message) {
+  message.identity = node.self.store;
+  message.session = node.self.store + std::to_string(node.processes);
+}
+
+// As Replicator::note(): whether to believe one that answers for a node, and what follows.
+bool World::note(Node& node, const Message& message) {
+  auto& other = node.others[message.from];
+  const std::string& from = name(message.from);
+  beat(node);
+  const std::string before = node.members->store_of(from);
+  const auto meeting =
+      node.members->meet(from, message.identity, message.session, node.detector->answers(from, m_now), m_now);
+  if (meeting.what == gq::Meeting::What::refused) {
+    other.up = false;
+    return false;
+  }
+  take_up(node, message.from, meeting, before);
+  if (m_now - node.heard >= takeover) {
+    node.back = m_now;
+    for (auto& o : node.others) o.first_end.reset(), o.tried = false;
+  }
+  node.heard = other.heard = m_now;
+  if (auto why = node.detector->heard(from, m_now)) say(node.name + ": " + *why);
+  if (message.bad) other.up = false;
+  return !message.bad;
+}
+
+void World::take_up(Node& node, unsigned from, const gq::Meeting& meeting, const std::string& before) {
+  using What = gq::Meeting::What;
+  if (meeting.restarted) node.ownership->may_have_lost(name(from));
+  if (meeting.what == What::another) {
+    node.gone.try_emplace(before, m_figures.steps);
+    auto& other = node.others[from];
+    other.progress.take_up(0, node.end);
+    other.hearsay = {};
+    for (auto& o : node.others) {
+      o.hearsay.is_another(name(from));
+      o.progress.walk_again(name(from));
+    }
+    node.detector->is_another(name(from));
+  }
+  if (meeting.what != What::first && meeting.what != What::another) return;
+  node.ownership->may_have_lost(name(from));
+  record_peer(node, from);
+}
+
+void World::record_peer(Node& node, unsigned to) {
+  auto& progress = node.others[to].progress;
+  append(node,
+         event::Peer{.node = name(to),
+                     .store = node.members->store_of(name(to)),
+                     .at = wall(node),
+                     .position = progress.position(),
+                     .since = progress.since()},
+         {});
+  progress.recorded(true);
+}
+
+// As Replicator::admit(): whether a node hears what another one sends. If not, it says so.
+bool World::admit(Node& node, const Message& message) {
+  const std::string& from = name(message.from);
+  const auto meeting = node.members->hear(from, message.identity, node.detector->answers(from, m_now));
+  if (meeting.what == gq::Meeting::What::refused) {
+    const bool is_ask = message.kind == Message::Kind::ask;
+    Message reply{.kind = is_ask ? Message::Kind::asked : Message::Kind::verdicts,
+                  .from = message.to,
+                  .to = message.from,
+                  .job = message.job,
+                  .call = message.call,
+                  .bad = true};
+    speak(node, reply);
+    send(std::move(reply));
+    return false;
+  }
+  take_up(node, message.from, meeting, {});
+  for (const auto& record : message.records)
+    if (!record.state && node.members->has(record.add.node) && !node.members->is(record.add.node, record.add.store))
+      node.ownership->may_have_lost(record.add.node);
+  return true;
+}
+
+// ----------------------------------------------------------------------------------------------------------- questions
+
+// Once a second a node asks each other one how it is; the answer that has not come in time is not waited for.
+bool World::ask(Node& node, unsigned to) {
+  auto& other = node.others[to];
+  if (!node.is_going()) return false;
+  if (other.ask && m_now - other.ask->sent < peer_timeout) return false;
+  if (other.ask) {
+    node.detector->failed(name(to), other.ask->round, true, m_now);
+    if (other.ask->sent >= node.back) other.tried = true;
+    other.up = false;
+  }
+  if (m_messages.size() > 60) return false;
+  other.ask = Task::Call{++m_next_call, to, m_now, 0, node.detector->round()};
+  Message message{.kind = Message::Kind::ask,
+                  .from = number_of(node),
+                  .to = to,
+                  .call = m_next_call,
+                  .here = node.end,
+                  .round = node.detector->round(),
+                  .sent_at = m_now};
+  speak(node, message);
+  send(std::move(message));
+  return true;
+}
+
+void World::answer_ask(Node& node, const Message& message) {
+  if (!admit(node, message)) return;
+  const std::string& from = name(message.from);
+  node.detector->asked_by(from, m_now);
+  Message answer{.kind = Message::Kind::asked,
+                 .from = message.to,
+                 .to = message.from,
+                 .job = message.job,
+                 .call = message.call,
+                 .ids = message.ids,
+                 .here = message.here,
+                 .round = message.round,
+                 .sent_at = message.sent_at};
+  speak(node, answer);
+  gq::AskReply& reply = answer.reply;
+  const auto here = runs(node);
+  reply.end = node.end;
+  reply.runner = here.any;
+  if (here.any && !here.all) reply.functions.emplace(here.functions.begin(), here.functions.end());
+  reply.taking = node.ownership->is_taking(from);
+  reply.room = !node.full;
+  for (unsigned i = 0; i < m_nodes.size(); ++i)
+    if (const auto& its = node.members->store_of(name(i)); !its.empty())
+      reply.sent.push_back({name(i), its, node.others[i].progress.sent()});
+  for (const auto& id : message.ids) reply.say_of(id, node.fold->get(id), {from, message.identity}, node.self);
+  send(std::move(answer));
+}
+
+void World::hear_ask(Node& node, Message& message) {
+  auto& other = node.others[message.from];
+  const std::string& from = name(message.from);
+  const bool once_a_second = other.ask && other.ask->number == message.call;
+  if (once_a_second) other.ask.reset();
+  auto task = std::find_if(node.tasks.begin(), node.tasks.end(), [&](const Task& t) {
+    return std::any_of(t.calls.begin(), t.calls.end(), [&](const auto& c) { return c.number == message.call; });
+  });
+  if (!once_a_second && task == node.tasks.end()) return;
+  const bool believed = note(node, message);
+  const gq::AskReply& reply = message.reply;
+  if (!believed) node.detector->failed(from, message.round, true, m_now);
+  if (believed) {
+    std::optional<Lsn> told;
+    for (const auto& sent : reply.sent) {
+      if (!node.members->is(sent.node, sent.store)) continue;
+      if (sent.node == node.name) told = sent.upto;
+      else other.hearsay.told(sent.node, sent.upto);
+    }
+    node.detector->answered(from, message.round, reply, told, m_now);
+    other.up = reply.room;
+    other.hearsay.ended(reply.end, message.here);
+    for (const char* f : {"f", "g"})
+      if (!(m_setting.serves[message.from] & (*f == 'f' ? 1 : 2))) other.ran[f] = m_now;
+    if (message.sent_at >= node.back) {
+      other.tried = true;
+      if (!other.first_end && !reply.taking) other.first_end = reply.end;
+    }
+  }
+  if (once_a_second) return;
+  std::erase_if(task->calls, [&](const Task::Call& c) { return c.number == message.call; });
+  if (task->kind == Task::Kind::keep) {
+    if (believed) hear_look(node, *task, reply);
+    else fail_look(node, *task);
+  } else {
+    for (size_t i = 0; believed && i < message.ids.size(); ++i)
+      if (reply.known[i]) task->walk->knows(message.ids[i]);
+    task->step = believed ? Step::tell : Step::done;
+  }
+  std::erase_if(node.tasks, [](const Task& t) { return t.step == Step::done; });
+}
+
+// ---------------------------------------------------------------------------------------------------------- take-overs
+
+// A round of the keeper, as in Replicator::watch_others() and ::come_back().
+bool World::keep(Node& node) {
+  if (!node.is_going()) return false;
+  for (const auto& task : node.tasks)
+    if (task.kind == Task::Kind::keep) return false;
+  beat(node);
+  for (const auto& gone : node.detector->notice_gone(m_now)) {
+    say(node.name + ": " + gone + " is gone");
+    for (auto& other : node.others) other.progress.walk_again(gone);
+  }
+  gq::HeldHere held;
+  if (m_setting.once) held.runs = runs(node);
+  if (held.runs.any)
+    for (const auto& [function, counters] : node.fold->counters())
+      if (counters.jobs[static_cast<size_t>(gq::State::held)] > 0 && held.runs.has(function))
+        held.functions.insert(function);
+  if (!held.functions.empty()) held.nodes = node.fold->held_nodes();
+  auto due = node.ownership->due(held, *node.members, *node.detector, m_now);
+  if (due.empty()) {
+    come_back(node);
+    return true;
+  }
+  node.tasks.push_back({.kind = Task::Kind::keep, .step = Step::next_look, .from = client, .job = keep_number});
+  auto& keeping = *(node.tasks.back().keeping = std::make_shared<Keeping>());
+  keeping.due.assign(due.begin(), due.end());
+  keeping.runs = held.runs;
+  return true;
+}
+
+void World::come_back(Node& node) {
+  if (node.detector->has_returned()) return;
+  const auto round = node.detector->round();
+  if (m_setting.once) {
+    uint64_t own = 0;
+    for (const auto& [function, counters] : node.fold->counters()) own += counters.live();
+    if (node.detector->standby(m_now, own > 0).what != gq::Standby::For::nothing) return;
+  }
+  beat(node);
+  if (node.detector->end_return(round)) say(node.name + " has returned");
+}
+
+void World::go_on_keeping(Node& node, Task& task) {
+  switch (task.step) {
+    case Step::next_look:
+      return next_look(node, task);
+    case Step::take_over:
+      return take_over(node, task);
+    case Step::next_tell:
+      return next_tell(node, task);
+    case Step::tell:
+      return tell(node, task, Step::tell_again);
+    case Step::tell_again:
+      task.told_again = true;
+      return tell(node, task, Step::next_tell);
+    case Step::write: {
+      auto changes = task.keeping->effect->tell();
+      task.keeping->taken += changes.size();
+      for (const auto& change : changes) append(node, gq::state_of(change.id, change.job), {});
+      task.step = Step::write_sync;
+      return;
+    }
+    case Step::write_sync: {
+      const bool well = sync(node);
+      node.ownership->taken();
+      task.keeping->effect.reset();
+      if (well) end_look(node, task);
+      else fail_look(node, task);
+      return;
+    }
+    default:
+      return;
+  }
+}
+
+void World::next_look(Node& node, Task& task) {
+  if (task.keeping->due.empty()) {
+    task.step = Step::done;
+    return come_back(node);
+  }
+  const gq::Takeover& what = task.keeping->due.front();
+  task.keeping->look_began = m_now;
+  task.keeping->taken = 0;
+  std::string cursor;
+  std::vector<std::string> ids;
+  node.fold->page('o', what.node, 10'000, cursor, ids);
+  task.keeping->held.clear();
+  for (const auto& id : ids)
+    if (auto job = node.fold->get(id)) task.keeping->held.push_back({.id = id, .job = std::move(*job)});
+  gq::Ownership::leave_others(task.keeping->held, what, task.keeping->runs, *node.detector, m_now);
+  task.keeping->earlier.clear();
+  task.keeping->asked.clear();
+  task.after = Step::ask_owner;
+  if (what.cause == Cause::lost && !task.keeping->held.empty() &&
+      ask_for(node, task, what.node, gq::Ownership::ids_of(task.keeping->held)))
+    return;
+  hear_look(node, task, {});
+}
+
+// Asks another node for the jobs, and waits for what it says.
+bool World::ask_for(Node& node, Task& task, const std::string& other, std::vector<std::string> ids) {
+  for (unsigned i = 0; i < m_nodes.size(); ++i) {
+    if (name(i) != other) continue;
+    task.from = i;
+    task.keeping->asked = ids;
+    call(node, task, {.kind = Message::Kind::ask, .ids = std::move(ids), .here = node.end, .sent_at = m_now});
+    return true;
+  }
+  return false;
+}
+
+// As Replicator::leave_to_others(), from one answer to the next question.
+void World::hear_look(Node& node, Task& task, const gq::AskReply& reply) {
+  const gq::Takeover& what = task.keeping->due.front();
+  const auto ids = std::exchange(task.keeping->asked, {});
+  if (task.after == Step::ask_owner) {
+    if (!ids.empty())
+      for (const auto& state :
+           node.ownership->leave_to_owner(task.keeping->held, ids, reply, what.node, *node.members)) {
+        say(node.name + " tells all whose " + state.id + " is");
+        append(node, state, {});
+      }
+    const auto earlier = node.ownership->earlier(what, *node.members, *node.detector);
+    task.keeping->earlier.assign(earlier.begin(), earlier.end());
+    task.after = Step::ask_earlier;
+  } else if (task.after == Step::ask_earlier) {
+    gq::Ownership::leave_to_earlier(task.keeping->held, ids, reply);
+  } else {
+    gq::Ownership::leave_others(task.keeping->held, what, task.keeping->runs, *node.detector, m_now);
+    task.step = Step::take_over;
+    return;
+  }
+  while (!task.keeping->earlier.empty()) {
+    const std::string next = task.keeping->earlier.front();
+    task.keeping->earlier.pop_front();
+    auto to_ask = gq::Ownership::to_ask(task.keeping->held, next, *node.detector, m_now);
+    if (!to_ask.empty() && ask_for(node, task, next, std::move(to_ask))) return;
+  }
+  task.after = Step::ask_once_more;
+  if (what.cause == Cause::idle && !task.keeping->held.empty() && ask_for(node, task, what.node, {})) return;
+  task.step = Step::take_over;
+}
+
+void World::take_over(Node& node, Task& task) {
+  if (task.keeping->held.empty()) return end_look(node, task);
+  beat(node);
+  task.keeping->effect =
+      node.ownership->take(task.keeping->due.front(), task.keeping->held, {}, *node.detector, times(node));
+  if (!task.keeping->effect) return end_look(node, task);
+  check_take(node, task);
+  task.from = UINT32_MAX;
+  task.step = Step::next_tell;
+}
+
+// Tells one node after the other, each that can be told; then it is written.
+void World::next_tell(Node& node, Task& task) {
+  task.keeping->debts.clear();
+  task.told_again = false;
+  for (++task.from; task.from < m_nodes.size(); ++task.from) {
+    const std::string to = name(task.from);
+    if (&m_nodes[task.from] == &node || !node.others[task.from].up || !node.detector->has_answered(to) ||
+        node.detector->is_gone(to))
+      continue;
+    for (const auto& change : task.keeping->effect->tell())
+      task.keeping->debts.push_back({.id = change.id, .job = change.job, .state = true});
+    task.step = Step::tell;
+    return;
+  }
+  task.step = Step::write;
+}
+
+void World::end_look(Node& node, Task& task) {
+  node.ownership->looked(task.keeping->due.front(), task.keeping->taken, task.keeping->look_began, m_now);
+  task.keeping->due.pop_front();
+  task.step = Step::next_look;
+}
+
+void World::fail_look(Node& node, Task& task) {
+  node.ownership->failed(task.keeping->due.front());
+  task.step = Step::done;
+}
+
+// ------------------------------------------------------------------------------------------------------------- running
+
+// A process starts the first job that it may start, or one that a process before it left, as Store::claim() does.
+bool World::run(Node& node) {
+  if (!node.is_going()) return false;
+  if (m_setting.once &&
+      (!node.detector->has_returned() || gq::is_gap(node.beat, times(node), gq::longest_gap(takeover))))
+    return false;
+  const auto here = runs(node);
+  const std::string owner = node.name + "-" + std::to_string(node.stores) + "-" + std::to_string(node.processes) + ".1";
+  std::string id;
+  std::vector<std::string> left;
+  for (const auto& other : node.fold->owners())
+    if (other != owner)
+      node.fold->claimed(other, [&](const std::string& first) {
+        left.push_back(first);
+        return true;
+      });
+  for (const auto& stray : left) {
+    const auto job = node.fold->get(stray);
+    if (node.fold->may_run(*job) && here.has(job->function)) id = stray;
+    else if (!node.fold->may_run(*job))
+      append(node,
+             event::Fail{.id = stray, .at = wall(node), .owner = job->owner, .start = job->starts, .spent = false}, {});
+  }
+  for (const char* function : {"f", "g"})
+    if (id.empty() && here.has(function))
+      node.fold->queued(function, [&](const std::string& first) {
+        id = first;
+        return false;
+      });
+  if (id.empty()) return false;
+  check_start(node, id);
+  append(node, event::Claim{.ids = {id}, .at = wall(node), .owner = owner}, {});
+  const auto job = node.fold->get(id);
+  append(node, event::Start{.id = id, .at = wall(node), .owner = owner, .start = job->starts + 1}, {});
+  say(node.name + " runs " + id);
+  node.tasks.push_back({.kind = Task::Kind::run, .step = Step::finish, .from = client, .job = run_number, .id = id});
+  node.tasks.back().owner = owner;
+  return true;
+}
+
+// ------------------------------------------------------------------------------------------------------------- oracles
+
+// Jobs are taken over only by a node that runs them; and from one that is gone, or does not run them, only when
+// nothing else was heard of it for --takeover.
+void World::check_take(const Node& node, const Task& task) {
+  const gq::Takeover& what = task.keeping->due.front();
+  const auto here = runs(node);
+  for (const auto& [id, job] : task.keeping->held) {
+    say(node.name + " takes over " + id + " of " + what.node);
+    if (!here.has(job.function)) fail(node.name + " takes over " + id + ", and does not run its function");
+    for (unsigned i = 0; i < m_nodes.size(); ++i) {
+      const auto& other = node.others[i];
+      if (name(i) != what.node || &m_nodes[i] == &node) continue;
+      auto ran = other.ran.find(job.function);
+      const Millis last = ran == other.ran.end() ? Millis(0) : ran->second;
+      const bool is_gone = m_now - other.heard >= takeover, is_idle = m_now - last >= takeover;
+      if (what.cause == Cause::gone && !is_gone)
+        fail(node.name + " takes over " + id + " of " + what.node + ", which has just answered");
+      if (what.cause == Cause::idle && !is_gone && !is_idle)
+        fail(node.name + " takes over " + id + " of " + what.node + ", where its function runs");
+      if (what.cause == Cause::gone || what.cause == Cause::idle) m_excused.insert(id);
+    }
+  }
+}
+
+// Where jobs run once: two nodes run one only if one of them was gone, cut off or stopped for --takeover (then it was
+// taken over), has lost its store, or both have accepted it. And what another node has ended is not run again by one
+// that could know: a node that was away asks before it runs anything, and waits for what is answered.
+void World::check_start(const Node& node, const std::string& id) {
+  if (!m_setting.once) return;
+  auto& ran = m_ran[id];
+  ran.insert(node.self.store);
+  auto accepted = m_accepted.find(id);
+  const bool by_two = accepted != m_accepted.end() && accepted->second.size() > 1;
+  if (ran.size() > 1 && !by_two && !m_excused.count(id))
+    fail(node.name + " runs " + id + ", which another node has run");
+  for (unsigned i = 0; i < m_nodes.size() && !by_two; ++i) {
+    const auto& other = node.others[i];
+    if (&m_nodes[i] == &node || !ran.count(m_nodes[i].self.store)) continue;
+    auto ended = std::find_if(m_nodes[i].journal.begin(), m_nodes[i].journal.end(), [&](const Entry& e) {
+      auto* done = std::get_if<event::Done>(&e.event);
+      return done && done->id == id;
+    });
+    if (ended == m_nodes[i].journal.end() || m_now - other.heard >= takeover) continue;
+    if (other.first_end && ended->lsn < *other.first_end)
+      fail(node.name + " runs " + id + " again, which " + name(i) + " had ended before it answered");
+    if (!other.tried && m_now - std::max(node.back, node.heard) < alone_after)
+      fail(node.name + " runs " + id + " again, and has not asked " + name(i) + " since it was away");
+  }
+}
+
+// A job that is left, and that a node which has it can run, or take over; empty where there is none.
+std::string World::left_to_run() const {
+  // One that waits for its copies does so until a person drops it; and where nodes have different jobs with one ID,
+  // each takes the other's for its own.
+  auto waits = [&](const std::string& id, const gq::Job& job) {
+    return std::any_of(m_nodes.begin(), m_nodes.end(), [&](const Node& n) {
+      auto its = n.fold->get(id);
+      return its && (its->state == gq::State::pending || its->sum != job.sum || its->function != job.function);
+    });
+  };
+  for (const auto& node : m_nodes) {
+    const auto here = runs(node);
+    uint64_t held = 0;
+    for (const auto& [function, counters] : node.fold->counters()) {
+      if (!here.has(function)) continue;
+      auto of = [&c = counters](gq::State state) { return c.jobs[static_cast<size_t>(state)]; };
+      if (of(gq::State::queued) + of(gq::State::claimed) + of(gq::State::running) > 0)
+        return function + " on " + node.name;
+      held += of(gq::State::held);
+    }
+    if (held == 0 || !m_setting.once) continue;
+    for (const auto& owner : node.fold->held_nodes()) {
+      std::string cursor;
+      std::vector<std::string> ids;
+      node.fold->page('o', owner, 10'000, cursor, ids);
+      for (const auto& id : ids)
+        if (auto job = node.fold->get(id); here.has(job->function) && !waits(id, *job))
+          return id + " on " + node.name + " (" + text_of(*job) + ")";
+    }
+  }
+  return {};
+}
+
+}  // namespace simulate
