@@ -387,6 +387,13 @@ break_frame() {
   gq-unit "$T"
 }
 
+@test "gq-worker: Tokyo Cabinet does not give up the CPU while the index is locked" {
+  seq 100 | gq-enqueue f --local -l >"$T/ids"
+  strace -f -qq -b execve -e trace=sched_yield -o "$T/calls" gq-worker --local --drain -f f -- true
+  no_jobs
+  lines_are "$T/calls" 0
+}
+
 @test "gq-inspect: where Tokyo Cabinet's failures cannot be seen, it ends with 78 [a library of another name]" {
   gq-enqueue f --local <<<x
   cp "$(ldd "$(command -v gq-inspect)" | awk '$1 ~ /^libtokyocabinet/ { print $3 }')" "$T/other-name.so"

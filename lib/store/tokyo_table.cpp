@@ -1,6 +1,7 @@
 #include "gq/store/tokyo_table.hpp"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <tchdb.h>
@@ -23,10 +24,14 @@ thread_local bool is_seen = false;  // whether any call of its has come here
 // crash.
 thread_local bool closing = false;
 
+bool is_library(const void* caller) {
+  static const gq::CallerRange library("libtokyocabinet.so");
+  return library.contains(caller);
+}
+
 void check_io(ssize_t result, const void* caller) {
   int saved = errno;
-  static const gq::CallerRange library("libtokyocabinet.so");
-  const bool seen = library.contains(caller);
+  const bool seen = is_library(caller);
   if (seen) is_seen = true;
   if (seen && result < 0 && saved != EINTR) io_failed = true;
   errno = saved;
@@ -51,6 +56,11 @@ int ftruncate64(int fd, off64_t size) noexcept {
   check_io(n, __builtin_return_address(0));
   return closing ? 0 : static_cast<int>(n);
 }
+// Many of its calls give up the CPU, 20 for each job; beside busy processes all would wait for who does so with
+// index.lock held.
+int sched_yield() noexcept {
+  return is_library(__builtin_return_address(0)) ? 0 : static_cast<int>(::syscall(SYS_sched_yield));
+}
 }
 
 namespace gq {
@@ -62,8 +72,8 @@ TokyoTable::TokyoTable(const Directory& directory, const std::string& name, Use 
       m_log(name + ".wal"),
       m_use(use),
       m_before_write(std::move(before_write)) {
-  // Caches that hold what a chunk of the fold touches (about 400 leaves), for beyond them each call gives up the CPU;
-  // small enough that the memory of a worker does not grow with its queue. No mapping beyond the header.
+  // Caches that hold what a chunk of the fold touches (about 400 leaves), and small enough that the memory of a worker
+  // does not grow with its queue. No mapping beyond the header.
   tcbdbsetcache(m_db.get(), 1024, 512);
   tcbdbsetxmsiz(m_db.get(), 0);
   tcbdbtune(m_db.get(), 0, 0, 0, -1, -1, BDBTLARGE);
