@@ -1,7 +1,8 @@
 // Alters a small journal in every way: each prefix, one flipped bit at each byte, garbage behind, segments that are
 // missing, swapped or there twice. After each the store must open, show no job that was not queued and no workload that
 // is not one, lose no more than what was hit, report it, and take a new job. The same with a journal that has been
-// cleaned. gq-bytes DIRECTORY [--all]: every byte with all its bits, not a sample.
+// cleaned. gq-bytes DIRECTORY STEP: from one byte that is altered to the next it is STEP at the most; with 1, every
+// byte is altered in all its bits.
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -179,9 +180,10 @@ void examine(const fs::path& directory, const Journal_& made, const std::map<std
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 2) return 64;
+  if (argc < 3) return 64;
   const fs::path directory = argv[1];
-  const bool all = argc > 2 && !strcmp(argv[2], "--all");
+  const size_t step = std::max(strtoul(argv[2], nullptr, 10), 1ul);
+  const bool all = step == 1;
   std::mt19937 random{std::random_device{}()};
   for (bool cleaned : {false, true}) {
     fs::remove_all(directory);
@@ -197,7 +199,7 @@ int main(int argc, char** argv) {
       };
       bool last = name == made.segments.rbegin()->first;
       size_t in_it = cleaned && !last ? 14 : 7;  // jobs that have a record in one segment
-      for (size_t n = 0; n < bytes.size(); n += all ? 1 : 1 + random() % 100) {
+      for (size_t n = 0; n < bytes.size(); n += 1 + random() % step) {
         std::string at = name + ", " + std::to_string(n);
         examine(directory, made, with(bytes.substr(0, n)), at + ": cut", in_it, !last);
         for (int bit = all ? 0 : static_cast<int>(random() % 8), end = all ? 8 : bit + 1; bit < end; ++bit) {

@@ -1,7 +1,7 @@
 """Each program is ended, or told of an error, at the n-th call of each system call that matters, n from 1 until the program
 ends by itself. The short form takes a sample of n, another one with each seed.
 """
-import os, shutil, signal, tempfile, time
+import collections, itertools, os, random, re, shutil, signal, tempfile, time
 
 from .world import FUNCTION, World, children, sanitized, wait_until
 
@@ -78,7 +78,7 @@ def stream(w, wrap):
     for options in ["--serial", "s"], ["--serial", "s"], ["--key", "k"], ["--priority", "high"]:
         w.wait(w.enqueue("prepare", [10], "--local", *options).process)
     prepared(w)
-    return w.spawn("victim", "gq-worker", *w.work, "--local", "--drain", "-j", 2, "--stream", "--", w.stream_command, wrap=wrap)
+    return w.spawn("victim", "gq-worker", *w.work, "--local", "--drain", "-j", 2, "--stream", "--", w.command, "--stream", wrap=wrap)
 
 
 def change(w, wrap):
@@ -166,7 +166,7 @@ PROGRAMS = {"enqueue --local": enqueue_local, "enqueue": enqueue_served, "worker
 def one(directory, seed, program, wrap, kills=False, met=lambda code: True, may_end=MAY_END):
     """One run of one program behind `wrap`; the world it leaves, with what was wrong. `kills`: the program is ended by the
     fault when that is met."""
-    w = World(directory, seed, quick=False)
+    w = World(directory, seed)
     try:
         p = PROGRAMS[program](w, wrap)
         code = w.wait(p, seconds=30, codes=None)
@@ -206,38 +206,57 @@ def one_call(directory, seed, program, call, injection, n):
                lambda code: "(INJECTED)" in open(trace).read() or (kills and code in (-9, 137)), may_end)
 
 
-def numbers(random, short):
-    """All n, or one of each of 1-2, 3-14, 15-74, ..."""
-    n, width = 1, 2 if short else 1
-    while True:
-        yield n + random.randrange(width)
-        n += width
-        width = 4 * n if short else 1
+def count_calls(directory, seed, program, calls):
+    """How often a thread of the program makes each of these when nothing fails: as strace(1) counts, for each name by itself."""
+    trace = directory + ".trace"
+    w = one(directory, seed, program, ["strace", "-f", "-b", "execve", "-o", trace, "-e", "trace=" + ",".join(calls)])
+    each = collections.Counter(re.findall(r"^(\d+) +(\w+)\(", open(trace, errors="replace").read(), re.M))
+    most = collections.Counter()
+    for (thread, name), n in each.items():
+        for call in calls:
+            if name in call.split(","):
+                most[call] = max(most[call], n)
+    return w, most
 
 
-def sweep(directory, seed, calls, injections, short=True, programs=None, most=100000, **_):
+def spread(random, most, step):
+    """One n of each of 1 to 2, 3 to 14, 15 to 74, ... (where `step` is 4), up to the most."""
+    low, width = 1, 2
+    while low <= most:
+        yield low + int(random.random() * min(width, most - low + 1))
+        low += width
+        width = step * low
+
+
+def sweep(directory, seed, calls, injections, short=True, **_):
     """Every program, call and injection (in short: one of them); returns the first world in which something was wrong."""
-    count = 0
-    problems = World(os.path.join(directory, "summary"), seed)
+    met = tries = 0
+    summary = World(os.path.join(directory, "summary"), seed)
     if sanitized() and KILL not in injections:
         calls = [c for c in calls if c not in ("write", "read", "pipe2", "openat")]  # the sanitizers' own do not stand it
-    for program in programs or PROGRAMS:
+    for program in PROGRAMS:
+        with tempfile.TemporaryDirectory(dir=directory) as d:
+            w, most = count_calls(os.path.join(d, "w"), seed, program, calls)
+            if w.problems:
+                summary.problems += [f"{program}, where nothing fails: {p}" for p in w.problems]
+                return summary, ""
         for call in calls:
-            for injection in [problems.random.choice(injections)] if short else injections:
-                for n in numbers(problems.random, short):
-                    if n > most:
-                        break
+            rng = random.Random(f"{seed} {program} {call}")
+            for injection in [rng.choice(injections)] if short else injections:
+                for n in spread(rng, most[call], 16 if sanitized() else 4) if short else itertools.count(1):
                     with tempfile.TemporaryDirectory(dir=directory) as d:
                         w = one_call(os.path.join(d, "w"), seed, program, call, injection, n)
-                        count += w.met
+                        met += w.met
+                        tries += 1
                         if w.problems:
-                            problems.problems += [f"{program}, {call}, {injection}, n = {n}: {p}" for p in w.problems]
+                            summary.problems += [f"{program}, {call}, {injection}, n = {n}: {p}" for p in w.problems]
                             if os.environ.get("KEEP"):
-                                shutil.copytree(w.dir, os.path.join(os.environ["KEEP"], f"{count}"), symlinks=True)
-                            return problems, ""
-                    if not w.met:
+                                shutil.copytree(w.dir, os.path.join(os.environ["KEEP"], f"{met}"), symlinks=True)
+                            return summary, ""
+                    if not short and not w.met:
                         break
-    return problems, f"{count} faults met"
+    summary.expect(met > tries // 2, f"of {tries} faults only {met} were met")
+    return summary, f"{met} faults met"
 
 
 def killed_at_calls(directory, seed, **more):

@@ -18,7 +18,9 @@ LARGE = 1_000_000  # from here on segments have their usual size
 
 def churn(directory, seed, jobs, **_):
     w = World(os.path.join(directory, "w"), seed)
-    w.stream_command.write_text(STREAM)
+    drain = w.dir / "drain"
+    drain.write_text(STREAM)
+    drain.chmod(0o755)
     w.run("gq-enqueue", "stays", "--local", "--delay", "1d")
     segment = 64 << 20 if jobs >= LARGE else 1 << 20
     w.settings(segment_size=str(segment), clean_after="0s", remember="2s")
@@ -29,7 +31,7 @@ def churn(directory, seed, jobs, **_):
     for n in range(ROUNDS):
         for source, *options in (lines, "passes"), (few, "stays", "--delay", "1d"):
             w.run("gq-enqueue", *options, "--local", "-l", source, seconds=600)
-        w.run("gq-flush", "-f", "passes", "-j", 2, "--stream", "--", w.stream_command, seconds=1200)
+        w.run("gq-flush", "-f", "passes", "-j", 2, "--stream", "--", drain, seconds=1200)
         journal = sum(f.stat().st_size for f in (w.store / "journal").glob("*.gqj"))
         code, text = w.output("gq-inspect", "stats", "--json")
         live = next(j["live_bytes"] for j in map(json.loads, text.splitlines()) if "live_bytes" in j)

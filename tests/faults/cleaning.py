@@ -10,7 +10,10 @@ def cleaning(directory, seed, short=True, rounds=None, **_):
     w = World(os.path.join(directory, "w"), seed)
     remembers = w.random.random() < 0.5
     # A command that fails now and then, dies, or keeps its workload.
-    w.command.write_text(w.command.read_text().replace("#!/bin/sh\n", "#!/bin/sh\ncase $(($(od -An -N1 -tu1 /dev/urandom) % 9)) in 0) exit 1 ;; 1) kill -9 $$ ;; esac\n"))
+    ledger = w.command.readlink()
+    w.command.unlink()
+    w.command.write_text(f"#!/bin/sh\ncase $(($(od -An -N1 -tu1 /dev/urandom) % 9)) in 0) exit 1 ;; 1) kill -9 $$ ;; esac\nexec {ledger}\n")
+    w.command.chmod(0o755)
     w.run("gq-enqueue", "idle", "--local", "--delay", "1h")
     w.settings(remember="1h" if remembers else "0s", clean_after="0s", segment_size=w.random.choice(["20K", "60K", "300K"]))
     killed = checks = 0

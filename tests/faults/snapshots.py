@@ -7,7 +7,7 @@ FEW, MANY = 6, 60
 
 
 def snapshots(directory, seed, short=True, rounds=None, **_):
-    w = World(os.path.join(directory, "w"), seed, seconds="0.01", quick=False)
+    w = World(os.path.join(directory, "w"), seed, seconds="0.01")
     w.wait(w.enqueue("enqueue", [10, 100000], "--local").process)
     w.settings(segment_size="200K", clean_after="0s", remember="1s")
     target = w.dir / "snapshots"
