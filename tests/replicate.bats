@@ -1035,6 +1035,28 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   timeout 20 tail --pid "${NODE[1]}" -f /dev/null
 }
 
+@test "gq-worker: a server that claims to have a node, and has not, keeps nobody from asking it through another server [as one counts a worker whose link was cut]" {
+  start_gearmand
+  NODES=(1 2)
+  group all --copies 1
+  fake_gearmand rep_2.ask mute
+  GQ_SERVERS=$FAKE,$GQ_SERVERS node 1
+  eventually grep -q asked "$FAKE_LOG"
+  node 2
+  eventually answered 1 2
+}
+
+@test "gq-worker: a server that cannot be reached is said once, however often another node is looked for" {
+  start_gearmand
+  NODES=(1 2)
+  group all --copies 1
+  local gone
+  gone=$(free_port)
+  GQ_SERVERS=$GQ_SERVERS,127.0.0.1:$gone node 1
+  eventually says "$((${#PIDS[@]} - 1))" 'rep_2 has not answered'
+  [[ $(grep -c "cannot reach 127.0.0.1:$gone: " "$T/bg.1.err") == 1 ]]
+}
+
 # A link to the Gearman server for node 1, of so many bytes a second from there: slow_link RATE.
 slow_link() {
   LINK=$(free_port)

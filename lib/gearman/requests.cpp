@@ -6,7 +6,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
+#include <mutex>
 #include <optional>
+#include <set>
 
 #include "gq/base/error.hpp"
 #include "gq/base/log.hpp"
@@ -30,6 +33,46 @@ constexpr int most_reads = 16;
 // Packets that answer nothing; workers of gq send one with a job at most.
 constexpr size_t most_unasked = 1000;
 constexpr const char* too_much = "it sends more than what answers this";
+
+// What all objects of this process have seen, for many live for one request only.
+class Seen {
+ public:
+  // The server to try first for a function.
+  size_t first(const std::string& function) {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    return m_first[function];
+  }
+  void prefer(const std::string& function, size_t server) {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    m_first[function] = server;
+  }
+
+  // Says why a server cannot be reached, once until it answers.
+  void unreachable(const std::string& server, const std::string& why) {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (m_unreachable.count(server)) return;
+    auto behind = m_seldom.behind(server, Requests::Clock::now());
+    if (!behind) return;
+    m_unreachable.insert(server);
+    log(Level::warning, "cannot reach " + server + ": " + why + *behind);
+  }
+  void answers(const std::string& server) {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    m_unreachable.erase(server);
+  }
+
+ private:
+  std::mutex m_mutex;
+  std::map<std::string, size_t> m_first;
+  std::set<std::string> m_unreachable;
+  Seldom m_seldom;
+};
+
+Seen& seen() {
+  static auto* all = new Seen;  // never destroyed: threads may outlive main
+  return *all;
+}
+
 enum Command : uint32_t {
   submit_job = 7,
   job_created = 8,
@@ -68,9 +111,7 @@ Requests::Requests(std::vector<Server> servers, std::string gearman_function, st
     : m_servers(std::move(servers)),
       m_function(std::move(gearman_function)),
       m_nobody(std::move(nobody)),
-      m_stop(stop) {
-  m_warned.resize(m_servers.size());
-}
+      m_stop(stop) {}
 
 Requests::~Requests() = default;
 
@@ -90,11 +131,10 @@ void Requests::connect(Clock::time_point deadline, bool patient) {
   std::string reason;
   auto warn = [&](size_t server, const std::string& why) {
     reason = why;
-    if (m_servers.size() == 1 || m_warned[server]) return;
-    log(Level::warning, "cannot reach " + m_servers[server].name() + ": " + why);
-    m_warned[server] = true;
+    if (m_servers.size() > 1) seen().unreachable(m_servers[server].name(), why);
   };
-  for (size_t i = 0; i < candidates.size(); ++i) candidates[i].server = (m_first + i) % m_servers.size();
+  const size_t first = seen().first(m_function);
+  for (size_t i = 0; i < candidates.size(); ++i) candidates[i].server = (first + i) % m_servers.size();
   for (;;) {
     if (m_stop && *m_stop) throw Error(Exit::retry, "cannot go on: stopping");
     auto now = Clock::now();
@@ -108,6 +148,7 @@ void Requests::connect(Clock::time_point deadline, bool patient) {
         auto state = c.probe->step();
         if (state == Probe::State::failed) warn(c.server, c.probe->reason());
         if (state == Probe::State::yes && !search.found) search.found = now;
+        if (state == Probe::State::yes || state == Probe::State::no) seen().answers(m_servers[c.server].name());
         if (state != Probe::State::pending) states[i] = state;
         if (state == Probe::State::failed || state == Probe::State::no) {
           c.probe.reset();
@@ -125,7 +166,8 @@ void Requests::connect(Clock::time_point deadline, bool patient) {
         Candidate& taken = candidates[choice.index];
         for (size_t i = 0; i < choice.index; ++i)
           if (states[i] == Probe::State::pending) warn(candidates[i].server, "no answer so far");
-        m_first = taken.server;
+        m_server = taken.server;
+        seen().prefer(m_function, m_server);
         m_connection = taken.probe->take();
         ::setsockopt(m_connection.get(), SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer);
         m_check = PacketCheck(most_longest);  // read() bounds what comes
@@ -305,7 +347,7 @@ std::string Requests::finish(Clock::time_point deadline) {
   if (all) return {};
   // What is still under way there is not waited for any more.
   m_connection.reset();
-  m_first = (m_first + 1) % m_servers.size();  // a worker that is registered there may live no more
+  seen().prefer(m_function, m_server + 1);  // a worker that is registered there may live no more
   return reason.empty() ? "no answer in time" : reason;
 }
 

@@ -50,7 +50,7 @@ class Requests {
   Clock::time_point left_at() const { return m_left_at; }
 
   // Goes on until the deadline. Returns an empty string when all were answered, else why not; then the next connect()
-  // tries another server first.
+  // of this process for the same function tries another server first.
   std::string finish(Clock::time_point deadline);
 
   // After finish(): whether anything of a request may have reached the server.
@@ -67,8 +67,7 @@ class Requests {
   std::vector<Server> m_servers;
   std::string m_function, m_nobody;
   const std::atomic<bool>* m_stop;
-  size_t m_first = 0;          // the server to try first
-  std::vector<bool> m_warned;  // by server
+  size_t m_server = 0;  // that is connected
   Fd m_connection;
   PacketCheck m_check;     // of what comes over it
   std::string m_received;  // the beginning of a packet
