@@ -401,6 +401,17 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
   [[ $(grep -c done "$FAKE_LOG") == 0 ]]
 }
 
+@test "gq-worker: a server that assigns jobs of a function that it does not serve is said once, and asked again after a pause" {
+  fake_gearmand fn other
+  local start=${EPOCHREALTIME/[.,]/}
+  background gq-worker --servers "$FAKE" -f fn --queue-only
+  eventually grep -q 'it assigns a job of a function that nobody serves here; trying again' "$T/bg.1.err"
+  given() { (($(grep -c given "$FAKE_LOG") >= 5)); }
+  eventually given
+  ((${EPOCHREALTIME/[.,]/} - start >= 1500000))  # pauses of 100, 200, 400 and 800 ms
+  lines_are "$T/bg.1.err" 1
+}
+
 @test "gq-worker: SIGTERM ends it at once also while a server keeps it waiting within a job" {
   fake_gearmand fn drip 1000
   background gq-worker --servers "$FAKE" -f fn --queue-only
@@ -409,12 +420,14 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
   timeout 10 tail --pid "$PID" -f /dev/null
 }
 
-@test "gq-worker: a server that sends a job byte by byte keeps none of another server waiting for long, and is named" {
+@test "gq-worker: a server that sends a job byte by byte keeps no small one of another server waiting, and no large one for long, and is named" {
   start_gearmand
   fake_gearmand f.gq drip 1114112
   background gq-worker --servers "$GQ_SERVERS,$FAKE" -f f --queue-only --max-workload 1M
   eventually grep -q given "$FAKE_LOG"
-  for n in 1 2; do head -c 100000 /dev/zero | gq-enqueue f --timeout 60s; done
+  gq-enqueue f --timeout 60s <<<small
+  not grep -q 'so slowly' "$T/bg.2.err"
+  for n in 1 2; do head -c 700000 /dev/zero | gq-enqueue f --timeout 60s; done
   eventually grep -q "server $FAKE sends a job of 1114112 bytes so slowly that jobs of other servers wait" "$T/bg.2.err"
 }
 

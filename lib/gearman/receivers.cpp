@@ -347,7 +347,7 @@ std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& j
     if (f.service->function == job.function) service = f.service;
   std::unique_lock<std::mutex> lock(m_mutex);
   if (!service) {
-    self.gave_back = true;
+    self.ended_because = "it assigns a job of a function that nobody serves here";
     return std::string();
   }
   if (job.size > service->max_size) {
@@ -362,6 +362,8 @@ std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& j
                                                             std::to_string(service->max_size) + " bytes)\n") +
            request_packet(GEARMAN_COMMAND_WORK_FAIL, job.handle);
   }
+  self.assigned = true;
+  if (job.size <= small_job) return std::nullopt;
   WorkloadRoom& room = service->foreign ? m_foreign : m_own;
   auto take = [&] { return room.take(&self, self.group, job.size, Clock::now()); };
   bool taken = take();
@@ -378,7 +380,6 @@ std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& j
   }
   self.room = &room;
   self.taken = job.size;
-  self.assigned = true;
   self.flow = Flow(Clock::now());
   return std::nullopt;
 }

@@ -8,8 +8,8 @@
 //
 // How large a job is, its server says before its workload comes. One that is too large is refused then, and the
 // connection made anew; a background job is lost. Foreign jobs together take no more memory than the largest of them
-// may, and neither do gq's own: others wait. What other servers' jobs wait for has to come fast enough, or its
-// connection is closed, and its server's jobs come last for a while.
+// may, and neither do gq's own: others wait, but for small ones. What other servers' jobs wait for has to come fast
+// enough, or its connection is closed, and its server's jobs come last for a while.
 //
 // gearmand gives the job of several clients that have used one unique once, with the payload of the first. No service
 // hears of it: all are told that it failed.
@@ -57,6 +57,10 @@ struct Load {
 inline bool are_stuck(const Load& before, const Load& now) {
   return now.busy > 0 && now.busy >= now.receivers && now.jobs == before.jobs;
 }
+
+// A job of so many bytes, as the questions of nodes and groups of small jobs are, needs no room and waits for none:
+// each receiver has one at most.
+inline constexpr uint64_t small_job = 640 << 10;
 
 // Memory for the workloads of the jobs that come, shared by all servers. Those that wait for some get it in turn,
 // server by server, and those of one server in the order in which they came, so that small ones do not keep a large one
