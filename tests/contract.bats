@@ -411,6 +411,20 @@ PY
     fails_with 78 gq-worker --local --drain -f f --output "$T/o$end" -- true
     grep -q "cannot trust $T/o: it is a link of another user's" "$T/failed.err"
   done
+  # Nor does one lead anywhere that comes when the name has been looked at.
+  mkdir "$T/others"
+  background strace -o /dev/null -P "$T/others/log" -e trace=newfstatat -e inject=newfstatat:signal=SIGSTOP:when=2 \
+    gq-worker --local --drain -f f --joblog "$T/others/log" -- true
+  eventually pgrep -r t,T -P "$PID"
+  ln -s "$T/real/made" "$T/others/log"
+  chown -h 1 "$T/others/log"
+  kill -CONT $(pgrep -P "$PID")
+  not wait "$PID"
+  [[ ! -e $T/real/made ]]
+  # One's own may lead to a file that is not there yet.
+  ln -s ../real/made "$T/others/own"
+  gq-worker --local --drain -f f --joblog "$T/others/own" -- true
+  [[ -s $T/real/made ]]
   # Of what looks like outputs, what is locked lives, as the files in the directory owners of a store do.
   chown -h 0 "$T/o"
   local old=01ARZ3NDEKTSV4RRFFQ69G5FAV

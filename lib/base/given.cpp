@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <climits>
 #include <filesystem>
 #include <thread>
 
@@ -67,6 +68,31 @@ std::optional<int> descriptor_of(const std::string& name) {
   return std::nullopt;
 }
 
+// A file that is not there yet is made where its name says, and not where a link leads that has come there since the
+// name was looked at. A link of this user's or root's that leads to nothing is followed as it was when its owner was
+// looked at. An empty Fd, and errno, where that cannot be.
+Fd open_or_make(const std::string& path, int flags, mode_t mode, int links = 0) {
+  for (int tries = 0; tries < most_links; ++tries) {
+    Fd fd = try_open(path, flags & ~O_CREAT);
+    if (fd || errno != ENOENT || !(flags & O_CREAT)) return fd;
+    fd = try_open(path, flags | O_EXCL, mode);
+    if (fd || errno != EEXIST) return fd;
+    struct stat st;
+    char target[PATH_MAX];
+    Fd there = try_open(path, O_PATH | O_NOFOLLOW);
+    if (!there || ::fstat(there.get(), &st) != 0 || !S_ISLNK(st.st_mode)) continue;  // another has just made it
+    const ssize_t size =
+        is_trusted(st) && links < most_links ? ::readlinkat(there.get(), "", target, sizeof target) : -1;
+    if (size > 0 && static_cast<size_t>(size) < sizeof target)
+      return open_or_make(std::filesystem::path(path).parent_path() / std::string(target, static_cast<size_t>(size)),
+                          flags, mode, links + 1);
+    errno = ELOOP;
+    return {};
+  }
+  errno = ELOOP;
+  return {};
+}
+
 Error not_trusted(const std::string& path, const std::string& why) {
   return Error(Exit::config, "cannot trust " + printable(path) + ": " + why);
 }
@@ -103,7 +129,7 @@ Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mod
     }
   };
   for (;; go_on()) {
-    fd = own ? duplicate(*own, flags) : try_open(path, flags | O_NONBLOCK | O_NOCTTY, mode);
+    fd = own ? duplicate(*own, flags) : open_or_make(path, flags | O_NONBLOCK | O_NOCTTY, mode);
     if (fd || errno != EWOULDBLOCK) break;
     // A process of the file's owner, or of root, holds a lease on it. This program waits for its own user's and root's.
     struct stat leased;
