@@ -187,6 +187,23 @@ teardown() {
   grep -q "gq-store-bdb $T/made keeps; they are left as they are" "$T/err"
 }
 
+@test "gq-store-dbi, gq-store-bdb, gq-store-files: make and use nothing through another user's link [75]" {
+  ((EUID == 0)) || skip "needs root, for a link of another user"
+  export GQ_CACHE=$T/cache
+  mkdir "$T/real"
+  for words in "dbi dbi:SQLite:$T/link" "dbi dbi:SQLite:foreign_keys=1;dbname=$T/link" "bdb $T/link" "bdb $T/link/." "files $T/link/"; do
+    rm -rf "$T/link" "$GQ_CACHE"
+    [[ $words == dbi* ]] && ln -s "$T/real/db" "$T/link" || ln -s "$T/real" "$T/link"
+    chown -h 1 "$T/link"
+    fails_with 75 gq-enqueue --store "exec:gq-store-$words" f --local <<<x
+    grep -q "cannot .*: \(cannot use $T/link.*: it is a link of another user's\|$T/link belongs to another user\)" "$T/failed.err"
+    [[ -z $(ls "$T/real") ]]
+    chown -h 0 "$T/link"
+    gq-enqueue --store "exec:gq-store-$words" f --local <<<x
+    rm -rf "$T"/real/*
+  done
+}
+
 @test "gq: the copy of a database is made anew when it is gone, damaged, or of before the machine's last start [blobs too]" {
   sqlite_store
   head -c 3000000 /dev/urandom >"$T/large"
