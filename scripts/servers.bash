@@ -78,7 +78,8 @@ kill_server() {
   kill -9 "$1" "${children[@]}"
   eventually no_process "$1" "${children[@]}"
 }
+# Of a process that was killed, the first thread may be a zombie while another still holds its files, and their locks.
 no_process() {
   local pid
-  for pid in "$@"; do ! grep -q '^State:[[:space:]][^ZX]' "/proc/$pid/status" 2>/dev/null || return 1; done
+  for pid in "$@"; do ! grep -q '^State:[[:space:]][^ZX]' "/proc/$pid"/task/*/status 2>/dev/null || return 1; done
 }

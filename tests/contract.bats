@@ -430,8 +430,7 @@ PY
   local old=01ARZ3NDEKTSV4RRFFQ69G5FAV
   touch -d '-30 days' "$T/real/$old.1" "$T/real/$old.2"
   background flock -F "$T/real/$old.2" sleep 600
-  locked() { not flock -n "$T/real/$old.2" true; }
-  eventually locked
+  eventually locked "$T/real/$old.2"
   gq-enqueue f --local </dev/null >/dev/null
   gq-worker --local --drain -f f --output "$T/o" -- true
   [[ ! -e $T/real/$old.1 && -e $T/real/$old.2 ]]

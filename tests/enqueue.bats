@@ -290,8 +290,7 @@ load helpers
 @test "gq-enqueue: --local waits for a process that holds the journal as long as --timeout says, then 75" {
   echo x | gq-enqueue f --local
   background flock "$GQ_STORE/append.lock" sleep 600; holder=$PID
-  held() { not flock -n "$GQ_STORE/append.lock" true; }
-  eventually held
+  eventually locked "$GQ_STORE/append.lock"
   fails_with 75 gq-enqueue f --local --timeout 1s <<<y
   grep -q "process $holder (flock) holds .*/append.lock" "$T/failed.err"
   kill -9 $(pgrep -P "$holder")
@@ -301,8 +300,7 @@ load helpers
   start_gearmand
   start_worker -f up --queue-only
   sinks 4
-  slow_names
-  echo x | LD_PRELOAD=$SLOW_NAMES gq-enqueue --servers "$SINKS,slow.invalid,127.0.0.1:$PORT" up 2>"$T/err"
+  echo x | LD_PRELOAD=$PRELOAD gq-enqueue --servers "$SINKS,slow.invalid,127.0.0.1:$PORT" up 2>"$T/err"
   [[ $(grep -c 'warning: cannot reach' "$T/err") == 5 ]]
   [[ $(jobs_in queued) == 1 ]]
 }

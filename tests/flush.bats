@@ -75,8 +75,7 @@ load helpers
   gq-inspect stats
   for lock in index.lock append.lock; do
     background flock "$GQ_STORE/$lock" sleep 600; holder=$PID
-    held() { not flock -n "$GQ_STORE/$lock" true; }
-    eventually held
+    eventually locked "$GQ_STORE/$lock"
     background gq-flush -f f -- true
     said() { grep -q "waiting: process $holder (flock) holds .*/$lock" "$T/bg.$((${#PIDS[@]} - 1)).err"; }
     eventually said
@@ -84,7 +83,7 @@ load helpers
     got=0; wait "$PID" || got=$?
     [[ $got == 75 ]]
     kill -9 $(pgrep -P "$holder") "$holder"
-    eventually flock -n "$GQ_STORE/$lock" true
+    eventually not locked "$GQ_STORE/$lock"
   done
   gq-flush -f f -- true
   no_jobs

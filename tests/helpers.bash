@@ -7,6 +7,7 @@ source "$BATS_TEST_DIRNAME/../scripts/servers.bash"
 setup() {
   PATH="${GQ_BUILD:?}:$BATS_TEST_DIRNAME/../scripts:$PATH:/usr/sbin"
   unset GQ_SERVERS GQ_CONFIG NOTIFY_SOCKET
+  PRELOAD=$GQ_BUILD/gq-preload.so  # see tests/preload.cpp
   T=$BATS_TEST_TMPDIR
   export GQ_STORE=$T/store
   PIDS=()
@@ -106,6 +107,8 @@ not() { if "$@"; then return 1; fi; }
 without_descriptors() {
   (for n in {3..20}; do eval "exec $n>&-"; done; exec "$@")
 }
+# Whether a program has locked a file. (To try it would take the lock from one that does not wait for it.)
+locked() { grep -qE "^[0-9]+: FLOCK .*:$(stat -c %i "$1") " /proc/locks; }
 fails_with() {
   local wanted=$1 got=0
   shift
@@ -131,19 +134,12 @@ time.sleep(600)' "$1"
   SINKS=$(<"$out")
 }
 
-# A name server that does not answer: with $SLOW_NAMES preloaded, slow.invalid is not looked up within a minute.
-slow_names() {
-  SLOW_NAMES=$T/slow.so
-  g++ -std=c++20 -shared -fPIC -x c++ -o "$SLOW_NAMES" - <<'C'
-#include <dlfcn.h>
-#include <netdb.h>
-#include <string_view>
-#include <unistd.h>
-extern "C" int getaddrinfo(const char* host, const char* port, const addrinfo* hints, addrinfo** found) {
-  if (!(hints->ai_flags & AI_NUMERICHOST) && std::string_view(host) == "slow.invalid") sleep(60);
-  return reinterpret_cast<decltype(&getaddrinfo)>(dlsym(RTLD_NEXT, "getaddrinfo"))(host, port, hints, found);
-}
-C
+# Runs a program at another time: at +SECONDS|-SECONDS|'2026-03-01 10:00' PROGRAM... At a date its clock stands still.
+at() {
+  local when=$1
+  shift
+  [[ $when == [+-]* ]] || when==$(date -ud "$when" +%s)
+  LD_PRELOAD=$PRELOAD GQ_TEST_TIME=$when "$@"
 }
 
 # A server of tests/fake-gearmand: fake_gearmand FUNCTION [silent | ANSWER]. $FAKE is its address, and $FAKE_LOG what it prints.

@@ -978,8 +978,7 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   NODES=(1 2)
   group once --copies 2
   start_gearmand
-  slow_names
-  LD_PRELOAD=$SLOW_NAMES node 1 --peer-timeout 100s --servers "127.0.0.1:$PORT,slow.invalid"
+  LD_PRELOAD=$PRELOAD node 1 --peer-timeout 100s --servers "127.0.0.1:$PORT,slow.invalid"
   node 2 --peer-timeout 100s
   for n in 1 2; do eventually meets_all $n; done
   kill -STOP "${NODE[2]}"
@@ -997,8 +996,7 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   eventually no_process "$replicate"
   background gq-flush --store "$T/1" --all --peer-timeout 100s -- true
   flush=$PID
-  holds_lock() { not flock -n "$T/1/replicate.lock" true; }
-  eventually holds_lock
+  eventually locked "$T/1/replicate.lock"
   kill "$flush"
   eventually no_process "$flush"
   kill -CONT "${NODE[2]}"

@@ -158,7 +158,7 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
   some_jobs
   for day in 1 2 3 4; do
     for hour in 10 12; do
-      faketime -f "2026-03-0$day $hour:00:00" gq-snapshot create "$T/snaps"
+      at "2026-03-0$day $hour:00" gq-snapshot create "$T/snaps"
       gq-enqueue f --local </dev/null >/dev/null
     done
   done
@@ -402,9 +402,9 @@ sys.stdout.buffer.write(record({"t": "stream", "at": 1, "v": 1}) + add(10, at=1 
 # bats test_tags=journal
 @test "gq-snapshot: one of a damaged store is made and marked, and does not count in prune [1]" {
   some_jobs
-  for day in 1 2; do faketime -f "2026-03-0$day 10:00:00" gq-snapshot create "$T/snaps"; done
+  for day in 1 2; do at "2026-03-0$day 10:00" gq-snapshot create "$T/snaps"; done
   truncate -s -9 "$(segment)"
-  for day in 3 4 5; do fails_with 1 faketime -f "2026-03-0$day 10:00:00" gq-snapshot create "$T/snaps"; done
+  for day in 3 4 5; do fails_with 1 at "2026-03-0$day 10:00" gq-snapshot create "$T/snaps"; done
   grep -q 'damaged or missing' "$T/failed.err"
   [[ $(gq-snapshot list "$T/snaps" | cut -f4 | xargs) == 'damaged damaged damaged' && $(gq-snapshot list --json "$T/snaps" | jq .damaged | xargs) == 'null null true true true' ]]
   gq-snapshot verify "$T/snaps"
@@ -414,7 +414,7 @@ sys.stdout.buffer.write(record({"t": "stream", "at": 1, "v": 1}) + add(10, at=1 
   [[ $(ls "$T/snaps" | cut -c7-8 | xargs) == '01 02 04 05' ]]
   # One more that is good is worth those.
   rm -rf "$GQ_STORE"; gq-snapshot restore "$T/snaps/20260302T100000.000Z" --store "$GQ_STORE"
-  faketime -f "2026-03-06 10:00:00" gq-snapshot create "$T/snaps"
+  at "2026-03-06 10:00" gq-snapshot create "$T/snaps"
   gq-snapshot prune "$T/snaps" --keep-daily 2
   [[ $(ls "$T/snaps" | cut -c7-8 | xargs) == '02 06' ]]
 }

@@ -676,20 +676,10 @@ open(sys.argv[2], "wb").write(open(sys.argv[1], "rb").read().replace(b"\0recv\0"
 
 # bats test_tags=journal
 @test "gq-worker: a job that it gave back while the disk refused stays its own once it has claimed it again" {
-  g++ -std=c++20 -shared -fPIC -x c++ -o "$T/disk.so" - <<'C'
-#include <cerrno>
-#include <cstdlib>
-#include <dlfcn.h>
-#include <unistd.h>
-extern "C" int fdatasync(int fd) {
-  if (access(getenv("BROKEN"), F_OK) == 0) return errno = EIO, -1;
-  return reinterpret_cast<decltype(&fdatasync)>(dlsym(RTLD_NEXT, "fdatasync"))(fd);
-}
-C
   # With some short jobs it learns to claim ahead.
   touch "$T/go"
   seq 30 | gq-enqueue --local f -l
-  background env LD_PRELOAD="$T/disk.so" BROKEN="$T/broken" gq-worker --local -f f -j 2 --rate 50/s --output "$T/out" -- \
+  background env LD_PRELOAD="$PRELOAD" GQ_TEST_BROKEN="$T/broken" gq-worker --local -f f -j 2 --rate 50/s --output "$T/out" -- \
     sh -c 'echo "$GQ_JOB_ID" >>"$0/begun"; until test -e "$0/go"; do sleep 0.05; done' "$T"
   local errors=$T/bg.0.err
   eventually no_jobs

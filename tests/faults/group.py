@@ -317,7 +317,7 @@ def two_of_one_name(g):
 
 
 def clocks_apart(g):
-    g.clocks = {"rep_2": "-1h", "rep_3": "+1h"}
+    g.clocks = {"rep_2": -3600, "rep_3": 3600}
 
 
 ROUNDS = {
