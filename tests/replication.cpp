@@ -5,6 +5,7 @@
 #include "gq/replication/failure_detector.hpp"
 #include "gq/replication/membership.hpp"
 #include "gq/replication/ownership.hpp"
+#include "gq/replication/replica.hpp"
 #include "gq/store/lease.hpp"
 
 namespace {
@@ -563,9 +564,275 @@ void a_take_over_is_told_before_it_is_written() {
   CHECK(!take(gone) && !take({"rep_9", Cause::former}));
 }
 
+// rep_1 of a group whose jobs run once, as one who steps it sees it. The others were met before.
+class Node1 {
+ public:
+  static std::string store(char c) { return "0" + std::string(ulid_size - 1, c); }
+  std::map<std::string, PeerState> known{{"rep_2", {store('2'), 10, 0, {}}}, {"rep_3", {store('3'), 10, 0, {}}}};
+  Group group{{"rep_1", store('1')}, {"rep_1", "rep_2", "rep_3"}, 2, true};
+  Replica r{group, {}, known, at(0)};
+  Times now = at(0);
+
+  static Times at(int second) { return {Millis(second * 1000), Millis(1'700'000'000'000 + second * 1000)}; }
+  void to(int second) {
+    for (; now.boot < at(second).boot; now = {now.boot + Millis(1000), now.wall + Millis(1000)}) r.beat(now);
+    r.beat(now);
+  }
+  void serve() { r.serve(known, now), r.effects(); }
+  std::string lines() {
+    std::string text;
+    for (const auto& line : r.effects().lines) text += line.text + "\n";
+    return text;
+  }
+  Replica::Belief hears(const std::string& node, char its, std::optional<Lsn> end = {}) {
+    return r.heard(node, store(its), "s", end, now);
+  }
+  // The node answers a question, its journal ends at 7, and it has told all that.
+  std::optional<std::string> answers(const std::string& node, AskReply reply = {.end = 7}) {
+    if (auto belief = hears(node, node[4]); belief.refused) return belief.refused;
+    reply.sent.push_back({"rep_1", store('1'), 7});
+    return r.answered(node, r.round(), reply, 100, now);
+  }
+  std::string recorded(const std::string& node, bool well = true) {
+    auto peer = r.record(node, false, now);
+    if (!peer) return {};
+    r.recorded(node, well, now);
+    return peer->store.substr(1, 1) + " " + std::to_string(peer->position) + " " + std::to_string(peer->since);
+  }
+};
+
+// A node runs its jobs from when its lease can be seen until it returns again, whoever finds that out.
+void a_lease_follows_the_return() {
+  using What = Replica::Lease::What;
+  Node1 n;
+  CHECK(!n.r.is_returning());
+  n.serve();
+  auto lease = n.r.lease(n.now);
+  CHECK(n.r.is_returning() && lease.what == What::let_go && lease.beat.waits == "until the other nodes can be asked" &&
+        lease.beat.longest == Millis(15'000) && lease.beat.at.boot == n.now.boot);
+  n.r.standby(true, n.now);
+  CHECK(n.r.effects().lease && n.r.lease(n.now).beat.waits.substr(0, 20) == "until rep_2 or rep_3");
+  CHECK(!n.answers("rep_2") && !n.answers("rep_3"));
+  CHECK(n.r.lease(n.now).what == What::let_go);  // until somebody has looked what there is to run
+  n.r.standby(true, n.now);
+  lease = n.r.lease(n.now);
+  CHECK(n.r.effects().lease && lease.what == What::take && !n.r.runs_jobs());
+  // This process is stopped while it waits for the lock: what was true before counts for nothing.
+  n.now = n.at(20);
+  CHECK(!n.r.end_return(lease.round, n.now) && n.lines().substr(0, 30) == "this node was stopped for 20 s");
+  CHECK(!n.answers("rep_2") && !n.answers("rep_3"));
+  n.r.standby(true, n.now);
+  lease = n.r.lease(n.now);
+  CHECK(lease.what == What::take && n.r.end_return(lease.round, n.now) && !n.r.runs_jobs());
+  CHECK(n.r.lease(n.now).what == What::hold && n.r.lease(n.now).beat.waits.empty() && !n.r.is_returning());
+  n.r.holds_lease(lease.round);
+  CHECK(n.r.runs_jobs() && n.r.effects().returned);
+  // The others fall silent, all of them, for so long that they may believe this one gone; then one answers.
+  n.to(49);
+  CHECK(n.r.runs_jobs() && !n.r.effects().lease);
+  n.to(50);
+  CHECK(!n.answers("rep_3"));
+  CHECK(!n.r.runs_jobs() && n.r.effects().lease && n.r.lease(n.now).what == What::let_go);
+  // Where each node runs all there is nothing to wait for.
+  Node1 all;
+  all.group.once = false;
+  all.r.change(all.group, all.known, {}, all.now), all.serve();
+  all.r.standby(true, all.now);
+  CHECK(all.r.lease(all.now).what == What::take);
+}
+
+// Who a node is comes to the journal when it changes, and again where that failed.
+void a_node_is_recorded_when_it_is_met() {
+  Node1 n;
+  CHECK(!n.hears("rep_2", 'b').refused && n.recorded("rep_2").empty());  // this process does not serve
+  n.serve();
+  CHECK(!n.answers("rep_2") && n.recorded("rep_2").empty());
+  // Another store: that rests on where the journal ends, and nothing has happened until that is known.
+  CHECK(n.hears("rep_2", 'b').needs_end && n.r.members().is("rep_2", n.store('2')) && n.lines().empty());
+  CHECK(!n.hears("rep_2", 'b', 99).refused && n.lines().find("rep_2 is another store") == 0);
+  CHECK(n.recorded("rep_2", false) == "b 0 99" && n.recorded("rep_2").empty());
+  n.to(1);
+  CHECK(n.recorded("rep_2") == "b 0 99" && n.recorded("rep_2").empty());
+  CHECK(n.hears("rep_2", '3', 99).refused && n.hears("rep_9", '9').refused && n.recorded("rep_9").empty());
+  // A relay is owed nothing.
+  AskReply relay{.end = 7};
+  relay.relay = true;
+  CHECK(!n.answers("rep_3", relay) && n.recorded("rep_3") == "3 " + std::to_string(nothing_owed) + " 0" &&
+        n.r.up() == std::vector<std::string>{"rep_2"});
+}
+
+// What is being recorded of a node that is taken out of the group may come to the journal late: that it is forgotten is
+// said behind it.
+void a_node_is_forgotten_behind_its_last_record() {
+  using Names = std::vector<std::string>;
+  Node1 n;
+  n.serve();
+  n.hears("rep_3", 'c', 99);
+  CHECK(n.r.record("rep_3", false, n.now));
+  Group two = n.group;
+  two.members = {"rep_1", "rep_2"};
+  n.r.change(two, n.known, {}, n.now);
+  CHECK(n.r.to_forget().empty() && !n.r.asks("rep_3") && !n.r.walk("rep_3", 50) && n.r.asks("rep_2"));
+  n.r.recorded("rep_3", true, n.now);
+  CHECK(n.r.to_forget() == Names{"rep_3"} && !n.r.record("rep_3", true, n.now));
+  n.r.forgotten("rep_3");
+  CHECK(n.r.to_forget().empty());
+  // In the group again it is owed what the journal says; and nothing forgets it by then, what was due before neither.
+  n.r.change(n.group, n.known, {}, n.now);
+  n.r.change(two, n.known, {}, n.now), n.r.change(n.group, n.known, {}, n.now);
+  CHECK(n.r.to_forget().empty() && n.r.walk("rep_3", 50)->upto() == 10);
+}
+
+// A node that does not answer is asked, and given nothing, until it does; that is said once.
+void a_node_is_up_while_it_answers_with_room() {
+  using Names = std::vector<std::string>;
+  Node1 n;
+  CHECK((n.r.up() == Names{"rep_2", "rep_3"}) && !n.r.asks("rep_2"));  // nothing is known yet
+  n.r.failed("rep_2", "cannot reach rep_2", n.now);
+  CHECK(n.lines() == "cannot reach rep_2\n" && n.r.up() == Names{"rep_3"} && n.r.asks("rep_2") && !n.r.asks("rep_3"));
+  n.r.failed("rep_2", "cannot reach rep_2", n.now);
+  CHECK(n.lines().empty() && n.r.others().up == 1 && n.r.others().identities.size() == 2);
+  AskReply full{.end = 7};
+  full.room = false;
+  CHECK(!n.answers("rep_2", full) && n.r.up() == Names{"rep_3"} && n.lines().empty());
+  CHECK(!n.answers("rep_2") && n.lines() == "rep_2 answers again\n" && n.r.up().size() == 2);
+  // It is paid by the process that serves, once it has answered that.
+  CHECK(!n.r.pays("rep_2"));
+  n.serve();
+  CHECK(n.r.pays("rep_2") == false && n.r.asks("rep_2") && !n.r.are_told(10));
+  CHECK(!n.answers("rep_2") && n.r.pays("rep_2") && n.r.is_reached("rep_2") && !n.r.is_reached("rep_3"));
+}
+
+// A walk ends for who it began for; what a node knows moves on behind it, and is recorded once a second.
+void a_walk_is_for_one_identity() {
+  Node1 n;
+  n.serve();
+  CHECK(!n.answers("rep_2") && !n.answers("rep_3"));
+  auto see = [&](Walk& walk, Lsn at, const std::string& from) {
+    event::Add add{.id = n.store('A'), .node = from, .store = n.store(from[4])};
+    walk.see(add, {}, at, at + 5, "record", [&](auto& node, auto& its) { return n.r.is_mine_to_tell(node, its); });
+  };
+  auto walk = n.r.walk("rep_2", 15);
+  see(*walk, 10, "rep_1");
+  n.hears("rep_2", 'b', 15);
+  CHECK(n.r.walked("rep_2", *walk, 15, n.now));  // again, from the beginning
+  CHECK(n.recorded("rep_2") == "b 0 15" && n.r.debts_text("rep_2").empty());
+  walk = n.r.walk("rep_2", 15);
+  CHECK(walk->upto() == 0);
+  walk->pass(10), see(*walk, 10, "rep_1");
+  CHECK(!n.r.walked("rep_2", *walk, 15, n.now) && n.r.debts_text("rep_2") == n.store('b') + " 15\n");
+  n.r.move_on("rep_2", n.now);
+  CHECK(n.recorded("rep_2").empty());
+  n.to(1), n.r.move_on("rep_2", n.now);
+  CHECK(n.recorded("rep_2") == "b 15 15" && n.r.debts_text("rep_2").empty());
+  // What came from rep_3 is rep_3's to tell; while it is gone it is told from here.
+  walk = n.r.walk("rep_2", 20);
+  see(*walk, 15, "rep_3");
+  CHECK(walk->jobs().empty() && !n.r.walked("rep_2", *walk, 20, n.now) && !n.r.walk("rep_2", 20));
+  for (int second = 2; second <= 31; ++second) n.to(second), n.hears("rep_2", 'b');
+  n.r.due({}, n.now);
+  CHECK(n.lines().find("rep_3 has not answered for 30 s") != std::string::npos);
+  walk = n.r.walk("rep_2", 20);
+  CHECK(walk->upto() == 15);
+  see(*walk, 15, "rep_3");
+  CHECK(walk->jobs().size() == 1 && !n.r.walked("rep_2", *walk, 20, n.now));
+  n.to(33), n.r.move_on("rep_2", n.now);
+  CHECK(n.recorded("rep_2") == "b 20 15" && n.r.sent()[0].upto == 20);
+}
+
+// The blob of a job that runs everywhere goes when the journal says that all nodes know the job, not before.
+void a_blob_goes_when_all_are_recorded_to_know_it() {
+  Node1 n;
+  n.serve();
+  event::Add add{.id = n.store('A'), .node = "rep_1", .store = n.store('1')};
+  RecordHead head{};
+  head.data_size = max_inline_data + 1;
+  auto told = [&](const std::string& node) {
+    auto walk = n.r.walk(node, 15);
+    walk->see(add, head, 10, 15, {}, [](auto&, auto&) { return true; });
+    n.r.walked(node, *walk, 15, n.now);
+    n.r.move_on(node, n.now);
+    CHECK(n.r.record(node, false, n.now)->position == 15);
+  };
+  using Names = std::vector<std::string>;
+  told("rep_2"), told("rep_3");
+  CHECK(n.r.recorded("rep_2", true, n.now).empty() && n.r.recorded("rep_3", false, n.now).empty());
+  n.to(1);
+  CHECK(n.r.record("rep_3", false, n.now) && n.r.recorded("rep_3", true, n.now) == (Names{add.id, add.id}));
+}
+
+// A transfer says who is there; what it merely claims changes nothing.
+void a_transfer_is_admitted() {
+  Node1 n;
+  n.serve();
+  Transfer t;
+  t.group = "rep_1:once", t.node = "rep_2", t.to = "rep_1", t.store = n.store('2'), t.kind = "ask";
+  CHECK(!n.r.admit(t, n.now).refusal && !n.r.admit(t, n.now).again && !n.r.admit(t, n.now).taking);
+  t.kind = "give";
+  CHECK(n.r.admit(t, n.now).refusal->reason == "it is neither take nor ask");
+  t.kind = "take", t.store = n.store('b');
+  CHECK(!n.r.admit(t, n.now).refusal && n.r.members().is("rep_2", n.store('2')) && n.recorded("rep_2").empty() &&
+        n.lines().find("a transfer from rep_2 has another identity") == 0);
+  n.r.came_from("rep_2", t.store, 10, 20);  // so it does not count as told
+  auto walk = n.r.walk("rep_2", 20);
+  CHECK(walk->skip() == 10);
+  n.r.came_from("rep_2", n.store('2'), 10, 20);
+  walk = n.r.walk("rep_2", 20);
+  CHECK(walk->skip() == 20);
+  t.node = "rep_9";
+  CHECK(n.r.admit(t, n.now).refusal);
+  // With keys each number is taken once, in a session of this node.
+  Replica keyed(n.group, {.session_period = Millis(60'000), .is_signed = true}, n.known, n.now);
+  t.node = "rep_2", t.store = n.store('2'), t.session = "theirs", t.number = 1, t.to_session = "unheard";
+  CHECK(keyed.admit(t, n.now).again);
+  t.to_session = keyed.session(n.now);
+  CHECK(!keyed.admit(t, n.now).refusal && keyed.admit(t, n.now).refusal->reason == "it has been here before");
+  // A relay passes jobs on as the group would have accepted them.
+  AskReply relay{.end = 7};
+  relay.relay = true;
+  CHECK(!n.answers("rep_3", relay));
+  event::Add job{.node = "rep_3", .store = n.store('x'), .copies = 2, .once = true};
+  CHECK(!n.r.refuse(job));
+  job.copies = 4;
+  CHECK(n.r.refuse(job));
+}
+
+// Two threads find the same node gone and take its jobs: a node that returns is told, and this one, which was away
+// meanwhile, takes nothing.
+void jobs_are_taken_by_one_that_was_there() {
+  Node1 n;
+  n.serve();
+  CHECK(!n.answers("rep_2") && !n.answers("rep_3"));
+  n.r.standby(true, n.now);
+  CHECK(n.r.end_return(n.r.round(), n.now));
+  HeldHere held;
+  held.runs = {true, false, {"f"}}, held.functions = {"f"}, held.nodes = {"rep_3"};
+  for (int second = 1; second <= 31; ++second) n.to(second), n.answers("rep_2", {.end = 7, .runner = true});
+  auto due = n.r.due(held, n.now);
+  CHECK(!due.empty() && due[0].node == "rep_3" && due[0].cause == Takeover::Cause::gone);
+  HeldJob job{n.store('A'), {}};
+  job.job.function = "f", job.job.node = "rep_3", job.job.store = n.store('3');
+  Transfer t;
+  t.group = "rep_1:once", t.node = "rep_3", t.to = "rep_1", t.store = n.store('3'), t.kind = "ask";
+  auto effect = n.r.take(due[0], {job}, {job.id}, n.now);
+  CHECK(effect && n.r.admit(t, n.now).taking && n.lines().find("kept as dead") != std::string::npos);
+  n.r.ownership().taken();
+  CHECK(!n.r.admit(t, n.now).taking && !n.r.take(due[0], {job}, {}, n.now));  // it has asked: so it is back
+  n.now = n.at(90);
+  CHECK(!n.r.take(due[0], {job}, {}, n.now) && n.lines().find("this node was stopped for 59 s") == 0);
+}
+
 }  // namespace
 
 void test_replication() {
+  a_lease_follows_the_return();
+  a_node_is_recorded_when_it_is_met();
+  a_node_is_forgotten_behind_its_last_record();
+  a_node_is_up_while_it_answers_with_room();
+  a_walk_is_for_one_identity();
+  a_transfer_is_admitted();
+  a_blob_goes_when_all_are_recorded_to_know_it();
+  jobs_are_taken_by_one_that_was_there();
   jobs_are_looked_at_when_their_owner_fails_them();
   jobs_are_left_to_who_comes_first();
   old_jobs_that_nobody_knows_are_stale();

@@ -9,7 +9,7 @@
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
 #include "gq/database/open_store.hpp"
-#include "gq/replication/replicator.hpp"
+#include "gq/replication/debts.hpp"
 #include "gq/store/exchange.hpp"
 #include "gq/store/listing.hpp"
 #include "gq/store/store.hpp"

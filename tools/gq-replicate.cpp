@@ -17,6 +17,7 @@
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
 #include "gq/database/open_store.hpp"
+#include "gq/replication/debts.hpp"
 #include "gq/store/cleaner.hpp"
 #include "gq/store/exchange.hpp"
 #include "gq/store/owners.hpp"

@@ -69,14 +69,17 @@ bool Intake::backlog_full() {
 }
 
 void Intake::say_if_full(const std::string& function) {
-  std::lock_guard<std::mutex> guard(m_mutex);
-  if (std::exchange(m_at_bound, is_at_bound(m_at_bound, m_backlog.live - m_backlog.later, m_backlog.limit)) ==
-      m_at_bound)
-    return;
   const std::string text = "taking no more jobs off the servers: " + std::to_string(m_backlog.limit) +
                            " are unfinished (--backlog), most of them of " + function;
-  if (m_at_bound ? begin_trouble("backlog", text) : end_trouble("backlog"))
-    log(Level::warning, m_at_bound ? text : "taking jobs off the servers again: half of the --backlog is done");
+  bool full = false, is_new = false;
+  {
+    // The trouble with it, so that none ends before it begins.
+    std::lock_guard<std::mutex> guard(m_mutex);
+    full = is_at_bound(m_at_bound, m_backlog.live - m_backlog.later, m_backlog.limit);
+    if (std::exchange(m_at_bound, full) == full) return;
+    is_new = full ? begin_trouble("backlog", text) : end_trouble("backlog");
+  }
+  if (is_new) log(Level::warning, full ? text : "taking jobs off the servers again: half of the --backlog is done");
 }
 
 void Intake::count_backlog() {
@@ -128,24 +131,31 @@ Receivers::Serve Intake::wanted() {
 void Intake::accepted(Millis due) {
   if (due > now_ms()) ++m_backlog.later;
   ++m_backlog.live;
-  std::lock_guard<std::mutex> guard(m_mutex);
-  if (!std::exchange(m_had_refused, false)) return;
-  if (!m_told.empty()) log(Level::warning, "taking jobs again");
-  m_told.clear();
-  end_trouble("intake");
+  bool was_told = false;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (!std::exchange(m_had_refused, false)) return;
+    was_told = !std::exchange(m_told, {}).empty();
+    end_trouble("intake");
+  }
+  if (was_told) log(Level::warning, "taking jobs again");
 }
 
 void Intake::refused(const std::string& reason) {
-  std::lock_guard<std::mutex> guard(m_mutex);
-  if (Clock::now() < m_retry_at) return;
-  m_had_refused = true;
-  if (m_told != reason)
-    if (auto behind = m_seldom.behind(kind_of(reason), Clock::now()))
-      log(Level::warning, "taking no more jobs: " + (m_told = reason) + *behind);
-  begin_trouble("intake", "taking no more jobs: " + reason);
-  m_refusing = true;
-  m_retry_delay = std::clamp(m_retry_delay * 2, first_retry, longest_retry);
-  m_retry_at = Clock::now() + m_retry_delay;
+  const std::string text = "taking no more jobs: " + reason;
+  std::optional<std::string> behind;
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    if (Clock::now() < m_retry_at) return;
+    m_had_refused = true;
+    if (m_told != reason) behind = m_seldom.behind(kind_of(reason), Clock::now());
+    if (behind) m_told = reason;
+    begin_trouble("intake", text);
+    m_refusing = true;
+    m_retry_delay = std::clamp(m_retry_delay * 2, first_retry, longest_retry);
+    m_retry_at = Clock::now() + m_retry_delay;
+  }
+  if (behind) log(Level::warning, text + *behind);
 }
 
 std::string Intake::take_records(std::string_view payload, const std::string& function) {

@@ -161,7 +161,7 @@ class Store {
   static constexpr const char* returned_name = "returned.lock";
 
   // In it, a file for each node of the group, which is touched whenever that answers; and NODE.debts: what it is still
-  // to be told, as the process that serves this node says; see debts_of() in replicator.hpp.
+  // to be told, as the process that serves this node says; see debts_of() in debts.hpp.
   static constexpr const char* peers_name = "peers";
 
   // In a look: removes those of these blobs that are not needed, once what says so is on stable storage.

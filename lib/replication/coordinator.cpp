@@ -1,0 +1,247 @@
+#include "gq/replication/coordinator.hpp"
+
+#include <algorithm>
+
+#include "gq/base/log.hpp"
+#include "gq/store/exchange.hpp"
+
+namespace gq {
+namespace {
+
+using Clock = Monitor::Clock;
+
+constexpr Millis hurried_patience{1000};
+
+// Jobs that have come together. Carries out what their quorum decides, until it answers.
+class ClientWrite {
+ public:
+  ClientWrite(Monitor& monitor, Peers& peers, const std::atomic<Clock::time_point>& limit, std::vector<NewJob> jobs,
+              Quorum::Rule rule)
+      : m_monitor(monitor), m_peers(peers), m_limit(limit), m_jobs(std::move(jobs)) {
+    std::vector<Quorum::Asked> asked;
+    for (const auto& job : m_jobs)
+      asked.push_back({job.add.id, job.add.given || !job.add.asked.key.empty(), !job.add.part.source.empty()});
+    m_quorum = std::make_shared<Quorum>(rule, monitor.self(), std::move(asked));
+  }
+
+  std::vector<Answer> answer();
+
+ private:
+  Quorum::Effect next_effect();
+  void append(bool then_send);
+  std::vector<std::optional<Quorum::Known>> known_by(std::vector<Answer>& answers);
+  bool take_place(NewJob& job, const std::string& id, const Job& known);
+  std::optional<NewJob> whole(const NewJob& job);
+  std::shared_ptr<const Batch> batch_of(const Quorum::Send& send);
+  bool hand_out(const Quorum::Send& send);
+  bool record_copies(const Quorum::Record& what);
+  void let_go(bool counted);
+
+  Monitor& m_monitor;
+  Peers& m_peers;
+  const std::atomic<Clock::time_point>& m_limit;
+  std::vector<NewJob> m_jobs;
+  std::shared_ptr<Quorum> m_quorum;
+  std::list<Call> m_calls;    // under way
+  std::optional<Lsn> m_from;  // where what was sent at once stands in the journal
+};
+
+std::vector<Answer> ClientWrite::answer() {
+  for (;;) {
+    auto effect = next_effect();
+    if (auto* stored = std::get_if<Quorum::Append>(&effect)) {
+      append(stored->then_send);
+    } else if (auto* send = std::get_if<Quorum::Send>(&effect)) {
+      hand_out(*send);
+    } else if (auto* wait = std::get_if<Quorum::Wait>(&effect)) {
+      auto call = next_answered(m_calls, std::min(wait->until, Clock::now() + look_interval));
+      if (call == m_calls.end()) continue;
+      call->line->hear_or_complain(*call);
+      m_calls.erase(call);
+      m_quorum->ended();
+    } else if (auto* record = std::get_if<Quorum::Record>(&effect)) {
+      m_quorum->recorded(record_copies(*record));
+    } else {
+      auto& reply = std::get<Quorum::Reply>(effect);
+      let_go(reply.counted);
+      return std::move(reply.answers);
+    }
+  }
+}
+
+Quorum::Effect ClientWrite::next_effect() {
+  // As long as one gets on it is waited for.
+  for (const auto& call : m_calls) m_quorum->progressed(call.sending->last_answer());
+  m_quorum->hurry(m_limit);
+  const auto others = m_monitor.step([](Replica& r) { return r.others(); });
+  return m_quorum->next(Clock::now(), others);
+}
+
+// Stores the jobs, and hands them out meanwhile where `then_send` is true.
+void ClientWrite::append(bool then_send) {
+  auto hand = [&](const std::vector<size_t>& numbers, Lsn from, Lsn end) {
+    if (!hand_out(m_quorum->to_send(numbers))) return;
+    m_from = from;
+    // A blob has to be remembered.
+    if (std::any_of(numbers.begin(), numbers.end(), [&](size_t n) { return m_jobs[n].data.size() > max_inline_data; }))
+      return;
+    for (auto& call : m_calls) call.from = from, call.end = end;
+  };
+  auto answers = m_monitor.store().add(m_jobs, then_send ? Store::Appended(hand) : Store::Appended());
+  std::vector<std::optional<Quorum::Known>> known(m_jobs.size());
+  if (!then_send) known = known_by(answers);
+  m_quorum->stored(std::move(answers), known);
+}
+
+// The jobs that these are, or that stand for them.
+std::vector<std::optional<Quorum::Known>> ClientWrite::known_by(std::vector<Answer>& answers) {
+  std::vector<std::optional<Quorum::Known>> known(m_jobs.size());
+  try {
+    m_monitor.store().look([&](Fold& fold) {
+      for (size_t i = 0; i < m_jobs.size(); ++i) {
+        std::optional<Job> job;
+        if (answers[i].outcome == Outcome::queued) job = fold.get(m_jobs[i].add.id);
+        if (answers[i].outcome == Outcome::same) job = fold.get(answers[i].reason);
+        known[i].reset();
+        if (job) known[i] = {*job, has_ended(*job) && fold.is_owed(*job)};
+      }
+    });
+  } catch (const Error& e) {
+    for (auto& answer : answers)
+      if (answer.outcome == Outcome::queued || answer.outcome == Outcome::same)
+        answer = {Outcome::unknown, e.what(), e.error_number()};
+  }
+  return known;
+}
+
+// A job that is here already takes the place of the one that came, with its record and workload; false where that
+// cannot be read.
+bool ClientWrite::take_place(NewJob& job, const std::string& id, const Job& known) {
+  std::string unread;
+  auto record = std::make_shared<const std::string>(add_record(m_monitor, id, known, unread));
+  auto read = parse_record(*record);
+  auto* add = read ? std::get_if<event::Add>(&read->event) : nullptr;
+  if (!add) return false;
+  job.add = std::move(*add);
+  job.head = record->substr(0, read->head_size);
+  job.data = std::string_view(*record).substr(read->head_size);
+  job.data_sum = read->data_sum;
+  job.own = std::move(record);
+  return true;
+}
+
+// The job with its workload, which is a part of another's; nullopt where that cannot be read.
+std::optional<NewJob> ClientWrite::whole(const NewJob& job) {
+  Fd blob = m_monitor.store().blobs().open(job.add.part.source);
+  if (!blob) return std::nullopt;
+  std::string part(job.add.part.length, '\0');
+  if (read_at(blob.get(), part.data(), part.size(), job.add.part.offset) != part.size()) return std::nullopt;
+  return with_data(job.add, std::move(part));
+}
+
+// The records of these jobs, as they are sent.
+std::shared_ptr<const Batch> ClientWrite::batch_of(const Quorum::Send& send) {
+  auto batch = std::make_shared<Batch>();
+  size_t size = 0;
+  for (size_t n : send.numbers) size += m_jobs[n].head.size() + m_jobs[n].data.size();
+  batch->records.reserve(size);
+  for (size_t n : send.numbers) {
+    std::optional<NewJob> made;
+    if (send.whole && !(made = whole(m_jobs[n]))) continue;
+    if (auto* standing = m_quorum->stands_for(n); standing && !take_place(m_jobs[n], standing->id, standing->job)) {
+      m_quorum->cannot_send(n, "the workload of " + standing->id + " cannot be given to another node");
+      continue;
+    }
+    const NewJob& job = made ? *made : m_jobs[n];
+    batch->records += job.head;
+    batch->records += job.data;
+    batch->numbers.push_back(n);
+  }
+  batch->count = batch->numbers.size();
+  return batch;
+}
+
+// Begins to send jobs to all peers that are up. False where there is nothing to send.
+bool ClientWrite::hand_out(const Quorum::Send& send) {
+  const auto batch = batch_of(send);
+  if (batch->count == 0) return false;
+  const size_t before = m_calls.size();
+  for (const auto& node : m_monitor.step([](Replica& r) { return r.up(); })) {
+    Outbox* outbox = m_peers.find(node);
+    if (!outbox || !outbox->line().is_free()) continue;
+    try {
+      m_calls.push_back(outbox->line().start(batch, m_quorum));
+    } catch (const std::exception& e) {
+      outbox->line().complain(e.what());
+    }
+  }
+  m_quorum->sent(m_calls.size() - before, Clock::now());
+  return true;
+}
+
+// Notes which nodes have jobs; false where that fails.
+bool ClientWrite::record_copies(const Quorum::Record& what) {
+  std::vector<std::string> records;
+  for (const auto& copied : what.copied)
+    for (auto& record : copied_records(copied)) records.push_back(std::move(record));
+  try {
+    // Which nodes have them can be found out again; that fewer are enough cannot.
+    if (what.commit) m_monitor.journal().commit({records.begin(), records.end()}, Room::completion);
+    else m_monitor.journal().append({records.begin(), records.end()}, Room::completion);
+    return true;
+  } catch (const Error& e) {
+    log(Level::warning, std::string(e.what()) + "; jobs wait until their copies are counted again");
+    return false;
+  }
+}
+
+// Nobody waits for these any more: what is left of them is told with the debts. Where not all were counted, answers
+// that are late, or could not be noted, are asked for again then.
+void ClientWrite::let_go(bool counted) {
+  const bool again = !counted && m_from;
+  if (again) m_monitor.step([&](Replica& r) { r.not_told(*m_from); });
+  for (auto& call : m_calls) {
+    if (again) call.end = 0;
+    call.line->leave(std::move(call));
+  }
+}
+
+}  // namespace
+
+std::vector<Answer> Coordinator::add(std::vector<NewJob> jobs) {
+  const Group group = m_monitor.step([](Replica& r) { return r.group(); });
+  for (auto& job : jobs) {
+    job.add.node = group.self.node;
+    job.add.store = group.self.store;
+    job.add.copies = group.copies;
+    job.add.once = group.once;
+    job.encode();
+  }
+  const auto& config = m_monitor.config();
+  return ClientWrite(m_monitor, m_peers, m_limit, std::move(jobs),
+                     {group.copies, config.owe, true, config.peer_timeout})
+      .answer();
+}
+
+std::vector<Answer> Coordinator::relay(std::vector<NewJob> jobs, uint32_t copies) {
+  // One that is no more: all who have the job pass it on.
+  const std::string store = m_monitor.step([](Replica& r) { return r.session(read_times()); });
+  for (auto& job : jobs) {
+    job.add.node = m_monitor.self().node;
+    job.add.store = store;
+    // Whatever the client says: each node of such a group runs it, where it is as soon as it is there.
+    job.add.once = false;
+    job.add.copies = 0;
+    job.encode();
+  }
+  return ClientWrite(m_monitor, m_peers, m_limit, std::move(jobs),
+                     {copies, false, false, m_monitor.config().peer_timeout})
+      .answer();
+}
+
+void Coordinator::hurry() {
+  auto none = Clock::time_point::max();
+  m_limit.compare_exchange_strong(none, Clock::now() + hurried_patience);
+}
+
+}  // namespace gq

@@ -1,0 +1,61 @@
+#include "gq/replication/monitor.hpp"
+
+#include "gq/base/log.hpp"
+
+namespace gq {
+
+std::map<std::string, PeerState> known_peers(Store& store) {
+  std::map<std::string, PeerState> known;
+  store.look([&](Fold& fold) { known = fold.peers(); });
+  return known;
+}
+
+Monitor::Monitor(Store& store, ReplicationConfig config)
+    : m_store(store),
+      m_config(std::move(config)),
+      m_keys(m_config.keyfile.empty() ? Keys() : Keys(m_config.keyfile)),
+      m_self(store.group().self),
+      m_group_id(store.group().id()),
+      m_replica(store.group(),
+                {m_config.takeover, m_config.alone_after, m_keys ? period_of(store.limits(), m_config) : Millis::max(),
+                 static_cast<bool>(m_keys)},
+                // Where there are no others, who only adds jobs needs no index.
+                store.group().members.size() > 1 ? known_peers(store) : std::map<std::string, PeerState>(),
+                read_times()) {}
+
+void Monitor::carry_out(std::unique_lock<std::mutex>& lock) {
+  const Replica::Effects effects = m_replica.effects();
+  m_lease_changed = m_lease_changed || effects.lease;
+  lock.unlock();
+  if (effects.lease || effects.returned) m_changed.notify_all();
+  for (const auto& line : effects.lines) log(line.level, line.text);
+}
+
+void Monitor::say_seldom(Level level, const std::string& kind, const std::string& text) {
+  step([&](Replica& r) { r.say_seldom(level, kind, text, read_times()); });
+}
+
+void Monitor::stop() {
+  {
+    std::lock_guard<std::mutex> guard(m_mutex);
+    m_stop = true;
+  }
+  m_changed.notify_all();
+}
+
+bool Monitor::pause(Millis duration) {
+  wait(duration, [](const Replica&) { return false; });
+  return m_stop;
+}
+
+void Monitor::wake() {
+  { std::lock_guard<std::mutex> guard(m_mutex); }
+  m_changed.notify_all();
+}
+
+bool Monitor::wait_for_lease(Millis most) {
+  wait(most, [this](const Replica&) { return std::exchange(m_lease_changed, false); });
+  return m_stop;
+}
+
+}  // namespace gq

@@ -1,0 +1,107 @@
+// The replica of this process behind its lock, and what all parts of the shell share.
+//
+// step() is the only way to it: nothing else happens under that lock, no append, no send, no file and no line of the
+// log. What follows from a step is carried out behind it, by who has made it.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "gq/gearman/gearman.hpp"
+#include "gq/replication/replica.hpp"
+#include "gq/store/store.hpp"
+
+namespace gq {
+
+struct ReplicationConfig {
+  std::vector<Server> servers;
+  Millis peer_timeout{5000};  // how long a peer may take to answer
+  Millis takeover{30000};
+  Millis alone_after{600000};  // while no peer answers: how long to wait before own jobs are run again
+  bool owe = false;            // accept jobs with fewer copies than the group asks for
+  std::string keyfile;         // empty: nothing is signed
+  bool relay = false;          // keep nothing here
+};
+
+// How long what has come to the journal may rest before the debts are looked at: add() has then mostly paid them.
+inline constexpr Millis look_interval{100};
+
+class Monitor {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  Monitor(Store& store, ReplicationConfig config);
+
+  Store& store() const { return m_store; }
+  Journal& journal() const { return m_store.journal(); }
+  const ReplicationConfig& config() const { return m_config; }
+  const Keys& keys() const { return m_keys; }
+  const Self& self() const { return m_self; }
+  const std::string& group_id() const { return m_group_id; }
+
+  // Steps the replica: `what` is called with it, and returns what comes of it. Never from within a step.
+  template <typename Step>
+  std::invoke_result_t<Step, Replica&> step(Step what) {
+    std::unique_lock<std::mutex> lock(m_mutex);
+    if constexpr (std::is_void_v<std::invoke_result_t<Step, Replica&>>) {
+      what(m_replica);
+      carry_out(lock);
+    } else {
+      auto result = what(m_replica);
+      carry_out(lock);
+      return result;
+    }
+  }
+  void say_seldom(Level level, const std::string& kind, const std::string& text);
+
+  void stop();
+  // Also what ends every wait for another node.
+  const std::atomic<bool>& stopping() const { return m_stop; }
+  // Waits, unless this stops meanwhile; true when it does.
+  bool pause(Millis duration);
+  // Waits until it is so, for so long at most.
+  template <typename Condition>
+  void wait(Millis most, Condition is_so) {
+    std::unique_lock<std::mutex> lock(m_mutex);
+    m_changed.wait_for(lock, most, [&] { return m_stop || is_so(m_replica); });
+  }
+  // Who waits for that looks again.
+  void wake();
+  // Waits until the lease may have changed, or this stops, which is true.
+  bool wait_for_lease(Millis most);
+
+  // Another node has taken something, and when one last did.
+  void taken() { m_taken_at = Clock::now(); }
+  Clock::time_point taken_at() const { return m_taken_at; }
+
+ private:
+  void carry_out(std::unique_lock<std::mutex>& lock);
+
+  Store& m_store;
+  const ReplicationConfig m_config;
+  const Keys m_keys;
+  const Self m_self;
+  const std::string m_group_id;
+  std::atomic<bool> m_stop = false;
+  std::atomic<Clock::time_point> m_taken_at{Clock::time_point()};
+
+  std::mutex m_mutex;  // for all that follows
+  std::condition_variable m_changed;
+  Replica m_replica;
+  bool m_lease_changed = false;
+};
+
+// How long a session is good for.
+inline Millis period_of(const Limits& limits, const ReplicationConfig& config) {
+  return session_period(limits.remember, config.peer_timeout);
+}
+
+// What the journal says of the other nodes.
+std::map<std::string, PeerState> known_peers(Store& store);
+
+}  // namespace gq

@@ -1,0 +1,355 @@
+#include "gq/replication/outbox.hpp"
+
+#include <fcntl.h>
+
+#include <algorithm>
+
+#include "gq/base/log.hpp"
+#include "gq/base/text.hpp"
+#include "gq/base/thread.hpp"
+#include "gq/replication/debts.hpp"
+#include "gq/store/exchange.hpp"
+
+namespace gq {
+namespace {
+
+using Clock = Monitor::Clock;
+
+constexpr Millis ask_interval{1000}, publish_interval{1000};
+constexpr Millis again_soon{1000};         // when a job that was not answered is told again
+constexpr size_t max_under_way = 3;        // transfers of debts to a node
+constexpr size_t window_bytes = 32 << 20;  // of debts on their way to it
+constexpr long ids_in_record = 2000;       // they fit into its meta data
+
+// What the node says of a record.
+void take_verdict(const std::string& node, Debt& debt, const std::string& line) {
+  if (!debt.take(parse_verdict(line))) throw Error(Exit::config, node + " answers something else");
+}
+
+// Sends what is owed, and notes with each what became of it. Throws where the node does not answer, or, where an
+// identity is given, is another.
+class Delivery {
+ public:
+  Delivery(Monitor& monitor, PeerLine& line, std::string identity)
+      : m_monitor(monitor), m_line(line), m_identity(std::move(identity)) {}
+
+  void deliver(std::vector<Debt>& debts) {
+    for (auto& debt : debts) {
+      if (debt.again) continue;
+      put(debt, debt.reads_add() ? read_add(debt) : debt.add);
+      if (debt.state && !debt.is_left()) put(debt, told_record(debt.id, debt.job, m_monitor.self()));
+    }
+    finish();
+    for (auto& debt : debts) {
+      if (!debt.is_told_again()) continue;
+      debt.again = false;
+      put(debt, read_add(debt));
+      if (!debt.is_left() && !is_fresh(debt.job)) put(debt, told_record(debt.id, debt.job, m_monitor.self()));
+    }
+    finish();
+  }
+
+ private:
+  struct Telling : Call {
+    std::vector<Debt*> debts;  // by record
+  };
+
+  std::string read_add(Debt& debt) { return add_record(m_monitor, debt.id, debt.job, debt.unreadable); }
+
+  void put(Debt& debt, std::string record) {
+    if (record.empty()) return;
+    if (!m_next.records.empty() && m_next.records.size() + record.size() > max_transfer) send();
+    if (m_next.records.empty()) m_next.records = std::move(record);
+    else m_next.records += record;
+    ++m_next.count;
+    m_next_debts.push_back(&debt);
+  }
+
+  void send() {
+    if (m_next.count == 0) return;
+    if (m_monitor.stopping()) throw Error(Exit::retry, "cannot go on: stopping");
+    m_bytes += m_next.records.size();
+    auto batch = std::make_shared<const Batch>(std::exchange(m_next, {}));
+    m_under_way.push_back({m_line.start(std::move(batch)), std::exchange(m_next_debts, {})});
+    while (m_under_way.size() >= max_under_way || m_bytes > window_bytes) hear();
+  }
+
+  void hear() {
+    auto next = next_answered(m_under_way, Clock::time_point::max());
+    Telling telling = std::move(*next);
+    m_under_way.erase(next);
+    m_bytes -= telling.batch->records.size();
+    const auto said = m_line.hear(telling);
+    for (size_t i = 0; i < said.size(); ++i) {
+      if (!m_identity.empty() && said[i].identity != m_identity)
+        throw Error(Exit::retry, m_line.name() + " is another store than before");
+      take_verdict(m_line.name(), *telling.debts[i], said[i].line);
+    }
+  }
+
+  void finish() {
+    send();
+    while (!m_under_way.empty()) hear();
+  }
+
+  Monitor& m_monitor;
+  PeerLine& m_line;
+  const std::string m_identity;
+  std::list<Telling> m_under_way;
+  size_t m_bytes = 0;  // of those
+  Batch m_next;
+  std::vector<Debt*> m_next_debts;
+};
+
+}  // namespace
+
+std::vector<std::string> copied_records(event::Copied copied) {
+  std::vector<std::string> records;
+  copied.at = now_ms();
+  const auto ids = std::exchange(copied.ids, {});
+  for (auto at = ids.begin(); at != ids.end();) {
+    auto next = at + std::min<long>(ids.end() - at, ids_in_record);
+    copied.ids.assign(at, next);
+    records.push_back(encode_record(copied));
+    at = next;
+  }
+  return records;
+}
+
+std::string add_record(Monitor& monitor, const std::string& id, const Job& job, std::string& unread) try {
+  EventReader reader(monitor.journal(), 0);
+  for (Lsn lsn : {job.location, job.first_lsn}) {
+    auto* add = reader.read_record_at(lsn, true) ? std::get_if<event::Add>(&reader.event()) : nullptr;
+    if (!add || add->id != id) continue;
+    std::string data;
+    if (job.is_inline()) {
+      if (!reader.has_data()) continue;
+      data = reader.data();
+    } else {
+      data.resize(job.size);
+      Fd blob = monitor.store().blobs().open(blob_of(id, job));
+      if (!blob || read_at(blob.get(), data.data(), data.size(), job.offset) != data.size() || sum64(data) != job.sum)
+        continue;
+    }
+    event::Add told = told_add(*add, job);
+    if (told.store == add->store && job.source.empty()) return std::string(reader.head_bytes()) + data;
+    NewJob made = with_data(std::move(told), std::move(data));
+    return made.head + *made.own;
+  }
+  monitor.say_seldom(Level::error, "damaged",
+                     id + ": its workload is damaged or gone, and cannot be given to another node");
+  return {};
+} catch (const Error& e) {
+  unread = e.what();
+  return {};
+}
+
+void Outbox::start() {
+  if (!m_thread.joinable()) m_thread = start_thread([this] { run(); });
+}
+
+void Outbox::join() {
+  if (m_thread.joinable()) m_thread.join();
+}
+
+void Outbox::run() {
+  bool more = false;
+  do {
+    m_line.hear_late();
+    try {
+      more = go_on();
+    } catch (const std::exception& e) {
+      more = false;
+      m_line.complain(e.what());
+    }
+    record(false);
+  } while (!m_monitor.pause(more ? Millis(0) : look_interval));
+  record(true);
+}
+
+// Does what is due; true where there is more to do at once. Throws where the node does not answer.
+bool Outbox::go_on() {
+  if (Clock::now() >= m_next_ask && m_monitor.step([&](Replica& r) { return r.asks(node()); })) {
+    m_next_ask = Clock::now() + ask_interval;
+    m_line.ask({});
+  }
+  if (!m_monitor.step([&](Replica& r) { return r.pays(node()); })) return false;
+  const Lsn end = m_monitor.journal().end();
+  bool more = pay(std::exchange(m_seen, end));
+  more = tell_apart() || more;
+  m_monitor.step([&](Replica& r) { r.move_on(node(), read_times()); });
+  publish();
+  return more;
+}
+
+// Tells the node what the next part of the journal, up to `end` at most, says; true when there is more. Throws where it
+// could not be told.
+bool Outbox::pay(Lsn end) {
+  auto walk = m_monitor.step([&](Replica& r) { return r.walk(node(), end); });
+  if (!walk) return false;
+  read_on(*walk, end);
+  if (const auto ids = walk->jobs(); !ids.empty())
+    m_monitor.store().look([&](Fold& fold) {
+      walk->look_again();
+      for (const auto& id : ids) walk->look(id, fold.get(id));
+    });
+  if (const auto unsure = walk->unsure(); !unsure.empty()) {
+    const auto known = m_line.ask(unsure).known;
+    for (size_t i = 0; i < unsure.size(); ++i)
+      if (known[i]) walk->knows(unsure[i]);
+  }
+  Delivery(m_monitor, m_line, walk->identity()).deliver(walk->debts());
+  if (auto copied = walk->copied(); !copied.empty()) {
+    auto records = copied_records({.ids = std::move(copied), .peers = node(), .stores = walk->identity()});
+    m_monitor.journal().append({records.begin(), records.end()}, Room::completion);
+  }
+  return m_monitor.step([&](Replica& r) { return r.walked(node(), *walk, end, read_times()); });
+}
+
+// Shows a walk its part of the journal.
+void Outbox::read_on(Walk& walk, Lsn end) {
+  auto is_mine = [this](const std::string& origin, const std::string& store) {
+    return m_monitor.step([&](Replica& r) { return r.is_mine_to_tell(origin, store); });
+  };
+  EventReader reader(m_monitor.journal(), walk.upto());
+  std::string bytes;
+  while (walk.upto() < end && !walk.is_full()) {
+    if (const Lsn at = walk.upto(); walk.skip() != at) {
+      reader.skip_to(walk.upto());
+      continue;
+    }
+    auto item = reader.next(true);
+    if (item != JournalReader::Item::record) {
+      walk.pass(reader.position());
+      if (item == JournalReader::Item::end) return;
+      continue;
+    }
+    bytes.clear();
+    if (std::holds_alternative<event::Add>(reader.event()) && reader.head().data_size <= max_inline_data &&
+        reader.has_data()) {
+      bytes = reader.head_bytes();
+      bytes += reader.data();
+    }
+    walk.see(reader.event(), reader.head(), reader.lsn(), reader.position(), bytes, is_mine);
+  }
+}
+
+// Tells large jobs, and what the node has refused, for a moment, so that they hold nothing else up. True when there is
+// more to do at once.
+bool Outbox::tell_apart() {
+  begin_apart();
+  if (m_apart.empty()) return false;
+  auto call = next_answered(m_apart, Clock::now() + look_interval);
+  if (call == m_apart.end()) return true;
+  Apart ended = std::move(*call);
+  m_apart.erase(call);
+  end_apart(ended);
+  return true;
+}
+
+void Outbox::begin_apart() {
+  size_t bytes = 0;
+  for (const auto& call : m_apart) bytes += call.batch->records.size();
+  while (m_apart.size() < max_under_way && bytes < window_bytes) {
+    auto next = next_apart();
+    if (!next) return;
+    bytes += next->batch->records.size();
+    try {
+      static_cast<Call&>(*next) = m_line.start(next->batch);
+    } catch (...) {
+      not_heard(next->debt.id);
+      throw;
+    }
+    m_apart.push_back(std::move(*next));
+  }
+}
+
+// The next job that is told apart, with what is to be sent of it.
+std::optional<Outbox::Apart> Outbox::next_apart() {
+  while (auto next = m_monitor.step([&](Replica& r) { return r.next_apart(node(), read_times()); })) {
+    const std::string& id = next->id;
+    auto batch = std::make_shared<Batch>();
+    std::optional<Debt> debt;
+    try {
+      std::optional<Job> job;
+      m_monitor.store().look([&](Fold& fold) { job = fold.get(id); });
+      debt = debt_apart(id, job, next->needs_add, next->since);
+      if (debt && debt->needs_add) batch->records = add_record(m_monitor, id, *job, debt->unreadable);
+      batch->count = batch->records.empty() ? 0 : 1;
+      if (debt && debt->state) batch->records += told_record(id, *job, m_monitor.self()), ++batch->count;
+    } catch (...) {
+      not_heard(id);
+      throw;
+    }
+    if (debt && debt->is_left()) m_monitor.step([&](Replica& r) { r.ended(node(), *debt, read_times()); });
+    else if (batch->count == 0) m_monitor.step([&](Replica& r) { r.nothing_to_tell(node(), id); });
+    else return Apart{{&m_line, std::move(batch)}, std::move(*debt)};
+  }
+  return std::nullopt;
+}
+
+// It was not told; again after a while.
+void Outbox::not_heard(const std::string& id) {
+  m_monitor.step([&](Replica& r) { r.not_heard(node(), id, read_times().boot + again_soon); });
+}
+
+void Outbox::end_apart(Apart& apart) {
+  Debt& debt = apart.debt;
+  std::string identity;
+  try {
+    for (const auto& said : m_line.hear(apart)) {
+      take_verdict(node(), debt, said.line);
+      identity = said.identity;
+    }
+  } catch (const std::exception&) {
+    not_heard(debt.id);
+    throw;
+  }
+  if (debt.is_there() && debt.job.state == State::pending) {
+    auto records = copied_records({.ids = {debt.id}, .peers = node(), .stores = identity});
+    m_monitor.journal().append({records.begin(), records.end()}, Room::completion);
+  }
+  m_monitor.step([&](Replica& r) { r.ended(node(), debt, read_times()); });
+}
+
+void Outbox::tell(const std::vector<TellThenAppend::Change>& changes) {
+  if (!m_monitor.step([&](Replica& r) { return r.is_reached(node()); })) return;
+  std::vector<Debt> debts;
+  for (const auto& change : changes) debts.push_back({.id = change.id, .job = change.job, .state = true});
+  try {
+    Delivery(m_monitor, m_line, {}).deliver(debts);
+  } catch (const Error& e) {
+    m_line.complain(e.what());  // what another has been told already must become true
+  }
+}
+
+// What the node knows for certain is recorded now and then, so that another process need not tell it all again.
+void Outbox::record(bool last) {
+  const auto peer = m_monitor.step([&](Replica& r) { return r.record(node(), last, read_times()); });
+  if (!peer) return;
+  bool well = true;
+  try {
+    m_monitor.journal().append({encode_record(*peer)}, Room::completion);
+  } catch (const std::exception&) {
+    well = false;  // then it will be told again
+  }
+  const auto done_with = m_monitor.step([&](Replica& r) { return r.recorded(node(), well, read_times()); });
+  if (done_with.empty()) return;
+  try {
+    m_monitor.store().remove_blobs_of(done_with);
+  } catch (const std::exception& e) {  // then they are removed later (cleaner.hpp)
+    log(Level::warning, e.what());
+  }
+}
+
+// Says what the node is still to be told, where the position does not, for who looks at it (debts_of).
+void Outbox::publish() {
+  if (Clock::now() < m_next_publish) return;
+  std::string text = m_monitor.step([&](Replica& r) { return r.debts_text(node()); });
+  if (text == m_published) return;
+  m_published = text;
+  m_next_publish = Clock::now() + publish_interval;
+  publish_debts(m_monitor.store(), node(), text);
+}
+
+}  // namespace gq

@@ -1,0 +1,292 @@
+#include "gq/replication/replica_service.hpp"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+
+#include "gq/base/text.hpp"
+
+namespace gq {
+namespace {
+
+constexpr size_t max_records = 32'000;  // in a transfer
+constexpr const char* relays = "it is a relay, which keeps nothing";
+
+// A file of that size, to be read.
+class Mapped {
+ public:
+  Mapped(int fd, size_t size) : m_size(size), m_data(::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0)) {}
+  ~Mapped() {
+    if (*this) ::munmap(m_data, m_size);
+  }
+  Mapped(const Mapped&) = delete;
+  Mapped& operator=(const Mapped&) = delete;
+  explicit operator bool() const { return m_data != MAP_FAILED; }
+  std::string_view data() const { return {static_cast<const char*>(m_data), m_size}; }
+
+ private:
+  const size_t m_size;
+  void* const m_data;
+};
+
+}  // namespace
+
+// Records that another node has sent.
+struct ReplicaService::Taken {
+  struct Item {
+    bool add;
+    size_t number;  // in its list
+  };
+  std::vector<Item> items;
+  std::vector<NewJob> adds;
+  std::vector<event::State> states;
+  std::vector<std::string> bytes;  // of those
+};
+
+std::string ReplicaService::answer(std::string_view payload) {
+  std::string reason, kind;
+  auto t = parse_transfer(payload, m_monitor.keys(), reason);
+  Reply reply{m_monitor.self().node, m_monitor.self().store, {}, {}};
+  Replica::Admission admission;
+  if (t) admission = m_monitor.step([&](Replica& r) { return r.admit(*t, read_times()); });
+  if (admission.refusal) kind = admission.refusal->kind, reason = admission.refusal->reason;
+  if (admission.again) reply.body = "again\n";
+  else if (reason.empty()) reply.body = body(*t, admission.taking, reason);
+  if (!reason.empty()) {
+    reply.body = "bad " + printable(reason) + "\n";
+    m_monitor.say_seldom(Level::warning, kind.empty() ? kind_of(reason) : kind,
+                         "refused a transfer" + (t ? " from " + t->node : std::string()) + ": " + printable(reason));
+  }
+  reply.session = m_monitor.step([](Replica& r) { return r.session(read_times()); });
+  return encode_reply(reply, t ? t->line : std::string_view(), m_monitor.keys());
+}
+
+std::string ReplicaService::body(const Transfer& transfer, bool taking, std::string& reason) {
+  try {
+    return transfer.kind == "take"   ? answer_take(transfer, reason)
+           : transfer.kind == "part" ? answer_part(transfer, reason)
+                                     : answer_ask(transfer, reason, taking);
+  } catch (const Error& e) {
+    if (e.code() == Exit::config) throw;
+    reason = e.what();
+  } catch (const std::exception& e) {  // of this transfer; given back, it would come again for ever
+    reason = e.what();
+  }
+  return {};
+}
+
+std::string ReplicaService::answer_take(const Transfer& transfer, std::string& reason) {
+  if (m_monitor.config().relay) {
+    reason = relays;
+    return {};
+  }
+  Taken taken;
+  auto& items = taken.items;
+  taken.adds.reserve(std::min(transfer.body.size() / (8 * record_header_size) + 1, size_t{2000}));  // a guess
+  for (std::string_view rest = transfer.body; !rest.empty();) {
+    auto read = parse_record(rest);
+    auto* add = read ? std::get_if<event::Add>(&read->event) : nullptr;
+    auto* state = read ? std::get_if<event::State>(&read->event) : nullptr;
+    if (!read || read->data_size > rest.size() - read->head_size) reason = "not a whole record";
+    else if (state && (read->data_size != 0 || state->from != transfer.node)) reason = "a state that another told";
+    else if ((!add || add->node.empty()) && (!state || state->node.empty())) reason = "a job of no node";
+    else if (items.size() == max_records) reason = "too many records";
+    if (!reason.empty()) return {};
+    std::string_view record = rest.substr(0, read->head_size), data = rest.substr(read->head_size, read->data_size);
+    if (sum64(data) != read->data_sum) reason = "a workload with a wrong checksum";
+    if (!reason.empty()) return {};
+    rest.remove_prefix(record.size() + data.size());
+    if (add) {
+      items.push_back({true, taken.adds.size()});
+      NewJob& job = taken.adds.emplace_back();
+      job.add = std::move(*add);
+      job.head = record;
+      job.data = data;
+      job.data_sum = read->data_sum;
+    } else {
+      items.push_back({false, taken.states.size()});
+      taken.bytes.emplace_back(record);
+      taken.states.push_back(std::move(*state));
+    }
+  }
+  return take(transfer, std::move(taken), reason);
+}
+
+// A part of a workload, of a job without it.
+struct ReplicaService::Part {
+  NewJob job;
+  uint64_t size, offset;
+  std::string_view data;
+};
+
+std::optional<ReplicaService::Part> ReplicaService::parse_part(std::string_view body) {
+  const auto line = body.substr(0, std::min(body.find('\n'), body.size()));
+  const auto offset = parse_count(line);
+  body.remove_prefix(std::min(line.size() + 1, body.size()));
+  auto head = parse_record(body);
+  auto* add = head ? std::get_if<event::Add>(&head->event) : nullptr;
+  if (!offset || !add || add->node.empty() || !add->part.source.empty() || head->data_size <= max_inline_data ||
+      *offset > head->data_size || body.size() - head->head_size > head->data_size - *offset)
+    return std::nullopt;
+  Part part{{}, head->data_size, *offset, body.substr(head->head_size)};
+  part.job.add = std::move(*add);
+  part.job.head = body.substr(0, head->head_size);
+  part.job.data_sum = head->data_sum;
+  return part;
+}
+
+// When all of a workload is there, it is taken as if it had come at once.
+std::string ReplicaService::answer_part(const Transfer& transfer, std::string& reason) {
+  Store& store = m_monitor.store();
+  auto part = parse_part(transfer.body);
+  if (m_monitor.config().relay) reason = relays;
+  else if (!part) reason = "it is no part of a job";
+  if (!reason.empty()) return {};
+  const event::Add& add = part->job.add;
+  std::optional<Job> known;
+  store.look([&](Fold& fold) { known = fold.get(add.id); });
+  if (known && known->first_lsn != 0 &&
+      (known->size != part->size || known->sum != part->job.data_sum || known->function != add.asked.function))
+    return "conflict\n";
+  if (known && known->state == State::finished) {
+    store.journal().sync_all();
+    return "have\n";
+  }
+  if (Fd there = store.blobs().open(add.id); there && file_size(there.get()) == part->size)
+    return take_whole(transfer, std::move(*part), there.get(), reason);
+  auto arrived = std::make_shared<Arrived>();
+  try {
+    store.check_room(part->size - part->offset);
+    *arrived = store.blobs().put_part(add.id, part->job.data_sum, part->offset, part->data);
+  } catch (const Error& e) {
+    if (e.code() == Exit::config) throw;
+    return "refused " + printable(e.what()) + "\n";
+  }
+  if (const uint64_t so_far = file_size(arrived->file.get()); so_far < part->size)
+    return "at " + std::to_string(so_far) + "\n";
+  if (sum_part(arrived->file.get(), 0, part->size) != part->job.data_sum) {
+    store.blobs().remove(*arrived);
+    return "refused what has come of it is damaged\n";
+  }
+  part->job.arrived = arrived;
+  std::string verdict = take_whole(transfer, std::move(*part), arrived->file.get(), reason);
+  if (arrived->file) store.blobs().remove(*arrived);  // it was not wanted
+  return verdict;
+}
+
+// A job whose workload is there, in a file.
+std::string ReplicaService::take_whole(const Transfer& transfer, Part part, int fd, std::string& reason) {
+  const Mapped data(fd, part.size);
+  if (!data) return "refused cannot read what has come of it\n";
+  part.job.data = data.data();
+  Taken taken;
+  taken.items.push_back({true, 0});
+  taken.adds.push_back(std::move(part.job));
+  return take(transfer, std::move(taken), reason);
+}
+
+std::string ReplicaService::take(const Transfer& transfer, Taken taken, std::string& reason) {
+  const auto refused = m_monitor.step([&](Replica& r) {
+    std::optional<std::string> why;
+    for (const auto& job : taken.adds)
+      if (auto problem = r.refuse(job.add)) why = std::move(problem);
+    return why;
+  });
+  if (refused) {
+    reason = *refused;
+    return {};
+  }
+  const auto added = take_adds(transfer, std::move(taken.adds));
+  const auto told = take_states(taken.states, taken.bytes);
+  std::string body;
+  for (const auto& item : taken.items) body += (item.add ? added : told)[item.number].text() + "\n";
+  return body;
+}
+
+// Which of these refer to what is not here, and so cannot be taken.
+std::vector<bool> ReplicaService::lacking(const std::vector<NewJob>& adds) {
+  std::vector<bool> lacking(adds.size());
+  Store& store = m_monitor.store();
+  if (std::any_of(adds.begin(), adds.end(), [](const NewJob& job) { return !job.add.part.source.empty(); }))
+    store.look([&](Fold& fold) {
+      for (size_t i = 0; i < adds.size(); ++i) {
+        const std::string& source = adds[i].add.part.source;
+        lacking[i] = !source.empty() && !(store.needs_blob(fold, source) && store.blobs().open(source));
+      }
+    });
+  return lacking;
+}
+
+std::vector<PeerVerdict> ReplicaService::take_adds(const Transfer& transfer, std::vector<NewJob> adds) {
+  // Its own small jobs need not be looked at again when it is to be told what stands here.
+  const bool from_there = std::all_of(adds.begin(), adds.end(), [&](const NewJob& job) {
+    return job.add.node == transfer.node && job.add.store == transfer.store && job.data.size() <= max_inline_data;
+  });
+  const auto lacks = lacking(adds);
+  std::vector<PeerVerdict> verdicts(adds.size(), {PeerVerdict::Kind::need});
+  std::vector<size_t> numbers;
+  std::vector<NewJob> here;
+  for (size_t i = 0; i < adds.size(); ++i) {
+    if (lacks[i]) continue;
+    numbers.push_back(i);
+    here.push_back(std::move(adds[i]));
+  }
+  if (here.empty()) return verdicts;
+  const auto answers = m_monitor.store().add(here, [&](const std::vector<size_t>&, Lsn from, Lsn end) {
+    if (from_there) m_monitor.step([&](Replica& r) { r.came_from(transfer.node, transfer.store, from, end); });
+  });
+  for (size_t i = 0; i < answers.size(); ++i) verdicts[numbers[i]] = verdict_on(answers[i]);
+  return verdicts;
+}
+
+std::vector<PeerVerdict> ReplicaService::take_states(const std::vector<event::State>& states,
+                                                     const std::vector<std::string>& bytes) {
+  std::vector<PeerVerdict> verdicts(states.size());
+  if (states.empty()) return verdicts;
+  std::vector<std::string> finished;
+  std::vector<RecordBytes> news;
+  m_monitor.store().look([&](Fold& fold) {
+    news.clear(), finished.clear();
+    for (size_t i = 0; i < states.size(); ++i) {
+      auto job = fold.get(states[i].id);
+      const auto [kind, is_news] = verdict_on(states[i], job);
+      verdicts[i] = {kind};
+      if (is_news) news.emplace_back(bytes[i]);
+      if (std::string blob = job && states[i].state == "finished" ? blob_of(states[i].id, *job) : ""; !blob.empty())
+        finished.push_back(blob);
+    }
+  });
+  if (!news.empty()) m_monitor.journal().commit(news, Room::completion);
+  m_monitor.store().remove_blobs_of(finished);
+  return verdicts;
+}
+
+std::string ReplicaService::answer_ask(const Transfer& transfer, std::string& reason, bool taking) {
+  auto ids = parse_ask(transfer.body);
+  if (!ids) {
+    reason = "it asks for something that is not a job ID";
+    return {};
+  }
+  Store& store = m_monitor.store();
+  AskReply reply;
+  reply.taking = taking;
+  reply.relay = m_monitor.config().relay;
+  try {
+    store.check_room(0);
+  } catch (const Error&) {
+    reply.room = false;
+  }
+  RunHere here = running_here(store.owners_directory());
+  reply.end = store.journal().end();
+  reply.runner = here.any;
+  if (here.any && !here.all) reply.functions.emplace(here.functions.begin(), here.functions.end());
+  reply.sent = m_monitor.step([](Replica& r) { return r.sent(); });
+  if (!ids->empty())
+    store.look([&](Fold& fold) {
+      reply.known.clear(), reply.yours.clear(), reply.others.clear();
+      for (const auto& id : *ids) reply.say_of(id, fold.get(id), {transfer.node, transfer.store}, m_monitor.self());
+    });
+  return encode_ask_reply(reply, *ids);
+}
+
+}  // namespace gq
