@@ -36,6 +36,22 @@ run_all() { gq-worker --local --drain -f f -- sh -c 'read -r x; echo "$x" >>"$0"
   not grep -q 'unlink.*index.tcb"' "$T/trace"
 }
 
+@test "the index: made again when all who used it have died twice in a row, as on a page on which the library crashes; not for one death" {
+  fill 3
+  gq-inspect stats
+  die() { strace -f -qq -o /dev/null -e trace=write -e inject=write:signal=SIGKILL gq-inspect list >"$T/died" || true; }
+  made_again() { strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect list | diff - "$T/list" && grep -q 'unlink.*index.tcb"' "$T/trace"; }
+  gq-inspect list >"$T/list"
+  for n in 1 2; do
+    die
+    not made_again
+  done
+  die
+  die
+  made_again
+  not made_again
+}
+
 @test "gq: no link below a store is followed, also by what makes or empties a file [78]; the index is made again" {
   echo x | gq-enqueue f --local
   head -c 70000 /dev/zero | gq-enqueue f --local
