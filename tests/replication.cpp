@@ -169,6 +169,12 @@ void a_silent_node_is_gone_until_it_answers() {
   CHECK(w.fd.stays_gone("rep_2", 30 * w.s) && !w.fd.stays_gone("rep_3", 30 * w.s));
   w.fd.asked_by("rep_2", 30 * w.s);
   CHECK(w.fd.is_gone("rep_2") && !w.fd.stays_gone("rep_2", 31 * w.s) && w.fd.stays_gone("rep_2", 60 * w.s));
+  // Or it says what it has taken, though it does not answer that.
+  Watch once_more;
+  once_more.at(30), once_more.gone();
+  CHECK(once_more.fd.stays_gone("rep_2", 30 * w.s));
+  once_more.fd.heard("rep_2", 30 * w.s);
+  CHECK(once_more.fd.is_gone("rep_2") && !once_more.fd.stays_gone("rep_2", 59 * w.s));
   w.at(31);
   CHECK(w.answers("rep_2", 10, 10) && !w.answers("rep_2", 10, 10) && !w.fd.is_gone("rep_2"));
   CHECK(w.fd.has_returned());  // rep_3 has answered all the time
@@ -324,6 +330,12 @@ void a_group_changes() {
   four.members.push_back("rep_4");
   change = t.members.change(four, known);
   CHECK(change.removed.empty() && change.forgotten.empty() && t.members.has("rep_3") && t.members.has("rep_4"));
+  // The journal may have been told that it is forgotten when it was about to be in the group again. A relay is owed
+  // nothing either, and has an identity.
+  CHECK(change.returned == Names{"rep_3"});
+  known["rep_3"].store = t.store('c');
+  CHECK(t.members.change(four, known).returned.empty());
+  known["rep_3"].store.clear();
   t.members.take_up("rep_3", known["rep_3"]);
   CHECK(t.meet("rep_4", 'd', true, 2).what == What::first && t.meet("rep_3", 'c', true, 2).what == What::first &&
         t.members.is("rep_2", t.store('b')));
@@ -636,7 +648,7 @@ void a_lease_follows_the_return() {
   // Where each node runs all there is nothing to wait for.
   Node1 all;
   all.group.once = false;
-  all.r.change(all.group, all.known, {}, all.now), all.serve();
+  all.r.change(all.group, all.known, 90, {}, all.now), all.serve();
   all.r.standby(true, all.now);
   CHECK(all.r.lease(all.now).what == What::take);
 }
@@ -671,16 +683,21 @@ void a_node_is_forgotten_behind_its_last_record() {
   CHECK(n.r.record("rep_3", false, n.now));
   Group two = n.group;
   two.members = {"rep_1", "rep_2"};
-  n.r.change(two, n.known, {}, n.now);
+  n.r.change(two, n.known, 90, {}, n.now);
   CHECK(n.r.to_forget().empty() && !n.r.asks("rep_3") && !n.r.walk("rep_3", 50) && n.r.asks("rep_2"));
   n.r.recorded("rep_3", true, n.now);
   CHECK(n.r.to_forget() == Names{"rep_3"} && !n.r.record("rep_3", true, n.now));
   n.r.forgotten("rep_3");
   CHECK(n.r.to_forget().empty());
   // In the group again it is owed what the journal says; and nothing forgets it by then, what was due before neither.
-  n.r.change(n.group, n.known, {}, n.now);
-  n.r.change(two, n.known, {}, n.now), n.r.change(n.group, n.known, {}, n.now);
+  n.r.change(n.group, n.known, 90, {}, n.now);
+  n.r.change(two, n.known, 90, {}, n.now), n.r.change(n.group, n.known, 90, {}, n.now);
   CHECK(n.r.to_forget().empty() && n.r.walk("rep_3", 50)->upto() == 10);
+  // Also where the journal was told that it is forgotten when it was about to be in the group again.
+  n.known["rep_3"] = {{}, nothing_owed, 0, {n.store('3')}};
+  CHECK(n.r.change(n.group, n.known, 90, {}, n.now).returned == Names{"rep_3"});
+  const auto said = n.r.record("rep_3", false, n.now);
+  CHECK(said && said->position == 0 && said->since == 90 && n.r.walk("rep_3", 50)->upto() == 0);
 }
 
 // A node that does not answer is asked, and given nothing, until it does; that is said once.

@@ -888,7 +888,7 @@ void copies_are_counted_before_an_answer() {
   job.copies = 3;
   auto count = [&](State state, const std::string& node, const std::string& store, uint32_t once) {
     job.state = state, job.node = node, job.store = store, job.once = once;
-    return copies_to_count(job, self);
+    return copies_to_count(job, self, false, 4);
   };
   const std::string other = new_ulid();
   for (uint32_t once : {0, 1}) {
@@ -904,6 +904,10 @@ void copies_are_counted_before_an_answer() {
     CHECK(count(once ? State::held : State::delayed, "rep_2", other, once) == (once ? 0u : 3u));
     CHECK(count(State::finished, "rep_2", other, once) == 0);
   }
+  // One that was taken over may not have been on as many nodes before.
+  job.term = 1, job.copies = 0;
+  CHECK(count(State::queued, "rep_1", self.store, 1) == 4 && count(State::held, "rep_2", other, 1) == 4);
+  CHECK(count(State::finished, "rep_1", self.store, 1) == 0 && count(State::queued, "rep_1", self.store, 0) == 0);
 }
 
 // What a client is told whose job has to be on three nodes.

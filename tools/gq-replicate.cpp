@@ -100,8 +100,7 @@ Exit init(const Options& o, const Common& common) {
   std::vector<std::string> records;
   for (const auto& name : group.members) {
     if (name == o.as || (known.count(name) && known[name].position != UINT64_MAX)) continue;
-    records.push_back(
-        encode_record(event::Peer{.node = name, .at = now_ms(), .since = settings.group ? store->journal().end() : 0}));
+    records.push_back(joined_record(name, settings.group ? store->journal().end() : 0));
   }
   for (const auto& [name, peer] : known)
     if (!group.has(name) && peer.position != UINT64_MAX) records.push_back(forgotten_record(name));

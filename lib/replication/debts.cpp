@@ -19,6 +19,10 @@ std::string forgotten_record(const std::string& node) {
   return encode_record(event::Peer{.node = node, .at = now_ms(), .position = nothing_owed});
 }
 
+std::string joined_record(const std::string& node, Lsn since) {
+  return encode_record(event::Peer{.node = node, .at = now_ms(), .since = since});
+}
+
 Millis answered_at(const Store& store, const std::string& node) {
   struct stat st;
   auto peers = store.directory().find_below(Store::peers_name);

@@ -12,6 +12,8 @@ namespace gq {
 
 // Says in the journal that nothing is owed to a node any more, since it is not in the group.
 std::string forgotten_record(const std::string& node);
+// And that a node in the group is owed all of the journal, but not what had finished before `since`.
+std::string joined_record(const std::string& node, Lsn since);
 
 // When another node last answered this one; 0: never.
 Millis answered_at(const Store& store, const std::string& node);

@@ -195,7 +195,7 @@ bool FailureDetector::answers(const std::string& node, Millis now) const {
 
 bool FailureDetector::stays_gone(const std::string& node, Millis now) const {
   const Node* n = find(node);
-  return n && n->gone && !(n->asked_us && now - *n->asked_us < m_takeover);
+  return n && n->gone && now - n->last_answer >= m_takeover && !(n->asked_us && now - *n->asked_us < m_takeover);
 }
 
 bool FailureDetector::lacks(const std::string& node, const std::string& function, Millis now) const {

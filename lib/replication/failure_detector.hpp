@@ -106,7 +106,7 @@ class FailureDetector {
   bool was_tried(const std::string& node) const;            // asked since this process began to serve, answered or not
   bool has_answered(const std::string& node) const;         // since then
   bool answers(const std::string& node, Millis now) const;  // within --takeover
-  // It is gone, and has not asked this one within --takeover, as one does that is back.
+  // It is gone, and within --takeover it has neither said anything nor asked this one, as one does that is back.
   bool stays_gone(const std::string& node, Millis now) const;
   // Whether the node is not expected to run the function: it is gone, or has not run it for --takeover.
   bool lacks(const std::string& node, const std::string& function, Millis now) const;

@@ -50,8 +50,11 @@ GroupChange Membership::change(const Group& group, const std::map<std::string, P
     if (member != group.self.node) m_others.try_emplace(member);
   // Of the second half of a change to the group that was ended before it, or that this process undid since it did not
   // know yet.
-  for (const auto& [node, state] : known)
-    if (!group.has(node) && state.position != UINT64_MAX) change.forgotten.push_back(node);
+  for (const auto& [node, state] : known) {
+    const bool owed_nothing = state.position == UINT64_MAX;
+    if (!group.has(node) && !owed_nothing) change.forgotten.push_back(node);
+    if (group.has(node) && owed_nothing && state.store.empty()) change.returned.push_back(node);  // else it is a relay
+  }
   m_group = group;
   return change;
 }

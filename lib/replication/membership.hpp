@@ -57,6 +57,7 @@ struct GroupChange {
   bool of_another = false;  // it is for another node or store, so for the next process that serves; nothing else
   std::vector<std::string> removed;
   std::vector<std::string> forgotten;  // not in the group, and the journal still says what they are owed
+  std::vector<std::string> returned;   // in it, and the journal says that they are forgotten
 };
 
 class Membership {

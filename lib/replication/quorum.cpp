@@ -5,8 +5,10 @@
 
 namespace gq {
 
-uint32_t copies_to_count(const Job& job, const Self& self, bool owed) {
+uint32_t copies_to_count(const Job& job, const Self& self, bool owed, uint32_t copies) {
   if (job.state == State::pending) return job.copies;
+  // It may have been pending where it was accepted, when it was taken over.
+  if (job.once && job.term > 0 && !has_ended(job)) return copies;
   if (is_own(job, self)) return 0;  // they have been counted, or fewer were enough
   // Only its owner knows whether they have. What says that it ran there says so, too; where all run it, that it has
   // ended here says nothing of that.
@@ -97,8 +99,8 @@ void Quorum::stored(std::vector<Answer> answers, const std::vector<std::optional
       continue;
     }
     if (!m_decided_later) continue;
-    job.wanted =
-        std::max(queued ? m_rule.copies : 0, known[n] ? copies_to_count(known[n]->job, m_self, known[n]->owed) : 0);
+    job.wanted = std::max(queued ? m_rule.copies : 0,
+                          known[n] ? copies_to_count(known[n]->job, m_self, known[n]->owed, m_rule.copies) : 0);
     if (!known[n] || job.wanted <= 1) continue;
     // Sent as this node's, others would take it for the owner's, while another is it here.
     const bool of_another = !known[n]->job.node.empty() && known[n]->job.store != m_self.store;

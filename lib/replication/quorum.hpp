@@ -32,7 +32,8 @@ namespace gq {
 
 // A client is to be told of a job that is here already: how many nodes, this one included, have to be seen to have it
 // before that. 0: none but this one. `owed`: some node may not have it yet, as far as is known here (Fold::is_owed).
-uint32_t copies_to_count(const Job& job, const Self& self, bool owed = false);
+// `copies`: so many are asked for now.
+uint32_t copies_to_count(const Job& job, const Self& self, bool owed, uint32_t copies);
 
 // What is to be done with a raw job after an answer for its record. `open` is whether an answer before has left it
 // unknown if the record is stored; then a refusal says nothing of that.

@@ -49,8 +49,8 @@ void Replica::say_seldom(Level level, const std::string& kind, const std::string
 
 // ----------------------------------------------------------------------------------------------------------- the group
 
-GroupChange Replica::change(const Group& group, const std::map<std::string, PeerState>& known, Millis session_period,
-                            Times now) {
+GroupChange Replica::change(const Group& group, const std::map<std::string, PeerState>& known, Lsn end,
+                            Millis session_period, Times now) {
   GroupChange change = m_members.change(group, known);
   if (change.of_another) return change;
   // What is just being recorded of one that is removed may come to the journal behind what says that it is forgotten.
@@ -64,6 +64,11 @@ GroupChange Replica::change(const Group& group, const std::map<std::string, Peer
     m_forget.erase(node);
     auto it = known.find(node);
     if (m_members.has(node) && !find(node)) join(node, it == known.end() ? PeerState() : it->second, now);
+  }
+  // As one that joins it is owed all but what had finished by then.
+  for (const auto& node : change.returned) {
+    join(node, {.position = 0, .since = end, .former = known.at(node).former}, now);
+    find(node)->must_record = true;
   }
   if (m_rules.is_signed) m_sessions.set_period(session_period);
   return change;

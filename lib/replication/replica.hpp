@@ -81,8 +81,8 @@ class Replica {
 
   // ---- the group
 
-  // What gq.json says now.
-  GroupChange change(const Group& group, const std::map<std::string, PeerState>& known, Millis session_period,
+  // What gq.json says now; the journal ends at `end`.
+  GroupChange change(const Group& group, const std::map<std::string, PeerState>& known, Lsn end, Millis session_period,
                      Times now);
   // The journal is to say that nothing is owed to these, which are not in the group; then forgotten().
   std::vector<std::string> to_forget() const;

@@ -110,7 +110,8 @@ void Replicator::reload() {
   const Settings settings = read_settings(m_monitor.store().directory());
   const auto known = known_peers(m_monitor.store());
   const Millis period = period_of(settings.limits, m_monitor.config());
-  m_monitor.step([&](Replica& r) { r.change(settings.group, known, period, read_times()); });
+  const Lsn end = m_monitor.journal().end();
+  m_monitor.step([&](Replica& r) { r.change(settings.group, known, end, period, read_times()); });
   m_peers.keep_up();
   m_settings_stamp = stamp;
 }

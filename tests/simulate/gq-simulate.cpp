@@ -31,6 +31,8 @@ Setting any_setting(Random& random) {
   s.owe = random.chance(4);
   if (random.chance(3))
     for (unsigned n = 0; n < s.nodes; ++n) s.serves[n] = static_cast<unsigned>(random.below(3));
+  s.regroups = random.chance(3);
+  s.hurries = random.chance(2);
   return s;
 }
 
@@ -106,6 +108,9 @@ int search(const Options& options) {
       if (const Action action = world.any(random);
           is_basic(action.kind) || !(left_out >> static_cast<unsigned>(action.kind) & 1))
         world.act(action);
+    // Any beginning of an order of events, and a power cut.
+    if (random.chance(4))
+      for (unsigned node = 0; node < script.setting.nodes; ++node) world.act({.kind = Action::Kind::power, .a = node});
     if (!world.fault()) world.heal();
     script.actions = world.done();
     sum.add(world.figures());

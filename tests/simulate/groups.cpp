@@ -15,7 +15,8 @@ using Cause = gq::Takeover::Cause;
 
 gq::Group World::group_of(const Node& node) const {
   gq::Group group{node.self, {}, m_setting.copies, m_setting.once};
-  for (const auto& member : m_nodes) group.members.push_back(member.name);
+  for (const auto& member : m_nodes)
+    if (&member == &node || node.settings.count(member.name)) group.members.push_back(member.name);
   return group;
 }
 
@@ -37,17 +38,102 @@ void World::start(Node& node) {
   node.members = std::make_unique<gq::Membership>(group_of(node));
   node.detector = std::make_unique<gq::FailureDetector>(takeover, alone_after);
   node.ownership = std::make_unique<gq::Ownership>(node.self, check_interval);
-  for (size_t i = 0; i < m_nodes.size(); ++i) {
-    if (&m_nodes[i] == &node) continue;
-    const auto known = node.fold->peer(m_nodes[i].name);
-    node.members->take_up(m_nodes[i].name, known);
-    node.detector->add(m_nodes[i].name, m_now);
-    node.ownership->may_have_lost(m_nodes[i].name);
-    node.others[i].progress.take_up(known.position, known.since);
-    node.others[i].heard = m_now;
-  }
+  for (unsigned i = 0; i < m_nodes.size(); ++i)
+    if (node.members->has(name(i))) prepare(node, i);
   node.detector->begin(node.beat = times(node));
   node.back = node.heard = m_now;
+  node.has_read_settings = false;
+}
+
+// As Replicator::add_peer().
+void World::prepare(Node& node, unsigned i) {
+  const auto known = node.fold->peer(name(i));
+  node.others[i] = {};
+  node.members->take_up(name(i), known);
+  node.detector->add(name(i), m_now);
+  node.ownership->may_have_lost(name(i));
+  node.others[i].progress.take_up(known.position, known.since);
+  node.others[i].heard = m_now;
+}
+
+// -------------------------------------------------------------------------------------------------- a group that
+// changes
+
+// Whether each node takes all others for its group.
+bool World::is_even() const {
+  return std::all_of(m_nodes.begin(), m_nodes.end(),
+                     [&](const Node& n) { return n.settings.size() == m_nodes.size() - 1; });
+}
+
+void World::regroup() {
+  for (const auto& [number, asks] : m_clients) m_regrouped.insert(asks.record.add.id);
+  for (const auto& node : m_nodes) {
+    for (const auto& entry : node.journal)
+      if (auto* add = std::get_if<event::Add>(&entry.event)) m_regrouped.insert(add->id);
+    for (const auto& task : node.tasks)
+      for (const auto& record : task.records) m_regrouped.insert(record.add.id);
+  }
+}
+
+// gq-replicate forget, or init with a group in which the other is again.
+bool World::change_group(Node& node, const Action& action) {
+  const bool forgets = action.kind == Action::Kind::forget;
+  if (&m_nodes[action.b] == &node || node.settings.count(name(action.b)) != forgets) return false;
+  if (forgets && (action.b == 0 || node.settings.size() < m_setting.copies)) return false;
+  for (const auto& task : node.tasks)
+    if (task.job == group_number) return false;
+  regroup();
+  node.tasks.push_back({.kind = forgets ? Task::Kind::forget : Task::Kind::join,
+                        .step = forgets ? Step::write_settings : Step::write_peer,
+                        .from = action.b,
+                        .job = group_number});
+  return true;
+}
+
+void World::go_on_changing(Node& node, Task& task) {
+  const bool forgets = task.kind == Task::Kind::forget;
+  const std::string& other = name(task.from);
+  if (task.step == Step::write_settings) {
+    if (forgets) node.settings.erase(other);
+    else node.settings.insert(other);
+    task.step = forgets ? Step::write_peer : Step::done;
+    return;
+  }
+  task.step = forgets ? Step::done : Step::write_settings;
+  const bool is_owed = node.fold->peers().count(other) && node.fold->peer(other).position != gq::nothing_owed;
+  if (is_owed != forgets) return;
+  append(
+      node,
+      event::Peer{
+          .node = other, .at = wall(node), .position = forgets ? gq::nothing_owed : 0, .since = forgets ? 0 : node.end},
+      {});
+  if (!sync(node)) task.step = Step::done;
+}
+
+// As Replicator::reload().
+void World::reload(Node& node) {
+  const gq::Group group = group_of(node);
+  if (std::exchange(node.has_read_settings, true) && group.members == node.members->group().members) return;
+  const gq::Group before = node.members->group();
+  const auto change = node.members->change(group, node.fold->peers());
+  for (const auto& removed : change.removed) node.detector->remove(removed);
+  for (const auto& other : change.forgotten)
+    append(node, event::Peer{.node = other, .at = wall(node), .position = gq::nothing_owed}, {});
+  for (const auto& other : change.returned)
+    append(node, event::Peer{.node = other, .at = wall(node), .since = node.end}, {});
+  for (unsigned i = 0; i < m_nodes.size(); ++i) {
+    const bool has_returned =
+        std::find(change.returned.begin(), change.returned.end(), name(i)) != change.returned.end();
+    if (node.members->has(name(i)) && (has_returned || !before.has(name(i)))) prepare(node, i);
+  }
+}
+
+// Who is not in the group is owed nothing: else all that has ended is kept for it.
+void World::check_forgotten() {
+  for (const auto& node : m_nodes)
+    for (const auto& [other, state] : node.fold->peers())
+      if (!node.settings.count(other) && state.position != gq::nothing_owed)
+        fail(node.name + " keeps for " + other + ", which is not in its group, what that is to be told");
 }
 
 // ---------------------------------------------------------------------------------------------------------------- time
@@ -126,6 +212,7 @@ void World::take_up(Node& node, unsigned from, const gq::Meeting& meeting, const
 
 void World::record_peer(Node& node, unsigned to) {
   auto& progress = node.others[to].progress;
+  if (!node.members->has(name(to))) return;
   append(node,
          event::Peer{.node = name(to),
                      .store = node.members->store_of(name(to)),
@@ -164,7 +251,7 @@ bool World::admit(Node& node, const Message& message) {
 // Once a second a node asks each other one how it is; the answer that has not come in time is not waited for.
 bool World::ask(Node& node, unsigned to) {
   auto& other = node.others[to];
-  if (!node.is_going()) return false;
+  if (!node.is_going() || !node.members->has(name(to))) return false;
   if (other.ask && m_now - other.ask->sent < peer_timeout) return false;
   if (other.ask) {
     node.detector->failed(name(to), other.ask->round, true, m_now);
@@ -262,6 +349,7 @@ bool World::keep(Node& node) {
   if (!node.is_going()) return false;
   for (const auto& task : node.tasks)
     if (task.kind == Task::Kind::keep) return false;
+  reload(node);
   beat(node);
   for (const auto& gone : node.detector->notice_gone(m_now)) {
     say(node.name + ": " + gone + " is gone");
@@ -447,7 +535,8 @@ bool World::run(Node& node) {
       (!node.detector->has_returned() || gq::is_gap(node.beat, times(node), gq::longest_gap(takeover))))
     return false;
   const auto here = runs(node);
-  const std::string owner = node.name + "-" + std::to_string(node.stores) + "-" + std::to_string(node.processes) + ".1";
+  const std::string owner = node.name + "-" + std::to_string(node.stores) + "-" + std::to_string(node.processes) + "-" +
+                            std::to_string(node.runners) + ".1";
   std::string id;
   std::vector<std::string> left;
   for (const auto& other : node.fold->owners())
@@ -509,7 +598,7 @@ void World::check_take(const Node& node, const Task& task) {
 // taken over), has lost its store, or both have accepted it. And what another node has ended is not run again by one
 // that could know: a node that was away asks before it runs anything, and waits for what is answered.
 void World::check_start(const Node& node, const std::string& id) {
-  if (!m_setting.once) return;
+  if (!m_setting.once || m_regrouped.count(id)) return;
   auto& ran = m_ran[id];
   ran.insert(node.self.store);
   auto accepted = m_accepted.find(id);

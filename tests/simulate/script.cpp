@@ -16,10 +16,11 @@ struct Form {
   const char* places;  // 'a' and 'b' are nodes, 'j' is a job, 'n' a number, 's' what is submitted
 };
 constexpr std::array<Form, action_kinds> forms{
-    {{"submit", "jas"},  {"again", "ja"}, {"raw", "j"},     {"grab", "ja"},    {"step", "aj"},  {"give-up", "aj"},
-     {"deliver", "abj"}, {"lose", "abj"}, {"twice", "abj"}, {"ask", "ab"},     {"keep", "a"},   {"pay", "ab"},
-     {"run", "a"},       {"time", "n"},   {"pause", "a"},   {"resume", "a"},   {"clock", "an"}, {"crash", "a"},
-     {"power", "a"},     {"start", "a"},  {"wipe", "a"},    {"bad-sync", "a"}, {"full", "a"},   {"room", "a"}}};
+    {{"submit", "jas"},  {"again", "ja"}, {"raw", "j"},     {"grab", "ja"},  {"step", "aj"},  {"give-up", "aj"},
+     {"deliver", "abj"}, {"lose", "abj"}, {"twice", "abj"}, {"ask", "ab"},   {"keep", "a"},   {"pay", "ab"},
+     {"run", "a"},       {"time", "n"},   {"pause", "a"},   {"resume", "a"}, {"clock", "an"}, {"forget", "ab"},
+     {"join", "ab"},     {"kill", "aj"},  {"crash", "a"},   {"power", "a"},  {"start", "a"},  {"wipe", "a"},
+     {"bad-sync", "a"},  {"full", "a"},   {"room", "a"}}};
 
 std::optional<unsigned> parse_number(const std::string& digits) {
   unsigned value = 0;

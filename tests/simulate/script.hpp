@@ -16,6 +16,8 @@ struct Setting {
   bool once = true;                   // --run once, or everywhere
   bool owe = false;                   // --owe
   std::array<unsigned, 10> serves{};  // by node, the functions that do not run there: 1 is f, 2 is g
+  bool regroups = false;              // whether a search changes the group
+  bool hurries = false;               // whether in a search time passes fast
 };
 
 struct Action {
@@ -37,6 +39,9 @@ struct Action {
     pause,     // NODE: its process is stopped, and what is for it waits
     resume,    // NODE
     clock,     // NODE MS: its wall clock is so much ahead
+    forget,    // NODE PEER: a command begins to take the peer out of its group
+    join,      // NODE PEER: and to take it in again
+    kill,      // NODE JOB: the short-lived process that adds the job dies, or its runner, or a command
     crash,     // NODE: its process dies
     power,     // NODE: its process dies, and what was not synced is lost
     start,     // NODE
@@ -50,11 +55,11 @@ struct Action {
   unsigned n = 0;               // of the rest
   unsigned job = 0, which = 0;  // JOB is its number, and .N behind it the Nth of several; 0 is none
 };
-inline constexpr unsigned action_kinds = 24;
+inline constexpr unsigned action_kinds = 27;
 
-// The number of a node's debts to rep_N, in a job's place, is this and N; that of a job that it runs is the second, and
-// that of its keeper the third.
-inline constexpr unsigned debts_number = 1000, run_number = 2000, keep_number = 3000;
+// The number of a node's debts to rep_N, in a job's place, is this and N; that of a job that it runs is the second,
+// that of its keeper the third, and that of a command that changes its group the fourth.
+inline constexpr unsigned debts_number = 1000, run_number = 2000, keep_number = 3000, group_number = 4000;
 
 // The number by which the client, and the server, stands in an action's place for a node.
 inline constexpr unsigned client = 100;

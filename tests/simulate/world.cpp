@@ -35,6 +35,8 @@ World::World(const Setting& setting) : m_setting(setting), m_nodes(setting.nodes
   for (size_t i = 0; i < m_nodes.size(); ++i) {
     Node& node = m_nodes[i];
     node.name = "rep_" + std::to_string(i + 1);
+    for (size_t other = 0; other < m_nodes.size(); ++other)
+      if (other != i) node.settings.insert("rep_" + std::to_string(other + 1));
     set_up(node);
   }
   for (auto& node : m_nodes) start(node);
@@ -217,7 +219,7 @@ bool World::is_ready(const Node& node, const Task& task) const {
 Quorum::Others World::others(const Node& node) const {
   Quorum::Others others;
   for (size_t i = 0; i < m_nodes.size(); ++i) {
-    if (&m_nodes[i] == &node) continue;
+    if (!node.members->has(m_nodes[i].name)) continue;
     others.identities[m_nodes[i].name] = node.members->store_of(m_nodes[i].name);
     others.up += node.others[i].up;
   }
@@ -241,6 +243,7 @@ bool World::step(Node& node, const Action& action) {
 void World::go_on(Node& node, Task& task) {
   if (task.kind == Task::Kind::pay || task.kind == Task::Kind::apart) return go_on_paying(node, task);
   if (task.kind == Task::Kind::keep) return go_on_keeping(node, task);
+  if (task.kind == Task::Kind::forget || task.kind == Task::Kind::join) return go_on_changing(node, task);
   const bool own = task.kind != Task::Kind::take;
   switch (task.step) {
     case Step::begin:
@@ -418,7 +421,7 @@ void World::hand_out(Node& node, Task& task, const Quorum::Send& what) {
       task.records[n] = told(*entry, standing->job);
     }
     for (unsigned to = 0; to < m_nodes.size(); ++to)
-      if (&m_nodes[to] != &node && node.others[to].up) task.to_send.emplace_back(to, n);
+      if (node.members->has(name(to)) && node.others[to].up) task.to_send.emplace_back(to, n);
   }
   if (!task.to_send.empty()) task.step = Step::send;
 }
@@ -483,6 +486,21 @@ void World::reply_raw(Task& task, const gq::Answer& answer) {
   }
 }
 
+// A process that serves nobody else dies, and the node goes on.
+bool World::kill(Node& node, const Action& action) {
+  using Kind = Task::Kind;
+  unsigned nth = action.which;
+  auto task = std::find_if(node.tasks.begin(), node.tasks.end(), [&](const Task& t) {
+    const bool is_apart = t.kind == Kind::add || t.kind == Kind::run || t.kind == Kind::forget || t.kind == Kind::join;
+    return t.job == action.job && is_apart && nth-- == 0;
+  });
+  if (task == node.tasks.end()) return false;
+  const bool is_runner = task->kind == Kind::run;
+  if (!is_runner) node.tasks.erase(task);
+  else std::erase_if(node.tasks, [](const Task& t) { return t.kind == Kind::run; }), ++node.runners;
+  return true;
+}
+
 bool World::give_up(Node& node, const Action& action) {
   if (!node.is_going()) return false;
   for (auto& task : node.tasks) {
@@ -529,7 +547,8 @@ const Entry* World::find_add(const Node& node, const std::string& id, std::initi
 
 bool World::pay(Node& node, unsigned to) {
   auto& other = node.others[to];
-  if (!node.is_going() || !other.up || !node.detector->has_answered(name(to))) return false;
+  if (!node.is_going() || !node.members->has(name(to)) || !other.up || !node.detector->has_answered(name(to)))
+    return false;
   const unsigned job = debts_number + to + 1;
   bool begun = false;
   while (auto next = other.progress.next_apart(m_now)) {
@@ -799,6 +818,7 @@ bool World::carry_out(const Action& action) {
                .try_emplace(action.job, Client{make(decode_submit(action.n), action.job, make_id('C', action.job))})
                .second)
         return false;
+      if (!is_even()) m_regrouped.insert(m_clients.at(action.job).record.add.id);
       send_job(action.job, action.a);
       return true;
     }
@@ -819,6 +839,7 @@ bool World::carry_out(const Action& action) {
                             .from = client,
                             .job = action.job,
                             .records = {make({}, action.job, make_id('R', action.job, ++raw->second.times))}});
+      if (!is_even()) m_regrouped.insert(node.tasks.back().records[0].add.id);
       return true;
     }
     case Kind::step:
@@ -849,6 +870,11 @@ bool World::carry_out(const Action& action) {
     case Kind::clock:
       node.skew = Millis(action.n % 10'000);
       return true;
+    case Kind::forget:
+    case Kind::join:
+      return action.b != client && change_group(node, action);
+    case Kind::kill:
+      return kill(node, action);
     case Kind::crash:
     case Kind::power:
       if (!node.up) return false;
@@ -884,6 +910,17 @@ void World::send_job(unsigned job, unsigned node) {
   send({.kind = Message::Kind::submit, .from = client, .to = node, .job = job, .records = {m_clients.at(job).record}});
 }
 
+// What nodes do for each other, and time; with what stops one of them meanwhile.
+Action World::any_of_group(Random& random) const {
+  using Kind = Action::Kind;
+  auto number = [&](size_t bound) { return static_cast<unsigned>(random.below(bound)); };
+  const unsigned node = number(m_nodes.size()), other = number(m_nodes.size());
+  constexpr Kind usual[] = {Kind::ask, Kind::ask, Kind::keep, Kind::run, Kind::time};
+  constexpr Kind seldom[] = {Kind::pay, Kind::pause, Kind::resume, Kind::crash, Kind::start, Kind::wipe, Kind::start};
+  const Kind kind = random.chance(5) ? seldom[number(std::size(seldom))] : usual[number(std::size(usual))];
+  return {.kind = kind, .a = node, .b = other, .n = kind == Kind::time ? 100 + number(800) : 0};
+}
+
 // Mostly what goes on with what is there, so that a good part of the faults meets something half done.
 Action World::any(Random& random) const {
   using Kind = Action::Kind;
@@ -892,10 +929,14 @@ Action World::any(Random& random) const {
   const auto jobs = static_cast<unsigned>(m_clients.size() + m_raws.size());
   auto job = [&] { return 1 + jobs - std::min(jobs, 1 + number(8)); };  // one of the last
   const auto& tasks = m_nodes[node].tasks;
+  if (m_setting.hurries && random.chance(4)) return any_of_group(random);
+  if (m_setting.regroups && random.chance(60))
+    return {.kind = random.chance(2) ? Kind::forget : Kind::join, .a = node, .b = number(m_nodes.size())};
   const uint64_t dice = random.below(1000);
   if (dice < 480 && !tasks.empty()) {
     const Task& task = tasks[number(tasks.size())];
-    return {.kind = dice < 465 ? Kind::step : Kind::give_up, .a = node, .job = task.job, .which = number(2)};
+    const Kind kind = dice < 465 ? Kind::step : dice < 479 ? Kind::give_up : Kind::kill;
+    return {.kind = kind, .a = node, .job = task.job, .which = number(2)};
   }
   if (dice >= 480 && dice < 500) return {.kind = Kind::time, .n = 10 + number(400)};
   if (dice < 800 && !m_messages.empty()) {
@@ -913,7 +954,7 @@ Action World::any(Random& random) const {
   if (dice < 970) return {.kind = Kind::keep, .a = node};
   if (dice < 973) return {.kind = random.chance(2) ? Kind::pause : Kind::clock, .a = node, .n = number(4000)};
   if (dice < 980) return {.kind = Kind::resume, .a = node};
-  if (dice < 981) return {.kind = Kind::time, .n = 10 + number(600)};
+  if (dice < 982) return {.kind = Kind::time, .n = 200 + number(1500)};
   if (dice < 987) return {.kind = Kind::start, .a = node};
   if (dice < 990) return {.kind = Kind::crash, .a = node};
   if (dice < 992) return {.kind = Kind::power, .a = node};
@@ -929,7 +970,7 @@ std::string World::what_is_owed() const {
   for (const auto& node : m_nodes)
     for (unsigned other = 0; other < m_nodes.size(); ++other) {
       const auto& progress = node.others[other].progress;
-      if (&m_nodes[other] == &node) continue;
+      if (!node.members->has(name(other))) continue;
       if (progress.sent() < node.end)
         text += "; " + node.name + " has told " + name(other) + " " + std::to_string(progress.sent()) + " of " +
                 std::to_string(node.end);
@@ -943,7 +984,8 @@ std::string World::what_is_owed() const {
 //
 // Not looked at: jobs with a key, of which a node that was set up anew may have another one; and those that two nodes
 // have accepted, of which left_to_run() sees whether they come to their end. A node that is set up anew is not told of
-// what has ended where it was accepted.
+// what has ended where it was accepted; and where every node runs each job, what a node has lost before it was answered
+// is only on those that it had told by then.
 void World::check_agreement() {
   auto has_ended_anywhere = [&](const std::string& id) {
     return std::any_of(m_nodes.begin(), m_nodes.end(), [&](const Node& n) {
@@ -956,7 +998,8 @@ void World::check_agreement() {
       auto* add = std::get_if<event::Add>(&entry.event);
       auto job = add && !add->given && add->asked.key.empty() ? node.fold->get(add->id) : std::nullopt;
       if (!job || job->node.empty() || job->state == gq::State::finished || job->state == gq::State::pending) continue;
-      if (m_accepted.at(add->id).size() > 1 || (!job->once && has_ended_anywhere(add->id))) continue;
+      if (m_accepted.at(add->id).size() > 1) continue;
+      if (!job->once && (has_ended_anywhere(add->id) || m_excused.count(add->id))) continue;
       for (const auto& other : m_nodes) {
         auto its = other.fold->get(add->id);
         if (!its) return fail(add->id + " is on " + node.name + " and not on " + other.name);
@@ -978,7 +1021,7 @@ void World::heal() {
                          [](const auto& r) { return r.second.place != Raw::Place::gone; });
   };
   auto is_done = [&] {
-    return m_messages.empty() && waiting() == 0 && what_is_owed().empty() &&
+    return is_even() && m_messages.empty() && waiting() == 0 && what_is_owed().empty() &&
            std::all_of(m_nodes.begin(), m_nodes.end(), [](const Node& n) { return n.tasks.empty(); }) &&
            left_to_run().empty();
   };
@@ -988,6 +1031,7 @@ void World::heal() {
     act({.kind = Kind::room, .a = n});
     m_nodes[n].next_sync_fails = false;
   }
+  constexpr unsigned rejoin = 100;  // in this round all are in one group again
   for (unsigned round = 0; !is_done() && !m_fault; ++round) {
     if (m_figures.steps - begun > enough_steps)
       return fail("all is mended, and " + std::to_string(waiting()) + " clients are not answered" + what_is_owed() +
@@ -1006,6 +1050,9 @@ void World::heal() {
       for (unsigned job : jobs)
         if (!act({.kind = Kind::step, .a = n, .job = job})) act({.kind = Kind::give_up, .a = n, .job = job});
     }
+    if (round == rejoin) check_forgotten();
+    for (unsigned n = 0; n < nodes && round >= rejoin && !is_even(); ++n)
+      for (unsigned other = 0; other < nodes; ++other) act({.kind = Kind::join, .a = n, .b = other});
     if (round % 20 != 0) continue;
     act({.kind = Kind::time, .n = 400});
     for (unsigned n = 0; n < nodes; ++n) {

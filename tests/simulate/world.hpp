@@ -37,7 +37,7 @@ using gq::Lsn;
 using gq::Millis;
 
 // Smaller than the real ones, so that a search meets their ends.
-inline constexpr Millis peer_timeout{200}, takeover{2000}, alone_after{6000}, check_interval{5000};
+inline constexpr Millis peer_timeout{200}, takeover{2000}, alone_after{3000}, check_interval{5000};
 
 // A record on its way: the add of a job and what stands for its workload, or what a node says of one.
 struct Record {
@@ -89,7 +89,7 @@ struct Keeping {
 
 // What a node is doing: queueing a job for a client or a server, or taking another node's. It is lost with the process.
 struct Task {
-  enum class Kind { add, raw, take, pay, apart, run, keep };
+  enum class Kind { add, raw, take, pay, apart, run, keep, forget, join };
   // In the order in which a task of that kind goes through them.
   enum class Step {
     // add, raw; take as far as judge
@@ -121,6 +121,9 @@ struct Task {
     next_tell,
     write,
     write_sync,
+    // forget, join
+    write_settings,
+    write_peer,
     // run
     finish,
     done
@@ -170,12 +173,13 @@ struct Task {
 struct Node {
   std::string name;
   gq::Self self;
-  unsigned stores = 0, processes = 0;  // that it has had
+  unsigned stores = 0, processes = 0, runners = 0;  // that it has had
   // What lasts:
   std::deque<Entry> journal;
   Lsn end = 0;
   std::unique_ptr<gq::MapTable> table;
   std::unique_ptr<gq::Fold> fold;
+  std::set<std::string> settings;  // gq.json: the other nodes of its group
   bool full = false;
   Millis skew{0};  // of its wall clock
   // The process:
@@ -183,6 +187,7 @@ struct Node {
   bool stopped = false;  // it does not go on, until it is woken
   bool is_going() const { return up && !stopped; }
   gq::Times beat{};
+  bool has_read_settings = false;
   std::unique_ptr<gq::Membership> members;
   std::unique_ptr<gq::FailureDetector> detector;
   std::unique_ptr<gq::Ownership> ownership;
@@ -215,6 +220,7 @@ class World {
   bool act(const Action& action);
   // Something that may be possible now.
   Action any(Random& random) const;
+  Action any_of_group(Random& random) const;
 
   // All is mended, and goes on until nothing is left to do: then each client has been answered, and holds what it was
   // promised.
@@ -268,6 +274,7 @@ class World {
   unsigned number_of(const Node& node) const;
   bool step(Node& node, const Action& action);
   bool give_up(Node& node, const Action& action);
+  bool kill(Node& node, const Action& action);
   bool is_ready(const Node& node, const Task& task) const;
   void go_on(Node& node, Task& task);
   void begin(Node& node, Task& task);
@@ -295,6 +302,13 @@ class World {
   bool ask(Node& node, unsigned to);
   void answer_ask(Node& node, const Message& message);
   void hear_ask(Node& node, Message& message);
+  bool change_group(Node& node, const Action& action);
+  void go_on_changing(Node& node, Task& task);
+  void reload(Node& node);
+  void prepare(Node& node, unsigned other);
+  void regroup();
+  bool is_even() const;
+  void check_forgotten();
   bool keep(Node& node);
   void come_back(Node& node);
   void go_on_keeping(Node& node, Task& task);
@@ -344,6 +358,7 @@ class World {
   std::set<std::string> m_complete;                    // jobs that as many nodes have had at the same time as have to
   std::map<std::string, std::set<std::string>> m_ran;  // by job, the identities that have started it
   std::set<std::string> m_excused;                     // jobs that two nodes may run
+  std::set<std::string> m_regrouped;                   // jobs that were there while the groups of nodes differed
   Millis m_now{1'000'000};
   uint64_t m_next_call = 0;
   std::optional<std::string> m_fault;
