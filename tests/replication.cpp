@@ -3,6 +3,7 @@
 #include "gq/base/ulid.hpp"
 #include "gq/replication/ask.hpp"
 #include "gq/replication/failure_detector.hpp"
+#include "gq/replication/look.hpp"
 #include "gq/replication/membership.hpp"
 #include "gq/replication/ownership.hpp"
 #include "gq/replication/replica.hpp"
@@ -576,6 +577,49 @@ void a_take_over_is_told_before_it_is_written() {
   CHECK(!take(gone) && !take({"rep_9", Cause::former}));
 }
 
+// Who is asked what, in order, before jobs are taken over.
+void a_look_asks_one_after_the_other() {
+  using Cause = Takeover::Cause;
+  Group3 g;
+  const Millis remember{24 * 3600'000};
+  std::vector<HeldJob> jobs{g.job('A', "f", "rep_3"), g.job('B', "g", "rep_3"), g.job('C', "h", "rep_3")};
+  std::string log;
+  // Each node knows these; what is left is taken.
+  auto look_at = [&](const Takeover& what, const std::map<std::string, std::string>& known) {
+    const Times now{g.now, 2 * remember};
+    Look look(what, g.held.runs, jobs);
+    log.clear();
+    while (auto question = look.next(g.ownership, g.members, g.fd, remember, now)) {
+      AskReply reply{.end = 1};
+      log += question->node + " ";
+      for (const auto& id : question->ids) {
+        log += id[1];
+        reply.known.push_back(known.at(question->node).find(id[1]) != std::string::npos);
+      }
+      log += "; ";
+      look.answered(reply, g.ownership, g.members, g.fd, now);
+    }
+    log += g.ids(look.jobs()) + " stale";
+    for (const auto& id : look.stale()) log += " " + id.substr(1, 1);
+    return log;
+  };
+  // One that may have lost jobs is asked first; then those that come before this one, for the rest. C does not run
+  // here.
+  CHECK(look_at({"rep_3", Cause::lost}, {{"rep_3", "A"}, {"rep_1", ""}}) == "rep_3 AB; rep_1 B; B stale");
+  CHECK(look_at({"rep_3", Cause::lost}, {{"rep_3", "B"}, {"rep_1", "A"}}) == "rep_3 AB; rep_1 A;  stale");
+  CHECK(look_at({"rep_3", Cause::lost}, {{"rep_3", "AB"}}) == "rep_3 AB;  stale");
+  // One that lives, and does not run them, is asked last whether that is still so.
+  for (int second = 1; second <= 30; ++second) g.at(second), g.runs("rep_1", {{"f", "g"}}), g.runs("rep_3", {{"g"}});
+  CHECK(look_at({"rep_3", Cause::idle}, {{"rep_1", ""}, {"rep_3", ""}}) == "rep_1 A; rep_3 ; A stale");
+  CHECK(look_at({"rep_3", Cause::idle}, {{"rep_1", "A"}}) == "rep_1 A;  stale");
+  // What was this node's before it was set up anew, and is old: each other is asked what it knows of that.
+  const Takeover own{"rep_2", Cause::former};
+  CHECK(look_at(own, {{"rep_1", ""}, {"rep_3", "B"}}) == "rep_1 AB; rep_1 AB; rep_3 AB; AB stale A");
+  for (int second = 31; second <= 60; ++second) g.at(second), g.runs("rep_1", {{"f", "g"}});
+  g.fd.notice_gone(g.now);
+  CHECK(look_at(own, {{"rep_1", ""}}) == "rep_1 AB; AB stale");  // one of them cannot be asked
+}
+
 // rep_1 of a group whose jobs run once, as one who steps it sees it. The others were met before.
 class Node1 {
  public:
@@ -831,17 +875,22 @@ void jobs_are_taken_by_one_that_was_there() {
   job.job.function = "f", job.job.node = "rep_3", job.job.store = n.store('3');
   Transfer t;
   t.group = "rep_1:once", t.node = "rep_3", t.to = "rep_1", t.store = n.store('3'), t.kind = "ask";
-  auto effect = n.r.take(due[0], {job}, {job.id}, n.now);
-  CHECK(effect && n.r.admit(t, n.now).taking && n.lines().find("kept as dead") != std::string::npos);
-  n.r.ownership().taken();
-  CHECK(!n.r.admit(t, n.now).taking && !n.r.take(due[0], {job}, {}, n.now));  // it has asked: so it is back
-  n.now = n.at(90);
-  CHECK(!n.r.take(due[0], {job}, {}, n.now) && n.lines().find("this node was stopped for 59 s") == 0);
+  auto take = [&](const Takeover& what) {
+    Look look(what, held.runs, {job});
+    return n.r.take(look, n.now);
+  };
+  auto effect = take(due[0]);
+  CHECK(effect && n.r.admit(t, n.now).taking);
+  n.r.taken();
+  CHECK(!n.r.admit(t, n.now).taking && !take(due[0]));  // it has asked: so it is back
+  n.now = n.at(90), n.lines();
+  CHECK(!take(due[0]) && n.lines().find("this node was stopped for 59 s") == 0);
 }
 
 }  // namespace
 
 void test_replication() {
+  a_look_asks_one_after_the_other();
   a_lease_follows_the_return();
   a_node_is_recorded_when_it_is_met();
   a_node_is_forgotten_behind_its_last_record();

@@ -454,10 +454,17 @@ std::vector<Takeover> Replica::due(const HeldHere& held, Times now) {
   return m_ownership.due(held, m_members, m_detector, now.boot);
 }
 
-std::optional<TellThenAppend> Replica::take(const Takeover& what, std::vector<HeldJob> jobs,
-                                            const std::set<std::string>& stale, Times now) {
+std::optional<Look::Question> Replica::next_question(Look& look, Millis remember, Times now) const {
+  return look.next(m_ownership, m_members, m_detector, remember, now);
+}
+
+std::vector<event::State> Replica::answered(Look& look, const AskReply& reply, Times now) const {
+  return look.answered(reply, m_ownership, m_members, m_detector, now);
+}
+
+std::optional<TellThenAppend> Replica::take(Look& look, Times now) {
   beat(now);  // this node itself may have been away
-  auto effect = m_ownership.take(what, std::move(jobs), stale, m_detector, now);
+  auto effect = m_ownership.take(look.what(), look.take_jobs(), look.stale(), m_detector, now);
   if (!effect) return effect;
   for (const auto& change : effect->tell())
     if (change.stale)

@@ -36,6 +36,7 @@
 
 #include "gq/base/log.hpp"
 #include "gq/replication/failure_detector.hpp"
+#include "gq/replication/look.hpp"
 #include "gq/replication/membership.hpp"
 #include "gq/replication/ownership.hpp"
 #include "gq/replication/progress.hpp"
@@ -62,8 +63,6 @@ class Replica {
   const Group& group() const { return m_members.group(); }
   const Membership& members() const { return m_members; }
   const FailureDetector& detector() const { return m_detector; }
-  // Its questions and decisions, step by step: see takeover.cpp.
-  Ownership& ownership() { return m_ownership; }
 
   // What is to be carried out after a step.
   struct Line {
@@ -197,8 +196,17 @@ class Replica {
 
   // Finds out who is gone, and whose jobs are to be looked at.
   std::vector<Takeover> due(const HeldHere& held, Times now);
-  std::optional<TellThenAppend> take(const Takeover& what, std::vector<HeldJob> jobs,
-                                     const std::set<std::string>& stale, Times now);
+  // A look at jobs of one of these, question by question; see look.hpp. What is returned is to be appended.
+  std::optional<Look::Question> next_question(Look& look, Millis remember, Times now) const;
+  std::vector<event::State> answered(Look& look, const AskReply& reply, Times now) const;
+  // The end of it: the jobs are this node's, until taken() in front of others. nullopt where that may not be any more.
+  std::optional<TellThenAppend> take(Look& look, Times now);
+  void taken() { m_ownership.taken(); }
+  // The end of all looks that were due for one reason, which began then; or one could not be ended.
+  void looked(const Takeover& what, size_t taken, Millis began, Times now) {
+    m_ownership.looked(what, taken, began, now.boot);
+  }
+  void not_looked(const Takeover& what) { m_ownership.failed(what); }
 
  private:
   struct Other {

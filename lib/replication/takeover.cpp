@@ -17,9 +17,9 @@ void TakeoverWatch::look() {
     const Millis began = read_times().boot;
     try {
       const size_t taken = take_over(what, held.runs);
-      m_monitor.step([&](Replica& r) { r.ownership().looked(what, taken, began, read_times().boot); });
+      m_monitor.step([&](Replica& r) { r.looked(what, taken, began, read_times()); });
     } catch (const Error&) {
-      m_monitor.step([&](Replica& r) { r.ownership().failed(what); });
+      m_monitor.step([&](Replica& r) { r.not_looked(what); });
       throw;
     }
   }
@@ -60,16 +60,15 @@ size_t TakeoverWatch::take_over(const Takeover& what, const RunHere& here) {
   size_t count = 0;
   std::string cursor;
   for (bool last = false; !last;) {
-    std::vector<HeldJob> jobs = held_by(what.node, cursor, last);
-    leave_to_others(what, here, jobs);
-    const auto stale = what.node == m_monitor.self().node ? unknown_everywhere(jobs) : std::set<std::string>();
-    if (jobs.empty()) continue;
-    auto effect = m_monitor.step([&](Replica& r) { return r.take(what, std::move(jobs), stale, read_times()); });
+    Look look(what, here, held_by(what.node, cursor, last));
+    ask_for(look);
+    if (look.jobs().empty()) continue;
+    auto effect = m_monitor.step([&](Replica& r) { return r.take(look, read_times()); });
     if (!effect) return count;
     struct Taking {
       Monitor& monitor;
       ~Taking() {
-        monitor.step([](Replica& r) { r.ownership().taken(); });
+        monitor.step([](Replica& r) { r.taken(); });
       }
     } taking{m_monitor};
     for (Outbox* outbox : m_peers.all()) outbox->tell(effect->tell());
@@ -81,49 +80,16 @@ size_t TakeoverWatch::take_over(const Takeover& what, const RunHere& here) {
   return count;
 }
 
-// Leaves the jobs that are for this node to take over, as the others say.
-void TakeoverWatch::leave_to_others(const Takeover& what, const RunHere& here, std::vector<HeldJob>& jobs) {
-  auto leave_others = [&] {
-    m_monitor.step([&](Replica& r) { Ownership::leave_others(jobs, what, here, r.detector(), read_times().boot); });
-  };
-  leave_others();
-  if (what.cause == Takeover::Cause::lost && !jobs.empty()) {
-    const auto ids = Ownership::ids_of(jobs);
-    const AskReply reply = m_peers.ask(what.node, ids);
-    const auto doubted = m_monitor.step(
-        [&](Replica& r) { return r.ownership().leave_to_owner(jobs, ids, reply, what.node, r.members()); });
+// Asks the others what the look has to know.
+void TakeoverWatch::ask_for(Look& look) {
+  const Millis remember = m_monitor.store().limits().remember;
+  while (auto question = m_monitor.step([&](Replica& r) { return r.next_question(look, remember, read_times()); })) {
+    const AskReply reply = m_peers.ask(question->node, question->ids);
+    const auto states = m_monitor.step([&](Replica& r) { return r.answered(look, reply, read_times()); });
     std::vector<std::string> records;
-    for (const auto& state : doubted) records.push_back(encode_record(state));
+    for (const auto& state : states) records.push_back(encode_record(state));
     if (!records.empty()) m_monitor.journal().commit({records.begin(), records.end()}, Room::completion);
   }
-  const auto earlier =
-      m_monitor.step([&](Replica& r) { return r.ownership().earlier(what, r.members(), r.detector()); });
-  for (const auto& node : earlier) {
-    const auto ids =
-        m_monitor.step([&](Replica& r) { return Ownership::to_ask(jobs, node, r.detector(), read_times().boot); });
-    if (ids.empty()) continue;
-    Ownership::leave_to_earlier(jobs, ids, m_peers.ask(node, ids));
-  }
-  // All this took its time. An owner that lives may run them again by now: it is asked once more. What begins there
-  // between its answer and what it is told here can run twice.
-  if (what.cause != Takeover::Cause::idle || jobs.empty()) return;
-  m_peers.ask(what.node, {});
-  leave_others();
-}
-
-// Of jobs that this node owned before it was restored or set up anew: those that are stale. None where not all others
-// can be asked.
-std::set<std::string> TakeoverWatch::unknown_everywhere(const std::vector<HeldJob>& jobs) {
-  const auto ids = Ownership::maybe_stale(jobs, m_monitor.store().limits().remember, now_ms());
-  const auto others = m_monitor.step([](Replica& r) { return Ownership::all_others(r.members(), r.detector()); });
-  if (ids.empty() || !others || others->empty()) return {};
-  std::set<std::string> unknown(ids.begin(), ids.end());
-  for (const auto& node : *others) {
-    const auto known = m_peers.ask(node, ids).known;
-    for (size_t i = 0; i < ids.size(); ++i)
-      if (known[i]) unknown.erase(ids[i]);
-  }
-  return unknown;
 }
 
 }  // namespace gq

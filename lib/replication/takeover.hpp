@@ -1,8 +1,7 @@
 // Carries out take-overs: looks up the jobs of other nodes that are here, asks the others about them, and makes those
-// this node's that are for it to take. Which those are, and when, ownership.hpp decides.
+// this node's that are for it to take. Which those are, and when, ownership.hpp decides; look.hpp, whom to ask what.
 #pragma once
 
-#include <set>
 #include <string>
 #include <vector>
 
@@ -22,8 +21,7 @@ class TakeoverWatch {
   HeldHere held_here();
   std::vector<HeldJob> held_by(const std::string& node, std::string& cursor, bool& last);
   size_t take_over(const Takeover& what, const RunHere& here);
-  void leave_to_others(const Takeover& what, const RunHere& here, std::vector<HeldJob>& jobs);
-  std::set<std::string> unknown_everywhere(const std::vector<HeldJob>& jobs);
+  void ask_for(Look& look);
 
   Monitor& m_monitor;
   Peers& m_peers;

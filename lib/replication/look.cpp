@@ -1,0 +1,76 @@
+#include "gq/replication/look.hpp"
+
+namespace gq {
+
+Look::Question Look::ask(const std::string& node, std::vector<std::string> ids) {
+  m_asked = std::move(ids);
+  return {node, m_asked};
+}
+
+Look::Question Look::ask_next(std::vector<std::string> ids) {
+  const std::string node = std::move(m_nodes.front());
+  m_nodes.pop_front();
+  return ask(node, std::move(ids));
+}
+
+std::optional<Look::Question> Look::next(const Ownership& ownership, const Membership& members,
+                                         const FailureDetector& detector, Millis remember, Times now) {
+  using Cause = Takeover::Cause;
+  if (m_stage == Stage::begun) {
+    Ownership::leave_others(m_jobs, m_what, m_here, detector, now.boot);
+    m_stage = Stage::owner;
+    if (m_what.cause == Cause::lost && !m_jobs.empty()) return ask(m_what.node, Ownership::ids_of(m_jobs));
+  }
+  if (m_stage == Stage::owner) {
+    const auto earlier = ownership.earlier(m_what, members, detector);
+    m_nodes.assign(earlier.begin(), earlier.end());
+    m_stage = Stage::earlier;
+  }
+  if (m_stage == Stage::earlier) {
+    for (; !m_nodes.empty(); m_nodes.pop_front())
+      if (auto ids = Ownership::to_ask(m_jobs, m_nodes.front(), detector, now.boot); !ids.empty())
+        return ask_next(std::move(ids));
+    // All this took its time. An owner that lives may run them again by now: it is asked once more. What begins there
+    // between its answer and what it is told here can run twice.
+    m_stage = Stage::once_more;
+    if (m_what.cause == Cause::idle && !m_jobs.empty()) return ask(m_what.node, {});
+  }
+  if (m_stage == Stage::once_more) {
+    m_stage = Stage::everybody;
+    const auto ids = m_what.node == members.group().self.node ? Ownership::maybe_stale(m_jobs, remember, now.wall)
+                                                              : std::vector<std::string>();
+    // None is stale where not all others can be asked.
+    const auto others = Ownership::all_others(members, detector);
+    if (!ids.empty() && others) m_nodes.assign(others->begin(), others->end());
+    if (!m_nodes.empty()) m_stale.insert(ids.begin(), ids.end());
+  }
+  if (m_stage == Stage::everybody && !m_nodes.empty() && !m_stale.empty())
+    return ask_next({m_stale.begin(), m_stale.end()});
+  m_stage = Stage::done;
+  return std::nullopt;
+}
+
+std::vector<event::State> Look::answered(const AskReply& reply, const Ownership& ownership, const Membership& members,
+                                         const FailureDetector& detector, Times now) {
+  const auto ids = std::exchange(m_asked, {});
+  switch (m_stage) {
+    case Stage::owner:
+      return ownership.leave_to_owner(m_jobs, ids, reply, m_what.node, members);
+    case Stage::earlier:
+      Ownership::leave_to_earlier(m_jobs, ids, reply);
+      break;
+    case Stage::once_more:
+      Ownership::leave_others(m_jobs, m_what, m_here, detector, now.boot);
+      break;
+    case Stage::everybody:
+      for (size_t i = 0; i < ids.size(); ++i)
+        if (reply.known[i]) m_stale.erase(ids[i]);
+      break;
+    case Stage::begun:
+    case Stage::done:
+      break;
+  }
+  return {};
+}
+
+}  // namespace gq
