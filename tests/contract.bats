@@ -122,6 +122,7 @@ PY
   [[ $(state "$id") == finished ]]
 }
 
+# bats test_tags=once
 @test "the contract: --time-limit ends the whole process group, and a grandchild that keeps the output open holds nothing up" {
   local id start=$SECONDS
   id=$(gq-enqueue f --local <<<x)
@@ -256,6 +257,7 @@ PY
   fails_with 64 gq-enqueue f --local --serial $'\x01' <<<x
 }
 
+# bats test_tags=once
 @test "gq-worker: --rate bounds the starts of a process; a paused function waits, in every process, until it is resumed" {
   seq 10 | gq-enqueue f --local -l >/dev/null
   local start
@@ -322,6 +324,7 @@ PY
   no_jobs && [[ $(grep -c 'No space left on device; what commands print is lost' "$T/full.err") == 1 ]]
 }
 
+# bats test_tags=once
 @test "gq-worker: an --output directory that is gone is made again; what cannot be one is 74 at the start, and later no fault of the command" {
   local id
   touch "$T/file"
@@ -352,6 +355,7 @@ PY
   wait "$PID"
 }
 
+# bats test_tags=once
 @test "gq-worker: --joblog follows its name: renamed, removed or emptied, it is made anew" {
   background gq-worker --local -f f --joblog "$T/log" -- true
   ran() { gq-enqueue f --local <<<x >/dev/null; eventually no_jobs; }
@@ -376,6 +380,7 @@ PY
   [[ $(cut -f 1 "$T/log" | xargs) == 'Seq 7' ]]
 }
 
+# bats test_tags=once
 @test "gq-worker: --joblog may be a descriptor that it was given, or a link to one; a FIFO is refused at once [74]" {
   ln -s /dev/stderr "$T/link"
   for log in /dev/stderr /dev/fd/2 "$T/link"; do
@@ -437,6 +442,7 @@ PY
   [[ ! -e $T/real/new ]]
 }
 
+# bats test_tags=once
 @test "gq-worker: a stop signal is obeyed while a file is opened [--joblog, on which another process has a lease]" {
   touch "$T/log"
   background python3 -c 'import fcntl, os, signal, sys, time
@@ -563,6 +569,7 @@ PY
   [[ $(gq-worker --local --drain -f f -- sh -c '[ "$(cut -d " " -f 6 /proc/$$/stat)" = $$ ] && echo own') == own ]]
 }
 
+# bats test_tags=once
 @test "gq-worker: --stream with a command that outlives SIGTERM, one that answers too much, one beside a job that killed its worker" {
   # It answers after the time limit has begun to end it: the next job of the serial key still runs.
   for n in 1 2; do gq-enqueue f --local --serial s <<<$n; done

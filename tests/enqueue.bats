@@ -79,6 +79,7 @@ load helpers
   fails_with 64 gq-enqueue up --local --id 01ARZ3NDEKTSV4RRFFQ69G5FAV -l </dev/null
 }
 
+# bats test_tags=once
 @test "gq-enqueue, gq-snapshot: a word that begins with - and names a file is 64; with ./ or behind -- it is the file [options that run programs, links, -, lists]" {
   cd "$T"
   printf 'touch %s/ran\n' "$T" >run.jpg
@@ -176,6 +177,7 @@ load helpers
   fails_with 78 gq-enqueue --config "$T/none" up --local </dev/null
 }
 
+# bats test_tags=once
 @test "gq: --config may be a FIFO, which is read within 5 s; one of another user, or that all may write, is not used [78]" {
   gq-enqueue --config <(echo 'delay = 1h') up --local <<<x
   [[ $(jobs_in delayed) == 1 ]]
@@ -228,6 +230,7 @@ load helpers
   grep -q "$(gq-inspect list | cut -f1): queued" "$T/err"
 }
 
+# bats test_tags=once
 @test "gq-enqueue: --timeout is how long it waits for a worker that comes late" {
   start_gearmand
   background gq-enqueue up --timeout 3s </dev/null
@@ -259,6 +262,7 @@ load helpers
   fails_with 74 sh -c 'gq-enqueue --help >/dev/full'
 }
 
+# bats test_tags=once
 @test "gq: names and IDs from a hostile mind are refused in one line, or stay names [function, --id, gq-inspect]" {
   local long bad
   long=$(printf 'x%.0s' {1..10240})
@@ -319,6 +323,7 @@ load helpers
   lines_are "$T/failed.err" 2
 }
 
+# bats test_tags=once
 @test "gq-enqueue: a server that sends packets without end is given up for the next one, and none after --timeout [75]" {
   fake_gearmand up.gq flood
   fails_with 75 timeout -s KILL 60 gq-enqueue --servers "$FAKE" up --timeout 2s <<<x
@@ -328,6 +333,7 @@ load helpers
   [[ $(jobs_in queued) == 1 ]]
 }
 
+# bats test_tags=once
 @test "gq-enqueue: a FILE with a lease is 66 for itself alone, and is waited for until --timeout only where it is one's own" {
   lease() {
     background "${@:2}" python3 -c 'import fcntl, signal, time
@@ -374,6 +380,7 @@ time.sleep(600)' 9<>"$1"
   gq-inspect journal | grep -o "add.*" | grep -oE '[0-9A-Z]{26}' | diff "$T/ids" -
 }
 
+# bats test_tags=long
 @test "gq-enqueue: many jobs that fail alike are one line with counts [a full disk, nobody who serves the function]" {
   store_on_small_disk
   seq -f "%.0f and some words to fill the disk with" 300000 >"$T/lines"

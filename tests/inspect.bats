@@ -91,7 +91,7 @@ load helpers
   [[ $(cat "$GQ_STORE"/journal/*.gqj | sha256sum) == "$before" ]]
 }
 
-# bats test_tags=long
+# bats test_tags=long,once
 @test "gq-inspect: with a million jobs, list --limit 10 and stats stay quick, and a worker stays under 64 MiB" {
   seq 1000000 | gq-enqueue f --local -l >"$T/ids"
   lines_are "$T/ids" 1000000
@@ -194,6 +194,7 @@ shown() { "$@" >>"$T/shown" 2>&1 </dev/null || true; }
   not acts <(tr -d '\r' <"$T/shown")
 }
 
+# bats test_tags=once,long
 @test "gq-snapshot, gq-enqueue, gq-replicate: what others say acts on no terminal, and an ID is an ID [manifests, databases, workers, names of files, servers and options]" {
   shown gq-enqueue --local f
   gq-snapshot create "$T/s" && mv "$T/s" "$T/s$odd" && cd "$T/s$odd"/*Z

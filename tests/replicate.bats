@@ -39,6 +39,9 @@ state_of() { gq-inspect --store "$T/$1" show --json "$2" | jq -r .state; }
 is_state() { [[ $(state_of "$1" "$2") == "$3" ]]; }
 copies_of() { local n=0 i; for i in "${NODES[@]}"; do gq-inspect --store "$T/$i" show "$1" >/dev/null 2>&1 && n=$((n + 1)); done; echo "$n"; }
 on_nodes() { [[ $(copies_of "$1") == "$2" ]]; }
+# The IDs of a file, and before each how many nodes hold the job unfinished.
+holders_of() { for i in "${NODES[@]}"; do gq-inspect --store "$T/$i" list || return; done | cut -f1 | grep -Fxf "$1" | sort | uniq -c; }
+held_by_each() { [[ $(holders_of "$1" | grep -c " ${#NODES[@]} ") == "$(wc -l <"$1")" ]]; }
 sound() { for n in "${NODES[@]}"; do gq-inspect --store "$T/$n" check || return; done; }
 says() { grep -q "$2" "$T/bg.$1.err"; }
 
@@ -149,6 +152,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   eventually ran_times "$id" 3
 }
 
+# bats test_tags=long
 @test "gq-enqueue: an answer that comes too late for the peers is 75, and the same ID sent again resumes the job" {
   start_gearmand
   group once
@@ -226,6 +230,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   eventually ran_times $id 1
 }
 
+# bats test_tags=long
 @test "gq-worker: what a node missed while it was down it is told later, the finished jobs too [run all]" {
   start_gearmand
   group all
@@ -312,6 +317,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   for n in 1 2 3; do eventually is_state $n "$id" finished; done
 }
 
+# bats test_tags=long
 @test "gq-worker: jobs of a node that is gone are taken over, and it does not run them again when it returns" {
   start_gearmand
   group once
@@ -355,13 +361,13 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
     nodes
     seq 30 | gq-enqueue f -l --delay 1h >"$T/ids"
     seq 30 | gq-enqueue f -l >"$T/now"
-    while read -r id; do eventually on_nodes "$id" 3; done <"$T/ids"
+    eventually held_by_each "$T/ids"
     kill -9 "${NODE[2]}"
     old=$(jq -r .identity "$T/2/gq.json")
     rm -rf "$T/2"
     gq-replicate init --store "$T/2" --as rep_2 --group rep_1,rep_2,rep_3 --run $policy
     node 2
-    while read -r id; do eventually on_nodes "$id" 3; done <"$T/ids"
+    eventually held_by_each "$T/ids"
     # Of jobs that run once, the others own now what was the old one's.
     no_old_owner() { ! gq-inspect --store "$T/1" list --state held --json | jq -se "any(.identity == \"$old\")"; }
     [[ $policy == all ]] || eventually no_old_owner
@@ -416,6 +422,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   sound
 }
 
+# bats test_tags=once
 @test "gq-worker: who sends under other identities or names changes nothing of a group and fills neither log nor journal [300 of each]" {
   start_gearmand
   NODES=(1 2)
@@ -518,6 +525,7 @@ P
   fails_with 78 as_service
 }
 
+# bats test_tags=once
 @test "gq-worker: with --auth only those with a key are heard, a recorded transfer counts once, and keys can be replaced" {
   start_gearmand
   NODES=(1 2)
@@ -574,6 +582,7 @@ P
   eventually both_ran
 }
 
+# bats test_tags=long
 @test "gq-worker: a signed transfer that was held back until its job was forgotten is not taken" {
   start_gearmand
   NODES=(1 2)
@@ -645,6 +654,7 @@ P
   ran_times "$id" 1
 }
 
+# bats test_tags=long
 @test "gq-worker: a job whose copy was answered for too late is run all the same" {
   start_gearmand
   group once
@@ -684,8 +694,7 @@ P
   queued() { gq-enqueue f --timeout 5s </dev/null >"$T/ids"; }
   eventually queued
   seq 50 | gq-enqueue f -l >>"$T/ids"
-  while read -r id; do [[ $(copies_of "$id") == 2 ]]; done <"$T/ids"
-  [[ -z $(gq-inspect --store "$T/1" list) ]]
+  [[ $(holders_of "$T/ids" | grep -c ' 2 ') == "$(wc -l <"$T/ids")" && -z $(gq-inspect --store "$T/1" list) ]]
   kill -STOP "${PIDS_OF[3]}"
   fails_with 75 gq-enqueue f --timeout 4s </dev/null
   kill -CONT "${PIDS_OF[3]}"
@@ -728,6 +737,7 @@ P
   sound
 }
 
+# bats test_tags=once,long
 @test "gq-worker: a job now and then is no trouble to a group: what the third node answers late is heard" {
   start_gearmand
   group once
@@ -740,6 +750,7 @@ P
   [[ $(cat "$T"/bg.*.err) == "$before" ]]
 }
 
+# bats test_tags=once
 @test "gq-worker: nodes that run hundreds of functions with long names hear each other" {
   start_gearmand
   NODES=(1 2)
@@ -754,6 +765,7 @@ P
   gq-enqueue "${long}300" </dev/null
 }
 
+# bats test_tags=once
 @test "gq-worker: one of two Gearman servers is enough for the nodes to reach each other" {
   start_gearmand; first=$GEARMAND one=$GQ_SERVERS
   start_gearmand
@@ -868,6 +880,7 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   eventually in_server '1 0'
 }
 
+# bats test_tags=long
 @test "gq-worker: while raw jobs wait for a peer that hangs, others are received, and at the bound gq's own records still are" {
   two_of_which_one_hangs 60s
   hears() { [[ $(echo garbage | timeout 10 gearman -h 127.0.0.1 -p "$PORT" -f f.gq) == 'bad not a whole record' ]]; }
@@ -974,6 +987,7 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   eventually forgotten
 }
 
+# bats test_tags=once,long
 @test "gq-worker, gq-replicate, gq-flush: a program of a group ends although a peer hangs, and a name server too [SIGTERM]" {
   NODES=(1 2)
   group once --copies 2
@@ -1002,6 +1016,7 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   kill -CONT "${NODE[2]}"
 }
 
+# bats test_tags=long
 @test "gq-worker: jobs are taken over by a node that runs their function, be the other gone or only without a worker for it [run once]" {
   start_gearmand
   group once
@@ -1019,6 +1034,7 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   [[ $(grep -l 'taken over' "$T"/bg.*.err | wc -l) == 1 ]]
 }
 
+# bats test_tags=once
 @test "gq-worker: a server that sends packets without end in another node's place does not keep a node from its end, nor from its jobs [--auth]" {
   start_gearmand
   NODES=(1 2)
@@ -1062,6 +1078,7 @@ slow_link() {
   eventually answers "$LINK"
 }
 
+# bats test_tags=once,long
 @test "gq-worker: a large job is on a second disk when it is answered, however slow the link [longer than --peer-timeout]" {
   start_gearmand
   NODES=(1 2)
@@ -1076,6 +1093,7 @@ slow_link() {
   [[ -z $(find "$T/2/blobs" -name 'tmp.*') ]]
 }
 
+# bats test_tags=once
 @test "gq-worker: a large job on its way over a slow link holds up no news of others, nor the node's answers" {
   start_gearmand
   NODES=(1 2)
@@ -1177,6 +1195,7 @@ slow_link() {
   eventually owes 2 1 0
 }
 
+# bats test_tags=once,long
 @test "gq-worker: large jobs for a node that is stuck do not gather in memory" {
   start_gearmand
   group once

@@ -227,6 +227,7 @@ for _ in range(1500): os.mkdir("d"); os.chdir("d")' "$T/snaps/$deep/tmp.restorin
   [[ $(ls "$T/snaps" | wc -l) == 2 && -e $T/snaps/$deep ]]
 }
 
+# bats test_tags=long
 @test "gq-snapshot: export and import carry states, keys, workloads; twice is once" {
   some_jobs
   dead=$(gq-enqueue d --local <<<dead); gq-flush -f d --max-attempts 1 -- false 2>/dev/null
@@ -249,6 +250,7 @@ for _ in range(1500): os.mkdir("d"); os.chdir("d")' "$T/snaps/$deep/tmp.restorin
   [[ $(gq-snapshot export --state dead --state kept | gq-snapshot import --store "$T/some"; ids --store "$T/some") == "$(printf '%s\n' "$dead" "$kept" | sort)" ]]
 }
 
+# bats test_tags=long
 @test "gq-snapshot: a stream is refused from the first bad byte on, what came before is kept and said [65]" {
   some_jobs
   gq-snapshot export >"$T/stream"

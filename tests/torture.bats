@@ -54,7 +54,7 @@ needs_root() { ((EUID == 0)) || skip "needs root, for file systems and namespace
 }
 
 @test "gq: a group of three nodes and two servers loses nothing that it answered for, whatever happens to one of them" {
-  torture group --rounds 5
+  torture group --rounds 2  # one for each policy; scripts/torture goes on with 20
 }
 
 @test "gq: a stranger at the servers of a group, with keys and without, stops no job, program or log [valid, altered and random records, transfers, answers]" {

@@ -52,6 +52,7 @@ load helpers
   [[ $(sort "$T/out") == $'back\nfore' ]]
 }
 
+# bats test_tags=once
 @test "gq-worker: raw jobs of the npm package gearmanode are queued and run [foreground and background]" {
   command -v npm >/dev/null || skip "needs npm"
   (cd "$T" && timeout 60 npm install --silent gearmanode >/dev/null 2>&1) || skip "cannot install gearmanode"
@@ -378,6 +379,7 @@ SH
 # The workloads that there are, once as many have come as there are fake servers: jobs_come N.
 jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done) == "$1" ]]; }
 
+# bats test_tags=once
 @test "gq-worker: a job arrives as it was sent, however its server pauses within it, and what is in it is no packet [pauses in the header, the arguments and the workload, a connection that ends there]" {
   servers=()
   for mode in "pause 12" "pause 19" "pause 21" "pause 24" "pause 500" forge break; do
@@ -412,6 +414,7 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
   lines_are "$T/bg.1.err" 1
 }
 
+# bats test_tags=once
 @test "gq-worker: SIGTERM ends it at once also while a server keeps it waiting within a job" {
   fake_gearmand fn drip 1000
   background gq-worker --servers "$FAKE" -f fn --queue-only
@@ -420,6 +423,7 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
   timeout 10 tail --pid "$PID" -f /dev/null
 }
 
+# bats test_tags=once
 @test "gq-worker: a server that sends a job byte by byte keeps no small one of another server waiting, and no large one for long, and is named" {
   start_gearmand
   fake_gearmand f.gq drip 1114112
@@ -431,6 +435,7 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
   eventually grep -q "server $FAKE sends a job of 1114112 bytes so slowly that jobs of other servers wait" "$T/bg.2.err"
 }
 
+# bats test_tags=once
 @test "gq-worker: a job of 4 MB arrives over a link that stalls for longer than a second, again and again" {
   start_gearmand
   LINK=$(free_port)
@@ -443,6 +448,7 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
   lines_are "$T/bg.2.err" 0
 }
 
+# bats test_tags=long
 @test "gq-worker: idle costs next to no CPU, with the server up and with it down" {
   start_gearmand
   start_worker -f f -- true
@@ -508,6 +514,7 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
   no_jobs
 }
 
+# bats test_tags=once,long
 @test "gq-worker: receives with as many threads as jobs wait for, and no more [one client at a time, many, one again]" {
   start_gearmand
   start_worker -f f --queue-only
@@ -578,6 +585,7 @@ PY
   [[ $(jobs_in queued) == 4 ]]
 }
 
+# bats test_tags=once
 @test "gq-worker: says once of each kind what it has refused on F.gq, and that a job has come with a reducer" {
   start_gearmand
   start_worker -f f --queue-only --max-workload 1K
@@ -595,6 +603,7 @@ PY
   lines_are "$T/bg.1.err" 3
 }
 
+# bats test_tags=once
 @test "gq-worker: a job over --max-workload is refused before its workload comes, and said; what waits behind it is taken [raw in the background and the foreground, F.gq]" {
   start_gearmand
   for f in f f.gq; do gq-bench submit 127.0.0.1 "$PORT" $f 1 60000000 1 bg; done
@@ -617,6 +626,7 @@ PY
   eventually queued 2
 }
 
+# bats test_tags=once
 @test "gq-worker: all that it receives at a time takes no more memory than twice --max-workload [a store that does not go on]" {
   start_gearmand
   start_worker -f f --queue-only --max-workload 8M

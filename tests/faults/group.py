@@ -367,7 +367,7 @@ def one_round(directory, seed, kind, policy):
 def group(directory, seed, short=True, rounds=None, kinds=None, **_):
     """Rounds of each fault, several groups at a time: they mostly wait."""
     seeds = random.Random(seed)
-    todo = [(kind, ("all", "once")[n % 2], seeds.randrange(1 << 32)) for n in range(rounds or (5 if short else 20)) for kind in (kinds or ROUNDS)]
+    todo = [(kind, ("all", "once")[n % 2], seeds.randrange(1 << 32)) for n in range(rounds or (2 if short else 20)) for kind in (kinds or ROUNDS)]
     if sanitized():  # which needs the real clock itself
         todo = [t for t in todo if t[0] != "clocks apart"]
     total = World(os.path.join(directory, "total"), seed)

@@ -1,33 +1,31 @@
 """The machine: descriptors, memory and processes run out, the clock jumps, pids come again, the store cannot be written or is
 another machine's."""
-import os, pathlib, subprocess, tempfile, time
+import concurrent.futures, os, pathlib, subprocess, tempfile, time
 
 from . import calls
 from .world import at_time, World
 
 
-def each_program(directory, seed, limits, said):
-    """Every program under each of these limits: it ends or goes on, says why, and nothing is lost."""
-    for program in calls.PROGRAMS:
-        for wrap in limits:
-            with tempfile.TemporaryDirectory(dir=directory) as d:
-                # A worker waits for better times, as it does for a full disk, until it is told to stop.
-                w = calls.one(os.path.join(d, "w"), seed, program, ["timeout", "-k", "10", "3", *wrap])
-                if w.problems:
-                    w.problems = [f"{program}, {' '.join(wrap)}: {p}" for p in w.problems]
-                    return w
-                said[0] += 1
-    return None
-
-
 def exhausted(directory, seed, short=True, **_):
-    """Descriptors and memory run out; a process cannot be made."""
+    """Descriptors and memory run out, and a process cannot be made, in every program: it ends or goes on, says why, and nothing
+    is lost."""
     step = 5 if short else 1
     limits = [["prlimit", f"--nofile={n}"] for n in range(4, 40, step)]
     limits += [["prlimit", f"--as={n << 20}"] for n in range(10, 130, 8 * step)]
-    said = [0]
-    w = each_program(directory, seed, limits, said)
-    return (w, "") if w else (World(os.path.join(directory, "none"), seed), f"{said[0]} runs at a limit")
+    summary = World(os.path.join(directory, "summary"), seed)
+
+    def at_limit(program, wrap):
+        with tempfile.TemporaryDirectory(dir=directory) as d:
+            # A worker waits for better times, as it does for a full disk, until it is told to stop.
+            w = calls.one(os.path.join(d, "w"), seed, program, ["timeout", "-k", "10", "3", *wrap])
+            return [f"{program}, {' '.join(wrap)}: {p}" for p in w.problems]
+
+    # Several at a time: most of them wait.
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(at_limit, program, wrap) for program in calls.PROGRAMS for wrap in limits]
+    for run in runs:
+        summary.problems += run.result()
+    return summary, f"{len(runs)} runs at a limit"
 
 
 def clock(directory, seed, short=True, **_):
