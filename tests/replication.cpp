@@ -418,18 +418,17 @@ void jobs_are_looked_at_when_their_owner_fails_them() {
   // Nobody takes over what it does not run.
   g.at(52), g.held.functions = {"g"}, g.runs("rep_1", {{"g"}}), g.runs("rep_3", {{"g"}});
   CHECK(g.due().empty());
+  // But what its owner has lost, also a node that runs nothing. It is asked once, and again where that fails; so is each
+  // when more runs here.
   g.held.runs = {};
   g.at(53), g.ownership.may_have_lost("rep_3");
-  CHECK(g.due().empty());
-  // One that may have lost jobs is asked once, and again where that fails; so is each when more runs here.
-  g.held.runs = {true, false, {"f", "g"}};
   CHECK(g.due() == "rep_3 lost ");
   g.ownership.failed({"rep_3", Takeover::Cause::lost});
   g.at(54);
   CHECK(g.due() == "rep_3 lost ");
   g.at(55);
   CHECK(g.due().empty());
-  g.held.runs.functions.insert("h"), g.at(56);
+  g.held.runs = {true, false, {"f", "g"}}, g.at(56);
   CHECK(g.due() == "rep_1 lost rep_3 lost ");
   // A node that is not in the group, and this one before it was set up anew.
   g.held.nodes = {"rep_1", "rep_2", "rep_9"}, g.at(57);
@@ -453,10 +452,10 @@ void jobs_are_left_to_who_comes_first() {
   const std::vector<HeldJob> all{g.job('A', "f", "rep_3"), g.job('B', "g", "rep_3"), g.job('C', "h", "rep_3")};
   auto jobs = all;
   Ownership::leave_others(jobs, lost, g.held.runs, g.fd, g.now);
-  CHECK(g.ids(jobs) == "AB");  // h does not run here
+  CHECK(g.ids(jobs) == "ABC");
   for (int second = 1; second <= 30; ++second) g.at(second), g.runs("rep_3", {{"g"}});
   Ownership::leave_others(jobs, {"rep_3", Cause::idle}, g.held.runs, g.fd, g.now);
-  CHECK(g.ids(jobs) == "A");  // g runs there
+  CHECK(g.ids(jobs) == "A");  // g runs there, and h does not run here
   for (int second = 31; second <= 60; ++second) g.at(second), g.runs("rep_1", {{"f"}});
   g.fd.notice_gone(g.now);
   jobs = all;
@@ -464,18 +463,18 @@ void jobs_are_left_to_who_comes_first() {
   CHECK(g.ids(jobs) == "AB");
 
   // rep_1 comes first, for what it runs and knows, but for what it takes for this node's: that was told before a crash.
-  CHECK(g.ownership.earlier(gone, g.members, g.fd) == std::vector<std::string>{"rep_1"});
-  CHECK(g.ownership.earlier({"rep_1", Cause::idle}, g.members, g.fd).empty());
-  CHECK(g.ownership.earlier({"rep_1", Cause::lost}, g.members, g.fd) == std::vector<std::string>{"rep_1"});
+  CHECK(g.ownership.before(gone, g.members, g.fd) == std::vector<std::string>{"rep_1"});
+  CHECK(g.ownership.before({"rep_1", Cause::idle}, g.members, g.fd).empty());
+  CHECK(g.ownership.before({"rep_1", Cause::lost}, g.members, g.fd) == std::vector<std::string>{"rep_1"});  // rep_3 is gone
   jobs = {g.job('A', "f", "rep_3"), g.job('B', "g", "rep_3"), g.job('C', "f", "rep_3"), g.job('D', "f", "rep_3")};
-  const auto asked = Ownership::to_ask(jobs, "rep_1", g.fd, g.now);
+  const auto asked = g.ownership.to_ask(jobs, "rep_1", g.held.runs, g.members, g.fd, g.now);
   CHECK(asked == std::vector<std::string>({g.store('A'), g.store('C'), g.store('D')}));
   AskReply reply;
   reply.known = {true, false, true}, reply.yours = {g.store('D')};
-  Ownership::leave_to_earlier(jobs, asked, reply);
+  Ownership::leave_to_those_before(jobs, asked, reply);
   CHECK(g.ids(jobs) == "BCD");
   g.at(90), g.fd.notice_gone(g.now);
-  CHECK(g.ownership.earlier(gone, g.members, g.fd).empty());  // rep_1 is gone, too
+  CHECK(g.ownership.before(gone, g.members, g.fd).empty());  // rep_1 is gone, too
 
   // An owner that lives keeps what it knows, but for jobs of the store that had its name before.
   jobs = all;
@@ -604,10 +603,10 @@ void a_look_asks_one_after_the_other() {
     return log;
   };
   // One that may have lost jobs is asked first; then those that come before this one, for the rest. C does not run
-  // here.
-  CHECK(look_at({"rep_3", Cause::lost}, {{"rep_3", "A"}, {"rep_1", ""}}) == "rep_3 AB; rep_1 B; B stale");
-  CHECK(look_at({"rep_3", Cause::lost}, {{"rep_3", "B"}, {"rep_1", "A"}}) == "rep_3 AB; rep_1 A;  stale");
-  CHECK(look_at({"rep_3", Cause::lost}, {{"rep_3", "AB"}}) == "rep_3 AB;  stale");
+  // here, so each that runs it comes before this one.
+  CHECK(look_at({"rep_3", Cause::lost}, {{"rep_3", "A"}, {"rep_1", ""}}) == "rep_3 ABC; rep_1 BC; rep_3 C; BC stale");
+  CHECK(look_at({"rep_3", Cause::lost}, {{"rep_3", "B"}, {"rep_1", "AC"}}) == "rep_3 ABC; rep_1 AC;  stale");
+  CHECK(look_at({"rep_3", Cause::lost}, {{"rep_3", "ABC"}}) == "rep_3 ABC;  stale");
   // One that lives, and does not run them, is asked last whether that is still so.
   for (int second = 1; second <= 30; ++second) g.at(second), g.runs("rep_1", {{"f", "g"}}), g.runs("rep_3", {{"g"}});
   CHECK(look_at({"rep_3", Cause::idle}, {{"rep_1", ""}, {"rep_3", ""}}) == "rep_1 A; rep_3 ; A stale");

@@ -22,13 +22,13 @@ std::optional<Look::Question> Look::next(const Ownership& ownership, const Membe
     if (m_what.cause == Cause::lost && !m_jobs.empty()) return ask(m_what.node, Ownership::ids_of(m_jobs));
   }
   if (m_stage == Stage::owner) {
-    const auto earlier = ownership.earlier(m_what, members, detector);
-    m_nodes.assign(earlier.begin(), earlier.end());
-    m_stage = Stage::earlier;
+    const auto before = ownership.before(m_what, members, detector);
+    m_nodes.assign(before.begin(), before.end());
+    m_stage = Stage::before;
   }
-  if (m_stage == Stage::earlier) {
+  if (m_stage == Stage::before) {
     for (; !m_nodes.empty(); m_nodes.pop_front())
-      if (auto ids = Ownership::to_ask(m_jobs, m_nodes.front(), detector, now.boot); !ids.empty())
+      if (auto ids = ownership.to_ask(m_jobs, m_nodes.front(), m_here, members, detector, now.boot); !ids.empty())
         return ask_next(std::move(ids));
     // All this took its time. An owner that lives may run them again by now: it is asked once more. What begins there
     // between its answer and what it is told here can run twice.
@@ -56,8 +56,8 @@ std::vector<event::State> Look::answered(const AskReply& reply, const Ownership&
   switch (m_stage) {
     case Stage::owner:
       return ownership.leave_to_owner(m_jobs, ids, reply, m_what.node, members);
-    case Stage::earlier:
-      Ownership::leave_to_earlier(m_jobs, ids, reply);
+    case Stage::before:
+      Ownership::leave_to_those_before(m_jobs, ids, reply);
       break;
     case Stage::once_more:
       Ownership::leave_others(m_jobs, m_what, m_here, detector, now.boot);

@@ -39,7 +39,7 @@ class Look {
   const std::set<std::string>& stale() const { return m_stale; }
 
  private:
-  enum class Stage { begun, owner, earlier, once_more, everybody, done };
+  enum class Stage { begun, owner, before, once_more, everybody, done };
   Question ask(const std::string& node, std::vector<std::string> ids);
   Question ask_next(std::vector<std::string> ids);
 

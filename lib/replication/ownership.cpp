@@ -51,7 +51,7 @@ std::vector<std::string> TellThenAppend::then_append() && {
 std::vector<Takeover> Ownership::due(const HeldHere& held, const Membership& members, const FailureDetector& detector,
                                      Millis now) {
   using Cause = Takeover::Cause;
-  if (!members.group().once || !held.runs.any || !detector.has_returned()) return {};
+  if (!members.group().once || !detector.has_returned()) return {};
   if (runs_more(held.runs, m_run_here))
     for (auto& [name, node] : m_nodes) node.check = true;
   m_run_here = held.runs;
@@ -84,6 +84,7 @@ void Ownership::looked(const Takeover& what, size_t taken, Millis began, Millis 
 
 void Ownership::leave_others(std::vector<HeldJob>& jobs, const Takeover& what, const RunHere& here,
                              const FailureDetector& detector, Millis now) {
+  if (what.cause == Takeover::Cause::lost) return;
   const bool lacking = what.cause == Takeover::Cause::gone || what.cause == Takeover::Cause::idle;
   leave_out(jobs, [&](const HeldJob& j) {
     return !here.has(j.job.function) || (lacking && !detector.lacks(what.node, j.job.function, now));
@@ -103,13 +104,14 @@ std::vector<event::State> Ownership::leave_to_owner(std::vector<HeldJob>& jobs, 
   return doubted;
 }
 
-std::vector<std::string> Ownership::earlier(const Takeover& what, const Membership& members,
-                                            const FailureDetector& detector) const {
+std::vector<std::string> Ownership::before(const Takeover& what, const Membership& members,
+                                           const FailureDetector& detector) const {
+  const bool lost = what.cause == Takeover::Cause::lost;
   std::vector<std::string> nodes;
   for (const auto& name : members.group().members) {
-    if (name == m_self.node) break;
+    if (name == m_self.node && !lost) break;
     // What another store of that name owned, its owner of today may take over itself.
-    const bool is_owner = name == what.node && what.cause != Takeover::Cause::lost;
+    const bool is_owner = name == what.node && !lost;
     if (members.has(name) && !is_owner && !detector.is_gone(name)) nodes.push_back(name);
   }
   return nodes;
@@ -122,15 +124,19 @@ std::vector<std::string> Ownership::ids_of(const std::vector<HeldJob>& jobs) {
 }
 
 std::vector<std::string> Ownership::to_ask(const std::vector<HeldJob>& jobs, const std::string& node,
-                                           const FailureDetector& detector, Millis now) {
+                                           const RunHere& here, const Membership& members,
+                                           const FailureDetector& detector, Millis now) const {
+  const auto& order = members.group().members;
+  const bool is_earlier =
+      std::find(order.begin(), order.end(), node) < std::find(order.begin(), order.end(), m_self.node);
   std::vector<std::string> ids;
   for (const auto& j : jobs)
-    if (!detector.lacks(node, j.job.function, now)) ids.push_back(j.id);
+    if (!detector.lacks(node, j.job.function, now) && (is_earlier || !here.has(j.job.function))) ids.push_back(j.id);
   return ids;
 }
 
-void Ownership::leave_to_earlier(std::vector<HeldJob>& jobs, const std::vector<std::string>& ids,
-                                 const AskReply& reply) {
+void Ownership::leave_to_those_before(std::vector<HeldJob>& jobs, const std::vector<std::string>& ids,
+                                      const AskReply& reply) {
   const auto known = known_of(ids, reply);
   leave_out(jobs, [&](const HeldJob& j) { return known.count(j.id) && !reply.yours.count(j.id); });
 }

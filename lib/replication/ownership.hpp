@@ -4,7 +4,8 @@
 // A job of another node is taken over where that one is gone, where it has not run the job's function for --takeover,
 // where it lives and does not know the job (it lost it, or is another store now), and where it is none of the group.
 // The first member in the order of the group that has the job and runs its function takes it: each one leaves to those
-// before it what they know.
+// before it what they know. What its owner has lost, and nobody who has it runs, any node that has it takes over, so
+// that it comes to those who can run it.
 //
 // Where two have accepted the same job and one has lost its record in a power cut, nodes may differ in whose it is, and
 // each may leave it to another. So a node that hears that the owner takes the job for another's tells all what it has
@@ -120,14 +121,16 @@ class Ownership {
   std::vector<event::State> leave_to_owner(std::vector<HeldJob>& jobs, const std::vector<std::string>& ids,
                                            const AskReply& reply, const std::string& node,
                                            const Membership& members) const;
-  // The nodes that come before this one, where they have a job and run its function.
-  std::vector<std::string> earlier(const Takeover& what, const Membership& members,
-                                   const FailureDetector& detector) const;
-  // What such a node is to be asked for.
-  static std::vector<std::string> to_ask(const std::vector<HeldJob>& jobs, const std::string& node,
-                                         const FailureDetector& detector, Millis now);
+  // The nodes that may come before this one: those that are before it in the group; and all, where the owner has lost
+  // what this one does not run either, so that one takes it who can run it, where there is one.
+  std::vector<std::string> before(const Takeover& what, const Membership& members,
+                                  const FailureDetector& detector) const;
+  // What such a node is to be asked for: it comes before this one where it runs the function.
+  std::vector<std::string> to_ask(const std::vector<HeldJob>& jobs, const std::string& node, const RunHere& here,
+                                  const Membership& members, const FailureDetector& detector, Millis now) const;
   // Leaves out what it knows; but for what it takes for this node's, since it was told so before a crash.
-  static void leave_to_earlier(std::vector<HeldJob>& jobs, const std::vector<std::string>& ids, const AskReply& reply);
+  static void leave_to_those_before(std::vector<HeldJob>& jobs, const std::vector<std::string>& ids,
+                                    const AskReply& reply);
 
   // Of jobs that were this node's before it was set up anew, those that may be stale: older than finished ones are
   // remembered (`now` is wall time). One that no other node knows has been finished, and forgotten, since.

@@ -20,7 +20,7 @@ Replica::Replica(const Group& group, Rules rules, const std::map<std::string, Pe
       m_self(group.self),
       m_members(group),
       m_detector(rules.takeover, rules.alone_after),
-      m_ownership(group.self),
+      m_ownership(group.self, rules.check_interval),
       m_sessions(rules.session_period) {
   for (const auto& node : group.members) {
     auto it = known.find(node);

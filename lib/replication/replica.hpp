@@ -55,6 +55,7 @@ class Replica {
     Millis takeover{30000}, alone_after{600000};
     Millis session_period = Millis::max();  // see Sessions; without keys nobody looks at it
     bool is_signed = false;                 // transfers are, with keys
+    Millis check_interval = Ownership::check_interval;
   };
 
   // `known` is what the journal says of the other nodes.

@@ -125,6 +125,7 @@ void happen(Transition& to, const event::State& said, const Place& at) {
     Job& job = to.job.emplace();
     job.function = said.function;
     job.enqueued_at = said.at;
+    job.once = 1;  // of others nodes do not tell this
   } else if (!is_newer(said, *to.job)) {
     return;
   }

@@ -104,10 +104,13 @@ int search(const Options& options) {
     World world(script.setting);
     // In each group some kinds of actions do not happen, so that what is left meets more often.
     const uint64_t left_out = random.next() & random.next();
-    for (uint64_t left = 50 + random.below(1500); left > 0 && !world.fault(); --left)
+    for (uint64_t left = 50 + random.below(1500); left > 0 && !world.fault(); --left) {
+      if (script.setting.hurries && random.chance(500))
+        world.go_on_without(static_cast<unsigned>(random.below(script.setting.nodes)), random.chance(2));
       if (const Action action = world.any(random);
           is_basic(action.kind) || !(left_out >> static_cast<unsigned>(action.kind) & 1))
         world.act(action);
+    }
     // Any beginning of an order of events, and a power cut.
     if (random.chance(4))
       for (unsigned node = 0; node < script.setting.nodes; ++node) world.act({.kind = Action::Kind::power, .a = node});

@@ -35,25 +35,13 @@ void World::start(Node& node) {
   ++node.processes;
   node.others = std::vector<Node::Other>(m_nodes.size());
   node.gone.clear();
-  node.members = std::make_unique<gq::Membership>(group_of(node));
-  node.detector = std::make_unique<gq::FailureDetector>(takeover, alone_after);
-  node.ownership = std::make_unique<gq::Ownership>(node.self, check_interval);
-  for (unsigned i = 0; i < m_nodes.size(); ++i)
-    if (node.members->has(name(i))) prepare(node, i);
-  node.detector->begin(node.beat = times(node));
+  const gq::Replica::Rules rules{.takeover = takeover, .alone_after = alone_after, .check_interval = check_interval};
+  node.replica = std::make_unique<gq::Replica>(group_of(node), rules, node.fold->peers(), times(node));
+  node.replica->serve(node.fold->peers(), times(node));
+  node.has_lease = node.has_read_settings = false;
   node.back = node.heard = m_now;
-  node.has_read_settings = false;
-}
-
-// As Replicator::add_peer().
-void World::prepare(Node& node, unsigned i) {
-  const auto known = node.fold->peer(name(i));
-  node.others[i] = {};
-  node.members->take_up(name(i), known);
-  node.detector->add(name(i), m_now);
-  node.ownership->may_have_lost(name(i));
-  node.others[i].progress.take_up(known.position, known.since);
-  node.others[i].heard = m_now;
+  for (auto& other : node.others) other.heard = m_now;
+  pulse(node);
 }
 
 // -------------------------------------------------------------------------------------------------- a group that
@@ -112,19 +100,17 @@ void World::go_on_changing(Node& node, Task& task) {
 
 // As Replicator::reload().
 void World::reload(Node& node) {
-  const gq::Group group = group_of(node);
-  if (std::exchange(node.has_read_settings, true) && group.members == node.members->group().members) return;
-  const gq::Group before = node.members->group();
-  const auto change = node.members->change(group, node.fold->peers());
-  for (const auto& removed : change.removed) node.detector->remove(removed);
-  for (const auto& other : change.forgotten)
-    append(node, event::Peer{.node = other, .at = wall(node), .position = gq::nothing_owed}, {});
-  for (const auto& other : change.returned)
-    append(node, event::Peer{.node = other, .at = wall(node), .since = node.end}, {});
+  const gq::Group group = group_of(node), before = node.replica->group();
+  if (std::exchange(node.has_read_settings, true) && group.members == before.members) return;
+  const auto change = node.replica->change(group, node.fold->peers(), node.end, {}, times(node));
   for (unsigned i = 0; i < m_nodes.size(); ++i) {
     const bool has_returned =
         std::find(change.returned.begin(), change.returned.end(), name(i)) != change.returned.end();
-    if (node.members->has(name(i)) && (has_returned || !before.has(name(i)))) prepare(node, i);
+    if (has_returned || !before.has(name(i))) node.others[i] = {}, node.others[i].heard = m_now;
+  }
+  for (const auto& other : node.replica->to_forget()) {
+    append(node, event::Peer{.node = other, .at = wall(node), .position = gq::nothing_owed}, {});
+    node.replica->forgotten(other);
   }
 }
 
@@ -140,16 +126,26 @@ void World::check_forgotten() {
 
 // The pulse of each process that goes on is felt all the while.
 void World::pass(Millis duration) {
-  constexpr Millis pulse{200};
-  for (; duration > Millis(0); duration -= pulse) {
-    m_now += std::min(duration, pulse);
+  constexpr Millis interval{200};
+  for (; duration > Millis(0); duration -= interval) {
+    m_now += std::min(duration, interval);
     for (auto& node : m_nodes)
-      if (node.is_going()) beat(node);
+      if (node.is_going()) pulse(node);
   }
 }
 
-void World::beat(Node& node) {
-  if (auto why = node.detector->beat(node.beat = times(node))) say(node.name + ": " + *why);
+// As Pulse::beat() does, after each step and now and then.
+void World::pulse(Node& node) {
+  using What = gq::Replica::Lease::What;
+  const auto lease = node.replica->lease(times(node));
+  node.has_lease = node.has_lease && lease.what == What::hold;
+  node.beat = lease.beat;
+  if (lease.what == What::take && node.replica->end_return(lease.round, times(node))) {
+    node.has_lease = true;
+    node.replica->holds_lease(lease.round);
+    say(node.name + " has returned");
+  }
+  for (const auto& line : node.replica->effects().lines) say(node.name + ": " + line.text);
 }
 
 bool World::wake(Node& node) {
@@ -168,67 +164,50 @@ void World::speak(const Node& node, Message& message) {
   message.session = node.self.store + std::to_string(node.processes);
 }
 
-// As Replicator::note(): whether to believe one that answers for a node, and what follows.
+// As PeerLine::note(): whether to believe one that answers for a node, and what follows.
 bool World::note(Node& node, const Message& message) {
   auto& other = node.others[message.from];
   const std::string& from = name(message.from);
-  beat(node);
-  const std::string before = node.members->store_of(from);
-  const auto meeting =
-      node.members->meet(from, message.identity, message.session, node.detector->answers(from, m_now), m_now);
-  if (meeting.what == gq::Meeting::What::refused) {
-    other.up = false;
-    return false;
-  }
-  take_up(node, message.from, meeting, before);
-  if (m_now - node.heard >= takeover) {
-    node.back = m_now;
-    for (auto& o : node.others) o.first_end.reset(), o.tried = false;
-  }
-  node.heard = other.heard = m_now;
-  if (auto why = node.detector->heard(from, m_now)) say(node.name + ": " + *why);
-  if (message.bad) other.up = false;
-  return !message.bad;
-}
-
-void World::take_up(Node& node, unsigned from, const gq::Meeting& meeting, const std::string& before) {
-  using What = gq::Meeting::What;
-  if (meeting.restarted) node.ownership->may_have_lost(name(from));
-  if (meeting.what == What::another) {
-    node.gone.try_emplace(before, m_figures.steps);
-    auto& other = node.others[from];
-    other.progress.take_up(0, node.end);
-    other.hearsay = {};
-    for (auto& o : node.others) {
-      o.hearsay.is_another(name(from));
-      o.progress.walk_again(name(from));
+  const std::string before = node.replica->members().store_of(from);
+  auto belief = node.replica->heard(from, message.identity, message.session, {}, times(node));
+  if (belief.needs_end) belief = node.replica->heard(from, message.identity, message.session, node.end, times(node));
+  if (belief.refused) node.replica->failed(from, *belief.refused, times(node));
+  else {
+    if (!before.empty() && before != message.identity) node.gone.try_emplace(before, m_figures.steps);
+    if (m_now - node.heard >= takeover) {
+      node.back = m_now;
+      for (auto& o : node.others) o.first_end.reset(), o.tried = false;
     }
-    node.detector->is_another(name(from));
+    node.heard = other.heard = m_now;
+    if (message.bad) node.replica->failed(from, "bad", times(node));
   }
-  if (meeting.what != What::first && meeting.what != What::another) return;
-  node.ownership->may_have_lost(name(from));
-  record_peer(node, from);
+  pulse(node);
+  record_peers(node);
+  return !belief.refused && !message.bad;
 }
 
-void World::record_peer(Node& node, unsigned to) {
-  auto& progress = node.others[to].progress;
-  if (!node.members->has(name(to))) return;
-  append(node,
-         event::Peer{.node = name(to),
-                     .store = node.members->store_of(name(to)),
-                     .at = wall(node),
-                     .position = progress.position(),
-                     .since = progress.since()},
-         {});
-  progress.recorded(true);
+// What the journal is to say of other nodes.
+void World::record_peers(Node& node) {
+  for (const auto& other : m_nodes) {
+    const auto said = node.replica->record(other.name, false, times(node));
+    if (!said) continue;
+    append(node, *said, {});
+    node.replica->recorded(other.name, true, times(node));
+  }
 }
 
-// As Replicator::admit(): whether a node hears what another one sends. If not, it says so.
-bool World::admit(Node& node, const Message& message) {
-  const std::string& from = name(message.from);
-  const auto meeting = node.members->hear(from, message.identity, node.detector->answers(from, m_now));
-  if (meeting.what == gq::Meeting::What::refused) {
-    const bool is_ask = message.kind == Message::Kind::ask;
+// Whether a node hears what another one sends. If not, it says so.
+std::optional<gq::Replica::Admission> World::admit(Node& node, const Message& message) {
+  const bool is_ask = message.kind == Message::Kind::ask;
+  gq::Transfer transfer;
+  transfer.kind = is_ask ? "ask" : "take";
+  transfer.group = node.replica->group().id();
+  transfer.to = node.name;
+  transfer.node = name(message.from);
+  transfer.store = message.identity;
+  auto admission = node.replica->admit(transfer, times(node));
+  record_peers(node);
+  if (admission.refusal) {
     Message reply{.kind = is_ask ? Message::Kind::asked : Message::Kind::verdicts,
                   .from = message.to,
                   .to = message.from,
@@ -237,13 +216,11 @@ bool World::admit(Node& node, const Message& message) {
                   .bad = true};
     speak(node, reply);
     send(std::move(reply));
-    return false;
+    return std::nullopt;
   }
-  take_up(node, message.from, meeting, {});
   for (const auto& record : message.records)
-    if (!record.state && node.members->has(record.add.node) && !node.members->is(record.add.node, record.add.store))
-      node.ownership->may_have_lost(record.add.node);
-  return true;
+    if (!record.state) node.replica->refuse(record.add);
+  return admission;
 }
 
 // ----------------------------------------------------------------------------------------------------------- questions
@@ -251,21 +228,21 @@ bool World::admit(Node& node, const Message& message) {
 // Once a second a node asks each other one how it is; the answer that has not come in time is not waited for.
 bool World::ask(Node& node, unsigned to) {
   auto& other = node.others[to];
-  if (!node.is_going() || !node.members->has(name(to))) return false;
+  if (!node.is_going() || !node.replica->members().has(name(to))) return false;
   if (other.ask && m_now - other.ask->sent < peer_timeout) return false;
   if (other.ask) {
-    node.detector->failed(name(to), other.ask->round, true, m_now);
+    node.replica->not_answered(name(to), other.ask->round, true, times(node));
+    node.replica->failed(name(to), "no answer", times(node));
     if (other.ask->sent >= node.back) other.tried = true;
-    other.up = false;
   }
   if (m_messages.size() > 60) return false;
-  other.ask = Task::Call{++m_next_call, to, m_now, 0, node.detector->round()};
+  other.ask = Task::Call{++m_next_call, to, m_now, 0, node.replica->round()};
   Message message{.kind = Message::Kind::ask,
                   .from = number_of(node),
                   .to = to,
                   .call = m_next_call,
                   .here = node.end,
-                  .round = node.detector->round(),
+                  .round = node.replica->round(),
                   .sent_at = m_now};
   speak(node, message);
   send(std::move(message));
@@ -273,9 +250,9 @@ bool World::ask(Node& node, unsigned to) {
 }
 
 void World::answer_ask(Node& node, const Message& message) {
-  if (!admit(node, message)) return;
+  const auto admission = admit(node, message);
+  if (!admission) return;
   const std::string& from = name(message.from);
-  node.detector->asked_by(from, m_now);
   Message answer{.kind = Message::Kind::asked,
                  .from = message.to,
                  .to = message.from,
@@ -291,11 +268,9 @@ void World::answer_ask(Node& node, const Message& message) {
   reply.end = node.end;
   reply.runner = here.any;
   if (here.any && !here.all) reply.functions.emplace(here.functions.begin(), here.functions.end());
-  reply.taking = node.ownership->is_taking(from);
+  reply.taking = admission->taking;
   reply.room = !node.full;
-  for (unsigned i = 0; i < m_nodes.size(); ++i)
-    if (const auto& its = node.members->store_of(name(i)); !its.empty())
-      reply.sent.push_back({name(i), its, node.others[i].progress.sent()});
+  reply.sent = node.replica->sent();
   for (const auto& id : message.ids) reply.say_of(id, node.fold->get(id), {from, message.identity}, node.self);
   send(std::move(answer));
 }
@@ -311,17 +286,10 @@ void World::hear_ask(Node& node, Message& message) {
   if (!once_a_second && task == node.tasks.end()) return;
   const bool believed = note(node, message);
   const gq::AskReply& reply = message.reply;
-  if (!believed) node.detector->failed(from, message.round, true, m_now);
+  if (!believed) node.replica->not_answered(from, message.round, true, times(node));
   if (believed) {
-    std::optional<Lsn> told;
-    for (const auto& sent : reply.sent) {
-      if (!node.members->is(sent.node, sent.store)) continue;
-      if (sent.node == node.name) told = sent.upto;
-      else other.hearsay.told(sent.node, sent.upto);
-    }
-    node.detector->answered(from, message.round, reply, told, m_now);
-    other.up = reply.room;
-    other.hearsay.ended(reply.end, message.here);
+    node.replica->answered(from, message.round, reply, message.here, times(node));
+    record_peers(node);
     for (const char* f : {"f", "g"})
       if (!(m_setting.serves[message.from] & (*f == 'f' ? 1 : 2))) other.ran[f] = m_now;
     if (message.sent_at >= node.back) {
@@ -350,11 +318,6 @@ bool World::keep(Node& node) {
   for (const auto& task : node.tasks)
     if (task.kind == Task::Kind::keep) return false;
   reload(node);
-  beat(node);
-  for (const auto& gone : node.detector->notice_gone(m_now)) {
-    say(node.name + ": " + gone + " is gone");
-    for (auto& other : node.others) other.progress.walk_again(gone);
-  }
   gq::HeldHere held;
   if (m_setting.once) held.runs = runs(node);
   if (held.runs.any)
@@ -362,7 +325,9 @@ bool World::keep(Node& node) {
       if (counters.jobs[static_cast<size_t>(gq::State::held)] > 0 && held.runs.has(function))
         held.functions.insert(function);
   if (!held.functions.empty()) held.nodes = node.fold->held_nodes();
-  auto due = node.ownership->due(held, *node.members, *node.detector, m_now);
+  auto due = node.replica->due(held, times(node));
+  pulse(node);
+  record_peers(node);
   if (due.empty()) {
     come_back(node);
     return true;
@@ -375,15 +340,11 @@ bool World::keep(Node& node) {
 }
 
 void World::come_back(Node& node) {
-  if (node.detector->has_returned()) return;
-  const auto round = node.detector->round();
-  if (m_setting.once) {
-    uint64_t own = 0;
-    for (const auto& [function, counters] : node.fold->counters()) own += counters.live();
-    if (node.detector->standby(m_now, own > 0).what != gq::Standby::For::nothing) return;
-  }
-  beat(node);
-  if (node.detector->end_return(round)) say(node.name + " has returned");
+  if (!node.replica->is_returning()) return;
+  uint64_t own = 0;
+  for (const auto& [function, counters] : node.fold->counters()) own += counters.live();
+  node.replica->standby(own > 0, times(node));
+  pulse(node);
 }
 
 void World::go_on_keeping(Node& node, Task& task) {
@@ -408,7 +369,7 @@ void World::go_on_keeping(Node& node, Task& task) {
     }
     case Step::write_sync: {
       const bool well = sync(node);
-      node.ownership->taken();
+      node.replica->taken();
       task.keeping->effect.reset();
       if (well) end_look(node, task);
       else fail_look(node, task);
@@ -430,70 +391,41 @@ void World::next_look(Node& node, Task& task) {
   std::string cursor;
   std::vector<std::string> ids;
   node.fold->page('o', what.node, 10'000, cursor, ids);
-  task.keeping->held.clear();
+  std::vector<gq::HeldJob> held;
   for (const auto& id : ids)
-    if (auto job = node.fold->get(id)) task.keeping->held.push_back({.id = id, .job = std::move(*job)});
-  gq::Ownership::leave_others(task.keeping->held, what, task.keeping->runs, *node.detector, m_now);
-  task.keeping->earlier.clear();
-  task.keeping->asked.clear();
-  task.after = Step::ask_owner;
-  if (what.cause == Cause::lost && !task.keeping->held.empty() &&
-      ask_for(node, task, what.node, gq::Ownership::ids_of(task.keeping->held)))
-    return;
-  hear_look(node, task, {});
+    if (auto job = node.fold->get(id)) held.push_back({.id = id, .job = std::move(*job)});
+  task.keeping->look.emplace(what, task.keeping->runs, std::move(held));
+  next_question(node, task);
 }
 
-// Asks another node for the jobs, and waits for what it says.
-bool World::ask_for(Node& node, Task& task, const std::string& other, std::vector<std::string> ids) {
-  for (unsigned i = 0; i < m_nodes.size(); ++i) {
-    if (name(i) != other) continue;
-    task.from = i;
-    task.keeping->asked = ids;
-    call(node, task, {.kind = Message::Kind::ask, .ids = std::move(ids), .here = node.end, .sent_at = m_now});
-    return true;
-  }
-  return false;
-}
-
-// As Replicator::leave_to_others(), from one answer to the next question.
-void World::hear_look(Node& node, Task& task, const gq::AskReply& reply) {
-  const gq::Takeover& what = task.keeping->due.front();
-  const auto ids = std::exchange(task.keeping->asked, {});
-  if (task.after == Step::ask_owner) {
-    if (!ids.empty())
-      for (const auto& state :
-           node.ownership->leave_to_owner(task.keeping->held, ids, reply, what.node, *node.members)) {
-        say(node.name + " tells all whose " + state.id + " is");
-        append(node, state, {});
-      }
-    const auto earlier = node.ownership->earlier(what, *node.members, *node.detector);
-    task.keeping->earlier.assign(earlier.begin(), earlier.end());
-    task.after = Step::ask_earlier;
-  } else if (task.after == Step::ask_earlier) {
-    gq::Ownership::leave_to_earlier(task.keeping->held, ids, reply);
-  } else {
-    gq::Ownership::leave_others(task.keeping->held, what, task.keeping->runs, *node.detector, m_now);
-    task.step = Step::take_over;
-    return;
-  }
-  while (!task.keeping->earlier.empty()) {
-    const std::string next = task.keeping->earlier.front();
-    task.keeping->earlier.pop_front();
-    auto to_ask = gq::Ownership::to_ask(task.keeping->held, next, *node.detector, m_now);
-    if (!to_ask.empty() && ask_for(node, task, next, std::move(to_ask))) return;
-  }
-  task.after = Step::ask_once_more;
-  if (what.cause == Cause::idle && !task.keeping->held.empty() && ask_for(node, task, what.node, {})) return;
+// Asks another node for the jobs, and waits for what it says; or there is nothing more to ask.
+void World::next_question(Node& node, Task& task) {
+  constexpr Millis remember = std::chrono::hours(24);
+  const auto question = node.replica->next_question(*task.keeping->look, remember, times(node));
   task.step = Step::take_over;
+  for (unsigned i = 0; i < m_nodes.size() && question; ++i) {
+    if (name(i) != question->node) continue;
+    task.from = i;
+    call(node, task, {.kind = Message::Kind::ask, .ids = question->ids, .here = node.end, .sent_at = m_now});
+  }
+}
+
+void World::hear_look(Node& node, Task& task, const gq::AskReply& reply) {
+  for (const auto& state : node.replica->answered(*task.keeping->look, reply, times(node))) {
+    say(node.name + " tells all whose " + state.id + " is");
+    append(node, state, {});
+  }
+  next_question(node, task);
 }
 
 void World::take_over(Node& node, Task& task) {
-  if (task.keeping->held.empty()) return end_look(node, task);
-  beat(node);
-  task.keeping->effect =
-      node.ownership->take(task.keeping->due.front(), task.keeping->held, {}, *node.detector, times(node));
+  gq::Look& look = *task.keeping->look;
+  if (look.jobs().empty()) return end_look(node, task);
+  const auto jobs = look.jobs();
+  task.keeping->effect = node.replica->take(look, times(node));
+  pulse(node);
   if (!task.keeping->effect) return end_look(node, task);
-  check_take(node, task);
+  check_take(node, look.what(), jobs);
   task.from = UINT32_MAX;
   task.step = Step::next_tell;
 }
@@ -504,9 +436,7 @@ void World::next_tell(Node& node, Task& task) {
   task.told_again = false;
   for (++task.from; task.from < m_nodes.size(); ++task.from) {
     const std::string to = name(task.from);
-    if (&m_nodes[task.from] == &node || !node.others[task.from].up || !node.detector->has_answered(to) ||
-        node.detector->is_gone(to))
-      continue;
+    if (!node.replica->is_reached(to)) continue;
     for (const auto& change : task.keeping->effect->tell())
       task.keeping->debts.push_back({.id = change.id, .job = change.job, .state = true});
     task.step = Step::tell;
@@ -516,13 +446,13 @@ void World::next_tell(Node& node, Task& task) {
 }
 
 void World::end_look(Node& node, Task& task) {
-  node.ownership->looked(task.keeping->due.front(), task.keeping->taken, task.keeping->look_began, m_now);
+  node.replica->looked(task.keeping->due.front(), task.keeping->taken, task.keeping->look_began, times(node));
   task.keeping->due.pop_front();
   task.step = Step::next_look;
 }
 
 void World::fail_look(Node& node, Task& task) {
-  node.ownership->failed(task.keeping->due.front());
+  node.replica->not_looked(task.keeping->due.front());
   task.step = Step::done;
 }
 
@@ -531,9 +461,7 @@ void World::fail_look(Node& node, Task& task) {
 // A process starts the first job that it may start, or one that a process before it left, as Store::claim() does.
 bool World::run(Node& node) {
   if (!node.is_going()) return false;
-  if (m_setting.once &&
-      (!node.detector->has_returned() || gq::is_gap(node.beat, times(node), gq::longest_gap(takeover))))
-    return false;
+  if (m_setting.once && (!node.has_lease || gq::is_gap(node.beat.at, times(node), node.beat.longest))) return false;
   const auto here = runs(node);
   const std::string owner = node.name + "-" + std::to_string(node.stores) + "-" + std::to_string(node.processes) + "-" +
                             std::to_string(node.runners) + ".1";
@@ -571,14 +499,14 @@ bool World::run(Node& node) {
 
 // ------------------------------------------------------------------------------------------------------------- oracles
 
-// Jobs are taken over only by a node that runs them; and from one that is gone, or does not run them, only when
-// nothing else was heard of it for --takeover.
-void World::check_take(const Node& node, const Task& task) {
-  const gq::Takeover& what = task.keeping->due.front();
+// Jobs are taken over only by a node that runs them, but where their owner has lost them; and from one that is gone, or
+// does not run them, only when nothing else was heard of it for --takeover.
+void World::check_take(const Node& node, const gq::Takeover& what, const std::vector<gq::HeldJob>& jobs) {
   const auto here = runs(node);
-  for (const auto& [id, job] : task.keeping->held) {
+  for (const auto& [id, job] : jobs) {
     say(node.name + " takes over " + id + " of " + what.node);
-    if (!here.has(job.function)) fail(node.name + " takes over " + id + ", and does not run its function");
+    if (!here.has(job.function) && what.cause != Cause::lost)
+      fail(node.name + " takes over " + id + ", and does not run its function");
     for (unsigned i = 0; i < m_nodes.size(); ++i) {
       const auto& other = node.others[i];
       if (name(i) != what.node || &m_nodes[i] == &node) continue;
@@ -620,6 +548,14 @@ void World::check_start(const Node& node, const std::string& id) {
   }
 }
 
+// What it is on each node, for people.
+std::string World::states_of(const std::string& id) const {
+  std::string text;
+  for (const auto& node : m_nodes)
+    if (const auto job = node.fold->get(id)) text += " " + node.name + " (" + text_of(*job) + ")";
+  return text;
+}
+
 // A job that is left, and that a node which has it can run, or take over; empty where there is none.
 std::string World::left_to_run() const {
   // One that waits for its copies does so until a person drops it; and where nodes have different jobs with one ID,
@@ -647,7 +583,7 @@ std::string World::left_to_run() const {
       node.fold->page('o', owner, 10'000, cursor, ids);
       for (const auto& id : ids)
         if (auto job = node.fold->get(id); here.has(job->function) && !waits(id, *job))
-          return id + " on " + node.name + " (" + text_of(*job) + ")";
+          return id + " on " + node.name + ":" + states_of(id);
     }
   }
   return {};

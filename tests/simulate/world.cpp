@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "gq/base/text.hpp"
 #include "gq/replication/verdict.hpp"
 
 namespace simulate {
@@ -14,7 +15,10 @@ namespace event = gq::event;
 using Step = Task::Step;
 
 // So much is enough to end all that is left, once all is mended.
-constexpr uint64_t enough_steps = 50'000;
+constexpr uint64_t enough_steps = 200'000;
+
+// A node that is another one more often is believed once a minute (gq::Turnover).
+constexpr unsigned most_wiped = 3;
 
 Quorum::Time time_of(Millis now) { return Quorum::Time(now); }
 
@@ -216,14 +220,10 @@ bool World::is_ready(const Node& node, const Task& task) const {
   return task.step != Step::begin || m_now >= task.again_at;
 }
 
-Quorum::Others World::others(const Node& node) const {
-  Quorum::Others others;
-  for (size_t i = 0; i < m_nodes.size(); ++i) {
-    if (!node.members->has(m_nodes[i].name)) continue;
-    others.identities[m_nodes[i].name] = node.members->store_of(m_nodes[i].name);
-    others.up += node.others[i].up;
-  }
-  return others;
+// Whether a node believes that another one answers, and has room.
+bool World::is_up(const Node& node, unsigned other) const {
+  const auto up = node.replica->up();
+  return std::find(up.begin(), up.end(), name(other)) != up.end();
 }
 
 bool World::step(Node& node, const Action& action) {
@@ -387,7 +387,7 @@ void World::begin(Node& node, Task& task) {
 }
 
 void World::next_effect(Node& node, Task& task) {
-  auto effect = task.quorum->next(time_of(m_now), others(node));
+  auto effect = task.quorum->next(time_of(m_now), node.replica->others());
   if (auto* append = std::get_if<Quorum::Append>(&effect)) {
     task.append = *append;
     task.step = Step::append;
@@ -421,7 +421,7 @@ void World::hand_out(Node& node, Task& task, const Quorum::Send& what) {
       task.records[n] = told(*entry, standing->job);
     }
     for (unsigned to = 0; to < m_nodes.size(); ++to)
-      if (node.members->has(name(to)) && node.others[to].up) task.to_send.emplace_back(to, n);
+      if (is_up(node, to)) task.to_send.emplace_back(to, n);
   }
   if (!task.to_send.empty()) task.step = Step::send;
 }
@@ -508,8 +508,8 @@ bool World::give_up(Node& node, const Action& action) {
     auto call = std::find_if(task.calls.begin(), task.calls.end(),
                              [&](const Task::Call& c) { return m_now - c.sent >= peer_timeout; });
     if (call == task.calls.end()) continue;
-    node.others[call->to].up = false;
-    if (call->round) node.detector->failed(name(call->to), call->round, true, m_now);
+    if (call->round) node.replica->not_answered(name(call->to), call->round, true, times(node));
+    node.replica->failed(name(call->to), "no answer", times(node));
     task.calls.erase(call);
     if (task.quorum) {
       task.quorum->ended();
@@ -522,7 +522,7 @@ bool World::give_up(Node& node, const Action& action) {
       std::erase_if(node.tasks, [](const Task& t) { return t.step == Step::done; });
       return true;
     }
-    if (task.kind == Task::Kind::apart) node.others[task.from].progress.not_heard(task.debt->id, m_now + Millis(1000));
+    if (task.kind == Task::Kind::apart) node.replica->not_heard(name(task.from), task.debt->id, m_now + Millis(1000));
     task.step = Step::done;
     std::erase_if(node.tasks, [](const Task& t) { return t.step == Step::done; });
     return true;
@@ -546,19 +546,17 @@ const Entry* World::find_add(const Node& node, const std::string& id, std::initi
 }
 
 bool World::pay(Node& node, unsigned to) {
-  auto& other = node.others[to];
-  if (!node.is_going() || !node.members->has(name(to)) || !other.up || !node.detector->has_answered(name(to)))
-    return false;
+  if (!node.is_going() || !node.replica->pays(name(to))) return false;
   const unsigned job = debts_number + to + 1;
   bool begun = false;
-  while (auto next = other.progress.next_apart(m_now)) {
-    node.tasks.push_back({.kind = Task::Kind::apart, .from = to, .job = job, .id = next->first});
-    node.tasks.back().told_again = next->second.needs_add;
+  while (auto next = node.replica->next_apart(name(to), times(node))) {
+    node.tasks.push_back({.kind = Task::Kind::apart, .from = to, .job = job, .id = next->id, .since = next->since});
+    node.tasks.back().told_again = next->needs_add;
     begun = true;
   }
   for (const auto& task : node.tasks)
     if (task.kind == Task::Kind::pay && task.from == to) return begun;
-  auto walk = other.progress.walk(node.name, name(to), node.members->store_of(name(to)), node.end);
+  auto walk = node.replica->walk(name(to), node.end);
   if (!walk) return begun;
   node.tasks.push_back({.kind = Task::Kind::pay, .from = to, .job = job});
   node.tasks.back().walk = std::move(walk);
@@ -567,7 +565,7 @@ bool World::pay(Node& node, unsigned to) {
 
 void World::read_on(Node& node, gq::Walk& walk) {
   auto mine = [&](const std::string& origin, const std::string& store) {
-    return gq::is_mine_to_tell(*node.members, *node.detector, origin, store);
+    return node.replica->is_mine_to_tell(origin, store);
   };
   while (walk.upto() < node.end && !walk.is_full()) {
     if (const Lsn at = walk.upto(); walk.skip() != at) continue;
@@ -589,7 +587,7 @@ Task::Call& World::call(Node& node, Task& task, Message message) {
   message.job = task.job;
   message.call = ++m_next_call;
   const bool is_ask = message.kind == Message::Kind::ask;
-  message.round = is_ask ? node.detector->round() : 0;
+  message.round = is_ask ? node.replica->round() : 0;
   task.calls.push_back({m_next_call, task.from, m_now, 0, message.round});
   speak(node, message);
   send(std::move(message));
@@ -599,7 +597,6 @@ Task::Call& World::call(Node& node, Task& task, Message message) {
 
 void World::go_on_paying(Node& node, Task& task) {
   if (task.kind == Task::Kind::apart) return begin_apart(node, task);
-  auto& other = node.others[task.from];
   gq::Walk& walk = *task.walk;
   switch (task.step) {
     case Step::begin:
@@ -629,15 +626,9 @@ void World::go_on_paying(Node& node, Task& task) {
       break;
   }
   task.step = Step::done;
-  if (!other.progress.walked(walk, node.members->store_of(name(task.from)), m_now)) return;
-  other.progress.take_blobs();
-  auto confirmed = [&](const std::string& origin) {
-    for (unsigned i = 0; i < m_nodes.size(); ++i)
-      if (name(i) == origin && &m_nodes[i] != &node) return node.others[i].hearsay.confirmed(name(task.from));
-    return gq::nothing_owed;
-  };
-  if (!other.progress.moves_on(confirmed)) return;
-  record_peer(node, task.from);
+  node.replica->walked(name(task.from), walk, node.end, times(node));
+  node.replica->move_on(name(task.from), times(node));
+  record_peers(node);
 }
 
 // What is to be told at once of all debts, in one transfer; then it goes on with `next`.
@@ -671,8 +662,7 @@ void World::tell(Node& node, Task& task, Step next) {
 
 void World::begin_apart(Node& node, Task& task) {
   if (task.step == Step::end_walk) return end_apart(node, task);
-  auto& progress = node.others[task.from].progress;
-  task.debt = gq::debt_apart(task.id, node.fold->get(task.id), task.told_again, progress.since());
+  task.debt = gq::debt_apart(task.id, node.fold->get(task.id), task.told_again, task.since);
   Message message{.kind = Message::Kind::take, .from = 0, .to = 0};
   if (task.debt && task.debt->needs_add)
     if (auto* entry = find_add(node, task.id, {task.debt->job.location, task.debt->job.first_lsn}))
@@ -681,7 +671,7 @@ void World::begin_apart(Node& node, Task& task) {
     message.records.push_back({{}, 0, 0, gq::told_state(task.id, task.debt->job, node.self)});
   }
   if (message.records.empty()) {
-    progress.nothing_to_tell(task.id);
+    node.replica->nothing_to_tell(name(task.from), task.id);
     task.step = Step::done;
     return;
   }
@@ -693,7 +683,7 @@ void World::end_apart(Node& node, Task& task) {
   if (task.debt->is_there() && task.debt->job.state == gq::State::pending)
     append(node, event::Copied{.ids = {task.id}, .at = wall(node), .peers = name(task.from), .stores = task.identity},
            {});
-  node.others[task.from].progress.ended(*task.debt, m_now);
+  node.replica->ended(name(task.from), *task.debt, times(node));
 }
 
 void World::hear_verdicts(Task& task, const Message& message) {
@@ -886,6 +876,7 @@ bool World::carry_out(const Action& action) {
       start(node);
       return true;
     case Kind::wipe:
+      if (node.stores > most_wiped) return false;
       stop(node);
       for (const auto& entry : node.journal)
         if (auto* add = std::get_if<event::Add>(&entry.event)) m_excused.insert(add->id);
@@ -969,13 +960,11 @@ std::string World::what_is_owed() const {
   std::string text;
   for (const auto& node : m_nodes)
     for (unsigned other = 0; other < m_nodes.size(); ++other) {
-      const auto& progress = node.others[other].progress;
-      if (!node.members->has(name(other))) continue;
-      if (progress.sent() < node.end)
-        text += "; " + node.name + " has told " + name(other) + " " + std::to_string(progress.sent()) + " of " +
-                std::to_string(node.end);
-      for (const auto& [id, apart] : progress.apart())
-        text += "; " + node.name + " owes " + name(other) + " " + id + " " + apart.refused;
+      if (!node.replica->members().has(name(other))) continue;
+      if (node.replica->walk(name(other), node.end)) text += "; " + node.name + " has not told " + name(other) + " all";
+      for (const auto& line : gq::lines_of(node.replica->debts_text(name(other))))
+        if (line.rfind(m_nodes[other].self.store, 0) != 0)
+          text += "; " + node.name + " owes " + name(other) + " " + line;
     }
   return text;
 }
@@ -1010,6 +999,56 @@ void World::check_agreement() {
     }
 }
 
+// What is on its way arrives, and each task goes on by a step.
+void World::play_round() {
+  using Kind = Action::Kind;
+  const auto nodes = static_cast<unsigned>(m_nodes.size());
+  for (unsigned n = 0; n < nodes; ++n)
+    for (unsigned other = 0; other < nodes; ++other)
+      if (n != other && !is_up(m_nodes[n], other) && !m_nodes[n].others[other].ask)
+        act({.kind = Kind::ask, .a = n, .b = other});
+  for (size_t left = 0; m_messages.size() > left && !m_fault;) {
+    const Message& m = m_messages[left];
+    if (!act({.kind = Kind::deliver, .a = m.from, .b = m.to, .job = m.job})) ++left;
+  }
+  for (unsigned n = 0; n < nodes; ++n) {
+    std::vector<unsigned> jobs;
+    for (const auto& task : m_nodes[n].tasks) jobs.push_back(task.job);
+    for (unsigned job : jobs)
+      if (!act({.kind = Kind::step, .a = n, .job = job})) act({.kind = Kind::give_up, .a = n, .job = job});
+  }
+}
+
+// What each node does about once a second.
+void World::play_second() {
+  using Kind = Action::Kind;
+  const auto nodes = static_cast<unsigned>(m_nodes.size());
+  for (unsigned n = 0; n < nodes; ++n) {
+    for (unsigned other = 0; other < nodes; ++other) {
+      if (n == other) continue;
+      act({.kind = Kind::ask, .a = n, .b = other});
+      act({.kind = Kind::pay, .a = n, .b = other});
+    }
+    act({.kind = Kind::keep, .a = n});
+    while (act({.kind = Kind::run, .a = n})) {
+    }
+  }
+}
+
+void World::go_on_without(unsigned node, bool crashes) {
+  using Kind = Action::Kind;
+  act({.kind = crashes ? Kind::crash : Kind::pause, .a = node});
+  for (unsigned round = 0; round < 70 && !m_fault; ++round) {
+    play_round();
+    if (round % 6 != 0) continue;
+    act({.kind = Kind::time, .n = 300});
+    play_second();
+  }
+  act({.kind = crashes ? Kind::start : Kind::resume, .a = node});
+  act({.kind = Kind::time, .n = 10});
+  act({.kind = Kind::run, .a = node});  // before it hears anything
+}
+
 void World::heal() {
   using Kind = Action::Kind;
   const auto begun = m_figures.steps;
@@ -1036,35 +1075,13 @@ void World::heal() {
     if (m_figures.steps - begun > enough_steps)
       return fail("all is mended, and " + std::to_string(waiting()) + " clients are not answered" + what_is_owed() +
                   (left_to_run().empty() ? "" : "; nobody runs " + left_to_run()));
-    for (unsigned n = 0; n < nodes; ++n)
-      for (unsigned other = 0; other < nodes; ++other)
-        if (n != other && !m_nodes[n].others[other].up && !m_nodes[n].others[other].ask)
-          act({.kind = Kind::ask, .a = n, .b = other});
-    while (!m_messages.empty() && !m_fault) {
-      const Message& m = m_messages.front();
-      act({.kind = Kind::deliver, .a = m.from, .b = m.to, .job = m.job});
-    }
-    for (unsigned n = 0; n < nodes; ++n) {
-      std::vector<unsigned> jobs;
-      for (const auto& task : m_nodes[n].tasks) jobs.push_back(task.job);
-      for (unsigned job : jobs)
-        if (!act({.kind = Kind::step, .a = n, .job = job})) act({.kind = Kind::give_up, .a = n, .job = job});
-    }
+    play_round();
     if (round == rejoin) check_forgotten();
     for (unsigned n = 0; n < nodes && round >= rejoin && !is_even(); ++n)
       for (unsigned other = 0; other < nodes; ++other) act({.kind = Kind::join, .a = n, .b = other});
     if (round % 20 != 0) continue;
     act({.kind = Kind::time, .n = 400});
-    for (unsigned n = 0; n < nodes; ++n) {
-      for (unsigned other = 0; other < nodes; ++other) {
-        if (n == other) continue;
-        act({.kind = Kind::ask, .a = n, .b = other});
-        act({.kind = Kind::pay, .a = n, .b = other});
-      }
-      act({.kind = Kind::keep, .a = n});
-      while (act({.kind = Kind::run, .a = n})) {
-      }
-    }
+    play_second();
     const unsigned node = round / 20 % nodes;
     for (const auto& [job, raw] : m_raws)
       if (raw.place == Raw::Place::server) act({.kind = Kind::grab, .a = node, .job = job});

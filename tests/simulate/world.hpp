@@ -22,12 +22,9 @@
 #include <string>
 #include <vector>
 
-#include "gq/replication/ask.hpp"
-#include "gq/replication/ownership.hpp"
-#include "gq/replication/progress.hpp"
 #include "gq/replication/quorum.hpp"
+#include "gq/replication/replica.hpp"
 #include "gq/state/map_table.hpp"
-#include "gq/store/lease.hpp"
 #include "random.hpp"
 #include "script.hpp"
 
@@ -78,11 +75,9 @@ struct Entry {
 struct Keeping {
   std::deque<gq::Takeover> due{};
   gq::RunHere runs{};
-  std::vector<gq::HeldJob> held{};
-  std::deque<std::string> earlier{};
+  std::optional<gq::Look> look{};
   std::optional<gq::TellThenAppend> effect{};
   std::vector<gq::Debt> debts{};  // on their way to one node
-  std::vector<std::string> asked{};
   Millis look_began{0};
   size_t taken = 0;
 };
@@ -114,9 +109,6 @@ struct Task {
     end_walk,
     // keep
     next_look,
-    ask_owner,
-    ask_earlier,
-    ask_once_more,
     take_over,
     next_tell,
     write,
@@ -157,6 +149,7 @@ struct Task {
   };
   std::vector<Call> calls{};
   // pay, apart
+  Lsn since = 0;
   std::optional<gq::Walk> walk{};
   std::optional<gq::Debt> debt{};
   std::vector<size_t> told{};  // by record under way, the debt
@@ -186,17 +179,13 @@ struct Node {
   bool up = false, next_sync_fails = false;
   bool stopped = false;  // it does not go on, until it is woken
   bool is_going() const { return up && !stopped; }
-  gq::Times beat{};
   bool has_read_settings = false;
-  std::unique_ptr<gq::Membership> members;
-  std::unique_ptr<gq::FailureDetector> detector;
-  std::unique_ptr<gq::Ownership> ownership;
+  std::unique_ptr<gq::Replica> replica;
+  gq::Beat beat{};         // what returned.lock says
+  bool has_lease = false;  // and whether it is held
   std::deque<Task> tasks;
   struct Other {
-    bool up = true;
     std::optional<Task::Call> ask{};  // under way, once a second
-    gq::Progress progress{};
-    gq::Hearsay hearsay{};
     // What really was, for the oracles:
     Millis heard{0};                      // when it last answered
     std::map<std::string, Millis> ran{};  // when it last said that it runs a function
@@ -221,6 +210,9 @@ class World {
   // Something that may be possible now.
   Action any(Random& random) const;
   Action any_of_group(Random& random) const;
+
+  // One node dies, or is stopped, and the others go on for as long as they need to take its jobs over; then it is back.
+  void go_on_without(unsigned node, bool crashes);
 
   // All is mended, and goes on until nothing is left to do: then each client has been answered, and holds what it was
   // promised.
@@ -266,6 +258,8 @@ class World {
   Lsn append(Node& node, const gq::Event& event, const gq::RecordHead& head);
   bool sync(Node& node);
 
+  void play_round();
+  void play_second();
   void send(Message message);
   bool deliver(const Action& action);
   void arrive(Message message);
@@ -292,20 +286,18 @@ class World {
   gq::Group group_of(const Node& node) const;
   gq::RunHere runs(const Node& node) const;
   void pass(Millis duration);
-  void beat(Node& node);
+  void pulse(Node& node);
   bool wake(Node& node);
   bool note(Node& node, const Message& message);
-  void take_up(Node& node, unsigned from, const gq::Meeting& meeting, const std::string& before);
-  void record_peer(Node& node, unsigned other);
+  void record_peers(Node& node);
   void speak(const Node& node, Message& message);
-  bool admit(Node& node, const Message& message);
+  std::optional<gq::Replica::Admission> admit(Node& node, const Message& message);
   bool ask(Node& node, unsigned to);
   void answer_ask(Node& node, const Message& message);
   void hear_ask(Node& node, Message& message);
   bool change_group(Node& node, const Action& action);
   void go_on_changing(Node& node, Task& task);
   void reload(Node& node);
-  void prepare(Node& node, unsigned other);
   void regroup();
   bool is_even() const;
   void check_forgotten();
@@ -316,12 +308,13 @@ class World {
   void end_look(Node& node, Task& task);
   void fail_look(Node& node, Task& task);
   void hear_look(Node& node, Task& task, const gq::AskReply& reply);
-  bool ask_for(Node& node, Task& task, const std::string& other, std::vector<std::string> ids);
+  void next_question(Node& node, Task& task);
   void take_over(Node& node, Task& task);
   void next_tell(Node& node, Task& task);
-  void check_take(const Node& node, const Task& task);
+  void check_take(const Node& node, const gq::Takeover& what, const std::vector<gq::HeldJob>& jobs);
   void check_start(const Node& node, const std::string& id);
   std::string left_to_run() const;
+  std::string states_of(const std::string& id) const;
   bool pay(Node& node, unsigned to);
   void read_on(Node& node, gq::Walk& walk);
   Task::Call& call(Node& node, Task& task, Message message);
@@ -336,7 +329,7 @@ class World {
   const Entry* find_add(const Node& node, const std::string& id, std::initializer_list<Lsn> places) const;
   std::string what_is_owed() const;
   void check_agreement();
-  gq::Quorum::Others others(const Node& node) const;
+  bool is_up(const Node& node, unsigned other) const;
 
   bool holds(const Node& node, const std::string& id) const;
   std::set<std::string> holders(const std::string& id) const;
