@@ -93,11 +93,11 @@ void Walk::see(const Event& event, const RecordHead& head, Lsn lsn, Lsn end, std
   if (add) std::tie(origin, origin_store) = std::tie(add->node, add->store);
   if (state) std::tie(origin, origin_store) = std::tie(state->from, state->from_store);
   const bool came_from_there = origin == m_node && origin_store == m_identity;
-  // Another says that a job which is fresh is this node's. It may not have been, until then; so it tells all, and
-  // counts who has it.
-  const bool is_given_back = state && state->node == m_self && state->term == 0 && state->version == 0;
-  if (came_from_there && !is_given_back) return;
-  if (!origin.empty() && !is_given_back && !is_mine(origin, origin_store)) {
+  // Another says what became of a job of this node, or that it is this node's. It was not, until then, or this node has
+  // lost that in a power cut; so it tells all, and counts who has it.
+  const bool is_told_back = state && state->node == m_self && origin != m_self;
+  if (came_from_there && !is_told_back) return;
+  if (!origin.empty() && !is_told_back && !is_mine(origin, origin_store)) {
     auto [it, is_new] = m_foreign.try_emplace(origin, lsn, lsn);
     it->second.second = lsn;
     return;

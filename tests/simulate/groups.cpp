@@ -84,6 +84,7 @@ void World::go_on_changing(Node& node, Task& task) {
   if (task.step == Step::write_settings) {
     if (forgets) node.settings.erase(other);
     else node.settings.insert(other);
+    node.joining.erase(other);
     task.step = forgets ? Step::write_peer : Step::done;
     return;
   }
@@ -95,6 +96,7 @@ void World::go_on_changing(Node& node, Task& task) {
       event::Peer{
           .node = other, .at = wall(node), .position = forgets ? gq::nothing_owed : 0, .since = forgets ? 0 : node.end},
       {});
+  if (!forgets) node.joining.insert(other);
   if (!sync(node)) task.step = Step::done;
 }
 
@@ -114,11 +116,12 @@ void World::reload(Node& node) {
   }
 }
 
-// Who is not in the group is owed nothing: else all that has ended is kept for it.
+// Who is not in the group is owed nothing: else all that has ended is kept for it. Where the command died that was to
+// take it in, its user repeats that.
 void World::check_forgotten() {
   for (const auto& node : m_nodes)
     for (const auto& [other, state] : node.fold->peers())
-      if (!node.settings.count(other) && state.position != gq::nothing_owed)
+      if (!node.settings.count(other) && !node.joining.count(other) && state.position != gq::nothing_owed)
         fail(node.name + " keeps for " + other + ", which is not in its group, what that is to be told");
 }
 
@@ -540,10 +543,10 @@ void World::check_start(const Node& node, const std::string& id) {
       auto* done = std::get_if<event::Done>(&e.event);
       return done && done->id == id;
     });
-    if (ended == m_nodes[i].journal.end() || m_now - other.heard >= takeover) continue;
-    if (other.first_end && ended->lsn < *other.first_end)
+    if (ended == m_nodes[i].journal.end()) continue;
+    if (other.first_end && ended->lsn < *other.first_end && m_now - other.heard < takeover)
       fail(node.name + " runs " + id + " again, which " + name(i) + " had ended before it answered");
-    if (!other.tried && m_now - std::max(node.back, node.heard) < alone_after)
+    if (!other.tried && m_now - node.back < alone_after)
       fail(node.name + " runs " + id + " again, and has not asked " + name(i) + " since it was away");
   }
 }

@@ -1070,7 +1070,7 @@ void World::heal() {
     act({.kind = Kind::room, .a = n});
     m_nodes[n].next_sync_fails = false;
   }
-  constexpr unsigned rejoin = 100;  // in this round all are in one group again
+  constexpr unsigned rejoin = 400;  // in this round all are in one group again
   for (unsigned round = 0; !is_done() && !m_fault; ++round) {
     if (m_figures.steps - begun > enough_steps)
       return fail("all is mended, and " + std::to_string(waiting()) + " clients are not answered" + what_is_owed() +

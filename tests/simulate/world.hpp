@@ -173,6 +173,7 @@ struct Node {
   std::unique_ptr<gq::MapTable> table;
   std::unique_ptr<gq::Fold> fold;
   std::set<std::string> settings;  // gq.json: the other nodes of its group
+  std::set<std::string> joining;   // nodes of which the journal says that they are in it, and gq.json does not yet
   bool full = false;
   Millis skew{0};  // of its wall clock
   // The process:
