@@ -418,8 +418,8 @@ void jobs_are_looked_at_when_their_owner_fails_them() {
   // Nobody takes over what it does not run.
   g.at(52), g.held.functions = {"g"}, g.runs("rep_1", {{"g"}}), g.runs("rep_3", {{"g"}});
   CHECK(g.due().empty());
-  // But what its owner has lost, also a node that runs nothing. It is asked once, and again where that fails; so is each
-  // when more runs here.
+  // But what its owner has lost, also a node that runs nothing. It is asked once, and again where that fails; so is
+  // each when more runs here.
   g.held.runs = {};
   g.at(53), g.ownership.may_have_lost("rep_3");
   CHECK(g.due() == "rep_3 lost ");
@@ -465,7 +465,8 @@ void jobs_are_left_to_who_comes_first() {
   // rep_1 comes first, for what it runs and knows, but for what it takes for this node's: that was told before a crash.
   CHECK(g.ownership.before(gone, g.members, g.fd) == std::vector<std::string>{"rep_1"});
   CHECK(g.ownership.before({"rep_1", Cause::idle}, g.members, g.fd).empty());
-  CHECK(g.ownership.before({"rep_1", Cause::lost}, g.members, g.fd) == std::vector<std::string>{"rep_1"});  // rep_3 is gone
+  CHECK(g.ownership.before({"rep_1", Cause::lost}, g.members, g.fd) ==
+        std::vector<std::string>{"rep_1"});  // rep_3 is gone
   jobs = {g.job('A', "f", "rep_3"), g.job('B', "g", "rep_3"), g.job('C', "f", "rep_3"), g.job('D', "f", "rep_3")};
   const auto asked = g.ownership.to_ask(jobs, "rep_1", g.held.runs, g.members, g.fd, g.now);
   CHECK(asked == std::vector<std::string>({g.store('A'), g.store('C'), g.store('D')}));
