@@ -92,9 +92,9 @@ inline constexpr size_t most_former = 8;
 
 // What another node of the group knows of this journal.
 struct PeerState {
-  std::string store;                // its identity; empty: not met yet, or forgotten
-  Lsn position = 0, since = 0;      // see event::Peer
-  std::vector<std::string> former;  // identities that it had before
+  std::string store{};                // its identity; empty: not met yet, or forgotten
+  Lsn position = 0, since = 0;        // see event::Peer
+  std::vector<std::string> former{};  // identities that it had before
 };
 
 class Fold {
