@@ -315,7 +315,7 @@ void World::hear_ask(Node& node, Message& message) {
 
 // ---------------------------------------------------------------------------------------------------------- take-overs
 
-// A round of the keeper, as in Replicator::watch_others() and ::come_back().
+// A round of the keeper, as in Replicator::keep_once().
 bool World::keep(Node& node) {
   if (!node.is_going()) return false;
   for (const auto& task : node.tasks)

@@ -87,6 +87,12 @@ void World::lose_unsynced(Node& node) {
     if (auto* claim = std::get_if<event::Claim>(&kept->event)) m_excused.insert(claim->ids.begin(), claim->ids.end());
     else m_excused.insert(gq::id_of(kept->event));
   }
+  // A record may rest on one before it whose sync has failed: the end of the job that had its key. That is of the disk,
+  // not of what nodes decide, and not looked at here.
+  if (std::any_of(node.journal.begin(), node.journal.end(), [](const Entry& e) { return e.doubtful && !e.synced; }))
+    for (const auto& entry : node.journal)
+      if (auto* add = std::get_if<event::Add>(&entry.event); add && !add->asked.key.empty())
+        m_regrouped.insert(add->id);
   std::erase_if(node.journal, [](const Entry& e) { return !e.synced; });
   refold(node);
 }
@@ -700,7 +706,7 @@ void World::hear_verdicts(Task& task, const Message& message) {
   task.step = task.kind == Task::Kind::apart ? Step::end_walk : task.after;
 }
 
-// What a node says of the records that another has given it, as Replicator::take() does.
+// What a node says of the records that another has given it, as ReplicaService::take() does.
 void World::judge(Node& node, Task& task) {
   task.words.clear();
   bool news = false;
@@ -734,7 +740,7 @@ std::set<std::string> World::holders(const std::string& id) const {
 
 // A client hears that its job is queued only when as many identities hold it as the answer says. Those count, too, that
 // were lost since the node took the client's job in hand, since nobody can have known; and a job of which so many were
-// once there at the same time may have lost some since.
+// once there at the same time, or were counted so, may have lost some since.
 void World::check_answer(const Node& node, const Task& task, const std::string& id, const gq::Answer& answer) {
   if (task.has_ended) return;
   size_t wanted = m_setting.owe ? 1 : m_setting.copies;  // of a job that was owed before, nothing is said later
@@ -754,6 +760,7 @@ void World::check_answer(const Node& node, const Task& task, const std::string& 
   if (there.size() < wanted && !(answer.note.empty() && m_complete.count(id)))
     fail(node.name + " says that " + id + " is on " + std::to_string(wanted) + " nodes, and it is on " +
          std::to_string(there.size()));
+  if (there.size() >= m_setting.copies) m_complete.insert(id);
 }
 
 // A job of the server's that is given back becomes another one; so this one must be nowhere.

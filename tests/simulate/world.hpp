@@ -349,10 +349,10 @@ class World {
   };
   std::vector<Lost> m_lost;                                 // stores that are gone, and what they held
   std::map<std::string, std::set<std::string>> m_accepted;  // by job, the identities that have accepted it
-  std::set<std::string> m_complete;                    // jobs that as many nodes have had at the same time as have to
-  std::map<std::string, std::set<std::string>> m_ran;  // by job, the identities that have started it
-  std::set<std::string> m_excused;                     // jobs that two nodes may run
-  std::set<std::string> m_regrouped;                   // jobs that were there while the groups of nodes differed
+  std::set<std::string> m_complete;                         // jobs that as many nodes have had as have to
+  std::map<std::string, std::set<std::string>> m_ran;       // by job, the identities that have started it
+  std::set<std::string> m_excused;                          // jobs that two nodes may run
+  std::set<std::string> m_regrouped;  // jobs that were there while the groups of nodes differed, or are in doubt
   Millis m_now{1'000'000};
   uint64_t m_next_call = 0;
   std::optional<std::string> m_fault;
