@@ -105,8 +105,9 @@ int search(const Options& options) {
     // In each group some kinds of actions do not happen, so that what is left meets more often.
     const uint64_t left_out = random.next() & random.next();
     for (uint64_t left = 50 + random.below(1500); left > 0 && !world.fault(); --left) {
-      if (script.setting.hurries && random.chance(500))
-        world.go_on_without(static_cast<unsigned>(random.below(script.setting.nodes)), random.chance(2));
+      auto any_node = [&] { return static_cast<unsigned>(random.below(script.setting.nodes)); };
+      if (script.setting.hurries && random.chance(300)) world.go_on_without(any_node(), random.chance(2));
+      if (script.setting.hurries && random.chance(100)) world.set_up_anew(any_node(), any_node());
       if (const Action action = world.any(random);
           is_basic(action.kind) || !(left_out >> static_cast<unsigned>(action.kind) & 1))
         world.act(action);

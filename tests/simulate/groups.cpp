@@ -47,10 +47,12 @@ void World::start(Node& node) {
 // -------------------------------------------------------------------------------------------------- a group that
 // changes
 
-// Whether each node takes all others for its group.
+// Whether each node takes all others for its group, and nobody changes that.
 bool World::is_even() const {
-  return std::all_of(m_nodes.begin(), m_nodes.end(),
-                     [&](const Node& n) { return n.settings.size() == m_nodes.size() - 1; });
+  return std::all_of(m_nodes.begin(), m_nodes.end(), [&](const Node& n) {
+    return n.settings.size() == m_nodes.size() - 1 &&
+           std::none_of(n.tasks.begin(), n.tasks.end(), [](const Task& t) { return t.job == group_number; });
+  });
 }
 
 void World::regroup() {
@@ -508,6 +510,7 @@ void World::check_take(const Node& node, const gq::Takeover& what, const std::ve
   const auto here = runs(node);
   for (const auto& [id, job] : jobs) {
     say(node.name + " takes over " + id + " of " + what.node);
+    m_taken_over[id].insert(node.self.store);
     if (!here.has(job.function) && what.cause != Cause::lost)
       fail(node.name + " takes over " + id + ", and does not run its function");
     for (unsigned i = 0; i < m_nodes.size(); ++i) {
@@ -536,7 +539,10 @@ void World::check_start(const Node& node, const std::string& id) {
   const bool by_two = accepted != m_accepted.end() && accepted->second.size() > 1;
   if (ran.size() > 1 && !by_two && !m_excused.count(id))
     fail(node.name + " runs " + id + ", which another node has run");
-  for (unsigned i = 0; i < m_nodes.size() && !by_two; ++i) {
+  // The one that it was taken over from may have answered since, as it was told so.
+  const auto taken = m_taken_over.find(id);
+  const bool took = taken != m_taken_over.end() && taken->second.count(node.self.store);
+  for (unsigned i = 0; i < m_nodes.size() && !by_two && !took; ++i) {
     const auto& other = node.others[i];
     if (&m_nodes[i] == &node || !ran.count(m_nodes[i].self.store)) continue;
     auto ended = std::find_if(m_nodes[i].journal.begin(), m_nodes[i].journal.end(), [&](const Entry& e) {

@@ -1042,8 +1042,20 @@ void World::play_second() {
   }
 }
 
+void World::set_up_anew(unsigned node, unsigned asks) {
+  using Kind = Action::Kind;
+  if (node == asks || !act({.kind = Kind::wipe, .a = node})) return;
+  act({.kind = Kind::start, .a = node});
+  act({.kind = Kind::ask, .a = asks, .b = node});
+  act({.kind = Kind::deliver, .a = asks, .b = node});
+  act({.kind = Kind::deliver, .a = node, .b = asks});
+}
+
 void World::go_on_without(unsigned node, bool crashes) {
   using Kind = Action::Kind;
+  const auto job = static_cast<unsigned>(m_clients.size() + m_raws.size() + 1);
+  act({.kind = Kind::submit, .a = node, .job = job});
+  for (unsigned round = 0; round < 12 && !m_fault; ++round) play_round();
   act({.kind = crashes ? Kind::crash : Kind::pause, .a = node});
   for (unsigned round = 0; round < 70 && !m_fault; ++round) {
     play_round();

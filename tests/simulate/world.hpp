@@ -212,8 +212,11 @@ class World {
   Action any(Random& random) const;
   Action any_of_group(Random& random) const;
 
-  // One node dies, or is stopped, and the others go on for as long as they need to take its jobs over; then it is back.
+  // One node is given a job, and dies, or is stopped, and the others go on for as long as they need to take its jobs
+  // over; then it is back.
   void go_on_without(unsigned node, bool crashes);
+  // One node is another store from now on, and another one hears of that at once.
+  void set_up_anew(unsigned node, unsigned asks);
 
   // All is mended, and goes on until nothing is left to do: then each client has been answered, and holds what it was
   // promised.
@@ -347,11 +350,12 @@ class World {
     std::string identity;
     std::set<std::string> ids;
   };
-  std::vector<Lost> m_lost;                                 // stores that are gone, and what they held
-  std::map<std::string, std::set<std::string>> m_accepted;  // by job, the identities that have accepted it
-  std::set<std::string> m_complete;                         // jobs that as many nodes have had as have to
-  std::map<std::string, std::set<std::string>> m_ran;       // by job, the identities that have started it
-  std::set<std::string> m_excused;                          // jobs that two nodes may run
+  std::vector<Lost> m_lost;                                   // stores that are gone, and what they held
+  std::map<std::string, std::set<std::string>> m_accepted;    // by job, the identities that have accepted it
+  std::set<std::string> m_complete;                           // jobs that as many nodes have had as have to
+  std::map<std::string, std::set<std::string>> m_ran;         // by job, the identities that have started it
+  std::map<std::string, std::set<std::string>> m_taken_over;  // by job, the identities that took it over
+  std::set<std::string> m_excused;                            // jobs that two nodes may run
   std::set<std::string> m_regrouped;  // jobs that were there while the groups of nodes differed, or are in doubt
   Millis m_now{1'000'000};
   uint64_t m_next_call = 0;
