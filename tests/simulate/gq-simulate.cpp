@@ -106,8 +106,14 @@ int search(const Options& options) {
     const uint64_t left_out = random.next() & random.next();
     for (uint64_t left = 50 + random.below(1500); left > 0 && !world.fault(); --left) {
       auto any_node = [&] { return static_cast<unsigned>(random.below(script.setting.nodes)); };
-      if (script.setting.hurries && random.chance(300)) world.go_on_without(any_node(), random.chance(2));
-      if (script.setting.hurries && random.chance(100)) world.set_up_anew(any_node(), any_node());
+      if (script.setting.hurries && random.chance(300)) {
+        const unsigned node = any_node();
+        world.go_on_without(node, random.chance(2));
+      }
+      if (script.setting.hurries && random.chance(100)) {
+        const unsigned node = any_node();
+        world.set_up_anew(node, any_node());
+      }
       if (const Action action = world.any(random);
           is_basic(action.kind) || !(left_out >> static_cast<unsigned>(action.kind) & 1))
         world.act(action);

@@ -174,12 +174,13 @@ bool World::note(Node& node, const Message& message) {
   auto& other = node.others[message.from];
   const std::string& from = name(message.from);
   const std::string before = node.replica->members().store_of(from);
+  const bool was_back = node.replica->detector().has_returned();
   auto belief = node.replica->heard(from, message.identity, message.session, {}, times(node));
   if (belief.needs_end) belief = node.replica->heard(from, message.identity, message.session, node.end, times(node));
   if (belief.refused) node.replica->failed(from, *belief.refused, times(node));
   else {
     if (!before.empty() && before != message.identity) node.gone.try_emplace(before, m_figures.steps);
-    if (m_now - node.heard >= takeover) {
+    if (was_back && m_now - node.heard >= takeover) {
       node.back = m_now;
       for (auto& o : node.others) o.first_end.reset(), o.tried = false;
     }
