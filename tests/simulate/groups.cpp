@@ -293,15 +293,13 @@ void World::hear_ask(Node& node, Message& message) {
   const bool believed = note(node, message);
   const gq::AskReply& reply = message.reply;
   if (!believed) node.replica->not_answered(from, message.round, true, times(node));
+  if (message.sent_at >= node.back) other.tried = true;
   if (believed) {
     node.replica->answered(from, message.round, reply, message.here, times(node));
     record_peers(node);
     for (const char* f : {"f", "g"})
       if (!(m_setting.serves[message.from] & (*f == 'f' ? 1 : 2))) other.ran[f] = m_now;
-    if (message.sent_at >= node.back) {
-      other.tried = true;
-      if (!other.first_end && !reply.taking) other.first_end = reply.end;
-    }
+    if (message.sent_at >= node.back && !other.first_end && !reply.taking) other.first_end = reply.end;
   }
   if (once_a_second) return;
   std::erase_if(task->calls, [&](const Task::Call& c) { return c.number == message.call; });

@@ -1,12 +1,11 @@
 // The world of a simulation: the nodes of a group, the server between them, clients, time, and what must hold.
 //
 // The decisions are gq's own code: what the store answers (answer_to), what a node says of a record (verdict_on), when
-// a client is answered (Quorum), what becomes of a job whose record is in doubt (next_raw_step), what a node is still
-// to be told (Progress), who is a member (Membership), who is gone and when a node may run its jobs (FailureDetector),
-// whose a job is (Ownership), and what the records make of the jobs (Fold). What this file adds is the world around
-// them: a journal whose end is lost in a power cut where it was not synced, messages that are lost, doubled and come in
-// any order, processes that die between any two steps. A node does one step at a time, and each effect is a step of its
-// own.
+// a client is answered (Quorum), what becomes of a job whose record is in doubt (next_raw_step), what follows from what
+// nodes hear of each other (Replica, Look), and what the records make of the jobs (Fold). What this file adds is the
+// world around them: a journal whose end is lost in a power cut where it was not synced, messages that are lost,
+// doubled and come in any order, processes that die between any two steps. A node does one step at a time, and each
+// effect is a step of its own.
 //
 // What must hold (the oracles): see World::check_answer, ::check_given_back, ::check_start, ::heal and
 // ::check_agreement.
