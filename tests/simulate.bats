@@ -40,6 +40,6 @@ seed() {
   cmake --build "$GQ_BUILD" --target gq-mutants >"$T/build"
   for mutant in "$BATS_TEST_DIRNAME"/simulate/mutants/*.patch; do
     mutant=gq-simulate-$(basename "$mutant" .patch)
-    run -1 "$mutant" --seed "$(seed)" --seconds 60
+    run -1 "$mutant" --seed "$(seed)" --groups 8000 --seconds 600  # a minute and a half of one core
   done
 }
