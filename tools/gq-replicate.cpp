@@ -89,14 +89,13 @@ Exit init(const Options& o, const Common& common) {
   if (old && old.self.node != o.as)
     log(Level::warning, "the store was " + old.self.node + " and is now " + o.as + ": what others owe " +
                             old.self.node + " it is not told");
-  std::map<std::string, PeerState> known;
   std::unique_ptr<Store> store(new Store(open_store(common.store, true)));
   const Directory directory = store->directory();
   settings = read_settings(directory);
   bool same = settings.group && settings.group.self.node == o.as && !o.renew;
   // A node that is there from the beginning is owed all jobs of the group; one that joins, those that are not finished
   // by then.
-  store->look([&](Fold& fold) { known = fold.peers(); });
+  auto known = known_peers(*store);
   std::vector<std::string> records;
   for (const auto& name : group.members) {
     if (name == o.as || (known.count(name) && known[name].position != UINT64_MAX)) continue;
@@ -125,8 +124,7 @@ Exit forget(const Options& o, const Common& common) {
   Store store = open_store(common.store, false);
   Settings settings = read_settings(store.directory());
   Group& g = settings.group;
-  std::map<std::string, PeerState> known;
-  store.look([&](Fold& fold) { known = fold.peers(); });
+  auto known = known_peers(store);
   if (!g || (!g.has(o.forget) && !known.count(o.forget)) || o.forget == g.self.node)
     throw Error(Exit::usage, "cannot forget " + printable(o.forget) + ": it is not another node of this store's group");
   if (o.forget == g.members.front())

@@ -195,8 +195,8 @@ bool ClientWrite::record_copies(const Quorum::Record& what) {
   }
 }
 
-// Nobody waits for these any more: what is left of them is told with the debts. Where not all were counted, answers
-// that are late, or could not be noted, are asked for again then.
+// No client waits for these calls any more; the debts tell what is left of them. Where not all nodes were counted, the
+// debts ask again for answers that come late or could not be noted.
 void ClientWrite::let_go(bool counted) {
   const bool again = !counted && m_from;
   if (again) m_monitor.step([&](Replica& r) { r.not_told(*m_from); });

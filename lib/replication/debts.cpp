@@ -15,6 +15,12 @@ constexpr const char* debts_suffix = ".debts";
 
 }  // namespace
 
+std::map<std::string, PeerState> known_peers(Store& store) {
+  std::map<std::string, PeerState> known;
+  store.look([&](Fold& fold) { known = fold.peers(); });
+  return known;
+}
+
 std::string forgotten_record(const std::string& node) {
   return encode_record(event::Peer{.node = node, .at = now_ms(), .position = nothing_owed});
 }
@@ -94,8 +100,7 @@ std::map<std::string, Millis> owed_to(Store& store, const Membership& members, c
 
 std::map<std::string, PeerDebt> debts_of(Store& store) {
   std::map<std::string, PeerDebt> debts;
-  std::map<std::string, PeerState> known;
-  store.look([&](Fold& fold) { known = fold.peers(); });
+  auto known = known_peers(store);
   const Group& group = store.group();
   if (!group) return debts;
   Membership members(group);

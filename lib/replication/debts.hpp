@@ -10,6 +10,9 @@
 
 namespace gq {
 
+// What the journal says of other nodes, by name.
+std::map<std::string, PeerState> known_peers(Store& store);
+
 // Says in the journal that nothing is owed to a node any more, since it is not in the group.
 std::string forgotten_record(const std::string& node);
 // And that a node in the group is owed all of the journal, but not what had finished before `since`.

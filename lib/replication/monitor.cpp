@@ -1,14 +1,9 @@
 #include "gq/replication/monitor.hpp"
 
 #include "gq/base/log.hpp"
+#include "gq/replication/debts.hpp"
 
 namespace gq {
-
-std::map<std::string, PeerState> known_peers(Store& store) {
-  std::map<std::string, PeerState> known;
-  store.look([&](Fold& fold) { known = fold.peers(); });
-  return known;
-}
 
 Monitor::Monitor(Store& store, ReplicationConfig config)
     : m_store(store),

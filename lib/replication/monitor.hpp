@@ -1,7 +1,7 @@
 // The replica of this process behind its lock, and what all parts of the shell share.
 //
 // step() is the only way to it: nothing else happens under that lock, no append, no send, no file and no line of the
-// log. What follows from a step is carried out behind it, by who has made it.
+// log. The thread that makes a step carries out what follows from it, once the lock is free.
 #pragma once
 
 #include <atomic>
@@ -100,8 +100,5 @@ class Monitor {
 inline Millis period_of(const Limits& limits, const ReplicationConfig& config) {
   return session_period(limits.remember, config.peer_timeout);
 }
-
-// What the journal says of the other nodes.
-std::map<std::string, PeerState> known_peers(Store& store);
 
 }  // namespace gq

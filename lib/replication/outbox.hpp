@@ -15,8 +15,8 @@ namespace gq {
 // The records that say the same of these jobs, as many as fit into each.
 std::vector<std::string> copied_records(event::Copied copied);
 
-// The add record of a job with its workload, for one who has neither; empty where it is damaged or gone, or where the
-// disk does not give it back now, which `unread` tells.
+// The add record of a job with its workload, for a node that has neither; empty where it is damaged or gone, or where
+// the disk does not give it back now, which `unread` tells.
 std::string add_record(Monitor& monitor, const std::string& id, const Job& job, std::string& unread);
 
 class Outbox {

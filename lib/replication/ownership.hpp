@@ -1,15 +1,16 @@
 // Ownership: where jobs run once, whose a job is, and when this node makes one of another node its own. Pure: the
-// replicator looks up the jobs, asks the other nodes, and carries out what follows. Times are Millis since boot.
+// shell (takeover.hpp) looks up the jobs, asks the other nodes, and carries out what follows. Times are Millis since
+// boot.
 //
 // A job of another node is taken over where that one is gone, where it has not run the job's function for --takeover,
 // where it lives and does not know the job (it lost it, or is another store now), and where it is none of the group.
 // The first member in the order of the group that has the job and runs its function takes it: each one leaves to those
-// before it what they know. What its owner has lost, and nobody who has it runs, any node that has it takes over, so
-// that it comes to those who can run it.
+// before it what they know. Where the owner has lost a job and no node that has it runs its function, any node that has
+// it takes it over, so that it comes to those who can run it.
 //
-// Where two have accepted the same job and one has lost its record in a power cut, nodes may differ in whose it is, and
-// each may leave it to another. So a node that hears that the owner takes the job for another's tells all what it has
-// itself. What nodes say of a job is ordered (is_newer()), so that they come to agree.
+// Two nodes may accept the same job, and one of them may lose its record in a power cut. Then nodes may differ in whose
+// job it is, and each may leave it to another. So a node that hears that the owner takes the job for another's tells
+// all what it has itself. What nodes say of a job is ordered (is_newer()), so that they come to agree.
 //
 // The surprising fact: the others are told before this node's own journal is (TellThenAppend).
 #pragma once
@@ -84,8 +85,8 @@ inline std::string told_record(const std::string& id, const Job& job, const Self
   return encode_record(told_state(id, job, self));
 }
 
-// Whether this node tells the others a record that `origin` wrote when it was that store: its own, and those whose
-// writer cannot tell them any more (it is gone, another store by now, or not in the group).
+// Whether this node tells the others a record that `origin` wrote when it was that store. It tells its own
+// records, and those whose writer cannot tell them any more (it is gone, another store by now, or not in the group).
 bool is_mine_to_tell(const Membership& members, const FailureDetector& detector, const std::string& origin,
                      const std::string& store);
 

@@ -13,7 +13,7 @@ constexpr size_t max_late_bytes = 32 << 20;
 
 }  // namespace
 
-// A line that nobody uses; given back when it has had its answer, else thrown away.
+// Takes a line that no transfer uses. The caller gives it back when its answer has come, and else throws it away.
 std::unique_ptr<Link> PeerLine::take_line() {
   for (bool again : {true, false}) {
     {

@@ -11,6 +11,11 @@ constexpr Millis save_interval{1000};
 constexpr Millis quiet_wait{3000};     // longer ones are said
 constexpr size_t most_refusals = 100;  // that are said, each once
 
+PeerState peer_of(const std::map<std::string, PeerState>& known, const std::string& node) {
+  auto it = known.find(node);
+  return it == known.end() ? PeerState() : it->second;
+}
+
 Seldom::Time time_of(Times now) { return Seldom::Time(now.boot); }
 
 }  // namespace
@@ -22,10 +27,8 @@ Replica::Replica(const Group& group, Rules rules, const std::map<std::string, Pe
       m_detector(rules.takeover, rules.alone_after),
       m_ownership(group.self, rules.check_interval),
       m_sessions(rules.session_period) {
-  for (const auto& node : group.members) {
-    auto it = known.find(node);
-    if (m_members.has(node)) join(node, it == known.end() ? PeerState() : it->second, now);
-  }
+  for (const auto& node : group.members)
+    if (m_members.has(node)) join(node, peer_of(known, node), now);
 }
 
 const Replica::Other* Replica::find(const std::string& node) const {
@@ -62,8 +65,7 @@ GroupChange Replica::change(const Group& group, const std::map<std::string, Peer
   }
   for (const auto& node : group.members) {
     m_forget.erase(node);
-    auto it = known.find(node);
-    if (m_members.has(node) && !find(node)) join(node, it == known.end() ? PeerState() : it->second, now);
+    if (m_members.has(node) && !find(node)) join(node, peer_of(known, node), now);
   }
   // As one that joins it is owed all but what had finished by then.
   for (const auto& node : change.returned) {
@@ -84,10 +86,7 @@ std::vector<std::string> Replica::to_forget() const {
 // ----------------------------------------------------------------------------------------------------------- this node
 
 void Replica::serve(const std::map<std::string, PeerState>& known, Times now) {
-  for (const auto& [node, other] : m_others) {
-    auto it = known.find(node);
-    join(node, it == known.end() ? PeerState() : it->second, now);
-  }
+  for (const auto& [node, other] : m_others) join(node, peer_of(known, node), now);
   m_detector.begin(now);
   begin_to_return({});
   m_serves = true;
@@ -277,8 +276,7 @@ std::vector<std::string> Replica::up() const {
   return nodes;
 }
 
-// -------------------------------------------------------------------------------------- what other nodes are to be
-// told
+// ----------------------------------------------------------------------------------- what other nodes are to be told
 
 void Replica::told_at_once(const std::string& node, Lsn from, Lsn end) {
   if (Other* other = find(node); other && m_serves) other->progress.told_at_once(from, end);

@@ -24,14 +24,10 @@ thread_local bool is_seen = false;  // whether any call of its has come here
 // crash.
 thread_local bool closing = false;
 
-bool is_library(const void* caller) {
-  static const gq::CallerRange library("libtokyocabinet.so");
-  return library.contains(caller);
-}
-
 void check_io(ssize_t result, const void* caller) {
   int saved = errno;
-  const bool seen = is_library(caller);
+  static const gq::CallerRange library("libtokyocabinet.so");
+  const bool seen = library.contains(caller);
   if (seen) is_seen = true;
   if (seen && result < 0 && saved != EINTR) io_failed = true;
   errno = saved;

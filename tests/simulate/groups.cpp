@@ -44,8 +44,7 @@ void World::start(Node& node) {
   pulse(node);
 }
 
-// -------------------------------------------------------------------------------------------------- a group that
-// changes
+// ----------------------------------------------------------------------------------------------- a group that changes
 
 // Whether each node takes all others for its group, and nobody changes that.
 bool World::is_even() const {
