@@ -1186,6 +1186,32 @@ void synced_end_only_grows(const std::string& directory) {
   CHECK(!another.journal().synced());
 }
 
+// In a store so young that a power cut takes all of append.lock but what was written when it was made, what was never
+// synced is known as that.
+void a_new_store_knows_that_nothing_was_synced(const std::string& directory) {
+  const std::string lock = directory + "/append.lock", fresh = directory + ".fresh";
+  const NewJob job = make_job({"f"}, std::string(70000, 'x'));
+  Placed placed;
+  {
+    Store store = open_store(directory, true);
+    CHECK(store.journal().synced() == Lsn(0));
+    std::filesystem::copy(lock, fresh);
+    placed = store.journal().append({RecordBytes(job.head, job.data)}, Room::intake).front();
+  }
+  std::filesystem::copy(fresh, lock, std::filesystem::copy_options::overwrite_existing);
+  const std::string segment = directory + "/journal/" + segment_name(0);
+  write_all_at(open_file(segment, O_RDWR).get(), std::string(4096, '\0'), placed.end - 4096, segment);
+  Store store = open_store(directory, false);
+  CHECK(store.add({make_job({"f"}, "x")}).front().outcome == Outcome::queued);
+  JournalReader reader(store.journal(), 0);
+  bool seen = false;
+  for (auto item = reader.next(true); item != JournalReader::Item::end; item = reader.next(true)) {
+    if (reader.lsn() == placed.lsn) seen = reader.never_synced();
+    else CHECK(!reader.never_synced());
+  }
+  CHECK(seen);
+}
+
 // Positions near the end of what a number can hold, in a journal from elsewhere, neither overflow nor go round for
 // ever.
 void positions_are_bounded(const std::string& directory) {
@@ -1560,6 +1586,7 @@ int main(int argc, char** argv) {
   waiting_ends(directory);
   hints_are_proved(directory + "/c");
   synced_end_only_grows(directory + "/d");
+  a_new_store_knows_that_nothing_was_synced(directory + "/fresh");
   positions_are_bounded(directory + "/positions");
   stream_windows();
   stream_answers();

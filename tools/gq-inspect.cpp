@@ -448,7 +448,8 @@ Exit check(const Options& o, Store& store) {
   };
   // Every byte of the journal. (An append that was cut off is no damage, nor is what was never synced: nobody was told
   // that it was done.)
-  const Lsn synced = store.journal().synced().value_or(0), unsynced = synced ? synced : UINT64_MAX;
+  const auto mark = store.journal().synced();
+  const Lsn synced = mark.value_or(0), unsynced = mark.value_or(UINT64_MAX);
   EventReader reader(store.journal(), 0);
   auto damaged = [&](Lsn lsn, const std::string& id, const std::string& text) {
     bool bad = lsn < unsynced && !reader.never_synced();

@@ -169,7 +169,9 @@ Journal::Journal(const Directory& store, std::string_view store_id, uint64_t seg
       m_seed(sum64(store_id)),
       m_segment_size(segment_size),
       m_durability(durability),
-      m_lock(store.open(lock_name, O_RDWR | O_CREAT)) {}
+      m_lock(store.open(lock_name, O_RDWR | O_CREAT)) {
+  if (!m_durability) mark_new();
+}
 
 Journal::~Journal() = default;
 
@@ -209,6 +211,24 @@ std::optional<Lsn> Journal::synced() const {
   return greatest;
 }
 
+// In a new store: the first mark, on stable storage before the first segment, so that one which is lost in a power cut
+// is known from one that never was (in a store of before).
+void Journal::mark_new() {
+  if (synced() || !list_segments(m_directory).empty()) return;
+  FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
+  if (synced() || !list_segments(m_directory).empty()) return;
+  write_all_at(m_lock.get(), mark(0, 0), synced_offset, m_store.path_of(lock_name));
+  if (::fsync(m_lock.get()) != 0) throw_errno(Exit::storage, "sync " + m_store.path_of(lock_name));
+}
+
+// What stands in a slot: the position and a sum.
+std::string Journal::mark(Lsn synced, size_t slot) const {
+  std::string entry;
+  put_le<uint64_t>(entry, synced);
+  put_le<uint64_t>(entry, sum64(entry, m_seed + slot));
+  return entry;
+}
+
 // After a sync. Like the hint it is not synced itself; where it cannot be raised, less is known of the journal's end,
 // and no more.
 void Journal::publish_synced(Lsn end) noexcept {
@@ -218,9 +238,7 @@ void Journal::publish_synced(Lsn end) noexcept {
     return;
   }
   const size_t slot = static_cast<size_t>(::getpid()) % synced_slots;
-  std::string entry;
-  put_le<uint64_t>(entry, end);
-  put_le<uint64_t>(entry, sum64(entry, m_seed + slot));
+  const std::string entry = mark(end, slot);
   [[maybe_unused]] ssize_t n =
       ::pwrite(m_lock.get(), entry.data(), entry.size(), static_cast<off_t>(synced_offset + slot * synced_size));
 }

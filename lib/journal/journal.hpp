@@ -187,6 +187,8 @@ class Journal {
   void begin_segment(Room room);
   void publish(Lsn base, Lsn end, Lsn last, uint64_t more);
   std::optional<uint64_t> owed() const;
+  void mark_new();
+  std::string mark(Lsn synced, size_t slot) const;
   void publish_synced(Lsn end) noexcept;
   bool names_a_frame(int fd, const Hint& hint) const;
   std::optional<Lsn> torn_from(Lsn base, uint64_t size);
