@@ -34,6 +34,7 @@ teardown() { end_programs; }
 
 end_programs() {
   local pid
+  if [[ -v BATS_TIMED_OUT ]]; then ps -eo pid,ppid,stat,wchan:20,etime,args | grep -E 'gq-|gearmand' | cut -c 1-200; fi  # it hung
   for pid in "${PIDS[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
   for pid in "${PIDS[@]}"; do wait "$pid" 2>/dev/null || true; done
   if mountpoint -q "$T/disk"; then umount -l "$T/disk"; fi
