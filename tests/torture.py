@@ -16,7 +16,7 @@ from faults.world import World, sanitized
 
 def altered_bytes(directory, seed, short=True, **_):
     w = World(os.path.join(directory, "w"), seed)
-    code, text = w.output("gq-bytes", os.path.join(directory, "store"), (400 if sanitized() else 100) if short else 1, codes=None, seconds=3600)
+    code, text = w.output("gq-bytes", os.path.join(directory, "store"), (1500 if sanitized() else 200) if short else 1, codes=None, seconds=3600)
     w.expect(code == 0, text[:2000])
     return w, text.strip()
 

@@ -1,7 +1,7 @@
 """Each program is ended, or told of an error, at the n-th call of each system call that matters, n from 1 until the program
-ends by itself. The short form takes a sample of n, another one with each seed.
+ends by itself. The short form takes a sample of n, another one with each seed; of programs with sanitizers, one n.
 """
-import collections, itertools, os, random, re, shutil, signal, tempfile, time
+import collections, itertools, os, random, re, shutil, signal, subprocess, tempfile, time
 
 from .world import FUNCTION, World, children, sanitized, wait_until
 
@@ -135,6 +135,8 @@ def snapshot(w, wrap):
 def restore(w, wrap):
     """What is restored has all that was acknowledged before."""
     prepared(w, leave_running=True)
+    # A store elsewhere knows of no command that outlived its worker here.
+    w.expect(wait_until(lambda: subprocess.run(["pgrep", "-f", str(w.command)], stdout=subprocess.DEVNULL).returncode), "a command does not end")
     w.run("gq-snapshot", "create", w.dir / "snapshots")
 
     def again():
@@ -219,13 +221,18 @@ def count_calls(directory, seed, program, calls):
     return w, most
 
 
-def spread(random, most, step):
-    """One n of each of 1 to 2, 3 to 14, 15 to 74, ... (where `step` is 4), up to the most."""
+def spread(random, most):
+    """One n of each of 1 to 2, 3 to 34, 35 to 594, ... up to the most."""
     low, width = 1, 2
     while low <= most:
         yield low + int(random.random() * min(width, most - low + 1))
         low += width
-        width = step * low
+        width = 16 * low
+
+
+def sample(random, most):
+    drawn = list(spread(random, most))
+    return drawn if not sanitized() else drawn and [random.choice(drawn)]
 
 
 def sweep(directory, seed, calls, injections, short=True, **_):
@@ -243,7 +250,7 @@ def sweep(directory, seed, calls, injections, short=True, **_):
         for call in calls:
             rng = random.Random(f"{seed} {program} {call}")
             for injection in [rng.choice(injections)] if short else injections:
-                for n in spread(rng, most[call], 16 if sanitized() else 4) if short else itertools.count(1):
+                for n in sample(rng, most[call]) if short else itertools.count(1):
                     with tempfile.TemporaryDirectory(dir=directory) as d:
                         w = one_call(os.path.join(d, "w"), seed, program, call, injection, n)
                         met += w.met

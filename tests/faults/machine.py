@@ -9,7 +9,7 @@ from .world import at_time, World
 def exhausted(directory, seed, short=True, **_):
     """Descriptors and memory run out, and a process cannot be made, in every program: it ends or goes on, says why, and nothing
     is lost."""
-    step = 5 if short else 1
+    step = 10 if short else 1
     limits = [["prlimit", f"--nofile={n}"] for n in range(4, 40, step)]
     limits += [["prlimit", f"--as={n << 20}"] for n in range(10, 130, 8 * step)]
     summary = World(os.path.join(directory, "summary"), seed)
