@@ -1,5 +1,7 @@
 load helpers
 
+# bats file_tags=group
+
 # Makes the stores of a group, $T/1 and so on: group POLICY [init's options].
 NODES=(1 2 3)
 group() {
@@ -112,6 +114,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   eventually all_ran
 }
 
+# bats test_tags=database
 @test "gq-worker: the answer means that the job is on a second disk [the first one is destroyed at once]" {
   start_gearmand
   for policy in all once; do
@@ -268,6 +271,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   eventually no_blobs
 }
 
+# bats test_tags=database
 @test "gq-flush: pays what a crashed worker still owes, and runs what it left" {
   start_gearmand
   group once --copies 1
@@ -352,7 +356,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   eventually all_ran_once "$T/ids"
 }
 
-# bats test_tags=long
+# bats test_tags=long,database
 @test "gq-worker: a node set up anew under its old name is told everything that is not finished" {
   start_gearmand
   for policy in all once; do
