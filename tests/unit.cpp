@@ -33,6 +33,7 @@
 
 void test_state(const std::string& directory);  // state.cpp
 void test_replication();                        // replication.cpp
+void test_work();                               // work.cpp
 
 namespace {
 
@@ -1590,6 +1591,7 @@ int main(int argc, char** argv) {
   positions_are_bounded(directory + "/positions");
   stream_windows();
   stream_answers();
+  test_work();
   room_is_left();
   owed_room_is_counted(directory + "/e");
   jobs_wait_for_their_time(directory + "/later");

@@ -98,7 +98,7 @@ Exit work(Options& o, const Common& common) {
     return Exit::ok;
   }
   auto config = o.work.config(common.command);
-  config.keep = o.keep;
+  config.rules.keep = o.keep;
   config.until = o.drain ? Runner::Until::drained : Runner::Until::stopped;
   config.strict = o.strict;
   Runner runner(store, config, backlog);

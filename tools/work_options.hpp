@@ -52,7 +52,7 @@ struct WorkOptions {
     c.functions = functions;
     c.command = command;
     c.slots = slots;
-    c.max_attempts = static_cast<uint32_t>(max_attempts);
+    c.rules.max_attempts = static_cast<uint32_t>(max_attempts);
     c.max_crashes = static_cast<uint32_t>(max_crashes);
     c.time_limit = time_limit;
     c.grace = grace;
@@ -62,7 +62,7 @@ struct WorkOptions {
     if (stream && !output.directory.empty())
       throw Error(Exit::usage, "cannot use --output with --stream: what the command prints are its answers");
     for (const auto& row : on_exit)
-      if (!c.outcomes.replace(row))
+      if (!c.rules.outcomes.replace(row))
         throw Error(Exit::usage, "cannot use --on-exit " + printable(row) +
                                      ": it is not CODE=done, CODE=keep, CODE=retry[:DELAY] or CODE=dead");
     if (!rate.empty()) {
@@ -74,11 +74,11 @@ struct WorkOptions {
       auto parts = split(backoff, ':');
       auto base = parse_duration(parts[0]);
       auto longest =
-          parts.size() > 1 ? parse_duration(parts[1]) : std::max(base.value_or(Millis(0)), c.longest_backoff);
+          parts.size() > 1 ? parse_duration(parts[1]) : std::max(base.value_or(Millis(0)), c.rules.longest_backoff);
       if (!base || !longest || parts.size() > 2 || *longest < *base)
         throw Error(Exit::usage, "cannot use --backoff " + printable(backoff) + ": it is not BASE[:MAX], as in 1s:10m");
-      c.backoff = *base;
-      c.longest_backoff = *longest;
+      c.rules.backoff = *base;
+      c.rules.longest_backoff = *longest;
     }
     return c;
   }

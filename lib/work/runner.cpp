@@ -24,8 +24,6 @@ namespace {
 // How often to look whether other owners have died, and at the journal where inotify is not to be had.
 constexpr Millis look_interval{1000};
 constexpr Millis disk_retry{1000};
-constexpr Millis unreadable_retry{60000};
-constexpr Millis kill_delay{2000};  // from SIGTERM to SIGKILL, once the grace is over
 constexpr Millis last_tries{1500};  // when nothing runs any more, and the disk refuses
 // Short jobs are claimed several at a time: about this much work for each slot, so that others get their share soon.
 constexpr double claim_ahead_ms = 50;
@@ -39,7 +37,11 @@ constexpr size_t most_lingering = 256;
 
 constexpr const char *kept_as_dead = "it is kept as dead", *tried_again = "to be tried again";
 
-std::string exit_text(int code) { return "exit " + std::to_string(code); }
+// To spread the retries of jobs that failed together.
+double random_part() {
+  static thread_local std::mt19937 random{std::random_device{}()};
+  return std::uniform_real_distribution<double>(0, 1)(random);
+}
 
 std::string join(const std::vector<std::string>& words) {
   std::string all;
@@ -80,7 +82,8 @@ Runner::Runner(Store& store, Config config, Backlog& backlog)
       m_config(std::move(config)),
       m_backlog(backlog),
       m_owners(store.owners_directory(), m_config.slots, m_config.functions),
-      m_slots(m_config.slots) {
+      m_slots(m_config.slots),
+      m_stop(m_config.grace) {
   sigset_t set = runner_signals();
   m_signals = Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!m_signals) throw_errno(Exit::retry, "watch signals");
@@ -97,7 +100,7 @@ Runner::~Runner() = default;
 // How many more jobs a slot can take.
 size_t Runner::capacity(const Slot& slot) const {
   if (!m_config.stream) return slot.pid == 0 ? 1 : 0;
-  if (slot.kills > 0) return 0;
+  if (slot.limit.is_reached()) return 0;
   if (slot.stream && slot.stream->pending() > stream_bytes) return 0;
   // A job that a worker has died of before gets a command of its own, so that no other is taken for the guilty one.
   if (guilty_first()) return slot.pid == 0 ? 1 : 0;
@@ -121,13 +124,6 @@ bool Runner::idle() const {
 Runner::Clock::time_point Runner::not_before() const {
   return std::max({m_troubled ? m_blocked_until : Clock::time_point{},
                    m_output_error ? m_output_until : Clock::time_point{}, m_next_start});
-}
-
-Millis Runner::retry_delay(uint32_t failures) const {
-  static thread_local std::mt19937 random{std::random_device{}()};
-  double base = static_cast<double>(m_config.backoff.count()) * std::pow(2.0, std::min(failures, 40u) - 1);
-  base = std::min(base, static_cast<double>(m_config.longest_backoff.count()));
-  return Millis(std::llround(base * std::uniform_real_distribution<double>(0.75, 1.25)(random)));
 }
 
 void Runner::trouble(const Error& error) {
@@ -166,36 +162,11 @@ Printed Runner::printed() {
   return now;
 }
 
-// When to try a job again whose attempt failed for its standard output broke.
-std::optional<Millis> Runner::in_vain(const Slot& slot, const Verdict& verdict) {
-  if (!slot.prints || slot.kills > 0 || verdict.what != Verdict::What::retry) return std::nullopt;
-  Printed now = printed();
-  if (now == Printed::arrives) return std::nullopt;
-  return now == Printed::nowhere ? Millis(0) : now_ms() + std::min(unreadable_retry, m_config.longest_backoff);
-}
-
-// The job is as if it had not been started; others may have it from `due` on.
-void Runner::back(const Claim& claim, const std::string& why, Millis due) {
-  m_records.push_back(encode_record(event::Fail{.id = claim.id,
-                                                .at = now_ms(),
-                                                .owner = claim.job.owner,
-                                                .start = claim.job.starts,
-                                                .spent = false,
-                                                .due = due,
-                                                .why = why}));
-  m_gave_back = m_look = true;
-}
-
-// The job will not be started again.
-void Runner::bury(const Claim& claim, Level level, const std::string& why) {
-  m_records.push_back(encode_record(event::Dead{.id = claim.id,
-                                                .at = now_ms(),
-                                                .owner = claim.job.owner,
-                                                .start = claim.job.starts,
-                                                .spent = false,
-                                                .why = why}));
-  say(level, claim, why, kept_as_dead);
-  m_gave_back = m_look = true;
+// What has become of a job.
+void Runner::record(const Claim& claim, const Conclusion& conclusion) {
+  m_records.push_back(conclusion_record(claim, conclusion, now_ms()));
+  m_gave_back = m_gave_back || !conclusion.spent;
+  m_look = true;
 }
 
 void Runner::say(Level level, const Claim& claim, const std::string& why, const char* becomes) {
@@ -219,87 +190,59 @@ void Runner::broken(const std::string& function, const std::string& why) {
   auto others = std::move(m_claimed);
   m_claimed.clear();
   for (auto& claim : others)
-    if (claim.job.function == function) back(claim, {}, Millis(0));
+    if (claim.job.function == function) record(claim, given_back());
     else m_claimed.push_back(std::move(claim));
 }
 
-// What becomes of a job whose attempt has ended.
-void Runner::conclude(const Slot& slot, Running job, const Verdict& verdict, const std::string& why, int exit,
-                      int signal) {
+// A job's attempt has ended.
+void Runner::end_attempt(const Slot& slot, const Running& job, AttemptEnd end) {
+  using What = Conclusion::What;
   const Claim& claim = job.claim;
-  double ms = std::chrono::duration<double, std::milli>(Clock::now() - std::max(job.started, slot.answered)).count();
-  m_average_ms = 0.8 * m_average_ms + 0.2 * ms;
-  if (m_joblog) {
-    Attempt a;
-    a.id = claim.id;
-    a.function = claim.job.function;
-    a.attempt = claim.job.failures + 1;
-    a.started = job.started_at;
-    a.seconds = ms / 1000;
-    a.sent = claim.job.size;
-    a.received = slot.output && !slot.stream ? slot.output->bytes() : 0;
-    a.exit = exit;
-    a.signal = signal;
-    m_joblog->add(a);
+  if (depends_on_output(end, m_config.rules)) end.printed = printed();
+  const Conclusion conclusion = conclude(end, claim.job, m_config.rules, now_ms(), random_part());
+  if (conclusion.is_attempt()) {
+    double ms = std::chrono::duration<double, std::milli>(Clock::now() - std::max(job.started, slot.answered)).count();
+    m_average_ms = 0.8 * m_average_ms + 0.2 * ms;
+    if (m_joblog) {
+      Attempt a;
+      a.id = claim.id;
+      a.function = claim.job.function;
+      a.attempt = claim.job.failures + 1;
+      a.started = job.started_at;
+      a.seconds = ms / 1000;
+      a.sent = claim.job.size;
+      a.received = slot.output && !slot.stream ? slot.output->bytes() : 0;
+      a.exit = end.exit;
+      a.signal = end.signal;
+      m_joblog->add(a);
+    }
+    ++m_unrecorded;
+    if (conclusion.discard && slot.output && !slot.stream) slot.output->discard();
+    if (conclusion.spent && m_broken.erase(claim.job.function) > 0)
+      log(Level::warning, "the command can be run again: " + printable(claim.job.function) + " goes on");
   }
-  ++m_unrecorded;
-  if (verdict.what != Verdict::What::broken && m_broken.erase(claim.job.function) > 0)
-    log(Level::warning, "the command can be run again: " + printable(claim.job.function) + " goes on");
-  switch (verdict.what) {
-    case Verdict::What::discard:
-      if (slot.output && !slot.stream) slot.output->discard();
-      [[fallthrough]];
-    case Verdict::What::done:
-    case Verdict::What::keep: {
-      m_records.push_back(encode_record(event::Done{.id = claim.id,
-                                                    .at = now_ms(),
-                                                    .owner = claim.job.owner,
-                                                    .start = claim.job.starts,
-                                                    .exit = static_cast<uint32_t>(exit),
-                                                    .attempts = claim.job.failures + 1,
-                                                    .keep = m_config.keep || verdict.what == Verdict::What::keep}));
+  record(claim, conclusion);
+  switch (conclusion.what) {
+    case What::done:
       if (std::string blob = blob_of(claim.id, claim.job); !blob.empty()) m_done_blobs.push_back(blob);
       --m_backlog.live;
       ++m_done;
       break;
-    }
-    case Verdict::What::broken:
-      if (slot.output && !slot.stream) slot.output->discard();
-      back(claim, why, Millis(0));
-      broken(claim.job.function, why);
+    case What::dead:
+      say(Level::warning, claim, conclusion.why, kept_as_dead);
+      --m_backlog.live;
+      ++m_dead;
       break;
-    case Verdict::What::retry:
-    case Verdict::What::dead: {
-      uint32_t failures = claim.job.failures + 1;
-      bool dead = verdict.what == Verdict::What::dead || failures >= max_attempts(claim.job);
-      const Millis now = now_ms();
-      const uint32_t status = signal ? no_exit : static_cast<uint32_t>(exit), by = static_cast<uint32_t>(signal);
-      if (dead) {
-        m_records.push_back(encode_record(event::Dead{.id = claim.id,
-                                                      .at = now,
-                                                      .owner = claim.job.owner,
-                                                      .start = claim.job.starts,
-                                                      .why = why,
-                                                      .exit = status,
-                                                      .signal = by}));
-        say(Level::warning, claim, why, kept_as_dead);
-      } else {
-        m_records.push_back(encode_record(event::Fail{.id = claim.id,
-                                                      .at = now,
-                                                      .owner = claim.job.owner,
-                                                      .start = claim.job.starts,
-                                                      .due = now + verdict.delay.value_or(retry_delay(failures)),
-                                                      .why = why,
-                                                      .exit = status,
-                                                      .signal = by}));
-        log(Level::info, claim.id + ": " + why + "; " + tried_again);
-      }
-      if (dead) --m_backlog.live;
-      ++(dead ? m_dead : m_failed);
+    case What::again:
+      log(Level::info, claim.id + ": " + conclusion.why + "; " + tried_again);
+      ++m_failed;
       break;
-    }
+    case What::broken:
+      broken(claim.job.function, conclusion.why);
+      break;
+    case What::given_back:
+      break;
   }
-  m_look = true;
 }
 
 // A command has ended, and with it the attempts of what it was given.
@@ -313,32 +256,23 @@ void Runner::ended(Slot& slot, int status) {
   slot.refuses = false;
   m_ended.push_back(std::move(slot.owner));
   slot.owner = {};
-  bool killed = WIFSIGNALED(status);
-  int code = killed ? 0 : WEXITSTATUS(status), signal = killed ? WTERMSIG(status) : 0;
-  std::string why = slot.kills > 0 ? "time limit" : killed ? "signal " + std::to_string(signal) : exit_text(code);
   if (!slot.jobs.empty()) {
-    if (std::string tail = slot.output ? slot.output->tail() : ""; !tail.empty()) why += ": " + tail;
+    AttemptEnd end{.of = slot.stream ? AttemptEnd::Of::stream : AttemptEnd::Of::command};
+    if (WIFSIGNALED(status)) end.signal = WTERMSIG(status);
+    else end.exit = WEXITSTATUS(status);
+    if (slot.output) end.said = slot.output->tail();
+    end.at_limit = slot.limit.is_reached();
+    end.cut_off = m_stop.cuts_off();
+    end.unsent = slot.stream ? slot.stream->failure() : 0;
+    end.prints = slot.prints;
     Running job = std::move(slot.jobs.front());
     slot.jobs.pop_front();
-    Verdict verdict = killed ? Verdict{} : m_config.outcomes.of_exit(code);
-    if (slot.stream && !killed && verdict.what != Verdict::What::broken) {
-      verdict = {};
-      why = "no answer: " + why;
-    }
-    bool good = !killed && (verdict.what == Verdict::What::done || verdict.what == Verdict::What::discard ||
-                            verdict.what == Verdict::What::keep);
-    if (slot.kills > 0 && !good) verdict = {};
-    int unsent = slot.stream ? slot.stream->failure() : 0;
-    if (m_kills > 0 && !good) back(job.claim, "stopped with its worker", Millis(0));
-    else if (auto due = in_vain(slot, verdict)) back(job.claim, "what it printed could not be written: " + why, *due);
-    else if (unsent != 0 && unsent != EPIPE && unsent != EPROTO)
-      back(job.claim, "it could not be sent: " + errno_text(unsent), now_ms() + disk_retry);
-    else conclude(slot, std::move(job), verdict, why, code, signal);
+    end_attempt(slot, job, std::move(end));
   }
-  for (const auto& job : slot.jobs) back(job.claim, {}, Millis(0));  // not begun
+  for (const auto& job : slot.jobs) record(job.claim, given_back());  // not begun
   slot.jobs.clear();
   slot.stream.reset();
-  slot.kills = 0;
+  slot.limit = CommandLimit(m_config.time_limit, m_config.grace);
   if (slot.output && slot.output->pump()) {
     // Something that it has started still writes there.
     m_lingering.push_back(std::move(*slot.output));
@@ -354,10 +288,11 @@ void Runner::take_answers(Slot& slot) {
         std::find_if(slot.jobs.begin(), slot.jobs.end(), [&](const Running& r) { return r.claim.id == answer.id; });
     Running job = std::move(*it);
     slot.jobs.erase(it);
-    std::string why = exit_text(answer.status) + (answer.reason.empty() ? "" : ": " + answer.reason);
-    conclude(slot, std::move(job), m_config.outcomes.of_exit(answer.status), why, answer.status, 0);
+    end_attempt(slot, job, {.of = AttemptEnd::Of::answer, .exit = answer.status, .said = std::move(answer.reason)});
     slot.answered = Clock::now();
-    if (slot.kills == 0) slot.kill_at = slot.answered + (slot.jobs.empty() ? m_config.grace : m_config.time_limit);
+    if (!slot.jobs.empty()) slot.limit.works(slot.answered);
+    else if (slot.stream->closing()) slot.limit.should_end(slot.answered);
+    else slot.limit.idles();
   }
 }
 
@@ -374,7 +309,7 @@ void Runner::reap() {
         info.si_pid != slot.pid)
       continue;
     // While it is not reaped, the number of its group is nobody else's.
-    if (slot.kills > 0 || m_kills > 0) ::kill(-slot.pid, SIGKILL);
+    if (slot.limit.is_reached() || m_stop.cuts_off()) ::kill(-slot.pid, SIGKILL);
     int status = 0;
     if (::waitpid(slot.pid, &status, 0) == slot.pid) ended(slot, status);
   }
@@ -392,7 +327,7 @@ void Runner::refill() {
   if (m_config.rate > 0) ahead = std::min(ahead, std::max(1.0, m_config.rate * claim_ahead_ms / 1000));
   Store::ClaimRequest request;
   request.functions = m_config.functions;
-  request.most = m_stopping ? 0 : static_cast<size_t>(static_cast<double>(room()) * ahead);
+  request.most = m_stop.is_asked() ? 0 : static_cast<size_t>(static_cast<double>(room()) * ahead);
   if (m_config.rate > 0) request.most = std::min(request.most, static_cast<size_t>(ahead));
   request.max_crashes = m_config.max_crashes;
   request.owners = &m_owners;
@@ -403,7 +338,9 @@ void Runner::refill() {
   m_seen = m_store.claim(request);
   m_backlog.live = static_cast<int64_t>(m_seen.live);
   for (const auto& claim : m_seen.abandoned) {
-    bury(claim, Level::warning, "its worker died while it ran, " + counted(claim.job.crashes + 1, "time"));
+    const std::string why = "its worker died while it ran, " + counted(claim.job.crashes + 1, "time");
+    record(claim, buried(why));
+    say(Level::warning, claim, why, kept_as_dead);
   }
   for (auto& claim : m_seen.jobs) m_claimed.push_back(std::move(claim));
   m_seen.jobs.clear();
@@ -422,12 +359,13 @@ bool Runner::start_command(Slot& slot, const Claim& claim, int input, const std:
                    "GQ_KEY",       "GQ_PRIORITY", "GQ_WORKLOAD_FILE", "GQ_WORKLOAD_OFFSET", "GQ_WORKLOAD_LENGTH",
                    "NOTIFY_SOCKET"};
   if (!m_config.stream) {
-    command.environment.insert(command.environment.end(), {{"GQ_JOB_ID", claim.id},
-                                                           {"GQ_FUNCTION", job.function},
-                                                           {"GQ_ATTEMPT", std::to_string(job.failures + 1)},
-                                                           {"GQ_MAX_ATTEMPTS", std::to_string(max_attempts(job))},
-                                                           {"GQ_ENQUEUED_AT", format_time(job.enqueued_at)},
-                                                           {"GQ_PRIORITY", priority_name(job.priority)}});
+    command.environment.insert(command.environment.end(),
+                               {{"GQ_JOB_ID", claim.id},
+                                {"GQ_FUNCTION", job.function},
+                                {"GQ_ATTEMPT", std::to_string(job.failures + 1)},
+                                {"GQ_MAX_ATTEMPTS", std::to_string(m_config.rules.attempts(job))},
+                                {"GQ_ENQUEUED_AT", format_time(job.enqueued_at)},
+                                {"GQ_PRIORITY", priority_name(job.priority)}});
     command.environment.emplace_back("GQ_WORKLOAD_LENGTH", std::to_string(job.size));
     if (!job.key.empty()) command.environment.emplace_back("GQ_KEY", job.key);
     if (!path.empty()) {
@@ -435,8 +373,8 @@ bool Runner::start_command(Slot& slot, const Claim& claim, int input, const std:
       command.environment.emplace_back("GQ_WORKLOAD_OFFSET", std::to_string(job.offset));
     }
   }
-  slot.kills = 0;
-  slot.kill_at = Clock::now() + m_config.time_limit;
+  slot.limit = CommandLimit(m_config.time_limit, m_config.grace);
+  slot.limit.works(Clock::now());
   std::string why;
   pid_t pid = 0;
   try {
@@ -461,7 +399,7 @@ bool Runner::start_command(Slot& slot, const Claim& claim, int input, const std:
   auto jobs = std::move(slot.jobs);
   slot.jobs.clear();
   for (const auto& j : jobs) {
-    back(j.claim, "the command could not be run", Millis(0));
+    record(j.claim, given_back("the command could not be run"));
     broken(j.claim.job.function, why);
   }
   return false;
@@ -478,7 +416,7 @@ void Runner::start_jobs() {
   };
   // What was claimed before this node was away may be another's by now.
   if (!m_claimed.empty() && !m_store.may_start()) {
-    for (const auto& claim : m_claimed) back(claim, {}, Millis(0));
+    for (const auto& claim : m_claimed) record(claim, given_back());
     m_claimed.clear();
   }
   std::vector<Start> starts;
@@ -498,12 +436,13 @@ void Runner::start_jobs() {
                                                    : readable_part(w->blob.get(), w->offset, claim.job.size);
       } catch (const Error& e) {
         // This one cannot be read now. Others can.
-        back(claim, printable(e.what()), now_ms() + std::min(unreadable_retry, m_config.longest_backoff));
+        record(claim, given_back(printable(e.what()), now_ms() + m_config.rules.pause()));
         say(Level::warning, claim, e.what(), tried_again);
         continue;
       }
       if (!w) {
-        bury(claim, Level::error, reason);
+        record(claim, buried(reason));
+        say(Level::error, claim, reason, kept_as_dead);
         --m_backlog.live;
         continue;
       }
@@ -530,7 +469,7 @@ void Runner::start_jobs() {
   if (m_config.stream)
     std::stable_sort(order.begin(), order.end(),
                      [&](size_t a, size_t b) { return m_slots[a].jobs.size() < m_slots[b].jobs.size(); });
-  for (size_t n = 0; n < order.size() && !m_stopping && !m_output_error; ++n) {
+  for (size_t n = 0; n < order.size() && !m_stop.is_asked() && !m_output_error; ++n) {
     size_t i = order[n], space = capacity(m_slots[i]), share = m_claimed.size() / (order.size() - n) + 1;
     for (space = std::min(space, share); space > 0; --space) {
       if (!unlimited && Clock::now() < m_next_start) break;
@@ -577,14 +516,14 @@ void Runner::start_jobs() {
       start_command(slot, slot.jobs.front().claim, s.input.get(), s.workload.path);
       continue;
     }
-    if (slot.jobs.empty() && slot.kills == 0) slot.kill_at = m_last_start + m_config.time_limit;
+    if (slot.jobs.empty()) slot.limit.works(m_last_start);
     slot.jobs.push_back({s.claim, m_last_start, now_ms()});
     if (slot.pid == 0) {
       try {
         slot.stream = std::make_unique<Stream>();
       } catch (const Error& e) {
         slot.jobs.clear();
-        back(s.claim, e.what(), Millis(0));
+        record(s.claim, given_back(e.what()));
         broken(s.claim.job.function, e.what());
         continue;
       }
@@ -627,7 +566,7 @@ void Runner::settle() {
   m_done_blobs.clear();
   m_unrecorded = 0;
   m_gave_back = m_troubled = false;
-  if (!m_stopping && end_trouble("store")) log(Level::warning, "the store can be used again");
+  if (!m_stop.is_asked() && end_trouble("store")) log(Level::warning, "the store can be used again");
 }
 
 // To the process group of its command.
@@ -636,11 +575,6 @@ void Runner::send(Slot& slot, int signal) {
   log(Level::error, "cannot stop process " + std::to_string(slot.pid) +
                         (slot.jobs.empty() ? "" : ", which runs " + slot.jobs.front().claim.id) + ": " +
                         errno_text(EPERM));
-}
-
-void Runner::kill_all(int signal) {
-  for (auto& slot : m_slots)
-    if (slot.pid != 0) send(slot, signal);
 }
 
 // Whether files for what commands print can be made again.
@@ -665,31 +599,26 @@ bool Runner::handle_signals() {
       log(Level::error, with_troubles(state_line()));
       continue;
     }
-    first = !m_stopping;
-    m_kill_at = Clock::now() + (m_stopping ? Millis(0) : m_config.grace);
-    m_stopping = true;
+    first = m_stop.ask(Clock::now()) || first;
     stop_waiting();
   }
-  if (m_broken_ends && !m_stopping) {
-    first = m_stopping = true;
-    m_kill_at = Clock::now() + m_config.grace;
-  }
+  if (m_broken_ends && !m_stop.is_asked()) first = m_stop.ask(Clock::now());
   if (first) notify("STOPPING=1");
-  if (m_stopping && m_kills < 2 && Clock::now() >= m_kill_at) {
-    kill_all(m_kills++ == 0 ? SIGTERM : SIGKILL);
-    m_kill_at = Clock::now() + kill_delay;
-  }
-  // A stream has ended when it has answered for what it was sent, and its input is closed.
-  if (m_stopping)
+  if (const int signal = m_stop.next(Clock::now()))
     for (auto& slot : m_slots)
-      if (slot.stream && slot.jobs.empty()) slot.stream->close();
+      if (slot.pid != 0) send(slot, signal);
+  if (m_stop.is_asked()) end_streams();
   return first;
 }
 
-// A streaming command that has nothing to do ends, or is ended.
-void Runner::end_stream(Slot& slot) {
-  slot.stream->close();
-  slot.kill_at = Clock::now() + m_config.grace;
+// The worker stops: a streamed command sees the end of its input when it has answered for what it was sent. What ends
+// it otherwise is the stop.
+void Runner::end_streams() {
+  for (auto& slot : m_slots) {
+    if (!slot.stream || !slot.jobs.empty()) continue;
+    slot.stream->close();
+    slot.limit.idles();
+  }
 }
 
 // A job that a worker has died of before needs a command of its own.
@@ -698,29 +627,24 @@ void Runner::make_way_for_guilty() {
       std::any_of(m_slots.begin(), m_slots.end(), [](const Slot& s) { return s.pid == 0 || s.stream->closing(); }))
     return;
   auto idle = std::find_if(m_slots.begin(), m_slots.end(), [](const Slot& s) { return s.jobs.empty(); });
-  if (idle != m_slots.end()) end_stream(*idle);
-}
-
-bool Runner::is_limited(const Slot& slot) const {
-  if (slot.pid == 0 || slot.kills >= 2) return false;
-  return slot.kills > 0 ||
-         (slot.jobs.empty() ? slot.stream && slot.stream->closing() && !m_stopping : m_config.time_limit.count() > 0);
+  if (idle == m_slots.end()) return;
+  idle->stream->close();
+  idle->limit.should_end(Clock::now());
 }
 
 void Runner::enforce_time_limit() {
   for (auto& slot : m_slots) {
-    if (!is_limited(slot) || Clock::now() < slot.kill_at) continue;
-    send(slot, slot.kills++ == 0 ? SIGTERM : SIGKILL);
-    slot.kill_at = Clock::now() + m_config.grace;
+    if (slot.pid == 0) continue;
+    if (const int signal = slot.limit.next(Clock::now())) send(slot, signal);
   }
 }
 
 std::string Runner::state_line() const {
   size_t running = 0;
   for (const auto& slot : m_slots) running += slot.jobs.size();
-  std::string line = std::string(m_stopping   ? "stopping"
-                                 : m_troubled ? "waiting for the disk"
-                                              : "working") +
+  std::string line = std::string(m_stop.is_asked() ? "stopping"
+                                 : m_troubled      ? "waiting for the disk"
+                                                   : "working") +
                      ": " + std::to_string(running) + " running, " + std::to_string(m_backlog.live.load()) + " left, " +
                      std::to_string(m_done) + " done, " + std::to_string(m_failed) + " failed, " +
                      std::to_string(m_dead) + " dead";
@@ -736,10 +660,10 @@ int Runner::wait_time() const {
   if (m_troubled) wait = std::min(wait, until(m_blocked_until));
   if (m_claimed.size() > (guilty_first() ? 1 : 0) || (guilty_first() && room() > 0))
     wait = std::min(wait, until(room() == 0 ? m_last_start + hold_claims : not_before()));
-  if (m_stopping && m_kills < 2) wait = std::min(wait, until(m_kill_at));
+  if (auto at = m_stop.at()) wait = std::min(wait, until(*at));
   for (const auto& slot : m_slots)
-    if (is_limited(slot)) wait = std::min(wait, until(slot.kill_at));
-  if (!m_stopping && room() > 0) {
+    if (auto at = slot.limit.at(); at && slot.pid != 0) wait = std::min(wait, until(*at));
+  if (!m_stop.is_asked() && room() > 0) {
     int64_t start = INT64_MAX;
     if (m_look) start = 0;
     if (m_seen.next_due) start = std::min<int64_t>(start, (*m_seen.next_due - now_ms()).count() + 1);
@@ -756,14 +680,14 @@ int Runner::wait_time() const {
 // Lets others have what is claimed and waits for a slot.
 void Runner::give_back() {
   // One that a worker has died of stays, and a stream runs empty for it.
-  auto from = m_claimed.begin() + (guilty_first() && !m_stopping ? 1 : 0);
-  for (auto it = from; it != m_claimed.end(); ++it) back(*it, {}, Millis(0));
+  auto from = m_claimed.begin() + (guilty_first() && !m_stop.is_asked() ? 1 : 0);
+  for (auto it = from; it != m_claimed.end(); ++it) record(*it, given_back());
   m_claimed.erase(from, m_claimed.end());
 }
 
 // Waits for signals, output, answers, and news in the journal.
 void Runner::wait() {
-  bool need = !m_stopping && room() > 0 && m_claimed.empty();
+  bool need = !m_stop.is_asked() && room() > 0 && m_claimed.empty();
   bool ready =
       !m_troubled && (!m_records.empty() || (!m_claimed.empty() && room() > 0 && Clock::now() >= not_before()));
   std::vector<pollfd> fds = {{m_signals.get(), POLLIN, 0},
@@ -835,8 +759,8 @@ bool Runner::run(const std::function<void()>& end_intake) {
     if (!m_claimed.empty() && room() == 0 && Clock::now() >= m_last_start + hold_claims) give_back();
     if (!m_troubled || Clock::now() >= m_blocked_until) {
       try {
-        if (m_output_error && !m_stopping && Clock::now() >= m_output_until) look_at_outputs();
-        if (!m_stopping && m_claimed.empty() && room() > 0 && Clock::now() >= not_before()) {
+        if (m_output_error && !m_stop.is_asked() && Clock::now() >= m_output_until) look_at_outputs();
+        if (!m_stop.is_asked() && m_claimed.empty() && room() > 0 && Clock::now() >= not_before()) {
           bool due = m_seen.next_due && *m_seen.next_due <= now_ms();
           if (m_look || due || Clock::now() >= m_next_look) refill();
         }
@@ -850,7 +774,7 @@ bool Runner::run(const std::function<void()>& end_intake) {
     }
     reap();
     if (idle() && !m_troubled) {
-      bool ended = m_stopping;
+      bool ended = m_stop.is_asked();
       if (m_config.until == Until::drained && m_seen.live == 0 && !m_look) {
         ended |= m_intake_ended;
         stop_intake();
@@ -859,21 +783,16 @@ bool Runner::run(const std::function<void()>& end_intake) {
       if (m_config.until == Until::nothing_now && !m_look && !(m_seen.next_due && *m_seen.next_due <= now_ms()))
         ended = true;
       if (ended) {
-        // Streams that wait for more see the end of their input.
-        bool gone = true;
-        for (auto& slot : m_slots) {
-          if (slot.stream) slot.stream->close();
-          gone = gone && slot.pid == 0;
-        }
+        bool gone = std::all_of(m_slots.begin(), m_slots.end(), [](const Slot& s) { return s.pid == 0; });
         if (gone) break;
-        if (!m_stopping) m_kill_at = Clock::now() + m_config.grace;
-        m_stopping = true;
+        end_streams();
+        if (!m_stop.is_asked()) m_stop.ask(Clock::now());
       }
     }
     if (m_output_error && m_config.until == Until::nothing_now && !running() && !m_troubled && m_records.empty())
       throw *m_output_error;
     bool gone = std::all_of(m_slots.begin(), m_slots.end(), [](const Slot& s) { return s.pid == 0; });
-    if (m_stopping && gone && m_troubled) {
+    if (m_stop.is_asked() && gone && m_troubled) {
       // A fault that passes is tried again for a while; one that stays holds nobody up.
       if (m_give_up == Clock::time_point{}) m_give_up = Clock::now() + last_tries;
       if (Clock::now() >= m_give_up && m_unrecorded > 0)

@@ -25,9 +25,10 @@
 #include "gq/replication/intake.hpp"
 #include "gq/store/owners.hpp"
 #include "gq/store/store.hpp"
+#include "gq/work/conclusion.hpp"
 #include "gq/work/joblog.hpp"
-#include "gq/work/outcome.hpp"
 #include "gq/work/output.hpp"
+#include "gq/work/stop.hpp"
 #include "gq/work/stream.hpp"
 
 namespace gq {
@@ -51,16 +52,12 @@ class Runner {
     std::vector<std::string> command;
     bool stream = false;  // the command is fed jobs, see stream.hpp
     size_t slots = 1;
-    uint32_t max_attempts = 5;  // of a job that does not say itself
+    ConclusionRules rules{};
     uint32_t max_crashes = 3;
-    Millis backoff{1000};  // before the first retry; doubled for each further one
-    Millis longest_backoff{3600000};
     Millis time_limit{0};  // for one attempt; 0: none
     Millis grace{30000};   // from SIGTERM to SIGKILL, and how long commands may go on after the first stop signal
     double rate = 0;       // starts per second; 0: no bound
-    bool keep = false;     // the workloads of all jobs that are done
     bool strict = false;   // a broken command ends the worker
-    Outcomes outcomes;
     OutputOptions output;
     std::string joblog;  // a path, or empty
     Until until = Until::stopped;
@@ -91,11 +88,10 @@ class Runner {
     std::deque<Running> jobs;  // one, but for streams
     std::unique_ptr<Output> output;
     std::unique_ptr<Stream> stream;
-    Clock::time_point answered;  // when it last was
-    Clock::time_point kill_at;   // where is_limited()
-    int kills = 0;               // at that time: 1 SIGTERM sent, 2 SIGKILL sent
-    bool refuses = false;        // signals, as one of another user does
-    bool prints = false;         // to this process's standard output
+    CommandLimit limit{Millis(0), Millis(0)};  // of the command
+    Clock::time_point answered;                // when it last was
+    bool refuses = false;                      // signals, as one of another user does
+    bool prints = false;                       // to this process's standard output
   };
   struct Broken {
     Clock::time_point until;
@@ -108,13 +104,11 @@ class Runner {
   void reap();
   void ended(Slot& slot, int status);
   void take_answers(Slot& slot);
-  void conclude(const Slot& slot, Running job, const Verdict& verdict, const std::string& why, int exit, int signal);
-  void back(const Claim& claim, const std::string& why, Millis due);
-  void bury(const Claim& claim, Level level, const std::string& why);
+  void end_attempt(const Slot& slot, const Running& job, AttemptEnd end);
+  void record(const Claim& claim, const Conclusion& conclusion);
   void say(Level level, const Claim& claim, const std::string& why, const char* becomes);
-  void end_stream(Slot& slot);
+  void end_streams();
   void make_way_for_guilty();
-  bool is_limited(const Slot& slot) const;
   void broken(const std::string& function, const std::string& why);
   void refill();
   void start_jobs();
@@ -126,7 +120,6 @@ class Runner {
   bool handle_signals();
   void enforce_time_limit();
   static void send(Slot& slot, int signal);
-  void kill_all(int signal);
   void wait();
   bool idle() const;
   int wait_time() const;
@@ -134,14 +127,11 @@ class Runner {
   bool guilty_first() const { return m_config.stream && !m_claimed.empty() && m_claimed.front().job.crashes > 0; }
   size_t room() const;
   Clock::time_point not_before() const;
-  uint32_t max_attempts(const Job& job) const { return job.max_attempts ? job.max_attempts : m_config.max_attempts; }
-  Millis retry_delay(uint32_t failures) const;
   void trouble(const Error& error);
   void output_trouble(const Error& error);
   void look_at_outputs();
   bool running() const;
   Printed printed();
-  std::optional<Millis> in_vain(const Slot& slot, const Verdict& verdict);
   std::string state_line() const;
 
   Store& m_store;
@@ -164,9 +154,7 @@ class Runner {
   Claims m_seen;             // what the last claim told, without its jobs
   bool m_look = true;        // whether there may be something to claim
   bool m_gave_back = false;  // whether what lets go of a claim has been recorded since the last settle()
-  bool m_stopping = false;
-  int m_kills = 0;  // how far the stop has gone: 1 SIGTERM sent, 2 SIGKILL sent
-  Clock::time_point m_kill_at;
+  Stop m_stop;
   Clock::time_point m_next_look;
   Clock::time_point m_blocked_until;  // after a failure of the disk
   bool m_troubled = false;

@@ -1,0 +1,241 @@
+// Unit tests of what decides about commands and their jobs, over all that may happen to them.
+#include <signal.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <functional>
+
+#include "check.hpp"
+#include "gq/work/conclusion.hpp"
+#include "gq/work/stop.hpp"
+
+void test_work();
+
+namespace {
+
+using namespace gq;
+using Time = SignalSequence::Time;
+using What = Conclusion::What;
+using Of = AttemptEnd::Of;
+
+const Time begun{std::chrono::hours(1)};
+constexpr Millis wall{1'700'000'000'000};
+
+bool one_of(int code, std::initializer_list<int> codes) {
+  return std::find(codes.begin(), codes.end(), code) != codes.end();
+}
+
+// All ends that an attempt can have. An answer is only an exit status.
+void each_end(const std::function<void(const AttemptEnd&)>& body) {
+  for (Of of : {Of::command, Of::stream, Of::answer})
+    for (int signal : {0, SIGKILL, SIGTERM, SIGSEGV})
+      for (int exit = 0; exit < (signal ? 1 : 256); ++exit)
+        for (int bits = 0; bits < 8; ++bits)
+          for (Printed printed : {Printed::arrives, Printed::nowhere, Printed::no_room})
+            for (int unsent : {0, EPIPE, EPROTO, EIO}) {
+              AttemptEnd end{.of = of, .exit = exit, .signal = signal, .at_limit = (bits & 1) != 0};
+              end.cut_off = bits & 2, end.prints = bits & 4, end.printed = printed, end.unsent = unsent;
+              if (of == Of::answer && (signal || bits || unsent)) continue;
+              if ((of == Of::command && unsent) || (of == Of::stream && end.prints)) continue;
+              if (!end.prints && printed != Printed::arrives) continue;
+              body(end);
+            }
+}
+
+// What becomes of the job, as gq-worker(1) has it.
+void each_end_has_its_conclusion() {
+  ConclusionRules rules;
+  uint64_t seen[5] = {};
+  each_end([&](const AttemptEnd& end) {
+    const bool answers = end.of != Of::stream && !end.signal;  // its exit status says what becomes of the job
+    const bool good = answers && one_of(end.exit, {0, 99});
+    const bool hopeless = answers && !end.at_limit && one_of(end.exit, {100, 64, 65, 70, 76, 77, 78, 112});
+    const bool broken = !end.signal && !end.at_limit && one_of(end.exit, {126, 127});
+    const bool is_unsent = end.unsent == EIO;
+    for (uint32_t failures : {0, 3, 4, 7})
+      for (uint32_t own : {0, 1, 8}) {
+        Job job;
+        job.failures = failures, job.max_attempts = own;
+        const bool last = failures + 1 >= (own ? own : 5);
+        const Conclusion c = conclude(end, job, rules, wall, 0.5);
+        const bool retry = !good && !hopeless && !broken;
+        const bool vain = end.prints && !end.at_limit && retry && end.printed != Printed::arrives;
+        const What what = good                               ? What::done
+                          : end.cut_off || vain || is_unsent ? What::given_back
+                          : broken                           ? What::broken
+                          : hopeless || (retry && last)      ? What::dead
+                                                             : What::again;
+        CHECK(c.what == what);
+        ++seen[static_cast<int>(c.what)];
+        CHECK(c.spent == (what == What::done || what == What::again || what == What::dead));
+        CHECK(c.is_attempt() == (what != What::given_back));
+        CHECK(c.discard == ((what == What::done && end.exit == 99) || what == What::broken) && !c.keep);
+        if (what == What::again) {  // doubled for each failure before
+          const Millis delay = rules.backoff * (1 << failures);
+          CHECK(c.due == wall + delay && conclude(end, job, rules, wall, 0).due == wall + delay * 3 / 4 &&
+                conclude(end, job, rules, wall, 1).due == wall + delay * 5 / 4);
+        } else if (what == What::given_back && !end.cut_off && end.printed != Printed::nowhere) {
+          CHECK(c.due == wall + (is_unsent ? Millis(1000) : Millis(60'000)));
+        } else {
+          CHECK(c.due == Millis(0));
+        }
+        const bool has_status = c.spent && !end.signal;
+        CHECK(c.exit == (has_status ? static_cast<uint32_t>(end.exit) : no_exit) &&
+              c.signal == (c.spent ? static_cast<uint32_t>(end.signal) : 0));
+        CHECK(c.why.empty() == false);
+        CHECK(depends_on_output(end, rules) == (end.prints && !end.at_limit && !end.cut_off && retry));
+      }
+  });
+  for (auto n : seen) CHECK(n > 0);
+}
+
+void a_conclusion_gives_its_reason() {
+  ConclusionRules rules;
+  auto why = [&](AttemptEnd end) { return conclude(end, {}, rules, wall, 0).why; };
+  CHECK(why({.exit = 3}) == "exit 3" && why({.exit = 3, .said = "no such customer"}) == "exit 3: no such customer");
+  CHECK(why({.signal = SIGSEGV}) == "signal 11" && why({.signal = SIGTERM, .at_limit = true}) == "time limit");
+  CHECK(why({.of = Of::stream, .exit = 3, .said = "x"}) == "no answer: exit 3: x");
+  CHECK(why({.of = Of::stream, .exit = 127}) == "exit 127" && why({.of = Of::stream, .signal = 9}) == "signal 9");
+  CHECK(why({.of = Of::answer, .exit = 100, .said = "bad address"}) == "exit 100: bad address");
+  CHECK(why({.exit = 1, .cut_off = true}) == "stopped with its worker");
+  CHECK(why({.exit = 1, .prints = true, .printed = Printed::nowhere}) ==
+        "what it printed could not be written: exit 1");
+  CHECK(why({.of = Of::stream, .signal = 9, .unsent = EIO}) == "it could not be sent: Input/output error");
+}
+
+// Rows of --on-exit, --keep and --backoff, and the record that comes of it all.
+void conclusions_are_recorded() {
+  ConclusionRules rules{.max_attempts = 2, .backoff = Millis(100), .longest_backoff = Millis(150)};
+  for (const char* row : {"3=done", "4=dead", "5=retry:7d", "6=keep", "0=retry"}) CHECK(rules.outcomes.replace(row));
+  Claim claim{.id = "01ARZ3NDEKTSV4RRFFQ69G5FAV", .job = {}};
+  claim.job.owner = "o", claim.job.starts = 7, claim.job.failures = 1, claim.job.max_attempts = 9;
+  auto record = [&](const Conclusion& c) {
+    auto read = parse_record(conclusion_record(claim, c, wall));
+    CHECK(read);
+    return read ? read->event : Event{};
+  };
+  auto ended = [&](int exit) { return conclude({.exit = exit}, claim.job, rules, wall, 0.5); };
+  auto fail = [&](const Conclusion& c) { return std::get<event::Fail>(record(c)); };
+  const auto done = std::get<event::Done>(record(ended(3))), kept = std::get<event::Done>(record(ended(6)));
+  CHECK(done.id == claim.id && done.at == wall && done.owner == "o" && done.start == 7 && done.exit == 3);
+  CHECK(done.attempts == 2 && !done.keep && kept.keep && kept.exit == 6);
+  CHECK(fail(ended(5)).due == wall + std::chrono::hours(7 * 24) && fail(ended(5)).spent && fail(ended(5)).exit == 5);
+  CHECK(fail(ended(0)).due == wall + Millis(150) && fail(ended(0)).start == 7 && fail(ended(0)).owner == "o");
+  CHECK(!fail(ended(127)).spent && fail(ended(127)).exit == no_exit && fail(ended(127)).due == Millis(0));
+  CHECK(!fail(given_back("x", wall)).spent && fail(given_back("x", wall)).why == "x" &&
+        fail(given_back("x", wall)).due == wall);
+  const auto dead = std::get<event::Dead>(record(ended(4))), never = std::get<event::Dead>(record(buried("x")));
+  CHECK(dead.spent && dead.exit == 4 && dead.why == "exit 4" && !never.spent && never.exit == no_exit);
+  rules.keep = true;
+  CHECK(std::get<event::Done>(record(ended(3))).keep);
+}
+
+// All orders of `choices` things that happen, up to `length` of them.
+void each_script(size_t choices, size_t length, const std::function<void(const std::vector<size_t>&)>& body) {
+  std::vector<size_t> script(length, 0);
+  for (;;) {
+    body(script);
+    size_t at = 0;
+    while (at < length && ++script[at] == choices) script[at++] = 0;
+    if (at == length) return;
+  }
+}
+
+// Of any sequence: no signal is early, none is twice, SIGTERM is the first, and at() says when the next one is due.
+class Signals {
+ public:
+  void sent(int signal, Time now) {
+    CHECK(signal == (m_times.empty() ? SIGTERM : SIGKILL) && m_times.size() < 2);
+    m_times.push_back(now);
+  }
+  size_t count() const { return m_times.size(); }
+  Time at(size_t n) const { return m_times[n]; }
+
+ private:
+  std::vector<Time> m_times;
+};
+
+template <typename Sequence>
+void take(Sequence& sequence, Signals& signals, Time now) {
+  const auto at = sequence.at();
+  const int signal = sequence.next(now);
+  CHECK((signal != 0) == (at && *at <= now));
+  if (signal) signals.sent(signal, now);
+}
+
+// The worker's: by the grace and the delay of SIGKILL all is sent; a second stop signal waits for nothing.
+void a_stop_ends_all() {
+  constexpr Millis grace{30'000};
+  const Millis steps[] = {Millis(0), Millis(1), Stop::kill_delay, grace / 2, grace};
+  each_script(6, 6, [&](const std::vector<size_t>& script) {
+    Stop stop(grace);
+    Signals signals;
+    Time now = begun;
+    std::vector<Time> asked;
+    for (size_t what : script) {
+      if (what == 5) {
+        CHECK(stop.ask(now) == asked.empty());
+        asked.push_back(now);
+      } else {
+        now += steps[what];
+      }
+      const size_t before = signals.count();
+      take(stop, signals, now);
+      CHECK(stop.is_asked() == !asked.empty() && stop.cuts_off() == (signals.count() > 0));
+      if (asked.empty()) CHECK(!stop.at() && signals.count() == 0);
+      if (what == 5 && asked.size() > 1 && before < 2) CHECK(signals.count() == before + 1);  // at once
+      if (signals.count() > before && what != 5)
+        CHECK(now >= (before == 0 ? asked.front() + grace : signals.at(0) + Stop::kill_delay));
+    }
+    if (asked.empty()) return;
+    for (int n = 0; n < 2 && stop.at(); ++n) {  // whoever waits until at() misses nothing
+      CHECK(*stop.at() <= now + std::max(grace, Stop::kill_delay));
+      now = std::max(now, *stop.at());
+      take(stop, signals, now);
+    }
+    CHECK(signals.count() == 2 && !stop.at() && stop.next(now + std::chrono::hours(1)) == 0);
+  });
+}
+
+// A command's: only what works can reach the time limit, only what should end runs out of the grace, and from SIGTERM
+// on nothing is called back.
+void a_command_has_its_limit() {
+  constexpr Millis limit{1000}, grace{300};
+  const Millis steps[] = {Millis(1), grace, limit};
+  for (Millis time_limit : {Millis(0), limit})
+    each_script(6, 6, [&](const std::vector<size_t>& script) {
+      CommandLimit command(time_limit, grace);
+      Signals signals;
+      Time now = begun;
+      std::optional<Time> bound;  // for SIGTERM
+      for (size_t what : script) {
+        const bool reached = signals.count() > 0;
+        if (what == 3) command.works(now);
+        if (what == 4) command.idles();
+        if (what == 5) command.should_end(now);
+        if (what < 3) now += steps[what];
+        else if (!reached) bound.reset();
+        if (!reached && what == 3 && time_limit.count()) bound = now + time_limit;
+        if (!reached && what == 5) bound = now + grace;
+        const size_t before = signals.count();
+        take(command, signals, now);
+        CHECK(command.is_reached() == (signals.count() > 0));
+        if (before == 0)
+          CHECK((signals.count() == 1) == (bound && *bound <= now) && (reached || command.at() || !bound));
+        if (before == 1 && signals.count() == 2) CHECK(now >= signals.at(0) + grace);
+        if (before == 1 && now >= signals.at(0) + grace) CHECK(signals.count() == 2);
+      }
+      for (int n = 0; n < 2 && command.at(); ++n) take(command, signals, std::max(now, *command.at()));
+      CHECK(signals.count() == (bound ? 2 : 0) && !command.at());
+    });
+}
+
+}  // namespace
+
+void test_work() {
+  each_end_has_its_conclusion();
+  a_conclusion_gives_its_reason();
+  conclusions_are_recorded();
+  a_stop_ends_all();
+  a_command_has_its_limit();
+}
