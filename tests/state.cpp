@@ -8,6 +8,7 @@
 #include "events.hpp"
 #include "gq/base/bytes.hpp"
 #include "gq/state/map_table.hpp"
+#include "gq/store/claiming.hpp"
 #include "gq/store/tokyo_table.hpp"
 
 using namespace gq;
@@ -76,6 +77,82 @@ std::string le64(uint64_t n) {
 }
 
 const std::string zero(1, '\0');
+
+// What a process claims: functions take turns and share, what dead owners left comes first, and nothing that a living
+// owner holds.
+void what_is_claimed() {
+  MapTable table;
+  Fold fold{table, here};
+  Lsn end = 64;
+  int ids = 0;
+  auto say = [&](const Event& event) {
+    fold.apply(event, {.data_size = 1}, end, end + 100);
+    end += 100;
+  };
+  auto add = [&](const std::string& function, uint32_t priority = normal_priority, Millis due = Millis(0)) {
+    char id[27];
+    snprintf(id, sizeof id, "01ARZ3NDEKTSV4RRFFQ6%06d", ids++);
+    say(event::Add{.id = id, .asked = {.function = function, .due = due, .priority = priority}});
+    return std::string(id);
+  };
+  const std::string dead = "01ARZ3NDEKTSV4RRFFQ7000001", living = "01ARZ3NDEKTSV4RRFFQ7000002",
+                    mine = "01ARZ3NDEKTSV4RRFFQ7000003";
+  auto hold = [&](const std::string& id, const std::string& owner) {
+    say(event::Claim{.ids = {id}, .owner = owner + ".0"});
+  };
+  bool folded_on = false;
+  std::function<void()> appended = [] {};
+  auto choose_of = [&](size_t most, size_t turn = 0, bool away = false) {
+    folded_on = false;
+    return choose(fold, {.max_crashes = 2,
+                         .owner = mine + ".0",
+                         .most = most,
+                         .away = away,
+                         .now = Millis(1000),
+                         .turn = turn,
+                         .is_alive = [&](const std::string& owner) { return owner_process(owner) == living; },
+                         .fold_on =
+                             [&] {
+                               folded_on = true;
+                               appended();
+                             }});
+  };
+  auto ids_of = [](const std::vector<Claim>& claims) {
+    std::vector<std::string> all;
+    for (const auto& c : claims) all.push_back(c.id);
+    return all;
+  };
+  using Ids = std::vector<std::string>;
+  const std::string f1 = add("f"), f2 = add("f"), f3 = add("f", high_priority), g1 = add("g");
+  CHECK(ids_of(choose_of(0).claims.jobs).empty() && choose_of(0).claims.live == 4);
+  CHECK(ids_of(choose_of(2).claims.jobs) == (Ids{f3, g1}));
+  CHECK(ids_of(choose_of(2, 1).claims.jobs) == (Ids{g1, f3}));
+  CHECK(ids_of(choose_of(9).claims.jobs) == (Ids{f3, f1, f2, g1}) && !folded_on);
+  hold(f1, dead);
+  hold(f3, living);
+  auto chosen = choose_of(9);
+  CHECK(ids_of(chosen.claims.jobs) == (Ids{f1, f2, g1}) && chosen.claims.other_owners == Ids{living + ".0"} &&
+        folded_on);
+  appended = [&] {
+    say(event::Fail{.id = f1, .owner = dead + ".0", .spent = false, .due = Millis(5000)});
+  };  // it has let go
+  chosen = choose_of(9);
+  CHECK(ids_of(chosen.claims.jobs) == (Ids{f2, g1}) && chosen.claims.next_due == Millis(5000));
+  appended = [] {};
+  // Whose workers died of it.
+  hold(f2, dead);
+  say(event::Start{.id = f2, .owner = dead + ".0", .start = 1});
+  hold(f2, dead);  // the second worker takes it over, and dies of it, too
+  say(event::Start{.id = f2, .owner = dead + ".0", .start = 2});
+  chosen = choose_of(9);
+  CHECK(ids_of(chosen.claims.jobs) == Ids{g1} && ids_of(chosen.claims.abandoned) == Ids{f2});
+  CHECK(ids_of(choose_of(9, 0, true).claims.abandoned).empty());
+  // What this process claimed, and does not know of, is its own.
+  hold(g1, mine);
+  CHECK(ids_of(choose_of(9).claims.jobs) == Ids{g1});
+  say(event::Pause{.function = "g", .at = Millis(1)});
+  CHECK(ids_of(choose_of(9).claims.jobs).empty());
+}
 
 // Everything of a table that follows from its jobs alone: made from nothing, by the words of fold.hpp.
 MapTable::Map recount(const MapTable::Map& table) {
@@ -437,6 +514,7 @@ void counters_equal_a_recount() {
 void test_state(const std::string& directory) {
   the_page_says_what_becomes_of_a_job();
   both_sides_of_a_table_hold_the_same(directory + "/table");
+  what_is_claimed();
   a_job_that_runs_is_not_queued_by_another();
   what_is_kept_is_not_queued_by_its_add();
   counters_equal_a_recount();

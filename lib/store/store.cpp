@@ -16,7 +16,6 @@
 namespace gq {
 namespace {
 
-constexpr size_t most_claims = 1000;    // their IDs fit into one record
 constexpr size_t few_claims = 16;       // while the disk is full
 constexpr Millis return_interval{500};  // how often to look whether this node has returned to its group
 
@@ -440,131 +439,55 @@ void Store::leave_out_ended(std::vector<Claim>& jobs) {
 }
 
 Claims Store::claim(const ClaimRequest& request) {
-  Claims result;
-  const bool away = group().once && !request.dry_run && !has_returned();
-  size_t most = away ? 0 : request.most;
-  if (most > 0 && !request.dry_run) {
-    most = std::min(most, m_journal.check_claim_room() ? most_claims : few_claims);
+  Claiming claiming{.functions = request.functions,
+                    .except = request.except,
+                    .held = request.held,
+                    .max_crashes = request.max_crashes,
+                    .owner = request.owners ? request.owners->name() : std::string(),
+                    .most = request.most,
+                    .away = group().once && !request.dry_run && !has_returned(),
+                    .turn = m_turn,
+                    .is_alive = [&](const std::string& owner) { return owner_alive(owners_directory(), owner); }};
+  if (claiming.away) claiming.most = 0;
+  if (claiming.most > 0 && !request.dry_run) {
+    claiming.most = std::min(claiming.most, m_journal.check_claim_room() ? most_claims : few_claims);
     if (m_durability) take_ends();
   }
+  Claims result;
   m_index.visit([&](Fold& fold) {
-    result = {};
-    if (away) result.next_due = now_ms() + return_interval;
     remove_free_blobs(fold);
-    auto functions = request.functions.empty() ? fold.functions() : request.functions;
-    auto counters = fold.counters();
-    for (const auto& f : functions)
-      if (auto it = counters.find(f); it != counters.end()) result.live += it->second.live();
-    functions.erase(std::remove_if(functions.begin(), functions.end(),
-                                   [&](const std::string& f) { return request.except.count(f) || fold.paused(f); }),
-                    functions.end());
-    auto wanted = [&](const std::string& f) {
-      return std::find(functions.begin(), functions.end(), f) != functions.end();
-    };
-    auto take = [&](const std::string& id) {
-      auto job = fold.get(id);
-      if (!job) throw TableError("an order names a job that is not there");
-      result.jobs.push_back({id, std::move(*job)});
-    };
-    auto full = [&] { return result.jobs.size() >= most; };
-    std::map<std::string, std::vector<Claim>> left_behind;  // by dead owners, by function
-    std::vector<std::string> strays;  // records that let go of what they left of other nodes' jobs
-
-    // Jobs that a dead owner left: they are at hand at once and were first.
-    std::string self = request.owners ? request.owners->name() : std::string();
-    struct Held {
-      std::string id, owner;
-      uint32_t starts;
-    };
-    std::vector<Held> remains;
-    for (const auto& owner : fold.owners()) {
-      if (owner == self) {
-        // Claimed, and then forgotten by this process because the index failed.
-        fold.claimed(owner, [&](const std::string& id) {
-          if (!full() && !request.held.count(id) && wanted(fold.get(id).value_or(Job{}).function)) take(id);
-          return !full();
-        });
-        continue;
-      }
-      if (owner_process(owner) == owner_process(self)) continue;
-      if (owner_alive(owners_directory(), owner)) {
-        result.other_owners.push_back(owner);
-        continue;
-      }
-      fold.claimed(owner, [&](const std::string& id) {
-        remains.push_back({id, owner, fold.get(id).value_or(Job{}).starts});
-        return true;
-      });
-    }
-    // It may have let go since the journal was read, and then it has said there what became of its jobs.
-    if (!remains.empty()) m_index.fold_on(fold);
-    for (const auto& held : remains) {
-      auto job = fold.get(held.id);
-      if (!job || job->owner != held.owner || job->starts != held.starts) continue;
-      if (!fold.may_run(*job)) {  // another node's by now
-        strays.push_back(encode_record(
-            event::Fail{.id = held.id, .at = now_ms(), .owner = job->owner, .start = job->starts, .spent = false}));
-        continue;
-      }
-      if (away || !wanted(job->function)) continue;
-      if (job->state == State::running && request.max_crashes && job->crashes + 1 >= request.max_crashes)
-        result.abandoned.push_back({held.id, std::move(*job)});
-      else left_behind[job->function].push_back({held.id, std::move(*job)});
-    }
-    // Then each function in turn: due retries and queued jobs, by priority and the order in which they came.
-    Millis now = now_ms();
-    size_t left = functions.size();
-    for (size_t n = 0; n < functions.size(); ++n, --left) {
-      const auto& f = functions[(m_next_function + n) % functions.size()];
-      size_t share = full() ? 0 : (most - result.jobs.size() + left - 1) / left;
-      std::vector<Claim> candidates = std::move(left_behind[f]);
-      size_t dead_owners = candidates.size();
-      auto due = fold.delayed(f, now, [&](const std::string& id) {
-        if (share == 0) {
-          result.next_due = now;
-          return false;
-        }
-        auto job = fold.get(id);
-        if (!job) throw TableError("an order names a job that is not there");
-        candidates.push_back({id, std::move(*job)});
-        return candidates.size() <= dead_owners + share + most_claims;
-      });
-      if (due && (!result.next_due || *due < *result.next_due)) result.next_due = due;
-      size_t delayed = candidates.size();
-      if (share > 0)
-        fold.queued(f, [&](const std::string& id) {
-          auto job = fold.get(id);
-          if (!job) throw TableError("an order names a job that is not there");
-          candidates.push_back({id, std::move(*job)});
-          return candidates.size() < delayed + share;
-        });
-      std::sort(candidates.begin(), candidates.end(), [](const Claim& a, const Claim& b) {
-        return std::pair(a.job.priority, a.job.first_lsn) < std::pair(b.job.priority, b.job.first_lsn);
-      });
-      if (candidates.size() > share) {
-        if (delayed > 0) result.next_due = now;
-        candidates.resize(share);
-      }
-      for (auto& c : candidates) result.jobs.push_back(std::move(c));
-    }
-    if (!functions.empty()) m_next_function = (m_next_function + 1) % functions.size();
-    if (request.dry_run || (result.jobs.empty() && strays.empty())) return;
-
-    event::Claim claimed{.at = now, .owner = request.owners->name()};
-    for (const auto& c : result.jobs) claimed.ids.push_back(c.id);
-    if (!result.jobs.empty()) strays.push_back(encode_record(claimed));
-    m_journal.append({strays.begin(), strays.end()},
-                     Room::completion);  // not to be repeated: it would override who came after
-    m_index.fold_on(fold);
-    // Those that are this process's now; of another one's, the end may have come just before.
-    std::vector<Claim> own;
-    for (auto& c : result.jobs)
-      if (auto job = fold.get(c.id); job && job->state == State::claimed && job->owner == claimed.owner)
-        own.push_back({c.id, std::move(*job)});
-    result.jobs = std::move(own);
+    claiming.now = now_ms();
+    claiming.fold_on = [&] { m_index.fold_on(fold); };
+    Chosen chosen = choose(fold, claiming);
+    result = std::move(chosen.claims);
+    if (claiming.away) result.next_due = claiming.now + return_interval;
+    if (!request.dry_run) record_claim(fold, claiming, result.jobs, chosen.strays);
   });
+  ++m_turn;
   if (m_durability && !request.dry_run) leave_out_ended(result.jobs);
   return result;
+}
+
+// Says that these jobs are this process's, lets go of the strays, and leaves those jobs that it has got.
+void Store::record_claim(Fold& fold, const Claiming& claiming, std::vector<Claim>& jobs,
+                         const std::vector<Claim>& strays) {
+  std::vector<std::string> records;
+  for (const auto& [id, job] : strays)
+    records.push_back(encode_record(
+        event::Fail{.id = id, .at = claiming.now, .owner = job.owner, .start = job.starts, .spent = false}));
+  event::Claim claimed{.at = claiming.now, .owner = claiming.owner};
+  for (const auto& c : jobs) claimed.ids.push_back(c.id);
+  if (!jobs.empty()) records.push_back(encode_record(claimed));
+  if (records.empty()) return;
+  // Not to be repeated: it would override who came after.
+  m_journal.append({records.begin(), records.end()}, Room::completion);
+  m_index.fold_on(fold);
+  // Of a job of another process, the end may have come just before.
+  std::vector<Claim> own;
+  for (auto& c : jobs)
+    if (auto job = fold.get(c.id); job && job->state == State::claimed && job->owner == claimed.owner)
+      own.push_back({c.id, std::move(*job)});
+  jobs = std::move(own);
 }
 
 std::vector<std::optional<std::string>> Store::change(Change what, const std::vector<std::string>& ids) {

@@ -6,10 +6,13 @@
 //     blobs/<xx>/<ID>      workloads over 64 KiB (blobs.hpp)
 //     index.tcb, .seal     the state of every job, derived from the journal (index.hpp)
 //     owners/<ULID>.<n>    one locked file for each process that runs jobs, and each command (owners.hpp)
+//     damaged/             segments of the journal that could not be read whole
 //     clean.lock           held by who cleans the journal (cleaner.hpp) or removes blobs; shared, by who takes a
-//     snapshot damaged/             segments of the journal that could not be read whole append.lock, index.lock,
-//     index.users     flock(2); order: clean, index, mirror, append database, mirror, mirror.users           only where
-//     the directory is the copy of a database (mirror.hpp)
+//                          snapshot
+//     append.lock, index.lock, index.users
+//                          flock(2), in this order: clean, index, mirror, append
+//     database, mirror, mirror.users
+//                          only where the directory is the copy of a database (mirror.hpp)
 //
 // add() is the promise: what it calls queued is on stable storage.
 #pragma once
@@ -31,6 +34,7 @@
 #include "gq/state/answer.hpp"
 #include "gq/state/job.hpp"
 #include "gq/store/blobs.hpp"
+#include "gq/store/claiming.hpp"
 #include "gq/store/index.hpp"
 #include "gq/store/owners.hpp"
 #include "gq/store/settings.hpp"
@@ -62,19 +66,6 @@ NewJob make_job(Submission asked, std::string_view data, const std::string& id =
 // What a person may say of a job.
 enum class Change { kick, drop, keep, release };
 std::string_view change_name(Change what);
-
-struct Claim {
-  std::string id;
-  Job job;
-};
-
-struct Claims {
-  std::vector<Claim> jobs;         // to be started by this process, best first
-  std::vector<Claim> abandoned;    // dead owners' jobs that are not to be started again; the caller records them dead
-  std::optional<Millis> next_due;  // when the next delayed job falls due
-  uint64_t live = 0;               // jobs of these functions that are queued, delayed or running, wherever
-  std::vector<std::string> other_owners;  // living owners outside this process that hold jobs
-};
 
 // A job's workload, verified against the sum that was made when it was enqueued.
 struct Workload {
@@ -182,6 +173,7 @@ class Store {
   void remove_free_blobs(Fold& fold);
   void take_ends();
   void leave_out_ended(std::vector<Claim>& jobs);
+  void record_claim(Fold& fold, const Claiming& claiming, std::vector<Claim>& jobs, const std::vector<Claim>& strays);
   void restore(Workload& workload, const std::string& id, const Job& job, std::string& reason) const;
   std::vector<Placed> append_references(const std::vector<NewJob>& jobs, std::vector<size_t>& of,
                                         std::vector<RecordBytes>& bytes, std::vector<Answer>& answers);
@@ -201,7 +193,7 @@ class Store {
   std::mutex m_free_mutex;
   std::vector<std::string> m_free_blobs;  // guarded by m_free_mutex
   EventReader m_reader;                   // of workloads, which mostly stand one behind the other
-  size_t m_next_function = 0;
+  size_t m_turn = 0;                      // which of the functions is the next to be claimed first
 };
 
 }  // namespace gq

@@ -1,0 +1,131 @@
+#include "gq/store/claiming.hpp"
+
+#include <algorithm>
+#include <map>
+
+#include "gq/state/table.hpp"
+#include "gq/store/owners.hpp"
+
+namespace gq {
+
+namespace {
+
+class Chooser {
+ public:
+  Chooser(Fold& fold, const Claiming& claiming) : m_fold(fold), m_claiming(claiming) {}
+
+  Chosen choose() {
+    auto functions = m_claiming.functions.empty() ? m_fold.functions() : m_claiming.functions;
+    const auto counters = m_fold.counters();
+    for (const auto& f : functions) {
+      if (auto it = counters.find(f); it != counters.end()) m_chosen.claims.live += it->second.live();
+      if (!m_claiming.except.count(f) && !m_fold.paused(f)) m_functions.push_back(f);
+    }
+    for (const auto& held : look_at_owners()) take_over(held);
+    for (size_t n = 0, left = m_functions.size(); left > 0; ++n, --left)
+      take_of(m_functions[(m_claiming.turn + n) % m_functions.size()],
+              is_full() ? 0 : (m_claiming.most - jobs().size() + left - 1) / left);
+    return std::move(m_chosen);
+  }
+
+ private:
+  struct Held {
+    std::string id, owner;
+    uint32_t starts;
+  };
+
+  std::vector<Claim>& jobs() { return m_chosen.claims.jobs; }
+  bool is_full() { return jobs().size() >= m_claiming.most; }
+  bool is_wanted(const std::string& function) {
+    return std::find(m_functions.begin(), m_functions.end(), function) != m_functions.end();
+  }
+  Claim find(const std::string& id) {
+    auto job = m_fold.get(id);
+    if (!job) throw TableError("an order names a job that is not there");
+    return {id, std::move(*job)};
+  }
+
+  // Takes what this process claimed and then forgot, because the index failed; returns what dead owners hold.
+  std::vector<Held> look_at_owners() {
+    std::vector<Held> held;
+    for (const auto& owner : m_fold.owners()) {
+      if (owner == m_claiming.owner) {
+        m_fold.claimed(owner, [&](const std::string& id) {
+          if (is_full()) return false;
+          if (Claim c = find(id); !m_claiming.held.count(id) && is_wanted(c.job.function))
+            jobs().push_back(std::move(c));
+          return true;
+        });
+      } else if (owner_process(owner) == owner_process(m_claiming.owner)) {
+        continue;
+      } else if (m_claiming.is_alive(owner)) {
+        m_chosen.claims.other_owners.push_back(owner);
+      } else {
+        m_fold.claimed(owner, [&](const std::string& id) {
+          held.push_back({id, owner, find(id).job.starts});
+          return true;
+        });
+      }
+    }
+    // A dead owner may have let go since the journal was read.
+    if (!held.empty()) m_claiming.fold_on();
+    return held;
+  }
+
+  void take_over(const Held& held) {
+    auto job = m_fold.get(held.id);
+    if (!job || job->owner != held.owner || job->starts != held.starts) return;
+    Claim claim{held.id, std::move(*job)};
+    const Job& left = claim.job;
+    if (!m_fold.may_run(left)) {
+      m_chosen.strays.push_back(std::move(claim));
+    } else if (!m_claiming.away && is_wanted(left.function)) {
+      const bool give_up =
+          left.state == State::running && m_claiming.max_crashes && left.crashes + 1 >= m_claiming.max_crashes;
+      auto& to = give_up ? m_chosen.claims.abandoned : m_left_behind[left.function];
+      to.push_back(std::move(claim));
+    }
+  }
+
+  // The share of one function.
+  void take_of(const std::string& function, size_t share) {
+    auto& next_due = m_chosen.claims.next_due;
+    std::vector<Claim> candidates = std::move(m_left_behind[function]);
+    const size_t left_behind = candidates.size();
+    auto due = m_fold.delayed(function, m_claiming.now, [&](const std::string& id) {
+      if (share == 0) {
+        next_due = m_claiming.now;
+        return false;
+      }
+      candidates.push_back(find(id));
+      return candidates.size() <= left_behind + share + most_claims;
+    });
+    if (due && (!next_due || *due < *next_due)) next_due = due;
+    const size_t before = candidates.size();
+    if (share > 0)
+      m_fold.queued(function, [&](const std::string& id) {
+        candidates.push_back(find(id));
+        return candidates.size() < before + share;
+      });
+    std::sort(candidates.begin(), candidates.end(), [](const Claim& a, const Claim& b) {
+      return std::pair(a.job.priority, a.job.first_lsn) < std::pair(b.job.priority, b.job.first_lsn);
+    });
+    if (candidates.size() > share) {
+      if (before > 0) next_due = m_claiming.now;
+      candidates.resize(share);
+    }
+    for (auto& c : candidates) jobs().push_back(std::move(c));
+  }
+
+  Fold& m_fold;
+  const Claiming& m_claiming;
+  std::vector<std::string> m_functions;
+  std::map<std::string, std::vector<Claim>> m_left_behind;  // by function
+  Chosen m_chosen;
+};
+
+}  // namespace
+
+Chosen choose(Fold& fold, const Claiming& claiming) { return Chooser(fold, claiming).choose(); }
+
+}  // namespace gq
