@@ -1,11 +1,13 @@
 // gq-preload.so: with it preloaded, a program lives in a world that tests need.
 //   GQ_TEST_TIME=+SECONDS or -SECONDS: its wall clock is so far off, and so are the times of files, as on a machine
 //   whose clock is. =SECONDS since 1970: the clock stands there. GQ_TEST_BROKEN=FILE: as long as that exists, fdatasync
-//   fails. slow.invalid is a host whose name server does not answer within a minute.
+//   fails. GQ_TEST_FILE_SYSTEM=NUMBER: all is on a file system of that kind. slow.invalid is a host whose name server
+//   does not answer within a minute.
 #include <dlfcn.h>
 #include <netdb.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -85,6 +87,13 @@ int fstat(int fd, struct stat* st) noexcept {
 int fstatat(int fd, const char* __restrict path, struct stat* __restrict st, int flags) noexcept {
   static const auto next = real<int(int, const char*, struct stat*, int)>("fstatat");
   return shifted(next(fd, path, st, flags), st);
+}
+
+int fstatfs(int fd, struct statfs* st) noexcept {
+  static const auto next = real<int(int, struct statfs*)>("fstatfs");
+  const int result = next(fd, st);
+  if (const char* kind = getenv("GQ_TEST_FILE_SYSTEM")) st->f_type = strtol(kind, nullptr, 0);
+  return result;
 }
 
 int fdatasync(int fd) {

@@ -366,6 +366,17 @@ break_frame() {
   [[ $(ls "$T/other") == file && ! -e $GQ_STORE/gq.json ]]
 }
 
+# bats test_tags=once
+@test "the store: on a file system that other machines may share it is refused [78; NFS, SMB, kAFS, OrangeFS, vboxsf], on others it is not" {
+  on() { LD_PRELOAD=$PRELOAD GQ_TEST_FILE_SYSTEM=$1 gq-inspect stats; }
+  gq-enqueue --local fn <<<x
+  for kind in 0x6969 0xfe534d42 0x5346414f 0x6b414653 0x20030528 0x786f4256; do
+    fails_with 78 on "$kind"
+    grep -q 'it is on a network file system' "$T/failed.err"
+  done
+  for kind in 0xef53 0x58465342 0x9123683e 0x01021994 0x794c7630; do on "$kind"; done
+}
+
 @test "the store: a segment of a newer format is refused before anything is read or appended [78]" {
   gq-enqueue f --local </dev/null
   printf '\x03' | dd of="$(segment)" bs=1 seek=8 conv=notrunc status=none

@@ -40,14 +40,16 @@ void make_private(int fd, const struct stat& st, mode_t mode) {
 // statfs(2). FUSE is one of them, for who can tell what is behind it (sshfs, glusterfs), and whether what it says of
 // owners is true.
 bool is_network_file_system(long type) {
-  constexpr long smb2 = 0xfe534d42, ceph = 0x00c36400, lustre = 0x0bd00bd0, gpfs = 0x47504653, cifs = 0xff534d42,
-                 gfs2 = 0x01161970, fuse = 0x65735546;
-  for (long network :
-       {static_cast<long>(NFS_SUPER_MAGIC), static_cast<long>(SMB_SUPER_MAGIC), static_cast<long>(AFS_SUPER_MAGIC),
-        static_cast<long>(CODA_SUPER_MAGIC), static_cast<long>(V9FS_MAGIC), static_cast<long>(OCFS2_SUPER_MAGIC), smb2,
-        ceph, lustre, gpfs, cifs, gfs2, fuse})
-    if ((type & 0xffffffffL) == network) return true;
-  return false;
+  constexpr uint32_t smb2 = 0xfe534d42, ceph = 0x00c36400, lustre = 0x0bd00bd0, gpfs = 0x47504653, cifs = 0xff534d42,
+                     gfs2 = 0x01161970, fuse = 0x65735546, orangefs = 0x20030528, beegfs = 0x19830326,
+                     panfs = 0xaad7aaea, stornext = 0xbeefdead, vboxsf = 0x786f4256, vmhgfs = 0xbacbacbc,
+                     parallels = 0x7c7c6673;
+  auto is_one_of = [&](auto... numbers) {
+    return ((static_cast<uint32_t>(type) == static_cast<uint32_t>(numbers)) || ...);
+  };
+  return is_one_of(NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, AFS_SUPER_MAGIC, AFS_FS_MAGIC, CODA_SUPER_MAGIC, V9FS_MAGIC,
+                   OCFS2_SUPER_MAGIC, smb2, ceph, lustre, gpfs, cifs, gfs2, fuse, orangefs, beegfs, panfs, stornext,
+                   vboxsf, vmhgfs, parallels);
 }
 
 bool quietly(int error_number, bool result = false) {
