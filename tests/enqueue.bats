@@ -334,6 +334,15 @@ load helpers
 }
 
 # bats test_tags=once
+@test "gq-enqueue: a server whose worker does not answer is given up for the next one after --timeout [silent, the first]" {
+  fake_gearmand up.gq silent
+  start_gearmand
+  start_worker -f up --queue-only
+  timeout -s KILL 60 gq-enqueue --servers "$FAKE,$GQ_SERVERS" up --timeout 3s <<<x
+  [[ $(jobs_in queued) == 1 ]]
+}
+
+# bats test_tags=once
 @test "gq-enqueue: a FILE with a lease is 66 for itself alone, and is waited for until --timeout only where it is one's own" {
   lease() {
     background "${@:2}" python3 -c 'import fcntl, signal, time

@@ -56,7 +56,8 @@ std::vector<Batch> make_batches(const std::vector<NewJob>& jobs) {
 }  // namespace
 
 Sender::Sender(std::vector<Server> servers, const std::string& function, Millis timeout, bool in_order)
-    : m_requests(std::move(servers), record_function(function),
+    : m_servers(servers.size()),
+      m_requests(std::move(servers), record_function(function),
                  "no worker serves the function " + printable(function) + " (is a gq-worker running?)"),
       m_timeout(timeout),
       m_window(in_order ? 1 : window) {}
@@ -70,6 +71,7 @@ std::vector<Answer> Sender::send(const std::vector<NewJob>& jobs) {
   };
   auto left = [&] { return left_until(deadline); };
   bool sent = false;
+  size_t silent = 0;  // servers in turn
   std::string reason;
   for (;;) {
     std::vector<Batch*> open;
@@ -94,8 +96,10 @@ std::vector<Answer> Sender::send(const std::vector<NewJob>& jobs) {
     auto end = [&] { return std::max(deadline, m_requests.left_at() + m_timeout); };
     while (!m_requests.wait(left_until(end())) && Clock::now() < end()) continue;
     reason = m_requests.finish(Clock::now());
-    if (std::any_of(open.begin(), open.end(), [](auto* b) { return !b->answers.empty(); }))
-      deadline = Clock::now() + m_timeout;
+    const bool answered = std::any_of(open.begin(), open.end(), [](auto* b) { return !b->answers.empty(); });
+    silent = answered ? 0 : silent + (left() == Millis::zero());
+    // The worker that a server speaks of may live no more, and finish() has that server come last.
+    if (answered || (silent > 0 && silent < m_servers)) deadline = Clock::now() + m_timeout;
     for (size_t i = 0; i < open.size(); ++i) {
       open[i]->sent |= m_requests.was_sent(i);
       sent |= open[i]->sent;

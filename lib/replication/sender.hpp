@@ -15,8 +15,8 @@ namespace gq {
 class Sender {
  public:
   // `timeout` is how long to wait without any answer, from the beginning; while something large leaves, since it last
-  // went on. `in_order`: no group of jobs leaves before the one before it has been answered; else the receivers of a
-  // worker may take them in another order.
+  // went on. Where a server has a worker and none answers, the next server has as long. `in_order`: no group of jobs
+  // leaves before the one before it has been answered; else the receivers of a worker may take them in another order.
   Sender(std::vector<Server> servers, const std::string& function, Millis timeout, bool in_order);
 
   // Sends jobs and answers for each, in order. When the time is up the answer is Outcome::refused for what was not
@@ -25,6 +25,7 @@ class Sender {
   std::vector<Answer> send(const std::vector<NewJob>& jobs);
 
  private:
+  const size_t m_servers;
   Requests m_requests;
   const Millis m_timeout;
   const size_t m_window;
