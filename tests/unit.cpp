@@ -1390,6 +1390,20 @@ void parts_make_a_workload(const std::string& directory) {
   CHECK(file_size(store.blobs().open(id).get()) == data.size());
 }
 
+// Whoever can speak as a node can begin as many as he likes, and never end them.
+void workloads_in_parts_are_not_many(const std::string& directory) {
+  Store store = open_store(directory, true);
+  const Blobs& blobs = store.blobs();
+  auto begin = [&] { return store.blobs().put_part(new_ulid(), 1, 0, "x"); };
+  const Arrived written = begin();
+  const std::string oldest = begin().name;
+  for (size_t i = 0; i < most_arriving; ++i) begin();
+  const std::string newest = begin().name;
+  const auto there = blobs.directory().names();
+  CHECK(there.size() <= most_arriving && there.size() > most_arriving / 2);
+  CHECK(blobs.directory().has(written.name) && !blobs.directory().has(oldest) && blobs.directory().has(newest));
+}
+
 void parts_grow_where_answers_come_soon() {
   size_t size = least_part_size;
   for (int i = 0; i < 10; ++i) size = next_part_size(size, Millis(5));
@@ -1577,6 +1591,7 @@ int main(int argc, char** argv) {
   a_job_is_told_as_what_it_is();
   answers_travel();
   parts_make_a_workload(directory + "/parts");
+  workloads_in_parts_are_not_many(directory + "/arriving");
   verdicts_are_read();
   parts_grow_where_answers_come_soon();
   merged_jobs_are_known();

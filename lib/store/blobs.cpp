@@ -19,6 +19,26 @@ namespace {
 
 constexpr int longest_part_wait = 3000;  // milliseconds
 
+bool is_arriving(const std::string& name) {
+  constexpr size_t id = temporary_prefix.size() + ulid_size;
+  return is_temporary_name(name) && name.size() > id && name[id] == '.';
+}
+
+// So that one more workload can arrive. Those that were written to longest ago go, but for what somebody is writing.
+void make_way(const Directory& directory) {
+  std::vector<std::pair<std::pair<time_t, long>, std::string>> arriving;
+  struct stat st;
+  for (const auto& name : directory.names())
+    if (is_arriving(name) && directory.look_at(name, st))
+      arriving.push_back({{st.st_mtim.tv_sec, st.st_mtim.tv_nsec}, name});
+  std::sort(arriving.begin(), arriving.end());
+  size_t left = arriving.size();
+  for (auto oldest = arriving.begin(); left >= most_arriving && oldest != arriving.end(); ++oldest) {
+    const Fd fd = directory.try_open(oldest->second, O_RDONLY);
+    if (fd && try_lock(fd.get(), FileLock::Mode::exclusive)) left -= directory.remove(oldest->second);
+  }
+}
+
 }  // namespace
 
 Blobs::Blobs(Directory directory, Durability* durability)
@@ -68,6 +88,7 @@ std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint6
 Arrived Blobs::put_part(const std::string& id, uint64_t sum, uint64_t offset, std::string_view part) {
   Arrived arrived{{}, "tmp." + id + "." + std::to_string(sum)};
   for (;;) {
+    if (!m_directory.has(arrived.name)) make_way(m_directory);
     arrived.file = m_directory.open(arrived.name, O_RDWR | O_CREAT);
     // Another thread may write a part at this moment, or finish the job.
     for (int tries = 0; !try_lock(arrived.file.get(), FileLock::Mode::exclusive); ++tries) {

@@ -19,6 +19,9 @@ class Durability;
 // The directory that the blob of a job is in, below that of all blobs.
 std::string blob_part(const std::string& id);
 
+// So many workloads arrive in parts at a time, each in a file. Without keys anybody can begin one.
+inline constexpr size_t most_arriving = 256;
+
 // What has come of a workload that arrives in parts.
 struct Arrived {
   Fd file;
@@ -38,7 +41,7 @@ class Blobs {
 
   // Appends a part to the workload whose sum64 is `sum`, where it begins at the end of what has come so far. Returns
   // the file with that, locked. The file of a transfer that was cut off stays for a while, so that the transfer can
-  // resume. Throws Error(storage), and then the file is gone.
+  // resume, but for the oldest of most_arriving. Throws Error(storage), and then the file is gone.
   Arrived put_part(const std::string& id, uint64_t sum, uint64_t offset, std::string_view part);
 
   // Opens a blob for reading; an empty Fd where there is none. Throws Error where it cannot be opened.
