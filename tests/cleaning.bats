@@ -53,6 +53,22 @@ is_small() { (($(journal_size) < 60000)); }
   gq-inspect check
 }
 
+@test "the store: what is queued under the ID of another job, with its size and its checksum, does not replace its workload, also when it is cleaned" {
+  limits 0s 40K
+  # Two workloads of one XXH3-64, which is quick to make.
+  { echo 'invoice 17 for the true customer'; printf '.%.0s' {1..31}; } >"$T/true"
+  printf '%s\xdf\xd4m\xe9\x83\x90\x97\xdb\t;4\x15\xc0\xd6v\xaf' "$(printf "%-48s" "stranger's work #")" >"$T/forged"
+  id=$(gq-enqueue late --local --delay 1h "$T/true")
+  finish_some
+  [[ $(gq-enqueue late --local --delay 1h --id "$id" "$T/forged") == "$id" ]]
+  gq-inspect cat "$id" | cmp - "$T/true"
+  finish_some
+  gq-flush --clean
+  is_small
+  gq-inspect cat "$id" | cmp - "$T/true"
+  gq-inspect check
+}
+
 @test "gq-worker: cleans while it has nothing to do" {
   limits
   seq 1000 | gq-enqueue f --local -l >/dev/null

@@ -119,8 +119,7 @@ class RandomEvents {
   }
 
   gq::Event state(gq::Fold& fold) {
-    gq::event::State e{
-        .id = id(), .at = m_at, .function = "f", .state = any({"queued", "queued", "dead", "kept", "finished"})};
+    gq::event::State e{.id = id(), .at = m_at, .state = any({"queued", "queued", "dead", "kept", "finished"})};
     if (!once_in(6)) e.node = node(), e.store = store_of(e.node);
     auto job = fold.get(e.id);
     e.term = (job ? job->term : 0) + number(2);
@@ -131,6 +130,10 @@ class RandomEvents {
     e.why = why();
     e.exit = exit_status(), e.signal = number(2);
     e.keep = once_in(3), e.dropped = once_in(4);
+    // Most often of the job of that ID; some programs tell only its function.
+    const uint64_t kind = static_cast<uint64_t>(e.id.back() + (once_in(20) ? 1 : 0));
+    e.function = kind % 2 ? "f" : "g";
+    if (!once_in(4)) e.size = kind % 3 ? kind : 100'000, e.sum = kind;
     return e;
   }
 

@@ -233,6 +233,22 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   eventually ran_times $id 1
 }
 
+@test "gq-worker: the end of a job does not end another one that a node has accepted under its ID [run once]" {
+  start_gearmand
+  NODES=(1 2)
+  group once
+  id=01HZZZZZZZZZZZZZZZZZZZZZZZ
+  for n in 1 2; do echo "$n" | gq-enqueue --store "$T/$n" f --id $id --local --owe -q; done
+  COMMAND='cat >>"$0"; test -e "$0.go" || exit 75'
+  touch "$T/ran.2.go"
+  node 2; node 1 --backoff 100ms:1s
+  eventually is_state 2 $id finished
+  eventually owes 2 1 0
+  touch "$T/ran.1.go"
+  eventually grep -q $id "$T/ran.1"
+  [[ $(sort -u "$T/ran.1") == $'01HZZZZZZZZZZZZZZZZZZZZZZZ\n1' && $(sort -u "$T/ran.2") == $'01HZZZZZZZZZZZZZZZZZZZZZZZ\n2' ]]
+}
+
 # bats test_tags=long
 @test "gq-worker: what a node missed while it was down it is told later, the finished jobs too [run all]" {
   start_gearmand

@@ -202,6 +202,52 @@ void ends_are_told(const std::string& directory) {
   CHECK(job.tries == 0 && job.exit == no_exit && !job.signal && !job.dropped);
 }
 
+// What a node says of a job with the same ID that is another one ends nothing: its client has chosen that ID, or a
+// stranger, who has seen it. Programs of before tell no more of a job than its function.
+void ends_are_of_one_job(const std::string& directory) {
+  Store store = open_store(directory, true);
+  auto state_now = [&](const std::string& id) {
+    std::optional<gq::Job> job;
+    store.look([&](Fold& fold) { job = fold.get(id); });
+    return job.value_or(gq::Job{}).state;
+  };
+  auto conflicts = [&] {
+    size_t count = 0;
+    store.look([&](Fold& fold) { count = fold.troubles().size(); });
+    return count;
+  };
+  auto end_of = [&](const NewJob& job, const std::string& function) {
+    gq::Job ended;
+    ended.function = function;
+    ended.state = State::finished;
+    ended.size = job.data.size(), ended.sum = job.data_sum;
+    return state_of(job.add.id, ended);
+  };
+  const NewJob job = make_job({"f"}, "work"), late = make_job({"f"}, "late");
+  store.add({job});
+  gq::Job known;
+  store.look([&](Fold& fold) { known = *fold.get(job.add.id); });
+  size_t expected = 0;
+  for (auto& end : {end_of(make_job({"f"}, "other", job.add.id), "f"), end_of(make_job({"f"}, "WORK", job.add.id), "f"),
+                    end_of(job, "g")}) {
+    CHECK(verdict_on(end, known).kind == PeerVerdict::Kind::conflict && !verdict_on(end, known).is_news);
+    store.append({encode_record(end)});
+    CHECK(state_now(job.add.id) == State::queued && conflicts() == ++expected);
+  }
+  auto end = end_of(job, "f");
+  CHECK(verdict_on(end, known).kind == PeerVerdict::Kind::have && verdict_on(end, known).is_news);
+  end.size = end.sum = 0;
+  CHECK(verdict_on(end, known).is_news);
+  store.append({encode_record(end)});
+  CHECK(state_now(job.add.id) == State::finished && conflicts() == expected);
+  // The end comes first, and then the other job.
+  store.append({encode_record(end_of(late, "f"))});
+  store.add({late});
+  CHECK(state_now(late.add.id) == State::finished && conflicts() == expected);
+  store.add({make_job({"f"}, "another", late.add.id)});
+  CHECK(conflicts() == ++expected);
+}
+
 void claim_fits_into_one_record(const std::string& directory) {
   Store store = open_store(directory, true);
   Owners owners(store.owners_directory(), 1);
@@ -428,7 +474,9 @@ void records_are_what_they_were() {
                    .signal = 6,
                    .attempts = 7,
                    .keep = true,
-                   .dropped = true},
+                   .dropped = true,
+                   .size = 65537,
+                   .sum = 18446744073709551614U},
       event::Peer{.node = "rep_2", .store = b, .at = at, .position = UINT64_MAX, .since = 4294967296},
       event::Forget{.ids = {c, b}, .at = at, .position = 1048576},
       Gap{.at = at, .position = 1048576, .since = 16},
@@ -1563,6 +1611,7 @@ int main(int argc, char** argv) {
   owners_are_used_again_only_when_nobody_has_their_lock(directory);
   claim_fits_into_one_record(directory + "/b");
   ends_are_told(directory + "/ends");
+  ends_are_of_one_job(directory + "/of-one");
   only_plain_files_are_opened_below(directory + "/plain");
   manifests_name_files_of_a_store(directory + "/manifests");
   a_listing_misses_no_job(directory + "/listing");

@@ -45,6 +45,7 @@ PeerVerdict verdict_on(const Answer& answer) {
 }
 
 StateVerdict verdict_on(const event::State& state, const std::optional<Job>& known) {
+  if (known && is_another_job(state, *known)) return {PeerVerdict::Kind::conflict, false};
   const bool end = state.state == "finished";
   return {known || end ? PeerVerdict::Kind::have : PeerVerdict::Kind::need, known ? is_newer(state, *known) : end};
 }

@@ -239,6 +239,8 @@ struct State {
   uint32_t attempts = 0;
   bool keep = false;
   bool dropped = false;  // finished: it was not done, but dropped
+  uint64_t size = 0,
+           sum = 0;  // of its workload, which tells it from another job with its ID; programs of before tell neither
   static void fields(auto& self, auto visit) {
     visit("id", self.id), visit("f", self.function), visit("why", self.why), visit("node", self.node),
         visit("store", self.store);
@@ -248,6 +250,7 @@ struct State {
     visit("failures", self.failures), visit("crashes", self.crashes), visit("exit", self.exit, no_exit),
         visit("sig", self.signal);
     visit("tries", self.attempts), visit("keep", self.keep), visit("dropped", self.dropped);
+    visit("len", self.size), visit("sum", self.sum);
   }
 };
 

@@ -53,6 +53,8 @@ event::State state_of(const std::string& id, const Job& job) {
       .attempts = job.tries,
       .keep = job.keep != 0,
       .dropped = job.dropped != 0,
+      .size = job.size,
+      .sum = job.sum,
   };
   limit_reason(state.why);
   return state;
@@ -60,6 +62,11 @@ event::State state_of(const std::string& id, const Job& job) {
 
 std::string blob_of(const std::string& id, const Job& job) {
   return job.is_inline() ? std::string() : job.source.empty() ? id : job.source;
+}
+
+bool is_another_job(const event::State& state, const Job& job) {
+  const bool tells = state.sum != 0, knows = job.first_lsn != 0 || job.sum != 0;
+  return state.function != job.function || (tells && knows && (state.size != job.size || state.sum != job.sum));
 }
 
 bool is_newer(const event::State& state, const Job& job) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "gq/base/text.hpp"
+#include "gq/state/answer.hpp"
 
 namespace gq {
 namespace {
@@ -72,13 +73,13 @@ void happen(Transition& to, const event::Add& add, const Place& at) {
   if (!to.job) return add_new(to, add, at);
   Job& job = *to.job;
   to.touched = true;
-  const bool only_its_end = job.first_lsn == 0;  // which another node told
-  to.conflict = !only_its_end && (job.size != add.workload_size(at.head.data_size) ||
-                                  job.sum != add.workload_sum(at.head.data_sum) || job.function != add.asked.function);
+  const bool only_its_end = job.first_lsn == 0 && job.sum == 0;  // which a program of before has told
+  to.conflict = !only_its_end && !is_same(add, at.head.data_size, at.head.data_sum, job);
   if (to.conflict || job.state == State::finished) return;
   // The newer one may be another's copy, which came with the workload itself. What has its own keeps it.
   const bool lacks = job.source.empty() && !add.part.source.empty();
-  if (!lacks && job.source != add.part.source) job.source = add.part.source, job.offset = add.part.offset;
+  const bool is_copy = !add.node.empty() && !(add.node == at.self.node && add.store == at.self.store);
+  if (!lacks && is_copy && job.source != add.part.source) job.source = add.part.source, job.offset = add.part.offset;
   if (!lacks) job.location = at.lsn;  // the newer copy; the older may be the one whose sync failed
   // Sent again, it may have been accepted by two nodes. All see the same of them as its owner: that of the last one,
   // and so also what a node has accepted twice counts from the last time.
@@ -124,8 +125,13 @@ void happen(Transition& to, const event::State& said, const Place& at) {
     if (said.state != "finished") return;  // without an add it is nothing that could be run
     Job& job = to.job.emplace();
     job.function = said.function;
+    job.size = said.size;
+    job.sum = said.sum;
     job.enqueued_at = said.at;
     job.once = 1;  // of others nodes do not tell this
+  } else if (is_another_job(said, *to.job)) {
+    to.conflict = true;
+    return;
   } else if (!is_newer(said, *to.job)) {
     return;
   }

@@ -322,7 +322,8 @@ class Judge {
     // With a group, another add may have named another owner, unless the job had ended.
     item.keep = first || newest || (!add.node.empty() && (!finished || item.lsn < job.location));
     if (!item.keep) return;
-    const bool needed = finished ? first && m_fold.is_owed(job) : newest;
+    // Of one that is not finished both: the sync of the first may have failed.
+    const bool needed = finished ? first && m_fold.is_owed(job) : first || newest;
     if (!needed) item.data.clear();
     if (add.asked.key.empty() || !job.key.empty()) return;
     // Its key was another's when it came. When that one is forgotten, this one must not get it.

@@ -563,8 +563,9 @@ std::optional<Workload> Store::workload(const std::string& id, const Job& job, s
     else if (job.source.empty() && file_size(w.blob.get()) != job.size) reason = "its blob has another size";
     else if (sum_part(w.blob.get(), job.offset, job.size) != job.sum) reason = "the checksum of its blob is wrong";
   } else {
-    // The newest copy; where that one is damaged, the first.
-    for (Lsn lsn : {job.location, job.first_lsn}) {
+    // The first; where that one is damaged, or its sync failed, the newest copy. Not the other way: who has seen a job
+    // can queue another workload with its ID, size and sum.
+    for (Lsn lsn : {job.first_lsn, job.location}) {
       reason.clear();
       if (!reader.read_record_at(lsn, true) || id_of(reader.event()) != id) reason = "its record is damaged";
       else if (reader.data().size() != job.size || sum64(reader.data()) != job.sum) reason = "its checksum is wrong";
@@ -585,12 +586,16 @@ void Store::restore(Workload& w, const std::string& id, const Job& job, std::str
     if (!fd || sum_part(fd.get(), job.offset, job.size) != job.sum) return;
     w.blob = std::move(fd);
   } else {
-    auto record = m_durability->record(job.location);
-    auto head = record ? parse_record(*record) : std::nullopt;
-    if (!head || record->size() != head->head_size + job.size ||
-        sum64(std::string_view(*record).substr(head->head_size)) != job.sum)
-      return;
-    w.data = record->substr(head->head_size);
+    auto is_whole = [&](Lsn lsn) {
+      auto record = m_durability->record(lsn);
+      auto head = record ? parse_record(*record) : std::nullopt;
+      if (!head || record->size() != head->head_size + job.size ||
+          sum64(std::string_view(*record).substr(head->head_size)) != job.sum)
+        return false;
+      w.data = record->substr(head->head_size);
+      return true;
+    };
+    if (!is_whole(job.first_lsn) && !is_whole(job.location)) return;
   }
   reason.clear();
 }
