@@ -707,3 +707,22 @@ open(sys.argv[2], "wb").write(open(sys.argv[1], "rb").read().replace(b"\0recv\0"
   touch "$T/go"
   eventually no_jobs
 }
+
+# bats test_tags=once
+@test "gq: what is wrong among the words is named [a command without --, an unknown option or subcommand, a value in a file]" {
+  says() {  # STATUS PATTERN COMMAND...
+    fails_with "$1" "${@:3}" || return
+    grep -q -- "$2" "$T/failed.err" || { cat "$T/failed.err"; return 1; }
+  }
+  says 64 'sh is one word too many: say -- before the command' gq-worker -f f --local --drain sh -c true
+  says 64 '--nope is no option of gq-worker' gq-worker -f f --nope -- true
+  says 64 'lst is no subcommand: list,' gq-inspect lst
+  says 64 '--delay needs a value' gq-enqueue f --local --delay
+  says 64 'with --relay' gq-worker -f f --relay -- true
+  echo 'foo = bar' >"$T/unknown"
+  echo 'priority = urgent' >"$T/value"
+  says 78 "cannot use $T/unknown: gq-enqueue has no option foo" gq-enqueue --config "$T/unknown" f --local
+  says 78 "cannot use $T/value: --priority" gq-enqueue --config "$T/value" f --local
+  echo 'priority = high' >"$T/good"
+  says 64 '--priority' gq-enqueue --config "$T/good" --priority urgent f --local
+}

@@ -82,6 +82,37 @@ void check_order(const CLI::App& app) {
   }
 }
 
+// CLI11 says its reasons by its own rules, and of a value not where it came from.
+std::string usage_error(const CLI::App& app, const Program& program, const CLI::ParseError& e) {
+  std::string text = e.what();
+  const auto words = app.remaining(true);
+  if (!app.get_subcommands([](const CLI::App*) { return true; }).empty() && app.get_subcommands().empty()) {
+    std::string known;
+    for (const auto* sub : app.get_subcommands([](const CLI::App*) { return true; }))
+      known += (known.empty() ? "" : ", ") + sub->get_name();
+    const auto word =
+        std::find_if(words.begin(), words.end(), [](const std::string& w) { return !w.starts_with('-'); });
+    return word == words.end() ? "no subcommand is given: " + known : printable(*word) + " is no subcommand: " + known;
+  }
+  if (dynamic_cast<const CLI::ExtrasError*>(&e) && !words.empty()) {
+    const bool option = words.front().starts_with('-');
+    text =
+        printable(words.front()) + (option ? " is no option of " + std::string(program.name) : " is one word too many");
+    if (!option && program.takes_command)
+      text += ": say -- before the command (" + std::string(program.name) + " -f FUNCTION -- CMD)";
+  }
+  if (const size_t colon = text.find(": 1 required "); colon != std::string::npos)
+    text = text.substr(0, colon) + " needs a value";
+  return printable(text);
+}
+
+// Whether what is wrong is an option that stands in a configuration file, and not among the words.
+bool is_of_file(const CLI::ParseError& e, const std::vector<std::string>& words) {
+  const std::string text = e.what(), option = text.substr(0, text.find_first_of(": "));
+  return option.starts_with("--") &&
+         std::none_of(words.begin(), words.end(), [&](const std::string& w) { return w.starts_with(option); });
+}
+
 // Configuration files, read before CLI11 sees their names: as it opens one, a FIFO could keep the program from starting
 // or ending for ever.
 class Configuration : public CLI::ConfigINI {
@@ -122,7 +153,7 @@ namespace {
 
 int run(int argc, char** argv, const Program& program) {
   open_standard_descriptors();
-  ::signal(SIGPIPE, SIG_IGN);  // a write tells, too
+  for (int s : {SIGPIPE, SIGXFSZ}) ::signal(s, SIG_IGN);  // a write tells, too
   int verbosity = 0;
   bool quiet = false;
   set_log_sink([&](Level level, const std::string& text) {
@@ -133,6 +164,7 @@ int run(int argc, char** argv, const Program& program) {
   auto configuration = std::make_shared<Configuration>();
   Common common;
   std::string servers = "127.0.0.1:" + std::to_string(gearman_port);
+  std::vector<std::string> args;
   try {
     app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     app.fallthrough();
@@ -155,7 +187,6 @@ int run(int argc, char** argv, const Program& program) {
 
     // A flag beats the environment, which beats the file: the environment goes before the flags, of which the last
     // counts.
-    std::vector<std::string> args;
     auto from_environment = [&](const char* variable, const char* option) {
       const char* value = std::getenv(variable);
       if (value && *value) args.insert(args.end(), {option, value});
@@ -167,8 +198,8 @@ int run(int argc, char** argv, const Program& program) {
     int i = 1;
     for (; i < argc && !(program.takes_command && std::string_view(argv[i]) == "--"); ++i) args.emplace_back(argv[i]);
     for (++i; i < argc; ++i) common.command.emplace_back(argv[i]);
-    std::reverse(args.begin(), args.end());  // as CLI11 takes them
-    app.parse(args);
+    std::vector<std::string> reversed(args.rbegin(), args.rend());  // as CLI11 takes them
+    app.parse(reversed);
     check_order(app);
     if (common.store.empty()) common.store = default_store();
     auto list = parse_servers(servers);
@@ -185,10 +216,13 @@ int run(int argc, char** argv, const Program& program) {
   } catch (const CLI::FileError& e) {
     throw Error(Exit::config, printable(e.what()));
   } catch (const CLI::ConfigError& e) {
-    throw Error(Exit::config, "cannot use " + printable(configuration->name()) + ": " + std::string(program.name) +
-                                  " has no option of one of its names (" + printable(e.what()) + ")");
+    const std::string text = e.what(), name = text.substr(text.rfind(' ') + 1);
+    throw Error(Exit::config, "cannot use " + printable(configuration->name()) + ": " + program.name +
+                                  " has no option " + printable(name));
   } catch (const CLI::ParseError& e) {
-    throw Error(Exit::usage, printable(e.what()) + " (--help tells more)");
+    if (!configuration->name().empty() && is_of_file(e, args))
+      throw Error(Exit::config, "cannot use " + printable(configuration->name()) + ": " + printable(e.what()));
+    throw Error(Exit::usage, usage_error(app, program, e) + " (--help tells more)");
   }
 }
 

@@ -229,7 +229,7 @@ class Enqueuer {
     std::string what = one ? names(f.places) : counted(f.places.size(), "job") + " (" + names(f.places) + ")";
     if (f.unknown) what = "cannot tell whether " + what + (one ? " is queued as " + f.ids[0] : " are queued");
     else what = "cannot queue " + what;
-    return what + ": " + f.reason;
+    return what + ": " + f.reason + (f.unknown && one ? "; say --id " + f.ids[0] + " to send it again" : "");
   }
 
   // How many there are besides those that failed, where there may be any.

@@ -223,7 +223,7 @@ int main(int argc, char** argv) {
   gq::Options o;
   gq::Program program;
   program.name = "gq-flush";
-  program.purpose = "Run once what no living worker holds: gq-flush -f FUNCTION -- CMD [ARG...]";
+  program.purpose = "Run the jobs that wait, once, and end: gq-flush -f FUNCTION -- CMD [ARG...]";
   program.takes_command = true;
   program.options = [&](CLI::App& app) {
     o.work.add(app);

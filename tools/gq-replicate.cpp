@@ -44,7 +44,7 @@ class Unused {
   explicit Unused(const Directory& store)
       : m_users(store.open("index.users", O_RDWR | O_CREAT)), m_lock(store.open("replicate.lock", O_RDWR | O_CREAT)) {
     if (!try_lock(m_users.get(), FileLock::Mode::exclusive) || !try_lock(m_lock.get(), FileLock::Mode::exclusive))
-      throw Error(Exit::retry, "cannot change what the node is: programs are using the store");
+      throw Error(Exit::retry, "cannot change what the node is: other programs use the store; end them first");
   }
 
  private:
@@ -85,10 +85,10 @@ Exit init(const Options& o, const Common& common) {
   group.once = o.run.empty() ? old.once : o.run == "once";
   if (old && old.id() != group.id())
     log(Level::warning, "the group was " + old.id() + " and is now " + group.id() +
-                            ": nodes that have not been told so refuse this one");
+                            ", which is another group: run init so on every node, or they refuse this one");
   if (old && old.self.node != o.as)
-    log(Level::warning, "the store was " + old.self.node + " and is now " + o.as + ": what others owe " +
-                            old.self.node + " it is not told");
+    log(Level::warning, "the store was " + old.self.node + " and is now " + o.as + ": what other nodes have for " +
+                            old.self.node + " does not come here");
   std::unique_ptr<Store> store(new Store(open_store(common.store, true)));
   const Directory directory = store->directory();
   settings = read_settings(directory);

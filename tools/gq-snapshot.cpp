@@ -103,6 +103,8 @@ Exit restore(Options& o, const Common& common) {
     throw Error(
         Exit::config,
         "cannot restore into a database: restore into a directory, and export from there to gq-snapshot import");
+  if (file_exists(o.directory + "/gq.json") && !file_exists(o.directory + "/manifest"))
+    throw Error(Exit::no_input, "cannot restore " + printable(o.directory) + ": it is a store, and no snapshot");
   bool good = true;
   auto all = find(o, good);
   if (!good)

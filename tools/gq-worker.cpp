@@ -56,13 +56,15 @@ void wait_for_stop_signal(Store& store, const std::vector<std::string>& function
 Exit work(Options& o, const Common& common) {
   if (o.work.functions.empty()) throw Error(Exit::usage, "cannot work: no function is given (-f FUNCTION)");
   for (const auto& f : o.work.functions) check_function(f);
+  const std::string queueing = o.relay ? "--relay" : "--queue-only";
   o.queue_only = o.queue_only || o.relay;
   if (o.copies && !o.relay)
     throw Error(Exit::usage, "cannot use --copies without --relay: the group says how many (gq-replicate init)");
   if (o.queue_only != common.command.empty())
-    throw Error(Exit::usage, o.queue_only ? "cannot run a command with --queue-only"
+    throw Error(Exit::usage, o.queue_only ? "cannot run a command with " + queueing
                                           : "cannot work: no command is given (-- CMD, or --queue-only)");
-  if (o.queue_only && (o.local || o.drain)) throw Error(Exit::usage, "cannot use --queue-only with --local or --drain");
+  if (o.queue_only && (o.local || o.drain))
+    throw Error(Exit::usage, "cannot use " + queueing + " with --local or --drain");
   block_signals();
   set_patience(worker_patience);
   Store store = open_store(common.store, true);

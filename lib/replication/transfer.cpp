@@ -131,7 +131,9 @@ std::optional<Transfer> parse_transfer(std::string_view payload, const Keys& key
   t.number = *number;
   t.to_session = w[8];
   if (keys ? !keys.verify(signed_text(t.line, {}, t.body), w[9]) : w[9] != "-") {
-    reason = keys ? "its signature is wrong" : "it is signed, and this node has no keys";
+    reason = !keys         ? "it is signed, and this node has no --auth"
+             : w[9] == "-" ? "its signature is wrong: it has none"
+                           : "its signature is wrong";
     return std::nullopt;
   }
   reason.clear();

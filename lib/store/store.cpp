@@ -146,7 +146,8 @@ std::vector<std::optional<Answer>> Store::resolve(std::vector<NewJob>& jobs) {
     if (part.source.empty()) continue;
     auto bad = [&](const std::string& why) { answers[i] = Answer{Outcome::bad, why, 0}; };
     if (!sources[i]) {
-      bad("this store has no workload of " + part.source);
+      bad("this store does not have the workload of " + part.source +
+          ": of a job that is finished, only with gq-flush --keep");
       continue;
     }
     const Job& source = *sources[i];
