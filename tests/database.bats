@@ -508,6 +508,11 @@ teardown() {
   PKG_CONFIG_PATH=$(dirname "$(find "$T/installed" -name gq.pc)")
   read -r -a flags < <(pkg-config --cflags --libs gq sqlite3 | xargs)
   g++ -std=c++20 -Wall -Werror -o "$T/worker" "$T/worker.cpp" "${flags[@]}"
+  ldd "$T/worker" >"$T/linked"
+  not grep -E 'libgearman|libtokyocabinet' "$T/linked"
+  # It may use either library itself.
+  read -r -a flags < <(pkg-config --cflags --libs gearmand tokyocabinet gq sqlite3 | xargs)
+  g++ -std=c++20 -Wall -Werror -o "$T/worker" "$T/worker.cpp" -Wl,--no-as-needed "${flags[@]}"
   start_gearmand
   background "$T/worker" "$T/own" "$T/own.db" "$GQ_SERVERS"
   eventually served "$PORT" shout.gq

@@ -421,10 +421,32 @@ break_frame() {
   lines_are "$T/calls" 0
 }
 
-@test "gq-inspect: where Tokyo Cabinet's failures cannot be seen, it ends with 78 [a library of another name]" {
-  gq-enqueue f --local <<<x
-  cp "$(ldd "$(command -v gq-inspect)" | awk '$1 ~ /^libtokyocabinet/ { print $3 }')" "$T/other-name.so"
-  fails_with 78 env LD_PRELOAD="$T/other-name.so" gq-inspect list
-  grep -q 'cannot use this Tokyo Cabinet' "$T/failed.err"
-  [[ $(jobs_in queued) == 1 ]]
+@test "gq: its copies of libgearman and Tokyo Cabinet do not link without what gq does in place of their calls, nor clash with the libraries; --version tells theirs" {
+  is_copy() {  # NAME CALL...
+    local name=$1 copy=$GQ_BUILD/libgq-$1.a
+    shift
+    nm -gP "$copy" 2>/dev/null | awk '$2 ~ /[A-TV-Z]/ && $1 !~ /^gq_/' >"$T/clashing"
+    lines_are "$T/clashing" 0
+    not c++ -o "$T/none" -x c++ - -x none -Wl,--whole-archive "$copy" -Wl,--no-whole-archive -luuid -lz -lbz2 <<<'int main() {}' 2>"$T/errors"
+    printf "gq_lib${name}_%s\n" "$@" | diff <(sed -n "s/.*undefined reference to .\(.*\)'/\1/p" "$T/errors" | sort -u) -
+  }
+  is_copy gearman connect recv send
+  is_copy tokyocabinet ftruncate64 pread64 pwrite64 sched_yield
+  [[ $(gq-worker --version) == gq-worker*$'\n'"libgearman $(pkg-config --modversion gearmand), Tokyo Cabinet $(pkg-config --modversion tokyocabinet)" ]]
+}
+
+@test "gq: is not configured with a library of which it would not see all calls, nor without a static one" {
+  library() { sed -n "s/^GQ_LIB$1:FILEPATH=//p" "$GQ_BUILD/CMakeCache.txt"; }
+  refused() {  # LIBRARY ARCHIVE WHY
+    not cmake -S "$BATS_TEST_DIRNAME/.." -B "$T/build" -DGQ_LIBGEARMAN="$(library GEARMAN)" -DGQ_LIBTOKYOCABINET="$(library TOKYOCABINET)" "-DGQ_LIB$1=$2" >"$T/out" 2>&1
+    tr -s ' \n' ' ' <"$T/out" | grep -qF "$3"
+  }
+  changed() { objcopy --redefine-sym "$2" "$(library "$1")" "$T/changed.a" 2>/dev/null; }
+  changed GEARMAN recv=read
+  refused GEARMAN "$T/changed.a" "$T/changed.a: it does not call recv"
+  changed GEARMAN write=SSL_write
+  refused GEARMAN "$T/changed.a" "$T/changed.a: it calls SSL_write"
+  changed TOKYOCABINET pwrite64=pwritev64
+  refused TOKYOCABINET "$T/changed.a" "$T/changed.a: it does not call pwrite64"
+  refused TOKYOCABINET "$T/none.a" 'cannot find the static library libtokyocabinet.a'
 }

@@ -17,6 +17,8 @@
 #include "gq/base/text.hpp"
 #include "gq/base/thread.hpp"
 #include "gq/base/wait.hpp"
+#include "gq/gearman/gearman.hpp"
+#include "gq/store/tokyo_table.hpp"
 #include "gq/work/runner.hpp"
 
 namespace gq {
@@ -175,7 +177,8 @@ int run(int argc, char** argv, const Program& program) {
     app.add_flag("-q,--quiet", quiet, "Errors only");
     app.add_flag_function(
         "-v,--verbose", [&](int64_t times) { verbosity = static_cast<int>(times); }, "Say more; twice for still more");
-    app.set_version_flag("--version", std::string(program.name) + " " + GQ_VERSION);
+    app.set_version_flag("--version", std::string(program.name) + " " + GQ_VERSION + "\nlibgearman " +
+                                          libgearman_version() + ", Tokyo Cabinet " + TokyoTable::version());
     app.set_config("--config", "", "File with options, NAME = VALUE a line")->transform([&](const std::string& path) {
       configuration->read(path);
       return std::string(Configuration::placeholder);

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "frame.hpp"
-#include "gq/gearman/packets.hpp"
 #include "gq/replication/replicator.hpp"
 
 namespace gq {
@@ -30,7 +29,6 @@ struct ReplicateOptions {
         throw Error(Exit::usage, "cannot use --auth or --owe: the store belongs to no group (gq-replicate init)");
       return nullptr;
     }
-    prove_checks();  // here, where that ends the program
     return std::make_unique<Replicator>(store, config);
   }
 };

@@ -97,6 +97,8 @@ std::optional<std::vector<Server>> parse_servers(std::string_view text) {
 
 std::string record_function(const std::string& function) { return function + ".gq"; }
 
+const char* libgearman_version() { return gearman_version(); }
+
 std::string reason_text(gearman_return_t rc) {
   switch (rc) {
     case GEARMAN_COULD_NOT_CONNECT:

@@ -38,6 +38,9 @@ using WorkerHandle = std::unique_ptr<gearman_worker_st, void (*)(gearman_worker_
 // refuses.
 std::optional<WorkerHandle> make_worker(const Server& server, Millis timeout);
 
+// Of the libgearman that is linked.
+const char* libgearman_version();
+
 // What went wrong, for people.
 std::string reason_text(gearman_return_t rc);
 

@@ -1,23 +1,16 @@
 #include "gq/gearman/packets.hpp"
 
 #include <libgearman/gearman.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <map>
-#include <memory>
 #include <mutex>
 #include <utility>
 
-#include "gq/base/caller.hpp"
-#include "gq/base/error.hpp"
-#include "gq/base/fd.hpp"
-#include "gq/gearman/gearman.hpp"
+#include "gq/base/clock.hpp"
 
 namespace gq {
 
@@ -129,11 +122,6 @@ bool is_hopeless(const ServerWait& wait, std::optional<ServerWait::Time> stoppin
 
 namespace {
 
-bool in_libgearman(const void* return_address) {
-  static const CallerRange range("libgearman.so");
-  return range.contains(return_address);
-}
-
 std::mutex streams_mutex;
 
 std::map<int, PacketCheck>& streams() {
@@ -142,9 +130,8 @@ std::map<int, PacketCheck>& streams() {
 }
 
 constexpr int send_buffer = 1 << 20;
-constexpr Millis longest_proof{10000};  // on loopback, with a machine that is busy
 thread_local int last_connected = -1;
-thread_local bool woken = false, reduce = false, was_read = false, too_long = false;
+thread_local bool woken = false, reduce = false, too_long = false;
 thread_local const std::atomic<bool>* ends_when_woken = nullptr;
 thread_local Judge judge;
 thread_local GiveUp give_up;
@@ -200,7 +187,7 @@ void refuse(int fd, std::string_view bytes) {
   p.events = POLLIN;
   while (goes_on()) {
     char thrown_away[65536];
-    ssize_t n = ::recvfrom(fd, thrown_away, sizeof thrown_away, MSG_DONTWAIT, nullptr, nullptr);
+    ssize_t n = ::recv(fd, thrown_away, sizeof thrown_away, MSG_DONTWAIT);
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) return;
     if (n < 0) ::poll(&p, 1, look_interval);
   }
@@ -213,54 +200,6 @@ int take_connected() { return std::exchange(last_connected, -1); }
 bool take_too_long() { return std::exchange(too_long, false); }
 
 bool take_ended() { return std::exchange(ended, false); }
-
-bool take_read() { return std::exchange(was_read, false); }
-
-namespace {
-
-void prove() {
-  Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  auto* any = reinterpret_cast<sockaddr*>(&address);
-  if (!listener || ::bind(listener.get(), any, size) != 0 || ::listen(listener.get(), 1) != 0 ||
-      ::getsockname(listener.get(), any, &size) != 0)
-    return;
-  std::unique_ptr<gearman_client_st, void (*)(gearman_client_st*)> client(gearman_client_create(nullptr),
-                                                                          gearman_client_free);
-  if (!client) return;
-  gearman_client_remove_servers(client.get());
-  gearman_client_add_options(client.get(), GEARMAN_CLIENT_NON_BLOCKING);
-  gearman_client_set_timeout(client.get(), static_cast<int>(longest_proof.count()));
-  take_connected();
-  take_read();
-  gearman_return_t rc = gearman_client_add_server(client.get(), "127.0.0.1", ntohs(address.sin_port));
-  if (gearman_success(rc)) gearman_client_add_task(client.get(), nullptr, nullptr, "gq", "gq", nullptr, 0, &rc);
-  if (gearman_success(rc)) rc = gearman_client_run_tasks(client.get());
-  pollfd p{listener.get(), POLLIN, 0};
-  if (::poll(&p, 1, static_cast<int>(longest_proof.count())) != 1) return;
-  // It is read to its end, which is here already, but can be written to.
-  Fd peer(::accept(listener.get(), nullptr, nullptr));
-  ::shutdown(peer.get(), SHUT_WR);
-  while (rc == GEARMAN_IO_WAIT) {
-    if (gearman_client_wait(client.get()) == GEARMAN_TIMEOUT) return;
-    rc = gearman_client_run_tasks(client.get());
-  }
-  bool connected = take_connected() >= 0, read = take_read();
-  if (!connected || !read)
-    throw Error(Exit::config, std::string("cannot use this libgearman: gq does not see how it ") +
-                                  (connected ? "reads" : "connects") +
-                                  " (it has to be the shared library libgearman.so, and call connect and recv)");
-}
-
-}  // namespace
-
-void prove_checks() {
-  static std::once_flag proved;
-  std::call_once(proved, prove);
-}
 
 bool take_woken() { return std::exchange(woken, false); }
 
@@ -285,27 +224,25 @@ void end_when_woken(const std::atomic<bool>& when) { ends_when_woken = &when; }
 
 extern "C" {
 
-int connect(int fd, const sockaddr* address, socklen_t size) {
-  if (gq::in_libgearman(__builtin_return_address(0))) {
-    // libgearman sets 32 KiB, with which a workload of 4 MB takes seconds.
-    ::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &gq::send_buffer, sizeof gq::send_buffer);
-    // It also has close(2) wait for ten seconds where the server does not read what is on its way.
-    constexpr linger no_wait{0, 0};
-    ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &no_wait, sizeof no_wait);
+int gq_libgearman_connect(int fd, const sockaddr* address, socklen_t size) {
+  // libgearman sets 32 KiB, with which a workload of 4 MB takes seconds.
+  ::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &gq::send_buffer, sizeof gq::send_buffer);
+  // It also has close(2) wait for ten seconds where the server does not read what is on its way.
+  constexpr linger no_wait{0, 0};
+  ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &no_wait, sizeof no_wait);
+  {
     std::lock_guard<std::mutex> guard(gq::streams_mutex);
     gq::streams()[fd] = gq::PacketCheck();
-    gq::last_connected = fd;
-    if (gq::connecting_worker) gq::worker_connection = fd;
   }
-  return static_cast<int>(::syscall(SYS_connect, fd, address, size));
+  gq::last_connected = fd;
+  if (gq::connecting_worker) gq::worker_connection = fd;
+  return ::connect(fd, address, size);
 }
 
-ssize_t recv(int fd, void* data, size_t size, int flags) {
-  auto receive = [&] { return ::recvfrom(fd, data, size, flags, nullptr, nullptr); };
-  if (!gq::in_libgearman(__builtin_return_address(0))) return receive();
+ssize_t gq_libgearman_recv(int fd, void* data, size_t size, int flags) {
+  auto receive = [&] { return ::recv(fd, data, size, flags); };
   const bool of_worker = fd == gq::worker_connection;
   const ssize_t n = of_worker && gq::give_up ? gq::wait_for(fd, gq::ServerWait::Way::in, receive) : receive();
-  gq::was_read = true;
   gq::ended = gq::ended || (of_worker && n <= 0);
   if (n <= 0) return n;
   bool good;
@@ -333,9 +270,9 @@ ssize_t recv(int fd, void* data, size_t size, int flags) {
   return -1;
 }
 
-ssize_t send(int fd, const void* data, size_t size, int flags) {
-  auto give = [&] { return ::sendto(fd, data, size, flags, nullptr, 0); };
-  if (!gq::in_libgearman(__builtin_return_address(0)) || fd != gq::worker_connection || !gq::give_up) return give();
+ssize_t gq_libgearman_send(int fd, const void* data, size_t size, int flags) {
+  auto give = [&] { return ::send(fd, data, size, flags); };
+  if (fd != gq::worker_connection || !gq::give_up) return give();
   const ssize_t n = gq::wait_for(fd, gq::ServerWait::Way::out, give);
   gq::ended = gq::ended || n < 0;
   return n;

@@ -1,16 +1,15 @@
 // The packets that gearmand sends, checked before libgearman reads them.
 //
 // libgearman 1.1.20 crashes on bytes that are no Gearman packets: a line of text (any web server's answer) makes it
-// write through a null pointer, and a packet shorter than its arguments makes it read past its buffer. So the programs
-// that link this module put their own connect(2) and recv(2) before the C library's, as far as libgearman calls them: a
-// stream is given on up to the first byte that no gearmand sends, and ends there like a lost connection.
+// write through a null pointer, and a packet shorter than its arguments makes it read past its buffer. So gq links a
+// copy of it, which calls the functions of this module in place of connect(2), recv(2) and send(2), and does not link
+// without them (cmake/private_copy.cmake). A stream is given on up to the first byte that no gearmand sends, and ends
+// there like a lost connection.
 //
 // libgearman must not see EAGAIN inside a packet, either: when its time-out passes there, it forgets the packet and
 // keeps the state of having read a part of it, so that bytes of a workload become its next header, and are written
 // where the job was that it has freed. So a thread with a worker waits here, in place of libgearman
 // (wait_for_servers()).
-//
-// Calls that do not come here are not checked, and a job that is refused is then lost: prove_checks() tells.
 #pragma once
 
 #include <atomic>
@@ -28,14 +27,6 @@ namespace gq {
 // The descriptor of the connection that libgearman has made in this thread since this was last asked; -1 where it has
 // made none. (A worker has to be asked before anything else in its thread connects.)
 int take_connected();
-
-// Whether libgearman has read in this thread, through this module, since this was last asked.
-bool take_read();
-
-// Throws Error(config) where libgearman's calls do not come here: one that is linked statically, has another name, or
-// calls other functions. The first call has it talk to a socket of its own on loopback; where there is no loopback,
-// nothing is proved.
-void prove_checks();
 
 // Whether a server has woken libgearman's worker in this thread from its sleep since this was last asked. A worker that
 // is given a job without that had one waiting for it.

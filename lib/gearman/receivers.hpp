@@ -120,7 +120,6 @@ class Receivers {
   Receivers(std::vector<Server> servers, std::vector<Service> services, std::function<Serve()> wanted);
   ~Receivers();  // stop()
 
-  // Throws Error(config) where libgearman's calls cannot be checked (packets.hpp).
   void start();
   // Takes no more; what has been taken is answered. Returns when all threads are gone.
   void stop();

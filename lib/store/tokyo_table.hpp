@@ -38,6 +38,9 @@ class TokyoTable final : public Table {
   void commit() override;
   std::unique_ptr<Cursor> walk(std::string_view from) override;
 
+  // Of the Tokyo Cabinet that is linked.
+  static const char* version();
+
   // How many keys there are, and the size of the file in bytes; as of the last commit.
   uint64_t count() const;
   uint64_t file_size() const;
