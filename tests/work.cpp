@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "check.hpp"
+#include "gq/work/claimer.hpp"
 #include "gq/work/conclusion.hpp"
 #include "gq/work/stop.hpp"
 
@@ -230,6 +231,42 @@ void a_command_has_its_limit() {
     });
 }
 
+void starts_keep_their_rate() {
+  Rate none(0), ten(10);
+  none.started(begun);
+  CHECK(none.next() < begun && ten.next() < begun);
+  int started = 0;
+  for (Time now = begun; now < begun + Millis(1000); now += Millis(1))
+    if (now >= ten.next()) ten.started(now), ++started;
+  CHECK(started == 10);
+  ten.started(begun + Millis(5000));  // what was not started is not made up for
+  CHECK(ten.next() == begun + Millis(5100));
+}
+
+// A pause is doubled from a second to a minute, and ends by itself, which is told once.
+void broken_commands_pause_their_function() {
+  using enum Pauses::Begun;
+  Pauses pauses;
+  Time now = begun;
+  CHECK(pauses.now(now).empty() && !pauses.next() && !pauses.are_over(now) && !pauses.end("f"));
+  for (int seconds : {1, 2, 4, 8, 16, 32, 60, 60}) {
+    CHECK(pauses.begin("f", now) == (seconds == 1 ? first : again) && pauses.begin("f", now) == already);
+    const Time end = now + std::chrono::seconds(seconds);
+    CHECK(pauses.next() == end && pauses.now(end - Millis(1)).count("f") && pauses.now(end).empty());
+    CHECK(!pauses.are_over(end - Millis(1)) && pauses.are_over(end) && !pauses.are_over(end) && !pauses.next());
+    now = end;
+  }
+  CHECK(pauses.functions() == std::vector<std::string>{"f"} && pauses.end("f") && !pauses.end("f"));
+  CHECK(pauses.begin("f", now) == first && pauses.begin("g", now + Millis(1)) == first &&
+        pauses.next() == now + Millis(1000));
+}
+
+void jobs_are_claimed_ahead() {
+  CHECK(jobs_ahead(0, 1, false, 0) == 0 && jobs_ahead(2, 1000, false, 0) == 2 && jobs_ahead(2, 10, false, 0) == 10);
+  CHECK(jobs_ahead(1, 0, false, 0) == 64 && jobs_ahead(3, 0, true, 0) == 3);
+  CHECK(jobs_ahead(4, 1, false, 10) == 1 && jobs_ahead(4, 1, false, 100) == 5 && jobs_ahead(0, 1, false, 100) == 0);
+}
+
 }  // namespace
 
 void test_work() {
@@ -238,4 +275,7 @@ void test_work() {
   conclusions_are_recorded();
   a_stop_ends_all();
   a_command_has_its_limit();
+  starts_keep_their_rate();
+  broken_commands_pause_their_function();
+  jobs_are_claimed_ahead();
 }

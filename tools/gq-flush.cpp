@@ -177,7 +177,7 @@ Exit flush(Options& o, const Common& common) {
                 o.all ? "cannot use --all with -f" : "cannot flush: no function is given (-f FUNCTION, or --all)");
   if (common.command.empty() && !o.dry_run) throw Error(Exit::usage, "cannot flush: no command is given (-- CMD)");
   auto config = o.work.config(common.command);
-  config.until = Runner::Until::nothing_now;
+  config.until = Until::nothing_now;
   // Also where there is nothing to run now, so that a crontab tells of it at once.
   if (int problem = o.dry_run ? 0 : command_problem(config.command[0]))
     throw Error(Exit::config,

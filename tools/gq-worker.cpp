@@ -101,7 +101,7 @@ Exit work(Options& o, const Common& common) {
   }
   auto config = o.work.config(common.command);
   config.rules.keep = o.keep;
-  config.until = o.drain ? Runner::Until::drained : Runner::Until::stopped;
+  config.until = o.drain ? Until::drained : Until::stopped;
   config.strict = o.strict;
   Runner runner(store, config, backlog);
   if (!o.local) intake.start();

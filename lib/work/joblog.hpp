@@ -11,7 +11,7 @@
 namespace gq {
 
 struct Attempt {
-  std::string id, function;
+  std::string id{}, function{};
   uint32_t attempt = 0;
   Millis started{0};  // since 1970
   double seconds = 0;

@@ -87,6 +87,22 @@ Printed standard_output() {
   return Printed::arrives;
 }
 
+StandardOutput::StandardOutput() : m_nowhere(open_file("/dev/null", O_WRONLY)) {}
+
+Printed StandardOutput::look() {
+  const Printed now = standard_output();
+  auto tell = [&](Printed which, const char* what, const std::string& wrong, const std::string& right) {
+    std::string text = std::string("cannot write standard output: ") + what;
+    if (now == which ? begin_trouble(what, text) : end_trouble(what))
+      log(Level::warning, now == which ? text + wrong : right);
+  };
+  tell(Printed::nowhere, "nobody reads it", "; what commands print is thrown away", "standard output is read again");
+  tell(Printed::no_room, "its disk is full", "; attempts that fail are not counted",
+       "there is room for standard output again");
+  m_lost = m_lost || now == Printed::nowhere;
+  return now;
+}
+
 void prepare_outputs(const OutputOptions& options) {
   Pipe out = make_pipe(), error = make_pipe();
   if (options.directory.empty()) return;

@@ -29,6 +29,21 @@ enum class Printed {
 };
 Printed standard_output();
 
+// The same, watched over: it is said when what commands print no longer arrives, and when it does again.
+class StandardOutput {
+ public:
+  StandardOutput();  // throws Error where there is no /dev/null
+  Printed look();
+  // Whether commands printed what went nowhere.
+  bool lost() const { return m_lost; }
+  // What they are given in its place then.
+  int nowhere() const { return m_nowhere.get(); }
+
+ private:
+  Fd m_nowhere;
+  bool m_lost = false;
+};
+
 // Throws Error where an Output could not be made now; the directory is made where it is missing.
 void prepare_outputs(const OutputOptions& options);
 

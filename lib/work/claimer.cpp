@@ -1,0 +1,135 @@
+#include "gq/work/claimer.hpp"
+
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace gq {
+namespace {
+
+// How often to look whether other owners have died, and at the journal where inotify is not to be had.
+constexpr Millis look_interval{1000};
+// About this much work is claimed for each slot.
+constexpr double claim_ahead_ms = 50;
+constexpr double most_ahead = 64;
+
+}  // namespace
+
+void Rate::started(Time now) {
+  if (m_per_second <= 0) return;
+  m_next = std::max(m_next, now) +
+           std::chrono::duration_cast<Time::duration>(std::chrono::duration<double>(1 / m_per_second));
+}
+
+Pauses::Begun Pauses::begin(const std::string& function, Time now) {
+  Broken& b = m_broken[function];
+  if (now < b.until) return Begun::already;
+  const bool is_first = b.delay.count() == 0;
+  b.delay = std::clamp(b.delay * 2, first, longest);
+  b.until = now + b.delay;
+  b.waiting = true;
+  return is_first ? Begun::first : Begun::again;
+}
+
+std::set<std::string> Pauses::now(Time now) const {
+  std::set<std::string> all;
+  for (const auto& [function, b] : m_broken)
+    if (now < b.until) all.insert(function);
+  return all;
+}
+
+std::optional<Pauses::Time> Pauses::next() const {
+  std::optional<Time> next;
+  for (const auto& [function, b] : m_broken)
+    if (b.waiting) next = std::min(next.value_or(b.until), b.until);
+  return next;
+}
+
+bool Pauses::are_over(Time now) {
+  bool over = false;
+  for (auto& [function, b] : m_broken)
+    if (now >= b.until && std::exchange(b.waiting, false)) over = true;
+  return over;
+}
+
+std::vector<std::string> Pauses::functions() const {
+  std::vector<std::string> all;
+  for (const auto& [function, b] : m_broken) all.push_back(function);
+  return all;
+}
+
+size_t jobs_ahead(size_t places, double average_ms, bool stream, double rate) {
+  double ahead = stream ? 1 : std::clamp(claim_ahead_ms / std::max(average_ms, 0.1), 1.0, most_ahead);
+  if (rate > 0) ahead = std::min(ahead, std::max(1.0, rate * claim_ahead_ms / 1000));
+  const auto most = static_cast<size_t>(static_cast<double>(places) * ahead);
+  return rate > 0 ? std::min(most, static_cast<size_t>(ahead)) : most;
+}
+
+Claimer::Claimer(Store& store, const Owners& owners, Config config)
+    : m_store(store), m_owners(owners), m_config(std::move(config)), m_rate(m_config.rate) {
+  m_watch = Fd(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  if (m_watch && ::inotify_add_watch(m_watch.get(), store.journal().lock_path().c_str(), IN_MODIFY) < 0)
+    m_watch.reset();
+}
+
+Claim Claimer::take() {
+  Claim claim = std::move(m_jobs.front());
+  m_jobs.pop_front();
+  return claim;
+}
+
+std::vector<Claim> Claimer::take_of(const std::string& function) {
+  return take_if([&](const Claim& claim) { return claim.job.function == function; });
+}
+
+std::vector<Claim> Claimer::take_unguilty() {
+  const Claim* stays = guilty_first() ? &m_jobs.front() : nullptr;
+  return take_if([&](const Claim& claim) { return &claim != stays; });
+}
+
+int64_t Claimer::due_in(Clock::time_point now, Millis wall) const {
+  if (m_look) return 0;
+  auto until = [&](Clock::time_point t) { return std::chrono::ceil<Millis>(t - now).count(); };
+  int64_t due = INT64_MAX;
+  if (m_seen.next_due) due = (*m_seen.next_due - wall).count() + 1;
+  if (auto next = m_pauses.next()) due = std::min(due, until(*next));
+  if (!m_seen.other_owners.empty() || !m_watch || m_config.polls) due = std::min(due, until(m_next_look));
+  return due;
+}
+
+std::vector<Claim> Claimer::claim(size_t places, std::set<std::string> held, Clock::time_point now) {
+  m_look = false;
+  m_next_look = now + look_interval;
+  Store::ClaimRequest request;
+  request.functions = m_config.functions;
+  request.most = jobs_ahead(places, m_average_ms, m_config.stream, m_config.rate);
+  request.max_crashes = m_config.max_crashes;
+  request.owners = &m_owners;
+  request.held = std::move(held);
+  request.except = m_pauses.now(now);
+  m_seen = m_store.claim(request);
+  for (auto& claim : m_seen.jobs) m_jobs.push_back(std::move(claim));
+  m_seen.jobs.clear();
+  return std::exchange(m_seen.abandoned, {});
+}
+
+void Claimer::heard() {
+  char events[4096];
+  while (::read(m_watch.get(), events, sizeof events) > 0) continue;
+  // The file is also written after each sync, which brings nothing new.
+  try {
+    const Lsn end = m_store.journal().end();
+    m_look = m_look || end != m_seen_end;
+    m_seen_end = end;
+  } catch (const Error&) {
+    m_look = true;  // then it hears that the disk refuses
+  }
+}
+
+void Claimer::woke(Clock::time_point now) {
+  if (m_pauses.are_over(now) || (!m_watch && now >= m_next_look)) m_look = true;
+}
+
+}  // namespace gq

@@ -1,0 +1,418 @@
+#include "gq/work/dispatcher.hpp"
+
+#include <algorithm>
+#include <random>
+#include <utility>
+
+#include "gq/base/child.hpp"
+#include "gq/base/notify.hpp"
+#include "gq/base/text.hpp"
+
+namespace gq {
+namespace {
+
+constexpr Millis try_again{1000};
+constexpr Millis hold_claims{100};  // how long they may wait for a slot before they are given back
+constexpr Millis sweep_interval{3600'000};
+constexpr size_t most_lingering = 256;
+
+constexpr const char *kept_as_dead = "it is kept as dead", *tried_again = "to be tried again";
+
+// To spread the retries of jobs that failed together.
+double random_part() {
+  static thread_local std::mt19937 random{std::random_device{}()};
+  return std::uniform_real_distribution<double>(0, 1)(random);
+}
+
+std::string join(const std::vector<std::string>& words) {
+  std::string all;
+  for (const auto& w : words) all += (all.empty() ? "" : " ") + w;
+  return all;
+}
+
+}  // namespace
+
+void Outage::begin(const Error& e) {
+  error = e;
+  until = Clock::now() + try_again;
+}
+
+Dispatcher::Dispatcher(Store& store, WorkConfig config, Backlog& backlog, const Stop& stop)
+    : m_store(store),
+      m_config(std::move(config)),
+      m_backlog(backlog),
+      m_stop(stop),
+      m_owners(store.owners_directory(), m_config.slots, m_config.functions),
+      m_setup{.command = m_config.command,
+              .stream = m_config.stream,
+              .time_limit = m_config.time_limit,
+              .grace = m_config.grace,
+              .output = m_config.output,
+              .rules = m_config.rules,
+              .store = store.directory().path()},
+      m_claimer(store, m_owners,
+                {.functions = m_config.functions,
+                 .max_crashes = m_config.max_crashes,
+                 .stream = m_config.stream,
+                 .rate = m_config.rate,
+                 .polls = m_config.until == Until::drained}),
+      m_recorder(store, m_owners) {
+  if (!m_config.joblog.empty()) m_joblog = std::make_unique<Joblog>(m_config.joblog, printable(join(m_config.command)));
+  prepare_outputs(m_config.output);
+  for (size_t n = 0; n < m_config.slots; ++n) m_slots.emplace_back(m_setup, m_owners, m_standard_output);
+}
+
+// ---- steps
+
+void Dispatcher::enforce_limits() {
+  for (auto& slot : m_slots) slot.enforce_limit(Clock::now());
+}
+
+// Attempts and commands that have ended.
+void Dispatcher::reap() {
+  for (auto& slot : m_slots) {
+    for (auto& ended : slot.answers()) end_attempt(ended, nullptr);
+    if (auto end = slot.reap(m_stop.cuts_off())) end_command(std::move(*end));
+  }
+}
+
+void Dispatcher::work() {
+  if (m_output_trouble && !m_stop.is_asked() && m_output_trouble.may_try(Clock::now())) look_at_outputs();
+  if (!m_stop.is_asked() && m_claimer.is_empty() && room() > 0 && Clock::now() >= not_before() &&
+      m_claimer.is_due(Clock::now(), now_ms()))
+    refill();
+  make_way_for_guilty();
+  start_jobs();
+  m_recorder.settle();
+}
+
+void Dispatcher::give_back_late() {
+  if (!m_claimer.is_empty() && room() == 0 && Clock::now() >= m_last_start + hold_claims) give_back_waiting();
+}
+
+void Dispatcher::send(int signal) {
+  for (auto& slot : m_slots) slot.send(signal);
+}
+
+// A streamed command sees the end of its input when it has answered for what it was sent.
+void Dispatcher::end_streams() {
+  for (auto& slot : m_slots)
+    if (slot.is_idle_stream()) slot.close_for_stop();
+}
+
+// ---- jobs
+
+// Claims what there is room for.
+void Dispatcher::refill() {
+  if (m_recorder.gave_back()) m_recorder.settle();
+  else m_recorder.append();
+  std::set<std::string> held;
+  for (const auto& slot : m_slots) slot.add_ids(held);
+  const auto abandoned = m_claimer.claim(room(), std::move(held), Clock::now());
+  m_backlog.live = static_cast<int64_t>(m_claimer.live());
+  for (const auto& claim : abandoned) {
+    const std::string why = "its worker died while it ran, " + counted(claim.job.crashes + 1, "time");
+    record(claim, buried(why));
+    say(Level::warning, claim, why, kept_as_dead);
+  }
+}
+
+// A job that a worker has died of before needs a command of its own.
+void Dispatcher::make_way_for_guilty() {
+  if (!m_claimer.guilty_first() ||
+      std::any_of(m_slots.begin(), m_slots.end(), [](const Slot& s) { return !s.is_running() || s.is_closing(); }))
+    return;
+  auto idle = std::find_if(m_slots.begin(), m_slots.end(), [](const Slot& s) { return s.is_idle_stream(); });
+  if (idle != m_slots.end()) idle->close(Clock::now());
+}
+
+// Puts claimed jobs into free slots. Each start is recorded first, all of them with one write.
+void Dispatcher::start_jobs() {
+  // What was claimed before this node was away may be another's by now.
+  if (!m_claimer.is_empty() && !m_store.may_start()) give_back(m_claimer.take_all());
+  auto starts = choose_starts();
+  if (m_output_trouble) give_back_waiting();
+  if (starts.empty() && m_recorder.is_empty()) return;
+  record_starts(starts);
+  for (auto& [slot, start] : starts) {
+    m_last_start = Clock::now();
+    auto failed = slot->give(std::move(start), m_last_start);
+    if (!failed) continue;
+    record(failed->claim, given_back("the command could not be run"));
+    pause(failed->claim.job.function, failed->why);
+  }
+}
+
+// Which jobs go to which slots.
+std::vector<Dispatcher::Placed> Dispatcher::choose_starts() {
+  std::vector<Placed> starts;
+  // The one that has least to do comes first.
+  std::vector<Slot*> order;
+  for (auto& slot : m_slots) order.push_back(&slot);
+  std::stable_sort(order.begin(), order.end(), [](const Slot* a, const Slot* b) { return a->jobs() < b->jobs(); });
+  for (size_t n = 0; n < order.size() && !m_stop.is_asked(); ++n) {
+    const size_t share = m_claimer.size() / (order.size() - n) + 1;
+    for (size_t space = std::min(order[n]->capacity(m_claimer.guilty_first()), share); space > 0; --space) {
+      const bool guilty = m_claimer.guilty_first();
+      const bool is_free = order[n]->jobs() == 0 && (starts.empty() || starts.back().slot != order[n]);
+      if ((guilty && !is_free) || Clock::now() < m_claimer.rate().next()) break;
+      std::optional<Slot::Start> start;
+      while (!start && !m_output_trouble && !m_claimer.is_empty() && m_claimer.guilty_first() == guilty)
+        start = prepare(m_claimer.take());
+      if (!start) break;
+      starts.push_back({order[n], std::move(*start)});
+      m_claimer.rate().started(Clock::now());
+      if (guilty) break;
+    }
+  }
+  return starts;
+}
+
+// What a command needs for a job. Nothing where it cannot be run now, and that has been dealt with.
+std::optional<Slot::Start> Dispatcher::prepare(Claim claim) {
+  Slot::Start start;
+  std::string reason;
+  std::optional<Workload> w;
+  try {
+    w = m_store.workload(claim.id, claim.job, reason);
+    if (w && !m_config.stream)
+      start.input = !w->blob                   ? readable(w->data)
+                    : claim.job.source.empty() ? std::move(w->blob)
+                                               : readable_part(w->blob.get(), w->offset, claim.job.size);
+  } catch (const Error& e) {
+    // This one cannot be read now. Others can.
+    record(claim, given_back(printable(e.what()), now_ms() + m_config.rules.pause()));
+    say(Level::warning, claim, e.what(), tried_again);
+    return std::nullopt;
+  }
+  if (!w) {
+    record(claim, buried(reason));
+    say(Level::error, claim, reason, kept_as_dead);
+    --m_backlog.live;
+    return std::nullopt;
+  }
+  try {
+    if (!m_config.stream)
+      start.output = std::make_unique<Output>(m_config.output, claim.id + "." + std::to_string(claim.job.failures + 1));
+  } catch (const Error& e) {
+    m_claimer.put_back(std::move(claim));
+    output_trouble(e);
+    return std::nullopt;
+  }
+  start.workload = std::move(*w);
+  start.claim = std::move(claim);
+  return start;
+}
+
+void Dispatcher::record_starts(std::vector<Placed>& starts) {
+  try {
+    std::vector<std::string> records;
+    for (auto& [slot, start] : starts) {
+      if (slot->owner().name.empty()) slot->owner() = m_recorder.take_owner();
+      records.push_back(encode_record(event::Start{
+          .id = start.claim.id, .at = now_ms(), .owner = slot->owner().name, .start = start.claim.job.starts + 1}));
+    }
+    m_recorder.append(records);
+  } catch (const Error&) {
+    for (auto it = starts.rbegin(); it != starts.rend(); ++it) {
+      if (it->start.output) it->start.output->discard();
+      m_claimer.put_back(std::move(it->start.claim));
+    }
+    throw;
+  }
+  for (auto& [slot, start] : starts) {
+    start.claim.job.owner = slot->owner().name;
+    ++start.claim.job.starts;
+  }
+}
+
+// What the command printed is in `output`, where it is all of one job.
+void Dispatcher::end_attempt(Slot::Ended& ended, Output* output) {
+  using What = Conclusion::What;
+  const Claim& claim = ended.claim;
+  if (depends_on_output(ended.end, m_config.rules)) ended.end.printed = m_standard_output.look();
+  const Conclusion conclusion = conclude(ended.end, claim.job, m_config.rules, now_ms(), random_part());
+  record(claim, conclusion);
+  if (conclusion.is_attempt()) {
+    m_claimer.took(ended.ms);
+    if (m_joblog)
+      m_joblog->add({.id = claim.id,
+                     .function = claim.job.function,
+                     .attempt = claim.job.failures + 1,
+                     .started = ended.started_at,
+                     .seconds = ended.ms / 1000,
+                     .sent = claim.job.size,
+                     .received = ended.received,
+                     .exit = ended.end.exit,
+                     .signal = ended.end.signal});
+  }
+  if (conclusion.discard && output) output->discard();
+  if (conclusion.spent && m_claimer.pauses().end(claim.job.function))
+    log(Level::warning, "the command can be run again: " + printable(claim.job.function) + " goes on");
+  switch (conclusion.what) {
+    case What::done:
+      --m_backlog.live;
+      ++m_done;
+      break;
+    case What::dead:
+      say(Level::warning, claim, conclusion.why, kept_as_dead);
+      --m_backlog.live;
+      ++m_dead;
+      break;
+    case What::again:
+      log(Level::info, claim.id + ": " + conclusion.why + "; " + tried_again);
+      ++m_failed;
+      break;
+    case What::broken:
+      pause(claim.job.function, conclusion.why);
+      break;
+    case What::given_back:
+      break;
+  }
+}
+
+void Dispatcher::end_command(Slot::End end) {
+  m_recorder.ended(std::move(end.owner));
+  for (auto& ended : end.ended) end_attempt(ended, m_config.stream ? nullptr : end.output.get());
+  give_back(end.unbegun);
+  m_claimer.look_again();
+  if (!end.output || !end.output->pump()) return;
+  // Something that it has started still writes there.
+  m_lingering.push_back(std::move(*end.output));
+  if (m_lingering.size() > most_lingering) m_lingering.pop_front();
+}
+
+// The command is at fault, not the job: nothing of the function is started for a while.
+void Dispatcher::pause(const std::string& function, const std::string& why) {
+  const auto begun = m_claimer.pauses().begin(function, Clock::now());
+  if (begun == Pauses::Begun::already) return;
+  if (begun == Pauses::Begun::first)
+    log(Level::error, "cannot run " + printable(m_config.command[0]) + ": " + why + "; no job is spent, " +
+                          printable(function) + " pauses and is tried again");
+  if (m_config.strict || m_config.until == Until::nothing_now) m_broken_ends = true;
+  give_back(m_claimer.take_of(function));
+}
+
+// What has become of a job.
+void Dispatcher::record(const Claim& claim, const Conclusion& conclusion) {
+  m_recorder.add(claim, conclusion);
+  m_claimer.look_again();
+}
+
+void Dispatcher::give_back(const std::vector<Claim>& claims) {
+  for (const auto& claim : claims) record(claim, given_back());
+}
+
+// Lets others have what is claimed and waits for a slot. A job that a worker has died of stays, and a stream runs empty
+// for it.
+void Dispatcher::give_back_waiting() {
+  give_back(m_stop.is_asked() ? m_claimer.take_all() : m_claimer.take_unguilty());
+}
+
+void Dispatcher::say(Level level, const Claim& claim, const std::string& why, const char* becomes) {
+  if (auto behind = m_seldom.behind(
+          printable(claim.job.function) + ": " + (level == Level::error ? kind_of(why) + "; " : "") + becomes,
+          Clock::now()))
+    log(level, claim.id + ": " + why + "; " + becomes + *behind);
+}
+
+// No files for what commands print: nothing is started, and others may have what is claimed.
+void Dispatcher::output_trouble(const Error& error) {
+  if (begin_trouble("output", error.what()))
+    log(Level::warning, std::string(error.what()) + "; nothing is started until that can be done");
+  m_output_trouble.begin(error);
+}
+
+// Whether files for what commands print can be made again.
+void Dispatcher::look_at_outputs() {
+  try {
+    prepare_outputs(m_config.output);
+    m_output_trouble.error.reset();
+    if (end_trouble("output")) log(Level::warning, "what commands print can be kept again");
+    m_claimer.look_again();
+  } catch (const Error& e) {
+    output_trouble(e);
+  }
+}
+
+// ---- waiting
+
+bool Dispatcher::is_ready() const {
+  return !m_recorder.is_empty() || (!m_claimer.is_empty() && room() > 0 && Clock::now() >= not_before());
+}
+
+int64_t Dispatcher::due_in(Clock::time_point now, Clock::time_point earliest) const {
+  int64_t due = INT64_MAX;
+  auto until = [&](Clock::time_point t) { return std::chrono::ceil<Millis>(t - now).count(); };
+  auto at = [&](std::optional<Clock::time_point> t) {
+    if (t) due = std::min(due, until(*t));
+  };
+  const bool guilty = m_claimer.guilty_first();
+  const size_t places = room();
+  earliest = std::max(earliest, not_before());
+  if (m_claimer.size() > (guilty ? 1 : 0) || (guilty && places > 0))
+    at(places == 0 ? m_last_start + hold_claims : earliest);
+  for (const auto& slot : m_slots) at(slot.limit_at());
+  if (!m_stop.is_asked() && places > 0) due = std::min(due, std::max(m_claimer.due_in(now, now_ms()), until(earliest)));
+  return due;
+}
+
+void Dispatcher::watch(std::vector<pollfd>& fds) const {
+  const bool need = !m_stop.is_asked() && room() > 0 && m_claimer.is_empty();
+  fds.push_back({need ? m_claimer.watch() : -1, POLLIN, 0});
+  for (const auto& slot : m_slots) slot.watch(fds);
+  for (const auto& output : m_lingering)
+    for (int fd : {output.out(), output.error()})
+      if (fd >= 0) fds.push_back({fd, POLLIN, 0});
+}
+
+void Dispatcher::woke(bool has_news) {
+  for (auto& slot : m_slots) slot.pump();
+  m_lingering.remove_if([](Output& output) { return !output.pump(); });
+  if (has_news) m_claimer.heard();
+  m_claimer.woke(Clock::now());
+  if (Clock::now() < m_next_sweep) return;
+  sweep_outputs(m_config.output);
+  m_next_sweep = Clock::now() + sweep_interval;
+}
+
+// ---- how it stands
+
+void Dispatcher::say_left_out() {
+  for (const auto& [kind, n] : m_seldom.take_left_out())
+    log(Level::warning, kind + " (" + std::to_string(n) + " more like it)");
+}
+
+std::string Dispatcher::text() const {
+  size_t running = 0;
+  for (const auto& slot : m_slots) running += slot.jobs();
+  std::string line = std::to_string(running) + " running, " + std::to_string(m_backlog.live.load()) + " left, " +
+                     std::to_string(m_done) + " done, " + std::to_string(m_failed) + " failed, " +
+                     std::to_string(m_dead) + " dead";
+  for (const auto& function : m_claimer.pauses().functions()) line += ", " + printable(function) + " pauses";
+  return line;
+}
+
+// How many more jobs the slots can take.
+size_t Dispatcher::room() const {
+  size_t n = 0;
+  for (const auto& slot : m_slots) n += slot.capacity(m_claimer.guilty_first());
+  return n;
+}
+
+bool Dispatcher::has_jobs() const {
+  return std::any_of(m_slots.begin(), m_slots.end(), [](const Slot& s) { return s.jobs() > 0; });
+}
+
+bool Dispatcher::has_commands() const {
+  return std::any_of(m_slots.begin(), m_slots.end(), [](const Slot& s) { return s.is_running(); });
+}
+
+bool Dispatcher::is_idle() const { return m_claimer.is_empty() && m_recorder.is_empty() && !has_jobs(); }
+
+// When something may be started again.
+Dispatcher::Clock::time_point Dispatcher::not_before() const {
+  return std::max({m_output_trouble ? m_output_trouble.until : Clock::time_point{}, m_claimer.rate().next()});
+}
+
+}  // namespace gq
