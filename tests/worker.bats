@@ -264,6 +264,15 @@ SH
   (($(wc -c <"$T/err") > 100000))
 }
 
+@test "gq-worker: hears that a command has ended also where it was started with SIGCHLD ignored; gq-flush too" {
+  local program
+  for program in 'gq-worker --local --drain' gq-flush; do
+    gq-enqueue f --local <<<x
+    timeout -s KILL 20 perl -e '$SIG{CHLD} = "IGNORE"; exec @ARGV' $program -f f -- true
+  done
+  no_jobs
+}
+
 @test "gq-worker: SIGTERM takes no more, finishes what runs, exits 0" {
   start_gearmand
   start_worker -f f -- sh -c 'echo start >>"$0"; sleep 1; echo end >>"$0"' "$T/out"

@@ -87,8 +87,10 @@ struct WorkOptions {
 // What serves goes on by itself when the cause is gone, so it does not wait long for another process at a time.
 constexpr Millis worker_patience{10'000};
 
-// Before any thread starts: the runner reads these from a descriptor.
+// Before any thread starts: the runner reads these from a descriptor. One who ignores SIGCHLD leaves that to what it
+// starts, and the kernel would then tell nobody that a command has ended.
 inline void block_signals() {
+  ::signal(SIGCHLD, SIG_DFL);
   sigset_t set = runner_signals();
   ::sigprocmask(SIG_BLOCK, &set, nullptr);
 }
