@@ -464,6 +464,16 @@ teardown() {
   [[ $(gq-inspect list | wc -l) == 1 ]]
 }
 
+@test "gq: a helper inherits no descriptor but its three" {
+  export GQ_CACHE=$T/cache
+  printf '%s\n' '#!/bin/sh' 'for n in 3 4 7; do [ ! -e "/proc/$$/fd/$n" ] || echo "$n" >>"$0.fds"; done' \
+    'touch "$0.ran"' 'exec gq-store-dbi "dbi:SQLite:$0.db"' >"$T/helper"
+  chmod +x "$T/helper"
+  in_database "$T/helper"
+  gq-enqueue f --local <<<x 3</dev/null 7</dev/null
+  [[ -e $T/helper.ran && ! -e $T/helper.fds ]]
+}
+
 @test "gq: a helper that is missing or speaks otherwise is an error in one line; exec: with nothing is 64" {
   unset GQ_STORE
   export GQ_CACHE=$T/cache

@@ -62,9 +62,9 @@ pid_t spawn(const Command& command) {
   posix_spawn_file_actions_adddup2(&actions, command.input, STDIN_FILENO);
   if (command.output >= 0) posix_spawn_file_actions_adddup2(&actions, command.output, STDOUT_FILENO);
   if (command.error >= 0) posix_spawn_file_actions_adddup2(&actions, command.error, STDERR_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, command.keep_open, inherited);
+  if (command.keep_open >= 0) posix_spawn_file_actions_adddup2(&actions, command.keep_open, inherited);
   // Whatever the shell that started this program had open stays here.
-  posix_spawn_file_actions_addclosefrom_np(&actions, inherited + 1);
+  posix_spawn_file_actions_addclosefrom_np(&actions, command.keep_open >= 0 ? inherited + 1 : inherited);
   sigset_t all, none;
   sigfillset(&all);
   sigemptyset(&none);

@@ -21,7 +21,7 @@ struct Command {
   int input = -1;                                                // becomes standard input
   int output = -1;                                               // standard output; -1: this process's
   int error = -1;                                                // standard error, likewise
-  int keep_open = -1;                                            // inherited as descriptor 3
+  int keep_open = -1;                                            // inherited as descriptor 3; -1: nothing is
   bool keeps_private = false;                                    // it makes files for this user only (umask 077)
 };
 
