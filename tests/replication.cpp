@@ -7,6 +7,7 @@
 #include "gq/replication/membership.hpp"
 #include "gq/replication/ownership.hpp"
 #include "gq/replication/replica.hpp"
+#include "gq/replication/verdict.hpp"
 #include "gq/store/lease.hpp"
 
 namespace {
@@ -83,14 +84,15 @@ void questions_are_answered() {
   said.known = {true, false};
   said.yours = {a};
   said.others = {b};
+  said.ended = {b};
   const std::string body = encode_ask_reply(said, {a, b});
   CHECK(body == "end 77\nrunner 1\nroom 0\nrelay 0\nfunctions f g\ntaking 1\nsent rep_3 " + store + " 5\nknown " + a +
-                    "\nunknown " + b + "\nyours " + a + "\nother " + b + "\n");
+                    "\nunknown " + b + "\nyours " + a + "\nother " + b + "\nended " + b + "\n");
   auto heard = parse_ask_reply("more of it\n" + body, {a, b});
   CHECK(heard && heard->end == 77 && heard->runner && heard->taking && !heard->room && heard->relay == false &&
         heard->functions == said.functions && heard->sent.size() == 1 && heard->sent[0].node == "rep_3" &&
         heard->sent[0].store == store && heard->sent[0].upto == 5 && heard->known == said.known &&
-        heard->yours == said.yours && heard->others == said.others);
+        heard->yours == said.yours && heard->others == said.others && heard->ended == said.ended);
   auto least = parse_ask_reply("end 1\n", {});
   CHECK(least && !least->runner && !least->functions && !least->taking && least->room && !least->relay);
   CHECK(parse_ask_reply("end 1\nfunctions\n", {})->functions->empty());
@@ -99,14 +101,14 @@ void questions_are_answered() {
   for (const char* bad :
        {"", "\n", "runner 1\n", "end\n", "end x\n", "end 1 2\n", "end -1\n", "end 18446744073709551616\n",
         "end 1\nrunner\n", "end 1\nroom yes\n", "end 1\ntaking \n", "end 1\nrelay 1 1\n", "end 1\nsent rep_3 5\n",
-        "end 1\nsent rep_3 x y\n", "end 1\nknown x\n", "end 1\nyours x\n", "end 1\nother x\n"})
+        "end 1\nsent rep_3 x y\n", "end 1\nknown x\n", "end 1\nyours x\n", "end 1\nother x\n", "end 1\nended x\n"})
     CHECK(!parse_ask_reply(bad, {}));
   // Whatever is cut off or altered is read as something or nothing.
   for (size_t i = 0; i <= body.size(); ++i) {
     std::string altered = body;
     if (i < body.size()) altered[i] = static_cast<char>(i * 37);
     static_cast<void>(parse_ask_reply(altered, {a, b}));
-    CHECK(i + 67 >= body.size() || !parse_ask_reply(body.substr(0, i), {a, b}));
+    CHECK(i + 100 >= body.size() || !parse_ask_reply(body.substr(0, i), {a, b}));
   }
 }
 
@@ -448,11 +450,9 @@ void jobs_are_looked_at_when_their_owner_fails_them() {
 void jobs_are_left_to_who_comes_first() {
   using Cause = Takeover::Cause;
   Group3 g;
-  const Takeover gone{"rep_3", Cause::gone}, lost{"rep_3", Cause::lost};
+  const Takeover gone{"rep_3", Cause::gone};
   const std::vector<HeldJob> all{g.job('A', "f", "rep_3"), g.job('B', "g", "rep_3"), g.job('C', "h", "rep_3")};
   auto jobs = all;
-  Ownership::leave_others(jobs, lost, g.held.runs, g.fd, g.now);
-  CHECK(g.ids(jobs) == "ABC");
   for (int second = 1; second <= 30; ++second) g.at(second), g.runs("rep_3", {{"g"}});
   Ownership::leave_others(jobs, {"rep_3", Cause::idle}, g.held.runs, g.fd, g.now);
   CHECK(g.ids(jobs) == "A");  // g runs there, and h does not run here
@@ -514,6 +514,71 @@ void nodes_come_to_agree_whose_a_job_is() {
   job.node = "rep_1", job.store = g.store('1'), job.version = 1;
   has_changed.say_of(g.store('A'), job, self, owner);
   CHECK(has_changed.others.empty());
+}
+
+// Who tells something older than what stands here is told that, whatever each of them has lost; of the same nothing is
+// told, or two nodes would do so for ever.
+void who_tells_something_older_is_told_what_is_new() {
+  using Kind = PeerVerdict::Kind;
+  using Record = StateVerdict::Record;
+  const HeldJob held = Group3::job('A', "f", "rep_3");
+  auto verdict = [](const gq::Job& told, const std::optional<gq::Job>& known) {
+    const auto [kind, record] = verdict_on(state_of(Group3::store('A'), told), known);
+    CHECK((kind == Kind::need) == (!known && told.state != State::finished));
+    return record;
+  };
+  // In their order.
+  std::vector<gq::Job> states(7, held.job);
+  states[1].store = "1";
+  states[2].changed_at = Millis(1);
+  states[3].version = 1;
+  states[4].term = 1;
+  states[5].state = State::kept;
+  states[6].state = State::finished;
+  for (size_t told = 0; told < states.size(); ++told)
+    for (size_t known = 0; known < states.size(); ++known)
+      CHECK(verdict(states[told], states[known]) == (told > known   ? Record::what_was_told
+                                                     : told < known ? Record::what_stands_here
+                                                                    : Record::nothing));
+  CHECK(verdict(states[0], {}) == Record::nothing && verdict(states[6], {}) == Record::what_was_told);
+  // An end is never undone, and none is newer than another one.
+  gq::Job later = states[6];
+  later.term = 5, later.version = 5, later.changed_at = Millis(9);
+  CHECK(verdict(states[6], later) == Record::nothing && verdict(later, states[6]) == Record::nothing);
+  gq::Job dead = states[4];
+  dead.state = State::dead, dead.term = 9;
+  CHECK(verdict(dead, states[6]) == Record::what_stands_here && verdict(states[6], dead) == Record::what_was_told);
+}
+
+// A node knows the end of a job, and who was to tell that has lost it. Whoever asks about the job leaves it alone, and
+// tells all what it has itself; then it is told the end.
+void what_has_ended_elsewhere_is_left_and_told() {
+  using Cause = Takeover::Cause;
+  Group3 g;
+  const Millis remember{24 * 3600'000};
+  // Of A and B one node knows that A has ended, and nobody anything else.
+  auto look_at = [&](const Takeover& what, const std::string& knows) {
+    const Times now{g.now, 2 * remember};
+    Look look(what, g.held.runs, {g.job('A', "f", what.node), g.job('B', "f", what.node)});
+    std::string told;
+    while (auto question = look.next(g.ownership, g.members, g.fd, remember, now)) {
+      AskReply reply{.end = 1};
+      for (const auto& id : question->ids) {
+        std::optional<gq::Job> job;
+        if (question->node == knows && id == g.store('A')) job.emplace().state = State::finished;
+        reply.say_of(id, job, {"rep_2", g.store('2')}, {knows, g.store(knows[4])});
+      }
+      for (const auto& state : look.answered(reply, g.ownership, g.members, g.fd, now)) {
+        told += state.id[1];
+        CHECK(state.from == "rep_2" && state.node == what.node && state.state == "queued");
+      }
+    }
+    return told + " " + g.ids(look.jobs()) + " " + std::to_string(look.stale().size());
+  };
+  CHECK(look_at({"rep_3", Cause::lost}, "rep_3") == "A B 0");    // its owner
+  CHECK(look_at({"rep_3", Cause::lost}, "rep_1") == "A B 0");    // who comes before this one
+  CHECK(look_at({"rep_2", Cause::former}, "rep_3") == "A B 1");  // who is asked whether it is stale
+  CHECK(look_at({"rep_3", Cause::lost, false}, "rep_1") == " B 0");
 }
 
 void old_jobs_that_nobody_knows_are_stale() {
@@ -887,6 +952,37 @@ void jobs_are_taken_by_one_that_was_there() {
   CHECK(!take(due[0]) && n.lines().find("this node was stopped for 59 s") == 0);
 }
 
+// What another node says of a job is told to all at most once in ten minutes: they may need a while to hear that.
+void all_are_told_now_and_then_of_what_differs() {
+  Node1 n;
+  n.serve();
+  CHECK(!n.answers("rep_2") && !n.answers("rep_3"));
+  n.r.standby(true, n.now);
+  CHECK(n.r.end_return(n.r.round(), n.now));
+  HeldHere held;
+  held.runs = {true, false, {"f"}}, held.functions = {"f"}, held.nodes = {"rep_3"};
+  HeldJob job{n.store('A'), {}};
+  job.job.function = "f", job.job.node = "rep_3", job.job.store = n.store('3');
+  // rep_3 does not run them.
+  auto times_told = [&](int until, bool has_ended) {
+    int times = 0;
+    for (int second = static_cast<int>(n.now.boot.count() / 1000) + 1; second <= until; ++second) {
+      n.to(second), n.answers("rep_2", {.end = 7, .runner = true}), n.answers("rep_3");
+      for (const auto& what : n.r.due(held, n.now)) {
+        if (what.node != "rep_3") continue;
+        Look look(what, held.runs, {job});
+        AskReply reply{.end = 7};
+        reply.known = {true};
+        if (has_ended) reply.ended = {job.id};
+        if (n.r.next_question(look, Millis(0), n.now)) times += !n.r.answered(look, reply, n.now).empty();
+      }
+    }
+    return times;
+  };
+  CHECK(times_told(100, false) == 0);
+  CHECK(times_told(600, true) == 1 && times_told(720, true) == 1 && times_told(1290, true) == 0);
+}
+
 }  // namespace
 
 void test_replication() {
@@ -903,6 +999,9 @@ void test_replication() {
   jobs_are_left_to_who_comes_first();
   old_jobs_that_nobody_knows_are_stale();
   nodes_come_to_agree_whose_a_job_is();
+  who_tells_something_older_is_told_what_is_new();
+  what_has_ended_elsewhere_is_left_and_told();
+  all_are_told_now_and_then_of_what_differs();
   a_record_of_another_node_is_passed_on_where_nobody_else_does();
   a_take_over_is_told_before_it_is_written();
   who_may_speak_for_a_name();

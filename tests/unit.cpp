@@ -230,14 +230,16 @@ void ends_are_of_one_job(const std::string& directory) {
   size_t expected = 0;
   for (auto& end : {end_of(make_job({"f"}, "other", job.add.id), "f"), end_of(make_job({"f"}, "WORK", job.add.id), "f"),
                     end_of(job, "g")}) {
-    CHECK(verdict_on(end, known).kind == PeerVerdict::Kind::conflict && !verdict_on(end, known).is_news);
+    CHECK(verdict_on(end, known).kind == PeerVerdict::Kind::conflict &&
+          verdict_on(end, known).record == StateVerdict::Record::nothing);
     store.append({encode_record(end)});
     CHECK(state_now(job.add.id) == State::queued && conflicts() == ++expected);
   }
   auto end = end_of(job, "f");
-  CHECK(verdict_on(end, known).kind == PeerVerdict::Kind::have && verdict_on(end, known).is_news);
+  CHECK(verdict_on(end, known).kind == PeerVerdict::Kind::have &&
+        verdict_on(end, known).record == StateVerdict::Record::what_was_told);
   end.size = end.sum = 0;
-  CHECK(verdict_on(end, known).is_news);
+  CHECK(verdict_on(end, known).record == StateVerdict::Record::what_was_told);
   store.append({encode_record(end)});
   CHECK(state_now(job.add.id) == State::finished && conflicts() == expected);
   // The end comes first, and then the other job.

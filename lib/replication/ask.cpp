@@ -36,9 +36,9 @@ bool take_line(AskReply& reply, bool& has_end, const std::string& line, const st
     reply.known.push_back(what == "known");
     return words.size() == 2 && n < ids.size() && words[1] == ids[n];
   }
-  if (what == "yours" || what == "other") {
+  if (what == "yours" || what == "other" || what == "ended") {
     if (words.size() != 2 || !asked.count(words[1])) return false;
-    (what == "yours" ? reply.yours : reply.others).insert(words[1]);
+    (what == "yours" ? reply.yours : what == "other" ? reply.others : reply.ended).insert(words[1]);
     return true;
   }
   if (what != "runner" && what != "taking" && what != "room" && what != "relay") return true;
@@ -56,6 +56,7 @@ bool take_line(AskReply& reply, bool& has_end, const std::string& line, const st
 void AskReply::say_of(const std::string& id, const std::optional<Job>& job, const Self& asks, const Self& self) {
   known.push_back(job.has_value());
   if (!job) return;
+  if (has_ended(*job)) ended.insert(id);
   if (!job->node.empty() && is_own(*job, asks)) yours.insert(id);
   else if (is_fresh(*job) && !is_own(*job, self)) others.insert(id);
 }
@@ -89,6 +90,7 @@ std::string encode_ask_reply(const AskReply& reply, const std::vector<std::strin
   for (size_t i = 0; i < ids.size(); ++i) body += (reply.known[i] ? "known " : "unknown ") + ids[i] + "\n";
   for (const auto& id : reply.yours) body += "yours " + id + "\n";
   for (const auto& id : reply.others) body += "other " + id + "\n";
+  for (const auto& id : reply.ended) body += "ended " + id + "\n";
   return body;
 }
 

@@ -31,6 +31,7 @@ struct AskReply {
   std::vector<bool> known{};       // by job that was asked for
   std::set<std::string> yours{};   // of those, jobs that are the asking node's, as far as that node knows
   std::set<std::string> others{};  // and jobs of a third node of which there is nothing else to say
+  std::set<std::string> ended{};   // and those that have ended
 
   // What this node, `self`, says of the next job to the one that asks.
   void say_of(const std::string& id, const std::optional<Job>& job, const Self& asks, const Self& self);

@@ -17,9 +17,9 @@ std::optional<Look::Question> Look::next(const Ownership& ownership, const Membe
                                          const FailureDetector& detector, Millis remember, Times now) {
   using Cause = Takeover::Cause;
   if (m_stage == Stage::begun) {
-    Ownership::leave_others(m_jobs, m_what, m_here, detector, now.boot);
     m_stage = Stage::owner;
-    if (m_what.cause == Cause::lost && !m_jobs.empty()) return ask(m_what.node, Ownership::ids_of(m_jobs));
+    if (m_what.cause != Cause::lost) Ownership::leave_others(m_jobs, m_what, m_here, detector, now.boot);
+    else if (!m_jobs.empty()) return ask(m_what.node, Ownership::ids_of(m_jobs));
   }
   if (m_stage == Stage::owner) {
     const auto before = ownership.before(m_what, members, detector);
@@ -53,9 +53,12 @@ std::optional<Look::Question> Look::next(const Ownership& ownership, const Membe
 std::vector<event::State> Look::answered(const AskReply& reply, const Ownership& ownership, const Membership& members,
                                          const FailureDetector& detector, Times now) {
   const auto ids = std::exchange(m_asked, {});
+  auto doubted = ownership.leave_ended(m_jobs, reply);
   switch (m_stage) {
     case Stage::owner:
-      return ownership.leave_to_owner(m_jobs, ids, reply, m_what.node, members);
+      for (auto& state : ownership.leave_to_owner(m_jobs, ids, reply, m_what.node, members))
+        doubted.push_back(std::move(state));
+      break;
     case Stage::before:
       Ownership::leave_to_those_before(m_jobs, ids, reply);
       break;
@@ -70,7 +73,8 @@ std::vector<event::State> Look::answered(const AskReply& reply, const Ownership&
     case Stage::done:
       break;
   }
-  return {};
+  if (!m_what.tells) doubted.clear();
+  return doubted;
 }
 
 }  // namespace gq

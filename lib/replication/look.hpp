@@ -28,7 +28,8 @@ class Look {
   // What is to be asked now. `remember` is how long finished jobs are remembered.
   std::optional<Question> next(const Ownership& ownership, const Membership& members, const FailureDetector& detector,
                                Millis remember, Times now);
-  // What was answered. Returns what is to be appended here before it goes on: see Ownership::leave_to_owner().
+  // What was answered. Returns what is to be appended here before it goes on: see Ownership::leave_ended()
+  // and ::leave_to_owner().
   std::vector<event::State> answered(const AskReply& reply, const Ownership& ownership, const Membership& members,
                                      const FailureDetector& detector, Times now);
 

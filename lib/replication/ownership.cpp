@@ -64,16 +64,16 @@ std::vector<Takeover> Ownership::due(const HeldHere& held, const Membership& mem
     if (now >= node.next_check) node.check = true, node.next_check = now + m_check_interval;
     if (std::any_of(held.functions.begin(), held.functions.end(),
                     [&](const std::string& f) { return detector.lacks(name, f, now); }))
-      all.push_back({name, detector.is_gone(name) ? Cause::gone : Cause::idle});
+      all.push_back({name, detector.is_gone(name) ? Cause::gone : Cause::idle, now >= node.next_telling});
     // What it does not run says nothing of jobs that it runs, and has lost.
     if (detector.has_answered(name) && !detector.is_gone(name) && std::exchange(node.check, false))
-      some.push_back({name, Cause::lost});
+      some.push_back({name, Cause::lost, now >= node.next_telling});
   }
   all.insert(all.end(), some.begin(), some.end());
   if (now < m_next_former) return all;
   m_next_former = now + look_interval;
   for (const auto& name : held.nodes)
-    if (!members.has(name)) all.push_back({name, Cause::former});
+    if (!members.has(name)) all.push_back({name, Cause::former, now >= m_nodes[name].next_telling});
   return all;
 }
 
@@ -84,11 +84,18 @@ void Ownership::looked(const Takeover& what, size_t taken, Millis began, Millis 
 
 void Ownership::leave_others(std::vector<HeldJob>& jobs, const Takeover& what, const RunHere& here,
                              const FailureDetector& detector, Millis now) {
-  if (what.cause == Takeover::Cause::lost) return;
   const bool lacking = what.cause == Takeover::Cause::gone || what.cause == Takeover::Cause::idle;
   leave_out(jobs, [&](const HeldJob& j) {
     return !here.has(j.job.function) || (lacking && !detector.lacks(what.node, j.job.function, now));
   });
+}
+
+std::vector<event::State> Ownership::leave_ended(std::vector<HeldJob>& jobs, const AskReply& reply) const {
+  std::vector<event::State> doubted;
+  for (const auto& [id, job] : jobs)
+    if (reply.ended.count(id)) doubted.push_back(told_state(id, job, m_self));
+  leave_out(jobs, [&](const HeldJob& j) { return reply.ended.count(j.id) > 0; });
+  return doubted;
 }
 
 std::vector<event::State> Ownership::leave_to_owner(std::vector<HeldJob>& jobs, const std::vector<std::string>& ids,

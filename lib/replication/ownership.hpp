@@ -10,7 +10,9 @@
 //
 // Two nodes may accept the same job, and one of them may lose its record in a power cut. Then nodes may differ in whose
 // job it is, and each may leave it to another. So a node that hears that the owner takes the job for another's tells
-// all what it has itself. What nodes say of a job is ordered (is_newer()), so that they come to agree.
+// all what it has itself. So does one that hears that a job has ended which it still has: who was to tell it so may
+// have lost that. What nodes say of a job is ordered (is_newer()), and who knows more says so (StateVerdict), so that
+// they come to agree.
 //
 // The surprising fact: the others are told before this node's own journal is (TellThenAppend).
 #pragma once
@@ -43,6 +45,7 @@ struct Takeover {
   };
   std::string node;
   Cause cause;
+  bool tells = true;  // all are told of what the nodes do not agree on
 };
 
 // What is to be looked at: jobs of other nodes that are here.
@@ -108,15 +111,21 @@ class Ownership {
                             Millis now);
   // A look that began then has ended. Where nothing was taken over, the next one waits: others have the jobs to take.
   void looked(const Takeover& what, size_t taken, Millis began, Millis now);
+  // At that look all were told of something. The others need their time to hear that, so no more is told until the next
+  // check.
+  void told(const Takeover& what, Millis now) { m_nodes[what.node].next_telling = now + m_check_interval; }
   // One could not be ended: it is repeated.
   void failed(const Takeover& what) {
     if (what.cause == Takeover::Cause::lost) may_have_lost(what.node);
   }
 
   static std::vector<std::string> ids_of(const std::vector<HeldJob>& jobs);
-  // Which of these jobs are to be taken over: those that run here, and that `what` concerns in this moment.
+  // Which of these jobs are to be taken over: those that run here, and that `what` concerns in this moment. Not of
+  // jobs that their owner has lost: those are for any node that has them.
   static void leave_others(std::vector<HeldJob>& jobs, const Takeover& what, const RunHere& here,
                            const FailureDetector& detector, Millis now);
+  // Leaves out what another one knows to have ended. Returns what is to be appended here, and so told to all: of those.
+  std::vector<event::State> leave_ended(std::vector<HeldJob>& jobs, const AskReply& reply) const;
   // Of jobs of a node that lives, which may know them: leaves out those that are that store's and that it knows, as it
   // was asked for `ids`. Returns what is to be appended here, and so told to all: of jobs that it takes for another's.
   std::vector<event::State> leave_to_owner(std::vector<HeldJob>& jobs, const std::vector<std::string>& ids,
@@ -155,7 +164,7 @@ class Ownership {
   struct Node {
     bool check = true;  // see may_have_lost()
     Millis next_check{0};
-    Millis next_look{0};  // not before
+    Millis next_look{0}, next_telling{0};  // not before
   };
 
   const Self m_self;

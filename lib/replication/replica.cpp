@@ -456,8 +456,10 @@ std::optional<Look::Question> Replica::next_question(Look& look, Millis remember
   return look.next(m_ownership, m_members, m_detector, remember, now);
 }
 
-std::vector<event::State> Replica::answered(Look& look, const AskReply& reply, Times now) const {
-  return look.answered(reply, m_ownership, m_members, m_detector, now);
+std::vector<event::State> Replica::answered(Look& look, const AskReply& reply, Times now) {
+  auto doubted = look.answered(reply, m_ownership, m_members, m_detector, now);
+  if (!doubted.empty()) m_ownership.told(look.what(), now.boot);
+  return doubted;
 }
 
 std::optional<TellThenAppend> Replica::take(Look& look, Times now) {

@@ -199,7 +199,7 @@ class Replica {
   std::vector<Takeover> due(const HeldHere& held, Times now);
   // A look at jobs of one of these, question by question; see look.hpp. What is returned is to be appended.
   std::optional<Look::Question> next_question(Look& look, Millis remember, Times now) const;
-  std::vector<event::State> answered(Look& look, const AskReply& reply, Times now) const;
+  std::vector<event::State> answered(Look& look, const AskReply& reply, Times now);
   // The end of it: the jobs are this node's, until taken() in front of others. nullopt where that may not be any more.
   std::optional<TellThenAppend> take(Look& look, Times now);
   void taken() { m_ownership.taken(); }

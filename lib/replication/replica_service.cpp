@@ -243,19 +243,22 @@ std::vector<PeerVerdict> ReplicaService::take_states(const std::vector<event::St
                                                      const std::vector<std::string>& bytes) {
   std::vector<PeerVerdict> verdicts(states.size());
   if (states.empty()) return verdicts;
-  std::vector<std::string> finished;
+  using Record = StateVerdict::Record;
+  std::vector<std::string> finished, own;
   std::vector<RecordBytes> news;
   m_monitor.store().look([&](Fold& fold) {
-    news.clear(), finished.clear();
+    news.clear(), own.clear(), finished.clear();
     for (size_t i = 0; i < states.size(); ++i) {
       auto job = fold.get(states[i].id);
-      const auto [kind, is_news] = verdict_on(states[i], job);
+      const auto [kind, record] = verdict_on(states[i], job);
       verdicts[i] = {kind};
-      if (is_news) news.emplace_back(bytes[i]);
+      if (record == Record::what_was_told) news.emplace_back(bytes[i]);
+      if (record == Record::what_stands_here) own.push_back(told_record(states[i].id, *job, m_monitor.self()));
       if (std::string blob = job && states[i].state == "finished" ? blob_of(states[i].id, *job) : ""; !blob.empty())
         finished.push_back(blob);
     }
   });
+  news.insert(news.end(), own.begin(), own.end());
   if (!news.empty()) m_monitor.journal().commit(news, Room::completion);
   m_monitor.store().remove_blobs_of(finished);
   return verdicts;
@@ -283,7 +286,7 @@ std::string ReplicaService::answer_ask(const Transfer& transfer, std::string& re
   reply.sent = m_monitor.step([](Replica& r) { return r.sent(); });
   if (!ids->empty())
     store.look([&](Fold& fold) {
-      reply.known.clear(), reply.yours.clear(), reply.others.clear();
+      reply.known.clear(), reply.yours.clear(), reply.others.clear(), reply.ended.clear();
       for (const auto& id : *ids) reply.say_of(id, fold.get(id), {transfer.node, transfer.store}, m_monitor.self());
     });
   return encode_ask_reply(reply, *ids);

@@ -24,7 +24,7 @@
 //         can be stored; "relay 0|1", whether none ever are; for each peer "sent NODE IDENTITY LSN", up to where it has
 //         been told what happened there; then for each ID "known ID" or "unknown ID"; "yours ID"
 //         for those of them that are jobs of the one that asks, "other ID" for those of a third node of which there is
-//         nothing else to say.
+//         nothing else to say, "ended ID" for those that have ended.
 //   any   may be answered "bad REASON", or "again": with keys, TO-SESSION was not this one.
 //
 // Asks go to the function NODE.ask where a node serves it, so that a large transfer is no silence.

@@ -45,9 +45,13 @@ PeerVerdict verdict_on(const Answer& answer) {
 }
 
 StateVerdict verdict_on(const event::State& state, const std::optional<Job>& known) {
-  if (known && is_another_job(state, *known)) return {PeerVerdict::Kind::conflict, false};
-  const bool end = state.state == "finished";
-  return {known || end ? PeerVerdict::Kind::have : PeerVerdict::Kind::need, known ? is_newer(state, *known) : end};
+  using Kind = PeerVerdict::Kind;
+  using Record = StateVerdict::Record;
+  if (known && is_another_job(state, *known)) return {Kind::conflict, Record::nothing};
+  if (!known && state.state != "finished") return {Kind::need, Record::nothing};
+  return {Kind::have, !known || is_newer(state, *known) ? Record::what_was_told
+                      : is_older(state, *known)         ? Record::what_stands_here
+                                                        : Record::nothing};
 }
 
 }  // namespace gq

@@ -22,6 +22,18 @@ constexpr uint32_t Job::*later[] = {&Job::tries, &Job::exit, &Job::signal, &Job:
 constexpr size_t fixed_size =
     1 + std::size(counts) * 4 + (std::size(longs) + std::size(times)) * 8 + std::size(texts) * 2;
 
+using Rank = std::tuple<int, uint32_t, uint32_t, Millis, std::string_view>;
+
+Rank rank_of(const event::State& state) {
+  const int end = state.state == "finished" ? 2 : state.state == "kept" ? 1 : 0;
+  return {end, state.term, state.version, state.at, state.store};
+}
+
+Rank rank_of(const Job& job) {
+  const int end = job.state == State::finished ? 2 : job.state == State::kept ? 1 : 0;
+  return {end, job.term, job.version, job.changed_at, job.store};
+}
+
 }  // namespace
 
 const char* state_name(State state) {
@@ -70,15 +82,12 @@ bool is_another_job(const event::State& state, const Job& job) {
 }
 
 bool is_newer(const event::State& state, const Job& job) {
-  auto rank = [](int end, uint32_t term, uint32_t version, Millis at, const std::string& store) {
-    return std::tuple(end, term, version, at, store);
-  };
-  if (job.state == State::finished) return false;
-  return rank(state.state == "finished" ? 2
-              : state.state == "kept"   ? 1
-                                        : 0,
-              state.term, state.version, state.at,
-              state.store) > rank(job.state == State::kept ? 1 : 0, job.term, job.version, job.changed_at, job.store);
+  return job.state != State::finished && rank_of(state) > rank_of(job);
+}
+
+// Of two ends none is the newer one: each node keeps what it was told first.
+bool is_older(const event::State& state, const Job& job) {
+  return state.state != "finished" && rank_of(state) < rank_of(job);
 }
 
 std::string owner_process(const std::string& owner) { return owner.substr(0, owner.rfind('.')); }

@@ -76,9 +76,10 @@ std::string blob_of(const std::string& id, const Job& job);
 // Whether that is said of another job, which has the same ID: two clients have chosen it, or a stranger has.
 bool is_another_job(const event::State& state, const Job& job);
 
-// Whether that tells something newer than the job's own state. An end is never undone; before that the higher
-// term wins, then the higher version. Every node decides alike, in whatever order the records arrive.
+// Whether that tells something newer than the job's own state, or something older. An end is never undone; before that
+// the higher term wins, then the higher version. Every node decides alike, in whatever order the records arrive.
 bool is_newer(const event::State& state, const Job& job);
+bool is_older(const event::State& state, const Job& job);
 
 // The process part of an owner's name.
 std::string owner_process(const std::string& owner);

@@ -63,6 +63,7 @@ void World::set_up(Node& node) {
   node.self = {node.name, make_id('N', number_of(node) + 1, ++node.stores)};
   node.journal.clear();
   node.end = 0;
+  node.losses = 0;
   refold(node);
 }
 
@@ -83,6 +84,7 @@ void World::stop(Node& node) {
 void World::lose_unsynced(Node& node) {
   auto kept = std::find_if(node.journal.begin(), node.journal.end(), [](const Entry& e) { return !e.synced; });
   if (kept == node.journal.end()) return;
+  ++node.losses;
   for (; kept != node.journal.end(); ++kept) {
     if (auto* claim = std::get_if<event::Claim>(&kept->event)) m_excused.insert(claim->ids.begin(), claim->ids.end());
     else m_excused.insert(gq::id_of(kept->event));
@@ -384,7 +386,7 @@ void World::begin(Node& node, Task& task) {
     add.once = m_setting.once;
     asked.push_back({add.id, add.given || !add.asked.key.empty()});
     task.id = add.id;
-    m_accepted[add.id].insert(add.store);
+    m_accepted[add.id].insert(add.store + "-" + std::to_string(node.losses));
   }
   task.quorum = std::make_shared<Quorum>(Quorum::Rule{m_setting.copies, m_setting.owe, true, peer_timeout}, node.self,
                                          std::move(asked));
@@ -716,10 +718,16 @@ void World::judge(Node& node, Task& task) {
       task.words.push_back(gq::verdict_on(task.answers[i]).text());
       continue;
     }
-    const auto [kind, is_news] = gq::verdict_on(*state, node.fold->get(state->id));
+    const auto job = node.fold->get(state->id);
+    const auto [kind, record] = gq::verdict_on(*state, job);
     task.words.push_back(gq::PeerVerdict{kind}.text());
-    if (is_news) append(node, *state, {});
-    news = news || is_news;
+    using What = gq::StateVerdict::Record;
+    if (record == What::what_was_told) append(node, *state, {});
+    if (record == What::what_stands_here) {
+      say(node.name + " tells all what stands there of " + state->id);
+      append(node, gq::told_state(state->id, *job, node.self), {});
+    }
+    news = news || record != What::nothing;
   }
   task.step = Step::reply;
   if (!news || sync(node)) return;

@@ -166,6 +166,7 @@ struct Node {
   std::string name;
   gq::Self self;
   unsigned stores = 0, processes = 0, runners = 0;  // that it has had
+  unsigned losses = 0;                              // of that store: power cuts in which it has lost something
   // What lasts:
   std::deque<Entry> journal;
   Lsn end = 0;
@@ -349,8 +350,9 @@ class World {
     std::string identity;
     std::set<std::string> ids;
   };
-  std::vector<Lost> m_lost;                                   // stores that are gone, and what they held
-  std::map<std::string, std::set<std::string>> m_accepted;    // by job, the identities that have accepted it
+  std::vector<Lost> m_lost;  // stores that are gone, and what they held
+  // By job, the identities that have accepted it; one that may have lost that, and has accepted it again, is another.
+  std::map<std::string, std::set<std::string>> m_accepted;
   std::set<std::string> m_complete;                           // jobs that as many nodes have had as have to
   std::map<std::string, std::set<std::string>> m_ran;         // by job, the identities that have started it
   std::map<std::string, std::set<std::string>> m_taken_over;  // by job, the identities that took it over
