@@ -223,7 +223,7 @@ void ends_are_of_one_job(const std::string& directory) {
     ended.size = job.data.size(), ended.sum = job.data_sum;
     return state_of(job.add.id, ended);
   };
-  const NewJob job = make_job({"f"}, "work"), late = make_job({"f"}, "late");
+  const NewJob job = make_job({"f"}, "work");
   store.add({job});
   gq::Job known;
   store.look([&](Fold& fold) { known = *fold.get(job.add.id); });
@@ -242,12 +242,6 @@ void ends_are_of_one_job(const std::string& directory) {
   CHECK(verdict_on(end, known).record == StateVerdict::Record::what_was_told);
   store.append({encode_record(end)});
   CHECK(state_now(job.add.id) == State::finished && conflicts() == expected);
-  // The end comes first, and then the other job.
-  store.append({encode_record(end_of(late, "f"))});
-  store.add({late});
-  CHECK(state_now(late.add.id) == State::finished && conflicts() == expected);
-  store.add({make_job({"f"}, "another", late.add.id)});
-  CHECK(conflicts() == ++expected);
 }
 
 void claim_fits_into_one_record(const std::string& directory) {

@@ -77,7 +77,7 @@ std::string blob_of(const std::string& id, const Job& job) {
 }
 
 bool is_another_job(const event::State& state, const Job& job) {
-  const bool tells = state.sum != 0, knows = job.first_lsn != 0 || job.sum != 0;
+  const bool tells = state.sum != 0, knows = job.first_lsn != 0;
   return state.function != job.function || (tells && knows && (state.size != job.size || state.sum != job.sum));
 }
 

@@ -73,7 +73,7 @@ void happen(Transition& to, const event::Add& add, const Place& at) {
   if (!to.job) return add_new(to, add, at);
   Job& job = *to.job;
   to.touched = true;
-  const bool only_its_end = job.first_lsn == 0 && job.sum == 0;  // which a program of before has told
+  const bool only_its_end = job.first_lsn == 0;  // which another node told
   to.conflict = !only_its_end && !is_same(add, at.head.data_size, at.head.data_sum, job);
   if (to.conflict || job.state == State::finished) return;
   // The newer one may be another's copy, which came with the workload itself. What has its own keeps it.
@@ -125,8 +125,6 @@ void happen(Transition& to, const event::State& said, const Place& at) {
     if (said.state != "finished") return;  // without an add it is nothing that could be run
     Job& job = to.job.emplace();
     job.function = said.function;
-    job.size = said.size;
-    job.sum = said.sum;
     job.enqueued_at = said.at;
     job.once = 1;  // of others nodes do not tell this
   } else if (is_another_job(said, *to.job)) {
