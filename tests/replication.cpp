@@ -520,7 +520,7 @@ void nodes_come_to_agree_whose_a_job_is() {
 // told, or two nodes would do so for ever.
 void who_tells_something_older_is_told_what_is_new() {
   using Kind = PeerVerdict::Kind;
-  using Record = StateVerdict::Record;
+  using What = StateVerdict::Record;
   const HeldJob held = Group3::job('A', "f", "rep_3");
   auto verdict = [](const gq::Job& told, const std::optional<gq::Job>& known) {
     const auto [kind, record] = verdict_on(state_of(Group3::store('A'), told), known);
@@ -537,17 +537,17 @@ void who_tells_something_older_is_told_what_is_new() {
   states[6].state = State::finished;
   for (size_t told = 0; told < states.size(); ++told)
     for (size_t known = 0; known < states.size(); ++known)
-      CHECK(verdict(states[told], states[known]) == (told > known   ? Record::what_was_told
-                                                     : told < known ? Record::what_stands_here
-                                                                    : Record::nothing));
-  CHECK(verdict(states[0], {}) == Record::nothing && verdict(states[6], {}) == Record::what_was_told);
+      CHECK(verdict(states[told], states[known]) == (told > known   ? What::what_was_told
+                                                     : told < known ? What::what_stands_here
+                                                                    : What::nothing));
+  CHECK(verdict(states[0], {}) == What::nothing && verdict(states[6], {}) == What::what_was_told);
   // An end is never undone, and none is newer than another one.
   gq::Job later = states[6];
   later.term = 5, later.version = 5, later.changed_at = Millis(9);
-  CHECK(verdict(states[6], later) == Record::nothing && verdict(later, states[6]) == Record::nothing);
+  CHECK(verdict(states[6], later) == What::nothing && verdict(later, states[6]) == What::nothing);
   gq::Job dead = states[4];
   dead.state = State::dead, dead.term = 9;
-  CHECK(verdict(dead, states[6]) == Record::what_stands_here && verdict(states[6], dead) == Record::what_was_told);
+  CHECK(verdict(dead, states[6]) == What::what_stands_here && verdict(states[6], dead) == What::what_was_told);
 }
 
 // A node knows the end of a job, and who was to tell that has lost it. Whoever asks about the job leaves it alone, and

@@ -243,7 +243,7 @@ std::vector<PeerVerdict> ReplicaService::take_states(const std::vector<event::St
                                                      const std::vector<std::string>& bytes) {
   std::vector<PeerVerdict> verdicts(states.size());
   if (states.empty()) return verdicts;
-  using Record = StateVerdict::Record;
+  using What = StateVerdict::Record;
   std::vector<std::string> finished, own;
   std::vector<RecordBytes> news;
   m_monitor.store().look([&](Fold& fold) {
@@ -252,8 +252,8 @@ std::vector<PeerVerdict> ReplicaService::take_states(const std::vector<event::St
       auto job = fold.get(states[i].id);
       const auto [kind, record] = verdict_on(states[i], job);
       verdicts[i] = {kind};
-      if (record == Record::what_was_told) news.emplace_back(bytes[i]);
-      if (record == Record::what_stands_here) own.push_back(told_record(states[i].id, *job, m_monitor.self()));
+      if (record == What::what_was_told) news.emplace_back(bytes[i]);
+      if (record == What::what_stands_here) own.push_back(told_record(states[i].id, *job, m_monitor.self()));
       if (std::string blob = job && states[i].state == "finished" ? blob_of(states[i].id, *job) : ""; !blob.empty())
         finished.push_back(blob);
     }

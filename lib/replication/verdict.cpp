@@ -46,12 +46,12 @@ PeerVerdict verdict_on(const Answer& answer) {
 
 StateVerdict verdict_on(const event::State& state, const std::optional<Job>& known) {
   using Kind = PeerVerdict::Kind;
-  using Record = StateVerdict::Record;
-  if (known && is_another_job(state, *known)) return {Kind::conflict, Record::nothing};
-  if (!known && state.state != "finished") return {Kind::need, Record::nothing};
-  return {Kind::have, !known || is_newer(state, *known) ? Record::what_was_told
-                      : is_older(state, *known)         ? Record::what_stands_here
-                                                        : Record::nothing};
+  using What = StateVerdict::Record;
+  if (known && is_another_job(state, *known)) return {Kind::conflict, What::nothing};
+  if (!known && state.state != "finished") return {Kind::need, What::nothing};
+  return {Kind::have, !known || is_newer(state, *known) ? What::what_was_told
+                      : is_older(state, *known)         ? What::what_stands_here
+                                                        : What::nothing};
 }
 
 }  // namespace gq
