@@ -1235,7 +1235,8 @@ void synced_end_only_grows(const std::string& directory) {
 // synced is known as that.
 void a_new_store_knows_that_nothing_was_synced(const std::string& directory) {
   const std::string lock = directory + "/append.lock", fresh = directory + ".fresh";
-  const NewJob job = make_job({"f"}, std::string(70000, 'x'));
+  const std::string data(70000, 'x');
+  const NewJob job = make_job({"f"}, data);
   Placed placed;
   {
     Store store = open_store(directory, true);

@@ -655,7 +655,7 @@ PY
 @test "gq-worker: has a libgearman of its own, whose every call comes to gq; any other in the process is not used [one that does not read is preloaded]" {
   start_gearmand
   local library
-  library=$(ldd "$(command -v gq-bench)" | awk '$1 ~ /^libgearman/ { print $3 }')
+  library=$(ldd "$(command -v gearman)" | awk '$1 ~ /^libgearman/ { print $3 }')
   python3 -c 'import sys
 open(sys.argv[2], "wb").write(open(sys.argv[1], "rb").read().replace(b"\0recv\0", b"\0read\0", 1))' "$library" "$T/other.so"
   export LD_PRELOAD=$T/other.so
