@@ -31,7 +31,17 @@ class Disk:
 
     def mount(self):
         what = ["-t", "tmpfs", "-o", f"size={self.size}", "tmpfs"] if self.kind == "tmpfs" else ["-o", "loop", str(self.image)]
-        subprocess.run(["mount", *what, str(self.mount_point)], check=True)
+
+        def works():
+            subprocess.run(["mount", *what, str(self.mount_point)], check=True)
+            try:
+                os.utime(self.mount_point)
+                return True
+            except OSError:  # a mount namespace that was made meanwhile still has the one that was shut down
+                self.unmount()
+                return False
+        if not wait_until(works, 60):
+            raise RuntimeError(f"{self.mount_point} was shut down, and is not mounted anew")
 
     def unmount(self):
         # A command that outlived its worker may still hold a file.
