@@ -923,16 +923,22 @@ void a_transfer_is_admitted() {
   CHECK(n.r.refuse(job));
 }
 
-// Two threads find the same node gone and take its jobs: a node that returns is told, and this one, which was away
-// meanwhile, takes nothing.
-void jobs_are_taken_by_one_that_was_there() {
-  Node1 n;
+// The node serves, has heard all, and holds jobs of rep_3 whose function it runs.
+HeldHere holds_of_rep_3(Node1& n) {
   n.serve();
   CHECK(!n.answers("rep_2") && !n.answers("rep_3"));
   n.r.standby(true, n.now);
   CHECK(n.r.end_return(n.r.round(), n.now));
   HeldHere held;
   held.runs = {true, false, {"f"}}, held.functions = {"f"}, held.nodes = {"rep_3"};
+  return held;
+}
+
+// Two threads find the same node gone and take its jobs: a node that returns is told, and this one, which was away
+// meanwhile, takes nothing.
+void jobs_are_taken_by_one_that_was_there() {
+  Node1 n;
+  const HeldHere held = holds_of_rep_3(n);
   for (int second = 1; second <= 31; ++second) n.to(second), n.answers("rep_2", {.end = 7, .runner = true});
   auto due = n.r.due(held, n.now);
   CHECK(!due.empty() && due[0].node == "rep_3" && due[0].cause == Takeover::Cause::gone);
@@ -955,12 +961,7 @@ void jobs_are_taken_by_one_that_was_there() {
 // What another node says of a job is told to all at most once in ten minutes: they may need a while to hear that.
 void all_are_told_now_and_then_of_what_differs() {
   Node1 n;
-  n.serve();
-  CHECK(!n.answers("rep_2") && !n.answers("rep_3"));
-  n.r.standby(true, n.now);
-  CHECK(n.r.end_return(n.r.round(), n.now));
-  HeldHere held;
-  held.runs = {true, false, {"f"}}, held.functions = {"f"}, held.nodes = {"rep_3"};
+  const HeldHere held = holds_of_rep_3(n);
   HeldJob job{n.store('A'), {}};
   job.job.function = "f", job.job.node = "rep_3", job.job.store = n.store('3');
   // rep_3 does not run them.

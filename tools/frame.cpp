@@ -88,13 +88,13 @@ void check_order(const CLI::App& app) {
 std::string usage_error(const CLI::App& app, const Program& program, const CLI::ParseError& e) {
   std::string text = e.what();
   const auto words = app.remaining(true);
-  if (!app.get_subcommands([](const CLI::App*) { return true; }).empty() && app.get_subcommands().empty()) {
+  const auto subcommands = app.get_subcommands([](const CLI::App*) { return true; });
+  if (!subcommands.empty() && app.get_subcommands().empty()) {
     std::string known;
-    for (const auto* sub : app.get_subcommands([](const CLI::App*) { return true; }))
-      known += (known.empty() ? "" : ", ") + sub->get_name();
+    for (const auto* sub : subcommands) known += (known.empty() ? "" : ", ") + sub->get_name();
     const auto word =
         std::find_if(words.begin(), words.end(), [](const std::string& w) { return !w.starts_with('-'); });
-    return word == words.end() ? "no subcommand is given: " + known : printable(*word) + " is no subcommand: " + known;
+    return (word == words.end() ? "no subcommand is given: " : printable(*word) + " is no subcommand: ") + known;
   }
   if (dynamic_cast<const CLI::ExtrasError*>(&e) && !words.empty()) {
     const bool option = words.front().starts_with('-');

@@ -24,9 +24,9 @@ PeerVerdict verdict_on(const Answer& answer);
 
 // Of a state of a job, as far as it is known here; and what is to be recorded before that is said.
 //
-// Who tells something older has lost what it was told, or was never told it, and the one whose to tell that was may
-// have lost it, too. So what stands here is recorded once more, as this node's (told_state()), and goes to all. That
-// comes to an end: states are ordered, and who is told the newer one has nothing older to tell any more.
+// A node that tells something older has lost the newer state, or never heard it; the node that had to tell it may have
+// lost it, too. So this node records what stands here once more as its own (told_state()), which goes to all. This
+// ends: states are ordered, and a node that has heard the newer state tells nothing older any more.
 struct StateVerdict {
   PeerVerdict::Kind kind;
   enum class Record { nothing, what_was_told, what_stands_here } record;

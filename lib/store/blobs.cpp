@@ -24,7 +24,8 @@ bool is_arriving(const std::string& name) {
   return is_temporary_name(name) && name.size() > id && name[id] == '.';
 }
 
-// So that one more workload can arrive. Those that were written to longest ago go, but for what somebody is writing.
+// Makes room for one more workload that arrives in parts: removes those that were written to longest ago, but none that
+// a process is writing.
 void make_way(const Directory& directory) {
   std::vector<std::pair<std::pair<time_t, long>, std::string>> arriving;
   struct stat st;
