@@ -135,7 +135,7 @@ class Watch {
   bool answers(const std::string& node, Lsn end, std::optional<Lsn> told, FailureDetector::Round round,
                bool taking = false) {
     hears(node);
-    return fd.answered(node, round, {.end = end, .runner = true, .taking = taking}, told, m_now);
+    return fd.answered(node, round, {.end = end, .runner = true, .taking = taking}, told, m_now).back;
   }
   bool answers(const std::string& node, Lsn end, std::optional<Lsn> told) {
     return answers(node, end, told, fd.round());
@@ -239,6 +239,59 @@ void a_node_that_was_stopped_returns() {
   CHECK(w.hears("rep_2").empty());  // one reason is enough
   w.answers("rep_2", 1, 1), w.answers("rep_3", 1, 1);
   CHECK(w.returns());
+}
+
+void one_that_answers_late_has_to_tell_what_it_knows() {
+  Watch w;
+  w.answers("rep_2", 10, 10), w.is_silent("rep_3");
+  CHECK(w.returns());
+  // It may have ended jobs of this node before it fell silent.
+  const auto round = w.fd.round();
+  w.at(1), w.answers("rep_3", 100, 50);
+  CHECK(!w.fd.has_returned() && w.fd.round() != round && w.waits() == "until rep_3 has told");
+  w.at(2), w.answers("rep_3", 200, 100);
+  CHECK(w.returns());
+  w.at(3), w.answers("rep_3", 300, 200);
+  CHECK(w.fd.has_returned());
+  // One that is new in the group ended nothing.
+  w.fd.add("rep_4", 3 * w.s), w.answers("rep_4", 50, 0);
+  CHECK(w.fd.has_returned());
+  // One that comes late and has told all already does not stop this node.
+  Watch told;
+  told.answers("rep_2", 10, 10), told.is_silent("rep_3");
+  CHECK(told.returns());
+  told.at(1), told.answers("rep_3", 50, 50);
+  CHECK(told.fd.has_returned());
+}
+
+void what_one_had_not_told_it_still_has_to_tell() {
+  // This node is away again before it has heard all.
+  Watch w;
+  w.answers("rep_2", 100, 50), w.answers("rep_3", 1, 1);
+  CHECK(!w.stopped_until(16).empty());
+  w.answers("rep_3", 1, 1), w.is_silent("rep_2");
+  CHECK(w.waits() == "until rep_2 has told");
+  // When it has, it is to be asked anew: an answer to what was asked before ends no return.
+  Watch old;
+  old.answers("rep_2", 100, 50), old.answers("rep_3", 1, 1);
+  CHECK(!old.stopped_until(16).empty());
+  old.answers("rep_2", 100, 100, old.fd.round() - 1);
+  CHECK(old.waits().substr(0, 31) == "until rep_2 or rep_3 can be ask");
+  // This node notices that it was away when an answer comes to what it had asked before.
+  Watch late;
+  late.answers("rep_2", 1, 1), late.answers("rep_3", 1, 1);
+  const auto round = late.fd.round();
+  CHECK(late.returns() && !late.stopped_until(16).empty());
+  late.answers("rep_2", 100, 50, round), late.answers("rep_3", 1, 1), late.is_silent("rep_2");
+  CHECK(late.waits() == "until rep_2 has told");
+  late.answers("rep_2", 200, 150);
+  CHECK(late.waits() == "until rep_2 has told");
+  late.answers("rep_2", 200, 200);
+  CHECK(late.returns());
+  // While it takes over this node's jobs it has not answered.
+  Watch taking;
+  taking.answers("rep_3", 1, 1), taking.answers("rep_2", 1, 1, taking.fd.round(), true);
+  CHECK(taking.waits().substr(0, 18) == "until rep_2 can be");
 }
 
 void a_node_that_hears_nobody_waits_longer() {
@@ -1011,6 +1064,8 @@ void test_replication() {
   a_silent_node_is_gone_until_it_answers();
   a_node_returns_when_the_others_have_told_it_all();
   a_node_that_was_stopped_returns();
+  one_that_answers_late_has_to_tell_what_it_knows();
+  what_one_had_not_told_it_still_has_to_tell();
   a_node_that_hears_nobody_waits_longer();
   a_node_is_another_now_and_then();
   nodes_that_return_wait_for_the_others();

@@ -93,24 +93,31 @@ void FailureDetector::is_another(const std::string& node) {
 
 void FailureDetector::begin(Times now) {
   m_beat = now;
-  begin_return(now.boot);
+  was_away(now.boot);
+}
+
+void FailureDetector::was_away(Millis now) {
+  begin_return(now);
+  m_heard = now;
+  m_back = m_round;
+  for (auto& [name, n] : m_nodes) {
+    n.asked = false;
+    n.awaited = true;
+    if (n.has_told()) n.first_end.reset();             // what it has not told it still has to tell
+    if (!n.gone) n.runs.restart(n.last_answer = now);  // this node did not listen
+  }
 }
 
 void FailureDetector::begin_return(Millis now) {
   ++m_round;
   m_returned = false;
-  m_heard = m_return_at = now;
-  for (auto& [name, n] : m_nodes) {
-    n.asked = false;
-    n.first_end.reset();
-    if (!n.gone) n.runs.restart(n.last_answer = now);  // this node did not listen
-  }
+  m_return_at = now;
 }
 
 std::optional<std::string> FailureDetector::beat(Times now) {
   const Times last = std::exchange(m_beat, now);
   if (!is_gap(last, now, longest_gap(m_takeover))) return std::nullopt;
-  begin_return(now.boot);
+  was_away(now.boot);
   return "this node was stopped for " + seconds(std::max(now.boot - last.boot, now.wall - last.wall));
 }
 
@@ -121,7 +128,7 @@ std::optional<std::string> FailureDetector::heard(const std::string& node, Milli
   n->answered = true;
   const Millis silence = now - m_heard;
   const bool returns = m_returned && silence >= m_takeover;
-  if (returns) begin_return(now);
+  if (returns) was_away(now);
   m_heard = now;
   return returns ? std::optional("no other node had answered for " + seconds(silence)) : std::nullopt;
 }
@@ -131,21 +138,24 @@ void FailureDetector::failed(const std::string& node, Round asked, bool server_r
   if (!n) return;
   n->tried = true;
   if (!server_reached) n->runs.restart(n->last_answer = now);
-  else if (asked == m_round) n->asked = true;
+  else if (asked >= m_back) n->asked = true;
 }
 
-bool FailureDetector::answered(const std::string& node, Round asked, const AskReply& reply, std::optional<Lsn> told,
-                               Millis now) {
+FailureDetector::News FailureDetector::answered(const std::string& node, Round asked, const AskReply& reply,
+                                                std::optional<Lsn> told, Millis now) {
   Node* n = find(node);
-  if (!n) return false;
+  if (!n) return {};
   n->tried = true;
   if (reply.runner) n->runs.heard(reply.functions, now);
   if (told) n->told = *told;
-  if (asked == m_round) {
-    n->asked = true;
-    if (!n->first_end && !reply.taking) n->first_end = reply.end;
-  }
-  return std::exchange(n->gone, false);
+  News news{.back = std::exchange(n->gone, false)};
+  if (reply.taking) return news;
+  const bool counts = asked >= m_back, is_first = counts && std::exchange(n->awaited, false);
+  n->asked = n->asked || counts;
+  if (is_first || !n->first_end) n->first_end = reply.end;
+  news.returns = is_first && m_returned && !n->has_told();
+  if (news.returns) begin_return(now);
+  return news;
 }
 
 void FailureDetector::asked_by(const std::string& node, Millis now) {
@@ -163,7 +173,7 @@ Standby FailureDetector::standby(Millis now, bool has_jobs) const {
   std::vector<Heard> others;
   for (const auto& [name, n] : m_nodes)
     others.push_back(
-        {name, n.asked, n.first_end.has_value(), n.first_end && n.told >= *n.first_end, n.gone, now - n.last_answer});
+        {name, n.asked, n.first_end && !(n.awaited && n.has_told()), n.has_told(), n.gone, now - n.last_answer});
   Standby wait = wait_of(others, now - m_heard, m_takeover, m_alone_after);
   return wait.alone && !has_jobs ? Standby() : wait;
 }

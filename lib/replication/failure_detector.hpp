@@ -4,7 +4,9 @@
 // Times are Millis since boot. A node is gone when it has not answered for --takeover although a Gearman server could
 // be reached all that time. This node returns when it begins to serve, after a gap (lease.hpp), and when it hears
 // again of others after a time of --takeover in which none answered: the others may have believed it gone, and have
-// taken its jobs over. A return is a round: what was asked in an earlier one says nothing of what became of its jobs.
+// taken its jobs over. So may have one that does not answer until that return has ended; then this node returns once
+// more, until that one has told what it knows. A return is a round, and what was asked before this node came back says
+// nothing of what became of its jobs.
 //
 // The surprising fact: an answer alone does not end a return. The node that gave it must also have told all that stood
 // in its journal then, and must not be taking over this node's jobs in that moment.
@@ -84,8 +86,11 @@ class FailureDetector {
   // A question has no answer. Where no server could be reached, the silence says nothing.
   void failed(const std::string& node, Round asked, bool server_reached, Millis now);
   // It has one, besides what heard() was told. `told`: up to where that node has told this one, where it says so.
-  // True when the node was gone, and is back.
-  bool answered(const std::string& node, Round asked, const AskReply& reply, std::optional<Lsn> told, Millis now);
+  struct News {
+    bool back = false;     // it was gone
+    bool returns = false;  // this node returns now, since that one had not answered before
+  };
+  News answered(const std::string& node, Round asked, const AskReply& reply, std::optional<Lsn> told, Millis now);
   // The node asks this one: so it lives.
   void asked_by(const std::string& node, Millis now);
 
@@ -114,16 +119,21 @@ class FailureDetector {
  private:
   struct Node {
     bool tried = false, answered = false;
-    bool asked = false;  // in this round, where a server could be reached
+    // Since this node was away:
+    bool asked = false;    // where a server could be reached
+    bool awaited = false;  // it was in the group then, and has not answered
     bool gone = false;
     Millis last_answer{0};
     std::optional<Millis> asked_us{};  // when it last asked
     LastRuns runs{};
-    std::optional<Lsn> first_end{};  // the end of its journal when it first answered in this round
-    Lsn told = 0;                    // up to where it has told this node
+    // The end of its journal when it first answered since this node was away, or what it had not told before that.
+    std::optional<Lsn> first_end{};
+    Lsn told = 0;  // up to where it has told this node
+    bool has_told() const { return first_end && told >= *first_end; }
   };
   const Node* find(const std::string& node) const;
   Node* find(const std::string& node);
+  void was_away(Millis now);
   void begin_return(Millis now);
 
   const Millis m_takeover, m_alone_after;
@@ -131,6 +141,7 @@ class FailureDetector {
   Times m_beat;  // when this process last went on
   bool m_returned = false;
   Round m_round = 0;
+  Round m_back = 0;  // the first one since this node was away
   Millis m_return_at{0};
   Millis m_heard{0};  // when another node last answered, or the return began
 };

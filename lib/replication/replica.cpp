@@ -202,7 +202,9 @@ std::optional<std::string> Replica::answered(const std::string& node, Round roun
     if (sent.node == m_self.node) told = sent.upto;
     else other->hearsay.told(sent.node, sent.upto);
   }
-  if (m_detector.answered(node, round, reply, told, now.boot)) say(Level::warning, node + " is back");
+  const auto news = m_detector.answered(node, round, reply, told, now.boot);
+  if (news.back) say(Level::warning, node + " is back");
+  if (news.returns) begin_to_return({});
   const bool relay = m_members.is_relay(node);
   other->up = reply.room && !relay;
   if (other->up || relay) {

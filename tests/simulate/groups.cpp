@@ -295,6 +295,7 @@ void World::hear_ask(Node& node, Message& message) {
   if (message.sent_at >= node.back) other.tried = true;
   if (believed) {
     node.replica->answered(from, message.round, reply, message.here, times(node));
+    pulse(node);
     record_peers(node);
     for (const char* f : {"f", "g"})
       if (!(m_setting.serves[message.from] & (*f == 'f' ? 1 : 2))) other.ran[f] = m_now;
