@@ -89,9 +89,15 @@ void World::lose_unsynced(Node& node) {
     if (auto* claim = std::get_if<event::Claim>(&kept->event)) m_excused.insert(claim->ids.begin(), claim->ids.end());
     else m_excused.insert(gq::id_of(kept->event));
   }
-  // A record may rest on one before it whose sync has failed: the end of the job that had its key. That is of the disk,
-  // not of what nodes decide, and not looked at here.
-  if (std::any_of(node.journal.begin(), node.journal.end(), [](const Entry& e) { return e.doubtful && !e.synced; }))
+  // A record may rest on one before it whose sync has failed: on the job itself, or on the end of the job that had its
+  // key. That is of the disk, not of what nodes decide, and not looked at here.
+  bool had_failed = false;
+  for (const auto& entry : node.journal) {
+    if (!entry.doubtful || entry.synced) continue;
+    had_failed = true;
+    m_regrouped.insert(gq::id_of(entry.event));
+  }
+  if (had_failed)
     for (const auto& entry : node.journal)
       if (auto* add = std::get_if<event::Add>(&entry.event); add && !add->asked.key.empty())
         m_regrouped.insert(add->id);
@@ -109,7 +115,18 @@ Lsn World::append(Node& node, const gq::Event& what, const gq::RecordHead& head)
   node.end += 1000;
   node.journal.push_back({lsn, node.end, what, head});
   node.fold->apply(what, head, lsn, node.end);
+  if (auto* copied = std::get_if<event::Copied>(&what))
+    for (const auto& id : copied->ids)
+      if (auto job = node.fold->get(id); job && job->state != gq::State::pending) count(node, id);
   return lsn;
+}
+
+// The node has counted who has the job, and enough have it. Those count, too, that are gone without its knowledge.
+void World::count(const Node& node, const std::string& id) {
+  auto there = holders(id);
+  for (const auto& lost : m_lost)
+    if (lost.ids.count(id) && !node.gone.count(lost.identity)) there.insert(lost.identity);
+  if (there.size() >= m_setting.copies) m_complete.insert(id);
 }
 
 // Of all that this process has appended; what a sync that failed had to make safe is not made so by a later one.

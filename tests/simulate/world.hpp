@@ -261,6 +261,7 @@ class World {
   void refold(Node& node);
   Lsn append(Node& node, const gq::Event& event, const gq::RecordHead& head);
   bool sync(Node& node);
+  void count(const Node& node, const std::string& id);
 
   void play_round();
   void play_second();
