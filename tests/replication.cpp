@@ -85,30 +85,34 @@ void questions_are_answered() {
   said.yours = {a};
   said.others = {b};
   said.ended = {b};
+  said.about = {{a, {"f", 12, 34}}};
   const std::string body = encode_ask_reply(said, {a, b});
   CHECK(body == "end 77\nrunner 1\nroom 0\nrelay 0\nfunctions f g\ntaking 1\nsent rep_3 " + store + " 5\nknown " + a +
-                    "\nunknown " + b + "\nyours " + a + "\nother " + b + "\nended " + b + "\n");
+                    "\nunknown " + b + "\nyours " + a + "\nother " + b + "\nended " + b + "\nabout " + a +
+                    " f 12 34\n");
   auto heard = parse_ask_reply("more of it\n" + body, {a, b});
   CHECK(heard && heard->end == 77 && heard->runner && heard->taking && !heard->room && heard->relay == false &&
         heard->functions == said.functions && heard->sent.size() == 1 && heard->sent[0].node == "rep_3" &&
         heard->sent[0].store == store && heard->sent[0].upto == 5 && heard->known == said.known &&
-        heard->yours == said.yours && heard->others == said.others && heard->ended == said.ended);
+        heard->yours == said.yours && heard->others == said.others && heard->ended == said.ended &&
+        heard->about.size() == 1 && heard->about[a].function == "f" && heard->about[a].size == 12 &&
+        heard->about[a].sum == 34);
   auto least = parse_ask_reply("end 1\n", {});
   CHECK(least && !least->runner && !least->functions && !least->taking && least->room && !least->relay);
   CHECK(parse_ask_reply("end 1\nfunctions\n", {})->functions->empty());
 
   CHECK(!parse_ask_reply(body, {b, a}) && !parse_ask_reply(body, {a}) && !parse_ask_reply(body, {a, b, a}));
-  for (const char* bad :
-       {"", "\n", "runner 1\n", "end\n", "end x\n", "end 1 2\n", "end -1\n", "end 18446744073709551616\n",
-        "end 1\nrunner\n", "end 1\nroom yes\n", "end 1\ntaking \n", "end 1\nrelay 1 1\n", "end 1\nsent rep_3 5\n",
-        "end 1\nsent rep_3 x y\n", "end 1\nknown x\n", "end 1\nyours x\n", "end 1\nother x\n", "end 1\nended x\n"})
+  for (const char* bad : {"", "\n", "runner 1\n", "end\n", "end x\n", "end 1 2\n", "end -1\n",
+                          "end 18446744073709551616\n", "end 1\nrunner\n", "end 1\nroom yes\n", "end 1\ntaking \n",
+                          "end 1\nrelay 1 1\n", "end 1\nsent rep_3 5\n", "end 1\nsent rep_3 x y\n", "end 1\nknown x\n",
+                          "end 1\nyours x\n", "end 1\nother x\n", "end 1\nended x\n", "end 1\nabout x f 1 2\n"})
     CHECK(!parse_ask_reply(bad, {}));
   // Whatever is cut off or altered is read as something or nothing.
   for (size_t i = 0; i <= body.size(); ++i) {
     std::string altered = body;
     if (i < body.size()) altered[i] = static_cast<char>(i * 37);
     static_cast<void>(parse_ask_reply(altered, {a, b}));
-    CHECK(i + 100 >= body.size() || !parse_ask_reply(body.substr(0, i), {a, b}));
+    CHECK(i + 150 >= body.size() || !parse_ask_reply(body.substr(0, i), {a, b}));
   }
 }
 
@@ -634,6 +638,45 @@ void what_has_ended_elsewhere_is_left_and_told() {
   CHECK(look_at({"rep_3", Cause::lost, false}, "rep_1") == " B 0");
 }
 
+// Another job has the ID of A at one node: with a workload or function of its own, it says nothing of A.
+void another_job_with_its_id_says_nothing_of_a_job() {
+  using Cause = Takeover::Cause;
+  Group3 g;
+  const Millis remember{24 * 3600'000};
+  auto held = [&](const std::string& owner) {
+    HeldJob job = g.job('A', "f", owner);
+    job.job.first_lsn = 5, job.job.size = 3, job.job.sum = 33;
+    return job;
+  };
+  auto look_at = [&](const Takeover& what, const std::string& knows, gq::Job other) {
+    const Times now{g.now, 2 * remember};
+    Look look(what, g.held.runs, {held(what.node)});
+    size_t told = 0;
+    while (auto question = look.next(g.ownership, g.members, g.fd, remember, now)) {
+      AskReply reply{.end = 1};
+      for (const auto& id : question->ids)
+        reply.say_of(id, question->node == knows ? std::optional(other) : std::nullopt, {"rep_2", g.store('2')},
+                     {knows, g.store(knows[4])});
+      told += look.answered(*parse_ask_reply(encode_ask_reply(reply, question->ids), question->ids), g.ownership,
+                            g.members, g.fd, now)
+                  .size();
+    }
+    return std::to_string(told) + " " + g.ids(look.jobs()) + " " + std::to_string(look.stale().size());
+  };
+  const gq::Job same = held("rep_3").job;
+  for (State state : {State::queued, State::finished}) {
+    gq::Job known = same, size = same, sum = same, function = same, older = same;
+    size.size = 4, sum.sum = 34, function.function = "g", older.first_lsn = 0;
+    for (auto* job : {&known, &size, &sum, &function, &older}) job->state = state;
+    const std::string told = state == State::finished ? "1" : "0";
+    for (auto [what, node] : {std::pair{Takeover{"rep_3", Cause::lost}, "rep_3"}, {{"rep_3", Cause::lost}, "rep_1"}}) {
+      CHECK(look_at(what, node, known) == told + "  0" && look_at(what, node, older) == told + "  0");
+      for (const auto& other : {size, sum, function}) CHECK(look_at(what, node, other) == "0 A 0");
+    }
+    CHECK(look_at({"rep_2", Cause::former}, "rep_3", size) == "0 A 1");
+  }
+}
+
 void old_jobs_that_nobody_knows_are_stale() {
   Group3 g;
   std::vector<HeldJob> jobs{g.job('A', "f", "rep_2"), g.job('B', "f", "rep_2")};
@@ -1055,6 +1098,7 @@ void test_replication() {
   nodes_come_to_agree_whose_a_job_is();
   who_tells_something_older_is_told_what_is_new();
   what_has_ended_elsewhere_is_left_and_told();
+  another_job_with_its_id_says_nothing_of_a_job();
   all_are_told_now_and_then_of_what_differs();
   a_record_of_another_node_is_passed_on_where_nobody_else_does();
   a_take_over_is_told_before_it_is_written();

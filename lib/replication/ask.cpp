@@ -1,5 +1,7 @@
 #include "gq/replication/ask.hpp"
 
+#include <algorithm>
+
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
 
@@ -41,6 +43,13 @@ bool take_line(AskReply& reply, bool& has_end, const std::string& line, const st
     (what == "yours" ? reply.yours : what == "other" ? reply.others : reply.ended).insert(words[1]);
     return true;
   }
+  if (what == "about") {
+    auto size = words.size() == 5 ? parse_count(words[3]) : std::nullopt;
+    auto sum = size ? parse_count(words[4]) : std::nullopt;
+    if (!sum || !asked.count(words[1])) return false;
+    reply.about[words[1]] = {words[2], *size, *sum};
+    return true;
+  }
   if (what != "runner" && what != "taking" && what != "room" && what != "relay") return true;
   auto flag = parse_flag(words);
   if (!flag) return false;
@@ -56,9 +65,20 @@ bool take_line(AskReply& reply, bool& has_end, const std::string& line, const st
 void AskReply::say_of(const std::string& id, const std::optional<Job>& job, const Self& asks, const Self& self) {
   known.push_back(job.has_value());
   if (!job) return;
+  if (job->first_lsn != 0) about[id] = {job->function, job->size, job->sum};
   if (has_ended(*job)) ended.insert(id);
   if (!job->node.empty() && is_own(*job, asks)) yours.insert(id);
   else if (is_fresh(*job) && !is_own(*job, self)) others.insert(id);
+}
+
+void AskReply::leave_out_another(const std::string& id, const Job& job, const std::vector<std::string>& asked) {
+  auto it = about.find(id);
+  if (it == about.end()) return;
+  const Known& there = it->second;
+  if (there.function == job.function && there.size == job.size && there.sum == job.sum) return;
+  const auto number = static_cast<size_t>(std::find(asked.begin(), asked.end(), id) - asked.begin());
+  if (number < known.size()) known[number] = false;
+  yours.erase(id), others.erase(id), ended.erase(id);
 }
 
 std::string encode_ask(const std::vector<std::string>& ids) {
@@ -91,6 +111,8 @@ std::string encode_ask_reply(const AskReply& reply, const std::vector<std::strin
   for (const auto& id : reply.yours) body += "yours " + id + "\n";
   for (const auto& id : reply.others) body += "other " + id + "\n";
   for (const auto& id : reply.ended) body += "ended " + id + "\n";
+  for (const auto& [id, job] : reply.about)
+    body += "about " + id + " " + job.function + " " + std::to_string(job.size) + " " + std::to_string(job.sum) + "\n";
   return body;
 }
 

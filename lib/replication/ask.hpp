@@ -5,6 +5,7 @@
 // before it was told what became of them.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -32,9 +33,20 @@ struct AskReply {
   std::set<std::string> yours{};   // of those, jobs that are the asking node's, as far as that node knows
   std::set<std::string> others{};  // and jobs of a third node of which there is nothing else to say
   std::set<std::string> ended{};   // and those that have ended
+  // The job that the node has under an ID, as far as that tells it from another one. A node of before does not say it,
+  // nor one that knows the end of the job alone.
+  struct Known {
+    std::string function{};
+    uint64_t size = 0, sum = 0;  // of its workload
+  };
+  std::map<std::string, Known> about{};
 
   // What this node, `self`, says of the next job to the one that asks.
   void say_of(const std::string& id, const std::optional<Job>& job, const Self& asks, const Self& self);
+
+  // Takes back what is said of the job under this ID, one of the `asked`, where it is another job than that one: then
+  // the node knows nothing of it, and can be left nothing.
+  void leave_out_another(const std::string& id, const Job& job, const std::vector<std::string>& asked);
 };
 
 // The body that asks for these jobs.

@@ -50,9 +50,12 @@ std::optional<Look::Question> Look::next(const Ownership& ownership, const Membe
   return std::nullopt;
 }
 
-std::vector<event::State> Look::answered(const AskReply& reply, const Ownership& ownership, const Membership& members,
+std::vector<event::State> Look::answered(AskReply reply, const Ownership& ownership, const Membership& members,
                                          const FailureDetector& detector, Times now) {
   const auto ids = std::exchange(m_asked, {});
+  // Whoever queues another job under the ID of one of these, at a node that does not have it, must not keep it from
+  // being run.
+  for (const auto& [id, job] : m_jobs) reply.leave_out_another(id, job, ids);
   auto doubted = ownership.leave_ended(m_jobs, reply);
   switch (m_stage) {
     case Stage::owner:

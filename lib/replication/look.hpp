@@ -30,7 +30,7 @@ class Look {
                                Millis remember, Times now);
   // What was answered. Returns what is to be appended here before it goes on: see Ownership::leave_ended()
   // and ::leave_to_owner().
-  std::vector<event::State> answered(const AskReply& reply, const Ownership& ownership, const Membership& members,
+  std::vector<event::State> answered(AskReply reply, const Ownership& ownership, const Membership& members,
                                      const FailureDetector& detector, Times now);
 
   const Takeover& what() const { return m_what; }

@@ -194,9 +194,10 @@ bool Outbox::pay(Lsn end) {
       for (const auto& id : ids) walk->look(id, fold.get(id));
     });
   if (const auto unsure = walk->unsure(); !unsure.empty()) {
-    const auto known = m_line.ask(unsure).known;
+    auto answer = m_line.ask(unsure);
+    for (const auto& debt : walk->debts()) answer.leave_out_another(debt.id, debt.job, unsure);
     for (size_t i = 0; i < unsure.size(); ++i)
-      if (known[i]) walk->knows(unsure[i]);
+      if (answer.known[i]) walk->knows(unsure[i]);
   }
   Delivery(m_monitor, m_line, walk->identity()).deliver(walk->debts());
   if (auto copied = walk->copied(); !copied.empty()) {

@@ -24,7 +24,8 @@
 //         can be stored; "relay 0|1", whether none ever are; for each peer "sent NODE IDENTITY LSN", up to where it has
 //         been told what happened there; then for each ID "known ID" or "unknown ID"; "yours ID"
 //         for those of them that are jobs of the one that asks, "other ID" for those of a third node of which there is
-//         nothing else to say, "ended ID" for those that have ended.
+//         nothing else to say, "ended ID" for those that have ended; "about ID FUNCTION SIZE SUM", which tells the job
+//         that is known from another one with its ID. (A node of before does not say that.)
 //   any   may be answered "bad REASON", or "again": with keys, TO-SESSION was not this one.
 //
 // Asks go to the function NODE.ask where a node serves it, so that a large transfer is no silence.
