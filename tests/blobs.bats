@@ -154,3 +154,21 @@ P
   part=$(gq-enqueue --store "$T/1" p --local --from "$id" --range 1000:2000000)
   cmp <(tail -c +1001 "$T/a" | head -c 2000000) <(gq-inspect cat "$part")
 }
+
+@test "gq-enqueue: parts that another node has to be given itself are read some at a time, and all get there [300 MB of one workload, run once]" {
+  start_gearmand
+  for n in 1 2; do gq-replicate init --store "$T/$n" --as rep_$n --group rep_1,rep_2 --run once; done
+  for n in 1 2; do background gq-replicate --store "$T/$n"; eventually served "$PORT" rep_$n; done
+  large a 3000000
+  id=$(gq-enqueue --store "$T/1" f --local "$T/a")
+  find "$T/2/blobs" -type f -delete
+  for _ in {1..100}; do echo 0:3000000; done >"$T/ranges"
+  # Those that were not read yet may be repeated; the node tells the other one of them meanwhile.
+  status=0
+  (ulimit -v 400000; gq-enqueue --store "$T/1" p --local --from "$id" -l "$T/ranges" >"$T/ids" 2>"$T/err") || status=$?
+  [[ $status == 75 ]]
+  not grep -q 'out of memory' "$T/err"
+  (($(wc -l <"$T/ids") >= 10))
+  all_there() { [[ $(gq-inspect --store "$T/2" list -f p | wc -l) == 100 ]]; }
+  eventually all_there
+}

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "gq/base/log.hpp"
+#include "gq/gearman/receivers.hpp"
 #include "gq/store/exchange.hpp"
 
 namespace gq {
@@ -15,9 +16,13 @@ constexpr Millis hurried_patience{1000};
 // Jobs that have come together. Carries out what their quorum decides, until it answers.
 class ClientWrite {
  public:
-  ClientWrite(Monitor& monitor, Peers& peers, const std::atomic<Clock::time_point>& limit, std::vector<NewJob> jobs,
-              Quorum::Rule rule)
-      : m_monitor(monitor), m_peers(peers), m_limit(limit), m_jobs(std::move(jobs)) {
+  ClientWrite(Monitor& monitor, Peers& peers, const std::atomic<Clock::time_point>& limit, std::timed_mutex& reading,
+              std::vector<NewJob> jobs, Quorum::Rule rule)
+      : m_monitor(monitor),
+        m_peers(peers),
+        m_limit(limit),
+        m_reading(reading, std::defer_lock),
+        m_jobs(std::move(jobs)) {
     std::vector<Quorum::Asked> asked;
     for (const auto& job : m_jobs)
       asked.push_back({job.add.id, job.add.given || !job.add.asked.key.empty(), !job.add.part.source.empty()});
@@ -32,6 +37,8 @@ class ClientWrite {
   std::vector<std::optional<Quorum::Known>> known_by(std::vector<Answer>& answers);
   bool take_place(NewJob& job, const std::string& id, const Job& known);
   std::optional<NewJob> whole(const NewJob& job);
+  uint64_t to_be_read(const Quorum::Send& send, size_t number) const;
+  std::vector<size_t> with_room(const Quorum::Send& send);
   std::shared_ptr<const Batch> batch_of(const Quorum::Send& send);
   bool hand_out(const Quorum::Send& send);
   bool record_copies(const Quorum::Record& what);
@@ -40,6 +47,7 @@ class ClientWrite {
   Monitor& m_monitor;
   Peers& m_peers;
   const std::atomic<Clock::time_point>& m_limit;
+  std::unique_lock<std::timed_mutex> m_reading;  // held until all that was read is free again
   std::vector<NewJob> m_jobs;
   std::shared_ptr<Quorum> m_quorum;
   std::list<Call> m_calls;    // under way
@@ -130,8 +138,10 @@ bool ClientWrite::take_place(NewJob& job, const std::string& id, const Job& know
   return true;
 }
 
-// The job with its workload, which is a part of another's; nullopt where that cannot be read.
+// The job with its workload, which is a part of another's; nullopt where that cannot be read, or another job has taken
+// its place.
 std::optional<NewJob> ClientWrite::whole(const NewJob& job) {
+  if (job.add.part.source.empty()) return std::nullopt;
   Fd blob = m_monitor.store().blobs().open(job.add.part.source);
   if (!blob) return std::nullopt;
   std::string part(job.add.part.length, '\0');
@@ -139,16 +149,47 @@ std::optional<NewJob> ClientWrite::whole(const NewJob& job) {
   return with_data(job.add, std::move(part));
 }
 
+// How many bytes of the store it takes to send a job, which its client has not sent.
+uint64_t ClientWrite::to_be_read(const Quorum::Send& send, size_t number) const {
+  if (send.whole) return m_jobs[number].add.part.length;
+  auto* standing = m_quorum->stands_for(number);
+  return standing ? standing->job.size : 0;
+}
+
+// Those of the jobs for which there is room in memory. A client says with few bytes that workloads are to be read which
+// are large and many: of one answer no more than Store::max_resolved are, or one that is larger, and while that is more
+// than small_job, no other thread reads. What is left out, the outbox brings to the other nodes.
+std::vector<size_t> ClientWrite::with_room(const Quorum::Send& send) {
+  std::vector<size_t> numbers;
+  uint64_t all = 0, read = 0;
+  for (size_t n : send.numbers) all = std::max(all, all + to_be_read(send, n));
+  const auto until = std::min(m_limit.load(), Clock::now() + m_monitor.config().peer_timeout);
+  const bool alone = all <= small_job || m_reading.owns_lock() || m_reading.try_lock_until(until);
+  const uint64_t most = alone ? Store::max_resolved : small_job;
+  for (size_t n : send.numbers) {
+    const uint64_t size = to_be_read(send, n);
+    if (size == 0 || (size <= most && read <= most - size) || (alone && read == 0)) {
+      read += size;
+      numbers.push_back(n);
+    } else if (auto* standing = m_quorum->stands_for(n); standing && !send.whole) {
+      m_quorum->cannot_send(n, "the workload of " + standing->id + " is not read while others are");
+    }
+  }
+  return numbers;
+}
+
 // The records of these jobs, as they are sent.
 std::shared_ptr<const Batch> ClientWrite::batch_of(const Quorum::Send& send) {
   auto batch = std::make_shared<Batch>();
+  const auto numbers = with_room(send);
   size_t size = 0;
-  for (size_t n : send.numbers) size += m_jobs[n].head.size() + m_jobs[n].data.size();
+  for (size_t n : numbers) size += m_jobs[n].head.size() + m_jobs[n].data.size() + to_be_read(send, n);
   batch->records.reserve(size);
-  for (size_t n : send.numbers) {
+  for (size_t n : numbers) {
     std::optional<NewJob> made;
     if (send.whole && !(made = whole(m_jobs[n]))) continue;
-    if (auto* standing = m_quorum->stands_for(n); standing && !take_place(m_jobs[n], standing->id, standing->job)) {
+    if (auto* standing = send.whole ? nullptr : m_quorum->stands_for(n);
+        standing && !take_place(m_jobs[n], standing->id, standing->job)) {
       m_quorum->cannot_send(n, "the workload of " + standing->id + " cannot be given to another node");
       continue;
     }
@@ -218,7 +259,7 @@ std::vector<Answer> Coordinator::add(std::vector<NewJob> jobs) {
     job.encode();
   }
   const auto& config = m_monitor.config();
-  return ClientWrite(m_monitor, m_peers, m_limit, std::move(jobs),
+  return ClientWrite(m_monitor, m_peers, m_limit, m_reading, std::move(jobs),
                      {group.copies, config.owe, true, config.peer_timeout})
       .answer();
 }
@@ -234,7 +275,7 @@ std::vector<Answer> Coordinator::relay(std::vector<NewJob> jobs, uint32_t copies
     job.add.copies = 0;
     job.encode();
   }
-  return ClientWrite(m_monitor, m_peers, m_limit, std::move(jobs),
+  return ClientWrite(m_monitor, m_peers, m_limit, m_reading, std::move(jobs),
                      {copies, false, false, m_monitor.config().peer_timeout})
       .answer();
 }

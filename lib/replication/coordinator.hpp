@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <mutex>
 #include <vector>
 
 #include "gq/replication/peers.hpp"
@@ -30,6 +31,7 @@ class Coordinator {
   Monitor& m_monitor;
   Peers& m_peers;
   std::atomic<Clock::time_point> m_limit{Clock::time_point::max()};  // nothing is waited for longer
+  std::timed_mutex m_reading;  // of the threads that answer, the one that reads large workloads
 };
 
 }  // namespace gq
