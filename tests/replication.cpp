@@ -292,6 +292,13 @@ void what_one_had_not_told_it_still_has_to_tell() {
   CHECK(late.waits() == "until rep_2 has told");
   late.answers("rep_2", 200, 200);
   CHECK(late.returns());
+  // One that was gone and has said anything since is there.
+  Watch gone;
+  gone.answers("rep_2", 100, 50), gone.answers("rep_3", 1, 1);
+  gone.at(31), gone.gone(), gone.answers("rep_3", 1, 1);
+  CHECK(gone.waits().empty());
+  gone.hears("rep_2");
+  CHECK(gone.fd.is_gone("rep_2") && gone.waits() == "until rep_2 has told");
   // While it takes over this node's jobs it has not answered.
   Watch taking;
   taking.answers("rep_3", 1, 1), taking.answers("rep_2", 1, 1, taking.fd.round(), true);

@@ -171,9 +171,11 @@ std::vector<std::string> FailureDetector::notice_gone(Millis now) {
 
 Standby FailureDetector::standby(Millis now, bool has_jobs) const {
   std::vector<Heard> others;
-  for (const auto& [name, n] : m_nodes)
-    others.push_back(
-        {name, n.asked, n.first_end && !(n.awaited && n.has_told()), n.has_told(), n.gone, now - n.last_answer});
+  for (const auto& [name, n] : m_nodes) {
+    const bool has_answered = n.first_end && !(n.awaited && n.has_told());
+    const bool is_gone = n.gone && !answers(name, now);  // what it has said since counts, though it was no answer
+    others.push_back({name, n.asked, has_answered, n.has_told(), is_gone, now - n.last_answer});
+  }
   Standby wait = wait_of(others, now - m_heard, m_takeover, m_alone_after);
   return wait.alone && !has_jobs ? Standby() : wait;
 }

@@ -224,7 +224,7 @@ void World::arrive(Message message) {
     if (!task.quorum) {
       if (believed) hear_verdicts(task, message);
       else if (task.kind == Task::Kind::keep) task.step = Step::next_tell;
-      else task.step = Step::done;
+      else not_told(node, task);
       break;
     }
     if (believed) task.quorum->heard(job, name(to), message.identity, gq::parse_verdict(message.words[0]));
@@ -547,8 +547,7 @@ bool World::give_up(Node& node, const Action& action) {
       std::erase_if(node.tasks, [](const Task& t) { return t.step == Step::done; });
       return true;
     }
-    if (task.kind == Task::Kind::apart) node.replica->not_heard(name(task.from), task.debt->id, m_now + Millis(1000));
-    task.step = Step::done;
+    not_told(node, task);
     std::erase_if(node.tasks, [](const Task& t) { return t.step == Step::done; });
     return true;
   }
@@ -709,6 +708,12 @@ void World::end_apart(Node& node, Task& task) {
     append(node, event::Copied{.ids = {task.id}, .at = wall(node), .peers = name(task.from), .stores = task.identity},
            {});
   node.replica->ended(name(task.from), *task.debt, times(node));
+}
+
+// Another node could not be told, or does not listen.
+void World::not_told(Node& node, Task& task) {
+  if (task.kind == Task::Kind::apart) node.replica->not_heard(name(task.from), task.debt->id, m_now + Millis(1000));
+  task.step = Step::done;
 }
 
 void World::hear_verdicts(Task& task, const Message& message) {

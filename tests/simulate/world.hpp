@@ -327,6 +327,7 @@ class World {
   void tell(Node& node, Task& task, Task::Step next);
   void begin_apart(Node& node, Task& task);
   void end_apart(Node& node, Task& task);
+  void not_told(Node& node, Task& task);
   void hear_verdicts(Task& task, const Message& message);
   void judge(Node& node, Task& task);
   bool run(Node& node);
