@@ -234,13 +234,12 @@ std::optional<gq::Replica::Admission> World::admit(Node& node, const Message& me
 bool World::ask(Node& node, unsigned to) {
   auto& other = node.others[to];
   if (!node.is_going() || !node.replica->members().has(name(to))) return false;
-  if (other.ask && m_now - other.ask->sent < peer_timeout) return false;
+  if ((other.ask && m_now - other.ask->sent < peer_timeout) || m_messages.size() > 60) return false;
   if (other.ask) {
     node.replica->not_answered(name(to), other.ask->round, true, times(node));
     node.replica->failed(name(to), "no answer", times(node));
     if (other.ask->sent >= node.back) other.tried = true;
   }
-  if (m_messages.size() > 60) return false;
   other.ask = Task::Call{++m_next_call, to, m_now, 0, node.replica->round()};
   Message message{.kind = Message::Kind::ask,
                   .from = number_of(node),
@@ -490,7 +489,7 @@ bool World::run(Node& node) {
         id = first;
         return false;
       });
-  if (id.empty()) return false;
+  if (id.empty()) return !left.empty();
   check_start(node, id);
   append(node, event::Claim{.ids = {id}, .at = wall(node), .owner = owner}, {});
   const auto job = node.fold->get(id);

@@ -533,7 +533,10 @@ bool World::give_up(Node& node, const Action& action) {
     auto call = std::find_if(task.calls.begin(), task.calls.end(),
                              [&](const Task::Call& c) { return m_now - c.sent >= peer_timeout; });
     if (call == task.calls.end()) continue;
-    if (call->round) node.replica->not_answered(name(call->to), call->round, true, times(node));
+    if (call->round) {
+      node.replica->not_answered(name(call->to), call->round, true, times(node));
+      if (call->sent >= node.back) node.others[call->to].tried = true;
+    }
     node.replica->failed(name(call->to), "no answer", times(node));
     task.calls.erase(call);
     if (task.quorum) {
