@@ -28,7 +28,6 @@
 #include "gq/store/listing.hpp"
 #include "gq/store/snapshot.hpp"
 #include "gq/store/tokyo_table.hpp"
-#include "gq/work/stream.hpp"
 #include "hostile.hpp"
 
 void test_state(const std::string& directory);  // state.cpp
@@ -1293,47 +1292,6 @@ void positions_are_bounded(const std::string& directory) {
   CHECK(read({50}, max_lsn - 100) == std::pair(size_t(1), false));
 }
 
-// How much is sent ahead of a streamed command's answers follows its latest answers, and those of no other.
-void stream_windows() {
-  const std::deque<Pace> quick(8, Pace{1, 1}), batches(8, Pace{10, 100}), slow{{1, 1}, {1001, 1}},
-      middling(8, Pace{40, 1});
-  CHECK(stream_window({}, 0) == 1 && stream_window({}, 5) == 1);
-  CHECK(stream_window(quick, 0) == 50 && stream_window(batches, 0) == 256 && stream_window({{0, 1}}, 0) == 256);
-  CHECK(stream_window({{2, 4}, {6, 12}}, 0) == 100);
-  CHECK(stream_window(middling, 0) == 2 && stream_window({{1000, 1}}, 0) == 2);  // it may linger for a second one
-  CHECK(stream_window(slow, 0) == 1 && stream_window({{1001, 1}, {1, 1}}, 0) == 2);
-  CHECK(stream_window(batches, 1001) == 1 && stream_window(quick, 992) == 2);  // the job that it has counts, too
-}
-
-// What a command answers, and for which job.
-void stream_answers() {
-  Stream stream;
-  auto send = [&](const std::string& id) {
-    Claim claim;
-    claim.id = id;
-    claim.job.function = "f";
-    stream.send(claim, 1, {});
-    stream.pump();
-  };
-  auto heard = [&](const std::string& text) {
-    CHECK(::write(stream.command_output(), text.data(), text.size()) == static_cast<ssize_t>(text.size()));
-    stream.pump();
-    std::string all;
-    for (const auto& a : stream.answers())
-      all += a.id + "=" + std::to_string(a.status) + (a.reason.empty() ? "" : ":" + a.reason) + ";";
-    return all;
-  };
-  for (const char* id : {"A", "B", "C", "D", "E", "F"}) send(id);
-  CHECK(heard("0 C\n100 bad address\n") == "C=0;A=100:bad address;");
-  CHECK(heard("0 C\n0 A once more\n0 ") == "" && heard("B fine\n") == "B=0:fine;");
-  CHECK(heard("0 G\nhello E\n0\n") == "D=0:G;E=70:an answer that is none: hello E;F=0;");
-  CHECK(heard("0 F\n") == "" && stream.failure() == 0);
-  CHECK(heard("0") == "");
-  send("H");
-  CHECK(heard("\n0\n") == "" && stream.failure() == EPROTO);  // it was begun before there was a job
-  CHECK(heard("0\n") == "");
-}
-
 // Which server is taken, and when the search ends.
 void a_server_is_chosen() {
   using enum Probe::State;
@@ -1650,8 +1608,6 @@ int main(int argc, char** argv) {
   synced_end_only_grows(directory + "/d");
   a_new_store_knows_that_nothing_was_synced(directory + "/fresh");
   positions_are_bounded(directory + "/positions");
-  stream_windows();
-  stream_answers();
   test_work();
   room_is_left();
   owed_room_is_counted(directory + "/e");

@@ -1,14 +1,24 @@
 // Unit tests of what decides about commands and their jobs, over all that may happen to them.
+#include <fcntl.h>
 #include <signal.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
 
 #include "check.hpp"
 #include "gq/work/claimer.hpp"
 #include "gq/work/conclusion.hpp"
+#include "gq/work/dialogue.hpp"
 #include "gq/work/stop.hpp"
+#include "gq/work/stream.hpp"
 
 void test_work();
 
@@ -267,6 +277,301 @@ void jobs_are_claimed_ahead() {
   CHECK(jobs_ahead(4, 1, false, 10) == 1 && jobs_ahead(4, 1, false, 100) == 5 && jobs_ahead(0, 1, false, 100) == 0);
 }
 
+// How much is sent ahead of a streamed command's answers follows its latest answers, and those of no other.
+void stream_windows() {
+  const std::deque<Pace> quick(8, Pace{1, 1}), batches(8, Pace{10, 100}), slow{{1, 1}, {1001, 1}},
+      middling(8, Pace{40, 1});
+  CHECK(stream_window({}, 0) == 1 && stream_window({}, 5) == 1);
+  CHECK(stream_window(quick, 0) == 50 && stream_window(batches, 0) == 256 && stream_window({{0, 1}}, 0) == 256);
+  CHECK(stream_window({{2, 4}, {6, 12}}, 0) == 100);
+  CHECK(stream_window(middling, 0) == 2 && stream_window({{1000, 1}}, 0) == 2);  // it may linger for a second one
+  CHECK(stream_window(slow, 0) == 1 && stream_window({{1001, 1}, {1, 1}}, 0) == 2);
+  CHECK(stream_window(batches, 1001) == 1 && stream_window(quick, 992) == 2);  // the job that it has counts, too
+}
+
+// A dialogue, and what is known of it beside.
+class Talk {
+ public:
+  enum class State { sent, half, queued };
+  struct Job {
+    std::string id;
+    State state;
+  };
+  Dialogue dialogue;
+  std::vector<Job> jobs{};  // without an answer
+  std::set<std::string> answered{};
+  bool broken = false;
+
+  void add(const std::string& id, State state) {
+    Claim claim;
+    claim.id = id, claim.job.function = "f", claim.job.size = 10;
+    const std::string head = dialogue.add(claim, 1);
+    CHECK(head == "10 " + id + " 1 f\n");
+    jobs.push_back({id, state});
+    m_unsent += head.size() + 10;
+    // Of half a job, all is sent but the last byte.
+    if (state != State::queued) send(m_unsent - (state == State::half ? 1 : 0));
+  }
+  void send_all() { send(m_unsent); }
+
+  // What the line is to do, by gq-stream(7): the job that it ends, "left out", or "broken".
+  std::string meaning(const std::string& name) const {
+    if (broken) return "left out";
+    const auto named = std::find_if(jobs.begin(), jobs.end(), [&](const Job& j) { return j.id == name; });
+    if (named != jobs.end() && named->state == State::sent) return named->id;
+    if (answered.count(name)) return "left out";
+    if (named != jobs.end() || jobs.empty() || jobs.front().state != State::sent) return "broken";
+    return jobs.front().id;
+  }
+  // What the line leaves. Returns whether it ends a job.
+  bool follow(const std::string& what) {
+    broken = broken || what == "broken";
+    const auto job = std::find_if(jobs.begin(), jobs.end(), [&](const Job& j) { return j.id == what; });
+    if (job == jobs.end()) return false;
+    jobs.erase(job);
+    answered.insert(what);
+    return true;
+  }
+  // Checks the answers that were heard for it.
+  void heard(const std::vector<Dialogue::Answer>& answers, const std::string& what) {
+    const bool is_answer = follow(what);
+    CHECK(answers.size() == (is_answer ? 1 : 0));
+    if (is_answer && answers.size() == 1) CHECK(answers[0].id == what);
+    CHECK(dialogue.current() == (jobs.empty() ? "" : jobs.front().id));
+  }
+  void hear(const std::string& line, const std::string& name) {
+    const std::string what = meaning(name);
+    heard(dialogue.heard(line, begun), what);
+  }
+
+ private:
+  void send(uint64_t bytes) {
+    dialogue.sent(bytes, begun);
+    m_unsent -= bytes;
+  }
+  uint64_t m_unsent = 0;
+};
+
+// All states in which the jobs A, B and C can be: answered, sent, sent in part, not sent, or not there; and A may have
+// been added once more after its answer.
+void each_talk(const std::function<void(const std::function<Talk()>&)>& body) {
+  enum { answered, sent, half, queued, absent };
+  each_script(5, 4, [&](const std::vector<size_t>& states) {
+    for (size_t n = 1; n < states.size(); ++n)
+      if (states[n] < states[n - 1] && (states[n] != answered || states[n - 1] != sent)) return;
+    if (std::count(states.begin(), states.end(), half) > 1 || states[3] == answered) return;
+    if (states[3] != absent && states[0] != answered) return;
+    body([states] {
+      Talk talk;
+      for (size_t n = 0; n < 4; ++n) {
+        if (states[n] == absent) continue;
+        const std::string id(1, "ABCA"[n]);
+        talk.add(id, states[n] == half     ? Talk::State::half
+                     : states[n] == queued ? Talk::State::queued
+                                           : Talk::State::sent);
+        if (states[n] == answered) talk.hear("0 " + id + "\n", id);
+      }
+      return talk;
+    });
+  });
+}
+
+// Each kind of line in each state, whole and cut anywhere, where the rest of the jobs is sent before the second piece.
+void each_line_has_its_meaning() {
+  std::map<std::string, int> seen;
+  const auto check = [&](const std::function<Talk()>& make, const std::string& status, const std::string& rest,
+                         const std::string& name) {
+    const std::string line = status + rest;
+    std::optional<int> number;
+    if (one_of(static_cast<int>(line[0]), {'0', '1', '2'}) && status != "256") number = std::stoi(status);
+    for (size_t cut = 1; cut <= line.size() + 1; ++cut)
+      for (int failed : {0, EPIPE, EIO}) {
+        Talk talk = make();
+        const std::string what = talk.meaning(name);
+        if (failed) talk.dialogue.fail(failed);
+        std::vector<Dialogue::Answer> answers;
+        if (cut <= line.size()) {
+          CHECK(talk.dialogue.heard(line.substr(0, cut), begun).empty());
+          talk.send_all();
+          answers = talk.dialogue.heard(line.substr(cut) + "\n", begun);
+        } else {
+          answers = talk.dialogue.heard(line + "\n", begun);
+        }
+        if (answers.size() == 1) {
+          const std::string reason = rest == "" ? "" : rest == " " + what ? "" : rest.substr(1);
+          const std::string prefix = what + " ";
+          CHECK(answers[0].status == number.value_or(70));
+          CHECK(answers[0].reason == (!number                      ? "an answer that is none: " + line
+                                      : reason.starts_with(prefix) ? reason.substr(prefix.size())
+                                                                   : reason));
+        }
+        talk.heard(answers, what);
+        ++seen[what];
+        CHECK(talk.dialogue.failure() == (failed ? failed : what == "broken" ? EPROTO : 0));
+        // What is behind a line that breaks the protocol means nothing, also at the end of the output.
+        if (what != "broken") continue;
+        talk.dialogue.fail(EPIPE);
+        CHECK(talk.dialogue.failure() == (failed ? failed : EPROTO) && talk.dialogue.room(begun) == 0);
+        for (const char* more : {"0\n", "0 A\n", "0 B\n", "0 C\n"}) talk.hear(more, "");
+      }
+  };
+  each_talk([&](const std::function<Talk()>& make) {
+    for (const char* status : {"0", "100", "255", "256", "-1", "x", ""})
+      for (const char* name : {"", "A", "B", "C", "D"}) {
+        const std::string rest = *name ? std::string(" ") + name : "";
+        check(make, status, rest, name);
+        if (*status == '1') check(make, status, rest + " why not", name);
+      }
+    check(make, "0", " for A", "for");
+    check(make, "0", " AB", "AB");
+  });
+  for (const char* what : {"A", "B", "C", "left out", "broken"}) CHECK(seen[what] > 0);
+}
+
+// Of several lines that come together, each is judged by what those before it have left.
+void lines_come_together() {
+  each_talk([&](const std::function<Talk()>& make) {
+    each_script(4, 3, [&](const std::vector<size_t>& names) {
+      Talk talk = make();
+      std::string text, wanted, got;
+      for (size_t n : names) {
+        const std::string name(n == 3 ? "" : std::string(1, "ABC"[n]));
+        text += "0 " + name + "\n";
+        const std::string what = talk.meaning(name);
+        if (talk.follow(what)) wanted += what;
+      }
+      for (const auto& answer : talk.dialogue.heard(text, begun)) got += answer.id;
+      CHECK(got == wanted && talk.dialogue.failure() == (talk.broken ? EPROTO : 0));
+    });
+  });
+}
+
+// A line may be of any length; its beginning counts, however it is cut.
+void a_line_may_be_long() {
+  constexpr size_t most = Dialogue::longest_line;
+  for (size_t length : {most - 1, most, most + 1, 3 * most})
+    for (size_t cut : {size_t(1), most - 1, most, most + 1, length}) {
+      Talk talk;
+      for (const char* id : {"A", "B"}) talk.add(id, Talk::State::sent);
+      std::string line = "0 ";
+      line.resize(length, 'x');
+      auto answers = talk.dialogue.heard(line.substr(0, cut), begun);
+      CHECK(answers.size() == (cut >= most && length >= most ? 1 : 0));
+      for (auto& answer : talk.dialogue.heard(cut < length ? line.substr(cut) + "\n" : "\n", begun))
+        answers.push_back(answer);
+      CHECK(answers.size() == 1 && answers[0].id == "A" && answers[0].status == 0);
+      talk.jobs.erase(talk.jobs.begin());
+      talk.hear("0\n", "");
+      CHECK(talk.jobs.empty() && talk.dialogue.failure() == 0);
+    }
+}
+
+// At the end of the output, a line without its newline is no answer: the job's attempt has ended without one.
+void half_a_line_is_no_answer() {
+  Talk talk;
+  for (const char* id : {"A", "B"}) talk.add(id, Talk::State::sent);
+  talk.hear("0 B\n", "B");
+  CHECK(talk.dialogue.heard("0 A", begun).empty());
+  talk.dialogue.fail(EPIPE);
+  CHECK(talk.dialogue.current() == "A" && talk.dialogue.failure() == EPIPE);
+}
+
+// A second answer is known as such for so many jobs; also where a job came twice.
+void answers_are_remembered() {
+  constexpr size_t most = Dialogue::most_answered;
+  for (size_t others : {most - 1, most}) {
+    Talk talk;
+    for (size_t n = 0; n < others + 2; ++n) {
+      const std::string id = n == 0 || n == 2 ? "twice" : std::to_string(n);
+      talk.add(id, Talk::State::sent);
+      talk.hear("0 " + id + "\n", id);
+    }
+    CHECK(talk.dialogue.failure() == 0 && talk.dialogue.heard("0 twice\n", begun).empty());
+    CHECK(talk.dialogue.failure() == 0 && talk.dialogue.heard("0 1\n", begun).empty());
+    CHECK(talk.dialogue.failure() == (others == most ? EPROTO : 0));
+  }
+}
+
+// How many jobs a command may have: see stream_windows(). None follows the last one, or a failure.
+void a_command_has_room() {
+  Talk talk;
+  Dialogue& dialogue = talk.dialogue;
+  CHECK(dialogue.room(begun) == 1);
+  talk.add("A", Talk::State::sent);
+  CHECK(dialogue.room(begun) == 0);
+  CHECK(dialogue.heard("0\n", begun + Millis(10)).size() == 1);
+  CHECK(dialogue.room(begun + Millis(5000)) == 5);  // waiting is no work
+  dialogue.sent(0, begun + Millis(6000));
+  for (const char* id : {"B", "C", "D"}) talk.add(id, Talk::State::sent);
+  CHECK(dialogue.room(begun + Millis(6000)) == 2 && dialogue.room(begun + Millis(7001)) == 0);
+  CHECK(dialogue.heard("0\n0\n", begun + Millis(6010)).size() == 2);  // together they took 10 ms
+  CHECK(dialogue.room(begun + Millis(6010)) == 6);
+  Dialogue failed = dialogue;
+  failed.fail(EIO);
+  dialogue.close();
+  CHECK(failed.room(begun + Millis(6010)) == 0 && dialogue.room(begun + Millis(6010)) == 0);
+  CHECK(dialogue.heard("0\n", begun).size() == 1 && dialogue.is_closing() && !failed.is_closing());
+}
+
+// The pipes: what has come before the end is heard, and the first failure stays.
+void a_stream_carries_a_dialogue() {
+  auto claim = [](const char* id, size_t size) {
+    Claim c;
+    c.id = id, c.job.function = "f", c.job.size = size;
+    return c;
+  };
+  auto print = [](Stream& stream, const std::string& text) {
+    CHECK(::write(stream.command_output(), text.data(), text.size()) == static_cast<ssize_t>(text.size()));
+  };
+  auto ids = [](const std::vector<Dialogue::Answer>& answers) {
+    std::string all;
+    for (const auto& answer : answers) all += answer.id;
+    return all;
+  };
+  {  // more than a pipe holds
+    Stream stream;
+    Workload workload;
+    workload.data.assign(100'000, 'w');
+    stream.send(claim("A", 100'000), 3, std::move(workload));
+    stream.send(claim("B", 0), 1, {});
+    stream.close();
+    std::string text(200'000, 0);
+    size_t size = 0;
+    while (stream.pending() > 0) {
+      CHECK(stream.pump().empty() && stream.input() >= 0 == stream.pending() > 0);
+      size += static_cast<size_t>(std::max<ssize_t>(::read(stream.command_input(), &text[size], 70'000), 0));
+    }
+    text.resize(size);
+    const std::string head = "100000 A 3 f\n", second = "0 B 1 f\n";
+    CHECK(text == head + std::string(100'000, 'w') + second);
+    char byte = 0;
+    CHECK(::read(stream.command_input(), &byte, 1) == 0);  // closed behind the last job
+    print(stream, "0\n0 B\nno line");
+    stream.close_ends();
+    CHECK(ids(stream.pump()) == "AB" && stream.dialogue().failure() == EPIPE && stream.output() < 0);
+  }
+  {  // an answer that was printed before the job was sent, then the end of the output
+    Stream stream;
+    stream.send(claim("A", 0), 1, {});
+    print(stream, "0\n0\n");
+    CHECK(stream.pump().empty() && stream.dialogue().failure() == EPROTO && stream.output() < 0);
+    print(stream, "0\n");
+    stream.close_ends();
+    CHECK(stream.pump().empty() && stream.dialogue().failure() == EPROTO && stream.dialogue().current() == "A");
+  }
+  {  // a workload that cannot be read
+    Stream stream;
+    Workload workload;
+    workload.blob = Fd(::open("/dev/null", O_WRONLY | O_CLOEXEC));
+    stream.send(claim("A", 0), 1, {});
+    stream.send(claim("B", 5), 1, std::move(workload));
+    CHECK(stream.pump().empty() && stream.dialogue().failure() == EIO);
+    print(stream, "0\n");
+    stream.close_ends();
+    CHECK(ids(stream.pump()) == "A" && stream.dialogue().failure() == EIO && stream.dialogue().current() == "B");
+  }
+}
+
 }  // namespace
 
 void test_work() {
@@ -278,4 +583,12 @@ void test_work() {
   starts_keep_their_rate();
   broken_commands_pause_their_function();
   jobs_are_claimed_ahead();
+  stream_windows();
+  each_line_has_its_meaning();
+  lines_come_together();
+  a_line_may_be_long();
+  half_a_line_is_no_answer();
+  answers_are_remembered();
+  a_command_has_room();
+  a_stream_carries_a_dialogue();
 }

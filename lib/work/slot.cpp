@@ -50,9 +50,7 @@ size_t Slot::capacity(bool alone) const {
   if (!m_setup->stream || alone) return is_running() ? 0 : 1;
   if (m_limit.is_reached()) return 0;
   if (!m_stream) return 1;
-  if (m_stream->pending() > stream_bytes || m_stream->closing()) return 0;
-  const size_t window = m_stream->window();
-  return window - std::min(window, m_jobs.size());
+  return m_stream->pending() > stream_bytes ? 0 : m_stream->dialogue().room(Clock::now());
 }
 
 std::optional<Slot::Failed> Slot::give(Start start, Clock::time_point now) {
@@ -113,22 +111,30 @@ Slot::Ended Slot::ended(Running job, AttemptEnd end) const {
           m_output && !m_stream ? m_output->bytes() : 0};
 }
 
+Slot::Running Slot::take(const std::string& id) {
+  auto it = std::find_if(m_jobs.begin(), m_jobs.end(), [&](const Running& job) { return job.claim.id == id; });
+  Running job = std::move(*it);
+  m_jobs.erase(it);
+  return job;
+}
+
+std::string Slot::current() const {
+  if (m_stream) return m_stream->dialogue().current();
+  return m_jobs.empty() ? std::string() : m_jobs.front().claim.id;
+}
+
 std::vector<Slot::Ended> Slot::answers() {
   std::vector<Ended> all;
   if (!m_stream) return all;
-  m_stream->pump();
-  for (auto& answer : m_stream->answers()) {
-    auto it = std::find_if(m_jobs.begin(), m_jobs.end(), [&](const Running& r) { return r.claim.id == answer.id; });
-    Running job = std::move(*it);
-    m_jobs.erase(it);
-    all.push_back(
-        ended(std::move(job), {.of = AttemptEnd::Of::answer, .exit = answer.status, .said = std::move(answer.reason)}));
+  for (auto& answer : m_stream->pump()) {
+    all.push_back(ended(take(answer.id),
+                        {.of = AttemptEnd::Of::answer, .exit = answer.status, .said = std::move(answer.reason)}));
     m_answered = Clock::now();
     if (!m_jobs.empty()) m_limit.works(m_answered);
-    else if (m_stream->closing()) m_limit.should_end(m_answered);
+    else if (is_closing()) m_limit.should_end(m_answered);
     else m_limit.idles();
   }
-  if (m_pid != 0 && m_stream->failure()) ::kill(-m_pid, SIGKILL);
+  if (m_pid != 0 && m_stream->dialogue().failure()) ::kill(-m_pid, SIGKILL);
   return all;
 }
 
@@ -146,17 +152,16 @@ std::optional<Slot::End> Slot::reap(bool cut_off) {
   if (m_output) m_output->pump();
   result.ended = answers();
   result.owner = std::exchange(m_owner, {});
-  if (!m_jobs.empty()) {
+  if (const std::string id = current(); !id.empty()) {
     AttemptEnd end{.of = m_stream ? AttemptEnd::Of::stream : AttemptEnd::Of::command};
     if (WIFSIGNALED(status)) end.signal = WTERMSIG(status);
     else end.exit = WEXITSTATUS(status);
     if (m_output) end.said = m_output->tail();
     end.at_limit = m_limit.is_reached();
     end.cut_off = cut_off;
-    end.unsent = m_stream ? m_stream->failure() : 0;
+    end.unsent = m_stream ? m_stream->dialogue().failure() : 0;
     end.prints = m_prints;
-    result.ended.push_back(ended(std::move(m_jobs.front()), std::move(end)));
-    m_jobs.pop_front();
+    result.ended.push_back(ended(take(id), std::move(end)));
   }
   for (auto& job : m_jobs) result.unbegun.push_back(std::move(job.claim));
   m_jobs.clear();
@@ -184,8 +189,9 @@ void Slot::enforce_limit(Clock::time_point now) {
 
 void Slot::send(int signal) {
   if (m_pid == 0 || ::kill(-m_pid, signal) == 0 || errno != EPERM || std::exchange(m_refuses, true)) return;
-  log(Level::error, "cannot stop process " + std::to_string(m_pid) +
-                        (m_jobs.empty() ? "" : ", which runs " + m_jobs.front().claim.id) + ": " + errno_text(EPERM));
+  const std::string id = current();
+  log(Level::error, "cannot stop process " + std::to_string(m_pid) + (id.empty() ? "" : ", which runs " + id) + ": " +
+                        errno_text(EPERM));
 }
 
 void Slot::watch(std::vector<pollfd>& fds) const {

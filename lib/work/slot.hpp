@@ -91,7 +91,7 @@ class Slot {
 
   // A streamed command that has nothing to do sees the end of its input.
   bool is_idle_stream() const { return m_stream && m_jobs.empty(); }
-  bool is_closing() const { return m_stream && m_stream->closing(); }
+  bool is_closing() const { return m_stream && m_stream->dialogue().is_closing(); }
   void close(Clock::time_point now);  // it is told to end after the grace
   void close_for_stop();              // what ends it is the stop of the worker
 
@@ -113,6 +113,9 @@ class Slot {
   };
   std::string run(const Claim& claim, const std::string& path, int input);
   Ended ended(Running job, AttemptEnd end) const;
+  Running take(const std::string& id);
+  // The job whose attempt ends with the command, or nothing. The others have not begun.
+  std::string current() const;
 
   const Setup* m_setup;
   Owners* m_owners;

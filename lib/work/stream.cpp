@@ -7,27 +7,13 @@
 #include <cerrno>
 #include <utility>
 
-#include "gq/base/text.hpp"
-
 namespace gq {
 namespace {
 
 constexpr size_t piece_size = 1 << 16;
-constexpr size_t longest_answer = 4096;
-constexpr int broken_answer = 70;  // EX_SOFTWARE
-constexpr double window_ms = 50, slow_ms = 1000;
-constexpr double least_window = 2, most_window = 256;
-constexpr size_t most_paces = 8;
-constexpr size_t most_answered = 4096;  // IDs that are remembered
+constexpr size_t most_read = 1 << 16;  // at a time; a pipe holds as much
 
 }  // namespace
-
-size_t stream_window(const std::deque<Pace>& latest, double running_ms) {
-  if (latest.empty() || latest.back().ms > slow_ms || running_ms > slow_ms) return 1;
-  double ms = running_ms, answers = 0;
-  for (const auto& p : latest) ms += p.ms, answers += static_cast<double>(p.answers);
-  return static_cast<size_t>(std::clamp(window_ms * answers / std::max(ms, 0.001), least_window, most_window));
-}
 
 Stream::Stream() {
   Pipe in = make_pipe(), out = make_pipe();
@@ -44,11 +30,8 @@ void Stream::close_ends() {
 }
 
 void Stream::send(const Claim& claim, uint32_t attempt, Workload workload) {
-  std::string head =
-      std::to_string(claim.job.size) + " " + claim.id + " " + std::to_string(attempt) + " " + claim.job.function + "\n";
+  std::string head = m_dialogue.add(claim, attempt);
   m_pending_bytes += head.size() + workload.data.size();
-  m_queued += head.size() + claim.job.size;
-  m_unanswered.push_back({claim.id, m_queued});
   if (!workload.blob && !m_pending.empty() && !m_pending.back().blob && m_pending.back().bytes.size() < piece_size) {
     m_pending.back().bytes.append(head).append(workload.data);
     return;
@@ -64,13 +47,11 @@ void Stream::send(const Claim& claim, uint32_t attempt, Workload workload) {
 }
 
 void Stream::close() {
-  m_closing = true;
+  m_dialogue.close();
   if (m_pending.empty()) m_input.reset();
 }
 
 void Stream::write() {
-  // It had nothing to do until now.
-  if (m_working_since == Clock::time_point{}) m_working_since = Clock::now();
   while (!m_pending.empty()) {
     Piece& piece = m_pending.front();
     if (piece.sent == piece.bytes.size()) {
@@ -85,7 +66,7 @@ void Stream::write() {
         piece.bytes.clear();
       }
       if (piece.bytes.empty()) {
-        m_failure = EIO;
+        m_dialogue.fail(EIO);
         return;
       }
       piece.sent = 0;
@@ -97,88 +78,40 @@ void Stream::write() {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) return;
     if (n < 0) {
-      m_failure = errno;
+      m_dialogue.fail(errno);
       return;
     }
     piece.sent += static_cast<size_t>(n);
-    m_written += static_cast<size_t>(n);
     m_pending_bytes -= static_cast<size_t>(n);
+    m_dialogue.sent(static_cast<size_t>(n), Dialogue::Clock::now());
   }
-  if (m_closing) m_input.reset();
+  if (m_dialogue.is_closing()) m_input.reset();
 }
 
-void Stream::pump() {
-  if (m_input && !m_pending.empty() && m_failure == 0) write();
-  while (m_output && m_answers.size() < longest_answer * 16) {
+std::vector<Dialogue::Answer> Stream::read() {
+  std::string text;
+  int failure = 0;
+  while (text.size() < most_read) {
     char buffer[16384];
-    ssize_t n = ::read(m_output.get(), buffer, sizeof buffer);
+    const ssize_t n = ::read(m_output.get(), buffer, sizeof buffer);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) break;
     if (n <= 0) {
-      m_failure = n < 0 ? errno : EPIPE;
-      m_output.reset();
+      failure = n < 0 ? errno : EPIPE;
       break;
     }
-    m_answers.append(buffer, static_cast<size_t>(n));
+    text.append(buffer, static_cast<size_t>(n));
   }
+  auto answers = m_dialogue.heard(text, Dialogue::Clock::now());
+  if (failure) m_dialogue.fail(failure);
+  return answers;
 }
 
-double Stream::running_ms() const {
-  if (m_unanswered.empty() || m_working_since == Clock::time_point{}) return 0;
-  return std::chrono::duration<double, std::milli>(Clock::now() - m_working_since).count();
-}
-
-size_t Stream::window() const { return stream_window(m_latest, running_ms()); }
-
-std::optional<Stream::Answer> Stream::answer() {
-  while (!m_answers.empty() && m_failure != EPROTO) {
-    m_early = m_early || m_unanswered.empty() || m_written < m_unanswered.front().end;
-    size_t end = m_answers.find('\n');
-    if (end == std::string::npos && m_answers.size() < longest_answer) return std::nullopt;
-    std::string line = m_answers.substr(0, end);
-    m_answers.erase(0, end == std::string::npos ? end : end + 1);
-    bool early = std::exchange(m_early, false);
-    size_t space = std::min(line.find(' '), line.size());
-    std::string_view reason = std::string_view(line).substr(std::min(space + 1, line.size()));
-    std::string word(reason.substr(0, reason.find(' ')));
-    if (m_answered_set.count(word)) continue;
-    if (early) {
-      m_failure = EPROTO;
-      return std::nullopt;
-    }
-    auto job = std::find_if(m_unanswered.begin(), m_unanswered.end(), [&](const Sent& s) { return s.id == word; });
-    if (job != m_unanswered.end() && m_written < job->end) {
-      m_failure = EPROTO;
-      return std::nullopt;
-    }
-    if (job == m_unanswered.end()) job = m_unanswered.begin();
-    else reason.remove_prefix(std::min(word.size() + 1, reason.size()));
-    Answer answer{job->id, broken_answer, {}};
-    auto status = parse_count(std::string_view(line).substr(0, space));
-    if (!status || *status > 255) answer.reason = "an answer that is none: " + printable(line);
-    else answer.status = static_cast<int>(*status), answer.reason = printable(reason);
-    m_unanswered.erase(job);
-    m_answered_set.insert(answer.id);
-    m_answered.push_back(answer.id);
-    if (m_answered.size() > most_answered) {
-      m_answered_set.erase(m_answered.front());
-      m_answered.pop_front();
-    }
-    return answer;
-  }
-  return std::nullopt;
-}
-
-std::deque<Stream::Answer> Stream::answers() {
-  std::deque<Answer> all;
-  double ms = running_ms();
-  while (auto next = answer()) all.push_back(std::move(*next));
-  if (all.empty()) return all;
-  m_latest.push_back({ms, all.size()});
-  if (m_latest.size() > most_paces) m_latest.pop_front();
-  // Where it waits for more, it is not at work before that is sent.
-  m_working_since = m_unanswered.empty() ? Clock::time_point{} : Clock::now();
-  return all;
+// What it has printed is read first: it was not printed for what is sent only now.
+std::vector<Dialogue::Answer> Stream::pump() {
+  auto answers = read();
+  if (m_input && !m_pending.empty() && !m_dialogue.failure()) write();
+  return answers;
 }
 
 }  // namespace gq
