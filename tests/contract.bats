@@ -524,6 +524,9 @@ PY
   # The loop of gq-stream(7).
   gq-worker --local --drain -f f --stream -- sh -c 'while read -r length id attempt function; do head -c "$length" >"$0/$id"; if [ "$(wc -c <"$0/$id")" -eq "$length" ]; then echo "0 $id"; else echo "75 $id cut short"; fi; done' "$T"
   [[ $(cat "$T"/01* | sort | xargs) == 'a b c d' && $(jobs_in dead) == 0 ]]
+  # An answer that names a job is for its latest attempt.
+  gq-enqueue f --local <<<x
+  timeout 60 gq-worker --local --drain -f f --stream --backoff 10ms -- sh -c 'while read -r l id attempt rest; do head -c "$l" >/dev/null; echo "$((attempt == 1 ? 75 : 0)) $id"; done'
   gq-enqueue f --local <<<x
   gq-worker --local --drain -f f --stream -- sh -c 'while read -r l id rest; do head -c "$l" >/dev/null; echo hello; done' 2>/dev/null
   [[ $(gq-inspect list --json | jq -r .reason) == *'an answer that is none: hello' ]]
@@ -578,9 +581,9 @@ PY
   no_jobs
   # An answer for which there is no job ends the command, and does not wait for the next one.
   echo x | gq-enqueue g --local
-  background gq-worker --local -f g --stream -- sh -c 'read -r l rest; head -c "$l" >/dev/null; echo start >>"$0"; echo 0; sleep 0.3; echo 0; sleep 60' "$T/starts"
+  background gq-worker --local -f g --stream -- sh -c 'read -r l rest; head -c "$l" >/dev/null; echo $$ >>"$0"; echo 0; sleep 0.3; echo 0; sleep 600' "$T/starts"
   eventually lines_are "$T/starts" 1
-  sleep 0.6
+  eventually no_process "$(cat "$T/starts")"
   echo y | gq-enqueue g --local
   eventually lines_are "$T/starts" 2
   kill "$PID"
