@@ -81,10 +81,10 @@ Journal_ build(const fs::path& directory, bool cleaned) {
     for (const auto& w : workloads) jobs.push_back(make_job({"f"}, w));
     store.add(jobs);
     for (const auto& j : jobs) made.jobs[j.add.id] = j.data;
-    Store::ClaimRequest request;
+    ClaimRequest request;
     request.functions = {"f"};
     request.most = 4;
-    request.owners = &owners;
+    request.owner = owners.name();
     auto claims = store.claim(request).jobs;
     for (size_t i = 0; i < 3; ++i)
       store.append({encode_record(event::Start{

@@ -104,18 +104,16 @@ void what_is_claimed() {
   std::function<void()> appended = [] {};
   auto choose_of = [&](size_t most, size_t turn = 0, bool away = false) {
     folded_on = false;
-    return choose(fold, {.max_crashes = 2,
-                         .owner = mine + ".0",
-                         .most = most,
-                         .away = away,
-                         .now = Millis(1000),
-                         .turn = turn,
-                         .is_alive = [&](const std::string& owner) { return owner_process(owner) == living; },
-                         .fold_on =
-                             [&] {
-                               folded_on = true;
-                               appended();
-                             }});
+    return choose(fold, {.most = most, .max_crashes = 2, .owner = mine + ".0"},
+                  {.away = away,
+                   .now = Millis(1000),
+                   .turn = turn,
+                   .is_alive = [&](const std::string& owner) { return owner_process(owner) == living; },
+                   .fold_on =
+                       [&] {
+                         folded_on = true;
+                         appended();
+                       }});
   };
   auto ids_of = [](const std::vector<Claim>& claims) {
     std::vector<std::string> all;

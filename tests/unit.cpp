@@ -67,9 +67,9 @@ void jobs_wait_for_their_time(const std::string& directory) {
     });
   };
   counts(4, 2);
-  Store::ClaimRequest request;
+  ClaimRequest request;
   Owners owners(store.owners_directory(), 1);
-  request.owners = &owners;
+  request.owner = owners.name();
   request.most = 1;
   auto claims = store.claim(request);
   CHECK(claims.jobs.size() == 1 && claims.jobs[0].job.due.count() != 0);
@@ -106,10 +106,10 @@ void repeated_start_is_not_a_new_one(const std::string& directory) {
   NewJob job = make_job({"f"}, "x");
   const std::string id = job.add.id;
   store.add({job});
-  Store::ClaimRequest request;
+  ClaimRequest request;
   request.functions = {"f"};
   request.most = 1;
-  request.owners = &owners;
+  request.owner = owners.name();
   CHECK(store.claim(request).jobs.size() == 1);
   auto start = said<event::Start>(id, owner.name, 1), fail = said<event::Fail>(id, owner.name, 1);
   store.append({start});
@@ -249,10 +249,10 @@ void claim_fits_into_one_record(const std::string& directory) {
   std::vector<NewJob> jobs;
   for (int i = 0; i < 5000; ++i) jobs.push_back(make_job({"f"}, "x"));
   store.add(jobs);
-  Store::ClaimRequest request;
+  ClaimRequest request;
   request.functions = {"f"};
   request.most = 5000;
-  request.owners = &owners;
+  request.owner = owners.name();
   auto first = store.claim(request).jobs.size();
   CHECK(first > 0);
   // What was claimed and is not held any more by the caller is found again; what is held is not.
@@ -277,10 +277,10 @@ void a_listing_misses_no_job(const std::string& directory) {
   add("g", "");
   store.add(jobs);
   auto claim = [&](const std::string& function) {
-    Store::ClaimRequest request;
+    ClaimRequest request;
     request.functions = {function};
     request.most = 1;
-    request.owners = &owners;
+    request.owner = owners.name();
     return store.claim(request).jobs.at(0).id;
   };
   auto start = [&](const std::string& id) { store.append({said<event::Start>(id, owner.name, 1)}); };
@@ -341,11 +341,11 @@ void reading_leaves_the_seal(const std::string& directory) {
   store.look([](Fold& fold) { fold.drop_forgotten("nobody"); });
   store.index().leave();
   CHECK(file_exists(seal));
-  Store::ClaimRequest request;
+  ClaimRequest request;
   Owners owners(store.owners_directory(), 1);
   request.functions = {"f"};
   request.most = 1;
-  request.owners = &owners;
+  request.owner = owners.name();
   CHECK(store.claim(request).jobs.size() == 1 && !file_exists(seal));  // from reading to writing in one visit
 }
 

@@ -184,7 +184,7 @@ Exit flush(Options& o, const Common& common) {
                 "cannot run " + printable(config.command[0]) + ": " + errno_text(problem) + "; no job is spent");
   Store store = open_store(common.store, false);
   if (o.dry_run) {
-    Store::ClaimRequest request;
+    ClaimRequest request;
     request.functions = o.work.functions;
     request.most = SIZE_MAX / 2;
     request.dry_run = true;

@@ -9,12 +9,12 @@
 //   holder                  the machine and the directory of the copy
 //   position                where the copy began to write when it was last made anew
 //
-//   directory/database      how to reach it, exec:PROGRAM ARG..., and of which directory that is said: directory DEVICE
-//   INODE TIME; not there
-//                           where a C++ program brings a KeyValue of its own
-//   directory/mirror        boot | how much of the journal the database has | sum of gq.json; its flock is held by who
-//   writes there directory/mirror.users  flock(2): shared by all that have the store open; alone, who makes the copy
-//   anew
+//   directory/database      how to reach it, exec:PROGRAM ARG..., and of which directory that is said:
+//                           directory DEVICE INODE TIME; not there where a C++ program brings a KeyValue of its own
+//   directory/mirror        boot | how much of the journal the database has | sum of gq.json;
+//                           the process that writes there holds its flock(2)
+//   directory/mirror.users  its flock(2) is shared by all processes that have the store open; the one that makes the
+//                           copy anew holds it alone
 //
 // What Journal::sync() does for a journal of its own, sync() does here: it takes what processes have appended to the
 // copy since the database was told last, and puts it there in one request. So whoever waits is answered by one commit,

@@ -13,12 +13,11 @@
 // A segment that has been cleaned (cleaner.hpp) holds what is left of one or more of them, in the old order, under the
 // name of the first. What is left keeps its LSN, which is no longer where it stands:
 //
-//   segment header: the same with version 2 and header size 64, and before its sum: LSN of the end of what it stands
-//   for u64 |
+//   segment header: the same with version 2 and header size 64, and before its sum:
+//                   LSN of the end of what it stands for u64 |
 //                   LSN of the end of the journal when it was cleaned u64 | size of the file u64
-//   frame header:   magic "GQF2" | the same; seeded with the store's ID and the frame's place in the file. The data of
-//   an add may
-//                   be left out where nobody needs it any more.
+//   frame header:   magic "GQF2" | the same; seeded with the store's ID and the frame's place in the file.
+//                   The data of an add may be left out where nobody needs it any more.
 //
 // Guarantees. commit() returns only when its records are on stable storage, by an fdatasync of this process on a
 // descriptor that it opened before it wrote: Linux reports a lost write only to descriptors that were open, so nobody
@@ -125,8 +124,7 @@ class Journal {
   bool sync(Lsn from, Lsn end);
 
   // append() and sync(), once more in a new segment where the sync failed; throws Error(retry) when that fails too: the
-  // outcome is then unknown. `appended` is told what
-  // they take before they are first synced.
+  // outcome is then unknown. `appended` is told what they take before they are first synced.
   std::vector<Placed> commit(const std::vector<RecordBytes>& records, Room room,
                              const std::function<void(Lsn from, Lsn end)>& appended = {});
 

@@ -12,19 +12,23 @@ namespace {
 
 class Chooser {
  public:
-  Chooser(Fold& fold, const Claiming& claiming) : m_fold(fold), m_claiming(claiming) {}
+  Chooser(Fold& fold, const ClaimRequest& request, const ClaimContext& context)
+      : m_fold(fold),
+        m_request(request),
+        m_context(context),
+        m_most(context.away ? 0 : std::min(request.most, context.most)) {}
 
   Chosen choose() {
-    auto functions = m_claiming.functions.empty() ? m_fold.functions() : m_claiming.functions;
+    auto functions = m_request.functions.empty() ? m_fold.functions() : m_request.functions;
     const auto counters = m_fold.counters();
     for (const auto& f : functions) {
       if (auto it = counters.find(f); it != counters.end()) m_chosen.claims.live += it->second.live();
-      if (!m_claiming.except.count(f) && !m_fold.paused(f)) m_functions.push_back(f);
+      if (!m_request.except.count(f) && !m_fold.paused(f)) m_functions.push_back(f);
     }
     for (const auto& held : look_at_owners()) take_over(held);
     for (size_t n = 0, left = m_functions.size(); left > 0; ++n, --left)
-      take_of(m_functions[(m_claiming.turn + n) % m_functions.size()],
-              is_full() ? 0 : (m_claiming.most - jobs().size() + left - 1) / left);
+      take_of(m_functions[(m_context.turn + n) % m_functions.size()],
+              is_full() ? 0 : (m_most - jobs().size() + left - 1) / left);
     return std::move(m_chosen);
   }
 
@@ -35,7 +39,7 @@ class Chooser {
   };
 
   std::vector<Claim>& jobs() { return m_chosen.claims.jobs; }
-  bool is_full() { return jobs().size() >= m_claiming.most; }
+  bool is_full() { return jobs().size() >= m_most; }
   bool is_wanted(const std::string& function) {
     return std::find(m_functions.begin(), m_functions.end(), function) != m_functions.end();
   }
@@ -49,16 +53,16 @@ class Chooser {
   std::vector<Held> look_at_owners() {
     std::vector<Held> held;
     for (const auto& owner : m_fold.owners()) {
-      if (owner == m_claiming.owner) {
+      if (owner == m_request.owner) {
         m_fold.claimed(owner, [&](const std::string& id) {
           if (is_full()) return false;
-          if (Claim c = find(id); !m_claiming.held.count(id) && is_wanted(c.job.function))
+          if (Claim c = find(id); !m_request.held.count(id) && is_wanted(c.job.function))
             jobs().push_back(std::move(c));
           return true;
         });
-      } else if (owner_process(owner) == owner_process(m_claiming.owner)) {
+      } else if (owner_process(owner) == owner_process(m_request.owner)) {
         continue;
-      } else if (m_claiming.is_alive(owner)) {
+      } else if (m_context.is_alive(owner)) {
         m_chosen.claims.other_owners.push_back(owner);
       } else {
         m_fold.claimed(owner, [&](const std::string& id) {
@@ -68,7 +72,7 @@ class Chooser {
       }
     }
     // A dead owner may have let go since the journal was read.
-    if (!held.empty()) m_claiming.fold_on();
+    if (!held.empty()) m_context.fold_on();
     return held;
   }
 
@@ -79,9 +83,9 @@ class Chooser {
     const Job& left = claim.job;
     if (!m_fold.may_run(left)) {
       m_chosen.strays.push_back(std::move(claim));
-    } else if (!m_claiming.away && is_wanted(left.function)) {
+    } else if (!m_context.away && is_wanted(left.function)) {
       const bool give_up =
-          left.state == State::running && m_claiming.max_crashes && left.crashes + 1 >= m_claiming.max_crashes;
+          left.state == State::running && m_request.max_crashes && left.crashes + 1 >= m_request.max_crashes;
       auto& to = give_up ? m_chosen.claims.abandoned : m_left_behind[left.function];
       to.push_back(std::move(claim));
     }
@@ -92,9 +96,9 @@ class Chooser {
     auto& next_due = m_chosen.claims.next_due;
     std::vector<Claim> candidates = std::move(m_left_behind[function]);
     const size_t left_behind = candidates.size();
-    auto due = m_fold.delayed(function, m_claiming.now, [&](const std::string& id) {
+    auto due = m_fold.delayed(function, m_context.now, [&](const std::string& id) {
       if (share == 0) {
-        next_due = m_claiming.now;
+        next_due = m_context.now;
         return false;
       }
       candidates.push_back(find(id));
@@ -111,14 +115,16 @@ class Chooser {
       return std::pair(a.job.priority, a.job.first_lsn) < std::pair(b.job.priority, b.job.first_lsn);
     });
     if (candidates.size() > share) {
-      if (before > 0) next_due = m_claiming.now;
+      if (before > 0) next_due = m_context.now;
       candidates.resize(share);
     }
     for (auto& c : candidates) jobs().push_back(std::move(c));
   }
 
   Fold& m_fold;
-  const Claiming& m_claiming;
+  const ClaimRequest& m_request;
+  const ClaimContext& m_context;
+  const size_t m_most;
   std::vector<std::string> m_functions;
   std::map<std::string, std::vector<Claim>> m_left_behind;  // by function
   Chosen m_chosen;
@@ -126,6 +132,8 @@ class Chooser {
 
 }  // namespace
 
-Chosen choose(Fold& fold, const Claiming& claiming) { return Chooser(fold, claiming).choose(); }
+Chosen choose(Fold& fold, const ClaimRequest& request, const ClaimContext& context) {
+  return Chooser(fold, request, context).choose();
+}
 
 }  // namespace gq

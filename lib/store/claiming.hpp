@@ -31,14 +31,21 @@ struct Claims {
 
 constexpr size_t most_claims = 1000;  // at a time: their IDs fit into one record
 
-struct Claiming {
+// What a process asks for.
+struct ClaimRequest {
   std::vector<std::string> functions{};  // empty: all that the store knows
-  std::set<std::string> except{};        // functions to leave alone, besides those that are paused
-  std::set<std::string> held{};          // jobs that this process has claimed before and not forgotten
-  uint32_t max_crashes = 0;              // a job whose worker died this often is abandoned; 0: none is
-  std::string owner{};                   // this process; empty where it only looks
   size_t most = 0;                       // so many jobs; 0 only looks
-  bool away = false;                     // this node has not returned to its group yet: it starts nothing
+  uint32_t max_crashes = 0;              // a job whose worker died this often is abandoned; 0: none is
+  std::string owner{};                   // this process, see Owners::name(); empty where it only looks
+  std::set<std::string> held{};          // jobs that it has claimed before and not forgotten
+  std::set<std::string> except{};        // functions to leave alone, besides those that are paused
+  bool dry_run = false;                  // Store::claim() returns what would be claimed, and claims nothing
+};
+
+// How things stand when it is answered.
+struct ClaimContext {
+  size_t most = SIZE_MAX;  // there is room for so many
+  bool away = false;       // this node has not returned to its group yet: it starts nothing
   Millis now{0};
   size_t turn = 0;  // the functions take turns: which of them comes first
 
@@ -55,6 +62,6 @@ struct Chosen {
 
 // Takes what dead owners left, and then, of each function its share, jobs that are due and queued ones, by priority and
 // the order in which they came. Throws TableError where the index contradicts itself.
-Chosen choose(Fold& fold, const Claiming& claiming);
+Chosen choose(Fold& fold, const ClaimRequest& request, const ClaimContext& context);
 
 }  // namespace gq

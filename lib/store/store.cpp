@@ -43,6 +43,21 @@ Settings open_settings(const Directory& directory, bool create) {
   return read_settings(directory);
 }
 
+constexpr const char* damaged_record = "its record is damaged";
+
+// Why this is not the record with which a job came; empty where it is.
+std::string fault_of(const std::string& id, const Job& job, const Event& event, std::string_view data) {
+  if (id_of(event) != id) return damaged_record;
+  if (data.size() != job.size || sum64(data) != job.sum) return "its checksum is wrong";
+  return {};
+}
+
+// Reads the first record of a job; where that one is damaged, or its sync failed, the newest copy. Not the other way:
+// who has seen a job can queue another workload with its ID, size and sum. Whether one of them is whole.
+bool first_whole(const Job& job, const std::function<bool(Lsn)>& is_whole) {
+  return is_whole(job.first_lsn) || is_whole(job.location);
+}
+
 std::string encode_change(Change what, const std::string& id, const Job& job) {
   const Millis at = now_ms();
   switch (what) {
@@ -440,29 +455,22 @@ void Store::leave_out_ended(std::vector<Claim>& jobs) {
 }
 
 Claims Store::claim(const ClaimRequest& request) {
-  Claiming claiming{.functions = request.functions,
-                    .except = request.except,
-                    .held = request.held,
-                    .max_crashes = request.max_crashes,
-                    .owner = request.owners ? request.owners->name() : std::string(),
-                    .most = request.most,
-                    .away = group().once && !request.dry_run && !has_returned(),
-                    .turn = m_turn,
-                    .is_alive = [&](const std::string& owner) { return owner_alive(owners_directory(), owner); }};
-  if (claiming.away) claiming.most = 0;
-  if (claiming.most > 0 && !request.dry_run) {
-    claiming.most = std::min(claiming.most, m_journal.check_claim_room() ? most_claims : few_claims);
+  ClaimContext context{.away = group().once && !request.dry_run && !has_returned(),
+                       .turn = m_turn,
+                       .is_alive = [&](const std::string& owner) { return owner_alive(owners_directory(), owner); }};
+  if (request.most > 0 && !context.away && !request.dry_run) {
+    context.most = m_journal.check_claim_room() ? most_claims : few_claims;
     if (m_durability) take_ends();
   }
   Claims result;
   m_index.visit([&](Fold& fold) {
     remove_free_blobs(fold);
-    claiming.now = now_ms();
-    claiming.fold_on = [&] { m_index.fold_on(fold); };
-    Chosen chosen = choose(fold, claiming);
+    context.now = now_ms();
+    context.fold_on = [&] { m_index.fold_on(fold); };
+    Chosen chosen = choose(fold, request, context);
     result = std::move(chosen.claims);
-    if (claiming.away) result.next_due = claiming.now + return_interval;
-    if (!request.dry_run) record_claim(fold, claiming, result.jobs, chosen.strays);
+    if (context.away) result.next_due = context.now + return_interval;
+    if (!request.dry_run) record_claim(fold, request.owner, context.now, result.jobs, chosen.strays);
   });
   ++m_turn;
   if (m_durability && !request.dry_run) leave_out_ended(result.jobs);
@@ -470,13 +478,13 @@ Claims Store::claim(const ClaimRequest& request) {
 }
 
 // Says that these jobs are this process's, lets go of the strays, and leaves those jobs that it has got.
-void Store::record_claim(Fold& fold, const Claiming& claiming, std::vector<Claim>& jobs,
+void Store::record_claim(Fold& fold, const std::string& owner, Millis now, std::vector<Claim>& jobs,
                          const std::vector<Claim>& strays) {
   std::vector<std::string> records;
   for (const auto& [id, job] : strays)
-    records.push_back(encode_record(
-        event::Fail{.id = id, .at = claiming.now, .owner = job.owner, .start = job.starts, .spent = false}));
-  event::Claim claimed{.at = claiming.now, .owner = claiming.owner};
+    records.push_back(
+        encode_record(event::Fail{.id = id, .at = now, .owner = job.owner, .start = job.starts, .spent = false}));
+  event::Claim claimed{.at = now, .owner = owner};
   for (const auto& c : jobs) claimed.ids.push_back(c.id);
   if (!jobs.empty()) records.push_back(encode_record(claimed));
   if (records.empty()) return;
@@ -486,7 +494,7 @@ void Store::record_claim(Fold& fold, const Claiming& claiming, std::vector<Claim
   // Of a job of another process, the end may have come just before.
   std::vector<Claim> own;
   for (auto& c : jobs)
-    if (auto job = fold.get(c.id); job && job->state == State::claimed && job->owner == claimed.owner)
+    if (auto job = fold.get(c.id); job && job->state == State::claimed && job->owner == owner)
       own.push_back({c.id, std::move(*job)});
   jobs = std::move(own);
 }
@@ -564,15 +572,11 @@ std::optional<Workload> Store::workload(const std::string& id, const Job& job, s
     else if (job.source.empty() && file_size(w.blob.get()) != job.size) reason = "its blob has another size";
     else if (sum_part(w.blob.get(), job.offset, job.size) != job.sum) reason = "the checksum of its blob is wrong";
   } else {
-    // The first; where that one is damaged, or its sync failed, the newest copy. Not the other way: who has seen a job
-    // can queue another workload with its ID, size and sum.
-    for (Lsn lsn : {job.first_lsn, job.location}) {
-      reason.clear();
-      if (!reader.read_record_at(lsn, true) || id_of(reader.event()) != id) reason = "its record is damaged";
-      else if (reader.data().size() != job.size || sum64(reader.data()) != job.sum) reason = "its checksum is wrong";
-      else w.data = reader.data();
-      if (reason.empty()) break;
-    }
+    first_whole(job, [&](Lsn lsn) {
+      reason = reader.read_record_at(lsn, true) ? fault_of(id, job, reader.event(), reader.data()) : damaged_record;
+      if (reason.empty()) w.data = reader.data();
+      return reason.empty();
+    });
   }
   if (!reason.empty() && m_durability) restore(w, id, job, reason);
   if (!reason.empty()) return std::nullopt;
@@ -587,16 +591,16 @@ void Store::restore(Workload& w, const std::string& id, const Job& job, std::str
     if (!fd || sum_part(fd.get(), job.offset, job.size) != job.sum) return;
     w.blob = std::move(fd);
   } else {
-    auto is_whole = [&](Lsn lsn) {
-      auto record = m_durability->record(lsn);
-      auto head = record ? parse_record(*record) : std::nullopt;
-      if (!head || record->size() != head->head_size + job.size ||
-          sum64(std::string_view(*record).substr(head->head_size)) != job.sum)
-        return false;
-      w.data = record->substr(head->head_size);
+    const bool found = first_whole(job, [&](Lsn lsn) {
+      const auto record = m_durability->record(lsn);
+      const auto head = record ? parse_record(*record) : std::nullopt;
+      if (!head || record->size() < head->head_size) return false;
+      const auto data = std::string_view(*record).substr(head->head_size);
+      if (!fault_of(id, job, head->event, data).empty()) return false;
+      w.data = data;
       return true;
-    };
-    if (!is_whole(job.first_lsn) && !is_whole(job.location)) return;
+    });
+    if (!found) return;
   }
   reason.clear();
 }

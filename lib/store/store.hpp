@@ -102,15 +102,6 @@ class Store {
   // Throws the Error that add() of so many bytes would run into at once, if any: no room.
   void check_room(uint64_t size, uint64_t run = 0);
 
-  struct ClaimRequest {
-    std::vector<std::string> functions;  // empty: all that the store knows
-    size_t most = 0;                     // jobs wanted; 0 only looks
-    uint32_t max_crashes = 0;            // a job whose worker died this often is abandoned
-    const Owners* owners = nullptr;      // who claims
-    std::set<std::string> held;          // jobs that it has claimed before and not forgotten
-    std::set<std::string> except;        // functions to leave alone, besides those that are paused
-    bool dry_run = false;                // returns what would be claimed, claims nothing
-  };
   // Claims jobs that nobody alive holds: those of dead owners, then due and queued ones in order. Also removes blobs
   // that forget_blob() named. What the caller has given back has to be settled before: settle() may append it again,
   // and it would let go of the new claim, too. Throws Error(storage) without claiming when there would be no room to
@@ -173,7 +164,8 @@ class Store {
   void remove_free_blobs(Fold& fold);
   void take_ends();
   void leave_out_ended(std::vector<Claim>& jobs);
-  void record_claim(Fold& fold, const Claiming& claiming, std::vector<Claim>& jobs, const std::vector<Claim>& strays);
+  void record_claim(Fold& fold, const std::string& owner, Millis now, std::vector<Claim>& jobs,
+                    const std::vector<Claim>& strays);
   void restore(Workload& workload, const std::string& id, const Job& job, std::string& reason) const;
   std::vector<Placed> append_references(const std::vector<NewJob>& jobs, std::vector<size_t>& of,
                                         std::vector<RecordBytes>& bytes, std::vector<Answer>& answers);

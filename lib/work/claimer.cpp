@@ -102,11 +102,11 @@ int64_t Claimer::due_in(Clock::time_point now, Millis wall) const {
 std::vector<Claim> Claimer::claim(size_t places, std::set<std::string> held, Clock::time_point now) {
   m_look = false;
   m_next_look = now + look_interval;
-  Store::ClaimRequest request;
+  ClaimRequest request;
   request.functions = m_config.functions;
   request.most = jobs_ahead(places, m_average_ms, m_config.stream, m_config.rate);
   request.max_crashes = m_config.max_crashes;
-  request.owners = &m_owners;
+  request.owner = m_owners.name();
   request.held = std::move(held);
   request.except = m_pauses.now(now);
   m_seen = m_store.claim(request);

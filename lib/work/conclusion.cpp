@@ -86,40 +86,22 @@ Conclusion conclude(const AttemptEnd& end, const Job& job, const ConclusionRules
 }
 
 std::string conclusion_record(const Claim& claim, const Conclusion& c, Millis now) {
-  const Job& job = claim.job;
+  const auto record = [&](auto event) {
+    event.id = claim.id, event.at = now, event.owner = claim.job.owner, event.start = claim.job.starts;
+    event.exit = c.exit, event.signal = c.signal;
+    return encode_record(event);
+  };
   switch (c.what) {
     case Conclusion::What::done:
-      return encode_record(event::Done{.id = claim.id,
-                                       .at = now,
-                                       .owner = job.owner,
-                                       .start = job.starts,
-                                       .exit = c.exit,
-                                       .signal = c.signal,
-                                       .attempts = job.failures + 1,
-                                       .keep = c.keep});
+      return record(event::Done{.attempts = claim.job.failures + 1, .keep = c.keep});
     case Conclusion::What::dead:
-      return encode_record(event::Dead{.id = claim.id,
-                                       .at = now,
-                                       .owner = job.owner,
-                                       .start = job.starts,
-                                       .spent = c.spent,
-                                       .why = c.why,
-                                       .exit = c.exit,
-                                       .signal = c.signal});
+      return record(event::Dead{.spent = c.spent, .why = c.why});
     case Conclusion::What::again:
     case Conclusion::What::given_back:
     case Conclusion::What::broken:
       break;
   }
-  return encode_record(event::Fail{.id = claim.id,
-                                   .at = now,
-                                   .owner = job.owner,
-                                   .start = job.starts,
-                                   .spent = c.spent,
-                                   .due = c.due,
-                                   .why = c.why,
-                                   .exit = c.exit,
-                                   .signal = c.signal});
+  return record(event::Fail{.spent = c.spent, .due = c.due, .why = c.why});
 }
 
 }  // namespace gq
