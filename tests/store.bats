@@ -219,11 +219,11 @@ tear() {
     not gq-inspect check >"$T/failed.out"
     grep -q '^missing' "$T/failed.out"
   done
-  # Where nothing tells, as in a store of before, it is as good as any.
+  # Where nothing tells, as in a store of before, it says that.
   rm -rf "$GQ_STORE"
   fill 10
   truncate -s 40 "$GQ_STORE/append.lock"; truncate -s -5 "$(segment)"
-  gq-inspect check
+  gq-inspect check | grep -qx 'unknown at [0-9]*: the journal ends here; nothing tells whether there was more'
 }
 
 @test "the journal: one flipped bit costs one job, which is reported; the others work [workload, meta, lengths, frame]" {
@@ -330,8 +330,7 @@ break_frame() {
   ((n > 2000))
   gq-worker --local --drain -f f -j 2 --stream -- perl -e '$| = 1; while (<STDIN>) { my ($n) = split; read(STDIN, my $b, $n); print "0\n" }' 2>"$T/err"
   [[ $(gq-inspect stats --json -f f | jq -r .finished) == "$n" ]]
-  cp -r "$GQ_STORE" "$T/copy"
-  gq-inspect check --store "$T/copy"  # which needs room for a copy of the index
+  gq-inspect check
   umount "$T/disk"
 }
 

@@ -24,6 +24,8 @@
 namespace gq {
 namespace {
 
+constexpr Millis progress_interval{200};
+
 // One write a line, so that lines of several programs do not mix; with journald's level where it reads standard error.
 void message(const char* program, Level level, const std::string& text) {
   static const bool journald = std::getenv("JOURNAL_STREAM") && !::isatty(STDERR_FILENO);
@@ -248,6 +250,21 @@ int run_program(int argc, char** argv, const Program& program) {
     message(program.name, Level::error, std::string("a bug: ") + e.what());
     return static_cast<int>(Exit::bug);
   }
+}
+
+Display::Display() : m_on(::isatty(STDERR_FILENO)) {}
+
+void Display::show(const std::string& text) {
+  if (!m_on || now_ms() < m_next) return;
+  m_next = now_ms() + progress_interval;
+  m_shown = true;
+  const std::string line = "\r\033[K" + text;
+  [[maybe_unused]] ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
+void Display::clear() {
+  if (!std::exchange(m_shown, false)) return;
+  [[maybe_unused]] ssize_t n = ::write(STDERR_FILENO, "\r\033[K", 4);
 }
 
 EndsInOrder::EndsInOrder(std::function<void()> last) : m_last(std::move(last)) {

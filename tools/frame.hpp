@@ -50,6 +50,23 @@ class EndsInOrder {
   std::thread m_thread;
 };
 
+// Where standard error is a terminal, says how far the program is, in one line that is written over.
+class Display {
+ public:
+  Display();
+  ~Display() { clear(); }
+  bool is_on() const { return m_on; }
+  // At most some times a second.
+  void show(const std::string& text);
+  // Before anything else is written.
+  void clear();
+
+ private:
+  const bool m_on;
+  bool m_shown = false;
+  Millis m_next{0};
+};
+
 // Validators that also convert, for use with add_option.
 CLI::Option* add_duration(CLI::App& app, const std::string& name, Millis& value, const std::string& help);
 void add_size(CLI::App& app, const std::string& name, uint64_t& value, const std::string& help);

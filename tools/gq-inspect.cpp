@@ -10,6 +10,7 @@
 #include "gq/base/ulid.hpp"
 #include "gq/database/open_store.hpp"
 #include "gq/replication/debts.hpp"
+#include "gq/store/check.hpp"
 #include "gq/store/exchange.hpp"
 #include "gq/store/listing.hpp"
 #include "gq/store/store.hpp"
@@ -421,121 +422,20 @@ Exit stats(const Options& o, Store& store) {
 
 Exit check(const Options& o, Store& store) {
   bool ok = true;
-  auto report = [&](const char* kind, Lsn lsn, const std::string& id, const std::string& text, bool bad) {
-    ok = ok && !bad;
-    if (o.json) {
-      Json json = {{"kind", kind}, {"lsn", lsn}, {"id", id}, {"text", text}, {"bad", bad}};
-      print(json_line(json));
-    } else if (bad) {
-      print(text_line(
-          {std::string(kind) + " at " + std::to_string(lsn) + (id.empty() ? "" : ", job " + id) + ": " + text}));
-    }
+  Display display;
+  auto found = [&](const Finding& f) {
+    ok = ok && !f.is_bad;
+    display.clear();
+    if (o.json) print(json_line({{"kind", f.kind}, {"lsn", f.lsn}, {"id", f.id}, {"text", f.text}, {"bad", f.is_bad}}));
+    else if (f.is_bad || std::string_view(f.kind) == "unknown")
+      print(text_line({std::string(f.kind) + " at " + std::to_string(f.lsn) + (f.id.empty() ? "" : ", job " + f.id) +
+                       ": " + f.text}));
   };
-  std::vector<std::pair<Lsn, Lsn>> unreadable;
-  // Jobs whose workload is not there any more: it is cleaned away only when it is not needed.
-  std::vector<std::pair<Lsn, std::string>> without_data;
-  auto look_without_data = [&](bool all) {
-    if (without_data.empty() || (!all && without_data.size() < most_looked_up)) return;
-    std::vector<std::pair<Lsn, std::string>> wrong;
-    store.look([&](Fold& fold) {
-      wrong.clear();
-      for (const auto& [lsn, id] : without_data)
-        if (auto job = fold.get(id); job && job->state != State::finished && job->is_inline() && job->location == lsn)
-          wrong.push_back({lsn, id});
-    });
-    for (const auto& [lsn, id] : wrong) report("damage", lsn, id, "its workload is gone", true);
-    without_data.clear();
+  auto progress = [&](const CheckProgress& p) {
+    display.show(std::to_string(p.read >> 20) + " of " + std::to_string(p.journal >> 20) + " MiB of the journal, " +
+                 counted(p.jobs, "job"));
   };
-  // Every byte of the journal. (An append that was cut off is no damage, nor is what was never synced: nobody was told
-  // that it was done.)
-  const auto mark = store.journal().synced();
-  const Lsn synced = mark.value_or(0), unsynced = mark.value_or(UINT64_MAX);
-  EventReader reader(store.journal(), 0);
-  auto damaged = [&](Lsn lsn, const std::string& id, const std::string& text) {
-    bool bad = lsn < unsynced && !reader.never_synced();
-    report(bad ? "damage" : "torn", lsn, id, text, bad);
-  };
-  for (auto item = reader.next(true); item != JournalReader::Item::end; item = reader.next(true)) {
-    std::string range = std::to_string(reader.position() - reader.lsn()) + " bytes ";
-    switch (item) {
-      case JournalReader::Item::record:
-        if (reader.head().inline_size() > 0 && reader.has_data() && sum64(reader.data()) != reader.head().data_sum)
-          damaged(reader.lsn(), id_of(reader.event()), "the checksum of its workload is wrong");
-        if (reader.head().inline_size() > 0 && !reader.has_data())
-          without_data.push_back({reader.lsn(), id_of(reader.event())});
-        look_without_data(false);
-        break;
-      case JournalReader::Item::damage:
-        unreadable.push_back({reader.lsn(), reader.position()});
-        damaged(reader.lsn(), "", range + "cannot be read");
-        break;
-      case JournalReader::Item::missing:
-        unreadable.push_back({reader.lsn(), reader.position()});
-        report("missing", reader.lsn(), "", range + "of the journal are gone", true);
-        break;
-      case JournalReader::Item::torn:
-        report("torn", reader.lsn(), "", range + "of an append that was never acknowledged", false);
-        break;
-      case JournalReader::Item::end:
-        break;
-    }
-  }
-  look_without_data(true);
-  const uint64_t rest = reader.unread();
-  if (rest) damaged(reader.position(), "", std::to_string(rest) + " bytes cannot be read");
-  if (Lsn end = reader.position() + rest; end < synced)
-    report("missing", end, "",
-           "the journal ends here; " + std::to_string(synced - end) + " bytes that were on stable storage are gone",
-           true);
-  std::vector<Trouble> troubles;
-  store.look([&](Fold& fold) { troubles = fold.troubles(); });
-  for (const auto& t : troubles)
-    if (t.kind == Trouble::Kind::conflict)
-      report("conflict", t.lsn, t.id, "its ID was used again with another workload, which was refused", false);
-  // Where each job stands in the journal is compared with the index; only what cannot be read, and what has come since,
-  // is looked at here.
-  EventReader news(store.journal(), 0);
-  auto is_readable = [&](Lsn lsn, const std::string& id) {
-    if (lsn >= reader.position()) return news.read_record_at(lsn, false) && id_of(news.event()) == id;
-    auto at = std::upper_bound(unreadable.begin(), unreadable.end(), std::pair(lsn, UINT64_MAX));
-    return at == unreadable.begin() || std::prev(at)->second <= lsn;
-  };
-  list_jobs(store, {}, [&](const Claim& c) {
-    std::string reason;
-    if (c.job.is_inline()) {
-      if (!is_readable(c.job.location, c.id)) reason = "its record is damaged";
-    } else if (!store.workload(c.id, c.job, reason)) {
-      bool finished = false;  // meanwhile, and so its blob is gone
-      store.look([&](Fold& fold) {
-        auto now = fold.get(c.id);
-        finished = !now || now->state == State::finished;
-      });
-      if (finished) reason.clear();
-    }
-    if (!reason.empty()) report("damage", c.job.location, c.id, reason, true);
-    return true;
-  });
-  Fd cleaning = store.open_clean_lock();
-  if (Durability* database = store.journal().durability()) {
-    FileLock not_now(cleaning.get(), FileLock::Mode::shared);
-    database->verify(store.journal(),
-                     [&](Lsn lsn, const std::string& text) { report("database", lsn, "", text, true); });
-  }
-  auto cleaned = [&] {
-    std::vector<std::pair<Lsn, Lsn>> all;
-    for (const auto& s : store.journal().segments())
-      if (s.cleaned) all.push_back({s.base, s.cleaned_at});
-    return all;
-  };
-  const auto before = cleaned();
-  std::string difference;
-  bool same = store.index().equals_fold(difference);
-  if (!same && cleaned() != before) {  // that may be why
-    FileLock not_now(cleaning.get(), FileLock::Mode::shared);
-    difference.clear();
-    same = store.index().equals_fold(difference);
-  }
-  if (!same) report("index", 0, "", "it is not what the journal says: " + difference, true);
+  check_store(store, found, display.is_on() ? progress : std::function<void(const CheckProgress&)>());
   return ok ? Exit::ok : Exit::no;
 }
 

@@ -17,7 +17,6 @@ namespace {
 
 constexpr size_t batch_jobs = 1000;
 constexpr size_t batch_bytes = 8 << 20;
-constexpr Millis progress_interval{200};
 constexpr uint64_t most_named = 100;  // of what is not imported
 
 struct Options {
@@ -29,41 +28,19 @@ struct Options {
   uint64_t max_workload = 256 << 20;
 };
 
-// Where standard error is a terminal, says how far it is.
-class Display {
- public:
-  Display() : m_on(::isatty(STDERR_FILENO)) {}
-  ~Display() { clear(); }
-  ShowProgress files() {
-    if (!m_on) return {};
-    return [this](uint64_t files, uint64_t bytes) {
-      show(counted(files, "file") + ", " + std::to_string(bytes >> 20) + " MiB");
-    };
-  }
-  void show(const std::string& text) {
-    if (!m_on || now_ms() < m_next) return;
-    m_next = now_ms() + progress_interval;
-    m_shown = true;
-    write("\r\033[K" + text);
-  }
-  void clear() {
-    if (std::exchange(m_shown, false)) write("\r\033[K");
-  }
-
- private:
-  static void write(const std::string& text) {
-    [[maybe_unused]] ssize_t n = ::write(STDERR_FILENO, text.data(), text.size());
-  }
-  const bool m_on;
-  bool m_shown = false;
-  Millis m_next{0};
-};
+// How far it is, for a function that is given this.
+ShowProgress files(Display& display) {
+  if (!display.is_on()) return {};
+  return [&display](uint64_t files, uint64_t bytes) {
+    display.show(counted(files, "file") + ", " + std::to_string(bytes >> 20) + " MiB");
+  };
+}
 
 Exit create(Options& o, const Common& common) {
   Store store = open_store(common.store, false);
   EndsInOrder in_order([&] { store.index().leave_for_good(); });
   Display display;
-  auto snapshot = create_snapshot(store, o.directory, display.files());
+  auto snapshot = create_snapshot(store, o.directory, files(display));
   display.clear();
   log(Level::info,
       snapshot.path + ": " + counted(snapshot.jobs, "job") + ", " + std::to_string(snapshot.bytes) + " bytes");
@@ -94,7 +71,7 @@ Exit verify(Options& o, const Common&) {
           display.clear();
           print(text_line({path + ": " + why}));
         },
-        display.files());
+        files(display));
   return good ? Exit::ok : Exit::no;
 }
 
@@ -114,7 +91,7 @@ Exit restore(Options& o, const Common& common) {
     throw Error(Exit::bad_data,
                 "cannot restore: the last snapshot, " + last.name + ", is of a damaged store; name the one to restore");
   Display display;
-  const Group group = restore_snapshot(all.back(), common.store, display.files());
+  const Group group = restore_snapshot(all.back(), common.store, files(display));
   display.clear();
   log(Level::info, common.store + ": restored from " + all.back().path);
   if (group)

@@ -149,27 +149,31 @@ Fold::Fold(Table& table, const Self& self) : m_table(table), m_self(self) {
 
 bool Fold::run(EventReader& reader, size_t most) {
   for (size_t n = 0; n < most; ++n) {
-    auto item = reader.next();
-    switch (item) {
-      case JournalReader::Item::end:
-        return true;
-      case JournalReader::Item::record:
-        apply(reader.event(), reader.head(), reader.lsn(), reader.position());
-        continue;
-      case JournalReader::Item::damage:
-        trouble(Trouble::Kind::damage, reader.lsn(), reader.position());
-        break;
-      case JournalReader::Item::torn:
-        trouble(Trouble::Kind::torn, reader.lsn(), reader.position());
-        break;
-      case JournalReader::Item::missing:
-        trouble(Trouble::Kind::missing, reader.lsn(), reader.position());
-        break;
-    }
-    m_position.end = reader.position();
-    m_changed = true;
+    const auto item = reader.next();
+    if (item == JournalReader::Item::end) return true;
+    take(item, reader);
   }
   return false;
+}
+
+void Fold::take(JournalReader::Item item, const EventReader& reader) {
+  switch (item) {
+    case JournalReader::Item::end:
+      return;
+    case JournalReader::Item::record:
+      return apply(reader.event(), reader.head(), reader.lsn(), reader.position());
+    case JournalReader::Item::damage:
+      trouble(Trouble::Kind::damage, reader.lsn(), reader.position());
+      break;
+    case JournalReader::Item::torn:
+      trouble(Trouble::Kind::torn, reader.lsn(), reader.position());
+      break;
+    case JournalReader::Item::missing:
+      trouble(Trouble::Kind::missing, reader.lsn(), reader.position());
+      break;
+  }
+  m_position.end = reader.position();
+  m_changed = true;
 }
 
 void Fold::apply(const Event& event, const RecordHead& head, Lsn lsn, Lsn end) {
@@ -622,12 +626,29 @@ std::map<std::string, Counters> Fold::counters() {
 
 std::vector<Trouble> Fold::troubles() {
   std::vector<Trouble> all;
-  for (auto c = m_table.walk("e"); c->valid() && c->key()[0] == 'e'; c->next()) {
-    if (c->key().size() != 9 || c->value().size() < 9) throw TableError("bad trouble");
-    all.push_back({static_cast<Trouble::Kind>(c->value()[0]), get_be64(c->key(), 1), get_le<uint64_t>(c->value(), 1),
-                   std::string(c->value().substr(9))});
+  for (auto c = m_table.walk("e"); c->valid(); c->next()) {
+    auto trouble = trouble_at(c->key(), c->value());
+    if (!trouble) break;
+    all.push_back(std::move(*trouble));
   }
   return all;
+}
+
+std::unique_ptr<Table::Cursor> Fold::entries(std::string_view from) {
+  commit();
+  return m_table.walk(from);
+}
+
+std::optional<std::pair<std::string, Job>> Fold::job_at(std::string_view key, std::string_view value) {
+  if (key[0] != 'j') return std::nullopt;
+  return std::pair(std::string(key.substr(1)), decode_job(value));
+}
+
+std::optional<Trouble> Fold::trouble_at(std::string_view key, std::string_view value) {
+  if (key[0] != 'e') return std::nullopt;
+  if (key.size() != 9 || value.size() < 9) throw TableError("bad trouble");
+  return Trouble{static_cast<Trouble::Kind>(value[0]), get_be64(key, 1), get_le<uint64_t>(value, 1),
+                 std::string(value.substr(9))};
 }
 
 void Fold::walk(const std::string& prefix, const Visit& visit) {

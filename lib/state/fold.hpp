@@ -106,6 +106,9 @@ class Fold {
   // Folds up to `most` items that the reader has; true when there is nothing more. The reader stands at position().end.
   bool run(EventReader& reader, size_t most);
 
+  // Folds what a reader has come to, but for Item::end.
+  void take(JournalReader::Item item, const EventReader& reader);
+
   // Folds what one record says, which stands in the journal from `lsn` to `end`.
   void apply(const Event& event, const RecordHead& head, Lsn lsn, Lsn end);
 
@@ -115,6 +118,12 @@ class Fold {
   // Whether what an entry of the table says is of no consequence (any more), and need not follow from what is left of
   // the journal.
   static bool is_help(std::string_view key, std::string_view value, Millis now);
+
+  // All that the table has from a key on, by key, after a commit(). It is valid until the table is next written to.
+  std::unique_ptr<Table::Cursor> entries(std::string_view from);
+  // The job, or the trouble, that an entry stands for, if any. Throws TableError where it says none.
+  static std::optional<std::pair<std::string, Job>> job_at(std::string_view key, std::string_view value);
+  static std::optional<Trouble> trouble_at(std::string_view key, std::string_view value);
 
   std::optional<Job> get(const std::string& id);
   std::map<std::string, Counters> counters();

@@ -2,11 +2,9 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
 #include <utility>
 
 #include "gq/base/log.hpp"
@@ -21,8 +19,6 @@ constexpr const char *table_name = "index.tcb", *log_name = "index.tcb.wal";
 constexpr uint64_t least_to_shrink = 64 << 20, usual_entry = 200, most_bloat = 4;
 constexpr const char* seal_name = "index.seal";
 
-constexpr size_t most_compared = 5000;  // keys in one visit
-
 // How often in a row all who used a sealed index may end without a word, as they do where a page of it makes the
 // library crash. It stands in index.users, and is no more than a hint.
 constexpr int most_crashes = 2;
@@ -35,27 +31,6 @@ int crashes_of(int users) {
 void set_crashes(int users, int count) {
   const char digit = static_cast<char>('0' + count);
   [[maybe_unused]] ssize_t n = ::pwrite(users, &digit, 1, 0);
-}
-
-// Where there is room for a table as large as the index, and half as much again.
-std::string temporary_directory(const std::string& store, uint64_t size) {
-  const char* given = std::getenv("TMPDIR");
-  uint64_t most = 0;
-  std::string best;
-  for (const std::string& directory : {std::string(given && *given ? given : "/var/tmp"), store}) {
-    struct statvfs fs;
-    struct stat st;
-    // Where others could put another file, or a link, in place of the table before the library opens it.
-    const bool open_to_others = ::stat(directory.c_str(), &st) != 0 || (st.st_uid != ::geteuid() && st.st_uid != 0) ||
-                                ((st.st_mode & (S_IWGRP | S_IWOTH)) && !(st.st_mode & S_ISVTX));
-    if (open_to_others || ::access(directory.c_str(), W_OK) != 0 || ::statvfs(directory.c_str(), &fs) != 0) continue;
-    uint64_t room = fs.f_bavail * static_cast<uint64_t>(fs.f_frsize);
-    if (room > size + size / 2) return directory;
-    if (room > most) most = room, best = directory;
-  }
-  throw Error(Exit::storage, "cannot compare the index with the journal: there is no room for a table of " +
-                                 std::to_string((size + size / 2) >> 20) + " MiB in " + best +
-                                 " (TMPDIR names another place)");
 }
 
 }  // namespace
@@ -153,10 +128,6 @@ void Index::fold_on(Fold& fold) {
   while (!fold.run(*m_reader, records_with_room(fold, nullptr))) continue;
 }
 
-void Index::visit(const std::function<void(Fold&)>& body) {
-  visit_table([&](TokyoTable&, Fold& fold) { body(fold); });
-}
-
 // The first to change the index removes the seal.
 void Index::remove_seal() {
   if (m_seal_removed) return;
@@ -167,7 +138,7 @@ void Index::remove_seal() {
   m_seal_removed = true;
 }
 
-void Index::visit_table(const std::function<void(TokyoTable&, Fold&)>& body) {
+void Index::visit(const std::function<void(Fold&)>& body) {
   std::unique_lock<std::mutex> guard(m_mutex);
   int failures = 0;
   for (bool complete = false; !complete;) {
@@ -186,7 +157,7 @@ void Index::visit_table(const std::function<void(TokyoTable&, Fold&)>& body) {
         try {
           complete = fold.run(*m_reader, records_with_room(fold, &table));
           if (complete) {
-            body(table, fold);
+            body(fold);
             body_done = true;
           }
         } catch (const Error&) {
@@ -273,46 +244,6 @@ void Index::shrink() {
     discard();
   }
   visit([](Fold&) {});
-}
-
-bool Index::equals_fold(std::string& difference) {
-  struct stat st;
-  visit([](Fold&) {});
-  const uint64_t size = m_directory.look_at(table_name, st) ? static_cast<uint64_t>(st.st_size) : 0;
-  TokyoTable fresh(Directory(temporary_directory(m_directory.path(), size)), "tmp." + new_ulid(),
-                   TokyoTable::Use::temporary);
-  Fold expected(fresh, m_self);
-  EventReader reader(m_journal, 0);
-  while (!expected.run(reader, fold_chunk)) expected.commit();
-  std::string from;  // what stands before is the same
-  for (bool more = true; more && difference.empty();)
-    visit_table([&](TokyoTable& index, Fold& fold) {
-      fold.commit();
-      // Step by step, for the journal may have gone on.
-      while (expected.position().end < fold.position().end && !expected.run(reader, 1)) continue;
-      expected.commit();
-      auto a = index.walk(from), b = fresh.walk(from);
-      // What only helps the fold along may be older than what the journal still says.
-      const Millis now = now_ms();
-      auto skip_help = [now](Table::Cursor& c) {
-        while (c.valid() && Fold::is_help(c.key(), c.value(), now)) c.next();
-      };
-      std::string next;
-      skip_help(*a), skip_help(*b);
-      for (size_t n = 0; n < most_compared && a->valid() && b->valid(); ++n, skip_help(*a), skip_help(*b)) {
-        if (a->key() != b->key() || a->value() != b->value()) {
-          difference = "they differ at " + printable(a->key(), 60) + " and " + printable(b->key(), 60);
-          return;
-        }
-        next = std::string(a->key()) + std::string(1, '\0');
-        a->next(), b->next();
-      }
-      if (a->valid() != b->valid())
-        difference = a->valid() ? "the index has more than the journal" : "the index lacks something";
-      more = a->valid() && b->valid();
-      from = next;
-    });
-  return difference.empty();
 }
 
 }  // namespace gq

@@ -47,12 +47,6 @@ class Index {
   // removed.
   void shrink();
 
-  // Folds the whole journal into a temporary table and compares the two, some keys in a visit, both as of the same
-  // position then; false where they differ, with a sentence. Others go on meanwhile; where what is read is cleaned
-  // meanwhile, they may seem to differ. The table, as large as the index, goes to TMPDIR, or else to /var/tmp, or
-  // beside the index where there is more room. Throws Error(storage) where there is none.
-  bool equals_fold(std::string& difference);
-
   // Gives up the place among the users; the last one seals the index.
   void leave();
 
@@ -60,7 +54,6 @@ class Index {
   void leave_for_good();
 
  private:
-  void visit_table(const std::function<void(TokyoTable&, Fold&)>& body);
   void give_up_place();
   void remove_seal();
   void join();

@@ -1,0 +1,335 @@
+#include "gq/store/check.hpp"
+
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "gq/base/text.hpp"
+#include "gq/base/ulid.hpp"
+#include "gq/journal/durability.hpp"
+#include "gq/store/tokyo_table.hpp"
+
+namespace gq {
+namespace {
+
+constexpr size_t most_compared = 2000;  // keys in one visit to the index
+constexpr size_t most_looked_up = 2000;
+constexpr size_t between_progress = 1000;  // records, or jobs
+
+// What is set aside for the store itself, where the directory is on its disk.
+uint64_t reserved_in(const struct stat& directory, const Store& store, const Journal& journal) {
+  struct stat own;
+  const bool same = ::fstat(store.directory().fd(), &own) == 0 && own.st_dev == directory.st_dev;
+  return same ? journal.reserved() : 0;
+}
+
+// Where there is room for a table as large as the index, and half as much again. Throws Error(storage) otherwise.
+std::string temporary_directory(const Store& store, const Journal& journal) {
+  struct stat index, st;
+  struct statvfs fs;
+  const uint64_t size = store.directory().look_at("index.tcb", index) ? static_cast<uint64_t>(index.st_size) : 0;
+  const char* given = std::getenv("TMPDIR");
+  const std::string directory = given && *given ? given : "/var/tmp";
+  std::string why;
+  if (::stat(directory.c_str(), &st) != 0 || ::access(directory.c_str(), W_OK) != 0 ||
+      ::statvfs(directory.c_str(), &fs) != 0)
+    why = printable(directory) + " cannot be written to";
+  // Others could put another file, or a link, in place of the table before the library opens it.
+  else if ((st.st_uid != ::geteuid() && st.st_uid != 0) ||
+           ((st.st_mode & (S_IWGRP | S_IWOTH)) && !(st.st_mode & S_ISVTX)))
+    why = "others may rename files in " + printable(directory);
+  else if (fs.f_bavail * static_cast<uint64_t>(fs.f_frsize) < size + size / 2 + reserved_in(st, store, journal))
+    why = "there is no room for a table of " + std::to_string((size + size / 2) >> 20) + " MiB in " +
+          printable(directory);
+  if (why.empty()) return directory;
+  throw Error(Exit::storage, "cannot compare the index with the journal: " + why + " (TMPDIR names another place)");
+}
+
+// What the journal says, folded into a table of its own.
+class Expected {
+ public:
+  explicit Expected(Store& store)
+      : m_table(Directory(temporary_directory(store, store.journal())), "tmp." + new_ulid(),
+                TokyoTable::Use::temporary),
+        m_fold(m_table, store.group().self) {}
+
+  void take(JournalReader::Item item, const EventReader& reader) {
+    m_fold.take(item, reader);
+    if (++m_taken % fold_chunk == 0) m_fold.commit();
+  }
+  void commit() { m_fold.commit(); }
+  std::unique_ptr<Table::Cursor> entries(std::string_view from) { return m_fold.entries(from); }
+
+ private:
+  TokyoTable m_table;
+  Fold m_fold;
+  size_t m_taken = 0;
+};
+
+using Range = std::pair<Lsn, Lsn>;
+
+std::vector<Range> cleaned_segments(const Journal& journal) {
+  std::vector<Range> all;
+  for (const auto& s : journal.segments())
+    if (s.cleaned) all.push_back({s.base, s.cleaned_at});
+  return all;
+}
+
+// One reading of the journal, and one walk through the index.
+class Check {
+ public:
+  using Found = std::function<void(const Finding&)>;
+  using Show = std::function<void(const CheckProgress&)>;
+
+  Check(Store& store, const Found& found, const Show& show)
+      : m_store(store),
+        m_found(found),
+        m_show(show),
+        m_reader(store.journal(), 0),
+        m_news(store.journal(), 0),
+        m_synced(store.journal().synced()) {
+    m_store.look([](Fold&) {});  // so that the size of the index is known, and little is left for later visits
+    try {
+      m_expected = std::make_unique<Expected>(m_store);
+    } catch (const Error& e) {
+      m_no_table = e;
+    }
+  }
+
+  void read_journal() {
+    const Journal& journal = m_store.journal();
+    const auto segments = journal.segments();
+    const Lsn begin = segments.empty() ? 0 : segments.front().base;
+    for (size_t n = 0; step(); ++n) {
+      if (m_without_data.size() >= most_looked_up) look_without_data();
+      tell();
+      if (!m_show || n % between_progress != 0) continue;
+      m_progress.journal = std::max(journal.end(), begin) - begin;
+      m_progress.read = std::max(m_reader.position(), begin) - begin;
+      m_show(m_progress);
+    }
+    look_without_data();
+    look_at_end();
+    tell();
+  }
+
+  // What the index says and the journal does not, or the other way; nullopt where they say the same, and where there
+  // was no room to compare them.
+  std::optional<std::string> walk_index() {
+    std::optional<std::string> difference;
+    std::string from;
+    for (bool more = true; more;) {
+      while (step()) continue;  // so that little is left for the visit
+      if (m_expected) m_expected->commit();
+      std::vector<Claim> jobs;
+      std::vector<Trouble> conflicts;
+      Page page;
+      m_store.look([&](Fold& fold) {
+        jobs.clear();
+        conflicts.clear();
+        while (m_reader.position() < fold.position().end && step()) continue;
+        page = compare(fold, from, !difference, [&](std::string_view key, std::string_view value) {
+          if (auto job = Fold::job_at(key, value); job && job->second.state != State::finished)
+            jobs.push_back({std::move(job->first), std::move(job->second)});
+          if (auto trouble = Fold::trouble_at(key, value); trouble && trouble->kind == Trouble::Kind::conflict)
+            conflicts.push_back(std::move(*trouble));
+        });
+      });
+      more = page.more;
+      from = page.next;
+      if (page.difference) difference = page.difference;
+      look_without_data();
+      for (const auto& t : conflicts)
+        report("conflict", t.lsn, t.id, "its ID was used again with another workload, which was refused", false);
+      for (const auto& job : jobs) look_for_workload(job);
+      tell();
+    }
+    return difference;
+  }
+
+  // Why the two could not be compared.
+  const std::optional<Error>& no_table() const { return m_no_table; }
+
+ private:
+  struct Page {
+    bool more = false;
+    std::string next;  // where the next one begins
+    std::optional<std::string> difference;
+  };
+
+  void report(const char* kind, Lsn lsn, const std::string& id, const std::string& text, bool is_bad = true) {
+    m_findings.push_back({kind, lsn, id, text, is_bad});
+  }
+  void tell() {
+    for (const auto& finding : std::exchange(m_findings, {})) m_found(finding);
+  }
+
+  // An append that was cut off is no damage, nor is what was never synced: nobody was told that it was done.
+  void report_damage(Lsn lsn, const std::string& id, const std::string& text) {
+    const bool is_bad = lsn < m_synced.value_or(UINT64_MAX) && !m_reader.never_synced();
+    report(is_bad ? "damage" : "torn", lsn, id, text, is_bad);
+  }
+
+  // Reads, verifies and folds the next item of the journal; false at its end.
+  bool step() {
+    using Item = JournalReader::Item;
+    const Item item = m_reader.next(true);
+    if (item == Item::end) return false;
+    const Lsn lsn = m_reader.lsn();
+    const std::string range = std::to_string(m_reader.position() - lsn) + " bytes ";
+    if (item == Item::record) look_at_record();
+    if (item == Item::damage) report_damage(lsn, "", range + "cannot be read");
+    if (item == Item::missing) report("missing", lsn, "", range + "of the journal are gone");
+    if (item == Item::torn) report("torn", lsn, "", range + "of an append that was never acknowledged", false);
+    if (item == Item::damage || item == Item::missing) {
+      if (m_unreadable.empty() || m_unreadable.back().second < lsn) m_unreadable.push_back({lsn, 0});
+      m_unreadable.back().second = m_reader.position();
+    }
+    try {
+      if (m_expected) m_expected->take(item, m_reader);
+    } catch (const Error& e) {
+      m_expected.reset();
+      m_no_table = e;
+    }
+    return true;
+  }
+
+  void look_at_record() {
+    if (m_reader.head().inline_size() == 0) return;
+    if (!m_reader.has_data()) m_without_data.push_back({m_reader.lsn(), id_of(m_reader.event())});
+    else if (sum64(m_reader.data()) != m_reader.head().data_sum)
+      report_damage(m_reader.lsn(), id_of(m_reader.event()), "the checksum of its workload is wrong");
+  }
+
+  // A workload is cleaned away only where it is not needed.
+  void look_without_data() {
+    if (m_without_data.empty()) return;
+    std::vector<std::pair<Lsn, std::string>> wrong;
+    m_store.look([&](Fold& fold) {
+      wrong.clear();
+      for (const auto& [lsn, id] : m_without_data)
+        if (auto job = fold.get(id); job && job->state != State::finished && job->is_inline() && job->location == lsn)
+          wrong.push_back({lsn, id});
+    });
+    for (const auto& [lsn, id] : wrong) report("damage", lsn, id, "its workload is gone");
+    m_without_data.clear();
+  }
+
+  void look_at_end() {
+    const uint64_t rest = m_reader.unread();
+    const Lsn end = m_reader.position() + rest;
+    if (rest) report_damage(m_reader.position(), "", std::to_string(rest) + " bytes cannot be read");
+    if (m_synced && end < *m_synced)
+      report(
+          "missing", end, "",
+          "the journal ends here; " + std::to_string(*m_synced - end) + " bytes that were on stable storage are gone");
+    if (!m_synced && !m_store.journal().durability())
+      report("unknown", end, "", "the journal ends here; nothing tells whether there was more", false);
+  }
+
+  // Some keys of the index and of what is expected, and each of the index to `visit`.
+  template <typename Visit>
+  Page compare(Fold& fold, const std::string& from, bool compares, Visit visit) {
+    Page page{false, from, {}};
+    auto index = fold.entries(from);
+    auto expected = compares && m_expected ? m_expected->entries(from) : nullptr;
+    // What only helps the fold along may be older than what the journal still says.
+    const Millis now = now_ms();
+    auto skip_help = [&] {
+      while (expected && expected->valid() && Fold::is_help(expected->key(), expected->value(), now)) expected->next();
+    };
+    auto differ = [&](const std::string& what) {
+      page.difference = what;
+      expected.reset();
+    };
+    for (size_t n = 0; index->valid() && n < most_compared; ++n, index->next()) {
+      visit(index->key(), index->value());
+      page.next = std::string(index->key()) + std::string(1, '\0');
+      skip_help();
+      if (!expected || Fold::is_help(index->key(), index->value(), now)) continue;
+      if (!expected->valid())
+        differ("the index has " + printable(index->key(), 60) + ", which the journal does not say");
+      else if (index->key() != expected->key() || index->value() != expected->value())
+        differ("they differ at " + printable(index->key(), 60) + " and " + printable(expected->key(), 60));
+      else expected->next();
+    }
+    page.more = index->valid();
+    skip_help();
+    if (!page.more && expected && expected->valid()) differ("the index lacks " + printable(expected->key(), 60));
+    return page;
+  }
+
+  bool is_readable(Lsn lsn, const std::string& id) {
+    if (lsn >= m_reader.position()) return m_news.read_record_at(lsn, false) && id_of(m_news.event()) == id;
+    auto at = std::upper_bound(m_unreadable.begin(), m_unreadable.end(), std::pair(lsn, UINT64_MAX));
+    return at == m_unreadable.begin() || std::prev(at)->second <= lsn;
+  }
+
+  void look_for_workload(const Claim& c) {
+    std::string reason;
+    if (c.job.is_inline()) {
+      if (!is_readable(c.job.location, c.id)) reason = "its record is damaged";
+    } else if (!m_store.workload(c.id, c.job, reason)) {
+      bool is_finished = false;  // meanwhile, and so its blob is gone
+      m_store.look([&](Fold& fold) {
+        auto now = fold.get(c.id);
+        is_finished = !now || now->state == State::finished;
+      });
+      if (is_finished) reason.clear();
+    }
+    if (!reason.empty()) report("damage", c.job.location, c.id, reason);
+    if (++m_progress.jobs % between_progress == 0 && m_show) m_show(m_progress);
+  }
+
+  Store& m_store;
+  const Found m_found;
+  const Show m_show;
+  EventReader m_reader;
+  EventReader m_news;  // of records that came after those that m_reader has read
+  const std::optional<Lsn> m_synced;
+  std::unique_ptr<Expected> m_expected;
+  std::optional<Error> m_no_table;
+  CheckProgress m_progress;
+  std::vector<Finding> m_findings;                          // that have not been told yet
+  std::vector<Range> m_unreadable;                          // by LSN
+  std::vector<std::pair<Lsn, std::string>> m_without_data;  // adds
+};
+
+}  // namespace
+
+void check_store(Store& store, const std::function<void(const Finding&)>& found,
+                 const std::function<void(const CheckProgress&)>& progress) {
+  Fd cleaning = store.open_clean_lock();
+  const auto before = cleaned_segments(store.journal());
+  std::optional<std::string> difference;
+  std::optional<Error> no_table;
+  {
+    Check check(store, found, progress);
+    check.read_journal();
+    difference = check.walk_index();
+    no_table = check.no_table();
+  }
+  if (Durability* database = store.journal().durability()) {
+    FileLock not_now(cleaning.get(), FileLock::Mode::shared);
+    database->verify(store.journal(), [&](Lsn lsn, const std::string& text) { found({"database", lsn, "", text}); });
+  }
+  if (difference && cleaned_segments(store.journal()) != before) {  // that may be why
+    FileLock not_now(cleaning.get(), FileLock::Mode::shared);
+    Check again(
+        store, [](const Finding&) {}, progress);
+    again.read_journal();
+    difference = again.walk_index();
+    no_table = again.no_table();
+  }
+  if (difference) found({"index", 0, "", "it is not what the journal says: " + *difference});
+  if (no_table) throw *no_table;
+}
+
+}  // namespace gq
