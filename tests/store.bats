@@ -36,6 +36,71 @@ run_all() { gq-worker --local --drain -f f -- sh -c 'read -r x; echo "$x" >>"$0"
   not grep -q 'unlink.*index.tcb"' "$T/trace"
 }
 
+# What ends with a command that is killed at its n-th call of pwrite64, most of which are to the index.
+killed_at() { strace -f -qq -o /dev/null -e trace=pwrite64 -e inject=pwrite64:signal=SIGKILL:when="$1" "${@:2}" >"$T/died" 2>&1 && return 1 || true; }
+# Whether the next program finds the index as good as it was.
+is_made_again() { strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect list | cut -f1 >"$T/list" && grep -q 'unlink.*index.tcb"' "$T/trace"; }
+
+@test "the index: a program that is killed in the midst of a visit, or between two, costs the next one nothing" {
+  for at in 3 5 10 20 60; do
+    rm -rf "$GQ_STORE"
+    fill 500
+    gq-inspect stats
+    seq 1000 | gq-enqueue f --local -l >>"$T/ids"
+    killed_at $at gq-inspect list
+    [[ ! -e $GQ_STORE/index.seal ]]
+    not is_made_again
+    cmp <(sort "$T/list") <(sort "$T/ids")
+    gq-inspect check
+  done
+  gq-enqueue f --local <<<x >>"$T/ids"
+  background gq-worker --local -f f -- sleep 60
+  running() { [[ $(jobs_in running) == 1 ]]; }
+  eventually running
+  kill -9 "$PID"
+  not is_made_again
+  gq-inspect check
+}
+
+# bats test_tags=journal
+@test "the index: without a seal it is not believed where it was altered, is another file, or the journal is another" {
+  unsealed() {
+    rm -rf "$GQ_STORE"
+    fill 500
+    gq-inspect stats
+    cp "$(segment)" "$T/before"
+    seq 1000 | gq-enqueue f --local -l >>"$T/ids"
+  }
+  running() { [[ $(jobs_in running) == 1 ]]; }
+  between_visits() {
+    unsealed
+    background gq-worker --local -f f -- sleep 60
+    eventually running
+    kill -9 "$PID"; wait "$PID" || true
+  }
+  between_visits
+  not is_made_again
+  for how in 'truncate -s -300' touch; do
+    between_visits
+    $how "$GQ_STORE/index.tcb"
+    is_made_again
+    [[ $(wc -l <"$T/list") == 1500 ]]
+  done
+  between_visits
+  cat "$T/before" >"$(segment)"
+  is_made_again
+  [[ $(wc -l <"$T/list") == 500 ]]
+  unsealed
+  killed_at 60 gq-inspect list
+  cp "$GQ_STORE/index.tcb" "$T/other"; mv "$T/other" "$GQ_STORE/index.tcb"
+  is_made_again
+  # After a power cut, or on another mount.
+  unsealed
+  killed_at 60 gq-inspect list
+  printf '%s' ffffffff | dd of="$GQ_STORE/index.users" bs=1 seek=3 conv=notrunc status=none
+  is_made_again
+}
+
 @test "the index: made again when all who used it have died twice in a row, as on a page on which the library crashes; not for one death" {
   fill 3
   gq-inspect stats

@@ -116,6 +116,18 @@ std::string Directory::identity() const {
          "." + padded(more.stx_btime.tv_nsec, 9);
 }
 
+std::string Directory::mount_identity() const {
+  constexpr unsigned unique_mount = 0x4000;  // STATX_MNT_ID_UNIQUE: not used again by another mount
+  struct statx more;
+  char boot[64];
+  Fd fd = gq::try_open("/proc/sys/kernel/random/boot_id", O_RDONLY);
+  const size_t size = fd ? read_at(fd.get(), boot, sizeof boot, 0) : 0;
+  if (size == 0 || ::statx(m_fd->get(), "", AT_EMPTY_PATH, unique_mount, &more) != 0 || !(more.stx_mask & unique_mount))
+    return "";
+  const std::string_view text(boot, size);
+  return std::string(text.substr(0, text.find('\n'))) + " " + std::to_string(more.stx_mnt_id);
+}
+
 bool Directory::trusts(const struct stat& st) const { return S_ISREG(st.st_mode) && is_own(st.st_uid); }
 
 bool Directory::is_own(uid_t user) const { return user == m_owner || user == 0 || user == ::geteuid(); }

@@ -39,6 +39,9 @@ class Directory {
   // Its device, its inode and the time at which it was made. The maker of an archive cannot choose that time. Empty
   // where the file system does not tell it.
   std::string identity() const;
+  // Of the machine's start, and of the mount that it is reached through. While it is the same, what was written to its
+  // files can be read, synced or not. Empty where the kernel does not tell it (Linux before 6.8).
+  std::string mount_identity() const;
   bool belongs_to(uid_t user) const { return m_owner == user; }
 
   // Opens a file; throws Error(code) where it cannot, and Error(config), or that of a `code` that is not storage, where

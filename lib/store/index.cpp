@@ -33,13 +33,30 @@ void set_crashes(int users, int count) {
   [[maybe_unused]] ssize_t n = ::pwrite(users, &digit, 1, 0);
 }
 
+// Behind that, the mark: a line.
+constexpr off_t mark_offset = 2;
+
+// Where that fails, the old one does not fit.
+void write_mark(int users, const std::string& text) {
+  const std::string line = text + "\n";
+  [[maybe_unused]] ssize_t n = ::pwrite(users, line.data(), line.size(), mark_offset);
+}
+
+std::string read_mark(int users) {
+  char text[256];
+  const std::string_view all(text, read_at(users, text, sizeof text, mark_offset));
+  const size_t end = all.find('\n');
+  return end == std::string_view::npos ? std::string() : std::string(all.substr(0, end));
+}
+
 }  // namespace
 
 Index::Index(const Directory& store, Journal& journal, Self self)
     : m_directory(store),
       m_journal(journal),
       m_self(std::move(self)),
-      m_lock(store.open("index.lock", O_RDWR | O_CREAT)) {}
+      m_lock(store.open("index.lock", O_RDWR | O_CREAT)),
+      m_mount(store.mount_identity()) {}
 
 Index::~Index() {
   try {
@@ -59,27 +76,54 @@ std::optional<std::string> Index::seal_text(const FoldPosition& p) const {
          std::to_string(st.st_mtim.tv_nsec) + " " + std::to_string(fold_version) + "\n";
 }
 
+bool Index::is_sealed(Fd fd) const {
+  auto seal = read_all(fd.get(), 4096, seal_name);
+  auto parts = seal ? split(*seal, ' ') : std::vector<std::string>();
+  auto number = [&](size_t i) { return parse_count(parts[i]).value_or(0); };
+  if (parts.size() != 7) return false;
+  FoldPosition p{number(0), number(1), 0};
+  // The sum is that of the record in the journal: a power cut may have taken it and others come to its place.
+  if (p.last != 0) {
+    EventReader reader(m_journal, p.last);
+    if (!reader.read_record_at(p.last, false)) return false;
+    p.last_sum = reader.head().head_sum;
+  }
+  return seal == seal_text(p);
+}
+
+// What the mark says while a visit changes the index, and after it. Empty where nothing is to be believed.
+std::string Index::mark(bool in_visit) const {
+  struct stat st;
+  if (m_mount.empty() || !m_directory.look_at(table_name, st)) return "";
+  std::string text = m_mount + " " + std::to_string(fold_version) + " " + std::to_string(st.st_ino) + " ";
+  if (in_visit) return text + "visit";
+  return text + std::to_string(st.st_size) + " " + std::to_string(st.st_mtim.tv_sec) + "." +
+         std::to_string(st.st_mtim.tv_nsec);
+}
+
+// Of an index that nobody sealed: somebody may have put another journal in place meanwhile.
+void Index::check_journal(const Fold& fold) {
+  if (std::exchange(m_proven, true)) return;
+  const FoldPosition& p = fold.position();
+  if (p.last == 0) return;
+  EventReader reader(m_journal, p.last);
+  if (!reader.read_record_at(p.last, false) || reader.head().head_sum != p.last_sum)
+    throw TableError("it is of another journal");
+}
+
 // Called with m_mutex and index.lock held: whether this process is alone, what it then finds, and its place among the
 // users are one step, for which others wait.
 void Index::join() {
   if (m_users) return;
   Fd users = m_directory.open("index.users", O_RDWR | O_CREAT);
+  m_proven = true;
   if (try_lock(users.get(), FileLock::Mode::exclusive)) {
     bool trusted = false;
-    if (Fd fd = m_directory.try_open(seal_name, O_RDONLY)) {
-      auto seal = read_all(fd.get(), 4096, seal_name);
-      auto parts = seal ? split(*seal, ' ') : std::vector<std::string>();
-      auto number = [&](size_t i) { return parse_count(parts[i]).value_or(0); };
-      FoldPosition p;
-      if (parts.size() == 7) p = {number(0), number(1), 0};
-      // The sum is that of the record in the journal: a power cut may have taken it and others come to its place.
-      bool same = parts.size() == 7;
-      if (same && p.last != 0) {
-        EventReader reader(m_journal, p.last);
-        same = reader.read_record_at(p.last, false);
-        if (same) p.last_sum = reader.head().head_sum;
-      }
-      trusted = same && seal == seal_text(p);
+    if (Fd seal = m_directory.try_open(seal_name, O_RDONLY)) {
+      trusted = is_sealed(std::move(seal));
+    } else if (const std::string left = read_mark(users.get()); !left.empty()) {
+      trusted = left == mark(true) || left == mark(false);
+      m_proven = false;
     }
     const int crashes = crashes_of(users.get());
     trusted = trusted && crashes < most_crashes;
@@ -149,9 +193,13 @@ void Index::visit(const std::function<void(Fold&)>& body) {
       try {
         const bool sealed = !m_seal_removed && m_directory.has(seal_name);
         if (!sealed) remove_seal();
-        TokyoTable table(m_directory, table_name, sealed ? TokyoTable::Use::read : TokyoTable::Use::write,
-                         [this] { remove_seal(); });
+        TokyoTable table(m_directory, table_name, sealed ? TokyoTable::Use::read : TokyoTable::Use::write, [this] {
+          write_mark(m_users.get(), mark(true));
+          remove_seal();
+        });
+        if (!sealed) write_mark(m_users.get(), mark(true));
         Fold fold(table, m_self);
+        check_journal(fold);
         if (!m_reader || m_reader->position() != fold.position().end)
           m_reader = std::make_unique<EventReader>(m_journal, fold.position().end);
         try {
@@ -164,10 +212,12 @@ void Index::visit(const std::function<void(Fold&)>& body) {
           // What has been folded is right whatever the body ran into. To undo it may fail, when the disk is full.
           fold.commit();
           table.close();
+          if (m_seal_removed) write_mark(m_users.get(), mark(false));
           throw;
         }
         fold.commit();
         table.close();
+        if (m_seal_removed) write_mark(m_users.get(), mark(false));
       } catch (const TableError& e) {
         // A full disk is no fault of the table's, but what has been written of it cannot be believed.
         bool full = disk_is_full();
@@ -212,6 +262,7 @@ void Index::give_up_place() {
   set_crashes(users.get(), 0);
   if (m_directory.has(seal_name) || !m_directory.has(table_name)) return;
   FoldPosition position;
+  write_mark(users.get(), mark(true));
   try {
     TokyoTable table(m_directory, table_name);
     position = Fold(table, m_self).position();
@@ -224,6 +275,7 @@ void Index::give_up_place() {
   Fd fd = m_directory.open(table_name, O_RDWR);
   if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_directory.path_of(table_name));
   if (auto text = seal_text(position)) m_directory.publish(seal_name, *text, true);
+  write_mark(users.get(), "");
 }
 
 void Index::shrink() {

@@ -7,6 +7,11 @@
 // power cut, there is no seal; those that only read leave it as it was. (Tokyo Cabinet's own mark of a clean close is
 // never synced and cannot be believed.)
 //
+// Without a seal the index is also believed where no power cut can have taken anything of it: index.users has a mark of
+// the machine's start, the mount, the file, and how the last visit left that; or that a visit was under way, which the
+// table's log undoes. (The machine's start is not enough: a file system may lose what was not synced and be mounted
+// again.)
+//
 // A visit opens the table under index.lock, folds in chunks of fold_chunk records, lets go of the lock between them,
 // does its own work in a last step, and closes. No fdatasync and no waiting happens in there, and writers that only add
 // never come here.
@@ -56,6 +61,9 @@ class Index {
  private:
   void give_up_place();
   void remove_seal();
+  bool is_sealed(Fd seal) const;
+  std::string mark(bool in_visit) const;
+  void check_journal(const Fold& fold);
   void join();
   void discard();
   bool disk_is_full() const;
@@ -68,6 +76,8 @@ class Index {
   std::mutex m_mutex;
   Fd m_lock;
   Fd m_users;
+  const std::string m_mount;
+  bool m_proven = false;  // that it is of this journal
   bool m_seal_removed = false;
   bool m_said_unusable = false;  // since it was last used
   bool m_sync_owed = false;
