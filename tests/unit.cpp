@@ -235,6 +235,19 @@ void ends_are_of_one_job(const std::string& directory) {
     store.append({encode_record(end)});
     CHECK(state_now(job.add.id) == State::queued && conflicts() == ++expected);
   }
+  // Of many only the latest are kept in mind.
+  const std::vector<std::string> many(500, encode_record(end_of(job, "g")));
+  for (int n = 1; n <= 6; ++n) {
+    store.append(many);
+    CHECK(conflicts() == expected + many.size() * static_cast<size_t>(n) || conflicts() >= most_conflicts);
+    CHECK(conflicts() <= most_conflicts + most_conflicts / 4);
+  }
+  store.look([&](Fold& fold) {
+    Lsn last = 0;
+    for (const auto& t : fold.troubles()) last = std::max(last, t.lsn);
+    CHECK(last == fold.position().last);
+  });
+  expected = conflicts();
   auto end = end_of(job, "f");
   CHECK(verdict_on(end, known).kind == PeerVerdict::Kind::have &&
         verdict_on(end, known).record == StateVerdict::Record::what_was_told);

@@ -345,12 +345,26 @@ void print_disk(const Options& o, Store& store) {
   auto segments = store.journal().segments();
   for (const auto& s : segments) journal += s.size;
   std::optional<Millis> oldest;
+  auto look_at = [&](Fold& fold, const std::string& id) {
+    if (auto job = fold.get(id); job && (!oldest || job->enqueued_at < *oldest)) oldest = job->enqueued_at;
+  };
   store.look([&](Fold& fold) {
     oldest.reset();
     if (!segments.empty()) needed = std::min(journal, fold.weight(0, segments.back().end).bytes);
-    for (const auto& id : fold.oldest())
-      if (auto job = fold.get(id); job && (!oldest || job->enqueued_at < *oldest)) oldest = job->enqueued_at;
+    for (const auto& id : fold.oldest()) look_at(fold, id);
   });
+  // Of delayed jobs, of which there may be any number, it may be any one.
+  std::string cursor;
+  for (bool last = false; !last;) {
+    std::string next;
+    store.look([&](Fold& fold) {
+      std::vector<std::string> ids;
+      next = cursor;
+      last = fold.page('d', "", most_looked_up, next, ids);
+      for (const auto& id : ids) look_at(fold, id);
+    });
+    cursor = next;
+  }
   if (auto aside = store.directory().find_below("damaged")) damaged = aside->names().size();
   Json json = {
       {"journal_bytes", journal}, {"live_bytes", needed}, {"garbage_bytes", journal - needed}, {"damaged", damaged}};

@@ -1,6 +1,7 @@
 #include "gq/state/fold.hpp"
 
 #include <algorithm>
+#include <set>
 
 #include "gq/base/bytes.hpp"
 #include "gq/base/error.hpp"
@@ -395,6 +396,21 @@ void Fold::trouble(Trouble::Kind kind, Lsn lsn, Lsn end, const std::string& id) 
   value += static_cast<char>(kind);
   put_le<uint64_t>(value, end);
   m_table.put(key, value + id);
+  if (kind == Trouble::Kind::conflict) leave_latest_conflicts();
+}
+
+// After one more was noted. A program of before may have left any number.
+void Fold::leave_latest_conflicts() {
+  if (m_conflicts && ++*m_conflicts <= most_conflicts + most_conflicts / 4) return;
+  std::vector<std::string> keys;
+  for (auto c = m_table.walk("e"); c->valid() && c->key()[0] == 'e'; c->next())
+    if (!c->value().empty() && static_cast<Trouble::Kind>(c->value()[0]) == Trouble::Kind::conflict)
+      keys.emplace_back(c->key());
+  if (keys.size() > most_conflicts + most_conflicts / 4) {
+    std::for_each(keys.begin(), keys.end() - most_conflicts, [&](const std::string& key) { m_table.remove(key); });
+    keys.resize(most_conflicts);
+  }
+  m_conflicts = keys.size();
 }
 
 void Fold::count(const Job& job, int by) {
@@ -454,9 +470,9 @@ bool Fold::note_forgotten(const std::string& id, const std::optional<Job>& job, 
 }
 
 void Fold::remove_conflicts(const std::vector<std::string>& ids) {
-  remove_troubles([&](const Trouble& t) {
-    return t.kind == Trouble::Kind::conflict && std::find(ids.begin(), ids.end(), t.id) != ids.end();
-  });
+  const std::set<std::string_view> gone(ids.begin(), ids.end());
+  remove_troubles([&](const Trouble& t) { return t.kind == Trouble::Kind::conflict && gone.count(t.id) > 0; });
+  m_conflicts.reset();
 }
 
 void Fold::apply(const Gap& gap) {
@@ -715,7 +731,6 @@ std::vector<std::string> Fold::oldest() {
       c->seek(std::string(c->key().substr(0, c->key().size() - 8)) + std::string(9, '\xff'));
     }
   }
-  for (auto c = m_table.walk("d"); c->valid() && c->key()[0] == 'd'; c->next()) ids.emplace_back(c->value());
   for (auto c = m_table.walk("c"); c->valid() && c->key()[0] == 'c'; c->next()) {
     if (c->key().size() <= ulid_size) throw TableError("an owner's key is too short");
     ids.emplace_back(c->key().substr(c->key().size() - ulid_size));

@@ -30,7 +30,7 @@
 //   f <ID>                                   the LSN of the forget record that named it, and of its only add; while
 //                                            that is there
 //   w <LSN / weight_step>                    what of that part of the journal is still needed
-//   e <LSN>                                  what could not be read or used
+//   e <LSN>                                  what could not be read or used; of IDs that were used again, the latest
 // clang-format on
 #pragma once
 
@@ -85,6 +85,9 @@ struct Trouble {
   Lsn end;
   std::string id;  // conflict: the job whose ID was used again with another workload
 };
+// So many notes of IDs that were used again are kept at least, and a quarter more at most: anybody can use one as often
+// as they like, and what is noted is gone through for each job that is forgotten.
+inline constexpr size_t most_conflicts = 1000;
 const char* trouble_name(Trouble::Kind kind);
 
 // Of what another node was before, so many are remembered.
@@ -173,7 +176,7 @@ class Fold {
   std::vector<std::string> held_nodes();
   // Whether a job may be run here as far as the group is concerned.
   bool may_run(const Job& job) const { return gq::may_run(job, m_self); }
-  // Jobs that have not ended, the oldest of all among them; few, but for delayed ones.
+  // Jobs that have not ended and are not delayed, the oldest of all those among them; few.
   std::vector<std::string> oldest();
   // Every owner that holds a job.
   std::vector<std::string> owners();
@@ -198,6 +201,7 @@ class Fold {
   void apply(const event::End&) {}
   bool note_forgotten(const std::string& id, const std::optional<Job>& job, const event::Forget& forget, Lsn lsn);
   void remove_conflicts(const std::vector<std::string>& ids);
+  void leave_latest_conflicts();
   bool resolve_key(const std::string& id, const Job& job, Transition& to, Lsn lsn);
   void leave_line(const std::string& id, const Job& job);
   void enter_line(const std::string& id, Job& job);
@@ -219,6 +223,7 @@ class Fold {
   std::map<std::string, Counters> m_counters;  // those read so far
   std::map<uint64_t, Weight> m_weights;        // likewise, by LSN / weight_step
   std::string m_last_job;  // the key of the greatest job ID: most new jobs are behind it, and need not be looked for
+  std::optional<size_t> m_conflicts;  // that are noted
   bool m_changed = false;
 };
 
