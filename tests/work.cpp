@@ -9,14 +9,19 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <random>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "check.hpp"
+#include "gq/state/fold.hpp"
+#include "gq/state/map_table.hpp"
+#include "gq/store/claiming.hpp"
 #include "gq/work/claimer.hpp"
 #include "gq/work/conclusion.hpp"
 #include "gq/work/dialogue.hpp"
+#include "gq/work/schedule.hpp"
 #include "gq/work/stop.hpp"
 #include "gq/work/stream.hpp"
 
@@ -275,6 +280,175 @@ void jobs_are_claimed_ahead() {
   CHECK(jobs_ahead(0, 1, false, 0) == 0 && jobs_ahead(2, 1000, false, 0) == 2 && jobs_ahead(2, 10, false, 0) == 10);
   CHECK(jobs_ahead(1, 0, false, 0) == 64 && jobs_ahead(3, 0, true, 0) == 3);
   CHECK(jobs_ahead(4, 1, false, 10) == 1 && jobs_ahead(4, 1, false, 100) == 5 && jobs_ahead(0, 1, false, 100) == 0);
+}
+
+// All sets of up to three slots, with all that may wait for them.
+void each_schedule(const std::function<void(const Schedule&, Time now)>& body) {
+  const Place kinds[] = {
+      {.jobs = 0, .room = 1, .is_running = false},                     // free
+      {.jobs = 1, .room = 0, .is_running = true},                      // full
+      {.jobs = 0, .room = 2, .is_running = true},                      // a stream with nothing to do
+      {.jobs = 1, .room = 1, .is_running = true},                      // one with room
+      {.jobs = 0, .room = 0, .is_running = true, .is_closing = true},  // one that ends
+      {.jobs = 2, .room = 0, .is_running = true, .is_closing = true},
+  };
+  for (size_t slots : {1, 2, 3})
+    each_script(std::size(kinds), slots, [&](const std::vector<size_t>& of) {
+      Schedule schedule;
+      for (size_t kind : of) schedule.places.push_back(kinds[kind]);
+      for (schedule.waiting = 0; schedule.waiting < 3; ++schedule.waiting)
+        for (int bits = 0; bits < 4; ++bits)
+          for (Millis before : {Millis(-50), Millis(0), Millis(50), Millis(150)})
+            for (Millis last : {Millis(-150), Millis(-100), Millis(-50)}) {
+              schedule.guilty_first = bits & 1, schedule.is_stopping = bits & 2;
+              if (schedule.guilty_first && schedule.waiting == 0) continue;
+              schedule.not_before = begun + before, schedule.last_start = begun + last;
+              body(schedule, begun);
+            }
+    });
+}
+
+// Which job starts where: see schedule.hpp.
+void each_job_has_its_place() {
+  int starts = 0, closes = 0, given_back = 0, wanted = 0;
+  each_schedule([&](const Schedule& s, Time now) {
+    const auto takes = [&](const Place& p) { return s.guilty_first ? !p.is_running : p.room > 0; };
+    const bool has_place = std::any_of(s.places.begin(), s.places.end(), takes);
+    CHECK(has_place == (s.room() > 0));
+    const auto next = s.next(now);
+    CHECK(next.has_value() == (has_place && s.waiting > 0 && !s.is_stopping && now >= s.not_before));
+    if (next) {
+      ++starts;
+      CHECK(takes(s.places[*next]));
+      for (const auto& p : s.places) CHECK(!takes(p) || p.jobs >= s.places[*next].jobs);
+      Schedule after = s;
+      after.started(*next);
+      const Place& place = after.places[*next];
+      CHECK(place.jobs == s.places[*next].jobs + 1 && place.is_running);
+      CHECK(place.room == s.places[*next].room - 1);
+      after.guilty_first = true;
+      CHECK(after.next(now) != next);  // nothing else is there for a guilty one
+    }
+    CHECK(s.wants_jobs() == (!s.is_stopping && s.waiting == 0 && has_place));
+    wanted += s.wants_jobs();
+    // What waits is given back but for a guilty one that is first.
+    const bool too_long = !has_place && s.waiting > (s.guilty_first ? 1 : 0) && now - s.last_start >= Millis(100);
+    CHECK(s.gives_back(now) == too_long);
+    given_back += too_long;
+    // One stream at a time is emptied for a guilty one.
+    const auto all = [&](auto condition) { return std::all_of(s.places.begin(), s.places.end(), condition); };
+    const auto idle = s.to_close();
+    const bool closes_one = s.guilty_first && all([](const Place& p) { return p.is_running && !p.is_closing; }) &&
+                            !all([](const Place& p) { return p.jobs > 0; });
+    CHECK(idle.has_value() == closes_one && (!idle || s.places[*idle].jobs == 0));
+    closes += closes_one;
+    // Whoever waits until due() misses nothing, and does not wake for nothing.
+    const auto due = s.due();
+    const auto acts = [&](Time t) { return s.next(t) || s.gives_back(t); };
+    CHECK(due ? acts(std::max(*due, now)) || s.is_stopping : !acts(now + std::chrono::hours(1)));
+    if (due && *due > now) CHECK(!acts(*due - Millis(1)));
+  });
+  CHECK(starts > 0 && closes > 0 && given_back > 0 && wanted > 0);
+}
+
+// A worker without its commands and its disk: what it claims and starts in an hour, from a store in memory. At no time
+// does it start a job of a function that pauses, a job that it runs already, one whose serial key another one has, more
+// than its rate, or more in a slot than that takes; it claims what it can start within 50 ms; and in the end each job
+// has run.
+void a_worker_keeps_the_rules(uint32_t seed) {
+  std::mt19937 random(seed);
+  const auto one_in = [&](int n) { return random() % n == 0; };
+  MapTable table;
+  Fold fold{table, {"here", "01ARZ3NDEKTSV4RRFFQ0000000"}};
+  Lsn end = 64;
+  const auto say = [&](const Event& event) {
+    fold.apply(event, {.data_size = 1}, end, end + 100);
+    end += 100;
+  };
+  const ClaimRules rules{.stream = one_in(2), .rate = one_in(2) ? 0.0 : one_in(2) ? 3.0 : 100.0};
+  const size_t width = rules.stream ? 1 + random() % 4 : 1;
+  const double average_ms = one_in(2) ? 1 : 400;
+  const std::string owner = "01ARZ3NDEKTSV4RRFFQ7000003.0";
+  for (int n = 0; n < 60; ++n) {
+    char id[27];
+    snprintf(id, sizeof id, "01ARZ3NDEKTSV4RRFFQ6%06d", n);
+    say(event::Add{.id = id,
+                   .asked = {.function = one_in(2) ? "f" : "g",
+                             .serial = one_in(3)   ? "s"
+                                       : one_in(3) ? "t"
+                                                   : ""}});
+  }
+  Rate rate(rules.rate);
+  Pauses pauses;
+  std::deque<Claim> waiting;
+  std::vector<std::vector<Claim>> slots(1 + random() % 3);
+  std::vector<Time> started;
+  Time now = begun, last_start = begun, broken_until = begun + std::chrono::seconds(20);
+  size_t done = 0;
+  const auto give_back = [&](const Claim& c) {
+    say(event::Fail{.id = c.id, .owner = owner, .start = c.job.starts, .spent = false});
+  };
+  for (; now < begun + std::chrono::hours(1) && done < 60; now += Millis(one_in(20) ? 1000 : random() % 60)) {
+    for (auto& slot : slots)
+      while (!slot.empty() && one_in(2)) {
+        const Claim job = std::move(slot.front());
+        slot.erase(slot.begin());
+        if (now >= broken_until || job.job.function == "f" || one_in(2)) {
+          say(event::Done{.id = job.id, .owner = owner, .start = job.job.starts, .attempts = 1});
+          ++done;
+          continue;
+        }
+        give_back(job);
+        pauses.begin("g", now);  // its command is missing
+        std::erase_if(waiting, [&](const Claim& c) { return c.job.function == "g" && (give_back(c), true); });
+      }
+    const auto schedule = [&] {
+      Schedule all{.waiting = waiting.size(), .not_before = rate.next(), .last_start = last_start};
+      for (const auto& slot : slots) all.places.push_back({slot.size(), width - slot.size(), !slot.empty(), false});
+      return all;
+    };
+    if (const Schedule s = schedule(); s.wants_jobs() && now >= s.not_before) {
+      ClaimRequest request = claim_request(rules, pauses, average_ms, s.room(), now);
+      request.owner = owner;
+      for (const auto& slot : slots)
+        for (const auto& c : slot) request.held.insert(c.id);
+      const auto claims = choose(fold, request, {.now = wall, .is_alive = {}, .fold_on = [] {}}).claims.jobs;
+      const double ahead_ms = static_cast<double>(claims.size()) / static_cast<double>(s.room()) * average_ms;
+      CHECK(claims.size() <= s.room() || (!rules.stream && ahead_ms <= 50));
+      CHECK(rules.rate == 0 || static_cast<double>(claims.size()) <= std::max(1.0, rules.rate * 0.05));
+      event::Claim claimed{.owner = owner};
+      for (const auto& c : claims) {
+        CHECK(!request.held.count(c.id) && !pauses.now(now).count(c.job.function));
+        claimed.ids.push_back(c.id);
+      }
+      if (!claims.empty()) say(claimed);
+      for (const auto& c : claims) waiting.push_back({c.id, *fold.get(c.id)});
+    }
+    Schedule s = schedule();
+    if (s.gives_back(now)) {
+      for (const auto& c : waiting) give_back(c);
+      waiting.clear();
+    }
+    while (auto place = s.next(now)) {
+      Claim c = std::move(waiting.front());
+      waiting.pop_front();
+      CHECK(!pauses.now(now).count(c.job.function));
+      for (const auto& slot : slots)
+        for (const auto& other : slot)
+          CHECK(other.id != c.id && (c.job.serial.empty() || other.job.serial != c.job.serial));
+      say(event::Start{.id = c.id, .owner = owner, .start = ++c.job.starts});
+      slots[*place].push_back(std::move(c));
+      CHECK(slots[*place].size() <= width);
+      rate.started(now);
+      started.push_back(last_start = now);
+      s.started(*place);
+      s.waiting = waiting.size(), s.not_before = rate.next();
+    }
+  }
+  CHECK(done == 60);
+  const auto many = static_cast<size_t>(rules.rate) + 1;
+  for (size_t n = many; rules.rate > 0 && n < started.size(); ++n)
+    CHECK(started[n] - started[n - many] >= std::chrono::milliseconds(990));
 }
 
 // How much is sent ahead of a streamed command's answers follows its latest answers, and those of no other.
@@ -583,6 +757,8 @@ void test_work() {
   starts_keep_their_rate();
   broken_commands_pause_their_function();
   jobs_are_claimed_ahead();
+  each_job_has_its_place();
+  for (uint32_t seed = 0; seed < 40; ++seed) a_worker_keeps_the_rules(seed);
   stream_windows();
   each_line_has_its_meaning();
   lines_come_together();

@@ -67,7 +67,15 @@ size_t jobs_ahead(size_t places, double average_ms, bool stream, double rate) {
   return rate > 0 ? std::min(most, static_cast<size_t>(ahead)) : most;
 }
 
-Claimer::Claimer(Store& store, const Owners& owners, Config config)
+ClaimRequest claim_request(const ClaimRules& rules, const Pauses& pauses, double average_ms, size_t places,
+                           Pauses::Time now) {
+  return {.functions = rules.functions,
+          .most = jobs_ahead(places, average_ms, rules.stream, rules.rate),
+          .max_crashes = rules.max_crashes,
+          .except = pauses.now(now)};
+}
+
+Claimer::Claimer(Store& store, const Owners& owners, ClaimRules config)
     : m_store(store), m_owners(owners), m_config(std::move(config)), m_rate(m_config.rate) {
   m_watch = Fd(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   if (m_watch && ::inotify_add_watch(m_watch.get(), store.journal().lock_path().c_str(), IN_MODIFY) < 0)
@@ -102,13 +110,9 @@ int64_t Claimer::due_in(Clock::time_point now, Millis wall) const {
 std::vector<Claim> Claimer::claim(size_t places, std::set<std::string> held, Clock::time_point now) {
   m_look = false;
   m_next_look = now + look_interval;
-  ClaimRequest request;
-  request.functions = m_config.functions;
-  request.most = jobs_ahead(places, m_average_ms, m_config.stream, m_config.rate);
-  request.max_crashes = m_config.max_crashes;
+  ClaimRequest request = claim_request(m_config, m_pauses, m_average_ms, places, now);
   request.owner = m_owners.name();
   request.held = std::move(held);
-  request.except = m_pauses.now(now);
   m_seen = m_store.claim(request);
   for (auto& claim : m_seen.jobs) m_jobs.push_back(std::move(claim));
   m_seen.jobs.clear();

@@ -1,7 +1,7 @@
 // The claimer: which jobs this process has claimed and not started yet, when to look for more, and how many to claim.
 //
 // Short jobs are claimed several at a time, about 50 ms of work for each slot, so that others get their share soon;
-// what has waited for a slot too long is given back. What decides that is pure: Rate, Pauses and jobs_ahead().
+// what has waited for a slot too long is given back. What decides that is pure: Rate, Pauses and claim_request().
 #pragma once
 
 #include <chrono>
@@ -68,17 +68,22 @@ class Pauses {
 // How many jobs to claim for so many free places. `average_ms` is how long a command takes.
 size_t jobs_ahead(size_t places, double average_ms, bool stream, double rate);
 
+struct ClaimRules {
+  std::vector<std::string> functions{};  // empty: all that the store knows
+  uint32_t max_crashes = 0;
+  bool stream = false;
+  double rate = 0;
+  bool polls = false;  // what others hold is waited for, whatever it is
+};
+
+// What to ask the store for, where there are so many free places; who asks, and what it holds, is to be added. Pure.
+ClaimRequest claim_request(const ClaimRules& rules, const Pauses& pauses, double average_ms, size_t places,
+                           Pauses::Time now);
+
 class Claimer {
  public:
   using Clock = std::chrono::steady_clock;
-  struct Config {
-    std::vector<std::string> functions{};
-    uint32_t max_crashes = 0;
-    bool stream = false;
-    double rate = 0;
-    bool polls = false;  // what others hold is waited for, whatever it is
-  };
-  Claimer(Store& store, const Owners& owners, Config config);
+  Claimer(Store& store, const Owners& owners, ClaimRules config);
 
   // ---- what is claimed and not started
 
@@ -140,7 +145,7 @@ class Claimer {
 
   Store& m_store;
   const Owners& m_owners;
-  const Config m_config;
+  const ClaimRules m_config;
   Rate m_rate;
   Pauses m_pauses;
   Fd m_watch;

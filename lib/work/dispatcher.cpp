@@ -12,7 +12,6 @@ namespace gq {
 namespace {
 
 constexpr Millis try_again{1000};
-constexpr Millis hold_claims{100};  // how long they may wait for a slot before they are given back
 constexpr Millis sweep_interval{3600'000};
 constexpr size_t most_lingering = 256;
 
@@ -78,16 +77,16 @@ void Dispatcher::reap() {
 
 void Dispatcher::work() {
   if (m_output_trouble && !m_stop.is_asked() && m_output_trouble.may_try(Clock::now())) look_at_outputs();
-  if (!m_stop.is_asked() && m_claimer.is_empty() && room() > 0 && Clock::now() >= not_before() &&
-      m_claimer.is_due(Clock::now(), now_ms()))
-    refill();
-  make_way_for_guilty();
+  const Schedule now = schedule();
+  if (now.wants_jobs() && Clock::now() >= now.not_before && m_claimer.is_due(Clock::now(), now_ms()))
+    refill(now.room());
+  if (auto idle = schedule().to_close()) m_slots[*idle].close(Clock::now());
   start_jobs();
   m_recorder.settle();
 }
 
 void Dispatcher::give_back_late() {
-  if (!m_claimer.is_empty() && room() == 0 && Clock::now() >= m_last_start + hold_claims) give_back_waiting();
+  if (schedule().gives_back(Clock::now())) give_back_waiting();
 }
 
 void Dispatcher::send(int signal) {
@@ -102,28 +101,30 @@ void Dispatcher::end_streams() {
 
 // ---- jobs
 
+// How things stand for the jobs that are claimed.
+Schedule Dispatcher::schedule() const {
+  Schedule all{.waiting = m_claimer.size(),
+               .guilty_first = m_claimer.guilty_first(),
+               .is_stopping = m_stop.is_asked(),
+               .not_before = not_before(),
+               .last_start = m_last_start};
+  for (const auto& slot : m_slots) all.places.push_back(slot.place());
+  return all;
+}
+
 // Claims what there is room for.
-void Dispatcher::refill() {
+void Dispatcher::refill(size_t room) {
   if (m_recorder.gave_back()) m_recorder.settle();
   else m_recorder.append();
   std::set<std::string> held;
   for (const auto& slot : m_slots) slot.add_ids(held);
-  const auto abandoned = m_claimer.claim(room(), std::move(held), Clock::now());
+  const auto abandoned = m_claimer.claim(room, std::move(held), Clock::now());
   m_backlog.live = static_cast<int64_t>(m_claimer.live());
   for (const auto& claim : abandoned) {
     const std::string why = "its worker died while it ran, " + counted(claim.job.crashes + 1, "time");
     record(claim, buried(why));
     say(Level::warning, claim, why, kept_as_dead);
   }
-}
-
-// A job that a worker has died of before needs a command of its own.
-void Dispatcher::make_way_for_guilty() {
-  if (!m_claimer.guilty_first() ||
-      std::any_of(m_slots.begin(), m_slots.end(), [](const Slot& s) { return !s.is_running() || s.is_closing(); }))
-    return;
-  auto idle = std::find_if(m_slots.begin(), m_slots.end(), [](const Slot& s) { return s.is_idle_stream(); });
-  if (idle != m_slots.end()) idle->close(Clock::now());
 }
 
 // Puts claimed jobs into free slots. Each start is recorded first, all of them with one write.
@@ -146,24 +147,16 @@ void Dispatcher::start_jobs() {
 // Which jobs go to which slots.
 std::vector<Dispatcher::Placed> Dispatcher::choose_starts() {
   std::vector<Placed> starts;
-  // The one that has least to do comes first.
-  std::vector<Slot*> order;
-  for (auto& slot : m_slots) order.push_back(&slot);
-  std::stable_sort(order.begin(), order.end(), [](const Slot* a, const Slot* b) { return a->jobs() < b->jobs(); });
-  for (size_t n = 0; n < order.size() && !m_stop.is_asked(); ++n) {
-    const size_t share = m_claimer.size() / (order.size() - n) + 1;
-    for (size_t space = std::min(order[n]->capacity(m_claimer.guilty_first()), share); space > 0; --space) {
-      const bool guilty = m_claimer.guilty_first();
-      const bool is_free = order[n]->jobs() == 0 && (starts.empty() || starts.back().slot != order[n]);
-      if ((guilty && !is_free) || Clock::now() < m_claimer.rate().next()) break;
-      std::optional<Slot::Start> start;
-      while (!start && !m_output_trouble && !m_claimer.is_empty() && m_claimer.guilty_first() == guilty)
-        start = prepare(m_claimer.take());
-      if (!start) break;
-      starts.push_back({order[n], std::move(*start)});
+  Schedule now = schedule();
+  while (auto place = now.next(Clock::now())) {
+    if (auto start = prepare(m_claimer.take())) {
+      starts.push_back({&m_slots[*place], std::move(*start)});
+      now.started(*place);
       m_claimer.rate().started(Clock::now());
-      if (guilty) break;
     }
+    now.waiting = m_claimer.size();
+    now.guilty_first = m_claimer.guilty_first();
+    now.not_before = not_before();
   }
   return starts;
 }
@@ -337,9 +330,7 @@ void Dispatcher::look_at_outputs() {
 
 // ---- waiting
 
-bool Dispatcher::is_ready() const {
-  return !m_recorder.is_empty() || (!m_claimer.is_empty() && room() > 0 && Clock::now() >= not_before());
-}
+bool Dispatcher::is_ready() const { return !m_recorder.is_empty() || schedule().next(Clock::now()); }
 
 int64_t Dispatcher::due_in(Clock::time_point now, Clock::time_point earliest) const {
   int64_t due = INT64_MAX;
@@ -347,19 +338,16 @@ int64_t Dispatcher::due_in(Clock::time_point now, Clock::time_point earliest) co
   auto at = [&](std::optional<Clock::time_point> t) {
     if (t) due = std::min(due, until(*t));
   };
-  const bool guilty = m_claimer.guilty_first();
-  const size_t places = room();
-  earliest = std::max(earliest, not_before());
-  if (m_claimer.size() > (guilty ? 1 : 0) || (guilty && places > 0))
-    at(places == 0 ? m_last_start + hold_claims : earliest);
+  const Schedule then = schedule();
+  earliest = std::max(earliest, then.not_before);
+  if (auto t = then.due()) due = until(then.room() == 0 ? *t : earliest);
   for (const auto& slot : m_slots) at(slot.limit_at());
-  if (!m_stop.is_asked() && places > 0) due = std::min(due, std::max(m_claimer.due_in(now, now_ms()), until(earliest)));
+  if (then.wants_jobs()) due = std::min(due, std::max(m_claimer.due_in(now, now_ms()), until(earliest)));
   return due;
 }
 
 void Dispatcher::watch(std::vector<pollfd>& fds) const {
-  const bool need = !m_stop.is_asked() && room() > 0 && m_claimer.is_empty();
-  fds.push_back({need ? m_claimer.watch() : -1, POLLIN, 0});
+  fds.push_back({schedule().wants_jobs() ? m_claimer.watch() : -1, POLLIN, 0});
   for (const auto& slot : m_slots) slot.watch(fds);
   for (const auto& output : m_lingering)
     for (int fd : {output.out(), output.error()})
@@ -391,13 +379,6 @@ std::string Dispatcher::text() const {
                      std::to_string(m_dead) + " dead";
   for (const auto& function : m_claimer.pauses().functions()) line += ", " + printable(function) + " pauses";
   return line;
-}
-
-// How many more jobs the slots can take.
-size_t Dispatcher::room() const {
-  size_t n = 0;
-  for (const auto& slot : m_slots) n += slot.capacity(m_claimer.guilty_first());
-  return n;
 }
 
 bool Dispatcher::has_jobs() const {

@@ -25,6 +25,7 @@
 #include "gq/work/joblog.hpp"
 #include "gq/work/output.hpp"
 #include "gq/work/recorder.hpp"
+#include "gq/work/schedule.hpp"
 #include "gq/work/slot.hpp"
 #include "gq/work/stop.hpp"
 
@@ -123,8 +124,8 @@ class Dispatcher {
     Slot* slot;
     Slot::Start start;
   };
-  void refill();
-  void make_way_for_guilty();
+  Schedule schedule() const;
+  void refill(size_t room);
   void start_jobs();
   std::vector<Placed> choose_starts();
   std::optional<Slot::Start> prepare(Claim claim);
@@ -137,7 +138,6 @@ class Dispatcher {
   void say(Level level, const Claim& claim, const std::string& why, const char* becomes);
   void output_trouble(const Error& error);
   void look_at_outputs();
-  size_t room() const;
   Clock::time_point not_before() const;
 
   Store& m_store;

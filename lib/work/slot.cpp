@@ -46,11 +46,9 @@ void Slot::add_ids(std::set<std::string>& ids) const {
   for (const auto& job : m_jobs) ids.insert(job.claim.id);
 }
 
-size_t Slot::capacity(bool alone) const {
-  if (!m_setup->stream || alone) return is_running() ? 0 : 1;
-  if (m_limit.is_reached()) return 0;
-  if (!m_stream) return 1;
-  return m_stream->pending() > stream_bytes ? 0 : m_stream->dialogue().room(Clock::now());
+size_t Slot::room() const {
+  if (!m_stream) return is_running() ? 0 : 1;
+  return m_limit.is_reached() || m_stream->pending() > stream_bytes ? 0 : m_stream->dialogue().room(Clock::now());
 }
 
 std::optional<Slot::Failed> Slot::give(Start start, Clock::time_point now) {

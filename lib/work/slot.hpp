@@ -23,6 +23,7 @@
 #include "gq/store/store.hpp"
 #include "gq/work/conclusion.hpp"
 #include "gq/work/output.hpp"
+#include "gq/work/schedule.hpp"
 #include "gq/work/stop.hpp"
 #include "gq/work/stream.hpp"
 
@@ -47,9 +48,8 @@ class Slot {
   bool is_running() const { return m_pid != 0; }
   size_t jobs() const { return m_jobs.size(); }
   void add_ids(std::set<std::string>& ids) const;
-  // How many more jobs it can take. A job that a worker has died of before gets a command of its own (`alone`), so that
-  // no other job is taken for the guilty one.
-  size_t capacity(bool alone) const;
+  // What the schedule has to know of it.
+  Place place() const { return {m_jobs.size(), room(), is_running(), is_closing()}; }
 
   // Who holds what the slot starts next: taken by the caller, and passed on by a command that could not be started.
   Owner& owner() { return m_owner; }
@@ -91,7 +91,6 @@ class Slot {
 
   // A streamed command that has nothing to do sees the end of its input.
   bool is_idle_stream() const { return m_stream && m_jobs.empty(); }
-  bool is_closing() const { return m_stream && m_stream->dialogue().is_closing(); }
   void close(Clock::time_point now);  // it is told to end after the grace
   void close_for_stop();              // what ends it is the stop of the worker
 
@@ -111,6 +110,8 @@ class Slot {
     Clock::time_point started;
     Millis started_at{0};
   };
+  size_t room() const;
+  bool is_closing() const { return m_stream && m_stream->dialogue().is_closing(); }
   std::string run(const Claim& claim, const std::string& path, int input);
   Ended ended(Running job, AttemptEnd end) const;
   Running take(const std::string& id);
