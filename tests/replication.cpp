@@ -321,7 +321,7 @@ struct Three {
   Group group{{"rep_1", store('1')}, {"rep_1", "rep_2", "rep_3"}, 2, true};
   Membership members{group};
   Meeting meet(const std::string& node, char its, bool alive, int second, const char* session = "s") {
-    return members.meet(node, store(its), session, alive, std::chrono::seconds(second));
+    return members.meet(node, store(its), session, alive, std::chrono::seconds(second), std::chrono::seconds(second));
   }
   Meeting hear(const std::string& node, char its, bool alive = true) { return members.hear(node, store(its), alive); }
 };
@@ -344,6 +344,10 @@ void who_may_speak_for_a_name() {
   CHECK(t.meet("rep_2", 'b', true, 3).reason == "two nodes claim the name rep_2" &&
         t.hear("rep_2", 'b').reason == "two nodes claim the name rep_2");
   CHECK(t.hear("rep_2", 'b', false).what == What::unproved && t.meet("rep_2", 'b', false, 40).what == What::another);
+  // What was under way to that one when the newer one was met has come too late.
+  const Millis met = std::chrono::seconds(40), later = std::chrono::seconds(400);
+  CHECK(t.members.meet("rep_2", t.store('d'), "s", false, met - Millis(1), later).what == What::refused &&
+        t.members.is("rep_2", t.store('b')));
   // Time and again it is not believed: see Turnover.
   CHECK(t.meet("rep_2", 'e', true, 41).what == What::another);
   CHECK(t.meet("rep_2", 'f', true, 42).reason == "rep_2 is another store than before, time and again" &&
@@ -419,7 +423,7 @@ class Group3 {
     fd.add("rep_1", {}), fd.add("rep_3", {});
     fd.begin({});
     for (const char* node : {"rep_1", "rep_3"}) {
-      members.meet(node, store(node[4]), "s", true, {});
+      members.meet(node, store(node[4]), "s", true, {}, {});
       runs(node, {{"f", "g"}});
     }
     fd.end_return(fd.round());
@@ -809,7 +813,7 @@ class Node1 {
     return text;
   }
   Replica::Belief hears(const std::string& node, char its, std::optional<Lsn> end = {}) {
-    return r.heard(node, store(its), "s", end, now);
+    return r.heard(node, store(its), "s", end, now.boot, now);
   }
   // The node answers a question, its journal ends at 7, and it has told all that.
   std::optional<std::string> answers(const std::string& node, AskReply reply = {.end = 7}) {

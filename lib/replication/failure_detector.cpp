@@ -35,7 +35,7 @@ Standby wait_of(const std::vector<Heard>& others, Millis silence, Millis takeove
       all_silent = all_silent && other.silence >= std::min(short_silence, takeover / 2);
       left = std::max(left, takeover - other.silence);
       behind.nodes.push_back(other.node);
-    } else if (!other.tried && !other.answered) {
+    } else if (!other.tried) {
       unasked.nodes.push_back(other.node);
     }
   }

@@ -88,7 +88,7 @@ std::string Membership::problem_with(const std::string& node, const Other& other
 }
 
 Meeting Membership::meet(const std::string& node, const std::string& store, const std::string& session, bool alive,
-                         Millis now) {
+                         Millis asked, Millis now) {
   using What = Meeting::What;
   auto it = m_others.find(node);
   if (it == m_others.end()) return {What::refused, node + " is not in this group"};
@@ -99,9 +99,11 @@ Meeting Membership::meet(const std::string& node, const std::string& store, cons
     what = other.store.empty() ? What::first : What::another;
   }
   if (what == What::another) {
+    if (asked <= other.met) return {What::refused, "an answer of the store that was " + node + " before"};
     if (!other.turnover.believes(now)) return {What::refused, turned_over(node)};
     other.former.push_back(other.store);
     if (other.former.size() > most_former) other.former.erase(other.former.begin());
+    other.met = now;
   }
   other.store = store;
   return {what, {}, std::exchange(other.session, session) != session};

@@ -80,9 +80,10 @@ class Membership {
 
   // Before anything of a transfer is believed.
   std::optional<Refusal> refuse(const Transfer& transfer) const;
-  // One has answered what a node was asked. `alive`: whether the known one has answered within --takeover. Never
-  // unproved.
-  Meeting meet(const std::string& node, const std::string& store, const std::string& session, bool alive, Millis now);
+  // One has answered what a node was asked at `asked`, of the same clock as `now`. `alive`: whether the known one has
+  // answered within --takeover. Never unproved. An answer that was under way when another store was met is of nobody.
+  Meeting meet(const std::string& node, const std::string& store, const std::string& session, bool alive, Millis asked,
+               Millis now);
   // One has sent a transfer as a node. Never another.
   Meeting hear(const std::string& node, const std::string& store, bool alive);
 
@@ -99,6 +100,7 @@ class Membership {
     std::string store{}, session{};
     std::vector<std::string> former{};  // identities; the last of them
     bool relay = false;
+    Millis met = Millis::min();  // when it became this store, while this process ran
     Turnover turnover{};
   };
   std::string problem_with(const std::string& node, const Other& other, const std::string& store, bool alive) const;

@@ -55,12 +55,12 @@ std::unique_ptr<Link> PeerLine::start_ask(std::string_view body) {
 }
 
 // After each answer. Throws where it is not from whom it should be.
-void PeerLine::note(const Reply& reply) {
+void PeerLine::note(const Reply& reply, Millis asked) {
   bool serves = false;
   auto hear = [&](std::optional<Lsn> end) {
     return m_monitor.step([&](Replica& r) {
       serves = r.serves();
-      return r.heard(m_name, reply.store, reply.session, end, read_times());
+      return r.heard(m_name, reply.store, reply.session, end, asked, read_times());
     });
   };
   Replica::Belief belief = hear({});
@@ -76,12 +76,13 @@ AskReply PeerLine::ask(const std::vector<std::string>& ids) {
   const Lsn here = m_monitor.journal().end();
   const std::string body = encode_ask(ids);
   const auto round = m_monitor.step([](Replica& r) { return r.round(); });
+  const Millis asked = read_times().boot;
   std::unique_ptr<Link> link;
   Reply reply;
   try {
     link = start_ask(body);
     reply = link->finish();
-    note(reply);
+    note(reply, asked);
   } catch (const Error& e) {
     m_monitor.step([&](Replica& r) { r.not_answered(m_name, round, e.code() != Exit::unavailable, read_times()); });
     throw;
@@ -109,8 +110,8 @@ Call PeerLine::start(std::shared_ptr<const Batch> batch, std::shared_ptr<Quorum>
   Call call{this, std::move(batch)};
   call.quorum = std::move(quorum);
   call.sending = std::make_unique<Sending>(take_line(), call.batch->records, m_monitor.config().peer_timeout,
-                                           [this](const Reply& reply) {
-                                             note(reply);
+                                           [this, asked = read_times().boot](const Reply& reply) {
+                                             note(reply, asked);
                                              m_monitor.taken();
                                            });
   return call;

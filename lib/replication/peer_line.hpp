@@ -66,7 +66,7 @@ class PeerLine {
  private:
   std::unique_ptr<Link> take_line();
   std::unique_ptr<Link> start_ask(std::string_view body);
-  void note(const Reply& reply);
+  void note(const Reply& reply, Millis asked);
 
   Monitor& m_monitor;
   const std::string m_name;

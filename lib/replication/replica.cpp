@@ -177,13 +177,13 @@ void Replica::walk_again(const std::string& origin) {
 }
 
 Replica::Belief Replica::heard(const std::string& node, const std::string& store, const std::string& session,
-                               std::optional<Lsn> end, Times now) {
+                               std::optional<Lsn> end, Millis asked, Times now) {
   Other* other = find(node);
   if (!other) return {.refused = node + " is not in this group"};
   const std::string& known = m_members.store_of(node);
   if (!end && !known.empty() && store != known) return {.needs_end = true};
   if (m_serves) beat(now);  // where this process was away, the silence of others says nothing
-  const Meeting meeting = m_members.meet(node, store, session, m_detector.answers(node, now.boot), now.boot);
+  const Meeting meeting = m_members.meet(node, store, session, m_detector.answers(node, now.boot), asked, now.boot);
   if (meeting.what == Meeting::What::refused) return {.refused = meeting.reason};
   take_up(node, *other, meeting, end.value_or(0), now);
   if (auto why = m_detector.heard(node, now.boot)) begin_to_return(*why);

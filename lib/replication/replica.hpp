@@ -125,9 +125,9 @@ class Replica {
     bool needs_end = false;                // of the journal; nothing has happened
     std::optional<std::string> refused{};  // why what it said does not count
   };
-  // One has answered as a node.
+  // One has answered as a node, what it was asked at `asked` (since boot).
   Belief heard(const std::string& node, const std::string& store, const std::string& session, std::optional<Lsn> end,
-               Times now);
+               Millis asked, Times now);
   Round round() const { return m_detector.round(); }
   void not_answered(const std::string& node, Round round, bool server_reached, Times now) {
     m_detector.failed(node, round, server_reached, now.boot);

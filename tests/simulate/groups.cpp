@@ -174,8 +174,9 @@ bool World::note(Node& node, const Message& message) {
   const std::string& from = name(message.from);
   const std::string before = node.replica->members().store_of(from);
   const bool was_back = node.replica->detector().has_returned();
-  auto belief = node.replica->heard(from, message.identity, message.session, {}, times(node));
-  if (belief.needs_end) belief = node.replica->heard(from, message.identity, message.session, node.end, times(node));
+  auto belief = node.replica->heard(from, message.identity, message.session, {}, message.sent_at, times(node));
+  if (belief.needs_end)
+    belief = node.replica->heard(from, message.identity, message.session, node.end, message.sent_at, times(node));
   if (belief.refused) node.replica->failed(from, *belief.refused, times(node));
   else {
     if (!before.empty() && before != message.identity) node.gone.try_emplace(before, m_figures.steps);
@@ -218,7 +219,8 @@ std::optional<gq::Replica::Admission> World::admit(Node& node, const Message& me
                   .to = message.from,
                   .job = message.job,
                   .call = message.call,
-                  .bad = true};
+                  .bad = true,
+                  .sent_at = message.sent_at};
     speak(node, reply);
     send(std::move(reply));
     return std::nullopt;

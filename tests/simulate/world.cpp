@@ -202,6 +202,7 @@ void World::arrive(Message message) {
                             .from = message.from,
                             .job = message.job,
                             .call = message.call,
+                            .asked_at = message.sent_at,
                             .records = std::move(message.records)});
       return;
     case Message::Kind::ask:
@@ -301,7 +302,8 @@ void World::go_on(Node& node, Task& task) {
                       .to = to,
                       .job = task.job,
                       .call = m_next_call,
-                      .records = {task.records[job]}};
+                      .records = {task.records[job]},
+                      .sent_at = m_now};
       speak(node, message);
       send(std::move(message));
       task.quorum->sent(1, time_of(m_now));
@@ -480,8 +482,12 @@ void World::decide(Node& node, Task& task) {
 void World::reply(Node& node, Task& task) {
   task.step = Step::done;
   if (task.kind == Task::Kind::take) {
-    Message message{
-        .kind = Message::Kind::verdicts, .from = number_of(node), .to = task.from, .job = task.job, .call = task.call};
+    Message message{.kind = Message::Kind::verdicts,
+                    .from = number_of(node),
+                    .to = task.from,
+                    .job = task.job,
+                    .call = task.call,
+                    .sent_at = task.asked_at};
     speak(node, message);
     message.words = task.words;
     return send(std::move(message));
@@ -613,6 +619,7 @@ Task::Call& World::call(Node& node, Task& task, Message message) {
   message.to = task.from;
   message.job = task.job;
   message.call = ++m_next_call;
+  message.sent_at = m_now;
   const bool is_ask = message.kind == Message::Kind::ask;
   message.round = is_ask ? node.replica->round() : 0;
   task.calls.push_back({m_next_call, task.from, m_now, 0, message.round});

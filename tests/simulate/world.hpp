@@ -57,7 +57,7 @@ struct Message {
   std::vector<std::string> ids{};        // ask, asked: which it knows
   Lsn here = 0;                          // ask, asked: where the journal of the one that asks ended
   gq::FailureDetector::Round round = 0;  // ask, asked: in which it was asked
-  Millis sent_at{0};                     // ask, asked: when
+  Millis sent_at{0};                     // take, ask, verdicts, asked: when it was asked
   gq::AskReply reply{};                  // asked
 };
 
@@ -126,6 +126,7 @@ struct Task {
   unsigned from = 0;     // who asked
   unsigned job = 0;      // which, by number
   uint64_t call = 0;     // take: what to answer
+  Millis asked_at{0};    // take: when that was sent
   std::vector<Record> records{};
   std::vector<gq::Answer> answers{};  // to each
   std::vector<std::string> words{};   // take: its verdicts
