@@ -973,6 +973,30 @@ void a_walk_is_for_one_identity() {
   CHECK(n.recorded("rep_2") == "b 20 15" && n.r.sent()[0].upto == 20);
 }
 
+// The add of another job with the same ID, which this node has refused, is not what others are told.
+void a_walk_tells_the_job_that_counts() {
+  for (bool once : {true, false})
+    for (int other = 0; other < 4; ++other) {  // by which it is another one; 0: there is none
+      event::Add add{.id = std::string(ulid_size, 'A'), .node = "rep_1", .store = std::string(ulid_size, '1')};
+      add.given = true, add.once = once;
+      RecordHead head{};
+      gq::Job job;
+      job.function = "f", job.size = 3, job.sum = 7, job.once = once, job.first_lsn = 10;
+      job.node = add.node, job.store = add.store;
+      auto told = [&](bool is_first_there) {
+        Walk walk("rep_1", "rep_2", std::string(ulid_size, '2'), 0, 0, {});
+        add.asked.function = "f", head.data_size = 3, head.data_sum = 7;
+        if (is_first_there) walk.see(add, head, 10, 20, "its", [](auto&, auto&) { return true; });
+        add.asked.function = other == 1 ? "g" : "f";
+        head.data_size = other == 2 ? 4 : 3, head.data_sum = other == 3 ? 8 : 7;
+        if (other) walk.see(add, head, 20, 30, "another's", [](auto&, auto&) { return true; });
+        walk.look(add.id, job);
+        return walk.debts().empty() ? std::string() : walk.debts().at(0).add;
+      };
+      CHECK(told(true) == "its" && (!other || told(false).empty()));
+    }
+}
+
 // The blob of a job that runs everywhere goes when the journal says that all nodes know the job, not before.
 void a_blob_goes_when_all_are_recorded_to_know_it() {
   Node1 n;
@@ -1101,6 +1125,7 @@ void test_replication() {
   a_node_is_up_while_it_answers_with_room();
   a_walk_is_for_one_identity();
   a_transfer_is_admitted();
+  a_walk_tells_the_job_that_counts();
   a_blob_goes_when_all_are_recorded_to_know_it();
   jobs_are_taken_by_one_that_was_there();
   jobs_are_looked_at_when_their_owner_fails_them();

@@ -108,12 +108,18 @@ void Walk::see(const Event& event, const RecordHead& head, Lsn lsn, Lsn end, std
     t.has = t.has || came_from_there;
     return;
   }
-  t.add = true;
-  t.lsn = lsn;
-  t.unsure = origin != m_self;
   t.given = add->given;
-  t.store = add->store;
-  if (!bytes.empty()) t.record = bytes;
+  Added its{lsn,
+            origin != m_self,
+            add->asked.function,
+            add->workload_size(head.data_size),
+            add->workload_sum(head.data_sum),
+            std::string(bytes),
+            add->store};
+  auto twin = std::find_if(t.adds.begin(), t.adds.end(),
+                           [&](const Added& a) { return a.is_of(its.function, its.size, its.sum); });
+  if (twin == t.adds.end()) t.adds.push_back(std::move(its));
+  else *twin = std::move(its);
   m_bytes += bytes.size();
 }
 
@@ -132,18 +138,23 @@ void Walk::look(const std::string& id, const std::optional<Job>& job) {
   const Touched& t = m_touched.at(id);
   if (!job || job->node.empty()) return;
   const bool finished = job->state == State::finished;
-  // One that came before the job was there made nothing of it here: its key was another's then.
-  const bool added = t.add && t.lsn >= job->first_lsn;
+  // One that came before the job was there made nothing of it here: its key was another's then. Nor did the add of
+  // another job with this ID.
+  auto add = std::find_if(t.adds.begin(), t.adds.end(), [&](const Added& a) {
+    const bool is_known = job->first_lsn != 0;  // else only its end is
+    return !is_known || (a.lsn >= job->first_lsn && a.is_of(job->function, job->size, job->sum));
+  });
+  const bool added = add != t.adds.end();
   if (!added && !t.changed) return;
   if (job->state == State::pending) m_pending.push_back(id);
-  if (!job->once && (!added || t.has || (finished && t.lsn < m_since))) return;
-  if (job->once && t.has && is_fresh(*job) && (!added || t.lsn == job->first_lsn)) return;
+  if (!job->once && (!added || t.has || (finished && add->lsn < m_since))) return;
+  if (job->once && t.has && is_fresh(*job) && (!added || add->lsn == job->first_lsn)) return;
   Debt debt{id, *job};
-  const bool is_owners = t.store == job->store;  // else see told_add()
-  if (job->once ? (added && !t.has && !finished && !t.unsure && is_owners) : true) debt.add = t.record;
+  const bool is_owners = added && add->store == job->store;  // else see told_add()
+  if (!job->once || (is_owners && !t.has && !finished && !add->unsure)) debt.add = add->record;
   debt.needs_add = !job->once;
   debt.state = job->once && (finished || !is_fresh(*job) || debt.add.empty());
-  if (!job->once && (t.unsure || t.record.empty())) m_unsure.push_back(id);
+  if (!job->once && (add->unsure || add->record.empty())) m_unsure.push_back(id);
   if (debt.reads_add() && job->size > max_transfer) debt.again = true;  // told apart
   m_debts.push_back(std::move(debt));
 }

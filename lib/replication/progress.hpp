@@ -104,15 +104,23 @@ class Walk {
 
  private:
   friend class Progress;
-  struct Touched {
-    bool add = false;     // its add stands in this part
-    bool has = false;     // the node has it, as far as this part says
+  struct Added {
+    Lsn lsn = 0;
     bool unsure = false;  // another may have told it
-    bool given = false;   // its ID was chosen by a user
+    std::string function{};
+    uint64_t size = 0, sum = 0;
+    std::string record{};  // it, with its data, where that is inline
+    std::string store{};   // the identity of the node that accepted the job with it
+    bool is_of(const std::string& f, uint64_t its_size, uint64_t its_sum) const {
+      return function == f && size == its_size && sum == its_sum;
+    }
+  };
+  struct Touched {
+    bool has = false;    // the node has it, as far as this part says
+    bool given = false;  // its ID was chosen by a user
     bool changed = false;
-    Lsn lsn = 0, first = 0;  // of the add, and of the first record
-    std::string record;      // add: it, with its data, where that is inline
-    std::string store;       // add: the identity of the node that accepted the job with it
+    Lsn first = 0;              // of the first record
+    std::vector<Added> adds{};  // of each job with this ID, the last one in this part; all but one job were refused
   };
   Touched& touch(const std::string& id, Lsn lsn);
 
