@@ -712,7 +712,7 @@ void a_stream_carries_a_dialogue() {
     std::string text(200'000, 0);
     size_t size = 0;
     while (stream.pending() > 0) {
-      CHECK(stream.pump().empty() && stream.input() >= 0 == stream.pending() > 0);
+      CHECK(stream.pump().empty() && (stream.input() >= 0) == (stream.pending() > 0));
       size += static_cast<size_t>(std::max<ssize_t>(::read(stream.command_input(), &text[size], 70'000), 0));
     }
     text.resize(size);
