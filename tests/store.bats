@@ -31,6 +31,11 @@ run_all() { gq-worker --local --drain -f f -- sh -c 'read -r x; echo "$x" >>"$0"
   strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect list | wc -l >"$T/n"
   [[ $(cat "$T/n") == 10 ]]
   grep -q 'unlink.*index.tcb"' "$T/trace"
+  # One that was altered under its seal, and has the size and the date that it had, as where both come from an archive.
+  cp -p "$GQ_STORE/index.tcb" "$T/new.tcb"
+  printf x | dd of="$GQ_STORE/index.tcb" bs=1 seek=200 conv=notrunc status=none
+  touch -r "$T/new.tcb" "$GQ_STORE/index.tcb"
+  is_made_again
   # And one that is sealed rightly is used as it is.
   strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect list >/dev/null
   not grep -q 'unlink.*index.tcb"' "$T/trace"
@@ -93,6 +98,13 @@ is_made_again() { strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect li
   unsealed
   killed_at 60 gq-inspect list
   cp "$GQ_STORE/index.tcb" "$T/other"; mv "$T/other" "$GQ_STORE/index.tcb"
+  is_made_again
+  # The same, as where the number of a file that comes from an archive was foreseen.
+  unsealed
+  killed_at 60 gq-inspect list
+  before=$(stat -c %i "$GQ_STORE/index.tcb")
+  cp -p "$GQ_STORE/index.tcb" "$T/other"; mv "$T/other" "$GQ_STORE/index.tcb"
+  sed -i "s/ $before / $(stat -c %i "$GQ_STORE/index.tcb") /" "$GQ_STORE/index.users"
   is_made_again
   # After a power cut, or on another mount.
   unsealed

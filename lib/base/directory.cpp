@@ -31,6 +31,11 @@ Fd open_at(int directory, const std::string& name, int flags) {
   return Fd(fd);
 }
 
+std::string birth_of(const struct statx& st) {
+  if (!(st.stx_mask & STATX_BTIME)) return "";
+  return std::to_string(st.stx_btime.tv_sec) + "." + padded(st.stx_btime.tv_nsec, 9);
+}
+
 // Takes from others what they may do with a file or directory of this user. On a disk that is only read it stays.
 void make_private(int fd, const struct stat& st, mode_t mode) {
   if (st.st_uid == ::geteuid() && (st.st_mode & (S_IRWXG | S_IRWXO))) (void)!::fchmod(fd, mode);
@@ -111,9 +116,14 @@ std::string Directory::identity() const {
   struct statx more;
   if (::fstat(fd(), &st) != 0 || ::statx(fd(), "", AT_EMPTY_PATH, STATX_BTIME, &more) != 0)
     throw_errno(Exit::storage, "look at " + printable(m_path));
-  if (!(more.stx_mask & STATX_BTIME)) return "";
-  return std::to_string(st.st_dev) + " " + std::to_string(st.st_ino) + " " + std::to_string(more.stx_btime.tv_sec) +
-         "." + padded(more.stx_btime.tv_nsec, 9);
+  const std::string made = birth_of(more);
+  return made.empty() ? "" : std::to_string(st.st_dev) + " " + std::to_string(st.st_ino) + " " + made;
+}
+
+std::string Directory::made_at(const std::string& name) const {
+  struct statx more;
+  return is_entry(name) && ::statx(fd(), name.c_str(), AT_SYMLINK_NOFOLLOW, STATX_BTIME, &more) == 0 ? birth_of(more)
+                                                                                                     : "";
 }
 
 std::string Directory::mount_identity() const {

@@ -42,6 +42,8 @@ class Directory {
   // Of the machine's start, and of the mount that it is reached through. While it is the same, what was written to its
   // files can be read, synced or not. Empty where the kernel does not tell it (Linux before 6.8).
   std::string mount_identity() const;
+  // When an entry was made, to the nanosecond. Empty where there is none, or the file system does not tell that.
+  std::string made_at(const std::string& name) const;
   bool belongs_to(uid_t user) const { return m_owner == user; }
 
   // Opens a file; throws Error(code) where it cannot, and Error(config), or that of a `code` that is not storage, where

@@ -67,10 +67,14 @@ Index::~Index() {
 }
 
 // What the seal says: the fold's position, and which file it is that was sealed, so that one that was truncated,
-// overwritten or put in its place since is not believed.
+// overwritten or put in its place since is not believed. Who makes an archive of a store can foresee the inode that an
+// index gets which is unpacked from it, and chooses its size and when it was written; but not when it was changed,
+// which is when it was unpacked. So that has to be when it was written, too; else there is no seal.
 std::optional<std::string> Index::seal_text(const FoldPosition& p) const {
   struct stat st;
-  if (!m_directory.look_at(table_name, st)) return std::nullopt;
+  if (!m_directory.look_at(table_name, st) || st.st_mtim.tv_sec != st.st_ctim.tv_sec ||
+      st.st_mtim.tv_nsec != st.st_ctim.tv_nsec)
+    return std::nullopt;
   return std::to_string(p.end) + " " + std::to_string(p.last) + " " + hex64(p.last_sum) + " " +
          std::to_string(st.st_ino) + " " + std::to_string(st.st_size) + " " + std::to_string(st.st_mtim.tv_sec) + "." +
          std::to_string(st.st_mtim.tv_nsec) + " " + std::to_string(fold_version) + "\n";
@@ -91,11 +95,13 @@ bool Index::is_sealed(Fd fd) const {
   return seal == seal_text(p);
 }
 
-// What the mark says while a visit changes the index, and after it. Empty where nothing is to be believed.
+// What the mark says while a visit changes the index, and after it. Empty where nothing is to be believed. When the
+// file was made is what no archive can bring with it.
 std::string Index::mark(bool in_visit) const {
   struct stat st;
-  if (m_mount.empty() || !m_directory.look_at(table_name, st)) return "";
-  std::string text = m_mount + " " + std::to_string(fold_version) + " " + std::to_string(st.st_ino) + " ";
+  const std::string made = m_directory.made_at(table_name);
+  if (m_mount.empty() || made.empty() || !m_directory.look_at(table_name, st)) return "";
+  std::string text = m_mount + " " + std::to_string(fold_version) + " " + std::to_string(st.st_ino) + " " + made + " ";
   if (in_visit) return text + "visit";
   return text + std::to_string(st.st_size) + " " + std::to_string(st.st_mtim.tv_sec) + "." +
          std::to_string(st.st_mtim.tv_nsec);
@@ -273,6 +279,7 @@ void Index::give_up_place() {
   // What is sealed must still be there after a power cut, the journal that it was made from included.
   m_journal.sync_segments();
   Fd fd = m_directory.open(table_name, O_RDWR);
+  ::futimens(fd.get(), nullptr);
   if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_directory.path_of(table_name));
   if (auto text = seal_text(position)) m_directory.publish(seal_name, *text, true);
   write_mark(users.get(), "");
