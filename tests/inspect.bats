@@ -170,6 +170,26 @@ load helpers
   [[ -z $(gq-inspect check 2>&1) ]]
 }
 
+# How many reads of the index a command makes at most while it has index.lock.
+most_reads() {
+  strace -f -qq -y -e trace=flock,pread64 -o "$T/held" "$@" >"$T/out"
+  awk '/flock/ && /index.lock>, LOCK_(EX|UN)/ { n = 0 } /pread64/ && /index.tcb>/ && ++n > most { most = n } END { print most + 0 }' "$T/held"
+}
+
+@test "gq-inspect, gq-flush: stats and a dry run hold the index for a bounded number of jobs [delayed, queued, claimed by the dead]" {
+  seq 40000 | gq-enqueue f --local -l --delay 1d >"$T/ids"
+  seq 20000 | gq-enqueue g --local -l >"$T/queued"
+  die_at_work g
+  gq-inspect stats >"$T/made"
+  for what in 'gq-inspect stats' 'gq-inspect stats --json' 'gq-flush -n --all' 'gq-flush -n -f g'; do
+    reads=$(most_reads $what)
+    echo "$what: $reads reads"
+    ((reads < 400))
+  done
+  cmp <(cut -f1 "$T/out" | sort) <(sort "$T/queued")
+  gq-inspect stats --json | jq -se 'map(select(.function)) | length == 2 and .[0].delayed == 40000 and .[1].queued == 20000 and .[1].running == 0'
+}
+
 @test "gq-inspect: an index is made anew from the heads of large records alone" {
   head -c 3000000 /dev/urandom | base64 -w 40000 | gq-enqueue f --local -l >"$T/ids"
   strace -f -qq -e trace=pread64 -o "$T/reads" gq-inspect stats

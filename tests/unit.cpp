@@ -334,6 +334,45 @@ void a_listing_misses_no_job(const std::string& directory) {
   CHECK(visits == 2);
 }
 
+// What is read in several visits is what is read in one: functions, and those jobs among which the oldest is.
+void pages_make_the_whole(const std::string& directory) {
+  Store store = open_store(directory, true);
+  std::vector<NewJob> jobs;
+  for (int i = 0; i < 300; ++i) {
+    Submission asked{.function = "f" + std::to_string(i % 90)};
+    if (i % 3 == 0) asked.due = now_ms() + Millis(3600'000);
+    jobs.push_back(make_job(asked, "x"));
+  }
+  store.add(jobs);
+  Owners owners(store.owners_directory(), 1);
+  CHECK(store.claim({.functions = {"f1"}, .most = 2, .owner = owners.name()}).jobs.size() == 2);
+  store.look([&](Fold& fold) {
+    const auto in_pages = [](size_t most, auto read) {
+      std::vector<std::string> all;
+      std::string cursor;
+      for (bool last = false; !last;) {
+        const size_t before = all.size();
+        last = read(most, cursor, all);
+        CHECK(all.size() <= before + most);
+      }
+      return all;
+    };
+    const auto functions = [&](size_t most, auto& cursor, auto& names) { return fold.functions(most, cursor, names); };
+    const auto oldest = [&](size_t most, auto& cursor, auto& ids) { return fold.oldest(most, cursor, ids); };
+    for (size_t most : {1, 7, 90}) {
+      CHECK(in_pages(most, functions) == fold.functions());
+      CHECK(in_pages(most, oldest) == in_pages(SIZE_MAX / 2, oldest));
+    }
+    CHECK(fold.functions().size() == 90);
+    const auto ids = in_pages(7, oldest);
+    CHECK(std::find(ids.begin(), ids.end(), jobs.front().add.id) != ids.end());
+    // 100 delayed ones, two claimed ones, and the first queued one of each of 60 functions.
+    CHECK(ids.size() == 162);
+  });
+  // A record of several jobs counts as so many.
+  CHECK(jobs_in(event::Forget{.ids = {"a", "b", "c"}}) == 3 && jobs_in(event::Stream{}) == 1);
+}
+
 // What a check finds, by its kind.
 std::string kinds_found(Store& store) {
   std::string kinds;
@@ -1634,6 +1673,7 @@ int main(int argc, char** argv) {
   only_plain_files_are_opened_below(directory + "/plain");
   manifests_name_files_of_a_store(directory + "/manifests");
   a_listing_misses_no_job(directory + "/listing");
+  pages_make_the_whole(directory + "/pages");
   check_compares_the_index(directory + "/check");
   reading_leaves_the_seal(directory + "/seal");
   old_snapshots_take_no_memory(directory + "/old");

@@ -161,6 +161,36 @@ void clean(Store& store, bool all) {
   }
 }
 
+// Whether a pass would run a job now, whose function does not pause.
+bool would_run(Store& store, const Claim& c) {
+  if (c.job.state == State::queued) return true;
+  if (c.job.state == State::delayed) return c.job.due <= now_ms();
+  if (owner_alive(store.owners_directory(), c.job.owner)) return false;
+  // A dead owner may have let go since the job was read.
+  std::optional<Job> now;
+  store.look([&](Fold& fold) { now = fold.get(c.id); });
+  return now && now->owner == c.job.owner && now->starts == c.job.starts && may_run(*now, store.group().self);
+}
+
+// Prints what a pass would run now; of all functions where none is named.
+void print_runnable(Store& store, const std::vector<std::string>& functions) {
+  std::map<std::string, bool> runs;  // by function
+  auto does_run = [&](const std::string& function) {
+    const auto [it, is_new] = runs.try_emplace(function, false);
+    bool& does = it->second;
+    if (is_new && (functions.empty() || std::find(functions.begin(), functions.end(), function) != functions.end()))
+      store.look([&](Fold& fold) { does = !fold.paused(function); });
+    return does;
+  };
+  std::string lines;
+  list_jobs(store, {std::string(runnable), functions.size() == 1 ? functions[0] : ""}, [&](const Claim& c) {
+    if (does_run(c.job.function) && would_run(store, c)) lines += text_line({c.id, c.job.function});
+    if (lines.size() > 60000) print(std::exchange(lines, {}));
+    return true;
+  });
+  print(lines);
+}
+
 Exit flush(Options& o, const Common& common) {
   for (const auto& f : o.work.functions) check_function(f);
   if (o.changes()) return administer(o, common);
@@ -184,11 +214,7 @@ Exit flush(Options& o, const Common& common) {
                 "cannot run " + printable(config.command[0]) + ": " + errno_text(problem) + "; no job is spent");
   Store store = open_store(common.store, false);
   if (o.dry_run) {
-    ClaimRequest request;
-    request.functions = o.work.functions;
-    request.most = SIZE_MAX / 2;
-    request.dry_run = true;
-    for (const auto& claim : store.claim(request).jobs) print(text_line({claim.id, claim.job.function}));
+    print_runnable(store, o.work.functions);
     return Exit::ok;
   }
   block_signals();

@@ -298,35 +298,31 @@ void print_peers(const Options& o, Store& store) {
 // longest.
 void print_serials(const Options& o, Store& store) {
   constexpr size_t most_shown = 10, most_counted = 10000;
-  struct Blocked {
-    Claim first;
-    size_t behind;
-  };
-  std::vector<Blocked> all;
+  std::vector<Claim> firsts;
   const Millis now = now_ms();
   std::string cursor;
   for (bool last = false; !last;) {
-    std::vector<Blocked> found;
+    std::vector<Claim> found;
     std::string next;
     store.look([&](Fold& fold) {
       found.clear();
       std::vector<std::string> ids;
       next = cursor;
       last = fold.page('h', "", most_looked_up, next, ids);
-      for (const auto& id : ids) {
-        auto job = fold.get(id);
-        if (!job || job->state != State::delayed || job->due <= now) continue;
-        const size_t n = fold.with_serial(job->serial, most_counted);
-        if (n > 1) found.push_back({{id, std::move(*job)}, n - 1});
-      }
+      for (const auto& id : ids)
+        if (auto job = fold.get(id);
+            job && job->state == State::delayed && job->due > now && fold.with_serial(job->serial, 2) > 1)
+          found.push_back({id, std::move(*job)});
     });
     cursor = next;
-    all.insert(all.end(), std::make_move_iterator(found.begin()), std::make_move_iterator(found.end()));
-    std::sort(all.begin(), all.end(),
-              [](const Blocked& a, const Blocked& b) { return a.first.job.due > b.first.job.due; });
-    if (all.size() > most_shown) all.erase(all.begin() + most_shown, all.end());
+    firsts.insert(firsts.end(), std::make_move_iterator(found.begin()), std::make_move_iterator(found.end()));
+    std::sort(firsts.begin(), firsts.end(), [](const Claim& x, const Claim& y) { return x.job.due > y.job.due; });
+    if (firsts.size() > most_shown) firsts.erase(firsts.begin() + most_shown, firsts.end());
   }
-  for (const auto& [first, behind] : all) {
+  for (const auto& first : firsts) {
+    size_t behind = 0;
+    store.look([&](Fold& fold) { behind = std::max<size_t>(fold.with_serial(first.job.serial, most_counted), 1) - 1; });
+    if (behind == 0) continue;
     Json json = {{"serial", first.job.serial},
                  {"waits_for", first.id},
                  {"function", first.job.function},
@@ -345,23 +341,17 @@ void print_disk(const Options& o, Store& store) {
   auto segments = store.journal().segments();
   for (const auto& s : segments) journal += s.size;
   std::optional<Millis> oldest;
-  auto look_at = [&](Fold& fold, const std::string& id) {
-    if (auto job = fold.get(id); job && (!oldest || job->enqueued_at < *oldest)) oldest = job->enqueued_at;
-  };
-  store.look([&](Fold& fold) {
-    oldest.reset();
-    if (!segments.empty()) needed = std::min(journal, fold.weight(0, segments.back().end).bytes);
-    for (const auto& id : fold.oldest()) look_at(fold, id);
-  });
-  // Of delayed jobs, of which there may be any number, it may be any one.
+  if (!segments.empty())
+    store.look([&](Fold& fold) { needed = std::min(journal, fold.weight(0, segments.back().end).bytes); });
   std::string cursor;
   for (bool last = false; !last;) {
     std::string next;
     store.look([&](Fold& fold) {
       std::vector<std::string> ids;
       next = cursor;
-      last = fold.page('d', "", most_looked_up, next, ids);
-      for (const auto& id : ids) look_at(fold, id);
+      last = fold.oldest(most_looked_up, next, ids);
+      for (const auto& id : ids)
+        if (auto job = fold.get(id); job && (!oldest || job->enqueued_at < *oldest)) oldest = job->enqueued_at;
     });
     cursor = next;
   }
@@ -379,31 +369,88 @@ void print_disk(const Options& o, Store& store) {
   if (damaged) log(Level::warning, counted(damaged, "segment") + " in damaged/ could not be read whole");
 }
 
-Exit stats(const Options& o, Store& store) {
-  std::map<std::string, Counters> counters;
-  std::map<std::string, Millis> paused;
-  uint64_t troubles = 0;
-  store.look([&](Fold& fold) {
-    troubles = 0;
-    counters = fold.counters();
-    for (const auto& [function, c] : counters)
-      if (auto since = fold.paused(function)) paused[function] = *since;
-    for (const auto& owner : fold.owners()) {
-      if (owner_alive(store.owners_directory(), owner)) continue;
-      fold.claimed(owner, [&](const std::string& id) {
-        if (auto job = fold.get(id); job && job->state == State::running) {
-          --counters[job->function].jobs[static_cast<size_t>(State::running)];
-          ++counters[job->function].jobs[static_cast<size_t>(State::queued)];
-        }
-        return true;
-      });
+struct FunctionStats {
+  Counters counters;
+  std::optional<Millis> paused;
+};
+
+// What a dead owner was running is shown as what it will be: queued.
+void count_left_behind(Store& store, std::map<std::string, FunctionStats>& functions) {
+  std::map<std::string, std::map<std::string, uint64_t>> running;  // by owner and function
+  std::string cursor;
+  for (bool last = false; !last;) {
+    std::vector<Job> jobs;
+    std::string next;
+    store.look([&](Fold& fold) {
+      jobs.clear();
+      std::vector<std::string> ids;
+      next = cursor;
+      last = fold.page('c', "", most_looked_up, next, ids);
+      for (const auto& id : ids)
+        if (auto job = fold.get(id); job && job->state == State::running) jobs.push_back(std::move(*job));
+    });
+    cursor = next;
+    for (const auto& job : jobs) ++running[job.owner][job.function];
+  }
+  for (const auto& [owner, counts] : running) {
+    if (owner_alive(store.owners_directory(), owner)) continue;
+    for (const auto& [function, count] : counts) {
+      auto& jobs = functions[function].counters.jobs;
+      const uint64_t n = std::min(count, jobs[static_cast<size_t>(State::running)]);
+      jobs[static_cast<size_t>(State::running)] -= n;
+      jobs[static_cast<size_t>(State::queued)] += n;
     }
-    for (const auto& t : fold.troubles())
-      troubles += t.kind == Trouble::Kind::damage || t.kind == Trouble::Kind::missing;
-  });
+  }
+}
+
+std::map<std::string, FunctionStats> stats_of_functions(Store& store) {
+  std::map<std::string, FunctionStats> functions;
+  std::string cursor;
+  for (bool last = false; !last;) {
+    std::string next;
+    store.look([&](Fold& fold) {
+      std::vector<std::string> names;
+      next = cursor;
+      last = fold.functions(most_looked_up / 2, next, names);
+      for (const auto& name : names) functions[name] = {fold.counters(name), fold.paused(name)};
+    });
+    cursor = next;
+  }
+  count_left_behind(store, functions);
+  return functions;
+}
+
+uint64_t count_troubles(Store& store) {
+  uint64_t troubles = 0;
+  std::string from = "e";
+  for (bool more = true; more;) {
+    uint64_t found = 0;
+    std::string next;
+    store.look([&](Fold& fold) {
+      found = 0;
+      more = false;
+      auto c = fold.entries(from);
+      for (size_t n = 0; c->valid() && n < most_looked_up; ++n, c->next()) {
+        const auto trouble = Fold::trouble_at(c->key(), c->value());
+        if (!trouble) return;
+        found += trouble->kind == Trouble::Kind::damage || trouble->kind == Trouble::Kind::missing;
+      }
+      if (!(more = c->valid())) return;
+      next = c->key();
+    });
+    troubles += found;
+    from = next;
+  }
+  return troubles;
+}
+
+Exit stats(const Options& o, Store& store) {
+  const auto functions = stats_of_functions(store);
+  const uint64_t troubles = count_troubles(store);
   auto at = [](const Counters& c, State s) { return c.jobs[static_cast<size_t>(s)]; };
-  for (const auto& [function, c] : counters) {
+  for (const auto& [function, found] : functions) {
     if (!o.function.empty() && function != o.function) continue;
+    const Counters& c = found.counters;
     Json json = {{"function", function},
                  {"queued", at(c, State::queued) + at(c, State::claimed)},
                  {"running", at(c, State::running)},
@@ -415,7 +462,7 @@ Exit stats(const Options& o, Store& store) {
                  {"kept", at(c, State::kept)},
                  {"finished", at(c, State::finished)},
                  {"bytes", c.bytes}};
-    if (auto p = paused.find(function); p != paused.end()) json["paused_at"] = format_time(p->second);
+    if (found.paused) json["paused_at"] = format_time(*found.paused);
     if (o.json) {
       print(json_line(json));
       continue;
@@ -425,8 +472,8 @@ Exit stats(const Options& o, Store& store) {
       if (key != "function") line += " " + key + " " + (value.is_string() ? value.get<std::string>() : value.dump());
     print(text_line({line}));
   }
-  const bool any_waits =
-      std::any_of(counters.begin(), counters.end(), [&](const auto& c) { return at(c.second, State::waiting) > 0; });
+  const bool any_waits = std::any_of(functions.begin(), functions.end(),
+                                     [&](const auto& f) { return at(f.second.counters, State::waiting) > 0; });
   if (o.function.empty() && any_waits) print_serials(o, store);
   if (o.function.empty()) print_peers(o, store);
   if (o.function.empty()) print_disk(o, store);

@@ -123,6 +123,15 @@ Counters decode_counters(std::string_view in) {
 
 }  // namespace
 
+size_t jobs_in(const Event& event) {
+  return std::visit(
+      [](const auto& e) -> size_t {
+        if constexpr (requires { e.ids; }) return std::max<size_t>(e.ids.size(), 1);
+        else return 1;
+      },
+      event);
+}
+
 uint64_t Counters::live() const {
   uint64_t n = 0;
   for (State s : {State::queued, State::delayed, State::claimed, State::running, State::waiting, State::pending})
@@ -149,10 +158,11 @@ Fold::Fold(Table& table, const Self& self) : m_table(table), m_self(self) {
 }
 
 bool Fold::run(EventReader& reader, size_t most) {
-  for (size_t n = 0; n < most; ++n) {
+  for (size_t n = 0; n < most;) {
     const auto item = reader.next();
     if (item == JournalReader::Item::end) return true;
     take(item, reader);
+    n += item == JournalReader::Item::record ? jobs_in(reader.event()) : 1;
   }
   return false;
 }
@@ -719,23 +729,29 @@ bool Fold::page(char order, const std::string& function, size_t most, std::strin
   return true;
 }
 
-std::vector<std::string> Fold::oldest() {
-  std::vector<std::string> ids;
-  // Of the jobs of one function and state (and priority; of one node) the first is the oldest. Waiting ones are younger
-  // than that for which they wait.
-  for (char order : {'q', 'n', 'o'}) {
-    auto c = m_table.walk(std::string(1, order));
+bool Fold::oldest(size_t most, std::string& cursor, std::vector<std::string>& ids) {
+  // Of the queued, pending or held jobs of one function (and priority; of one node) the first is the oldest. Waiting
+  // ones are younger than that for which they wait.
+  static constexpr std::string_view orders = "qnodc";
+  if (cursor.empty()) cursor = orders[0];
+  for (;;) {
+    const char order = cursor[0];
+    auto c = m_table.walk(cursor);
     while (c->valid() && c->key()[0] == order) {
-      if (c->key().size() < 10) throw TableError("an order's key is too short");
-      ids.emplace_back(c->value());
-      c->seek(std::string(c->key().substr(0, c->key().size() - 8)) + std::string(9, '\xff'));
+      if (c->key().size() < 10 || (order == 'c' && c->key().size() <= ulid_size))
+        throw TableError("an order's key is too short");
+      if (most-- == 0) {
+        cursor = c->key();
+        return false;
+      }
+      ids.emplace_back(order == 'c' ? c->key().substr(c->key().size() - ulid_size) : c->value());
+      if (order == 'd' || order == 'c') c->next();
+      else c->seek(std::string(c->key().substr(0, c->key().size() - 8)) + std::string(9, '\xff'));
     }
+    const size_t next = orders.find(order) + 1;
+    if (next == orders.size()) return true;
+    cursor = orders[next];
   }
-  for (auto c = m_table.walk("c"); c->valid() && c->key()[0] == 'c'; c->next()) {
-    if (c->key().size() <= ulid_size) throw TableError("an owner's key is too short");
-    ids.emplace_back(c->key().substr(c->key().size() - ulid_size));
-  }
-  return ids;
 }
 
 std::vector<std::string> Fold::owners() {
@@ -750,11 +766,21 @@ std::vector<std::string> Fold::owners() {
 }
 
 std::vector<std::string> Fold::functions() {
-  std::vector<std::string> all;
-  for (auto c = m_table.walk("s"); c->valid() && c->key()[0] == 's'; c->next()) all.emplace_back(c->key().substr(1));
-  for (const auto& [function, c] : m_counters)
-    if (all.empty() || std::find(all.begin(), all.end(), function) == all.end()) all.push_back(function);
-  return all;
+  std::set<std::string> all;
+  for (auto c = m_table.walk("s"); c->valid() && c->key()[0] == 's'; c->next())
+    all.insert(all.end(), std::string(c->key().substr(1)));
+  for (const auto& [function, c] : m_counters) all.insert(function);
+  return {all.begin(), all.end()};
+}
+
+bool Fold::functions(size_t most, std::string& cursor, std::vector<std::string>& names) {
+  auto c = entries("s" + cursor);
+  if (!cursor.empty() && c->valid() && c->key() == "s" + cursor) c->next();
+  for (; c->valid() && c->key()[0] == 's'; c->next()) {
+    if (most-- == 0) return false;
+    names.emplace_back(cursor = c->key().substr(1));
+  }
+  return true;
 }
 
 }  // namespace gq

@@ -100,13 +100,17 @@ struct PeerState {
   std::vector<std::string> former{};  // identities that it had before
 };
 
+// How many jobs an event is about, and so how much work it is; 1 for one that is about none.
+size_t jobs_in(const Event& event);
+
 class Fold {
  public:
   Fold(Table& table, const Self& self);
 
   const FoldPosition& position() const { return m_position; }
 
-  // Folds up to `most` items that the reader has; true when there is nothing more. The reader stands at position().end.
+  // Folds up to `most` items that the reader has, where a record of several jobs counts as so many; true when there is
+  // nothing more. The reader stands at position().end.
   bool run(EventReader& reader, size_t most);
 
   // Folds what a reader has come to, but for Item::end.
@@ -130,6 +134,7 @@ class Fold {
 
   std::optional<Job> get(const std::string& id);
   std::map<std::string, Counters> counters();
+  Counters counters(const std::string& function) { return counter(function); }
   std::vector<Trouble> troubles();
 
   // Calls `visit` with jobs in an order until it returns false; see the list above for the orders.
@@ -176,11 +181,14 @@ class Fold {
   std::vector<std::string> held_nodes();
   // Whether a job may be run here as far as the group is concerned.
   bool may_run(const Job& job) const { return gq::may_run(job, m_self); }
-  // Jobs that have not ended and are not delayed, the oldest of all those among them; few.
-  std::vector<std::string> oldest();
+  // Of jobs that have not ended, the next up to `most` of those among which the oldest of all is, behind `cursor` as in
+  // page(); true when there are no more.
+  bool oldest(size_t most, std::string& cursor, std::vector<std::string>& ids);
   // Every owner that holds a job.
   std::vector<std::string> owners();
   std::vector<std::string> functions();
+  // The next up to `most` of them, behind `cursor`, which is empty at first and moves on; true when there are no more.
+  bool functions(size_t most, std::string& cursor, std::vector<std::string>& names);
 
  private:
   using Line = Transition::Line;

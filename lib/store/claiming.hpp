@@ -39,7 +39,6 @@ struct ClaimRequest {
   std::string owner{};                   // this process, see Owners::name(); empty where it only looks
   std::set<std::string> held{};          // jobs that it has claimed before and not forgotten
   std::set<std::string> except{};        // functions to leave alone, besides those that are paused
-  bool dry_run = false;                  // Store::claim() returns what would be claimed, and claims nothing
 };
 
 // How things stand when it is answered.

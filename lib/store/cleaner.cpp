@@ -18,7 +18,7 @@
 namespace gq {
 namespace {
 
-constexpr size_t most_records = 5000;   // judged in one visit to the index
+constexpr size_t most_records = 1000;   // and jobs that they name, judged in one visit to the index
 constexpr size_t most_bytes = 4 << 20;  // held in memory meanwhile
 constexpr size_t ids_in_record = 2000;  // they fit into its meta data
 constexpr Millis look_interval{60'000}, least_interval{100};
@@ -59,7 +59,7 @@ Damage for_each_chunk(Journal& journal, Lsn from, Lsn end, bool with_data, Visit
   EventReader reader(journal, from);
   while (more) {
     std::vector<Item> items;
-    for (size_t bytes = 0; items.size() < most_records && bytes < most_bytes;) {
+    for (size_t jobs = 0, bytes = 0; jobs < most_records && bytes < most_bytes;) {
       auto item = reader.next(with_data);
       more = item != JournalReader::Item::end && reader.lsn() < end;
       if (!more) break;
@@ -74,6 +74,7 @@ Damage for_each_chunk(Journal& journal, Lsn from, Lsn end, bool with_data, Visit
       i.event = reader.event();
       i.head = reader.head_bytes();
       i.data = reader.data();
+      jobs += jobs_in(i.event);
       bytes += i.head.size() + i.data.size();
     }
     if (!items.empty()) visit(items);

@@ -48,6 +48,7 @@ class Lsns {
 std::string orders_of(const std::string& state) {
   if (state == "queued") return "cqh";
   if (state == "running") return "ch";
+  if (state == runnable) return "cqdh";
   if (state == "delayed") return "dh";
   if (state == "dead") return "x";
   if (state == "waiting") return "l";

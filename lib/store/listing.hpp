@@ -9,13 +9,16 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 
 #include "gq/store/store.hpp"
 
 namespace gq {
 
+inline constexpr std::string_view runnable = "runnable";  // queued, delayed, claimed or running
+
 struct Listed {
-  std::string state;     // the word that people are shown; empty: all
+  std::string state;     // the word that people are shown, or `runnable`; empty: all
   std::string function;  // empty: all
   size_t page = 2000;    // jobs read in one visit: the lock is held some milliseconds, and memory stays small
 };

@@ -455,10 +455,10 @@ void Store::leave_out_ended(std::vector<Claim>& jobs) {
 }
 
 Claims Store::claim(const ClaimRequest& request) {
-  ClaimContext context{.away = group().once && !request.dry_run && !has_returned(),
+  ClaimContext context{.away = group().once && !has_returned(),
                        .turn = m_turn,
                        .is_alive = [&](const std::string& owner) { return owner_alive(owners_directory(), owner); }};
-  if (request.most > 0 && !context.away && !request.dry_run) {
+  if (request.most > 0 && !context.away) {
     context.most = m_journal.check_claim_room() ? most_claims : few_claims;
     if (m_durability) take_ends();
   }
@@ -470,10 +470,10 @@ Claims Store::claim(const ClaimRequest& request) {
     Chosen chosen = choose(fold, request, context);
     result = std::move(chosen.claims);
     if (context.away) result.next_due = context.now + return_interval;
-    if (!request.dry_run) record_claim(fold, request.owner, context.now, result.jobs, chosen.strays);
+    record_claim(fold, request.owner, context.now, result.jobs, chosen.strays);
   });
   ++m_turn;
-  if (m_durability && !request.dry_run) leave_out_ended(result.jobs);
+  if (m_durability) leave_out_ended(result.jobs);
   return result;
 }
 
