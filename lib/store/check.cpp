@@ -19,7 +19,7 @@
 namespace gq {
 namespace {
 
-constexpr size_t most_compared = 2000;  // keys in one visit to the index
+constexpr size_t most_compared = 1000;  // keys in one visit to the index
 constexpr size_t most_looked_up = 2000;
 constexpr size_t between_progress = 1000;  // records, or jobs
 
