@@ -299,6 +299,15 @@ void what_one_had_not_told_it_still_has_to_tell() {
   CHECK(gone.waits().empty());
   gone.hears("rep_2");
   CHECK(gone.fd.is_gone("rep_2") && gone.waits() == "until rep_2 has told");
+  // Also where the return had ended meanwhile.
+  Watch silent;
+  silent.answers("rep_2", 100, 50), silent.answers("rep_3", 1, 1);
+  silent.at(30), silent.gone(), silent.answers("rep_3", 1, 1);
+  CHECK(silent.returns() && silent.hears("rep_3").empty() && silent.fd.has_returned());
+  silent.hears("rep_2");
+  CHECK(!silent.fd.has_returned() && silent.waits() == "until rep_2 has told");
+  silent.answers("rep_2", 200, 100);
+  CHECK(silent.returns() && silent.hears("rep_2").empty() && silent.fd.has_returned());
   // While it takes over this node's jobs it has not answered.
   Watch taking;
   taking.answers("rep_3", 1, 1), taking.answers("rep_2", 1, 1, taking.fd.round(), true);

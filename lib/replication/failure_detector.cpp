@@ -126,11 +126,15 @@ std::optional<std::string> FailureDetector::heard(const std::string& node, Milli
   if (!n) return std::nullopt;
   n->last_answer = now;
   n->answered = true;
-  const Millis silence = now - m_heard;
-  const bool returns = m_returned && silence >= m_takeover;
-  if (returns) was_away(now);
-  m_heard = now;
-  return returns ? std::optional("no other node had answered for " + seconds(silence)) : std::nullopt;
+  const Millis silence = now - std::exchange(m_heard, now);
+  if (!m_returned) return std::nullopt;
+  if (silence >= m_takeover) {
+    was_away(now);
+    return "no other node had answered for " + seconds(silence);
+  }
+  if (!n->first_end || n->has_told()) return std::nullopt;
+  begin_return(now);  // it fell silent before it had told all, and is there again
+  return std::string();
 }
 
 void FailureDetector::failed(const std::string& node, Round asked, bool server_reached, Millis now) {

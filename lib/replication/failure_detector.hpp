@@ -4,9 +4,9 @@
 // Times are Millis since boot. A node is gone when it has not answered for --takeover although a Gearman server could
 // be reached all that time. This node returns when it begins to serve, after a gap (lease.hpp), and when it hears
 // again of others after a time of --takeover in which none answered: the others may have believed it gone, and have
-// taken its jobs over. So may have one that does not answer until that return has ended; then this node returns once
-// more, until that one has told what it knows. A return is a round, and what was asked before this node came back says
-// nothing of what became of its jobs.
+// taken its jobs over. So may have one that has not answered, or not told all, until that return has ended; when it
+// answers then, this node returns once more, until that one has told what it knows. A return is a round, and what was
+// asked before this node came back says nothing of what became of its jobs.
 //
 // The surprising fact: an answer alone does not end a return. The node that gave it must also have told all that stood
 // in its journal then, and must not be taking over this node's jobs in that moment.
@@ -79,7 +79,7 @@ class FailureDetector {
   // now.
   std::optional<std::string> beat(Times now);
 
-  // The node has answered something. Why this node returns now, if it does.
+  // The node has answered something. Why this node returns now, if it does; empty where nobody is to be told.
   std::optional<std::string> heard(const std::string& node, Millis now);
   // The return in which a question is asked; it goes with its end.
   Round round() const { return m_round; }
