@@ -191,7 +191,7 @@ teardown() {
   ((EUID == 0)) || skip "needs root, for a link of another user"
   export GQ_CACHE=$T/cache
   mkdir "$T/real"
-  for words in "dbi dbi:SQLite:$T/link" "dbi dbi:SQLite:foreign_keys=1;dbname=$T/link" "bdb $T/link" "bdb $T/link/." "files $T/link/"; do
+  for words in "dbi dbi:SQLite:$T/link" "dbi dbi:SQLite:foreign_keys=1;dbname=$T/link" "bdb $T/link" "bdb $T/link/." "files $T/link/" "files $T/link//" "files $T/link/./"; do
     rm -rf "$T/link" "$GQ_CACHE"
     [[ $words == dbi* ]] && ln -s "$T/real/db" "$T/link" || ln -s "$T/real" "$T/link"
     chown -h 1 "$T/link"
