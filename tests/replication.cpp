@@ -16,8 +16,8 @@ using namespace gq;
 
 // A node can be set up anew a few times at once; one that is another each second is not believed each second.
 void a_node_is_another_now_and_then() {
-  Turnover turnover;
-  auto at = [&](int seconds) { return turnover.believes(std::chrono::seconds(seconds)); };
+  Sparing turnover;
+  auto at = [&](int seconds) { return turnover.allows(std::chrono::seconds(seconds)); };
   CHECK(at(0) && at(10) && at(10) && !at(11) && !at(179) && at(180) && !at(181));
   int believed = 0;
   for (int second = 200; second < 200 + 3600; ++second) believed += at(second);
@@ -357,7 +357,7 @@ void who_may_speak_for_a_name() {
   const Millis met = std::chrono::seconds(40), later = std::chrono::seconds(400);
   CHECK(t.members.meet("rep_2", t.store('d'), "s", false, met - Millis(1), later).what == What::refused &&
         t.members.is("rep_2", t.store('b')));
-  // Time and again it is not believed: see Turnover.
+  // Time and again it is not believed: see Sparing.
   CHECK(t.meet("rep_2", 'e', true, 41).what == What::another);
   CHECK(t.meet("rep_2", 'f', true, 42).reason == "rep_2 is another store than before, time and again" &&
         t.members.is("rep_2", t.store('e')) && t.meet("rep_2", 'f', true, 400).what == What::another);
@@ -938,6 +938,18 @@ void a_node_is_up_while_it_answers_with_room() {
   full.room = false;
   CHECK(!n.answers("rep_2", full) && n.r.up() == Names{"rep_3"} && n.lines().empty());
   CHECK(!n.answers("rep_2") && n.lines() == "rep_2 answers again\n" && n.r.up().size() == 2);
+  // What is wrong may be told in a stranger's words: a few times at once, then once a minute.
+  std::string told;
+  for (int n_th = 0; n_th < 600; ++n_th) {
+    n.r.failed("rep_2", "it says " + std::to_string(n_th), n.now);
+    told += n.lines();
+    n.now.boot += Millis(1000);
+  }
+  CHECK(told.starts_with("it says 0\nit says 1\nit says ") && std::count(told.begin(), told.end(), '\n') <= 12);
+  n.r.failed("rep_3", "another", n.now);
+  CHECK(n.lines() == "another\n");
+  CHECK(!n.answers("rep_2") && !n.answers("rep_3"));
+  static_cast<void>(n.lines());
   // It is paid by the process that serves, once it has answered that.
   CHECK(!n.r.pays("rep_2"));
   n.serve();

@@ -7,12 +7,12 @@
 
 namespace gq {
 
-bool Turnover::believes(Millis now) {
+bool Sparing::allows(Millis now) {
   constexpr int at_once = 3;
   constexpr std::chrono::minutes each{1};
-  while (!m_believed.empty() && now - m_believed.front() >= at_once * each) m_believed.pop_front();
-  if (m_believed.size() >= at_once) return false;
-  m_believed.push_back(now);
+  while (!m_allowed.empty() && now - m_allowed.front() >= at_once * each) m_allowed.pop_front();
+  if (m_allowed.size() >= at_once) return false;
+  m_allowed.push_back(now);
   return true;
 }
 
@@ -100,7 +100,7 @@ Meeting Membership::meet(const std::string& node, const std::string& store, cons
   }
   if (what == What::another) {
     if (asked <= other.met) return {What::refused, "an answer of the store that was " + node + " before"};
-    if (!other.turnover.believes(now)) return {What::refused, turned_over(node)};
+    if (!other.turnover.allows(now)) return {What::refused, turned_over(node)};
     other.former.push_back(other.store);
     if (other.former.size() > most_former) other.former.erase(other.former.begin());
     other.met = now;
@@ -124,7 +124,7 @@ Meeting Membership::hear(const std::string& node, const std::string& store, bool
 std::optional<bool> Membership::says_relay(const std::string& node, bool relay, Millis now) {
   auto it = m_others.find(node);
   if (it == m_others.end() || it->second.relay == relay) return false;
-  if (!it->second.turnover.believes(now)) return std::nullopt;
+  if (!it->second.turnover.allows(now)) return std::nullopt;
   it->second.relay = relay;
   return true;
 }

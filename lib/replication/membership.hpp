@@ -20,15 +20,13 @@
 
 namespace gq {
 
-// When a node is believed to be another one than before: set up anew, or a relay now. Each time that costs a record and
-// telling it all again, and without keys anybody can answer for it; so a few times are believed at once, and then one a
-// minute.
-class Turnover {
+// What a stranger can cause, who answers in a node's place: a few times at once, and then once a minute.
+class Sparing {
  public:
-  bool believes(Millis now);
+  bool allows(Millis now);
 
  private:
-  std::deque<Millis> m_believed;  // the last of those
+  std::deque<Millis> m_allowed;  // the last of those
 };
 
 // What follows when one speaks for a node.
@@ -101,7 +99,9 @@ class Membership {
     std::vector<std::string> former{};  // identities; the last of them
     bool relay = false;
     Millis met = Millis::min();  // when it became this store, while this process ran
-    Turnover turnover{};
+    // When it is believed to be another one than before: set up anew, or a relay now. Each time that costs a record and
+    // telling it all again, and without keys anybody can answer for it.
+    Sparing turnover{};
   };
   std::string problem_with(const std::string& node, const Other& other, const std::string& store, bool alive) const;
 

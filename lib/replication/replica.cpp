@@ -224,7 +224,7 @@ void Replica::failed(const std::string& node, const std::string& trouble, Times 
   if (trouble.empty()) return;
   const bool is_new = std::exchange(other->trouble, trouble) != trouble;
   if (!is_new && !other->unsaid) return;
-  auto behind = m_seldom.behind(trouble, time_of(now));
+  auto behind = other->said.allows(now.boot) ? m_seldom.behind(trouble, time_of(now)) : std::nullopt;
   other->unsaid = !behind;  // it is said when it lasts
   if (behind) say(Level::warning, trouble + *behind);
 }

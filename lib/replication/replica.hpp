@@ -216,6 +216,7 @@ class Replica {
     bool up = true;                        // believed to answer, and to have room
     std::string trouble{};                 // why it is not up
     bool unsaid = false;                   // and that has not been said
+    Sparing said{};                        // its words may be a stranger's
     bool must_record = false;              // in the journal: who it is, or what it knows
     Millis next_move{0}, next_record{0};   // not before
     std::set<std::string> named{};         // jobs that were said to be left, each once

@@ -17,7 +17,7 @@ using Step = Task::Step;
 // So much is enough to end all that is left, once all is mended.
 constexpr uint64_t enough_steps = 200'000;
 
-// A node that is another one more often is believed once a minute (gq::Turnover).
+// A node that is another one more often is believed once a minute (gq::Sparing).
 constexpr unsigned most_wiped = 3;
 
 Quorum::Time time_of(Millis now) { return Quorum::Time(now); }
