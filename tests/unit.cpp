@@ -491,6 +491,19 @@ void records_survive_hostile_bytes() {
   CHECK(!parse_group(damaged, "f", reason) && !reason.empty());
 }
 
+// A record of a journal from elsewhere that names an owner as none is called is none: jobs that it held would be found
+// by nobody, and would hold up all others.
+void owners_have_names() {
+  const std::string id = new_ulid(), name = new_ulid() + ".0";
+  for (const std::string& owner : {name, std::string(), std::string("a\0b", 3), name + std::string(1, '\0')}) {
+    const bool good = owner == name;
+    CHECK(parse_record(encode_record(event::Claim{.ids = {id}, .owner = owner})).has_value() == good);
+    CHECK(parse_record(encode_record(event::Start{.id = id, .owner = owner, .start = 1})).has_value() == good);
+    CHECK(parse_record(encode_record(event::Fail{.id = id, .owner = owner})).has_value() == good);
+    CHECK(parse_record(encode_record(event::Dead{.id = id, .owner = owner})).has_value() == good);
+  }
+}
+
 // What an event says, as tests/golden/records.txt has it.
 std::string told(const Event& event) {
   std::string text(type_of(event));
@@ -1678,6 +1691,7 @@ int main(int argc, char** argv) {
   reading_leaves_the_seal(directory + "/seal");
   old_snapshots_take_no_memory(directory + "/old");
   records_survive_hostile_bytes();
+  owners_have_names();
   records_are_what_they_were();
   strangers_say_little_of_a_job();
   whatever_was_read_can_be_written();

@@ -10,6 +10,9 @@ namespace {
 
 bool is_node(const std::string& node, const std::string& store) { return is_node_name(node) && is_ulid(store); }
 
+// It is part of a key of the index, where NUL ends it (fold.hpp).
+bool is_owner(const std::string& owner) { return !owner.empty() && !has_control(owner); }
+
 // Whether the members that the type needs are there and are what they should be.
 bool fits(const event::Add& e) {
   const Submission& asked = e.asked;
@@ -23,12 +26,13 @@ bool fits(const event::State& e) {
          (e.state == "queued" || e.state == "dead" || e.state == "kept" || e.state == "finished");
 }
 bool fits(const event::Peer& e) { return is_node_name(e.node) && (e.store.empty() || is_ulid(e.store)); }
-bool fits(const event::Claim& e) { return !e.owner.empty() && !e.ids.empty(); }
+bool fits(const event::Claim& e) { return is_owner(e.owner) && !e.ids.empty(); }
 bool fits(const event::Copied& e) { return !e.ids.empty(); }
 template <typename E>
 bool fits(const E& e) {
   if constexpr (requires { e.function; }) return !function_name_problem(e.function);
-  else if constexpr (requires { e.spent; } || std::is_same_v<E, event::Start>) return is_ulid(e.id) && !e.owner.empty();
+  else if constexpr (requires { e.spent; } || std::is_same_v<E, event::Start>)
+    return is_ulid(e.id) && is_owner(e.owner);
   else if constexpr (requires { e.id; }) return is_ulid(e.id);
   else return true;
 }
