@@ -332,7 +332,9 @@ struct Three {
   Meeting meet(const std::string& node, char its, bool alive, int second, const char* session = "s") {
     return members.meet(node, store(its), session, alive, std::chrono::seconds(second), std::chrono::seconds(second));
   }
-  Meeting hear(const std::string& node, char its, bool alive = true) { return members.hear(node, store(its), alive); }
+  Meeting hear(const std::string& node, char its, bool alive = true) {
+    return members.hear(node, store(its), alive, {});
+  }
 };
 
 void who_may_speak_for_a_name() {
@@ -353,10 +355,14 @@ void who_may_speak_for_a_name() {
   CHECK(t.meet("rep_2", 'b', true, 3).reason == "two nodes claim the name rep_2" &&
         t.hear("rep_2", 'b').reason == "two nodes claim the name rep_2");
   CHECK(t.hear("rep_2", 'b', false).what == What::unproved && t.meet("rep_2", 'b', false, 40).what == What::another);
-  // What was under way to that one when the newer one was met has come too late.
+  // What was under way when it was met, or heard of, has come too late.
   const Millis met = std::chrono::seconds(40), later = std::chrono::seconds(400);
   CHECK(t.members.meet("rep_2", t.store('d'), "s", false, met - Millis(1), later).what == What::refused &&
         t.members.is("rep_2", t.store('b')));
+  Three heard;
+  heard.hear("rep_3", 'c');
+  CHECK(heard.meet("rep_3", 'd', false, 0).what == What::refused &&
+        heard.meet("rep_3", 'd', false, 1).what == What::another);
   // Time and again it is not believed: see Sparing.
   CHECK(t.meet("rep_2", 'e', true, 41).what == What::another);
   CHECK(t.meet("rep_2", 'f', true, 42).reason == "rep_2 is another store than before, time and again" &&
@@ -563,8 +569,8 @@ void jobs_are_left_to_who_comes_first() {
 }
 
 // Two nodes have accepted the job, and each may take the other for its owner, or a third one: then all are told what
-// stands here. Of a job of a third one only where there is nothing else to say of it: what another has promised to take
-// over, and has not yet, is its own to tell.
+// stands here. So they are where the owner has lost that it took the job over. Of what has changed there, the owner
+// tells itself.
 void nodes_come_to_agree_whose_a_job_is() {
   Group3 g;
   auto told = [&](const AskReply& reply, uint32_t term) {
@@ -586,7 +592,7 @@ void nodes_come_to_agree_whose_a_job_is() {
   job.node = "rep_2", job.store = g.store('2');
   takes_it_for_mine.say_of(g.store('A'), job, self, owner);
   CHECK(told(knows, 0) == 0 && told(takes_it_for_mine, 0) == 1 && told(takes_it_for_a_thirds, 0) == 1);
-  CHECK(told(takes_it_for_mine, 1) == 1 && told(takes_it_for_a_thirds, 1) == 0);
+  CHECK(told(takes_it_for_mine, 1) == 1 && told(takes_it_for_a_thirds, 1) == 1);
   AskReply has_changed;
   job.node = "rep_1", job.store = g.store('1'), job.version = 1;
   has_changed.say_of(g.store('A'), job, self, owner);

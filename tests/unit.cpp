@@ -1164,7 +1164,12 @@ void copies_are_of_a_store() {
     if (noted_late) happens(there);
     happens(event::Copied{.ids = {id}, .peers = "rep_3", .stores = third});
     CHECK(fold.get(id)->state == State::pending);
-    happens(event::Copied{.ids = {id}, .peers = "rep_2", .stores = second});
+    if (noted_late) {
+      happens(event::Copied{.ids = {id}, .peers = "rep_2", .stores = second});
+    } else {  // the first one has come back
+      happens(event::Peer{.node = "rep_2", .store = first});
+      happens(there);
+    }
     CHECK(fold.get(id)->state == State::queued);
   }
 }

@@ -103,13 +103,13 @@ Meeting Membership::meet(const std::string& node, const std::string& store, cons
     if (!other.turnover.allows(now)) return {What::refused, turned_over(node)};
     other.former.push_back(other.store);
     if (other.former.size() > most_former) other.former.erase(other.former.begin());
-    other.met = now;
   }
+  if (what != What::as_before) other.met = now;
   other.store = store;
   return {what, {}, std::exchange(other.session, session) != session};
 }
 
-Meeting Membership::hear(const std::string& node, const std::string& store, bool alive) {
+Meeting Membership::hear(const std::string& node, const std::string& store, bool alive, Millis now) {
   using What = Meeting::What;
   auto it = m_others.find(node);
   if (it == m_others.end()) return {What::refused, node + " is not in this group"};
@@ -117,6 +117,7 @@ Meeting Membership::hear(const std::string& node, const std::string& store, bool
   if (store == other.store) return {What::as_before};
   if (auto problem = problem_with(node, other, store, alive); !problem.empty()) return {What::refused, problem};
   if (!other.store.empty()) return {What::unproved};
+  other.met = now;
   other.store = store;
   return {What::first};
 }

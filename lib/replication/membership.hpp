@@ -83,7 +83,7 @@ class Membership {
   Meeting meet(const std::string& node, const std::string& store, const std::string& session, bool alive, Millis asked,
                Millis now);
   // One has sent a transfer as a node. Never another.
-  Meeting hear(const std::string& node, const std::string& store, bool alive);
+  Meeting hear(const std::string& node, const std::string& store, bool alive, Millis now);
 
   // It says of itself whether it keeps nothing; nullopt where that has changed more often than is believed, else
   // whether it has changed.

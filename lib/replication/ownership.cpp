@@ -103,8 +103,7 @@ std::vector<event::State> Ownership::leave_to_owner(std::vector<HeldJob>& jobs, 
                                                     const Membership& members) const {
   std::vector<event::State> doubted;
   for (const auto& [id, job] : jobs)
-    if (reply.yours.count(id) || (reply.others.count(id) && is_fresh(job)))
-      doubted.push_back(told_state(id, job, m_self));
+    if (reply.yours.count(id) || reply.others.count(id)) doubted.push_back(told_state(id, job, m_self));
   const auto known = known_of(ids, reply);
   const std::string& store = members.store_of(node);
   leave_out(jobs, [&](const HeldJob& j) { return known.count(j.id) && (store.empty() || j.job.store == store); });

@@ -244,7 +244,7 @@ Replica::Admission Replica::admit(const Transfer& t, Times now) {
   admission.again = verdict == Verdict::unknown;
   if (admission.again) return admission;
   if (verdict == Verdict::repeated) return refuse("it has been here before");
-  const Meeting meeting = m_members.hear(t.node, t.store, m_detector.answers(t.node, now.boot));
+  const Meeting meeting = m_members.hear(t.node, t.store, m_detector.answers(t.node, now.boot), now.boot);
   if (meeting.what == Meeting::What::refused) return refuse(meeting.reason);
   if (Other* other = find(t.node)) take_up(t.node, *other, meeting, 0, now);
   if (t.kind != "ask") return admission;

@@ -213,8 +213,9 @@ std::optional<Event> Fold::without_former(const event::Copied& copied) {
   std::string there;
   bool all = true;
   for (const auto& [node, store] : copied.copies()) {
-    const auto former = store.empty() ? std::vector<std::string>() : peer(node).former;
-    if (std::find(former.begin(), former.end(), store) != former.end()) all = false;
+    const PeerState known = store.empty() ? PeerState() : peer(node);
+    const auto& former = known.former;  // one that has come back is among them, too
+    if (store != known.store && std::find(former.begin(), former.end(), store) != former.end()) all = false;
     else there += (there.empty() ? "" : ",") + node;
   }
   if (all) return std::nullopt;

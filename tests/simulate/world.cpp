@@ -1007,7 +1007,9 @@ std::string World::what_is_owed() const {
   std::string text;
   for (const auto& node : m_nodes)
     for (unsigned other = 0; other < m_nodes.size(); ++other) {
-      if (!node.replica->members().has(name(other))) continue;
+      if (&m_nodes[other] == &node) continue;
+      if (!node.replica->members().has(name(other)))
+        text += "; " + node.name + " does not know " + name(other) + " yet";
       if (node.replica->walk(name(other), node.end)) text += "; " + node.name + " has not told " + name(other) + " all";
       for (const auto& line : gq::lines_of(node.replica->debts_text(name(other))))
         if (line.rfind(m_nodes[other].self.store, 0) != 0)
@@ -1038,10 +1040,10 @@ void World::check_agreement() {
       if (!job->once && (has_ended_anywhere(add->id) || m_excused.count(add->id))) continue;
       for (const auto& other : m_nodes) {
         auto its = other.fold->get(add->id);
-        if (!its) return fail(add->id + " is on " + node.name + " and not on " + other.name);
+        if (!its) return fail(add->id + " is on " + node.name + " and not on " + other.name + ":" + states_of(add->id));
         if (job->once && (its->node != job->node || its->store != job->store || its->term != job->term))
-          return fail(add->id + " is of another node on " + node.name + " (" + text_of(*job) + ") than on " +
-                      other.name + " (" + text_of(*its) + ")");
+          return fail(add->id + " is of another node on " + node.name + " than on " + other.name + ":" +
+                      states_of(add->id));
       }
     }
 }
