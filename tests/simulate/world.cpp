@@ -1018,13 +1018,14 @@ std::string World::what_is_owed() const {
   return text;
 }
 
-// All is mended and all is told: what is live on one node is on all, and where jobs run once, all say the same of it.
+// When all is mended what is live on one node is on all, and where jobs run once, all say the same of it. Empty where
+// that is so, else what is not.
 //
 // Not looked at: jobs with a key, of which a node that was set up anew may have another one; and those that two nodes
 // have accepted, of which left_to_run() sees whether they come to their end. A node that is set up anew is not told of
 // what has ended where it was accepted; and where every node runs each job, what a node has lost before it was answered
 // is only on those that it had told by then.
-void World::check_agreement() {
+std::string World::disagreement() const {
   auto has_ended_anywhere = [&](const std::string& id) {
     return std::any_of(m_nodes.begin(), m_nodes.end(), [&](const Node& n) {
       const auto its = n.fold->get(id);
@@ -1040,12 +1041,12 @@ void World::check_agreement() {
       if (!job->once && (has_ended_anywhere(add->id) || m_excused.count(add->id))) continue;
       for (const auto& other : m_nodes) {
         auto its = other.fold->get(add->id);
-        if (!its) return fail(add->id + " is on " + node.name + " and not on " + other.name + ":" + states_of(add->id));
+        if (!its) return add->id + " is on " + node.name + " and not on " + other.name + ":" + states_of(add->id);
         if (job->once && (its->node != job->node || its->store != job->store || its->term != job->term))
-          return fail(add->id + " is of another node on " + node.name + " than on " + other.name + ":" +
-                      states_of(add->id));
+          return add->id + " is of another node on " + node.name + " than on " + other.name + ":" + states_of(add->id);
       }
     }
+  return {};
 }
 
 // What is on its way arrives, and each task goes on by a step.
@@ -1123,7 +1124,7 @@ void World::heal() {
   auto is_done = [&] {
     return is_even() && m_messages.empty() && waiting() == 0 && what_is_owed().empty() &&
            std::all_of(m_nodes.begin(), m_nodes.end(), [](const Node& n) { return n.tasks.empty(); }) &&
-           left_to_run().empty();
+           left_to_run().empty() && disagreement().empty();
   };
   for (unsigned n = 0; n < nodes; ++n) {
     act({.kind = Kind::start, .a = n});
@@ -1135,7 +1136,8 @@ void World::heal() {
   for (unsigned round = 0; !is_done() && !m_fault; ++round) {
     if (m_figures.steps - begun > enough_steps)
       return fail("all is mended, and " + std::to_string(waiting()) + " clients are not answered" + what_is_owed() +
-                  (left_to_run().empty() ? "" : "; nobody runs " + left_to_run()));
+                  (left_to_run().empty() ? "" : "; nobody runs " + left_to_run()) +
+                  (disagreement().empty() ? "" : "; " + disagreement()));
     play_round();
     if (round == rejoin) check_forgotten();
     for (unsigned n = 0; n < nodes && round >= rejoin && !is_even(); ++n)
@@ -1150,7 +1152,6 @@ void World::heal() {
     for (const auto& [job, asks] : m_clients)
       if (!asks.done) act({.kind = Kind::again, .a = (job + round / 200) % nodes, .job = job});
   }
-  if (!m_fault) check_agreement();
 }
 
 }  // namespace simulate

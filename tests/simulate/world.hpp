@@ -8,7 +8,7 @@
 // effect is a step of its own.
 //
 // What must hold (the oracles): see World::check_answer, ::check_given_back, ::check_start, ::heal and
-// ::check_agreement.
+// ::disagreement.
 #pragma once
 
 #include <array>
@@ -335,7 +335,7 @@ class World {
   static Record told(const Entry& entry, const gq::Job& job);
   const Entry* find_add(const Node& node, const std::string& id, std::initializer_list<Lsn> places) const;
   std::string what_is_owed() const;
-  void check_agreement();
+  std::string disagreement() const;
   bool is_up(const Node& node, unsigned other) const;
 
   bool holds(const Node& node, const std::string& id) const;
