@@ -132,7 +132,7 @@ std::vector<Slot::Ended> Slot::answers() {
     else if (is_closing()) m_limit.should_end(m_answered);
     else m_limit.idles();
   }
-  if (m_pid != 0 && m_stream->dialogue().failure()) ::kill(-m_pid, SIGKILL);
+  if (m_stream->dialogue().failure()) send(SIGKILL);
   return all;
 }
 
