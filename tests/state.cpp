@@ -394,7 +394,7 @@ void the_page_says_what_becomes_of_a_job() {
 MapTable::Map what_matters(const MapTable& table) {
   MapTable::Map all;
   for (const auto& [key, value] : table.all()) {
-    if (std::string_view("mvtfebw").find(key[0]) != std::string_view::npos) continue;
+    if (std::string_view("mvtfeibw").find(key[0]) != std::string_view::npos) continue;
     auto& kept = all[key] = value;
     if (key[0] != 'j') continue;
     Job job = decode_job(value);

@@ -46,7 +46,7 @@ killed_at() { strace -f -qq -o /dev/null -e trace=pwrite64 -e inject=pwrite64:si
 # Whether the next program finds the index as good as it was.
 is_made_again() { strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect list | cut -f1 >"$T/list" && grep -q 'unlink.*index.tcb"' "$T/trace"; }
 
-@test "the index: a program that is killed in the midst of a visit, or between two, costs the next one nothing" {
+@test "the index: a program that is killed between two visits costs the next one nothing, and what is left of one is not believed" {
   for at in 3 5 10 20 60; do
     rm -rf "$GQ_STORE"
     fill 500
@@ -54,7 +54,7 @@ is_made_again() { strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect li
     seq 1000 | gq-enqueue f --local -l >>"$T/ids"
     killed_at $at gq-inspect list
     [[ ! -e $GQ_STORE/index.seal ]]
-    not is_made_again
+    is_made_again
     cmp <(sort "$T/list") <(sort "$T/ids")
     gq-inspect check
   done
@@ -95,8 +95,7 @@ is_made_again() { strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect li
   cat "$T/before" >"$(segment)"
   is_made_again
   [[ $(wc -l <"$T/list") == 500 ]]
-  unsealed
-  killed_at 60 gq-inspect list
+  between_visits
   cp "$GQ_STORE/index.tcb" "$T/other"; mv "$T/other" "$GQ_STORE/index.tcb"
   is_made_again
   # The same, as where the number of a file that comes from an archive was foreseen.
@@ -107,8 +106,7 @@ is_made_again() { strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect li
   sed -i "s/ $before / $(stat -c %i "$GQ_STORE/index.tcb") /" "$GQ_STORE/index.users"
   is_made_again
   # After a power cut, or on another mount.
-  unsealed
-  killed_at 60 gq-inspect list
+  between_visits
   printf '%s' ffffffff | dd of="$GQ_STORE/index.users" bs=1 seek=3 conv=notrunc status=none
   is_made_again
 }

@@ -223,7 +223,7 @@ void ends_are_of_one_job(const std::string& directory) {
     ended.size = job.data.size(), ended.sum = job.data_sum;
     return state_of(job.add.id, ended);
   };
-  const NewJob job = make_job({"f"}, "work");
+  const NewJob job = make_job({"f"}, "work"), late = make_job({"f"}, "late");
   store.add({job});
   gq::Job known;
   store.look([&](Fold& fold) { known = *fold.get(job.add.id); });
@@ -235,6 +235,19 @@ void ends_are_of_one_job(const std::string& directory) {
     store.append({encode_record(end)});
     CHECK(state_now(job.add.id) == State::queued && conflicts() == ++expected);
   }
+  // The end comes first, and then the job, or another one.
+  store.append({encode_record(end_of(late, "f"))});
+  CHECK(store.add({late})[0].outcome == Outcome::queued);
+  CHECK(state_now(late.add.id) == State::finished && conflicts() == expected);
+  CHECK(store.add({make_job({"f"}, "another", late.add.id)})[0].outcome == Outcome::conflict);
+  CHECK(conflicts() == ++expected);
+  gq::Job over;
+  store.look([&](Fold& fold) { over = *fold.get(late.add.id); });
+  CHECK(verdict_on(end_of(job, "f"), over).kind == PeerVerdict::Kind::conflict);
+  // A workload may have any sum.
+  event::State zero = end_of(job, "f");
+  zero.sum = 0;
+  CHECK(verdict_on(zero, over).kind == PeerVerdict::Kind::conflict);
   // Of many only the latest are kept in mind.
   const std::vector<std::string> many(500, encode_record(end_of(job, "g")));
   for (int n = 1; n <= 6; ++n) {
@@ -1174,6 +1187,25 @@ void copies_are_of_a_store() {
   }
 }
 
+// What a record from elsewhere names as copies stays within what a job has room for.
+void copies_are_of_a_group() {
+  const Self self{"rep_1", new_ulid()};
+  event::Add add{
+      .id = new_ulid(), .at = Millis(1), .node = self.node, .store = self.store, .copies = 2000, .once = true};
+  add.asked.function = "f";
+  MapTable table;
+  Fold fold(table, self);
+  Lsn at = 0;
+  auto happens = [&](const Event& event) { fold.apply(event, {}, at, at + 100), at += 100; };
+  happens(add);
+  happens(event::Copied{.ids = {add.id}, .peers = std::string(60'000, 'x')});
+  CHECK(fold.get(add.id)->peers.empty());
+  for (int n = 0; n < 1500; ++n)
+    happens(
+        event::Copied{.ids = {add.id}, .peers = "rep_" + std::string(50, 'x') + padded(static_cast<uint64_t>(n), 10)});
+  CHECK(fold.get(add.id)->state == State::pending && fold.get(add.id)->peers.size() < UINT16_MAX);
+}
+
 // A job that several nodes have accepted is the same one's for all: what one has accepted again counts from then on.
 void all_see_the_same_owner() {
   const std::string id = new_ulid(), one = new_ulid(), two = new_ulid();
@@ -1206,6 +1238,15 @@ void a_job_is_told_as_what_it_is() {
   quorum.stored({{Outcome::queued}}, {Quorum::Known{job}});
   quorum.next({}, others);
   CHECK(quorum.stands_for(0) && quorum.stands_for(0)->id == id);
+  // One that has ended is given to nobody any more.
+  gq::Job over = job;
+  over.state = State::finished, over.version = 1;
+  Quorum ended({2, false, true, Millis(1000)}, self, {{id, true}});
+  ended.next({}, others);
+  ended.stored({{Outcome::queued}}, {Quorum::Known{over}});
+  const auto effect = ended.next({}, others);
+  const auto* reply = std::get_if<Quorum::Reply>(&effect);
+  CHECK(reply && reply->answers[0].outcome == Outcome::queued);
   // An add that made nothing, since its key was another's, is none of the job that came later with that ID.
   event::Add add{.id = id, .node = self.node, .store = self.store, .copies = 2, .once = true};
   for (Lsn first : {Lsn{0}, Lsn{100}}) {
@@ -1715,6 +1756,7 @@ int main(int argc, char** argv) {
   copies_are_counted_before_an_answer();
   a_quorum_counts_identities();
   copies_are_of_a_store();
+  copies_are_of_a_group();
   all_see_the_same_owner();
   a_job_is_told_as_what_it_is();
   answers_travel();

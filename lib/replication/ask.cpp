@@ -65,7 +65,7 @@ bool take_line(AskReply& reply, bool& has_end, const std::string& line, const st
 void AskReply::say_of(const std::string& id, const std::optional<Job>& job, const Self& asks, const Self& self) {
   known.push_back(job.has_value());
   if (!job) return;
-  if (job->first_lsn != 0) about[id] = {job->function, job->size, job->sum};
+  if (knows_workload(*job)) about[id] = {job->function, job->size, job->sum};
   if (has_ended(*job)) ended.insert(id);
   if (!job->node.empty() && is_own(*job, asks)) yours.insert(id);
   else if (is_fresh(*job) && !is_own(*job, self)) others.insert(id);

@@ -171,6 +171,8 @@ std::optional<TellThenAppend> Ownership::take(const Takeover& what, std::vector<
   if (!detector.has_returned()) return std::nullopt;
   if (what.cause == Takeover::Cause::gone && !detector.stays_gone(what.node, now.boot)) return std::nullopt;
   m_taking = what.node;
+  // Only one that is made up has changed so often; nothing newer can be said of it.
+  leave_out(jobs, [](const HeldJob& j) { return j.job.term == UINT32_MAX || j.job.version == UINT32_MAX; });
   std::vector<TellThenAppend::Change> changes;
   for (auto& [id, job] : jobs) {
     job.node = m_self.node;

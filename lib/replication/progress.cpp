@@ -141,8 +141,7 @@ void Walk::look(const std::string& id, const std::optional<Job>& job) {
   // One that came before the job was there made nothing of it here: its key was another's then. Nor did the add of
   // another job with this ID.
   auto add = std::find_if(t.adds.begin(), t.adds.end(), [&](const Added& a) {
-    const bool is_known = job->first_lsn != 0;  // else only its end is
-    return !is_known || (a.lsn >= job->first_lsn && a.is_of(job->function, job->size, job->sum));
+    return a.lsn >= job->first_lsn && (!knows_workload(*job) || a.is_of(job->function, job->size, job->sum));
   });
   const bool added = add != t.adds.end();
   if (!added && !t.changed) return;

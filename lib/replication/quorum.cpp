@@ -99,7 +99,8 @@ void Quorum::stored(std::vector<Answer> answers, const std::vector<std::optional
       continue;
     }
     if (!m_decided_later) continue;
-    job.wanted = std::max(queued ? m_rule.copies : 0,
+    const bool is_over = known[n] && known[n]->job.once && has_ended(known[n]->job);
+    job.wanted = std::max(queued && !is_over ? m_rule.copies : 0,
                           known[n] ? copies_to_count(known[n]->job, m_self, known[n]->owed, m_rule.copies) : 0);
     if (!known[n] || job.wanted <= 1) continue;
     // Sent as this node's, others would take it for the owner's, while another is it here.

@@ -145,7 +145,7 @@ std::string ReplicaService::answer_part(const Transfer& transfer, std::string& r
   const event::Add& add = part->job.add;
   std::optional<Job> known;
   store.look([&](Fold& fold) { known = fold.get(add.id); });
-  if (known && known->first_lsn != 0 &&
+  if (known && knows_workload(*known) &&
       (known->size != part->size || known->sum != part->job.data_sum || known->function != add.asked.function))
     return "conflict\n";
   if (known && known->state == State::finished) {

@@ -71,6 +71,7 @@ size_t TakeoverWatch::take_over(const Takeover& what, const RunHere& here) {
         monitor.step([](Replica& r) { r.taken(); });
       }
     } taking{m_monitor};
+    if (effect->tell().empty()) continue;
     for (Outbox* outbox : m_peers.all()) outbox->tell(effect->tell());
     const auto records = std::move(*effect).then_append();
     m_monitor.journal().commit({records.begin(), records.end()}, Room::completion);

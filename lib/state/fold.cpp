@@ -39,8 +39,8 @@ std::string reference_key(const std::string& id, const Job& job) {
   return "b" + job.source + std::string(1, '\0') + id;
 }
 
-std::string trouble_key(Lsn lsn) {
-  std::string key = "e";
+std::string trouble_key(Trouble::Kind kind, Lsn lsn) {
+  std::string key = kind == Trouble::Kind::conflict ? "i" : "e";
   put_be64(key, lsn);
   return key;
 }
@@ -403,20 +403,18 @@ Counters& Fold::counter(const std::string& function) {
 }
 
 void Fold::trouble(Trouble::Kind kind, Lsn lsn, Lsn end, const std::string& id) {
-  std::string key = trouble_key(lsn), value;
+  std::string key = trouble_key(kind, lsn), value;
   value += static_cast<char>(kind);
   put_le<uint64_t>(value, end);
   m_table.put(key, value + id);
   if (kind == Trouble::Kind::conflict) leave_latest_conflicts();
 }
 
-// After one more was noted. A program of before may have left any number.
+// After one more was noted.
 void Fold::leave_latest_conflicts() {
   if (m_conflicts && ++*m_conflicts <= most_conflicts + most_conflicts / 4) return;
   std::vector<std::string> keys;
-  for (auto c = m_table.walk("e"); c->valid() && c->key()[0] == 'e'; c->next())
-    if (!c->value().empty() && static_cast<Trouble::Kind>(c->value()[0]) == Trouble::Kind::conflict)
-      keys.emplace_back(c->key());
+  for (auto c = m_table.walk("i"); c->valid() && c->key()[0] == 'i'; c->next()) keys.emplace_back(c->key());
   if (keys.size() > most_conflicts + most_conflicts / 4) {
     std::for_each(keys.begin(), keys.end() - most_conflicts, [&](const std::string& key) { m_table.remove(key); });
     keys.resize(most_conflicts);
@@ -482,19 +480,21 @@ bool Fold::note_forgotten(const std::string& id, const std::optional<Job>& job, 
 
 void Fold::remove_conflicts(const std::vector<std::string>& ids) {
   const std::set<std::string_view> gone(ids.begin(), ids.end());
-  remove_troubles([&](const Trouble& t) { return t.kind == Trouble::Kind::conflict && gone.count(t.id) > 0; });
+  remove_troubles("i", [&](const Trouble& t) { return gone.count(t.id) > 0; });
   m_conflicts.reset();
 }
 
 void Fold::apply(const Gap& gap) {
-  remove_troubles([&](const Trouble& t) {
-    return t.kind != Trouble::Kind::conflict && t.lsn >= gap.since && t.lsn < gap.position;
-  });
+  remove_troubles(trouble_key(Trouble::Kind::damage, gap.since),
+                  [&](const Trouble& t) { return t.lsn >= gap.since && t.lsn < gap.position; });
 }
 
-void Fold::remove_troubles(const std::function<bool(const Trouble&)>& is_gone) {
-  for (const auto& t : troubles())
-    if (is_gone(t)) m_table.remove(trouble_key(t.lsn));
+// Of those of the kind that an entry stands for, from that one on.
+void Fold::remove_troubles(const std::string& from, const std::function<bool(const Trouble&)>& is_gone) {
+  std::vector<std::string> keys;
+  for (auto c = m_table.walk(from); c->valid() && c->key()[0] == from[0]; c->next())
+    if (is_gone(*trouble_at(c->key(), c->value()))) keys.emplace_back(c->key());
+  for (const auto& key : keys) m_table.remove(key);
 }
 
 bool Fold::is_referenced(const std::string& id) {
@@ -531,8 +531,7 @@ std::optional<Fold::Forgotten> Fold::forgotten(const std::string& id) {
 }
 
 bool Fold::is_help(std::string_view key, std::string_view value, Millis now) {
-  if (key[0] == 'g' || key[0] == 't' || key[0] == 'f') return true;
-  if (key[0] == 'e') return !value.empty() && static_cast<Trouble::Kind>(value[0]) == Trouble::Kind::conflict;
+  if (key[0] == 'g' || key[0] == 't' || key[0] == 'f' || key[0] == 'i') return true;
   // A key that stands for nothing any more.
   uint64_t until = key[0] == 'k' && value.size() == ulid_size + 8 ? get_le<uint64_t>(value, ulid_size) : 0;
   return until != 0 && until <= static_cast<uint64_t>(now.count());
@@ -653,11 +652,10 @@ std::map<std::string, Counters> Fold::counters() {
 
 std::vector<Trouble> Fold::troubles() {
   std::vector<Trouble> all;
-  for (auto c = m_table.walk("e"); c->valid(); c->next()) {
-    auto trouble = trouble_at(c->key(), c->value());
-    if (!trouble) break;
-    all.push_back(std::move(*trouble));
-  }
+  for (const std::string kind : {"e", "i"})
+    for (auto c = m_table.walk(kind); c->valid() && c->key()[0] == kind[0]; c->next())
+      all.push_back(*trouble_at(c->key(), c->value()));
+  std::sort(all.begin(), all.end(), [](const Trouble& a, const Trouble& b) { return a.lsn < b.lsn; });
   return all;
 }
 
@@ -672,7 +670,7 @@ std::optional<std::pair<std::string, Job>> Fold::job_at(std::string_view key, st
 }
 
 std::optional<Trouble> Fold::trouble_at(std::string_view key, std::string_view value) {
-  if (key[0] != 'e') return std::nullopt;
+  if (key[0] != 'e' && key[0] != 'i') return std::nullopt;
   if (key.size() != 9 || value.size() < 9) throw TableError("bad trouble");
   return Trouble{static_cast<Trouble::Kind>(value[0]), get_be64(key, 1), get_le<uint64_t>(value, 1),
                  std::string(value.substr(9))};

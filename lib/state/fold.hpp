@@ -30,7 +30,8 @@
 //   f <ID>                                   the LSN of the forget record that named it, and of its only add; while
 //                                            that is there
 //   w <LSN / weight_step>                    what of that part of the journal is still needed
-//   e <LSN>                                  what could not be read or used; of IDs that were used again, the latest
+//   e <LSN>                                  what could not be read
+//   i <LSN>                                  what was not used, since its ID is another job's; the latest of those
 // clang-format on
 #pragma once
 
@@ -52,7 +53,7 @@ namespace gq {
 // is then made anew. Processes of two versions may share an index, so new members of a job stand behind the old ones,
 // and may lack; and what a program of before does not keep in the index has to be made again where that has changed it:
 // recount_first() does so.
-inline constexpr uint32_t fold_version = 12;
+inline constexpr uint32_t fold_version = 13;
 
 // How far the journal has been folded, and the last record before that: it tells one journal from another.
 struct FoldPosition {
@@ -215,7 +216,7 @@ class Fold {
   void enter_line(const std::string& id, Job& job);
   void head_line(const std::string& id, const Job& job);
   void count(const Job& job, int by);
-  void remove_troubles(const std::function<bool(const Trouble&)>& is_gone);
+  void remove_troubles(const std::string& from, const std::function<bool(const Trouble&)>& is_gone);
   void touch(const std::string& id, Lsn lsn);
   std::optional<std::string> key_holder(const std::string& function, const std::string& key);
   Weight& weight_at(Lsn lsn);

@@ -77,8 +77,9 @@ std::string blob_of(const std::string& id, const Job& job) {
 }
 
 bool is_another_job(const event::State& state, const Job& job) {
-  const bool tells = state.sum != 0, knows = job.first_lsn != 0;
-  return state.function != job.function || (tells && knows && (state.size != job.size || state.sum != job.sum));
+  const bool tells = state.size != 0 || state.sum != 0;
+  return state.function != job.function ||
+         (tells && knows_workload(job) && (state.size != job.size || state.sum != job.sum));
 }
 
 bool is_newer(const event::State& state, const Job& job) {

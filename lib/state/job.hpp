@@ -73,6 +73,9 @@ event::State state_of(const std::string& id, const Job& job);
 // The job whose blob a job's workload is in; empty where it stands in the journal.
 std::string blob_of(const std::string& id, const Job& job);
 
+// Whether size and sum of its workload are known. Else only its end is, told by a node of before, which tells neither.
+inline bool knows_workload(const Job& job) { return job.size != 0 || job.sum != 0; }
+
 // Whether that is said of another job, which has the same ID: two clients have chosen it, or a stranger has.
 bool is_another_job(const event::State& state, const Job& job);
 

@@ -11,6 +11,8 @@ namespace {
 using Line = Transition::Line;
 using Key = Transition::Key;
 
+constexpr size_t longest_peer = 64, most_peers = 500;  // so that they fit into a job (encode_job())
+
 struct Place {
   const RecordHead& head;
   Lsn lsn;
@@ -73,8 +75,7 @@ void happen(Transition& to, const event::Add& add, const Place& at) {
   if (!to.job) return add_new(to, add, at);
   Job& job = *to.job;
   to.touched = true;
-  const bool only_its_end = job.first_lsn == 0;  // which another node told
-  to.conflict = !only_its_end && !is_same(add, at.head.data_size, at.head.data_sum, job);
+  to.conflict = knows_workload(job) && !is_same(add, at.head.data_size, at.head.data_sum, job);
   if (to.conflict || job.state == State::finished) return;
   // The newer one may be another's copy, which came with the workload itself. What has its own keeps it.
   const bool lacks = job.source.empty() && !add.part.source.empty();
@@ -110,6 +111,7 @@ void happen(Transition& to, const event::Copied& copied, const Place& at) {
   Job& job = *to.job;
   for (const auto& [peer, store] : copied.copies()) {
     auto known = split(job.peers, ',');
+    if (peer.size() > longest_peer || known.size() >= most_peers) continue;  // no group has such
     if (std::find(known.begin(), known.end(), peer) != known.end()) continue;
     job.peers += (job.peers.empty() ? "" : ",") + peer;
   }
@@ -125,6 +127,8 @@ void happen(Transition& to, const event::State& said, const Place& at) {
     if (said.state != "finished") return;  // without an add it is nothing that could be run
     Job& job = to.job.emplace();
     job.function = said.function;
+    job.size = said.size;
+    job.sum = said.sum;
     job.enqueued_at = said.at;
     job.once = 1;  // of others nodes do not tell this
   } else if (is_another_job(said, *to.job)) {

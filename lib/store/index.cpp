@@ -95,15 +95,15 @@ bool Index::is_sealed(Fd fd) const {
   return seal == seal_text(p);
 }
 
-// What the mark says while a visit changes the index, and after it. Empty where nothing is to be believed. When the
-// file was made is what no archive can bring with it.
-std::string Index::mark(bool in_visit) const {
+// What the mark says between two visits. Empty where nothing is to be believed, and so while one changes the index:
+// what the library has left of it then is not always what its log puts right. When the file was made is what no archive
+// can bring with it.
+std::string Index::mark() const {
   struct stat st;
   const std::string made = m_directory.made_at(table_name);
   if (m_mount.empty() || made.empty() || !m_directory.look_at(table_name, st)) return "";
-  std::string text = m_mount + " " + std::to_string(fold_version) + " " + std::to_string(st.st_ino) + " " + made + " ";
-  if (in_visit) return text + "visit";
-  return text + std::to_string(st.st_size) + " " + std::to_string(st.st_mtim.tv_sec) + "." +
+  return m_mount + " " + std::to_string(fold_version) + " " + std::to_string(st.st_ino) + " " + made + " " +
+         std::to_string(st.st_size) + " " + std::to_string(st.st_mtim.tv_sec) + "." +
          std::to_string(st.st_mtim.tv_nsec);
 }
 
@@ -128,7 +128,7 @@ void Index::join() {
     if (Fd seal = m_directory.try_open(seal_name, O_RDONLY)) {
       trusted = is_sealed(std::move(seal));
     } else if (const std::string left = read_mark(users.get()); !left.empty()) {
-      trusted = left == mark(true) || left == mark(false);
+      trusted = left == mark();
       m_proven = false;
     }
     const int crashes = crashes_of(users.get());
@@ -200,10 +200,10 @@ void Index::visit(const std::function<void(Fold&)>& body) {
         const bool sealed = !m_seal_removed && m_directory.has(seal_name);
         if (!sealed) remove_seal();
         TokyoTable table(m_directory, table_name, sealed ? TokyoTable::Use::read : TokyoTable::Use::write, [this] {
-          write_mark(m_users.get(), mark(true));
+          write_mark(m_users.get(), "");
           remove_seal();
         });
-        if (!sealed) write_mark(m_users.get(), mark(true));
+        if (!sealed) write_mark(m_users.get(), "");
         Fold fold(table, m_self);
         check_journal(fold);
         if (!m_reader || m_reader->position() != fold.position().end)
@@ -218,12 +218,12 @@ void Index::visit(const std::function<void(Fold&)>& body) {
           // What has been folded is right whatever the body ran into. To undo it may fail, when the disk is full.
           fold.commit();
           table.close();
-          if (m_seal_removed) write_mark(m_users.get(), mark(false));
+          if (m_seal_removed) write_mark(m_users.get(), mark());
           throw;
         }
         fold.commit();
         table.close();
-        if (m_seal_removed) write_mark(m_users.get(), mark(false));
+        if (m_seal_removed) write_mark(m_users.get(), mark());
       } catch (const TableError& e) {
         // A full disk is no fault of the table's, but what has been written of it cannot be believed.
         bool full = disk_is_full();
@@ -268,7 +268,7 @@ void Index::give_up_place() {
   set_crashes(users.get(), 0);
   if (m_directory.has(seal_name) || !m_directory.has(table_name)) return;
   FoldPosition position;
-  write_mark(users.get(), mark(true));
+  write_mark(users.get(), "");
   try {
     TokyoTable table(m_directory, table_name);
     position = Fold(table, m_self).position();

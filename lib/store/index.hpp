@@ -8,9 +8,8 @@
 // never synced and cannot be believed.)
 //
 // Without a seal the index is also believed where no power cut can have taken anything of it: index.users has a mark of
-// the machine's start, the mount, the file, and how the last visit left that; or that a visit was under way, which the
-// table's log undoes. (The machine's start is not enough: a file system may lose what was not synced and be mounted
-// again.)
+// the machine's start, the mount, the file, and how the last visit left that. While a visit changes it there is none.
+// (The machine's start is not enough: a file system may lose what was not synced and be mounted again.)
 //
 // A visit opens the table under index.lock, folds in chunks of fold_chunk records, lets go of the lock between them,
 // does its own work in a last step, and closes. No fdatasync and no waiting happens in there, and writers that only add
@@ -62,7 +61,7 @@ class Index {
   void give_up_place();
   void remove_seal();
   bool is_sealed(Fd seal) const;
-  std::string mark(bool in_visit) const;
+  std::string mark() const;
   void check_journal(const Fold& fold);
   void join();
   void discard();
