@@ -245,6 +245,9 @@ void ends_are_of_one_job(const std::string& directory) {
   store.look([&](Fold& fold) { over = *fold.get(late.add.id); });
   CHECK(verdict_on(end_of(job, "f"), over).kind == PeerVerdict::Kind::conflict);
   // A workload may have any sum.
+  event::State often = end_of(job, "f");
+  often.version = UINT32_MAX;
+  CHECK(verdict_on(often, known).record == StateVerdict::Record::nothing);
   event::State zero = end_of(job, "f");
   zero.sum = 0;
   CHECK(verdict_on(zero, over).kind == PeerVerdict::Kind::conflict);

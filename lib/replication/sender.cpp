@@ -19,14 +19,25 @@ struct Batch {
   uint64_t referenced = 0;  // bytes of other jobs' workloads, at most as many as are given to small jobs
   std::string payload;
   std::vector<std::string> ids;
+  std::vector<bool> has_key;
   std::vector<Answer> answers;  // empty until the worker answered
   bool sent = false;            // perhaps only a part of it
 };
 
+// Only by a key can another job stand for one that was sent.
+bool is_told_of_another(const Batch& batch, const std::vector<Answer>& answers) {
+  for (size_t i = 0; i < answers.size(); ++i)
+    if (answers[i].outcome == Outcome::same && answers[i].reason != batch.ids[i] && !batch.has_key[i]) return true;
+  return false;
+}
+
 bool take_answer(Batch& batch, std::string_view result) {
-  if (auto answers = parse_answers(result, batch.ids)) batch.answers = std::move(*answers);
-  else if (result.substr(0, 4) == "bad ")  // it would say so again
+  if (auto answers = parse_answers(result, batch.ids)) {
+    if (is_told_of_another(batch, *answers)) return false;
+    batch.answers = std::move(*answers);
+  } else if (result.substr(0, 4) == "bad ") {  // it would say so again
     batch.answers.assign(batch.count, Answer{Outcome::bad, printable(result.substr(4, result.size() - 5)), 0});
+  }
   return !batch.answers.empty();
 }
 
@@ -47,6 +58,7 @@ std::vector<Batch> make_batches(const std::vector<NewJob>& jobs) {
     b.payload += jobs[i].head;
     b.payload += jobs[i].data;
     b.ids.push_back(jobs[i].add.id);
+    b.has_key.push_back(!jobs[i].add.asked.key.empty());
     b.referenced += referenced;
     ++b.count;
   }

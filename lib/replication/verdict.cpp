@@ -47,6 +47,7 @@ PeerVerdict verdict_on(const Answer& answer) {
 StateVerdict verdict_on(const event::State& state, const std::optional<Job>& known) {
   using Kind = PeerVerdict::Kind;
   using What = StateVerdict::Record;
+  if (std::max(state.term, state.version) > most_told) return {Kind::have, What::nothing};
   if (known && is_another_job(state, *known)) return {Kind::conflict, What::nothing};
   if (!known && state.state != "finished") return {Kind::need, What::nothing};
   return {Kind::have, !known || is_newer(state, *known) ? What::what_was_told

@@ -73,6 +73,10 @@ event::State state_of(const std::string& id, const Job& job);
 // The job whose blob a job's workload is in; empty where it stands in the journal.
 std::string blob_of(const std::string& id, const Job& job);
 
+// Terms and versions beyond these are nobody's: of a stream, and of what another node tells. Between the two there is
+// room for all that becomes of a job later.
+inline constexpr uint32_t most_imported = uint32_t{1} << 30, most_told = uint32_t{1} << 31;
+
 // Whether size and sum of its workload are known. Else only its end is, told by a node of before, which tells neither.
 inline bool knows_workload(const Job& job) { return job.size != 0 || job.sum != 0; }
 

@@ -198,7 +198,13 @@ std::optional<StreamReader::Item> StreamReader::next() {
     }
     if (is_any_of<event::Stream>(event))
       throw Error(Exit::bad_data, "the stream is cut short: another begins before byte " + std::to_string(m_position));
-    if (auto* state = std::get_if<event::State>(&event)) return std::move(*state);
+    auto* state = std::get_if<event::State>(&event);
+    if (state && std::max(state->term, state->version) <= most_imported) return std::move(*state);
+    if (state) {
+      m_skipped("the record before byte " + std::to_string(m_position) + ": " + state->id +
+                " cannot have changed so often");
+      continue;
+    }
     auto* add = std::get_if<event::Add>(&event);
     if (add) ++m_jobs;
     if (add && add->part.source.empty()) {
