@@ -30,7 +30,7 @@ load helpers
   gq-enqueue g --local --serial t --delay 3d <<<alone
   [[ -z $(gq-inspect stats | grep serial) ]]
   seq 3 | gq-enqueue g --local -l --serial s
-  gq-inspect stats | grep -q "^serial key s: 3 jobs waiting for $late of f, due at 20"
+  gq-inspect stats | grep -q "^3 jobs waiting for $late of f, due at 20.*Z: serial key s$"
   gq-inspect stats --json | jq -se --arg id "$late" 'map(select(.serial)) | length == 1 and (.[0] | .serial == "s" and .waits_for == $id and .function == "f" and .waiting == 3)'
   gq-flush --kick "$late"
   gq-flush --all -- true

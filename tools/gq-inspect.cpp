@@ -330,8 +330,8 @@ void print_serials(const Options& o, Store& store) {
                  {"waiting", behind}};
     if (o.json) print(json_line(json));
     else
-      print(text_line({"serial key " + first.job.serial + ": " + counted(behind, "job") + " waiting for " + first.id +
-                       " of " + first.job.function + ", due at " + format_time(first.job.due)}));
+      print(text_line({counted(behind, "job") + " waiting for " + first.id + " of " + first.job.function + ", due at " +
+                       format_time(first.job.due) + ": serial key " + first.job.serial}));
   }
 }
 

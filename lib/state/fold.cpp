@@ -480,19 +480,20 @@ bool Fold::note_forgotten(const std::string& id, const std::optional<Job>& job, 
 
 void Fold::remove_conflicts(const std::vector<std::string>& ids) {
   const std::set<std::string_view> gone(ids.begin(), ids.end());
-  remove_troubles("i", [&](const Trouble& t) { return gone.count(t.id) > 0; });
+  remove_troubles("i", "j", [&](const Trouble& t) { return gone.count(t.id) > 0; });
   m_conflicts.reset();
 }
 
 void Fold::apply(const Gap& gap) {
-  remove_troubles(trouble_key(Trouble::Kind::damage, gap.since),
-                  [&](const Trouble& t) { return t.lsn >= gap.since && t.lsn < gap.position; });
+  remove_troubles(trouble_key(Trouble::Kind::damage, gap.since), trouble_key(Trouble::Kind::damage, gap.position),
+                  [](const Trouble&) { return true; });
 }
 
-// Of those of the kind that an entry stands for, from that one on.
-void Fold::remove_troubles(const std::string& from, const std::function<bool(const Trouble&)>& is_gone) {
+// Of those whose keys are between the two.
+void Fold::remove_troubles(const std::string& from, const std::string& to,
+                           const std::function<bool(const Trouble&)>& is_gone) {
   std::vector<std::string> keys;
-  for (auto c = m_table.walk(from); c->valid() && c->key()[0] == from[0]; c->next())
+  for (auto c = m_table.walk(from); c->valid() && c->key() < to; c->next())
     if (is_gone(*trouble_at(c->key(), c->value()))) keys.emplace_back(c->key());
   for (const auto& key : keys) m_table.remove(key);
 }

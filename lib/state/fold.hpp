@@ -216,7 +216,8 @@ class Fold {
   void enter_line(const std::string& id, Job& job);
   void head_line(const std::string& id, const Job& job);
   void count(const Job& job, int by);
-  void remove_troubles(const std::string& from, const std::function<bool(const Trouble&)>& is_gone);
+  void remove_troubles(const std::string& from, const std::string& to,
+                       const std::function<bool(const Trouble&)>& is_gone);
   void touch(const std::string& id, Lsn lsn);
   std::optional<std::string> key_holder(const std::string& function, const std::string& key);
   Weight& weight_at(Lsn lsn);

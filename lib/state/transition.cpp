@@ -11,7 +11,7 @@ namespace {
 using Line = Transition::Line;
 using Key = Transition::Key;
 
-constexpr size_t longest_peer = 64, most_peers = 500;  // so that they fit into a job (encode_job())
+constexpr size_t longest_peer = 64, most_peers = 100;  // so that they fit into a job (encode_job())
 
 struct Place {
   const RecordHead& head;
@@ -109,11 +109,12 @@ void happen(Transition& to, const event::Claim& claim, const Place&) {
 void happen(Transition& to, const event::Copied& copied, const Place& at) {
   if (!to.job || to.job->state != State::pending) return;
   Job& job = *to.job;
+  auto known = split(job.peers, ',');
   for (const auto& [peer, store] : copied.copies()) {
-    auto known = split(job.peers, ',');
-    if (peer.size() > longest_peer || known.size() >= most_peers) continue;  // no group has such
-    if (std::find(known.begin(), known.end(), peer) != known.end()) continue;
+    if (known.size() >= most_peers) break;  // no group has so many
+    if (peer.size() > longest_peer || std::find(known.begin(), known.end(), peer) != known.end()) continue;
     job.peers += (job.peers.empty() ? "" : ",") + peer;
+    known.push_back(peer);
   }
   if (copied.enough) job.copies = 0;
   enter(to, at.self);
