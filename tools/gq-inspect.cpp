@@ -294,12 +294,10 @@ void print_peers(const Options& o, Store& store) {
   }
 }
 
-// Serial keys whose first job is not due, so that those behind it wait, of whatever function: the ones that wait
-// longest.
-void print_serials(const Options& o, Store& store) {
-  constexpr size_t most_shown = 10, most_counted = 10000;
-  std::vector<Claim> firsts;
-  const Millis now = now_ms();
+// Gives `take` those jobs of an order (fold.hpp) that are `wanted`, a page at a time, so that the index is not held for
+// long.
+template <typename Wanted, typename Take>
+void for_each_page(Store& store, char order, Wanted wanted, Take take) {
   std::string cursor;
   for (bool last = false; !last;) {
     std::vector<Claim> found;
@@ -308,17 +306,29 @@ void print_serials(const Options& o, Store& store) {
       found.clear();
       std::vector<std::string> ids;
       next = cursor;
-      last = fold.page('h', "", most_looked_up, next, ids);
+      last = fold.page(order, "", most_looked_up, next, ids);
       for (const auto& id : ids)
-        if (auto job = fold.get(id);
-            job && job->state == State::delayed && job->due > now && fold.with_serial(job->serial, 2) > 1)
-          found.push_back({id, std::move(*job)});
+        if (auto job = fold.get(id); job && wanted(fold, *job)) found.push_back({id, std::move(*job)});
     });
     cursor = next;
+    take(found);
+  }
+}
+
+// Serial keys whose first job is not due, so that those behind it wait, of whatever function: the ones that wait
+// longest.
+void print_serials(const Options& o, Store& store) {
+  constexpr size_t most_shown = 10, most_counted = 10000;
+  std::vector<Claim> firsts;
+  const Millis now = now_ms();
+  const auto holds_others_up = [&](Fold& fold, const Job& job) {
+    return job.state == State::delayed && job.due > now && fold.with_serial(job.serial, 2) > 1;
+  };
+  for_each_page(store, 'h', holds_others_up, [&](std::vector<Claim>& found) {
     firsts.insert(firsts.end(), std::make_move_iterator(found.begin()), std::make_move_iterator(found.end()));
     std::sort(firsts.begin(), firsts.end(), [](const Claim& x, const Claim& y) { return x.job.due > y.job.due; });
     if (firsts.size() > most_shown) firsts.erase(firsts.begin() + most_shown, firsts.end());
-  }
+  });
   for (const auto& first : firsts) {
     size_t behind = 0;
     store.look([&](Fold& fold) { behind = std::max<size_t>(fold.with_serial(first.job.serial, most_counted), 1) - 1; });
@@ -377,21 +387,10 @@ struct FunctionStats {
 // What a dead owner was running is shown as what it will be: queued.
 void count_left_behind(Store& store, std::map<std::string, FunctionStats>& functions) {
   std::map<std::string, std::map<std::string, uint64_t>> running;  // by owner and function
-  std::string cursor;
-  for (bool last = false; !last;) {
-    std::vector<Job> jobs;
-    std::string next;
-    store.look([&](Fold& fold) {
-      jobs.clear();
-      std::vector<std::string> ids;
-      next = cursor;
-      last = fold.page('c', "", most_looked_up, next, ids);
-      for (const auto& id : ids)
-        if (auto job = fold.get(id); job && job->state == State::running) jobs.push_back(std::move(*job));
-    });
-    cursor = next;
-    for (const auto& job : jobs) ++running[job.owner][job.function];
-  }
+  const auto is_running = [](Fold&, const Job& job) { return job.state == State::running; };
+  for_each_page(store, 'c', is_running, [&](const std::vector<Claim>& found) {
+    for (const auto& claim : found) ++running[claim.job.owner][claim.job.function];
+  });
   for (const auto& [owner, counts] : running) {
     if (owner_alive(store.owners_directory(), owner)) continue;
     for (const auto& [function, count] : counts) {

@@ -17,7 +17,7 @@
 //                   LSN of the end of what it stands for u64 |
 //                   LSN of the end of the journal when it was cleaned u64 | size of the file u64
 //   frame header:   magic "GQF2" | the same; seeded with the store's ID and the frame's place in the file.
-//                   The data of an add may be left out where nobody needs it any more.
+//                   The cleaner leaves out the data of an add that nobody needs any more.
 //
 // Guarantees. commit() returns only when its records are on stable storage, by an fdatasync of this process on a
 // descriptor that it opened before it wrote: Linux reports a lost write only to descriptors that were open, so nobody

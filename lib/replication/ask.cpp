@@ -75,7 +75,7 @@ void AskReply::leave_out_another(const std::string& id, const Job& job, const st
   auto it = about.find(id);
   if (it == about.end()) return;
   const Known& there = it->second;
-  if (there.function == job.function && there.size == job.size && there.sum == job.sum) return;
+  if (is_of(job, there.function, there.size, there.sum)) return;
   const auto number = static_cast<size_t>(std::find(asked.begin(), asked.end(), id) - asked.begin());
   if (number < known.size()) known[number] = false;
   yours.erase(id), others.erase(id), ended.erase(id);

@@ -79,7 +79,8 @@ class FailureDetector {
   // now.
   std::optional<std::string> beat(Times now);
 
-  // The node has answered something. Why this node returns now, if it does; empty where nobody is to be told.
+  // The node has answered something. Returns why this node returns now, if it does; the log need not say an empty
+  // reason.
   std::optional<std::string> heard(const std::string& node, Millis now);
   // The return in which a question is asked; it goes with its end.
   Round round() const { return m_round; }

@@ -53,8 +53,8 @@ std::optional<Look::Question> Look::next(const Ownership& ownership, const Membe
 std::vector<event::State> Look::answered(AskReply reply, const Ownership& ownership, const Membership& members,
                                          const FailureDetector& detector, Times now) {
   const auto ids = std::exchange(m_asked, {});
-  // Whoever queues another job under the ID of one of these, at a node that does not have it, must not keep it from
-  // being run.
+  // A stranger may have queued another job under the ID of one of these at a node that lacks it. That must not keep
+  // this one from being run.
   for (const auto& [id, job] : m_jobs) reply.leave_out_another(id, job, ids);
   auto doubted = ownership.leave_ended(m_jobs, reply);
   switch (m_stage) {

@@ -20,7 +20,7 @@
 
 namespace gq {
 
-// What a stranger can cause, who answers in a node's place: a few times at once, and then once a minute.
+// Limits what a stranger causes by answering in a node's place: a few times at once, then once a minute.
 class Sparing {
  public:
   bool allows(Millis now);
@@ -79,7 +79,7 @@ class Membership {
   // Before anything of a transfer is believed.
   std::optional<Refusal> refuse(const Transfer& transfer) const;
   // One has answered what a node was asked at `asked`, of the same clock as `now`. `alive`: whether the known one has
-  // answered within --takeover. Never unproved. An answer that was under way when another store was met is of nobody.
+  // answered within --takeover. Never unproved. Refuses an answer to a question from before another store was met.
   Meeting meet(const std::string& node, const std::string& store, const std::string& session, bool alive, Millis asked,
                Millis now);
   // One has sent a transfer as a node. Never another.

@@ -116,8 +116,7 @@ void Walk::see(const Event& event, const RecordHead& head, Lsn lsn, Lsn end, std
             add->workload_sum(head.data_sum),
             std::string(bytes),
             add->store};
-  auto twin = std::find_if(t.adds.begin(), t.adds.end(),
-                           [&](const Added& a) { return a.is_of(its.function, its.size, its.sum); });
+  auto twin = std::find_if(t.adds.begin(), t.adds.end(), [&](const Added& a) { return a.is_twin(its); });
   if (twin == t.adds.end()) t.adds.push_back(std::move(its));
   else *twin = std::move(its);
   m_bytes += bytes.size();
@@ -141,7 +140,7 @@ void Walk::look(const std::string& id, const std::optional<Job>& job) {
   // One that came before the job was there made nothing of it here: its key was another's then. Nor did the add of
   // another job with this ID.
   auto add = std::find_if(t.adds.begin(), t.adds.end(), [&](const Added& a) {
-    return a.lsn >= job->first_lsn && (!knows_workload(*job) || a.is_of(job->function, job->size, job->sum));
+    return a.lsn >= job->first_lsn && (!knows_workload(*job) || is_of(*job, a.function, a.size, a.sum));
   });
   const bool added = add != t.adds.end();
   if (!added && !t.changed) return;

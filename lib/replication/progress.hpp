@@ -111,8 +111,8 @@ class Walk {
     uint64_t size = 0, sum = 0;
     std::string record{};  // it, with its data, where that is inline
     std::string store{};   // the identity of the node that accepted the job with it
-    bool is_of(const std::string& f, uint64_t its_size, uint64_t its_sum) const {
-      return function == f && size == its_size && sum == its_sum;
+    bool is_twin(const Added& other) const {
+      return function == other.function && size == other.size && sum == other.sum;
     }
   };
   struct Touched {

@@ -145,8 +145,7 @@ std::string ReplicaService::answer_part(const Transfer& transfer, std::string& r
   const event::Add& add = part->job.add;
   std::optional<Job> known;
   store.look([&](Fold& fold) { known = fold.get(add.id); });
-  if (known && knows_workload(*known) &&
-      (known->size != part->size || known->sum != part->job.data_sum || known->function != add.asked.function))
+  if (known && knows_workload(*known) && !is_of(*known, add.asked.function, part->size, part->job.data_sum))
     return "conflict\n";
   if (known && known->state == State::finished) {
     store.journal().sync_all();

@@ -3,8 +3,7 @@
 namespace gq {
 
 bool is_same(const event::Add& add, uint64_t data_size, uint64_t data_sum, const Job& known) {
-  return known.size == add.workload_size(data_size) && known.sum == add.workload_sum(data_sum) &&
-         known.function == add.asked.function;
+  return is_of(known, add.asked.function, add.workload_size(data_size), add.workload_sum(data_sum));
 }
 
 Answer answer_to(const event::Add& add, uint64_t data_size, uint64_t data_sum, const std::optional<Job>& known,

@@ -489,7 +489,7 @@ void Fold::apply(const Gap& gap) {
                   [](const Trouble&) { return true; });
 }
 
-// Of those whose keys are between the two.
+// Removes those that are gone, of the troubles whose keys are from the first key up to the second.
 void Fold::remove_troubles(const std::string& from, const std::string& to,
                            const std::function<bool(const Trouble&)>& is_gone) {
   std::vector<std::string> keys;

@@ -78,8 +78,8 @@ std::string blob_of(const std::string& id, const Job& job) {
 
 bool is_another_job(const event::State& state, const Job& job) {
   const bool tells = state.size != 0 || state.sum != 0;
-  return state.function != job.function ||
-         (tells && knows_workload(job) && (state.size != job.size || state.sum != job.sum));
+  return tells && knows_workload(job) ? !is_of(job, state.function, state.size, state.sum)
+                                      : state.function != job.function;
 }
 
 bool is_newer(const event::State& state, const Job& job) {

@@ -73,12 +73,17 @@ event::State state_of(const std::string& id, const Job& job);
 // The job whose blob a job's workload is in; empty where it stands in the journal.
 std::string blob_of(const std::string& id, const Job& job);
 
-// Terms and versions beyond these are nobody's: of a stream, and of what another node tells. Between the two there is
-// room for all that becomes of a job later.
+// No real job has a higher term or version. The first bounds what a stream says, the second what another node tells;
+// the room between them is for what becomes of an imported job later.
 inline constexpr uint32_t most_imported = uint32_t{1} << 30, most_told = uint32_t{1} << 31;
 
 // Whether size and sum of its workload are known. Else only its end is, told by a node of before, which tells neither.
 inline bool knows_workload(const Job& job) { return job.size != 0 || job.sum != 0; }
+
+// Whether a job with its ID is this one: nothing else tells two such jobs apart.
+inline bool is_of(const Job& job, std::string_view function, uint64_t size, uint64_t sum) {
+  return job.size == size && job.sum == sum && job.function == function;
+}
 
 // Whether that is said of another job, which has the same ID: two clients have chosen it, or a stranger has.
 bool is_another_job(const event::State& state, const Job& job);

@@ -171,7 +171,7 @@ class Check {
     for (const auto& finding : std::exchange(m_findings, {})) m_found(finding);
   }
 
-  // An append that was cut off is no damage, nor is what was never synced: nobody was told that it was done.
+  // A cut-off append is no damage, and neither is what was never synced: no client had an answer for it.
   void report_damage(Lsn lsn, const std::string& id, const std::string& text) {
     const bool is_bad = lsn < m_synced.value_or(UINT64_MAX) && !m_reader.never_synced();
     report(is_bad ? "damage" : "torn", lsn, id, text, is_bad);
