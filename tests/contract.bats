@@ -559,6 +559,7 @@ PY
     umask 027
     trap '' INT USR2
     exec 7</dev/null
+    unset -v $(compgen -e GQ_ | grep -vxE 'GQ_BUILD|GQ_STORE')  # what the tests themselves are told
     GQ_WORKLOAD_FILE=old GQ_KEY=old NOTIFY_SOCKET=/x gq-worker --local --drain -f f -- sh -c \
       'env | grep ^GQ_ | cut -d= -f1 | sort | xargs; umask; grep -E "^Sig(Blk|Ign)" /proc/self/status; ls /proc/$$/fd | xargs; env | grep -c NOTIFY; true'
   ) >"$T/out"

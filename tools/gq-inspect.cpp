@@ -299,7 +299,8 @@ void print_peers(const Options& o, Store& store) {
 template <typename Wanted, typename Take>
 void for_each_page(Store& store, char order, Wanted wanted, Take take) {
   std::string cursor;
-  for (bool last = false; !last;) {
+  bool last = false;
+  while (!last) {
     std::vector<Claim> found;
     std::string next;
     store.look([&](Fold& fold) {
