@@ -132,7 +132,7 @@ void TokyoTable::fail() const {
 }
 
 std::optional<std::string> TokyoTable::get(std::string_view key) {
-  if (auto it = m_writes.find(key); it != m_writes.end()) return it->second;
+  if (auto it = m_writes.find(key); it != m_writes.end()) return std::optional<std::string>(it->second);
   forget_error();
   int size = 0;
   const void* value = tcbdbget3(m_db.get(), key.data(), static_cast<int>(key.size()), &size);
@@ -162,11 +162,21 @@ bool TokyoTable::reserve(uint64_t bytes) {
          ::fallocate(fd, FALLOC_FL_KEEP_SIZE, st.st_size, static_cast<off_t>(bytes)) == 0 || errno == EOPNOTSUPP;
 }
 
-void TokyoTable::put(std::string_view key, std::string_view value) {
-  m_writes.insert_or_assign(std::string(key), std::string(value));
+std::string_view TokyoTable::keep(std::string_view bytes) {
+  char* kept = static_cast<char*>(m_arena.allocate(bytes.size(), 1));
+  std::copy(bytes.begin(), bytes.end(), kept);
+  return {kept, bytes.size()};
 }
 
-void TokyoTable::remove(std::string_view key) { m_writes.insert_or_assign(std::string(key), std::nullopt); }
+void TokyoTable::write(std::string_view key, std::optional<std::string_view> value) {
+  auto it = m_writes.lower_bound(key);
+  if (it == m_writes.end() || it->first != key) it = m_writes.emplace_hint(it, keep(key), std::nullopt);
+  it->second = value ? std::optional(keep(*value)) : std::nullopt;
+}
+
+void TokyoTable::put(std::string_view key, std::string_view value) { write(key, value); }
+
+void TokyoTable::remove(std::string_view key) { write(key, std::nullopt); }
 
 // Throws unless what was looked for is only not there. After any other error the library's view of the file cannot be
 // trusted; some it does not name, and the last one that it named stays: so forget_error() goes before each call.
@@ -199,6 +209,7 @@ void TokyoTable::flush() {
     }
   }
   m_writes.clear();
+  m_arena.release();
   if (io_failed) fail();
 }
 

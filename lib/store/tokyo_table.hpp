@@ -12,6 +12,7 @@
 
 #include <functional>
 #include <map>
+#include <memory_resource>
 
 #include "gq/base/directory.hpp"
 #include "gq/state/table.hpp"
@@ -73,7 +74,11 @@ class TokyoTable final : public Table {
   uint64_t m_wanted = 0;
   bool m_open = false;
   bool m_in_transaction = false;
-  std::map<std::string, std::optional<std::string>, std::less<>> m_writes;  // nullopt: a removal
+  // What is to be written, nullopt for a removal. The bytes stand in the arena until they are.
+  std::pmr::monotonic_buffer_resource m_arena;
+  std::pmr::map<std::string_view, std::optional<std::string_view>> m_writes{&m_arena};
+  std::string_view keep(std::string_view bytes);
+  void write(std::string_view key, std::optional<std::string_view> value);
 };
 
 }  // namespace gq
