@@ -18,6 +18,7 @@
 #include "gq/gearman/gearman.hpp"
 #include "gq/gearman/packets.hpp"
 #include "gq/journal/journal.hpp"
+#include "gq/journal/local_disk.hpp"
 #include "gq/replication/transfer.hpp"
 #include "gq/replication/wire.hpp"
 #include "gq/state/event_reader.hpp"
@@ -114,7 +115,8 @@ void journal(std::string_view in) {
     atexit([] { std::filesystem::remove_all(kept); });
     return path;
   }();
-  static Journal journal(Directory(directory), "fuzz");
+  static LocalDisk disk(Directory(directory), "fuzz");
+  static Journal journal(Directory(directory), "fuzz", disk);
   auto sum_at_end = [&](std::string bytes) {
     put_le<uint64_t>(bytes, sum64(bytes, journal.seed()));
     return bytes;

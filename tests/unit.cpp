@@ -20,6 +20,7 @@
 #include "gq/gearman/gearman.hpp"
 #include "gq/gearman/packets.hpp"
 #include "gq/gearman/probe.hpp"
+#include "gq/journal/local_disk.hpp"
 #include "gq/replication/intake.hpp"
 #include "gq/replication/replicator.hpp"
 #include "gq/replication/transfer.hpp"
@@ -1432,7 +1433,8 @@ void positions_are_bounded(const std::string& directory) {
   auto read = [&](std::vector<Lsn> lsns, Lsn end) {
     const std::string made = directory + "." + std::to_string(++number);
     Directory::of_store(made, true);
-    Journal journal(Directory(made), "store");
+    LocalDisk disk(Directory(made), "store");
+    Journal journal(Directory(made), "store", disk);
     CleanedSegment segment(journal, 0, 0);
     for (Lsn lsn : lsns) segment.add(lsn, job.head, job.data);
     segment.finish(end, 0);

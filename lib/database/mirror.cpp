@@ -128,11 +128,11 @@ void Mirror::for_each(char kind, size_t at_a_time, Visit visit) {
 }
 
 // Whether the database has records behind those that it was told of, and other ones than the copy: that is an old one.
-bool Mirror::is_behind(Lsn stable) const {
+bool Mirror::is_behind(Lsn stable) {
   auto next = m_database->scan(record_key(stable), 1);
   if (next.empty() || next[0].key[0] != 'r' || next[0].key >= record_key(most_lsn)) return false;
   const Settings settings = read_settings(m_directory);
-  Journal journal(m_directory, settings.store_id);
+  Journal journal(m_directory, settings.store_id, *this);
   const Lsn lsn = parse_count(next[0].key.substr(1)).value_or(0);
   EventReader reader(journal, lsn);
   return !reader.read_record_at(lsn, true) ||
@@ -177,7 +177,7 @@ Lsn Mirror::make_anew(bool create) {
     return 0;
   }
 
-  Journal journal(m_directory, read.store_id, read.limits.segment_size);
+  Journal journal(m_directory, read.store_id, *this, read.limits.segment_size);
   std::unique_ptr<CleanedSegment> segment;
   Lsn begin = 0, last = 0;
   auto finish = [&](Lsn end) {
@@ -230,7 +230,20 @@ void Mirror::ask(const std::function<void()>& request) {
   m_failed = owed;  // what could not be put is, still
 }
 
-void Mirror::sync(Journal& journal, Lsn end) {
+std::optional<Lsn> Mirror::synced() const {
+  const auto stamp = read_stamp();
+  return stamp ? std::optional(stamp->stable) : std::nullopt;
+}
+
+bool Mirror::sync(Journal& journal, Lsn, Lsn end) {
+  put(journal, end);
+  return true;
+}
+
+void Mirror::sync_all(Journal& journal) { put(journal, journal.end()); }
+
+// One of those that wait puts the records of all.
+void Mirror::put(Journal& journal, Lsn end) {
   std::unique_lock<std::mutex> lock(m_sync_mutex);
   const uint64_t failures = m_failures;
   m_sync_done.wait(lock, [&] { return m_stable >= end || !m_syncing || m_failures > failures; });
@@ -307,7 +320,7 @@ void Mirror::check(Journal& journal) {
     std::lock_guard<std::mutex> guard(m_mutex);
     if (!m_failed) return;
   }
-  sync(journal, UINT64_MAX);
+  put(journal, UINT64_MAX);
 }
 
 void Mirror::put_blob(const std::string& id, std::string_view data) {
@@ -353,14 +366,15 @@ std::optional<std::string> Mirror::record(Lsn lsn) {
   return value;
 }
 
-void Mirror::change(const std::vector<std::pair<Lsn, std::string>>& records) {
+void Mirror::change(Journal& journal, const std::vector<std::pair<Lsn, RecordBytes>>& records) {
+  put(journal, journal.end());
   std::lock_guard<std::mutex> guard(m_mutex);
   ask([&] {
     std::vector<Pair> pairs;
     size_t bytes = 0;
-    for (const auto& [lsn, value] : records) {
-      pairs.push_back({record_key(lsn), value});
-      bytes += value.size();
+    for (const auto& [lsn, record] : records) {
+      pairs.push_back({record_key(lsn), std::string(record.head) + std::string(record.data)});
+      bytes += record.size();
       if (pairs.size() < most_pairs && bytes < most_bytes) continue;
       m_database->put(pairs);
       pairs.clear();
@@ -370,10 +384,12 @@ void Mirror::change(const std::vector<std::pair<Lsn, std::string>>& records) {
   });
 }
 
-void Mirror::remove(const std::vector<Lsn>& records) {
-  std::vector<std::string> keys;
-  for (Lsn lsn : records) keys.push_back(record_key(lsn));
-  remove_keys(keys);
+void Mirror::remove(const std::vector<Lsn>& adds, const std::vector<Lsn>& others) {
+  for (const auto* records : {&adds, &others}) {
+    std::vector<std::string> keys;
+    for (Lsn lsn : *records) keys.push_back(record_key(lsn));
+    remove_keys(keys);
+  }
 }
 
 void Mirror::remove_keys(const std::vector<std::string>& keys) {
@@ -388,6 +404,8 @@ void Mirror::remove_keys(const std::vector<std::string>& keys) {
 }
 
 void Mirror::verify(Journal& journal, const std::function<void(Lsn lsn, const std::string& what)>& wrong) {
+  const Fd cleaning = m_directory.open(clean_lock_name, O_RDWR | O_CREAT);
+  FileLock not_now(cleaning.get(), FileLock::Mode::shared);
   std::lock_guard<std::mutex> guard(m_mutex);
   auto stamp = read_stamp();
   if (!stamp) distrust();

@@ -16,7 +16,7 @@
 //   directory/mirror.users  its flock(2) is shared by all processes that have the store open; the one that makes the
 //                           copy anew holds it alone
 //
-// What Journal::sync() does for a journal of its own, sync() does here: it takes what processes have appended to the
+// Where the LocalDisk calls fdatasync, sync() takes what processes have appended to the
 // copy since the database was told last, and puts it there in one request. So whoever waits is answered by one commit,
 // as by one fdatasync.
 //
@@ -37,11 +37,12 @@
 #include <vector>
 
 #include "gq/database/keyvalue.hpp"
-#include "gq/journal/durability.hpp"
+#include "gq/journal/journal.hpp"
+#include "gq/store/ends.hpp"
 
 namespace gq {
 
-class Mirror : public Durability {
+class Mirror : public Durability, public Ends {
  public:
   // Makes `directory` a copy of the store in `database`, which is made where it is missing and `create` is true. Throws
   // Error(config) where there is none, or another machine or directory has it; Error(retry) where the database does not
@@ -50,30 +51,38 @@ class Mirror : public Durability {
 
   static bool has_store(KeyValue& database);
 
-  void sync(Journal& journal, Lsn end) override;
+  std::optional<Lsn> synced() const override;
+  void wrote(const std::shared_ptr<ActiveSegment>&, Lsn) override {}
+  void finish(int) noexcept override {}
+  bool sync(Journal& journal, Lsn from, Lsn end) override;
+  void sync_all(Journal& journal) override;
+  void sync_files(Journal& journal) override { sync_segments(journal.directory(), 0); }
   void check(Journal& journal) override;
   void put_blob(const std::string& id, std::string_view data) override;
   void remove_blob(const std::string& id, uint64_t size) override;
   bool restore_blob(const std::string& id, uint64_t size) override;
   std::optional<std::string> record(Lsn lsn) override;
-  void change(const std::vector<std::pair<Lsn, std::string>>& records) override;
-  void remove(const std::vector<Lsn>& records) override;
+  void change(Journal& journal, const std::vector<std::pair<Lsn, RecordBytes>>& records) override;
+  void remove(const std::vector<Lsn>& adds, const std::vector<Lsn>& others) override;
+  void verify(Journal& journal, const std::function<void(Lsn lsn, const std::string& what)>& wrong) override;
+  void report_damage() override { distrust(); }
+
   std::vector<std::string> ends() override;
   bool has_ended(const std::string& id) override;
   void forget_ends(const std::vector<std::string>& ids) override;
-  void verify(Journal& journal, const std::function<void(Lsn lsn, const std::string& what)>& wrong) override;
-  [[noreturn]] void distrust() override;
 
  private:
   struct Stamp;
   std::optional<Stamp> read_stamp() const;
   void write_stamp(const Stamp& stamp);
-  bool is_behind(Lsn stable) const;
+  [[noreturn]] void distrust();
+  bool is_behind(Lsn stable);
   Lsn make_anew(bool create);
   std::string settings_text() const;
   template <typename Visit>
   void for_each(char kind, size_t at_a_time, Visit visit);
   void ask(const std::function<void()>& request);
+  void put(Journal& journal, Lsn end);
   Lsn put_records(Journal& journal, Lsn end);
   void remove_keys(const std::vector<std::string>& keys);
 

@@ -9,6 +9,7 @@
 #include "gq/base/text.hpp"
 #include "gq/database/helper.hpp"
 #include "gq/database/mirror.hpp"
+#include "gq/journal/local_disk.hpp"
 
 namespace gq {
 namespace {
@@ -75,8 +76,14 @@ std::unique_ptr<KeyValue> open_database(const std::string& name, const Directory
   return std::make_unique<Helper>(std::move(argv));
 }
 
-std::unique_ptr<Durability> make_mirror(const Directory& directory, std::unique_ptr<KeyValue> database, bool create) {
-  return database ? std::make_unique<Mirror>(directory.kept_private(), std::move(database), create) : nullptr;
+// A store whose bytes are stable on the directory's disk, or else in the database.
+Store compose(const Directory& opened, std::unique_ptr<KeyValue> database, bool create) {
+  const Directory directory = opened.kept_private();
+  auto mirror = database ? std::make_shared<Mirror>(directory, std::move(database), create) : nullptr;
+  Settings settings = open_settings(directory, create);
+  if (mirror) return Store(directory, std::move(settings), mirror, mirror);
+  auto disk = std::make_shared<LocalDisk>(directory, settings.store_id);
+  return Store(directory, std::move(settings), std::move(disk));
 }
 
 }  // namespace
@@ -124,18 +131,14 @@ void confirm_database(const std::string& name) {
 
 // The directory first: nothing of it counts before it is known whose it is.
 Store open_store(const std::string& name, bool create) {
-  Directory directory = open_store_directory(name, create);
-  auto database = open_database(name, directory);
-  auto mirror = make_mirror(directory, std::move(database), create);
-  return Store(std::move(directory), std::move(mirror), create);
+  const Directory directory = open_store_directory(name, create);
+  return compose(directory, open_database(name, directory), create);
 }
 
 Store open_store(const std::string& path, std::unique_ptr<KeyValue> database, bool create) {
   if (!create && !file_exists(path) && !(database && Mirror::has_store(*database)))
     throw Error(Exit::config, "cannot open the store: there is none in the database");
-  Directory directory = Directory::of_store(path, true);
-  auto mirror = make_mirror(directory, std::move(database), create);
-  return Store(std::move(directory), std::move(mirror), create);
+  return compose(Directory::of_store(path, true), std::move(database), create);
 }
 
 }  // namespace gq

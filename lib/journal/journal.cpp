@@ -13,7 +13,6 @@
 #include "gq/base/log.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
-#include "gq/journal/durability.hpp"
 
 namespace gq {
 namespace {
@@ -26,8 +25,7 @@ constexpr uint64_t hint_magic = 0x31544e4948514747;
 constexpr size_t hint_size = 40;
 // Behind the hint, {position, bytes, sum}: what has been accepted up to there needs so much room to be run.
 constexpr size_t owed_size = 24;
-// Behind that, {position, sum} of each of so many processes: they need no lock to raise theirs.
-constexpr size_t synced_offset = 64, synced_size = 16, synced_slots = 16;
+static_assert(hint_size + owed_size <= marks_offset);
 constexpr Lsn none_torn = UINT64_MAX;
 constexpr char segment_suffix[] = ".gqj";
 constexpr char spare_name[] = "spare";
@@ -151,27 +149,23 @@ std::vector<Lsn> list_segments(const Directory& journal) {
   return segments;
 }
 
-// A segment that this process appends to. Its descriptor is opened before the first write and never replaced.
-struct Journal::Segment {
-  Lsn base = 0;
-  Fd fd;
-  uint64_t size = 0;   // where the next frame goes
-  bool named = false;  // whether this process has synced the directory since it opened it
-  // Guarded by m_sync_mutex:
-  Lsn appended = 0;     // the end of what this process appended
-  Lsn synced = 0;       // what of it is on stable storage
-  bool failed = false;  // a sync failed: what was not synced before is lost, and nothing more may go in here
-};
+void sync_segments(const Directory& journal, Lsn from) {
+  auto segments = list_segments(journal);
+  for (size_t i = 0; i < segments.size(); ++i) {
+    if (i + 1 < segments.size() && segments[i + 1] <= from) continue;
+    Fd fd = journal.find(segment_name(segments[i]), O_RDWR);
+    if (!fd) continue;  // it has been cleaned since
+    if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync the journal");
+  }
+}
 
-Journal::Journal(const Directory& store, std::string_view store_id, uint64_t segment_size, Durability* durability)
+Journal::Journal(const Directory& store, std::string_view store_id, Durability& durability, uint64_t segment_size)
     : m_store(store),
-      m_directory(store.make_below("journal")),
+      m_directory(store.make_below(journal_name)),
       m_seed(sum64(store_id)),
       m_segment_size(segment_size),
       m_durability(durability),
-      m_lock(store.open(lock_name, O_RDWR | O_CREAT)) {
-  if (!m_durability) mark_new();
-}
+      m_lock(store.open(lock_name, O_RDWR | O_CREAT)) {}
 
 Journal::~Journal() = default;
 
@@ -197,50 +191,6 @@ std::optional<Journal::Hint> Journal::proven_hint() const {
   if (!fd || hint->base + file_size(fd.get()) < hint->end || !names_a_frame(fd.get(), *hint)) return std::nullopt;
   m_hint_proven = true;
   return hint;
-}
-
-std::optional<Lsn> Journal::synced() const {
-  char bytes[synced_size * synced_slots];
-  std::string_view all(bytes, read_at(m_lock.get(), bytes, sizeof bytes, synced_offset));
-  std::optional<Lsn> greatest;
-  for (size_t slot = 0; (slot + 1) * synced_size <= all.size(); ++slot) {
-    std::string_view entry = all.substr(slot * synced_size, synced_size);
-    if (get_le<uint64_t>(entry, 8) == sum64(entry.substr(0, 8), m_seed + slot))
-      greatest = std::max(greatest.value_or(0), get_le<uint64_t>(entry, 0));
-  }
-  return greatest;
-}
-
-// In a new store: the first mark, on stable storage before the first segment, so that one which is lost in a power cut
-// is known from one that never was (in a store of before).
-void Journal::mark_new() {
-  if (synced() || !list_segments(m_directory).empty()) return;
-  FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
-  if (synced() || !list_segments(m_directory).empty()) return;
-  write_all_at(m_lock.get(), mark(0, 0), synced_offset, m_store.path_of(lock_name));
-  if (::fsync(m_lock.get()) != 0) throw_errno(Exit::storage, "sync " + m_store.path_of(lock_name));
-}
-
-// What stands in a slot: the position and a sum.
-std::string Journal::mark(Lsn synced, size_t slot) const {
-  std::string entry;
-  put_le<uint64_t>(entry, synced);
-  put_le<uint64_t>(entry, sum64(entry, m_seed + slot));
-  return entry;
-}
-
-// After a sync. Like the hint it is not synced itself; where it cannot be raised, less is known of the journal's end,
-// and no more.
-void Journal::publish_synced(Lsn end) noexcept {
-  try {
-    if (synced().value_or(0) >= end) return;
-  } catch (const std::exception&) {
-    return;
-  }
-  const size_t slot = static_cast<size_t>(::getpid()) % synced_slots;
-  const std::string entry = mark(end, slot);
-  [[maybe_unused]] ssize_t n =
-      ::pwrite(m_lock.get(), entry.data(), entry.size(), static_cast<off_t>(synced_offset + slot * synced_size));
 }
 
 std::optional<uint64_t> Journal::owed() const {
@@ -305,9 +255,8 @@ void Journal::open_for_append() {
   if (hint && !(m_segment && m_segment->base == hint->base)) {
     Fd fd = m_directory.find(segment_name(hint->base), O_RDWR);
     if (fd) {
-      m_segment = std::make_shared<Segment>();
-      m_segment->base = hint->base;
-      m_segment->fd = std::move(fd);
+      m_segment = std::make_shared<ActiveSegment>(hint->base, std::move(fd));
+      m_named = false;
       reopened = true;
     } else {
       hint.reset();
@@ -315,11 +264,8 @@ void Journal::open_for_append() {
   }
   if (hint && m_segment->base + file_size(m_segment->fd.get()) == hint->end &&
       (!reopened || (names_a_frame(m_segment->fd.get(), *hint) && !torn_from(hint->base, hint->end - hint->base)))) {
-    std::lock_guard<std::mutex> guard(m_sync_mutex);
-    if (!m_segment->failed && hint->end - m_segment->base < m_segment_size) {
-      m_segment->size = hint->end - m_segment->base;
-      return;
-    }
+    m_segment_end = hint->end - m_segment->base;
+    if (!m_segment->failed && m_segment_end < m_segment_size) return;
   }
   // The segment is full, or its sync failed; or the hint and the disk differ, because an append was cut off or a power
   // cut took something.
@@ -337,28 +283,24 @@ void Journal::begin_segment(Room room) {
     auto header = read_segment_header(fd.get(), segments.back(), m_seed);  // throws for a newer format
     const uint64_t size = file_size(fd.get());
     previous_end = header && header->end ? header->end : segments.back() + size;
-    // Where that fails, those whose records are in there will hear of it.
-    if (!m_durability) [[maybe_unused]]
-      int rc = ::fdatasync(fd.get());
+    m_durability.finish(fd.get());
     torn = torn_from(segments.back(), size);
   }
   // What was synced and is not there any more shall be missing for whoever reads this.
-  if (!m_durability) previous_end = std::max(previous_end, synced().value_or(0));
+  previous_end = std::max(previous_end, synced().value_or(0));
   auto hint = read_hint();
   Lsn base = std::max({previous_end, hint ? hint->end : 0, segments.empty() ? 0 : segments.back() + 1});
   check_range(base, spare_size);  // for its header
   const std::string temporary = room == Room::completion ? spare_name : "tmp." + new_ulid();
-  auto segment = std::make_shared<Segment>();
-  segment->base = base;
-  segment->fd = m_directory.open(temporary, room == Room::completion ? O_RDWR : O_RDWR | O_CREAT | O_EXCL);
+  auto segment = std::make_shared<ActiveSegment>(
+      base, m_directory.open(temporary, room == Room::completion ? O_RDWR : O_RDWR | O_CREAT | O_EXCL));
+  std::string begin = segment_header(base, {previous_end, 0, 0, 0}, m_seed);
   try {
-    std::string begin = segment_header(base, {previous_end, 0, 0, 0}, m_seed);
     if (torn) {
       const std::string record = encode_record(Gap{.at = now_ms(), .position = base, .since = *torn});
       put_frame_header(begin, record.size(), base + begin.size(), m_seed);
       begin += record;
     }
-    segment->size = begin.size();
     write_all_at(segment->fd.get(), begin, 0, m_directory.path_of(temporary));
     if (::fsync(segment->fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_directory.path_of(temporary));
     publish(base, base + begin.size(), torn ? base + segment_header_size : 0, 0);
@@ -369,12 +311,14 @@ void Journal::begin_segment(Room room) {
     throw;
   }
   m_segment = std::move(segment);
+  m_segment_end = begin.size();
+  m_named = false;
 }
 
 // Under append.lock: where in the last segment, of this size, the first record stands that is not whole and was never
 // synced. At most what was appended since the last sync is read, after a power cut a segment.
 std::optional<Lsn> Journal::torn_from(Lsn base, uint64_t size) {
-  const auto safe = m_durability ? std::nullopt : synced();
+  const auto safe = synced();
   if (!safe || *safe >= base + size) return std::nullopt;
   const Lsn from = std::max(*safe, base + segment_header_size);
   JournalReader reader(*this, 0);
@@ -413,7 +357,7 @@ uint64_t Journal::available() const {
 }
 
 bool Journal::has_room(uint64_t size, uint64_t run, std::optional<uint64_t> owed) {
-  if (m_durability) m_durability->check(*this);
+  m_durability.check(*this);
   if (!owed) owed = this->owed();
   struct statfs fs;
   if (::fstatfs(m_directory.fd(), &fs) != 0) return true;
@@ -423,7 +367,7 @@ bool Journal::has_room(uint64_t size, uint64_t run, std::optional<uint64_t> owed
 }
 
 bool Journal::check_claim_room() {
-  if (m_durability) m_durability->check(*this);
+  m_durability.check(*this);
   std::lock_guard<std::mutex> guard(m_append_mutex);
   FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   bool spare = ensure_spare();
@@ -446,22 +390,21 @@ std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Roo
   std::vector<Placed> placed(records.size());
   auto write = [&] {
     // No process relies on another to have made the names of the segment and of this directory durable.
-    if (!m_segment->named) {
+    if (!m_named) {
       try {
         m_directory.sync();
         m_store.sync();
       } catch (const Error&) {
-        std::lock_guard<std::mutex> sync_guard(m_sync_mutex);
         m_segment->failed = true;  // a second try might be told that all is well
         throw;
       }
-      m_segment->named = true;
+      m_named = true;
     }
     constexpr size_t keep = 1 << 20;
     if (m_group.capacity() > keep) m_group = {};
     std::string& group = m_group;
     group.clear();
-    Lsn start = m_segment->base + m_segment->size;
+    Lsn start = m_segment->base + m_segment_end;
     for (size_t i = 0; i < records.size(); ++i) {
       placed[i].lsn = start + group.size();
       put_frame_header(group, records[i].size(), placed[i].lsn, m_seed);
@@ -471,11 +414,11 @@ std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Roo
     }
     check_range(start, group.size());
     try {
-      write_all_at(m_segment->fd.get(), group, m_segment->size, "the journal");
+      write_all_at(m_segment->fd.get(), group, m_segment_end, "the journal");
     } catch (const Error&) {
       // Only the live writer, still under the lock, may cut back its own short write. Where it cannot, the hint tells
       // the next append that this tail is not whole.
-      if (::ftruncate(m_segment->fd.get(), static_cast<off_t>(m_segment->size)) != 0)
+      if (::ftruncate(m_segment->fd.get(), static_cast<off_t>(m_segment_end)) != 0)
         throw_errno(Exit::retry, "cut back a short write to the journal");
       throw;
     }
@@ -483,10 +426,7 @@ std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Roo
     for (const auto& r : records) heads += r.head.size();
     publish(m_segment->base, placed.back().end, placed.back().lsn,
             room == Room::intake ? room_to_run(records.size(), heads) : 0);
-    if (m_durability) return;
-    std::lock_guard<std::mutex> sync_guard(m_sync_mutex);
-    m_segment->appended = placed.back().end;
-    if (std::find(m_unsynced.begin(), m_unsynced.end(), m_segment) == m_unsynced.end()) m_unsynced.push_back(m_segment);
+    m_durability.wrote(m_segment, placed.back().end);
   };
   try {
     open_for_append();
@@ -497,63 +437,6 @@ std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Roo
     write();
   }
   return placed;
-}
-
-bool Journal::sync(Lsn from, Lsn end) {
-  if (m_durability) {
-    m_durability->sync(*this, end);
-    return true;
-  }
-  std::unique_lock<std::mutex> lock(m_sync_mutex);
-  for (;;) {
-    auto it = std::find_if(m_unsynced.begin(), m_unsynced.end(), [&](const auto& s) {
-      return s->base < end && s->appended > from && s->synced < std::min(end, s->appended);
-    });
-    if (it == m_unsynced.end()) return true;
-    std::shared_ptr<Segment> segment = *it;
-    if (segment->failed) return false;
-    if (m_syncing) {
-      m_sync_done.wait(lock);
-      continue;
-    }
-    // Nobody syncs: this caller does, for all that have appended so far.
-    m_syncing = true;
-    Lsn upto = segment->appended;
-    lock.unlock();
-    int rc = ::fdatasync(segment->fd.get());
-    int saved = errno;
-    if (rc == 0) publish_synced(upto);
-    lock.lock();
-    m_syncing = false;
-    if (rc == 0) {
-      segment->synced = upto;
-    } else {
-      segment->failed = true;
-      log(Level::warning, "cannot sync the journal: " + errno_text(saved) + "; appending again in a new segment");
-    }
-    // Forget what is done with. A failed one stays, so that all who wait for it hear of it.
-    if (m_unsynced.size() > 1)
-      m_unsynced.erase(std::remove_if(m_unsynced.begin(), m_unsynced.end(),
-                                      [](const auto& s) { return !s->failed && s->synced == s->appended; }),
-                       m_unsynced.end());
-    m_sync_done.notify_all();
-  }
-}
-
-void Journal::sync_all() {
-  if (m_durability) m_durability->sync(*this, end());
-  else sync_segments();
-}
-
-void Journal::sync_segments() {
-  const Lsn safe = synced().value_or(0);
-  auto segments = list_segments(m_directory);
-  for (size_t i = 0; i < segments.size(); ++i) {
-    if (i + 1 < segments.size() && segments[i + 1] <= safe) continue;
-    Fd fd = m_directory.find(segment_name(segments[i]), O_RDWR);
-    if (!fd) continue;  // it has been cleaned since
-    if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync the journal");
-  }
 }
 
 Lsn Journal::end() const {
@@ -876,7 +759,7 @@ std::optional<JournalReader::Item> JournalReader::next_cleaned(bool with_data) {
 
 JournalReader::Item JournalReader::next(bool with_data) {
   Item item = step(with_data);
-  if (item == Item::damage && m_journal.durability()) m_journal.durability()->distrust();
+  if (item == Item::damage) m_journal.durability().report_damage();
   return item;
 }
 

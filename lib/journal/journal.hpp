@@ -34,7 +34,6 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -45,13 +44,10 @@
 #include <vector>
 
 #include "gq/base/directory.hpp"
+#include "gq/journal/durability.hpp"
 #include "gq/journal/record.hpp"
 
 namespace gq {
-
-class Durability;
-
-using Lsn = uint64_t;
 
 // Every position is below this one, so that no sum of one with a size or a distance overflows. A store that grows
 // by 10 GiB a second gets there in 13 years: a larger position has been made up.
@@ -65,7 +61,8 @@ inline constexpr uint64_t default_segment_size = 64ULL << 20;
 // Preallocated for completions, so that a full disk does not make finished jobs run again. It takes those of some 5,000
 // running jobs (start, done and their frames are about 200 bytes each).
 inline constexpr uint64_t spare_size = 1ULL << 20;
-inline constexpr char lock_name[] = "append.lock";
+inline constexpr char journal_name[] = "journal", lock_name[] = "append.lock";
+inline constexpr uint64_t marks_offset = 64;               // in append.lock, behind the hint: those of the LocalDisk
 inline constexpr char spare_clean_name[] = "spare.clean";  // for cleaning a full disk
 inline constexpr uint64_t usual_record = 256;              // in bytes of the journal
 
@@ -108,10 +105,9 @@ struct SegmentInfo {
 
 class Journal {
  public:
-  // `store_id` seeds the sums. Creates its directory; appends nothing yet. With a `durability` (durability.hpp), which
-  // must outlive it, stable storage is the database.
-  Journal(const Directory& store, std::string_view store_id, uint64_t segment_size = default_segment_size,
-          Durability* durability = nullptr);
+  // `store_id` seeds the sums. Creates its directory; appends nothing yet. The `durability` must outlive it.
+  Journal(const Directory& store, std::string_view store_id, Durability& durability,
+          uint64_t segment_size = default_segment_size);
   ~Journal();
 
   // Appends records (without data over max_inline_data) with one write, and returns where each stands. Not yet durable:
@@ -121,7 +117,7 @@ class Journal {
 
   // Waits until all that this process appended between two positions is on stable storage. Callers group: one fdatasync
   // answers all that wait. False when a sync failed: those bytes may be lost, and have to be appended again.
-  bool sync(Lsn from, Lsn end);
+  bool sync(Lsn from, Lsn end) { return m_durability.sync(*this, from, end); }
 
   // append() and sync(), once more in a new segment where the sync failed; throws Error(retry) when that fails too: the
   // outcome is then unknown. `appended` is told what they take before they are first synced.
@@ -137,7 +133,7 @@ class Journal {
   // All before this position has been on stable storage; nullopt where nothing tells. After a power cut it may be older
   // than the truth, never newer: where the journal ends before it, something is lost, and what is torn behind it was
   // never acknowledged.
-  std::optional<Lsn> synced() const;
+  std::optional<Lsn> synced() const { return m_durability.synced(); }
 
   // Whether the disk has room for an intake of `size` bytes, and besides for spare_size and for what these need to be
   // run (`run`), and all that were accepted before (`owed`; else as far as it is known; where it is not, whether half
@@ -158,21 +154,18 @@ class Journal {
   // What segments there are. One that another stands for too is left out.
   std::vector<SegmentInfo> segments() const;
 
-  // Waits until all that has been appended is on stable storage, whoever has written it. Throws Error(storage). The
-  // second form does so for the files only, also where the database is stable storage.
-  void sync_all();
-  void sync_segments();
+  // Waits until all that has been appended is on stable storage, whoever has written it. Throws Error(storage).
+  void sync_all() { m_durability.sync_all(*this); }
 
   const Directory& directory() const { return m_directory; }
   uint64_t segment_size() const { return m_segment_size; }
   uint64_t seed() const { return m_seed; }
-  Durability* durability() const { return m_durability; }
+  Durability& durability() const { return m_durability; }
   // The path of append.lock; the file is written at each append, so that inotify tells of new records.
   std::string lock_path() const { return m_store.path_of(lock_name); }
 
  private:
   friend class JournalReader;
-  struct Segment;
 
   struct Hint {
     Lsn base = 0;  // of the last segment
@@ -185,9 +178,6 @@ class Journal {
   void begin_segment(Room room);
   void publish(Lsn base, Lsn end, Lsn last, uint64_t more);
   std::optional<uint64_t> owed() const;
-  void mark_new();
-  std::string mark(Lsn synced, size_t slot) const;
-  void publish_synced(Lsn end) noexcept;
   bool names_a_frame(int fd, const Hint& hint) const;
   std::optional<Lsn> torn_from(Lsn base, uint64_t size);
   bool ensure_spare();
@@ -195,24 +185,24 @@ class Journal {
   const Directory m_store, m_directory;
   const uint64_t m_seed;
   const uint64_t m_segment_size;
-  Durability* const m_durability;
+  Durability& m_durability;
   Fd m_lock;
 
   std::mutex m_append_mutex;  // flock does not exclude threads of one process
-  std::shared_ptr<Segment> m_segment;
+  std::shared_ptr<ActiveSegment> m_segment;
+  uint64_t m_segment_end = 0;  // in its file: where the next frame goes
+  bool m_named = false;        // whether this process has synced the directory since it opened the segment
   std::string m_group;  // what is being written; kept, because to allocate it anew is what an append would cost most
   mutable std::atomic<bool> m_hint_proven = false;
-
-  std::mutex m_sync_mutex;
-  std::condition_variable m_sync_done;
-  bool m_syncing = false;
-  std::vector<std::shared_ptr<Segment>> m_unsynced;  // by LSN
 };
 
 // The segments of a journal, by LSN. A file whose name is not a position is left out.
 std::vector<Lsn> list_segments(const Directory& journal);
 std::string segment_name(Lsn base);
 std::optional<Lsn> parse_segment_name(std::string_view name);
+
+// fsync(2) of each segment that holds something from this position on. Throws Error(storage).
+void sync_segments(const Directory& journal, Lsn from);
 
 // Writes a cleaned segment, under a temporary name.
 class CleanedSegment {
@@ -257,7 +247,7 @@ class JournalReader {
   virtual ~JournalReader() = default;
 
   // Steps on. With `with_data` inline data is read too. Throws Error on an I/O error, Error(config) for a newer format,
-  // and for damage where the store has a `durability`.
+  // and for damage what Durability::report_damage() throws.
   Item next(bool with_data = false);
 
   Lsn position() const { return m_position; }

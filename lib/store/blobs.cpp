@@ -42,7 +42,7 @@ void make_way(const Directory& directory) {
 
 }  // namespace
 
-Blobs::Blobs(Directory directory, Durability* durability)
+Blobs::Blobs(Directory directory, Durability& durability)
     : m_directory(std::move(directory)), m_durability(durability) {}
 
 std::string blob_part(const std::string& id) { return id.substr(id.size() - 2); }
@@ -82,7 +82,7 @@ std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint6
   }
   part->sync();
   m_directory.sync();
-  if (m_durability) m_durability->put_blob(id, data);
+  m_durability.put_blob(id, data);
   return fd;
 }
 
@@ -121,7 +121,7 @@ bool Blobs::remove(const std::string& id, const std::function<bool()>& is_free) 
   if (!try_lock(fd.get(), FileLock::Mode::exclusive)) return false;
   if (!part->is(fd.get(), id)) return true;
   if (!is_free()) return false;
-  if (m_durability) m_durability->remove_blob(id, file_size(fd.get()));
+  m_durability.remove_blob(id, file_size(fd.get()));
   if (!part->remove(id) && errno != ENOENT) throw_errno(Exit::storage, "remove a blob");
   return true;
 }

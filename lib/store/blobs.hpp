@@ -30,8 +30,8 @@ struct Arrived {
 
 class Blobs {
  public:
-  // With a `durability` (durability.hpp), which must outlive it, stable storage is what that says.
-  Blobs(Directory directory, Durability* durability);
+  // The `durability` must outlive it.
+  Blobs(Directory directory, Durability& durability);
 
   // Makes `data` (whose sum64 is `sum`) the durable blob of a job; returns a locked descriptor to hold until the
   // acknowledgement, or nullopt when there is a blob of that ID with other content, which is left as it is.
@@ -60,7 +60,7 @@ class Blobs {
 
  private:
   const Directory m_directory;
-  Durability* m_durability;
+  Durability& m_durability;
 };
 
 // The sum64 of a part of a file, read piece by piece. nullopt where the file is too short; throws Error(storage).

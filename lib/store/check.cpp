@@ -13,7 +13,6 @@
 
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
-#include "gq/journal/durability.hpp"
 #include "gq/store/tokyo_table.hpp"
 
 namespace gq {
@@ -230,8 +229,7 @@ class Check {
       report(
           "missing", end, "",
           "the journal ends here; " + std::to_string(*m_synced - end) + " bytes that were on stable storage are gone");
-    if (!m_synced && !m_store.journal().durability())
-      report("unknown", end, "", "the journal ends here; nothing tells whether there was more", false);
+    if (!m_synced) report("unknown", end, "", "the journal ends here; nothing tells whether there was more", false);
   }
 
   // Some keys of the index and of what is expected, and each of the index to `visit`.
@@ -316,10 +314,9 @@ void check_store(Store& store, const std::function<void(const Finding&)>& found,
     difference = check.walk_index();
     no_table = check.no_table();
   }
-  if (Durability* database = store.journal().durability()) {
-    FileLock not_now(cleaning.get(), FileLock::Mode::shared);
-    database->verify(store.journal(), [&](Lsn lsn, const std::string& text) { found({"database", lsn, "", text}); });
-  }
+  store.journal().durability().verify(store.journal(), [&](Lsn lsn, const std::string& text) {
+    found({"database", lsn, "", text});
+  });
   if (difference && cleaned_segments(store.journal()) != before) {  // that may be why
     FileLock not_now(cleaning.get(), FileLock::Mode::shared);
     Check again(

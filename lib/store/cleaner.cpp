@@ -13,7 +13,6 @@
 #include "gq/base/text.hpp"
 #include "gq/base/thread.hpp"
 #include "gq/base/ulid.hpp"
-#include "gq/journal/durability.hpp"
 
 namespace gq {
 namespace {
@@ -343,7 +342,7 @@ class Judge {
 
 void Cleaner::rewrite(const Range& range) {
   Journal& journal = m_store.journal();
-  Durability* const database = journal.durability();
+  Durability& durability = journal.durability();
   const Lsn cleaned_at = journal.end();
   std::vector<SegmentInfo> others;
   for (size_t i = 0; i < range.segments.size(); ++i)
@@ -362,28 +361,21 @@ void Cleaner::rewrite(const Range& range) {
       next = judge.identities();
     });
     identities = next;
-    std::vector<std::pair<Lsn, std::string>> changed;
+    std::vector<std::pair<Lsn, RecordBytes>> changed;
     for (size_t i = 0; i < items.size(); ++i) {
       const Item& item = items[i];
-      if (database && item.keep && (item.head != originals[i].head || item.data.size() != originals[i].data.size()))
-        changed.push_back({item.lsn, item.head + item.data});
-      if (database && !item.keep) (is_any_of<event::Add>(item.event) ? dropped_adds : dropped).push_back(item.lsn);
+      if (item.keep && (item.head != originals[i].head || item.data.size() != originals[i].data.size()))
+        changed.push_back({item.lsn, RecordBytes(item.head, item.data)});
+      if (!item.keep) (is_any_of<event::Add>(item.event) ? dropped_adds : dropped).push_back(item.lsn);
       if (item.keep) cleaned.add(item.lsn, item.head, item.data);
       else if (auto* forget = std::get_if<event::Forget>(&item.event))
         done_with.insert(done_with.end(), forget->ids.begin(), forget->ids.end());
     }
-    if (!changed.empty()) {
-      journal.sync_all();
-      database->change(changed);
-    }
+    if (!changed.empty()) durability.change(journal, changed);
   });
   journal.sync_all();  // what is left out depends on what has been said by now: that has to be safe first
   cleaned.finish(range.end(), cleaned_at);
-  if (database) {
-    // A crash in between may leave the end of a job without its beginning, never the other way.
-    database->remove(dropped_adds);
-    database->remove(dropped);
-  }
+  durability.remove(dropped_adds, dropped);
   if (damage.unread) {
     const Directory aside = m_store.directory().make_below("damaged");
     for (size_t i = range.first; i <= range.last; ++i) {
@@ -447,7 +439,7 @@ void Cleaner::sweep(bool now) {
     }
   }
   look();
-  write_all_at(lock.get(), "swept\n", 0, "clean.lock");
+  write_all_at(lock.get(), "swept\n", 0, clean_lock_name);
 }
 
 void Cleaner::start() {

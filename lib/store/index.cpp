@@ -277,7 +277,7 @@ void Index::give_up_place() {
     return discard();
   }
   // What is sealed must still be there after a power cut, the journal that it was made from included.
-  m_journal.sync_segments();
+  m_journal.durability().sync_files(m_journal);
   Fd fd = m_directory.open(table_name, O_RDWR);
   ::futimens(fd.get(), nullptr);
   if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_directory.path_of(table_name));

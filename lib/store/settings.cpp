@@ -16,6 +16,13 @@ namespace {
 constexpr int store_format = 1;
 constexpr size_t max_members = 64;
 
+// Whether nothing is in there but what a process that died while creating the store left, and the file system's own.
+bool is_empty(const Directory& directory) {
+  const auto names = directory.names();
+  return std::all_of(names.begin(), names.end(),
+                     [](const std::string& name) { return name == "lost+found" || is_temporary_name(name); });
+}
+
 }  // namespace
 
 bool Group::has(const std::string& node) const {
@@ -77,6 +84,22 @@ void write_settings(const Directory& directory, const Settings& settings, bool r
                  {"copies", g.copies},
                  {"run", g.once ? "once" : "all"}});
   directory.publish(settings_name, json.dump(2) + "\n", replace);
+}
+
+Settings open_settings(const Directory& directory, bool create) {
+  auto refuse = [&](const std::string& why) {
+    return Error(Exit::config, "cannot open the store " + printable(directory.path()) + ": " + why);
+  };
+  if (!directory.has(settings_name)) {
+    if (!create) throw refuse("it holds no gq.json");
+    // Nor may it hold anything else: it would be another's, or a store that has lost what its checksums depend on.
+    if (!is_empty(directory) && !directory.has(settings_name)) throw refuse("it is not empty, and holds no gq.json");
+    directory.sync_parent();
+    Settings fresh;
+    fresh.store_id = new_ulid();
+    write_settings(directory, fresh, false);
+  }
+  return read_settings(directory);
 }
 
 }  // namespace gq

@@ -53,6 +53,10 @@ Settings read_settings(const Directory& store);
 // Writes the file. With `replace` false one that is there is left.
 void write_settings(const Directory& store, const Settings& settings, bool replace);
 
-inline constexpr const char* settings_name = "gq.json";
+// Those of the store in this directory, which is made where it is missing and `create` is true. Throws Error: config
+// where it is not a store, of a newer format, or holds something else.
+Settings open_settings(const Directory& store, bool create);
+
+inline constexpr const char *settings_name = "gq.json", *clean_lock_name = "clean.lock";
 
 }  // namespace gq

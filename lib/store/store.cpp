@@ -19,30 +19,6 @@ namespace {
 constexpr size_t few_claims = 16;       // while the disk is full
 constexpr Millis return_interval{500};  // how often to look whether this node has returned to its group
 
-// Whether nothing is in there but what a process that died while creating the store left, and the file system's own.
-bool is_empty(const Directory& directory) {
-  const auto names = directory.names();
-  return std::all_of(names.begin(), names.end(),
-                     [](const std::string& name) { return name == "lost+found" || is_temporary_name(name); });
-}
-
-// Makes sure that `directory` is a store, and returns what its gq.json says.
-Settings open_settings(const Directory& directory, bool create) {
-  auto refuse = [&](const std::string& why) {
-    return Error(Exit::config, "cannot open the store " + printable(directory.path()) + ": " + why);
-  };
-  if (!directory.has(settings_name)) {
-    if (!create) throw refuse("it holds no gq.json");
-    // Nor may it hold anything else: it would be another's, or a store that has lost what its checksums depend on.
-    if (!is_empty(directory) && !directory.has(settings_name)) throw refuse("it is not empty, and holds no gq.json");
-    directory.sync_parent();
-    Settings fresh;
-    fresh.store_id = new_ulid();
-    write_settings(directory, fresh, false);
-  }
-  return read_settings(directory);
-}
-
 constexpr const char* damaged_record = "its record is damaged";
 
 // Why this is not the record with which a job came; empty where it is.
@@ -110,13 +86,14 @@ std::string_view change_name(Change what) {
   return event::Release::type;
 }
 
-Store::Store(Directory directory, std::unique_ptr<Durability> durability, bool create)
+Store::Store(Directory directory, Settings settings, std::shared_ptr<Durability> durability, std::shared_ptr<Ends> ends)
     : m_directory(directory.kept_private()),
+      m_settings(std::move(settings)),
       m_durability(std::move(durability)),
-      m_settings(open_settings(m_directory, create)),
+      m_ends(std::move(ends)),
       m_owners(m_directory.make_below("owners")),
-      m_journal(m_directory, m_settings.store_id, m_settings.limits.segment_size, m_durability.get()),
-      m_blobs(m_directory.make_below("blobs"), m_durability.get()),
+      m_journal(m_directory, m_settings.store_id, *m_durability, m_settings.limits.segment_size),
+      m_blobs(m_directory.make_below("blobs"), *m_durability),
       m_index(m_directory, m_journal, m_settings.group.self),
       m_reader(m_journal, 0) {}
 
@@ -410,7 +387,7 @@ std::string Store::waits() const {
 
 // Ends the jobs that the database says are done. One that somebody alive holds is his to end.
 void Store::take_ends() {
-  auto ids = m_durability->ends();
+  auto ids = m_ends->ends();
   if (ids.empty()) return;
   std::vector<std::string> known, freed;
   m_index.visit([&](Fold& fold) {
@@ -432,7 +409,7 @@ void Store::take_ends() {
   });
   settle();
   remove_blobs_of(freed);
-  m_durability->forget_ends(known);
+  m_ends->forget_ends(known);
 }
 
 // Those that were started before may have become done since take_ends() looked.
@@ -440,7 +417,7 @@ void Store::leave_out_ended(std::vector<Claim>& jobs) {
   if (std::none_of(jobs.begin(), jobs.end(), [](const Claim& c) { return c.job.starts > 0; })) return;
   std::set<std::string> ended;
   for (const auto& c : jobs)
-    if (c.job.starts > 0 && m_durability->has_ended(c.id)) ended.insert(c.id);
+    if (c.job.starts > 0 && m_ends->has_ended(c.id)) ended.insert(c.id);
   std::vector<std::string> records;
   for (const auto& c : jobs) {
     if (!ended.count(c.id)) continue;
@@ -460,7 +437,7 @@ Claims Store::claim(const ClaimRequest& request) {
                        .is_alive = [&](const std::string& owner) { return owner_alive(owners_directory(), owner); }};
   if (request.most > 0 && !context.away) {
     context.most = m_journal.check_claim_room() ? most_claims : few_claims;
-    if (m_durability) take_ends();
+    if (m_ends) take_ends();
   }
   Claims result;
   m_index.visit([&](Fold& fold) {
@@ -473,7 +450,7 @@ Claims Store::claim(const ClaimRequest& request) {
     record_claim(fold, request.owner, context.now, result.jobs, chosen.strays);
   });
   ++m_turn;
-  if (m_durability) leave_out_ended(result.jobs);
+  if (m_ends) leave_out_ended(result.jobs);
   return result;
 }
 
@@ -578,12 +555,12 @@ std::optional<Workload> Store::workload(const std::string& id, const Job& job, s
       return reason.empty();
     });
   }
-  if (!reason.empty() && m_durability) restore(w, id, job, reason);
+  if (!reason.empty()) restore(w, id, job, reason);
   if (!reason.empty()) return std::nullopt;
   return w;
 }
 
-// What is damaged here may be whole in the database.
+// What is damaged here may be whole in a second copy.
 void Store::restore(Workload& w, const std::string& id, const Job& job, std::string& reason) const {
   if (std::string blob = blob_of(id, job); !blob.empty()) {
     if (job.source.empty() && !m_durability->restore_blob(blob, job.size)) return;

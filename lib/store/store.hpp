@@ -35,6 +35,7 @@
 #include "gq/state/job.hpp"
 #include "gq/store/blobs.hpp"
 #include "gq/store/claiming.hpp"
+#include "gq/store/ends.hpp"
 #include "gq/store/index.hpp"
 #include "gq/store/owners.hpp"
 #include "gq/store/settings.hpp"
@@ -77,10 +78,10 @@ struct Workload {
 
 class Store {
  public:
-  // Opens the store in this directory; makes it where it is missing and `create` is true. `durability` is empty where
-  // syncs of the directory's disk make its bytes stable. Throws Error: config where it is not a store, of a newer
-  // format, or on a network file system; storage where the disk fails. By a store's name: open_store.hpp.
-  Store(Directory directory, std::unique_ptr<Durability> durability, bool create);
+  // The store in this directory, whose settings these are (settings.hpp). `ends` is empty where no user says how jobs
+  // end. Throws Error(storage) where the disk fails. By a store's name: open_store.hpp.
+  Store(Directory directory, Settings settings, std::shared_ptr<Durability> durability,
+        std::shared_ptr<Ends> ends = nullptr);
 
   const Directory& directory() const { return m_directory; }
   const std::string& id() const { return m_settings.store_id; }
@@ -150,7 +151,7 @@ class Store {
   void remove_blobs(Fold& fold, const std::vector<std::string>& ids);
   // Removes the blobs of those jobs that are not needed any more.
   void remove_blobs_of(const std::vector<std::string>& ids);
-  Fd open_clean_lock() const { return m_directory.open("clean.lock", O_RDWR | O_CREAT); }
+  Fd open_clean_lock() const { return m_directory.open(clean_lock_name, O_RDWR | O_CREAT); }
 
   // Looks at the index, up to date, under its lock: keep it short.
   void look(const std::function<void(Fold&)>& body) { m_index.visit(body); }
@@ -174,8 +175,9 @@ class Store {
   bool remove_unknown_blob(Fold& fold, const std::string& id);
 
   const Directory m_directory;
-  const std::unique_ptr<Durability> m_durability;
-  Settings m_settings;
+  const Settings m_settings;
+  const std::shared_ptr<Durability> m_durability;
+  const std::shared_ptr<Ends> m_ends;
   const Directory m_owners;
   Journal m_journal;
   Blobs m_blobs;

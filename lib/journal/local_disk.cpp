@@ -1,0 +1,122 @@
+#include "gq/journal/local_disk.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "gq/base/bytes.hpp"
+#include "gq/base/log.hpp"
+#include "gq/base/text.hpp"
+#include "gq/journal/journal.hpp"
+
+namespace gq {
+namespace {
+
+constexpr size_t mark_size = 16, mark_slots = 16;
+
+bool has_segments(const Directory& store) {
+  const auto journal = store.find_below(journal_name);
+  return journal && !list_segments(*journal).empty();
+}
+
+}  // namespace
+
+LocalDisk::LocalDisk(const Directory& store, std::string_view store_id)
+    : m_store(store), m_seed(sum64(store_id)), m_marks(store.open(lock_name, O_RDWR | O_CREAT)) {
+  mark_new();
+}
+
+// In a new store: the first mark, on stable storage before the first segment, so that one which is lost in a power cut
+// is known from one that never was (in a store of before).
+void LocalDisk::mark_new() {
+  if (synced() || has_segments(m_store)) return;
+  FileLock lock(m_marks.get(), FileLock::Mode::exclusive);
+  if (synced() || has_segments(m_store)) return;
+  write_all_at(m_marks.get(), mark(0, 0), marks_offset, m_store.path_of(lock_name));
+  if (::fsync(m_marks.get()) != 0) throw_errno(Exit::storage, "sync " + m_store.path_of(lock_name));
+}
+
+// What stands in a slot: the position and a sum.
+std::string LocalDisk::mark(Lsn synced, size_t slot) const {
+  std::string entry;
+  put_le<uint64_t>(entry, synced);
+  put_le<uint64_t>(entry, sum64(entry, m_seed + slot));
+  return entry;
+}
+
+std::optional<Lsn> LocalDisk::synced() const {
+  char bytes[mark_size * mark_slots];
+  std::string_view all(bytes, read_at(m_marks.get(), bytes, sizeof bytes, marks_offset));
+  std::optional<Lsn> greatest;
+  for (size_t slot = 0; (slot + 1) * mark_size <= all.size(); ++slot) {
+    std::string_view entry = all.substr(slot * mark_size, mark_size);
+    if (get_le<uint64_t>(entry, 8) == sum64(entry.substr(0, 8), m_seed + slot))
+      greatest = std::max(greatest.value_or(0), get_le<uint64_t>(entry, 0));
+  }
+  return greatest;
+}
+
+// After a sync. Where the mark cannot be raised, less is known of the journal's end, and no more.
+void LocalDisk::publish(Lsn end) noexcept {
+  try {
+    if (synced().value_or(0) >= end) return;
+  } catch (const std::exception&) {
+    return;
+  }
+  const size_t slot = static_cast<size_t>(::getpid()) % mark_slots;
+  const std::string entry = mark(end, slot);
+  [[maybe_unused]] ssize_t n =
+      ::pwrite(m_marks.get(), entry.data(), entry.size(), static_cast<off_t>(marks_offset + slot * mark_size));
+}
+
+void LocalDisk::wrote(const std::shared_ptr<ActiveSegment>& segment, Lsn end) {
+  std::lock_guard<std::mutex> guard(m_mutex);
+  segment->appended = end;
+  if (std::find(m_unsynced.begin(), m_unsynced.end(), segment) == m_unsynced.end()) m_unsynced.push_back(segment);
+}
+
+// Where that fails, those whose records are in there will hear of it.
+void LocalDisk::finish(int segment) noexcept { [[maybe_unused]] int rc = ::fdatasync(segment); }
+
+bool LocalDisk::sync(Journal&, Lsn from, Lsn end) {
+  std::unique_lock<std::mutex> lock(m_mutex);
+  for (;;) {
+    auto it = std::find_if(m_unsynced.begin(), m_unsynced.end(), [&](const auto& s) {
+      return s->base < end && s->appended > from && s->synced < std::min(end, s->appended);
+    });
+    if (it == m_unsynced.end()) return true;
+    std::shared_ptr<ActiveSegment> segment = *it;
+    if (segment->failed) return false;
+    if (m_syncing) {
+      m_sync_done.wait(lock);
+      continue;
+    }
+    // Nobody syncs: this caller does, for all that have appended so far.
+    m_syncing = true;
+    Lsn upto = segment->appended;
+    lock.unlock();
+    int rc = ::fdatasync(segment->fd.get());
+    int saved = errno;
+    if (rc == 0) publish(upto);
+    lock.lock();
+    m_syncing = false;
+    if (rc == 0) {
+      segment->synced = upto;
+    } else {
+      segment->failed = true;
+      log(Level::warning, "cannot sync the journal: " + errno_text(saved) + "; appending again in a new segment");
+    }
+    // Forget what is done with. A failed one stays, so that all who wait for it hear of it.
+    if (m_unsynced.size() > 1)
+      m_unsynced.erase(std::remove_if(m_unsynced.begin(), m_unsynced.end(),
+                                      [](const auto& s) { return !s->failed && s->synced == s->appended; }),
+                       m_unsynced.end());
+    m_sync_done.notify_all();
+  }
+}
+
+void LocalDisk::sync_files(Journal& journal) { sync_segments(journal.directory(), synced().value_or(0)); }
+
+}  // namespace gq
