@@ -407,6 +407,10 @@ teardown() {
     fails_with 78 gq-inspect --store "$T/disk/store" stats
     grep -q 'not confirmed' "$T/failed.err"
   done
+  # All of the program is shown, however long it is.
+  printf '%s%300s && evil\n' "$name" '' >"$T/disk/store/database"
+  fails_with 78 gq-inspect --store "$T/disk/store" stats
+  grep -q ' && evil; if' "$T/failed.err"
   export GQ_CACHE=$T/disk/cache
   fails_with 78 gq-inspect --store "$name" stats
   # It has been asked.

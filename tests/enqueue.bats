@@ -259,6 +259,10 @@ load helpers
   fi
   echo 'grace = 3' >"$T/config"
   fails_with 78 gq-enqueue --config "$T/config" up --local </dev/null
+  # A name with so many dots would take all memory.
+  printf '# %0300d\n[%s]\n' 0 "$(printf 'a.%.0s' $(seq 20000))" >"$T/config"
+  (ulimit -v 1000000; fails_with 78 gq-enqueue --config "$T/config" up --local </dev/null)
+  grep -q 'the name in line 2' "$T/failed.err"
   fails_with 74 sh -c 'gq-enqueue --help >/dev/full'
 }
 

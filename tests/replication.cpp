@@ -763,7 +763,7 @@ void a_take_over_is_told_before_it_is_written() {
   // Of one that somebody made up nothing newer can be said.
   for (const bool term : {true, false}) {
     HeldJob made_up = g.job('C', "f", "rep_3");
-    (term ? made_up.job.term : made_up.job.version) = UINT32_MAX;
+    (term ? made_up.job.term : made_up.job.version) = most_told;
     effect = g.ownership.take(gone, {made_up, jobs[0]}, {}, g.fd, {g.now, Millis(77)});
     CHECK(effect && effect->tell().size() == 1 && effect->tell()[0].id == jobs[0].id);
     g.ownership.taken();

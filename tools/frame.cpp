@@ -117,6 +117,20 @@ bool is_of_file(const CLI::ParseError& e, const std::vector<std::string>& words)
          std::none_of(words.begin(), words.end(), [&](const std::string& w) { return w.starts_with(option); });
 }
 
+// CLI11 makes sections of what has dots, and of each a copy of all before it: those of a line of 64 KiB are too many
+// for the memory of a machine.
+void check_names(const std::string& path, const std::string& text) {
+  constexpr size_t longest = 256;
+  size_t number = 0;
+  for (const auto& line : lines_of(text)) {
+    ++number;
+    if (line.starts_with('#') || line.starts_with(';')) continue;
+    if (std::min(line.find('='), line.size()) > longest)
+      throw Error(Exit::config, "cannot use " + printable(path) + ": the name in line " + std::to_string(number) +
+                                    " is longer than " + std::to_string(longest) + " bytes");
+  }
+}
+
 // Configuration files, read before CLI11 sees their names: as it opens one, a FIFO could keep the program from starting
 // or ending for ever.
 class Configuration : public CLI::ConfigINI {
@@ -135,6 +149,7 @@ class Configuration : public CLI::ConfigINI {
     try {
       auto text = read_all(fd.get(), 1 << 20, printable(path), start_patience);
       if (!text) throw Error(Exit::config, "cannot read " + printable(path) + ": it has more than 1 MiB");
+      check_names(path, *text);
       m_texts[path] = std::move(*text);
     } catch (const Error& e) {
       throw Error(Exit::config, e.what(), e.error_number());

@@ -243,7 +243,7 @@ class StreamSender {
         auto job = fold.get(id);
         const Self& self = m_store.group().self;
         if (!job || !job->once || job->node != self.node || job->store != self.store || job->state == State::finished ||
-            job->state == State::dead)
+            job->state == State::dead || !can_change_owner(*job))
           continue;
         if (!job->owner.empty() && owner_alive(m_store.owners_directory(), job->owner)) continue;
         job->node = m_options.to;

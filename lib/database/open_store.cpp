@@ -70,7 +70,7 @@ std::unique_ptr<KeyValue> open_database(const std::string& name, const Directory
     if (!is_own_place(directory, program))
       throw Error(Exit::config, "cannot open the store " + printable(directory.path()) +
                                     ": its file database names a program that was not confirmed for this directory, " +
-                                    printable(program) + "; if it is to be run: gq-inspect --store " +
+                                    printable(program, any_length) + "; if it is to be run: gq-inspect --store " +
                                     printable(directory.path(), PATH_MAX) + " confirm");
   }
   return std::make_unique<Helper>(std::move(argv));

@@ -172,7 +172,7 @@ std::optional<TellThenAppend> Ownership::take(const Takeover& what, std::vector<
   if (what.cause == Takeover::Cause::gone && !detector.stays_gone(what.node, now.boot)) return std::nullopt;
   m_taking = what.node;
   // Only one that is made up has changed so often; nothing newer can be said of it.
-  leave_out(jobs, [](const HeldJob& j) { return j.job.term == UINT32_MAX || j.job.version == UINT32_MAX; });
+  leave_out(jobs, [](const HeldJob& j) { return !can_change_owner(j.job); });
   std::vector<TellThenAppend::Change> changes;
   for (auto& [id, job] : jobs) {
     job.node = m_self.node;

@@ -77,6 +77,9 @@ std::string blob_of(const std::string& id, const Job& job);
 // the room between them is for what becomes of an imported job later.
 inline constexpr uint32_t most_imported = uint32_t{1} << 30, most_told = uint32_t{1} << 31;
 
+// Whether the other nodes take it when another one becomes its owner, which is a term and a version more.
+inline bool can_change_owner(const Job& job) { return std::max(job.term, job.version) < most_told; }
+
 // Whether size and sum of its workload are known. Else only its end is, told by a node of before, which tells neither.
 inline bool knows_workload(const Job& job) { return job.size != 0 || job.sum != 0; }
 
