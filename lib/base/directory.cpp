@@ -1,15 +1,16 @@
 #include "gq/base/directory.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 
+#include "gq/base/disk.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
 
@@ -26,7 +27,7 @@ bool is_entry(const std::string& name) {
 Fd open_at(int directory, const std::string& name, int flags) {
   int fd;
   do {
-    fd = ::openat(directory, name.c_str(), flags | O_CLOEXEC, 0600);
+    fd = disk().openat(directory, name.c_str(), flags | O_CLOEXEC, 0600);
   } while (fd < 0 && errno == EINTR);
   return Fd(fd);
 }
@@ -73,7 +74,7 @@ Directory::Directory(const std::string& path, Exit code) : m_path(path) {
 Directory::Directory(std::string path, Fd fd, bool keeps_private)
     : m_path(std::move(path)), m_keeps_private(keeps_private) {
   struct stat st;
-  if (::fstat(fd.get(), &st) != 0) throw_errno(Exit::storage, "look at " + printable(m_path));
+  if (disk().fstat(fd.get(), &st) != 0) throw_errno(Exit::storage, "look at " + printable(m_path));
   m_owner = st.st_uid;
   if (keeps_private) make_private(fd.get(), st, S_IRWXU);
   m_fd = std::make_shared<const Fd>(std::move(fd));
@@ -91,13 +92,13 @@ Directory Directory::of_store(const std::string& path, bool create, bool link) {
     place = gq::try_open(path, flags);
   }
   struct stat st;
-  if (!place || ::fstat(place.get(), &st) != 0) throw_errno(Exit::config, what);
+  if (!place || disk().fstat(place.get(), &st) != 0) throw_errno(Exit::config, what);
   if (!S_ISDIR(st.st_mode)) throw refuse(S_ISLNK(st.st_mode) ? is_link : "it is not a directory");
   if (st.st_mode & (S_IWGRP | S_IWOTH)) throw refuse("others can write to it (chmod 700 it)");
   // Root is refused as well: the owner could not use the files that root would make.
   if (st.st_uid != ::geteuid()) throw refuse("it belongs to another user, who has to run this");
   struct statfs fs;
-  if (::fstatfs(place.get(), &fs) != 0) throw_errno(Exit::config, what);
+  if (disk().fstatfs(place.get(), &fs) != 0) throw_errno(Exit::config, what);
   if (is_network_file_system(fs.f_type))
     throw refuse("it is on a network file system, which cannot lock and sync as gq needs");
   Fd fd = open_at(place.get(), ".", O_RDONLY | O_DIRECTORY);
@@ -114,7 +115,7 @@ Directory Directory::kept_private() const {
 std::string Directory::identity() const {
   struct stat st;
   struct statx more;
-  if (::fstat(fd(), &st) != 0 || ::statx(fd(), "", AT_EMPTY_PATH, STATX_BTIME, &more) != 0)
+  if (disk().fstat(fd(), &st) != 0 || ::statx(fd(), "", AT_EMPTY_PATH, STATX_BTIME, &more) != 0)
     throw_errno(Exit::storage, "look at " + printable(m_path));
   const std::string made = birth_of(more);
   return made.empty() ? "" : std::to_string(st.st_dev) + " " + std::to_string(st.st_ino) + " " + made;
@@ -144,7 +145,7 @@ bool Directory::is_own(uid_t user) const { return user == m_owner || user == 0 |
 
 bool Directory::lets_in_others() const {
   struct stat st;
-  return ::fstat(fd(), &st) != 0 || (st.st_mode & (S_IXGRP | S_IXOTH));
+  return disk().fstat(fd(), &st) != 0 || (st.st_mode & (S_IXGRP | S_IXOTH));
 }
 
 Fd Directory::open_checked(const std::string& name, int flags, const char*& why) const {
@@ -161,14 +162,14 @@ Fd Directory::open_checked(const std::string& name, int flags, const char*& why)
     else if (errno == ENXIO) why = "it is not a regular file";
     return {};
   }
-  if (::fstat(fd.get(), &st) != 0) return {};
+  if (disk().fstat(fd.get(), &st) != 0) return {};
   if (!trusts(st)) {
     why = S_ISREG(st.st_mode) ? is_of_another : "it is not a regular file";
     errno = EPERM;
     return {};
   }
   if (m_keeps_private) make_private(fd.get(), st, S_IRUSR | S_IWUSR);
-  if ((flags & O_TRUNC) && ::ftruncate(fd.get(), 0) != 0) return {};
+  if ((flags & O_TRUNC) && disk().ftruncate(fd.get(), 0) != 0) return {};
   ::fcntl(fd.get(), F_SETFL, flags & O_APPEND);  // a command may read it
   return fd;
 }
@@ -252,13 +253,13 @@ std::optional<Directory> Directory::try_below(const std::string& name) const {
 }
 
 Directory Directory::make_below(const std::string& name) const {
-  if (::mkdirat(fd(), name.c_str(), 0700) == 0) sync();
+  if (disk().mkdirat(fd(), name.c_str(), 0700) == 0) sync();
   else if (errno != EEXIST) throw_errno(Exit::storage, "create " + printable(path_of(name)));
   return below(name);
 }
 
 bool Directory::look_at(const std::string& name, struct stat& st) const {
-  return is_entry(name) ? ::fstatat(fd(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 : quietly(EINVAL);
+  return is_entry(name) ? disk().fstatat(fd(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 : quietly(EINVAL);
 }
 
 bool Directory::has(const std::string& name) const {
@@ -268,27 +269,27 @@ bool Directory::has(const std::string& name) const {
 
 bool Directory::is(int file, const std::string& name) const {
   struct stat a, b;
-  return ::fstat(file, &a) == 0 && look_at(name, b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+  return disk().fstat(file, &a) == 0 && look_at(name, b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
 bool Directory::remove(const std::string& name) const {
-  return is_entry(name) ? ::unlinkat(fd(), name.c_str(), 0) == 0 : quietly(EINVAL);
+  return is_entry(name) ? disk().unlinkat(fd(), name.c_str(), 0) == 0 : quietly(EINVAL);
 }
 
 bool Directory::rename(const std::string& from, const Directory& target, const std::string& to) const {
-  return is_entry(from) && is_entry(to) ? ::renameat(fd(), from.c_str(), target.fd(), to.c_str()) == 0
+  return is_entry(from) && is_entry(to) ? disk().renameat2(fd(), from.c_str(), target.fd(), to.c_str(), 0) == 0
                                         : quietly(EINVAL);
 }
 
 bool Directory::rename_new(const std::string& from, const Directory& target, const std::string& to) const {
   return is_entry(from) && is_entry(to)
-             ? ::renameat2(fd(), from.c_str(), target.fd(), to.c_str(), RENAME_NOREPLACE) == 0
+             ? disk().renameat2(fd(), from.c_str(), target.fd(), to.c_str(), RENAME_NOREPLACE) == 0
              : quietly(EINVAL);
 }
 
 bool Directory::link(const std::string& from, const Directory& target, const std::string& to) const {
   if (!is_entry(from) || !is_entry(to)) return quietly(EINVAL);
-  if (::linkat(fd(), from.c_str(), target.fd(), to.c_str(), 0) != 0) return false;
+  if (disk().linkat(fd(), from.c_str(), target.fd(), to.c_str(), 0) != 0) return false;
   // What was linked is known only now.
   struct stat st;
   if (target.look_at(to, st) && trusts(st)) return true;
@@ -308,7 +309,7 @@ void Directory::remove_tree(const std::string& name, int levels) const {
     const Directory inside = below_of_any(name, Exit::storage);
     for (const auto& entry : inside.names()) inside.remove_tree(entry, levels - 1);
   }
-  if (::unlinkat(fd(), name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT)
+  if (disk().unlinkat(fd(), name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT)
     throw_errno(Exit::storage, "remove " + printable(path_of(name)));
 }
 
@@ -318,27 +319,18 @@ void Directory::touch(const std::string& name) const {
 
 std::vector<std::string> Directory::names() const {
   std::vector<std::string> all;
-  Fd own = open_at(fd(), ".", O_RDONLY | O_DIRECTORY);  // with a place of its own in the list
-  std::unique_ptr<DIR, int (*)(DIR*)> dir(own ? ::fdopendir(own.get()) : nullptr, ::closedir);
-  if (!dir) throw_errno(Exit::storage, "read the directory " + printable(m_path));
-  own.release();
-  for (;;) {
-    errno = 0;
-    const dirent* entry = ::readdir(dir.get());
-    if (!entry) break;
-    if (is_entry(entry->d_name)) all.emplace_back(entry->d_name);
-  }
-  if (errno != 0) throw_errno(Exit::storage, "read the directory " + printable(m_path));
+  if (disk().list(fd(), all) != 0) throw_errno(Exit::storage, "read the directory " + printable(m_path));
+  all.erase(std::remove_if(all.begin(), all.end(), [](const auto& name) { return !is_entry(name); }), all.end());
   return all;
 }
 
 void Directory::sync() const {
-  if (::fsync(fd()) != 0) throw_errno(Exit::storage, "sync " + printable(m_path));
+  if (disk().fsync(fd()) != 0) throw_errno(Exit::storage, "sync " + printable(m_path));
 }
 
 void Directory::sync_parent() const {
   Fd parent = open_at(fd(), "..", O_RDONLY | O_DIRECTORY);
-  if (!parent || ::fsync(parent.get()) != 0) throw_errno(Exit::storage, "sync " + printable(m_path) + "/..");
+  if (!parent || disk().fsync(parent.get()) != 0) throw_errno(Exit::storage, "sync " + printable(m_path) + "/..");
 }
 
 bool Directory::publish(const std::string& name, std::string_view content, bool replace) const {
@@ -346,9 +338,9 @@ bool Directory::publish(const std::string& name, std::string_view content, bool 
   Fd file = open(temporary, O_WRONLY | O_CREAT | O_EXCL);
   bool done = false;
   try {
-    write_all(file.get(), content, path_of(temporary));
-    if (::fsync(file.get()) != 0) throw_errno(Exit::storage, "sync " + printable(path_of(temporary)));
-    done = replace ? rename(temporary, name) : ::linkat(fd(), temporary.c_str(), fd(), name.c_str(), 0) == 0;
+    write_all_at(file.get(), content, 0, path_of(temporary));
+    if (disk().fsync(file.get()) != 0) throw_errno(Exit::storage, "sync " + printable(path_of(temporary)));
+    done = replace ? rename(temporary, name) : disk().linkat(fd(), temporary.c_str(), fd(), name.c_str(), 0) == 0;
     if (!done && (replace || errno != EEXIST)) throw_errno(Exit::storage, "create " + printable(path_of(name)));
     if (!replace) remove(temporary);
     sync();

@@ -13,8 +13,8 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
-#include <thread>
 
+#include "gq/base/disk.hpp"
 #include "gq/base/text.hpp"
 
 namespace gq {
@@ -28,14 +28,14 @@ Fd& Fd::operator=(Fd&& other) noexcept {
 }
 
 void Fd::reset() {
-  if (m_fd >= 0) ::close(m_fd);
+  if (m_fd >= 0) disk().close(m_fd);
   m_fd = -1;
 }
 
 Fd try_open(const std::string& path, int flags, mode_t mode) {
   int fd;
   do {
-    fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
+    fd = disk().openat(AT_FDCWD, path.c_str(), flags | O_CLOEXEC, mode);
   } while (fd < 0 && errno == EINTR);
   return Fd(fd);
 }
@@ -49,7 +49,7 @@ Fd open_file(const std::string& path, int flags, mode_t mode, Exit code) {
 size_t read_at(int fd, void* buffer, size_t size, uint64_t offset) {
   size_t done = 0;
   while (done < size) {
-    ssize_t n = ::pread(fd, static_cast<char*>(buffer) + done, size - done, static_cast<off_t>(offset + done));
+    ssize_t n = disk().pread(fd, static_cast<char*>(buffer) + done, size - done, static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) throw_errno(Exit::storage, "read the store");
     if (n == 0) break;
@@ -69,7 +69,7 @@ void write_all(int fd, std::string_view data, const std::string& name) {
 
 void write_all_at(int fd, std::string_view data, uint64_t offset, const std::string& name) {
   while (!data.empty()) {
-    ssize_t n = ::pwrite(fd, data.data(), data.size(), static_cast<off_t>(offset));
+    ssize_t n = disk().pwrite(fd, data.data(), data.size(), static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) throw_errno(Exit::storage, "write " + name);
     data.remove_prefix(static_cast<size_t>(n));
@@ -123,7 +123,7 @@ std::optional<std::string> read_all(int fd, uint64_t limit, const std::string& n
 
 uint64_t file_size(int fd) {
   struct stat st;
-  if (::fstat(fd, &st) != 0) throw_errno(Exit::storage, "stat a file of the store");
+  if (disk().fstat(fd, &st) != 0) throw_errno(Exit::storage, "stat a file of the store");
   return static_cast<uint64_t>(st.st_size);
 }
 
@@ -162,11 +162,11 @@ void make_directories(const std::string& path) {
 
 FileLock::FileLock(int fd, Mode mode, Millis patience) : m_fd(fd) { wait_for_lock(fd, mode, patience); }
 
-FileLock::~FileLock() { ::flock(m_fd, LOCK_UN); }
+FileLock::~FileLock() { disk().flock(m_fd, LOCK_UN); }
 
 bool try_lock(int fd, FileLock::Mode mode) {
   for (;;) {
-    if (::flock(fd, (mode == FileLock::Mode::shared ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0) return true;
+    if (disk().flock(fd, (mode == FileLock::Mode::shared ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0) return true;
     if (errno == EWOULDBLOCK) return false;
     if (errno != EINTR) throw_errno(Exit::storage, "lock the store");
   }
@@ -205,8 +205,7 @@ void wait_for_lock(int fd, FileLock::Mode mode, Millis patience) {
   // Often at first, or those that hold it one after the other would leave no gap for this one.
   constexpr auto often = std::chrono::microseconds(100), seldom = std::chrono::microseconds(1000);
   Wait wait([fd] { return holder_of(fd); }, [fd] { return "holds " + printable(name_of(fd)); }, patience);
-  for (; !try_lock(fd, mode); wait.check())
-    std::this_thread::sleep_for(wait.lasted() < std::chrono::seconds(2) ? often : seldom);
+  for (; !try_lock(fd, mode); wait.check()) disk().wait(wait.lasted() < std::chrono::seconds(2) ? often : seldom);
 }
 
 }  // namespace gq

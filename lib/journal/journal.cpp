@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include <cstring>
 
 #include "gq/base/bytes.hpp"
+#include "gq/base/disk.hpp"
 #include "gq/base/log.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
@@ -155,7 +155,7 @@ void sync_segments(const Directory& journal, Lsn from) {
     if (i + 1 < segments.size() && segments[i + 1] <= from) continue;
     Fd fd = journal.find(segment_name(segments[i]), O_RDWR);
     if (!fd) continue;  // it has been cleaned since
-    if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync the journal");
+    if (disk().fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync the journal");
   }
 }
 
@@ -214,7 +214,7 @@ void Journal::set_owed(Lsn end, uint64_t bytes) {
   put_le<uint64_t>(owed, end);
   put_le<uint64_t>(owed, bytes);
   put_le<uint64_t>(owed, sum64(owed, m_seed));
-  [[maybe_unused]] ssize_t n = ::pwrite(m_lock.get(), owed.data(), owed.size(), hint_size);
+  [[maybe_unused]] ssize_t n = disk().pwrite(m_lock.get(), owed.data(), owed.size(), hint_size);
 }
 
 // `more` is what what has just been appended needs to be run.
@@ -234,7 +234,7 @@ void Journal::publish(Lsn base, Lsn end, Lsn last, uint64_t more) {
     hint += owed;
   }
   // A hint that cannot be written is a stale one: the next append begins a new segment.
-  [[maybe_unused]] ssize_t n = ::pwrite(m_lock.get(), hint.data(), hint.size(), 0);
+  [[maybe_unused]] ssize_t n = disk().pwrite(m_lock.get(), hint.data(), hint.size(), 0);
 }
 
 // Whether the end that a hint tells is that of a frame (or header) that verifies.
@@ -302,7 +302,7 @@ void Journal::begin_segment(Room room) {
       begin += record;
     }
     write_all_at(segment->fd.get(), begin, 0, m_directory.path_of(temporary));
-    if (::fsync(segment->fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_directory.path_of(temporary));
+    if (disk().fsync(segment->fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_directory.path_of(temporary));
     publish(base, base + begin.size(), torn ? base + segment_header_size : 0, 0);
     if (!m_directory.rename(temporary, segment_name(base)))
       throw_errno(Exit::storage, "rename " + m_directory.path_of(temporary));
@@ -340,7 +340,7 @@ bool Journal::ensure_spare() {
   Fd fd = m_directory.try_open(temporary, O_RDWR | O_CREAT | O_EXCL);
   if (!fd) return false;
   // Blocks beyond the end of the file: its size must stay that of what is in it.
-  int rc = ::fallocate(fd.get(), FALLOC_FL_KEEP_SIZE, 0, spare_size);
+  int rc = disk().fallocate(fd.get(), FALLOC_FL_KEEP_SIZE, 0, spare_size);
   if (rc != 0 && errno == EOPNOTSUPP) rc = 0;  // then a full disk also stops completions, until there is room again
   if (rc == 0 && !m_directory.rename(temporary, spare_name)) rc = -1;
   if (rc != 0) {
@@ -353,14 +353,14 @@ bool Journal::ensure_spare() {
 
 uint64_t Journal::available() const {
   struct statfs fs;  // statvfs(3) would make the call twice
-  return ::fstatfs(m_directory.fd(), &fs) == 0 ? fs.f_bavail * static_cast<uint64_t>(fs.f_frsize) : UINT64_MAX;
+  return disk().fstatfs(m_directory.fd(), &fs) == 0 ? fs.f_bavail * static_cast<uint64_t>(fs.f_frsize) : UINT64_MAX;
 }
 
 bool Journal::has_room(uint64_t size, uint64_t run, std::optional<uint64_t> owed) {
   m_durability.check(*this);
   if (!owed) owed = this->owed();
   struct statfs fs;
-  if (::fstatfs(m_directory.fd(), &fs) != 0) return true;
+  if (disk().fstatfs(m_directory.fd(), &fs) != 0) return true;
   if (!owed && fs.f_bavail < fs.f_blocks / 2) return false;
   return fs.f_bavail * static_cast<uint64_t>(fs.f_frsize) >=
          size + spare_size + run + owed.value_or(0);  // append() sees to the spare
@@ -418,7 +418,7 @@ std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Roo
     } catch (const Error&) {
       // Only the live writer, still under the lock, may cut back its own short write. Where it cannot, the hint tells
       // the next append that this tail is not whole.
-      if (::ftruncate(m_segment->fd.get(), static_cast<off_t>(m_segment_end)) != 0)
+      if (disk().ftruncate(m_segment->fd.get(), static_cast<off_t>(m_segment_end)) != 0)
         throw_errno(Exit::retry, "cut back a short write to the journal");
       throw;
     }
@@ -469,7 +469,7 @@ std::vector<SegmentInfo> Journal::segments() const {
     if (!all.empty() && all.back().cleaned && base < all.back().end) continue;
     struct stat st;
     Fd fd = m_directory.find(segment_name(base), O_RDONLY);
-    if (!fd || ::fstat(fd.get(), &st) != 0) continue;  // it has been cleaned since
+    if (!fd || disk().fstat(fd.get(), &st) != 0) continue;  // it has been cleaned since
     auto header = read_segment_header(fd.get(), base, m_seed);
     SegmentInfo& s = all.emplace_back();
     s.base = base;
@@ -525,7 +525,7 @@ void CleanedSegment::finish(Lsn end, Lsn cleaned_at) {
   write();
   write_all_at(m_fd.get(), segment_header(m_base, {m_previous_end, end, cleaned_at, m_size}, m_journal.seed()), 0,
                m_journal.directory().path_of(m_temporary));
-  if (::fsync(m_fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_journal.directory().path_of(m_temporary));
+  if (disk().fsync(m_fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_journal.directory().path_of(m_temporary));
 }
 
 void CleanedSegment::publish() {

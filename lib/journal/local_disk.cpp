@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "gq/base/bytes.hpp"
+#include "gq/base/disk.hpp"
 #include "gq/base/log.hpp"
 #include "gq/base/text.hpp"
 #include "gq/journal/journal.hpp"
@@ -35,7 +36,7 @@ void LocalDisk::mark_new() {
   FileLock lock(m_marks.get(), FileLock::Mode::exclusive);
   if (synced() || has_segments(m_store)) return;
   write_all_at(m_marks.get(), mark(0, 0), marks_offset, m_store.path_of(lock_name));
-  if (::fsync(m_marks.get()) != 0) throw_errno(Exit::storage, "sync " + m_store.path_of(lock_name));
+  if (disk().fsync(m_marks.get()) != 0) throw_errno(Exit::storage, "sync " + m_store.path_of(lock_name));
 }
 
 // What stands in a slot: the position and a sum.
@@ -68,7 +69,7 @@ void LocalDisk::publish(Lsn end) noexcept {
   const size_t slot = static_cast<size_t>(::getpid()) % mark_slots;
   const std::string entry = mark(end, slot);
   [[maybe_unused]] ssize_t n =
-      ::pwrite(m_marks.get(), entry.data(), entry.size(), static_cast<off_t>(marks_offset + slot * mark_size));
+      disk().pwrite(m_marks.get(), entry.data(), entry.size(), static_cast<off_t>(marks_offset + slot * mark_size));
 }
 
 void LocalDisk::wrote(const std::shared_ptr<ActiveSegment>& segment, Lsn end) {
@@ -78,7 +79,7 @@ void LocalDisk::wrote(const std::shared_ptr<ActiveSegment>& segment, Lsn end) {
 }
 
 // Where that fails, those whose records are in there will hear of it.
-void LocalDisk::finish(int segment) noexcept { [[maybe_unused]] int rc = ::fdatasync(segment); }
+void LocalDisk::finish(int segment) noexcept { [[maybe_unused]] int rc = disk().fdatasync(segment); }
 
 bool LocalDisk::sync(Journal&, Lsn from, Lsn end) {
   std::unique_lock<std::mutex> lock(m_mutex);
@@ -97,7 +98,7 @@ bool LocalDisk::sync(Journal&, Lsn from, Lsn end) {
     m_syncing = true;
     Lsn upto = segment->appended;
     lock.unlock();
-    int rc = ::fdatasync(segment->fd.get());
+    int rc = disk().fdatasync(segment->fd.get());
     int saved = errno;
     if (rc == 0) publish(upto);
     lock.lock();

@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "gq/base/disk.hpp"
 #include "gq/base/ulid.hpp"
 #include "gq/journal/durability.hpp"
 #include "gq/journal/record.hpp"
@@ -59,8 +60,8 @@ std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint6
       fd = written ? std::move(arrived->file) : m_directory.open(temporary, O_RDWR | O_CREAT | O_EXCL);
       try {
         if (!try_lock(fd.get(), FileLock::Mode::shared)) throw Error(Exit::storage, "cannot lock a new blob");
-        if (!written) write_all(fd.get(), data, "a blob");
-        if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync a blob");
+        if (!written) write_all_at(fd.get(), data, 0, "a blob");
+        if (disk().fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync a blob");
       } catch (const Error&) {
         m_directory.remove(temporary);
         throw;
@@ -77,7 +78,7 @@ std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint6
       continue;  // removed before the lock was ours
     if (file_size(fd.get()) != data.size() || sum_part(fd.get(), 0, data.size()) != sum) return std::nullopt;
     // Whoever made it may not have come to its syncs.
-    if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync a blob");
+    if (disk().fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync a blob");
     break;
   }
   part->sync();

@@ -1,0 +1,50 @@
+// The disk: each call through which gq reaches the files of a store. They are the kernel's, or those of a simulated
+// disk, which forgets what was not synced (tests/disk).
+//
+// The surprising fact: it is one for the whole process, as the kernel is. Descriptors are numbers, so whatever has one
+// need not know whose it is.
+#pragma once
+
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/vfs.h>
+
+#include <chrono>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+namespace gq {
+
+// As the system calls of these names: on an error they return -1 and set errno.
+class Disk {
+ public:
+  virtual ~Disk() = default;
+  virtual int openat(int directory, const char* name, int flags, mode_t mode) = 0;
+  virtual int close(int fd) = 0;
+  virtual ssize_t pread(int fd, void* buffer, size_t size, off_t offset) = 0;
+  virtual ssize_t pwrite(int fd, const void* data, size_t size, off_t offset) = 0;
+  virtual int ftruncate(int fd, off_t size) = 0;
+  virtual int fallocate(int fd, int mode, off_t offset, off_t size) = 0;
+  virtual int fsync(int fd) = 0;
+  virtual int fdatasync(int fd) = 0;
+  virtual int renameat2(int from, const char* name, int to, const char* new_name, unsigned flags) = 0;
+  virtual int linkat(int from, const char* name, int to, const char* new_name, int flags) = 0;
+  virtual int unlinkat(int directory, const char* name, int flags) = 0;
+  virtual int mkdirat(int directory, const char* name, mode_t mode) = 0;
+  virtual int fstat(int fd, struct stat* st) = 0;
+  virtual int fstatat(int directory, const char* name, struct stat* st, int flags) = 0;
+  virtual int fstatfs(int fd, struct statfs* fs) = 0;
+  virtual int flock(int fd, int operation) = 0;
+  // The entries of a directory, in no order, as readdir(3) tells them.
+  virtual int list(int directory, std::vector<std::string>& names) = 0;
+  // Before a lock is asked for again.
+  virtual void wait(std::chrono::microseconds time) = 0;
+};
+
+Disk& disk();
+
+// Puts another in its place, which has to outlive that; nullptr: the kernel's. Only while no other thread uses it.
+void use_disk(Disk* other);
+
+}  // namespace gq
