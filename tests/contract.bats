@@ -321,7 +321,7 @@ PY
   head -c 64k /dev/zero >"$T/disk/full" || true
   seq 3 | gq-enqueue f --local -l >/dev/null
   gq-flush --max-attempts 1 -f f --output "$T/disk/o" -- echo x 2>"$T/full.err"
-  no_jobs && [[ $(grep -c 'No space left on device; what commands print is lost' "$T/full.err") == 1 ]]
+  no_jobs && [[ $(grep -c 'No space left on device; the output of commands is lost' "$T/full.err") == 1 ]]
 }
 
 # bats test_tags=once
@@ -349,7 +349,7 @@ PY
   eventually no_jobs
   well() { tail -n 1 "$T/heard" | grep -q '^STATUS=[^;]*$'; }
   eventually well
-  [[ $(field "$id" attempts) == 1 && $(grep -c 'nothing is started until' "$T/bg.1.err") == 1 && $(grep -c 'can be kept again' "$T/bg.1.err") == 1 ]]
+  [[ $(field "$id" attempts) == 1 && $(grep -c 'no command is started until' "$T/bg.1.err") == 1 && $(grep -c 'can be kept again' "$T/bg.1.err") == 1 ]]
   not grep 'cannot run' "$T/bg.1.err"
   kill "$PID"
   wait "$PID"
@@ -468,7 +468,7 @@ time.sleep(600)' "$T/log"
   eventually no_jobs
   chmod 775 "$T/o"
   id=$(gq-enqueue f --local <<<x)
-  eventually grep -q 'others may write to it.*; nothing is started until that can be done' "$T/bg.0.err"
+  eventually grep -q 'others may write to it.*; no command is started until this works' "$T/bg.0.err"
   [[ ! -e $T/o/$id.1 ]]
   chmod 755 "$T/o"
   eventually no_jobs
@@ -529,7 +529,7 @@ PY
   timeout 60 gq-worker --local --drain -f f --stream --backoff 10ms -- sh -c 'while read -r l id attempt rest; do head -c "$l" >/dev/null; echo "$((attempt == 1 ? 75 : 0)) $id"; done'
   gq-enqueue f --local <<<x
   gq-worker --local --drain -f f --stream -- sh -c 'while read -r l id rest; do head -c "$l" >/dev/null; echo hello; done' 2>/dev/null
-  [[ $(gq-inspect list --json | jq -r .reason) == *'an answer that is none: hello' ]]
+  [[ $(gq-inspect list --json | jq -r .reason) == *'not a valid answer: hello' ]]
   gq-enqueue g --local <<<x
   fails_with 78 gq-worker --local --drain --strict -f g --stream -- /nonexistent
   gq-worker --local --drain -f g --stream --time-limit 200ms --grace 200ms --max-attempts 1 -- sleep 60 2>/dev/null

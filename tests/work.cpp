@@ -114,9 +114,9 @@ void a_conclusion_gives_its_reason() {
   CHECK(why({.of = Of::stream, .exit = 127}) == "exit 127" && why({.of = Of::stream, .signal = 9}) == "signal 9");
   CHECK(why({.of = Of::answer, .exit = 100, .said = "bad address"}) == "exit 100: bad address");
   CHECK(why({.exit = 1, .cut_off = true}) == "stopped with its worker");
-  CHECK(why({.exit = 1, .prints = true, .printed = Printed::nowhere}) ==
-        "what it printed could not be written: exit 1");
-  CHECK(why({.of = Of::stream, .signal = 9, .unsent = EIO}) == "it could not be sent: Input/output error");
+  CHECK(why({.exit = 1, .prints = true, .printed = Printed::nowhere}) == "its output could not be written: exit 1");
+  CHECK(why({.of = Of::stream, .signal = 9, .unsent = EIO}) ==
+        "the job could not be sent to the command: Input/output error");
 }
 
 // Rows of --on-exit, --keep and --backoff, and the record that comes of it all.
@@ -575,7 +575,7 @@ void each_line_has_its_meaning() {
           const std::string reason = rest == "" ? "" : rest == " " + what ? "" : rest.substr(1);
           const std::string prefix = what + " ";
           CHECK(answers[0].status == number.value_or(70));
-          CHECK(answers[0].reason == (!number                      ? "an answer that is none: " + line
+          CHECK(answers[0].reason == (!number                      ? "not a valid answer: " + line
                                       : reason.starts_with(prefix) ? reason.substr(prefix.size())
                                                                    : reason));
         }

@@ -692,7 +692,7 @@ open(sys.argv[2], "wb").write(open(sys.argv[1], "rb").read().replace(b"\0recv\0"
   kill "$PID"
   wait "$PID" || status=$?
   ((status == 74 && SECONDS - start < 20))
-  grep -q 'cannot record how 2 commands ended, whose jobs run again: ' "$T/bg.0.err"
+  grep -q 'cannot record how 2 commands ended; their jobs will run again: ' "$T/bg.0.err"
 }
 
 # bats test_tags=journal

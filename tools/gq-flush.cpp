@@ -211,7 +211,7 @@ Exit flush(Options& o, const Common& common) {
   // Also where there is nothing to run now, so that a crontab tells of it at once.
   if (int problem = o.dry_run ? 0 : command_problem(config.command[0]))
     throw Error(Exit::config,
-                "cannot run " + printable(config.command[0]) + ": " + errno_text(problem) + "; no job is spent");
+                "cannot run " + printable(config.command[0]) + ": " + errno_text(problem) + "; no attempt is spent");
   Store store = open_store(common.store, false);
   if (o.dry_run) {
     print_runnable(store, o.work.functions);

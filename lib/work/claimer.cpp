@@ -9,9 +9,9 @@
 namespace gq {
 namespace {
 
-// How often to look whether other owners have died, and at the journal where inotify is not to be had.
+// How often to check whether other owners have died, and how often to read the journal's end without inotify.
 constexpr Millis look_interval{1000};
-// About this much work is claimed for each slot.
+// The work to claim for each slot.
 constexpr double claim_ahead_ms = 50;
 constexpr double most_ahead = 64;
 
@@ -122,13 +122,13 @@ std::vector<Claim> Claimer::claim(size_t places, std::set<std::string> held, Clo
 void Claimer::heard() {
   char events[4096];
   while (::read(m_watch.get(), events, sizeof events) > 0) continue;
-  // The file is also written after each sync, which brings nothing new.
+  // The lock file is also written after each sync, which brings nothing new.
   try {
     const Lsn end = m_store.journal().end();
     m_look = m_look || end != m_seen_end;
     m_seen_end = end;
   } catch (const Error&) {
-    m_look = true;  // then it hears that the disk refuses
+    m_look = true;  // the next claim then reports the error of the disk
   }
 }
 

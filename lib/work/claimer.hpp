@@ -1,7 +1,9 @@
-// The claimer: which jobs this process has claimed and not started yet, when to look for more, and how many to claim.
+// The claimer knows which jobs this process has claimed and not started yet. It decides when to look for more jobs and
+// how many to claim.
 //
-// Short jobs are claimed several at a time, about 50 ms of work for each slot, so that others get their share soon;
-// what has waited for a slot too long is given back. What decides that is pure: Rate, Pauses and claim_request().
+// It claims several short jobs at a time, about 50 ms of work for each slot, so that other processes get their share
+// soon. It gives back jobs that have waited too long for a slot. The decisions are pure: Rate, Pauses and
+// claim_request().
 #pragma once
 
 #include <chrono>
@@ -18,14 +20,14 @@
 
 namespace gq {
 
-// So many starts in a second, evenly; 0: no bound. Pure.
+// Spaces starts evenly, at most `per_second` in a second; 0: no limit. Pure.
 class Rate {
  public:
   using Time = std::chrono::steady_clock::time_point;
   explicit Rate(double per_second) : m_per_second(per_second) {}
 
   double per_second() const { return m_per_second; }
-  // When the next start may be.
+  // The earliest time of the next start.
   Time next() const { return m_next; }
   void started(Time now);
 
@@ -34,25 +36,25 @@ class Rate {
   Time m_next{};
 };
 
-// Functions whose command is broken, each of which pauses for a second at first and for a minute at most. Pure.
+// Functions whose command is broken. Each pauses for a second at first; further pauses double, up to a minute. Pure.
 class Pauses {
  public:
   using Time = std::chrono::steady_clock::time_point;
   static constexpr Millis first{1000}, longest{60000};
 
   enum class Begun {
-    first,    // it worked until now
-    again,    // for longer than before
-    already,  // another command of the same start
+    first,    // the command worked until now
+    again,    // the command failed again after a pause; the new pause is longer
+    already,  // the function is paused already; another command of the same start failed, too
   };
   Begun begin(const std::string& function, Time now);
-  // The command was run; true where the function had paused.
+  // The command could be run. True if the function had paused.
   bool end(const std::string& function) { return m_broken.erase(function) > 0; }
-  // Functions that pause now, or are waited for by their command.
+  // The functions that pause at this time.
   std::set<std::string> now(Time now) const;
-  // When the next pause ends that has not been told of by are_over().
+  // When the next pause ends that are_over() has not reported yet.
   std::optional<Time> next() const;
-  // Whether one has ended since the last call.
+  // Whether a pause has ended since the last call.
   bool are_over(Time now);
   std::vector<std::string> functions() const;
 
@@ -60,7 +62,7 @@ class Pauses {
   struct Broken {
     Time until{};
     Millis delay{0};
-    bool waiting = false;  // for that moment
+    bool waiting = false;  // are_over() has not reported the end of this pause yet
   };
   std::map<std::string, Broken> m_broken;
 };
@@ -73,10 +75,10 @@ struct ClaimRules {
   uint32_t max_crashes = 0;
   bool stream = false;
   double rate = 0;
-  bool polls = false;  // what others hold is waited for, whatever it is
+  bool polls = false;  // look again every second, because the worker waits for jobs that other processes hold
 };
 
-// What to ask the store for, where there are so many free places; who asks, and what it holds, is to be added. Pure.
+// What to ask the store for when so many places are free. The caller adds `owner` and `held`. Pure.
 ClaimRequest claim_request(const ClaimRules& rules, const Pauses& pauses, double average_ms, size_t places,
                            Pauses::Time now);
 
@@ -89,11 +91,12 @@ class Claimer {
 
   size_t size() const { return m_jobs.size(); }
   bool is_empty() const { return m_jobs.empty(); }
-  // The next job is one that a worker has died of, and a streamed command is needed for it alone.
+  // Whether the next job is one during which a worker has died, which needs a streamed command for itself.
   bool guilty_first() const { return m_config.stream && !m_jobs.empty() && m_jobs.front().job.crashes > 0; }
   Claim take();
   void put_back(Claim claim) { m_jobs.push_front(std::move(claim)); }
-  // Takes away what is to be given back: all, those of a function, or those that wait for no stream to run empty.
+  // Removes and returns jobs that are to be given back: all jobs, the jobs of one function, or all but a guilty first
+  // job, for which a stream is to run empty.
   std::vector<Claim> take_all() {
     return take_if([](const Claim&) { return true; });
   }
@@ -102,22 +105,23 @@ class Claimer {
 
   // ---- when to look for more
 
-  // There may be something to claim.
+  // There may be jobs to claim.
   void look_again() { m_look = true; }
   bool may_find_more(Millis wall) const { return m_look || (m_seen.next_due && *m_seen.next_due <= wall); }
   bool is_due(Clock::time_point now, Millis wall) const { return may_find_more(wall) || now >= m_next_look; }
-  // None of the functions' jobs is left, wherever; as it was when it last looked.
+  // At the last claim, no job of these functions was left, neither free nor held by another process.
   bool is_drained() const { return !m_look && m_seen.live == 0; }
-  // In how many milliseconds it is due; INT64_MAX where only the journal tells.
+  // In how many milliseconds is_due() becomes true; INT64_MAX if only news in the journal can make it true.
   int64_t due_in(Clock::time_point now, Millis wall) const;
 
-  // Claims as many as there are places for. Returns those that are not to be started again, for their workers died.
-  // Throws Error. All that gives jobs back must be on stable storage (Store::claim()).
+  // Claims as many jobs as there are places for. Returns jobs that must not be started again, because too many workers
+  // died while running them. Throws Error. Before the call, each record that gives a job back must be on stable storage
+  // (Store::claim()).
   std::vector<Claim> claim(size_t places, std::set<std::string> held, Clock::time_point now);
   uint64_t live() const { return m_seen.live; }
 
-  // The descriptor that is readable when the journal may have news, or -1: then heard() is to be called. woke() is to
-  // be called after each wait.
+  // A descriptor that is readable when the journal may have news; the caller then calls heard(). -1 if there is none.
+  // The caller calls woke() after each wait.
   int watch() const { return m_watch ? m_watch.get() : -1; }
   void heard();
   void woke(Clock::time_point now);
@@ -128,7 +132,7 @@ class Claimer {
   const Rate& rate() const { return m_rate; }
   Pauses& pauses() { return m_pauses; }
   const Pauses& pauses() const { return m_pauses; }
-  // A command has taken that long.
+  // A command has taken this many milliseconds.
   void took(double ms) { m_average_ms = 0.8 * m_average_ms + 0.2 * ms; }
 
  private:
@@ -149,10 +153,10 @@ class Claimer {
   Rate m_rate;
   Pauses m_pauses;
   Fd m_watch;
-  Lsn m_seen_end = 0;  // of the journal, when that last told of news
+  Lsn m_seen_end = 0;  // the end of the journal at the last news
   std::deque<Claim> m_jobs;
-  Claims m_seen;       // what the last claim told, without its jobs
-  bool m_look = true;  // whether there may be something to claim
+  Claims m_seen;       // what the last claim returned, without its jobs
+  bool m_look = true;  // there may be jobs to claim
   Clock::time_point m_next_look;
   double m_average_ms = 1000;
 };

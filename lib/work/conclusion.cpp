@@ -54,11 +54,11 @@ Conclusion conclude(const AttemptEnd& end, const Job& job, const ConclusionRules
   const std::string why = reason(end, verdict);
   if (end.cut_off && !is_good(verdict)) return given_back("stopped with its worker");
   if (end.printed != Printed::arrives && depends_on_output(end, rules))
-    return given_back("what it printed could not be written: " + why,
+    return given_back("its output could not be written: " + why,
                       end.printed == Printed::nowhere ? Millis(0) : now + rules.pause());
-  // EPIPE and EPROTO are the command's own doing.
+  // EPIPE and EPROTO are the command's own fault.
   if (end.unsent != 0 && end.unsent != EPIPE && end.unsent != EPROTO)
-    return given_back("it could not be sent: " + errno_text(end.unsent), now + unsent_retry);
+    return given_back("the job could not be sent to the command: " + errno_text(end.unsent), now + unsent_retry);
   Conclusion conclusion{.spent = true,
                         .why = why,
                         .exit = end.signal ? no_exit : static_cast<uint32_t>(end.exit),

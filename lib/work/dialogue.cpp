@@ -52,7 +52,7 @@ std::vector<Dialogue::Answer> Dialogue::heard(std::string_view text, Time now) {
   if (answers.empty()) return answers;
   m_latest.push_back({ms, answers.size()});
   if (m_latest.size() > most_paces) m_latest.pop_front();
-  // Where it waits for more, it is not at work before that is sent.
+  // A command that waits for more jobs is not working until the next one is sent.
   m_working_since = m_unanswered.empty() ? Time{} : now;
   return answers;
 }
@@ -75,7 +75,7 @@ void Dialogue::take_line(std::vector<Answer>& answers) {
   if (is_named) reason.remove_prefix(std::min(name.size() + 1, reason.size()));
   const auto status = parse_count(word);
   Answer answer{job->id, broken_answer, {}};
-  if (!status || *status > 255) answer.reason = "an answer that is none: " + printable(line);
+  if (!status || *status > 255) answer.reason = "not a valid answer: " + printable(line);
   else answer.status = static_cast<int>(*status), answer.reason = printable(reason);
   m_unanswered.erase(job);
   m_answered_set.insert(answer.id);

@@ -17,7 +17,7 @@ constexpr size_t most_lingering = 256;
 
 constexpr const char *kept_as_dead = "it is kept as dead", *tried_again = "to be tried again";
 
-// To spread the retries of jobs that failed together.
+// Spreads the retries of jobs that failed together.
 double random_part() {
   static thread_local std::mt19937 random{std::random_device{}()};
   return std::uniform_real_distribution<double>(0, 1)(random);
@@ -67,7 +67,6 @@ void Dispatcher::enforce_limits() {
   for (auto& slot : m_slots) slot.enforce_limit(Clock::now());
 }
 
-// Attempts and commands that have ended.
 void Dispatcher::reap() {
   for (auto& slot : m_slots) {
     for (auto& ended : slot.answers()) end_attempt(ended, nullptr);
@@ -93,7 +92,6 @@ void Dispatcher::send(int signal) {
   for (auto& slot : m_slots) slot.send(signal);
 }
 
-// A streamed command sees the end of its input when it has answered for what it was sent.
 void Dispatcher::end_streams() {
   for (auto& slot : m_slots)
     if (slot.is_idle_stream()) slot.close_for_stop();
@@ -101,7 +99,7 @@ void Dispatcher::end_streams() {
 
 // ---- jobs
 
-// How things stand for the jobs that are claimed.
+// The state of the slots and of the claimed jobs.
 Schedule Dispatcher::schedule() const {
   Schedule all{.waiting = m_claimer.size(),
                .guilty_first = m_claimer.guilty_first(),
@@ -112,7 +110,7 @@ Schedule Dispatcher::schedule() const {
   return all;
 }
 
-// Claims what there is room for.
+// Claims jobs for this much room.
 void Dispatcher::refill(size_t room) {
   if (m_recorder.gave_back()) m_recorder.settle();
   else m_recorder.append();
@@ -127,9 +125,9 @@ void Dispatcher::refill(size_t room) {
   }
 }
 
-// Puts claimed jobs into free slots. Each start is recorded first, all of them with one write.
+// Puts claimed jobs into free slots. Records all starts first, with one write.
 void Dispatcher::start_jobs() {
-  // What was claimed before this node was away may be another's by now.
+  // If this node was away, another node may own the jobs that were claimed before.
   if (!m_claimer.is_empty() && !m_store.may_start()) give_back(m_claimer.take_all());
   auto starts = choose_starts();
   if (m_output_trouble) give_back_waiting();
@@ -144,7 +142,7 @@ void Dispatcher::start_jobs() {
   }
 }
 
-// Which jobs go to which slots.
+// Chooses which jobs go to which slots.
 std::vector<Dispatcher::Placed> Dispatcher::choose_starts() {
   std::vector<Placed> starts;
   Schedule now = schedule();
@@ -161,7 +159,7 @@ std::vector<Dispatcher::Placed> Dispatcher::choose_starts() {
   return starts;
 }
 
-// What a command needs for a job. Nothing where it cannot be run now, and that has been dealt with.
+// Makes what a command needs for a job. Returns nothing if the job cannot be run now; that is then dealt with.
 std::optional<Slot::Start> Dispatcher::prepare(Claim claim) {
   Slot::Start start;
   std::string reason;
@@ -173,7 +171,7 @@ std::optional<Slot::Start> Dispatcher::prepare(Claim claim) {
                     : claim.job.source.empty() ? std::move(w->blob)
                                                : readable_part(w->blob.get(), w->offset, claim.job.size);
   } catch (const Error& e) {
-    // This one cannot be read now. Others can.
+    // This job's workload cannot be read now. Others can.
     record(claim, given_back(printable(e.what()), now_ms() + m_config.rules.pause()));
     say(Level::warning, claim, e.what(), tried_again);
     return std::nullopt;
@@ -219,7 +217,7 @@ void Dispatcher::record_starts(std::vector<Placed>& starts) {
   }
 }
 
-// What the command printed is in `output`, where it is all of one job.
+// `output` has what the command printed, if all of it belongs to one job.
 void Dispatcher::end_attempt(Slot::Ended& ended, Output* output) {
   using What = Conclusion::What;
   const Claim& claim = ended.claim;
@@ -270,23 +268,22 @@ void Dispatcher::end_command(Slot::End end) {
   give_back(end.unbegun);
   m_claimer.look_again();
   if (!end.output || !end.output->pump()) return;
-  // Something that it has started still writes there.
+  // A process that the command has started still writes there.
   m_lingering.push_back(std::move(*end.output));
   if (m_lingering.size() > most_lingering) m_lingering.pop_front();
 }
 
-// The command is at fault, not the job: nothing of the function is started for a while.
+// The command is at fault, not the job: no job of the function is started for a while.
 void Dispatcher::pause(const std::string& function, const std::string& why) {
   const auto begun = m_claimer.pauses().begin(function, Clock::now());
   if (begun == Pauses::Begun::already) return;
   if (begun == Pauses::Begun::first)
-    log(Level::error, "cannot run " + printable(m_config.command[0]) + ": " + why + "; no job is spent, " +
+    log(Level::error, "cannot run " + printable(m_config.command[0]) + ": " + why + "; no attempt is spent, " +
                           printable(function) + " pauses and is tried again");
   if (m_config.strict || m_config.until == Until::nothing_now) m_broken_ends = true;
   give_back(m_claimer.take_of(function));
 }
 
-// What has become of a job.
 void Dispatcher::record(const Claim& claim, const Conclusion& conclusion) {
   m_recorder.add(claim, conclusion);
   m_claimer.look_again();
@@ -296,8 +293,7 @@ void Dispatcher::give_back(const std::vector<Claim>& claims) {
   for (const auto& claim : claims) record(claim, given_back());
 }
 
-// Lets others have what is claimed and waits for a slot. A job that a worker has died of stays, and a stream runs empty
-// for it.
+// Gives back claimed jobs that wait for a slot. A guilty first job stays; a stream runs empty for it.
 void Dispatcher::give_back_waiting() {
   give_back(m_stop.is_asked() ? m_claimer.take_all() : m_claimer.take_unguilty());
 }
@@ -309,19 +305,19 @@ void Dispatcher::say(Level level, const Claim& claim, const std::string& why, co
     log(level, claim.id + ": " + why + "; " + becomes + *behind);
 }
 
-// No files for what commands print: nothing is started, and others may have what is claimed.
+// Files for the output of commands cannot be made: nothing is started, and claimed jobs are given back.
 void Dispatcher::output_trouble(const Error& error) {
   if (begin_trouble("output", error.what()))
-    log(Level::warning, std::string(error.what()) + "; nothing is started until that can be done");
+    log(Level::warning, std::string(error.what()) + "; no command is started until this works");
   m_output_trouble.begin(error);
 }
 
-// Whether files for what commands print can be made again.
+// Checks whether files for the output of commands can be made again.
 void Dispatcher::look_at_outputs() {
   try {
     prepare_outputs(m_config.output);
     m_output_trouble.error.reset();
-    if (end_trouble("output")) log(Level::warning, "what commands print can be kept again");
+    if (end_trouble("output")) log(Level::warning, "the output of commands can be kept again");
     m_claimer.look_again();
   } catch (const Error& e) {
     output_trouble(e);
@@ -391,7 +387,7 @@ bool Dispatcher::has_commands() const {
 
 bool Dispatcher::is_idle() const { return m_claimer.is_empty() && m_recorder.is_empty() && !has_jobs(); }
 
-// When something may be started again.
+// The earliest time at which something may be started.
 Dispatcher::Clock::time_point Dispatcher::not_before() const {
   return std::max({m_output_trouble ? m_output_trouble.until : Clock::time_point{}, m_claimer.rate().next()});
 }

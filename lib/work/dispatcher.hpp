@@ -1,7 +1,7 @@
-// The dispatcher: brings jobs from the claimer to free slots, and what becomes of them to the recorder.
+// The dispatcher brings jobs from the claimer to free slots, and the results of attempts to the recorder.
 //
-// A job's start is in the journal before its command is spawned; its end is in the journal before the slot takes
-// another. No lock is held while a command runs.
+// A job's start is in the journal before its command is spawned. A job's end is in the journal before the slot takes
+// another job. No lock is held while a command runs.
 #pragma once
 
 #include <poll.h>
@@ -32,28 +32,28 @@
 namespace gq {
 
 enum class Until {
-  stopped,      // a signal
-  drained,      // none of the functions' jobs is queued, running or waiting for a retry, wherever
-  nothing_now,  // nothing is left that could be started now and that nobody alive holds
+  stopped,      // by a signal
+  drained,      // no job of the functions is queued, running or waiting for a retry, in any process
+  nothing_now,  // no job is left that could be started now and that no living process holds
 };
 
 struct WorkConfig {
   std::vector<std::string> functions{};  // empty: all that the store knows
   std::vector<std::string> command{};
-  bool stream = false;  // the command is fed jobs, see stream.hpp
+  bool stream = false;  // the command is fed many jobs, see stream.hpp
   size_t slots = 1;
   ConclusionRules rules{};
   uint32_t max_crashes = 3;
   Millis time_limit{0};  // for one attempt; 0: none
   Millis grace{30000};   // from SIGTERM to SIGKILL, and how long commands may go on after the first stop signal
-  double rate = 0;       // starts per second; 0: no bound
+  double rate = 0;       // starts per second; 0: no limit
   bool strict = false;   // a broken command ends the worker
   OutputOptions output{};
   std::string joblog{};  // a path, or empty
   Until until = Until::stopped;
 };
 
-// Something that fails now, and is tried again each second.
+// Something that fails now. The dispatcher retries it each second.
 struct Outage {
   using Clock = std::chrono::steady_clock;
   std::optional<Error> error{};
@@ -66,52 +66,53 @@ struct Outage {
 class Dispatcher {
  public:
   using Clock = std::chrono::steady_clock;
-  // Throws Error where what commands print, or the job log, cannot be kept.
+  // Throws Error if the output of commands or the job log cannot be written.
   Dispatcher(Store& store, WorkConfig config, Backlog& backlog, const Stop& stop);
 
   const WorkConfig& config() const { return m_config; }
 
   // ---- steps of the loop
 
-  // Ends commands by their time limits.
+  // Sends the signals that are due by the commands' time limits.
   void enforce_limits();
-  // Takes up attempts and commands that have ended.
+  // Collects the attempts and commands that have ended.
   void reap();
-  // Claims and starts jobs, and records what became of others. Throws Error where the store fails: then it is to be
-  // called again, a while later.
+  // Claims and starts jobs, and records what became of others. Throws Error if the store fails; the caller then calls
+  // it again a while later.
   void work();
   void look_again() { m_claimer.look_again(); }
-  // Writes what is to be recorded, without waiting for the disk.
+  // Writes the waiting records, without waiting for the disk.
   void append() { m_recorder.append(); }
-  // Lets others have what is claimed and waits for a slot; give_back_late() only what has waited too long.
+  // Gives back claimed jobs that wait for a slot. give_back_late() gives back only those that have waited too long.
   void give_back_waiting();
   void give_back_late();
-  // A signal for all commands.
+  // Sends a signal to all commands.
   void send(int signal);
-  // The worker stops: streamed commands see the end of their input when they have answered for what they were sent.
+  // The worker stops: each streamed command sees the end of its input when it has answered all jobs that it was sent.
   void end_streams();
 
   // ---- waiting
 
-  // Something can be done at once.
+  // Whether something can be done at once.
   bool is_ready() const;
-  // In how many milliseconds something has to be done, which is not to be started before `earliest`; INT64_MAX: never.
+  // In how many milliseconds something must be done, but nothing before `earliest`; INT64_MAX: never.
   int64_t due_in(Clock::time_point now, Clock::time_point earliest) const;
-  // Adds what to wait for, the journal first. After the wait woke(), with whether that was readable.
+  // Adds the descriptors to wait for, the journal's first. After the wait, the caller calls woke() and says whether
+  // that first descriptor was readable.
   void watch(std::vector<pollfd>& fds) const;
   void woke(bool has_news);
 
   // ---- how it stands
 
-  bool is_idle() const;  // nothing is claimed, running, or to be recorded
+  bool is_idle() const;  // no job is claimed, running, or waiting to be recorded
   bool has_jobs() const;
   bool has_commands() const;
   bool has_records() const { return !m_recorder.is_empty(); }
   bool is_drained() const { return m_claimer.is_drained(); }
   bool may_find_more() const { return m_claimer.may_find_more(now_ms()); }
-  // The command is broken, and that is to end the worker.
+  // The command is broken, and that must end the worker.
   bool broken_ends() const { return m_broken_ends; }
-  // Why no files can be made for what commands print.
+  // Why no files can be made for the output of commands.
   const std::optional<Error>& output_error() const { return m_output_trouble.error; }
   bool lost_output() const { return m_standard_output.lost(); }
   // Ends of attempts that are not on stable storage.
@@ -149,10 +150,10 @@ class Dispatcher {
   StandardOutput m_standard_output;
   const Slot::Setup m_setup;
   std::vector<Slot> m_slots;
-  std::list<Output> m_lingering;  // of commands that have ended while others still hold their descriptors
+  std::list<Output> m_lingering;  // of commands that have ended, while other processes still hold their descriptors
   Claimer m_claimer;
   Recorder m_recorder;
-  Seldom m_seldom;  // what is logged of jobs: whoever can queue them can queue many
+  Seldom m_seldom;  // limits log lines about jobs: a client that can queue jobs can queue many
   Outage m_output_trouble;
   bool m_broken_ends = false;
   Clock::time_point m_last_start;

@@ -1,6 +1,6 @@
-// A log of attempts, one line each, in the columns of GNU parallel's --joblog and behind them ID, function and attempt.
+// A log of attempts, one line each, in the columns of GNU parallel's --joblog, followed by ID, function and attempt.
 //
-// It is the file that has the name when a line is written: where that was renamed or removed, it is made anew.
+// If the file was renamed or removed, the next line goes to a new file of the same name.
 #pragma once
 
 #include <string>
@@ -15,16 +15,17 @@ struct Attempt {
   uint32_t attempt = 0;
   Millis started{0};  // since 1970
   double seconds = 0;
-  uint64_t sent = 0, received = 0;  // bytes of workload, and of output as far as it went through the worker
+  uint64_t sent = 0, received = 0;  // bytes of workload; bytes of output that went through the worker
   int exit = 0, signal = 0;
 };
 
 class Joblog {
  public:
-  // Appends to the file, with a first line of names where it is empty. Throws Error(storage) where it cannot be opened.
+  // Appends to the file, and begins an empty file with a line of column names. Throws Error(storage) if the file cannot
+  // be opened.
   Joblog(const std::string& path, std::string command);
-  // One write, so that processes that share a file do not mix their lines. What cannot be written is said once, and
-  // lost.
+  // Writes the line with one write, so that processes that share a file do not mix their lines. A line that cannot be
+  // written is lost; the log says so once.
   void add(const Attempt& attempt);
 
  private:

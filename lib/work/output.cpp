@@ -23,11 +23,11 @@ namespace gq {
 namespace {
 
 constexpr size_t tail_size = 300;
-constexpr int most_reads = 16;  // in a row, so that a command that prints without end holds nothing else up
+constexpr int most_reads = 16;  // in a row, so that a command that prints without end does not block the others
 
 constexpr uint64_t least_room = 4096;
 
-// False, and errno, where not all could be written.
+// False, with errno set, if not all of the data could be written.
 bool write_quietly(int fd, std::string_view data) {
   while (!data.empty()) {
     ssize_t n = ::write(fd, data.data(), data.size());
@@ -38,7 +38,7 @@ bool write_quietly(int fd, std::string_view data) {
   return true;
 }
 
-// A pipe that this process reads without waiting.
+// A pipe that this process reads without blocking.
 void make_pipe_from(Fd& reader, Fd& writer) {
   Pipe pipe = make_pipe();
   reader = std::move(pipe.reader);
@@ -46,13 +46,13 @@ void make_pipe_from(Fd& reader, Fd& writer) {
   ::fcntl(reader.get(), F_SETFL, O_NONBLOCK);
 }
 
-// Only the last lines that fit.
+// Keeps only the last lines that fit.
 void cut_lines(std::string& text) {
   while (text.size() > tail_size) text.erase(0, text.find('\n') + 1);
 }
 
-// Others could put files of theirs there, or take away what commands have printed. An empty Fd, and errno, where it
-// cannot be opened.
+// Opens the output directory and refuses one that other users could write to: they could put files there, or remove the
+// output of commands. Returns an empty Fd, with errno set, if it cannot be opened.
 Fd open_outputs(const std::string& path) {
   check_link(path);
   Fd fd = try_open(path, O_RDONLY | O_DIRECTORY);
@@ -66,7 +66,8 @@ Fd make_file(const Fd& directory, const std::string& name) {
   return Fd(::openat(directory.get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
 }
 
-// As the files are of those that live, in the directory owners of a store, whose names look the same.
+// The files of living owners are locked. Their names look the same, if someone gives the owners directory of a store as
+// the output directory.
 bool is_locked(int directory, const char* name) {
   Fd fd(::openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   return !fd || ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0;
@@ -96,7 +97,7 @@ Printed StandardOutput::look() {
     if (now == which ? begin_trouble(what, text) : end_trouble(what))
       log(Level::warning, now == which ? text + wrong : right);
   };
-  tell(Printed::nowhere, "nobody reads it", "; what commands print is thrown away", "standard output is read again");
+  tell(Printed::nowhere, "its reader is gone", "; the output of commands is lost", "standard output is read again");
   tell(Printed::no_room, "its disk is full", "; attempts that fail are not counted",
        "there is room for standard output again");
   m_lost = m_lost || now == Printed::nowhere;
@@ -144,10 +145,10 @@ void Output::keep(std::string_view data) {
   }
   if (m_bytes < m_cap) {
     if (write_quietly(m_file.get(), data.substr(0, m_cap - m_bytes))) {
-      if (end_trouble("output file")) log(Level::warning, "what commands print is written to their files again");
+      if (end_trouble("output file")) log(Level::warning, "the output of commands is written to files again");
     } else {
       std::string text = "cannot write " + printable(path()) + ": " + errno_text(errno);
-      if (begin_trouble("output file", text)) log(Level::warning, text + "; what commands print is lost");
+      if (begin_trouble("output file", text)) log(Level::warning, text + "; the output of commands is lost");
     }
   }
   m_bytes += data.size();
@@ -203,7 +204,7 @@ void Output::discard() {
         ::fstatat(directory.get(), m_name.c_str(), &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_dev == b.st_dev &&
         a.st_ino == b.st_ino)
       ::unlinkat(directory.get(), m_name.c_str(), 0);
-  } catch (const Error&) {  // the name leads to what is another's by now
+  } catch (const Error&) {  // by now the path leads to another user's directory
   }
 }
 
@@ -212,7 +213,7 @@ void sweep_outputs(const OutputOptions& options) {
   Fd directory;
   try {
     directory = open_outputs(options.directory);
-  } catch (const Error&) {  // said where the next command is started
+  } catch (const Error&) {  // starting the next command reports this
   }
   std::unique_ptr<DIR, int (*)(DIR*)> dir(directory ? fdopendir(directory.get()) : nullptr, closedir);
   if (!dir) return;
@@ -220,7 +221,7 @@ void sweep_outputs(const OutputOptions& options) {
   time_t oldest = std::chrono::duration_cast<std::chrono::seconds>(now_ms() - options.keep).count();
   while (const dirent* entry = readdir(dir.get())) {
     std::string_view name = entry->d_name;
-    // What commands have put beside them, such as ID.gz, is not gq's.
+    // Files that commands have put beside them, such as ID.gz, are not gq's.
     if (name.find_first_not_of("0123456789.", std::min(name.size(), ulid_size)) != std::string_view::npos) continue;
     struct stat st;
     if (name.size() > ulid_size + 1 && name[ulid_size] == '.' && is_ulid(name.substr(0, ulid_size)) &&

@@ -1,8 +1,9 @@
-// What commands print. Standard error goes through a pipe to where the worker's own goes, so that its last lines can be
-// told as the reason of a failure; with an output directory both streams go to a file there, one for each attempt.
+// The output of commands. Standard error goes through a pipe to the worker's own standard error, so that its last lines
+// can be reported as the reason of a failure. With an output directory, both streams go to a file there, one for each
+// attempt.
 //
-// Standard output is the worker's own, and may break: its reader goes away, its disk is full. That is no fault of the
-// jobs.
+// Standard output is the worker's own, and it may break: its reader exits, or its disk is full. Jobs are not blamed for
+// that.
 #pragma once
 
 #include <cstdint>
@@ -16,12 +17,12 @@
 namespace gq {
 
 struct OutputOptions {
-  std::string directory;         // empty: standard output is the worker's, standard error goes there too
-  uint64_t cap = 100 << 20;      // bytes kept of one attempt
-  Millis keep{7 * 86400'000LL};  // files of attempts that ended longer ago are swept
+  std::string directory;         // empty: standard output and standard error go to the worker's own
+  uint64_t cap = 100 << 20;      // the most bytes kept of one attempt
+  Millis keep{7 * 86400'000LL};  // files of attempts that ended longer ago are removed
 };
 
-// Whether what is printed on this process's standard output can arrive.
+// Whether bytes printed on this process's standard output can arrive.
 enum class Printed {
   arrives,
   nowhere,  // its reader has gone, or it cannot be written to at all
@@ -29,14 +30,14 @@ enum class Printed {
 };
 Printed standard_output();
 
-// The same, watched over: it is said when what commands print no longer arrives, and when it does again.
+// Watches standard output: logs when the output of commands no longer arrives, and when it arrives again.
 class StandardOutput {
  public:
-  StandardOutput();  // throws Error where there is no /dev/null
+  StandardOutput();  // throws Error if /dev/null cannot be opened
   Printed look();
-  // Whether commands printed what went nowhere.
+  // Whether commands printed output that was lost.
   bool lost() const { return m_lost; }
-  // What they are given in its place then.
+  // The descriptor that commands get instead while standard output is broken.
   int nowhere() const { return m_nowhere.get(); }
 
  private:
@@ -44,31 +45,31 @@ class StandardOutput {
   bool m_lost = false;
 };
 
-// Throws Error where an Output could not be made now; the directory is made where it is missing.
+// Throws Error if an Output could not be made now. Makes the directory if it is missing.
 void prepare_outputs(const OutputOptions& options);
 
-// What one command prints.
+// The output of one command.
 class Output {
  public:
-  // Throws Error where a pipe or file cannot be made. The name of the file is `name`, or with ".2", ".3" behind it
-  // where that is there already: none is ever overwritten. A directory that is gone is made again.
+  // Throws Error if a pipe or file cannot be made. The file is called `name`; if that exists, ".2", ".3" and so on is
+  // appended: no file is ever overwritten. If the directory has gone, it is made again.
   Output(const OutputOptions& options, const std::string& name);
   Output(Output&&) = default;
   Output& operator=(Output&&) = default;
 
-  // The ends for the command; -1: the worker's own. close_ends() once it has been started.
+  // The ends for the command; -1: the worker's own. Call close_ends() once the command has been started.
   int out_end() const { return m_out_end ? m_out_end.get() : -1; }
   int error_end() const { return m_error_end.get(); }
   void close_ends();
 
-  // The descriptors to poll for; -1 where there is nothing more to come.
+  // The descriptors to poll for; -1 if nothing more can come.
   int out() const { return m_out ? m_out.get() : -1; }
   int error() const { return m_error ? m_error.get() : -1; }
-  // Passes on what is there without waiting; false when nothing more can come, for nobody has the other ends.
+  // Passes on what is there without waiting. False when nothing more can come, because no process holds the other ends.
   bool pump();
 
   uint64_t bytes() const { return m_bytes; }
-  // The last line or lines of standard error, for people; of one that is long, its beginning.
+  // The last lines of standard error, for people; the beginning of the last line if that line is long.
   std::string tail() const;
   void discard();  // removes the file
 
@@ -83,10 +84,10 @@ class Output {
   Fd m_file;
   Fd m_out, m_out_end, m_error, m_error_end;
   uint64_t m_cap = 0, m_bytes = 0;
-  std::string m_tail, m_line;  // the last whole lines, and the beginning of the one that is not whole yet
+  std::string m_tail, m_line;  // the last complete lines, and the beginning of the incomplete line
 };
 
-// Removes files of attempts (<ID>.<attempt>) that nothing was written to for that long.
+// Removes files of attempts (<ID>.<attempt>) that were last written longer ago than OutputOptions::keep.
 void sweep_outputs(const OutputOptions& options);
 
 }  // namespace gq

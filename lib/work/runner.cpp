@@ -15,7 +15,7 @@
 namespace gq {
 namespace {
 
-constexpr Millis last_tries{1500};  // when nothing runs any more, and the disk refuses
+constexpr Millis last_tries{1500};  // how long to retry a disk that refuses, after all commands have ended
 constexpr Millis status_interval{1000};
 
 }  // namespace
@@ -25,7 +25,7 @@ sigset_t stop_signals() {
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGINT);
-  // A signal that is blocked is kept even if it is ignored.
+  // A blocked signal becomes pending even if it is ignored.
   struct sigaction hangup;
   if (::sigaction(SIGHUP, nullptr, &hangup) == 0 && hangup.sa_handler != SIG_IGN) sigaddset(&set, SIGHUP);
   return set;
@@ -99,7 +99,7 @@ bool Runner::handle_signals() {
   return first;
 }
 
-// All that needs the store. Where that fails, a pass ends; a worker waits until the disk is well.
+// All that needs the store. If the store fails, a pass ends; a worker waits until the store works again.
 void Runner::work() {
   if (!m_trouble.may_try(Clock::now())) return;
   try {
@@ -121,12 +121,12 @@ Runner::Next Runner::look_for_end() {
     if (until == Until::drained && m_jobs.is_drained()) {
       ended |= m_intake_ended;
       stop_intake();
-      m_jobs.look_again();  // for what came in last
+      m_jobs.look_again();  // finds jobs that came in last
     }
     if (until == Until::nothing_now && !m_jobs.may_find_more()) ended = true;
     if (ended) {
       if (!m_jobs.has_commands()) return Next::ends;
-      // Streams that wait for more see the end of their input.
+      // Streams that wait for more jobs see the end of their input.
       m_jobs.end_streams();
       if (!m_stop.is_asked()) m_stop.ask(Clock::now());
     }
@@ -136,13 +136,13 @@ Runner::Next Runner::look_for_end() {
   return m_stop.is_asked() && m_trouble && !m_jobs.has_commands() && gives_up() ? Next::gives_up : Next::goes_on;
 }
 
-// The disk refuses at the end. A fault that passes is tried again for a while; one that stays holds nobody up.
+// The disk refuses while the worker is stopping. The worker retries for a while, then ends.
 bool Runner::gives_up() {
   if (!m_give_up) m_give_up = Clock::now() + last_tries;
   if (Clock::now() < *m_give_up) return false;
   if (m_jobs.unrecorded() > 0)
     throw Error(Exit::storage, "cannot record how " + counted(m_jobs.unrecorded(), "command") +
-                                   " ended, whose jobs run again: " + m_trouble.error->what());
+                                   " ended; their jobs will run again: " + m_trouble.error->what());
   return true;
 }
 
@@ -155,7 +155,7 @@ void Runner::wait() {
   m_jobs.woke(fds[journal].revents & POLLIN);
 }
 
-// Milliseconds until something has to be done without being woken; -1 for never.
+// Milliseconds until something must be done without an event; -1: never.
 int Runner::wait_time() const {
   const auto now = Clock::now();
   int64_t wait = m_jobs.due_in(now, m_trouble ? m_trouble.until : Clock::time_point{});
@@ -177,7 +177,7 @@ std::string Runner::state_line() const {
          ": " + m_jobs.text();
 }
 
-// Tells a service manager, once a second at most; `time`, or less where it is to be told sooner.
+// Tells the service manager the state, once a second at most. Returns `time`, or less if the state must be told sooner.
 int Runner::show_status(int time) {
   std::string status = m_notifies ? state_line() : m_status;
   if (status == m_status) return time;

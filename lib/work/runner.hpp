@@ -1,8 +1,8 @@
-// The runner: claims jobs of a store, starts a command for each, and records how it ended. gq-worker and gq-flush
-// differ only in when they stop.
+// The runner claims jobs of a store, starts a command for each, and records how the command ended. gq-worker and
+// gq-flush differ only in when they stop.
 //
-// It is the loop: the dispatcher has jobs run, Stop says which signals are due when it is to end, and the runner waits
-// until one of them has something to do.
+// The runner is the loop. The dispatcher runs the jobs, Stop says which signals are due when the worker is to end, and
+// the runner waits until one of them has something to do.
 #pragma once
 
 #include <signal.h>
@@ -21,28 +21,29 @@
 
 namespace gq {
 
-// The signals that stop a worker: SIGTERM, SIGINT, and SIGHUP where nohup(1) has not had it ignored.
+// The signals that stop a worker: SIGTERM, SIGINT, and SIGHUP unless nohup(1) made the process ignore it.
 sigset_t stop_signals();
-// Whether one of them has come, and waits to be taken.
+// Whether one of them is pending.
 bool stop_signal_waits();
-// What a runner reads from a descriptor: those, SIGCHLD, and SIGUSR1, at which it tells how it is.
+// The signals that a runner reads from a descriptor: stop_signals(), SIGCHLD, and SIGUSR1, which makes it log its
+// state.
 sigset_t runner_signals();
 
 class Runner {
  public:
   using Config = WorkConfig;
 
-  // runner_signals() have to be blocked in all threads, and SIGCHLD must not be ignored: nobody would hear that a
-  // command has ended.
+  // The caller must block runner_signals() in all threads and must not ignore SIGCHLD: otherwise the runner does not
+  // notice that a command has ended.
   Runner(Store& store, Config config, Backlog& backlog);
   ~Runner();
 
-  // Runs until what the configuration says, or a signal. `end_intake` is called once: at the first
-  // signal, or before it is believed that nothing is left. False where the command was found broken, and that ended it.
-  // Throws Error(storage) where the disk fails, for a pass at once, else when it is stopped and cannot record how
-  // commands ended.
+  // Runs until the configured end, or until a signal. Calls `end_intake` once: at the first signal, or before it
+  // concludes that no job is left. Returns false if a broken command ended the run. Throws Error(storage) if the disk
+  // fails: in a pass (Until::nothing_now) at once, otherwise when the runner is stopped and cannot record how commands
+  // ended.
   bool run(const std::function<void()>& end_intake);
-  // Whether commands printed what went nowhere.
+  // Whether commands printed output that was lost.
   bool lost_output() const { return m_jobs.lost_output(); }
 
  private:
@@ -50,7 +51,7 @@ class Runner {
   enum class Next {
     goes_on,
     ends,
-    gives_up,  // the disk refuses, and there is nothing that it would have to keep
+    gives_up,  // the disk refuses, and no record is lost by ending
   };
 
   bool handle_signals();
@@ -69,8 +70,9 @@ class Runner {
   Fd m_signals;
   const std::function<void()>* m_end_intake = nullptr;
   bool m_intake_ended = false;
-  Outage m_trouble;                            // with the store
-  std::optional<Clock::time_point> m_give_up;  // when nothing runs any more, and the disk refuses
+  Outage m_trouble;  // with the store
+  // when to stop retrying a disk that refuses, after all commands have ended
+  std::optional<Clock::time_point> m_give_up;
   const bool m_notifies = std::getenv("NOTIFY_SOCKET");
   std::string m_status;
   Clock::time_point m_next_status;

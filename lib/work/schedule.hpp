@@ -1,11 +1,12 @@
-// What the dispatcher does next: in which slot the next job starts and when, when it looks for more jobs, and when it
-// lets others have those that wait. Pure: it is told the time, and how the slots are.
+// Decides what the dispatcher does next: in which slot the next job starts and when, when to look for more jobs, and
+// when to give back jobs that wait. Pure: the caller passes the time and the state of the slots.
 //
-// Jobs start in the order in which they were claimed, each in the slot that has the fewest jobs of those with room.
-// Which ones may be claimed is decided before: by choose() (claiming.hpp), from what claim_request() asks for.
+// Jobs start in the order in which they were claimed. Each starts in the slot with the fewest jobs among those with
+// room. choose() (claiming.hpp) has decided before which jobs may be claimed, from what claim_request() asks for.
 //
-// A job that a worker has died of is "guilty": where commands are streamed, it gets a command of its own, so that no
-// other job is taken for the guilty one. It starts only in a slot that has no command, and those behind it wait.
+// A job is "guilty" if a worker has died while running it. With streamed commands, a guilty job gets a command of its
+// own, so that no other job is blamed for the next crash. It starts only in a slot that has no command, and the jobs
+// behind it wait.
 #pragma once
 
 #include <chrono>
@@ -17,12 +18,12 @@
 
 namespace gq {
 
-// A slot, as far as that matters here.
+// What the schedule needs to know of a slot.
 struct Place {
-  size_t jobs = 0;          // that it has
-  size_t room = 0;          // how many more it can take; 1 where it has no command
+  size_t jobs = 0;          // that the slot has
+  size_t room = 0;          // how many more jobs it can take; 1 if it has no command
   bool is_running = false;  // it has a command
-  bool is_closing = false;  // which is streamed, and will be sent nothing more
+  bool is_closing = false;  // its command is streamed, and gets no further jobs
 };
 
 struct Schedule {
@@ -32,23 +33,23 @@ struct Schedule {
   std::vector<Place> places{};
   size_t waiting = 0;         // how many jobs are claimed and not started
   bool guilty_first = false;  // the first of these is guilty
-  bool is_stopping = false;   // the worker is
+  bool is_stopping = false;   // the worker is stopping
   Time not_before{};          // nothing is started before
   Time last_start{};
 
-  // How many jobs could start, were it time.
+  // How many jobs could start, apart from the time.
   size_t room() const;
-  // The place where the first job that waits is to start now; nullopt where none is.
+  // The place where the first waiting job starts now; nullopt if it cannot start now.
   std::optional<size_t> next(Time now) const;
-  // That one has started there. How many wait is for the caller to say.
+  // The first waiting job has started there. The caller updates `waiting`.
   void started(size_t place);
   // Whether more jobs are wanted, once it is time to start them.
   bool wants_jobs() const { return !is_stopping && waiting == 0 && room() > 0; }
-  // The place whose command has nothing to do, and is to end so that a guilty job can start.
+  // The place whose command has nothing to do, and must end so that a guilty job can start.
   std::optional<size_t> to_close() const;
-  // Whether those that wait are to be given back, all but a guilty first one.
+  // Whether the waiting jobs must be given back, all but a guilty first one.
   bool gives_back(Time now) const { return can_give_back() && now >= last_start + hold; }
-  // When next() or gives_back() is next to be asked, if the places stay as they are.
+  // When to ask next() or gives_back() again, if the places do not change.
   std::optional<Time> due() const;
 
  private:

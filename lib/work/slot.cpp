@@ -15,7 +15,7 @@ namespace {
 
 constexpr size_t stream_bytes = 1 << 20;
 
-// What a command sees of its job, or of all those that it will be fed.
+// The environment of a command for its job, or for all jobs that it will be fed.
 Command command_for(const Slot::Setup& setup, const Claim& claim, const std::string& path) {
   Command command;
   command.argv = setup.command;
@@ -73,7 +73,7 @@ std::optional<Slot::Failed> Slot::give(Start start, Clock::time_point now) {
   return std::nullopt;
 }
 
-// Starts the command: for one job, or for all that a stream will be sent. Returns why it cannot be, or nothing.
+// Starts the command for one job, or for all jobs of a stream. Returns why that failed, or an empty string.
 std::string Slot::run(const Claim& claim, const std::string& path, int input) {
   Command command = command_for(*m_setup, claim, path);
   command.input = input;
@@ -141,7 +141,7 @@ std::optional<Slot::End> Slot::reap(bool cut_off) {
   siginfo_t info{};
   if (::waitid(P_PID, static_cast<id_t>(m_pid), &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid != m_pid)
     return std::nullopt;
-  // While it is not reaped, the number of its group is nobody else's.
+  // The kernel does not reuse the number of the process group before the process is reaped.
   if (m_limit.is_reached() || cut_off) ::kill(-m_pid, SIGKILL);
   int status = 0;
   if (::waitpid(m_pid, &status, 0) != m_pid) return std::nullopt;

@@ -1,11 +1,11 @@
-// A command slot: one command at a time, from its start to its end, with its process, the owner that holds its jobs,
-// what it was given, what it prints, and its time limit. A streamed command is given many jobs, any other one.
+// A command slot. It runs one command at a time, from its start to its end, with its process, the owner that holds its
+// jobs, its input, its output, and its time limit. A streamed command gets many jobs, any other command gets one.
 //
-// The slot does not know what becomes of a job: it says which attempts have ended, and how (AttemptEnd). It records
-// nothing: a job is given to it once its start stands in the journal.
+// The slot does not decide what becomes of a job: it reports which attempts have ended, and how (AttemptEnd). It
+// records nothing: the caller gives it a job after the job's start is in the journal.
 //
-// The surprising fact: the command inherits the lock of its owner's file, so its jobs stay claimed until it has ended,
-// also when this process was killed.
+// The surprising fact: the command inherits the lock of its owner's file. So its jobs stay claimed until the command
+// has ended, even if this process is killed.
 #pragma once
 
 #include <poll.h>
@@ -32,7 +32,7 @@ namespace gq {
 class Slot {
  public:
   using Clock = std::chrono::steady_clock;
-  // What the slots of a runner have in common.
+  // What all slots of a runner share.
   struct Setup {
     std::vector<std::string> command{};
     bool stream = false;
@@ -48,24 +48,25 @@ class Slot {
   bool is_running() const { return m_pid != 0; }
   size_t jobs() const { return m_jobs.size(); }
   void add_ids(std::set<std::string>& ids) const;
-  // What the schedule has to know of it.
+  // What the schedule needs to know of this slot.
   Place place() const { return {m_jobs.size(), room(), is_running(), is_closing()}; }
 
-  // Who holds what the slot starts next: taken by the caller, and passed on by a command that could not be started.
+  // The owner of the jobs that the slot starts next. The caller sets it. If a command cannot be started, its owner is
+  // used for the next one.
   Owner& owner() { return m_owner; }
 
-  // A job, and what its command needs, which is made before its start is recorded.
+  // A job, and what its command needs. All of it is made before the job's start is recorded.
   struct Start {
     Claim claim{};
     Workload workload{};
-    Fd input{};                      // standard input, but for streams
-    std::unique_ptr<Output> output;  // likewise
+    Fd input{};                      // standard input, except for streams
+    std::unique_ptr<Output> output;  // except for streams
   };
   struct Failed {
     Claim claim;
     std::string why;
   };
-  // Gives it to its command, which is started where there is none. Returns the job where that cannot be.
+  // Gives the job to the slot's command, and starts the command if there is none. Returns the job if that fails.
   std::optional<Failed> give(Start start, Clock::time_point now);
 
   // An attempt that has ended.
@@ -73,34 +74,34 @@ class Slot {
     Claim claim;
     AttemptEnd end;
     Millis started_at{0};   // since 1970
-    double ms = 0;          // how long it took; of a streamed one, since the answer before
-    uint64_t received = 0;  // bytes that it printed, as far as they came here
+    double ms = 0;          // how long the attempt took; in a stream, since the answer before
+    uint64_t received = 0;  // bytes of output that went through the worker
   };
-  // Goes on with feeding a streamed command. Returns what it has answered. One that cannot go on is ended.
+  // Feeds a streamed command further. Returns its answers. Kills a command that cannot go on.
   std::vector<Ended> answers();
 
   // The end of a command.
   struct End {
-    Owner owner;                 // to be let go once the rest is recorded
+    Owner owner;                 // to be freed once the rest is recorded
     std::vector<Ended> ended;    // the last answers of a streamed command, and the attempt that ended with it
-    std::vector<Claim> unbegun;  // jobs that it was given and did not get to
+    std::vector<Claim> unbegun;  // jobs that the command got and did not begin
     std::unique_ptr<Output> output;
   };
-  // Where the command has ended. `cut_off`: the worker has told all commands to end.
+  // Collects the command if it has ended. `cut_off`: the worker has told all commands to end.
   std::optional<End> reap(bool cut_off);
 
-  // A streamed command that has nothing to do sees the end of its input.
+  // Ending the input of a streamed command that has nothing to do.
   bool is_idle_stream() const { return m_stream && m_jobs.empty(); }
-  void close(Clock::time_point now);  // it is told to end after the grace
-  void close_for_stop();              // what ends it is the stop of the worker
+  void close(Clock::time_point now);  // if the command does not end, it is told to after the grace
+  void close_for_stop();              // the stop of the worker ends the command
 
-  // Sends it the signal that is due by its time limit.
+  // Sends the signal that is due by the command's time limit.
   void enforce_limit(Clock::time_point now);
   std::optional<Clock::time_point> limit_at() const { return is_running() ? m_limit.at() : std::nullopt; }
-  // To the command's process group. It is said once where the command belongs to another user.
+  // Sends a signal to the command's process group. If the command belongs to another user, logs once that this fails.
   void send(int signal);
 
-  // Adds what to wait for; then passes on what has come.
+  // watch() adds the descriptors to wait for; pump() then passes on what has come.
   void watch(std::vector<pollfd>& fds) const;
   void pump();
 
@@ -115,7 +116,7 @@ class Slot {
   std::string run(const Claim& claim, const std::string& path, int input);
   Ended ended(Running job, AttemptEnd end) const;
   Running take(const std::string& id);
-  // The job whose attempt ends with the command, or nothing. The others have not begun.
+  // The ID of the job whose attempt ends with the command, or empty. The other jobs have not begun.
   std::string current() const;
 
   const Setup* m_setup;
@@ -123,13 +124,13 @@ class Slot {
   StandardOutput* m_standard_output;
   pid_t m_pid = 0;  // 0: no command
   Owner m_owner;
-  std::deque<Running> m_jobs;  // one, but for streams
+  std::deque<Running> m_jobs;  // one, except for streams
   std::unique_ptr<Output> m_output;
   std::unique_ptr<Stream> m_stream;
   CommandLimit m_limit{Millis(0), Millis(0)};
-  Clock::time_point m_answered;  // when it last was
-  bool m_refuses = false;        // signals, as one of another user does
-  bool m_prints = false;         // to this process's standard output
+  Clock::time_point m_answered;  // the time of the last answer
+  bool m_refuses = false;        // signals fail, because the command belongs to another user
+  bool m_prints = false;         // the command prints to this process's standard output
 };
 
 }  // namespace gq

@@ -107,7 +107,7 @@ std::vector<Dialogue::Answer> Stream::read() {
   return answers;
 }
 
-// What it has printed is read first: it was not printed for what is sent only now.
+// Read first: what the command has printed by now cannot be an answer to what is sent below.
 std::vector<Dialogue::Answer> Stream::pump() {
   auto answers = read();
   if (m_input && !m_pending.empty() && !m_dialogue.failure()) write();

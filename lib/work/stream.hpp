@@ -1,4 +1,4 @@
-// The pipes between a worker and a streamed command. What goes over them, and what it means, is Dialogue's.
+// The pipes between a worker and a streamed command. Dialogue says what goes over them and what it means.
 #pragma once
 
 #include <deque>
@@ -13,32 +13,32 @@ namespace gq {
 
 class Stream {
  public:
-  Stream();  // throws Error where there are no pipes
+  Stream();  // throws Error if pipes cannot be made
 
-  // The ends for the command; close_ends() once it has been started.
+  // The ends for the command. Call close_ends() once the command has been started.
   int command_input() const { return m_command_input.get(); }
   int command_output() const { return m_command_output.get(); }
   void close_ends();
 
   const Dialogue& dialogue() const { return m_dialogue; }
-  // Takes a job that pump() is to send.
+  // Queues a job that pump() sends.
   void send(const Claim& claim, uint32_t attempt, Workload workload);
-  // No more jobs: the command sees the end of its input when it has read those that were sent.
+  // No more jobs: the command sees the end of its input when it has read all that was sent.
   void close();
-  // Reads and sends as much as that goes without waiting. Returns what the command has answered.
+  // Reads and sends as much as is possible without waiting. Returns the command's answers.
   std::vector<Dialogue::Answer> pump();
 
-  // What to poll for: -1 where there is nothing to send.
+  // The descriptors to poll for; -1 if there is nothing to send or to read.
   int input() const { return m_pending.empty() || m_dialogue.failure() ? -1 : m_input.get(); }
   int output() const { return m_dialogue.failure() ? -1 : m_output.get(); }
-  // Bytes that are still to be sent from memory.
+  // Bytes in memory that are still to be sent.
   size_t pending() const { return m_pending_bytes; }
 
  private:
   struct Piece {
     std::string bytes;
     size_t sent = 0;
-    Fd blob;  // behind the bytes
+    Fd blob;  // its bytes follow `bytes`
     uint64_t blob_left = 0, blob_offset = 0;
   };
   std::vector<Dialogue::Answer> read();
