@@ -560,7 +560,7 @@ PY
     trap '' INT USR2
     exec 7</dev/null
     unset -v $(compgen -e GQ_ | grep -vxE 'GQ_BUILD|GQ_STORE')  # what the tests themselves are told
-    GQ_WORKLOAD_FILE=old GQ_KEY=old NOTIFY_SOCKET=/x gq-worker --local --drain -f f -- sh -c \
+    GQ_WORKLOAD_FILE=old GQ_KEY=old GQ_NAME=old NOTIFY_SOCKET=/x gq-worker --local --drain -f f -- sh -c \
       'env | grep ^GQ_ | cut -d= -f1 | sort | xargs; umask; grep -E "^Sig(Blk|Ign)" /proc/self/status; ls /proc/$$/fd | xargs; env | grep -c NOTIFY; true'
   ) >"$T/out"
   [[ $(sed -n 1p "$T/out") == 'GQ_ATTEMPT GQ_BUILD GQ_CRASHES GQ_ENQUEUED_AT GQ_FUNCTION GQ_JOB_ID GQ_KEY GQ_MAX_ATTEMPTS GQ_PRIORITY GQ_STORE GQ_WORKLOAD_LENGTH' ]]

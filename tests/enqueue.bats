@@ -55,6 +55,36 @@ load helpers
   cmp "$T/got" "$T/want"
 }
 
+@test "gq-enqueue: a job carries the name of its file, or --name; its command gets it as GQ_NAME" {
+  mkdir "$T/d"; local odd=$'new\nline.jpg' ids
+  for name in ./d/a.jpg 'd/b c.jpg' d/-x "d/$odd"; do echo "$name" >"$T/$name"; done
+  cd "$T"
+  gq-enqueue up --local ./d/a.jpg 'd/b c.jpg' d/-x "d/$odd" >"$T/ids"
+  gq-enqueue up --local -l ./d/a.jpg >>"$T/ids"
+  gq-enqueue up --local <d/a.jpg >>"$T/ids"
+  gq-enqueue up --local --name 'é.txt' <d/a.jpg >>"$T/ids"
+  gq-enqueue up --local --name report ./d/a.jpg >>"$T/ids"
+  mapfile -t ids <"$T/ids"
+  gq-enqueue up --local --name range --from "${ids[0]}" --range 0:1 >>"$T/ids"
+  printf '%s\n' a.jpg 'b c.jpg' -x - - - é.txt report range >"$T/want"
+  gq-inspect list --json | jq -r '.name // "-"' | cmp - "$T/want"
+  gq-inspect list | grep -P "^${ids[0]}\tqueued\tup\t0\t10\t[^\t]*\t\ta.jpg$"
+  gq-inspect show --json "${ids[0]}" | jq -e '.name == "a.jpg"'
+  gq-inspect journal --json | jq -se 'any(.type == "add" and .name == "é.txt")'
+  # A retry has it too, and so has a job that came from a stream.
+  gq-snapshot export | GQ_STORE=$T/other gq-snapshot import >/dev/null
+  GQ_STORE=$T/other gq-inspect list --json | jq -r '.name // "-"' | cmp - "$T/want"
+  gq-worker --local --drain -f up --backoff 1ms:1ms -- sh -c '[ $GQ_ATTEMPT = 2 ] || exit 1; printf "%s\n" "${GQ_NAME--}"' | sort >"$T/got"
+  sort "$T/want" | cmp - "$T/got"
+  for name in '' . .. a/b "$odd" $'\xff' "$(printf 'x%.0s' {1..256})"; do fails_with 64 gq-enqueue up --local --name "$name" <<<x; done
+  fails_with 64 gq-enqueue up --local --name x ./d/a.jpg 'd/b c.jpg'
+  # Through a worker.
+  start_gearmand
+  background gq-worker -f far -- sh -c 'echo "$GQ_NAME" >>"$0"' "$T/far"
+  gq-enqueue far ./d/a.jpg
+  eventually grep -qx a.jpg "$T/far"
+}
+
 @test "gq-enqueue: an unreadable file is 66, and the rest still goes" {
   echo a >"$T/a"
   fails_with 66 gq-enqueue up --local "$T/missing" "$T/a" "$T"

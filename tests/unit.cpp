@@ -562,6 +562,7 @@ void records_are_what_they_were() {
                  .store = b,
                  .copies = 2,
                  .once = true},
+      event::Add{.id = a, .asked = {.function = "resize", .serial = "s", .name = "caf\xc3\xa9.jpg"}},
       event::Claim{.ids = {a, b, c}, .at = at, .owner = owner},
       event::Start{.id = a, .at = at, .owner = owner, .start = 3},
       event::Done{.id = a, .at = at, .owner = owner, .start = 1, .exit = 0, .signal = 9, .attempts = 24, .keep = true},
@@ -611,7 +612,7 @@ void records_are_what_they_were() {
       event::Stream{.at = at, .version = 1},
       event::End{.at = at, .jobs = 12},
   };
-  CHECK(all.size() == std::variant_size_v<Event>);
+  CHECK(all.size() == std::variant_size_v<Event> + 1);
   std::ifstream in(GQ_GOLDEN "/records.txt");
   size_t lines = 0;
   for (std::string line; std::getline(in, line); ++lines) {
@@ -642,6 +643,7 @@ void strangers_say_little_of_a_job() {
     WithEveryKey<event::Add> crafted{.said = make_job({"f"}, "x").add, .why = why};
     crafted.said.at = now;
     say(crafted.said);
+    reason.clear();
     auto jobs = parse_group(encode_record(crafted, "x"), "f", reason);
     if (!jobs) return std::nullopt;
     auto bad = submit(jobs->front(), now);
@@ -668,11 +670,15 @@ void strangers_say_little_of_a_job() {
                      .max_attempts = 7,
                      .key = "k",
                      .window = Millis(5),
-                     .serial = "s"}};
+                     .serial = "s",
+                     .name = "x.jpg"}};
   auto add = kept([&](Add& a) { good.id = a.id, a = good; });
   CHECK(add && told(*add) == told(good));
   add = kept([&](Add& a) { a.at = now + Millis(1); });
   CHECK(add && add->at == now);
+  for (const char* name : {"a/b", "/", ".", "..", "a\nb", "\xff"})
+    CHECK(!kept([&](Add& a) { a.asked.name = name; }) && name_problem(name));
+  for (const char* name : {"-", "...", "a b"}) CHECK(kept([&](Add& a) { a.asked.name = name; }) && !name_problem(name));
   auto nothing = [](Add&) {};
   CHECK(kept(nothing, std::string(7000, 'y')) && !kept(nothing, std::string(9000, 'y')) &&
         problem.find("8 KiB") != std::string::npos);

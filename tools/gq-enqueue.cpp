@@ -74,9 +74,10 @@ class Enqueuer {
     }
   }
 
-  // What is added from now on comes from there.
-  void begin(const std::string& source) {
+  // What is added from now on comes from there, and is queued with that name, if any.
+  void begin(const std::string& source, const std::string& name) {
     m_sources.push_back(source);
+    m_names.push_back(name);
     m_number = 0;
   }
 
@@ -116,6 +117,7 @@ class Enqueuer {
     if (m_options.delay.count() > 0) job.due = now_ms() + m_options.delay;
     for (size_t i = 0; i < m_data.size(); ++i) {
       if (m_options.many && !m_options.job.key.empty()) job.key = m_options.job.key + "." + std::to_string(++m_count);
+      job.name = m_names[m_places[i].source];
       if (!m_ranges.empty()) part.offset = m_ranges[i].offset, part.length = m_ranges[i].length;
       jobs.push_back(make_job(job, m_data[i], m_options.id, part));
     }
@@ -280,7 +282,7 @@ class Enqueuer {
   std::unique_ptr<Replicator> m_replicator;  // with a group
   std::optional<Sender> m_sender;
   uint64_t m_count = 0;
-  std::vector<std::string> m_sources;
+  std::vector<std::string> m_sources, m_names;
   uint64_t m_number = 0;  // of the last item of the last of them
   std::vector<std::string> m_data;
   std::vector<Place> m_places;
@@ -328,6 +330,12 @@ void read_items(int fd, char separator, uint64_t max_workload, const std::string
   if (!buffer.empty() && !skipping) enqueuer.add(std::move(buffer));
 }
 
+// The last part of a path; empty where that cannot be a job's name.
+std::string name_of(const std::string& path) {
+  const std::string name = path.substr(path.rfind('/') + 1);
+  return name_problem(name) ? std::string() : name;
+}
+
 Exit enqueue(const Options& options, const Common& common) {
   check_function(options.job.function);
   Options o = options;
@@ -342,6 +350,11 @@ Exit enqueue(const Options& options, const Common& common) {
     if (!key->empty())
       if (auto problem = key_problem(*key))
         throw Error(Exit::usage, "cannot use the key " + printable(*key) + ": " + *problem);
+  if (!o.job.name.empty()) {
+    if (auto problem = name_problem(o.job.name))
+      throw Error(Exit::usage, "cannot use the name " + printable(o.job.name) + ": " + *problem);
+    if (o.files.size() > 1 && !o.lines && !o.null) throw Error(Exit::usage, "cannot use --name for more than one file");
+  }
   if (many && o.job.key.size() > max_key_size - 20)
     throw Error(Exit::usage, "cannot use the key " + printable(o.job.key) + " for many jobs: it is too long");
   if (o.replicate.config.owe && !o.local)
@@ -370,7 +383,7 @@ Exit enqueue(const Options& options, const Common& common) {
       throw Error(Exit::usage, "cannot use a file with --from, which says what the workload is");
     if (!o.lines && !o.null) {
       Enqueuer enqueuer(o, common);
-      enqueuer.begin("the range " + o.range + " of " + o.part.source);
+      enqueuer.begin("the range " + o.range + " of " + o.part.source, o.job.name);
       enqueuer.add(o.range);
       return enqueuer.finish();
     }
@@ -385,7 +398,7 @@ Exit enqueue(const Options& options, const Common& common) {
       int fd = file == "-" ? STDIN_FILENO : opened.get();
       pollfd first{fd, POLLIN, 0};  // a FIFO without a writer would be at its end
       while (::poll(&first, 1, -1) < 0 && errno == EINTR) continue;
-      enqueuer.begin(name);
+      enqueuer.begin(name, o.job.name.empty() && file != "-" && !o.lines && !o.null ? name_of(file) : o.job.name);
       if (o.lines || o.null) {
         read_items(fd, o.null ? '\0' : '\n', o.max_workload, name, enqueuer);
       } else if (auto data = read_all(fd, o.max_workload, name)) {
@@ -426,6 +439,7 @@ int main(int argc, char** argv) {
     gq::add_duration(app, "--key-window", o.key_window,
                      "How long after that job has finished the key stands for it (default 1d)");
     gq::not_empty(*app.add_option("--serial", o.job.serial, "Jobs with one serial key run one at a time, in order"));
+    gq::not_empty(*app.add_option("--name", o.job.name, "The job's name (default: the file's, without directories)"));
     app.add_option("--priority", o.priority, "high, normal or low (default normal)")
         ->check(CLI::IsMember({"high", "normal", "low"}));
     auto* delay = gq::add_duration(app, "--delay", o.delay, "Not to be started before this has passed");

@@ -84,6 +84,7 @@ Json job_json(const Claim& c, const std::optional<Holder>& holder, const Waits& 
   if (job.max_attempts) j["max_attempts"] = job.max_attempts;
   if (!job.key.empty()) j["key"] = job.key;
   if (!job.serial.empty()) j["serial"] = job.serial;
+  if (!job.name.empty()) j["name"] = job.name;
   bool later = job.state == State::waiting || job.state == State::pending || job.state == State::held;
   if (job.state == State::delayed || (later && job.due.count())) j["due_at"] = format_time(job.due);
   if (job.dropped) j["dropped"] = true;
@@ -129,7 +130,8 @@ Exit list(const Options& o, Store& store) {
                                          std::to_string(c.job.attempts()),
                                          std::to_string(c.job.size),
                                          format_time(c.job.enqueued_at)};
-      if (!why.empty()) fields.push_back(printable(why, 1000));
+      if (!why.empty() || !c.job.name.empty()) fields.push_back(printable(why, 1000));
+      if (!c.job.name.empty()) fields.push_back(c.job.name);
       out += text_line(fields);
     }
     if (out.size() > 60000) print(std::exchange(out, {}));
@@ -528,7 +530,7 @@ void tell(Json& json, const Event& event, uint64_t size) {
             json.update({{"from", e.part.source}, {"offset", e.part.offset}, {"length", e.part.length}});
           time("due_at", e.asked.due);
           if (e.asked.priority != normal_priority) json["priority"] = priority_name(e.asked.priority);
-          text("key", e.asked.key), text("serial", e.asked.serial);
+          text("key", e.asked.key), text("serial", e.asked.serial), text("name", e.asked.name);
         }
         if constexpr (requires { e.keep; }) flag("keep", e.keep);
         if constexpr (requires { e.owner; }) text("owner", e.owner);

@@ -18,7 +18,8 @@ bool fits(const event::Add& e) {
   const Submission& asked = e.asked;
   return is_ulid(e.id) && !function_name_problem(asked.function) && asked.priority <= low_priority &&
          (asked.key.empty() || !key_problem(asked.key)) && (asked.serial.empty() || !key_problem(asked.serial)) &&
-         (e.node.empty() || is_node(e.node, e.store)) && (e.part.source.empty() || is_ulid(e.part.source));
+         (asked.name.empty() || !name_problem(asked.name)) && (e.node.empty() || is_node(e.node, e.store)) &&
+         (e.part.source.empty() || is_ulid(e.part.source));
 }
 bool fits(const event::State& e) {
   return is_ulid(e.id) && !function_name_problem(e.function) &&
@@ -68,6 +69,13 @@ std::optional<std::string> key_problem(std::string_view text) {
   if (text.empty()) return "it is empty";
   if (text.size() > max_key_size) return "it is longer than " + std::to_string(max_key_size) + " bytes";
   if (has_control(text) || !is_utf8(text)) return "it has control characters, or is not UTF-8";
+  return std::nullopt;
+}
+
+std::optional<std::string> name_problem(std::string_view text) {
+  if (auto problem = key_problem(text)) return problem;
+  if (text == "." || text == ".." || text.find('/') != std::string_view::npos)
+    return "it is no name within a directory";
   return std::nullopt;
 }
 

@@ -23,6 +23,10 @@ const char* priority_name(uint32_t priority);
 inline constexpr size_t max_key_size = 255;
 std::optional<std::string> key_problem(std::string_view text);
 
+// Why text cannot be the name of a job's file; nullopt when it can: what can be a key, without /, and not . or .., so
+// that a command which writes to a file of that name writes where it is.
+std::optional<std::string> name_problem(std::string_view text);
+
 // Attempts that a job may ask for, and how long its key may stand for it when it has finished.
 inline constexpr uint32_t most_attempts = 1'000'000;
 inline constexpr Millis longest_window{366LL * 24 * 3600 * 1000};
@@ -43,6 +47,7 @@ struct Submission {
   std::string key{};          // what makes two submissions one job; empty: nothing does
   Millis window{0};           // how long after the job has finished its key still stands for it
   std::string serial{};       // jobs with the same run one at a time, in order; empty: any
+  std::string name{};         // of the file that its workload was; for its command, and for people
   bool operator==(const Submission&) const = default;
 };
 
@@ -73,7 +78,7 @@ struct Add {
 
   static void fields(auto& self, auto visit) {
     visit("id", self.id), visit("f", self.asked.function), visit("key", self.asked.key),
-        visit("serial", self.asked.serial);
+        visit("serial", self.asked.serial), visit("name", self.asked.name);
     visit("node", self.node), visit("store", self.store), visit("src", self.part.source);
     visit("at", self.at), visit("due", self.asked.due), visit("window", self.asked.window);
     visit("prio", self.asked.priority, normal_priority), visit("max", self.asked.max_attempts),

@@ -53,7 +53,7 @@ namespace gq {
 // is then made anew. Processes of two versions may share an index, so new members of a job stand behind the old ones,
 // and may lack; and what a program of before does not keep in the index has to be made again where that has changed it:
 // recount_first() does so.
-inline constexpr uint32_t fold_version = 13;
+inline constexpr uint32_t fold_version = 14;
 
 // How far the journal has been folded, and the last record before that: it tells one journal from another.
 struct FoldPosition {

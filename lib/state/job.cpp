@@ -17,7 +17,8 @@ constexpr uint64_t Job::*longs[] = {&Job::first_lsn, &Job::location, &Job::size,
 constexpr Millis Job::*times[] = {&Job::enqueued_at, &Job::changed_at, &Job::due, &Job::window};
 constexpr std::string Job::*texts[] = {&Job::function, &Job::owner, &Job::why,   &Job::key,   &Job::serial,
                                        &Job::node,     &Job::store, &Job::peers, &Job::source};
-// Behind the texts, where one of them is not what it is in a new job. More may follow, and older programs write fewer.
+// Behind the texts, where one of them is not what it is in a new job; behind these the size of the name, and the name,
+// where there is one. More may follow, and older programs write fewer.
 constexpr uint32_t Job::*later[] = {&Job::tries, &Job::exit, &Job::signal, &Job::dropped};
 constexpr size_t fixed_size =
     1 + std::size(counts) * 4 + (std::size(longs) + std::size(times)) * 8 + std::size(texts) * 2;
@@ -103,9 +104,12 @@ std::string encode_job(const Job& job) {
   for (auto m : texts) put_le<uint16_t>(out, static_cast<uint16_t>((job.*m).size()));
   for (auto m : texts) out += job.*m;
   static const Job fresh;
-  if (std::any_of(std::begin(later), std::end(later), [&](auto m) { return job.*m != fresh.*m; }))
-    for (auto m : later) put_le<uint32_t>(out, job.*m);
-  return out;
+  const auto differs = [&](auto m) { return job.*m != fresh.*m; };
+  if (job.name.empty() && std::none_of(std::begin(later), std::end(later), differs)) return out;
+  for (auto m : later) put_le<uint32_t>(out, job.*m);
+  if (job.name.empty()) return out;
+  put_le<uint16_t>(out, static_cast<uint16_t>(job.name.size()));
+  return out + job.name;
 }
 
 Job decode_job(std::string_view in) {
@@ -138,6 +142,11 @@ Job decode_job(std::string_view in) {
     if (text + 4 > in.size()) break;
     job.*m = get_le<uint32_t>(in, text);
     text += 4;
+  }
+  if (text + 2 <= in.size()) {
+    const size_t size = get_le<uint16_t>(in, text);
+    if (text + 2 + size > in.size()) throw broken();
+    job.name = in.substr(text + 2, size);
   }
   if (job.priority > low_priority) throw broken();
   return job;

@@ -295,6 +295,7 @@ Transition next(const std::optional<Job>& job, const Event& event, const RecordH
     Job& ended = *to.job;
     ended.starts = ended.failures = ended.crashes = ended.version = ended.copies = 0, ended.due = Millis(0);
   }
+  if (to.job && to.job->state == State::finished) to.job->name.clear();
   return to;
 }
 

@@ -21,9 +21,9 @@ Command command_for(const Slot::Setup& setup, const Claim& claim, const std::str
   command.argv = setup.command;
   const Job& job = claim.job;
   command.environment = {{"GQ_STORE", setup.store}, {"GQ_CRASHES", std::to_string(job.crashes)}};
-  command.unset = {"GQ_JOB_ID",    "GQ_FUNCTION", "GQ_ATTEMPT",       "GQ_MAX_ATTEMPTS",    "GQ_ENQUEUED_AT",
-                   "GQ_KEY",       "GQ_PRIORITY", "GQ_WORKLOAD_FILE", "GQ_WORKLOAD_OFFSET", "GQ_WORKLOAD_LENGTH",
-                   "NOTIFY_SOCKET"};
+  command.unset = {"GQ_JOB_ID", "GQ_FUNCTION",  "GQ_ATTEMPT",       "GQ_MAX_ATTEMPTS",    "GQ_ENQUEUED_AT",
+                   "GQ_KEY",    "GQ_PRIORITY",  "GQ_WORKLOAD_FILE", "GQ_WORKLOAD_OFFSET", "GQ_WORKLOAD_LENGTH",
+                   "GQ_NAME",   "NOTIFY_SOCKET"};
   if (setup.stream) return command;
   command.environment.insert(command.environment.end(), {{"GQ_JOB_ID", claim.id},
                                                          {"GQ_FUNCTION", job.function},
@@ -33,6 +33,7 @@ Command command_for(const Slot::Setup& setup, const Claim& claim, const std::str
                                                          {"GQ_PRIORITY", priority_name(job.priority)},
                                                          {"GQ_WORKLOAD_LENGTH", std::to_string(job.size)}});
   if (!job.key.empty()) command.environment.emplace_back("GQ_KEY", job.key);
+  if (!job.name.empty()) command.environment.emplace_back("GQ_NAME", job.name);
   if (!path.empty()) {
     command.environment.emplace_back("GQ_WORKLOAD_FILE", path);
     command.environment.emplace_back("GQ_WORKLOAD_OFFSET", std::to_string(job.offset));
