@@ -24,7 +24,7 @@ _gq() {
     gq-inspect) words="--json --state --function --limit --records --range list show cat stats check journal confirm" ;;
     gq-snapshot) words="--json --function --state --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --max-workload --owe --auth --peer-timeout create verify restore list prune export import" ;;
   esac
-  # Behind FUNCTION gq-enqueue takes none that say whom to trust.
+  # After FUNCTION, gq-enqueue accepts no option that says whom to trust.
   local before=''
   [[ $program != gq-enqueue ]] || for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     [[ $word != "=" ]] || continue

@@ -1,5 +1,5 @@
-# What quickstart, bench and the tests share to start a Gearman server on loopback and to wait for it. Sourced, not run.
-# Ports lie below those that the kernel gives to connecting sockets.
+# Functions that start servers and wait for them, for quickstart, bench and the tests. To be sourced, not run.
+# Ports are below those that the kernel gives to connecting sockets.
 
 answers() { (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
@@ -28,8 +28,9 @@ eventually() {
   return 1
 }
 
-# Database servers of one's own, in a new directory DIR, by a socket there: start_postgres DIR [OPTION...], start_mariadb DIR
-# [OPTION...]. As root they run as the users that their packages have made. $SERVER is the pid; DSN reaches it.
+# Start a private database server in a new directory DIR, with a socket there: start_postgres DIR [OPTION...], start_mariadb DIR
+# [OPTION...]. If root runs the script, the server runs as the user that its package has made. They set $SERVER, the server's
+# pid, and $DSN, which reaches it.
 own_directory() {
   mkdir -p "$1"
   ((EUID != 0)) || chown "$2" "$1"
@@ -45,7 +46,7 @@ start_postgres() {
     own_directory "$directory" postgres
     "${user[@]}" "${bin##* }/initdb" -D "$directory" -U gq -A trust --no-sync -E UTF8 --locale C.UTF-8 >/dev/null
   fi
-  # The one that was killed counts as one that runs until somebody has waited for it: not everywhere does process 1.
+  # A killed server seems to run until its parent has waited for it, which process 1 does not do everywhere.
   rm -f "$directory/postmaster.pid" "$directory"/.s.PGSQL.*.lock
   "${user[@]}" "${bin##* }/postgres" -D "$directory" -k "$directory" -c listen_addresses= "$@" >"$directory.log" 2>&1 3>&- 4>&- &
   PIDS+=("$!")
@@ -78,7 +79,8 @@ kill_server() {
   kill -9 "$1" "${children[@]}"
   eventually no_process "$1" "${children[@]}"
 }
-# Of a process that was killed, the first thread may be a zombie while another still holds its files, and their locks.
+# True if none of these processes has a live thread. In a killed process the first thread may be a zombie while another thread still
+# holds its files and their locks.
 no_process() {
   local pid
   for pid in "$@"; do ! grep -q '^State:[[:space:]][^ZX]' "/proc/$pid"/task/*/status 2>/dev/null || return 1; done
