@@ -141,7 +141,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   start_gearmand
   group all
   node 1
-  for n in 2 3; do eventually says "$((${#PIDS[@]} - 1))" "nobody serves rep_$n"; done
+  for n in 2 3; do eventually says "$((${#PIDS[@]} - 1))" "no worker serves rep_$n"; done
   not_up() { fails_with 75 gq-enqueue f --timeout 3s </dev/null; }
   not_up
   grep -q 'of the 2 nodes' "$T/failed.err"

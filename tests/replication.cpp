@@ -3,7 +3,7 @@
 #include "gq/base/ulid.hpp"
 #include "gq/replication/ask.hpp"
 #include "gq/replication/failure_detector.hpp"
-#include "gq/replication/look.hpp"
+#include "gq/replication/inquiry.hpp"
 #include "gq/replication/membership.hpp"
 #include "gq/replication/ownership.hpp"
 #include "gq/replication/replica.hpp"
@@ -16,7 +16,7 @@ using namespace gq;
 
 // A node can be set up anew a few times at once; one that is another each second is not believed each second.
 void a_node_is_another_now_and_then() {
-  Sparing turnover;
+  RateLimit turnover;
   auto at = [&](int seconds) { return turnover.allows(std::chrono::seconds(seconds)); };
   CHECK(at(0) && at(10) && at(10) && !at(11) && !at(179) && at(180) && !at(181));
   int believed = 0;
@@ -363,9 +363,9 @@ void who_may_speak_for_a_name() {
   heard.hear("rep_3", 'c');
   CHECK(heard.meet("rep_3", 'd', false, 0).what == What::refused &&
         heard.meet("rep_3", 'd', false, 1).what == What::another);
-  // Time and again it is not believed: see Sparing.
+  // Time and again it is not believed: see RateLimit.
   CHECK(t.meet("rep_2", 'e', true, 41).what == What::another);
-  CHECK(t.meet("rep_2", 'f', true, 42).reason == "rep_2 is another store than before, time and again" &&
+  CHECK(t.meet("rep_2", 'f', true, 42).reason == "rep_2 changes its store too often" &&
         t.members.is("rep_2", t.store('e')) && t.meet("rep_2", 'f', true, 400).what == What::another);
   // Another process of the same store may have lost what was not synced.
   CHECK(t.meet("rep_3", 'c', true, 0, "s").restarted && !t.meet("rep_3", 'c', true, 1, "s").restarted &&
@@ -493,8 +493,8 @@ void jobs_are_looked_at_when_their_owner_fails_them() {
   g.at(31);
   CHECK(g.due() == "rep_1 gone rep_3 idle ");
   // Where that took a second and nothing was to be taken, it is not repeated for 20 s; where something was, at once.
-  g.ownership.looked({"rep_3", Takeover::Cause::idle}, 0, g.now - Millis(1000), g.now);
-  g.ownership.looked({"rep_1", Takeover::Cause::gone}, 3, g.now - Millis(1000), g.now);
+  g.ownership.takeover_ended({"rep_3", Takeover::Cause::idle}, 0, g.now - Millis(1000), g.now);
+  g.ownership.takeover_ended({"rep_1", Takeover::Cause::gone}, 3, g.now - Millis(1000), g.now);
   g.at(32), g.runs("rep_3", {{"g"}});
   CHECK(g.due() == "rep_1 gone ");
   // That it does not run f says nothing of jobs that it runs, and has lost.
@@ -640,28 +640,28 @@ void what_has_ended_elsewhere_is_left_and_told() {
   Group3 g;
   const Millis remember{24 * 3600'000};
   // Of A and B one node knows that A has ended, and nobody anything else.
-  auto look_at = [&](const Takeover& what, const std::string& knows) {
+  auto inquire = [&](const Takeover& what, const std::string& knows) {
     const Times now{g.now, 2 * remember};
-    Look look(what, g.held.runs, {g.job('A', "f", what.node), g.job('B', "f", what.node)});
+    Inquiry inquiry(what, g.held.runs, {g.job('A', "f", what.node), g.job('B', "f", what.node)});
     std::string told;
-    while (auto question = look.next(g.ownership, g.members, g.fd, remember, now)) {
+    while (auto question = inquiry.next(g.ownership, g.members, g.fd, remember, now)) {
       AskReply reply{.end = 1};
       for (const auto& id : question->ids) {
         std::optional<gq::Job> job;
         if (question->node == knows && id == g.store('A')) job.emplace().state = State::finished;
         reply.say_of(id, job, {"rep_2", g.store('2')}, {knows, g.store(knows[4])});
       }
-      for (const auto& state : look.answered(reply, g.ownership, g.members, g.fd, now)) {
+      for (const auto& state : inquiry.answered(reply, g.ownership, g.members, g.fd, now)) {
         told += state.id[1];
         CHECK(state.from == "rep_2" && state.node == what.node && state.state == "queued");
       }
     }
-    return told + " " + g.ids(look.jobs()) + " " + std::to_string(look.stale().size());
+    return told + " " + g.ids(inquiry.jobs()) + " " + std::to_string(inquiry.stale().size());
   };
-  CHECK(look_at({"rep_3", Cause::lost}, "rep_3") == "A B 0");    // its owner
-  CHECK(look_at({"rep_3", Cause::lost}, "rep_1") == "A B 0");    // who comes before this one
-  CHECK(look_at({"rep_2", Cause::former}, "rep_3") == "A B 1");  // who is asked whether it is stale
-  CHECK(look_at({"rep_3", Cause::lost, false}, "rep_1") == " B 0");
+  CHECK(inquire({"rep_3", Cause::lost}, "rep_3") == "A B 0");    // its owner
+  CHECK(inquire({"rep_3", Cause::lost}, "rep_1") == "A B 0");    // who comes before this one
+  CHECK(inquire({"rep_2", Cause::former}, "rep_3") == "A B 1");  // who is asked whether it is stale
+  CHECK(inquire({"rep_3", Cause::lost, false}, "rep_1") == " B 0");
 }
 
 // Another job has the ID of A at one node: with a workload or function of its own, it says nothing of A.
@@ -674,20 +674,21 @@ void another_job_with_its_id_says_nothing_of_a_job() {
     job.job.first_lsn = 5, job.job.size = 3, job.job.sum = 33;
     return job;
   };
-  auto look_at = [&](const Takeover& what, const std::string& knows, gq::Job other) {
+  auto inquire = [&](const Takeover& what, const std::string& knows, gq::Job other) {
     const Times now{g.now, 2 * remember};
-    Look look(what, g.held.runs, {held(what.node)});
+    Inquiry inquiry(what, g.held.runs, {held(what.node)});
     size_t told = 0;
-    while (auto question = look.next(g.ownership, g.members, g.fd, remember, now)) {
+    while (auto question = inquiry.next(g.ownership, g.members, g.fd, remember, now)) {
       AskReply reply{.end = 1};
       for (const auto& id : question->ids)
         reply.say_of(id, question->node == knows ? std::optional(other) : std::nullopt, {"rep_2", g.store('2')},
                      {knows, g.store(knows[4])});
-      told += look.answered(*parse_ask_reply(encode_ask_reply(reply, question->ids), question->ids), g.ownership,
+      told += inquiry
+                  .answered(*parse_ask_reply(encode_ask_reply(reply, question->ids), question->ids), g.ownership,
                             g.members, g.fd, now)
                   .size();
     }
-    return std::to_string(told) + " " + g.ids(look.jobs()) + " " + std::to_string(look.stale().size());
+    return std::to_string(told) + " " + g.ids(inquiry.jobs()) + " " + std::to_string(inquiry.stale().size());
   };
   const gq::Job same = held("rep_3").job;
   for (State state : {State::queued, State::finished}) {
@@ -696,10 +697,10 @@ void another_job_with_its_id_says_nothing_of_a_job() {
     for (auto* job : {&known, &size, &sum, &function, &older}) job->state = state;
     const std::string told = state == State::finished ? "1" : "0";
     for (auto [what, node] : {std::pair{Takeover{"rep_3", Cause::lost}, "rep_3"}, {{"rep_3", Cause::lost}, "rep_1"}}) {
-      CHECK(look_at(what, node, known) == told + "  0" && look_at(what, node, older) == told + "  0");
-      for (const auto& other : {size, sum, function}) CHECK(look_at(what, node, other) == "0 A 0");
+      CHECK(inquire(what, node, known) == told + "  0" && inquire(what, node, older) == told + "  0");
+      for (const auto& other : {size, sum, function}) CHECK(inquire(what, node, other) == "0 A 0");
     }
-    CHECK(look_at({"rep_2", Cause::former}, "rep_3", size) == "0 A 1");
+    CHECK(inquire({"rep_2", Cause::former}, "rep_3", size) == "0 A 1");
   }
 }
 
@@ -780,11 +781,11 @@ void a_look_asks_one_after_the_other() {
   std::vector<HeldJob> jobs{g.job('A', "f", "rep_3"), g.job('B', "g", "rep_3"), g.job('C', "h", "rep_3")};
   std::string log;
   // Each node knows these; what is left is taken.
-  auto look_at = [&](const Takeover& what, const std::map<std::string, std::string>& known) {
+  auto inquire = [&](const Takeover& what, const std::map<std::string, std::string>& known) {
     const Times now{g.now, 2 * remember};
-    Look look(what, g.held.runs, jobs);
+    Inquiry inquiry(what, g.held.runs, jobs);
     log.clear();
-    while (auto question = look.next(g.ownership, g.members, g.fd, remember, now)) {
+    while (auto question = inquiry.next(g.ownership, g.members, g.fd, remember, now)) {
       AskReply reply{.end = 1};
       log += question->node + " ";
       for (const auto& id : question->ids) {
@@ -792,27 +793,27 @@ void a_look_asks_one_after_the_other() {
         reply.known.push_back(known.at(question->node).find(id[1]) != std::string::npos);
       }
       log += "; ";
-      look.answered(reply, g.ownership, g.members, g.fd, now);
+      inquiry.answered(reply, g.ownership, g.members, g.fd, now);
     }
-    log += g.ids(look.jobs()) + " stale";
-    for (const auto& id : look.stale()) log += " " + id.substr(1, 1);
+    log += g.ids(inquiry.jobs()) + " stale";
+    for (const auto& id : inquiry.stale()) log += " " + id.substr(1, 1);
     return log;
   };
   // One that may have lost jobs is asked first; then those that come before this one, for the rest. C does not run
   // here, so each that runs it comes before this one.
-  CHECK(look_at({"rep_3", Cause::lost}, {{"rep_3", "A"}, {"rep_1", ""}}) == "rep_3 ABC; rep_1 BC; rep_3 C; BC stale");
-  CHECK(look_at({"rep_3", Cause::lost}, {{"rep_3", "B"}, {"rep_1", "AC"}}) == "rep_3 ABC; rep_1 AC;  stale");
-  CHECK(look_at({"rep_3", Cause::lost}, {{"rep_3", "ABC"}}) == "rep_3 ABC;  stale");
+  CHECK(inquire({"rep_3", Cause::lost}, {{"rep_3", "A"}, {"rep_1", ""}}) == "rep_3 ABC; rep_1 BC; rep_3 C; BC stale");
+  CHECK(inquire({"rep_3", Cause::lost}, {{"rep_3", "B"}, {"rep_1", "AC"}}) == "rep_3 ABC; rep_1 AC;  stale");
+  CHECK(inquire({"rep_3", Cause::lost}, {{"rep_3", "ABC"}}) == "rep_3 ABC;  stale");
   // One that lives, and does not run them, is asked last whether that is still so.
   for (int second = 1; second <= 30; ++second) g.at(second), g.runs("rep_1", {{"f", "g"}}), g.runs("rep_3", {{"g"}});
-  CHECK(look_at({"rep_3", Cause::idle}, {{"rep_1", ""}, {"rep_3", ""}}) == "rep_1 A; rep_3 ; A stale");
-  CHECK(look_at({"rep_3", Cause::idle}, {{"rep_1", "A"}}) == "rep_1 A;  stale");
+  CHECK(inquire({"rep_3", Cause::idle}, {{"rep_1", ""}, {"rep_3", ""}}) == "rep_1 A; rep_3 ; A stale");
+  CHECK(inquire({"rep_3", Cause::idle}, {{"rep_1", "A"}}) == "rep_1 A;  stale");
   // What was this node's before it was set up anew, and is old: each other is asked what it knows of that.
   const Takeover own{"rep_2", Cause::former};
-  CHECK(look_at(own, {{"rep_1", ""}, {"rep_3", "B"}}) == "rep_1 AB; rep_1 AB; rep_3 AB; AB stale A");
+  CHECK(inquire(own, {{"rep_1", ""}, {"rep_3", "B"}}) == "rep_1 AB; rep_1 AB; rep_3 AB; AB stale A");
   for (int second = 31; second <= 60; ++second) g.at(second), g.runs("rep_1", {{"f", "g"}});
   g.fd.notice_gone(g.now);
-  CHECK(look_at(own, {{"rep_1", ""}}) == "rep_1 AB; AB stale");  // one of them cannot be asked
+  CHECK(inquire(own, {{"rep_1", ""}}) == "rep_1 AB; AB stale");  // one of them cannot be asked
 }
 
 // rep_1 of a group whose jobs run once, as one who steps it sees it. The others were met before.
@@ -1025,7 +1026,7 @@ void a_walk_tells_the_job_that_counts() {
         add.asked.function = other == 1 ? "g" : "f";
         head.data_size = other == 2 ? 4 : 3, head.data_sum = other == 3 ? 8 : 7;
         if (other) walk.see(add, head, 20, 30, "another's", [](auto&, auto&) { return true; });
-        walk.look(add.id, job);
+        walk.looked_up(add.id, job);
         return walk.debts().empty() ? std::string() : walk.debts().at(0).add;
       };
       CHECK(told(true) == "its" && (!other || told(false).empty()));
@@ -1113,8 +1114,8 @@ void jobs_are_taken_by_one_that_was_there() {
   Transfer t;
   t.group = "rep_1:once", t.node = "rep_3", t.to = "rep_1", t.store = n.store('3'), t.kind = "ask";
   auto take = [&](const Takeover& what) {
-    Look look(what, held.runs, {job});
-    return n.r.take(look, n.now);
+    Inquiry inquiry(what, held.runs, {job});
+    return n.r.take(inquiry, n.now);
   };
   auto effect = take(due[0]);
   CHECK(effect && n.r.admit(t, n.now).taking);
@@ -1137,11 +1138,11 @@ void all_are_told_now_and_then_of_what_differs() {
       n.to(second), n.answers("rep_2", {.end = 7, .runner = true}), n.answers("rep_3");
       for (const auto& what : n.r.due(held, n.now)) {
         if (what.node != "rep_3") continue;
-        Look look(what, held.runs, {job});
+        Inquiry inquiry(what, held.runs, {job});
         AskReply reply{.end = 7};
         reply.known = {true};
         if (has_ended) reply.ended = {job.id};
-        if (n.r.next_question(look, Millis(0), n.now)) times += !n.r.answered(look, reply, n.now).empty();
+        if (n.r.next_question(inquiry, Millis(0), n.now)) times += !n.r.answered(inquiry, reply, n.now).empty();
       }
     }
     return times;

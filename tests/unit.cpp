@@ -1263,7 +1263,7 @@ void a_job_is_told_as_what_it_is() {
     Walk walk(self.node, "rep_3", peer, 0, 0, {});
     walk.see(add, {}, 0, 100, "record", [](const std::string&, const std::string&) { return true; });
     job.first_lsn = first;
-    for (const auto& touched : walk.jobs()) walk.look(touched, job);
+    for (const auto& touched : walk.jobs()) walk.looked_up(touched, job);
     CHECK(walk.debts().size() == (first == 0 ? 1 : 0));
     // This node has accepted the job, too, and it is rep_2's: so it is not told by this node's own record.
     if (first == 0) CHECK(walk.debts()[0].add.empty() && walk.debts()[0].state);
@@ -1274,7 +1274,7 @@ void a_job_is_told_as_what_it_is() {
   for (const std::string to : {"rep_2", "rep_3"}) {
     Walk walk(self.node, to, to == "rep_2" ? other : peer, 0, 0, {});
     walk.see(state, {}, 100, 200, "", [](const std::string&, const std::string&) { return false; });
-    for (const auto& touched : walk.jobs()) walk.look(touched, job);
+    for (const auto& touched : walk.jobs()) walk.looked_up(touched, job);
     CHECK(walk.copied() == std::vector{id} && walk.debts().size() == (to == "rep_2" ? 1 : 0));
   }
   job.node = "rep_2", job.store = other, job.changed_at = Millis(7);

@@ -222,7 +222,7 @@ class StreamSender {
       const auto& [id, add] = m_records[i];
       PeerVerdict verdict = parse_verdict(lines[i].line);
       if (verdict.kind == PeerVerdict::Kind::nonsense)
-        throw Error(Exit::retry, m_options.to + " answers something else");
+        throw Error(Exit::retry, m_options.to + " sent an invalid answer");
       if (verdict.kind == PeerVerdict::Kind::conflict)
         skip(id + ": " + m_options.to + " has another job with this ID or key");
       if (verdict.kind == PeerVerdict::Kind::refused) skip(id + ": " + m_options.to + " refuses it: " + verdict.reason);

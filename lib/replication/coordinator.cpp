@@ -13,7 +13,7 @@ using Clock = Monitor::Clock;
 
 constexpr Millis hurried_patience{1000};
 
-// Jobs that have come together. Carries out what their quorum decides, until it answers.
+// The jobs of one submission. Carries out what their quorum decides, until it answers.
 class ClientWrite {
  public:
   ClientWrite(Monitor& monitor, Peers& peers, const std::atomic<Clock::time_point>& limit, std::timed_mutex& reading,
@@ -47,11 +47,11 @@ class ClientWrite {
   Monitor& m_monitor;
   Peers& m_peers;
   const std::atomic<Clock::time_point>& m_limit;
-  std::unique_lock<std::timed_mutex> m_reading;  // held until all that was read is free again
+  std::unique_lock<std::timed_mutex> m_reading;  // held until the workloads that were read are freed
   std::vector<NewJob> m_jobs;
   std::shared_ptr<Quorum> m_quorum;
   std::list<Call> m_calls;    // under way
-  std::optional<Lsn> m_from;  // where what was sent at once stands in the journal
+  std::optional<Lsn> m_from;  // where the jobs that were sent at once stand in the journal
 };
 
 std::vector<Answer> ClientWrite::answer() {
@@ -62,7 +62,7 @@ std::vector<Answer> ClientWrite::answer() {
     } else if (auto* send = std::get_if<Quorum::Send>(&effect)) {
       hand_out(*send);
     } else if (auto* wait = std::get_if<Quorum::Wait>(&effect)) {
-      auto call = next_answered(m_calls, std::min(wait->until, Clock::now() + look_interval));
+      auto call = next_answered(m_calls, std::min(wait->until, Clock::now() + poll_interval));
       if (call == m_calls.end()) continue;
       call->line->hear_or_complain(*call);
       m_calls.erase(call);
@@ -78,19 +78,19 @@ std::vector<Answer> ClientWrite::answer() {
 }
 
 Quorum::Effect ClientWrite::next_effect() {
-  // As long as one gets on it is waited for.
+  // A call that makes progress is waited for.
   for (const auto& call : m_calls) m_quorum->progressed(call.sending->last_answer());
   m_quorum->hurry(m_limit);
   const auto others = m_monitor.step([](Replica& r) { return r.others(); });
   return m_quorum->next(Clock::now(), others);
 }
 
-// Stores the jobs, and hands them out meanwhile where `then_send` is true.
+// Stores the jobs. If `then_send` is true, sends them to the other nodes meanwhile.
 void ClientWrite::append(bool then_send) {
   auto hand = [&](const std::vector<size_t>& numbers, Lsn from, Lsn end) {
     if (!hand_out(m_quorum->to_send(numbers))) return;
     m_from = from;
-    // A blob has to be remembered.
+    // A walk must see the record of a blob, to remember it; so it must not skip these.
     if (std::any_of(numbers.begin(), numbers.end(), [&](size_t n) { return m_jobs[n].data.size() > max_inline_data; }))
       return;
     for (auto& call : m_calls) call.from = from, call.end = end;
@@ -101,7 +101,7 @@ void ClientWrite::append(bool then_send) {
   m_quorum->stored(std::move(answers), known);
 }
 
-// The jobs that these are, or that stand for them.
+// The jobs in the store that these are, or that stand for them.
 std::vector<std::optional<Quorum::Known>> ClientWrite::known_by(std::vector<Answer>& answers) {
   std::vector<std::optional<Quorum::Known>> known(m_jobs.size());
   try {
@@ -122,8 +122,7 @@ std::vector<std::optional<Quorum::Known>> ClientWrite::known_by(std::vector<Answ
   return known;
 }
 
-// A job that is here already takes the place of the one that came, with its record and workload; false where that
-// cannot be read.
+// Replaces a job by the one that is here already, with its record and workload; false if that cannot be read.
 bool ClientWrite::take_place(NewJob& job, const std::string& id, const Job& known) {
   std::string unread;
   auto record = std::make_shared<const std::string>(add_record(m_monitor, id, known, unread));
@@ -138,8 +137,8 @@ bool ClientWrite::take_place(NewJob& job, const std::string& id, const Job& know
   return true;
 }
 
-// The job with its workload, which is a part of another's; nullopt where that cannot be read, or another job has taken
-// its place.
+// The job with its full workload, which is a part of another job's. nullopt if that cannot be read, or if the job was
+// replaced (take_place()).
 std::optional<NewJob> ClientWrite::whole(const NewJob& job) {
   if (job.add.part.source.empty()) return std::nullopt;
   Fd blob = m_monitor.store().blobs().open(job.add.part.source);
@@ -149,16 +148,17 @@ std::optional<NewJob> ClientWrite::whole(const NewJob& job) {
   return with_data(job.add, std::move(part));
 }
 
-// How many bytes of the store it takes to send a job, which its client has not sent.
+// How many bytes of the store must be read to send a job, because its client has not sent them.
 uint64_t ClientWrite::to_be_read(const Quorum::Send& send, size_t number) const {
   if (send.whole) return m_jobs[number].add.part.length;
   auto* standing = m_quorum->stands_for(number);
   return standing ? standing->job.size : 0;
 }
 
-// Those of the jobs for which there is room in memory. A client says with few bytes that workloads are to be read which
-// are large and many: of one answer no more than Store::max_resolved are, or one that is larger, and while that is more
-// than small_job, no other thread reads. What is left out, the outbox brings to the other nodes.
+// Those of the jobs for which there is room in memory. With few bytes a client can refer to many large workloads that
+// must be read. So for one answer at most Store::max_resolved bytes are read, or one larger workload. If that is more
+// than small_job, no other thread reads at the same time. The outbox brings the jobs that are left out to the other
+// nodes.
 std::vector<size_t> ClientWrite::with_room(const Quorum::Send& send) {
   std::vector<size_t> numbers;
   uint64_t all = 0, read = 0;
@@ -172,7 +172,7 @@ std::vector<size_t> ClientWrite::with_room(const Quorum::Send& send) {
       read += size;
       numbers.push_back(n);
     } else if (auto* standing = m_quorum->stands_for(n); standing && !send.whole) {
-      m_quorum->cannot_send(n, "the workload of " + standing->id + " is not read while others are");
+      m_quorum->cannot_send(n, "the workload of " + standing->id + " is not read while other large ones are");
     }
   }
   return numbers;
@@ -202,7 +202,7 @@ std::shared_ptr<const Batch> ClientWrite::batch_of(const Quorum::Send& send) {
   return batch;
 }
 
-// Begins to send jobs to all peers that are up. False where there is nothing to send.
+// Begins to send jobs to all peers that are up. False if there is nothing to send.
 bool ClientWrite::hand_out(const Quorum::Send& send) {
   const auto batch = batch_of(send);
   if (batch->count == 0) return false;
@@ -220,13 +220,13 @@ bool ClientWrite::hand_out(const Quorum::Send& send) {
   return true;
 }
 
-// Notes which nodes have jobs; false where that fails.
+// Records which nodes have jobs; false if that fails.
 bool ClientWrite::record_copies(const Quorum::Record& what) {
   std::vector<std::string> records;
   for (const auto& copied : what.copied)
     for (auto& record : copied_records(copied)) records.push_back(std::move(record));
   try {
-    // Which nodes have them can be found out again; that fewer are enough cannot.
+    // Which nodes have the jobs can be found out again; that fewer copies are enough cannot.
     if (what.commit) m_monitor.journal().commit({records.begin(), records.end()}, Room::completion);
     else m_monitor.journal().append({records.begin(), records.end()}, Room::completion);
     return true;
@@ -236,8 +236,8 @@ bool ClientWrite::record_copies(const Quorum::Record& what) {
   }
 }
 
-// No client waits for these calls any more; the debts tell what is left of them. Where not all nodes were counted, the
-// debts ask again for answers that come late or could not be noted.
+// No client waits for these calls any more; the debts tell what is left of them. If not all nodes were counted, the
+// debts ask again, because answers may come late, or could not be recorded.
 void ClientWrite::let_go(bool counted) {
   const bool again = !counted && m_from;
   if (again) m_monitor.step([&](Replica& r) { r.not_told(*m_from); });
@@ -265,12 +265,12 @@ std::vector<Answer> Coordinator::add(std::vector<NewJob> jobs) {
 }
 
 std::vector<Answer> Coordinator::relay(std::vector<NewJob> jobs, uint32_t copies) {
-  // One that is no more: all who have the job pass it on.
+  // No member has this identity, so all nodes that have the job pass it on.
   const std::string store = m_monitor.step([](Replica& r) { return r.session(read_times()); });
   for (auto& job : jobs) {
     job.add.node = m_monitor.self().node;
     job.add.store = store;
-    // Whatever the client says: each node of such a group runs it, where it is as soon as it is there.
+    // Whatever the client says: each node of such a group runs the job, as soon as the node has it.
     job.add.once = false;
     job.add.copies = 0;
     job.encode();

@@ -1,7 +1,8 @@
-// The coordinator of what clients send: stores jobs, hands them to the other nodes at the same time, and answers when
-// as many nodes have them as the group asks for. Quorum decides that; a quorum belongs to the thread that answers.
+// The coordinator stores jobs of clients, sends them to the other nodes at the same time, and answers when as many
+// nodes have them as the group asks for. Quorum decides that; each quorum belongs to the thread that answers.
 //
-// The surprising fact: the jobs leave before they are synced here. So the slower of the two disks counts, not both.
+// The surprising fact: the jobs leave before they are synced here. So a client waits for the slower of the two disks,
+// not for both in turn.
 #pragma once
 
 #include <atomic>
@@ -16,13 +17,13 @@ class Coordinator {
  public:
   Coordinator(Monitor& monitor, Peers& peers) : m_monitor(monitor), m_peers(peers) {}
 
-  // Queues jobs here and at peers, and answers for each. Thread-safe.
+  // Queues jobs here and at peers, and answers each. Thread-safe.
   std::vector<Answer> add(std::vector<NewJob> jobs);
 
-  // Hands jobs to the peers and keeps nothing here; answers when `copies` of them have each (0: all).
+  // Sends jobs to the peers and keeps nothing here; answers when `copies` peers have each job (0: all).
   std::vector<Answer> relay(std::vector<NewJob> jobs, uint32_t copies);
 
-  // From now on add() does not wait long for a peer: the process ends soon.
+  // From now on, add() waits only briefly for a peer, because the process is about to end.
   void hurry();
 
  private:
@@ -30,8 +31,8 @@ class Coordinator {
 
   Monitor& m_monitor;
   Peers& m_peers;
-  std::atomic<Clock::time_point> m_limit{Clock::time_point::max()};  // nothing is waited for longer
-  std::timed_mutex m_reading;  // of the threads that answer, the one that reads large workloads
+  std::atomic<Clock::time_point> m_limit{Clock::time_point::max()};  // no wait is longer
+  std::timed_mutex m_reading;  // held by the thread that reads large workloads: one thread at a time
 };
 
 }  // namespace gq

@@ -51,10 +51,10 @@ void publish_debts(Store& store, const std::string& node, const std::string& tex
 
 namespace {
 
-// What the serving process has told a node, and what it tells it apart.
+// What the serving process publishes: up to where it has told a node, and the jobs that it tells apart.
 struct Published {
   Lsn sent = 0;
-  std::map<std::string, std::string> apart{};  // why it is left, by job
+  std::map<std::string, std::string> apart{};  // by job: why the job is left
 };
 
 Published published(const std::optional<Directory>& peers, const std::string& node, const std::string& identity) {
@@ -70,7 +70,7 @@ Published published(const std::optional<Directory>& peers, const std::string& no
   return said;
 }
 
-// Jobs that a node is owed, and since when, as the journal says from its position on.
+// The jobs that a node is owed, and since when, as the journal says from the node's position on.
 std::map<std::string, Millis> owed_to(Store& store, const Membership& members, const std::string& node,
                                       const PeerState& known, const Published& said) {
   const FailureDetector nobody_is_gone(Millis(0), Millis(0));

@@ -29,7 +29,7 @@ Intake::Intake(Store& store, Config config, Add add, Backlog& backlog)
 std::vector<Service> Intake::services() {
   std::vector<Service> services;
   for (const auto& f : m_config.functions) {
-    // A group of small jobs, or a large one.
+    // A group of small jobs, or one large job.
     const uint64_t largest =
         std::max<uint64_t>(m_config.max_workload, max_group_bytes) + record_header_size + max_meta_size;
     services.push_back({record_function(f), false,
@@ -56,7 +56,7 @@ void Intake::stop() {
   m_receivers.stop();
 }
 
-// What others have finished since is seen in the store; looked at once a second at most.
+// The store shows what other processes have finished since. It is read once a second at most.
 bool Intake::backlog_full() {
   bool count = m_backlog.limit > 0 && m_backlog.live >= m_backlog.limit;
   {
@@ -73,7 +73,7 @@ void Intake::say_if_full(const std::string& function) {
                            " are unfinished (--backlog), most of them of " + function;
   bool full = false, is_new = false;
   {
-    // The trouble with it, so that none ends before it begins.
+    // Under the same lock, so that the trouble does not end before it begins.
     std::lock_guard<std::mutex> guard(m_mutex);
     full = is_at_bound(m_at_bound, m_backlog.live - m_backlog.later, m_backlog.limit);
     if (std::exchange(m_at_bound, full) == full) return;
@@ -95,7 +95,7 @@ void Intake::count_backlog() {
         later += c.first;
         if (const uint64_t n = c.live() - c.first; function.empty() || n > most) most = n, function = f;
       }
-      // What has fallen due is in the way of others, as far as that makes a difference.
+      // Jobs that have become due count, too, as far as that makes a difference.
       const auto limit = static_cast<uint64_t>(m_backlog.limit);
       for (const auto& f : m_config.functions)
         if (live - later < limit) later -= fold.due_first(f, now_ms(), limit - (live - later));
@@ -103,7 +103,7 @@ void Intake::count_backlog() {
     m_backlog.live = static_cast<int64_t>(live);
     m_backlog.later = static_cast<int64_t>(later);
     say_if_full(function);
-  } catch (const Error&) {  // then it stays what it was
+  } catch (const Error&) {  // the old counts stay
   }
 }
 
@@ -212,7 +212,7 @@ std::string Intake::take_group(std::string_view payload, const std::string& func
   return result;
 }
 
-// nullopt: not stored; the job has to stay with gearmand.
+// nullopt: the job is not stored, and has to stay with gearmand.
 std::optional<std::string> Intake::take_raw(std::string_view payload, const std::string& function) {
   NewJob job = make_job({.function = function}, payload);
   bool open = false;
@@ -246,12 +246,12 @@ Answer Intake::try_raw(const NewJob& job) {
     return m_add({job}).front();
   } catch (const Error& e) {
     return {e.code() == Exit::config ? Outcome::refused : Outcome::unknown, e.what(), e.error_number()};
-  } catch (const std::exception& e) {  // who knows when
+  } catch (const std::exception& e) {  // the record may be stored or not
     return {Outcome::unknown, e.what(), 0};
   }
 }
 
-// Their clients hear it, but whether those look is not known here.
+// The clients get the answer, too, but may ignore it.
 void Intake::say_once(const std::string& function, const Answer& answer) {
   if (answer.outcome != Outcome::bad && answer.outcome != Outcome::conflict) return;
   std::string reason = answer.outcome == Outcome::bad ? answer.reason : "its ID or key is that of another job";

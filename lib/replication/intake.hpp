@@ -1,11 +1,11 @@
-// The intake of a worker: takes jobs from gearmand and answers each when it is on stable storage.
+// The intake of a worker takes jobs from gearmand and answers each job when it is on stable storage.
 //
-// While the store refuses, raw functions are given back, because gearmand deletes a background job that is refused; at
-// the bound of `backlog` all are.
+// While the store refuses jobs, the intake unregisters the raw functions, because gearmand deletes a background job
+// that a worker refuses. At the limit of `backlog` it unregisters all functions.
 //
-// The record of a raw job may be in a peer's journal, or behind a sync that failed. Then the intake neither answers the
-// job nor gives it back, since it would become a second job: it tries the same record, with its ID, again until that is
-// decided, and takes no other raw job meanwhile.
+// The record of a raw job may be in a peer's journal, or behind a failed sync. Then the intake neither answers the job
+// nor gives it back to gearmand, which would make it a second job. It retries the same record, with the same ID, until
+// the outcome is known, and takes no other raw job meanwhile.
 #pragma once
 
 #include <atomic>
@@ -23,17 +23,17 @@
 
 namespace gq {
 
-// Jobs that a worker has taken in and that are not finished, as far as it knows; shared with the runner.
+// The unfinished jobs of a worker's functions, as far as the worker knows; shared with the runner.
 struct Backlog {
   std::atomic<int64_t> live{0};
-  std::atomic<int64_t> later{
-      0};  // those of them that wait for their time, and were never started: what others have to wait for is the rest
+  // Those of them that wait for their time and were never started. Other jobs have to wait only for the rest.
+  std::atomic<int64_t> later{0};
   int64_t limit = 0;  // 0: none
   bool full() const { return limit > 0 && live - later >= limit; }
 };
 
-// Whether a worker is said to be at its bound: from when it is full until half of that is done, so that one that stays
-// near it says it once.
+// Whether a worker reports that its backlog is full: from when it is full until half of it is done. So a worker that
+// stays near the limit reports it once.
 inline bool is_at_bound(bool was, int64_t jobs, int64_t limit) {
   return limit > 0 && (was ? jobs > limit / 2 : jobs >= limit);
 }
@@ -46,14 +46,14 @@ class Intake {
     uint64_t max_workload = 0;
     bool raw = true;  // take raw jobs, too
   };
-  // What stores jobs and answers for each; called by several threads.
+  // Stores jobs and answers each. Called by several threads.
   using Add = std::function<std::vector<Answer>(std::vector<NewJob>)>;
   Intake(Store& store, Config config, Add add, Backlog& backlog);
   ~Intake() { stop(); }
 
   // Throws Error(config) as Receivers::start() does.
   void start();
-  // What has been taken is answered, but for raw jobs that are not decided yet: those stay with gearmand.
+  // Answers what has been taken, except raw jobs whose outcome is not known yet: those stay with gearmand.
   void stop();
 
  private:
@@ -75,20 +75,19 @@ class Intake {
   const Add m_add;
   Backlog& m_backlog;
   std::mutex m_mutex;
-  // While the store refuses: when to try again.
   std::string m_told;  // why jobs are refused, as it was logged
   bool m_had_refused = false;
   Seldom m_seldom;
   bool m_refusing = false;
-  size_t m_open = 0;  // raw jobs that are not decided
+  size_t m_open = 0;  // raw jobs whose outcome is not known
   bool m_stop = false;
   std::condition_variable m_stopping;
-  std::set<std::string> m_said;  // kinds of records that were refused
-  std::chrono::steady_clock::time_point m_retry_at;
+  std::set<std::string> m_said;                      // kinds of refused records that were logged
+  std::chrono::steady_clock::time_point m_retry_at;  // while the store refuses: when to try again
   Millis m_retry_delay{0};
   std::chrono::steady_clock::time_point m_count_at;
-  bool m_at_bound = false;  // of the backlog
-  Receivers m_receivers;    // the last: its threads use the others
+  bool m_at_bound = false;  // the backlog is reported as full
+  Receivers m_receivers;    // the last member: its threads use the others
 };
 
 }  // namespace gq

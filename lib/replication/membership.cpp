@@ -7,7 +7,7 @@
 
 namespace gq {
 
-bool Sparing::allows(Millis now) {
+bool RateLimit::allows(Millis now) {
   constexpr int at_once = 3;
   constexpr std::chrono::minutes each{1};
   while (!m_allowed.empty() && now - m_allowed.front() >= at_once * each) m_allowed.pop_front();
@@ -48,8 +48,8 @@ GroupChange Membership::change(const Group& group, const std::map<std::string, P
   for (const auto& node : change.removed) m_others.erase(node);
   for (const auto& member : group.members)
     if (member != group.self.node) m_others.try_emplace(member);
-  // Of the second half of a change to the group that was ended before it, or that this process undid since it did not
-  // know yet.
+  // The journal lacks the second half of a change to the group: gq-replicate ended before it, or this process undid it
+  // because it did not know of the change yet.
   for (const auto& [node, state] : known) {
     const bool owed_nothing = state.position == UINT64_MAX;
     if (!group.has(node) && !owed_nothing) change.forgotten.push_back(node);
@@ -73,7 +73,7 @@ std::optional<Refusal> Membership::refuse(const Transfer& transfer) const {
   return std::nullopt;
 }
 
-// Why a store cannot be the one that has the name, if it cannot.
+// Why a store cannot have the node's name; empty if it can.
 std::string Membership::problem_with(const std::string& node, const Other& other, const std::string& store,
                                      bool alive) const {
   if (store == other.store) return {};
@@ -81,7 +81,7 @@ std::string Membership::problem_with(const std::string& node, const Other& other
                std::any_of(m_others.begin(), m_others.end(), [&](const auto& o) { return o.second.store == store; });
   if (taken)
     return node + " has the identity of another node (a copied store? gq-replicate init gives it one of its own)";
-  // One that was forgotten, and is in the group again, is nobody's rival.
+  // A node that was forgotten and is in the group again has no rival.
   if (alive && !other.store.empty() && std::find(other.former.begin(), other.former.end(), store) != other.former.end())
     return "two nodes claim the name " + node;
   return {};

@@ -14,7 +14,7 @@ Monitor::Monitor(Store& store, ReplicationConfig config)
       m_replica(store.group(),
                 {m_config.takeover, m_config.alone_after, m_keys ? period_of(store.limits(), m_config) : Millis::max(),
                  static_cast<bool>(m_keys)},
-                // Where there are no others, who only adds jobs needs no index.
+                // Without other nodes, a process that only adds jobs needs no index.
                 store.group().members.size() > 1 ? known_peers(store) : std::map<std::string, PeerState>(),
                 read_times()) {}
 

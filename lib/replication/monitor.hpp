@@ -1,7 +1,7 @@
 // The replica of this process behind its lock, and what all parts of the shell share.
 //
-// step() is the only way to it: nothing else happens under that lock, no append, no send, no file and no line of the
-// log. The thread that makes a step carries out what follows from it, once the lock is free.
+// step() is the only access to the replica. Nothing else happens under that lock: no append, no send, no file, no log
+// line. The thread that makes a step carries out its effects after it has released the lock.
 #pragma once
 
 #include <atomic>
@@ -22,14 +22,14 @@ struct ReplicationConfig {
   std::vector<Server> servers;
   Millis peer_timeout{5000};  // how long a peer may take to answer
   Millis takeover{30000};
-  Millis alone_after{600000};  // while no peer answers: how long to wait before own jobs are run again
+  Millis alone_after{600000};  // while no peer answers: how long to wait before running own jobs again
   bool owe = false;            // accept jobs with fewer copies than the group asks for
   std::string keyfile;         // empty: nothing is signed
   bool relay = false;          // keep nothing here
 };
 
-// How long what has come to the journal may rest before the debts are looked at: add() has then mostly paid them.
-inline constexpr Millis look_interval{100};
+// How often an outbox looks for debts. A shorter interval would find jobs that add() is about to send itself.
+inline constexpr Millis poll_interval{100};
 
 class Monitor {
  public:
@@ -44,7 +44,7 @@ class Monitor {
   const Self& self() const { return m_self; }
   const std::string& group_id() const { return m_group_id; }
 
-  // Steps the replica: `what` is called with it, and returns what comes of it. Never from within a step.
+  // Steps the replica: calls `what` with it, and returns its result. Never call it within a step.
   template <typename Step>
   std::invoke_result_t<Step, Replica&> step(Step what) {
     std::unique_lock<std::mutex> lock(m_mutex);
@@ -60,22 +60,22 @@ class Monitor {
   void say_seldom(Level level, const std::string& kind, const std::string& text);
 
   void stop();
-  // Also what ends every wait for another node.
+  // Also ends every wait for another node.
   const std::atomic<bool>& stopping() const { return m_stop; }
-  // Waits, unless this stops meanwhile; true when it does.
+  // Waits this long, or until stop(); true if stop() was called.
   bool pause(Millis duration);
-  // Waits until it is so, for so long at most.
+  // Waits until the condition is true or stop() is called, at most this long.
   template <typename Condition>
   void wait(Millis most, Condition is_so) {
     std::unique_lock<std::mutex> lock(m_mutex);
     m_changed.wait_for(lock, most, [&] { return m_stop || is_so(m_replica); });
   }
-  // Who waits for that looks again.
+  // Makes all waiting threads check their conditions again.
   void wake();
-  // Waits until the lease may have changed, or this stops, which is true.
+  // Waits until the lease may have changed, or stop() is called; true if it was.
   bool wait_for_lease(Millis most);
 
-  // Another node has taken something, and when one last did.
+  // taken(): another node has taken records. taken_at(): when one last did.
   void taken() { m_taken_at = Clock::now(); }
   Clock::time_point taken_at() const { return m_taken_at; }
 
@@ -96,7 +96,7 @@ class Monitor {
   bool m_lease_changed = false;
 };
 
-// How long a session is good for.
+// How long a session is valid.
 inline Millis period_of(const Limits& limits, const ReplicationConfig& config) {
   return session_period(limits.remember, config.peer_timeout);
 }

@@ -16,18 +16,18 @@ namespace {
 using Clock = Monitor::Clock;
 
 constexpr Millis ask_interval{1000}, publish_interval{1000};
-constexpr Millis again_soon{1000};         // when a job that was not answered is told again
-constexpr size_t max_under_way = 3;        // transfers of debts to a node
-constexpr size_t window_bytes = 32 << 20;  // of debts on their way to it
-constexpr long ids_in_record = 2000;       // they fit into its meta data
+constexpr Millis again_soon{1000};         // when to tell a job again that was not answered
+constexpr size_t max_under_way = 3;        // transfers of debts to one node
+constexpr size_t window_bytes = 32 << 20;  // bytes of debts on their way to one node
+constexpr long ids_in_record = 2000;       // so many fit into its meta data
 
-// What the node says of a record.
+// Takes what the node says of a record.
 void take_verdict(const std::string& node, Debt& debt, const std::string& line) {
-  if (!debt.take(parse_verdict(line))) throw Error(Exit::config, node + " answers something else");
+  if (!debt.take(parse_verdict(line))) throw Error(Exit::config, node + " sent an invalid answer");
 }
 
-// Sends what is owed, and notes with each what became of it. Throws where the node does not answer, or, where an
-// identity is given, is another.
+// Sends what is owed, and notes the verdict with each debt. Throws if the node does not answer, or if an identity is
+// given and the node has another one.
 class Delivery {
  public:
   Delivery(Monitor& monitor, PeerLine& line, std::string identity)
@@ -96,7 +96,7 @@ class Delivery {
   PeerLine& m_line;
   const std::string m_identity;
   std::list<Telling> m_under_way;
-  size_t m_bytes = 0;  // of those
+  size_t m_bytes = 0;  // on their way
   Batch m_next;
   std::vector<Debt*> m_next_debts;
 };
@@ -163,11 +163,11 @@ void Outbox::run() {
       m_line.complain(e.what());
     }
     record(false);
-  } while (!m_monitor.pause(more ? Millis(0) : look_interval));
+  } while (!m_monitor.pause(more ? Millis(0) : poll_interval));
   record(true);
 }
 
-// Does what is due; true where there is more to do at once. Throws where the node does not answer.
+// Does what is due; true if there is more to do at once. Throws if the node does not answer.
 bool Outbox::go_on() {
   if (Clock::now() >= m_next_ask && m_monitor.step([&](Replica& r) { return r.asks(node()); })) {
     m_next_ask = Clock::now() + ask_interval;
@@ -182,7 +182,7 @@ bool Outbox::go_on() {
   return more;
 }
 
-// Tells the node what the next part of the journal, up to `end` at most, says; true when there is more. Throws where it
+// Tells the node what the next part of the journal says, up to `end` at most; true if there is more. Throws if the node
 // could not be told.
 bool Outbox::pay(Lsn end) {
   auto walk = m_monitor.step([&](Replica& r) { return r.walk(node(), end); });
@@ -190,8 +190,8 @@ bool Outbox::pay(Lsn end) {
   read_on(*walk, end);
   if (const auto ids = walk->jobs(); !ids.empty())
     m_monitor.store().look([&](Fold& fold) {
-      walk->look_again();
-      for (const auto& id : ids) walk->look(id, fold.get(id));
+      walk->restart_lookup();
+      for (const auto& id : ids) walk->looked_up(id, fold.get(id));
     });
   if (const auto unsure = walk->unsure(); !unsure.empty()) {
     auto answer = m_line.ask(unsure);
@@ -207,7 +207,7 @@ bool Outbox::pay(Lsn end) {
   return m_monitor.step([&](Replica& r) { return r.walked(node(), *walk, end, read_times()); });
 }
 
-// Shows a walk its part of the journal.
+// Feeds its part of the journal to a walk.
 void Outbox::read_on(Walk& walk, Lsn end) {
   auto is_mine = [this](const std::string& origin, const std::string& store) {
     return m_monitor.step([&](Replica& r) { return r.is_mine_to_tell(origin, store); });
@@ -235,12 +235,12 @@ void Outbox::read_on(Walk& walk, Lsn end) {
   }
 }
 
-// Tells large jobs, and what the node has refused, for a moment, so that they hold nothing else up. True when there is
-// more to do at once.
+// Tells large jobs and jobs that the node has refused, for a moment at a time, so that they do not delay other jobs.
+// True if there is more to do at once.
 bool Outbox::tell_apart() {
   begin_apart();
   if (m_apart.empty()) return false;
-  auto call = next_answered(m_apart, Clock::now() + look_interval);
+  auto call = next_answered(m_apart, Clock::now() + poll_interval);
   if (call == m_apart.end()) return true;
   Apart ended = std::move(*call);
   m_apart.erase(call);
@@ -265,7 +265,7 @@ void Outbox::begin_apart() {
   }
 }
 
-// The next job that is told apart, with what is to be sent of it.
+// The next job to tell apart, with the records to send.
 std::optional<Outbox::Apart> Outbox::next_apart() {
   while (auto next = m_monitor.step([&](Replica& r) { return r.next_apart(node(), read_times()); })) {
     const std::string& id = next->id;
@@ -289,7 +289,7 @@ std::optional<Outbox::Apart> Outbox::next_apart() {
   return std::nullopt;
 }
 
-// It was not told; again after a while.
+// The job was not told; it is tried again after a while.
 void Outbox::not_heard(const std::string& id) {
   m_monitor.step([&](Replica& r) { r.not_heard(node(), id, read_times().boot + again_soon); });
 }
@@ -320,11 +320,11 @@ void Outbox::tell(const std::vector<TellThenAppend::Change>& changes) {
   try {
     Delivery(m_monitor, m_line, {}).deliver(debts);
   } catch (const Error& e) {
-    m_line.complain(e.what());  // what another has been told already must become true
+    m_line.complain(e.what());  // go on: another node may have been told already
   }
 }
 
-// What the node knows for certain is recorded now and then, so that another process need not tell it all again.
+// Records now and then what the node is known to know, so that another process need not tell it all again.
 void Outbox::record(bool last) {
   const auto peer = m_monitor.step([&](Replica& r) { return r.record(node(), last, read_times()); });
   if (!peer) return;
@@ -332,18 +332,18 @@ void Outbox::record(bool last) {
   try {
     m_monitor.journal().append({encode_record(*peer)}, Room::completion);
   } catch (const std::exception&) {
-    well = false;  // then it will be told again
+    well = false;  // then it is told again
   }
   const auto done_with = m_monitor.step([&](Replica& r) { return r.recorded(node(), well, read_times()); });
   if (done_with.empty()) return;
   try {
     m_monitor.store().remove_blobs_of(done_with);
-  } catch (const std::exception& e) {  // then they are removed later (cleaner.hpp)
+  } catch (const std::exception& e) {  // the cleaner removes them later (cleaner.hpp)
     log(Level::warning, e.what());
   }
 }
 
-// Says what the node is still to be told, where the position does not, for who looks at it (debts_of).
+// Publishes what the node still has to be told beyond what its position says, for other processes (debts_of()).
 void Outbox::publish() {
   if (Clock::now() < m_next_publish) return;
   std::string text = m_monitor.step([&](Replica& r) { return r.debts_text(node()); });

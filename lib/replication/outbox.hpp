@@ -1,7 +1,9 @@
-// The outbox for one other node: tells it what it does not know yet of this node's journal, and asks it each second how
-// it is. Progress decides what there is to tell, and Replica holds that; what is told is read here, and sent.
+// The outbox of one other node tells that node what it does not know yet of this node's journal, and asks it each
+// second how it is. Progress decides what there is to tell, and Replica holds it; the outbox reads the records and
+// sends them.
 //
-// It has a thread of its own, which alone writes what the journal says of that node (Replica::record()).
+// Each outbox has a thread of its own, the only thread that records in the journal what that node knows
+// (Replica::record()).
 #pragma once
 
 #include <string>
@@ -12,11 +14,11 @@
 
 namespace gq {
 
-// The records that say the same of these jobs, as many as fit into each.
+// The record for all these jobs, split so that the IDs fit into each record.
 std::vector<std::string> copied_records(event::Copied copied);
 
-// The add record of a job with its workload, for a node that has neither; empty where it is damaged or gone, or where
-// the disk does not give it back now, which `unread` tells.
+// The add record of a job with its workload, for a node that has neither. Empty if the workload is damaged or gone.
+// Also empty if it cannot be read now; `unread` then has the reason.
 std::string add_record(Monitor& monitor, const std::string& id, const Job& job, std::string& unread);
 
 class Outbox {
@@ -27,11 +29,11 @@ class Outbox {
   PeerLine& line() { return m_line; }
   const std::string& node() const { return m_line.name(); }
 
-  // Goes on until the monitor stops. Throws Error(retry) where no thread can be started; then it can be tried again.
+  // Runs until the monitor stops. Throws Error(retry) if no thread can be started; the caller may try again.
   void start();
   void join();
 
-  // Tells the node at once of changes to jobs, where it can be reached. If it cannot it is owed that. Thread-safe.
+  // Tells the node at once of changes to jobs, if it can be reached. Otherwise it is owed the changes. Thread-safe.
   void tell(const std::vector<TellThenAppend::Change>& changes);
 
  private:
@@ -53,11 +55,11 @@ class Outbox {
   Monitor& m_monitor;
   PeerLine m_line;
   std::thread m_thread;
-  // The thread's own:
+  // Used by the thread only:
   std::list<Apart> m_apart;  // under way
-  std::string m_published;   // what others can read of its debts
+  std::string m_published;   // what other processes can read of its debts
   Monitor::Clock::time_point m_next_ask{}, m_next_publish{};
-  Lsn m_seen = 0;  // where the journal ended when it was last looked at
+  Lsn m_seen = 0;  // the end of the journal when it was last read
 };
 
 }  // namespace gq

@@ -6,7 +6,7 @@
 namespace gq {
 namespace {
 
-constexpr Millis look_interval{1000};
+constexpr Millis attempt_interval{1000};
 
 bool runs_more(const RunHere& here, const RunHere& before) {
   return (here.all && !before.all) ||
@@ -18,7 +18,7 @@ void leave_out(std::vector<HeldJob>& jobs, Condition condition) {
   jobs.erase(std::remove_if(jobs.begin(), jobs.end(), condition), jobs.end());
 }
 
-// Those that were asked for and are known.
+// The jobs that were asked for and are known.
 std::set<std::string> known_of(const std::vector<std::string>& ids, const AskReply& reply) {
   std::set<std::string> known;
   for (size_t i = 0; i < ids.size(); ++i)
@@ -59,27 +59,27 @@ std::vector<Takeover> Ownership::due(const HeldHere& held, const Membership& mem
   for (const auto& name : members.group().members) {
     if (!members.has(name)) continue;
     Node& node = m_nodes[name];
-    if (now < node.next_look) continue;
-    node.next_look = now + look_interval;
+    if (now < node.next_attempt) continue;
+    node.next_attempt = now + attempt_interval;
     if (now >= node.next_check) node.check = true, node.next_check = now + m_check_interval;
     if (std::any_of(held.functions.begin(), held.functions.end(),
                     [&](const std::string& f) { return detector.lacks(name, f, now); }))
       all.push_back({name, detector.is_gone(name) ? Cause::gone : Cause::idle, now >= node.next_telling});
-    // What it does not run says nothing of jobs that it runs, and has lost.
+    // That it does not run some functions says nothing of jobs that it runs and has lost.
     if (detector.has_answered(name) && !detector.is_gone(name) && std::exchange(node.check, false))
       some.push_back({name, Cause::lost, now >= node.next_telling});
   }
   all.insert(all.end(), some.begin(), some.end());
   if (now < m_next_former) return all;
-  m_next_former = now + look_interval;
+  m_next_former = now + attempt_interval;
   for (const auto& name : held.nodes)
     if (!members.has(name)) all.push_back({name, Cause::former, now >= m_nodes[name].next_telling});
   return all;
 }
 
-void Ownership::looked(const Takeover& what, size_t taken, Millis began, Millis now) {
+void Ownership::takeover_ended(const Takeover& what, size_t taken, Millis began, Millis now) {
   if (taken > 0 || (what.cause != Takeover::Cause::gone && what.cause != Takeover::Cause::idle)) return;
-  m_nodes[what.node].next_look = now + std::max(look_interval, 20 * (now - began));
+  m_nodes[what.node].next_attempt = now + std::max(attempt_interval, 20 * (now - began));
 }
 
 void Ownership::leave_others(std::vector<HeldJob>& jobs, const Takeover& what, const RunHere& here,
@@ -116,7 +116,7 @@ std::vector<std::string> Ownership::before(const Takeover& what, const Membershi
   std::vector<std::string> nodes;
   for (const auto& name : members.group().members) {
     if (name == m_self.node && !lost) break;
-    // What another store of that name owned, its owner of today may take over itself.
+    // If another store owned the jobs under that name, the present owner of the name may take them over itself.
     const bool is_owner = name == what.node && !lost;
     if (members.has(name) && !is_owner && !detector.is_gone(name)) nodes.push_back(name);
   }
@@ -171,7 +171,7 @@ std::optional<TellThenAppend> Ownership::take(const Takeover& what, std::vector<
   if (!detector.has_returned()) return std::nullopt;
   if (what.cause == Takeover::Cause::gone && !detector.stays_gone(what.node, now.boot)) return std::nullopt;
   m_taking = what.node;
-  // Only one that is made up has changed so often; nothing newer can be said of it.
+  // No real job changes its owner so often; nothing newer could be said of it.
   leave_out(jobs, [](const HeldJob& j) { return !can_change_owner(j.job); });
   std::vector<TellThenAppend::Change> changes;
   for (auto& [id, job] : jobs) {

@@ -8,12 +8,12 @@
 namespace gq {
 namespace {
 
-constexpr size_t max_late = 16;  // transfers that it does not answer in time
+constexpr size_t max_late = 16;  // transfers that the node does not answer in time
 constexpr size_t max_late_bytes = 32 << 20;
 
 }  // namespace
 
-// Takes a line that no transfer uses. The caller gives it back when its answer has come, and else throws it away.
+// Takes an idle link, or makes one. The caller returns the link when its answer has come, and otherwise drops it.
 std::unique_ptr<Link> PeerLine::take_line() {
   for (bool again : {true, false}) {
     {
@@ -31,7 +31,7 @@ std::unique_ptr<Link> PeerLine::take_line() {
                                 m_monitor.keys(), &m_monitor.stopping());
 }
 
-// Asks on the line for that, which is not behind a large transfer; a node of before has none.
+// Asks on the function for questions, which does not wait behind a large transfer. Older nodes do not serve it.
 std::unique_ptr<Link> PeerLine::start_ask(std::string_view body) {
   std::unique_ptr<Link> line;
   {
@@ -54,7 +54,7 @@ std::unique_ptr<Link> PeerLine::start_ask(std::string_view body) {
   return line;
 }
 
-// After each answer. Throws where it is not from whom it should be.
+// Called after each answer. Throws if the answer is not from the expected store.
 void PeerLine::note(const Reply& reply, Millis asked) {
   bool serves = false;
   auto hear = [&](std::optional<Lsn> end) {
@@ -92,7 +92,7 @@ AskReply PeerLine::ask(const std::vector<std::string>& ids) {
     std::lock_guard<std::mutex> guard(m_mutex);
     (link->function() == m_name ? m_idle : m_idle_asks).push_back(std::move(link));
   }
-  if (!answer) throw Error(Exit::config, m_name + " answers something else");
+  if (!answer) throw Error(Exit::config, m_name + " sent an invalid answer");
   auto refused = m_monitor.step([&](Replica& r) { return r.answered(m_name, round, *answer, here, read_times()); });
   if (refused) throw Error(Exit::config, *refused);
   return std::move(*answer);

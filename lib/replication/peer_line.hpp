@@ -1,8 +1,8 @@
-// What goes to one other node of the group, and what it answers: questions, and records for which it gives a verdict
-// each. Thread-safe; a Call is used by one thread at a time.
+// The connections to one other node of the group. They carry questions, and records that the node answers with a
+// verdict each. Thread-safe; a Call is used by one thread at a time.
 //
-// A line carries one transfer at a time, so there are as many as are under way; those that are free are kept. An answer
-// for which nobody waits any more still says what the node knows, so it is heard when it comes (hear_late()).
+// A Link carries one transfer at a time, so there is one for each transfer under way; idle links are kept. An answer
+// that no caller waits for any more still says what the node knows, so it is heard when it comes (hear_late()).
 #pragma once
 
 #include <list>
@@ -22,19 +22,20 @@ class PeerLine;
 struct Batch {
   std::string records{};
   size_t count = 0;               // of records
-  std::vector<size_t> numbers{};  // where a client waits for them: by record, the number of its job in the quorum
+  std::vector<size_t> numbers{};  // if a client waits for the records: the number in the quorum of each record's job
 };
 
-// A transfer of them to one node, under way.
+// A batch on its way to one node.
 struct Call {
   PeerLine* line;
   std::shared_ptr<const Batch> batch;
   std::unique_ptr<Sending> sending{};  // of the batch's records
-  std::shared_ptr<Quorum> quorum{};    // where a client waits for them
-  Lsn from = 0, end = 0;               // where they stand in the journal; end is 0 where that is not to be passed over
+  std::shared_ptr<Quorum> quorum{};    // if a client waits for them
+  // Where the records stand in the journal; `end` is 0 if the walk must not skip them.
+  Lsn from = 0, end = 0;
 };
 
-// The function on which a node answers what it is asked.
+// The function on which a node answers questions.
 inline std::string ask_function(const std::string& node) { return node + ".ask"; }
 
 class PeerLine {
@@ -43,24 +44,25 @@ class PeerLine {
 
   const std::string& name() const { return m_name; }
 
-  // Asks the node how it is, and which of these jobs it knows. Throws Error where it does not answer, or where its
-  // answer does not count.
+  // Asks the node how it is, and which of these jobs it knows. Throws Error if it does not answer, or if its answer
+  // does not count.
   AskReply ask(const std::vector<std::string>& ids);
 
-  // Whether more may be sent: not too much is there that it has not answered.
+  // Whether more may be sent: not too many transfers are unanswered.
   bool is_free() const;
-  // Begins to send records. Throws Error where that cannot be.
+  // Begins to send records. Throws Error if that is not possible.
   Call start(std::shared_ptr<const Batch> batch, std::shared_ptr<Quorum> quorum = {});
-  // Waits for the verdicts, one for each record; fewer where it was cut short. Throws Error where there are none.
+  // Waits for the verdicts, one for each record; fewer if the call was cut short. Throws Error if the node does not
+  // answer.
   std::vector<Sending::Said> hear(Call& call);
-  // The same, where nobody waits for the verdicts but the quorum.
+  // Like hear(), for a call whose verdicts matter to its quorum only; reports errors by complain().
   void hear_or_complain(Call& call);
-  // Nobody waits for it any more.
+  // The caller does not wait for this call any more.
   void leave(Call call);
-  // Hears what has come for those.
+  // Hears the answers that have come to such calls.
   void hear_late();
 
-  // It does not do what it should.
+  // Reports that the node does not do what it should.
   void complain(const std::string& trouble);
 
  private:
@@ -75,10 +77,10 @@ class PeerLine {
   std::list<Call> m_late;
 };
 
-// Goes on with all of these until one has its answer, which is returned; end(), when the time is over before.
+// Advances all these calls until one has its answer, and returns that one; end() if the deadline passes first.
 template <typename SomeCall>
 typename std::list<SomeCall>::iterator next_answered(std::list<SomeCall>& calls, Monitor::Clock::time_point deadline) {
-  constexpr Millis turn{1}, longest{1000};  // with more than one answer to wait for, a turn for each
+  constexpr Millis turn{1}, longest{1000};  // with more than one answer to wait for, each call gets a turn
   for (auto now = Monitor::Clock::now(); !calls.empty() && now < deadline; now = Monitor::Clock::now())
     for (auto call = calls.begin(); call != calls.end(); ++call)
       if (call->sending->wait(calls.size() > 1 ? turn : std::min(longest, std::chrono::ceil<Millis>(deadline - now))))

@@ -1,5 +1,5 @@
-// The other nodes, as this process deals with them: an outbox each, which stays until the process ends, also where the
-// node is taken out of the group. Thread-safe.
+// The outboxes of this process, one for each other node. An outbox stays until the process ends, even if its node is
+// taken out of the group. Thread-safe.
 #pragma once
 
 #include <list>
@@ -15,17 +15,17 @@ class Peers {
  public:
   explicit Peers(Monitor& monitor) : m_monitor(monitor) {}
 
-  // One for each other node of the group; to be called again when that has changed. Throws Error(retry) where no thread
-  // can be started, and goes on from there the next time.
+  // Makes an outbox for each other node of the group; call it again when the group has changed. Throws Error(retry) if
+  // no thread can be started; the next call goes on from there.
   void keep_up();
-  // Waits until all are at their end; after Monitor::stop().
+  // Waits until all threads have ended. Call it after Monitor::stop().
   void join();
 
-  // nullptr for what is not in the group.
+  // nullptr for a node that is not in the group.
   Outbox* find(const std::string& node);
-  // Of those in the group.
+  // The outboxes of the nodes in the group.
   std::vector<Outbox*> all();
-  // Asks a node which of these jobs it knows. Throws Error where it does not answer, or is not in the group.
+  // Asks a node which of these jobs it knows. Throws Error if it does not answer, or is not in the group.
   AskReply ask(const std::string& node, const std::vector<std::string>& ids);
 
  private:

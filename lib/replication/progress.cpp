@@ -77,7 +77,7 @@ void Walk::see(const Event& event, const RecordHead& head, Lsn lsn, Lsn end, std
                const IsMine& is_mine) {
   m_upto = end;
   if (auto* copied = std::get_if<event::Copied>(&event)) {
-    // What was there before it became another store does not count.
+    // What the node had while it was another store does not count.
     if (lsn >= m_since && copied->says(m_node, m_identity))
       for (const auto& id : copied->ids)
         if (auto it = m_touched.find(id); it != m_touched.end()) it->second.has = true;
@@ -89,12 +89,13 @@ void Walk::see(const Event& event, const RecordHead& head, Lsn lsn, Lsn end, std
   if (add && add->node.empty()) return;  // from before there was a group
   m_relevant = true;
   if (add && !add->once && head.data_size > max_inline_data) m_blobs.emplace_back(lsn, add->id);
-  std::string origin, origin_store;  // none: this node
+  std::string origin, origin_store;  // empty: this node
   if (add) std::tie(origin, origin_store) = std::tie(add->node, add->store);
   if (state) std::tie(origin, origin_store) = std::tie(state->from, state->from_store);
   const bool came_from_there = origin == m_node && origin_store == m_identity;
-  // Another says what became of a job of this node, or that it is this node's. It was not, until then, or this node has
-  // lost that in a power cut; so it tells all, and counts who has it.
+  // Another node says what became of a job of this node, or that the job is this node's. Either the job was not this
+  // node's until then, or this node has lost the record in a power cut. So this node tells all nodes, and counts the
+  // copies.
   const bool is_told_back = state && state->node == m_self && origin != m_self;
   if (came_from_there && !is_told_back) return;
   if (!origin.empty() && !is_told_back && !is_mine(origin, origin_store)) {
@@ -122,8 +123,8 @@ void Walk::see(const Event& event, const RecordHead& head, Lsn lsn, Lsn end, std
   m_bytes += bytes.size();
 }
 
-// Mostly the node has what is new, and nothing has become of it: then it need not be looked up. An ID that was given
-// may have been accepted before, and then it counts from now on.
+// The node mostly has a new job, and nothing has become of it: then no lookup is needed. A job with an ID that a user
+// chose may have been accepted before, and then counts from now on.
 std::vector<std::string> Walk::jobs() const {
   std::vector<std::string> jobs;
   for (const auto& id : m_order)
@@ -131,13 +132,13 @@ std::vector<std::string> Walk::jobs() const {
   return jobs;
 }
 
-void Walk::look_again() { m_debts.clear(), m_unsure.clear(), m_pending.clear(); }
+void Walk::restart_lookup() { m_debts.clear(), m_unsure.clear(), m_pending.clear(); }
 
-void Walk::look(const std::string& id, const std::optional<Job>& job) {
+void Walk::looked_up(const std::string& id, const std::optional<Job>& job) {
   const Touched& t = m_touched.at(id);
   if (!job || job->node.empty()) return;
   const bool finished = job->state == State::finished;
-  // One that came before the job was there made nothing of it here: its key was another's then. Nor did the add of
+  // An add record from before the job was here had no effect: its key was another job's then. Nor had the add record of
   // another job with this ID.
   auto add = std::find_if(t.adds.begin(), t.adds.end(), [&](const Added& a) {
     return a.lsn >= job->first_lsn && (!knows_workload(*job) || is_of(*job, a.function, a.size, a.sum));
@@ -239,7 +240,7 @@ std::optional<std::vector<Progress::Left>> Progress::walked(Walk& walk, const st
   return left;
 }
 
-// What is not there yet is told apart from now on, or again; what never will be is settled.
+// A job that the node does not have yet is told apart from now on, or again. One that it will never have is settled.
 std::optional<Progress::Left> Progress::leave(const Debt& debt, Lsn lsn, Millis now) {
   const bool pending = debt.job.state == State::pending;
   if (debt.conflict) {
@@ -277,9 +278,9 @@ void Progress::not_heard(const std::string& id, Millis next) {
 
 std::optional<Progress::Left> Progress::ended(Debt& debt, Millis now) {
   if (debt.again && debt.needs_add && !debt.conflict && debt.refused.empty())
-    debt.refused = "it asks for what it has been given";
+    debt.refused = "it asks again for the record that it was given";
   auto it = m_apart.find(debt.id);
-  if (it == m_apart.end()) return std::nullopt;  // the node is another by now
+  if (it == m_apart.end()) return std::nullopt;  // the node is another store by now
   Apart& apart = it->second;
   const bool changed = std::exchange(apart.changed, false);
   if (!debt.is_there()) return leave(debt, apart.lsn, now);

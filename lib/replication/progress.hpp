@@ -1,12 +1,12 @@
-// Progress: what another node knows of this node's journal, and what it is still to be told. Pure.
+// Progress: what another node knows of this node's journal, and what it still has to be told. Pure.
 //
-// Everything in the journal before position() is known there; everything before sent() has been told. A Walk goes
-// through the next part and finds what there is to tell of the jobs that it names, as they are now: a Debt each. What
-// cannot be told with the others, since it is large, refused or not understood, is told apart, each job on its own; it
-// holds the position back and nothing else. What other nodes have told this one is theirs to pass on, and is only
-// passed on from here when it is not known whether they have.
+// The node knows everything in the journal before position(); it has been told everything before sent(). A Walk goes
+// through the next part and finds what there is to tell of the jobs named there, as they are now: one Debt for each. A
+// job that cannot be told with the others, because it is large, refused or not understood, is told apart, on its own.
+// It holds back the position and nothing else. Records that other nodes have told this one are theirs to pass on; this
+// node passes them on only when it cannot know whether they did.
 //
-// A Progress is of one identity: another one under the same name begins with take_up().
+// A Progress belongs to one identity: another identity under the same name begins with take_up().
 #pragma once
 
 #include <deque>
@@ -25,47 +25,48 @@
 
 namespace gq {
 
-// The position of a node that keeps nothing: nothing is owed to it.
+// The position of a relay, which keeps nothing: nothing is owed to it.
 inline constexpr Lsn nothing_owed = UINT64_MAX;
 
-// Bytes of small records in one transfer; what is larger is told apart.
+// The most bytes of small records in one transfer; a larger record is told apart.
 inline constexpr size_t max_transfer = 1 << 20;
 
 // Whether a record changes the state of one job of this node.
 bool is_change(const Event& event);
 
-// Something a node is to be told of a job.
+// What a node has to be told of one job.
 struct Debt {
   std::string id;
   Job job;
-  std::string add{};       // its add record, with its workload; empty where there is nothing to say, or it must be read
-  bool state = false;      // whether it is to be told the state
-  bool needs_add = false;  // without its add it is of no use there
-  // What became of it:
-  bool conflict = false, again = false;  // settled, and never there; to be told on its own, with its add
-  std::string refused{}, unreadable{};   // why the node could not take it; why it could not be read here
+  std::string add{};       // its add record, with its workload; empty if it is not to be told, or must be read first
+  bool state = false;      // whether to tell the state
+  bool needs_add = false;  // the node cannot use the state without the add record
+  // The result:
+  // settled, the node will never have it; to be told on its own, with its add record
+  bool conflict = false, again = false;
+  std::string refused{}, unreadable{};  // why the node could not take it; why it could not be read here
   bool is_left() const { return !refused.empty() || !unreadable.empty(); }  // still owed
   bool is_there() const { return !conflict && !again && !is_left(); }
-  // Whether the add record has to be read.
+  // Whether the add record must be read.
   bool reads_add() const { return add.empty() && needs_add; }
-  // What the node has said of a record; false where that was nonsense.
+  // Takes what the node has said of a record; false if that was nonsense.
   bool take(const PeerVerdict& verdict);
-  // Whether it is told once more at once, now with its add.
+  // Whether to tell it once more at once, now with its add record.
   bool is_told_again() const { return again && !conflict && !is_left() && job.size <= max_transfer; }
 };
 
-// What others are told of a job by an add record of it that stands here. Where two nodes have accepted the job, that
-// may be the one that does not own it; who heard it alone would take that node for the owner.
+// What others are told of a job by an add record from this journal. If two nodes have accepted the job, the record may
+// be of the node that does not own it. A node that heard only that record would take its node for the owner.
 event::Add told_add(event::Add add, const Job& job);
 
-// What there is to tell of a job that is told apart; nullopt: nothing. `needs_add` as the last try left it, `since` as
-// in Progress.
+// What there is to tell of a job that is told apart; nullopt: nothing. `needs_add` is the result of the last try;
+// `since` is as in Progress.
 std::optional<Debt> debt_apart(const std::string& id, const std::optional<Job>& job, bool needs_add, Lsn since);
 
 // One part of the journal, on its way to one node.
 class Walk {
  public:
-  // Whether a record that another node has told is to be passed on from here.
+  // Whether this node passes on a record that another node has told it.
   using IsMine = std::function<bool(const std::string& node, const std::string& store)>;
 
   Walk(std::string self, std::string node, std::string identity, Lsn from, Lsn since, std::map<Lsn, Lsn> told)
@@ -77,26 +78,26 @@ class Walk {
         m_upto(from),
         m_told(std::move(told)) {}
 
-  // Where to read on, past what has been told at once.
+  // Skips what has been told at once, and returns where to read on.
   Lsn skip();
   bool is_full() const;
-  // What stands there, up to `end`. `bytes` are the record with its data, where those are inline and there.
+  // A record at `lsn`, which ends at `end`. `bytes` is the record with its data, if the data is inline and can be read.
   void see(const Event& event, const RecordHead& head, Lsn lsn, Lsn end, std::string_view bytes, const IsMine& is_mine);
-  // Nothing that could be read.
+  // There was nothing to read up to `end`.
   void pass(Lsn end) { m_upto = end; }
 
-  // Then: the jobs to look up, and what they are.
+  // After that: the jobs to look up in the store, and each job as it was found.
   std::vector<std::string> jobs() const;
-  void look(const std::string& id, const std::optional<Job>& job);
-  void look_again();  // from the first
+  void looked_up(const std::string& id, const std::optional<Job>& job);
+  void restart_lookup();  // begins the lookup again
 
-  // Of what is to be told, that which another node may have told: to be asked for. And what the node knows of that.
+  // Jobs to tell that another node may have told already; ask the node for them. knows(): the node has this one.
   const std::vector<std::string>& unsure() const { return m_unsure; }
   void knows(const std::string& id);
 
-  // What is told now; and what is told apart.
+  // What to tell now, and what to tell apart.
   std::vector<Debt>& debts() { return m_debts; }
-  // Of the jobs that wait for their copies: those that the node has now.
+  // Of the jobs that wait for copies: those that the node has now.
   std::vector<std::string> copied() const;
 
   Lsn upto() const { return m_upto; }
@@ -106,11 +107,11 @@ class Walk {
   friend class Progress;
   struct Added {
     Lsn lsn = 0;
-    bool unsure = false;  // another may have told it
+    bool unsure = false;  // another node may have told it
     std::string function{};
     uint64_t size = 0, sum = 0;
-    std::string record{};  // it, with its data, where that is inline
-    std::string store{};   // the identity of the node that accepted the job with it
+    std::string record{};  // the record with its data, if that is inline
+    std::string store{};   // the identity of the node that accepted the job with this record
     bool is_twin(const Added& other) const {
       return function == other.function && size == other.size && sum == other.sum;
     }
@@ -120,7 +121,7 @@ class Walk {
     bool given = false;  // its ID was chosen by a user
     bool changed = false;
     Lsn first = 0;              // of the first record
-    std::vector<Added> adds{};  // of each job with this ID, the last one in this part; all but one job were refused
+    std::vector<Added> adds{};  // the last one of each job with this ID in this part; all but one job were refused
   };
   Touched& touch(const std::string& id, Lsn lsn);
 
@@ -137,58 +138,59 @@ class Walk {
   std::vector<std::string> m_unsure, m_pending;
 };
 
-// What other nodes know of what came from one node, as that one says of itself when it is asked.
+// What other nodes know of the records that came from one node (the origin), as the origin says when it is asked.
 class Hearsay {
  public:
-  // It has told `node` what happened there up to that position of its journal.
+  // The origin has told `node` everything up to that position of its journal.
   void told(const std::string& node, Lsn upto) { m_told[node] = upto; }
-  // Its journal ended at `end` when this one ended at `here`, or behind that. After told().
+  // The origin's journal ended at `end` when this journal ended at `here` or later. Call it after told().
   void ended(Lsn end, Lsn here);
-  // That node knows all that came from this one and stands here before the position.
+  // That node knows all that came from the origin and stands in this journal before the returned position.
   Lsn confirmed(const std::string& node) const;
-  // It is another store by now.
+  // That node is another store now.
   void is_another(const std::string& node) { m_confirmed.erase(node); }
 
  private:
   std::map<std::string, Lsn> m_told, m_confirmed;
-  // All that stood here, and came from there, when its journal ended at `first`, stood here before `second`.
+  // All that had come from the origin when its journal ended at `first` stood in this journal before `second`.
   std::deque<std::pair<Lsn, Lsn>> m_pairs;
 };
 
 class Progress {
  public:
   Lsn position() const { return m_position; }
-  Lsn since() const { return m_since; }  // before this position it was another store, which is owed only what is live
+  // it was another store before this position, and of what stands there it is owed only live jobs
+  Lsn since() const { return m_since; }
   Lsn sent() const { return m_sent; }
 
-  // What the journal says; all that was heard since is forgotten.
+  // Starts from what the journal says; all that was heard since is forgotten.
   void take_up(Lsn position, Lsn since);
-  // It has become a relay, or is none any more; true where that is to be recorded.
+  // The node has become a relay, or is none any more; true if that must be recorded.
   bool says_relay(bool relay, Lsn end);
 
-  // A part of the journal that it has told itself, or was told when it was written.
+  // A part of the journal that the node has told itself, or was told when it was written.
   void told_at_once(Lsn from, Lsn end) { m_told_at_once[from] = end; }
   // That part has to be told with the debts after all.
   void not_told(Lsn from);
-  // What came from a node is from now on to be told from here, too.
+  // From now on, what came from that node is told from here, too.
   void walk_again(const std::string& origin);
 
-  // The next part, before `end`; nullopt where there is none, or too much is told apart.
+  // A walk through the next part, before `end`; nullopt if there is none, or if too many jobs are told apart.
   std::optional<Walk> walk(const std::string& self, const std::string& node, const std::string& identity, Lsn end);
-  // What happens to a job that was told.
+  // A job that was told and that the node does not have.
   struct Left {
     std::string id;
     enum class What { conflict, refused, unreadable } what;
     std::string why;
     bool pending;
   };
-  // The end of a walk to a node that has this identity now: what is to be said to people, or nullopt where it has to
-  // be walked again.
+  // The end of a walk to a node that has this identity now. Returns what to report to people, or nullopt if the part
+  // must be walked again.
   std::optional<std::vector<Left>> walked(Walk& walk, const std::string& identity, Millis now);
 
-  // The job that is told apart next, which is under way from now on; nullopt where none is due.
+  // The next job to tell apart, which is under way from now on; nullopt if none is due.
   struct Apart {
-    Lsn lsn = 0;  // of the first record that is to be told
+    Lsn lsn = 0;  // of the first record to tell
     bool needs_add = false, under_way = false;
     bool changed = false;  // there is more to tell than is under way
     Millis next{0}, delay{0};
@@ -198,20 +200,20 @@ class Progress {
   std::optional<std::pair<std::string, Apart>> next_apart(Millis now);
   const std::map<std::string, Apart>& apart() const { return m_apart; }
   void nothing_to_tell(const std::string& id) { m_apart.erase(id); }
-  // It could not be sent, or was not answered: again after a while, or at once.
+  // The job could not be sent, or was not answered: it is due again at `next`.
   void not_heard(const std::string& id, Millis next);
-  // What became of it.
+  // The result for a job that was told apart.
   std::optional<Left> ended(Debt& debt, Millis now);
-  // Whether the node has been told all before this that is told apart, or has refused it.
+  // Whether the node has been told, or has refused, all jobs before this position that are told apart.
   bool has_heard_apart(Lsn target) const;
 
-  // Whether the position may move on, and be recorded: `confirmed` says up to where it is known that the node has what
-  // came from another one, nothing_owed where that is none of the group.
+  // Whether the position may advance and be recorded; advances it. `confirmed` says up to where the node is known to
+  // have what came from an origin; nothing_owed if the origin is not in the group.
   bool moves_on(const std::function<Lsn(const std::string& origin)>& confirmed);
   bool is_unsaved() const { return m_unsaved; }
   void recorded(bool well) { m_unsaved = !well || m_position < m_sent; }
 
-  // Jobs whose blobs may not be needed when all nodes know what stands before these positions.
+  // Jobs whose blobs may not be needed once all nodes know what stands before these positions.
   std::vector<std::pair<Lsn, std::string>> take_blobs() { return std::exchange(m_blobs, {}); }
 
  private:
@@ -219,7 +221,7 @@ class Progress {
 
   Lsn m_position = 0, m_since = 0, m_sent = 0;
   std::map<Lsn, Lsn> m_told_at_once;  // behind `sent`
-  // Of other nodes' records between position and sent: the first and the last, by the node that is to pass them on.
+  // Records of other nodes between position and sent: the first and the last, by the node that has to pass them on.
   std::map<std::string, std::pair<Lsn, Lsn>> m_foreign;
   std::map<std::string, Apart> m_apart;
   std::vector<std::pair<Lsn, std::string>> m_blobs;

@@ -1,21 +1,21 @@
-// Quorum: the answer to a client whose jobs have to be on several nodes. Pure: what the store and the other nodes have
-// said, and the time, go in; what is to be done next comes out.
+// Quorum: the answer to a client whose jobs must be on several nodes. Pure: the time and the answers of the store and
+// the other nodes go in; the next thing to do comes out.
 //
 // A Quorum stands for the jobs of one submission. Its promise: a job is answered with Outcome::queued or ::same only
-// when the store has said so and, unless the group's rule lets fewer do, as many identities have said "have" as have
-// to. It counts identities, never names: what a node said before it was set up anew under its old name says nothing of
-// the one that has the name now.
+// when the store has said so and as many identities as required have said "have" (unless the group's rule accepts
+// fewer). It counts identities, not names: what a node said before it was set up again under the same name says nothing
+// of the store that has the name now.
 //
-// Its user calls next() and carries out what that returns, then tells it what came of that and calls next() again:
+// The caller calls next(), carries out what that returns, reports the result, and calls next() again:
 //
-//   Append  where `then_send` is true, to_send() when the records stand in the journal; its Send is carried out before
-//           they are synced. In any case stored() when the store has decided.
-//   Send    sent(), and for each answer of a node heard() and ended(). cannot_send() where a job cannot be read.
+//   Append  if `then_send` is true, to_send() when the records stand in the journal; carry out its Send before they are
+//           synced. In any case stored() when the store has decided.
+//   Send    sent(), and for each answer of a node heard() and ended(). cannot_send() if a job cannot be read.
 //   Wait    progressed() when an answer came, heard() and ended().
 //   Record  recorded().
 //   Reply   nothing: that is the end.
 //
-// What nodes say after the end is heard without harm.
+// Answers of nodes after the end do no harm.
 #pragma once
 
 #include <chrono>
@@ -30,13 +30,13 @@
 
 namespace gq {
 
-// A client is to be told of a job that is here already: how many nodes, this one included, have to be seen to have it
-// before that. 0: none but this one. `owed`: some node may not have it yet, as far as is known here (Fold::is_owed).
-// `copies`: so many are asked for now.
+// How many nodes, this one included, must be seen to have a job before a client is told that the job is here already;
+// 0: only this one. `owed`: some node may not have it yet, as far as is known here (Fold::is_owed). `copies`: how many
+// are asked for now.
 uint32_t copies_to_count(const Job& job, const Self& self, bool owed, uint32_t copies);
 
-// What is to be done with a raw job after an answer for its record. `open` is whether an answer before has left it
-// unknown if the record is stored; then a refusal says nothing of that.
+// What to do with a raw job after an answer for its record. `open`: an earlier answer has left it unknown whether the
+// record is stored; a refusal now says nothing of that.
 enum class RawStep { answer, again, give_back };
 RawStep next_raw_step(Outcome outcome, bool open);
 
@@ -45,21 +45,22 @@ class Quorum {
   using Time = std::chrono::steady_clock::time_point;
 
   struct Rule {
-    uint32_t copies = 1;     // so many nodes have to have a job, or all that are there, where that is 0
+    uint32_t copies = 1;     // how many nodes must have a job; 0: all nodes of the group
     bool owe = false;        // fewer are enough; the answer says how many
     bool keeps = true;       // this node is one of them; else it is a relay, which appends and records nothing
     Millis peer_timeout{0};  // how long a node may be silent
   };
 
-  // Of a job that came.
+  // A job that came.
   struct Asked {
     std::string id;
-    bool decided_later = false;  // its ID or key may be another job's, so it must not get about before that is decided
-    bool is_part = false;        // its workload is a part of another's, which a node may lack
+    // Its ID or key may be another job's, so it must not be sent before the store has decided.
+    bool decided_later = false;
+    bool is_part = false;  // its workload is a part of another job's, which a node may lack
   };
 
-  // The members of the group besides this one: the identity of each as it is known now, by name, empty where that is
-  // not known; and how many of them are believed to answer and to have room.
+  // The other members of the group: the known identity of each by name (empty if it is not known), and how many of them
+  // are believed to answer and to have room.
   struct Others {
     std::map<std::string, std::string> identities;
     size_t up = 0;
@@ -70,18 +71,18 @@ class Quorum {
   };
   struct Send {
     std::vector<size_t> numbers;  // of jobs
-    bool whole = false;           // with their workloads, where those are parts of others'
+    bool whole = false;           // send full workloads for jobs whose workloads are parts of other jobs'
   };
   struct Wait {
     Time until;
   };
   struct Record {
     std::vector<event::Copied> copied;  // without a time
-    bool commit;                        // on stable storage before the reply
+    bool commit;                        // must be on stable storage before the reply
   };
   struct Reply {
     std::vector<Answer> answers;
-    bool counted;  // else which nodes have the jobs is to be asked again, with the debts
+    bool counted;  // false: the debts have to ask again which nodes have the jobs
   };
   using Effect = std::variant<Append, Send, Wait, Record, Reply>;
 
@@ -89,16 +90,16 @@ class Quorum {
 
   Effect next(Time now, const Others& others);
 
-  // What is to be sent of these jobs, which stand in the journal; each once.
+  // Which of these jobs to send; they stand in the journal. Returns each job once.
   Send to_send(const std::vector<size_t>& numbers);
-  // What the store says of each job, and the job that it is or that stands for it, where that is known. `known` may be
-  // empty where nothing has to be decided later.
+  // The store's answer for each job, and the job in the store that it is or that stands for it, if that is known.
+  // `known` may be empty if no job is decided later.
   struct Known {
     Job job;
     bool owed = false;  // see copies_to_count()
   };
   void stored(std::vector<Answer> answers, const std::vector<std::optional<Known>>& known);
-  // The job that stands for the one with this number, and that is sent in its place; nullptr where none does.
+  // The job that stands for the job with this number, and is sent in its place; nullptr if there is none.
   struct Standing {
     std::string id;
     Job job;
@@ -107,21 +108,21 @@ class Quorum {
   void cannot_send(size_t number, const std::string& why);
   void sent(size_t calls, Time now);
   void progressed(Time now);
-  // The end of a call, with verdicts on its jobs before or without.
+  // heard(): a node's verdict on a job. ended(): the end of a call, with or without verdicts before.
   void heard(size_t number, const std::string& node, const std::string& identity, const PeerVerdict& verdict);
   void ended();
-  // Nothing is waited for longer than this from now on.
+  // From now on nothing waits longer than this.
   void hurry(Time limit);
   void recorded(bool well);
 
  private:
   struct Of {
     Asked asked;
-    uint32_t wanted = 0;  // nodes that have to have it, this one included where it keeps jobs; 0: not counted
+    uint32_t wanted = 0;  // how many nodes must have it, this one included if it keeps jobs; 0: not counted
     bool handed = false;
     std::optional<Standing> standing{};
     std::map<std::string, std::string> holders{};  // by name, the identity that has said so
-    std::string why{};                             // what others have said
+    std::string why{};                             // what other nodes have said
   };
   enum class Stage { begun, appending, stored, waiting, whole, concluded, recorded };
 

@@ -8,8 +8,8 @@ namespace gq {
 namespace {
 
 constexpr Millis save_interval{1000};
-constexpr Millis quiet_wait{3000};     // longer ones are said
-constexpr size_t most_refusals = 100;  // that are said, each once
+constexpr Millis quiet_wait{3000};     // longer ones are logged
+constexpr size_t most_refusals = 100;  // that are logged, each once
 
 PeerState peer_of(const std::map<std::string, PeerState>& known, const std::string& node) {
   auto it = known.find(node);
@@ -38,7 +38,7 @@ const Replica::Other* Replica::find(const std::string& node) const {
 
 Replica::Other* Replica::find(const std::string& node) { return const_cast<Other*>(std::as_const(*this).find(node)); }
 
-// A node is in the group from now on, or this process serves from now on; all that was heard of it is forgotten.
+// A node is in the group from now on, or this process serves from now on. All that was heard of the node is forgotten.
 void Replica::join(const std::string& node, const PeerState& known, Times now) {
   m_members.take_up(node, known);
   m_detector.add(node, now.boot);
@@ -56,7 +56,7 @@ GroupChange Replica::change(const Group& group, const std::map<std::string, Peer
                             Millis session_period, Times now) {
   GroupChange change = m_members.change(group, known);
   if (change.of_another) return change;
-  // What is just being recorded of one that is removed may come to the journal behind what says that it is forgotten.
+  // A record of a removed node may be on its way, and reach the journal behind the record that says it is forgotten.
   change.forgotten.insert(change.forgotten.end(), change.removed.begin(), change.removed.end());
   m_forget.insert(change.forgotten.begin(), change.forgotten.end());
   for (const auto& node : change.removed) {
@@ -67,7 +67,7 @@ GroupChange Replica::change(const Group& group, const std::map<std::string, Peer
     m_forget.erase(node);
     if (m_members.has(node) && !find(node)) join(node, peer_of(known, node), now);
   }
-  // As one that joins it is owed all but what had finished by then.
+  // Like a node that joins, it is owed all but jobs that had finished by then.
   for (const auto& node : change.returned) {
     join(node, {.position = 0, .since = end, .former = known.at(node).former}, now);
     find(node)->must_record = true;
@@ -104,7 +104,7 @@ void Replica::begin_to_return(const std::string& why) {
   m_waits = "until the other nodes can be asked";
   m_waits_said.clear();
   if (!why.empty())
-    say(Level::warning, why + ": nothing is started until the others have told what became of this node's jobs");
+    say(Level::warning, why + ": no job is started until the other nodes have told what became of this node's jobs");
 }
 
 void Replica::standby(bool has_jobs, Times now) {
@@ -151,13 +151,13 @@ void Replica::holds_lease(Round round) {
 
 // ------------------------------------------------------------------------------------------------ what other nodes say
 
-// What follows when one has spoken for a node.
+// What follows when a store has spoken for a node.
 void Replica::take_up(const std::string& node, Other& other, const Meeting& meeting, Lsn end, Times now) {
   using What = Meeting::What;
   if (meeting.restarted) m_ownership.may_have_lost(node);
   if (meeting.what == What::unproved)
     say_seldom(Level::warning, "identity " + node,
-               "a transfer from " + node + " has another identity than that which answers as " + node, now);
+               "a transfer from " + node + " has another identity than the node that answers as " + node, now);
   if (meeting.what == What::another) {
     say_seldom(Level::warning, "another store " + node,
                node + " is another store than before; it is told everything that is not finished", now);
@@ -171,7 +171,7 @@ void Replica::take_up(const std::string& node, Other& other, const Meeting& meet
   other.must_record = m_serves;
 }
 
-// What came from this node is from now on told by this one too.
+// From now on this node, too, tells what came from that node.
 void Replica::walk_again(const std::string& origin) {
   for (auto& [name, other] : m_others) other.progress.walk_again(origin);
 }
@@ -182,7 +182,7 @@ Replica::Belief Replica::heard(const std::string& node, const std::string& store
   if (!other) return {.refused = node + " is not in this group"};
   const std::string& known = m_members.store_of(node);
   if (!end && !known.empty() && store != known) return {.needs_end = true};
-  if (m_serves) beat(now);  // where this process was away, the silence of others says nothing
+  if (m_serves) beat(now);  // if this process was away, the silence of others says nothing
   const Meeting meeting = m_members.meet(node, store, session, m_detector.answers(node, now.boot), asked, now.boot);
   if (meeting.what == Meeting::What::refused) return {.refused = meeting.reason};
   take_up(node, *other, meeting, end.value_or(0), now);
@@ -197,7 +197,7 @@ std::optional<std::string> Replica::answered(const std::string& node, Round roun
   if (reply.relay && !m_members.says_relay(node, *reply.relay, now.boot)) return Membership::turned_over(node);
   std::optional<Lsn> told;
   for (const auto& sent : reply.sent) {
-    // To whom it was, not to one that has its name now.
+    // This counts for the store that was told, not for another one that has its name now.
     if (!m_members.is(sent.node, sent.store)) continue;
     if (sent.node == m_self.node) told = sent.upto;
     else other->hearsay.told(sent.node, sent.upto);
@@ -216,7 +216,7 @@ std::optional<std::string> Replica::answered(const std::string& node, Round roun
   return std::nullopt;
 }
 
-// Says what is wrong, once until it is right again.
+// Logs what is wrong once, until it is right again.
 void Replica::failed(const std::string& node, const std::string& trouble, Times now) {
   Other* other = find(node);
   if (!other) return;
@@ -225,11 +225,11 @@ void Replica::failed(const std::string& node, const std::string& trouble, Times 
   const bool is_new = std::exchange(other->trouble, trouble) != trouble;
   if (!is_new && !other->unsaid) return;
   auto behind = other->said.allows(now.boot) ? m_seldom.behind(trouble, time_of(now)) : std::nullopt;
-  other->unsaid = !behind;  // it is said when it lasts
+  other->unsaid = !behind;  // it is logged later, if it lasts
   if (behind) say(Level::warning, trouble + *behind);
 }
 
-// Only what is new is believed, and says who is there.
+// Only a transfer that is not a repetition counts, and shows which node is there.
 Replica::Admission Replica::admit(const Transfer& t, Times now) {
   Admission admission{.refusal = m_members.refuse(t)};
   if (admission.refusal) return admission;
@@ -326,7 +326,7 @@ bool Replica::walked(const std::string& node, Walk& walk, Lsn end, Times now) {
   return walk.upto() < end;
 }
 
-// Says what a node will not have, or does not have yet, of each job once.
+// Logs, once for each job, that a node will not have it or does not have it yet.
 void Replica::say_left(const std::string& node, Other& other, const Progress::Left& left) {
   using What = Progress::Left::What;
   if (other.named.size() >= most_refusals || !other.named.insert(left.id).second) return;
@@ -454,19 +454,19 @@ std::vector<Takeover> Replica::due(const HeldHere& held, Times now) {
   return m_ownership.due(held, m_members, m_detector, now.boot);
 }
 
-std::optional<Look::Question> Replica::next_question(Look& look, Millis remember, Times now) const {
-  return look.next(m_ownership, m_members, m_detector, remember, now);
+std::optional<Inquiry::Question> Replica::next_question(Inquiry& inquiry, Millis remember, Times now) const {
+  return inquiry.next(m_ownership, m_members, m_detector, remember, now);
 }
 
-std::vector<event::State> Replica::answered(Look& look, const AskReply& reply, Times now) {
-  auto doubted = look.answered(reply, m_ownership, m_members, m_detector, now);
-  if (!doubted.empty()) m_ownership.told(look.what(), now.boot);
+std::vector<event::State> Replica::answered(Inquiry& inquiry, const AskReply& reply, Times now) {
+  auto doubted = inquiry.answered(reply, m_ownership, m_members, m_detector, now);
+  if (!doubted.empty()) m_ownership.told(inquiry.what(), now.boot);
   return doubted;
 }
 
-std::optional<TellThenAppend> Replica::take(Look& look, Times now) {
+std::optional<TellThenAppend> Replica::take(Inquiry& inquiry, Times now) {
   beat(now);  // this node itself may have been away
-  auto effect = m_ownership.take(look.what(), look.take_jobs(), look.stale(), m_detector, now);
+  auto effect = m_ownership.take(inquiry.what(), inquiry.take_jobs(), inquiry.stale(), m_detector, now);
   if (!effect) return effect;
   for (const auto& change : effect->tell())
     if (change.stale)

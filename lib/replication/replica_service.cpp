@@ -12,7 +12,7 @@ namespace {
 constexpr size_t max_records = 32'000;  // in a transfer
 constexpr const char* relays = "it is a relay, which keeps nothing";
 
-// A file of that size, to be read.
+// A file of this size, mapped for reading.
 class Mapped {
  public:
   Mapped(int fd, size_t size) : m_size(size), m_data(::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0)) {}
@@ -40,7 +40,7 @@ struct ReplicaService::Taken {
   std::vector<Item> items;
   std::vector<NewJob> adds;
   std::vector<event::State> states;
-  std::vector<std::string> bytes;  // of those
+  std::vector<std::string> bytes;  // the records of the states
 };
 
 std::string ReplicaService::answer(std::string_view payload) {
@@ -69,7 +69,7 @@ std::string ReplicaService::body(const Transfer& transfer, bool taking, std::str
   } catch (const Error& e) {
     if (e.code() == Exit::config) throw;
     reason = e.what();
-  } catch (const std::exception& e) {  // of this transfer; given back, it would come again for ever
+  } catch (const std::exception& e) {  // refused: if the job were given back, gearmand would send it again and again
     reason = e.what();
   }
   return {};
@@ -112,7 +112,7 @@ std::string ReplicaService::answer_take(const Transfer& transfer, std::string& r
   return take(transfer, std::move(taken), reason);
 }
 
-// A part of a workload, of a job without it.
+// A part of a workload, and its job.
 struct ReplicaService::Part {
   NewJob job;
   uint64_t size, offset;
@@ -135,7 +135,7 @@ std::optional<ReplicaService::Part> ReplicaService::parse_part(std::string_view 
   return part;
 }
 
-// When all of a workload is there, it is taken as if it had come at once.
+// When all of a workload has arrived, it is taken as if it had come at once.
 std::string ReplicaService::answer_part(const Transfer& transfer, std::string& reason) {
   Store& store = m_monitor.store();
   auto part = parse_part(transfer.body);
@@ -169,11 +169,11 @@ std::string ReplicaService::answer_part(const Transfer& transfer, std::string& r
   }
   part->job.arrived = arrived;
   std::string verdict = take_whole(transfer, std::move(*part), arrived->file.get(), reason);
-  if (arrived->file) store.blobs().remove(*arrived);  // it was not wanted
+  if (arrived->file) store.blobs().remove(*arrived);  // the store did not use the file
   return verdict;
 }
 
-// A job whose workload is there, in a file.
+// Takes a job whose whole workload is in a file.
 std::string ReplicaService::take_whole(const Transfer& transfer, Part part, int fd, std::string& reason) {
   const Mapped data(fd, part.size);
   if (!data) return "refused cannot read what has come of it\n";
@@ -202,7 +202,7 @@ std::string ReplicaService::take(const Transfer& transfer, Taken taken, std::str
   return body;
 }
 
-// Which of these refer to what is not here, and so cannot be taken.
+// Which of these refer to a workload that is not here, so that they cannot be taken.
 std::vector<bool> ReplicaService::lacking(const std::vector<NewJob>& adds) {
   std::vector<bool> lacking(adds.size());
   Store& store = m_monitor.store();
@@ -217,7 +217,7 @@ std::vector<bool> ReplicaService::lacking(const std::vector<NewJob>& adds) {
 }
 
 std::vector<PeerVerdict> ReplicaService::take_adds(const Transfer& transfer, std::vector<NewJob> adds) {
-  // Its own small jobs need not be looked at again when it is to be told what stands here.
+  // The sender's own small jobs need not be read again when the sender is told this journal.
   const bool from_there = std::all_of(adds.begin(), adds.end(), [&](const NewJob& job) {
     return job.add.node == transfer.node && job.add.store == transfer.store && job.data.size() <= max_inline_data;
   });

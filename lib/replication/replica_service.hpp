@@ -1,5 +1,5 @@
-// The service of a node: answers the transfers of the other nodes (transfer.hpp), several at a time. What they give is
-// on stable storage when the answer says "have".
+// Answers the transfers of other nodes (transfer.hpp), several at a time. Records that it answers with "have" are on
+// stable storage.
 #pragma once
 
 #include <optional>

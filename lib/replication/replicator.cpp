@@ -14,7 +14,7 @@ namespace gq {
 namespace {
 
 constexpr Millis keep_interval{200};
-constexpr Millis leave_patience{1800};  // at the end, with peers that take nothing
+constexpr Millis leave_patience{1800};  // at the end, for peers that take nothing
 
 }  // namespace
 
@@ -24,7 +24,7 @@ Replicator::Replicator(Store& store, Config config)
       m_coordinator(m_monitor, m_peers),
       m_service(m_monitor),
       m_takeovers(m_monitor, m_peers),
-      m_pulse(m_monitor) {
+      m_lease_keeper(m_monitor) {
   try {
     m_peers.keep_up();
   } catch (...) {
@@ -37,13 +37,13 @@ Replicator::~Replicator() { stop(); }
 
 void Replicator::start() {
   m_keeper = start_thread([this] { keep(); });
-  m_pulse.start();
+  m_lease_keeper.start();
 }
 
 void Replicator::stop() {
   m_monitor.stop();
   if (m_keeper.joinable()) m_keeper.join();
-  m_pulse.join();
+  m_lease_keeper.join();
   m_receivers.reset();
   m_asked.reset();
   m_peers.join();
@@ -71,7 +71,7 @@ void Replicator::keep_once() {
   } else {
     reload();
     forget();
-    m_takeovers.look();
+    m_takeovers.take_over_due();
     come_back();
   }
 }
@@ -101,7 +101,7 @@ void Replicator::serve() {
   m_asked = std::move(asked);
 }
 
-// Takes up changes that gq-replicate has made to the group.
+// Adopts changes that gq-replicate has made to the group.
 void Replicator::reload() {
   struct stat st;
   if (!m_monitor.store().directory().look_at(settings_name, st)) return;
@@ -127,7 +127,7 @@ void Replicator::forget() {
   });
 }
 
-// Where the others have told what became of this node's jobs while it was away, they may be run.
+// While this node returns, checks whether the others have told what became of its jobs, so that they may run.
 void Replicator::come_back() {
   if (!m_monitor.step([](Replica& r) { return r.is_returning(); })) return;
   uint64_t own = 0;
@@ -146,7 +146,7 @@ bool Replicator::settle(Millis timeout, const CutShort& cut_short) {
   auto is_settled = [&](const Replica& r) { return m_elsewhere || (r.runs_jobs() && r.are_told(target)); };
   while (!m_monitor.stopping() && !m_monitor.step(is_settled)) {
     if (Clock::now() >= deadline || cut_short()) return false;
-    m_monitor.wait(look_interval, is_settled);
+    m_monitor.wait(poll_interval, is_settled);
   }
   return true;
 }
@@ -159,7 +159,7 @@ bool Replicator::leave(Millis timeout, const CutShort& cut_short) {
     if (Clock::now() >= std::min(begun + timeout, std::max(begun, m_monitor.taken_at()) + leave_patience) ||
         cut_short())
       return false;
-    m_monitor.wait(look_interval, has_left);
+    m_monitor.wait(poll_interval, has_left);
   }
   return true;
 }

@@ -16,7 +16,7 @@ constexpr Millis reconnect_interval{1000}, pause_after_failure{100};
 // One Gearman job: several small gq jobs, or a large one.
 struct Batch {
   size_t first = 0, count = 0;
-  uint64_t referenced = 0;  // bytes of other jobs' workloads, at most as many as are given to small jobs
+  uint64_t referenced = 0;  // bytes of other jobs' workloads, as far as they are copied into small jobs
   std::string payload;
   std::vector<std::string> ids;
   std::vector<bool> has_key;
@@ -24,7 +24,7 @@ struct Batch {
   bool sent = false;            // perhaps only a part of it
 };
 
-// Only by a key can another job stand for one that was sent.
+// Another job can stand for one that was sent only because of a key.
 bool is_told_of_another(const Batch& batch, const std::vector<Answer>& answers) {
   for (size_t i = 0; i < answers.size(); ++i)
     if (answers[i].outcome == Outcome::same && answers[i].reason != batch.ids[i] && !batch.has_key[i]) return true;
@@ -35,7 +35,7 @@ bool take_answer(Batch& batch, std::string_view result) {
   if (auto answers = parse_answers(result, batch.ids)) {
     if (is_told_of_another(batch, *answers)) return false;
     batch.answers = std::move(*answers);
-  } else if (result.substr(0, 4) == "bad ") {  // it would say so again
+  } else if (result.substr(0, 4) == "bad ") {  // the worker would say so again
     batch.answers.assign(batch.count, Answer{Outcome::bad, printable(result.substr(4, result.size() - 5)), 0});
   }
   return !batch.answers.empty();
@@ -83,7 +83,7 @@ std::vector<Answer> Sender::send(const std::vector<NewJob>& jobs) {
   };
   auto left = [&] { return left_until(deadline); };
   bool sent = false;
-  size_t silent = 0;  // servers in turn
+  size_t silent = 0;  // servers in a row that did not answer
   std::string reason;
   for (;;) {
     std::vector<Batch*> open;
@@ -110,7 +110,7 @@ std::vector<Answer> Sender::send(const std::vector<NewJob>& jobs) {
     reason = m_requests.finish(Clock::now());
     const bool answered = std::any_of(open.begin(), open.end(), [](auto* b) { return !b->answers.empty(); });
     silent = answered ? 0 : silent + (left() == Millis::zero());
-    // The worker that a server speaks of may live no more, and finish() has that server come last.
+    // The worker that a server lists may be dead; finish() moves that server to the end.
     if (answered || (silent > 0 && silent < m_servers)) deadline = Clock::now() + m_timeout;
     for (size_t i = 0; i < open.size(); ++i) {
       open[i]->sent |= m_requests.was_sent(i);

@@ -10,22 +10,22 @@ constexpr long jobs_at_once = 2000;  // their IDs fit into a question
 
 }  // namespace
 
-void TakeoverWatch::look() {
+void TakeoverWatch::take_over_due() {
   const HeldHere held = held_here();
   const auto due = m_monitor.step([&](Replica& r) { return r.due(held, read_times()); });
   for (const auto& what : due) {
     const Millis began = read_times().boot;
     try {
       const size_t taken = take_over(what, held.runs);
-      m_monitor.step([&](Replica& r) { r.looked(what, taken, began, read_times()); });
+      m_monitor.step([&](Replica& r) { r.takeover_ended(what, taken, began, read_times()); });
     } catch (const Error&) {
-      m_monitor.step([&](Replica& r) { r.not_looked(what); });
+      m_monitor.step([&](Replica& r) { r.takeover_failed(what); });
       throw;
     }
   }
 }
 
-// What there is of others' jobs here, and runs here.
+// The jobs of other nodes that are here, and what runs here.
 HeldHere TakeoverWatch::held_here() {
   HeldHere held;
   if (!m_monitor.step([](Replica& r) { return r.group().once; })) return held;
@@ -40,7 +40,7 @@ HeldHere TakeoverWatch::held_here() {
   return held;
 }
 
-// The next jobs of a node from `cursor` on, which moves on; `last` when there are no more.
+// The next jobs of a node from `cursor` on, which advances; sets `last` if there are no more.
 std::vector<HeldJob> TakeoverWatch::held_by(const std::string& node, std::string& cursor, bool& last) {
   std::vector<HeldJob> jobs;
   m_monitor.store().look([&](Fold& fold) {
@@ -55,15 +55,15 @@ std::vector<HeldJob> TakeoverWatch::held_by(const std::string& node, std::string
   return jobs;
 }
 
-// Takes over what is to be taken of a node's jobs; returns how many.
+// Takes over those of a node's jobs that fall to this node; returns how many.
 size_t TakeoverWatch::take_over(const Takeover& what, const RunHere& here) {
   size_t count = 0;
   std::string cursor;
   for (bool last = false; !last;) {
-    Look look(what, here, held_by(what.node, cursor, last));
-    ask_for(look);
-    if (look.jobs().empty()) continue;
-    auto effect = m_monitor.step([&](Replica& r) { return r.take(look, read_times()); });
+    Inquiry inquiry(what, here, held_by(what.node, cursor, last));
+    ask_for(inquiry);
+    if (inquiry.jobs().empty()) continue;
+    auto effect = m_monitor.step([&](Replica& r) { return r.take(inquiry, read_times()); });
     if (!effect) return count;
     struct Taking {
       Monitor& monitor;
@@ -81,12 +81,12 @@ size_t TakeoverWatch::take_over(const Takeover& what, const RunHere& here) {
   return count;
 }
 
-// Asks the others what the look has to know.
-void TakeoverWatch::ask_for(Look& look) {
+// Asks the other nodes what the inquiry has to know.
+void TakeoverWatch::ask_for(Inquiry& inquiry) {
   const Millis remember = m_monitor.store().limits().remember;
-  while (auto question = m_monitor.step([&](Replica& r) { return r.next_question(look, remember, read_times()); })) {
+  while (auto question = m_monitor.step([&](Replica& r) { return r.next_question(inquiry, remember, read_times()); })) {
     const AskReply reply = m_peers.ask(question->node, question->ids);
-    const auto states = m_monitor.step([&](Replica& r) { return r.answered(look, reply, read_times()); });
+    const auto states = m_monitor.step([&](Replica& r) { return r.answered(inquiry, reply, read_times()); });
     std::vector<std::string> records;
     for (const auto& state : states) records.push_back(encode_record(state));
     if (!records.empty()) m_monitor.journal().commit({records.begin(), records.end()}, Room::completion);

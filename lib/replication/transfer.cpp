@@ -18,10 +18,10 @@ constexpr const char* magic = "gq1";
 constexpr size_t most_sessions = 10000;
 constexpr size_t max_line = 1024;
 constexpr size_t max_piece = 1 << 20;  // bytes of small records in one transfer; a larger record goes in parts
-constexpr Millis soon{50}, late{200};  // for a part's answer
+constexpr Millis soon{50}, late{200};  // the answer to a part comes within
 constexpr int most_repeats = 10;
-constexpr size_t slowest = 8 << 10;  // bytes in a millisecond, for how long a large record may take that is sent whole
-constexpr const char* unknown_kind = "neither take nor ask";  // what a node of before says of a part
+constexpr size_t slowest = 8 << 10;  // bytes in a millisecond: limits the time of a large record that is sent whole
+constexpr const char* unknown_kind = "neither take nor ask";  // what an older node answers to a part
 
 std::string hex(const unsigned char* bytes, size_t size) {
   std::string text(2 * size + 1, '\0');
@@ -30,7 +30,7 @@ std::string hex(const unsigned char* bytes, size_t size) {
   return text;
 }
 
-// The words of the first line, and what is behind it.
+// The words of the first line, and what follows it.
 std::optional<std::vector<std::string>> first_line(std::string_view text, std::string_view& line,
                                                    std::string_view& body) {
   size_t end = text.substr(0, max_line).find('\n');
@@ -42,7 +42,7 @@ std::optional<std::vector<std::string>> first_line(std::string_view text, std::s
   return words;
 }
 
-// What a MAC is made over: the line without it, what else belongs to it, and the body.
+// The text that a MAC covers: the line without the MAC, what else belongs to it, and the body.
 std::string signed_text(std::string_view line, std::string_view other, std::string_view body) {
   std::string text(line.substr(0, line.rfind(' ')));
   text += '\n';
@@ -79,7 +79,7 @@ Keys::Keys(const std::string& path) {
       throw refuse("a line is not 64 hexadecimal digits");
     m_keys.push_back(std::move(key));
   }
-  if (m_keys.empty() || m_keys.size() > 2) throw refuse("it has not 1 or 2 lines");
+  if (m_keys.empty() || m_keys.size() > 2) throw refuse("it does not have 1 or 2 lines");
 }
 
 std::string Keys::sign(std::string_view text) const {
@@ -174,7 +174,7 @@ bool ReplayGuard::is_new(const std::string& session, uint64_t number) {
 }
 
 const std::string& Sessions::current(Millis now) {
-  // Not twice the period, which may be the longest there is.
+  // Compares half the age, because twice the period may overflow.
   while (!m_sessions.empty() && (now - m_sessions.front().since) / 2 >= m_period) m_sessions.pop_front();
   if (m_sessions.empty() || now - m_sessions.back().since >= m_period || m_sessions.back().guard.is_full())
     m_sessions.push_back({new_ulid(), now, {}});
@@ -195,7 +195,7 @@ Millis session_period(Millis remember, Millis peer_timeout) { return std::max(re
 
 Link::Link(const std::vector<Server>& servers, Self self, std::string group_id, std::string peer,
            const std::string& function, const Keys& keys, const std::atomic<bool>* stop)
-    : m_requests(servers, function, "nobody serves " + function, stop),
+    : m_requests(servers, function, "no worker serves " + function, stop),
       m_self(std::move(self)),
       m_group_id(std::move(group_id)),
       m_peer(std::move(peer)),
@@ -259,7 +259,7 @@ Sending::Sending(std::unique_ptr<Link> link, std::string_view records, Millis ti
   m_over = !send();
 }
 
-// Sends the next piece, as far as that goes without waiting; false when there is none.
+// Sends the next piece, as far as that goes without waiting; false if there is none.
 bool Sending::send() {
   std::string_view rest = m_records.substr(m_at);
   m_count = m_size = 0;
@@ -267,7 +267,7 @@ bool Sending::send() {
   for (std::string_view left = rest; !left.empty();) {
     auto sizes = peek_record(left);
     if (!sizes || sizes->head_size + sizes->data_size > left.size())
-      throw Error(Exit::bug, "cannot send what is no record");
+      throw Error(Exit::bug, "cannot send something that is not a record");
     size_t size = sizes->head_size + sizes->data_size;
     if (m_count > 0 && (m_size + size > max_piece || m_at + m_size < m_alone_until)) break;
     if (m_count == 0 && size > max_piece && m_link->takes_parts()) {
@@ -292,7 +292,7 @@ bool Sending::send() {
   return true;
 }
 
-// The records of this piece have their verdicts.
+// Notes the verdicts for the records of this piece.
 void Sending::pass(std::vector<std::string> verdicts, const std::string& identity) {
   for (auto& v : verdicts) m_verdicts.push_back({std::move(v), identity});
   m_at += m_size;
@@ -308,7 +308,7 @@ void Sending::hear() {
   if (bad.empty()) m_heard(reply);
   auto lines = split(reply.body, '\n');
   if (!lines.empty() && lines.back().empty()) lines.pop_back();
-  auto nonsense = [&] { return Error(Exit::config, reply.node + " answers something else"); };
+  auto nonsense = [&] { return Error(Exit::config, reply.node + " sent an invalid answer"); };
   if (m_in_parts && !bad.empty()) {
     if (bad.find(unknown_kind) != std::string::npos) m_link->takes_no_parts();
     else pass({"refused " + bad}, reply.store);
@@ -316,7 +316,7 @@ void Sending::hear() {
     auto at = parse_count(lines[0].substr(3));
     if (!at || *at > m_data_size) throw nonsense();
     if (m_asked && *at <= m_offset && ++m_repeats == most_repeats)
-      throw Error(Exit::retry, reply.node + " does not get on with a job");
+      throw Error(Exit::retry, reply.node + " makes no progress with a job");
     if (m_asked) m_link->part_took(std::chrono::duration_cast<Millis>(m_last_answer - m_part_sent));
     m_offset = *at;
     m_asked = true;

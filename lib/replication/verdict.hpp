@@ -1,4 +1,4 @@
-// Verdicts: what a node says of each record that another one gives it. Pure; transfer.hpp has the words.
+// Verdicts: what a node says of each record that another node gives it. Pure; transfer.hpp has the words.
 #pragma once
 
 #include <optional>
@@ -12,21 +12,21 @@ namespace gq {
 struct PeerVerdict {
   enum class Kind { have, need, conflict, refused, nonsense };
   Kind kind = Kind::have;
-  std::string reason{};  // refused
+  std::string reason{};  // if refused
 
-  // As it travels, without the end of its line.
+  // The wire text, without the end of its line.
   std::string text() const;
 };
 PeerVerdict parse_verdict(std::string_view line);
 
-// Of an add, which has had that answer here.
+// On an add record, from the store's answer.
 PeerVerdict verdict_on(const Answer& answer);
 
-// Of a state of a job, as far as it is known here; and what is to be recorded before that is said.
+// On a state of a job, by what is known of the job here; and what to record before the verdict is sent.
 //
-// A node that tells something older has lost the newer state, or never heard it; the node that had to tell it may have
-// lost it, too. So this node records what stands here once more as its own (told_state()), which goes to all. This
-// ends: states are ordered, and a node that has heard the newer state tells nothing older any more.
+// A node that tells an older state has lost the newer one, or never heard it; the node that had to tell it may have
+// lost it, too. So this node records its own state of the job once more (told_state()), which goes to all. This ends,
+// because states are ordered, and a node that has heard the newer state tells no older one.
 struct StateVerdict {
   PeerVerdict::Kind kind;
   enum class Record { nothing, what_was_told, what_stands_here } record;

@@ -41,7 +41,7 @@ void World::start(Node& node) {
   node.has_lease = node.has_read_settings = false;
   node.back = node.heard = m_now;
   for (auto& other : node.others) other.heard = m_now;
-  pulse(node);
+  renew_lease(node);
 }
 
 // ----------------------------------------------------------------------------------------------- a group that changes
@@ -128,18 +128,18 @@ void World::check_forgotten() {
 
 // ---------------------------------------------------------------------------------------------------------------- time
 
-// The pulse of each process that goes on is felt all the while.
+// Each process that goes on renews its lease all the while.
 void World::pass(Millis duration) {
   constexpr Millis interval{200};
   for (; duration > Millis(0); duration -= interval) {
     m_now += std::min(duration, interval);
     for (auto& node : m_nodes)
-      if (node.is_going()) pulse(node);
+      if (node.is_going()) renew_lease(node);
   }
 }
 
-// As Pulse::beat() does, after each step and now and then.
-void World::pulse(Node& node) {
+// As LeaseKeeper::beat() does, after each step and now and then.
+void World::renew_lease(Node& node) {
   using What = gq::Replica::Lease::What;
   const auto lease = node.replica->lease(times(node));
   node.has_lease = node.has_lease && lease.what == What::hold;
@@ -187,7 +187,7 @@ bool World::note(Node& node, const Message& message) {
     node.heard = other.heard = m_now;
     if (message.bad) node.replica->failed(from, "bad", times(node));
   }
-  pulse(node);
+  renew_lease(node);
   record_peers(node);
   return !belief.refused && !message.bad;
 }
@@ -296,7 +296,7 @@ void World::hear_ask(Node& node, Message& message) {
   if (message.sent_at >= node.back) other.tried = true;
   if (believed) {
     node.replica->answered(from, message.round, reply, message.here, times(node));
-    pulse(node);
+    renew_lease(node);
     record_peers(node);
     for (const char* f : {"f", "g"})
       if (!(m_setting.serves[message.from] & (*f == 'f' ? 1 : 2))) other.ran[f] = m_now;
@@ -305,8 +305,8 @@ void World::hear_ask(Node& node, Message& message) {
   if (once_a_second) return;
   std::erase_if(task->calls, [&](const Task::Call& c) { return c.number == message.call; });
   if (task->kind == Task::Kind::keep) {
-    if (believed) hear_look(node, *task, reply);
-    else fail_look(node, *task);
+    if (believed) hear_inquiry(node, *task, reply);
+    else fail_inquiry(node, *task);
   } else {
     for (size_t i = 0; believed && i < message.ids.size(); ++i)
       if (reply.known[i]) task->walk->knows(message.ids[i]);
@@ -331,13 +331,13 @@ bool World::keep(Node& node) {
         held.functions.insert(function);
   if (!held.functions.empty()) held.nodes = node.fold->held_nodes();
   auto due = node.replica->due(held, times(node));
-  pulse(node);
+  renew_lease(node);
   record_peers(node);
   if (due.empty()) {
     come_back(node);
     return true;
   }
-  node.tasks.push_back({.kind = Task::Kind::keep, .step = Step::next_look, .from = client, .job = keep_number});
+  node.tasks.push_back({.kind = Task::Kind::keep, .step = Step::next_inquiry, .from = client, .job = keep_number});
   auto& keeping = *(node.tasks.back().keeping = std::make_shared<Keeping>());
   keeping.due.assign(due.begin(), due.end());
   keeping.runs = held.runs;
@@ -349,13 +349,13 @@ void World::come_back(Node& node) {
   uint64_t own = 0;
   for (const auto& [function, counters] : node.fold->counters()) own += counters.live();
   node.replica->standby(own > 0, times(node));
-  pulse(node);
+  renew_lease(node);
 }
 
 void World::go_on_keeping(Node& node, Task& task) {
   switch (task.step) {
-    case Step::next_look:
-      return next_look(node, task);
+    case Step::next_inquiry:
+      return next_inquiry(node, task);
     case Step::take_over:
       return take_over(node, task);
     case Step::next_tell:
@@ -376,8 +376,8 @@ void World::go_on_keeping(Node& node, Task& task) {
       const bool well = sync(node);
       node.replica->taken();
       task.keeping->effect.reset();
-      if (well) end_look(node, task);
-      else fail_look(node, task);
+      if (well) end_inquiry(node, task);
+      else fail_inquiry(node, task);
       return;
     }
     default:
@@ -385,13 +385,13 @@ void World::go_on_keeping(Node& node, Task& task) {
   }
 }
 
-void World::next_look(Node& node, Task& task) {
+void World::next_inquiry(Node& node, Task& task) {
   if (task.keeping->due.empty()) {
     task.step = Step::done;
     return come_back(node);
   }
   const gq::Takeover& what = task.keeping->due.front();
-  task.keeping->look_began = m_now;
+  task.keeping->inquiry_began = m_now;
   task.keeping->taken = 0;
   std::string cursor;
   std::vector<std::string> ids;
@@ -399,14 +399,14 @@ void World::next_look(Node& node, Task& task) {
   std::vector<gq::HeldJob> held;
   for (const auto& id : ids)
     if (auto job = node.fold->get(id)) held.push_back({.id = id, .job = std::move(*job)});
-  task.keeping->look.emplace(what, task.keeping->runs, std::move(held));
+  task.keeping->inquiry.emplace(what, task.keeping->runs, std::move(held));
   next_question(node, task);
 }
 
 // Asks another node for the jobs, and waits for what it says; or there is nothing more to ask.
 void World::next_question(Node& node, Task& task) {
   constexpr Millis remember = std::chrono::hours(24);
-  const auto question = node.replica->next_question(*task.keeping->look, remember, times(node));
+  const auto question = node.replica->next_question(*task.keeping->inquiry, remember, times(node));
   task.step = Step::take_over;
   for (unsigned i = 0; i < m_nodes.size() && question; ++i) {
     if (name(i) != question->node) continue;
@@ -415,8 +415,8 @@ void World::next_question(Node& node, Task& task) {
   }
 }
 
-void World::hear_look(Node& node, Task& task, const gq::AskReply& reply) {
-  for (const auto& state : node.replica->answered(*task.keeping->look, reply, times(node))) {
+void World::hear_inquiry(Node& node, Task& task, const gq::AskReply& reply) {
+  for (const auto& state : node.replica->answered(*task.keeping->inquiry, reply, times(node))) {
     say(node.name + " tells all whose " + state.id + " is");
     append(node, state, {});
   }
@@ -424,13 +424,13 @@ void World::hear_look(Node& node, Task& task, const gq::AskReply& reply) {
 }
 
 void World::take_over(Node& node, Task& task) {
-  gq::Look& look = *task.keeping->look;
-  if (look.jobs().empty()) return end_look(node, task);
-  const auto jobs = look.jobs();
-  task.keeping->effect = node.replica->take(look, times(node));
-  pulse(node);
-  if (!task.keeping->effect) return end_look(node, task);
-  check_take(node, look.what(), jobs);
+  gq::Inquiry& inquiry = *task.keeping->inquiry;
+  if (inquiry.jobs().empty()) return end_inquiry(node, task);
+  const auto jobs = inquiry.jobs();
+  task.keeping->effect = node.replica->take(inquiry, times(node));
+  renew_lease(node);
+  if (!task.keeping->effect) return end_inquiry(node, task);
+  check_take(node, inquiry.what(), jobs);
   task.from = UINT32_MAX;
   task.step = Step::next_tell;
 }
@@ -450,14 +450,15 @@ void World::next_tell(Node& node, Task& task) {
   task.step = Step::write;
 }
 
-void World::end_look(Node& node, Task& task) {
-  node.replica->looked(task.keeping->due.front(), task.keeping->taken, task.keeping->look_began, times(node));
+void World::end_inquiry(Node& node, Task& task) {
+  node.replica->takeover_ended(task.keeping->due.front(), task.keeping->taken, task.keeping->inquiry_began,
+                               times(node));
   task.keeping->due.pop_front();
-  task.step = Step::next_look;
+  task.step = Step::next_inquiry;
 }
 
-void World::fail_look(Node& node, Task& task) {
-  node.replica->not_looked(task.keeping->due.front());
+void World::fail_inquiry(Node& node, Task& task) {
+  node.replica->takeover_failed(task.keeping->due.front());
   task.step = Step::done;
 }
 

@@ -17,7 +17,7 @@ using Step = Task::Step;
 // So much is enough to end all that is left, once all is mended.
 constexpr uint64_t enough_steps = 200'000;
 
-// A node that is another one more often is believed once a minute (gq::Sparing).
+// A node that is another one more often is believed once a minute (gq::RateLimit).
 constexpr unsigned most_wiped = 3;
 
 Quorum::Time time_of(Millis now) { return Quorum::Time(now); }
@@ -324,9 +324,9 @@ void World::go_on(Node& node, Task& task) {
       decide(node, task);
       if (!own) task.step = Step::judge;
       else if (task.append.then_send) stored(node, task, {});
-      else task.step = Step::look;
+      else task.step = Step::find_known;
       return;
-    case Step::look: {
+    case Step::find_known: {
       std::vector<std::optional<Quorum::Known>> known;
       for (size_t i = 0; i < task.records.size(); ++i) {
         std::optional<gq::Job> job;
@@ -552,7 +552,7 @@ bool World::give_up(Node& node, const Action& action) {
     }
     if (task.kind == Task::Kind::keep) {
       if (task.keeping->effect) task.step = Step::next_tell;
-      else fail_look(node, task);
+      else fail_inquiry(node, task);
       std::erase_if(node.tasks, [](const Task& t) { return t.step == Step::done; });
       return true;
     }
@@ -638,7 +638,7 @@ void World::go_on_paying(Node& node, Task& task) {
       task.step = Step::look_up;
       return;
     case Step::look_up:
-      for (const auto& id : walk.jobs()) walk.look(id, node.fold->get(id));
+      for (const auto& id : walk.jobs()) walk.looked_up(id, node.fold->get(id));
       task.step = Step::tell;
       if (!walk.unsure().empty())
         call(node, task, {.kind = Message::Kind::ask, .ids = walk.unsure(), .here = node.end});

@@ -2,7 +2,7 @@
 //
 // The decisions are gq's own code: what the store answers (answer_to), what a node says of a record (verdict_on), when
 // a client is answered (Quorum), what becomes of a job whose record is in doubt (next_raw_step), what follows from what
-// nodes hear of each other (Replica, Look), and what the records make of the jobs (Fold). What this file adds is the
+// nodes hear of each other (Replica, Inquiry), and what the records make of the jobs (Fold). What this file adds is the
 // world around them: a journal whose end is lost in a power cut where it was not synced, messages that are lost,
 // doubled and come in any order, processes that die between any two steps. A node does one step at a time, and each
 // effect is a step of its own.
@@ -74,10 +74,10 @@ struct Entry {
 struct Keeping {
   std::deque<gq::Takeover> due{};
   gq::RunHere runs{};
-  std::optional<gq::Look> look{};
+  std::optional<gq::Inquiry> inquiry{};
   std::optional<gq::TellThenAppend> effect{};
   std::vector<gq::Debt> debts{};  // on their way to one node
-  Millis look_began{0};
+  Millis inquiry_began{0};
   size_t taken = 0;
 };
 
@@ -93,7 +93,7 @@ struct Task {
     sync,
     sync_again,
     decide,
-    look,
+    find_known,
     go_on,
     wait,  // for another node, or for time to pass: of any kind
     record,
@@ -107,7 +107,7 @@ struct Task {
     note_copies,
     end_walk,
     // keep
-    next_look,
+    next_inquiry,
     take_over,
     next_tell,
     write,
@@ -292,7 +292,7 @@ class World {
   gq::Group group_of(const Node& node) const;
   gq::RunHere runs(const Node& node) const;
   void pass(Millis duration);
-  void pulse(Node& node);
+  void renew_lease(Node& node);
   bool wake(Node& node);
   bool note(Node& node, const Message& message);
   void record_peers(Node& node);
@@ -310,10 +310,10 @@ class World {
   bool keep(Node& node);
   void come_back(Node& node);
   void go_on_keeping(Node& node, Task& task);
-  void next_look(Node& node, Task& task);
-  void end_look(Node& node, Task& task);
-  void fail_look(Node& node, Task& task);
-  void hear_look(Node& node, Task& task, const gq::AskReply& reply);
+  void next_inquiry(Node& node, Task& task);
+  void end_inquiry(Node& node, Task& task);
+  void fail_inquiry(Node& node, Task& task);
+  void hear_inquiry(Node& node, Task& task, const gq::AskReply& reply);
   void next_question(Node& node, Task& task);
   void take_over(Node& node, Task& task);
   void next_tell(Node& node, Task& task);

@@ -1,20 +1,20 @@
-#include "gq/replication/look.hpp"
+#include "gq/replication/inquiry.hpp"
 
 namespace gq {
 
-Look::Question Look::ask(const std::string& node, std::vector<std::string> ids) {
+Inquiry::Question Inquiry::ask(const std::string& node, std::vector<std::string> ids) {
   m_asked = std::move(ids);
   return {node, m_asked};
 }
 
-Look::Question Look::ask_next(std::vector<std::string> ids) {
+Inquiry::Question Inquiry::ask_next(std::vector<std::string> ids) {
   const std::string node = std::move(m_nodes.front());
   m_nodes.pop_front();
   return ask(node, std::move(ids));
 }
 
-std::optional<Look::Question> Look::next(const Ownership& ownership, const Membership& members,
-                                         const FailureDetector& detector, Millis remember, Times now) {
+std::optional<Inquiry::Question> Inquiry::next(const Ownership& ownership, const Membership& members,
+                                               const FailureDetector& detector, Millis remember, Times now) {
   using Cause = Takeover::Cause;
   if (m_stage == Stage::begun) {
     m_stage = Stage::owner;
@@ -30,8 +30,8 @@ std::optional<Look::Question> Look::next(const Ownership& ownership, const Membe
     for (; !m_nodes.empty(); m_nodes.pop_front())
       if (auto ids = ownership.to_ask(m_jobs, m_nodes.front(), m_here, members, detector, now.boot); !ids.empty())
         return ask_next(std::move(ids));
-    // All this took its time. An owner that lives may run them again by now: it is asked once more. What begins there
-    // between its answer and what it is told here can run twice.
+    // The questions took time. An owner that lives may run these functions again by now, so it is asked once more. A
+    // job that it begins between its answer and the notice of the takeover can run twice.
     m_stage = Stage::once_more;
     if (m_what.cause == Cause::idle && !m_jobs.empty()) return ask(m_what.node, {});
   }
@@ -39,7 +39,7 @@ std::optional<Look::Question> Look::next(const Ownership& ownership, const Membe
     m_stage = Stage::everybody;
     const auto ids = m_what.node == members.group().self.node ? Ownership::maybe_stale(m_jobs, remember, now.wall)
                                                               : std::vector<std::string>();
-    // None is stale where not all others can be asked.
+    // No job is stale unless all other nodes can be asked.
     const auto others = Ownership::all_others(members, detector);
     if (!ids.empty() && others) m_nodes.assign(others->begin(), others->end());
     if (!m_nodes.empty()) m_stale.insert(ids.begin(), ids.end());
@@ -50,11 +50,11 @@ std::optional<Look::Question> Look::next(const Ownership& ownership, const Membe
   return std::nullopt;
 }
 
-std::vector<event::State> Look::answered(AskReply reply, const Ownership& ownership, const Membership& members,
-                                         const FailureDetector& detector, Times now) {
+std::vector<event::State> Inquiry::answered(AskReply reply, const Ownership& ownership, const Membership& members,
+                                            const FailureDetector& detector, Times now) {
   const auto ids = std::exchange(m_asked, {});
-  // A stranger may have queued another job under the ID of one of these at a node that lacks it. That must not keep
-  // this one from being run.
+  // A stranger may have queued another job under the ID of one of these, at a node that lacks it. That must not prevent
+  // this job from running.
   for (const auto& [id, job] : m_jobs) reply.leave_out_another(id, job, ids);
   auto doubted = ownership.leave_ended(m_jobs, reply);
   switch (m_stage) {

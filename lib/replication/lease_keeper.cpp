@@ -1,4 +1,4 @@
-#include "gq/replication/pulse.hpp"
+#include "gq/replication/lease_keeper.hpp"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -14,7 +14,7 @@ constexpr Millis beat_interval{200};
 
 }  // namespace
 
-void Pulse::start() {
+void LeaseKeeper::start() {
   m_thread = start_thread([this] {
     do {
       try {
@@ -28,23 +28,23 @@ void Pulse::start() {
   });
 }
 
-void Pulse::join() {
+void LeaseKeeper::join() {
   if (m_thread.joinable()) m_thread.join();
 }
 
-void Pulse::beat() {
+void LeaseKeeper::beat() {
   using What = Replica::Lease::What;
   const auto lease =
       m_monitor.step([](Replica& r) { return r.serves() ? std::optional(r.lease(read_times())) : std::nullopt; });
   if (!lease) return;
-  if (lease->what != What::hold) m_lock.reset();  // before a word that could be taken for a good lease
+  if (lease->what != What::hold) m_lock.reset();  // before a text is written that could be taken for a good lease
   write(lease->beat);
   if (lease->what == What::take) take(*lease);
 }
 
-void Pulse::take(const Replica::Lease& lease) {
+void LeaseKeeper::take(const Replica::Lease& lease) {
   Fd lock = m_monitor.store().directory().open(Store::returned_name, O_RDWR | O_CREAT);
-  wait_for_lock(lock.get(), FileLock::Mode::exclusive, short_patience);  // somebody looks
+  wait_for_lock(lock.get(), FileLock::Mode::exclusive, short_patience);  // another process may be reading it
   const auto held = m_monitor.step([&](Replica& r) {
     const Times now = read_times();
     return r.end_return(lease.round, now) ? std::optional(r.lease(now)) : std::nullopt;
@@ -55,11 +55,11 @@ void Pulse::take(const Replica::Lease& lease) {
   m_monitor.step([&](Replica& r) { r.holds_lease(lease.round); });
 }
 
-void Pulse::write(const Beat& beat) {
+void LeaseKeeper::write(const Beat& beat) {
   if (m_said && m_said->waits == beat.waits && beat.at.boot - m_said->at.boot < beat.longest / 8) return;
   if (!m_file) m_file = m_monitor.store().directory().open(Store::returned_name, O_RDWR | O_CREAT);
   const std::string text = encode_beat(beat);
-  // Of a longer text before, what stands behind the line is not read.
+  // If the text before was longer, its rest stays behind the line; readers ignore that.
   m_said.reset();
   if (::pwrite(m_file.get(), text.data(), text.size(), 0) == static_cast<ssize_t>(text.size())) m_said = beat;
 }

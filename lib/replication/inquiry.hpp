@@ -1,8 +1,9 @@
-// A look at jobs of another node, question by question: whom to ask what before this node takes them over, in which
-// order, and what follows from each answer. Pure; ownership.hpp says by which rules.
+// An inquiry before a takeover: which nodes to ask which questions about jobs of another node before this node takes
+// them over, in which order, and what follows from each answer. Pure; ownership.hpp has the rules.
 //
-// Its user carries out next() and tells it the answer, until there is no question left; then jobs() are this node's to
-// take. Where a node does not answer, the look ends, and nothing is taken.
+// The caller asks the question of next() and passes the answer to answered(), until there is no question left. Then
+// jobs() are this node's to take. If a node does not answer, the caller gives up the inquiry, and nothing is taken
+// over.
 #pragma once
 
 #include <deque>
@@ -15,28 +16,28 @@
 
 namespace gq {
 
-class Look {
+class Inquiry {
  public:
-  // `jobs` are of that node, as they stand here; `here` is what runs here.
-  Look(Takeover what, RunHere here, std::vector<HeldJob> jobs)
+  // `jobs` are jobs of that node, as they are in this store; `here` is what runs here.
+  Inquiry(Takeover what, RunHere here, std::vector<HeldJob> jobs)
       : m_what(std::move(what)), m_here(std::move(here)), m_jobs(std::move(jobs)) {}
 
   struct Question {
     std::string node;
-    std::vector<std::string> ids;  // of jobs; none: only whether it answers
+    std::vector<std::string> ids;  // of jobs; empty: only whether the node answers
   };
-  // What is to be asked now. `remember` is how long finished jobs are remembered.
+  // The next question. `remember` is how long finished jobs are remembered.
   std::optional<Question> next(const Ownership& ownership, const Membership& members, const FailureDetector& detector,
                                Millis remember, Times now);
-  // What was answered. Returns what is to be appended here before it goes on: see Ownership::leave_ended()
-  // and ::leave_to_owner().
+  // Takes an answer. Returns the states that must be appended here before the next question: see
+  // Ownership::leave_ended() and ::leave_to_owner().
   std::vector<event::State> answered(AskReply reply, const Ownership& ownership, const Membership& members,
                                      const FailureDetector& detector, Times now);
 
   const Takeover& what() const { return m_what; }
   const std::vector<HeldJob>& jobs() const { return m_jobs; }
   std::vector<HeldJob> take_jobs() { return std::move(m_jobs); }
-  // Of those, the ones that no other node knows any more.
+  // The jobs among them that no other node knows any more.
   const std::set<std::string>& stale() const { return m_stale; }
 
  private:
@@ -48,8 +49,8 @@ class Look {
   const RunHere m_here;
   std::vector<HeldJob> m_jobs;
   Stage m_stage = Stage::begun;
-  std::vector<std::string> m_asked;  // by the question under way
-  std::deque<std::string> m_nodes;   // to be asked in this stage
+  std::vector<std::string> m_asked;  // in the current question
+  std::deque<std::string> m_nodes;   // still to be asked in this stage
   std::set<std::string> m_stale;
 };
 
