@@ -164,6 +164,24 @@ load helpers
   grep -q 'no worker serves' "$T/failed.err"
 }
 
+@test "gq-enqueue: a job of a function whose name has lines in it hides no worker" {
+  start_gearmand
+  local n
+  for n in 1 2 3 4 5; do  # gearmand lists functions in no order, so one of them stands before up
+    python3 - "$PORT" $n <<'PY'
+import socket, struct, sys
+body = b"x%s\n.\n\0u\0x" % sys.argv[2].encode()
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as s:
+    s.sendall(b"\0REQ" + struct.pack(">II", 18, len(body)) + body)
+    s.recv(300)
+PY
+  done
+  background gq-worker -f up --queue-only
+  served_up() { (exec 5<>"/dev/tcp/127.0.0.1/$PORT" && echo status >&5 && timeout 1 cat <&5) | grep -qP 'up.gq\t0\t0\t[1-9]'; }
+  eventually served_up
+  for n in 1 2 3; do gq-enqueue up --timeout 20s <<<x; done
+}
+
 @test "gq-enqueue: the same ID and workload is one job, another workload is refused [65]" {
   id=01ARZ3NDEKTSV4RRFFQ69G5FAV
   for _ in 1 2; do [[ $(echo a | gq-enqueue up --local --id $id) == "$id" ]]; done

@@ -979,7 +979,7 @@ void jobs_are_told_before_they_come() {
       CHECK(check.workload_left() == 300'000'000 && check.feed("xyz", 3) && check.workload_left() == 299'999'997);
       auto job = check.take_job();
       CHECK(job && job->handle == "H:host:1" && job->function == "f.gq" && job->size == 300'000'000 &&
-            !check.take_job());
+            job->reduces == (command == 40) && !check.take_job());
     }
   }
   CHECK(request_packet(14, "H:1") == "\0REQ\0\0\0\x0e\0\0\0\x03H:1"s);

@@ -595,7 +595,7 @@ PY
 }
 
 # bats test_tags=once
-@test "gq-worker: says once of each kind what it has refused on F.gq, and that a job has come with a reducer" {
+@test "gq-worker: says once of each kind what it has refused on F.gq, and that a job has a reducer" {
   start_gearmand
   start_worker -f f --queue-only --max-workload 1K
   for _ in 1 2; do
@@ -605,11 +605,36 @@ PY
     raw_packet 37 f '' x reducer '' >"$T/packets"
   done
   grep -qx 14 "$T/packets"
-  [[ $(jobs_in queued) == 2 ]]
+  [[ $(jobs_in queued) == 0 ]]
   [[ $(grep -c 'refused a record for f: not a whole record' "$T/bg.1.err") == 1 ]]
   [[ $(grep -c 'refused a record for f: it is larger' "$T/bg.1.err") == 1 ]]
-  [[ $(grep -c 'f: a job was submitted with a reducer' "$T/bg.1.err") == 1 ]]
+  [[ $(grep -c 'f: a job has a reducer; it is refused, and lost' "$T/bg.1.err") == 1 ]]
   lines_are "$T/bg.1.err" 3
+}
+
+# bats test_tags=once
+@test "gq-worker: background jobs with a reducer hold no receiver, whether a worker serves it or not" {
+  start_gearmand
+  start_worker -f f --queue-only
+  background gearman -h 127.0.0.1 -p "$PORT" -w -f slow -- sleep 600
+  eventually served "$PORT" slow
+  for reducer in nobody slow; do
+    for f in f f.gq; do
+      python3 - "$PORT" $f $reducer <<'PY'
+import socket, struct, sys
+port, function, reducer = sys.argv[1:]
+with socket.create_connection(("127.0.0.1", int(port))) as s:
+    for n in range(60):
+        body = "\0".join([function, f"u{n}", reducer, "0", "data"]).encode()
+        s.sendall(b"\0REQ" + struct.pack(">II", 38, len(body)) + body)
+        s.recv(300)
+PY
+    done
+  done
+  gq-enqueue f <<<x
+  all_gone() { status "$PORT" | awk -F'\t' '$1 ~ /^f/ && $2 > 0 { exit 1 }'; }
+  eventually all_gone
+  [[ $(jobs_in queued) == 1 ]]
 }
 
 # bats test_tags=once

@@ -64,11 +64,11 @@ bool PacketCheck::header_complete() {
   m_too_long = !assigns() && m_left > (m_command->data ? m_most : max_body_without_data);
   if (m_too_long) return false;
   if (m_command->number == GEARMAN_COMMAND_NOOP) m_woken = true;
-  if (m_command->number == GEARMAN_COMMAND_JOB_ASSIGN_ALL)
-    m_reduce = true;  // without a reducer gearmand sends JOB_ASSIGN_UNIQ
   m_args_left = m_command->args - (m_command->data ? 0 : 1);
   m_arg_size = 0;
   m_assigned = {};
+  m_assigned.reduces =
+      m_command->number == GEARMAN_COMMAND_JOB_ASSIGN_ALL;  // without a reducer gearmand sends JOB_ASSIGN_UNIQ
   // An argument of no bytes but its end is one still; a body without arguments has none.
   return m_command->args > 0 ? m_left >= static_cast<uint32_t>(m_command->args) : m_command->data || m_left == 0;
 }
@@ -131,7 +131,7 @@ std::map<int, PacketCheck>& streams() {
 
 constexpr int send_buffer = 1 << 20;
 thread_local int last_connected = -1;
-thread_local bool woken = false, reduce = false, too_long = false;
+thread_local bool woken = false, too_long = false;
 thread_local const std::atomic<bool>* ends_when_woken = nullptr;
 thread_local Judge judge;
 thread_local GiveUp give_up;
@@ -203,8 +203,6 @@ bool take_ended() { return std::exchange(ended, false); }
 
 bool take_woken() { return std::exchange(woken, false); }
 
-bool take_reduce() { return std::exchange(reduce, false); }
-
 void judge_jobs(Judge with) { judge = std::move(with); }
 
 void wait_for_servers(GiveUp when) { give_up = std::move(when); }
@@ -255,7 +253,6 @@ ssize_t gq_libgearman_recv(int fd, void* data, size_t size, int flags) {
       gq::woken = true;
       if (gq::ends_when_woken && *gq::ends_when_woken) good = false;
     }
-    if (stream.take_reduce()) gq::reduce = true;
     if (stream.is_too_long()) gq::too_long = true;
     job = stream.take_job();
   }

@@ -32,10 +32,6 @@ int take_connected();
 // is given a job without that had one waiting for it.
 bool take_woken();
 
-// Whether libgearman's worker in this thread has been given a job with a reducer (SUBMIT_REDUCE_JOB) since this was
-// last asked.
-bool take_reduce();
-
 // From the moment that `when` is true, the next wake-up ends the connection of libgearman's worker in this thread, as
 // if it were lost: a sleeping worker has no job. `when` is kept until the thread ends.
 void end_when_woken(const std::atomic<bool>& when);
@@ -43,7 +39,9 @@ void end_when_woken(const std::atomic<bool>& when);
 // A job that a server has assigned, of which all but the workload has come.
 struct AssignedJob {
   std::string handle, function;
-  uint64_t size = 0;  // of the workload
+  uint64_t size = 0;     // of the workload
+  bool reduces = false;  // it has a reducer (SUBMIT_REDUCE_JOB): libgearman would submit its result as another job, and
+                         // wait for that, on a connection that nothing interrupts
 };
 
 // Asked in this thread for each job that libgearman's worker in it is given, before libgearman makes room for the
@@ -67,8 +65,7 @@ struct ServerWait {
 // kept until the thread ends.
 using GiveUp = std::function<bool(const ServerWait&)>;
 void wait_for_servers(GiveUp give_up);
-// Whether what libgearman connects to in this thread is the worker's: the client that it makes for a job with a reducer
-// needs to see EAGAIN.
+// Whether what libgearman connects to in this thread is the worker's: a client needs to see EAGAIN.
 void connects_worker(bool is_worker);
 
 // Nothing comes or leaves for so long only where the other end is gone, or stuck.
@@ -103,8 +100,6 @@ class PacketCheck {
   bool take_woken() { return std::exchange(m_woken, false); }
   // A job that has been assigned in what was fed since this was last asked; a server assigns one at a time.
   std::optional<AssignedJob> take_job();
-  // The same of a job with a reducer.
-  bool take_reduce() { return std::exchange(m_reduce, false); }
   // How much of the workload of the job that is being assigned is to come.
   std::optional<uint64_t> workload_left() const;
   // Whether what was wrong is the length of a packet.
@@ -118,7 +113,7 @@ class PacketCheck {
 
   uint32_t m_most;
   bool m_too_long = false;
-  bool m_bad = false, m_woken = false, m_reduce = false;
+  bool m_bad = false, m_woken = false;
   unsigned char m_header[12]{};
   size_t m_header_size = 0;
   const Command* m_command = nullptr;

@@ -1,5 +1,6 @@
 #include "gq/gearman/probe.hpp"
 
+#include <libgearman/gearman.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -10,6 +11,8 @@
 
 #include "gq/base/error.hpp"
 #include "gq/base/text.hpp"
+#include "gq/base/ulid.hpp"
+#include "gq/gearman/packets.hpp"
 
 namespace gq {
 namespace {
@@ -131,13 +134,16 @@ void Probe::waits_for(std::vector<pollfd>& fds) const {
 }
 
 Probe::Question asks_for_workers(const std::string& function) {
-  auto is_last = [](std::string_view line) { return line == "."; };
+  // The line "." ends the status. But gearmand prints the names of functions as they are, and a client may submit a job
+  // for a function whose name contains that line. So an echo follows, of a word that no client can guess.
+  const std::string word = new_ulid();
+  auto is_last = [word](std::string_view line) { return line == word; };
   auto good = [function](std::string_view line) {
     if (line.substr(0, line.find('\t')) != function) return false;
     auto fields = split(line, '\t');
     return fields.size() == 4 && parse_count(fields[3]).value_or(0) > 0;
   };
-  return {"status\n", is_last, good};
+  return {"status\n" + request_packet(GEARMAN_COMMAND_ECHO_REQ, "\n" + word + "\n"), is_last, good};
 }
 
 Choice choose(const std::vector<Probe::State>& states, const Search& search, Probe::Clock::time_point now) {

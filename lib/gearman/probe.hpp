@@ -1,6 +1,6 @@
 // Probes: whether a Gearman server answers, asked of several at the same time, so that none holds up another: one that
-// takes connections and says nothing, one that swallows them, a name that resolves slowly or not. What is asked is a
-// line of gearmand's text protocol.
+// takes connections and says nothing, one that swallows them, a name that resolves slowly or not. What is asked begins
+// with a line of gearmand's text protocol.
 #pragma once
 
 #include <poll.h>
@@ -33,8 +33,8 @@ class Probe {
   };
   // The answer is read line by line, and none is kept.
   struct Question {
-    std::string_view text;
-    bool (*is_last)(std::string_view line);
+    std::string text;
+    std::function<bool(std::string_view line)> is_last;
     std::function<bool(std::string_view line)> good;  // whether one of them says what was asked for
   };
 

@@ -344,16 +344,23 @@ std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& j
     self.ended_because = "it assigns a job of a function that nobody serves here";
     return std::string();
   }
+  std::string why, told;
   if (job.size > service->max_size) {
+    why = "a job of " + std::to_string(job.size) + " bytes is larger than the " + std::to_string(service->max_size) +
+          " that are taken";
+    told = "it is larger than the worker takes (" + std::to_string(service->max_size) + " bytes)";
+  } else if (job.reduces) {
+    why = "a job has a reducer";
+    told = "it has a reducer, which the worker does not call";
+  }
+  if (!why.empty()) {
     self.gave_back = true;
-    const std::string text = service->function + ": a job of " + std::to_string(job.size) +
-                             " bytes is larger than the " + std::to_string(service->max_size) +
-                             " that are taken; it is refused, and lost where it is a background job";
+    const std::string text = service->function + ": " + why + "; it is refused, and lost where it is a background job";
     if (auto behind = m_seldom.behind(service->function, Clock::now())) log(Level::warning, text + *behind);
     const std::string to = job.handle + '\0';
-    if (!service->refusal.empty()) return request_packet(GEARMAN_COMMAND_WORK_COMPLETE, to + service->refusal);
-    return request_packet(GEARMAN_COMMAND_WORK_WARNING, to + "it is larger than the worker takes (" +
-                                                            std::to_string(service->max_size) + " bytes)\n") +
+    if (!job.reduces && !service->refusal.empty())
+      return request_packet(GEARMAN_COMMAND_WORK_COMPLETE, to + service->refusal);
+    return request_packet(GEARMAN_COMMAND_WORK_WARNING, to + told + "\n") +
            request_packet(GEARMAN_COMMAND_WORK_FAIL, job.handle);
   }
   self.assigned = true;
@@ -464,11 +471,6 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
       else self.receivers->end_idle(*self.group);
       const Service& service = *function.service;
       std::string_view payload(static_cast<const char*>(gearman_job_workload(job)), gearman_job_workload_size(job));
-      if (take_reduce())
-        self.receivers->say_once(
-            service.function +
-            ": a job was submitted with a reducer, which libgearman calls itself; if it cannot, the client "
-            "hears that the job failed, and it is queued all the same");
       warning = self.receivers->merged(self, service, gearman_job_unique(job), payload);
       if (!warning) result = service.take(payload);
     }

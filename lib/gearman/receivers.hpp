@@ -43,7 +43,7 @@ struct Service {
       foreign;  // clients that know nothing of gq send it background jobs, which gearmand deletes when they are refused
   // The answer to a job; nullopt where it has to stay with gearmand. Called by several threads.
   std::function<std::optional<std::string>(std::string_view payload)> take;
-  uint64_t max_size;    // a larger job is answered without being read
+  uint64_t max_size;    // a larger job is answered without being read, and so is one with a reducer
   std::string refusal;  // what it is answered; empty: it is told that it failed, and why
 };
 

@@ -89,8 +89,10 @@ def answering_garbage(port, stop, seed):
         try:
             s.settimeout(0.3)
             while not stop.is_set():
-                if s.recv(65536).startswith(b"status\n"):
-                    s.sendall(b"f\t0\t0\t1\nf.gq\t0\t0\t1\n.\n")
+                asked = s.recv(65536)
+                if asked.startswith(b"status\n"):
+                    word = asked[len(b"status\n") + 12:]  # of the echo that follows
+                    s.sendall(b"f\t0\t0\t1\nf.gq\t0\t0\t1\n.\n\0RES" + struct.pack(">II", 17, len(word)) + word)
                 else:
                     s.sendall(b"".join(nonsense(rng) for _ in range(rng.randint(1, 4))))
         except OSError:
