@@ -425,6 +425,45 @@ break_frame() {
   umount "$T/disk"
 }
 
+@test "the index: stays as it is on a disk that has no room for its transactions, and goes on when there is room [jobs of 100 functions]" {
+  store_on_small_disk
+  for f in $(seq 100); do seq 20 | gq-enqueue "f$f" --local -l -q >/dev/null; done
+  gq-inspect stats >/dev/null
+  before=$(stat -c '%i' "$GQ_STORE/index.tcb")
+  remade() { [[ $(stat -c '%i' "$GQ_STORE/index.tcb") != "$before" ]]; }
+  for free in 1200 600 300 150 80; do
+    head -c $(($(stat -f -c '%a*%S' "$T/disk") - free * 1024)) /dev/zero >"$T/disk/fill"
+    got=0; timeout 60 gq-flush --all -j 4 -- true 2>"$T/err" || got=$?
+    echo "$free KiB free: $got, $(<"$T/err")"
+    [[ $got == 0 || $got == 74 ]]
+    not grep -q anew "$T/err"
+    not remade
+    rm "$T/disk/fill"
+  done
+  gq-flush --all -j 4 -- true
+  no_jobs
+  not remade
+  gq-inspect check
+  umount "$T/disk"
+}
+
+@test "gq-enqueue: --local leaves room for jobs that stand far apart in the index, too [8 MiB, 100 functions, priorities, keys]" {
+  store_on_small_disk
+  priorities=(low high normal) n=0
+  while true; do
+    for f in $(seq 100); do
+      n=$((n + 1))
+      seq 20 | gq-enqueue "f$((f * 37 % 100))" --local -l --priority "${priorities[n % 3]}" --key "a key that the index has, too, $n" >>"$T/ids" 2>"$T/err" || break 2
+    done
+  done
+  grep -q 'No space left on device' "$T/err"
+  gq-flush --all -j 4 -- true
+  [[ $(gq-inspect stats --json | jq -s 'map(.finished) | add') == "$(wc -l <"$T/ids")" ]]
+  no_jobs
+  gq-inspect check
+  umount "$T/disk"
+}
+
 @test "the store: is private; one that others can write to, a newer one and one that is none are refused [78]" {
   gq-enqueue f --local </dev/null
   [[ $(stat -c %a "$GQ_STORE") == 700 ]]

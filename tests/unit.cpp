@@ -1504,15 +1504,24 @@ void room_is_left() {
   for (uint64_t jobs : {1000ULL, 100'000ULL, 10'000'000ULL})
     CHECK(room_to_finish(jobs) < jobs * job + (4 << 20) && room_to_finish(jobs) > jobs * (313 + 122));
   CHECK(room_to_finish(0) < spare_size);
-  CHECK(room_to_grow(1000) < room_to_fold(1000));
+  // Each record changes pages of the index, which are logged; all together at most once.
+  CHECK(room_to_fold(1, 0, 1 << 30) - room_to_fold(0, 0, 1 << 30) >= 3 * 12'000);
+  CHECK(room_to_fold(1000, 0, 2'000'000) == room_to_fold(0, 0, 0) + 2'000'000);
   // Nothing to fold needs nothing; else a chunk as large as there is room for, and in the end none.
-  CHECK(records_to_fold(0, 0, 10000) == 10000 && records_to_fold(UINT64_MAX, 1'000'000'000, 10000) == 10000);
-  CHECK(records_to_fold(room_to_fold(500), 500, 10000) == 10000 && records_to_fold(0, 500, 10000) == 0);
-  size_t last = 10000;
-  for (uint64_t free = 64 << 20; free > 0; free /= 2) {
-    const size_t most = records_to_fold(free, 1'000'000'000, 10000);
-    CHECK(most <= last && (most == 0 || free >= room_to_fold(most * usual_record) || most == 10000));
-    last = most;
+  constexpr uint64_t large = 1ULL << 30;
+  CHECK(records_to_fold(0, 0, large, 10000) == 10000 && records_to_fold(UINT64_MAX, large, large, 10000) == 10000);
+  CHECK(records_to_fold(room_to_fold(10000, 500, 0), 500, 0, 10000) == 10000 && records_to_fold(0, 500, 0, 10000) == 0);
+  for (uint64_t size : {0ULL, 1ULL << 20, 1ULL << 30}) {
+    size_t last = 10000;
+    for (uint64_t free = 1 << 30; free > 0; free /= 2) {
+      const size_t most = records_to_fold(free, 1'000'000'000, size, 10000);
+      CHECK(most <= last && (most == 0 || free >= room_to_fold(most, most * usual_record, size)));
+      CHECK(most == 10000 || free < room_to_fold(most + 1, (most + 1) * usual_record, size));
+      last = most;
+    }
+    CHECK(last == 0);
+    // With what intake leaves free, some are folded at a time, however large the index is.
+    CHECK(records_to_fold(spare_size, 1'000'000'000, size, 10000) >= few_claims);
   }
 }
 

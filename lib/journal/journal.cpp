@@ -29,6 +29,8 @@ static_assert(hint_size + owed_size <= marks_offset);
 constexpr Lsn none_torn = UINT64_MAX;
 constexpr char segment_suffix[] = ".gqj";
 constexpr char spare_name[] = "spare";
+// Of the index: 128 entries, which are seldom longer.
+constexpr uint64_t largest_page = 16 * 1024;
 // For the records of the few jobs that are claimed while only the spare is left.
 constexpr uint64_t claim_reserve = 64 * 1024;
 constexpr size_t segment_digits = 20;  // a u64 in decimal, so that names sort by position
@@ -120,16 +122,28 @@ void check_range(Lsn from, uint64_t size) {
 // and its pages are half full.
 uint64_t room_to_run(uint64_t records, uint64_t bytes) { return 450 * records + 4 * bytes; }
 
-uint64_t room_to_finish(uint64_t jobs) { return 500 * jobs + room_to_fold(std::min<uint64_t>(jobs, 1000) * 200); }
+uint64_t room_to_finish(uint64_t jobs) {
+  const uint64_t chunk = std::min<uint64_t>(jobs, 1000);
+  return 500 * jobs + room_to_fold(chunk, 200 * chunk, 0);
+}
 
-// A chunk of the fold adds to the index, and logs what was in the pages that it changes.
-uint64_t room_to_fold(uint64_t bytes) { return 64 * 1024 + 12 * bytes; }
-uint64_t room_to_grow(uint64_t bytes) { return 32 * 1024 + 4 * bytes; }
+// A chunk of the fold adds to the index, and logs each page that it changes: a record changes three, wherever these
+// are, and the log is never longer than the index by much.
+uint64_t room_to_fold(uint64_t records, uint64_t bytes, uint64_t index_size) {
+  return 64 * 1024 + 12 * bytes + std::min(3 * largest_page * records, index_size);
+}
 
-size_t records_to_fold(uint64_t available, uint64_t bytes, size_t most) {
-  if (bytes == 0 || available >= room_to_fold(std::min<uint64_t>(bytes, most * usual_record))) return most;
-  const uint64_t least = room_to_fold(0);
-  return available < least ? 0 : std::min<uint64_t>(most, (available - least) / (room_to_fold(usual_record) - least));
+size_t records_to_fold(uint64_t available, uint64_t bytes, uint64_t index_size, size_t most) {
+  auto fit = [&](uint64_t n) {
+    return available >= room_to_fold(n, std::min<uint64_t>(bytes, n * usual_record), index_size);
+  };
+  if (bytes == 0) return most;
+  uint64_t good = 0, bad = uint64_t{most} + 1;
+  while (bad - good > 1) {
+    const uint64_t n = good + (bad - good) / 2;
+    (fit(n) ? good : bad) = n;
+  }
+  return good;
 }
 
 std::string segment_name(Lsn base) { return padded(base, segment_digits) + segment_suffix; }

@@ -71,13 +71,13 @@ enum class Room { intake, completion };
 
 // What the disk has to have free, from measurements with some room to spare: for records of so many bytes besides their
 // workloads that are to be queued, until their jobs have been run (index, claims, starts and ends); for that many
-// accepted jobs that are in the index already and have not ended; for so many bytes of the journal to be folded. And
-// how many records may be folded at a time with so much free, for so many bytes; 0: none.
+// accepted jobs that are in the index already and have not ended; for so many records and bytes of the journal to be
+// folded into an index of a size in bytes. And how many records, up to `most`, may be folded in one transaction with so
+// much free, where so many bytes wait; 0: none.
 uint64_t room_to_run(uint64_t records, uint64_t bytes);
 uint64_t room_to_finish(uint64_t jobs);
-uint64_t room_to_fold(uint64_t bytes);
-uint64_t room_to_grow(uint64_t bytes);  // what of that is for the index itself
-size_t records_to_fold(uint64_t available, uint64_t bytes, size_t most);
+uint64_t room_to_fold(uint64_t records, uint64_t bytes, uint64_t index_size);
+size_t records_to_fold(uint64_t available, uint64_t bytes, uint64_t index_size, size_t most);
 
 // A record to append: what encode_record() made, or the head that encode_record_head() made and the inline data behind
 // it.

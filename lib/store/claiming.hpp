@@ -30,6 +30,7 @@ struct Claims {
 };
 
 constexpr size_t most_claims = 1000;  // at a time: their IDs fit into one record
+constexpr size_t few_claims = 16;     // while the disk is full
 
 // What a process asks for.
 struct ClaimRequest {

@@ -152,30 +152,27 @@ void Index::discard() {
   m_reader.reset();
 }
 
-bool Index::disk_is_full() const {
-  const std::string probe = "tmp." + new_ulid();
-  Fd fd = m_directory.try_open(probe, O_RDWR | O_CREAT | O_EXCL);
-  int rc = fd ? ::posix_fallocate(fd.get(), 0, 1 << 20) : errno;
-  m_directory.remove(probe);
-  return is_disk_full(rc);
+size_t Index::records_with_room(uint64_t bytes, size_t most) const {
+  struct stat st;
+  const bool is_there = m_directory.look_at(table_name, st);
+  return records_to_fold(m_journal.available(), bytes, is_there ? static_cast<uint64_t>(st.st_size) : 0, most);
 }
 
-// How many records may be folded in one transaction. The library leaves a table half changed when the disk is full, so
-// there is to be room before one begins; what is set aside for cleaning is of more use here.
-size_t Index::records_with_room(const Fold& fold, TokyoTable* table) const {
+size_t Index::jobs_with_room(size_t most) const { return records_with_room(most * usual_record, most); }
+
+// How many records may be folded in one transaction. What is set aside for cleaning is of more use here.
+size_t Index::records_with_room(const Fold& fold) const {
   const Lsn end = m_journal.end(), folded = fold.position().end;
   if (end <= folded) return fold_chunk;
-  size_t most = records_to_fold(m_journal.available(), end - folded, fold_chunk);
-  if (most == 0 && m_journal.directory().remove(spare_clean_name))
-    most = records_to_fold(m_journal.available(), end - folded, fold_chunk);
+  size_t most = records_with_room(end - folded, fold_chunk);
+  if (most == 0 && m_journal.directory().remove(spare_clean_name)) most = records_with_room(end - folded, fold_chunk);
+  if (most > 0) return most;
   errno = ENOSPC;
-  if (most == 0 || (table && !table->reserve(room_to_grow(std::min(end - folded, most * usual_record)))))
-    throw_errno(Exit::storage, "update the index");
-  return most;
+  throw_errno(Exit::storage, "update the index");
 }
 
 void Index::fold_on(Fold& fold) {
-  while (!fold.run(*m_reader, records_with_room(fold, nullptr))) continue;
+  while (!fold.run(*m_reader, records_with_room(fold))) continue;
 }
 
 // The first to change the index removes the seal.
@@ -191,11 +188,11 @@ void Index::remove_seal() {
 void Index::visit(const std::function<void(Fold&)>& body) {
   std::unique_lock<std::mutex> guard(m_mutex);
   int failures = 0;
-  for (bool complete = false; !complete;) {
-    bool body_done = false;
+  for (bool body_done = false;;) {
     {
       FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
       join();
+      size_t chunk = m_chunk;
       try {
         const bool sealed = !m_seal_removed && m_directory.has(seal_name);
         if (!sealed) remove_seal();
@@ -204,49 +201,51 @@ void Index::visit(const std::function<void(Fold&)>& body) {
           remove_seal();
         });
         if (!sealed) write_mark(m_users.get(), "");
+        auto finish = [&](Fold& fold) {
+          fold.commit();
+          table.close();
+          if (m_seal_removed) write_mark(m_users.get(), mark());
+        };
         Fold fold(table, m_self);
         check_journal(fold);
         if (!m_reader || m_reader->position() != fold.position().end)
           m_reader = std::make_unique<EventReader>(m_journal, fold.position().end);
         try {
-          complete = fold.run(*m_reader, records_with_room(fold, &table));
-          if (complete) {
+          chunk = std::min(chunk, records_with_room(fold));
+          if (fold.run(*m_reader, chunk)) {
             body(fold);
             body_done = true;
           }
         } catch (const Error&) {
-          // What has been folded is right whatever the body ran into. To undo it may fail, when the disk is full.
-          fold.commit();
-          table.close();
-          if (m_seal_removed) write_mark(m_users.get(), mark());
+          // What has been folded is right whatever the body ran into.
+          finish(fold);
           throw;
         }
-        fold.commit();
-        table.close();
+        finish(fold);
+        m_chunk = std::min(2 * m_chunk, fold_chunk);
+      } catch (const TableFull&) {
         if (m_seal_removed) write_mark(m_users.get(), mark());
+        m_reader.reset();
+        m_chunk = std::max<size_t>(chunk / 8, 1);
+        if (!body_done && chunk == 1 && !m_journal.directory().remove(spare_clean_name)) throw;
       } catch (const TableError& e) {
-        // A full disk is no fault of the table's, but what has been written of it cannot be believed.
-        bool full = disk_is_full();
         discard();
-        complete = body_done;  // what the body did stands in the journal already
-        if (complete) break;
-        if (full) throw Error(Exit::storage, "cannot update the index: " + errno_text(ENOSPC), ENOSPC);
-        if (++failures == 3) throw Error(Exit::storage, std::string("cannot use the index: ") + e.what());
-        if (!std::exchange(m_said_unusable, true))
-          log(Level::warning, std::string("the index is unusable (") + e.what() + "); making it anew");
+        if (!body_done) {
+          if (++failures == 3) throw Error(Exit::storage, std::string("cannot use the index: ") + e.what());
+          if (!std::exchange(m_said_unusable, true))
+            log(Level::warning, std::string("the index is unusable (") + e.what() + "); making it anew");
+        }
       } catch (const Error&) {
         m_reader.reset();
         throw;
       }
     }
-    if (complete) {
-      m_said_unusable = false;
-      break;
-    }
+    if (body_done) break;  // what it did stands in the journal, whatever became of the index
     guard.unlock();
     ::usleep(200);  // flock is unfair: let others have it
     guard.lock();
   }
+  m_said_unusable = false;
 }
 
 void Index::leave() {
@@ -276,10 +275,11 @@ void Index::give_up_place() {
   } catch (const TableError&) {
     return discard();
   }
-  // What is sealed must still be there after a power cut, the journal that it was made from included.
-  m_journal.durability().sync_files(m_journal);
   Fd fd = m_directory.open(table_name, O_RDWR);
   ::futimens(fd.get(), nullptr);
+  write_mark(users.get(), mark());  // which stays where there is no room for the seal
+  // What is sealed must still be there after a power cut, the journal that it was made from included.
+  m_journal.durability().sync_files(m_journal);
   if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_directory.path_of(table_name));
   if (auto text = seal_text(position)) m_directory.publish(seal_name, *text, true);
   write_mark(users.get(), "");

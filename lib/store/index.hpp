@@ -41,11 +41,15 @@ class Index {
   ~Index();  // leave(), quietly
   Index(const Index&) = delete;
 
-  // Brings the index up to date and calls `body` with it, under the lock. Throws Error(storage) when the disk is full.
+  // Brings the index up to date and calls `body` with it, under the lock. Throws Error(storage) when the disk is full;
+  // the index stays then, and is behind the journal.
   void visit(const std::function<void(Fold&)>& body);
 
   // In a body, after an append: folds what has come to the journal.
   void fold_on(Fold& fold);
+
+  // How many jobs may change in one transaction, up to so many, with the room that the disk has.
+  size_t jobs_with_room(size_t most) const;
 
   // Makes the index anew where it is many times as large as what is in it: Tokyo Cabinet does not give back what was
   // removed.
@@ -65,8 +69,8 @@ class Index {
   void check_journal(const Fold& fold);
   void join();
   void discard();
-  bool disk_is_full() const;
-  size_t records_with_room(const Fold& fold, TokyoTable* table) const;
+  size_t records_with_room(uint64_t bytes, size_t most) const;
+  size_t records_with_room(const Fold& fold) const;
   std::optional<std::string> seal_text(const FoldPosition& position) const;
 
   const Directory m_directory;
@@ -80,6 +84,7 @@ class Index {
   bool m_seal_removed = false;
   bool m_said_unusable = false;  // since it was last used
   bool m_sync_owed = false;
+  size_t m_chunk = fold_chunk;  // fewer after there was no room for so many
   std::unique_ptr<EventReader> m_reader;
 };
 

@@ -16,7 +16,6 @@
 namespace gq {
 namespace {
 
-constexpr size_t few_claims = 16;       // while the disk is full
 constexpr Millis return_interval{500};  // how often to look whether this node has returned to its group
 
 constexpr const char* damaged_record = "its record is damaged";
@@ -436,7 +435,8 @@ Claims Store::claim(const ClaimRequest& request) {
                        .turn = m_turn,
                        .is_alive = [&](const std::string& owner) { return owner_alive(owners_directory(), owner); }};
   if (request.most > 0 && !context.away) {
-    context.most = m_journal.check_claim_room() ? most_claims : few_claims;
+    context.most =
+        m_journal.check_claim_room() ? std::max(few_claims, m_index.jobs_with_room(most_claims)) : few_claims;
     if (m_ends) take_ends();
   }
   Claims result;

@@ -7,21 +7,23 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
+#include <vector>
 
-#include "gq/base/error.hpp"
+#include "gq/base/bytes.hpp"
 #include "gq/base/fd.hpp"
 
 namespace {
 
-// Whether the library has met an I/O error in this thread. It does not always say so: a page that it could not read may
-// count as one without records, and one that it could not write on a full disk as written.
-thread_local bool io_failed = false;
+// The errno of the first I/O error that the library has met in this thread, or 0. It does not always say so: a page
+// that it could not read may count as one without records, and one that it could not write on a full disk as written.
+thread_local int io_error = 0;
 // While it closes a table it must not hear that this failed: it would note that in what it has unmapped by then, and
 // crash.
 thread_local bool closing = false;
 
 void check_io(bool failed) {
-  if (failed && errno != EINTR) io_failed = true;
+  if (failed && errno != EINTR && io_error == 0) io_error = errno;
 }
 
 }  // namespace
@@ -38,7 +40,14 @@ ssize_t gq_libtokyocabinet_pwrite64(int fd, const void* data, size_t size, off64
   check_io(n < 0);
   return n;
 }
+// Of the log.
+ssize_t gq_libtokyocabinet_write(int fd, const void* data, size_t size) {
+  ssize_t n = ::write(fd, data, size);
+  check_io(n < 0);
+  return n;
+}
 int gq_libtokyocabinet_ftruncate64(int fd, off64_t size) noexcept {
+  if (io_error != 0 && !closing) return errno = io_error, -1;  // it may be the log of what has failed
   int result = ::ftruncate64(fd, size);
   check_io(result < 0);
   return closing ? 0 : result;
@@ -49,6 +58,9 @@ int gq_libtokyocabinet_sched_yield() noexcept { return 0; }
 }
 
 namespace gq {
+
+TableFull::TableFull(int error_number)
+    : Error(Exit::storage, "cannot update the index: " + errno_text(error_number), error_number) {}
 
 TokyoTable::TokyoTable(const Directory& directory, const std::string& name, Use use, std::function<void()> before_write)
     : m_db(tcbdbnew(), tcbdbdel),
@@ -68,19 +80,25 @@ TokyoTable::TokyoTable(const Directory& directory, const std::string& name, Use 
 
 // The library opens by path, follows links and lets others read what it makes. In a directory that nobody else writes
 // to, what is looked at before stays what it is.
-void TokyoTable::prepare() {
+bool TokyoTable::prepare() {
   for (const auto& name : {m_name, m_log})
     if (!m_directory.try_open(name, O_RDONLY) && errno != ENOENT)
       throw TableError(name + " cannot be opened, or is a link, not a regular file, or another user's");
-  if (m_use == Use::read || m_directory.has(m_name)) return;
-  if (!m_directory.try_open(m_name, O_RDWR | O_CREAT | O_EXCL))
-    throw TableError("cannot create it: " + errno_text(errno));
+  if (m_use == Use::read || m_directory.has(m_name)) return false;
+  if (m_directory.try_open(m_name, O_RDWR | O_CREAT | O_EXCL)) return true;
+  if (is_disk_full(errno)) throw TableFull(errno);
+  throw TableError("cannot create it: " + errno_text(errno));
 }
 
 void TokyoTable::open(int mode) {
-  io_failed = false;
-  prepare();
-  if (!tcbdbopen(m_db.get(), m_directory.reach(m_name).c_str(), mode | BDBONOLCK) || io_failed) fail();
+  const bool is_new = prepare();
+  io_error = 0;
+  const bool opened = tcbdbopen(m_db.get(), m_directory.reach(m_name).c_str(), mode | BDBONOLCK);
+  if (!opened || io_error != 0) {
+    if (opened) close_unchanged();
+    if (is_new) m_directory.remove(m_name);
+    fail();
+  }
   m_open = true;
   if (!m_directory.is(m_db->hdb->fd, m_name)) throw TableError("it is another file than it was");
   ::fcntl(m_db->hdb->fd, F_SETFD, FD_CLOEXEC);
@@ -94,14 +112,6 @@ void TokyoTable::become_writable() {
   if (!tcbdbclose(m_db.get())) fail();
   open(BDBOWRITER);
   m_use = Use::write;
-  if (reserve(m_wanted)) return;
-  int saved = errno;
-  m_open = false;
-  if (!tcbdbclose(m_db.get())) fail();
-  open(BDBOREADER);
-  m_use = Use::read;  // nothing has been written
-  errno = saved;
-  throw_errno(Exit::storage, "update the index");
 }
 
 TokyoTable::~TokyoTable() {
@@ -112,7 +122,7 @@ TokyoTable::~TokyoTable() {
 
 bool TokyoTable::close_file() {
   closing = true;
-  bool good = tcbdbclose(m_db.get()) && !io_failed;
+  bool good = tcbdbclose(m_db.get()) && io_error == 0;
   closing = false;
   return good;
 }
@@ -125,10 +135,66 @@ bool TokyoTable::remove_log() {
   return false;
 }
 
-void TokyoTable::fail() const {
-  const std::string why = io_failed ? "it cannot be read or written" : tcbdberrmsg(tcbdbecode(m_db.get()));
+void TokyoTable::fail() {
+  const std::string why = io_error != 0 ? "it cannot be read or written" : tcbdberrmsg(tcbdbecode(m_db.get()));
   if (m_use == Use::temporary) throw Error(Exit::storage, "cannot use a temporary table: " + why);
+  if (m_full == 0 && is_disk_full(io_error) && (!m_in_transaction || undo())) {
+    m_full = io_error;
+    if (m_open) {
+      remove_log();
+      close_unchanged();
+    }
+    m_open = m_in_transaction = false;
+    m_writes.clear();
+    m_arena.release();
+  }
+  if (m_full != 0) throw TableFull(m_full);
   throw TableError(why);
+}
+
+// Makes the file what it was before the transaction. The log begins with the size that the file had (u64); then comes
+// what stood in each place that was written to: {place u64, length u32, bytes}. Only existing parts of the file are
+// written to, which needs no room. The library gives up at a last entry that is cut short, as it is on a full disk.
+bool TokyoTable::undo() try {
+  const int fd = m_db->hdb->fd, log = m_db->hdb->walfd;
+  constexpr uint64_t size_bytes = 8, head_bytes = 12;
+  struct Entry {
+    uint64_t place, at;
+    uint32_t length;
+  };
+  std::vector<Entry> entries;
+  char head[head_bytes];
+  uint64_t end = size_bytes;
+  while (read_at(log, head, sizeof head, end) == sizeof head) {
+    const std::string_view in(head, sizeof head);
+    const Entry entry{get_le<uint64_t>(in, 0), end + head_bytes, get_le<uint32_t>(in, 8)};
+    if (entry.at + entry.length > gq::file_size(log)) break;
+    entries.push_back(entry);
+    end = entry.at + entry.length;
+  }
+  if (entries.empty()) return true;
+  // For the process that finds the log after a crash of this one.
+  if (::ftruncate(log, static_cast<off_t>(end)) != 0) return false;
+  std::string bytes;
+  for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
+    bytes.resize(entry->length);
+    if (read_at(log, bytes.data(), bytes.size(), entry->at) != bytes.size()) return false;
+    write_all_at(fd, bytes, entry->place, m_name);
+  }
+  if (read_at(log, head, size_bytes, 0) != size_bytes) return false;
+  return ::ftruncate(fd, static_cast<off_t>(get_le<uint64_t>(std::string_view(head, size_bytes), 0))) == 0;
+} catch (const Error&) {
+  return false;
+}
+
+// As a file that was only read.
+void TokyoTable::close_unchanged() {
+  TCHDB* file = m_db->hdb;
+  m_db->wmode = false;
+  file->omode &= ~static_cast<uint32_t>(HDBOWRITER);
+  file->tran = false;
+  tcfree(std::exchange(file->fbpool, nullptr));
+  close_file();
 }
 
 std::optional<std::string> TokyoTable::get(std::string_view key) {
@@ -136,7 +202,7 @@ std::optional<std::string> TokyoTable::get(std::string_view key) {
   forget_error();
   int size = 0;
   const void* value = tcbdbget3(m_db.get(), key.data(), static_cast<int>(key.size()), &size);
-  if (!value || io_failed) {
+  if (!value || io_error != 0) {
     check_missing();
     return std::nullopt;
   }
@@ -148,19 +214,6 @@ const char* TokyoTable::version() { return tcversion; }
 uint64_t TokyoTable::count() const { return tcbdbrnum(m_db.get()); }
 
 uint64_t TokyoTable::file_size() const { return tcbdbfsiz(m_db.get()); }
-
-bool TokyoTable::reserve(uint64_t bytes) {
-  if (m_use == Use::read) {
-    m_wanted = bytes;
-    return true;
-  }
-  struct stat st;
-  const int fd = m_db->hdb->fd;
-  if (::fstat(fd, &st) != 0 || st.st_blocks * 512 >= st.st_size + static_cast<off_t>(bytes)) return true;
-  const off_t more = std::min<off_t>(st.st_size / 8, 1 << 20);  // so that it is not asked for at each visit
-  return ::fallocate(fd, FALLOC_FL_KEEP_SIZE, st.st_size, static_cast<off_t>(bytes) + more) == 0 ||
-         ::fallocate(fd, FALLOC_FL_KEEP_SIZE, st.st_size, static_cast<off_t>(bytes)) == 0 || errno == EOPNOTSUPP;
-}
 
 std::string_view TokyoTable::keep(std::string_view bytes) {
   char* kept = static_cast<char*>(m_arena.allocate(bytes.size(), 1));
@@ -180,20 +233,21 @@ void TokyoTable::remove(std::string_view key) { write(key, std::nullopt); }
 
 // Throws unless what was looked for is only not there. After any other error the library's view of the file cannot be
 // trusted; some it does not name, and the last one that it named stays: so forget_error() goes before each call.
-void TokyoTable::check_missing() const {
-  if (io_failed || tcbdbecode(m_db.get()) != TCENOREC) fail();
+void TokyoTable::check_missing() {
+  if (io_error != 0 || tcbdbecode(m_db.get()) != TCENOREC) fail();
 }
 
 void TokyoTable::forget_error() { tcbdbsetecode(m_db.get(), TCESUCCESS, __FILE__, __LINE__, __func__); }
 
 void TokyoTable::begin() {
   // As with the table itself: the library's would be for all to read.
-  m_directory.try_open(m_log, O_RDWR | O_CREAT);
-  if (!tcbdbtranbegin(m_db.get())) fail();
+  if (!m_directory.try_open(m_log, O_RDWR | O_CREAT)) check_io(true);
+  if (io_error != 0 || !tcbdbtranbegin(m_db.get())) fail();
 }
 
 void TokyoTable::flush() {
   if (m_writes.empty()) return;
+  if (m_full != 0) fail();
   if (m_use == Use::read) become_writable();
   if (m_use != Use::temporary) {
     if (!m_in_transaction) begin();
@@ -210,18 +264,19 @@ void TokyoTable::flush() {
   }
   m_writes.clear();
   m_arena.release();
-  if (io_failed) fail();
+  if (io_error != 0) fail();
 }
 
 void TokyoTable::commit() {
   flush();
   if (!m_in_transaction) return;
+  if (!tcbdbtrancommit(m_db.get()) || io_error != 0) fail();
   m_in_transaction = false;
-  if (!tcbdbtrancommit(m_db.get()) || io_failed) fail();
 }
 
 void TokyoTable::close() {
   commit();
+  if (m_full != 0) fail();
   m_open = false;
   if (!remove_log()) {
     (void)m_db.release();
@@ -254,7 +309,7 @@ class TokyoTable::Walk final : public Cursor {
     int key_size = 0, value_size = 0;
     const void* key = is_there ? tcbdbcurkey3(m_cursor.get(), &key_size) : nullptr;
     const void* value = key ? tcbdbcurval3(m_cursor.get(), &value_size) : nullptr;
-    m_valid = value != nullptr && !io_failed;
+    m_valid = value != nullptr && io_error == 0;
     if (!m_valid) {
       m_table.check_missing();
       return;

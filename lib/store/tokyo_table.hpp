@@ -4,8 +4,9 @@
 // opens files without O_CLOEXEC; it caches the file's header, so a file that another process changed has to be opened
 // again. So a TokyoTable is opened for one visit under a lock of ours, and closed again. Jumping to and fro between
 // distant keys is slow in it, so writes are gathered and made in the order of their keys, when a walk begins and at
-// commit. Any failure throws TableError, after which only the removal of the file helps. Where its log cannot be
-// unlinked its close crashes, so the log is unlinked here first.
+// commit. A full disk throws TableFull, and the file is then as it was after the last commit; any other failure
+// throws TableError, after which only the removal of the file helps. Where its log cannot be unlinked its close
+// crashes, so the log is unlinked here first.
 #pragma once
 
 #include <tcbdb.h>
@@ -15,9 +16,15 @@
 #include <memory_resource>
 
 #include "gq/base/directory.hpp"
+#include "gq/base/error.hpp"
 #include "gq/state/table.hpp"
 
 namespace gq {
+
+class TableFull : public Error {
+ public:
+  explicit TableFull(int error_number);
+};
 
 class TokyoTable final : public Table {
  public:
@@ -45,9 +52,6 @@ class TokyoTable final : public Table {
   // How many keys there are, and the size of the file in bytes; as of the last commit.
   uint64_t count() const;
   uint64_t file_size() const;
-  // Sees to it that the file can grow so much; false and errno where the disk is full. With Use::read that is done when
-  // it is to be written first, which throws Error(storage) then.
-  bool reserve(uint64_t bytes);
 
   // commit() and close, reporting what the destructor would hide. Throws Error(storage) where the log cannot be
   // removed.
@@ -55,10 +59,12 @@ class TokyoTable final : public Table {
 
  private:
   class Walk;
-  [[noreturn]] void fail() const;
-  void check_missing() const;
+  [[noreturn]] void fail();
+  bool undo();
+  void close_unchanged();
+  void check_missing();
   void forget_error();
-  void prepare();
+  bool prepare();
   void open(int mode);
   void become_writable();
   void begin();
@@ -71,7 +77,7 @@ class TokyoTable final : public Table {
   Use m_use;
   std::function<void()> m_before_write;
   size_t m_cursors = 0;
-  uint64_t m_wanted = 0;
+  int m_full = 0;  // the errno, once the disk was full; then it is closed
   bool m_open = false;
   bool m_in_transaction = false;
   // What is to be written, nullopt for a removal. The bytes stand in the arena until they are.
