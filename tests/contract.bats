@@ -457,6 +457,14 @@ time.sleep(600)' "$T/log"
   eventually no_process "$PID"
 }
 
+@test "gq-worker: processes that commands leave behind with their output open do not use up the worker's descriptors" {
+  seq 100 | gq-enqueue f --local -l >/dev/null
+  (ulimit -n 200; exec timeout 120 gq-worker --local --drain -f f -j 10 --output "$T/o" -- sh -c 'sleep 300 & echo $! >>"$0"' "$T/left" 2>"$T/err")
+  xargs kill <"$T/left"
+  [[ $(gq-inspect stats -f f --json | jq .finished) == 100 ]]
+  ! grep -q 'Too many open files' "$T/err"
+}
+
 @test "gq-worker: --output takes no directory that others may write, or of another user [78]; while it is one nothing is started" {
   local id
   mkdir -m 1777 "$T/o"

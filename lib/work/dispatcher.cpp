@@ -1,5 +1,7 @@
 #include "gq/work/dispatcher.hpp"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <random>
 #include <utility>
@@ -14,6 +16,7 @@ namespace {
 constexpr Millis try_again{1000};
 constexpr Millis sweep_interval{3600'000};
 constexpr size_t most_lingering = 256;
+constexpr size_t descriptors_of_output = 3;
 
 constexpr const char *kept_as_dead = "it is kept as dead", *tried_again = "to be tried again";
 
@@ -21,6 +24,14 @@ constexpr const char *kept_as_dead = "it is kept as dead", *tried_again = "to be
 double random_part() {
   static thread_local std::mt19937 random{std::random_device{}()};
   return std::uniform_real_distribution<double>(0, 1)(random);
+}
+
+// How many outputs of commands that have ended are read on: a quarter of the descriptors that this process may have is
+// for them. The rest is for commands that run.
+size_t lingering_bound() {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  return std::min<size_t>(most_lingering, limit.rlim_cur / 4 / descriptors_of_output);
 }
 
 std::string join(const std::vector<std::string>& words) {
@@ -270,7 +281,7 @@ void Dispatcher::end_command(Slot::End end) {
   if (!end.output || !end.output->pump()) return;
   // A process that the command has started still writes there.
   m_lingering.push_back(std::move(*end.output));
-  if (m_lingering.size() > most_lingering) m_lingering.pop_front();
+  if (m_lingering.size() > lingering_bound()) m_lingering.pop_front();
 }
 
 // The command is at fault, not the job: no job of the function is started for a while.
