@@ -240,6 +240,13 @@ bool Mirror::sync(Journal& journal, Lsn, Lsn end) {
   return true;
 }
 
+void Mirror::sync_files(Journal& journal) {
+  for (Lsn base : list_segments(journal.directory())) {
+    Fd fd = journal.directory().find(segment_name(base), O_RDWR);
+    if (fd && ::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync the journal");
+  }
+}
+
 void Mirror::sync_all(Journal& journal) { put(journal, journal.end()); }
 
 // One of those that wait puts the records of all.

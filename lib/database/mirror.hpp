@@ -53,10 +53,10 @@ class Mirror : public Durability, public Ends {
 
   std::optional<Lsn> synced() const override;
   void wrote(const std::shared_ptr<ActiveSegment>&, Lsn) override {}
-  void finish(int) noexcept override {}
+  void finish(int) override {}
   bool sync(Journal& journal, Lsn from, Lsn end) override;
   void sync_all(Journal& journal) override;
-  void sync_files(Journal& journal) override { sync_segments(journal.directory(), 0); }
+  void sync_files(Journal& journal) override;
   void check(Journal& journal) override;
   void put_blob(const std::string& id, std::string_view data) override;
   void remove_blob(const std::string& id, uint64_t size) override;

@@ -41,8 +41,9 @@ class Durability {
 
   // This process has written records through the segment's descriptor, which end there.
   virtual void wrote(const std::shared_ptr<ActiveSegment>& segment, Lsn end) = 0;
-  // Nothing more is appended to this segment, which is open for writing.
-  virtual void finish(int segment) noexcept = 0;
+  // Nothing more is appended to this segment, which is open for writing; all of it has to be stable before the next one
+  // is begun. Throws Error(storage).
+  virtual void finish(int segment) = 0;
 
   // Waits until all that this process appended between two positions is stable; one request answers all threads that
   // wait. False where it may be lost: then it has to be appended again. Throws Error(retry) where that cannot be told;

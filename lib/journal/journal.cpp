@@ -163,16 +163,6 @@ std::vector<Lsn> list_segments(const Directory& journal) {
   return segments;
 }
 
-void sync_segments(const Directory& journal, Lsn from) {
-  auto segments = list_segments(journal);
-  for (size_t i = 0; i < segments.size(); ++i) {
-    if (i + 1 < segments.size() && segments[i + 1] <= from) continue;
-    Fd fd = journal.find(segment_name(segments[i]), O_RDWR);
-    if (!fd) continue;  // it has been cleaned since
-    if (disk().fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync the journal");
-  }
-}
-
 Journal::Journal(const Directory& store, std::string_view store_id, Durability& durability, uint64_t segment_size)
     : m_store(store),
       m_directory(store.make_below(journal_name)),
@@ -264,25 +254,22 @@ bool Journal::names_a_frame(int fd, const Hint& hint) const {
 
 // Under append.lock: makes m_segment the segment to append to, its end known to be whole.
 void Journal::open_for_append() {
-  auto hint = proven_hint();
-  bool reopened = false;
-  if (hint && !(m_segment && m_segment->base == hint->base)) {
-    Fd fd = m_directory.find(segment_name(hint->base), O_RDWR);
-    if (fd) {
-      m_segment = std::make_shared<ActiveSegment>(hint->base, std::move(fd));
-      m_named = false;
-      reopened = true;
-    } else {
-      hint.reset();
-    }
+  // Not where the hint and the disk differ, because an append was cut off, a power cut took something, or the hint
+  // could not be written: then another segment may begin where it says that this one ends.
+  auto is_whole = [&](int fd, const Hint& hint) {
+    return hint.base + file_size(fd) == hint.end && !m_directory.has(segment_name(hint.end));
+  };
+  if (auto hint = proven_hint(); hint && m_segment && m_segment->base == hint->base) {
+    m_segment_end = hint->end - hint->base;
+    if (!m_segment->failed && m_segment_end < m_segment_size && is_whole(m_segment->fd.get(), *hint)) return;
+  } else if (Fd fd = hint ? m_directory.find(segment_name(hint->base), O_RDWR) : Fd();
+             fd && hint->end - hint->base < m_segment_size && is_whole(fd.get(), *hint) &&
+             names_a_frame(fd.get(), *hint) && !write_again(fd.get(), hint->base, hint->end - hint->base)) {
+    m_segment = std::make_shared<ActiveSegment>(hint->base, std::move(fd));
+    m_segment_end = hint->end - hint->base;
+    m_named = false;
+    return;
   }
-  if (hint && m_segment->base + file_size(m_segment->fd.get()) == hint->end &&
-      (!reopened || (names_a_frame(m_segment->fd.get(), *hint) && !torn_from(hint->base, hint->end - hint->base)))) {
-    m_segment_end = hint->end - m_segment->base;
-    if (!m_segment->failed && m_segment_end < m_segment_size) return;
-  }
-  // The segment is full, or its sync failed; or the hint and the disk differ, because an append was cut off or a power
-  // cut took something.
   begin_segment(Room::intake);
 }
 
@@ -297,8 +284,9 @@ void Journal::begin_segment(Room room) {
     auto header = read_segment_header(fd.get(), segments.back(), m_seed);  // throws for a newer format
     const uint64_t size = file_size(fd.get());
     previous_end = header && header->end ? header->end : segments.back() + size;
+    torn = write_again(fd.get(), segments.back(), size);
+    if (!synced()) torn.reset();  // it may have been synced: nothing tells
     m_durability.finish(fd.get());
-    torn = torn_from(segments.back(), size);
   }
   // What was synced and is not there any more shall be missing for whoever reads this.
   previous_end = std::max(previous_end, synced().value_or(0));
@@ -329,22 +317,56 @@ void Journal::begin_segment(Room room) {
   m_named = false;
 }
 
-// Under append.lock: where in the last segment, of this size, the first record stands that is not whole and was never
-// synced. At most what was appended since the last sync is read, after a power cut a segment.
-std::optional<Lsn> Journal::torn_from(Lsn base, uint64_t size) {
-  const auto safe = synced();
-  if (!safe || *safe >= base + size) return std::nullopt;
-  const Lsn from = std::max(*safe, base + segment_header_size);
+// Under append.lock: writes the whole records of the last segment, of this size, that are not known to have been synced
+// again through this descriptor, and returns where the first record stands that is not whole. After a write-back that
+// failed the kernel calls the pages clean, and only descriptors that were open then hear of it: without this, a sync
+// through a later one vouches for bytes that the disk does not have. At most what was appended since the last sync is
+// read, after a power cut a segment.
+std::optional<Lsn> Journal::write_again(int fd, Lsn base, uint64_t size) {
+  const Lsn safe = synced().value_or(0);
+  if (safe >= base + size) return std::nullopt;
   JournalReader reader(*this, 0);
   if (!reader.open_segment(base) || reader.m_header_bad || reader.m_cleaned) return std::nullopt;
   reader.m_size = size;
-  uint64_t offset = from - base, frame = 0;
-  auto is_whole = [&] {
-    return reader.parse(offset, true, frame) == JournalReader::Frame::good &&
-           (reader.head().inline_size() == 0 || sum64(reader.data()) == reader.head().data_sum);
+  constexpr size_t most = 1 << 20;
+  std::string group;  // which ends at `offset`
+  std::optional<Lsn> torn;
+  uint64_t offset = std::max(safe, base + segment_header_size) - base, frame = 0;
+  auto write = [&] {
+    write_all_at(fd, group, offset - group.size(), "the journal");
+    group.clear();
   };
-  while (offset < size && is_whole()) offset += frame;
-  return offset < size ? std::optional(base + offset) : std::nullopt;
+  while (offset < size) {
+    if (reader.parse(offset, true, frame) == JournalReader::Frame::good &&
+        (reader.data().empty() || sum64(reader.data()) == reader.head().data_sum)) {
+      put_frame_header(group, frame - frame_header_size, base + offset, m_seed);
+      group += reader.head_bytes();
+      group += reader.data();
+      offset += frame;
+      if (group.size() >= most) write();
+    } else {
+      write();
+      torn = torn.value_or(base + offset);
+      offset = reader.find_frame(offset + 1).value_or(size);
+    }
+  }
+  write();
+  return torn;
+}
+
+std::optional<Journal::Tail> Journal::tail() {
+  std::lock_guard<std::mutex> guard(m_append_mutex);
+  FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
+  const auto segments = list_segments(m_directory);
+  if (segments.empty()) return std::nullopt;
+  const Lsn base = segments.back();
+  if (auto hint = proven_hint();
+      hint && hint->base == base && m_segment && m_segment->base == base && !m_segment->failed)
+    return Tail{m_segment, hint->end};
+  auto segment = std::make_shared<ActiveSegment>(base, m_directory.open(segment_name(base), O_RDWR));
+  const uint64_t size = file_size(segment->fd.get());
+  const auto torn = write_again(segment->fd.get(), base, size);
+  return Tail{std::move(segment), torn.value_or(base + size)};
 }
 
 // Under append.lock: preallocates the spare segment; false and errno where there is no room for it.
@@ -836,8 +858,9 @@ bool JournalReader::read_record_at(Lsn lsn, bool with_data) {
   if (!m_fd || lsn < m_base || lsn >= (m_cleaned ? m_end : m_base + m_size)) {
     m_fd.reset();
     m_position = lsn;
-    auto hint = m_journal.proven_hint();  // mostly it is in the last one
-    if (!(hint && hint->base <= lsn && open_segment(hint->base)) && !next_segment()) return false;
+    auto hint = m_journal.proven_hint();                                // mostly it is in the last one
+    const bool is_last = hint && hint->base <= lsn && lsn < hint->end;  // a hint may be older
+    if (!(is_last && open_segment(hint->base)) && !next_segment()) return false;
   }
   if (m_cleaned) {
     if (lsn < m_position) m_offset = cleaned_header_size;

@@ -21,10 +21,11 @@
 //
 // Guarantees. commit() returns only when its records are on stable storage, by an fdatasync of this process on a
 // descriptor that it opened before it wrote: Linux reports a lost write only to descriptors that were open, so nobody
-// relies on another process's sync. Nobody truncates what another process wrote: a tail that is not whole ends its
-// segment, and the next append begins a new one. A segment is on stable storage before the next one is begun, so that
-// only the last one can lose something in a power cut. Where its tail was never synced, the next segment begins with a
-// forget record that says so: what is damaged there was never acknowledged.
+// relies on another process's sync. What others wrote and may not have synced, a process writes again through its own
+// descriptor before it appends behind it, or vouches for it. Nobody truncates what another process wrote: a tail that
+// is not whole ends its segment, and the next append begins a new one. A segment is on stable storage before the next
+// one is begun, so that only the last one can lose something in a power cut. Where its tail was never synced, the next
+// segment begins with a forget record that says so: what is damaged there was never acknowledged.
 //
 // The surprising fact: after a failed fdatasync the bytes may be gone though they can still be read, and a repeated
 // fdatasync would answer 0. They are therefore appended again, in a new segment.
@@ -157,6 +158,15 @@ class Journal {
   // Waits until all that has been appended is on stable storage, whoever has written it. Throws Error(storage).
   void sync_all() { m_durability.sync_all(*this); }
 
+  // The last segment, through a descriptor that vouches for all that stands there before `end`, whoever has written it:
+  // a sync through it fails where the kernel has lost something of that. nullopt where there is no segment. Throws
+  // Error(storage).
+  struct Tail {
+    std::shared_ptr<ActiveSegment> segment;
+    Lsn end;
+  };
+  std::optional<Tail> tail();
+
   const Directory& directory() const { return m_directory; }
   uint64_t segment_size() const { return m_segment_size; }
   uint64_t seed() const { return m_seed; }
@@ -179,7 +189,7 @@ class Journal {
   void publish(Lsn base, Lsn end, Lsn last, uint64_t more);
   std::optional<uint64_t> owed() const;
   bool names_a_frame(int fd, const Hint& hint) const;
-  std::optional<Lsn> torn_from(Lsn base, uint64_t size);
+  std::optional<Lsn> write_again(int fd, Lsn base, uint64_t size);
   bool ensure_spare();
 
   const Directory m_store, m_directory;
@@ -200,9 +210,6 @@ class Journal {
 std::vector<Lsn> list_segments(const Directory& journal);
 std::string segment_name(Lsn base);
 std::optional<Lsn> parse_segment_name(std::string_view name);
-
-// fsync(2) of each segment that holds something from this position on. Throws Error(storage).
-void sync_segments(const Directory& journal, Lsn from);
 
 // Writes a cleaned segment, under a temporary name.
 class CleanedSegment {

@@ -1,7 +1,6 @@
 #include "gq/journal/local_disk.hpp"
 
 #include <fcntl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -24,8 +23,11 @@ bool has_segments(const Directory& store) {
 
 }  // namespace
 
-LocalDisk::LocalDisk(const Directory& store, std::string_view store_id)
-    : m_store(store), m_seed(sum64(store_id)), m_marks(store.open(lock_name, O_RDWR | O_CREAT)) {
+LocalDisk::LocalDisk(const Directory& store, std::string_view store_id, long process)
+    : m_store(store),
+      m_seed(sum64(store_id)),
+      m_marks(store.open(lock_name, O_RDWR | O_CREAT)),
+      m_slot(static_cast<size_t>(process) % mark_slots) {
   mark_new();
 }
 
@@ -66,10 +68,9 @@ void LocalDisk::publish(Lsn end) noexcept {
   } catch (const std::exception&) {
     return;
   }
-  const size_t slot = static_cast<size_t>(::getpid()) % mark_slots;
-  const std::string entry = mark(end, slot);
+  const std::string entry = mark(end, m_slot);
   [[maybe_unused]] ssize_t n =
-      disk().pwrite(m_marks.get(), entry.data(), entry.size(), static_cast<off_t>(marks_offset + slot * mark_size));
+      disk().pwrite(m_marks.get(), entry.data(), entry.size(), static_cast<off_t>(marks_offset + m_slot * mark_size));
 }
 
 void LocalDisk::wrote(const std::shared_ptr<ActiveSegment>& segment, Lsn end) {
@@ -78,8 +79,23 @@ void LocalDisk::wrote(const std::shared_ptr<ActiveSegment>& segment, Lsn end) {
   if (std::find(m_unsynced.begin(), m_unsynced.end(), segment) == m_unsynced.end()) m_unsynced.push_back(segment);
 }
 
-// Where that fails, those whose records are in there will hear of it.
-void LocalDisk::finish(int segment) noexcept { [[maybe_unused]] int rc = disk().fdatasync(segment); }
+void LocalDisk::finish(int segment) {
+  if (disk().fdatasync(segment) != 0) throw_errno(Exit::storage, "sync the journal");
+}
+
+// While nobody else syncs: all before `end` is stable then, or the segment has failed, and errno says why.
+bool LocalDisk::sync_now(std::unique_lock<std::mutex>& lock, ActiveSegment& segment, Lsn end) {
+  m_syncing = true;
+  lock.unlock();
+  const int rc = disk().fdatasync(segment.fd.get()), saved = errno;
+  if (rc == 0) publish(end);
+  lock.lock();
+  m_syncing = false;
+  if (rc != 0) segment.failed = true;
+  m_sync_done.notify_all();
+  errno = saved;
+  return rc == 0;
+}
 
 bool LocalDisk::sync(Journal&, Lsn from, Lsn end) {
   std::unique_lock<std::mutex> lock(m_mutex);
@@ -95,29 +111,24 @@ bool LocalDisk::sync(Journal&, Lsn from, Lsn end) {
       continue;
     }
     // Nobody syncs: this caller does, for all that have appended so far.
-    m_syncing = true;
-    Lsn upto = segment->appended;
-    lock.unlock();
-    int rc = disk().fdatasync(segment->fd.get());
-    int saved = errno;
-    if (rc == 0) publish(upto);
-    lock.lock();
-    m_syncing = false;
-    if (rc == 0) {
-      segment->synced = upto;
-    } else {
-      segment->failed = true;
-      log(Level::warning, "cannot sync the journal: " + errno_text(saved) + "; appending again in a new segment");
-    }
+    const Lsn upto = segment->appended;
+    if (sync_now(lock, *segment, upto)) segment->synced = std::max(segment->synced, upto);
+    else log(Level::warning, "cannot sync the journal: " + errno_text(errno) + "; appending again in a new segment");
     // Forget what is done with. A failed one stays, so that all who wait for it hear of it.
     if (m_unsynced.size() > 1)
       m_unsynced.erase(std::remove_if(m_unsynced.begin(), m_unsynced.end(),
                                       [](const auto& s) { return !s->failed && s->synced == s->appended; }),
                        m_unsynced.end());
-    m_sync_done.notify_all();
   }
 }
 
-void LocalDisk::sync_files(Journal& journal) { sync_segments(journal.directory(), synced().value_or(0)); }
+// The segments before the last one were synced before that was begun.
+void LocalDisk::sync_files(Journal& journal) {
+  const auto tail = journal.tail();
+  if (!tail) return;
+  std::unique_lock<std::mutex> lock(m_mutex);
+  m_sync_done.wait(lock, [this] { return !m_syncing; });
+  if (!sync_now(lock, *tail->segment, tail->end)) throw_errno(Exit::storage, "sync the journal");
+}
 
 }  // namespace gq

@@ -6,6 +6,8 @@
 // many processes, so that they need no lock to raise theirs. Like the hint it is not synced itself.
 #pragma once
 
+#include <unistd.h>
+
 #include <condition_variable>
 #include <mutex>
 
@@ -16,12 +18,12 @@ namespace gq {
 
 class LocalDisk : public Durability {
  public:
-  // `store_id` seeds the sums. Throws Error(storage).
-  LocalDisk(const Directory& store, std::string_view store_id);
+  // `store_id` seeds the sums. Few processes at a time should have the same number. Throws Error(storage).
+  LocalDisk(const Directory& store, std::string_view store_id, long process = ::getpid());
 
   std::optional<Lsn> synced() const override;
   void wrote(const std::shared_ptr<ActiveSegment>& segment, Lsn end) override;
-  void finish(int segment) noexcept override;
+  void finish(int segment) override;
   bool sync(Journal& journal, Lsn from, Lsn end) override;
   void sync_all(Journal& journal) override { sync_files(journal); }
   void sync_files(Journal& journal) override;
@@ -41,10 +43,12 @@ class LocalDisk : public Durability {
   void mark_new();
   std::string mark(Lsn synced, size_t slot) const;
   void publish(Lsn synced) noexcept;
+  bool sync_now(std::unique_lock<std::mutex>& lock, ActiveSegment& segment, Lsn end);
 
   const Directory m_store;
   const uint64_t m_seed;
   const Fd m_marks;
+  const size_t m_slot;  // of the marks, this process's
 
   std::mutex m_mutex;
   std::condition_variable m_sync_done;

@@ -1,0 +1,130 @@
+// gq-simulate-disk: searches for a moment at which a crash or a failing disk makes the journal break its promise.
+//
+// It plays histories (history.hpp), each from a seed that repeats it exactly: short ones, with the power cut at each of
+// their calls, and long ones in which anything happens. What breaks something is printed as the options that play it
+// again, and the calls that led there. Ends with 0 where nothing was found, else with 1.
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdio>
+#include <iostream>
+
+#include "history.hpp"
+
+namespace simulate {
+namespace {
+
+struct Options {
+  uint64_t seed = 1, histories = UINT64_MAX;
+  unsigned seconds = 10;
+  std::string plan;
+  bool log = false;
+};
+
+// As text: seed:kind:call:turn.
+std::string to_text(const Plan& plan) {
+  return std::to_string(plan.seed) + (plan.is_short ? ":short:" : ":long:") + std::to_string(plan.cut_at) + ":" +
+         std::to_string(plan.turn);
+}
+
+Plan parse_plan(const std::string& text) {
+  char kind[6] = "";
+  unsigned long long seed = 0, cut_at = 0, turn = 0;
+  if (std::sscanf(text.c_str(), "%llu:%5[a-z]:%llu:%llu", &seed, kind, &cut_at, &turn) != 4 ||
+      (std::string(kind) != "short" && std::string(kind) != "long"))
+    throw std::runtime_error("a plan is SEED:short|long:CALL:TURN");
+  return {seed, std::string(kind) == "short", cut_at, turn};
+}
+
+struct Sum {
+  uint64_t plays = 0, histories = 0, calls = 0, acknowledged = 0, losses = 0, cuts = 0;
+  void add(const Played& p) {
+    ++plays;
+    calls += p.calls;
+    acknowledged += p.acknowledged;
+    losses += p.losses;
+    cuts += p.was_cut;
+  }
+};
+
+class Search {
+ public:
+  explicit Search(const Options& options) : m_options(options) {}
+
+  int run() {
+    for (uint64_t n = 0; n < m_options.histories && passed() < m_options.seconds && !m_found; ++n) {
+      ++m_sum.histories;
+      // Every other one is long.
+      const uint64_t seed = m_options.seed + n;
+      if (n % 2 == 0) search_short(seed);
+      else search_long(seed);
+    }
+    auto number = [](uint64_t n) { return static_cast<unsigned long long>(n); };
+    std::printf(
+        "# %llu histories (seed %llu) played %llu times, %llu calls of the disk, %.0f a second; %llu records "
+        "acknowledged, power cut at %llu calls, %llu pages lost\n",
+        number(m_sum.histories), number(m_options.seed), number(m_sum.plays), number(m_sum.calls),
+        static_cast<double>(m_sum.calls) / passed(), number(m_sum.acknowledged), number(m_sum.cuts),
+        number(m_sum.losses));
+    return m_found ? 1 : 0;
+  }
+
+ private:
+  double passed() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - m_begun).count(); }
+
+  bool goes_on(const Plan& plan, Played* played = nullptr) {
+    const Played p = play(plan);
+    m_sum.add(p);
+    if (played) *played = p;
+    if (!p.fault) return true;
+    std::printf("# --play %s: %s\n", to_text(plan).c_str(), p.fault->c_str());
+    m_found = true;
+    return false;
+  }
+
+  // The power is cut at each call, and each time the disk keeps something else.
+  void search_short(uint64_t seed) {
+    constexpr uint64_t turns = 3;
+    Played last;
+    for (uint64_t call = 1; call == 1 || last.was_cut; ++call)
+      for (uint64_t turn = 0; turn < turns; ++turn)
+        if (!goes_on({seed, true, call, turn}, &last)) return;
+  }
+
+  void search_long(uint64_t seed) {
+    constexpr uint64_t turns = 10;
+    for (uint64_t turn = 0; turn < turns; ++turn)
+      if (!goes_on({seed, false, 0, turn})) return;
+  }
+
+  const Options m_options;
+  const std::chrono::steady_clock::time_point m_begun = std::chrono::steady_clock::now();
+  Sum m_sum;
+  bool m_found = false;
+};
+
+int play_again(const Options& options) {
+  std::string log;
+  const Played played = play(parse_plan(options.plan), options.log ? &log : nullptr);
+  std::printf("%s", log.c_str());
+  if (played.fault) std::printf("%s\n", played.fault->c_str());
+  return played.fault ? 1 : 0;
+}
+
+}  // namespace
+}  // namespace simulate
+
+int main(int argc, char** argv) try {
+  using namespace simulate;
+  Options options;
+  CLI::App app("Searches for a moment at which a crash or a failing disk makes the journal break its promise.");
+  app.add_option("--seed", options.seed, "The first seed; each history takes the next one");
+  app.add_option("--seconds", options.seconds, "How long to search")->capture_default_str();
+  app.add_option("--histories", options.histories, "Play no more than so many");
+  app.add_option("--play", options.plan, "Play this one again: SEED:short|long:CALL:TURN, as it was printed");
+  app.add_flag("--log", options.log, "With --play: print each call");
+  CLI11_PARSE(app, argc, argv);
+  return options.plan.empty() ? Search(options).run() : play_again(options);
+} catch (const std::exception& e) {
+  std::cerr << "gq-simulate-disk: " << e.what() << "\n";
+  return 65;
+}
