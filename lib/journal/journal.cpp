@@ -163,6 +163,15 @@ std::vector<Lsn> list_segments(const Directory& journal) {
   return segments;
 }
 
+// One after the other, also on the disk: behind one that is left, none may be gone.
+void remove_segments(const Directory& journal, const std::vector<Lsn>& segments) {
+  for (Lsn base : segments) {
+    if (!journal.remove(segment_name(base)) && errno != ENOENT)
+      throw_errno(Exit::storage, "remove " + journal.path_of(segment_name(base)));
+    journal.sync();
+  }
+}
+
 Journal::Journal(const Directory& store, std::string_view store_id, Durability& durability, uint64_t segment_size)
     : m_store(store),
       m_directory(store.make_below(journal_name)),
@@ -749,7 +758,7 @@ bool JournalReader::next_segment() {
     if (after != segments.begin()) {
       Lsn base = *std::prev(after);
       bool other = !m_fd || base != m_base;
-      if (!other && !m_cleaned) {
+      if (!other) {  // a cleaned one may have taken its name, and stand for more
         Fd fd = m_journal.directory().find(segment_name(base), O_RDONLY);
         auto header = fd ? read_segment_header(fd.get(), base, m_journal.m_seed) : std::nullopt;
         other = header && header->end > m_position;

@@ -211,6 +211,10 @@ std::vector<Lsn> list_segments(const Directory& journal);
 std::string segment_name(Lsn base);
 std::optional<Lsn> parse_segment_name(std::string_view name);
 
+// Removes segments that a cleaned one stands for, by LSN. Whatever a crash leaves of them, a reader finds there, or in
+// the cleaned one, what stands at each position. Throws Error(storage).
+void remove_segments(const Directory& journal, const std::vector<Lsn>& segments);
+
 // Writes a cleaned segment, under a temporary name.
 class CleanedSegment {
  public:

@@ -101,9 +101,11 @@ std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
   range.segments = journal.segments();
   auto& all = range.segments;
   // What a crash left of those that another stands for.
+  std::vector<Lsn> replaced;
   for (Lsn base : list_segments(journal.directory()))
-    for (const auto& s : all)
-      if (s.cleaned && base > s.base && base < s.end) journal.directory().remove(segment_name(base));
+    if (std::any_of(all.begin(), all.end(), [&](auto& s) { return s.cleaned && base > s.base && base < s.end; }))
+      replaced.push_back(base);
+  remove_segments(journal.directory(), replaced);
   if (all.size() < 2) return std::nullopt;
   set_aside();
   const Limits& limits = m_store.limits();
@@ -391,8 +393,9 @@ void Cleaner::rewrite(const Range& range) {
     journal.commit({record}, Room::intake);
   }
   cleaned.publish();
-  for (size_t i = range.first + 1; i <= range.last; ++i)
-    journal.directory().remove(segment_name(range.segments[i].base));
+  std::vector<Lsn> replaced;
+  for (size_t i = range.first + 1; i <= range.last; ++i) replaced.push_back(range.segments[i].base);
+  remove_segments(journal.directory(), replaced);
   for (auto at = done_with.begin(); at != done_with.end();) {
     auto next = at + std::min<long>(done_with.end() - at, most_records);
     m_store.look([&](Fold& fold) {

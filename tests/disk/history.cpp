@@ -325,6 +325,12 @@ class History : SimulatedProcess::Kernel {
     gq::Fd lock = gq::Directory("/").open("clean.lock", O_RDWR | O_CREAT);
     if (!gq::try_lock(lock.get(), gq::FileLock::Mode::exclusive)) return;
     auto segments = p.journal->segments();
+    std::vector<Lsn> replaced;  // and left by a crash
+    for (Lsn base : gq::list_segments(p.journal->directory()))
+      if (std::any_of(segments.begin(), segments.end(),
+                      [&](const auto& s) { return s.cleaned && base > s.base && base < s.end; }))
+        replaced.push_back(base);
+    gq::remove_segments(p.journal->directory(), replaced);
     if (segments.size() < 2) return;
     const size_t first = p.random.below(segments.size() - 1);
     const size_t last = first + p.random.below(segments.size() - 1 - first);
@@ -338,7 +344,9 @@ class History : SimulatedProcess::Kernel {
     p.journal->sync_all();
     cleaned.finish(end, cleaned_at);
     cleaned.publish();
-    for (size_t i = first + 1; i <= last; ++i) p.journal->directory().remove(gq::segment_name(segments[i].base));
+    replaced.clear();
+    for (size_t i = first + 1; i <= last; ++i) replaced.push_back(segments[i].base);
+    gq::remove_segments(p.journal->directory(), replaced);
   }
 
   // What is there now, and whether it can be gone on with.

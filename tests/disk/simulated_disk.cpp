@@ -16,7 +16,7 @@ namespace simulate {
 namespace {
 
 constexpr int first_descriptor = 1 << 20;  // none that the process has open itself
-constexpr size_t sectors = 8;              // in a page: what is written at once
+constexpr size_t sector = 64;              // written whole or not at all; those of disks have 512 bytes or more
 
 int fail(int error) {
   errno = error;
@@ -139,7 +139,7 @@ std::string SimulatedDisk::any_of(const std::vector<std::string>& versions) {
   const std::string& one = versions[m_random.below(versions.size())];
   if (!m_random.chance(4)) return one;
   std::string torn = versions[m_random.below(versions.size())];
-  const size_t from = m_random.below(sectors) * (m_page_size / sectors);
+  const size_t from = m_random.below(m_page_size / sector) * sector;
   std::copy(one.begin(), one.begin() + static_cast<long>(from), torn.begin());
   return torn;
 }

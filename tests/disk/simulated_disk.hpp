@@ -6,8 +6,8 @@
 //  - After fsync or fdatasync of a file returned 0, its bytes and its size survive a power cut; after fsync of a
 //    directory, the entries that it had. That is all.
 //  - What was not synced may be there after a power cut or not: each page as it was at any write since, or torn between
-//    two of them; the size as it was at any time since, so that zeros stand where a page is missing; each change of a
-//    directory by itself (a rename within it is one), or all up to some point.
+//    two of them at a sector; the size as it was at any time since, so that zeros stand where a page is missing; each
+//    change of a directory by itself (a rename within it is one), or all up to some point.
 //  - The kernel may write back any page at any time. Where that fails, the page is clean from then on though the disk
 //    does not have it: only descriptors of the file that are open at that moment get an error, each at its next sync.
 //    Later such a page may be read as the disk has it.
