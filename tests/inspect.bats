@@ -269,3 +269,54 @@ PYTHON
   [[ $(wc -l <"$T/shown") -gt 17 ]] || { cat -v "$T/shown"; false; }
   not acts "$T/shown"
 }
+
+@test "gq-inspect, gq-worker: a journal that says it goes on where it does not is gone on with behind that; with a hint that lies too it is named [1, 74]" {
+  gq-enqueue f --local <<<x
+  cp "$GQ_STORE/append.lock" "$T/hint"
+  # A cleaned segment that stands for all positions up to 10^11, in place of the first one; and one behind its true end.
+  python3 - "$GQ_STORE" <<'PY'
+import ctypes, json, os, struct, sys
+xxhash = ctypes.CDLL("libxxhash.so.0").XXH3_64bits_withSeed
+xxhash.restype, xxhash.argtypes = ctypes.c_uint64, [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64]
+sum64 = lambda data, seed=0: xxhash(data, len(data), seed)
+store = sys.argv[1]
+seed = sum64(json.load(open(store + "/gq.json"))["store"].encode())
+journal = store + "/journal/"
+first = journal + sorted(name for name in os.listdir(journal) if name.endswith(".gqj"))[0]
+data = open(first, "rb").read()
+size, = struct.unpack_from("<I", data, 12)
+length, = struct.unpack_from("<I", data, size + 4)
+record = data[size + 24:size + 24 + length]
+def header(base, end=0, cleaned=0, bytes=0):
+    more = struct.pack("<QQQ", end, cleaned, bytes) if end else b""
+    head = b"GQJSEG\r\n" + struct.pack("<IIQQ", 2 if end else 1, 40 + len(more), base, base) + more
+    return head + struct.pack("<Q", sum64(head, seed))
+frame = struct.pack("<IIQ", 0x32465147, length, 64)
+frame += struct.pack("<Q", sum64(frame, (seed + 64) & (2**64 - 1))) + record
+end = 10**11
+open(first, "wb").write(header(0, end, end, 64 + len(frame)) + frame)
+open(journal + "%020d.gqj" % 1000, "wb").write(header(1000))
+PY
+  rm -rf "$GQ_STORE"/index.* "$GQ_STORE/append.lock"
+  cp -a "$GQ_STORE" "$T/lies"
+  gq-enqueue f --local <<<y
+  [[ $(gq-worker --local --drain -f f -- cat | sort) == $'x\ny' ]]
+  gq-inspect check
+  # The hint names the last segment, which is true, and that it is the end.
+  export GQ_STORE=$T/lies
+  python3 - "$GQ_STORE" "$T/hint" <<'PY'
+import ctypes, json, struct, sys
+xxhash = ctypes.CDLL("libxxhash.so.0").XXH3_64bits_withSeed
+xxhash.restype, xxhash.argtypes = ctypes.c_uint64, [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64]
+store = json.load(open(sys.argv[1] + "/gq.json"))["store"].encode()
+hint = open(sys.argv[2], "rb").read()[:8] + struct.pack("<QQQ", 1000, 1040, 0)
+open(sys.argv[1] + "/append.lock", "wb").write(hint + struct.pack("<Q", xxhash(hint, 32, xxhash(store, len(store), 0))))
+PY
+  gq-inspect list | grep -q queued
+  got=0; gq-inspect check >"$T/out" || got=$?
+  [[ $got == 1 ]]
+  grep -q 'a segment says that the journal goes on up to here, but it ends at 1040' "$T/out"
+  background gq-worker --local -f f -- true
+  eventually grep -q 'cannot use the journal: what is appended before 1[0-9]* is not read' "$T/bg.0.err"
+  (($(du -sb "$GQ_STORE/journal" | cut -f 1) < 100000))
+}

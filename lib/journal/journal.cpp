@@ -297,6 +297,9 @@ void Journal::begin_segment(Room room) {
     if (!synced()) torn.reset();  // it may have been synced: nothing tells
     m_durability.finish(fd.get());
   }
+  // A cleaned segment may stand for positions behind the last segment: an archive can contain anything. A reader goes
+  // on behind these.
+  for (const auto& s : this->segments()) previous_end = std::max(previous_end, s.end);
   // What was synced and is not there any more shall be missing for whoever reads this.
   previous_end = std::max(previous_end, synced().value_or(0));
   auto hint = read_hint();

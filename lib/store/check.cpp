@@ -225,6 +225,10 @@ class Check {
     const uint64_t rest = m_reader.unread();
     const Lsn end = m_reader.position() + rest;
     if (rest) report_damage(m_reader.position(), "", std::to_string(rest) + " bytes cannot be read");
+    if (const Lsn true_end = m_store.journal().end(); true_end < end)
+      report("damage", end, "",
+             "a segment says that the journal goes on up to here, but it ends at " + std::to_string(true_end) +
+                 ", and what is appended there is not read");
     if (m_synced && end < *m_synced)
       report(
           "missing", end, "",

@@ -172,7 +172,11 @@ size_t Index::records_with_room(const Fold& fold) const {
 }
 
 void Index::fold_on(Fold& fold) {
+  const Lsn end = m_journal.end();
   while (!fold.run(*m_reader, records_with_room(fold))) continue;
+  if (fold.position().end >= end) return;
+  throw Error(Exit::storage, "cannot use the journal: what is appended before " + std::to_string(end) +
+                                 " is not read, since a segment says that it goes on behind that");
 }
 
 // The first to change the index removes the seal.
