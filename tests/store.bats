@@ -336,7 +336,7 @@ break_frame() {
   second=$(grep -abo GQF1 "$T/copy" | sed -n 2p | cut -d: -f1)
   tail -c +"$second" "$T/copy" >"$T/shifted"
   export GQ_STORE=$T/other
-  gq-enqueue f --local "$T/shifted"
+  gq-enqueue f --local <"$T/shifted"
   [[ $(grep -abo GQF1 "$(segment)" | sed -n 2p | cut -d: -f1) == "$second" ]]
   break_frame 1
   gq-enqueue f --local /dev/null
@@ -544,7 +544,7 @@ break_frame() {
     printf "gq_lib${name}_%s\n" "$@" | diff <(sed -n "s/.*undefined reference to .\(.*\)'/\1/p" "$T/errors" | sort -u) -
   }
   is_copy gearman connect recv send
-  is_copy tokyocabinet ftruncate64 pread64 pwrite64 sched_yield
+  is_copy tokyocabinet ftruncate64 pread64 pwrite64 sched_yield write
   [[ $(gq-worker --version) == gq-worker*$'\n'"libgearman $(pkg-config --modversion gearmand), Tokyo Cabinet $(pkg-config --modversion tokyocabinet)" ]]
 }
 
