@@ -1,5 +1,6 @@
 // Unit tests of lib/ where a program cannot be made to go. Prints what is wrong and exits 1.
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -14,6 +15,8 @@
 
 #include "check.hpp"
 #include "gq/base/directory.hpp"
+#include "gq/base/log.hpp"
+#include "gq/base/short_hold.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
 #include "gq/database/open_store.hpp"
@@ -1494,6 +1497,38 @@ void a_server_is_chosen() {
   CHECK(what({pending, no}, 2000, false).what == What::nobody);
 }
 
+#ifdef GQ_DEVELOPER
+// Under a lock that all others wait for nothing is synced or said, unless for a named reason.
+void long_work_is_not_done_in_a_short_hold(const std::string& directory) {
+  auto ends_with = [&](const std::function<void()>& work) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::close(2);
+      ShortHold hold;
+      work();
+      ::_exit(0);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    return WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
+  };
+  CHECK(ends_with([&] { Directory(directory).sync(); }) == SIGABRT);
+  CHECK(ends_with([] { log(Level::warning, "text"); }) == SIGABRT);
+  CHECK(ends_with([&] {
+          LongWorkInHold named;
+          Directory(directory).sync();
+        }) == 0);
+  // The journal has been prepared before, however full its segment is.
+  Store store = open_store(directory + "/store", true);
+  store.add({make_job({"f"}, "x")});
+  const std::string record = encode_record(event::Pause{.function = "f", .at = now_ms()});
+  Store other = open_store(directory + "/store", false);
+  CHECK(ends_with([&] { other.journal().append({record}, Room::completion); }) == SIGABRT);
+  other.journal().prepare();
+  CHECK(ends_with([&] { other.journal().append({record}, Room::completion); }) == 0);
+}
+#endif
+
 // How much of the disk is left free for what was accepted, and what is done where little is.
 void room_is_left() {
   const uint64_t job = room_to_run(1, 90);
@@ -1795,6 +1830,9 @@ int main(int argc, char** argv) {
   a_new_store_knows_that_nothing_was_synced(directory + "/fresh");
   positions_are_bounded(directory + "/positions");
   test_work();
+#ifdef GQ_DEVELOPER
+  long_work_is_not_done_in_a_short_hold(Directory(directory).make_below("holds").path());
+#endif
   room_is_left();
   owed_room_is_counted(directory + "/e");
   jobs_wait_for_their_time(directory + "/later");

@@ -10,6 +10,8 @@
 #include <memory>
 #include <thread>
 
+#include "gq/base/short_hold.hpp"
+
 namespace gq {
 namespace {
 
@@ -25,8 +27,14 @@ class Kernel final : public Disk {
   }
   int ftruncate(int fd, off_t size) override { return ::ftruncate(fd, size); }
   int fallocate(int fd, int mode, off_t offset, off_t size) override { return ::fallocate(fd, mode, offset, size); }
-  int fsync(int fd) override { return ::fsync(fd); }
-  int fdatasync(int fd) override { return ::fdatasync(fd); }
+  int fsync(int fd) override {
+    check_no_short_hold("a sync");
+    return ::fsync(fd);
+  }
+  int fdatasync(int fd) override {
+    check_no_short_hold("a sync");
+    return ::fdatasync(fd);
+  }
   int renameat2(int from, const char* name, int to, const char* new_name, unsigned flags) override {
     return flags ? ::renameat2(from, name, to, new_name, flags) : ::renameat(from, name, to, new_name);
   }

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "gq/base/short_hold.hpp"
 #include "gq/base/text.hpp"
 
 namespace gq {
@@ -45,6 +46,7 @@ std::map<std::string, uint64_t> Seldom::take_left_out() {
 }
 
 void log(Level level, const std::string& text) {
+  check_no_short_hold("a log line");
   if (sink()) sink()(level, text);
 }
 

@@ -9,6 +9,7 @@
 
 #include "gq/base/error.hpp"
 #include "gq/base/log.hpp"
+#include "gq/base/short_hold.hpp"
 #include "gq/base/text.hpp"
 
 namespace gq {
@@ -72,6 +73,7 @@ void Wait::check() {
     if (said == text) return;
     said = text;
   }
+  LongWorkInHold waiting;  // it has lasted a while already
   log(Level::warning, text);
 }
 

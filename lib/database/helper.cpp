@@ -12,6 +12,7 @@
 
 #include "gq/base/child.hpp"
 #include "gq/base/log.hpp"
+#include "gq/base/short_hold.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/wait.hpp"
 
@@ -89,6 +90,7 @@ void Helper::start() {
 }
 
 void Helper::wait_until_ready(short events, const char* what) {
+  check_no_short_hold("a request to the database");
   pollfd fd = {m_socket.get(), events, 0};
   Wait wait([this] { return process_text(m_pid); }, [what] { return std::string("has ") + what; }, endless_patience);
   while (::poll(&fd, 1, poll_interval) <= 0) {

@@ -11,6 +11,7 @@
 #include "gq/base/bytes.hpp"
 #include "gq/base/disk.hpp"
 #include "gq/base/log.hpp"
+#include "gq/base/short_hold.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
 
@@ -268,12 +269,15 @@ void Journal::open_for_append() {
   auto is_whole = [&](int fd, const Hint& hint) {
     return hint.base + file_size(fd) == hint.end && !m_directory.has(segment_name(hint.end));
   };
+  // Under a lock that others wait for, a full one is followed by the next once prepare() is called, or an append is
+  // made outside.
+  auto is_full = [&](const Hint& hint) { return hint.end - hint.base >= m_segment_size && !ShortHold::is_held(); };
   if (auto hint = proven_hint(); hint && m_segment && m_segment->base == hint->base) {
     m_segment_end = hint->end - hint->base;
-    if (!m_segment->failed && m_segment_end < m_segment_size && is_whole(m_segment->fd.get(), *hint)) return;
+    if (!m_segment->failed && !is_full(*hint) && is_whole(m_segment->fd.get(), *hint)) return;
   } else if (Fd fd = hint ? m_directory.find(segment_name(hint->base), O_RDWR) : Fd();
-             fd && hint->end - hint->base < m_segment_size && is_whole(fd.get(), *hint) &&
-             names_a_frame(fd.get(), *hint) && !write_again(fd.get(), hint->base, hint->end - hint->base)) {
+             fd && !is_full(*hint) && is_whole(fd.get(), *hint) && names_a_frame(fd.get(), *hint) &&
+             !write_again(fd.get(), hint->base, hint->end - hint->base)) {
     m_segment = std::make_shared<ActiveSegment>(hint->base, std::move(fd));
     m_segment_end = hint->end - hint->base;
     m_named = false;
@@ -419,6 +423,7 @@ bool Journal::check_claim_room() {
   std::lock_guard<std::mutex> guard(m_append_mutex);
   FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   bool spare = ensure_spare();
+  prepare_locked();
   if (available() >= spare_size) return true;
   if (spare) return false;
   // Once in use, the spare segment is the last one, and what was set aside is behind its end.
@@ -431,23 +436,46 @@ bool Journal::check_claim_room() {
   throw_errno(Exit::storage, "set room aside for how jobs end");
 }
 
+void Journal::prepare() {
+  std::lock_guard<std::mutex> guard(m_append_mutex);
+  FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
+  prepare_locked();
+}
+
+// Under append.lock. On a full disk append() may use what is set aside.
+void Journal::prepare_locked() {
+  if (list_segments(m_directory).empty()) return;
+  try {
+    open_for_append();
+    sync_names();
+  } catch (const Error& e) {
+    if (!is_disk_full(e.error_number())) throw;
+  }
+}
+
+// No process relies on another to have made the names of the segment and of this directory durable.
+void Journal::sync_names() {
+  if (m_named) return;
+  try {
+    m_directory.sync();
+    m_store.sync();
+  } catch (const Error&) {
+    m_segment->failed = true;  // a second try might be told that all is well
+    throw;
+  }
+  m_named = true;
+}
+
 std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Room room) {
   std::lock_guard<std::mutex> guard(m_append_mutex);
   FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   if (room == Room::intake && !ensure_spare()) throw_errno(Exit::storage, "append to the journal");
   std::vector<Placed> placed(records.size());
+  // What prepare() has not done: another process has begun a segment since, or the last one is broken.
+  std::optional<LongWorkInHold> unforeseen;
+  if (m_segment) unforeseen.emplace();
   auto write = [&] {
-    // No process relies on another to have made the names of the segment and of this directory durable.
-    if (!m_named) {
-      try {
-        m_directory.sync();
-        m_store.sync();
-      } catch (const Error&) {
-        m_segment->failed = true;  // a second try might be told that all is well
-        throw;
-      }
-      m_named = true;
-    }
+    sync_names();
     constexpr size_t keep = 1 << 20;
     if (m_group.capacity() > keep) m_group = {};
     std::string& group = m_group;

@@ -115,6 +115,9 @@ class Journal {
   // sync() makes it so. Throws Error(storage) when nothing was appended; disk full and quota are among the reasons
   // (Error::error_number()), and that max_lsn would be reached.
   std::vector<Placed> append(const std::vector<RecordBytes>& records, Room room);
+  // Before an append() under a lock that others wait for (short_hold.hpp): opens the segment that it will go to, and
+  // begins a new one behind one that is full, so that nothing has to be synced there.
+  void prepare();
 
   // Waits until all that this process appended between two positions is on stable storage. Callers group: one fdatasync
   // answers all that wait. False when a sync failed: those bytes may be lost, and have to be appended again.
@@ -140,8 +143,8 @@ class Journal {
   // run (`run`), and all that were accepted before (`owed`; else as far as it is known; where it is not, whether half
   // of the disk is free).
   bool has_room(uint64_t size, uint64_t run, std::optional<uint64_t> owed = {});
-  // For claims: throws where nothing is set aside for how they end; false where only that is left, so that few should
-  // be claimed at a time.
+  // For claims: prepare(), and throws where nothing is set aside for how they end; false where only that is left, so
+  // that few should be claimed at a time.
   bool check_claim_room();
   // What has been accepted up to a position needs so much room to be run. It counts unless more has been appended.
   void set_owed(Lsn end, uint64_t bytes);
@@ -185,6 +188,8 @@ class Journal {
   std::optional<Hint> read_hint() const;
   std::optional<Hint> proven_hint() const;
   void open_for_append();
+  void prepare_locked();
+  void sync_names();
   void begin_segment(Room room);
   void publish(Lsn base, Lsn end, Lsn last, uint64_t more);
   std::optional<uint64_t> owed() const;

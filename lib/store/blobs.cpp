@@ -115,16 +115,17 @@ Fd Blobs::open(const std::string& id) const {
   return part ? part->find(id, O_RDONLY) : Fd();
 }
 
-bool Blobs::remove(const std::string& id, const std::function<bool()>& is_free) {
+std::optional<Blobs::Taken> Blobs::take(const std::string& id) const {
   auto part = m_directory.find_below(blob_part(id));
   Fd fd = part ? part->find(id, O_RDONLY) : Fd();
-  if (!fd) return true;
-  if (!try_lock(fd.get(), FileLock::Mode::exclusive)) return false;
-  if (!part->is(fd.get(), id)) return true;
-  if (!is_free()) return false;
-  m_durability.remove_blob(id, file_size(fd.get()));
-  if (!part->remove(id) && errno != ENOENT) throw_errno(Exit::storage, "remove a blob");
-  return true;
+  if (!fd || !try_lock(fd.get(), FileLock::Mode::exclusive) || !part->is(fd.get(), id)) return std::nullopt;
+  return Taken{id, std::move(fd)};
+}
+
+void Blobs::remove(const Taken& taken) {
+  m_durability.remove_blob(taken.id, file_size(taken.file.get()));
+  auto part = m_directory.find_below(blob_part(taken.id));
+  if (part && !part->remove(taken.id) && errno != ENOENT) throw_errno(Exit::storage, "remove a blob");
 }
 
 std::optional<uint64_t> sum_part(int fd, uint64_t offset, uint64_t size) {

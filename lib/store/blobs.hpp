@@ -5,7 +5,6 @@
 // acknowledged its creator holds a shared flock on it, so that nobody takes it for an orphan.
 #pragma once
 
-#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -47,10 +46,17 @@ class Blobs {
   // Opens a blob for reading; an empty Fd where there is none. Throws Error where it cannot be opened.
   Fd open(const std::string& id) const;
 
-  // Unlinks a blob, under index.lock, unless another process or thread delivers it at this moment. remove() calls
-  // is_free() while nobody can deliver that blob; it returns true when no job needs it, after it has read the journal
-  // to its end. Returns false when the blob is still there.
-  bool remove(const std::string& id, const std::function<bool()>& is_free);
+  // A blob that nobody can deliver while this exists.
+  struct Taken {
+    std::string id;
+    Fd file;
+  };
+  // Takes a blob that is to be removed, so that what is known of its job under index.lock stays true until remove() is
+  // done, outside: a job that needs it would have to come with it. nullopt where there is none, or where a process or
+  // thread delivers it at this moment.
+  std::optional<Taken> take(const std::string& id) const;
+  // Unlinks it, and removes it from the database. Throws Error(storage).
+  void remove(const Taken& taken);
 
   // Removes what has come of a workload.
   void remove(const Arrived& arrived) const { m_directory.remove(arrived.name); }

@@ -110,19 +110,18 @@ std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
   set_aside();
   const Limits& limits = m_store.limits();
   std::vector<Weight> weights(all.size());
-  bool good = false;
+  Lsn last_record = 0;
   m_store.look([&](Fold& fold) {
     for (size_t i = 0; i + 1 < all.size(); ++i) weights[i] = fold.weight(all[i].base, all[i].end);
-    // The last record of all tells one journal from another: it stays where it is.
-    good = fold.position().last >= all.back().base;
+    last_record = fold.position().last;
   });
-  if (!good) return std::nullopt;
   Millis now = now_ms();
   for (auto& s : all) {
     correct_date(journal.directory(), segment_name(s.base), s.changed_at, now);
     s.changed_at = std::min(s.changed_at, now);
   }
-  for (size_t i = 0; i + 1 < all.size(); ++i) {
+  // The last record of all tells one journal from another: it stays where it is.
+  for (size_t i = 0; i + 1 < all.size() && all[i].end <= last_record; ++i) {
     if (now < all[i].changed_at + limits.clean_after) continue;
     // One that was cleaned before waits until there is as much news as it is large: so the work never exceeds what is
     // written.
@@ -193,6 +192,7 @@ void Cleaner::forget(const Range& range) {
     std::vector<std::string> records;
     std::vector<RecordBytes> bytes;
     std::vector<Placed> placed;
+    m_store.journal().prepare();
     m_store.look([&](Fold& fold) {
       records.clear();
       event::Forget forget{.at = now_ms(), .position = fold.position().end};
@@ -424,10 +424,6 @@ void Cleaner::sweep(bool now) {
     }
   sweep_owners(m_store.owners_directory());
   std::vector<std::string> ids;
-  auto look = [&] {
-    if (!ids.empty()) m_store.look([&](Fold& fold) { m_store.remove_blobs(fold, ids); });
-    ids.clear();
-  };
   for (const auto& name : blobs.names()) {
     const auto found = name.size() == 2 ? blobs.try_below(name) : std::nullopt;
     if (!found) continue;  // it is not gq's
@@ -438,10 +434,10 @@ void Cleaner::sweep(bool now) {
       correct_date(part, id, changed_at(file), now_ms());
       if (age_of(file) < m_store.limits().clean_after) continue;
       ids.push_back(id);
-      if (ids.size() == most_records) look();
     }
+    m_store.remove_unneeded(ids);
+    ids.clear();
   }
-  look();
   write_all_at(lock.get(), "swept\n", 0, clean_lock_name);
 }
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "gq/base/log.hpp"
+#include "gq/base/short_hold.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
 #include "gq/store/tokyo_table.hpp"
@@ -184,6 +185,7 @@ void Index::remove_seal() {
   if (m_seal_removed) return;
   if (m_directory.remove(seal_name)) m_sync_owed = true;
   else if (errno != ENOENT) throw_errno(Exit::storage, "remove " + m_directory.path_of(seal_name));
+  LongWorkInHold seal;  // nothing may change before the seal is gone, power cuts included; once a process
   if (m_sync_owed) m_directory.sync();
   m_sync_owed = false;
   m_seal_removed = true;
@@ -193,8 +195,10 @@ void Index::visit(const std::function<void(Fold&)>& body) {
   std::unique_lock<std::mutex> guard(m_mutex);
   int failures = 0;
   for (bool body_done = false;;) {
+    std::string trouble;
     {
       FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
+      ShortHold hold;
       join();
       size_t chunk = m_chunk;
       try {
@@ -236,14 +240,14 @@ void Index::visit(const std::function<void(Fold&)>& body) {
         discard();
         if (!body_done) {
           if (++failures == 3) throw Error(Exit::storage, std::string("cannot use the index: ") + e.what());
-          if (!std::exchange(m_said_unusable, true))
-            log(Level::warning, std::string("the index is unusable (") + e.what() + "); making it anew");
+          if (!std::exchange(m_said_unusable, true)) trouble = e.what();
         }
       } catch (const Error&) {
         m_reader.reset();
         throw;
       }
     }
+    if (!trouble.empty()) log(Level::warning, "the index is unusable (" + trouble + "); making it anew");
     if (body_done) break;  // what it did stands in the journal, whatever became of the index
     guard.unlock();
     ::usleep(200);  // flock is unfair: let others have it
@@ -293,6 +297,7 @@ void Index::shrink() {
   {
     std::lock_guard<std::mutex> guard(m_mutex);
     FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
+    ShortHold hold;
     struct stat st;
     if (!m_users || !m_directory.look_at(table_name, st) || static_cast<uint64_t>(st.st_size) < least_to_shrink) return;
     try {

@@ -16,6 +16,7 @@
 namespace gq {
 namespace {
 
+constexpr size_t most_removed = 100;    // blobs at a time: each has a descriptor
 constexpr Millis return_interval{500};  // how often to look whether this node has returned to its group
 
 constexpr const char* damaged_record = "its record is damaged";
@@ -106,13 +107,16 @@ std::optional<Answer> Store::put_blob(const NewJob& job, std::vector<Fd>& holds)
       return std::nullopt;
     }
     // Another blob has this ID. Where no living job refers to it, it is what a crash left before anybody was told.
-    std::optional<Answer> answer;
+    bool known = false;
+    std::optional<Blobs::Taken> taken;
     m_index.visit([&](Fold& fold) {
-      if (fold.get(id)) answer = Answer{Outcome::conflict, {}, 0};
-      else if (!remove_unknown_blob(fold, id))
-        answer = Answer{Outcome::refused, "another job with this ID is being queued", 0};
+      taken.reset();
+      known = fold.get(id).has_value();
+      if (!known) taken = m_blobs.take(id);
     });
-    if (answer) return answer;
+    if (known) return Answer{Outcome::conflict, {}, 0};
+    if (!taken && m_blobs.open(id)) return Answer{Outcome::refused, "another job with this ID is being queued", 0};
+    if (taken) m_blobs.remove(*taken);
   }
 }
 
@@ -183,6 +187,7 @@ std::vector<std::optional<Answer>> Store::resolve(std::vector<NewJob>& jobs) {
 std::vector<Placed> Store::append_references(const std::vector<NewJob>& jobs, std::vector<size_t>& of,
                                              std::vector<RecordBytes>& bytes, std::vector<Answer>& answers) {
   std::vector<Placed> placed;
+  m_journal.prepare();
   m_index.visit([&](Fold& fold) {
     std::vector<size_t> good;
     std::vector<RecordBytes> records;
@@ -284,7 +289,7 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
     for (size_t i : of)
       if (answers[i].outcome == Outcome::refused && jobs[i].data.size() > max_inline_data) {
         try {
-          m_index.visit([&](Fold& fold) { remove_unknown_blob(fold, jobs[i].add.id); });
+          remove_unknown_blob(jobs[i].add.id);
         } catch (const Error&) {  // an orphan is left to the sweeper
         }
       }
@@ -293,14 +298,16 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
   // asked for.
   if (!given.empty()) {
     holds.clear();
+    std::vector<Blobs::Taken> orphans;
     try {
       m_index.visit([&](Fold& fold) {
+        orphans.clear();
         for (size_t i : given) {
           const event::Add& add = jobs[i].add;
           auto known = fold.get(add.id);
           std::optional<std::string> first;
           if (!known && !add.asked.key.empty() && (add.node.empty() || add.node == group().self.node)) {
-            if (jobs[i].data.size() > max_inline_data) remove_unknown_blob(fold, add.id);
+            if (auto taken = m_blobs.take(add.id)) orphans.push_back(std::move(*taken));
             if ((first = fold.keyed(add.asked.function, add.asked.key, add.at))) known = fold.get(*first);
           }
           answers[i] = answer_to(add, jobs[i].data.size(), jobs[i].data_sum, known, first);
@@ -308,6 +315,10 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
       });
     } catch (const Error& e) {
       for (size_t i : given) answers[i] = {Outcome::unknown, e.what(), e.error_number()};
+    }
+    try {
+      for (const auto& orphan : orphans) m_blobs.remove(orphan);
+    } catch (const Error&) {  // it is left to the sweeper
     }
   }
   return answers;
@@ -319,36 +330,54 @@ bool Store::needs_blob(Fold& fold, const std::string& id) {
 }
 
 // While somebody takes a snapshot, or another process removes something, they stay for later.
-void Store::remove_free_blobs(Fold& fold) {
+void Store::take_free_blobs(Fold& fold, Removal& removal) {
   std::lock_guard<std::mutex> guard(m_free_mutex);
+  for (const auto& taken : removal.blobs) m_free_blobs.push_back(taken.id);  // the index had to be made anew
+  removal = {};
   if (m_free_blobs.empty()) return;
   Fd lock = open_clean_lock();
   if (!try_lock(lock.get(), FileLock::Mode::exclusive)) return;
-  auto ids = m_free_blobs;
-  ids.erase(std::remove_if(ids.begin(), ids.end(), [&](const std::string& id) { return !fold.get(id); }), ids.end());
-  remove_blobs(fold, ids);
-  m_free_blobs.clear();
+  removal.clean_lock = std::move(lock);
+  for (size_t n = 0; n < most_removed && !m_free_blobs.empty(); ++n, m_free_blobs.pop_back()) {
+    const std::string& id = m_free_blobs.back();
+    if (!fold.get(id) || needs_blob(fold, id)) continue;
+    if (auto taken = m_blobs.take(id)) removal.blobs.push_back(std::move(*taken));
+  }
 }
 
-void Store::remove_blobs(Fold& fold, const std::vector<std::string>& ids) {
-  std::vector<std::pair<std::string, bool>> free;  // and whether its job is known
-  for (const auto& id : ids)
-    if (!needs_blob(fold, id)) free.push_back({id, fold.get(id).has_value()});
-  if (free.empty()) return;
-  m_journal.sync_all();  // the last job that needed one may have been another process's
-  for (const auto& [id, known] : free)
-    m_blobs.remove(id, [&, id = id, known = known] {
-      m_index.fold_on(fold);
-      // What has become of one that was unknown is not synced yet.
-      return !needs_blob(fold, id) && fold.get(id).has_value() == known;
+void Store::remove(Removal removal) {
+  auto& blobs = removal.blobs;
+  if (blobs.empty()) return;
+  try {
+    m_journal.sync_all();  // the last job that needed one may have been another process's
+    for (; !blobs.empty(); blobs.pop_back()) m_blobs.remove(blobs.back());
+  } catch (const Error&) {
+    for (const auto& taken : blobs) forget_blob(taken.id);
+    throw;
+  }
+}
+
+void Store::remove_unneeded(const std::vector<std::string>& ids) {
+  for (size_t at = 0; at < ids.size(); at += most_removed) {
+    Removal removal;
+    m_index.visit([&](Fold& fold) {
+      removal.blobs.clear();
+      for (size_t i = at; i < std::min(at + most_removed, ids.size()); ++i) {
+        if (needs_blob(fold, ids[i])) continue;
+        if (auto taken = m_blobs.take(ids[i])) removal.blobs.push_back(std::move(*taken));
+      }
     });
+    remove(std::move(removal));
+  }
 }
 
-bool Store::remove_unknown_blob(Fold& fold, const std::string& id) {
-  return m_blobs.remove(id, [&] {
-    m_index.fold_on(fold);
-    return !fold.get(id);
+void Store::remove_unknown_blob(const std::string& id) {
+  std::optional<Blobs::Taken> taken;
+  m_index.visit([&](Fold& fold) {
+    taken.reset();
+    if (!fold.get(id)) taken = m_blobs.take(id);
   });
+  if (taken) m_blobs.remove(*taken);
 }
 
 void Store::forget_blob(const std::string& id) {
@@ -362,11 +391,16 @@ void Store::remove_blobs_of(const std::vector<std::string>& ids) {
 }
 
 void Store::forget_blobs() {
-  {
-    std::lock_guard<std::mutex> guard(m_free_mutex);
-    if (m_free_blobs.empty()) return;
+  for (;;) {
+    {
+      std::lock_guard<std::mutex> guard(m_free_mutex);
+      if (m_free_blobs.empty()) return;
+    }
+    Removal removal;
+    m_index.visit([&](Fold& fold) { take_free_blobs(fold, removal); });
+    if (!removal.clean_lock) return;
+    remove(std::move(removal));
   }
-  m_index.visit([&](Fold& fold) { remove_free_blobs(fold); });
 }
 
 std::string Store::waits() const {
@@ -389,6 +423,7 @@ void Store::take_ends() {
   auto ids = m_ends->ends();
   if (ids.empty()) return;
   std::vector<std::string> known, freed;
+  m_journal.prepare();
   m_index.visit([&](Fold& fold) {
     std::vector<std::string> records;
     known.clear();
@@ -440,8 +475,9 @@ Claims Store::claim(const ClaimRequest& request) {
     if (m_ends) take_ends();
   }
   Claims result;
+  Removal removal;
   m_index.visit([&](Fold& fold) {
-    remove_free_blobs(fold);
+    take_free_blobs(fold, removal);
     context.now = now_ms();
     context.fold_on = [&] { m_index.fold_on(fold); };
     Chosen chosen = choose(fold, request, context);
@@ -450,6 +486,10 @@ Claims Store::claim(const ClaimRequest& request) {
     record_claim(fold, request.owner, context.now, result.jobs, chosen.strays);
   });
   ++m_turn;
+  try {
+    remove(std::move(removal));
+  } catch (const Error&) {  // again with the next claim
+  }
   if (m_ends) leave_out_ended(result.jobs);
   return result;
 }
@@ -479,6 +519,7 @@ void Store::record_claim(Fold& fold, const std::string& owner, Millis now, std::
 std::vector<std::optional<std::string>> Store::change(Change what, const std::vector<std::string>& ids) {
   std::vector<std::optional<std::string>> results(ids.size());
   std::vector<std::string> freed;
+  m_journal.prepare();
   m_index.visit([&](Fold& fold) {
     std::vector<std::string> records;
     freed.clear();

@@ -147,8 +147,8 @@ class Store {
   // to be told, as the process that serves this node says; see debts_of() in debts.hpp.
   static constexpr const char* peers_name = "peers";
 
-  // In a look: removes those of these blobs that are not needed, once what says so is on stable storage.
-  void remove_blobs(Fold& fold, const std::vector<std::string>& ids);
+  // Removes those of these blobs that no job needs, known or not.
+  void remove_unneeded(const std::vector<std::string>& ids);
   // Removes the blobs of those jobs that are not needed any more.
   void remove_blobs_of(const std::vector<std::string>& ids);
   Fd open_clean_lock() const { return m_directory.open(clean_lock_name, O_RDWR | O_CREAT); }
@@ -162,7 +162,13 @@ class Store {
   const Directory& owners_directory() const { return m_owners; }
 
  private:
-  void remove_free_blobs(Fold& fold);
+  // Blobs that are about to be removed, and that nobody takes a snapshot meanwhile.
+  struct Removal {
+    Fd clean_lock;
+    std::vector<Blobs::Taken> blobs;
+  };
+  void take_free_blobs(Fold& fold, Removal& removal);
+  void remove(Removal removal);
   void take_ends();
   void leave_out_ended(std::vector<Claim>& jobs);
   void record_claim(Fold& fold, const std::string& owner, Millis now, std::vector<Claim>& jobs,
@@ -171,8 +177,7 @@ class Store {
   std::vector<Placed> append_references(const std::vector<NewJob>& jobs, std::vector<size_t>& of,
                                         std::vector<RecordBytes>& bytes, std::vector<Answer>& answers);
   std::optional<Answer> put_blob(const NewJob& job, std::vector<Fd>& holds);
-  // Removes a blob that no job's is; false when it is left.
-  bool remove_unknown_blob(Fold& fold, const std::string& id);
+  void remove_unknown_blob(const std::string& id);
 
   const Directory m_directory;
   const Settings m_settings;
