@@ -66,7 +66,7 @@ void jobs_wait_for_their_time(const std::string& directory) {
   store.add(jobs);
   auto counts = [&](uint64_t first, uint64_t due) {
     store.look([&](Fold& fold) {
-      CHECK(fold.counters()["f"].first == first);
+      CHECK(fold.counters("f").first == first);
       CHECK(fold.due_first("f", now_ms(), 10) == due);
       CHECK(fold.due_first("f", now_ms(), 1) == std::min<uint64_t>(due, 1));
     });
@@ -455,10 +455,10 @@ void reading_leaves_the_seal(const std::string& directory) {
   CHECK(file_exists(seal));
   Store store = open_store(directory, false);
   uint64_t live = 0;
-  store.look([&](Fold& fold) { live = fold.counters()["f"].live(); });
+  store.look([&](Fold& fold) { live = fold.counters("f").live(); });
   CHECK(live == 1 && file_exists(seal));
   store.add({make_job({"f"}, "y")});
-  store.look([&](Fold& fold) { live = fold.counters()["f"].live(); });
+  store.look([&](Fold& fold) { live = fold.counters("f").live(); });
   CHECK(live == 2 && !file_exists(seal));
   CHECK(kinds_found(store).empty());
   store.look([](Fold& fold) { fold.drop_forgotten("nobody"); });

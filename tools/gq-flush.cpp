@@ -117,7 +117,7 @@ Exit administer(const Options& o, const Common& common) {
   Store store = open_store(common.store, false);
   EndsInOrder in_order([&] { store.index().leave_for_good(); });
   std::vector<std::string> known;
-  store.look([&](Fold& fold) { known = fold.functions(); });
+  store.for_each_function([&](const std::string& function, const Counters&) { known.push_back(function); });
   auto is_known = [&](const std::string& f) { return std::find(known.begin(), known.end(), f) != known.end(); };
   bool good = true;
   auto many = [&](Change what, const std::vector<std::string>& ids) {

@@ -44,8 +44,7 @@ void wait_for_stop_signal(Store& store, const std::vector<std::string>& function
     uint64_t live = 0;
     store.look([&](Fold& fold) {
       live = 0;
-      for (const auto& [function, c] : fold.counters())
-        if (std::find(functions.begin(), functions.end(), function) != functions.end()) live += c.live();
+      for (const auto& function : functions) live += fold.counters(function).live();
     });
     log(Level::error, with_troubles("queueing only: " + counted(live, "job") + " left"));
   }

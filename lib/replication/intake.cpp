@@ -88,9 +88,8 @@ void Intake::count_backlog() {
     std::string function;
     m_store.look([&](Fold& fold) {
       live = later = most = 0;
-      auto counters = fold.counters();
       for (const auto& f : m_config.functions) {
-        const Counters& c = counters[f];
+        const Counters c = fold.counters(f);
         live += c.live();
         later += c.first;
         if (const uint64_t n = c.live() - c.first; function.empty() || n > most) most = n, function = f;

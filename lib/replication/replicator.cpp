@@ -131,10 +131,7 @@ void Replicator::forget() {
 void Replicator::come_back() {
   if (!m_monitor.step([](Replica& r) { return r.is_returning(); })) return;
   uint64_t own = 0;
-  m_monitor.store().look([&](Fold& fold) {
-    own = 0;
-    for (const auto& [function, c] : fold.counters()) own += c.live();
-  });
+  m_monitor.store().for_each_function([&](const std::string&, const Counters& c) { own += c.live(); });
   m_monitor.step([&](Replica& r) { r.standby(own > 0, read_times()); });
 }
 

@@ -31,12 +31,10 @@ HeldHere TakeoverWatch::held_here() {
   if (!m_monitor.step([](Replica& r) { return r.group().once; })) return held;
   held.runs = running_here(m_monitor.store().owners_directory());
   if (!held.runs.any) return held;
-  m_monitor.store().look([&](Fold& fold) {
-    held.functions.clear();
-    for (const auto& [function, c] : fold.counters())
-      if (c.jobs[static_cast<size_t>(State::held)] > 0 && held.runs.has(function)) held.functions.insert(function);
-    held.nodes = held.functions.empty() ? std::vector<std::string>() : fold.held_nodes();
+  m_monitor.store().for_each_function([&](const std::string& function, const Counters& c) {
+    if (c.jobs[static_cast<size_t>(State::held)] > 0 && held.runs.has(function)) held.functions.insert(function);
   });
+  if (!held.functions.empty()) m_monitor.store().look([&](Fold& fold) { held.nodes = fold.held_nodes(); });
   return held;
 }
 

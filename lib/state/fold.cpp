@@ -339,7 +339,8 @@ void Fold::leave_line(const std::string& id, const Job& job) {
 
 void Fold::commit() {
   if (m_changed) {
-    for (const auto& [function, c] : m_counters) {
+    for (const auto& function : std::exchange(m_counted, {})) {
+      const Counters& c = counter(function);
       std::string value;
       bool empty = c.bytes == 0 && std::all_of(c.jobs.begin(), c.jobs.end(), [](uint64_t n) { return n == 0; });
       if (empty && !m_table.get("p" + function)) {
@@ -375,9 +376,9 @@ void Fold::commit() {
 void Fold::recount_first() {
   std::vector<std::string> kept;
   for (auto c = m_table.walk("z"); c->valid() && c->key()[0] == 'z'; c->next()) kept.emplace_back(c->key().substr(1));
-  for (const auto& function : kept) counter(function);
+  for (const auto& function : kept) changed_counter(function);
   for (const auto& function : functions()) {
-    Counters& c = counter(function);
+    Counters& c = changed_counter(function);
     c.first = 0;
     walk(function_prefix('d', function), [&](const std::string& id) {
       auto job = get(id);
@@ -387,6 +388,11 @@ void Fold::recount_first() {
     });
   }
   m_changed = true;
+}
+
+Counters& Fold::changed_counter(const std::string& function) {
+  m_counted.insert(function);
+  return counter(function);
 }
 
 Counters& Fold::counter(const std::string& function) {
@@ -423,7 +429,7 @@ void Fold::leave_latest_conflicts() {
 }
 
 void Fold::count(const Job& job, int by) {
-  Counters& c = counter(job.function);
+  Counters& c = changed_counter(job.function);
   c.jobs[static_cast<size_t>(job.state)] += static_cast<uint64_t>(by);
   const bool finished = job.state == State::finished;
   if (waits_for_first(job)) c.first += static_cast<uint64_t>(by);
@@ -607,12 +613,12 @@ bool Fold::is_owed(const Job& job) {
 void Fold::apply(const event::Pause& pause) {
   std::string value;
   put_le<uint64_t>(value, static_cast<uint64_t>(pause.at.count()));
-  counter(pause.function);
+  changed_counter(pause.function);
   m_table.put("p" + pause.function, value);
 }
 
 void Fold::apply(const event::Resume& resume) {
-  counter(resume.function);
+  changed_counter(resume.function);
   m_table.remove("p" + resume.function);
 }
 

@@ -39,6 +39,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -134,7 +135,7 @@ class Fold {
   static std::optional<Trouble> trouble_at(std::string_view key, std::string_view value);
 
   std::optional<Job> get(const std::string& id);
-  std::map<std::string, Counters> counters();
+  std::map<std::string, Counters> counters();  // of all functions, however many there are
   Counters counters(const std::string& function) { return counter(function); }
   std::vector<Trouble> troubles();
 
@@ -224,6 +225,7 @@ class Fold {
   void put_weights();
   void recount_first();
   Counters& counter(const std::string& function);
+  Counters& changed_counter(const std::string& function);
   void trouble(Trouble::Kind kind, Lsn lsn, Lsn end, const std::string& id = {});
   void walk(const std::string& prefix, const Visit& visit);
 
@@ -231,6 +233,7 @@ class Fold {
   const Self m_self;
   FoldPosition m_position;
   std::map<std::string, Counters> m_counters;  // those read so far
+  std::set<std::string> m_counted;             // those of them that may have changed
   std::map<uint64_t, Weight> m_weights;        // likewise, by LSN / weight_step
   std::string m_last_job;  // the key of the greatest job ID: most new jobs are behind it, and need not be looked for
   std::optional<size_t> m_conflicts;  // that are noted

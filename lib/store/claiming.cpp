@@ -1,6 +1,7 @@
 #include "gq/store/claiming.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 
 #include "gq/state/table.hpp"
@@ -19,16 +20,17 @@ class Chooser {
         m_most(context.away ? 0 : std::min(request.most, context.most)) {}
 
   Chosen choose() {
-    auto functions = m_request.functions.empty() ? m_fold.functions() : m_request.functions;
-    const auto counters = m_fold.counters();
-    for (const auto& f : functions) {
-      if (auto it = counters.find(f); it != counters.end()) m_chosen.claims.live += it->second.live();
+    const auto& asked = m_context.functions.empty() ? m_request.functions : m_context.functions;
+    for (const auto& f : asked.empty() ? m_fold.functions() : asked) {
+      m_chosen.claims.live += m_fold.counters(f).live();
       if (!m_request.except.count(f) && !m_fold.paused(f)) m_functions.push_back(f);
     }
     for (const auto& held : look_at_owners()) take_over(held);
-    for (size_t n = 0, left = m_functions.size(); left > 0; ++n, --left)
+    for (size_t n = 0; n < m_functions.size(); ++n) {
+      const size_t left = m_functions.size() - n + m_context.later;
       take_of(m_functions[(m_context.turn + n) % m_functions.size()],
               is_full() ? 0 : (m_most - jobs().size() + left - 1) / left);
+    }
     return std::move(m_chosen);
   }
 
@@ -131,6 +133,14 @@ class Chooser {
 };
 
 }  // namespace
+
+void Claims::add(Claims more) {
+  std::move(more.jobs.begin(), more.jobs.end(), std::back_inserter(jobs));
+  std::move(more.abandoned.begin(), more.abandoned.end(), std::back_inserter(abandoned));
+  if (more.next_due && (!next_due || *more.next_due < *next_due)) next_due = more.next_due;
+  live += more.live;
+  other_owners = std::move(more.other_owners);
+}
 
 Chosen choose(Fold& fold, const ClaimRequest& request, const ClaimContext& context) {
   return Chooser(fold, request, context).choose();

@@ -27,10 +27,13 @@ struct Claims {
   std::optional<Millis> next_due;  // when the next delayed job falls due
   uint64_t live = 0;               // jobs of these functions that are queued, delayed or running, wherever
   std::vector<std::string> other_owners;  // living owners outside this process that hold jobs
+  // Those of other functions, too.
+  void add(Claims more);
 };
 
-constexpr size_t most_claims = 1000;  // at a time: their IDs fit into one record
-constexpr size_t few_claims = 16;     // while the disk is full
+constexpr size_t most_claims = 1000;    // at a time: their IDs fit into one record
+constexpr size_t most_functions = 200;  // looked at in one visit to the index
+constexpr size_t few_claims = 16;       // while the disk is full
 
 // What a process asks for.
 struct ClaimRequest {
@@ -44,6 +47,9 @@ struct ClaimRequest {
 
 // How things stand when it is answered.
 struct ClaimContext {
+  // Those of the functions asked for that are looked at now, and how many are after that; empty: all.
+  std::vector<std::string> functions{};
+  size_t later = 0;
   size_t most = SIZE_MAX;  // there is room for so many
   bool away = false;       // this node has not returned to its group yet: it starts nothing
   Millis now{0};

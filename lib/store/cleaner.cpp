@@ -17,9 +17,10 @@
 namespace gq {
 namespace {
 
-constexpr size_t most_records = 1000;   // and jobs that they name, judged in one visit to the index
-constexpr size_t most_bytes = 4 << 20;  // held in memory meanwhile
-constexpr size_t ids_in_record = 2000;  // they fit into its meta data
+constexpr size_t most_records = 1000;                  // and jobs that they name, judged in one visit to the index
+constexpr size_t most_bytes = 4 << 20;                 // held in memory meanwhile
+constexpr uint64_t most_weighed = 4096 * weight_step;  // of the journal, in one visit
+constexpr size_t ids_in_record = 2000;                 // they fit into its meta data
 constexpr Millis look_interval{60'000}, least_interval{100};
 // Set aside for what is written anew, so that a full disk can be cleaned; less on a small one.
 constexpr uint64_t spare_for_cleaning = 32 << 20, spare_part = 16;
@@ -111,10 +112,15 @@ std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
   const Limits& limits = m_store.limits();
   std::vector<Weight> weights(all.size());
   Lsn last_record = 0;
-  m_store.look([&](Fold& fold) {
-    for (size_t i = 0; i + 1 < all.size(); ++i) weights[i] = fold.weight(all[i].base, all[i].end);
-    last_record = fold.position().last;
-  });
+  m_store.look([&](Fold& fold) { last_record = fold.position().last; });
+  for (size_t i = 0; i + 1 < all.size(); ++i)
+    for (Lsn from = all[i].base, end; from < all[i].end; from = end) {
+      end = std::min(all[i].end, (from / most_weighed + 1) * most_weighed);
+      Weight some;
+      m_store.look([&](Fold& fold) { some = fold.weight(from, end); });
+      weights[i].bytes += some.bytes;
+      weights[i].finished += some.finished;
+    }
   Millis now = now_ms();
   for (auto& s : all) {
     correct_date(journal.directory(), segment_name(s.base), s.changed_at, now);

@@ -406,9 +406,8 @@ Snapshot create_snapshot(Store& store, const std::string& directory, const ShowP
   }
   maker.finish();
   tell_missing(store, snapshot);
+  store.for_each_function([&](const std::string&, const Counters& c) { snapshot.jobs += c.live(); });
   store.look([&](Fold& fold) {
-    snapshot.jobs = 0;
-    for (const auto& [function, c] : fold.counters()) snapshot.jobs += c.live();
     for (const auto& t : fold.troubles())
       snapshot.damaged = snapshot.damaged || ((t.kind == Trouble::Kind::damage || t.kind == Trouble::Kind::missing) &&
                                               t.lsn < snapshot.position);

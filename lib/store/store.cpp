@@ -107,16 +107,12 @@ std::optional<Answer> Store::put_blob(const NewJob& job, std::vector<Fd>& holds)
       return std::nullopt;
     }
     // Another blob has this ID. Where no living job refers to it, it is what a crash left before anybody was told.
+    remove_unknown_blob(id);
+    if (!m_blobs.open(id)) continue;
     bool known = false;
-    std::optional<Blobs::Taken> taken;
-    m_index.visit([&](Fold& fold) {
-      taken.reset();
-      known = fold.get(id).has_value();
-      if (!known) taken = m_blobs.take(id);
-    });
+    m_index.visit([&](Fold& fold) { known = fold.get(id).has_value(); });
     if (known) return Answer{Outcome::conflict, {}, 0};
-    if (!taken && m_blobs.open(id)) return Answer{Outcome::refused, "another job with this ID is being queued", 0};
-    if (taken) m_blobs.remove(*taken);
+    return Answer{Outcome::refused, "another job with this ID is being queued", 0};
   }
 }
 
@@ -210,14 +206,12 @@ std::vector<Placed> Store::append_references(const std::vector<NewJob>& jobs, st
 
 void Store::check_room(uint64_t size, uint64_t run) {
   if (m_journal.has_room(size, run)) return;
-  // What was accepted before may need less by now.
-  uint64_t owed = 0;
-  m_index.visit([&](Fold& fold) {
-    uint64_t live = 0;
-    for (const auto& [function, c] : fold.counters()) live += c.live();
-    owed = room_to_finish(live);
-    m_journal.set_owed(fold.position().end, owed);
-  });
+  // What was accepted before may need less by now. (What comes meanwhile is counted when it comes.)
+  const Lsn end = m_journal.end();
+  uint64_t live = 0;
+  for_each_function([&](const std::string&, const Counters& c) { live += c.live(); });
+  const uint64_t owed = room_to_finish(live);
+  m_journal.set_owed(end, owed);
   if (m_journal.has_room(size, run, owed)) return;
   errno = ENOSPC;
   throw_errno(Exit::storage, "queue " + std::to_string(size) + " bytes");
@@ -298,16 +292,16 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
   // asked for.
   if (!given.empty()) {
     holds.clear();
-    std::vector<Blobs::Taken> orphans;
+    std::vector<std::string> unknown;
     try {
       m_index.visit([&](Fold& fold) {
-        orphans.clear();
+        unknown.clear();
         for (size_t i : given) {
           const event::Add& add = jobs[i].add;
           auto known = fold.get(add.id);
           std::optional<std::string> first;
           if (!known && !add.asked.key.empty() && (add.node.empty() || add.node == group().self.node)) {
-            if (auto taken = m_blobs.take(add.id)) orphans.push_back(std::move(*taken));
+            if (jobs[i].data.size() > max_inline_data) unknown.push_back(add.id);
             if ((first = fold.keyed(add.asked.function, add.asked.key, add.at))) known = fold.get(*first);
           }
           answers[i] = answer_to(add, jobs[i].data.size(), jobs[i].data_sum, known, first);
@@ -317,8 +311,8 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
       for (size_t i : given) answers[i] = {Outcome::unknown, e.what(), e.error_number()};
     }
     try {
-      for (const auto& orphan : orphans) m_blobs.remove(orphan);
-    } catch (const Error&) {  // it is left to the sweeper
+      for (const auto& id : unknown) remove_unknown_blob(id);
+    } catch (const Error&) {  // they are left to the sweeper
     }
   }
   return answers;
@@ -327,6 +321,19 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
 bool Store::needs_blob(Fold& fold, const std::string& id) {
   auto job = fold.get(id);
   return job && (job->state != State::finished || fold.is_owed(*job) || fold.is_referenced(id));
+}
+
+// In a visit. Whoever delivered one of them before it was taken has appended its record by then.
+std::vector<Blobs::Taken> Store::take_blobs(Fold& fold, const std::vector<std::string>& ids,
+                                            const std::function<bool(const std::string& id)>& is_free) {
+  std::vector<Blobs::Taken> all;
+  for (const auto& id : ids) {
+    if (!is_free(id)) continue;
+    if (auto taken = m_blobs.take(id)) all.push_back(std::move(*taken));
+  }
+  if (!all.empty()) m_index.fold_on(fold);
+  std::erase_if(all, [&](const Blobs::Taken& taken) { return !is_free(taken.id); });
+  return all;
 }
 
 // While somebody takes a snapshot, or another process removes something, they stay for later.
@@ -338,11 +345,10 @@ void Store::take_free_blobs(Fold& fold, Removal& removal) {
   Fd lock = open_clean_lock();
   if (!try_lock(lock.get(), FileLock::Mode::exclusive)) return;
   removal.clean_lock = std::move(lock);
-  for (size_t n = 0; n < most_removed && !m_free_blobs.empty(); ++n, m_free_blobs.pop_back()) {
-    const std::string& id = m_free_blobs.back();
-    if (!fold.get(id) || needs_blob(fold, id)) continue;
-    if (auto taken = m_blobs.take(id)) removal.blobs.push_back(std::move(*taken));
-  }
+  const auto some = m_free_blobs.end() - static_cast<long>(std::min(most_removed, m_free_blobs.size()));
+  const std::vector<std::string> ids(some, m_free_blobs.end());
+  m_free_blobs.erase(some, m_free_blobs.end());
+  removal.blobs = take_blobs(fold, ids, [&](const std::string& id) { return fold.get(id) && !needs_blob(fold, id); });
 }
 
 void Store::remove(Removal removal) {
@@ -359,25 +365,40 @@ void Store::remove(Removal removal) {
 
 void Store::remove_unneeded(const std::vector<std::string>& ids) {
   for (size_t at = 0; at < ids.size(); at += most_removed) {
+    const auto begin = ids.begin() + static_cast<long>(at);
+    const std::vector<std::string> some(begin, begin + static_cast<long>(std::min(ids.size() - at, most_removed)));
     Removal removal;
     m_index.visit([&](Fold& fold) {
-      removal.blobs.clear();
-      for (size_t i = at; i < std::min(at + most_removed, ids.size()); ++i) {
-        if (needs_blob(fold, ids[i])) continue;
-        if (auto taken = m_blobs.take(ids[i])) removal.blobs.push_back(std::move(*taken));
-      }
+      removal.blobs.clear();  // before they are taken again
+      removal.blobs = take_blobs(fold, some, [&](const std::string& id) { return !needs_blob(fold, id); });
     });
     remove(std::move(removal));
   }
 }
 
 void Store::remove_unknown_blob(const std::string& id) {
-  std::optional<Blobs::Taken> taken;
+  std::vector<Blobs::Taken> taken;
   m_index.visit([&](Fold& fold) {
-    taken.reset();
-    if (!fold.get(id)) taken = m_blobs.take(id);
+    taken.clear();
+    taken = take_blobs(fold, {id}, [&](const std::string&) { return !fold.get(id); });
   });
-  if (taken) m_blobs.remove(*taken);
+  for (const auto& blob : taken) m_blobs.remove(blob);
+}
+
+void Store::for_each_function(const std::function<void(const std::string&, const Counters&)>& body) {
+  std::string cursor;
+  for (bool last = false; !last;) {
+    std::vector<std::pair<std::string, Counters>> some;
+    const std::string from = cursor;
+    m_index.visit([&](Fold& fold) {
+      std::vector<std::string> names;
+      cursor = from;
+      some.clear();
+      last = fold.functions(most_functions, cursor, names);
+      for (const auto& name : names) some.emplace_back(name, fold.counters(name));
+    });
+    for (const auto& [name, counters] : some) body(name, counters);
+  }
 }
 
 void Store::forget_blob(const std::string& id) {
@@ -476,15 +497,33 @@ Claims Store::claim(const ClaimRequest& request) {
   }
   Claims result;
   Removal removal;
-  m_index.visit([&](Fold& fold) {
-    take_free_blobs(fold, removal);
-    context.now = now_ms();
-    context.fold_on = [&] { m_index.fold_on(fold); };
-    Chosen chosen = choose(fold, request, context);
-    result = std::move(chosen.claims);
-    if (context.away) result.next_due = context.now + return_interval;
-    record_claim(fold, request.owner, context.now, result.jobs, chosen.strays);
-  });
+  auto functions = request.functions;
+  if (functions.empty())
+    for_each_function([&](const std::string& function, const Counters&) { functions.push_back(function); });
+  size_t most = std::min(request.most, context.most);
+  if (functions.size() > most_functions) {
+    std::rotate(functions.begin(), functions.begin() + static_cast<long>(m_turn % functions.size()), functions.end());
+    context.turn = 0;
+  }
+  for (size_t at = 0; at == 0 || at < functions.size(); at += most_functions) {
+    const auto begin = functions.begin() + static_cast<long>(at);
+    const size_t now = std::min(functions.size() - at, most_functions);
+    context.functions.assign(begin, begin + static_cast<long>(now));
+    context.later = functions.size() - at - now;
+    context.most = most;
+    Claims part;
+    m_index.visit([&](Fold& fold) {
+      if (at == 0) take_free_blobs(fold, removal);
+      context.now = now_ms();
+      context.fold_on = [&] { m_index.fold_on(fold); };
+      Chosen chosen = choose(fold, request, context);
+      part = std::move(chosen.claims);
+      if (context.away) part.next_due = context.now + return_interval;
+      record_claim(fold, request.owner, context.now, part.jobs, chosen.strays);
+    });
+    most -= std::min(most, part.jobs.size());
+    result.add(std::move(part));
+  }
   ++m_turn;
   try {
     remove(std::move(removal));

@@ -156,6 +156,9 @@ class Store {
   // Looks at the index, up to date, under its lock: keep it short.
   void look(const std::function<void(Fold&)>& body) { m_index.visit(body); }
 
+  // Calls `body` with each function that the store knows. It looks at some at a time, and calls without the lock.
+  void for_each_function(const std::function<void(const std::string& function, const Counters&)>& body);
+
   Journal& journal() { return m_journal; }
   Index& index() { return m_index; }
   Blobs& blobs() { return m_blobs; }
@@ -167,6 +170,8 @@ class Store {
     Fd clean_lock;
     std::vector<Blobs::Taken> blobs;
   };
+  std::vector<Blobs::Taken> take_blobs(Fold& fold, const std::vector<std::string>& ids,
+                                       const std::function<bool(const std::string& id)>& is_free);
   void take_free_blobs(Fold& fold, Removal& removal);
   void remove(Removal removal);
   void take_ends();
