@@ -1489,12 +1489,12 @@ void a_server_is_chosen() {
     CHECK(what({failed, failed}, 5, patient).what == What::unreachable);
     CHECK(what({failed, pending}, 9999, patient).what == What::wait);  // it may be a name that resolves slowly
     CHECK(what({failed, pending}, 10000, patient).what == What::unreachable);
-    CHECK(what({no, pending}, 10000, patient).what == What::nobody);
+    CHECK(what({no, pending}, 10000, patient).what == What::no_worker);
   }
   CHECK(what({failed, no}, 5, true).what == What::wait);  // for a worker that comes later
-  CHECK(what({failed, no}, 5, false).what == What::nobody);
+  CHECK(what({failed, no}, 5, false).what == What::no_worker);
   CHECK(what({pending, no}, 1999, false).what == What::wait);
-  CHECK(what({pending, no}, 2000, false).what == What::nobody);
+  CHECK(what({pending, no}, 2000, false).what == What::no_worker);
 }
 
 #ifdef GQ_DEVELOPER

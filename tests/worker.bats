@@ -407,7 +407,7 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
 @test "gq-worker: a job that a server assigns behind the answer that there is none is not read, and the connection ends [its workload would have no room]" {
   fake_gearmand f early
   background gq-worker --servers "$FAKE" -f f --queue-only
-  eventually grep -q 'it assigns a job that nobody asked for; trying again' "$T/bg.1.err"
+  eventually grep -q 'it assigns a job that was not asked for; trying again' "$T/bg.1.err"
   lines_are "$T/bg.1.err" 1
   [[ $(grep -c done "$FAKE_LOG") == 0 ]]
 }
@@ -416,7 +416,7 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
   fake_gearmand fn other
   local start=${EPOCHREALTIME/[.,]/}
   background gq-worker --servers "$FAKE" -f fn --queue-only
-  eventually grep -q 'it assigns a job of a function that nobody serves here; trying again' "$T/bg.1.err"
+  eventually grep -q 'it assigns a job of a function that this worker does not serve; trying again' "$T/bg.1.err"
   given() { (($(grep -c given "$FAKE_LOG") >= 5)); }
   eventually given
   ((${EPOCHREALTIME/[.,]/} - start >= 1500000))  # pauses of 100, 200, 400 and 800 ms

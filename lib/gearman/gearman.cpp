@@ -33,7 +33,7 @@ std::string request(uint32_t command, std::string_view body) {
          std::string(body);
 }
 
-// SHA-1 of RFC 3174, in hexadecimal. It only recognises what a client has computed; nothing rests on its strength.
+// SHA-1 of RFC 3174, in hexadecimal. It only recognises what a client has computed; its strength does not matter.
 std::string sha1(std::string text) {
   const uint64_t bits = text.size() * 8;
   text += '\x80';
@@ -136,7 +136,7 @@ ClientCount parse_client_count(std::string_view answer) {
   return count;
 }
 
-// False where the connection is of no use (any more).
+// False if the connection is useless now.
 bool WaitingClients::ask(const std::string& unique, Millis timeout, std::optional<uint64_t>& clients,
                          std::string& reason) {
   const auto deadline = Probe::Clock::now() + timeout;
@@ -144,7 +144,7 @@ bool WaitingClients::ask(const std::string& unique, Millis timeout, std::optiona
   if (!m_fd) return false;
   reason = "no answer";
   std::string question = request(GEARMAN_COMMAND_GET_STATUS_UNIQUE, unique);
-  const bool echo = !m_answers;  // which a server that does not know the question answers all the same
+  const bool echo = !m_answers;  // a server that does not know the question answers an echo all the same
   if (echo) question += request(GEARMAN_COMMAND_ECHO_REQ, "gq");
   if (::send(m_fd.get(), question.data(), question.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(question.size()))
     return false;
@@ -171,7 +171,7 @@ bool WaitingClients::ask(const std::string& unique, Millis timeout, std::optiona
 std::optional<uint64_t> WaitingClients::count(const std::string& unique, Millis timeout) {
   std::optional<uint64_t> clients;
   std::string reason;
-  // A connection that was kept may have ended since.
+  // A kept connection may have ended since.
   for (bool kept = static_cast<bool>(m_fd);; kept = false) {
     if (ask(unique, timeout, clients, reason)) return clients;
     m_fd.reset();

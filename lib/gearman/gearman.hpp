@@ -1,8 +1,9 @@
-// Lists of servers, and what gq needs of libgearman and gearmand beside jobs: handles of workers, and how many clients
-// wait.
+// Lists of servers, and what gq needs of libgearman and gearmand apart from jobs: worker handles, and how many clients
+// wait for a job.
 //
 // One libgearman handle is used for one server, by one thread. Handles read the environment variable GEARMAN_SERVERS;
-// the programs take it out of their environment before they make one. Their connections go through `packets`.
+// the programs remove it from their environment before they make a handle. The connections of handles go through
+// `packets`.
 #pragma once
 
 #include <libgearman/gearman.h>
@@ -34,25 +35,24 @@ std::optional<std::vector<Server>> parse_servers(std::string_view text);
 
 using WorkerHandle = std::unique_ptr<gearman_worker_st, void (*)(gearman_worker_st*)>;
 
-// A handle for one server, which has to be given by its address (reach() in probe.hpp); nullopt where libgearman
-// refuses.
+// A handle for one server, which must be given by its address (reach() in probe.hpp); nullopt if libgearman refuses.
 std::optional<WorkerHandle> make_worker(const Server& server, Millis timeout);
 
-// Of the libgearman that is linked.
+// The version of the libgearman that is linked.
 const char* libgearman_version();
 
 // What went wrong, for people.
 std::string reason_text(gearman_return_t rc);
 
-// Asks a server how many clients wait for the job with a unique, on a connection that it keeps. gearmand gives one
-// answer to all that have submitted under one unique, and keeps the first payload only. An object belongs to one
-// thread.
+// Asks a server how many clients wait for the job with a unique, on a connection that it keeps. gearmand keeps only the
+// first payload that was submitted under a unique, and gives one answer to all clients that used the unique. An object
+// belongs to one thread.
 class WaitingClients {
  public:
-  // Once `stop` is true nothing is waited for.
+  // Once `stop` is true, nothing is waited for.
   WaitingClients(const Server& server, const std::atomic<bool>& stop) : m_server(server), m_stop(stop) {}
 
-  // nullopt where the server answers, but does not say. Throws Error(unavailable) where it does not answer within
+  // nullopt if the server answers, but does not say the count. Throws Error(unavailable) if it does not answer within
   // `timeout`.
   std::optional<uint64_t> count(const std::string& unique, Millis timeout);
 
@@ -62,14 +62,14 @@ class WaitingClients {
   const Server& m_server;
   const std::atomic<bool>& m_stop;
   Fd m_fd;
-  bool m_answers = false;  // it knows the question
+  bool m_answers = false;  // the server knows the question
 };
 
-// What a server has answered to that question, and an echo, so far.
+// What a server has answered so far to that question and to an echo.
 struct ClientCount {
   std::optional<uint64_t> clients;
   bool echo = false;
-  bool bad = false;  // that is no answer
+  bool bad = false;  // this is not an answer
 };
 ClientCount parse_client_count(std::string_view answer);
 

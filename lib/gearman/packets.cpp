@@ -16,11 +16,11 @@ namespace gq {
 
 std::optional<AssignedJob> PacketCheck::take_job() { return std::exchange(m_job, std::nullopt); }
 
-// The packets of the Gearman protocol that a server sends to clients and workers, but for WORK_EXCEPTION, on which
+// The packets of the Gearman protocol that a server sends to clients and workers, except WORK_EXCEPTION, on which
 // libgearman 1.1.20 hangs.
 struct PacketCheck::Command {
   uint32_t number;
-  int args;     // of them, all but the last end in NUL; the last one too where data follow
+  int args;     // of them, all but the last end in NUL; the last one too if data follow
   bool handle;  // the first argument is a job handle
   bool data;
 };
@@ -67,9 +67,9 @@ bool PacketCheck::header_complete() {
   m_args_left = m_command->args - (m_command->data ? 0 : 1);
   m_arg_size = 0;
   m_assigned = {};
-  m_assigned.reduces =
-      m_command->number == GEARMAN_COMMAND_JOB_ASSIGN_ALL;  // without a reducer gearmand sends JOB_ASSIGN_UNIQ
-  // An argument of no bytes but its end is one still; a body without arguments has none.
+  // For a job without a reducer gearmand sends JOB_ASSIGN_UNIQ.
+  m_assigned.reduces = m_command->number == GEARMAN_COMMAND_JOB_ASSIGN_ALL;
+  // An argument that is only its NUL still counts as one; a body without arguments must be empty, unless data follow.
   return m_command->args > 0 ? m_left >= static_cast<uint32_t>(m_command->args) : m_command->data || m_left == 0;
 }
 
@@ -98,7 +98,7 @@ bool PacketCheck::feed(const char* data, size_t size) {
           m_job = std::move(m_assigned);
         }
       }
-      // No body ends before its arguments do.
+      // A body must not end before its arguments do.
       if (m_left == 0 && m_args_left > 0) m_bad = true;
     } else {
       auto n = static_cast<uint32_t>(std::min<size_t>(m_left, static_cast<size_t>(end - data)));
@@ -145,7 +145,7 @@ std::optional<uint64_t> workload_left(int fd) {
   return streams()[fd].workload_left();
 }
 
-// Makes a call that does not wait until something has come, or left, or until the connection has ended.
+// Repeats a non-blocking call until something has come, or left, or until the connection has ended.
 template <typename Call>
 ssize_t wait_for(int fd, ServerWait::Way way, Call call) {
   ServerWait wait{way, true, std::chrono::steady_clock::now(), {}, {}};
@@ -153,7 +153,7 @@ ssize_t wait_for(int fd, ServerWait::Way way, Call call) {
   for (;;) {
     const ssize_t n = call();
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-      if (errno == ENOTCONN) errno = ECONNRESET;  // which libgearman would wait at
+      if (errno == ENOTCONN) errno = ECONNRESET;  // libgearman would wait on ENOTCONN
       return n;
     }
     wait.waits = n < 0;
@@ -168,8 +168,8 @@ ssize_t wait_for(int fd, ServerWait::Way way, Call call) {
   }
 }
 
-// Sends what is said of a job, and reads until the server has heard it. If the connection were closed with the workload
-// on its way, the server might see that first, and give the job to the next.
+// Sends the refusal of a job, and reads until the server has heard it. If the connection were closed with the workload
+// on its way, the server might see the close first, and give the job to the next worker.
 void refuse(int fd, std::string_view bytes) {
   ServerWait wait{ServerWait::Way::out, true, std::chrono::steady_clock::now(), {}, {}};
   auto goes_on = [&] {
@@ -225,7 +225,7 @@ extern "C" {
 int gq_libgearman_connect(int fd, const sockaddr* address, socklen_t size) {
   // libgearman sets 32 KiB, with which a workload of 4 MB takes seconds.
   ::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &gq::send_buffer, sizeof gq::send_buffer);
-  // It also has close(2) wait for ten seconds where the server does not read what is on its way.
+  // libgearman also makes close(2) wait for ten seconds if the server does not read what is on its way.
   constexpr linger no_wait{0, 0};
   ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &no_wait, sizeof no_wait);
   {

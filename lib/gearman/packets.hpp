@@ -1,14 +1,14 @@
-// The packets that gearmand sends, checked before libgearman reads them.
+// Checks the packets that gearmand sends before libgearman reads them.
 //
 // libgearman 1.1.20 crashes on bytes that are no Gearman packets: a line of text (any web server's answer) makes it
 // write through a null pointer, and a packet shorter than its arguments makes it read past its buffer. So gq links a
-// copy of it, which calls the functions of this module in place of connect(2), recv(2) and send(2), and does not link
-// without them (cmake/private_copy.cmake). A stream is given on up to the first byte that no gearmand sends, and ends
-// there like a lost connection.
+// copy of libgearman that calls the functions of this module in place of connect(2), recv(2) and send(2), and that does
+// not link without them (cmake/private_copy.cmake). This module passes a stream on up to the first byte that no
+// gearmand sends; there the stream ends like a lost connection.
 //
-// libgearman must not see EAGAIN inside a packet, either: when its time-out passes there, it forgets the packet and
-// keeps the state of having read a part of it, so that bytes of a workload become its next header, and are written
-// where the job was that it has freed. So a thread with a worker waits here, in place of libgearman
+// libgearman must not see EAGAIN inside a packet either. When its time-out passes there, it forgets the packet, but
+// keeps the state of having read a part of it. So it takes bytes of a workload for its next header, and writes them
+// into the memory of the job that it has freed. So a thread with a worker waits in this module instead of in libgearman
 // (wait_for_servers()).
 #pragma once
 
@@ -24,85 +24,85 @@
 
 namespace gq {
 
-// The descriptor of the connection that libgearman has made in this thread since this was last asked; -1 where it has
-// made none. (A worker has to be asked before anything else in its thread connects.)
+// The descriptor of the connection that libgearman has made in this thread since the last call; -1 if there is none.
+// For a worker's connection, call it before anything else in the thread connects.
 int take_connected();
 
-// Whether a server has woken libgearman's worker in this thread from its sleep since this was last asked. A worker that
-// is given a job without that had one waiting for it.
+// Whether a server has woken libgearman's worker in this thread from its sleep since the last call. If a worker gets a
+// job without being woken, the job was waiting for it.
 bool take_woken();
 
-// From the moment that `when` is true, the next wake-up ends the connection of libgearman's worker in this thread, as
-// if it were lost: a sleeping worker has no job. `when` is kept until the thread ends.
+// Once `when` is true, the next wake-up ends the connection of libgearman's worker in this thread, as if it were lost:
+// a sleeping worker has no job. `when` is used until the thread ends.
 void end_when_woken(const std::atomic<bool>& when);
 
-// A job that a server has assigned, of which all but the workload has come.
+// A job that a server has assigned, and that has arrived except for its workload.
 struct AssignedJob {
   std::string handle, function;
-  uint64_t size = 0;     // of the workload
-  bool reduces = false;  // it has a reducer (SUBMIT_REDUCE_JOB): libgearman would submit its result as another job, and
-                         // wait for that, on a connection that nothing interrupts
+  uint64_t size = 0;  // of the workload
+  // It has a reducer (SUBMIT_REDUCE_JOB): libgearman would submit its result as another job, and wait for that job on a
+  // connection that cannot be interrupted.
+  bool reduces = false;
 };
 
-// Asked in this thread for each job that libgearman's worker in it is given, before libgearman makes room for the
-// workload. nullopt: it is to go on. Else these bytes are sent, and the connection ends: without any, the job stays
-// with the server. May wait; is kept until the thread ends.
+// Called in this thread for each job that libgearman's worker in it gets, before libgearman allocates memory for the
+// workload. nullopt: take the job. Otherwise the returned bytes are sent, and the connection ends; if they are empty,
+// the job stays with the server. The function may wait; it is used until the thread ends.
 using Judge = std::function<std::optional<std::string>(const AssignedJob&)>;
 void judge_jobs(Judge judge);
 
-// How a call of libgearman's worker that reads or sends stands.
+// The state of a call of libgearman's worker that reads or sends.
 struct ServerWait {
   using Time = std::chrono::steady_clock::time_point;
   enum class Way { in, out };
   Way way = Way::in;
-  bool waits = true;             // nothing can come, or leave, at this moment
+  bool waits = true;             // nothing can come, or leave, now
   Time since{}, now{};           // ... and could not since then
-  std::optional<uint64_t> left;  // in: of the workload of the job that is being assigned, before this call
+  std::optional<uint64_t> left;  // in: bytes that the workload of the job being assigned lacked before this call
 };
 
-// From now on libgearman's calls in this thread do not return before something has come, or left, on the worker's
-// connection. `give_up` is asked at each that reads, and every 50 ms while one waits: true ends the connection. It is
-// kept until the thread ends.
+// From now on, libgearman's calls in this thread return only when something has come, or left, on the worker's
+// connection. `give_up` is called for each call that reads, and every 50 ms while a call waits; if it returns true, the
+// connection ends. It is used until the thread ends.
 using GiveUp = std::function<bool(const ServerWait&)>;
 void wait_for_servers(GiveUp give_up);
-// Whether what libgearman connects to in this thread is the worker's: a client needs to see EAGAIN.
+// Whether the next connection that libgearman makes in this thread is the worker's: a client needs to see EAGAIN.
 void connects_worker(bool is_worker);
 
-// Nothing comes or leaves for so long only where the other end is gone, or stuck.
+// If nothing comes or leaves for this long, the other end is gone or stuck.
 inline constexpr std::chrono::seconds longest_silence{30};
-// What has been taken is answered when this program stops; the server has so long to read it.
+// When this program stops, it still answers the jobs that it has taken; the server has this long to read the answer.
 inline constexpr std::chrono::seconds last_words{1};
-// Whether nothing is to be hoped for any more of a connection; `stopping` since when this program stops, if it does.
-// Pure.
+// Whether to give up a connection. `stopping`: when this program began to stop, if it did. Pure.
 bool is_hopeless(const ServerWait& wait, std::optional<ServerWait::Time> stopping);
 
-// Whether the worker's connection has ended, or has been given up, since this was last asked. Then its handle is of no
-// use: it connects again, but takes what it had read of a workload for the beginning of the next.
+// Whether the worker's connection has ended, or was given up, since the last call. Its handle is then useless: it would
+// connect again, but take what it had read of a workload for the beginning of the next.
 bool take_ended();
 
 // A packet as a client or worker sends it.
 std::string request_packet(uint32_t command, std::string_view body);
 
-// What the data of a packet are at most that is no job: a worker is sent the echo of its own words.
+// The most bytes of data in a packet that is not a job: a worker only gets the echo of its own words.
 inline constexpr uint32_t most_data = 8192;
 
-// Whether, in this thread, a connection was ended because of a longer one since this was last asked.
+// Whether a connection in this thread has ended because of a longer packet since the last call.
 bool take_too_long();
 
-// One connection's stream, read in pieces.
+// The stream of one connection, checked piece by piece.
 class PacketCheck {
  public:
-  // `most` bounds the body of a packet that assigns no job.
+  // `most` limits the body of a packet that does not assign a job.
   explicit PacketCheck(uint32_t most = most_data) : m_most(most) {}
-  // False from the first byte on that is not part of a packet which a server sends.
+  // False from the first byte on that is not part of a packet that a server sends.
   bool feed(const char* data, size_t size);
-  // Whether a wake-up was among what was fed since this was last asked.
+  // Whether there was a wake-up since the last call.
   bool take_woken() { return std::exchange(m_woken, false); }
-  // A job that has been assigned in what was fed since this was last asked; a server assigns one at a time.
+  // The job that was assigned since the last call; a server assigns one at a time.
   std::optional<AssignedJob> take_job();
-  // How much of the workload of the job that is being assigned is to come.
+  // How many bytes of the workload of the job being assigned are still to come.
   std::optional<uint64_t> workload_left() const;
-  // Whether what was wrong is the length of a packet.
+  // Whether the stream is bad because a packet is too long.
   bool is_too_long() const { return m_too_long; }
 
  private:

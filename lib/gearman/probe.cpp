@@ -19,8 +19,8 @@ namespace {
 
 constexpr size_t max_answer = 64 << 20, max_line = 8192;
 constexpr Millis server_timeout{3000};  // from when its addresses are known
-constexpr Millis look_interval{50};     // at what cannot be polled for
-constexpr int most_reads = 16;          // in a step: others, and the time, are looked at in between
+constexpr Millis look_interval{50};     // how often to check what cannot be polled for
+constexpr int most_reads = 16;          // in a step, so that other servers and the time are checked in between
 
 }  // namespace
 
@@ -30,7 +30,7 @@ struct Probe::Attempt {
   bool asked = false;
   bool good = false;
   size_t size = 0;   // of the answer so far
-  std::string line;  // of it, not ended yet
+  std::string line;  // the line that has not ended yet
 };
 
 Probe::Probe(const Server& server, const Question& question)
@@ -56,7 +56,7 @@ void Probe::begin(const Lookup::Result& found) {
   }
 }
 
-// False when it is over, with no answer.
+// False when the attempt is over without an answer.
 bool Probe::go_on(Attempt& attempt) {
   if (!attempt.connected) {
     pollfd p{attempt.fd.get(), POLLOUT, 0};
@@ -71,7 +71,7 @@ bool Probe::go_on(Attempt& attempt) {
     attempt.connected = true;
   }
   if (!attempt.asked) {
-    // It is shorter than any socket's buffer.
+    // The question is shorter than any socket's buffer.
     ssize_t n = ::send(attempt.fd.get(), m_question->text.data(), m_question->text.size(), MSG_NOSIGNAL);
     attempt.asked = n == static_cast<ssize_t>(m_question->text.size());
   }
@@ -155,8 +155,8 @@ Choice choose(const std::vector<Probe::State>& states, const Search& search, Pro
   }
   bool waits = any(pending), reached = any(no);
   if (now >= search.deadline || (!waits && !reached))
-    return {reached ? Choice::What::nobody : Choice::What::unreachable};
-  if (!search.patient && reached && (!waits || now >= search.begun + enough)) return {Choice::What::nobody};
+    return {reached ? Choice::What::no_worker : Choice::What::unreachable};
+  if (!search.patient && reached && (!waits || now >= search.begun + enough)) return {Choice::What::no_worker};
   return {};
 }
 

@@ -1,6 +1,6 @@
-// Probes: whether a Gearman server answers, asked of several at the same time, so that none holds up another: one that
-// takes connections and says nothing, one that swallows them, a name that resolves slowly or not. What is asked begins
-// with a line of gearmand's text protocol.
+// Probes: whether a Gearman server answers. Several servers are asked at the same time, so that none delays another: a
+// server may take connections and say nothing, may drop them silently, or its name may resolve slowly or not at all.
+// The question begins with a line of gearmand's text protocol.
 #pragma once
 
 #include <poll.h>
@@ -27,24 +27,24 @@ class Probe {
   using Clock = std::chrono::steady_clock;
   enum class State {
     pending,
-    failed,  // none of them answers; reason() says why
-    no,      // it answers, and that is not what was asked for
-    yes,     // take() is the connection on which it said so
+    failed,  // no address answers; reason() says why
+    no,      // the server answers, but not as wanted
+    yes,     // take() is the connection on which the server said so
   };
-  // The answer is read line by line, and none is kept.
+  // The answer is read line by line; no line is kept.
   struct Question {
     std::string text;
     std::function<bool(std::string_view line)> is_last;
-    std::function<bool(std::string_view line)> good;  // whether one of them says what was asked for
+    std::function<bool(std::string_view line)> good;  // whether a line says what was asked for
   };
 
   Probe(const Server& server, const Question& question);
   Probe(Probe&&) noexcept;
   ~Probe();
 
-  // Goes on as far as that goes without waiting.
+  // Advances as far as possible without waiting.
   State step();
-  // What it waits for, and until when at most.
+  // The descriptors to wait for, and until when at most.
   void waits_for(std::vector<pollfd>& fds) const;
   Clock::time_point until() const { return m_until; }
   const std::string& reason() const { return m_reason; }
@@ -65,35 +65,35 @@ class Probe {
   Fd m_taken;
 };
 
-// "How many workers are there for this function?" They need not live any more.
+// "How many workers are there for this function?" The server may count workers that are dead.
 Probe::Question asks_for_workers(const std::string& function);
 
-// Which of several servers to take. `states` is what each has last said, in the order in which they are preferred.
+// Which of several servers to take. `states` is the last state of each, in the order of preference.
 struct Choice {
-  enum class What { wait, take, nobody, unreachable };
+  enum class What { wait, take, no_worker, unreachable };
   What what = What::wait;
-  size_t index = 0;  // of the one to take
+  size_t index = 0;  // of the server to take
 };
 struct Search {
   Probe::Clock::time_point begun, deadline;
   std::optional<Probe::Clock::time_point> found;  // when the first was found
-  bool patient = false;                           // to wait for a worker that comes later
+  bool patient = false;                           // waits for a worker that comes later
 };
 Choice choose(const std::vector<Probe::State>& states, const Search& search, Probe::Clock::time_point now);
 
-// One that is preferred is waited for so long when another one has been found.
+// How long to wait for a preferred server when another one has been found.
 inline constexpr Millis preference{250};
-// With a server that answers, and has no worker, the others are waited for so long.
+// How long to wait for other servers when one answers and has no worker.
 inline constexpr Millis enough{2000};
 
-// A connection to a server that answers; none, with a reason, where that takes too long, or `stop` becomes true.
+// A connection to a server that answers. Empty, with a reason, if that takes too long, or if `stop` becomes true.
 Fd reach(const Server& server, Millis timeout, const std::atomic<bool>& stop, std::string& reason);
 
-// The server at the other end, by its address: with that, no name is looked up and no dead address tried again. nullopt
-// where it has gone.
+// The address of the server at the other end. A caller that uses it needs no name lookup and tries no dead address
+// again. nullopt if the server is gone.
 std::optional<Server> address_of(const Fd& connection);
 
-// Waits for what any of these wait for, until `deadline` at most, and briefly where `stop` has to be looked at.
+// Waits for any of these, until `deadline` at most; waits only briefly if `stop` must be checked.
 void wait_for_any(const std::vector<pollfd>& fds, Probe::Clock::time_point deadline, const std::atomic<bool>* stop);
 
 }  // namespace gq

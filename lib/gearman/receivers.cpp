@@ -22,22 +22,22 @@ namespace {
 
 constexpr Millis work_timeout{1000};
 constexpr size_t max_receivers = 16;  // for one server; more gave nothing (measured)
-// Jobs in turn that were waiting, for a receiver to be added. With fewer, a lone client on a busy machine has two now
-// and then.
+// So many jobs in a row must have been waiting before a receiver is added. With fewer, a lone client on a busy machine
+// would get two receivers now and then.
 constexpr int enough_waiting = 10;
 constexpr Millis watch_interval{200};
 constexpr Millis reach_timeout{5000}, count_timeout{3000};
 constexpr Millis first_retry{100}, longest_retry{5000};
-// A connection on which nothing came for so long is made anew: the other end may be gone without a word, or stuck.
+// After so long without a byte, the connection is made again: the other end may be gone without notice, or stuck.
 constexpr Millis longest_idle{60'000};
-// For so long all other servers go before one that has sent a workload too slowly.
+// How long all other servers come before a server that has sent a workload too slowly.
 constexpr std::chrono::seconds put_off{60};
 
 }  // namespace
 
-bool WorkloadRoom::take(const void* who, const void* server, uint64_t size, Time now) {
-  auto place = std::find_if(m_line.begin(), m_line.end(), [&](const Waiting& w) { return w.who == who; });
-  if (place == m_line.end()) place = m_line.insert(place, {who, server});
+bool WorkloadRoom::take(const void* waiter, const void* server, uint64_t size, Time now) {
+  auto place = std::find_if(m_line.begin(), m_line.end(), [&](const Waiting& w) { return w.waiter == waiter; });
+  if (place == m_line.end()) place = m_line.insert(place, {waiter, server});
   auto rank = [&](const Waiting& w) {
     const Turn& turn = m_servers[w.server];
     return std::pair(now < turn.put_off, turn.last);
@@ -51,8 +51,8 @@ bool WorkloadRoom::take(const void* who, const void* server, uint64_t size, Time
   return true;
 }
 
-void WorkloadRoom::leave(const void* who) {
-  std::erase_if(m_line, [&](const Waiting& w) { return w.who == who; });
+void WorkloadRoom::leave(const void* waiter) {
+  std::erase_if(m_line, [&](const Waiting& w) { return w.waiter == waiter; });
 }
 
 bool WorkloadRoom::keeps_waiting_others_than(const void* server) const {
@@ -73,9 +73,9 @@ struct Receivers::Group {
   std::atomic<size_t> receivers{0}, busy{0};
   std::atomic<uint64_t> jobs{0};
   size_t own_only = 0;               // of them; guarded by m_mutex
-  std::atomic<size_t> most_busy{0};  // since the last look
+  std::atomic<size_t> most_busy{0};  // since the last end_idle()
   Clock::time_point next_look;       // guarded by m_mutex
-  bool unsaid = false;               // the trouble that it has; guarded by m_mutex
+  bool unsaid = false;               // its trouble has not been logged; guarded by m_mutex
   std::string trouble() const {
     return "server " + std::to_string(reinterpret_cast<uintptr_t>(this));
   }  // several may have one server
@@ -92,35 +92,36 @@ struct Receivers::Receiver {
   Receivers* receivers;
   Group* group;
   bool permanent = false;
-  bool own_only = false;  // serves nothing foreign
+  bool own_only = false;  // serves no foreign jobs
   std::thread thread;
   bool ended = false;  // guarded by m_mutex
   // The handle as the stopping thread sees it, guarded by m_mutex.
   std::optional<gearman_id_t> wake;
   std::atomic<bool> surplus{false};  // it ends after its next job, or when it is woken for one
-  // Only the receiver's own thread:
+  // Used by the receiver's own thread only:
   std::vector<Function> functions;
   Clock::time_point connected_at{}, last_end{};
-  int waiting = 0;         // how many jobs in turn were there when it asked for one
+  int waiting = 0;         // how many jobs in a row were there when it asked for one
   bool gave_back = false;  // a job that could not be stored, or was too large: the connection was closed on purpose
-  WorkloadRoom* room = nullptr;  // of which it has so much
+  WorkloadRoom* room = nullptr;  // where it has `taken` bytes
   uint64_t taken = 0;
   bool assigned = false;  // a job that has not come to on_job() yet
   Flow flow;
-  std::optional<Clock::time_point> stopping;  // since when it knows
+  std::optional<Clock::time_point> stopping;  // since when it knows that this program stops
   std::string ended_because;
   int connection = -1;  // the worker's descriptor
   WaitingClients clients;
 };
 
-// While a receiver has a job.
+// Exists while a receiver has a job.
 class Receivers::Busy {
  public:
   explicit Busy(Receiver& receiver) : m_receiver(receiver) {
     Group& group = *m_receiver.group;
     size_t busy = ++group.busy;
     ++group.jobs;
-    if (busy > group.most_busy) group.most_busy = busy;  // what another one writes here at the same time is as good
+    // A value that another thread writes here at the same time is as good.
+    if (busy > group.most_busy) group.most_busy = busy;
   }
   ~Busy() {
     m_receiver.last_end = Clock::now();
@@ -182,12 +183,12 @@ void Receivers::add_receiver(Group& group) {
   } catch (const Error&) {
     group.own_only -= r.own_only;
     m_receivers.pop_back();
-    // Those that there are go on without it.
+    // The existing receivers go on without it.
     if (group.receivers-- == 1) throw;
   }
 }
 
-// gearmand wakes all that wait for each job that comes; so those that have been too many for a while end.
+// gearmand wakes all sleeping workers for each job; so receivers that have been too many for a while end.
 void Receivers::end_idle(Group& group) {
   auto now = Clock::now();
   std::lock_guard<std::mutex> guard(m_mutex);
@@ -202,7 +203,7 @@ void Receivers::end_idle(Group& group) {
   }
 }
 
-// Only a job that comes calls add_receiver() otherwise, and none comes to receivers that all have one.
+// A job that comes calls add_receiver() otherwise, but no job comes to receivers that all have one.
 void Receivers::add_where_stuck() {
   std::vector<Load> before(m_groups.size());
   while (!pause(watch_interval)) {
@@ -211,13 +212,13 @@ void Receivers::add_where_stuck() {
       const Load now{group.receivers, group.busy, group.jobs};
       try {
         if (are_stuck(std::exchange(*load++, now), now)) add_receiver(group);
-      } catch (const std::exception&) {  // then at the next look
+      } catch (const std::exception&) {  // tried again after the next interval
       }
     }
   }
 }
 
-// Waits, unless the intake stops meanwhile; true when it does.
+// Waits this long, or until stop(); true if stop() was called.
 bool Receivers::pause(Millis duration) {
   std::unique_lock<std::mutex> lock(m_mutex);
   return m_stopping.wait_for(lock, duration, [&] { return m_stop.load(); });
@@ -251,7 +252,7 @@ void Receivers::receive(Receiver& self) {
     }
     if (say && !say_seldom(Level::warning, text, text + "; trying again until it answers")) {
       std::lock_guard<std::mutex> guard(m_mutex);
-      self.group->unsaid = true;  // it is said when it lasts
+      self.group->unsaid = true;  // it is logged later, if it lasts
     }
     retry = std::clamp(retry * 2, first_retry, longest_retry);
     return pause(retry);
@@ -265,7 +266,7 @@ void Receivers::receive(Receiver& self) {
       continue;
     }
     if (!worker) {
-      // libgearman would look up the name, and wait for the connection, in a call that nothing interrupts.
+      // libgearman would look up the name, and wait for the connection, in a call that cannot be interrupted.
       std::string reason;
       Fd connection = reach(self.group->server, reach_timeout, m_stop, reason);
       auto address = address_of(connection);
@@ -282,7 +283,7 @@ void Receivers::receive(Receiver& self) {
         if (!service.foreign || serve == Serve::all) self.functions.push_back({&self, &service});
       for (auto& f : self.functions)
         gearman_worker_add_function(worker.get(), f.service->function.c_str(), 0, on_job, &f);
-      // One round trip, to tell a server that answers from one that does not.
+      // One round trip shows whether the server answers.
       self.connected_at = self.last_end = Clock::now();
       take_ended();
       self.ended_because.clear();
@@ -312,14 +313,14 @@ void Receivers::receive(Receiver& self) {
     } else if (take_ended()) {
       if (failed(self.ended_because.empty() ? reason_text(GEARMAN_LOST_CONNECTION) : self.ended_because)) break;
     } else if (self.assigned) {
-      // It came behind the answer that there is none. libgearman would read its workload later, when its room is
-      // another's.
-      if (failed("it assigns a job that nobody asked for")) break;
+      // The job came after the answer that there is none. libgearman would read its workload later, when the room
+      // belongs to another job.
+      if (failed("it assigns a job that was not asked for")) break;
     } else if (rc == GEARMAN_SUCCESS) {
       retry = Millis(0);
       if (self.surplus) break;
     } else if (rc == GEARMAN_TIMEOUT && Clock::now() - start > work_timeout / 2) {
-      // Nothing to do for this one, unless no other would take what comes.
+      // This receiver has nothing to do. It ends, unless no other would take the next job.
       if (!self.permanent && self.group->busy + 1 < self.group->receivers) break;
       if (Clock::now() - std::max(self.last_end, self.connected_at) > longest_idle) drop();
     } else if (failed(reason_text(rc))) {
@@ -333,7 +334,7 @@ void Receivers::receive(Receiver& self) {
   self.ended = true;
 }
 
-// What is sent in place of taking a job that has been assigned; nullopt where its workload may come.
+// Returns what to send instead of taking an assigned job; nullopt if its workload may come.
 std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& job) {
   give_room_back(self);
   const Service* service = nullptr;
@@ -341,7 +342,7 @@ std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& j
     if (f.service->function == job.function) service = f.service;
   std::unique_lock<std::mutex> lock(m_mutex);
   if (!service) {
-    self.ended_because = "it assigns a job of a function that nobody serves here";
+    self.ended_because = "it assigns a job of a function that this worker does not serve";
     return std::string();
   }
   std::string why, told;
@@ -369,7 +370,7 @@ std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& j
   auto take = [&] { return room.take(&self, self.group, job.size, Clock::now()); };
   bool taken = take();
   if (!taken) {
-    ++self.group->busy;  // so that another receiver is added for what need not wait
+    ++self.group->busy;  // so that another receiver is added for jobs that need not wait
     m_room.wait(lock, [&] { return m_stop || (taken = take()); });
     --self.group->busy;
     m_room.notify_all();  // the next one in line may have room, too
@@ -385,7 +386,7 @@ std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& j
   return std::nullopt;
 }
 
-// Whether what this server sends, or reads, is waited for no more.
+// Whether to give up the connection to this server, because it sends or reads too slowly.
 bool Receivers::gives_up(Receiver& self, const ServerWait& wait) {
   if (m_stop && !self.stopping) self.stopping = wait.now;
   if (is_hopeless(wait, self.stopping)) {
@@ -416,7 +417,7 @@ void Receivers::give_room_back(Receiver& self) {
   m_room.notify_all();
 }
 
-// What to tell the clients of a job that gearmand has merged with others; nullopt where it is one client's, or all are
+// What to tell the clients of a job that gearmand has merged with others; nullopt if it is one client's, or if all are
 // equal.
 std::optional<std::string> Receivers::merged(Receiver& self, const Service& service, std::string_view unique,
                                              std::string_view payload) {
@@ -424,7 +425,7 @@ std::optional<std::string> Receivers::merged(Receiver& self, const Service& serv
   auto clients = self.clients.count(std::string(unique), count_timeout);
   if (!clients)
     say_once(self.group->server.name() +
-             " does not say how many clients wait for a job: those that use one unique are not told from each other");
+             " does not say how many clients wait for a job: clients that use one unique cannot be told apart");
   if (clients.value_or(0) < 2 || is_made_of_payload(unique, service.function, payload)) return std::nullopt;
   say_once(service.function +
            ": clients have submitted jobs with one unique, which the Gearman server has merged; they are told that "
@@ -463,8 +464,8 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
     std::optional<std::string> result, warning;
     {
       Busy busy(self);
-      // One that was there already may have been sent while the answer to the one before was on its way; several in
-      // turn were waiting.
+      // A job that was there already may have been sent while the answer to the last one was on its way; several in a
+      // row were waiting.
       self.waiting = take_woken() ? 0 : self.waiting + 1;
       if (self.waiting >= enough_waiting && self.group->busy >= self.group->receivers)
         self.receivers->add_receiver(*self.group);
@@ -479,10 +480,10 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
       *rc = GEARMAN_WORK_FAIL;
       return nullptr;
     }
-    take_connected();  // to others
+    take_connected();  // connections of `take`, to other servers
     if (result) {
-      // What is stored is never given back: where there is no memory, the answer is empty, and gq-enqueue sends the
-      // same job again.
+      // A stored job is never given back. If there is no memory for the answer, the answer is empty, and gq-enqueue
+      // sends the same job again.
       auto* copy = static_cast<char*>(std::malloc(result->size()));
       if (copy) std::memcpy(copy, result->data(), result->size());
       *result_size = copy ? result->size() : 0;
@@ -493,9 +494,9 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
     self.receivers->say_seldom(Level::error, "cannot take a job", std::string("cannot take a job: ") + e.what());
   }
   self.gave_back = true;
-  // gearmand gives the job to someone else at once, perhaps to us: not too fast.
+  // gearmand gives the job to another worker at once, perhaps to this one again: do not be too fast.
   ::usleep(100'000);
-  // So that nothing more is sent: libgearman would answer WORK_FAIL, and gearmand delete a background job.
+  // Nothing more may be sent: libgearman would answer WORK_FAIL, and gearmand would delete a background job.
   take_connected();
   ::shutdown(self.connection, SHUT_RDWR);
   *rc = GEARMAN_ERROR;

@@ -1,18 +1,20 @@
-// Receivers: threads that take jobs from gearmand and answer each with what a service says.
+// Receivers: threads that take jobs from gearmand and answer each with the result of a service.
 //
-// Each is a thread with a libgearman handle of its own for one server. One is added when all have a job and the last to
-// get one found several waiting, or when all have been busy for a while and none has got another job; those end that
-// are more than have had a job at once in the last second. So one fdatasync serves many, and gearmand, which wakes all
-// that sleep for each job, wakes few in vain. A server that is down holds nothing up. The last of them serves nothing
-// that foreign clients send: those jobs may wait for long, and must not keep gq's own from being answered.
+// Each receiver is a thread with a libgearman handle of its own for one server. A receiver is added in two cases: all
+// have a job and the last to get one found several waiting, or all have been busy for a while and none has got another
+// job. Receivers end if there are more than have had a job at once in the last second. So one fdatasync serves many
+// jobs; and gearmand, which wakes all sleeping workers for each job, wakes few in vain. A server that is down delays no
+// other. The last possible receiver of a server does not serve jobs of foreign clients: those may wait for long, and
+// must not keep gq's own jobs from being answered.
 //
-// How large a job is, its server says before its workload comes. One that is too large is refused then, and the
-// connection made anew; a background job is lost. Foreign jobs together take no more memory than the largest of them
-// may, and neither do gq's own: others wait, but for small ones. What other servers' jobs wait for has to come fast
-// enough, or its connection is closed, and its server's jobs come last for a while.
+// A server says how large a job is before it sends the workload. A job that is too large is refused at that point, and
+// the connection is made again; a background job is then lost. All foreign jobs together take no more memory than the
+// largest of them may, and neither do all of gq's own: other jobs wait, except small ones. While jobs of other servers
+// wait for memory, the workload that has it must arrive fast enough; otherwise its connection is closed, and its server
+// comes last for a while.
 //
-// gearmand gives the job of several clients that have used one unique once, with the payload of the first. No service
-// hears of it: all are told that it failed.
+// If several clients have used one unique, gearmand gives their jobs out as one job, with the payload of the first. No
+// service gets that job: all those clients are told that it failed.
 #pragma once
 
 #include <algorithm>
@@ -39,51 +41,51 @@ namespace gq {
 
 struct Service {
   std::string function;  // as gearmand knows it
-  bool
-      foreign;  // clients that know nothing of gq send it background jobs, which gearmand deletes when they are refused
-  // The answer to a job; nullopt where it has to stay with gearmand. Called by several threads.
+  // Clients that know nothing of gq send it background jobs, which gearmand deletes when a worker refuses them.
+  bool foreign;
+  // The answer to a job; nullopt if the job has to stay with gearmand. Called by several threads.
   std::function<std::optional<std::string>(std::string_view payload)> take;
-  uint64_t max_size;    // a larger job is answered without being read, and so is one with a reducer
-  std::string refusal;  // what it is answered; empty: it is told that it failed, and why
+  uint64_t max_size;    // a larger job is answered without being read, and so is a job with a reducer
+  std::string refusal;  // that answer; empty: the job is told that it failed, and why
 };
 
-// How busy the receivers of a server were at a moment: how many there were, how many had a job, and how many jobs they
-// had got so far.
+// How busy the receivers of a server are: how many there are, how many have a job, and how many jobs they have got so
+// far.
 struct Load {
   size_t receivers = 0, busy = 0;
   uint64_t jobs = 0;
 };
-// Whether another is needed, as two looks say: all have been busy with the same jobs.
+// Whether another receiver is needed: from `before` to `now`, all have been busy with the same jobs.
 inline bool are_stuck(const Load& before, const Load& now) {
   return now.busy > 0 && now.busy >= now.receivers && now.jobs == before.jobs;
 }
 
-// A job of so many bytes, as the questions of nodes and groups of small jobs are, needs no room and waits for none:
-// each receiver has one at most.
+// A job of up to this many bytes needs no room and waits for none: questions of nodes and groups of small jobs are so
+// small, and each receiver has one job at most.
 inline constexpr uint64_t small_job = 640 << 10;
 
-// Memory for the workloads of the jobs that come, shared by all servers. Those that wait for some get it in turn,
-// server by server, and those of one server in the order in which they came, so that small ones do not keep a large one
-// out. Pure; `who` and `server` are any names for one that asks.
+// The memory for the workloads of arriving jobs, shared by all servers. Waiting jobs get memory in turns, server by
+// server, and in the order of arrival within one server, so that small jobs do not keep a large one out. Pure; `waiter`
+// and `server` are any names for the job that asks.
 class WorkloadRoom {
  public:
   using Time = std::chrono::steady_clock::time_point;
   void grow_to(uint64_t most) { m_most = std::max(m_most, most); }
   uint64_t most() const { return m_most; }
-  // True: it has so much, which is no more than there is, from now on. Else it stands in line, and asks again when
-  // something has changed.
-  bool take(const void* who, const void* server, uint64_t size, Time now);
-  void leave(const void* who);  // the line
+  // True: the job has this much memory from now on; `size` must be at most most(). False: the job stands in line, and
+  // must ask again when something has changed.
+  bool take(const void* waiter, const void* server, uint64_t size, Time now);
+  void leave(const void* waiter);  // the line
   void give_back(uint64_t size) { m_taken -= size; }
 
   // Whether jobs of other servers stand in line.
   bool keeps_waiting_others_than(const void* server) const;
-  // Until then, those of this server come last.
+  // Until then, the jobs of this server come last.
   void put_off(const void* server, Time until) { m_servers[server].put_off = until; }
 
  private:
   struct Waiting {
-    const void *who, *server;
+    const void *waiter, *server;
   };
   struct Turn {
     Time put_off{};
@@ -94,13 +96,14 @@ class WorkloadRoom {
   std::map<const void*, Turn> m_servers;
 };
 
-// How fast a workload comes, seen over one look after another. Pure.
+// How fast a workload arrives, measured in consecutive periods. Pure.
 class Flow {
  public:
   using Time = std::chrono::steady_clock::time_point;
   static constexpr std::chrono::seconds look{3};
   explicit Flow(Time begun = {}) : m_since(begun) {}
-  // Whether in the last look that is over less than `least` bytes a second came. `came` is how many have by now.
+  // Whether less than `least` bytes a second came in the last complete period. `came` is how many bytes have come so
+  // far.
   bool is_slow(uint64_t came, uint64_t least, Time now);
 
  private:
@@ -109,24 +112,24 @@ class Flow {
   bool m_slow = false;
 };
 
-// One that others wait for has to come so fast that the largest takes no longer than this.
+// A workload that other jobs wait for must be so fast that the largest one would take no longer than this.
 inline constexpr std::chrono::seconds longest_workload{300};
 
 class Receivers {
  public:
-  enum class Serve { nothing, own, all };  // own: what is not foreign
+  enum class Serve { nothing, own, all };  // own: jobs that are not foreign
 
-  // `wanted` says which services are served at this moment; asked about once a second.
+  // `wanted` says which services to serve now; it is called about once a second.
   Receivers(std::vector<Server> servers, std::vector<Service> services, std::function<Serve()> wanted);
   ~Receivers();  // stop()
 
   void start();
-  // Takes no more; what has been taken is answered. Returns when all threads are gone.
+  // Takes no more jobs and answers those that were taken. Returns when all threads have ended.
   void stop();
 
  private:
   struct Group;     // the receivers of one server
-  struct Function;  // what libgearman's callback is given
+  struct Function;  // the context of libgearman's callback
   struct Receiver;
   class Busy;
   using Clock = std::chrono::steady_clock;
@@ -137,7 +140,7 @@ class Receivers {
   std::optional<std::string> merged(Receiver& self, const Service& service, std::string_view unique,
                                     std::string_view payload);
   void say_once(const std::string& what);
-  // False where it has been said too lately.
+  // False if that kind was logged too recently.
   bool say_seldom(Level level, const std::string& kind, const std::string& text);
   std::optional<std::string> judge(Receiver& self, const AssignedJob& job);
   bool gives_up(Receiver& self, const ServerWait& wait);

@@ -23,18 +23,18 @@ namespace {
 constexpr Millis status_interval{1000};
 constexpr Millis look_interval{50};
 constexpr int send_buffer = 1 << 20;
-// A packet is 4 bytes of magic, the command, the size of what follows; numbers are big-endian. Arguments are separated
-// by NUL.
+// A packet is 4 bytes of magic, the command, and the size of what follows; numbers are big-endian. Arguments are
+// separated by NUL.
 constexpr size_t header_size = 12;
 // No answer is nearly as long: it has a line for each record or ID.
 constexpr size_t least_longest = 4 << 20, bytes_for_one = 8, most_longest = 16 << 20;
-// Deadlines, and whether to stop, are looked at in between.
+// Deadlines, and whether to stop, are checked in between.
 constexpr int most_reads = 16;
 // Packets that answer nothing; workers of gq send one with a job at most.
 constexpr size_t most_unasked = 1000;
-constexpr const char* too_much = "it sends more than what answers this";
+constexpr const char* too_much = "it sends more than any answer has";
 
-// What all objects of this process have seen, for many live for one request only.
+// What all objects of this process have seen, because many objects live for one request only.
 class Seen {
  public:
   // The server to try first for a function.
@@ -47,7 +47,7 @@ class Seen {
     m_first[function] = server;
   }
 
-  // Says why a server cannot be reached, once until it answers.
+  // Logs why a server cannot be reached, once until it answers.
   void unreachable(const std::string& server, const std::string& why) {
     std::lock_guard<std::mutex> guard(m_mutex);
     if (m_unreachable.count(server)) return;
@@ -106,11 +106,11 @@ struct Requests::Request {
   bool is_over() const { return answered || !failure.empty(); }
 };
 
-Requests::Requests(std::vector<Server> servers, std::string gearman_function, std::string nobody,
+Requests::Requests(std::vector<Server> servers, std::string gearman_function, std::string no_worker,
                    const std::atomic<bool>* stop)
     : m_servers(std::move(servers)),
       m_function(std::move(gearman_function)),
-      m_nobody(std::move(nobody)),
+      m_no_worker(std::move(no_worker)),
       m_stop(stop) {}
 
 Requests::~Requests() = default;
@@ -118,7 +118,7 @@ Requests::~Requests() = default;
 void Requests::connect(Clock::time_point deadline, bool patient) {
   char byte;
   if (m_connection && ::recv(m_connection.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN) return;
-  m_connection.reset();  // it has ended, or says what nobody asked
+  m_connection.reset();  // it has ended, or the server sends what was not asked for
   struct Candidate {
     size_t server = 0;
     std::optional<Probe> probe;
@@ -170,12 +170,12 @@ void Requests::connect(Clock::time_point deadline, bool patient) {
         seen().prefer(m_function, m_server);
         m_connection = taken.probe->take();
         ::setsockopt(m_connection.get(), SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer);
-        m_check = PacketCheck(most_longest);  // read() bounds what comes
+        m_check = PacketCheck(most_longest);  // read() limits the length of packets
         m_received.clear();
         return;
       }
-      case Choice::What::nobody:
-        throw Error(Exit::retry, m_nobody);
+      case Choice::What::no_worker:
+        throw Error(Exit::retry, m_no_worker);
       case Choice::What::unreachable:
         if (reason.empty()) reason = "no answer in time";
         throw Error(Exit::unavailable, "cannot reach a Gearman server" +
@@ -210,13 +210,13 @@ void Requests::start(const std::vector<std::string_view>& payloads, Answered ans
   write();
 }
 
-// Gives the connection up.
+// Gives up the connection.
 void Requests::lost(const std::string& reason) {
   m_connection.reset();
   m_reason = reason;
 }
 
-// Sends what can be sent without waiting; whether there is more that could be.
+// Sends what can be sent without waiting; true if there is more to send.
 bool Requests::write() {
   while (m_connection) {
     bool begun = m_begun > 0 && m_requests[m_begun - 1].sent < m_requests[m_begun - 1].size();
@@ -270,7 +270,7 @@ void Requests::read() {
   }
 }
 
-// False for what no server says.
+// False for a packet that no server sends.
 bool Requests::take_packet(uint32_t command, std::string_view body) {
   const size_t end = body.find('\0');
   const std::string_view handle = body.substr(0, end),
@@ -345,9 +345,9 @@ std::string Requests::finish(Clock::time_point deadline) {
     if (reason.empty()) reason = r.failure;
   }
   if (all) return {};
-  // What is still under way there is not waited for any more.
+  // What is still under way on the connection is not waited for any more.
   m_connection.reset();
-  seen().prefer(m_function, m_server + 1);  // a worker that is registered there may live no more
+  seen().prefer(m_function, m_server + 1);  // a worker that is registered there may be dead
   return reason.empty() ? "no answer in time" : reason;
 }
 
