@@ -1,5 +1,5 @@
-// Fixed-width numbers in byte strings: little-endian for formats on disk and on the wire, big-endian for keys that
-// have to sort by value.
+// Fixed-width numbers in byte strings: little-endian for formats on disk and on the wire, big-endian for keys that must
+// sort by value.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ void put_le(std::string& out, T value) {
   out.append(bytes, sizeof bytes);
 }
 
-// Reads a number at `offset`; the caller has checked that it is there.
+// Reads a number at `offset`. The caller has checked that `in` is long enough.
 template <typename T>
 T get_le(std::string_view in, size_t offset) {
   static_assert(std::is_unsigned_v<T>);

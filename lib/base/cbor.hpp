@@ -1,9 +1,9 @@
-// CBOR (RFC 8949), as much of it as records need: maps with text keys, definite lengths and no tags. (nlohmann's CBOR
-// wants a tree to write, and reads byte by byte: both were most of the work of queueing a job.)
+// CBOR (RFC 8949), the part that records need: maps with text keys, definite lengths and no tags. (nlohmann's CBOR
+// needs a tree to write, and reads byte by byte: both were most of the work of queueing a job.)
 //
-// A struct is written as a map and read from one by its static fields(self, visit): that calls visit(key, member) for
-// each member in the order of the bytes, with the member's default behind it where that is not T(). A member that has
-// its default is not written, and a key that is unknown is skipped.
+// A struct is written as a map, and read from one, by its static fields(self, visit). That function calls visit(key,
+// member) for each member in the order of the bytes, and passes the member's default as a third argument if it is not
+// T(). A member that has its default is not written. Unknown keys are skipped.
 #pragma once
 
 #include <algorithm>
@@ -34,7 +34,7 @@ inline constexpr uint64_t cbor_false = 20, cbor_true = 21;
 class CborMap {
  public:
   explicit CborMap(std::string& out) : m_out(out), m_start(out.size()) { m_out += static_cast<char>(cbor_map); }
-  // After the last pair: how many there are.
+  // Call this after the last pair: it writes the number of pairs.
   void finish() {
     if (m_pairs >= 24) m_out.insert(m_start + 1, 1, static_cast<char>(m_pairs));
     m_out[m_start] = static_cast<char>(cbor_map | std::min(m_pairs, 24u));
@@ -76,12 +76,12 @@ class CborMap {
   unsigned m_pairs = 0;
 };
 
-// Reads what CborMap writes, and steps over anything else of definite length without tags.
+// Reads what CborMap writes, and skips anything else of definite length without tags.
 class CborReader {
  public:
   struct Item {
     unsigned type;
-    uint64_t value;         // a number, or how many items (of a map: pairs) follow
+    uint64_t value;         // a number, or how many items follow (of a map: pairs)
     std::string_view text;  // of a text, or of bytes
   };
 
@@ -109,7 +109,7 @@ class CborReader {
     return item;
   }
 
-  // Steps over what follows an array or a map; false where that is not whole or nested too deep.
+  // Skips what follows an array or a map; false if that is incomplete or nested too deep.
   bool skip_contents(const Item& item, int depth = 8) {
     if (item.type != cbor_array && item.type != cbor_map) return true;
     if (depth == 0 || item.value > m_in.size()) return false;
@@ -120,8 +120,8 @@ class CborReader {
     return true;
   }
 
-  // Goes through the pairs of a map: visit(key, value) steps over what follows the value. False where it does not, and
-  // where the map is not all that there is.
+  // Calls visit(key, value) for each pair of a map; visit must consume what follows the value. False if visit returns
+  // false, or if the input is not exactly one map.
   template <typename Visit>
   bool pairs(Visit visit) {
     auto map = next();
@@ -134,7 +134,7 @@ class CborReader {
     return at_end();
   }
 
-  // What an item says; false where it is something else.
+  // The value of an item; false if the item has another type.
   bool read(const Item& item, std::string& value) {
     value = item.text;
     return item.type == cbor_text;
@@ -176,7 +176,7 @@ void write_fields(CborMap& map, const T& from) {
   });
 }
 
-// False where the bytes are no map, or a field is not of its kind.
+// False if the bytes are not a map, or a field has the wrong type.
 template <typename T>
 bool read_fields(std::string_view bytes, T& into) {
   CborReader in(bytes);

@@ -37,14 +37,14 @@ std::string birth_of(const struct statx& st) {
   return std::to_string(st.stx_btime.tv_sec) + "." + padded(st.stx_btime.tv_nsec, 9);
 }
 
-// Takes from others what they may do with a file or directory of this user. On a disk that is only read it stays.
+// Removes the permissions of other users from a file or directory of this user. On a read-only disk they stay.
 void make_private(int fd, const struct stat& st, mode_t mode) {
   if (st.st_uid == ::geteuid() && (st.st_mode & (S_IRWXG | S_IRWXO))) (void)!::fchmod(fd, mode);
 }
 
-// File systems that other machines may share, so that flock(2) or fsync(2) do not mean what gq needs. Numbers from
-// statfs(2). FUSE is one of them, for who can tell what is behind it (sshfs, glusterfs), and whether what it says of
-// owners is true.
+// File systems that other machines may share, so that flock(2) or fsync(2) may not do what gq needs. Numbers from
+// statfs(2). FUSE counts as one: what is behind it is not known (sshfs, glusterfs), nor whether the owners that it
+// reports are true.
 bool is_network_file_system(long type) {
   constexpr uint32_t smb2 = 0xfe534d42, ceph = 0x00c36400, lustre = 0x0bd00bd0, gpfs = 0x47504653, cifs = 0xff534d42,
                      gfs2 = 0x01161970, fuse = 0x65735546, orangefs = 0x20030528, beegfs = 0x19830326,
@@ -83,7 +83,7 @@ Directory::Directory(std::string path, Fd fd, bool keeps_private)
 Directory Directory::of_store(const std::string& path, bool create, bool link) {
   const std::string what = "open the store " + printable(path);
   auto refuse = [&](const char* why) { return Error(Exit::config, "cannot " + what + ": " + why); };
-  // As a place only: nothing of it is read before it is known to whom it belongs.
+  // O_PATH: nothing is read before the owner is known.
   const int flags = link ? O_PATH : O_PATH | O_NOFOLLOW;
   Fd place = gq::try_open(path, flags);
   if (!place && errno == ENOENT) {
@@ -95,7 +95,7 @@ Directory Directory::of_store(const std::string& path, bool create, bool link) {
   if (!place || disk().fstat(place.get(), &st) != 0) throw_errno(Exit::config, what);
   if (!S_ISDIR(st.st_mode)) throw refuse(S_ISLNK(st.st_mode) ? is_link : "it is not a directory");
   if (st.st_mode & (S_IWGRP | S_IWOTH)) throw refuse("others can write to it (chmod 700 it)");
-  // Root is refused as well: the owner could not use the files that root would make.
+  // Root is refused, too: the owner could not use the files that root would make.
   if (st.st_uid != ::geteuid()) throw refuse("it belongs to another user, who has to run this");
   struct statfs fs;
   if (disk().fstatfs(place.get(), &fs) != 0) throw_errno(Exit::config, what);
@@ -128,7 +128,7 @@ std::string Directory::made_at(const std::string& name) const {
 }
 
 std::string Directory::mount_identity() const {
-  constexpr unsigned unique_mount = 0x4000;  // STATX_MNT_ID_UNIQUE: not used again by another mount
+  constexpr unsigned unique_mount = 0x4000;  // STATX_MNT_ID_UNIQUE: no other mount gets the same number
   struct statx more;
   char boot[64];
   Fd fd = gq::try_open("/proc/sys/kernel/random/boot_id", O_RDONLY);
@@ -154,7 +154,7 @@ Fd Directory::open_checked(const std::string& name, int flags, const char*& why)
     errno = EINVAL;
     return {};
   }
-  // What must not be opened is not waited for either, nor cut.
+  // A file that must not be opened is neither waited for nor truncated.
   Fd fd = open_at(m_fd->get(), name, (flags & ~O_TRUNC) | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
   struct stat st;
   if (!fd) {
@@ -170,7 +170,7 @@ Fd Directory::open_checked(const std::string& name, int flags, const char*& why)
   }
   if (m_keeps_private) make_private(fd.get(), st, S_IRUSR | S_IWUSR);
   if ((flags & O_TRUNC) && disk().ftruncate(fd.get(), 0) != 0) return {};
-  ::fcntl(fd.get(), F_SETFL, flags & O_APPEND);  // a command may read it
+  ::fcntl(fd.get(), F_SETFL, flags & O_APPEND);  // blocking again: a command may read it
   return fd;
 }
 
@@ -179,7 +179,7 @@ Fd Directory::try_open(const std::string& name, int flags) const {
   return open_checked(name, flags, why);
 }
 
-// Without `why`, errno says it.
+// If `why` is null, errno has the reason.
 void Directory::refuse(const std::string& name, const char* why, Exit code) const {
   const std::string what = "open " + printable(path_of(name));
   if (why) throw Error(code == Exit::storage ? Exit::config : code, "cannot " + what + ": " + why);
@@ -290,7 +290,7 @@ bool Directory::rename_new(const std::string& from, const Directory& target, con
 bool Directory::link(const std::string& from, const Directory& target, const std::string& to) const {
   if (!is_entry(from) || !is_entry(to)) return quietly(EINVAL);
   if (disk().linkat(fd(), from.c_str(), target.fd(), to.c_str(), 0) != 0) return false;
-  // What was linked is known only now.
+  // Only now it is known what was linked.
   struct stat st;
   if (target.look_at(to, st) && trusts(st)) return true;
   target.remove(to);

@@ -50,7 +50,7 @@ class Kernel final : public Disk {
   int fstatfs(int fd, struct statfs* fs) override { return ::fstatfs(fd, fs); }
   int flock(int fd, int operation) override { return ::flock(fd, operation); }
   int list(int directory, std::vector<std::string>& names) override {
-    // With a place of its own in the list.
+    // A descriptor with a read position of its own.
     const int own = ::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (own < 0) return -1;
     std::unique_ptr<DIR, int (*)(DIR*)> dir(::fdopendir(own), ::closedir);
@@ -73,7 +73,7 @@ Disk* other_disk = nullptr;
 }  // namespace
 
 Disk& disk() {
-  static Disk& kernel = *new Kernel;  // never destroyed: what is still open then is closed through it
+  static Disk& kernel = *new Kernel;  // never destroyed: descriptors that are still open at exit are closed through it
   return other_disk ? *other_disk : kernel;
 }
 

@@ -1,8 +1,8 @@
-// The disk: each call through which gq reaches the files of a store. They are the kernel's, or those of a simulated
+// The disk: each call through which gq reaches the files of a store. The calls go to the kernel, or to a simulated
 // disk, which forgets what was not synced (tests/disk).
 //
-// The surprising fact: it is one for the whole process, as the kernel is. Descriptors are numbers, so whatever has one
-// need not know whose it is.
+// The surprising fact: there is one disk for the whole process, as there is one kernel. Descriptors are numbers, so
+// code that has one need not know to which disk it belongs.
 #pragma once
 
 #include <sys/stat.h>
@@ -38,13 +38,13 @@ class Disk {
   virtual int flock(int fd, int operation) = 0;
   // The entries of a directory, in no order, as readdir(3) tells them.
   virtual int list(int directory, std::vector<std::string>& names) = 0;
-  // Before a lock is asked for again.
+  // Waits before a lock is tried again.
   virtual void wait(std::chrono::microseconds time) = 0;
 };
 
 Disk& disk();
 
-// Puts another in its place, which has to outlive that; nullptr: the kernel's. Only while no other thread uses it.
+// Replaces the disk by another one, which must outlive that; nullptr: the kernel's. Only while no other thread uses it.
 void use_disk(Disk* other);
 
 }  // namespace gq

@@ -1,7 +1,7 @@
-// Errors: one exception type for what nobody planned for, carrying the exit code the program ends with.
+// Errors: one exception type for failures that no caller plans for. It carries the exit code of the program.
 //
-// What a caller plans for is a value (optional, enum, result struct), never an Error. The text is one
-// sentence without a final stop, "cannot VERB OBJECT: reason", ready to stand behind the program's name.
+// A result that a caller plans for is a value (optional, enum, result struct), never an Error. The text is one sentence
+// without a final stop, "cannot VERB OBJECT: reason", ready to follow the program's name.
 #pragma once
 
 #include <stdexcept>
@@ -42,7 +42,7 @@ class Error : public std::runtime_error {
 // The text of an errno, thread-safe.
 std::string errno_text(int error_number);
 
-// True for the errors that mean "no room": ENOSPC, EDQUOT.
+// True for errors that mean "no room": ENOSPC, EDQUOT.
 bool is_disk_full(int error_number);
 
 }  // namespace gq

@@ -90,7 +90,7 @@ std::optional<std::string> read_all(int fd, uint64_t limit, const std::string& n
   std::string data;
   constexpr size_t usual = 1 << 16;
   size_t chunk = usual;
-  // A file in one read; one byte more than it has, to see its end. None of one that is too large.
+  // Reads a file at once, with one byte more than its size to see its end. Reads nothing if the file is too large.
   if (::fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0) {
     const auto left =
         static_cast<uint64_t>(std::max<off_t>(st.st_size - std::max<off_t>(::lseek(fd, 0, SEEK_CUR), 0), 0));
@@ -174,7 +174,7 @@ bool try_lock(int fd, FileLock::Mode mode) {
 
 namespace {
 
-// Who holds a lock on this file, as the kernel tells.
+// The process that holds a lock on this file, as the kernel tells.
 std::string holder_of(int fd) {
   struct stat st;
   std::ifstream locks("/proc/locks");
@@ -182,7 +182,7 @@ std::string holder_of(int fd) {
     char file[64];
     std::snprintf(file, sizeof file, "%02x:%02x:%lu", major(st.st_dev), minor(st.st_dev),
                   static_cast<unsigned long>(st.st_ino));
-    // NUMBER: FLOCK ADVISORY WRITE PID DEVICE:INODE ...; those that wait have an arrow.
+    // NUMBER: FLOCK ADVISORY WRITE PID DEVICE:INODE ...; waiting processes have an arrow.
     for (std::string line, number, kind, advisory, mode, place; std::getline(locks, line);) {
       long pid = 0;
       if (std::istringstream(line) >> number >> kind >> advisory >> mode >> pid >> place && kind == "FLOCK" &&
@@ -202,7 +202,7 @@ std::string name_of(int fd) {
 
 void wait_for_lock(int fd, FileLock::Mode mode, Millis patience) {
   if (try_lock(fd, mode)) return;
-  // Often at first, or those that hold it one after the other would leave no gap for this one.
+  // Often at first: processes that take the lock one after the other would otherwise leave no gap for this one.
   constexpr auto often = std::chrono::microseconds(100), seldom = std::chrono::microseconds(1000);
   Wait wait([fd] { return holder_of(fd); }, [fd] { return "holds " + printable(name_of(fd)); }, patience);
   for (; !try_lock(fd, mode); wait.check()) disk().wait(wait.lasted() < std::chrono::seconds(2) ? often : seldom);

@@ -30,11 +30,11 @@ class Fd {
   int m_fd = -1;
 };
 
-// Opens a file by its path, links and all; what is in a store or a snapshot is opened through its directory
-// (directory.hpp). Throws Error with `code` where it cannot.
+// Opens a file by its path and follows links. Files in a store or a snapshot are opened through their directory instead
+// (directory.hpp). Throws Error with `code` on failure.
 Fd open_file(const std::string& path, int flags, mode_t mode = 0600, Exit code = Exit::storage);
 
-// Opens a file; an empty Fd and errno where it cannot.
+// Opens a file; returns an empty Fd and sets errno on failure.
 Fd try_open(const std::string& path, int flags, mode_t mode = 0600);
 
 // Reads up to `size` bytes at `offset`, fewer only at the end of the file. Throws on an error.
@@ -44,14 +44,14 @@ size_t read_at(int fd, void* buffer, size_t size, uint64_t offset);
 void write_all(int fd, std::string_view data, const std::string& name);
 void write_all_at(int fd, std::string_view data, uint64_t offset, const std::string& name);
 
-// Both ends of a pipe(2); throws Error(retry) where there is none to be had.
+// Both ends of a pipe(2); throws Error(retry) if none can be made.
 struct Pipe {
   Fd reader, writer;
 };
 Pipe make_pipe();
 
-// The whole of what can be read from fd; nullopt when it is longer than `limit` bytes. Throws Error(no_input), also
-// when its end has not come within `patience`.
+// Everything that can be read from fd; nullopt if that is longer than `limit` bytes. Throws Error(no_input), also if
+// the end does not come within `patience`.
 std::optional<std::string> read_all(int fd, uint64_t limit, const std::string& name,
                                     Millis patience = endless_patience);
 
@@ -60,17 +60,17 @@ bool file_exists(const std::string& path);
 // Whether this name is still, or again, that of the open file.
 bool same_file(int fd, const std::string& path);
 
-// mkdir(2), mode 0700; true when it was made now (then its parent has been synced too).
+// mkdir(2), mode 0700; true if the directory was made now (then its parent has been synced, too).
 bool make_directory(const std::string& path);
 
 // The same for a path, parents included.
 void make_directories(const std::string& path);
 
-// Holds flock(2) on a descriptor for as long as it exists. The kernel frees it when the process dies.
+// Holds flock(2) on a descriptor for as long as it exists. The kernel frees the lock when the process dies.
 class FileLock {
  public:
   enum class Mode { shared, exclusive };
-  // Waits for the lock as wait.hpp says: throws Error(retry) where another process holds it for too long.
+  // Waits for the lock as wait.hpp says: throws Error(retry) if another process holds it for too long.
   FileLock(int fd, Mode mode, Millis patience = usual_patience);
   ~FileLock();
   FileLock(const FileLock&) = delete;
@@ -80,10 +80,10 @@ class FileLock {
   int m_fd;
 };
 
-// Takes the lock if it is free; false when somebody else has it. It stays until the description is closed.
+// Takes the lock if it is free; false if another process has it. The lock stays until the description is closed.
 bool try_lock(int fd, FileLock::Mode mode);
 
-// The same, but waits for it as a FileLock does.
+// The same, but waits for the lock as a FileLock does.
 void wait_for_lock(int fd, FileLock::Mode mode, Millis patience = usual_patience);
 
 }  // namespace gq

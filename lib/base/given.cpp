@@ -17,10 +17,11 @@
 namespace gq {
 namespace {
 
-constexpr int most_links = 40;  // as the kernel has it
+constexpr int most_links = 40;  // as in the kernel
 constexpr const char* standard_names[] = {"/dev/stdin", "/dev/stdout", "/dev/stderr"};
 
-// Another descriptor for the same open file. Not for one that this program has opened itself: those are closed on exec.
+// Another descriptor for the same open file. Refuses descriptors that this program has opened itself: those are closed
+// on exec.
 Fd duplicate(int fd, int flags) {
   const int wrong = (flags & O_ACCMODE) == O_RDONLY ? O_WRONLY : O_RDONLY;
   const int own = ::fcntl(fd, F_GETFD), status = ::fcntl(fd, F_GETFL);
@@ -47,8 +48,8 @@ std::string name_of(mode_t mode) {
                           : "a device";
 }
 
-// Which descriptor of this process a path is a name of. Not through a link of another user, who would choose then what
-// is trusted.
+// The descriptor of this process that a path names. Does not follow a link of another user, which could then choose
+// what is trusted.
 std::optional<int> descriptor_of(const std::string& name) {
   std::filesystem::path path = name;
   for (int links = 0; links < most_links; ++links) {
@@ -56,7 +57,7 @@ std::optional<int> descriptor_of(const std::string& name) {
       if (auto number = path.native().rfind(directory, 0) == 0 ? parse_count(path.native().substr(directory.size()))
                                                                : std::nullopt)
         return *number <= INT32_MAX ? std::optional(static_cast<int>(*number)) : std::nullopt;
-    for (int fd = 0; fd < 3; ++fd)  // before their links are looked at: in a user namespace those belong to 65534
+    for (int fd = 0; fd < 3; ++fd)  // before their links are checked: in a user namespace those belong to 65534
       if (path == standard_names[fd]) return fd;
     struct stat st;
     if (::lstat(path.c_str(), &st) != 0 || !is_trusted(st)) return std::nullopt;
@@ -68,9 +69,9 @@ std::optional<int> descriptor_of(const std::string& name) {
   return std::nullopt;
 }
 
-// A file that is not there yet is made where its name says, and not where a link leads that has come there since the
-// name was looked at. A link of this user's or root's that leads to nothing is followed as it was when its owner was
-// looked at. An empty Fd, and errno, where that cannot be.
+// Makes a missing file where its name says, not where a link leads that appeared after the name was checked. A link of
+// this user or of root that leads to nothing is followed as it was when its owner was checked. Returns an empty Fd and
+// sets errno on failure.
 Fd open_or_make(const std::string& path, int flags, mode_t mode, int links = 0) {
   for (int tries = 0; tries < most_links; ++tries) {
     Fd fd = try_open(path, flags & ~O_CREAT);
@@ -80,7 +81,7 @@ Fd open_or_make(const std::string& path, int flags, mode_t mode, int links = 0) 
     struct stat st;
     char target[PATH_MAX];
     Fd there = try_open(path, O_PATH | O_NOFOLLOW);
-    if (!there || ::fstat(there.get(), &st) != 0 || !S_ISLNK(st.st_mode)) continue;  // another has just made it
+    if (!there || ::fstat(there.get(), &st) != 0 || !S_ISLNK(st.st_mode)) continue;  // another process has just made it
     const ssize_t size =
         is_trusted(st) && links < most_links ? ::readlinkat(there.get(), "", target, sizeof target) : -1;
     if (size > 0 && static_cast<size_t>(size) < sizeof target)
@@ -101,7 +102,7 @@ Error not_trusted(const std::string& path, const std::string& why) {
 
 void check_link(const std::string& given) {
   struct stat st;
-  std::string path = given;  // with a slash behind it, lstat(2) would follow it
+  std::string path = given;  // with a slash at its end, lstat(2) would follow it
   while (path.size() > 1 && (path.back() == '/' || path.ends_with("/."))) path.pop_back();
   if (::lstat(path.c_str(), &st) == 0 && S_ISLNK(st.st_mode) && !is_trusted(st))
     throw not_trusted(path, "it is a link of another user's");
@@ -131,7 +132,7 @@ Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mod
   for (;; go_on()) {
     fd = own ? duplicate(*own, flags) : open_or_make(path, flags | O_NONBLOCK | O_NOCTTY, mode);
     if (fd || errno != EWOULDBLOCK) break;
-    // A process of the file's owner, or of root, holds a lease on it. This program waits for its own user's and root's.
+    // A process of the file's owner, or of root, holds a lease on it. This program waits for its own user and for root.
     struct stat leased;
     if (::stat(path.c_str(), &leased) == 0 && !is_trusted(leased)) {
       if (kinds != anything) throw not_trusted(path, "it belongs to another user");
@@ -141,7 +142,7 @@ Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mod
   }
   const int error = errno;
   struct stat st;
-  // To write to a FIFO that nobody reads is an error of its own.
+  // Writing to a FIFO without a reader is an error of its own.
   const bool known = fd ? ::fstat(fd.get(), &st) == 0 : error == ENXIO && ::stat(path.c_str(), &st) == 0;
   if (known && !(kinds & kind_of(st)) && !(own && (kinds & inherited)))
     throw Error(code, "cannot open " + printable(path) + ": it is " + name_of(st.st_mode));

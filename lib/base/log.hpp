@@ -1,5 +1,5 @@
-// Messages to the person who runs a program. The library never prints: it hands lines to the sink that the program
-// installed before it started any thread; without one they are dropped.
+// Messages to the user of a program. The library never prints: it passes lines to the sink that the program installed
+// before it started any thread. Without a sink, lines are dropped.
 #pragma once
 
 #include <chrono>
@@ -18,17 +18,17 @@ using LogSink = std::function<void(Level, const std::string&)>;
 void set_log_sink(LogSink sink);
 void log(Level level, const std::string& text);
 
-// A text without what differs from one time to the next: words with digits in them, as IDs.
+// A text without the words that differ from one time to the next: those with digits, such as IDs.
 std::string kind_of(const std::string& text);
 
-// What others can cause as often as they like: a line a minute of each kind.
+// Limits log lines that other programs can cause as often as they like: one line a minute of each kind.
 class Seldom {
  public:
   using Time = std::chrono::steady_clock::time_point;
-  // What is to stand behind a line of that kind, about those that were left out since the last one; nullopt where it is
-  // to be left out, too.
+  // A suffix for a line of that kind, which counts the lines that were left out since the last one; nullopt if this
+  // line must be left out, too.
   std::optional<std::string> behind(const std::string& kind, Time now);
-  // Those that are left out and were not told of yet, by kind; they are told of with that.
+  // The lines that were left out and are not reported yet, by kind. They count as reported from now on.
   std::map<std::string, uint64_t> take_left_out();
 
  private:

@@ -12,7 +12,7 @@
 namespace gq {
 namespace {
 
-// So that a name server that is slower than those who ask can wait is heard by them when they ask again.
+// If the name server is slower than the callers can wait, they get its answer when they ask again.
 constexpr std::chrono::seconds kept{10};
 constexpr size_t most_addresses = 8;
 

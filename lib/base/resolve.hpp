@@ -1,6 +1,6 @@
-// Names of hosts, looked up without holding up whoever asks. getaddrinfo(3) cannot be interrupted, and beside a name
-// server that does not answer it takes many seconds; so it has a thread of its own, for which nobody waits. All who ask
-// for a name share one lookup.
+// Looks up the names of hosts without blocking the caller. getaddrinfo(3) cannot be interrupted, and takes many seconds
+// if the name server does not answer. So it runs in a thread of its own, and no thread waits for that one. All callers
+// that look up one name share one lookup.
 #pragma once
 
 #include <sys/socket.h>
@@ -26,13 +26,13 @@ class Lookup {
  public:
   struct Result {
     std::vector<Address> addresses;
-    std::string reason;  // why there are none
+    std::string reason;  // why there are no addresses
   };
 
-  // Begins to look a name up, or joins those who do, or did a moment ago. Throws Error(retry) where that cannot begin.
+  // Begins a lookup, or joins one that is under way or has just ended. Throws Error(retry) if it cannot begin.
   static std::shared_ptr<Lookup> of(const std::string& host, uint16_t port);
 
-  // nullopt while it goes on; poll(2) on fd() returns from its end on.
+  // nullopt while the lookup goes on; poll(2) on fd() returns once it has ended.
   std::optional<Result> result() const;
   int fd() const { return m_end.reader.get(); }
 
@@ -40,7 +40,7 @@ class Lookup {
   using Clock = std::chrono::steady_clock;
   void end(Result result);
 
-  Pipe m_end;  // its writer is closed then, which cannot fail
+  Pipe m_end;  // its writer is closed at the end, which cannot fail
   mutable std::mutex m_mutex;
   std::optional<Result> m_result;
   Clock::time_point m_ended;

@@ -141,7 +141,7 @@ std::optional<uint64_t> parse_size(std::string_view text) {
 
 namespace {
 
-// Length of the well-formed UTF-8 sequence that `text` begins with, 0 where there is none.
+// The length of the well-formed UTF-8 sequence at the beginning of `text`; 0 if there is none.
 size_t utf8_sequence(std::string_view text) {
   auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   unsigned char c = byte(0);
@@ -226,8 +226,8 @@ bool has_control(std::string_view text) {
 
 namespace {
 
-// Whether a character acts in place of being seen. (Those that join letters, U+200C and U+200D, are not among them:
-// scripts need them.)
+// Whether a character acts instead of being seen. (U+200C and U+200D, which join letters, do not count: scripts need
+// them.)
 bool is_hidden(uint32_t c) {
   auto within = [c](uint32_t first, uint32_t last) { return c >= first && c <= last; };
   return c < ' ' || within(0x7f, 0x9f) || c == 0xad || c == 0x61c || c == 0x180e || c == 0x200b ||
@@ -263,7 +263,7 @@ std::string json_printable(std::string_view json) {
   std::string out;
   for (size_t n; !json.empty(); json.remove_prefix(std::max<size_t>(n, 1))) {
     uint32_t c = first_character(json, n);
-    if (c < ' ' || (n > 0 && !is_hidden(c))) {  // the first are between values: in text JSON has escaped them
+    if (c < ' ' || (n > 0 && !is_hidden(c))) {  // control characters are between values: in text JSON has escaped them
       out += json.substr(0, n);
       continue;
     }

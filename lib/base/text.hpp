@@ -1,5 +1,5 @@
-// Parsing and printing of the small values people type: durations, sizes, counts, function names, times.
-// Each parse_ function returns nullopt for text that is not wholly such a value, or does not fit its type.
+// Parsing and printing of the small values that people type: durations, sizes, counts, function names, times. Each
+// parse_ function returns nullopt if the text as a whole is not such a value, or if the value does not fit its type.
 #pragma once
 
 #include <chrono>
@@ -16,21 +16,21 @@ namespace gq {
 // "90" (seconds), "1.5s", "250ms", "10m", "2h", "7d". Never negative; at most 100 years.
 std::optional<Millis> parse_duration(std::string_view text);
 
-// A moment, as milliseconds since 1970: RFC 3339 ("2026-01-31T12:00:00Z", with a fraction, or "+01:00" for Z), or
-// seconds since 1970. None before 1970 or after 9999.
+// A time as milliseconds since 1970: RFC 3339 ("2026-01-31T12:00:00Z", with a fraction, or "+01:00" for Z), or seconds
+// since 1970. Not before 1970, not after 9999.
 inline constexpr Millis last_time{253402300799'000};
 std::optional<Millis> parse_time(std::string_view text);
 
 // "N/s", "N/m" or "N/h": how often per second; more than 0.
 std::optional<double> parse_rate(std::string_view text);
 
-// Bytes: "512", "64K", "256M", "2G" (powers of 1024; "KiB" and the like are the same).
-// "OFFSET:LENGTH" in bytes, or "OFFSET": then it goes to the end, which is UINT64_MAX.
+// "OFFSET:LENGTH" in bytes, or "OFFSET": then the range goes to the end, and `length` is UINT64_MAX.
 struct ByteRange {
   uint64_t offset, length;
 };
 std::optional<ByteRange> parse_range(std::string_view text);
 
+// Bytes: "512", "64K", "256M", "2G" (powers of 1024; "KiB" and the like are the same).
 std::optional<uint64_t> parse_size(std::string_view text);
 
 // A decimal number without sign, spaces or leading plus.
@@ -39,18 +39,18 @@ std::optional<uint64_t> parse_count(std::string_view text);
 // Well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms).
 bool is_utf8(std::string_view text);
 
-// Why `name` cannot be a function that users queue jobs for; nullopt when it can. 1 to max_function_size bytes of UTF-8
-// without spaces and control characters (gearmand's status lines are separated by them), not rep_*, not *.gq.
+// Why `name` cannot be a function that users queue jobs for; nullopt if it can. 1 to max_function_size bytes of UTF-8
+// without spaces and control characters (they separate gearmand's status lines), not rep_*, not *.gq.
 inline constexpr size_t max_function_size = 255;
 std::optional<std::string> function_name_problem(std::string_view name);
 
-// Whether `name` is that of a node of a replication group: "rep_" and 1 to 60 letters, digits, '_' or '-'.
+// Whether `name` is the name of a node of a replication group: "rep_" and 1 to 60 letters, digits, '_' or '-'.
 bool is_node_name(std::string_view name);
 
 // RFC 3339, UTC, with milliseconds: 2026-01-31T12:00:00.000Z.
 std::string format_time(Millis since_1970);
 
-// At least so many decimal digits, with leading zeros.
+// At least this many decimal digits, with leading zeros.
 std::string padded(uint64_t number, size_t digits);
 
 // 16 hexadecimal digits.
@@ -58,20 +58,20 @@ std::string hex64(uint64_t value);
 
 std::vector<std::string> split(std::string_view text, char separator);
 
-// The last one may lack its newline.
+// The last line may lack its newline.
 std::vector<std::string> lines_of(std::string_view text);
 
-// Text from outside, made visible for one line of output: what acts on a terminal or on who reads it in place of being
-// seen (control characters, C1 among them, marks of direction, separators of lines, marks without width) and bad UTF-8
-// become '?'; the rest is cut to `limit` bytes. All that is printed passes through here or json_printable, and only
-// then: what is stored is as it came.
+// Text from outside, made harmless for one line of output. Characters that act on a terminal or a reader instead of
+// being seen become '?': control characters, C1 among them, marks of direction, separators of lines, marks without
+// width. So does bad UTF-8. The result has at most `limit` bytes. All printed text passes through this function or
+// json_printable, but only when it is printed: stored text stays as it came.
 std::string printable(std::string_view text, size_t limit = 200);
 inline constexpr size_t any_length = SIZE_MAX;
 
 // JSON in UTF-8, with the same characters as \uXXXX.
 std::string json_printable(std::string_view json);
 
-// Whether a byte is one of the control characters of ASCII, which are in no name.
+// Whether any byte is an ASCII control character; no name may contain one.
 bool has_control(std::string_view text);
 
 // "1 job", "2 jobs".

@@ -1,4 +1,4 @@
-// Starting a thread, where that may fail.
+// Starts a thread, and reports failure as an Error.
 #pragma once
 
 #include <functional>
@@ -9,7 +9,7 @@
 
 namespace gq {
 
-// Throws Error(retry) where there is none to be had.
+// Throws Error(retry) if no thread can be started.
 inline std::thread start_thread(std::function<void()> body) {
   try {
     return std::thread(std::move(body));

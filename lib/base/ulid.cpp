@@ -33,7 +33,7 @@ std::string new_ulid() {
       throw_errno(Exit::retry, "get random bytes");
     g.random[0] &= 0x7f;  // room for counting up within the millisecond
   } else {
-    // The same millisecond, or a clock that went back: count up from the last one.
+    // The same millisecond, or a clock that went back: count up from the last ULID.
     for (size_t i = g.random.size(); i-- > 0;)
       if (++g.random[i] != 0) break;
   }

@@ -1,5 +1,5 @@
-// ULIDs: the job, store and owner IDs of gq. 26 characters of Crockford's base 32: 48 bits of milliseconds since
-// 1970, then 80 random bits; within one process each is greater than the one before, also within a millisecond.
+// ULIDs: the job, store and owner IDs of gq. 26 characters of Crockford's base 32: 48 bits of milliseconds since 1970,
+// then 80 random bits. Within one process each ULID is greater than the one before, even within a millisecond.
 // (https://github.com/ulid/spec)
 #pragma once
 
@@ -14,7 +14,7 @@ namespace gq {
 
 inline constexpr size_t ulid_size = 26;
 
-// A new ULID. Thread-safe. Throws Error when the kernel gives no random bytes.
+// A new ULID. Thread-safe. Throws Error if the kernel gives no random bytes.
 std::string new_ulid();
 
 // The canonical (upper case) form of a ULID that a person typed, or nullopt.
@@ -23,11 +23,11 @@ std::optional<std::string> parse_ulid(std::string_view text);
 // True when `text` is a ULID in canonical form.
 bool is_ulid(std::string_view text);
 
-// When a ULID was made, by the clock of who made it.
+// When a ULID was made, by the clock of its maker.
 Millis ulid_time(std::string_view id);
 
-// Whether gq gives such a name to what may be left by a crash: tmp.ULID, or with more behind it. All that removes such
-// files looks here, as others use the prefix, too (mktemp(1)).
+// Whether this is a name that gq gives to files that a crash may leave: tmp.ULID, or with a suffix. All code that
+// removes such files asks here, because other programs use the prefix, too (mktemp(1)).
 inline constexpr std::string_view temporary_prefix = "tmp.";
 bool is_temporary_name(std::string_view name);
 

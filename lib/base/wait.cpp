@@ -28,7 +28,7 @@ bool is_stopping() {
   return sigismember(&pending, SIGTERM) || sigismember(&pending, SIGINT) || sigismember(&pending, SIGHUP);
 }
 
-// What was said last, so that one that tries again and again does not say it again.
+// The last logged text, so that a caller that tries again and again does not log it again.
 std::mutex said_mutex;
 std::string said;
 
@@ -55,8 +55,8 @@ Wait::~Wait() {
 }
 
 void Wait::check() {
-  const auto waited =
-      std::chrono::duration_cast<Millis>(lasted());  // in finer steps the longest patience would overflow
+  // In finer steps than milliseconds, the longest patience would overflow.
+  const auto waited = std::chrono::duration_cast<Millis>(lasted());
   if (waited >= last_patience) {
     const bool stops = is_stopping();
     if (stops || waited >= (m_patience == usual_patience ? Millis(patience.load()) : m_patience)) {

@@ -1,9 +1,9 @@
-// Waiting for another process: for a lock that it holds, or for its answer. After a few seconds that is said, with the
-// process's number; when it takes too long, or when this program has been told to stop, waiting ends with an
-// Error(retry).
+// Waiting for another process: for a lock that it holds, or for its answer. After a few seconds the log says so, with
+// the number of the process. If the wait takes too long, or if this program has been told to stop, the wait ends with
+// an Error(retry).
 //
 // The surprising fact: a wait in flock(2) itself can only be ended by a signal with a handler, which a library must not
-// install. So locks are tried again and again (fd.hpp), which hands them over no later than the kernel does, as
+// install. So a lock is tried again and again (fd.hpp). That gets the lock no later than the kernel's queue does, as
 // measured with 2 to 8 processes.
 #pragma once
 
@@ -15,24 +15,24 @@
 
 namespace gq {
 
-// How long this program waits for another process before it gives up, where nothing else is said: a minute. One that
-// tries again by itself takes less.
+// How long this program waits for another process before it gives up, unless a caller says otherwise: by default a
+// minute. A program that retries by itself sets less.
 void set_patience(Millis patience);
 inline constexpr Millis usual_patience{0}, short_patience{5'000}, endless_patience = Millis::max();
 
-// This program has been told to stop: from now on it waits for others no longer than a second. So it is while a stop
-// signal (SIGTERM, SIGINT or SIGHUP) is blocked and pending. May be called from a signal handler.
+// This program has been told to stop: from now on it waits for others no longer than a second. The same holds while a
+// stop signal (SIGTERM, SIGINT or SIGHUP) is blocked and pending. May be called from a signal handler.
 void stop_waiting() noexcept;
 
 class Wait {
  public:
-  // `whom`, which is asked only when it takes long: "process 12 (name)", and `what` it does: "holds index.lock".
+  // `whom` says "process 12 (name)", and `what` says "holds index.lock". They are called only if the wait takes long.
   Wait(std::function<std::string()> whom, std::function<std::string()> what, Millis patience = usual_patience);
   ~Wait();
   Wait(const Wait&) = delete;
   Wait& operator=(const Wait&) = delete;
 
-  // To be called from time to time while it lasts. Throws Error(retry).
+  // Call it from time to time during the wait. Throws Error(retry).
   void check();
   std::chrono::steady_clock::duration lasted() const { return std::chrono::steady_clock::now() - m_begin; }
 
