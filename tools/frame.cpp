@@ -26,7 +26,8 @@ namespace {
 
 constexpr Millis progress_interval{200};
 
-// One write a line, so that lines of several programs do not mix; with journald's level where it reads standard error.
+// Writes each line with one write, so that lines of several programs do not mix. Adds the level if journald reads
+// standard error.
 void message(const char* program, Level level, const std::string& text) {
   static const bool journald = std::getenv("JOURNAL_STREAM") && !::isatty(STDERR_FILENO);
   static constexpr const char* names[] = {"", "warning: ", "", ""};
@@ -44,22 +45,23 @@ std::string default_store() {
   throw Error(Exit::config, "cannot tell where the store is: neither --store, GQ_STORE nor HOME is set");
 }
 
-// Descriptors 0 to 2 have to be open, or a file of the store would become standard output. One that was closed cannot
-// be used all the same.
+// Descriptors 0 to 2 must be open; otherwise a file of the store could become standard output. A closed descriptor is
+// opened in the wrong direction, so that it still cannot be used.
 void open_standard_descriptors() {
   for (int fd = 0; fd <= 2; ++fd)
     if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) < 0) _exit(70);
 }
 
-// Whether a file may have this name. (In a directory that cannot be searched none can be opened by its name, and no
-// name is known.)
+// Whether there may be a file of this name. (In a directory that cannot be searched, no file can be opened by its name,
+// and no name is known.)
 bool names_file(const char* name) {
   struct stat st;
   if (::lstat(name, &st) == 0) return true;
   return errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG && ::lstat(".", &st) == 0;
 }
 
-// What a glob gives may be taken for an option, and then a file's name says which program is run (--store=exec:...).
+// A glob may expand to a file name that looks like an option. A file's name could then choose the program that is run
+// (--store=exec:...).
 void check_words(int argc, char** argv) {
   bool options = true;
   for (int i = 1; i < argc; ++i) {
@@ -73,7 +75,8 @@ void check_words(int argc, char** argv) {
   }
 }
 
-// Nor may names say whom to trust: a file that had one may be gone by now, or the name came from elsewhere.
+// Nor may a file name choose whom to trust. check_words() may miss such a name: its file may be gone by now, or the
+// name came from elsewhere.
 void check_order(const CLI::App& app) {
   const auto* function = app.get_option_no_throw("FUNCTION");
   if (!function) return;
@@ -86,7 +89,7 @@ void check_order(const CLI::App& app) {
   }
 }
 
-// CLI11 says its reasons by its own rules, and of a value not where it came from.
+// CLI11's own reasons are hard to read, and do not say where a value came from.
 std::string usage_error(const CLI::App& app, const Program& program, const CLI::ParseError& e) {
   std::string text = e.what();
   const auto words = app.remaining(true);
@@ -110,15 +113,15 @@ std::string usage_error(const CLI::App& app, const Program& program, const CLI::
   return printable(text);
 }
 
-// Whether what is wrong is an option that stands in a configuration file, and not among the words.
+// Whether the wrong option is in a configuration file, and not among the words.
 bool is_of_file(const CLI::ParseError& e, const std::vector<std::string>& words) {
   const std::string text = e.what(), option = text.substr(0, text.find_first_of(": "));
   return option.starts_with("--") &&
          std::none_of(words.begin(), words.end(), [&](const std::string& w) { return w.starts_with(option); });
 }
 
-// CLI11 makes sections of what has dots, and of each a copy of all before it: those of a line of 64 KiB are too many
-// for the memory of a machine.
+// CLI11 splits names at dots into sections, and copies for each section all sections before it. A line of 64 KiB would
+// make so many that they do not fit into memory.
 void check_names(const std::string& path, const std::string& text) {
   constexpr size_t longest = 256;
   size_t number = 0;
@@ -131,11 +134,11 @@ void check_names(const std::string& path, const std::string& text) {
   }
 }
 
-// Configuration files, read before CLI11 sees their names: as it opens one, a FIFO could keep the program from starting
-// or ending for ever.
+// Configuration files, read before CLI11 gets their names: CLI11 would open a FIFO, which could block the program at
+// the start, or keep it from ending.
 class Configuration : public CLI::ConfigINI {
  public:
-  // What a name is replaced by, since CLI11 is to open something; written as nobody does.
+  // CLI11 gets this path instead of the file's. It is written as no user writes it.
   static constexpr const char* placeholder = "/dev/./null";
 
   void read(const std::string& path) {
@@ -144,7 +147,7 @@ class Configuration : public CLI::ConfigINI {
     if (m_texts.count(path)) return;  // validators are called again
     bool is_inherited = false;
     Fd fd = open_given(path, O_RDONLY, regular_file | fifo | null_device, Exit::config, 0, &is_inherited);
-    // Who starts the program gives it its descriptors, as its arguments.
+    // The program's parent chooses its descriptors, like its arguments.
     if (!is_inherited) check_trusted(fd.get(), path, S_IWOTH, "chmod o-w it");
     try {
       auto text = read_all(fd.get(), 1 << 20, printable(path), start_patience);
@@ -162,7 +165,7 @@ class Configuration : public CLI::ConfigINI {
   }
 
  private:
-  std::string m_name;  // of the last one, which counts
+  std::string m_name;  // the name of the last file, which counts
   std::map<std::string, std::string> m_texts;
 };
 
@@ -172,7 +175,7 @@ namespace {
 
 int run(int argc, char** argv, const Program& program) {
   open_standard_descriptors();
-  for (int s : {SIGPIPE, SIGXFSZ}) ::signal(s, SIG_IGN);  // a write tells, too
+  for (int s : {SIGPIPE, SIGXFSZ}) ::signal(s, SIG_IGN);  // the failing write reports the error
   int verbosity = 0;
   bool quiet = false;
   set_log_sink([&](Level level, const std::string& text) {
@@ -200,13 +203,13 @@ int run(int argc, char** argv, const Program& program) {
       configuration->read(path);
       return std::string(Configuration::placeholder);
     });
-    app.config_formatter(configuration);  // and a comma in a value is nothing special
+    app.config_formatter(configuration);  // CLI11's own formatter would split values at commas
     app.allow_config_extras(CLI::config_extras_mode::error);
     program.options(app);
     for (const char* name : {"--store", "--servers", "--config"}) not_empty(*app.get_option(name));
 
-    // A flag beats the environment, which beats the file: the environment goes before the flags, of which the last
-    // counts.
+    // A flag overrides the environment, which overrides the file. So the environment goes before the flags, and the
+    // last one counts.
     auto from_environment = [&](const char* variable, const char* option) {
       const char* value = std::getenv(variable);
       if (value && *value) args.insert(args.end(), {option, value});
@@ -218,7 +221,7 @@ int run(int argc, char** argv, const Program& program) {
     int i = 1;
     for (; i < argc && !(program.takes_command && std::string_view(argv[i]) == "--"); ++i) args.emplace_back(argv[i]);
     for (++i; i < argc; ++i) common.command.emplace_back(argv[i]);
-    std::vector<std::string> reversed(args.rbegin(), args.rend());  // as CLI11 takes them
+    std::vector<std::string> reversed(args.rbegin(), args.rend());  // CLI11 takes them in this order
     app.parse(reversed);
     check_order(app);
     if (common.store.empty()) common.store = default_store();
@@ -290,14 +293,14 @@ EndsInOrder::EndsInOrder(std::function<void()> last) : m_last(std::move(last)) {
   ::pthread_sigmask(SIG_BLOCK, &set, &before);
   try {
     m_thread = start_thread([this] { watch(); });
-  } catch (const Error&) {  // then they end it at once
+  } catch (const Error&) {  // without the thread, signals end the program at once
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
 }
 
 EndsInOrder::~EndsInOrder() {
   if (!m_thread.joinable()) return;
-  m_end.writer.reset();  // which cannot fail
+  m_end.writer.reset();  // this cannot fail
   m_thread.join();
 }
 
@@ -309,7 +312,7 @@ void EndsInOrder::watch() {
   stop_waiting();
   try {
     m_last();
-  } catch (const std::exception&) {  // it ends all the same
+  } catch (const std::exception&) {  // the program ends all the same
   }
   const int signal = static_cast<int>(info.ssi_signo);
   sigset_t set;
@@ -368,7 +371,7 @@ void add_count(CLI::App& app, const std::string& name, uint64_t& value, const st
 
 void add_files(CLI::App& app, std::vector<std::string>& value, const std::string& help) {
   constexpr int any = CLI::detail::expected_max_vector_size;
-  // CLI11 would take [a,b] for the names a and b where the option takes extra arguments.
+  // With extra arguments allowed, CLI11 would take [a,b] for the names a and b.
   app.add_option("FILE", value, help)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->expected(any, any)

@@ -19,15 +19,15 @@ namespace gq {
 struct Common {
   std::string store;                 // --store, $GQ_STORE, or the user's state directory
   std::vector<Server> servers;       // --servers, $GQ_SERVERS, or the local one
-  std::vector<std::string> command;  // what stands behind --
+  std::vector<std::string> command;  // the words after --
 };
 
 struct Program {
   const char* name;
   const char* purpose;
-  bool takes_command = false;    // everything behind the first -- is a command
-  bool takes_files = false;      // their names stand among its words, as a glob gives them
-  bool dies_of_sigpipe = false;  // as a filter whose reader has gone should, when all has been put in order
+  bool takes_command = false;    // everything after the first -- is a command
+  bool takes_files = false;      // file names are among its words, as a glob gives them
+  bool dies_of_sigpipe = false;  // for a filter whose reader has gone: after cleaning up, it dies of SIGPIPE
   std::function<void(CLI::App&)> options;
   std::function<Exit(const Common&)> body;
 };
@@ -35,8 +35,8 @@ struct Program {
 // main() of every program: parses, runs, reports; returns the exit code.
 int run_program(int argc, char** argv, const Program& program);
 
-// While it exists, SIGTERM, SIGINT and SIGHUP end the program as they do, but only after `last` was called, in a thread
-// of its own: so what others share is left as they need it. To be made before other threads are started.
+// While it exists, SIGTERM, SIGINT and SIGHUP still end the program, but only after `last` was called, in a thread of
+// its own. So `last` can leave shared files as other processes need them. Make it before other threads are started.
 class EndsInOrder {
  public:
   explicit EndsInOrder(std::function<void()> last);
@@ -50,15 +50,15 @@ class EndsInOrder {
   std::thread m_thread;
 };
 
-// Where standard error is a terminal, says how far the program is, in one line that is written over.
+// Shows progress in one line that is overwritten, if standard error is a terminal.
 class Display {
  public:
   Display();
   ~Display() { clear(); }
   bool is_on() const { return m_on; }
-  // At most some times a second.
+  // At most a few times a second.
   void show(const std::string& text);
-  // Before anything else is written.
+  // Call it before anything else is written.
   void clear();
 
  private:
@@ -73,20 +73,20 @@ void add_size(CLI::App& app, const std::string& name, uint64_t& value, const std
 void add_count(CLI::App& app, const std::string& name, uint64_t& value, const std::string& help, uint64_t least,
                uint64_t most);
 
-// The names of files, any number of them, as they are.
+// Any number of file names, taken as they are.
 void add_files(CLI::App& app, std::vector<std::string>& value, const std::string& help);
 
-// An empty value, as an unset variable of a script makes it, is an error.
+// Makes an empty value an error: an unset variable of a script gives one.
 CLI::Option& not_empty(CLI::Option& option);
 
-// A line for standard output: fields, with tabs between them, in which all is made visible; and an object of JSON.
+// A line for standard output: fields with tabs between them, made printable; and a JSON object.
 std::string text_line(const std::vector<std::string>& fields);
 std::string json_line(const nlohmann::ordered_json& json);
 
-// Writes to standard output at once, the bytes as they are; throws Error(storage) where that fails.
+// Writes to standard output at once, the bytes as they are; throws Error(storage) on failure.
 void print(std::string_view text);
 
-// Throws Error(usage) for a name that cannot be queued for.
+// Throws Error(usage) if no job can be queued under this name.
 void check_function(const std::string& name);
 
 }  // namespace gq

@@ -20,7 +20,7 @@
 namespace gq {
 namespace {
 
-// What is sent at once: enough to fill the window of the sender several times, and a bound on memory.
+// The most that is sent at once: enough to fill the sender's window several times, and a limit on memory.
 constexpr size_t batch_jobs = 16384;
 constexpr size_t batch_bytes = 8 << 20;
 
@@ -29,7 +29,7 @@ struct Options {
   bool lines = false;
   bool null = false;
   bool local = false;
-  bool many = false;  // jobs
+  bool many = false;  // more than one job
   Submission job;
   std::string id;  // empty: a new one
   Part part;
@@ -46,20 +46,20 @@ struct Options {
 
 // Where a job comes from.
 struct Place {
-  size_t source = 0;    // which of the inputs
-  uint64_t number = 0;  // of the line or item; 0: all of it
+  size_t source = 0;    // index of the input
+  uint64_t number = 0;  // of the line or item; 0: the whole input
 };
 
-// What went wrong in one way with these.
+// Jobs that failed in the same way.
 struct Failure {
-  bool unknown = false;  // whether they are queued
+  bool unknown = false;  // it is unknown whether they are queued
   std::string reason;
   std::vector<Place> places;
   std::vector<std::string> ids;
 };
 
-constexpr size_t most_alike = 3;  // that have a line each
-constexpr size_t most_names = 5;  // in a line that stands for more
+constexpr size_t most_alike = 3;  // that get a line each
+constexpr size_t most_names = 5;  // in a line that stands for more jobs
 
 class Enqueuer {
  public:
@@ -74,7 +74,7 @@ class Enqueuer {
     }
   }
 
-  // What is added from now on comes from there, and is queued with that name, if any.
+  // Jobs that are added from now on come from this source, and are queued with this name, if it is not empty.
   void begin(const std::string& source, const std::string& name) {
     m_sources.push_back(source);
     m_names.push_back(name);
@@ -90,7 +90,7 @@ class Enqueuer {
     if (m_data.size() >= batch_jobs || m_bytes >= batch_bytes) flush();
   }
 
-  // A part of another job's workload; nothing of it is read here.
+  // Adds a part of another job's workload; the workload is not read here.
   void add_part(const std::string& text) {
     Place place = next_place();
     auto range = parse_range(text);
@@ -107,7 +107,7 @@ class Enqueuer {
          "it is larger than --max-workload, " + std::to_string(m_options.max_workload) + " bytes");
   }
 
-  // Sends what has been gathered, and prints the IDs of what is durable.
+  // Sends the collected jobs, and prints the IDs of those that are durable.
   void flush() {
     if (m_data.empty()) return report();
     std::vector<NewJob> jobs;
@@ -178,7 +178,7 @@ class Enqueuer {
     report();
   }
 
-  // All has been read.
+  // All input has been read.
   Exit finish() {
     m_all_read = true;
     flush();
@@ -186,7 +186,7 @@ class Enqueuer {
   }
 
   void fail(Exit code) {
-    // What may be tried again outranks what may not.
+    // A failure that may be retried outranks one that may not.
     auto rank = [](Exit c) { return c == Exit::ok ? 0 : c == Exit::retry ? 3 : c == Exit::storage ? 2 : 1; };
     if (rank(code) > rank(m_result)) m_result = code;
   }
@@ -197,10 +197,10 @@ class Enqueuer {
     return {m_sources.size() - 1, items ? ++m_number : 0};
   }
 
-  // With an ID, it is unknown whether the job is queued.
+  // With an ID: it is unknown whether the job is queued.
   void fail(Exit code, Place place, const std::string& reason, const std::string& id = {}) {
     fail(code);
-    std::string kind;  // reasons that differ in a number only are alike
+    std::string kind;  // reasons that differ only in a number are alike
     for (char c : reason)
       if (bool digit = c >= '0' && c <= '9'; !digit || !kind.ends_with('0')) kind += digit ? '0' : c;
     Failure& alike = m_failures[{!id.empty(), kind}];
@@ -210,7 +210,7 @@ class Enqueuer {
     alike.ids.push_back(id);
   }
 
-  // Says what has failed. What failed for want of an answer, or of room, would fail for all that follows too.
+  // Reports what has failed. Throws if there was no answer or no room, because all further jobs would fail, too.
   void report() {
     std::vector<std::string> lines;
     for (const auto& [kind, f] : std::exchange(m_failures, {})) {
@@ -234,14 +234,14 @@ class Enqueuer {
     return what + ": " + f.reason + (f.unknown && one ? "; say --id " + f.ids[0] + " to send it again" : "");
   }
 
-  // How many there are besides those that failed, where there may be any.
+  // How many jobs are queued besides those that failed, if there can be any.
   std::string so_far() const {
     if (!m_options.many) return {};
     return "; " + counted(m_queued, "job") + (m_queued == 1 ? " is" : " are") + " queued" +
            (m_all_read ? "" : ", and the rest was not read");
   }
 
-  // Files by their names, lines by their numbers; those that follow each other together.
+  // Files by their names, lines by their numbers; consecutive lines as a range.
   std::string names(const std::vector<Place>& places) const {
     std::string text;
     size_t parts = 0;
@@ -279,11 +279,11 @@ class Enqueuer {
 
   const Options& m_options;
   std::unique_ptr<Store> m_store;
-  std::unique_ptr<Replicator> m_replicator;  // with a group
+  std::unique_ptr<Replicator> m_replicator;  // if the store is in a group
   std::optional<Sender> m_sender;
   uint64_t m_count = 0;
   std::vector<std::string> m_sources, m_names;
-  uint64_t m_number = 0;  // of the last item of the last of them
+  uint64_t m_number = 0;  // of the last item of the last source
   std::vector<std::string> m_data;
   std::vector<Place> m_places;
   std::vector<ByteRange> m_ranges;  // with --from: one for each
@@ -294,8 +294,8 @@ class Enqueuer {
   Exit m_result = Exit::ok;
 };
 
-// Each item that ends in `separator` is a job, and so is what stands behind the last one. What has been read is sent as
-// soon as no more is there to read at this moment, so that a slow writer gets its IDs at once.
+// Each item that ends in `separator` is a job, and so is the rest behind the last one. Whenever no more can be read at
+// once, the items so far are sent, so that a slow writer gets its IDs at once.
 void read_items(int fd, char separator, uint64_t max_workload, const std::string& name, Enqueuer& enqueuer) {
   std::string buffer;
   size_t searched = 0;
@@ -396,7 +396,7 @@ Exit enqueue(const Options& options, const Common& common) {
       Fd opened;
       if (file != "-") opened = open_given(file, O_RDONLY, anything, Exit::no_input);
       int fd = file == "-" ? STDIN_FILENO : opened.get();
-      pollfd first{fd, POLLIN, 0};  // a FIFO without a writer would be at its end
+      pollfd first{fd, POLLIN, 0};  // reading a FIFO without a writer would return its end
       while (::poll(&first, 1, -1) < 0 && errno == EINTR) continue;
       enqueuer.begin(name, o.job.name.empty() && file != "-" && !o.lines && !o.null ? name_of(file) : o.job.name);
       if (o.lines || o.null) {

@@ -1,7 +1,6 @@
-// gq-flush: one pass over a store, for cron: runs what no living process holds. It exits when nothing is left to do
-// now, says nothing when there was nothing to do, and never runs a job that is already running. Then it cleans the
-// journal. It is also how a person kicks and drops jobs, keeps and releases workloads, and pauses and resumes
-// functions.
+// gq-flush: one pass over a store, for cron: runs the jobs that no living process holds. It exits when no job can be
+// run now, prints nothing if there was nothing to do, and never runs a job that is already running. Then it cleans the
+// journal. Users also kick and drop jobs with it, keep and release workloads, and pause and resume functions.
 #include <unistd.h>
 
 #include <algorithm>
@@ -42,8 +41,7 @@ struct Options {
 constexpr size_t most_changes = 1000;  // in one visit to the index
 constexpr uint64_t most_input = 1 << 30;
 
-// The IDs that stand for themselves, and for "-" those of standard input: the first word of each line, or the "id" of a
-// JSON object.
+// Replaces "-" by the IDs on standard input: the first word of each line, or the "id" of a JSON object.
 std::vector<std::string> read_ids(const std::vector<std::string>& names) {
   std::vector<std::string> ids;
   auto add = [&](const std::string& text, Exit code) {
@@ -107,7 +105,7 @@ void kick_dead(Store& store, const std::string& function, Changed& changed) {
   kick();
 }
 
-// What a person says of jobs and functions.
+// Carries out a user's changes to jobs and functions.
 Exit administer(const Options& o, const Common& common) {
   if (!common.command.empty() || o.all || o.dry_run || o.clean || (!o.work.functions.empty() && !o.kick_dead))
     throw Error(Exit::usage, "cannot kick, drop, keep, release, pause or resume and run a command at the same time");
@@ -149,7 +147,7 @@ Exit administer(const Options& o, const Common& common) {
   return good ? Exit::ok : Exit::no;
 }
 
-// What cannot be cleaned now can be later.
+// A failure to clean is only a warning, unless `all`: the next pass cleans.
 void clean(Store& store, bool all) {
   try {
     Cleaner cleaner(store);
@@ -161,18 +159,18 @@ void clean(Store& store, bool all) {
   }
 }
 
-// Whether a pass would run a job now, whose function does not pause.
+// Whether a pass would run the job now. The caller checks whether its function is paused.
 bool would_run(Store& store, const Claim& c) {
   if (c.job.state == State::queued) return true;
   if (c.job.state == State::delayed) return c.job.due <= now_ms();
   if (owner_alive(store.owners_directory(), c.job.owner)) return false;
-  // A dead owner may have let go since the job was read.
+  // A dead owner may have given up the job since it was read.
   std::optional<Job> now;
   store.look([&](Fold& fold) { now = fold.get(c.id); });
   return now && now->owner == c.job.owner && now->starts == c.job.starts && may_run(*now, store.group().self);
 }
 
-// Prints what a pass would run now; of all functions where none is named.
+// Prints the jobs that a pass would run now; of all functions if none is given.
 void print_runnable(Store& store, const std::vector<std::string>& functions) {
   std::map<std::string, bool> runs;  // by function
   auto does_run = [&](const std::string& function) {
@@ -208,7 +206,7 @@ Exit flush(Options& o, const Common& common) {
   if (common.command.empty() && !o.dry_run) throw Error(Exit::usage, "cannot flush: no command is given (-- CMD)");
   auto config = o.work.config(common.command);
   config.until = Until::nothing_now;
-  // Also where there is nothing to run now, so that a crontab tells of it at once.
+  // Also if there is nothing to run now, so that an error in a crontab shows at once.
   if (int problem = o.dry_run ? 0 : command_problem(config.command[0]))
     throw Error(Exit::config,
                 "cannot run " + printable(config.command[0]) + ": " + errno_text(problem) + "; no attempt is spent");
@@ -218,7 +216,7 @@ Exit flush(Options& o, const Common& common) {
     return Exit::ok;
   }
   block_signals();
-  // What is owed to other nodes is paid before the pass, and what the pass adds to it afterwards.
+  // What is owed to other nodes is sent before the pass; what the pass adds is sent afterwards.
   auto replicator = o.replicate.open(store, common);
   bool waits = false;
   if (replicator) {
@@ -261,15 +259,16 @@ int main(int argc, char** argv) {
           ->expected(1)
           ->allow_extra_args(false);
     };
-    list("--kick", o.kick, "Start this dead or delayed job anew; - reads IDs from standard input; may be repeated");
-    app.add_flag("--kick-dead", o.kick_dead, "Start all dead jobs anew, or with -f those of a function");
+    list("--kick", o.kick, "Start this dead or delayed job again; - reads IDs from standard input; may be repeated");
+    app.add_flag("--kick-dead", o.kick_dead, "Start all dead jobs again, or with -f those of a function");
     list("--drop", o.drop, "Remove this job, done or not; - reads IDs from standard input; may be repeated");
     list("--keep", o.keep,
          "Keep the workload of this job when it is done; - reads IDs from standard input; may be repeated");
-    list("--release", o.release, "Keep it no longer; - reads IDs from standard input; may be repeated");
+    list("--release", o.release,
+         "Keep the workload of this job no longer; - reads IDs from standard input; may be repeated");
     app.add_flag("--clean", o.clean, "Only clean the journal, and remove what crashes left");
     list("--pause", o.pause, "Start no more jobs of this function, in any process, until it is resumed");
-    list("--resume", o.resume, "Start them again");
+    list("--resume", o.resume, "Start jobs of this function again");
     app.add_flag("-n,--dry-run", o.dry_run, "Print what would be run, run nothing");
   };
   program.body = [&](const gq::Common& common) { return gq::flush(o, common); };

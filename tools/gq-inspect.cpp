@@ -33,11 +33,11 @@ struct Options {
 
 constexpr size_t most_looked_up = 2000;  // in one visit to the index
 
-// Who holds a job. One whose owner is dead is made what it will be: queued.
+// The holder of a job. If its owner is dead, changes the job to what it will be: queued.
 std::optional<Holder> find_holder(Store& store, Claim& c) {
   if (c.job.owner.empty()) return std::nullopt;
   if (auto holder = holder_of(store.owners_directory(), c.job.owner)) return holder;
-  // It may also have let go since the job was read, and then it has said what became of it.
+  // The owner may also have given up the job since it was read, and then the store has its result.
   std::optional<Job> now;
   store.look([&](Fold& fold) { now = fold.get(c.id); });
   const bool same = !now || (now->owner == c.job.owner && now->starts == c.job.starts);
@@ -48,7 +48,7 @@ std::optional<Holder> find_holder(Store& store, Claim& c) {
   return std::nullopt;
 }
 
-// Why jobs of a replication group do not run that could.
+// Why jobs of a replication group wait that could run.
 class Waits {
  public:
   explicit Waits(const Store& store) : m_group(store.group()), m_node(m_group.once ? store.waits() : std::string()) {
@@ -152,7 +152,7 @@ std::optional<Claim> find(const Options& o, Store& store) {
   return found;
 }
 
-// Each run of a job, as far as its records still stand in the journal: when it began, and when, how and why it ended.
+// Each run of a job whose records are still in the journal: when it began, and when, how and why it ended.
 std::vector<Json> history_of(Store& store, const Claim& c) {
   std::vector<Json> runs;
   bool is_open = false;
@@ -172,7 +172,7 @@ std::vector<Json> history_of(Store& store, const Claim& c) {
   for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next()) {
     if (item != JournalReader::Item::record) continue;
     const Event& event = reader.event();
-    // Whoever takes it has seen that nobody holds it any more.
+    // A process that claims it has seen that no process holds it any more.
     if (auto* claim = std::get_if<event::Claim>(&event);
         claim && is_open && std::find(claim->ids.begin(), claim->ids.end(), c.id) != claim->ids.end()) {
       runs.back()["result"] = "cut off";
@@ -221,7 +221,7 @@ Exit show(const Options& o, Store& store) {
   return Exit::ok;
 }
 
-// The bytes as they are; but a terminal shows them, and does nothing that they say.
+// Prints the bytes as they are. On a terminal, replaces characters that would control it.
 void print_workload(std::string_view bytes) {
   if (!::isatty(STDOUT_FILENO)) return print(bytes);
   std::string shown;
@@ -271,7 +271,7 @@ Exit cat(const Options& o, Store& store) {
   return Exit::ok;
 }
 
-// What other nodes of the group are still to be told, and when each last answered. And what this one waits for before
+// What the other nodes of the group still have to be told, when each last answered, and what this node waits for before
 // it runs jobs.
 void print_peers(const Options& o, Store& store) {
   if (std::string waits = store.group().once ? store.waits() : std::string(); !waits.empty())
@@ -296,8 +296,7 @@ void print_peers(const Options& o, Store& store) {
   }
 }
 
-// Gives `take` those jobs of an order (fold.hpp) that are `wanted`, a page at a time, so that the index is not held for
-// long.
+// Passes the `wanted` jobs of an order (fold.hpp) to `take`, page by page, so that the index is not held for long.
 template <typename Wanted, typename Take>
 void for_each_page(Store& store, char order, Wanted wanted, Take take) {
   std::string cursor;
@@ -318,8 +317,8 @@ void for_each_page(Store& store, char order, Wanted wanted, Take take) {
   }
 }
 
-// Serial keys whose first job is not due, so that those behind it wait, of whatever function: the ones that wait
-// longest.
+// The serial keys whose first job is not due, so that the jobs behind it wait, whatever their functions. Shows those
+// that wait longest.
 void print_serials(const Options& o, Store& store) {
   constexpr size_t most_shown = 10, most_counted = 10000;
   std::vector<Claim> firsts;
@@ -348,7 +347,7 @@ void print_serials(const Options& o, Store& store) {
   }
 }
 
-// How much of the disk is needed, and since when the oldest job that has not ended has been there.
+// How much of the journal is needed, and how old the oldest unfinished job is.
 void print_disk(const Options& o, Store& store) {
   uint64_t journal = 0, needed = 0, damaged = 0;
   auto segments = store.journal().segments();
@@ -387,7 +386,7 @@ struct FunctionStats {
   std::optional<Millis> paused;
 };
 
-// What a dead owner was running is shown as what it will be: queued.
+// Counts jobs that a dead owner was running as what they will be: queued.
 void count_left_behind(Store& store, std::map<std::string, FunctionStats>& functions) {
   std::map<std::string, std::map<std::string, uint64_t>> running;  // by owner and function
   const auto is_running = [](Fold&, const Job& job) { return job.state == State::running; };
@@ -502,7 +501,7 @@ Exit check(const Options& o, Store& store) {
   return ok ? Exit::ok : Exit::no;
 }
 
-// What an event says, by the names that people know; what is as usual is left out.
+// The fields of an event, by the names that users know; leaves out usual values.
 void tell(Json& json, const Event& event, uint64_t size) {
   auto text = [&](const char* name, const std::string& value) {
     if (!value.empty()) json[name] = value;
@@ -604,18 +603,18 @@ int main(int argc, char** argv) {
                      "Only those that are queued, running, delayed, waiting, pending, held, dead or kept")
         ->check(CLI::IsMember({"queued", "running", "delayed", "waiting", "pending", "held", "dead", "kept"}));
     list->add_option("-f,--function", o.function, "Only those of one function");
-    gq::add_count(*list, "--limit", o.limit, "At most so many", 0, UINT64_MAX);
+    gq::add_count(*list, "--limit", o.limit, "At most this many", 0, UINT64_MAX);
     auto* show = add("show", "One job", gq::show);
     show->add_option("ID", o.id, "The job")->required();
     show->add_flag("--history", o.history, "Each of its runs too, and how it ended, as far as the journal still says");
     auto* cat = add("cat", "A job's workload", gq::cat);
     cat->add_option("ID", o.id, "The job")->required();
-    gq::not_empty(*cat->add_option("--range", o.range, "Only so much of it, OFFSET:LENGTH in bytes"));
+    gq::not_empty(*cat->add_option("--range", o.range, "Only this part of it, OFFSET:LENGTH in bytes"));
     add("stats", "How many jobs there are, by function and state", gq::stats)
         ->add_option("-f,--function", o.function, "Only this function");
     add("check", "Verify every checksum, and the index; exit 1 if something is wrong", gq::check);
     app.add_subcommand("confirm",
-                       "Obey the file database of the store's directory: the program that it names may be run");
+                       "Trust the file database of the store's directory: the program that it names may be run");
     add("journal", "The records of the journal, as JSON lines", gq::journal)
         ->add_flag("--records", o.records, "The jobs that are not finished instead, as gq-snapshot export writes them");
   };

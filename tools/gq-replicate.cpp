@@ -1,6 +1,6 @@
 // gq-replicate: the replication worker alone, for a node that runs no gq-worker: it keeps what other nodes accept, and
-// passes on what they miss. It is also how a store joins a group, leaves it, and is brought up to date from a stream.
-// It runs no commands.
+// passes on what they miss. It also makes a store join or leave a group, and brings a node up to date from a stream. It
+// runs no commands.
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
@@ -38,7 +38,7 @@ struct Options {
   std::string forget;
 };
 
-// Nobody may have the store open while its name or identity changes.
+// Makes sure that no program uses the store while its name or identity changes.
 class Unused {
  public:
   explicit Unused(const Directory& store)
@@ -67,16 +67,17 @@ Exit init(const Options& o, const Common& common) {
     throw Error(Exit::usage, "cannot be " + printable(o.as) + ": it is not in the group " + printable(o.group));
   if (group.members.size() > 64) throw Error(Exit::usage, "cannot use a group of more than 64 nodes");
   try {
-    if (has_database(common.store)) open_store(common.store, false);  // which brings the settings here
+    // Copies the settings from the database to the directory.
+    if (has_database(common.store)) open_store(common.store, false);
   } catch (const Error& e) {
-    if (e.code() != Exit::config) throw;  // there may be none yet
+    if (e.code() != Exit::config) throw;  // there may be no store yet
   }
   const bool is_there = file_exists(store_directory(common.store));
   Group old;
   if (is_there)
     if (const Directory before = open_store_directory(common.store, false); before.has(settings_name))
       old = read_settings(before).group;
-  // What is not said stays as it was.
+  // Settings that are not given stay as they were.
   group.copies = static_cast<uint32_t>(
       o.copies ? o.copies : std::min<size_t>(old.members.size() > 1 ? old.copies : 2, group.members.size()));
   if (group.copies > group.members.size())
@@ -93,8 +94,8 @@ Exit init(const Options& o, const Common& common) {
   const Directory directory = store->directory();
   settings = read_settings(directory);
   bool same = settings.group && settings.group.self.node == o.as && !o.renew;
-  // A node that is there from the beginning is owed all jobs of the group; one that joins, those that are not finished
-  // by then.
+  // A node that is in the group from the beginning is owed all of its jobs; a node that joins, those that are not
+  // finished by then.
   auto known = known_peers(*store);
   std::vector<std::string> records;
   for (const auto& name : group.members) {
@@ -108,18 +109,18 @@ Exit init(const Options& o, const Common& common) {
   std::optional<Unused> unused;
   if (!same) {
     unused.emplace(directory);
-    remove_index(directory);  // which depends on who this is
+    remove_index(directory);  // it depends on the node's identity
   }
   group.self.store = same ? settings.group.self.store : new_ulid();
   settings.group = group;
   write_settings(directory, settings, true);
   unused.reset();
-  open_store(common.store, false);  // which tells its database, if it has one
+  open_store(common.store, false);  // copies the settings to the database, if there is one
   return Exit::ok;
 }
 
-// Two steps, the list in gq.json and what is owed in the journal: where it was ended between them, the second is made
-// up for here, or by the process that serves the node.
+// Two steps: the list in gq.json, and the debts in the journal. If the program is killed between them, the next forget
+// or the process that serves the node does the second.
 Exit forget(const Options& o, const Common& common) {
   Store store = open_store(common.store, false);
   Settings settings = read_settings(store.directory());
@@ -137,7 +138,7 @@ Exit forget(const Options& o, const Common& common) {
     throw Error(Exit::usage, "cannot forget " + o.forget + ": " + std::to_string(g.copies) +
                                  " copies would be more than there are nodes");
   if (there) write_settings(store.directory(), settings, true);
-  open_store(common.store, false);  // which tells its database, if it has one
+  open_store(common.store, false);  // copies the settings to the database, if there is one
   if (there || known[o.forget].position != UINT64_MAX)
     store.journal().commit({forgotten_record(o.forget)}, Room::completion);
   return Exit::ok;
@@ -183,8 +184,8 @@ class StreamSender {
     send();
   }
 
-  // 75 where the node has refused some, 65 where it has other jobs with the IDs or keys of some, which are not sent
-  // again.
+  // 75 if the node has refused some jobs; 65 if it has other jobs with the IDs or keys of some, because sending those
+  // again does not help.
   Exit result() const {
     if (m_not_sent > 0)
       log(Level::error,
@@ -192,14 +193,14 @@ class StreamSender {
     return m_refused ? Exit::retry : m_not_sent ? Exit::bad_data : Exit::ok;
   }
 
-  // A record that does not get there; those behind it do.
+  // Reports a record that cannot be sent; the records after it are sent.
   void skip(const std::string& what) {
     if (m_not_sent++ < most_named) log(Level::error, what);
   }
 
  private:
   static constexpr size_t batch = 1 << 20;
-  static constexpr uint64_t most_named = 100;  // of what is not sent
+  static constexpr uint64_t most_named = 100;  // of the records that are not sent
 
   struct Record {
     std::string id;
@@ -233,7 +234,8 @@ class StreamSender {
     m_records.clear();
   }
 
-  // The new node owns them from now on: written here first, so that nobody runs what has not arrived, and told then.
+  // The new node owns them from now on. That is written here first, so that no job runs here after it was sent, and
+  // told then.
   void hand_over() {
     std::vector<std::pair<std::string, std::string>> told;
     m_store.look([&](Fold& fold) {
@@ -286,7 +288,7 @@ Exit send_stream(const Options& o, Store& store, const Common& common) {
   try {
     while (auto item = stream.next()) std::visit([&](auto& said) { sender.add(std::move(said)); }, *item);
   } catch (const Error& e) {
-    if (e.code() == Exit::bad_data) sender.flush();  // what came before is good
+    if (e.code() == Exit::bad_data) sender.flush();  // the records before are good
     throw;
   }
   sender.flush();

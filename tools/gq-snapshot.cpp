@@ -1,5 +1,5 @@
 // gq-snapshot: consistent copies of a store while everything runs, and streams of its jobs. Writers never wait for it;
-// a snapshot is there only when all of it is on stable storage.
+// a snapshot is visible only when all of it is on stable storage.
 #include <unistd.h>
 
 #include <filesystem>
@@ -17,7 +17,7 @@ namespace {
 
 constexpr size_t batch_jobs = 1000;
 constexpr size_t batch_bytes = 8 << 20;
-constexpr uint64_t most_named = 100;  // of what is not imported
+constexpr uint64_t most_named = 100;  // of the records that are not imported
 
 struct Options {
   ReplicateOptions replicate;
@@ -28,7 +28,7 @@ struct Options {
   uint64_t max_workload = 256 << 20;
 };
 
-// How far it is, for a function that is given this.
+// A progress callback for a function that takes one.
 ShowProgress files(Display& display) {
   if (!display.is_on()) return {};
   return [&display](uint64_t files, uint64_t bytes) {
@@ -51,7 +51,7 @@ Exit create(Options& o, const Common& common) {
   return Exit::no;
 }
 
-// Those that are asked for; all is told that is wrong with their manifests.
+// The snapshots in the given directory. Prints everything that is wrong with their manifests.
 std::vector<Snapshot> find(const Options& o, bool& good) {
   auto all = list_snapshots(o.directory, [&](const std::string& path, const std::string& why) {
     good = false;
@@ -97,7 +97,7 @@ Exit restore(Options& o, const Common& common) {
   if (group)
     log(Level::warning,
         common.store + " is " + group.self.node +
-            " of a replication group: its workers take jobs from whoever serves the group's other nodes");
+            " of a replication group: its workers take jobs from the programs that serve the group's other nodes");
   return Exit::ok;
 }
 
@@ -152,7 +152,7 @@ Exit export_jobs(Options& o, const Common& common) {
   throw Error(Exit::storage, "cannot export all: " + counted(left_out, "part") + " of the store could not be read");
 }
 
-// Queues what a stream brings. What is there already stays what it is.
+// Queues the jobs of a stream. Jobs that are in the store already stay as they are.
 class Importer {
  public:
   Importer(Options& o, const Common& common) : m_store(open_store(common.store, true)) {
@@ -166,19 +166,19 @@ class Importer {
     state.store = self.store;
     state.from.clear();
     state.from_store.clear();
-    // It stands behind the job that it is about.
+    // The state follows its job in the stream.
     if (!m_jobs.empty() && m_jobs.back().add.id == state.id) m_jobs.back().state = encode_record(state);
   }
 
   void add(NewJob job) {
-    // No more than can be asked for today, whoever made the stream; but no job is left out for that.
+    // Limits a job to what can be asked for today, whoever made the stream; but no job is left out for that.
     Submission& asked = job.add.asked;
     job.add.at = std::min(job.add.at, now_ms());
     asked.due = std::min(asked.due, last_time);
     asked.window = std::min(asked.window, longest_window);
     asked.max_attempts = std::min(asked.max_attempts, most_attempts);
     if (m_jobs.size() >= batch_jobs || m_bytes >= batch_bytes) flush();
-    job.add.given = true;  // whether its ID is another job's has to be looked at
+    job.add.given = true;  // so that the store checks whether the ID belongs to another job
     job.add.node.clear();
     job.add.store.clear();
     job.add.copies = 0;
@@ -192,7 +192,7 @@ class Importer {
     if (m_jobs.empty()) return;
     std::vector<std::string> ids;
     for (const auto& job : m_jobs) ids.push_back(job.add.id);
-    // What is said of a job is not said of another one that has its ID here.
+    // A state must not be applied to another job that has this ID here.
     m_store.look([&](Fold& fold) {
       for (auto& job : m_jobs) {
         auto known = fold.get(job.add.id);
@@ -220,7 +220,7 @@ class Importer {
     m_display.show(counted(m_count, "job"));
   }
 
-  // A job or record that does not become one here; those behind it do.
+  // Reports a job or record that is not imported; those after it are.
   void skip(const std::string& what) {
     m_display.clear();
     if (m_skipped++ < most_named) log(Level::error, what);
@@ -279,7 +279,7 @@ int main(int argc, char** argv) {
       sub->final_callback([&action, run] { action = run; });
       return sub;
     };
-    add("create", "Make a snapshot of the store", gq::create, "Where the snapshots are; made where it is missing");
+    add("create", "Make a snapshot of the store", gq::create, "Where the snapshots are; made if it is missing");
     add("verify", "Read every file of snapshots, and print which are not what they were; exit 1 if any", gq::verify,
         "Where the snapshots are, or one of them");
     add("restore", "Copy a snapshot to --store, which must not be there yet", gq::restore,
@@ -289,8 +289,8 @@ int main(int argc, char** argv) {
     auto keep = [&](const char* name, uint64_t& value, const char* help) {
       gq::add_count(*prune, name, value, help, 1, 1'000'000);
     };
-    keep("--keep-last", o.retention.last, "The last so many");
-    keep("--keep-hourly", o.retention.hourly, "The last one of each of so many hours");
+    keep("--keep-last", o.retention.last, "Keep this many of the last ones");
+    keep("--keep-hourly", o.retention.hourly, "Keep the last one of each hour, for this many hours");
     keep("--keep-daily", o.retention.daily, "... days");
     keep("--keep-weekly", o.retention.weekly, "... weeks");
     keep("--keep-monthly", o.retention.monthly, "... months");

@@ -17,7 +17,7 @@
 namespace gq {
 namespace {
 
-// Bounds what one worker takes off a Gearman server; --queue-only, which is there to take, has no bound unless asked.
+// Limits what one worker takes off a Gearman server. --queue-only, whose purpose is to take jobs, has no default limit.
 constexpr uint64_t default_backlog = 10000, not_given = UINT64_MAX;
 
 struct Options {
@@ -125,15 +125,15 @@ int main(int argc, char** argv) {
     o.replicate.add(app, true, true);
     app.add_flag("--relay", o.relay,
                  "Keep nothing here: jobs are for the other nodes of the group, which all run them");
-    gq::add_count(app, "--copies", o.copies, "With --relay: answer when so many of them have a job (default: all)", 1,
+    gq::add_count(app, "--copies", o.copies, "With --relay: answer when this many of them have a job (default: all)", 1,
                   64);
-    app.add_flag("--raw", o.raw, "With --auth: take raw jobs all the same, which anybody can send");
+    app.add_flag("--raw", o.raw, "With --auth: take raw jobs all the same, which any client can send");
     app.add_flag("--keep", o.keep, "Keep the workloads of jobs that are done, until gq-flush --release");
     app.add_flag("--local", o.local, "Serve the store only, without a server");
     app.add_flag("--queue-only", o.queue_only, "Take jobs in, run nothing");
     app.add_flag("--drain", o.drain, "Exit when no job of the functions is left");
     app.add_flag("--strict", o.strict, "Exit with 78 when the command is missing or cannot be executed");
-    gq::add_count(app, "--backlog", o.backlog, "Unfinished jobs to take in at most (default 10000; 0: no bound)", 0,
+    gq::add_count(app, "--backlog", o.backlog, "Unfinished jobs to take in at most (default 10000; 0: no limit)", 0,
                   1'000'000'000'000);
     gq::add_size(app, "--max-workload", o.max_workload, "Refuse larger records (default 256M)");
   };

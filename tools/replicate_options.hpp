@@ -1,4 +1,4 @@
-// What the programs that replicate have in common on their command lines.
+// The command-line options that the replicating programs share.
 #pragma once
 
 #include "frame.hpp"
@@ -16,12 +16,13 @@ struct ReplicateOptions {
     if (accepts)
       app.add_flag("--owe", config.owe, "Accept jobs while fewer nodes than the group asks for can be reached");
     if (!serves) return;
-    add_duration(app, "--takeover", config.takeover, "A node that has not answered for so long is gone (default 30s)");
+    add_duration(app, "--takeover", config.takeover,
+                 "A node that has not answered for this long is gone (default 30s)");
     add_duration(app, "--alone-after", config.alone_after,
-                 "Run own jobs again after so long when no node can be asked (default 10m)");
+                 "Run own jobs again after this long if no other node answers (default 10m)");
   }
 
-  // The replicator of a store, where that belongs to a group.
+  // The replicator of a store, if the store belongs to a group.
   std::unique_ptr<Replicator> open(Store& store, const Common& common) {
     config.servers = common.servers;
     if (!store.group()) {

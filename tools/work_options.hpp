@@ -1,4 +1,4 @@
-// What gq-worker and gq-flush have in common on their command lines.
+// The command-line options that gq-worker and gq-flush share.
 #pragma once
 
 #include <signal.h>
@@ -41,8 +41,9 @@ struct WorkOptions {
         ->allow_extra_args(false);
     not_empty(*app.add_option("--rate", rate, "Most starts in a time: N/s, N/m or N/h"));
     app.add_flag("--stream", stream, "Start the command once for each slot, and feed it jobs; see gq-stream(7)");
-    not_empty(*app.add_option("--output", output.directory, "A file in this directory for what each attempt prints"));
-    add_size(app, "--output-cap", output.cap, "Keep so much of it (default 100M)");
+    not_empty(
+        *app.add_option("--output", output.directory, "Write the output of each attempt to a file in this directory"));
+    add_size(app, "--output-cap", output.cap, "Keep at most this much of the output of an attempt (default 100M)");
     add_duration(app, "--output-keep", output.keep, "Remove files of attempts this old (default 7d)");
     not_empty(*app.add_option("--joblog", joblog, "Append a line for each attempt, as GNU parallel does"));
   }
@@ -60,7 +61,7 @@ struct WorkOptions {
     c.joblog = joblog;
     c.stream = stream;
     if (stream && !output.directory.empty())
-      throw Error(Exit::usage, "cannot use --output with --stream: what the command prints are its answers");
+      throw Error(Exit::usage, "cannot use --output with --stream: what the command prints is its answers");
     for (const auto& row : on_exit)
       if (!c.rules.outcomes.replace(row))
         throw Error(Exit::usage, "cannot use --on-exit " + printable(row) +
@@ -84,11 +85,11 @@ struct WorkOptions {
   }
 };
 
-// What serves goes on by itself when the cause is gone, so it does not wait long for another process at a time.
+// A serving program retries by itself, so each wait for another process is short.
 constexpr Millis worker_patience{10'000};
 
-// Before any thread starts: the runner reads these from a descriptor. One who ignores SIGCHLD leaves that to what it
-// starts, and the kernel would then tell nobody that a command has ended.
+// Call it before any thread starts: the runner reads these signals from a descriptor. SIGCHLD is reset to its default:
+// a process can inherit it ignored, and the kernel would then not report the end of a command.
 inline void block_signals() {
   ::signal(SIGCHLD, SIG_DFL);
   sigset_t set = runner_signals();
