@@ -73,11 +73,11 @@ Published published(const std::optional<Directory>& peers, const std::string& no
 // The jobs that a node is owed, and since when, as the journal says from the node's position on.
 std::map<std::string, Millis> owed_to(Store& store, const Membership& members, const std::string& node,
                                       const PeerState& known, const Published& said) {
-  const FailureDetector nobody_is_gone(Millis(0), Millis(0));
+  const FailureDetector no_node_is_gone(Millis(0), Millis(0));
   std::map<std::string, Millis> owed;
   auto is_mine = [&](const std::string& origin, const std::string& store_there) {
     if (origin == node && store_there == known.store) return false;
-    return is_mine_to_tell(members, nobody_is_gone, origin, store_there);
+    return is_mine_to_tell(members, no_node_is_gone, origin, store_there);
   };
   EventReader reader(store.journal(), known.position);
   for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next()) {

@@ -22,12 +22,12 @@ std::string seconds(Millis duration) { return std::to_string(duration.count() / 
 
 Standby wait_of(const std::vector<Heard>& others, Millis silence, Millis takeover, Millis alone_after) {
   Standby behind{Standby::For::news, {}, {}, false}, unasked{Standby::For::answer, {}, {}, false},
-      anybody{Standby::For::answer, {}, alone_after - silence, true};
+      any_node{Standby::For::answer, {}, alone_after - silence, true};
   if (others.empty()) return {};
   bool any = false, all_silent = true;
   Millis left{0};
   for (const auto& other : others) {
-    anybody.nodes.push_back(other.node);
+    any_node.nodes.push_back(other.node);
     if (other.answered && !other.gone) {
       any = true;
       if (other.told) continue;
@@ -39,7 +39,7 @@ Standby wait_of(const std::vector<Heard>& others, Millis silence, Millis takeove
       unasked.nodes.push_back(other.node);
     }
   }
-  if (!any) return silence >= alone_after ? Standby() : anybody;
+  if (!any) return silence >= alone_after ? Standby() : any_node;
   if (!behind.nodes.empty()) return all_silent ? Standby{Standby::For::answer, behind.nodes, left, false} : behind;
   return unasked.nodes.empty() ? Standby() : unasked;
 }

@@ -159,7 +159,8 @@ class Hearsay {
 class Progress {
  public:
   Lsn position() const { return m_position; }
-  // it was another store before this position, and of what stands there it is owed only live jobs
+  // Of what stands before this position, the node is owed only live jobs: it was another store then, or not in the
+  // group.
   Lsn since() const { return m_since; }
   Lsn sent() const { return m_sent; }
 

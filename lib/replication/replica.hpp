@@ -248,7 +248,7 @@ class Replica {
   Sessions m_sessions;  // of this node, as the one that answers transfers
   std::map<std::string, Other> m_others;
   std::set<std::string> m_forget, m_recording;
-  // of jobs that run on all nodes: the position of the add record, and the ID
+  // Of jobs that run on all nodes: the position of the add record, and the ID.
   std::vector<std::pair<Lsn, std::string>> m_blobs;
   bool m_serves = false;
   std::string m_waits;           // what this node waits for in its return
