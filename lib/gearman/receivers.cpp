@@ -356,7 +356,7 @@ std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& j
   }
   if (!why.empty()) {
     self.gave_back = true;
-    const std::string text = service->function + ": " + why + "; it is refused, and lost where it is a background job";
+    const std::string text = service->function + ": " + why + "; it is refused, and lost if it is a background job";
     if (auto behind = m_seldom.behind(service->function, Clock::now())) log(Level::warning, text + *behind);
     const std::string to = job.handle + '\0';
     if (!job.reduces && !service->refusal.empty())

@@ -46,7 +46,7 @@ struct Service {
   // The answer to a job; nullopt if the job has to stay with gearmand. Called by several threads.
   std::function<std::optional<std::string>(std::string_view payload)> take;
   uint64_t max_size;    // a larger job is answered without being read, and so is a job with a reducer
-  std::string refusal;  // that answer; empty: the job is told that it failed, and why
+  std::string refusal;  // the answer to a larger job; empty: it is told that it failed, and why
 };
 
 // How busy the receivers of a server are: how many there are, how many have a job, and how many jobs they have got so
