@@ -4,7 +4,7 @@ blobs() { find "$GQ_STORE/blobs" -type f | wc -l; }
 large() { head -c "${2:-100000}" /dev/urandom >"$T/$1"; }
 is_gone() { [[ $(blobs) == 0 ]]; }
 
-@test "gq-flush: --keep lets a workload outlive its job, --release ends that [a person, the command itself, --on-exit, gq-worker --keep]" {
+@test "gq-flush: --keep keeps a workload after its job has ended, and --release removes it [a user, the command itself, --on-exit, gq-worker --keep]" {
   large a
   id=$(gq-enqueue f --local "$T/a")
   fails_with 1 gq-flush --release "$id"
@@ -33,7 +33,7 @@ is_gone() { [[ $(blobs) == 0 ]]; }
   is_gone
 }
 
-@test "gq-enqueue: --from queues a part of a workload, and its blob goes when the last that needs it has ended" {
+@test "gq-enqueue: --from queues a part of a workload; the blob is removed when the last job that needs it has ended" {
   large a
   id=$(gq-enqueue f --local "$T/a")
   part=$(gq-enqueue p --local --from "$id" --range 1000:70000)
@@ -51,7 +51,7 @@ is_gone() { [[ $(blobs) == 0 ]]; }
   gq-inspect check
 }
 
-@test "gq-enqueue: --from what is not there, or beyond its end, is refused [65]; bad usage is 64" {
+@test "gq-enqueue: --from refuses a workload that does not exist and a range beyond its end [65]; bad usage is 64" {
   large a
   id=$(gq-enqueue f --local "$T/a")
   fails_with 65 gq-enqueue p --local --from 01HZZZZZZZZZZZZZZZZZZZZZZZ
@@ -72,7 +72,7 @@ is_gone() { [[ $(blobs) == 0 ]]; }
   is_gone
 }
 
-@test "gq-worker: a mailbox is queued once and split into a job for each message, and its bytes are written once [/proc/PID/io]" {
+@test "gq-worker: a mailbox is queued once and split into one job for each message, and its bytes are written once [/proc/PID/io]" {
   python3 - "$T/mbox" <<'P'
 import mailbox, random, sys
 box = mailbox.mbox(sys.argv[1])
@@ -108,7 +108,7 @@ SH
   eventually is_gone
 }
 
-@test "gq-worker: a streamed command is sent the parts" {
+@test "gq-worker: --stream sends the command only the part that a job refers to" {
   large a
   id=$(gq-enqueue f --local "$T/a")
   printf '0:10\n50000:50000\n99990:\n5:90000\n' | gq-enqueue p --local -l --from "$id" >"$T/ids"
@@ -127,7 +127,7 @@ P
   cmp <(tail -c +6 "$T/a" | head -c 90000) "$T/got.$(sed -n 4p "$T/ids")"
 }
 
-@test "gq-worker: of a part, other nodes get the reference where they have the workload, else the part; keep and release reach them [run once]" {
+@test "gq-worker: a node that has the workload gets a part as a reference, another node gets its bytes; --keep and --release reach the other nodes [run once]" {
   start_gearmand
   for n in 1 2; do gq-replicate init --store "$T/$n" --as rep_$n --group rep_1,rep_2 --run once; done
   for n in 1 2; do background gq-replicate --store "$T/$n"; NODE[n]=$PID; eventually served "$PORT" rep_$n; done
@@ -144,18 +144,18 @@ P
   is_kept() { gq-flush -q --store "$T/1" -f f -- true; [[ $(gq-inspect show "$id" --json | jq -r .state) == kept ]]; }
   eventually is_kept
   gq-flush --store "$T/1" --drop "$part"
-  gq-flush --release "$id"  # at the other node
+  gq-flush --release "$id"  # on the other node
   released() { [[ $(find "$T/1/blobs" "$T/2/blobs" -type f | wc -l) == 0 ]]; }
   eventually released
 
-  # A node that has lost the blob is given the part itself.
+  # A node that has lost the blob is sent the bytes of the part.
   id=$(gq-enqueue --store "$T/1" f --local "$T/a")
   find "$T/2/blobs" -type f -delete
   part=$(gq-enqueue --store "$T/1" p --local --from "$id" --range 1000:2000000)
   cmp <(tail -c +1001 "$T/a" | head -c 2000000) <(gq-inspect cat "$part")
 }
 
-@test "gq-enqueue: parts that another node has to be given itself are read some at a time, and all get there [300 MB of one workload, run once]" {
+@test "gq-enqueue: parts that another node needs as bytes are read a few at a time, and all arrive [300 MB of one workload, run once]" {
   start_gearmand
   for n in 1 2; do gq-replicate init --store "$T/$n" --as rep_$n --group rep_1,rep_2 --run once; done
   for n in 1 2; do background gq-replicate --store "$T/$n"; eventually served "$PORT" rep_$n; done
@@ -163,7 +163,8 @@ P
   id=$(gq-enqueue --store "$T/1" f --local "$T/a")
   find "$T/2/blobs" -type f -delete
   for _ in {1..100}; do echo 0:3000000; done >"$T/ranges"
-  # Those that were not read yet may be repeated; the node tells the other one of them meanwhile.
+  # The client gets 75 for parts that the node has not read in time, and may send them again. The node still sends them
+  # to the other node.
   status=0
   (ulimit -v 400000; gq-enqueue --store "$T/1" p --local --from "$id" -l "$T/ranges" >"$T/ids" 2>"$T/err") || status=$?
   [[ $status == 75 ]]

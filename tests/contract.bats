@@ -1,11 +1,12 @@
 load helpers
 
-# The contract with a command, the same for gq-worker and gq-flush: how it ends, when it is started, what becomes of its output.
+# The contract with a command, the same for gq-worker and gq-flush: how it ends, when it is started, where its output
+# goes.
 
 state() { gq-inspect show "$1" --json | jq -r .state; }
 field() { gq-inspect show "$1" --json | jq -r ".$2"; }
 
-# What a service manager hears goes to $T/heard.
+# Acts as a service manager, and writes each message that it receives to $T/heard.
 listen() {
   python3 - "$T/notify" "$T/heard" <<'PY' 3>&- 4>&- &
 import socket, sys
@@ -18,7 +19,7 @@ PY
   eventually test -S "$T/notify"
 }
 
-@test "the contract: what each exit status makes of a job [gq-worker, gq-flush]" {
+@test "the contract: each exit status gives the job its documented state [gq-worker, gq-flush]" {
   local code wanted id
   for code in 0:finished 99:finished 100:dead 64:dead 65:dead 70:dead 76:dead 77:dead 78:dead 112:dead 75:delayed 111:delayed 1:delayed \
     255:delayed 126:queued 127:queued; do
@@ -38,7 +39,7 @@ PY
   [[ $(state "$id") == delayed && $(field "$id" reason) == 'signal 11' ]]
 }
 
-@test "the contract: --on-exit replaces rows; a bad one is 64" {
+@test "the contract: --on-exit replaces rows of the exit status table; a bad row is 64" {
   local ids
   mapfile -t ids < <(printf '%s\n' 3 4 5 6 0 | gq-enqueue f --local -l)
   gq-flush -f f --backoff 1h --on-exit 3=done --on-exit 4=dead --on-exit 5=retry:7d --on-exit 6=retry --on-exit 0=dead -- sh -c 'exit "$(cat)"' 2>/dev/null
@@ -48,7 +49,7 @@ PY
   for bad in '' x 1 256=done -1=done 1= 1=what 1=retry: 1=retry:x =done 1=done:5s; do fails_with 64 gq-flush -f f --on-exit "$bad" -- true; done
 }
 
-@test "the contract: a command that is missing or not executable spends no attempt, pauses the function, is told once; --strict is 78" {
+@test "the contract: a command that is missing or not executable spends no attempt, pauses the function and is reported once; with --strict it is 78" {
   local id
   id=$(gq-enqueue f --local <<<x)
   fails_with 78 timeout 10 gq-worker --local --drain --strict -f f -- /nonexistent/command
@@ -57,7 +58,7 @@ PY
   fails_with 78 timeout 10 gq-worker --local --strict -f f -- "$T/plain"
   fails_with 78 timeout 10 gq-flush -f f -- sh -c 'exit 126'
   [[ $(state "$id") == queued && $(field "$id" attempts) == 0 ]]
-  # Another function of the same worker goes on; the pause grows, and ends by itself.
+  # Another function of the same worker goes on. The pause grows, and ends by itself.
   printf '#!/bin/sh\n[ "$GQ_FUNCTION" = g ] || exec "$0.f"\n' >"$T/command"
   chmod +x "$T/command"
   background gq-worker --local -f f -f g -- "$T/command"
@@ -75,14 +76,14 @@ PY
   [[ $(grep -c 'cannot run' "$T/bg.0.err") == 1 ]]
 }
 
-@test "the contract: a job's own --max-attempts goes before the worker's" {
+@test "the contract: a job's own --max-attempts overrides the worker's" {
   gq-enqueue f --local --max-attempts 2 <<<x
   gq-worker --local --drain -f f --max-attempts 9 --backoff 5ms -- sh -c 'echo "$GQ_ATTEMPT/$GQ_MAX_ATTEMPTS" >>"$0"; exit 1' "$T/out" 2>/dev/null
   [[ $(cat "$T/out") == $'1/2\n2/2' && $(jobs_in dead) == 1 ]]
   fails_with 64 gq-enqueue f --local --max-attempts 0
 }
 
-@test "gq-flush: a dead job tells why, with the end of its standard error, and is kicked or dropped [ID, pipe, --kick-dead]" {
+@test "gq-flush: a dead job keeps its reason with the end of its standard error, and can be kicked or dropped [ID, pipe, --kick-dead]" {
   local ids big
   mapfile -t ids < <(seq 4 | gq-enqueue f --local -l)
   big=$(head -c 100000 /dev/zero | gq-enqueue g --local)
@@ -109,7 +110,7 @@ PY
   gq-inspect check
 }
 
-@test "gq-flush: a job that runs is neither kicked nor dropped; one whose worker died is" {
+@test "gq-flush: a running job can be neither kicked nor dropped, until its worker has died" {
   local id
   id=$(gq-enqueue f --local <<<x)
   background gq-worker --local -f f -- sh -c 'touch "$0"; exec sleep 60' "$T/runs"
@@ -123,28 +124,28 @@ PY
 }
 
 # bats test_tags=once
-@test "the contract: --time-limit ends the whole process group, and a grandchild that keeps the output open holds nothing up" {
+@test "the contract: --time-limit ends the whole process group, and a grandchild that keeps the output open does not delay the job's end" {
   local id start=$SECONDS
   id=$(gq-enqueue f --local <<<x)
   gq-flush -f f --time-limit 300ms --grace 300ms --backoff 1h -- bash -c 'trap "" TERM; (trap "" TERM; echo $BASHPID >"$0"; sleep 60 & wait; sleep 60) & sleep 60; sleep 60' "$T/pid" 2>/dev/null
   ((SECONDS - start < 10))
   [[ $(state "$id") == delayed && $(field "$id" reason) == 'time limit'* ]]
   eventually no_process "$(cat "$T/pid")"
-  # One that ends in time is not touched; what it leaves running neither.
+  # A command that ends in time is not signalled, and neither is a process that it leaves running.
   id=$(gq-enqueue g --local <<<x)
   gq-flush -f g --time-limit 20s -- sh -c '(sleep 3; touch "$0") >&2 & exit 0' "$T/late"
   [[ $(state "$id") == finished && ! -e $T/late ]]
   eventually test -e "$T/late"
 }
 
-@test "gq-flush: a command that cannot be signalled, as one of another user, is named once [EPERM]" {
+@test "gq-flush: a command that it may not signal, as one of another user, is reported once [EPERM]" {
   gq-enqueue f --local <<<x
   strace -f -qq -o /dev/null -e trace=kill -e inject=kill:error=EPERM:when=1 \
     gq-flush -f f --time-limit 50ms --grace 50ms --max-attempts 1 -- sleep 1000 2>"$T/err"
   [[ $(grep -c 'cannot stop process [0-9]*, which runs .*: Operation not permitted' "$T/err") == 1 ]]
 }
 
-@test "gq-worker: SIGUSR1 prints a state line; a service manager hears READY, STATUS and STOPPING" {
+@test "gq-worker: SIGUSR1 prints a state line; a service manager receives READY, STATUS and STOPPING" {
   listen
   NOTIFY_SOCKET=$T/notify background gq-worker --local -f f -- sh -c 'test -z "$NOTIFY_SOCKET"'
   eventually grep -q READY=1 "$T/heard"
@@ -166,7 +167,7 @@ PY
   wait "$PID"
 }
 
-@test "gq-enqueue: --delay and --at hold a job back, bad times are 64" {
+@test "gq-enqueue: --delay and --at delay a job; a bad time is 64" {
   local id
   gq-enqueue f --local --delay 5s <<<late
   gq-enqueue f --local --at 2001-02-03T04:05:06Z <<<past
@@ -186,7 +187,7 @@ PY
   fails_with 64 gq-enqueue f --local --at 1 --delay 1s
 }
 
-@test "gq-enqueue: --priority is strict, first-in first-out within one; functions of one worker take turns" {
+@test "gq-enqueue: --priority is strict, jobs of one priority run first-in first-out, and the functions of a worker take turns" {
   for p in low normal high; do for n in 1 2 3; do gq-enqueue f --local --priority $p <<<"$p$n"; done; done >/dev/null
   gq-enqueue g --local <<<g1 >/dev/null
   [[ $(gq-flush -f f -- cat | xargs) == 'high1 high2 high3 normal1 normal2 normal3 low1 low2 low3' ]]
@@ -196,7 +197,7 @@ PY
   fails_with 64 gq-enqueue f --local --priority urgent
 }
 
-@test "gq-enqueue: --key makes a repeated submission one job, until --key-window after it has finished [--local, through gearmand]" {
+@test "gq-enqueue: --key makes repeated submissions one job, until --key-window has passed since its end [--local, through gearmand]" {
   start_gearmand
   start_worker -f f --queue-only
   is_another() { [[ $(gq-enqueue f --local --key k--local <<<x) != "$first" ]]; }
@@ -221,14 +222,14 @@ PY
   [[ $(gq-enqueue g --local --key k--timeout=5s <<<z) != "$other" ]]
   fails_with 64 gq-enqueue f --local --key '' <<<x
   fails_with 64 gq-enqueue f --local --key $'a\nb' <<<x
-  # Many jobs have a key each.
+  # With several jobs, each job gets a key of its own.
   [[ $(printf 'a\nb\n' | gq-enqueue m --local --key k -l) == "$(printf 'a\nb\n' | gq-enqueue m --local --key k -l)" && $(gq-inspect list -f m | wc -l) == 2 ]]
   fails_with 64 gq-enqueue f --key k --owe <<<x
   rm -f "$GQ_STORE"/index.*
   gq-inspect check
 }
 
-@test "gq-enqueue: jobs with one --serial key run one at a time, in order, and hold no others up [3 workers]" {
+@test "gq-enqueue: jobs with one --serial key run one at a time and in order, and do not block other jobs [3 workers]" {
   local n
   for n in 1 2 3 4 5 6; do gq-enqueue f --local --serial a <<<"a$n"; gq-enqueue f --local --serial b <<<"b$n"; done >/dev/null
   gq-enqueue f --local <<<free >/dev/null
@@ -243,7 +244,7 @@ PY
   [[ $(grep a "$T/cmd.out" | xargs) == 'a1 1 a2 1 a2 2 a2 3 a3 1 a4 1 a5 1 a6 1' ]]
   [[ $(grep b "$T/cmd.out" | xargs) == 'b1 1 b2 1 b3 1 b4 1 b5 1 b6 1' ]]
   [[ $(grep -n free "$T/cmd.out" | cut -d: -f1) -lt 7 ]]
-  # Those behind a dropped one go on, and one that is kicked waits for its turn.
+  # Jobs behind a dropped job go on. A kicked job waits for its turn.
   local first second
   first=$(gq-enqueue f --local --serial b --delay 1h <<<b7)
   second=$(gq-enqueue f --local --serial b <<<b8)
@@ -258,7 +259,7 @@ PY
 }
 
 # bats test_tags=once
-@test "gq-worker: --rate bounds the starts of a process; a paused function waits, in every process, until it is resumed" {
+@test "gq-worker: --rate limits how many jobs a process starts; no process runs a paused function until it is resumed" {
   seq 10 | gq-enqueue f --local -l >/dev/null
   local start
   start=$(date +%s%N)
@@ -278,7 +279,7 @@ PY
   fails_with 64 gq-flush --pause 'a b'
 }
 
-@test "gq-worker: --output keeps a capped file for each attempt, never overwrites one, throws away that of 99, sweeps old ones" {
+@test "gq-worker: --output writes a capped file for each attempt, overwrites none, discards that of exit status 99, and removes old ones" {
   local id
   id=$(gq-enqueue f --local <<<x)
   touch -d '2 days ago' "$T/keepme"
@@ -294,11 +295,11 @@ PY
   [[ ! -e $T/o/$id.1 && $(state "$id") == finished ]]
 }
 
-@test "gq-worker: a reader of standard output that goes away, or a full disk there, costs no job an attempt, and is said once" {
+@test "gq-worker: if standard output cannot be written, no job loses an attempt, and one message reports it [its reader has gone, its disk is full]" {
   seq 20 | gq-enqueue f --local -l >/dev/null
   { gq-worker --local --drain --max-attempts 1 -f f -- sh -c 'echo x' 2>"$T/err" || echo $? >"$T/status"; } | head -n 1 >/dev/null
   [[ $(gq-inspect stats --json -f f | jq -c '[.dead, .finished]') == '[0,20]' && $(grep -c 'cannot write standard output' "$T/err") == 1 && $(<"$T/status") == 74 ]]
-  # One that cannot be written to is no better.
+  # A closed standard output is treated in the same way.
   gq-enqueue f --local <<<x
   gq-flush --max-attempts 1 -f f -- sh -c 'echo x' >&- 2>/dev/null || [[ $? == 74 ]]
   [[ $(jobs_in dead) == 0 ]] && no_jobs
@@ -312,11 +313,11 @@ PY
   eventually grep -q 'its disk is full; attempts that fail are not counted' "$T/full.err"
   retried() { [[ $(gq-inspect journal | jq -c 'select(.type == "fail")' | wc -l) -gt 6 ]]; }
   eventually retried
-  rm "$T/disk/full"  # an attempt that failed just before may be counted
+  rm "$T/disk/full"  # an attempt that failed just before this may count
   eventually no_jobs
   wait "$!"
   [[ $(jobs_in dead) == 0 && $(grep -o . "$T/disk/out" | sort | xargs) == '1 2 3' ]]
-  # Files of --output are no reason to fail.
+  # A file of --output that cannot be written fails no job.
   mkdir "$T/disk/o"
   head -c 64k /dev/zero >"$T/disk/full" || true
   seq 3 | gq-enqueue f --local -l >/dev/null
@@ -325,7 +326,7 @@ PY
 }
 
 # bats test_tags=once
-@test "gq-worker: an --output directory that is gone is made again; what cannot be one is 74 at the start, and later no fault of the command" {
+@test "gq-worker: an --output directory that disappears is created again; one that cannot be used is 74 at the start, and later costs no attempt" {
   local id
   touch "$T/file"
   fails_with 74 gq-worker --local -f f --output "$T/file" -- true
@@ -333,12 +334,12 @@ PY
   fails_with 74 gq-flush -f f --output "$T/no/such/o" -- true
   listen
   NOTIFY_SOCKET=$T/notify background gq-worker --local -f f --output "$T/o" -- echo out
-  eventually grep -q READY=1 "$T/heard"  # before that it looks whether it can write there
+  eventually grep -q READY=1 "$T/heard"  # before it is ready it checks whether it can write there
   mv "$T/o" "$T/o.1"
   id=$(gq-enqueue f --local <<<x)
   eventually grep -q out "$T/o/$id.1"
   grep -q "the output directory $T/o was gone; it is made again" "$T/bg.1.err"
-  # It waits, says so once, also to the service manager, and goes on.
+  # The worker waits, reports that once, also to the service manager, and goes on.
   mv "$T/o" "$T/o.2"
   touch "$T/o"
   id=$(gq-enqueue f --local <<<x)
@@ -356,7 +357,7 @@ PY
 }
 
 # bats test_tags=once
-@test "gq-worker: --joblog follows its name: renamed, removed or emptied, it is made anew" {
+@test "gq-worker: --joblog is begun again after the file was renamed, removed or emptied" {
   background gq-worker --local -f f --joblog "$T/log" -- true
   ran() { gq-enqueue f --local <<<x >/dev/null; eventually no_jobs; }
   ran
@@ -369,7 +370,7 @@ PY
   : >"$T/log"
   ran
   [[ $(cut -f 1 "$T/log" | xargs) == 'Seq 4' ]]
-  # What cannot be written is said once and stops nothing.
+  # A log that cannot be written is reported once, and stops nothing.
   rm "$T/log"
   mkdir "$T/log"
   ran
@@ -381,7 +382,7 @@ PY
 }
 
 # bats test_tags=once
-@test "gq-worker: --joblog may be a descriptor that it was given, or a link to one; a FIFO is refused at once [74]" {
+@test "gq-worker: --joblog may be a descriptor that the worker inherited, or a link to one; a FIFO is refused at once [74]" {
   ln -s /dev/stderr "$T/link"
   for log in /dev/stderr /dev/fd/2 "$T/link"; do
     gq-enqueue f --local <<<x >/dev/null
@@ -394,8 +395,8 @@ PY
   for n in $(seq 5 12); do fails_with 74 without_descriptors gq-worker --local --drain -f f --joblog "/dev/fd/$n" -- true; done
 }
 
-@test "gq-worker: --joblog is no file that others write to, or that belongs to another user, nor is it or --output reached by another user's link [78]" {
-  # No umask makes one that is refused the next time.
+@test "gq-worker: --joblog refuses a file that others may write to or another user owns; neither --joblog nor --output follows another user's link [78]" {
+  # Whatever the umask is, the worker accepts a file that it created before.
   (umask 0; for n in 1 2; do gq-worker --local --drain -f f --joblog "$T/open" -- true; done; gq-worker --local --drain -f f --joblog /dev/null -- true)
   refused() { fails_with 78 gq-worker --local --drain -f f "$1" "$2" -- true && grep -q "cannot trust $2: $3" "$T/failed.err"; }
   chmod 666 "$T/open"
@@ -416,7 +417,7 @@ PY
     fails_with 78 gq-worker --local --drain -f f --output "$T/o$end" -- true
     grep -q "cannot trust $T/o: it is a link of another user's" "$T/failed.err"
   done
-  # Nor does one lead anywhere that comes when the name has been looked at.
+  # The worker does not follow such a link either if it appears after the worker has looked at the name.
   mkdir "$T/others"
   background strace -o /dev/null -P "$T/others/log" -e trace=newfstatat -e inject=newfstatat:signal=SIGSTOP:when=2 \
     gq-worker --local --drain -f f --joblog "$T/others/log" -- true
@@ -426,11 +427,12 @@ PY
   kill -CONT $(pgrep -P "$PID")
   not wait "$PID"
   [[ ! -e $T/real/made ]]
-  # One's own may lead to a file that is not there yet.
+  # The user's own link may lead to a file that does not exist yet.
   ln -s ../real/made "$T/others/own"
   gq-worker --local --drain -f f --joblog "$T/others/own" -- true
   [[ -s $T/real/made ]]
-  # Of what looks like outputs, what is locked lives, as the files in the directory owners of a store do.
+  # A file with the name of an output that a process has locked stays, as a file in the directory owners of a store
+  # does.
   chown -h 0 "$T/o"
   local old=01ARZ3NDEKTSV4RRFFQ69G5FAV
   touch -d '-30 days' "$T/real/$old.1" "$T/real/$old.2"
@@ -443,7 +445,7 @@ PY
 }
 
 # bats test_tags=once
-@test "gq-worker: a stop signal is obeyed while a file is opened [--joblog, on which another process has a lease]" {
+@test "gq-worker: a stop signal ends it while it opens a file [--joblog, on which another process has a lease]" {
   touch "$T/log"
   background python3 -c 'import fcntl, os, signal, sys, time
 signal.signal(signal.SIGIO, signal.SIG_IGN)
@@ -465,7 +467,7 @@ time.sleep(600)' "$T/log"
   ! grep -q 'Too many open files' "$T/err"
 }
 
-@test "gq-worker: --output takes no directory that others may write, or of another user [78]; while it is one nothing is started" {
+@test "gq-worker: --output refuses a directory that others may write to or another user owns [78]; while it is one, no command is started" {
   local id
   mkdir -m 1777 "$T/o"
   fails_with 78 timeout 20 gq-worker --local -f f --output "$T/o" -- echo x
@@ -495,7 +497,7 @@ time.sleep(600)' "$T/log"
   fails_with 74 gq-worker --local --drain -f f --joblog /nonexistent/log -- true
 }
 
-@test "gq-worker: --stream feeds one command many jobs; one that dies loses only its current job's attempt" {
+@test "gq-worker: --stream feeds one command many jobs; if the command dies, only its current job loses an attempt" {
   cat >"$T/cmd" <<'PY'
 #!/usr/bin/env python3
 import os, sys
@@ -520,19 +522,19 @@ PY
   [[ $(jobs_in dead) == 1 && $(gq-inspect list --json | jq -r .reason) == 'exit 100: bad address' ]]
   grep -q "$big 1 300000 yyyyy" "$T/out"
   [[ $(grep -c ' 0 $' "$T/out") == 1 ]]
-  # Only the one that died and the one that asked for it had a second attempt.
+  # Only the job whose command died and the job that asked for it had a second attempt.
   [[ $(awk '$2 == 2 { print $4 }' "$T/out" | sort | xargs) == 'die later' ]]
   [[ $(stat -c %s "$T/out.starts") -le 4 ]]
   gq-inspect check
 }
 
-@test "gq-worker: --stream with a shell loop; a command that answers nonsense, is missing, or outlives its time limit" {
+@test "gq-worker: --stream works with a shell loop; a command that answers nonsense, is missing, or exceeds its time limit fails its job" {
   printf 'a b\n' | gq-enqueue f --local
   printf 'c\nd' | gq-enqueue f --local
-  # The loop of gq-stream(7).
+  # The loop in gq-stream(7).
   gq-worker --local --drain -f f --stream -- sh -c 'while read -r length id attempt function; do head -c "$length" >"$0/$id"; if [ "$(wc -c <"$0/$id")" -eq "$length" ]; then echo "0 $id"; else echo "75 $id cut short"; fi; done' "$T"
   [[ $(cat "$T"/01* | sort | xargs) == 'a b c d' && $(jobs_in dead) == 0 ]]
-  # An answer that names a job is for its latest attempt.
+  # An answer that names a job counts for its latest attempt.
   gq-enqueue f --local <<<x
   timeout 60 gq-worker --local --drain -f f --stream --backoff 10ms -- sh -c 'while read -r l id attempt rest; do head -c "$l" >/dev/null; echo "$((attempt == 1 ? 75 : 0)) $id"; done'
   gq-enqueue f --local <<<x
@@ -542,14 +544,14 @@ PY
   fails_with 78 gq-worker --local --drain --strict -f g --stream -- /nonexistent
   gq-worker --local --drain -f g --stream --time-limit 200ms --grace 200ms --max-attempts 1 -- sleep 60 2>/dev/null
   [[ $(gq-inspect list --json -f g | jq -r .reason) == 'time limit'* ]]
-  # One that closes its input, and goes on: it is ended, and that is an attempt.
+  # A command that closes its input and goes on is ended, and that counts as an attempt.
   head -c 300000 /dev/zero | gq-enqueue h --local
   timeout 20 gq-worker --local --drain -f h --stream --max-attempts 1 -- sh -c 'exec <&-; exec sleep 60' 2>/dev/null
   [[ $(gq-inspect list --json -f h | jq -r '.state + " " + .reason') == 'dead signal 9'* ]]
   fails_with 64 gq-worker --local -f f --stream --output "$T/o" -- cat
 }
 
-@test "gq-worker: --stream: a job that hangs holds up none that another slot can run; an answer that names its job ends no other" {
+@test "gq-worker: --stream: a job that hangs does not block jobs that another slot can run; an answer that names its job ends no other job" {
   local ids
   (echo hang; seq 60) | gq-enqueue f --local -l >/dev/null
   background gq-worker --local -f f -j 2 --grace 100ms --stream -- sh -c 'while read -r l id rest; do w=$(head -c $l); [ $w = hang ] && sleep 60; echo 0; done'
@@ -561,34 +563,34 @@ PY
   [[ $(field "${ids[8]}" reason) == 'exit 100: why' && $(gq-inspect stats -f g --json | jq -c '[.dead, .finished]') == '[1,19]' ]]
 }
 
-@test "gq-worker: nothing leaks into a command but what is promised [environment, umask, mask, ignored signals, descriptors]" {
+@test "gq-worker: a command inherits only what the manual page promises [environment, umask, mask, ignored signals, descriptors]" {
   gq-enqueue f --local --key k --priority low <<<x
   (
     umask 027
     trap '' INT USR2
     exec 7</dev/null
-    unset -v $(compgen -e GQ_ | grep -vxE 'GQ_BUILD|GQ_STORE')  # what the tests themselves are told
+    unset -v $(compgen -e GQ_ | grep -vxE 'GQ_BUILD|GQ_STORE')  # settings of the tests themselves
     GQ_WORKLOAD_FILE=old GQ_KEY=old GQ_NAME=old NOTIFY_SOCKET=/x gq-worker --local --drain -f f -- sh -c \
       'env | grep ^GQ_ | cut -d= -f1 | sort | xargs; umask; grep -E "^Sig(Blk|Ign)" /proc/self/status; ls /proc/$$/fd | xargs; env | grep -c NOTIFY; true'
   ) >"$T/out"
   [[ $(sed -n 1p "$T/out") == 'GQ_ATTEMPT GQ_BUILD GQ_CRASHES GQ_ENQUEUED_AT GQ_FUNCTION GQ_JOB_ID GQ_KEY GQ_MAX_ATTEMPTS GQ_PRIORITY GQ_STORE GQ_WORKLOAD_LENGTH' ]]
   [[ $(sed -n 2p "$T/out") == 0027 ]]
   [[ $(grep -c Sig "$T/out") == 2 ]]
-  for mask in $(awk '/Sig/ { print $2 }' "$T/out"); do ((0x$mask % (1 << 31) == 0)); done  # 32 and 33 are the C library's own
+  for mask in $(awk '/Sig/ { print $2 }' "$T/out"); do ((0x$mask % (1 << 31) == 0)); done  # the C library uses 32 and 33 itself
   [[ $(sed -n '$p' "$T/out") == 0 && $(tail -n 2 "$T/out" | head -n 1) == '0 1 2 3'* ]]
-  # Nor the session, with whose terminal it could do what it likes.
+  # The command has a session of its own, so that it cannot use the worker's terminal.
   gq-enqueue f --local <<<x
   [[ $(gq-worker --local --drain -f f -- sh -c '[ "$(cut -d " " -f 6 /proc/$$/stat)" = $$ ] && echo own') == own ]]
 }
 
 # bats test_tags=once
-@test "gq-worker: --stream with a command that outlives SIGTERM, one that answers too much, one beside a job that killed its worker" {
-  # It answers after the time limit has begun to end it: the next job of the serial key still runs.
+@test "gq-worker: --stream: a command that survives SIGTERM, one that answers too often, and a job that has killed its worker do not block other jobs" {
+  # The command answers after the time limit has begun to end it. The next job of the serial key still runs.
   for n in 1 2; do gq-enqueue f --local --serial s <<<$n; done
   timeout 20 gq-flush -f f --stream --time-limit 500ms --grace 2s -- sh -c \
     'trap "" TERM; while read -r l rest; do head -c "$l" >/dev/null; sleep 0.8; echo 0; done' 2>/dev/null
   no_jobs
-  # An answer for which there is no job ends the command, and does not wait for the next one.
+  # An answer without a job ends the command at once, before the next job comes.
   echo x | gq-enqueue g --local
   background gq-worker --local -f g --stream -- sh -c 'read -r l rest; head -c "$l" >/dev/null; echo $$ >>"$0"; echo 0; sleep 0.3; echo 0; sleep 600' "$T/starts"
   eventually lines_are "$T/starts" 1
@@ -596,7 +598,7 @@ PY
   echo y | gq-enqueue g --local
   eventually lines_are "$T/starts" 2
   kill "$PID"
-  # A job that a worker has died of waits until it can be alone, quietly.
+  # A job that has killed a worker waits until it can run alone, without busy claims.
   printf guilty | gq-enqueue h --local
   die_at_work h
   printf normal | gq-enqueue h --local
@@ -605,7 +607,7 @@ PY
   (($(gq-inspect journal | jq -c 'select(.type == "claim")' | wc -l) < 30))
 }
 
-@test "the contract: a command that comes back is run soon, however many jobs found it missing; --id and --key exclude each other" {
+@test "the contract: jobs of a missing command run soon after it is there, however many of them found it missing; --id and --key exclude each other" {
   seq 5 | gq-enqueue f --local -l
   background gq-worker --local -f f -j 8 --output "$T/o" -- "$T/missing"
   sleep 1.2
@@ -618,7 +620,7 @@ PY
   fails_with 64 gq-enqueue f --local --key k --id 01ARZ3NDEKTSV4RRFFQ69G5FAV <<<x
 }
 
-@test "gq-flush: what a dead worker left has no priority over better jobs" {
+@test "gq-flush: a job that a dead worker left does not run before jobs of a higher priority" {
   gq-enqueue f --local --priority low <<<low
   die_at_work f
   gq-enqueue f --local --priority high <<<high

@@ -1,6 +1,6 @@
 load helpers
 
-# A store in SQLite, named as users name it; its copy is in $COPY.
+# Creates a store in SQLite, named as users name it. Its copy is in $COPY.
 sqlite_store() {
   rm -rf "$GQ_STORE"
   export GQ_CACHE=$T/cache
@@ -15,21 +15,21 @@ in_database() {
 }
 rows() { sqlite3 "$T/db" "SELECT count(*) FROM gq WHERE k LIKE '$1%'"; }
 conforms() { gq-store-test "$@" >"$T/conforms" || { cat "$T/conforms"; return 1; }; }
-# What gq-store-test is to run so that a server crashes: crash start_SERVER DIR.
+# Writes the script with which gq-store-test crashes a server and starts it again: crash start_SERVER DIR.
 crash() {
   printf '#!/bin/bash\nset -e\nPIDS=()\n. "%s/../scripts/servers.bash"\nkill_server %s\n%s %s\n' "$BATS_TEST_DIRNAME" "$SERVER" "$1" "$2" >"$T/crash"
-  # The next time it is another process.
+  # The next call has to kill another process.
   echo "sed -i \"s/^kill_server .*/kill_server \$SERVER/\" \"\$0\"" >>"$T/crash"
   chmod +x "$T/crash"
 }
-# Where a server has its data: its user must come there.
+# Creates a directory for a server's data that the server's user can enter.
 server_directory() { SERVERS=$(mktemp -d /tmp/gq-server.XXXXXX); chmod 755 "$SERVERS"; }
 teardown() {
   end_programs
   [[ -z ${SERVERS:-} ]] || { pkill -9 -f "$SERVERS" || true; sleep 0.2; rm -rf "$SERVERS"; }
 }
 
-@test "gq-store-bdb, gq-store-files, gq-store-dbi: what another user owns, or others can write to, is refused" {
+@test "gq-store-bdb, gq-store-files, gq-store-dbi: refuse files and directories that another user owns or others can write to" {
   ((EUID == 0)) || skip "needs root, for another user"
   local helper
   mkdir "$T/theirs" "$T/open" "$T/linked"
@@ -44,7 +44,7 @@ teardown() {
   printf 'gq-store 1\n' | not gq-store-bdb "$T/linked" >"$T/said"
   grep -q "cannot open $T/linked/gq.lock" "$T/said"
   [[ ! -e $T/made ]]
-  # SQLite takes a file of the journal's name into the database, whoever put it there.
+  # SQLite reads a file with the name of its journal into the database, whoever created the file.
   refuses() { printf 'gq-store 1\n' | not gq-store-dbi "dbi:SQLite:$T/$1/q" >"$T/said" && grep -q "$2" "$T/said"; }
   chmod 1777 "$T/open"
   refuses open "all can write to the directory of $T/open/q"
@@ -54,7 +54,7 @@ teardown() {
   refuses mine "$T/mine/q-wal belongs to another user"
 }
 
-@test "gq-store-test: gq-store-dbi on SQLite, gq-store-bdb and gq-store-files keep a store as gq-store-helper(7) asks" {
+@test "gq-store-test: gq-store-dbi on SQLite, gq-store-bdb and gq-store-files keep a store as gq-store-helper(7) requires" {
   conforms --syncs 0 gq-store-dbi "dbi:SQLite:$T/test"
   conforms --syncs 0 gq-store-bdb "$T/bdb"
   conforms --syncs 0 gq-store-files "$T/files"
@@ -62,13 +62,13 @@ teardown() {
     fails_with 75 gq-enqueue --store "exec:gq-store-dbi $dsn" f --local <<<x
     grep -q 'may lose what it has committed: .* is \(in no file\|temporary\)\|it is in no file' "$T/failed.err"
   done
-  # What is in use it does not touch.
+  # It does not touch a database that is in use.
   gq-enqueue --store "exec:gq-store-bdb $T/used" f --local <<<x
   fails_with 65 gq-store-test gq-store-bdb "$T/used"
   [[ $(gq-inspect list --store "exec:gq-store-bdb $T/used" | wc -l) == 1 ]]
 }
 
-@test "gq-store-test: gq-store-dbi on PostgreSQL does, also when the server crashes; it refuses one that may lose what it commits" {
+@test "gq-store-test: gq-store-dbi on PostgreSQL keeps a store, also if the server crashes; it refuses a server or table that may lose what it commits" {
   server_directory
   start_postgres "$SERVERS/pg"
   crash start_postgres "$SERVERS/pg"
@@ -86,13 +86,13 @@ teardown() {
   refused seen 'a table'
 }
 
-@test "gq-store-test: gq-store-dbi on MariaDB does, also when the server crashes; it refuses one that may lose what it commits" {
+@test "gq-store-test: gq-store-dbi on MariaDB keeps a store, also if the server crashes; it refuses a server or table that may lose what it commits" {
   server_directory
   start_mariadb "$SERVERS/my"
   crash start_mariadb "$SERVERS/my"
   read -r -a dsn <<<"$DSN"
   conforms --syncs "$SERVER" --crash "$T/crash" gq-store-dbi "${dsn[@]}"
-  # A password stands in a file that nobody else can read.
+  # A password is in a file that only its owner can read.
   mariadb --no-defaults -u root -S "$SERVERS/my/socket" -e "CREATE USER other IDENTIFIED BY 'se cret'; GRANT ALL ON gq.* TO other"
   other() { GQ_CACHE=$T/cache gq-enqueue --store "exec:gq-store-dbi --table $1 ${DSN% root} other" f --local <<<x; }
   echo 'se cret' >"$T/password"
@@ -118,7 +118,7 @@ teardown() {
   gq-enqueue --store "exec:gq-store-dbi --table other.new $DSN" f --local <<<x
 }
 
-@test "gq-store-dbi: the group of a password file that root gave to a service may read it, as of a key file" {
+@test "gq-store-dbi: root may let the group of a service read a password file, as a key file" {
   ((EUID == 0)) || skip "needs root, for files of two users"
   server_directory
   cd "$SERVERS"
@@ -136,7 +136,7 @@ teardown() {
   says 'others may read or write it'
 }
 
-@test "gq-store-test: five helpers that are wrong fail, each at what is wrong with it; one that is right does not" {
+@test "gq-store-test: each of five broken helpers fails at its own fault, and a correct helper passes" {
   local broken=$BATS_TEST_DIRNAME/broken-helper
   conforms "$broken" none "$T/none"
   wrong() {
@@ -151,18 +151,18 @@ teardown() {
   wrong delete 'deletes what it is told to'
 }
 
-@test "gq: with --store exec: a job is in the database before its ID is printed, and runs from there" {
+@test "gq: with --store exec:, a job is in the database before its ID is printed, and runs from there" {
   sqlite_store
   gq-enqueue f --local <<<x >"$T/ids"
   [[ $(sqlite3 "$T/db" "SELECT count(*) FROM gq WHERE k LIKE 'r%' AND instr(v, CAST('$(cat "$T/ids")' AS BLOB)) > 0") == 1 ]]
-  # Programs that a command runs are given the copy, and reach the database from there.
+  # Programs that the command runs are given the copy as their store, and reach the database through it.
   gq-flush -f f -- sh -c 'gq-enqueue g --local; [ -e "$GQ_STORE/database" ]' | grep -qx '[0-9A-Z]*'
   rm -rf "$GQ_CACHE"
   [[ $(gq-inspect list --json | jq -r .function) == g ]]
   gq-inspect check
 }
 
-@test "gq: no file of a database or its copy is made so that others can read it; one that is there stays as it is, which is said once" {
+@test "gq: others cannot read the files that it creates for a database or its copy; an existing file stays as it is, and is reported once" {
   umask 022
   mkdir "$T/made"
   export GQ_CACHE=$T/cache
@@ -171,7 +171,7 @@ teardown() {
     [[ $(GQ_STORE="exec:gq-store-$words" gq-flush -f f -- sh -c umask) == 0022 && ! -s $T/err ]]
   done
   [[ -z $(find "$T/made" "$T/cache" -type f -perm /077) ]]
-  # A file in a directory that nobody else can enter is not readable.
+  # A file counts as private if nobody else can enter its directory.
   mkdir "$T/open"
   mkdir -m 700 "$T/closed"
   for directory in open closed; do
@@ -187,7 +187,7 @@ teardown() {
   grep -q "gq-store-bdb $T/made keeps; they are left as they are" "$T/err"
 }
 
-@test "gq-store-dbi, gq-store-bdb, gq-store-files: make and use nothing through another user's link [75]" {
+@test "gq-store-dbi, gq-store-bdb, gq-store-files: create and use nothing through another user's link [75]" {
   ((EUID == 0)) || skip "needs root, for a link of another user"
   export GQ_CACHE=$T/cache
   mkdir "$T/real"
@@ -204,7 +204,7 @@ teardown() {
   done
 }
 
-@test "gq: the copy of a database is made anew when it is gone, damaged, or of before the machine's last start [blobs too]" {
+@test "gq: rebuilds the copy of a database that is missing, damaged, or older than the machine's last boot [blobs too]" {
   sqlite_store
   head -c 3000000 /dev/urandom >"$T/large"
   local large small
@@ -217,17 +217,17 @@ teardown() {
   }
   rm -rf "$GQ_CACHE"
   same 2
-  # A start of the machine: nothing in the copy counts, not even a job that is only there.
+  # After a reboot nothing in the copy counts, not even a job that is only there.
   sed -i 's/^[^ ]*/another-boot/' "$COPY/mirror"
   : >"$(GQ_STORE=$COPY segment)"
   same 2
   gq-enqueue f --local <<<third
-  # Damage, in what all programs read, is an error once.
+  # Damage in a file that all programs read is an error once.
   flip "$(GQ_STORE=$COPY segment)" 100
   rm "$COPY"/index*
   fails_with 75 gq-inspect list
   same 3
-  # And in a workload.
+  # Damage in a workload is no error at all.
   flip "$COPY/blobs/${large: -2}/$large" 100
   gq-inspect cat "$large" | cmp - "$T/large"
   same 3
@@ -235,7 +235,7 @@ teardown() {
   [[ $(rows b) == 0 ]]
 }
 
-@test "gq-inspect: check compares the database with its copy, and says what it has lost [1]" {
+@test "gq-inspect: check compares the database with its copy, and names what the database has lost [1]" {
   sqlite_store
   head -c 3000000 /dev/urandom | gq-enqueue f --local >/dev/null
   seq 5 | gq-enqueue f --local -l >/dev/null
@@ -250,13 +250,13 @@ teardown() {
   [[ $(grep -c 'another piece' "$T/failed.out") == 1 && $(wc -l <"$T/failed.out") == 3 ]]
 }
 
-@test "gq: cleaning takes finished jobs out of the database, too, and what is left says the same" {
+@test "gq: cleaning removes finished jobs from the database, too, and the remaining records stay the same" {
   sqlite_store
   settings '{"remember": "1s", "clean_after": "1s", "segment_size": "64K"}' "$COPY"
   seq 3000 | gq-enqueue f --local -l >/dev/null
   gq-enqueue f --local --delay 1d <<<late >/dev/null
   local before
-  before=$(rows r)  # later it may be cleaning already
+  before=$(rows r)  # read now, because cleaning may begin soon
   gq-flush -f f -j 4 --stream -- sh -c 'while read -r l rest; do head -c "$l" >/dev/null; echo 0; done'
   seq 200 | gq-enqueue f --local -l >/dev/null
   cleaned() { gq-flush --clean; echo "$before records, then $(rows r)"; (($(rows r) < before)); }
@@ -270,7 +270,7 @@ teardown() {
   gq-inspect check
 }
 
-@test "gq: a helper that ends, or says that the database is busy, is asked again, and no job is lost or run twice" {
+@test "gq: retries if a helper ends or reports a busy database, and no job is lost or run twice" {
   sqlite_store
   in_database "$BATS_TEST_DIRNAME/broken-helper flaky $T/db2" || in_database "$BATS_TEST_DIRNAME/broken-helper flaky $T/db2"
   start_gearmand
@@ -284,7 +284,7 @@ teardown() {
   [[ $(wc -l <"$T/ran") == 60 ]]
 }
 
-@test "gq-worker: while the database server is down jobs are refused for now [75]; it goes on when that is back, with all that it was told" {
+@test "gq-worker: refuses jobs for now while the database server is down [75]; when it is back the worker goes on, with all that it was sent" {
   server_directory
   start_postgres "$SERVERS/pg"
   export GQ_STORE="exec:gq-store-dbi $DSN" GQ_CACHE=$T/cache
@@ -293,7 +293,7 @@ teardown() {
   gq-enqueue f <<<1 >/dev/null
   kill_server "$SERVER"
   fails_with 75 gq-enqueue f --timeout 20s <<<lost
-  # From then on nothing more is written to the copy that the database might never hear of.
+  # From now on nothing is written to the copy that the database might never receive.
   local size
   size=$(cat "$T"/cache/*/journal/*.gqj | wc -c)
   fails_with 75 gq-enqueue f --timeout 20s <<<lost
@@ -306,7 +306,7 @@ teardown() {
   [[ $(grep -c 'gq-worker: warning' "$T"/bg.*.err | cut -d: -f2 | sort -n | tail -n 1) -lt 20 ]]
 }
 
-@test "gq: a job that the database says is done does not run again, also where its worker died right after" {
+@test "gq: a job that the database marks as done does not run again, even if its worker died right after" {
   server_directory
   start_postgres "$SERVERS/pg"
   export GQ_STORE="exec:gq-store-dbi dbi:Pg:" GQ_CACHE=$T/cache PGHOST=$SERVERS/pg PGUSER=gq PGDATABASE=postgres
@@ -314,13 +314,13 @@ teardown() {
   printf '#!/bin/sh\npostgresql-worker && kill -9 "$PPID"\n' >"$T/dies"
   chmod +x "$T/dies"
   seq 5 | gq-enqueue f --local -l >"$T/ids"
-  # Each worker dies when the transaction is done, before it has noted anything.
+  # Each worker dies after the transaction has committed, before it has recorded anything.
   local n
   for n in 1 2 3 4 5; do gq-worker --local -f f --max-crashes 100 -- "$T/dies" 2>/dev/null || [[ $? == 137 ]]; done
   gq-flush -f f -- postgresql-worker
   [[ $(psql -qXAt -c 'SELECT count(*), count(DISTINCT job) FROM sizes') == '5|5' ]]
   no_jobs
-  # And one that fails when all is done.
+  # And a command that fails after its transaction has committed.
   gq-enqueue f --local <<<x
   gq-flush -f f --backoff 100ms -- sh -c 'postgresql-worker; exit 1' 2>/dev/null
   sleep 0.3
@@ -330,7 +330,7 @@ teardown() {
   [[ $(psql -qXAt -c "SELECT count(*) FROM gq WHERE k LIKE 'e%'") == 0 ]]
 }
 
-@test "gq: a job that the database says is done does not run again, also where that came while jobs were being handed out" {
+@test "gq: a job that the database marks as done does not run again, even if the mark came while jobs were being claimed" {
   sqlite_store
   in_database "$BATS_TEST_DIRNAME/broken-helper late $T/db2"
   local id
@@ -341,17 +341,17 @@ teardown() {
   no_jobs
 }
 
-@test "gq: the file database is obeyed in the directory that gq gives for it, also that of before, and where it was confirmed; elsewhere not [78]" {
+@test "gq: obeys the file database in a directory that gq created, also an older gq, and in a confirmed one; nowhere else [78]" {
   sqlite_store
   id=$(echo x | gq-enqueue f --local)
   local copy=$COPY
-  # As programs of before left it: without the directory.
+  # Older programs left the file without the line for the directory.
   sed -i 1q "$copy/database"
   gq-inspect list --store "$copy" | grep -q "$id"
-  # Whoever named it once may name its directory from everywhere.
+  # After one call with the name of the database, its directory can be used as a store from everywhere.
   gq-inspect stats
   GQ_CACHE=$T/other gq-inspect list --store "$copy" | grep -q "$id"
-  # A copy of it, or what was unpacked or written somewhere, says nothing of that place.
+  # A copy of the directory, or a directory that was unpacked or written elsewhere, is not confirmed.
   cp -r "$copy" "$T/unpacked"
   printf '#!/bin/sh\ntouch %s/ran\n' "$T" >"$T/evil"; chmod +x "$T/evil"
   sed -i "1s|.*|exec:$T/evil|" "$T/unpacked/database"
@@ -369,19 +369,19 @@ teardown() {
   [[ $(<"$T/chosen/database") == "exec:gq-store-dbi dbi:SQLite:$T/db3"$'\n'"$(stat -c 'directory %d %i %.9W' "$T/chosen")" ]]
   echo y | gq-enqueue --store "$T/chosen" f --local
   chmod 666 "$T/chosen/database"
-  gq-inspect stats --store "$T/chosen"  # nobody else comes there
+  gq-inspect stats --store "$T/chosen"  # nobody else can enter the directory
   chmod 755 "$T/chosen"
   fails_with 78 gq-inspect stats --store "$T/chosen"
   grep -q 'others can write to it' "$T/failed.err"
   chmod 600 "$T/chosen/database"
   gq-inspect stats --store "$T/chosen"
-  # Device and inode alone can be guessed by who makes what is unpacked.
+  # The author of an archive can guess device and inode, so these two alone confirm nothing.
   cp "$T/chosen/database" "$T/said"
   sed -i '2s/ [0-9.]*$//' "$T/chosen/database"
   fails_with 78 gq-inspect stats --store "$T/chosen"
   grep -q 'confirm$' "$T/failed.err"
   mv "$T/said" "$T/chosen/database"
-  # Nor is a link obeyed, nor followed where the copy is made.
+  # A link in its place is not obeyed, and the creation of a copy follows no link.
   mv "$T/chosen/database" "$T/database"; ln -s "$T/database" "$T/chosen/database"
   fails_with 78 gq-inspect stats --store "$T/chosen"
   mkdir -m 700 "$T/plain"; echo z | gq-enqueue --store "$T/plain" f --local
@@ -396,7 +396,7 @@ teardown() {
   [[ ! -e $T/new ]]
 }
 
-@test "gq: a directory of which nobody can tell when it was made is not confirmed [78]; the one that gq gives is obeyed" {
+@test "gq: does not confirm a directory whose creation time is unknown [78], and obeys one that it created itself" {
   ((EUID == 0)) || skip "needs root, for such a file system"
   mkdir "$T/disk"; mount -t ramfs ramfs "$T/disk"
   local name="exec:gq-store-dbi dbi:SQLite:$T/db"
@@ -407,18 +407,18 @@ teardown() {
     fails_with 78 gq-inspect --store "$T/disk/store" stats
     grep -q 'not confirmed' "$T/failed.err"
   done
-  # All of the program is shown, however long it is.
+  # The message shows the whole command line, however long it is.
   printf '%s%300s && evil\n' "$name" '' >"$T/disk/store/database"
   fails_with 78 gq-inspect --store "$T/disk/store" stats
   grep -q ' && evil; if' "$T/failed.err"
   export GQ_CACHE=$T/disk/cache
   fails_with 78 gq-inspect --store "$name" stats
-  # It has been asked.
+  # Here the program was run, and the database was asked.
   fails_with 78 gq-inspect --store "$(echo "$GQ_CACHE"/*)" stats
   grep -q 'in the database: there is none' "$T/failed.err"
 }
 
-@test "gq: a database that another machine holds is refused [78], until its key holder is removed; so is one that has gone" {
+@test "gq: refuses a database that another machine holds [78] until its key holder is removed, and one that has disappeared" {
   sqlite_store
   gq-enqueue f --local <<<x
   sqlite3 "$T/db" "UPDATE gq SET v = 'elsewhere:/var/queue' WHERE k = 'holder'"
@@ -433,7 +433,7 @@ teardown() {
   [[ $(gq-inspect list | wc -l) == 1 ]]
 }
 
-@test "gq: a copy that is older than its database is not believed, nor a position given twice, nor a gq.json that cannot be read" {
+@test "gq: does not believe a copy that is older than its database, reuses no position, and keeps an unreadable gq.json out of the database" {
   sqlite_store
   gq-enqueue f --local <<<1 >/dev/null
   cp -a "$GQ_CACHE" "$T/old"
@@ -442,7 +442,8 @@ teardown() {
   mv "$T/old" "$GQ_CACHE"
   gq-enqueue f --local <<<3 >/dev/null
   [[ $(gq-inspect list | wc -l) == 3 ]]
-  # Made anew twice, the second goes on behind what the first may have sent and nobody has seen yet.
+  # If the copy is rebuilt twice, the second one continues behind positions that the first may have sent to the database
+  # unseen.
   position() { gq-inspect journal | tail -n 1 | jq -r .lsn; }
   rm -rf "$GQ_CACHE"
   gq-enqueue f --local <<<4 >/dev/null
@@ -453,12 +454,12 @@ teardown() {
   gq-enqueue f --local <<<5 >/dev/null
   (($(position) > first))
   [[ $(gq-inspect list | wc -l) == 4 ]]
-  # A person's slip stays here.
+  # A user's mistake in gq.json does not reach the database.
   cp "$COPY/gq.json" "$T/good"
   echo '{' >"$COPY/gq.json"
   fails_with 78 gq-inspect list
   [[ $(sqlite3 "$T/db" "SELECT v FROM gq WHERE k = 'settings'") == "$(<"$T/good")" ]]
-  # And a store is made whole by the next program, where the first was killed in the middle of that.
+  # If a program was killed while it created a store, the next program completes the store.
   rm -rf "$GQ_CACHE" "$T"/db*
   gq-inspect list 2>/dev/null || [[ $? == 78 ]]
   mkdir -p "$COPY"
@@ -468,7 +469,7 @@ teardown() {
   [[ $(gq-inspect list | wc -l) == 1 ]]
 }
 
-@test "gq: a helper inherits no descriptor but its three" {
+@test "gq: a helper inherits no descriptors except its three" {
   export GQ_CACHE=$T/cache
   printf '%s\n' '#!/bin/sh' 'for n in 3 4 7; do [ ! -e "/proc/$$/fd/$n" ] || echo "$n" >>"$0.fds"; done' \
     'touch "$0.ran"' 'exec gq-store-dbi "dbi:SQLite:$0.db"' >"$T/helper"
@@ -478,7 +479,7 @@ teardown() {
   [[ -e $T/helper.ran && ! -e $T/helper.fds ]]
 }
 
-@test "gq: a helper that is missing or speaks otherwise is an error in one line; exec: with nothing is 64" {
+@test "gq: a helper that is missing or speaks another protocol is an error in one line; exec: without a program is 64" {
   unset GQ_STORE
   export GQ_CACHE=$T/cache
   refused() {
@@ -493,7 +494,7 @@ teardown() {
   fails_with 78 gq-snapshot restore "$T" --store 'exec:true'
 }
 
-@test "gq: a helper that answers more than it was asked for is ended, and nothing of it is believed, or kept in memory [pairs, bytes, another key, a second answer]" {
+@test "gq: ends a helper that answers more than it was asked for, and neither believes the answer nor keeps it in memory [pairs, bytes, another key, a second answer]" {
   unset GQ_STORE
   export GQ_CACHE=$T/cache
   local store="exec:$BATS_TEST_DIRNAME/broken-helper none $T/db"
@@ -509,12 +510,12 @@ teardown() {
   cut_off 78 key 'it answers with another key'
   cut_off 75 large 'it answers with more than 32 MiB'
   [[ $(gq-inspect --store "$store" list | wc -l) == 1 ]]
-  # One that never stops to name jobs that are done holds up none.
+  # A helper that never stops listing finished jobs does not block a worker.
   FAULT=ends bash -c 'ulimit -v 300000; exec timeout 60 gq-worker --local --drain --store "$0" -f f -- true' "$store"
   [[ $(gq-inspect --store "$store" list | wc -l) == 0 ]]
 }
 
-@test "lib/README.md: its worker with a store of its own is built against the installed files, and runs jobs" {
+@test "lib/README.md: its worker with its own kind of store builds against the installed files, and runs jobs" {
   cmake --install "$GQ_BUILD" --prefix "$T/installed" >/dev/null
   sed -n '/^```cpp$/,/^```$/p' "$BATS_TEST_DIRNAME/../lib/README.md" | sed '/^```/d' >"$T/worker.cpp"
   (($(wc -l <"$T/worker.cpp") > 30 && $(wc -l <"$T/worker.cpp") < 60))
@@ -524,7 +525,7 @@ teardown() {
   g++ -std=c++20 -Wall -Werror -o "$T/worker" "$T/worker.cpp" "${flags[@]}"
   ldd "$T/worker" >"$T/linked"
   not grep -E 'libgearman|libtokyocabinet' "$T/linked"
-  # It may use either library itself.
+  # The program may use either library itself.
   read -r -a flags < <(pkg-config --cflags --libs gearmand tokyocabinet gq sqlite3 | xargs)
   g++ -std=c++20 -Wall -Werror -o "$T/worker" "$T/worker.cpp" -Wl,--no-as-needed "${flags[@]}"
   start_gearmand
@@ -538,7 +539,7 @@ teardown() {
   [[ $(sqlite3 "$T/own.db" "SELECT count(*) FROM gq WHERE k LIKE 'r%'") -ge 4 ]]
 }
 
-@test "gq-worker: says that it waits for a helper that does not answer, and SIGTERM ends it" {
+@test "gq-worker: reports that it waits for a helper that does not answer, and SIGTERM ends it" {
   printf '#!/bin/sh\necho gq-store 1\nexec sleep 600\n' >"$T/hangs"
   chmod +x "$T/hangs"
   HOME=$T background gq-worker --store "exec:$T/hangs" --local -f f -- true
@@ -546,7 +547,7 @@ teardown() {
   eventually said
   kill "$PID"
   ended() { not kill -0 "$PID" 2>/dev/null; }
-  eventually ended  # which is sooner than it gives up by itself, after a minute
+  eventually ended  # this is sooner than the worker gives up by itself, after a minute
   got=0; wait "$PID" || got=$?
   [[ $got == 75 ]]
 }

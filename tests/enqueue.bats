@@ -1,7 +1,7 @@
 load helpers
 
 # bats test_tags=journal
-@test "gq-enqueue: a job is fdatasynced before its ID is printed, and so is the name of the first segment [--local]" {
+@test "gq-enqueue: syncs a job, and the name of the first segment, before it prints the job's ID [--local]" {
   echo hello >"$T/job"
   strace -f -y -e trace=fdatasync,fsync,write,pwrite64,rename -o "$T/trace" gq-enqueue up --local "$T/job" >"$T/id"
   id=$(cat "$T/id")
@@ -13,7 +13,7 @@ load helpers
     END { exit !(written && named && synced > written && told > synced && told > named) }' "$T/trace"
 }
 
-@test "gq-enqueue: a blob, its name and its directory are synced before the record and the ID [--local]" {
+@test "gq-enqueue: syncs a blob, its name and its directory before it writes the record and prints the ID [--local]" {
   head -c 100000 /dev/zero >"$T/job"
   gq-enqueue up --local /dev/null
   strace -f -y -e trace=fdatasync,fsync,write,pwrite64,renameat2 -o "$T/trace" gq-enqueue up --local "$T/job" >"$T/id"
@@ -29,7 +29,7 @@ load helpers
 }
 
 # bats test_tags=journal
-@test "gq-worker: a job is fdatasynced before the client is answered" {
+@test "gq-worker: syncs a job before it answers the client" {
   start_gearmand
   background strace -f -y -e trace=fdatasync,sendto,pwrite64 -s 200 -o "$T/trace" gq-worker -f up --queue-only
   eventually served "$PORT" up.gq
@@ -44,7 +44,7 @@ load helpers
   pkill -P "$PID" gq-worker
 }
 
-@test "gq-enqueue: standard input, files, lines and NUL-ended items are jobs, in order" {
+@test "gq-enqueue: queues standard input, files, lines and NUL-ended items as jobs, in order" {
   printf 'one' | gq-enqueue up --local >"$T/ids"
   printf 'two' >"$T/2"; printf 'three' >"$T/3"
   printf 'four' | gq-enqueue up --local "$T/2" "$T/3" - >>"$T/ids"
@@ -55,7 +55,7 @@ load helpers
   cmp "$T/got" "$T/want"
 }
 
-@test "gq-enqueue: a job carries the name of its file, or --name; its command gets it as GQ_NAME" {
+@test "gq-enqueue: a job carries the name of its file, or --name, and its command gets that as GQ_NAME" {
   mkdir "$T/d"; local odd=$'new\nline.jpg' ids
   for name in ./d/a.jpg 'd/b c.jpg' d/-x "d/$odd"; do echo "$name" >"$T/$name"; done
   cd "$T"
@@ -71,28 +71,28 @@ load helpers
   gq-inspect list | grep -P "^${ids[0]}\tqueued\tup\t0\t10\t[^\t]*\t\ta.jpg$"
   gq-inspect show --json "${ids[0]}" | jq -e '.name == "a.jpg"'
   gq-inspect journal --json | jq -se 'any(.type == "add" and .name == "é.txt")'
-  # A retry has it too, and so has a job that came from a stream.
+  # A retry has the name, too, and so has a job that was imported from a stream.
   gq-snapshot export | GQ_STORE=$T/other gq-snapshot import >/dev/null
   GQ_STORE=$T/other gq-inspect list --json | jq -r '.name // "-"' | cmp - "$T/want"
   gq-worker --local --drain -f up --backoff 1ms:1ms -- sh -c '[ $GQ_ATTEMPT = 2 ] || exit 1; printf "%s\n" "${GQ_NAME--}"' | sort >"$T/got"
   sort "$T/want" | cmp - "$T/got"
   for name in '' . .. a/b "$odd" $'\xff' "$(printf 'x%.0s' {1..256})"; do fails_with 64 gq-enqueue up --local --name "$name" <<<x; done
   fails_with 64 gq-enqueue up --local --name x ./d/a.jpg 'd/b c.jpg'
-  # Through a worker.
+  # The same through a worker.
   start_gearmand
   background gq-worker -f far -- sh -c 'echo "$GQ_NAME" >>"$0"' "$T/far"
   gq-enqueue far ./d/a.jpg
   eventually grep -qx a.jpg "$T/far"
 }
 
-@test "gq-enqueue: an unreadable file is 66, and the rest still goes" {
+@test "gq-enqueue: an unreadable file is 66, and the other files are still queued" {
   echo a >"$T/a"
   fails_with 66 gq-enqueue up --local "$T/missing" "$T/a" "$T"
   lines_are "$T/failed.out" 1
   [[ $(jobs_in queued) == 1 ]]
 }
 
-@test "gq-enqueue: a workload over --max-workload is 65, and the rest still goes" {
+@test "gq-enqueue: a workload over --max-workload is 65, and the others are still queued" {
   printf '123456\n12345\n1234567890\n1\n' >"$T/lines"
   fails_with 65 gq-enqueue up --local -l --max-workload 5 "$T/lines"
   lines_are "$T/failed.out" 2
@@ -110,7 +110,7 @@ load helpers
 }
 
 # bats test_tags=once
-@test "gq-enqueue, gq-snapshot: a word that begins with - and names a file is 64; with ./ or behind -- it is the file [options that run programs, links, -, lists]" {
+@test "gq-enqueue, gq-snapshot: an argument that begins with - and names a file is 64; with ./ or after -- it is the file [options that run programs, links, -, lists]" {
   cd "$T"
   printf 'touch %s/ran\n' "$T" >run.jpg
   mkdir snapshots -- '--store=exec:sh run'
@@ -126,7 +126,7 @@ load helpers
     [[ $name == -h || $name == - ]] || [[ $(gq-inspect cat "$(gq-enqueue --local f -- "$name")") == "$(<"./$name")" ]]
   done
   fails_with 64 gq-enqueue --local f -- -
-  fails_with 64 gq-enqueue --local --key -l f x.jpg  # one of which nobody can say what it is
+  fails_with 64 gq-enqueue --local --key -l f x.jpg  # -l may be the value of --key or an option
   for name in '[x.jpg]' '[x.jpg,run.jpg]'; do [[ $(gq-inspect cat "$(gq-enqueue --local f "$name")") == "$name" ]]; done
   source "$BATS_TEST_DIRNAME/../scripts/completion.bash"
   offered() { COMP_WORDS=(gq-enqueue "$@") COMP_CWORD=$#; _gq || true; printf '%s\n' "${COMPREPLY[@]}"; }
@@ -139,7 +139,7 @@ load helpers
   rm -r ./-*
   [[ $(gq-inspect cat "$(gq-enqueue --local f - <<<input)") == input ]]
   for word in '--store=exec:sh run.jpg' --config=x.jpg --auth=x.jpg --servers=evil; do
-    for files in x.jpg ''; do  # a glob's only word may be gone
+    for files in x.jpg ''; do  # a glob may have matched this word alone
       fails_with 64 gq-enqueue --local f $files "$word" </dev/null
       [[ $(<failed.err) == *"cannot use ${word%%=*} behind FUNCTION: say it before" ]]
     done
@@ -151,23 +151,23 @@ load helpers
   [[ ! -e ran ]]
 }
 
-@test "gq-enqueue: a full standard output is 74" {
+@test "gq-enqueue: a standard output that is full is 74" {
   echo x >"$T/job"
   got=0; gq-enqueue up --local "$T/job" >/dev/full 2>/dev/null || got=$?
   [[ $got == 74 ]]
 }
 
-@test "gq-enqueue: no server is 69, nobody who serves the function 75" {
+@test "gq-enqueue: no server is 69, no worker for the function is 75" {
   fails_with 69 gq-enqueue --servers 127.0.0.1:1 up </dev/null
   start_gearmand
   fails_with 75 gq-enqueue up --timeout 100ms </dev/null
   grep -q 'no worker serves' "$T/failed.err"
 }
 
-@test "gq-enqueue: a job of a function whose name has lines in it hides no worker" {
+@test "gq-enqueue: a job of a function with newlines in its name does not hide the workers of another function" {
   start_gearmand
   local n
-  for n in 1 2 3 4 5; do  # gearmand lists functions in no order, so one of them stands before up
+  for n in 1 2 3 4 5; do  # gearmand lists functions in no order, so that one of the five comes before up
     python3 - "$PORT" $n <<'PY'
 import socket, struct, sys
 body = b"x%s\n.\n\0u\0x" % sys.argv[2].encode()
@@ -182,7 +182,7 @@ PY
   for n in 1 2 3; do gq-enqueue up --timeout 20s <<<x; done
 }
 
-@test "gq-enqueue: the same ID and workload is one job, another workload is refused [65]" {
+@test "gq-enqueue: the same ID with the same workload is one job, with another workload it is refused [65]" {
   id=01ARZ3NDEKTSV4RRFFQ69G5FAV
   for _ in 1 2; do [[ $(echo a | gq-enqueue up --local --id $id) == "$id" ]]; done
   [[ $(jobs_in queued) == 1 ]]
@@ -205,7 +205,7 @@ PY
   wait "$PID"
 }
 
-@test "gq-enqueue: several servers, one dead, one that is no name: a warning, and the job is queued" {
+@test "gq-enqueue: with several servers, a dead one and an unknown host are warnings, and the job is queued" {
   start_gearmand
   start_worker -f up --queue-only
   echo x | gq-enqueue --servers "127.0.0.1:1,no-such-host.invalid,127.0.0.1:$PORT" up 2>"$T/err"
@@ -213,7 +213,7 @@ PY
   [[ $(jobs_in queued) == 1 ]]
 }
 
-@test "gq: a flag beats the environment, which beats the file [--store]" {
+@test "gq: an option overrides the environment, which overrides the configuration file [--store]" {
   echo "store = \"$T/file\"" >"$T/config"
   unset GQ_STORE
   gq-enqueue --config "$T/config" up --local </dev/null
@@ -226,7 +226,7 @@ PY
 }
 
 # bats test_tags=once
-@test "gq: --config may be a FIFO, which is read within 5 s; one of another user, or that all may write, is not used [78]" {
+@test "gq: --config may be a FIFO that ends within 5 s; a file that another user owns or all may write is refused [78]" {
   gq-enqueue --config <(echo 'delay = 1h') up --local <<<x
   [[ $(jobs_in delayed) == 1 ]]
   mkfifo "$T/fifo"
@@ -237,7 +237,7 @@ PY
   gq-enqueue --config "$T/link" up --local <<<x
   chmod 666 "$T/file"
   fails_with 78 gq-enqueue --config "$T/link" up --local <<<x
-  # What another process says of itself, or passes on, is that one's, whoever it belongs to.
+  # A pipe or a text of another process belongs to that process, whoever owns the file in /proc.
   exec 8< <(echo 'delay = 1h')
   ln -s "/proc/$BASHPID/fd/8" "$T/pipe"
   ln -s "/proc/$BASHPID/cmdline" "$T/words"
@@ -253,7 +253,7 @@ PY
   gq-enqueue --config /dev/stdin --local up "$T/link" <"$T/file"
 }
 
-@test "gq-enqueue: a FILE may be a FIFO, and waits for who writes it; a descriptor is one that was given, none of gq's own [66]" {
+@test "gq-enqueue: FILE may be a FIFO, which waits for its writer; a descriptor must be an inherited one, none of gq's own [66]" {
   [[ $(gq-enqueue up --local <(echo a) <(echo b) | wc -l) == 2 ]]
   gq-enqueue up --local /dev/stdin <<<c
   mkfifo "$T/fifo"
@@ -266,12 +266,12 @@ PY
   for n in $(seq 5 12); do fails_with 66 without_descriptors gq-enqueue up --local "/dev/fd/$n"; done
 }
 
-@test "gq-enqueue: a workload of megabytes may come by a pipe; memory stays near its size" {
+@test "gq-enqueue: reads a workload of megabytes from a pipe, in memory of about its size" {
   (ulimit -v 300000; head -c 40M /dev/zero | gq-enqueue up --local) >"$T/id"
   [[ $(gq-inspect cat "$(cat "$T/id")" | wc -c) == $((40 << 20)) ]]
 }
 
-@test "gq-enqueue: what is queued, but could not be printed, is told on standard error" {
+@test "gq-enqueue: a job that is queued but whose ID cannot be printed is reported on standard error" {
   echo x >"$T/job"
   got=0; gq-enqueue up --local "$T/job" >/dev/full 2>"$T/err" || got=$?
   [[ $got == 74 ]]
@@ -291,7 +291,7 @@ PY
   (($(date +%s%N) - start >= 700000000))
 }
 
-@test "gq: closed descriptors, an empty value, an endless or foreign configuration file are errors" {
+@test "gq: closed descriptors, an empty value, and a configuration file that is endless, another user's or for another program are errors" {
   fails_with 66 gq-enqueue up --local <&-
   got=0; gq-enqueue up --local </dev/null >&- 2>"$T/err" || got=$?
   [[ $got == 74 ]]
@@ -299,7 +299,7 @@ PY
   fails_with 78 gq-enqueue --config '' up --local </dev/null
   fails_with 78 gq-enqueue --config /dev/zero up --local </dev/null
   for null in /dev/null /dev/./null; do gq-enqueue --config $null up --local </dev/null; done
-  if ((EUID == 0)); then  # a link of another user makes no descriptor of it
+  if ((EUID == 0)); then  # another user's link to a descriptor does not count as that descriptor
     echo 'delay = 1h' >"$T/theirs"; chmod 666 "$T/theirs"; ln -s /dev/stdin "$T/in"
     gq-enqueue --config "$T/in" up --local /dev/null <"$T/theirs"
     chown -h 1 "$T/in"
@@ -307,7 +307,7 @@ PY
   fi
   echo 'grace = 3' >"$T/config"
   fails_with 78 gq-enqueue --config "$T/config" up --local </dev/null
-  # A name with so many dots would take all memory.
+  # Without a bound, a name with so many dots would take all memory.
   printf '# %0300d\n[%s]\n' 0 "$(printf 'a.%.0s' $(seq 20000))" >"$T/config"
   (ulimit -v 1000000; fails_with 78 gq-enqueue --config "$T/config" up --local </dev/null)
   grep -q 'the name in line 2' "$T/failed.err"
@@ -315,7 +315,7 @@ PY
 }
 
 # bats test_tags=once
-@test "gq: names and IDs from a hostile mind are refused in one line, or stay names [function, --id, gq-inspect]" {
+@test "gq: hostile names and IDs are refused in one line, or are used as plain names [function, --id, gq-inspect]" {
   local long bad
   long=$(printf 'x%.0s' {1..10240})
   for bad in '' 'a b' $'a\nb' $'a\x01' $'\xc3' $'\xed\xa0\x80' "$long" rep_1 f.gq; do
@@ -328,7 +328,7 @@ PY
     run -64 --separate-stderr gq-enqueue --local --id "$bad" f </dev/null
     ((${#stderr_lines[@]} == 1 && ${#stderr} < 1000))
   done
-  # What a shell or a path would take for more than a name is a name.
+  # A name stays a name, even if a shell or a path would take it for more.
   local name='../../$(touch${IFS}here);`touch${IFS}here`|%s%n'
   cd "$T"
   head -c 100000 /dev/zero | gq-enqueue --local "$name"
@@ -343,7 +343,7 @@ PY
   [[ $(find "$T" -newer "$GQ_STORE/gq.json" -name '*touch*' | wc -l) == 0 ]]
 }
 
-@test "gq-enqueue: --local waits for a process that holds the journal as long as --timeout says, then 75" {
+@test "gq-enqueue: --local waits as long as --timeout says for a process that holds the journal, then exits 75" {
   echo x | gq-enqueue f --local
   background flock "$GQ_STORE/append.lock" sleep 600; holder=$PID
   eventually locked "$GQ_STORE/append.lock"
@@ -352,7 +352,7 @@ PY
   kill -9 $(pgrep -P "$holder")
 }
 
-@test "gq-enqueue: a good server is reached whatever stands before it, and the others are named [servers that take connections and never answer, a name server that does not]" {
+@test "gq-enqueue: reaches a good server behind bad ones, and names the bad ones [servers that accept connections and never answer, a name server that does not answer]" {
   start_gearmand
   start_worker -f up --queue-only
   sinks 4
@@ -361,7 +361,7 @@ PY
   [[ $(jobs_in queued) == 1 ]]
 }
 
-@test "gq-enqueue: what was not sent is not queued [69, 75], what was sent and not answered is unknown" {
+@test "gq-enqueue: a job that was not sent is not queued [69, 75]; a job that was sent and not answered is unknown" {
   sinks 2
   seq 10 >"$T/lines"
   fails_with 69 gq-enqueue --servers "$SINKS" up -l "$T/lines" --timeout 500ms
@@ -376,7 +376,7 @@ PY
 }
 
 # bats test_tags=once
-@test "gq-enqueue: a server that sends packets without end is given up for the next one, and none after --timeout [75]" {
+@test "gq-enqueue: leaves a server that sends packets without end for the next one, and gives up after --timeout if there is none [75]" {
   fake_gearmand up.gq flood
   fails_with 75 timeout -s KILL 60 gq-enqueue --servers "$FAKE" up --timeout 2s <<<x
   start_gearmand
@@ -386,7 +386,7 @@ PY
 }
 
 # bats test_tags=once
-@test "gq-enqueue: a server whose worker does not answer is given up for the next one after --timeout [silent, the first]" {
+@test "gq-enqueue: leaves a server whose worker does not answer for the next one after --timeout [silent, the first]" {
   fake_gearmand up.gq silent
   start_gearmand
   start_worker -f up --queue-only
@@ -395,7 +395,7 @@ PY
 }
 
 # bats test_tags=once
-@test "gq-enqueue: a FILE with a lease is 66 for itself alone, and is waited for until --timeout only where it is one's own" {
+@test "gq-enqueue: a FILE with a lease is 66 and does not affect other files; only the user's own is waited for until --timeout" {
   lease() {
     background "${@:2}" python3 -c 'import fcntl, signal, time
 signal.signal(signal.SIGIO, signal.SIG_IGN)
@@ -417,7 +417,7 @@ time.sleep(600)' 9<>"$1"
   lines_are "$T/failed.out" 2
 }
 
-@test "gq-enqueue: groups of lines and large files leave in order; with --serial the next one when the one before is answered" {
+@test "gq-enqueue: sends groups of lines and large files in order; with --serial it sends the next one after the answer to the one before" {
   fake_gearmand up.gq
   seq 5000 >"$T/lines"
   gq-enqueue --servers "$FAKE" up -l <"$T/lines" >"$T/ids"
@@ -432,7 +432,7 @@ time.sleep(600)' 9<>"$1"
 }
 
 # bats test_tags=long
-@test "gq-enqueue: jobs with a serial key are queued in order through gearmand [more lines than a group has, several large files]" {
+@test "gq-enqueue: jobs with a serial key are queued in order through gearmand [more lines than one group takes, several large files]" {
   start_gearmand
   start_worker -f up --queue-only
   for i in 1 2 3 4 5 6; do head -c 600000 /dev/urandom >"$T/large.$i"; done
@@ -442,7 +442,7 @@ time.sleep(600)' 9<>"$1"
 }
 
 # bats test_tags=long
-@test "gq-enqueue: many jobs that fail alike are one line with counts [a full disk, nobody who serves the function]" {
+@test "gq-enqueue: reports jobs that fail for one reason in one line with counts [a full disk, no worker for the function]" {
   store_on_small_disk
   seq -f "%.0f and some words to fill the disk with" 300000 >"$T/lines"
   fails_with 74 gq-enqueue up --local -l "$T/lines"
@@ -457,7 +457,7 @@ time.sleep(600)' 9<>"$1"
   lines_are "$T/failed.err" 1
 }
 
-@test "gq-enqueue: an error names the line, the file or the range that it is about" {
+@test "gq-enqueue: an error names its line, file or range" {
   printf 'a\nbbbbbb\nc\n' >"$T/1"; printf 'cccccccccc\n' >"$T/2"
   fails_with 65 gq-enqueue up --local -l --max-workload 5 "$T/1" "$T/2"
   grep -q "cannot queue line 2 of $T/1: it is larger" "$T/failed.err"
@@ -473,7 +473,7 @@ time.sleep(600)' 9<>"$1"
   lines_are "$T/failed.out" 1
 }
 
-@test "gq-enqueue: a file over --max-workload is refused by its size, and not read" {
+@test "gq-enqueue: refuses a file over --max-workload by its size, and does not read it" {
   head -c 1000 /dev/zero >"$T/large"
   strace -f -y -e trace=read -o "$T/trace" gq-enqueue up --local --max-workload 999 "$T/large" || [[ $? == 65 ]]
   not grep -q "read(.*$T/large" "$T/trace"

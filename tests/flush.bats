@@ -1,13 +1,13 @@
 load helpers
 
-@test "gq-flush: nothing to do is silence and 0" {
+@test "gq-flush: without jobs to run it prints nothing and exits 0" {
   gq-enqueue f --local </dev/null
   gq-worker --local --drain -f f -- true
   [[ -z $(gq-flush -f f -- echo ran 2>&1) ]]
   [[ -z $(gq-flush --all -- echo ran 2>&1) ]]
 }
 
-@test "gq-flush: runs what is queued, leaves what is not due, and ends" {
+@test "gq-flush: runs queued jobs, leaves those that are not due, and ends" {
   printf 'a\nb\n' | gq-enqueue f --local -l
   gq-flush -f f --backoff 1h -- sh -c 'read -r x; echo "$x" >>"$0"; [ "$x" = a ]' "$T/out"
   [[ $(sort "$T/out") == $'a\nb' ]]
@@ -37,7 +37,7 @@ load helpers
   gq-inspect check
 }
 
-@test "gq-flush: bad usage is 64, no store is 78" {
+@test "gq-flush: bad usage is 64, a missing store is 78" {
   gq-enqueue f --local </dev/null
   for bad in "" "-f f" "--all -f f -- true" "-f f --wrong -- true"; do fails_with 64 gq-flush $bad; done
   fails_with 78 gq-flush --store "$T/none" -f f -- true
@@ -45,7 +45,7 @@ load helpers
 }
 
 # bats test_tags=journal
-@test "gq-flush: a job with a damaged workload is dead and said; those behind it run" {
+@test "gq-flush: a job with a damaged workload becomes dead and is reported; the jobs behind it run" {
   printf 'needle\n2\n3\n' | gq-enqueue f --local -l >"$T/ids"
   flip "$(segment)" "$(offset_of "$(segment)" needle)"
   gq-flush -f f -- sh -c 'cat >>"$0"; echo >>"$0"' "$T/out" 2>"$T/err"
@@ -53,13 +53,13 @@ load helpers
   grep -q "$(head -n 1 "$T/ids"): its checksum is wrong" "$T/err"
 }
 
-@test "gq-flush: a job that ends dead is told on standard error" {
+@test "gq-flush: reports a job that becomes dead on standard error" {
   echo x | gq-enqueue f --local
   gq-flush -f f --max-attempts 1 -- false 2>"$T/err"
   grep -q 'exit 1; it is kept as dead' "$T/err"
 }
 
-@test "gq-flush: a full disk ends the pass with 74, and a later one runs what is left" {
+@test "gq-flush: a full disk ends it with 74, and a later gq-flush runs the remaining jobs" {
   store_on_small_disk
   seq 3 | gq-enqueue f --local -l
   dd if=/dev/zero of="$T/disk/fill" bs=64k status=none || true
@@ -70,7 +70,7 @@ load helpers
   umount "$T/disk"
 }
 
-@test "gq-flush: says for which process it waits, and SIGTERM ends it with 75 [a process that holds a lock does not go on]" {
+@test "gq-flush: names the process that it waits for, and SIGTERM ends it with 75 [a process that keeps a lock]" {
   seq 3 | gq-enqueue f --local -l
   gq-inspect stats
   for lock in index.lock append.lock; do
@@ -89,7 +89,7 @@ load helpers
   no_jobs
 }
 
-@test "gq-flush: --kick-dead and --drop say how many; what is said of a function that nobody has queued for is said" {
+@test "gq-flush: --kick-dead and --drop print the number of jobs; --kick-dead and --pause report a function without jobs" {
   seq 3 | gq-enqueue f --local -l >"$T/ids"
   gq-worker --local --drain -f f --max-attempts 1 -- false 2>/dev/null
   [[ $(gq-flush --kick-dead -f f) == "3 jobs kicked" && $(jobs_in queued) == 3 ]]
@@ -102,7 +102,7 @@ load helpers
   [[ -z $(gq-flush --pause f 2>&1) ]]
 }
 
-@test "gq-flush: --drop of a finished job frees its key, also one of before that would stand for it for ever" {
+@test "gq-flush: --drop of a finished job frees its key, even if an older gq gave the key an endless window" {
   other=$(gq-enqueue f --local <<<other)
   first=$(gq-bench record "$GQ_STORE" f key=k window=4000000000000000)
   gq-flush -f f -- true
@@ -114,14 +114,14 @@ load helpers
   second=$(gq-enqueue f --local --key k <<<another)
   [[ $second != "$first" && $(jobs_in queued) == 1 ]]
   gq-inspect check
-  rm "$GQ_STORE"/index.*  # made anew, it says the same
+  rm "$GQ_STORE"/index.*  # a rebuilt index says the same
   [[ $(gq-enqueue f --local --key k <<<another) == "$second" ]]
-  # New ones end: a window is a year at most.
+  # A new key ends: its window is a year at most.
   fails_with 64 gq-enqueue f --local --key l --key-window 367d <<<x
   gq-enqueue f --local --key l --key-window 366d <<<x
 }
 
-@test "gq-flush: a missing command is 78 also where there is nothing to run" {
+@test "gq-flush: a missing command is 78 even if there are no jobs to run" {
   gq-enqueue f --local </dev/null
   gq-flush -f f -- true
   for command in gq-no-such-command "$T/none" "$T"; do

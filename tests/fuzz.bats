@@ -1,8 +1,9 @@
 load helpers
 
-# Two seconds each; scripts/fuzz SECONDS goes on for longer, and so does scripts/torture --minutes. What the fuzzer kept of longer runs is in corpus/.
+# Each reader gets two seconds; scripts/fuzz SECONDS and scripts/torture --minutes take longer. corpus/ holds inputs
+# that the fuzzer kept in longer runs.
 # bats test_tags=sanitized
-@test "readers of bytes from outside: two seconds of a fuzzer find no crash, no hang and no contradiction [each reader]" {
+@test "the readers of bytes from outside: in two seconds a fuzzer finds no crash, no hang and no contradiction [each reader]" {
   cd "$T"
   "$BATS_TEST_DIRNAME/../scripts/fuzz" 2
 }

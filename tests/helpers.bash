@@ -1,4 +1,4 @@
-# What every .bats file loads: a store, and servers and programs of its own, ended by their own pids.
+# Every .bats file loads this. Each test has its own store, servers and programs, and ends these by their pids.
 # GQ_BUILD names the directory with the programs.
 
 bats_require_minimum_version 1.5.0
@@ -12,20 +12,20 @@ setup() {
   T=$BATS_TEST_TMPDIR
   export GQ_STORE=$T/store
   PIDS=()
-  # The same tests with the stores in databases: it is exec:PROGRAM ARG..., with @ for a path.
+  # With GQ_TEST_DATABASE=exec:PROGRAM ARG..., the same tests have their stores in databases; @ stands for a path.
   DATABASE=${GQ_TEST_DATABASE:-}
   unset GQ_TEST_DATABASE
   new_store "$GQ_STORE"
 }
 
-# What a store's directory has to be before it is first used.
+# Prepares a store's directory before its first use.
 new_store() {
   [[ -n $DATABASE ]] || return 0
   mkdir -m 700 "$1"
   name_database "$1" "${DATABASE//@/$1.database}"
 }
 
-# What `gq-inspect confirm` makes of a store's file database: name_database STORE exec:PROGRAM...
+# Writes the file database of a store as `gq-inspect confirm` does: name_database STORE exec:PROGRAM...
 name_database() {
   { echo "$2"; stat -c 'directory %d %i %.9W' "$1"; } >"$1/database"
 }
@@ -34,13 +34,13 @@ teardown() { end_programs; }
 
 end_programs() {
   local pid
-  if [[ -v BATS_TIMED_OUT ]]; then ps -eo pid,ppid,stat,wchan:20,etime,args | grep -E 'gq-|gearmand' | cut -c 1-200; fi  # it hung
+  if [[ -v BATS_TIMED_OUT ]]; then ps -eo pid,ppid,stat,wchan:20,etime,args | grep -E 'gq-|gearmand' | cut -c 1-200; fi  # the test hung
   for pid in "${PIDS[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
   for pid in "${PIDS[@]}"; do wait "$pid" 2>/dev/null || true; done
   if mountpoint -q "$T/disk"; then umount -l "$T/disk"; fi
 }
 
-# Starts a program in the background, its output in $T/bg.N.*; its pid is in $PID.
+# Starts a program in the background. Its output is in $T/bg.N.*, its pid in $PID.
 background() {
   local n=${#PIDS[@]}
   "$@" >"$T/bg.$n.out" 2>"$T/bg.$n.err" 3>&- 4>&- &
@@ -48,7 +48,7 @@ background() {
   PIDS+=("$PID")
 }
 
-# A gearmand on a free loopback port: $PORT, its pid in $GEARMAND. With an argument, on that port.
+# Starts a gearmand on a free loopback port, or on the port that is given. The port is in $PORT, its pid in $GEARMAND.
 start_gearmand() {
   local _ port
   for _ in $(seq 20); do
@@ -59,12 +59,12 @@ start_gearmand() {
     export GQ_SERVERS=127.0.0.1:$port
     answers_or_ended() { answers "$PORT" || ! kill -0 "$GEARMAND"; }
     eventually answers_or_ended
-    kill -0 "$GEARMAND" 2>/dev/null && return  # else another one took the port in between
+    kill -0 "$GEARMAND" 2>/dev/null && return  # else another program took the port in between
   done
   return 1
 }
 
-# A gq-worker with the given arguments, once it serves its first function; its pid is in $WORKER.
+# Starts a gq-worker with these arguments, and waits until it serves its first function. Its pid is in $WORKER.
 start_worker() {
   background gq-worker "$@"
   WORKER=$PID
@@ -75,7 +75,7 @@ start_worker() {
   done
 }
 
-# Changes what gq.json says: settings OBJECT [STORE].
+# Changes settings in gq.json: settings OBJECT [STORE].
 settings() {
   local path=${2:-$GQ_STORE}/gq.json
   jq ". + $1" "$path" >"$T/json"
@@ -90,26 +90,27 @@ store_on_small_disk() {
   export GQ_STORE=$T/disk/store
 }
 
-# A worker dies while it runs a job of the function, and its command with it.
+# Starts a worker for a function, and kills it and its command while it runs a job: die_at_work FUNCTION.
 die_at_work() {
   local command
   background gq-worker --local -f "$1" -- sh -c 'echo $$ >"$0"; exec sleep 60' "$T/at-work"
   eventually test -s "$T/at-work"
   command=$(<"$T/at-work")
   kill -9 "$PID" "$command"
-  eventually no_process "$PID" "$command"  # a signal is only on its way when kill returns
+  eventually no_process "$PID" "$command"  # kill returns before the signal has arrived
 }
 
 jobs_in() { gq-inspect list --state "$1" | wc -l; }
 no_jobs() { [[ -z $(gq-inspect list) ]]; }
 lines_are() { [[ $(wc -l <"$1") -eq $2 ]]; }
-# As `!`, but counts where it is not the last command of a test.
+# Like `!`, but it also counts if it is not the last command of a test.
 not() { if "$@"; then return 1; fi; }
 # Runs a command without the descriptors that the test suite has open.
 without_descriptors() {
   (for n in {3..20}; do eval "exec $n>&-"; done; exec "$@")
 }
-# Whether a program has locked a file. (To try it would take the lock from one that does not wait for it.)
+# Whether a program has locked a file. (An attempt to lock it would take the lock from a program that does not wait for
+# it.)
 locked() { grep -qE "^[0-9]+: FLOCK .*:$(stat -c %i "$1") " /proc/locks; }
 fails_with() {
   local wanted=$1 got=0
@@ -119,16 +120,16 @@ fails_with() {
   [[ $wanted == 0 || -s $T/failed.err ]] || { echo "no message: $*" >&2; return 1; }
 }
 segment() { ls "$GQ_STORE"/journal/*.gqj | tail -n 1; }
-# Changes one byte: flip FILE OFFSET.
+# Flips a bit of one byte: flip FILE OFFSET.
 flip() {
   local byte
   byte=$(od -An -tu1 -j "$2" -N 1 "$1")
   printf '%b' "\\x$(printf %x $((byte ^ 4)))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
 }
-# Where a text stands in a file: offset_of FILE TEXT.
+# Prints the offset of a text in a file: offset_of FILE TEXT.
 offset_of() { grep -abo -- "$2" "$1" | head -n 1 | cut -d: -f1; }
 
-# Servers that take connections and never answer: sinks N. $SINKS names them.
+# Starts servers that accept connections and never answer: sinks N. $SINKS names them.
 sinks() {
   background python3 -c 'import socket, sys, time
 held = [socket.create_server(("127.0.0.1", 0), backlog=50) for i in range(int(sys.argv[1]))]
@@ -139,7 +140,8 @@ time.sleep(600)' "$1"
   SINKS=$(<"$out")
 }
 
-# Runs a program at another time: at +SECONDS|-SECONDS|'2026-03-01 10:00' PROGRAM... At a date its clock stands still.
+# Runs a program at another time: at +SECONDS|-SECONDS|'2026-03-01 10:00' PROGRAM... With a date, its clock stands
+# still.
 at() {
   local when=$1
   shift
@@ -147,7 +149,8 @@ at() {
   LD_PRELOAD=$PRELOAD GQ_TEST_TIME=$when "$@"
 }
 
-# A server of tests/fake-gearmand: fake_gearmand FUNCTION [silent | ANSWER]. $FAKE is its address, and $FAKE_LOG what it prints.
+# Starts tests/fake-gearmand: fake_gearmand FUNCTION [silent | ANSWER]. $FAKE is its address, and $FAKE_LOG the file
+# with its output.
 fake_gearmand() {
   background "$BATS_TEST_DIRNAME/fake-gearmand" "$@"
   FAKE_LOG=$T/bg.$((${#PIDS[@]} - 1)).out

@@ -6,7 +6,7 @@ load helpers
     '.id == $id and .function == "f" and .state == "queued" and .attempts == 0 and .size == 5 and (.enqueued_at | fromdateiso8601? // (.[0:19] + "Z" | fromdateiso8601)) > 0'
 }
 
-@test "gq-inspect: list keeps to --state, --function and --limit" {
+@test "gq-inspect: list obeys --state, --function and --limit" {
   seq 5 | gq-enqueue f --local -l >/dev/null
   echo bad | gq-enqueue g --local
   gq-worker --local --drain -f g --max-attempts 1 -- false
@@ -25,7 +25,7 @@ load helpers
   gq-inspect stats --json | jq -se 'map(select(.function) | {(.function): .}) | add | .f.queued == 5 and .g.dead == 1 and .h.delayed == 1'
 }
 
-@test "gq-inspect: stats shows a serial key whose first job is due late, and how many wait behind it" {
+@test "gq-inspect: stats shows a serial key whose first job is due late, and how many jobs wait behind it" {
   late=$(gq-enqueue f --local --serial s --delay 3d <<<late)
   gq-enqueue g --local --serial t --delay 3d <<<alone
   [[ -z $(gq-inspect stats | grep serial) ]]
@@ -37,7 +37,7 @@ load helpers
   [[ $(gq-inspect list | wc -l) == 1 && -z $(gq-inspect stats | grep serial) ]]
 }
 
-@test "gq-inspect: show and cat; a job that is not there is 1" {
+@test "gq-inspect: show and cat print a job; an unknown job is 1" {
   id=$(echo hello | gq-enqueue f --local)
   [[ $(gq-inspect cat "$id") == hello ]]
   gq-inspect show "$id" | grep -qx 'state: queued'
@@ -57,7 +57,7 @@ load helpers
   [[ $(gq-inspect journal | jq -r 'select(.type == "done").id') == "$id" ]]
 }
 
-@test "gq-inspect: attempts counts alike for every end; exit status and signal are fields; a dropped job is shown as dropped" {
+@test "gq-inspect: attempts counts every end in the same way; exit status and signal are fields; a dropped job is shown as dropped" {
   for f in done killed; do gq-enqueue $f --local </dev/null >"$T/$f"; done
   gq-worker --local --drain -f done -- true
   gq-worker --local --drain -f killed --max-attempts 1 -- sh -c 'kill -9 $$' 2>/dev/null
@@ -92,18 +92,18 @@ load helpers
 }
 
 # bats test_tags=long,once
-@test "gq-inspect: with a million jobs, list --limit 10 and stats stay quick, and a worker stays under 64 MiB" {
+@test "gq-inspect: with a million jobs, list --limit 10 and stats read little, and a worker stays under 64 MiB" {
   seq 1000000 | gq-enqueue f --local -l >"$T/ids"
   lines_are "$T/ids" 1000000
-  gq-inspect stats --json | jq -se '.[0].queued == 1000000'  # makes the index
-  # Reads, not seconds: what these touch must not grow with the store.
+  gq-inspect stats --json | jq -se '.[0].queued == 1000000'  # this builds the index
+  # The test counts reads, not seconds. They must not grow with the store.
   for what in "list --limit 10" stats; do
     strace -f -c -e trace=pread64,read -o "$T/count" gq-inspect $what >/dev/null
     calls=$(awk '$NF == "total" { print $4 }' "$T/count")
     echo "$what: $calls reads"
     ((calls < 400))
   done
-  # A worker that has to make the index anew, and then runs jobs.
+  # A worker that has to rebuild the index before it runs jobs.
   rm "$GQ_STORE/index.seal"
   background gq-worker --local -f f -j 2 -- true
   hundred() { (($(gq-inspect stats --json | jq -s '.[0].finished') >= 100)); }
@@ -114,10 +114,10 @@ load helpers
   kill "$PID"; wait "$PID"
 }
 
-@test "gq-inspect: a reader that goes away, or is told to stop, leaves the index as others need it" {
+@test "gq-inspect: leaves the index usable when its reader goes away or a signal ends it" {
   seq 20000 | gq-enqueue f --local -l >"$T/ids"
   gq-inspect stats
-  gq-enqueue f --local </dev/null  # so that there is something to change
+  gq-enqueue f --local </dev/null  # so that the index has to change
   status=$(gq-inspect list | head -n 1 >/dev/null; echo "${PIPESTATUS[0]}")
   [[ $status == 141 && -s $GQ_STORE/index.seal ]]
   gq-enqueue f --local </dev/null
@@ -132,7 +132,7 @@ load helpers
   [[ $got == 143 && -s $GQ_STORE/index.seal ]]
 }
 
-@test "gq-inspect: check makes its table where nobody else can put another file in its place, and never in the store; else it says so and checks the rest [TMPDIR, 74]" {
+@test "gq-inspect: check creates its table only where no other user can replace the file, and never in the store; without such a place it says so and checks the rest [TMPDIR, 74]" {
   local mode
   id=$(head -c 100000 /dev/urandom | gq-enqueue f --local)
   gq-inspect stats
@@ -152,7 +152,7 @@ load helpers
 }
 
 # bats test_tags=journal
-@test "gq-inspect: check reads the journal once, and cleaning goes on meanwhile" {
+@test "gq-inspect: check reads the journal once, and runs while the store is cleaned" {
   seq 5000 | gq-enqueue f --local -l >"$T/ids"
   head -c 3000000 /dev/urandom | base64 -w 40000 | gq-enqueue f --local -l >"$T/ids"
   gq-inspect stats
@@ -163,20 +163,20 @@ load helpers
   ((read >= size - 1000 && read < size + size / 20))
 }
 
-@test "gq-inspect: check says how far it is on a terminal, and there only" {
+@test "gq-inspect: check shows its progress on a terminal, and only there" {
   seq 3000 | gq-enqueue f --local -l >"$T/ids"
   script -qec 'gq-inspect check' /dev/null </dev/null >"$T/shown"
   grep -q 'of 0 MiB of the journal' "$T/shown"
   [[ -z $(gq-inspect check 2>&1) ]]
 }
 
-# How many reads of the index a command makes at most while it has index.lock.
+# Prints how many reads of the index a command makes at most while it holds index.lock.
 most_reads() {
   strace -f -qq -y -e trace=flock,pread64 -o "$T/held" "$@" >"$T/out"
   awk '/flock/ && /index.lock>, LOCK_(EX|UN)/ { n = 0 } /pread64/ && /index.tcb>/ && ++n > most { most = n } END { print most + 0 }' "$T/held"
 }
 
-@test "gq-inspect, gq-flush: stats and a dry run hold the index for a bounded number of jobs [delayed, queued, claimed by the dead]" {
+@test "gq-inspect, gq-flush: stats and a dry run lock the index for a bounded number of jobs [delayed, queued, claimed by a dead worker]" {
   seq 40000 | gq-enqueue f --local -l --delay 1d >"$T/ids"
   seq 20000 | gq-enqueue g --local -l >"$T/queued"
   die_at_work g
@@ -190,7 +190,7 @@ most_reads() {
   gq-inspect stats --json | jq -se 'map(select(.function)) | length == 2 and .[0].delayed == 40000 and .[1].queued == 20000 and .[1].running == 0'
 }
 
-@test "gq-inspect: an index is made anew from the heads of large records alone" {
+@test "gq-inspect: rebuilds an index from the heads of large records, and does not read their workloads" {
   head -c 3000000 /dev/urandom | base64 -w 40000 | gq-enqueue f --local -l >"$T/ids"
   strace -f -qq -e trace=pread64 -o "$T/reads" gq-inspect stats
   read=$(awk '$NF ~ /^[0-9]+$/ { n += $NF } END { print n }' "$T/reads")
@@ -198,16 +198,17 @@ most_reads() {
   ((read < 2000000))
 }
 
-# What may stand in names and keys, and what else people and programs say. Neither may reach a terminal or a log.
+# `odd` may be in names and keys. `bad` is what people and programs say elsewhere. Neither may control a terminal or a
+# log.
 odd=$'a\xc2\x9b31m\xe2\x80\xaeb\xe2\x80\xa8\xc2\x85\xd8\x9c'
 bad=$odd$'\xff\x1b[2J\x7f\r'
 acts() { LC_ALL=C grep -aqP '\xc2[\x80-\x9f]|\xe2\x80[\x8e\x8f\xa8-\xae]|\xd8\x9c|[\x00-\x08\x0b-\x1f\x7f]|\xff' "$@"; }
 shown() { "$@" >>"$T/shown" 2>&1 </dev/null || true; }
 
-@test "gq-inspect, gq-flush, gq-worker: what a store holds acts on no terminal and no log: ? stands for it, and \\uXXXX in JSON [keys, functions, reasons, workloads]" {
+@test "gq-inspect, gq-flush, gq-worker: text from a store controls no terminal and no log: it is printed with ?, and with \\uXXXX in JSON [keys, functions, reasons, workloads]" {
   id=$(gq-enqueue --local --key "$odd" --serial "$odd" "f$odd" <<<"$bad")
   shown gq-worker --local --drain -f "f$odd" --joblog "$T/joblog" -- sh -c 'printf "%s\n" "$0" >&2; exit 100' "$bad"
-  acts "$T/shown"  # what a command prints is its own
+  acts "$T/shown"  # the output of a command is passed on unchanged
   mv "$T/joblog" "$T/shown"
   gq-enqueue --local "g$odd" <<<"$bad"
   for json in '' --json; do
@@ -231,7 +232,7 @@ shown() { "$@" >>"$T/shown" 2>&1 </dev/null || true; }
 }
 
 # bats test_tags=once,long
-@test "gq-snapshot, gq-enqueue, gq-replicate: what others say acts on no terminal, and an ID is an ID [manifests, databases, workers, names of files, servers and options]" {
+@test "gq-snapshot, gq-enqueue, gq-replicate: text from other programs controls no terminal, and only an ID is printed as one [manifests, databases, workers, names of files, servers and options]" {
   shown gq-enqueue --local f
   gq-snapshot create "$T/s" && mv "$T/s" "$T/s$odd" && cd "$T/s$odd"/*Z
   for words in verify list 'list --json'; do shown gq-snapshot $words "$T/s$odd"; done
@@ -270,10 +271,11 @@ PYTHON
   not acts "$T/shown"
 }
 
-@test "gq-inspect, gq-worker: a journal that says it goes on where it does not is gone on with behind that; with a hint that lies too it is named [1, 74]" {
+@test "gq-inspect, gq-worker: if a segment claims that the journal goes on far beyond its end, records are appended behind that; if the hint is wrong, too, both programs report it [1, 74]" {
   gq-enqueue f --local <<<x
   cp "$GQ_STORE/append.lock" "$T/hint"
-  # A cleaned segment that stands for all positions up to 10^11, in place of the first one; and one behind its true end.
+  # A cleaned segment that claims all positions up to 10^11 replaces the first one. Another segment begins behind the
+  # true end.
   python3 - "$GQ_STORE" <<'PY'
 import ctypes, json, os, struct, sys
 xxhash = ctypes.CDLL("libxxhash.so.0").XXH3_64bits_withSeed
@@ -302,7 +304,7 @@ PY
   gq-enqueue f --local <<<y
   [[ $(gq-worker --local --drain -f f -- cat | sort) == $'x\ny' ]]
   gq-inspect check
-  # The hint names the last segment, which is true, and that it is the end.
+  # The hint names the last segment, correctly, and says that the journal ends there.
   export GQ_STORE=$T/lies
   python3 - "$GQ_STORE" "$T/hint" <<'PY'
 import ctypes, json, struct, sys

@@ -2,7 +2,7 @@ load helpers
 
 # bats file_tags=group
 
-# Makes the stores of a group, $T/1 and so on: group POLICY [init's options].
+# Creates the stores of a group, $T/1 and so on: group POLICY [init's options].
 NODES=(1 2 3)
 group() {
   local i names
@@ -13,7 +13,8 @@ group() {
   done
 }
 
-# node N [ARGUMENT...]: a worker for the function f on that store, which notes what it runs in $T/ran.N; its pid is in ${NODE[N]}.
+# node N [ARGUMENT...]: starts a worker for the function f on that store. It notes the jobs that it runs in $T/ran.N;
+# its pid is in ${NODE[N]}.
 node() {
   local n=$1
   shift
@@ -26,10 +27,10 @@ stats() { gq-inspect --store "$T/$1" stats --json; }
 # Starts the nodes 1 and 2 of three.
 two_nodes() { node 1; node 2; eventually answered 1 2; eventually answered 2 1; }
 answered() { stats "$1" | jq -se "any(.peer == \"rep_$2\" and .answered_at)"; }
-# Whether a node has had an answer from all others.
+# Whether a node has had an answer from each other node.
 meets_all() { (($(stats "$1" | grep -c answered_at) == ${#NODES[@]} - 1)); }
 owes() { [[ $(stats "$1" | jq -r "select(.peer == \"rep_$2\").owed") == "$3" ]]; }
-# Nodes 1 and 2 owe so many jobs to node 3.
+# Waits until nodes 1 and 2 together owe so many jobs to node 3.
 both_owe() {
   owe() { (($(stats 1 | jq 'select(.peer == "rep_3").owed') + $(stats 2 | jq 'select(.peer == "rep_3").owed') == $1)); }
   eventually owe "$1"
@@ -41,27 +42,27 @@ state_of() { gq-inspect --store "$T/$1" show --json "$2" | jq -r .state; }
 is_state() { [[ $(state_of "$1" "$2") == "$3" ]]; }
 copies_of() { local n=0 i; for i in "${NODES[@]}"; do gq-inspect --store "$T/$i" show "$1" >/dev/null 2>&1 && n=$((n + 1)); done; echo "$n"; }
 on_nodes() { [[ $(copies_of "$1") == "$2" ]]; }
-# The IDs of a file, and before each how many nodes hold the job unfinished.
+# Prints the IDs of a file, each with the number of nodes that hold the job unfinished.
 holders_of() { for i in "${NODES[@]}"; do gq-inspect --store "$T/$i" list || return; done | cut -f1 | grep -Fxf "$1" | sort | uniq -c; }
 held_by_each() { [[ $(holders_of "$1" | grep -c " ${#NODES[@]} ") == "$(wc -l <"$1")" ]]; }
 sound() { for n in "${NODES[@]}"; do gq-inspect --store "$T/$n" check || return; done; }
 says() { grep -q "$2" "$T/bg.$1.err"; }
 
-@test "gq-replicate: init writes the name and the policy; a changed name is a new identity, a changed group is not" {
+@test "gq-replicate: init writes the name and the policy; a changed name makes a new identity, a changed group does not" {
   gq-replicate init --as rep_1 --group rep_1,rep_2,rep_3
   identity=$(jq -r .identity "$GQ_STORE/gq.json")
   [[ $(jq -c '[.node, .group, .copies, .run]' "$GQ_STORE/gq.json") == '["rep_1",["rep_1","rep_2","rep_3"],2,"all"]' ]]
   gq-replicate init --as rep_1 --group rep_1,rep_2,rep_3,rep_4 --copies 3 --run once
   [[ $(jq -c '[.identity, .copies, .run]' "$GQ_STORE/gq.json") == "[\"$identity\",3,\"once\"]" ]]
   settings '{remember: "2d"}'
-  gq-replicate init --as rep_1 --group rep_1,rep_2,rep_3,rep_4,rep_5  # what is not said stays
+  gq-replicate init --as rep_1 --group rep_1,rep_2,rep_3,rep_4,rep_5  # options that are not given keep their values
   [[ $(jq -c "[.copies, .run]" "$GQ_STORE/gq.json") == "[3,\"once\"]" ]]
   gq-replicate init --as rep_2 --group rep_1,rep_2
   [[ $(jq -r .remember "$GQ_STORE/gq.json") == 2d ]]
   [[ $(jq -r .identity "$GQ_STORE/gq.json") != "$identity" ]]
 }
 
-@test "gq-replicate: bad usage is 64, a store without a group 78" {
+@test "gq-replicate: bad usage is 64, a store without a group is 78" {
   fails_with 64 gq-replicate init --as rep_1 --group rep_1,rep_2 --copies 3
   fails_with 64 gq-replicate init --as rep_4 --group rep_1,rep_2
   fails_with 64 gq-replicate init --as rep_1 --group rep_1,rep_1
@@ -84,7 +85,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   fails_with 78 gq-worker -f f --auth "$T/none" -- true
 }
 
-@test "gq-worker: with a group whose nodes all run each job, each runs it once, with the workload bit for bit" {
+@test "gq-worker: in a group whose nodes all run each job, each node runs it once, with an identical workload" {
   start_gearmand
   group all
   COMMAND='cat >"$0-$GQ_JOB_ID"' nodes
@@ -100,7 +101,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   sound
 }
 
-@test "gq-worker: in a group that asks for copies, jobs of one serial key run in turn, and dead ones when they are kicked" {
+@test "gq-worker: in a group that requires copies, jobs of one serial key run in order, and so do dead ones that are kicked" {
   start_gearmand
   NODES=(1 2)
   group all
@@ -115,7 +116,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
 }
 
 # bats test_tags=database
-@test "gq-worker: the answer means that the job is on a second disk [the first one is destroyed at once]" {
+@test "gq-worker: a job is on a second disk when its client is answered [the first disk is destroyed at once]" {
   start_gearmand
   for policy in all once; do
     rm -rf "$T"/[123] "$T"/ran.*
@@ -137,7 +138,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   done
 }
 
-@test "gq-enqueue: too few nodes is 75, with nothing stored; --owe accepts with a warning" {
+@test "gq-enqueue: too few nodes is 75, and nothing is stored; with --owe the job is accepted with a warning" {
   start_gearmand
   group all
   node 1
@@ -156,7 +157,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
 }
 
 # bats test_tags=long
-@test "gq-enqueue: an answer that comes too late for the peers is 75, and the same ID sent again resumes the job" {
+@test "gq-enqueue: peers that answer too late are 75, and sending the same ID again resumes the job" {
   start_gearmand
   group once
   node 1
@@ -179,7 +180,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   sound
 }
 
-@test "gq-enqueue: a key that is taken is answered when the first job has its copies, and 75 until then [pending here, another node's]" {
+@test "gq-enqueue: a key that is taken is answered when the first job has its copies, and is 75 until then [pending here, another node's]" {
   start_gearmand
   group once
   once_more() { echo x | gq-enqueue --store "$T/$1" f --local --key K "${@:2}"; }
@@ -194,7 +195,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   [[ $(once_more 1) == "$id" ]]
   is_state 2 "$id" held
   is_state 1 "$id" queued
-  # The node that accepted it is gone, and nothing is known of its counting.
+  # The node that accepted the job is gone. The others do not know how many copies it had counted.
   kill "$two"; wait "$two"
   rm -rf "$T/1"
   fails_with 75 once_more 2
@@ -205,7 +206,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   is_state 3 "$id" held
 }
 
-@test "gq-enqueue: a key that is taken by a job without its copies is answered with --owe, and says so [--local, gq-worker]" {
+@test "gq-enqueue: with --owe, a key that is taken by a job without its copies is answered, and the answer says so [--local, gq-worker]" {
   start_gearmand
   group once
   once_more() { echo x | gq-enqueue "$@" 2>"$T/err"; }
@@ -219,7 +220,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   done
 }
 
-@test "gq-replicate: a job that two nodes have accepted, since it was sent again, has one owner [run once]" {
+@test "gq-replicate: a job that two nodes have accepted gets one owner [run once]" {
   start_gearmand
   group once
   id=01HZZZZZZZZZZZZZZZZZZZZZZZ
@@ -233,7 +234,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   eventually ran_times $id 1
 }
 
-@test "gq-worker: the end of a job does not end another one that a node has accepted under its ID [run once]" {
+@test "gq-worker: the end of a job does not end a different job that another node has accepted under the same ID [run once]" {
   start_gearmand
   NODES=(1 2)
   group once
@@ -250,7 +251,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
 }
 
 # bats test_tags=long
-@test "gq-worker: what a node missed while it was down it is told later, the finished jobs too [run all]" {
+@test "gq-worker: a node that was down is sent what it missed, also finished jobs [run all]" {
   start_gearmand
   group all
   two_nodes
@@ -270,7 +271,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   sound
 }
 
-@test "gq-replicate: forget ends what is owed to a node" {
+@test "gq-replicate: forget discards what is owed to a node" {
   start_gearmand
   group all
   two_nodes
@@ -288,7 +289,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
 }
 
 # bats test_tags=database
-@test "gq-flush: pays what a crashed worker still owes, and runs what it left" {
+@test "gq-flush: sends what a crashed worker still owes, and runs its remaining jobs" {
   start_gearmand
   group once --copies 1
   TAKEOVER=30s
@@ -304,7 +305,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
 }
 
 # bats test_tags=long
-@test "gq-worker: with a group whose jobs run once, each runs once in all, and all nodes come to know the same" {
+@test "gq-worker: in a group whose jobs run once, each job runs on one node, and all nodes learn the same" {
   start_gearmand
   group once
   nodes
@@ -321,7 +322,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   sound
 }
 
-@test "gq-worker: a dead job is dead everywhere, and kicked on any node it runs on its own" {
+@test "gq-worker: a dead job is dead on all nodes; when any node kicks it, it runs on its owner" {
   start_gearmand
   group once
   COMMAND='test -e '"$T/good"' || exit 65'
@@ -338,7 +339,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
 }
 
 # bats test_tags=long
-@test "gq-worker: jobs of a node that is gone are taken over, and it does not run them again when it returns" {
+@test "gq-worker: jobs of a dead node are taken over, and the node does not run them again when it returns" {
   start_gearmand
   group once
   COMMAND='sleep 0.05' node 1
@@ -352,7 +353,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   node 2; node 3
   every_one() { [[ $(ran | uniq) == "$(sort "$T/ids")" ]]; }
   eventually every_one
-  # Only what the dead node had run, and could not tell any more, has run twice.
+  # Only jobs that the dead node had run and could not report any more have run twice.
   [[ $(ran | uniq -d | wc -l) -le 5 ]]
   ran >"$T/before"
   node 1
@@ -362,7 +363,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   sound
 }
 
-@test "gq-worker: alone, a node that returns runs its own jobs after --alone-after" {
+@test "gq-worker: a node that returns and finds no other node runs its own jobs after --alone-after" {
   start_gearmand
   group once --copies 1
   gq-enqueue --store "$T/1" f --local </dev/null >"$T/ids"
@@ -373,7 +374,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
 }
 
 # bats test_tags=long,database
-@test "gq-worker: a node set up anew under its old name is told everything that is not finished" {
+@test "gq-worker: a node that is recreated under its old name is sent all unfinished jobs" {
   start_gearmand
   for policy in all once; do
     rm -rf "$T"/[123] "$T"/ran.*
@@ -388,7 +389,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
     gq-replicate init --store "$T/2" --as rep_2 --group rep_1,rep_2,rep_3 --run $policy
     node 2
     eventually held_by_each "$T/ids"
-    # Of jobs that run once, the others own now what was the old one's.
+    # If jobs run once, the other nodes now own the jobs of the old one.
     no_old_owner() { ! gq-inspect --store "$T/1" list --state held --json | jq -se "any(.identity == \"$old\")"; }
     [[ $policy == all ]] || eventually no_old_owner
     sound
@@ -397,7 +398,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
 }
 
 # bats test_tags=journal,long
-@test "gq-worker: two nodes that claim one name are told from each other, and said" {
+@test "gq-worker: two nodes that claim one name are distinguished and reported" {
   start_gearmand
   group all
   nodes
@@ -408,7 +409,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   said() { cat "$T"/bg.*.err | grep -q 'two nodes claim the name rep_3'; }
   eventually said
   kill "$PID"; wait "$PID"
-  # When one of them has been silent for a while, the other is heard.
+  # When one of them has been silent for a while, the other one is heard.
   queued() { gq-enqueue f --timeout 5s </dev/null >"$T/id"; }
   heard() { queued && on_nodes "$(cat "$T/id")" 3; }
   eventually heard
@@ -420,7 +421,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   eventually all_three
 }
 
-@test "gq-worker: what is not a transfer of the group is refused with a reason, and nothing is stored" {
+@test "gq-worker: a message that is no transfer of the group is refused with a reason, and nothing is stored" {
   start_gearmand
   group all
   node 1
@@ -443,7 +444,7 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
 }
 
 # bats test_tags=once
-@test "gq-worker: who sends under other identities or names changes nothing of a group and fills neither log nor journal [300 of each]" {
+@test "gq-worker: messages under other identities or names change nothing in a group, and fill neither log nor journal [300 of each]" {
   start_gearmand
   NODES=(1 2)
   group once
@@ -475,7 +476,7 @@ P
   sound
 }
 
-@test "gq-worker: records that say more than one who queues a job may are bad, said once and gone; own jobs go on [60 background jobs, a group]" {
+@test "gq-worker: records that exceed what a client may set are refused, reported once and discarded; other jobs go on [60 background jobs, a group]" {
   start_gearmand
   NODES=(1 2)
   group once
@@ -484,7 +485,7 @@ P
   gq-bench record "$T/good" f why=7000 node=rep_9 at=4000000000000000000 >"$T/said"
   submit() { gearman -h 127.0.0.1 -p "$PORT" -f f.gq "$@"; }
   for _ in {1..60}; do submit -b <"$T/poison"; done
-  # Each has its answer, and what only a node says is not heard.
+  # Each record has its answer. Fields that only a node may set are ignored.
   cat "$T/poison" "$T/good" | submit >"$T/answers"
   [[ $(grep -c '^bad ' "$T/answers") == 5 && $(tail -n 1 "$T/answers") == "queued $(cat "$T/said")"* ]]
   ran_it() { ran_times "$(cat "$T/said")" 1; }
@@ -500,7 +501,7 @@ P
   sound
 }
 
-@test "gq-replicate: a record of before that says more than it may goes wherever others go [export, import into a group, --to]" {
+@test "gq-replicate: a record of an older gq that exceeds today's limits is copied like any other [export, import into a group, --to]" {
   start_gearmand
   gq-enqueue f --local --delay 1h <<<first
   for what in "why=64000" "all why=64000 key=k"; do gq-bench record "$GQ_STORE" f $what due=3000000000000; done
@@ -521,7 +522,7 @@ P
   [[ $(gq-inspect --store "$T/2" list | wc -l) == 5 ]]
 }
 
-@test "gq: --auth may be a descriptor, which is trusted as the arguments are, and a file that root lets the group of a service read" {
+@test "gq: --auth may be a descriptor, which is trusted like an argument, or a file that root lets the group of a service read" {
   NODES=(1)
   group all
   key=$(printf '%064d' 1)
@@ -546,7 +547,7 @@ P
 }
 
 # bats test_tags=once
-@test "gq-worker: with --auth only those with a key are heard, a recorded transfer counts once, and keys can be replaced" {
+@test "gq-worker: with --auth only nodes with a key are heard, a recorded transfer counts once, and keys can be replaced" {
   start_gearmand
   NODES=(1 2)
   group all
@@ -571,22 +572,22 @@ P
   node 1 --auth "$T/key.1"; node 2 --auth "$T/key.2"
   for n in 1 2; do eventually meets_all $n; done
   gq-enqueue f </dev/null >"$T/ids"
-  # (One for which the answer came too late may run, too.)
+  # (A job whose answer came too late may run, too.)
   both_ran() { local id; while read -r id; do ran_times "$id" 2 || return; done <"$T/ids"; }
   eventually both_ran
-  # Raw jobs, which anybody can send, are not taken.
+  # Raw jobs, which anybody could send, are not served.
   not served "$PORT" f
   me=01HZZZZZZZZZZZZZZZZZZZZZZZ
   echo "gq1 ask rep_1:all rep_2 $me rep_1 $me 1 - -" | timeout 10 gearman -h 127.0.0.1 -p "$PORT" -f rep_1 | grep -q 'bad its signature is wrong'
-  # What another worker has recorded of node 1 is heard once.
-  # (It ends by itself: one that is killed has its job given to node 2.)
+  # A transfer of node 1 that another worker has recorded is accepted once.
+  # (The recorder ends by itself. If it were killed, its job would be given to node 2.)
   background gearman -w -c 1 -h 127.0.0.1 -p "$PORT" -f rep_2 -f rep_2.ask -- sh -c 'cat >"$0"; exit 1' "$T/recorded"
   wait "$PID" || true
   said() { timeout 10 gearman -h 127.0.0.1 -p "$PORT" -f rep_2 <"$T/recorded"; }
   said >"$T/said"
-  grep -qaE '^(end |have)' "$T/said" || { cat "$T/said"; false; }  # whatever it was
+  grep -qaE '^(end |have)' "$T/said" || { cat "$T/said"; false; }  # whatever the transfer was
   said | grep -qa '^bad it has been here before'
-  # Another key is of no use; with both keys on one side they hear each other.
+  # A node with another key is not heard. If one side has both keys, the nodes hear each other.
   kill "${NODE[2]}"; wait "${NODE[2]}"
   echo "$two" >"$T/key.2"
   node 2 --auth "$T/key.2"
@@ -603,7 +604,7 @@ P
 }
 
 # bats test_tags=long
-@test "gq-worker: a signed transfer that was held back until its job was forgotten is not taken" {
+@test "gq-worker: a signed transfer that was held back until its job was forgotten is not accepted" {
   start_gearmand
   NODES=(1 2)
   group all --copies 1
@@ -612,8 +613,8 @@ P
   background gq-replicate --store "$T/1" --peer-timeout 700ms --auth "$T/key"
   background gq-worker --store "$T/2" -f f --peer-timeout 700ms --auth "$T/key" -- sh -c 'echo "$GQ_JOB_ID" >>"$0"' "$T/ran.2"
   for n in 1 2; do eventually meets_all $n; done
-  # A worker beside node 2 keeps what it gets in its place, and says that it failed: then node 1 sends it again, under another number.
-  # It waits for one that names the session of node 2.
+  # A worker beside node 2 keeps the transfers that it gets in node 2's place, and says that they failed. Then node 1
+  # sends them again, under other numbers. The test waits for a transfer that names the session of node 2.
   mkdir "$T/held"
   background gearman -w -h 127.0.0.1 -p "$PORT" -f rep_2 -- sh -c 'f=$(mktemp -p "$0" .XXXXXX); cat >"$f"; mv "$f" "$0/${f##*.}"; exit 1' "$T/held"
   held_back() {
@@ -633,7 +634,7 @@ P
   ran_times "$id" 1
 }
 
-@test "gq-worker: where only one node of a group runs commands, it runs the jobs of all [run once]" {
+@test "gq-worker: if only one node of a group runs commands, it runs the jobs of all nodes [run once]" {
   start_gearmand
   group once
   for n in 1 2; do background gq-worker --store "$T/$n" -f f --queue-only --peer-timeout 2s --takeover 2s; done
@@ -645,7 +646,7 @@ P
   sound
 }
 
-@test "gq-replicate: what a node owned that was forgotten, another runs [run once]" {
+@test "gq-replicate: jobs of a forgotten node run on another node [run once]" {
   start_gearmand
   group once
   COMMAND='sleep 60' node 1
@@ -659,7 +660,7 @@ P
   eventually all_ran_once "$T/ids"
 }
 
-@test "gq-flush: a job that runs on another node is not kicked into a second run [run once]" {
+@test "gq-flush: kicking a job that runs on another node does not start a second run [run once]" {
   start_gearmand
   group once
   COMMAND='sleep 3' node 1
@@ -675,7 +676,7 @@ P
 }
 
 # bats test_tags=long
-@test "gq-worker: a job whose copy was answered for too late is run all the same" {
+@test "gq-worker: a job whose copies were confirmed too late for its client still runs" {
   start_gearmand
   group once
   nodes
@@ -690,7 +691,7 @@ P
 }
 
 # bats test_tags=long
-@test "gq-worker: stopped, it tells the others of its last jobs before it ends, so that none runs again [run once]" {
+@test "gq-worker: before it stops, it tells the other nodes of its last jobs, so that none runs again [run once]" {
   start_gearmand
   group once
   COMMAND='sleep 0.02' nodes
@@ -704,7 +705,7 @@ P
 }
 
 # bats test_tags=long
-@test "gq-worker: --relay keeps nothing and answers when all other nodes have the job" {
+@test "gq-worker: with --relay it keeps no job, and answers when all other nodes have the job" {
   start_gearmand
   group all
   background gq-worker --store "$T/1" --relay -f f --peer-timeout 2s; relay=$PID
@@ -732,7 +733,7 @@ P
 }
 
 # bats test_tags=long
-@test "gq-replicate: a new node joins, is brought up to date from a stream while the others work, and takes over load" {
+@test "gq-replicate: a new node joins, catches up from a stream while the others work, and takes over load" {
   start_gearmand
   group once
   COMMAND="while [ ! -e '$T/go' ]; do sleep 0.05; done; sleep 0.01" nodes
@@ -745,7 +746,7 @@ P
   [[ -n $owner ]]
   touch "$T/go"
   gq-inspect --store "$T/$owner" journal --records >"$T/stream"
-  # Stopped half-way, and started again.
+  # The stream is cut halfway, and then sent again.
   head -c 2000 "$T/stream" >"$T/half"
   fails_with 65 gq-replicate --store "$T/$owner" --to rep_4 <"$T/half"
   gq-replicate --store "$T/$owner" --to rep_4 --hand-over <"$T/stream"
@@ -758,7 +759,7 @@ P
 }
 
 # bats test_tags=once,long
-@test "gq-worker: a job now and then is no trouble to a group: what the third node answers late is heard" {
+@test "gq-worker: with an occasional job a group logs nothing, because late answers of the third node count" {
   start_gearmand
   group once
   nodes
@@ -786,7 +787,7 @@ P
 }
 
 # bats test_tags=once
-@test "gq-worker: one of two Gearman servers is enough for the nodes to reach each other" {
+@test "gq-worker: nodes reach each other as long as one of two Gearman servers works" {
   start_gearmand; first=$GEARMAND one=$GQ_SERVERS
   start_gearmand
   export GQ_SERVERS=$one,$GQ_SERVERS
@@ -797,7 +798,7 @@ P
   eventually all_ran_once "$T/ids"
 }
 
-@test "gq-replicate: a queue becomes a node's without a word, and a program that uses it keeps its name" {
+@test "gq-replicate: init makes a queue a node without a message; the name cannot change while a program uses the store" {
   gq-enqueue f --local --delay 1h </dev/null >"$T/ids"
   gq-inspect stats
   [[ -z $(gq-replicate init --as rep_1 --group rep_1,rep_2 2>&1) && -z $(gq-inspect check 2>&1) ]]
@@ -809,7 +810,7 @@ P
   gq-replicate init --as rep_1 --group rep_1,rep_2,rep_4
 }
 
-@test "gq-worker: what ran here before another node was ever met is told that node, too [run all]" {
+@test "gq-worker: another node is sent jobs that ran here before the two ever met [run all]" {
   start_gearmand
   group all --copies 1
   gq-enqueue --store "$T/1" f --local </dev/null >"$T/ids"
@@ -819,7 +820,7 @@ P
   eventually ran_times "$(cat "$T/ids")" 2
 }
 
-@test "gq-replicate: what a node that is gone still owed, another passes on [run all]" {
+@test "gq-replicate: jobs that a dead node still owed are passed on by another node [run all]" {
   start_gearmand
   group all
   node 1
@@ -834,7 +835,7 @@ P
   eventually ran_times "$id" 2
 }
 
-@test "gq-worker: what a restored node owned, and the others have long seen end and forgotten, is dead and does not run again [run once]" {
+@test "gq-worker: jobs of a restored node that the others have seen end and have forgotten become dead, and do not run again [run once]" {
   NODES=(1 2)
   start_gearmand
   group once
@@ -842,7 +843,7 @@ P
   for n in 1 2; do background gq-replicate --store "$T/$n"; NODE[n]=$PID; eventually served "$PORT" rep_$n; done
   eventually meets_all 2
   seq 30 | gq-enqueue --store "$T/2" f --local -l >"$T/ids"
-  eventually owes 2 1 0  # else it would tell of them again
+  eventually owes 2 1 0  # else node 2 would tell of these jobs again
   gq-snapshot create "$T/snaps" --store "$T/2"
   kill "${NODE[2]}"; wait "${NODE[2]}"
   node 2
@@ -855,7 +856,7 @@ P
   rm -rf "$T/2"
   gq-snapshot restore "$T/snaps" --store "$T/2"
   node 2
-  # Node 1 may still know a few, whose records lie among others, and tells that they have ended.
+  # Node 1 may still know a few jobs, whose records are among others, and tells that they have ended.
   stale() {
     local live
     live=$(gq-inspect list --store "$T/2" -f f --json | jq -c '[.state, .reason]' | sort -u)
@@ -865,7 +866,8 @@ P
   all_ran_once "$T/ids"
 }
 
-# A group of two: node 1 works for f and notes the workloads in $T/ran, node 2 hangs: two_of_which_one_hangs PEER-TIMEOUT. $WORKER, $PEER.
+# Starts a group of two: two_of_which_one_hangs PEER-TIMEOUT. Node 1 ($WORKER) works for f and notes the workloads in
+# $T/ran. Node 2 ($PEER) hangs.
 two_of_which_one_hangs() {
   start_gearmand
   NODES=(1 2)
@@ -878,10 +880,10 @@ two_of_which_one_hangs() {
   eventually answered 1 2
   kill -STOP "$PEER"
 }
-# How many jobs of f the server has, and how many of them are with a worker.
+# Whether the server has so many jobs of f, and so many of them are with a worker: in_server 'JOBS RUNNING'.
 in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]; }
 
-@test "gq-worker: a raw job that a peer hangs on is one job, and stays with the server when the worker is stopped before that is decided" {
+@test "gq-worker: a raw job for which a peer hangs is queued once, and stays with the server if the worker stops before the outcome is decided" {
   two_of_which_one_hangs 1s
   for n in 1 2 3 4; do gearman -h 127.0.0.1 -p "$PORT" -b -f f "raw$n"; done
   eventually grep -q 'taking no more jobs: copies=1/2' "$T/bg.1.err"
@@ -903,7 +905,7 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
 }
 
 # bats test_tags=long
-@test "gq-worker: while raw jobs wait for a peer that hangs, others are received, and at the bound gq's own records still are" {
+@test "gq-worker: while raw jobs wait for a peer that hangs, it receives others; at its limit it still receives gq's own records" {
   two_of_which_one_hangs 60s
   hears() { [[ $(echo garbage | timeout 10 gearman -h 127.0.0.1 -p "$PORT" -f f.gq) == 'bad not a whole record' ]]; }
   for n in $(seq 20); do gearman -h 127.0.0.1 -p "$PORT" -b -f f "raw$n"; done
@@ -913,12 +915,12 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   in_server '20 15'
 }
 
-@test "gq-worker: --alone-after does not count while another node answers; stats and list say what is waited for, and forget ends it [run once]" {
+@test "gq-worker: --alone-after does not count while another node answers; stats and list say what the node waits for, and forget ends the wait [run once]" {
   start_gearmand
   NODES=(1 2)
   group once --copies 1
   id=$(gq-enqueue --store "$T/1" f --local </dev/null)
-  # It answers, and never gets to the end of what it has to tell.
+  # Node 2 answers, and never reaches the end of what it has to tell.
   sent="sent rep_1 $(jq -r .identity "$T/1/gq.json") 5"
   printf 'gq1 rep_2 %s %s -\nend 1000\nrunner 0\nroom 1\nrelay 0\n%s\n' 01HZZZZZZZZZZZZZZZZZZZZZZZ 01HZZZZZZZZZZZZZZZZZZZZZZY "$sent" >"$T/answer"
   background gearman -w -h 127.0.0.1 -p "$PORT" -f rep_2 -- cat "$T/answer"
@@ -935,7 +937,7 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   stats 1 | jq -se 'all(.waits | not)'
 }
 
-@test "gq-worker: a node that was stopped for longer than --takeover runs nothing again that was taken over, and the others ask, too [run once]" {
+@test "gq-worker: a node that was stopped for longer than --takeover does not run jobs that were taken over, and the other nodes ask, too [run once]" {
   start_gearmand
   NODES=(1 2)
   group once
@@ -947,18 +949,18 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   node 2
   eventually meets_all 2
   kill -STOP "${NODE[1]}"
-  before=$(cat "$T/ran.1" | wc -l)  # of which the last may not have been told
+  before=$(cat "$T/ran.1" | wc -l)  # the last one may not have been reported
   all_ran() { [[ $(ran | sort -u) == "$(sort "$T/ids")" ]]; }
   eventually all_ran
   kill -CONT "${NODE[1]}"
   all_finished() { [[ $(stats 1 | jq -r 'select(.function == "f").finished') == 30 ]]; }
   eventually all_finished
-  (($(cat "$T/ran.1" | wc -l) <= before + 1))  # only the one that was running when it was stopped
+  (($(cat "$T/ran.1" | wc -l) <= before + 1))  # only the job that was running when the node was stopped
   cat "$T"/bg.*.err | grep -q 'this node was stopped for'
   cat "$T"/bg.*.err | grep -q 'no other node had answered for'
 }
 
-@test "gq-flush: nothing is started while the process that serves the node is stopped [run once]" {
+@test "gq-flush: starts no job while the process that serves the node is stopped [run once]" {
   start_gearmand
   NODES=(1 2)
   group once --copies 1
@@ -977,7 +979,7 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   eventually all_ran_once "$T/ids"
 }
 
-@test "gq-replicate: forget and init that were killed at any of their writes are finished by repeating them, or by the process that serves the node" {
+@test "gq-replicate: if forget or init is killed at one of its writes, repeating it or the process that serves the node completes it" {
   start_gearmand
   local call n kills=0 before=
   killed_at() {
@@ -1000,7 +1002,8 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   done
   ((kills >= 4))
   fails_with 64 gq-replicate --store "$T/1" forget rep_7
-  # The list is short, and the journal says that the third is owed all: then nothing would ever be forgotten.
+  # gq.json lists two nodes, but the journal says that the third is owed everything. Then nothing would ever be
+  # forgotten.
   rm -rf "$T"/[123]
   group once --copies 1
   settings '{group: ["rep_1", "rep_2"]}' "$T/1"
@@ -1010,7 +1013,7 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
 }
 
 # bats test_tags=once,long
-@test "gq-worker, gq-replicate, gq-flush: a program of a group ends although a peer hangs, and a name server too [SIGTERM]" {
+@test "gq-worker, gq-replicate, gq-flush: a program of a group ends although a peer and a name server hang [SIGTERM]" {
   NODES=(1 2)
   group once --copies 2
   start_gearmand
@@ -1039,7 +1042,7 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
 }
 
 # bats test_tags=long
-@test "gq-worker: jobs are taken over by a node that runs their function, be the other gone or only without a worker for it [run once]" {
+@test "gq-worker: a node that runs their function takes jobs over, whether their owner is dead or only has no worker for it [run once]" {
   start_gearmand
   group once
   COMMAND='sleep 60' node 1
@@ -1057,7 +1060,7 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
 }
 
 # bats test_tags=once
-@test "gq-worker: a server that sends packets without end in another node's place does not keep a node from its end, nor from its jobs [--auth]" {
+@test "gq-worker: a server that sends packets without end in another node's place delays neither the end of a node nor its jobs [--auth]" {
   start_gearmand
   NODES=(1 2)
   group all --copies 1
@@ -1071,7 +1074,7 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   timeout 20 tail --pid "${NODE[1]}" -f /dev/null
 }
 
-@test "gq-worker: a server that claims to have a node, and has not, keeps nobody from asking it through another server [as one counts a worker whose link was cut]" {
+@test "gq-worker: a server that falsely claims to have a node does not keep others from asking it through another server [as one counts a worker whose link was cut]" {
   start_gearmand
   NODES=(1 2)
   group all --copies 1
@@ -1082,7 +1085,7 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   eventually answered 1 2
 }
 
-@test "gq-worker: a server that cannot be reached is said once, however often another node is looked for" {
+@test "gq-worker: an unreachable server is reported once, however often another node is looked for" {
   start_gearmand
   NODES=(1 2)
   group all --copies 1
@@ -1093,7 +1096,7 @@ in_server() { [[ $(status "$PORT" | awk '$1 == "f" { print $2, $3 }') == "$1" ]]
   [[ $(grep -c "cannot reach 127.0.0.1:$gone: " "$T/bg.1.err") == 1 ]]
 }
 
-# A link to the Gearman server for node 1, of so many bytes a second from there: slow_link RATE.
+# Starts a link from node 1 to the Gearman server that carries so many bytes a second to the server: slow_link RATE.
 slow_link() {
   LINK=$(free_port)
   background python3 "$BATS_TEST_DIRNAME/relay.py" "$LINK" "$PORT" "$1"
@@ -1101,7 +1104,7 @@ slow_link() {
 }
 
 # bats test_tags=once,long
-@test "gq-worker: a large job is on a second disk when it is answered, however slow the link [longer than --peer-timeout]" {
+@test "gq-worker: a large job is on a second disk when its client is answered, however slow the link [longer than --peer-timeout]" {
   start_gearmand
   NODES=(1 2)
   group once
@@ -1116,7 +1119,7 @@ slow_link() {
 }
 
 # bats test_tags=once
-@test "gq-worker: a large job on its way over a slow link holds up no news of others, nor the node's answers" {
+@test "gq-worker: a large job on a slow link delays neither news of other jobs nor the node's answers" {
   start_gearmand
   NODES=(1 2)
   group once --copies 1
@@ -1135,7 +1138,7 @@ slow_link() {
   not says 2 'has not answered'
 }
 
-@test "gq-worker: one job that a node cannot take holds up no other, is named, and is still owed [no room for it]" {
+@test "gq-worker: a job that a node cannot take blocks no other job, is named, and is still owed [no room for it]" {
   NODES=(1)
   start_gearmand
   store_on_small_disk
@@ -1151,17 +1154,17 @@ slow_link() {
   there() { [[ $(gq-inspect stats --json | jq -r 'select(.function == "f").finished') == 20 ]]; }
   eventually there
   eventually owes 1 2 1
-  # Another process that serves the node finds it owed as well.
+  # Another process that serves the node finds the job owed as well.
   kill "${NODE[1]}"; wait "${NODE[1]}"
   owes 1 2 1
   node 1
   eventually refused
-  # It is settled when there is nothing more to take.
+  # The debt is settled when there is no job left to take.
   gq-flush --store "$T/1" --drop "$big"
   eventually owes 1 2 0
 }
 
-@test "gq-replicate: a job whose workload the disk does not give back holds up no other, is named, and is still owed [EIO from its blob]" {
+@test "gq-replicate: a job whose workload cannot be read blocks no other job, is named, and is still owed [EIO from its blob]" {
   start_gearmand
   NODES=(1 2)
   group all
@@ -1180,14 +1183,14 @@ slow_link() {
   eventually named
   cat "$T"/bg.*.err | grep -q "$large: cannot give it to rep_2: cannot read"
   gq-inspect --store "$T/1" stats | grep "^rep_2: cannot be given $large: cannot read"
-  # When the disk gives it back, it is told.
+  # When the disk returns the blob, the job is sent.
   kill "$traced"; wait "$tracer" || true
   background gq-replicate --store "$T/1" --peer-timeout 2s
   all_there() { on_nodes "$large" 2; }
   eventually all_there
 }
 
-@test "gq-worker: a job whose key another node uses is settled there and named, and holds up no other [a node set up anew]" {
+@test "gq-worker: a job whose key is taken on another node is settled there and named, and blocks no other job [a recreated node]" {
   start_gearmand
   NODES=(1 2)
   group once
@@ -1213,12 +1216,12 @@ slow_link() {
   named() { says "$two" "$first: rep_1 has another job with this ID or key"; }
   eventually named
   seq 20 | gq-enqueue g -l
-  eventually is_state 2 "$first" finished  # which is not dropped
+  eventually is_state 2 "$first" finished  # it has run, and was not dropped
   eventually owes 2 1 0
 }
 
 # bats test_tags=once,long
-@test "gq-worker: large jobs for a node that is stuck do not gather in memory" {
+@test "gq-worker: large jobs for a node that hangs do not accumulate in memory" {
   start_gearmand
   group once
   for n in 2 3; do background gq-replicate --store "$T/$n"; NODE[n]=$PID; done

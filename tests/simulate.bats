@@ -1,7 +1,7 @@
 load helpers
 
-# gq-simulate searches what the nodes of a group decide; tests/simulate/world.hpp says what must hold. A seed is the tree's, so that
-# a commit's result repeats; scripts/torture takes new ones.
+# gq-simulate searches the decisions of a group's nodes; tests/simulate/world.hpp says what must hold. The seed is made
+# from the tree, so that a commit's result repeats. scripts/torture takes new seeds.
 setup() {
   T=$BATS_TEST_TMPDIR
   PATH=$GQ_BUILD:$PATH
@@ -18,11 +18,11 @@ seed() {
   gq-simulate --seed "$(seed)" --seconds "${GQ_SIMULATE_SECONDS:-10}"
 }
 
-@test "gq-simulate: what once broke one does not any more [each script]" {
+@test "gq-simulate: scripts that once broke a promise no longer do [each script]" {
   gq-simulate "$BATS_TEST_DIRNAME"/simulate/scripts/*.txt
 }
 
-@test "gq-simulate: a script that it prints, and its own text, play the same again" {
+@test "gq-simulate: a script that it prints plays the same again, and a bad line is named [65]" {
   local mutant=$GQ_BUILD/gq-simulate-pending-is-answered script
   cmake --build "$GQ_BUILD" --target gq-simulate-pending-is-answered >"$T/build"
   run -1 "$mutant" --seconds 60
@@ -35,12 +35,12 @@ seed() {
   [[ $output == *"line 1"* ]]
 }
 
-@test "gq-simulate: finds within a minute what is wrong where a mend is taken back [each of tests/simulate/mutants]" {
+@test "gq-simulate: finds each known fault in a short time when its fix is reverted [each of tests/simulate/mutants]" {
   local patch mutant script
   cmake --build "$GQ_BUILD" --target gq-mutants >"$T/build"
   for patch in "$BATS_TEST_DIRNAME"/simulate/mutants/*.patch; do
     mutant=gq-simulate-$(basename "$patch" .patch)
-    script=$(sed -n 's/^Script: //p' "$patch")  # where it is too seldom for a search
+    script=$(sed -n 's/^Script: //p' "$patch")  # set if a search would meet the fault too seldom
     if [[ $script ]]; then run -1 "$mutant" "$BATS_TEST_DIRNAME/simulate/scripts/$script"
     else run -1 "$mutant" --seed "$(seed)" --groups 8000 --seconds 600; fi  # a minute and a half of one core
   done

@@ -8,7 +8,7 @@ some_jobs() {
 last() { ls -d "$T"/snaps/2*Z | tail -n 1; }
 ids() { gq-inspect list "$@" | cut -f1 | sort; }
 
-@test "gq-snapshot: a FIFO or a device in place of a file of a snapshot is refused at once, by its name" {
+@test "gq-snapshot: a FIFO or a device in place of a file of a snapshot is refused at once, and named" {
   head -c 70000 /dev/zero | gq-enqueue f --local >"$T/id"
   gq-snapshot create "$T/snaps"
   local snapshot file put
@@ -27,12 +27,12 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
   gq-snapshot verify "$snapshot"
 }
 
-@test "gq-snapshot: a restore drill: what was queued when the snapshot was made runs on the restored store, with its workload" {
+@test "gq-snapshot: a restore drill: jobs that were queued at the time of the snapshot run on the restored store, with their workloads" {
   some_jobs
-  gq-flush -f f --max-attempts 1 -- sh -c 'read n; [ "$n" -gt 10 ]' 2>/dev/null  # ten are dead
+  gq-flush -f f --max-attempts 1 -- sh -c 'read n; [ "$n" -gt 10 ]' 2>/dev/null  # ten become dead
   seq 20 | gq-enqueue f --local -l >"$T/more"
   gq-snapshot create "$T/snaps"
-  gq-flush -f f -- true  # what happens later is not in it
+  gq-flush -f f -- true  # the snapshot does not contain later events
   rm -rf "$GQ_STORE"
   gq-snapshot restore "$T/snaps" --store "$T/restored"
   export GQ_STORE=$T/restored
@@ -45,7 +45,7 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
   no_queued
 }
 
-@test "gq-snapshot: verify names any single file that is missing, cut or has a flipped bit, the manifest too [1]" {
+@test "gq-snapshot: verify names any single file that is missing, cut or has a flipped bit, also the manifest [1]" {
   some_jobs
   gq-snapshot create "$T/snaps"
   gq-snapshot verify "$T/snaps"
@@ -67,7 +67,7 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
   done
 }
 
-@test "gq-snapshot: on one file system it links, on another it copies, and again only what is new" {
+@test "gq-snapshot: links files on its own file system, copies them to another one, and copies only new files again" {
   ((EUID == 0)) || skip "needs root, for another file system"
   mkdir "$T/disk"; mount -t tmpfs tmpfs "$T/disk"
   some_jobs
@@ -88,7 +88,7 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
   [[ $(gq-snapshot list "$T/disk/snaps" | cut -f2 | xargs) == "121 126" ]]
 }
 
-@test "gq-snapshot: refuses a store that is not empty, snapshots of another store, and a directory without any [78, 66]" {
+@test "gq-snapshot: refuses a store that is not empty, snapshots of another store, and a directory without snapshots [78, 66]" {
   some_jobs
   gq-snapshot create "$T/snaps"
   mkdir "$T/full"; touch "$T/full/file"
@@ -104,11 +104,11 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
   fails_with 64 gq-snapshot create
   fails_with 64 gq-snapshot prune "$T/snaps"
   fails_with 78 gq-snapshot create "$T/more" --store "$T/nothing"
-  # An empty directory is as good as none.
+  # An empty directory is accepted like a missing one.
   mkdir "$T/empty"; gq-snapshot restore "$T/snaps" --store "$T/empty"
 }
 
-@test "gq-snapshot: what another restore has made meanwhile, and what was queued there since, is left [78; it was stopped between looking and beginning]" {
+@test "gq-snapshot: restore keeps a store that another restore has created meanwhile, with its new jobs [78; stopped between its check and its start]" {
   gq-enqueue f --local <<<a
   gq-snapshot create "$T/snaps"
   mkdir -m 700 "$T/new"
@@ -121,7 +121,7 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
   [[ $status == 78 && $(gq-inspect list --store "$T/new" | wc -l) == 2 && ! -e $T/new/tmp.restoring ]]
 }
 
-@test "gq-snapshot: what a restore left that was cut off is no store, and the next restore begins again" {
+@test "gq-snapshot: an interrupted restore leaves no store, and the next restore begins again" {
   some_jobs
   gq-snapshot create "$T/snaps"
   strace -f -qq -o /dev/null -e inject=syncfs:signal=SIGKILL:when=1 gq-snapshot restore "$T/snaps" --store "$T/new" || true
@@ -131,13 +131,13 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
   gq-inspect check --store "$T/new"
 }
 
-@test "gq-snapshot: no link below a snapshot is followed [1, 65]" {
+@test "gq-snapshot: follows no link inside a snapshot [1, 65]" {
   some_jobs
   head -c 70000 /dev/zero | gq-enqueue f --local
   gq-snapshot create "$T/snaps"
   snapshot=$(last)
   file=$(cd "$snapshot"; ls -d blobs/*/* | tail -n 1)
-  # Of the same content, so that all its checks would pass.
+  # The link leads to the same content, so that all checks of it would pass.
   mv "$snapshot/$file" "$T/same"; ln -s "$T/same" "$snapshot/$file"
   not gq-snapshot verify "$T/snaps" >"$T/out"
   grep -q "$file: it is a link" "$T/out"
@@ -148,13 +148,13 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
   not gq-snapshot verify "$T/snaps" >"$T/out"
   fails_with 65 gq-snapshot restore "$T/snaps" --store "$T/new"
   rm "$snapshot/blobs"; mv "$T/blobs" "$snapshot/blobs"
-  # The path to them may be one.
+  # The path to the snapshots may be a link.
   rm -rf "$T/snaps"; mkdir "$T/disk"; ln -s "$T/disk" "$T/snaps"
   gq-snapshot create "$T/snaps"
   gq-snapshot restore "$T/snaps" --store "$T/again"
 }
 
-@test "gq-snapshot: prune keeps the last, and the last of each day, and removes what a dead maker left" {
+@test "gq-snapshot: prune keeps the last snapshot and the last of each day, and removes what a dead process left" {
   some_jobs
   for day in 1 2 3 4; do
     for hour in 10 12; do
@@ -169,11 +169,11 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
   [[ $(ls "$T/snaps" | wc -l) == 2 ]]
   mkdir "$T/snaps/tmp.01HZZZZZZZZZZZZZZZZZZZZZZZ"
   flock "$T/snaps/tmp.01HZZZZZZZZZZZZZZZZZZZZZZZ" gq-snapshot prune "$T/snaps" --keep-last 2
-  [[ -e $T/snaps/tmp.01HZZZZZZZZZZZZZZZZZZZZZZZ ]]  # a maker is at work on it
+  [[ -e $T/snaps/tmp.01HZZZZZZZZZZZZZZZZZZZZZZZ ]]  # a process is at work on it
   gq-snapshot verify "$T/snaps"
 }
 
-@test "gq-snapshot: prune leaves what others made, also under a name that begins as those of gq [mktemp, a link]" {
+@test "gq-snapshot: prune keeps files of other programs, even under a name that begins like gq's own [mktemp, a link]" {
   some_jobs
   gq-snapshot create "$T/snaps"
   theirs=$(mktemp -d -p "$T/snaps"); echo precious >"$theirs/file"; touch -d '3 days ago' "$theirs"
@@ -182,12 +182,12 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
   before=$(ls "$T/snaps")
   gq-snapshot prune "$T/snaps" --keep-last 1
   [[ $(ls "$T/snaps") == "$before" && -e $theirs/file && -e $T/elsewhere ]]
-  # Nor does a store begin beside such a file, which its cleaning would have removed.
+  # No store is created beside such a file, because its cleaning would have removed the file.
   mkdir -m 700 "$T/used"; mktemp -p "$T/used" tmp.XXXXXXXXXX
   fails_with 78 gq-enqueue --store "$T/used" f --local </dev/null
 }
 
-@test "gq-snapshot: prune leaves a directory with other things in it than a snapshot's, whatever its name, and says so [74]" {
+@test "gq-snapshot: prune keeps a directory that holds anything besides a snapshot's files, whatever its name, and reports it [74]" {
   some_jobs
   for _ in 1 2; do gq-snapshot create "$T/snaps"; done
   local n theirs=tmp.01HZZZZZZZZZZZZZZZZZZZZZZ
@@ -195,13 +195,13 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
   mkdir "$T/snaps/${theirs}2/journal"
   mkdir -p "$T/snaps/${theirs}5/${theirs}6"
   echo precious | tee "$T/snaps/${theirs}1/file" "$T/snaps/${theirs}5/${theirs}6/file" >"$T/snaps/${theirs}2/journal/file"
-  mv "$(last)" "$T/snaps/${theirs}4"  # one that was being removed
+  mv "$(last)" "$T/snaps/${theirs}4"  # a snapshot that was being removed
   fails_with 74 gq-snapshot prune "$T/snaps" --keep-last 1
   for n in 1 2 5; do grep -q "cannot remove $T/snaps/$theirs$n: it holds what is in no snapshot" "$T/failed.err"; done
   [[ -e $T/snaps/${theirs}1/file && -e $T/snaps/${theirs}5/${theirs}6/file && -e $T/snaps/${theirs}2/journal/file && ! -e $T/snaps/${theirs}3 && ! -e $T/snaps/${theirs}4 ]]
 }
 
-@test "gq-snapshot: what prune removes before its maker has locked it is made again" {
+@test "gq-snapshot: if prune removes a new directory before create has locked it, create makes it again" {
   some_jobs
   mkdir "$T/snaps"
   background strace -f -qq -o /dev/null -P "$T/snaps" -e trace=mkdirat -e inject=mkdirat:signal=SIGSTOP:when=1 gq-snapshot create "$T/snaps"
@@ -214,7 +214,7 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
   gq-snapshot verify "$T/snaps"
 }
 
-@test "gq-snapshot: prune goes on with the others where a directory cannot be removed, and says so [74]" {
+@test "gq-snapshot: if prune cannot remove a directory, it goes on with the others and reports it [74]" {
   some_jobs
   for _ in 1 2; do gq-snapshot create "$T/snaps"; done
   local deep=tmp.00HZZZZZZZZZZZZZZZZZZZZZZZ
@@ -228,7 +228,7 @@ for _ in range(1500): os.mkdir("d"); os.chdir("d")' "$T/snaps/$deep/tmp.restorin
 }
 
 # bats test_tags=long
-@test "gq-snapshot: export and import carry states, keys, workloads; twice is once" {
+@test "gq-snapshot: export and import carry states, keys and workloads; a second import changes nothing" {
   some_jobs
   dead=$(gq-enqueue d --local <<<dead); gq-flush -f d --max-attempts 1 -- false 2>/dev/null
   late=$(gq-enqueue l --local --delay 1h --priority high --max-attempts 7 --serial s <<<late)
@@ -243,7 +243,7 @@ for _ in range(1500): os.mkdir("d"); os.chdir("d")' "$T/snaps/$deep/tmp.restorin
     diff <(gq-inspect show "$id" --json | jq -S 'del(.changed_at, .from, .offset)') <(gq-inspect show "$id" --json --store "$T/new" | jq -S 'del(.changed_at)')
   done
   [[ $(gq-enqueue --store "$T/new" y --local --key one <<<keyed) == "$keyed" ]]
-  # What has ended meanwhile does not come back.
+  # A job that has ended meanwhile does not come back.
   gq-flush --store "$T/new" -f f -- true
   gq-snapshot export -f f | gq-snapshot import --store "$T/new"
   [[ -z $(gq-inspect list --store "$T/new" -f f) ]]
@@ -251,7 +251,7 @@ for _ in range(1500): os.mkdir("d"); os.chdir("d")' "$T/snaps/$deep/tmp.restorin
 }
 
 # bats test_tags=long
-@test "gq-snapshot: a stream is refused from the first bad byte on, what came before is kept and said [65]" {
+@test "gq-snapshot: import refuses a stream from the first bad byte on; the jobs before it are kept and counted [65]" {
   some_jobs
   gq-snapshot export >"$T/stream"
   size=$(stat -c %s "$T/stream")
@@ -268,8 +268,8 @@ for _ in range(1500): os.mkdir("d"); os.chdir("d")' "$T/snaps/$deep/tmp.restorin
   done
   fails_with 65 gq-snapshot import --store "$T/new" </dev/null
   fails_with 65 gq-snapshot import --store "$T/new" <"$T/big"
-  # A whole record less, as a pipe that breaks may leave it.
-  without() {  # HOW MANY records behind it are left
+  # A stream that lacks a whole record, as after a pipe has broken, is refused.
+  without() {  # N: the stream without the record that N others follow
     python3 - "$T/stream" "$1" <<'P'
 import struct, sys
 data, at, records = open(sys.argv[1], "rb").read(), 0, []
@@ -284,13 +284,13 @@ P
   without 0 >"$T/short"
   rm -rf "$T/new"; fails_with 65 gq-snapshot import --store "$T/new" <"$T/short"
   [[ $(gq-inspect list --store "$T/new" | wc -l) == 21 ]]
-  # Nor one that is whole but for a job.
+  # A stream that lacks only one job is refused, too.
   without 1 >"$T/short"
   rm -rf "$T/new"; fails_with 65 gq-snapshot import --store "$T/new" <"$T/short"
   [[ $(gq-inspect list --store "$T/new" | wc -l) == 20 ]]
 }
 
-@test "gq-snapshot: import leaves out records that say nothing it knows, are damaged or too large, counts them, and goes on [65]" {
+@test "gq-snapshot: import skips records that are unknown, damaged or too large, counts them, and goes on [65]" {
   some_jobs
   gq-snapshot export >"$T/stream"
   jobs=$(gq-inspect list | wc -l)
@@ -300,7 +300,7 @@ P
   fails_with 65 gq-snapshot import --store "$T/1" <"$T/more"
   grep -q "cannot import all: 1 record was left out" "$T/failed.err"
   [[ $(gq-inspect list --store "$T/1" | wc -l) == "$jobs" ]]
-  # The workload of one is another than its checksum says.
+  # One workload does not have the checksum that its record says.
   cp "$T/stream" "$T/flipped"
   flip "$T/flipped" $(($(stat -c %s "$T/stream") - 5000))
   fails_with 65 gq-snapshot import --store "$T/2" <"$T/flipped"
@@ -310,7 +310,7 @@ P
   [[ $(gq-inspect list --store "$T/3" | wc -l) == $((jobs - 1)) ]]
 }
 
-@test "gq-snapshot: import bounds the times of a job as they are bounded when it is queued" {
+@test "gq-snapshot: import limits the times of a job to the bounds for a new job" {
   PYTHONPATH=$BATS_TEST_DIRNAME python3 -B -c 'from faults.stranger import record
 import sys
 def add(n, **more): return record({"t": "add", "id": f"01ARZ3NDEKTSV4RRFFQ69G5F{n}", "f": "f", **more}, b"x")
@@ -322,7 +322,7 @@ sys.stdout.buffer.write(record({"t": "stream", "at": 1, "v": 1}) + add(10, at=1 
   (($(date -d "$(gq-inspect show 01ARZ3NDEKTSV4RRFFQ69G5F10 --json --store "$T/new" | jq -r .enqueued_at)" +%s) <= $(date +%s)))
 }
 
-@test "gq-snapshot: a restored node of a group has a new identity, and is told what it has missed" {
+@test "gq-snapshot: a restored node of a group gets a new identity, and is sent what it has missed" {
   start_gearmand
   for n in 1 2; do gq-replicate init --store "$T/$n" --as rep_$n --group rep_1,rep_2 --run once; done
   for n in 1 2; do background gq-replicate --store "$T/$n"; NODE[n]=$PID; eventually served "$PORT" rep_$n; done
@@ -340,33 +340,33 @@ sys.stdout.buffer.write(record({"t": "stream", "at": 1, "v": 1}) + add(10, at=1 
   eventually all_there
 }
 
-@test "gq-snapshot: streams one behind the other are both imported; anything else behind the end is refused [65]" {
+@test "gq-snapshot: import takes several streams one after the other; anything else after the end is refused [65]" {
   gq-enqueue a --local <<<a; gq-enqueue b --local <<<b
   { gq-snapshot export -f a; gq-snapshot export -f b; } >"$T/two"
   gq-snapshot import --store "$T/new" <"$T/two"
   [[ $(gq-inspect list --store "$T/new" | wc -l) == 2 ]]
   { gq-snapshot export; echo more; } >"$T/more"
   fails_with 65 gq-snapshot import --store "$T/other" <"$T/more"
-  # Also a whole record that begins no stream.
+  # A whole record that begins no stream is refused, too.
   gq-snapshot export >"$T/one"
   { cat "$T/one"; tail -c "+$((33 + $(od -An -tu4 -j4 -N4 "$T/one")))" "$T/one"; } >"$T/more"
   fails_with 65 gq-snapshot import --store "$T/third" <"$T/more"
 }
 
-@test "gq-snapshot: import leaves a job alone that is another one under the same ID [65]; dead and kept ones never run" {
+@test "gq-snapshot: import does not change a different job with the same ID [65]; dead and kept jobs never run during it" {
   id=01HZZZZZZZZZZZZZZZZZZZZZZZ
   gq-enqueue f --local --id $id <<<one; gq-flush -f f --max-attempts 1 -- false 2>/dev/null
   seq 300 | gq-enqueue k --local -l >/dev/null; gq-flush -f k --on-exit 0=keep -- true
   gq-snapshot export >"$T/stream"
   gq-enqueue --store "$T/new" f --local --id $id <<<two
   background gq-worker --local --store "$T/new" -f k -- sh -c 'echo ran >>"$0"' "$T/ran"
-  # Slow syncs: what has been appended stands there a while.
+  # The syncs are slow, so that the appended records can be seen for a while.
   fails_with 65 strace -f -qq -o /dev/null -e trace=fdatasync -e inject=fdatasync:delay_enter=1000000 gq-snapshot import --store "$T/new" <"$T/stream"
   [[ $(gq-inspect show $id --json --store "$T/new" | jq -r .state) == queued && $(gq-inspect list --state kept --store "$T/new" | wc -l) == 300 ]]
   [[ ! -e $T/ran ]]
 }
 
-@test "gq-snapshot: after a restore the next snapshot is the last one, whatever the position" {
+@test "gq-snapshot: after a restore the next snapshot counts as the last one, whatever its position" {
   gq-enqueue f --local </dev/null; gq-snapshot create "$T/snaps"
   seq 50 | gq-enqueue f --local -l >/dev/null; gq-snapshot create "$T/snaps"
   first=$(ls "$T/snaps" | head -n 1)
@@ -378,7 +378,7 @@ sys.stdout.buffer.write(record({"t": "stream", "at": 1, "v": 1}) + add(10, at=1 
   [[ $(gq-inspect list -f g --store "$T/again" | wc -l) == 1 ]]
 }
 
-@test "gq-snapshot: a damaged manifest is no reason to restore an older snapshot [65]; a copy that was cut is not linked again" {
+@test "gq-snapshot: restore does not fall back to an older snapshot if a manifest is damaged [65]; create does not link a copy that was cut" {
   ((EUID == 0)) || skip "needs root, for another file system"
   mkdir "$T/disk"; mount -t tmpfs tmpfs "$T/disk"
   some_jobs
@@ -391,7 +391,7 @@ sys.stdout.buffer.write(record({"t": "stream", "at": 1, "v": 1}) + add(10, at=1 
   gq-snapshot verify "$(ls -d "$T"/disk/snaps/2* | tail -n 1)"
 }
 
-@test "gq-snapshot: a hint that is older than the journal, as a power cut may leave it, hides nothing" {
+@test "gq-snapshot: a hint that is older than the journal, as after a power cut, hides no job" {
   gq-enqueue f --local </dev/null
   cp "$GQ_STORE/append.lock" "$T/old"
   seq 4 | gq-enqueue f --local -l >/dev/null
@@ -402,7 +402,7 @@ sys.stdout.buffer.write(record({"t": "stream", "at": 1, "v": 1}) + add(10, at=1 
 }
 
 # bats test_tags=journal
-@test "gq-snapshot: one of a damaged store is made and marked, and does not count in prune [1]" {
+@test "gq-snapshot: a snapshot of a damaged store is created and marked, and prune does not count it [1]" {
   some_jobs
   for day in 1 2; do at "2026-03-0$day 10:00" gq-snapshot create "$T/snaps"; done
   truncate -s -9 "$(segment)"
@@ -414,14 +414,14 @@ sys.stdout.buffer.write(record({"t": "stream", "at": 1, "v": 1}) + add(10, at=1 
   gq-snapshot restore "$(last)" --store "$T/new"
   gq-snapshot prune "$T/snaps" --keep-daily 2
   [[ $(ls "$T/snaps" | cut -c7-8 | xargs) == '01 02 04 05' ]]
-  # One more that is good is worth those.
+  # After one more good snapshot, prune removes the damaged ones.
   rm -rf "$GQ_STORE"; gq-snapshot restore "$T/snaps/20260302T100000.000Z" --store "$GQ_STORE"
   at "2026-03-06 10:00" gq-snapshot create "$T/snaps"
   gq-snapshot prune "$T/snaps" --keep-daily 2
   [[ $(ls "$T/snaps" | cut -c7-8 | xargs) == '02 06' ]]
 }
 
-@test "gq-snapshot: import takes 20,000 empty exports one behind the other, and the jobs behind them" {
+@test "gq-snapshot: import takes 20,000 empty exports one after the other, and the jobs after them" {
   echo x | gq-enqueue f --local >/dev/null
   gq-snapshot export -f nothing >"$T/empty"
   python3 -c 'import sys; sys.stdout.buffer.write(open(sys.argv[1], "rb").read() * 20000)' "$T/empty" >"$T/many"

@@ -1,15 +1,15 @@
 load helpers
 
-# For each defect of `gearman -w -f F -- cmd`, the tool that people will compare with: it is wrong here, and gq-worker, in the same
-# test, is right.
+# Each test shows a defect of `gearman -w -f F -- cmd`, the tool that people will compare gq-worker with, and shows that
+# gq-worker does not have it.
 
-# A stock worker forks before it finds that it cannot run a command, and both go on.
+# A stock worker forks before it finds that it cannot run a command, and then both processes go on.
 teardown() {
   pkill -9 -f "gearman -h 127.0.0.1 -p ${PORT:-none} " || true
   end_programs
 }
 
-# A stock worker for the function "stock", once it serves.
+# Starts a stock worker for the function "stock", and waits until it serves.
 stock_worker() {
   background gearman -h 127.0.0.1 -p "$PORT" -w -f stock -- "$@"
   STOCK=$PID
@@ -18,7 +18,7 @@ stock_worker() {
 submit() { timeout 10 gearman -h 127.0.0.1 -p "$PORT" -f "$@" </dev/null; }
 reason_is() { [[ $(gq-inspect list --json | jq -r .reason) == "$1"* ]]; }
 
-@test "gearman -w takes a command that was killed for a success; gq-worker does not" {
+@test "gearman -w reports a command that was killed as a success; gq-worker does not" {
   start_gearmand
   stock_worker sh -c 'kill -9 $$'
   submit stock x
@@ -27,7 +27,7 @@ reason_is() { [[ $(gq-inspect list --json | jq -r .reason) == "$1"* ]]; }
   eventually reason_is 'signal 9'
 }
 
-@test "gearman -w takes a command that it cannot run for a success; gq-worker keeps the job and spends no attempt" {
+@test "gearman -w reports a command that it cannot run as a success; gq-worker keeps the job and spends no attempt" {
   start_gearmand
   stock_worker /nonexistent
   submit stock x
@@ -49,7 +49,7 @@ reason_is() { [[ $(gq-inspect list --json | jq -r .reason) == "$1"* ]]; }
   eventually copied
 }
 
-@test "gearman -w loses a background job whose command fails; gq-worker tries again" {
+@test "gearman -w loses a background job whose command fails; gq-worker retries it" {
   start_gearmand
   stock_worker sh -c 'echo run >>"$0"; exit 1' "$T/stock"
   submit stock -b x
@@ -62,7 +62,7 @@ reason_is() { [[ $(gq-inspect list --json | jq -r .reason) == "$1"* ]]; }
   [[ $(status "$PORT" | grep '^stock') == stock$'\t0'* ]]
 }
 
-@test "gearman -w spins while its server is down; gq-worker says so once, and comes back" {
+@test "gearman -w spins while its server is down; gq-worker reports that once, and reconnects" {
   start_gearmand
   kill -9 "$GEARMAND"
   run timeout 1 gearman -h 127.0.0.1 -p "$PORT" -w -f stock -- true
@@ -76,7 +76,7 @@ reason_is() { [[ $(gq-inspect list --json | jq -r .reason) == "$1"* ]]; }
   eventually served "$PORT" f
 }
 
-@test "gearman -w leaves its command behind at SIGTERM while another worker gets the job; gq-worker finishes it first" {
+@test "gearman -w leaves its command running at SIGTERM while another worker gets the job; gq-worker waits for its command" {
   start_gearmand
   stock_worker sh -c 'echo start >>"$0"; sleep 3; echo end >>"$0"' "$T/stock"
   submit stock -b x
@@ -108,7 +108,7 @@ reason_is() { [[ $(gq-inspect list --json | jq -r .reason) == "$1"* ]]; }
   (((0x$(cat "$T/bg.2.out") & 1 << 12) == 0))
 }
 
-@test "gearman ends with 0 though its server is down, as a worker and as a client; gq-enqueue does not" {
+@test "gearman exits 0 although its server is down, as a worker and as a client; gq-enqueue does not" {
   start_gearmand
   kill -9 "$GEARMAND"
   run -0 timeout 3 gearman -h 127.0.0.1 -p "$PORT" -w -c 1 -f stock -- true

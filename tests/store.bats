@@ -3,7 +3,7 @@ load helpers
 fill() { seq "$1" | gq-enqueue f --local -l >"$T/ids"; }
 run_all() { gq-worker --local --drain -f f -- sh -c 'read -r x; echo "$x" >>"$0"' "$T/out" 2>"$T/run.err"; }
 
-@test "the index: removed, truncated or full of garbage, it is made again and nothing is lost" {
+@test "the index: if it was removed, truncated or overwritten with garbage, it is rebuilt, and no job is lost" {
   fill 300
   gq-inspect check
   for how in "rm" "truncate -s 1000" "truncate -s -300" "truncate -s 0" "dd if=/dev/urandom bs=1000 count=30 conv=notrunc status=none of=" "dd if=/dev/zero bs=1000 count=5 conv=notrunc status=none of="; do
@@ -15,11 +15,11 @@ run_all() { gq-worker --local --drain -f f -- sh -c 'read -r x; echo "$x" >>"$0"
   sort -n "$T/out" | cmp - <(seq 300)
 }
 
-@test "the index: without a seal, or with a stale one, it is not believed" {
+@test "the index: without a seal, or with a stale one, it is not trusted" {
   fill 3
   gq-inspect stats
   [[ -e $GQ_STORE/index.seal ]]
-  # A well-formed table that lies, under no seal: it must be thrown away.
+  # A well-formed table with old content and no seal: it must be discarded.
   cp "$GQ_STORE/index.tcb" "$T/old.tcb"; cp -p "$GQ_STORE/index.seal" "$T/old.seal"
   seq 4 10 | gq-enqueue f --local -l
   gq-inspect stats
@@ -31,22 +31,22 @@ run_all() { gq-worker --local --drain -f f -- sh -c 'read -r x; echo "$x" >>"$0"
   strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect list | wc -l >"$T/n"
   [[ $(cat "$T/n") == 10 ]]
   grep -q 'unlink.*index.tcb"' "$T/trace"
-  # One that was altered under its seal, and has the size and the date that it had, as where both come from an archive.
+  # An index that was altered under its seal, and has its old size and date, as if both came from an archive.
   cp -p "$GQ_STORE/index.tcb" "$T/new.tcb"
   printf x | dd of="$GQ_STORE/index.tcb" bs=1 seek=200 conv=notrunc status=none
   touch -r "$T/new.tcb" "$GQ_STORE/index.tcb"
-  is_made_again
-  # And one that is sealed rightly is used as it is.
+  is_rebuilt
+  # A correctly sealed index is used as it is.
   strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect list >/dev/null
   not grep -q 'unlink.*index.tcb"' "$T/trace"
 }
 
-# What ends with a command that is killed at its n-th call of pwrite64, most of which are to the index.
+# Kills a command at its n-th call of pwrite64. Most of these calls write to the index.
 killed_at() { strace -f -qq -o /dev/null -e trace=pwrite64 -e inject=pwrite64:signal=SIGKILL:when="$1" "${@:2}" >"$T/died" 2>&1 && return 1 || true; }
-# Whether the next program finds the index as good as it was.
-is_made_again() { strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect list | cut -f1 >"$T/list" && grep -q 'unlink.*index.tcb"' "$T/trace"; }
+# Whether the next program rebuilds the index.
+is_rebuilt() { strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect list | cut -f1 >"$T/list" && grep -q 'unlink.*index.tcb"' "$T/trace"; }
 
-@test "the index: a program that is killed between two visits costs the next one nothing, and what is left of one is not believed" {
+@test "the index: if a program is killed between two visits, the next one uses the index as it is; if it is killed during a visit, the index is rebuilt" {
   for at in 3 5 10 20 60; do
     rm -rf "$GQ_STORE"
     fill 500
@@ -54,7 +54,7 @@ is_made_again() { strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect li
     seq 1000 | gq-enqueue f --local -l >>"$T/ids"
     killed_at $at gq-inspect list
     [[ ! -e $GQ_STORE/index.seal ]]
-    is_made_again
+    is_rebuilt
     cmp <(sort "$T/list") <(sort "$T/ids")
     gq-inspect check
   done
@@ -63,12 +63,12 @@ is_made_again() { strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect li
   running() { [[ $(jobs_in running) == 1 ]]; }
   eventually running
   kill -9 "$PID"
-  not is_made_again
+  not is_rebuilt
   gq-inspect check
 }
 
 # bats test_tags=journal
-@test "the index: without a seal it is not believed where it was altered, is another file, or the journal is another" {
+@test "the index: without a seal it is rebuilt if it was altered, is another file, or belongs to another journal" {
   unsealed() {
     rm -rf "$GQ_STORE"
     fill 500
@@ -84,50 +84,50 @@ is_made_again() { strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect li
     kill -9 "$PID"; wait "$PID" || true
   }
   between_visits
-  not is_made_again
+  not is_rebuilt
   for how in 'truncate -s -300' touch; do
     between_visits
     $how "$GQ_STORE/index.tcb"
-    is_made_again
+    is_rebuilt
     [[ $(wc -l <"$T/list") == 1500 ]]
   done
   between_visits
   cat "$T/before" >"$(segment)"
-  is_made_again
+  is_rebuilt
   [[ $(wc -l <"$T/list") == 500 ]]
   between_visits
   cp "$GQ_STORE/index.tcb" "$T/other"; mv "$T/other" "$GQ_STORE/index.tcb"
-  is_made_again
-  # The same, as where the number of a file that comes from an archive was foreseen.
+  is_rebuilt
+  # The same, for a file from an archive whose inode number was foreseen.
   unsealed
   killed_at 60 gq-inspect list
   before=$(stat -c %i "$GQ_STORE/index.tcb")
   cp -p "$GQ_STORE/index.tcb" "$T/other"; mv "$T/other" "$GQ_STORE/index.tcb"
   sed -i "s/ $before / $(stat -c %i "$GQ_STORE/index.tcb") /" "$GQ_STORE/index.users"
-  is_made_again
+  is_rebuilt
   # After a power cut, or on another mount.
   between_visits
   printf '%s' ffffffff | dd of="$GQ_STORE/index.users" bs=1 seek=3 conv=notrunc status=none
-  is_made_again
+  is_rebuilt
 }
 
-@test "the index: made again when all who used it have died twice in a row, as on a page on which the library crashes; not for one death" {
+@test "the index: is rebuilt when all its users have died twice in a row, as on a page that crashes the library; one death is not enough" {
   fill 3
   gq-inspect stats
   die() { strace -f -qq -o /dev/null -e trace=write -e inject=write:signal=SIGKILL gq-inspect list >"$T/died" || true; }
-  made_again() { strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect list | diff - "$T/list" && grep -q 'unlink.*index.tcb"' "$T/trace"; }
+  rebuilt() { strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect list | diff - "$T/list" && grep -q 'unlink.*index.tcb"' "$T/trace"; }
   gq-inspect list >"$T/list"
   for n in 1 2; do
     die
-    not made_again
+    not rebuilt
   done
   die
   die
-  made_again
-  not made_again
+  rebuilt
+  not rebuilt
 }
 
-@test "gq: no link below a store is followed, also by what makes or empties a file [78]; the index is made again" {
+@test "gq: follows no link inside a store, not even to create or empty a file [78]; an index that is a link is rebuilt" {
   echo x | gq-enqueue f --local
   head -c 70000 /dev/zero | gq-enqueue f --local
   gq-inspect stats
@@ -149,16 +149,16 @@ is_made_again() { strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect li
     [[ $code == 0 ]] || grep -q 'it is a link' "$T/failed.err"
     gq-flush --store "$T/s" -f f -- cat >/dev/null 2>&1 || true
     diff -r "$T/before" "$T/outside"
-    # Nor is one that leads nowhere.
+    # A link that leads nowhere is not followed either.
     [[ -d $T/outside ]] || { ln -sf "$T/new" "$T/s/$name"; gq-inspect stats --store "$T/s" || true; echo y | gq-enqueue --store "$T/s" f --local || true; not test -e "$T/new"; }
     rm -rf "$T/before"
   done
-  # The path to it may hold some.
+  # The path to the store may contain links.
   mkdir "$T/disk"; mv "$GQ_STORE" "$T/disk/q"; ln -s "$T/disk/q" "$GQ_STORE"
   [[ $(jobs_in queued) == 2 ]]
 }
 
-@test "gq: a directory of another user is refused before anything in it is read or run [78]" {
+@test "gq: refuses a directory of another user before it reads or runs anything in it [78]" {
   ((EUID == 0)) || skip "needs root, to give a directory away"
   rm -rf "$GQ_STORE"; mkdir -m 700 "$GQ_STORE"
   printf '#!/bin/sh\ntouch %s/ran\n' "$T" >"$T/evil"; chmod +x "$T/evil"
@@ -171,7 +171,7 @@ is_made_again() { strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect li
     grep -q 'it belongs to another user' "$T/failed.err"
   done
   [[ ! -e $T/ran && ! -e $T/new && $(<"$T/victim") == precious ]]
-  # Nor is a file of another user's in a directory of one's own.
+  # A file of another user in the user's own directory is refused, too.
   rm -rf "$GQ_STORE"
   echo x | gq-enqueue f --local
   chown nobody "$GQ_STORE/gq.json"
@@ -184,23 +184,23 @@ is_made_again() { strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect li
   grep -q 'journal: it belongs to another user' "$T/failed.err"
 }
 
-@test "the store: nothing in it can be read by others, whatever the umask, and what could be is mended; commands keep the umask" {
+@test "the store: others can read nothing in it, whatever the umask, and a file that they could read is corrected; commands keep the umask" {
   umask 022
   mkdir "$GQ_STORE"
   readable() { find "$GQ_STORE" -mindepth 1 -perm /077; }
   fill 3
-  # The log of the index is there only while a transaction lasts; here it is not removed.
+  # The log of the index exists only during a transaction. Here its removal is prevented.
   strace -f -qq -o /dev/null -e inject=unlink,unlinkat:retval=0 gq-inspect stats
   [[ -e $GQ_STORE/index.tcb.wal && -z $(readable) ]]
   head -c 70000 /dev/zero | gq-enqueue f --local
   chmod -R a+rwX "$GQ_STORE"/*
   [[ $(gq-worker --local --drain -f f -- sh -c umask | sort -u) == 0022 ]]
   gq-flush --clean
-  # What has not been opened again is in a directory that nobody else comes to.
+  # A file that has not been opened again is still in a directory that nobody else can enter.
   [[ -e $GQ_STORE/index.tcb && $(readable | xargs) == "$GQ_STORE/journal/spare" ]]
 }
 
-@test "the index: is made again without holding up those who append" {
+@test "the index: is rebuilt without blocking appends" {
   seq 200000 | gq-enqueue f --local -l >"$T/ids"
   background gq-inspect stats
   sleep 0.1
@@ -215,11 +215,11 @@ is_made_again() { strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect li
   (($(wc -l <"$T/more") > 2))
 }
 
-@test "the journal: a torn record at the tail costs nothing that was acknowledged, and is left behind as it is" {
+@test "the journal: a torn record at the end loses no acknowledged record, and is left as it is" {
   fill 3
   cp "$(segment)" "$T/whole"
   next=4
-  # What stands behind the last whole frame: part of a frame, a long one, garbage, zeros. The index is kept, or not.
+  # Behind the last whole frame comes part of a frame, a long one, garbage, or zeros. The index is kept, or not.
   for tail in "head -c 1 $T/whole" "printf GQF1" "tail -c 111 $T/whole" "tail -c 23 $T/whole" "head -c 9000 /dev/urandom" "head -c 300 /dev/zero"; do
     [[ $tail == *111* ]] && rm -f "$GQ_STORE"/index.*
     last=$(segment)
@@ -235,7 +235,7 @@ is_made_again() { strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect li
   sort -n "$T/out" | cmp - <(seq $((next - 1)))
 }
 
-@test "the journal: where it is shorter than was told, the next append begins behind what was told" {
+@test "the journal: if it is shorter than was acknowledged, the next append goes behind the acknowledged end" {
   fill 3
   truncate -s -5 "$(segment)"
   first=$(segment)
@@ -246,7 +246,8 @@ is_made_again() { strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect li
   [[ $(sort -n "$T/out" | tr '\n' ' ') == "1 2 4 " ]]
 }
 
-# What a power cut in an append leaves: its records were written and not synced, and one of them did not get to the disk.
+# Leaves what a power cut during an append leaves: its records were written and not synced, and one of them did not
+# reach the disk.
 tear() {
   local at
   seq -f 'lost %g' 3 | strace -f -o /dev/null -e inject=fdatasync:signal=SIGKILL gq-enqueue f --local -l || true
@@ -254,7 +255,7 @@ tear() {
   dd if=/dev/zero of="$(segment)" bs=1 seek=$((at - 100)) count=100 conv=notrunc status=none
 }
 
-@test "gq-inspect: check calls torn what was never acknowledged, also when more has been appended and when it is cleaned [0]" {
+@test "gq-inspect: check reports a record that was never acknowledged as torn, also after more appends and after cleaning [0]" {
   fill 3
   tear
   gq-inspect check
@@ -265,7 +266,7 @@ tear() {
   not grep -q trouble "$T/out"
   rm "$GQ_STORE"/index.*
   gq-inspect check
-  # What says so stays for as long as the torn part.
+  # The information that the part is torn stays as long as the part.
   settings '{segment_size: "4K", clean_after: "0s", remember: "0s"}'
   gq-flush -f f -- true
   seq 100 | gq-enqueue f --local -l >/dev/null
@@ -278,7 +279,7 @@ tear() {
   [[ ! -e $GQ_STORE/damaged ]]
 }
 
-@test "gq-inspect: check tells that the end of the journal is gone, also when more has been appended [1]" {
+@test "gq-inspect: check reports that the end of the journal is gone, also after more appends [1]" {
   settings_first='{segment_size: "4K"}'
   for how in 'rm' 'truncate -s -5' 'truncate -s 41'; do
     rm -rf "$GQ_STORE"
@@ -294,14 +295,14 @@ tear() {
     not gq-inspect check >"$T/failed.out"
     grep -q '^missing' "$T/failed.out"
   done
-  # Where nothing tells, as in a store of before, it says that.
+  # Without such information, as in a store of an older gq, check says that nothing tells.
   rm -rf "$GQ_STORE"
   fill 10
   truncate -s 40 "$GQ_STORE/append.lock"; truncate -s -5 "$(segment)"
   gq-inspect check | grep -qx 'unknown at [0-9]*: the journal ends here; nothing tells whether there was more'
 }
 
-@test "the journal: one flipped bit costs one job, which is reported; the others work [workload, meta, lengths, frame]" {
+@test "the journal: one flipped bit costs one job, which is reported; the other jobs run [workload, meta, lengths, frame]" {
   for text in 'needle' 'GQR1' 'GQF1'; do
     for add in 0 4 8 16; do
       rm -rf "$GQ_STORE" "$T/out"
@@ -318,21 +319,21 @@ tear() {
   done
 }
 
-# Breaks the magic of the n-th frame, so that the reader has to look for the next frame within.
+# Breaks the magic of the n-th frame, so that the reader has to search for the next frame inside it.
 break_frame() {
   local at
   at=$(grep -abo GQF1 "$(segment)" | head -n "$1" | tail -n 1 | cut -d: -f1)
   flip "$(segment)" "$at"
 }
 
-@test "the journal: a workload that is itself a journal is never read as one [of this store, of another at the same positions]" {
+@test "the journal: a workload that is itself a journal is never read as a journal [of this store, of another at the same positions]" {
   fill 50
   head -c 60000 "$(segment)" >"$T/copy"
   gq-enqueue f --local "$T/copy"
   break_frame 51
   gq-enqueue f --local /dev/null
   [[ $(gq-inspect journal | jq -r .type | sort | uniq -c | awk '{ print $2, $1 }' | tr '\n' ' ') == "add 51 damage 1 " ]]
-  # Each frame in here stands where it stood in its own store.
+  # Each frame in this workload is at the position that it had in its own store.
   second=$(grep -abo GQF1 "$T/copy" | sed -n 2p | cut -d: -f1)
   tail -c +"$second" "$T/copy" >"$T/shifted"
   export GQ_STORE=$T/other
@@ -343,7 +344,7 @@ break_frame() {
   [[ $(gq-inspect journal | jq -r .type | tr '\n' ' ') == "damage add " ]]
 }
 
-@test "the journal: an fdatasync that fails in one of two appending processes loses nothing of either" {
+@test "the journal: if fdatasync fails in one of two appending processes, neither loses a record" {
   gq-enqueue f --local </dev/null
   for n in 1 2 3 4 5 6; do
     seq -f "a$n.%g" 100 >"$T/a"
@@ -357,14 +358,14 @@ break_frame() {
     grep -q 'appending again' "$T/err" || ((n > 1))  # how many syncs there are depends on how fast the pipe is read
     cat "$T/ids.a" "$T/ids.b" >>"$T/acknowledged"
   done
-  # What the failed sync was to cover stands in the journal a second time.
+  # The records that the failed sync should have made durable are in the journal a second time.
   (($(gq-inspect journal | grep -c '"type":"add"') > $(wc -l <"$T/acknowledged") + 1))
   gq-inspect list | cut -f1 | sort >"$T/held"
   [[ -z $(sort "$T/acknowledged" | comm -23 - "$T/held") ]]
   gq-inspect check
 }
 
-@test "the journal: an fdatasync that always fails is a refusal, not a yes" {
+@test "the journal: if fdatasync always fails, the job is not acknowledged" {
   echo x >"$T/job"
   got=0
   timeout 20 strace -f -o /dev/null -e inject=fdatasync:error=EIO gq-enqueue f --local "$T/job" >"$T/ids" 2>"$T/err" || got=$?
@@ -372,7 +373,7 @@ break_frame() {
   grep -q 'unknown' "$T/err"
 }
 
-@test "the journal: a full disk refuses what is new, records what is done, and heals without a restart" {
+@test "the journal: on a full disk it refuses new jobs, records finished ones, and recovers without a restart" {
   store_on_small_disk
   start_gearmand
   start_worker -f f -j 40 -- sh -c 'while [ ! -e "$0/go" ]; do sleep 0.05; done; echo "$GQ_JOB_ID" >>"$0/out"' "$T"
@@ -387,7 +388,7 @@ break_frame() {
   touch "$T/go"
   eventually lines_are "$T/out" 40
   done_recorded() { [[ $(gq-inspect journal | grep -c '"done"') == 40 ]]; }
-  eventually done_recorded  # into what was set aside
+  eventually done_recorded  # in the reserved space
   rm "$T/disk/fill"
   eventually sh -c "echo y | gq-enqueue f --timeout 2s >>'$T/ids'"
   finished() { no_jobs && (($(wc -l <"$T/out") > 40)); }
@@ -397,7 +398,7 @@ break_frame() {
   umount "$T/disk"
 }
 
-@test "gq-enqueue: --local leaves room on the disk for all that it accepts to be run, and names the cause [8 MiB]" {
+@test "gq-enqueue: --local leaves room on the disk to run all jobs that it accepts, and names the cause of a refusal [8 MiB]" {
   store_on_small_disk
   for _ in $(seq 100); do seq 300 | gq-enqueue f --local -l --priority high >>"$T/ids" 2>"$T/err" || break; done
   grep -q 'No space left on device' "$T/err"
@@ -409,11 +410,11 @@ break_frame() {
   umount "$T/disk"
 }
 
-@test "the index: on a full disk it is not updated and not thrown away, and the cause is named [74]" {
+@test "the index: on a full disk it is neither updated nor discarded, and the cause is named [74]" {
   store_on_small_disk
   fill 200
   gq-inspect stats
-  seq 3000 | gq-enqueue f --local -l >/dev/null  # not folded yet
+  seq 3000 | gq-enqueue f --local -l >/dev/null  # not in the index yet
   before=$(stat -c '%i' "$GQ_STORE/index.tcb")
   dd if=/dev/zero of="$T/disk/fill" bs=4k status=none || true
   fails_with 74 gq-inspect stats
@@ -425,7 +426,7 @@ break_frame() {
   umount "$T/disk"
 }
 
-@test "the index: stays as it is on a disk that has no room for its transactions, and goes on when there is room [jobs of 100 functions]" {
+@test "the index: on a disk without room for its transactions it stays as it is, and goes on when there is room [jobs of 100 functions]" {
   store_on_small_disk
   for f in $(seq 100); do seq 20 | gq-enqueue "f$f" --local -l -q >/dev/null; done
   gq-inspect stats >/dev/null
@@ -447,7 +448,7 @@ break_frame() {
   umount "$T/disk"
 }
 
-@test "gq-enqueue: --local leaves room for jobs that stand far apart in the index, too [8 MiB, 100 functions, priorities, keys]" {
+@test "gq-enqueue: --local leaves room also for jobs that are far apart in the index [8 MiB, 100 functions, priorities, keys]" {
   store_on_small_disk
   priorities=(low high normal) n=0
   while true; do
@@ -464,7 +465,7 @@ break_frame() {
   umount "$T/disk"
 }
 
-@test "the store: is private; one that others can write to, a newer one and one that is none are refused [78]" {
+@test "the store: is private; a store that others can write to, of a newer format or without a good gq.json is refused [78]" {
   gq-enqueue f --local </dev/null
   [[ $(stat -c %a "$GQ_STORE") == 700 ]]
   chmod 770 "$GQ_STORE"; fails_with 78 gq-enqueue f --local </dev/null; chmod 700 "$GQ_STORE"
@@ -472,7 +473,7 @@ break_frame() {
   echo '{' >"$GQ_STORE/gq.json"; fails_with 78 gq-inspect stats
   fails_with 78 gq-inspect stats --store "$T/none"
   mkdir -m 700 "$T/empty"; fails_with 78 gq-inspect stats --store "$T/empty"
-  # A directory of somebody else's, and a store whose gq.json is gone: nothing is made in there.
+  # Nothing is created in a directory with other files, or in a store whose gq.json is gone.
   mkdir -m 700 "$T/other"; touch "$T/other/file"
   rm "$GQ_STORE/gq.json"
   for store in "$T/other" "$GQ_STORE"; do fails_with 78 gq-enqueue --store "$store" f --local </dev/null; done
@@ -480,7 +481,7 @@ break_frame() {
 }
 
 # bats test_tags=once
-@test "the store: on a file system that other machines may share it is refused [78; NFS, SMB, kAFS, OrangeFS, vboxsf], on others it is not" {
+@test "the store: is refused on a file system that other machines may share, and only there [78; NFS, SMB, kAFS, OrangeFS, vboxsf]" {
   on() { LD_PRELOAD=$PRELOAD GQ_TEST_FILE_SYSTEM=$1 gq-inspect stats; }
   gq-enqueue --local fn <<<x
   for kind in 0x6969 0xfe534d42 0x5346414f 0x6b414653 0x20030528 0x786f4256; do
@@ -500,7 +501,7 @@ break_frame() {
   cmp "$(segment)" "$T/before"
 }
 
-@test "a blob: a delivery that is refused leaves the blob of a parallel delivery of the same job" {
+@test "a blob: a refused delivery leaves the blob of a parallel delivery of the same job" {
   id=01ARZ3NDEKTSV4RRFFQ69G5FAV
   head -c 100000 /dev/zero >"$T/big"
   gq-enqueue f --local </dev/null
@@ -511,7 +512,7 @@ break_frame() {
   gq-inspect cat $id | cmp - "$T/big"
 }
 
-@test "a blob: cleaning leaves that of a job whose record is appended while it looks" {
+@test "a blob: cleaning leaves the blob of a job whose record is appended during the cleaning" {
   id=01ARZ3NDEKTSV4RRFFQ69G5FAV
   head -c 100000 /dev/zero >"$T/big"
   gq-enqueue f --local </dev/null
@@ -523,18 +524,18 @@ break_frame() {
   gq-inspect cat $id | cmp - "$T/big"
 }
 
-@test "the library: a repeated start is not a new one, a claim fits into one record, hostile bytes are no record" {
+@test "the library: its unit tests pass" {
   gq-unit "$T"
 }
 
-@test "gq-worker: Tokyo Cabinet does not give up the CPU while the index is locked" {
+@test "gq-worker: Tokyo Cabinet does not yield the CPU while the index is locked" {
   seq 100 | gq-enqueue f --local -l >"$T/ids"
   strace -f -qq -b execve -e trace=sched_yield -o "$T/calls" gq-worker --local --drain -f f -- true
   no_jobs
   lines_are "$T/calls" 0
 }
 
-@test "gq: its copies of libgearman and Tokyo Cabinet do not link without what gq does in place of their calls, nor clash with the libraries; --version tells theirs" {
+@test "gq: its copies of libgearman and Tokyo Cabinet link only with gq's replacements for their calls, and do not clash with the libraries; --version shows theirs" {
   is_copy() {  # NAME CALL...
     local name=$1 copy=$GQ_BUILD/libgq-$1.a
     shift
@@ -548,7 +549,7 @@ break_frame() {
   [[ $(gq-worker --version) == gq-worker*$'\n'"libgearman $(pkg-config --modversion gearmand), Tokyo Cabinet $(pkg-config --modversion tokyocabinet)" ]]
 }
 
-@test "gq: is not configured with a library of which it would not see all calls, nor without a static one" {
+@test "gq: configuring fails with a library whose calls gq would not all see, and without a static library" {
   library() { sed -n "s/^GQ_LIB$1:FILEPATH=//p" "$GQ_BUILD/CMakeCache.txt"; }
   refused() {  # LIBRARY ARCHIVE WHY
     not cmake -S "$BATS_TEST_DIRNAME/.." -B "$T/build" -DGQ_LIBGEARMAN="$(library GEARMAN)" -DGQ_LIBTOKYOCABINET="$(library TOKYOCABINET)" "-DGQ_LIB$1=$2" >"$T/out" 2>&1

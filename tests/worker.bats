@@ -1,6 +1,6 @@
 load helpers
 
-@test "gq-worker: workloads of every awkward size arrive bit for bit on standard input [through gearmand]" {
+@test "gq-worker: workloads of awkward sizes arrive unchanged on standard input [through gearmand]" {
   start_gearmand
   start_worker -f keep -- sh -c 'cat >"$0/$GQ_JOB_ID.tmp" && mv "$0/$GQ_JOB_ID.tmp" "$0/$GQ_JOB_ID"' "$T"
   for size in 0 1 4095 4096 4097 65535 65536 65537 131072 1048576 67108864; do
@@ -13,7 +13,7 @@ load helpers
   gq-inspect check
 }
 
-@test "gq-worker: workloads of every awkward size arrive bit for bit on standard input [--local]" {
+@test "gq-worker: workloads of awkward sizes arrive unchanged on standard input [--local]" {
   for size in 0 1 4095 4096 4097 65535 65536 65537 131072 1048576 67108864; do
     head -c $size /dev/urandom >"$T/in.$size"
     gq-enqueue keep --local "$T/in.$size" >"$T/id.$size"
@@ -23,7 +23,7 @@ load helpers
   [[ -z $(find "$GQ_STORE/blobs" -type f) ]]
 }
 
-@test "gq-worker: a command that never reads, and one that prints 10 MB before it reads, hang nothing" {
+@test "gq-worker: a command that never reads, or prints 10 MB before it reads, does not hang the worker" {
   head -c 1000000 /dev/urandom >"$T/big"; head -c 65536 /dev/urandom >"$T/small"
   gq-enqueue f --local "$T/big" "$T/small"
   timeout 20 gq-worker --local --drain -f f -- true
@@ -72,7 +72,7 @@ JS
   [[ $(sort "$T/out") == $'back\nfore' ]]
 }
 
-@test "gq-worker: while the disk refuses, no foreign client hears a yes, and no job is lost [foreground, background]" {
+@test "gq-worker: while the disk is full, no foreign client is told that its job is queued, and no job is lost [foreground, background]" {
   store_on_small_disk
   start_gearmand
   start_worker -f up -- sh -c 'cat >>"$0"' "$T/out"
@@ -94,7 +94,7 @@ JS
   umount -l "$T/disk"
 }
 
-@test "gq-worker: a failing job is tried again up to --max-attempts, then it is dead and kept" {
+@test "gq-worker: a failing job is retried up to --max-attempts, then it is dead and kept" {
   id=$(echo x | gq-enqueue f --local)
   gq-worker --local --drain -f f --max-attempts 3 --backoff 10ms -- sh -c 'echo "$GQ_ATTEMPT/$GQ_MAX_ATTEMPTS" >>"$0"; exit 7' "$T/out"
   [[ $(cat "$T/out") == $'1/3\n2/3\n3/3' ]]
@@ -108,7 +108,7 @@ JS
   [[ $(gq-inspect list --json | jq -r .reason) == "signal 9" ]]
 }
 
-@test "gq-worker: the command sees its job, default signals, and no descriptors but 0 to 2 and its slot's lock" {
+@test "gq-worker: a command gets its job, default signals, and no descriptors except 0 to 2 and the lock of its slot" {
   id=$(echo x | gq-enqueue f --local)
   exec 7<"$T"
   gq-worker --local --drain -f f -- sh -c 'env | grep ^GQ_ | sort >"$0/env"; ls /proc/self/fd >"$0/fd"; grep -E "SigIgn|SigBlk" /proc/self/status >"$0/signals"; ps -o pid=,pgid= -p $$ >"$0/group"' "$T"
@@ -126,7 +126,7 @@ JS
   [[ $pid == "$group" ]]
 }
 
-@test "gq-worker: GQ_WORKLOAD_FILE is there for a large workload, and only then" {
+@test "gq-worker: GQ_WORKLOAD_FILE is set for a large workload, and only then" {
   head -c 100000 /dev/urandom >"$T/big"
   gq-enqueue f --local "$T/big"
   GQ_WORKLOAD_FILE=stale gq-worker --local --drain -f f -- sh -c 'cmp "$GQ_WORKLOAD_FILE" "$0" && echo "$GQ_WORKLOAD_OFFSET $GQ_WORKLOAD_LENGTH" >"$1"' "$T/big" "$T/out"
@@ -136,7 +136,7 @@ JS
   [[ $(cat "$T/out") == none ]]
 }
 
-@test "gq-worker: killed while its command goes on, nobody starts the job again until the command has ended" {
+@test "gq-worker: if it is killed while its command goes on, no process starts the job again until the command has ended" {
   echo x | gq-enqueue f --local
   cat >"$T/cmd" <<'SH'
 #!/bin/sh
@@ -158,7 +158,7 @@ SH
   [[ $(cut -d' ' -f1 "$T/out" | tr '\n' ' ') == "start end start end " ]]
 }
 
-@test "gq-worker: what a command has left running holds no job, neither a later one nor its own, once worker and command are dead" {
+@test "gq-worker: a process that a command left running holds no job once worker and command are dead, neither its own nor a later one" {
   printf 'daemon\nlong\n' | gq-enqueue f --local -l
   cat >"$T/cmd" <<'SH'
 read -r n; echo "$n" >>"$T/out"
@@ -177,7 +177,7 @@ SH
   touch "$T/again"
   timeout 20 gq-worker --local --drain -f f -- sh "$T/cmd"
   [[ $(tr '\n' ' ' <"$T/out") == "daemon long long " ]]
-  kill -0 "${PIDS[-1]}"  # it lives to this day
+  kill -0 "${PIDS[-1]}"  # the daemon still lives
   [[ -z $(ls "$GQ_STORE/owners") ]]
 }
 
@@ -188,11 +188,11 @@ SH
   grep -q 'Bad file descriptor' "$T/err"
 }
 
-@test "gq-worker: a command that unlocks the descriptor of its lock frees no job while its worker lives" {
+@test "gq-worker: a command that unlocks the descriptor of its lock releases no job while its worker lives" {
   echo x | gq-enqueue f --local
   background gq-worker --local -f f -- sh -c 'flock -u 3; echo ran >>"$0/out"; until [ -e "$0/go" ]; do sleep .05; done' "$T"
   eventually test -s "$T/out"
-  for _ in 1 2; do  # what is left behind is swept
+  for _ in 1 2; do  # cleaning removes what processes have left behind
     gq-flush --clean
     gq-flush -f f -- sh -c 'echo again >>"$0/out"' "$T"
   done
@@ -202,7 +202,7 @@ SH
   [[ $(cat "$T/out") == ran ]]
 }
 
-@test "gq-worker: killed with its command, nobody starts the job again while others of the command's process group live; show and list say who" {
+@test "gq-worker: if it is killed with its command, no process starts the job again while the command's process group lives; show and list name the process" {
   id=$(echo x | gq-enqueue f --local)
   background gq-worker --local -f f -- sh -c 'sleep 60 & echo $! >"$0"; echo $$ >"$1"; wait' "$T/child" "$T/pid"
   local worker=$PID
@@ -222,7 +222,7 @@ SH
   [[ $(gq-inspect stats --json | jq -s '.[0].queued') == 1 ]]
 }
 
-@test "gq-worker: a job whose worker dies with it again and again ends dead" {
+@test "gq-worker: a job that kills its worker again and again becomes dead" {
   echo x | gq-enqueue f --local
   for _ in 1 2 3; do
     background gq-worker --local -f f --max-crashes 3 -- sh -c 'kill -9 $PPID'
@@ -233,7 +233,7 @@ SH
   gq-inspect list --json | jq -e '.attempts == 0 and .crashes == 3'
 }
 
-@test "gq-worker: a run that was cut off is told in GQ_CRASHES and is no attempt; show --history has each run with its end" {
+@test "gq-worker: an interrupted run counts in GQ_CRASHES and is no attempt; show --history lists each run with its end" {
   id=$(echo x | gq-enqueue f --local)
   die_at_work f
   gq-worker --local --drain -f f --backoff 10ms --joblog "$T/log" -- sh -c 'echo "$GQ_CRASHES $GQ_ATTEMPT" >>"$0"; [ "$GQ_ATTEMPT" = 2 ] || { echo why >&2; exit 7; }' "$T/out"
@@ -244,12 +244,12 @@ SH
   gq-inspect check
 }
 
-@test "gq-worker: --stream gives a job that a worker has died of a command of its own, which is told GQ_CRASHES and ends after it" {
+@test "gq-worker: --stream runs a job that has killed a worker in a command of its own, which gets GQ_CRASHES and ends after the job" {
   echo guilty | gq-enqueue f --local
   die_at_work f
   gq-enqueue f --local --priority high <<<first
   gq-enqueue f --local --priority low <<<last
-  # This command does not end with its input: after --grace it is ended.
+  # This command does not end with its input, so it is ended after --grace.
   timeout 20 gq-worker --local --drain -f f --stream --grace 100ms -- sh -c \
     'while read -r l rest; do echo "$GQ_CRASHES $(head -c "$l") $$" >>"$0"; echo 0; done; exec sleep 60' "$T/out"
   cat "$T/out"
@@ -257,14 +257,14 @@ SH
   [[ $(cut -d' ' -f3 "$T/out" | sort -u | wc -l) == 3 ]]
 }
 
-@test "gq-worker: the reason of a failure keeps the beginning of a last line of any length" {
+@test "gq-worker: the reason of a failure keeps the beginning of the last line, however long it is" {
   echo x | gq-enqueue f --local
   gq-worker --local --drain -f f --max-attempts 1 -- sh -c '{ echo before; printf "refused: "; head -c 100000 /dev/zero | tr "\0" x; } >&2; exit 1' 2>"$T/err"
   [[ $(gq-inspect list --json | jq -r .reason) == "exit 1: refused: xxx"* ]]
   (($(wc -c <"$T/err") > 100000))
 }
 
-@test "gq-worker: hears that a command has ended also where it was started with SIGCHLD ignored; gq-flush too" {
+@test "gq-worker, gq-flush: notice that a command has ended even if they were started with SIGCHLD ignored" {
   local program
   for program in 'gq-worker --local --drain' gq-flush; do
     gq-enqueue f --local <<<x
@@ -273,7 +273,7 @@ SH
   no_jobs
 }
 
-@test "gq-worker: SIGTERM takes no more, finishes what runs, exits 0" {
+@test "gq-worker: after SIGTERM it takes no more jobs, finishes the running ones, and exits 0" {
   start_gearmand
   start_worker -f f -- sh -c 'echo start >>"$0"; sleep 1; echo end >>"$0"' "$T/out"
   printf 'a\nb\n' | gq-enqueue f -l
@@ -285,7 +285,7 @@ SH
   lines_are "$T/bg.1.err" 0
 }
 
-@test "gq-worker: SIGHUP, as a terminal sends that is closed, stops it as SIGTERM does; nohup keeps it" {
+@test "gq-worker: SIGHUP, as from a terminal that closes, stops it as SIGTERM does; nohup protects it" {
   echo x | gq-enqueue f --local
   background gq-worker --local -f f -- sh -c 'echo start >>"$0"; sleep 1; echo end >>"$0"' "$T/out"
   eventually lines_are "$T/out" 1
@@ -302,7 +302,7 @@ SH
   wait "$PID"
 }
 
-@test "gq-worker: after --grace it ends its commands, and their jobs are queued with no attempt spent" {
+@test "gq-worker: after --grace it ends its commands, and their jobs are queued again with no attempt spent" {
   echo x | gq-enqueue f --local
   background gq-worker --local -f f --grace 100ms -- sh -c 'trap "" TERM; echo start >>"$0"; sleep 60 & wait; sleep 60' "$T/out"
   eventually lines_are "$T/out" 1
@@ -313,7 +313,7 @@ SH
   [[ $(cat "$T/attempt") == 1 ]]
 }
 
-@test "gq-worker: runs what comes by --local while it serves, and retries that fall due" {
+@test "gq-worker: while it serves, it runs jobs that come by --local, and retries that are due" {
   start_gearmand
   start_worker -f f --backoff 200ms -- sh -c 'echo "$GQ_ATTEMPT" >>"$0"; test "$GQ_ATTEMPT" = 2' "$T/out"
   echo x | gq-enqueue f --local
@@ -321,7 +321,7 @@ SH
   eventually no_jobs
 }
 
-@test "gq-worker: --drain waits for retries and for jobs that run elsewhere" {
+@test "gq-worker: --drain waits for retries and for jobs that another process runs" {
   echo x | gq-enqueue f --local
   background gq-worker --local -f f -- sh -c 'echo start >"$0"; sleep 1; echo end >"$0"' "$T/out"
   eventually grep -q start "$T/out"
@@ -329,7 +329,7 @@ SH
   [[ $(cat "$T/out") == end ]]
 }
 
-@test "gq-worker: survives the death and return of gearmand, and says so once" {
+@test "gq-worker: reconnects after gearmand has died and returned, and reports that once" {
   start_gearmand
   start_worker -f f -- sh -c 'cat >>"$0"' "$T/out"
   kill -9 "$GEARMAND"; wait "$GEARMAND" || true
@@ -341,7 +341,7 @@ SH
   lines_are "$T/bg.1.err" 1
 }
 
-@test "gq-worker: --backlog bounds what it takes off the server" {
+@test "gq-worker: --backlog limits how many jobs it takes off the server" {
   start_gearmand
   start_worker -f f --backlog 5 -- sh -c 'while [ ! -e "$0" ]; do sleep 0.05; done' "$T/go"
   for _ in $(seq 30); do gearman -b -h 127.0.0.1 -p "$PORT" -f f </dev/null; done
@@ -354,7 +354,7 @@ SH
   eventually done_all
 }
 
-@test "gq-worker: jobs that are not due yet do not count for --backlog; it says when that is reached" {
+@test "gq-worker: jobs that are not due yet do not count for --backlog; it reports when the limit is reached" {
   start_gearmand
   start_worker -f f --backlog 4 -- sh -c 'while [ ! -e "$0" ]; do sleep 0.05; done' "$T/go"
   seq 9 | gq-enqueue f -l --delay 300d --timeout 20s >"$T/later"
@@ -366,7 +366,7 @@ SH
   lines_are "$T/bg.1.err" 2
 }
 
-@test "gq-worker: jobs that fail for good are a line a minute, which says how many" {
+@test "gq-worker: reports jobs that become dead in one line a minute, with their number" {
   seq 50 | gq-enqueue f --local -l >"$T/ids"
   gq-worker --local --drain -f f -- sh -c 'exit 100' 2>"$T/err"
   lines_are "$T/err" 2
@@ -374,7 +374,7 @@ SH
   grep -q ': f: it is kept as dead (49 more like it)$' "$T/err"
 }
 
-@test "gq-worker: more than a Gearman server has to say ends the connection, and is logged once [an endless packet]" {
+@test "gq-worker: closes the connection to a server that sends more than a Gearman server does, and logs that once [an endless packet]" {
   background "$BATS_TEST_DIRNAME/fake-gearmand" f endless
   eventually test -s "$T/bg.0.out"
   export GQ_SERVERS=127.0.0.1:$(head -n 1 "$T/bg.0.out")
@@ -385,11 +385,11 @@ SH
   lines_are "$T/bg.1.err" 1
 }
 
-# The workloads that there are, once as many have come as there are fake servers: jobs_come N.
+# Whether N jobs have come, one from each of N fake servers: jobs_come N.
 jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done) == "$1" ]]; }
 
 # bats test_tags=once
-@test "gq-worker: a job arrives as it was sent, however its server pauses within it, and what is in it is no packet [pauses in the header, the arguments and the workload, a connection that ends there]" {
+@test "gq-worker: a job arrives as it was sent, wherever its server pauses, and its content is not read as a packet [pauses in the header, the arguments and the workload, a connection that ends there]" {
   servers=()
   for mode in "pause 12" "pause 19" "pause 21" "pause 24" "pause 500" forge break; do
     fake_gearmand fn $mode
@@ -404,7 +404,7 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
   [[ $(grep -h -c given "$T"/bg.*.out | xargs) == "1 1 1 1 1 1 2 0" ]]
 }
 
-@test "gq-worker: a job that a server assigns behind the answer that there is none is not read, and the connection ends [its workload would have no room]" {
+@test "gq-worker: a job that a server assigns after the answer that there is none is not read, and the connection is closed [its workload would have no room]" {
   fake_gearmand f early
   background gq-worker --servers "$FAKE" -f f --queue-only
   eventually grep -q 'it assigns a job that was not asked for; trying again' "$T/bg.1.err"
@@ -412,7 +412,7 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
   [[ $(grep -c done "$FAKE_LOG") == 0 ]]
 }
 
-@test "gq-worker: a server that assigns jobs of a function that it does not serve is said once, and asked again after a pause" {
+@test "gq-worker: a server that assigns jobs of a function that the worker does not serve is reported once, and asked again after a pause" {
   fake_gearmand fn other
   local start=${EPOCHREALTIME/[.,]/}
   background gq-worker --servers "$FAKE" -f fn --queue-only
@@ -424,7 +424,7 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
 }
 
 # bats test_tags=once
-@test "gq-worker: SIGTERM ends it at once also while a server keeps it waiting within a job" {
+@test "gq-worker: SIGTERM ends it at once, even if a server keeps it waiting within a job" {
   fake_gearmand fn drip 1000
   background gq-worker --servers "$FAKE" -f fn --queue-only
   eventually grep -q dripped "$FAKE_LOG"
@@ -433,7 +433,7 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
 }
 
 # bats test_tags=once
-@test "gq-worker: a server that sends a job byte by byte keeps no small one of another server waiting, and no large one for long, and is named" {
+@test "gq-worker: a server that sends a job byte by byte delays no small job of another server, a large one only for a short time, and is named" {
   start_gearmand
   fake_gearmand f.gq drip 1114112
   background gq-worker --servers "$GQ_SERVERS,$FAKE" -f f --queue-only --max-workload 1M
@@ -445,7 +445,7 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
 }
 
 # bats test_tags=once
-@test "gq-worker: a job of 4 MB arrives over a link that stalls for longer than a second, again and again" {
+@test "gq-worker: a job of 4 MB arrives over a link that stalls again and again for longer than a second" {
   start_gearmand
   LINK=$(free_port)
   background python3 "$BATS_TEST_DIRNAME/relay.py" "$LINK" "$PORT" 0 1.3
@@ -458,7 +458,7 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
 }
 
 # bats test_tags=long
-@test "gq-worker: idle costs next to no CPU, with the server up and with it down" {
+@test "gq-worker: uses next to no CPU while it is idle, with the server up and with it down" {
   start_gearmand
   start_worker -f f -- true
   cpu() { awk '{ print $14 + $15 }' "/proc/$WORKER/stat"; }
@@ -475,7 +475,7 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
   done
 }
 
-@test "gq-worker: takes the IPv6 address of a server in brackets" {
+@test "gq-worker: takes a server's IPv6 address in brackets" {
   PORT=$(free_port)
   background gearmand -L ::1 -p "$PORT" -l "$T/gearmand.log"
   export GQ_SERVERS="[::1]:$PORT"
@@ -486,7 +486,7 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
   eventually grep -q six "$T/out"
 }
 
-@test "gq-worker: jobs claimed ahead do not wait behind a long one while another worker is idle" {
+@test "gq-worker: jobs claimed ahead do not wait behind a long job while another worker is idle" {
   { yes quick | head -n 60; echo slow; yes quick | head -n 60; } | gq-enqueue f --local -l >"$T/ids"
   cmd=(sh -c 'read -r x; [ "$x" = quick ] || { echo slow >>"$0"; while [ ! -e "$0.go" ]; do sleep 0.05; done; }' "$T/slow")
   background gq-worker --local -f f -- "${cmd[@]}"
@@ -498,7 +498,7 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
   eventually no_jobs
 }
 
-@test "gq-worker: --queue-only with --backlog goes on when others have worked it off" {
+@test "gq-worker: --queue-only with --backlog goes on when other processes have run the jobs" {
   start_gearmand
   start_worker -f f --queue-only --backlog 5
   seq 5 | gq-enqueue f -l
@@ -507,7 +507,7 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
   lines_are "$T/ids" 5
 }
 
-@test "gq-worker: one job over its --max-workload is refused for good [65], the others are queued" {
+@test "gq-worker: refuses one job over its --max-workload for good [65], and queues the others" {
   start_gearmand
   start_worker -f f --queue-only --max-workload 1K
   { echo a; head -c 3000 /dev/zero | tr '\0' x; echo; echo b; } >"$T/lines"
@@ -515,7 +515,7 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
   [[ $(jobs_in queued) == 2 ]]
 }
 
-@test "gq-worker: --drain through a server leaves nothing behind that it took" {
+@test "gq-worker: --drain leaves no job unfinished that it took off a server" {
   start_gearmand
   for _ in 1 2 3; do gearman -b -h 127.0.0.1 -p "$PORT" -f f </dev/null; done
   sh -c 'sleep 0.2' | gq-enqueue f --local
@@ -524,11 +524,12 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
 }
 
 # bats test_tags=once,long
-@test "gq-worker: receives with as many threads as jobs wait for, and no more [one client at a time, many, one again]" {
+@test "gq-worker: receives with as many threads as waiting jobs need, and no more [one client at a time, many, one again]" {
   start_gearmand
   start_worker -f f --queue-only
   threads() { status "$PORT" | awk '$1 == "f.gq" { print $4 }'; }
-  # On a busy machine a job may come before the receiver asks again, several times in turn: then there are two for a moment.
+  # On a busy machine a job may come before the receiver asks again, several times in a row. Then there are two
+  # receivers for a moment.
   few() {
     local one=0
     for _ in {1..20}; do
@@ -548,8 +549,8 @@ jobs_come() { [[ $(jobs_in queued) == "$1" && $(cat "$T"/bg.*.out | grep -c done
   kill -0 "$client"
 }
 
-# Submits a foreground job as a raw packet: raw_packet NUMBER FUNCTION UNIQUE DATA [ARGUMENT...]; prints the numbers of the packets that come
-# back, up to the end of the job.
+# Submits a foreground job as a raw packet: raw_packet NUMBER FUNCTION UNIQUE DATA [ARGUMENT...]. Prints the number of
+# each packet that comes back, up to the end of the job.
 raw_packet() {
   timeout 20 python3 - "$PORT" "$@" <<'PY'
 import socket, struct, sys
@@ -567,12 +568,13 @@ while True:
 PY
 }
 
-@test "gq-worker: clients whose jobs the server has merged under one unique hear that they failed, and why, and nothing is stored" {
+@test "gq-worker: clients whose jobs the server has merged under one unique are told that they failed, and why, and nothing is stored" {
   start_gearmand
   start_worker -f f --queue-only
   kill -STOP "$WORKER"
   local clients=() n
-  # One unique with several workloads; one that is the workload; and what Ruby's client makes of function and workload.
+  # One unique with several workloads, a unique that is the workload, and the unique that Ruby's client makes of
+  # function and workload.
   submit() { background timeout 20 gearman -h 127.0.0.1 -p "$PORT" -f f -u "$1" "$2"; clients+=("$PID"); }
   submit same one; submit same two; submit same three
   submit - equal; submit - equal
@@ -589,13 +591,13 @@ PY
   for n in 5 6 7 8; do grep -q '^queued' "$T/bg.$n.out"; done
   [[ $(jobs_in queued) == 2 ]]
   [[ $(grep -c 'with one unique' "$T/bg.1.err") == 1 ]]
-  # One after the other, they are two jobs.
+  # If they come one after the other, they are two jobs.
   for n in 1 2; do gearman -h 127.0.0.1 -p "$PORT" -f f -u same "$n" | grep -q '^queued'; done
   [[ $(jobs_in queued) == 4 ]]
 }
 
 # bats test_tags=once
-@test "gq-worker: says once of each kind what it has refused on F.gq, and that a job has a reducer" {
+@test "gq-worker: reports each kind of refused record on F.gq once, and a job with a reducer" {
   start_gearmand
   start_worker -f f --queue-only --max-workload 1K
   for _ in 1 2; do
@@ -613,7 +615,7 @@ PY
 }
 
 # bats test_tags=once
-@test "gq-worker: background jobs with a reducer hold no receiver, whether a worker serves it or not" {
+@test "gq-worker: background jobs with a reducer block no receiver, whether a worker serves the reducer or not" {
   start_gearmand
   start_worker -f f --queue-only
   background gearman -h 127.0.0.1 -p "$PORT" -w -f slow -- sleep 600
@@ -638,7 +640,7 @@ PY
 }
 
 # bats test_tags=once
-@test "gq-worker: a job over --max-workload is refused before its workload comes, and said; what waits behind it is taken [raw in the background and the foreground, F.gq]" {
+@test "gq-worker: refuses a job over --max-workload before its workload comes, reports it, and takes the jobs behind it [raw in the background and the foreground, F.gq]" {
   start_gearmand
   for f in f f.gq; do gq-bench submit 127.0.0.1 "$PORT" $f 1 60000000 1 bg; done
   submit() { timeout 20 gearman -h 127.0.0.1 -p "$PORT" "$@"; }
@@ -661,7 +663,7 @@ PY
 }
 
 # bats test_tags=once
-@test "gq-worker: all that it receives at a time takes no more memory than twice --max-workload [a store that does not go on]" {
+@test "gq-worker: the jobs that it receives at one time take at most twice --max-workload of memory [a store that is locked]" {
   start_gearmand
   start_worker -f f --queue-only --max-workload 8M
   gq-enqueue f <<<first
@@ -677,7 +679,7 @@ PY
 }
 
 # bats test_tags=once
-@test "gq-worker: has a libgearman of its own, whose every call comes to gq; any other in the process is not used [one that does not read is preloaded]" {
+@test "gq-worker: uses a libgearman of its own whose every call goes through gq, and no other one in the process [one that does not read is preloaded]" {
   start_gearmand
   local library
   library=$(ldd "$(command -v gearman)" | awk '$1 ~ /^libgearman/ { print $3 }')
@@ -694,7 +696,7 @@ open(sys.argv[2], "wb").write(open(sys.argv[1], "rb").read().replace(b"\0recv\0"
   not grep -E 'libgearman|libtokyocabinet' "$T/linked"
 }
 
-@test "gq-worker: while the disk is gone for good it waits at rest; stopped, it says what it could not record, and ends soon [74]" {
+@test "gq-worker: while the disk is gone for good it waits without using CPU; stopped, it says what it could not record, and ends soon [74]" {
   ((EUID == 0)) || skip "needs root, for a file system of its own"
   local ticks start status=0
   mkdir "$T/disk"
@@ -721,8 +723,8 @@ open(sys.argv[2], "wb").write(open(sys.argv[1], "rb").read().replace(b"\0recv\0"
 }
 
 # bats test_tags=journal
-@test "gq-worker: a job that it gave back while the disk refused stays its own once it has claimed it again" {
-  # With some short jobs it learns to claim ahead.
+@test "gq-worker: a job that it released while the disk failed stays its own once it has claimed the job again" {
+  # A few short jobs make the worker claim ahead.
   touch "$T/go"
   seq 30 | gq-enqueue --local f -l
   background env LD_PRELOAD="$PRELOAD" GQ_TEST_BROKEN="$T/broken" gq-worker --local -f f -j 2 --rate 50/s --output "$T/out" -- \
@@ -730,12 +732,13 @@ open(sys.argv[2], "wb").write(open(sys.argv[1], "rb").read().replace(b"\0recv\0"
   local errors=$T/bg.0.err
   eventually no_jobs
   rm -r "$T/go" "$T/begun" "$T/out"
-  # It claims two jobs and cannot start them, nor make durable what gives them back.
+  # The worker claims two jobs. It can neither start them nor make durable the records that release them.
   touch "$T/broken" "$T/out"
   seq 2 | gq-enqueue --local f -l
   eventually grep -q 'cannot sync the journal, twice' "$errors"
   rm "$T/out" "$T/broken"
-  # It claims both again, and starts the second one a moment after the first; by then what gave them back is on disk.
+  # The worker claims both again, and starts the second one a moment after the first. By then the records that released
+  # them are on disk.
   eventually lines_are "$T/begun" 2
   [[ $(jobs_in running) -eq 2 ]]
   gq-flush -f f -- sh -c 'echo twice >>"$0/begun"' "$T"
@@ -745,7 +748,7 @@ open(sys.argv[2], "wb").write(open(sys.argv[1], "rb").read().replace(b"\0recv\0"
 }
 
 # bats test_tags=once
-@test "gq: what is wrong among the words is named [a command without --, an unknown option or subcommand, a value in a file]" {
+@test "gq: names the wrong word of a command line [a command without --, an unknown option or subcommand, a value in a file]" {
   says() {  # STATUS PATTERN COMMAND...
     fails_with "$1" "${@:3}" || return
     grep -q -- "$2" "$T/failed.err" || { cat "$T/failed.err"; return 1; }
