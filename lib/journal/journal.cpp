@@ -377,11 +377,15 @@ std::optional<Journal::Tail> Journal::tail() {
   if (segments.empty()) return std::nullopt;
   const Lsn base = segments.back();
   if (auto hint = proven_hint();
-      hint && hint->base == base && m_segment && m_segment->base == base && !m_segment->failed)
+      hint && hint->base == base && m_segment && m_segment->base == base && !m_segment->failed) {
+    sync_names();
     return Tail{m_segment, hint->end};
+  }
   auto segment = std::make_shared<ActiveSegment>(base, m_directory.open(segment_name(base), O_RDWR));
   const uint64_t size = file_size(segment->fd.get());
   const auto torn = write_again(segment->fd.get(), base, size);
+  m_directory.sync();
+  m_store.sync();
   return Tail{std::move(segment), torn.value_or(base + size)};
 }
 
@@ -453,7 +457,7 @@ void Journal::prepare_locked() {
   }
 }
 
-// No process relies on another to have made the names of the segment and of this directory durable.
+// Under append.lock. No process relies on another to have made the names of m_segment and of this directory durable.
 void Journal::sync_names() {
   if (m_named) return;
   try {

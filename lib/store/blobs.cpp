@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -96,13 +95,16 @@ Arrived Blobs::put_part(const std::string& id, uint64_t sum, uint64_t offset, st
     for (int tries = 0; !try_lock(arrived.file.get(), FileLock::Mode::exclusive); ++tries) {
       if (tries == longest_part_wait)
         throw Error(Exit::retry, "cannot write a part of " + id + ": another one is being written");
-      ::usleep(1000);
+      disk().wait(std::chrono::milliseconds(1));
     }
     if (m_directory.is(arrived.file.get(), arrived.name)) break;
   }
   try {
-    if (!part.empty() && file_size(arrived.file.get()) == offset)
+    if (!part.empty() && file_size(arrived.file.get()) == offset) {
       write_all_at(arrived.file.get(), part, offset, "a blob");
+      // By this descriptor: the one of the last part does not hear of what is lost before it is opened.
+      if (disk().fdatasync(arrived.file.get()) != 0) throw_errno(Exit::storage, "sync a part of a blob");
+    }
   } catch (const Error&) {
     remove(arrived);  // it may be what fills the disk
     throw;

@@ -38,9 +38,9 @@ class Blobs {
   // With `arrived`, they stand in that file, which becomes the blob.
   std::optional<Fd> put(const std::string& id, std::string_view data, uint64_t sum, Arrived* arrived = nullptr);
 
-  // Appends a part to the workload whose sum64 is `sum`, where it begins at the end of what has come so far. Returns
-  // the file with that, locked. The file of a transfer that was cut off stays for a while, so that the transfer can
-  // resume, but for the oldest of most_arriving. Throws Error(storage), and then the file is gone.
+  // Appends a part to the workload whose sum64 is `sum`, durably, where it begins at the end of what has come so far.
+  // Returns the file with that, locked. The file of a transfer that was cut off stays for a while, so that the transfer
+  // can resume, but for the oldest of most_arriving. Throws Error(storage), and then the file is gone.
   Arrived put_part(const std::string& id, uint64_t sum, uint64_t offset, std::string_view part);
 
   // Opens a blob for reading; an empty Fd where there is none. Throws Error where it cannot be opened.

@@ -10,8 +10,10 @@
 
 #include "fiber.hpp"
 #include "gq/base/text.hpp"
+#include "gq/base/ulid.hpp"
 #include "gq/journal/journal.hpp"
 #include "gq/journal/local_disk.hpp"
+#include "gq/store/blobs.hpp"
 
 namespace simulate {
 namespace {
@@ -28,6 +30,8 @@ struct Note {
   uint64_t number = 0;
   static void fields(auto& self, auto visit) { visit("n", self.number); }
 };
+
+std::string blob_id(uint64_t number) { return gq::padded(number, gq::ulid_size); }
 
 struct Setting {
   size_t page_size, processes, steps, boots;
@@ -86,6 +90,7 @@ class History : SimulatedProcess::Kernel {
  private:
   struct Sent {
     std::string head, data;
+    std::string blob;  // empty: none
   };
   using Found = std::map<Lsn, uint64_t>;  // records, by their numbers
 
@@ -96,10 +101,12 @@ class History : SimulatedProcess::Kernel {
       close();
       const gq::Directory store("/");
       durability = std::make_unique<gq::LocalDisk>(store, store_id, number);
+      blobs = std::make_unique<gq::Blobs>(store.make_below("blobs"), *durability);
       journal = std::make_unique<gq::Journal>(store, store_id, *durability, segment_size);
     }
     void close() {
       unsettled.clear();
+      blobs.reset();
       journal.reset();
       durability.reset();
     }
@@ -107,6 +114,7 @@ class History : SimulatedProcess::Kernel {
     Random random;
     std::unique_ptr<gq::LocalDisk> durability;
     std::unique_ptr<gq::Journal> journal;
+    std::unique_ptr<gq::Blobs> blobs;
     std::vector<uint64_t> unsettled;
     std::vector<gq::Placed> placed;
     std::unique_ptr<Fiber> fiber;
@@ -191,7 +199,7 @@ class History : SimulatedProcess::Kernel {
   }
 
   void step(Process& p) {
-    switch (p.random.below(m_setting.cleans ? 9 : 8)) {
+    switch (p.random.below(m_setting.cleans ? 10 : 9)) {
       case 0:
       case 1:
       case 2:
@@ -208,6 +216,8 @@ class History : SimulatedProcess::Kernel {
       }
       case 7:
         return look_up(p);
+      case 8:
+        return commit_again(p);
       default:
         return clean(p);
     }
@@ -219,7 +229,9 @@ class History : SimulatedProcess::Kernel {
       const uint64_t number = m_sent.size();
       numbers.push_back(number);
       std::string data(p.random.below(p.random.chance(3) ? 2000 : 100), static_cast<char>('a' + number % 26));
-      m_sent.push_back({gq::encode_record_head(Note{number}, data.size(), gq::sum64(data)), std::move(data)});
+      std::string blob(p.random.chance(4) ? 1 + p.random.below(6000) : 0, static_cast<char>('A' + number % 26));
+      const std::string head = gq::encode_record_head(Note{number}, data.size(), gq::sum64(data));
+      m_sent.push_back({head, std::move(data), std::move(blob)});
     }
     return numbers;
   }
@@ -241,14 +253,47 @@ class History : SimulatedProcess::Kernel {
     for (size_t i = 0; i < placed.size(); ++i) acknowledge(p, placed[i].lsn, numbers[i]);
   }
 
-  void commit(Process& p) {
-    const auto numbers = send(p);
-    acknowledge(p, p.journal->commit(bytes_of(numbers), room_of(p)), numbers);
+  // The blob of a record stands on the disk, held, before the record is appended. Some arrive in parts.
+  gq::Fd put_blob(Process& p, uint64_t number) {
+    const std::string id = blob_id(number), &blob = m_sent[number].blob;
+    const uint64_t sum = gq::sum64(blob);
+    gq::Arrived arrived;
+    if (p.random.chance(2)) {
+      const uint64_t part = 1 + blob.size() / (1 + p.random.below(3));
+      for (uint64_t offset = 0; offset < blob.size(); offset += part) {
+        arrived.file.reset();  // and its lock
+        arrived = p.blobs->put_part(id, sum, offset, std::string_view(blob).substr(offset, part));
+      }
+      if (gq::file_size(arrived.file.get()) != blob.size() || gq::sum_part(arrived.file.get(), 0, blob.size()) != sum) {
+        p.blobs->remove(arrived);
+        arrived.file.reset();
+      }
+    }
+    auto held = p.blobs->put(id, blob, sum, &arrived);
+    if (!held && !p.disk.is_dead()) fault("the blob of record " + std::to_string(number) + " is another one");
+    return held ? std::move(*held) : gq::Fd();
+  }
+  std::vector<gq::Fd> put_blobs(Process& p, const std::vector<uint64_t>& numbers) {
+    std::vector<gq::Fd> held;
+    for (auto number : numbers)
+      if (!m_sent[number].blob.empty()) held.push_back(put_blob(p, number));
+    return held;
+  }
+
+  void commit(Process& p) { commit(p, send(p)); }
+  void commit(Process& p, const std::vector<uint64_t>& numbers) {
+    const auto held = put_blobs(p, numbers);
+    if (!p.disk.is_dead()) acknowledge(p, p.journal->commit(bytes_of(numbers), room_of(p)), numbers);
+  }
+  // As a client does that has heard nothing.
+  void commit_again(Process& p) {
+    if (!m_sent.empty()) commit(p, {p.random.below(m_sent.size())});
   }
 
   void append(Process& p) {
     if (!p.unsettled.empty()) return settle(p);
     const auto numbers = send(p);
+    const auto held = put_blobs(p, numbers);
     p.placed = p.journal->append(bytes_of(numbers), room_of(p));
     p.unsettled = numbers;
   }
@@ -304,8 +349,18 @@ class History : SimulatedProcess::Kernel {
                      " was acknowledged and is not there");
       if (at->second != number) return fault("another record stands at " + std::to_string(lsn));
     }
+    if (all)
+      for (const auto& [lsn, number] : found)
+        if (!m_sent[number].blob.empty() && !has_blob(p, number))
+          return fault("record " + std::to_string(number) + " is there, but not its blob");
     if (all && !m_damage.empty() && m_setting.faults.calls == 0 && m_disk.losses() == 0)
       fault("nothing failed, but the journal is read with " + m_damage);
+  }
+
+  bool has_blob(Process& p, uint64_t number) {
+    const std::string& blob = m_sent[number].blob;
+    const gq::Fd fd = p.blobs->open(blob_id(number));
+    return fd && gq::file_size(fd.get()) == blob.size() && gq::sum_part(fd.get(), 0, blob.size()) == gq::sum64(blob);
   }
 
   void look_up(Process& p) {

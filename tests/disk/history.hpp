@@ -1,10 +1,11 @@
-// A history: processes that append to a journal, sync, read and clean it over a simulated disk, take turns in each
-// call, and die, until the power is cut; then others go on with what the disk has kept.
+// A history: processes that append to a journal, with blobs, sync, read and clean it over a simulated disk, take turns
+// in each call, and die, until the power is cut; then others go on with what the disk has kept.
 //
 // What must hold, whatever happens:
 //  - A record that was acknowledged stands at its position, as it was, for every reader from then on. Acknowledged is
 //    what commit() returned, and what a process has read before sync_all() returned (where
 //    the kernel reads pages anew: what it still reads then).
+//  - Where a record is read, its blob is there, whole.
 //  - No other record is read: each was sent by somebody, and at a position that no acknowledged one has.
 //  - Where no call failed and no page was lost, nothing is read as damaged or missing that the journal does not know to
 //    be torn: what a power cut takes was never acknowledged.

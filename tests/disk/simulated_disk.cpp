@@ -41,6 +41,8 @@ struct SimulatedDisk::Node {
   struct Change {
     std::string removed, name;
     NodePtr node;  // what `name` is from now on; empty where something is only removed
+    // Of the two halves of a rename from one directory to another: whether the disk has both.
+    std::shared_ptr<std::optional<bool>> both = nullptr;
   };
   using Entries = std::vector<std::pair<std::string, NodePtr>>;
   Entries entries, kept_entries;
@@ -119,12 +121,12 @@ bool SimulatedDisk::write_back(Node& node, size_t page) {
   return false;
 }
 
-// Some page of some file that is open; or one that was lost is read anew.
+// Some page of some file; or one that was lost is read anew.
 void SimulatedDisk::write_some_back() {
-  if (m_open.empty()) return;
-  auto any = std::next(m_open.begin(), static_cast<long>(m_random.below(m_open.size())));
-  Node& node = *any->second->node;
-  if (node.is_directory || node.seen.empty()) return;
+  std::erase_if(m_files, [](const auto& file) { return file.expired(); });
+  if (m_files.empty()) return;
+  Node& node = *m_files[m_random.below(m_files.size())].lock();
+  if (node.seen.empty()) return;
   const size_t page = m_random.below((node.seen.size() - 1) / m_page_size + 1);
   if (node.dirty.count(page)) {
     write_back(node, page);
@@ -166,8 +168,10 @@ void SimulatedDisk::settle_directory(Node& directory) {
   const uint64_t which = m_random.below(4);
   size_t left = which == 0 ? 0 : which == 1 ? directory.changes.size() : m_random.below(directory.changes.size() + 1);
   for (const auto& change : directory.changes) {
-    if (which < 3 && left-- == 0) break;
-    if (which < 3 || m_random.chance(2)) Node::apply(directory.kept_entries, change);
+    bool is_kept = which < 3 ? left > 0 : m_random.chance(2);
+    left -= which < 3 && left > 0;
+    if (change.both) is_kept = change.both->emplace(change.both->value_or(is_kept));
+    if (is_kept) Node::apply(directory.kept_entries, change);
   }
   directory.changes.clear();
   directory.entries = directory.kept_entries;
@@ -248,6 +252,7 @@ int SimulatedProcess::openat(int directory, const char* name, int flags, mode_t)
     if (m_disk.m_full && m_disk.m_random.chance(2)) return fail(ENOSPC);
     node = std::make_shared<Node>();
     node->number = ++m_disk.m_nodes;
+    m_disk.m_files.push_back(node);
     in->change({"", entry, node});
   }
   if ((flags & O_DIRECTORY) && !node->is_directory) return fail(ENOTDIR);
@@ -326,6 +331,8 @@ int SimulatedProcess::fsync(int fd) {
   Node& node = *open->node;
   if (node.is_directory) {
     node.kept_entries = node.entries;
+    for (const auto& change : node.changes)
+      if (change.both) *change.both = true;
     node.changes.clear();
     return 0;
   }
@@ -348,8 +355,9 @@ int SimulatedProcess::renameat2(int from, const char* name, int to, const char* 
   if (source == target) {
     source->change({name, new_name, node});
   } else {
-    source->change({name, "", nullptr});
-    target->change({"", new_name, node});
+    auto both = std::make_shared<std::optional<bool>>();
+    source->change({name, "", nullptr, both});
+    target->change({"", new_name, node, both});
   }
   return 0;
 }

@@ -7,7 +7,7 @@
 //    directory, the entries that it had. That is all.
 //  - What was not synced may be there after a power cut or not: each page as it was at any write since, or torn between
 //    two of them at a sector; the size as it was at any time since, so that zeros stand where a page is missing; each
-//    change of a directory by itself (a rename within it is one), or all up to some point.
+//    change of a directory by itself (a rename is one), or all up to some point.
 //  - The kernel may write back any page at any time. Where that fails, the page is clean from then on though the disk
 //    does not have it: only descriptors of the file that are open at that moment get an error, each at its next sync.
 //    Later such a page may be read as the disk has it.
@@ -70,6 +70,7 @@ class SimulatedDisk {
   bool m_full = false;
   uint64_t m_losses = 0, m_nodes = 0;
   NodePtr m_root;
+  std::vector<std::weak_ptr<Node>> m_files;
   std::map<int, std::shared_ptr<Open>> m_open;
   int m_next;
 };
