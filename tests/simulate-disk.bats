@@ -17,3 +17,28 @@ seed() {
 @test "gq-simulate-disk: finds no crash and no failing disk that breaks a promise of the journal, in some seconds" {
   gq-simulate-disk --seed "$(seed)" --seconds "${GQ_SIMULATE_SECONDS:-10}"
 }
+
+mutant() {
+  cmake --build "$GQ_BUILD" --target "gq-simulate-disk-$1" >"$T/build"
+}
+
+@test "gq-simulate-disk: what it prints plays the same again" {
+  mutant lost-pages-are-vouched-for
+  run -1 gq-simulate-disk-lost-pages-are-vouched-for --seconds 60
+  [[ $output =~ --play\ ([^ ]+):\ ([^$'\n']+) ]]
+  local plan=${BASH_REMATCH[1]} what=${BASH_REMATCH[2]}
+  run -1 gq-simulate-disk-lost-pages-are-vouched-for --play "$plan"
+  [[ $output == "$what" ]]
+  gq-simulate-disk --play "$plan"
+  run -65 gq-simulate-disk --play 1:2
+}
+
+@test "gq-simulate-disk: finds within a minute what is wrong where a mend is taken back [each of tests/disk/mutants]" {
+  local patch name
+  for patch in "$BATS_TEST_DIRNAME"/disk/mutants/*.patch; do
+    name=$(basename "$patch" .patch)
+    mutant "$name"
+    run -1 "gq-simulate-disk-$name" --seed "$(seed)" --seconds 300
+    [[ $output == *--play* ]]
+  done
+}
