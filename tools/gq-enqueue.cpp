@@ -330,7 +330,7 @@ void read_items(int fd, char separator, uint64_t max_workload, const std::string
   if (!buffer.empty() && !skipping) enqueuer.add(std::move(buffer));
 }
 
-// The last part of a path; empty where that cannot be a job's name.
+// The last part of a path; empty if that cannot be a job's name.
 std::string name_of(const std::string& path) {
   const std::string name = path.substr(path.rfind('/') + 1);
   return name_problem(name) ? std::string() : name;

@@ -20,7 +20,9 @@ LongWorkInHold::~LongWorkInHold() { --exceptions; }
 void check_no_short_hold([[maybe_unused]] const char* what) {
 #ifdef GQ_DEVELOPER
   if (holds == 0 || exceptions > 0) return;
-  std::fprintf(stderr, "a bug: %s while a lock is held that others wait for (gq/base/short_hold.hpp)\n", what);
+  std::fprintf(stderr,
+               "a bug: %s while this thread holds a lock that other processes wait for (gq/base/short_hold.hpp)\n",
+               what);
   std::abort();
 #endif
 }

@@ -1,8 +1,8 @@
-// Locks that all processes of a store wait for, so that whoever holds one does short work only: index.lock
+// Locks that all processes of a store wait for, so that a thread that holds one does only short work: index.lock
 // (gq/store/index.hpp).
 //
-// While a thread has a ShortHold it syncs nothing, asks no database and writes no log line. Developer builds end where
-// it does, and say what it was about to do.
+// A thread that has a ShortHold must not sync, ask a database or write a log line. If it is about to, a developer build
+// says what and aborts.
 #pragma once
 
 namespace gq {
@@ -15,7 +15,7 @@ class ShortHold {
   static bool is_held();  // by this thread
 };
 
-// For what cannot be done elsewhere; where one is made, a comment says why.
+// Allows long work that cannot be done elsewhere. A comment at each use says why.
 class LongWorkInHold {
  public:
   LongWorkInHold();
@@ -23,7 +23,7 @@ class LongWorkInHold {
   LongWorkInHold(const LongWorkInHold&) = delete;
 };
 
-// Before work that may take long: `what`, as in "a sync".
+// Call it before work that may take long. `what` names the work, as in "a sync"; it appears in the message.
 void check_no_short_hold(const char* what);
 
 }  // namespace gq

@@ -8,7 +8,7 @@
 //
 // The caller calls next(), carries out what that returns, reports the result, and calls next() again:
 //
-//   Append  if `then_send` is true, to_send() when the records stand in the journal; carry out its Send before they are
+//   Append  if `then_send` is true, to_send() when the records are in the journal; carry out its Send before they are
 //           synced. In any case stored() when the store has decided.
 //   Send    sent(), and for each answer of a node heard() and ended(). cannot_send() if a job cannot be read.
 //   Wait    progressed() when an answer came, heard() and ended().
@@ -90,7 +90,7 @@ class Quorum {
 
   Effect next(Time now, const Others& others);
 
-  // Which of these jobs to send; they stand in the journal. Returns each job once.
+  // Which of these jobs to send; their records are in the journal. Returns each job once.
   Send to_send(const std::vector<size_t>& numbers);
   // The store's answer for each job, and the job in the store that it is or that stands for it, if that is known.
   // `known` may be empty if no job is decided later.

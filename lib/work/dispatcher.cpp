@@ -26,8 +26,8 @@ double random_part() {
   return std::uniform_real_distribution<double>(0, 1)(random);
 }
 
-// How many outputs of commands that have ended are read on: a quarter of the descriptors that this process may have is
-// for them. The rest is for commands that run.
+// How many outputs of ended commands this process goes on reading. They may take a quarter of its descriptors; the rest
+// is for commands that run.
 size_t lingering_bound() {
   rlimit limit{};
   ::getrlimit(RLIMIT_NOFILE, &limit);
