@@ -1200,6 +1200,48 @@ void copies_are_of_a_store() {
   }
 }
 
+// A node that is another store takes copies from the jobs that had them there; the others are not looked at.
+void copies_are_lost_where_they_were() {
+  struct Counting final : Table {
+    MapTable table;
+    size_t read = 0;
+    std::optional<std::string> get(std::string_view key) override {
+      ++read;
+      return table.get(key);
+    }
+    void put(std::string_view key, std::string_view value) override { table.put(key, value); }
+    void remove(std::string_view key) override { table.remove(key); }
+    void commit() override {}
+    std::unique_ptr<Cursor> walk(std::string_view from) override { return table.walk(from); }
+  } table;
+  const Self self{"rep_1", new_ulid()};
+  Fold fold(table, self);
+  Lsn end = 64;
+  auto happens = [&](const Event& event) {
+    fold.apply(event, {}, end, end + 100);
+    end += 100;
+  };
+  std::vector<std::string> ids;
+  for (int i = 0; i < 1000; ++i) {
+    ids.push_back(new_ulid());
+    happens(event::Add{.id = ids.back(),
+                       .asked = {.function = "f"},
+                       .node = self.node,
+                       .store = self.store,
+                       .copies = 3,
+                       .once = true});
+  }
+  const std::string first = new_ulid();
+  happens(event::Peer{.node = "rep_2", .store = first});
+  happens(event::Copied{.ids = {ids[0], ids[1]}, .peers = "rep_2", .stores = first});
+  happens(event::Copied{.ids = {ids[1]}, .enough = true});
+  CHECK(fold.get(ids[0])->peers == "rep_2" && fold.get(ids[0])->state == State::pending);
+  CHECK(table.get("u" + ids[0]) && !table.get("u" + ids[1]));
+  table.read = 0;
+  happens(event::Peer{.node = "rep_2", .store = new_ulid()});
+  CHECK(fold.get(ids[0])->peers.empty() && !table.get("u" + ids[0]) && table.read < 20);
+}
+
 // What a record from elsewhere names as copies stays within what a job has room for.
 void copies_are_of_a_group() {
   const Self self{"rep_1", new_ulid()};
@@ -1833,6 +1875,7 @@ int main(int argc, char** argv) {
 #ifdef GQ_DEVELOPER
   long_work_is_not_done_in_a_short_hold(Directory(directory).make_below("holds").path());
 #endif
+  copies_are_lost_where_they_were();
   room_is_left();
   owed_room_is_counted(directory + "/e");
   jobs_wait_for_their_time(directory + "/later");

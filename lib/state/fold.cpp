@@ -39,6 +39,10 @@ std::string reference_key(const std::string& id, const Job& job) {
   return "b" + job.source + std::string(1, '\0') + id;
 }
 
+std::string copied_key(const std::string& id) { return "u" + id; }
+
+bool has_copies(const Job& job) { return job.state == State::pending && !job.peers.empty(); }
+
 std::string trouble_key(Trouble::Kind kind, Lsn lsn) {
   std::string key = kind == Trouble::Kind::conflict ? "i" : "e";
   put_be64(key, lsn);
@@ -94,9 +98,9 @@ std::string order_key(const std::string& id, const Job& job) {
 }
 
 // What stands in the table because of a job, besides itself: its place in the order of its state, among those with its
-// serial key, and among those of whose workload its own is a part.
-enum { by_state, by_serial, by_source };
-using Entries = std::array<std::pair<std::string, std::string_view>, 3>;
+// serial key, among those of whose workload its own is a part, and among those that wait for more copies.
+enum { by_state, by_serial, by_source, by_copies };
+using Entries = std::array<std::pair<std::string, std::string_view>, 4>;
 Entries entries_of(const std::string& id, const std::optional<Job>& job) {
   Entries all;
   if (!job) return all;
@@ -106,6 +110,7 @@ Entries entries_of(const std::string& id, const std::optional<Job>& job) {
   // Where every node runs the job, another may need it when it is finished here: then until it is forgotten.
   if (!job->source.empty() && (job->state != State::finished || (!job->node.empty() && !job->once)))
     all[by_source] = {reference_key(id, *job), {}};
+  if (has_copies(*job)) all[by_copies] = {copied_key(id), {}};
   return all;
 }
 
@@ -153,8 +158,10 @@ Fold::Fold(Table& table, const Self& self) : m_table(table), m_self(self) {
   m_last_job = table.get(greatest_key).value_or("");
   auto folded = table.get(version_key);
   if (!folded || folded->size() != 12 || get_le<uint32_t>(*folded, 0) < fold_version ||
-      get_le<uint64_t>(*folded, 4) != m_position.end)
+      get_le<uint64_t>(*folded, 4) != m_position.end) {
     recount_first();
+    find_copied();
+  }
 }
 
 bool Fold::run(EventReader& reader, size_t most) {
@@ -227,10 +234,9 @@ std::optional<Event> Fold::without_former(const event::Copied& copied) {
 
 // A node is another store than before: none of the jobs that wait for their copies is there any more.
 void Fold::lose_copies(const std::string& node) {
-  std::vector<std::string> pending;
-  std::string cursor;
-  page('n', {}, SIZE_MAX, cursor, pending);
-  for (const auto& id : pending) {
+  std::vector<std::string> copied;
+  for (auto c = m_table.walk("u"); c->valid() && c->key()[0] == 'u'; c->next()) copied.emplace_back(c->key().substr(1));
+  for (const auto& id : copied) {
     const auto before = get(id);
     auto after = before;
     if (after && lose_copy(*after, node)) update(id, before, std::move(after), Line::stays);
@@ -387,6 +393,17 @@ void Fold::recount_first() {
       return true;
     });
   }
+  m_changed = true;
+}
+
+void Fold::find_copied() {
+  std::vector<std::string> old, pending;
+  for (auto c = m_table.walk("u"); c->valid() && c->key()[0] == 'u'; c->next()) old.emplace_back(c->key());
+  for (const auto& key : old) m_table.remove(key);
+  std::string cursor;
+  page('n', {}, SIZE_MAX, cursor, pending);
+  for (const auto& id : pending)
+    if (auto job = get(id); job && has_copies(*job)) m_table.put(copied_key(id), {});
   m_changed = true;
 }
 

@@ -21,6 +21,7 @@
 //   k <function> 0 <key>                     -> ID and when it stops to stand for that job (0: not yet finished)
 //   n <function> 0 <first LSN>               -> ID; pending
 //   o <node> 0 <first LSN>                   -> ID; held, by the node whose it is
+//   u <ID>                                   pending, and other nodes have it already
 //   p <function>                             -> when it was paused
 //   r <node>                                 -> what that node knows of this journal
 //   s <function>                             counters
@@ -54,7 +55,7 @@ namespace gq {
 // is then made anew. Processes of two versions may share an index, so new members of a job stand behind the old ones,
 // and may lack; and what a program of before does not keep in the index has to be made again where that has changed it:
 // recount_first() does so.
-inline constexpr uint32_t fold_version = 14;
+inline constexpr uint32_t fold_version = 15;
 
 // How far the journal has been folded, and the last record before that: it tells one journal from another.
 struct FoldPosition {
@@ -224,6 +225,7 @@ class Fold {
   Weight& weight_at(Lsn lsn);
   void put_weights();
   void recount_first();
+  void find_copied();
   Counters& counter(const std::string& function);
   Counters& changed_counter(const std::string& function);
   void trouble(Trouble::Kind kind, Lsn lsn, Lsn end, const std::string& id = {});
