@@ -1,5 +1,5 @@
-# relay.py LISTEN TARGET RATE [STALL]: carries connections to a local port, and so many bytes a second (0: all) from who connects to it. What comes
-# back stalls for so many seconds after each MB.
+# relay.py LISTEN TARGET RATE [STALL]: relays connections from one local port to another. It carries at most RATE bytes a second from
+# the clients (0: no limit). The bytes to the clients stall for STALL seconds after each MB.
 import socket, sys, threading, time
 
 listen, target, rate = map(int, sys.argv[1:4])
@@ -8,7 +8,7 @@ server = socket.socket()
 server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 server.bind(("127.0.0.1", listen))
 server.listen(64)
-lock, free_at = threading.Lock(), [time.monotonic()]  # one link, which all connections share
+lock, free_at = threading.Lock(), [time.monotonic()]  # all connections share one link
 
 
 def carry(source, sink, limited):

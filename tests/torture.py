@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Runs faults against the programs of gq, and judges what is left by what the outside saw (see faults/world.py).
+"""Runs faults against the programs of gq, and judges the result by what was visible from outside (see faults/world.py).
 
 usage: torture.py [--minutes M] [--seed S] [--only FAULT[,FAULT]] [--rounds N] [--long] [--list] [--soak] [--churn [--jobs N]]    (GQ_BUILD names the programs)
 
-Each fault runs once, in its short form, or with --long in its long one. With --minutes the long forms follow, in an order of chance, each with another seed, until the
-time is over; and each run takes the next of the builds that GQ_BUILDS names. A failure ends with the command that repeats it. --soak runs one worker for an hour, or
-for so many --minutes, under valgrind. --churn passes two million jobs, or N, through a store, of which one in a hundred stays, and watches the disk.
+Each fault runs once, in its short form, or with --long in its long form. With --minutes the long forms follow, in random
+order and each with another seed, until the time is over. Then each run takes the next of the builds that GQ_BUILDS names. The
+report of a failure ends with the command that repeats it. --soak runs one worker under valgrind for an hour, or for so many
+--minutes. --churn passes two million jobs, or N, through a store, keeps one in a hundred, and watches the disk.
 """
 import argparse, os, random, shutil, subprocess, sys, tempfile, time
 
@@ -41,17 +42,17 @@ FAULTS = {
     "snapshots": snapshots.snapshots,
     "database": database.database,
 }
-# Which calls a program makes, and what stands in its files, is the same on any disk: where root allows, these have their stores in
-# memory, where a sync takes no time.
+# These faults depend only on the calls that a program makes and on the bytes in its files, which are the same on any disk. As
+# root, they have their stores in memory, where a sync takes no time.
 IN_MEMORY = {"killed-at-calls", "failing-calls", "full-at-calls", "exhausted", "altered-bytes"}
-# A sanitizer needs memory, descriptors and the real clock itself.
+# A sanitizer itself needs memory, descriptors and the real clock.
 NOT_SANITIZED = {"exhausted", "clock"}
 
 
 def run_one(name, seed, options):
     print(f"{name} --seed {seed} [{os.path.basename(os.environ['GQ_BUILD'])}] ...", end=" ", flush=True)
     if name in NOT_SANITIZED and sanitized():
-        print("left out: not with a sanitizer")
+        print("skipped: it does not work with a sanitizer")
         return True
     start = time.monotonic()
     directory = tempfile.mkdtemp(prefix="gq-torture.")
@@ -97,7 +98,7 @@ def main():
         return 0 if run_one("churn", args.seed, {"jobs": args.jobs}) else 1
     names = args.only.split(",")
     if unknown := [n for n in names if n not in FAULTS]:
-        parser.error(f"no such fault: {', '.join(unknown)} (--list tells which there are)")
+        parser.error(f"no such fault: {', '.join(unknown)} (--list prints all faults)")
     options = {"rounds": args.rounds} if args.rounds else {}
     seeds = random.Random(args.seed)
     ok = True

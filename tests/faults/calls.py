@@ -1,5 +1,5 @@
-"""Each program is ended, or told of an error, at the n-th call of each system call that matters, n from 1 until the program
-ends by itself. The short form takes a sample of n, another one with each seed; of programs with sanitizers, one n.
+"""Each program is killed, or gets an error, at its n-th call of each system call that matters, with n from 1 until the program
+ends without having met the fault. The short form takes a sample of n that depends on the seed; with sanitizers, one n.
 """
 import collections, itertools, os, random, re, shutil, signal, subprocess, tempfile, time
 
@@ -10,7 +10,7 @@ READS = ("read", "pread64")
 MAKES = ("openat", "flock", "clone3,vfork,clone", "memfd_create", "pipe2")
 MAKES_LARGER = ("write", "pwrite64", "rename,renameat,renameat2", "link,linkat", "ftruncate", "fallocate", "mkdir,mkdirat", "openat")
 KILL = "signal=SIGKILL"
-# A job in the middle of each of these is unknown, at the worst.
+# After each of these exit codes, the state of an unfinished job is at worst unknown.
 MAY_END = (0, 65, 66, 69, 74, 75, 78, 124, 127)  # 124: told to stop by timeout(1); 127: the linker could not read a library
 
 
@@ -27,20 +27,20 @@ def enqueue_served(w, wrap):
 
 
 def intake(w, wrap):
-    """The victim is a worker that only queues; a gq-enqueue sends to it, and then it is told to stop."""
+    """The victim is a worker that only queues. A gq-enqueue sends to it, and then SIGTERM stops the worker."""
     w.gearmand()
     p = w.spawn("victim", "gq-worker", "-f", FUNCTION, "--queue-only", wrap=wrap)
     wait_until(lambda: w.served() or p.poll() is not None, 3)
     if p.poll() is None:
         b = w.enqueue("sender", [0, 10, 70000, 5], "--timeout", "1s")
         w.wait(b.process, codes=(0, 69, 75))
-        for pid in children(p) or [p.pid]:  # strace(1) runs it as a child, prlimit(1) becomes it
+        for pid in children(p) or [p.pid]:  # strace(1) runs the victim as a child, prlimit(1) becomes the victim
             os.kill(pid, signal.SIGTERM)
     return p
 
 
 def replica(w, wrap):
-    """The victim keeps what another node of its group accepts, and answers for it."""
+    """The victim stores the jobs that another node of its group accepts, and acknowledges them."""
     w.gearmand()
     origin = w.dir / "origin"
     for name, store in ("rep_1", origin), ("rep_2", w.store):
@@ -82,7 +82,7 @@ def stream(w, wrap):
 
 
 def change(w, wrap):
-    """A person drops a job and kicks another, while nobody works."""
+    """A user drops a job and kicks another one, while no worker runs."""
     prepared(w)
     w.run("gq-worker", "--local", "--drain", "-f", FUNCTION, "--", "sh", "-c", "exit 100")
     ids = [id for b in w.batches for id in b.printed()]
@@ -98,13 +98,13 @@ def rebuild(w, wrap):
 
 
 def clean(w, wrap):
-    """Most of what the victim finds is garbage; some of it is not."""
+    """Most of the journal that the victim cleans is garbage, and some of it is live."""
     w.wait(w.enqueue("prepare", [10] * 40, "--local").process)
     w.settings(segment_size="4K", clean_after="0s", remember=w.random.choice(["0s", "1h"]))
     w.work_off()
     prepared(w)
     w.wait(w.enqueue("prepare", [3000] * 3, "--local").process)
-    # What crashes left.
+    # A blob that a crash left.
     orphan = w.store / "blobs/ZZ/01HZZZZZZZZZZZZZZZZZZZZZZZ"
     orphan.parent.mkdir(exist_ok=True)
     orphan.write_bytes(b"x" * 70000)
@@ -118,24 +118,24 @@ def snapshot(w, wrap):
     w.run("gq-snapshot", "create", snapshots)
 
     def after():
-        # Whatever is there is whole.
+        # Each snapshot that is there is whole.
         w.run("gq-snapshot", "verify", snapshots)
         for n, line in enumerate(w.output("gq-snapshot", "list", snapshots)[1].splitlines()):
             w.run("gq-snapshot", "restore", snapshots / line.split("\t")[0], "--store", w.dir / f"restored.{n}")
             w.run("gq-inspect", "check", "--store", w.dir / f"restored.{n}")
-        # prune leaves what is younger than an hour, by its name.
+        # prune keeps a directory that is younger than an hour by its name, so each gets an older name.
         for n, left in enumerate(snapshots.glob("tmp.*")):
             left.rename(snapshots / f"tmp.01HZZZZZZZZZZZZZZZZZZZZZ{n:02}")
         w.run("gq-snapshot", "prune", snapshots, "--keep-last", 1)
-        w.expect(len(list(snapshots.iterdir())) == 1, "what a maker left that died is not removed")
+        w.expect(len(list(snapshots.iterdir())) == 1, "prune does not remove what a killed gq-snapshot create left")
     w.after = after
     return w.spawn("victim", "gq-snapshot", "create", snapshots, wrap=wrap)
 
 
 def restore(w, wrap):
-    """What is restored has all that was acknowledged before."""
+    """The restored store has all jobs that were acknowledged before the snapshot."""
     prepared(w, leave_running=True)
-    # A store elsewhere knows of no command that outlived its worker here.
+    # The restored store does not know of a command that outlived its worker here.
     w.expect(wait_until(lambda: subprocess.run(["pgrep", "-f", str(w.command)], stdout=subprocess.DEVNULL).returncode), "a command does not end")
     w.run("gq-snapshot", "create", w.dir / "snapshots")
 
@@ -166,8 +166,8 @@ PROGRAMS = {"enqueue --local": enqueue_local, "enqueue": enqueue_served, "worker
 
 
 def one(directory, seed, program, wrap, kills=False, met=lambda code: True, may_end=MAY_END):
-    """One run of one program behind `wrap`; the world it leaves, with what was wrong. `kills`: the program is ended by the
-    fault when that is met."""
+    """Runs one program behind `wrap`, and returns the World with its problems. `kills`: the fault ends the program that
+    meets it."""
     w = World(directory, seed)
     try:
         p = PROGRAMS[program](w, wrap)
@@ -190,7 +190,7 @@ def one(directory, seed, program, wrap, kills=False, met=lambda code: True, may_
             w.work_off(seconds=30)
             w.oracle()
         else:
-            w.expect(not any(b.printed() for b in w.batches), "a store without gq.json, and jobs were acknowledged")
+            w.expect(not any(b.printed() for b in w.batches), "jobs were acknowledged, but the store has no gq.json")
         return w
     finally:
         w.end_all()
@@ -198,18 +198,18 @@ def one(directory, seed, program, wrap, kills=False, met=lambda code: True, may_
 
 def one_call(directory, seed, program, call, injection, n):
     trace = directory + ".trace"
-    # Detached at execve: only the program itself meets the fault, not its commands.
+    # strace detaches at execve, so that only the program itself meets the fault, not its commands.
     wrap = ["strace", "-f", "-b", "execve", "-o", trace, "-e", f"trace={call}", "-e", f"inject={call}:{injection}:when={n}"]
     kills = injection == KILL
-    # Tokyo Cabinet crashes where what it does last in a close fails: unlink its log. (gq has unlinked that before, so that the disk
-    # would have to fail in between.) Nothing may be lost by it.
+    # Tokyo Cabinet crashes if the last call of a close fails, which unlinks its log. (gq has unlinked the log before, so that the
+    # disk would have to fail in between.) The crash may not lose anything.
     may_end = MAY_END + ((-signal.SIGSEGV,) if call == "unlink,unlinkat" else ())
     return one(directory, seed, program, wrap, kills,
                lambda code: "(INJECTED)" in open(trace).read() or (kills and code in (-9, 137)), may_end)
 
 
 def count_calls(directory, seed, program, calls):
-    """How often a thread of the program makes each of these when nothing fails: as strace(1) counts, for each name by itself."""
+    """How often a thread of the program makes each of these calls when nothing fails. As strace(1), it counts each name by itself."""
     trace = directory + ".trace"
     w = one(directory, seed, program, ["strace", "-f", "-b", "execve", "-o", trace, "-e", "trace=" + ",".join(calls)])
     each = collections.Counter(re.findall(r"^(\d+) +(\w+)\(", open(trace, errors="replace").read(), re.M))
@@ -222,7 +222,7 @@ def count_calls(directory, seed, program, calls):
 
 
 def spread(random, most):
-    """One n of each of 1 to 2, 3 to 34, 35 to 594, ... up to the most."""
+    """One n from each of the ranges 1 to 2, 3 to 34, 35 to 594, ... up to `most`."""
     low, width = 1, 2
     while low <= most:
         yield low + int(random.random() * min(width, most - low + 1))
@@ -236,16 +236,16 @@ def sample(random, most):
 
 
 def sweep(directory, seed, calls, injections, short=True, **_):
-    """Every program, call and injection (in short: one of them); returns the first world in which something was wrong."""
+    """Tries every program, call and injection (the short form: one injection), up to the first problem."""
     met = tries = 0
     summary = World(os.path.join(directory, "summary"), seed)
     if sanitized() and KILL not in injections:
-        calls = [c for c in calls if c not in ("write", "read", "pipe2", "openat")]  # the sanitizers' own do not stand it
+        calls = [c for c in calls if c not in ("write", "read", "pipe2", "openat")]  # the sanitizers' own calls of these may not fail
     for program in PROGRAMS:
         with tempfile.TemporaryDirectory(dir=directory) as d:
             w, most = count_calls(os.path.join(d, "w"), seed, program, calls)
             if w.problems:
-                summary.problems += [f"{program}, where nothing fails: {p}" for p in w.problems]
+                summary.problems += [f"{program}, without a fault: {p}" for p in w.problems]
                 return summary, ""
         for call in calls:
             rng = random.Random(f"{seed} {program} {call}")
@@ -262,7 +262,7 @@ def sweep(directory, seed, calls, injections, short=True, **_):
                             return summary, ""
                     if not short and not w.met:
                         break
-    summary.expect(met > tries // 2, f"of {tries} faults only {met} were met")
+    summary.expect(met > tries // 2, f"the programs met only {met} of {tries} faults")
     return summary, f"{met} faults met"
 
 

@@ -1,5 +1,5 @@
-"""A day's work in a short time: many jobs pass through a store, one in a hundred stays. What is on the disk stays below twice what is
-needed and two segments; the index below four times what is in it and a bit."""
+"""A day's work in a short time: many jobs pass through a store, and one in a hundred stays. The store's size on disk stays below twice
+its live data and two segments. The index stays below four times its content and a constant."""
 import os, json
 
 from .world import World
@@ -13,7 +13,7 @@ while header := jobs.readline():
     answers.flush()
 '''
 ROUNDS = 20
-LARGE = 1_000_000  # from here on segments have their usual size
+LARGE = 1_000_000  # with so many jobs, segments have their usual size
 
 
 def churn(directory, seed, jobs, **_):

@@ -1,4 +1,4 @@
-"""The journal is cleaned while all that can happen to a job happens, and the cleaner is killed at calls that it makes."""
+"""The journal is cleaned while every kind of event happens to jobs, and the cleaner is killed at some of its calls."""
 import os
 
 from .world import FUNCTION, World
@@ -9,7 +9,7 @@ WRITES = "pwrite64,write,fsync,fdatasync,rename,renameat,renameat2,unlink,unlink
 def cleaning(directory, seed, short=True, rounds=None, **_):
     w = World(os.path.join(directory, "w"), seed)
     remembers = w.random.random() < 0.5
-    # A command that fails now and then, dies, or keeps its workload.
+    # A command that now and then fails or kills itself.
     ledger = w.command.readlink()
     w.command.unlink()
     w.command.write_text(f"#!/bin/sh\ncase $(($(od -An -N1 -tu1 /dev/urandom) % 9)) in 0) exit 1 ;; 1) kill -9 $$ ;; esac\nexec {ledger}\n")
@@ -27,7 +27,7 @@ def cleaning(directory, seed, short=True, rounds=None, **_):
         return batch
 
     def key(key_):
-        # The same key and workload is one job while its window lasts, whatever has been cleaned since.
+        # The same key and workload is one job while its window lasts, whatever was cleaned since.
         code, text = w.output("gq-enqueue", "other", "--local", "--key", key_, "--key-window", "1h", codes=(0,))
         first = keyed.setdefault(key_, text)
         w.expect(text == first, f"the key {key_} stood for {first.strip()}, and now for {text.strip()}")
@@ -39,12 +39,12 @@ def cleaning(directory, seed, short=True, rounds=None, **_):
         return out.read_bytes()
 
     def brief_key():
-        # A key that soon stands for nothing: then the next one is a job of its own, which must not be taken for the one before.
+        # A key whose window ends soon. The next job with that key is another job, and must not be taken for the one before.
         code, text = w.output("gq-enqueue", "other", "--local", "--key", w.random.choice("xy"), "--key-window", w.random.choice(["0s", "100ms"]))
         others.add(text.strip())
 
     def twice():
-        # Further adds of all that there is.
+        # The journal gets another add of each job.
         with open(w.dir / "stream", "wb") as out:
             w.run("gq-snapshot", "export", stdout=out)
         with open(w.dir / "stream", "rb") as in_:
@@ -84,7 +84,7 @@ def cleaning(directory, seed, short=True, rounds=None, **_):
         w.run("gq-flush", "-f", "other", "--", "sh", "-c", f'echo "$GQ_JOB_ID" >>{w.dir}/others')
 
     def fails():
-        # What is known of these stands in records that only say how they failed.
+        # The state of these jobs is only in the records of their failures.
         _, text = w.output("gq-enqueue", "bad", "--local", codes=(0,))
         most = w.random.choice([1, 2])
         w.run("gq-flush", "-q", "-f", "bad", "--max-attempts", str(most), "--backoff", "1h", "--", "false")

@@ -1,5 +1,5 @@
-"""The store in a database: its helpers are killed, too, and now and then the machine starts again, so that nothing is left of the
-copy. SQLite stands for all, since what is said of them is what gq-store-test asks.
+"""The store is in a database. Its helpers are killed, too, and now and then the machine reboots, so that nothing is left of the
+copy. SQLite stands for all databases, since gq-store-test tests what gq requires of any of them.
 """
 import os, pathlib, shutil, signal, subprocess, time
 
@@ -39,7 +39,7 @@ def meanwhile(w):
 
 
 def restart(w):
-    """All processes end at once, and what nobody has synced is gone: that is all of the copy."""
+    """A reboot: all processes end, and unsynced files are gone, which are all files of the copy."""
     for name in list(w.running):
         w.kill(name)
     for pid in helpers(w):

@@ -1,4 +1,4 @@
-"""The disk: a power cut at random moments under load (and during what follows it), and a disk that is full."""
+"""The disk: power cuts at random moments under load (and during the recovery), and a full disk."""
 import os, pathlib, subprocess, time
 
 from .world import World, wait_until
@@ -37,11 +37,11 @@ class Disk:
             try:
                 os.utime(self.mount_point)
                 return True
-            except OSError:  # a mount namespace that was made meanwhile still has the one that was shut down
+            except OSError:  # a mount namespace that was created meanwhile still has the file system that was shut down
                 self.unmount()
                 return False
         if not wait_until(works, 60):
-            raise RuntimeError(f"{self.mount_point} was shut down, and is not mounted anew")
+            raise RuntimeError(f"{self.mount_point} was shut down, and cannot be mounted again")
 
     def unmount(self):
         # A command that outlived its worker may still hold a file.
@@ -50,7 +50,7 @@ class Disk:
             raise RuntimeError(f"{self.mount_point} is not unmounted: in use by {self.holders()}")
 
     def holders(self):
-        """The processes that have a file of this file system open or mapped, or work in it."""
+        """The processes that have a file of this file system open or mapped, or their working directory in it."""
         found = []
         for process in pathlib.Path("/proc").glob("[0-9]*"):
             try:
@@ -58,11 +58,11 @@ class Disk:
                 if str(self.mount_point) in (process / "maps").read_text() or any(link.startswith(str(self.mount_point)) for link in links):
                     found.append(f"{process.name} ({(process / 'cmdline').read_text().replace(chr(0), ' ').strip()}, {(process / 'wchan').read_text()})")
             except OSError:
-                pass  # it has ended
+                pass  # the process has ended
         return found
 
     def cut_power(self):
-        """Nothing that is not on the disk by now gets there any more."""
+        """From now on nothing more reaches the disk."""
         subprocess.run(["xfs_io", "-x", "-c", "shutdown", str(self.mount_point)], check=True, stdout=subprocess.DEVNULL)
 
 
@@ -79,7 +79,7 @@ def load(w):
 
 
 def on_disks(directory, seed, disks, body, check=(0,)):
-    """Runs body(world, disk) on a world whose store is on each of these file systems, (kind, megabytes), and asks the oracle."""
+    """For each file system, (kind, megabytes): runs body(world, disk) on a World whose store is there, and asks the oracle."""
     said = []
     for kind, size in disks:
         d = os.path.join(directory, kind)
@@ -115,7 +115,7 @@ def power_cut(directory, seed, short=True, rounds=None, **_):
         for round in range(rounds or (6 if short else 40)):
             load(w)
             time.sleep(w.random.choice((0.02, 0.2, 1.0)) * w.random.random())
-            if w.random.random() < 0.3:  # while the index is made anew
+            if w.random.random() < 0.3:  # while the index is rebuilt
                 (w.store / "index.seal").unlink(missing_ok=True)
                 w.spawn("rebuild", "gq-inspect", "stats")
                 time.sleep(0.05 * w.random.random())
@@ -128,7 +128,7 @@ def power_cut(directory, seed, short=True, rounds=None, **_):
 
 
 def failing_syncs(directory, seed, short=True, rounds=None, **_):
-    """Syncs fail from some call on, and then the power goes: what is acknowledged after that is not there after the cut."""
+    """Syncs fail from some call on, and then the power goes: a job that is acknowledged after that would be lost."""
     def body(w, disk):
         w.gearmand()
         for _ in range(rounds or (6 if short else 40)):
@@ -146,7 +146,7 @@ def failing_syncs(directory, seed, short=True, rounds=None, **_):
                 w.wait(b.process, codes=(0, 69, 74, 75))
             cut(w, disk)
 
-    # The bytes whose sync failed may be gone; gq-inspect check says so.
+    # Bytes whose sync failed may be gone. gq-inspect check reports that.
     return on_disks(directory, seed, [("ext4", 320), ("xfs", 320)], body, check=(0, 1))
 
 
@@ -156,7 +156,7 @@ def full(directory, seed, short=True, **_):
         w.gearmand()
         worker = w.worker("worker", "-j", 4)
         wait_until(w.served)
-        for round in range(2 if short else 5):  # the journal stays, so that each has less room
+        for round in range(2 if short else 5):  # the journal stays, so that each round has less room
             # Fills the disk with jobs, and then to the last byte.
             blocked = w.worker("slow", "--local", "-j", 20, env={"COMMAND_SECONDS": "1.5"})
             refused = 0
@@ -173,7 +173,7 @@ def full(directory, seed, short=True, **_):
             fill(filler)
             for options in ["--local"], ["--timeout", "1s"]:
                 b = w.enqueue("refused", [60000], *options)
-                w.expect(w.wait(b.process, codes=(74, 75)) and not b.printed(), "a full disk, and a job was taken")
+                w.expect(w.wait(b.process, codes=(74, 75)) and not b.printed(), "a job was accepted although the disk was full")
             w.expect(w.alive("worker") and w.alive("slow"), "a worker ended because the disk was full")
             filler.unlink(missing_ok=True)
             slow = w.running["slow"]

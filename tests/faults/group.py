@@ -1,9 +1,10 @@
-"""Three nodes of a replication group and two Gearman servers, each a host of its own (a network namespace) where root allows, and
-what can happen to them.
+"""Faults in a replication group of three nodes with two Gearman servers. As root, each of these is a host of its own, which is a
+network namespace.
 
-Right is, besides what the oracle of one store says: every acknowledged job ran to its end on a node, although K - 1 stores may
-have been destroyed after the answer; where jobs run everywhere, on each node that was not wiped; where they run once, those that ran on more than one node
-are counted; on one node none ran twice at the same time; and when all debts are paid, all nodes have the same unfinished jobs.
+Besides the rules of one store (see world.py), these must hold. Every acknowledged job has run to its end on a node, although
+K - 1 stores may have been destroyed after the answer. If jobs run everywhere, it has run on each node that was not wiped. If
+jobs run once, jobs that ran on more than one node are counted. On one node no job runs twice at the same time. When nothing is
+owed any more, all nodes have the same unfinished jobs.
 """
 import concurrent.futures, itertools, json, os, random, secrets, shutil, signal, subprocess, threading, time
 
@@ -19,7 +20,7 @@ def ip(*argv, ns=None, check=True):
 
 
 class Network:
-    """Hosts on one bridge, in namespaces of their own; without root, names for loopback."""
+    """Hosts on one bridge, each in a network namespace of its own. Without root, all hosts are loopback."""
     numbers = itertools.count(1)
 
     def __init__(self, hosts, real=True):
@@ -44,7 +45,7 @@ class Network:
         return f"{self.prefix}-{host}"
 
     def on(self, host):
-        """What to put before a command to have it run there."""
+        """The words before a command that make it run on that host."""
         return ("ip", "netns", "exec", self.ns(host)) if self.real else ()
 
     def cut(self, host, down=True):
@@ -52,7 +53,7 @@ class Network:
             ip("link", "set", f"p-{host}", "down" if down else "up", ns=self.hub)
 
     def cut_one_way(self, host, to, down=True):
-        """What the host sends there goes to a hardware address that nobody has."""
+        """Packets of the host to that address go to a hardware address that no host has."""
         if self.real and down:
             ip("neigh", "replace", self.address[to], "lladdr", "02:00:00:00:00:99", "dev", "eth", "nud", "permanent", ns=self.ns(host))
         elif self.real:
@@ -66,7 +67,7 @@ class Network:
 
 class Group:
     def __init__(self, directory, seed, policy, auth=None, hosts=True):
-        """With keys or without; by chance where it is not said. Without `hosts` all is on loopback."""
+        """`auth`: with keys or without; None: at random. Without `hosts` everything is on loopback."""
         self.net = Network([*NODES, "client", "g1", "g2"], hosts)
         self.policy, self.times = policy, TIMES
         self.servers = {g: free_port() for g in ("g1", "g2")}
@@ -126,14 +127,14 @@ class Group:
         return [id for b in self.client.batches for id in b.printed()]
 
     def paid(self):
-        """Nobody owes anything, and only the delayed jobs are left, on every node."""
+        """No node owes anything, and only the delayed jobs are left, on every node."""
         lives = []
         for n in NODES:
             lines = self.stats(n)
             if not lines or any(l.get("owed") for l in lines) or any(l.get("pending") or l.get("queued") or l.get("running") for l in lines):
                 return False
             lives.append(self.live(n))
-        # One without a due time is still to be run, wherever it is held.
+        # A job without a due time has still to run, even if it is held.
         return lives[0] == lives[1] == lives[2] and lives[0] is not None and all(job[5] for job in lives[0])
 
     def live(self, name):
@@ -142,7 +143,7 @@ class Group:
         return sorted([j.get(k) for k in keys] for j in map(json.loads, text.splitlines())) if code == 0 else None
 
     def judge(self):
-        """The line of the oracle."""
+        """Adds the problems, and returns how many jobs were acknowledged and how many ran on several nodes."""
         problems = self.client.problems
         if not wait_until(self.paid, 60):
             for n in NODES:
@@ -197,7 +198,7 @@ class Group:
         self.net.close()
 
 
-# Each fault is made while jobs are submitted: before() what has to be set up, during() what happens, after() what mends it.
+# Each fault happens while jobs are submitted: before() sets it up, during() makes it happen.
 
 def nothing(g):
     pass
@@ -271,7 +272,7 @@ def fill_disk(g):
 
 
 def destroy_after_answer(g):
-    """K - 1 stores are gone as soon as the client has its answer."""
+    """K - 1 stores are destroyed as soon as the client has its answer."""
     for b in g.client.batches:
         g.client.wait(b.process, codes=(0, 75))
     name = g.random.choice(NODES)
@@ -310,7 +311,7 @@ def two_of_one_name(g):
     g.extra.append(impostor)
     impostor.spawn("worker", "gq-worker", "-f", "other", *TIMES, *g.auth, "--", "true", wrap=g.net.on("rep_3"))
     time.sleep(g.random.uniform(1, 3))
-    # What it was told meanwhile, the one whose name it took is not told again when it has run.
+    # Jobs that the impostor was told meanwhile are not told again to the real node when they have run.
     g.wiped.add("rep_3")
     impostor.kill("worker")
     time.sleep(2.5)
@@ -358,17 +359,17 @@ def one_round(directory, seed, kind, policy):
         fault.result()
         acknowledged, doubled = g.judge()
         if kind == "no fault" and doubled:
-            g.client.wrong(f"{doubled} jobs ran more than once, and there was no fault")
+            g.client.wrong(f"{doubled} jobs ran more than once although there was no fault")
         return g.client, acknowledged, doubled
     finally:
         g.close()
 
 
 def group(directory, seed, short=True, rounds=None, kinds=None, **_):
-    """Rounds of each fault, several groups at a time: they mostly wait."""
+    """Rounds of each fault. Several groups run at a time, because they mostly wait."""
     seeds = random.Random(seed)
     todo = [(kind, ("all", "once")[n % 2], seeds.randrange(1 << 32)) for n in range(rounds or (2 if short else 20)) for kind in (kinds or ROUNDS)]
-    if sanitized():  # which needs the real clock itself
+    if sanitized():  # a sanitizer itself needs the real clock
         todo = [t for t in todo if t[0] != "clocks apart"]
     total = World(os.path.join(directory, "total"), seed)
     lock, acknowledged, doubles = threading.Lock(), [0], {}

@@ -5,7 +5,7 @@ from .world import World
 
 
 def kill(directory, seed, rounds=50, prepare=None, meanwhile=None, **_):
-    """With `prepare` and `meanwhile` for what else is to be done, with the world, before it begins and in each round."""
+    """Calls `prepare` with the World before the first round, and `meanwhile` in each round."""
     w = World(directory, seed, seconds="0.02")
     try:
         if prepare:
@@ -39,7 +39,7 @@ def kill(directory, seed, rounds=50, prepare=None, meanwhile=None, **_):
                 w.running[name].terminate()
                 w.wait(w.running[name])
         if w.alive("flush"):
-            w.wait(w.running["flush"], seconds=300)  # it may have a thousand jobs to run, on a disk that others use
+            w.wait(w.running["flush"], seconds=300)  # gq-flush may have to run a thousand jobs on a busy disk
         w.work_off()
         w.kill("gearmand")
         return w, w.oracle()

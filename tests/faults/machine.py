@@ -1,5 +1,5 @@
-"""The machine: descriptors, memory and processes run out, the clock jumps, pids come again, the store cannot be written or is
-another machine's."""
+"""The machine: descriptors, memory and processes run out, the clock jumps, pids are reused, and the store cannot be written or is
+on a network file system."""
 import concurrent.futures, os, pathlib, subprocess, tempfile, time
 
 from . import calls
@@ -7,8 +7,8 @@ from .world import at_time, World
 
 
 def exhausted(directory, seed, short=True, **_):
-    """Descriptors and memory run out, and a process cannot be made, in every program: it ends or goes on, says why, and nothing
-    is lost."""
+    """In every program descriptors or memory run out, or no process can be created. The program ends or goes on, says why, and
+    loses nothing."""
     step = 10 if short else 1
     limits = [["prlimit", f"--nofile={n}"] for n in range(4, 40, step)]
     limits += [["prlimit", f"--as={n << 20}"] for n in range(10, 130, 8 * step)]
@@ -16,11 +16,11 @@ def exhausted(directory, seed, short=True, **_):
 
     def at_limit(program, wrap):
         with tempfile.TemporaryDirectory(dir=directory) as d:
-            # A worker waits for better times, as it does for a full disk, until it is told to stop.
+            # A worker waits and retries, as on a full disk, until SIGTERM stops it.
             w = calls.one(os.path.join(d, "w"), seed, program, ["timeout", "-k", "10", "3", *wrap])
             return [f"{program}, {' '.join(wrap)}: {p}" for p in w.problems]
 
-    # Several at a time: most of them wait.
+    # Several run at a time, because most of them wait.
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         runs = [pool.submit(at_limit, program, wrap) for program in calls.PROGRAMS for wrap in limits]
     for run in runs:
@@ -29,7 +29,7 @@ def exhausted(directory, seed, short=True, **_):
 
 
 def clock(directory, seed, short=True, **_):
-    """Each program lives in a time of its own, from two years ago to two years ahead."""
+    """Each program has a clock of its own, from two years behind to two years ahead."""
     w = World(directory, seed, seconds="0.01")
     try:
         w.gearmand()
@@ -54,7 +54,7 @@ def clock(directory, seed, short=True, **_):
 
 
 def pids(directory, seed, short=True, **_):
-    """In a pid namespace where the next process gets the pid of the worker that was killed, or of its command."""
+    """In a pid namespace, the next process gets the pid of the worker that was killed, or of its command."""
     w = World(directory, seed, seconds="0.3")
     w.wait(w.enqueue("local", [10] * 6, "--local").process)
     script = f"""
@@ -68,7 +68,7 @@ def pids(directory, seed, short=True, **_):
         [ $same = $victim ] || echo "the pid was not the same: $victim $same" >&2
         echo $((victim + 1)) >/proc/sys/kernel/ns_last_pid
         gq-flush {' '.join(w.work)} -- {w.command}
-        kill $same; wait $same || [ $? = 143 ]  # it may not have come to its signals yet
+        kill $same; wait $same || [ $? = 143 ]  # the worker may not have set up its signal handlers yet
       done"""
     try:
         w.run("unshare", "-pf", "--mount-proc", "sh", "-c", script)
@@ -81,7 +81,7 @@ def pids(directory, seed, short=True, **_):
 
 
 def refused(directory, seed, short=True, **_):
-    """A store that cannot be written, and one that other machines could write to: each program says so and leaves it as it was."""
+    """On a read-only store and on one that other machines could write to, each program says so and changes nothing."""
     w = World(directory, seed)
     ways = 0
     try:
@@ -104,7 +104,7 @@ def refused(directory, seed, short=True, **_):
         finally:
             subprocess.run(["umount", str(w.store)], check=True)
         w.expect(files() == before, "a read-only store was changed")
-        # What statfs(2) says of a store on NFS, on a cluster file system, or over FUSE.
+        # The types that statfs(2) reports for NFS, cluster file systems, FUSE and SMB.
         for magic in "6969", "7461636f", "65735546", "01161970", "fe534d42":
             f_type = bytes.fromhex(magic.zfill(8))[::-1].hex()
             for name, argv in programs.items():

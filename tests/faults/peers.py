@@ -1,7 +1,7 @@
-"""The same faults against gq and its peers: how many of the jobs that each acknowledged are gone afterwards.
+"""The same faults against gq and other job servers: how many of the jobs that each has acknowledged are lost.
 
-Clients submit jobs, one at a time on each of eight connections, until the fault has come; then the server is started again on
-what is left, and asked for the jobs that it has. Nothing is run. Only what was acknowledged before the fault counts.
+Clients submit jobs, one at a time on each of eight connections, until the fault happens. Then the server is started again on
+the remaining files, and asked for its jobs. No job is run. Only jobs that were acknowledged before the fault count.
 """
 import argparse, json, os, pathlib, random, signal, socket, struct, subprocess, sys, tempfile, threading, time
 
@@ -87,7 +87,7 @@ class GearmandSqlite:
                 directory / "queue"]
 
     def submit(self, c, job):
-        c.packet(18, b"f", job[:20], job)  # SUBMIT_JOB_BG, its unique the job's own number
+        c.packet(18, b"f", job[:20], job)  # SUBMIT_JOB_BG; the unique is the job's own number
         return c.answer()[0] == 8 and job
 
     def jobs(self, c):
@@ -103,7 +103,7 @@ class GearmandSqlite:
 
 
 class Gq:
-    """As a worker that only queues, behind a gearmand that is left alone: it is the worker's disk that is at stake."""
+    """A worker that only queues, behind a gearmand without faults: the test is about the worker's disk."""
     name = "gq"
 
     def argv(self, directory, port):
@@ -113,7 +113,7 @@ class Gq:
         return ["gq-worker", "-f", "f", "--queue-only", "--store", self.store, "--servers", f"127.0.0.1:{port}"]
 
     def submit(self, c, job):
-        c.packet(7, b"f", b"", job)  # SUBMIT_JOB: in the foreground, raw
+        c.packet(7, b"f", b"", job)  # SUBMIT_JOB: a raw job in the foreground
         while True:
             command, body = c.answer()
             if command == 13:
@@ -132,7 +132,7 @@ PEERS = {"gq": Gq, "redis": Redis, "beanstalkd": Beanstalkd, "gearmand": Gearman
 
 
 class Trial:
-    """One server on one directory, and the jobs it has acknowledged."""
+    """One server on one directory, and the jobs that it has acknowledged."""
 
     def __init__(self, peer, directory, rng):
         self.peer, self.directory, self.rng = peer, pathlib.Path(directory), rng
@@ -187,7 +187,7 @@ class Trial:
             self.frozen = True
 
     def lost(self):
-        """How many acknowledged jobs the server does not have, started again on what is left."""
+        """Starts the server again on the remaining files, and returns how many acknowledged jobs it does not have."""
         try:
             if not isinstance(self.peer, Gq):
                 self.start()
@@ -196,12 +196,12 @@ class Trial:
             while left is None:
                 try:
                     left = set(self.peer.jobs(Connection(self.port)))
-                except OSError:  # it may be loading still
+                except OSError:  # the server may still be loading
                     if time.monotonic() > end:
                         raise RuntimeError
                     time.sleep(0.1)
         except RuntimeError:
-            return len(self.acknowledged)  # it does not start on what is left
+            return len(self.acknowledged)  # the server does not start on the remaining files
         finally:
             self.kill()
         return len(self.acknowledged - left)
@@ -215,7 +215,7 @@ class Trial:
             self.peer.gearmand.wait()
 
 
-# Each fault is made on a directory of its own; `disk` is its file system, `t` the trial.
+# Each fault happens on a directory of its own; `disk` is its file system, `t` the trial.
 def killed(t, disk):
     t.start()
     t.load()
@@ -240,7 +240,7 @@ def cut(t, disk):
 
 
 def failing_sync(t, disk):
-    """From some call on fdatasync and fsync fail, and after a moment the power goes: what was acknowledged after that was a lie."""
+    """From some call on fdatasync and fsync fail, and after a moment the power goes. A job that was acknowledged in between is lost."""
     t.start(["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync,sync_file_range", "-e",
              f"inject=fdatasync,fsync:error=EIO:when={t.rng.randint(5, 200)}+"])
     t.load()
@@ -248,7 +248,7 @@ def failing_sync(t, disk):
 
 
 def full(t, disk):
-    """The disk fills up with jobs, and stays full for a second; then there is room again."""
+    """The disk fills up with jobs, stays full for a second, and then has room again."""
     ballast = t.directory.parent / "ballast"
     ballast.write_bytes(bytes(8 << 20))
     t.start()
@@ -264,7 +264,7 @@ FAULTS = {"kill -9": killed, "power cut": power_cut, "failing fsync, then power 
 
 
 def table(rounds, seed, names):
-    """Runs all, and prints the table of the README."""
+    """Runs all faults, and prints the table for the README."""
     rng = random.Random(seed)
     print("| acknowledged jobs lost | " + " | ".join(FAULTS) + " |")
     print("|---|" + "---|" * len(FAULTS))

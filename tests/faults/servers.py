@@ -1,11 +1,11 @@
-"""gearmand: killed, stopped, restarted empty, two of one host name, and a network that breaks off in mid-packet or garbles."""
+"""gearmand is killed, stopped, restarted empty, and shares its host name with another one; the network cuts and garbles packets."""
 import os, random, select, signal, socket, struct, threading, time
 
 from .world import World, free_port, wait_until
 
 
 class Proxy(threading.Thread):
-    """Stands between the programs and a gearmand. With `evil` set it cuts connections in mid-packet, garbles and delays."""
+    """A relay between the programs and a gearmand. With `evil` set it cuts connections in mid-packet, garbles and delays."""
 
     def __init__(self, target, seed):
         super().__init__(daemon=True)
@@ -35,7 +35,7 @@ class Proxy(threading.Thread):
                     data = s.recv(65536)
                     what = self.random.random() if self.evil else 1
                     if data and what < 0.03:
-                        data = data[:self.random.randrange(len(data))]  # and then nothing
+                        data = data[:self.random.randrange(len(data))]  # and then the connection is silent
                     elif data and what < 0.05:
                         at = self.random.randrange(len(data))
                         data = data[:at] + self.random.randbytes(self.random.randint(1, 40)) + data[at:]
@@ -64,7 +64,7 @@ def packet(command, *args, data=None):
 
 
 def nonsense(rng):
-    """Packets that a server sends, at the wrong time and about jobs that do not exist; or no packets at all."""
+    """Packets of a server at the wrong time and about jobs that do not exist, or bytes that are no packets."""
     handle = b"H:%s:%d" % (rng.choice((b"host", b"h" * 50)), rng.randint(0, 3))
     noise = rng.randbytes(rng.choice((0, 1, 30, 10000)))
     no_nul = noise.replace(b"\0", b"")[:100]
@@ -80,7 +80,7 @@ def nonsense(rng):
 
 
 def answering_garbage(port, stop, seed):
-    """A server on that port which is none, though it says that it has workers."""
+    """Serves that port, claims to have workers, and answers everything else with nonsense."""
     rng = random.Random(seed)
     listener = socket.create_server(("127.0.0.1", port))
     listener.settimeout(0.1)
@@ -91,7 +91,7 @@ def answering_garbage(port, stop, seed):
             while not stop.is_set():
                 asked = s.recv(65536)
                 if asked.startswith(b"status\n"):
-                    word = asked[len(b"status\n") + 12:]  # of the echo that follows
+                    word = asked[len(b"status\n") + 12:]  # the word of the echo request that follows
                     s.sendall(b"f\t0\t0\t1\nf.gq\t0\t0\t1\n.\n\0RES" + struct.pack(">II", 17, len(word)) + word)
                 else:
                     s.sendall(b"".join(nonsense(rng) for _ in range(rng.randint(1, 4))))
@@ -148,7 +148,7 @@ def gearmand(directory, seed, short=True, rounds=None, **_):
         proxy.evil = False
         for n in range(3):
             w.wait(w.running[f"enqueue{n}"], codes=(0, 65, 69, 75))
-        # All is well again: a new job gets through, without a restart of the workers.
+        # After the faults a new job gets through without a restart of the workers.
         for servers in through, f"127.0.0.1:{proxy.port}":
             w.expect(wait_until(lambda: w.served() and w.served(second), 15), "a worker does not serve the servers that are back")
             w.wait(w.enqueue("after", [10], "--timeout", "10s", "--servers", servers).process)

@@ -1,4 +1,5 @@
-"""Snapshots are taken in a loop while workers run and are killed; each is verified, restored, checked, and holds what it must."""
+"""Snapshots are taken in a loop while workers run and are killed; each is verified, restored and checked, and holds all jobs that
+were acknowledged before it."""
 import os, shutil, time
 
 from .world import World
@@ -39,7 +40,7 @@ def snapshots(directory, seed, short=True, rounds=None, **_):
         held = {line.split("\t")[0] for line in text.splitlines()}
         ended = {id for event, id, tag in w.events() if event == "end"}
         for id in before - held - ended:
-            w.wrong(f"{id} was acknowledged before a snapshot began, is not finished, and is not in it")
+            w.wrong(f"{id} was acknowledged before a snapshot began and is not finished, but is not in the snapshot")
         restored += 1
         w.run("gq-snapshot", "prune", target, "--keep-last", 2)
         if w.problems:

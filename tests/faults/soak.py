@@ -5,11 +5,11 @@ import os, pathlib, re, signal, time
 from .disk import Disk
 from .world import World, wait_until
 
-WARM_UP = 0.2  # of the whole time: threads, buffers and the index reach their sizes
+WARM_UP = 0.2  # this share of the time, threads, buffers and the index still grow to their usual sizes
 
 
 def status(p):
-    """Descriptors, KiB of its own and threads of a process; the index is mapped, and may grow with the jobs."""
+    """Descriptors, KiB of anonymous memory, and threads of a process. The index is a mapped file, and may grow with the jobs."""
     proc = pathlib.Path("/proc", str(p.pid))
     text = (proc / "status").read_text()
     return len(os.listdir(proc / "fd")), *(int(re.search(rf"^{key}:\s+(\d+)", text, re.M)[1]) for key in ("RssAnon", "Threads"))
@@ -49,7 +49,7 @@ def soak(directory, seed, minutes=60.0, **_):
                 stat = os.statvfs(disk.mount_point)
                 try:
                     ballast.write_bytes(bytes(max(0, stat.f_bavail * stat.f_bsize - w.random.choice((0, 100000, 2000000)))))
-                except OSError:  # the programs were faster
+                except OSError:  # the programs have taken the space before
                     pass
                 time.sleep(w.random.random() * 3)
                 ballast.unlink()

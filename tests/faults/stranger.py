@@ -1,11 +1,11 @@
-"""A stranger at the Gearman servers of a group: it serves the functions of the programs and of the nodes beside them, keeps what it gets,
-and sends that again, altered, to other functions, under other nodes' names and identities, and much besides that is nothing.
+"""A stranger at the Gearman servers of a group. It serves the same functions as the programs and the nodes, and records the workloads
+that it gets. It sends these again, also altered, to other functions, and under other nodes' names and identities. It sends nonsense, too.
 
-Right is, besides what the oracle of the group says: no program ends, uses much memory, or logs much; jobs that are queued meanwhile
-are acknowledged, at the latest when the stranger is gone; and all that were acknowledged run.
+Besides the rules of a group (see group.py), these must hold. No program ends, uses much memory, or logs much. Jobs that are queued
+meanwhile are acknowledged, at the latest when the stranger has gone. All acknowledged jobs run.
 
-With keys it says whatever it likes. Without, gq(7) says what it could do: end jobs, and claim to have them. So there it
-tells no such lies, and whoever it can pass for is believed again when it has gone.
+If the group has keys, the stranger says anything. Without keys it could end jobs and claim to have copies, as gq(7) says. So there
+it tells no such lies, and a node that it impersonates is believed again when the stranger has gone.
 """
 import collections, concurrent.futures, ctypes, os, pathlib, random, re, socket, struct, threading, time
 
@@ -42,7 +42,7 @@ def cbor(value):
 
 
 def record(meta, data=b""):
-    """A record (lib/journal/record.hpp) whose checksums are right, whatever it says."""
+    """A record (lib/journal/record.hpp) with correct checksums, whatever it says."""
     meta = cbor(meta)
     head = b"GQR1" + struct.pack("<IQ", len(meta), len(data))
     rest = struct.pack("<Q", sum64(data)) + meta
@@ -65,7 +65,7 @@ class Connection:
         self.socket.sendall(b"\0REQ" + struct.pack(">II", command, len(body)) + body)
 
     def receive(self, seconds):
-        """The next packet: its command and its body; None where none comes in time."""
+        """The next packet, as its command and its body. None: no packet came in time."""
         self.socket.settimeout(seconds)
         try:
             while True:
@@ -88,8 +88,8 @@ class Stranger:
         self.ports = list(group.servers.values())
         self.stop = threading.Event()
         self.functions = [FUNCTION + ".gq", *NODES, *(n + ".ask" for n in NODES)]
-        self.kept = []      # (function, workload) of others
-        self.answers = []   # what nodes have answered
+        self.kept = []      # (function, workload) from other clients
+        self.answers = []   # answers of nodes
         self.sent = self.taken = 0
         self.own = 0
         self.tags = []
@@ -115,7 +115,7 @@ class Stranger:
         return bytes(data[:1 << 20])
 
     def as_another(self, transfer):
-        """A transfer with other words in its line."""
+        """The transfer with some words of its first line replaced."""
         line, _, body = transfer.partition(b"\n")
         words = line.split(b" ")
         if len(words) != 10:
@@ -130,13 +130,13 @@ class Stranger:
         return b" ".join(words) + b"\n" + body
 
     def raw(self):
-        """A workload of its own, which is a job where raw ones are taken."""
+        """A new workload. Where raw jobs are accepted, it is a valid job."""
         self.own += 1
         self.tags.append(f"stranger-{self.own}")
         return self.tags[-1].encode() + b" 0\n"
 
     def job(self, data):
-        """A record that says what it may, and much that it may not."""
+        """An add record with allowed fields and many forbidden ones."""
         rng = self.random
         meta = {"t": "add", "id": self.ulid(), "f": FUNCTION, "at": int(time.time() * 1000)}
         more = {"why": "x" * 60000, "o": "x" * 60000, "peers": "x" * 60000, "state": "finished", "ids": [self.ulid() for _ in range(2000)], "node": rng.choice(NODES),
@@ -145,13 +145,13 @@ class Stranger:
                 "fstore": self.ulid(), "tries": 9, "failures": 4294967295, "crashes": 4294967295, "lsn": 1 << 63, "since": 1 << 63, "x" * 200: {"y": [1, "z"]}}
         for key in rng.sample(sorted(more), rng.choice((0, 1, 2, 5, len(more)))):
             meta[key] = more[key]
-        if rng.random() < 0.3:  # as long as it may be
+        if rng.random() < 0.3:  # as long as a record may be
             meta["o"] = ""
             meta["o"] = "x" * max(0, (1 << 16) - 2 - len(cbor(meta)))
         return record(meta, data)
 
     def forged(self):
-        """A transfer in a node's name. Where it is heard, it only gives jobs."""
+        """A transfer in a node's name. If a node accepts it, it only adds jobs."""
         rng = self.random
         node, to = rng.sample(NODES, 2)
         identity = rng.choice([w[4].decode(errors="replace") for f, k in self.kept if len(w := k[:1000].split(b"\n")[0].split(b" ")) == 10 and w[3] == node.encode()] or [self.ulid()])
@@ -183,7 +183,7 @@ class Stranger:
         return function, self.altered(workload)
 
     def speak(self, port):
-        """As a client."""
+        """Acts as a client."""
         while not self.stop.is_set():
             try:
                 with Connection(port) as c:
@@ -206,7 +206,7 @@ class Stranger:
                 self.stop.wait(0.1)
 
     def answer(self, function, workload):
-        """What it answers in a node's place; None: nothing, and the server gives the job to another."""
+        """An answer in a node's place. None: no answer, and the server gives the job to another worker."""
         rng = self.random
         node = function.partition(".")[0]
         answers = [None, b"", rng.randbytes(20), b"gq1", b"bad nonsense\n"]
@@ -218,7 +218,7 @@ class Stranger:
         return rng.choice(answers)
 
     def serve(self, port):
-        """As a worker, now and then."""
+        """Acts as a worker now and then."""
         while not self.stop.wait(self.random.uniform(0.2, 1)):
             try:
                 with Connection(port) as c:
@@ -261,7 +261,7 @@ class Stranger:
 
 
 def waiting(port, functions):
-    """How many jobs a server has of these."""
+    """How many jobs of these functions a server has."""
     with socket.create_connection(("127.0.0.1", port), 5) as s:
         s.sendall(b"status\n")
         data = b""
@@ -281,11 +281,11 @@ def one_group(directory, seed, policy, auth, seconds):
     g = Group(directory, seed, policy, auth=auth, hosts=False)
     problems = g.client.problems
     try:
-        # Nobody is to be believed gone because he is slow: it is enough that the stranger can do that.
+        # A slow node must not count as gone: that the stranger can cause it is enough.
         g.times = ["--peer-timeout", "3s", "--takeover", "6s", "--alone-after", "60s"]
         g.start_all()
         if not auth:
-            g.wiped.update(NODES)  # each may pass for a new one, which is not told what has ended
+            g.wiped.update(NODES)  # each node may appear to be a new one, which is not told of finished jobs
         stranger = Stranger(g, seed)
         pool = concurrent.futures.ThreadPoolExecutor(1)
         work = pool.submit(stranger.work, seconds)
@@ -296,7 +296,7 @@ def one_group(directory, seed, policy, auth, seconds):
             during += len(batch.printed())
             time.sleep(0.2)
         work.result()
-        # Nobody has been started anew, and jobs are taken.
+        # No program was restarted, and jobs are accepted.
         last = lambda: g.client.wait(g.enqueue(2).process, codes=(0, 65, 69, 75), seconds=60) == 0
         g.client.expect(wait_until(last, 60), "no job is taken after the stranger has gone")
         none_left = lambda: not any(waiting(p, stranger.functions) for p in stranger.ports)
@@ -313,7 +313,7 @@ def one_group(directory, seed, policy, auth, seconds):
         logged = 0
         for name, w in g.nodes.items():
             lines = pathlib.Path(w.running["worker"].err).read_text(errors="replace").splitlines()
-            # A line a minute of each kind, and of some kinds for each of the others.
+            # One line a minute of each kind, and for some kinds one for each other node.
             kind, times = collections.Counter(re.sub(r"\S*\d\S*", "", l) for l in lines).most_common(1)[0] if lines else ("", 0)
             g.client.expect(len(lines) <= 100 and times <= len(NODES) * (2 + seconds // 60), f"{name} logs {len(lines)} lines, {times} times: {kind}")
             logged = max(logged, len(lines))

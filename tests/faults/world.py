@@ -1,15 +1,15 @@
-"""One store and what the outside sees of it: the programs that run on it, the jobs handed in, the ledger that each run of the
+"""One store and everything visible from outside: the programs that use it, the submitted jobs, the ledger that each run of the
 command writes, and the oracle that judges them.
 
-The oracle knows only what the outside saw. Right is: every acknowledged job ran to its end (or is still held, where it was not
-to be worked off); nothing ran that was never submitted, or with another workload; no submission became two jobs; no job ran
-twice at the same time; those with one serial key began in order; no program crashed, hung or found a bug in itself; gq-inspect
-check answers 0.
+The oracle knows only what was visible from outside. These must hold. Every acknowledged job ran to its end (or is still held,
+unless all jobs had to be run). Each job that ran was submitted, with that workload. No submission became two jobs. No job ran
+twice at the same time. Jobs with one serial key began in order. No program crashed, hung or reported a bug in itself.
+gq-inspect check exits 0.
 """
 import json, os, pathlib, random, re, select, signal, socket, subprocess, time, zlib
 
 FUNCTION = "f"
-SANITIZER_EXIT = 99  # what a sanitized program ends with when it has found something
+SANITIZER_EXIT = 99  # the exit code of a sanitized program that has found an error
 
 
 def sanitized():
@@ -24,7 +24,7 @@ def free_port():
 
 
 def at_time(offset):
-    """The environment of a program whose wall clock is so many seconds off."""
+    """The environment for a program whose wall clock is so many seconds off."""
     return {"LD_PRELOAD": os.path.abspath(os.path.join(os.environ["GQ_BUILD"], "gq-preload.so")), "GQ_TEST_TIME": f"{offset:+}"}
 
 
@@ -38,12 +38,12 @@ def wait_until(condition, seconds=30.0):
 
 
 def children(p):
-    """The pids of what a process has started."""
+    """The pids of the children of a process."""
     return [int(pid) for pid in subprocess.run(["pgrep", "-P", str(p.pid)], capture_output=True, text=True).stdout.split()]
 
 
 class Batch:
-    """The jobs of one gq-enqueue: their tags, and the IDs it printed."""
+    """The jobs of one gq-enqueue: their tags, and the IDs that it printed."""
 
     def __init__(self, out, tags):
         self.out, self.tags, self.limit, self.process, self.serial = out, tags, None, None, False
@@ -64,12 +64,12 @@ class World:
         self.ledger = self.dir / "ledger"
         (self.dir / "ledger.locks").mkdir()
         self.ledger.touch()
-        # By a name of its own, as a process is looked for by that.
+        # The command has a name of its own, by which its processes can be found.
         self.command = self.dir / "command"
         self.command.symlink_to(pathlib.Path(os.environ["GQ_BUILD"], "gq-ledger").absolute())
-        self.dropped = set()  # IDs that may be gone because somebody said so
+        self.dropped = set()  # IDs that may be gone because they were dropped
         self.port = free_port()
-        # Tokyo Cabinet may get SIGBUS from a disk that fails, and SIGSEGV (see calls.py).
+        # Tokyo Cabinet may get SIGBUS if a disk fails, and SIGSEGV (see calls.py).
         sanitizer = f"exitcode={SANITIZER_EXIT}:handle_segv=0:handle_sigbus=0"
         self.env = dict(os.environ, LEDGER=str(self.ledger), GQ_STORE=str(self.store), COMMAND_SECONDS=str(seconds),
                         GQ_SERVERS=f"127.0.0.1:{self.port}",
@@ -107,15 +107,15 @@ class World:
         return name in self.running and self.running[name].poll() is None
 
     def wait(self, p, seconds=60, codes=(0,)):
-        """Waits for a program; it is wrong to hang, to die of a signal that nobody sent, or to end with another code."""
+        """Waits for a program. It is a problem if the program hangs or ends with another code, such as that of a signal."""
         if p.poll() is None:
-            fd = os.pidfd_open(p.pid)  # Popen.wait() looks only now and then
+            fd = os.pidfd_open(p.pid)  # Popen.wait() polls too seldom
             select.select([fd], [], [], seconds)
             os.close(fd)
         code = p.poll()
         if code is None:
             self.wrong(f"hangs: {p.text}")
-            # What strace(1) and the like run would live on without them.
+            # The child of strace(1) and the like would outlive it.
             for child in children(p):
                 os.kill(child, signal.SIGKILL)
             p.kill()
@@ -136,7 +136,7 @@ class World:
     def kill(self, name, signal_=signal.SIGKILL):
         if self.alive(name):
             p = self.running[name]
-            for pid in children(p) if p.traced else [p.pid]:  # strace(1) ends with what it runs, but not the other way round
+            for pid in children(p) if p.traced else [p.pid]:  # strace(1) ends with its child, but the child does not end with strace(1)
                 try:
                     os.kill(pid, signal_)
                 except ProcessLookupError:
@@ -176,7 +176,7 @@ class World:
         return any(l.split(b"\t")[0] == function.encode() and l.split(b"\t")[3] != b"0"
                    for l in data.splitlines()[:-1])
 
-    # What the commands of gq are run with: nothing is given up, retries come soon.
+    # The options of workers: no job is given up, and retries come soon.
     work = ["-f", FUNCTION, "--backoff", "10ms:500ms", "--max-attempts", "1000", "--max-crashes", "1000"]
 
     def worker(self, name="worker", *options, **more):
@@ -186,21 +186,21 @@ class World:
         return self.spawn(name, "gq-flush", *self.work, *options, "--", self.command, **more)
 
     def settings(self, **limits):
-        """Changes what gq.json says."""
+        """Changes settings in gq.json."""
         path = self.store / "gq.json"
         settings = json.loads(path.read_text())
         settings.update(limits)
         path.write_text(json.dumps(settings))
 
     def use(self, store):
-        """From now on another store is the one that is judged."""
+        """From now on the programs use another store, and the oracle judges that store."""
         self.store = pathlib.Path(store)
         self.env["GQ_STORE"] = str(store)
 
     # ------------------------------------------------------------------------------------------------- jobs
 
     def items(self, sizes):
-        """Workloads of about these sizes as gq-ledger checks them, and their tags."""
+        """Workloads of about these sizes, in the form that gq-ledger checks, and their tags."""
         items, tags = [], []
         for size in sizes:
             self.serial += 1
@@ -214,7 +214,7 @@ class World:
         """Starts a gq-enqueue for jobs of these sizes."""
         items, tags = self.items(sizes)
         source = self.dir / f"in.{self.serial}"
-        many = ["-0"] if len(items) > 1 else []  # --key takes no list
+        many = ["-0"] if len(items) > 1 else []  # --key takes one job only
         source.write_bytes(b"\0".join(items))
         batch = Batch(self.dir / f"out.{self.serial}", tags)
         batch.serial = "--serial" in options
@@ -224,7 +224,7 @@ class World:
         return batch
 
     def freeze(self):
-        """From now on nothing more counts as acknowledged of what is being submitted."""
+        """From now on no further job of the running submissions counts as acknowledged."""
         for b in self.batches:
             if b.limit is None:
                 b.limit = b.out.stat().st_size
@@ -239,7 +239,7 @@ class World:
     # ------------------------------------------------------------------------------------------------- the oracle
 
     def work_off(self, seconds=120):
-        """What an operator would do: run what is left, until nothing is."""
+        """Runs the remaining jobs until none is left, as an operator would."""
         self.run("gq-worker", "--local", "--drain", "-j", 4, *self.work, "--", self.command, seconds=seconds)
 
     def held(self):
@@ -258,7 +258,7 @@ class World:
         submitted = {t: n for n, b in enumerate(self.batches) for t in b.tags}
         jobs = {}
         for id, tag in started.items():
-            if self.expect(tag in submitted, f"{id} ran with {tag}, which nobody submitted"):
+            if self.expect(tag in submitted, f"{id} ran with {tag}, which was never submitted"):
                 jobs.setdefault(tag, []).append(id)
         for tag, ids in jobs.items():
             self.expect(len(ids) == 1, f"{tag} became several jobs: {ids}")
