@@ -297,8 +297,8 @@ void Journal::begin_segment(Room room) {
     auto header = read_segment_header(fd.get(), segments.back(), m_seed);  // throws for a newer format
     const uint64_t size = file_size(fd.get());
     previous_end = header && header->end ? header->end : segments.back() + size;
-    torn = write_again(fd.get(), segments.back(), size);
-    if (!synced()) torn.reset();  // it may have been synced: nothing tells
+    const auto not_whole = write_again(fd.get(), segments.back(), size);
+    if (synced()) torn = not_whole;  // else it may have been synced: nothing tells
     m_durability.finish(fd.get());
   }
   // A cleaned segment may stand for positions behind the last segment: an archive can contain anything. A reader goes
