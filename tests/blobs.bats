@@ -173,3 +173,15 @@ P
   all_there() { [[ $(gq-inspect --store "$T/2" list -f p | wc -l) == 100 ]]; }
   eventually all_there
 }
+
+@test "gq-enqueue: more and larger parts of a large workload than one delivery may refer to are all queued [--local, through gearmand]" {
+  head -c 100000000 /dev/zero >"$T/in"
+  start_gearmand
+  background gq-worker -f f --queue-only
+  eventually served "$PORT" f.gq
+  for where in --local ''; do
+    id=$(gq-enqueue f $where --delay 1h "$T/in")
+    for _ in {1..6}; do echo 0:99999999; done | gq-enqueue f $where --from "$id" -l >"$T/ids"
+    lines_are "$T/ids" 6
+  done
+}

@@ -751,6 +751,21 @@ void references_grow_to_a_bound(const std::string& directory) {
     CHECK(answers[i] ? i >= 512 && answers[i]->outcome == Outcome::refused : jobs[i].data.size() == max_inline_data);
   }
   CHECK(refused == 600 - 512);
+  // Of a blob each part is read for its sum.
+  constexpr uint64_t blob_size = 70 << 20;
+  data.assign(blob_size, 'x');
+  NewJob large = make_job({"f"}, data);
+  CHECK(store.add({large})[0].outcome == Outcome::queued);
+  jobs.clear();
+  for (const uint64_t length : {blob_size, blob_size, blob_size, blob_size, uint64_t{1}})
+    jobs.push_back(make_job({"f"}, {}, {}, {.source = large.add.id, .length = length}));
+  answers = store.resolve(jobs);
+  for (size_t i = 0; i < jobs.size(); ++i)
+    CHECK(answers[i].has_value() == (i == 3) && (i == 3 || jobs[i].add.part.sum != 0));
+  CHECK(answers[3]->outcome == Outcome::refused);
+  PartsCost cost;
+  CHECK(cost.add(0, 1ULL << 40) && !cost.add(0, 1) && cost.add(0, 0) && cost.add(PartsCost::most_copied, 0) &&
+        !cost.add(1, 0) && !cost.add(UINT64_MAX, UINT64_MAX));
 }
 
 void one_record_does_not_keep_a_group() {

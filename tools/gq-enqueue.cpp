@@ -95,11 +95,14 @@ class Enqueuer {
     Place place = next_place();
     auto range = parse_range(text);
     if (!range) return fail(Exit::bad_data, place, "it is not OFFSET:LENGTH");
+    const uint64_t copied = std::min<uint64_t>(range->length, max_inline_data);
+    if (m_data.size() >= batch_jobs || (m_store && !m_parts.add(copied, range->length))) {
+      flush();
+      m_parts.add(copied, range->length);
+    }
     m_data.emplace_back();
     m_places.push_back(place);
     m_ranges.push_back(*range);
-    m_referenced += std::min<uint64_t>(range->length, max_inline_data);
-    if (m_data.size() >= batch_jobs || (m_store && m_referenced > Store::max_resolved - max_inline_data)) flush();
   }
 
   void too_large() {
@@ -174,7 +177,8 @@ class Enqueuer {
     m_data.clear();
     m_places.clear();
     m_ranges.clear();
-    m_bytes = m_referenced = 0;
+    m_bytes = 0;
+    m_parts = {};
     report();
   }
 
@@ -287,7 +291,8 @@ class Enqueuer {
   std::vector<std::string> m_data;
   std::vector<Place> m_places;
   std::vector<ByteRange> m_ranges;  // with --from: one for each
-  size_t m_bytes = 0, m_referenced = 0;
+  size_t m_bytes = 0;
+  PartsCost m_parts;
   std::map<std::pair<bool, std::string>, Failure> m_failures;  // by `unknown` and kind of reason
   uint64_t m_queued = 0;
   bool m_all_read = false;

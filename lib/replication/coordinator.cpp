@@ -156,7 +156,7 @@ uint64_t ClientWrite::to_be_read(const Quorum::Send& send, size_t number) const 
 }
 
 // Those of the jobs for which there is room in memory. With few bytes a client can refer to many large workloads that
-// must be read. So for one answer at most Store::max_resolved bytes are read, or one larger workload. If that is more
+// must be read. So for one answer at most PartsCost::most_copied bytes are read, or one larger workload. If that is more
 // than small_job, no other thread reads at the same time. The outbox brings the jobs that are left out to the other
 // nodes.
 std::vector<size_t> ClientWrite::with_room(const Quorum::Send& send) {
@@ -165,7 +165,7 @@ std::vector<size_t> ClientWrite::with_room(const Quorum::Send& send) {
   for (size_t n : send.numbers) all = std::max(all, all + to_be_read(send, n));
   const auto until = std::min(m_limit.load(), Clock::now() + m_monitor.config().peer_timeout);
   const bool alone = all <= small_job || m_reading.owns_lock() || m_reading.try_lock_until(until);
-  const uint64_t most = alone ? Store::max_resolved : small_job;
+  const uint64_t most = alone ? PartsCost::most_copied : small_job;
   for (size_t n : send.numbers) {
     const uint64_t size = to_be_read(send, n);
     if (size == 0 || (size <= most && read <= most - size) || (alone && read == 0)) {

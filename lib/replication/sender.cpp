@@ -16,7 +16,7 @@ constexpr Millis reconnect_interval{1000}, pause_after_failure{100};
 // One Gearman job: several small gq jobs, or a large one.
 struct Batch {
   size_t first = 0, count = 0;
-  uint64_t referenced = 0;  // bytes of other jobs' workloads, as far as they are copied into small jobs
+  PartsCost parts;  // of other jobs' workloads that the jobs refer to
   std::string payload;
   std::vector<std::string> ids;
   std::vector<bool> has_key;
@@ -46,12 +46,12 @@ std::vector<Batch> make_batches(const std::vector<NewJob>& jobs) {
   for (size_t i = 0; i < jobs.size(); ++i) {
     size_t size = jobs[i].head.size() + jobs[i].data.size();
     const Part& part = jobs[i].add.part;
-    const uint64_t referenced = part.source.empty() ? 0 : std::min<uint64_t>(part.length, max_inline_data);
+    const uint64_t length = part.source.empty() ? 0 : part.length, copied = std::min<uint64_t>(length, max_inline_data);
     if (batches.empty() || batches.back().count == max_group_jobs ||
-        batches.back().payload.size() + size > max_group_bytes ||
-        batches.back().referenced + referenced > Store::max_resolved) {
+        batches.back().payload.size() + size > max_group_bytes || !batches.back().parts.add(copied, length)) {
       batches.emplace_back();
       batches.back().first = i;
+      batches.back().parts.add(copied, length);
     }
     Batch& b = batches.back();
     if (b.count == 0) b.payload.reserve(std::max(size, max_group_bytes / 4));
@@ -59,7 +59,6 @@ std::vector<Batch> make_batches(const std::vector<NewJob>& jobs) {
     b.payload += jobs[i].data;
     b.ids.push_back(jobs[i].add.id);
     b.has_key.push_back(!jobs[i].add.asked.key.empty());
-    b.referenced += referenced;
     ++b.count;
   }
   return batches;

@@ -116,6 +116,13 @@ std::optional<Answer> Store::put_blob(const NewJob& job, std::vector<Fd>& holds)
   }
 }
 
+bool PartsCost::add(uint64_t copied, uint64_t read) {
+  if (copied > most_copied - m_copied || (m_read > 0 && read > most_read - m_read)) return false;
+  m_copied += copied;
+  m_read = read > most_read - m_read ? most_read : m_read + read;
+  return true;
+}
+
 std::vector<std::optional<Answer>> Store::resolve(std::vector<NewJob>& jobs) {
   std::vector<std::optional<Answer>> answers(jobs.size());
   std::vector<std::optional<Job>> sources(jobs.size());
@@ -130,7 +137,7 @@ std::vector<std::optional<Answer>> Store::resolve(std::vector<NewJob>& jobs) {
     }
   });
   EventReader reader(m_journal, 0);
-  uint64_t resolved = 0;
+  PartsCost cost;
   for (size_t i = 0; i < jobs.size(); ++i) {
     NewJob& job = jobs[i];
     Part& part = job.add.part;
@@ -147,9 +154,12 @@ std::vector<std::optional<Answer>> Store::resolve(std::vector<NewJob>& jobs) {
       bad("the workload of " + part.source + " has only " + std::to_string(source.size) + " bytes");
       continue;
     }
-    if (source.is_inline() && (resolved += part.length) > max_resolved) {
+    if (!cost.add(source.is_inline() ? part.length : 0, source.is_inline() ? 0 : part.length)) {
       answers[i] =
-          Answer{Outcome::refused, "the parts of other jobs' workloads that came with it are more than 32 MiB", 0};
+          Answer{Outcome::refused,
+                 "the parts of other jobs' workloads that came with it are too many: more than 32 MiB of small "
+                 "ones, or 256 MiB of large ones",
+                 0};
       continue;
     }
     std::string reason;

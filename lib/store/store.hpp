@@ -64,6 +64,19 @@ inline constexpr uint64_t to_the_end = UINT64_MAX;
 // a part of another job's, which may have the length to_the_end.
 NewJob make_job(Submission asked, std::string_view data, const std::string& id = {}, Part part = {});
 
+// What the parts of other jobs' workloads cost that jobs of one delivery refer to: a part of a workload in the journal
+// is copied, a part of a blob is read for its checksum.
+class PartsCost {
+ public:
+  static constexpr uint64_t most_copied = 32 << 20, most_read = 256 << 20;  // bytes
+  // Adds a part; false, and adds nothing, if the parts would be more than that together. The first part of a blob may
+  // have any length.
+  bool add(uint64_t copied, uint64_t read);
+
+ private:
+  uint64_t m_copied = 0, m_read = 0;
+};
+
 // What a person may say of a job.
 enum class Change { kick, drop, keep, release };
 std::string_view change_name(Change what);
@@ -96,8 +109,7 @@ class Store {
 
   // Finds out what jobs refer to whose workload is a part of another's, which has to be done before they are queued.
   // Where that is a blob, they name it and the sum of the part; else they are given the part itself. For each job, an
-  // answer where it cannot be. So many bytes are given to the jobs of a call at most; the rest is refused.
-  static constexpr uint64_t max_resolved = 32 << 20;
+  // answer where it cannot be. What costs more than PartsCost allows is refused.
   std::vector<std::optional<Answer>> resolve(std::vector<NewJob>& jobs);
 
   // Throws the Error that add() of so many bytes would run into at once, if any: no room.
