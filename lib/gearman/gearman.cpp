@@ -116,6 +116,10 @@ std::optional<WorkerHandle> make_worker(const Server& server, Millis timeout) {
   WorkerHandle worker(gearman_worker_create(nullptr), gearman_worker_free);
   if (!worker) return std::nullopt;
   gearman_worker_set_timeout(worker.get(), static_cast<int>(timeout.count()));
+  // With GRAB_JOB_ALL, which is the default, it is told of the reducer of a job (SUBMIT_REDUCE_JOB): it would submit
+  // the job's result as another job, and wait for that on a connection that nothing interrupts.
+  gearman_worker_remove_options(worker.get(), GEARMAN_WORKER_GRAB_ALL);
+  gearman_worker_add_options(worker.get(), GEARMAN_WORKER_GRAB_UNIQ);
   if (gearman_failed(gearman_worker_add_server(worker.get(), server.host.c_str(), server.port))) return std::nullopt;
   return worker;
 }

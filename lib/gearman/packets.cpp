@@ -35,21 +35,19 @@ constexpr uint32_t max_body_without_data = 2 * max_arg;
 
 const PacketCheck::Command* PacketCheck::command(uint32_t number) {
   static constexpr Command commands[] = {
-      {GEARMAN_COMMAND_NOOP, 0, false, false},         {GEARMAN_COMMAND_JOB_CREATED, 1, true, false},
-      {GEARMAN_COMMAND_NO_JOB, 0, false, false},       {GEARMAN_COMMAND_JOB_ASSIGN, 2, true, true},
-      {GEARMAN_COMMAND_WORK_STATUS, 3, true, false},   {GEARMAN_COMMAND_WORK_COMPLETE, 1, true, true},
-      {GEARMAN_COMMAND_WORK_FAIL, 1, true, false},     {GEARMAN_COMMAND_ECHO_RES, 0, false, true},
-      {GEARMAN_COMMAND_ERROR, 2, false, false},        {GEARMAN_COMMAND_WORK_DATA, 1, true, true},
-      {GEARMAN_COMMAND_WORK_WARNING, 1, true, true},   {GEARMAN_COMMAND_JOB_ASSIGN_UNIQ, 3, true, true},
-      {GEARMAN_COMMAND_JOB_ASSIGN_ALL, 4, true, true},
+      {GEARMAN_COMMAND_NOOP, 0, false, false},       {GEARMAN_COMMAND_JOB_CREATED, 1, true, false},
+      {GEARMAN_COMMAND_NO_JOB, 0, false, false},     {GEARMAN_COMMAND_JOB_ASSIGN, 2, true, true},
+      {GEARMAN_COMMAND_WORK_STATUS, 3, true, false}, {GEARMAN_COMMAND_WORK_COMPLETE, 1, true, true},
+      {GEARMAN_COMMAND_WORK_FAIL, 1, true, false},   {GEARMAN_COMMAND_ECHO_RES, 0, false, true},
+      {GEARMAN_COMMAND_ERROR, 2, false, false},      {GEARMAN_COMMAND_WORK_DATA, 1, true, true},
+      {GEARMAN_COMMAND_WORK_WARNING, 1, true, true}, {GEARMAN_COMMAND_JOB_ASSIGN_UNIQ, 3, true, true},
   };
   auto found = std::find_if(std::begin(commands), std::end(commands), [&](auto& c) { return c.number == number; });
   return found == std::end(commands) ? nullptr : found;
 }
 
 bool PacketCheck::assigns() const {
-  return m_command->number == GEARMAN_COMMAND_JOB_ASSIGN || m_command->number == GEARMAN_COMMAND_JOB_ASSIGN_UNIQ ||
-         m_command->number == GEARMAN_COMMAND_JOB_ASSIGN_ALL;
+  return m_command->number == GEARMAN_COMMAND_JOB_ASSIGN || m_command->number == GEARMAN_COMMAND_JOB_ASSIGN_UNIQ;
 }
 
 bool PacketCheck::header_complete() {
@@ -67,8 +65,6 @@ bool PacketCheck::header_complete() {
   m_args_left = m_command->args - (m_command->data ? 0 : 1);
   m_arg_size = 0;
   m_assigned = {};
-  // For a job without a reducer gearmand sends JOB_ASSIGN_UNIQ.
-  m_assigned.reduces = m_command->number == GEARMAN_COMMAND_JOB_ASSIGN_ALL;
   // An argument that is only its NUL still counts as one; a body without arguments must be empty, unless data follow.
   return m_command->args > 0 ? m_left >= static_cast<uint32_t>(m_command->args) : m_command->data || m_left == 0;
 }
@@ -135,7 +131,7 @@ thread_local bool woken = false, too_long = false;
 thread_local const std::atomic<bool>* ends_when_woken = nullptr;
 thread_local Judge judge;
 thread_local GiveUp give_up;
-thread_local bool ended = false, connecting_worker = false;
+thread_local bool ended = false;
 thread_local int worker_connection = -1;
 constexpr Millis longest_refusal{5000};
 constexpr int look_interval = 50;  // ms
@@ -207,8 +203,6 @@ void judge_jobs(Judge with) { judge = std::move(with); }
 
 void wait_for_servers(GiveUp when) { give_up = std::move(when); }
 
-void connects_worker(bool is_worker) { connecting_worker = is_worker; }
-
 std::string request_packet(uint32_t command, std::string_view body) {
   std::string packet("\0REQ", 4);
   for (uint32_t value : {command, static_cast<uint32_t>(body.size())})
@@ -232,8 +226,7 @@ int gq_libgearman_connect(int fd, const sockaddr* address, socklen_t size) {
     std::lock_guard<std::mutex> guard(gq::streams_mutex);
     gq::streams()[fd] = gq::PacketCheck();
   }
-  gq::last_connected = fd;
-  if (gq::connecting_worker) gq::worker_connection = fd;
+  gq::last_connected = gq::worker_connection = fd;
   return ::connect(fd, address, size);
 }
 

@@ -24,8 +24,8 @@
 
 namespace gq {
 
-// The descriptor of the connection that libgearman has made in this thread since the last call; -1 if there is none.
-// For a worker's connection, call it before anything else in the thread connects.
+// The descriptor of the connection that libgearman's worker has made in this thread since the last call; -1 if there is
+// none.
 int take_connected();
 
 // Whether a server has woken libgearman's worker in this thread from its sleep since the last call. If a worker gets a
@@ -40,9 +40,6 @@ void end_when_woken(const std::atomic<bool>& when);
 struct AssignedJob {
   std::string handle, function;
   uint64_t size = 0;  // of the workload
-  // It has a reducer (SUBMIT_REDUCE_JOB): libgearman would submit its result as another job, and wait for that job on a
-  // connection that cannot be interrupted.
-  bool reduces = false;
 };
 
 // Called in this thread for each job that libgearman's worker in it gets, before libgearman allocates memory for the
@@ -66,8 +63,6 @@ struct ServerWait {
 // connection ends. It is used until the thread ends.
 using GiveUp = std::function<bool(const ServerWait&)>;
 void wait_for_servers(GiveUp give_up);
-// Whether the next connection that libgearman makes in this thread is the worker's: a client needs to see EAGAIN.
-void connects_worker(bool is_worker);
 
 // If nothing comes or leaves for this long, the other end is gone or stuck.
 inline constexpr std::chrono::seconds longest_silence{30};

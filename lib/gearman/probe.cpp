@@ -17,7 +17,7 @@
 namespace gq {
 namespace {
 
-constexpr size_t max_answer = 64 << 20, max_line = 8192;
+constexpr size_t max_line = 8192;       // of an answer; all of it has to come before server_timeout
 constexpr Millis server_timeout{3000};  // from when its addresses are known
 constexpr Millis look_interval{50};     // how often to check what cannot be polled for
 constexpr int most_reads = 16;          // in a step, so that other servers and the time are checked in between
@@ -29,7 +29,6 @@ struct Probe::Attempt {
   bool connected = false;
   bool asked = false;
   bool good = false;
-  size_t size = 0;   // of the answer so far
   std::string line;  // the line that has not ended yet
 };
 
@@ -51,7 +50,7 @@ void Probe::begin(const Lookup::Result& found) {
     ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address.bytes), address.size) == 0 ||
         errno == EINPROGRESS)
-      m_attempts.push_back({std::move(fd), false, false, false, 0, {}});
+      m_attempts.push_back({std::move(fd), false, false, false, {}});
     else m_reason = errno_text(errno);
   }
 }
@@ -82,7 +81,6 @@ bool Probe::go_on(Attempt& attempt) {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) return true;
     if (n <= 0) break;
-    attempt.size += static_cast<size_t>(n);
     attempt.line.append(buffer, static_cast<size_t>(n));
     bool last = false;
     size_t at = 0;
@@ -100,7 +98,7 @@ bool Probe::go_on(Attempt& attempt) {
       }
       return false;
     }
-    if (attempt.size > max_answer || attempt.line.size() > max_line) break;
+    if (attempt.line.size() > max_line) break;
   }
   m_reason = "no answer";
   return false;

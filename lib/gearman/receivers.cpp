@@ -287,9 +287,7 @@ void Receivers::receive(Receiver& self) {
       self.connected_at = self.last_end = Clock::now();
       take_ended();
       self.ended_because.clear();
-      connects_worker(true);
       gearman_return_t rc = gearman_worker_echo(worker.get(), "gq", 2);
-      connects_worker(false);
       self.connection = take_connected();
       if (gearman_failed(rc)) {
         if (failed(self.ended_because.empty() ? reason_text(rc) : self.ended_because)) break;
@@ -345,23 +343,16 @@ std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& j
     self.ended_because = "it assigns a job of a function that this worker does not serve";
     return std::string();
   }
-  std::string why, told;
   if (job.size > service->max_size) {
-    why = "a job of " + std::to_string(job.size) + " bytes is larger than the " + std::to_string(service->max_size) +
-          " that are taken";
-    told = "it is larger than the worker takes (" + std::to_string(service->max_size) + " bytes)";
-  } else if (job.reduces) {
-    why = "a job has a reducer";
-    told = "it has a reducer, which the worker does not call";
-  }
-  if (!why.empty()) {
     self.gave_back = true;
-    const std::string text = service->function + ": " + why + "; it is refused, and lost if it is a background job";
+    const std::string text = service->function + ": a job of " + std::to_string(job.size) +
+                             " bytes is larger than the " + std::to_string(service->max_size) +
+                             " that are taken; it is refused, and lost if it is a background job";
     if (auto behind = m_seldom.behind(service->function, Clock::now())) log(Level::warning, text + *behind);
     const std::string to = job.handle + '\0';
-    if (!job.reduces && !service->refusal.empty())
-      return request_packet(GEARMAN_COMMAND_WORK_COMPLETE, to + service->refusal);
-    return request_packet(GEARMAN_COMMAND_WORK_WARNING, to + told + "\n") +
+    if (!service->refusal.empty()) return request_packet(GEARMAN_COMMAND_WORK_COMPLETE, to + service->refusal);
+    return request_packet(GEARMAN_COMMAND_WORK_WARNING, to + "it is larger than the worker takes (" +
+                                                            std::to_string(service->max_size) + " bytes)\n") +
            request_packet(GEARMAN_COMMAND_WORK_FAIL, job.handle);
   }
   self.assigned = true;
@@ -480,7 +471,6 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
       *rc = GEARMAN_WORK_FAIL;
       return nullptr;
     }
-    take_connected();  // connections of `take`, to other servers
     if (result) {
       // A stored job is never given back. If there is no memory for the answer, the answer is empty, and gq-enqueue
       // sends the same job again.
@@ -497,7 +487,6 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
   // gearmand gives the job to another worker at once, perhaps to this one again: do not be too fast.
   ::usleep(100'000);
   // Nothing more may be sent: libgearman would answer WORK_FAIL, and gearmand would delete a background job.
-  take_connected();
   ::shutdown(self.connection, SHUT_RDWR);
   *rc = GEARMAN_ERROR;
   return nullptr;

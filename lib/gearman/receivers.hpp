@@ -45,7 +45,7 @@ struct Service {
   bool foreign;
   // The answer to a job; nullopt if the job has to stay with gearmand. Called by several threads.
   std::function<std::optional<std::string>(std::string_view payload)> take;
-  uint64_t max_size;    // a larger job is answered without being read, and so is a job with a reducer
+  uint64_t max_size;    // a larger job is answered without being read
   std::string refusal;  // the answer to a larger job; empty: it is told that it failed, and why
 };
 
