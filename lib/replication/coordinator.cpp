@@ -156,9 +156,9 @@ uint64_t ClientWrite::to_be_read(const Quorum::Send& send, size_t number) const 
 }
 
 // Those of the jobs for which there is room in memory. With few bytes a client can refer to many large workloads that
-// must be read. So for one answer at most PartsCost::most_copied bytes are read, or one larger workload. If that is more
-// than small_job, no other thread reads at the same time. The outbox brings the jobs that are left out to the other
-// nodes.
+// must be read. So for one answer at most PartsCost::most_copied bytes are read, or one larger workload. If that is
+// more than small_job, no other thread reads at the same time. The outbox brings the jobs that are left out to the
+// other nodes.
 std::vector<size_t> ClientWrite::with_room(const Quorum::Send& send) {
   std::vector<size_t> numbers;
   uint64_t all = 0, read = 0;
