@@ -367,7 +367,7 @@ void print_disk(const Options& o, Store& store) {
     });
     cursor = next;
   }
-  if (auto aside = store.directory().find_below("damaged")) damaged = aside->names().size();
+  if (auto aside = store.directory().find_below(damaged_name)) damaged = aside->names().size();
   Json json = {
       {"journal_bytes", journal}, {"live_bytes", needed}, {"garbage_bytes", journal - needed}, {"damaged", damaged}};
   if (oldest)

@@ -42,7 +42,8 @@ struct Options {
 class Unused {
  public:
   explicit Unused(const Directory& store)
-      : m_users(store.open("index.users", O_RDWR | O_CREAT)), m_lock(store.open("replicate.lock", O_RDWR | O_CREAT)) {
+      : m_users(store.open(index_users_name, O_RDWR | O_CREAT)),
+        m_lock(store.open(replicate_lock_name, O_RDWR | O_CREAT)) {
     if (!try_lock(m_users.get(), FileLock::Mode::exclusive) || !try_lock(m_lock.get(), FileLock::Mode::exclusive))
       throw Error(Exit::retry, "cannot change what the node is: other programs use the store; end them first");
   }

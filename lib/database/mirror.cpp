@@ -12,12 +12,12 @@
 #include "gq/base/ulid.hpp"
 #include "gq/store/blobs.hpp"
 #include "gq/store/index.hpp"
+#include "gq/store/names.hpp"
 #include "gq/store/settings.hpp"
 
 namespace gq {
 namespace {
 
-constexpr const char *stamp_file = "mirror", *users_file = "mirror.users";
 constexpr const char *settings_key = "settings", *holder_key = "holder", *begin_key = "position";
 constexpr size_t lsn_digits = 20, piece_digits = 8;
 constexpr uint64_t piece_size = KeyValue::max_value;
@@ -60,8 +60,8 @@ bool Mirror::has_store(KeyValue& database) { return database.get(settings_key).h
 Mirror::Mirror(Directory directory, std::unique_ptr<KeyValue> database, bool create)
     : m_directory(std::move(directory)),
       m_database(std::move(database)),
-      m_users(m_directory.open(users_file, O_RDWR | O_CREAT)),
-      m_stamp(m_directory.open(stamp_file, O_RDWR | O_CREAT)) {
+      m_users(m_directory.open(mirror_users_name, O_RDWR | O_CREAT)),
+      m_stamp(m_directory.open(mirror_name, O_RDWR | O_CREAT)) {
   FileLock opening(m_stamp.get(), FileLock::Mode::exclusive, endless_patience);  // to make a copy anew takes its time
   const std::string boot = first_line_of("/proc/sys/kernel/random/boot_id");
   auto stamp = read_stamp();
@@ -103,7 +103,7 @@ std::optional<Mirror::Stamp> Mirror::read_stamp() const {
 
 void Mirror::write_stamp(const Stamp& s) {
   write_all_at(m_stamp.get(), s.boot + " " + padded(s.stable, lsn_digits) + " " + s.settings + " \n", 0,
-               m_directory.path_of(stamp_file));
+               m_directory.path_of(mirror_name));
 }
 
 void Mirror::distrust() {
@@ -145,7 +145,7 @@ Lsn Mirror::make_anew(bool create) {
     return Error(Exit::config, "cannot open the store in the database: " + why);
   };
   if (::ftruncate(m_stamp.get(), 0) != 0)
-    throw_errno(Exit::storage, "write " + printable(m_directory.path_of(stamp_file)));
+    throw_errno(Exit::storage, "write " + printable(m_directory.path_of(mirror_name)));
   const std::string self = holder(m_directory);
   auto settings = m_database->get(settings_key);
   auto now = m_database->get(holder_key);
@@ -159,7 +159,7 @@ Lsn Mirror::make_anew(bool create) {
   for (const char* kind : {"b", "r"})
     if (auto first = m_database->scan(kind, 1); !settings && !first.empty() && first[0].key[0] == kind[0])
       throw refuse("its key `settings` is missing");
-  for (const char* part : {"journal", "blobs", lock_name, settings_name}) m_directory.remove_tree(part);
+  for (const char* part : {journal_name, blobs_name, lock_name, settings_name}) m_directory.remove_tree(part);
   remove_index(m_directory);
   if (settings) {
     m_directory.publish(settings_name, *settings, true);
@@ -209,7 +209,7 @@ Lsn Mirror::make_anew(bool create) {
   if (damaged)
     log(Level::warning, counted(damaged, "record") + " in the database cannot be read, and counted as missing");
 
-  const Directory blobs = m_directory.make_below("blobs");
+  const Directory blobs = m_directory.make_below(blobs_name);
   Fd blob;
   std::string id;
   for_each('b', scanned_pieces, [&](const std::string& key, std::string_view value) {
@@ -285,7 +285,7 @@ Lsn Mirror::put_records(Journal& journal, Lsn end) {
   FileLock lock(m_stamp.get(), FileLock::Mode::exclusive);
   const bool owed = std::exchange(m_failed, true);
   auto stamp = read_stamp();
-  if (!stamp || !m_directory.is(m_stamp.get(), stamp_file)) distrust();
+  if (!stamp || !m_directory.is(m_stamp.get(), mirror_name)) distrust();
   if (stamp->stable >= end && !owed) {
     m_failed = false;
     return stamp->stable;
@@ -361,7 +361,7 @@ bool Mirror::restore_blob(const std::string& id, uint64_t size) {
       if (whole) write_all_at(fd.get(), *value, piece * piece_size, "a blob");
     }
   });
-  if (whole && m_directory.rename(temporary, m_directory.below("blobs").make_below(blob_part(id)), id)) return true;
+  if (whole && m_directory.rename(temporary, m_directory.below(blobs_name).make_below(blob_part(id)), id)) return true;
   m_directory.remove(temporary);
   return false;
 }
@@ -416,7 +416,7 @@ void Mirror::verify(Journal& journal, const std::function<void(Lsn lsn, const st
   std::lock_guard<std::mutex> guard(m_mutex);
   auto stamp = read_stamp();
   if (!stamp) distrust();
-  const Directory blobs = m_directory.below("blobs");
+  const Directory blobs = m_directory.below(blobs_name);
   EventReader reader(journal, 0);
   auto next = [&] {
     auto item = reader.next(true);

@@ -14,7 +14,7 @@
 namespace gq {
 namespace {
 
-constexpr const char *database_prefix = "exec:", *database_file = "database";
+constexpr const char* database_prefix = "exec:";
 constexpr size_t longest_database_file = 65536;
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
@@ -32,12 +32,12 @@ std::vector<std::string> words_of(const std::string& program) {
 }
 
 std::string read_database_file(const Directory& directory) {
-  Fd fd = directory.find(database_file, O_RDONLY);
+  Fd fd = directory.find(database_name, O_RDONLY);
   struct stat st;
   if (fd && directory.lets_in_others() && ::fstat(fd.get(), &st) == 0 && (st.st_mode & (S_IWGRP | S_IWOTH)))
-    throw Error(Exit::config, "cannot use " + printable(directory.path_of(database_file)) +
+    throw Error(Exit::config, "cannot use " + printable(directory.path_of(database_name)) +
                                   ": others can write to it (chmod 600 it)");
-  return fd ? read_all(fd.get(), longest_database_file, directory.path_of(database_file)).value_or("") : "";
+  return fd ? read_all(fd.get(), longest_database_file, directory.path_of(database_name)).value_or("") : "";
 }
 
 // A copy of the file, or one that was unpacked somewhere, is not that of this directory. Without the second line it is
@@ -65,7 +65,7 @@ std::unique_ptr<KeyValue> open_database(const std::string& name, const Directory
   auto argv = words_of(program);
   const std::string confirmed = database_text(directory, program);
   if (names_program(name)) {
-    if (text != confirmed) directory.publish(database_file, confirmed, true);  // so that the directory can be named too
+    if (text != confirmed) directory.publish(database_name, confirmed, true);  // so that the directory can be named too
   } else if (directory.identity().empty() || text != confirmed) {
     if (!is_own_place(directory, program))
       throw Error(Exit::config, "cannot open the store " + printable(directory.path()) +
@@ -112,7 +112,7 @@ Directory open_store_directory(const std::string& name, bool create) {
 
 bool has_database(const std::string& name) {
   struct stat st;
-  return names_program(name) || ::lstat((name + "/" + database_file).c_str(), &st) == 0;
+  return names_program(name) || ::lstat((name + "/" + database_name).c_str(), &st) == 0;
 }
 
 void confirm_database(const std::string& name) {
@@ -126,7 +126,7 @@ void confirm_database(const std::string& name) {
     throw Error(Exit::config,
                 "cannot confirm the database of " + printable(directory.path()) +
                     ": its file system does not tell when the directory was made; name the store by the program");
-  directory.publish(database_file, database_text(directory, program), true);
+  directory.publish(database_name, database_text(directory, program), true);
 }
 
 // The directory first: nothing of it counts before it is known whose it is.

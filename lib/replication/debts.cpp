@@ -9,11 +9,7 @@
 #include "gq/replication/replica.hpp"
 
 namespace gq {
-namespace {
-
-constexpr const char* debts_suffix = ".debts";
-
-}  // namespace
+namespace {}  // namespace
 
 std::map<std::string, PeerState> known_peers(Store& store) {
   std::map<std::string, PeerState> known;
@@ -31,13 +27,13 @@ std::string joined_record(const std::string& node, Lsn since) {
 
 Millis answered_at(const Store& store, const std::string& node) {
   struct stat st;
-  auto peers = store.directory().find_below(Store::peers_name);
+  auto peers = store.directory().find_below(peers_name);
   return peers && peers->look_at(node, st) ? Millis(st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000)
                                            : Millis(0);
 }
 
 void publish_debts(Store& store, const std::string& node, const std::string& text) {
-  const Directory peers = store.directory().make_below(Store::peers_name);
+  const Directory peers = store.directory().make_below(peers_name);
   const std::string name = node + debts_suffix;
   if (text.empty()) {
     peers.remove(name);
@@ -105,7 +101,7 @@ std::map<std::string, PeerDebt> debts_of(Store& store) {
   if (!group) return debts;
   Membership members(group);
   for (const auto& [node, state] : known) members.take_up(node, state);
-  const auto peers = store.directory().find_below(Store::peers_name);
+  const auto peers = store.directory().find_below(peers_name);
   for (const auto& member : group.members) {
     if (member == group.self.node) continue;
     PeerDebt& debt = debts[member];

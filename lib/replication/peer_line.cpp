@@ -67,7 +67,7 @@ void PeerLine::note(const Reply& reply, Millis asked) {
   if (belief.needs_end) belief = hear(m_monitor.journal().end());
   if (belief.refused) throw Error(Exit::config, *belief.refused);
   if (!serves) return;
-  auto peers = m_monitor.store().directory().find_below(Store::peers_name);
+  auto peers = m_monitor.store().directory().find_below(peers_name);
   Fd fd = peers ? peers->try_open(m_name, O_RDWR | O_CREAT) : Fd();
   if (fd) ::futimens(fd.get(), nullptr);
 }

@@ -78,9 +78,9 @@ void Replicator::keep_once() {
 
 bool Replicator::take_lock() {
   const Directory& directory = m_monitor.store().directory();
-  if (!m_lock) m_lock = directory.open("replicate.lock", O_RDWR | O_CREAT);
+  if (!m_lock) m_lock = directory.open(replicate_lock_name, O_RDWR | O_CREAT);
   if (!try_lock(m_lock.get(), FileLock::Mode::exclusive)) return false;
-  directory.make_below(Store::peers_name);
+  directory.make_below(peers_name);
   const auto known = known_peers(m_monitor.store());
   m_monitor.step([&](Replica& r) { r.serve(known, read_times()); });
   return m_serving = true;

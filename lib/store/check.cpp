@@ -33,7 +33,7 @@ uint64_t reserved_in(const struct stat& directory, const Store& store, const Jou
 std::string temporary_directory(const Store& store, const Journal& journal) {
   struct stat index, st;
   struct statvfs fs;
-  const uint64_t size = store.directory().look_at("index.tcb", index) ? static_cast<uint64_t>(index.st_size) : 0;
+  const uint64_t size = store.directory().look_at(index_name, index) ? static_cast<uint64_t>(index.st_size) : 0;
   const char* given = std::getenv("TMPDIR");
   const std::string directory = given && *given ? given : "/var/tmp";
   std::string why;

@@ -385,7 +385,7 @@ void Cleaner::rewrite(const Range& range) {
   cleaned.finish(range.end(), cleaned_at);
   durability.remove(dropped_adds, dropped);
   if (damage.unread) {
-    const Directory aside = m_store.directory().make_below("damaged");
+    const Directory aside = m_store.directory().make_below(damaged_name);
     for (size_t i = range.first; i <= range.last; ++i) {
       const std::string segment = segment_name(range.segments[i].base), name = segment + "." + new_ulid();
       if (!journal.directory().link(segment, aside, name))

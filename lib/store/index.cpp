@@ -11,14 +11,13 @@
 #include "gq/base/short_hold.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/store/names.hpp"
 #include "gq/store/tokyo_table.hpp"
 
 namespace gq {
 namespace {
 
-constexpr const char *table_name = "index.tcb", *log_name = "index.tcb.wal";
 constexpr uint64_t least_to_shrink = 64 << 20, usual_entry = 200, most_bloat = 4;
-constexpr const char* seal_name = "index.seal";
 
 // How often in a row all who used a sealed index may end without a word, as they do where a page of it makes the
 // library crash. It stands in index.users, and is no more than a hint.
@@ -56,7 +55,7 @@ Index::Index(const Directory& store, Journal& journal, Self self)
     : m_directory(store),
       m_journal(journal),
       m_self(std::move(self)),
-      m_lock(store.open("index.lock", O_RDWR | O_CREAT)),
+      m_lock(store.open(index_lock_name, O_RDWR | O_CREAT)),
       m_mount(store.mount_identity()) {}
 
 Index::~Index() {
@@ -73,7 +72,7 @@ Index::~Index() {
 // which is when it was unpacked. So that has to be when it was written, too; else there is no seal.
 std::optional<std::string> Index::seal_text(const FoldPosition& p) const {
   struct stat st;
-  if (!m_directory.look_at(table_name, st) || st.st_mtim.tv_sec != st.st_ctim.tv_sec ||
+  if (!m_directory.look_at(index_name, st) || st.st_mtim.tv_sec != st.st_ctim.tv_sec ||
       st.st_mtim.tv_nsec != st.st_ctim.tv_nsec)
     return std::nullopt;
   return std::to_string(p.end) + " " + std::to_string(p.last) + " " + hex64(p.last_sum) + " " +
@@ -82,7 +81,7 @@ std::optional<std::string> Index::seal_text(const FoldPosition& p) const {
 }
 
 bool Index::is_sealed(Fd fd) const {
-  auto seal = read_all(fd.get(), 4096, seal_name);
+  auto seal = read_all(fd.get(), 4096, index_seal_name);
   auto parts = seal ? split(*seal, ' ') : std::vector<std::string>();
   auto number = [&](size_t i) { return parse_count(parts[i]).value_or(0); };
   if (parts.size() != 7) return false;
@@ -101,8 +100,8 @@ bool Index::is_sealed(Fd fd) const {
 // can bring with it.
 std::string Index::mark() const {
   struct stat st;
-  const std::string made = m_directory.made_at(table_name);
-  if (m_mount.empty() || made.empty() || !m_directory.look_at(table_name, st)) return "";
+  const std::string made = m_directory.made_at(index_name);
+  if (m_mount.empty() || made.empty() || !m_directory.look_at(index_name, st)) return "";
   return m_mount + " " + std::to_string(fold_version) + " " + std::to_string(st.st_ino) + " " + made + " " +
          std::to_string(st.st_size) + " " + std::to_string(st.st_mtim.tv_sec) + "." +
          std::to_string(st.st_mtim.tv_nsec);
@@ -122,11 +121,11 @@ void Index::check_journal(const Fold& fold) {
 // users are one step, for which others wait.
 void Index::join() {
   if (m_users) return;
-  Fd users = m_directory.open("index.users", O_RDWR | O_CREAT);
+  Fd users = m_directory.open(index_users_name, O_RDWR | O_CREAT);
   m_proven = true;
   if (try_lock(users.get(), FileLock::Mode::exclusive)) {
     bool trusted = false;
-    if (Fd seal = m_directory.try_open(seal_name, O_RDONLY)) {
+    if (Fd seal = m_directory.try_open(index_seal_name, O_RDONLY)) {
       trusted = is_sealed(std::move(seal));
     } else if (const std::string left = read_mark(users.get()); !left.empty()) {
       trusted = left == mark();
@@ -143,9 +142,9 @@ void Index::join() {
 }
 
 void remove_index(const Directory& store) {
-  store.remove(seal_name);
-  store.remove(table_name);
-  store.remove(log_name);  // a stale one makes the next table unopenable
+  store.remove(index_seal_name);
+  store.remove(index_name);
+  store.remove(index_log_name);  // a stale one makes the next table unopenable
 }
 
 void Index::discard() {
@@ -155,7 +154,7 @@ void Index::discard() {
 
 size_t Index::records_with_room(uint64_t bytes, size_t most) const {
   struct stat st;
-  const bool is_there = m_directory.look_at(table_name, st);
+  const bool is_there = m_directory.look_at(index_name, st);
   return records_to_fold(m_journal.available(), bytes, is_there ? static_cast<uint64_t>(st.st_size) : 0, most);
 }
 
@@ -183,8 +182,8 @@ void Index::fold_on(Fold& fold) {
 // The first to change the index removes the seal.
 void Index::remove_seal() {
   if (m_seal_removed) return;
-  if (m_directory.remove(seal_name)) m_sync_owed = true;
-  else if (errno != ENOENT) throw_errno(Exit::storage, "remove " + m_directory.path_of(seal_name));
+  if (m_directory.remove(index_seal_name)) m_sync_owed = true;
+  else if (errno != ENOENT) throw_errno(Exit::storage, "remove " + m_directory.path_of(index_seal_name));
   LongWorkInHold seal;  // nothing may change before the seal is gone, power cuts included; once a process
   if (m_sync_owed) m_directory.sync();
   m_sync_owed = false;
@@ -202,9 +201,9 @@ void Index::visit(const std::function<void(Fold&)>& body) {
       join();
       size_t chunk = m_chunk;
       try {
-        const bool sealed = !m_seal_removed && m_directory.has(seal_name);
+        const bool sealed = !m_seal_removed && m_directory.has(index_seal_name);
         if (!sealed) remove_seal();
-        TokyoTable table(m_directory, table_name, sealed ? TokyoTable::Use::read : TokyoTable::Use::write, [this] {
+        TokyoTable table(m_directory, index_name, sealed ? TokyoTable::Use::read : TokyoTable::Use::write, [this] {
           write_mark(m_users.get(), "");
           remove_seal();
         });
@@ -273,23 +272,23 @@ void Index::give_up_place() {
   m_reader.reset();
   if (!try_lock(users.get(), FileLock::Mode::exclusive)) return;
   set_crashes(users.get(), 0);
-  if (m_directory.has(seal_name) || !m_directory.has(table_name)) return;
+  if (m_directory.has(index_seal_name) || !m_directory.has(index_name)) return;
   FoldPosition position;
   write_mark(users.get(), "");
   try {
-    TokyoTable table(m_directory, table_name);
+    TokyoTable table(m_directory, index_name);
     position = Fold(table, m_self).position();
     table.close();
   } catch (const TableError&) {
     return discard();
   }
-  Fd fd = m_directory.open(table_name, O_RDWR);
+  Fd fd = m_directory.open(index_name, O_RDWR);
   ::futimens(fd.get(), nullptr);
   write_mark(users.get(), mark());  // which stays where there is no room for the seal
   // What is sealed must still be there after a power cut, the journal that it was made from included.
   m_journal.durability().sync_files(m_journal);
-  if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_directory.path_of(table_name));
-  if (auto text = seal_text(position)) m_directory.publish(seal_name, *text, true);
+  if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_directory.path_of(index_name));
+  if (auto text = seal_text(position)) m_directory.publish(index_seal_name, *text, true);
   write_mark(users.get(), "");
 }
 
@@ -299,10 +298,10 @@ void Index::shrink() {
     FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
     ShortHold hold;
     struct stat st;
-    if (!m_users || !m_directory.look_at(table_name, st) || static_cast<uint64_t>(st.st_size) < least_to_shrink) return;
+    if (!m_users || !m_directory.look_at(index_name, st) || static_cast<uint64_t>(st.st_size) < least_to_shrink) return;
     try {
-      TokyoTable table(m_directory, table_name,
-                       m_directory.has(seal_name) ? TokyoTable::Use::read : TokyoTable::Use::write);
+      TokyoTable table(m_directory, index_name,
+                       m_directory.has(index_seal_name) ? TokyoTable::Use::read : TokyoTable::Use::write);
       bool bloated = table.file_size() > most_bloat * usual_entry * table.count();
       table.close();
       if (!bloated) return;

@@ -9,6 +9,7 @@
 #include "gq/base/directory.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/store/names.hpp"
 
 namespace gq {
 namespace {

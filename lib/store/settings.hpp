@@ -57,6 +57,4 @@ void write_settings(const Directory& store, const Settings& settings, bool repla
 // where it is not a store, of a newer format, or holds something else.
 Settings open_settings(const Directory& store, bool create);
 
-inline constexpr const char *settings_name = "gq.json", *clean_lock_name = "clean.lock";
-
 }  // namespace gq

@@ -21,9 +21,7 @@
 namespace gq {
 namespace {
 
-constexpr const char* manifest_name = "manifest";
 constexpr const char* manifest_title = "gq-snapshot 1";
-constexpr const char* restoring_name = "tmp.restoring";
 constexpr size_t most_names = 2000;  // looked up in one visit to the index
 constexpr size_t piece = 1 << 20;
 constexpr size_t longest_line = 4096;  // of a manifest
@@ -200,7 +198,8 @@ bool is_of_snapshot(const Directory& directory, const std::string& path = "") {
     struct stat st;
     if (!directory.look_at(name, st) || (is_temporary_name(name) && S_ISREG(st.st_mode))) continue;
     if (S_ISDIR(st.st_mode)) {
-      if (whole != "journal" && whole != "blobs" && !(path == "blobs/" && name.size() == 2)) return false;
+      if (whole != journal_name && whole != blobs_name && !(path == std::string(blobs_name) + "/" && name.size() == 2))
+        return false;
       if (!is_of_snapshot(directory.below_of_any(name, Exit::storage), whole + "/")) return false;
     } else if (whole != manifest_name && !is_snapshot_file(whole)) {
       return false;
@@ -354,8 +353,8 @@ Snapshot create_snapshot(Store& store, const std::string& directory, const ShowP
     throw Error(Exit::config,
                 "cannot make a snapshot in " + printable(directory) + ": it holds those of another store");
   TemporaryDirectory temporary(collection);
-  temporary.inside.make_below("journal");
-  const Directory blobs = temporary.inside.make_below("blobs");
+  temporary.inside.make_below(journal_name);
+  const Directory blobs = temporary.inside.make_below(blobs_name);
   // What another user could still change is not made part of this one.
   const bool links = !before.empty() && before.back().directory().belongs_to(::geteuid());
   Maker maker(store.directory(), temporary.inside, links ? &before.back() : nullptr, snapshot, progress);
@@ -443,7 +442,7 @@ std::vector<Snapshot> list_snapshots(const Directory& directory,
   std::string why;
   const auto names = sorted_names(directory);
   bool single = std::any_of(names.begin(), names.end(), [](const std::string& n) {
-    return n == manifest_name || n == settings_name || n == "journal";
+    return n == manifest_name || n == settings_name || n == journal_name;
   });
   if (single) {
     if (auto s = read_snapshot(directory, "", why)) all.push_back(std::move(*s));
@@ -506,7 +505,7 @@ namespace {
 
 // All of a snapshot but its end: the store that it makes.
 Group copy_snapshot(const Snapshot& snapshot, const Directory& target, const ShowProgress& progress) {
-  const Directory journal = target.make_below("journal"), blobs = target.make_below("blobs");
+  const Directory journal = target.make_below(journal_name), blobs = target.make_below(blobs_name);
   Tree source(snapshot.directory(), Exit::bad_data);
   uint64_t files = 0, bytes = 0;
   for (const auto& [name, file] : snapshot.files) {
@@ -552,7 +551,7 @@ Group restore_snapshot(const Snapshot& snapshot, const std::string& directory, c
     throw refusal();
   }
   auto clear = [&] {
-    for (const char* part : {"journal", "blobs"}) target.remove_tree(part);
+    for (const char* part : {journal_name, blobs_name}) target.remove_tree(part);
   };
   clear();
   try {

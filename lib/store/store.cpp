@@ -91,9 +91,9 @@ Store::Store(Directory directory, Settings settings, std::shared_ptr<Durability>
       m_settings(std::move(settings)),
       m_durability(std::move(durability)),
       m_ends(std::move(ends)),
-      m_owners(m_directory.make_below("owners")),
+      m_owners(m_directory.make_below(owners_name)),
       m_journal(m_directory, m_settings.store_id, *m_durability, m_settings.limits.segment_size),
-      m_blobs(m_directory.make_below("blobs"), *m_durability),
+      m_blobs(m_directory.make_below(blobs_name), *m_durability),
       m_index(m_directory, m_journal, m_settings.group.self),
       m_reader(m_journal, 0) {}
 

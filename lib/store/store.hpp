@@ -37,6 +37,7 @@
 #include "gq/store/claiming.hpp"
 #include "gq/store/ends.hpp"
 #include "gq/store/index.hpp"
+#include "gq/store/names.hpp"
 #include "gq/store/owners.hpp"
 #include "gq/store/settings.hpp"
 
@@ -153,11 +154,6 @@ class Store {
   bool may_start() const { return !group().once || has_returned(); }
   // What it waits for, for people; empty where it waits for nothing.
   std::string waits() const;
-  static constexpr const char* returned_name = "returned.lock";
-
-  // In it, a file for each node of the group, which is touched whenever that answers; and NODE.debts: what it is still
-  // to be told, as the process that serves this node says; see debts_of() in debts.hpp.
-  static constexpr const char* peers_name = "peers";
 
   // Removes those of these blobs that no job needs, known or not.
   void remove_unneeded(const std::vector<std::string>& ids);
