@@ -1,14 +1,14 @@
-// gq-bench: the loads and the baselines that scripts/bench compares, and records that no program of gq makes, for the
-// tests. Prints the seconds that one of them took.
+// gq-bench: the loads and baselines that scripts/bench compares, and, for the tests, records that no program of gq
+// makes. Prints how many seconds a load took.
 //
 //   raw DIR JOBS SIZE GROUP      bare append + fdatasync of groups
 //   store DIR JOBS SIZE GROUP    the same jobs through Store::add
 //   table DIR KEYS               a bare Tokyo Cabinet B+ tree: KEYS puts in order
-//   replicated DIR HOST PORT JOBS SIZE   jobs, one after the other, stored in DIR and handed to its group
-//   sink HOST PORT FUNCTION      a worker that takes all and does nothing; ends when it is killed
+//   replicated DIR HOST PORT JOBS SIZE   jobs one after the other, stored in DIR and replicated to its group
+//   sink HOST PORT FUNCTION      a worker that accepts all jobs and does nothing, until it is killed
 //   synced DIR HOST PORT FUNCTION JOBS SIZE   JOBS times an empty foreground job, then SIZE bytes + fdatasync
 //   submit HOST PORT FUNCTION JOBS SIZE IN_FLIGHT fg|bg   a plain libgearman client
-//   record FILE|DIR FUNCTION [MEMBER=VALUE...]   an add record that says this, in a file, or queued in a store
+//   record FILE|DIR FUNCTION [MEMBER=VALUE...]   an add record with these members, in a file, or queued in a store
 #include <fcntl.h>
 #include <libgearman/gearman.h>
 #include <tcbdb.h>
@@ -46,7 +46,7 @@ void raw(const std::string& dir, int jobs, int size, int group) {
   }
 }
 
-// The jobs are made before: that is the work of who queues them.
+// The jobs are created before the clock starts, because that is the client's work.
 double store(const std::string& dir, int jobs, int size, int group) {
   gq::Store s = gq::open_store(dir + "/store", true);
   std::string data(static_cast<size_t>(size), 'x');
@@ -96,7 +96,8 @@ void submit(const char* host, int port, const char* function, int jobs, int size
   gearman_client_free(client);
 }
 
-// What waits for the network finds its disk at rest: so the two are done in turn, not each for itself.
+// A disk is idle while a program waits for the network. So each round does both in turn, instead of one measurement for
+// each.
 void synced(const std::string& dir, const char* host, int port, const char* function, int jobs, int size) {
   gq::Fd fd = gq::open_file(dir + "/raw", O_WRONLY | O_CREAT | O_APPEND);
   std::string block(static_cast<size_t>(size), 'x');
@@ -122,7 +123,7 @@ double replicated(const std::string& dir, const char* host, int port, int jobs, 
   auto add = [&] {
     if (replicator.add({gq::make_job({"bench"}, data)}).front().outcome != gq::Outcome::queued) abort();
   };
-  add();  // connects
+  add();  // this connects
   return seconds([&] {
     for (int n = 0; n < jobs; ++n) add();
   });
@@ -134,7 +135,7 @@ void* swallow(gearman_job_st*, void*, size_t* size, gearman_return_t* rc) {
   return nullptr;
 }
 
-// The library takes no job that nobody has judged.
+// The library takes only jobs that a judge has accepted.
 void sink(const char* host, int port, const char* function) {
   gq::judge_jobs([](const gq::AssignedJob&) { return std::optional<std::string>(); });
   gearman_worker_st* worker = gearman_worker_create(nullptr);
@@ -143,7 +144,7 @@ void sink(const char* host, int port, const char* function) {
   while (gearman_worker_work(worker) == GEARMAN_SUCCESS) continue;
 }
 
-// MEMBER is why (VALUE: how many bytes), all (every key that there is), node, key, at, due, window, max.
+// MEMBER is why (VALUE: its size in bytes), all (every key that exists), node, key, at, due, window or max.
 void record(const std::string& to, const std::string& function, const std::vector<std::string>& says) {
   WithEveryKey<gq::event::Add> every{
       .said = {.id = gq::new_ulid(), .at = gq::now_ms(), .asked = {.function = function}}, .why = {}};

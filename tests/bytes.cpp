@@ -1,8 +1,8 @@
-// Alters a small journal in every way: each prefix, one flipped bit at each byte, garbage behind, segments that are
-// missing, swapped or there twice. After each the store must open, show no job that was not queued and no workload that
-// is not one, lose no more than what was hit, report it, and take a new job. The same with a journal that has been
-// cleaned. gq-bytes DIRECTORY STEP: from one byte that is altered to the next it is STEP at the most; with 1, every
-// byte is altered in all its bits.
+// Alters a small journal in every way: each prefix, one flipped bit at each byte, garbage behind its end, segments that
+// are missing, swapped or doubled. After each alteration the store must open, show no job and no workload that was not
+// queued, lose only the records that were hit, report the loss, and take a new job. The same is done with a cleaned
+// journal. gq-bytes DIRECTORY STEP: each altered byte is at most STEP bytes behind the one before. With 1, every bit of
+// every byte is altered.
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -46,8 +46,8 @@ struct Journal_ {
   std::map<std::string, State> states;
 };
 
-// Builds a journal of three segments; in it jobs in every state, and one whose workload is the journal so far. The
-// first two can be made one by cleaning them: then there were many more jobs in them.
+// Builds a journal of three segments. It holds jobs in every state, and one whose workload is the journal so far. With
+// `cleaned`, it holds many more jobs at first, and cleaning makes the first two segments one.
 Journal_ build(const fs::path& directory, bool cleaned) {
   Journal_ made;
   auto segment = [&] {
@@ -99,12 +99,12 @@ Journal_ build(const fs::path& directory, bool cleaned) {
                                             .why = "because"})});
     store.settle();
     workloads.resize(3);
-    // The next one begins a new segment.
+    // The next record begins a new segment.
     if (round < 2) std::ofstream(segment(), std::ios::binary | std::ios::app) << '\0';
   }
   Store store = open_store(directory, false);
   if (cleaned) {
-    ::usleep(200'000);  // what is younger is not cleaned
+    ::usleep(200'000);  // younger segments are not cleaned
     Cleaner cleaner(store);
     while (cleaner.step()) continue;
   }
@@ -117,7 +117,7 @@ Journal_ build(const fs::path& directory, bool cleaned) {
   return made;
 }
 
-// `lost`: how many jobs may be missing or have an unreadable workload; `reported`: something must be said.
+// `lost`: how many jobs may be missing or have an unreadable workload. `reported`: whether something must be reported.
 void examine(const fs::path& directory, const Journal_& made, const std::map<std::string, std::string>& segments,
              const std::string& what, size_t lost, bool reported) {
   ++cases;
@@ -201,7 +201,7 @@ int main(int argc, char** argv) {
         std::string at = name + ", " + std::to_string(n);
         examine(directory, made, with(bytes.substr(0, n)), at + ": cut", in_it, !last);
         for (int bit = all ? 0 : static_cast<int>(random() % 8), end = all ? 8 : bit + 1; bit < end; ++bit) {
-          // Bits 8 to 10 of a segment's version are those of a newer format, which is refused.
+          // Bits 8 to 10 of a segment's version would make it a newer format, which is refused.
           if (n >= 8 && n < 12) continue;
           std::string flipped = bytes;
           flipped[n] = static_cast<char>(flipped[n] ^ (1 << bit));

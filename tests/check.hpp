@@ -1,4 +1,4 @@
-// What the unit tests say when something is not true.
+// CHECK reports a condition that does not hold, and goes on.
 #pragma once
 
 #include <cstdio>

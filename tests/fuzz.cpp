@@ -1,5 +1,5 @@
-// Feeds bytes that libFuzzer makes up to every reader of bytes from outside: GQ_FUZZ=TARGET gq-fuzz [libFuzzer's
-// options] CORPUS. `gq-fuzz` without GQ_FUZZ lists the targets. A reader must not crash, hang, or disagree with itself.
+// Feeds bytes from libFuzzer to every reader of untrusted bytes: GQ_FUZZ=TARGET gq-fuzz [libFuzzer's options] CORPUS.
+// Without GQ_FUZZ, gq-fuzz lists the targets. A reader must not crash, hang, or disagree with itself.
 #include <fcntl.h>
 #include <libgearman/gearman.h>
 #include <unistd.h>
@@ -36,7 +36,7 @@ using namespace gq;
     }                                                                           \
   } while (false)
 
-// A record around any bytes as its meta, with the right sums, so that those do not keep the fuzzer out.
+// A record with any bytes as its meta data and correct checksums, which the fuzzer could not guess.
 std::string record_around(std::string_view meta, std::string_view data) {
   std::string head = "GQR1";
   put_le<uint32_t>(head, static_cast<uint32_t>(meta.size()));
@@ -50,7 +50,7 @@ std::string record_around(std::string_view meta, std::string_view data) {
   return head.append(data);
 }
 
-// The first byte says how many of the others are the first part.
+// The first byte says how many of the other bytes are the first part.
 std::pair<std::string_view, std::string_view> halves(std::string_view in) {
   if (in.empty()) return {};
   size_t at = std::min<size_t>(static_cast<unsigned char>(in[0]), in.size() - 1);
@@ -62,11 +62,11 @@ void record(std::string_view in) {
   parse_record(in);
   auto first = parse_record(record_around(in, ""));
   if (!first) return;
-  // What is read is written and read the same.
+  // A record that was read is written and read again without a change.
   const std::string again = encode_record(first->event);
   auto second = parse_record(again);
   CHECK(second && encode_record(second->event) == again);
-  // With what a node adds to a job it is never too long.
+  // With the fields that a node adds to a job, a record is never too long.
   const std::string node = "rep_" + std::string(60, 'n');
   if (auto* add = std::get_if<event::Add>(&first->event)) {
     add->node = node;
@@ -106,7 +106,7 @@ void group(std::string_view in) {
   }
 }
 
-// A segment whose frames hold pieces of the input, some of them broken.
+// A segment whose frames hold pieces of the input. Some frames are broken.
 void journal(std::string_view in) {
   static const std::string directory = [] {
     std::string path = "/dev/shm/gq-fuzz." + std::to_string(getpid());
@@ -149,7 +149,7 @@ void journal(std::string_view in) {
     for (Lsn before = 0;;) {
       auto item = reader.next(true);
       if (item == JournalReader::Item::end) break;
-      CHECK(reader.position() > before);  // it always gets on
+      CHECK(reader.position() > before);  // the reader always advances
       before = reader.position();
     }
     reader.unread();
@@ -216,7 +216,7 @@ void packets(std::string_view in) {
     other = pieces.feed(&c, 1);
     take(pieces, same);
   }
-  // Two jobs at a time are bad, one after the other was taken is not.
+  // A second job is an error before the first one was taken, and no error after that.
   CHECK(in.empty() || good == other || (!good && !same.empty()));
   if (good) CHECK(jobs.size() == same.size());
   for (const auto& job : same) CHECK(job.handle.size() <= GEARMAN_JOB_HANDLE_SIZE && job.size <= UINT32_MAX);

@@ -1,4 +1,5 @@
-// A record with every key that there is, whatever its type has: what no gq writes, and each has to read.
+// A record with every key that exists, whatever its type needs. No gq writes such a record, and every gq has to read
+// it.
 #pragma once
 
 #include "gq/state/event.hpp"

@@ -1,8 +1,10 @@
-// gq-preload.so: with it preloaded, a program lives in a world that tests need.
-//   GQ_TEST_TIME=+SECONDS or -SECONDS: its wall clock is so far off, and so are the times of files, as on a machine
-//   whose clock is. =SECONDS since 1970: the clock stands there. GQ_TEST_BROKEN=FILE: as long as that exists, fdatasync
-//   fails. GQ_TEST_FILE_SYSTEM=NUMBER: all is on a file system of that kind. slow.invalid is a host whose name server
-//   does not answer within a minute.
+// gq-preload.so: preloaded into a program, it changes what the program sees of its machine.
+//   GQ_TEST_TIME=+SECONDS or -SECONDS: the wall clock and the times of files are that far off, as on a machine with a
+//   wrong clock. GQ_TEST_TIME==SECONDS: the clock stands still, at so many seconds since 1970.
+//   GQ_TEST_BROKEN=FILE: as long as FILE exists, fdatasync fails.
+//   GQ_TEST_FILE_SYSTEM=NUMBER: every file system is of that type.
+//
+// The name server for the host slow.invalid does not answer within a minute.
 #include <dlfcn.h>
 #include <netdb.h>
 #include <sys/stat.h>

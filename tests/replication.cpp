@@ -1,4 +1,4 @@
-// Unit tests of what the nodes of a group decide: scripts of what is heard, with times that are given.
+// Unit tests of what the nodes of a group decide: scripts of messages, at given times.
 #include "check.hpp"
 #include "gq/base/ulid.hpp"
 #include "gq/replication/ask.hpp"
@@ -14,8 +14,9 @@ namespace {
 
 using namespace gq;
 
-// A node can be set up anew a few times at once; one that is another each second is not believed each second.
-void a_node_is_another_now_and_then() {
+// A node may become another store a few times at once. One that changes its store every second is not believed every
+// second.
+void changes_of_a_store_are_rate_limited() {
   RateLimit turnover;
   auto at = [&](int seconds) { return turnover.allows(std::chrono::seconds(seconds)); };
   CHECK(at(0) && at(10) && at(10) && !at(11) && !at(179) && at(180) && !at(181));
@@ -32,19 +33,18 @@ void nodes_that_return_wait_for_the_others() {
   };
   const Heard unasked{"rep_2", false, false, false, false, s}, silent{"rep_3", true, false, false, false, s};
   const Heard behind{"rep_2", true, true, false, false, s}, told{"rep_2", true, true, true, false, s};
-  // Nobody has been asked, or answers: until --alone-after.
+  // No node has been asked, or none answers: wait until --alone-after.
   CHECK(wait({}, s).what == For::nothing);
   CHECK(wait({unasked, silent}, s).alone && wait({unasked, silent}, 599 * s).what == For::answer &&
         wait({unasked, silent}, 600 * s).what == For::nothing);
   CHECK(wait_text(wait({unasked, silent}, s), wall) ==
         "until rep_2 or rep_3 can be asked, at the latest 2023-11-14T22:23:20.000Z");
-  // One answers: what it has told counts, however long that takes.
+  // One node answers: wait until it has told all, however long that takes.
   CHECK(wait({told, silent}, s).what == For::nothing);
   CHECK(wait({behind, silent}, 9999 * s).what == For::news && wait({behind}, 0 * s).what == For::news);
   CHECK(wait_text(wait({behind}, s), wall).substr(0, 20) == "until rep_2 has told");
-  CHECK(wait({told, {"rep_3", false, false, false, false, s}}, s).what ==
-        For::answer);  // the third has not been asked yet
-  // It falls silent, and is gone.
+  CHECK(wait({told, {"rep_3", false, false, false, false, s}}, s).what == For::answer);  // rep_3 has not been asked yet
+  // The node falls silent, and is gone.
   Heard dying = behind;
   dying.silence = 10 * s;
   CHECK(wait({dying}, 10 * s).what == For::answer && wait({dying}, 10 * s).left == 20 * s &&
@@ -53,17 +53,17 @@ void nodes_that_return_wait_for_the_others() {
   dying.gone = true;
   CHECK(wait({dying}, 31 * s).alone &&
         wait({dying, {"rep_3", true, true, true, false, s}}, 31 * s).what == For::nothing);
-  // A function that nobody names any more, or that is not in the list, does not run there.
+  // A function that no answer names any more, or that the list does not contain, does not run there.
   const Millis t{std::chrono::hours(1)};
   LastRuns runs;
   runs.restart(t);
   runs.heard({{"f"}}, t + 20 * s);
   CHECK(!runs.lacks("g", t + 29 * s, takeover) && runs.lacks("g", t + 30 * s, takeover) &&
         !runs.lacks("f", t + 49 * s, takeover) && runs.lacks("f", t + 50 * s, takeover));
-  runs.heard(std::nullopt, t + 60 * s);  // a node of before, or one that runs all
+  runs.heard(std::nullopt, t + 60 * s);  // an older node, or one that runs all functions
   CHECK(!runs.lacks("g", t + 89 * s, takeover) && !runs.lacks("f", t + 89 * s, takeover) &&
         runs.lacks("f", t + 90 * s, takeover));
-  // Stopped, by either clock. A clock that is set back is no pause.
+  // The node was stopped, by either clock. A clock that is set back is no pause.
   CHECK(!is_gap({s, wall}, {16 * s, wall + 15 * s}, 15 * s) && is_gap({s, wall}, {17 * s, wall}, 15 * s));
   CHECK(is_gap({s, wall}, {s, wall + 16 * s}, 15 * s) && !is_gap({s, wall}, {2 * s, wall - 3600 * s}, 15 * s));
   auto beat = parse_beat(encode_beat({{s, wall}, 15 * s, "until x"}) + "of a longer one\n");
@@ -72,7 +72,7 @@ void nodes_that_return_wait_for_the_others() {
         !parse_beat("1 2 3 "));
 }
 
-// An answer says what was asked or is none; a newer node may say more.
+// An answer fits its question, or is invalid. A newer node may say more.
 void questions_are_answered() {
   const std::string a = new_ulid(), b = new_ulid(), store = new_ulid();
   CHECK(parse_ask(encode_ask({a, b})) == std::vector({a, b}) && parse_ask("")->empty());
@@ -107,7 +107,7 @@ void questions_are_answered() {
                           "end 1\nrelay 1 1\n", "end 1\nsent rep_3 5\n", "end 1\nsent rep_3 x y\n", "end 1\nknown x\n",
                           "end 1\nyours x\n", "end 1\nother x\n", "end 1\nended x\n", "end 1\nabout x f 1 2\n"})
     CHECK(!parse_ask_reply(bad, {}));
-  // Whatever is cut off or altered is read as something or nothing.
+  // A reply that is cut off or altered parses or fails, and does not crash.
   for (size_t i = 0; i <= body.size(); ++i) {
     std::string altered = body;
     if (i < body.size()) altered[i] = static_cast<char>(i * 37);
@@ -116,7 +116,7 @@ void questions_are_answered() {
   }
 }
 
-// A node rep_1 with --takeover 30 s and --alone-after 600 s, whose others are rep_2 and rep_3.
+// The view of a node rep_1 with --takeover 30 s and --alone-after 600 s. The others are rep_2 and rep_3.
 class Watch {
  public:
   Watch() : fd(30 * s, 600 * s) {
@@ -124,17 +124,18 @@ class Watch {
     fd.begin(times(m_now));
   }
 
-  // Time goes on up to then, while this node goes on, too. What makes it return is returned.
+  // Time goes on up to `second`, and this node runs all the while. Returns the reasons for which the node has to
+  // return.
   std::string at(int second) {
     std::string why;
     for (; m_now < second * s; m_now += s) why += fd.beat(times(m_now + s)).value_or("");
     return why;
   }
-  // It does not.
+  // The same, but this node is stopped until then.
   std::string stopped_until(int second) { return fd.beat(times(m_now = second * s)).value_or(""); }
 
   std::string hears(const std::string& node) { return fd.heard(node, m_now).value_or(""); }
-  // The node answers a question of a round: the end of its journal, and up to where it has told this one. True when it
+  // The node answers a question of a round with the end of its journal, and has told this one up to `told`. True if it
   // is back.
   bool answers(const std::string& node, Lsn end, std::optional<Lsn> told, FailureDetector::Round round,
                bool taking = false) {
@@ -172,11 +173,11 @@ void a_silent_node_is_gone_until_it_answers() {
   w.at(30);
   CHECK(w.gone() == Names{"rep_2"} && w.gone().empty() && w.fd.is_gone("rep_2") && !w.fd.answers("rep_2", 30 * w.s));
   CHECK(w.fd.lacks("rep_2", "f", 30 * w.s) && !w.fd.lacks("rep_3", "f", 30 * w.s));
-  // It asks: its jobs are left alone, though it counts as gone until it answers.
+  // rep_2 asks: its jobs are left alone, although it counts as gone until it answers.
   CHECK(w.fd.stays_gone("rep_2", 30 * w.s) && !w.fd.stays_gone("rep_3", 30 * w.s));
   w.fd.asked_by("rep_2", 30 * w.s);
   CHECK(w.fd.is_gone("rep_2") && !w.fd.stays_gone("rep_2", 31 * w.s) && w.fd.stays_gone("rep_2", 60 * w.s));
-  // Or it says what it has taken, though it does not answer that.
+  // Or rep_2 says anything else, although it does not answer.
   Watch once_more;
   once_more.at(30), once_more.gone();
   CHECK(once_more.fd.stays_gone("rep_2", 30 * w.s));
@@ -187,13 +188,13 @@ void a_silent_node_is_gone_until_it_answers() {
   CHECK(w.fd.has_returned());  // rep_3 has answered all the time
   w.at(60);
   CHECK(w.gone() == Names{"rep_3"});
-  // Where no server can be reached, nobody is gone.
+  // If no server can be reached, no node is gone.
   for (int second = 61; second < 200; ++second) {
     w.at(second);
     w.fd.failed("rep_2", w.fd.round(), false, second * w.s);
     CHECK(w.gone().empty() && !w.fd.lacks("rep_2", "f", second * w.s));
   }
-  // A node that was forgotten is neither gone nor expected to run anything, and what it says changes nothing.
+  // A forgotten node is not gone, is not expected to run anything, and changes nothing by what it says.
   w.fd.remove("rep_2");
   w.at(300);
   CHECK(w.gone().empty() && w.hears("rep_2").empty() && !w.answers("rep_2", 1, 1) && !w.fd.is_gone("rep_2") &&
@@ -207,20 +208,21 @@ void a_node_returns_when_the_others_have_told_it_all() {
   CHECK(w.waits() == "until rep_2 has told");
   w.at(1), w.answers("rep_2", 200, 99);
   CHECK(w.waits() == "until rep_2 has told");
-  w.at(2), w.answers("rep_2", 300, 100);  // what came to it since the return began is not waited for
+  w.at(2), w.answers("rep_2", 300, 100);  // records after the beginning of the return are not waited for
   CHECK(w.returns());
-  // A silence of all others is a reason to return; one while a single node answers is none.
+  // The silence of all others is a reason to return. It is none while a single node answers.
   w.at(31), w.answers("rep_2", 300, 300), w.at(62);
   CHECK(w.hears("rep_2") == "no other node had answered for 31 s" && !w.fd.has_returned());
   CHECK(w.hears("rep_2").empty() && !w.waits().empty());
-  // An answer to a question of before is none of this return, nor one of a node that takes over this one's jobs.
+  // An answer to an earlier question does not count for this return, nor does that of a node that takes over this
+  // node's jobs.
   const auto before = w.fd.round() - 1;
   w.answers("rep_2", 300, 300, before), w.is_silent("rep_3");
   CHECK(!w.returns() && w.waits().substr(0, 9) == "until rep");
   w.answers("rep_2", 300, 300, before + 1, true);
   CHECK(!w.returns());
   w.answers("rep_2", 300, 300);
-  // It is another store now: what was told was told by the one before.
+  // rep_2 is another store now. Only the old store had told everything.
   w.fd.is_another("rep_2");
   CHECK(!w.returns());
   w.answers("rep_2", 5, std::nullopt);
@@ -235,7 +237,8 @@ void a_node_that_was_stopped_returns() {
   const auto round = w.fd.round();
   CHECK(w.returns() && w.stopped_until(15).empty() && w.fd.has_returned());
   CHECK(w.stopped_until(31) == "this node was stopped for 16 s" && !w.fd.has_returned());
-  // A question of before does not end it; the others were not heard since nobody listened, so they are not gone.
+  // An answer to an earlier question does not end the return. This node heard nothing while it was stopped, so the
+  // others are not gone.
   w.answers("rep_2", 1, 1, round), w.answers("rep_3", 1, 1, round);
   CHECK(!w.returns() && !w.fd.end_return(round) && !w.fd.has_returned() && w.gone().empty());
   CHECK(w.stopped_until(1000) == "this node was stopped for 969 s" && w.gone().empty() &&
@@ -245,11 +248,11 @@ void a_node_that_was_stopped_returns() {
   CHECK(w.returns());
 }
 
-void one_that_answers_late_has_to_tell_what_it_knows() {
+void a_node_that_answers_late_tells_what_it_knows() {
   Watch w;
   w.answers("rep_2", 10, 10), w.is_silent("rep_3");
   CHECK(w.returns());
-  // It may have ended jobs of this node before it fell silent.
+  // rep_3 may have ended jobs of this node before it fell silent.
   const auto round = w.fd.round();
   w.at(1), w.answers("rep_3", 100, 50);
   CHECK(!w.fd.has_returned() && w.fd.round() != round && w.waits() == "until rep_3 has told");
@@ -257,10 +260,10 @@ void one_that_answers_late_has_to_tell_what_it_knows() {
   CHECK(w.returns());
   w.at(3), w.answers("rep_3", 300, 200);
   CHECK(w.fd.has_returned());
-  // One that is new in the group ended nothing.
+  // A new node of the group has ended nothing.
   w.fd.add("rep_4", 3 * w.s), w.answers("rep_4", 50, 0);
   CHECK(w.fd.has_returned());
-  // One that comes late and has told all already does not stop this node.
+  // A node that answers late, but has told everything, does not stop this node.
   Watch told;
   told.answers("rep_2", 10, 10), told.is_silent("rep_3");
   CHECK(told.returns());
@@ -268,20 +271,20 @@ void one_that_answers_late_has_to_tell_what_it_knows() {
   CHECK(told.fd.has_returned());
 }
 
-void what_one_had_not_told_it_still_has_to_tell() {
-  // This node is away again before it has heard all.
+void a_node_still_has_to_tell_the_rest() {
+  // This node is away again before it has heard everything.
   Watch w;
   w.answers("rep_2", 100, 50), w.answers("rep_3", 1, 1);
   CHECK(!w.stopped_until(16).empty());
   w.answers("rep_3", 1, 1), w.is_silent("rep_2");
   CHECK(w.waits() == "until rep_2 has told");
-  // When it has, it is to be asked anew: an answer to what was asked before ends no return.
+  // Then it has to ask again: an answer to an earlier question ends no return.
   Watch old;
   old.answers("rep_2", 100, 50), old.answers("rep_3", 1, 1);
   CHECK(!old.stopped_until(16).empty());
   old.answers("rep_2", 100, 100, old.fd.round() - 1);
   CHECK(old.waits().substr(0, 31) == "until rep_2 or rep_3 can be ask");
-  // This node notices that it was away when an answer comes to what it had asked before.
+  // This node notices that it was away when an earlier question is answered.
   Watch late;
   late.answers("rep_2", 1, 1), late.answers("rep_3", 1, 1);
   const auto round = late.fd.round();
@@ -292,14 +295,14 @@ void what_one_had_not_told_it_still_has_to_tell() {
   CHECK(late.waits() == "until rep_2 has told");
   late.answers("rep_2", 200, 200);
   CHECK(late.returns());
-  // One that was gone and has said anything since is there.
+  // A node that was gone and has said anything since is there.
   Watch gone;
   gone.answers("rep_2", 100, 50), gone.answers("rep_3", 1, 1);
   gone.at(31), gone.gone(), gone.answers("rep_3", 1, 1);
   CHECK(gone.waits().empty());
   gone.hears("rep_2");
   CHECK(gone.fd.is_gone("rep_2") && gone.waits() == "until rep_2 has told");
-  // Also where the return had ended meanwhile.
+  // Also if the return had ended meanwhile.
   Watch silent;
   silent.answers("rep_2", 100, 50), silent.answers("rep_3", 1, 1);
   silent.at(30), silent.gone(), silent.answers("rep_3", 1, 1);
@@ -308,7 +311,7 @@ void what_one_had_not_told_it_still_has_to_tell() {
   CHECK(!silent.fd.has_returned() && silent.waits() == "until rep_2 has told");
   silent.answers("rep_2", 200, 100);
   CHECK(silent.returns() && silent.hears("rep_2").empty() && silent.fd.has_returned());
-  // While it takes over this node's jobs it has not answered.
+  // While rep_2 takes over this node's jobs, it counts as not having answered.
   Watch taking;
   taking.answers("rep_3", 1, 1), taking.answers("rep_2", 1, 1, taking.fd.round(), true);
   CHECK(taking.waits().substr(0, 18) == "until rep_2 can be");
@@ -324,7 +327,7 @@ void a_node_that_hears_nobody_waits_longer() {
   CHECK(w.returns());
 }
 
-// rep_1, whose others are rep_2 and rep_3; they were never met.
+// The members that rep_1 knows. The others are rep_2 and rep_3, which it has never met.
 struct Three {
   static std::string store(char c) { return std::string(ulid_size, c); }
   Group group{{"rep_1", store('1')}, {"rep_1", "rep_2", "rep_3"}, 2, true};
@@ -341,21 +344,21 @@ void who_may_speak_for_a_name() {
   using What = Meeting::What;
   Three t;
   CHECK(!t.members.is("rep_2", "") && t.members.is("rep_1", t.store('1')));
-  // Whoever comes first is believed, also where it only sends.
+  // The first store with a name is believed, even if it only sends.
   CHECK(t.hear("rep_3", 'c').what == What::first && t.members.store_of("rep_3") == t.store('c'));
   CHECK(t.meet("rep_2", 'b', true, 0).what == What::first && t.meet("rep_2", 'b', true, 1).what == What::as_before);
-  // The identity of another node is nobody else's.
+  // No store has the identity of another node.
   for (char taken : {'1', 'c'})
     CHECK(t.meet("rep_2", taken, false, 1).reason.find("has the identity of another node") != std::string::npos &&
           t.hear("rep_2", taken, false).what == What::refused);
-  // Another identity is heard, and believed when it answers.
+  // Another identity is heard, and is believed when it answers.
   CHECK(t.hear("rep_2", 'd').what == What::unproved && t.members.is("rep_2", t.store('b')));
   CHECK(t.meet("rep_2", 'd', true, 2).what == What::another && t.members.is("rep_2", t.store('d')));
-  // The one before is a second one with that name, as long as the newer one answers.
+  // As long as the newer store answers, the older one is a second node with that name.
   CHECK(t.meet("rep_2", 'b', true, 3).reason == "two nodes claim the name rep_2" &&
         t.hear("rep_2", 'b').reason == "two nodes claim the name rep_2");
   CHECK(t.hear("rep_2", 'b', false).what == What::unproved && t.meet("rep_2", 'b', false, 40).what == What::another);
-  // What was under way when it was met, or heard of, has come too late.
+  // An answer to a question from before the node was met or heard has come too late.
   const Millis met = std::chrono::seconds(40), later = std::chrono::seconds(400);
   CHECK(t.members.meet("rep_2", t.store('d'), "s", false, met - Millis(1), later).what == What::refused &&
         t.members.is("rep_2", t.store('b')));
@@ -363,14 +366,14 @@ void who_may_speak_for_a_name() {
   heard.hear("rep_3", 'c');
   CHECK(heard.meet("rep_3", 'd', false, 0).what == What::refused &&
         heard.meet("rep_3", 'd', false, 1).what == What::another);
-  // Time and again it is not believed: see RateLimit.
+  // If it changes again and again, it is not believed: see RateLimit.
   CHECK(t.meet("rep_2", 'e', true, 41).what == What::another);
   CHECK(t.meet("rep_2", 'f', true, 42).reason == "rep_2 changes its store too often" &&
         t.members.is("rep_2", t.store('e')) && t.meet("rep_2", 'f', true, 400).what == What::another);
-  // Another process of the same store may have lost what was not synced.
+  // Another process of the same store may have lost unsynced records.
   CHECK(t.meet("rep_3", 'c', true, 0, "s").restarted && !t.meet("rep_3", 'c', true, 1, "s").restarted &&
         t.meet("rep_3", 'c', true, 2, "r").restarted);
-  // A relay, now and then.
+  // A node that is a relay now and then.
   const Millis now{std::chrono::hours(1)};
   CHECK(t.members.says_relay("rep_3", false, now) == false && t.members.says_relay("rep_3", true, now) == true &&
         t.members.is_relay("rep_3") && t.members.says_relay("rep_3", true, now) == false);
@@ -397,11 +400,11 @@ void a_group_changes() {
   Three t;
   t.meet("rep_2", 'b', true, 0), t.meet("rep_3", 'c', true, 0);
   std::map<std::string, PeerState> known{{"rep_2", {t.store('b'), 7, 0, {}}}, {"rep_3", {t.store('c'), 7, 0, {}}}};
-  // Of a gq.json that is for another store nothing is taken up.
+  // A gq.json of another store changes nothing.
   Group renewed = t.group;
   renewed.self.store = t.store('9'), renewed.members = {"rep_1"};
   CHECK(t.members.change(renewed, known).of_another && t.members.has("rep_3"));
-  // One is forgotten: the journal is told where it was not.
+  // One node is forgotten. The journal is told so unless it knows that.
   Group two = t.group;
   two.members = {"rep_1", "rep_2"};
   auto change = t.members.change(two, known);
@@ -411,13 +414,13 @@ void a_group_changes() {
   known["rep_3"] = {"", UINT64_MAX, 0, {t.store('c')}};
   change = t.members.change(two, known);
   CHECK(change.removed.empty() && change.forgotten.empty());
-  // It is in the group again, under its identity of before, whose rival it is not; and a new one is there.
+  // The node is in the group again, with its old identity, which is no rival of itself. And there is a new node.
   Group four = t.group;
   four.members.push_back("rep_4");
   change = t.members.change(four, known);
   CHECK(change.removed.empty() && change.forgotten.empty() && t.members.has("rep_3") && t.members.has("rep_4"));
-  // The journal may have been told that it is forgotten when it was about to be in the group again. A relay is owed
-  // nothing either, and has an identity.
+  // The journal may have been told that the node is forgotten when it was about to be in the group again. A relay is
+  // owed nothing either, but it has an identity.
   CHECK(change.returned == Names{"rep_3"});
   known["rep_3"].store = t.store('c');
   CHECK(t.members.change(four, known).returned.empty());
@@ -427,8 +430,8 @@ void a_group_changes() {
         t.members.is("rep_2", t.store('b')));
 }
 
-// rep_2 of a group whose jobs run once; it runs f and g. Of each of its functions rep_3 and rep_1 have jobs that are
-// held here. All have answered, and rep_2 has returned.
+// The view of rep_2 in a group whose jobs run once. It runs f and g. For each function, it holds jobs of rep_3 and
+// rep_1. All nodes have answered, and rep_2 has returned.
 class Group3 {
  public:
   Group3() {
@@ -442,14 +445,14 @@ class Group3 {
       runs(node, {{"f", "g"}});
     }
     fd.end_return(fd.round());
-    due();  // each has been asked once what it knows
+    due();  // each node has been asked once what it knows
   }
 
   static std::string store(char c) { return "0" + std::string(ulid_size - 1, c); }
   void at(int second) {
     for (; now < std::chrono::seconds(second); now += std::chrono::seconds(1)) fd.beat({now, now});
   }
-  // The node answers, and says which functions run there (none: no runner).
+  // The node answers, and says which functions run there (nullopt: it runs no commands).
   void runs(const std::string& node, std::optional<std::vector<std::string>> functions) {
     fd.heard(node, now);
     fd.answered(node, fd.round(), {.end = 1, .runner = functions.has_value(), .functions = functions}, 1, now);
@@ -481,30 +484,30 @@ class Group3 {
   Ownership ownership{Self{"rep_2", store('2')}};
 };
 
-void jobs_are_looked_at_when_their_owner_fails_them() {
+void takeovers_are_due_when_an_owner_fails() {
   Group3 g;
   g.at(1);
   CHECK(g.due().empty());
-  // A worker for f ends on rep_3; rep_1 falls silent.
+  // rep_3 loses its worker for f. rep_1 falls silent.
   for (int second = 2; second < 30; ++second) g.at(second), g.runs("rep_3", {{"g"}});
   CHECK(g.due().empty());
   g.at(30), g.runs("rep_3", {{"g"}}), g.fd.notice_gone(g.now);
   CHECK(g.due() == "rep_1 gone rep_3 idle " && g.due().empty());  // once a second
   g.at(31);
   CHECK(g.due() == "rep_1 gone rep_3 idle ");
-  // Where that took a second and nothing was to be taken, it is not repeated for 20 s; where something was, at once.
+  // If that took a second and no job was taken, it is repeated after 20 s. If a job was taken, it is repeated at once.
   g.ownership.takeover_ended({"rep_3", Takeover::Cause::idle}, 0, g.now - Millis(1000), g.now);
   g.ownership.takeover_ended({"rep_1", Takeover::Cause::gone}, 3, g.now - Millis(1000), g.now);
   g.at(32), g.runs("rep_3", {{"g"}});
   CHECK(g.due() == "rep_1 gone ");
-  // That it does not run f says nothing of jobs that it runs, and has lost.
+  // A node that does not run f may still have lost jobs that it runs.
   g.at(51), g.runs("rep_3", {{"g"}}), g.ownership.may_have_lost("rep_3");
   CHECK(g.due() == "rep_1 gone rep_3 idle rep_3 lost ");
-  // Nobody takes over what it does not run.
+  // A node does not take over functions that it does not run.
   g.at(52), g.held.functions = {"g"}, g.runs("rep_1", {{"g"}}), g.runs("rep_3", {{"g"}});
   CHECK(g.due().empty());
-  // But what its owner has lost, also a node that runs nothing. It is asked once, and again where that fails; so is
-  // each when more runs here.
+  // But it asks about jobs that their owner has lost, even if it runs nothing. It asks once, and again if that fails.
+  // It asks each node again when more functions run here.
   g.held.runs = {};
   g.at(53), g.ownership.may_have_lost("rep_3");
   CHECK(g.due() == "rep_3 lost ");
@@ -515,22 +518,22 @@ void jobs_are_looked_at_when_their_owner_fails_them() {
   CHECK(g.due().empty());
   g.held.runs = {true, false, {"f", "g"}}, g.at(56);
   CHECK(g.due() == "rep_1 lost rep_3 lost ");
-  // A node that is not in the group, and this one before it was set up anew.
+  // A node that is not in the group, and this node before it was recreated.
   g.held.nodes = {"rep_1", "rep_2", "rep_9"}, g.at(57);
   CHECK(g.due() == "rep_2 former rep_9 former " && g.due().empty());
-  // Each is asked now and then in any case.
+  // Each node is asked now and then in any case.
   int times = 0;
   for (int second = 58; second < 1250; ++second) {
     g.at(second), g.runs("rep_3", {{"f", "g", "h"}});
     times += g.due().find("rep_3 lost ") != std::string::npos;
   }
   CHECK(times == 2);
-  // While this node returns it looks at nothing.
+  // While this node returns it asks about nothing.
   g.at(1250), g.fd.begin({g.now, g.now}), g.ownership.may_have_lost("rep_3");
   CHECK(g.due().empty());
 }
 
-void jobs_are_left_to_who_comes_first() {
+void jobs_are_left_to_the_node_that_comes_first() {
   using Cause = Takeover::Cause;
   Group3 g;
   const Takeover gone{"rep_3", Cause::gone};
@@ -545,7 +548,8 @@ void jobs_are_left_to_who_comes_first() {
   Ownership::leave_others(jobs, gone, g.held.runs, g.fd, g.now);
   CHECK(g.ids(jobs) == "AB");
 
-  // rep_1 comes first, for what it runs and knows, but for what it takes for this node's: that was told before a crash.
+  // rep_1 comes first, for jobs that it runs and knows. It does not for a job that it takes for this node's: it was
+  // told so before a crash.
   CHECK(g.ownership.before(gone, g.members, g.fd) == std::vector<std::string>{"rep_1"});
   CHECK(g.ownership.before({"rep_1", Cause::idle}, g.members, g.fd).empty());
   CHECK(g.ownership.before({"rep_1", Cause::lost}, g.members, g.fd) ==
@@ -560,7 +564,7 @@ void jobs_are_left_to_who_comes_first() {
   g.at(90), g.fd.notice_gone(g.now);
   CHECK(g.ownership.before(gone, g.members, g.fd).empty());  // rep_1 is gone, too
 
-  // An owner that lives keeps what it knows, but for jobs of the store that had its name before.
+  // An owner that answers keeps the jobs that it knows, except jobs of the previous store of its name.
   jobs = all;
   jobs[1].job.store = g.store('9');
   reply.known = {true, true, false};
@@ -568,16 +572,16 @@ void jobs_are_left_to_who_comes_first() {
   CHECK(g.ids(jobs) == "BC");
 }
 
-// Two nodes have accepted the job, and each may take the other for its owner, or a third one: then all are told what
-// stands here. So they are where the owner has lost that it took the job over. Of what has changed there, the owner
-// tells itself.
-void nodes_come_to_agree_whose_a_job_is() {
+// Two nodes have accepted the job, and each may take the other one or a third one for the owner. Then all nodes are
+// told the state here. This also happens if the owner has lost that it took the job over. The owner itself reports
+// later changes.
+void nodes_agree_on_the_owner_of_a_job() {
   Group3 g;
   auto told = [&](const AskReply& reply, uint32_t term) {
     std::vector<HeldJob> jobs{g.job('A', "f", "rep_3")};
     jobs[0].job.term = term;
     auto said = g.ownership.leave_to_owner(jobs, {jobs[0].id}, reply, "rep_3", g.members);
-    CHECK(jobs.empty());  // it is left to the one that knows it, meanwhile
+    CHECK(jobs.empty());  // meanwhile the job is left to the node that knows it
     for (const auto& state : said)
       CHECK(state.id == g.store('A') && state.node == "rep_3" && state.store == g.store('3') && state.term == term &&
             state.from == "rep_2" && state.from_store == g.store('2'));
@@ -599,9 +603,9 @@ void nodes_come_to_agree_whose_a_job_is() {
   CHECK(has_changed.others.empty());
 }
 
-// Who tells something older than what stands here is told that, whatever each of them has lost; of the same nothing is
-// told, or two nodes would do so for ever.
-void who_tells_something_older_is_told_what_is_new() {
+// A node that reports an older state than the one here is told the state here, whatever each of them has lost. An equal
+// state is not answered, or two nodes would answer each other without end.
+void an_older_state_is_answered_with_the_newer_one() {
   using Kind = PeerVerdict::Kind;
   using What = StateVerdict::Record;
   const HeldJob held = Group3::job('A', "f", "rep_3");
@@ -610,7 +614,7 @@ void who_tells_something_older_is_told_what_is_new() {
     CHECK((kind == Kind::need) == (!known && told.state != State::finished));
     return record;
   };
-  // In their order.
+  // From the oldest to the newest.
   std::vector<gq::Job> states(7, held.job);
   states[1].store = "1";
   states[2].changed_at = Millis(1);
@@ -624,7 +628,7 @@ void who_tells_something_older_is_told_what_is_new() {
                                                      : told < known ? What::what_stands_here
                                                                     : What::nothing));
   CHECK(verdict(states[0], {}) == What::nothing && verdict(states[6], {}) == What::what_was_told);
-  // An end is never undone, and none is newer than another one.
+  // An end is never undone, and no end is newer than another.
   gq::Job later = states[6];
   later.term = 5, later.version = 5, later.changed_at = Millis(9);
   CHECK(verdict(states[6], later) == What::nothing && verdict(later, states[6]) == What::nothing);
@@ -633,13 +637,13 @@ void who_tells_something_older_is_told_what_is_new() {
   CHECK(verdict(dead, states[6]) == What::what_stands_here && verdict(states[6], dead) == What::what_was_told);
 }
 
-// A node knows the end of a job, and who was to tell that has lost it. Whoever asks about the job leaves it alone, and
-// tells all what it has itself; then it is told the end.
-void what_has_ended_elsewhere_is_left_and_told() {
+// A node knows the end of a job, and the node that should have told it has lost it. A node that asks about the job
+// leaves it alone, and tells all nodes its own state. Then it is told the end.
+void a_job_that_ended_elsewhere_is_left_alone() {
   using Cause = Takeover::Cause;
   Group3 g;
   const Millis remember{24 * 3600'000};
-  // Of A and B one node knows that A has ended, and nobody anything else.
+  // One node knows that A has ended. No node knows more of A and B.
   auto inquire = [&](const Takeover& what, const std::string& knows) {
     const Times now{g.now, 2 * remember};
     Inquiry inquiry(what, g.held.runs, {g.job('A', "f", what.node), g.job('B', "f", what.node)});
@@ -659,12 +663,12 @@ void what_has_ended_elsewhere_is_left_and_told() {
     return told + " " + g.ids(inquiry.jobs()) + " " + std::to_string(inquiry.stale().size());
   };
   CHECK(inquire({"rep_3", Cause::lost}, "rep_3") == "A B 0");    // its owner
-  CHECK(inquire({"rep_3", Cause::lost}, "rep_1") == "A B 0");    // who comes before this one
-  CHECK(inquire({"rep_2", Cause::former}, "rep_3") == "A B 1");  // who is asked whether it is stale
+  CHECK(inquire({"rep_3", Cause::lost}, "rep_1") == "A B 0");    // a node that comes before this one
+  CHECK(inquire({"rep_2", Cause::former}, "rep_3") == "A B 1");  // a node that is asked whether the job is stale
   CHECK(inquire({"rep_3", Cause::lost, false}, "rep_1") == " B 0");
 }
 
-// Another job has the ID of A at one node: with a workload or function of its own, it says nothing of A.
+// Another job has the ID of A on one node. If its workload or function differs, it says nothing about A.
 void another_job_with_its_id_says_nothing_of_a_job() {
   using Cause = Takeover::Cause;
   Group3 g;
@@ -704,12 +708,12 @@ void another_job_with_its_id_says_nothing_of_a_job() {
   }
 }
 
-void old_jobs_that_nobody_knows_are_stale() {
+void old_unknown_jobs_are_stale() {
   Group3 g;
   std::vector<HeldJob> jobs{g.job('A', "f", "rep_2"), g.job('B', "f", "rep_2")};
   jobs[0].job.changed_at = Millis(1000), jobs[1].job.changed_at = Millis(2000);
   CHECK(Ownership::maybe_stale(jobs, Millis(500), Millis(2000)) == std::vector<std::string>{g.store('A')});
-  // All others have to say so; a relay knows nothing.
+  // All other nodes have to say so. A relay knows nothing.
   CHECK(Ownership::all_others(g.members, g.fd) == std::vector<std::string>({"rep_1", "rep_3"}));
   g.members.says_relay("rep_3", true, {});
   CHECK(Ownership::all_others(g.members, g.fd) == std::vector<std::string>{"rep_1"});
@@ -717,12 +721,12 @@ void old_jobs_that_nobody_knows_are_stale() {
   CHECK(!Ownership::all_others(g.members, g.fd));
 }
 
-void a_record_of_another_node_is_passed_on_where_nobody_else_does() {
+void records_of_absent_nodes_are_passed_on() {
   Group3 g;
   auto is_mine = [&](const std::string& node, char id) { return is_mine_to_tell(g.members, g.fd, node, g.store(id)); };
-  CHECK(is_mine("rep_2", '2') && is_mine("rep_2", '9'));   // its own, also as what it was before
-  CHECK(is_mine("rep_9", '9'));                            // of none of the group
-  CHECK(!is_mine("rep_3", '3') && is_mine("rep_3", '8'));  // and what another store of that name wrote
+  CHECK(is_mine("rep_2", '2') && is_mine("rep_2", '9'));   // its own, also of its previous store
+  CHECK(is_mine("rep_9", '9'));                            // of a node outside the group
+  CHECK(!is_mine("rep_3", '3') && is_mine("rep_3", '8'));  // and what the previous store of that name wrote
   g.at(30), g.fd.notice_gone(g.now);
   CHECK(is_mine("rep_3", '3'));
 }
@@ -735,7 +739,7 @@ void a_take_over_is_told_before_it_is_written() {
   auto take = [&](const Takeover& what) {
     return g.ownership.take(what, jobs, {g.store('B')}, g.fd, {g.now, Millis(77)});
   };
-  // Not of one that is there, or that has asked, as one does that is back; nor while this node itself returns.
+  // Not if that node answers, or asks, as a node does that is back. And not while this node itself returns.
   CHECK(!take(gone) && !g.ownership.is_taking("rep_3"));
   for (int second = 1; second <= 40; ++second) g.at(second), g.runs("rep_1", {{"f"}});
   g.fd.notice_gone(g.now);
@@ -761,7 +765,7 @@ void a_take_over_is_told_before_it_is_written() {
   CHECK(records.size() == 2 && records[0] == first && effect->tell().empty());
   g.ownership.taken();
   CHECK(!g.ownership.is_taking("rep_3"));
-  // Of one that somebody made up nothing newer can be said.
+  // A made-up job may have the highest term or version, so that nothing newer can be said of it.
   for (const bool term : {true, false}) {
     HeldJob made_up = g.job('C', "f", "rep_3");
     (term ? made_up.job.term : made_up.job.version) = most_told;
@@ -773,14 +777,14 @@ void a_take_over_is_told_before_it_is_written() {
   CHECK(!take(gone) && !take({"rep_9", Cause::former}));
 }
 
-// Who is asked what, in order, before jobs are taken over.
-void a_look_asks_one_after_the_other() {
+// Which nodes are asked what, in order, before jobs are taken over.
+void an_inquiry_asks_one_node_after_the_other() {
   using Cause = Takeover::Cause;
   Group3 g;
   const Millis remember{24 * 3600'000};
   std::vector<HeldJob> jobs{g.job('A', "f", "rep_3"), g.job('B', "g", "rep_3"), g.job('C', "h", "rep_3")};
   std::string log;
-  // Each node knows these; what is left is taken.
+  // Each node knows these jobs. The remaining ones are taken.
   auto inquire = [&](const Takeover& what, const std::map<std::string, std::string>& known) {
     const Times now{g.now, 2 * remember};
     Inquiry inquiry(what, g.held.runs, jobs);
@@ -799,16 +803,16 @@ void a_look_asks_one_after_the_other() {
     for (const auto& id : inquiry.stale()) log += " " + id.substr(1, 1);
     return log;
   };
-  // One that may have lost jobs is asked first; then those that come before this one, for the rest. C does not run
-  // here, so each that runs it comes before this one.
+  // An owner that may have lost jobs is asked first. Then the nodes that come before this one are asked about the rest.
+  // C does not run here, so each node that runs it comes before this one.
   CHECK(inquire({"rep_3", Cause::lost}, {{"rep_3", "A"}, {"rep_1", ""}}) == "rep_3 ABC; rep_1 BC; rep_3 C; BC stale");
   CHECK(inquire({"rep_3", Cause::lost}, {{"rep_3", "B"}, {"rep_1", "AC"}}) == "rep_3 ABC; rep_1 AC;  stale");
   CHECK(inquire({"rep_3", Cause::lost}, {{"rep_3", "ABC"}}) == "rep_3 ABC;  stale");
-  // One that lives, and does not run them, is asked last whether that is still so.
+  // An owner that answers and does not run the jobs is asked last whether that is still so.
   for (int second = 1; second <= 30; ++second) g.at(second), g.runs("rep_1", {{"f", "g"}}), g.runs("rep_3", {{"g"}});
   CHECK(inquire({"rep_3", Cause::idle}, {{"rep_1", ""}, {"rep_3", ""}}) == "rep_1 A; rep_3 ; A stale");
   CHECK(inquire({"rep_3", Cause::idle}, {{"rep_1", "A"}}) == "rep_1 A;  stale");
-  // What was this node's before it was set up anew, and is old: each other is asked what it knows of that.
+  // Old jobs of this node's previous store: each other node is asked what it knows of them.
   const Takeover own{"rep_2", Cause::former};
   CHECK(inquire(own, {{"rep_1", ""}, {"rep_3", "B"}}) == "rep_1 AB; rep_1 AB; rep_3 AB; AB stale A");
   for (int second = 31; second <= 60; ++second) g.at(second), g.runs("rep_1", {{"f", "g"}});
@@ -816,7 +820,7 @@ void a_look_asks_one_after_the_other() {
   CHECK(inquire(own, {{"rep_1", ""}}) == "rep_1 AB; AB stale");  // one of them cannot be asked
 }
 
-// rep_1 of a group whose jobs run once, as one who steps it sees it. The others were met before.
+// The replica of rep_1 in a group whose jobs run once, driven step by step. It has met the others before.
 class Node1 {
  public:
   static std::string store(char c) { return "0" + std::string(ulid_size - 1, c); }
@@ -839,7 +843,7 @@ class Node1 {
   Replica::Belief hears(const std::string& node, char its, std::optional<Lsn> end = {}) {
     return r.heard(node, store(its), "s", end, now.boot, now);
   }
-  // The node answers a question, its journal ends at 7, and it has told all that.
+  // The node answers a question. Its journal ends at 7, and it has told all of it.
   std::optional<std::string> answers(const std::string& node, AskReply reply = {.end = 7}) {
     if (auto belief = hears(node, node[4]); belief.refused) return belief.refused;
     reply.sent.push_back({"rep_1", store('1'), 7});
@@ -853,7 +857,7 @@ class Node1 {
   }
 };
 
-// A node runs its jobs from when its lease can be seen until it returns again, whoever finds that out.
+// A node runs its jobs from the time when its lease is visible until it has to return again, whoever notices that.
 void a_lease_follows_the_return() {
   using What = Replica::Lease::What;
   Node1 n;
@@ -865,11 +869,11 @@ void a_lease_follows_the_return() {
   n.r.standby(true, n.now);
   CHECK(n.r.effects().lease && n.r.lease(n.now).beat.waits.substr(0, 20) == "until rep_2 or rep_3");
   CHECK(!n.answers("rep_2") && !n.answers("rep_3"));
-  CHECK(n.r.lease(n.now).what == What::let_go);  // until somebody has looked what there is to run
+  CHECK(n.r.lease(n.now).what == What::let_go);  // until the jobs that can run here are known
   n.r.standby(true, n.now);
   lease = n.r.lease(n.now);
   CHECK(n.r.effects().lease && lease.what == What::take && !n.r.runs_jobs());
-  // This process is stopped while it waits for the lock: what was true before counts for nothing.
+  // This process is stopped while it waits for the lock. The earlier decision does not count any more.
   n.now = n.at(20);
   CHECK(!n.r.end_return(lease.round, n.now) && n.lines().substr(0, 30) == "this node was stopped for 20 s");
   CHECK(!n.answers("rep_2") && !n.answers("rep_3"));
@@ -879,13 +883,13 @@ void a_lease_follows_the_return() {
   CHECK(n.r.lease(n.now).what == What::hold && n.r.lease(n.now).beat.waits.empty() && !n.r.is_returning());
   n.r.holds_lease(lease.round);
   CHECK(n.r.runs_jobs() && n.r.effects().returned);
-  // The others fall silent, all of them, for so long that they may believe this one gone; then one answers.
+  // All others are silent for so long that they may believe this node gone. Then one answers.
   n.to(49);
   CHECK(n.r.runs_jobs() && !n.r.effects().lease);
   n.to(50);
   CHECK(!n.answers("rep_3"));
   CHECK(!n.r.runs_jobs() && n.r.effects().lease && n.r.lease(n.now).what == What::let_go);
-  // Where each node runs all there is nothing to wait for.
+  // If each node runs all jobs, there is nothing to wait for.
   Node1 all;
   all.group.once = false;
   all.r.change(all.group, all.known, 90, {}, all.now), all.serve();
@@ -893,13 +897,13 @@ void a_lease_follows_the_return() {
   CHECK(all.r.lease(all.now).what == What::take);
 }
 
-// Who a node is comes to the journal when it changes, and again where that failed.
+// The identity of a node is recorded in the journal when it changes, and again if that failed.
 void a_node_is_recorded_when_it_is_met() {
   Node1 n;
   CHECK(!n.hears("rep_2", 'b').refused && n.recorded("rep_2").empty());  // this process does not serve
   n.serve();
   CHECK(!n.answers("rep_2") && n.recorded("rep_2").empty());
-  // Another store: that rests on where the journal ends, and nothing has happened until that is known.
+  // rep_2 is another store: the record needs the end of the journal, and nothing changes until that is known.
   CHECK(n.hears("rep_2", 'b').needs_end && n.r.members().is("rep_2", n.store('2')) && n.lines().empty());
   CHECK(!n.hears("rep_2", 'b', 99).refused && n.lines().find("rep_2 is another store") == 0);
   CHECK(n.recorded("rep_2", false) == "b 0 99" && n.recorded("rep_2").empty());
@@ -913,8 +917,8 @@ void a_node_is_recorded_when_it_is_met() {
         n.r.up() == std::vector<std::string>{"rep_2"});
 }
 
-// What is being recorded of a node that is taken out of the group may come to the journal late: that it is forgotten is
-// said behind it.
+// A last record of a node that leaves the group may reach the journal late. The record that forgets the node comes
+// after it.
 void a_node_is_forgotten_behind_its_last_record() {
   using Names = std::vector<std::string>;
   Node1 n;
@@ -929,18 +933,19 @@ void a_node_is_forgotten_behind_its_last_record() {
   CHECK(n.r.to_forget() == Names{"rep_3"} && !n.r.record("rep_3", true, n.now));
   n.r.forgotten("rep_3");
   CHECK(n.r.to_forget().empty());
-  // In the group again it is owed what the journal says; and nothing forgets it by then, what was due before neither.
+  // A node that is in the group again is owed what the journal says. It is not forgotten by then, not even if that was
+  // due before.
   n.r.change(n.group, n.known, 90, {}, n.now);
   n.r.change(two, n.known, 90, {}, n.now), n.r.change(n.group, n.known, 90, {}, n.now);
   CHECK(n.r.to_forget().empty() && n.r.walk("rep_3", 50)->upto() == 10);
-  // Also where the journal was told that it is forgotten when it was about to be in the group again.
+  // Also if the journal was told that the node is forgotten when it was about to be in the group again.
   n.known["rep_3"] = {{}, nothing_owed, 0, {n.store('3')}};
   CHECK(n.r.change(n.group, n.known, 90, {}, n.now).returned == Names{"rep_3"});
   const auto said = n.r.record("rep_3", false, n.now);
   CHECK(said && said->position == 0 && said->since == 90 && n.r.walk("rep_3", 50)->upto() == 0);
 }
 
-// A node that does not answer is asked, and given nothing, until it does; that is said once.
+// A node that does not answer is asked, and is sent nothing until it answers. That is reported once.
 void a_node_is_up_while_it_answers_with_room() {
   using Names = std::vector<std::string>;
   Node1 n;
@@ -953,7 +958,7 @@ void a_node_is_up_while_it_answers_with_room() {
   full.room = false;
   CHECK(!n.answers("rep_2", full) && n.r.up() == Names{"rep_3"} && n.lines().empty());
   CHECK(!n.answers("rep_2") && n.lines() == "rep_2 answers again\n" && n.r.up().size() == 2);
-  // What is wrong may be told in a stranger's words: a few times at once, then once a minute.
+  // A stranger may choose the text of an error: it is logged a few times at once, then once a minute.
   std::string told;
   for (int n_th = 0; n_th < 600; ++n_th) {
     n.r.failed("rep_2", "it says " + std::to_string(n_th), n.now);
@@ -965,14 +970,15 @@ void a_node_is_up_while_it_answers_with_room() {
   CHECK(n.lines() == "another\n");
   CHECK(!n.answers("rep_2") && !n.answers("rep_3"));
   static_cast<void>(n.lines());
-  // It is paid by the process that serves, once it has answered that.
+  // Only the serving process sends what is owed, after the node has answered that process.
   CHECK(!n.r.pays("rep_2"));
   n.serve();
   CHECK(n.r.pays("rep_2") == false && n.r.asks("rep_2") && !n.r.are_told(10));
   CHECK(!n.answers("rep_2") && n.r.pays("rep_2") && n.r.is_reached("rep_2") && !n.r.is_reached("rep_3"));
 }
 
-// A walk ends for who it began for; what a node knows moves on behind it, and is recorded once a second.
+// A walk ends for the identity for which it began. The known position of a node follows it, and is recorded once a
+// second.
 void a_walk_is_for_one_identity() {
   Node1 n;
   n.serve();
@@ -994,7 +1000,7 @@ void a_walk_is_for_one_identity() {
   CHECK(n.recorded("rep_2").empty());
   n.to(1), n.r.move_on("rep_2", n.now);
   CHECK(n.recorded("rep_2") == "b 15 15" && n.r.debts_text("rep_2").empty());
-  // What came from rep_3 is rep_3's to tell; while it is gone it is told from here.
+  // Records of rep_3 are told by rep_3 itself. While rep_3 is gone, this node tells them.
   walk = n.r.walk("rep_2", 20);
   see(*walk, 15, "rep_3");
   CHECK(walk->jobs().empty() && !n.r.walked("rep_2", *walk, 20, n.now) && !n.r.walk("rep_2", 20));
@@ -1009,10 +1015,10 @@ void a_walk_is_for_one_identity() {
   CHECK(n.recorded("rep_2") == "b 20 15" && n.r.sent()[0].upto == 20);
 }
 
-// The add of another job with the same ID, which this node has refused, is not what others are told.
+// This node has refused an add of another job with the same ID. It does not tell that add to others.
 void a_walk_tells_the_job_that_counts() {
   for (bool once : {true, false})
-    for (int other = 0; other < 4; ++other) {  // by which it is another one; 0: there is none
+    for (int other = 0; other < 4; ++other) {  // how the other job differs; 0: there is none
       event::Add add{.id = std::string(ulid_size, 'A'), .node = "rep_1", .store = std::string(ulid_size, '1')};
       add.given = true, add.once = once;
       RecordHead head{};
@@ -1033,7 +1039,7 @@ void a_walk_tells_the_job_that_counts() {
     }
 }
 
-// The blob of a job that runs everywhere goes when the journal says that all nodes know the job, not before.
+// The blob of a job that runs everywhere is removed when the journal says that all nodes know the job, not before.
 void a_blob_goes_when_all_are_recorded_to_know_it() {
   Node1 n;
   n.serve();
@@ -1054,7 +1060,7 @@ void a_blob_goes_when_all_are_recorded_to_know_it() {
   CHECK(n.r.record("rep_3", false, n.now) && n.r.recorded("rep_3", true, n.now) == (Names{add.id, add.id}));
 }
 
-// A transfer says who is there; what it merely claims changes nothing.
+// A transfer shows which node is there. Its mere claims change nothing.
 void a_transfer_is_admitted() {
   Node1 n;
   n.serve();
@@ -1066,7 +1072,7 @@ void a_transfer_is_admitted() {
   t.kind = "take", t.store = n.store('b');
   CHECK(!n.r.admit(t, n.now).refusal && n.r.members().is("rep_2", n.store('2')) && n.recorded("rep_2").empty() &&
         n.lines().find("a transfer from rep_2 has another identity") == 0);
-  n.r.came_from("rep_2", t.store, 10, 20);  // so it does not count as told
+  n.r.came_from("rep_2", t.store, 10, 20);  // this does not count as told
   auto walk = n.r.walk("rep_2", 20);
   CHECK(walk->skip() == 10);
   n.r.came_from("rep_2", n.store('2'), 10, 20);
@@ -1074,7 +1080,7 @@ void a_transfer_is_admitted() {
   CHECK(walk->skip() == 20);
   t.node = "rep_9";
   CHECK(n.r.admit(t, n.now).refusal);
-  // With keys each number is taken once, in a session of this node.
+  // With keys each number is accepted once, in a session of this node.
   Replica keyed(n.group, {.session_period = Millis(60'000), .is_signed = true}, n.known, n.now);
   t.node = "rep_2", t.store = n.store('2'), t.session = "theirs", t.number = 1, t.to_session = "unheard";
   CHECK(keyed.admit(t, n.now).again);
@@ -1090,7 +1096,7 @@ void a_transfer_is_admitted() {
   CHECK(n.r.refuse(job));
 }
 
-// The node serves, has heard all, and holds jobs of rep_3 whose function it runs.
+// The node serves, has heard everything, and holds jobs of rep_3 whose function it runs.
 HeldHere holds_of_rep_3(Node1& n) {
   n.serve();
   CHECK(!n.answers("rep_2") && !n.answers("rep_3"));
@@ -1101,9 +1107,9 @@ HeldHere holds_of_rep_3(Node1& n) {
   return held;
 }
 
-// Two threads find the same node gone and take its jobs: a node that returns is told, and this one, which was away
-// meanwhile, takes nothing.
-void jobs_are_taken_by_one_that_was_there() {
+// Two threads find the same node gone and take its jobs. A node that has returned is told so. A node that was itself
+// away takes nothing.
+void only_a_node_that_was_there_takes_jobs() {
   Node1 n;
   const HeldHere held = holds_of_rep_3(n);
   for (int second = 1; second <= 31; ++second) n.to(second), n.answers("rep_2", {.end = 7, .runner = true});
@@ -1120,18 +1126,19 @@ void jobs_are_taken_by_one_that_was_there() {
   auto effect = take(due[0]);
   CHECK(effect && n.r.admit(t, n.now).taking);
   n.r.taken();
-  CHECK(!n.r.admit(t, n.now).taking && !take(due[0]));  // it has asked: so it is back
+  CHECK(!n.r.admit(t, n.now).taking && !take(due[0]));  // rep_3 has asked, so it is back
   n.now = n.at(90), n.lines();
   CHECK(!take(due[0]) && n.lines().find("this node was stopped for 59 s") == 0);
 }
 
-// What another node says of a job is told to all at most once in ten minutes: they may need a while to hear that.
-void all_are_told_now_and_then_of_what_differs() {
+// All nodes are told what another node says of a job at most once in ten minutes, because they may need a while to hear
+// it.
+void differences_are_told_at_intervals() {
   Node1 n;
   const HeldHere held = holds_of_rep_3(n);
   HeldJob job{n.store('A'), {}};
   job.job.function = "f", job.job.node = "rep_3", job.job.store = n.store('3');
-  // rep_3 does not run them.
+  // rep_3 does not run the jobs.
   auto times_told = [&](int until, bool has_ended) {
     int times = 0;
     for (int second = static_cast<int>(n.now.boot.count() / 1000) + 1; second <= until; ++second) {
@@ -1154,7 +1161,7 @@ void all_are_told_now_and_then_of_what_differs() {
 }  // namespace
 
 void test_replication() {
-  a_look_asks_one_after_the_other();
+  an_inquiry_asks_one_node_after_the_other();
   a_lease_follows_the_return();
   a_node_is_recorded_when_it_is_met();
   a_node_is_forgotten_behind_its_last_record();
@@ -1163,16 +1170,16 @@ void test_replication() {
   a_transfer_is_admitted();
   a_walk_tells_the_job_that_counts();
   a_blob_goes_when_all_are_recorded_to_know_it();
-  jobs_are_taken_by_one_that_was_there();
-  jobs_are_looked_at_when_their_owner_fails_them();
-  jobs_are_left_to_who_comes_first();
-  old_jobs_that_nobody_knows_are_stale();
-  nodes_come_to_agree_whose_a_job_is();
-  who_tells_something_older_is_told_what_is_new();
-  what_has_ended_elsewhere_is_left_and_told();
+  only_a_node_that_was_there_takes_jobs();
+  takeovers_are_due_when_an_owner_fails();
+  jobs_are_left_to_the_node_that_comes_first();
+  old_unknown_jobs_are_stale();
+  nodes_agree_on_the_owner_of_a_job();
+  an_older_state_is_answered_with_the_newer_one();
+  a_job_that_ended_elsewhere_is_left_alone();
   another_job_with_its_id_says_nothing_of_a_job();
-  all_are_told_now_and_then_of_what_differs();
-  a_record_of_another_node_is_passed_on_where_nobody_else_does();
+  differences_are_told_at_intervals();
+  records_of_absent_nodes_are_passed_on();
   a_take_over_is_told_before_it_is_written();
   who_may_speak_for_a_name();
   a_transfer_is_for_this_node_from_its_group();
@@ -1180,10 +1187,10 @@ void test_replication() {
   a_silent_node_is_gone_until_it_answers();
   a_node_returns_when_the_others_have_told_it_all();
   a_node_that_was_stopped_returns();
-  one_that_answers_late_has_to_tell_what_it_knows();
-  what_one_had_not_told_it_still_has_to_tell();
+  a_node_that_answers_late_tells_what_it_knows();
+  a_node_still_has_to_tell_the_rest();
   a_node_that_hears_nobody_waits_longer();
-  a_node_is_another_now_and_then();
+  changes_of_a_store_are_rate_limited();
   nodes_that_return_wait_for_the_others();
   questions_are_answered();
 }

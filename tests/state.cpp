@@ -1,4 +1,4 @@
-// Tests of what the records make of the jobs: over random events, and without files but where a table is one.
+// Tests of the state that follows from records: over random events, and without files except for a table in one.
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -17,13 +17,13 @@ namespace {
 
 const Self here{"here", RandomEvents::store("here", false)};
 
-// GQ_TIMES repeats what is random as often, with other seeds.
+// GQ_TIMES multiplies the number of random tests, each with another seed.
 uint64_t times() {
   const char* given = std::getenv("GQ_TIMES");
   return given ? static_cast<uint64_t>(std::atoll(given)) : 1;
 }
 
-// A fold over memory, and events of two jobs said one after the other.
+// A fold in memory, to which events of two jobs are applied one after the other.
 struct Said {
   MapTable table;
   Fold fold{table, here};
@@ -78,8 +78,8 @@ std::string le64(uint64_t n) {
 
 const std::string zero(1, '\0');
 
-// What a process claims: functions take turns and share, what dead owners left comes first, and nothing that a living
-// owner holds.
+// Which jobs a process claims: functions take turns and share, jobs of dead owners come first, and no job of a living
+// owner is claimed.
 void what_is_claimed() {
   MapTable table;
   Fold fold{table, here};
@@ -133,11 +133,11 @@ void what_is_claimed() {
         folded_on);
   appended = [&] {
     say(event::Fail{.id = f1, .owner = dead + ".0", .spent = false, .due = Millis(5000)});
-  };  // it has let go
+  };  // the owner has released it
   chosen = choose_of(9);
   CHECK(ids_of(chosen.claims.jobs) == (Ids{f2, g1}) && chosen.claims.next_due == Millis(5000));
   appended = [] {};
-  // Whose workers died of it.
+  // Jobs whose workers have died of them.
   hold(f2, dead);
   say(event::Start{.id = f2, .owner = dead + ".0", .start = 1});
   hold(f2, dead);  // the second worker takes it over, and dies of it, too
@@ -145,14 +145,14 @@ void what_is_claimed() {
   chosen = choose_of(9);
   CHECK(ids_of(chosen.claims.jobs) == Ids{g1} && ids_of(chosen.claims.abandoned) == Ids{f2});
   CHECK(ids_of(choose_of(9, 0, true).claims.abandoned).empty());
-  // What this process claimed, and does not know of, is its own.
+  // A job that this process has claimed but does not know is its own.
   hold(g1, mine);
   CHECK(ids_of(choose_of(9).claims.jobs) == Ids{g1});
   say(event::Pause{.function = "g", .at = Millis(1)});
   CHECK(ids_of(choose_of(9).claims.jobs).empty());
 }
 
-// Everything of a table that follows from its jobs alone: made from nothing, by the words of fold.hpp.
+// All entries of a table that follow from its jobs alone, rebuilt as fold.hpp describes them.
 MapTable::Map recount(const MapTable::Map& table) {
   MapTable::Map all;
   std::map<std::string, Counters> counters;
@@ -215,7 +215,8 @@ MapTable::Map recount(const MapTable::Map& table) {
   return all;
 }
 
-// A job that runs stays so when one with its serial key ends that ran beside it: what parted them may be lost.
+// A running job stays running if a job with its serial key ends that ran beside it. The record that separated them may
+// be lost.
 void a_job_that_runs_is_not_queued_by_another() {
   Said say;
   for (const auto& id : {say.a, say.b}) say(event::Add{.id = id, .asked = {.function = "f", .serial = "s"}});
@@ -243,7 +244,7 @@ void what_is_kept_is_not_queued_by_its_add() {
   CHECK(say.state(say.a) == State::kept && say.fold.get(say.a)->node == "there");
 }
 
-// Of the jobs with one serial key all but one wait, and that one is its head.
+// All jobs with one serial key wait except one, which is the head of the key.
 void check_heads(const MapTable::Map& table) {
   std::map<std::string, std::vector<std::string>> in_turn;
   std::set<std::string> serials;
@@ -261,7 +262,7 @@ void check_heads(const MapTable::Map& table) {
   }
 }
 
-// What stands for a job by its key: one that is known, and has that key.
+// A key's entry names a known job that has that key.
 void check_keys(const MapTable::Map& table) {
   for (const auto& [key, value] : table) {
     if (key[0] != 'k') continue;
@@ -276,11 +277,11 @@ void check_keys(const MapTable::Map& table) {
   }
 }
 
-// The letters of the states in gq-store(5), in their order, and of a job that is not known.
+// The letters of the states in gq-store(5), in order, and the letter of an unknown job.
 constexpr std::string_view letters = "qdcrxwphkf";
 constexpr char unknown = 'n';
 
-// All that a job may be in this state, as far as it decides what becomes of it.
+// All jobs in this state that next() may distinguish.
 std::vector<std::optional<Job>> jobs_in(char letter) {
   std::vector<std::optional<Job>> jobs;
   if (letter == unknown) return {std::nullopt};
@@ -298,7 +299,7 @@ std::vector<std::optional<Job>> jobs_in(char letter) {
             else job.store.clear();
             job.due = Millis(due);
             job.keep = keep;
-            // Something has become of it.
+            // The job has changed since its add.
             job.version = job.state == State::dead || job.state == State::kept || job.state == State::finished;
             job.first_lsn = 64, job.size = 1;
             if (job.state == State::claimed || job.state == State::running) job.owner = "A.1";
@@ -307,7 +308,7 @@ std::vector<std::optional<Job>> jobs_in(char letter) {
   return jobs;
 }
 
-// What a line of the table is about: such events, of the process that holds the job, and newer than what is known.
+// The events of a line of the table: of the process that holds the job, and newer than the known state.
 std::vector<Event> events_of(const std::string& name) {
   const std::string id = "01ARZ3NDEKTSV4RRFFQ6000001", a_node = RandomEvents::store("there", false);
   auto add = [&](const std::string& node, bool once, int due, uint32_t copies) {
@@ -354,7 +355,7 @@ std::vector<Event> events_of(const std::string& name) {
   return {};
 }
 
-// The table of states and records in gq-store(5): each of its cells is what next() makes of such a job.
+// The table of states and records in gq-store(5): each cell says what next() makes of such a job.
 void the_page_says_what_becomes_of_a_job() {
   std::ifstream page(GQ_MAN "/gq-store.5");
   size_t pairs = 0;
@@ -390,7 +391,7 @@ void the_page_says_what_becomes_of_a_job() {
   CHECK(records.size() == 16 && pairs == 16 * 11);
 }
 
-// What of a table matters to jobs: not how far the journal goes, nor where in it a workload is read.
+// The entries of a table that matter to jobs. The end of the journal and the positions of workloads do not.
 MapTable::Map what_matters(const MapTable& table) {
   MapTable::Map all;
   for (const auto& [key, value] : table.all()) {
@@ -405,11 +406,13 @@ MapTable::Map what_matters(const MapTable& table) {
   return all;
 }
 
-// After a failed sync a record may be appended once more, a claim never, when others have said more. Of what people
-// say, and of what a node knows, the last counts. For all else it is as if the second were not there, but where
-// - a process has given a job back, or found it dead, before it started it, and has claimed it again: so it is again;
-// - a kept job is dropped, whose key then stands for it a while longer: the second drop frees it;
-// - another node has said more of the job in between.
+// After a failed sync a record may be appended once more. A claim never is if other processes have appended since. Of
+// records from users, and of records of a node's knowledge, the last one counts. Any other record has no effect the
+// second time, except in these cases:
+// - A process has released a job or found it dead before it started it, and has claimed it again. Then the record
+//   takes effect again.
+// - A kept job is dropped, and its key stands for it a while longer. The second drop frees the key.
+// - Another node has reported more of the job in between.
 void a_record_appended_again_changes_nothing() {
   size_t tried = 0;
   for (uint64_t seed = 1; seed <= 12 * times(); ++seed) {
@@ -461,7 +464,7 @@ void a_record_appended_again_changes_nothing() {
   CHECK(tried > 500);
 }
 
-// The same however many records are folded at once, and by however many processes, one after the other.
+// The result does not depend on how many records are folded at once, or by how many processes one after the other.
 void any_batching_makes_the_same() {
   for (uint64_t seed = 1; seed <= 6 * times(); ++seed) {
     MapTable at_once, in_parts;

@@ -1,4 +1,4 @@
-// Unit tests of lib/ where a program cannot be made to go. Prints what is wrong and exits 1.
+// Unit tests of lib/ for states that a program cannot be brought into. Prints the checks that fail, and then exits 1.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
@@ -54,8 +54,8 @@ State state_of(Store& store, const std::string& id) {
   return state;
 }
 
-// Of the jobs that wait for their time, those that have not been tried are known, and those of them that are due; and
-// an index that a program has changed which counts no such jobs is made anew.
+// The index counts delayed jobs that were never tried, and which of these are due. An index that a program without
+// these counters has changed is rebuilt.
 void jobs_wait_for_their_time(const std::string& directory) {
   Store store = open_store(directory, true);
   std::vector<NewJob> jobs;
@@ -86,7 +86,7 @@ void jobs_wait_for_their_time(const std::string& directory) {
                                           .owner = claim.job.owner,
                                           .start = claim.job.starts + 1,
                                           .due = now_ms() - Millis(1000)})});
-  counts(3, 1);  // it is tried again
+  counts(3, 1);  // the job has been tried now
   for (const std::string& said : {std::string(), std::string("\6\0\0\0", 4), std::string("\xff\xff\xff\xff", 4)}) {
     bool others = said.empty() || said[0] == 6;
     std::string version, counter;
@@ -94,7 +94,7 @@ void jobs_wait_for_their_time(const std::string& directory) {
       TokyoTable table(Directory(directory), "index.tcb");
       version = table.get("v").value();
       counter = table.get("zf").value();
-      // As one has left it that does not keep this, one of before, and one that comes after this.
+      // As left by a program without these counters, by an older one, and by a newer one.
       table.put("v", said.empty() ? version.substr(0, 4) + std::string(8, '\0') : said + version.substr(4));
       table.put("zf", std::string(1, '\x63') + counter.substr(1));
       table.close();
@@ -103,7 +103,7 @@ void jobs_wait_for_their_time(const std::string& directory) {
   }
 }
 
-// A start and a fail whose sync had failed are appended again after the same process has claimed the job once more.
+// If a sync failed, start and fail records are appended again, although the same process has claimed the job once more.
 void repeated_start_is_not_a_new_one(const std::string& directory) {
   Store store = open_store(directory, true);
   Owners owners(store.owners_directory(), 1);
@@ -130,7 +130,8 @@ void repeated_start_is_not_a_new_one(const std::string& directory) {
   CHECK(state_of(store, id) == State::running);
 }
 
-// Who has a lock holds its jobs, but for what a command has left behind that has ended as its worker has.
+// A process that holds a lock holds its jobs. The lock of a process that a command left behind does not count once
+// worker and command have ended.
 void owners_hold_until_their_command_has_ended() {
   OwnerInfo here = parse_owner("pid 1 since 2\nboot b\nspace s\nhost h\nanything else\n"), file = here;
   CHECK(here.pid == 1 && here.since == 2 && here.boot == "b" && here.space == "s" && here.host == "h");
@@ -139,12 +140,12 @@ void owners_hold_until_their_command_has_ended() {
   const ProcessInfo gone{}, runs{true, false, 4990, true}, zombie{true, true, 4990, false},
       group{false, false, 0, true}, reused{true, false, 5001, true}, orphans{true, true, 4990, true},
       hidden{true, false, 0, true};
-  CHECK(!is_held(false, false, file, here, runs));                                        // lock free: ended
+  CHECK(!is_held(false, false, file, here, runs));  // the lock is free: it has ended
   CHECK(is_held(false, true, file, here, runs) && is_held(false, true, {}, here, gone));  // a command can unlock it
   for (const auto& p : {runs, group, orphans, hidden}) CHECK(is_held(true, false, file, here, p));
   for (const auto& p : {gone, zombie, reused}) CHECK(!is_held(true, false, file, here, p));
   for (const auto& p : {gone, zombie, reused})
-    CHECK(is_held(true, true, file, here, p));  // its worker has to record the end
+    CHECK(is_held(true, true, file, here, p));  // the worker still has to record the end
   for (const char* text :
        {"", "pid 0 since 5000\nboot b\nspace s\n", "pid 100 since 5000\nboot a\nspace s\n",
         "pid 100 since 5000\nboot b\nspace t\n", "pid 100 since 5000\n", "pid 100\nboot b\nspace s\n"})
@@ -152,13 +153,13 @@ void owners_hold_until_their_command_has_ended() {
   CHECK(is_held(true, false, parse_owner("pid 100 since 5000\n"), OwnerInfo{}, gone));
 }
 
-void owners_are_used_again_only_when_nobody_has_their_lock(const std::string& parent) {
+void owner_files_are_reused_only_when_unlocked(const std::string& parent) {
   const Directory directory = Directory(parent).make_below("owners");
   Owners owners(directory, 1);
   Owner first = owners.take();
   const std::string name = first.name;
   CHECK(owner_alive(directory, name));
-  ::flock(first.lock.get(), LOCK_UN);  // as a command can
+  ::flock(first.lock.get(), LOCK_UN);  // as a command can do it
   sweep_owners(directory);
   CHECK(owner_alive(directory, name) && ::flock(first.lock.get(), LOCK_EX | LOCK_NB) == 0);
   owners.let_go(std::move(first));
@@ -168,13 +169,13 @@ void owners_are_used_again_only_when_nobody_has_their_lock(const std::string& pa
   owners.let_go(std::move(first));
   Owner second = owners.take();
   CHECK(second.name != name && !owner_alive(directory, name) && owner_alive(directory, second.name));
-  // Swept in between.
+  // The file was swept in between.
   CHECK(directory.remove(second.name));
   owners.let_go(std::move(second));
   CHECK(owner_alive(directory, owners.take().name));
 }
 
-// How a job ended is told to other nodes, and by those of before as far as they know.
+// Other nodes are told how a job ended. An older node says only what it knows of that.
 void ends_are_told(const std::string& directory) {
   Store store = open_store(directory, true);
   auto told = [&](const std::function<void(event::State&)>& change) {
@@ -200,14 +201,14 @@ void ends_are_told(const std::string& directory) {
   CHECK(job.attempts() == 2 && job.exit == no_exit && !job.dropped);
   job = told([&](event::State& s) { before(s), s.why = "dropped"; });
   CHECK(job.attempts() == 0 && job.dropped);
-  // An index of before.
+  // An older index.
   std::string bytes = encode_job(told([](event::State&) {}));
   job = decode_job(bytes.substr(0, bytes.size() - 16));
   CHECK(job.tries == 0 && job.exit == no_exit && !job.signal && !job.dropped);
 }
 
-// What a node says of a job with the same ID that is another one ends nothing: its client has chosen that ID, or a
-// stranger, who has seen it. Programs of before tell no more of a job than its function.
+// If a node reports the end of a different job with the same ID, nothing ends here. The client has chosen that ID, or
+// it is a stranger that has seen the ID. Older programs report only the function of a job.
 void ends_are_of_one_job(const std::string& directory) {
   Store store = open_store(directory, true);
   auto state_now = [&](const std::string& id) {
@@ -239,7 +240,7 @@ void ends_are_of_one_job(const std::string& directory) {
     store.append({encode_record(end)});
     CHECK(state_now(job.add.id) == State::queued && conflicts() == ++expected);
   }
-  // The end comes first, and then the job, or another one.
+  // The end comes first, and then the job, or a different job.
   store.append({encode_record(end_of(late, "f"))});
   CHECK(store.add({late})[0].outcome == Outcome::queued);
   CHECK(state_now(late.add.id) == State::finished && conflicts() == expected);
@@ -248,14 +249,14 @@ void ends_are_of_one_job(const std::string& directory) {
   gq::Job over;
   store.look([&](Fold& fold) { over = *fold.get(late.add.id); });
   CHECK(verdict_on(end_of(job, "f"), over).kind == PeerVerdict::Kind::conflict);
-  // A workload may have any sum.
+  // A workload may have any checksum.
   event::State often = end_of(job, "f");
   often.version = UINT32_MAX;
   CHECK(verdict_on(often, known).record == StateVerdict::Record::nothing);
   event::State zero = end_of(job, "f");
   zero.sum = 0;
   CHECK(verdict_on(zero, over).kind == PeerVerdict::Kind::conflict);
-  // Of many only the latest are kept in mind.
+  // Only the latest of many are kept in memory.
   const std::vector<std::string> many(500, encode_record(end_of(job, "g")));
   for (int n = 1; n <= 6; ++n) {
     store.append(many);
@@ -289,13 +290,13 @@ void claim_fits_into_one_record(const std::string& directory) {
   request.owner = owners.name();
   auto first = store.claim(request).jobs.size();
   CHECK(first > 0);
-  // What was claimed and is not held any more by the caller is found again; what is held is not.
+  // A claim returns jobs again that the caller has claimed and does not hold any more, and no job that it holds.
   for (const auto& c : store.claim(request).jobs) request.held.insert(c.id);
   CHECK(request.held.size() == first);
   for (const auto& c : store.claim(request).jobs) CHECK(!request.held.count(c.id));
 }
 
-// However jobs move between the visits, each that is there all the time is listed once.
+// However jobs move between the visits, each job that exists all the time is listed once.
 void a_listing_misses_no_job(const std::string& directory) {
   Store store = open_store(directory, true);
   Owners owners(store.owners_directory(), 1);
@@ -324,8 +325,8 @@ void a_listing_misses_no_job(const std::string& directory) {
   const std::string running = claim("g"), head = claim("s");
   start(running);
   start(head);
-  // A page is one job, and between two of them: what was seen as running is queued again, what is queued is delayed,
-  // claimed, or dead, and the next one with a serial key gets its turn though no record names it.
+  // A page is one job. Between two pages a job that was seen as running is queued again, a queued one is delayed,
+  // claimed or dead, and the next job with a serial key gets its turn, although no record names it.
   size_t visits = 0;
   list_jobs(store, {"", "", 1}, [&](const Claim& c) {
     ++seen[c.id];
@@ -354,8 +355,8 @@ void a_listing_misses_no_job(const std::string& directory) {
   CHECK(visits == 2);
 }
 
-// What is read in several visits is what is read in one: functions, and those jobs among which the oldest is.
-void pages_make_the_whole(const std::string& directory) {
+// Several visits read the same as one: the functions, and the jobs of which one is the oldest.
+void several_visits_read_the_same_as_one(const std::string& directory) {
   Store store = open_store(directory, true);
   std::vector<NewJob> jobs;
   for (int i = 0; i < 300; ++i) {
@@ -386,21 +387,21 @@ void pages_make_the_whole(const std::string& directory) {
     CHECK(fold.functions().size() == 90);
     const auto ids = in_pages(7, oldest);
     CHECK(std::find(ids.begin(), ids.end(), jobs.front().add.id) != ids.end());
-    // 100 delayed ones, two claimed ones, and the first queued one of each of 60 functions.
+    // 100 delayed ones, two claimed ones, and the first queued job of each of 60 functions.
     CHECK(ids.size() == 162);
   });
-  // A record of several jobs counts as so many.
+  // A record of several jobs counts as that many.
   CHECK(jobs_in(event::Forget{.ids = {"a", "b", "c"}}) == 3 && jobs_in(event::Stream{}) == 1);
 }
 
-// What a check finds, by its kind.
+// The kinds of the findings of a check.
 std::string kinds_found(Store& store) {
   std::string kinds;
   check_store(store, [&](const Finding& f) { kinds += (kinds.empty() ? "" : " ") + std::string(f.kind); });
   return kinds;
 }
 
-// An index that lacks an entry, has one too many, or another value, is told from the journal's.
+// A check reports an index that lacks an entry, has an extra one, or has another value.
 void check_compares_the_index(const std::string& directory) {
   const NewJob kept = make_job({"f"}, "x"), other = make_job({"f"}, "y");
   Store store = open_store(directory, true);
@@ -422,7 +423,8 @@ void check_compares_the_index(const std::string& directory) {
     with(key, before);
     CHECK(kinds_found(store).empty());
   }
-  // A job whose record is damaged is told of where the index knows it; what came after the check began is read, too.
+  // A damaged record of a job is reported if the index knows the job. Records that were appended after the check began
+  // are read, too.
   Lsn at = 0;
   store.look([&](Fold& fold) { at = fold.get(kept.add.id)->location; });
   bool has_added = false;
@@ -444,7 +446,7 @@ void check_compares_the_index(const std::string& directory) {
   CHECK(has_added && damaged == kept.add.id + "damage");
 }
 
-// What a reader finds sealed, and as new as the journal, it leaves so, whatever ends it.
+// A reader leaves a sealed and current index sealed, however the reader ends.
 void reading_leaves_the_seal(const std::string& directory) {
   const std::string seal = directory + "/index.seal";
   {
@@ -472,8 +474,7 @@ void reading_leaves_the_seal(const std::string& directory) {
   CHECK(store.claim(request).jobs.size() == 1 && !file_exists(seal));  // from reading to writing in one visit
 }
 
-// What is in a snapshot takes memory for each of its files: of those that are listed only the last one has that at
-// hand.
+// The list of a snapshot's files takes memory. Only the last one of the listed snapshots keeps it.
 void old_snapshots_take_no_memory(const std::string& directory) {
   Store store = open_store(directory + "/store", true);
   for (int i = 0; i < 3; ++i) {
@@ -511,8 +512,8 @@ void records_survive_hostile_bytes() {
   CHECK(!parse_group(damaged, "f", reason) && !reason.empty());
 }
 
-// A record of a journal from elsewhere that names an owner as none is called is none: jobs that it held would be found
-// by nobody, and would hold up all others.
+// A record from another journal whose owner has no valid name is invalid. No process would find the jobs of that owner,
+// and they would block all others.
 void owners_have_names() {
   const std::string id = new_ulid(), name = new_ulid() + ".0";
   for (const std::string& owner : {name, std::string(), std::string("a\0b", 3), name + std::string(1, '\0')}) {
@@ -524,7 +525,7 @@ void owners_have_names() {
   }
 }
 
-// What an event says, as tests/golden/records.txt has it.
+// The fields of an event, as tests/golden/records.txt has them.
 std::string told(const Event& event) {
   std::string text(type_of(event));
   std::visit(
@@ -543,12 +544,12 @@ std::string told(const Event& event) {
   return text;
 }
 
-// What has been written has to be read, and to be written so, for ever.
-void records_are_what_they_were() {
+// Each record that was ever written must stay readable, and must be written in the same way.
+void record_format_is_stable() {
   const std::string a = "01J0000000000000000000000A", b = "01J0000000000000000000000B",
                     c = "01J0000000000000000000000C", owner = "01J0000000000000000000000D.3";
   const Millis at{1700000000000};
-  // With all that each type has, under the names that the programs use.
+  // Each type with all its fields, under the keys that the programs use.
   std::vector<Event> all = {
       event::Add{.id = a,
                  .at = at,
@@ -637,10 +638,10 @@ void records_are_what_they_were() {
   CHECK(lines > 150 && all.empty());
 }
 
-// Of what a client says of a job on FUNCTION.gq that is kept which a client may say, each part within its bound.
-void strangers_say_little_of_a_job() {
+// Of a client's record for a job on FUNCTION.gq, only the fields that a client may set are kept, each within its bound.
+void client_records_are_bounded() {
   const Millis now{1'700'000'000'000};
-  // What is kept of a record in which `say` was said, if anything is, and why not.
+  // What is kept of a record that `say` has changed, if anything, and else the reason.
   std::string problem, reason;
   auto kept = [&](auto say, const std::string& why = {}) -> std::optional<event::Add> {
     WithEveryKey<event::Add> crafted{.said = make_job({"f"}, "x").add, .why = why};
@@ -658,7 +659,7 @@ void strangers_say_little_of_a_job() {
           add->id == crafted.said.id);
     return *add;
   };
-  // What only a node says of a job.
+  // Fields that only a node may set.
   using Add = event::Add;
   for (auto say : {+[](Add& a) { a.once = true; }, +[](Add& a) { a.copies = 5; },
                    +[](Add& a) { a.node = "rep_1", a.store = new_ulid(); }}) {
@@ -692,8 +693,8 @@ void strangers_say_little_of_a_job() {
         !kept([](Add& a) { a.asked.max_attempts = most_attempts + 1; }));
 }
 
-// A record says what it may, and no more, when it has been read: so a node can add what it has to, whoever wrote it.
-void whatever_was_read_can_be_written() {
+// A parsed record is within its bounds, whoever wrote it, so that a node has room to add its own fields.
+void parsed_records_can_be_written() {
   const std::string why(65000, 'y');
   auto read = [&](const auto& every, auto look) {
     auto record = parse_record(encode_record(every));
@@ -732,10 +733,11 @@ void whatever_was_read_can_be_written() {
        [&](const event::State& s) { CHECK(s.function == "x" && s.why.size() == max_reason_size); });
   std::string text(4095, 'x');
   limit_reason(text += "\u20ac");
-  CHECK(text == std::string(4095, 'x'));  // no half of a character
+  CHECK(text == std::string(4095, 'x'));  // no part of a character
 }
 
-// A small record may stand for a part of another job's workload; what one delivery is given of those has a bound.
+// A small record may refer to a part of another job's workload. The total size of these parts in one delivery is
+// bounded.
 void references_grow_to_a_bound(const std::string& directory) {
   Store store = open_store(directory, true);
   std::string data(max_inline_data, 'x');
@@ -768,7 +770,7 @@ void references_grow_to_a_bound(const std::string& directory) {
         !cost.add(1, 0) && !cost.add(UINT64_MAX, UINT64_MAX));
 }
 
-void one_record_does_not_keep_a_group() {
+void one_bad_record_does_not_block_a_group() {
   std::string payload, result;
   std::vector<std::string> ids, said;
   for (int i = 0; i < 3; ++i) {
@@ -794,7 +796,7 @@ void one_record_does_not_keep_a_group() {
   CHECK(said == std::vector<std::string>{"no"});
   bool thrown = false;
   try {
-    take(Exit::storage);  // that is the store's
+    take(Exit::storage);  // this is an error of the store, not of the record
   } catch (const Error&) {
     thrown = true;
   }
@@ -838,7 +840,7 @@ void merged_jobs_are_known() {
   CHECK(!parse_client_count(echo).clients && parse_client_count(echo).echo);
   CHECK(parse_client_count("HTTP/1.1 400 Bad Request").bad && parse_client_count("\0RES\0\0\0\x2a\x7f\0\0\0"s).bad);
   CHECK(is_made_of_payload("-", "f", "x") && is_made_of_payload("x", "f", "x") && !is_made_of_payload("y", "f", "x"));
-  // SHA-1 of "abc", and of a text whose length goes into a block of its own.
+  // SHA-1 of "abc", and of a text whose length needs a block of its own.
   CHECK(is_made_of_payload("a9993e364706816aba3e25717850c26c9cd0d89d", "a", "bc") &&
         !is_made_of_payload("a9993e364706816aba3e25717850c26c9cd0d89d", "a", "bd"));
   CHECK(is_made_of_payload("84983e441c3bd26ebaae4aa1f95129e5e54670f1", "abcdbcdecdefdefgefgh",
@@ -852,12 +854,12 @@ void raw_jobs_are_decided() {
         next_raw_step(Outcome::unknown, true) == RawStep::again);
   CHECK(next_raw_step(Outcome::refused, false) == RawStep::give_back &&
         next_raw_step(Outcome::refused, true) == RawStep::again);
-  // Receivers are added when all have been busy with the same jobs.
+  // Receivers are added when all of them have been busy with the same jobs.
   CHECK(are_stuck({2, 1, 7}, {2, 2, 7}) && !are_stuck({2, 2, 6}, {2, 2, 7}) && !are_stuck({2, 1, 7}, {2, 1, 7}) &&
         !are_stuck({0, 0, 0}, {0, 0, 0}));
 }
 
-// A stream of packets is let through in pieces of any size, up to the first byte that no gearmand sends.
+// A stream of packets passes in pieces of any size, up to the first byte that gearmand never sends.
 void packets_are_checked() {
   auto packet = [](uint32_t command, const std::string& body) {
     std::string p("\0RES", 4);
@@ -894,7 +896,7 @@ void packets_are_checked() {
                              packet(14, std::string(10000, 'H'))};
   for (const auto& b : bad)
     for (size_t piece : {1, 5, 1000}) CHECK(!passes(good + b, piece) && !passes(b, piece));
-  // What is longer than it may be is known before it comes, and only a job may be as long as it says.
+  // A packet that is too long is recognized by its header. Only a job may have any length.
   CHECK(passes(good, 1000, 100009) && !passes(good, 1000, 100008));
   for (uint32_t command : {13u, 17u, 25u, 28u, 29u, 19u, 14u, 8u}) {
     PacketCheck check;
@@ -904,7 +906,7 @@ void packets_are_checked() {
   }
 }
 
-// Room is given in the order in which it was asked for.
+// Room is given in the order of the requests.
 void room_is_given_in_turn() {
   WorkloadRoom room;
   room.grow_to(100);
@@ -921,7 +923,7 @@ void room_is_given_in_turn() {
   CHECK(take(c, 70));
 }
 
-// Servers take turns, however many of one stand in line; one that was too slow comes last, for a while.
+// Servers take turns, however many requests of one server wait. A server that was too slow comes last, for a while.
 void no_server_has_all_the_room() {
   using namespace std::chrono_literals;
   WorkloadRoom room;
@@ -947,8 +949,8 @@ void no_server_has_all_the_room() {
   CHECK(!from(good, g[2], 50, 59s) && !from(slow, s[0], 9, 59s) && from(slow, s[0], 9, 60s));
 }
 
-// A workload is slow when too little of it came in the last few seconds, be it at its beginning or at its end.
-void slow_workloads_are_told() {
+// A workload is slow if too little of it came in the last few seconds, at its beginning or at its end.
+void slow_workloads_are_recognized() {
   const Flow::Time now{};
   auto ms = [&](int n) { return now + Millis(n); };
   Flow drips(now), flows(now), stalls(now);
@@ -959,7 +961,7 @@ void slow_workloads_are_told() {
         !stalls.is_slow(2'000'000, 1000, ms(9000)));
 }
 
-// Nobody waits for a server that is silent, nor for any when the program stops, but to read what has been answered.
+// A wait ends if the server is silent, or if the program stops, except to read answers that have already come.
 void silent_servers_are_given_up() {
   using namespace std::chrono_literals;
   using enum ServerWait::Way;
@@ -975,8 +977,8 @@ void silent_servers_are_given_up() {
         hopeless(out, true, 0s, 1s));
 }
 
-// How large a job is, is known before its workload is there.
-void jobs_are_told_before_they_come() {
+// The size of a job is known before its workload has come.
+void job_sizes_are_known_before_workloads() {
   using namespace std::string_literals;
   auto packet = [](uint32_t command, uint32_t size, const std::string& body) {
     std::string p("\0RES", 4);
@@ -1002,15 +1004,16 @@ void jobs_are_told_before_they_come() {
   CHECK(request_packet(14, "H:1") == "\0REQ\0\0\0\x0e\0\0\0\x03H:1"s);
 }
 
-void strangers_fill_no_log() {
+void repeated_messages_do_not_fill_the_log() {
   Seldom seldom;
   const Seldom::Time now{};
   auto at = [&](int seconds) { return seldom.behind("kind", now + std::chrono::seconds(seconds)); };
   CHECK(at(0) == "" && !at(1) && !at(59) && at(60).value_or("").find("2 more") != std::string::npos && !at(61) &&
         seldom.behind("other", now) == "");
   for (int i = 0; i < 1000; ++i) seldom.behind(std::to_string(i), now);
-  CHECK(!seldom.behind("1000", now));                                   // their kinds take no more memory, either
-  CHECK(seldom.behind("1001", now + std::chrono::seconds(100)) == "");  // for a while
+  // Further kinds of messages are left out for a while, and take no more memory.
+  CHECK(!seldom.behind("1000", now));
+  CHECK(seldom.behind("1001", now + std::chrono::seconds(100)) == "");
   Seldom other;
   for (int i = 0; i < 5; ++i) other.behind(i < 4 ? "a" : "b", now);
   CHECK(other.take_left_out() == (std::map<std::string, uint64_t>{{"a", 3}}) && other.take_left_out().empty());
@@ -1018,7 +1021,8 @@ void strangers_fill_no_log() {
         kind_of("a") != kind_of("b"));
 }
 
-// What nodes say to each other: only who has a key is heard, once, and an answer belongs to what it answers.
+// Transfers between nodes: only a node with a key is heard, each transfer counts once, and an answer belongs to its
+// question.
 void transfers_are_checked(const std::string& directory) {
   auto key = [&](const char* name, char digit, char second) {
     std::string path = directory + "/" + name;
@@ -1050,7 +1054,7 @@ void transfers_are_checked(const std::string& directory) {
         guard.is_new("t", 3));
 }
 
-// What was signed for a session, and held back, is taken within two periods, once, or never.
+// A signed transfer that was held back is accepted within two periods and only once.
 void sessions_end() {
   using V = Sessions::Verdict;
   const Millis s{1000};
@@ -1058,20 +1062,20 @@ void sessions_end() {
   const std::string first = sessions.current(s);
   CHECK(sessions.current(10 * s) == first && sessions.take(first, "a", 1, 10 * s) == V::taken &&
         sessions.take("other", "a", 2, 10 * s) == V::unknown);
-  const std::string second = sessions.current(11 * s);  // late: the first one ends when it would have all the same
+  const std::string second = sessions.current(11 * s);  // late: the first session ends at the same time all the same
   CHECK(second != first && sessions.take(second, "a", 3, 12 * s) == V::taken);
   CHECK(sessions.take(first, "a", 1, 20 * s) == V::repeated && sessions.take(first, "a", 2, 20 * s) == V::taken &&
         sessions.current(20 * s) == second);
   CHECK(sessions.take(first, "a", 4, 21 * s) == V::unknown && sessions.current(21 * s) != second);
   CHECK(sessions.take(second, "a", 3, 30 * s) == V::repeated && sessions.take(second, "a", 5, 31 * s) == V::unknown);
-  // Nobody came for long.
+  // No transfer came for a long time.
   const std::string last = sessions.current(40 * s);
   CHECK(sessions.take(last, "a", 1, 60 * s) == V::unknown);
-  // Shorter from now on.
+  // The period is shorter from now on.
   const std::string longer = sessions.current(61 * s);
   sessions.set_period(s);
   CHECK(sessions.take(longer, "a", 1, 63 * s) == V::unknown);
-  // Full of senders: then the next one begins, and this one ends.
+  // The session is full of senders: then the next one begins, and this one ends.
   const std::string full = sessions.current(64 * s);
   for (int i = 0; i < 10000; ++i) CHECK(sessions.take(full, std::to_string(i), 1, 64 * s) == V::taken);
   CHECK(sessions.take(full, "0", 2, 64 * s) == V::unknown && sessions.current(64 * s) != full);
@@ -1081,7 +1085,7 @@ void sessions_end() {
   CHECK(session_period(24 * 3600 * s, 5 * s) == 6 * 3600 * s && session_period(4 * s, 5 * s) == 10 * s);
 }
 
-// Which job a client may be told of only when other nodes have been seen to have it.
+// Which jobs a client may be told of only after other nodes were seen to have them.
 void copies_are_counted_before_an_answer() {
   const Self self{"rep_1", new_ulid()};
   gq::Job job;
@@ -1099,18 +1103,18 @@ void copies_are_counted_before_an_answer() {
       CHECK(count(s, "rep_1", self.store, once) == 0);
     CHECK(count(once ? State::held : State::queued, "rep_2", other, once) == 3);
     CHECK(count(once ? State::held : State::queued, "rep_1", other, once) ==
-          3);  // this node's, before it was set up anew
+          3);  // a job of this node, before it was recreated
     job.version = 1;
     CHECK(count(once ? State::held : State::delayed, "rep_2", other, once) == (once ? 0u : 3u));
     CHECK(count(State::finished, "rep_2", other, once) == 0);
   }
-  // One that was taken over may not have been on as many nodes before.
+  // A job that was taken over may not have been on as many nodes before.
   job.term = 1, job.copies = 0;
   CHECK(count(State::queued, "rep_1", self.store, 1) == 4 && count(State::held, "rep_2", other, 1) == 4);
   CHECK(count(State::finished, "rep_1", self.store, 1) == 0 && count(State::queued, "rep_1", self.store, 0) == 0);
 }
 
-// What a client is told whose job has to be on three nodes.
+// What a client is told if its job has to be on three nodes.
 void a_quorum_counts_identities() {
   using Kind = PeerVerdict::Kind;
   const Self self{"rep_1", new_ulid()};
@@ -1146,7 +1150,7 @@ void a_quorum_counts_identities() {
     auto reply = std::get<Quorum::Reply>(quorum.next(begun, others));
     CHECK(reply.counted && reply.answers[0].outcome == Outcome::queued && reply.answers[0].note.empty());
   }
-  // One that is another by now does not count, nor one that has said it twice.
+  // A node that is another store by now does not count, and a node that answers twice counts once.
   for (bool owe : {false, true}) {
     Quorum quorum({3, owe, true, timeout}, self, {{id}});
     begin(quorum, false);
@@ -1158,7 +1162,7 @@ void a_quorum_counts_identities() {
     CHECK(!reply.counted && reply.answers[0].outcome == (owe ? Outcome::queued : Outcome::unknown));
     CHECK(owe ? reply.answers[0].note == "copies=2/3" : reply.answers[0].reason.find("copies=2/3") == 0);
   }
-  // What refuses is named; who is silent is given up when the time is over.
+  // A node that refuses is named. A node that is silent is given up when the time is over.
   Quorum quorum({3, false, true, timeout}, self, {{id}});
   begin(quorum, false);
   quorum.heard(0, "rep_2", first, {Kind::refused, "no room"});
@@ -1166,8 +1170,8 @@ void a_quorum_counts_identities() {
   quorum.progressed(begun + Millis(500));
   CHECK(std::holds_alternative<Quorum::Wait>(quorum.next(begun + Millis(1499), others)));
   CHECK(end(quorum, begun + Millis(1500)).answers[0].reason == "copies=1/3: rep_2 refuses it: no room");
-  quorum.heard(0, "rep_3", second, {Kind::have});  // too late, and without harm
-  // A key that is taken by a job that is pending: that one is handed out in its place, and counted.
+  quorum.heard(0, "rep_3", second, {Kind::have});  // this is too late, and does not matter
+  // A key that is taken by a pending job: that job is sent instead, and its copies are counted.
   Quorum keyed({2, false, true, timeout}, self, {{id, true}});
   CHECK(!std::get<Quorum::Append>(keyed.next(begun, others)).then_send);
   gq::Job pending;
@@ -1177,15 +1181,15 @@ void a_quorum_counts_identities() {
   CHECK(std::get<Quorum::Send>(keyed.next(begun, others)).numbers.size() == 1 && keyed.stands_for(0)->id == third);
   keyed.sent(0, begun);
   CHECK(end(keyed, begun).answers[0].outcome == Outcome::unknown);
-  // Too few can be reached: nothing is stored.
+  // Too few nodes can be reached: nothing is stored.
   others.up = 1;
   CHECK(
       std::get<Quorum::Reply>(Quorum({3, false, true, timeout}, self, {{id}}).next(begun, others)).answers[0].outcome ==
       Outcome::refused);
 }
 
-// A node that is another store by now has none of the copies that were seen on it, whenever that was noted.
-void copies_are_of_a_store() {
+// A node that is another store by now has none of the copies that were seen on it, whenever these were noted.
+void another_store_has_no_copies() {
   const Self self{"rep_1", new_ulid()};
   const std::string id = new_ulid(), first = new_ulid(), second = new_ulid(), third = new_ulid();
   event::Add add{.id = id, .at = Millis(1), .node = self.node, .store = self.store, .copies = 3, .once = true};
@@ -1206,7 +1210,7 @@ void copies_are_of_a_store() {
     CHECK(fold.get(id)->state == State::pending);
     if (noted_late) {
       happens(event::Copied{.ids = {id}, .peers = "rep_2", .stores = second});
-    } else {  // the first one has come back
+    } else {  // the first store has come back
       happens(event::Peer{.node = "rep_2", .store = first});
       happens(there);
     }
@@ -1214,7 +1218,7 @@ void copies_are_of_a_store() {
   }
 }
 
-// A node that is another store takes copies from the jobs that had them there; the others are not looked at.
+// When a node becomes another store, jobs with copies there lose these. No other job is read.
 void copies_are_lost_where_they_were() {
   struct Counting final : Table {
     MapTable table;
@@ -1256,8 +1260,8 @@ void copies_are_lost_where_they_were() {
   CHECK(fold.get(ids[0])->peers.empty() && !table.get("u" + ids[0]) && table.read < 20);
 }
 
-// What a record from elsewhere names as copies stays within what a job has room for.
-void copies_are_of_a_group() {
+// The copies that a foreign record names are limited to what a job has room for.
+void foreign_copies_are_bounded() {
   const Self self{"rep_1", new_ulid()};
   event::Add add{
       .id = new_ulid(), .at = Millis(1), .node = self.node, .store = self.store, .copies = 2000, .once = true};
@@ -1275,7 +1279,8 @@ void copies_are_of_a_group() {
   CHECK(fold.get(add.id)->state == State::pending && fold.get(add.id)->peers.size() < UINT16_MAX);
 }
 
-// A job that several nodes have accepted is the same one's for all: what one has accepted again counts from then on.
+// All nodes see the same owner of a job that several nodes have accepted. A node that accepts it again counts from that
+// time on.
 void all_see_the_same_owner() {
   const std::string id = new_ulid(), one = new_ulid(), two = new_ulid();
   auto add = [&](int at, const std::string& node, const std::string& store) {
@@ -1295,8 +1300,8 @@ void all_see_the_same_owner() {
   }
 }
 
-// What is told of a job that is another node's here.
-void a_job_is_told_as_what_it_is() {
+// What a node tells others of a job that another node owns.
+void jobs_of_other_nodes_are_told() {
   const Self self{"rep_1", new_ulid()};
   const std::string id = new_ulid(), other = new_ulid(), peer = new_ulid();
   gq::Job job;
@@ -1307,7 +1312,7 @@ void a_job_is_told_as_what_it_is() {
   quorum.stored({{Outcome::queued}}, {Quorum::Known{job}});
   quorum.next({}, others);
   CHECK(quorum.stands_for(0) && quorum.stands_for(0)->id == id);
-  // One that has ended is given to nobody any more.
+  // A finished job is not sent to any node.
   gq::Job over = job;
   over.state = State::finished, over.version = 1;
   Quorum ended({2, false, true, Millis(1000)}, self, {{id, true}});
@@ -1316,7 +1321,7 @@ void a_job_is_told_as_what_it_is() {
   const auto effect = ended.next({}, others);
   const auto* reply = std::get_if<Quorum::Reply>(&effect);
   CHECK(reply && reply->answers[0].outcome == Outcome::queued);
-  // An add that made nothing, since its key was another's, is none of the job that came later with that ID.
+  // An add that created nothing, because its key was taken, does not belong to the job that came later with that ID.
   event::Add add{.id = id, .node = self.node, .store = self.store, .copies = 2, .once = true};
   for (Lsn first : {Lsn{0}, Lsn{100}}) {
     Walk walk(self.node, "rep_3", peer, 0, 0, {});
@@ -1324,10 +1329,10 @@ void a_job_is_told_as_what_it_is() {
     job.first_lsn = first;
     for (const auto& touched : walk.jobs()) walk.looked_up(touched, job);
     CHECK(walk.debts().size() == (first == 0 ? 1 : 0));
-    // This node has accepted the job, too, and it is rep_2's: so it is not told by this node's own record.
+    // This node has accepted the job, too, but rep_2 owns it. So this node does not send its own record.
     if (first == 0) CHECK(walk.debts()[0].add.empty() && walk.debts()[0].state);
   }
-  // A fresh job that another says is this node's: all are told, and counted, the one that says so among them.
+  // Another node says that a fresh job is this node's. All nodes are told of it and are counted, including that node.
   const event::State state{.id = id, .node = self.node, .store = self.store, .from = "rep_3", .from_store = peer};
   job.node = self.node, job.store = self.store, job.state = State::pending;
   for (const std::string to : {"rep_2", "rep_3"}) {
@@ -1339,7 +1344,7 @@ void a_job_is_told_as_what_it_is() {
   job.node = "rep_2", job.store = other, job.changed_at = Millis(7);
   const event::Add told = told_add(add, job);
   CHECK(told.node == "rep_2" && told.store == other && told.at == Millis(7) && told.id == id && told.copies == 2);
-  job.term = 1;  // then its state says whose it is
+  job.term = 1;  // then the job's state says whose it is
   CHECK(told_add(add, job).store == self.store);
 }
 
@@ -1359,7 +1364,7 @@ void answers_travel() {
     CHECK(!parse_answers(bad, {a}));
 }
 
-// Who waits for a lock gives up in the end, and says who holds it.
+// A process that waits for a lock gives up in the end, and names the holder.
 void waiting_ends(const std::string& directory) {
   const std::string path = directory + "/waited.lock";
   Fd held = open_file(path, O_RDWR | O_CREAT), other = open_file(path, O_RDWR);
@@ -1375,8 +1380,8 @@ void waiting_ends(const std::string& directory) {
   CHECK(why.find("process " + std::to_string(::getpid()) + " (gq-unit) holds " + path) != std::string::npos);
 }
 
-// A hint that is older or newer than the journal, as a power cut may leave it, is not believed.
-void hints_are_proved(const std::string& directory) {
+// A hint that is older or newer than the journal, as after a power cut, is not believed.
+void wrong_hints_are_not_believed(const std::string& directory) {
   std::filesystem::create_directory(directory);
   std::filesystem::permissions(directory, std::filesystem::perms::owner_all);
   Directory(directory).publish("gq.json", R"({"format": 1, "store": ")" + new_ulid() + R"(", "segment_size": "4K"})",
@@ -1417,7 +1422,7 @@ void hints_are_proved(const std::string& directory) {
     add(store);
     all_readable(store);
   }
-  // Of a segment that is not there any more.
+  // A hint for a segment that does not exist any more.
   put(".new");
   std::filesystem::resize_file(hint, 40);
   std::filesystem::remove(directory + "/journal/" +
@@ -1431,7 +1436,7 @@ void hints_are_proved(const std::string& directory) {
   all_readable(store);
 }
 
-// What a process has synced does not lower what another has.
+// A process that has synced less does not lower what another process has synced.
 void synced_end_only_grows(const std::string& directory) {
   Lsn first = 0;
   for (int i = 0; i < 2; ++i) {
@@ -1453,16 +1458,16 @@ void synced_end_only_grows(const std::string& directory) {
   auto placed = one.journal().append(records, Room::intake);
   two.add({make_job({"f"}, "x")});
   const auto end = two.journal().synced();
-  one.journal().make_safe(records, placed, Room::intake);  // a sync that began before, and ends later
+  one.journal().make_safe(records, placed, Room::intake);  // a sync that began earlier and ends later
   CHECK(end == one.journal().end() && one.journal().synced() == end);
-  Store another = open_store(directory + ".other", true);  // it does not count in another store
+  Store another = open_store(directory + ".other", true);  // the hint does not count in another store
   std::filesystem::copy(directory + "/append.lock", directory + ".other/append.lock",
                         std::filesystem::copy_options::overwrite_existing);
   CHECK(!another.journal().synced());
 }
 
-// In a store so young that a power cut takes all of append.lock but what was written when it was made, what was never
-// synced is known as that.
+// In a young store a power cut takes everything from append.lock that was written after the creation. It is then still
+// known that nothing later was synced.
 void a_new_store_knows_that_nothing_was_synced(const std::string& directory) {
   const std::string lock = directory + "/append.lock", fresh = directory + ".fresh";
   const std::string data(70000, 'x');
@@ -1488,8 +1493,7 @@ void a_new_store_knows_that_nothing_was_synced(const std::string& directory) {
   CHECK(seen);
 }
 
-// Positions near the end of what a number can hold, in a journal from elsewhere, neither overflow nor go round for
-// ever.
+// Positions near the largest number, in a foreign journal, neither overflow nor cause an endless loop.
 void positions_are_bounded(const std::string& directory) {
   CHECK(parse_segment_name(segment_name(max_lsn - 1)) == max_lsn - 1);
   CHECK(!parse_segment_name(segment_name(max_lsn)) && !parse_segment_name(segment_name(UINT64_MAX)));
@@ -1524,7 +1528,7 @@ void positions_are_bounded(const std::string& directory) {
   CHECK(read({50}, max_lsn - 100) == std::pair(size_t(1), false));
 }
 
-// Which server is taken, and when the search ends.
+// Which server is chosen, and when the search ends.
 void a_server_is_chosen() {
   using enum Probe::State;
   using What = Choice::What;
@@ -1537,13 +1541,13 @@ void a_server_is_chosen() {
   };
   auto takes = [](const Choice& c, size_t index) { return c.what == What::take && c.index == index; };
   CHECK(takes(what({yes, pending, yes}, 5, true, 5), 0));
-  CHECK(takes(what({failed, no, yes, pending}, 5, true, 5), 2));  // none that stands before it may be better
-  CHECK(what({pending, yes}, 5, true, 5).what == What::wait);     // the preferred one has a moment
+  CHECK(takes(what({failed, no, yes, pending}, 5, true, 5), 2));  // no server before it can be better
+  CHECK(what({pending, yes}, 5, true, 5).what == What::wait);     // the preferred server gets a moment
   CHECK(what({pending, yes}, 254, true, 5).what == What::wait);
   CHECK(takes(what({pending, yes}, 255, true, 5), 1));
   for (bool patient : {false, true}) {
     CHECK(what({failed, failed}, 5, patient).what == What::unreachable);
-    CHECK(what({failed, pending}, 9999, patient).what == What::wait);  // it may be a name that resolves slowly
+    CHECK(what({failed, pending}, 9999, patient).what == What::wait);  // its name may resolve slowly
     CHECK(what({failed, pending}, 10000, patient).what == What::unreachable);
     CHECK(what({no, pending}, 10000, patient).what == What::no_worker);
   }
@@ -1554,7 +1558,7 @@ void a_server_is_chosen() {
 }
 
 #ifdef GQ_DEVELOPER
-// Under a lock that all others wait for nothing is synced or said, unless for a named reason.
+// Under a lock that all others wait for, nothing is synced or logged, unless for a named reason.
 void long_work_is_not_done_in_a_short_hold(const std::string& directory) {
   auto ends_with = [&](const std::function<void()>& work) {
     const pid_t child = ::fork();
@@ -1574,7 +1578,7 @@ void long_work_is_not_done_in_a_short_hold(const std::string& directory) {
           LongWorkInHold named;
           Directory(directory).sync();
         }) == 0);
-  // The journal has been prepared before, however full its segment is.
+  // The journal was prepared before, however full its segment is.
   Store store = open_store(directory + "/store", true);
   store.add({make_job({"f"}, "x")});
   const std::string record = encode_record(event::Pause{.function = "f", .at = now_ms()});
@@ -1585,20 +1589,20 @@ void long_work_is_not_done_in_a_short_hold(const std::string& directory) {
 }
 #endif
 
-// How much of the disk is left free for what was accepted, and what is done where little is.
+// How much of the disk is kept free for accepted jobs, and what happens if little is free.
 void room_is_left() {
   const uint64_t job = room_to_run(1, 90);
   CHECK(job >= 340 + 313 && job < 1000);  // as measured
   CHECK(room_to_run(1000, 90'000) == 1000 * job);
-  CHECK(room_to_run(1, 90 + 200) >= job + 3 * 200);  // a key stands in up to three places
-  // What is folded needs no more than it did before, whatever the number.
+  CHECK(room_to_run(1, 90 + 200) >= job + 3 * 200);  // a key is in up to three places
+  // Jobs in the index need no more room than before, whatever their number.
   for (uint64_t jobs : {1000ULL, 100'000ULL, 10'000'000ULL})
     CHECK(room_to_finish(jobs) < jobs * job + (4 << 20) && room_to_finish(jobs) > jobs * (313 + 122));
   CHECK(room_to_finish(0) < spare_size);
-  // Each record changes pages of the index, which are logged; all together at most once.
+  // Each record changes pages of the index, which are logged. All records together log the index at most once.
   CHECK(room_to_fold(1, 0, 1 << 30) - room_to_fold(0, 0, 1 << 30) >= 3 * 12'000);
   CHECK(room_to_fold(1000, 0, 2'000'000) == room_to_fold(0, 0, 0) + 2'000'000);
-  // Nothing to fold needs nothing; else a chunk as large as there is room for, and in the end none.
+  // Without records to fold no room is needed. Else a chunk is folded for which there is room, and in the end none.
   constexpr uint64_t large = 1ULL << 30;
   CHECK(records_to_fold(0, 0, large, 10000) == 10000 && records_to_fold(UINT64_MAX, large, large, 10000) == 10000);
   CHECK(records_to_fold(room_to_fold(10000, 500, 0), 500, 0, 10000) == 10000 && records_to_fold(0, 500, 0, 10000) == 0);
@@ -1611,12 +1615,13 @@ void room_is_left() {
       last = most;
     }
     CHECK(last == 0);
-    // With what intake leaves free, some are folded at a time, however large the index is.
+    // In the room that intake leaves, some records are folded at a time, however large the index is.
     CHECK(records_to_fold(spare_size, 1'000'000'000, size, 10000) >= few_claims);
   }
 }
 
-// Without the index it is known what was accepted; after a program of before it is not, until the index says.
+// Without the index the store knows how many jobs were accepted. After an older program it does not, until the index
+// says.
 void owed_room_is_counted(const std::string& directory) {
   Store store = open_store(directory, true);
   auto owed = [&] { return store.journal().reserved() - spare_size; };
@@ -1629,7 +1634,7 @@ void owed_room_is_counted(const std::string& directory) {
   CHECK(ten == room_to_run(10, 10 * jobs[0].head.size()));
   store.add({make_job({"f"}, "x")});
   CHECK(owed() > ten);
-  store.pause("g", true);  // needs no room later
+  store.pause("g", true);  // this needs no room later
   CHECK(owed() > ten && owed() < 2 * ten);
   store.journal().set_owed(store.journal().end(), 5);
   CHECK(owed() == 5);
@@ -1640,13 +1645,13 @@ void owed_room_is_counted(const std::string& directory) {
   char hint[40];
   CHECK(read_at(lock.get(), hint, sizeof hint, 0) == sizeof hint);
   store.add({make_job({"f"}, "x")});
-  write_all_at(lock.get(), std::string_view(hint, sizeof hint), 0, path);  // the counter is of another end now
+  write_all_at(lock.get(), std::string_view(hint, sizeof hint), 0, path);  // the counter belongs to another end now
   CHECK(store.journal().reserved() == spare_size);
   CHECK(store.journal().has_room(0, 0, 0) && !store.journal().has_room(1ULL << 60, 0, 0) &&
         !store.journal().has_room(0, 1ULL << 60, 0));
 }
 
-// A workload that comes in parts: what is late, repeated or wrong changes nothing.
+// A workload that comes in parts. A late, repeated or wrong part changes nothing.
 void parts_make_a_workload(const std::string& directory) {
   Store store = open_store(directory, true);
   const std::string data(300000, 'x'), id = new_ulid();
@@ -1666,8 +1671,8 @@ void parts_make_a_workload(const std::string& directory) {
   CHECK(file_size(store.blobs().open(id).get()) == data.size());
 }
 
-// Whoever can speak as a node can begin as many as he likes, and never end them.
-void workloads_in_parts_are_not_many(const std::string& directory) {
+// A program that can speak as a node could begin any number of workloads, and never end them.
+void unfinished_workloads_are_bounded(const std::string& directory) {
   Store store = open_store(directory, true);
   const Blobs& blobs = store.blobs();
   auto begin = [&] { return store.blobs().put_part(new_ulid(), 1, 0, "x"); };
@@ -1680,7 +1685,7 @@ void workloads_in_parts_are_not_many(const std::string& directory) {
   CHECK(blobs.directory().has(written.name) && !blobs.directory().has(oldest) && blobs.directory().has(newest));
 }
 
-void parts_grow_where_answers_come_soon() {
+void parts_grow_with_quick_answers() {
   size_t size = least_part_size;
   for (int i = 0; i < 10; ++i) size = next_part_size(size, Millis(5));
   CHECK(size == most_part_size);
@@ -1694,12 +1699,12 @@ void verdicts_are_read() {
   CHECK(kind("have") == Kind::have && kind("need") == Kind::need && kind("conflict") == Kind::conflict);
   CHECK(kind("refused the disk is full") == Kind::refused &&
         parse_verdict("refused the disk is full").reason == "the disk is full" && kind("refused") == Kind::refused);
-  CHECK(kind("refused " + new_ulid()) == Kind::conflict);  // what a node of before says of a key that is taken
+  CHECK(kind("refused " + new_ulid()) == Kind::conflict);  // what an older node says of a key that is taken
   for (const char* line : {"", "havex", "refusedx", "taken", "bad"}) CHECK(kind(line) == Kind::nonsense);
 }
 
-// What is printed acts on no terminal, and what is stored is not bounded by that.
-void output_is_visible() {
+// Printed text cannot control a terminal. Stored text is not limited by that.
+void printed_text_controls_no_terminal() {
   using namespace std::string_literals;
   const std::map<std::string, std::string> hidden = {{"\x1b"s, "\x1b"s},
                                                      {"\x7f"s, "\\u007f"},
@@ -1750,7 +1755,7 @@ void output_is_visible() {
 
 }  // namespace
 
-// Whoever wrote a manifest, what it names is a file of a store.
+// Whoever wrote a manifest, each name in it is the name of a store's file.
 void manifests_name_files_of_a_store(const std::string& directory) {
   Store store = open_store(directory + ".store", true);
   create_snapshot(store, directory, {});
@@ -1766,7 +1771,7 @@ void manifests_name_files_of_a_store(const std::string& directory) {
   };
   auto with = [&](const std::string& name) { return with_lines("file 0 0000000000000000 " + name + "\n"); };
   CHECK(with_lines("created 253402300799000\n").empty());
-  // Later snapshots would be dated before it.
+  // Later snapshots would have an earlier date.
   for (const char* created : {"253402300799001", "9223372036854775807", "18446744073709551615"})
     CHECK(with_lines("created " + std::string(created) + "\n") == "it is damaged");
   rusage before, after;
@@ -1783,7 +1788,7 @@ void manifests_name_files_of_a_store(const std::string& directory) {
     CHECK(with(name).find("it names a file that is none of a store's") == 0);
 }
 
-// What is below a directory is what it says, whoever made it and whatever the path says by then.
+// A file below a directory is a plain file there, whoever created it and whatever the path leads to by then.
 void only_plain_files_are_opened_below(const std::string& path) {
   namespace fs = std::filesystem;
   fs::create_directory(path);
@@ -1793,7 +1798,7 @@ void only_plain_files_are_opened_below(const std::string& path) {
   fs::create_directory_symlink("/tmp", path + "/away");
   CHECK(::mkfifo((path + "/fifo").c_str(), 0600) == 0);
   fs::create_directory_symlink(path, path + ".link");
-  const Directory directory(path + ".link");  // on the way there links are followed
+  const Directory directory(path + ".link");  // links on the way to the directory are followed
   for (const char* name : {"link", "dangling", "away", "fifo", ".", "..", "", "../unit.outside", "away/x"})
     for (int flags : {O_RDONLY, O_RDWR | O_CREAT, O_WRONLY | O_CREAT | O_TRUNC})
       CHECK(!directory.try_open(name, flags));
@@ -1817,12 +1822,12 @@ void only_plain_files_are_opened_below(const std::string& path) {
   struct stat st;
   CHECK(sub.look_at("file", st) && sub.trusts(st));
   if (::geteuid() == 0 &&
-      ::fchownat(sub.fd(), "file", 65533, static_cast<gid_t>(-1), 0) == 0) {  // nobody's, as far as one can tell
+      ::fchownat(sub.fd(), "file", 65533, static_cast<gid_t>(-1), 0) == 0) {  // the file of another user
     CHECK(sub.look_at("file", st) && !sub.trusts(st) && !sub.try_open("file", O_WRONLY | O_TRUNC));
     CHECK(sub.look_at("file", st) && st.st_size == 4);
   }
   fs::create_directory_symlink("/tmp", path + "/sub/away");
-  fs::rename(path, path + ".moved");  // it stays what it was
+  fs::rename(path, path + ".moved");  // the open directory stays the same
   CHECK(directory.has("same") && file_size(directory.open("same", O_RDONLY).get()) == 5);
   directory.remove_tree("sub");
   directory.remove_tree("away");
@@ -1832,56 +1837,56 @@ void only_plain_files_are_opened_below(const std::string& path) {
 
 int main(int argc, char** argv) {
   if (argc > 2) return 64;
-  char own[] = "/tmp/gq-unit.XXXXXX";  // without a directory, in one of its own
+  char own[] = "/tmp/gq-unit.XXXXXX";  // without an argument, in a directory of its own
   std::string directory = argc == 2 ? argv[1] : mkdtemp(own);
   repeated_start_is_not_a_new_one(directory + "/a");
   owners_hold_until_their_command_has_ended();
-  owners_are_used_again_only_when_nobody_has_their_lock(directory);
+  owner_files_are_reused_only_when_unlocked(directory);
   claim_fits_into_one_record(directory + "/b");
   ends_are_told(directory + "/ends");
   ends_are_of_one_job(directory + "/of-one");
   only_plain_files_are_opened_below(directory + "/plain");
   manifests_name_files_of_a_store(directory + "/manifests");
   a_listing_misses_no_job(directory + "/listing");
-  pages_make_the_whole(directory + "/pages");
+  several_visits_read_the_same_as_one(directory + "/pages");
   check_compares_the_index(directory + "/check");
   reading_leaves_the_seal(directory + "/seal");
   old_snapshots_take_no_memory(directory + "/old");
   records_survive_hostile_bytes();
   owners_have_names();
-  records_are_what_they_were();
-  strangers_say_little_of_a_job();
-  whatever_was_read_can_be_written();
+  record_format_is_stable();
+  client_records_are_bounded();
+  parsed_records_can_be_written();
   references_grow_to_a_bound(directory + "/references");
-  one_record_does_not_keep_a_group();
+  one_bad_record_does_not_block_a_group();
   small_values();
-  output_is_visible();
+  printed_text_controls_no_terminal();
   packets_are_checked();
-  jobs_are_told_before_they_come();
+  job_sizes_are_known_before_workloads();
   room_is_given_in_turn();
   no_server_has_all_the_room();
-  slow_workloads_are_told();
+  slow_workloads_are_recognized();
   silent_servers_are_given_up();
-  strangers_fill_no_log();
+  repeated_messages_do_not_fill_the_log();
   test_replication();
   copies_are_counted_before_an_answer();
   a_quorum_counts_identities();
-  copies_are_of_a_store();
-  copies_are_of_a_group();
+  another_store_has_no_copies();
+  foreign_copies_are_bounded();
   all_see_the_same_owner();
-  a_job_is_told_as_what_it_is();
+  jobs_of_other_nodes_are_told();
   answers_travel();
   parts_make_a_workload(directory + "/parts");
-  workloads_in_parts_are_not_many(directory + "/arriving");
+  unfinished_workloads_are_bounded(directory + "/arriving");
   verdicts_are_read();
-  parts_grow_where_answers_come_soon();
+  parts_grow_with_quick_answers();
   merged_jobs_are_known();
   raw_jobs_are_decided();
   transfers_are_checked(directory);
   sessions_end();
   a_server_is_chosen();
   waiting_ends(directory);
-  hints_are_proved(directory + "/c");
+  wrong_hints_are_not_believed(directory + "/c");
   synced_end_only_grows(directory + "/d");
   a_new_store_knows_that_nothing_was_synced(directory + "/fresh");
   positions_are_bounded(directory + "/positions");

@@ -1,4 +1,4 @@
-// Unit tests of what decides about commands and their jobs, over all that may happen to them.
+// Unit tests of the decisions about commands and their jobs, over all combinations of events.
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
@@ -41,7 +41,7 @@ bool one_of(int code, std::initializer_list<int> codes) {
   return std::find(codes.begin(), codes.end(), code) != codes.end();
 }
 
-// All ends that an attempt can have. An answer is only an exit status.
+// All ways in which an attempt can end. An answer has only an exit status.
 void each_end(const std::function<void(const AttemptEnd&)>& body) {
   for (Of of : {Of::command, Of::stream, Of::answer})
     for (int signal : {0, SIGKILL, SIGTERM, SIGSEGV})
@@ -58,12 +58,12 @@ void each_end(const std::function<void(const AttemptEnd&)>& body) {
             }
 }
 
-// What becomes of the job, as gq-worker(1) has it.
+// What becomes of the job, as gq-worker(1) says.
 void each_end_has_its_conclusion() {
   ConclusionRules rules;
   uint64_t seen[5] = {};
   each_end([&](const AttemptEnd& end) {
-    const bool answers = end.of != Of::stream && !end.signal;  // its exit status says what becomes of the job
+    const bool answers = end.of != Of::stream && !end.signal;  // its exit status decides about the job
     const bool good = answers && one_of(end.exit, {0, 99});
     const bool hopeless = answers && !end.at_limit && one_of(end.exit, {100, 64, 65, 70, 76, 77, 78, 112});
     const bool broken = !end.signal && !end.at_limit && one_of(end.exit, {126, 127});
@@ -86,7 +86,7 @@ void each_end_has_its_conclusion() {
         CHECK(c.spent == (what == What::done || what == What::again || what == What::dead));
         CHECK(c.is_attempt() == (what != What::given_back));
         CHECK(c.discard == ((what == What::done && end.exit == 99) || what == What::broken) && !c.keep);
-        if (what == What::again) {  // doubled for each failure before
+        if (what == What::again) {  // doubled for each earlier failure
           const Millis delay = rules.backoff * (1 << failures);
           CHECK(c.due == wall + delay && conclude(end, job, rules, wall, 0).due == wall + delay * 3 / 4 &&
                 conclude(end, job, rules, wall, 1).due == wall + delay * 5 / 4);
@@ -119,7 +119,7 @@ void a_conclusion_gives_its_reason() {
         "the job could not be sent to the command: Input/output error");
 }
 
-// Rows of --on-exit, --keep and --backoff, and the record that comes of it all.
+// Rows of --on-exit, --keep and --backoff, and the resulting record.
 void conclusions_are_recorded() {
   ConclusionRules rules{.max_attempts = 2, .backoff = Millis(100), .longest_backoff = Millis(150)};
   for (const char* row : {"3=done", "4=dead", "5=retry:7d", "6=keep", "0=retry"}) CHECK(rules.outcomes.replace(row));
@@ -146,7 +146,7 @@ void conclusions_are_recorded() {
   CHECK(std::get<event::Done>(record(ended(3))).keep);
 }
 
-// All orders of `choices` things that happen, up to `length` of them.
+// All sequences of `choices` kinds of events, up to `length` of them.
 void each_script(size_t choices, size_t length, const std::function<void(const std::vector<size_t>&)>& body) {
   std::vector<size_t> script(length, 0);
   for (;;) {
@@ -157,7 +157,7 @@ void each_script(size_t choices, size_t length, const std::function<void(const s
   }
 }
 
-// Of any sequence: no signal is early, none is twice, SIGTERM is the first, and at() says when the next one is due.
+// In any sequence no signal is early, none is sent twice, SIGTERM is the first, and at() says when the next one is due.
 class Signals {
  public:
   void sent(int signal, Time now) {
@@ -179,7 +179,8 @@ void take(Sequence& sequence, Signals& signals, Time now) {
   if (signal) signals.sent(signal, now);
 }
 
-// The worker's: by the grace and the delay of SIGKILL all is sent; a second stop signal waits for nothing.
+// The worker's stop: after the grace and the delay of SIGKILL all signals are sent. A second stop signal skips the
+// wait.
 void a_stop_ends_all() {
   constexpr Millis grace{30'000};
   const Millis steps[] = {Millis(0), Millis(1), Stop::kill_delay, grace / 2, grace};
@@ -204,7 +205,7 @@ void a_stop_ends_all() {
         CHECK(now >= (before == 0 ? asked.front() + grace : signals.at(0) + Stop::kill_delay));
     }
     if (asked.empty()) return;
-    for (int n = 0; n < 2 && stop.at(); ++n) {  // whoever waits until at() misses nothing
+    for (int n = 0; n < 2 && stop.at(); ++n) {  // a caller that waits until at() misses nothing
       CHECK(*stop.at() <= now + std::max(grace, Stop::kill_delay));
       now = std::max(now, *stop.at());
       take(stop, signals, now);
@@ -213,8 +214,8 @@ void a_stop_ends_all() {
   });
 }
 
-// A command's: only what works can reach the time limit, only what should end runs out of the grace, and from SIGTERM
-// on nothing is called back.
+// A command's time limit: only a working command can reach it, only a command that should end can exceed the grace, and
+// nothing is revoked after SIGTERM.
 void a_command_has_its_limit() {
   constexpr Millis limit{1000}, grace{300};
   const Millis steps[] = {Millis(1), grace, limit};
@@ -254,11 +255,11 @@ void starts_keep_their_rate() {
   for (Time now = begun; now < begun + Millis(1000); now += Millis(1))
     if (now >= ten.next()) ten.started(now), ++started;
   CHECK(started == 10);
-  ten.started(begun + Millis(5000));  // what was not started is not made up for
+  ten.started(begun + Millis(5000));  // missed starts are not made up for
   CHECK(ten.next() == begun + Millis(5100));
 }
 
-// A pause is doubled from a second to a minute, and ends by itself, which is told once.
+// A pause doubles from one second to one minute, and ends by itself. Its end is reported once.
 void broken_commands_pause_their_function() {
   using enum Pauses::Begun;
   Pauses pauses;
@@ -282,14 +283,14 @@ void jobs_are_claimed_ahead() {
   CHECK(jobs_ahead(4, 1, false, 10) == 1 && jobs_ahead(4, 1, false, 100) == 5 && jobs_ahead(0, 1, false, 100) == 0);
 }
 
-// All sets of up to three slots, with all that may wait for them.
+// All sets of up to three slots, with all kinds of waiting jobs.
 void each_schedule(const std::function<void(const Schedule&, Time now)>& body) {
   const Place kinds[] = {
       {.jobs = 0, .room = 1, .is_running = false},                     // free
       {.jobs = 1, .room = 0, .is_running = true},                      // full
       {.jobs = 0, .room = 2, .is_running = true},                      // a stream with nothing to do
-      {.jobs = 1, .room = 1, .is_running = true},                      // one with room
-      {.jobs = 0, .room = 0, .is_running = true, .is_closing = true},  // one that ends
+      {.jobs = 1, .room = 1, .is_running = true},                      // a stream with room
+      {.jobs = 0, .room = 0, .is_running = true, .is_closing = true},  // a stream that is closing
       {.jobs = 2, .room = 0, .is_running = true, .is_closing = true},
   };
   for (size_t slots : {1, 2, 3})
@@ -308,7 +309,7 @@ void each_schedule(const std::function<void(const Schedule&, Time now)>& body) {
     });
 }
 
-// Which job starts where: see schedule.hpp.
+// Which job starts in which slot: see schedule.hpp.
 void each_job_has_its_place() {
   int starts = 0, closes = 0, given_back = 0, wanted = 0;
   each_schedule([&](const Schedule& s, Time now) {
@@ -327,22 +328,22 @@ void each_job_has_its_place() {
       CHECK(place.jobs == s.places[*next].jobs + 1 && place.is_running);
       CHECK(place.room == s.places[*next].room - 1);
       after.guilty_first = true;
-      CHECK(after.next(now) != next);  // nothing else is there for a guilty one
+      CHECK(after.next(now) != next);  // there must be nothing else in the slot of a guilty job
     }
     CHECK(s.wants_jobs() == (!s.is_stopping && s.waiting == 0 && has_place));
     wanted += s.wants_jobs();
-    // What waits is given back but for a guilty one that is first.
+    // Waiting jobs are released, except a guilty one that is first.
     const bool too_long = !has_place && s.waiting > (s.guilty_first ? 1 : 0) && now - s.last_start >= Millis(100);
     CHECK(s.gives_back(now) == too_long);
     given_back += too_long;
-    // One stream at a time is emptied for a guilty one.
+    // One stream at a time is closed for a guilty job.
     const auto all = [&](auto condition) { return std::all_of(s.places.begin(), s.places.end(), condition); };
     const auto idle = s.to_close();
     const bool closes_one = s.guilty_first && all([](const Place& p) { return p.is_running && !p.is_closing; }) &&
                             !all([](const Place& p) { return p.jobs > 0; });
     CHECK(idle.has_value() == closes_one && (!idle || s.places[*idle].jobs == 0));
     closes += closes_one;
-    // Whoever waits until due() misses nothing, and does not wake for nothing.
+    // A caller that waits until due() misses nothing, and does not wake without a reason.
     const auto due = s.due();
     const auto acts = [&](Time t) { return s.next(t) || s.gives_back(t); };
     CHECK(due ? acts(std::max(*due, now)) || s.is_stopping : !acts(now + std::chrono::hours(1)));
@@ -351,10 +352,10 @@ void each_job_has_its_place() {
   CHECK(starts > 0 && closes > 0 && given_back > 0 && wanted > 0);
 }
 
-// A worker without its commands and its disk: what it claims and starts in an hour, from a store in memory. At no time
-// does it start a job of a function that pauses, a job that it runs already, one whose serial key another one has, more
-// than its rate, or more in a slot than that takes; it claims what it can start within 50 ms; and in the end each job
-// has run.
+// A worker without commands and disk: the jobs that it claims and starts in an hour, from a store in memory. At no time
+// does it start a job of a paused function, a job that it already runs, a job whose serial key another running job has,
+// more jobs than its rate allows, or more in a slot than the slot takes. It claims only what it can start within 50 ms.
+// In the end each job has run.
 void a_worker_keeps_the_rules(uint32_t seed) {
   std::mt19937 random(seed);
   const auto one_in = [&](int n) { return random() % n == 0; };
@@ -399,7 +400,7 @@ void a_worker_keeps_the_rules(uint32_t seed) {
           continue;
         }
         give_back(job);
-        pauses.begin("g", now);  // its command is missing
+        pauses.begin("g", now);  // the command of g is missing
         std::erase_if(waiting, [&](const Claim& c) { return c.job.function == "g" && (give_back(c), true); });
       }
     const auto schedule = [&] {
@@ -451,19 +452,19 @@ void a_worker_keeps_the_rules(uint32_t seed) {
     CHECK(started[n] - started[n - many] >= std::chrono::milliseconds(990));
 }
 
-// How much is sent ahead of a streamed command's answers follows its latest answers, and those of no other.
+// How many jobs are sent ahead of a streamed command's answers depends on that command's latest answers only.
 void stream_windows() {
   const std::deque<Pace> quick(8, Pace{1, 1}), batches(8, Pace{10, 100}), slow{{1, 1}, {1001, 1}},
       middling(8, Pace{40, 1});
   CHECK(stream_window({}, 0) == 1 && stream_window({}, 5) == 1);
   CHECK(stream_window(quick, 0) == 50 && stream_window(batches, 0) == 256 && stream_window({{0, 1}}, 0) == 256);
   CHECK(stream_window({{2, 4}, {6, 12}}, 0) == 100);
-  CHECK(stream_window(middling, 0) == 2 && stream_window({{1000, 1}}, 0) == 2);  // it may linger for a second one
+  CHECK(stream_window(middling, 0) == 2 && stream_window({{1000, 1}}, 0) == 2);  // it may take a second job
   CHECK(stream_window(slow, 0) == 1 && stream_window({{1001, 1}, {1, 1}}, 0) == 2);
-  CHECK(stream_window(batches, 1001) == 1 && stream_window(quick, 992) == 2);  // the job that it has counts, too
+  CHECK(stream_window(batches, 1001) == 1 && stream_window(quick, 992) == 2);  // the current job counts, too
 }
 
-// A dialogue, and what is known of it beside.
+// A dialogue, and what the test knows of it.
 class Talk {
  public:
   enum class State { sent, half, queued };
@@ -483,12 +484,12 @@ class Talk {
     CHECK(head == "10 " + id + " 1 f\n");
     jobs.push_back({id, state});
     m_unsent += head.size() + 10;
-    // Of half a job, all is sent but the last byte.
+    // Of a half-sent job, all bytes except the last one are sent.
     if (state != State::queued) send(m_unsent - (state == State::half ? 1 : 0));
   }
   void send_all() { send(m_unsent); }
 
-  // What the line is to do, by gq-stream(7): the job that it ends, "left out", or "broken".
+  // What the line should do by gq-stream(7): the job that it ends, "left out", or "broken".
   std::string meaning(const std::string& name) const {
     if (broken) return "left out";
     const auto named = std::find_if(jobs.begin(), jobs.end(), [&](const Job& j) { return j.id == name; });
@@ -497,7 +498,7 @@ class Talk {
     if (named != jobs.end() || jobs.empty() || jobs.front().state != State::sent) return "broken";
     return jobs.front().id;
   }
-  // What the line leaves. Returns whether it ends a job.
+  // Applies the line. Returns whether it ends a job.
   bool follow(const std::string& what) {
     broken = broken || what == "broken";
     const auto job = std::find_if(jobs.begin(), jobs.end(), [&](const Job& j) { return j.id == what; });
@@ -506,7 +507,7 @@ class Talk {
     answered.insert(what);
     return true;
   }
-  // Checks the answers that were heard for it.
+  // Checks the answers that the dialogue has heard in the line.
   void heard(const std::vector<Dialogue::Answer>& answers, const std::string& what) {
     const bool is_answer = follow(what);
     CHECK(answers.size() == (is_answer ? 1 : 0));
@@ -526,8 +527,8 @@ class Talk {
   uint64_t m_unsent = 0;
 };
 
-// All states in which the jobs A, B and C can be: answered, sent, sent in part, not sent, or not there; and A may have
-// been added once more after its answer.
+// All states of the jobs A, B and C: answered, sent, sent in part, not sent, or absent. A may have been added once more
+// after its answer.
 void each_talk(const std::function<void(const std::function<Talk()>&)>& body) {
   enum { answered, sent, half, queued, absent };
   each_script(5, 4, [&](const std::vector<size_t>& states) {
@@ -550,7 +551,7 @@ void each_talk(const std::function<void(const std::function<Talk()>&)>& body) {
   });
 }
 
-// Each kind of line in each state, whole and cut anywhere, where the rest of the jobs is sent before the second piece.
+// Each kind of line in each state, whole and cut at any place. The rest of the jobs is sent before the second piece.
 void each_line_has_its_meaning() {
   std::map<std::string, int> seen;
   const auto check = [&](const std::function<Talk()>& make, const std::string& status, const std::string& rest,
@@ -582,7 +583,7 @@ void each_line_has_its_meaning() {
         talk.heard(answers, what);
         ++seen[what];
         CHECK(talk.dialogue.failure() == (failed ? failed : what == "broken" ? EPROTO : 0));
-        // What is behind a line that breaks the protocol means nothing, also at the end of the output.
+        // The output behind a line that breaks the protocol means nothing, not even its end.
         if (what != "broken") continue;
         talk.dialogue.fail(EPIPE);
         CHECK(talk.dialogue.failure() == (failed ? failed : EPROTO) && talk.dialogue.room(begun) == 0);
@@ -602,7 +603,7 @@ void each_line_has_its_meaning() {
   for (const char* what : {"A", "B", "C", "left out", "broken"}) CHECK(seen[what] > 0);
 }
 
-// Of several lines that come together, each is judged by what those before it have left.
+// If several lines come together, each is judged after the lines before it have taken effect.
 void lines_come_together() {
   each_talk([&](const std::function<Talk()>& make) {
     each_script(4, 3, [&](const std::vector<size_t>& names) {
@@ -620,7 +621,7 @@ void lines_come_together() {
   });
 }
 
-// A line may be of any length; its beginning counts, however it is cut.
+// A line may be of any length. Its beginning counts, however it is cut.
 void a_line_may_be_long() {
   constexpr size_t most = Dialogue::longest_line;
   for (size_t length : {most - 1, most, most + 1, 3 * most})
@@ -640,7 +641,7 @@ void a_line_may_be_long() {
     }
 }
 
-// At the end of the output, a line without its newline is no answer: the job's attempt has ended without one.
+// At the end of the output, a line without its newline is no answer. The job's attempt has ended without an answer.
 void half_a_line_is_no_answer() {
   Talk talk;
   for (const char* id : {"A", "B"}) talk.add(id, Talk::State::sent);
@@ -650,7 +651,7 @@ void half_a_line_is_no_answer() {
   CHECK(talk.dialogue.current() == "A" && talk.dialogue.failure() == EPIPE);
 }
 
-// A second answer is known as such for so many jobs; also where a job came twice.
+// A second answer is recognized for that many jobs, also if a job came twice.
 void answers_are_remembered() {
   constexpr size_t most = Dialogue::most_answered;
   for (size_t others : {most - 1, most}) {
@@ -666,7 +667,7 @@ void answers_are_remembered() {
   }
 }
 
-// How many jobs a command may have: see stream_windows(). None follows the last one, or a failure.
+// How many jobs a command may have: see stream_windows(). It gets no more after the last job or a failure.
 void a_command_has_room() {
   Talk talk;
   Dialogue& dialogue = talk.dialogue;
@@ -687,7 +688,7 @@ void a_command_has_room() {
   CHECK(dialogue.heard("0\n", begun).size() == 1 && dialogue.is_closing() && !failed.is_closing());
 }
 
-// The pipes: what has come before the end is heard, and the first failure stays.
+// The pipes: output from before the end counts, and the first failure stays.
 void a_stream_carries_a_dialogue() {
   auto claim = [](const char* id, size_t size) {
     Claim c;
