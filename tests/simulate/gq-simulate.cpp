@@ -1,9 +1,9 @@
-// gq-simulate: searches what the nodes of a group decide for an order of events in which a promise is broken.
+// gq-simulate: searches the decisions of a group's nodes for an order of events that breaks a promise.
 //
-// It plays groups of nodes (world.hpp) with events by chance, each from a seed that repeats it exactly, and in the end
-// mends all and looks that everything comes to its end. An order that breaks something is made as short as possible and
-// printed as a script (script.hpp), which can be kept and played again. Ends with 0 where nothing was found, else with
-// 1.
+// It plays groups of nodes (world.hpp) with random events. Each group has a seed that repeats it exactly. At the end it
+// removes all faults, and checks that every job and message comes to its end. It makes an order that breaks a promise
+// as short as possible, and prints it as a script (script.hpp), which can be kept and played again. It exits 0 if it
+// found nothing, else 1.
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
@@ -36,7 +36,7 @@ Setting any_setting(Random& random) {
   return s;
 }
 
-// What breaks, when a script is played and, where that is `mended`, all is mended then.
+// The fault that a script leads to. With `mended`, all faults of the world are removed at the end of the script.
 std::optional<std::string> play(const Script& script, bool mended, std::string* log = nullptr) {
   World world(script.setting);
   if (log) world.want_log();
@@ -49,7 +49,7 @@ std::optional<std::string> play(const Script& script, bool mended, std::string* 
   return world.fault();
 }
 
-// A script that breaks something too, and from which no line can be left out.
+// A script that also leads to a fault, and from which no line can be removed.
 Script shorten(Script script, bool mended) {
   const size_t before = script.actions.size();
   for (size_t part = before / 2; part > 0; part /= 2) {
@@ -64,7 +64,7 @@ Script shorten(Script script, bool mended) {
   return script.actions.size() < before ? shorten(std::move(script), mended) : script;
 }
 
-// Without these nothing happens.
+// Without these actions nothing happens.
 bool is_basic(Action::Kind kind) {
   return kind == Action::Kind::submit || kind == Action::Kind::step || kind == Action::Kind::deliver ||
          kind == Action::Kind::start;
@@ -102,7 +102,7 @@ int search(const Options& options) {
     Random random(options.seed + n);
     Script script{any_setting(random), {}};
     World world(script.setting);
-    // In each group some kinds of actions do not happen, so that what is left meets more often.
+    // In each group some kinds of actions do not happen, so that the other kinds coincide more often.
     const uint64_t left_out = random.next() & random.next();
     for (uint64_t left = 50 + random.below(1500); left > 0 && !world.fault(); --left) {
       auto any_node = [&] { return static_cast<unsigned>(random.below(script.setting.nodes)); };
@@ -112,13 +112,13 @@ int search(const Options& options) {
       }
       if (script.setting.hurries && random.chance(100)) {
         const unsigned node = any_node();
-        world.set_up_anew(node, any_node());
+        world.recreate(node, any_node());
       }
       if (const Action action = world.any(random);
           is_basic(action.kind) || !(left_out >> static_cast<unsigned>(action.kind) & 1))
         world.act(action);
     }
-    // Any beginning of an order of events, and a power cut.
+    // Any beginning of an order of events, and then a power cut.
     if (random.chance(4))
       for (unsigned node = 0; node < script.setting.nodes; ++node) world.act({.kind = Action::Kind::power, .a = node});
     if (!world.fault()) world.heal();
@@ -127,7 +127,7 @@ int search(const Options& options) {
     if (!world.fault()) continue;
     std::printf("# seed %llu: %s\n", static_cast<unsigned long long>(options.seed + n), world.fault()->c_str());
     if (!options.keep_long) {
-      // What breaks only because nothing comes to its end has to be mended to be seen.
+      // A fault that consists in something not ending shows only after all faults were removed.
       const bool mended = !play(script, false);
       if (mended) script.actions.resize(world.begun_to_heal());
       script = shorten(std::move(script), mended);
@@ -162,13 +162,13 @@ int play_files(const Options& options) {
 int main(int argc, char** argv) try {
   using namespace simulate;
   Options options;
-  CLI::App app("Searches what the nodes of a group decide for orders of events in which a promise is broken.");
+  CLI::App app("Searches the decisions of a group's nodes for orders of events that break a promise.");
   app.add_option("--seed", options.seed, "The first seed; each group takes the next one");
   app.add_option("--seconds", options.seconds, "How long to search")->capture_default_str();
-  app.add_option("--groups", options.episodes, "Play no more than so many groups");
-  app.add_flag("--log", options.log, "Of scripts: print what happens");
-  app.add_flag("--long", options.keep_long, "Print what breaks something as it was found");
-  app.add_option("SCRIPT", options.scripts, "Play these instead");
+  app.add_option("--groups", options.episodes, "Play at most this many groups");
+  app.add_flag("--log", options.log, "Print the events of the scripts");
+  app.add_flag("--long", options.keep_long, "Print a script that breaks a promise in full, not shortened");
+  app.add_option("SCRIPT", options.scripts, "Play these scripts instead of a search");
   CLI11_PARSE(app, argc, argv);
   return options.scripts.empty() ? search(options) : play_files(options);
 } catch (const std::exception& e) {

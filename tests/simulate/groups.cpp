@@ -1,5 +1,5 @@
-// What the nodes of a group do for each other: who is there, who is gone, who takes jobs over; and which jobs run.
-// As the replicator's keeper does, and the runner; the decisions are gq's own.
+// What the nodes of a group do for each other: which nodes are there, which are gone, and which take jobs over; and
+// which jobs run. The code acts as the replicator's keeper and the runner do. The decisions are gq's own.
 #include <algorithm>
 
 #include "world.hpp"
@@ -46,8 +46,8 @@ void World::start(Node& node) {
 
 // ----------------------------------------------------------------------------------------------- a group that changes
 
-// Whether each node takes all others for its group, and nobody changes that.
-bool World::is_even() const {
+// Whether the group of each node contains all others, and no command is changing that.
+bool World::groups_agree() const {
   return std::all_of(m_nodes.begin(), m_nodes.end(), [&](const Node& n) {
     return n.settings.size() == m_nodes.size() - 1 &&
            std::none_of(n.tasks.begin(), n.tasks.end(), [](const Task& t) { return t.job == group_number; });
@@ -64,7 +64,7 @@ void World::regroup() {
   }
 }
 
-// gq-replicate forget, or init with a group in which the other is again.
+// gq-replicate forget, or init with a group that contains the other node again.
 bool World::change_group(Node& node, const Action& action) {
   const bool forgets = action.kind == Action::Kind::forget;
   if (&m_nodes[action.b] == &node || node.settings.count(name(action.b)) != forgets) return false;
@@ -101,7 +101,7 @@ void World::go_on_changing(Node& node, Task& task) {
   if (!sync(node)) task.step = Step::done;
 }
 
-// As Replicator::reload().
+// Acts as Replicator::reload().
 void World::reload(Node& node) {
   const gq::Group group = group_of(node), before = node.replica->group();
   if (std::exchange(node.has_read_settings, true) && group.members == before.members) return;
@@ -117,18 +117,18 @@ void World::reload(Node& node) {
   }
 }
 
-// Who is not in the group is owed nothing: else all that has ended is kept for it. Where the command died that was to
-// take it in, its user repeats that.
+// A node outside the group is owed nothing, or all ended jobs would be kept for it. If the command that should have
+// taken it into the group died, its user repeats the command.
 void World::check_forgotten() {
   for (const auto& node : m_nodes)
     for (const auto& [other, state] : node.fold->peers())
       if (!node.settings.count(other) && !node.joining.count(other) && state.position != gq::nothing_owed)
-        fail(node.name + " keeps for " + other + ", which is not in its group, what that is to be told");
+        fail(node.name + " still owes records to " + other + ", which is not in its group");
 }
 
 // ---------------------------------------------------------------------------------------------------------------- time
 
-// Each process that goes on renews its lease all the while.
+// Each running process renews its lease all the time.
 void World::pass(Millis duration) {
   constexpr Millis interval{200};
   for (; duration > Millis(0); duration -= interval) {
@@ -138,7 +138,7 @@ void World::pass(Millis duration) {
   }
 }
 
-// As LeaseKeeper::beat() does, after each step and now and then.
+// Acts as LeaseKeeper::beat(), after each step and now and then.
 void World::renew_lease(Node& node) {
   using What = gq::Replica::Lease::What;
   const auto lease = node.replica->lease(times(node));
@@ -168,7 +168,7 @@ void World::speak(const Node& node, Message& message) {
   message.session = node.self.store + std::to_string(node.processes);
 }
 
-// As PeerLine::note(): whether to believe one that answers for a node, and what follows.
+// Acts as PeerLine::note(): whether the node believes a node that answers under that name, and what follows.
 bool World::note(Node& node, const Message& message) {
   auto& other = node.others[message.from];
   const std::string& from = name(message.from);
@@ -192,7 +192,7 @@ bool World::note(Node& node, const Message& message) {
   return !belief.refused && !message.bad;
 }
 
-// What the journal is to say of other nodes.
+// Appends the records of other nodes that are due.
 void World::record_peers(Node& node) {
   for (const auto& other : m_nodes) {
     const auto said = node.replica->record(other.name, false, times(node));
@@ -202,7 +202,7 @@ void World::record_peers(Node& node) {
   }
 }
 
-// Whether a node hears what another one sends. If not, it says so.
+// Whether the node accepts what another node sends. If not, it answers so.
 std::optional<gq::Replica::Admission> World::admit(Node& node, const Message& message) {
   const bool is_ask = message.kind == Message::Kind::ask;
   gq::Transfer transfer;
@@ -232,7 +232,7 @@ std::optional<gq::Replica::Admission> World::admit(Node& node, const Message& me
 
 // ----------------------------------------------------------------------------------------------------------- questions
 
-// Once a second a node asks each other one how it is; the answer that has not come in time is not waited for.
+// A node asks each other node for its state once a second. It does not wait for an answer that is late.
 bool World::ask(Node& node, unsigned to) {
   auto& other = node.others[to];
   if (!node.is_going() || !node.replica->members().has(name(to))) return false;
@@ -403,7 +403,7 @@ void World::next_inquiry(Node& node, Task& task) {
   next_question(node, task);
 }
 
-// Asks another node for the jobs, and waits for what it says; or there is nothing more to ask.
+// Asks another node about the jobs, and waits for its answer, or ends if there is nothing more to ask.
 void World::next_question(Node& node, Task& task) {
   constexpr Millis remember = std::chrono::hours(24);
   const auto question = node.replica->next_question(*task.keeping->inquiry, remember, times(node));
@@ -417,7 +417,7 @@ void World::next_question(Node& node, Task& task) {
 
 void World::hear_inquiry(Node& node, Task& task, const gq::AskReply& reply) {
   for (const auto& state : node.replica->answered(*task.keeping->inquiry, reply, times(node))) {
-    say(node.name + " tells all whose " + state.id + " is");
+    say(node.name + " tells all nodes the owner of " + state.id);
     append(node, state, {});
   }
   next_question(node, task);
@@ -435,7 +435,7 @@ void World::take_over(Node& node, Task& task) {
   task.step = Step::next_tell;
 }
 
-// Tells one node after the other, each that can be told; then it is written.
+// Tells one node after the other, each that can be told. Then the take-over is written.
 void World::next_tell(Node& node, Task& task) {
   task.keeping->debts.clear();
   task.told_again = false;
@@ -464,7 +464,7 @@ void World::fail_inquiry(Node& node, Task& task) {
 
 // ------------------------------------------------------------------------------------------------------------- running
 
-// A process starts the first job that it may start, or one that a process before it left, as Store::claim() does.
+// A process starts the first job that it may start, or a job that an earlier process left, as Store::claim() does.
 bool World::run(Node& node) {
   if (!node.is_going()) return false;
   if (m_setting.once && (!node.has_lease || gq::is_gap(node.beat.at, times(node), node.beat.longest))) return false;
@@ -505,15 +505,15 @@ bool World::run(Node& node) {
 
 // ------------------------------------------------------------------------------------------------------------- oracles
 
-// Jobs are taken over only by a node that runs them, but where their owner has lost them; and from one that is gone, or
-// does not run them, only when nothing else was heard of it for --takeover.
+// Only a node that runs their function takes jobs over, except jobs that their owner has lost. Jobs of a node that is
+// gone or does not run them are taken over only if nothing else was heard of it for --takeover.
 void World::check_take(const Node& node, const gq::Takeover& what, const std::vector<gq::HeldJob>& jobs) {
   const auto here = runs(node);
   for (const auto& [id, job] : jobs) {
     say(node.name + " takes over " + id + " of " + what.node);
     m_taken_over[id].insert(node.self.store);
     if (!here.has(job.function) && what.cause != Cause::lost)
-      fail(node.name + " takes over " + id + ", and does not run its function");
+      fail(node.name + " takes over " + id + ", although it does not run its function");
     for (unsigned i = 0; i < m_nodes.size(); ++i) {
       const auto& other = node.others[i];
       if (name(i) != what.node || &m_nodes[i] == &node) continue;
@@ -529,9 +529,10 @@ void World::check_take(const Node& node, const gq::Takeover& what, const std::ve
   }
 }
 
-// Where jobs run once: two nodes run one only if one of them was gone, cut off or stopped for --takeover (then it was
-// taken over), has lost its store, or both have accepted it. And what another node has ended is not run again by one
-// that could know: a node that was away asks before it runs anything, and waits for what is answered.
+// For jobs that run once: two nodes run a job only if one of them was gone, cut off or stopped for --takeover (then the
+// job was taken over), if one has lost its store, or if both have accepted it. And a node does not run a job again that
+// another node has ended if it could know that: a node that was away asks before it runs anything, and waits for the
+// answers.
 void World::check_start(const Node& node, const std::string& id) {
   if (!m_setting.once || m_regrouped.count(id)) return;
   auto& ran = m_ran[id];
@@ -540,7 +541,7 @@ void World::check_start(const Node& node, const std::string& id) {
   const bool by_two = accepted != m_accepted.end() && accepted->second.size() > 1;
   if (ran.size() > 1 && !by_two && !m_excused.count(id))
     fail(node.name + " runs " + id + ", which another node has run");
-  // The one that it was taken over from may have answered since, as it was told so.
+  // The former owner of a job that was taken over may have answered since, because it was told of that.
   const auto taken = m_taken_over.find(id);
   const bool took = taken != m_taken_over.end() && taken->second.count(node.self.store);
   for (unsigned i = 0; i < m_nodes.size() && !by_two && !took; ++i) {
@@ -558,7 +559,7 @@ void World::check_start(const Node& node, const std::string& id) {
   }
 }
 
-// What it is on each node, for people.
+// The state of the job on each node, for people.
 std::string World::states_of(const std::string& id) const {
   std::string text;
   for (const auto& node : m_nodes)
@@ -566,10 +567,10 @@ std::string World::states_of(const std::string& id) const {
   return text;
 }
 
-// A job that is left, and that a node which has it can run, or take over; empty where there is none.
+// A job that is not finished although a node that has it can run it or take it over. Empty: there is none.
 std::string World::left_to_run() const {
-  // One that waits for its copies does so until a person drops it; and where nodes have different jobs with one ID,
-  // each takes the other's for its own.
+  // A job that waits for its copies does so until a user drops it. If nodes have different jobs with one ID, each node
+  // takes the other's job for its own.
   auto waits = [&](const std::string& id, const gq::Job& job) {
     return std::any_of(m_nodes.begin(), m_nodes.end(), [&](const Node& n) {
       auto its = n.fold->get(id);

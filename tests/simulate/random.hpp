@@ -1,4 +1,4 @@
-// Random numbers that a seed decides, on every machine alike (splitmix64; its constants are those of its authors).
+// Random numbers from a seed, the same on every machine (splitmix64, with the constants of its authors).
 #pragma once
 
 #include <cstdint>

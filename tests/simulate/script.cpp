@@ -10,10 +10,10 @@
 namespace simulate {
 namespace {
 
-// A word for each place of an action.
+// The word for each kind of action, and its arguments.
 struct Form {
   const char* word;
-  const char* places;  // 'a' and 'b' are nodes, 'j' is a job, 'n' a number, 's' what is submitted
+  const char* places;  // 'a' and 'b' are nodes, 'j' is a job, 'n' a number, 's' a submission
 };
 constexpr std::array<Form, action_kinds> forms{
     {{"submit", "jas"},  {"again", "ja"}, {"raw", "j"},     {"grab", "ja"},  {"step", "aj"},  {"give-up", "aj"},
@@ -55,7 +55,7 @@ std::string submit_text(unsigned n) {
          (s.what == Submit::What::plain ? "" : "=" + std::to_string(s.which)) + " payload=" + std::to_string(s.payload);
 }
 
-// Two words; nullopt where they are none.
+// Two words. nullopt: they are no submission.
 std::optional<unsigned> parse_submit(const std::string& what, const std::string& payload) {
   for (unsigned n = 0; n < 3 * few * payloads; ++n)
     if (submit_text(n) == " " + what + " " + payload) return n;

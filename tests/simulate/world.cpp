@@ -14,15 +14,15 @@ using gq::Quorum;
 namespace event = gq::event;
 using Step = Task::Step;
 
-// So much is enough to end all that is left, once all is mended.
+// This many steps are enough to finish everything after the faults were removed.
 constexpr uint64_t enough_steps = 200'000;
 
-// A node that is another one more often is believed once a minute (gq::RateLimit).
+// A node that becomes another store more often is believed once a minute (gq::RateLimit).
 constexpr unsigned most_wiped = 3;
 
 Quorum::Time time_of(Millis now) { return Quorum::Time(now); }
 
-// Of 26 characters, as a real one.
+// An ID of 26 characters, like a real one.
 std::string make_id(char kind, unsigned number, unsigned more = 0) {
   const std::string end = std::to_string(100'000 + number) + std::to_string(1'000 + more);
   return "01SIM" + std::string(20 - end.size(), '0') + kind + end;
@@ -89,8 +89,8 @@ void World::lose_unsynced(Node& node) {
     if (auto* claim = std::get_if<event::Claim>(&kept->event)) m_excused.insert(claim->ids.begin(), claim->ids.end());
     else m_excused.insert(gq::id_of(kept->event));
   }
-  // A record may rest on one before it whose sync has failed: on the job itself, or on the end of the job that had its
-  // key. That is of the disk, not of what nodes decide, and not looked at here.
+  // A record may depend on an earlier record whose sync has failed: on the add of its job, or on the end of the job
+  // that had its key. This is a matter of the disk, not of the nodes' decisions, and is not checked here.
   bool had_failed = false;
   for (const auto& entry : node.journal) {
     if (!entry.doubtful || entry.synced) continue;
@@ -121,7 +121,8 @@ Lsn World::append(Node& node, const gq::Event& what, const gq::RecordHead& head)
   return lsn;
 }
 
-// The node has counted who has the job, and enough have it. Those count, too, that are gone without its knowledge.
+// The node has counted the copies of a job, and there are enough. Copies count, too, that are gone without its
+// knowledge.
 void World::count(const Node& node, const std::string& id) {
   auto there = holders(id);
   for (const auto& lost : m_lost)
@@ -129,7 +130,8 @@ void World::count(const Node& node, const std::string& id) {
   if (there.size() >= m_setting.copies) m_complete.insert(id);
 }
 
-// Of all that this process has appended; what a sync that failed had to make safe is not made so by a later one.
+// Syncs all that this process has appended. A later sync does not make records durable that an earlier, failed sync
+// covered.
 bool World::sync(Node& node) {
   const bool well = !std::exchange(node.next_sync_fails, false);
   for (auto entry = node.journal.rbegin(); entry != node.journal.rend() && !entry->synced; ++entry) {
@@ -166,7 +168,7 @@ bool World::deliver(const Action& action) {
     return true;
   }
   const bool arrives = action.kind == Action::Kind::deliver;
-  if (arrives && action.b != client && !m_nodes[action.b].is_going()) return false;  // what is for a node waits for it
+  if (arrives && action.b != client && !m_nodes[action.b].is_going()) return false;  // its messages wait for the node
   Message taken = std::move(*message);
   m_messages.erase(message);
   if (arrives) arrive(std::move(taken));
@@ -196,7 +198,7 @@ void World::arrive(Message message) {
     case Message::Kind::take:
       if (!admit(node, message)) return;
       for (const auto& record : message.records)
-        say(node.name + " is given " + (record.state ? "what is new of " + record.state->id : record.add.id) + " by " +
+        say(node.name + " is given " + (record.state ? "the state of " + record.state->id : record.add.id) + " by " +
             name(message.from));
       node.tasks.push_back({.kind = Task::Kind::take,
                             .from = message.from,
@@ -246,7 +248,7 @@ bool World::is_ready(const Node& node, const Task& task) const {
   return task.step != Step::begin || m_now >= task.again_at;
 }
 
-// Whether a node believes that another one answers, and has room.
+// Whether a node believes that another one answers and has room.
 bool World::is_up(const Node& node, unsigned other) const {
   const auto up = node.replica->up();
   return std::find(up.begin(), up.end(), name(other)) != up.end();
@@ -311,7 +313,7 @@ void World::go_on(Node& node, Task& task) {
       return;
     }
     case Step::sync:
-      // What another's sync has left in doubt is appended once more, too.
+      // Records that another process's failed sync has left in doubt are appended once more, too.
       if (sync(node) && is_safe(node, task)) task.step = Step::decide;
       else task.step = Step::sync_again;
       return;
@@ -335,7 +337,7 @@ void World::go_on(Node& node, Task& task) {
         known.emplace_back();
         if (!job) continue;
         known.back() = {*job, node.fold->is_owed(*job)};
-        // What has ended here, and is owed to nobody who is known here, need not be anywhere else.
+        // A job that has ended here and is owed to no known node need not be on any other node.
         task.has_ended = gq::has_ended(*job) && !known.back()->owed;
       }
       return stored(node, task, known);
@@ -385,7 +387,7 @@ void World::put(Node& node, Task& task) {
   }
 }
 
-// Whether each of its records stands in the journal, synced.
+// Whether each of the task's records is in the journal and synced.
 bool World::is_safe(const Node& node, const Task& task) const {
   return std::all_of(task.records.begin(), task.records.end(), [&](const Record& record) {
     return record.state || std::any_of(node.journal.rbegin(), node.journal.rend(), [&](const Entry& e) {
@@ -435,7 +437,7 @@ void World::next_effect(Node& node, Task& task) {
   }
 }
 
-// To each that is up, one after the other; then it goes on as it would have without.
+// To each node that is up, one after the other. Then the task goes on where it was.
 void World::hand_out(Node& node, Task& task, const Quorum::Send& what) {
   task.after = task.step;
   for (size_t n : what.numbers) {
@@ -459,14 +461,14 @@ void World::stored(Node& node, Task& task, const std::vector<std::optional<Quoru
   next_effect(node, task);
 }
 
-// The store could not keep what came.
+// The store could not keep the records.
 void World::refused(Node& node, Task& task, Outcome outcome) {
   task.answers.assign(task.records.size(), {outcome, "the disk"});
   if (task.kind == Task::Kind::take) task.step = Step::judge;
   else stored(node, task, {});
 }
 
-// As Store::add() does.
+// Acts as Store::add().
 void World::decide(Node& node, Task& task) {
   for (size_t i = 0; i < task.records.size(); ++i) {
     const event::Add& add = task.records[i].add;
@@ -517,7 +519,7 @@ void World::reply_raw(Task& task, const gq::Answer& answer) {
   }
 }
 
-// A process that serves nobody else dies, and the node goes on.
+// A process of the node that serves no other node dies, and the node goes on.
 bool World::kill(Node& node, const Action& action) {
   using Kind = Task::Kind;
   unsigned nth = action.which;
@@ -565,12 +567,12 @@ bool World::give_up(Node& node, const Action& action) {
 
 // --------------------------------------------------------------------------------------------------------------- debts
 
-// What others are told of a job by its add.
+// The add of a job, as other nodes are told it.
 Record World::told(const Entry& entry, const gq::Job& job) {
   return {gq::told_add(std::get<event::Add>(entry.event), job), entry.head.data_size, entry.head.data_sum};
 }
 
-// The add of a job at one of these places.
+// The add of a job at one of these positions.
 const Entry* World::find_add(const Node& node, const std::string& id, std::initializer_list<Lsn> places) const {
   for (Lsn lsn : places)
     for (const auto& entry : node.journal)
@@ -665,7 +667,7 @@ void World::go_on_paying(Node& node, Task& task) {
   record_peers(node);
 }
 
-// What is to be told at once of all debts, in one transfer; then it goes on with `next`.
+// Tells in one transfer as much of all debts as can be told at once. Then the task goes on with `next`.
 void World::tell(Node& node, Task& task, Step next) {
   Message message{.kind = Message::Kind::take, .from = 0, .to = 0};
   task.told.clear();
@@ -720,7 +722,7 @@ void World::end_apart(Node& node, Task& task) {
   node.replica->ended(name(task.from), *task.debt, times(node));
 }
 
-// Another node could not be told, or does not listen.
+// Another node could not be told, or refuses to listen.
 void World::not_told(Node& node, Task& task) {
   if (task.kind == Task::Kind::apart) node.replica->not_heard(name(task.from), task.debt->id, m_now + Millis(1000));
   task.step = Step::done;
@@ -740,7 +742,7 @@ void World::hear_verdicts(Task& task, const Message& message) {
   task.step = task.kind == Task::Kind::apart ? Step::end_walk : task.after;
 }
 
-// What a node says of the records that another has given it, as ReplicaService::take() does.
+// Answers the records that another node has given, as ReplicaService::take() does.
 void World::judge(Node& node, Task& task) {
   task.words.clear();
   bool news = false;
@@ -756,7 +758,7 @@ void World::judge(Node& node, Task& task) {
     using What = gq::StateVerdict::Record;
     if (record == What::what_was_told) append(node, *state, {});
     if (record == What::what_stands_here) {
-      say(node.name + " tells all what stands there of " + state->id);
+      say(node.name + " tells all nodes its state of " + state->id);
       append(node, gq::told_state(state->id, *job, node.self), {});
     }
     news = news || record != What::nothing;
@@ -778,39 +780,39 @@ std::set<std::string> World::holders(const std::string& id) const {
   return identities;
 }
 
-// A client hears that its job is queued only when as many identities hold it as the answer says. Those count, too, that
-// were lost since the node took the client's job in hand, since nobody can have known; and a job of which so many were
-// once there at the same time, or were counted so, may have lost some since.
+// A client is told that its job is queued only if as many identities hold it as the answer says. Identities that were
+// lost since the node began with the client's job count, too, because the node may not know that. A job may have lost
+// copies since if so many once existed at the same time, or were counted.
 void World::check_answer(const Node& node, const Task& task, const std::string& id, const gq::Answer& answer) {
   if (task.has_ended) return;
-  size_t wanted = m_setting.owe ? 1 : m_setting.copies;  // of a job that was owed before, nothing is said later
+  size_t wanted = m_setting.owe ? 1 : m_setting.copies;  // nothing is said of a job that was owed before
   if (answer.note.rfind("copies=", 0) == 0) wanted = static_cast<size_t>(std::stoul(answer.note.substr(7)));
   auto there = holders(id);
-  // Whether this node knew, when it decided, that this identity is another by now.
+  // Whether the node knew, when it decided, that this identity was replaced.
   auto is_known = [&](const std::string& identity) {
     auto known = node.gone.find(identity);
     return known != node.gone.end() && known->second < task.decided;
   };
-  // Were the job that stands for it lost here, its own record would make it one.
+  // If this node lost the job that stands for this one, its own record would create this one.
   if (node.safe.count(task.id)) there.insert(node.self.store);
   for (const auto& lost : m_lost)
     if (lost.step >= task.begun && lost.ids.count(id) && !is_known(lost.identity)) there.insert(lost.identity);
   say(node.name + " answers " + id + (answer.note.empty() ? "" : " " + answer.note) + ", which is on " +
       std::to_string(there.size()));
   if (there.size() < wanted && !(answer.note.empty() && m_complete.count(id)))
-    fail(node.name + " says that " + id + " is on " + std::to_string(wanted) + " nodes, and it is on " +
+    fail(node.name + " says that " + id + " is on " + std::to_string(wanted) + " nodes, but it is on " +
          std::to_string(there.size()));
   if (there.size() >= m_setting.copies) m_complete.insert(id);
 }
 
-// A job of the server's that is given back becomes another one; so this one must be nowhere.
+// A job that is given back to the server gets another ID. So no node may have it under this one.
 void World::check_given_back(const Task& task) {
   auto is_it = [&](const Record& r) { return r.add.id == task.id; };
   bool somewhere = std::any_of(m_messages.begin(), m_messages.end(), [&](const Message& m) {
     return std::any_of(m.records.begin(), m.records.end(), is_it);
   });
   for (const auto& node : m_nodes) somewhere = somewhere || node.fold->get(task.id);
-  if (somewhere) fail("a job of the server's is given back although it was taken as " + task.id);
+  if (somewhere) fail("a job is given back to the server although it was taken as " + task.id);
 }
 
 // ------------------------------------------------------------------------------------------------------------- actions
@@ -855,7 +857,7 @@ bool World::carry_out(const Action& action) {
                .try_emplace(action.job, Client{make(decode_submit(action.n), action.job, make_id('C', action.job))})
                .second)
         return false;
-      if (!is_even()) m_regrouped.insert(m_clients.at(action.job).record.add.id);
+      if (!groups_agree()) m_regrouped.insert(m_clients.at(action.job).record.add.id);
       send_job(action.job, action.a);
       return true;
     }
@@ -876,7 +878,7 @@ bool World::carry_out(const Action& action) {
                             .from = client,
                             .job = action.job,
                             .records = {make({}, action.job, make_id('R', action.job, ++raw->second.times))}});
-      if (!is_even()) m_regrouped.insert(node.tasks.back().records[0].add.id);
+      if (!groups_agree()) m_regrouped.insert(node.tasks.back().records[0].add.id);
       return true;
     }
     case Kind::step:
@@ -948,7 +950,7 @@ void World::send_job(unsigned job, unsigned node) {
   send({.kind = Message::Kind::submit, .from = client, .to = node, .job = job, .records = {m_clients.at(job).record}});
 }
 
-// What nodes do for each other, and time; with what stops one of them meanwhile.
+// The actions of nodes for each other, the passing of time, and what stops a node meanwhile.
 Action World::any_of_group(Random& random) const {
   using Kind = Action::Kind;
   auto number = [&](size_t bound) { return static_cast<unsigned>(random.below(bound)); };
@@ -959,13 +961,13 @@ Action World::any_of_group(Random& random) const {
   return {.kind = kind, .a = node, .b = other, .n = kind == Kind::time ? 100 + number(800) : 0};
 }
 
-// Mostly what goes on with what is there, so that a good part of the faults meets something half done.
+// Mostly actions that go on with existing tasks and messages, so that many faults hit unfinished work.
 Action World::any(Random& random) const {
   using Kind = Action::Kind;
   auto number = [&](size_t bound) { return static_cast<unsigned>(random.below(bound)); };
   const unsigned node = number(m_nodes.size());
   const auto jobs = static_cast<unsigned>(m_clients.size() + m_raws.size());
-  auto job = [&] { return 1 + jobs - std::min(jobs, 1 + number(8)); };  // one of the last
+  auto job = [&] { return 1 + jobs - std::min(jobs, 1 + number(8)); };  // one of the latest jobs
   const auto& tasks = m_nodes[node].tasks;
   if (m_setting.hurries && random.chance(4)) return any_of_group(random);
   if (m_setting.regroups && random.chance(60))
@@ -1002,15 +1004,16 @@ Action World::any(Random& random) const {
   return {.kind = Kind::room, .a = node};
 }
 
-// What the nodes are still to be told, for people.
-std::string World::what_is_owed() const {
+// What nodes still have to be told, for people.
+std::string World::owed_text() const {
   std::string text;
   for (const auto& node : m_nodes)
     for (unsigned other = 0; other < m_nodes.size(); ++other) {
       if (&m_nodes[other] == &node) continue;
       if (!node.replica->members().has(name(other)))
         text += "; " + node.name + " does not know " + name(other) + " yet";
-      if (node.replica->walk(name(other), node.end)) text += "; " + node.name + " has not told " + name(other) + " all";
+      if (node.replica->walk(name(other), node.end))
+        text += "; " + node.name + " has not told " + name(other) + " everything";
       for (const auto& line : gq::lines_of(node.replica->debts_text(name(other))))
         if (line.rfind(m_nodes[other].self.store, 0) != 0)
           text += "; " + node.name + " owes " + name(other) + " " + line;
@@ -1018,13 +1021,13 @@ std::string World::what_is_owed() const {
   return text;
 }
 
-// When all is mended what is live on one node is on all, and where jobs run once, all say the same of it. Empty where
-// that is so, else what is not.
+// After all faults were removed, each unfinished job of one node is on all nodes. If jobs run once, all nodes have the
+// same owner for it. Returns the first difference, or an empty string.
 //
-// Not looked at: jobs with a key, of which a node that was set up anew may have another one; and those that two nodes
-// have accepted, of which left_to_run() sees whether they come to their end. A node that is set up anew is not told of
-// what has ended where it was accepted; and where every node runs each job, what a node has lost before it was answered
-// is only on those that it had told by then.
+// Not checked: jobs with a key, because a recreated node may have another job with that key; and jobs that two nodes
+// have accepted, for which left_to_run() checks that they end. A recreated node is not told of jobs that have ended
+// where they were accepted. If every node runs each job, a job that a node lost before it was answered is only on the
+// nodes that were told of it by then.
 std::string World::disagreement() const {
   auto has_ended_anywhere = [&](const std::string& id) {
     return std::any_of(m_nodes.begin(), m_nodes.end(), [&](const Node& n) {
@@ -1049,7 +1052,7 @@ std::string World::disagreement() const {
   return {};
 }
 
-// What is on its way arrives, and each task goes on by a step.
+// Each message arrives, and each task takes one step.
 void World::play_round() {
   using Kind = Action::Kind;
   const auto nodes = static_cast<unsigned>(m_nodes.size());
@@ -1085,7 +1088,7 @@ void World::play_second() {
   }
 }
 
-void World::set_up_anew(unsigned node, unsigned asks) {
+void World::recreate(unsigned node, unsigned asks) {
   using Kind = Action::Kind;
   if (node == asks || !act({.kind = Kind::wipe, .a = node})) return;
   act({.kind = Kind::start, .a = node});
@@ -1122,7 +1125,7 @@ void World::heal() {
                          [](const auto& r) { return r.second.place != Raw::Place::gone; });
   };
   auto is_done = [&] {
-    return is_even() && m_messages.empty() && waiting() == 0 && what_is_owed().empty() &&
+    return groups_agree() && m_messages.empty() && waiting() == 0 && owed_text().empty() &&
            std::all_of(m_nodes.begin(), m_nodes.end(), [](const Node& n) { return n.tasks.empty(); }) &&
            left_to_run().empty() && disagreement().empty();
   };
@@ -1132,15 +1135,15 @@ void World::heal() {
     act({.kind = Kind::room, .a = n});
     m_nodes[n].next_sync_fails = false;
   }
-  constexpr unsigned rejoin = 400;  // in this round all are in one group again
+  constexpr unsigned rejoin = 400;  // in this round all nodes are in one group again
   for (unsigned round = 0; !is_done() && !m_fault; ++round) {
     if (m_figures.steps - begun > enough_steps)
-      return fail("all is mended, and " + std::to_string(waiting()) + " clients are not answered" + what_is_owed() +
-                  (left_to_run().empty() ? "" : "; nobody runs " + left_to_run()) +
+      return fail("after all faults were removed, " + std::to_string(waiting()) + " clients have no answer" +
+                  owed_text() + (left_to_run().empty() ? "" : "; no node runs " + left_to_run()) +
                   (disagreement().empty() ? "" : "; " + disagreement()));
     play_round();
     if (round == rejoin) check_forgotten();
-    for (unsigned n = 0; n < nodes && round >= rejoin && !is_even(); ++n)
+    for (unsigned n = 0; n < nodes && round >= rejoin && !groups_agree(); ++n)
       for (unsigned other = 0; other < nodes; ++other) act({.kind = Kind::join, .a = n, .b = other});
     if (round % 20 != 0) continue;
     act({.kind = Kind::time, .n = 400});

@@ -2,10 +2,10 @@
 //
 // The decisions are gq's own code: what the store answers (answer_to), what a node says of a record (verdict_on), when
 // a client is answered (Quorum), what becomes of a job whose record is in doubt (next_raw_step), what follows from what
-// nodes hear of each other (Replica, Inquiry), and what the records make of the jobs (Fold). What this file adds is the
-// world around them: a journal whose end is lost in a power cut where it was not synced, messages that are lost,
-// doubled and come in any order, processes that die between any two steps. A node does one step at a time, and each
-// effect is a step of its own.
+// nodes hear of each other (Replica, Inquiry), and which jobs follow from the records (Fold). This file adds the world
+// around them: a journal whose unsynced end is lost in a power cut; messages that are lost, doubled and come in any
+// order; processes that die between any two steps. A node takes one step at a time, and each effect is a step of its
+// own.
 //
 // What must hold (the oracles): see World::check_answer, ::check_given_back, ::check_start, ::heal and
 // ::disagreement.
@@ -32,10 +32,10 @@ namespace simulate {
 using gq::Lsn;
 using gq::Millis;
 
-// Smaller than the real ones, so that a search meets their ends.
+// Smaller than the real ones, so that a search reaches their ends.
 inline constexpr Millis peer_timeout{200}, takeover{2000}, alone_after{3000}, check_interval{5000};
 
-// A record on its way: the add of a job and what stands for its workload, or what a node says of one.
+// A record in a message: the add of a job with the size and checksum of its workload, or what a node says of a job.
 struct Record {
   gq::event::Add add{};
   uint64_t size = 0, sum = 0;
@@ -46,47 +46,47 @@ struct Message {
   enum class Kind { submit, answer, take, verdicts, ask, asked };
   Kind kind;
   unsigned from = 0, to = 0;
-  unsigned job = 0;                      // whose job it is about, by number; 0: none
-  uint64_t call = 0;                     // what a verdict is for
+  unsigned job = 0;                      // the job that it is about, by number; 0: none
+  uint64_t call = 0;                     // the call that a verdict answers
   std::vector<Record> records{};         // submit (one), take
-  std::string identity{}, session{};     // of the node that speaks, and of its process
-  bool bad = false;                      // verdicts, asked: it does not listen to who has sent that
+  std::string identity{}, session{};     // of the sending node and its process
+  bool bad = false;                      // verdicts, asked: it refuses the sender of the question
   std::vector<std::string> words{};      // verdicts
   gq::Answer answer{};                   // answer
   std::string id{};                      // answer: the job's
-  std::vector<std::string> ids{};        // ask, asked: which it knows
-  Lsn here = 0;                          // ask, asked: where the journal of the one that asks ended
-  gq::FailureDetector::Round round = 0;  // ask, asked: in which it was asked
-  Millis sent_at{0};                     // take, ask, verdicts, asked: when it was asked
+  std::vector<std::string> ids{};        // ask, asked: the jobs that it knows
+  Lsn here = 0;                          // ask, asked: where the asking node's journal ended
+  gq::FailureDetector::Round round = 0;  // ask, asked: the round of the question
+  Millis sent_at{0};                     // take, ask, verdicts, asked: when the question was sent
   gq::AskReply reply{};                  // asked
 };
 
-// What stands in a journal.
+// A record in a journal.
 struct Entry {
   Lsn lsn, end;
   gq::Event event{};
   gq::RecordHead head{};
   bool synced = false;
-  bool doubtful = false;  // a sync that had to make it safe has failed
+  bool doubtful = false;  // a sync that covered it has failed
 };
 
-// What the keeper of a node does: looks at the jobs of other nodes, and takes over those that are its own to run.
+// The work of a node's keeper: it inquires about jobs of other nodes, and takes over those that should run here.
 struct Keeping {
   std::deque<gq::Takeover> due{};
   gq::RunHere runs{};
   std::optional<gq::Inquiry> inquiry{};
   std::optional<gq::TellThenAppend> effect{};
-  std::vector<gq::Debt> debts{};  // on their way to one node
+  std::vector<gq::Debt> debts{};  // debts under way to one node
   Millis inquiry_began{0};
   size_t taken = 0;
 };
 
-// What a node is doing: queueing a job for a client or a server, or taking another node's. It is lost with the process.
+// Work of a node: it queues a job for a client or a server, or takes one of another node. A task dies with its process.
 struct Task {
   enum class Kind { add, raw, take, pay, apart, run, keep, forget, join };
-  // In the order in which a task of that kind goes through them.
+  // In the order in which a task of that kind takes them.
   enum class Step {
-    // add, raw; take as far as judge
+    // add, raw; take until judge
     begin,
     append,
     send,
@@ -95,12 +95,12 @@ struct Task {
     decide,
     find_known,
     go_on,
-    wait,  // for another node, or for time to pass: of any kind
+    wait,  // any kind: for another node, or until a time
     record,
     record_sync,
     judge,
     reply,
-    // pay, apart; keep, where it tells of a take-over
+    // pay, apart; keep if it tells of a take-over
     look_up,
     tell,
     tell_again,
@@ -121,23 +121,23 @@ struct Task {
   };
   Kind kind;
   Step step = Step::begin;
-  uint64_t begun = 0;    // of the client's job: when this node took it
-  uint64_t decided = 0;  // what the answer is
-  unsigned from = 0;     // who asked
-  unsigned job = 0;      // which, by number
-  uint64_t call = 0;     // take: what to answer
-  Millis asked_at{0};    // take: when that was sent
+  uint64_t begun = 0;    // when this node took the client's job
+  uint64_t decided = 0;  // when the answer was decided
+  unsigned from = 0;     // the sender of the request
+  unsigned job = 0;      // the job, by number
+  uint64_t call = 0;     // take: the call to answer
+  Millis asked_at{0};    // take: when the call was sent
   std::vector<Record> records{};
-  std::vector<gq::Answer> answers{};  // to each
+  std::vector<gq::Answer> answers{};  // one for each record
   std::vector<std::string> words{};   // take: its verdicts
-  std::vector<Lsn> entries{};         // where they stand
+  std::vector<Lsn> entries{};         // the positions of the records
   // add, raw
-  std::string id{};        // of the record that came
-  bool has_ended = false;  // the job that is here already
+  std::string id{};        // the ID of the record that came
+  bool has_ended = false;  // the job that exists already has ended
   std::shared_ptr<gq::Quorum> quorum{};
   gq::Quorum::Append append{};
-  std::deque<std::pair<unsigned, size_t>> to_send{};  // to which node, which of the jobs
-  Step after = Step::go_on;                           // how it goes on then
+  std::deque<std::pair<unsigned, size_t>> to_send{};  // node, and number of the job
+  Step after = Step::go_on;                           // the step after all were sent
   gq::Quorum::Wait wait{};
   gq::Quorum::Record record{};
   struct Call {
@@ -152,9 +152,9 @@ struct Task {
   Lsn since = 0;
   std::optional<gq::Walk> walk{};
   std::optional<gq::Debt> debt{};
-  std::vector<size_t> told{};  // by record under way, the debt
+  std::vector<size_t> told{};  // the debt of each record under way
   bool told_again = false;
-  std::string identity{};              // of the one that gave the verdicts
+  std::string identity{};              // the identity of the node that gave the verdicts
   std::shared_ptr<Keeping> keeping{};  // keep
   // run
   std::string owner{};
@@ -166,39 +166,39 @@ struct Task {
 struct Node {
   std::string name;
   gq::Self self;
-  unsigned stores = 0, processes = 0, runners = 0;  // that it has had
-  unsigned losses = 0;                              // of that store: power cuts in which it has lost something
-  // What lasts:
+  unsigned stores = 0, processes = 0, runners = 0;  // how many it has had
+  unsigned losses = 0;                              // power cuts in which that store lost records
+  // Durable state:
   std::deque<Entry> journal;
   Lsn end = 0;
   std::unique_ptr<gq::MapTable> table;
   std::unique_ptr<gq::Fold> fold;
   std::set<std::string> settings;  // gq.json: the other nodes of its group
-  std::set<std::string> joining;   // nodes of which the journal says that they are in it, and gq.json does not yet
+  std::set<std::string> joining;   // nodes that are in its group by the journal, and not yet by gq.json
   bool full = false;
   Millis skew{0};  // of its wall clock
   // The process:
   bool up = false, next_sync_fails = false;
-  bool stopped = false;  // it does not go on, until it is woken
+  bool stopped = false;  // it is stopped until it is woken
   bool is_going() const { return up && !stopped; }
   bool has_read_settings = false;
   std::unique_ptr<gq::Replica> replica;
-  gq::Beat beat{};         // what returned.lock says
-  bool has_lease = false;  // and whether it is held
+  gq::Beat beat{};         // the content of returned.lock
+  bool has_lease = false;  // whether it holds that lock
   std::deque<Task> tasks;
   struct Other {
-    std::optional<Task::Call> ask{};  // under way, once a second
-    // What really was, for the oracles:
+    std::optional<Task::Call> ask{};  // the question of this second, under way
+    // The truth, for the oracles:
     Millis heard{0};                      // when it last answered
     std::map<std::string, Millis> ran{};  // when it last said that it runs a function
-    std::optional<Lsn> first_end{};       // what it answered since this node is back, and whether it was tried since
-    bool tried = false;
+    std::optional<Lsn> first_end{};       // its journal's end in its first answer since this node is back
+    bool tried = false;                   // whether it was asked since then
   };
-  std::vector<Other> others;  // by number; its own is not used
-  // What really was, for the oracles:
-  std::set<std::string> safe;               // jobs of which a record was synced
-  Millis back{0}, stopped_at{0}, heard{0};  // when it came back, was stopped, and heard of any other
-  std::map<std::string, uint64_t> gone;     // identities of others that are no more: the step at which it heard of that
+  std::vector<Other> others;  // by number; the node's own entry is unused
+  // The truth, for the oracles:
+  std::set<std::string> safe;               // jobs with a record that was synced
+  Millis back{0}, stopped_at{0}, heard{0};  // when it came back, was stopped, and last heard another node
+  std::map<std::string, uint64_t> gone;     // replaced identities of other nodes: the step in which it learned that
 };
 
 std::string text_of(const gq::Job& job);
@@ -207,47 +207,47 @@ class World {
  public:
   explicit World(const Setting& setting);
 
-  // Does one thing; false where it is not possible now.
+  // Does one action. False: the action is not possible now.
   bool act(const Action& action);
-  // Something that may be possible now.
+  // An action that may be possible now.
   Action any(Random& random) const;
   Action any_of_group(Random& random) const;
 
-  // One node is given a job, and dies, or is stopped, and the others go on for as long as they need to take its jobs
-  // over; then it is back.
+  // A node gets a job and then dies or is stopped. The other nodes go on for as long as they need to take its jobs
+  // over. Then the node is back.
   void go_on_without(unsigned node, bool crashes);
-  // One node is another store from now on, and another one hears of that at once.
-  void set_up_anew(unsigned node, unsigned asks);
+  // A node becomes another store, and one other node hears of that at once.
+  void recreate(unsigned node, unsigned asks);
 
-  // All is mended, and goes on until nothing is left to do: then each client has been answered, and holds what it was
-  // promised.
+  // Removes all faults, and goes on until nothing is left to do. Then each client must have been answered, and must
+  // have what it was promised.
   void heal();
 
-  // All that was done so far, and how much of that when heal() began.
+  // All actions so far, and how many there were when heal() began.
   const std::vector<Action>& done() const { return m_done; }
   size_t begun_to_heal() const { return m_healing; }
 
-  // What has not held, if anything.
+  // The promise that was broken, if any.
   const std::optional<std::string>& fault() const { return m_fault; }
 
-  // What happened, for people; empty unless `wanted`.
+  // A log of the events, for people. It is empty unless want_log() was called.
   void want_log() { m_wants_log = true; }
   const std::string& log() const { return m_log; }
 
   struct Figures {
     uint64_t steps = 0, answers = 0, good = 0;
-    std::array<uint64_t, action_kinds> kinds{};  // of actions that were possible
+    std::array<uint64_t, action_kinds> kinds{};  // counts the possible actions
   };
   const Figures& figures() const { return m_figures; }
 
  private:
   struct Client {
     Record record;
-    bool done = false;  // it has had a good answer, or one that will not change
+    bool done = false;  // it has a good answer, or one that will not change
   };
   struct Raw {
     enum class Place { server, node, gone } place = Place::server;
-    unsigned times = 0;  // that it was taken
+    unsigned times = 0;  // how often it was taken
   };
 
   Record make(const Submit& submit, unsigned job, const std::string& id) const;
@@ -305,7 +305,7 @@ class World {
   void go_on_changing(Node& node, Task& task);
   void reload(Node& node);
   void regroup();
-  bool is_even() const;
+  bool groups_agree() const;
   void check_forgotten();
   bool keep(Node& node);
   void come_back(Node& node);
@@ -334,7 +334,7 @@ class World {
   bool run(Node& node);
   static Record told(const Entry& entry, const gq::Job& job);
   const Entry* find_add(const Node& node, const std::string& id, std::initializer_list<Lsn> places) const;
-  std::string what_is_owed() const;
+  std::string owed_text() const;
   std::string disagreement() const;
   bool is_up(const Node& node, unsigned other) const;
 
@@ -346,21 +346,22 @@ class World {
   const Setting m_setting;
   std::vector<Node> m_nodes;
   std::vector<Message> m_messages;
-  std::map<unsigned, Client> m_clients;  // by the number of their job
+  std::map<unsigned, Client> m_clients;  // by the number of its job
   std::map<unsigned, Raw> m_raws;        // likewise
   struct Lost {
     uint64_t step;
     std::string identity;
     std::set<std::string> ids;
   };
-  std::vector<Lost> m_lost;  // stores that are gone, and what they held
-  // By job, the identities that have accepted it; one that may have lost that, and has accepted it again, is another.
+  std::vector<Lost> m_lost;  // stores that are gone, and their jobs
+  // The identities that have accepted each job. An identity that may have lost its record, and has accepted the job
+  // again, counts as another one.
   std::map<std::string, std::set<std::string>> m_accepted;
-  std::set<std::string> m_complete;                           // jobs that as many nodes have had as have to
-  std::map<std::string, std::set<std::string>> m_ran;         // by job, the identities that have started it
-  std::map<std::string, std::set<std::string>> m_taken_over;  // by job, the identities that took it over
+  std::set<std::string> m_complete;                           // jobs that were on enough nodes
+  std::map<std::string, std::set<std::string>> m_ran;         // the identities that have started each job
+  std::map<std::string, std::set<std::string>> m_taken_over;  // the identities that took each job over
   std::set<std::string> m_excused;                            // jobs that two nodes may run
-  std::set<std::string> m_regrouped;  // jobs that were there while the groups of nodes differed, or are in doubt
+  std::set<std::string> m_regrouped;  // jobs from a time when nodes had different groups, or in doubt
   Millis m_now{1'000'000};
   uint64_t m_next_call = 0;
   std::optional<std::string> m_fault;
