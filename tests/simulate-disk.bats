@@ -1,7 +1,7 @@
 load helpers
 
-# gq-simulate-disk searches what stands on a disk for a moment at which a crash or a failing disk breaks a promise;
-# tests/disk/history.hpp says which, and tests/disk/simulated_disk.hpp what a disk is. Its seed is the tree's, as that of gq-simulate.
+# gq-simulate-disk searches for a moment at which a crash or a failing disk breaks a promise. tests/disk/history.hpp lists the
+# promises, and tests/disk/simulated_disk.hpp says what a disk does. The seed is made from the tree, as for gq-simulate.
 setup() {
   T=$BATS_TEST_TMPDIR
   PATH=$GQ_BUILD:$PATH
@@ -22,7 +22,7 @@ mutant() {
   cmake --build "$GQ_BUILD" --target "gq-simulate-disk-$1" >"$T/build"
 }
 
-@test "gq-simulate-disk: what it prints plays the same again" {
+@test "gq-simulate-disk: what it prints can be played again with the same result" {
   mutant lost-pages-are-vouched-for
   run -1 gq-simulate-disk-lost-pages-are-vouched-for --seconds 60
   [[ $output =~ --play\ ([^ ]+):\ ([^$'\n']+) ]]
@@ -33,7 +33,7 @@ mutant() {
   run -65 gq-simulate-disk --play 1:2
 }
 
-@test "gq-simulate-disk: finds within a minute what is wrong where a mend is taken back [each of tests/disk/mutants]" {
+@test "gq-simulate-disk: finds each known fault in a short time when its fix is reverted [each of tests/disk/mutants]" {
   local patch name
   for patch in "$BATS_TEST_DIRNAME"/disk/mutants/*.patch; do
     name=$(basename "$patch" .patch)

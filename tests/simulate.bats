@@ -22,7 +22,7 @@ seed() {
   gq-simulate "$BATS_TEST_DIRNAME"/simulate/scripts/*.txt
 }
 
-@test "gq-simulate: a script that it prints plays the same again, and a bad line is named [65]" {
+@test "gq-simulate: a script that it prints can be played again with the same result; a bad line is named [65]" {
   local mutant=$GQ_BUILD/gq-simulate-pending-is-answered script
   cmake --build "$GQ_BUILD" --target gq-simulate-pending-is-answered >"$T/build"
   run -1 "$mutant" --seconds 60

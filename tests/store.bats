@@ -46,7 +46,7 @@ killed_at() { strace -f -qq -o /dev/null -e trace=pwrite64 -e inject=pwrite64:si
 # Whether the next program rebuilds the index.
 is_rebuilt() { strace -f -o "$T/trace" -e trace=unlink,unlinkat gq-inspect list | cut -f1 >"$T/list" && grep -q 'unlink.*index.tcb"' "$T/trace"; }
 
-@test "the index: if a program is killed between two visits, the next one uses the index as it is; if it is killed during a visit, the index is rebuilt" {
+@test "the index: if a program is killed between two visits, the next program uses the index as it is; if it is killed during a visit, the next program rebuilds it" {
   for at in 3 5 10 20 60; do
     rm -rf "$GQ_STORE"
     fill 500

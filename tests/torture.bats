@@ -31,7 +31,7 @@ needs_root() { ((EUID == 0)) || skip "needs root, for file systems and namespace
   torture failing-syncs
 }
 
-@test "gq: with a disk full of jobs it refuses more, runs these, and goes on without a restart [tmpfs, ext4]" {
+@test "gq: on a disk full of jobs it refuses new jobs, runs the queued ones, and goes on without a restart [tmpfs, ext4]" {
   needs_root
   torture full-disk
 }
