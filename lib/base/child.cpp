@@ -46,8 +46,8 @@ std::vector<char*> pointers(std::vector<std::string>& strings) {
 
 }  // namespace
 
-std::mutex& umask_mutex() {
-  static std::mutex mutex;
+Mutex& umask_mutex() {
+  static Mutex mutex;
   return mutex;
 }
 
@@ -77,7 +77,7 @@ pid_t spawn(const Command& command) {
   std::vector<std::string> argv = command.argv, environment = environment_of(command);
   std::vector<char*> argv_pointers = pointers(argv), environment_pointers = pointers(environment);
   pid_t pid = 0;
-  std::lock_guard<std::mutex> guard(umask_mutex());
+  MutexLock guard(umask_mutex());
   const mode_t before = command.keeps_private ? ::umask(S_IRWXG | S_IRWXO) : 0;
   int rc =
       ::posix_spawnp(&pid, argv_pointers[0], &actions, &attributes, argv_pointers.data(), environment_pointers.data());

@@ -4,13 +4,13 @@
 
 #include <sys/types.h>
 
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "gq/base/fd.hpp"
+#include "gq/base/mutex.hpp"
 
 namespace gq {
 
@@ -29,7 +29,7 @@ struct Command {
 
 // A thread holds this mutex while it makes something that follows this process's umask, because the umask is another
 // one while a command that keeps_private is started.
-std::mutex& umask_mutex();
+Mutex& umask_mutex();
 
 // The pid of the command, or the negative errno of the failed exec or fork.
 pid_t spawn(const Command& command);

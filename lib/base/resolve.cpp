@@ -37,12 +37,12 @@ Lookup::Result resolve(const std::string& host, uint16_t port, int flags) {
 }  // namespace
 
 std::shared_ptr<Lookup> Lookup::of(const std::string& host, uint16_t port) {
-  static auto& mutex = *new std::mutex;  // never destroyed: threads may outlive main
-  static auto& lookups = *new std::map<std::string, std::shared_ptr<Lookup>>;
-  std::lock_guard<std::mutex> guard(mutex);
+  static auto& mutex = *new Mutex;  // never destroyed: threads may outlive main
+  static auto& lookups GUARDED_BY(mutex) = *new std::map<std::string, std::shared_ptr<Lookup>>;
+  MutexLock guard(mutex);
   auto& known = lookups[host + " " + std::to_string(port)];
   if (known) {
-    std::lock_guard<std::mutex> inner(known->m_mutex);
+    MutexLock inner(known->m_mutex);
     if (!known->m_result || Clock::now() < known->m_ended + kept) return known;
   }
   auto lookup = std::make_shared<Lookup>();
@@ -60,12 +60,12 @@ std::shared_ptr<Lookup> Lookup::of(const std::string& host, uint16_t port) {
 }
 
 std::optional<Lookup::Result> Lookup::result() const {
-  std::lock_guard<std::mutex> guard(m_mutex);
+  MutexLock guard(m_mutex);
   return m_result;
 }
 
 void Lookup::end(Result result) {
-  std::lock_guard<std::mutex> guard(m_mutex);
+  MutexLock guard(m_mutex);
   m_result = std::move(result);
   m_ended = Clock::now();
   m_end.writer.reset();

@@ -7,12 +7,12 @@
 
 #include <chrono>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "gq/base/fd.hpp"
+#include "gq/base/mutex.hpp"
 
 namespace gq {
 
@@ -38,12 +38,12 @@ class Lookup {
 
  private:
   using Clock = std::chrono::steady_clock;
-  void end(Result result);
+  void end(Result result) EXCLUDES(m_mutex);
 
   Pipe m_end;  // its writer is closed at the end, which cannot fail
-  mutable std::mutex m_mutex;
-  std::optional<Result> m_result;
-  Clock::time_point m_ended;
+  mutable Mutex m_mutex;
+  std::optional<Result> m_result GUARDED_BY(m_mutex);
+  Clock::time_point m_ended GUARDED_BY(m_mutex);
 };
 
 }  // namespace gq

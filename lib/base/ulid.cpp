@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <mutex>
 
 #include "gq/base/error.hpp"
+#include "gq/base/mutex.hpp"
 #include "gq/base/text.hpp"
 
 namespace gq {
@@ -16,16 +16,16 @@ namespace {
 constexpr char alphabet[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 struct Generator {
-  std::mutex mutex;
-  int64_t last_ms = -1;
-  std::array<uint8_t, 10> random{};
+  Mutex mutex;
+  int64_t last_ms GUARDED_BY(mutex) = -1;
+  std::array<uint8_t, 10> random GUARDED_BY(mutex){};
 };
 
 }  // namespace
 
 std::string new_ulid() {
   static Generator g;
-  std::lock_guard<std::mutex> guard(g.mutex);
+  MutexLock guard(g.mutex);
   int64_t ms = now_ms().count();
   if (ms > g.last_ms) {
     g.last_ms = ms;

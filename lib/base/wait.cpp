@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <atomic>
 #include <fstream>
-#include <mutex>
 
 #include "gq/base/error.hpp"
 #include "gq/base/log.hpp"
+#include "gq/base/mutex.hpp"
 #include "gq/base/short_hold.hpp"
 #include "gq/base/text.hpp"
 
@@ -29,8 +29,8 @@ bool is_stopping() {
 }
 
 // The last logged text, so that a caller that tries again and again does not log it again.
-std::mutex said_mutex;
-std::string said;
+Mutex said_mutex;
+std::string said GUARDED_BY(said_mutex);
 
 }  // namespace
 
@@ -50,7 +50,7 @@ Wait::Wait(std::function<std::string()> whom, std::function<std::string()> what,
 
 Wait::~Wait() {
   if (!m_said || m_failed) return;
-  std::lock_guard<std::mutex> guard(said_mutex);
+  MutexLock guard(said_mutex);
   said.clear();
 }
 
@@ -69,7 +69,7 @@ void Wait::check() {
   m_said = true;
   std::string text = "waiting: " + m_whom() + " " + m_what();
   {
-    std::lock_guard<std::mutex> guard(said_mutex);
+    MutexLock guard(said_mutex);
     if (said == text) return;
     said = text;
   }

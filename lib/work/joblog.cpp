@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <mutex>
 
 #include "gq/base/child.hpp"
 #include "gq/base/given.hpp"
@@ -22,7 +21,7 @@ void Joblog::open() {
   bool is_inherited = false;
   Fd file;
   {
-    std::lock_guard<std::mutex> guard(umask_mutex());
+    MutexLock guard(umask_mutex());
     file = open_given(m_path, O_WRONLY | O_CREAT | O_APPEND, regular_file | device | inherited, Exit::storage, 0664,
                       &is_inherited);
   }
