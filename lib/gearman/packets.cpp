@@ -7,10 +7,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <map>
-#include <mutex>
 #include <utility>
 
 #include "gq/base/clock.hpp"
+#include "gq/base/mutex.hpp"
 
 namespace gq {
 
@@ -118,9 +118,9 @@ bool is_hopeless(const ServerWait& wait, std::optional<ServerWait::Time> stoppin
 
 namespace {
 
-std::mutex streams_mutex;
+Mutex streams_mutex;
 
-std::map<int, PacketCheck>& streams() {
+std::map<int, PacketCheck>& streams() REQUIRES(streams_mutex) {
   static auto* map = new std::map<int, PacketCheck>;  // never destroyed: threads may outlive main
   return *map;
 }
@@ -137,7 +137,7 @@ constexpr Millis longest_refusal{5000};
 constexpr int look_interval = 50;  // ms
 
 std::optional<uint64_t> workload_left(int fd) {
-  std::lock_guard<std::mutex> guard(streams_mutex);
+  MutexLock guard(streams_mutex);
   return streams()[fd].workload_left();
 }
 
@@ -223,7 +223,7 @@ int gq_libgearman_connect(int fd, const sockaddr* address, socklen_t size) {
   constexpr linger no_wait{0, 0};
   ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &no_wait, sizeof no_wait);
   {
-    std::lock_guard<std::mutex> guard(gq::streams_mutex);
+    gq::MutexLock guard(gq::streams_mutex);
     gq::streams()[fd] = gq::PacketCheck();
   }
   gq::last_connected = gq::worker_connection = fd;
@@ -239,7 +239,7 @@ ssize_t gq_libgearman_recv(int fd, void* data, size_t size, int flags) {
   bool good;
   std::optional<gq::AssignedJob> job;
   {
-    std::lock_guard<std::mutex> guard(gq::streams_mutex);
+    gq::MutexLock guard(gq::streams_mutex);
     gq::PacketCheck& stream = gq::streams()[fd];
     good = stream.feed(static_cast<const char*>(data), static_cast<size_t>(n));
     if (stream.take_woken()) {

@@ -149,22 +149,23 @@ void Receivers::start() {
 }
 
 void Receivers::stop() {
+  std::list<Receiver> receivers;
   {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     m_stop = true;
     for (auto& r : m_receivers)
       if (r.wake) gearman_kill(*r.wake, GEARMAN_INTERRUPT);
+    receivers.swap(m_receivers);
   }
   m_stopping.notify_all();
   m_room.notify_all();
   if (m_watcher.joinable()) m_watcher.join();
-  for (auto& r : m_receivers)
+  for (auto& r : receivers)
     if (r.thread.joinable()) r.thread.join();
-  m_receivers.clear();
 }
 
 void Receivers::add_receiver(Group& group) {
-  std::lock_guard<std::mutex> guard(m_mutex);
+  MutexLock guard(m_mutex);
   if (m_stop || group.receivers >= max_receivers) return;
   for (auto it = m_receivers.begin(); it != m_receivers.end();) {
     if (it->ended) {
@@ -191,7 +192,7 @@ void Receivers::add_receiver(Group& group) {
 // gearmand wakes all sleeping workers for each job; so receivers that have been too many for a while end.
 void Receivers::end_idle(Group& group) {
   auto now = Clock::now();
-  std::lock_guard<std::mutex> guard(m_mutex);
+  MutexLock guard(m_mutex);
   if (m_stop || now < group.next_look) return;
   group.next_look = now + work_timeout;
   size_t wanted = group.most_busy.exchange(0), there = group.receivers;
@@ -220,7 +221,7 @@ void Receivers::add_where_stuck() {
 
 // Waits this long, or until stop(); true if stop() was called.
 bool Receivers::pause(Millis duration) {
-  std::unique_lock<std::mutex> lock(m_mutex);
+  MutexLock lock(m_mutex);
   return m_stopping.wait_for(lock, duration, [&] { return m_stop.load(); });
 }
 
@@ -233,7 +234,7 @@ void Receivers::receive(Receiver& self) {
   Millis retry{0};
   auto drop = [&] {
     {
-      std::lock_guard<std::mutex> guard(m_mutex);
+      MutexLock guard(m_mutex);
       self.wake.reset();
     }
     worker.reset();
@@ -247,11 +248,11 @@ void Receivers::receive(Receiver& self) {
     const std::string text = "cannot reach the Gearman server " + self.group->server.name() + ": " + reason;
     bool say = begin_trouble(self.group->trouble(), text);
     {
-      std::lock_guard<std::mutex> guard(m_mutex);
+      MutexLock guard(m_mutex);
       say = std::exchange(self.group->unsaid, false) || say;
     }
     if (say && !say_seldom(Level::warning, text, text + "; trying again until it answers")) {
-      std::lock_guard<std::mutex> guard(m_mutex);
+      MutexLock guard(m_mutex);
       self.group->unsaid = true;  // it is logged later, if it lasts
     }
     retry = std::clamp(retry * 2, first_retry, longest_retry);
@@ -294,7 +295,7 @@ void Receivers::receive(Receiver& self) {
         continue;
       }
       if (end_trouble(self.group->trouble())) log(Level::info, "connected to " + self.group->server.name());
-      std::lock_guard<std::mutex> guard(m_mutex);
+      MutexLock guard(m_mutex);
       if (m_stop) break;
       self.group->unsaid = false;
       self.wake = gearman_worker_id(worker.get());
@@ -303,7 +304,7 @@ void Receivers::receive(Receiver& self) {
     gearman_return_t rc = gearman_worker_work(worker.get());
     give_room_back(self);
     {
-      std::lock_guard<std::mutex> guard(m_mutex);
+      MutexLock guard(m_mutex);
       if (m_stop) break;
     }
     if (std::exchange(self.gave_back, false)) {
@@ -326,7 +327,7 @@ void Receivers::receive(Receiver& self) {
     }
   }
   drop();
-  std::lock_guard<std::mutex> guard(m_mutex);
+  MutexLock guard(m_mutex);
   --self.group->receivers;
   self.group->own_only -= self.own_only;
   self.ended = true;
@@ -338,7 +339,7 @@ std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& j
   const Service* service = nullptr;
   for (const auto& f : self.functions)
     if (f.service->function == job.function) service = f.service;
-  std::unique_lock<std::mutex> lock(m_mutex);
+  MutexLock lock(m_mutex);
   if (!service) {
     self.ended_because = "it assigns a job of a function that this worker does not serve";
     return std::string();
@@ -388,7 +389,7 @@ bool Receivers::gives_up(Receiver& self, const ServerWait& wait) {
   const auto least = self.room->most() / static_cast<uint64_t>(longest_workload.count());
   if (!self.flow.is_slow(self.taken - *wait.left, least, wait.now)) return false;
   {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     if (!self.room->keeps_waiting_others_than(self.group)) return false;
     self.room->put_off(self.group, wait.now + put_off);
   }
@@ -402,7 +403,7 @@ bool Receivers::gives_up(Receiver& self, const ServerWait& wait) {
 void Receivers::give_room_back(Receiver& self) {
   if (!self.room) return;
   {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     std::exchange(self.room, nullptr)->give_back(self.taken);
   }
   m_room.notify_all();
@@ -430,7 +431,7 @@ std::optional<std::string> Receivers::merged(Receiver& self, const Service& serv
 bool Receivers::say_seldom(Level level, const std::string& kind, const std::string& text) {
   std::optional<std::string> behind;
   {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     behind = m_seldom.behind(kind, Clock::now());
   }
   if (behind) log(level, text + *behind);
@@ -439,7 +440,7 @@ bool Receivers::say_seldom(Level level, const std::string& kind, const std::stri
 
 void Receivers::say_once(const std::string& what) {
   {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     if (!m_said.insert(what).second) return;
   }
   log(Level::warning, what);

@@ -24,7 +24,6 @@
 #include <functional>
 #include <list>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -34,6 +33,7 @@
 
 #include "gq/base/clock.hpp"
 #include "gq/base/log.hpp"
+#include "gq/base/mutex.hpp"
 #include "gq/gearman/gearman.hpp"
 #include "gq/gearman/packets.hpp"
 
@@ -152,14 +152,14 @@ class Receivers {
   const std::vector<Service> m_services;
   const std::function<Serve()> m_wanted;
   std::list<Group> m_groups;
-  std::mutex m_mutex;
+  Mutex m_mutex;
   std::condition_variable m_stopping;
   std::atomic<bool> m_stop = false;
   std::condition_variable m_room;
-  WorkloadRoom m_foreign, m_own;  // for jobs that are foreign, or not; guarded by m_mutex
-  std::set<std::string> m_said;
-  Seldom m_seldom;  // guarded by m_mutex
-  std::list<Receiver> m_receivers;
+  WorkloadRoom m_foreign GUARDED_BY(m_mutex), m_own GUARDED_BY(m_mutex);  // for jobs that are foreign, or not
+  std::set<std::string> m_said GUARDED_BY(m_mutex);
+  Seldom m_seldom GUARDED_BY(m_mutex);
+  std::list<Receiver> m_receivers GUARDED_BY(m_mutex);
   std::thread m_watcher;
 };
 

@@ -7,12 +7,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <set>
 
 #include "gq/base/error.hpp"
 #include "gq/base/log.hpp"
+#include "gq/base/mutex.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
 #include "gq/gearman/probe.hpp"
@@ -39,17 +39,17 @@ class Seen {
  public:
   // The server to try first for a function.
   size_t first(const std::string& function) {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     return m_first[function];
   }
   void prefer(const std::string& function, size_t server) {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     m_first[function] = server;
   }
 
   // Logs why a server cannot be reached, once until it answers.
   void unreachable(const std::string& server, const std::string& why) {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     if (m_unreachable.count(server)) return;
     auto behind = m_seldom.behind(server, Requests::Clock::now());
     if (!behind) return;
@@ -57,15 +57,15 @@ class Seen {
     log(Level::warning, "cannot reach " + server + ": " + why + *behind);
   }
   void answers(const std::string& server) {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     m_unreachable.erase(server);
   }
 
  private:
-  std::mutex m_mutex;
-  std::map<std::string, size_t> m_first;
-  std::set<std::string> m_unreachable;
-  Seldom m_seldom;
+  Mutex m_mutex;
+  std::map<std::string, size_t> m_first GUARDED_BY(m_mutex);
+  std::set<std::string> m_unreachable GUARDED_BY(m_mutex);
+  Seldom m_seldom GUARDED_BY(m_mutex);
 };
 
 Seen& seen() {
