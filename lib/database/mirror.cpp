@@ -251,9 +251,10 @@ void Mirror::sync_all(Journal& journal) { put(journal, journal.end()); }
 
 // One of those that wait puts the records of all.
 void Mirror::put(Journal& journal, Lsn end) {
-  std::unique_lock<std::mutex> lock(m_sync_mutex);
+  MutexLock lock(m_sync_mutex);
   const uint64_t failures = m_failures;
-  m_sync_done.wait(lock, [&] { return m_stable >= end || !m_syncing || m_failures > failures; });
+  m_sync_done.wait(lock,
+                   [&]() REQUIRES(m_sync_mutex) { return m_stable >= end || !m_syncing || m_failures > failures; });
   if (m_stable >= end) return;
   if (m_failures > failures) throw Error(Exit::retry, m_last_failure);  // it would most likely fail again
   m_syncing = true;
@@ -281,7 +282,7 @@ void Mirror::put(Journal& journal, Lsn end) {
 
 // Puts what the database has not been told into it, at least up to `end`, and returns how far it was told.
 Lsn Mirror::put_records(Journal& journal, Lsn end) {
-  std::lock_guard<std::mutex> guard(m_mutex);
+  MutexLock guard(m_mutex);
   FileLock lock(m_stamp.get(), FileLock::Mode::exclusive);
   const bool owed = std::exchange(m_failed, true);
   auto stamp = read_stamp();
@@ -324,15 +325,15 @@ Lsn Mirror::put_records(Journal& journal, Lsn end) {
 
 void Mirror::check(Journal& journal) {
   {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     if (!m_failed) return;
   }
   put(journal, UINT64_MAX);
 }
 
 void Mirror::put_blob(const std::string& id, std::string_view data) {
-  std::lock_guard<std::mutex> guard(m_mutex);
-  ask([&] {
+  MutexLock guard(m_mutex);
+  ask([&]() REQUIRES(m_mutex) {
     std::vector<Pair> pairs;
     for (uint64_t piece = 0; piece * piece_size < data.size(); ++piece) {
       pairs.push_back({piece_key(id, piece), std::string(data.substr(piece * piece_size, piece_size))});
@@ -350,11 +351,11 @@ void Mirror::remove_blob(const std::string& id, uint64_t size) {
 }
 
 bool Mirror::restore_blob(const std::string& id, uint64_t size) {
-  std::lock_guard<std::mutex> guard(m_mutex);
+  MutexLock guard(m_mutex);
   const std::string temporary = "tmp." + new_ulid();
   Fd fd = m_directory.open(temporary, O_RDWR | O_CREAT | O_EXCL);
   bool whole = true;
-  ask([&] {
+  ask([&]() REQUIRES(m_mutex) {
     for (uint64_t piece = 0; whole && piece * piece_size < size; ++piece) {
       auto value = m_database->get(piece_key(id, piece));
       whole = value && value->size() == std::min(piece_size, size - piece * piece_size);
@@ -367,16 +368,16 @@ bool Mirror::restore_blob(const std::string& id, uint64_t size) {
 }
 
 std::optional<std::string> Mirror::record(Lsn lsn) {
-  std::lock_guard<std::mutex> guard(m_mutex);
+  MutexLock guard(m_mutex);
   std::optional<std::string> value;
-  ask([&] { value = m_database->get(record_key(lsn)); });
+  ask([&]() REQUIRES(m_mutex) { value = m_database->get(record_key(lsn)); });
   return value;
 }
 
 void Mirror::change(Journal& journal, const std::vector<std::pair<Lsn, RecordBytes>>& records) {
   put(journal, journal.end());
-  std::lock_guard<std::mutex> guard(m_mutex);
-  ask([&] {
+  MutexLock guard(m_mutex);
+  ask([&]() REQUIRES(m_mutex) {
     std::vector<Pair> pairs;
     size_t bytes = 0;
     for (const auto& [lsn, record] : records) {
@@ -400,8 +401,8 @@ void Mirror::remove(const std::vector<Lsn>& adds, const std::vector<Lsn>& others
 }
 
 void Mirror::remove_keys(const std::vector<std::string>& keys) {
-  std::lock_guard<std::mutex> guard(m_mutex);
-  ask([&] {
+  MutexLock guard(m_mutex);
+  ask([&]() REQUIRES(m_mutex) {
     for (auto at = keys.begin(); at != keys.end();) {
       auto next = at + std::min<long>(keys.end() - at, most_pairs);
       m_database->remove({at, next});
@@ -413,7 +414,7 @@ void Mirror::remove_keys(const std::vector<std::string>& keys) {
 void Mirror::verify(Journal& journal, const std::function<void(Lsn lsn, const std::string& what)>& wrong) {
   const Fd cleaning = m_directory.open(clean_lock_name, O_RDWR | O_CREAT);
   FileLock not_now(cleaning.get(), FileLock::Mode::shared);
-  std::lock_guard<std::mutex> guard(m_mutex);
+  MutexLock guard(m_mutex);
   auto stamp = read_stamp();
   if (!stamp) distrust();
   const Directory blobs = m_directory.below(blobs_name);
@@ -428,7 +429,7 @@ void Mirror::verify(Journal& journal, const std::function<void(Lsn lsn, const st
     wrong(reader.lsn(), "the database does not have this record");
     there = next();
   };
-  ask([&] {
+  ask([&]() REQUIRES(m_mutex) {
     for_each('r', scanned_records, [&](const std::string& key, std::string_view value) {
       const Lsn lsn = parse_count(key.substr(1)).value_or(0);
       while (there && reader.lsn() < lsn) missing();
@@ -457,9 +458,9 @@ void Mirror::verify(Journal& journal, const std::function<void(Lsn lsn, const st
 }
 
 std::vector<std::string> Mirror::ends() {
-  std::lock_guard<std::mutex> guard(m_mutex);
+  MutexLock guard(m_mutex);
   std::vector<std::string> ids;
-  ask([&] {
+  ask([&]() REQUIRES(m_mutex) {
     std::string from = "e";
     for (bool more = true; more && ids.size() < most_ends;) {
       auto pairs = m_database->scan(from, scanned_records);
@@ -475,9 +476,9 @@ std::vector<std::string> Mirror::ends() {
 }
 
 bool Mirror::has_ended(const std::string& id) {
-  std::lock_guard<std::mutex> guard(m_mutex);
+  MutexLock guard(m_mutex);
   bool ended = false;
-  ask([&] { ended = m_database->get("e" + id).has_value(); });
+  ask([&]() REQUIRES(m_mutex) { ended = m_database->get("e" + id).has_value(); });
   return ended;
 }
 

@@ -30,12 +30,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "gq/base/mutex.hpp"
 #include "gq/database/keyvalue.hpp"
 #include "gq/journal/journal.hpp"
 #include "gq/store/ends.hpp"
@@ -76,31 +76,30 @@ class Mirror : public Durability, public Ends {
   std::optional<Stamp> read_stamp() const;
   void write_stamp(const Stamp& stamp);
   [[noreturn]] void distrust();
-  bool is_behind(Lsn stable);
-  Lsn make_anew(bool create);
+  bool is_behind(Lsn stable) REQUIRES(m_mutex);
+  Lsn make_anew(bool create) REQUIRES(m_mutex);
   std::string settings_text() const;
   template <typename Visit>
-  void for_each(char kind, size_t at_a_time, Visit visit);
-  void ask(const std::function<void()>& request);
-  void put(Journal& journal, Lsn end);
-  Lsn put_records(Journal& journal, Lsn end);
-  void remove_keys(const std::vector<std::string>& keys);
+  void for_each(char kind, size_t at_a_time, Visit visit) REQUIRES(m_mutex);
+  void ask(const std::function<void()>& request) REQUIRES(m_mutex);
+  void put(Journal& journal, Lsn end) EXCLUDES(m_mutex, m_sync_mutex);
+  Lsn put_records(Journal& journal, Lsn end) EXCLUDES(m_mutex);
+  void remove_keys(const std::vector<std::string>& keys) EXCLUDES(m_mutex);
 
   const Directory m_directory;
-  std::unique_ptr<KeyValue> m_database;
-  Fd m_users, m_stamp;
+  Mutex m_mutex;
+  const std::unique_ptr<KeyValue> m_database PT_GUARDED_BY(m_mutex);
+  const Fd m_users, m_stamp;
+  bool m_failed GUARDED_BY(m_mutex) = false;
+  bool m_checked GUARDED_BY(m_mutex) = true;  // that nobody else took the database when this process did
+  std::unique_ptr<JournalReader> m_reader GUARDED_BY(m_mutex);
 
-  std::mutex m_mutex;  // of the database, and of these:
-  bool m_failed = false;
-  bool m_checked = true;  // that nobody else took the database when this process did
-  std::unique_ptr<JournalReader> m_reader;
-
-  std::mutex m_sync_mutex;
+  Mutex m_sync_mutex;
   std::condition_variable m_sync_done;
-  bool m_syncing = false;
-  Lsn m_stable = 0;         // in the database, as far as this process knows
-  uint64_t m_failures = 0;  // how often that could not be told
-  std::string m_last_failure;
+  bool m_syncing GUARDED_BY(m_sync_mutex) = false;
+  Lsn m_stable GUARDED_BY(m_sync_mutex) = 0;         // in the database, as far as this process knows
+  uint64_t m_failures GUARDED_BY(m_sync_mutex) = 0;  // how often that could not be told
+  std::string m_last_failure GUARDED_BY(m_sync_mutex);
 };
 
 }  // namespace gq

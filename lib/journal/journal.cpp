@@ -220,7 +220,7 @@ std::optional<uint64_t> Journal::owed() const {
 }
 
 void Journal::set_owed(Lsn end, uint64_t bytes) {
-  std::lock_guard<std::mutex> guard(m_append_mutex);
+  MutexLock guard(m_append_mutex);
   FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   auto hint = read_hint();
   if (!hint || hint->end != end) return;
@@ -371,7 +371,7 @@ std::optional<Lsn> Journal::write_again(int fd, Lsn base, uint64_t size) {
 }
 
 std::optional<Journal::Tail> Journal::tail() {
-  std::lock_guard<std::mutex> guard(m_append_mutex);
+  MutexLock guard(m_append_mutex);
   FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   const auto segments = list_segments(m_directory);
   if (segments.empty()) return std::nullopt;
@@ -424,7 +424,7 @@ bool Journal::has_room(uint64_t size, uint64_t run, std::optional<uint64_t> owed
 
 bool Journal::check_claim_room() {
   m_durability.check(*this);
-  std::lock_guard<std::mutex> guard(m_append_mutex);
+  MutexLock guard(m_append_mutex);
   FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   bool spare = ensure_spare();
   prepare_locked();
@@ -441,7 +441,7 @@ bool Journal::check_claim_room() {
 }
 
 void Journal::prepare() {
-  std::lock_guard<std::mutex> guard(m_append_mutex);
+  MutexLock guard(m_append_mutex);
   FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   prepare_locked();
 }
@@ -471,14 +471,14 @@ void Journal::sync_names() {
 }
 
 std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Room room) {
-  std::lock_guard<std::mutex> guard(m_append_mutex);
+  MutexLock guard(m_append_mutex);
   FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   if (room == Room::intake && !ensure_spare()) throw_errno(Exit::storage, "append to the journal");
   std::vector<Placed> placed(records.size());
   // What prepare() has not done: another process has begun a segment since, or the last one is broken.
   std::optional<LongWorkInHold> unforeseen;
   if (m_segment) unforeseen.emplace();
-  auto write = [&] {
+  auto write = [&]() REQUIRES(m_append_mutex) {
     sync_names();
     constexpr size_t keep = 1 << 20;
     if (m_group.capacity() > keep) m_group = {};
@@ -567,7 +567,7 @@ std::vector<SegmentInfo> Journal::segments() const {
 }
 
 std::pair<Lsn, std::vector<SegmentInfo>> Journal::snapshot() {
-  std::lock_guard<std::mutex> guard(m_append_mutex);
+  MutexLock guard(m_append_mutex);
   // While nobody appends, the last segment ends where its file does.
   FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   auto all = segments();
@@ -668,7 +668,7 @@ bool JournalReader::extend(uint64_t offset) {
       m_longer = whole > limit && m_size < limit;  // told once
       m_size = std::min(whole, limit);
     } else if (file_size(m_fd.get()) > offset) {
-      std::lock_guard<std::mutex> guard(m_journal.m_append_mutex);
+      MutexLock guard(m_journal.m_append_mutex);
       FileLock lock(m_journal.m_lock.get(), FileLock::Mode::exclusive);
       m_size = file_size(m_fd.get());
     }

@@ -38,13 +38,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "gq/base/directory.hpp"
+#include "gq/base/mutex.hpp"
 #include "gq/journal/durability.hpp"
 #include "gq/journal/record.hpp"
 
@@ -187,15 +187,15 @@ class Journal {
   };
   std::optional<Hint> read_hint() const;
   std::optional<Hint> proven_hint() const;
-  void open_for_append();
-  void prepare_locked();
-  void sync_names();
-  void begin_segment(Room room);
-  void publish(Lsn base, Lsn end, Lsn last, uint64_t more);
+  void open_for_append() REQUIRES(m_append_mutex);
+  void prepare_locked() REQUIRES(m_append_mutex);
+  void sync_names() REQUIRES(m_append_mutex);
+  void begin_segment(Room room) REQUIRES(m_append_mutex);
+  void publish(Lsn base, Lsn end, Lsn last, uint64_t more) REQUIRES(m_append_mutex);
   std::optional<uint64_t> owed() const;
   bool names_a_frame(int fd, const Hint& hint) const;
-  std::optional<Lsn> write_again(int fd, Lsn base, uint64_t size);
-  bool ensure_spare();
+  std::optional<Lsn> write_again(int fd, Lsn base, uint64_t size) REQUIRES(m_append_mutex);
+  bool ensure_spare() REQUIRES(m_append_mutex);
 
   const Directory m_store, m_directory;
   const uint64_t m_seed;
@@ -203,11 +203,13 @@ class Journal {
   Durability& m_durability;
   Fd m_lock;
 
-  std::mutex m_append_mutex;  // flock does not exclude threads of one process
-  std::shared_ptr<ActiveSegment> m_segment;
-  uint64_t m_segment_end = 0;  // in its file: where the next frame goes
-  bool m_named = false;        // whether this process has synced the directory since it opened the segment
-  std::string m_group;  // what is being written; kept, because to allocate it anew is what an append would cost most
+  Mutex m_append_mutex;  // flock does not exclude threads of one process
+  std::shared_ptr<ActiveSegment> m_segment GUARDED_BY(m_append_mutex);
+  uint64_t m_segment_end GUARDED_BY(m_append_mutex) = 0;  // in its file: where the next frame goes
+  // Whether this process has synced the directory since it opened the segment.
+  bool m_named GUARDED_BY(m_append_mutex) = false;
+  // What is being written; kept, because to allocate it anew is what an append would cost most.
+  std::string m_group GUARDED_BY(m_append_mutex);
   mutable std::atomic<bool> m_hint_proven = false;
 };
 

@@ -74,7 +74,7 @@ void LocalDisk::publish(Lsn end) noexcept {
 }
 
 void LocalDisk::wrote(const std::shared_ptr<ActiveSegment>& segment, Lsn end) {
-  std::lock_guard<std::mutex> guard(m_mutex);
+  MutexLock guard(m_mutex);
   segment->appended = end;
   if (std::find(m_unsynced.begin(), m_unsynced.end(), segment) == m_unsynced.end()) m_unsynced.push_back(segment);
 }
@@ -83,13 +83,14 @@ void LocalDisk::finish(int segment) {
   if (disk().fdatasync(segment) != 0) throw_errno(Exit::storage, "sync the journal");
 }
 
-// While nobody else syncs: all before `end` is stable then, or the segment has failed, and errno says why.
-bool LocalDisk::sync_now(std::unique_lock<std::mutex>& lock, ActiveSegment& segment, Lsn end) {
+// While nobody else syncs: all before `end` is stable then, or the segment has failed, and errno says why. Lets go of
+// the mutex meanwhile.
+bool LocalDisk::sync_now(ActiveSegment& segment, Lsn end) {
   m_syncing = true;
-  lock.unlock();
+  m_mutex.unlock();
   const int rc = disk().fdatasync(segment.fd.get()), saved = errno;
   if (rc == 0) publish(end);
-  lock.lock();
+  m_mutex.lock();
   m_syncing = false;
   if (rc != 0) segment.failed = true;
   m_sync_done.notify_all();
@@ -98,7 +99,7 @@ bool LocalDisk::sync_now(std::unique_lock<std::mutex>& lock, ActiveSegment& segm
 }
 
 bool LocalDisk::sync(Journal&, Lsn from, Lsn end) {
-  std::unique_lock<std::mutex> lock(m_mutex);
+  MutexLock lock(m_mutex);
   for (;;) {
     auto it = std::find_if(m_unsynced.begin(), m_unsynced.end(), [&](const auto& s) {
       return s->base < end && s->appended > from && s->synced < std::min(end, s->appended);
@@ -112,7 +113,7 @@ bool LocalDisk::sync(Journal&, Lsn from, Lsn end) {
     }
     // Nobody syncs: this caller does, for all that have appended so far.
     const Lsn upto = segment->appended;
-    if (sync_now(lock, *segment, upto)) segment->synced = std::max(segment->synced, upto);
+    if (sync_now(*segment, upto)) segment->synced = std::max(segment->synced, upto);
     else log(Level::warning, "cannot sync the journal: " + errno_text(errno) + "; appending again in a new segment");
     // Forget what is done with. A failed one stays, so that all who wait for it hear of it.
     if (m_unsynced.size() > 1)
@@ -126,9 +127,9 @@ bool LocalDisk::sync(Journal&, Lsn from, Lsn end) {
 void LocalDisk::sync_files(Journal& journal) {
   const auto tail = journal.tail();
   if (!tail) return;
-  std::unique_lock<std::mutex> lock(m_mutex);
-  m_sync_done.wait(lock, [this] { return !m_syncing; });
-  if (!sync_now(lock, *tail->segment, tail->end)) throw_errno(Exit::storage, "sync the journal");
+  MutexLock lock(m_mutex);
+  m_sync_done.wait(lock, [this]() REQUIRES(m_mutex) { return !m_syncing; });
+  if (!sync_now(*tail->segment, tail->end)) throw_errno(Exit::storage, "sync the journal");
 }
 
 }  // namespace gq

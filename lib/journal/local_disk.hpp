@@ -9,9 +9,9 @@
 #include <unistd.h>
 
 #include <condition_variable>
-#include <mutex>
 
 #include "gq/base/directory.hpp"
+#include "gq/base/mutex.hpp"
 #include "gq/journal/durability.hpp"
 
 namespace gq {
@@ -43,17 +43,17 @@ class LocalDisk : public Durability {
   void mark_new();
   std::string mark(Lsn synced, size_t slot) const;
   void publish(Lsn synced) noexcept;
-  bool sync_now(std::unique_lock<std::mutex>& lock, ActiveSegment& segment, Lsn end);
+  bool sync_now(ActiveSegment& segment, Lsn end) REQUIRES(m_mutex);
 
   const Directory m_store;
   const uint64_t m_seed;
   const Fd m_marks;
   const size_t m_slot;  // of the marks, this process's
 
-  std::mutex m_mutex;
+  Mutex m_mutex;
   std::condition_variable m_sync_done;
-  bool m_syncing = false;
-  std::vector<std::shared_ptr<ActiveSegment>> m_unsynced;  // by LSN
+  bool m_syncing GUARDED_BY(m_mutex) = false;
+  std::vector<std::shared_ptr<ActiveSegment>> m_unsynced GUARDED_BY(m_mutex);  // by LSN
 };
 
 }  // namespace gq
