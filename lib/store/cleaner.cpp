@@ -453,7 +453,7 @@ void Cleaner::start() {
 
 void Cleaner::stop() {
   {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     m_stop = true;
   }
   m_stopping.notify_all();
@@ -462,15 +462,15 @@ void Cleaner::stop() {
 
 void Cleaner::work() {
   std::string trouble;
-  std::unique_lock<std::mutex> guard(m_mutex);
+  MutexLock guard(m_mutex);
   while (!m_stopping.wait_for(guard, std::clamp(m_store.limits().clean_after, least_interval, look_interval),
-                              [this] { return m_stop; })) {
+                              [this]() REQUIRES(m_mutex) { return m_stop; })) {
     guard.unlock();
     bool more = true;
     try {
       while (more) {
         more = step();
-        std::lock_guard<std::mutex> again(m_mutex);
+        MutexLock again(m_mutex);
         if (m_stop) return;
       }
       sweep();

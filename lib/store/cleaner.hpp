@@ -20,9 +20,9 @@
 #pragma once
 
 #include <condition_variable>
-#include <mutex>
 #include <thread>
 
+#include "gq/base/mutex.hpp"
 #include "gq/store/store.hpp"
 
 namespace gq {
@@ -54,9 +54,9 @@ class Cleaner {
   void set_aside();
 
   Store& m_store;
-  std::mutex m_mutex;
+  Mutex m_mutex;
   std::condition_variable m_stopping;
-  bool m_stop = false;
+  bool m_stop GUARDED_BY(m_mutex) = false;
   std::thread m_thread;
 };
 

@@ -191,7 +191,7 @@ void Index::remove_seal() {
 }
 
 void Index::visit(const std::function<void(Fold&)>& body) {
-  std::unique_lock<std::mutex> guard(m_mutex);
+  MutexLock guard(m_mutex);
   int failures = 0;
   for (bool body_done = false;;) {
     std::string trouble;
@@ -203,12 +203,13 @@ void Index::visit(const std::function<void(Fold&)>& body) {
       try {
         const bool sealed = !m_seal_removed && m_directory.has(index_seal_name);
         if (!sealed) remove_seal();
-        TokyoTable table(m_directory, index_name, sealed ? TokyoTable::Use::read : TokyoTable::Use::write, [this] {
-          write_mark(m_users.get(), "");
-          remove_seal();
-        });
+        TokyoTable table(m_directory, index_name, sealed ? TokyoTable::Use::read : TokyoTable::Use::write,
+                         [this]() REQUIRES(m_mutex) {
+                           write_mark(m_users.get(), "");
+                           remove_seal();
+                         });
         if (!sealed) write_mark(m_users.get(), "");
-        auto finish = [&](Fold& fold) {
+        auto finish = [&](Fold& fold) REQUIRES(m_mutex) {
           fold.commit();
           table.close();
           if (m_seal_removed) write_mark(m_users.get(), mark());
@@ -256,7 +257,7 @@ void Index::visit(const std::function<void(Fold&)>& body) {
 }
 
 void Index::leave() {
-  std::lock_guard<std::mutex> guard(m_mutex);
+  MutexLock guard(m_mutex);
   give_up_place();
 }
 
@@ -294,7 +295,7 @@ void Index::give_up_place() {
 
 void Index::shrink() {
   {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
     ShortHold hold;
     struct stat st;

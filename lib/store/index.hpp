@@ -18,11 +18,11 @@
 
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 
 #include "gq/base/directory.hpp"
+#include "gq/base/mutex.hpp"
 #include "gq/state/fold.hpp"
 
 namespace gq {
@@ -43,32 +43,32 @@ class Index {
 
   // Brings the index up to date and calls `body` with it, under the lock. Throws Error(storage) when the disk is full;
   // the index stays then, and is behind the journal.
-  void visit(const std::function<void(Fold&)>& body);
+  void visit(const std::function<void(Fold&)>& body) EXCLUDES(m_mutex);
 
   // In a body, after an append: folds what has come to the journal.
-  void fold_on(Fold& fold);
+  void fold_on(Fold& fold) NO_THREAD_SAFETY_ANALYSIS;  // visit() holds m_mutex around the body
 
   // How many jobs may change in one transaction, up to so many, with the room that the disk has.
   size_t jobs_with_room(size_t most) const;
 
   // Makes the index anew where it is many times as large as what is in it: Tokyo Cabinet does not give back what was
   // removed.
-  void shrink();
+  void shrink() EXCLUDES(m_mutex);
 
   // Gives up the place among the users; the last one seals the index.
-  void leave();
+  void leave() EXCLUDES(m_mutex);
 
   // The same for a process that a signal is about to end: other threads do not get in again.
-  void leave_for_good();
+  void leave_for_good() EXCLUDES(m_mutex) NO_THREAD_SAFETY_ANALYSIS;  // keeps m_mutex
 
  private:
-  void give_up_place();
-  void remove_seal();
+  void give_up_place() REQUIRES(m_mutex);
+  void remove_seal() REQUIRES(m_mutex);
   bool is_sealed(Fd seal) const;
   std::string mark() const;
-  void check_journal(const Fold& fold);
-  void join();
-  void discard();
+  void check_journal(const Fold& fold) REQUIRES(m_mutex);
+  void join() REQUIRES(m_mutex);
+  void discard() REQUIRES(m_mutex);
   size_t records_with_room(uint64_t bytes, size_t most) const;
   size_t records_with_room(const Fold& fold) const;
   std::optional<std::string> seal_text(const FoldPosition& position) const;
@@ -76,16 +76,16 @@ class Index {
   const Directory m_directory;
   Journal& m_journal;
   const Self m_self;
-  std::mutex m_mutex;
+  Mutex m_mutex;
   Fd m_lock;
-  Fd m_users;
+  Fd m_users GUARDED_BY(m_mutex);
   const std::string m_mount;
-  bool m_proven = false;  // that it is of this journal
-  bool m_seal_removed = false;
-  bool m_said_unusable = false;  // since it was last used
-  bool m_sync_owed = false;
-  size_t m_chunk = fold_chunk;  // fewer after there was no room for so many
-  std::unique_ptr<EventReader> m_reader;
+  bool m_proven GUARDED_BY(m_mutex) = false;  // that it is of this journal
+  bool m_seal_removed GUARDED_BY(m_mutex) = false;
+  bool m_said_unusable GUARDED_BY(m_mutex) = false;  // since it was last used
+  bool m_sync_owed GUARDED_BY(m_mutex) = false;
+  size_t m_chunk GUARDED_BY(m_mutex) = fold_chunk;  // fewer after there was no room for so many
+  std::unique_ptr<EventReader> m_reader GUARDED_BY(m_mutex);
 };
 
 }  // namespace gq

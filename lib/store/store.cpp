@@ -348,7 +348,7 @@ std::vector<Blobs::Taken> Store::take_blobs(Fold& fold, const std::vector<std::s
 
 // While somebody takes a snapshot, or another process removes something, they stay for later.
 void Store::take_free_blobs(Fold& fold, Removal& removal) {
-  std::lock_guard<std::mutex> guard(m_free_mutex);
+  MutexLock guard(m_free_mutex);
   for (const auto& taken : removal.blobs) m_free_blobs.push_back(taken.id);  // the index had to be made anew
   removal = {};
   if (m_free_blobs.empty()) return;
@@ -412,7 +412,7 @@ void Store::for_each_function(const std::function<void(const std::string&, const
 }
 
 void Store::forget_blob(const std::string& id) {
-  std::lock_guard<std::mutex> guard(m_free_mutex);
+  MutexLock guard(m_free_mutex);
   m_free_blobs.push_back(id);
 }
 
@@ -424,7 +424,7 @@ void Store::remove_blobs_of(const std::vector<std::string>& ids) {
 void Store::forget_blobs() {
   for (;;) {
     {
-      std::lock_guard<std::mutex> guard(m_free_mutex);
+      MutexLock guard(m_free_mutex);
       if (m_free_blobs.empty()) return;
     }
     Removal removal;

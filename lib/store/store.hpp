@@ -21,13 +21,13 @@
 
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "gq/base/mutex.hpp"
 #include "gq/journal/durability.hpp"
 #include "gq/journal/journal.hpp"
 #include "gq/journal/record.hpp"
@@ -202,10 +202,10 @@ class Store {
   Index m_index;
   std::vector<std::string> m_unsettled;  // records that append() appended and settle() has not seen synced
   Lsn m_unsettled_from = 0, m_unsettled_end = 0;
-  std::mutex m_free_mutex;
-  std::vector<std::string> m_free_blobs;  // guarded by m_free_mutex
-  EventReader m_reader;                   // of workloads, which mostly stand one behind the other
-  size_t m_turn = 0;                      // which of the functions is the next to be claimed first
+  Mutex m_free_mutex;
+  std::vector<std::string> m_free_blobs GUARDED_BY(m_free_mutex);
+  EventReader m_reader;  // of workloads, which mostly stand one behind the other
+  size_t m_turn = 0;     // which of the functions is the next to be claimed first
 };
 
 }  // namespace gq
