@@ -49,7 +49,7 @@ void Intake::start() {
 
 void Intake::stop() {
   {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     m_stop = true;
   }
   m_stopping.notify_all();
@@ -60,7 +60,7 @@ void Intake::stop() {
 bool Intake::backlog_full() {
   bool count = m_backlog.limit > 0 && m_backlog.live >= m_backlog.limit;
   {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     count = (count || m_at_bound) && Clock::now() >= m_count_at;
     if (count) m_count_at = Clock::now() + count_interval;
   }
@@ -74,7 +74,7 @@ void Intake::say_if_full(const std::string& function) {
   bool full = false, is_new = false;
   {
     // Under the same lock, so that the trouble does not end before it begins.
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     full = is_at_bound(m_at_bound, m_backlog.live - m_backlog.later, m_backlog.limit);
     if (std::exchange(m_at_bound, full) == full) return;
     is_new = full ? begin_trouble("backlog", text) : end_trouble("backlog");
@@ -109,14 +109,14 @@ void Intake::count_backlog() {
 Receivers::Serve Intake::wanted() {
   if (backlog_full()) return Receivers::Serve::nothing;
   {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     if (m_open > 0) return Receivers::Serve::own;
     if (!m_refusing) return Receivers::Serve::all;
     if (Clock::now() < m_retry_at) return Receivers::Serve::own;
   }
   try {
     m_store.check_room(0);
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     m_refusing = false;
     end_trouble("intake");
     m_retry_delay = Millis(0);
@@ -132,7 +132,7 @@ void Intake::accepted(Millis due) {
   ++m_backlog.live;
   bool was_told = false;
   {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     if (!std::exchange(m_had_refused, false)) return;
     was_told = !std::exchange(m_told, {}).empty();
     end_trouble("intake");
@@ -144,7 +144,7 @@ void Intake::refused(const std::string& reason) {
   const std::string text = "taking no more jobs: " + reason;
   std::optional<std::string> behind;
   {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     if (Clock::now() < m_retry_at) return;
     m_had_refused = true;
     if (m_told != reason) behind = m_seldom.behind(kind_of(reason), Clock::now());
@@ -216,7 +216,7 @@ std::optional<std::string> Intake::take_raw(std::string_view payload, const std:
   NewJob job = make_job({.function = function}, payload);
   bool open = false;
   auto close = [&] {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     m_open -= std::exchange(open, false);
   };
   for (Millis delay{0};;) {
@@ -228,11 +228,11 @@ std::optional<std::string> Intake::take_raw(std::string_view payload, const std:
       return encode_answer(job.add.id, answer);
     }
     refused(answer.reason);
-    std::unique_lock<std::mutex> lock(m_mutex);
+    MutexLock lock(m_mutex);
     if (step == RawStep::again) {
       m_open += !std::exchange(open, true);
       delay = std::clamp(delay * 2, first_retry, longest_retry);
-      if (!m_stopping.wait_for(lock, delay, [&] { return m_stop; })) continue;
+      if (!m_stopping.wait_for(lock, delay, [&]() REQUIRES(m_mutex) { return m_stop; })) continue;
     }
     lock.unlock();
     close();
@@ -255,7 +255,7 @@ void Intake::say_once(const std::string& function, const Answer& answer) {
   if (answer.outcome != Outcome::bad && answer.outcome != Outcome::conflict) return;
   std::string reason = answer.outcome == Outcome::bad ? answer.reason : "its ID or key is that of another job";
   {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     if (m_said.size() >= most_said || !m_said.insert(function + " " + kind_of(reason)).second) return;
   }
   log(Level::warning, "refused a record for " + function + ": " + printable(reason));

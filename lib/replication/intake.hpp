@@ -12,12 +12,12 @@
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
-#include <mutex>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "gq/base/log.hpp"
+#include "gq/base/mutex.hpp"
 #include "gq/gearman/receivers.hpp"
 #include "gq/store/store.hpp"
 
@@ -74,20 +74,20 @@ class Intake {
   const Config m_config;
   const Add m_add;
   Backlog& m_backlog;
-  std::mutex m_mutex;
-  std::string m_told;  // why jobs are refused, as it was logged
-  bool m_had_refused = false;
-  Seldom m_seldom;
-  bool m_refusing = false;
-  size_t m_open = 0;  // raw jobs whose outcome is not known
-  bool m_stop = false;
+  Mutex m_mutex;
+  std::string m_told GUARDED_BY(m_mutex);  // why jobs are refused, as it was logged
+  bool m_had_refused GUARDED_BY(m_mutex) = false;
+  Seldom m_seldom GUARDED_BY(m_mutex);
+  bool m_refusing GUARDED_BY(m_mutex) = false;
+  size_t m_open GUARDED_BY(m_mutex) = 0;  // raw jobs whose outcome is not known
+  bool m_stop GUARDED_BY(m_mutex) = false;
   std::condition_variable m_stopping;
-  std::set<std::string> m_said;                      // kinds of refused records that were logged
-  std::chrono::steady_clock::time_point m_retry_at;  // while the store refuses: when to try again
-  Millis m_retry_delay{0};
-  std::chrono::steady_clock::time_point m_count_at;
-  bool m_at_bound = false;  // the backlog is reported as full
-  Receivers m_receivers;    // the last member: its threads use the others
+  std::set<std::string> m_said GUARDED_BY(m_mutex);                      // kinds of refused records that were logged
+  std::chrono::steady_clock::time_point m_retry_at GUARDED_BY(m_mutex);  // while the store refuses: when to try again
+  Millis m_retry_delay GUARDED_BY(m_mutex){0};
+  std::chrono::steady_clock::time_point m_count_at GUARDED_BY(m_mutex);
+  bool m_at_bound GUARDED_BY(m_mutex) = false;  // the backlog is reported as full
+  Receivers m_receivers;                        // the last member: its threads use the others
 };
 
 }  // namespace gq

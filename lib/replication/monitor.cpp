@@ -18,10 +18,13 @@ Monitor::Monitor(Store& store, ReplicationConfig config)
                 store.group().members.size() > 1 ? known_peers(store) : std::map<std::string, PeerState>(),
                 read_times()) {}
 
-void Monitor::carry_out(std::unique_lock<std::mutex>& lock) {
-  const Replica::Effects effects = m_replica.effects();
+Replica::Effects Monitor::take_effects() {
+  Replica::Effects effects = m_replica.effects();
   m_lease_changed = m_lease_changed || effects.lease;
-  lock.unlock();
+  return effects;
+}
+
+void Monitor::carry_out(const Replica::Effects& effects) {
   if (effects.lease || effects.returned) m_changed.notify_all();
   for (const auto& line : effects.lines) log(line.level, line.text);
 }
@@ -32,7 +35,7 @@ void Monitor::say_seldom(Level level, const std::string& kind, const std::string
 
 void Monitor::stop() {
   {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     m_stop = true;
   }
   m_changed.notify_all();
@@ -44,12 +47,14 @@ bool Monitor::pause(Millis duration) {
 }
 
 void Monitor::wake() {
-  { std::lock_guard<std::mutex> guard(m_mutex); }
+  { MutexLock guard(m_mutex); }
   m_changed.notify_all();
 }
 
 bool Monitor::wait_for_lease(Millis most) {
-  wait(most, [this](const Replica&) { return std::exchange(m_lease_changed, false); });
+  MutexLock lock(m_mutex);
+  m_changed.wait_for(lock, most,
+                     [this]() REQUIRES(m_mutex) { return m_stop || std::exchange(m_lease_changed, false); });
   return m_stop;
 }
 

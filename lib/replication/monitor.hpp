@@ -7,11 +7,11 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <mutex>
 #include <string>
 #include <type_traits>
 #include <vector>
 
+#include "gq/base/mutex.hpp"
 #include "gq/gearman/gearman.hpp"
 #include "gq/replication/replica.hpp"
 #include "gq/store/store.hpp"
@@ -46,29 +46,33 @@ class Monitor {
 
   // Steps the replica: calls `what` with it, and returns its result. Never call it within a step.
   template <typename Step>
-  std::invoke_result_t<Step, Replica&> step(Step what) {
-    std::unique_lock<std::mutex> lock(m_mutex);
+  std::invoke_result_t<Step, Replica&> step(Step what) EXCLUDES(m_mutex) {
+    MutexLock lock(m_mutex);
     if constexpr (std::is_void_v<std::invoke_result_t<Step, Replica&>>) {
       what(m_replica);
-      carry_out(lock);
+      const auto effects = take_effects();
+      lock.unlock();
+      carry_out(effects);
     } else {
       auto result = what(m_replica);
-      carry_out(lock);
+      const auto effects = take_effects();
+      lock.unlock();
+      carry_out(effects);
       return result;
     }
   }
   void say_seldom(Level level, const std::string& kind, const std::string& text);
 
-  void stop();
+  void stop() EXCLUDES(m_mutex);
   // Also ends every wait for another node.
   const std::atomic<bool>& stopping() const { return m_stop; }
   // Waits this long, or until stop(); true if stop() was called.
   bool pause(Millis duration);
   // Waits until the condition is true or stop() is called, at most this long.
   template <typename Condition>
-  void wait(Millis most, Condition is_so) {
-    std::unique_lock<std::mutex> lock(m_mutex);
-    m_changed.wait_for(lock, most, [&] { return m_stop || is_so(m_replica); });
+  void wait(Millis most, Condition is_so) EXCLUDES(m_mutex) {
+    MutexLock lock(m_mutex);
+    m_changed.wait_for(lock, most, [&]() REQUIRES(m_mutex) { return m_stop || is_so(m_replica); });
   }
   // Makes all waiting threads check their conditions again.
   void wake();
@@ -80,7 +84,8 @@ class Monitor {
   Clock::time_point taken_at() const { return m_taken_at; }
 
  private:
-  void carry_out(std::unique_lock<std::mutex>& lock);
+  Replica::Effects take_effects() REQUIRES(m_mutex);
+  void carry_out(const Replica::Effects& effects) EXCLUDES(m_mutex);
 
   Store& m_store;
   const ReplicationConfig m_config;
@@ -90,10 +95,10 @@ class Monitor {
   std::atomic<bool> m_stop = false;
   std::atomic<Clock::time_point> m_taken_at{Clock::time_point()};
 
-  std::mutex m_mutex;  // for all that follows
+  Mutex m_mutex;
   std::condition_variable m_changed;
-  Replica m_replica;
-  bool m_lease_changed = false;
+  Replica m_replica GUARDED_BY(m_mutex);
+  bool m_lease_changed GUARDED_BY(m_mutex) = false;
 };
 
 // How long a session is valid.

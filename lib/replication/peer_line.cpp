@@ -17,7 +17,7 @@ constexpr size_t max_late_bytes = 32 << 20;
 std::unique_ptr<Link> PeerLine::take_line() {
   for (bool again : {true, false}) {
     {
-      std::lock_guard<std::mutex> guard(m_mutex);
+      MutexLock guard(m_mutex);
       if (!m_idle.empty()) {
         auto line = std::move(m_idle.back());
         m_idle.pop_back();
@@ -35,7 +35,7 @@ std::unique_ptr<Link> PeerLine::take_line() {
 std::unique_ptr<Link> PeerLine::start_ask(std::string_view body) {
   std::unique_ptr<Link> line;
   {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     if (!m_idle_asks.empty()) {
       line = std::move(m_idle_asks.back());
       m_idle_asks.pop_back();
@@ -89,7 +89,7 @@ AskReply PeerLine::ask(const std::vector<std::string>& ids) {
   }
   auto answer = parse_ask_reply(reply.body, ids);
   {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     (link->function() == m_name ? m_idle : m_idle_asks).push_back(std::move(link));
   }
   if (!answer) throw Error(Exit::config, m_name + " sent an invalid answer");
@@ -99,7 +99,7 @@ AskReply PeerLine::ask(const std::vector<std::string>& ids) {
 }
 
 bool PeerLine::is_free() const {
-  std::lock_guard<std::mutex> guard(m_mutex);
+  MutexLock guard(m_mutex);
   return m_late.size() < max_late &&
          std::accumulate(m_late.begin(), m_late.end(), size_t{0}, [](size_t sum, const Call& call) {
            return sum + call.batch->records.size();
@@ -121,7 +121,7 @@ std::vector<Sending::Said> PeerLine::hear(Call& call) {
   const Batch& batch = *call.batch;
   auto said = call.sending->finish();
   {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     m_idle.push_back(call.sending->take_link());
   }
   bool all = said.size() == batch.count;
@@ -145,14 +145,14 @@ void PeerLine::hear_or_complain(Call& call) {
 void PeerLine::leave(Call call) {
   call.quorum.reset();
   call.sending->cut_short();
-  std::lock_guard<std::mutex> guard(m_mutex);
+  MutexLock guard(m_mutex);
   m_late.push_back(std::move(call));
 }
 
 void PeerLine::hear_late() {
   std::list<Call> late;
   {
-    std::lock_guard<std::mutex> guard(m_mutex);
+    MutexLock guard(m_mutex);
     late.swap(m_late);
   }
   for (auto call = late.begin(); call != late.end();) {
@@ -163,7 +163,7 @@ void PeerLine::hear_late() {
       ++call;
     }
   }
-  std::lock_guard<std::mutex> guard(m_mutex);
+  MutexLock guard(m_mutex);
   m_late.splice(m_late.begin(), late);
 }
 

@@ -7,10 +7,10 @@
 
 #include <list>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
+#include "gq/base/mutex.hpp"
 #include "gq/replication/monitor.hpp"
 #include "gq/replication/transfer.hpp"
 
@@ -66,15 +66,15 @@ class PeerLine {
   void complain(const std::string& trouble);
 
  private:
-  std::unique_ptr<Link> take_line();
-  std::unique_ptr<Link> start_ask(std::string_view body);
-  void note(const Reply& reply, Millis asked);
+  std::unique_ptr<Link> take_line() EXCLUDES(m_mutex);
+  std::unique_ptr<Link> start_ask(std::string_view body) EXCLUDES(m_mutex);
+  void note(const Reply& reply, Millis asked) EXCLUDES(m_mutex);
 
   Monitor& m_monitor;
   const std::string m_name;
-  mutable std::mutex m_mutex;  // for what follows; nothing is sent under it
-  std::vector<std::unique_ptr<Link>> m_idle, m_idle_asks;
-  std::list<Call> m_late;
+  mutable Mutex m_mutex;  // nothing is sent under it
+  std::vector<std::unique_ptr<Link>> m_idle GUARDED_BY(m_mutex), m_idle_asks GUARDED_BY(m_mutex);
+  std::list<Call> m_late GUARDED_BY(m_mutex);
 };
 
 // Advances all these calls until one has its answer, and returns that one; end() if the deadline passes first.

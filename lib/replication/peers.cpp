@@ -10,7 +10,7 @@ void Peers::keep_up() {
     if (node == group.self.node) continue;
     Outbox* outbox;
     {
-      std::lock_guard<std::mutex> guard(m_mutex);
+      MutexLock guard(m_mutex);
       auto it = std::find_if(m_peers.begin(), m_peers.end(), [&](const Outbox& o) { return o.node() == node; });
       outbox = it == m_peers.end() ? &m_peers.emplace_back(m_monitor, node) : &*it;
     }
@@ -19,23 +19,27 @@ void Peers::keep_up() {
 }
 
 void Peers::join() {
-  for (auto& outbox : m_peers) outbox.join();
+  for (Outbox* outbox : every()) outbox->join();
+}
+
+// Also those of nodes that were taken out of the group.
+std::vector<Outbox*> Peers::every() {
+  std::vector<Outbox*> every;
+  MutexLock guard(m_mutex);
+  for (auto& outbox : m_peers) every.push_back(&outbox);
+  return every;
 }
 
 Outbox* Peers::find(const std::string& node) {
   if (!m_monitor.step([&](Replica& r) { return r.members().has(node); })) return nullptr;
-  std::lock_guard<std::mutex> guard(m_mutex);
+  MutexLock guard(m_mutex);
   for (auto& outbox : m_peers)
     if (outbox.node() == node) return &outbox;
   return nullptr;
 }
 
 std::vector<Outbox*> Peers::all() {
-  std::vector<Outbox*> all;
-  {
-    std::lock_guard<std::mutex> guard(m_mutex);
-    for (auto& outbox : m_peers) all.push_back(&outbox);
-  }
+  std::vector<Outbox*> all = every();
   m_monitor.step(
       [&](Replica& r) { std::erase_if(all, [&](const Outbox* outbox) { return !r.members().has(outbox->node()); }); });
   return all;

@@ -3,10 +3,10 @@
 #pragma once
 
 #include <list>
-#include <mutex>
 #include <string>
 #include <vector>
 
+#include "gq/base/mutex.hpp"
 #include "gq/replication/outbox.hpp"
 
 namespace gq {
@@ -29,9 +29,11 @@ class Peers {
   AskReply ask(const std::string& node, const std::vector<std::string>& ids);
 
  private:
+  std::vector<Outbox*> every() EXCLUDES(m_mutex);
+
   Monitor& m_monitor;
-  std::mutex m_mutex;  // for what follows
-  std::list<Outbox> m_peers;
+  Mutex m_mutex;
+  std::list<Outbox> m_peers GUARDED_BY(m_mutex);
 };
 
 }  // namespace gq
