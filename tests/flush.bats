@@ -129,3 +129,16 @@ load helpers
     grep -q 'cannot run' "$T/failed.err"
   done
 }
+
+@test "gq-worker: the jobs of a dead worker run although the journal ends in a torn record and nothing tells where it ends" {
+  gq-enqueue f --local <<<x
+  background gq-worker --local -f f -- sh -c 'echo $$ >"$0"; exec sleep 60' "$T/pid"
+  eventually test -s "$T/pid"
+  kill -9 "$PID" "$(cat "$T/pid")"
+  gq-enqueue other --local <<<y
+  # The first page of a record that was being written when the power failed, and the hint in append.lock is lost.
+  (printf 'GQF1'; head -c 4092 /dev/zero) >>"$(segment)"
+  rm "$GQ_STORE/append.lock"
+  background gq-worker --local -f f -- touch "$T/ran"
+  eventually test -e "$T/ran"
+}

@@ -221,7 +221,7 @@ void Cleaner::forget(const Range& range) {
       placed.clear();
       if (records.empty()) return;
       placed = m_store.journal().append(bytes, Room::intake);
-      m_store.index().fold_on(fold);
+      m_store.index().fold_on(fold, placed.back().end);
     });
     if (!placed.empty()) m_store.journal().make_safe(bytes, std::move(placed), Room::intake);
   });

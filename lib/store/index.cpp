@@ -171,8 +171,7 @@ size_t Index::records_with_room(const Fold& fold) const {
   throw_errno(Exit::storage, "update the index");
 }
 
-void Index::fold_on(Fold& fold) {
-  const Lsn end = m_journal.end();
+void Index::fold_on(Fold& fold, Lsn end) {
   while (!fold.run(*m_reader, records_with_room(fold))) continue;
   if (fold.position().end >= end) return;
   throw Error(Exit::storage, "cannot use the journal: what is appended before " + std::to_string(end) +

@@ -470,7 +470,7 @@ void Store::take_ends() {
     }
     if (records.empty()) return;
     append(records);
-    m_index.fold_on(fold);
+    m_index.fold_on(fold, m_unsettled_end);
   });
   settle();
   remove_blobs_of(freed);
@@ -555,8 +555,7 @@ void Store::record_claim(Fold& fold, const std::string& owner, Millis now, std::
   if (!jobs.empty()) records.push_back(encode_record(claimed));
   if (records.empty()) return;
   // Not to be repeated: it would override who came after.
-  m_journal.append({records.begin(), records.end()}, Room::completion);
-  m_index.fold_on(fold);
+  m_index.fold_on(fold, m_journal.append({records.begin(), records.end()}, Room::completion).back().end);
   // Of a job of another process, the end may have come just before.
   std::vector<Claim> own;
   for (auto& c : jobs)
@@ -597,7 +596,7 @@ std::vector<std::optional<std::string>> Store::change(Change what, const std::ve
     }
     if (records.empty()) return;
     append(records);
-    m_index.fold_on(fold);
+    m_index.fold_on(fold, m_unsettled_end);
   });
   settle();
   remove_blobs_of(freed);
