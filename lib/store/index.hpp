@@ -47,7 +47,7 @@ class Index {
 
   // In a body: folds what has come to the journal. Throws Error(storage) if that is not all before `end`: then a
   // segment from elsewhere says that the journal goes on behind that, and what is appended is never read.
-  void fold_on(Fold& fold, Lsn end = 0);
+  void fold_on(Fold& fold, Lsn end = 0) NO_THREAD_SAFETY_ANALYSIS;  // visit() holds m_mutex around the body
 
   // How many jobs may change in one transaction, up to so many, with the room that the disk has.
   size_t jobs_with_room(size_t most) const;
