@@ -24,8 +24,8 @@ bool is_arriving(const std::string& name) {
   return is_temporary_name(name) && name.size() > id && name[id] == '.';
 }
 
-// Makes room for one more workload that arrives in parts: removes those that were written to longest ago, but none that
-// a process is writing.
+// Makes room for one more workload that arrives in parts: removes the files with the oldest writes, except files that a
+// process is writing.
 void make_way(const Directory& directory) {
   std::vector<std::pair<std::pair<time_t, long>, std::string>> arriving;
   struct stat st;
@@ -70,13 +70,13 @@ std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint6
       m_directory.remove(temporary);
       errno = saved;
       if (errno != EEXIST) throw_errno(Exit::storage, "name a blob");
-      continue;  // somebody delivers the same job at this moment
+      continue;  // another process or thread delivers the same job at this moment
     }
     wait_for_lock(fd.get(), FileLock::Mode::shared);
     if (!(part = m_directory.find_below(blob_part(id))) || !part->is(fd.get(), id))
-      continue;  // removed before the lock was ours
+      continue;  // it was removed before we had the lock
     if (file_size(fd.get()) != data.size() || sum_part(fd.get(), 0, data.size()) != sum) return std::nullopt;
-    // Whoever made it may not have come to its syncs.
+    // The process that wrote the blob may not have synced it yet.
     if (disk().fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync a blob");
     break;
   }
@@ -102,11 +102,12 @@ Arrived Blobs::put_part(const std::string& id, uint64_t sum, uint64_t offset, st
   try {
     if (!part.empty() && file_size(arrived.file.get()) == offset) {
       write_all_at(arrived.file.get(), part, offset, "a blob");
-      // By this descriptor: the one of the last part does not hear of what is lost before it is opened.
+      // Sync with this descriptor: the descriptor of the last part would not report a write-back that failed before
+      // that descriptor was opened.
       if (disk().fdatasync(arrived.file.get()) != 0) throw_errno(Exit::storage, "sync a part of a blob");
     }
   } catch (const Error&) {
-    remove(arrived);  // it may be what fills the disk
+    remove(arrived);  // it may be what filled the disk
     throw;
   }
   return arrived;

@@ -22,14 +22,15 @@ constexpr size_t most_compared = 1000;  // keys in one visit to the index
 constexpr size_t most_looked_up = 2000;
 constexpr size_t between_progress = 1000;  // records, or jobs
 
-// What is set aside for the store itself, where the directory is on its disk.
+// Returns how many bytes are reserved for the store itself, if the directory is on the store's disk.
 uint64_t reserved_in(const struct stat& directory, const Store& store, const Journal& journal) {
   struct stat own;
   const bool same = ::fstat(store.directory().fd(), &own) == 0 && own.st_dev == directory.st_dev;
   return same ? journal.reserved() : 0;
 }
 
-// Where there is room for a table as large as the index, and half as much again. Throws Error(storage) otherwise.
+// Returns a directory with room for a table one and a half times as large as the index. Throws Error(storage) if there
+// is none.
 std::string temporary_directory(const Store& store, const Journal& journal) {
   struct stat index, st;
   struct statvfs fs;
@@ -40,7 +41,7 @@ std::string temporary_directory(const Store& store, const Journal& journal) {
   if (::stat(directory.c_str(), &st) != 0 || ::access(directory.c_str(), W_OK) != 0 ||
       ::statvfs(directory.c_str(), &fs) != 0)
     why = printable(directory) + " cannot be written to";
-  // Others could put another file, or a link, in place of the table before the library opens it.
+  // Other users could put another file, or a link, in place of the table before the library opens it.
   else if ((st.st_uid != ::geteuid() && st.st_uid != 0) ||
            ((st.st_mode & (S_IWGRP | S_IWOTH)) && !(st.st_mode & S_ISVTX)))
     why = "others may rename files in " + printable(directory);
@@ -51,7 +52,7 @@ std::string temporary_directory(const Store& store, const Journal& journal) {
   throw Error(Exit::storage, "cannot compare the index with the journal: " + why + " (TMPDIR names another place)");
 }
 
-// What the journal says, folded into a table of its own.
+// The expected index: the journal, folded into a table of its own.
 class Expected {
  public:
   explicit Expected(Store& store)
@@ -94,7 +95,7 @@ class Check {
         m_reader(store.journal(), 0),
         m_news(store.journal(), 0),
         m_synced(store.journal().synced()) {
-    m_store.look([](Fold&) {});  // so that the size of the index is known, and little is left for later visits
+    m_store.look([](Fold&) {});  // then the size of the index is known, and later visits are short
     try {
       m_expected = std::make_unique<Expected>(m_store);
     } catch (const Error& e) {
@@ -119,13 +120,13 @@ class Check {
     tell();
   }
 
-  // What the index says and the journal does not, or the other way; nullopt where they say the same, and where there
-  // was no room to compare them.
+  // Returns the first difference between the index and the journal; nullopt if there is none, or if there was no room
+  // to compare them.
   std::optional<std::string> walk_index() {
     std::optional<std::string> difference;
     std::string from;
     for (bool more = true; more;) {
-      while (step()) continue;  // so that little is left for the visit
+      while (step()) continue;  // keeps the visit short
       if (m_expected) m_expected->commit();
       std::vector<Claim> jobs;
       std::vector<Trouble> conflicts;
@@ -170,7 +171,7 @@ class Check {
     for (const auto& finding : std::exchange(m_findings, {})) m_found(finding);
   }
 
-  // A cut-off append is no damage, and neither is what was never synced: no client had an answer for it.
+  // A torn append is not damage, nor are bytes that were never synced: no client has had an answer for them.
   void report_damage(Lsn lsn, const std::string& id, const std::string& text) {
     const bool is_bad = lsn < m_synced.value_or(UINT64_MAX) && !m_reader.never_synced();
     report(is_bad ? "damage" : "torn", lsn, id, text, is_bad);
@@ -207,7 +208,7 @@ class Check {
       report_damage(m_reader.lsn(), id_of(m_reader.event()), "the checksum of its workload is wrong");
   }
 
-  // A workload is cleaned away only where it is not needed.
+  // The cleaner removes only workloads that no job needs.
   void look_without_data() {
     if (m_without_data.empty()) return;
     std::vector<std::pair<Lsn, std::string>> wrong;
@@ -236,13 +237,13 @@ class Check {
     if (!m_synced) report("unknown", end, "", "the journal ends here; nothing tells whether there was more", false);
   }
 
-  // Some keys of the index and of what is expected, and each of the index to `visit`.
+  // Compares some keys of the index with the expected keys, and calls `visit` for each key of the index.
   template <typename Visit>
   Page compare(Fold& fold, const std::string& from, bool compares, Visit visit) {
     Page page{false, from, {}};
     auto index = fold.entries(from);
     auto expected = compares && m_expected ? m_expected->entries(from) : nullptr;
-    // What only helps the fold along may be older than what the journal still says.
+    // Helper entries may depend on records that the cleaner has removed from the journal.
     const Millis now = now_ms();
     auto skip_help = [&] {
       while (expected && expected->valid() && Fold::is_help(expected->key(), expected->value(), now)) expected->next();
@@ -279,7 +280,7 @@ class Check {
     if (c.job.is_inline()) {
       if (!is_readable(c.job.location, c.id)) reason = "its record is damaged";
     } else if (!m_store.workload(c.id, c.job, reason)) {
-      bool is_finished = false;  // meanwhile, and so its blob is gone
+      bool is_finished = false;  // since then, so its blob may be gone
       m_store.look([&](Fold& fold) {
         auto now = fold.get(c.id);
         is_finished = !now || now->state == State::finished;
@@ -294,12 +295,12 @@ class Check {
   const Found m_found;
   const Show m_show;
   EventReader m_reader;
-  EventReader m_news;  // of records that came after those that m_reader has read
+  EventReader m_news;  // of records behind those that m_reader has read
   const std::optional<Lsn> m_synced;
   std::unique_ptr<Expected> m_expected;
   std::optional<Error> m_no_table;
   CheckProgress m_progress;
-  std::vector<Finding> m_findings;                          // that have not been told yet
+  std::vector<Finding> m_findings;                          // not reported yet
   std::vector<Range> m_unreadable;                          // by LSN
   std::vector<std::pair<Lsn, std::string>> m_without_data;  // adds
 };
@@ -321,7 +322,7 @@ void check_store(Store& store, const std::function<void(const Finding&)>& found,
   store.journal().durability().verify(store.journal(), [&](Lsn lsn, const std::string& text) {
     found({"database", lsn, "", text});
   });
-  if (difference && cleaned_segments(store.journal()) != before) {  // that may be why
+  if (difference && cleaned_segments(store.journal()) != before) {  // cleaning may be the reason
     FileLock not_now(cleaning.get(), FileLock::Mode::shared);
     Check again(
         store, [](const Finding&) {}, progress);

@@ -1,12 +1,12 @@
-// The check of a store: every checksum of its journal and its blobs, and that the index is what the journal says.
+// The check of a store: verifies every checksum of its journal and its blobs, and that its index matches its journal.
 //
-// It reads the journal once, from its beginning to its end, while others go on: what it reads is verified, and folded
-// into a table of its own. Then it goes through the index in short visits, compares it with that table, and looks for
-// the workload of each job. Its memory does not grow with the store. The table is as large as the index; it stands in
-// TMPDIR, else in /var/tmp, and its name is removed at once.
+// It reads the journal once, from its beginning to its end, while other processes go on. It verifies each record and
+// folds it into a table of its own. Then it goes through the index in short visits, compares the index with that table,
+// and looks for the workload of each job. Its memory does not grow with the store. The table is as large as the index.
+// It is created in TMPDIR, or in /var/tmp without that variable, and its name is removed at once.
 //
-// The surprising fact: where the cleaner rewrites what has been read already, the two may seem to differ. Then the
-// journal is read once more, while nobody cleans.
+// The surprising fact: if the cleaner rewrites a part of the journal that has been read already, the table and the
+// index may seem to differ. Then the journal is read once more, under a lock that keeps cleaners away.
 #pragma once
 
 #include <functional>
@@ -17,23 +17,23 @@
 namespace gq {
 
 struct Finding {
-  // "damage", "torn" (never acknowledged), "missing" (gone), "conflict", "database", "index", or "unknown": what cannot
-  // be told.
+  // "damage", "torn" (never acknowledged), "missing" (gone), "conflict", "database", "index", or "unknown" (it cannot
+  // be determined).
   const char* kind;
-  Lsn lsn = 0;       // where, or 0
-  std::string id{};  // of which job, or empty
+  Lsn lsn = 0;       // where in the journal, or 0
+  std::string id{};  // the job's, or empty
   std::string text;
   bool is_bad = true;
 };
 
-// How far it is.
+// How far the check has come.
 struct CheckProgress {
   uint64_t read = 0, journal = 0;  // bytes of the journal
-  uint64_t jobs = 0;               // whose workloads have been looked for
+  uint64_t jobs = 0;               // jobs whose workloads have been looked for
 };
 
-// Calls `found` for what it finds, outside all locks, and `progress` now and then. Throws Error(storage) where the disk
-// cannot be read, and, after all else has been looked at, where there is no room for the table; Error(retry) where
+// Calls `found` for each finding, outside all locks, and `progress` from time to time. Throws Error(storage) if the
+// disk cannot be read, or, after everything else has been checked, if there was no room for the table; Error(retry) if
 // another process holds a lock for too long.
 void check_store(Store& store, const std::function<void(const Finding&)>& found,
                  const std::function<void(const CheckProgress&)>& progress = {});

@@ -51,7 +51,8 @@ class Chooser {
     return {id, std::move(*job)};
   }
 
-  // Takes what this process claimed and then forgot, because the index failed; returns what dead owners hold.
+  // Takes the jobs that this process claimed but does not know of, because the index failed. Returns the jobs that dead
+  // owners hold.
   std::vector<Held> look_at_owners() {
     std::vector<Held> held;
     for (const auto& owner : m_fold.owners()) {
@@ -73,7 +74,7 @@ class Chooser {
         });
       }
     }
-    // A dead owner may have let go since the journal was read.
+    // A dead owner may have released its jobs after the journal was read.
     if (!held.empty()) m_context.fold_on();
     return held;
   }
@@ -93,7 +94,7 @@ class Chooser {
     }
   }
 
-  // The share of one function.
+  // Takes up to `share` jobs of one function.
   void take_of(const std::string& function, size_t share) {
     auto& next_due = m_chosen.claims.next_due;
     std::vector<Claim> candidates = std::move(m_left_behind[function]);

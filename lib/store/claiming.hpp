@@ -1,5 +1,5 @@
-// Which jobs a process claims: decided from one state of the fold, and from what is given. It asks no clock and no
-// file, so that a test can drive it over a table in memory.
+// Decides which jobs a process claims, from one state of the fold and its arguments. It reads no clock and no file, so
+// a test can drive it with a table in memory.
 #pragma once
 
 #include <cstddef>
@@ -22,52 +22,52 @@ struct Claim {
 };
 
 struct Claims {
-  std::vector<Claim> jobs;         // to be started by this process, best first
-  std::vector<Claim> abandoned;    // dead owners' jobs that are not to be started again; the caller records them dead
-  std::optional<Millis> next_due;  // when the next delayed job falls due
-  uint64_t live = 0;               // jobs of these functions that are queued, delayed or running, wherever
+  std::vector<Claim> jobs;                // to be started by this process, best first
+  std::vector<Claim> abandoned;           // jobs whose workers died too often; the caller records them as dead
+  std::optional<Millis> next_due;         // when the next delayed job falls due
+  uint64_t live = 0;                      // jobs of these functions that this node has yet to finish (Counters::live)
   std::vector<std::string> other_owners;  // living owners outside this process that hold jobs
-  // Those of other functions, too.
+  // Adds the claims of other functions.
   void add(Claims more);
 };
 
-constexpr size_t most_claims = 1000;    // at a time: their IDs fit into one record
+constexpr size_t most_claims = 1000;    // in one claim: their IDs fit into one record
 constexpr size_t most_functions = 200;  // looked at in one visit to the index
 constexpr size_t few_claims = 16;       // while the disk is full
 
-// What a process asks for.
+// The request of a process.
 struct ClaimRequest {
   std::vector<std::string> functions{};  // empty: all that the store knows
-  size_t most = 0;                       // so many jobs; 0 only looks
+  size_t most = 0;                       // how many jobs to claim; 0: none, only look
   uint32_t max_crashes = 0;              // a job whose worker died this often is abandoned; 0: none is
-  std::string owner{};                   // this process, see Owners::name(); empty where it only looks
-  std::set<std::string> held{};          // jobs that it has claimed before and not forgotten
+  std::string owner{};                   // this process, see Owners::name(); empty if it only looks
+  std::set<std::string> held{};          // jobs that the process knows that it has claimed
   std::set<std::string> except{};        // functions to leave alone, besides those that are paused
 };
 
-// How things stand when it is answered.
+// The circumstances in which a request is answered.
 struct ClaimContext {
-  // Those of the functions asked for that are looked at now, and how many are after that; empty: all.
+  // The requested functions that this visit looks at (empty: all), and how many are left for later visits.
   std::vector<std::string> functions{};
   size_t later = 0;
-  size_t most = SIZE_MAX;  // there is room for so many
+  size_t most = SIZE_MAX;  // how many jobs there is room for
   bool away = false;       // this node has not returned to its group yet: it starts nothing
   Millis now{0};
-  size_t turn = 0;  // the functions take turns: which of them comes first
+  size_t turn = 0;  // which function comes first: they take turns
 
-  // Whether an owner that is not of this process still holds its jobs (see owners.hpp).
+  // Whether an owner of another process still holds its jobs (see owners.hpp).
   std::function<bool(const std::string& owner)> is_alive{};
-  // Folds what has been appended since: an owner that has let go says in the journal what became of its jobs.
+  // Folds the records that have been appended since. An owner that has released jobs has appended what became of them.
   std::function<void()> fold_on{};
 };
 
 struct Chosen {
   Claims claims;
-  std::vector<Claim> strays;  // what dead owners left here of jobs that are another node's by now: to be let go of
+  std::vector<Claim> strays;  // jobs of dead owners that are another node's by now; the caller releases them
 };
 
-// Takes what dead owners left, and then, of each function its share, jobs that are due and queued ones, by priority and
-// the order in which they came. Throws TableError where the index contradicts itself.
+// Chooses jobs of each function, up to its share: jobs that dead owners left, due jobs and queued jobs, by priority and
+// then in the order in which they arrived. Throws TableError if the index contradicts itself.
 Chosen choose(Fold& fold, const ClaimRequest& request, const ClaimContext& context);
 
 }  // namespace gq

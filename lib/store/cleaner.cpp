@@ -17,17 +17,17 @@
 namespace gq {
 namespace {
 
-constexpr size_t most_records = 1000;                  // and jobs that they name, judged in one visit to the index
+constexpr size_t most_records = 1000;                  // and jobs that they name; judged in one visit to the index
 constexpr size_t most_bytes = 4 << 20;                 // held in memory meanwhile
 constexpr uint64_t most_weighed = 4096 * weight_step;  // of the journal, in one visit
 constexpr size_t ids_in_record = 2000;                 // they fit into its meta data
 constexpr Millis look_interval{60'000}, least_interval{100};
-// Set aside for what is written anew, so that a full disk can be cleaned; less on a small one.
+// Reserved for rewritten segments, so that a full disk can be cleaned; a part of the disk, if it is small.
 constexpr uint64_t spare_for_cleaning = 32 << 20, spare_part = 16;
 constexpr Millis sweep_interval{24 * 3600'000};
-constexpr Millis temporary_age{3600'000};  // of a file that nobody is writing any more
+constexpr Millis temporary_age{3600'000};  // of a file that no process is writing any more
 
-// A record as it was read, and what becomes of it.
+// A record as it was read, and whether the cleaner keeps it.
 struct Item {
   Lsn lsn = 0;
   RecordHead record;
@@ -40,18 +40,19 @@ Millis changed_at(const struct stat& st) { return Millis(st.st_mtim.tv_sec * 100
 
 Millis age_of(const struct stat& st) { return now_ms() - changed_at(st); }
 
-// After the clock was set back, files have dates in the future, and would stay until then: they get the date of now.
+// After the clock was set back, files have dates in the future, and would stay until then. So they get the current
+// date.
 void correct_date(const Directory& directory, const std::string& name, Millis date, Millis now) {
   if (date > now) directory.touch(name);
 }
 
-// What was not read as records.
+// What could not be read as records.
 struct Damage {
   bool any = false;
-  bool unread = false;  // something was there
+  bool unread = false;  // there are bytes that cannot be read, not only missing ones
 };
 
-// Goes through the records of a range, some at a time.
+// Calls `visit` with the records of a range, some at a time.
 template <typename Visit>
 Damage for_each_chunk(Journal& journal, Lsn from, Lsn end, bool with_data, Visit visit) {
   Damage damage;
@@ -101,7 +102,7 @@ std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
   Range range;
   range.segments = journal.segments();
   auto& all = range.segments;
-  // What a crash left of those that another stands for.
+  // A crash may have left segments that a cleaned segment replaces.
   std::vector<Lsn> replaced;
   for (Lsn base : list_segments(journal.directory()))
     if (std::any_of(all.begin(), all.end(), [&](auto& s) { return s.cleaned && base > s.base && base < s.end; }))
@@ -126,11 +127,11 @@ std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
     correct_date(journal.directory(), segment_name(s.base), s.changed_at, now);
     s.changed_at = std::min(s.changed_at, now);
   }
-  // The last record of all tells one journal from another: it stays where it is.
+  // The last record that was folded identifies the journal, so its segment is not cleaned.
   for (size_t i = 0; i + 1 < all.size() && all[i].end <= last_record; ++i) {
     if (now < all[i].changed_at + limits.clean_after) continue;
-    // One that was cleaned before waits until there is as much news as it is large: so the work never exceeds what is
-    // written.
+    // A segment that was cleaned before waits until the journal has grown by the segment's size. So cleaning never
+    // writes more than was appended.
     bool ripe = !all[i].cleaned || all.back().end >= all[i].cleaned_at + all[i].size;
     bool garbage = ripe && all[i].size > 2 * weights[i].bytes + cleaned_header_size;
     bool memories = now >= all[i].changed_at + std::max(limits.remember, least_interval) &&
@@ -164,7 +165,7 @@ bool Cleaner::step() {
   return true;
 }
 
-// As far as there is room.
+// Reserves disk space for the next cleaning, if there is room.
 void Cleaner::set_aside() {
   const Directory& directory = m_store.journal().directory();
   struct statfs fs;
@@ -178,7 +179,8 @@ void Cleaner::set_aside() {
   else directory.remove(temporary);
 }
 
-// When a finished job ended, as far as is known: not after what says so was last written to.
+// When a finished job ended. A time in the future is replaced by the last change of the segment that has the record of
+// the end.
 Millis Cleaner::ended_at(const Job& job, const Range& range, Millis now) {
   if (job.changed_at <= now) return job.changed_at;
   for (const auto& s : range.segments)
@@ -186,7 +188,7 @@ Millis Cleaner::ended_at(const Job& job, const Range& range, Millis now) {
   return now;
 }
 
-// Says which of the jobs that came in this range need not be known any more.
+// Appends `forget` records for the jobs of this range that need not be known any more.
 void Cleaner::forget(const Range& range) {
   const Lsn end = m_store.journal().end();
   auto is_clean = [&](Lsn lsn) {
@@ -229,7 +231,7 @@ void Cleaner::forget(const Range& range) {
 
 namespace {
 
-// Decides what of a record is left.
+// Decides which parts of a record stay.
 class Judge {
  public:
   Judge(Fold& fold, const std::vector<SegmentInfo>& others, Lsn base,
@@ -243,7 +245,7 @@ class Judge {
   std::map<std::string, std::string> identities() const { return m_identities; }
 
  private:
-  // Whether more than how it ended has to be known of a job.
+  // Whether other records of a job than its end must stay.
   static bool is_told(const Job& job) { return job.state != State::finished || !job.node.empty(); }
 
   // Whether every other segment that begins before a position has been cleaned since `at`.
@@ -270,14 +272,15 @@ class Judge {
     });
   }
 
-  // As long as there is what it says was never synced.
+  // A Gap stays while the bytes that it names are still in a segment that was not cleaned.
   void judge(Item& item, const Gap& gap) {
     item.keep = gap.position == m_base && std::any_of(m_others.begin(), m_others.end(), [&](const SegmentInfo& s) {
                   return s.base < gap.position && s.end > gap.since && !s.cleaned;
                 });
   }
 
-  // While records stand before it of jobs that it names. Not of those that it found to have come again meanwhile.
+  // A `forget` record stays while earlier segments may have records of its jobs. It loses the jobs that it did not make
+  // the fold forget, since they had come again.
   void judge(Item& item, const event::Forget& forget) {
     if (is_clean_since(item.lsn, m_base)) return;
     judge_many(item, forget, [&](const std::string& id) {
@@ -299,14 +302,14 @@ class Judge {
   void judge(Item&, const event::Stream&) {}
   void judge(Item&, const event::End&) {}
 
-  // All others are about one job.
+  // All other events are about one job.
   template <typename E>
   void judge(Item& item, const E& event) {
     const bool end = is_any_of<event::Done, event::Drop, event::State, event::Keep, event::Release>(item.event);
     auto job = m_fold.get(event.id);
     if (!job || (job->first_lsn != 0 && item.lsn < job->first_lsn)) {
-      // Of a job that has been forgotten; under its ID there may be another by now. As long as its add stands
-      // somewhere, its end must, too, or it would be taken for one that has not ended.
+      // The record is of a job that has been forgotten; another job may have its ID by now. As long as a segment has
+      // the job's add, its end must stay, too: else the job would count as one that has not ended.
       auto f = end ? m_fold.forgotten(event.id) : std::nullopt;
       item.keep = f && item.lsn < f->at && !adds_are_gone(*f);
       return;
@@ -327,14 +330,14 @@ class Judge {
   void judge_add(Item& item, const event::Add& add, const Job& job) {
     const bool finished = job.state == State::finished;
     const bool first = job.first_lsn == item.lsn, newest = !finished && job.location == item.lsn;
-    // With a group, another add may have named another owner, unless the job had ended.
+    // In a group, another add of the job may have named another owner, unless the job had ended.
     item.keep = first || newest || (!add.node.empty() && (!finished || item.lsn < job.location));
     if (!item.keep) return;
-    // Of one that is not finished both: the sync of the first may have failed.
+    // An unfinished job keeps the data of its first and its newest add: the sync of the first may have failed.
     const bool needed = finished ? first && m_fold.is_owed(job) : first || newest;
     if (!needed) item.data.clear();
     if (add.asked.key.empty() || !job.key.empty()) return;
-    // Its key was another's when it came. When that one is forgotten, this one must not get it.
+    // Another job had this key when the job was added. When that job is forgotten, this job must not get the key.
     event::Add without = add;
     without.asked.key.clear();
     item.head = encode_record_head(without, item.record.data_size, item.record.data_sum);
@@ -342,7 +345,7 @@ class Judge {
 
   Fold& m_fold;
   const std::vector<SegmentInfo>& m_others;
-  const Lsn m_base;                                 // of what is being cleaned
+  const Lsn m_base;                                 // of the range that is being cleaned
   std::map<std::string, std::string> m_identities;  // by node, as far as the range has been read
 };
 
@@ -355,7 +358,7 @@ void Cleaner::rewrite(const Range& range) {
   std::vector<SegmentInfo> others;
   for (size_t i = 0; i < range.segments.size(); ++i)
     if (i < range.first || i > range.last) others.push_back(range.segments[i]);
-  std::vector<std::string> done_with;  // jobs that have been forgotten, and of which nothing is left
+  std::vector<std::string> done_with;  // forgotten jobs of which no record is left
   std::vector<Lsn> dropped_adds, dropped;
   CleanedSegment cleaned(journal, range.base(), range.segments[range.first].previous_end);
   std::map<std::string, std::string> identities;
@@ -381,7 +384,7 @@ void Cleaner::rewrite(const Range& range) {
     }
     if (!changed.empty()) durability.change(journal, changed);
   });
-  journal.sync_all();  // what is left out depends on what has been said by now: that has to be safe first
+  journal.sync_all();  // the records that made others removable must be durable first
   cleaned.finish(range.end(), cleaned_at);
   durability.remove(dropped_adds, dropped);
   if (damage.unread) {
@@ -415,7 +418,7 @@ void Cleaner::sweep(bool now) {
   Fd lock = m_store.open_clean_lock();
   struct stat st;
   if (!try_lock(lock.get(), FileLock::Mode::exclusive) || ::fstat(lock.get(), &st) != 0) return;
-  // The time of the file is that of the last sweep.
+  // The file's modification time is the time of the last sweep.
   if (!now && st.st_size > 0 && age_of(st) >= Millis(0) && age_of(st) < sweep_interval) return;
   const Directory& blobs = m_store.blobs().directory();
   for (const Directory* directory :

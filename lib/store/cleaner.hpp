@@ -1,22 +1,23 @@
-// The cleaner: gives back the disk space of what nobody needs any more.
+// The cleaner: frees the disk space of data that no job needs any more.
 //
-// A segment of the journal that is mostly garbage is written anew without it, and takes the old one's name; a small one
-// joins the cleaned one before it. What is left keeps its order and its positions, so that the journal still says the
-// same: what a fold makes of it, and what other nodes are owed, do not change. What may be left out:
+// A segment of the journal that is mostly garbage is rewritten without the garbage, and takes the old segment's name. A
+// small segment is merged into the cleaned segment before it. The remaining records keep their order and their
+// positions, so the journal still says the same: the fold of it does not change, nor do the records that other nodes
+// have yet to receive. The cleaner may leave out:
 //
-//   - every record of a job that is not known; so first a `forget` record says which jobs need not be known any more:
-//   those that have
-//     been finished for Limits::remember, whose key has expired, and of whose end every node of the group knows;
-//   - of a finished job its workload, and, unless other nodes know it, all but its first record and its end;
-//   - of claims, the jobs for which that holds; of the positions of peers all but the last; of `forget` records those
-//   whose jobs have
-//     left no trace. (How a job ended stays as long as its beginning may stand in another segment.)
+//   - every record of a job that is not known. For this, a `forget` record first says which jobs need not be known any
+//     more: those that finished at least Limits::remember ago, whose key has expired, and whose end every node of the
+//     group knows;
+//   - the workload of a finished job, and, unless other nodes know the job, all its records but the first and its end;
+//   - the IDs of such jobs in claims; all positions of a peer but the last; from `forget` records, the IDs of jobs that
+//     have left no trace. (The record of how a job ended stays as long as another segment may contain the job's first
+//     record.)
 //
-// A crash in the middle leaves the old segments, or the new one and old ones that it stands for, which nobody reads. A
-// segment with damage is moved to damaged/, and what can be read in it is used.
+// A crash in the middle leaves the old segments, or the new segment and old ones that it replaces, which are not read.
+// A segment with damage is moved to damaged/, and its readable records are used.
 //
-// The surprising fact: a job may not be forgotten while an add stands in the journal that was taken for it, because of
-// its ID or its key: without the job it would be taken for a new one (Fold::touched).
+// The surprising fact: a job must not be forgotten while the journal contains an add that was taken for this job
+// because of its ID or its key. Without the job, that add would create a new job (Fold::touched).
 #pragma once
 
 #include <condition_variable>
@@ -32,15 +33,15 @@ class Cleaner {
   explicit Cleaner(Store& store) : m_store(store) {}
   ~Cleaner();  // stop()
 
-  // Cleans one segment; false where none needs it, or another process cleans or takes a snapshot. Throws Error(storage)
-  // where there is no room for what has to be kept.
+  // Cleans one segment. Returns false if none needs it, or if another process cleans or takes a snapshot. Throws
+  // Error(storage) if there is no room for the records that have to stay.
   bool step();
 
-  // Removes what crashes left: blobs of jobs that are not there, and temporary files. Reads the names of all blobs, so
-  // it does that once a day, unless `now` is set.
+  // Removes what crashes left: blobs without a job, and temporary files. This reads the names of all blobs, so it is
+  // done once a day, unless `now` is set.
   void sweep(bool now = false);
 
-  // Does both from time to time in a thread of its own.
+  // Cleans and sweeps from time to time, in a thread of its own.
   void start();
   void stop();
 

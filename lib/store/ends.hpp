@@ -1,5 +1,5 @@
-// What a user's own program says of jobs: that they are done, in the transaction of its database that did what they
-// ask for (mirror.hpp).
+// Jobs that a user's own program has marked as done, in the same transaction of its database that did their work
+// (mirror.hpp).
 #pragma once
 
 #include <string>
@@ -10,10 +10,11 @@ namespace gq {
 class Ends {
  public:
   virtual ~Ends() = default;
-  // The jobs that are done, the first of them. Like the others, throws Error(retry) where the database does not answer.
+  // Returns the first of the jobs that are marked as done. All functions here throw Error(retry) if the database does
+  // not answer.
   virtual std::vector<std::string> ends() = 0;
   virtual bool has_ended(const std::string& id) = 0;
-  // These need not be said again.
+  // Removes the marks of these jobs.
   virtual void forget_ends(const std::vector<std::string>& ids) = 0;
 };
 

@@ -13,7 +13,7 @@ namespace {
 constexpr size_t most_records = 1000;  // looked up in one visit to the index
 constexpr uint64_t piece = 1 << 20;
 
-// The bytes of a workload, piece by piece.
+// Writes the bytes of a workload, piece by piece.
 void write_workload(const Workload& workload, uint64_t size, const std::function<void(std::string_view)>& write) {
   if (!workload.blob) return write(workload.data);
   std::string buffer;
@@ -77,11 +77,11 @@ uint64_t write_stream(Store& store, const Selection& selection, const std::funct
       std::optional<Workload> workload;
       try {
         workload = store.workload(f.add.id, job, reason, workloads);
-      } catch (const Error& e) {  // the disk has lost this one
+      } catch (const Error& e) {  // the disk cannot read this one
         reason = e.what();
       }
       if (!workload) {
-        std::optional<Job> now;  // it may have ended since
+        std::optional<Job> now;  // the job may have ended since
         store.look([&](Fold& fold) { now = fold.get(f.add.id); });
         if (!now || now->state == State::finished) continue;
         left_out("cannot read the workload of " + f.add.id + ": " + reason);
@@ -99,7 +99,8 @@ uint64_t write_stream(Store& store, const Selection& selection, const std::funct
   return count;
 }
 
-// Reads so many bytes more; false where the stream ends before the first.
+// Appends `size` bytes of the stream to `bytes`. Returns false if the stream ends before the first of them, and `bytes`
+// was empty.
 bool StreamReader::read(std::string& bytes, uint64_t size) {
   for (uint64_t left = size; left > 0;) {
     size_t old = bytes.size();
@@ -121,7 +122,7 @@ bool StreamReader::read(std::string& bytes, uint64_t size) {
   return true;
 }
 
-// What is not wanted of it is read all the same.
+// Reads the bytes and drops them: the input may be a pipe.
 void StreamReader::pass_over(uint64_t size) {
   for (uint64_t left = size; left > 0; left -= std::min(left, piece)) {
     std::string thrown_away;
@@ -130,7 +131,8 @@ void StreamReader::pass_over(uint64_t size) {
   }
 }
 
-// A record whose head is whole tells where the next one begins. So what is wrong with it does not stop those behind it.
+// A record with an undamaged head tells where the next record begins. So an error in one record does not stop the
+// reader.
 std::optional<StreamReader::Whole> StreamReader::next_record() {
   for (;;) {
     std::string head, data;
@@ -161,7 +163,7 @@ std::optional<StreamReader::Whole> StreamReader::next_record() {
   }
 }
 
-// The record that a stream begins with; false where the input ends instead.
+// Reads the record that begins a stream. Returns false if the input ends instead.
 bool StreamReader::begin() {
   std::optional<Whole> first;
   try {

@@ -19,8 +19,8 @@ namespace {
 
 constexpr uint64_t least_to_shrink = 64 << 20, usual_entry = 200, most_bloat = 4;
 
-// How often in a row all who used a sealed index may end without a word, as they do where a page of it makes the
-// library crash. It stands in index.users, and is no more than a hint.
+// How often in a row all users of a trusted index may die without leaving it. They do so if a page of the index makes
+// the library crash. The count is stored in index.users, and is only a hint.
 constexpr int most_crashes = 2;
 
 int crashes_of(int users) {
@@ -33,10 +33,10 @@ void set_crashes(int users, int count) {
   [[maybe_unused]] ssize_t n = ::pwrite(users, &digit, 1, 0);
 }
 
-// Behind that, the mark: a line.
+// Behind the count is the mark, a line.
 constexpr off_t mark_offset = 2;
 
-// Where that fails, the old one does not fit.
+// A failed write is harmless: the old mark does not match the changed file.
 void write_mark(int users, const std::string& text) {
   const std::string line = text + "\n";
   [[maybe_unused]] ssize_t n = ::pwrite(users, line.data(), line.size(), mark_offset);
@@ -62,14 +62,14 @@ Index::~Index() {
   try {
     leave();
   } catch (const std::exception&) {
-    // Then there is no seal, and the next user folds again.
+    // There is no seal then, and the next user rebuilds the index.
   }
 }
 
-// What the seal says: the fold's position, and which file it is that was sealed, so that one that was truncated,
-// overwritten or put in its place since is not believed. Who makes an archive of a store can foresee the inode that an
-// index gets which is unpacked from it, and chooses its size and when it was written; but not when it was changed,
-// which is when it was unpacked. So that has to be when it was written, too; else there is no seal.
+// The text of the seal: the fold's position, and the identity of the sealed file, so that a file that was truncated,
+// overwritten or replaced since is not trusted. Someone who makes an archive of a store can foresee the inode that the
+// unpacked index gets, and can choose its size and its time of modification. But the time of its last status change is
+// the time of unpacking. So both times must be equal; if they are not, there is no seal.
 std::optional<std::string> Index::seal_text(const FoldPosition& p) const {
   struct stat st;
   if (!m_directory.look_at(index_name, st) || st.st_mtim.tv_sec != st.st_ctim.tv_sec ||
@@ -86,7 +86,7 @@ bool Index::is_sealed(Fd fd) const {
   auto number = [&](size_t i) { return parse_count(parts[i]).value_or(0); };
   if (parts.size() != 7) return false;
   FoldPosition p{number(0), number(1), 0};
-  // The sum is that of the record in the journal: a power cut may have taken it and others come to its place.
+  // The sum is read from the journal: a power cut may have taken the record, and other records may have replaced it.
   if (p.last != 0) {
     EventReader reader(m_journal, p.last);
     if (!reader.read_record_at(p.last, false)) return false;
@@ -95,9 +95,9 @@ bool Index::is_sealed(Fd fd) const {
   return seal == seal_text(p);
 }
 
-// What the mark says between two visits. Empty where nothing is to be believed, and so while one changes the index:
-// what the library has left of it then is not always what its log puts right. When the file was made is what no archive
-// can bring with it.
+// The text of the mark between two visits. It is empty if the file cannot be identified. While a visit changes the
+// index the mark is empty, too: the library's log cannot always repair what an interrupted visit leaves. An archive
+// cannot bring the file's creation time with it.
 std::string Index::mark() const {
   struct stat st;
   const std::string made = m_directory.made_at(index_name);
@@ -107,7 +107,7 @@ std::string Index::mark() const {
          std::to_string(st.st_mtim.tv_nsec);
 }
 
-// Of an index that nobody sealed: somebody may have put another journal in place meanwhile.
+// An index without a seal may belong to another journal: a user may have replaced the journal.
 void Index::check_journal(const Fold& fold) {
   if (std::exchange(m_proven, true)) return;
   const FoldPosition& p = fold.position();
@@ -117,8 +117,8 @@ void Index::check_journal(const Fold& fold) {
     throw TableError("it is of another journal");
 }
 
-// Called with m_mutex and index.lock held: whether this process is alone, what it then finds, and its place among the
-// users are one step, for which others wait.
+// Called with m_mutex and index.lock held. Three things are one step, for which other processes wait: to find out
+// whether this process is the only user, to check the index if it is, and to become a user.
 void Index::join() {
   if (m_users) return;
   Fd users = m_directory.open(index_users_name, O_RDWR | O_CREAT);
@@ -144,7 +144,7 @@ void Index::join() {
 void remove_index(const Directory& store) {
   store.remove(index_seal_name);
   store.remove(index_name);
-  store.remove(index_log_name);  // a stale one makes the next table unopenable
+  store.remove(index_log_name);  // with a stale log, the next table cannot be opened
 }
 
 void Index::discard() {
@@ -160,7 +160,8 @@ size_t Index::records_with_room(uint64_t bytes, size_t most) const {
 
 size_t Index::jobs_with_room(size_t most) const { return records_with_room(most * usual_record, most); }
 
-// How many records may be folded in one transaction. What is set aside for cleaning is of more use here.
+// How many records may be folded in one transaction. If there is no room, the space that is reserved for cleaning is
+// used here.
 size_t Index::records_with_room(const Fold& fold) const {
   const Lsn end = m_journal.end(), folded = fold.position().end;
   if (end <= folded) return fold_chunk;
@@ -183,7 +184,7 @@ void Index::remove_seal() {
   if (m_seal_removed) return;
   if (m_directory.remove(index_seal_name)) m_sync_owed = true;
   else if (errno != ENOENT) throw_errno(Exit::storage, "remove " + m_directory.path_of(index_seal_name));
-  LongWorkInHold seal;  // nothing may change before the seal is gone, power cuts included; once a process
+  LongWorkInHold seal;  // the removal must be durable before the index changes; once a process
   if (m_sync_owed) m_directory.sync();
   m_sync_owed = false;
   m_seal_removed = true;
@@ -224,7 +225,7 @@ void Index::visit(const std::function<void(Fold&)>& body) {
             body_done = true;
           }
         } catch (const Error&) {
-          // What has been folded is right whatever the body ran into.
+          // The folded records are right, also if the body failed.
           finish(fold);
           throw;
         }
@@ -247,9 +248,9 @@ void Index::visit(const std::function<void(Fold&)>& body) {
       }
     }
     if (!trouble.empty()) log(Level::warning, "the index is unusable (" + trouble + "); making it anew");
-    if (body_done) break;  // what it did stands in the journal, whatever became of the index
+    if (body_done) break;  // its changes are in the journal, also if the index failed
     guard.unlock();
-    ::usleep(200);  // flock is unfair: let others have it
+    ::usleep(200);  // flock is unfair: let other processes get the lock
     guard.lock();
   }
   m_said_unusable = false;
@@ -261,7 +262,7 @@ void Index::leave() {
 }
 
 void Index::leave_for_good() {
-  m_mutex.lock();  // for ever
+  m_mutex.lock();  // permanently
   give_up_place();
 }
 
@@ -284,8 +285,8 @@ void Index::give_up_place() {
   }
   Fd fd = m_directory.open(index_name, O_RDWR);
   ::futimens(fd.get(), nullptr);
-  write_mark(users.get(), mark());  // which stays where there is no room for the seal
-  // What is sealed must still be there after a power cut, the journal that it was made from included.
+  write_mark(users.get(), mark());  // this mark stays if there is no room for the seal
+  // The seal must hold after a power cut. So the index, and the journal from which it was made, must be durable first.
   m_journal.durability().sync_files(m_journal);
   if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_directory.path_of(index_name));
   if (auto text = seal_text(position)) m_directory.publish(index_seal_name, *text, true);
@@ -305,7 +306,7 @@ void Index::shrink() {
       bool bloated = table.file_size() > most_bloat * usual_entry * table.count();
       table.close();
       if (!bloated) return;
-    } catch (const TableError&) {  // the next visit finds that, too
+    } catch (const TableError&) {  // the next visit finds the error, too
       return;
     }
     discard();

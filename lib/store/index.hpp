@@ -1,19 +1,20 @@
-// The index of a store: a table that is kept equal to the fold of the journal, shared by all processes that claim or
-// look. It is derived and disposable.
+// The index of a store: a table that is kept equal to the fold of the journal. All processes that claim or list jobs
+// share it. It is derived from the journal and can be rebuilt at any time.
 //
-// Trust: users hold a shared lock on index.users. Who gets it exclusively is alone; he believes the file only where
-// index.seal describes it, and else removes it, and it is folded again from the journal. The last user to leave syncs
-// the index and seals it; the first to change it removes the seal. So after a crash of users that have changed it, or a
-// power cut, there is no seal; those that only read leave it as it was. (Tokyo Cabinet's own mark of a clean close is
-// never synced and cannot be believed.)
+// Trust: each user of the index holds a shared lock on index.users. A process that gets the exclusive lock is the only
+// user. It trusts the index only if index.seal describes it; else it removes the index, which is then rebuilt from the
+// journal. The last user that leaves syncs the index and seals it. The first user that changes the index removes the
+// seal. So there is no seal after a crash or a power cut if users had changed the index. Users that only read leave the
+// seal in place. (Tokyo Cabinet's own mark of a clean close is never synced and cannot be trusted.)
 //
-// Without a seal the index is also believed where no power cut can have taken anything of it: index.users has a mark of
-// the machine's start, the mount, the file, and how the last visit left that. While a visit changes it there is none.
-// (The machine's start is not enough: a file system may lose what was not synced and be mounted again.)
+// Without a seal, the index is also trusted if no power cut can have lost a part of it. For this, index.users has a
+// mark, which names the machine's start, the mount, the file, and the state in which the last visit left the file.
+// There is no mark while a visit changes the index. (The machine's start is not enough: a file system may lose unsynced
+// data and be mounted again.)
 //
-// A visit opens the table under index.lock, folds in chunks of fold_chunk records, lets go of the lock between them,
-// does its own work in a last step, and closes. No fdatasync and no waiting happens in there, and writers that only add
-// never come here.
+// A visit opens the table under index.lock, folds in chunks of fold_chunk records, releases the lock between the
+// chunks, does its own work in a last step, and closes the table. A visit syncs nothing, except when it removes the
+// seal, and does not wait under the lock. Writers that only add jobs under new IDs do not visit the index.
 #pragma once
 
 #include <functional>
@@ -32,7 +33,7 @@ class TokyoTable;
 // Records folded in one transaction: 0.1 s and 7 MB at most, as measured.
 inline constexpr size_t fold_chunk = 10000;
 
-// Removes the index of a store that nobody has open.
+// Removes the index of a store that no process has open.
 void remove_index(const Directory& store);
 
 class Index {
@@ -41,25 +42,26 @@ class Index {
   ~Index();  // leave(), quietly
   Index(const Index&) = delete;
 
-  // Brings the index up to date and calls `body` with it, under the lock. Throws Error(storage) when the disk is full;
-  // the index stays then, and is behind the journal.
+  // Brings the index up to date and calls `body` with it, under the lock. Throws Error(storage) if the disk is full;
+  // the index then stays, and is behind the journal.
   void visit(const std::function<void(Fold&)>& body) EXCLUDES(m_mutex);
 
-  // In a body: folds what has come to the journal. Throws Error(storage) if that is not all before `end`: then a
-  // segment from elsewhere says that the journal goes on behind that, and what is appended is never read.
+  // For a body: folds the new records of the journal. Throws Error(storage) if these do not reach up to `end`: a
+  // segment from elsewhere then says that the journal goes on behind its end, and records that are appended are never
+  // read.
   void fold_on(Fold& fold, Lsn end = 0) NO_THREAD_SAFETY_ANALYSIS;  // visit() holds m_mutex around the body
 
-  // How many jobs may change in one transaction, up to so many, with the room that the disk has.
+  // Returns how many jobs may change in one transaction, `most` or fewer, with the room that the disk has.
   size_t jobs_with_room(size_t most) const;
 
-  // Makes the index anew where it is many times as large as what is in it: Tokyo Cabinet does not give back what was
-  // removed.
+  // Rebuilds the index if the file is many times as large as its content: Tokyo Cabinet does not free the space of
+  // removed entries.
   void shrink() EXCLUDES(m_mutex);
 
-  // Gives up the place among the users; the last one seals the index.
+  // Stops using the index; the last user seals it.
   void leave() EXCLUDES(m_mutex);
 
-  // The same for a process that a signal is about to end: other threads do not get in again.
+  // The same for a process that a signal is about to end: its other threads cannot visit the index any more.
   void leave_for_good() EXCLUDES(m_mutex) NO_THREAD_SAFETY_ANALYSIS;  // keeps m_mutex
 
  private:
@@ -81,11 +83,11 @@ class Index {
   Fd m_lock;
   Fd m_users GUARDED_BY(m_mutex);
   const std::string m_mount;
-  bool m_proven GUARDED_BY(m_mutex) = false;  // that it is of this journal
+  bool m_proven GUARDED_BY(m_mutex) = false;  // that the index belongs to this journal
   bool m_seal_removed GUARDED_BY(m_mutex) = false;
-  bool m_said_unusable GUARDED_BY(m_mutex) = false;  // since it was last used
+  bool m_said_unusable GUARDED_BY(m_mutex) = false;  // since the last visit that succeeded
   bool m_sync_owed GUARDED_BY(m_mutex) = false;
-  size_t m_chunk GUARDED_BY(m_mutex) = fold_chunk;  // fewer after there was no room for so many
+  size_t m_chunk GUARDED_BY(m_mutex) = fold_chunk;  // reduced after the disk was full
   std::unique_ptr<EventReader> m_reader GUARDED_BY(m_mutex);
 };
 

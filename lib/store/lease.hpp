@@ -1,9 +1,10 @@
-// The lease of the process that serves a node: what it says in returned.lock while the node runs its jobs, good for as
-// long as a gap may last. So a process that wakes later than it should starts nothing on the strength of what was true
-// before.
+// The lease of the process that serves a node: what the process writes to returned.lock while the node runs its jobs.
+// It is valid for as long as a gap may last. So a process that wakes later than it should does not start jobs because
+// of what was true before.
 //
-// A gap is that the process was silent for over half of --takeover, by the clock that goes on while the machine sleeps,
-// or by the wall clock, which goes on while its machine is no more than a file. A false alarm costs one question. Pure.
+// There is a gap if the process was silent for more than half of --takeover, by the clock that continues while the
+// machine sleeps, or by the wall clock, which continues while a virtual machine is stored in a file. A false alarm
+// costs one question. Pure.
 #pragma once
 
 #include <optional>
@@ -14,13 +15,13 @@
 
 namespace gq {
 
-// How long the serving process may be silent where a node is gone after `takeover`.
+// How long the serving process may be silent if other nodes take over its jobs after `takeover`.
 inline Millis longest_gap(Millis takeover) { return takeover / 2; }
 
-// Whether more than `longest` went by.
+// Whether more than `longest` has passed by either clock.
 bool is_gap(const Times& last, const Times& now, Millis longest);
 
-// What the serving process says in returned.lock: "BOOT WALL LONGEST TEXT", two times and a duration in milliseconds.
+// What the serving process writes to returned.lock: "BOOT WALL LONGEST TEXT", two times and a duration in milliseconds.
 struct Beat {
   Times at;
   Millis longest{0};

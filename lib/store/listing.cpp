@@ -7,9 +7,9 @@
 namespace gq {
 namespace {
 
-constexpr size_t most_named = 20'000;  // before those that have ended are left out
+constexpr size_t most_named = 20'000;  // before jobs that have ended are removed from the set
 
-// LSNs that mostly grow, in two or three bytes each.
+// A list of LSNs, which mostly grow: two or three bytes each.
 class Lsns {
  public:
   void add(Lsn lsn) {
@@ -43,8 +43,8 @@ class Lsns {
   Lsn m_last = 0;
 };
 
-// The orders of the index (fold.hpp) in which jobs of a state stand; claimed jobs that have not been started are shown
-// as queued. With a serial key it is h, the one of them that does not wait, or l, all of them.
+// The orders of the index (fold.hpp) that contain the jobs of a state. Claimed jobs that have not been started are
+// shown as queued. Jobs with a serial key are in h, if they are the one that does not wait, and all of them are in l.
 std::string orders_of(const std::string& state) {
   if (state == "queued") return "cqh";
   if (state == "running") return "ch";
@@ -58,7 +58,7 @@ std::string orders_of(const std::string& state) {
   return "cqdlnoxy";
 }
 
-// Where a job in that state stands without a serial key.
+// The order that contains a job in this state, if it has no serial key.
 char order_of(State state) {
   switch (state) {
     case State::queued:
@@ -92,7 +92,7 @@ bool stands_among_serial(const Job& job) {
           job.state == State::running || job.state == State::waiting);
 }
 
-// The jobs that the journal names from some position on.
+// The jobs that the records of the journal name from some position on.
 class Named {
  public:
   Named(Journal& journal, Lsn from) : m_reader(journal, from) {}
@@ -114,7 +114,7 @@ class Named {
   bool has(const std::string& id) const { return m_ids.count(id) > 0; }
   const std::set<std::string>& ids() const { return m_ids; }
 
-  // What has ended is not listed any more.
+  // Removes jobs that are finished, since they are not listed.
   void leave_out_ended(Fold& fold) {
     if (m_ids.size() < m_next) return;
     std::erase_if(m_ids, [&](const std::string& id) {
@@ -146,7 +146,7 @@ void list_jobs(Store& store, const Listed& what, const std::function<bool(Claim&
   for (char order : orders) {
     std::string cursor;
     for (bool last = false; !last;) {
-      named.read_on(store.journal().end());  // so that little of it is left for the visit
+      named.read_on(store.journal().end());  // keeps the visit short
       store.look([&](Fold& fold) {
         jobs.clear();
         std::vector<std::string> ids;
@@ -166,7 +166,7 @@ void list_jobs(Store& store, const Listed& what, const std::function<bool(Claim&
       }
     }
   }
-  // Those that were named, by the LSN that they are known by.
+  // The jobs that were named, by Job::first_lsn, which identifies them in `shown`.
   std::vector<std::pair<Lsn, std::string>> left;
   for (auto id = named.ids().begin(); id != named.ids().end();) {
     auto page = id;

@@ -18,8 +18,8 @@ inline constexpr const char* mirror_name = "mirror";      // mirror.hpp
 inline constexpr const char* mirror_users_name = "mirror.users";
 inline constexpr const char* replicate_lock_name = "replicate.lock";  // held by the process that serves the node
 inline constexpr const char* returned_name = "returned.lock";         // its lease (lease.hpp)
-// In it, a file for each node of the group, which is touched whenever that answers; and NODE.debts: what it is still
-// to be told, as the process that serves this node says; see debts_of() in debts.hpp.
+// A directory with a file for each node of the group, which is touched each time the node answers; and NODE.debts: what
+// the node has not received yet, written by the process that serves this node; see debts_of() in debts.hpp.
 inline constexpr const char* peers_name = "peers";
 inline constexpr const char* debts_suffix = ".debts";
 

@@ -1,12 +1,13 @@
-// Owners: who holds a job. Each process that runs jobs has a file owners/<ULID>.0 for what it has claimed, and one
-// owners/<ULID>.<n> for each command that it has started and not recorded the end of. An owner lives as long as a flock
-// is held on its file.
+// Owners: which process holds a job. Each process that runs jobs has a file owners/<ULID>.0 for the jobs that it has
+// claimed, and a file owners/<ULID>.<n> for each command that it has started and whose end it has not recorded. An
+// owner lives as long as a process holds a flock on its file.
 //
-// A command inherits a descriptor of its own file, so that its jobs stay held until it has ended, also when its worker
-// was killed. The surprising fact: whatever the command leaves behind inherits that too. So the lock belongs to one
-// command and never to the next: a file is used again only where nobody else has it open any more. And the lock alone
-// holds nothing once the worker is dead and the command, which the file names, has ended with all of its process group.
-// Nor does its absence free anything while the worker lives: a command can unlock the descriptor, for its worker, too.
+// A command inherits a descriptor of its own file. So its jobs stay held until the command has ended, even if its
+// worker was killed. The surprising fact: each process that the command leaves behind inherits the descriptor, too. So
+// the lock belongs to one command and never to the next: a file is used again only if no other process has it open any
+// more. And if the worker is dead, and the command, which the file names, has ended with its whole process group, the
+// lock alone holds nothing. Nor does a missing lock free anything while the worker lives: a command can unlock the
+// descriptor, and thereby unlocks it for its worker, too.
 #pragma once
 
 #include <sys/types.h>
@@ -21,54 +22,53 @@
 
 namespace gq {
 
-// What an owner's file says: a line "pid N since N", a line each for boot, space and host, and in <ULID>.0 "runs
-// FUNCTION..." where the process does not run all. Lines that are not known are skipped.
+// The content of an owner's file: a line "pid N since N", a line each for boot, space and host, and in <ULID>.0 "runs
+// FUNCTION..." if the process does not run all functions. Unknown lines are skipped.
 struct OwnerInfo {
-  pid_t pid = 0;  // of the command, or in <ULID>.0 of the process; 0: none yet
-  int64_t since =
-      0;  // it was started at that time or before, in milliseconds since the machine's start (CLOCK_BOOTTIME)
-  std::string boot;   // which start of the machine
-  std::string space;  // the namespaces in which these numbers count
+  pid_t pid = 0;      // of the command, or in <ULID>.0 of the process; 0: none yet
+  int64_t since = 0;  // started at this time or before, in milliseconds since the machine's start (CLOCK_BOOTTIME)
+  std::string boot;   // the boot ID of the machine
+  std::string space;  // the namespaces in which these numbers are valid
   std::string host;
   std::optional<std::vector<std::string>> runs;  // functions; nullopt: all
 };
 
-// What the kernel says of a process and of the process group with its number.
+// What the kernel says about a process, and about the process group with its number.
 struct ProcessInfo {
   bool exists = false;
-  bool ended = false;      // it only waits to be reaped
-  int64_t started = 0;     // as `since`, or somewhat before; 0: not known
-  bool has_group = false;  // somebody in that group has not ended
+  bool ended = false;      // it is a zombie, not reaped yet
+  int64_t started = 0;     // as `since`, or somewhat earlier; 0: unknown
+  bool has_group = false;  // a process of that group has not ended
 };
 
-// Whether an owner still holds its jobs. `locked`: somebody has the lock of its file, `worker`: somebody has that of
-// its process; `here` is what this process would write into a file.
+// Whether an owner still holds its jobs. `locked`: a process has the lock of the owner's file. `worker`: a process has
+// the lock of the file of the owner's worker. `here` is what this process would write into a file.
 bool is_held(bool locked, bool worker, const OwnerInfo& file, const OwnerInfo& here, const ProcessInfo& command);
 
-// What stands in a file; empty members where it does not say.
+// Parses the content of an owner's file. Members that the file does not name stay empty.
 OwnerInfo parse_owner(const std::string& text);
 
-// The name and the lock of what has been started, or is about to be. Without a name it is none.
+// The name and the lock of a command that has been started, or is about to be. Without a name it is no owner.
 struct Owner {
   std::string name;
-  Fd lock;  // by a description that cannot write: a command inherits it, and may run as another user
+  Fd lock;  // opened read-only: a command inherits it, and may run as another user
 };
 
 class Owners {
  public:
-  // Makes and locks the file of a process that runs these functions (none: all), and as many for commands. Sweeps files
-  // of dead owners.
+  // Creates and locks the file of a process that runs these functions (none: all), and `commands` files for its
+  // commands. Removes the files of dead owners.
   Owners(const Directory& directory, size_t commands, const std::vector<std::string>& functions = {});
-  ~Owners();  // removes its files, but for those that take() has given and let_go() has not got back
+  ~Owners();  // removes its files, except those from take() that let_go() has not got back
 
   // The owner name of the process.
   const std::string& name() const { return m_process.name; }
 
-  // An owner for what is started next. Throws Error(storage).
+  // Returns an owner for the command that is started next. Throws Error(storage).
   Owner take();
-  // Says which command has inherited the lock, 0 for none yet; false where that cannot be written.
+  // Writes into the file which command has inherited the lock, 0: none yet. Returns false if that fails.
   bool started(const Owner& owner, pid_t pid);
-  // Once the end of everything that it held stands in the journal.
+  // Takes the owner back. Call it when the end of everything that the owner held is in the journal.
   void let_go(Owner owner);
 
  private:
@@ -84,23 +84,24 @@ class Owners {
 // Removes the files of dead owners.
 void sweep_owners(const Directory& directory);
 
-// Whether this owner holds its jobs, see is_held(). An end that its process recorded before stands in the journal by
-// now: to find out what a dead owner has left, look at the journal after this.
+// Whether this owner holds its jobs, see is_held(). If it does not, every end that its process recorded is in the
+// journal by now: to find out what a dead owner left, read the journal after this call.
 bool owner_alive(const Directory& directory, const std::string& owner);
 
-// Who that is; nullopt for a dead owner.
+// The processes behind an owner.
 struct Holder {
-  pid_t pid = 0;     // of the command; 0 where none has been started, or that is not known
-  pid_t worker = 0;  // of its worker, likewise; 0 where that is dead, too
+  pid_t pid = 0;     // of the command; 0 if none has been started, or if it is unknown
+  pid_t worker = 0;  // of its worker; 0 if that is dead or unknown
   std::string host;
 };
+// Returns nullopt for a dead owner.
 std::optional<Holder> holder_of(const Directory& directory, const std::string& owner);
 
 // The functions that living processes run commands for.
 struct RunHere {
-  bool any = false;  // whether there is one
+  bool any = false;  // whether there is such a process
   bool all = false;
-  std::set<std::string> functions;  // where not all
+  std::set<std::string> functions;  // if not all
   bool has(const std::string& function) const { return all || functions.count(function); }
 };
 RunHere running_here(const Directory& directory);

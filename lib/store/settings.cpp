@@ -17,7 +17,7 @@ namespace {
 constexpr int store_format = 1;
 constexpr size_t max_members = 64;
 
-// Whether nothing is in there but what a process that died while creating the store left, and the file system's own.
+// Whether the directory is empty, apart from files of a process that died while it created the store, and lost+found.
 bool is_empty(const Directory& directory) {
   const auto names = directory.names();
   return std::all_of(names.begin(), names.end(),
@@ -93,7 +93,8 @@ Settings open_settings(const Directory& directory, bool create) {
   };
   if (!directory.has(settings_name)) {
     if (!create) throw refuse("it holds no gq.json");
-    // Nor may it hold anything else: it would be another's, or a store that has lost what its checksums depend on.
+    // The directory must be empty: else it belongs to something else, or is a store that has lost the file on which its
+    // checksums depend.
     if (!is_empty(directory) && !directory.has(settings_name)) throw refuse("it is not empty, and holds no gq.json");
     directory.sync_parent();
     Settings fresh;

@@ -26,7 +26,7 @@ constexpr size_t most_names = 2000;  // looked up in one visit to the index
 constexpr size_t piece = 1 << 20;
 constexpr size_t longest_line = 4096;  // of a manifest
 constexpr int most_tries = 10;
-// Some millions of files.
+// Enough for some millions of files.
 constexpr uint64_t max_manifest = 512 << 20;
 
 struct Sum {
@@ -45,7 +45,7 @@ std::vector<std::string> sorted_names(const Directory& directory) {
 // The last step of a file's path in a store.
 std::string leaf_of(const std::string& name) { return name.substr(name.rfind('/') + 1); }
 
-// A store, or what is like one: finds the directories that its files are in. The last one stays open.
+// A directory tree like that of a store. Finds the directories of files in it, and keeps the last one open.
 class Tree {
  public:
   explicit Tree(Directory root, Exit code = Exit::storage) : m_root(std::move(root)), m_code(code), m_last(m_root) {}
@@ -66,14 +66,14 @@ class Tree {
   Directory m_last;
 };
 
-// The reason of an error alone.
+// Only the reason of an error.
 std::string reason_of(const Error& e) {
   const std::string text = e.what();
   const size_t at = text.rfind(": ");
   return at == std::string::npos ? text : text.substr(at + 2);
 }
 
-// All of a file system's files, so that not each of thousands has to be synced.
+// Syncs all files of the file system, instead of thousands one by one.
 void sync_files(const Directory& directory) {
   if (::syncfs(directory.fd()) != 0) throw_errno(Exit::storage, "sync " + printable(directory.path()));
 }
@@ -109,7 +109,7 @@ std::optional<uint64_t> parse_hex(const std::string& text) {
   return std::stoull(text, nullptr, 16);
 }
 
-// A file that a snapshot may have: whoever wrote its manifest, nothing else is opened.
+// Whether a snapshot may have this file. No other file is opened, whatever a manifest names.
 bool is_snapshot_file(const std::string& name) {
   constexpr std::string_view journal = "journal/", blobs = "blobs/";
   if (name == settings_name) return true;
@@ -155,7 +155,8 @@ bool parse_manifest(const std::string& text, Snapshot& s, std::string& why) {
   return is_ulid(s.store);
 }
 
-// A snapshot that is in this directory, or is it; nullopt with the reason where it is none.
+// Reads the snapshot of that name in this directory, or, if the name is empty, the snapshot that the directory is.
+// Returns nullopt and sets `why` if it is not a snapshot.
 std::optional<Snapshot> read_snapshot(const Directory& directory, const std::string& name, std::string& why) {
   Snapshot s;
   s.path = name.empty() ? directory.path() : directory.path_of(name);
@@ -191,7 +192,7 @@ bool is_snapshot_name(const std::string& name) {
   return true;
 }
 
-// Whether a directory holds nothing but what is in a snapshot, also one that is not finished.
+// Whether a directory has only files that a snapshot has, finished or not.
 bool is_of_snapshot(const Directory& directory, const std::string& path = "") {
   for (const auto& name : directory.names()) {
     const std::string whole = path + name;
@@ -208,14 +209,14 @@ bool is_of_snapshot(const Directory& directory, const std::string& path = "") {
   return true;
 }
 
-// A directory under a temporary name, and the lock that tells that somebody is at work on it. One that has been removed
-// before the lock was there, as what nobody is at work on, is made again.
+// A directory under a temporary name, and the lock that says that a process is working on it. If another process takes
+// it for abandoned and removes it before we have the lock, it is created again.
 struct TemporaryDirectory {
   explicit TemporaryDirectory(const Directory& in) : parent(in), inside(make(in, name)) {}
   ~TemporaryDirectory() {
     try {
       if (!name.empty()) parent.remove_tree(name);
-    } catch (const Error&) {  // then prune does
+    } catch (const Error&) {  // prune_snapshots() removes it later
     }
   }
   const Directory parent;
@@ -247,7 +248,7 @@ class Maker {
     if (m_before) m_old.emplace(m_before->directory());
   }
 
-  // A file that does not change any more. Its sum, where it is not known, is found out later.
+  // Puts in a file that does not change any more. If its sum is not known, finish() computes it.
   void place(const std::string& name, uint64_t size, std::optional<uint64_t> sum) {
     const Directory &from = m_store.of(name), &to = m_target.of(name);
     const std::string leaf = leaf_of(name);
@@ -263,7 +264,7 @@ class Maker {
       if (!same || !m_old->of(name).link(leaf, to, leaf)) {
         uint64_t copied = copy_file(fd.get(), name, to, size, true);
         if (sum && copied != *sum) {
-          // Better the other jobs than none.
+          // A snapshot of the other jobs is better than none.
           log(Level::warning, from.path_of(leaf) + ": its checksum is wrong; it is not in the snapshot");
           m_snapshot.damaged = true;
           to.remove(leaf);
@@ -281,7 +282,7 @@ class Maker {
     done(name, size, copy_file(fd.get(), name, m_target.of(name), size, false));
   }
 
-  // Finds out the sums that are not known; those of what the snapshot before has too are.
+  // Computes the sums that are not known yet, unless the snapshot before has the same file.
   void finish() {
     for (const auto& [name, size] : m_unknown) {
       Fd fd = m_target.of(name).open(leaf_of(name), O_RDONLY);
@@ -304,7 +305,7 @@ class Maker {
   bool look_at_old(const std::string& name, struct stat& st) {
     try {
       return m_old->of(name).look_at(leaf_of(name), st);
-    } catch (const Error&) {  // it has lost the directory
+    } catch (const Error&) {  // the snapshot before has lost the directory
       return false;
     }
   }
@@ -325,7 +326,7 @@ class Maker {
 
 std::string blob_name(const std::string& id) { return "blobs/" + blob_part(id) + "/" + id; }
 
-// Says which jobs need a workload that is not there.
+// Warns about each job whose workload is missing.
 void tell_missing(Store& store, Snapshot& snapshot) {
   list_jobs(store, {}, [&](const Claim& c) {
     const std::string blob = c.job.first_lsn < snapshot.position ? blob_of(c.id, c.job) : "";
@@ -355,7 +356,7 @@ Snapshot create_snapshot(Store& store, const std::string& directory, const ShowP
   TemporaryDirectory temporary(collection);
   temporary.inside.make_below(journal_name);
   const Directory blobs = temporary.inside.make_below(blobs_name);
-  // What another user could still change is not made part of this one.
+  // Do not link files that another user could still change.
   const bool links = !before.empty() && before.back().directory().belongs_to(::geteuid());
   Maker maker(store.directory(), temporary.inside, links ? &before.back() : nullptr, snapshot, progress);
   Fd lock = store.open_clean_lock();
@@ -379,7 +380,7 @@ Snapshot create_snapshot(Store& store, const std::string& directory, const ShowP
       if (i + 1 < segments.size() || s.cleaned) maker.place(name, s.size, {});
       else maker.copy(name, s.end - s.base);
     }
-    // Blobs that are there now; those that the journal does not know yet are of later jobs.
+    // The blobs that are there now. A blob that the index does not know yet belongs to a later job.
     std::vector<std::string> names;
     auto place = [&] {
       std::vector<std::pair<std::string, SnapshotFile>> known;
@@ -457,7 +458,7 @@ std::vector<Snapshot> list_snapshots(const Directory& directory,
       bad(directory.path_of(name) + "/" + manifest_name, why);
       continue;
     }
-    // Not by position: a store that was restored goes on from an older one.
+    // Do not sort by position: a restored store continues from an older one.
     auto at = std::upper_bound(all.begin(), all.end(), *s, [](const Snapshot& a, const Snapshot& b) {
       return std::pair(a.created_at, a.position) < std::pair(b.created_at, b.position);
     });
@@ -503,7 +504,7 @@ bool verify_snapshot(const Snapshot& listed,
 
 namespace {
 
-// All of a snapshot but its end: the store that it makes.
+// Copies a snapshot to a store, which is complete when its gq.json is written.
 Group copy_snapshot(const Snapshot& snapshot, const Directory& target, const ShowProgress& progress) {
   const Directory journal = target.make_below(journal_name), blobs = target.make_below(blobs_name);
   Tree source(snapshot.directory(), Exit::bad_data);
@@ -546,7 +547,7 @@ Group restore_snapshot(const Snapshot& snapshot, const std::string& directory, c
   Fd lock = target.open(restoring_name, O_RDWR | O_CREAT);
   if (!try_lock(lock.get(), FileLock::Mode::exclusive) || !target.is(lock.get(), restoring_name))
     throw Error(Exit::retry, "cannot restore to " + printable(directory) + ": another process does");
-  if (!is_free()) {  // another one has restored to it since the first look
+  if (!is_free()) {  // another process has restored to it since the first look
     target.remove(restoring_name);
     throw refusal();
   }
@@ -564,7 +565,7 @@ Group restore_snapshot(const Snapshot& snapshot, const std::string& directory, c
         clear();  // a bad file may have taken much room
         target.remove(restoring_name);
       }
-    } catch (const Error&) {  // then the next restore does
+    } catch (const Error&) {  // the next restore clears it
     }
     throw;
   }
@@ -582,7 +583,7 @@ std::vector<std::string> prune_snapshots(
     const char* format;
   };
   auto choose = [&](bool damaged) {
-    // Each name stands for a time of its own, so that with it the last ones are kept.
+    // Each name is a different period, so the rule without a format keeps the last snapshots.
     for (const Rule& rule :
          {Rule{retention.last, nullptr}, Rule{retention.hourly, "%Y%m%d%H"}, Rule{retention.daily, "%Y%m%d"},
           Rule{retention.weekly, "%G%V"}, Rule{retention.monthly, "%Y%m"}, Rule{retention.yearly, "%Y"}}) {
@@ -610,7 +611,7 @@ std::vector<std::string> prune_snapshots(
     std::optional<Directory> lock;
     try {
       lock = collection.below_of_any(name, Exit::storage);
-    } catch (const Error&) {  // a link, or what another user keeps to himself
+    } catch (const Error&) {  // a link, or another user's private directory
       return;
     }
     try {

@@ -17,19 +17,20 @@ namespace gq {
 namespace {
 
 constexpr size_t most_removed = 100;    // blobs at a time: each has a descriptor
-constexpr Millis return_interval{500};  // how often to look whether this node has returned to its group
+constexpr Millis return_interval{500};  // how often to check whether this node has returned to its group
 
 constexpr const char* damaged_record = "its record is damaged";
 
-// Why this is not the record with which a job came; empty where it is.
+// Why this is not the record that added a job; empty if it is.
 std::string fault_of(const std::string& id, const Job& job, const Event& event, std::string_view data) {
   if (id_of(event) != id) return damaged_record;
   if (data.size() != job.size || sum64(data) != job.sum) return "its checksum is wrong";
   return {};
 }
 
-// Reads the first record of a job; where that one is damaged, or its sync failed, the newest copy. Not the other way:
-// who has seen a job can queue another workload with its ID, size and sum. Whether one of them is whole.
+// Reads the first record of a job, or, if that is damaged or its sync failed, the newest copy. The first comes first:
+// someone who has seen a job can queue another workload with its ID, size and sum. Returns whether one of them is
+// whole.
 bool first_whole(const Job& job, const std::function<bool(Lsn)>& is_whole) {
   return is_whole(job.first_lsn) || is_whole(job.location);
 }
@@ -97,7 +98,7 @@ Store::Store(Directory directory, Settings settings, std::shared_ptr<Durability>
       m_index(m_directory, m_journal, m_settings.group.self),
       m_reader(m_journal, 0) {}
 
-// Writes a large workload. An answer means that the job ends here.
+// Writes a large workload. If it returns an answer, the job is not queued.
 std::optional<Answer> Store::put_blob(const NewJob& job, std::vector<Fd>& holds) {
   const std::string& id = job.add.id;
   for (;;) {
@@ -106,7 +107,7 @@ std::optional<Answer> Store::put_blob(const NewJob& job, std::vector<Fd>& holds)
       holds.push_back(std::move(*held));
       return std::nullopt;
     }
-    // Another blob has this ID. Where no living job refers to it, it is what a crash left before anybody was told.
+    // There is another blob with this ID. If no job refers to it, a crash left it before any client had an answer.
     remove_unknown_blob(id);
     if (!m_blobs.open(id)) continue;
     bool known = false;
@@ -188,8 +189,8 @@ std::vector<std::optional<Answer>> Store::resolve(std::vector<NewJob>& jobs) {
   return answers;
 }
 
-// Appends while nobody can remove what they refer to. Those for which that has gone are left out of the lists, and
-// answered.
+// Appends these jobs while no process can remove the workloads to which they refer. Jobs whose source has been removed
+// are answered, and left out of the lists.
 std::vector<Placed> Store::append_references(const std::vector<NewJob>& jobs, std::vector<size_t>& of,
                                              std::vector<RecordBytes>& bytes, std::vector<Answer>& answers) {
   std::vector<Placed> placed;
@@ -216,7 +217,7 @@ std::vector<Placed> Store::append_references(const std::vector<NewJob>& jobs, st
 
 void Store::check_room(uint64_t size, uint64_t run) {
   if (m_journal.has_room(size, run)) return;
-  // What was accepted before may need less by now. (What comes meanwhile is counted when it comes.)
+  // Jobs accepted before may need less room by now. (Jobs that arrive meanwhile are counted when they arrive.)
   const Lsn end = m_journal.end();
   uint64_t live = 0;
   for_each_function([&](const std::string&, const Counters& c) { live += c.live(); });
@@ -285,21 +286,21 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
       if (twice || jobs[i].add.given || !jobs[i].add.asked.key.empty()) given.push_back(i);
     }
   } catch (const Error& e) {
-    if (e.code() == Exit::config) throw;  // not this store, now or ever
+    if (e.code() == Exit::config) throw;  // the store itself cannot be used
     for (size_t i : of) refuse(i, e);
-    // The blobs of refused jobs are nobody's, unless another delivers the same job now. (When the outcome is unknown,
-    // they stay.)
+    // No job refers to the blobs of refused jobs, unless another process delivers the same job now. (If the outcome is
+    // unknown, the blobs stay.)
     holds.clear();
     for (size_t i : of)
       if (answers[i].outcome == Outcome::refused && jobs[i].data.size() > max_inline_data) {
         try {
           remove_unknown_blob(jobs[i].add.id);
-        } catch (const Error&) {  // an orphan is left to the sweeper
+        } catch (const Error&) {  // Cleaner::sweep() removes orphans
         }
       }
   }
-  // An ID that a user chose, and a key, may have been another job's already. The fold has decided; only here is it
-  // asked for.
+  // An ID that a user chose, or a key, may have been another job's already. The fold has decided that; here the result
+  // is read.
   if (!given.empty()) {
     holds.clear();
     std::vector<std::string> unknown;
@@ -322,7 +323,7 @@ std::vector<Answer> Store::add(const std::vector<NewJob>& jobs, const Appended& 
     }
     try {
       for (const auto& id : unknown) remove_unknown_blob(id);
-    } catch (const Error&) {  // they are left to the sweeper
+    } catch (const Error&) {  // Cleaner::sweep() removes them
     }
   }
   return answers;
@@ -333,7 +334,8 @@ bool Store::needs_blob(Fold& fold, const std::string& id) {
   return job && (job->state != State::finished || fold.is_owed(*job) || fold.is_referenced(id));
 }
 
-// In a visit. Whoever delivered one of them before it was taken has appended its record by then.
+// Call it in a visit. A process that delivered one of the blobs before it was locked has appended the job's record by
+// then.
 std::vector<Blobs::Taken> Store::take_blobs(Fold& fold, const std::vector<std::string>& ids,
                                             const std::function<bool(const std::string& id)>& is_free) {
   std::vector<Blobs::Taken> all;
@@ -346,10 +348,11 @@ std::vector<Blobs::Taken> Store::take_blobs(Fold& fold, const std::vector<std::s
   return all;
 }
 
-// While somebody takes a snapshot, or another process removes something, they stay for later.
+// If a process takes a snapshot, or another process removes files, the blobs stay until a later call.
 void Store::take_free_blobs(Fold& fold, Removal& removal) {
   MutexLock guard(m_free_mutex);
-  for (const auto& taken : removal.blobs) m_free_blobs.push_back(taken.id);  // the index had to be made anew
+  for (const auto& taken : removal.blobs)
+    m_free_blobs.push_back(taken.id);  // the index was rebuilt, and the visit started again
   removal = {};
   if (m_free_blobs.empty()) return;
   Fd lock = open_clean_lock();
@@ -365,7 +368,7 @@ void Store::remove(Removal removal) {
   auto& blobs = removal.blobs;
   if (blobs.empty()) return;
   try {
-    m_journal.sync_all();  // the last job that needed one may have been another process's
+    m_journal.sync_all();  // another process may have finished the last job that needed one, unsynced
     for (; !blobs.empty(); blobs.pop_back()) m_blobs.remove(blobs.back());
   } catch (const Error&) {
     for (const auto& taken : blobs) forget_blob(taken.id);
@@ -379,7 +382,7 @@ void Store::remove_unneeded(const std::vector<std::string>& ids) {
     const std::vector<std::string> some(begin, begin + static_cast<long>(std::min(ids.size() - at, most_removed)));
     Removal removal;
     m_index.visit([&](Fold& fold) {
-      removal.blobs.clear();  // before they are taken again
+      removal.blobs.clear();  // unlocks them, if the visit is repeated
       removal.blobs = take_blobs(fold, some, [&](const std::string& id) { return !needs_blob(fold, id); });
     });
     remove(std::move(removal));
@@ -441,7 +444,7 @@ std::string Store::waits() const {
   bool returned = !try_lock(fd.get(), FileLock::Mode::shared);
   char text[2048];
   auto beat = parse_beat(std::string_view(text, read_at(fd.get(), text, sizeof text, 0)));
-  if (!beat) return returned ? std::string() : nobody;  // a process of before
+  if (!beat) return returned ? std::string() : nobody;  // an older program writes none
   if (is_gap(beat->at, read_times(), beat->longest))
     return returned ? "until the process that serves this node goes on, of which nothing has been heard since " +
                           format_time(beat->at.wall)
@@ -449,7 +452,7 @@ std::string Store::waits() const {
   return returned || !beat->waits.empty() ? beat->waits : nobody;
 }
 
-// Ends the jobs that the database says are done. One that somebody alive holds is his to end.
+// Ends the jobs that are marked as done in the database. A living process ends the jobs that it holds itself.
 void Store::take_ends() {
   auto ids = m_ends->ends();
   if (ids.empty()) return;
@@ -477,7 +480,7 @@ void Store::take_ends() {
   m_ends->forget_ends(known);
 }
 
-// Those that were started before may have become done since take_ends() looked.
+// Ends claimed jobs that were marked as done after take_ends() looked. Only a job that was started before can be.
 void Store::leave_out_ended(std::vector<Claim>& jobs) {
   if (std::none_of(jobs.begin(), jobs.end(), [](const Claim& c) { return c.job.starts > 0; })) return;
   std::set<std::string> ended;
@@ -537,13 +540,13 @@ Claims Store::claim(const ClaimRequest& request) {
   ++m_turn;
   try {
     remove(std::move(removal));
-  } catch (const Error&) {  // again with the next claim
+  } catch (const Error&) {  // the next claim tries again
   }
   if (m_ends) leave_out_ended(result.jobs);
   return result;
 }
 
-// Says that these jobs are this process's, lets go of the strays, and leaves those jobs that it has got.
+// Appends the claim of these jobs, releases the strays, and leaves in `jobs` those that this process got.
 void Store::record_claim(Fold& fold, const std::string& owner, Millis now, std::vector<Claim>& jobs,
                          const std::vector<Claim>& strays) {
   std::vector<std::string> records;
@@ -554,9 +557,9 @@ void Store::record_claim(Fold& fold, const std::string& owner, Millis now, std::
   for (const auto& c : jobs) claimed.ids.push_back(c.id);
   if (!jobs.empty()) records.push_back(encode_record(claimed));
   if (records.empty()) return;
-  // Not to be repeated: it would override who came after.
+  // Do not append this again after a failed sync: it would override a later claim.
   m_index.fold_on(fold, m_journal.append({records.begin(), records.end()}, Room::completion).back().end);
-  // Of a job of another process, the end may have come just before.
+  // The end of another process's job may have been appended just before.
   std::vector<Claim> own;
   for (auto& c : jobs)
     if (auto job = fold.get(c.id); job && job->state == State::claimed && job->owner == owner)
@@ -649,7 +652,7 @@ std::optional<Workload> Store::workload(const std::string& id, const Job& job, s
   return w;
 }
 
-// What is damaged here may be whole in a second copy.
+// Replaces a damaged workload by its second copy, if there is one and it is whole.
 void Store::restore(Workload& w, const std::string& id, const Job& job, std::string& reason) const {
   if (std::string blob = blob_of(id, job); !blob.empty()) {
     if (job.source.empty() && !m_durability->restore_blob(blob, job.size)) return;

@@ -6,15 +6,15 @@
 //     blobs/<xx>/<ID>      workloads over 64 KiB (blobs.hpp)
 //     index.tcb, .seal     the state of every job, derived from the journal (index.hpp)
 //     owners/<ULID>.<n>    one locked file for each process that runs jobs, and each command (owners.hpp)
-//     damaged/             segments of the journal that could not be read whole
-//     clean.lock           held by who cleans the journal (cleaner.hpp) or removes blobs; shared, by who takes a
-//                          snapshot
+//     damaged/             segments of the journal that could not be read completely
+//     clean.lock           held by a process that cleans the journal (cleaner.hpp) or removes blobs; shared by
+//                          processes that take a snapshot
 //     append.lock, index.lock, index.users
 //                          flock(2), in this order: clean, index, mirror, append
 //     database, mirror, mirror.users
-//                          only where the directory is the copy of a database (mirror.hpp)
+//                          only if the directory is the copy of a database (mirror.hpp)
 //
-// add() is the promise: what it calls queued is on stable storage.
+// add() makes the promise: a job that it reports as queued is on stable storage.
 #pragma once
 
 #include <fcntl.h>
@@ -43,57 +43,57 @@
 
 namespace gq {
 
-// A job that is to be queued: its add record, as it is understood and its head as bytes, and its workload (not copied).
+// A job that is to be queued: its add record, parsed and as bytes (`head`), and its workload (not copied).
 struct NewJob {
   event::Add add;
   std::string head;
   std::string_view data;
   uint64_t data_sum = 0;
-  std::shared_ptr<const std::string> own;  // what data refers to, where it is nobody else's
-  std::string state;                       // a record that is to stand behind it, or empty
-  std::shared_ptr<Arrived> arrived;        // the file that `data` stands in, which may become its blob
+  std::shared_ptr<const std::string> own;  // the bytes that `data` refers to, if this owns them
+  std::string state;                       // a record to append behind the add record, or empty
+  std::shared_ptr<Arrived> arrived;        // the file that holds `data` and may become its blob
 
-  // After `add` or the data have changed.
+  // Call it after a change of `add` or the data.
   void encode() { head = encode_record_head(add, data.size(), data_sum); }
-  // The data are its own from now on, and no part of another job's workload.
+  // Makes these bytes the job's own workload, which is then no part of another job's workload.
   void take_data(std::string bytes);
 };
 
 inline constexpr uint64_t to_the_end = UINT64_MAX;
 
-// Makes a job with its add record, under a new ID where none is given. `data` must outlive it; or else the workload is
-// a part of another job's, which may have the length to_the_end.
+// Makes a job with its add record, under a new ID if none is given. `data` must outlive the job. Instead of `data`, the
+// workload may be a part of another job's workload, whose length may be to_the_end.
 NewJob make_job(Submission asked, std::string_view data, const std::string& id = {}, Part part = {});
 
-// What the parts of other jobs' workloads cost that jobs of one delivery refer to: a part of a workload in the journal
-// is copied, a part of a blob is read for its checksum.
+// The cost of the parts of other jobs' workloads that the jobs of one delivery refer to: a part of a workload in the
+// journal is copied, a part of a blob is read for its checksum.
 class PartsCost {
  public:
   static constexpr uint64_t most_copied = 32 << 20, most_read = 256 << 20;  // bytes
-  // Adds a part; false, and adds nothing, if the parts would be more than that together. The first part of a blob may
-  // have any length.
+  // Adds a part. Returns false, and adds nothing, if all parts together would exceed a limit. The first part of a blob
+  // may have any length.
   bool add(uint64_t copied, uint64_t read);
 
  private:
   uint64_t m_copied = 0, m_read = 0;
 };
 
-// What a person may say of a job.
+// What a user may do with a job.
 enum class Change { kick, drop, keep, release };
 std::string_view change_name(Change what);
 
-// A job's workload, verified against the sum that was made when it was enqueued.
+// A job's workload, verified against the checksum that was computed when the job was enqueued.
 struct Workload {
-  Fd blob;              // what it stands in, open for reading at offset 0; empty where that is the journal
-  std::string data;     // then this is it
+  Fd blob;              // the file that holds it, open for reading at offset 0; empty if the journal holds it
+  std::string data;     // the workload, if the journal holds it
   std::string path;     // of the blob
   uint64_t offset = 0;  // in the blob
 };
 
 class Store {
  public:
-  // The store in this directory, whose settings these are (settings.hpp). `ends` is empty where no user says how jobs
-  // end. Throws Error(storage) where the disk fails. By a store's name: open_store.hpp.
+  // The store in this directory, with its settings (settings.hpp). `ends` is empty if no user's program marks jobs as
+  // done. Throws Error(storage) if the disk fails. To open a store by its name: open_store.hpp.
   Store(Directory directory, Settings settings, std::shared_ptr<Durability> durability,
         std::shared_ptr<Ends> ends = nullptr);
 
@@ -103,27 +103,29 @@ class Store {
   const Group& group() const { return m_settings.group; }
   const Limits& limits() const { return m_settings.limits; }
 
-  // Queues jobs as one group and answers for each. Thread-safe; concurrent calls share one fdatasync. `appended` is
-  // called with the numbers of those that stand in the journal, and where, before they are synced.
+  // Queues jobs as one group and returns an answer for each. Thread-safe; concurrent calls share one fdatasync.
+  // `appended` is called before the sync, with the numbers of the jobs that were appended to the journal, and where.
   using Appended = std::function<void(const std::vector<size_t>& numbers, Lsn from, Lsn end)>;
   std::vector<Answer> add(const std::vector<NewJob>& jobs, const Appended& appended = {});
 
-  // Finds out what jobs refer to whose workload is a part of another's, which has to be done before they are queued.
-  // Where that is a blob, they name it and the sum of the part; else they are given the part itself. For each job, an
-  // answer where it cannot be. What costs more than PartsCost allows is refused.
+  // Resolves the jobs whose workload is a part of another job's workload. Call it before such jobs are queued. If that
+  // other workload is in a blob, the job then names the blob and the sum of the part; else the job gets the part
+  // itself. Returns an answer for each job that cannot be resolved. Refuses jobs whose parts cost more than PartsCost
+  // allows.
   std::vector<std::optional<Answer>> resolve(std::vector<NewJob>& jobs);
 
-  // Throws the Error that add() of so many bytes would run into at once, if any: no room.
+  // Throws an Error if there is no room for `size` bytes, so that add() would refuse them.
   void check_room(uint64_t size, uint64_t run = 0);
 
-  // Claims jobs that nobody alive holds: those of dead owners, then due and queued ones in order. Also removes blobs
-  // that forget_blob() named. What the caller has given back has to be settled before: settle() may append it again,
-  // and it would let go of the new claim, too. Throws Error(storage) without claiming when there would be no room to
-  // record how they end.
+  // Claims jobs that no living process holds: those of dead owners, then due and queued jobs in order. Also removes
+  // blobs that forget_blob() named. The caller must settle() the records of jobs that it has released before it calls
+  // this: settle() may append them again, and they would release the new claim, too. Throws Error(storage) without
+  // claiming if there is no room to record how the jobs end.
   Claims claim(const ClaimRequest& request);
 
-  // What a person says of jobs; drop also frees the key of one that is finished. For each, why that cannot be done, or
-  // nullopt when it is, on stable storage. A job that somebody alive holds is left alone.
+  // Does with jobs what a user asks for; drop also frees the key of a finished job. Returns for each job why that
+  // cannot be done, or nullopt if it is done and on stable storage. A job that a living process holds is neither kicked
+  // nor dropped.
   std::vector<std::optional<std::string>> change(Change what, const std::vector<std::string>& ids);
 
   // Pauses or resumes a function for all processes; on stable storage on return.
@@ -134,37 +136,38 @@ class Store {
   // Waits until everything that append() appended is on stable storage.
   void settle();
 
-  // After the record that finished a job has been synced: its blob, which is that of the job `id`, can go.
+  // Call it after the record that finished a job has been synced: notes that the blob of the job `id` can be removed.
   void forget_blob(const std::string& id);
-  // Removes these now; claim() does it in passing.
+  // Removes the noted blobs now; claim() also removes them.
   void forget_blobs();
   // Whether the blob of a job is still needed.
   bool needs_blob(Fold& fold, const std::string& id);
 
-  // Reads and verifies a workload. nullopt with a reason when it is damaged or gone; throws Error(storage) when the
-  // disk cannot be read.
+  // Reads and verifies a workload. Returns nullopt and sets `reason` if the workload is damaged or gone. Throws
+  // Error(storage) if the disk cannot be read.
   std::optional<Workload> workload(const std::string& id, const Job& job, std::string& reason);
-  // The same with a reader of one's own, for other threads.
+  // The same with the caller's own reader, for other threads.
   std::optional<Workload> workload(const std::string& id, const Job& job, std::string& reason,
                                    EventReader& reader) const;
 
-  // Of a group whose jobs run once: whether this node knows by now what the others did with its jobs while it was away,
-  // and a process serves it. Whoever starts a job looks right before (lease.hpp).
+  // For a group whose jobs run once: whether this node knows by now what the other nodes did with its jobs while it was
+  // away, and a process serves the node. A process that starts a job calls this right before (lease.hpp).
   bool has_returned() const { return waits().empty(); }
   bool may_start() const { return !group().once || has_returned(); }
-  // What it waits for, for people; empty where it waits for nothing.
+  // What the node waits for, as text for users; empty if it waits for nothing.
   std::string waits() const;
 
-  // Removes those of these blobs that no job needs, known or not.
+  // Removes the blobs among these that no job needs, also those whose job is not known.
   void remove_unneeded(const std::vector<std::string>& ids);
-  // Removes the blobs of those jobs that are not needed any more.
+  // Removes the blobs of these jobs that are not needed any more.
   void remove_blobs_of(const std::vector<std::string>& ids);
   Fd open_clean_lock() const { return m_directory.open(clean_lock_name, O_RDWR | O_CREAT); }
 
-  // Looks at the index, up to date, under its lock: keep it short.
+  // Calls `body` with the index, up to date, under its lock: keep it short.
   void look(const std::function<void(Fold&)>& body) { m_index.visit(body); }
 
-  // Calls `body` with each function that the store knows. It looks at some at a time, and calls without the lock.
+  // Calls `body` with each function that the store knows. Each visit reads some functions; `body` is called without the
+  // lock.
   void for_each_function(const std::function<void(const std::string& function, const Counters&)>& body);
 
   Journal& journal() { return m_journal; }
@@ -173,7 +176,7 @@ class Store {
   const Directory& owners_directory() const { return m_owners; }
 
  private:
-  // Blobs that are about to be removed, and that nobody takes a snapshot meanwhile.
+  // Blobs that are about to be removed, and the lock that keeps snapshots away meanwhile.
   struct Removal {
     Fd clean_lock;
     std::vector<Blobs::Taken> blobs;
@@ -204,8 +207,8 @@ class Store {
   Lsn m_unsettled_from = 0, m_unsettled_end = 0;
   Mutex m_free_mutex;
   std::vector<std::string> m_free_blobs GUARDED_BY(m_free_mutex);
-  EventReader m_reader;  // of workloads, which mostly stand one behind the other
-  size_t m_turn = 0;     // which of the functions is the next to be claimed first
+  EventReader m_reader;  // of workloads, which are mostly read in their order in the journal
+  size_t m_turn = 0;     // which function comes first in the next claim
 };
 
 }  // namespace gq

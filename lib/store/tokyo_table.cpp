@@ -15,11 +15,12 @@
 
 namespace {
 
-// The errno of the first I/O error that the library has met in this thread, or 0. It does not always say so: a page
-// that it could not read may count as one without records, and one that it could not write on a full disk as written.
+// The errno of the first I/O error that the library has had in this thread, or 0. The library does not always report
+// it: it may treat a page that it could not read as a page without records, and a page that it could not write on a
+// full disk as written.
 thread_local int io_error = 0;
-// While it closes a table it must not hear that this failed: it would note that in what it has unmapped by then, and
-// crash.
+// While the library closes a table it must not see that this failed: it would note the failure in memory that it has
+// unmapped by then, and crash.
 thread_local bool closing = false;
 
 void check_io(bool failed) {
@@ -28,7 +29,7 @@ void check_io(bool failed) {
 
 }  // namespace
 
-// Which the copy of Tokyo Cabinet calls in place of the C library's.
+// The copy of Tokyo Cabinet calls these functions instead of those of the C library.
 extern "C" {
 ssize_t gq_libtokyocabinet_pread64(int fd, void* data, size_t size, off64_t offset) {
   ssize_t n = ::pread64(fd, data, size, offset);
@@ -40,20 +41,20 @@ ssize_t gq_libtokyocabinet_pwrite64(int fd, const void* data, size_t size, off64
   check_io(n < 0);
   return n;
 }
-// Of the log.
+// The library writes only its log with this.
 ssize_t gq_libtokyocabinet_write(int fd, const void* data, size_t size) {
   ssize_t n = ::write(fd, data, size);
   check_io(n < 0);
   return n;
 }
 int gq_libtokyocabinet_ftruncate64(int fd, off64_t size) noexcept {
-  if (io_error != 0 && !closing) return errno = io_error, -1;  // it may be the log of what has failed
+  if (io_error != 0 && !closing) return errno = io_error, -1;  // the file may be the log of the failed transaction
   int result = ::ftruncate64(fd, size);
   check_io(result < 0);
   return closing ? 0 : result;
 }
-// Many of its calls give up the CPU, 20 for each job; beside busy processes all would wait for who does so with
-// index.lock held.
+// The library calls it about 20 times for each job. Beside busy processes, all users of the index would wait for a
+// process that gave up the CPU with index.lock held.
 int gq_libtokyocabinet_sched_yield() noexcept { return 0; }
 }
 
@@ -69,8 +70,8 @@ TokyoTable::TokyoTable(const Directory& directory, const std::string& name, Use 
       m_log(name + ".wal"),
       m_use(use),
       m_before_write(std::move(before_write)) {
-  // Caches that hold what a chunk of the fold touches (about 400 leaves), and small enough that the memory of a worker
-  // does not grow with its queue. No mapping beyond the header.
+  // The caches hold what a chunk of the fold touches (about 400 leaves), and are small enough that a worker's memory
+  // does not grow with its queue. Only the header is mapped.
   tcbdbsetcache(m_db.get(), 1024, 512);
   tcbdbsetxmsiz(m_db.get(), 0);
   tcbdbtune(m_db.get(), 0, 0, 0, -1, -1, BDBTLARGE);
@@ -78,8 +79,8 @@ TokyoTable::TokyoTable(const Directory& directory, const std::string& name, Use 
   if (use == Use::temporary) m_directory.remove(m_name);
 }
 
-// The library opens by path, follows links and lets others read what it makes. In a directory that nobody else writes
-// to, what is looked at before stays what it is.
+// The library opens by path, follows links, and creates files that all users can read. In a directory that only this
+// user can write to, a file that was checked does not change before the library opens it.
 bool TokyoTable::prepare() {
   for (const auto& name : {m_name, m_log})
     if (!m_directory.try_open(name, O_RDONLY) && errno != ENOENT)
@@ -104,7 +105,7 @@ void TokyoTable::open(int mode) {
   ::fcntl(m_db->hdb->fd, F_SETFD, FD_CLOEXEC);
 }
 
-// Nobody may be walking meanwhile.
+// There must be no cursor.
 void TokyoTable::become_writable() {
   if (m_cursors > 0) throw TableError("it is to be written while it is read");
   m_before_write();
@@ -127,8 +128,8 @@ bool TokyoTable::close_file() {
   return good;
 }
 
-// Outside a transaction, before a close: false where the table must not be closed, only left to itself. (Then this
-// process cannot open it again: the library remembers its path. So a failure that passes must not come to that.)
+// Call it outside a transaction, before a close. If it returns false, the table must not be closed, only leaked. (Then
+// this process cannot open the table again: the library remembers its path. So a passing failure must not lead here.)
 bool TokyoTable::remove_log() {
   for (int tries = 0; tries < 3; ++tries)
     if (m_directory.remove(m_log) || errno == ENOENT) return true;
@@ -152,9 +153,9 @@ void TokyoTable::fail() {
   throw TableError(why);
 }
 
-// Makes the file what it was before the transaction. The log begins with the size that the file had (u64); then comes
-// what stood in each place that was written to: {place u64, length u32, bytes}. Only existing parts of the file are
-// written to, which needs no room. The library gives up at a last entry that is cut short, as it is on a full disk.
+// Restores the file from before the transaction. The log begins with the size that the file had (u64). Then it has the
+// old bytes of each place that was written to: {place u64, length u32, bytes}. Only existing parts of the file are
+// written to, which needs no room. The library itself gives up if the last entry is cut short, as it is on a full disk.
 bool TokyoTable::undo() try {
   const int fd = m_db->hdb->fd, log = m_db->hdb->walfd;
   constexpr uint64_t size_bytes = 8, head_bytes = 12;
@@ -173,7 +174,8 @@ bool TokyoTable::undo() try {
     end = entry.at + entry.length;
   }
   if (entries.empty()) return true;
-  // For the process that finds the log after a crash of this one.
+  // If this process crashes, another process finds the log and undoes the transaction: cut off the incomplete entry for
+  // it.
   if (::ftruncate(log, static_cast<off_t>(end)) != 0) return false;
   std::string bytes;
   for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
@@ -187,7 +189,7 @@ bool TokyoTable::undo() try {
   return false;
 }
 
-// As a file that was only read.
+// Closes the table like one that was only read, so that the library writes nothing.
 void TokyoTable::close_unchanged() {
   TCHDB* file = m_db->hdb;
   m_db->wmode = false;
@@ -231,8 +233,9 @@ void TokyoTable::put(std::string_view key, std::string_view value) { write(key, 
 
 void TokyoTable::remove(std::string_view key) { write(key, std::nullopt); }
 
-// Throws unless what was looked for is only not there. After any other error the library's view of the file cannot be
-// trusted; some it does not name, and the last one that it named stays: so forget_error() goes before each call.
+// Throws unless the last call failed only because the key is not there. After any other error the library's view of the
+// file cannot be trusted. The library does not name some errors, and keeps the last one that it named; so
+// forget_error() goes before each call.
 void TokyoTable::check_missing() {
   if (io_error != 0 || tcbdbecode(m_db.get()) != TCENOREC) fail();
 }
@@ -240,7 +243,7 @@ void TokyoTable::check_missing() {
 void TokyoTable::forget_error() { tcbdbsetecode(m_db.get(), TCESUCCESS, __FILE__, __LINE__, __func__); }
 
 void TokyoTable::begin() {
-  // As with the table itself: the library's would be for all to read.
+  // Creates the log here, as prepare() does with the table: the library would create it readable for all users.
   if (!m_directory.try_open(m_log, O_RDWR | O_CREAT)) check_io(true);
   if (io_error != 0 || !tcbdbtranbegin(m_db.get())) fail();
 }
