@@ -10,10 +10,10 @@ namespace {
 
 bool is_node(const std::string& node, const std::string& store) { return is_node_name(node) && is_ulid(store); }
 
-// It is part of a key of the index, where NUL ends it (fold.hpp).
+// An owner is part of a key of the index, in which NUL ends it (fold.hpp).
 bool is_owner(const std::string& owner) { return !owner.empty() && !has_control(owner); }
 
-// Whether the members that the type needs are there and are what they should be.
+// Whether the members that the type needs are there and valid.
 bool fits(const event::Add& e) {
   const Submission& asked = e.asked;
   return is_ulid(e.id) && !function_name_problem(asked.function) && asked.priority <= low_priority &&
@@ -38,7 +38,7 @@ bool fits(const E& e) {
   else return true;
 }
 
-// As the first type with this name from one number on, if there is any.
+// Reads the event as the first type with this name, from type `number` on. Returns false if there is none.
 template <size_t number = 0>
 bool read_as(std::string_view type, std::string_view meta, Event& event) {
   if constexpr (number == std::variant_size_v<Event>) {
@@ -82,7 +82,7 @@ std::optional<std::string> name_problem(std::string_view text) {
 void limit_reason(std::string& text) {
   if (text.size() <= max_reason_size) return;
   size_t size = max_reason_size;
-  while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xc0) == 0x80) --size;  // not within a character
+  while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xc0) == 0x80) --size;  // do not cut within a character
   text.resize(size);
 }
 

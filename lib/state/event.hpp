@@ -1,8 +1,9 @@
-// Events: what happens to a job, and what a record (record.hpp) says. Each type carries what it has to say and no more;
-// `fields` are its keys in the record, in the order in which they are written.
+// Events: what happens to a job, as a record (record.hpp) says it. Each type has only the members that it needs;
+// `fields` lists their keys in the record, in the order in which they are written.
 //
-// To change one: a new field with a key that no other type has for something else; a line in tests/golden/records.txt.
-// What is written already has to be read for ever, so a key is never used again. Steps for anything else: record.hpp.
+// To change a type: add a field, with a key that no other type has for something else, and a line in
+// tests/golden/records.txt. Records that exist must stay readable permanently, so a key is never used for something
+// else later. Steps for any other change: record.hpp.
 #pragma once
 
 #include <string>
@@ -14,46 +15,47 @@
 
 namespace gq {
 
-// Priorities are strict: while a job of a better one may be started, no other is.
+// Priorities are strict: while a job of a better priority may be started, no other job is.
 inline constexpr uint32_t high_priority = 0, normal_priority = 1, low_priority = 2;
 const char* priority_name(uint32_t priority);
 
-// Why text cannot be a job's key or serial key; nullopt when it can: 1 to max_key_size bytes of UTF-8 without control
-// characters.
+// Returns why text cannot be a job's key or serial key; nullopt if it can: 1 to max_key_size bytes of UTF-8 without
+// control characters.
 inline constexpr size_t max_key_size = 255;
 std::optional<std::string> key_problem(std::string_view text);
 
-// Why text cannot be the name of a job's file; nullopt when it can: what can be a key, without /, and not . or .., so
-// that a command which writes to a file of that name writes where it is.
+// Returns why text cannot be the name of a job's file; nullopt if it can: it could be a key, has no /, and is not . or
+// .., so that a command which writes to a file of that name writes to its working directory.
 std::optional<std::string> name_problem(std::string_view text);
 
-// Attempts that a job may ask for, and how long its key may stand for it when it has finished.
+// The most attempts that a job may ask for, and the longest time for which its key may stand for it after it has
+// finished.
 inline constexpr uint32_t most_attempts = 1'000'000;
 inline constexpr Millis longest_window{366LL * 24 * 3600 * 1000};
 
-// Cuts a reason to what is kept of one that another node tells.
+// Cuts a reason that another node tells to the size that is kept.
 inline constexpr size_t max_reason_size = 4096;
 void limit_reason(std::string& text);
 
 // No exit status.
 inline constexpr uint32_t no_exit = UINT32_MAX;
 
-// What may be asked for when a job is queued, by anybody.
+// What any client may ask for when it queues a job.
 struct Submission {
   std::string function{};
-  Millis due{0};  // not to be started before this; of a job that failed, again
+  Millis due{0};  // not to be started before this time; after a failure: the time of the next attempt
   uint32_t priority = normal_priority;
   uint32_t max_attempts = 0;  // the job's own; 0: the worker's
-  std::string key{};          // what makes two submissions one job; empty: nothing does
-  Millis window{0};           // how long after the job has finished its key still stands for it
-  std::string serial{};       // jobs with the same run one at a time, in order; empty: any
-  std::string name{};         // of the file that its workload was; for its command, and for people
+  std::string key{};          // two submissions with the same key are one job; empty: no key
+  Millis window{0};           // how long the key still stands for the job after that has finished
+  std::string serial{};       // jobs with the same serial key run one at a time, in order; empty: none
+  std::string name{};         // of the file that its workload comes from; for its command, and for users
   bool operator==(const Submission&) const = default;
 };
 
-// A job's workload that is a part of another's; then no data follow its add.
+// A job's workload that is a part of another job's workload. No data follow the job's add then.
 struct Part {
-  std::string source{};                      // that job; empty: the workload is its own
+  std::string source{};                      // the other job; empty: the job has a workload of its own
   uint64_t offset = 0, length = 0, sum = 0;  // where the part begins, its size in bytes, and its sum64
 };
 
@@ -64,15 +66,15 @@ struct Add {
   static constexpr std::string_view type = "add";
   std::string id{};
   Millis at{0};        // when it happened, here and below
-  bool given = false;  // the ID was chosen by the user, so it may stand for something else already
+  bool given = false;  // a user chose the ID, so another job may have it already
   Submission asked{};
   Part part{};
-  std::string node{},
-      store{};          // with a replication group: the node that accepted the job, and the identity of its store
-  uint32_t copies = 0;  // how many nodes must have the job before it is run where it was accepted
+  // With a replication group: the node that accepted the job, and the identity of its store.
+  std::string node{}, store{};
+  uint32_t copies = 0;  // how many nodes must have the job before the node that accepted it runs it
   bool once = false;    // only its owner runs it; else every node does
 
-  // Of the workload, wherever it is.
+  // Size and sum of the workload, wherever it is.
   uint64_t workload_size(uint64_t data_size) const { return part.source.empty() ? data_size : part.length; }
   uint64_t workload_sum(uint64_t data_sum) const { return part.source.empty() ? data_sum : part.sum; }
 
@@ -88,7 +90,7 @@ struct Add {
   }
 };
 
-// A process has taken jobs (see owners.hpp).
+// A process has claimed jobs (see owners.hpp).
 struct Claim {
   static constexpr std::string_view type = "claim";
   std::vector<std::string> ids{};
@@ -115,10 +117,10 @@ struct Done {
   Millis at{0};
   std::string owner{};
   uint32_t start = 0;
-  uint32_t exit = no_exit, signal = 0;  // how the command ended: its exit status, or the signal that ended it; neither
-                                        // where it was not heard of
-  uint32_t attempts = 0;                // how many the job has had
-  bool keep = false;                    // the workload stays
+  // How the command ended: its exit status, or the signal that ended it; neither if its end is unknown.
+  uint32_t exit = no_exit, signal = 0;
+  uint32_t attempts = 0;  // how many the job has had
+  bool keep = false;      // the workload stays
   static void fields(auto& self, auto visit) {
     visit("id", self.id), visit("o", self.owner), visit("at", self.at), visit("n", self.start);
     visit("exit", self.exit, no_exit), visit("sig", self.signal), visit("tries", self.attempts),
@@ -126,7 +128,7 @@ struct Done {
   }
 };
 
-// An attempt has failed, or the job has been given back; it is to be started again.
+// An attempt has failed, or the job has been released; it is to be started again.
 struct Fail {
   static constexpr std::string_view type = "fail";
   std::string id{};
@@ -135,7 +137,7 @@ struct Fail {
   uint32_t start = 0;
   bool spent = true;  // whether an attempt is used up
   Millis due{0};
-  std::string why{};  // for people
+  std::string why{};  // for users
   uint32_t exit = no_exit, signal = 0;
   static void fields(auto& self, auto visit) {
     visit("id", self.id), visit("o", self.owner), visit("why", self.why), visit("at", self.at), visit("due", self.due);
@@ -144,7 +146,7 @@ struct Fail {
   }
 };
 
-// It is not to be started again by itself.
+// The job is not started again, unless a user kicks it.
 struct Dead {
   static constexpr std::string_view type = "dead";
   std::string id{};
@@ -161,7 +163,7 @@ struct Dead {
   }
 };
 
-// What a person says of a job.
+// What a user does with a job: the next four types.
 struct Kick {
   static constexpr std::string_view type = "kick";
   std::string id{};
@@ -193,7 +195,7 @@ struct Release {
   static void fields(auto& self, auto visit) { visit("id", self.id), visit("at", self.at); }
 };
 
-// What a person says of a function.
+// What a user does with a function: the next two types.
 struct Pause {
   static constexpr std::string_view type = "pause";
   std::string function{};
@@ -208,26 +210,26 @@ struct Resume {
   static void fields(auto& self, auto visit) { visit("f", self.function), visit("at", self.at); }
 };
 
-// Other nodes have jobs that were accepted here.
+// Other nodes have copies of jobs that were accepted here.
 struct Copied {
   static constexpr std::string_view type = "copied";
   std::vector<std::string> ids{};
   Millis at{0};
   std::string peers{};   // separated by commas
-  std::string stores{};  // likewise the identity of each; programs of before name none
-  bool enough = false;   // the jobs may be run, however few those are
+  std::string stores{};  // likewise the identity of each; older programs name none
+  bool enough = false;   // the jobs may be run, even with fewer copies than they ask for
   static void fields(auto& self, auto visit) {
     visit("peers", self.peers), visit("stores", self.stores), visit("at", self.at), visit("enough", self.enough);
     visit("ids", self.ids);
   }
 
-  // The nodes that it names, each with its identity, or none where that is not known.
+  // The nodes that the record names, each with its identity, which is empty if it is unknown.
   std::vector<std::pair<std::string, std::string>> copies() const;
-  // Whether it says that a node has the jobs which is that store.
+  // Whether the record says that the node with this name and this identity has the jobs.
   bool says(const std::string& node, const std::string& store) const;
 };
 
-// What a node says of a job to the others; see job.hpp.
+// What a node tells the other nodes about a job; see job.hpp.
 struct State {
   static constexpr std::string_view type = "state";
   std::string id{};
@@ -235,7 +237,7 @@ struct State {
   std::string function{};
   std::string state{};               // queued, dead, kept or finished
   std::string node{}, store{};       // the node that owns it, if any, and its identity
-  std::string from{}, from_store{};  // the node that told, and its identity; empty for what happened here
+  std::string from{}, from_store{};  // the node that sent this, and its identity; empty: this node
   uint32_t term = 0, version = 0;    // how often its owner has changed, and its state
   Millis due{0};
   uint32_t starts = 0, failures = 0, crashes = 0;
@@ -244,8 +246,8 @@ struct State {
   uint32_t attempts = 0;
   bool keep = false;
   bool dropped = false;  // finished: it was not done, but dropped
-  uint64_t size = 0,
-           sum = 0;  // of its workload, which tells it from another job with its ID; programs of before tell neither
+  // Of its workload, which tells it from another job with its ID; older programs tell neither.
+  uint64_t size = 0, sum = 0;
   static void fields(auto& self, auto visit) {
     visit("id", self.id), visit("f", self.function), visit("why", self.why), visit("node", self.node),
         visit("store", self.store);
@@ -264,16 +266,15 @@ struct Peer {
   static constexpr std::string_view type = "peer";
   std::string node{}, store{};
   Millis at{0};
-  uint64_t position = 0;  // it knows all that stands in the journal before
-  uint64_t since = 0;     // before this position it was another store, which is owed only what is unfinished
+  uint64_t position = 0;  // it knows all records before this
+  uint64_t since = 0;     // before this it was another store: of those records, it still needs unfinished jobs
   static void fields(auto& self, auto visit) {
     visit("node", self.node), visit("store", self.store), visit("at", self.at), visit("lsn", self.position),
         visit("since", self.since);
   }
 };
 
-// Jobs need not be known any more; they were looked at when the journal ended at `position`. (Without jobs it is a
-// Gap.)
+// Jobs need not be known any more, which was decided when the journal ended at `position`. (Without jobs it is a Gap.)
 struct Forget {
   static constexpr std::string_view type = "forget";
   std::vector<std::string> ids{};
@@ -292,11 +293,11 @@ struct Stream {
   static void fields(auto& self, auto visit) { visit("at", self.at), visit("v", self.version); }
 };
 
-// It ends.
+// A stream of jobs ends.
 struct End {
   static constexpr std::string_view type = "end";
   Millis at{0};
-  uint64_t jobs = 0;  // that it has
+  uint64_t jobs = 0;  // how many the stream has
   static void fields(auto& self, auto visit) { visit("at", self.at), visit("lsn", self.jobs); }
 };
 
@@ -311,25 +312,25 @@ bool is_any_of(const Event& event) {
   return (std::holds_alternative<Types>(event) || ...);
 }
 
-// What all have: the name of the type, and when it happened. And the job that it happened to, where it is one: else
-// empty.
+// What all events have: the name of the type, the time at which it happened, and the job to which it happened; empty if
+// it is not about one job.
 std::string_view type_of(const Event& event);
 Millis at_of(const Event& event);
 const std::string& id_of(const Event& event);
 
-// The record in bytes, of an event without data.
+// Returns the record of an event without data, as bytes.
 std::string encode_record(const Event& event);
 
-// A record that has been verified and understood. Its data has not been looked at.
+// A record whose head has been verified and understood. Its data has not been looked at.
 struct Record : RecordHead {
   Event event;
 };
 
-// Reads a record's head from the start of `bytes`, which may go on behind it. nullopt where that is no head, or what it
-// says is of no known type or lacks what the type needs; never throws on any input.
+// Reads a record's head from the start of `bytes`, which may be longer. Returns nullopt if there is no valid head, or
+// if the event is of an unknown type or lacks what the type needs. Never throws, on any input.
 std::optional<Record> parse_record(std::string_view bytes);
 
-// The same of the meta of a record, into an event that is there already; false where it cannot be understood.
+// Reads the meta data of a record into an existing event. Returns false if it cannot be understood.
 bool parse_event(std::string_view meta, uint64_t data_size, Event& event);
 
 }  // namespace gq

@@ -1,4 +1,4 @@
-// Reads a journal's records as events. What cannot be understood is damage, as what cannot be read.
+// Reads a journal's records as events. A record that cannot be understood is damage, like one that cannot be read.
 #pragma once
 
 #include "gq/journal/journal.hpp"
@@ -9,7 +9,7 @@ namespace gq {
 class EventReader : public JournalReader {
  public:
   using JournalReader::JournalReader;
-  // What the record says; until the next call of next() or read_record_at().
+  // The event of the record; valid until the next call of next() or read_record_at().
   const Event& event() const { return m_event; }
 
  private:

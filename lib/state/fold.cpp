@@ -14,7 +14,7 @@ namespace {
 constexpr const char* position_key = "m";
 constexpr const char *greatest_key = "g", *version_key = "v";
 constexpr uint8_t index_version = 5;
-// What a job takes in the journal besides its workload, about: add, claim, start and done.
+// About how many bytes a job takes in the journal besides its workload: add, claim, start and done.
 constexpr uint64_t job_weight = 500;
 
 std::string job_key(const std::string& id) { return "j" + id; }
@@ -57,7 +57,7 @@ std::string weight_key(uint64_t part) {
 
 std::string owner_prefix(const std::string& owner) { return "c" + owner + std::string(1, '\0'); }
 
-// The key under which a job stands in the order of its state; finished and waiting jobs stand in none.
+// The key of a job's entry in the order of its state; finished and waiting jobs have none.
 std::string order_key(const std::string& id, const Job& job) {
   std::string key;
   switch (job.state) {
@@ -97,8 +97,8 @@ std::string order_key(const std::string& id, const Job& job) {
   return key;
 }
 
-// What stands in the table because of a job, besides itself: its place in the order of its state, among those with its
-// serial key, among those of whose workload its own is a part, and among those that wait for more copies.
+// The entries of the table for a job, besides the job itself: in the order of its state, among the jobs with its serial
+// key, among the jobs whose workload is a part of the same workload, and among the jobs that wait for more copies.
 enum { by_state, by_serial, by_source, by_copies };
 using Entries = std::array<std::pair<std::string, std::string_view>, 4>;
 Entries entries_of(const std::string& id, const std::optional<Job>& job) {
@@ -107,7 +107,8 @@ Entries entries_of(const std::string& id, const std::optional<Job>& job) {
   const bool by_owner = job->state == State::claimed || job->state == State::running;
   all[by_state] = {order_key(id, *job), by_owner ? std::string_view() : id};
   if (is_in_line(*job)) all[by_serial] = {serial_key(*job), id};
-  // Where every node runs the job, another may need it when it is finished here: then until it is forgotten.
+  // If every node runs the job, another node may need the source after the job is finished here. So the entry stays
+  // until the job is forgotten.
   if (!job->source.empty() && (job->state != State::finished || (!job->node.empty() && !job->once)))
     all[by_source] = {reference_key(id, *job), {}};
   if (has_copies(*job)) all[by_copies] = {copied_key(id), {}};
@@ -214,14 +215,14 @@ void Fold::apply(const Event& event, const RecordHead& head, Lsn lsn, Lsn end) {
   m_changed = true;
 }
 
-// Without the copies on nodes that are another store by now than when they were seen to have them; nullopt where there
-// are none of those.
+// Returns the record without the copies on nodes that are another store now than they were when they confirmed the
+// copies; nullopt if there are no such copies.
 std::optional<Event> Fold::without_former(const event::Copied& copied) {
   std::string there;
   bool all = true;
   for (const auto& [node, store] : copied.copies()) {
     const PeerState known = store.empty() ? PeerState() : peer(node);
-    const auto& former = known.former;  // one that has come back is among them, too
+    const auto& former = known.former;  // a store that has come back is also among them
     if (store != known.store && std::find(former.begin(), former.end(), store) != former.end()) all = false;
     else there += (there.empty() ? "" : ",") + node;
   }
@@ -232,7 +233,7 @@ std::optional<Event> Fold::without_former(const event::Copied& copied) {
   return less;
 }
 
-// A node is another store than before: none of the jobs that wait for their copies is there any more.
+// A node is another store than before, so it has lost its copies of the jobs that wait for copies.
 void Fold::lose_copies(const std::string& node) {
   std::vector<std::string> copied;
   for (auto c = m_table.walk("u"); c->valid() && c->key()[0] == 'u'; c->next()) copied.emplace_back(c->key().substr(1));
@@ -278,7 +279,8 @@ void Fold::update(const std::string& id, const std::optional<Job>& before, std::
   if (!before) m_last_job = std::max(m_last_job, job_key(id));
 }
 
-// Sees to what a job's key stands for. False where there is no such job: it is the one that has the key, sent again.
+// Updates what a job's key stands for. Returns false if the job does not exist: it is the job that has the key, sent
+// again.
 bool Fold::resolve_key(const std::string& id, const Job& job, Transition& to, Lsn lsn) {
   using Key = Transition::Key;
   if (job.key.empty()) return true;
@@ -302,8 +304,8 @@ bool Fold::resolve_key(const std::string& id, const Job& job, Transition& to, Ls
   return true;
 }
 
-// Of two that may be started the first in the order goes first, unless the other one runs. So nothing depends on what
-// has been forgotten since.
+// Of two jobs that may be started, the first in the order goes first, unless the other one runs. So the result does not
+// depend on jobs that have been forgotten since.
 void Fold::enter_line(const std::string& id, Job& job) {
   auto head = m_table.get(head_key(job.serial));
   auto other = head ? get(*head) : std::nullopt;
@@ -311,7 +313,7 @@ void Fold::enter_line(const std::string& id, Job& job) {
   else job.state = State::waiting;
 }
 
-// The head is the one that does not wait; another one that has not been claimed waits then.
+// The head of the line is the one job that does not wait. The former head waits then, unless it has been claimed.
 void Fold::head_line(const std::string& id, const Job& job) {
   auto head = m_table.get(head_key(job.serial));
   if (head == id) return;
@@ -323,7 +325,7 @@ void Fold::head_line(const std::string& id, const Job& job) {
   update(*head, other, std::move(waits), Line::stays);
 }
 
-// After a job will not be started again: the next with its serial key may be.
+// A job that will not be started again leaves the line: the next job with its serial key may be started.
 void Fold::leave_line(const std::string& id, const Job& job) {
   m_table.remove(serial_key(job));
   if (m_table.get(head_key(job.serial)) != id) return;
@@ -378,7 +380,7 @@ void Fold::commit() {
   m_table.commit();
 }
 
-// What a program of before, which shares the index, has not kept: made again of what it keeps.
+// Recomputes what an older program that shares the index does not update.
 void Fold::recount_first() {
   std::vector<std::string> kept;
   for (auto c = m_table.walk("z"); c->valid() && c->key()[0] == 'z'; c->next()) kept.emplace_back(c->key().substr(1));
@@ -433,7 +435,7 @@ void Fold::trouble(Trouble::Kind kind, Lsn lsn, Lsn end, const std::string& id) 
   if (kind == Trouble::Kind::conflict) leave_latest_conflicts();
 }
 
-// After one more was noted.
+// Call it after each new note.
 void Fold::leave_latest_conflicts() {
   if (m_conflicts && ++*m_conflicts <= most_conflicts + most_conflicts / 4) return;
   std::vector<std::string> keys;
@@ -488,11 +490,11 @@ Weight Fold::weight(Lsn from, Lsn end) {
   return sum;
 }
 
-// Jobs that have long been finished. When records of theirs are gone already, others may stand here that made a job of
-// the ID. False where the job is to stay.
+// Notes which forget record named a job, since older segments may still have records of the job, which would create it
+// again. Returns false if the job must stay.
 bool Fold::note_forgotten(const std::string& id, const std::optional<Job>& job, const event::Forget& forget, Lsn lsn) {
   auto touched_at = touched(id);
-  if (touched_at && *touched_at >= forget.position) return false;  // that came in between
+  if (touched_at && *touched_at >= forget.position) return false;  // an add came in between
   std::string noted;
   put_le<uint64_t>(noted, lsn);
   put_le<uint64_t>(noted, job && !touched_at ? job->first_lsn : no_lsn);
@@ -512,7 +514,7 @@ void Fold::apply(const Gap& gap) {
                   [](const Trouble&) { return true; });
 }
 
-// Removes those that are gone, of the troubles whose keys are from the first key up to the second.
+// Removes the troubles for which `is_gone` is true, of those whose keys are from the first key up to the second.
 void Fold::remove_troubles(const std::string& from, const std::string& to,
                            const std::function<bool(const Trouble&)>& is_gone) {
   std::vector<std::string> keys;
@@ -556,7 +558,7 @@ std::optional<Fold::Forgotten> Fold::forgotten(const std::string& id) {
 
 bool Fold::is_help(std::string_view key, std::string_view value, Millis now) {
   if (key[0] == 'g' || key[0] == 't' || key[0] == 'f' || key[0] == 'i') return true;
-  // A key that stands for nothing any more.
+  // The key stands for no job any more.
   uint64_t until = key[0] == 'k' && value.size() == ulid_size + 8 ? get_le<uint64_t>(value, ulid_size) : 0;
   return until != 0 && until <= static_cast<uint64_t>(now.count());
 }
@@ -753,8 +755,8 @@ bool Fold::page(char order, const std::string& function, size_t most, std::strin
 }
 
 bool Fold::oldest(size_t most, std::string& cursor, std::vector<std::string>& ids) {
-  // Of the queued, pending or held jobs of one function (and priority; of one node) the first is the oldest. Waiting
-  // ones are younger than that for which they wait.
+  // Of the queued, pending or held jobs of one function (and priority; of one node), the first is the oldest. Waiting
+  // jobs are younger than the job for which they wait.
   static constexpr std::string_view orders = "qnodc";
   if (cursor.empty()) cursor = orders[0];
   for (;;) {

@@ -10,15 +10,15 @@
 namespace gq {
 namespace {
 
-// The members as they stand in the bytes, behind the state: numbers, then the sizes of the texts, then the texts.
+// The members in the order of the encoding, after the state: numbers, then the sizes of the texts, then the texts.
 constexpr uint32_t Job::*counts[] = {&Job::starts, &Job::failures, &Job::crashes, &Job::priority, &Job::max_attempts,
                                      &Job::term,   &Job::version,  &Job::copies,  &Job::once,     &Job::keep};
 constexpr uint64_t Job::*longs[] = {&Job::first_lsn, &Job::location, &Job::size, &Job::sum, &Job::offset};
 constexpr Millis Job::*times[] = {&Job::enqueued_at, &Job::changed_at, &Job::due, &Job::window};
 constexpr std::string Job::*texts[] = {&Job::function, &Job::owner, &Job::why,   &Job::key,   &Job::serial,
                                        &Job::node,     &Job::store, &Job::peers, &Job::source};
-// Behind the texts, where one of them is not what it is in a new job; behind these the size of the name, and the name,
-// where there is one. More may follow, and older programs write fewer.
+// These follow the texts if one of them differs from its value in a new job. Then follow the size of the name and the
+// name, if there is one. More members may follow, and older programs write fewer.
 constexpr uint32_t Job::*later[] = {&Job::tries, &Job::exit, &Job::signal, &Job::dropped};
 constexpr size_t fixed_size =
     1 + std::size(counts) * 4 + (std::size(longs) + std::size(times)) * 8 + std::size(texts) * 2;
@@ -87,7 +87,7 @@ bool is_newer(const event::State& state, const Job& job) {
   return job.state != State::finished && rank_of(state) > rank_of(job);
 }
 
-// Of two ends none is the newer one: each node keeps what it was told first.
+// Neither of two ends is newer: each node keeps the end that it was told first.
 bool is_older(const event::State& state, const Job& job) {
   return state.state != "finished" && rank_of(state) < rank_of(job);
 }

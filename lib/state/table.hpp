@@ -1,4 +1,4 @@
-// An ordered table of byte strings: what the fold keeps what it knows in. It has two sides: an index's file
+// An ordered table of byte strings, in which the fold keeps its data. There are two implementations: an index's file
 // (store/tokyo_table.hpp), and a map in memory (map_table.hpp).
 #pragma once
 
@@ -10,7 +10,7 @@
 
 namespace gq {
 
-// A table that cannot be used, or says what no fold has put there: only to make it anew helps.
+// A table that cannot be used, or has entries that no fold has written: it has to be rebuilt.
 struct TableError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -26,10 +26,10 @@ class Table {
   virtual void put(std::string_view key, std::string_view value) = 0;
   virtual void remove(std::string_view key) = 0;
 
-  // What was written since the last commit is there as a whole from now on, or not at all.
+  // Commits all writes since the last commit, as a whole or not at all.
   virtual void commit() = 0;
 
-  // Walks keys in byte order. Meanwhile nothing is written to the table.
+  // Walks keys in byte order. The table must not be written to meanwhile.
   class Cursor {
    public:
     Cursor() = default;
@@ -37,7 +37,7 @@ class Table {
     Cursor(const Cursor&) = delete;
     Cursor& operator=(const Cursor&) = delete;
     bool valid() const { return m_valid; }
-    // Of where it stands, until it moves.
+    // The key and the value at the cursor; valid until it moves.
     std::string_view key() const { return m_key; }
     std::string_view value() const { return m_value; }
     virtual void next() = 0;

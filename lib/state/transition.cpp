@@ -11,7 +11,7 @@ namespace {
 using Line = Transition::Line;
 using Key = Transition::Key;
 
-constexpr size_t longest_peer = 64, most_peers = 100;  // so that they fit into a job (encode_job())
+constexpr size_t longest_peer = 64, most_peers = 100;  // then they fit into a job (encode_job())
 
 struct Place {
   const RecordHead& head;
@@ -26,7 +26,7 @@ bool lacks_copies(const Job& job, const Self& self) {
   return nodes < job.copies;
 }
 
-// Where a job stands that is to be run: as far as it alone is concerned.
+// Puts a job that is to be run into its state, as far as this depends on the job alone.
 void enter(Transition& to, const Self& self) {
   Job& job = *to.job;
   to.line = Line::enters;
@@ -35,13 +35,13 @@ void enter(Transition& to, const Self& self) {
   else if (lacks_copies(job, self)) job.state = State::pending;
 }
 
-// When a job has ended, its key stands for it a while longer.
+// A job has ended: its key stands for it until its window is over, or is freed if it was dropped.
 void end_key(Transition& to, bool dropped, Millis at) {
   to.key = dropped ? Key::freed : Key::ends;
   to.key_at = at + to.job->window;
 }
 
-// Only what stands in this record: those between the first and this one are not kept for long.
+// Uses only what the last record says: the cleaner may remove the records between the first and the last.
 void end(Job& job, State state, uint32_t tries, uint32_t exit, uint32_t signal) {
   job.state = state;
   job.owner.clear();
@@ -65,8 +65,8 @@ void add_new(Transition& to, const event::Add& add, const Place& at) {
   job.enqueued_at = job.changed_at = add.at;
   enter(to, at.self);
   if (job.key.empty()) return;
-  // Also what the node accepted that this one was before it was restored or set up anew: the answer has been given.
-  // What another node has accepted is a job of its own.
+  // `wanted` also for jobs that this node accepted before it was restored or set up again, since their clients have had
+  // the answer. A job that another node accepted is a job of its own.
   to.key = add.node.empty() || add.node == at.self.node ? Key::wanted : Key::taken;
   to.key_at = add.at;
 }
@@ -77,13 +77,14 @@ void happen(Transition& to, const event::Add& add, const Place& at) {
   to.touched = true;
   to.conflict = knows_workload(job) && !is_same(add, at.head.data_size, at.head.data_sum, job);
   if (to.conflict || job.state == State::finished) return;
-  // The newer one may be another's copy, which came with the workload itself. What has its own keeps it.
+  // The newer add may be another node's copy of the job, which came with the workload itself. A job that has its own
+  // workload keeps it.
   const bool lacks = job.source.empty() && !add.part.source.empty();
   const bool is_copy = !add.node.empty() && !(add.node == at.self.node && add.store == at.self.store);
   if (!lacks && is_copy && job.source != add.part.source) job.source = add.part.source, job.offset = add.part.offset;
-  if (!lacks) job.location = at.lsn;  // the newer copy; the older may be the one whose sync failed
-  // Sent again, it may have been accepted by two nodes. All see the same of them as its owner: that of the last one,
-  // and so also what a node has accepted twice counts from the last time.
+  if (!lacks) job.location = at.lsn;  // the newer copy: the sync of the older one may have failed
+  // A job that was sent again may have been accepted by two nodes. All nodes must agree on the owner: the node with the
+  // last add. So the last add also counts if one node has accepted the job twice.
   if (!job.once || add.node.empty()) return;
   if (!is_newer(event::State{.at = add.at, .store = add.store}, job)) return;
   job.changed_at = add.at;
@@ -95,7 +96,7 @@ void happen(Transition& to, const event::Add& add, const Place& at) {
   if (job.owner.empty()) enter(to, at.self);
 }
 
-// A claim is made under index.lock by one who has seen that nobody alive holds the job. So the last one counts.
+// A process claims under index.lock, after it has seen that no living process holds the job. So the last claim counts.
 void happen(Transition& to, const event::Claim& claim, const Place&) {
   if (!to.job || !(is_startable(*to.job) || to.job->state == State::waiting)) return;
   Job& job = *to.job;
@@ -118,20 +119,20 @@ void happen(Transition& to, const event::Copied& copied, const Place& at) {
   }
   if (copied.enough) job.copies = 0;
   enter(to, at.self);
-  // Or they would be counted again when it is kicked.
+  // Else they would be counted again when the job is kicked.
   if (job.state != State::pending) job.peers.clear(), job.copies = 0;
 }
 
-// What another node, or this one for another that is gone, says of a job.
+// What another node tells about a job, or this node for another node that is gone.
 void happen(Transition& to, const event::State& said, const Place& at) {
   if (!to.job) {
-    if (said.state != "finished") return;  // without an add it is nothing that could be run
+    if (said.state != "finished") return;  // without an add there is nothing to run
     Job& job = to.job.emplace();
     job.function = said.function;
     job.size = said.size;
     job.sum = said.sum;
     job.enqueued_at = said.at;
-    job.once = 1;  // of others nodes do not tell this
+    job.once = 1;  // nodes tell this only of such jobs
   } else if (is_another_job(said, *to.job)) {
     to.conflict = true;
     return;
@@ -151,17 +152,17 @@ void happen(Transition& to, const event::State& said, const Place& at) {
   job.why = said.why;
   job.exit = said.exit;
   job.signal = said.signal;
-  // Nodes of before do not tell these.
+  // Older programs do not tell these.
   job.dropped = said.state == "finished" && (said.dropped || said.why == "dropped");
   job.tries = said.state != "finished" && said.state != "kept" ? 0
               : said.attempts || job.dropped                   ? said.attempts
                                                                : said.failures + 1;
   job.changed_at = said.at;
   job.peers.clear();
-  if (!is_fresh(job)) job.copies = 0;  // it has travelled; else only its owner knows whether it has
+  if (!is_fresh(job)) job.copies = 0;  // other nodes have it; if it is fresh, only its owner knows whether they do
   job.keep = said.keep;
   if (said.state == "queued") {
-    // While its command runs here it stays claimed, whoever else owns it by now.
+    // While the job's command runs here the job stays claimed, even if another node owns it by now.
     if (job.owner.empty()) enter(to, at.self);
     return;
   }
@@ -176,10 +177,11 @@ void happen(Transition& to, const event::Forget&, const Place&) {
   to.job.reset();
 }
 
-// All others are about one job that has not finished: how each changes it, and then what they have in common.
+// All other events are about one job that has not finished. change() does what is particular to each type, and happen()
+// below what they have in common.
 
-// start, fail and dead count only for the one who holds the job, and only for this start of it. done always counts, and
-// what a person says.
+// fail and dead count only if they come from the process that holds the job, and only for this start of it. done always
+// counts, and so does what a user does.
 bool holds(const Job& job, const auto& event) {
   return job.owner == event.owner && job.starts == event.start &&
          (job.state == State::running || job.state == State::claimed);
@@ -187,7 +189,8 @@ bool holds(const Job& job, const auto& event) {
 
 void change(Transition& to, const event::Start& start, const Self&) {
   Job& job = *to.job;
-  // Only the next start: an older one may stand here again, appended anew after its first sync had failed.
+  // Only the next start counts: the record of an older start may appear again, appended once more after its first sync
+  // had failed.
   if (job.state != State::claimed || start.start != job.starts + 1 ||
       owner_process(job.owner) != owner_process(start.owner))
     return;
@@ -204,7 +207,7 @@ void change(Transition& to, const event::Fail& fail, const Self& self) {
   take_turn(job);
   if (!may_run(job, self)) job.state = State::held;
   job.owner.clear();
-  if (!fail.spent && fail.why.empty()) return;  // given back: what there is to say is as before
+  if (!fail.spent && fail.why.empty()) return;  // released: the reason and the exit status stay as they were
   job.why = fail.why;
   job.exit = fail.exit;
   job.signal = fail.signal;
@@ -213,7 +216,7 @@ void change(Transition& to, const event::Fail& fail, const Self& self) {
 void change(Transition& to, const event::Dead& dead, const Self&) {
   Job& job = *to.job;
   if (!holds(job, dead)) return;
-  // No attempt has ended: the workload is damaged, or its worker died once more.
+  // If no attempt is used up, the workload is damaged, or the job's worker died once more.
   if (dead.spent) ++job.failures;
   else if (job.state == State::running) ++job.crashes;
   job.state = State::dead;
@@ -266,14 +269,14 @@ void happen(Transition& to, const E& event, const Place& at) {
   constexpr bool is_drop = std::is_same_v<E, event::Drop>;
   if (!to.job) return;
   Job& job = *to.job;
-  // Of one that has ended, a person may say that its key is free.
+  // A user may drop a finished job to free its key.
   if (job.state == State::finished && is_drop) end_key(to, true, event.at);
   if (job.state == State::finished) return;
   const State before = job.state;
   const uint32_t keep_before = job.keep;
   const Millis due_before = job.due;
   change(to, event, at.self);
-  // What another node owns changes here only by its end, and by what a person says of a dead one.
+  // Another node's job changes its version here only when it ends, and when a user changes a dead job.
   const bool changed = job.state != before || job.keep != keep_before || job.due != due_before;
   if (changed && (may_run(job, at.self) || has_ended(job) || before == State::dead || before == State::kept))
     ++job.version;
@@ -282,7 +285,7 @@ void happen(Transition& to, const E& event, const Place& at) {
   if (has_ended(job) && before != State::kept) end_key(to, is_drop, event.at);
 }
 
-// pause, resume, peer, stream and end are about no job.
+// pause, resume, peer, stream and end are not about a job.
 void happen(Transition&, const auto&, const Place&) {}
 
 }  // namespace
@@ -290,7 +293,7 @@ void happen(Transition&, const auto&, const Place&) {}
 Transition next(const std::optional<Job>& job, const Event& event, const RecordHead& head, Lsn lsn, const Self& self) {
   Transition to{.job = job};
   std::visit([&](const auto& e) { happen(to, e, {head, lsn, self}); }, event);
-  // Of a finished one that no other node knows, nothing is kept that is not in its first record and its last.
+  // Of a finished job that no other node knows, keep only what its first record and its last say.
   if (to.job && to.job->state == State::finished && to.job->node.empty()) {
     Job& ended = *to.job;
     ended.starts = ended.failures = ended.crashes = ended.version = ended.copies = 0, ended.due = Millis(0);

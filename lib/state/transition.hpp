@@ -1,13 +1,13 @@
-// What becomes of a job: every decision about the state of one, as a function of that job and what is said of it. It
-// knows no other job, no table, no clock and no file. What only those can tell (whether a key is taken, which job with
-// a serial key is first) it leaves to the fold, and says what it has to see to.
+// What becomes of a job: every decision about the state of one job, as a function of that job and of an event. It reads
+// no other job, no table, no clock and no file. Decisions that need those (whether a key is taken, which job with a
+// serial key is first) are left to the fold, which is told what to decide.
 #pragma once
 
 #include "gq/state/job.hpp"
 
 namespace gq {
 
-// The node that a store is, in a replication group; both empty without one. What an index is made of besides the
+// The node that a store is, in a replication group; both empty without one. An index depends on this besides the
 // journal.
 struct Self {
   std::string node;
@@ -15,9 +15,10 @@ struct Self {
 };
 
 struct Transition {
-  std::optional<Job> job;  // what it is now; none: it is not known
+  std::optional<Job> job;  // the job afterwards; none: it is not known
 
-  // The job's place among those with its serial key. One that cannot be started any more has left them.
+  // The job's place in the line of the jobs with its serial key. A job that cannot be started any more has left the
+  // line.
   enum class Line : uint8_t {
     stays,   // as it was
     enters,  // in its order: it waits, unless it is the first
@@ -27,40 +28,40 @@ struct Transition {
 
   enum class Key : uint8_t {
     stays,
-    taken,   // it stands for the job, unless it stands for another one at `key_at`: then the job goes without it
-    wanted,  // likewise, but then there is no job: it is the other one, sent again
-    ends,    // it stands for the job until `key_at`, where it does so now
-    freed,   // likewise, but no longer
+    taken,   // it stands for the job; but if it stands for another job at `key_at`, this job loses its key
+    wanted,  // likewise, but in that case this job does not exist: it is the other job, sent again
+    ends,    // if it stands for the job now, it does so until `key_at`
+    freed,   // if it stands for the job now, it does so no longer
   };
   Key key = Key::stays;
   Millis key_at{0};
 
-  bool touched = false;   // its first record is not the only add for it
+  bool touched = false;   // there is another add for it besides its first record
   bool conflict = false;  // another job has its ID
 };
 
-// The job that an event names makes this of it: of none, where it is not known. `head` is that of the record, which
-// stands at `lsn`.
+// Returns what an event makes of the job that it names. `job` is nullopt if that job is not known. `head` is the head
+// of the record, which is at `lsn`.
 Transition next(const std::optional<Job>& job, const Event& event, const RecordHead& head, Lsn lsn, const Self& self);
 
-// Of a job that waits for its copies: that node is another store by now, and has none of it. True where that changes
-// it.
+// For a job that waits for its copies: the node is another store now, and has lost its copy. Returns whether that
+// changes the job.
 bool lose_copy(Job& job, const std::string& node);
 
-// When the one before it with its serial key has left: what it is then.
+// Call it when the job before it with its serial key has left: makes it delayed or queued.
 void take_turn(Job& job);
 
-// Whether it has a place among those with its serial key, and whether it may be started as far as these are concerned.
+// Whether a job is in the line of its serial key, and whether it may be started as far as the line is concerned.
 bool is_in_line(const Job& job);
 bool is_startable(const Job& job);
 
-// Whether a job is this node's, and not another's that has been told of here.
+// Whether a job belongs to this node, not to another node that told this one about it.
 bool is_own(const Job& job, const Self& self);
 
 // Whether a job may be run here as far as the group is concerned.
 bool may_run(const Job& job, const Self& self);
 
-// Whether it was never started, and is not yet due.
+// Whether a job is delayed and was never started.
 bool waits_for_first(const Job& job);
 
 }  // namespace gq
