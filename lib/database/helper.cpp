@@ -22,16 +22,16 @@ namespace {
 constexpr int tries = 3;
 constexpr int patience = 60'000;  // ms without a byte, after which the helper counts as dead
 constexpr int poll_interval = 200;
-constexpr int parting = 2'000, pause = 200;  // ms: for its end, and before it is started again
+constexpr int parting = 2'000, pause = 200;  // ms: how long to wait for its end, and before it is started again
 constexpr size_t max_line = 100;
 constexpr size_t max_text = 1000;  // of an error
-// Of all pairs of an answer. Those that are asked for most at a time are 200 records, of up to 32 + 2 * 64 Ki bytes.
+// The size of all pairs of an answer. The largest request is for 200 records of up to 32 + 2 * 64 Ki bytes.
 constexpr size_t max_answer = 32 << 20;
 
-// What the helper did wrong, or that it is gone; ask() deals with it.
+// Thrown if the helper violates the protocol or has ended; ask() catches it.
 struct Broken {
   std::string why;
-  bool again = true;  // whether it may do better when it is asked again
+  bool again = true;  // whether it is worthwhile to start it and ask again
 };
 
 void put_text(std::string& out, const std::string& text) { out += std::to_string(text.size()) + "\n" + text; }
@@ -97,7 +97,7 @@ void Helper::wait_until_ready(short events, const char* what) {
     if (wait.lasted() >= Millis(patience)) throw Broken{std::string("it has ") + what + " for a minute", false};
     try {
       wait.check();
-    } catch (const Error& e) {  // what it answers to this is not to be taken for the next answer
+    } catch (const Error& e) {  // a late answer must not be taken for the next one
       throw Broken{e.what(), false};
     }
   }
@@ -112,14 +112,14 @@ void Helper::send(std::string_view bytes) {
     }
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
-      if (errno == EPIPE || errno == ECONNRESET) return;  // it may have said why
+      if (errno == EPIPE || errno == ECONNRESET) return;  // the helper may have written the reason
       throw Broken{errno_text(errno)};
     }
     bytes.remove_prefix(static_cast<size_t>(n));
   }
 }
 
-// Reads more.
+// Appends more of the helper's output to m_read.
 void Helper::fill() {
   m_read.erase(0, std::exchange(m_used, 0));
   for (;;) {
@@ -153,13 +153,13 @@ std::string Helper::bytes(size_t size) {
   return text;
 }
 
-// What it has said that was not read would be taken for the answer to the next request.
+// Whether there is unread output, which would be taken for the answer to the next request.
 bool Helper::says_more() const {
   char byte;
   return m_used < m_read.size() || ::recv(m_socket.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
-// At most so many pairs.
+// Reads an answer of at most `most` pairs.
 std::vector<Pair> Helper::answer(size_t most) {
   std::string head = line();
   auto number = [&](const std::string& text, size_t largest) {

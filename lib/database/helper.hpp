@@ -1,6 +1,6 @@
 // A helper: a program that keeps a store in a database, driven over its standard input and output as gq-store-helper(7)
-// says. It is started once. One that dies, or says what it may not, is started again and asked again: all requests may
-// be repeated.
+// says. It is started once. A helper that dies, or violates the protocol, is started again and gets the request again:
+// all requests may be repeated.
 #pragma once
 
 #include <sys/types.h>
@@ -19,10 +19,10 @@ class Helper : public KeyValue {
  public:
   // Starts nothing yet. The program is looked up in PATH.
   explicit Helper(std::vector<std::string> argv) : m_argv(std::move(argv)) {}
-  ~Helper() override;  // ends its input, and waits for it a little
+  ~Helper() override;  // closes its input, waits for its end, and kills it after 2 seconds
 
-  // All throw Error(retry) where the helper answers with an error, or cannot be made to answer; Error(config) where it
-  // does not know this protocol. Nothing that was not asked for is believed, or kept in memory.
+  // All throw Error(retry) if the helper answers with an error, or cannot be made to answer; Error(config) if it does
+  // not know this protocol. Answers that were not asked for are neither used nor kept in memory.
   void put(const std::vector<Pair>& pairs) override;
   std::optional<std::string> get(const std::string& key) override;
   void remove(const std::vector<std::string>& keys) override;
@@ -43,9 +43,9 @@ class Helper : public KeyValue {
 
   const std::vector<std::string> m_argv;
   pid_t m_pid = 0;
-  bool m_readable = false;  // by others, as the helper says
+  bool m_readable = false;  // other users can read the database's files, as the helper says
   Fd m_socket;
-  std::string m_read;  // and not yet used
+  std::string m_read;  // bytes from the helper, used up to m_used
   size_t m_used = 0;
 };
 

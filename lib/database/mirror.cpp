@@ -21,13 +21,13 @@ namespace {
 constexpr const char *settings_key = "settings", *holder_key = "holder", *begin_key = "position";
 constexpr size_t lsn_digits = 20, piece_digits = 8;
 constexpr uint64_t piece_size = KeyValue::max_value;
-// In one request: so many pairs, or bytes.
+// The most pairs, or bytes, in one request.
 constexpr size_t most_pairs = 1000, most_bytes = 4 << 20;
 constexpr size_t scanned_records = 200, scanned_pieces = 8;
-constexpr size_t most_ends = 10000;  // that are looked at in one go
-// What a request of before the copy was made anew may still write ends within this.
+constexpr size_t most_ends = 10000;  // read in one call of ends()
+// A request from before the copy was rebuilt may still write, but ends within this distance.
 constexpr Lsn safe_distance = 1ULL << 32;
-// Of a record in the database, so that there is always a place behind it.
+// The highest position of a record in the database, so that there is always room behind it.
 constexpr Lsn most_lsn = max_lsn / 2;
 
 std::string record_key(Lsn lsn) { return "r" + padded(lsn, lsn_digits); }
@@ -48,7 +48,7 @@ std::string holder(const Directory& directory) {
 
 }  // namespace
 
-// As text, so that people can read it: BOOT LSN SUM.
+// The content of directory/mirror, as text, so that users can read it: BOOT LSN SUM.
 struct Mirror::Stamp {
   std::string boot;
   Lsn stable = 0;
@@ -62,7 +62,8 @@ Mirror::Mirror(Directory directory, std::unique_ptr<KeyValue> database, bool cre
       m_database(std::move(database)),
       m_users(m_directory.open(mirror_users_name, O_RDWR | O_CREAT)),
       m_stamp(m_directory.open(mirror_name, O_RDWR | O_CREAT)) {
-  FileLock opening(m_stamp.get(), FileLock::Mode::exclusive, endless_patience);  // to make a copy anew takes its time
+  FileLock opening(m_stamp.get(), FileLock::Mode::exclusive,
+                   endless_patience);  // another process may be rebuilding the copy, which takes long
   const std::string boot = first_line_of("/proc/sys/kernel/random/boot_id");
   auto stamp = read_stamp();
   if (!stamp || boot.empty() || stamp->boot != boot || m_database->get(holder_key) != holder(m_directory) ||
@@ -74,9 +75,9 @@ Mirror::Mirror(Directory directory, std::unique_ptr<KeyValue> database, bool cre
     stamp = Stamp{boot, end, hex64(sum64(settings_text()))};
     write_stamp(*stamp);
   }
-  wait_for_lock(m_users.get(), FileLock::Mode::shared);  // who else opens it waits for this one
+  wait_for_lock(m_users.get(), FileLock::Mode::shared);  // the lock of m_stamp keeps other openers away meanwhile
   const std::string settings = settings_text(), sum = hex64(sum64(settings));
-  if (stamp->settings != sum) {  // a person has changed it
+  if (stamp->settings != sum) {  // a user has changed gq.json
     std::string id = read_settings(m_directory).store_id;
     if (m_database->get(settings_key).value_or("").find(id) == std::string::npos)
       throw Error(Exit::config, "cannot open the store " + printable(m_directory.path()) +
@@ -122,12 +123,13 @@ void Mirror::for_each(char kind, size_t at_a_time, Visit visit) {
     for (const auto& [key, value] : pairs) {
       if (key[0] != kind) return;
       visit(key, value);
-      from = key + "0";  // the first one behind it
+      from = key + "0";  // the first possible key behind it
     }
   }
 }
 
-// Whether the database has records behind those that it was told of, and other ones than the copy: that is an old one.
+// Whether the copy is an old one: the database has records behind those that the copy has put there, and they differ
+// from the copy's.
 bool Mirror::is_behind(Lsn stable) {
   auto next = m_database->scan(record_key(stable), 1);
   if (next.empty() || next[0].key[0] != 'r' || next[0].key >= record_key(most_lsn)) return false;
@@ -139,7 +141,7 @@ bool Mirror::is_behind(Lsn stable) {
          next[0].value != std::string(reader.head_bytes()) + std::string(reader.data());
 }
 
-// Alone with the directory.
+// Call it when no other process uses the directory.
 Lsn Mirror::make_anew(bool create) {
   auto refuse = [](const std::string& why) {
     return Error(Exit::config, "cannot open the store in the database: " + why);
@@ -201,7 +203,7 @@ Lsn Mirror::make_anew(bool create) {
     segment->add(lsn, value.substr(0, head->head_size), value.substr(head->head_size));
     last = lsn;
   });
-  // Behind all that was given away before, which a request of before may still bring there.
+  // New positions begin behind all that were used before, up to which an older request may still write.
   const Lsn given = parse_count(m_database->get(begin_key).value_or("")).value_or(0);
   if (given >= max_lsn - safe_distance) throw refuse("its key `position` is not a position");
   finish(std::max(last, given) + safe_distance);
@@ -227,7 +229,7 @@ Lsn Mirror::make_anew(bool create) {
 void Mirror::ask(const std::function<void()>& request) {
   bool owed = std::exchange(m_failed, true);
   request();
-  m_failed = owed;  // what could not be put is, still
+  m_failed = owed;  // records that could not be put before are still missing
 }
 
 std::optional<Lsn> Mirror::synced() const {
@@ -249,14 +251,14 @@ void Mirror::sync_files(Journal& journal) {
 
 void Mirror::sync_all(Journal& journal) { put(journal, journal.end()); }
 
-// One of those that wait puts the records of all.
+// One of the waiting threads puts the records of all of them.
 void Mirror::put(Journal& journal, Lsn end) {
   MutexLock lock(m_sync_mutex);
   const uint64_t failures = m_failures;
   m_sync_done.wait(lock,
                    [&]() REQUIRES(m_sync_mutex) { return m_stable >= end || !m_syncing || m_failures > failures; });
   if (m_stable >= end) return;
-  if (m_failures > failures) throw Error(Exit::retry, m_last_failure);  // it would most likely fail again
+  if (m_failures > failures) throw Error(Exit::retry, m_last_failure);  // another try would most likely fail, too
   m_syncing = true;
   lock.unlock();
   Lsn stable = 0;
@@ -277,10 +279,11 @@ void Mirror::put(Journal& journal, Lsn end) {
     m_stable = stable;
   }
   m_sync_done.notify_all();
-  if (failed) throw Error(Exit::retry, why);  // whatever it was: the records are there, and may get there
+  if (failed) throw Error(Exit::retry, why);  // the records are in the copy, and may get to the database
 }
 
-// Puts what the database has not been told into it, at least up to `end`, and returns how far it was told.
+// Puts the records that the database does not have yet into it, at least up to `end`. Returns the position up to which
+// the database has them.
 Lsn Mirror::put_records(Journal& journal, Lsn end) {
   MutexLock guard(m_mutex);
   FileLock lock(m_stamp.get(), FileLock::Mode::exclusive);
@@ -308,10 +311,10 @@ Lsn Mirror::put_records(Journal& journal, Lsn end) {
     more = item != JournalReader::Item::end;
     bool full = pairs.size() >= most_pairs || bytes >= most_bytes;
     if (more && !full) continue;
-    if (pairs.empty()) m_database->get(holder_key);  // does it answer?
+    if (pairs.empty()) m_database->get(holder_key);  // checks that the database answers
     else m_database->put(pairs);
     stamp->stable = m_reader->position();
-    if (!read_stamp()) distrust();  // somebody has found damage meanwhile
+    if (!read_stamp()) distrust();  // another process has found damage meanwhile
     write_stamp(*stamp);
     more = more && stamp->stable < end;
     pairs.clear();

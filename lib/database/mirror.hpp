@@ -1,5 +1,5 @@
-// The mirror: keeps a store in the user's own database. The database has all that must survive; the store's directory
-// is a copy of it, which is all that the rest of gq works on, and which nobody needs to sync or to save.
+// The mirror: keeps a store in the user's own database. The database has all data that must survive. The store's
+// directory is a copy of it, on which the rest of gq works; the copy needs neither syncs nor backups.
 //
 //   key                     value
 //   r<LSN>                  a record of the journal, LSN in 20 digits (record.hpp)
@@ -7,21 +7,21 @@
 //   e<ID>                   anything: the job is done; written by the user, in the transaction that did it
 //   settings                gq.json
 //   holder                  the machine and the directory of the copy
-//   position                where the copy began to write when it was last made anew
+//   position                where the copy began to append after it was last rebuilt
 //
-//   directory/database      how to reach it, exec:PROGRAM ARG..., and of which directory that is said:
-//                           directory DEVICE INODE TIME; not there where a C++ program brings a KeyValue of its own
+//   directory/database      how to reach the database, exec:PROGRAM ARG..., and for which directory this counts:
+//                           directory DEVICE INODE TIME; missing if a C++ program brings a KeyValue of its own
 //   directory/mirror        boot | how much of the journal the database has | sum of gq.json;
-//                           the process that writes there holds its flock(2)
-//   directory/mirror.users  its flock(2) is shared by all processes that have the store open; the one that makes the
-//                           copy anew holds it alone
+//                           a process that writes to the database holds its flock(2)
+//   directory/mirror.users  its flock(2) is shared by all processes that have the store open; the process that
+//                           rebuilds the copy holds it exclusively
 //
-// Where the LocalDisk calls fdatasync, sync() takes what processes have appended to the
-// copy since the database was told last, and puts it there in one request. So whoever waits is answered by one commit,
-// as by one fdatasync.
+// At the point where the LocalDisk calls fdatasync, sync() takes the records that all processes have appended to the
+// copy since the last request, and puts them into the database in one request. So one commit serves all that wait, as
+// one fdatasync does.
 //
-// The copy is believed as long as the machine runs. After a restart, or where it is damaged or gone, it is made anew.
-// Then a request of before may still be on its way to the database, so positions go on far behind what is there.
+// The copy is trusted as long as the machine runs. After a restart, or if it is damaged or gone, it is rebuilt. An
+// older request may then still be on its way to the database, so new positions begin far behind the existing ones.
 //
 // To change the format: raise store_format in settings.cpp, as for a directory.
 #pragma once
@@ -44,8 +44,8 @@ namespace gq {
 
 class Mirror : public Durability, public Ends {
  public:
-  // Makes `directory` a copy of the store in `database`, which is made where it is missing and `create` is true. Throws
-  // Error(config) where there is none, or another machine or directory has it; Error(retry) where the database does not
+  // Makes `directory` a copy of the store in `database`, which is created if it is missing and `create` is true. Throws
+  // Error(config) if there is none, or if another machine or directory holds it; Error(retry) if the database does not
   // answer.
   Mirror(Directory directory, std::unique_ptr<KeyValue> database, bool create);
 
@@ -91,7 +91,7 @@ class Mirror : public Durability, public Ends {
   const std::unique_ptr<KeyValue> m_database PT_GUARDED_BY(m_mutex);
   const Fd m_users, m_stamp;
   bool m_failed GUARDED_BY(m_mutex) = false;
-  bool m_checked GUARDED_BY(m_mutex) = true;  // that nobody else took the database when this process did
+  bool m_checked GUARDED_BY(m_mutex) = true;  // that no other directory took the database when this process did
   std::unique_ptr<JournalReader> m_reader GUARDED_BY(m_mutex);
 
   Mutex m_sync_mutex;

@@ -40,32 +40,35 @@ std::string read_database_file(const Directory& directory) {
   return fd ? read_all(fd.get(), longest_database_file, directory.path_of(database_name)).value_or("") : "";
 }
 
-// A copy of the file, or one that was unpacked somewhere, is not that of this directory. Without the second line it is
-// that of none.
+// The content of the file `database` for this directory. A copy of the file, or one unpacked from an archive, does not
+// match another directory. Without the second line it matches no directory.
 std::string database_text(const Directory& directory, const std::string& program) {
   const std::string identity = directory.identity();
   return program + "\n" + (identity.empty() ? "" : "directory " + identity + "\n");
 }
 
-// Whether this is the directory that a store gets that is named by the program. A link there may be another user's.
+// Whether this is the directory that gq gives to a store named by the program. A link there may be another user's, so
+// it is not followed.
 bool is_own_place(const Directory& directory, const std::string& program) {
   struct stat a, b;
   try {
     return ::lstat(store_directory(program).c_str(), &a) == 0 && ::fstat(directory.fd(), &b) == 0 &&
            a.st_dev == b.st_dev && a.st_ino == b.st_ino;
-  } catch (const Error&) {  // nothing says where that would be
+  } catch (const Error&) {  // there is no cache directory
     return false;
   }
 }
 
-// What reaches the database of a store that is named like that and has this directory; empty where it has none.
+// Returns the connection to the database of the store with this name and this directory; empty if the store has no
+// database.
 std::unique_ptr<KeyValue> open_database(const std::string& name, const Directory& directory) {
   const std::string text = read_database_file(directory), program = names_program(name) ? name : first_line(text);
   if (program.empty()) return nullptr;
   auto argv = words_of(program);
   const std::string confirmed = database_text(directory, program);
   if (names_program(name)) {
-    if (text != confirmed) directory.publish(database_name, confirmed, true);  // so that the directory can be named too
+    if (text != confirmed)
+      directory.publish(database_name, confirmed, true);  // then the store can be named by its directory, too
   } else if (directory.identity().empty() || text != confirmed) {
     if (!is_own_place(directory, program))
       throw Error(Exit::config, "cannot open the store " + printable(directory.path()) +
@@ -76,7 +79,7 @@ std::unique_ptr<KeyValue> open_database(const std::string& name, const Directory
   return std::make_unique<Helper>(std::move(argv));
 }
 
-// A store whose bytes are stable on the directory's disk, or else in the database.
+// Opens a store whose durable data is on the directory's disk, or else in the database.
 Store compose(const Directory& opened, std::unique_ptr<KeyValue> database, bool create) {
   const Directory directory = opened.kept_private();
   auto mirror = database ? std::make_shared<Mirror>(directory, std::move(database), create) : nullptr;
@@ -104,7 +107,8 @@ std::string store_directory(const std::string& name) {
   return cache + "/" + hex64(sum64(name));
 }
 
-// What gq names itself is no link: others may be able to make one of that name where the cache is.
+// A directory whose name gq chose must not be a link: other users may be able to create a link of that name in the
+// cache.
 Directory open_store_directory(const std::string& name, bool create) {
   const bool named = names_program(name);
   return Directory::of_store(store_directory(name), create || named, !named);
@@ -129,7 +133,7 @@ void confirm_database(const std::string& name) {
   directory.publish(database_name, database_text(directory, program), true);
 }
 
-// The directory first: nothing of it counts before it is known whose it is.
+// Opens the directory first: none of its content is trusted before its owner is checked.
 Store open_store(const std::string& name, bool create) {
   const Directory directory = open_store_directory(name, create);
   return compose(directory, open_database(name, directory), create);
