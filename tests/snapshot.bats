@@ -197,7 +197,7 @@ ids() { gq-inspect list "$@" | cut -f1 | sort; }
   echo precious | tee "$T/snaps/${theirs}1/file" "$T/snaps/${theirs}5/${theirs}6/file" >"$T/snaps/${theirs}2/journal/file"
   mv "$(last)" "$T/snaps/${theirs}4"  # a snapshot that was being removed
   fails_with 74 gq-snapshot prune "$T/snaps" --keep-last 1
-  for n in 1 2 5; do grep -q "cannot remove $T/snaps/$theirs$n: it holds what is in no snapshot" "$T/failed.err"; done
+  for n in 1 2 5; do grep -q "cannot remove $T/snaps/$theirs$n: it holds files that no snapshot has" "$T/failed.err"; done
   [[ -e $T/snaps/${theirs}1/file && -e $T/snaps/${theirs}5/${theirs}6/file && -e $T/snaps/${theirs}2/journal/file && ! -e $T/snaps/${theirs}3 && ! -e $T/snaps/${theirs}4 ]]
 }
 

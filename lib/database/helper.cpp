@@ -84,7 +84,7 @@ void Helper::start() {
   for (const auto& word :
        split(greeting.substr(std::min(greeting.size(), std::string_view(helper_greeting).size() + 1)), ' ')) {
     if (word == "volatile")
-      log(Level::warning, "the database may lose what it has confirmed: its helper was told not to mind");
+      log(Level::warning, "the database may lose what it has confirmed: its helper is configured so");
     m_readable = m_readable || word == "readable";
   }
 }
@@ -141,7 +141,7 @@ std::string Helper::line() {
       m_used = end + 1;
       return text;
     }
-    if (m_read.size() - m_used > max_line) throw Broken{"it says what is no answer"};
+    if (m_read.size() - m_used > max_line) throw Broken{"it says something that is not an answer"};
     fill();
   }
 }
@@ -174,7 +174,7 @@ std::vector<Pair> Helper::answer(size_t most) {
   for (auto& pair : pairs) {
     head = line();
     auto sizes = split(head, ' ');
-    if (sizes.size() != 2) throw Broken{"it says " + printable(head) + ", which are no lengths"};
+    if (sizes.size() != 2) throw Broken{"it says " + printable(head) + ", which are not two lengths"};
     size_t key = number(sizes[0], max_key), value = number(sizes[1], max_value);
     if ((total += key + value) > max_answer) throw Broken{"it answers with more than 32 MiB", false};
     pair.key = bytes(key);

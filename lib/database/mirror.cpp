@@ -70,7 +70,7 @@ Mirror::Mirror(Directory directory, std::unique_ptr<KeyValue> database, bool cre
       is_behind(stamp->stable)) {
     if (!try_lock(m_users.get(), FileLock::Mode::exclusive))
       throw Error(Exit::retry,
-                  "cannot make " + printable(m_directory.path()) + " anew from the database: programs are using it");
+                  "cannot rebuild " + printable(m_directory.path()) + " from the database: programs are using it");
     Lsn end = make_anew(create);
     stamp = Stamp{boot, end, hex64(sum64(settings_text()))};
     write_stamp(*stamp);
@@ -109,8 +109,9 @@ void Mirror::write_stamp(const Stamp& s) {
 
 void Mirror::distrust() {
   if (::ftruncate(m_stamp.get(), 0) != 0) throw_errno(Exit::storage, "distrust " + printable(m_directory.path()));
-  throw Error(Exit::retry, "cannot go on: " + printable(m_directory.path()) +
-                               " is damaged; it is made anew from the database when all that use it have ended");
+  throw Error(Exit::retry,
+              "cannot go on: " + printable(m_directory.path()) +
+                  " is damaged; it is rebuilt from the database after all programs that use it have ended");
 }
 
 // Calls `visit` with each key that begins with this letter, and its value, in order.
@@ -441,7 +442,7 @@ void Mirror::verify(Journal& journal, const std::function<void(Lsn lsn, const st
           wrong(lsn, "the database has another record");
         there = next();
       } else if (!parse_record(value)) {
-        wrong(lsn, "the database has something that is no record");
+        wrong(lsn, "the database has something that is not a record");
       }
     });
     while (there) missing();

@@ -8,7 +8,7 @@ bool is_same(const event::Add& add, uint64_t data_size, uint64_t data_sum, const
 
 Answer answer_to(const event::Add& add, uint64_t data_size, uint64_t data_sum, const std::optional<Job>& known,
                  const std::optional<std::string>& first) {
-  if (!known) return {Outcome::unknown, "its key has just been set free"};
+  if (!known) return {Outcome::unknown, "its key has just been freed"};
   if (!is_same(add, data_size, data_sum, *known)) return {Outcome::conflict};
   if (first) return {Outcome::same, *first};
   return {Outcome::queued};

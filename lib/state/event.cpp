@@ -75,7 +75,7 @@ std::optional<std::string> key_problem(std::string_view text) {
 std::optional<std::string> name_problem(std::string_view text) {
   if (auto problem = key_problem(text)) return problem;
   if (text == "." || text == ".." || text.find('/') != std::string_view::npos)
-    return "it is no name within a directory";
+    return "it cannot be the name of a file in a directory";
   return std::nullopt;
 }
 

@@ -229,7 +229,7 @@ class Check {
     if (const Lsn true_end = m_store.journal().end(); true_end < end)
       report("damage", end, "",
              "a segment says that the journal goes on up to here, but it ends at " + std::to_string(true_end) +
-                 ", and what is appended there is not read");
+                 ", and records appended there are not read");
     if (m_synced && end < *m_synced)
       report(
           "missing", end, "",

@@ -175,7 +175,7 @@ bool StreamReader::begin() {
   auto* stream = first ? std::get_if<event::Stream>(&first->record.event) : nullptr;
   if (!stream)
     throw Error(Exit::bad_data, m_begun ? "the stream goes on behind its end, before byte " + std::to_string(m_position)
-                                        : "what is read is no stream of gq-snapshot export");
+                                        : "the input is not a stream of gq-snapshot export");
   if (stream->version > stream_version)
     throw Error(Exit::config, "the stream is in format " + std::to_string(stream->version) +
                                   ", and this gq knows formats up to " + std::to_string(stream_version));

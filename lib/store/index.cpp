@@ -175,8 +175,8 @@ size_t Index::records_with_room(const Fold& fold) const {
 void Index::fold_on(Fold& fold, Lsn end) {
   while (!fold.run(*m_reader, records_with_room(fold))) continue;
   if (fold.position().end >= end) return;
-  throw Error(Exit::storage, "cannot use the journal: what is appended before " + std::to_string(end) +
-                                 " is not read, since a segment says that it goes on behind that");
+  throw Error(Exit::storage, "cannot use the journal: records appended before " + std::to_string(end) +
+                                 " are not read, since a segment says that the journal goes on behind that");
 }
 
 // The first to change the index removes the seal.
@@ -247,7 +247,7 @@ void Index::visit(const std::function<void(Fold&)>& body) {
         throw;
       }
     }
-    if (!trouble.empty()) log(Level::warning, "the index is unusable (" + trouble + "); making it anew");
+    if (!trouble.empty()) log(Level::warning, "the index is unusable (" + trouble + "); rebuilding it");
     if (body_done) break;  // its changes are in the journal, also if the index failed
     guard.unlock();
     ::usleep(200);  // flock is unfair: let other processes get the lock

@@ -148,7 +148,7 @@ bool parse_manifest(const std::string& text, Snapshot& s, std::string& why) {
       s.files[words[3]] = {*number, *parse_hex(words[2])}, ++s.file_count, s.bytes += *number;
     else return false;
     if (words[0] == "file" && !is_snapshot_file(words[3])) {
-      why = "it names a file that is none of a store's, " + printable(words[3]);
+      why = "it names a file that no store has, " + printable(words[3]);
       return false;
     }
   }
@@ -546,7 +546,7 @@ Group restore_snapshot(const Snapshot& snapshot, const std::string& directory, c
   if (!is_free()) throw refusal();
   Fd lock = target.open(restoring_name, O_RDWR | O_CREAT);
   if (!try_lock(lock.get(), FileLock::Mode::exclusive) || !target.is(lock.get(), restoring_name))
-    throw Error(Exit::retry, "cannot restore to " + printable(directory) + ": another process does");
+    throw Error(Exit::retry, "cannot restore to " + printable(directory) + ": another process is restoring to it");
   if (!is_free()) {  // another process has restored to it since the first look
     target.remove(restoring_name);
     throw refusal();
@@ -617,7 +617,7 @@ std::vector<std::string> prune_snapshots(
     try {
       if (!try_lock(lock->fd(), FileLock::Mode::exclusive)) return;
       if (known || is_of_snapshot(*lock)) collection.remove_tree(name);
-      else bad(collection.path_of(name), "it holds what is in no snapshot");
+      else bad(collection.path_of(name), "it holds files that no snapshot has");
     } catch (const Error& e) {
       bad(collection.path_of(name), reason_of(e));
     }

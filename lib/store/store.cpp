@@ -146,7 +146,7 @@ std::vector<std::optional<Answer>> Store::resolve(std::vector<NewJob>& jobs) {
     auto bad = [&](const std::string& why) { answers[i] = Answer{Outcome::bad, why, 0}; };
     if (!sources[i]) {
       bad("this store does not have the workload of " + part.source +
-          ": of a job that is finished, only with gq-flush --keep");
+          ": a finished job has it only with gq-flush --keep");
       continue;
     }
     const Job& source = *sources[i];
@@ -446,7 +446,7 @@ std::string Store::waits() const {
   auto beat = parse_beat(std::string_view(text, read_at(fd.get(), text, sizeof text, 0)));
   if (!beat) return returned ? std::string() : nobody;  // an older program writes none
   if (is_gap(beat->at, read_times(), beat->longest))
-    return returned ? "until the process that serves this node goes on, of which nothing has been heard since " +
+    return returned ? "until the process that serves this node continues; it has been silent since " +
                           format_time(beat->at.wall)
                     : nobody;
   return returned || !beat->waits.empty() ? beat->waits : nobody;
