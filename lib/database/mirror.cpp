@@ -62,8 +62,7 @@ Mirror::Mirror(Directory directory, std::unique_ptr<KeyValue> database, bool cre
       m_database(std::move(database)),
       m_users(m_directory.open(mirror_users_name, O_RDWR | O_CREAT)),
       m_stamp(m_directory.open(mirror_name, O_RDWR | O_CREAT)) {
-  FileLock opening(m_stamp.get(), FileLock::Mode::exclusive,
-                   endless_patience);  // another process may be rebuilding the copy, which takes long
+  FileLock opening(m_stamp.get(), FileLock::Mode::exclusive, endless_patience);  // a rebuild takes long
   const std::string boot = first_line_of("/proc/sys/kernel/random/boot_id");
   auto stamp = read_stamp();
   if (!stamp || boot.empty() || stamp->boot != boot || m_database->get(holder_key) != holder(m_directory) ||

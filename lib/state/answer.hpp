@@ -21,7 +21,7 @@ enum class Outcome {
 struct Answer {
   Outcome outcome = Outcome::refused;
   std::string reason{};  // refused, bad and unknown
-  int error_number = 0;  // refused: the errno, where there is one
+  int error_number = 0;  // refused: the errno, if there is one
   std::string note{};    // queued and same: a remark for the client, or empty
 };
 

@@ -15,7 +15,7 @@ enum class State : uint8_t {
   delayed,   // may be started from `due` on
   claimed,   // by a process that has not started it yet; users see "queued"
   running,   // started
-  dead,      // will not be started again by itself
+  dead,      // not started again unless a user kicks it
   waiting,   // behind another job with its serial key
   pending,   // not yet on as many nodes as it must be
   held,      // for another node to run
@@ -31,7 +31,7 @@ const char* state_name(State state);
 // In the Submission, `due` changes with each attempt, and `key` is empty if another job had the key.
 struct Job : Submission {
   State state = State::queued;
-  uint32_t starts = 0;                                   // how often its command was started
+  uint32_t starts = 0;                                   // how often its command has been started
   uint32_t failures = 0;                                 // attempts used up
   uint32_t crashes = 0;                                  // starts whose worker died
   uint32_t term = 0, version = 0, copies = 0, once = 0;  // see event::State and event::Add

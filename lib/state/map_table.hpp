@@ -1,4 +1,4 @@
-// A table in memory, for what needs no store: simulators and tests.
+// A table in memory, for programs without a store: simulators and tests.
 #pragma once
 
 #include <map>

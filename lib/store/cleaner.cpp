@@ -134,11 +134,11 @@ std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
     // writes more than was appended.
     bool ripe = !all[i].cleaned || all.back().end >= all[i].cleaned_at + all[i].size;
     bool garbage = ripe && all[i].size > 2 * weights[i].bytes + cleaned_header_size;
-    bool memories = now >= all[i].changed_at + std::max(limits.remember, least_interval) &&
-                    4 * weights[i].finished * finished_weight > all[i].size;
+    bool many_finished = now >= all[i].changed_at + std::max(limits.remember, least_interval) &&
+                         4 * weights[i].finished * finished_weight > all[i].size;
     bool joins = i > 0 && all[i - 1].cleaned &&
                  all[i - 1].size + std::min(weights[i].bytes, all[i].size) < journal.segment_size() / 2;
-    if (!garbage && !memories && !(joins && all[i].cleaned)) continue;
+    if (!garbage && !many_finished && !(joins && all[i].cleaned)) continue;
     range.first = joins ? i - 1 : i;
     range.last = i;
     return range;

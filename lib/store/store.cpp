@@ -438,18 +438,18 @@ void Store::forget_blobs() {
 }
 
 std::string Store::waits() const {
-  const std::string nobody = "until a process serves this node (gq-worker or gq-replicate)";
+  const std::string unserved = "until a process serves this node (gq-worker or gq-replicate)";
   Fd fd = m_directory.find(returned_name, O_RDONLY);
-  if (!fd) return nobody;
+  if (!fd) return unserved;
   bool returned = !try_lock(fd.get(), FileLock::Mode::shared);
   char text[2048];
   auto beat = parse_beat(std::string_view(text, read_at(fd.get(), text, sizeof text, 0)));
-  if (!beat) return returned ? std::string() : nobody;  // an older program writes none
+  if (!beat) return returned ? std::string() : unserved;  // an older program writes none
   if (is_gap(beat->at, read_times(), beat->longest))
     return returned ? "until the process that serves this node continues; it has been silent since " +
                           format_time(beat->at.wall)
-                    : nobody;
-  return returned || !beat->waits.empty() ? beat->waits : nobody;
+                    : unserved;
+  return returned || !beat->waits.empty() ? beat->waits : unserved;
 }
 
 // Ends the jobs that are marked as done in the database. A living process ends the jobs that it holds itself.

@@ -52,7 +52,7 @@ class TokyoTable final : public Table {
   uint64_t count() const;
   uint64_t file_size() const;
 
-  // commit() and close, reporting what the destructor would hide. Throws Error(storage) where the log cannot be
+  // Commits and closes, and reports errors that the destructor would hide. Throws Error(storage) if the log cannot be
   // removed.
   void close();
 
