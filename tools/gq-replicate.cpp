@@ -239,6 +239,7 @@ class StreamSender {
   // told then.
   void hand_over() {
     std::vector<std::pair<std::string, std::string>> told;
+    m_store.journal().prepare();
     m_store.look([&](Fold& fold) {
       told.clear();
       std::vector<std::string> records;
