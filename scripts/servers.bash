@@ -32,7 +32,8 @@ eventually() {
 # [OPTION...]. If root runs the script, the server runs as the user that its package has made. They set $SERVER, the server's
 # pid, and $DSN, which reaches it.
 own_directory() {
-  mkdir -p -m 700 "$1"
+  mkdir -p "$1"
+  chmod 700 "$1"
   ((EUID != 0)) || chown "$2" "$1"
 }
 
