@@ -764,3 +764,12 @@ open(sys.argv[2], "wb").write(open(sys.argv[1], "rb").read().replace(b"\0recv\0"
   echo 'priority = high' >"$T/good"
   says 64 '--priority' gq-enqueue --config "$T/good" --priority urgent f --local
 }
+
+@test "gq-worker, gq-flush: a function that is named twice is one function, and its jobs run once" {
+  for run in 'gq-worker --local --drain' gq-flush; do
+    seq 100 | gq-enqueue f --local -l >/dev/null
+    $run -f f -f g -f f -j 4 -- sh -c 'echo >>"$0"' "$T/ran"
+    lines_are "$T/ran" 100
+    rm "$T/ran"
+  done
+}

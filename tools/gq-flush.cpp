@@ -190,7 +190,7 @@ void print_runnable(Store& store, const std::vector<std::string>& functions) {
 }
 
 Exit flush(Options& o, const Common& common) {
-  for (const auto& f : o.work.functions) check_function(f);
+  o.work.check_functions();
   if (o.changes()) return administer(o, common);
   if (o.clean) {
     if (!common.command.empty() || o.all || o.dry_run || !o.work.functions.empty())

@@ -54,7 +54,7 @@ void wait_for_stop_signal(Store& store, const std::vector<std::string>& function
 
 Exit work(Options& o, const Common& common) {
   if (o.work.functions.empty()) throw Error(Exit::usage, "cannot work: no function is given (-f FUNCTION)");
-  for (const auto& f : o.work.functions) check_function(f);
+  o.work.check_functions();
   const std::string queueing = o.relay ? "--relay" : "--queue-only";
   o.queue_only = o.queue_only || o.relay;
   if (o.copies && !o.relay)

@@ -48,6 +48,11 @@ struct WorkOptions {
     not_empty(*app.add_option("--joblog", joblog, "Append a line for each attempt, as GNU parallel does"));
   }
 
+  void check_functions() {
+    for (const auto& f : functions) check_function(f);
+    remove_repeated(functions);
+  }
+
   Runner::Config config(const std::vector<std::string>& command) const {
     Runner::Config c;
     c.functions = functions;

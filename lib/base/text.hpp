@@ -61,6 +61,9 @@ std::vector<std::string> split(std::string_view text, char separator);
 // The last line may lack its newline.
 std::vector<std::string> lines_of(std::string_view text);
 
+// Keeps the first of equal texts.
+void remove_repeated(std::vector<std::string>& texts);
+
 // Text from outside, made harmless for one line of output. Characters that act on a terminal or a reader instead of
 // being seen become '?': control characters, C1 among them, marks of direction, separators of lines, marks without
 // width. So does bad UTF-8. The result has at most `limit` bytes. All printed text passes through this function or

@@ -511,6 +511,7 @@ Claims Store::claim(const ClaimRequest& request) {
   Claims result;
   Removal removal;
   auto functions = request.functions;
+  remove_repeated(functions);  // the jobs of one that is named twice would be claimed twice
   if (functions.empty())
     for_each_function([&](const std::string& function, const Counters&) { functions.push_back(function); });
   size_t most = std::min(request.most, context.most);
