@@ -1118,6 +1118,19 @@ slow_link() {
   [[ -z $(find "$T/2/blobs" -name 'tmp.*') ]]
 }
 
+@test "gq-worker: a file of a large job's ID and size that a crash left at another node is not taken for its workload" {
+  start_gearmand
+  NODES=(1 2)
+  group once
+  nodes
+  local id=01ARZ3NDEKTSV4RRFFQ69G5FAV
+  mkdir -p "$T/2/blobs/${id:24}"
+  head -c 3000000 /dev/urandom >"$T/2/blobs/${id:24}/$id"
+  head -c 3000000 /dev/urandom >"$T/big"
+  gq-enqueue --store "$T/1" f --local --delay 1h --id "$id" "$T/big"
+  gq-inspect --store "$T/2" cat "$id" | cmp - "$T/big"
+}
+
 # bats test_tags=once
 @test "gq-worker: a large job on a slow link delays neither news of other jobs nor the node's answers" {
   start_gearmand

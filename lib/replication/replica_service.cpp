@@ -151,7 +151,9 @@ std::string ReplicaService::answer_part(const Transfer& transfer, std::string& r
     store.journal().sync_all();
     return "have\n";
   }
-  if (Fd there = store.blobs().open(add.id); there && file_size(there.get()) == part->size)
+  // A crash, or another job under this ID, may have left other bytes there.
+  if (Fd there = store.blobs().open(add.id);
+      there && file_size(there.get()) == part->size && sum_part(there.get(), 0, part->size) == part->job.data_sum)
     return take_whole(transfer, std::move(*part), there.get(), reason);
   auto arrived = std::make_shared<Arrived>();
   try {
