@@ -1,6 +1,6 @@
-// Durability: what makes the bytes of a store stable. That is the disk below its directory (local_disk.hpp), or a
-// user's database (mirror.hpp), of which the directory is a copy. Each keeps its promise in its own way; the journal,
-// the blobs and the cleaner tell it what they have done, and ask the same of both.
+// Durability: the interface to the storage that makes a store durable. That is either the disk under the store's
+// directory (local_disk.hpp), or a user's database (mirror.hpp), with the directory as a copy of the database. The
+// journal, the blobs and the cleaner report here what they have written, and rely on the same guarantees from both.
 #pragma once
 
 #include <atomic>
@@ -21,64 +21,65 @@ class Journal;
 struct RecordBytes;
 using Lsn = uint64_t;
 
-// A segment that this process appends to. Its descriptor is opened before the first write and never replaced, so that
-// it hears of each write that the kernel loses.
+// A segment that this process appends to. Its descriptor is opened before the first write and never replaced, so a sync
+// through it reports each write-back that has failed.
 struct ActiveSegment {
   ActiveSegment(Lsn first, Fd descriptor) : base(first), fd(std::move(descriptor)) {}
   const Lsn base;
   const Fd fd;
-  std::atomic<bool> failed = false;  // what was not synced before is lost, and nothing more may go in here
-  Lsn appended = 0, synced = 0;      // of this process's records; the Durability's own
+  std::atomic<bool> failed = false;  // a sync failed: unsynced bytes may be lost, and nothing more may be appended
+  Lsn appended = 0, synced = 0;      // ends of this process's records; only the Durability uses them
 };
 
 class Durability {
  public:
   virtual ~Durability() = default;
 
-  // All before this position has been stable; nullopt where nothing tells. After a power cut it may be older than the
-  // truth, never newer.
+  // Everything before this position has been durable. nullopt if that is unknown. After a power cut the position may be
+  // too low, but never too high.
   virtual std::optional<Lsn> synced() const = 0;
 
-  // This process has written records through the segment's descriptor, which end there.
+  // The journal calls it after this process has written records through the segment's descriptor, up to `end`.
   virtual void wrote(const std::shared_ptr<ActiveSegment>& segment, Lsn end) = 0;
-  // Nothing more is appended to this segment, which is open for writing; all of it has to be stable before the next one
-  // is begun. Throws Error(storage).
+  // The journal calls it when nothing more will be appended to a segment, and before it begins the next one. `segment`
+  // is a descriptor that is open for writing. On return the whole segment is durable. Throws Error(storage).
   virtual void finish(int segment) = 0;
 
-  // Waits until all that this process appended between two positions is stable; one request answers all threads that
-  // wait. False where it may be lost: then it has to be appended again. Throws Error(retry) where that cannot be told;
-  // the next call does it again.
+  // Waits until all records that this process appended between two positions are durable. Threads that wait at the same
+  // time share one request. False if the records may be lost: the caller has to append them again. Throws Error(retry)
+  // if the outcome is unknown; the next call tries again.
   virtual bool sync(Journal& journal, Lsn from, Lsn end) = 0;
-  // The same for all that has been appended, whoever has written it. Throws Error(storage), too.
+  // The same for all records in the journal, also those of other processes. Throws Error(storage), too.
   virtual void sync_all(Journal& journal) = 0;
-  // Waits until the directory's disk has the segments, as far as the directory is believed after a restart. Throws
+  // Waits until the segments are on the directory's disk, as far as the directory is trusted after a restart. Throws
   // Error(storage).
   virtual void sync_files(Journal& journal) = 0;
 
-  // Throws Error(retry) where the last request failed, and one made now does too.
+  // If the last request failed, makes another one, and throws Error(retry) if that fails too.
   virtual void check(Journal& journal) = 0;
 
-  // After the blob's file and its name have been synced.
+  // Called after the blob's file and its name have been synced.
   virtual void put_blob(const std::string& id, std::string_view data) = 0;
-  // Before the file is removed; its size tells how many pieces there are.
+  // Called before the blob's file is removed. `size` is that of the file, in bytes; it determines the number of pieces.
   virtual void remove_blob(const std::string& id, uint64_t size) = 0;
-  // Writes the blob's file anew from a second copy; false where there is no whole one of that size.
+  // Rebuilds the blob's file from the second copy. False if there is no whole copy of that size.
   virtual bool restore_blob(const std::string& id, uint64_t size) = 0;
 
-  // The second copy of a record, head and data; nullopt where there is none.
+  // The second copy of a record, head and data; nullopt if there is none.
   virtual std::optional<std::string> record(Lsn lsn) = 0;
-  // What cleaning makes of records, before the cleaned segment is named. They depend on what has been appended by now,
-  // which is stable first.
+  // Takes the records that the cleaner has changed, before the cleaned segment gets its name. The changes depend on the
+  // records that have been appended by now, so those are made durable first.
   virtual void change(Journal& journal, const std::vector<std::pair<Lsn, RecordBytes>>& records) = 0;
-  // What cleaning leaves out. Adds go first: a crash in between may leave the end of a job without its beginning, never
-  // the other way.
+  // Takes the records that the cleaner leaves out. It removes adds first: a crash in between may leave the end of a job
+  // without its add, but never an add without the end.
   virtual void remove(const std::vector<Lsn>& adds, const std::vector<Lsn>& others) = 0;
 
-  // Compares all of the second copy with the directory, while nothing is cleaned, and says what is wrong there.
+  // Compares the whole second copy with the directory, and calls `wrong` for each error in the copy. Blocks cleaning
+  // meanwhile.
   virtual void verify(Journal& journal, const std::function<void(Lsn lsn, const std::string& what)>& wrong) = 0;
 
-  // A reader has found damage in the directory. Throws Error(retry) where that is made anew from a second copy when
-  // nobody has it open.
+  // A reader calls it when it has found damage in the directory. Throws Error(retry) if the directory will be rebuilt
+  // from the second copy, as soon as no process has the store open.
   virtual void report_damage() = 0;
 };
 

@@ -24,21 +24,21 @@ constexpr uint32_t frame_magic = 0x31465147;          // "GQF1"
 constexpr uint32_t cleaned_frame_magic = 0x32465147;  // "GQF2"
 constexpr uint64_t hint_magic = 0x31544e4948514747;
 constexpr size_t hint_size = 40;
-// Behind the hint, {position, bytes, sum}: what has been accepted up to there needs so much room to be run.
+// After the hint: {position, bytes, checksum}. The jobs accepted before this position need so many bytes to be run.
 constexpr size_t owed_size = 24;
 static_assert(hint_size + owed_size <= marks_offset);
 constexpr Lsn none_torn = UINT64_MAX;
 constexpr char segment_suffix[] = ".gqj";
 constexpr char spare_name[] = "spare";
-// Of the index: 128 entries, which are seldom longer.
+// The size that pages of the index seldom exceed: a page has up to 128 entries.
 constexpr uint64_t largest_page = 16 * 1024;
-// For the records of the few jobs that are claimed while only the spare is left.
+// For the records of the few jobs that are claimed while only the spare segment is left.
 constexpr uint64_t claim_reserve = 64 * 1024;
 constexpr size_t segment_digits = 20;  // a u64 in decimal, so that names sort by position
 
 constexpr uint64_t max_frame_record = record_header_size + max_meta_size + max_inline_data;
 
-// What stands in it besides the base. With an end it is that of a cleaned one.
+// A segment's header without the base. It is the header of a cleaned segment if `end` is not 0.
 struct SegmentHeader {
   Lsn previous_end = 0;
   Lsn end = 0, cleaned_at = 0;
@@ -60,7 +60,7 @@ std::string segment_header(Lsn base, const SegmentHeader& h, uint64_t seed) {
   return header;
 }
 
-// A header that is whole; nullopt for any other bytes. Throws for a newer format.
+// Decodes a segment's header. nullopt unless it is whole and valid. Throws Error(config) for a newer format.
 std::optional<SegmentHeader> parse_segment_header(std::string_view bytes, Lsn base, uint64_t seed) {
   if (bytes.size() < 12 || bytes.substr(0, 8) != std::string_view(segment_magic, 8)) return std::nullopt;
   uint32_t version = get_le<uint32_t>(bytes, 8);
@@ -93,7 +93,7 @@ void put_frame_header(std::string& out, uint64_t length, Lsn lsn, uint64_t seed,
   put_le<uint64_t>(out, sum64(std::string_view(out).substr(at, 16), seed));
 }
 
-// The LSN and the length of the record in the frame, or nullopt when this is no frame's header.
+// The LSN and the length of the record in a frame; nullopt if the bytes are not the header of a frame.
 std::optional<std::pair<Lsn, uint64_t>> parse_frame_header(std::string_view bytes, uint32_t magic, uint64_t seed) {
   if (bytes.size() < frame_header_size || get_le<uint32_t>(bytes, 0) != magic ||
       get_le<uint64_t>(bytes, 16) != sum64(bytes.substr(0, 16), seed))
@@ -103,14 +103,14 @@ std::optional<std::pair<Lsn, uint64_t>> parse_frame_header(std::string_view byte
   return std::pair(get_le<uint64_t>(bytes, 8), length);
 }
 
-// The length of the record in the frame, or nullopt when this is not the header of a frame at that position.
+// The length of the record in a frame; nullopt if the bytes are not the header of a frame at that position.
 std::optional<uint64_t> parse_frame_header(std::string_view bytes, Lsn lsn, uint64_t seed) {
   auto frame = parse_frame_header(bytes, frame_magic, seed);
   if (!frame || frame->first != lsn) return std::nullopt;
   return frame->second;
 }
 
-// Bytes that are to stand behind this position.
+// Throws if `size` more bytes after this position would reach max_lsn.
 void check_range(Lsn from, uint64_t size) {
   if (from < max_lsn && size < max_lsn - from) return;
   throw Error(Exit::storage, "cannot append to the journal: it has come to its last position");
@@ -118,9 +118,9 @@ void check_range(Lsn from, uint64_t size) {
 
 }  // namespace
 
-// As measured: a small job (a head of 90 bytes, its frame besides) takes 215 bytes of index when it comes and 340 in
-// the end, and 313 of the journal to be claimed, started and done. The index has a name or key in up to three entries,
-// and its pages are half full.
+// Measured for a small job, with a head of 90 bytes without its frame: it takes 215 bytes of the index when it is
+// queued, and 340 in the end. To be claimed, started and done it takes 313 bytes of the journal. The index has a name
+// or key in up to three entries, and its pages are half full.
 uint64_t room_to_run(uint64_t records, uint64_t bytes) { return 450 * records + 4 * bytes; }
 
 uint64_t room_to_finish(uint64_t jobs) {
@@ -128,8 +128,8 @@ uint64_t room_to_finish(uint64_t jobs) {
   return 500 * jobs + room_to_fold(chunk, 200 * chunk, 0);
 }
 
-// A chunk of the fold adds to the index, and logs each page that it changes: a record changes three, wherever these
-// are, and the log is never longer than the index by much.
+// One transaction of the fold adds to the index, and logs each page that it changes. A record changes three pages,
+// anywhere in the index. The log is never much longer than the index.
 uint64_t room_to_fold(uint64_t records, uint64_t bytes, uint64_t index_size) {
   return 64 * 1024 + 12 * bytes + std::min(3 * largest_page * records, index_size);
 }
@@ -164,7 +164,8 @@ std::vector<Lsn> list_segments(const Directory& journal) {
   return segments;
 }
 
-// One after the other, also on the disk: behind one that is left, none may be gone.
+// Syncs the directory after each removal, so that also after a power cut no segment is gone while an earlier one of
+// them is left.
 void remove_segments(const Directory& journal, const std::vector<Lsn>& segments) {
   for (Lsn base : segments) {
     if (!journal.remove(segment_name(base)) && errno != ENOENT)
@@ -183,7 +184,7 @@ Journal::Journal(const Directory& store, std::string_view store_id, Durability& 
 
 Journal::~Journal() = default;
 
-// append.lock holds a hint: {magic, base of the last segment, its end, its last frame, sum}. It is not synced.
+// append.lock holds a hint: {magic, base of the last segment, its end, its last frame, checksum}. It is not synced.
 std::optional<Journal::Hint> Journal::read_hint() const {
   char bytes[hint_size];
   std::string_view hint(bytes, read_at(m_lock.get(), bytes, sizeof bytes, 0));
@@ -193,9 +194,9 @@ std::optional<Journal::Hint> Journal::read_hint() const {
   return Hint{get_le<uint64_t>(hint, 8), get_le<uint64_t>(hint, 16), get_le<uint64_t>(hint, 24)};
 }
 
-// While this process lives, whoever begins a segment says so in the hint first. Before, after a power cut, it may be
-// older than the segments, or newer: so it is believed once it names the last one of them, and a frame in it that
-// verifies.
+// After a power cut the hint may be older than the segments, or newer. So this process trusts it only after it has once
+// named the last segment, and a valid frame in it. After that it needs no more such check in this process, because any
+// process that begins a segment writes the hint first.
 std::optional<Journal::Hint> Journal::proven_hint() const {
   auto hint = read_hint();
   if (!hint || m_hint_proven) return hint;
@@ -212,7 +213,7 @@ std::optional<uint64_t> Journal::owed() const {
   if (!hint) return list_segments(m_directory).empty() ? std::optional<uint64_t>(0) : std::nullopt;
   char bytes[owed_size];
   std::string_view owed(bytes, read_at(m_lock.get(), bytes, sizeof bytes, hint_size));
-  // A program of before may have appended without counting.
+  // A program of an older version may have appended records without updating this.
   if (owed.size() != owed_size || get_le<uint64_t>(owed, 0) != hint->end ||
       get_le<uint64_t>(owed, 16) != sum64(owed.substr(0, 16), m_seed))
     return std::nullopt;
@@ -231,7 +232,7 @@ void Journal::set_owed(Lsn end, uint64_t bytes) {
   [[maybe_unused]] ssize_t n = disk().pwrite(m_lock.get(), owed.data(), owed.size(), hint_size);
 }
 
-// `more` is what what has just been appended needs to be run.
+// Writes the hint. `more` is the disk space, in bytes, that the records just appended need to be run.
 void Journal::publish(Lsn base, Lsn end, Lsn last, uint64_t more) {
   auto known = owed();
   std::string hint;
@@ -247,11 +248,11 @@ void Journal::publish(Lsn base, Lsn end, Lsn last, uint64_t more) {
     put_le<uint64_t>(owed, sum64(owed, m_seed));
     hint += owed;
   }
-  // A hint that cannot be written is a stale one: the next append begins a new segment.
+  // If this fails, the hint is stale, and the next append begins a new segment.
   [[maybe_unused]] ssize_t n = disk().pwrite(m_lock.get(), hint.data(), hint.size(), 0);
 }
 
-// Whether the end that a hint tells is that of a frame (or header) that verifies.
+// Whether the hint's end is the end of a valid frame, or of the segment's header if it has no frame yet.
 bool Journal::names_a_frame(int fd, const Hint& hint) const {
   if (!read_segment_header(fd, hint.base, m_seed)) return false;
   if (hint.end == hint.base + segment_header_size) return true;
@@ -262,15 +263,15 @@ bool Journal::names_a_frame(int fd, const Hint& hint) const {
   return length && hint.last + frame_header_size + *length == hint.end;
 }
 
-// Under append.lock: makes m_segment the segment to append to, its end known to be whole.
+// Under append.lock: makes m_segment the segment to append to. Its tail is known to be whole.
 void Journal::open_for_append() {
-  // Not where the hint and the disk differ, because an append was cut off, a power cut took something, or the hint
-  // could not be written: then another segment may begin where it says that this one ends.
+  // The hint and the disk differ if an append was cut off, if a power cut took something, or if the hint could not be
+  // written. In the last case another segment may begin where the hint says that this one ends.
   auto is_whole = [&](int fd, const Hint& hint) {
     return hint.base + file_size(fd) == hint.end && !m_directory.has(segment_name(hint.end));
   };
-  // Under a lock that others wait for, a full one is followed by the next once prepare() is called, or an append is
-  // made outside.
+  // To begin a segment takes syncs. Under a lock that others wait for, the full segment is used on, until prepare() or
+  // an append without that lock begins the next one.
   auto is_full = [&](const Hint& hint) { return hint.end - hint.base >= m_segment_size && !ShortHold::is_held(); };
   if (auto hint = proven_hint(); hint && m_segment && m_segment->base == hint->base) {
     m_segment_end = hint->end - hint->base;
@@ -286,8 +287,8 @@ void Journal::open_for_append() {
   begin_segment(Room::intake);
 }
 
-// Under append.lock: begins a segment behind every position that was ever told, and makes it m_segment. Its name
-// appears only with its header in it.
+// Under append.lock: begins a segment behind every position that was ever returned, and makes it m_segment. The file
+// gets its name only after its header has been synced.
 void Journal::begin_segment(Room room) {
   Lsn previous_end = 0;
   std::optional<Lsn> torn;
@@ -298,13 +299,12 @@ void Journal::begin_segment(Room room) {
     const uint64_t size = file_size(fd.get());
     previous_end = header && header->end ? header->end : segments.back() + size;
     const auto not_whole = write_again(fd.get(), segments.back(), size);
-    if (synced()) torn = not_whole;  // else it may have been synced: nothing tells
+    if (synced()) torn = not_whole;  // without a mark the tail may have been synced
     m_durability.finish(fd.get());
   }
-  // A cleaned segment may stand for positions behind the last segment: an archive can contain anything. A reader goes
-  // on behind these.
+  // A cleaned segment from an archive may claim positions behind the last segment. A reader continues behind them.
   for (const auto& s : this->segments()) previous_end = std::max(previous_end, s.end);
-  // What was synced and is not there any more shall be missing for whoever reads this.
+  // If bytes that were synced are gone, readers have to find them missing.
   previous_end = std::max(previous_end, synced().value_or(0));
   auto hint = read_hint();
   Lsn base = std::max({previous_end, hint ? hint->end : 0, segments.empty() ? 0 : segments.back() + 1});
@@ -333,11 +333,12 @@ void Journal::begin_segment(Room room) {
   m_named = false;
 }
 
-// Under append.lock: writes the whole records of the last segment, of this size, that are not known to have been synced
-// again through this descriptor, and returns where the first record stands that is not whole. After a write-back that
-// failed the kernel calls the pages clean, and only descriptors that were open then hear of it: without this, a sync
-// through a later one vouches for bytes that the disk does not have. At most what was appended since the last sync is
-// read, after a power cut a segment.
+// Under append.lock: writes those records of the last segment again that are whole and not known to have been synced,
+// through this descriptor. `size` is that of the segment's file. Returns the position of the first record that is not
+// whole; nullopt if there is none. After a failed write-back the kernel marks the pages as clean, and only descriptors
+// that were open at that moment report the error. Without this function, a sync through a descriptor opened later would
+// succeed although the disk does not have the bytes. It reads at most what was appended since the last sync; after a
+// power cut, at most one segment.
 std::optional<Lsn> Journal::write_again(int fd, Lsn base, uint64_t size) {
   const Lsn safe = synced().value_or(0);
   if (safe >= base + size) return std::nullopt;
@@ -345,7 +346,7 @@ std::optional<Lsn> Journal::write_again(int fd, Lsn base, uint64_t size) {
   if (!reader.open_segment(base) || reader.m_header_bad || reader.m_cleaned) return std::nullopt;
   reader.m_size = size;
   constexpr size_t most = 1 << 20;
-  std::string group;  // which ends at `offset`
+  std::string group;  // frames to write; they end at `offset`
   std::optional<Lsn> torn;
   uint64_t offset = std::max(safe, base + segment_header_size) - base, frame = 0;
   auto write = [&] {
@@ -389,15 +390,15 @@ std::optional<Journal::Tail> Journal::tail() {
   return Tail{std::move(segment), torn.value_or(base + size)};
 }
 
-// Under append.lock: preallocates the spare segment; false and errno where there is no room for it.
+// Under append.lock: preallocates the spare segment. False and errno if there is no room for it.
 bool Journal::ensure_spare() {
   if (m_directory.has(spare_name)) return true;
   const std::string temporary = "tmp." + new_ulid();
   Fd fd = m_directory.try_open(temporary, O_RDWR | O_CREAT | O_EXCL);
   if (!fd) return false;
-  // Blocks beyond the end of the file: its size must stay that of what is in it.
+  // The blocks lie beyond the end of the file, because the file's size must remain the size of its content.
   int rc = disk().fallocate(fd.get(), FALLOC_FL_KEEP_SIZE, 0, spare_size);
-  if (rc != 0 && errno == EOPNOTSUPP) rc = 0;  // then a full disk also stops completions, until there is room again
+  if (rc != 0 && errno == EOPNOTSUPP) rc = 0;  // on such a file system a full disk stops completions, too
   if (rc == 0 && !m_directory.rename(temporary, spare_name)) rc = -1;
   if (rc != 0) {
     int saved = errno;
@@ -408,7 +409,7 @@ bool Journal::ensure_spare() {
 }
 
 uint64_t Journal::available() const {
-  struct statfs fs;  // statvfs(3) would make the call twice
+  struct statfs fs;  // not statvfs(3), which makes the system call twice
   return disk().fstatfs(m_directory.fd(), &fs) == 0 ? fs.f_bavail * static_cast<uint64_t>(fs.f_frsize) : UINT64_MAX;
 }
 
@@ -419,7 +420,7 @@ bool Journal::has_room(uint64_t size, uint64_t run, std::optional<uint64_t> owed
   if (disk().fstatfs(m_directory.fd(), &fs) != 0) return true;
   if (!owed && fs.f_bavail < fs.f_blocks / 2) return false;
   return fs.f_bavail * static_cast<uint64_t>(fs.f_frsize) >=
-         size + spare_size + run + owed.value_or(0);  // append() sees to the spare
+         size + spare_size + run + owed.value_or(0);  // append() preallocates the spare
 }
 
 bool Journal::check_claim_room() {
@@ -430,7 +431,7 @@ bool Journal::check_claim_room() {
   prepare_locked();
   if (available() >= spare_size) return true;
   if (spare) return false;
-  // Once in use, the spare segment is the last one, and what was set aside is behind its end.
+  // When the spare segment is in use, it is the last segment, and its remaining space is preallocated after its end.
   auto hint = read_hint();
   struct stat st;
   if (hint && m_directory.look_at(segment_name(hint->base), st) &&
@@ -446,7 +447,7 @@ void Journal::prepare() {
   prepare_locked();
 }
 
-// Under append.lock. On a full disk append() may use what is set aside.
+// Under append.lock. Ignores a full disk, because append() may still use the spare segment.
 void Journal::prepare_locked() {
   if (list_segments(m_directory).empty()) return;
   try {
@@ -457,14 +458,15 @@ void Journal::prepare_locked() {
   }
 }
 
-// Under append.lock. No process relies on another to have made the names of m_segment and of this directory durable.
+// Under append.lock: makes the names of m_segment and of the journal's directory durable. A process never relies on
+// another process for that.
 void Journal::sync_names() {
   if (m_named) return;
   try {
     m_directory.sync();
     m_store.sync();
   } catch (const Error&) {
-    m_segment->failed = true;  // a second try might be told that all is well
+    m_segment->failed = true;  // a second sync might succeed although the names are lost
     throw;
   }
   m_named = true;
@@ -475,7 +477,8 @@ std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Roo
   FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   if (room == Room::intake && !ensure_spare()) throw_errno(Exit::storage, "append to the journal");
   std::vector<Placed> placed(records.size());
-  // What prepare() has not done: another process has begun a segment since, or the last one is broken.
+  // This may take syncs that prepare() could not do earlier: another process has begun a segment since, or the last
+  // segment is broken.
   std::optional<LongWorkInHold> unforeseen;
   if (m_segment) unforeseen.emplace();
   auto write = [&]() REQUIRES(m_append_mutex) {
@@ -496,8 +499,8 @@ std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Roo
     try {
       write_all_at(m_segment->fd.get(), group, m_segment_end, "the journal");
     } catch (const Error&) {
-      // Only the live writer, still under the lock, may cut back its own short write. Where it cannot, the hint tells
-      // the next append that this tail is not whole.
+      // Only the process that wrote may truncate its own short write, while it still holds the lock. If that fails, the
+      // hint and the file's size differ, so the next append finds that this tail is not whole.
       if (disk().ftruncate(m_segment->fd.get(), static_cast<off_t>(m_segment_end)) != 0)
         throw_errno(Exit::retry, "cut back a short write to the journal");
       throw;
@@ -549,7 +552,7 @@ std::vector<SegmentInfo> Journal::segments() const {
     if (!all.empty() && all.back().cleaned && base < all.back().end) continue;
     struct stat st;
     Fd fd = m_directory.find(segment_name(base), O_RDONLY);
-    if (!fd || disk().fstat(fd.get(), &st) != 0) continue;  // it has been cleaned since
+    if (!fd || disk().fstat(fd.get(), &st) != 0) continue;  // the cleaner has removed it since
     auto header = read_segment_header(fd.get(), base, m_seed);
     SegmentInfo& s = all.emplace_back();
     s.base = base;
@@ -560,7 +563,7 @@ std::vector<SegmentInfo> Journal::segments() const {
     s.previous_end = header ? header->previous_end : base;
     s.changed_at = Millis(st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000);
   }
-  // What stands behind one that was not whole begins where the next one does.
+  // A segment that is not a cleaned one ends where the next one begins, also if its tail is not whole.
   for (size_t i = 0; i + 1 < all.size(); ++i)
     if (!all[i].cleaned) all[i].end = all[i + 1].base;
   return all;
@@ -568,7 +571,7 @@ std::vector<SegmentInfo> Journal::segments() const {
 
 std::pair<Lsn, std::vector<SegmentInfo>> Journal::snapshot() {
   MutexLock guard(m_append_mutex);
-  // While nobody appends, the last segment ends where its file does.
+  // The lock keeps others from appending, so the last segment ends where its file ends.
   FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   auto all = segments();
   Lsn end = all.empty() ? 0 : all.back().end;
@@ -581,7 +584,7 @@ CleanedSegment::CleanedSegment(const Journal& journal, Lsn base, Lsn previous_en
       m_previous_end(previous_end),
       m_temporary("tmp." + new_ulid()),
       m_fd(journal.directory().open(m_temporary, O_RDWR | O_CREAT | O_EXCL)),
-      m_buffer(cleaned_header_size, '\0'),  // which is written last
+      m_buffer(cleaned_header_size, '\0'),  // finish() writes the header
       m_size(cleaned_header_size) {}
 
 CleanedSegment::~CleanedSegment() {
@@ -620,7 +623,7 @@ void CleanedSegment::publish() {
 
 JournalReader::JournalReader(Journal& journal, Lsn from) : m_journal(journal), m_position(from) {}
 
-// Opens a segment; false when it is not there.
+// Opens a segment. False if it does not exist.
 bool JournalReader::open_segment(Lsn base) {
   Fd fd = m_journal.directory().find(segment_name(base), O_RDONLY);
   if (!fd) return false;
@@ -641,7 +644,8 @@ bool JournalReader::open_segment(Lsn base) {
     m_whole_size = header->size;
     m_offset = cleaned_header_size;
   } else if (!header) {
-    // Its first frame may tell what it was; where it ended, nothing does.
+    // The header is damaged. The first frame may show that this is a cleaned segment, but the end of the range that it
+    // replaces is unknown.
     char bytes[frame_header_size];
     std::string_view frame(bytes, read_at(m_fd.get(), bytes, sizeof bytes, cleaned_header_size));
     m_cleaned = parse_frame_header(frame, cleaned_frame_magic, m_journal.m_seed + cleaned_header_size).has_value();
@@ -653,9 +657,9 @@ bool JournalReader::open_segment(Lsn base) {
   return true;
 }
 
-// Learns how far the segment may be read; true when that is beyond `offset`. A later segment makes this one final. Else
-// it is what has been published: a writer may still cut back what has not. Bytes beyond that, which nobody is writing,
-// were left by a writer that died.
+// Determines how far the segment may be read. True if that is beyond `offset`. A segment that another one follows is
+// final. The last segment may be read to the published end, because a writer may still truncate what is behind it. If
+// there are bytes behind the published end and no writer holds the lock, a writer that died has left them.
 bool JournalReader::extend(uint64_t offset) {
   auto hint = m_journal.proven_hint();
   if (hint && hint->base == m_base && hint->end > m_base + offset) {
@@ -665,7 +669,7 @@ bool JournalReader::extend(uint64_t offset) {
     auto after = std::upper_bound(segments.begin(), segments.end(), m_base);
     if (after != segments.end()) {
       uint64_t whole = file_size(m_fd.get()), limit = *after - m_base;
-      m_longer = whole > limit && m_size < limit;  // told once
+      m_longer = whole > limit && m_size < limit;  // so that it is reported once
       m_size = std::min(whole, limit);
     } else if (file_size(m_fd.get()) > offset) {
       MutexLock guard(m_journal.m_append_mutex);
@@ -676,17 +680,17 @@ bool JournalReader::extend(uint64_t offset) {
   return m_size > offset;
 }
 
-// Makes at least `size` bytes at `offset` visible in the window; false when the file ends before.
+// Reads at least `size` bytes at `offset` into the window. False if the file ends before.
 bool JournalReader::fill(uint64_t offset, uint64_t size) {
   if (offset + size > m_size) return false;
   if (offset >= m_window_offset && offset + size <= m_window_offset + m_window.size()) return true;
-  // More and more, as long as nothing of it is passed over: the data of large records may be, and so is most of it
-  // where single records are looked up.
+  // Read ahead more and more while the reader goes through the file without gaps. It jumps when it skips the data of
+  // large records, or looks up single records: then most of what was read ahead would be wasted.
   constexpr uint64_t least_ahead = 4096, most_ahead = 1 << 20;
   const bool goes_on = offset >= m_window_offset && offset <= m_window_offset + m_window.size();
   m_ahead = goes_on ? std::clamp(2 * m_ahead, least_ahead, most_ahead) : least_ahead;
   m_window.resize(std::min(std::max(size, m_ahead), m_size - offset));
-  m_window_offset = UINT64_MAX;  // until it has been read: a failed read leaves nothing to be believed
+  m_window_offset = UINT64_MAX;  // if the read fails, the window has no valid bytes
   size_t n = read_at(m_fd.get(), m_window.data(), m_window.size(), offset);
   m_window_offset = offset;
   m_window.resize(n);
@@ -717,11 +721,13 @@ JournalReader::Frame JournalReader::parse(uint64_t offset, bool with_data, uint6
   return Frame::good;
 }
 
-// The LSN and the length of the record of a frame whose header this is.
+// The LSN and the length of the record of the frame at `offset`, whose header is in `bytes`; nullopt if that is no
+// frame of this segment.
 std::optional<std::pair<Lsn, uint64_t>> JournalReader::frame_at(std::string_view bytes, uint64_t offset) const {
   if (m_cleaned) {
     auto frame = parse_frame_header(bytes, cleaned_frame_magic, m_journal.m_seed + offset);
-    // Nothing that it does not stand for: where its header is damaged, nobody knows how far that goes.
+    // Refuse a frame outside of the range that the segment replaces. If the segment's header is damaged, the end of the
+    // range is unknown.
     const Lsn end = m_header_bad ? max_lsn : m_end;
     return frame && frame->first >= m_base && frame->first < end ? frame : std::nullopt;
   }
@@ -734,7 +740,7 @@ std::optional<uint64_t> JournalReader::find_frame(uint64_t from) {
   for (uint64_t offset = from; offset + frame_header_size <= m_size; ++offset) {
     if (!fill(offset, frame_header_size)) return std::nullopt;
     std::string_view rest = std::string_view(m_window).substr(offset - m_window_offset);
-    // Jump from one possible magic to the next.
+    // Jump to the next byte that may begin a magic.
     size_t at = rest.find(static_cast<char>(frame_magic & 0xff));
     if (at == std::string_view::npos) {
       offset += rest.size() - 1;
@@ -748,9 +754,9 @@ std::optional<uint64_t> JournalReader::find_frame(uint64_t from) {
   return std::nullopt;
 }
 
-// Whether what stands at `offset` to the end of the segment is the beginning of a frame and nothing else (or zeros,
-// which some file systems show where a size was written before its bytes): an append that was never finished, so that
-// nobody was told it was done.
+// Whether the bytes from `offset` to the end of the segment are only the beginning of a frame: an append that was never
+// finished, and so never acknowledged. All zeros count, too: some file systems show them if a power cut came after the
+// file's size was written and before its content.
 bool JournalReader::only_cut_short(uint64_t offset) {
   if (offset >= m_size || m_size - offset > frame_header_size + max_frame_record) return false;
   if (!fill(offset, m_size - offset)) return false;
@@ -784,8 +790,8 @@ bool JournalReader::never_synced() {
   return m_lsn >= *m_torn;
 }
 
-// Steps to the segment that m_position lies in, or to the first behind it; false when there is none. Meanwhile segments
-// may be cleaned: then others stand for them.
+// Opens the segment that contains m_position, or the first one behind it. False if there is none. The cleaner may
+// replace segments meanwhile, so this tries again if a segment has gone.
 bool JournalReader::next_segment() {
   for (int tries = 0; tries < 100; ++tries) {
     auto segments = list_segments(m_journal.directory());
@@ -793,14 +799,14 @@ bool JournalReader::next_segment() {
     if (after != segments.begin()) {
       Lsn base = *std::prev(after);
       bool other = !m_fd || base != m_base;
-      if (!other) {  // a cleaned one may have taken its name, and stand for more
+      if (!other) {  // a cleaned segment may have taken its name, and replace more
         Fd fd = m_journal.directory().find(segment_name(base), O_RDONLY);
         auto header = fd ? read_segment_header(fd.get(), base, m_journal.m_seed) : std::nullopt;
         other = header && header->end > m_position;
       }
       if (other) {
         if (open_segment(base)) return true;
-        continue;  // it has gone since
+        continue;  // the cleaner has removed it since
       }
     }
     if (after == segments.end()) return false;
@@ -809,7 +815,7 @@ bool JournalReader::next_segment() {
   return false;
 }
 
-// The next record of a cleaned segment from m_position on, or damage; nullopt at its end.
+// The next record of a cleaned segment from m_position on, or damage. nullopt at the end of the segment.
 std::optional<JournalReader::Item> JournalReader::next_cleaned(bool with_data) {
   while (m_offset < m_size) {
     uint64_t size = 0;
@@ -830,7 +836,7 @@ std::optional<JournalReader::Item> JournalReader::next_cleaned(bool with_data) {
     m_position = m_lsn + 1;
     return frame == Frame::good ? Item::record : Item::damage;
   }
-  if ((m_size < m_whole_size || m_header_bad) && m_position < m_end) {  // it was cut, or who knows
+  if ((m_size < m_whole_size || m_header_bad) && m_position < m_end) {  // records may have been cut off
     m_lsn = std::exchange(m_position, m_end);
     return Item::damage;
   }
@@ -845,12 +851,13 @@ JournalReader::Item JournalReader::next(bool with_data) {
 
 JournalReader::Item JournalReader::step(bool with_data) {
   if (!m_fd && !next_segment()) return Item::end;
-  bool first = m_position < m_base;  // nothing before this segment is there
+  bool first = m_position < m_base;  // there is no segment before this one
   for (;;) {
-    if (m_position < m_base) {  // a new segment has been opened, and it begins behind what was read before
+    if (m_position < m_base) {  // a new segment has been opened, and it begins behind the last position read
       m_lsn = m_position;
       m_position = m_base;
-      // A power cut may have taken positions that had been given away but were not yet safe; the header tells.
+      // A power cut may leave a gap of positions that were never synced. If the segment's header says that the one
+      // before it ended elsewhere, records are missing.
       if (m_previous_end != (first ? 0 : m_lsn)) return Item::missing;
     }
     if (m_cleaned) {
@@ -884,7 +891,7 @@ JournalReader::Item JournalReader::step(bool with_data) {
       return never_synced() ? Item::torn : Item::damage;
     }
     auto segments = list_segments(m_journal.directory());
-    if (segments.empty() || segments.back() <= m_base) return Item::end;  // the next append will leave it behind
+    if (segments.empty() || segments.back() <= m_base) return Item::end;  // the next append will begin a new segment
     bool torn = only_cut_short(offset) || never_synced();
     m_position = m_base + m_size;
     return torn ? Item::torn : Item::damage;
@@ -902,8 +909,8 @@ bool JournalReader::read_record_at(Lsn lsn, bool with_data) {
   if (!m_fd || lsn < m_base || lsn >= (m_cleaned ? m_end : m_base + m_size)) {
     m_fd.reset();
     m_position = lsn;
-    auto hint = m_journal.proven_hint();                                // mostly it is in the last one
-    const bool is_last = hint && hint->base <= lsn && lsn < hint->end;  // a hint may be older
+    auto hint = m_journal.proven_hint();                                // most records are looked up in the last one
+    const bool is_last = hint && hint->base <= lsn && lsn < hint->end;  // the hint may be old
     if (!(is_last && open_segment(hint->base)) && !next_segment()) return false;
   }
   if (m_cleaned) {

@@ -1,37 +1,43 @@
-// The journal: append-only segments that hold every record of a store, and the only thing that has to survive a crash.
+// The journal: append-only segments that hold every record of a store. After a crash, the state of all jobs is rebuilt
+// from the journal alone.
 //
-// A position (LSN) counts bytes since the store was born. A segment is named by the LSN of its first byte; what a
-// position means never changes. Each record stands in a frame of its own, which carries its own LSN and a sum seeded
-// with the store's ID, so that a workload that looks like a journal can never be read as one, and damage costs only
-// the record that it hit.
+// A position (LSN) is a number of bytes since the store was created. The name of a segment is the LSN of its first
+// byte. A position never changes its meaning. Each record has a frame, which contains the record's LSN and a checksum
+// seeded with the store's ID. So a workload that looks like a journal is never read as one, and damage costs only the
+// records that it hits.
 //
 //   segment header: magic "GQJSEG\r\n" | version u32 | header size u32 | LSN u64 |
-//                   LSN of the end of the segment before it u64 | sum of these 32 bytes u64 (seeded)
-//   frame header:   magic "GQF1" | length of the record here u32 | LSN u64 | sum of these 16 bytes u64 (seeded)
-//   then the record, its data left out where that is longer than max_inline_data.
+//                   LSN of the end of the segment before it u64 | checksum of these 32 bytes u64 (seeded)
+//   frame header:   magic "GQF1" | length of the record here u32 | LSN u64 | checksum of these 16 bytes u64 (seeded)
+//   then the record, without its data if the data is longer than max_inline_data.
 //
-// A segment that has been cleaned (cleaner.hpp) holds what is left of one or more of them, in the old order, under the
-// name of the first. What is left keeps its LSN, which is no longer where it stands:
+// The cleaner (cleaner.hpp) replaces one or more segments by a cleaned segment, which has the name of the first. A
+// cleaned segment holds the remaining records in their old order. Each record keeps its LSN, although its place in the
+// file is now another:
 //
-//   segment header: the same with version 2 and header size 64, and before its sum:
-//                   LSN of the end of what it stands for u64 |
+//   segment header: the same with version 2 and header size 64, and before its checksum:
+//                   LSN of the end of the range that it replaces u64 |
 //                   LSN of the end of the journal when it was cleaned u64 | size of the file u64
-//   frame header:   magic "GQF2" | the same; seeded with the store's ID and the frame's place in the file.
-//                   The cleaner leaves out the data of an add that nobody needs any more.
+//   frame header:   magic "GQF2" | the same; seeded with the store's ID and the frame's offset in the file.
+//                   The cleaner leaves out the data of an add when no job needs the data any more.
 //
-// Guarantees. commit() returns only when its records are on stable storage, by an fdatasync of this process on a
-// descriptor that it opened before it wrote: Linux reports a lost write only to descriptors that were open, so nobody
-// relies on another process's sync. What others wrote and may not have synced, a process writes again through its own
-// descriptor before it appends behind it, or vouches for it. Nobody truncates what another process wrote: a tail that
-// is not whole ends its segment, and the next append begins a new one. A segment is on stable storage before the next
-// one is begun, so that only the last one can lose something in a power cut. Where its tail was never synced, the next
-// segment begins with a forget record that says so: what is damaged there was never acknowledged.
+// Guarantees:
+//  - commit() returns only when its records are on stable storage. This process has synced them itself, with fdatasync
+//    on a descriptor that it opened before it wrote. Linux reports a failed write-back only to descriptors that were
+//    open at that moment, so a process never relies on the sync of another process.
+//  - A record of another process may not have been synced. Before a process appends behind such a record, or reports
+//    it as durable, it writes the record again through its own descriptor.
+//  - A process never truncates what another process wrote. If the tail of a segment is not whole, the segment ends
+//    there, and the next append begins a new segment.
+//  - A segment is on stable storage before the next one is begun, so a power cut can damage only the last one. If its
+//    tail was never synced, the next segment begins with a forget record that says so: no record that is damaged in
+//    that tail was ever acknowledged.
 //
-// The surprising fact: after a failed fdatasync the bytes may be gone though they can still be read, and a repeated
-// fdatasync would answer 0. They are therefore appended again, in a new segment.
+// The surprising fact: after a failed fdatasync the bytes may be lost although they can still be read from the page
+// cache, and a second fdatasync would return 0. The journal therefore appends the records again, in a new segment.
 //
-// To change the format: 1. raise journal_version, 2. let JournalReader accept both, 3. write only the new one. A
-// program that finds a newer version refuses before it reads or appends anything.
+// To change the format: 1. raise journal_version, 2. let JournalReader accept both versions, 3. write only the new one.
+// A program that finds a newer version than it knows refuses the journal before it reads or appends anything.
 #pragma once
 
 #include <atomic>
@@ -50,120 +56,125 @@
 
 namespace gq {
 
-// Every position is below this one, so that no sum of one with a size or a distance overflows. A store that grows
-// by 10 GiB a second gets there in 13 years: a larger position has been made up.
+// Every position is less than this, so that a position plus a size never overflows. A store that grows by 10 GiB a
+// second reaches this limit in 13 years, so a larger position in a file can only be wrong or forged.
 inline constexpr Lsn max_lsn = 1ULL << 62;
 
 inline constexpr uint32_t journal_version = 2;
 inline constexpr uint64_t segment_header_size = 40, cleaned_header_size = 64;
 inline constexpr uint64_t frame_header_size = 24;
-// A segment that has reached this size is followed by a new one.
+// When a segment has reached this size, in bytes, the next append begins a new one.
 inline constexpr uint64_t default_segment_size = 64ULL << 20;
-// Preallocated for completions, so that a full disk does not make finished jobs run again. It takes those of some 5,000
-// running jobs (start, done and their frames are about 200 bytes each).
+// Disk space that is preallocated for completions, in bytes, so that a full disk does not make finished jobs run again.
+// It has room for the completions of about 5,000 running jobs: start, done and their frames are about 200 bytes a job.
 inline constexpr uint64_t spare_size = 1ULL << 20;
 inline constexpr char journal_name[] = "journal", lock_name[] = "append.lock";
-inline constexpr uint64_t marks_offset = 64;               // in append.lock, behind the hint: those of the LocalDisk
-inline constexpr char spare_clean_name[] = "spare.clean";  // for cleaning a full disk
-inline constexpr uint64_t usual_record = 256;              // in bytes of the journal
+inline constexpr uint64_t marks_offset = 64;               // of LocalDisk's marks in append.lock, after the hint
+inline constexpr char spare_clean_name[] = "spare.clean";  // reserved space that lets the cleaner run on a full disk
+inline constexpr uint64_t usual_record = 256;              // typical size of a record in the journal, in bytes
 
-// What a record may use when the disk is full: a completion may use the spare segment, an intake may not.
+// The purpose of a record. When the disk is full, a completion may use the spare segment, an intake may not.
 enum class Room { intake, completion };
 
-// What the disk has to have free, from measurements with some room to spare: for records of so many bytes besides their
-// workloads that are to be queued, until their jobs have been run (index, claims, starts and ends); for that many
-// accepted jobs that are in the index already and have not ended; for so many records and bytes of the journal to be
-// folded into an index of a size in bytes. And how many records, up to `most`, may be folded in one transaction with so
-// much free, where so many bytes wait; 0: none.
+// The disk space that work needs, in bytes, from measurements and with some margin:
+// To queue these records and to run their jobs (index, claims, starts and ends). `bytes` is the size of the records
+// without their workloads.
 uint64_t room_to_run(uint64_t records, uint64_t bytes);
+// To run this many accepted jobs that are in the index already and have not ended.
 uint64_t room_to_finish(uint64_t jobs);
+// To fold this many records, of `bytes` bytes in the journal, into an index of `index_size` bytes.
 uint64_t room_to_fold(uint64_t records, uint64_t bytes, uint64_t index_size);
+// How many records, at most `most`, may be folded in one transaction when `available` bytes are free and `bytes` bytes
+// of the journal wait to be folded. 0: none.
 size_t records_to_fold(uint64_t available, uint64_t bytes, uint64_t index_size, size_t most);
 
-// A record to append: what encode_record() made, or the head that encode_record_head() made and the inline data behind
-// it.
+// A record to append: the result of encode_record(), or the head from encode_record_head() and the inline data that
+// follows it. The bytes must outlive this object.
 struct RecordBytes {
   RecordBytes(const std::string& head_bytes, std::string_view data_bytes = {}) : head(head_bytes), data(data_bytes) {}
   size_t size() const { return head.size() + data.size(); }
   std::string_view head, data;
 };
 
-// Where a record went.
+// Where a record was appended.
 struct Placed {
   Lsn lsn = 0;
   Lsn end = 0;
 };
 
-// What the files of a journal are, by LSN.
+// A segment's range of positions, and its file.
 struct SegmentInfo {
-  Lsn base = 0, end = 0;  // of the last one, end is where its file ends
+  Lsn base = 0, end = 0;  // the last segment ends where its file ends
   uint64_t size = 0;      // of the file, in bytes
   bool cleaned = false;
-  Lsn cleaned_at = 0;  // the end of the journal then
+  Lsn cleaned_at = 0;  // the end of the journal when this segment was cleaned
   Lsn previous_end = 0;
-  Millis changed_at{0};  // the file
+  Millis changed_at{0};  // modification time of the file
 };
 
 class Journal {
  public:
-  // `store_id` seeds the sums. Creates its directory; appends nothing yet. The `durability` must outlive it.
+  // Creates the journal's directory, but appends nothing yet. `store_id` seeds the checksums. `durability` must outlive
+  // the journal.
   Journal(const Directory& store, std::string_view store_id, Durability& durability,
           uint64_t segment_size = default_segment_size);
   ~Journal();
 
-  // Appends records (without data over max_inline_data) with one write, and returns where each stands. Not yet durable:
-  // sync() makes it so. Throws Error(storage) when nothing was appended; disk full and quota are among the reasons
-  // (Error::error_number()), and that max_lsn would be reached.
+  // Appends records (without data longer than max_inline_data) with one write, and returns their positions. They are
+  // not durable until sync() has returned true. Throws Error(storage) if nothing was appended. Possible reasons are a
+  // full disk, a quota (Error::error_number()), and that the journal would reach max_lsn.
   std::vector<Placed> append(const std::vector<RecordBytes>& records, Room room);
-  // Before an append() under a lock that others wait for (short_hold.hpp): opens the segment that it will go to, and
-  // begins a new one behind one that is full, so that nothing has to be synced there.
+  // Call it before a lock that others wait for (short_hold.hpp) is taken for an append(). It opens the segment that the
+  // append will write to. If that segment is full, it begins a new one, so that append() has nothing to sync.
   void prepare();
 
-  // Waits until all that this process appended between two positions is on stable storage. Callers group: one fdatasync
-  // answers all that wait. False when a sync failed: those bytes may be lost, and have to be appended again.
+  // Waits until all records that this process appended between two positions are on stable storage. Threads that wait
+  // at the same time share one fdatasync. False if a sync failed: the records may be lost, and the caller has to append
+  // them again.
   bool sync(Lsn from, Lsn end) { return m_durability.sync(*this, from, end); }
 
-  // append() and sync(), once more in a new segment where the sync failed; throws Error(retry) when that fails too: the
-  // outcome is then unknown. `appended` is told what they take before they are first synced.
+  // append() and sync(). If the sync fails, does both once more in a new segment. Throws Error(retry) if that fails
+  // too: the outcome is then unknown. `appended` is called with the range of the records before the first sync.
   std::vector<Placed> commit(const std::vector<RecordBytes>& records, Room room,
                              const std::function<void(Lsn from, Lsn end)>& appended = {});
 
-  // The second half of commit(), for what append() has placed.
+  // The second half of commit(), for records that append() has placed.
   std::vector<Placed> make_safe(const std::vector<RecordBytes>& records, std::vector<Placed> placed, Room room);
 
   // The position behind the last append.
   Lsn end() const;
 
-  // All before this position has been on stable storage; nullopt where nothing tells. After a power cut it may be older
-  // than the truth, never newer: where the journal ends before it, something is lost, and what is torn behind it was
-  // never acknowledged.
+  // Everything before this position has been on stable storage. nullopt if that is unknown. After a power cut the
+  // position may be too low, but never too high. So if the journal ends before it, records are lost, and a torn record
+  // behind it was never acknowledged.
   std::optional<Lsn> synced() const { return m_durability.synced(); }
 
-  // Whether the disk has room for an intake of `size` bytes, and besides for spare_size and for what these need to be
-  // run (`run`), and all that were accepted before (`owed`; else as far as it is known; where it is not, whether half
-  // of the disk is free).
+  // Whether the disk has room for an intake of `size` bytes, for spare_size, for running the new jobs (`run` bytes) and
+  // for running the jobs that were accepted before (`owed` bytes). Without `owed` it uses the value in append.lock. If
+  // that has none either, half of the disk has to be free.
   bool has_room(uint64_t size, uint64_t run, std::optional<uint64_t> owed = {});
-  // For claims: prepare(), and throws where nothing is set aside for how they end; false where only that is left, so
-  // that few should be claimed at a time.
+  // Call it before jobs are claimed. Does what prepare() does. Throws Error(storage) if no space is set aside for the
+  // records of how the jobs end. False if only that space is left: the caller should then claim few jobs at a time.
   bool check_claim_room();
-  // What has been accepted up to a position needs so much room to be run. It counts unless more has been appended.
+  // Says that the jobs accepted before `end` need `bytes` bytes of disk space to be run. Ignored if `end` is not the
+  // end of the journal any more.
   void set_owed(Lsn end, uint64_t bytes);
-  // Bytes that the disk has free, and what of them is not to be used for what can wait.
+  // The free bytes of the disk, and how many of them work that can wait must leave free.
   uint64_t available() const;
   uint64_t reserved() const { return spare_size + owed().value_or(0); }
 
-  // Where the journal ends at this moment, and which segments there are.
+  // The end of the journal and its segments, as they were at one moment: no process appends meanwhile.
   std::pair<Lsn, std::vector<SegmentInfo>> snapshot();
 
-  // What segments there are. One that another stands for too is left out.
+  // The segments, by LSN, without those that a cleaned segment has replaced.
   std::vector<SegmentInfo> segments() const;
 
-  // Waits until all that has been appended is on stable storage, whoever has written it. Throws Error(storage).
+  // Waits until all records in the journal are on stable storage, also those of other processes. Throws Error(storage).
   void sync_all() { m_durability.sync_all(*this); }
 
-  // The last segment, through a descriptor that vouches for all that stands there before `end`, whoever has written it:
-  // a sync through it fails where the kernel has lost something of that. nullopt where there is no segment. Throws
-  // Error(storage).
+  // The last segment, with a descriptor whose sync covers everything in the segment before `end`, also what other
+  // processes have written: the sync fails if the kernel has lost any of these bytes. nullopt if there is no segment.
+  // Throws Error(storage).
   struct Tail {
     std::shared_ptr<ActiveSegment> segment;
     Lsn end;
@@ -174,7 +185,7 @@ class Journal {
   uint64_t segment_size() const { return m_segment_size; }
   uint64_t seed() const { return m_seed; }
   Durability& durability() const { return m_durability; }
-  // The path of append.lock; the file is written at each append, so that inotify tells of new records.
+  // The path of append.lock. Each append writes to this file, so a process can watch it with inotify for new records.
   std::string lock_path() const { return m_store.path_of(lock_name); }
 
  private:
@@ -183,7 +194,7 @@ class Journal {
   struct Hint {
     Lsn base = 0;  // of the last segment
     Lsn end = 0;   // of the last append
-    Lsn last = 0;  // its last frame, 0 where there is none
+    Lsn last = 0;  // of the last frame in the segment; 0: none
   };
   std::optional<Hint> read_hint() const;
   std::optional<Hint> proven_hint() const;
@@ -203,38 +214,40 @@ class Journal {
   Durability& m_durability;
   Fd m_lock;
 
-  Mutex m_append_mutex;  // flock does not exclude threads of one process
+  Mutex m_append_mutex;  // threads of one process share m_lock's flock, so they need this too
   std::shared_ptr<ActiveSegment> m_segment GUARDED_BY(m_append_mutex);
-  uint64_t m_segment_end GUARDED_BY(m_append_mutex) = 0;  // in its file: where the next frame goes
+  uint64_t m_segment_end GUARDED_BY(m_append_mutex) = 0;  // offset of the next frame in the segment's file
   // Whether this process has synced the directory since it opened the segment.
   bool m_named GUARDED_BY(m_append_mutex) = false;
-  // What is being written; kept, because to allocate it anew is what an append would cost most.
+  // The frames that append() writes. Kept between calls: a new allocation would be the largest cost of an append.
   std::string m_group GUARDED_BY(m_append_mutex);
   mutable std::atomic<bool> m_hint_proven = false;
 };
 
-// The segments of a journal, by LSN. A file whose name is not a position is left out.
+// The segments in a journal's directory, by LSN. Files whose names are not positions are left out.
 std::vector<Lsn> list_segments(const Directory& journal);
 std::string segment_name(Lsn base);
 std::optional<Lsn> parse_segment_name(std::string_view name);
 
-// Removes segments that a cleaned one stands for, by LSN. Whatever a crash leaves of them, a reader finds there, or in
-// the cleaned one, what stands at each position. Throws Error(storage).
+// Removes segments that a cleaned segment has replaced, in the order of `segments`, which is by LSN. A crash may leave
+// some of them: a reader still finds each record, in a segment that is left or in the cleaned one. Throws
+// Error(storage).
 void remove_segments(const Directory& journal, const std::vector<Lsn>& segments);
 
-// Writes a cleaned segment, under a temporary name.
+// Writes a cleaned segment, under a temporary name. All functions throw Error(storage).
 class CleanedSegment {
  public:
-  // It will stand for all from `base` on. Throws Error(storage), as the others do.
+  // The segment will replace the segments from `base` on. `journal` must outlive this object.
   CleanedSegment(const Journal& journal, Lsn base, Lsn previous_end);
-  ~CleanedSegment();  // removes it, unless publish() was called
+  ~CleanedSegment();  // removes the file, unless publish() was called
 
-  // Records in the order of their LSN.
+  // Adds a record. Records must be added in the order of their LSNs.
   void add(Lsn lsn, std::string_view head, std::string_view data);
   uint64_t size() const { return m_size; }
-  // Writes what is left, and where it ends, and syncs it.
+  // Writes the buffered records and the header, and syncs the file. The segment replaces everything before `end`;
+  // `cleaned_at` is the end of the journal now.
   void finish(Lsn end, Lsn cleaned_at);
-  // Gives it its name, which may be that of the first segment that it stands for; durable on return.
+  // Renames the file to its final name, which replaces the segment that has this name; the rename is durable on return.
   void publish();
 
  private:
@@ -247,50 +260,51 @@ class CleanedSegment {
   uint64_t m_size = 0;
 };
 
-// Walks the frames of a journal from a position on, past damage. See EventReader for one that knows what their records
-// say.
+// Reads the frames of a journal one after the other, from a position on, and continues after damage. EventReader also
+// decodes the records.
 class JournalReader {
  public:
   enum class Item {
-    record,   // head(), lsn(), next() and data() are those of a record
-    damage,   // bytes from lsn() to next() cannot be read as a frame with a record
-    torn,     // the same, at the end of a segment and only cut short, or never synced: an append that was never
-              // acknowledged
-    missing,  // what stood from lsn() to next() is gone: a segment, or the end of one
-    end,      // nothing more; position() is where the next append will be read
+    record,   // a record; see head(), lsn(), position() and data()
+    damage,   // the bytes from lsn() to position() are not a frame with a valid record
+    torn,     // the same, but the bytes are a frame that was cut short at the end of a segment, or were never synced:
+              // the append was never acknowledged
+    missing,  // the bytes from lsn() to position() are gone: a segment, or the end of one
+    end,      // no more records; the next append will be read from position() on
   };
 
-  // Reads from `from` on, which is 0 or a position that another reader reported.
+  // Reads from `from` on, which is 0 or a position that another reader reported. `journal` must outlive the reader.
   JournalReader(Journal& journal, Lsn from);
   virtual ~JournalReader() = default;
 
-  // Steps on. With `with_data` inline data is read too. Throws Error on an I/O error, Error(config) for a newer format,
-  // and for damage what Durability::report_damage() throws.
+  // Reads the next item. With `with_data` it also reads inline data. Throws Error on an I/O error, Error(config) for a
+  // newer format, and for damage whatever Durability::report_damage() throws.
   Item next(bool with_data = false);
 
+  // Where next() will read.
   Lsn position() const { return m_position; }
-  // Goes on at a position behind that (of a record, or the end of one).
+  // Continues at a later position: that of a record, or the end of one.
   void skip_to(Lsn position) { m_position = position; }
-  // After Item::end: how many bytes stand at position() that are neither a frame nor only the beginning of one. The
-  // next append will leave them behind.
+  // After Item::end: how many bytes at position() are neither a frame nor the beginning of one. The next append does
+  // not overwrite them; it begins a new segment.
   uint64_t unread();
   Lsn lsn() const { return m_lsn; }
   const RecordHead& head() const { return *m_head; }
-  // Header and meta as they stand in the journal; valid until the next call of next().
+  // The record's header and meta, as they are in the journal. Valid until the next call of next().
   std::string_view head_bytes() const { return m_head_bytes; }
-  // Inline data, when it was asked for; valid until the next call of next(). has_data() is false where it has been
-  // cleaned away.
+  // The record's inline data, if next() was asked for it. Valid until the next call of next(). has_data() is false if
+  // the cleaner has removed the data.
   std::string_view data() const { return m_data; }
   bool has_data() const { return !m_without_data; }
-  // Whether what stands at lsn() was never acknowledged, as the next segment says.
+  // Whether the next segment says that the bytes at lsn() were never synced, and so never acknowledged.
   bool never_synced();
 
-  // The record at exactly this position, or nullopt where it cannot be read any more.
+  // Reads the record at exactly this position. False if it cannot be read any more.
   bool read_record_at(Lsn lsn, bool with_data);
 
  private:
   friend class Journal;
-  // Whether a record says something; else it is damage.
+  // Whether the record's meta is valid. If not, next() reports the record as damage.
   virtual bool understand(const RecordHead&, std::string_view) { return true; }
   enum class Frame { good, bad_record, bad };
   Item step(bool with_data);
@@ -309,20 +323,20 @@ class JournalReader {
   Lsn m_lsn = 0;
   Fd m_fd;
   Lsn m_base = 0;
-  Lsn m_previous_end = 0;  // as the header of the segment says
-  uint64_t m_size = 0;     // how far the segment may be read
+  Lsn m_previous_end = 0;  // from the header of the segment
+  uint64_t m_size = 0;     // how far the segment may be read, in bytes of its file
   bool m_header_bad = false;
-  // Of a cleaned one: what it stands for ends there; how far it has been read, and the LSN of the frame that was parsed
-  // last.
+  // Of a cleaned segment: the end of the range that it replaces, the offset of the next frame in its file, and the size
+  // of the file as the header says.
   bool m_cleaned = false;
   Lsn m_end = 0;
   uint64_t m_offset = 0, m_whole_size = 0;
-  Lsn m_frame_lsn = 0;
-  std::optional<Lsn> m_torn;  // where the part begins that was never synced, once the next segment has been asked
-  bool m_longer = false;      // than the next segment lets it be: what overlaps is nobody's
+  Lsn m_frame_lsn = 0;        // of the frame that was parsed last
+  std::optional<Lsn> m_torn;  // where the part that was never synced begins; empty until the next segment has been read
+  bool m_longer = false;      // the file extends beyond the base of the next segment; not reported as damage yet
   std::string m_window;
   uint64_t m_window_offset = 0;
-  uint64_t m_ahead = 0;  // how much is read at once
+  uint64_t m_ahead = 0;  // how many bytes are read at once
   std::optional<RecordHead> m_head;
   std::string_view m_head_bytes;
   std::string_view m_data;

@@ -31,8 +31,8 @@ LocalDisk::LocalDisk(const Directory& store, std::string_view store_id, long pro
   mark_new();
 }
 
-// In a new store: the first mark, on stable storage before the first segment, so that one which is lost in a power cut
-// is known from one that never was (in a store of before).
+// Writes and syncs the first mark of a new store, before the first segment exists. So a store without any mark is known
+// to come from an older version, which wrote none: a power cut has not taken its marks.
 void LocalDisk::mark_new() {
   if (synced() || has_segments(m_store)) return;
   FileLock lock(m_marks.get(), FileLock::Mode::exclusive);
@@ -41,7 +41,7 @@ void LocalDisk::mark_new() {
   if (disk().fsync(m_marks.get()) != 0) throw_errno(Exit::storage, "sync " + m_store.path_of(lock_name));
 }
 
-// What stands in a slot: the position and a sum.
+// The content of a slot: the position and a checksum.
 std::string LocalDisk::mark(Lsn synced, size_t slot) const {
   std::string entry;
   put_le<uint64_t>(entry, synced);
@@ -61,7 +61,7 @@ std::optional<Lsn> LocalDisk::synced() const {
   return greatest;
 }
 
-// After a sync. Where the mark cannot be raised, less is known of the journal's end, and no more.
+// Raises the mark after a sync. A failure is ignored: the mark then stays lower than it could be, which is safe.
 void LocalDisk::publish(Lsn end) noexcept {
   try {
     if (synced().value_or(0) >= end) return;
@@ -83,8 +83,8 @@ void LocalDisk::finish(int segment) {
   if (disk().fdatasync(segment) != 0) throw_errno(Exit::storage, "sync the journal");
 }
 
-// While nobody else syncs: all before `end` is stable then, or the segment has failed, and errno says why. Lets go of
-// the mutex meanwhile.
+// Syncs the segment up to `end`, and releases the mutex meanwhile. No other thread may be syncing. False and errno if
+// the sync failed; the segment is then marked as failed.
 bool LocalDisk::sync_now(ActiveSegment& segment, Lsn end) {
   m_syncing = true;
   m_mutex.unlock();
@@ -111,11 +111,11 @@ bool LocalDisk::sync(Journal&, Lsn from, Lsn end) {
       m_sync_done.wait(lock);
       continue;
     }
-    // Nobody syncs: this caller does, for all that have appended so far.
+    // No thread is syncing. This one syncs everything that has been appended so far, for all that wait.
     const Lsn upto = segment->appended;
     if (sync_now(*segment, upto)) segment->synced = std::max(segment->synced, upto);
     else log(Level::warning, "cannot sync the journal: " + errno_text(errno) + "; appending again in a new segment");
-    // Forget what is done with. A failed one stays, so that all who wait for it hear of it.
+    // Drop the segments that are synced. A failed segment stays, so that every thread that waits for it learns of it.
     if (m_unsynced.size() > 1)
       m_unsynced.erase(std::remove_if(m_unsynced.begin(), m_unsynced.end(),
                                       [](const auto& s) { return !s->failed && s->synced == s->appended; }),
@@ -123,7 +123,7 @@ bool LocalDisk::sync(Journal&, Lsn from, Lsn end) {
   }
 }
 
-// The segments before the last one were synced before that was begun.
+// Only the last segment has to be synced: each earlier one was synced before the next was begun.
 void LocalDisk::sync_files(Journal& journal) {
   const auto tail = journal.tail();
   if (!tail) return;

@@ -1,9 +1,10 @@
-// The disk below a store's directory, as what makes its bytes stable: by an fdatasync of this process on a descriptor
-// that it opened before it wrote. Linux reports a lost write only to descriptors that were open, so nobody relies on
-// another process's sync.
+// Durability on the disk under a store's directory. Each process syncs its own records, with fdatasync on a descriptor
+// that it opened before it wrote. Linux reports a failed write-back only to descriptors that were open at that moment,
+// so a process never relies on the sync of another process.
 //
-// append.lock holds, behind the journal's hint, up to which position all has been synced: {position, sum} of each of so
-// many processes, so that they need no lock to raise theirs. Like the hint it is not synced itself.
+// append.lock holds marks after the journal's hint. A mark {position, checksum} says that everything before its
+// position has been synced. There are several slots for marks, and each process uses one, so a process needs no lock to
+// raise its mark. Like the hint, marks are not synced.
 #pragma once
 
 #include <unistd.h>
@@ -18,7 +19,8 @@ namespace gq {
 
 class LocalDisk : public Durability {
  public:
-  // `store_id` seeds the sums. Few processes at a time should have the same number. Throws Error(storage).
+  // `store_id` seeds the checksums. The number `process` selects the slot for this process's mark. Few processes should
+  // share a slot at a time. Throws Error(storage).
   LocalDisk(const Directory& store, std::string_view store_id, long process = ::getpid());
 
   std::optional<Lsn> synced() const override;
@@ -28,7 +30,7 @@ class LocalDisk : public Durability {
   void sync_all(Journal& journal) override { sync_files(journal); }
   void sync_files(Journal& journal) override;
 
-  // The store's own files are all that there is of it.
+  // The store's files are the only copy, so there is nothing more to do.
   void check(Journal&) override {}
   void put_blob(const std::string&, std::string_view) override {}
   void remove_blob(const std::string&, uint64_t) override {}
@@ -48,7 +50,7 @@ class LocalDisk : public Durability {
   const Directory m_store;
   const uint64_t m_seed;
   const Fd m_marks;
-  const size_t m_slot;  // of the marks, this process's
+  const size_t m_slot;  // of this process's mark
 
   Mutex m_mutex;
   std::condition_variable m_sync_done;
