@@ -29,13 +29,13 @@ namespace {
 
 constexpr size_t stack_size = 512 << 10;
 
-// Stacks are used again: what a new one costs most is its first use.
+// Stacks are reused, because the first use of a new stack costs the most.
 std::vector<std::unique_ptr<char[]>>& free_stacks() {
   static std::vector<std::unique_ptr<char[]>> all;
   return all;
 }
 
-// The exceptions that are being handled, which the language keeps for each thread.
+// The exceptions that are being handled. The C++ runtime keeps them for each thread, but each fiber has its own.
 struct Handling {
   void* caught = nullptr;
   unsigned uncaught = 0;
@@ -43,7 +43,7 @@ struct Handling {
 
 }  // namespace
 
-// One of the two between which it switches.
+// One of the two contexts between which a fiber switches: the fiber itself, or the code that resumes it.
 struct Fiber::Side {
   ucontext_t context;
   Handling handling;
@@ -52,7 +52,7 @@ struct Fiber::Side {
   size_t size = 0;
   void* thread = nullptr;
 
-  // Leaves this side for the other. Without `back` this one is not gone on with.
+  // Switches from this side to the other. Without `back` nothing will switch back to this side.
   void switch_to(Side& other, bool back) {
     void* globals = abi::__cxa_get_globals();
     std::memcpy(&handling, globals, sizeof handling);
@@ -67,7 +67,7 @@ struct Fiber::Side {
     else ::setcontext(&other.context);
     arrive(other);
   }
-  // On this side, from the other.
+  // Called on this side after a switch from the other.
   void arrive([[maybe_unused]] Side& other) {
 #if GQ_ADDRESS
     __sanitizer_finish_switch_fiber(fake_stack, &other.bottom, &other.size);

@@ -1,5 +1,6 @@
-// A fiber: a function with a stack of its own, which goes on where it was. So processes that take turns within one call
-// of the library are played on one thread, in an order that a seed decides.
+// A fiber: a function with its own stack, which can stop anywhere and later continue there. With fibers, one thread
+// simulates several processes, switches between them even in the middle of a call of the library, and lets a seed
+// decide the order.
 #pragma once
 
 #include <ucontext.h>
@@ -17,9 +18,9 @@ class Fiber {
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  // Runs it until it yields or ends. Not from within a fiber.
+  // Runs the fiber until it yields or ends. Must not be called from within a fiber.
   void resume();
-  // From within: goes back to whoever resumed it.
+  // Called from within the fiber: returns to the caller of resume().
   void yield();
   bool has_ended() const { return m_ended; }
 

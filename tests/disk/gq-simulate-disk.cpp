@@ -1,8 +1,8 @@
-// gq-simulate-disk: searches for a moment at which a crash or a failing disk makes the journal break its promise.
+// gq-simulate-disk: searches for a moment at which a crash or a failing disk makes the journal break its guarantees.
 //
-// It plays histories (history.hpp), each from a seed that repeats it exactly: short ones, with the power cut at each of
-// their calls, and long ones in which anything happens. What breaks something is printed as the options that play it
-// again, and the calls that led there. Ends with 0 where nothing was found, else with 1.
+// It plays histories (history.hpp). A seed repeats a history exactly. In short histories it cuts the power at each
+// call; in long histories any fault may happen at any time. When a history breaks an invariant, it prints the options
+// that play this history again, and which invariant. Exit status: 0 if it found nothing, else 1.
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
@@ -53,7 +53,7 @@ class Search {
   int run() {
     for (uint64_t n = 0; n < m_options.histories && passed() < m_options.seconds && !m_found; ++n) {
       ++m_sum.histories;
-      // Every other one is long.
+      // Every second history is long.
       const uint64_t seed = m_options.seed + n;
       if (n % 2 == 0) search_short(seed);
       else search_long(seed);
@@ -81,7 +81,7 @@ class Search {
     return false;
   }
 
-  // The power is cut at each call, and each time the disk keeps something else.
+  // Cuts the power at each call. At each call it tries several choices of what the disk keeps.
   void search_short(uint64_t seed) {
     constexpr uint64_t turns = 3;
     Played last;

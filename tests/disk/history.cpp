@@ -22,9 +22,9 @@ using gq::Lsn;
 using Item = gq::JournalReader::Item;
 
 constexpr char store_id[] = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
-constexpr uint64_t most_calls = 200'000;  // of a boot: more means that something does not end
+constexpr uint64_t most_calls = 200'000;  // in one boot; more calls mean that a process does not end
 
-// What a record says: which one it is.
+// The content of each record: its number.
 struct Note {
   static constexpr std::string_view type = "note";
   uint64_t number = 0;
@@ -36,8 +36,8 @@ std::string blob_id(uint64_t number) { return gq::padded(number, gq::ulid_size);
 struct Setting {
   size_t page_size, processes, steps, boots;
   uint64_t segment_size;
-  unsigned turns;  // a process goes on in one call of so many
-  unsigned kills;  // it dies at one of so many; 0: never
+  unsigned turns;  // one call in so many lets another process run
+  unsigned kills;  // a process dies at one call in so many; 0: never
   bool cleans, fills;
   SimulatedDisk::Faults faults;
 };
@@ -92,9 +92,9 @@ class History : SimulatedProcess::Kernel {
     std::string head, data;
     std::string blob;  // empty: none
   };
-  using Found = std::map<Lsn, uint64_t>;  // records, by their numbers
+  using Found = std::map<Lsn, uint64_t>;  // the numbers of records, by position
 
-  // A process with the journal open, and what it has appended but not synced.
+  // A process that has the journal open, and the records that it has appended but not synced.
   struct Process {
     Process(History& history, uint64_t seed) : disk(history.m_disk, history), random(seed) {}
     void open(uint64_t segment_size) {
@@ -129,7 +129,7 @@ class History : SimulatedProcess::Kernel {
     note("FAULT: " + what);
   }
 
-  // Before each call of a process: whether it lives.
+  // Called before each call of a process. False: the process dies.
   bool runs(SimulatedProcess&, const char* call, const std::string& what) override {
     if (m_log) note("P" + std::to_string(m_current ? m_current->number : 0) + " " + call + " " + what);
     ++m_played.calls;
@@ -253,7 +253,8 @@ class History : SimulatedProcess::Kernel {
     for (size_t i = 0; i < placed.size(); ++i) acknowledge(p, placed[i].lsn, numbers[i]);
   }
 
-  // The blob of a record stands on the disk, held, before the record is appended. Some arrive in parts.
+  // Stores the blob of a record, which must be on the disk before the record is appended. Returns the blob's locked
+  // file. Some blobs arrive in parts.
   gq::Fd put_blob(Process& p, uint64_t number) {
     const std::string id = blob_id(number), &blob = m_sent[number].blob;
     const uint64_t sum = gq::sum64(blob);
@@ -261,7 +262,7 @@ class History : SimulatedProcess::Kernel {
     if (p.random.chance(2)) {
       const uint64_t part = 1 + blob.size() / (1 + p.random.below(3));
       for (uint64_t offset = 0; offset < blob.size(); offset += part) {
-        arrived.file.reset();  // and its lock
+        arrived.file.reset();  // releases its lock, too
         arrived = p.blobs->put_part(id, sum, offset, std::string_view(blob).substr(offset, part));
       }
       if (gq::file_size(arrived.file.get()) != blob.size() || gq::sum_part(arrived.file.get(), 0, blob.size()) != sum) {
@@ -285,7 +286,7 @@ class History : SimulatedProcess::Kernel {
     const auto held = put_blobs(p, numbers);
     if (!p.disk.is_dead()) acknowledge(p, p.journal->commit(bytes_of(numbers), room_of(p)), numbers);
   }
-  // As a client does that has heard nothing.
+  // Sends a record again, as a client does that has received no answer.
   void commit_again(Process& p) {
     if (!m_sent.empty()) commit(p, {p.random.below(m_sent.size())});
   }
@@ -305,13 +306,14 @@ class History : SimulatedProcess::Kernel {
   void sync_all(Process& p) {
     Found found = read(*p.journal, p);
     p.journal->sync_all();
-    // A page that was lost, and then read anew, takes with it what the process had read there.
+    // If the kernel reads a lost page again from the disk, records that the process had read there are gone.
     const Found left = m_setting.faults.rereads ? read(*p.journal, p) : found;
     std::erase_if(found, [&](const auto& f) { return !left.contains(f.first); });
     for (const auto& [lsn, number] : found) acknowledge(p, lsn, number);
   }
 
-  // The number of a record, which has to be as it was sent; nullopt where its data is damaged, or it is the journal's.
+  // The number of a record. nullopt if its data is damaged, or if it is a record of the journal itself. Reports a fault
+  // if the record is not as it was sent.
   std::optional<uint64_t> number_of(const gq::JournalReader& reader) {
     Note said;
     const std::string_view meta = gq::meta_of(reader.head(), reader.head_bytes());
@@ -375,12 +377,13 @@ class History : SimulatedProcess::Kernel {
       fault("record " + std::to_string(number) + " at " + std::to_string(lsn) + " is not found there");
   }
 
-  // Makes one segment of some that are full, as the cleaner does (cleaner.cpp); one process at a time.
+  // Replaces some of the full segments by one cleaned segment, as the cleaner does (cleaner.cpp). Only one process
+  // cleans at a time.
   void clean(Process& p) {
     gq::Fd lock = gq::Directory("/").open("clean.lock", O_RDWR | O_CREAT);
     if (!gq::try_lock(lock.get(), gq::FileLock::Mode::exclusive)) return;
     auto segments = p.journal->segments();
-    std::vector<Lsn> replaced;  // and left by a crash
+    std::vector<Lsn> replaced;  // at first: segments that a crash has left
     for (Lsn base : gq::list_segments(p.journal->directory()))
       if (std::any_of(segments.begin(), segments.end(),
                       [&](const auto& s) { return s.cleaned && base > s.base && base < s.end; }))
@@ -404,7 +407,7 @@ class History : SimulatedProcess::Kernel {
     gq::remove_segments(p.journal->directory(), replaced);
   }
 
-  // What is there now, and whether it can be gone on with.
+  // Checks after a boot that the journal has what it must have, and that a new process can append.
   void check() {
     Process p(*this, 1);
     gq::use_disk(&p.disk);
@@ -428,9 +431,9 @@ class History : SimulatedProcess::Kernel {
   const Setting m_setting;
   SimulatedDisk m_disk;
   Played m_played;
-  std::deque<Sent> m_sent;  // their bytes stay where they are while others send
+  std::deque<Sent> m_sent;  // a deque, so that the bytes do not move when other processes send
   Found m_acknowledged;
-  std::string m_damage;  // what the last reading found
+  std::string m_damage;  // found by the last read()
   Process* m_current = nullptr;
   uint64_t m_boot_calls = 0, m_cut_at = 0;
   bool m_is_cut = false;

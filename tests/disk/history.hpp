@@ -1,15 +1,16 @@
-// A history: processes that append to a journal, with blobs, sync, read and clean it over a simulated disk, take turns
-// in each call, and die, until the power is cut; then others go on with what the disk has kept.
+// A history: processes append to a journal with blobs, and sync, read and clean it, over a simulated disk. They take
+// turns even within calls, and may die at any call, until the power is cut. Then new processes continue with what the
+// disk has kept.
 //
-// What must hold, whatever happens:
-//  - A record that was acknowledged stands at its position, as it was, for every reader from then on. Acknowledged is
-//    what commit() returned, and what a process has read before sync_all() returned (where
-//    the kernel reads pages anew: what it still reads then).
-//  - Where a record is read, its blob is there, whole.
-//  - No other record is read: each was sent by somebody, and at a position that no acknowledged one has.
-//  - Where no call failed and no page was lost, nothing is read as damaged or missing that the journal does not know to
-//    be torn: what a power cut takes was never acknowledged.
-//  - Each process comes to its end, and when nothing fails any more, one can append.
+// Invariants:
+//  - From its acknowledgement on, every reader finds a record at its position, unchanged. A record is acknowledged when
+//    commit() has returned its position, or when a process has read the record and sync_all() has returned after that.
+//    (If the kernel reads pages again from the disk, the process must also still find the record after sync_all().)
+//  - If a record is read, its blob is there, whole.
+//  - A reader finds no record that no process sent, and no other record at the position of an acknowledged one.
+//  - If no call failed and no page was lost, a reader finds no damaged or missing bytes except those that the journal
+//    knows to be torn. A power cut takes only records that were never acknowledged.
+//  - Each process ends. When nothing fails any more, a process can append.
 #pragma once
 
 #include <map>
@@ -23,19 +24,19 @@ namespace simulate {
 
 struct Plan {
   uint64_t seed = 1;
-  bool is_short = false;  // few processes that do little, each call of which the power may be cut at
-  uint64_t cut_at = 0;    // the call at which the power is cut; 0: after all that they do, or anywhere if not short
-  uint64_t turn = 0;      // what the disk keeps: another one for each
+  bool is_short = false;  // few steps, so that the search can cut the power at each call
+  uint64_t cut_at = 0;    // the call at which the power is cut; 0: after the last call, or at random if not short
+  uint64_t turn = 0;      // each turn lets the disk keep other bytes
 };
 
 struct Played {
   std::optional<std::string> fault;
-  uint64_t calls = 0;  // of the disk
+  uint64_t calls = 0;  // calls of the disk
   uint64_t acknowledged = 0, losses = 0, boots = 0;
-  bool was_cut = false;  // at the call that the plan names
+  bool was_cut = false;  // the power was cut at a chosen call
 };
 
-// With a `log`, each call stands there, a line each.
+// Appends to `log`, if there is one, a line for each call.
 Played play(const Plan& plan, std::string* log = nullptr);
 
 }  // namespace simulate

@@ -15,8 +15,8 @@
 namespace simulate {
 namespace {
 
-constexpr int first_descriptor = 1 << 20;  // none that the process has open itself
-constexpr size_t sector = 64;              // written whole or not at all; those of disks have 512 bytes or more
+constexpr int first_descriptor = 1 << 20;  // greater than any real descriptor of this program
+constexpr size_t sector = 64;              // bytes that are written whole or not at all; real disks: 512 or more
 
 int fail(int error) {
   errno = error;
@@ -29,19 +29,20 @@ struct SimulatedDisk::Node {
   uint64_t number = 0;
   bool is_directory = false;
 
-  // A file: as processes see it, and as the disk has it. `kept` may be longer than the size that the disk has for it.
+  // A file: the bytes that processes see, and those that the disk has. `kept` may be longer than the file's size on the
+  // disk, `kept_size`.
   std::string seen, kept;
   uint64_t kept_size = 0, allocated = 0;
-  std::map<size_t, std::vector<std::string>> dirty;  // pages, as they were since the disk got them, the newest last
+  std::map<size_t, std::vector<std::string>> dirty;  // all versions of a page since its last write-back, newest last
   std::vector<uint64_t> sizes;                       // since the last sync
   std::set<Open*> open, shared;
   Open* exclusive = nullptr;
 
-  // A directory; entries in the order in which they were made.
+  // A directory: its entries in the order of their creation.
   struct Change {
     std::string removed, name;
-    NodePtr node;  // what `name` is from now on; empty where something is only removed
-    // Of the two halves of a rename from one directory to another: whether the disk has both.
+    NodePtr node;  // what `name` refers to after the change; null if the change only removes
+    // Shared by the two halves of a rename from one directory to another: whether the disk has both.
     std::shared_ptr<std::optional<bool>> both = nullptr;
   };
   using Entries = std::vector<std::pair<std::string, NodePtr>>;
@@ -110,7 +111,7 @@ void SimulatedDisk::keep_page(Node& node, size_t page, const std::string& conten
   std::copy(content.begin(), content.end(), node.kept.begin() + static_cast<long>(page * m_page_size));
 }
 
-// Whether the disk has it now; it is clean in any case.
+// Writes a page back. False if the disk has lost it. The page is clean in both cases.
 bool SimulatedDisk::write_back(Node& node, size_t page) {
   const bool lost = happens(m_faults.losses);
   if (!lost) keep_page(node, page, page_of(node.seen, page));
@@ -121,7 +122,7 @@ bool SimulatedDisk::write_back(Node& node, size_t page) {
   return false;
 }
 
-// Some page of some file; or one that was lost is read anew.
+// Writes back a random page of a random file. If the page is clean, it may be read again from the disk instead.
 void SimulatedDisk::write_some_back() {
   std::erase_if(m_files, [](const auto& file) { return file.expired(); });
   if (m_files.empty()) return;
@@ -149,7 +150,7 @@ std::string SimulatedDisk::any_of(const std::vector<std::string>& versions) {
 void SimulatedDisk::settle(Node& file) {
   std::vector<uint64_t> sizes = file.sizes;
   sizes.push_back(file.kept_size);
-  // All, nothing, or something of it.
+  // The disk has kept nothing, everything, or a part.
   const uint64_t which = m_random.below(4);
   file.kept_size = which == 0 ? file.kept_size : which == 1 ? file.seen.size() : sizes[m_random.below(sizes.size())];
   for (auto& [page, versions] : file.dirty) {
@@ -206,7 +207,7 @@ void SimulatedProcess::die() {
   m_own.clear();
 }
 
-// False and errno where the call is to fail at once.
+// False and errno if the call has to fail at once.
 bool SimulatedProcess::starts(const char* call, int fd, const std::string& more) {
   if (!m_dead && !m_kernel.runs(*this, call, std::to_string(fd) + " " + more)) die();
   if (m_dead || m_disk.happens(m_disk.m_faults.calls)) {
@@ -287,7 +288,7 @@ ssize_t SimulatedProcess::pwrite(int fd, const void* data, size_t size, off_t of
   Open* open = m_dead ? nullptr : find(fd);
   std::string_view bytes(static_cast<const char*>(data), size);
   if (!starts("write", fd, std::to_string(size) + " at " + std::to_string(offset))) {
-    // What was on its way may be there, and only a beginning of it.
+    // The failed call may still have written some of the bytes.
     if (open && m_disk.m_random.chance(2) && m_disk.m_open.count(fd))
       m_disk.write(*open->node, bytes.substr(0, m_disk.m_random.below(size + 1)), static_cast<uint64_t>(offset));
     return -1;
@@ -323,7 +324,7 @@ int SimulatedProcess::fallocate(int fd, int, off_t, off_t size) {
 
 int SimulatedProcess::fsync(int fd) {
   if (!starts("sync", fd)) {
-    // Part of it may have come to the disk.
+    // Earlier write-backs may already have brought some pages to the disk.
     return -1;
   }
   Open* open = find(fd);

@@ -1,18 +1,18 @@
-// A disk that forgets what was not synced, and the kernel above it, as far as gq uses them (disk.hpp).
+// A simulated disk that may lose what was not synced, with the part of the kernel above it that gq uses (disk.hpp).
 //
-// What is promised of it, and no more:
-//  - Processes see at once what any of them wrote, and the entries of directories; a lock is freed when its holder
-//  dies.
-//  - After fsync or fdatasync of a file returned 0, its bytes and its size survive a power cut; after fsync of a
-//    directory, the entries that it had. That is all.
-//  - What was not synced may be there after a power cut or not: each page as it was at any write since, or torn between
-//    two of them at a sector; the size as it was at any time since, so that zeros stand where a page is missing; each
-//    change of a directory by itself (a rename is one), or all up to some point.
-//  - The kernel may write back any page at any time. Where that fails, the page is clean from then on though the disk
-//    does not have it: only descriptors of the file that are open at that moment get an error, each at its next sync.
-//    Later such a page may be read as the disk has it.
-//  - Any call may fail, and a write be short before it does. When the disk is full, only what was allocated can be
-//    written.
+// It behaves as follows:
+//  - A process sees at once what any process wrote, and each change of a directory. A lock is released when the process
+//    that holds it dies.
+//  - After fsync or fdatasync of a file has returned 0, the file's bytes and size survive a power cut. After fsync of a
+//    directory, its entries survive. Nothing else is guaranteed.
+//  - What was not synced may survive a power cut or be lost. A page may be as it was after any write since the last
+//    sync, or torn between two of these at a sector. The size may be any size since the last sync, with zeros where a
+//    page is missing. Of the changes of a directory (a rename is one change), any may survive, or all up to some point.
+//  - The kernel may write back any page at any time. If that fails, the page is clean from then on, although the disk
+//    does not have it. Only descriptors of the file that are open at that moment report an error, each at its next
+//    sync. Later the kernel may read such a page again from the disk, with its old content.
+//  - Any call may fail, and a write may write a part before it fails. When the disk is full, a process can write only
+//    to space that is already allocated.
 #pragma once
 
 #include <cstdint>
@@ -29,22 +29,22 @@ namespace simulate {
 
 class SimulatedDisk {
  public:
-  // One in so many; 0: never.
+  // Each fault happens to one in so many; 0: never.
   struct Faults {
     unsigned calls = 0;        // calls that fail
-    unsigned write_backs = 0;  // calls behind which the kernel writes something back
-    unsigned losses = 0;       // pages that are lost when they are written back
-    unsigned rereads = 0;      // clean pages at which the kernel looks that it reads anew from the disk
+    unsigned write_backs = 0;  // calls at which the kernel writes back a page
+    unsigned losses = 0;       // write-backs that fail and lose the page
+    unsigned rereads = 0;      // clean pages, of those the kernel picks for write-back, that it reads again from disk
   };
   SimulatedDisk(size_t page_size, uint64_t seed);
   ~SimulatedDisk();
 
-  // All processes have to have ended.
+  // Cuts the power. All processes must have ended.
   void lose_power();
   void set_faults(const Faults& faults) { m_faults = faults; }
   void set_full(bool full) { m_full = full; }
-  uint64_t losses() const { return m_losses; }  // pages that were lost so far
-  // For people: what the disk itself has of each file.
+  uint64_t losses() const { return m_losses; }  // pages lost so far
+  // For logs: the files, and how many bytes of each the disk has.
   std::string to_text() const;
 
  private:
@@ -75,11 +75,11 @@ class SimulatedDisk {
   int m_next;
 };
 
-// What a process has of the disk. It is dead once `runs` has returned false: each call fails then, and changes nothing,
-// so that what the library does on its way out is of no effect.
+// The calls of one process to the disk. The process is dead once `runs` has returned false. From then on each call
+// fails and changes nothing, so the library's cleanup has no effect.
 class SimulatedProcess final : public gq::Disk {
  public:
-  // Before each call `runs` is asked; `name` says which, for people.
+  // `runs` is called before each call: false kills the process. `call` and `what` describe the call for the log.
   class Kernel {
    public:
     virtual ~Kernel() = default;
