@@ -1131,6 +1131,21 @@ slow_link() {
   gq-inspect --store "$T/2" cat "$id" | cmp - "$T/big"
 }
 
+@test "gq-worker: a node that has another job under the ID of a source does not take a reference for a job that it has" {
+  start_gearmand
+  NODES=(1 2)
+  group once
+  local x=01ARZ3NDEKTSV4RRFFQ69G5FAV r
+  for n in 1 2; do
+    head -c 3000000 /dev/urandom >"$T/big$n"
+    gq-enqueue --store "$T/$n" f$n --local --owe --peer-timeout 1s --delay 300d --id $x "$T/big$n"
+  done
+  nodes
+  r=$(gq-enqueue --store "$T/1" f --local --delay 1h --from $x --range 100000:1000000)
+  has_it() { gq-inspect --store "$T/2" cat "$r" | cmp - <(tail -c +100001 "$T/big1" | head -c 1000000); }
+  eventually has_it
+}
+
 # bats test_tags=once
 @test "gq-worker: a large job on a slow link delays neither news of other jobs nor the node's answers" {
   start_gearmand

@@ -204,18 +204,32 @@ std::string ReplicaService::take(const Transfer& transfer, Taken taken, std::str
   return body;
 }
 
-// Which of these refer to a workload that is not here, so that they cannot be taken.
-std::vector<bool> ReplicaService::lacking(const std::vector<NewJob>& adds) {
-  std::vector<bool> lacking(adds.size());
+// For each of these that refers to a part of another job's workload which cannot be taken from here: need, if that
+// workload is not here, or other bytes have its ID.
+std::vector<std::optional<PeerVerdict>> ReplicaService::lacking(const std::vector<NewJob>& adds) {
+  using Kind = PeerVerdict::Kind;
+  std::vector<std::optional<PeerVerdict>> verdicts(adds.size());
+  std::vector<size_t> numbers;
+  for (size_t i = 0; i < adds.size(); ++i)
+    if (!adds[i].add.part.source.empty()) numbers.push_back(i);
+  if (numbers.empty()) return verdicts;
   Store& store = m_monitor.store();
-  if (std::any_of(adds.begin(), adds.end(), [](const NewJob& job) { return !job.add.part.source.empty(); }))
-    store.look([&](Fold& fold) {
-      for (size_t i = 0; i < adds.size(); ++i) {
-        const std::string& source = adds[i].add.part.source;
-        lacking[i] = !source.empty() && !(store.needs_blob(fold, source) && store.blobs().open(source));
-      }
-    });
-  return lacking;
+  store.look([&](Fold& fold) {
+    for (size_t i : numbers) {
+      verdicts[i].reset();
+      if (!store.needs_blob(fold, adds[i].add.part.source)) verdicts[i] = PeerVerdict{Kind::need};
+    }
+  });
+  PartsCost cost;
+  for (size_t i : numbers) {
+    const auto& part = adds[i].add.part;
+    if (verdicts[i]) continue;
+    const Fd blob = store.blobs().open(part.source);
+    if (!cost.add(0, part.length))
+      verdicts[i] = PeerVerdict{Kind::refused, "the parts of large workloads that came with it are more than 256 MiB"};
+    else if (!blob || sum_part(blob.get(), part.offset, part.length) != part.sum) verdicts[i] = PeerVerdict{Kind::need};
+  }
+  return verdicts;
 }
 
 std::vector<PeerVerdict> ReplicaService::take_adds(const Transfer& transfer, std::vector<NewJob> adds) {
@@ -224,11 +238,14 @@ std::vector<PeerVerdict> ReplicaService::take_adds(const Transfer& transfer, std
     return job.add.node == transfer.node && job.add.store == transfer.store && job.data.size() <= max_inline_data;
   });
   const auto lacks = lacking(adds);
-  std::vector<PeerVerdict> verdicts(adds.size(), {PeerVerdict::Kind::need});
+  std::vector<PeerVerdict> verdicts(adds.size());
   std::vector<size_t> numbers;
   std::vector<NewJob> here;
   for (size_t i = 0; i < adds.size(); ++i) {
-    if (lacks[i]) continue;
+    if (lacks[i]) {
+      verdicts[i] = *lacks[i];
+      continue;
+    }
     numbers.push_back(i);
     here.push_back(std::move(adds[i]));
   }

@@ -28,7 +28,7 @@ class ReplicaService {
   std::string answer_ask(const Transfer& transfer, std::string& reason, bool taking);
   std::string take(const Transfer& transfer, Taken taken, std::string& reason);
   std::string take_whole(const Transfer& transfer, Part part, int fd, std::string& reason);
-  std::vector<bool> lacking(const std::vector<NewJob>& adds);
+  std::vector<std::optional<PeerVerdict>> lacking(const std::vector<NewJob>& adds);
   std::vector<PeerVerdict> take_adds(const Transfer& transfer, std::vector<NewJob> adds);
   std::vector<PeerVerdict> take_states(const std::vector<event::State>& states, const std::vector<std::string>& bytes);
 
