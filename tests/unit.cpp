@@ -759,12 +759,12 @@ void references_grow_to_a_bound(const std::string& directory) {
   NewJob large = make_job({"f"}, data);
   CHECK(store.add({large})[0].outcome == Outcome::queued);
   jobs.clear();
-  for (const uint64_t length : {blob_size, blob_size, blob_size, blob_size, uint64_t{1}})
+  for (const uint64_t length : {blob_size, blob_size - 1, blob_size - 1, blob_size - 1, blob_size - 1, uint64_t{1}})
     jobs.push_back(make_job({"f"}, {}, {}, {.source = large.add.id, .length = length}));
   answers = store.resolve(jobs);
   for (size_t i = 0; i < jobs.size(); ++i)
-    CHECK(answers[i].has_value() == (i == 3) && (i == 3 || jobs[i].add.part.sum != 0));
-  CHECK(answers[3]->outcome == Outcome::refused);
+    CHECK(answers[i].has_value() == (i == 4) && (i == 4 || jobs[i].add.part.sum != 0));
+  CHECK(jobs[0].add.part.sum == large.data_sum && answers[4]->outcome == Outcome::refused);
   PartsCost cost;
   CHECK(cost.add(0, 1ULL << 40) && !cost.add(0, 1) && cost.add(0, 0) && cost.add(PartsCost::most_copied, 0) &&
         !cost.add(1, 0) && !cost.add(UINT64_MAX, UINT64_MAX));

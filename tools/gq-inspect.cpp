@@ -131,7 +131,7 @@ Exit list(const Options& o, Store& store) {
                                          std::to_string(c.job.size),
                                          format_time(c.job.enqueued_at)};
       if (!why.empty() || !c.job.name.empty()) fields.push_back(printable(why, 1000));
-      if (!c.job.name.empty()) fields.push_back(c.job.name);
+      if (!c.job.name.empty()) fields.push_back("name=" + c.job.name);
       out += text_line(fields);
     }
     if (out.size() > 60000) print(std::exchange(out, {}));

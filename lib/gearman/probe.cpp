@@ -32,8 +32,8 @@ struct Probe::Attempt {
   std::string line;  // the line that has not ended yet
 };
 
-Probe::Probe(const Server& server, const Question& question)
-    : m_question(&question), m_lookup(Lookup::of(server.host, server.port)) {}
+Probe::Probe(const Server& server, Question question)
+    : m_question(std::move(question)), m_lookup(Lookup::of(server.host, server.port)) {}
 Probe::Probe(Probe&&) noexcept = default;
 Probe::~Probe() = default;
 
@@ -71,8 +71,8 @@ bool Probe::go_on(Attempt& attempt) {
   }
   if (!attempt.asked) {
     // The question is shorter than any socket's buffer.
-    ssize_t n = ::send(attempt.fd.get(), m_question->text.data(), m_question->text.size(), MSG_NOSIGNAL);
-    attempt.asked = n == static_cast<ssize_t>(m_question->text.size());
+    ssize_t n = ::send(attempt.fd.get(), m_question.text.data(), m_question.text.size(), MSG_NOSIGNAL);
+    attempt.asked = n == static_cast<ssize_t>(m_question.text.size());
   }
   for (int reads = 0; attempt.asked; ++reads) {
     if (reads == most_reads) return true;
@@ -86,8 +86,8 @@ bool Probe::go_on(Attempt& attempt) {
     size_t at = 0;
     for (size_t end; !last && (end = attempt.line.find('\n', at)) != std::string::npos; at = end + 1) {
       const std::string_view line = std::string_view(attempt.line).substr(at, end - at);
-      last = m_question->is_last(line);
-      attempt.good = m_question->good(line) || attempt.good;
+      last = m_question.is_last(line);
+      attempt.good = m_question.good(line) || attempt.good;
     }
     attempt.line.erase(0, at);
     if (last) {

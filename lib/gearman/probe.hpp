@@ -38,7 +38,7 @@ class Probe {
     std::function<bool(std::string_view line)> good;  // whether a line says what was asked for
   };
 
-  Probe(const Server& server, const Question& question);
+  Probe(const Server& server, Question question);
   Probe(Probe&&) noexcept;
   ~Probe();
 
@@ -55,7 +55,7 @@ class Probe {
   void begin(const Lookup::Result& found);
   bool go_on(Attempt& attempt);
 
-  const Question* m_question;
+  const Question m_question;
   State m_state = State::pending;
   std::string m_reason;
   std::shared_ptr<Lookup> m_lookup;  // until it is over

@@ -124,7 +124,6 @@ void Requests::connect(Clock::time_point deadline, bool patient) {
     std::optional<Probe> probe;
     Clock::time_point next{};
   };
-  const auto question = asks_for_workers(m_function);
   std::vector<Candidate> candidates(m_servers.size());
   std::vector<Probe::State> states(m_servers.size(), Probe::State::pending);
   Search search{Clock::now(), deadline, {}, patient};
@@ -143,7 +142,7 @@ void Requests::connect(Clock::time_point deadline, bool patient) {
     for (size_t i = 0; i < candidates.size(); ++i) {
       Candidate& c = candidates[i];
       if (states[i] == Probe::State::yes) continue;
-      if (!c.probe && now >= c.next) c.probe.emplace(m_servers[c.server], question);
+      if (!c.probe && now >= c.next) c.probe.emplace(m_servers[c.server], asks_for_workers(m_function));
       if (c.probe) {
         auto state = c.probe->step();
         if (state == Probe::State::failed) warn(c.server, c.probe->reason());

@@ -155,7 +155,8 @@ std::vector<std::optional<Answer>> Store::resolve(std::vector<NewJob>& jobs) {
       bad("the workload of " + part.source + " has only " + std::to_string(source.size) + " bytes");
       continue;
     }
-    if (!cost.add(source.is_inline() ? part.length : 0, source.is_inline() ? 0 : part.length)) {
+    const bool is_whole = part.offset == 0 && part.length == source.size;  // its sum is known
+    if (!cost.add(source.is_inline() ? part.length : 0, source.is_inline() || is_whole ? 0 : part.length)) {
       answers[i] =
           Answer{Outcome::refused,
                  "the parts of other jobs' workloads that came with it are too many: more than 32 MiB of small "
@@ -172,7 +173,9 @@ std::vector<std::optional<Answer>> Store::resolve(std::vector<NewJob>& jobs) {
         part.offset += source.offset;
         part.source = blob_of(part.source, source);
         Fd blob = m_blobs.open(part.source);
-        auto sum = blob ? sum_part(blob.get(), part.offset, part.length) : std::nullopt;
+        auto sum = !blob      ? std::nullopt
+                   : is_whole ? std::optional(source.sum)
+                              : sum_part(blob.get(), part.offset, part.length);
         if (sum) part.sum = *sum;
         else reason = "its blob is gone or too short";
       }
