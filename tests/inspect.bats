@@ -322,3 +322,21 @@ PY
   eventually grep -q 'cannot use the journal: records appended before 1[0-9]* are not read' "$T/bg.0.err"
   (($(du -sb "$GQ_STORE/journal" | cut -f 1) < 100000))
 }
+
+@test "gq-flush: --clean ends although the positions of a journal jump by 2^61" {
+  gq-enqueue f --local --delay 1h <<<x
+  python3 - "$GQ_STORE" <<'PY'
+import ctypes, json, struct, sys
+xxhash = ctypes.CDLL("libxxhash.so.0").XXH3_64bits_withSeed
+xxhash.restype, xxhash.argtypes = ctypes.c_uint64, [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64]
+store = json.load(open(sys.argv[1] + "/gq.json"))["store"].encode()
+base = 2**61
+head = b"GQJSEG\r\n" + struct.pack("<IIQQ", 1, 40, base, base)
+head += struct.pack("<Q", xxhash(head, 32, xxhash(store, len(store), 0)))
+open(sys.argv[1] + "/journal/%020d.gqj" % base, "wb").write(head)
+PY
+  rm "$GQ_STORE/append.lock"
+  gq-enqueue f --local --delay 1h <<<y
+  timeout 60 gq-flush --clean
+  [[ $(gq-inspect list | wc -l) == 2 ]]
+}

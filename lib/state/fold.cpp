@@ -478,12 +478,18 @@ void Fold::put_weights() {
   }
 }
 
-Weight Fold::weight(Lsn from, Lsn end) {
+Weight Fold::weight(Lsn from, Lsn end, size_t most, Lsn* stopped) {
   put_weights();
   Weight sum;
+  if (stopped) *stopped = end;
   for (auto c = m_table.walk(weight_key(from / weight_step)); c->valid() && c->key()[0] == 'w'; c->next()) {
     if (c->key().size() != 9 || c->value().size() != 16) throw TableError("bad weight");
-    if (get_be64(c->key(), 1) > (end - 1) / weight_step) break;
+    const uint64_t part = get_be64(c->key(), 1);
+    if (part > (end - 1) / weight_step) break;
+    if (most-- == 0) {
+      if (stopped) *stopped = part * weight_step;
+      break;
+    }
     sum.bytes += get_le<uint64_t>(c->value(), 0);
     sum.finished += get_le<uint64_t>(c->value(), 8);
   }

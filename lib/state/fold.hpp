@@ -150,8 +150,9 @@ class Fold {
   // Counts the delayed jobs that were never started and are due at `now`, up to `most`.
   uint64_t due_first(const std::string& function, Millis now, uint64_t most);
   void dead(const std::string& function, const Visit& visit);
-  // How much of the journal from one position to another is still needed.
-  Weight weight(Lsn from, Lsn end);
+  // How much of the journal from one position to another is still needed. Reads at most `most` entries, and stores in
+  // `stopped` the position up to which that was enough.
+  Weight weight(Lsn from, Lsn end, size_t most = SIZE_MAX, Lsn* stopped = nullptr);
   // Whether another job's workload is a part of this job's workload.
   bool is_referenced(const std::string& id);
   // Whether a finished job need not be known any more: every node knows its end, its key does not stand for it, and no

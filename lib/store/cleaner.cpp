@@ -17,10 +17,10 @@
 namespace gq {
 namespace {
 
-constexpr size_t most_records = 1000;                  // and jobs that they name; judged in one visit to the index
-constexpr size_t most_bytes = 4 << 20;                 // held in memory meanwhile
-constexpr uint64_t most_weighed = 4096 * weight_step;  // of the journal, in one visit
-constexpr size_t ids_in_record = 2000;                 // they fit into its meta data
+constexpr size_t most_records = 1000;   // and jobs that they name; judged in one visit to the index
+constexpr size_t most_bytes = 4 << 20;  // held in memory meanwhile
+constexpr size_t most_weighed = 4096;   // entries of weights, in one visit: of 4 GiB of the journal
+constexpr size_t ids_in_record = 2000;  // they fit into its meta data
 constexpr Millis look_interval{60'000}, least_interval{100};
 // Reserved for rewritten segments, so that a full disk can be cleaned; a part of the disk, if it is small.
 constexpr uint64_t spare_for_cleaning = 32 << 20, spare_part = 16;
@@ -115,10 +115,9 @@ std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
   Lsn last_record = 0;
   m_store.look([&](Fold& fold) { last_record = fold.position().last; });
   for (size_t i = 0; i + 1 < all.size(); ++i)
-    for (Lsn from = all[i].base, end; from < all[i].end; from = end) {
-      end = std::min(all[i].end, (from / most_weighed + 1) * most_weighed);
+    for (Lsn from = all[i].base, stopped; from < all[i].end; from = stopped) {
       Weight some;
-      m_store.look([&](Fold& fold) { some = fold.weight(from, end); });
+      m_store.look([&](Fold& fold) { some = fold.weight(from, all[i].end, most_weighed, &stopped); });
       weights[i].bytes += some.bytes;
       weights[i].finished += some.finished;
     }
