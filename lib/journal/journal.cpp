@@ -449,6 +449,7 @@ void Journal::prepare() {
 
 // Under append.lock. Ignores a full disk, because append() may still use the spare segment.
 void Journal::prepare_locked() {
+  m_prepared = true;
   if (list_segments(m_directory).empty()) return;
   try {
     open_for_append();
@@ -477,10 +478,10 @@ std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Roo
   FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   if (room == Room::intake && !ensure_spare()) throw_errno(Exit::storage, "append to the journal");
   std::vector<Placed> placed(records.size());
-  // This may take syncs that prepare() could not do earlier: another process has begun a segment since, or the last
-  // segment is broken.
+  // This may take syncs that prepare() could not do earlier: another process has begun a segment since, the last
+  // segment is broken, or the disk was full.
   std::optional<LongWorkInHold> unforeseen;
-  if (m_segment) unforeseen.emplace();
+  if (m_segment || m_prepared) unforeseen.emplace();
   auto write = [&]() REQUIRES(m_append_mutex) {
     sync_names();
     constexpr size_t keep = 1 << 20;

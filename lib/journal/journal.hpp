@@ -219,6 +219,7 @@ class Journal {
   uint64_t m_segment_end GUARDED_BY(m_append_mutex) = 0;  // offset of the next frame in the segment's file
   // Whether this process has synced the directory since it opened the segment.
   bool m_named GUARDED_BY(m_append_mutex) = false;
+  bool m_prepared GUARDED_BY(m_append_mutex) = false;  // prepare() was called
   // The frames that append() writes. Kept between calls: a new allocation would be the largest cost of an append.
   std::string m_group GUARDED_BY(m_append_mutex);
   mutable std::atomic<bool> m_hint_proven = false;
