@@ -1,7 +1,7 @@
 """kill -9 of every program at random moments, round after round on one store."""
 import time
 
-from .world import World
+from .world import World, blocks_sigterm, wait_until
 
 
 def kill(directory, seed, rounds=50, prepare=None, meanwhile=None, **_):
@@ -36,6 +36,7 @@ def kill(directory, seed, rounds=50, prepare=None, meanwhile=None, **_):
             w.wait(w.running[name], codes=None)
         for name in "worker1", "worker2":
             if w.alive(name):
+                wait_until(lambda: blocks_sigterm(w.running[name]))  # it may have just begun
                 w.running[name].terminate()
                 w.wait(w.running[name])
         if w.alive("flush"):

@@ -28,6 +28,16 @@ def at_time(offset):
     return {"LD_PRELOAD": os.path.abspath(os.path.join(os.environ["GQ_BUILD"], "gq-preload.so")), "GQ_TEST_TIME": f"{offset:+}"}
 
 
+def blocks_sigterm(p):
+    """Whether a program has come so far that SIGTERM ends it in order, or has ended."""
+    try:
+        status = pathlib.Path(f"/proc/{p.pid}/status").read_text()
+    except OSError:
+        return True
+    blocked = [line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:")]
+    return p.poll() is not None or not blocked or int(blocked[0], 16) >> signal.SIGTERM - 1 & 1
+
+
 def wait_until(condition, seconds=30.0):
     end = time.monotonic() + seconds
     while not condition():
