@@ -1,17 +1,21 @@
-# A copy of a static library that belongs to gq alone, of which gq makes some system calls itself.
+# private_copy(NAME ARCHIVE CALLS call... NEVER call...)
 #
-#   private_copy(NAME ARCHIVE CALLS call... NEVER call...)
+# Makes a private copy of a static library in which gq makes some of the system calls itself: the library libgq-NAME.a,
+# with the target gq-NAME.
 #
-# makes the library libgq-NAME.a, and the target gq-NAME for it. The copy is the archive's code with other names. Each of
-# CALLS is named gq_libNAME_call in it, which lib/ defines: without that definition nothing links, so the copy cannot work
-# with calls that gq does not see. What the library itself defines begins with gq_, so that a program may link the
-# library as well, of any version. NAME-names.h, which the copy's callers are compiled with, names that for them.
+# The copy is the archive's code with some names changed:
+# - Each call of CALLS is renamed to gq_libNAME_call. lib/ defines that function. Without the definition nothing links, so
+#   the library cannot make such a call without gq.
+# - Each name that the library defines gets the prefix gq_. So a program can link the library itself as well, in any
+#   version. Files that use the copy are compiled with NAME-names.h, which maps the old names to the new ones.
 #
-# The other ways to see a library's calls fail open. A function of the C library's name, in front of it, gets the calls of
-# the whole program, has to tell them apart by the address of the caller, and sees none of a library that has another
-# name; the linker's --wrap sees no calls of shared libraries, and does not pass to programs that link libgq.a.
+# The other ways to intercept a library's calls fail open. A function with the name of the C library's, linked before it,
+# gets the calls of the whole program: it must tell them apart by the caller's address, and misses the calls of a library
+# with another name. The linker's --wrap misses the calls of shared libraries, and does not apply to programs that link
+# libgq.a.
 #
-# An archive that does not call each of CALLS, or that calls one of NEVER, which do the same, is refused.
+# The function refuses an archive that does not make all of CALLS, or that makes one of NEVER, which would do the same
+# work unseen.
 function(private_copy name archive)
   cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "CALLS;NEVER")
   execute_process(COMMAND ${CMAKE_NM} -gP ${archive} OUTPUT_VARIABLE symbols ERROR_QUIET RESULT_VARIABLE result)
