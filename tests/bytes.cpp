@@ -1,8 +1,9 @@
-// Alters a small journal in every way: each prefix, one flipped bit at each byte, garbage behind its end, segments that
-// are missing, swapped or doubled. After each alteration the store must open, show no job and no workload that was not
-// queued, lose only the records that were hit, report the loss, and take a new job. The same is done with a cleaned
-// journal. gq-bytes DIRECTORY STEP: each altered byte is at most STEP bytes behind the one before. With 1, every bit of
-// every byte is altered.
+// gq-bytes DIRECTORY STEP: alters a small journal in every way. With STEP 1, it cuts the journal at each byte, and
+// flips each bit of each byte (except a segment's version); with a greater STEP it does so at some bytes, at most STEP
+// apart, with one random bit of each. It also puts garbage behind the end, removes, swaps and doubles segments. After
+// each alteration the store must open, show no job and no workload that was not queued, and take a new job. Only
+// swapped segments may lose more than the records that were hit. Loss must be reported, except of what was at the end
+// of the journal, as after a power cut. The same is done with a cleaned journal.
 #include <sys/stat.h>
 #include <unistd.h>
 

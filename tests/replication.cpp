@@ -603,8 +603,8 @@ void nodes_agree_on_the_owner_of_a_job() {
   CHECK(has_changed.others.empty());
 }
 
-// A node that reports an older state than the one here is told the state here, whatever each of them has lost. An equal
-// state is not answered, or two nodes would answer each other without end.
+// A node that reports an older state is told the newer one. A node that reports an equal state gets no answer, or the
+// two would go on for ever. An end is newer than all that is not an end, and no end is newer than another.
 void an_older_state_is_answered_with_the_newer_one() {
   using Kind = PeerVerdict::Kind;
   using What = StateVerdict::Record;

@@ -207,8 +207,9 @@ void ends_are_told(const std::string& directory) {
   CHECK(job.tries == 0 && job.exit == no_exit && !job.signal && !job.dropped);
 }
 
-// If a node reports the end of a different job with the same ID, nothing ends here. The client has chosen that ID, or
-// it is a stranger that has seen the ID. Older programs report only the function of a job.
+// Another node may report the end of a different job with the same ID: a client chose the ID, or a stranger copied it.
+// Then the job here goes on, and a conflict is recorded. Programs that report no size and sum report only the function:
+// their report counts if the function is the same.
 void ends_are_of_one_job(const std::string& directory) {
   Store store = open_store(directory, true);
   auto state_now = [&](const std::string& id) {

@@ -120,8 +120,9 @@ Exit init(const Options& o, const Common& common) {
   return Exit::ok;
 }
 
-// Two steps: the list in gq.json, and the debts in the journal. If the program is killed between them, the next forget
-// or the process that serves the node does the second.
+// Two steps: the node is removed from the members in gq.json, and a record says that nothing is owed to it. If the
+// program is killed between them, the process that serves this node writes the record, or the next forget of the same
+// node does.
 Exit forget(const Options& o, const Common& common) {
   Store store = open_store(common.store, false);
   Settings settings = read_settings(store.directory());

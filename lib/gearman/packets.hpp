@@ -3,13 +3,14 @@
 // libgearman 1.1.20 crashes on bytes that are no Gearman packets: a line of text (any web server's answer) makes it
 // write through a null pointer, and a packet shorter than its arguments makes it read past its buffer. So gq links a
 // copy of libgearman that calls the functions of this module in place of connect(2), recv(2) and send(2), and that does
-// not link without them (cmake/private_copy.cmake). This module passes a stream on up to the first byte that no
-// gearmand sends; there the stream ends like a lost connection.
+// not link without them (lib/private_copy.cmake). If a call of recv(2) returns a byte that a gearmand does not send, or
+// a packet that libgearman cannot take (WORK_EXCEPTION, or one that is too long), libgearman gets ECONNRESET instead of
+// the bytes of that call.
 //
 // libgearman must not see EAGAIN inside a packet either. When its time-out passes there, it forgets the packet, but
 // keeps the state of having read a part of it. So it takes bytes of a workload for its next header, and writes them
-// into the memory of the job that it has freed. So a thread with a worker waits in this module instead of in libgearman
-// (wait_for_servers()).
+// into the memory of the job that it has freed. So a thread that uses a libgearman worker waits for bytes in this
+// module (wait_for_servers()), not in libgearman.
 #pragma once
 
 #include <atomic>

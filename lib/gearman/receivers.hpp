@@ -1,11 +1,13 @@
 // Receivers: threads that take jobs from gearmand and answer each with the result of a service.
 //
 // Each receiver is a thread with a libgearman handle of its own for one server. A receiver is added in two cases: all
-// have a job and the last to get one found several waiting, or all have been busy for a while and none has got another
-// job. Receivers end if there are more than have had a job at once in the last second. So one fdatasync serves many
-// jobs; and gearmand, which wakes all sleeping workers for each job, wakes few in vain. A server that is down delays no
-// other. The last possible receiver of a server does not serve jobs of foreign clients: those may wait for long, and
-// must not keep gq's own jobs from being answered.
+// receivers of the server have a job, and the one that got the last job has got ten in a row that were already waiting;
+// or all have been busy with the same jobs for 200 ms. Receivers end if there are more than have had a job at once in
+// the last second. So many jobs are stored at the same time and share one fdatasync; and gearmand, which wakes all
+// sleeping workers for each job, wakes few in vain. A server that is down delays no other.
+//
+// A job is "foreign" if its client knows nothing of gq. A server has at most 16 receivers, and one of these serves no
+// foreign jobs: foreign jobs may wait for long, and must not keep gq's own jobs from being answered.
 //
 // A server says how large a job is before it sends the workload. A job that is too large is refused at that point, and
 // the connection is made again; a background job is then lost. All foreign jobs together take no more memory than the
@@ -13,8 +15,9 @@
 // wait for memory, the workload that has it must arrive fast enough; otherwise its connection is closed, and its server
 // comes last for a while.
 //
-// If several clients have used one unique, gearmand gives their jobs out as one job, with the payload of the first. No
-// service gets that job: all those clients are told that it failed.
+// If several clients that wait have used one unique for foreign jobs, gearmand gives these out as one job, with the
+// payload of the first. If the unique is not made of the payload, the payloads may differ: then the job is not taken,
+// and all these clients are told that it failed. If gearmand does not say how many clients wait, the job is taken.
 #pragma once
 
 #include <algorithm>

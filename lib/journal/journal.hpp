@@ -25,13 +25,14 @@
 //  - commit() returns only when its records are on stable storage. This process has synced them itself, with fdatasync
 //    on a descriptor that it opened before it wrote. Linux reports a failed write-back only to descriptors that were
 //    open at that moment, so a process never relies on the sync of another process.
-//  - A record of another process may not have been synced. Before a process appends behind such a record, or reports
-//    it as durable, it writes the record again through its own descriptor.
+//  - When a process opens a segment to append to it, or to report it as durable, it first writes the records again that
+//    may not have been synced. From then on its descriptor also reports failed write-backs of other processes' records.
 //  - A process never truncates what another process wrote. If the tail of a segment is not whole, the segment ends
 //    there, and the next append begins a new segment.
-//  - A segment is on stable storage before the next one is begun, so a power cut can damage only the last one. If its
-//    tail was never synced, the next segment begins with a forget record that says so: no record that is damaged in
-//    that tail was ever acknowledged.
+//  - A segment is on stable storage before the next one is begun, so a power cut can damage only the last one. If a
+//  part
+//    of that segment is not whole and was never known to be synced, the next segment begins with a Gap record (its type
+//    is "forget", without jobs). It says that what cannot be read in that range was never acknowledged.
 //
 // The surprising fact: after a failed fdatasync the bytes may be lost although they can still be read from the page
 // cache, and a second fdatasync would return 0. The journal therefore appends the records again, in a new segment.

@@ -4,10 +4,12 @@
 //
 // Times are Millis since boot. A node is gone when it has not answered for --takeover although a Gearman server could
 // be reached all that time. This node goes through a "return" when it begins to serve, after a gap (lease.hpp), and
-// when it hears of another node after no node had answered for --takeover: the other nodes may have declared it gone
-// and taken over its jobs. A node that has not answered, or not told all, by the end of a return may have done so, too.
-// When that node answers later, this node returns once more, until that node has told what it knows. Each return is a
-// round. An answer to a question from before this node came back says nothing of what became of its jobs.
+// when it hears from another node after no node had answered for --takeover: the other nodes may have declared it gone
+// and taken over its jobs. A return ends when each node that answers has told this node all that was in its journal
+// when it answered, and each other node was asked. If no node answers, it ends after --alone-after. A node that has not
+// answered, or not told all, by then may still have taken jobs over: when it answers later, this node returns again.
+// Returns are numbered (Round); an answer to a question from an earlier round does not count, since this node was away
+// after it.
 //
 // The surprising fact: an answer alone does not end a return. The node that gave it must also have told this node all
 // that was in its journal then, and must not be taking over this node's jobs at that moment.

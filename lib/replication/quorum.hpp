@@ -1,17 +1,18 @@
 // Quorum: the answer to a client whose jobs must be on several nodes. Pure: the time and the answers of the store and
 // the other nodes go in; the next thing to do comes out.
 //
-// A Quorum stands for the jobs of one submission. Its promise: a job is answered with Outcome::queued or ::same only
-// when the store has said so and as many identities as required have said "have" (unless the group's rule accepts
-// fewer). It counts identities, not names: what a node said before it was set up again under the same name says nothing
-// of the store that has the name now.
+// A Quorum stands for the jobs of one submission. Its promise: a job is answered with Outcome::queued or ::same only if
+// the store of this node has it (a relay has no store) and as many nodes have it as the rule asks for, unless the group
+// accepts fewer. This node counts as one if it keeps the job. Another node counts if the store that said "have" is
+// still the store with that node's name.
 //
 // The caller calls next(), carries out what that returns, reports the result, and calls next() again:
 //
 //   Append  if `then_send` is true, to_send() when the records are in the journal; carry out its Send before they are
 //           synced. In any case stored() when the store has decided.
-//   Send    sent(), and for each answer of a node heard() and ended(). cannot_send() if a job cannot be read.
-//   Wait    progressed() when an answer came, heard() and ended().
+//   Send    sent(). Then heard() for each verdict of a node, and ended() for each call that ended, answered or not.
+//           cannot_send() if a job cannot be read.
+//   Wait    wait until its time, or until something comes: heard(), ended(), and progressed() if an answer came.
 //   Record  recorded().
 //   Reply   nothing: that is the end.
 //

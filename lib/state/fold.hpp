@@ -129,8 +129,8 @@ class Fold {
   // in the journal.
   static bool is_help(std::string_view key, std::string_view value, Millis now);
 
-  // Returns a cursor over all entries of the table from a key on, after a commit(). It is valid until the next write to
-  // the table.
+  // Calls commit(), then returns a cursor over all entries of the table from a key on. It is valid until the next write
+  // to the table.
   std::unique_ptr<Table::Cursor> entries(std::string_view from);
   // Returns the job, or the trouble, that an entry stands for, if any. Throws TableError if the entry is not well
   // formed.

@@ -77,14 +77,15 @@ void happen(Transition& to, const event::Add& add, const Place& at) {
   to.touched = true;
   to.conflict = knows_workload(job) && !is_same(add, at.head.data_size, at.head.data_sum, job);
   if (to.conflict || job.state == State::finished) return;
-  // The newer add may be another node's copy of the job, which came with the workload itself. A job that has its own
-  // workload keeps it.
+  // The newer add may be a copy from another node with its own workload, while the first add refers to a part of
+  // another job's. A job with its own workload keeps it.
   const bool lacks = job.source.empty() && !add.part.source.empty();
   const bool is_copy = !add.node.empty() && !(add.node == at.self.node && add.store == at.self.store);
   if (!lacks && is_copy && job.source != add.part.source) job.source = add.part.source, job.offset = add.part.offset;
   if (!lacks) job.location = at.lsn;  // the newer copy: the sync of the older one may have failed
-  // A job that was sent again may have been accepted by two nodes. All nodes must agree on the owner: the node with the
-  // last add. So the last add also counts if one node has accepted the job twice.
+  // A job that was sent again may have been accepted by two nodes. All nodes must choose the same owner: the node of
+  // the add with the latest time; if equal, with the greater store ID. If one node accepted the job twice, only the
+  // later time counts for this.
   if (!job.once || add.node.empty()) return;
   if (!is_newer(event::State{.at = add.at, .store = add.store}, job)) return;
   job.changed_at = add.at;

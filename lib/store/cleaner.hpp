@@ -8,10 +8,12 @@
 //   - every record of a job that is not known. For this, a `forget` record first says which jobs need not be known any
 //     more: those that finished at least Limits::remember ago, whose key has expired, and whose end every node of the
 //     group knows;
-//   - the workload of a finished job, and, unless other nodes know the job, all its records but the first and its end;
-//   - the IDs of such jobs in claims; all positions of a peer but the last; from `forget` records, the IDs of jobs that
-//     have left no trace. (The record of how a job ended stays as long as another segment may contain the job's first
-//     record.)
+//   - the workload of a finished job, if no node and no other job needs it;
+//   - all records of a finished job but the first and its end, unless other nodes know the job;
+//   - from claims and copies, the IDs of jobs that are not known, and of finished jobs that no other node knows;
+//   - the records of a peer, except its current position and the first record of each identity;
+//   - from `forget` records, the IDs of jobs that have left no trace. (The record of how a job ended stays as long as
+//     another segment may contain the job's first record.)
 //
 // A crash in the middle leaves the old segments, or the new segment and old ones that it replaces, which are not read.
 // A segment with damage is moved to damaged/, and its readable records are used.

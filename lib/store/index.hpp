@@ -1,20 +1,23 @@
 // The index of a store: a table that is kept equal to the fold of the journal. All processes that claim or list jobs
 // share it. It is derived from the journal and can be rebuilt at any time.
 //
+// A program "folds" the journal: it reads record by record into the table.
+//
 // Trust: each user of the index holds a shared lock on index.users. A process that gets the exclusive lock is the only
-// user. It trusts the index only if index.seal describes it; else it removes the index, which is then rebuilt from the
-// journal. The last user that leaves syncs the index and seals it. The first user that changes the index removes the
-// seal. So there is no seal after a crash or a power cut if users had changed the index. Users that only read leave the
-// seal in place. (Tokyo Cabinet's own mark of a clean close is never synced and cannot be trusted.)
+// user. It trusts the index in two cases: index.seal describes the index; or there is no seal, and the mark in
+// index.users matches. Otherwise it removes the index, which is then rebuilt from the journal. The last user that
+// leaves syncs the index and seals it. The first user that changes the index removes the seal. So there is no seal
+// after a crash or a power cut if users had changed the index. Users that only read leave the seal in place. (Tokyo
+// Cabinet's own mark of a clean close is never synced and cannot be trusted.)
 //
-// Without a seal, the index is also trusted if no power cut can have lost a part of it. For this, index.users has a
-// mark, which names the machine's start, the mount, the file, and the state in which the last visit left the file.
-// There is no mark while a visit changes the index. (The machine's start is not enough: a file system may lose unsynced
-// data and be mounted again.)
+// The mark is for an index without a seal of which no power cut can have lost a part. It names the machine's start, the
+// mount, the file, and the state in which the last visit left the file. There is no mark while a visit changes the
+// index. (The machine's start is not enough: a file system may lose unsynced data and be mounted again.)
 //
-// A visit opens the table under index.lock, folds in chunks of fold_chunk records, releases the lock between the
-// chunks, does its own work in a last step, and closes the table. A visit syncs nothing, except when it removes the
-// seal, and does not wait under the lock. Writers that only add jobs under new IDs do not visit the index.
+// A visit is one use of the index. In a loop it takes index.lock, opens the table, folds up to fold_chunk records,
+// closes the table, and releases the lock. In the last round, when all records are folded, it does its own work before
+// it closes the table. A visit syncs nothing, except when it removes the seal, and does not wait under the lock.
+// Writers that only add jobs without a key, under IDs that gq made, do not visit the index.
 #pragma once
 
 #include <functional>

@@ -107,7 +107,9 @@ std::optional<Answer> Store::put_blob(const NewJob& job, std::vector<Fd>& holds)
       holds.push_back(std::move(*held));
       return std::nullopt;
     }
-    // There is another blob with this ID. If no job refers to it, a crash left it before any client had an answer.
+    // There is a blob with this ID and other content. If no job has the ID and no process holds the blob, a crash has
+    // left it: it is removed, and the loop tries again. Otherwise it belongs to another job, known already or being
+    // queued.
     remove_unknown_blob(id);
     if (!m_blobs.open(id)) continue;
     bool known = false;
@@ -337,8 +339,9 @@ bool Store::needs_blob(Fold& fold, const std::string& id) {
   return job && (job->state != State::finished || fold.is_owed(*job) || fold.is_referenced(id));
 }
 
-// Call it in a visit. A process that delivered one of the blobs before it was locked has appended the job's record by
-// then.
+// Returns those blobs that `is_free` accepts, each locked. Call it in a visit. A process that stores a blob keeps it
+// locked until its job is acknowledged or refused. So once the blobs are locked here, each such job's record is in the
+// journal, or will never be: the new records are folded, and `is_free` is asked again.
 std::vector<Blobs::Taken> Store::take_blobs(Fold& fold, const std::vector<std::string>& ids,
                                             const std::function<bool(const std::string& id)>& is_free) {
   std::vector<Blobs::Taken> all;

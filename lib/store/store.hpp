@@ -150,8 +150,9 @@ class Store {
   std::optional<Workload> workload(const std::string& id, const Job& job, std::string& reason,
                                    EventReader& reader) const;
 
-  // For a group whose jobs run once: whether this node knows by now what the other nodes did with its jobs while it was
-  // away, and a process serves the node. A process that starts a job calls this right before (lease.hpp).
+  // For a group in which each job runs on one node. False while this node has to wait: it may not know yet which of its
+  // jobs other nodes took over, or no process serves it (waits() says why). Ask right before a job is started;
+  // may_start() is the same for all groups. See lease.hpp.
   bool has_returned() const { return waits().empty(); }
   bool may_start() const { return !group().once || has_returned(); }
   // What the node waits for, as text for users; empty if it waits for nothing.

@@ -1,15 +1,16 @@
 // Decides what follows from the end of an attempt: what is recorded for its job, and what else there is to do. Pure: it
 // reads no clock and draws no random number.
 //
-//
 // The first of these rules that applies decides:
 //
 // 1. The worker is stopping and has told the command to end, and the command did not succeed: the job is given back.
-// 2. The job would be tried again, but its command printed to a standard output that is broken: the job is given back.
+// 2. The command printed to the worker's standard output, which is broken; the time limit did not end the command; and
+// its
+//    exit status means "again" in rule 4: the job is given back.
 // 3. The job could not be sent to a streamed command, through no fault of the job or the command: it is given back.
-// 4. The table of outcomes decides. A signal means "again". A streamed command that ends without an answer means
-//    "again", too, unless its exit status says that it is broken. After the time limit, a job has either succeeded or
-//    is tried again; it is neither dead nor broken.
+// 4. The table in outcome.hpp decides. A signal means "again". A streamed command that ends without an answer means
+//    "again", too, unless its exit status says that it is broken. After the time limit, an exit status for "dead" or
+//    "broken" means "again". "Again" means dead if no attempt is left.
 //
 // Giving a job back undoes its start: no attempt is spent.
 #pragma once
