@@ -157,3 +157,9 @@ fake_gearmand() {
   eventually test -s "$FAKE_LOG"
   FAKE=127.0.0.1:$(head -n 1 "$FAKE_LOG")
 }
+# A simulator's seed, made from the tree, so that a commit's result repeats.
+seed() {
+  local hash
+  hash=$(git -C "$BATS_TEST_DIRNAME" rev-parse 'HEAD^{tree}' 2>"$T/git") || hash=1
+  echo "$((16#${hash:0:12}))"
+}

@@ -8,12 +8,6 @@ setup() {
 }
 teardown() { :; }
 
-seed() {
-  local hash
-  hash=$(git -C "$BATS_TEST_DIRNAME" rev-parse 'HEAD^{tree}' 2>"$T/git") || hash=1
-  echo "$((16#${hash:0:12}))"
-}
-
 @test "gq-simulate: finds no order of events that breaks a promise, in some seconds" {
   gq-simulate --seed "$(seed)" --seconds "${GQ_SIMULATE_SECONDS:-10}"
 }

@@ -44,7 +44,7 @@ void check_reached(int fd, const std::string& path);
 
 // Throws Error(config) unless the open file belongs to this user or to root, and its mode has none of the bits
 // `forbidden`. `cure` is a command that mends the mode. If root gave the file to another user, the group may read it,
-// as with a service's credentials. A file in /proc and a pipe are refused, whoever owns them: another process decides
+// as with a service's credentials. A file in /proc and a pipe are refused for every owner: another process decides
 // what they say.
 void check_trusted(int fd, const std::string& path, mode_t forbidden, const std::string& cure);
 

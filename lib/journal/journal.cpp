@@ -450,7 +450,7 @@ void Journal::prepare() {
 // Under append.lock. Ignores a full disk, because append() may still use the spare segment.
 void Journal::prepare_locked() {
   m_prepared = true;
-  if (list_segments(m_directory).empty()) return;
+  if (!m_segment && list_segments(m_directory).empty()) return;
   try {
     open_for_append();
     sync_names();

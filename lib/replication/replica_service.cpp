@@ -152,8 +152,7 @@ std::string ReplicaService::answer_part(const Transfer& transfer, std::string& r
     return "have\n";
   }
   // A crash, or another job under this ID, may have left other bytes there.
-  if (Fd there = store.blobs().open(add.id);
-      there && file_size(there.get()) == part->size && sum_part(there.get(), 0, part->size) == part->job.data_sum)
+  if (Fd there = store.blobs().open(add.id); there && has_workload(there.get(), part->size, part->job.data_sum))
     return take_whole(transfer, std::move(*part), there.get(), reason);
   auto arrived = std::make_shared<Arrived>();
   try {

@@ -75,7 +75,7 @@ std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint6
     wait_for_lock(fd.get(), FileLock::Mode::shared);
     if (!(part = m_directory.find_below(blob_part(id))) || !part->is(fd.get(), id))
       continue;  // it was removed before we had the lock
-    if (file_size(fd.get()) != data.size() || sum_part(fd.get(), 0, data.size()) != sum) return std::nullopt;
+    if (!has_workload(fd.get(), data.size(), sum)) return std::nullopt;
     // The process that wrote the blob may not have synced it yet.
     if (disk().fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync a blob");
     break;
@@ -130,6 +130,8 @@ void Blobs::remove(const Taken& taken) {
   auto part = m_directory.find_below(blob_part(taken.id));
   if (part && !part->remove(taken.id) && errno != ENOENT) throw_errno(Exit::storage, "remove a blob");
 }
+
+bool has_workload(int fd, uint64_t size, uint64_t sum) { return file_size(fd) == size && sum_part(fd, 0, size) == sum; }
 
 std::optional<uint64_t> sum_part(int fd, uint64_t offset, uint64_t size) {
   std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> owner(XXH3_createState(), XXH3_freeState);

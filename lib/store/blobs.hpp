@@ -75,4 +75,7 @@ class Blobs {
 // pieces of 1 MiB.
 std::optional<uint64_t> sum_part(int fd, uint64_t offset, uint64_t size);
 
+// Whether a file has exactly that size and that sum64. Throws Error(storage).
+bool has_workload(int fd, uint64_t size, uint64_t sum);
+
 }  // namespace gq

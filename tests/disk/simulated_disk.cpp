@@ -192,18 +192,20 @@ std::string SimulatedDisk::to_text() const {
   return text;
 }
 
+void SimulatedDisk::release(int fd) {
+  auto open = m_open.find(fd);
+  Node& node = *open->second->node;
+  node.open.erase(open->second.get());
+  node.shared.erase(open->second.get());
+  if (node.exclusive == open->second.get()) node.exclusive = nullptr;
+  m_open.erase(open);
+}
+
 // ------------------------------------------------------------------------------------------------------- a process
 
 void SimulatedProcess::die() {
   m_dead = true;
-  for (int fd : m_own) {
-    auto open = m_disk.m_open.find(fd);
-    Node& node = *open->second->node;
-    node.open.erase(open->second.get());
-    node.shared.erase(open->second.get());
-    if (node.exclusive == open->second.get()) node.exclusive = nullptr;
-    m_disk.m_open.erase(open);
-  }
+  for (int fd : m_own) m_disk.release(fd);
   m_own.clear();
 }
 
@@ -263,12 +265,7 @@ int SimulatedProcess::openat(int directory, const char* name, int flags, mode_t)
 int SimulatedProcess::close(int fd) {
   auto found = m_own.find(fd);
   if (m_dead || found == m_own.end()) return fail(EBADF);
-  auto open = m_disk.m_open.find(fd);
-  Node& node = *open->second->node;
-  node.open.erase(open->second.get());
-  node.shared.erase(open->second.get());
-  if (node.exclusive == open->second.get()) node.exclusive = nullptr;
-  m_disk.m_open.erase(open);
+  m_disk.release(fd);
   m_own.erase(found);
   return 0;
 }

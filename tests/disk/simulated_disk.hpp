@@ -59,6 +59,7 @@ class SimulatedDisk {
   void keep_page(Node& node, size_t page, const std::string& content);
   bool write_back(Node& node, size_t page);
   void write_some_back();
+  void release(int fd);  // closes it, and lets go of its lock
   void settle(Node& file);
   void settle_directory(Node& directory);
   std::string page_of(const std::string& bytes, size_t page) const;
