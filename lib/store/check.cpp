@@ -226,10 +226,12 @@ class Check {
     const uint64_t rest = m_reader.unread();
     const Lsn end = m_reader.position() + rest;
     if (rest) report_damage(m_reader.position(), "", std::to_string(rest) + " bytes cannot be read");
-    if (const Lsn true_end = m_store.journal().end(); true_end < end)
+    const auto bases = list_segments(m_store.journal().directory());
+    if (const auto read = m_store.journal().segments();
+        !bases.empty() && !read.empty() && read.back().base < bases.back())
       report("damage", end, "",
-             "a segment says that the journal goes on up to here, but it ends at " + std::to_string(true_end) +
-                 ", and records appended there are not read");
+             "a segment says that the journal goes on up to here, but the last segment begins at " +
+                 std::to_string(bases.back()) + ", and records appended there are not read");
     if (m_synced && end < *m_synced)
       report(
           "missing", end, "",
