@@ -154,8 +154,9 @@ void TokyoTable::fail() {
 }
 
 // Restores the file from before the transaction. The log begins with the size that the file had (u64). Then it has the
-// old bytes of each place that was written to: {place u64, length u32, bytes}. Only existing parts of the file are
-// written to, which needs no room. The library itself gives up if the last entry is cut short, as it is on a full disk.
+// old bytes of each place that was written to: {place u64, length u32, bytes}. Only bytes that have changed are written
+// back: a write has put blocks there, so that needs no room. A write that failed may have left a hole, which reads as
+// the zeros that it was. The library itself gives up if the last entry is cut short, as it is on a full disk.
 bool TokyoTable::undo() try {
   const int fd = m_db->hdb->fd, log = m_db->hdb->walfd;
   constexpr uint64_t size_bytes = 8, head_bytes = 12;
@@ -177,10 +178,13 @@ bool TokyoTable::undo() try {
   // If this process crashes, another process finds the log and undoes the transaction: cut off the incomplete entry for
   // it.
   if (::ftruncate(log, static_cast<off_t>(end)) != 0) return false;
-  std::string bytes;
+  std::string bytes, now;
   for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
     bytes.resize(entry->length);
     if (read_at(log, bytes.data(), bytes.size(), entry->at) != bytes.size()) return false;
+    now.resize(bytes.size());
+    now.resize(read_at(fd, now.data(), now.size(), entry->place));
+    while (!bytes.empty() && bytes.size() <= now.size() && bytes.back() == now[bytes.size() - 1]) bytes.pop_back();
     write_all_at(fd, bytes, entry->place, m_name);
   }
   if (read_at(log, head, size_bytes, 0) != size_bytes) return false;
