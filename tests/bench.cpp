@@ -2,7 +2,7 @@
 // makes. Prints how many seconds a load took.
 //
 //   raw DIR JOBS SIZE GROUP      bare append + fdatasync of groups
-//   store DIR JOBS SIZE GROUP    the same jobs through Store::add
+//   store DIR JOBS SIZE GROUP    the same jobs through Queue::add
 //   table DIR KEYS               a bare Tokyo Cabinet B+ tree: KEYS puts in order
 //   replicated DIR HOST PORT JOBS SIZE   jobs one after the other, stored in DIR and replicated to its group
 //   sink HOST PORT FUNCTION      a worker that accepts all jobs and does nothing, until it is killed
@@ -48,7 +48,7 @@ void raw(const std::string& dir, int jobs, int size, int group) {
 
 // The jobs are created before the clock starts, because that is the client's work.
 double store(const std::string& dir, int jobs, int size, int group) {
-  gq::Store s = gq::open_store(dir + "/store", true);
+  gq::Queue s = gq::open_store(dir + "/store", true);
   std::string data(static_cast<size_t>(size), 'x');
   std::vector<std::vector<gq::NewJob>> groups(static_cast<size_t>(jobs / group));
   for (auto& g : groups)
@@ -115,7 +115,7 @@ void synced(const std::string& dir, const char* host, int port, const char* func
 }
 
 double replicated(const std::string& dir, const char* host, int port, int jobs, int size) {
-  gq::Store s = gq::open_store(dir, false);
+  gq::Queue s = gq::open_store(dir, false);
   gq::Replicator::Config config;
   config.servers = {{host, static_cast<uint16_t>(port)}};
   gq::Replicator replicator(s, config);
@@ -168,7 +168,7 @@ void record(const std::string& to, const std::string& function, const std::vecto
   job.data_sum = gq::sum64(job.data);
   job.head = all ? gq::encode_record_head(every, 1, job.data_sum) : gq::encode_record_head(add, 1, job.data_sum);
   if (gq::file_exists(to + "/gq.json")) {
-    gq::Store s = gq::open_store(to, false);
+    gq::Queue s = gq::open_store(to, false);
     if (s.add({job}).front().outcome != gq::Outcome::queued) abort();
   } else {
     gq::write_all(gq::open_file(to, O_WRONLY | O_CREAT | O_APPEND).get(), job.head + std::string(job.data), to);

@@ -65,7 +65,7 @@ Journal_ build(const fs::path& directory, bool cleaned) {
       write_file(directory / "gq.json",
                  R"({"format": 1, "store": ")" + new_ulid() + R"(", "clean_after": "0s", "remember": "0s"})");
     }
-    Store store = open_store(directory, true);
+    Queue store = open_store(directory, true);
     Owners owners(store.owners_directory(), 1);
     Owner owner = owners.take();
     if (cleaned && round < 2) {
@@ -103,7 +103,7 @@ Journal_ build(const fs::path& directory, bool cleaned) {
     // The next record begins a new segment.
     if (round < 2) std::ofstream(segment(), std::ios::binary | std::ios::app) << '\0';
   }
-  Store store = open_store(directory, false);
+  Queue store = open_store(directory, false);
   if (cleaned) {
     ::usleep(200'000);  // younger segments are not cleaned
     Cleaner cleaner(store);
@@ -129,7 +129,7 @@ void examine(const fs::path& directory, const Journal_& made, const std::map<std
   try {
     std::string added;
     for (int round = 0; round < 2; ++round) {
-      Store store = open_store(directory, false);
+      Queue store = open_store(directory, false);
       std::vector<Claim> found;
       store.look([&](Fold& fold) {
         for (char order : std::string("cqdx")) {

@@ -15,7 +15,7 @@ class RandomEvents {
     gq::Lsn lsn, end;
   };
 
-  // Orderly: a job is claimed as Store::claim() does it, which has seen that it is the job's turn, and no other process
+  // Orderly: a job is claimed as Queue::claim() does it, which has seen that it is the job's turn, and no other process
   // claims meanwhile. Else any event comes at any time.
   RandomEvents(uint64_t seed, size_t jobs, bool orderly) : m_random(seed), m_orderly(orderly) {
     for (size_t i = 0; i < jobs; ++i) {

@@ -31,6 +31,7 @@
 #include "gq/state/map_table.hpp"
 #include "gq/store/check.hpp"
 #include "gq/store/listing.hpp"
+#include "gq/store/parts.hpp"
 #include "gq/store/snapshot.hpp"
 #include "gq/store/tokyo_table.hpp"
 #include "hostile.hpp"
@@ -48,7 +49,25 @@ std::string said(const std::string& id, const std::string& owner, uint32_t start
   return encode_record(E{.id = id, .at = now_ms(), .owner = owner, .start = start});
 }
 
-State state_of(Store& store, const std::string& id) {
+// A store's journal, and its blobs, opened beside those of the store's programs.
+struct OwnJournal {
+  OwnJournal(const std::string& directory, const std::string& id)
+      : disk(Directory(directory), id), journal(Directory(directory), id, disk) {}
+  LocalDisk disk;
+  Journal journal;
+};
+
+struct OwnBlobs {
+  explicit OwnBlobs(const std::string& directory)
+      : store(open_store(directory, true)),
+        disk(store.directory(), store.id()),
+        blobs(store.directory().below(blobs_name), disk) {}
+  Queue store;
+  LocalDisk disk;
+  Blobs blobs;
+};
+
+State state_of(Queue& store, const std::string& id) {
   State state = State::finished;
   store.look([&](Fold& fold) { state = fold.get(id)->state; });
   return state;
@@ -57,7 +76,7 @@ State state_of(Store& store, const std::string& id) {
 // The index counts delayed jobs that were never tried, and which of these are due. An index that a program without
 // these counters has changed is rebuilt.
 void jobs_wait_for_their_time(const std::string& directory) {
-  Store store = open_store(directory, true);
+  Queue store = open_store(directory, true);
   std::vector<NewJob> jobs;
   for (int i = 0; i < 5; ++i) {
     jobs.push_back(make_job(
@@ -105,7 +124,7 @@ void jobs_wait_for_their_time(const std::string& directory) {
 
 // If a sync failed, start and fail records are appended again, although the same process has claimed the job once more.
 void repeated_start_is_not_a_new_one(const std::string& directory) {
-  Store store = open_store(directory, true);
+  Queue store = open_store(directory, true);
   Owners owners(store.owners_directory(), 1);
   Owner owner = owners.take();
   NewJob job = make_job({"f"}, "x");
@@ -177,7 +196,7 @@ void owner_files_are_reused_only_when_unlocked(const std::string& parent) {
 
 // Other nodes are told how a job ended. An older node says only what it knows of that.
 void ends_are_told(const std::string& directory) {
-  Store store = open_store(directory, true);
+  Queue store = open_store(directory, true);
   auto told = [&](const std::function<void(event::State&)>& change) {
     gq::Job job;
     job.function = "f";
@@ -211,7 +230,7 @@ void ends_are_told(const std::string& directory) {
 // Then the job here goes on, and a conflict is recorded. Programs that report no size and sum report only the function:
 // their report counts if the function is the same.
 void ends_are_of_one_job(const std::string& directory) {
-  Store store = open_store(directory, true);
+  Queue store = open_store(directory, true);
   auto state_now = [&](const std::string& id) {
     std::optional<gq::Job> job;
     store.look([&](Fold& fold) { job = fold.get(id); });
@@ -280,7 +299,7 @@ void ends_are_of_one_job(const std::string& directory) {
 }
 
 void claim_fits_into_one_record(const std::string& directory) {
-  Store store = open_store(directory, true);
+  Queue store = open_store(directory, true);
   Owners owners(store.owners_directory(), 1);
   std::vector<NewJob> jobs;
   for (int i = 0; i < 5000; ++i) jobs.push_back(make_job({"f"}, "x"));
@@ -299,7 +318,7 @@ void claim_fits_into_one_record(const std::string& directory) {
 
 // However jobs move between the visits, each job that exists all the time is listed once.
 void a_listing_misses_no_job(const std::string& directory) {
-  Store store = open_store(directory, true);
+  Queue store = open_store(directory, true);
   Owners owners(store.owners_directory(), 1);
   Owner owner = owners.take();
   std::vector<NewJob> jobs;
@@ -358,7 +377,7 @@ void a_listing_misses_no_job(const std::string& directory) {
 
 // Several visits read the same as one: the functions, and the jobs of which one is the oldest.
 void several_visits_read_the_same_as_one(const std::string& directory) {
-  Store store = open_store(directory, true);
+  Queue store = open_store(directory, true);
   std::vector<NewJob> jobs;
   for (int i = 0; i < 300; ++i) {
     Submission asked{.function = "f" + std::to_string(i % 90)};
@@ -396,7 +415,7 @@ void several_visits_read_the_same_as_one(const std::string& directory) {
 }
 
 // The kinds of the findings of a check.
-std::string kinds_found(Store& store) {
+std::string kinds_found(Queue& store) {
   std::string kinds;
   check_store(store, [&](const Finding& f) { kinds += (kinds.empty() ? "" : " ") + std::string(f.kind); });
   return kinds;
@@ -405,7 +424,7 @@ std::string kinds_found(Store& store) {
 // A check reports an index that lacks an entry, has an extra one, or has another value.
 void check_compares_the_index(const std::string& directory) {
   const NewJob kept = make_job({"f"}, "x"), other = make_job({"f"}, "y");
-  Store store = open_store(directory, true);
+  Queue store = open_store(directory, true);
   store.add({kept, other});
   CHECK(kinds_found(store).empty());
   auto with = [&](const std::string& key, const std::optional<std::string>& value) {
@@ -451,12 +470,12 @@ void check_compares_the_index(const std::string& directory) {
 void reading_leaves_the_seal(const std::string& directory) {
   const std::string seal = directory + "/index.seal";
   {
-    Store store = open_store(directory, true);
+    Queue store = open_store(directory, true);
     store.add({make_job({"f"}, "x")});
     store.look([](Fold&) {});
   }
   CHECK(file_exists(seal));
-  Store store = open_store(directory, false);
+  Queue store = open_store(directory, false);
   uint64_t live = 0;
   store.look([&](Fold& fold) { live = fold.counters("f").live(); });
   CHECK(live == 1 && file_exists(seal));
@@ -465,7 +484,7 @@ void reading_leaves_the_seal(const std::string& directory) {
   CHECK(live == 2 && !file_exists(seal));
   CHECK(kinds_found(store).empty());
   store.look([](Fold& fold) { fold.drop_forgotten("nobody"); });
-  store.index().leave();
+  store.leave();
   CHECK(file_exists(seal));
   ClaimRequest request;
   Owners owners(store.owners_directory(), 1);
@@ -477,7 +496,7 @@ void reading_leaves_the_seal(const std::string& directory) {
 
 // The list of a snapshot's files takes memory. Only the last one of the listed snapshots keeps it.
 void old_snapshots_take_no_memory(const std::string& directory) {
-  Store store = open_store(directory + "/store", true);
+  Queue store = open_store(directory + "/store", true);
   for (int i = 0; i < 3; ++i) {
     std::string data(100'000, 'x');
     store.add({make_job({"f"}, data)});
@@ -740,14 +759,14 @@ void parsed_records_can_be_written() {
 // A small record may refer to a part of another job's workload. The total size of these parts in one delivery is
 // bounded.
 void references_grow_to_a_bound(const std::string& directory) {
-  Store store = open_store(directory, true);
+  Queue store = open_store(directory, true);
   std::string data(max_inline_data, 'x');
   NewJob source = make_job({"f"}, data);
   store.add({source});
   std::vector<NewJob> jobs;
   for (int i = 0; i < 600; ++i)
     jobs.push_back(make_job({"f"}, {}, {}, {.source = source.add.id, .length = to_the_end}));
-  auto answers = store.resolve(jobs);
+  auto answers = resolve(store, jobs);
   size_t refused = 0;
   for (size_t i = 0; i < jobs.size(); ++i) {
     refused += answers[i].has_value();
@@ -762,7 +781,7 @@ void references_grow_to_a_bound(const std::string& directory) {
   jobs.clear();
   for (const uint64_t length : {blob_size, blob_size - 1, blob_size - 1, blob_size - 1, blob_size - 1, uint64_t{1}})
     jobs.push_back(make_job({"f"}, {}, {}, {.source = large.add.id, .length = length}));
-  answers = store.resolve(jobs);
+  answers = resolve(store, jobs);
   for (size_t i = 0; i < jobs.size(); ++i)
     CHECK(answers[i].has_value() == (i == 4) && (i == 4 || jobs[i].add.part.sum != 0));
   CHECK(jobs[0].add.part.sum == large.data_sum && answers[4]->outcome == Outcome::refused);
@@ -1389,12 +1408,12 @@ void wrong_hints_are_not_believed(const std::string& directory) {
                                true);
   const std::string hint = directory + "/append.lock";
   std::vector<std::string> ids;
-  auto add = [&](Store& store) {
+  auto add = [&](Queue& store) {
     std::vector<NewJob> jobs;
     for (int i = 0; i < 5; ++i) ids.push_back(jobs.emplace_back(make_job({"f"}, "x")).add.id);
     for (const auto& a : store.add(jobs)) CHECK(a.outcome == Outcome::queued);
   };
-  auto all_readable = [&](Store& store) {
+  auto all_readable = [&](Queue& store) {
     for (const auto& id : ids) {
       std::optional<gq::Job> job;
       store.look([&](Fold& fold) { job = fold.get(id); });
@@ -1403,10 +1422,10 @@ void wrong_hints_are_not_believed(const std::string& directory) {
     }
   };
   {
-    Store store = open_store(directory, true);
+    Queue store = open_store(directory, true);
     add(store);
     std::filesystem::copy(hint, hint + ".old");
-    while (store.journal().segments().size() < 3) add(store);
+    while (store.segments().size() < 3) add(store);
     add(store);
   }
   std::filesystem::copy(hint, hint + ".new");
@@ -1416,9 +1435,9 @@ void wrong_hints_are_not_believed(const std::string& directory) {
   put(".old");
   Lsn end = 0;
   {
-    Store store = open_store(directory, false);
-    end = store.journal().segments().back().end;
-    CHECK(store.journal().end() == end);
+    Queue store = open_store(directory, false);
+    end = store.segments().back().end;
+    CHECK(store.end() == end);
     all_readable(store);
     add(store);
     all_readable(store);
@@ -1429,11 +1448,11 @@ void wrong_hints_are_not_believed(const std::string& directory) {
   std::filesystem::remove(directory + "/journal/" +
                           segment_name(list_segments(Directory(directory + "/journal")).back()));
   remove_index(Directory(directory));
-  Store store = open_store(directory, false);
-  CHECK(store.journal().end() == store.journal().segments().back().end && !store.journal().synced());
+  Queue store = open_store(directory, false);
+  CHECK(store.end() == store.segments().back().end && !store.synced());
   ids.clear();
   add(store);
-  CHECK(store.journal().synced() == store.journal().end());
+  CHECK(store.synced() == store.end());
   all_readable(store);
 }
 
@@ -1443,28 +1462,29 @@ void synced_end_only_grows(const std::string& directory) {
   for (int i = 0; i < 2; ++i) {
     pid_t pid = ::fork();
     if (pid == 0) {
-      Store store = open_store(directory, true);
+      Queue store = open_store(directory, true);
       store.add({make_job({"f"}, "x")});
-      ::_exit(store.journal().synced() == store.journal().end() ? 0 : 1);
+      ::_exit(store.synced() == store.end() ? 0 : 1);
     }
     int status = 1;
     CHECK(::waitpid(pid, &status, 0) == pid && status == 0);
-    Store store = open_store(directory, true);
-    CHECK(store.journal().synced().value_or(0) > first);
-    first = store.journal().synced().value_or(0);
+    Queue store = open_store(directory, true);
+    CHECK(store.synced().value_or(0) > first);
+    first = store.synced().value_or(0);
   }
-  Store one = open_store(directory, false), two = open_store(directory, false);
+  Queue two = open_store(directory, false);
+  OwnJournal one(directory, two.id());
   NewJob job = make_job({"f"}, "x");
   const std::vector<RecordBytes> records{RecordBytes(job.head, job.data)};
-  auto placed = one.journal().append(records, Room::intake);
+  auto placed = one.journal.append(records, Room::intake);
   two.add({make_job({"f"}, "x")});
-  const auto end = two.journal().synced();
-  one.journal().make_safe(records, placed, Room::intake);  // a sync that began earlier and ends later
-  CHECK(end == one.journal().end() && one.journal().synced() == end);
-  Store another = open_store(directory + ".other", true);  // the hint does not count in another store
+  const auto end = two.synced();
+  one.journal.make_safe(records, placed, Room::intake);  // a sync that began earlier and ends later
+  CHECK(end == one.journal.end() && one.journal.synced() == end);
+  Queue another = open_store(directory + ".other", true);  // the hint does not count in another store
   std::filesystem::copy(directory + "/append.lock", directory + ".other/append.lock",
                         std::filesystem::copy_options::overwrite_existing);
-  CHECK(!another.journal().synced());
+  CHECK(!another.synced());
 }
 
 // In a young store a power cut takes everything from append.lock that was written after the creation. It is then still
@@ -1475,17 +1495,17 @@ void a_new_store_knows_that_nothing_was_synced(const std::string& directory) {
   const NewJob job = make_job({"f"}, data);
   Placed placed;
   {
-    Store store = open_store(directory, true);
-    CHECK(store.journal().synced() == Lsn(0));
+    Queue store = open_store(directory, true);
+    CHECK(store.synced() == Lsn(0));
     std::filesystem::copy(lock, fresh);
-    placed = store.journal().append({RecordBytes(job.head, job.data)}, Room::intake).front();
+    placed = store.append({RecordBytes(job.head, job.data)}, Room::intake).front();
   }
   std::filesystem::copy(fresh, lock, std::filesystem::copy_options::overwrite_existing);
   const std::string segment = directory + "/journal/" + segment_name(0);
   write_all_at(open_file(segment, O_RDWR).get(), std::string(4096, '\0'), placed.end - 4096, segment);
-  Store store = open_store(directory, false);
+  Queue store = open_store(directory, false);
   CHECK(store.add({make_job({"f"}, "x")}).front().outcome == Outcome::queued);
-  JournalReader reader(store.journal(), 0);
+  EventReader reader = store.read(0);
   bool seen = false;
   for (auto item = reader.next(true); item != JournalReader::Item::end; item = reader.next(true)) {
     if (reader.lsn() == placed.lsn) seen = reader.never_synced();
@@ -1580,13 +1600,13 @@ void long_work_is_not_done_in_a_short_hold(const std::string& directory) {
           Directory(directory).sync();
         }) == 0);
   // The journal was prepared before, however full its segment is.
-  Store store = open_store(directory + "/store", true);
+  Queue store = open_store(directory + "/store", true);
   store.add({make_job({"f"}, "x")});
   const std::string record = encode_record(event::Pause{.function = "f", .at = now_ms()});
-  Store other = open_store(directory + "/store", false);
-  CHECK(ends_with([&] { other.journal().append({record}, Room::completion); }) == SIGABRT);
-  other.journal().prepare();
-  CHECK(ends_with([&] { other.journal().append({record}, Room::completion); }) == 0);
+  OwnJournal other(directory + "/store", store.id());
+  CHECK(ends_with([&] { other.journal.append({record}, Room::completion); }) == SIGABRT);
+  other.journal.prepare();
+  CHECK(ends_with([&] { other.journal.append({record}, Room::completion); }) == 0);
 }
 #endif
 
@@ -1624,8 +1644,8 @@ void room_is_left() {
 // Without the index the store knows how many jobs were accepted. After an older program it does not, until the index
 // says.
 void owed_room_is_counted(const std::string& directory) {
-  Store store = open_store(directory, true);
-  auto owed = [&] { return store.journal().reserved() - spare_size; };
+  Queue store = open_store(directory, true);
+  auto owed = [&] { return store.reserved() - spare_size; };
   CHECK(owed() == 0);
   std::vector<NewJob> jobs;
   const std::string data(1000, 'x');
@@ -1637,9 +1657,10 @@ void owed_room_is_counted(const std::string& directory) {
   CHECK(owed() > ten);
   store.pause("g", true);  // this needs no room later
   CHECK(owed() > ten && owed() < 2 * ten);
-  store.journal().set_owed(store.journal().end(), 5);
+  OwnJournal own(directory, store.id());
+  own.journal.set_owed(store.end(), 5);
   CHECK(owed() == 5);
-  store.journal().set_owed(store.journal().end() - 1, 6);
+  own.journal.set_owed(store.end() - 1, 6);
   CHECK(owed() == 5);
   const std::string path = directory + "/append.lock";
   Fd lock = open_file(path, O_RDWR);
@@ -1647,36 +1668,36 @@ void owed_room_is_counted(const std::string& directory) {
   CHECK(read_at(lock.get(), hint, sizeof hint, 0) == sizeof hint);
   store.add({make_job({"f"}, "x")});
   write_all_at(lock.get(), std::string_view(hint, sizeof hint), 0, path);  // the counter belongs to another end now
-  CHECK(store.journal().reserved() == spare_size);
-  CHECK(store.journal().has_room(0, 0, 0) && !store.journal().has_room(1ULL << 60, 0, 0) &&
-        !store.journal().has_room(0, 1ULL << 60, 0));
+  CHECK(store.reserved() == spare_size);
+  CHECK(own.journal.has_room(0, 0, 0) && !own.journal.has_room(1ULL << 60, 0, 0) &&
+        !own.journal.has_room(0, 1ULL << 60, 0));
 }
 
 // A workload that comes in parts. A late, repeated or wrong part changes nothing.
 void parts_make_a_workload(const std::string& directory) {
-  Store store = open_store(directory, true);
+  OwnBlobs own(directory);
   const std::string data(300000, 'x'), id = new_ulid();
   const uint64_t sum = sum64(data);
+  Blobs& blobs = own.blobs;
   auto put = [&](uint64_t offset, size_t size) {
-    auto arrived = store.blobs().put_part(id, sum, offset, std::string_view(data).substr(offset, size));
+    auto arrived = blobs.put_part(id, sum, offset, std::string_view(data).substr(offset, size));
     return file_size(arrived.file.get());
   };
   CHECK(put(0, 0) == 0);
   CHECK(put(0, 100000) == 100000);
   CHECK(put(0, 100000) == 100000 && put(200000, 100000) == 100000 && put(50000, 100000) == 100000);
   CHECK(put(100000, 100000) == 200000);
-  auto arrived = store.blobs().put_part(id, sum, 200000, std::string_view(data).substr(200000));
+  auto arrived = blobs.put_part(id, sum, 200000, std::string_view(data).substr(200000));
   const std::string name = arrived.name;
-  CHECK(store.blobs().directory().has(name) && store.blobs().put(id, data, sum, &arrived) &&
-        !store.blobs().directory().has(name));
-  CHECK(file_size(store.blobs().open(id).get()) == data.size());
+  CHECK(blobs.directory().has(name) && blobs.put(id, data, sum, &arrived) && !blobs.directory().has(name));
+  CHECK(file_size(blobs.open(id).get()) == data.size());
 }
 
 // A program that can speak as a node could begin any number of workloads, and never end them.
 void unfinished_workloads_are_bounded(const std::string& directory) {
-  Store store = open_store(directory, true);
-  const Blobs& blobs = store.blobs();
-  auto begin = [&] { return store.blobs().put_part(new_ulid(), 1, 0, "x"); };
+  OwnBlobs own(directory);
+  Blobs& blobs = own.blobs;
+  auto begin = [&] { return blobs.put_part(new_ulid(), 1, 0, "x"); };
   const Arrived written = begin();
   const std::string oldest = begin().name;
   for (size_t i = 0; i < most_arriving; ++i) begin();
@@ -1758,7 +1779,7 @@ void printed_text_controls_no_terminal() {
 
 // Whoever wrote a manifest, each name in it is the name of a store's file.
 void manifests_name_files_of_a_store(const std::string& directory) {
-  Store store = open_store(directory + ".store", true);
+  Queue store = open_store(directory + ".store", true);
   create_snapshot(store, directory, {});
   const Directory snapshot = list_snapshots(directory, [](const auto&, const auto&) {}).at(0).directory();
   const auto text = read_all(snapshot.open("manifest", O_RDONLY).get(), 1 << 20, "manifest").value();

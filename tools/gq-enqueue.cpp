@@ -15,6 +15,7 @@
 #include "gq/base/ulid.hpp"
 #include "gq/database/open_store.hpp"
 #include "gq/replication/sender.hpp"
+#include "gq/store/parts.hpp"
 #include "replicate_options.hpp"
 
 namespace gq {
@@ -66,7 +67,7 @@ class Enqueuer {
   Enqueuer(const Options& options, const Common& common) : m_options(options) {
     if (options.local) {
       set_patience(options.timeout);
-      m_store.reset(new Store(open_store(common.store, true)));
+      m_store.reset(new Queue(open_store(common.store, true)));
       ReplicateOptions replicate = options.replicate;
       m_replicator = replicate.open(*m_store, common);
     } else {
@@ -269,7 +270,7 @@ class Enqueuer {
   }
 
   std::vector<Answer> add_here(std::vector<NewJob>& jobs) {
-    auto answered = m_store->resolve(jobs);
+    auto answered = resolve(*m_store, jobs);
     std::vector<NewJob> good;
     for (size_t i = 0; i < jobs.size(); ++i)
       if (!answered[i]) good.push_back(jobs[i]);
@@ -282,7 +283,7 @@ class Enqueuer {
   }
 
   const Options& m_options;
-  std::unique_ptr<Store> m_store;
+  std::unique_ptr<Queue> m_store;
   std::unique_ptr<Replicator> m_replicator;  // if the store is in a group
   std::optional<Sender> m_sender;
   uint64_t m_count = 0;

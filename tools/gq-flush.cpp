@@ -75,7 +75,7 @@ struct Changed {
   uint64_t count = 0;
 };
 
-void change(Store& store, Change what, const std::vector<std::string>& ids, Changed& changed) {
+void change(Queue& store, Change what, const std::vector<std::string>& ids, Changed& changed) {
   for (size_t at = 0; at < ids.size(); at += most_changes) {
     std::vector<std::string> some(ids.begin() + static_cast<long>(at),
                                   ids.begin() + static_cast<long>(std::min(ids.size(), at + most_changes)));
@@ -91,7 +91,7 @@ void change(Store& store, Change what, const std::vector<std::string>& ids, Chan
   }
 }
 
-void kick_dead(Store& store, const std::string& function, Changed& changed) {
+void kick_dead(Queue& store, const std::string& function, Changed& changed) {
   std::vector<std::string> ids;
   auto kick = [&] {
     change(store, Change::kick, ids, changed);
@@ -112,8 +112,8 @@ Exit administer(const Options& o, const Common& common) {
   for (const auto* names : {&o.pause, &o.resume})
     for (const auto& f : *names) check_function(f);
   auto kick = read_ids(o.kick), drop = read_ids(o.drop), keep = read_ids(o.keep), release = read_ids(o.release);
-  Store store = open_store(common.store, false);
-  EndsInOrder in_order([&] { store.index().leave_for_good(); });
+  Queue store = open_store(common.store, false);
+  EndsInOrder in_order([&] { store.leave_for_good(); });
   std::vector<std::string> known;
   store.for_each_function([&](const std::string& function, const Counters&) { known.push_back(function); });
   auto is_known = [&](const std::string& f) { return std::find(known.begin(), known.end(), f) != known.end(); };
@@ -148,7 +148,7 @@ Exit administer(const Options& o, const Common& common) {
 }
 
 // A failure to clean is only a warning, unless `all`: the next pass cleans.
-void clean(Store& store, bool all) {
+void clean(Ledger& store, bool all) {
   try {
     Cleaner cleaner(store);
     while (cleaner.step()) continue;
@@ -160,7 +160,7 @@ void clean(Store& store, bool all) {
 }
 
 // Whether a pass would run the job now. The caller checks whether its function is paused.
-bool would_run(Store& store, const Claim& c) {
+bool would_run(Queue& store, const Claim& c) {
   if (c.job.state == State::queued) return true;
   if (c.job.state == State::delayed) return c.job.due <= now_ms();
   if (owner_alive(store.owners_directory(), c.job.owner)) return false;
@@ -171,7 +171,7 @@ bool would_run(Store& store, const Claim& c) {
 }
 
 // Prints the jobs that a pass would run now; of all functions if none is given.
-void print_runnable(Store& store, const std::vector<std::string>& functions) {
+void print_runnable(Queue& store, const std::vector<std::string>& functions) {
   std::map<std::string, bool> runs;  // by function
   auto does_run = [&](const std::string& function) {
     const auto [it, is_new] = runs.try_emplace(function, false);
@@ -195,8 +195,8 @@ Exit flush(Options& o, const Common& common) {
   if (o.clean) {
     if (!common.command.empty() || o.all || o.dry_run || !o.work.functions.empty())
       throw Error(Exit::usage, "cannot use --clean with functions or a command");
-    Store store = open_store(common.store, false);
-    EndsInOrder in_order([&] { store.index().leave_for_good(); });
+    Queue store = open_store(common.store, false);
+    EndsInOrder in_order([&] { store.leave_for_good(); });
     clean(store, true);
     return Exit::ok;
   }
@@ -210,7 +210,7 @@ Exit flush(Options& o, const Common& common) {
   if (int problem = o.dry_run ? 0 : command_problem(config.command[0]))
     throw Error(Exit::config,
                 "cannot run " + printable(config.command[0]) + ": " + errno_text(problem) + "; no attempt is spent");
-  Store store = open_store(common.store, false);
+  Queue store = open_store(common.store, false);
   if (o.dry_run) {
     print_runnable(store, o.work.functions);
     return Exit::ok;

@@ -13,7 +13,6 @@
 #include "gq/store/check.hpp"
 #include "gq/store/exchange.hpp"
 #include "gq/store/listing.hpp"
-#include "gq/store/store.hpp"
 
 namespace gq {
 namespace {
@@ -34,7 +33,7 @@ struct Options {
 constexpr size_t most_looked_up = 2000;  // in one visit to the index
 
 // The holder of a job. If its owner is dead, changes the job to what it will be: queued.
-std::optional<Holder> find_holder(Store& store, Claim& c) {
+std::optional<Holder> find_holder(Ledger& store, Claim& c) {
   if (c.job.owner.empty()) return std::nullopt;
   if (auto holder = holder_of(store.owners_directory(), c.job.owner)) return holder;
   // The owner may also have given up the job since it was read, and then the store has its result.
@@ -51,7 +50,7 @@ std::optional<Holder> find_holder(Store& store, Claim& c) {
 // Why jobs of a replication group wait that could run.
 class Waits {
  public:
-  explicit Waits(const Store& store) : m_group(store.group()), m_node(m_group.once ? store.waits() : std::string()) {
+  explicit Waits(const Queue& store) : m_group(store.group()), m_node(m_group.once ? store.waits() : std::string()) {
     for (const auto& member : m_group.members) {
       if (member == m_group.self.node) continue;
       Millis at = answered_at(store, member);
@@ -107,7 +106,7 @@ Json job_json(const Claim& c, const std::optional<Holder>& holder, const Waits& 
   return j;
 }
 
-Exit list(const Options& o, Store& store) {
+Exit list(const Options& o, Queue& store) {
   uint64_t left = o.limit;
   std::string out;
   const Waits waits(store);
@@ -141,7 +140,7 @@ Exit list(const Options& o, Store& store) {
   return Exit::ok;
 }
 
-std::optional<Claim> find(const Options& o, Store& store) {
+std::optional<Claim> find(const Options& o, Ledger& store) {
   auto id = parse_ulid(o.id);
   if (!id) throw Error(Exit::usage, "cannot look for " + printable(o.id) + ": it is not a job ID (26 characters)");
   std::optional<Claim> found;
@@ -153,7 +152,7 @@ std::optional<Claim> find(const Options& o, Store& store) {
 }
 
 // Each run of a job whose records are still in the journal: when it began, and when, how and why it ended.
-std::vector<Json> history_of(Store& store, const Claim& c) {
+std::vector<Json> history_of(Ledger& store, const Claim& c) {
   std::vector<Json> runs;
   bool is_open = false;
   uint32_t attempts = 0;
@@ -167,7 +166,7 @@ std::vector<Json> history_of(Store& store, const Claim& c) {
     if (event.exit != no_exit) run["exit_status"] = event.exit;
     if (event.signal) run["signal"] = event.signal;
   };
-  EventReader reader(store.journal(), 0);
+  EventReader reader = store.read(0);
   reader.skip_to(c.job.first_lsn);
   for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next()) {
     if (item != JournalReader::Item::record) continue;
@@ -197,7 +196,7 @@ std::vector<Json> history_of(Store& store, const Claim& c) {
   return runs;
 }
 
-Exit show(const Options& o, Store& store) {
+Exit show(const Options& o, Queue& store) {
   auto job = find(o, store);
   if (!job) return Exit::no;
   auto holder = find_holder(store, *job);
@@ -245,7 +244,7 @@ void print_part(int fd, uint64_t offset, uint64_t size) {
   }
 }
 
-Exit cat(const Options& o, Store& store) {
+Exit cat(const Options& o, Ledger& store) {
   auto job = find(o, store);
   if (!job) return Exit::no;
   std::string reason;
@@ -273,7 +272,7 @@ Exit cat(const Options& o, Store& store) {
 
 // What the other nodes of the group still have to be told, when each last answered, and what this node waits for before
 // it runs jobs.
-void print_peers(const Options& o, Store& store) {
+void print_peers(const Options& o, Queue& store) {
   if (std::string waits = store.group().once ? store.waits() : std::string(); !waits.empty())
     print(o.json ? json_line({{"node", store.group().self.node}, {"waits", waits}})
                  : text_line({store.group().self.node + ": runs no job " + waits}));
@@ -298,7 +297,7 @@ void print_peers(const Options& o, Store& store) {
 
 // Passes the `wanted` jobs of an order (fold.hpp) to `take`, page by page, so that the index is not held for long.
 template <typename Wanted, typename Take>
-void for_each_page(Store& store, char order, Wanted wanted, Take take) {
+void for_each_page(Ledger& store, char order, Wanted wanted, Take take) {
   std::string cursor;
   bool last = false;
   while (!last) {
@@ -319,7 +318,7 @@ void for_each_page(Store& store, char order, Wanted wanted, Take take) {
 
 // The serial keys whose first job is not due, so that the jobs behind it wait, whatever their functions. Shows those
 // that wait longest.
-void print_serials(const Options& o, Store& store) {
+void print_serials(const Options& o, Ledger& store) {
   constexpr size_t most_shown = 10, most_counted = 10000;
   std::vector<Claim> firsts;
   const Millis now = now_ms();
@@ -348,9 +347,9 @@ void print_serials(const Options& o, Store& store) {
 }
 
 // How much of the journal is needed, and how old the oldest unfinished job is.
-void print_disk(const Options& o, Store& store) {
+void print_disk(const Options& o, Ledger& store) {
   uint64_t journal = 0, needed = 0, damaged = 0;
-  auto segments = store.journal().segments();
+  auto segments = store.segments();
   for (const auto& s : segments) journal += s.size;
   std::optional<Millis> oldest;
   if (!segments.empty())
@@ -387,7 +386,7 @@ struct FunctionStats {
 };
 
 // Counts jobs that a dead owner was running as what they will be: queued.
-void count_left_behind(Store& store, std::map<std::string, FunctionStats>& functions) {
+void count_left_behind(Ledger& store, std::map<std::string, FunctionStats>& functions) {
   std::map<std::string, std::map<std::string, uint64_t>> running;  // by owner and function
   const auto is_running = [](Fold&, const Job& job) { return job.state == State::running; };
   for_each_page(store, 'c', is_running, [&](const std::vector<Claim>& found) {
@@ -404,7 +403,7 @@ void count_left_behind(Store& store, std::map<std::string, FunctionStats>& funct
   }
 }
 
-std::map<std::string, FunctionStats> stats_of_functions(Store& store) {
+std::map<std::string, FunctionStats> stats_of_functions(Ledger& store) {
   std::map<std::string, FunctionStats> functions;
   std::string cursor;
   for (bool last = false; !last;) {
@@ -421,7 +420,7 @@ std::map<std::string, FunctionStats> stats_of_functions(Store& store) {
   return functions;
 }
 
-uint64_t count_troubles(Store& store) {
+uint64_t count_troubles(Ledger& store) {
   uint64_t troubles = 0;
   std::string from = "e";
   for (bool more = true; more;) {
@@ -445,7 +444,7 @@ uint64_t count_troubles(Store& store) {
   return troubles;
 }
 
-Exit stats(const Options& o, Store& store) {
+Exit stats(const Options& o, Queue& store) {
   const auto functions = stats_of_functions(store);
   const uint64_t troubles = count_troubles(store);
   auto at = [](const Counters& c, State s) { return c.jobs[static_cast<size_t>(s)]; };
@@ -482,7 +481,7 @@ Exit stats(const Options& o, Store& store) {
   return Exit::ok;
 }
 
-Exit check(const Options& o, Store& store) {
+Exit check(const Options& o, Ledger& store) {
   bool ok = true;
   Display display;
   auto found = [&](const Finding& f) {
@@ -551,7 +550,7 @@ void tell(Json& json, const Event& event, uint64_t size) {
       event);
 }
 
-Exit journal(const Options& o, Store& store) {
+Exit journal(const Options& o, Ledger& store) {
   if (o.records) {
     if (::isatty(STDOUT_FILENO)) throw Error(Exit::usage, "cannot write a stream of jobs to a terminal");
     Exit result = Exit::ok;
@@ -563,7 +562,7 @@ Exit journal(const Options& o, Store& store) {
         });
     return result;
   }
-  EventReader reader(store.journal(), 0);
+  EventReader reader = store.read(0);
   for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next()) {
     Json json = {{"lsn", reader.lsn()}};
     if (item == JournalReader::Item::record) {
@@ -585,7 +584,7 @@ Exit journal(const Options& o, Store& store) {
 int main(int argc, char** argv) {
   gq::Options o;
   gq::Program program;
-  std::function<gq::Exit(const gq::Options&, gq::Store&)> action;
+  std::function<gq::Exit(const gq::Options&, gq::Queue&)> action;
   program.name = "gq-inspect";
   program.purpose = "Show what a store holds, and check it.";
   program.dies_of_sigpipe = true;
@@ -624,8 +623,8 @@ int main(int argc, char** argv) {
       gq::confirm_database(common.store);
       return gq::Exit::ok;
     }
-    gq::Store store = gq::open_store(common.store, false);
-    gq::EndsInOrder in_order([&] { store.index().leave_for_good(); });
+    gq::Queue store = gq::open_store(common.store, false);
+    gq::EndsInOrder in_order([&] { store.leave_for_good(); });
     return action(o, store);
   };
   return gq::run_program(argc, argv, program);

@@ -91,7 +91,7 @@ Exit init(const Options& o, const Common& common) {
   if (old && old.self.node != o.as)
     log(Level::warning, "the store was " + old.self.node + " and is now " + o.as + ": what other nodes have for " +
                             old.self.node + " does not come here");
-  std::unique_ptr<Store> store(new Store(open_store(common.store, true)));
+  std::unique_ptr<Queue> store(new Queue(open_store(common.store, true)));
   const Directory directory = store->directory();
   settings = read_settings(directory);
   bool same = settings.group && settings.group.self.node == o.as && !o.renew;
@@ -101,11 +101,11 @@ Exit init(const Options& o, const Common& common) {
   std::vector<std::string> records;
   for (const auto& name : group.members) {
     if (name == o.as || (known.count(name) && known[name].position != UINT64_MAX)) continue;
-    records.push_back(joined_record(name, settings.group ? store->journal().end() : 0));
+    records.push_back(joined_record(name, settings.group ? store->end() : 0));
   }
   for (const auto& [name, peer] : known)
     if (!group.has(name) && peer.position != UINT64_MAX) records.push_back(forgotten_record(name));
-  if (!records.empty()) store->journal().commit({records.begin(), records.end()}, Room::completion);
+  if (!records.empty()) store->commit({records.begin(), records.end()}, Room::completion);
   store.reset();
   std::optional<Unused> unused;
   if (!same) {
@@ -124,7 +124,7 @@ Exit init(const Options& o, const Common& common) {
 // program is killed between them, the process that serves this node writes the record, or the next forget of the same
 // node does.
 Exit forget(const Options& o, const Common& common) {
-  Store store = open_store(common.store, false);
+  Queue store = open_store(common.store, false);
   Settings settings = read_settings(store.directory());
   Group& g = settings.group;
   auto known = known_peers(store);
@@ -141,14 +141,13 @@ Exit forget(const Options& o, const Common& common) {
                                  " copies would be more than there are nodes");
   if (there) write_settings(store.directory(), settings, true);
   open_store(common.store, false);  // copies the settings to the database, if there is one
-  if (there || known[o.forget].position != UINT64_MAX)
-    store.journal().commit({forgotten_record(o.forget)}, Room::completion);
+  if (there || known[o.forget].position != UINT64_MAX) store.commit({forgotten_record(o.forget)}, Room::completion);
   return Exit::ok;
 }
 
 class StreamSender {
  public:
-  StreamSender(Store& store, const Options& o, const Common& common)
+  StreamSender(Ledger& store, const Options& o, const Common& common)
       : m_store(store),
         m_options(o),
         m_keys(o.replicate.config.keyfile.empty() ? Keys() : Keys(o.replicate.config.keyfile)),
@@ -240,8 +239,7 @@ class StreamSender {
   // told then.
   void hand_over() {
     std::vector<std::pair<std::string, std::string>> told;
-    m_store.journal().prepare();
-    m_store.look([&](Fold& fold) {
+    auto decide = [&](Fold& fold) {
       told.clear();
       std::vector<std::string> records;
       for (const auto& id : m_handed) {
@@ -262,16 +260,14 @@ class StreamSender {
         state.from_store = self.store;
         told.push_back({id, encode_record(state)});
       }
-      if (records.empty()) return;
-      m_store.append(records);
-      m_store.index().fold_on(fold);
-    });
-    m_store.settle();
+      return records;
+    };
+    m_store.commit(decide, Room::completion);
     m_handed.clear();
     for (const auto& [id, record] : told) put(id, record, false);
   }
 
-  Store& m_store;
+  Ledger& m_store;
   const Options& m_options;
   const Keys m_keys;
   std::unique_ptr<Link> m_link;
@@ -283,7 +279,7 @@ class StreamSender {
   std::vector<std::string> m_handed;
 };
 
-Exit send_stream(const Options& o, Store& store, const Common& common) {
+Exit send_stream(const Options& o, Ledger& store, const Common& common) {
   if (!store.group().has(o.to) || o.to == store.group().self.node)
     throw Error(Exit::usage, "cannot send to " + printable(o.to) + ": it is not another node of this store's group");
   StreamSender sender(store, o, common);
@@ -299,7 +295,7 @@ Exit send_stream(const Options& o, Store& store, const Common& common) {
 }
 
 Exit serve(Options& o, const Common& common) {
-  Store store = open_store(common.store, false);
+  Queue store = open_store(common.store, false);
   if (!store.group()) throw Error(Exit::config, "cannot replicate: the store belongs to no group (gq-replicate init)");
   if (!o.to.empty()) return send_stream(o, store, common);
   if (o.hand_over) throw Error(Exit::usage, "cannot use --hand-over without --to");

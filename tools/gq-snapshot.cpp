@@ -37,8 +37,8 @@ ShowProgress files(Display& display) {
 }
 
 Exit create(Options& o, const Common& common) {
-  Store store = open_store(common.store, false);
-  EndsInOrder in_order([&] { store.index().leave_for_good(); });
+  Queue store = open_store(common.store, false);
+  EndsInOrder in_order([&] { store.leave_for_good(); });
   Display display;
   auto snapshot = create_snapshot(store, o.directory, files(display));
   display.clear();
@@ -133,8 +133,8 @@ Exit prune(Options& o, const Common&) {
 
 Exit export_jobs(Options& o, const Common& common) {
   if (::isatty(STDOUT_FILENO)) throw Error(Exit::usage, "cannot write a stream of jobs to a terminal");
-  Store store = open_store(common.store, false);
-  EndsInOrder in_order([&] { store.index().leave_for_good(); });
+  Queue store = open_store(common.store, false);
+  EndsInOrder in_order([&] { store.leave_for_good(); });
   if (!o.function.empty()) check_function(o.function);
   Display display;
   uint64_t bytes = 0;
@@ -236,7 +236,7 @@ class Importer {
   }
 
  private:
-  Store m_store;
+  Queue m_store;
   std::unique_ptr<Replicator> m_replicator;
   Display m_display;
   std::vector<NewJob> m_jobs;

@@ -35,7 +35,7 @@ struct Options {
   uint64_t max_workload = 256 << 20;
 };
 
-void wait_for_stop_signal(Store& store, const std::vector<std::string>& functions) {
+void wait_for_stop_signal(Queue& store, const std::vector<std::string>& functions) {
   notify("READY=1");
   set_status("queueing only");
   sigset_t set = runner_signals();
@@ -66,7 +66,7 @@ Exit work(Options& o, const Common& common) {
     throw Error(Exit::usage, "cannot use " + queueing + " with --local or --drain");
   block_signals();
   set_patience(worker_patience);
-  Store store = open_store(common.store, true);
+  Queue store = open_store(common.store, true);
   Backlog backlog;
   backlog.limit = static_cast<int64_t>(o.backlog != not_given ? o.backlog : o.queue_only ? 0 : default_backlog);
   o.replicate.config.relay = o.relay;

@@ -23,7 +23,7 @@ struct ReplicateOptions {
   }
 
   // The replicator of a store, if the store belongs to a group.
-  std::unique_ptr<Replicator> open(Store& store, const Common& common) {
+  std::unique_ptr<Replicator> open(Queue& store, const Common& common) {
     config.servers = common.servers;
     if (!store.group()) {
       if (!config.keyfile.empty() || config.owe)

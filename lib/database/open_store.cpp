@@ -79,13 +79,13 @@ std::unique_ptr<KeyValue> open_database(const std::string& name, const Directory
 }
 
 // Opens a store whose durable data is on the directory's disk, or else in the database.
-Store compose(const Directory& opened, std::unique_ptr<KeyValue> database, bool create) {
+Queue compose(const Directory& opened, std::unique_ptr<KeyValue> database, bool create) {
   const Directory directory = opened.kept_private();
   auto mirror = database ? std::make_shared<Mirror>(directory, std::move(database), create) : nullptr;
   Settings settings = open_settings(directory, create);
-  if (mirror) return Store(directory, std::move(settings), mirror, mirror);
+  if (mirror) return Queue(directory, std::move(settings), mirror, mirror);
   auto disk = std::make_shared<LocalDisk>(directory, settings.store_id);
-  return Store(directory, std::move(settings), std::move(disk));
+  return Queue(directory, std::move(settings), std::move(disk));
 }
 
 }  // namespace
@@ -133,12 +133,12 @@ void confirm_database(const std::string& name) {
 }
 
 // Opens the directory first: none of its content is trusted before its owner is checked.
-Store open_store(const std::string& name, bool create) {
+Queue open_store(const std::string& name, bool create) {
   const Directory directory = open_store_directory(name, create);
   return compose(directory, open_database(name, directory), create);
 }
 
-Store open_store(const std::string& path, std::unique_ptr<KeyValue> database, bool create) {
+Queue open_store(const std::string& path, std::unique_ptr<KeyValue> database, bool create) {
   if (!create && !file_exists(path) && !(database && Mirror::has_store(*database)))
     throw Error(Exit::config, "cannot open the store: there is none in the database");
   return compose(Directory::of_store(path, true), std::move(database), create);

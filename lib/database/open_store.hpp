@@ -5,7 +5,7 @@
 #include <string>
 
 #include "gq/database/keyvalue.hpp"
-#include "gq/store/store.hpp"
+#include "gq/store/queue.hpp"
 
 namespace gq {
 
@@ -14,11 +14,11 @@ namespace gq {
 // run; usage if no program is named; storage if the disk fails; retry if the database does not answer. The program that
 // the file `database` names is run only if the directory is the one that gq gives to the store of that name, or if the
 // file says that it belongs to this directory.
-Store open_store(const std::string& name, bool create);
+Queue open_store(const std::string& name, bool create);
 
 // Opens a store in the caller's own database. `directory` holds the copy of it that all processes of this machine
 // share.
-Store open_store(const std::string& directory, std::unique_ptr<KeyValue> database, bool create);
+Queue open_store(const std::string& directory, std::unique_ptr<KeyValue> database, bool create);
 
 // Returns the directory with the copy of a store that is named exec:PROGRAM ARG... or by its directory: below
 // $GQ_CACHE, or the user's cache directory. Throws Error(config) if there is neither.

@@ -5,6 +5,7 @@
 #include "gq/base/log.hpp"
 #include "gq/gearman/receivers.hpp"
 #include "gq/store/exchange.hpp"
+#include "gq/store/parts.hpp"
 
 namespace gq {
 namespace {
@@ -16,9 +17,10 @@ constexpr Millis hurried_patience{1000};
 // The jobs of one submission. Carries out what their quorum decides, until it answers.
 class ClientWrite {
  public:
-  ClientWrite(Monitor& monitor, Peers& peers, const std::atomic<Clock::time_point>& limit, std::timed_mutex& reading,
-              std::vector<NewJob> jobs, Quorum::Rule rule)
+  ClientWrite(Monitor& monitor, Queue& queue, Peers& peers, const std::atomic<Clock::time_point>& limit,
+              std::timed_mutex& reading, std::vector<NewJob> jobs, Quorum::Rule rule)
       : m_monitor(monitor),
+        m_queue(queue),
         m_peers(peers),
         m_limit(limit),
         m_reading(reading, std::defer_lock),
@@ -45,6 +47,7 @@ class ClientWrite {
   void let_go(bool counted);
 
   Monitor& m_monitor;
+  Queue& m_queue;
   Peers& m_peers;
   const std::atomic<Clock::time_point>& m_limit;
   std::unique_lock<std::timed_mutex> m_reading;  // held until the workloads that were read are freed
@@ -95,7 +98,7 @@ void ClientWrite::append(bool then_send) {
       return;
     for (auto& call : m_calls) call.from = from, call.end = end;
   };
-  auto answers = m_monitor.store().add(m_jobs, then_send ? Store::Appended(hand) : Store::Appended());
+  auto answers = m_queue.add(m_jobs, then_send ? Queue::Appended(hand) : Queue::Appended());
   std::vector<std::optional<Quorum::Known>> known(m_jobs.size());
   if (!then_send) known = known_by(answers);
   m_quorum->stored(std::move(answers), known);
@@ -105,7 +108,7 @@ void ClientWrite::append(bool then_send) {
 std::vector<std::optional<Quorum::Known>> ClientWrite::known_by(std::vector<Answer>& answers) {
   std::vector<std::optional<Quorum::Known>> known(m_jobs.size());
   try {
-    m_monitor.store().look([&](Fold& fold) {
+    m_monitor.ledger().look([&](Fold& fold) {
       for (size_t i = 0; i < m_jobs.size(); ++i) {
         std::optional<Job> job;
         if (answers[i].outcome == Outcome::queued) job = fold.get(m_jobs[i].add.id);
@@ -141,7 +144,7 @@ bool ClientWrite::take_place(NewJob& job, const std::string& id, const Job& know
 // replaced (take_place()).
 std::optional<NewJob> ClientWrite::whole(const NewJob& job) {
   if (job.add.part.source.empty()) return std::nullopt;
-  Fd blob = m_monitor.store().blobs().open(job.add.part.source);
+  Fd blob = m_monitor.ledger().open_blob(job.add.part.source);
   if (!blob) return std::nullopt;
   std::string part(job.add.part.length, '\0');
   if (read_at(blob.get(), part.data(), part.size(), job.add.part.offset) != part.size()) return std::nullopt;
@@ -227,8 +230,8 @@ bool ClientWrite::record_copies(const Quorum::Record& what) {
     for (auto& record : copied_records(copied)) records.push_back(std::move(record));
   try {
     // Which nodes have the jobs can be found out again; that fewer copies are enough cannot.
-    if (what.commit) m_monitor.journal().commit({records.begin(), records.end()}, Room::completion);
-    else m_monitor.journal().append({records.begin(), records.end()}, Room::completion);
+    if (what.commit) m_monitor.ledger().commit({records.begin(), records.end()}, Room::completion);
+    else m_monitor.ledger().append({records.begin(), records.end()}, Room::completion);
     return true;
   } catch (const Error& e) {
     log(Level::warning, std::string(e.what()) + "; jobs wait until their copies are counted again");
@@ -259,7 +262,7 @@ std::vector<Answer> Coordinator::add(std::vector<NewJob> jobs) {
     job.encode();
   }
   const auto& config = m_monitor.config();
-  return ClientWrite(m_monitor, m_peers, m_limit, m_reading, std::move(jobs),
+  return ClientWrite(m_monitor, m_queue, m_peers, m_limit, m_reading, std::move(jobs),
                      {group.copies, config.owe, true, config.peer_timeout})
       .answer();
 }
@@ -275,7 +278,7 @@ std::vector<Answer> Coordinator::relay(std::vector<NewJob> jobs, uint32_t copies
     job.add.copies = 0;
     job.encode();
   }
-  return ClientWrite(m_monitor, m_peers, m_limit, m_reading, std::move(jobs),
+  return ClientWrite(m_monitor, m_queue, m_peers, m_limit, m_reading, std::move(jobs),
                      {copies, false, false, m_monitor.config().peer_timeout})
       .answer();
 }

@@ -10,12 +10,13 @@
 #include <vector>
 
 #include "gq/replication/peers.hpp"
+#include "gq/store/queue.hpp"
 
 namespace gq {
 
 class Coordinator {
  public:
-  Coordinator(Monitor& monitor, Peers& peers) : m_monitor(monitor), m_peers(peers) {}
+  Coordinator(Monitor& monitor, Queue& queue, Peers& peers) : m_monitor(monitor), m_queue(queue), m_peers(peers) {}
 
   // Queues jobs here and at peers, and answers each. Thread-safe.
   std::vector<Answer> add(std::vector<NewJob> jobs);
@@ -30,6 +31,7 @@ class Coordinator {
   using Clock = Monitor::Clock;
 
   Monitor& m_monitor;
+  Queue& m_queue;
   Peers& m_peers;
   std::atomic<Clock::time_point> m_limit{Clock::time_point::max()};  // no wait is longer
   std::timed_mutex m_reading;  // held by the thread that reads large workloads: one thread at a time

@@ -11,7 +11,7 @@
 namespace gq {
 namespace {}  // namespace
 
-std::map<std::string, PeerState> known_peers(Store& store) {
+std::map<std::string, PeerState> known_peers(Ledger& store) {
   std::map<std::string, PeerState> known;
   store.look([&](Fold& fold) { known = fold.peers(); });
   return known;
@@ -25,14 +25,14 @@ std::string joined_record(const std::string& node, Lsn since) {
   return encode_record(event::Peer{.node = node, .at = now_ms(), .since = since});
 }
 
-Millis answered_at(const Store& store, const std::string& node) {
+Millis answered_at(const Ledger& store, const std::string& node) {
   struct stat st;
   auto peers = store.directory().find_below(peers_name);
   return peers && peers->look_at(node, st) ? Millis(st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000)
                                            : Millis(0);
 }
 
-void publish_debts(Store& store, const std::string& node, const std::string& text) {
+void publish_debts(Ledger& store, const std::string& node, const std::string& text) {
   const Directory peers = store.directory().make_below(peers_name);
   const std::string name = node + debts_suffix;
   if (text.empty()) {
@@ -67,7 +67,7 @@ Published published(const std::optional<Directory>& peers, const std::string& no
 }
 
 // The jobs that a node is owed, and since when, as the journal says from the node's position on.
-std::map<std::string, Millis> owed_to(Store& store, const Membership& members, const std::string& node,
+std::map<std::string, Millis> owed_to(Ledger& store, const Membership& members, const std::string& node,
                                       const PeerState& known, const Published& said) {
   const FailureDetector no_node_is_gone(Millis(0), Millis(0));
   std::map<std::string, Millis> owed;
@@ -75,7 +75,7 @@ std::map<std::string, Millis> owed_to(Store& store, const Membership& members, c
     if (origin == node && store_there == known.store) return false;
     return is_mine_to_tell(members, no_node_is_gone, origin, store_there);
   };
-  EventReader reader(store.journal(), known.position);
+  EventReader reader = store.read(known.position);
   for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next()) {
     if (item != JournalReader::Item::record) continue;
     const Event& event = reader.event();
@@ -94,7 +94,7 @@ std::map<std::string, Millis> owed_to(Store& store, const Membership& members, c
 
 }  // namespace
 
-std::map<std::string, PeerDebt> debts_of(Store& store) {
+std::map<std::string, PeerDebt> debts_of(Ledger& store) {
   std::map<std::string, PeerDebt> debts;
   auto known = known_peers(store);
   const Group& group = store.group();

@@ -7,6 +7,7 @@
 #include "gq/base/text.hpp"
 #include "gq/replication/quorum.hpp"
 #include "gq/replication/wire.hpp"
+#include "gq/store/parts.hpp"
 
 namespace gq {
 namespace {
@@ -19,7 +20,7 @@ constexpr size_t most_said = 100;
 
 }  // namespace
 
-Intake::Intake(Store& store, Config config, Add add, Backlog& backlog)
+Intake::Intake(Ledger& store, Config config, Add add, Backlog& backlog)
     : m_store(store),
       m_config(std::move(config)),
       m_add(std::move(add)),
@@ -181,7 +182,7 @@ std::string Intake::take_group(std::string_view payload, const std::string& func
     if (problem) (*jobs)[i].add.part = {};
     problems.push_back(std::move(problem));
   }
-  auto answered = m_store.resolve(*jobs);
+  auto answered = resolve(m_store, *jobs);
   std::vector<Millis> dues;  // of the good ones
   std::vector<NewJob> good;
   for (size_t i = 0; i < ids.size(); ++i) {

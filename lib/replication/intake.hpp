@@ -19,7 +19,9 @@
 #include "gq/base/log.hpp"
 #include "gq/base/mutex.hpp"
 #include "gq/gearman/receivers.hpp"
-#include "gq/store/store.hpp"
+#include "gq/state/answer.hpp"
+#include "gq/store/ledger.hpp"
+#include "gq/store/new_job.hpp"
 
 namespace gq {
 
@@ -48,7 +50,7 @@ class Intake {
   };
   // Stores jobs and answers each. Called by several threads.
   using Add = std::function<std::vector<Answer>(std::vector<NewJob>)>;
-  Intake(Store& store, Config config, Add add, Backlog& backlog);
+  Intake(Ledger& store, Config config, Add add, Backlog& backlog);
   ~Intake() { stop(); }
 
   // Throws Error(config) as Receivers::start() does.
@@ -70,7 +72,7 @@ class Intake {
   Answer try_raw(const NewJob& job);
   void say_once(const std::string& function, const Answer& answer);
 
-  Store& m_store;
+  Ledger& m_store;
   const Config m_config;
   const Add m_add;
   Backlog& m_backlog;

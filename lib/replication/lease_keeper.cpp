@@ -43,7 +43,7 @@ void LeaseKeeper::beat() {
 }
 
 void LeaseKeeper::take(const Replica::Lease& lease) {
-  Fd lock = m_monitor.store().directory().open(returned_name, O_RDWR | O_CREAT);
+  Fd lock = m_monitor.ledger().directory().open(returned_name, O_RDWR | O_CREAT);
   wait_for_lock(lock.get(), FileLock::Mode::exclusive, short_patience);  // another process may be reading it
   const auto held = m_monitor.step([&](Replica& r) {
     const Times now = read_times();
@@ -57,7 +57,7 @@ void LeaseKeeper::take(const Replica::Lease& lease) {
 
 void LeaseKeeper::write(const Beat& beat) {
   if (m_said && m_said->waits == beat.waits && beat.at.boot - m_said->at.boot < beat.longest / 8) return;
-  if (!m_file) m_file = m_monitor.store().directory().open(returned_name, O_RDWR | O_CREAT);
+  if (!m_file) m_file = m_monitor.ledger().directory().open(returned_name, O_RDWR | O_CREAT);
   const std::string text = encode_beat(beat);
   // If the text before was longer, its rest stays behind the line; readers ignore that.
   m_said.reset();

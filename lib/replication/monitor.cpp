@@ -5,17 +5,17 @@
 
 namespace gq {
 
-Monitor::Monitor(Store& store, ReplicationConfig config)
-    : m_store(store),
+Monitor::Monitor(Ledger& ledger, ReplicationConfig config)
+    : m_ledger(ledger),
       m_config(std::move(config)),
       m_keys(m_config.keyfile.empty() ? Keys() : Keys(m_config.keyfile)),
-      m_self(store.group().self),
-      m_group_id(store.group().id()),
-      m_replica(store.group(),
-                {m_config.takeover, m_config.alone_after, m_keys ? period_of(store.limits(), m_config) : Millis::max(),
+      m_self(ledger.group().self),
+      m_group_id(ledger.group().id()),
+      m_replica(ledger.group(),
+                {m_config.takeover, m_config.alone_after, m_keys ? period_of(ledger.limits(), m_config) : Millis::max(),
                  static_cast<bool>(m_keys)},
                 // Without other nodes, a process that only adds jobs needs no index.
-                store.group().members.size() > 1 ? known_peers(store) : std::map<std::string, PeerState>(),
+                ledger.group().members.size() > 1 ? known_peers(ledger) : std::map<std::string, PeerState>(),
                 read_times()) {}
 
 Replica::Effects Monitor::take_effects() {

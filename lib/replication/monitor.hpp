@@ -14,7 +14,7 @@
 #include "gq/base/mutex.hpp"
 #include "gq/gearman/gearman.hpp"
 #include "gq/replication/replica.hpp"
-#include "gq/store/store.hpp"
+#include "gq/store/ledger.hpp"
 
 namespace gq {
 
@@ -35,10 +35,9 @@ class Monitor {
  public:
   using Clock = std::chrono::steady_clock;
 
-  Monitor(Store& store, ReplicationConfig config);
+  Monitor(Ledger& ledger, ReplicationConfig config);
 
-  Store& store() const { return m_store; }
-  Journal& journal() const { return m_store.journal(); }
+  Ledger& ledger() const { return m_ledger; }
   const ReplicationConfig& config() const { return m_config; }
   const Keys& keys() const { return m_keys; }
   const Self& self() const { return m_self; }
@@ -87,7 +86,7 @@ class Monitor {
   Replica::Effects take_effects() REQUIRES(m_mutex);
   void carry_out(const Replica::Effects& effects) EXCLUDES(m_mutex);
 
-  Store& m_store;
+  Ledger& m_ledger;
   const ReplicationConfig m_config;
   const Keys m_keys;
   const Self m_self;

@@ -117,7 +117,7 @@ std::vector<std::string> copied_records(event::Copied copied) {
 }
 
 std::string add_record(Monitor& monitor, const std::string& id, const Job& job, std::string& unread) try {
-  EventReader reader(monitor.journal(), 0);
+  EventReader reader = monitor.ledger().read(0);
   for (Lsn lsn : {job.location, job.first_lsn}) {
     auto* add = reader.read_record_at(lsn, true) ? std::get_if<event::Add>(&reader.event()) : nullptr;
     if (!add || add->id != id) continue;
@@ -127,7 +127,7 @@ std::string add_record(Monitor& monitor, const std::string& id, const Job& job, 
       data = reader.data();
     } else {
       data.resize(job.size);
-      Fd blob = monitor.store().blobs().open(blob_of(id, job));
+      Fd blob = monitor.ledger().open_blob(blob_of(id, job));
       if (!blob || read_at(blob.get(), data.data(), data.size(), job.offset) != data.size() || sum64(data) != job.sum)
         continue;
     }
@@ -174,7 +174,7 @@ bool Outbox::go_on() {
     m_line.ask({});
   }
   if (!m_monitor.step([&](Replica& r) { return r.pays(node()); })) return false;
-  const Lsn end = m_monitor.journal().end();
+  const Lsn end = m_monitor.ledger().end();
   bool more = pay(std::exchange(m_seen, end));
   more = tell_apart() || more;
   m_monitor.step([&](Replica& r) { r.move_on(node(), read_times()); });
@@ -189,7 +189,7 @@ bool Outbox::pay(Lsn end) {
   if (!walk) return false;
   read_on(*walk, end);
   if (const auto ids = walk->jobs(); !ids.empty())
-    m_monitor.store().look([&](Fold& fold) {
+    m_monitor.ledger().look([&](Fold& fold) {
       walk->restart_lookup();
       for (const auto& id : ids) walk->looked_up(id, fold.get(id));
     });
@@ -202,7 +202,7 @@ bool Outbox::pay(Lsn end) {
   Delivery(m_monitor, m_line, walk->identity()).deliver(walk->debts());
   if (auto copied = walk->copied(); !copied.empty()) {
     auto records = copied_records({.ids = std::move(copied), .peers = node(), .stores = walk->identity()});
-    m_monitor.journal().append({records.begin(), records.end()}, Room::completion);
+    m_monitor.ledger().append({records.begin(), records.end()}, Room::completion);
   }
   return m_monitor.step([&](Replica& r) { return r.walked(node(), *walk, end, read_times()); });
 }
@@ -212,7 +212,7 @@ void Outbox::read_on(Walk& walk, Lsn end) {
   auto is_mine = [this](const std::string& origin, const std::string& store) {
     return m_monitor.step([&](Replica& r) { return r.is_mine_to_tell(origin, store); });
   };
-  EventReader reader(m_monitor.journal(), walk.upto());
+  EventReader reader = m_monitor.ledger().read(walk.upto());
   std::string bytes;
   while (walk.upto() < end && !walk.is_full()) {
     if (const Lsn at = walk.upto(); walk.skip() != at) {
@@ -273,7 +273,7 @@ std::optional<Outbox::Apart> Outbox::next_apart() {
     std::optional<Debt> debt;
     try {
       std::optional<Job> job;
-      m_monitor.store().look([&](Fold& fold) { job = fold.get(id); });
+      m_monitor.ledger().look([&](Fold& fold) { job = fold.get(id); });
       debt = debt_apart(id, job, next->needs_add, next->since);
       if (debt && debt->needs_add) batch->records = add_record(m_monitor, id, *job, debt->unreadable);
       batch->count = batch->records.empty() ? 0 : 1;
@@ -308,7 +308,7 @@ void Outbox::end_apart(Apart& apart) {
   }
   if (debt.is_there() && debt.job.state == State::pending) {
     auto records = copied_records({.ids = {debt.id}, .peers = node(), .stores = identity});
-    m_monitor.journal().append({records.begin(), records.end()}, Room::completion);
+    m_monitor.ledger().append({records.begin(), records.end()}, Room::completion);
   }
   m_monitor.step([&](Replica& r) { r.ended(node(), debt, read_times()); });
 }
@@ -330,14 +330,14 @@ void Outbox::record(bool last) {
   if (!peer) return;
   bool well = true;
   try {
-    m_monitor.journal().append({encode_record(*peer)}, Room::completion);
+    m_monitor.ledger().append({encode_record(*peer)}, Room::completion);
   } catch (const std::exception&) {
     well = false;  // then it is told again
   }
   const auto done_with = m_monitor.step([&](Replica& r) { return r.recorded(node(), well, read_times()); });
   if (done_with.empty()) return;
   try {
-    m_monitor.store().remove_blobs_of(done_with);
+    m_monitor.ledger().remove_blobs_of(done_with);
   } catch (const std::exception& e) {  // the cleaner removes them later (cleaner.hpp)
     log(Level::warning, e.what());
   }
@@ -350,7 +350,7 @@ void Outbox::publish() {
   if (text == m_published) return;
   m_published = text;
   m_next_publish = Clock::now() + publish_interval;
-  publish_debts(m_monitor.store(), node(), text);
+  publish_debts(m_monitor.ledger(), node(), text);
 }
 
 }  // namespace gq

@@ -64,16 +64,16 @@ void PeerLine::note(const Reply& reply, Millis asked) {
     });
   };
   Replica::Belief belief = hear({});
-  if (belief.needs_end) belief = hear(m_monitor.journal().end());
+  if (belief.needs_end) belief = hear(m_monitor.ledger().end());
   if (belief.refused) throw Error(Exit::config, *belief.refused);
   if (!serves) return;
-  auto peers = m_monitor.store().directory().find_below(peers_name);
+  auto peers = m_monitor.ledger().directory().find_below(peers_name);
   Fd fd = peers ? peers->try_open(m_name, O_RDWR | O_CREAT) : Fd();
   if (fd) ::futimens(fd.get(), nullptr);
 }
 
 AskReply PeerLine::ask(const std::vector<std::string>& ids) {
-  const Lsn here = m_monitor.journal().end();
+  const Lsn here = m_monitor.ledger().end();
   const std::string body = encode_ask(ids);
   const auto round = m_monitor.step([](Replica& r) { return r.round(); });
   const Millis asked = read_times().boot;

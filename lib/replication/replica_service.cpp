@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "gq/base/text.hpp"
+#include "gq/store/parts.hpp"
 
 namespace gq {
 namespace {
@@ -137,7 +138,7 @@ std::optional<ReplicaService::Part> ReplicaService::parse_part(std::string_view 
 
 // When all of a workload has arrived, it is taken as if it had come at once.
 std::string ReplicaService::answer_part(const Transfer& transfer, std::string& reason) {
-  Store& store = m_monitor.store();
+  Ledger& store = m_monitor.ledger();
   auto part = parse_part(transfer.body);
   if (m_monitor.config().relay) reason = relays;
   else if (!part) reason = "it is no part of a job";
@@ -148,16 +149,16 @@ std::string ReplicaService::answer_part(const Transfer& transfer, std::string& r
   if (known && knows_workload(*known) && !is_of(*known, add.asked.function, part->size, part->job.data_sum))
     return "conflict\n";
   if (known && known->state == State::finished) {
-    store.journal().sync_all();
+    store.sync_all();
     return "have\n";
   }
   // A crash, or another job under this ID, may have left other bytes there.
-  if (Fd there = store.blobs().open(add.id); there && has_workload(there.get(), part->size, part->job.data_sum))
+  if (Fd there = store.open_blob(add.id); there && has_workload(there.get(), part->size, part->job.data_sum))
     return take_whole(transfer, std::move(*part), there.get(), reason);
   auto arrived = std::make_shared<Arrived>();
   try {
     store.check_room(part->size - part->offset);
-    *arrived = store.blobs().put_part(add.id, part->job.data_sum, part->offset, part->data);
+    *arrived = store.put_part(add.id, part->job.data_sum, part->offset, part->data);
   } catch (const Error& e) {
     if (e.code() == Exit::config) throw;
     return "refused " + printable(e.what()) + "\n";
@@ -165,12 +166,12 @@ std::string ReplicaService::answer_part(const Transfer& transfer, std::string& r
   if (const uint64_t so_far = file_size(arrived->file.get()); so_far < part->size)
     return "at " + std::to_string(so_far) + "\n";
   if (sum_part(arrived->file.get(), 0, part->size) != part->job.data_sum) {
-    store.blobs().remove(*arrived);
+    store.remove(*arrived);
     return "refused what has come of it is damaged\n";
   }
   part->job.arrived = arrived;
   std::string verdict = take_whole(transfer, std::move(*part), arrived->file.get(), reason);
-  if (arrived->file) store.blobs().remove(*arrived);  // the store did not use the file
+  if (arrived->file) store.remove(*arrived);  // the store did not use the file
   return verdict;
 }
 
@@ -212,7 +213,7 @@ std::vector<std::optional<PeerVerdict>> ReplicaService::lacking(const std::vecto
   for (size_t i = 0; i < adds.size(); ++i)
     if (!adds[i].add.part.source.empty()) numbers.push_back(i);
   if (numbers.empty()) return verdicts;
-  Store& store = m_monitor.store();
+  Ledger& store = m_monitor.ledger();
   store.look([&](Fold& fold) {
     for (size_t i : numbers) {
       verdicts[i].reset();
@@ -223,7 +224,7 @@ std::vector<std::optional<PeerVerdict>> ReplicaService::lacking(const std::vecto
   for (size_t i : numbers) {
     const auto& part = adds[i].add.part;
     if (verdicts[i]) continue;
-    const Fd blob = store.blobs().open(part.source);
+    const Fd blob = store.open_blob(part.source);
     if (!cost.add(0, part.length))
       verdicts[i] = PeerVerdict{Kind::refused, "the parts of large workloads that came with it are more than 256 MiB"};
     else if (!blob || sum_part(blob.get(), part.offset, part.length) != part.sum) verdicts[i] = PeerVerdict{Kind::need};
@@ -249,7 +250,7 @@ std::vector<PeerVerdict> ReplicaService::take_adds(const Transfer& transfer, std
     here.push_back(std::move(adds[i]));
   }
   if (here.empty()) return verdicts;
-  const auto answers = m_monitor.store().add(here, [&](const std::vector<size_t>&, Lsn from, Lsn end) {
+  const auto answers = m_queue.add(here, [&](const std::vector<size_t>&, Lsn from, Lsn end) {
     if (from_there) m_monitor.step([&](Replica& r) { r.came_from(transfer.node, transfer.store, from, end); });
   });
   for (size_t i = 0; i < answers.size(); ++i) verdicts[numbers[i]] = verdict_on(answers[i]);
@@ -263,7 +264,7 @@ std::vector<PeerVerdict> ReplicaService::take_states(const std::vector<event::St
   using What = StateVerdict::Record;
   std::vector<std::string> finished, own;
   std::vector<RecordBytes> news;
-  m_monitor.store().look([&](Fold& fold) {
+  m_monitor.ledger().look([&](Fold& fold) {
     news.clear(), own.clear(), finished.clear();
     for (size_t i = 0; i < states.size(); ++i) {
       auto job = fold.get(states[i].id);
@@ -276,8 +277,8 @@ std::vector<PeerVerdict> ReplicaService::take_states(const std::vector<event::St
     }
   });
   news.insert(news.end(), own.begin(), own.end());
-  if (!news.empty()) m_monitor.journal().commit(news, Room::completion);
-  m_monitor.store().remove_blobs_of(finished);
+  if (!news.empty()) m_monitor.ledger().commit(news, Room::completion);
+  m_monitor.ledger().remove_blobs_of(finished);
   return verdicts;
 }
 
@@ -287,7 +288,7 @@ std::string ReplicaService::answer_ask(const Transfer& transfer, std::string& re
     reason = "it asks for something that is not a job ID";
     return {};
   }
-  Store& store = m_monitor.store();
+  Ledger& store = m_monitor.ledger();
   AskReply reply;
   reply.taking = taking;
   reply.relay = m_monitor.config().relay;
@@ -297,7 +298,7 @@ std::string ReplicaService::answer_ask(const Transfer& transfer, std::string& re
     reply.room = false;
   }
   RunHere here = running_here(store.owners_directory());
-  reply.end = store.journal().end();
+  reply.end = store.end();
   reply.runner = here.any;
   if (here.any && !here.all) reply.functions.emplace(here.functions.begin(), here.functions.end());
   reply.sent = m_monitor.step([](Replica& r) { return r.sent(); });

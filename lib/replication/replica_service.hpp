@@ -8,12 +8,13 @@
 #include <vector>
 
 #include "gq/replication/monitor.hpp"
+#include "gq/store/queue.hpp"
 
 namespace gq {
 
 class ReplicaService {
  public:
-  explicit ReplicaService(Monitor& monitor) : m_monitor(monitor) {}
+  ReplicaService(Monitor& monitor, Queue& queue) : m_monitor(monitor), m_queue(queue) {}
 
   // The answer to a transfer. Thread-safe.
   std::string answer(std::string_view payload);
@@ -33,6 +34,7 @@ class ReplicaService {
   std::vector<PeerVerdict> take_states(const std::vector<event::State>& states, const std::vector<std::string>& bytes);
 
   Monitor& m_monitor;
+  Queue& m_queue;
 };
 
 }  // namespace gq

@@ -18,11 +18,11 @@ constexpr Millis leave_patience{1800};  // at the end, for peers that take nothi
 
 }  // namespace
 
-Replicator::Replicator(Store& store, Config config)
-    : m_monitor(store, std::move(config)),
+Replicator::Replicator(Queue& queue, Config config)
+    : m_monitor(queue, std::move(config)),
       m_peers(m_monitor),
-      m_coordinator(m_monitor, m_peers),
-      m_service(m_monitor),
+      m_coordinator(m_monitor, queue, m_peers),
+      m_service(m_monitor, queue),
       m_takeovers(m_monitor, m_peers),
       m_lease_keeper(m_monitor) {
   try {
@@ -77,11 +77,11 @@ void Replicator::keep_once() {
 }
 
 bool Replicator::take_lock() {
-  const Directory& directory = m_monitor.store().directory();
+  const Directory& directory = m_monitor.ledger().directory();
   if (!m_lock) m_lock = directory.open(replicate_lock_name, O_RDWR | O_CREAT);
   if (!try_lock(m_lock.get(), FileLock::Mode::exclusive)) return false;
   directory.make_below(peers_name);
-  const auto known = known_peers(m_monitor.store());
+  const auto known = known_peers(m_monitor.ledger());
   m_monitor.step([&](Replica& r) { r.serve(known, read_times()); });
   return m_serving = true;
 }
@@ -104,13 +104,13 @@ void Replicator::serve() {
 // Adopts changes that gq-replicate has made to the group.
 void Replicator::reload() {
   struct stat st;
-  if (!m_monitor.store().directory().look_at(settings_name, st)) return;
+  if (!m_monitor.ledger().directory().look_at(settings_name, st)) return;
   const auto stamp = std::pair(st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
   if (stamp == m_settings_stamp) return;
-  const Settings settings = read_settings(m_monitor.store().directory());
-  const auto known = known_peers(m_monitor.store());
+  const Settings settings = read_settings(m_monitor.ledger().directory());
+  const auto known = known_peers(m_monitor.ledger());
   const Millis period = period_of(settings.limits, m_monitor.config());
-  const Lsn end = m_monitor.journal().end();
+  const Lsn end = m_monitor.ledger().end();
   m_monitor.step([&](Replica& r) { r.change(settings.group, known, end, period, read_times()); });
   m_peers.keep_up();
   m_settings_stamp = stamp;
@@ -121,7 +121,7 @@ void Replicator::forget() {
   if (nodes.empty()) return;
   std::vector<std::string> records;
   for (const auto& node : nodes) records.push_back(forgotten_record(node));
-  m_monitor.journal().commit({records.begin(), records.end()}, Room::completion);
+  m_monitor.ledger().commit({records.begin(), records.end()}, Room::completion);
   m_monitor.step([&](Replica& r) {
     for (const auto& node : nodes) r.forgotten(node);
   });
@@ -131,14 +131,14 @@ void Replicator::forget() {
 void Replicator::come_back() {
   if (!m_monitor.step([](Replica& r) { return r.is_returning(); })) return;
   uint64_t own = 0;
-  m_monitor.store().for_each_function([&](const std::string&, const Counters& c) { own += c.live(); });
+  m_monitor.ledger().for_each_function([&](const std::string&, const Counters& c) { own += c.live(); });
   m_monitor.step([&](Replica& r) { r.standby(own > 0, read_times()); });
 }
 
 // ------------------------------------------------------------------------------------------- the beginning and the end
 
 bool Replicator::settle(Millis timeout, const CutShort& cut_short) {
-  const Lsn target = m_monitor.journal().end();
+  const Lsn target = m_monitor.ledger().end();
   const auto deadline = Clock::now() + timeout;
   auto is_settled = [&](const Replica& r) { return m_elsewhere || (r.runs_jobs() && r.are_told(target)); };
   while (!m_monitor.stopping() && !m_monitor.step(is_settled)) {
@@ -149,7 +149,7 @@ bool Replicator::settle(Millis timeout, const CutShort& cut_short) {
 }
 
 bool Replicator::leave(Millis timeout, const CutShort& cut_short) {
-  const Lsn target = m_monitor.journal().end();
+  const Lsn target = m_monitor.ledger().end();
   const auto begun = Clock::now();
   auto has_left = [&](const Replica& r) { return m_elsewhere || r.are_told(target); };
   while (!m_monitor.stopping() && !m_monitor.step(has_left)) {

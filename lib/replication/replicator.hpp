@@ -31,7 +31,7 @@
 #include "gq/replication/peers.hpp"
 #include "gq/replication/replica_service.hpp"
 #include "gq/replication/takeover.hpp"
-#include "gq/store/store.hpp"
+#include "gq/store/queue.hpp"
 
 namespace gq {
 
@@ -40,7 +40,7 @@ class Replicator {
   using Config = ReplicationConfig;
 
   // `store` belongs to a group.
-  Replicator(Store& store, Config config);
+  Replicator(Queue& queue, Config config);
   ~Replicator();  // stop()
 
   // See Coordinator; add() if this node keeps jobs, relay() if it is a relay.

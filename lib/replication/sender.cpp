@@ -5,6 +5,7 @@
 
 #include "gq/base/text.hpp"
 #include "gq/replication/wire.hpp"
+#include "gq/store/parts.hpp"
 
 namespace gq {
 namespace {

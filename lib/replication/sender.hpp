@@ -8,7 +8,8 @@
 #include <vector>
 
 #include "gq/gearman/requests.hpp"
-#include "gq/store/store.hpp"
+#include "gq/state/answer.hpp"
+#include "gq/store/new_job.hpp"
 
 namespace gq {
 

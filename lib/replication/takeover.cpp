@@ -29,19 +29,19 @@ void TakeoverWatch::take_over_due() {
 HeldHere TakeoverWatch::held_here() {
   HeldHere held;
   if (!m_monitor.step([](Replica& r) { return r.group().once; })) return held;
-  held.runs = running_here(m_monitor.store().owners_directory());
+  held.runs = running_here(m_monitor.ledger().owners_directory());
   if (!held.runs.any) return held;
-  m_monitor.store().for_each_function([&](const std::string& function, const Counters& c) {
+  m_monitor.ledger().for_each_function([&](const std::string& function, const Counters& c) {
     if (c.jobs[static_cast<size_t>(State::held)] > 0 && held.runs.has(function)) held.functions.insert(function);
   });
-  if (!held.functions.empty()) m_monitor.store().look([&](Fold& fold) { held.nodes = fold.held_nodes(); });
+  if (!held.functions.empty()) m_monitor.ledger().look([&](Fold& fold) { held.nodes = fold.held_nodes(); });
   return held;
 }
 
 // The next jobs of a node from `cursor` on, which advances; sets `last` if there are no more.
 std::vector<HeldJob> TakeoverWatch::held_by(const std::string& node, std::string& cursor, bool& last) {
   std::vector<HeldJob> jobs;
-  m_monitor.store().look([&](Fold& fold) {
+  m_monitor.ledger().look([&](Fold& fold) {
     jobs.clear();
     std::vector<std::string> ids;
     std::string next = cursor;
@@ -72,7 +72,7 @@ size_t TakeoverWatch::take_over(const Takeover& what, const RunHere& here) {
     if (effect->tell().empty()) continue;
     for (Outbox* outbox : m_peers.all()) outbox->tell(effect->tell());
     const auto records = std::move(*effect).then_append();
-    m_monitor.journal().commit({records.begin(), records.end()}, Room::completion);
+    m_monitor.ledger().commit({records.begin(), records.end()}, Room::completion);
     count += records.size();
     log(Level::warning, counted(records.size(), "job") + " of " + what.node + " taken over");
   }
@@ -81,13 +81,13 @@ size_t TakeoverWatch::take_over(const Takeover& what, const RunHere& here) {
 
 // Asks the other nodes what the inquiry has to know.
 void TakeoverWatch::ask_for(Inquiry& inquiry) {
-  const Millis remember = m_monitor.store().limits().remember;
+  const Millis remember = m_monitor.ledger().limits().remember;
   while (auto question = m_monitor.step([&](Replica& r) { return r.next_question(inquiry, remember, read_times()); })) {
     const AskReply reply = m_peers.ask(question->node, question->ids);
     const auto states = m_monitor.step([&](Replica& r) { return r.answered(inquiry, reply, read_times()); });
     std::vector<std::string> records;
     for (const auto& state : states) records.push_back(encode_record(state));
-    if (!records.empty()) m_monitor.journal().commit({records.begin(), records.end()}, Room::completion);
+    if (!records.empty()) m_monitor.ledger().commit({records.begin(), records.end()}, Room::completion);
   }
 }
 

@@ -19,7 +19,8 @@
 #include <string_view>
 #include <vector>
 
-#include "gq/store/store.hpp"
+#include "gq/state/answer.hpp"
+#include "gq/store/new_job.hpp"
 
 namespace gq {
 

@@ -13,6 +13,7 @@
 
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/store/claiming.hpp"
 #include "gq/store/tokyo_table.hpp"
 
 namespace gq {
@@ -23,15 +24,15 @@ constexpr size_t most_looked_up = 2000;
 constexpr size_t between_progress = 1000;  // records, or jobs
 
 // Returns how many bytes are reserved for the store itself, if the directory is on the store's disk.
-uint64_t reserved_in(const struct stat& directory, const Store& store, const Journal& journal) {
+uint64_t reserved_in(const struct stat& directory, const Ledger& store) {
   struct stat own;
   const bool same = ::fstat(store.directory().fd(), &own) == 0 && own.st_dev == directory.st_dev;
-  return same ? journal.reserved() : 0;
+  return same ? store.reserved() : 0;
 }
 
 // Returns a directory with room for a table one and a half times as large as the index. Throws Error(storage) if there
 // is none.
-std::string temporary_directory(const Store& store, const Journal& journal) {
+std::string temporary_directory(const Ledger& store) {
   struct stat index, st;
   struct statvfs fs;
   const uint64_t size = store.directory().look_at(index_name, index) ? static_cast<uint64_t>(index.st_size) : 0;
@@ -45,7 +46,7 @@ std::string temporary_directory(const Store& store, const Journal& journal) {
   else if ((st.st_uid != ::geteuid() && st.st_uid != 0) ||
            ((st.st_mode & (S_IWGRP | S_IWOTH)) && !(st.st_mode & S_ISVTX)))
     why = "others may rename files in " + printable(directory);
-  else if (fs.f_bavail * static_cast<uint64_t>(fs.f_frsize) < size + size / 2 + reserved_in(st, store, journal))
+  else if (fs.f_bavail * static_cast<uint64_t>(fs.f_frsize) < size + size / 2 + reserved_in(st, store))
     why = "there is no room for a table of " + std::to_string((size + size / 2) >> 20) + " MiB in " +
           printable(directory);
   if (why.empty()) return directory;
@@ -55,9 +56,8 @@ std::string temporary_directory(const Store& store, const Journal& journal) {
 // The expected index: the journal, folded into a table of its own.
 class Expected {
  public:
-  explicit Expected(Store& store)
-      : m_table(Directory(temporary_directory(store, store.journal())), "tmp." + new_ulid(),
-                TokyoTable::Use::temporary),
+  explicit Expected(Ledger& store)
+      : m_table(Directory(temporary_directory(store)), "tmp." + new_ulid(), TokyoTable::Use::temporary),
         m_fold(m_table, store.group().self) {}
 
   void take(JournalReader::Item item, const EventReader& reader) {
@@ -75,9 +75,9 @@ class Expected {
 
 using Range = std::pair<Lsn, Lsn>;
 
-std::vector<Range> cleaned_segments(const Journal& journal) {
+std::vector<Range> cleaned_segments(const Ledger& store) {
   std::vector<Range> all;
-  for (const auto& s : journal.segments())
+  for (const auto& s : store.segments())
     if (s.cleaned) all.push_back({s.base, s.cleaned_at});
   return all;
 }
@@ -88,13 +88,13 @@ class Check {
   using Found = std::function<void(const Finding&)>;
   using Show = std::function<void(const CheckProgress&)>;
 
-  Check(Store& store, const Found& found, const Show& show)
+  Check(Ledger& store, const Found& found, const Show& show)
       : m_store(store),
         m_found(found),
         m_show(show),
-        m_reader(store.journal(), 0),
-        m_news(store.journal(), 0),
-        m_synced(store.journal().synced()) {
+        m_reader(store.read(0)),
+        m_news(store.read(0)),
+        m_synced(store.synced()) {
     m_store.look([](Fold&) {});  // then the size of the index is known, and later visits are short
     try {
       m_expected = std::make_unique<Expected>(m_store);
@@ -104,14 +104,13 @@ class Check {
   }
 
   void read_journal() {
-    const Journal& journal = m_store.journal();
-    const auto segments = journal.segments();
+    const auto segments = m_store.segments();
     const Lsn begin = segments.empty() ? 0 : segments.front().base;
     for (size_t n = 0; step(); ++n) {
       if (m_without_data.size() >= most_looked_up) look_without_data();
       tell();
       if (!m_show || n % between_progress != 0) continue;
-      m_progress.journal = std::max(journal.end(), begin) - begin;
+      m_progress.journal = std::max(m_store.end(), begin) - begin;
       m_progress.read = std::max(m_reader.position(), begin) - begin;
       m_show(m_progress);
     }
@@ -226,9 +225,8 @@ class Check {
     const uint64_t rest = m_reader.unread();
     const Lsn end = m_reader.position() + rest;
     if (rest) report_damage(m_reader.position(), "", std::to_string(rest) + " bytes cannot be read");
-    const auto bases = list_segments(m_store.journal().directory());
-    if (const auto read = m_store.journal().segments();
-        !bases.empty() && !read.empty() && read.back().base < bases.back())
+    const auto bases = list_segments(m_store.directory().below(journal_name));
+    if (const auto read = m_store.segments(); !bases.empty() && !read.empty() && read.back().base < bases.back())
       report("damage", end, "",
              "a segment says that the journal goes on up to here, but the last segment begins at " +
                  std::to_string(bases.back()) + ", and records appended there are not read");
@@ -293,7 +291,7 @@ class Check {
     if (++m_progress.jobs % between_progress == 0 && m_show) m_show(m_progress);
   }
 
-  Store& m_store;
+  Ledger& m_store;
   const Found m_found;
   const Show m_show;
   EventReader m_reader;
@@ -309,10 +307,10 @@ class Check {
 
 }  // namespace
 
-void check_store(Store& store, const std::function<void(const Finding&)>& found,
+void check_store(Ledger& store, const std::function<void(const Finding&)>& found,
                  const std::function<void(const CheckProgress&)>& progress) {
   Fd cleaning = store.open_clean_lock();
-  const auto before = cleaned_segments(store.journal());
+  const auto before = cleaned_segments(store);
   std::optional<std::string> difference;
   std::optional<Error> no_table;
   {
@@ -321,10 +319,8 @@ void check_store(Store& store, const std::function<void(const Finding&)>& found,
     difference = check.walk_index();
     no_table = check.no_table();
   }
-  store.journal().durability().verify(store.journal(), [&](Lsn lsn, const std::string& text) {
-    found({"database", lsn, "", text});
-  });
-  if (difference && cleaned_segments(store.journal()) != before) {  // cleaning may be the reason
+  store.verify([&](Lsn lsn, const std::string& text) { found({"database", lsn, "", text}); });
+  if (difference && cleaned_segments(store) != before) {  // cleaning may be the reason
     FileLock not_now(cleaning.get(), FileLock::Mode::shared);
     Check again(
         store, [](const Finding&) {}, progress);

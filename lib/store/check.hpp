@@ -12,7 +12,7 @@
 #include <functional>
 #include <string>
 
-#include "gq/store/store.hpp"
+#include "gq/store/ledger.hpp"
 
 namespace gq {
 
@@ -35,7 +35,7 @@ struct CheckProgress {
 // Calls `found` for each finding, outside all locks, and `progress` from time to time. Throws Error(storage) if the
 // disk cannot be read, or, after everything else has been checked, if there was no room for the table; Error(retry) if
 // another process holds a lock for too long.
-void check_store(Store& store, const std::function<void(const Finding&)>& found,
+void check_store(Ledger& store, const std::function<void(const Finding&)>& found,
                  const std::function<void(const CheckProgress&)>& progress = {});
 
 }  // namespace gq

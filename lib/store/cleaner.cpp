@@ -13,6 +13,7 @@
 #include "gq/base/text.hpp"
 #include "gq/base/thread.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/store/owners.hpp"
 
 namespace gq {
 namespace {
@@ -54,10 +55,10 @@ struct Damage {
 
 // Calls `visit` with the records of a range, some at a time.
 template <typename Visit>
-Damage for_each_chunk(Journal& journal, Lsn from, Lsn end, bool with_data, Visit visit) {
+Damage for_each_chunk(Ledger& ledger, Lsn from, Lsn end, bool with_data, Visit visit) {
   Damage damage;
   bool more = true;
-  EventReader reader(journal, from);
+  EventReader reader = ledger.read(from);
   while (more) {
     std::vector<Item> items;
     for (size_t jobs = 0, bytes = 0; jobs < most_records && bytes < most_bytes;) {
@@ -93,21 +94,22 @@ struct Cleaner::Range {
   Lsn end() const { return segments[last].end; }
 };
 
+Cleaner::Cleaner(Ledger& store) : m_store(store), m_journal(store.directory().below(journal_name)) {}
+
 Cleaner::~Cleaner() { stop(); }
 
 std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
-  Journal& journal = m_store.journal();
   lock = m_store.open_clean_lock();
   if (!try_lock(lock.get(), FileLock::Mode::exclusive)) return std::nullopt;
   Range range;
-  range.segments = journal.segments();
+  range.segments = m_store.segments();
   auto& all = range.segments;
   // A crash may have left segments that a cleaned segment replaces.
   std::vector<Lsn> replaced;
-  for (Lsn base : list_segments(journal.directory()))
+  for (Lsn base : list_segments(m_journal))
     if (std::any_of(all.begin(), all.end(), [&](auto& s) { return s.cleaned && base > s.base && base < s.end; }))
       replaced.push_back(base);
-  remove_segments(journal.directory(), replaced);
+  remove_segments(m_journal, replaced);
   if (all.size() < 2) return std::nullopt;
   set_aside();
   const Limits& limits = m_store.limits();
@@ -123,7 +125,7 @@ std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
     }
   Millis now = now_ms();
   for (auto& s : all) {
-    correct_date(journal.directory(), segment_name(s.base), s.changed_at, now);
+    correct_date(m_journal, segment_name(s.base), s.changed_at, now);
     s.changed_at = std::min(s.changed_at, now);
   }
   // The last record that was folded identifies the journal, so its segment is not cleaned.
@@ -136,7 +138,7 @@ std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
     bool many_finished = now >= all[i].changed_at + std::max(limits.remember, least_interval) &&
                          4 * weights[i].finished * finished_weight > all[i].size;
     bool joins = i > 0 && all[i - 1].cleaned &&
-                 all[i - 1].size + std::min(weights[i].bytes, all[i].size) < journal.segment_size() / 2;
+                 all[i - 1].size + std::min(weights[i].bytes, all[i].size) < limits.segment_size / 2;
     if (!garbage && !many_finished && !(joins && all[i].cleaned)) continue;
     range.first = joins ? i - 1 : i;
     range.last = i;
@@ -156,26 +158,25 @@ bool Cleaner::step() {
   try {
     clean();
   } catch (const Error& e) {
-    if (!is_disk_full(e.error_number()) || !m_store.journal().directory().remove(spare_clean_name)) throw;
+    if (!is_disk_full(e.error_number()) || !m_journal.remove(spare_clean_name)) throw;
     clean();
     set_aside();
   }
-  m_store.index().shrink();
+  m_store.shrink_index();
   return true;
 }
 
 // Reserves disk space for the next cleaning, if there is room.
 void Cleaner::set_aside() {
-  const Directory& directory = m_store.journal().directory();
   struct statfs fs;
-  if (directory.has(spare_clean_name) || ::fstatfs(m_store.directory().fd(), &fs) != 0) return;
+  if (m_journal.has(spare_clean_name) || ::fstatfs(m_store.directory().fd(), &fs) != 0) return;
   uint64_t size = std::min(spare_for_cleaning, fs.f_blocks * static_cast<uint64_t>(fs.f_bsize) / spare_part);
-  if (m_store.journal().available() < size + m_store.journal().reserved()) return;
+  if (m_store.available() < size + m_store.reserved()) return;
   const std::string temporary = "tmp." + new_ulid();
-  Fd fd = directory.try_open(temporary, O_RDWR | O_CREAT | O_EXCL);
+  Fd fd = m_journal.try_open(temporary, O_RDWR | O_CREAT | O_EXCL);
   if (fd && ::fallocate(fd.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(size)) == 0)
-    directory.rename(temporary, spare_clean_name);
-  else directory.remove(temporary);
+    m_journal.rename(temporary, spare_clean_name);
+  else m_journal.remove(temporary);
 }
 
 // When a finished job ended. A time in the future is replaced by the last change of the segment that has the record of
@@ -189,19 +190,15 @@ Millis Cleaner::ended_at(const Job& job, const Range& range, Millis now) {
 
 // Appends `forget` records for the jobs of this range that need not be known any more.
 void Cleaner::forget(const Range& range) {
-  const Lsn end = m_store.journal().end();
+  const Lsn end = m_store.end();
   auto is_clean = [&](Lsn lsn) {
     for (const auto& s : range.segments)
       if (lsn >= s.base && lsn < s.end) return s.cleaned && s.cleaned_at > lsn;
     return false;
   };
-  for_each_chunk(m_store.journal(), range.base(), range.end(), false, [&](std::vector<Item>& items) {
-    std::vector<std::string> records;
-    std::vector<RecordBytes> bytes;
-    std::vector<Placed> placed;
-    m_store.journal().prepare();
-    m_store.look([&](Fold& fold) {
-      records.clear();
+  for_each_chunk(m_store, range.base(), range.end(), false, [&](std::vector<Item>& items) {
+    auto decide = [&](Fold& fold) {
+      std::vector<std::string> records;
       event::Forget forget{.at = now_ms(), .position = fold.position().end};
       auto add = [&] {
         if (!forget.ids.empty()) records.push_back(encode_record(forget));
@@ -218,13 +215,9 @@ void Cleaner::forget(const Range& range) {
         if (forget.ids.size() == ids_in_record) add();
       }
       add();
-      bytes.assign(records.begin(), records.end());
-      placed.clear();
-      if (records.empty()) return;
-      placed = m_store.journal().append(bytes, Room::intake);
-      m_store.index().fold_on(fold, placed.back().end);
-    });
-    if (!placed.empty()) m_store.journal().make_safe(bytes, std::move(placed), Room::intake);
+      return records;
+    };
+    m_store.commit(decide, Room::intake);
   });
 }
 
@@ -351,17 +344,15 @@ class Judge {
 }  // namespace
 
 void Cleaner::rewrite(const Range& range) {
-  Journal& journal = m_store.journal();
-  Durability& durability = journal.durability();
-  const Lsn cleaned_at = journal.end();
+  const Lsn cleaned_at = m_store.end();
   std::vector<SegmentInfo> others;
   for (size_t i = 0; i < range.segments.size(); ++i)
     if (i < range.first || i > range.last) others.push_back(range.segments[i]);
   std::vector<std::string> done_with;  // forgotten jobs of which no record is left
   std::vector<Lsn> dropped_adds, dropped;
-  CleanedSegment cleaned(journal, range.base(), range.segments[range.first].previous_end);
+  CleanedSegment cleaned = m_store.begin_cleaned(range.base(), range.segments[range.first].previous_end);
   std::map<std::string, std::string> identities;
-  Damage damage = for_each_chunk(journal, range.base(), range.end(), true, [&](std::vector<Item>& items) {
+  Damage damage = for_each_chunk(m_store, range.base(), range.end(), true, [&](std::vector<Item>& items) {
     const auto originals = items;
     std::map<std::string, std::string> next;
     m_store.look([&](Fold& fold) {
@@ -381,29 +372,28 @@ void Cleaner::rewrite(const Range& range) {
       else if (auto* forget = std::get_if<event::Forget>(&item.event))
         done_with.insert(done_with.end(), forget->ids.begin(), forget->ids.end());
     }
-    if (!changed.empty()) durability.change(journal, changed);
+    if (!changed.empty()) m_store.change_records(changed);
   });
-  journal.sync_all();  // the records that made others removable must be durable first
+  m_store.sync_all();  // the records that made others removable must be durable first
   cleaned.finish(range.end(), cleaned_at);
-  durability.remove(dropped_adds, dropped);
+  m_store.remove_records(dropped_adds, dropped);
   if (damage.unread) {
     const Directory aside = m_store.directory().make_below(damaged_name);
     for (size_t i = range.first; i <= range.last; ++i) {
       const std::string segment = segment_name(range.segments[i].base), name = segment + "." + new_ulid();
-      if (!journal.directory().link(segment, aside, name))
-        throw_errno(Exit::storage, "set aside " + journal.directory().path_of(segment));
+      if (!m_journal.link(segment, aside, name)) throw_errno(Exit::storage, "set aside " + m_journal.path_of(segment));
       log(Level::warning, "a segment of the journal with damage was set aside: " + aside.path_of(name));
     }
     aside.sync();
   }
   if (damage.any) {
     std::string record = encode_record(Gap{.at = now_ms(), .position = range.end(), .since = range.base()});
-    journal.commit({record}, Room::intake);
+    m_store.commit({record}, Room::intake);
   }
   cleaned.publish();
   std::vector<Lsn> replaced;
   for (size_t i = range.first + 1; i <= range.last; ++i) replaced.push_back(range.segments[i].base);
-  remove_segments(journal.directory(), replaced);
+  remove_segments(m_journal, replaced);
   for (auto at = done_with.begin(); at != done_with.end();) {
     auto next = at + std::min<long>(done_with.end() - at, most_records);
     m_store.look([&](Fold& fold) {
@@ -419,9 +409,8 @@ void Cleaner::sweep(bool now) {
   if (!try_lock(lock.get(), FileLock::Mode::exclusive) || ::fstat(lock.get(), &st) != 0) return;
   // The file's modification time is the time of the last sweep.
   if (!now && st.st_size > 0 && age_of(st) >= Millis(0) && age_of(st) < sweep_interval) return;
-  const Directory& blobs = m_store.blobs().directory();
-  for (const Directory* directory :
-       {&m_store.directory(), &m_store.journal().directory(), &blobs, &m_store.owners_directory()})
+  const Directory blobs = m_store.directory().below(blobs_name);
+  for (const Directory* directory : {&m_store.directory(), &m_journal, &blobs, &m_store.owners_directory()})
     for (const auto& name : directory->names()) {
       if (!is_temporary_name(name)) continue;
       Fd fd = directory->try_open(name, O_RDONLY);

@@ -26,13 +26,13 @@
 #include <thread>
 
 #include "gq/base/mutex.hpp"
-#include "gq/store/store.hpp"
+#include "gq/store/ledger.hpp"
 
 namespace gq {
 
 class Cleaner {
  public:
-  explicit Cleaner(Store& store) : m_store(store) {}
+  explicit Cleaner(Ledger& store);
   ~Cleaner();  // stop()
 
   // Cleans one segment. Returns false if none needs it, or if another process cleans or takes a snapshot. Throws
@@ -56,7 +56,8 @@ class Cleaner {
   void work();
   void set_aside();
 
-  Store& m_store;
+  Ledger& m_store;
+  const Directory m_journal;
   Mutex m_mutex;
   std::condition_variable m_stopping;
   bool m_stop GUARDED_BY(m_mutex) = false;

@@ -36,7 +36,7 @@ NewJob with_data(event::Add add, std::string data) {
   return job;
 }
 
-uint64_t write_stream(Store& store, const Selection& selection, const std::function<void(std::string_view)>& write_out,
+uint64_t write_stream(Ledger& store, const Selection& selection, const std::function<void(std::string_view)>& write_out,
                       const std::function<void(const std::string& what)>& left_out) {
   std::string gathered;
   const std::function<void(std::string_view)> write = [&](std::string_view bytes) {
@@ -47,7 +47,7 @@ uint64_t write_stream(Store& store, const Selection& selection, const std::funct
   };
   write(encode_record(event::Stream{.at = now_ms(), .version = stream_version}));
   uint64_t count = 0;
-  EventReader reader(store.journal(), 0), workloads(store.journal(), 0);
+  EventReader reader = store.read(0), workloads = store.read(0);
   struct Found {
     Lsn lsn;
     event::Add add;

@@ -14,7 +14,8 @@
 #include <set>
 #include <string>
 
-#include "gq/store/store.hpp"
+#include "gq/store/ledger.hpp"
+#include "gq/store/new_job.hpp"
 
 namespace gq {
 
@@ -27,7 +28,7 @@ struct Selection {
 
 // Writes the unfinished jobs of a store, in the order in which they arrived, and returns how many. Calls `left_out` for
 // each job whose workload cannot be read, and for each unreadable part of the journal.
-uint64_t write_stream(Store& store, const Selection& selection, const std::function<void(std::string_view)>& write,
+uint64_t write_stream(Ledger& store, const Selection& selection, const std::function<void(std::string_view)>& write,
                       const std::function<void(const std::string& what)>& left_out);
 
 // Returns the same job with its workload in the record, for a receiver without the job whose workload it is a part of.

@@ -95,7 +95,7 @@ bool stands_among_serial(const Job& job) {
 // The jobs that the records of the journal name from some position on.
 class Named {
  public:
-  Named(Journal& journal, Lsn from) : m_reader(journal, from) {}
+  Named(Ledger& ledger, Lsn from) : m_reader(ledger.read(from)) {}
 
   void read_on(Lsn end) {
     while (m_reader.position() < end) {
@@ -132,7 +132,7 @@ class Named {
 
 }  // namespace
 
-void list_jobs(Store& store, const Listed& what, const std::function<bool(Claim&)>& visit) {
+void list_jobs(Ledger& store, const Listed& what, const std::function<bool(Claim&)>& visit) {
   const std::string orders = orders_of(what.state);
   auto wanted = [&](const Job& job) {
     return orders.find(order_of(job.state)) != std::string::npos &&
@@ -140,13 +140,13 @@ void list_jobs(Store& store, const Listed& what, const std::function<bool(Claim&
   };
   Lsn begin = 0;
   store.look([&](Fold& fold) { begin = fold.position().end; });
-  Named named(store.journal(), begin);
+  Named named(store, begin);
   Lsns shown;
   std::vector<Claim> jobs;
   for (char order : orders) {
     std::string cursor;
     for (bool last = false; !last;) {
-      named.read_on(store.journal().end());  // keeps the visit short
+      named.read_on(store.end());  // keeps the visit short
       store.look([&](Fold& fold) {
         jobs.clear();
         std::vector<std::string> ids;

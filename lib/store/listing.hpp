@@ -12,7 +12,8 @@
 #include <string>
 #include <string_view>
 
-#include "gq/store/store.hpp"
+#include "gq/store/claiming.hpp"
+#include "gq/store/ledger.hpp"
 
 namespace gq {
 
@@ -26,6 +27,6 @@ struct Listed {
 
 // Calls `visit` for each job, outside the lock, until it returns false. The states queued and running both list all
 // jobs that are claimed or running; the caller looks at Job::state.
-void list_jobs(Store& store, const Listed& what, const std::function<bool(Claim&)>& visit);
+void list_jobs(Ledger& store, const Listed& what, const std::function<bool(Claim&)>& visit);
 
 }  // namespace gq

@@ -327,7 +327,7 @@ class Maker {
 std::string blob_name(const std::string& id) { return "blobs/" + blob_part(id) + "/" + id; }
 
 // Warns about each job whose workload is missing.
-void tell_missing(Store& store, Snapshot& snapshot) {
+void tell_missing(Ledger& store, Snapshot& snapshot) {
   list_jobs(store, {}, [&](const Claim& c) {
     const std::string blob = c.job.first_lsn < snapshot.position ? blob_of(c.id, c.job) : "";
     if (!blob.empty() && !snapshot.files.count(blob_name(blob))) {
@@ -340,7 +340,7 @@ void tell_missing(Store& store, Snapshot& snapshot) {
 
 }  // namespace
 
-Snapshot create_snapshot(Store& store, const std::string& directory, const ShowProgress& progress) {
+Snapshot create_snapshot(Ledger& store, const std::string& directory, const ShowProgress& progress) {
   make_directories(directory);
   const Directory collection(directory);
   for (const char* name : {settings_name, manifest_name})
@@ -365,11 +365,11 @@ Snapshot create_snapshot(Store& store, const std::string& directory, const ShowP
     snapshot.created_at = now_ms();
     if (!before.empty())
       snapshot.created_at = std::clamp(before.back().created_at + Millis(1), snapshot.created_at, last_time);
-    const Lsn synced = store.journal().synced().value_or(0);
-    auto [position, segments] = store.journal().snapshot();
+    const Lsn synced = store.synced().value_or(0);
+    auto [position, segments] = store.end_and_segments();
     snapshot.position = position;
     snapshot.damaged = position < synced;
-    store.journal().sync_all();
+    store.sync_all();
     maker.copy(settings_name, [&] {
       Fd fd = store.directory().open(settings_name, O_RDONLY);
       return file_size(fd.get());
@@ -392,8 +392,9 @@ Snapshot create_snapshot(Store& store, const std::string& directory, const ShowP
       for (const auto& [id, file] : known) maker.place(blob_name(id), file.size, file.sum);
       names.clear();
     };
-    for (const auto& part : sorted_names(store.blobs().directory())) {
-      const auto found = part.size() == 2 ? store.blobs().directory().try_below(part) : std::nullopt;
+    const Directory stored = store.directory().below(blobs_name);
+    for (const auto& part : sorted_names(stored)) {
+      const auto found = part.size() == 2 ? stored.try_below(part) : std::nullopt;
       if (!found) continue;  // it is not gq's
       auto ids = sorted_names(*found);
       if (!ids.empty()) blobs.make_below(part);

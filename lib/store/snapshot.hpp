@@ -19,7 +19,7 @@
 #include <string>
 #include <vector>
 
-#include "gq/store/store.hpp"
+#include "gq/store/ledger.hpp"
 
 namespace gq {
 
@@ -51,7 +51,7 @@ using ShowProgress = std::function<void(uint64_t files, uint64_t bytes)>;
 // Makes a snapshot in a directory, which is created if it is missing. If something of the store is known to be missing
 // or damaged, the snapshot is marked as damaged. Throws Error: storage, or config if the directory holds snapshots of
 // another store.
-Snapshot create_snapshot(Store& store, const std::string& directory, const ShowProgress& progress);
+Snapshot create_snapshot(Ledger& store, const std::string& directory, const ShowProgress& progress);
 
 // Returns the snapshots of a directory, or the one snapshot that the directory is, the last one with its files. Calls
 // `bad` with the reason for each snapshot whose manifest is missing or damaged. Throws Error(no_input) if the directory

@@ -75,11 +75,10 @@ ClaimRequest claim_request(const ClaimRules& rules, const Pauses& pauses, double
           .except = pauses.now(now)};
 }
 
-Claimer::Claimer(Store& store, const Owners& owners, ClaimRules config)
+Claimer::Claimer(Queue& store, const Owners& owners, ClaimRules config)
     : m_store(store), m_owners(owners), m_config(std::move(config)), m_rate(m_config.rate) {
   m_watch = Fd(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
-  if (m_watch && ::inotify_add_watch(m_watch.get(), store.journal().lock_path().c_str(), IN_MODIFY) < 0)
-    m_watch.reset();
+  if (m_watch && ::inotify_add_watch(m_watch.get(), store.watched_path().c_str(), IN_MODIFY) < 0) m_watch.reset();
 }
 
 Claim Claimer::take() {
@@ -124,7 +123,7 @@ void Claimer::heard() {
   while (::read(m_watch.get(), events, sizeof events) > 0) continue;
   // The lock file is also written after each sync, which brings nothing new.
   try {
-    const Lsn end = m_store.journal().end();
+    const Lsn end = m_store.end();
     m_look = m_look || end != m_seen_end;
     m_seen_end = end;
   } catch (const Error&) {

@@ -16,7 +16,7 @@
 
 #include "gq/base/fd.hpp"
 #include "gq/store/owners.hpp"
-#include "gq/store/store.hpp"
+#include "gq/store/queue.hpp"
 
 namespace gq {
 
@@ -85,7 +85,7 @@ ClaimRequest claim_request(const ClaimRules& rules, const Pauses& pauses, double
 class Claimer {
  public:
   using Clock = std::chrono::steady_clock;
-  Claimer(Store& store, const Owners& owners, ClaimRules config);
+  Claimer(Queue& store, const Owners& owners, ClaimRules config);
 
   // ---- what is claimed and not started
 
@@ -116,7 +116,7 @@ class Claimer {
 
   // Claims as many jobs as there are places for. Returns jobs that must not be started again, because too many workers
   // died while running them. Throws Error. Before the call, each record that gives a job back must be on stable storage
-  // (Store::claim()).
+  // (Queue::claim()).
   std::vector<Claim> claim(size_t places, std::set<std::string> held, Clock::time_point now);
   uint64_t live() const { return m_seen.live; }
 
@@ -147,7 +147,7 @@ class Claimer {
     return taken;
   }
 
-  Store& m_store;
+  Queue& m_store;
   const Owners& m_owners;
   const ClaimRules m_config;
   Rate m_rate;

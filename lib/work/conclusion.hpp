@@ -18,7 +18,7 @@
 #include <algorithm>
 #include <string>
 
-#include "gq/store/store.hpp"
+#include "gq/store/claiming.hpp"
 #include "gq/work/outcome.hpp"
 #include "gq/work/output.hpp"
 

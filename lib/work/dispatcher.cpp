@@ -47,7 +47,7 @@ void Outage::begin(const Error& e) {
   until = Clock::now() + try_again;
 }
 
-Dispatcher::Dispatcher(Store& store, WorkConfig config, Backlog& backlog, const Stop& stop)
+Dispatcher::Dispatcher(Queue& store, WorkConfig config, Backlog& backlog, const Stop& stop)
     : m_store(store),
       m_config(std::move(config)),
       m_backlog(backlog),

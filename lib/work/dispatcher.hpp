@@ -19,7 +19,7 @@
 #include "gq/base/log.hpp"
 #include "gq/replication/intake.hpp"
 #include "gq/store/owners.hpp"
-#include "gq/store/store.hpp"
+#include "gq/store/queue.hpp"
 #include "gq/work/claimer.hpp"
 #include "gq/work/conclusion.hpp"
 #include "gq/work/joblog.hpp"
@@ -67,7 +67,7 @@ class Dispatcher {
  public:
   using Clock = std::chrono::steady_clock;
   // Throws Error if the output of commands or the job log cannot be written.
-  Dispatcher(Store& store, WorkConfig config, Backlog& backlog, const Stop& stop);
+  Dispatcher(Queue& store, WorkConfig config, Backlog& backlog, const Stop& stop);
 
   const WorkConfig& config() const { return m_config; }
 
@@ -141,7 +141,7 @@ class Dispatcher {
   void look_at_outputs();
   Clock::time_point not_before() const;
 
-  Store& m_store;
+  Queue& m_store;
   const WorkConfig m_config;
   Backlog& m_backlog;
   const Stop& m_stop;

@@ -7,14 +7,14 @@
 #include <vector>
 
 #include "gq/store/owners.hpp"
-#include "gq/store/store.hpp"
+#include "gq/store/queue.hpp"
 #include "gq/work/conclusion.hpp"
 
 namespace gq {
 
 class Recorder {
  public:
-  Recorder(Store& store, Owners& owners) : m_store(store), m_owners(owners) {}
+  Recorder(Queue& store, Owners& owners) : m_store(store), m_owners(owners) {}
 
   void add(const Claim& claim, const Conclusion& conclusion);
   // A command has ended. The caller adds the records of its jobs before the next append().
@@ -37,7 +37,7 @@ class Recorder {
   Owner take_owner();
 
  private:
-  Store& m_store;
+  Queue& m_store;
   Owners& m_owners;
   std::vector<std::string> m_records;
   std::vector<Owner> m_ended;  // of the commands whose ends the records tell

@@ -46,7 +46,7 @@ sigset_t runner_signals() {
   return set;
 }
 
-Runner::Runner(Store& store, Config config, Backlog& backlog)
+Runner::Runner(Queue& store, Config config, Backlog& backlog)
     : m_store(store), m_stop(config.grace), m_jobs(store, std::move(config), backlog, m_stop) {
   sigset_t set = runner_signals();
   m_signals = Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));

@@ -15,7 +15,7 @@
 
 #include "gq/base/fd.hpp"
 #include "gq/replication/intake.hpp"
-#include "gq/store/store.hpp"
+#include "gq/store/queue.hpp"
 #include "gq/work/dispatcher.hpp"
 #include "gq/work/stop.hpp"
 
@@ -35,7 +35,7 @@ class Runner {
 
   // The caller must block runner_signals() in all threads and must not ignore SIGCHLD: otherwise the runner does not
   // notice that a command has ended.
-  Runner(Store& store, Config config, Backlog& backlog);
+  Runner(Queue& store, Config config, Backlog& backlog);
   ~Runner();
 
   // Runs until the configured end, or until a signal. Calls `end_intake` once: at the first signal, or before it
@@ -64,7 +64,7 @@ class Runner {
   std::string state_line() const;
   int show_status(int time);
 
-  Store& m_store;
+  Queue& m_store;
   Stop m_stop;
   Dispatcher m_jobs;
   Fd m_signals;

@@ -19,8 +19,9 @@
 #include <vector>
 
 #include "gq/base/child.hpp"
+#include "gq/store/claiming.hpp"
+#include "gq/store/ledger.hpp"
 #include "gq/store/owners.hpp"
-#include "gq/store/store.hpp"
 #include "gq/work/conclusion.hpp"
 #include "gq/work/output.hpp"
 #include "gq/work/schedule.hpp"

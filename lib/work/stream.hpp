@@ -6,7 +6,8 @@
 #include <vector>
 
 #include "gq/base/fd.hpp"
-#include "gq/store/store.hpp"
+#include "gq/store/claiming.hpp"
+#include "gq/store/ledger.hpp"
 #include "gq/work/dialogue.hpp"
 
 namespace gq {

@@ -464,7 +464,7 @@ void World::fail_inquiry(Node& node, Task& task) {
 
 // ------------------------------------------------------------------------------------------------------------- running
 
-// A process starts the first job that it may start, or a job that an earlier process left, as Store::claim() does.
+// A process starts the first job that it may start, or a job that an earlier process left, as Queue::claim() does.
 bool World::run(Node& node) {
   if (!node.is_going()) return false;
   if (m_setting.once && (!node.has_lease || gq::is_gap(node.beat.at, times(node), node.beat.longest))) return false;

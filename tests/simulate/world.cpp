@@ -468,7 +468,7 @@ void World::refused(Node& node, Task& task, Outcome outcome) {
   else stored(node, task, {});
 }
 
-// Acts as Store::add().
+// Acts as Queue::add().
 void World::decide(Node& node, Task& task) {
   for (size_t i = 0; i < task.records.size(); ++i) {
     const event::Add& add = task.records[i].add;

@@ -1,0 +1,418 @@
+#include "gq/store/queue.hpp"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <set>
+
+#include "gq/base/text.hpp"
+#include "gq/store/lease.hpp"
+
+namespace gq {
+namespace {
+
+constexpr Millis return_interval{500};  // how often to check whether this node has returned to its group
+
+std::string encode_change(Change what, const std::string& id, const Job& job) {
+  const Millis at = now_ms();
+  switch (what) {
+    case Change::kick:
+      return encode_record(event::Kick{.id = id, .at = at});
+    case Change::drop:
+      if (job.state == State::finished) return encode_record(event::Drop{.id = id, .at = at});  // frees its key
+      return encode_record(
+          event::Drop{.id = id, .at = at, .attempts = job.state == State::running ? job.failures : job.attempts()});
+    case Change::keep:
+      return encode_record(event::Keep{.id = id, .at = at});
+    case Change::release:
+      break;
+  }
+  return encode_record(event::Release{.id = id, .at = at});
+}
+
+}  // namespace
+
+std::string_view change_name(Change what) {
+  switch (what) {
+    case Change::kick:
+      return event::Kick::type;
+    case Change::drop:
+      return event::Drop::type;
+    case Change::keep:
+      return event::Keep::type;
+    case Change::release:
+      break;
+  }
+  return event::Release::type;
+}
+
+Queue::Queue(Directory directory, Settings settings, std::shared_ptr<Durability> durability, std::shared_ptr<Ends> ends)
+    : Ledger(std::move(directory), std::move(settings), std::move(durability)), m_ends(std::move(ends)) {}
+
+// One call of add(). Jobs that are refused are answered, and their numbers are not in `of`.
+struct Queue::Adding {
+  const std::vector<NewJob>& jobs;
+  std::vector<Answer> answers = std::vector<Answer>(jobs.size());
+  std::vector<size_t> of{};          // the numbers of the jobs that are, or will be, in the journal
+  std::vector<RecordBytes> bytes{};  // their records
+  std::vector<Fd> holds{};           // their blobs, locked
+
+  void refuse(size_t i, const Error& e) {
+    answers[i] = {e.code() == Exit::retry ? Outcome::unknown : Outcome::refused, e.what(), e.error_number()};
+  }
+  void encode() {
+    bytes.clear();
+    for (size_t i : of) {
+      bytes.emplace_back(jobs[i].head, jobs[i].has_blob() ? std::string_view() : jobs[i].data);
+      if (!jobs[i].state.empty()) bytes.emplace_back(jobs[i].state);
+    }
+  }
+  // Whose ID may be another job's, or whose key.
+  std::vector<size_t> given() const {
+    std::vector<std::string_view> ids;
+    for (size_t i : of) ids.push_back(jobs[i].add.id);
+    std::sort(ids.begin(), ids.end());
+    const bool twice = std::adjacent_find(ids.begin(), ids.end()) != ids.end();
+    std::vector<size_t> numbers;
+    for (size_t i : of)
+      if (twice || jobs[i].add.given || !jobs[i].add.asked.key.empty()) numbers.push_back(i);
+    return numbers;
+  }
+};
+
+std::vector<Answer> Queue::add(const std::vector<NewJob>& jobs, const Appended& appended) {
+  Adding adding{jobs};
+  if (!check_room_for(adding)) return adding.answers;
+  put_blobs(adding);
+  if (adding.of.empty()) return adding.answers;
+  try {
+    append_jobs(adding, appended);
+  } catch (const Error& e) {
+    if (e.code() == Exit::config) throw;  // the store itself cannot be used
+    withdraw(adding, e);
+    return adding.answers;
+  }
+  for (size_t i : adding.of) adding.answers[i].outcome = Outcome::queued;
+  answer_given(adding);
+  return adding.answers;
+}
+
+bool Queue::check_room_for(Adding& adding) {
+  uint64_t size = 0, heads = 0;
+  for (const auto& job : adding.jobs) {
+    heads += job.head.size() + job.state.size();
+    size += job.head.size() + job.state.size() + (job.arrived ? 0 : job.data.size());
+  }
+  try {
+    check_room(size, room_to_run(adding.jobs.size(), heads));
+    return true;
+  } catch (const Error& e) {
+    for (size_t i = 0; i < adding.jobs.size(); ++i) adding.refuse(i, e);
+    return false;
+  }
+}
+
+void Queue::put_blobs(Adding& adding) {
+  for (size_t i = 0; i < adding.jobs.size(); ++i) {
+    try {
+      if (auto answer = adding.jobs[i].has_blob() ? put_blob_of(adding.jobs[i], adding.holds) : std::nullopt)
+        adding.answers[i] = *answer;
+      else adding.of.push_back(i);
+    } catch (const Error& e) {
+      adding.refuse(i, e);
+    }
+  }
+}
+
+// Writes a large workload. If it returns an answer, the job is not queued.
+std::optional<Answer> Queue::put_blob_of(const NewJob& job, std::vector<Fd>& holds) {
+  const std::string& id = job.add.id;
+  for (;;) {
+    auto held = put_blob(id, job.data, job.data_sum, job.arrived.get());
+    if (held) {
+      holds.push_back(std::move(*held));
+      return std::nullopt;
+    }
+    // There is a blob with this ID and other content. If no job has the ID and no process holds the blob, a crash has
+    // left it: it is removed, and the loop tries again. Otherwise it belongs to another job, known already or being
+    // queued.
+    remove_unknown_blob(id);
+    if (!open_blob(id)) continue;
+    bool known = false;
+    look([&](Fold& fold) { known = fold.get(id).has_value(); });
+    if (known) return Answer{Outcome::conflict, {}, 0};
+    return Answer{Outcome::refused, "another job with this ID is being queued", 0};
+  }
+}
+
+void Queue::append_jobs(Adding& adding, const Appended& appended) {
+  const bool refers =
+      std::any_of(adding.of.begin(), adding.of.end(), [&](size_t i) { return adding.jobs[i].is_part(); });
+  if (!refers) adding.encode();
+  auto placed = refers ? append_references(adding) : append(adding.bytes, Room::intake);
+  if (placed.empty()) return;
+  if (appended) appended(adding.of, placed.front().lsn, placed.back().end);
+  make_safe(adding.bytes, std::move(placed), Room::intake);
+}
+
+// Appends the jobs while no process can remove the workloads to which they refer. Jobs whose source has been removed
+// are answered, and left out.
+std::vector<Placed> Queue::append_references(Adding& adding) {
+  std::vector<Placed> placed;
+  prepare();
+  look([&](Fold& fold) {
+    std::erase_if(adding.of, [&](size_t i) {
+      const event::Add& add = adding.jobs[i].add;
+      const std::string& source = add.part.source;
+      if (source.empty() || needs_blob(fold, source)) return false;
+      if (auto known = fold.get(add.id); known && known->source == source) return false;
+      adding.answers[i] = {Outcome::bad, "the workload of " + source + " has just been removed", 0};
+      return true;
+    });
+    adding.encode();
+    if (!adding.bytes.empty()) placed = append(adding.bytes, Room::intake);
+  });
+  return placed;
+}
+
+// No job refers to the blobs of refused jobs, unless another process delivers the same job now. (If the outcome is
+// unknown, the blobs stay.)
+void Queue::withdraw(Adding& adding, const Error& error) {
+  adding.holds.clear();
+  for (size_t i : adding.of) {
+    adding.refuse(i, error);
+    if (adding.answers[i].outcome != Outcome::refused || !adding.jobs[i].has_blob()) continue;
+    try {
+      remove_unknown_blob(adding.jobs[i].add.id);
+    } catch (const Error&) {  // Cleaner::sweep() removes orphans
+    }
+  }
+}
+
+// An ID that a user chose, or a key, may have been another job's already. The fold has decided that; here the result is
+// read.
+void Queue::answer_given(Adding& adding) {
+  const auto given = adding.given();
+  if (given.empty()) return;
+  adding.holds.clear();
+  std::vector<std::string> unknown;
+  try {
+    look([&](Fold& fold) {
+      unknown.clear();
+      for (size_t i : given) {
+        const NewJob& job = adding.jobs[i];
+        const event::Add& add = job.add;
+        auto known = fold.get(add.id);
+        std::optional<std::string> first;
+        if (!known && !add.asked.key.empty() && (add.node.empty() || add.node == group().self.node)) {
+          if (job.has_blob()) unknown.push_back(add.id);
+          if ((first = fold.keyed(add.asked.function, add.asked.key, add.at))) known = fold.get(*first);
+        }
+        adding.answers[i] = answer_to(add, job.data.size(), job.data_sum, known, first);
+      }
+    });
+  } catch (const Error& e) {
+    for (size_t i : given) adding.answers[i] = {Outcome::unknown, e.what(), e.error_number()};
+  }
+  try {
+    for (const auto& id : unknown) remove_unknown_blob(id);
+  } catch (const Error&) {  // Cleaner::sweep() removes them
+  }
+}
+std::string Queue::waits() const {
+  const std::string unserved = "until a process serves this node (gq-worker or gq-replicate)";
+  Fd fd = directory().find(returned_name, O_RDONLY);
+  if (!fd) return unserved;
+  bool returned = !try_lock(fd.get(), FileLock::Mode::shared);
+  char text[2048];
+  auto beat = parse_beat(std::string_view(text, read_at(fd.get(), text, sizeof text, 0)));
+  if (!beat) return returned ? std::string() : unserved;  // an older program writes none
+  if (is_gap(beat->at, read_times(), beat->longest))
+    return returned ? "until the process that serves this node continues; it has been silent since " +
+                          format_time(beat->at.wall)
+                    : unserved;
+  return returned || !beat->waits.empty() ? beat->waits : unserved;
+}
+
+// Ends the jobs that are marked as done in the database. A living process ends the jobs that it holds itself.
+void Queue::take_ends() {
+  auto ids = m_ends->ends();
+  if (ids.empty()) return;
+  std::vector<std::string> known, freed;
+  commit(
+      [&](Fold& fold) {
+        std::vector<std::string> records;
+        known.clear();
+        freed.clear();
+        for (const auto& id : ids) {
+          auto job = fold.get(id);
+          if (job && job->state != State::finished && job->state != State::kept) {
+            if (is_held(*job)) continue;
+            records.push_back(encode_record(event::Done{.id = id, .at = now_ms(), .attempts = job->failures + 1}));
+            if (std::string blob = blob_of(id, *job); !blob.empty()) freed.push_back(blob);
+          }
+          known.push_back(id);
+        }
+        return records;
+      },
+      Room::completion);
+  if (known.empty()) return;
+  sync_all();  // another process, or an earlier call, may have appended the end of a job, and failed to sync it
+  remove_blobs_of(freed);
+  m_ends->forget_ends(known);
+}
+
+// Ends claimed jobs that were marked as done after take_ends() looked. Only a job that was started before can be.
+void Queue::leave_out_ended(std::vector<Claim>& jobs) {
+  std::vector<std::string> records;
+  std::erase_if(jobs, [&](const Claim& c) {
+    if (c.job.starts == 0 || !m_ends->has_ended(c.id)) return false;
+    records.push_back(encode_record(event::Done{.id = c.id, .at = now_ms(), .attempts = c.job.failures + 1}));
+    if (std::string blob = blob_of(c.id, c.job); !blob.empty()) forget_blob(blob);
+    return true;
+  });
+  if (records.empty()) return;
+  append(records);
+  settle();
+}
+
+ClaimContext Queue::context_of(const ClaimRequest& request) {
+  ClaimContext context{.away = group().once && !has_returned(),
+                       .turn = m_turn,
+                       .is_alive = [&](const std::string& owner) { return owner_alive(owners_directory(), owner); }};
+  if (request.most > 0 && !context.away) {
+    context.most = room_to_claim(few_claims, most_claims);
+    if (m_ends) take_ends();
+  }
+  return context;
+}
+
+// Returns the functions whose jobs may be claimed, in the order in which they are looked at.
+std::vector<std::string> Queue::functions_of(const ClaimRequest& request) {
+  auto functions = request.functions;
+  remove_repeated(functions);  // the jobs of one that is named twice would be claimed twice
+  if (functions.empty())
+    for_each_function([&](const std::string& function, const Counters&) { functions.push_back(function); });
+  if (functions.size() > most_functions)
+    std::rotate(functions.begin(), functions.begin() + static_cast<long>(m_turn % functions.size()), functions.end());
+  return functions;
+}
+
+Claims Queue::claim(const ClaimRequest& request) {
+  ClaimContext context = context_of(request);
+  Claims result;
+  Removal removal;
+  const auto functions = functions_of(request);
+  if (functions.size() > most_functions) context.turn = 0;  // functions_of() has rotated them
+  size_t most = std::min(request.most, context.most);
+  for (size_t at = 0; at == 0 || at < functions.size(); at += most_functions) {
+    const auto begin = functions.begin() + static_cast<long>(at);
+    const size_t now = std::min(functions.size() - at, most_functions);
+    context.functions.assign(begin, begin + static_cast<long>(now));
+    context.later = functions.size() - at - now;
+    context.most = most;
+    Claims part;
+    look([&](Fold& fold) {
+      if (at == 0) take_free_blobs(fold, removal);
+      context.now = now_ms();
+      context.fold_on = [&] { fold_on(fold); };
+      Chosen chosen = choose(fold, request, context);
+      part = std::move(chosen.claims);
+      if (context.away) part.next_due = context.now + return_interval;
+      record_claim(fold, request.owner, context.now, part.jobs, chosen.strays);
+    });
+    most -= std::min(most, part.jobs.size());
+    result.add(std::move(part));
+  }
+  ++m_turn;
+  try {
+    remove(std::move(removal));
+  } catch (const Error&) {  // the next claim tries again
+  }
+  if (m_ends) leave_out_ended(result.jobs);
+  return result;
+}
+
+// Appends the claim of these jobs, releases the strays, and leaves in `jobs` those that this process got.
+void Queue::record_claim(Fold& fold, const std::string& owner, Millis now, std::vector<Claim>& jobs,
+                         const std::vector<Claim>& strays) {
+  std::vector<std::string> records;
+  for (const auto& [id, job] : strays)
+    records.push_back(
+        encode_record(event::Fail{.id = id, .at = now, .owner = job.owner, .start = job.starts, .spent = false}));
+  event::Claim claimed{.at = now, .owner = owner};
+  for (const auto& c : jobs) claimed.ids.push_back(c.id);
+  if (!jobs.empty()) records.push_back(encode_record(claimed));
+  if (records.empty()) return;
+  // Do not append this again after a failed sync: it would override a later claim.
+  append_and_fold(fold, {records.begin(), records.end()}, Room::completion);
+  // The end of another process's job may have been appended just before.
+  std::vector<Claim> own;
+  for (auto& c : jobs)
+    if (auto job = fold.get(c.id); job && job->state == State::claimed && job->owner == owner)
+      own.push_back({c.id, std::move(*job)});
+  jobs = std::move(own);
+}
+
+bool Queue::is_held(const Job& job) const { return !job.owner.empty() && owner_alive(owners_directory(), job.owner); }
+
+// Why a user cannot do that with a job; nullopt if it can be done.
+std::optional<std::string> Queue::why_not(Fold& fold, Change what, const std::string& id,
+                                          const std::optional<Job>& job) {
+  if (!job) return "there is no such job in this store";
+  if (job->state == State::finished) {
+    // Its key may still stand for it.
+    if (what == Change::drop && !job->key.empty() && fold.keyed(job->function, job->key, now_ms()) == id)
+      return std::nullopt;
+    return "it is finished";
+  }
+  if ((what == Change::kick || what == Change::keep) && job->state == State::held)
+    return "it is for " + job->node + " to run";
+  if (what == Change::release && !job->keep) return "it is not kept";
+  if ((what == Change::kick || what == Change::drop) && is_held(*job))
+    return job->state == State::running ? "it is running" : "it is about to run";
+  return std::nullopt;
+}
+
+std::vector<std::optional<std::string>> Queue::change(Change what, const std::vector<std::string>& ids) {
+  std::vector<std::optional<std::string>> results(ids.size());
+  std::vector<std::string> freed;
+  commit(
+      [&](Fold& fold) {
+        std::vector<std::string> records;
+        freed.clear();
+        for (size_t i = 0; i < ids.size(); ++i) {
+          const auto job = fold.get(ids[i]);
+          if ((results[i] = why_not(fold, what, ids[i], job))) continue;
+          records.push_back(encode_change(what, ids[i], *job));
+          if (job->state == State::finished || (what != Change::drop && what != Change::release)) continue;
+          if (std::string blob = blob_of(ids[i], *job); !blob.empty()) freed.push_back(blob);
+        }
+        return records;
+      },
+      Room::completion);
+  remove_blobs_of(freed);
+  return results;
+}
+
+void Queue::pause(const std::string& function, bool paused) {
+  const Millis at = now_ms();
+  commit({paused ? encode_record(event::Pause{.function = function, .at = at})
+                 : encode_record(event::Resume{.function = function, .at = at})},
+         Room::completion);
+}
+
+void Queue::append(const std::vector<std::string>& records) {
+  auto placed = append({records.begin(), records.end()}, Room::completion);
+  if (m_unsettled.empty()) m_unsettled_from = placed.front().lsn;
+  m_unsettled.insert(m_unsettled.end(), records.begin(), records.end());
+  m_unsettled_end = placed.back().end;
+}
+
+void Queue::settle() {
+  if (m_unsettled.empty()) return;
+  if (!sync(m_unsettled_from, m_unsettled_end)) commit({m_unsettled.begin(), m_unsettled.end()}, Room::completion);
+  m_unsettled.clear();
+}
+
+}  // namespace gq
