@@ -141,7 +141,7 @@ load helpers
   for word in '--store=exec:sh run.jpg' --config=x.jpg --auth=x.jpg --servers=evil; do
     for files in x.jpg ''; do  # a glob may have matched this word alone
       fails_with 64 gq-enqueue --local f $files "$word" </dev/null
-      [[ $(<failed.err) == *"cannot use ${word%%=*} behind FUNCTION: say it before" ]]
+      [[ $(<failed.err) == *"cannot use ${word%%=*} after FUNCTION: put it before" ]]
     done
     fails_with 64 gq-enqueue --local f "${word%%=*}" "${word#*=}" x.jpg
   done

@@ -80,12 +80,12 @@ void check_words(int argc, char** argv) {
 void check_order(const CLI::App& app) {
   const auto* function = app.get_option_no_throw("FUNCTION");
   if (!function) return;
-  bool behind = false;
+  bool after = false;
   for (const auto* option : app.parse_order()) {
-    behind = behind || option == function;
+    after = after || option == function;
     for (const char* name : {"--store", "--config", "--auth", "--servers"})
-      if (behind && option->check_name(name))
-        throw Error(Exit::usage, std::string("cannot use ") + name + " behind FUNCTION: say it before");
+      if (after && option->check_name(name))
+        throw Error(Exit::usage, std::string("cannot use ") + name + " after FUNCTION: put it before");
   }
 }
 
