@@ -33,7 +33,7 @@ namespace gq {
 
 enum class Until {
   stopped,      // by a signal
-  drained,      // no job of the functions is queued, running or waiting for a retry, in any process
+  drained,      // no job of the functions is unfinished (Counters::live), in any process
   nothing_now,  // no job is left that could be started now and that no living process holds
 };
 
