@@ -1,9 +1,10 @@
-// CBOR (RFC 8949), the part that records need: maps with text keys, definite lengths and no tags. (nlohmann's CBOR
-// needs a tree to write, and reads byte by byte: both were most of the work of queueing a job.)
+// Writes and reads the part of CBOR (RFC 8949) that records need: maps with text keys, definite lengths and no tags.
+// (nlohmann's CBOR builds a tree before it writes, and reads byte by byte: this was most of the work of queueing a
+// job.)
 //
-// A struct is written as a map, and read from one, by its static fields(self, visit). That function calls visit(key,
-// member) for each member in the order of the bytes, and passes the member's default as a third argument if it is not
-// T(). A member that has its default is not written. Unknown keys are skipped.
+// A struct is written as a map and read from a map. For this it has a static function fields(self, visit), which calls
+// visit(key, member) for each member in the order of the bytes. If a member's default is not T(), the function passes
+// the default as a third argument. A member that has its default is not written. The reader skips unknown keys.
 #pragma once
 
 #include <algorithm>
@@ -81,8 +82,8 @@ class CborReader {
  public:
   struct Item {
     unsigned type;
-    uint64_t value;         // a number, or how many items follow (of a map: pairs)
-    std::string_view text;  // of a text, or of bytes
+    uint64_t value;         // a number, or the number of items that follow (in a map: of pairs)
+    std::string_view text;  // the content of a text or of a byte string
   };
 
   explicit CborReader(std::string_view in) : m_in(in) {}
@@ -109,7 +110,7 @@ class CborReader {
     return item;
   }
 
-  // Skips what follows an array or a map; false if that is incomplete or nested too deep.
+  // Skips the items of an array or a map. Returns false if they are incomplete or nested too deep.
   bool skip_contents(const Item& item, int depth = 8) {
     if (item.type != cbor_array && item.type != cbor_map) return true;
     if (depth == 0 || item.value > m_in.size()) return false;
@@ -120,8 +121,8 @@ class CborReader {
     return true;
   }
 
-  // Calls visit(key, value) for each pair of a map; visit must consume what follows the value. False if visit returns
-  // false, or if the input is not exactly one map.
+  // Calls visit(key, value) for each pair of a map; if the value is an array or a map, visit must consume its items.
+  // Returns false if visit does, or if the input is not exactly one map.
   template <typename Visit>
   bool pairs(Visit visit) {
     auto map = next();
@@ -134,7 +135,7 @@ class CborReader {
     return at_end();
   }
 
-  // The value of an item; false if the item has another type.
+  // Stores the value of an item in `value`. Returns false if the item has another type.
   bool read(const Item& item, std::string& value) {
     value = item.text;
     return item.type == cbor_text;
@@ -176,7 +177,7 @@ void write_fields(CborMap& map, const T& from) {
   });
 }
 
-// False if the bytes are not a map, or a field has the wrong type.
+// Returns false if the bytes are not a map, or if a field has the wrong type.
 template <typename T>
 bool read_fields(std::string_view bytes, T& into) {
   CborReader in(bytes);

@@ -63,15 +63,15 @@ pid_t spawn(const Command& command) {
   if (command.output >= 0) posix_spawn_file_actions_adddup2(&actions, command.output, STDOUT_FILENO);
   if (command.error >= 0) posix_spawn_file_actions_adddup2(&actions, command.error, STDERR_FILENO);
   if (command.keep_open >= 0) posix_spawn_file_actions_adddup2(&actions, command.keep_open, inherited);
-  // Descriptors that the shell left open in this program stay here.
+  // The command does not inherit descriptors that this program inherited from its shell.
   posix_spawn_file_actions_addclosefrom_np(&actions, command.keep_open >= 0 ? inherited + 1 : inherited);
   sigset_t all, none;
   sigfillset(&all);
   sigemptyset(&none);
   posix_spawnattr_setsigdefault(&attributes, &all);
   posix_spawnattr_setsigmask(&attributes, &none);
-  // A session, not only a process group: a command that has changed its user could otherwise type into the terminal
-  // that gq runs on (TIOCSTI).
+  // A new session, not only a new process group: otherwise a command that has changed its user could type into gq's
+  // terminal (TIOCSTI).
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
 
   std::vector<std::string> argv = command.argv, environment = environment_of(command);

@@ -1,5 +1,5 @@
-// Wall-clock time in milliseconds since 1970, for times that are shown to people and for delays. It never orders
-// anything. The time since boot goes with it where a pause of the process must be noticed.
+// Wall-clock time in milliseconds since 1970, for times that are shown to people and for delays. gq never uses it to
+// order anything. Code that must notice a pause of the process uses the time since boot as well (Times).
 #pragma once
 
 #include <time.h>
@@ -14,7 +14,7 @@ inline Millis now_ms() {
   return std::chrono::duration_cast<Millis>(std::chrono::system_clock::now().time_since_epoch());
 }
 
-// The time of both clocks; `boot` goes on while the machine is suspended.
+// The time of both clocks; `boot` continues while the machine is suspended.
 struct Times {
   Millis boot{0}, wall{0};
 };

@@ -42,9 +42,9 @@ void make_private(int fd, const struct stat& st, mode_t mode) {
   if (st.st_uid == ::geteuid() && (st.st_mode & (S_IRWXG | S_IRWXO))) (void)!::fchmod(fd, mode);
 }
 
-// File systems that other machines may share, so that flock(2) or fsync(2) may not do what gq needs. Numbers from
-// statfs(2). FUSE counts as one: what is behind it is not known (sshfs, glusterfs), nor whether the owners that it
-// reports are true.
+// File systems that other machines may share, so that flock(2) or fsync(2) may not do what gq needs. The numbers are
+// those of statfs(2). FUSE is treated as a network file system: it may be sshfs or glusterfs, and the owners that it
+// reports may be false.
 bool is_network_file_system(long type) {
   constexpr uint32_t smb2 = 0xfe534d42, ceph = 0x00c36400, lustre = 0x0bd00bd0, gpfs = 0x47504653, cifs = 0xff534d42,
                      gfs2 = 0x01161970, fuse = 0x65735546, orangefs = 0x20030528, beegfs = 0x19830326,
@@ -290,7 +290,7 @@ bool Directory::rename_new(const std::string& from, const Directory& target, con
 bool Directory::link(const std::string& from, const Directory& target, const std::string& to) const {
   if (!is_entry(from) || !is_entry(to)) return quietly(EINVAL);
   if (disk().linkat(fd(), from.c_str(), target.fd(), to.c_str(), 0) != 0) return false;
-  // Only now it is known what was linked.
+  // link(2) does not tell which file it linked, so check that now.
   struct stat st;
   if (target.look_at(to, st) && trusts(st)) return true;
   target.remove(to);

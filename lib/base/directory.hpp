@@ -1,11 +1,11 @@
-// A directory that is opened once; everything below it is reached through its descriptor. So changes to its path make
-// no difference.
+// A Directory is opened once, and everything below it is reached through its descriptor. So later changes to its path
+// have no effect.
 //
 // Below it, at any depth, only regular files and directories are opened, and only if they belong to the directory's
 // owner, to root, or to the user that this process runs as. No link is followed. The path that leads to the directory
 // may hold links.
 //
-// A name is that of an entry of this directory; a name with a slash is not opened.
+// A parameter `name` names an entry of this directory; a name with a slash is not opened.
 #pragma once
 
 #include <sys/stat.h>
@@ -26,24 +26,27 @@ class Directory {
   explicit Directory(const std::string& path, Exit code = Exit::storage);
 
   // Opens the directory of a store: the user that this process runs as owns it, no other user can write to it, and its
-  // file system is not a network file system. All that is checked before anything in it is read. `create` makes it if
-  // it is missing. Without `link`, the last step of the path must not be a link. Throws Error(config).
+  // file system is not a network file system. This is checked before anything in the directory is read. If `create` is
+  // true, a missing directory is created. If `link` is false, the last step of the path must not be a link. Throws
+  // Error(config).
   static Directory of_store(const std::string& path, bool create, bool link = true);
 
-  // The path by which it was opened: for messages, and for programs that must find it.
+  // The path by which the directory was opened: for messages, and for other programs.
   const std::string& path() const { return m_path; }
   std::string path_of(const std::string& name) const { return m_path + "/" + name; }
   int fd() const { return m_fd->get(); }
   // The same directory, but each file and directory of this user below it loses the permissions of other users (0600,
   // 0700) when it is opened.
   Directory kept_private() const;
-  // Its device, its inode and its creation time, which the maker of an archive cannot choose. Empty if the file system
-  // does not tell the creation time.
+  // Returns a text of the directory's device, inode and creation time. Unpacking an archive cannot set this creation
+  // time. Empty if the file system does not report the creation time.
   std::string identity() const;
-  // Identifies the boot of the machine, and the mount through which the directory is reached. While it is the same,
-  // what was written to its files can be read, synced or not. Empty if the kernel does not tell it (Linux before 6.8).
+  // Identifies the boot of the machine, and the mount through which the directory is reached. While both stay the same,
+  // everything that was written to the files can be read, synced or not. Empty if the kernel does not report the mount
+  // (Linux before 6.8).
   std::string mount_identity() const;
-  // When an entry was created, to the nanosecond. Empty if there is no entry, or if the file system does not tell that.
+  // Returns when an entry was created, to the nanosecond. Empty if there is no such entry, or if the file system does
+  // not report the creation time.
   std::string made_at(const std::string& name) const;
   bool belongs_to(uid_t user) const { return m_owner == user; }
 
@@ -55,52 +58,52 @@ class Directory {
   // The same, but returns an empty Fd and sets errno also if the file cannot or must not be opened.
   Fd try_open(const std::string& name, int flags) const;
 
-  // A directory below this one; the path starts here and may have several steps.
+  // Opens a directory below this one. `path` starts at this directory and may have several steps.
   Directory below(const std::string& path, Exit code = Exit::storage) const;
   std::optional<Directory> find_below(const std::string& name) const;
   std::optional<Directory> try_below(const std::string& name) const;
-  // A directory that may be another user's: the files in it must then belong to that user.
+  // Opens a directory below this one that may belong to another user; then the files in it must belong to that user.
   Directory below_of_any(const std::string& name, Exit code) const;
-  // Makes the directory (mode 0700) if it is missing, and syncs its name.
+  // Opens a directory below this one; if it is missing, creates it (mode 0700) and syncs its name.
   Directory make_below(const std::string& name) const;
 
-  // stat of an entry itself, even if it is a link; false and errno if there is none.
+  // As lstat(2): reports on a link itself. False and errno if there is no such entry.
   bool look_at(const std::string& name, struct stat& st) const;
   bool has(const std::string& name) const;
-  // Whether this name is still, or again, that of the open file.
+  // Whether the entry `name` is the open file now.
   bool is(int fd, const std::string& name) const;
-  // Whether this is a file that may be opened.
+  // Whether a file with this stat may be opened.
   bool trusts(const struct stat& st) const;
-  // Whether other users can reach its entries, as far as its own mode says.
+  // Whether the directory's own mode lets other users reach its entries.
   bool lets_in_others() const;
 
   // As unlink(2), rename(2) and link(2): false and errno on failure.
   bool remove(const std::string& name) const;
   bool rename(const std::string& from, const std::string& to) const { return rename(from, *this, to); }
   bool rename(const std::string& from, const Directory& target, const std::string& to) const;
-  // Leaves an existing target: false and EEXIST.
+  // As rename(2), but does not replace an existing target: then false and EEXIST.
   bool rename_new(const std::string& from, const Directory& target, const std::string& to) const;
-  // Links only a file that may be opened: else false and EPERM.
+  // As link(2), but only for a file that may be opened; for any other, false and EPERM.
   bool link(const std::string& from, const Directory& target, const std::string& to) const;
   // Removes an entry with everything in it; no link is followed. Throws Error(storage), also if directories are nested
-  // deeper than `levels`, which those of gq never are: each level takes a descriptor meanwhile.
+  // deeper than `levels`, because each level needs a descriptor. Directories that gq creates are never nested so deep.
   void remove_tree(const std::string& name, int levels = 8) const;
   // Sets the times of an entry to now.
   void touch(const std::string& name) const;
 
-  // The names in it, except . and .., in no order.
+  // The names of the entries, except . and .., in no order.
   std::vector<std::string> names() const;
 
   // fsync(2), so that names made in it survive a power cut.
   void sync() const;
   void sync_parent() const;
 
-  // Writes `content` to a file of this name. After a crash either the old or the new file is there, complete: temporary
-  // file, fsync, rename, sync(). If `replace` is false, an existing file is left and false is returned.
+  // Writes `content` to a file of this name: temporary file, fsync, rename, sync(). After a crash, either the old or
+  // the new file is there, complete. If `replace` is false, an existing file stays unchanged, and the result is false.
   bool publish(const std::string& name, std::string_view content, bool replace) const;
 
-  // A path for a library that opens files by path. If there is a /proc, changes to the directory's own path make no
-  // difference. But the library would follow a link: call look_at() and trusts() before, and is() after.
+  // Returns a path for a library that opens files by path. If /proc is mounted, changes to the directory's own path
+  // have no effect on it. But the library follows a link: call look_at() and trusts() before, and is() afterwards.
   std::string reach(const std::string& name) const;
 
  private:

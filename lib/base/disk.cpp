@@ -73,7 +73,7 @@ Disk* other_disk = nullptr;
 }  // namespace
 
 Disk& disk() {
-  static Disk& kernel = *new Kernel;  // never destroyed: descriptors that are still open at exit are closed through it
+  static Disk& kernel = *new Kernel;  // never destroyed: it closes descriptors that are still open at exit
   return other_disk ? *other_disk : kernel;
 }
 

@@ -1,8 +1,8 @@
-// The disk: each call through which gq reaches the files of a store. The calls go to the kernel, or to a simulated
-// disk, which forgets what was not synced (tests/disk).
+// The Disk has each call through which gq reaches the files of a store. The calls go to the kernel, or in tests to a
+// simulated disk, which can lose data that was not synced (tests/disk).
 //
-// The surprising fact: there is one disk for the whole process, as there is one kernel. Descriptors are numbers, so
-// code that has one need not know to which disk it belongs.
+// The surprising fact: there is one disk for the whole process, as there is one kernel. Code that uses a descriptor
+// does not know to which disk the descriptor belongs.
 #pragma once
 
 #include <sys/stat.h>
@@ -16,7 +16,7 @@
 
 namespace gq {
 
-// As the system calls of these names: on an error they return -1 and set errno.
+// The functions are as the system calls of these names: on an error they return -1 and set errno.
 class Disk {
  public:
   virtual ~Disk() = default;
@@ -36,15 +36,16 @@ class Disk {
   virtual int fstatat(int directory, const char* name, struct stat* st, int flags) = 0;
   virtual int fstatfs(int fd, struct statfs* fs) = 0;
   virtual int flock(int fd, int operation) = 0;
-  // The entries of a directory, in no order, as readdir(3) tells them.
+  // Lists the names in a directory, in no order, as readdir(3) returns them.
   virtual int list(int directory, std::vector<std::string>& names) = 0;
-  // Waits before a lock is tried again.
+  // Waits. Called before another try to take a lock.
   virtual void wait(std::chrono::microseconds time) = 0;
 };
 
 Disk& disk();
 
-// Replaces the disk by another one, which must outlive that; nullptr: the kernel's. Only while no other thread uses it.
+// Replaces the disk of this process by `other`, which must outlive its use; nullptr: the kernel's. Call it only while
+// no other thread uses the disk.
 void use_disk(Disk* other);
 
 }  // namespace gq

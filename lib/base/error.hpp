@@ -1,4 +1,4 @@
-// Errors: one exception type for failures that no caller plans for. It carries the exit code of the program.
+// Error is the one exception type, for failures that no caller plans for. It carries the exit code of the program.
 //
 // A result that a caller plans for is a value (optional, enum, result struct), never an Error. The text is one sentence
 // without a final stop, "cannot VERB OBJECT: reason", ready to follow the program's name.
@@ -12,7 +12,7 @@ namespace gq {
 // The exit codes of every gq program, as in each manual page (64 and above follow sysexits.h).
 enum class Exit : int {
   ok = 0,
-  no = 1,            // asked, and the answer is no
+  no = 1,            // the program asked a question, and the answer is no
   usage = 64,        // EX_USAGE
   bad_data = 65,     // EX_DATAERR
   no_input = 66,     // EX_NOINPUT
@@ -28,7 +28,7 @@ class Error : public std::runtime_error {
   Error(Exit code, const std::string& what, int error_number = 0)
       : std::runtime_error(what), m_code(code), m_errno(error_number) {}
   Exit code() const { return m_code; }
-  // The errno behind the failure, or 0.
+  // The errno that caused the failure, or 0.
   int error_number() const { return m_errno; }
 
  private:
@@ -39,7 +39,7 @@ class Error : public std::runtime_error {
 // Throws Error(code, "cannot <what>: <strerror(errno)>").
 [[noreturn]] void throw_errno(Exit code, const std::string& what);
 
-// The text of an errno, thread-safe.
+// Returns the text of an errno. Thread-safe.
 std::string errno_text(int error_number);
 
 // True for errors that mean "no room": ENOSPC, EDQUOT.

@@ -136,7 +136,7 @@ bool file_exists(const std::string& path) { return ::access(path.c_str(), F_OK) 
 
 namespace {
 
-// So that names made in it survive a power cut.
+// Makes names that were created in the directory survive a power cut.
 void sync_directory(const std::string& path) {
   Fd fd = open_file(path, O_RDONLY | O_DIRECTORY);
   if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + path);
@@ -174,7 +174,7 @@ bool try_lock(int fd, FileLock::Mode mode) {
 
 namespace {
 
-// The process that holds a lock on this file, as the kernel tells.
+// Returns the process that holds a lock on this file, from /proc/locks.
 std::string holder_of(int fd) {
   struct stat st;
   std::ifstream locks("/proc/locks");
@@ -182,7 +182,8 @@ std::string holder_of(int fd) {
     char file[64];
     std::snprintf(file, sizeof file, "%02x:%02x:%lu", major(st.st_dev), minor(st.st_dev),
                   static_cast<unsigned long>(st.st_ino));
-    // NUMBER: FLOCK ADVISORY WRITE PID DEVICE:INODE ...; waiting processes have an arrow.
+    // A line is NUMBER: FLOCK ADVISORY WRITE PID DEVICE:INODE ...; if the process waits for the lock, an arrow comes
+    // before FLOCK.
     for (std::string line, number, kind, advisory, mode, place; std::getline(locks, line);) {
       long pid = 0;
       if (std::istringstream(line) >> number >> kind >> advisory >> mode >> pid >> place && kind == "FLOCK" &&

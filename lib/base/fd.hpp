@@ -1,4 +1,4 @@
-// Descriptors, whole reads and writes, and flock(2) locks. Everything is opened with O_CLOEXEC.
+// Descriptors, reads and writes that do not stop half-way, and flock(2) locks. All functions open with O_CLOEXEC.
 #pragma once
 
 #include <cstddef>
@@ -37,36 +37,36 @@ Fd open_file(const std::string& path, int flags, mode_t mode = 0600, Exit code =
 // Opens a file; returns an empty Fd and sets errno on failure.
 Fd try_open(const std::string& path, int flags, mode_t mode = 0600);
 
-// Reads up to `size` bytes at `offset`, fewer only at the end of the file. Throws on an error.
+// Reads `size` bytes at `offset`, or fewer if the file ends before. Returns how many. Throws on an error.
 size_t read_at(int fd, void* buffer, size_t size, uint64_t offset);
 
-// Writes all, or throws. The _at form writes at an offset.
+// Writes all of `data`, or throws. write_all_at() writes at an offset.
 void write_all(int fd, std::string_view data, const std::string& name);
 void write_all_at(int fd, std::string_view data, uint64_t offset, const std::string& name);
 
-// Both ends of a pipe(2); throws Error(retry) if none can be made.
+// Both ends of a pipe(2). Throws Error(retry) if the kernel refuses a pipe.
 struct Pipe {
   Fd reader, writer;
 };
 Pipe make_pipe();
 
-// Everything that can be read from fd; nullopt if that is longer than `limit` bytes. Throws Error(no_input), also if
-// the end does not come within `patience`.
+// Reads `fd` to its end. Returns nullopt if that is more than `limit` bytes. Throws Error(no_input), also if the end
+// does not come within `patience`.
 std::optional<std::string> read_all(int fd, uint64_t limit, const std::string& name,
                                     Millis patience = endless_patience);
 
 uint64_t file_size(int fd);
 bool file_exists(const std::string& path);
-// Whether this name is still, or again, that of the open file.
+// Whether `path` leads to the open file now.
 bool same_file(int fd, const std::string& path);
 
-// mkdir(2), mode 0700; true if the directory was made now (then its parent has been synced, too).
+// As mkdir(2), with mode 0700. Returns true if this call created the directory; then its parent has been synced, too.
 bool make_directory(const std::string& path);
 
-// The same for a path, parents included.
+// The same for a path whose parents may be missing, too.
 void make_directories(const std::string& path);
 
-// Holds flock(2) on a descriptor for as long as it exists. The kernel frees the lock when the process dies.
+// Holds flock(2) on a descriptor while the object exists. The kernel releases the lock when the process dies.
 class FileLock {
  public:
   enum class Mode { shared, exclusive };
@@ -80,10 +80,11 @@ class FileLock {
   int m_fd;
 };
 
-// Takes the lock if it is free; false if another process has it. The lock stays until the description is closed.
+// Takes the lock if it is free; returns false if another process has it. The lock stays until all descriptors of this
+// open file are closed.
 bool try_lock(int fd, FileLock::Mode mode);
 
-// The same, but waits for the lock as a FileLock does.
+// The same, but waits for the lock as the constructor of FileLock does.
 void wait_for_lock(int fd, FileLock::Mode mode, Millis patience = usual_patience);
 
 }  // namespace gq

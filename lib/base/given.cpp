@@ -20,8 +20,8 @@ namespace {
 constexpr int most_links = 40;  // as in the kernel
 constexpr const char* standard_names[] = {"/dev/stdin", "/dev/stdout", "/dev/stderr"};
 
-// Another descriptor for the same open file. Refuses descriptors that this program has opened itself: those are closed
-// on exec.
+// Returns another descriptor for the same open file. Refuses descriptors that this program has opened itself; these
+// have FD_CLOEXEC.
 Fd duplicate(int fd, int flags) {
   const int wrong = (flags & O_ACCMODE) == O_RDONLY ? O_WRONLY : O_RDONLY;
   const int own = ::fcntl(fd, F_GETFD), status = ::fcntl(fd, F_GETFL);
@@ -32,7 +32,7 @@ Fd duplicate(int fd, int flags) {
 
 bool is_trusted(const struct stat& st) { return st.st_uid == ::geteuid() || st.st_uid == 0; }
 
-// By its number: in a user namespace its owner shows as 65534.
+// Recognises /dev/null by its number, because in a user namespace its owner is reported as 65534.
 bool is_null_device(const struct stat& st) { return S_ISCHR(st.st_mode) && st.st_rdev == ::makedev(1, 3); }
 
 unsigned kind_of(const struct stat& st) {
@@ -48,8 +48,8 @@ std::string name_of(mode_t mode) {
                           : "a device";
 }
 
-// The descriptor of this process that a path names. Does not follow a link of another user, which could then choose
-// what is trusted.
+// Returns the descriptor of this process that a path names. Does not follow a link of another user, because that user
+// could then choose which file is trusted.
 std::optional<int> descriptor_of(const std::string& name) {
   std::filesystem::path path = name;
   for (int links = 0; links < most_links; ++links) {
@@ -57,7 +57,7 @@ std::optional<int> descriptor_of(const std::string& name) {
       if (auto number = path.native().rfind(directory, 0) == 0 ? parse_count(path.native().substr(directory.size()))
                                                                : std::nullopt)
         return *number <= INT32_MAX ? std::optional(static_cast<int>(*number)) : std::nullopt;
-    for (int fd = 0; fd < 3; ++fd)  // before their links are checked: in a user namespace those belong to 65534
+    for (int fd = 0; fd < 3; ++fd)  // before the links are checked: in a user namespace, these belong to 65534
       if (path == standard_names[fd]) return fd;
     struct stat st;
     if (::lstat(path.c_str(), &st) != 0 || !is_trusted(st)) return std::nullopt;
@@ -69,9 +69,9 @@ std::optional<int> descriptor_of(const std::string& name) {
   return std::nullopt;
 }
 
-// Makes a missing file where its name says, not where a link leads that appeared after the name was checked. A link of
-// this user or of root that leads to nothing is followed as it was when its owner was checked. Returns an empty Fd and
-// sets errno on failure.
+// Opens a file, or creates it if it is missing. Creates it under its own name, not where a link leads that appeared
+// after the name was checked. If the name is a link of this user or of root to a missing file, creates that file: the
+// link is read once, when its owner is checked. Returns an empty Fd and sets errno on failure.
 Fd open_or_make(const std::string& path, int flags, mode_t mode, int links = 0) {
   for (int tries = 0; tries < most_links; ++tries) {
     Fd fd = try_open(path, flags & ~O_CREAT);
@@ -81,7 +81,7 @@ Fd open_or_make(const std::string& path, int flags, mode_t mode, int links = 0) 
     struct stat st;
     char target[PATH_MAX];
     Fd there = try_open(path, O_PATH | O_NOFOLLOW);
-    if (!there || ::fstat(there.get(), &st) != 0 || !S_ISLNK(st.st_mode)) continue;  // another process has just made it
+    if (!there || ::fstat(there.get(), &st) != 0 || !S_ISLNK(st.st_mode)) continue;  // another process has created it
     const ssize_t size =
         is_trusted(st) && links < most_links ? ::readlinkat(there.get(), "", target, sizeof target) : -1;
     if (size > 0 && static_cast<size_t>(size) < sizeof target)
@@ -126,13 +126,14 @@ Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mod
       wait.check();
     } catch (const Error& e) {
       if (kinds != anything) throw;
-      throw Error(code, e.what());  // one of several, of which the others can be read
+      throw Error(code, e.what());  // the program reads several files, and can read the others
     }
   };
   for (;; go_on()) {
     fd = own ? duplicate(*own, flags) : open_or_make(path, flags | O_NONBLOCK | O_NOCTTY, mode);
     if (fd || errno != EWOULDBLOCK) break;
-    // A process of the file's owner, or of root, holds a lease on it. This program waits for its own user and for root.
+    // Another process holds a lease on the file. Only the file's owner and root can have a lease. This program waits if
+    // the owner is its own user or root.
     struct stat leased;
     if (::stat(path.c_str(), &leased) == 0 && !is_trusted(leased)) {
       if (kinds != anything) throw not_trusted(path, "it belongs to another user");
@@ -142,7 +143,7 @@ Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mod
   }
   const int error = errno;
   struct stat st;
-  // Writing to a FIFO without a reader is an error of its own.
+  // If a FIFO has no reader, opening it for writing fails with ENXIO.
   const bool known = fd ? ::fstat(fd.get(), &st) == 0 : error == ENXIO && ::stat(path.c_str(), &st) == 0;
   if (known && !(kinds & kind_of(st)) && !(own && (kinds & inherited)))
     throw Error(code, "cannot open " + printable(path) + ": it is " + name_of(st.st_mode));

@@ -18,17 +18,17 @@ using LogSink = std::function<void(Level, const std::string&)>;
 void set_log_sink(LogSink sink);
 void log(Level level, const std::string& text);
 
-// A text without the words that differ from one time to the next: those with digits, such as IDs.
+// Returns the text without its words that contain digits, such as IDs: messages of one kind differ in these words only.
 std::string kind_of(const std::string& text);
 
 // Limits log lines that other programs can cause as often as they like: one line a minute of each kind.
 class Seldom {
  public:
   using Time = std::chrono::steady_clock::time_point;
-  // A suffix for a line of that kind, which counts the lines that were left out since the last one; nullopt if this
-  // line must be left out, too.
+  // Returns a suffix for a line of this kind, with the number of lines that were left out since the last one. Returns
+  // nullopt if this line must be left out, too.
   std::optional<std::string> behind(const std::string& kind, Time now);
-  // The lines that were left out and are not reported yet, by kind. They count as reported from now on.
+  // Returns how many lines of each kind were left out and not reported yet. The next call does not return them again.
   std::map<std::string, uint64_t> take_left_out();
 
  private:

@@ -1,12 +1,14 @@
-// A mutex between the threads of a process, and the words that say what it guards. clang checks them (-Wthread-safety);
-// a developer build refuses a member that is used without its mutex. Other compilers do not see them.
+// A mutex between the threads of a process, and macros that declare what it guards. clang checks the declarations
+// (-Wthread-safety): a developer build does not compile code that uses a guarded member without its mutex. Other
+// compilers ignore them.
 //
-//   GUARDED_BY(m)      behind a member: it is used only while m is held
-//   PT_GUARDED_BY(m)   the same for what a pointer points to
-//   REQUIRES(m)        behind a function: its caller holds m
-//   EXCLUDES(m)        behind a function: its caller does not hold m
+//   GUARDED_BY(m)      after a member: it is used only while m is held
+//   PT_GUARDED_BY(m)   after a pointer: what it points to is used only while m is held
+//   REQUIRES(m)        after a function: its caller holds m
+//   EXCLUDES(m)        after a function: its caller does not hold m
 //
-// A lambda is a function of its own, so one that runs under a mutex says so: [&]() REQUIRES(m_mutex) { ... }.
+// clang checks a lambda as a separate function, so a lambda that runs under a mutex needs its own declaration: [&]()
+// REQUIRES(m_mutex) { ... }.
 //
 // Processes exclude each other by locks on files (gq/base/fd.hpp).
 #pragma once
@@ -22,7 +24,7 @@
 #define PT_GUARDED_BY(mutex) GQ_THREAD_SAFETY(pt_guarded_by(mutex))
 #define REQUIRES(...) GQ_THREAD_SAFETY(requires_capability(__VA_ARGS__))
 #define EXCLUDES(...) GQ_THREAD_SAFETY(locks_excluded(__VA_ARGS__))
-// The function is not checked. A comment at each use says why.
+// Turns the check off for a function. A comment at each use says why.
 #define NO_THREAD_SAFETY_ANALYSIS GQ_THREAD_SAFETY(no_thread_safety_analysis)
 
 namespace gq {
@@ -37,7 +39,7 @@ class GQ_THREAD_SAFETY(capability("mutex")) Mutex {
   std::mutex m_mutex;
 };
 
-// Holds a mutex while it exists, but for the time between unlock() and lock().
+// Holds a mutex while it exists, except between a call of unlock() and the next call of lock().
 class GQ_THREAD_SAFETY(scoped_lockable) MutexLock {
  public:
   explicit MutexLock(Mutex& mutex) GQ_THREAD_SAFETY(acquire_capability(mutex)) : m_lock(mutex.m_mutex) {}

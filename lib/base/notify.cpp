@@ -35,7 +35,7 @@ Status& status() {
 
 }  // namespace
 
-// A line feed in the text would begin another variable.
+// printable() replaces line feeds: a line feed in the text would begin another variable.
 void notify(const std::string& state) { ::sd_notify(0, printable(state, any_length).c_str()); }
 
 void set_status(const std::string& text) {

@@ -12,7 +12,8 @@
 namespace gq {
 namespace {
 
-// If the name server is slower than the callers can wait, they get its answer when they ask again.
+// How long an answer is kept. If the name server is slower than a caller can wait, the caller gets the answer when it
+// asks again.
 constexpr std::chrono::seconds kept{10};
 constexpr size_t most_addresses = 8;
 

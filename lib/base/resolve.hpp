@@ -1,6 +1,6 @@
 // Looks up the names of hosts without blocking the caller. getaddrinfo(3) cannot be interrupted, and takes many seconds
-// if the name server does not answer. So it runs in a thread of its own, and no thread waits for that one. All callers
-// that look up one name share one lookup.
+// if the name server does not answer. So it runs in its own thread, and no other thread waits for that thread. All
+// callers that look up the same name at the same time share one lookup.
 #pragma once
 
 #include <sys/socket.h>
@@ -32,7 +32,7 @@ class Lookup {
   // Begins a lookup, or joins one that is under way or has just ended. Throws Error(retry) if it cannot begin.
   static std::shared_ptr<Lookup> of(const std::string& host, uint16_t port);
 
-  // nullopt while the lookup goes on; poll(2) on fd() returns once it has ended.
+  // Returns nullopt until the lookup has ended. poll(2) on fd() waits for the end.
   std::optional<Result> result() const;
   int fd() const { return m_end.reader.get(); }
 
@@ -40,7 +40,7 @@ class Lookup {
   using Clock = std::chrono::steady_clock;
   void end(Result result) EXCLUDES(m_mutex);
 
-  Pipe m_end;  // its writer is closed at the end, which cannot fail
+  Pipe m_end;  // the lookup closes the writer when it ends; a close cannot fail
   mutable Mutex m_mutex;
   std::optional<Result> m_result GUARDED_BY(m_mutex);
   Clock::time_point m_ended GUARDED_BY(m_mutex);

@@ -1,8 +1,8 @@
-// Locks that all processes of a store wait for, so that a thread that holds one does only short work: index.lock
-// (gq/store/index.hpp).
+// A ShortHold marks the time in which a thread holds a lock that all processes of a store wait for. The only such lock
+// is index.lock (gq/store/index.hpp).
 //
-// A thread that has a ShortHold must not sync, ask a database or write a log line. If it is about to, a developer build
-// says what and aborts.
+// Under a ShortHold a thread does only short work: it must not sync, ask a database or write a log line. If it starts
+// such work, a developer build prints the name of the work and aborts. LongWorkInHold allows the exceptions.
 #pragma once
 
 namespace gq {
@@ -12,7 +12,7 @@ class ShortHold {
   ShortHold();
   ~ShortHold();
   ShortHold(const ShortHold&) = delete;
-  static bool is_held();  // by this thread
+  static bool is_held();  // whether this thread has a ShortHold
 };
 
 // Allows long work that cannot be done elsewhere. A comment at each use says why.

@@ -68,7 +68,7 @@ std::optional<Millis> parse_time(std::string_view text) {
     if (digits == 1 || error != std::errc()) return std::nullopt;
     at += digits;
   }
-  int offset = 0;  // minutes east
+  int offset = 0;  // minutes east of UTC
   if (is(at, "+-")) {
     auto hours = number(at + 1, 2, 23), minutes = number(at + 4, 2, 59);
     if (!hours || !minutes || !is(at + 3, ":")) return std::nullopt;
@@ -142,7 +142,7 @@ std::optional<uint64_t> parse_size(std::string_view text) {
 
 namespace {
 
-// The length of the well-formed UTF-8 sequence at the beginning of `text`; 0 if there is none.
+// Returns the length of the well-formed UTF-8 sequence at the beginning of `text`; 0 if there is none.
 size_t utf8_sequence(std::string_view text) {
   auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   unsigned char c = byte(0);
@@ -232,8 +232,8 @@ bool has_control(std::string_view text) {
 
 namespace {
 
-// Whether a character acts instead of being seen. (U+200C and U+200D, which join letters, do not count: scripts need
-// them.)
+// Whether a character acts instead of being seen. U+200C and U+200D, which join letters, are allowed, because scripts
+// need them.
 bool is_hidden(uint32_t c) {
   auto within = [c](uint32_t first, uint32_t last) { return c >= first && c <= last; };
   return c < ' ' || within(0x7f, 0x9f) || c == 0xad || c == 0x61c || c == 0x180e || c == 0x200b ||
@@ -241,7 +241,8 @@ bool is_hidden(uint32_t c) {
          within(0xfff9, 0xfffb) || within(0xe0000, 0xe0fff);
 }
 
-// Takes the first character, which has n bytes, or a byte of bad UTF-8, with n = 0.
+// Returns the first character of `text`, and sets n to its length in bytes. If `text` begins with invalid UTF-8,
+// returns the first byte, and sets n to 0.
 uint32_t first_character(std::string_view text, size_t& n) {
   n = utf8_sequence(text);
   uint32_t c = static_cast<unsigned char>(text[0]);
@@ -269,7 +270,8 @@ std::string json_printable(std::string_view json) {
   std::string out;
   for (size_t n; !json.empty(); json.remove_prefix(std::max<size_t>(n, 1))) {
     uint32_t c = first_character(json, n);
-    if (c < ' ' || (n > 0 && !is_hidden(c))) {  // control characters are between values: in text JSON has escaped them
+    if (c < ' ' ||
+        (n > 0 && !is_hidden(c))) {  // control characters are only between values: in texts, JSON escapes them
       out += json.substr(0, n);
       continue;
     }

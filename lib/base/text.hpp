@@ -13,7 +13,7 @@
 
 namespace gq {
 
-// "90" (seconds), "1.5s", "250ms", "10m", "2h", "7d". Never negative; at most 100 years.
+// A duration: "90" (seconds), "1.5s", "250ms", "10m", "2h", "7d". Never negative; at most 100 years.
 std::optional<Millis> parse_duration(std::string_view text);
 
 // A time as milliseconds since 1970: RFC 3339 ("2026-01-31T12:00:00Z", with a fraction, or "+01:00" for Z), or seconds
@@ -21,10 +21,10 @@ std::optional<Millis> parse_duration(std::string_view text);
 inline constexpr Millis last_time{253402300799'000};
 std::optional<Millis> parse_time(std::string_view text);
 
-// "N/s", "N/m" or "N/h": how often per second; more than 0.
+// A rate, "N/s", "N/m" or "N/h". Returns how often per second; more than 0.
 std::optional<double> parse_rate(std::string_view text);
 
-// "OFFSET:LENGTH" in bytes, or "OFFSET": then the range goes to the end, and `length` is UINT64_MAX.
+// A range, "OFFSET:LENGTH" in bytes, or "OFFSET": then the range goes to the end, and `length` is UINT64_MAX.
 struct ByteRange {
   uint64_t offset, length;
 };
@@ -39,8 +39,9 @@ std::optional<uint64_t> parse_count(std::string_view text);
 // Well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms).
 bool is_utf8(std::string_view text);
 
-// Why `name` cannot be a function that users queue jobs for; nullopt if it can. 1 to max_function_size bytes of UTF-8
-// without spaces and control characters (they separate gearmand's status lines), not rep_*, not *.gq.
+// Returns why `name` cannot be a function that users queue jobs for; nullopt if it can. A valid name has 1 to
+// max_function_size bytes of UTF-8, no spaces and no control characters (these separate the words and lines of
+// gearmand's status), and is neither rep_* nor *.gq.
 inline constexpr size_t max_function_size = 255;
 std::optional<std::string> function_name_problem(std::string_view name);
 
@@ -50,10 +51,10 @@ bool is_node_name(std::string_view name);
 // RFC 3339, UTC, with milliseconds: 2026-01-31T12:00:00.000Z.
 std::string format_time(Millis since_1970);
 
-// At least this many decimal digits, with leading zeros.
+// Returns a number with leading zeros, so that it has at least this many decimal digits.
 std::string padded(uint64_t number, size_t digits);
 
-// 16 hexadecimal digits.
+// Returns a number as 16 hexadecimal digits.
 std::string hex64(uint64_t value);
 
 std::vector<std::string> split(std::string_view text, char separator);
@@ -61,17 +62,17 @@ std::vector<std::string> split(std::string_view text, char separator);
 // The last line may lack its newline.
 std::vector<std::string> lines_of(std::string_view text);
 
-// Keeps the first of equal texts.
+// Removes each text that equals an earlier one.
 void remove_repeated(std::vector<std::string>& texts);
 
-// Text from outside, made harmless for one line of output. Characters that act on a terminal or a reader instead of
-// being seen become '?': control characters, C1 among them, marks of direction, separators of lines, marks without
-// width. So does bad UTF-8. The result has at most `limit` bytes. All printed text passes through this function or
-// json_printable, but only when it is printed: stored text stays as it came.
+// Makes text from outside harmless for one line of output. Characters that act on a terminal or a reader instead of
+// being seen become '?': control characters (also C1), marks of direction, separators of lines, marks without width.
+// Invalid UTF-8 becomes '?', too. The result has at most `limit` bytes. All printed text passes through this function
+// or json_printable, but only when it is printed: stored text stays as it came.
 std::string printable(std::string_view text, size_t limit = 200);
 inline constexpr size_t any_length = SIZE_MAX;
 
-// JSON in UTF-8, with the same characters as \uXXXX.
+// The same for JSON in UTF-8: such characters become \uXXXX.
 std::string json_printable(std::string_view json);
 
 // Whether any byte is an ASCII control character; no name may contain one.

@@ -33,7 +33,7 @@ std::string new_ulid() {
       throw_errno(Exit::retry, "get random bytes");
     g.random[0] &= 0x7f;  // room for counting up within the millisecond
   } else {
-    // The same millisecond, or a clock that went back: count up from the last ULID.
+    // It is the same millisecond, or the clock went back: count up from the last ULID.
     for (size_t i = g.random.size(); i-- > 0;)
       if (++g.random[i] != 0) break;
   }
@@ -45,7 +45,7 @@ std::string new_ulid() {
 }
 
 bool is_ulid(std::string_view text) {
-  static constexpr auto allowed = [] {  // by character: this is asked of every record that is read
+  static constexpr auto allowed = [] {  // a table, because this function is called for every record that is read
     std::array<bool, 256> table{};
     for (char c : std::string_view(alphabet)) table[static_cast<unsigned char>(c)] = true;
     return table;
@@ -65,7 +65,7 @@ bool is_temporary_name(std::string_view name) {
   if (name.substr(0, temporary_prefix.size()) != temporary_prefix) return false;
   std::string_view rest = name.substr(temporary_prefix.size()), more = rest.substr(std::min(rest.size(), ulid_size));
   if (rest == "restoring") return true;
-  // A workload that comes in parts, and a log of Tokyo Cabinet.
+  // The suffixes: of a workload that arrives in parts, and of a log of Tokyo Cabinet.
   return is_ulid(rest.substr(0, ulid_size)) &&
          (more.empty() || more == ".wal" || (more[0] == '.' && parse_count(more.substr(1))));
 }

@@ -1,6 +1,6 @@
-// ULIDs: the job, store and owner IDs of gq. 26 characters of Crockford's base 32: 48 bits of milliseconds since 1970,
-// then 80 random bits. Within one process each ULID is greater than the one before, even within a millisecond.
-// (https://github.com/ulid/spec)
+// ULIDs: the IDs of jobs, stores and owners. A ULID has 26 characters of Crockford's base 32: 48 bits of milliseconds
+// since 1970, then 80 random bits. Within one process each ULID is greater than the one before, even within a
+// millisecond. (https://github.com/ulid/spec)
 #pragma once
 
 #include <cstddef>
@@ -23,11 +23,11 @@ std::optional<std::string> parse_ulid(std::string_view text);
 // True when `text` is a ULID in canonical form.
 bool is_ulid(std::string_view text);
 
-// When a ULID was made, by the clock of its maker.
+// Returns when a ULID was made, by the clock of the machine that made it.
 Millis ulid_time(std::string_view id);
 
-// Whether this is a name that gq gives to files that a crash may leave: tmp.ULID, or with a suffix. All code that
-// removes such files asks here, because other programs use the prefix, too (mktemp(1)).
+// Whether `name` is one that gq gives to temporary files, which a crash may leave: tmp.ULID, or the same with a suffix.
+// All code that removes such files asks this function, because other programs use the prefix, too (mktemp(1)).
 inline constexpr std::string_view temporary_prefix = "tmp.";
 bool is_temporary_name(std::string_view name);
 

@@ -28,7 +28,7 @@ bool is_stopping() {
   return sigismember(&pending, SIGTERM) || sigismember(&pending, SIGINT) || sigismember(&pending, SIGHUP);
 }
 
-// The last logged text, so that a caller that tries again and again does not log it again.
+// The last logged text. A caller that tries again and again must not log the same text again.
 Mutex said_mutex;
 std::string said GUARDED_BY(said_mutex);
 
@@ -55,7 +55,7 @@ Wait::~Wait() {
 }
 
 void Wait::check() {
-  // In finer steps than milliseconds, the longest patience would overflow.
+  // Milliseconds: in a finer unit, the longest patience would overflow.
   const auto waited = std::chrono::duration_cast<Millis>(lasted());
   if (waited >= last_patience) {
     const bool stops = is_stopping();
@@ -73,7 +73,7 @@ void Wait::check() {
     if (said == text) return;
     said = text;
   }
-  LongWorkInHold waiting;  // it has lasted a while already
+  LongWorkInHold waiting;  // logging is long work, but the wait has lasted for some time already
   log(Level::warning, text);
 }
 

@@ -1,10 +1,10 @@
-// Waiting for another process: for a lock that it holds, or for its answer. After a few seconds the log says so, with
-// the number of the process. If the wait takes too long, or if this program has been told to stop, the wait ends with
-// an Error(retry).
+// Waits for another process: for a lock that the process holds, or for its answer. After a few seconds a log line names
+// the process. If the wait takes too long, or if this program has been told to stop, the wait ends with an
+// Error(retry).
 //
-// The surprising fact: a wait in flock(2) itself can only be ended by a signal with a handler, which a library must not
-// install. So a lock is tried again and again (fd.hpp). That gets the lock no later than the kernel's queue does, as
-// measured with 2 to 8 processes.
+// The surprising fact: only a signal with a handler can end a wait in flock(2), and a library must not install a
+// handler. So gq tries again and again to take the lock (fd.hpp). As measured with 2 to 8 processes, it gets the lock
+// no later than through the kernel's queue.
 #pragma once
 
 #include <chrono>
@@ -20,13 +20,14 @@ namespace gq {
 void set_patience(Millis patience);
 inline constexpr Millis usual_patience{0}, short_patience{5'000}, endless_patience = Millis::max();
 
-// This program has been told to stop: from now on it waits for others no longer than a second. The same holds while a
+// Call it when this program has been told to stop: from now on each wait ends after a second. The same holds while a
 // stop signal (SIGTERM, SIGINT or SIGHUP) is blocked and pending. May be called from a signal handler.
 void stop_waiting() noexcept;
 
 class Wait {
  public:
-  // `whom` says "process 12 (name)", and `what` says "holds index.lock". They are called only if the wait takes long.
+  // `whom` returns a text such as "process 12 (name)", `what` a text such as "holds index.lock". They are called only
+  // if the wait takes long.
   Wait(std::function<std::string()> whom, std::function<std::string()> what, Millis patience = usual_patience);
   ~Wait();
   Wait(const Wait&) = delete;
@@ -43,7 +44,7 @@ class Wait {
   bool m_said = false, m_failed = false;
 };
 
-// "process 12 (name)"
+// Returns a text such as "process 12 (name)".
 std::string process_text(long pid);
 
 }  // namespace gq
