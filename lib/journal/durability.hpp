@@ -1,6 +1,7 @@
-// Durability: the interface to the storage that makes a store durable. That is either the disk under the store's
-// directory (local_disk.hpp), or a user's database (mirror.hpp), with the directory as a copy of the database. The
-// journal, the blobs and the cleaner report here what they have written, and rely on the same guarantees from both.
+// Durability: the interface to the storage that makes a store durable. The storage is either the disk under the store's
+// directory (local_disk.hpp), or a user's database (mirror.hpp); then the directory is a copy of the database. The
+// journal, the blobs and the cleaner report to this interface what they have written. Both kinds of storage give the
+// same guarantees.
 #pragma once
 
 #include <atomic>
@@ -21,61 +22,62 @@ class Journal;
 struct RecordBytes;
 using Lsn = uint64_t;
 
-// A segment that this process appends to. Its descriptor is opened before the first write and never replaced, so a sync
-// through it reports each write-back that has failed.
+// A segment that this process appends to. The descriptor is opened before the first write and never replaced, so that a
+// sync through it reports each write-back that has failed.
 struct ActiveSegment {
   ActiveSegment(Lsn first, Fd descriptor) : base(first), fd(std::move(descriptor)) {}
   const Lsn base;
   const Fd fd;
   std::atomic<bool> failed = false;  // a sync failed: unsynced bytes may be lost, and nothing more may be appended
-  Lsn appended = 0, synced = 0;      // ends of this process's records; only the Durability uses them
+  Lsn appended = 0,
+      synced = 0;  // the positions up to which this process has appended and synced; only the Durability uses them
 };
 
 class Durability {
  public:
   virtual ~Durability() = default;
 
-  // Everything before this position has been durable. nullopt if that is unknown. After a power cut the position may be
-  // too low, but never too high.
+  // Returns a position before which everything was durable at some time; nullopt if no such position is known. After a
+  // power cut the position may be too low, but never too high.
   virtual std::optional<Lsn> synced() const = 0;
 
   // The journal calls it after this process has written records through the segment's descriptor, up to `end`.
   virtual void wrote(const std::shared_ptr<ActiveSegment>& segment, Lsn end) = 0;
-  // The journal calls it when nothing more will be appended to a segment, and before it begins the next one. `segment`
+  // The journal calls it when nothing more will be appended to a segment, before it begins the next segment. `segment`
   // is a descriptor that is open for writing. On return the whole segment is durable. Throws Error(storage).
   virtual void finish(int segment) = 0;
 
   // Waits until all records that this process appended between two positions are durable. Threads that wait at the same
-  // time share one request. False if the records may be lost: the caller has to append them again. Throws Error(retry)
-  // if the outcome is unknown; the next call tries again.
+  // time share one request. Returns false if the records may be lost: the caller has to append them again. Throws
+  // Error(retry) if the outcome is unknown; the next call tries again.
   virtual bool sync(Journal& journal, Lsn from, Lsn end) = 0;
   // The same for all records in the journal, also those of other processes. Throws Error(storage), too.
   virtual void sync_all(Journal& journal) = 0;
-  // Waits until the segments are on the directory's disk, as far as the directory is trusted after a restart. Throws
-  // Error(storage).
+  // Waits until all segments are on the directory's disk, even if the directory is only a copy. Throws Error(storage).
   virtual void sync_files(Journal& journal) = 0;
 
-  // If the last request failed, makes another one, and throws Error(retry) if that fails too.
+  // If the last request failed, makes a new request, and throws Error(retry) if that fails, too.
   virtual void check(Journal& journal) = 0;
 
   // Called after the blob's file and its name have been synced.
   virtual void put_blob(const std::string& id, std::string_view data) = 0;
   // Called before the blob's file is removed. `size` is that of the file, in bytes; it determines the number of pieces.
   virtual void remove_blob(const std::string& id, uint64_t size) = 0;
-  // Rebuilds the blob's file from the second copy. False if there is no whole copy of that size.
+  // Rebuilds the blob's file from the second copy (the copy in the database). Returns false if there is no complete
+  // copy of that size.
   virtual bool restore_blob(const std::string& id, uint64_t size) = 0;
 
-  // The second copy of a record, head and data; nullopt if there is none.
+  // Returns the second copy of a record, head and data; nullopt if there is none.
   virtual std::optional<std::string> record(Lsn lsn) = 0;
-  // Takes the records that the cleaner has changed, before the cleaned segment gets its name. The changes depend on the
-  // records that have been appended by now, so those are made durable first.
+  // The cleaner calls it with the records that it has changed, before the cleaned segment gets its name. The changes
+  // follow from records that were appended before this call, so those records are made durable first.
   virtual void change(Journal& journal, const std::vector<std::pair<Lsn, RecordBytes>>& records) = 0;
-  // Takes the records that the cleaner leaves out. It removes adds first: a crash in between may leave the end of a job
-  // without its add, but never an add without the end.
+  // The cleaner calls it with the records that it leaves out. `adds` are removed first: a crash in between may leave
+  // the record of a job's end without the job's add record, but never an add record without the end.
   virtual void remove(const std::vector<Lsn>& adds, const std::vector<Lsn>& others) = 0;
 
-  // Compares the whole second copy with the directory, and calls `wrong` for each error in the copy. Blocks cleaning
-  // meanwhile.
+  // Compares the whole second copy with the directory, and calls `wrong` for each error in the copy. No process can
+  // clean the journal meanwhile.
   virtual void verify(Journal& journal, const std::function<void(Lsn lsn, const std::string& what)>& wrong) = 0;
 
   // A reader calls it when it has found damage in the directory. Throws Error(retry) if the directory will be rebuilt

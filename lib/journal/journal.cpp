@@ -24,7 +24,8 @@ constexpr uint32_t frame_magic = 0x31465147;          // "GQF1"
 constexpr uint32_t cleaned_frame_magic = 0x32465147;  // "GQF2"
 constexpr uint64_t hint_magic = 0x31544e4948514747;
 constexpr size_t hint_size = 40;
-// After the hint: {position, bytes, checksum}. The jobs accepted before this position need so many bytes to be run.
+// The size of what follows the hint: {position, bytes, checksum}. It says that the jobs accepted before `position` need
+// `bytes` bytes of disk space to be run.
 constexpr size_t owed_size = 24;
 static_assert(hint_size + owed_size <= marks_offset);
 constexpr Lsn none_torn = UINT64_MAX;
@@ -32,13 +33,13 @@ constexpr char segment_suffix[] = ".gqj";
 constexpr char spare_name[] = "spare";
 // The size that pages of the index seldom exceed: a page has up to 128 entries.
 constexpr uint64_t largest_page = 16 * 1024;
-// For the records of the few jobs that are claimed while only the spare segment is left.
+// Space for the records of the few jobs that are claimed while only the spare segment is left.
 constexpr uint64_t claim_reserve = 64 * 1024;
 constexpr size_t segment_digits = 20;  // a u64 in decimal, so that names sort by position
 
 constexpr uint64_t max_frame_record = record_header_size + max_meta_size + max_inline_data;
 
-// A segment's header without the base. It is the header of a cleaned segment if `end` is not 0.
+// A segment's header without the base. If `end` is not 0, it is the header of a cleaned segment.
 struct SegmentHeader {
   Lsn previous_end = 0;
   Lsn end = 0, cleaned_at = 0;
@@ -60,7 +61,7 @@ std::string segment_header(Lsn base, const SegmentHeader& h, uint64_t seed) {
   return header;
 }
 
-// Decodes a segment's header. nullopt unless it is whole and valid. Throws Error(config) for a newer format.
+// Decodes a segment's header. Returns nullopt unless it is complete and valid. Throws Error(config) for a newer format.
 std::optional<SegmentHeader> parse_segment_header(std::string_view bytes, Lsn base, uint64_t seed) {
   if (bytes.size() < 12 || bytes.substr(0, 8) != std::string_view(segment_magic, 8)) return std::nullopt;
   uint32_t version = get_le<uint32_t>(bytes, 8);
@@ -93,7 +94,7 @@ void put_frame_header(std::string& out, uint64_t length, Lsn lsn, uint64_t seed,
   put_le<uint64_t>(out, sum64(std::string_view(out).substr(at, 16), seed));
 }
 
-// The LSN and the length of the record in a frame; nullopt if the bytes are not the header of a frame.
+// Returns the LSN and the length of the record in a frame; nullopt if the bytes are not the header of a frame.
 std::optional<std::pair<Lsn, uint64_t>> parse_frame_header(std::string_view bytes, uint32_t magic, uint64_t seed) {
   if (bytes.size() < frame_header_size || get_le<uint32_t>(bytes, 0) != magic ||
       get_le<uint64_t>(bytes, 16) != sum64(bytes.substr(0, 16), seed))
@@ -103,7 +104,7 @@ std::optional<std::pair<Lsn, uint64_t>> parse_frame_header(std::string_view byte
   return std::pair(get_le<uint64_t>(bytes, 8), length);
 }
 
-// The length of the record in a frame; nullopt if the bytes are not the header of a frame at that position.
+// Returns the length of the record in a frame; nullopt if the bytes are not the header of a frame at that position.
 std::optional<uint64_t> parse_frame_header(std::string_view bytes, Lsn lsn, uint64_t seed) {
   auto frame = parse_frame_header(bytes, frame_magic, seed);
   if (!frame || frame->first != lsn) return std::nullopt;
@@ -118,9 +119,9 @@ void check_range(Lsn from, uint64_t size) {
 
 }  // namespace
 
-// Measured for a small job, with a head of 90 bytes without its frame: it takes 215 bytes of the index when it is
-// queued, and 340 in the end. To be claimed, started and done it takes 313 bytes of the journal. The index has a name
-// or key in up to three entries, and its pages are half full.
+// Measured for a small job whose record head is 90 bytes, without its frame: the job takes 215 bytes of the index when
+// it is queued, and 340 in the end. Its claim, start and done records take 313 bytes of the journal. The index has a
+// name or key in up to three entries, and its pages are half full.
 uint64_t room_to_run(uint64_t records, uint64_t bytes) { return 450 * records + 4 * bytes; }
 
 uint64_t room_to_finish(uint64_t jobs) {
@@ -128,8 +129,8 @@ uint64_t room_to_finish(uint64_t jobs) {
   return 500 * jobs + room_to_fold(chunk, 200 * chunk, 0);
 }
 
-// One transaction of the fold adds to the index, and logs each page that it changes. A record changes three pages,
-// anywhere in the index. The log is never much longer than the index.
+// A transaction of the fold adds to the index, and logs the old content of each page that it changes. A record changes
+// three pages, anywhere in the index. The log is never much longer than the index.
 uint64_t room_to_fold(uint64_t records, uint64_t bytes, uint64_t index_size) {
   return 64 * 1024 + 12 * bytes + std::min(3 * largest_page * records, index_size);
 }
@@ -164,8 +165,8 @@ std::vector<Lsn> list_segments(const Directory& journal) {
   return segments;
 }
 
-// Syncs the directory after each removal, so that also after a power cut no segment is gone while an earlier one of
-// them is left.
+// Syncs the directory after each removal. So a power cut cannot undo the removal of a segment while a later one of them
+// stays removed.
 void remove_segments(const Directory& journal, const std::vector<Lsn>& segments) {
   for (Lsn base : segments) {
     if (!journal.remove(segment_name(base)) && errno != ENOENT)
@@ -194,9 +195,9 @@ std::optional<Journal::Hint> Journal::read_hint() const {
   return Hint{get_le<uint64_t>(hint, 8), get_le<uint64_t>(hint, 16), get_le<uint64_t>(hint, 24)};
 }
 
-// After a power cut the hint may be older than the segments, or newer. So this process trusts it only after it has once
-// named the last segment, and a valid frame in it. After that it needs no more such check in this process, because any
-// process that begins a segment writes the hint first.
+// After a power cut the hint may be older or newer than the segments. So this process checks once that the hint names
+// the last segment and a valid frame in it. After that this process trusts each hint, because any process that begins a
+// segment writes the hint first.
 std::optional<Journal::Hint> Journal::proven_hint() const {
   auto hint = read_hint();
   if (!hint || m_hint_proven) return hint;
@@ -213,7 +214,7 @@ std::optional<uint64_t> Journal::owed() const {
   if (!hint) return list_segments(m_directory).empty() ? std::optional<uint64_t>(0) : std::nullopt;
   char bytes[owed_size];
   std::string_view owed(bytes, read_at(m_lock.get(), bytes, sizeof bytes, hint_size));
-  // A program of an older version may have appended records without updating this.
+  // A program of an older version may have appended records without updating this value.
   if (owed.size() != owed_size || get_le<uint64_t>(owed, 0) != hint->end ||
       get_le<uint64_t>(owed, 16) != sum64(owed.substr(0, 16), m_seed))
     return std::nullopt;
@@ -232,7 +233,7 @@ void Journal::set_owed(Lsn end, uint64_t bytes) {
   [[maybe_unused]] ssize_t n = disk().pwrite(m_lock.get(), owed.data(), owed.size(), hint_size);
 }
 
-// Writes the hint. `more` is the disk space, in bytes, that the records just appended need to be run.
+// Writes the hint. `more` is the disk space, in bytes, that is needed to run the jobs of the records just appended.
 void Journal::publish(Lsn base, Lsn end, Lsn last, uint64_t more) {
   auto known = owed();
   std::string hint;
@@ -263,15 +264,15 @@ bool Journal::names_a_frame(int fd, const Hint& hint) const {
   return length && hint.last + frame_header_size + *length == hint.end;
 }
 
-// Under append.lock: makes m_segment the segment to append to. Its tail is known to be whole.
+// Under append.lock: makes m_segment the segment to append to, and ensures that its tail is complete.
 void Journal::open_for_append() {
   // The hint and the disk differ if an append was cut off, if a power cut took something, or if the hint could not be
   // written. In the last case another segment may begin where the hint says that this one ends.
   auto is_whole = [&](int fd, const Hint& hint) {
     return hint.base + file_size(fd) == hint.end && !m_directory.has(segment_name(hint.end));
   };
-  // To begin a segment takes syncs. Under a lock that others wait for, the full segment is used on, until prepare() or
-  // an append without that lock begins the next one.
+  // Beginning a segment needs syncs. So under a lock that other processes wait for, append() continues with the full
+  // segment, until prepare() or an append without that lock begins the next one.
   auto is_full = [&](const Hint& hint) { return hint.end - hint.base >= m_segment_size && !ShortHold::is_held(); };
   if (auto hint = proven_hint(); hint && m_segment && m_segment->base == hint->base) {
     m_segment_end = hint->end - hint->base;
@@ -287,8 +288,8 @@ void Journal::open_for_append() {
   begin_segment(Room::intake);
 }
 
-// Under append.lock: begins a segment behind every position that was ever returned, and makes it m_segment. The file
-// gets its name only after its header has been synced.
+// Under append.lock: begins a segment whose base is not below any position that was ever returned, and makes it
+// m_segment. The file gets its name only after its header has been synced.
 void Journal::begin_segment(Room room) {
   Lsn previous_end = 0;
   std::optional<Lsn> torn;
@@ -302,13 +303,13 @@ void Journal::begin_segment(Room room) {
     if (synced()) torn = not_whole;  // without a mark the tail may have been synced
     m_durability.finish(fd.get());
   }
-  // A cleaned segment from an archive may claim positions behind the last segment. A reader continues behind them.
+  // A cleaned segment from an archive may claim positions beyond the last segment. A reader continues after them.
   for (const auto& s : this->segments()) previous_end = std::max(previous_end, s.end);
-  // If bytes that were synced are gone, readers have to find them missing.
+  // If synced bytes are gone, readers must report them as missing.
   previous_end = std::max(previous_end, synced().value_or(0));
   auto hint = read_hint();
   Lsn base = std::max({previous_end, hint ? hint->end : 0, segments.empty() ? 0 : segments.back() + 1});
-  check_range(base, spare_size);  // for its header
+  check_range(base, spare_size);  // the segment's header needs a valid position, too
   const std::string temporary = room == Room::completion ? spare_name : "tmp." + new_ulid();
   auto segment = std::make_shared<ActiveSegment>(
       base, m_directory.open(temporary, room == Room::completion ? O_RDWR : O_RDWR | O_CREAT | O_EXCL));
@@ -333,10 +334,10 @@ void Journal::begin_segment(Room room) {
   m_named = false;
 }
 
-// Under append.lock: writes those records of the last segment again that are whole and not known to have been synced,
-// through this descriptor. `size` is that of the segment's file. Returns the position of the first record that is not
-// whole; nullopt if there is none. After a failed write-back the kernel marks the pages as clean, and only descriptors
-// that were open at that moment report the error. Without this function, a sync through a descriptor opened later would
+// Under append.lock: writes those records of the last segment again, through this descriptor, that are complete and not
+// known to have been synced. `size` is that of the segment's file. Returns the position of the first incomplete record;
+// nullopt if there is none. After a failed write-back the kernel marks the pages as clean, and only descriptors that
+// were open at that moment report the error. Without this function, a sync through a descriptor opened later would
 // succeed although the disk does not have the bytes. It reads at most what was appended since the last sync; after a
 // power cut, at most one segment.
 std::optional<Lsn> Journal::write_again(int fd, Lsn base, uint64_t size) {
@@ -396,9 +397,10 @@ bool Journal::ensure_spare() {
   const std::string temporary = "tmp." + new_ulid();
   Fd fd = m_directory.try_open(temporary, O_RDWR | O_CREAT | O_EXCL);
   if (!fd) return false;
-  // The blocks lie beyond the end of the file, because the file's size must remain the size of its content.
+  // The blocks are allocated beyond the end of the file, because the file's size must remain the size of its content.
   int rc = disk().fallocate(fd.get(), FALLOC_FL_KEEP_SIZE, 0, spare_size);
-  if (rc != 0 && errno == EOPNOTSUPP) rc = 0;  // on such a file system a full disk stops completions, too
+  if (rc != 0 && errno == EOPNOTSUPP)
+    rc = 0;  // such a file system cannot preallocate, so a full disk stops completions, too
   if (rc == 0 && !m_directory.rename(temporary, spare_name)) rc = -1;
   if (rc != 0) {
     int saved = errno;
@@ -420,7 +422,7 @@ bool Journal::has_room(uint64_t size, uint64_t run, std::optional<uint64_t> owed
   if (disk().fstatfs(m_directory.fd(), &fs) != 0) return true;
   if (!owed && fs.f_bavail < fs.f_blocks / 2) return false;
   return fs.f_bavail * static_cast<uint64_t>(fs.f_frsize) >=
-         size + spare_size + run + owed.value_or(0);  // append() preallocates the spare
+         size + spare_size + run + owed.value_or(0);  // append() preallocates the spare segment
 }
 
 bool Journal::check_claim_room() {
@@ -459,8 +461,8 @@ void Journal::prepare_locked() {
   }
 }
 
-// Under append.lock: makes the names of m_segment and of the journal's directory durable. A process never relies on
-// another process for that.
+// Under append.lock: makes the names of m_segment and of the journal's directory durable. A process always does this
+// itself, and never relies on another process.
 void Journal::sync_names() {
   if (m_named) return;
   try {
@@ -478,7 +480,7 @@ std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Roo
   FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   if (room == Room::intake && !ensure_spare()) throw_errno(Exit::storage, "append to the journal");
   std::vector<Placed> placed(records.size());
-  // This may take syncs that prepare() could not do earlier: another process has begun a segment since, the last
+  // This may need syncs that prepare() could not foresee or do: another process has begun a segment since, the last
   // segment is broken, or the disk was full.
   std::optional<LongWorkInHold> unforeseen;
   if (m_segment || m_prepared) unforeseen.emplace();
@@ -564,7 +566,7 @@ std::vector<SegmentInfo> Journal::segments() const {
     s.previous_end = header ? header->previous_end : base;
     s.changed_at = Millis(st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000);
   }
-  // A segment that is not a cleaned one ends where the next one begins, also if its tail is not whole.
+  // A segment that was never cleaned ends where the next one begins, even if its tail is incomplete.
   for (size_t i = 0; i + 1 < all.size(); ++i)
     if (!all[i].cleaned) all[i].end = all[i + 1].base;
   return all;
@@ -572,7 +574,7 @@ std::vector<SegmentInfo> Journal::segments() const {
 
 std::pair<Lsn, std::vector<SegmentInfo>> Journal::snapshot() {
   MutexLock guard(m_append_mutex);
-  // The lock keeps others from appending, so the last segment ends where its file ends.
+  // Under the lock no other process can append, so the last segment ends where its file ends.
   FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   auto all = segments();
   Lsn end = all.empty() ? 0 : all.back().end;
@@ -624,7 +626,7 @@ void CleanedSegment::publish() {
 
 JournalReader::JournalReader(Journal& journal, Lsn from) : m_journal(journal), m_position(from) {}
 
-// Opens a segment. False if it does not exist.
+// Opens a segment. Returns false if it does not exist.
 bool JournalReader::open_segment(Lsn base) {
   Fd fd = m_journal.directory().find(segment_name(base), O_RDONLY);
   if (!fd) return false;
@@ -658,9 +660,10 @@ bool JournalReader::open_segment(Lsn base) {
   return true;
 }
 
-// Determines how far the segment may be read. True if that is beyond `offset`. A segment that another one follows is
-// final. The last segment may be read to the published end, because a writer may still truncate what is behind it. If
-// there are bytes behind the published end and no writer holds the lock, a writer that died has left them.
+// Determines how far the segment may be read. Returns true if that is beyond `offset`. If another segment follows, this
+// segment is final, and may be read completely. The last segment may be read to the published end, because a writer may
+// still truncate the bytes after it. If there are bytes after the published end and no writer holds the lock, a writer
+// has died and left them.
 bool JournalReader::extend(uint64_t offset) {
   auto hint = m_journal.proven_hint();
   if (hint && hint->base == m_base && hint->end > m_base + offset) {
@@ -681,12 +684,12 @@ bool JournalReader::extend(uint64_t offset) {
   return m_size > offset;
 }
 
-// Reads at least `size` bytes at `offset` into the window. False if the file ends before.
+// Reads at least `size` bytes at `offset` into the window. Returns false if the file ends before.
 bool JournalReader::fill(uint64_t offset, uint64_t size) {
   if (offset + size > m_size) return false;
   if (offset >= m_window_offset && offset + size <= m_window_offset + m_window.size()) return true;
-  // Read ahead more and more while the reader goes through the file without gaps. It jumps when it skips the data of
-  // large records, or looks up single records: then most of what was read ahead would be wasted.
+  // Read ahead more and more while the reader goes through the file without gaps. A reader that skips the data of large
+  // records, or looks up single records, jumps: it would not use most of the bytes read ahead.
   constexpr uint64_t least_ahead = 4096, most_ahead = 1 << 20;
   const bool goes_on = offset >= m_window_offset && offset <= m_window_offset + m_window.size();
   m_ahead = goes_on ? std::clamp(2 * m_ahead, least_ahead, most_ahead) : least_ahead;
@@ -722,12 +725,12 @@ JournalReader::Frame JournalReader::parse(uint64_t offset, bool with_data, uint6
   return Frame::good;
 }
 
-// The LSN and the length of the record of the frame at `offset`, whose header is in `bytes`; nullopt if that is no
-// frame of this segment.
+// `bytes` is the frame header at `offset`. Returns the LSN and the length of the frame's record; nullopt if the frame
+// does not belong to this segment.
 std::optional<std::pair<Lsn, uint64_t>> JournalReader::frame_at(std::string_view bytes, uint64_t offset) const {
   if (m_cleaned) {
     auto frame = parse_frame_header(bytes, cleaned_frame_magic, m_journal.m_seed + offset);
-    // Refuse a frame outside of the range that the segment replaces. If the segment's header is damaged, the end of the
+    // Refuse a frame outside the range that the segment replaces. If the segment's header is damaged, the end of the
     // range is unknown.
     const Lsn end = m_header_bad ? max_lsn : m_end;
     return frame && frame->first >= m_base && frame->first < end ? frame : std::nullopt;
@@ -756,8 +759,8 @@ std::optional<uint64_t> JournalReader::find_frame(uint64_t from) {
 }
 
 // Whether the bytes from `offset` to the end of the segment are only the beginning of a frame: an append that was never
-// finished, and so never acknowledged. All zeros count, too: some file systems show them if a power cut came after the
-// file's size was written and before its content.
+// finished, and so never acknowledged. Also true if the bytes are all zeros: some file systems show zeros if a power
+// cut came after the file's size was written and before its content.
 bool JournalReader::only_cut_short(uint64_t offset) {
   if (offset >= m_size || m_size - offset > frame_header_size + max_frame_record) return false;
   if (!fill(offset, m_size - offset)) return false;
@@ -791,8 +794,8 @@ bool JournalReader::never_synced() {
   return m_lsn >= *m_torn;
 }
 
-// Opens the segment that contains m_position, or the first one behind it. False if there is none. The cleaner may
-// replace segments meanwhile, so this tries again if a segment has gone.
+// Opens the segment that contains m_position, or else the first segment after m_position. Returns false if there is
+// none. The cleaner may replace segments meanwhile, so this function tries again if a segment is gone.
 bool JournalReader::next_segment() {
   for (int tries = 0; tries < 100; ++tries) {
     auto segments = list_segments(m_journal.directory());
@@ -800,7 +803,7 @@ bool JournalReader::next_segment() {
     if (after != segments.begin()) {
       Lsn base = *std::prev(after);
       bool other = !m_fd || base != m_base;
-      if (!other) {  // a cleaned segment may have taken its name, and replace more
+      if (!other) {  // a cleaned segment may have taken its name and replaced a longer range
         Fd fd = m_journal.directory().find(segment_name(base), O_RDONLY);
         auto header = fd ? read_segment_header(fd.get(), base, m_journal.m_seed) : std::nullopt;
         other = header && header->end > m_position;
@@ -816,7 +819,7 @@ bool JournalReader::next_segment() {
   return false;
 }
 
-// The next record of a cleaned segment from m_position on, or damage. nullopt at the end of the segment.
+// Returns the next record of a cleaned segment at or after m_position, or damage; nullopt at the end of the segment.
 std::optional<JournalReader::Item> JournalReader::next_cleaned(bool with_data) {
   while (m_offset < m_size) {
     uint64_t size = 0;
@@ -854,11 +857,11 @@ JournalReader::Item JournalReader::step(bool with_data) {
   if (!m_fd && !next_segment()) return Item::end;
   bool first = m_position < m_base;  // there is no segment before this one
   for (;;) {
-    if (m_position < m_base) {  // a new segment has been opened, and it begins behind the last position read
+    if (m_position < m_base) {  // a new segment has been opened, and it begins after the last position read
       m_lsn = m_position;
       m_position = m_base;
-      // A power cut may leave a gap of positions that were never synced. If the segment's header says that the one
-      // before it ended elsewhere, records are missing.
+      // A power cut may leave a gap of positions that were never synced. If, according to the segment's header, the
+      // segment before it ended at another position, records are missing.
       if (m_previous_end != (first ? 0 : m_lsn)) return Item::missing;
     }
     if (m_cleaned) {
@@ -910,7 +913,7 @@ bool JournalReader::read_record_at(Lsn lsn, bool with_data) {
   if (!m_fd || lsn < m_base || lsn >= (m_cleaned ? m_end : m_base + m_size)) {
     m_fd.reset();
     m_position = lsn;
-    auto hint = m_journal.proven_hint();                                // most records are looked up in the last one
+    auto hint = m_journal.proven_hint();  // most records that are looked up are in the last segment
     const bool is_last = hint && hint->base <= lsn && lsn < hint->end;  // the hint may be old
     if (!(is_last && open_segment(hint->base)) && !next_segment()) return false;
   }

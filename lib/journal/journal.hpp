@@ -3,8 +3,8 @@
 //
 // A position (LSN) is a number of bytes since the store was created. The name of a segment is the LSN of its first
 // byte. A position never changes its meaning. Each record has a frame, which contains the record's LSN and a checksum
-// seeded with the store's ID. So a workload that looks like a journal is never read as one, and damage costs only the
-// records that it hits.
+// seeded with the store's ID. So gq never takes a workload that looks like a journal for one, and damage to the file
+// loses only the records in the damaged bytes.
 //
 //   segment header: magic "GQJSEG\r\n" | version u32 | header size u32 | LSN u64 |
 //                   LSN of the end of the segment before it u64 | checksum of these 32 bytes u64 (seeded)
@@ -15,30 +15,30 @@
 // cleaned segment holds the remaining records in their old order. Each record keeps its LSN, although its place in the
 // file is now another:
 //
-//   segment header: the same with version 2 and header size 64, and before its checksum:
+//   segment header: as above, but with version 2 and header size 64, and before the checksum:
 //                   LSN of the end of the range that it replaces u64 |
-//                   LSN of the end of the journal when it was cleaned u64 | size of the file u64
-//   frame header:   magic "GQF2" | the same; seeded with the store's ID and the frame's offset in the file.
-//                   The cleaner leaves out the data of an add when no job needs the data any more.
+//                   LSN of the end of the journal when the segment was cleaned u64 | size of the file u64
+//   frame header:   magic "GQF2" | as above; its checksum is seeded with the store's ID and the frame's offset in the
+//                   file. The cleaner leaves out the data of an add record when no job needs the data any more.
 //
 // Guarantees:
 //  - commit() returns only when its records are on stable storage. This process has synced them itself, with fdatasync
 //    on a descriptor that it opened before it wrote. Linux reports a failed write-back only to descriptors that were
 //    open at that moment, so a process never relies on the sync of another process.
-//  - When a process opens a segment to append to it, or to report it as durable, it first writes the records again that
-//    may not have been synced. From then on its descriptor also reports failed write-backs of other processes' records.
-//  - A process never truncates what another process wrote. If the tail of a segment is not whole, the segment ends
+//  - When a process opens a segment to append to it, or to report it as durable, it first writes those records again
+//    that may not have been synced. From then on its descriptor also reports failed write-backs of other processes'
+//    records.
+//  - A process never truncates what another process wrote. If the tail of a segment is incomplete, the segment ends
 //    there, and the next append begins a new segment.
-//  - A segment is on stable storage before the next one is begun, so a power cut can damage only the last one. If a
-//  part
-//    of that segment is not whole and was never known to be synced, the next segment begins with a Gap record (its type
-//    is "forget", without jobs). It says that what cannot be read in that range was never acknowledged.
-//
+//  - A segment is on stable storage before the next segment begins, so a power cut can damage only the last one. If a
+//    part of the last segment is incomplete, and no process knew that it had been synced, the next segment begins with
+//    a Gap record (its type is "forget", without jobs). The Gap record says that the unreadable bytes in that range
+//    were never acknowledged.
 // The surprising fact: after a failed fdatasync the bytes may be lost although they can still be read from the page
 // cache, and a second fdatasync would return 0. The journal therefore appends the records again, in a new segment.
 //
 // To change the format: 1. raise journal_version, 2. let JournalReader accept both versions, 3. write only the new one.
-// A program that finds a newer version than it knows refuses the journal before it reads or appends anything.
+// A program that finds a version newer than its own refuses the journal before it reads or appends anything.
 #pragma once
 
 #include <atomic>
@@ -57,7 +57,7 @@
 
 namespace gq {
 
-// Every position is less than this, so that a position plus a size never overflows. A store that grows by 10 GiB a
+// Every position is below this limit, so that a position plus a size never overflows. A store that grows by 10 GiB a
 // second reaches this limit in 13 years, so a larger position in a file can only be wrong or forged.
 inline constexpr Lsn max_lsn = 1ULL << 62;
 
@@ -77,16 +77,17 @@ inline constexpr uint64_t usual_record = 256;              // typical size of a 
 // The purpose of a record. When the disk is full, a completion may use the spare segment, an intake may not.
 enum class Room { intake, completion };
 
-// The disk space that work needs, in bytes, from measurements and with some margin:
-// To queue these records and to run their jobs (index, claims, starts and ends). `bytes` is the size of the records
-// without their workloads.
+// These functions return the disk space, in bytes, that some work needs. The values are measured, with some margin.
+
+// The space to queue `records` jobs and to run them (index, claims, starts and ends). `bytes` is the size of the add
+// records without their workloads.
 uint64_t room_to_run(uint64_t records, uint64_t bytes);
-// To run this many accepted jobs that are in the index already and have not ended.
+// The space to run `jobs` accepted jobs that are in the index already and have not ended.
 uint64_t room_to_finish(uint64_t jobs);
-// To fold this many records, of `bytes` bytes in the journal, into an index of `index_size` bytes.
+// The space to fold `records` records, which take `bytes` bytes of the journal, into an index of `index_size` bytes.
 uint64_t room_to_fold(uint64_t records, uint64_t bytes, uint64_t index_size);
-// How many records, at most `most`, may be folded in one transaction when `available` bytes are free and `bytes` bytes
-// of the journal wait to be folded. 0: none.
+// Returns how many records, at most `most`, may be folded in one transaction when `available` bytes of the disk are
+// free and `bytes` bytes of the journal wait to be folded. 0: none.
 size_t records_to_fold(uint64_t available, uint64_t bytes, uint64_t index_size, size_t most);
 
 // A record to append: the result of encode_record(), or the head from encode_record_head() and the inline data that
@@ -103,7 +104,7 @@ struct Placed {
   Lsn end = 0;
 };
 
-// A segment's range of positions, and its file.
+// A segment: its range of positions, and its file.
 struct SegmentInfo {
   Lsn base = 0, end = 0;  // the last segment ends where its file ends
   uint64_t size = 0;      // of the file, in bytes
@@ -121,50 +122,53 @@ class Journal {
           uint64_t segment_size = default_segment_size);
   ~Journal();
 
-  // Appends records (without data longer than max_inline_data) with one write, and returns their positions. They are
-  // not durable until sync() has returned true. Throws Error(storage) if nothing was appended. Possible reasons are a
-  // full disk, a quota (Error::error_number()), and that the journal would reach max_lsn.
+  // Appends records (without data longer than max_inline_data) with one write, and returns their positions. The records
+  // are not durable until sync() has returned true. Throws Error(storage) if nothing was appended: because the disk or
+  // a quota is full (Error::error_number()), or because the journal would reach max_lsn.
   std::vector<Placed> append(const std::vector<RecordBytes>& records, Room room);
-  // Call it before a lock that others wait for (short_hold.hpp) is taken for an append(). It opens the segment that the
-  // append will write to. If that segment is full, it begins a new one, so that append() has nothing to sync.
+  // Call it before taking a lock that other processes wait for (short_hold.hpp), if append() will be called under that
+  // lock. Opens the segment to which append() will write; if that segment is full, begins a new one. So append() itself
+  // has nothing to sync.
   void prepare();
 
   // Waits until all records that this process appended between two positions are on stable storage. Threads that wait
-  // at the same time share one fdatasync. False if a sync failed: the records may be lost, and the caller has to append
-  // them again.
+  // at the same time share one fdatasync. Returns false if a sync failed: the records may be lost, and the caller has
+  // to append them again.
   bool sync(Lsn from, Lsn end) { return m_durability.sync(*this, from, end); }
 
-  // append() and sync(). If the sync fails, does both once more in a new segment. Throws Error(retry) if that fails
-  // too: the outcome is then unknown. `appended` is called with the range of the records before the first sync.
+  // Calls append() and sync(). If the sync fails, does both once more in a new segment. Throws Error(retry) if that
+  // fails, too: the outcome is then unknown. `appended` is called with the range of the records before the first sync.
   std::vector<Placed> commit(const std::vector<RecordBytes>& records, Room room,
                              const std::function<void(Lsn from, Lsn end)>& appended = {});
 
   // The second half of commit(), for records that append() has placed.
   std::vector<Placed> make_safe(const std::vector<RecordBytes>& records, std::vector<Placed> placed, Room room);
 
-  // The position behind the last append.
+  // The position after the last append.
   Lsn end() const;
 
-  // Everything before this position has been on stable storage. nullopt if that is unknown. After a power cut the
-  // position may be too low, but never too high. So if the journal ends before it, records are lost, and a torn record
-  // behind it was never acknowledged.
+  // Returns a position before which everything was on stable storage at some time; nullopt if no such position is
+  // known. After a power cut the position may be too low, but never too high. So if the journal ends before this
+  // position, records are lost. An incomplete record after this position was never acknowledged.
   std::optional<Lsn> synced() const { return m_durability.synced(); }
 
   // Whether the disk has room for an intake of `size` bytes, for spare_size, for running the new jobs (`run` bytes) and
-  // for running the jobs that were accepted before (`owed` bytes). Without `owed` it uses the value in append.lock. If
-  // that has none either, half of the disk has to be free.
+  // for running the jobs that were accepted before (`owed` bytes). Without `owed` it uses the value in append.lock; if
+  // append.lock has no value, half of the disk has to be free.
   bool has_room(uint64_t size, uint64_t run, std::optional<uint64_t> owed = {});
-  // Call it before jobs are claimed. Does what prepare() does. Throws Error(storage) if no space is set aside for the
-  // records of how the jobs end. False if only that space is left: the caller should then claim few jobs at a time.
+  // Call it before jobs are claimed. Does what prepare() does. Throws Error(storage) if no space is reserved for the
+  // records of how the jobs end. Returns false if only the reserved space is left: the caller should then claim few
+  // jobs at a time.
   bool check_claim_room();
-  // Says that the jobs accepted before `end` need `bytes` bytes of disk space to be run. Ignored if `end` is not the
-  // end of the journal any more.
+  // Notes in append.lock that the jobs accepted before `end` need `bytes` bytes of disk space to be run. Does nothing
+  // if `end` is not the end of the journal any more.
   void set_owed(Lsn end, uint64_t bytes);
-  // The free bytes of the disk, and how many of them work that can wait must leave free.
+  // available() returns the free bytes of the disk, and reserved() how many of them must stay free when work is done
+  // that could wait.
   uint64_t available() const;
   uint64_t reserved() const { return spare_size + owed().value_or(0); }
 
-  // The end of the journal and its segments, as they were at one moment: no process appends meanwhile.
+  // Returns the end of the journal and its segments at one moment: no process appends meanwhile.
   std::pair<Lsn, std::vector<SegmentInfo>> snapshot();
 
   // The segments, by LSN, without those that a cleaned segment has replaced.
@@ -173,9 +177,9 @@ class Journal {
   // Waits until all records in the journal are on stable storage, also those of other processes. Throws Error(storage).
   void sync_all() { m_durability.sync_all(*this); }
 
-  // The last segment, with a descriptor whose sync covers everything in the segment before `end`, also what other
-  // processes have written: the sync fails if the kernel has lost any of these bytes. nullopt if there is no segment.
-  // Throws Error(storage).
+  // Returns the last segment, with a descriptor whose sync covers everything in the segment before `end`, including the
+  // records of other processes: the sync fails if the kernel has lost any of these bytes. nullopt if there is no
+  // segment. Throws Error(storage).
   struct Tail {
     std::shared_ptr<ActiveSegment> segment;
     Lsn end;
@@ -215,7 +219,7 @@ class Journal {
   Durability& m_durability;
   Fd m_lock;
 
-  Mutex m_append_mutex;  // threads of one process share m_lock's flock, so they need this too
+  Mutex m_append_mutex;  // threads of one process share m_lock's flock, so they need this mutex, too
   std::shared_ptr<ActiveSegment> m_segment GUARDED_BY(m_append_mutex);
   uint64_t m_segment_end GUARDED_BY(m_append_mutex) = 0;  // offset of the next frame in the segment's file
   // Whether this process has synced the directory since it opened the segment.
@@ -226,14 +230,15 @@ class Journal {
   mutable std::atomic<bool> m_hint_proven = false;
 };
 
-// The segments in a journal's directory, by LSN. Files whose names are not positions are left out.
+// Returns the LSNs of the segments in a journal's directory, in ascending order. Ignores files whose names are not
+// positions.
 std::vector<Lsn> list_segments(const Directory& journal);
 std::string segment_name(Lsn base);
 std::optional<Lsn> parse_segment_name(std::string_view name);
 
-// Removes segments that a cleaned segment has replaced, in the order of `segments`, which is by LSN. A crash may leave
-// some of them: a reader still finds each record, in a segment that is left or in the cleaned one. Throws
-// Error(storage).
+// Removes segments that a cleaned segment has replaced. `segments` is in ascending order, and they are removed in this
+// order. A crash may leave some of them: a reader still finds each record, in a remaining segment or in the cleaned
+// one. Throws Error(storage).
 void remove_segments(const Directory& journal, const std::vector<Lsn>& segments);
 
 // Writes a cleaned segment, under a temporary name. All functions throw Error(storage).
@@ -246,8 +251,8 @@ class CleanedSegment {
   // Adds a record. Records must be added in the order of their LSNs.
   void add(Lsn lsn, std::string_view head, std::string_view data);
   uint64_t size() const { return m_size; }
-  // Writes the buffered records and the header, and syncs the file. The segment replaces everything before `end`;
-  // `cleaned_at` is the end of the journal now.
+  // Writes the buffered records and the header, and syncs the file. The cleaned segment will replace the range from
+  // `base` to `end`. `cleaned_at` is the end of the journal now.
   void finish(Lsn end, Lsn cleaned_at);
   // Renames the file to its final name, which replaces the segment that has this name; the rename is durable on return.
   void publish();
@@ -262,8 +267,8 @@ class CleanedSegment {
   uint64_t m_size = 0;
 };
 
-// Reads the frames of a journal one after the other, from a position on, and continues after damage. EventReader also
-// decodes the records.
+// Reads the frames of a journal one after the other, beginning at a position, and continues after damage. EventReader
+// also decodes the records.
 class JournalReader {
  public:
   enum class Item {
@@ -275,33 +280,33 @@ class JournalReader {
     end,      // no more records; the next append will be read from position() on
   };
 
-  // Reads from `from` on, which is 0 or a position that another reader reported. `journal` must outlive the reader.
+  // Begins to read at `from`, which is 0 or a position that another reader reported. `journal` must outlive the reader.
   JournalReader(Journal& journal, Lsn from);
   virtual ~JournalReader() = default;
 
-  // Reads the next item. With `with_data` it also reads inline data. Throws Error on an I/O error, Error(config) for a
-  // newer format, and for damage whatever Durability::report_damage() throws.
+  // Reads the next item, with its inline data if `with_data` is true. Throws Error on an I/O error, Error(config) for a
+  // newer format, and on damage what Durability::report_damage() throws.
   Item next(bool with_data = false);
 
-  // Where next() will read.
+  // The position at which next() will read.
   Lsn position() const { return m_position; }
-  // Continues at a later position: that of a record, or the end of one.
+  // Continues at a later position, which must be the beginning or the end of a record.
   void skip_to(Lsn position) { m_position = position; }
-  // After Item::end: how many bytes at position() are neither a frame nor the beginning of one. The next append does
-  // not overwrite them; it begins a new segment.
+  // Call it after Item::end. Returns how many bytes at position() are neither a frame nor the beginning of one. The
+  // next append does not overwrite them; it begins a new segment.
   uint64_t unread();
   Lsn lsn() const { return m_lsn; }
   const RecordHead& head() const { return *m_head; }
   // The record's header and meta, as they are in the journal. Valid until the next call of next().
   std::string_view head_bytes() const { return m_head_bytes; }
-  // The record's inline data, if next() was asked for it. Valid until the next call of next(). has_data() is false if
-  // the cleaner has removed the data.
+  // The record's inline data, if next() was called with `with_data`. Valid until the next call of next(). has_data() is
+  // false if the cleaner has removed the data.
   std::string_view data() const { return m_data; }
   bool has_data() const { return !m_without_data; }
   // Whether the next segment says that the bytes at lsn() were never synced, and so never acknowledged.
   bool never_synced();
 
-  // Reads the record at exactly this position. False if it cannot be read any more.
+  // Reads the record at exactly this position. Returns false if it cannot be read any more.
   bool read_record_at(Lsn lsn, bool with_data);
 
  private:
@@ -328,14 +333,15 @@ class JournalReader {
   Lsn m_previous_end = 0;  // from the header of the segment
   uint64_t m_size = 0;     // how far the segment may be read, in bytes of its file
   bool m_header_bad = false;
-  // Of a cleaned segment: the end of the range that it replaces, the offset of the next frame in its file, and the size
-  // of the file as the header says.
+  // For a cleaned segment: the end of the range that it replaces, the offset of the next frame in its file, and the
+  // size of the file according to its header.
   bool m_cleaned = false;
   Lsn m_end = 0;
   uint64_t m_offset = 0, m_whole_size = 0;
   Lsn m_frame_lsn = 0;        // of the frame that was parsed last
   std::optional<Lsn> m_torn;  // where the part that was never synced begins; empty until the next segment has been read
-  bool m_longer = false;      // the file extends beyond the base of the next segment; not reported as damage yet
+  bool m_longer =
+      false;  // the file extends beyond the base of the next segment, and this has not been reported as damage yet
   std::string m_window;
   uint64_t m_window_offset = 0;
   uint64_t m_ahead = 0;  // how many bytes are read at once

@@ -31,8 +31,8 @@ LocalDisk::LocalDisk(const Directory& store, std::string_view store_id, long pro
   mark_new();
 }
 
-// Writes and syncs the first mark of a new store, before the first segment exists. So a store without any mark is known
-// to come from an older version, which wrote none: a power cut has not taken its marks.
+// Writes and syncs the first mark of a new store, before the first segment exists. So if a store has no mark at all, an
+// older version has created it, which wrote no marks: a power cut cannot have removed them.
 void LocalDisk::mark_new() {
   if (synced() || has_segments(m_store)) return;
   FileLock lock(m_marks.get(), FileLock::Mode::exclusive);
@@ -41,7 +41,7 @@ void LocalDisk::mark_new() {
   if (disk().fsync(m_marks.get()) != 0) throw_errno(Exit::storage, "sync " + m_store.path_of(lock_name));
 }
 
-// The content of a slot: the position and a checksum.
+// Returns the content of a slot: the position and a checksum.
 std::string LocalDisk::mark(Lsn synced, size_t slot) const {
   std::string entry;
   put_le<uint64_t>(entry, synced);
@@ -61,7 +61,7 @@ std::optional<Lsn> LocalDisk::synced() const {
   return greatest;
 }
 
-// Raises the mark after a sync. A failure is ignored: the mark then stays lower than it could be, which is safe.
+// Raises the mark after a sync. Ignores a failure: then the mark stays too low, which is safe.
 void LocalDisk::publish(Lsn end) noexcept {
   try {
     if (synced().value_or(0) >= end) return;
@@ -83,8 +83,8 @@ void LocalDisk::finish(int segment) {
   if (disk().fdatasync(segment) != 0) throw_errno(Exit::storage, "sync the journal");
 }
 
-// Syncs the segment up to `end`, and releases the mutex meanwhile. No other thread may be syncing. False and errno if
-// the sync failed; the segment is then marked as failed.
+// Syncs the segment up to `end`, and releases the mutex meanwhile. No other thread may be syncing. If the sync fails,
+// marks the segment as failed, sets errno and returns false.
 bool LocalDisk::sync_now(ActiveSegment& segment, Lsn end) {
   m_syncing = true;
   m_mutex.unlock();
@@ -111,11 +111,11 @@ bool LocalDisk::sync(Journal&, Lsn from, Lsn end) {
       m_sync_done.wait(lock);
       continue;
     }
-    // No thread is syncing. This one syncs everything that has been appended so far, for all that wait.
+    // No thread is syncing. This thread syncs everything that has been appended so far, for all threads that wait.
     const Lsn upto = segment->appended;
     if (sync_now(*segment, upto)) segment->synced = std::max(segment->synced, upto);
     else log(Level::warning, "cannot sync the journal: " + errno_text(errno) + "; appending again in a new segment");
-    // Drop the segments that are synced. A failed segment stays, so that every thread that waits for it learns of it.
+    // Drop the synced segments. A failed segment stays, so that every thread that waits for it sees the failure.
     if (m_unsynced.size() > 1)
       m_unsynced.erase(std::remove_if(m_unsynced.begin(), m_unsynced.end(),
                                       [](const auto& s) { return !s->failed && s->synced == s->appended; }),
@@ -123,7 +123,7 @@ bool LocalDisk::sync(Journal&, Lsn from, Lsn end) {
   }
 }
 
-// Only the last segment has to be synced: each earlier one was synced before the next was begun.
+// Only the last segment has to be synced: each earlier segment was synced before the next one began.
 void LocalDisk::sync_files(Journal& journal) {
   const auto tail = journal.tail();
   if (!tail) return;

@@ -2,9 +2,9 @@
 // that it opened before it wrote. Linux reports a failed write-back only to descriptors that were open at that moment,
 // so a process never relies on the sync of another process.
 //
-// append.lock holds marks after the journal's hint. A mark {position, checksum} says that everything before its
-// position has been synced. There are several slots for marks, and each process uses one, so a process needs no lock to
-// raise its mark. Like the hint, marks are not synced.
+// append.lock holds marks, after the journal's hint. A mark {position, checksum} says that everything before its
+// position has been synced. There are several slots for marks, and each process uses one slot, so that it needs no lock
+// to raise its mark. Neither the marks nor the hint are synced.
 #pragma once
 
 #include <unistd.h>
@@ -19,8 +19,8 @@ namespace gq {
 
 class LocalDisk : public Durability {
  public:
-  // `store_id` seeds the checksums. The number `process` selects the slot for this process's mark. Few processes should
-  // share a slot at a time. Throws Error(storage).
+  // `store_id` seeds the checksums. `process` is a number that selects the slot for this process's mark. It should
+  // differ between processes, so that few of them share a slot. Throws Error(storage).
   LocalDisk(const Directory& store, std::string_view store_id, long process = ::getpid());
 
   std::optional<Lsn> synced() const override;

@@ -1,5 +1,5 @@
-// Records: the byte format for everything that happens to a job. event.hpp has the meaning of each record type. A
-// record is encoded once. gq-enqueue sends these bytes over the wire, and the journal stores them unchanged.
+// A record is the byte format for an event of a job. event.hpp has the meaning of each record type. A record is encoded
+// once: gq-enqueue sends these bytes over the network, and the journal stores them unchanged.
 //
 //   offset size
 //        0    4  magic "GQR1"
@@ -10,12 +10,13 @@
 //       32       meta: a CBOR map (RFC 8949) with text keys, definite lengths and no tags; unknown keys are skipped
 //                data: the workload of an `add`, unchanged; empty in every other type
 //
-// Numbers are little-endian. Checksums are XXH3-64 (xxhash.com). There are two, so that a reader can verify headers
-// without reading workloads. The surprising fact: in a journal, data longer than max_inline_data does not follow its
-// record. It is in a blob (see blobs.hpp), with the same checksum.
+// Numbers are little-endian. Checksums are XXH3-64 (xxhash.com). There are two checksums, so that a reader can verify
+// headers without reading workloads. The surprising fact: in a journal, data longer than max_inline_data does not
+// follow its record. The data is in a blob (blobs.hpp), with the same checksum.
 //
-// To change the format: 1. a new key that old readers may skip needs nothing else; 2. for any other change raise
-// journal_version in journal.hpp, so that older programs refuse the segment, and 3. add a new wire reply word.
+// To change the format: add a new key, if old readers may skip it; that needs nothing else. For any other change, raise
+// journal_version in journal.hpp, so that older programs refuse the segment, and add a new reply word to the wire
+// protocol.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +36,7 @@ inline constexpr uint64_t max_inline_data = 64 * 1024;
 
 uint64_t sum64(std::string_view data, uint64_t seed = 0);
 
-// A record's header. Header and meta have been verified against their checksum; the data has not been read.
+// A decoded record header. Header and meta have been verified against their checksum; the data has not been read.
 struct RecordHead {
   uint64_t head_size = 0;  // header and meta, in bytes
   uint64_t data_size = 0;
@@ -46,8 +47,8 @@ struct RecordHead {
   uint64_t inline_size() const { return data_size > max_inline_data ? 0 : data_size; }
 };
 
-// The sizes in the first record_header_size bytes of a record. The checksum is not verified. nullopt if the bytes
-// cannot be the header of a record.
+// The sizes that the first record_header_size bytes of a record name. The function does not verify the checksum, and
+// returns nullopt if the bytes cannot be the header of a record.
 struct RecordSizes {
   uint64_t head_size;
   uint64_t data_size;
@@ -57,8 +58,8 @@ std::optional<RecordSizes> peek_record(std::string_view header);
 // Whether these bytes are exactly a record's head with a valid checksum. The meta is not decoded.
 bool is_whole_head(std::string_view bytes);
 
-// Reads a record's head from the start of `bytes`; more bytes may follow it. nullopt if the head is cut short or its
-// checksum is wrong. The meta is not decoded. Never throws, whatever the input.
+// Reads a record's head from the start of `bytes`; more bytes may follow it. Returns nullopt if the head is cut short
+// or its checksum is wrong. Does not decode the meta. Never throws, on any input.
 std::optional<RecordHead> parse_record_head(std::string_view bytes);
 
 // The meta of a record. `bytes` begin with its head, and must outlive the result.
@@ -72,7 +73,7 @@ std::optional<std::string_view> type_of(std::string_view meta);
 std::string begin_record_head(uint64_t data_size, uint64_t data_sum);
 void end_record_head(std::string& head);
 
-// Encodes the header and meta of `said`, which has a type and fields (cbor.hpp). The data is stored apart from them.
+// Encodes the header and meta of `said`, which has a type and fields (cbor.hpp). The caller stores the data.
 template <typename T>
 std::string encode_record_head(const T& said, uint64_t data_size, uint64_t data_sum) {
   std::string head = begin_record_head(data_size, data_sum);
@@ -93,8 +94,8 @@ std::string encode_record(const T& said, std::string_view data = {}) {
   return record;
 }
 
-// Bytes of a journal between `since` and `position` could not be read: the cleaner has set them aside, or they were
-// never synced. This is the only record type that the journal itself writes and understands.
+// A Gap says that bytes of a journal between `since` and `position` could not be read: the cleaner has moved them to
+// damaged/, or they were never synced. This is the only record type that the journal itself writes and understands.
 struct Gap {
   static constexpr std::string_view type = "forget";
   Millis at{0};
