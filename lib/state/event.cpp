@@ -10,10 +10,10 @@ namespace {
 
 bool is_node(const std::string& node, const std::string& store) { return is_node_name(node) && is_ulid(store); }
 
-// An owner is part of a key of the index, in which NUL ends it (fold.hpp).
+// An owner's name must not contain NUL, because NUL ends it in a key of the index (fold.hpp).
 bool is_owner(const std::string& owner) { return !owner.empty() && !has_control(owner); }
 
-// Whether the members that the type needs are there and valid.
+// Whether the event has all members that its type needs, and they are valid.
 bool fits(const event::Add& e) {
   const Submission& asked = e.asked;
   return is_ulid(e.id) && !function_name_problem(asked.function) && asked.priority <= low_priority &&
@@ -38,7 +38,7 @@ bool fits(const E& e) {
   else return true;
 }
 
-// Reads the event as the first type with this name, from type `number` on. Returns false if there is none.
+// Decodes the event as the first type with this name, of the types from `number` on. Returns false if there is none.
 template <size_t number = 0>
 bool read_as(std::string_view type, std::string_view meta, Event& event) {
   if constexpr (number == std::variant_size_v<Event>) {

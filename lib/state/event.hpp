@@ -1,9 +1,9 @@
-// Events: what happens to a job, as a record (record.hpp) says it. Each type has only the members that it needs;
-// `fields` lists their keys in the record, in the order in which they are written.
+// An event is something that happens to a job; a record (record.hpp) describes one event. Each event type has only the
+// members that it needs. `fields` lists the members' keys in the record, in the order in which they are written.
 //
-// To change a type: add a field, with a key that no other type has for something else, and a line in
-// tests/golden/records.txt. Records that exist must stay readable permanently, so a key is never used for something
-// else later. Steps for any other change: record.hpp.
+// To change a type: add a field, and a line in tests/golden/records.txt. The field's key must not have another meaning
+// in another type. Existing records must stay readable permanently, so a key never gets another meaning later.
+// record.hpp has the steps for any other change.
 #pragma once
 
 #include <string>
@@ -15,7 +15,7 @@
 
 namespace gq {
 
-// Priorities are strict: while a job of a better priority may be started, no other job is.
+// Priorities are strict: no job is started while a job of a better priority may be started.
 inline constexpr uint32_t high_priority = 0, normal_priority = 1, low_priority = 2;
 const char* priority_name(uint32_t priority);
 
@@ -24,57 +24,57 @@ const char* priority_name(uint32_t priority);
 inline constexpr size_t max_key_size = 255;
 std::optional<std::string> key_problem(std::string_view text);
 
-// Returns why text cannot be the name of a job's file; nullopt if it can: it could be a key, has no /, and is not . or
-// .., so that a command which writes to a file of that name writes to its working directory.
+// Returns why text cannot be the name of a job's file; nullopt if it can: a name obeys the rules for keys, has no /,
+// and is not . or .., so that a command that writes to a file of that name writes to its working directory.
 std::optional<std::string> name_problem(std::string_view text);
 
-// The most attempts that a job may ask for, and the longest time for which its key may stand for it after it has
+// The most attempts that a job may ask for, and the longest time for which its key may stay reserved after it has
 // finished.
 inline constexpr uint32_t most_attempts = 1'000'000;
 inline constexpr Millis longest_window{366LL * 24 * 3600 * 1000};
 
-// Cuts a reason that another node tells to the size that is kept.
+// Shortens the reason in a record from another node to the size that is stored.
 inline constexpr size_t max_reason_size = 4096;
 void limit_reason(std::string& text);
 
-// No exit status.
+// The value of `exit` if there is no exit status.
 inline constexpr uint32_t no_exit = UINT32_MAX;
 
 // What any client may ask for when it queues a job.
 struct Submission {
   std::string function{};
-  Millis due{0};  // not to be started before this time; after a failure: the time of the next attempt
+  Millis due{0};  // the job is not started before this time; after a failure: the time of the next attempt
   uint32_t priority = normal_priority;
-  uint32_t max_attempts = 0;  // the job's own; 0: the worker's
-  std::string key{};          // two submissions with the same key are one job; empty: no key
-  Millis window{0};           // how long the key still stands for the job after that has finished
+  uint32_t max_attempts = 0;  // the limit of this job; 0: the worker's limit
+  std::string key{};          // a job that is sent while another job has the same key is not queued; empty: no key
+  Millis window{0};           // how long the key stays reserved after the job has finished
   std::string serial{};       // jobs with the same serial key run one at a time, in order; empty: none
-  std::string name{};         // of the file that its workload comes from; for its command, and for users
+  std::string name{};         // the name of the file that the workload comes from; for the command, and for users
   bool operator==(const Submission&) const = default;
 };
 
-// A job's workload that is a part of another job's workload. No data follow the job's add then.
+// Says that a job's workload is a part of another job's workload. Then no data follow the job's add record.
 struct Part {
-  std::string source{};                      // the other job; empty: the job has a workload of its own
+  std::string source{};                      // the ID of the other job; empty: the job has its own workload
   uint64_t offset = 0, length = 0, sum = 0;  // where the part begins, its size in bytes, and its sum64
 };
 
 namespace event {
 
-// A job has been queued.
+// A job was queued.
 struct Add {
   static constexpr std::string_view type = "add";
   std::string id{};
-  Millis at{0};        // when it happened, here and below
-  bool given = false;  // a user chose the ID, so another job may have it already
+  Millis at{0};        // when the event happened, here and below
+  bool given = false;  // a user chose the ID, so that another job may already have the same ID
   Submission asked{};
   Part part{};
   // With a replication group: the node that accepted the job, and the identity of its store.
   std::string node{}, store{};
   uint32_t copies = 0;  // how many nodes must have the job before the node that accepted it runs it
-  bool once = false;    // only its owner runs it; else every node does
+  bool once = false;    // only its owner runs it; false: every node does
 
-  // Size and sum of the workload, wherever it is.
+  // The size and the sum of the workload, also if it is a part of another job's workload.
   uint64_t workload_size(uint64_t data_size) const { return part.source.empty() ? data_size : part.length; }
   uint64_t workload_sum(uint64_t data_sum) const { return part.source.empty() ? data_sum : part.sum; }
 
@@ -90,7 +90,7 @@ struct Add {
   }
 };
 
-// A process has claimed jobs (see owners.hpp).
+// A process claimed jobs (see owners.hpp).
 struct Claim {
   static constexpr std::string_view type = "claim";
   std::vector<std::string> ids{};
@@ -99,13 +99,13 @@ struct Claim {
   static void fields(auto& self, auto visit) { visit("o", self.owner), visit("at", self.at), visit("ids", self.ids); }
 };
 
-// The command is about to be started.
+// A process is about to start the job's command.
 struct Start {
   static constexpr std::string_view type = "start";
   std::string id{};
   Millis at{0};
   std::string owner{};
-  uint32_t start = 0;  // how often the job has been started
+  uint32_t start = 0;  // how often the job has been started, this time included
   static void fields(auto& self, auto visit) {
     visit("id", self.id), visit("o", self.owner), visit("at", self.at), visit("n", self.start);
   }
@@ -117,10 +117,10 @@ struct Done {
   Millis at{0};
   std::string owner{};
   uint32_t start = 0;
-  // How the command ended: its exit status, or the signal that ended it; neither if its end is unknown.
+  // The command's exit status, or the signal that ended it; neither if it is not known how the command ended.
   uint32_t exit = no_exit, signal = 0;
-  uint32_t attempts = 0;  // how many the job has had
-  bool keep = false;      // the workload stays
+  uint32_t attempts = 0;  // how many attempts the job has had
+  bool keep = false;      // the workload stays in the store
   static void fields(auto& self, auto visit) {
     visit("id", self.id), visit("o", self.owner), visit("at", self.at), visit("n", self.start);
     visit("exit", self.exit, no_exit), visit("sig", self.signal), visit("tries", self.attempts),
@@ -128,16 +128,16 @@ struct Done {
   }
 };
 
-// An attempt has failed, or the job has been released; it is to be started again.
+// An attempt failed, or a process released the job. The job will be started again.
 struct Fail {
   static constexpr std::string_view type = "fail";
   std::string id{};
   Millis at{0};
   std::string owner{};
   uint32_t start = 0;
-  bool spent = true;  // whether an attempt is used up
+  bool spent = true;  // whether this used up an attempt
   Millis due{0};
-  std::string why{};  // for users
+  std::string why{};  // the reason, for users
   uint32_t exit = no_exit, signal = 0;
   static void fields(auto& self, auto visit) {
     visit("id", self.id), visit("o", self.owner), visit("why", self.why), visit("at", self.at), visit("due", self.due);
@@ -146,7 +146,7 @@ struct Fail {
   }
 };
 
-// The job is not started again, unless a user kicks it.
+// The job will not be started again, unless a user kicks it.
 struct Dead {
   static constexpr std::string_view type = "dead";
   std::string id{};
@@ -163,7 +163,7 @@ struct Dead {
   }
 };
 
-// What a user does with a job: the next four types.
+// The next four types are what a user does with a job.
 struct Kick {
   static constexpr std::string_view type = "kick";
   std::string id{};
@@ -195,7 +195,7 @@ struct Release {
   static void fields(auto& self, auto visit) { visit("id", self.id), visit("at", self.at); }
 };
 
-// What a user does with a function: the next two types.
+// The next two types are what a user does with a function.
 struct Pause {
   static constexpr std::string_view type = "pause";
   std::string function{};
@@ -210,14 +210,14 @@ struct Resume {
   static void fields(auto& self, auto visit) { visit("f", self.function), visit("at", self.at); }
 };
 
-// Other nodes have copies of jobs that were accepted here.
+// Other nodes have copies of jobs that this node accepted.
 struct Copied {
   static constexpr std::string_view type = "copied";
   std::vector<std::string> ids{};
   Millis at{0};
-  std::string peers{};   // separated by commas
-  std::string stores{};  // likewise the identity of each; older programs name none
-  bool enough = false;   // the jobs may be run, even with fewer copies than they ask for
+  std::string peers{};   // the names of these nodes, separated by commas
+  std::string stores{};  // likewise the identity of each; empty: an older program wrote this
+  bool enough = false;   // the jobs may run, even if they have fewer copies than they ask for
   static void fields(auto& self, auto visit) {
     visit("peers", self.peers), visit("stores", self.stores), visit("at", self.at), visit("enough", self.enough);
     visit("ids", self.ids);
@@ -229,24 +229,25 @@ struct Copied {
   bool says(const std::string& node, const std::string& store) const;
 };
 
-// What a node tells the other nodes about a job; see job.hpp.
+// The state of a job, which a node sends to the other nodes; see job.hpp.
 struct State {
   static constexpr std::string_view type = "state";
   std::string id{};
   Millis at{0};
   std::string function{};
   std::string state{};               // queued, dead, kept or finished
-  std::string node{}, store{};       // the node that owns it, if any, and its identity
-  std::string from{}, from_store{};  // the node that sent this, and its identity; empty: this node
-  uint32_t term = 0, version = 0;    // how often its owner has changed, and its state
+  std::string node{}, store{};       // the node that owns the job, if any, and its identity
+  std::string from{}, from_store{};  // the node that sent this record, and its identity; empty: this node
+  uint32_t term = 0, version = 0;    // how often the job's owner has changed, and how often its state has changed
   Millis due{0};
   uint32_t starts = 0, failures = 0, crashes = 0;
   std::string why{};
   uint32_t exit = no_exit, signal = 0;
   uint32_t attempts = 0;
   bool keep = false;
-  bool dropped = false;  // finished: it was not done, but dropped
-  // Of its workload, which tells it from another job with its ID; older programs tell neither.
+  bool dropped = false;  // in state finished: a user dropped the job
+  // The size and the sum of the job's workload, which distinguish it from another job with the same ID. Older programs
+  // write neither.
   uint64_t size = 0, sum = 0;
   static void fields(auto& self, auto visit) {
     visit("id", self.id), visit("f", self.function), visit("why", self.why), visit("node", self.node),
@@ -261,20 +262,21 @@ struct State {
   }
 };
 
-// What another node of the group knows; see replicator.hpp.
+// What another node of the group knows of this node's journal; see replicator.hpp.
 struct Peer {
   static constexpr std::string_view type = "peer";
   std::string node{}, store{};
   Millis at{0};
-  uint64_t position = 0;  // it knows all records before this
-  uint64_t since = 0;     // before this it was another store: of those records, it still needs unfinished jobs
+  uint64_t position = 0;  // the node knows all records before this position
+  uint64_t since = 0;     // before this it had another identity: of those records, it needs the unfinished jobs
   static void fields(auto& self, auto visit) {
     visit("node", self.node), visit("store", self.store), visit("at", self.at), visit("lsn", self.position),
         visit("since", self.since);
   }
 };
 
-// Jobs need not be known any more, which was decided when the journal ended at `position`. (Without jobs it is a Gap.)
+// These jobs are forgotten. The cleaner decided this when the journal ended at `position`. (A record of this type
+// without jobs is a Gap.)
 struct Forget {
   static constexpr std::string_view type = "forget";
   std::vector<std::string> ids{};
@@ -312,8 +314,8 @@ bool is_any_of(const Event& event) {
   return (std::holds_alternative<Types>(event) || ...);
 }
 
-// What all events have: the name of the type, the time at which it happened, and the job to which it happened; empty if
-// it is not about one job.
+// The members that all events have: the name of the type, the time at which the event happened, and the ID of the job;
+// empty if the event is not about one job.
 std::string_view type_of(const Event& event);
 Millis at_of(const Event& event);
 const std::string& id_of(const Event& event);
@@ -321,16 +323,16 @@ const std::string& id_of(const Event& event);
 // Returns the record of an event without data, as bytes.
 std::string encode_record(const Event& event);
 
-// A record whose head has been verified and understood. Its data has not been looked at.
+// A record whose head has been verified and decoded. Its data has not been verified.
 struct Record : RecordHead {
   Event event;
 };
 
-// Reads a record's head from the start of `bytes`, which may be longer. Returns nullopt if there is no valid head, or
-// if the event is of an unknown type or lacks what the type needs. Never throws, on any input.
+// Reads a record's head from the start of `bytes`, which may be longer. Returns nullopt if there is no valid head, if
+// the event has an unknown type, or if it lacks a member that its type needs. Never throws, on any input.
 std::optional<Record> parse_record(std::string_view bytes);
 
-// Reads the meta data of a record into an existing event. Returns false if it cannot be understood.
+// Reads the meta data of a record into an existing event. Returns false if the meta data is not a valid event.
 bool parse_event(std::string_view meta, uint64_t data_size, Event& event);
 
 }  // namespace gq

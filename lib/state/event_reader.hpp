@@ -1,4 +1,5 @@
-// Reads a journal's records as events. A record that cannot be understood is damage, like one that cannot be read.
+// Reads a journal's records as events. It reports a record that it cannot decode as damage, like a record that it
+// cannot read.
 #pragma once
 
 #include "gq/journal/journal.hpp"

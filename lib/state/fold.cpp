@@ -14,7 +14,7 @@ namespace {
 constexpr const char* position_key = "m";
 constexpr const char *greatest_key = "g", *version_key = "v";
 constexpr uint8_t index_version = 5;
-// About how many bytes a job takes in the journal besides its workload: add, claim, start and done.
+// About how many bytes the records of a job take in the journal, without its workload: add, claim, start and done.
 constexpr uint64_t job_weight = 500;
 
 std::string job_key(const std::string& id) { return "j" + id; }
@@ -57,7 +57,8 @@ std::string weight_key(uint64_t part) {
 
 std::string owner_prefix(const std::string& owner) { return "c" + owner + std::string(1, '\0'); }
 
-// The key of a job's entry in the order of its state; finished and waiting jobs have none.
+// Returns the key of a job's entry in the order of its state; empty for finished and waiting jobs, which have no such
+// entry.
 std::string order_key(const std::string& id, const Job& job) {
   std::string key;
   switch (job.state) {
@@ -97,8 +98,8 @@ std::string order_key(const std::string& id, const Job& job) {
   return key;
 }
 
-// The entries of the table for a job, besides the job itself: in the order of its state, among the jobs with its serial
-// key, among the jobs whose workload is a part of the same workload, and among the jobs that wait for more copies.
+// The entries that the table has for a job besides the job itself: in the order of its state, in the line of its serial
+// key, among the jobs whose workload is a part of the same workload, and among the pending jobs that other nodes have.
 enum { by_state, by_serial, by_source, by_copies };
 using Entries = std::array<std::pair<std::string, std::string_view>, 4>;
 Entries entries_of(const std::string& id, const std::optional<Job>& job) {
@@ -215,14 +216,14 @@ void Fold::apply(const Event& event, const RecordHead& head, Lsn lsn, Lsn end) {
   m_changed = true;
 }
 
-// Returns the record without the copies on nodes that are another store now than they were when they confirmed the
-// copies; nullopt if there are no such copies.
+// Returns the record without the copies on nodes that have got a new identity since they confirmed the copies; nullopt
+// if there are no such copies.
 std::optional<Event> Fold::without_former(const event::Copied& copied) {
   std::string there;
   bool all = true;
   for (const auto& [node, store] : copied.copies()) {
     const PeerState known = store.empty() ? PeerState() : peer(node);
-    const auto& former = known.former;  // a store that has come back is also among them
+    const auto& former = known.former;  // if an older state of a store was restored, its identity is also among these
     if (store != known.store && std::find(former.begin(), former.end(), store) != former.end()) all = false;
     else there += (there.empty() ? "" : ",") + node;
   }
@@ -233,7 +234,7 @@ std::optional<Event> Fold::without_former(const event::Copied& copied) {
   return less;
 }
 
-// A node is another store than before, so it has lost its copies of the jobs that wait for copies.
+// Call it when a node has a new identity: it has lost its copies of the pending jobs.
 void Fold::lose_copies(const std::string& node) {
   std::vector<std::string> copied;
   for (auto c = m_table.walk("u"); c->valid() && c->key()[0] == 'u'; c->next()) copied.emplace_back(c->key().substr(1));
@@ -279,8 +280,8 @@ void Fold::update(const std::string& id, const std::optional<Job>& before, std::
   if (!before) m_last_job = std::max(m_last_job, job_key(id));
 }
 
-// Updates what a job's key stands for. Returns false if the job does not exist: it is the job that has the key, sent
-// again.
+// Updates which job has a key. Returns false if another job has the key already: this job is that job, sent again, and
+// does not exist.
 bool Fold::resolve_key(const std::string& id, const Job& job, Transition& to, Lsn lsn) {
   using Key = Transition::Key;
   if (job.key.empty()) return true;
@@ -304,8 +305,8 @@ bool Fold::resolve_key(const std::string& id, const Job& job, Transition& to, Ls
   return true;
 }
 
-// Of two jobs that may be started, the first in the order goes first, unless the other one runs. So the result does not
-// depend on jobs that have been forgotten since.
+// The job becomes the head of the line, unless the present head comes before it in the order, or has been claimed. So
+// the result does not depend on jobs that have been forgotten since.
 void Fold::enter_line(const std::string& id, Job& job) {
   auto head = m_table.get(head_key(job.serial));
   auto other = head ? get(*head) : std::nullopt;
@@ -313,7 +314,8 @@ void Fold::enter_line(const std::string& id, Job& job) {
   else job.state = State::waiting;
 }
 
-// The head of the line is the one job that does not wait. The former head waits then, unless it has been claimed.
+// Makes a job the head of its line, which is the only job in the line that does not wait. The former head waits from
+// now on, unless it has been claimed.
 void Fold::head_line(const std::string& id, const Job& job) {
   auto head = m_table.get(head_key(job.serial));
   if (head == id) return;
@@ -325,7 +327,7 @@ void Fold::head_line(const std::string& id, const Job& job) {
   update(*head, other, std::move(waits), Line::stays);
 }
 
-// A job that will not be started again leaves the line: the next job with its serial key may be started.
+// Removes a job that will not be started again from its line: then the next job in the line may be started.
 void Fold::leave_line(const std::string& id, const Job& job) {
   m_table.remove(serial_key(job));
   if (m_table.get(head_key(job.serial)) != id) return;
@@ -380,7 +382,7 @@ void Fold::commit() {
   m_table.commit();
 }
 
-// Recomputes what an older program that shares the index does not update.
+// Recomputes the entries `z`, which an older program that uses the same index does not update.
 void Fold::recount_first() {
   std::vector<std::string> kept;
   for (auto c = m_table.walk("z"); c->valid() && c->key()[0] == 'z'; c->next()) kept.emplace_back(c->key().substr(1));
@@ -435,7 +437,7 @@ void Fold::trouble(Trouble::Kind kind, Lsn lsn, Lsn end, const std::string& id) 
   if (kind == Trouble::Kind::conflict) leave_latest_conflicts();
 }
 
-// Call it after each new note.
+// Removes the oldest notes of conflicts if there are too many. Call it after each new note.
 void Fold::leave_latest_conflicts() {
   if (m_conflicts && ++*m_conflicts <= most_conflicts + most_conflicts / 4) return;
   std::vector<std::string> keys;
@@ -496,11 +498,11 @@ Weight Fold::weight(Lsn from, Lsn end, size_t most, Lsn* stopped) {
   return sum;
 }
 
-// Notes which forget record named a job, since older segments may still have records of the job, which would create it
-// again. Returns false if the job must stay.
+// Notes that a forget record has named a job: older segments may still have records of the job, which would create the
+// job again. Returns false if the job must stay.
 bool Fold::note_forgotten(const std::string& id, const std::optional<Job>& job, const event::Forget& forget, Lsn lsn) {
   auto touched_at = touched(id);
-  if (touched_at && *touched_at >= forget.position) return false;  // an add came in between
+  if (touched_at && *touched_at >= forget.position) return false;  // a newer add record needs the job
   std::string noted;
   put_le<uint64_t>(noted, lsn);
   put_le<uint64_t>(noted, job && !touched_at ? job->first_lsn : no_lsn);
@@ -520,7 +522,7 @@ void Fold::apply(const Gap& gap) {
                   [](const Trouble&) { return true; });
 }
 
-// Removes the troubles for which `is_gone` is true, of those whose keys are from the first key up to the second.
+// Removes the troubles with keys from `from` to before `to` for which `is_gone` returns true.
 void Fold::remove_troubles(const std::string& from, const std::string& to,
                            const std::function<bool(const Trouble&)>& is_gone) {
   std::vector<std::string> keys;
@@ -564,7 +566,7 @@ std::optional<Fold::Forgotten> Fold::forgotten(const std::string& id) {
 
 bool Fold::is_help(std::string_view key, std::string_view value, Millis now) {
   if (key[0] == 'g' || key[0] == 't' || key[0] == 'f' || key[0] == 'i') return true;
-  // The key stands for no job any more.
+  // The time for which the key was reserved is over.
   uint64_t until = key[0] == 'k' && value.size() == ulid_size + 8 ? get_le<uint64_t>(value, ulid_size) : 0;
   return until != 0 && until <= static_cast<uint64_t>(now.count());
 }
@@ -761,8 +763,8 @@ bool Fold::page(char order, const std::string& function, size_t most, std::strin
 }
 
 bool Fold::oldest(size_t most, std::string& cursor, std::vector<std::string>& ids) {
-  // Of the queued, pending or held jobs of one function (and priority; of one node), the first is the oldest. Waiting
-  // jobs are younger than the job for which they wait.
+  // The entries of one function (and priority) in order q, of one function in n, and of one node in o, are by age: only
+  // the first has to be read. A waiting job is younger than the job for which it waits.
   static constexpr std::string_view orders = "qnodc";
   if (cursor.empty()) cursor = orders[0];
   for (;;) {
@@ -791,7 +793,7 @@ std::vector<std::string> Fold::owners() {
   while (c->valid() && c->key()[0] == 'c') {
     std::string owner(c->key().substr(1, c->key().find('\0') - 1));
     all.push_back(owner);
-    c->seek("c" + owner + '\1');  // behind all of this owner's jobs
+    c->seek("c" + owner + '\1');  // continue after all of this owner's jobs
   }
   return all;
 }

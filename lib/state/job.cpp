@@ -10,15 +10,15 @@
 namespace gq {
 namespace {
 
-// The members in the order of the encoding, after the state: numbers, then the sizes of the texts, then the texts.
+// The encoding of a job: the state, then these members: numbers, then the sizes of the texts, then the texts.
 constexpr uint32_t Job::*counts[] = {&Job::starts, &Job::failures, &Job::crashes, &Job::priority, &Job::max_attempts,
                                      &Job::term,   &Job::version,  &Job::copies,  &Job::once,     &Job::keep};
 constexpr uint64_t Job::*longs[] = {&Job::first_lsn, &Job::location, &Job::size, &Job::sum, &Job::offset};
 constexpr Millis Job::*times[] = {&Job::enqueued_at, &Job::changed_at, &Job::due, &Job::window};
 constexpr std::string Job::*texts[] = {&Job::function, &Job::owner, &Job::why,   &Job::key,   &Job::serial,
                                        &Job::node,     &Job::store, &Job::peers, &Job::source};
-// These follow the texts if one of them differs from its value in a new job. Then follow the size of the name and the
-// name, if there is one. More members may follow, and older programs write fewer.
+// These members follow the texts, if one of them differs from its value in a new job. If the job has a name, its size
+// and the name come next. A newer program may append more members, and an older program writes fewer.
 constexpr uint32_t Job::*later[] = {&Job::tries, &Job::exit, &Job::signal, &Job::dropped};
 constexpr size_t fixed_size =
     1 + std::size(counts) * 4 + (std::size(longs) + std::size(times)) * 8 + std::size(texts) * 2;
@@ -87,7 +87,7 @@ bool is_newer(const event::State& state, const Job& job) {
   return job.state != State::finished && rank_of(state) > rank_of(job);
 }
 
-// Neither of two ends is newer: each node keeps the end that it was told first.
+// Of two ends, neither is newer: each node keeps the end that it received first.
 bool is_older(const event::State& state, const Job& job) {
   return state.state != "finished" && rank_of(state) < rank_of(job);
 }

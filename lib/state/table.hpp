@@ -1,5 +1,5 @@
-// An ordered table of byte strings, in which the fold keeps its data. There are two implementations: an index's file
-// (store/tokyo_table.hpp), and a map in memory (map_table.hpp).
+// An ordered table of byte strings, in which the fold keeps its data. There are two implementations: the file of an
+// index (store/tokyo_table.hpp), and a map in memory (map_table.hpp).
 #pragma once
 
 #include <memory>
@@ -10,7 +10,7 @@
 
 namespace gq {
 
-// A table that cannot be used, or has entries that no fold has written: it has to be rebuilt.
+// Thrown if a table cannot be used, or has entries that no fold has written: the table has to be rebuilt.
 struct TableError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -26,7 +26,7 @@ class Table {
   virtual void put(std::string_view key, std::string_view value) = 0;
   virtual void remove(std::string_view key) = 0;
 
-  // Commits all writes since the last commit, as a whole or not at all.
+  // Commits all writes since the last commit. The commit is atomic.
   virtual void commit() = 0;
 
   // Walks keys in byte order. The table must not be written to meanwhile.
@@ -41,7 +41,7 @@ class Table {
     std::string_view key() const { return m_key; }
     std::string_view value() const { return m_value; }
     virtual void next() = 0;
-    virtual void seek(std::string_view from) = 0;  // to the first key that is not less
+    virtual void seek(std::string_view from) = 0;  // moves to the first key that is not less than `from`
 
    protected:
     bool m_valid = false;

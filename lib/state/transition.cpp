@@ -11,7 +11,7 @@ namespace {
 using Line = Transition::Line;
 using Key = Transition::Key;
 
-constexpr size_t longest_peer = 64, most_peers = 100;  // then they fit into a job (encode_job())
+constexpr size_t longest_peer = 64, most_peers = 100;  // so that they fit into encode_job()
 
 struct Place {
   const RecordHead& head;
@@ -19,14 +19,15 @@ struct Place {
   const Self& self;
 };
 
-// Whether the job was accepted here and is not yet on as many nodes as it must be.
+// Whether this node owns the job and fewer nodes have it than it asks for.
 bool lacks_copies(const Job& job, const Self& self) {
   if (job.node.empty() || !is_own(job, self) || job.copies < 2) return false;
   auto nodes = job.peers.empty() ? 1 : 2 + std::count(job.peers.begin(), job.peers.end(), ',');
   return nodes < job.copies;
 }
 
-// Puts a job that is to be run into its state, as far as this depends on the job alone.
+// Gives a job that is to be run its state. The fold changes this to waiting if another job with its serial key is
+// first.
 void enter(Transition& to, const Self& self) {
   Job& job = *to.job;
   to.line = Line::enters;
@@ -35,13 +36,14 @@ void enter(Transition& to, const Self& self) {
   else if (lacks_copies(job, self)) job.state = State::pending;
 }
 
-// A job has ended: its key stands for it until its window is over, or is freed if it was dropped.
+// Call it when a job has ended: it keeps its key until its window is over; if it was dropped, it loses the key.
 void end_key(Transition& to, bool dropped, Millis at) {
   to.key = dropped ? Key::freed : Key::ends;
   to.key_at = at + to.job->window;
 }
 
-// Uses only what the last record says: the cleaner may remove the records between the first and the last.
+// Ends a job. Uses only values from the last record, because the cleaner may remove the records between the first and
+// the last.
 void end(Job& job, State state, uint32_t tries, uint32_t exit, uint32_t signal) {
   job.state = state;
   job.owner.clear();
@@ -65,8 +67,8 @@ void add_new(Transition& to, const event::Add& add, const Place& at) {
   job.enqueued_at = job.changed_at = add.at;
   enter(to, at.self);
   if (job.key.empty()) return;
-  // `wanted` also for jobs that this node accepted before it was restored or set up again, since their clients have had
-  // the answer. A job that another node accepted is a job of its own.
+  // Also `wanted` for jobs that this node accepted before it was restored or set up again: the node has sent their
+  // clients the answer already. Keys are local to a node: a job that another node accepted is a separate job.
   to.key = add.node.empty() || add.node == at.self.node ? Key::wanted : Key::taken;
   to.key_at = add.at;
 }
@@ -77,12 +79,12 @@ void happen(Transition& to, const event::Add& add, const Place& at) {
   to.touched = true;
   to.conflict = knows_workload(job) && !is_same(add, at.head.data_size, at.head.data_sum, job);
   if (to.conflict || job.state == State::finished) return;
-  // The newer add may be a copy from another node with its own workload, while the first add refers to a part of
-  // another job's. A job with its own workload keeps it.
+  // The newer add record may be a copy from another node that contains the workload, while the first add record refers
+  // to a part of another job's workload. A job that has its own workload keeps it.
   const bool lacks = job.source.empty() && !add.part.source.empty();
   const bool is_copy = !add.node.empty() && !(add.node == at.self.node && add.store == at.self.store);
   if (!lacks && is_copy && job.source != add.part.source) job.source = add.part.source, job.offset = add.part.offset;
-  if (!lacks) job.location = at.lsn;  // the newer copy: the sync of the older one may have failed
+  if (!lacks) job.location = at.lsn;  // use the newer copy, because the sync of the older one may have failed
   // A job that was sent again may have been accepted by two nodes. All nodes must choose the same owner: the node of
   // the add with the latest time; if equal, with the greater store ID. If one node accepted the job twice, only the
   // later time counts for this.
@@ -113,27 +115,27 @@ void happen(Transition& to, const event::Copied& copied, const Place& at) {
   Job& job = *to.job;
   auto known = split(job.peers, ',');
   for (const auto& [peer, store] : copied.copies()) {
-    if (known.size() >= most_peers) break;  // no group has so many
+    if (known.size() >= most_peers) break;  // no group has so many nodes
     if (peer.size() > longest_peer || std::find(known.begin(), known.end(), peer) != known.end()) continue;
     job.peers += (job.peers.empty() ? "" : ",") + peer;
     known.push_back(peer);
   }
   if (copied.enough) job.copies = 0;
   enter(to, at.self);
-  // Else they would be counted again when the job is kicked.
+  // Clear them: otherwise they would be counted again when the job is kicked.
   if (job.state != State::pending) job.peers.clear(), job.copies = 0;
 }
 
-// What another node tells about a job, or this node for another node that is gone.
+// A state from another node; or one that this node has appended itself, when it took over a job of a node that is gone.
 void happen(Transition& to, const event::State& said, const Place& at) {
   if (!to.job) {
-    if (said.state != "finished") return;  // without an add there is nothing to run
+    if (said.state != "finished") return;  // without an add record there is nothing to run
     Job& job = to.job.emplace();
     job.function = said.function;
     job.size = said.size;
     job.sum = said.sum;
     job.enqueued_at = said.at;
-    job.once = 1;  // nodes tell this only of such jobs
+    job.once = 1;  // nodes send states only of such jobs
   } else if (is_another_job(said, *to.job)) {
     to.conflict = true;
     return;
@@ -153,17 +155,17 @@ void happen(Transition& to, const event::State& said, const Place& at) {
   job.why = said.why;
   job.exit = said.exit;
   job.signal = said.signal;
-  // Older programs do not tell these.
+  // Older programs do not send `dropped` and `attempts`.
   job.dropped = said.state == "finished" && (said.dropped || said.why == "dropped");
   job.tries = said.state != "finished" && said.state != "kept" ? 0
               : said.attempts || job.dropped                   ? said.attempts
                                                                : said.failures + 1;
   job.changed_at = said.at;
   job.peers.clear();
-  if (!is_fresh(job)) job.copies = 0;  // other nodes have it; if it is fresh, only its owner knows whether they do
+  if (!is_fresh(job)) job.copies = 0;  // other nodes have the job; if it is fresh, only its owner knows whether they do
   job.keep = said.keep;
   if (said.state == "queued") {
-    // While the job's command runs here the job stays claimed, even if another node owns it by now.
+    // While this node runs the job's command, the job stays claimed, even if another node owns it now.
     if (job.owner.empty()) enter(to, at.self);
     return;
   }
@@ -178,11 +180,11 @@ void happen(Transition& to, const event::Forget&, const Place&) {
   to.job.reset();
 }
 
-// All other events are about one job that has not finished. change() does what is particular to each type, and happen()
-// below what they have in common.
+// All other events are about one job that has not finished. change() has the part that differs between the types, and
+// happen() below the common part.
 
-// fail and dead count only if they come from the process that holds the job, and only for this start of it. done always
-// counts, and so does what a user does.
+// A fail or dead record has an effect only if it comes from the process that holds the job, and is about the present
+// start. A done record and the events from users always have an effect.
 bool holds(const Job& job, const auto& event) {
   return job.owner == event.owner && job.starts == event.start &&
          (job.state == State::running || job.state == State::claimed);
@@ -190,8 +192,8 @@ bool holds(const Job& job, const auto& event) {
 
 void change(Transition& to, const event::Start& start, const Self&) {
   Job& job = *to.job;
-  // Only the next start counts: the record of an older start may appear again, appended once more after its first sync
-  // had failed.
+  // Ignore a start that is not the next one: after a failed sync, the record of an older start may have been appended a
+  // second time.
   if (job.state != State::claimed || start.start != job.starts + 1 ||
       owner_process(job.owner) != owner_process(start.owner))
     return;
@@ -208,7 +210,7 @@ void change(Transition& to, const event::Fail& fail, const Self& self) {
   take_turn(job);
   if (!may_run(job, self)) job.state = State::held;
   job.owner.clear();
-  if (!fail.spent && fail.why.empty()) return;  // released: the reason and the exit status stay as they were
+  if (!fail.spent && fail.why.empty()) return;  // released: keep the reason and the exit status of the last attempt
   job.why = fail.why;
   job.exit = fail.exit;
   job.signal = fail.signal;
@@ -217,7 +219,7 @@ void change(Transition& to, const event::Fail& fail, const Self& self) {
 void change(Transition& to, const event::Dead& dead, const Self&) {
   Job& job = *to.job;
   if (!holds(job, dead)) return;
-  // If no attempt is used up, the workload is damaged, or the job's worker died once more.
+  // If no attempt is used up, either the workload is damaged, or the job's worker died again.
   if (dead.spent) ++job.failures;
   else if (job.state == State::running) ++job.crashes;
   job.state = State::dead;
@@ -277,7 +279,7 @@ void happen(Transition& to, const E& event, const Place& at) {
   const uint32_t keep_before = job.keep;
   const Millis due_before = job.due;
   change(to, event, at.self);
-  // Another node's job changes its version here only when it ends, and when a user changes a dead job.
+  // If another node owns the job, its version changes here only when it ends, or when a user changes a dead job.
   const bool changed = job.state != before || job.keep != keep_before || job.due != due_before;
   if (changed && (may_run(job, at.self) || has_ended(job) || before == State::dead || before == State::kept))
     ++job.version;
@@ -286,7 +288,7 @@ void happen(Transition& to, const E& event, const Place& at) {
   if (has_ended(job) && before != State::kept) end_key(to, is_drop, event.at);
 }
 
-// pause, resume, peer, stream and end are not about a job.
+// The events pause, resume, peer, stream and end are not about a job.
 void happen(Transition&, const auto&, const Place&) {}
 
 }  // namespace
@@ -294,7 +296,7 @@ void happen(Transition&, const auto&, const Place&) {}
 Transition next(const std::optional<Job>& job, const Event& event, const RecordHead& head, Lsn lsn, const Self& self) {
   Transition to{.job = job};
   std::visit([&](const auto& e) { happen(to, e, {head, lsn, self}); }, event);
-  // Of a finished job that no other node knows, keep only what its first record and its last say.
+  // If a job has finished and no other node knows it, keep only the values of its first and its last record.
   if (to.job && to.job->state == State::finished && to.job->node.empty()) {
     Job& ended = *to.job;
     ended.starts = ended.failures = ended.crashes = ended.version = ended.copies = 0, ended.due = Millis(0);

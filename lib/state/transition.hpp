@@ -1,64 +1,65 @@
-// What becomes of a job: every decision about the state of one job, as a function of that job and of an event. It reads
-// no other job, no table, no clock and no file. Decisions that need those (whether a key is taken, which job with a
-// serial key is first) are left to the fold, which is told what to decide.
+// Every decision about the state of one job, as a function of that job and of an event. It reads no other job, no
+// table, no clock and no file. The fold makes the decisions that need these (whether another job has a key, which job
+// with a serial key is first); the result tells the fold what it has to decide.
 #pragma once
 
 #include "gq/state/job.hpp"
 
 namespace gq {
 
-// The node that a store is, in a replication group; both empty without one. An index depends on this besides the
-// journal.
+// The name and the identity of this node in a replication group; both empty without a group. An index depends on these
+// and on the journal.
 struct Self {
   std::string node;
-  std::string store;  // its identity, which is new when a store was set up or restored
+  std::string store;  // the node's identity, which changes when its store is set up again or restored
 };
 
 struct Transition {
-  std::optional<Job> job;  // the job afterwards; none: it is not known
+  std::optional<Job> job;  // the job after the event; nullopt: the store does not know the job then
 
-  // The job's place in the line of the jobs with its serial key. A job that cannot be started any more has left the
-  // line.
+  // What happens to the job's place in the line of the jobs with its serial key. If the job cannot be started any more,
+  // it leaves the line in any case.
   enum class Line : uint8_t {
-    stays,   // as it was
-    enters,  // in its order: it waits, unless it is the first
-    heads,   // it goes before all others
+    stays,   // its place does not change
+    enters,  // it enters the line at its place in the order, and waits unless it is the first
+    heads,   // it goes to the head of the line
   };
   Line line = Line::stays;
 
   enum class Key : uint8_t {
     stays,
-    taken,   // it stands for the job; but if it stands for another job at `key_at`, this job loses its key
-    wanted,  // likewise, but in that case this job does not exist: it is the other job, sent again
-    ends,    // if it stands for the job now, it does so until `key_at`
-    freed,   // if it stands for the job now, it does so no longer
+    taken,   // the job gets its key; if another job has the key at `key_at`, this job has no key
+    wanted,  // the job gets its key; if another job has the key at `key_at`, this is that job, sent again
+    ends,    // if the job has its key now, it keeps the key until `key_at`
+    freed,   // if the job has its key now, it loses the key
   };
   Key key = Key::stays;
   Millis key_at{0};
 
-  bool touched = false;   // there is another add for it besides its first record
-  bool conflict = false;  // another job has its ID
+  bool touched = false;   // the event is a further add record of a known job
+  bool conflict = false;  // the event is about another job with the same ID
 };
 
-// Returns what an event makes of the job that it names. `job` is nullopt if that job is not known. `head` is the head
-// of the record, which is at `lsn`.
+// Returns what an event does to the job that it names. `job` is nullopt if the store does not know that job. `head` is
+// the head of the record, which is at `lsn`.
 Transition next(const std::optional<Job>& job, const Event& event, const RecordHead& head, Lsn lsn, const Self& self);
 
-// For a job that waits for its copies: the node is another store now, and has lost its copy. Returns whether that
+// Call it for a pending job when `node` has a new identity, and so has lost its copy of the job. Returns whether this
 // changes the job.
 bool lose_copy(Job& job, const std::string& node);
 
-// Call it when the job before it with its serial key has left: makes it delayed or queued.
+// Call it when the job is first in the line of its serial key: makes the job delayed or queued.
 void take_turn(Job& job);
 
-// Whether a job is in the line of its serial key, and whether it may be started as far as the line is concerned.
+// is_in_line(): whether a job is in the line of its serial key. is_startable(): whether it is queued, delayed, claimed
+// or running.
 bool is_in_line(const Job& job);
 bool is_startable(const Job& job);
 
-// Whether a job belongs to this node, not to another node that told this one about it.
+// Whether this node owns a job.
 bool is_own(const Job& job, const Self& self);
 
-// Whether a job may be run here as far as the group is concerned.
+// Whether the rules of the group let this node run a job.
 bool may_run(const Job& job, const Self& self);
 
 // Whether a job is delayed and was never started.
