@@ -86,8 +86,15 @@ void jobs_wait_for_their_time(const std::string& directory) {
   auto counts = [&](uint64_t first, uint64_t due) {
     store.look([&](Fold& fold) {
       CHECK(fold.counters("f").first == first);
-      CHECK(fold.due_first("f", now_ms(), 10) == due);
-      CHECK(fold.due_first("f", now_ms(), 1) == std::min<uint64_t>(due, 1));
+      std::string cursor;
+      size_t left = 10;
+      CHECK(fold.due_first("f", now_ms(), left, cursor) == due && left > 0);
+      uint64_t one_by_one = 0;
+      for (left = 0, cursor.clear(); left == 0;) {
+        left = 1;
+        one_by_one += fold.due_first("f", now_ms(), left, cursor);
+      }
+      CHECK(one_by_one == due);
     });
   };
   counts(4, 2);
@@ -238,7 +245,7 @@ void ends_are_of_one_job(const std::string& directory) {
   };
   auto conflicts = [&] {
     size_t count = 0;
-    store.look([&](Fold& fold) { count = fold.troubles().size(); });
+    store.for_each_trouble([&](const Trouble&) { ++count; });
     return count;
   };
   auto end_of = [&](const NewJob& job, const std::string& function) {
@@ -283,12 +290,16 @@ void ends_are_of_one_job(const std::string& directory) {
     CHECK(conflicts() == expected + many.size() * static_cast<size_t>(n) || conflicts() >= most_conflicts);
     CHECK(conflicts() <= most_conflicts + most_conflicts / 4);
   }
-  store.look([&](Fold& fold) {
-    Lsn last = 0;
-    for (const auto& t : fold.troubles()) last = std::max(last, t.lsn);
-    CHECK(last == fold.position().last);
-  });
+  Lsn last = 0;
+  store.for_each_trouble([&](const Trouble& t) { last = std::max(last, t.lsn); });
   expected = conflicts();
+  store.look([&](Fold& fold) {
+    CHECK(last == fold.position().last);
+    std::string cursor;
+    std::vector<Trouble> some;
+    while (!fold.troubles(100, cursor, some)) CHECK(some.size() % 100 == 0);
+    CHECK(some.size() == expected);
+  });
   auto end = end_of(job, "f");
   CHECK(verdict_on(end, known).kind == PeerVerdict::Kind::have &&
         verdict_on(end, known).record == StateVerdict::Record::what_was_told);
@@ -296,6 +307,10 @@ void ends_are_of_one_job(const std::string& directory) {
   CHECK(verdict_on(end, known).record == StateVerdict::Record::what_was_told);
   store.append({encode_record(end)});
   CHECK(state_now(job.add.id) == State::finished && conflicts() == expected);
+  // A job's conflicts are forgotten with the job.
+  store.append({encode_record(end_of(make_job({"f"}, "OTHER", late.add.id), "f"))});
+  store.append({encode_record(event::Forget{.ids = {job.add.id}, .at = now_ms(), .position = store.end()})});
+  CHECK(conflicts() == 1);
 }
 
 void claim_fits_into_one_record(const std::string& directory) {

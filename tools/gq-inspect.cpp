@@ -422,25 +422,8 @@ std::map<std::string, FunctionStats> stats_of_functions(Ledger& store) {
 
 uint64_t count_troubles(Ledger& store) {
   uint64_t troubles = 0;
-  std::string from = "e";
-  for (bool more = true; more;) {
-    uint64_t found = 0;
-    std::string next;
-    store.look([&](Fold& fold) {
-      found = 0;
-      more = false;
-      auto c = fold.entries(from);
-      for (size_t n = 0; c->valid() && n < most_looked_up; ++n, c->next()) {
-        const auto trouble = Fold::trouble_at(c->key(), c->value());
-        if (!trouble) return;
-        found += trouble->kind == Trouble::Kind::damage || trouble->kind == Trouble::Kind::missing;
-      }
-      if (!(more = c->valid())) return;
-      next = c->key();
-    });
-    troubles += found;
-    from = next;
-  }
+  store.for_each_trouble(
+      [&](const Trouble& t) { troubles += t.kind == Trouble::Kind::damage || t.kind == Trouble::Kind::missing; });
   return troubles;
 }
 

@@ -17,6 +17,7 @@ using Clock = std::chrono::steady_clock;
 constexpr Millis count_interval{1000};
 constexpr Millis first_retry{100}, longest_retry{5000};
 constexpr size_t most_said = 100;
+constexpr size_t most_counted = 2000;  // functions or delayed jobs, in one visit to the index
 
 }  // namespace
 
@@ -85,26 +86,56 @@ void Intake::say_if_full(const std::string& function) {
 
 void Intake::count_backlog() {
   try {
+    const auto& functions = m_config.functions;
     uint64_t live = 0, later = 0, most = 0;
     std::string function;
-    m_store.look([&](Fold& fold) {
-      live = later = most = 0;
-      for (const auto& f : m_config.functions) {
-        const Counters c = fold.counters(f);
+    std::vector<std::string> delayed;
+    for (size_t at = 0; at < functions.size(); at += most_counted) {
+      std::vector<Counters> counted;
+      m_store.look([&](Fold& fold) {
+        counted.clear();
+        for (size_t i = at; i < std::min(at + most_counted, functions.size()); ++i)
+          counted.push_back(fold.counters(functions[i]));
+      });
+      for (size_t i = 0; i < counted.size(); ++i) {
+        const Counters& c = counted[i];
+        const std::string& f = functions[at + i];
         live += c.live();
         later += c.first;
+        if (c.first > 0) delayed.push_back(f);
         if (const uint64_t n = c.live() - c.first; function.empty() || n > most) most = n, function = f;
       }
-      // Jobs that have become due count, too, as far as that makes a difference.
-      const auto limit = static_cast<uint64_t>(m_backlog.limit);
-      for (const auto& f : m_config.functions)
-        if (live - later < limit) later -= fold.due_first(f, now_ms(), limit - (live - later));
-    });
+    }
+    // Jobs that have become due count, too, as far as that makes a difference.
+    if (const auto limit = static_cast<uint64_t>(m_backlog.limit); live - later < limit)
+      later -= std::min(later, count_due(delayed, limit - (live - later)));
     m_backlog.live = static_cast<int64_t>(live);
     m_backlog.later = static_cast<int64_t>(later);
     say_if_full(function);
   } catch (const Error&) {  // the old counts stay
   }
+}
+
+// Counts the delayed jobs of these functions that were never started and have become due, until there are `most`.
+uint64_t Intake::count_due(const std::vector<std::string>& functions, uint64_t most) {
+  uint64_t due = 0;
+  size_t at = 0;
+  std::string cursor;
+  while (at < functions.size() && due < most) {
+    const size_t first = at;
+    const std::string from = cursor;
+    uint64_t more = 0;
+    m_store.look([&](Fold& fold) {
+      at = first, cursor = from, more = 0;
+      for (size_t left = most_counted; left > 0 && at < functions.size();) {
+        more += fold.due_first(functions[at], now_ms(), left, cursor);
+        if (left == 0) break;
+        --left, ++at, cursor.clear();
+      }
+    });
+    due += more;
+  }
+  return due;
 }
 
 Receivers::Serve Intake::wanted() {

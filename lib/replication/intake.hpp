@@ -63,6 +63,7 @@ class Intake {
   Receivers::Serve wanted();
   bool backlog_full();
   void count_backlog();
+  uint64_t count_due(const std::vector<std::string>& functions, uint64_t most);
   void say_if_full(const std::string& function);
   std::string take_records(std::string_view payload, const std::string& function);
   std::string take_group(std::string_view payload, const std::string& function);

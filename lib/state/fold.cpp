@@ -434,19 +434,30 @@ void Fold::trouble(Trouble::Kind kind, Lsn lsn, Lsn end, const std::string& id) 
   value += static_cast<char>(kind);
   put_le<uint64_t>(value, end);
   m_table.put(key, value + id);
-  if (kind == Trouble::Kind::conflict) leave_latest_conflicts();
+  if (kind != Trouble::Kind::conflict) return;
+  conflicts().emplace(id, key);
+  leave_latest_conflicts();
+}
+
+Fold::Conflicts& Fold::conflicts() {
+  if (m_conflicts) return *m_conflicts;
+  m_conflicts.emplace();
+  for (auto c = m_table.walk("i"); c->valid() && c->key()[0] == 'i'; c->next())
+    m_conflicts->emplace(trouble_at(c->key(), c->value())->id, c->key());
+  return *m_conflicts;
 }
 
 // Removes the oldest notes of conflicts if there are too many. Call it after each new note.
 void Fold::leave_latest_conflicts() {
-  if (m_conflicts && ++*m_conflicts <= most_conflicts + most_conflicts / 4) return;
+  auto& notes = conflicts();
+  if (notes.size() <= most_conflicts + most_conflicts / 4) return;
   std::vector<std::string> keys;
-  for (auto c = m_table.walk("i"); c->valid() && c->key()[0] == 'i'; c->next()) keys.emplace_back(c->key());
-  if (keys.size() > most_conflicts + most_conflicts / 4) {
-    std::for_each(keys.begin(), keys.end() - most_conflicts, [&](const std::string& key) { m_table.remove(key); });
-    keys.resize(most_conflicts);
-  }
-  m_conflicts = keys.size();
+  for (const auto& note : notes) keys.push_back(note.second);
+  const auto latest = keys.end() - most_conflicts;
+  std::nth_element(keys.begin(), latest, keys.end());
+  const std::string first = *latest;
+  std::for_each(keys.begin(), latest, [&](const std::string& key) { m_table.remove(key); });
+  std::erase_if(notes, [&](const auto& note) { return note.second < first; });
 }
 
 void Fold::count(const Job& job, int by) {
@@ -512,22 +523,17 @@ bool Fold::note_forgotten(const std::string& id, const std::optional<Job>& job, 
 }
 
 void Fold::remove_conflicts(const std::vector<std::string>& ids) {
-  const std::set<std::string_view> gone(ids.begin(), ids.end());
-  remove_troubles("i", "j", [&](const Trouble& t) { return gone.count(t.id) > 0; });
-  m_conflicts.reset();
+  auto& notes = conflicts();
+  for (const auto& id : ids)
+    for (auto note = notes.lower_bound({id, {}}); note != notes.end() && note->first == id; note = notes.erase(note))
+      m_table.remove(note->second);
 }
 
 void Fold::apply(const Gap& gap) {
-  remove_troubles(trouble_key(Trouble::Kind::damage, gap.since), trouble_key(Trouble::Kind::damage, gap.position),
-                  [](const Trouble&) { return true; });
-}
-
-// Removes the troubles with keys from `from` to before `to` for which `is_gone` returns true.
-void Fold::remove_troubles(const std::string& from, const std::string& to,
-                           const std::function<bool(const Trouble&)>& is_gone) {
   std::vector<std::string> keys;
-  for (auto c = m_table.walk(from); c->valid() && c->key() < to; c->next())
-    if (is_gone(*trouble_at(c->key(), c->value()))) keys.emplace_back(c->key());
+  const auto end = trouble_key(Trouble::Kind::damage, gap.position);
+  for (auto c = m_table.walk(trouble_key(Trouble::Kind::damage, gap.since)); c->valid() && c->key() < end; c->next())
+    keys.emplace_back(c->key());
   for (const auto& key : keys) m_table.remove(key);
 }
 
@@ -684,13 +690,16 @@ std::map<std::string, Counters> Fold::counters() {
   return m_counters;
 }
 
-std::vector<Trouble> Fold::troubles() {
-  std::vector<Trouble> all;
-  for (const std::string kind : {"e", "i"})
-    for (auto c = m_table.walk(kind); c->valid() && c->key()[0] == kind[0]; c->next())
-      all.push_back(*trouble_at(c->key(), c->value()));
-  std::sort(all.begin(), all.end(), [](const Trouble& a, const Trouble& b) { return a.lsn < b.lsn; });
-  return all;
+bool Fold::troubles(size_t most, std::string& cursor, std::vector<Trouble>& some) {
+  auto c = m_table.walk(cursor.empty() ? "e" : cursor);
+  if (!cursor.empty() && c->valid() && c->key() == cursor) c->next();
+  for (;; c->next()) {
+    if (c->valid() && c->key()[0] > 'e' && c->key()[0] < 'i') c->seek("i");
+    if (!c->valid() || c->key()[0] > 'i') return true;
+    if (most-- == 0) return false;
+    cursor = c->key();
+    some.push_back(*trouble_at(c->key(), c->value()));
+  }
 }
 
 std::unique_ptr<Table::Cursor> Fold::entries(std::string_view from) {
@@ -730,14 +739,19 @@ std::optional<Millis> Fold::delayed(const std::string& function, Millis until, c
   return std::nullopt;
 }
 
-uint64_t Fold::due_first(const std::string& function, Millis now, uint64_t most) {
+uint64_t Fold::due_first(const std::string& function, Millis now, size_t& left, std::string& cursor) {
+  const std::string prefix = function_prefix('d', function);
   uint64_t n = 0;
-  if (counter(function).first > 0 && most > 0)
-    delayed(function, now, [&](const std::string& id) {
-      auto job = get(id);
-      if (!job) throw TableError("an order names a job that is not there");
-      return (n += waits_for_first(*job)) < most;
-    });
+  auto c = m_table.walk(cursor.empty() ? prefix : cursor);
+  if (!cursor.empty() && c->valid() && c->key() == cursor) c->next();
+  for (; left > 0 && c->valid() && starts_with(c->key(), prefix); c->next(), --left) {
+    if (c->key().size() != prefix.size() + 16) throw TableError("bad due time");
+    if (Millis(static_cast<int64_t>(get_be64(c->key(), prefix.size()))) > now) break;
+    cursor = c->key();
+    const auto job = get(std::string(c->value()));
+    if (!job) throw TableError("an order names a job that is not there");
+    n += waits_for_first(*job);
+  }
   return n;
 }
 

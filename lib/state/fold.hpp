@@ -99,7 +99,7 @@ struct Trouble {
   std::string id;  // conflict: the job whose ID was used again with another workload
 };
 // How many notes of reused IDs are kept: at least this many, at most a quarter more. The number is limited because any
-// client can reuse an ID as often as it likes, and each `forget` record searches all notes.
+// client can reuse an ID as often as it likes, and a fold holds all notes in memory.
 inline constexpr size_t most_conflicts = 1000;
 const char* trouble_name(Trouble::Kind kind);
 
@@ -150,15 +150,19 @@ class Fold {
   std::optional<Job> get(const std::string& id);
   std::map<std::string, Counters> counters();  // of all functions, even if there are very many
   Counters counters(const std::string& function) { return counter(function); }
-  std::vector<Trouble> troubles();
+  // Appends to `some` the next up to `most` troubles behind `cursor`, which is empty at first and moves on: first what
+  // is wrong with the journal, then the conflicts. Returns true when there are no more.
+  bool troubles(size_t most, std::string& cursor, std::vector<Trouble>& some);
 
   // These functions call `visit` with the jobs of one order of the index (see the list above) until it returns false.
   using Visit = std::function<bool(const std::string& id)>;
   void queued(const std::string& function, const Visit& visit);
   // Visits only jobs that are due at `until` or before; returns when the next job after these is due.
   std::optional<Millis> delayed(const std::string& function, Millis until, const Visit& visit);
-  // Counts the delayed jobs that were never started and are due at `now`, up to `most`.
-  uint64_t due_first(const std::string& function, Millis now, uint64_t most);
+  // Counts the delayed jobs that were never started and are due at `now`, among up to `left` delayed jobs behind
+  // `cursor`, which is empty at first and moves on. Takes from `left` how many it looked at; 0 is left if there may be
+  // more.
+  uint64_t due_first(const std::string& function, Millis now, size_t& left, std::string& cursor);
   void dead(const std::string& function, const Visit& visit);
   // Returns how much of the journal from one position to another is still needed. Reads at most `most` entries, and
   // stores in `stopped` the position that it has reached.
@@ -231,14 +235,14 @@ class Fold {
   void apply(const event::End&) {}
   bool note_forgotten(const std::string& id, const std::optional<Job>& job, const event::Forget& forget, Lsn lsn);
   void remove_conflicts(const std::vector<std::string>& ids);
+  using Conflicts = std::set<std::pair<std::string, std::string>>;  // IDs that were used again, and the notes' keys
+  Conflicts& conflicts();
   void leave_latest_conflicts();
   bool resolve_key(const std::string& id, const Job& job, Transition& to, Lsn lsn);
   void leave_line(const std::string& id, const Job& job);
   void enter_line(const std::string& id, Job& job);
   void head_line(const std::string& id, const Job& job);
   void count(const Job& job, int by);
-  void remove_troubles(const std::string& from, const std::string& to,
-                       const std::function<bool(const Trouble&)>& is_gone);
   void touch(const std::string& id, Lsn lsn);
   std::optional<std::string> key_holder(const std::string& function, const std::string& key);
   Weight& weight_at(Lsn lsn);
@@ -257,7 +261,7 @@ class Fold {
   std::set<std::string> m_counted;             // the functions whose counters may have changed
   std::map<uint64_t, Weight> m_weights;        // the weights that may have changed, by LSN / weight_step
   std::string m_last_job;  // the key of the greatest job ID: most new jobs have a greater ID, and need no lookup
-  std::optional<size_t> m_conflicts;  // the number of noted conflicts, if known
+  std::optional<Conflicts> m_conflicts;  // the noted conflicts, if they were read
   bool m_changed = false;
 };
 

@@ -9,7 +9,8 @@
 namespace gq {
 namespace {
 
-constexpr size_t most_removed = 100;  // blobs at a time: each has a descriptor
+constexpr size_t most_removed = 100;    // blobs at a time: each has a descriptor
+constexpr size_t most_troubles = 2000;  // in one visit to the index
 
 constexpr const char* damaged_record = "its record is damaged";
 
@@ -52,6 +53,20 @@ void Ledger::for_each_function(const std::function<void(const std::string&, cons
       for (const auto& name : names) some.emplace_back(name, fold.counters(name));
     });
     for (const auto& [name, counters] : some) body(name, counters);
+  }
+}
+
+void Ledger::for_each_trouble(const std::function<void(const Trouble&)>& body) {
+  std::string cursor;
+  for (bool last = false; !last;) {
+    std::vector<Trouble> some;
+    const std::string from = cursor;
+    look([&](Fold& fold) {
+      cursor = from;
+      some.clear();
+      last = fold.troubles(most_troubles, cursor, some);
+    });
+    for (const auto& trouble : some) body(trouble);
   }
 }
 

@@ -74,6 +74,9 @@ class Ledger {
   // lock.
   void for_each_function(const std::function<void(const std::string& function, const Counters&)>& body);
 
+  // The same for each trouble that the fold has noted (Fold::troubles()).
+  void for_each_trouble(const std::function<void(const Trouble&)>& body);
+
   // A reader of the journal from a position on, which is 0 or one that another reader reported. The ledger must outlive
   // it.
   EventReader read(Lsn from) { return EventReader(m_journal, from); }

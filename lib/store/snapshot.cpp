@@ -408,10 +408,9 @@ Snapshot create_snapshot(Ledger& store, const std::string& directory, const Show
   maker.finish();
   tell_missing(store, snapshot);
   store.for_each_function([&](const std::string&, const Counters& c) { snapshot.jobs += c.live(); });
-  store.look([&](Fold& fold) {
-    for (const auto& t : fold.troubles())
-      snapshot.damaged = snapshot.damaged || ((t.kind == Trouble::Kind::damage || t.kind == Trouble::Kind::missing) &&
-                                              t.lsn < snapshot.position);
+  store.for_each_trouble([&](const Trouble& t) {
+    snapshot.damaged = snapshot.damaged || ((t.kind == Trouble::Kind::damage || t.kind == Trouble::Kind::missing) &&
+                                            t.lsn < snapshot.position);
   });
   sync_files(temporary.inside);
   const std::string manifest = encode_manifest(snapshot);
