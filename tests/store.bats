@@ -448,6 +448,14 @@ break_frame() {
   umount "$T/disk"
 }
 
+@test "the index: a transaction that finds the disk full changes nothing, whichever of its writes fails" {
+  ((EUID == 0)) || skip "needs root, for a small file system"
+  mkdir "$T/disk"
+  mount -t tmpfs -o size=4m tmpfs "$T/disk"
+  gq-unit --small-disk "$T/disk"
+  umount "$T/disk"
+}
+
 @test "gq-enqueue: --local leaves room also for jobs that are far apart in the index [8 MiB, 100 functions, priorities, keys]" {
   store_on_small_disk
   priorities=(low high normal) n=0

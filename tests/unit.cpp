@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 #include <fstream>
 #include <functional>
 #include <map>
+#include <random>
 
 #include "check.hpp"
 #include "gq/base/directory.hpp"
@@ -1872,7 +1874,55 @@ void only_plain_files_are_opened_below(const std::string& path) {
   CHECK(directory.identity() == Directory(path + ".moved").identity());
 }
 
+// Changes a table on a small disk again and again. When the disk is full, the table has what it had before the change.
+void a_full_disk_leaves_a_table_as_it_was(const std::string& disk) {
+  std::mt19937 random(1);
+  std::map<std::string, std::string> content;
+  const Directory directory(disk);
+  int full = 0;
+  for (int round = 0; round < 200; ++round) {
+    const std::string fill = disk + "/fill";
+    if (round % 2 == 1) {
+      struct statvfs space;
+      CHECK(::statvfs(disk.c_str(), &space) == 0);
+      const uint64_t left = random() % 300 * 1024, available = space.f_bavail * space.f_frsize;
+      std::ofstream(fill) << std::string(available - std::min(available, left), 'x');
+    }
+    auto changed = content;
+    try {
+      TokyoTable table(directory, "table");
+      for (auto changes = random() % 1000; changes > 0; --changes) {
+        const std::string key = std::to_string(random() % 3000) + std::string(random() % 30, 'k');
+        if (random() % 3 == 0) {
+          table.remove(key);
+          changed.erase(key);
+        } else {
+          const std::string value(random() % 300, static_cast<char>('a' + random() % 26));
+          table.put(key, value);
+          changed[key] = value;
+        }
+        if (random() % 100 == 0) table.walk("");  // writes what has changed
+      }
+      table.commit();
+      content = changed;
+      table.close();
+    } catch (const TableFull&) {
+      ++full;
+    }
+    std::filesystem::remove(fill);
+    std::map<std::string, std::string> found;
+    TokyoTable table(directory, "table", TokyoTable::Use::read);
+    for (auto at = table.walk(""); at->valid(); at->next()) found.emplace(at->key(), at->value());
+    CHECK(found == content);
+  }
+  CHECK(full > 50);
+}
+
 int main(int argc, char** argv) {
+  if (argc == 3 && argv[1] == std::string_view("--small-disk")) {
+    a_full_disk_leaves_a_table_as_it_was(argv[2]);
+    return failures ? 1 : 0;
+  }
   if (argc > 2) return 64;
   char own[] = "/tmp/gq-unit.XXXXXX";  // without an argument, in a directory of its own
   std::string directory = argc == 2 ? argv[1] : mkdtemp(own);

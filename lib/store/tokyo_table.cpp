@@ -22,9 +22,21 @@ thread_local int io_error = 0;
 // While the library closes a table it must not see that this failed: it would note the failure in memory that it has
 // unmapped by then, and crash.
 thread_local bool closing = false;
+// The log of the transaction, and what the library could not write to it. The library changes the mapped part of the
+// file nevertheless.
+thread_local int log_fd = -1;
+thread_local std::string unlogged;
 
 void check_io(bool failed) {
   if (failed && errno != EINTR && io_error == 0) io_error = errno;
+}
+
+// Whether a call that changes a file must fail because an earlier call has failed. The library goes on after a failed
+// write, and what it writes then could not be undone.
+bool must_fail() {
+  if (io_error == 0 || closing) return false;
+  errno = io_error;
+  return true;
 }
 
 }  // namespace
@@ -37,18 +49,19 @@ ssize_t gq_libtokyocabinet_pread64(int fd, void* data, size_t size, off64_t offs
   return n;
 }
 ssize_t gq_libtokyocabinet_pwrite64(int fd, const void* data, size_t size, off64_t offset) {
+  if (must_fail()) return -1;
   ssize_t n = ::pwrite64(fd, data, size, offset);
   check_io(n < 0);
   return n;
 }
-// The library writes only its log with this.
 ssize_t gq_libtokyocabinet_write(int fd, const void* data, size_t size) {
-  ssize_t n = ::write(fd, data, size);
+  ssize_t n = must_fail() ? -1 : ::write(fd, data, size);
   check_io(n < 0);
+  if (n < 0 && errno != EINTR && fd == log_fd) unlogged.append(static_cast<const char*>(data), size);
   return n;
 }
 int gq_libtokyocabinet_ftruncate64(int fd, off64_t size) noexcept {
-  if (io_error != 0 && !closing) return errno = io_error, -1;  // the file may be the log of the failed transaction
+  if (must_fail()) return -1;
   int result = ::ftruncate64(fd, size);
   check_io(result < 0);
   return closing ? 0 : result;
@@ -154,41 +167,49 @@ void TokyoTable::fail() {
 }
 
 // Restores the file from before the transaction. The log begins with the size that the file had (u64). Then it has the
-// old bytes of each place that was written to: {place u64, length u32, bytes}. Only bytes that have changed are written
-// back: a write has put blocks there, so that needs no room. A write that failed may have left a hole, which reads as
-// the zeros that it was. The library itself gives up if the last entry is cut short, as it is on a full disk.
+// old bytes of each place that was written to: {place u64, length u32, bytes}. `unlogged` continues it. Only bytes that
+// have changed are written back: a write has put blocks there, so that needs no room. A write that failed may have left
+// a hole, which reads as the zeros that it was. The library itself gives up if the last entry is cut short.
 bool TokyoTable::undo() try {
-  const int fd = m_db->hdb->fd, log = m_db->hdb->walfd;
+  const int fd = m_db->hdb->fd;
+  const uint64_t old_size = m_db->hdb->walend;
+  std::string log(gq::file_size(log_fd), '\0');
+  log.resize(read_at(log_fd, log.data(), log.size(), 0));
+  const uint64_t in_file = log.size();
+  log += std::exchange(unlogged, {});
   constexpr uint64_t size_bytes = 8, head_bytes = 12;
+  if (log.size() < size_bytes) return false;
+  // The library's numbers have the byte order that it was built for. Debian's copy has big-endian ones on all machines.
+  const bool big = get_be64(log, 0) == old_size;
+  if (!big && get_le<uint64_t>(log, 0) != old_size) return false;
   struct Entry {
     uint64_t place, at;
     uint32_t length;
   };
   std::vector<Entry> entries;
-  char head[head_bytes];
-  uint64_t end = size_bytes;
-  while (read_at(log, head, sizeof head, end) == sizeof head) {
-    const std::string_view in(head, sizeof head);
-    const Entry entry{get_le<uint64_t>(in, 0), end + head_bytes, get_le<uint32_t>(in, 8)};
-    if (entry.at + entry.length > gq::file_size(log)) break;
-    entries.push_back(entry);
-    end = entry.at + entry.length;
+  uint64_t whole = size_bytes;
+  for (uint64_t at = size_bytes; at < log.size();) {
+    if (log.size() - at < head_bytes) return false;
+    const uint64_t place = big ? get_be64(log, at) : get_le<uint64_t>(log, at);
+    const auto length = big ? static_cast<uint32_t>(get_be64(log, at + 4)) : get_le<uint32_t>(log, at + 8);
+    at += head_bytes;
+    if (log.size() - at < length) return false;
+    entries.push_back({place, at, length});
+    at += length;
+    // If this process crashes, another process finds the log and undoes the transaction: only whole entries stay there.
+    if (at <= in_file) whole = at;
   }
-  if (entries.empty()) return true;
-  // If this process crashes, another process finds the log and undoes the transaction: cut off the incomplete entry for
-  // it.
-  if (::ftruncate(log, static_cast<off_t>(end)) != 0) return false;
-  std::string bytes, now;
+  if (::ftruncate(log_fd, static_cast<off_t>(whole)) != 0) return false;
+  std::string now;
   for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
-    bytes.resize(entry->length);
-    if (read_at(log, bytes.data(), bytes.size(), entry->at) != bytes.size()) return false;
+    std::string_view bytes = std::string_view(log).substr(entry->at, entry->length);
     now.resize(bytes.size());
     now.resize(read_at(fd, now.data(), now.size(), entry->place));
-    while (!bytes.empty() && bytes.size() <= now.size() && bytes.back() == now[bytes.size() - 1]) bytes.pop_back();
+    while (!bytes.empty() && bytes.size() <= now.size() && bytes.back() == now[bytes.size() - 1])
+      bytes.remove_suffix(1);
     write_all_at(fd, bytes, entry->place, m_name);
   }
-  if (read_at(log, head, size_bytes, 0) != size_bytes) return false;
-  return ::ftruncate(fd, static_cast<off_t>(get_le<uint64_t>(std::string_view(head, size_bytes), 0))) == 0;
+  return ::ftruncate(fd, static_cast<off_t>(old_size)) == 0;
 } catch (const Error&) {
   return false;
 }
@@ -250,6 +271,8 @@ void TokyoTable::begin() {
   // Creates the log here, as prepare() does with the table: the library would create it readable for all users.
   if (!m_directory.try_open(m_log, O_RDWR | O_CREAT)) check_io(true);
   if (io_error != 0 || !tcbdbtranbegin(m_db.get())) fail();
+  log_fd = m_db->hdb->walfd;
+  unlogged.clear();
 }
 
 void TokyoTable::flush() {
@@ -264,7 +287,8 @@ void TokyoTable::flush() {
     forget_error();
     int size = static_cast<int>(key.size());
     if (value) {
-      if (!tcbdbput(m_db.get(), key.data(), size, value->data(), static_cast<int>(value->size()))) fail();
+      if (!tcbdbput(m_db.get(), key.data(), size, value->data(), static_cast<int>(value->size())) || io_error != 0)
+        fail();
     } else if (!tcbdbout(m_db.get(), key.data(), size)) {
       check_missing();
     }
