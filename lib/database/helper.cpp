@@ -20,12 +20,12 @@ namespace gq {
 namespace {
 
 constexpr int tries = 3;
-constexpr int patience = 60'000;  // ms without a byte, after which the helper counts as dead
+constexpr int patience = 60'000;  // ms without a byte, after which gq gives the helper up
 constexpr int poll_interval = 200;
 constexpr int parting = 2'000, pause = 200;  // ms: how long to wait for its end, and before it is started again
 constexpr size_t max_line = 100;
-constexpr size_t max_text = 1000;  // of an error
-// The size of all pairs of an answer. The largest request is for 200 records of up to 32 + 2 * 64 Ki bytes.
+constexpr size_t max_text = 1000;  // the size limit of an error text
+// The size limit of all pairs of an answer. The largest request asks for 200 records of up to 32 + 2 * 64 Ki bytes.
 constexpr size_t max_answer = 32 << 20;
 
 // Thrown if the helper violates the protocol or has ended; ask() catches it.
@@ -97,7 +97,7 @@ void Helper::wait_until_ready(short events, const char* what) {
     if (wait.lasted() >= Millis(patience)) throw Broken{std::string("it has ") + what + " for a minute", false};
     try {
       wait.check();
-    } catch (const Error& e) {  // a late answer must not be taken for the next one
+    } catch (const Error& e) {  // the end of this answer, which may come late, must not be taken for the next answer
       throw Broken{e.what(), false};
     }
   }
@@ -112,7 +112,7 @@ void Helper::send(std::string_view bytes) {
     }
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
-      if (errno == EPIPE || errno == ECONNRESET) return;  // the helper may have written the reason
+      if (errno == EPIPE || errno == ECONNRESET) return;  // the helper may have written the reason to its output
       throw Broken{errno_text(errno)};
     }
     bytes.remove_prefix(static_cast<size_t>(n));

@@ -1,6 +1,6 @@
-// A helper: a program that keeps a store in a database, driven over its standard input and output as gq-store-helper(7)
-// says. It is started once. A helper that dies, or violates the protocol, is started again and gets the request again:
-// all requests may be repeated.
+// A helper is a program that keeps a store in a database. gq sends it requests on its standard input and reads the
+// answers from its standard output, as gq-store-helper(7) says. The helper is started once. If it dies or violates the
+// protocol, gq starts it again and repeats the request: all requests may be repeated.
 #pragma once
 
 #include <sys/types.h>
@@ -17,12 +17,13 @@ inline constexpr const char* helper_greeting = "gq-store 1";
 
 class Helper : public KeyValue {
  public:
-  // Starts nothing yet. The program is looked up in PATH.
+  // Does not start the program yet. The program is looked up in PATH.
   explicit Helper(std::vector<std::string> argv) : m_argv(std::move(argv)) {}
   ~Helper() override;  // closes its input, waits for its end, and kills it after 2 seconds
 
-  // All throw Error(retry) if the helper answers with an error, or cannot be made to answer; Error(config) if it does
-  // not know this protocol. Answers that were not asked for are neither used nor kept in memory.
+  // All functions throw Error(retry) if the helper answers with an error, or gives no answer even after it was started
+  // again; Error(config) if it does not know this protocol. They ignore output that answers no request, and do not keep
+  // it in memory.
   void put(const std::vector<Pair>& pairs) override;
   std::optional<std::string> get(const std::string& key) override;
   void remove(const std::vector<std::string>& keys) override;
@@ -43,9 +44,9 @@ class Helper : public KeyValue {
 
   const std::vector<std::string> m_argv;
   pid_t m_pid = 0;
-  bool m_readable = false;  // other users can read the database's files, as the helper says
+  bool m_readable = false;  // the helper has reported that other users can read the database's files
   Fd m_socket;
-  std::string m_read;  // bytes from the helper, used up to m_used
+  std::string m_read;  // bytes from the helper; those before m_used have been used
   size_t m_used = 0;
 };
 

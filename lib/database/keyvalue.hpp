@@ -1,8 +1,8 @@
-// KeyValue: what a database has to do to hold a store (mirror.hpp): keep values under keys.
+// KeyValue: the functions that a database must have to hold a store (mirror.hpp). It keeps values under keys.
 //
-// A key is 1 to max_key letters and digits of ASCII, a value any bytes up to max_value. To keep a store in a database
-// of your own, implement this class and pass it to open_store(); a program in any language does the same over a pipe
-// (helper.hpp).
+// A key is 1 to max_key ASCII letters and digits, a value up to max_value bytes of any kind. To keep a store in your
+// own database, implement this class and pass it to open_store(). A program in any other language can do the same over
+// a pipe (helper.hpp).
 //
 // The surprising fact: all promises of gq depend on put(). It may return only when the pairs are on stable storage, as
 // after a commit that was synced.
@@ -21,27 +21,28 @@ struct Pair {
 
 class KeyValue {
  public:
-  // The longest record is a header (32 bytes), 64 KiB of meta data and 64 KiB of workload. Longer workloads are stored
-  // in pieces of 1 MiB.
+  // The longest record has a header of 32 bytes, 64 KiB of meta data and 64 KiB of workload. Longer workloads are
+  // stored in pieces of 1 MiB.
   static constexpr size_t max_key = 64, max_value = 1 << 20;
 
   virtual ~KeyValue() = default;
 
-  // Stores these pairs, in place of older values of their keys; they are on stable storage on return. If it throws,
-  // some of the pairs may be stored, and the call will be repeated.
+  // Stores these pairs, and replaces older values of their keys. The pairs are on stable storage on return. If put()
+  // throws, some of the pairs may be stored, and gq repeats the call.
   virtual void put(const std::vector<Pair>& pairs) = 0;
 
   // Returns the value of a key, or nullopt.
   virtual std::optional<std::string> get(const std::string& key) = 0;
 
-  // Removes these keys; the removal is on stable storage on return. A key that is not there is not an error.
+  // Removes these keys; the removal is on stable storage on return. A key that does not exist is not an error.
   virtual void remove(const std::vector<std::string>& keys) = 0;
 
-  // Returns the first pairs, `limit` at most, whose keys are not before `from`, in the order of the keys' bytes.
+  // Returns the pairs whose keys are `from` or greater, in the order of the keys' bytes: the first `limit` of them, or
+  // all if there are fewer.
   virtual std::vector<Pair> scan(const std::string& from, size_t limit) = 0;
 
-  // What a user should know about the database. It is logged each time the local copy is rebuilt, so once after each
-  // start of the machine.
+  // Returns a text that a user should know about the database, or an empty text. gq logs it each time it rebuilds the
+  // local copy, so once after each start of the machine.
   virtual std::string notice() { return {}; }
 };
 

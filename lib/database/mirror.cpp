@@ -25,9 +25,10 @@ constexpr uint64_t piece_size = KeyValue::max_value;
 constexpr size_t most_pairs = 1000, most_bytes = 4 << 20;
 constexpr size_t scanned_records = 200, scanned_pieces = 8;
 constexpr size_t most_ends = 10000;  // read in one call of ends()
-// A request from before the copy was rebuilt may still write, but ends within this distance.
+// A request from before the rebuild of the copy may still be carried out; it writes only positions within this
+// distance.
 constexpr Lsn safe_distance = 1ULL << 32;
-// The highest position of a record in the database, so that there is always room behind it.
+// The limit of the positions of records in the database. It leaves room for positions above it.
 constexpr Lsn most_lsn = max_lsn / 2;
 
 std::string record_key(Lsn lsn) { return "r" + padded(lsn, lsn_digits); }
@@ -48,7 +49,7 @@ std::string holder(const Directory& directory) {
 
 }  // namespace
 
-// The content of directory/mirror, as text, so that users can read it: BOOT LSN SUM.
+// The content of directory/mirror. It is a text, so that users can read it: BOOT LSN SUM.
 struct Mirror::Stamp {
   std::string boot;
   Lsn stable = 0;
@@ -74,7 +75,8 @@ Mirror::Mirror(Directory directory, std::unique_ptr<KeyValue> database, bool cre
     stamp = Stamp{boot, end, hex64(sum64(settings_text()))};
     write_stamp(*stamp);
   }
-  wait_for_lock(m_users.get(), FileLock::Mode::shared);  // the lock of m_stamp keeps other openers away meanwhile
+  wait_for_lock(m_users.get(),
+                FileLock::Mode::shared);  // meanwhile, the lock of m_stamp keeps other processes from opening the store
   const std::string settings = settings_text(), sum = hex64(sum64(settings));
   if (stamp->settings != sum) {  // a user has changed gq.json
     std::string id = read_settings(m_directory).store_id;
@@ -123,13 +125,13 @@ void Mirror::for_each(char kind, size_t at_a_time, Visit visit) {
     for (const auto& [key, value] : pairs) {
       if (key[0] != kind) return;
       visit(key, value);
-      from = key + "0";  // the first possible key behind it
+      from = key + "0";  // the least key that is greater
     }
   }
 }
 
-// Whether the copy is an old one: the database has records behind those that the copy has put there, and they differ
-// from the copy's.
+// Whether the copy is out of date: the database has records after the position `stable` up to which the copy has put
+// them there, and the copy does not have the first of these.
 bool Mirror::is_behind(Lsn stable) {
   auto next = m_database->scan(record_key(stable), 1);
   if (next.empty() || next[0].key[0] != 'r' || next[0].key >= record_key(most_lsn)) return false;
@@ -141,7 +143,9 @@ bool Mirror::is_behind(Lsn stable) {
          next[0].value != std::string(reader.head_bytes()) + std::string(reader.data());
 }
 
-// Call it when no other process uses the directory.
+// Rebuilds the copy from the database. If the database has no store and `create` is true, creates an empty store in
+// both. The caller must ensure that no other process uses the directory. Returns the position at which new records
+// begin.
 Lsn Mirror::make_anew(bool create) {
   auto refuse = [](const std::string& why) {
     return Error(Exit::config, "cannot open the store in the database: " + why);
@@ -203,7 +207,7 @@ Lsn Mirror::make_anew(bool create) {
     segment->add(lsn, value.substr(0, head->head_size), value.substr(head->head_size));
     last = lsn;
   });
-  // New positions begin behind all that were used before, up to which an older request may still write.
+  // New positions begin above all positions that an older request may still write.
   const Lsn given = parse_count(m_database->get(begin_key).value_or("")).value_or(0);
   if (given >= max_lsn - safe_distance) throw refuse("its key `position` is not a position");
   finish(std::max(last, given) + safe_distance);
@@ -251,7 +255,7 @@ void Mirror::sync_files(Journal& journal) {
 
 void Mirror::sync_all(Journal& journal) { put(journal, journal.end()); }
 
-// One of the waiting threads puts the records of all of them.
+// Waits until the database has all records before `end`. One of the waiting threads puts the records of all of them.
 void Mirror::put(Journal& journal, Lsn end) {
   MutexLock lock(m_sync_mutex);
   const uint64_t failures = m_failures;
@@ -279,11 +283,11 @@ void Mirror::put(Journal& journal, Lsn end) {
     m_stable = stable;
   }
   m_sync_done.notify_all();
-  if (failed) throw Error(Exit::retry, why);  // the records are in the copy, and may get to the database
+  if (failed) throw Error(Exit::retry, why);  // the records are in the copy; the database may get them later
 }
 
-// Puts the records that the database does not have yet into it, at least up to `end`. Returns the position up to which
-// the database has them.
+// Puts the records that the database lacks into the database, at least up to `end`. Returns the position up to which
+// the database has all records.
 Lsn Mirror::put_records(Journal& journal, Lsn end) {
   MutexLock guard(m_mutex);
   FileLock lock(m_stamp.get(), FileLock::Mode::exclusive);
@@ -311,10 +315,11 @@ Lsn Mirror::put_records(Journal& journal, Lsn end) {
     more = item != JournalReader::Item::end;
     bool full = pairs.size() >= most_pairs || bytes >= most_bytes;
     if (more && !full) continue;
-    if (pairs.empty()) m_database->get(holder_key);  // checks that the database answers
+    if (pairs.empty())
+      m_database->get(holder_key);  // no record has to be put: check at least that the database answers
     else m_database->put(pairs);
     stamp->stable = m_reader->position();
-    if (!read_stamp()) distrust();  // another process has found damage meanwhile
+    if (!read_stamp()) distrust();  // another process has found damage in the meantime
     write_stamp(*stamp);
     more = more && stamp->stable < end;
     pairs.clear();

@@ -1,29 +1,33 @@
-// The mirror: keeps a store in the user's own database. The database has all data that must survive. The store's
-// directory is a copy of it, on which the rest of gq works; the copy needs neither syncs nor backups.
+// The mirror: keeps a store in the user's own database. The database is authoritative: it has all data that must
+// survive. The store's directory is a copy of it, on which the rest of gq works. The copy needs neither syncs nor
+// backups.
 //
 //   key                     value
-//   r<LSN>                  a record of the journal, LSN in 20 digits (record.hpp)
-//   b<ID><number>           a piece of the blob of a job, number in 8 digits
-//   e<ID>                   anything: the job is done; written by the user, in the transaction that did it
-//   settings                gq.json
-//   holder                  the machine and the directory of the copy
-//   position                where the copy began to append after it was last rebuilt
+//   r<LSN>                  a record of the journal; the LSN has 20 digits (record.hpp)
+//   b<ID><number>           a piece of the blob of a job; the number has 8 digits
+//   e<ID>                   any value: the job is done. The user's program writes this key in the transaction that did
+//                           the job
+//   settings                the content of gq.json
+//   holder                  the machine and the directory that have the copy
+//   position                the position at which the copy began to append after it was last rebuilt
 //
-//   directory/database      how to reach the database, exec:PROGRAM ARG..., and for which directory this counts:
-//                           directory DEVICE INODE TIME; missing if a C++ program brings a KeyValue of its own
-//   directory/mirror        boot | how much of the journal the database has | sum of gq.json;
-//                           a process that writes to the database holds its flock(2)
-//   directory/mirror.users  its flock(2) is shared by all processes that have the store open; the process that
+//   directory/database      how to reach the database (exec:PROGRAM ARG...), and the directory for which this line is
+//                           valid: directory DEVICE INODE TIME. The file is missing if a C++ program opens the store
+//                           with its own KeyValue
+//   directory/mirror        the kernel's boot ID | the position up to which the database has the journal | the checksum
+//                           of gq.json. A process that writes to the database holds the flock(2) of this file
+//   directory/mirror.users  each process that has the store open holds a shared flock(2) on this file; a process that
 //                           rebuilds the copy holds it exclusively
 //
 // At the point where the LocalDisk calls fdatasync, sync() takes the records that all processes have appended to the
-// copy since the last request, and puts them into the database in one request. So one commit serves all that wait, as
-// one fdatasync does.
+// copy since the last request, and puts them into the database in one request. So one commit serves all processes that
+// wait, as one fdatasync does.
 //
-// The copy is trusted as long as the machine runs. After a restart, or if it is damaged or gone, it is rebuilt. An
-// older request may then still be on its way to the database, so new positions begin far behind the existing ones.
+// Until the machine restarts, gq trusts the copy. After a restart, or if the copy is damaged or missing, gq rebuilds
+// it. A request from before the rebuild may still be on its way to the database. So new records get positions far above
+// all existing positions (safe_distance).
 //
-// To change the format: raise store_format in settings.cpp, as for a directory.
+// To change the format of a store in a database, raise store_format in settings.cpp, as for a store in a directory.
 #pragma once
 
 #include <condition_variable>
@@ -44,9 +48,9 @@ namespace gq {
 
 class Mirror : public Durability, public Ends {
  public:
-  // Makes `directory` a copy of the store in `database`, which is created if it is missing and `create` is true. Throws
-  // Error(config) if there is none, or if another machine or directory holds it; Error(retry) if the database does not
-  // answer.
+  // Makes `directory` a copy of the store in `database`. If `create` is true, a missing store is created. Throws
+  // Error(config) if there is no store, or if another machine or directory holds it; Error(retry) if the database does
+  // not answer.
   Mirror(Directory directory, std::unique_ptr<KeyValue> database, bool create);
 
   static bool has_store(KeyValue& database);
@@ -91,14 +95,14 @@ class Mirror : public Durability, public Ends {
   const std::unique_ptr<KeyValue> m_database PT_GUARDED_BY(m_mutex);
   const Fd m_users, m_stamp;
   bool m_failed GUARDED_BY(m_mutex) = false;
-  bool m_checked GUARDED_BY(m_mutex) = true;  // that no other directory took the database when this process did
+  bool m_checked GUARDED_BY(m_mutex) = true;  // whether it is known that this copy is the `holder`
   std::unique_ptr<JournalReader> m_reader GUARDED_BY(m_mutex);
 
   Mutex m_sync_mutex;
   std::condition_variable m_sync_done;
   bool m_syncing GUARDED_BY(m_sync_mutex) = false;
-  Lsn m_stable GUARDED_BY(m_sync_mutex) = 0;         // in the database, as far as this process knows
-  uint64_t m_failures GUARDED_BY(m_sync_mutex) = 0;  // how often that could not be told
+  Lsn m_stable GUARDED_BY(m_sync_mutex) = 0;         // this process knows that the database has all records before this
+  uint64_t m_failures GUARDED_BY(m_sync_mutex) = 0;  // how many requests have failed
   std::string m_last_failure GUARDED_BY(m_sync_mutex);
 };
 

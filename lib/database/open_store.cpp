@@ -40,15 +40,16 @@ std::string read_database_file(const Directory& directory) {
   return fd ? read_all(fd.get(), longest_database_file, directory.path_of(database_name)).value_or("") : "";
 }
 
-// The content of the file `database` for this directory. A copy of the file, or one unpacked from an archive, does not
-// match another directory. Without the second line it matches no directory.
+// Returns the content of the file `database` for this directory. The second line names the directory, so that a copy of
+// the file in another directory, or one from an archive, does not match. A file without the second line matches no
+// directory.
 std::string database_text(const Directory& directory, const std::string& program) {
   const std::string identity = directory.identity();
   return program + "\n" + (identity.empty() ? "" : "directory " + identity + "\n");
 }
 
-// Whether this is the directory that gq gives to a store named by the program. A link there may be another user's, so
-// it is not followed.
+// Whether this is the directory that gq chooses for the store exec:PROGRAM. Does not follow a link there, because
+// another user may have created it.
 bool is_own_place(const Directory& directory, const std::string& program) {
   struct stat a, b;
   try {
@@ -59,7 +60,7 @@ bool is_own_place(const Directory& directory, const std::string& program) {
   }
 }
 
-// Returns the connection to the database of the store with this name and this directory; empty if the store has no
+// Returns the connection to the database of the store with this name and this directory; nullptr if the store has no
 // database.
 std::unique_ptr<KeyValue> open_database(const std::string& name, const Directory& directory) {
   const std::string text = read_database_file(directory), program = names_program(name) ? name : first_line(text);
@@ -67,7 +68,8 @@ std::unique_ptr<KeyValue> open_database(const std::string& name, const Directory
   auto argv = words_of(program);
   const std::string confirmed = database_text(directory, program);
   if (names_program(name)) {
-    if (text != confirmed) directory.publish(database_name, confirmed, true);  // now its directory can name it, too
+    if (text != confirmed)
+      directory.publish(database_name, confirmed, true);  // from now on, the name of the directory also opens the store
   } else if (directory.identity().empty() || text != confirmed) {
     if (!is_own_place(directory, program))
       throw Error(Exit::config, "cannot open the store " + printable(directory.path()) +
@@ -78,7 +80,7 @@ std::unique_ptr<KeyValue> open_database(const std::string& name, const Directory
   return std::make_unique<Helper>(std::move(argv));
 }
 
-// Opens a store whose durable data is on the directory's disk, or else in the database.
+// Opens a store whose durable data is in the database, or, without a database, on the directory's disk.
 Queue compose(const Directory& opened, std::unique_ptr<KeyValue> database, bool create) {
   const Directory directory = opened.kept_private();
   auto mirror = database ? std::make_shared<Mirror>(directory, std::move(database), create) : nullptr;
@@ -106,8 +108,8 @@ std::string store_directory(const std::string& name) {
   return cache + "/" + hex64(sum64(name));
 }
 
-// A directory whose name gq chose must not be a link: other users may be able to create a link of that name in the
-// cache.
+// If gq chose the name of the directory, it must not be a link: other users may be able to create a link with that name
+// in the cache directory.
 Directory open_store_directory(const std::string& name, bool create) {
   const bool named = names_program(name);
   return Directory::of_store(store_directory(name), create || named, !named);
@@ -132,7 +134,7 @@ void confirm_database(const std::string& name) {
   directory.publish(database_name, database_text(directory, program), true);
 }
 
-// Opens the directory first: none of its content is trusted before its owner is checked.
+// Opens the directory first, because its content must not be trusted before its owner has been checked.
 Queue open_store(const std::string& name, bool create) {
   const Directory directory = open_store_directory(name, create);
   return compose(directory, open_database(name, directory), create);
