@@ -33,7 +33,8 @@ std::string request(uint32_t command, std::string_view body) {
          std::string(body);
 }
 
-// SHA-1 of RFC 3174, in hexadecimal. It only recognises what a client has computed; its strength does not matter.
+// SHA-1 (RFC 3174), in hexadecimal. gq uses it only to recognise a value that a client has computed, so its strength
+// does not matter.
 std::string sha1(std::string text) {
   const uint64_t bits = text.size() * 8;
   text += '\x80';
@@ -116,8 +117,8 @@ std::optional<WorkerHandle> make_worker(const Server& server, Millis timeout) {
   WorkerHandle worker(gearman_worker_create(nullptr), gearman_worker_free);
   if (!worker) return std::nullopt;
   gearman_worker_set_timeout(worker.get(), static_cast<int>(timeout.count()));
-  // With GRAB_JOB_ALL, which is the default, it is told of the reducer of a job (SUBMIT_REDUCE_JOB): it would submit
-  // the job's result as another job, and wait for that on a connection that nothing interrupts.
+  // With GRAB_JOB_ALL, which is the default, the server tells libgearman the reducer of a job (SUBMIT_REDUCE_JOB).
+  // libgearman would submit the job's result as another job, and wait for it on a connection that nothing interrupts.
   gearman_worker_remove_options(worker.get(), GEARMAN_WORKER_GRAB_ALL);
   gearman_worker_add_options(worker.get(), GEARMAN_WORKER_GRAB_UNIQ);
   if (gearman_failed(gearman_worker_add_server(worker.get(), server.host.c_str(), server.port))) return std::nullopt;
@@ -131,7 +132,7 @@ ClientCount parse_client_count(std::string_view answer) {
     count.bad = answer.substr(0, 4) != std::string_view("\0RES", 4) || size > max_count_answer;
     if (count.bad || answer.size() - packet_header_size < size) break;
     uint32_t command = read_big_endian(answer.substr(4));
-    // Unique, known, running, numerator, denominator, clients.
+    // The fields are unique, known, running, numerator, denominator, clients.
     auto fields = split(answer.substr(packet_header_size, size), '\0');
     if (command == GEARMAN_COMMAND_STATUS_RES_UNIQUE && fields.size() == 6) count.clients = parse_count(fields[5]);
     count.echo |= command == GEARMAN_COMMAND_ECHO_RES;
@@ -140,7 +141,7 @@ ClientCount parse_client_count(std::string_view answer) {
   return count;
 }
 
-// False if the connection is useless now.
+// Returns false if the connection cannot be used any more.
 bool WaitingClients::ask(const std::string& unique, Millis timeout, std::optional<uint64_t>& clients,
                          std::string& reason) {
   const auto deadline = Probe::Clock::now() + timeout;
@@ -148,7 +149,7 @@ bool WaitingClients::ask(const std::string& unique, Millis timeout, std::optiona
   if (!m_fd) return false;
   reason = "no answer";
   std::string question = request(GEARMAN_COMMAND_GET_STATUS_UNIQUE, unique);
-  const bool echo = !m_answers;  // a server that does not know the question answers an echo all the same
+  const bool echo = !m_answers;  // a server that does not know the question still answers an echo
   if (echo) question += request(GEARMAN_COMMAND_ECHO_REQ, "gq");
   if (::send(m_fd.get(), question.data(), question.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(question.size()))
     return false;
@@ -175,7 +176,7 @@ bool WaitingClients::ask(const std::string& unique, Millis timeout, std::optiona
 std::optional<uint64_t> WaitingClients::count(const std::string& unique, Millis timeout) {
   std::optional<uint64_t> clients;
   std::string reason;
-  // A kept connection may have ended since.
+  // A connection that was kept open may have ended since the last question.
   for (bool kept = static_cast<bool>(m_fd);; kept = false) {
     if (ask(unique, timeout, clients, reason)) return clients;
     m_fd.reset();

@@ -20,7 +20,7 @@ std::optional<AssignedJob> PacketCheck::take_job() { return std::exchange(m_job,
 // libgearman 1.1.20 hangs.
 struct PacketCheck::Command {
   uint32_t number;
-  int args;     // of them, all but the last end in NUL; the last one too if data follow
+  int args;     // the number of arguments; all but the last end in NUL, and so does the last if data follow
   bool handle;  // the first argument is a job handle
   bool data;
 };
@@ -65,7 +65,7 @@ bool PacketCheck::header_complete() {
   m_args_left = m_command->args - (m_command->data ? 0 : 1);
   m_arg_size = 0;
   m_assigned = {};
-  // An argument that is only its NUL still counts as one; a body without arguments must be empty, unless data follow.
+  // Each argument has at least one byte, its NUL. A body without arguments must be empty, unless data follow.
   return m_command->args > 0 ? m_left >= static_cast<uint32_t>(m_command->args) : m_command->data || m_left == 0;
 }
 
@@ -77,7 +77,7 @@ bool PacketCheck::feed(const char* data, size_t size) {
       if (m_header_size < sizeof magic && *data != magic[m_header_size]) m_bad = true;
       m_header[m_header_size++] = static_cast<unsigned char>(*data++);
       if (m_header_size == sizeof m_header && !m_bad) m_bad = !header_complete();
-    } else if (m_args_left > 0 || !m_command->data) {  // arguments, a byte at a time: they are short
+    } else if (m_args_left > 0 || !m_command->data) {  // arguments are read byte by byte: they are short
       ++m_arg_size;
       bool first = m_args_left == m_command->args - (m_command->data ? 0 : 1);
       if (m_arg_size > (first && m_command->handle ? size_t{GEARMAN_JOB_HANDLE_SIZE} : max_arg)) m_bad = true;
@@ -141,7 +141,7 @@ std::optional<uint64_t> workload_left(int fd) {
   return streams()[fd].workload_left();
 }
 
-// Repeats a non-blocking call until something has come, or left, or until the connection has ended.
+// Repeats a non-blocking call until bytes have come, or left, or until the connection has ended.
 template <typename Call>
 ssize_t wait_for(int fd, ServerWait::Way way, Call call) {
   ServerWait wait{way, true, std::chrono::steady_clock::now(), {}, {}};
@@ -149,7 +149,7 @@ ssize_t wait_for(int fd, ServerWait::Way way, Call call) {
   for (;;) {
     const ssize_t n = call();
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-      if (errno == ENOTCONN) errno = ECONNRESET;  // libgearman would wait on ENOTCONN
+      if (errno == ENOTCONN) errno = ECONNRESET;  // on ENOTCONN, libgearman would wait
       return n;
     }
     wait.waits = n < 0;
@@ -164,7 +164,7 @@ ssize_t wait_for(int fd, ServerWait::Way way, Call call) {
   }
 }
 
-// Sends the refusal of a job, and reads until the server has heard it. If the connection were closed with the workload
+// Sends the refusal of a job, and reads until the server has read it. If gq closed the connection while the workload is
 // on its way, the server might see the close first, and give the job to the next worker.
 void refuse(int fd, std::string_view bytes) {
   ServerWait wait{ServerWait::Way::out, true, std::chrono::steady_clock::now(), {}, {}};
@@ -217,9 +217,9 @@ void end_when_woken(const std::atomic<bool>& when) { ends_when_woken = &when; }
 extern "C" {
 
 int gq_libgearman_connect(int fd, const sockaddr* address, socklen_t size) {
-  // libgearman sets 32 KiB, with which a workload of 4 MB takes seconds.
+  // libgearman sets a buffer of 32 KiB, with which a workload of 4 MB takes seconds.
   ::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &gq::send_buffer, sizeof gq::send_buffer);
-  // libgearman also makes close(2) wait for ten seconds if the server does not read what is on its way.
+  // libgearman also makes close(2) wait for ten seconds if the server does not read the bytes that are on their way.
   constexpr linger no_wait{0, 0};
   ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &no_wait, sizeof no_wait);
   {

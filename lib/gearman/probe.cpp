@@ -17,10 +17,10 @@
 namespace gq {
 namespace {
 
-constexpr size_t max_line = 8192;       // of an answer; all of it has to come before server_timeout
-constexpr Millis server_timeout{3000};  // from when its addresses are known
-constexpr Millis look_interval{50};     // how often to check what cannot be polled for
-constexpr int most_reads = 16;          // in a step, so that other servers and the time are checked in between
+constexpr size_t max_line = 8192;       // of an answer; the whole answer has to come before server_timeout
+constexpr Millis server_timeout{3000};  // measured from when the server's addresses are known
+constexpr Millis look_interval{50};     // how often to check conditions for which poll(2) cannot wait
+constexpr int most_reads = 16;          // in one step, so that other servers and the time are checked in between
 
 }  // namespace
 
@@ -29,7 +29,7 @@ struct Probe::Attempt {
   bool connected = false;
   bool asked = false;
   bool good = false;
-  std::string line;  // the line that has not ended yet
+  std::string line;  // the beginning of a line that is not complete yet
 };
 
 Probe::Probe(const Server& server, Question question)
@@ -55,7 +55,7 @@ void Probe::begin(const Lookup::Result& found) {
   }
 }
 
-// False when the attempt is over without an answer.
+// Returns false when the attempt has ended without an answer.
 bool Probe::go_on(Attempt& attempt) {
   if (!attempt.connected) {
     pollfd p{attempt.fd.get(), POLLOUT, 0};
@@ -132,8 +132,9 @@ void Probe::waits_for(std::vector<pollfd>& fds) const {
 }
 
 Probe::Question asks_for_workers(const std::string& function) {
-  // The line "." ends the status. But gearmand prints the names of functions as they are, and a client may submit a job
-  // for a function whose name contains that line. So an echo follows, of a word that no client can guess.
+  // The line "." ends the status. But gearmand prints the names of functions unescaped, and a client may submit a job
+  // for a function whose name contains that line. So after the status, gq asks for an echo of a word that no client can
+  // guess.
   const std::string word = new_ulid();
   auto is_last = [word](std::string_view line) { return line == word; };
   auto good = [function](std::string_view line) {

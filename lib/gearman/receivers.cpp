@@ -21,16 +21,16 @@ namespace gq {
 namespace {
 
 constexpr Millis work_timeout{1000};
-constexpr size_t max_receivers = 16;  // for one server; more gave nothing (measured)
-// So many jobs in a row must have been waiting before a receiver is added. With fewer, a lone client on a busy machine
-// would get two receivers now and then.
+constexpr size_t max_receivers = 16;  // for one server; with more there was no gain (measured)
+// A receiver is added after this many jobs in a row that were already waiting. With a lower number, a single client on
+// a busy machine would now and then get two receivers.
 constexpr int enough_waiting = 10;
 constexpr Millis watch_interval{200};
 constexpr Millis reach_timeout{5000}, count_timeout{3000};
 constexpr Millis first_retry{100}, longest_retry{5000};
-// After so long without a byte, the connection is made again: the other end may be gone without notice, or stuck.
+// After this time without a byte, the receiver connects again: the other end may be gone without notice, or stuck.
 constexpr Millis longest_idle{60'000};
-// How long all other servers come before a server that has sent a workload too slowly.
+// For this time, a server that has sent a workload too slowly gets memory after all other servers.
 constexpr std::chrono::seconds put_off{60};
 
 }  // namespace
@@ -72,13 +72,13 @@ struct Receivers::Group {
   Server server;
   std::atomic<size_t> receivers{0}, busy{0};
   std::atomic<uint64_t> jobs{0};
-  size_t own_only = 0;               // of them; guarded by m_mutex
-  std::atomic<size_t> most_busy{0};  // since the last end_idle()
+  size_t own_only = 0;               // how many of them serve no foreign jobs; guarded by m_mutex
+  std::atomic<size_t> most_busy{0};  // the most that were busy at the same time since the last end_idle()
   Clock::time_point next_look;       // guarded by m_mutex
-  bool unsaid = false;               // its trouble has not been logged; guarded by m_mutex
+  bool unsaid = false;               // its trouble has not been logged yet; guarded by m_mutex
   std::string trouble() const {
     return "server " + std::to_string(reinterpret_cast<uintptr_t>(this));
-  }  // several may have one server
+  }  // several groups may be for the same server
 };
 
 struct Receivers::Function {
@@ -95,21 +95,21 @@ struct Receivers::Receiver {
   bool own_only = false;  // serves no foreign jobs
   std::thread thread;
   bool ended = false;  // guarded by m_mutex
-  // The handle as the stopping thread sees it, guarded by m_mutex.
+  // Lets the stopping thread wake this receiver; guarded by m_mutex.
   std::optional<gearman_id_t> wake;
-  std::atomic<bool> surplus{false};  // it ends after its next job, or when it is woken for one
-  // Used by the receiver's own thread only:
+  std::atomic<bool> surplus{false};  // ends after its next job, or when it is woken for one
+  // Only the receiver's own thread uses the following:
   std::vector<Function> functions;
   Clock::time_point connected_at{}, last_end{};
-  int waiting = 0;         // how many jobs in a row were there when it asked for one
-  bool gave_back = false;  // a job that could not be stored, or was too large: the connection was closed on purpose
-  WorkloadRoom* room = nullptr;  // where it has `taken` bytes
+  int waiting = 0;         // how many jobs in a row were already waiting when it asked for one
+  bool gave_back = false;  // the connection was closed on purpose, because a job could not be stored or was too large
+  WorkloadRoom* room = nullptr;  // the room from which it has `taken` bytes
   uint64_t taken = 0;
-  bool assigned = false;  // a job that has not come to on_job() yet
+  bool assigned = false;  // a job has been assigned and has not come to on_job() yet
   Flow flow;
-  std::optional<Clock::time_point> stopping;  // since when it knows that this program stops
+  std::optional<Clock::time_point> stopping;  // when this thread saw that the program stops
   std::string ended_because;
-  int connection = -1;  // the worker's descriptor
+  int connection = -1;  // the descriptor of the worker's connection
   WaitingClients clients;
 };
 
@@ -120,7 +120,7 @@ class Receivers::Busy {
     Group& group = *m_receiver.group;
     size_t busy = ++group.busy;
     ++group.jobs;
-    // A value that another thread writes here at the same time is as good.
+    // If another thread writes its value here at the same time, either value will do.
     if (busy > group.most_busy) group.most_busy = busy;
   }
   ~Busy() {
@@ -184,12 +184,13 @@ void Receivers::add_receiver(Group& group) {
   } catch (const Error&) {
     group.own_only -= r.own_only;
     m_receivers.pop_back();
-    // The existing receivers go on without it.
+    // The existing receivers continue without it.
     if (group.receivers-- == 1) throw;
   }
 }
 
-// gearmand wakes all sleeping workers for each job; so receivers that have been too many for a while end.
+// gearmand wakes all sleeping workers for each job, so if there have been too many receivers for a while, this function
+// ends some.
 void Receivers::end_idle(Group& group) {
   auto now = Clock::now();
   MutexLock guard(m_mutex);
@@ -204,7 +205,7 @@ void Receivers::end_idle(Group& group) {
   }
 }
 
-// A job that comes calls add_receiver() otherwise, but no job comes to receivers that all have one.
+// Usually add_receiver() is called when a job comes; but while each receiver has a job, no job comes.
 void Receivers::add_where_stuck() {
   std::vector<Load> before(m_groups.size());
   while (!pause(watch_interval)) {
@@ -213,13 +214,13 @@ void Receivers::add_where_stuck() {
       const Load now{group.receivers, group.busy, group.jobs};
       try {
         if (are_stuck(std::exchange(*load++, now), now)) add_receiver(group);
-      } catch (const std::exception&) {  // tried again after the next interval
+      } catch (const std::exception&) {  // the next interval tries again
       }
     }
   }
 }
 
-// Waits this long, or until stop(); true if stop() was called.
+// Waits this long, or until stop(). Returns true if stop() was called.
 bool Receivers::pause(Millis duration) {
   MutexLock lock(m_mutex);
   return m_stopping.wait_for(lock, duration, [&] { return m_stop.load(); });
@@ -239,7 +240,7 @@ void Receivers::receive(Receiver& self) {
     }
     worker.reset();
     self.assigned = false;
-    give_room_back(self);  // a server may assign a job without being asked for one
+    give_room_back(self);  // a server may assign a job that was not asked for
   };
   auto failed = [&](std::string reason) {
     drop();
@@ -253,7 +254,7 @@ void Receivers::receive(Receiver& self) {
     }
     if (say && !say_seldom(Level::warning, text, text + "; trying again until it answers")) {
       MutexLock guard(m_mutex);
-      self.group->unsaid = true;  // it is logged later, if it lasts
+      self.group->unsaid = true;  // it will be logged later, if the trouble lasts
     }
     retry = std::clamp(retry * 2, first_retry, longest_retry);
     return pause(retry);
@@ -267,7 +268,8 @@ void Receivers::receive(Receiver& self) {
       continue;
     }
     if (!worker) {
-      // libgearman would look up the name, and wait for the connection, in a call that cannot be interrupted.
+      // libgearman would look up the name and wait for the connection in a call that cannot be interrupted, so do both
+      // here.
       std::string reason;
       Fd connection = reach(self.group->server, reach_timeout, m_stop, reason);
       auto address = address_of(connection);
@@ -312,14 +314,14 @@ void Receivers::receive(Receiver& self) {
     } else if (take_ended()) {
       if (failed(self.ended_because.empty() ? reason_text(GEARMAN_LOST_CONNECTION) : self.ended_because)) break;
     } else if (self.assigned) {
-      // The job came after the answer that there is none. libgearman would read its workload later, when the room
-      // belongs to another job.
+      // The server assigned a job after it had answered that there is none. libgearman would read the workload later,
+      // when the memory belongs to another job.
       if (failed("it assigns a job that was not asked for")) break;
     } else if (rc == GEARMAN_SUCCESS) {
       retry = Millis(0);
       if (self.surplus) break;
     } else if (rc == GEARMAN_TIMEOUT && Clock::now() - start > work_timeout / 2) {
-      // This receiver has nothing to do. It ends, unless no other would take the next job.
+      // This receiver has nothing to do. It ends if another receiver is free to take the next job.
       if (!self.permanent && self.group->busy + 1 < self.group->receivers) break;
       if (Clock::now() - std::max(self.last_end, self.connected_at) > longest_idle) drop();
     } else if (failed(reason_text(rc))) {
@@ -333,7 +335,8 @@ void Receivers::receive(Receiver& self) {
   self.ended = true;
 }
 
-// Returns what to send instead of taking an assigned job; nullopt if its workload may come.
+// Decides about an assigned job: returns nullopt if its workload may come, otherwise the bytes to send instead of
+// taking it.
 std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& job) {
   give_room_back(self);
   const Service* service = nullptr;
@@ -362,10 +365,10 @@ std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& j
   auto take = [&] { return room.take(&self, self.group, job.size, Clock::now()); };
   bool taken = take();
   if (!taken) {
-    ++self.group->busy;  // so that another receiver is added for jobs that need not wait
+    ++self.group->busy;  // counted as busy, so that another receiver is added for jobs that need not wait
     m_room.wait(lock, [&] { return m_stop || (taken = take()); });
     --self.group->busy;
-    m_room.notify_all();  // the next one in line may have room, too
+    m_room.notify_all();  // there may be memory for the next job in line, too
   }
   if (!taken) {
     room.leave(&self);
@@ -378,7 +381,7 @@ std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& j
   return std::nullopt;
 }
 
-// Whether to give up the connection to this server, because it sends or reads too slowly.
+// Whether to give up the connection to a server because the server sends or reads too slowly.
 bool Receivers::gives_up(Receiver& self, const ServerWait& wait) {
   if (m_stop && !self.stopping) self.stopping = wait.now;
   if (is_hopeless(wait, self.stopping)) {
@@ -409,8 +412,8 @@ void Receivers::give_room_back(Receiver& self) {
   m_room.notify_all();
 }
 
-// What to tell the clients of a job that gearmand has merged with others; nullopt if it is one client's, or if all are
-// equal.
+// Returns what to tell the clients of a job if gearmand has merged different jobs into it; nullopt if only one client
+// sent it, or if the merged jobs are equal.
 std::optional<std::string> Receivers::merged(Receiver& self, const Service& service, std::string_view unique,
                                              std::string_view payload) {
   if (!service.foreign || unique.empty() || unique == "-") return std::nullopt;
@@ -446,7 +449,7 @@ void Receivers::say_once(const std::string& what) {
   log(Level::warning, what);
 }
 
-// Called by C: no exception may leave it. libgearman frees the result.
+// libgearman calls this function, so no exception may leave it. libgearman frees the result.
 void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size, gearman_return_t* rc) noexcept {
   auto& function = *static_cast<Function*>(context);
   Receiver& self = *function.receiver;
@@ -456,8 +459,8 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
     std::optional<std::string> result, warning;
     {
       Busy busy(self);
-      // A job that was there already may have been sent while the answer to the last one was on its way; several in a
-      // row were waiting.
+      // If the server did not wake this worker, the job may have been waiting; or it came while the answer to the last
+      // job was on its way. Only several such jobs in a row show that jobs wait.
       self.waiting = take_woken() ? 0 : self.waiting + 1;
       if (self.waiting >= enough_waiting && self.group->busy >= self.group->receivers)
         self.receivers->add_receiver(*self.group);
@@ -473,8 +476,8 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
       return nullptr;
     }
     if (result) {
-      // A stored job is never given back. If there is no memory for the answer, the answer is empty, and gq-enqueue
-      // sends the same job again.
+      // The job is stored, so it must not be given back to the server. If there is no memory for the answer, the answer
+      // is empty, and gq-enqueue sends the same job again.
       auto* copy = static_cast<char*>(std::malloc(result->size()));
       if (copy) std::memcpy(copy, result->data(), result->size());
       *result_size = copy ? result->size() : 0;
@@ -485,9 +488,10 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
     self.receivers->say_seldom(Level::error, "cannot take a job", std::string("cannot take a job: ") + e.what());
   }
   self.gave_back = true;
-  // gearmand gives the job to another worker at once, perhaps to this one again: do not be too fast.
+  // Wait a little: gearmand gives the job to a worker again at once, perhaps to this one.
   ::usleep(100'000);
-  // Nothing more may be sent: libgearman would answer WORK_FAIL, and gearmand would delete a background job.
+  // Close the connection for sending: otherwise libgearman would answer WORK_FAIL, and gearmand would delete a
+  // background job.
   ::shutdown(self.connection, SHUT_RDWR);
   *rc = GEARMAN_ERROR;
   return nullptr;

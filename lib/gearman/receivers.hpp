@@ -1,23 +1,26 @@
-// Receivers: threads that take jobs from gearmand and answer each with the result of a service.
+// Receivers: threads that take jobs from gearmand and answer each job with the result of a service.
 //
-// Each receiver is a thread with a libgearman handle of its own for one server. A receiver is added in two cases: all
-// receivers of the server have a job, and the one that got the last job has got ten in a row that were already waiting;
-// or all have been busy with the same jobs for 200 ms. Receivers end if there are more than have had a job at once in
-// the last second. So many jobs are stored at the same time and share one fdatasync; and gearmand, which wakes all
-// sleeping workers for each job, wakes few in vain. A server that is down delays no other.
+// Each receiver is a thread with its own libgearman handle, for one server. A receiver is added in two cases: all
+// receivers of the server have a job, and the one that got the last job has got ten jobs in a row that were already
+// waiting; or all receivers have been busy with the same jobs for 200 ms. A receiver ends when the server has more
+// receivers than had a job at the same time in the last second; one always stays. This has two effects. Under load,
+// many jobs are stored at the same time and share one fdatasync. And few receivers are woken in vain, although gearmand
+// wakes all sleeping workers for each job. A server that is down delays no other server.
 //
-// A job is "foreign" if its client knows nothing of gq. A server has at most 16 receivers, and one of these serves no
-// foreign jobs: foreign jobs may wait for long, and must not keep gq's own jobs from being answered.
+// A job is "foreign" if its client knows nothing of gq. A server has at most 16 receivers. If there are 16, one of them
+// serves no foreign jobs: a foreign job may wait for long, and must not keep gq's own jobs from being answered.
 //
-// A server says how large a job is before it sends the workload. A job that is too large is refused at that point, and
-// the connection is made again; a background job is then lost. All foreign jobs together take no more memory than the
-// largest of them may, and neither do all of gq's own: other jobs wait, except small ones. While jobs of other servers
-// wait for memory, the workload that has it must arrive fast enough; otherwise its connection is closed, and its server
-// comes last for a while.
+// A server announces the size of a job before it sends the workload. The receiver refuses a job that is too large at
+// that point and connects again; a background job is then lost. The size limit of one foreign job is also the memory
+// limit of all foreign workloads together. gq's own workloads have a second limit of that kind. A job that does not fit
+// waits, but a small job (small_job) needs no memory from these limits. While jobs of other servers wait for memory, a
+// workload must arrive fast enough. If it does not, the receiver closes the connection, and for a while the jobs of
+// that server get memory last.
 //
-// If several clients that wait have used one unique for foreign jobs, gearmand gives these out as one job, with the
-// payload of the first. If the unique is not made of the payload, the payloads may differ: then the job is not taken,
-// and all these clients are told that it failed. If gearmand does not say how many clients wait, the job is taken.
+// If several waiting clients have submitted foreign jobs under one unique, gearmand merges these jobs: it sends one
+// job, with the payload of the first. Unless the unique is made of the payload, the payloads may differ. So the
+// receiver does not take the job, and tells all these clients that it failed. If gearmand does not say how many clients
+// wait, the receiver takes the job.
 #pragma once
 
 #include <algorithm>
@@ -44,46 +47,48 @@ namespace gq {
 
 struct Service {
   std::string function;  // as gearmand knows it
-  // Clients that know nothing of gq send it background jobs, which gearmand deletes when a worker refuses them.
+  // Clients that know nothing of gq use this function. They may send background jobs, which gearmand deletes when a
+  // worker refuses them.
   bool foreign;
-  // The answer to a job; nullopt if the job has to stay with gearmand. Called by several threads.
+  // Returns the answer to a job; nullopt if the job has to stay with gearmand. Called by several threads.
   std::function<std::optional<std::string>(std::string_view payload)> take;
   uint64_t max_size;    // a larger job is answered without being read
-  std::string refusal;  // the answer to a larger job; empty: it is told that it failed, and why
+  std::string refusal;  // the answer to a job that is larger; empty: the client is told that the job failed, and why
 };
 
-// How busy the receivers of a server are: how many there are, how many have a job, and how many jobs they have got so
-// far.
+// How busy the receivers of a server are: the number of receivers, how many of them have a job, and how many jobs they
+// have got so far.
 struct Load {
   size_t receivers = 0, busy = 0;
   uint64_t jobs = 0;
 };
-// Whether another receiver is needed: from `before` to `now`, all have been busy with the same jobs.
+// Whether another receiver is needed, because all receivers have been busy with the same jobs from `before` to `now`.
 inline bool are_stuck(const Load& before, const Load& now) {
   return now.busy > 0 && now.busy >= now.receivers && now.jobs == before.jobs;
 }
 
-// A job of up to this many bytes needs no room and waits for none: questions of nodes and groups of small jobs are so
-// small, and each receiver has one job at most.
+// A job of up to this many bytes takes no memory from a WorkloadRoom, and so never waits for memory. Requests of other
+// nodes and groups of small jobs are below this size. Each receiver has at most one job, so the memory for small jobs
+// is limited, too.
 inline constexpr uint64_t small_job = 640 << 10;
 
-// The memory for the workloads of arriving jobs, shared by all servers. Waiting jobs get memory in turns, server by
-// server, and in the order of arrival within one server, so that small jobs do not keep a large one out. Pure; `waiter`
-// and `server` are any names for the job that asks.
+// The memory for the workloads of arriving jobs, shared by all servers. The servers take turns, and the jobs of one
+// server get memory in the order of their arrival, so that small jobs do not keep a large one out. Pure. `waiter`
+// identifies the job that asks, `server` its server; neither is used as a pointer.
 class WorkloadRoom {
  public:
   using Time = std::chrono::steady_clock::time_point;
   void grow_to(uint64_t most) { m_most = std::max(m_most, most); }
   uint64_t most() const { return m_most; }
-  // True: the job has this much memory from now on; `size` must be at most most(). False: the job stands in line, and
-  // must ask again when something has changed.
+  // Asks for `size` bytes, most() at most. Returns true if the job has this memory from now on. Otherwise the job waits
+  // in line, and the caller asks again when something has changed.
   bool take(const void* waiter, const void* server, uint64_t size, Time now);
-  void leave(const void* waiter);  // the line
+  void leave(const void* waiter);  // the job leaves the line
   void give_back(uint64_t size) { m_taken -= size; }
 
-  // Whether jobs of other servers stand in line.
+  // Whether jobs of other servers wait in line.
   bool keeps_waiting_others_than(const void* server) const;
-  // Until then, the jobs of this server come last.
+  // Until `until`, the jobs of all other servers come before the jobs of this server.
   void put_off(const void* server, Time until) { m_servers[server].put_off = until; }
 
  private:
@@ -105,8 +110,8 @@ class Flow {
   using Time = std::chrono::steady_clock::time_point;
   static constexpr std::chrono::seconds look{3};
   explicit Flow(Time begun = {}) : m_since(begun) {}
-  // Whether less than `least` bytes a second came in the last complete period. `came` is how many bytes have come so
-  // far.
+  // Whether fewer than `least` bytes a second came in the last complete period. `came` is the number of bytes that have
+  // come so far.
   bool is_slow(uint64_t came, uint64_t least, Time now);
 
  private:
@@ -115,19 +120,20 @@ class Flow {
   bool m_slow = false;
 };
 
-// A workload that other jobs wait for must be so fast that the largest one would take no longer than this.
+// While other jobs wait for memory, a workload must arrive at least so fast that the largest workload would arrive in
+// this time.
 inline constexpr std::chrono::seconds longest_workload{300};
 
 class Receivers {
  public:
-  enum class Serve { nothing, own, all };  // own: jobs that are not foreign
+  enum class Serve { nothing, own, all };  // own: only jobs that are not foreign
 
-  // `wanted` says which services to serve now; it is called about once a second.
+  // `wanted` returns which services to serve now; it is called about once a second.
   Receivers(std::vector<Server> servers, std::vector<Service> services, std::function<Serve()> wanted);
   ~Receivers();  // stop()
 
   void start();
-  // Takes no more jobs and answers those that were taken. Returns when all threads have ended.
+  // Takes no more jobs, and answers those that were taken. Returns when all threads have ended.
   void stop();
 
  private:
@@ -143,7 +149,7 @@ class Receivers {
   std::optional<std::string> merged(Receiver& self, const Service& service, std::string_view unique,
                                     std::string_view payload);
   void say_once(const std::string& what);
-  // False if that kind was logged too recently.
+  // Returns false if a message of this kind was logged too recently.
   bool say_seldom(Level level, const std::string& kind, const std::string& text);
   std::optional<std::string> judge(Receiver& self, const AssignedJob& job);
   bool gives_up(Receiver& self, const ServerWait& wait);
@@ -159,7 +165,8 @@ class Receivers {
   std::condition_variable m_stopping;
   std::atomic<bool> m_stop = false;
   std::condition_variable m_room;
-  WorkloadRoom m_foreign GUARDED_BY(m_mutex), m_own GUARDED_BY(m_mutex);  // for jobs that are foreign, or not
+  WorkloadRoom m_foreign GUARDED_BY(m_mutex), m_own
+      GUARDED_BY(m_mutex);  // the memory for foreign jobs, and for gq's own
   std::set<std::string> m_said GUARDED_BY(m_mutex);
   Seldom m_seldom GUARDED_BY(m_mutex);
   std::list<Receiver> m_receivers GUARDED_BY(m_mutex);

@@ -23,21 +23,21 @@ namespace {
 constexpr Millis status_interval{1000};
 constexpr Millis look_interval{50};
 constexpr int send_buffer = 1 << 20;
-// A packet is 4 bytes of magic, the command, and the size of what follows; numbers are big-endian. Arguments are
-// separated by NUL.
+// A packet has 4 bytes of magic, the command, the size of the body, and the body. Numbers are big-endian. NUL separates
+// the arguments in the body.
 constexpr size_t header_size = 12;
-// No answer is nearly as long: it has a line for each record or ID.
+// The limits of an answer's size. Real answers are far shorter: they have one line for each record or ID.
 constexpr size_t least_longest = 4 << 20, bytes_for_one = 8, most_longest = 16 << 20;
-// Deadlines, and whether to stop, are checked in between.
+// After this many reads, check the deadlines and whether to stop.
 constexpr int most_reads = 16;
-// Packets that answer nothing; workers of gq send one with a job at most.
+// The most packets that answer no request. gq's workers send at most one with a job.
 constexpr size_t most_unasked = 1000;
 constexpr const char* too_much = "it sends more than any answer has";
 
-// What all objects of this process have seen, because many objects live for one request only.
+// What this process has learnt about the servers. All objects share it, because many objects live for one request only.
 class Seen {
  public:
-  // The server to try first for a function.
+  // Returns the index of the server to try first for a function.
   size_t first(const std::string& function) {
     MutexLock guard(m_mutex);
     return m_first[function];
@@ -47,7 +47,7 @@ class Seen {
     m_first[function] = server;
   }
 
-  // Logs why a server cannot be reached, once until it answers.
+  // Logs why a server cannot be reached: once, and again only after it has answered.
   void unreachable(const std::string& server, const std::string& why) {
     MutexLock guard(m_mutex);
     if (m_unreachable.count(server)) return;
@@ -95,9 +95,9 @@ uint32_t number_at(std::string_view text, size_t at) {
 }  // namespace
 
 struct Requests::Request {
-  std::string head;  // of its packet
+  std::string head;  // the packet up to the payload
   std::string_view payload;
-  size_t sent = 0;  // of both
+  size_t sent = 0;  // how many bytes of head and payload have been sent
   std::string handle;
   bool answered = false;
   std::string warning, failure;
@@ -118,7 +118,7 @@ Requests::~Requests() = default;
 void Requests::connect(Clock::time_point deadline, bool patient) {
   char byte;
   if (m_connection && ::recv(m_connection.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN) return;
-  m_connection.reset();  // it has ended, or the server sends what was not asked for
+  m_connection.reset();  // it has ended, or the server sends packets that answer no request
   struct Candidate {
     size_t server = 0;
     std::optional<Probe> probe;
@@ -209,13 +209,13 @@ void Requests::start(const std::vector<std::string_view>& payloads, Answered ans
   write();
 }
 
-// Gives up the connection.
+// Closes the connection, because of a failure.
 void Requests::lost(const std::string& reason) {
   m_connection.reset();
   m_reason = reason;
 }
 
-// Sends what can be sent without waiting; true if there is more to send.
+// Sends until a send would block. Returns true if there is more to send.
 bool Requests::write() {
   while (m_connection) {
     bool begun = m_begun > 0 && m_requests[m_begun - 1].sent < m_requests[m_begun - 1].size();
@@ -244,7 +244,7 @@ bool Requests::write() {
   return false;
 }
 
-// Reads what has come, or a part of it.
+// Reads bytes that have come, but at most most_reads times.
 void Requests::read() {
   for (int reads = 0; m_connection && reads < most_reads; ++reads) {
     char buffer[65536];
@@ -269,7 +269,7 @@ void Requests::read() {
   }
 }
 
-// False for a packet that no server sends.
+// Takes one packet. Returns false for a packet that no server sends.
 bool Requests::take_packet(uint32_t command, std::string_view body) {
   const size_t end = body.find('\0');
   const std::string_view handle = body.substr(0, end),
@@ -281,7 +281,7 @@ bool Requests::take_packet(uint32_t command, std::string_view body) {
     r->handle = handle;
     return true;
   }
-  if (command == error) {  // in place of JOB_CREATED
+  if (command == error) {  // the server sends it in place of JOB_CREATED
     auto r = std::find_if(m_requests.begin(), begun, [](const Request& q) { return q.handle.empty() && !q.is_over(); });
     if (r != begun) r->sent = 0;
     lost("the server refuses: " + printable(data));
@@ -308,7 +308,7 @@ bool Requests::take_packet(uint32_t command, std::string_view body) {
   return true;
 }
 
-// Whether nothing more can be expected.
+// Whether there is nothing more to wait for.
 bool Requests::is_over() const {
   return !m_connection || m_ended == m_requests.size() || (m_failed && m_ended == m_begun);
 }
@@ -344,7 +344,7 @@ std::string Requests::finish(Clock::time_point deadline) {
     if (reason.empty()) reason = r.failure;
   }
   if (all) return {};
-  // What is still under way on the connection is not waited for any more.
+  // Requests that are still under way on this connection are not waited for any more.
   m_connection.reset();
   seen().prefer(m_function, m_server + 1);  // a worker that is registered there may be dead
   return reason.empty() ? "no answer in time" : reason;

@@ -1,8 +1,8 @@
-// Requests: foreground Gearman jobs on one function whose results are answers, through any server that has a worker for
-// it.
+// Requests: sends foreground Gearman jobs on one function, through any server that has a worker for the function. The
+// results of the jobs are the answers.
 //
-// This class speaks the protocol itself, on the connection on which the server was found. So requests leave in the
-// given order, whatever the version of libgearman; it is known which of them have begun to leave; and every wait can be
+// This class speaks the Gearman protocol itself, without libgearman, on the connection on which it found the server. So
+// requests leave in the given order, the caller can learn which of them may have been sent, and every wait can be
 // interrupted. Each request has a fresh Gearman unique, because gearmand merges jobs by their unique. An object belongs
 // to one thread.
 #pragma once
@@ -25,32 +25,33 @@ class Requests {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // `no_worker` is the text of Error(retry) if no worker serves the Gearman function. Once `stop` is true, nothing is
-  // waited for.
+  // `no_worker` is the text of the Error(retry) that is thrown if no worker serves the Gearman function. Once `stop` is
+  // true, no function waits.
   Requests(std::vector<Server> servers, std::string gearman_function, std::string no_worker,
            const std::atomic<bool>* stop = nullptr);
   ~Requests();
 
-  // Finds a server with a worker for the function; only an answer shows that the worker lives. Returns at once if a
-  // server was found and has not failed since. Throws Error: unavailable if no server can be reached, retry if no
-  // worker serves the function. If `patient`, it waits for a worker until the deadline.
+  // Finds a server with a worker for the function. (The worker may be dead; only an answer shows that it lives.)
+  // Returns at once if a server was found earlier and has not failed since. Throws Error: unavailable if no server can
+  // be reached, retry if no worker serves the function. If `patient`, it waits for a worker until the deadline.
   void connect(Clock::time_point deadline, bool patient);
 
-  // Sends these in order, as far as that goes without waiting. Calls `answered` with the number and the result of each
-  // answered request; it returns false if the result is not an answer. At most `window` requests are under way at a
-  // time; after one has failed, no other begins. The payloads must stay valid until finish(). connect() must be called
-  // before.
+  // Sends the requests in order until a send would block. Calls `answered` with the number and the result of each
+  // answered request; `answered` returns false if the result is not a valid answer. At most `window` requests are under
+  // way at a time. After one request has failed, no further request is sent. The payloads must stay valid until
+  // finish(). Call connect() before.
   using Answered = std::function<bool(size_t, std::string_view)>;
   void start(const std::vector<std::string_view>& payloads, Answered answered, size_t window = SIZE_MAX);
 
-  // Advances for at most this long; true when there is nothing more to wait for.
+  // Sends and reads for at most this long. Returns true when there is nothing more to wait for.
   bool wait(Millis timeout);
 
-  // When a part of a request that could not be sent at once last left.
+  // When a part of a request was last sent, after a send had blocked.
   Clock::time_point left_at() const { return m_left_at; }
 
-  // Advances until the deadline. Returns an empty string if all requests were answered, else why not; then the next
-  // connect() of this process for the same function tries another server first.
+  // Sends and reads until all requests are answered, or until the deadline. Returns an empty string if all were
+  // answered. Otherwise returns the reason, and the next connect() of this process for the same function tries another
+  // server first.
   std::string finish(Clock::time_point deadline);
 
   // After finish(): whether any byte of a request may have reached the server.
@@ -67,19 +68,19 @@ class Requests {
   std::vector<Server> m_servers;
   std::string m_function, m_no_worker;
   const std::atomic<bool>* m_stop;
-  size_t m_server = 0;  // that is connected
+  size_t m_server = 0;  // the index of the connected server
   Fd m_connection;
-  PacketCheck m_check;     // of what comes over it
-  std::string m_received;  // the beginning of a packet
-  // Under way:
+  PacketCheck m_check;     // checks what comes over the connection
+  std::string m_received;  // the received beginning of a packet
+  // The requests that are under way:
   Answered m_answered;
   std::deque<Request> m_requests;
   size_t m_window = 0, m_begun = 0, m_ended = 0;
-  size_t m_longest = 0;    // the longest packet that may come
-  size_t m_unasked = 0;    // packets that have come and answer nothing
+  size_t m_longest = 0;    // the size of the longest packet that may come
+  size_t m_unasked = 0;    // how many packets have come that answer no request
   bool m_failed = false;   // a request has failed
   std::string m_reason;    // why the connection was given up
-  bool m_blocked = false;  // more could not be sent at once
+  bool m_blocked = false;  // a send would have blocked
   Clock::time_point m_left_at{};
 };
 
