@@ -1,8 +1,9 @@
-// The coordinator stores jobs of clients, sends them to the other nodes at the same time, and answers when as many
-// nodes have them as the group asks for. Quorum decides that; each quorum belongs to the thread that answers.
+// The coordinator stores the jobs of clients and sends them to the other nodes at the same time. It answers a client
+// when as many nodes have the jobs as the group asks for. A Quorum decides this; each submission has a quorum, which
+// only the thread that answers the client uses.
 //
-// The surprising fact: the jobs leave before they are synced here. So a client waits for the slower of the two disks,
-// not for both in turn.
+// The surprising fact: a node sends the jobs before it has synced them. So a client waits for the slowest of the disks,
+// not for one disk after the other.
 #pragma once
 
 #include <atomic>
@@ -18,13 +19,13 @@ class Coordinator {
  public:
   Coordinator(Monitor& monitor, Queue& queue, Peers& peers) : m_monitor(monitor), m_queue(queue), m_peers(peers) {}
 
-  // Queues jobs here and at peers, and answers each. Thread-safe.
+  // Queues jobs on this node and on the peers. Returns an answer for each job. Thread-safe.
   std::vector<Answer> add(std::vector<NewJob> jobs);
 
-  // Sends jobs to the peers and keeps nothing here; answers when `copies` peers have each job (0: all).
+  // Sends jobs to the peers and stores nothing on this node. Answers when `copies` peers have each job (0: all peers).
   std::vector<Answer> relay(std::vector<NewJob> jobs, uint32_t copies);
 
-  // From now on, add() waits only briefly for a peer, because the process is about to end.
+  // Call it when the process is about to end: from now on, add() waits only briefly for a peer.
   void hurry();
 
  private:
@@ -33,8 +34,9 @@ class Coordinator {
   Monitor& m_monitor;
   Queue& m_queue;
   Peers& m_peers;
-  std::atomic<Clock::time_point> m_limit{Clock::time_point::max()};  // no wait is longer
-  std::timed_mutex m_reading;  // held by the thread that reads large workloads: one thread at a time
+  std::atomic<Clock::time_point> m_limit{Clock::time_point::max()};  // the time at which every wait ends
+  std::timed_mutex
+      m_reading;  // held by a thread while it has large workloads in memory, so that one thread at a time does
 };
 
 }  // namespace gq

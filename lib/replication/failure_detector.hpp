@@ -1,18 +1,20 @@
 // The failure detector knows which nodes of a group answer and which are gone. It also knows whether this node itself
-// was away, so that it must hear what the other nodes did before it runs its jobs. Pure: the caller says what came and
-// when.
+// was away: then the node must first receive what the other nodes did meanwhile, before it runs its jobs. Pure: the
+// caller passes each answer and its time.
 //
-// Times are Millis since boot. A node is gone when it has not answered for --takeover although a Gearman server could
-// be reached all that time. This node goes through a "return" when it begins to serve, after a gap (lease.hpp), and
-// when it hears from another node after no node had answered for --takeover: the other nodes may have declared it gone
-// and taken over its jobs. A return ends when each node that answers has told this node all that was in its journal
-// when it answered, and each other node was asked. If no node answers, it ends after --alone-after. A node that has not
-// answered, or not told all, by then may still have taken jobs over: when it answers later, this node returns again.
-// Returns are numbered (Round); an answer to a question from an earlier round does not count, since this node was away
-// after it.
+// Times are Millis since boot. A node is gone if it has not answered for --takeover, although a Gearman server could be
+// reached during all that time.
 //
-// The surprising fact: an answer alone does not end a return. The node that gave it must also have told this node all
-// that was in its journal then, and must not be taking over this node's jobs at that moment.
+// This node goes through a "return" in three cases: when it begins to serve, after a gap (lease.hpp), and when another
+// node answers after no node had answered for --takeover. In each case the other nodes may have declared this node gone
+// and taken over its jobs. A return ends when each other node was asked, and each node that answers has sent this node
+// everything that was in its journal when it answered. If no node answers, the return ends after --alone-after. A node
+// that has not answered, or not sent everything, by then may still have taken over jobs: when it answers later, this
+// node returns again. Returns are numbered (Round). An answer to a question from an earlier round is ignored, because
+// this node was away after that question.
+//
+// The surprising fact: an answer alone does not end a return. The answering node must also have sent this node
+// everything that was in its journal at the answer, and must not be taking over this node's jobs at that moment.
 #pragma once
 
 #include <map>
@@ -25,12 +27,12 @@
 
 namespace gq {
 
-// What a returning node knows of another node.
+// What a returning node (this node) knows of another node.
 struct Heard {
   std::string node;
-  bool tried = false;     // it was asked since this node was away, whether it answered or not
+  bool tried = false;     // this node has asked it since this node was away, whether it answered or not
   bool answered = false;  // it has answered since
-  bool told = false;      // and since that answer, it has told what it knew then
+  bool told = false;      // since that answer, it has sent this node everything that it knew at the answer
   bool gone = false;
   Millis silence{0};  // the time since its last answer
 };
@@ -39,25 +41,26 @@ struct Standby {
   enum class For { nothing, answer, news };
   For what = For::nothing;
   std::vector<std::string> nodes;
-  std::optional<Millis> left;  // the wait ends after this time in any case
+  std::optional<Millis> left;  // the return ends after this time in any case
   bool alone = false;          // no other node answers
 };
-// What a returning node waits for. `silence` is how long no other node has answered, counted from the beginning
-// of the return at the earliest.
+// Returns what a returning node waits for. `silence` is how long no other node has answered, but not longer than the
+// return has lasted.
 Standby wait_of(const std::vector<Heard>& others, Millis silence, Millis takeover, Millis alone_after);
 
-// A text such as "until rep_1 or rep_2 can be asked, at the latest TIME"; empty if the node waits for nothing. `now` is
-// wall time.
+// Returns a text such as "until rep_1 or rep_2 can be asked, at the latest TIME"; empty if the node waits for nothing.
+// `now` is wall time.
 std::string wait_text(const Standby& wait, Millis now);
 
-// When each function last ran on a node, as far as the node has said.
+// When each function last ran on another node, according to that node's answers.
 class LastRuns {
  public:
-  // As if all functions had run now: while nothing could be heard, silence says nothing.
+  // Sets all functions as running now. Call it after a time in which this node could not receive answers: then the lack
+  // of answers proves nothing.
   void restart(Millis now) { m_all = now; }
   // The node runs these functions; nullopt: all functions.
   void heard(const std::optional<std::vector<std::string>>& functions, Millis now);
-  // Whether the function has not run there for --takeover, so that it is not expected to run there.
+  // Whether the function has not run on that node for --takeover, so that it is not expected to run there.
   bool lacks(const std::string& function, Millis now, Millis takeover) const;
 
  private:
@@ -71,54 +74,57 @@ class FailureDetector {
 
   FailureDetector(Millis takeover, Millis alone_after) : m_takeover(takeover), m_alone_after(alone_after) {}
 
-  // Another node is in the group from now on. Nothing is known of it, and its silence counts from now. Adding a known
-  // node forgets what was known.
+  // Adds a node of the group. Nothing is known of it, and its silence begins now. For a node that was added before,
+  // forgets what was known.
   void add(const std::string& node, Millis now);
   void remove(const std::string& node) { m_nodes.erase(node); }
-  // The node is another store now: what the old store told does not count.
+  // The node has a new identity. Forgets what the store with the old identity has answered.
   void is_another(const std::string& node);
 
-  // This process begins to serve this node, which begins a return.
+  // This process begins to serve this node. This begins a return.
   void begin(Times now);
-  // Tells the detector the time. Must be called often, and before the questions below. After a gap it returns the
-  // reason why this node returns now.
+  // Tells the detector the time. Call it often, and before the queries below. If there was a gap, begins a return, and
+  // returns the reason for it.
   std::optional<std::string> beat(Times now);
 
-  // The node has answered something. If that makes this node return, gives the reason; an empty reason need not be
-  // logged.
+  // A node has answered a question or a transfer. If this begins a return of this node, returns the reason; an empty
+  // reason need not be logged.
   std::optional<std::string> heard(const std::string& node, Millis now);
-  // The current return. A caller notes it when it asks a question, and passes it on with the result.
+  // The number of the current return. A caller notes it when it asks a question, and passes it with the result.
   Round round() const { return m_round; }
-  // A question got no answer. If no server could be reached, the silence says nothing.
+  // A node has not answered a question. If no server could be reached (`server_reached`), this proves nothing about the
+  // node.
   void failed(const std::string& node, Round asked, bool server_reached, Millis now);
-  // A question got an answer; heard() was called before. `told`: up to where that node has told this one, if it says
-  // so.
+  // A node has answered a question. Call heard() before. `told`: the position in the answering node's journal up to
+  // which it has sent everything to this node, if the answer has it.
   struct News {
-    bool back = false;     // it was gone
-    bool returns = false;  // this node returns now, because that node had not answered before
+    bool back = false;     // the node was gone, and is back
+    bool returns = false;  // this node begins a return, because the other node had not answered before
   };
   News answered(const std::string& node, Round asked, const AskReply& reply, std::optional<Lsn> told, Millis now);
-  // The node asks this one: so it lives.
+  // Another node has asked this node, which shows that the other node lives.
   void asked_by(const std::string& node, Millis now);
 
-  // Returns the nodes that are gone from now on. Each node is returned once, until it is back.
+  // Returns the nodes that are newly gone. A node is returned once, and again only after it was back.
   std::vector<std::string> notice_gone(Millis now);
 
-  // What this node waits for in its return. Without jobs to run (`has_jobs`) it does not wait for --alone-after.
+  // What this node waits for in its return. If it has no jobs to run (`has_jobs`), it does not wait for --alone-after.
   Standby standby(Millis now, bool has_jobs) const;
-  // Ends the return, because this node waits for nothing. False if another return has begun after `round`.
+  // Ends the return `round`, when this node waits for nothing more. Returns false if another return has begun since.
   bool end_return(Round round);
-  // Whether this node may run its jobs: no return is under way.
+  // Whether no return is under way, so that this node may run its jobs.
   bool has_returned() const { return m_returned; }
   // How long the current return has lasted.
   Millis returning_for(Millis now) const { return now - m_return_at; }
 
-  // An unknown node is neither gone, nor tried, nor answered, and it lacks every function.
+  // The following functions are about another node. Of an unknown node, lacks() is true and all others are false.
   bool is_gone(const std::string& node) const;
-  bool was_tried(const std::string& node) const;            // asked since this process began to serve, answered or not
-  bool has_answered(const std::string& node) const;         // answered since this process began to serve
-  bool answers(const std::string& node, Millis now) const;  // answered within --takeover
-  // The node is gone, and within --takeover it has neither answered nor asked this node, as a returning node does.
+  bool was_tried(
+      const std::string& node) const;  // was asked since this process began to serve, whether it answered or not
+  bool has_answered(const std::string& node) const;         // has answered since this process began to serve
+  bool answers(const std::string& node, Millis now) const;  // has answered within --takeover
+  // The node is gone, and within --takeover it has neither answered nor asked this node. (A returning node asks before
+  // it answers.)
   bool stays_gone(const std::string& node, Millis now) const;
   // Whether the node is not expected to run the function: it is gone, or has not run the function for --takeover.
   bool lacks(const std::string& node, const std::string& function, Millis now) const;
@@ -126,17 +132,17 @@ class FailureDetector {
  private:
   struct Node {
     bool tried = false, answered = false;
-    // Since this node was away:
+    // The next two are since this node was away:
     bool asked = false;    // it was asked while a server could be reached
-    bool awaited = false;  // it was in the group then, and has not answered
+    bool awaited = false;  // it was in the group at that time, and has not answered since
     bool gone = false;
     Millis last_answer{0};
     std::optional<Millis> asked_us{};  // when it last asked this node
     LastRuns runs{};
-    // The end of its journal at its first answer since this node was away. Until that answer: an older end that it had
-    // not told up to.
+    // The end of that node's journal at its first answer since this node was away. Before that answer: an older end up
+    // to which it had not sent everything.
     std::optional<Lsn> first_end{};
-    Lsn told = 0;  // up to where it has told this node
+    Lsn told = 0;  // the position in its journal up to which it has sent everything to this node
     bool has_told() const { return first_end && told >= *first_end; }
   };
   const Node* find(const std::string& node) const;
@@ -146,10 +152,10 @@ class FailureDetector {
 
   const Millis m_takeover, m_alone_after;
   std::map<std::string, Node> m_nodes;
-  Times m_beat;  // the last beat()
+  Times m_beat;  // the time of the last beat()
   bool m_returned = false;
   Round m_round = 0;
-  Round m_back = 0;  // the first round since this node was away
+  Round m_back = 0;  // the number of the first return since this node was away
   Millis m_return_at{0};
   Millis m_heard{0};  // when another node last answered, or when the return began
 };

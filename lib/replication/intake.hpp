@@ -1,11 +1,12 @@
 // The intake of a worker takes jobs from gearmand and answers each job when it is on stable storage.
 //
 // While the store refuses jobs, the intake unregisters the raw functions, because gearmand deletes a background job
-// that a worker refuses. At the limit of `backlog` it unregisters all functions.
+// that a worker refuses. When the backlog is full, it unregisters all functions.
 //
-// The record of a raw job may be in a peer's journal, or behind a failed sync. Then the intake neither answers the job
-// nor gives it back to gearmand, which would make it a second job. It retries the same record, with the same ID, until
-// the outcome is known, and takes no other raw job meanwhile.
+// If a sync fails, or if the record of a raw job may be in a peer's journal, the outcome is unknown. Then the intake
+// neither answers the job nor gives it back to gearmand, because gearmand would send it again, and it would become a
+// second job. The intake retries the same record, with the same ID, until the outcome is known, and takes no other raw
+// job meanwhile.
 #pragma once
 
 #include <atomic>
@@ -28,14 +29,14 @@ namespace gq {
 // The unfinished jobs of a worker's functions, as far as the worker knows; shared with the runner.
 struct Backlog {
   std::atomic<int64_t> live{0};
-  // Those of them that wait for their time and were never started. Other jobs have to wait only for the rest.
+  // The number of those that are not due yet and were never started. A new job has to wait only for the others.
   std::atomic<int64_t> later{0};
   int64_t limit = 0;  // 0: none
   bool full() const { return limit > 0 && live - later >= limit; }
 };
 
-// Whether a worker reports that its backlog is full: from when it is full until half of it is done. So a worker that
-// stays near the limit reports it once.
+// Whether a worker reports that its backlog is full: from the moment when it is full until half of it is done. So a
+// worker whose backlog stays near the limit reports it once. `was`: the previous result.
 inline bool is_at_bound(bool was, int64_t jobs, int64_t limit) {
   return limit > 0 && (was ? jobs > limit / 2 : jobs >= limit);
 }
@@ -46,16 +47,16 @@ class Intake {
     std::vector<Server> servers;
     std::vector<std::string> functions;
     uint64_t max_workload = 0;
-    bool raw = true;  // take raw jobs, too
+    bool raw = true;  // also takes raw jobs
   };
-  // Stores jobs and answers each. Called by several threads.
+  // Stores jobs and returns an answer for each. Called by several threads.
   using Add = std::function<std::vector<Answer>(std::vector<NewJob>)>;
   Intake(Ledger& store, Config config, Add add, Backlog& backlog);
   ~Intake() { stop(); }
 
   // Throws Error(config) as Receivers::start() does.
   void start();
-  // Answers what has been taken, except raw jobs whose outcome is not known yet: those stay with gearmand.
+  // Answers the jobs that have been taken, except raw jobs whose outcome is not known yet: those stay with gearmand.
   void stop();
 
  private:
@@ -78,14 +79,14 @@ class Intake {
   const Add m_add;
   Backlog& m_backlog;
   Mutex m_mutex;
-  std::string m_told GUARDED_BY(m_mutex);  // why jobs are refused, as it was logged
+  std::string m_told GUARDED_BY(m_mutex);  // the logged reason why jobs are refused
   bool m_had_refused GUARDED_BY(m_mutex) = false;
   Seldom m_seldom GUARDED_BY(m_mutex);
   bool m_refusing GUARDED_BY(m_mutex) = false;
-  size_t m_open GUARDED_BY(m_mutex) = 0;  // raw jobs whose outcome is not known
+  size_t m_open GUARDED_BY(m_mutex) = 0;  // the number of raw jobs whose outcome is not known
   bool m_stop GUARDED_BY(m_mutex) = false;
   std::condition_variable m_stopping;
-  std::set<std::string> m_said GUARDED_BY(m_mutex);                      // kinds of refused records that were logged
+  std::set<std::string> m_said GUARDED_BY(m_mutex);  // the kinds of refused records that were logged
   std::chrono::steady_clock::time_point m_retry_at GUARDED_BY(m_mutex);  // while the store refuses: when to try again
   Millis m_retry_delay GUARDED_BY(m_mutex){0};
   std::chrono::steady_clock::time_point m_count_at GUARDED_BY(m_mutex);

@@ -1,8 +1,8 @@
-// Keeps the lease of the process that serves a node: writes to returned.lock that the process lives and what the node
-// waits for, and holds that lock while the node runs its jobs (lease.hpp). Replica::lease() decides; this carries it
-// out.
+// Keeps the lease of the process that serves a node. It writes to returned.lock that the process lives, and what the
+// node waits for; it holds that lock while the node runs its jobs (lease.hpp). Replica::lease() decides, and the lease
+// keeper carries out the decision.
 //
-// It has a thread of its own, because the work of other threads may take long. Only this thread touches the file.
+// It has its own thread, because the work of other threads may take long. Only this thread uses the file.
 #pragma once
 
 #include <optional>
@@ -30,7 +30,7 @@ class LeaseKeeper {
 
   Monitor& m_monitor;
   std::thread m_thread;
-  // Used by the thread only:
+  // Only the thread uses the following:
   Fd m_file, m_lock;  // m_lock is set while the lock is held
   std::optional<Beat> m_said;
   std::string m_trouble;  // the last error that was logged

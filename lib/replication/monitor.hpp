@@ -1,7 +1,8 @@
-// The replica of this process behind its lock, and what all parts of the shell share.
+// The monitor: the replica of this process and the one mutex that protects it, and the state that the modules with I/O
+// share. (The replica is pure; these modules around it are called its shell.)
 //
-// step() is the only access to the replica. Nothing else happens under that lock: no append, no send, no file, no log
-// line. The thread that makes a step carries out its effects after it has released the lock.
+// step() is the only access to the replica. Under its mutex a thread does nothing else: it appends, sends, reads and
+// logs nothing. After a step the same thread releases the mutex, and then carries out the effects of the step.
 #pragma once
 
 #include <atomic>
@@ -22,13 +23,13 @@ struct ReplicationConfig {
   std::vector<Server> servers;
   Millis peer_timeout{5000};  // how long a peer may take to answer
   Millis takeover{30000};
-  Millis alone_after{600000};  // while no peer answers: how long to wait before running own jobs again
+  Millis alone_after{600000};  // if no peer answers: how long this node waits before it runs its jobs again
   bool owe = false;            // accept jobs with fewer copies than the group asks for
   std::string keyfile;         // empty: nothing is signed
-  bool relay = false;          // keep nothing here
+  bool relay = false;          // this node stores no jobs
 };
 
-// How often an outbox looks for debts. A shorter interval would find jobs that add() is about to send itself.
+// How often an outbox looks for debts. With a shorter interval it would find jobs that add() is about to send anyway.
 inline constexpr Millis poll_interval{100};
 
 class Monitor {
@@ -43,7 +44,8 @@ class Monitor {
   const Self& self() const { return m_self; }
   const std::string& group_id() const { return m_group_id; }
 
-  // Steps the replica: calls `what` with it, and returns its result. Never call it within a step.
+  // Steps the replica: calls `what` with the replica under the mutex, and returns the result of `what`. Never call it
+  // within a step.
   template <typename Step>
   std::invoke_result_t<Step, Replica&> step(Step what) EXCLUDES(m_mutex) {
     MutexLock lock(m_mutex);
@@ -63,11 +65,11 @@ class Monitor {
   void say_seldom(Level level, const std::string& kind, const std::string& text);
 
   void stop() EXCLUDES(m_mutex);
-  // Also ends every wait for another node.
+  // Whether stop() was called. Every wait for another node then ends.
   const std::atomic<bool>& stopping() const { return m_stop; }
-  // Waits this long, or until stop(); true if stop() was called.
+  // Waits this long, or until stop(). Returns true if stop() was called.
   bool pause(Millis duration);
-  // Waits until the condition is true or stop() is called, at most this long.
+  // Waits until the condition is true or stop() is called, but at most this long.
   template <typename Condition>
   void wait(Millis most, Condition is_so) EXCLUDES(m_mutex) {
     MutexLock lock(m_mutex);
@@ -75,10 +77,10 @@ class Monitor {
   }
   // Makes all waiting threads check their conditions again.
   void wake();
-  // Waits until the lease may have changed, or stop() is called; true if it was.
+  // Waits until the lease may have changed, or stop() is called. Returns true if stop() was called.
   bool wait_for_lease(Millis most);
 
-  // taken(): another node has taken records. taken_at(): when one last did.
+  // taken(): call it when another node has taken records. taken_at(): when that was last.
   void taken() { m_taken_at = Clock::now(); }
   Clock::time_point taken_at() const { return m_taken_at; }
 
@@ -100,7 +102,7 @@ class Monitor {
   bool m_lease_changed GUARDED_BY(m_mutex) = false;
 };
 
-// How long a session is valid.
+// How long a session (transfer.hpp) is valid.
 inline Millis period_of(const Limits& limits, const ReplicationConfig& config) {
   return session_period(limits.remember, config.peer_timeout);
 }

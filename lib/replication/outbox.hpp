@@ -1,8 +1,8 @@
-// The outbox of one other node tells that node what it does not know yet of this node's journal, and asks it each
-// second how it is. Progress decides what there is to tell, and Replica holds it; the outbox reads the records and
-// sends them.
+// There is one outbox for each other node. It sends that node the records of this node's journal that the other node
+// does not know yet, and asks the other node each second about its state. Progress, which is a part of the Replica,
+// decides what there is to send; the outbox reads the records and sends them.
 //
-// Each outbox has a thread of its own, the only thread that records in the journal what that node knows
+// Each outbox has its own thread. Only this thread records in the journal what the other node knows
 // (Replica::record()).
 #pragma once
 
@@ -14,11 +14,11 @@
 
 namespace gq {
 
-// The record for all these jobs, split so that the IDs fit into each record.
+// Returns `copied` as one or more records, split so that the IDs fit into each record.
 std::vector<std::string> copied_records(event::Copied copied);
 
-// The add record of a job with its workload, for a node that has neither. Empty if the workload is damaged or gone.
-// Also empty if it cannot be read now; `unread` then has the reason.
+// Returns the add record of a job with its workload, for a node that has neither. Empty if the workload is damaged or
+// gone. Also empty if the workload cannot be read now; then `unread` is set to the reason.
 std::string add_record(Monitor& monitor, const std::string& id, const Job& job, std::string& unread);
 
 class Outbox {
@@ -33,7 +33,8 @@ class Outbox {
   void start();
   void join();
 
-  // Tells the node at once of changes to jobs, if it can be reached. Otherwise it is owed the changes. Thread-safe.
+  // Sends changes of jobs to the other node at once, if it can be reached. Otherwise the changes remain owed to it.
+  // Thread-safe.
   void tell(const std::vector<TellThenAppend::Change>& changes);
 
  private:
@@ -55,9 +56,9 @@ class Outbox {
   Monitor& m_monitor;
   PeerLine m_line;
   std::thread m_thread;
-  // Used by the thread only:
-  std::list<Apart> m_apart;  // under way
-  std::string m_published;   // what other processes can read of its debts
+  // Only the thread uses the following:
+  std::list<Apart> m_apart;  // the separate jobs that are under way
+  std::string m_published;   // the debts to the node, as published for other processes
   Monitor::Clock::time_point m_next_ask{}, m_next_publish{};
   Lsn m_seen = 0;  // the end of the journal when it was last read
 };

@@ -1,8 +1,9 @@
-// The connections to one other node of the group. They carry questions, and records that the node answers with a
-// verdict each. Thread-safe; a Call is used by one thread at a time.
+// The connections to one other node of the group. They carry questions, and records; the other node answers each record
+// with a verdict. Thread-safe; a Call is used by one thread at a time.
 //
-// A Link carries one transfer at a time, so there is one for each transfer under way; idle links are kept. An answer
-// that no caller waits for any more still says what the node knows, so it is heard when it comes (hear_late()).
+// A Link carries one transfer at a time, so each transfer under way has its own Link; idle Links are reused. If no
+// caller waits for an answer any more, the answer still tells what the other node knows, so hear_late() reads it when
+// it comes.
 #pragma once
 
 #include <list>
@@ -18,24 +19,25 @@ namespace gq {
 
 class PeerLine;
 
-// Records on their way to nodes.
+// Records that are sent to one or more nodes.
 struct Batch {
   std::string records{};
-  size_t count = 0;               // of records
-  std::vector<size_t> numbers{};  // if a client waits for the records: the number in the quorum of each record's job
+  size_t count = 0;  // the number of records
+  std::vector<size_t>
+      numbers{};  // if a client waits for the records: for each record, the number of its job in the quorum
 };
 
-// A batch on its way to one node.
+// A batch that is being sent to one node.
 struct Call {
   PeerLine* line;
   std::shared_ptr<const Batch> batch;
-  std::unique_ptr<Sending> sending{};  // of the batch's records
-  std::shared_ptr<Quorum> quorum{};    // if a client waits for them
-  // Where the records stand in the journal; `end` is 0 if the walk must not skip them.
+  std::unique_ptr<Sending> sending{};  // the transfer of the batch's records
+  std::shared_ptr<Quorum> quorum{};    // if a client waits for the records: its quorum
+  // The range of the journal that has the records. `end` is 0 if a walk must not skip this range.
   Lsn from = 0, end = 0;
 };
 
-// The function on which a node answers questions.
+// Returns the Gearman function on which a node answers questions.
 inline std::string ask_function(const std::string& node) { return node + ".ask"; }
 
 class PeerLine {
@@ -44,25 +46,25 @@ class PeerLine {
 
   const std::string& name() const { return m_name; }
 
-  // Asks the node how it is, and which of these jobs it knows. Throws Error if it does not answer, or if its answer
-  // does not count.
+  // Asks the node about its state, and which of these jobs it knows. Throws Error if the node does not answer, or if
+  // its answer must be ignored.
   AskReply ask(const std::vector<std::string>& ids);
 
-  // Whether more may be sent: not too many transfers are unanswered.
+  // Whether another transfer may be sent: not too many are unanswered.
   bool is_free() const;
-  // Begins to send records. Throws Error if that is not possible.
+  // Begins to send records. Throws Error if it cannot begin.
   Call start(std::shared_ptr<const Batch> batch, std::shared_ptr<Quorum> quorum = {});
-  // Waits for the verdicts, one for each record; fewer if the call was cut short. Throws Error if the node does not
-  // answer.
+  // Waits for the verdicts. Returns one for each record; fewer if the call was cut short. Throws Error if the node does
+  // not answer.
   std::vector<Sending::Said> hear(Call& call);
-  // Like hear(), for a call whose verdicts matter to its quorum only; reports errors by complain().
+  // Like hear(), but for a call whose verdicts only its quorum uses. Reports errors through complain().
   void hear_or_complain(Call& call);
-  // The caller does not wait for this call any more.
+  // Call it when no caller waits for this call any more.
   void leave(Call call);
-  // Hears the answers that have come to such calls.
+  // Reads the answers that have come to such calls.
   void hear_late();
 
-  // Reports that the node does not do what it should.
+  // Reports trouble with the node.
   void complain(const std::string& trouble);
 
  private:
@@ -72,12 +74,12 @@ class PeerLine {
 
   Monitor& m_monitor;
   const std::string m_name;
-  mutable Mutex m_mutex;  // nothing is sent under it
+  mutable Mutex m_mutex;  // no thread sends anything while it holds this mutex
   std::vector<std::unique_ptr<Link>> m_idle GUARDED_BY(m_mutex), m_idle_asks GUARDED_BY(m_mutex);
   std::list<Call> m_late GUARDED_BY(m_mutex);
 };
 
-// Advances all these calls until one has its answer, and returns that one; end() if the deadline passes first.
+// Continues all these calls until one has its answer, and returns that call; end() if the deadline passes first.
 template <typename SomeCall>
 typename std::list<SomeCall>::iterator next_answered(std::list<SomeCall>& calls, Monitor::Clock::time_point deadline) {
   constexpr Millis turn{1}, longest{1000};  // with more than one answer to wait for, each call gets a turn

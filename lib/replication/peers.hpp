@@ -1,5 +1,5 @@
 // The outboxes of this process, one for each other node. An outbox stays until the process ends, even if its node is
-// taken out of the group. Thread-safe.
+// removed from the group. Thread-safe.
 #pragma once
 
 #include <list>
@@ -15,17 +15,17 @@ class Peers {
  public:
   explicit Peers(Monitor& monitor) : m_monitor(monitor) {}
 
-  // Makes an outbox for each other node of the group; call it again when the group has changed. Throws Error(retry) if
-  // no thread can be started; the next call goes on from there.
+  // Creates an outbox for each other node of the group. Call it again when the group has changed. Throws Error(retry)
+  // if no thread can be started; then the next call creates the remaining ones.
   void keep_up();
   // Waits until all threads have ended. Call it after Monitor::stop().
   void join();
 
-  // nullptr for a node that is not in the group.
+  // Returns the outbox of a node; nullptr for a node that is not in the group.
   Outbox* find(const std::string& node);
   // The outboxes of the nodes in the group.
   std::vector<Outbox*> all();
-  // Asks a node which of these jobs it knows. Throws Error if it does not answer, or is not in the group.
+  // Asks a node which of these jobs it knows. Throws Error if the node does not answer or is not in the group.
   AskReply ask(const std::string& node, const std::vector<std::string>& ids);
 
  private:

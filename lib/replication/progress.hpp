@@ -1,12 +1,14 @@
-// Progress: what another node knows of this node's journal, and what it still has to be told. Pure.
+// Progress: what one other node (below: the node) knows of this node's journal, and what this node still has to send to
+// it. Pure.
 //
-// The node knows everything in the journal before position(); it has been told everything before sent(). A Walk goes
-// through the next part and finds what there is to tell of the jobs named there, as they are now: one Debt for each. A
-// job that cannot be told with the others, because it is large, refused or not understood, is told apart, on its own.
-// It holds back the position and nothing else. Records that other nodes have told this one are theirs to pass on; this
-// node passes them on only when it cannot know whether they did.
+// The node knows everything in the journal before position(). This node has sent it everything before sent(). A Walk
+// goes through the next part of the journal. For each job that this part names, it finds what there is to send, as the
+// job is now: a Debt. A job that cannot be sent together with others (because it is large, or the node has refused it
+// or could not use its state) is sent separately. Until the node has such a job, position() stays before the job;
+// everything else continues. A record that a third node sent to this node is passed on by the third node. This node
+// passes it on only if it cannot know whether the third node did.
 //
-// A Progress belongs to one identity: another identity under the same name begins with take_up().
+// A Progress belongs to one identity of the node: call take_up() when the node has a new identity.
 #pragma once
 
 #include <deque>
@@ -25,48 +27,50 @@
 
 namespace gq {
 
-// The position of a relay, which keeps nothing: nothing is owed to it.
+// The position of a relay: a relay stores nothing, so nothing is owed to it.
 inline constexpr Lsn nothing_owed = UINT64_MAX;
 
-// The most bytes of small records in one transfer; a larger record is told apart.
+// The most bytes of small records in one transfer; a larger record is sent separately.
 inline constexpr size_t max_transfer = 1 << 20;
 
 // Whether a record changes the state of one job of this node.
 bool is_change(const Event& event);
 
-// What a node has to be told of one job.
+// What has to be sent to the node about one job.
 struct Debt {
   std::string id;
   Job job;
-  std::string add{};       // its add record, with its workload; empty if it is not to be told, or must be read first
-  bool state = false;      // whether to tell the state
+  std::string add{};   // the job's add record with its workload; empty if it is not to be sent, or must be read first
+  bool state = false;  // whether to send the state
   bool needs_add = false;  // the node cannot use the state without the add record
   // The result:
-  // settled, the node will never have it; to be told on its own, with its add record
+  // `conflict`: settled, because the node will never have this job. `again`: to be sent separately, with its add record
   bool conflict = false, again = false;
-  std::string refused{}, unreadable{};  // why the node could not take it; why it could not be read here
-  bool is_left() const { return !refused.empty() || !unreadable.empty(); }  // still owed
+  std::string refused{},
+      unreadable{};  // the reason why the node refused it; the reason why this node could not read it
+  bool is_left() const { return !refused.empty() || !unreadable.empty(); }  // the job is still owed
   bool is_there() const { return !conflict && !again && !is_left(); }
   // Whether the add record must be read.
   bool reads_add() const { return add.empty() && needs_add; }
-  // Takes what the node has said of a record; false if that was nonsense.
+  // Takes the node's verdict on a record. Returns false if the verdict makes no sense.
   bool take(const PeerVerdict& verdict);
-  // Whether to tell it once more at once, now with its add record.
+  // Whether to send the job again at once, this time with its add record.
   bool is_told_again() const { return again && !conflict && !is_left() && job.size <= max_transfer; }
 };
 
-// What others are told of a job by an add record from this journal. If two nodes have accepted the job, the record may
-// be of the node that does not own it. A node that heard only that record would take its node for the owner.
+// Returns an add record from this journal in the form in which it is sent. If two nodes have accepted the job, the add
+// record may name the node that does not own the job. A node that received only that record would take the wrong node
+// for the owner; so the result names the owner.
 event::Add told_add(event::Add add, const Job& job);
 
-// What there is to tell of a job that is told apart; nullopt: nothing. `needs_add` is the result of the last try;
-// `since` is as in Progress.
+// Returns what there is to send about a job that is sent separately; nullopt if nothing. `needs_add` is the result of
+// the last try; `since` is as in Progress.
 std::optional<Debt> debt_apart(const std::string& id, const std::optional<Job>& job, bool needs_add, Lsn since);
 
-// One part of the journal, on its way to one node.
+// Goes through one part of the journal for one node.
 class Walk {
  public:
-  // Whether this node passes on a record that another node has told it.
+  // Whether this node passes on a record that another node (`node`, with the identity `store`) has sent to it.
   using IsMine = std::function<bool(const std::string& node, const std::string& store)>;
 
   Walk(std::string self, std::string node, std::string identity, Lsn from, Lsn since, std::map<Lsn, Lsn> told)
@@ -78,50 +82,54 @@ class Walk {
         m_upto(from),
         m_told(std::move(told)) {}
 
-  // Skips what has been told at once, and returns where to read on.
+  // Skips parts that have already been sent when they were written. Returns the position at which to continue reading.
   Lsn skip();
   bool is_full() const;
-  // A record at `lsn`, which ends at `end`. `bytes` is the record with its data, if the data is inline and can be read.
+  // Takes a record, which begins at `lsn` and ends at `end`. `bytes` is the record with its data, if the data is inline
+  // and can be read.
   void see(const Event& event, const RecordHead& head, Lsn lsn, Lsn end, std::string_view bytes, const IsMine& is_mine);
-  // There was nothing to read up to `end`.
+  // Call it if there was nothing to read up to `end`.
   void pass(Lsn end) { m_upto = end; }
 
-  // After that: the jobs to look up in the store, and each job as it was found.
+  // Call these after the part was read. jobs() returns the jobs to look up in the store; pass each job, as it was
+  // found, to looked_up().
   std::vector<std::string> jobs() const;
   void looked_up(const std::string& id, const std::optional<Job>& job);
-  void restart_lookup();  // begins the lookup again
+  void restart_lookup();  // begins the lookup of all jobs again
 
-  // Jobs to tell that another node may have told already; ask the node for them. knows(): the node has this one.
+  // The jobs to send that a third node may have sent already: ask the node whether it knows them, and call knows() for
+  // each that it has.
   const std::vector<std::string>& unsure() const { return m_unsure; }
   void knows(const std::string& id);
 
-  // What to tell now, and what to tell apart.
+  // The debts that this part has, to be sent now or separately.
   std::vector<Debt>& debts() { return m_debts; }
-  // Of the jobs that wait for copies: those that the node has now.
+  // Call it after the debts were sent. Returns the pending jobs that the node has now.
   std::vector<std::string> copied() const;
 
   Lsn upto() const { return m_upto; }
-  const std::string& identity() const { return m_identity; }  // of the node that it is for
+  const std::string& identity() const { return m_identity; }  // of the node for which this walk is
 
  private:
   friend class Progress;
   struct Added {
     Lsn lsn = 0;
-    bool unsure = false;  // another node may have told it
+    bool unsure = false;  // a third node may have sent it
     std::string function{};
     uint64_t size = 0, sum = 0;
-    std::string record{};  // the record with its data, if that is inline
-    std::string store{};   // the identity of the node that accepted the job with this record
+    std::string record{};  // the record with its data, if the data is inline
+    std::string store{};   // the identity of the node that accepted the job with this add record
     bool is_twin(const Added& other) const {
       return function == other.function && size == other.size && sum == other.sum;
     }
   };
   struct Touched {
-    bool has = false;    // the node has it, as far as this part says
-    bool given = false;  // its ID was chosen by a user
+    bool has = false;    // the node has the job, according to this part
+    bool given = false;  // a user has chosen its ID
     bool changed = false;
-    Lsn first = 0;              // of the first record
-    std::vector<Added> adds{};  // the last one of each job with this ID in this part; all but one job were refused
+    Lsn first = 0;  // the position of the first record of the job in this part
+    std::vector<Added>
+        adds{};  // the last add record of each job with this ID in this part; all but one of these jobs were refused
   };
   Touched& touch(const std::string& id, Lsn lsn);
 
@@ -138,62 +146,65 @@ class Walk {
   std::vector<std::string> m_unsure, m_pending;
 };
 
-// What other nodes know of the records that came from one node (the origin), as the origin says when it is asked.
+// What other nodes know of the records that came from one node (the origin). The origin says this in its answers to
+// questions.
 class Hearsay {
  public:
-  // The origin has told `node` everything up to that position of its journal.
+  // The origin has sent `node` everything up to that position of the origin's journal.
   void told(const std::string& node, Lsn upto) { m_told[node] = upto; }
   // The origin's journal ended at `end` when this journal ended at `here` or later. Call it after told().
   void ended(Lsn end, Lsn here);
-  // That node knows all that came from the origin and stands in this journal before the returned position.
+  // Returns a position in this journal: `node` knows every record from the origin before it.
   Lsn confirmed(const std::string& node) const;
-  // That node is another store now.
+  // The node has a new identity.
   void is_another(const std::string& node) { m_confirmed.erase(node); }
 
  private:
   std::map<std::string, Lsn> m_told, m_confirmed;
-  // All that had come from the origin when its journal ended at `first` stood in this journal before `second`.
+  // Pairs of positions: every record before `first` in the origin's journal that had come to this node is before
+  // `second` in this journal.
   std::deque<std::pair<Lsn, Lsn>> m_pairs;
 };
 
 class Progress {
  public:
   Lsn position() const { return m_position; }
-  // Of what stands before this position, the node is owed only live jobs: it was another store then, or not in the
-  // group.
+  // Before this position, the node had another identity or was not in the group. Of the records before it, the node is
+  // owed only those of unfinished jobs.
   Lsn since() const { return m_since; }
   Lsn sent() const { return m_sent; }
 
-  // Starts from what the journal says; all that was heard since is forgotten.
+  // Starts again from the values in the journal, and forgets everything that was received since.
   void take_up(Lsn position, Lsn since);
-  // The node has become a relay, or is none any more; true if that must be recorded.
+  // The node says whether it is a relay. Returns true if that has changed and must be recorded.
   bool says_relay(bool relay, Lsn end);
 
-  // A part of the journal that the node has told itself, or was told when it was written.
+  // A part of the journal that came from the node itself, or that was sent to the node when it was written.
   void told_at_once(Lsn from, Lsn end) { m_told_at_once[from] = end; }
-  // That part has to be told with the debts after all.
+  // That part was not sent after all. It has to be sent with the debts.
   void not_told(Lsn from);
-  // From now on, what came from that node is told from here, too.
+  // From now on, this node also passes on the records that came from `origin`.
   void walk_again(const std::string& origin);
 
-  // A walk through the next part, before `end`; nullopt if there is none, or if too many jobs are told apart.
+  // Begins a walk through the next part, which ends at `end` at the latest. Returns nullopt if there is no next part,
+  // or if too many jobs are waiting to be sent separately.
   std::optional<Walk> walk(const std::string& self, const std::string& node, const std::string& identity, Lsn end);
-  // A job that was told and that the node does not have.
+  // A job that was sent and that the node still does not have.
   struct Left {
     std::string id;
     enum class What { conflict, refused, unreadable } what;
     std::string why;
     bool pending;
   };
-  // The end of a walk to a node that has this identity now. Returns what to report to people, or nullopt if the part
-  // must be walked again.
+  // Ends a walk. `identity` is the present identity of the node. Returns the jobs to report to users; nullopt if the
+  // part must be walked through again.
   std::optional<std::vector<Left>> walked(Walk& walk, const std::string& identity, Millis now);
 
-  // The next job to tell apart, which is under way from now on; nullopt if none is due.
+  // Returns the next job to send separately, and marks it as under way; nullopt if none is due.
   struct Apart {
-    Lsn lsn = 0;  // of the first record to tell
+    Lsn lsn = 0;  // the position of the first record to send
     bool needs_add = false, under_way = false;
-    bool changed = false;  // there is more to tell than is under way
+    bool changed = false;  // the job has changed again since it was sent
     Millis next{0}, delay{0};
     std::string refused{}, unreadable{};  // see Debt
     bool is_left() const { return !refused.empty() || !unreadable.empty(); }
@@ -201,28 +212,30 @@ class Progress {
   std::optional<std::pair<std::string, Apart>> next_apart(Millis now);
   const std::map<std::string, Apart>& apart() const { return m_apart; }
   void nothing_to_tell(const std::string& id) { m_apart.erase(id); }
-  // The job could not be sent, or was not answered: it is due again at `next`.
+  // The job could not be sent, or the node did not answer: send it again at `next`.
   void not_heard(const std::string& id, Millis next);
-  // The result for a job that was told apart.
+  // Takes the result for a job that was sent separately.
   std::optional<Left> ended(Debt& debt, Millis now);
-  // Whether the node has been told, or has refused, all jobs before this position that are told apart.
+  // Whether the node has received or refused all jobs before this position that are sent separately.
   bool has_heard_apart(Lsn target) const;
 
-  // Whether the position may advance and be recorded; advances it. `confirmed` says up to where the node is known to
-  // have what came from an origin; nothing_owed if the origin is not in the group.
+  // Advances the position as far as possible. Returns whether there is a new position to record. `confirmed` returns
+  // the position before which the node is known to have all records from an origin (see Hearsay); nothing_owed if the
+  // origin is not in the group.
   bool moves_on(const std::function<Lsn(const std::string& origin)>& confirmed);
   bool is_unsaved() const { return m_unsaved; }
   void recorded(bool well) { m_unsaved = !well || m_position < m_sent; }
 
-  // Jobs whose blobs may not be needed once all nodes know what stands before these positions.
+  // Positions and jobs: when all nodes know everything before the position, the blob of the job may not be needed any
+  // more.
   std::vector<std::pair<Lsn, std::string>> take_blobs() { return std::exchange(m_blobs, {}); }
 
  private:
   std::optional<Left> leave(const Debt& debt, Lsn lsn, Millis now);
 
   Lsn m_position = 0, m_since = 0, m_sent = 0;
-  std::map<Lsn, Lsn> m_told_at_once;  // behind `sent`
-  // Records of other nodes between position and sent: the first and the last, by the node that has to pass them on.
+  std::map<Lsn, Lsn> m_told_at_once;  // parts after `sent`
+  // Records of other nodes between position and sent: the first and the last one, by the node that has to pass them on.
   std::map<std::string, std::pair<Lsn, Lsn>> m_foreign;
   std::map<std::string, Apart> m_apart;
   std::vector<std::pair<Lsn, std::string>> m_blobs;

@@ -1,22 +1,22 @@
-// Quorum: the answer to a client whose jobs must be on several nodes. Pure: the time and the answers of the store and
-// the other nodes go in; the next thing to do comes out.
+// A Quorum finds the answer to a client whose jobs must be on several nodes. Pure: the caller passes the time and the
+// answers of the store and of the other nodes; the Quorum returns the next step.
 //
-// A Quorum stands for the jobs of one submission. Its promise: a job is answered with Outcome::queued or ::same only if
-// the store of this node has it (a relay has no store) and as many nodes have it as the rule asks for, unless the group
-// accepts fewer. This node counts as one if it keeps the job. Another node counts if the store that said "have" is
-// still the store with that node's name.
+// A Quorum is for the jobs of one submission. It guarantees: a job is answered with Outcome::queued or ::same only if
+// the store of this node has the job (a relay has no store) and as many nodes have it as the rule asks for, unless
+// --owe allows fewer. This node counts as one if it stores the job. Another node counts if it has said "have" and still
+// has the same identity.
 //
 // The caller calls next(), carries out what that returns, reports the result, and calls next() again:
 //
-//   Append  if `then_send` is true, to_send() when the records are in the journal; carry out its Send before they are
-//           synced. In any case stored() when the store has decided.
-//   Send    sent(). Then heard() for each verdict of a node, and ended() for each call that ended, answered or not.
-//           cannot_send() if a job cannot be read.
-//   Wait    wait until its time, or until something comes: heard(), ended(), and progressed() if an answer came.
-//   Record  recorded().
-//   Reply   nothing: that is the end.
+//   Append  If `then_send` is true, call to_send() when the records are in the journal, and carry out the Send that it
+//           returns before the records are synced. In any case call stored() with the store's answers.
+//   Send    Call sent(). Then call heard() for each verdict of a node, and ended() for each call that has ended (with
+//           or without an answer). Call cannot_send() if a job cannot be read.
+//   Wait    Wait until the given time, or until an answer comes: then call heard(), ended(), and progressed().
+//   Record  Call recorded().
+//   Reply   Call nothing: this is the end.
 //
-// Answers of nodes after the end do no harm.
+// Answers that come after the end are ignored.
 #pragma once
 
 #include <chrono>
@@ -31,13 +31,13 @@
 
 namespace gq {
 
-// How many nodes, this one included, must be seen to have a job before a client is told that the job is here already;
-// 0: only this one. `owed`: some node may not have it yet, as far as is known here (Fold::is_owed). `copies`: how many
-// are asked for now.
+// A client has sent a job that this node already has. Returns how many nodes, including this node, must be known to
+// have the job before the client is answered. 0: no other node has to confirm. `owed`: this node knows of a node that
+// may lack the job (Fold::is_owed). `copies`: how many copies the present rule asks for.
 uint32_t copies_to_count(const Job& job, const Self& self, bool owed, uint32_t copies);
 
-// What to do with a raw job after an answer for its record. `open`: an earlier answer has left it unknown whether the
-// record is stored; a refusal now says nothing of that.
+// What to do with a raw job after the answer for its record. `open`: after an earlier answer it is unknown whether the
+// record is stored, and a refusal now does not settle that.
 enum class RawStep { answer, again, give_back };
 RawStep next_raw_step(Outcome outcome, bool open);
 
@@ -46,40 +46,40 @@ class Quorum {
   using Time = std::chrono::steady_clock::time_point;
 
   struct Rule {
-    uint32_t copies = 1;     // how many nodes must have a job; 0: all nodes of the group
-    bool owe = false;        // fewer are enough; the answer says how many
-    bool keeps = true;       // this node is one of them; else it is a relay, which appends and records nothing
+    uint32_t copies = 1;  // how many nodes must have a job; 0: all nodes of the group
+    bool owe = false;     // fewer nodes are enough; then the answer says how many
+    bool keeps = true;  // this node stores the jobs and counts; false: it is a relay, which appends and records nothing
     Millis peer_timeout{0};  // how long a node may be silent
   };
 
-  // A job that came.
+  // A submitted job.
   struct Asked {
     std::string id;
-    // Its ID or key may be another job's, so it must not be sent before the store has decided.
+    // Another job may have its ID or key, so the job must not be sent before the store has decided.
     bool decided_later = false;
-    bool is_part = false;  // its workload is a part of another job's, which a node may lack
+    bool is_part = false;  // its workload is a part of the workload of another job, which a node may lack
   };
 
-  // The other members of the group: the known identity of each by name (empty if it is not known), and how many of them
-  // are believed to answer and to have room.
+  // The other members of the group: by name, the known identity of each (empty if unknown); and how many of them are
+  // expected to answer and to have room.
   struct Others {
     std::map<std::string, std::string> identities;
     size_t up = 0;
   };
 
   struct Append {
-    bool then_send;  // the jobs may leave before they are synced
+    bool then_send;  // the jobs may be sent before they are synced
   };
   struct Send {
-    std::vector<size_t> numbers;  // of jobs
-    bool whole = false;           // send full workloads for jobs whose workloads are parts of other jobs'
+    std::vector<size_t> numbers;  // the numbers of the jobs
+    bool whole = false;           // if the workload of a job is a part of another job's, send the part itself
   };
   struct Wait {
     Time until;
   };
   struct Record {
-    std::vector<event::Copied> copied;  // without a time
-    bool commit;                        // must be on stable storage before the reply
+    std::vector<event::Copied> copied;  // the records, without a time
+    bool commit;                        // the records must be on stable storage before the reply
   };
   struct Reply {
     std::vector<Answer> answers;
@@ -91,16 +91,16 @@ class Quorum {
 
   Effect next(Time now, const Others& others);
 
-  // Which of these jobs to send; their records are in the journal. Returns each job once.
+  // `numbers` are jobs whose records are now in the journal. Returns which of them to send. Returns each job once.
   Send to_send(const std::vector<size_t>& numbers);
-  // The store's answer for each job, and the job in the store that it is or that stands for it, if that is known.
-  // `known` may be empty if no job is decided later.
+  // Takes the store's answer for each job; and in `known` the job in the store that has the ID or the key of the
+  // submitted job, if that is known. `known` may be empty if no job has `decided_later`.
   struct Known {
     Job job;
     bool owed = false;  // see copies_to_count()
   };
   void stored(std::vector<Answer> answers, const std::vector<std::optional<Known>>& known);
-  // The job that stands for the job with this number, and is sent in its place; nullptr if there is none.
+  // Returns the job of the store that is sent in place of the job with this number; nullptr if the job itself is sent.
   struct Standing {
     std::string id;
     Job job;
@@ -109,21 +109,23 @@ class Quorum {
   void cannot_send(size_t number, const std::string& why);
   void sent(size_t calls, Time now);
   void progressed(Time now);
-  // heard(): a node's verdict on a job. ended(): the end of a call, with or without verdicts before.
+  // heard(): takes a node's verdict on a job. ended(): a call has ended, with or without verdicts.
   void heard(size_t number, const std::string& node, const std::string& identity, const PeerVerdict& verdict);
   void ended();
-  // From now on nothing waits longer than this.
+  // From now on, no wait lasts longer than until `limit`.
   void hurry(Time limit);
   void recorded(bool well);
 
  private:
   struct Of {
     Asked asked;
-    uint32_t wanted = 0;  // how many nodes must have it, this one included if it keeps jobs; 0: not counted
+    uint32_t wanted =
+        0;  // how many nodes must have it, including this node if it stores jobs; 0: no other node has to confirm
     bool handed = false;
     std::optional<Standing> standing{};
-    std::map<std::string, std::string> holders{};  // by name, the identity that has said so
-    std::string why{};                             // what other nodes have said
+    std::map<std::string, std::string>
+        holders{};      // the nodes that have said that they have it: their identities, by name
+    std::string why{};  // the texts of other nodes' refusals
   };
   enum class Stage { begun, appending, stored, waiting, whole, concluded, recorded };
 
@@ -141,7 +143,7 @@ class Quorum {
   std::vector<Answer> m_answers;
   Stage m_stage = Stage::begun;
   bool m_decided_later = false, m_counted = true;
-  size_t m_open = 0;  // calls
+  size_t m_open = 0;  // the number of calls that have not ended
   Time m_deadline{}, m_limit = Time::max();
 };
 

@@ -16,7 +16,7 @@ class ReplicaService {
  public:
   ReplicaService(Monitor& monitor, Queue& queue) : m_monitor(monitor), m_queue(queue) {}
 
-  // The answer to a transfer. Thread-safe.
+  // Returns the answer to a transfer. Thread-safe.
   std::string answer(std::string_view payload);
 
  private:

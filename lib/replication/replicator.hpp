@@ -1,20 +1,21 @@
-// The replicator: what a node of a replication group does for the others, and what they do for it.
+// The replicator: the work of a node in a replication group.
 //
-// Three things happen, all of them in transfers (transfer.hpp) between nodes:
+// It has three parts. All use transfers between nodes (transfer.hpp):
 //
 // - The coordinator stores jobs and sends them to the peers at the same time. It answers when as many nodes have the
-//   jobs as the group asks for; until then the jobs are pending. Any process may do this.
-// - The outboxes pay the debts: for each peer, a walk through this node's journal tells the peer what it does not know
-//   yet. The peer knows everything in the journal before PeerState::position. What other nodes have told this one is
-//   theirs to pass on; while such a node is gone, all nodes that have its records pass them on.
-// - The service answers the transfers of the others, on the Gearman function that has this node's name.
+//   jobs as the group asks for. Until then the jobs are pending. Any process may do this.
+// - The outboxes pay the debts: for each peer, an outbox walks through this node's journal and sends the peer what it
+//   does not know yet. The peer knows everything in the journal before PeerState::position. A record that another node
+//   has sent to this node is passed on by that other node; while that node is gone, all nodes that have its records
+//   pass them on.
+// - The service answers the transfers of the other nodes, on the Gearman function that has this node's name.
 //
-// One process of a store does the last two: the one that holds replicate.lock. If jobs run once, that process also
-// takes over jobs of nodes that are gone (takeover.hpp), and holds returned.lock while it knows what the others did
-// with this node's jobs (lease_keeper.hpp).
+// Outboxes and service run in one process of a store: the process that holds replicate.lock. If each job runs on one
+// node, that process also takes over jobs of nodes that are gone (takeover.hpp). It holds returned.lock while it knows
+// what the other nodes did with this node's jobs (lease_keeper.hpp).
 //
-// None of these parts decides anything: Replica does, behind the one lock of the Monitor. The replicator joins the
-// parts.
+// None of these parts decides anything: the Replica decides, under the one mutex of the Monitor. The replicator joins
+// the parts.
 #pragma once
 
 #include <atomic>
@@ -39,28 +40,29 @@ class Replicator {
  public:
   using Config = ReplicationConfig;
 
-  // `store` belongs to a group.
+  // The store of `queue` must belong to a group.
   Replicator(Queue& queue, Config config);
   ~Replicator();  // stop()
 
-  // See Coordinator; add() if this node keeps jobs, relay() if it is a relay.
+  // See Coordinator. Call add() if this node stores jobs, relay() if it is a relay.
   std::vector<Answer> add(std::vector<NewJob> jobs) { return m_coordinator.add(std::move(jobs)); }
   std::vector<Answer> relay(std::vector<NewJob> jobs, uint32_t copies) {
     return m_coordinator.relay(std::move(jobs), copies);
   }
   void hurry() { m_coordinator.hurry(); }
 
-  // Serves this node and pays its debts, as soon as no other process does. Returns at once.
+  // Serves this node and pays its debts, once no other process does. Returns at once.
   void start();
   void stop();
 
-  // Waits until three things are known: whether this process or another serves this node, what the others did with its
-  // jobs, and that each peer that answers has been told all that stood in the journal at the call. False if `timeout`
-  // passes before, or if `cut_short` says so.
+  // Waits for three things: it is decided whether this process or another serves this node; this node knows what the
+  // other nodes did with its jobs; and each peer that answers has been sent everything that was in the journal at the
+  // call. Returns false if `timeout` passes before, or if `cut_short` returns true.
   using CutShort = std::function<bool()>;
   bool settle(Millis timeout, const CutShort& cut_short);
 
-  // Before stop(): waits until the peers have been told. Also false if no peer takes anything for two seconds.
+  // Call it before stop(): waits until the peers have been sent everything. Returns false as settle() does, and also if
+  // no peer takes anything for two seconds.
   bool leave(Millis timeout, const CutShort& cut_short);
 
  private:
@@ -80,11 +82,11 @@ class Replicator {
   ReplicaService m_service;
   TakeoverWatch m_takeovers;
   LeaseKeeper m_lease_keeper;
-  std::atomic<bool> m_elsewhere = false;  // another process served this node at the last try
-  // Used by the keeper's thread only:
+  std::atomic<bool> m_elsewhere = false;  // at the last try, another process served this node
+  // Only the keeper's thread uses the following:
   std::pair<time_t, long> m_settings_stamp;
   std::string m_trouble;  // the last error that was logged
-  Fd m_lock;              // replicate.lock, held while it serves
+  Fd m_lock;              // replicate.lock, held while this process serves the node
   bool m_serving = false;
   std::unique_ptr<Receivers> m_receivers, m_asked;
   std::thread m_keeper;

@@ -1,4 +1,4 @@
-// Sends jobs to a worker's intake through gearmand, and waits for the answer that they are on its disk.
+// Sends jobs to a worker's intake through gearmand, and waits for the answer that the jobs are on the worker's disk.
 //
 // Jobs travel as foreground jobs, because only the worker's reply is an acknowledgement. Sending a job again is safe,
 // because its ID travels with it.
@@ -15,15 +15,15 @@ namespace gq {
 
 class Sender {
  public:
-  // `timeout` is how long to wait without any answer, from the beginning; while a large payload is being sent, since
-  // its last progress. If a server has a worker and no answer comes, the next server gets the same time. `in_order`: no
-  // group of jobs leaves before the one before it has been answered; else the receivers of a worker may take them in
-  // another order.
+  // `timeout` is how long to wait for an answer, counted from the beginning, or from the last answer, or from the last
+  // progress of a large payload. If a server has a worker and no answer comes, the next server gets the same time.
+  // `in_order`: each group of jobs is sent after the answer to the group before it; otherwise the receivers of a worker
+  // may take the groups in another order.
   Sender(std::vector<Server> servers, const std::string& function, Millis timeout, bool in_order);
 
-  // Sends jobs and answers for each, in order. When the time is up, the answer is Outcome::refused for jobs that were
-  // not sent, and ::unknown for jobs that were. Throws Error before anything was sent: unavailable if no server can be
-  // reached, retry if no worker serves the function.
+  // Sends jobs and returns an answer for each, in their order. When the time is up, the answer is Outcome::refused for
+  // jobs that were not sent, and ::unknown for jobs that were sent. Throws Error only before anything was sent:
+  // unavailable if no server can be reached, retry if no worker serves the function.
   std::vector<Answer> send(const std::vector<NewJob>& jobs);
 
  private:

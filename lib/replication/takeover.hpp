@@ -1,6 +1,6 @@
-// Carries out takeovers: looks up jobs of other nodes in this store, asks the other nodes about them, and takes over
-// those that fall to this node. ownership.hpp decides which jobs, and when; inquiry.hpp decides which nodes to ask
-// what.
+// Carries out takeovers: looks up jobs of other nodes in this store, asks the other nodes about these jobs, and takes
+// over those that this node must run. ownership.hpp decides which jobs, and when; inquiry.hpp decides which questions
+// to ask which nodes.
 #pragma once
 
 #include <string>
@@ -14,8 +14,8 @@ class TakeoverWatch {
  public:
   TakeoverWatch(Monitor& monitor, Peers& peers) : m_monitor(monitor), m_peers(peers) {}
 
-  // Notices nodes that are gone, and takes over jobs of others if that is due. Called often by the process that serves
-  // this node. Throws Error if a node could not be asked, or a job could not be recorded.
+  // Notices nodes that are gone, and takes over jobs of other nodes when that is due. The process that serves this node
+  // calls it often. Throws Error if a node could not be asked, or a job could not be recorded.
   void take_over_due();
 
  private:

@@ -1,50 +1,52 @@
-// Transfers: the messages between nodes of a replication group. Each is a foreground Gearman job on the function that
-// has the other node's name; its result is the answer. Both begin with a line of words:
+// Transfers: the messages between nodes of a replication group. A transfer is a foreground Gearman job on the function
+// that has the other node's name; the job's result is the answer. Both begin with a line of words:
 //
 //   transfer: gq1 KIND GROUP NODE IDENTITY TO SESSION NUMBER TO-SESSION MAC
 //   answer:   gq1 NODE IDENTITY SESSION MAC
 //
-// and go on with a body. NODE and IDENTITY are the sender's. A SESSION is a ULID that a process makes for itself, so
-// that others notice its restart; with keys, it makes a new one now and then. The kinds:
+// and continue with a body. NODE and IDENTITY are those of the sender. A SESSION is a ULID that a process creates for
+// itself, so that other nodes notice when it restarts; with keys, it creates a new one now and then. The kinds:
 //
-// take: the body is records, back to back: `add` with its workload, `state`. The answer has one verdict line for each,
-// in order:
+// take: the body is records, one directly after the other: `add` with its workload, and `state`. The answer has one
+// verdict line for each record, in order:
 //
 //   have            the record is on stable storage
-//   need            a state of a job that is not there
-//   conflict        another job has its ID, or its key if the key is for this node to decide
-//   refused REASON  it cannot be taken now. (An older node says "refused ID" for a key that is taken.)
+//   need            the answering node lacks the job of this state
+//   conflict        another job has the record's ID; or its key, if the answering node decides about the key
+//   refused REASON  the record cannot be taken now. (An older node answers "refused ID" if another job has the key.)
 //
 // part: the body is a line "OFFSET", the head of an add record, and a part of its workload that begins at OFFSET. The
-// answer is "at OFFSET" (the node has the workload up to there, and the next part begins there), or the verdict, when
-// the workload is complete or the node does not need it. A part that begins elsewhere, late or repeated, changes
-// nothing. An empty part asks where to begin.
+// answer is "at OFFSET" if the node has the workload up to that offset; the next part begins there. If the workload is
+// complete, or the node does not need it, the answer is the verdict. A part that begins at another offset, because it
+// is late or repeated, changes nothing. An empty part asks where to begin.
 //
-// ask: the body is job IDs, a line each, or nothing. The answer has these lines:
+// ask: the body is job IDs, one a line, or empty. The answer has these lines:
 //
-//   end LSN                     the end of the journal
-//   runner 0|1                  whether a process that runs commands lives there
-//   functions FUNCTION...       for which functions; without this line: all
-//   taking 1                    jobs of the asking node are being taken over now, so that it has to ask again
-//   room 0|1                    whether jobs can be stored
-//   relay 0|1                   whether the node is a relay, which stores none
-//   sent NODE IDENTITY LSN      for each peer: up to where it has been told this node's journal
-//   known ID, unknown ID        for each ID, in order
-//   yours ID                    of these: a job of the asking node
-//   other ID                    a job of a third node of which there is nothing else to say
-//   ended ID                    a job that has ended
-//   about ID FUNCTION SIZE SUM  tells the known job from another one with its ID (an older node does not say this)
+//   end LSN                     the end of the answering node's journal
+//   runner 0|1                  whether a process that runs commands lives on this node
+//   functions FUNCTION...       the functions that this process runs; without this line: all
+//   taking 1                    the node is taking over jobs of the asking node, so the asking node must ask again
+//   room 0|1                    whether the node can store jobs
+//   relay 0|1                   whether the node is a relay, which stores no jobs
+//   sent NODE IDENTITY LSN      for each peer: the position in the answering node's journal up to which it has sent
+//                               everything to this peer
+//   known ID, unknown ID        for each ID of the question, in order
+//   yours ID                    the known job is owned by the asking node
+//   other ID                    the known job is fresh (is_fresh()) and is owned by a third node
+//   ended ID                    the known job has ended
+//   about ID FUNCTION SIZE SUM  the known job; distinguishes it from another job with this ID (older nodes do not send
+//                               this)
 //
-// Any transfer may be answered "bad REASON", or "again": with keys, TO-SESSION was not a session of the answering
-// process.
+// Any transfer may be answered "bad REASON", or "again". "again" means that keys are used and TO-SESSION is not a
+// session of the answering process.
 //
-// Questions go to the function NODE.ask if a node serves it, so that they do not wait behind a large transfer.
+// Questions go to the function NODE.ask if a node serves it, so that they do not wait for a large transfer.
 //
 // With keys, MAC is HMAC-SHA-512-256 (libsodium's crypto_auth) over all words before it and the body; in an answer,
 // also over the transfer's line. A recorded transfer cannot be replayed: it names a session of the receiver, and the
-// receiver takes its number once. A transfer that was held back counts only while that session is valid: at most for
-// half of the time for which finished jobs are remembered, so that no finished job can begin again. Without keys MAC is
-// "-".
+// receiver accepts its number once. If a stranger holds a transfer back, it is accepted only while that session is
+// valid: at most for half of the time for which finished jobs are remembered, so that no finished job can run again.
+// Without keys MAC is "-".
 //
 // To change the format: choose a new first word. A node refuses a first word that it does not know.
 #pragma once
@@ -66,7 +68,8 @@
 
 namespace gq {
 
-// Shared secrets: the first signs, each verifies, so that keys can be replaced one after the other.
+// The shared secrets of the group. The first key signs; a signature by any of them is valid. So the nodes can replace
+// their keys one after the other.
 class Keys {
  public:
   Keys() = default;
@@ -92,7 +95,8 @@ struct Transfer {
 };
 
 std::string encode_transfer(const Transfer& transfer, std::string_view body, const Keys& keys);
-// nullopt with a reason if it is no transfer, or not signed as it must be. The views point into `payload`.
+// Parses a transfer and checks its signature. Returns nullopt and sets the reason if it is not a valid transfer, or not
+// signed as it must be. The views in the result point into `payload`.
 std::optional<Transfer> parse_transfer(std::string_view payload, const Keys& keys, std::string& reason);
 
 struct Reply {
@@ -103,7 +107,8 @@ struct Reply {
 std::string encode_reply(const Reply& reply, std::string_view transfer_line, const Keys& keys);
 std::optional<Reply> parse_reply(std::string_view result, std::string_view transfer_line, const Keys& keys);
 
-// Remembers what was received of the sessions of others: refuses a number that was seen, or is too old to tell.
+// Remembers the numbers that were received in the sessions of other processes. Refuses a number that was received
+// before, or that is so old that this is unknown.
 class ReplayGuard {
  public:
   bool is_new(const std::string& session, uint64_t number);
@@ -111,29 +116,30 @@ class ReplayGuard {
 
  private:
   struct Seen {
-    uint64_t highest = 0, mask = 0;  // the 64 numbers up to the highest
+    uint64_t highest = 0, mask = 0;  // `mask` has a bit for each of the 64 numbers up to `highest`
   };
   std::map<std::string, Seen> m_sessions;
 };
 
-// Bytes in a part of a large workload. At 1 MB/s, the smallest part leaves room for other transfers. If the answer to a
-// part comes soon, the next part is twice as large, because each answer costs a round trip.
+// The size of a part of a large workload, in bytes. At 1 MB/s, the smallest part leaves time for other transfers. If
+// the answer to a part comes soon, the next part is twice as large, because each answer costs a round trip.
 constexpr size_t least_part_size = 256 << 10, most_part_size = 1 << 20;
 size_t next_part_size(size_t size, Millis took);
 
-// The sessions of a process that answers transfers. A new session begins after each period, or when the guard of the
-// last one is full. The last one stays valid for another period, unless its guard is full. Nothing that was signed more
-// than two periods ago is accepted. Pure: the caller passes the time.
+// The sessions of a process that answers transfers. A new session begins after each period, or when the ReplayGuard of
+// the current session is full. The previous session stays valid for another period, unless its guard is full. Nothing
+// that was signed more than two periods ago is accepted. Pure: the caller passes the time.
 class Sessions {
  public:
   explicit Sessions(Millis period) : m_period(period) {}
   void set_period(Millis period) { m_period = period; }
 
-  // The session that answers name.
+  // Returns the current session, which answers name.
   const std::string& current(Millis now);
 
   enum class Verdict { taken, repeated, unknown };
-  // Takes a number of another process's session, which was sent to `to_session`. Each number is taken once.
+  // Takes a number of another process's session, from a transfer that was sent to `to_session`. Accepts each number
+  // once.
   Verdict take(const std::string& to_session, const std::string& session, uint64_t number, Millis now);
 
  private:
@@ -146,36 +152,37 @@ class Sessions {
   std::deque<Session> m_sessions;  // one or two; the last one is the current one
 };
 
-// A quarter of the time for which finished jobs are remembered, but long enough for a transfer.
+// Returns a quarter of the time for which finished jobs are remembered, but at least the time that a transfer needs.
 Millis session_period(Millis remember, Millis peer_timeout);
 
 // A connection to a peer, with one transfer at a time. Not thread-safe.
 class Link {
  public:
-  // `function` is the one that the peer serves for it. Once `stop` is true, every wait throws Error(retry).
+  // `function` is the Gearman function that the peer serves for these transfers. Once `stop` is true, every wait throws
+  // Error(retry).
   Link(const std::vector<Server>& servers, Self self, std::string group_id, std::string peer,
        const std::string& function, const Keys& keys, const std::atomic<bool>* stop = nullptr);
 
-  // Sends a transfer, as far as that goes without waiting. The body must stay valid until finish(). Throws Error as
-  // finish() does.
+  // Sends a transfer until a send would block. The body must stay valid until finish(). Throws Error as finish() does.
   void start(const std::string& kind, std::string_view body, Millis timeout);
 
-  // Advances the transfer for this long; true when finish() need not wait.
+  // Continues the transfer for this long. Returns true when finish() need not wait.
   bool wait(Millis most);
 
-  // Waits for the answer. If a server ended and may have passed the transfer on, it is sent again through another
-  // server: a peer takes it once. Throws Error: unavailable if no server can be reached, retry if the peer does not
-  // answer in time, config if its answer cannot be used.
+  // Waits for the answer. If a server has ended and may have passed the transfer on, sends the transfer again through
+  // another server: a peer takes it only once. Throws Error: unavailable if no server can be reached, retry if the peer
+  // does not answer in time, config if its answer cannot be used.
   Reply finish();
-  // The same, but returns an answer "bad REASON", too: `bad` is then the reason.
+  // The same, but does not throw for an answer "bad REASON": then `bad` is set to the reason.
   Reply finish(std::string& bad);
 
   const std::string& function() const { return m_function; }
-  // False once the peer has said that it does not know parts, until it is another process.
+  // Whether the peer knows the kind `part`. False once the peer has answered that it does not, until its process
+  // changes.
   bool takes_parts() const { return m_takes_parts; }
   void takes_no_parts() { m_takes_parts = false; }
 
-  // The size of parts that this link carries well.
+  // The size of parts that suits the speed of this link.
   size_t part_size() const { return m_part_size; }
   void part_took(Millis time) { m_part_size = next_part_size(m_part_size, time); }
 
@@ -196,7 +203,7 @@ class Link {
   bool m_takes_parts = true;
   size_t m_part_size = least_part_size;
   uint64_t m_number = 0;
-  // The transfer under way:
+  // The transfer that is under way:
   std::string m_kind;
   std::string_view m_body;
   std::string m_payload;
@@ -204,30 +211,31 @@ class Link {
   Requests::Clock::time_point m_deadline;
 };
 
-// Records on their way to a peer, piece by piece, each answered before the next is sent: small ones together, a large
-// one in parts. So a peer is given up only if it stops answering, however long the whole takes. Not thread-safe.
+// Sends records to a peer, piece by piece: small records together, a large record in parts. Each piece is answered
+// before the next one is sent. So the sender gives up only if the peer stops answering, however long the whole transfer
+// takes. Not thread-safe.
 class Sending {
  public:
   using Clock = Requests::Clock;
   using Heard = std::function<void(const Reply&)>;
 
-  // `records` must stay valid until finish(). `timeout` is for each piece; `heard` is called with each answer, and may
+  // `records` must stay valid until finish(). `timeout` is for each piece. `heard` is called with each answer, and may
   // throw. Throws as finish() does.
   Sending(std::unique_ptr<Link> link, std::string_view records, Millis timeout, Heard heard);
 
-  // Advances the transfer for this long; true when finish() need not wait.
+  // Continues the transfer for this long. Returns true when finish() need not wait.
   bool wait(Millis most);
 
-  // What a peer has said of a record: its verdict (verdict.hpp), and the identity that it had then.
+  // A peer's answer to a record: its verdict (verdict.hpp), and the identity that the peer had then.
   struct Said {
     std::string line, identity;
   };
 
-  // The verdicts, one for each record. Throws as Link::finish() does, but not for an answer that is "bad": then the
-  // records are sent one by one, and the bad one is refused.
+  // Returns the verdicts, one for each record. Throws as Link::finish() does, but not for an answer "bad": then the
+  // records are sent one by one, and the bad record gets the verdict refused.
   std::vector<Said> finish();
 
-  // Sends nothing more: there will be fewer verdicts.
+  // Sends no further piece, so that there are fewer verdicts than records.
   void cut_short() { m_cut_short = true; }
 
   Clock::time_point last_answer() const { return m_last_answer; }
@@ -246,10 +254,10 @@ class Sending {
   Clock::time_point m_last_answer = Clock::now();
   bool m_cut_short = false, m_over = false;
   std::exception_ptr m_failure;
-  // The piece under way: so many records and bytes, from `m_at` on.
+  // The piece under way: `m_count` records of `m_size` bytes, from `m_at` on.
   size_t m_at = 0, m_count = 0, m_size = 0;
-  size_t m_alone_until = 0;  // before this, each record is sent alone
-  // In parts: how much of the workload the peer has, and how often that has not grown.
+  size_t m_alone_until = 0;  // up to this offset, each record is sent in its own piece
+  // If the record is sent in parts: how much of the workload the peer has, and how often that has not grown.
   bool m_in_parts = false;
   uint64_t m_offset = 0, m_data_size = 0;
   bool m_asked = false;

@@ -1,4 +1,5 @@
-// Verdicts: what a node says of each record that another node gives it. Pure; transfer.hpp has the words.
+// A verdict is a node's answer to a record that another node has sent. Pure; transfer.hpp has the words of the
+// protocol.
 #pragma once
 
 #include <optional>
@@ -12,21 +13,23 @@ namespace gq {
 struct PeerVerdict {
   enum class Kind { have, need, conflict, refused, nonsense };
   Kind kind = Kind::have;
-  std::string reason{};  // if refused
+  std::string reason{};  // the reason, if refused
 
-  // The wire text, without the end of its line.
+  // The verdict as text in the protocol, without a line feed.
   std::string text() const;
 };
 PeerVerdict parse_verdict(std::string_view line);
 
-// On an add record, from the store's answer.
+// Returns the verdict on an add record, from the store's answer.
 PeerVerdict verdict_on(const Answer& answer);
 
-// On a state of a job, by what is known of the job here; and what to record before the verdict is sent.
+// The verdict on a state record of another node, and the record to append before the verdict is sent. Both depend on
+// what this node knows of the job.
 //
-// A node that tells an older state has lost the newer one, or never heard it; the node that had to tell it may have
-// lost it, too. So this node records its own state of the job once more (told_state()), which goes to all. This ends,
-// because states are ordered, and a node that has heard the newer state tells no older one.
+// If a node sends an older state, it has lost the newer state or never received it. The node that should have sent the
+// newer state may have lost it, too. So this node appends its own state once more (told_state()), and the outboxes send
+// that to all nodes. This terminates: the states of a job are ordered, and a node that has received the newer state
+// sends no older one.
 struct StateVerdict {
   PeerVerdict::Kind kind;
   enum class Record { nothing, what_was_told, what_stands_here } record;
