@@ -13,7 +13,7 @@ std::optional<bool> parse_flag(const std::vector<std::string>& words) {
   return number ? std::optional(*number != 0) : std::nullopt;
 }
 
-// Reads one line of an answer; false if the line is malformed.
+// Reads one line of an answer. Returns false if the line is malformed.
 bool take_line(AskReply& reply, bool& has_end, const std::string& line, const std::vector<std::string>& ids,
                const std::set<std::string>& asked) {
   auto words = split(line, ' ');

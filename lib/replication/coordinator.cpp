@@ -14,7 +14,7 @@ using Clock = Monitor::Clock;
 
 constexpr Millis hurried_patience{1000};
 
-// The jobs of one submission. Carries out what their quorum decides, until it answers.
+// Handles one submission: carries out the decisions of its quorum until the quorum answers.
 class ClientWrite {
  public:
   ClientWrite(Monitor& monitor, Queue& queue, Peers& peers, const std::atomic<Clock::time_point>& limit,
@@ -50,11 +50,11 @@ class ClientWrite {
   Queue& m_queue;
   Peers& m_peers;
   const std::atomic<Clock::time_point>& m_limit;
-  std::unique_lock<std::timed_mutex> m_reading;  // held until the workloads that were read are freed
+  std::unique_lock<std::timed_mutex> m_reading;  // held while workloads that were read are in memory
   std::vector<NewJob> m_jobs;
   std::shared_ptr<Quorum> m_quorum;
-  std::list<Call> m_calls;    // under way
-  std::optional<Lsn> m_from;  // where the jobs that were sent at once stand in the journal
+  std::list<Call> m_calls;    // the calls that are under way
+  std::optional<Lsn> m_from;  // the position of the jobs that were sent when they were appended
 };
 
 std::vector<Answer> ClientWrite::answer() {
@@ -81,19 +81,19 @@ std::vector<Answer> ClientWrite::answer() {
 }
 
 Quorum::Effect ClientWrite::next_effect() {
-  // A call that makes progress is waited for.
+  // A call that makes progress prolongs the wait.
   for (const auto& call : m_calls) m_quorum->progressed(call.sending->last_answer());
   m_quorum->hurry(m_limit);
   const auto others = m_monitor.step([](Replica& r) { return r.others(); });
   return m_quorum->next(Clock::now(), others);
 }
 
-// Stores the jobs. If `then_send` is true, sends them to the other nodes meanwhile.
+// Stores the jobs. If `then_send` is true, sends them to the other nodes while they are being synced.
 void ClientWrite::append(bool then_send) {
   auto hand = [&](const std::vector<size_t>& numbers, Lsn from, Lsn end) {
     if (!hand_out(m_quorum->to_send(numbers))) return;
     m_from = from;
-    // A walk must see the record of a blob, to remember it; so it must not skip these.
+    // A walk must see the add record of a job with a blob, to note the blob; so it must not skip these records.
     if (std::any_of(numbers.begin(), numbers.end(), [&](size_t n) { return m_jobs[n].data.size() > max_inline_data; }))
       return;
     for (auto& call : m_calls) call.from = from, call.end = end;
@@ -104,7 +104,7 @@ void ClientWrite::append(bool then_send) {
   m_quorum->stored(std::move(answers), known);
 }
 
-// The jobs in the store that these are, or that stand for them.
+// Returns for each submitted job the job in the store that has its ID or its key.
 std::vector<std::optional<Quorum::Known>> ClientWrite::known_by(std::vector<Answer>& answers) {
   std::vector<std::optional<Quorum::Known>> known(m_jobs.size());
   try {
@@ -125,7 +125,8 @@ std::vector<std::optional<Quorum::Known>> ClientWrite::known_by(std::vector<Answ
   return known;
 }
 
-// Replaces a job by the one that is here already, with its record and workload; false if that cannot be read.
+// Replaces a submitted job by a job of the store, with its record and workload. Returns false if the workload cannot be
+// read.
 bool ClientWrite::take_place(NewJob& job, const std::string& id, const Job& known) {
   std::string unread;
   auto record = std::make_shared<const std::string>(add_record(m_monitor, id, known, unread));
@@ -140,8 +141,8 @@ bool ClientWrite::take_place(NewJob& job, const std::string& id, const Job& know
   return true;
 }
 
-// The job with its full workload, which is a part of another job's. nullopt if that cannot be read, or if the job was
-// replaced (take_place()).
+// `job` has a workload that is a part of another job's workload. Returns the job with a copy of that part; nullopt if
+// the part cannot be read, or if the job was replaced (take_place()).
 std::optional<NewJob> ClientWrite::whole(const NewJob& job) {
   if (job.add.part.source.empty()) return std::nullopt;
   Fd blob = m_monitor.ledger().open_blob(job.add.part.source);
@@ -151,17 +152,17 @@ std::optional<NewJob> ClientWrite::whole(const NewJob& job) {
   return with_data(job.add, std::move(part));
 }
 
-// How many bytes of the store must be read to send a job, because its client has not sent them.
+// Returns how many bytes must be read from the store to send a job: its client has not sent them.
 uint64_t ClientWrite::to_be_read(const Quorum::Send& send, size_t number) const {
   if (send.whole) return m_jobs[number].add.part.length;
   auto* standing = m_quorum->stands_for(number);
   return standing ? standing->job.size : 0;
 }
 
-// Those of the jobs for which there is room in memory. With few bytes a client can refer to many large workloads that
-// must be read. So for one answer at most PartsCost::most_copied bytes are read, or one larger workload. If that is
-// more than small_job, no other thread reads at the same time. The outbox brings the jobs that are left out to the
-// other nodes.
+// Returns those of the jobs for which there is room in memory. With few bytes a client can refer to many large
+// workloads that must be read. So for one submission at most PartsCost::most_copied bytes are read, or one larger
+// workload. If that is more than small_job, no other thread reads at the same time. The outboxes send the remaining
+// jobs to the other nodes.
 std::vector<size_t> ClientWrite::with_room(const Quorum::Send& send) {
   std::vector<size_t> numbers;
   uint64_t all = 0, read = 0;
@@ -181,7 +182,7 @@ std::vector<size_t> ClientWrite::with_room(const Quorum::Send& send) {
   return numbers;
 }
 
-// The records of these jobs, as they are sent.
+// Returns the records of these jobs in the form in which they are sent.
 std::shared_ptr<const Batch> ClientWrite::batch_of(const Quorum::Send& send) {
   auto batch = std::make_shared<Batch>();
   const auto numbers = with_room(send);
@@ -205,7 +206,7 @@ std::shared_ptr<const Batch> ClientWrite::batch_of(const Quorum::Send& send) {
   return batch;
 }
 
-// Begins to send jobs to all peers that are up. False if there is nothing to send.
+// Begins to send jobs to all peers that are up. Returns false if there is nothing to send.
 bool ClientWrite::hand_out(const Quorum::Send& send) {
   const auto batch = batch_of(send);
   if (batch->count == 0) return false;
@@ -223,13 +224,13 @@ bool ClientWrite::hand_out(const Quorum::Send& send) {
   return true;
 }
 
-// Records which nodes have jobs; false if that fails.
+// Records which nodes have the jobs. Returns false if that fails.
 bool ClientWrite::record_copies(const Quorum::Record& what) {
   std::vector<std::string> records;
   for (const auto& copied : what.copied)
     for (auto& record : copied_records(copied)) records.push_back(std::move(record));
   try {
-    // Which nodes have the jobs can be found out again; that fewer copies are enough cannot.
+    // Sync only if needed: which nodes have the jobs can be found out again; that fewer copies are enough cannot.
     if (what.commit) m_monitor.ledger().commit({records.begin(), records.end()}, Room::completion);
     else m_monitor.ledger().append({records.begin(), records.end()}, Room::completion);
     return true;
@@ -239,8 +240,9 @@ bool ClientWrite::record_copies(const Quorum::Record& what) {
   }
 }
 
-// No client waits for these calls any more; the debts tell what is left of them. If not all nodes were counted, the
-// debts ask again, because answers may come late, or could not be recorded.
+// The client is answered, and does not wait for the calls under way any more. The outboxes send what these calls do
+// not. If not all copies were counted, the outboxes send the jobs again, because answers may come late or could not be
+// recorded.
 void ClientWrite::let_go(bool counted) {
   const bool again = !counted && m_from;
   if (again) m_monitor.step([&](Replica& r) { r.not_told(*m_from); });
@@ -268,12 +270,12 @@ std::vector<Answer> Coordinator::add(std::vector<NewJob> jobs) {
 }
 
 std::vector<Answer> Coordinator::relay(std::vector<NewJob> jobs, uint32_t copies) {
-  // No member has this identity, so all nodes that have the job pass it on.
+  // The jobs get an identity that no member has, so that all nodes that have a job pass it on.
   const std::string store = m_monitor.step([](Replica& r) { return r.session(read_times()); });
   for (auto& job : jobs) {
     job.add.node = m_monitor.self().node;
     job.add.store = store;
-    // Whatever the client says: each node of such a group runs the job, as soon as the node has it.
+    // Ignore the client's value: each node of a group with a relay runs the job as soon as the node has it.
     job.add.once = false;
     job.add.copies = 0;
     job.encode();

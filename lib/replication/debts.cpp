@@ -47,10 +47,11 @@ void publish_debts(Ledger& store, const std::string& node, const std::string& te
 
 namespace {
 
-// What the serving process publishes: up to where it has told a node, and the jobs that it tells apart.
+// The content of the file that the serving process publishes for a node: the position up to which it has sent
+// everything, and the jobs that it sends separately.
 struct Published {
   Lsn sent = 0;
-  std::map<std::string, std::string> apart{};  // by job: why the job is left
+  std::map<std::string, std::string> apart{};  // by job: why the node does not have it
 };
 
 Published published(const std::optional<Directory>& peers, const std::string& node, const std::string& identity) {
@@ -66,7 +67,7 @@ Published published(const std::optional<Directory>& peers, const std::string& no
   return said;
 }
 
-// The jobs that a node is owed, and since when, as the journal says from the node's position on.
+// Returns the jobs that are owed to a node, and since when. Reads the journal from the node's position on.
 std::map<std::string, Millis> owed_to(Ledger& store, const Membership& members, const std::string& node,
                                       const PeerState& known, const Published& said) {
   const FailureDetector no_node_is_gone(Millis(0), Millis(0));

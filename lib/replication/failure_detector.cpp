@@ -31,7 +31,7 @@ Standby wait_of(const std::vector<Heard>& others, Millis silence, Millis takeove
     if (other.answered && !other.gone) {
       any = true;
       if (other.told) continue;
-      // A node that has fallen silent is gone after a while, and then there is nothing to wait for.
+      // A node that stays silent is gone after a while. Then this node does not wait for it any more.
       all_silent = all_silent && other.silence >= std::min(short_silence, takeover / 2);
       left = std::max(left, takeover - other.silence);
       behind.nodes.push_back(other.node);
@@ -45,7 +45,7 @@ Standby wait_of(const std::vector<Heard>& others, Millis silence, Millis takeove
 }
 
 void LastRuns::heard(const std::optional<std::vector<std::string>>& functions, Millis now) {
-  constexpr size_t most = 10'000;  // names of functions, so that a node that makes up names fills no memory
+  constexpr size_t most = 10'000;  // the limit of names, so that a node that invents names cannot fill the memory
   if (!functions) m_all = now;
   else
     for (const auto& f : *functions) {
@@ -103,8 +103,8 @@ void FailureDetector::was_away(Millis now) {
   for (auto& [name, n] : m_nodes) {
     n.asked = false;
     n.awaited = true;
-    if (n.has_told()) n.first_end.reset();             // what it has not told it still has to tell
-    if (!n.gone) n.runs.restart(n.last_answer = now);  // this node did not listen
+    if (n.has_told()) n.first_end.reset();             // what it had not sent by then, it still has to send
+    if (!n.gone) n.runs.restart(n.last_answer = now);  // this node could not receive answers
   }
 }
 
@@ -133,7 +133,7 @@ std::optional<std::string> FailureDetector::heard(const std::string& node, Milli
     return "no other node had answered for " + seconds(silence);
   }
   if (!n->first_end || n->has_told()) return std::nullopt;
-  begin_return(now);  // the node fell silent before it had told all, and answers again
+  begin_return(now);  // the node fell silent before it had sent everything, and answers again
   return std::string();
 }
 
@@ -177,7 +177,8 @@ Standby FailureDetector::standby(Millis now, bool has_jobs) const {
   std::vector<Heard> others;
   for (const auto& [name, n] : m_nodes) {
     const bool has_answered = n.first_end && !(n.awaited && n.has_told());
-    const bool is_gone = n.gone && !answers(name, now);  // anything that it has said since counts, not only an answer
+    const bool is_gone =
+        n.gone && !answers(name, now);  // not gone if anything has come from it since, not only an answer
     others.push_back({name, n.asked, has_answered, n.has_told(), is_gone, now - n.last_answer});
   }
   Standby wait = wait_of(others, now - m_heard, m_takeover, m_alone_after);

@@ -30,8 +30,8 @@ std::optional<Inquiry::Question> Inquiry::next(const Ownership& ownership, const
     for (; !m_nodes.empty(); m_nodes.pop_front())
       if (auto ids = ownership.to_ask(m_jobs, m_nodes.front(), m_here, members, detector, now.boot); !ids.empty())
         return ask_next(std::move(ids));
-    // The questions took time. An owner that lives may run these functions again by now, so it is asked once more. A
-    // job that it begins between its answer and the notice of the takeover can run twice.
+    // The questions took time. An owner that lives may run these functions again by now, so ask it once more. If it
+    // begins a job between its answer and the notice of the takeover, the job can run twice.
     m_stage = Stage::once_more;
     if (m_what.cause == Cause::idle && !m_jobs.empty()) return ask(m_what.node, {});
   }
@@ -39,7 +39,7 @@ std::optional<Inquiry::Question> Inquiry::next(const Ownership& ownership, const
     m_stage = Stage::everybody;
     const auto ids = m_what.node == members.group().self.node ? Ownership::maybe_stale(m_jobs, remember, now.wall)
                                                               : std::vector<std::string>();
-    // No job is stale unless all other nodes can be asked.
+    // Only if all other nodes can be asked can it be known that a job is stale.
     const auto others = Ownership::all_others(members, detector);
     if (!ids.empty() && others) m_nodes.assign(others->begin(), others->end());
     if (!m_nodes.empty()) m_stale.insert(ids.begin(), ids.end());
@@ -53,8 +53,8 @@ std::optional<Inquiry::Question> Inquiry::next(const Ownership& ownership, const
 std::vector<event::State> Inquiry::answered(AskReply reply, const Ownership& ownership, const Membership& members,
                                             const FailureDetector& detector, Times now) {
   const auto ids = std::exchange(m_asked, {});
-  // A stranger may have queued another job under the ID of one of these, at a node that lacks it. That must not prevent
-  // this job from running.
+  // A stranger may have queued another job with the ID of one of these jobs, at a node that lacks the job. That must
+  // not prevent the job of this node from running.
   for (const auto& [id, job] : m_jobs) reply.leave_out_another(id, job, ids);
   auto doubted = ownership.leave_ended(m_jobs, reply);
   switch (m_stage) {

@@ -31,7 +31,7 @@ Intake::Intake(Ledger& store, Config config, Add add, Backlog& backlog)
 std::vector<Service> Intake::services() {
   std::vector<Service> services;
   for (const auto& f : m_config.functions) {
-    // A group of small jobs, or one large job.
+    // The largest payload: a group of small jobs, or one large job.
     const uint64_t largest =
         std::max<uint64_t>(m_config.max_workload, max_group_bytes) + record_header_size + max_meta_size;
     services.push_back({record_function(f), false,
@@ -58,7 +58,7 @@ void Intake::stop() {
   m_receivers.stop();
 }
 
-// The store shows what other processes have finished since. It is read once a second at most.
+// Other processes finish jobs, too, so read the numbers from the store; at most once a second.
 bool Intake::backlog_full() {
   bool count = m_backlog.limit > 0 && m_backlog.live >= m_backlog.limit;
   {
@@ -75,7 +75,7 @@ void Intake::say_if_full(const std::string& function) {
                            " are unfinished (--backlog), most of them of " + function;
   bool full = false, is_new = false;
   {
-    // Under the same lock, so that the trouble does not end before it begins.
+    // Begin and end the trouble under the same mutex, so that the two cannot change places.
     MutexLock guard(m_mutex);
     full = is_at_bound(m_at_bound, m_backlog.live - m_backlog.later, m_backlog.limit);
     if (std::exchange(m_at_bound, full) == full) return;
@@ -106,13 +106,13 @@ void Intake::count_backlog() {
         if (const uint64_t n = c.live() - c.first; function.empty() || n > most) most = n, function = f;
       }
     }
-    // Jobs that have become due count, too, as far as that makes a difference.
+    // Count the delayed jobs that have become due, up to the limit.
     if (const auto limit = static_cast<uint64_t>(m_backlog.limit); live - later < limit)
       later -= std::min(later, count_due(delayed, limit - (live - later)));
     m_backlog.live = static_cast<int64_t>(live);
     m_backlog.later = static_cast<int64_t>(later);
     say_if_full(function);
-  } catch (const Error&) {  // the old counts stay
+  } catch (const Error&) {  // keep the old numbers
   }
 }
 
@@ -214,7 +214,7 @@ std::string Intake::take_group(std::string_view payload, const std::string& func
     problems.push_back(std::move(problem));
   }
   auto answered = resolve(m_store, *jobs);
-  std::vector<Millis> dues;  // of the good ones
+  std::vector<Millis> dues;  // when the valid jobs are due
   std::vector<NewJob> good;
   for (size_t i = 0; i < ids.size(); ++i) {
     if (problems[i]) answered[i] = Answer{Outcome::bad, *problems[i], 0};
@@ -243,7 +243,7 @@ std::string Intake::take_group(std::string_view payload, const std::string& func
   return result;
 }
 
-// nullopt: the job is not stored, and has to stay with gearmand.
+// Takes a raw job. Returns nullopt if the job is not stored and has to stay with gearmand.
 std::optional<std::string> Intake::take_raw(std::string_view payload, const std::string& function) {
   NewJob job = make_job({.function = function}, payload);
   bool open = false;
@@ -277,12 +277,12 @@ Answer Intake::try_raw(const NewJob& job) {
     return m_add({job}).front();
   } catch (const Error& e) {
     return {e.code() == Exit::config ? Outcome::refused : Outcome::unknown, e.what(), e.error_number()};
-  } catch (const std::exception& e) {  // the record may be stored or not
+  } catch (const std::exception& e) {  // whether the record is stored is unknown
     return {Outcome::unknown, e.what(), 0};
   }
 }
 
-// The clients get the answer, too, but may ignore it.
+// Logs a refusal: its client gets the answer, too, but may ignore it.
 void Intake::say_once(const std::string& function, const Answer& answer) {
   if (answer.outcome != Outcome::bad && answer.outcome != Outcome::conflict) return;
   std::string reason = answer.outcome == Outcome::bad ? answer.reason : "its ID or key is that of another job";

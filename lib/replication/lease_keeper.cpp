@@ -37,14 +37,14 @@ void LeaseKeeper::beat() {
   const auto lease =
       m_monitor.step([](Replica& r) { return r.serves() ? std::optional(r.lease(read_times())) : std::nullopt; });
   if (!lease) return;
-  if (lease->what != What::hold) m_lock.reset();  // before a text is written that could be taken for a good lease
+  if (lease->what != What::hold) m_lock.reset();  // first: with the new text it would look valid
   write(lease->beat);
   if (lease->what == What::take) take(*lease);
 }
 
 void LeaseKeeper::take(const Replica::Lease& lease) {
   Fd lock = m_monitor.ledger().directory().open(returned_name, O_RDWR | O_CREAT);
-  wait_for_lock(lock.get(), FileLock::Mode::exclusive, short_patience);  // another process may be reading it
+  wait_for_lock(lock.get(), FileLock::Mode::exclusive, short_patience);  // a reader of the file may hold it
   const auto held = m_monitor.step([&](Replica& r) {
     const Times now = read_times();
     return r.end_return(lease.round, now) ? std::optional(r.lease(now)) : std::nullopt;
@@ -59,7 +59,7 @@ void LeaseKeeper::write(const Beat& beat) {
   if (m_said && m_said->waits == beat.waits && beat.at.boot - m_said->at.boot < beat.longest / 8) return;
   if (!m_file) m_file = m_monitor.ledger().directory().open(returned_name, O_RDWR | O_CREAT);
   const std::string text = encode_beat(beat);
-  // If the text before was longer, its rest stays behind the line; readers ignore that.
+  // If the previous text was longer, its rest stays after the new line; readers ignore that.
   m_said.reset();
   if (::pwrite(m_file.get(), text.data(), text.size(), 0) == static_cast<ssize_t>(text.size())) m_said = beat;
 }

@@ -48,12 +48,13 @@ GroupChange Membership::change(const Group& group, const std::map<std::string, P
   for (const auto& node : change.removed) m_others.erase(node);
   for (const auto& member : group.members)
     if (member != group.self.node) m_others.try_emplace(member);
-  // The journal lacks the second half of a change to the group: gq-replicate ended before it, or this process undid it
-  // because it did not know of the change yet.
+  // Find nodes for which the journal and the group differ. Either gq-replicate ended before it wrote the record for its
+  // change of the group, or this process has overwritten that record because it did not know the change yet.
   for (const auto& [node, state] : known) {
     const bool owed_nothing = state.position == UINT64_MAX;
     if (!group.has(node) && !owed_nothing) change.forgotten.push_back(node);
-    if (group.has(node) && owed_nothing && state.store.empty()) change.returned.push_back(node);  // else it is a relay
+    if (group.has(node) && owed_nothing && state.store.empty())
+      change.returned.push_back(node);  // with an identity, it is a relay
   }
   m_group = group;
   return change;
@@ -73,7 +74,7 @@ std::optional<Refusal> Membership::refuse(const Transfer& transfer) const {
   return std::nullopt;
 }
 
-// Why a store cannot have the node's name; empty if it can.
+// Returns why a store cannot be the node with this name; empty if it can.
 std::string Membership::problem_with(const std::string& node, const Other& other, const std::string& store,
                                      bool alive) const {
   if (store == other.store) return {};
@@ -81,7 +82,7 @@ std::string Membership::problem_with(const std::string& node, const Other& other
                std::any_of(m_others.begin(), m_others.end(), [&](const auto& o) { return o.second.store == store; });
   if (taken)
     return node + " has the identity of another node (a copied store? gq-replicate init gives it one of its own)";
-  // A node that was forgotten and is in the group again has no rival.
+  // If the node was forgotten and is in the group again, its known identity is empty, and no other store uses the name.
   if (alive && !other.store.empty() && std::find(other.former.begin(), other.former.end(), store) != other.former.end())
     return "two nodes claim the name " + node;
   return {};

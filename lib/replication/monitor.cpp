@@ -14,7 +14,7 @@ Monitor::Monitor(Ledger& ledger, ReplicationConfig config)
       m_replica(ledger.group(),
                 {m_config.takeover, m_config.alone_after, m_keys ? period_of(ledger.limits(), m_config) : Millis::max(),
                  static_cast<bool>(m_keys)},
-                // Without other nodes, a process that only adds jobs needs no index.
+                // Without other nodes, do not read the index: a process that only adds jobs does not need it.
                 ledger.group().members.size() > 1 ? known_peers(ledger) : std::map<std::string, PeerState>(),
                 read_times()) {}
 

@@ -16,17 +16,17 @@ namespace {
 using Clock = Monitor::Clock;
 
 constexpr Millis ask_interval{1000}, publish_interval{1000};
-constexpr Millis again_soon{1000};         // when to tell a job again that was not answered
-constexpr size_t max_under_way = 3;        // transfers of debts to one node
-constexpr size_t window_bytes = 32 << 20;  // bytes of debts on their way to one node
-constexpr long ids_in_record = 2000;       // so many fit into its meta data
+constexpr Millis again_soon{1000};         // how long to wait before a job is sent again that was not answered
+constexpr size_t max_under_way = 3;        // transfers of debts to one node at the same time
+constexpr size_t window_bytes = 32 << 20;  // the most bytes of debts that are being sent to one node
+constexpr long ids_in_record = 2000;       // this many IDs fit into a record's meta data
 
-// Takes what the node says of a record.
+// Takes the node's verdict on a record.
 void take_verdict(const std::string& node, Debt& debt, const std::string& line) {
   if (!debt.take(parse_verdict(line))) throw Error(Exit::config, node + " sent an invalid answer");
 }
 
-// Sends what is owed, and notes the verdict with each debt. Throws if the node does not answer, or if an identity is
+// Sends debts, and notes in each debt the node's verdict. Throws if the node does not answer, or if an identity is
 // given and the node has another one.
 class Delivery {
  public:
@@ -51,7 +51,7 @@ class Delivery {
 
  private:
   struct Telling : Call {
-    std::vector<Debt*> debts;  // by record
+    std::vector<Debt*> debts;  // for each record, its debt
   };
 
   std::string read_add(Debt& debt) { return add_record(m_monitor, debt.id, debt.job, debt.unreadable); }
@@ -96,7 +96,7 @@ class Delivery {
   PeerLine& m_line;
   const std::string m_identity;
   std::list<Telling> m_under_way;
-  size_t m_bytes = 0;  // on their way
+  size_t m_bytes = 0;  // the bytes that are being sent
   Batch m_next;
   std::vector<Debt*> m_next_debts;
 };
@@ -167,7 +167,7 @@ void Outbox::run() {
   record(true);
 }
 
-// Does what is due; true if there is more to do at once. Throws if the node does not answer.
+// Does the work that is due. Returns true if there is more to do at once. Throws if the node does not answer.
 bool Outbox::go_on() {
   if (Clock::now() >= m_next_ask && m_monitor.step([&](Replica& r) { return r.asks(node()); })) {
     m_next_ask = Clock::now() + ask_interval;
@@ -182,8 +182,8 @@ bool Outbox::go_on() {
   return more;
 }
 
-// Tells the node what the next part of the journal says, up to `end` at most; true if there is more. Throws if the node
-// could not be told.
+// Sends the node what the next part of the journal contains, up to `end` at most. Returns true if there is more. Throws
+// if the node does not answer.
 bool Outbox::pay(Lsn end) {
   auto walk = m_monitor.step([&](Replica& r) { return r.walk(node(), end); });
   if (!walk) return false;
@@ -207,7 +207,7 @@ bool Outbox::pay(Lsn end) {
   return m_monitor.step([&](Replica& r) { return r.walked(node(), *walk, end, read_times()); });
 }
 
-// Feeds its part of the journal to a walk.
+// Reads a walk's part of the journal and passes the records to the walk.
 void Outbox::read_on(Walk& walk, Lsn end) {
   auto is_mine = [this](const std::string& origin, const std::string& store) {
     return m_monitor.step([&](Replica& r) { return r.is_mine_to_tell(origin, store); });
@@ -235,8 +235,8 @@ void Outbox::read_on(Walk& walk, Lsn end) {
   }
 }
 
-// Tells large jobs and jobs that the node has refused, for a moment at a time, so that they do not delay other jobs.
-// True if there is more to do at once.
+// Continues to send separate jobs (large jobs, and jobs that the node has refused). Returns soon, so that these jobs do
+// not delay others. Returns true if there is more to do at once.
 bool Outbox::tell_apart() {
   begin_apart();
   if (m_apart.empty()) return false;
@@ -265,7 +265,7 @@ void Outbox::begin_apart() {
   }
 }
 
-// The next job to tell apart, with the records to send.
+// Returns the next job to send separately, with the records to send.
 std::optional<Outbox::Apart> Outbox::next_apart() {
   while (auto next = m_monitor.step([&](Replica& r) { return r.next_apart(node(), read_times()); })) {
     const std::string& id = next->id;
@@ -289,7 +289,7 @@ std::optional<Outbox::Apart> Outbox::next_apart() {
   return std::nullopt;
 }
 
-// The job was not told; it is tried again after a while.
+// The node has not answered about this job. The outbox will try again after `again_soon`.
 void Outbox::not_heard(const std::string& id) {
   m_monitor.step([&](Replica& r) { r.not_heard(node(), id, read_times().boot + again_soon); });
 }
@@ -320,11 +320,11 @@ void Outbox::tell(const std::vector<TellThenAppend::Change>& changes) {
   try {
     Delivery(m_monitor, m_line, {}).deliver(debts);
   } catch (const Error& e) {
-    m_line.complain(e.what());  // go on: another node may have been told already
+    m_line.complain(e.what());  // continue: another node may have received it already
   }
 }
 
-// Records now and then what the node is known to know, so that another process need not tell it all again.
+// From time to time, records what the node knows, so that another process does not have to send everything again.
 void Outbox::record(bool last) {
   const auto peer = m_monitor.step([&](Replica& r) { return r.record(node(), last, read_times()); });
   if (!peer) return;
@@ -332,18 +332,19 @@ void Outbox::record(bool last) {
   try {
     m_monitor.ledger().append({encode_record(*peer)}, Room::completion);
   } catch (const std::exception&) {
-    well = false;  // then it is told again
+    well = false;  // then the records will be sent again
   }
   const auto done_with = m_monitor.step([&](Replica& r) { return r.recorded(node(), well, read_times()); });
   if (done_with.empty()) return;
   try {
     m_monitor.ledger().remove_blobs_of(done_with);
-  } catch (const std::exception& e) {  // the cleaner removes them later (cleaner.hpp)
+  } catch (const std::exception& e) {  // the cleaner will remove the blobs later (cleaner.hpp)
     log(Level::warning, e.what());
   }
 }
 
-// Publishes what the node still has to be told beyond what its position says, for other processes (debts_of()).
+// Publishes the debts to the node for other processes (debts_of()), as far as they do not follow from the node's
+// position.
 void Outbox::publish() {
   if (Clock::now() < m_next_publish) return;
   std::string text = m_monitor.step([&](Replica& r) { return r.debts_text(node()); });

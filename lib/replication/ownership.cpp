@@ -18,7 +18,7 @@ void leave_out(std::vector<HeldJob>& jobs, Condition condition) {
   jobs.erase(std::remove_if(jobs.begin(), jobs.end(), condition), jobs.end());
 }
 
-// The jobs that were asked for and are known.
+// Returns the jobs of the question that the answering node knows.
 std::set<std::string> known_of(const std::vector<std::string>& ids, const AskReply& reply) {
   std::set<std::string> known;
   for (size_t i = 0; i < ids.size(); ++i)
@@ -65,7 +65,8 @@ std::vector<Takeover> Ownership::due(const HeldHere& held, const Membership& mem
     if (std::any_of(held.functions.begin(), held.functions.end(),
                     [&](const std::string& f) { return detector.lacks(name, f, now); }))
       all.push_back({name, detector.is_gone(name) ? Cause::gone : Cause::idle, now >= node.next_telling});
-    // That it does not run some functions says nothing of jobs that it runs and has lost.
+    // This check is independent of the one above: the node may not run some functions, and may have lost jobs of
+    // others.
     if (detector.has_answered(name) && !detector.is_gone(name) && std::exchange(node.check, false))
       some.push_back({name, Cause::lost, now >= node.next_telling});
   }
@@ -116,7 +117,8 @@ std::vector<std::string> Ownership::before(const Takeover& what, const Membershi
   std::vector<std::string> nodes;
   for (const auto& name : members.group().members) {
     if (name == m_self.node && !lost) break;
-    // If another store owned the jobs under that name, the present owner of the name may take them over itself.
+    // For Cause::lost, also ask the node itself: if a store with an older identity owned the jobs, the present store of
+    // that name may take them over.
     const bool is_owner = name == what.node && !lost;
     if (members.has(name) && !is_owner && !detector.is_gone(name)) nodes.push_back(name);
   }
@@ -171,7 +173,7 @@ std::optional<TellThenAppend> Ownership::take(const Takeover& what, std::vector<
   if (!detector.has_returned()) return std::nullopt;
   if (what.cause == Takeover::Cause::gone && !detector.stays_gone(what.node, now.boot)) return std::nullopt;
   m_taking = what.node;
-  // No real job changes its owner so often; nothing newer could be said of it.
+  // Leave out jobs whose term has reached the limit. No real job does, and there could be no newer state of such a job.
   leave_out(jobs, [](const HeldJob& j) { return !can_change_owner(j.job); });
   std::vector<TellThenAppend::Change> changes;
   for (auto& [id, job] : jobs) {

@@ -8,12 +8,12 @@
 namespace gq {
 namespace {
 
-constexpr size_t max_late = 16;  // transfers that the node does not answer in time
+constexpr size_t max_late = 16;  // the limit of transfers that the node has not answered in time
 constexpr size_t max_late_bytes = 32 << 20;
 
 }  // namespace
 
-// Takes an idle link, or makes one. The caller returns the link when its answer has come, and otherwise drops it.
+// Takes an idle Link, or makes one. The caller gives the Link back when its answer has come, and otherwise destroys it.
 std::unique_ptr<Link> PeerLine::take_line() {
   for (bool again : {true, false}) {
     {
@@ -31,7 +31,8 @@ std::unique_ptr<Link> PeerLine::take_line() {
                                 m_monitor.keys(), &m_monitor.stopping());
 }
 
-// Asks on the function for questions, which does not wait behind a large transfer. Older nodes do not serve it.
+// Asks on the function for questions, where a question does not wait for a large transfer. Older nodes do not serve
+// this function.
 std::unique_ptr<Link> PeerLine::start_ask(std::string_view body) {
   std::unique_ptr<Link> line;
   {
@@ -54,7 +55,7 @@ std::unique_ptr<Link> PeerLine::start_ask(std::string_view body) {
   return line;
 }
 
-// Called after each answer. Throws if the answer is not from the expected store.
+// Call it after each answer. Throws if the answer is not from the expected store.
 void PeerLine::note(const Reply& reply, Millis asked) {
   bool serves = false;
   auto hear = [&](std::optional<Lsn> end) {

@@ -22,7 +22,7 @@ void Peers::join() {
   for (Outbox* outbox : every()) outbox->join();
 }
 
-// Also those of nodes that were taken out of the group.
+// Returns all outboxes, also those of nodes that were removed from the group.
 std::vector<Outbox*> Peers::every() {
   std::vector<Outbox*> every;
   MutexLock guard(m_mutex);

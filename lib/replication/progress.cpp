@@ -6,10 +6,11 @@
 namespace gq {
 namespace {
 
-constexpr size_t max_jobs = 2000;  // in one walk
+constexpr size_t max_jobs = 2000;  // the most jobs in one walk
 constexpr size_t max_apart = 2000;
 constexpr size_t most_pairs = 4096;
-constexpr Millis first_again{1000}, longest_again{60'000};  // when a job that a node has refused is offered again
+constexpr Millis first_again{1000},
+    longest_again{60'000};  // the times after which a job that the node has refused is offered again
 
 }  // namespace
 
@@ -48,7 +49,8 @@ event::Add told_add(event::Add add, const Job& job) {
 std::optional<Debt> debt_apart(const std::string& id, const std::optional<Job>& job, bool needs_add, Lsn since) {
   if (!job || job->node.empty()) return std::nullopt;
   const bool finished = job->state == State::finished;
-  if (finished && !job->once && job->first_lsn < since) return std::nullopt;  // it ended before the node was there
+  if (finished && !job->once && job->first_lsn < since)
+    return std::nullopt;  // it had ended before the node joined, or got its present identity
   Debt debt{id, *job};
   debt.state = job->once && (finished || !is_fresh(*job));
   debt.needs_add = (!finished || !job->once) && (!debt.state || needs_add);
@@ -77,7 +79,7 @@ void Walk::see(const Event& event, const RecordHead& head, Lsn lsn, Lsn end, std
                const IsMine& is_mine) {
   m_upto = end;
   if (auto* copied = std::get_if<event::Copied>(&event)) {
-    // What the node had while it was another store does not count.
+    // Ignore copies that the node had under an older identity.
     if (lsn >= m_since && copied->says(m_node, m_identity))
       for (const auto& id : copied->ids)
         if (auto it = m_touched.find(id); it != m_touched.end()) it->second.has = true;
@@ -86,16 +88,16 @@ void Walk::see(const Event& event, const RecordHead& head, Lsn lsn, Lsn end, std
   auto* add = std::get_if<event::Add>(&event);
   auto* state = std::get_if<event::State>(&event);
   if (!add && !state && !is_change(event)) return;
-  if (add && add->node.empty()) return;  // from before there was a group
+  if (add && add->node.empty()) return;  // an add record without a node is older than the group
   m_relevant = true;
   if (add && !add->once && head.data_size > max_inline_data) m_blobs.emplace_back(lsn, add->id);
-  std::string origin, origin_store;  // empty: this node
+  std::string origin, origin_store;  // the node that sent this record, and its identity; empty: this node
   if (add) std::tie(origin, origin_store) = std::tie(add->node, add->store);
   if (state) std::tie(origin, origin_store) = std::tie(state->from, state->from_store);
   const bool came_from_there = origin == m_node && origin_store == m_identity;
-  // Another node says what became of a job of this node, or that the job is this node's. Either the job was not this
-  // node's until then, or this node has lost the record in a power cut. So this node tells all nodes, and counts the
-  // copies.
+  // A state record that another node sent, about a job that this node owns. Either this node became the owner just now,
+  // or it lost its own record in a power cut. In both cases this node, as the owner, sends the state to all nodes and
+  // counts the copies.
   const bool is_told_back = state && state->node == m_self && origin != m_self;
   if (came_from_there && !is_told_back) return;
   if (!origin.empty() && !is_told_back && !is_mine(origin, origin_store)) {
@@ -123,8 +125,9 @@ void Walk::see(const Event& event, const RecordHead& head, Lsn lsn, Lsn end, std
   m_bytes += bytes.size();
 }
 
-// The node mostly has a new job, and nothing has become of it: then no lookup is needed. A job with an ID that a user
-// chose may have been accepted before, and then counts from now on.
+// Returns the IDs of the jobs to look up in the store. Usually the node already has a new job (a copied record says so)
+// and no later record changes the job: then no lookup is needed. A job whose ID a user chose is always looked up: it
+// may have been accepted before, and this second acceptance may have changed its owner.
 std::vector<std::string> Walk::jobs() const {
   std::vector<std::string> jobs;
   for (const auto& id : m_order)
@@ -138,8 +141,8 @@ void Walk::looked_up(const std::string& id, const std::optional<Job>& job) {
   const Touched& t = m_touched.at(id);
   if (!job || job->node.empty()) return;
   const bool finished = job->state == State::finished;
-  // An add record from before the job was here had no effect: its key was another job's then. Nor had the add record of
-  // another job with this ID.
+  // Ignore add records that had no effect: those before the job's first record, when another job had the key; and those
+  // of another job with this ID.
   auto add = std::find_if(t.adds.begin(), t.adds.end(), [&](const Added& a) {
     return a.lsn >= job->first_lsn && (!knows_workload(*job) || is_of(*job, a.function, a.size, a.sum));
   });
@@ -149,12 +152,12 @@ void Walk::looked_up(const std::string& id, const std::optional<Job>& job) {
   if (!job->once && (!added || t.has || (finished && add->lsn < m_since))) return;
   if (job->once && t.has && is_fresh(*job) && (!added || add->lsn == job->first_lsn)) return;
   Debt debt{id, *job};
-  const bool is_owners = added && add->store == job->store;  // else see told_add()
+  const bool is_owners = added && add->store == job->store;  // otherwise see told_add()
   if (!job->once || (is_owners && !t.has && !finished && !add->unsure)) debt.add = add->record;
   debt.needs_add = !job->once;
   debt.state = job->once && (finished || !is_fresh(*job) || debt.add.empty());
   if (!job->once && (add->unsure || add->record.empty())) m_unsure.push_back(id);
-  if (debt.reads_add() && job->size > max_transfer) debt.again = true;  // told apart
+  if (debt.reads_add() && job->size > max_transfer) debt.again = true;  // send it separately
   m_debts.push_back(std::move(debt));
 }
 
@@ -240,7 +243,8 @@ std::optional<std::vector<Progress::Left>> Progress::walked(Walk& walk, const st
   return left;
 }
 
-// A job that the node does not have yet is told apart from now on, or again. One that it will never have is settled.
+// Handles a job that was sent. If the node does not have the job yet, the job is sent separately from now on. If the
+// node will never have it, the debt is settled.
 std::optional<Progress::Left> Progress::leave(const Debt& debt, Lsn lsn, Millis now) {
   const bool pending = debt.job.state == State::pending;
   if (debt.conflict) {
@@ -280,7 +284,7 @@ std::optional<Progress::Left> Progress::ended(Debt& debt, Millis now) {
   if (debt.again && debt.needs_add && !debt.conflict && debt.refused.empty())
     debt.refused = "it asks again for the record that it was given";
   auto it = m_apart.find(debt.id);
-  if (it == m_apart.end()) return std::nullopt;  // the node is another store by now
+  if (it == m_apart.end()) return std::nullopt;  // the node has got a new identity
   Apart& apart = it->second;
   const bool changed = std::exchange(apart.changed, false);
   if (!debt.is_there()) return leave(debt, apart.lsn, now);

@@ -7,11 +7,11 @@ namespace gq {
 
 uint32_t copies_to_count(const Job& job, const Self& self, bool owed, uint32_t copies) {
   if (job.state == State::pending) return job.copies;
-  // It may have been pending at the node that accepted it when it was taken over.
+  // The job was taken over. It may have been pending until then, so its copies may never have been counted.
   if (job.once && job.term > 0 && !has_ended(job)) return copies;
   if (is_own(job, self)) return 0;  // the copies have been counted, or fewer were enough
-  // Only the owner knows whether its copies have been counted. A state from a run says that they have. If all nodes run
-  // the job, its end on this node says nothing of that.
+  // Another node owns the job, and only the owner knows whether the copies have been counted. If the job runs on one
+  // node, a later state of it shows that they have. If all nodes run the job, its end on this node does not show that.
   return (job.once ? is_fresh(job) : !has_ended(job) || owed) ? job.copies : 0;
 }
 
@@ -103,7 +103,8 @@ void Quorum::stored(std::vector<Answer> answers, const std::vector<std::optional
     job.wanted = std::max(queued && !is_over ? m_rule.copies : 0,
                           known[n] ? copies_to_count(known[n]->job, m_self, known[n]->owed, m_rule.copies) : 0);
     if (!known[n] || job.wanted <= 1) continue;
-    // Sent as this node's job, it would make other nodes take this node for the owner, while another node is.
+    // If this node sent the job as its own, other nodes would take this node for the owner, although another node owns
+    // the job.
     const bool of_another = !known[n]->job.node.empty() && known[n]->job.store != m_self.store;
     if (!queued || of_another) job.standing = {queued ? job.asked.id : m_answers[n].reason, known[n]->job};
   }
@@ -144,13 +145,13 @@ void Quorum::heard(size_t number, const std::string& node, const std::string& id
 
 void Quorum::hurry(Time limit) { m_limit = std::min(m_limit, limit); }
 
-// Whether the node still is the store that said that it has the job.
+// Whether the node still has the identity under which it said that it has the job.
 bool Quorum::counts(const std::pair<const std::string, std::string>& holder, const Others& others) {
   auto now = others.identities.find(holder.first);
   return now != others.identities.end() && now->second == holder.second;
 }
 
-// The nodes that have the job, and their identities, each separated by commas.
+// Returns the nodes that have the job, and their identities. Commas separate the entries of each list.
 std::pair<std::string, std::string> Quorum::holders(const Of& job, const Others& others) {
   std::pair<std::string, std::string> holders;
   for (const auto& holder : job.holders) {
@@ -161,7 +162,7 @@ std::pair<std::string, std::string> Quorum::holders(const Of& job, const Others&
   return holders;
 }
 
-// How many nodes have the job, this one included.
+// Returns how many nodes have the job, including this node.
 size_t Quorum::nodes(const Of& job, const Others& others) const {
   return own() + static_cast<size_t>(std::count_if(job.holders.begin(), job.holders.end(),
                                                    [&](const auto& holder) { return counts(holder, others); }));
@@ -172,7 +173,8 @@ bool Quorum::is_reached(const Others& others) const {
                      [&](const Of& job) { return !job.handed || nodes(job, others) >= job.wanted; });
 }
 
-// Nodes that lack the source of a job's workload get that part in full, once.
+// A job's workload may be a part of another job's, which a node lacks. Returns the jobs to send once more with the part
+// itself, if too few nodes have them.
 std::optional<Quorum::Send> Quorum::parts(const Others& others) {
   m_stage = Stage::whole;
   Send send{{}, true};
@@ -184,7 +186,8 @@ std::optional<Quorum::Send> Quorum::parts(const Others& others) {
 }
 
 Quorum::Record Quorum::conclude(const Others& others) {
-  std::map<std::pair<std::string, std::string>, std::vector<std::string>> held;  // by holders
+  std::map<std::pair<std::string, std::string>, std::vector<std::string>>
+      held;  // the jobs, by the nodes that have them
   for (size_t n = 0; n < m_jobs.size(); ++n) {
     const Of& job = m_jobs[n];
     Answer& answer = m_answers[n];

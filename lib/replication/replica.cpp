@@ -8,8 +8,8 @@ namespace gq {
 namespace {
 
 constexpr Millis save_interval{1000};
-constexpr Millis quiet_wait{3000};     // longer ones are logged
-constexpr size_t most_refusals = 100;  // that are logged, each once
+constexpr Millis quiet_wait{3000};     // a wait that is longer is logged
+constexpr size_t most_refusals = 100;  // the most refusals that are logged for a node, each once
 
 PeerState peer_of(const std::map<std::string, PeerState>& known, const std::string& node) {
   auto it = known.find(node);
@@ -38,7 +38,7 @@ const Replica::Other* Replica::find(const std::string& node) const {
 
 Replica::Other* Replica::find(const std::string& node) { return const_cast<Other*>(std::as_const(*this).find(node)); }
 
-// A node is in the group from now on, or this process serves from now on. All that was heard of the node is forgotten.
+// A node joins the group, or this process begins to serve. Forgets everything that was received from the node.
 void Replica::join(const std::string& node, const PeerState& known, Times now) {
   m_members.take_up(node, known);
   m_detector.add(node, now.boot);
@@ -56,7 +56,8 @@ GroupChange Replica::change(const Group& group, const std::map<std::string, Peer
                             Millis session_period, Times now) {
   GroupChange change = m_members.change(group, known);
   if (change.of_another) return change;
-  // A record of a removed node may be on its way, and reach the journal behind the record that says it is forgotten.
+  // For a removed node, write the forgotten record again: a record about the node may be on its way, and reach the
+  // journal after the first one.
   change.forgotten.insert(change.forgotten.end(), change.removed.begin(), change.removed.end());
   m_forget.insert(change.forgotten.begin(), change.forgotten.end());
   for (const auto& node : change.removed) {
@@ -67,7 +68,7 @@ GroupChange Replica::change(const Group& group, const std::map<std::string, Peer
     m_forget.erase(node);
     if (m_members.has(node) && !find(node)) join(node, peer_of(known, node), now);
   }
-  // Like a node that joins, it is owed all but jobs that had finished by then.
+  // As a node that joins, it is owed everything except jobs that have already finished.
   for (const auto& node : change.returned) {
     join(node, {.position = 0, .since = end, .former = known.at(node).former}, now);
     find(node)->must_record = true;
@@ -96,7 +97,7 @@ void Replica::beat(Times now) {
   if (auto why = m_detector.beat(now)) begin_to_return(*why);
 }
 
-// From now on nothing is started here until the others have told what became of this node's jobs.
+// From now on this node starts no job, until the other nodes have sent it what happened to its jobs.
 void Replica::begin_to_return(const std::string& why) {
   m_ready.reset();
   m_effects.lease = true;
@@ -151,7 +152,7 @@ void Replica::holds_lease(Round round) {
 
 // ------------------------------------------------------------------------------------------------ what other nodes say
 
-// What follows when a store has spoken for a node.
+// Carries out the result of Membership::meet() or hear().
 void Replica::take_up(const std::string& node, Other& other, const Meeting& meeting, Lsn end, Times now) {
   using What = Meeting::What;
   if (meeting.restarted) m_ownership.may_have_lost(node);
@@ -171,7 +172,7 @@ void Replica::take_up(const std::string& node, Other& other, const Meeting& meet
   other.must_record = m_serves;
 }
 
-// From now on this node, too, tells what came from that node.
+// From now on, this node also passes on the records that came from `origin`.
 void Replica::walk_again(const std::string& origin) {
   for (auto& [name, other] : m_others) other.progress.walk_again(origin);
 }
@@ -182,7 +183,7 @@ Replica::Belief Replica::heard(const std::string& node, const std::string& store
   if (!other) return {.refused = node + " is not in this group"};
   const std::string& known = m_members.store_of(node);
   if (!end && !known.empty() && store != known) return {.needs_end = true};
-  if (m_serves) beat(now);  // if this process was away, the silence of others says nothing
+  if (m_serves) beat(now);  // if this process was away, the silence of other nodes proves nothing
   const Meeting meeting = m_members.meet(node, store, session, m_detector.answers(node, now.boot), asked, now.boot);
   if (meeting.what == Meeting::What::refused) return {.refused = meeting.reason};
   take_up(node, *other, meeting, end.value_or(0), now);
@@ -197,7 +198,7 @@ std::optional<std::string> Replica::answered(const std::string& node, Round roun
   if (reply.relay && !m_members.says_relay(node, *reply.relay, now.boot)) return Membership::turned_over(node);
   std::optional<Lsn> told;
   for (const auto& sent : reply.sent) {
-    // This counts for the store that was told, not for another one that has its name now.
+    // This is about the store that received it, not about another store that has its name now.
     if (!m_members.is(sent.node, sent.store)) continue;
     if (sent.node == m_self.node) told = sent.upto;
     else other->hearsay.told(sent.node, sent.upto);
@@ -216,7 +217,7 @@ std::optional<std::string> Replica::answered(const std::string& node, Round roun
   return std::nullopt;
 }
 
-// Logs what is wrong once, until it is right again.
+// Marks the node as not up. Logs a trouble once, and again only after the node has answered.
 void Replica::failed(const std::string& node, const std::string& trouble, Times now) {
   Other* other = find(node);
   if (!other) return;
@@ -225,11 +226,11 @@ void Replica::failed(const std::string& node, const std::string& trouble, Times 
   const bool is_new = std::exchange(other->trouble, trouble) != trouble;
   if (!is_new && !other->unsaid) return;
   auto behind = other->said.allows(now.boot) ? m_seldom.behind(trouble, time_of(now)) : std::nullopt;
-  other->unsaid = !behind;  // it is logged later, if it lasts
+  other->unsaid = !behind;  // it will be logged later, if it lasts
   if (behind) say(Level::warning, trouble + *behind);
 }
 
-// Only a transfer that is not a repetition counts, and shows which node is there.
+// Checks a transfer. Only if it is not a repetition is its sender's identity used.
 Replica::Admission Replica::admit(const Transfer& t, Times now) {
   Admission admission{.refusal = m_members.refuse(t)};
   if (admission.refusal) return admission;
@@ -326,7 +327,7 @@ bool Replica::walked(const std::string& node, Walk& walk, Lsn end, Times now) {
   return walk.upto() < end;
 }
 
-// Logs, once for each job, that a node will not have it or does not have it yet.
+// Logs, once for each job, that a node does not have the job yet or will never have it.
 void Replica::say_left(const std::string& node, Other& other, const Progress::Left& left) {
   using What = Progress::Left::What;
   if (other.named.size() >= most_refusals || !other.named.insert(left.id).second) return;

@@ -10,10 +10,10 @@
 namespace gq {
 namespace {
 
-constexpr size_t max_records = 32'000;  // in a transfer
+constexpr size_t max_records = 32'000;  // the limit for one transfer
 constexpr const char* relays = "it is a relay, which keeps nothing";
 
-// A file of this size, mapped for reading.
+// Maps a file of the given size into memory, for reading.
 class Mapped {
  public:
   Mapped(int fd, size_t size) : m_size(size), m_data(::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0)) {}
@@ -32,11 +32,11 @@ class Mapped {
 
 }  // namespace
 
-// Records that another node has sent.
+// The records of a transfer, sorted by type.
 struct ReplicaService::Taken {
   struct Item {
     bool add;
-    size_t number;  // in its list
+    size_t number;  // its index in the list of its type
   };
   std::vector<Item> items;
   std::vector<NewJob> adds;
@@ -70,7 +70,8 @@ std::string ReplicaService::body(const Transfer& transfer, bool taking, std::str
   } catch (const Error& e) {
     if (e.code() == Exit::config) throw;
     reason = e.what();
-  } catch (const std::exception& e) {  // refused: if the job were given back, gearmand would send it again and again
+  } catch (
+      const std::exception& e) {  // answer refused: if the job were given back, gearmand would send it again and again
     reason = e.what();
   }
   return {};
@@ -83,7 +84,7 @@ std::string ReplicaService::answer_take(const Transfer& transfer, std::string& r
   }
   Taken taken;
   auto& items = taken.items;
-  taken.adds.reserve(std::min(transfer.body.size() / (8 * record_header_size) + 1, size_t{2000}));  // a guess
+  taken.adds.reserve(std::min(transfer.body.size() / (8 * record_header_size) + 1, size_t{2000}));  // an estimate
   for (std::string_view rest = transfer.body; !rest.empty();) {
     auto read = parse_record(rest);
     auto* add = read ? std::get_if<event::Add>(&read->event) : nullptr;
@@ -113,7 +114,7 @@ std::string ReplicaService::answer_take(const Transfer& transfer, std::string& r
   return take(transfer, std::move(taken), reason);
 }
 
-// A part of a workload, and its job.
+// A transfer of the kind `part`: a part of a workload, and its job.
 struct ReplicaService::Part {
   NewJob job;
   uint64_t size, offset;
@@ -136,7 +137,7 @@ std::optional<ReplicaService::Part> ReplicaService::parse_part(std::string_view 
   return part;
 }
 
-// When all of a workload has arrived, it is taken as if it had come at once.
+// Stores a part. When the whole workload has arrived, takes the job as if it had come in one piece.
 std::string ReplicaService::answer_part(const Transfer& transfer, std::string& reason) {
   Ledger& store = m_monitor.ledger();
   auto part = parse_part(transfer.body);
@@ -152,7 +153,7 @@ std::string ReplicaService::answer_part(const Transfer& transfer, std::string& r
     store.sync_all();
     return "have\n";
   }
-  // A crash, or another job under this ID, may have left other bytes there.
+  // Check the bytes of an existing blob: a crash, or another job with this ID, may have left other bytes.
   if (Fd there = store.open_blob(add.id); there && has_workload(there.get(), part->size, part->job.data_sum))
     return take_whole(transfer, std::move(*part), there.get(), reason);
   auto arrived = std::make_shared<Arrived>();
@@ -204,8 +205,8 @@ std::string ReplicaService::take(const Transfer& transfer, Taken taken, std::str
   return body;
 }
 
-// For each of these that refers to a part of another job's workload which cannot be taken from here: need, if that
-// workload is not here, or other bytes have its ID.
+// Looks at the jobs whose workloads are parts of other jobs' workloads. Returns for each job the verdict if its part
+// cannot be taken from this store: need, if the store lacks the other workload or has other bytes under its ID.
 std::vector<std::optional<PeerVerdict>> ReplicaService::lacking(const std::vector<NewJob>& adds) {
   using Kind = PeerVerdict::Kind;
   std::vector<std::optional<PeerVerdict>> verdicts(adds.size());
@@ -233,7 +234,8 @@ std::vector<std::optional<PeerVerdict>> ReplicaService::lacking(const std::vecto
 }
 
 std::vector<PeerVerdict> ReplicaService::take_adds(const Transfer& transfer, std::vector<NewJob> adds) {
-  // The sender's own small jobs need not be read again when the sender is told this journal.
+  // If the transfer has only small jobs that the sender has accepted itself, the outbox for the sender can skip this
+  // range of the journal.
   const bool from_there = std::all_of(adds.begin(), adds.end(), [&](const NewJob& job) {
     return job.add.node == transfer.node && job.add.store == transfer.store && job.data.size() <= max_inline_data;
   });

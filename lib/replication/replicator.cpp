@@ -14,7 +14,7 @@ namespace gq {
 namespace {
 
 constexpr Millis keep_interval{200};
-constexpr Millis leave_patience{1800};  // at the end, for peers that take nothing
+constexpr Millis leave_patience{1800};  // how long to wait at the end for peers that take nothing
 
 }  // namespace
 
@@ -127,7 +127,8 @@ void Replicator::forget() {
   });
 }
 
-// While this node returns, checks whether the others have told what became of its jobs, so that they may run.
+// While this node returns, checks whether the other nodes have sent what happened to its jobs, so that its jobs may
+// run.
 void Replicator::come_back() {
   if (!m_monitor.step([](Replica& r) { return r.is_returning(); })) return;
   uint64_t own = 0;

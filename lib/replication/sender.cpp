@@ -10,22 +10,23 @@
 namespace gq {
 namespace {
 
-// Gearman jobs in flight: enough to keep the worker's disk busy while others travel.
+// The number of Gearman jobs under way at the same time: enough to keep the worker's disk busy.
 constexpr size_t window = 16;
 constexpr Millis reconnect_interval{1000}, pause_after_failure{100};
 
-// One Gearman job: several small gq jobs, or a large one.
+// One Gearman job: several small gq jobs, or one large gq job.
 struct Batch {
   size_t first = 0, count = 0;
-  PartsCost parts;  // of other jobs' workloads that the jobs refer to
+  PartsCost parts;  // the cost of the parts of other jobs' workloads that these jobs refer to
   std::string payload;
   std::vector<std::string> ids;
   std::vector<bool> has_key;
-  std::vector<Answer> answers;  // empty until the worker answered
-  bool sent = false;            // perhaps only a part of it
+  std::vector<Answer> answers;  // empty until the worker has answered
+  bool sent = false;            // a part of it may have been sent
 };
 
-// Another job can stand for one that was sent only because of a key.
+// Whether an answer names another job in place of a job that has no key. Such an answer is wrong: only a key can make
+// another job take a job's place.
 bool is_told_of_another(const Batch& batch, const std::vector<Answer>& answers) {
   for (size_t i = 0; i < answers.size(); ++i)
     if (answers[i].outcome == Outcome::same && answers[i].reason != batch.ids[i] && !batch.has_key[i]) return true;
@@ -36,7 +37,7 @@ bool take_answer(Batch& batch, std::string_view result) {
   if (auto answers = parse_answers(result, batch.ids)) {
     if (is_told_of_another(batch, *answers)) return false;
     batch.answers = std::move(*answers);
-  } else if (result.substr(0, 4) == "bad ") {  // the worker would say so again
+  } else if (result.substr(0, 4) == "bad ") {  // the worker would give the same answer again
     batch.answers.assign(batch.count, Answer{Outcome::bad, printable(result.substr(4, result.size() - 5)), 0});
   }
   return !batch.answers.empty();
@@ -83,7 +84,7 @@ std::vector<Answer> Sender::send(const std::vector<NewJob>& jobs) {
   };
   auto left = [&] { return left_until(deadline); };
   bool sent = false;
-  size_t silent = 0;  // servers in a row that did not answer
+  size_t silent = 0;  // how many servers in a row did not answer
   std::string reason;
   for (;;) {
     std::vector<Batch*> open;
@@ -110,7 +111,7 @@ std::vector<Answer> Sender::send(const std::vector<NewJob>& jobs) {
     reason = m_requests.finish(Clock::now());
     const bool answered = std::any_of(open.begin(), open.end(), [](auto* b) { return !b->answers.empty(); });
     silent = answered ? 0 : silent + (left() == Millis::zero());
-    // The worker that a server lists may be dead; finish() moves that server to the end.
+    // The worker that a server lists may be dead. After finish(), that server is tried last.
     if (answered || (silent > 0 && silent < m_servers)) deadline = Clock::now() + m_timeout;
     for (size_t i = 0; i < open.size(); ++i) {
       open[i]->sent |= m_requests.was_sent(i);

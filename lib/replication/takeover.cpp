@@ -25,7 +25,7 @@ void TakeoverWatch::take_over_due() {
   }
 }
 
-// The jobs of other nodes that are here, and what runs here.
+// Returns the owners and functions of other nodes' jobs in this store, and the functions that run on this node.
 HeldHere TakeoverWatch::held_here() {
   HeldHere held;
   if (!m_monitor.step([](Replica& r) { return r.group().once; })) return held;
@@ -38,7 +38,7 @@ HeldHere TakeoverWatch::held_here() {
   return held;
 }
 
-// The next jobs of a node from `cursor` on, which advances; sets `last` if there are no more.
+// Returns the next jobs of a node after `cursor`, and advances `cursor`. Sets `last` if there are no more.
 std::vector<HeldJob> TakeoverWatch::held_by(const std::string& node, std::string& cursor, bool& last) {
   std::vector<HeldJob> jobs;
   m_monitor.ledger().look([&](Fold& fold) {
@@ -53,7 +53,7 @@ std::vector<HeldJob> TakeoverWatch::held_by(const std::string& node, std::string
   return jobs;
 }
 
-// Takes over those of a node's jobs that fall to this node; returns how many.
+// Takes over those of a node's jobs that this node must run. Returns how many.
 size_t TakeoverWatch::take_over(const Takeover& what, const RunHere& here) {
   size_t count = 0;
   std::string cursor;
@@ -79,7 +79,7 @@ size_t TakeoverWatch::take_over(const Takeover& what, const RunHere& here) {
   return count;
 }
 
-// Asks the other nodes what the inquiry has to know.
+// Sends the questions of an inquiry to the other nodes, and passes the answers to the inquiry.
 void TakeoverWatch::ask_for(Inquiry& inquiry) {
   const Millis remember = m_monitor.ledger().limits().remember;
   while (auto question = m_monitor.step([&](Replica& r) { return r.next_question(inquiry, remember, read_times()); })) {

@@ -17,11 +17,11 @@ namespace {
 constexpr const char* magic = "gq1";
 constexpr size_t most_sessions = 10000;
 constexpr size_t max_line = 1024;
-constexpr size_t max_piece = 1 << 20;  // bytes of small records in one transfer; a larger record goes in parts
-constexpr Millis soon{50}, late{200};  // the answer to a part comes within
+constexpr size_t max_piece = 1 << 20;  // bytes of small records in one transfer; a larger record is sent in parts
+constexpr Millis soon{50}, late{200};  // the answer to a part is soon, or late, after these times
 constexpr int most_repeats = 10;
-constexpr size_t slowest = 8 << 10;  // bytes in a millisecond: limits the time of a large record that is sent whole
-constexpr const char* unknown_kind = "neither take nor ask";  // what an older node answers to a part
+constexpr size_t slowest = 8 << 10;  // in bytes a millisecond; limits the time of a large record that is sent whole
+constexpr const char* unknown_kind = "neither take nor ask";  // the answer of an older node to a part
 
 std::string hex(const unsigned char* bytes, size_t size) {
   std::string text(2 * size + 1, '\0');
@@ -30,7 +30,7 @@ std::string hex(const unsigned char* bytes, size_t size) {
   return text;
 }
 
-// The words of the first line, and what follows it.
+// Splits a text into its first line, the words of that line, and the body.
 std::optional<std::vector<std::string>> first_line(std::string_view text, std::string_view& line,
                                                    std::string_view& body) {
   size_t end = text.substr(0, max_line).find('\n');
@@ -42,7 +42,8 @@ std::optional<std::vector<std::string>> first_line(std::string_view text, std::s
   return words;
 }
 
-// The text that a MAC covers: the line without the MAC, what else belongs to it, and the body.
+// Returns the text that a MAC covers: the line without the MAC, `other` (in an answer, the transfer's line), and the
+// body.
 std::string signed_text(std::string_view line, std::string_view other, std::string_view body) {
   std::string text(line.substr(0, line.rfind(' ')));
   text += '\n';
@@ -174,7 +175,7 @@ bool ReplayGuard::is_new(const std::string& session, uint64_t number) {
 }
 
 const std::string& Sessions::current(Millis now) {
-  // Compares half the age, because twice the period may overflow.
+  // Compare half the age with the period, because twice the period may overflow.
   while (!m_sessions.empty() && (now - m_sessions.front().since) / 2 >= m_period) m_sessions.pop_front();
   if (m_sessions.empty() || now - m_sessions.back().since >= m_period || m_sessions.back().guard.is_full())
     m_sessions.push_back({new_ulid(), now, {}});
@@ -259,7 +260,7 @@ Sending::Sending(std::unique_ptr<Link> link, std::string_view records, Millis ti
   m_over = !send();
 }
 
-// Sends the next piece, as far as that goes without waiting; false if there is none.
+// Sends the next piece until a send would block. Returns false if there is no next piece.
 bool Sending::send() {
   std::string_view rest = m_records.substr(m_at);
   m_count = m_size = 0;
@@ -292,7 +293,7 @@ bool Sending::send() {
   return true;
 }
 
-// Notes the verdicts for the records of this piece.
+// Takes the verdicts for the records of this piece.
 void Sending::pass(std::vector<std::string> verdicts, const std::string& identity) {
   for (auto& v : verdicts) m_verdicts.push_back({std::move(v), identity});
   m_at += m_size;
