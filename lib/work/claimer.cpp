@@ -121,7 +121,8 @@ std::vector<Claim> Claimer::claim(size_t places, std::set<std::string> held, Clo
 void Claimer::heard() {
   char events[4096];
   while (::read(m_watch.get(), events, sizeof events) > 0) continue;
-  // The lock file is also written after each sync, which brings nothing new.
+  // append.lock is also written after each sync, so compare the end of the journal to see whether there are new
+  // records.
   try {
     const Lsn end = m_store.end();
     m_look = m_look || end != m_seen_end;

@@ -17,7 +17,7 @@ bool is_good(const Verdict& verdict) {
          verdict.what == Verdict::What::keep;
 }
 
-// Rule 4.
+// Rule 4 (conclusion.hpp).
 Verdict judge(const AttemptEnd& end, const Outcomes& outcomes) {
   if (end.signal) return {};
   Verdict verdict = outcomes.of_exit(end.exit);
@@ -56,7 +56,7 @@ Conclusion conclude(const AttemptEnd& end, const Job& job, const ConclusionRules
   if (end.printed != Printed::arrives && depends_on_output(end, rules))
     return given_back("its output could not be written: " + why,
                       end.printed == Printed::nowhere ? Millis(0) : now + rules.pause());
-  // EPIPE and EPROTO are the command's own fault.
+  // Rule 3 does not apply to EPIPE and EPROTO, because these are the command's fault.
   if (end.unsent != 0 && end.unsent != EPIPE && end.unsent != EPROTO)
     return given_back("the job could not be sent to the command: " + errno_text(end.unsent), now + unsent_retry);
   Conclusion conclusion{.spent = true,

@@ -1,18 +1,18 @@
-// Decides what follows from the end of an attempt: what is recorded for its job, and what else there is to do. Pure: it
-// reads no clock and draws no random number.
+// Decides what follows from the end of an attempt: the record for the job, and other actions. Pure: it reads no clock
+// and draws no random number.
 //
 // The first of these rules that applies decides:
 //
 // 1. The worker is stopping and has told the command to end, and the command did not succeed: the job is given back.
 // 2. The command printed to the worker's standard output, which is broken; the time limit did not end the command; and
-// its
-//    exit status means "again" in rule 4: the job is given back.
-// 3. The job could not be sent to a streamed command, through no fault of the job or the command: it is given back.
+//    its exit status means "again" in rule 4: the job is given back.
+// 3. The job could not be sent to a streamed command, and neither the job nor the command was at fault: the job is
+//    given back.
 // 4. The table in outcome.hpp decides. A signal means "again". A streamed command that ends without an answer means
-//    "again", too, unless its exit status says that it is broken. After the time limit, an exit status for "dead" or
-//    "broken" means "again". "Again" means dead if no attempt is left.
+//    "again", too, unless its exit status says that the command is broken. After the time limit, an exit status for
+//    "dead" or "broken" means "again". "Again" means dead if no attempt is left.
 //
-// Giving a job back undoes its start: no attempt is spent.
+// When a job is given back, its start is undone: no attempt is spent.
 #pragma once
 
 #include <algorithm>
@@ -28,13 +28,13 @@ namespace gq {
 struct AttemptEnd {
   enum class Of {
     command,  // the command for this job ended
-    stream,   // a streamed command ended without an answer for this job, which was its first unanswered one
-    answer,   // a streamed command answered for this job, and goes on
+    stream,   // a streamed command ended; the job is the first one that it had not answered
+    answer,   // a streamed command answered for this job, and continues to run
   };
   Of of = Of::command;
   int exit = 0;                        // the command's exit status, or the status in its answer
   int signal = 0;                      // the signal that ended the command, or 0
-  std::string said{};                  // the end of the command's standard error, or the reason in its answer
+  std::string said{};                  // the last lines of the command's standard error, or the reason in its answer
   bool at_limit = false;               // the time limit has told the command to end
   bool cut_off = false;                // the worker is stopping, and has told the command to end
   int unsent = 0;                      // stream: the errno with which sending jobs to the command failed, or 0
@@ -44,7 +44,7 @@ struct AttemptEnd {
 
 struct ConclusionRules {
   Outcomes outcomes{};
-  uint32_t max_attempts = 5;  // for a job that does not have its own
+  uint32_t max_attempts = 5;  // for a job without its own limit
   Millis backoff{1000};       // before the first retry; doubled for each further retry
   Millis longest_backoff{3600000};
   bool keep = false;  // keep the workloads of all done jobs
@@ -59,18 +59,18 @@ struct Conclusion {
     done,
     again,       // the attempt has failed; the job may be started again from `due` on
     dead,        // nothing starts the job again, unless a user kicks it
-    given_back,  // see above; any process may start the job from `due` on
-    broken,      // the job is given back, and its function pauses, because the command is at fault
+    given_back,  // the job is given back (see above); any process may start it from `due` on
+    broken,      // the job is given back, and its function pauses, because the command is broken
   };
   What what = What::given_back;
   bool spent = false;                   // this used up an attempt
   bool keep = false;                    // done: the workload is kept
   bool discard = false;                 // the output of the command is deleted
   Millis due{0};                        // 0: now
-  std::string why{};                    // the reason, for people
-  uint32_t exit = no_exit, signal = 0;  // as the record has them
+  std::string why{};                    // the reason, for users
+  uint32_t exit = no_exit, signal = 0;  // as they are in the record
 
-  // Whether the command ran to an end that counts, for the job log and for the average time of a command.
+  // Whether this was a complete attempt, which belongs in the job log and in the average time of a command.
   bool is_attempt() const { return spent || what == What::broken; }
 };
 
@@ -80,13 +80,14 @@ inline Conclusion given_back(std::string why = {}, Millis due = Millis(0)) {
 }
 inline Conclusion buried(std::string why) { return {.what = Conclusion::What::dead, .why = std::move(why)}; }
 
-// Whether the conclusion needs AttemptEnd::printed. Finding that out costs system calls on standard output.
+// Whether the conclusion depends on AttemptEnd::printed. The caller then finds it out, which costs system calls on
+// standard output.
 bool depends_on_output(const AttemptEnd& end, const ConclusionRules& rules);
 
 // `random`, from 0 to 1, spreads the delays of retries.
 Conclusion conclude(const AttemptEnd& end, const Job& job, const ConclusionRules& rules, Millis now, double random);
 
-// The record for the journal.
+// Returns the record for the journal.
 std::string conclusion_record(const Claim& claim, const Conclusion& conclusion, Millis now);
 
 }  // namespace gq

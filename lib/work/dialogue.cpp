@@ -52,7 +52,7 @@ std::vector<Dialogue::Answer> Dialogue::heard(std::string_view text, Time now) {
   if (answers.empty()) return answers;
   m_latest.push_back({ms, answers.size()});
   if (m_latest.size() > most_paces) m_latest.pop_front();
-  // A command that waits for more jobs is not working until the next one is sent.
+  // A command without unanswered jobs is not working until the next job is sent.
   m_working_since = m_unanswered.empty() ? Time{} : now;
   return answers;
 }

@@ -6,14 +6,15 @@
 //
 // 1. The line names a job that was completely sent before the line began and has no answer: it answers that job.
 // 2. The line names one of the latest 4096 answered jobs: it is ignored.
-// 3. The line names a job that was not completely sent, or there is no job for it: the command breaks the protocol.
-//    This line and all lines behind it are ignored, because they may be about something else.
+// 3. The line names a job that was not completely sent, or there is no job that it could answer: the command breaks the
+//    protocol. This line and all later lines are ignored, because they may be about another job.
 // 4. The line answers the first unanswered job, which must have been completely sent.
 //
 // When the command ends, the attempt of the first unanswered job has ended, too. The other unanswered jobs have not
 // begun.
 //
-// The worker cannot take back what it has sent: a command that hangs holds all of it. So room() allows few jobs ahead.
+// The worker cannot take back jobs that it has sent: a command that hangs holds all of them. So room() allows only few
+// jobs ahead.
 #pragma once
 
 #include <chrono>
@@ -28,16 +29,16 @@
 
 namespace gq {
 
-// How long a command took for some answers that came together.
+// How long a command took for a number of answers that came together.
 struct Pace {
   double ms = 0;
   size_t answers = 1;
 };
 
-// How many jobs a command may have at once, judged by its latest answers and by how long it has been working since
-// (`running_ms`). The window is one job before the first answer, after an answer that took over a second, and when the
-// command has been working for over a second. Otherwise the window is what the command does in 50 ms, from 2 to 256:
-// two, because a command may wait a moment for a second job.
+// Returns how many jobs a command may have at once. Depends on its latest answers, and on how long it has been working
+// since (`running_ms`). The window is one job before the first answer, after an answer that took over a second, and
+// when the command has been working for over a second. Otherwise the window is what the command does in 50 ms, from 2
+// to 256: two, because a command may wait a moment for a second job.
 size_t stream_window(const std::deque<Pace>& latest, double running_ms);
 
 class Dialogue {
@@ -48,28 +49,28 @@ class Dialogue {
   static constexpr size_t most_answered = 4096;
   static constexpr int broken_answer = 70;  // EX_SOFTWARE: the status of a line that has none from 0 to 255
 
-  // The command is to get this job. Returns the line that must be sent before the job's workload.
+  // Adds a job that the command is to get. Returns the line that must be sent before the job's workload.
   std::string add(const Claim& claim, uint32_t attempt);
-  // This many more bytes of lines and workloads were written to the command.
+  // Call it when `bytes` more bytes of lines and workloads were written to the command.
   void sent(uint64_t bytes, Time now);
   // No further job follows.
   void close() { m_closing = true; }
   bool is_closing() const { return m_closing; }
 
   struct Answer {
-    std::string id;  // of the job that it answers
+    std::string id;  // of the answered job
     int status;      // 0 to 255
     std::string reason;
   };
-  // The command printed this text. Returns the answers whose lines are complete now, in the order of the lines. A line
-  // may come in any number of pieces.
+  // Takes text that the command has printed. Returns the answers whose lines are complete now, in the order of the
+  // lines. A line may come in any number of pieces.
   std::vector<Answer> heard(std::string_view text, Time now);
 
-  // The pipes failed with this errno: EPIPE if the command has closed its input or its output.
+  // Call it when the pipes have failed with this errno: EPIPE if the command has closed its input or its output.
   void fail(int error);
-  // Why the dialogue is over; 0 while it is not. It is the first errno given to fail(), or EPROTO if the command broke
-  // the protocol before. The caller must then end the command, which could otherwise take a piece of a job for the
-  // whole.
+  // The reason why the dialogue is over: the first errno given to fail(), or EPROTO if the command broke the protocol
+  // before that; 0 while the dialogue is not over. When it is over, the caller must end the command, because the
+  // command could take a part of a job for the whole job.
   int failure() const { return m_failure; }
 
   // The ID of the first unanswered job; empty if all jobs are answered.
@@ -80,20 +81,20 @@ class Dialogue {
  private:
   struct Sent {
     std::string id;
-    uint64_t end;  // of its workload, in bytes since the start
+    uint64_t end;  // the end of its workload, in bytes since the start of the command
   };
   void take_line(std::vector<Answer>& answers);
   double running_ms(Time now) const;
 
-  uint64_t m_added = 0, m_sent = 0;  // bytes since the start
+  uint64_t m_added = 0, m_sent = 0;  // bytes since the start of the command
   std::deque<Sent> m_unanswered;     // in the order in which they were added
   std::deque<std::string> m_answered;
-  std::unordered_multiset<std::string> m_answered_set;  // the same; an ID occurs twice if its job came twice
+  std::unordered_multiset<std::string> m_answered_set;  // the same IDs; an ID occurs twice if its job came twice
   std::deque<Pace> m_latest;
-  Time m_working_since{};  // on the unanswered jobs; {}: the command has nothing to work on
+  Time m_working_since{};  // when it began to work on the unanswered jobs; {}: it has nothing to work on
 
-  std::string m_line;            // the part of the current line that was heard
-  uint64_t m_sent_at_line = 0;   // m_sent when the first byte of the line was heard
+  std::string m_line;            // the part of the current line that has been read
+  uint64_t m_sent_at_line = 0;   // m_sent when the first byte of the line was read
   bool m_line_is_taken = false;  // the line has reached longest_line; the rest is ignored
   bool m_broken = false;         // the command broke the protocol
   bool m_closing = false;

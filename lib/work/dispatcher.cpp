@@ -26,8 +26,8 @@ double random_part() {
   return std::uniform_real_distribution<double>(0, 1)(random);
 }
 
-// How many outputs of ended commands this process goes on reading. They may take a quarter of its descriptors; the rest
-// is for commands that run.
+// Returns how many outputs of ended commands this process continues to read. They may use a quarter of its descriptors;
+// the rest is for commands that run.
 size_t lingering_bound() {
   rlimit limit{};
   ::getrlimit(RLIMIT_NOFILE, &limit);
@@ -121,7 +121,7 @@ Schedule Dispatcher::schedule() const {
   return all;
 }
 
-// Claims jobs for this much room.
+// Claims jobs for `room` places.
 void Dispatcher::refill(size_t room) {
   if (m_recorder.gave_back()) m_recorder.settle();
   else m_recorder.append();
@@ -153,7 +153,7 @@ void Dispatcher::start_jobs() {
   }
 }
 
-// Chooses which jobs go to which slots.
+// Decides which jobs go to which slots.
 std::vector<Dispatcher::Placed> Dispatcher::choose_starts() {
   std::vector<Placed> starts;
   Schedule now = schedule();
@@ -170,7 +170,7 @@ std::vector<Dispatcher::Placed> Dispatcher::choose_starts() {
   return starts;
 }
 
-// Makes what a command needs for a job. Returns nothing if the job cannot be run now; that is then dealt with.
+// Creates the resources that a command needs for a job. If the job cannot be run now, records that and returns nullopt.
 std::optional<Slot::Start> Dispatcher::prepare(Claim claim) {
   Slot::Start start;
   std::string reason;
@@ -182,7 +182,7 @@ std::optional<Slot::Start> Dispatcher::prepare(Claim claim) {
                     : claim.job.source.empty() ? std::move(w->blob)
                                                : readable_part(w->blob.get(), w->offset, claim.job.size);
   } catch (const Error& e) {
-    // This job's workload cannot be read now. Others can.
+    // Only this job's workload cannot be read now, so continue with other jobs.
     record(claim, given_back(printable(e.what()), now_ms() + m_config.rules.pause()));
     say(Level::warning, claim, e.what(), tried_again);
     return std::nullopt;
@@ -228,7 +228,7 @@ void Dispatcher::record_starts(std::vector<Placed>& starts) {
   }
 }
 
-// `output` has what the command printed, if all of it belongs to one job.
+// `output` is the command's output if all of it belongs to this job; otherwise nullptr.
 void Dispatcher::end_attempt(Slot::Ended& ended, Output* output) {
   using What = Conclusion::What;
   const Claim& claim = ended.claim;
@@ -279,12 +279,12 @@ void Dispatcher::end_command(Slot::End end) {
   give_back(end.unbegun);
   m_claimer.look_again();
   if (!end.output || !end.output->pump()) return;
-  // A process that the command has started still writes there.
+  // A process that the command has started may still write to the output.
   m_lingering.push_back(std::move(*end.output));
   if (m_lingering.size() > lingering_bound()) m_lingering.pop_front();
 }
 
-// The command is at fault, not the job: no job of the function is started for a while.
+// Call it if the command is at fault, not the job: for a while, no job of the function is started.
 void Dispatcher::pause(const std::string& function, const std::string& why) {
   const auto begun = m_claimer.pauses().begin(function, Clock::now());
   if (begun == Pauses::Begun::already) return;
@@ -304,7 +304,8 @@ void Dispatcher::give_back(const std::vector<Claim>& claims) {
   for (const auto& claim : claims) record(claim, given_back());
 }
 
-// Gives back claimed jobs that wait for a slot. A guilty first job stays; a stream runs empty for it.
+// Gives back claimed jobs that wait for a slot. A guilty first job stays claimed until a streamed command has nothing
+// to do.
 void Dispatcher::give_back_waiting() {
   give_back(m_stop.is_asked() ? m_claimer.take_all() : m_claimer.take_unguilty());
 }
@@ -316,14 +317,14 @@ void Dispatcher::say(Level level, const Claim& claim, const std::string& why, co
     log(level, claim.id + ": " + why + "; " + becomes + *behind);
 }
 
-// Files for the output of commands cannot be made: nothing is started, and claimed jobs are given back.
+// Call it if files for the output of commands cannot be created: nothing is started, and claimed jobs are given back.
 void Dispatcher::output_trouble(const Error& error) {
   if (begin_trouble("output", error.what()))
     log(Level::warning, std::string(error.what()) + "; no command is started until this works");
   m_output_trouble.begin(error);
 }
 
-// Checks whether files for the output of commands can be made again.
+// Checks whether files for the output of commands can be created again.
 void Dispatcher::look_at_outputs() {
   try {
     prepare_outputs(m_config.output);
@@ -371,7 +372,7 @@ void Dispatcher::woke(bool has_news) {
   m_next_sweep = Clock::now() + sweep_interval;
 }
 
-// ---- how it stands
+// ---- the state
 
 void Dispatcher::say_left_out() {
   for (const auto& [kind, n] : m_seldom.take_left_out())
@@ -398,7 +399,7 @@ bool Dispatcher::has_commands() const {
 
 bool Dispatcher::is_idle() const { return m_claimer.is_empty() && m_recorder.is_empty() && !has_jobs(); }
 
-// The earliest time at which something may be started.
+// Returns the earliest time at which something may be started.
 Dispatcher::Clock::time_point Dispatcher::not_before() const {
   return std::max({m_output_trouble ? m_output_trouble.until : Clock::time_point{}, m_claimer.rate().next()});
 }

@@ -33,27 +33,28 @@ namespace gq {
 
 enum class Until {
   stopped,      // by a signal
-  drained,      // no job of the functions is unfinished (Counters::live), in any process
-  nothing_now,  // no job is left that could be started now and that no living process holds
+  drained,      // no job of the functions is unfinished (Counters::live), in any process of the store
+  nothing_now,  // each job that could be started now is held by a living process
 };
 
 struct WorkConfig {
-  std::vector<std::string> functions{};  // empty: all that the store knows
+  std::vector<std::string> functions{};  // empty: all functions of the store
   std::vector<std::string> command{};
-  bool stream = false;  // the command is fed many jobs, see stream.hpp
+  bool stream = false;  // the command gets many jobs, see stream.hpp
   size_t slots = 1;
   ConclusionRules rules{};
   uint32_t max_crashes = 3;
-  Millis time_limit{0};  // for one attempt; 0: none
-  Millis grace{30000};   // from SIGTERM to SIGKILL, and how long commands may go on after the first stop signal
-  double rate = 0;       // starts per second; 0: no limit
-  bool strict = false;   // a broken command ends the worker
+  Millis time_limit{0};  // of one attempt; 0: none
+  Millis grace{
+      30000};       // the time from SIGTERM to SIGKILL, and how long commands may continue after the first stop signal
+  double rate = 0;  // starts per second; 0: no limit
+  bool strict = false;  // a broken command ends the worker
   OutputOptions output{};
   std::string joblog{};  // a path, or empty
   Until until = Until::stopped;
 };
 
-// Something that fails now. The dispatcher retries it each second.
+// Work that fails at present. The dispatcher retries it every second.
 struct Outage {
   using Clock = std::chrono::steady_clock;
   std::optional<Error> error{};
@@ -77,8 +78,8 @@ class Dispatcher {
   void enforce_limits();
   // Collects the attempts and commands that have ended.
   void reap();
-  // Claims and starts jobs, and records what became of others. Throws Error if the store fails; the caller then calls
-  // it again a while later.
+  // Claims and starts jobs, and records how others ended. Throws Error if the store fails; the caller then calls it
+  // again later.
   void work();
   void look_again() { m_claimer.look_again(); }
   // Writes the waiting records, without waiting for the disk.
@@ -88,21 +89,22 @@ class Dispatcher {
   void give_back_late();
   // Sends a signal to all commands.
   void send(int signal);
-  // The worker stops: each streamed command sees the end of its input when it has answered all jobs that it was sent.
+  // Call it when the worker stops: each streamed command gets the end of its input when it has answered all jobs that
+  // it was sent.
   void end_streams();
 
   // ---- waiting
 
   // Whether something can be done at once.
   bool is_ready() const;
-  // In how many milliseconds something must be done, but nothing before `earliest`; INT64_MAX: never.
+  // Returns in how many milliseconds something must be done, at the earliest at `earliest`; INT64_MAX: never.
   int64_t due_in(Clock::time_point now, Clock::time_point earliest) const;
-  // Adds the descriptors to wait for, the journal's first. After the wait, the caller calls woke() and says whether
-  // that first descriptor was readable.
+  // Adds the descriptors to wait for; the first one is the journal's. After the wait, call woke() with whether that
+  // first descriptor was readable.
   void watch(std::vector<pollfd>& fds) const;
   void woke(bool has_news);
 
-  // ---- how it stands
+  // ---- the state
 
   bool is_idle() const;  // no job is claimed, running, or waiting to be recorded
   bool has_jobs() const;
@@ -110,12 +112,12 @@ class Dispatcher {
   bool has_records() const { return !m_recorder.is_empty(); }
   bool is_drained() const { return m_claimer.is_drained(); }
   bool may_find_more() const { return m_claimer.may_find_more(now_ms()); }
-  // The command is broken, and that must end the worker.
+  // Whether the command is broken and this must end the worker.
   bool broken_ends() const { return m_broken_ends; }
-  // Why no files can be made for the output of commands.
+  // The reason why no files can be created for the output of commands; empty if they can.
   const std::optional<Error>& output_error() const { return m_output_trouble.error; }
   bool lost_output() const { return m_standard_output.lost(); }
-  // Ends of attempts that are not on stable storage.
+  // How many ends of attempts are not on stable storage yet.
   size_t unrecorded() const { return m_recorder.unrecorded(); }
   void say_left_out();
   std::string text() const;
@@ -150,10 +152,11 @@ class Dispatcher {
   StandardOutput m_standard_output;
   const Slot::Setup m_setup;
   std::vector<Slot> m_slots;
-  std::list<Output> m_lingering;  // of commands that have ended, while other processes still hold their descriptors
+  std::list<Output>
+      m_lingering;  // the outputs of commands that have ended, but whose descriptors other processes still hold
   Claimer m_claimer;
   Recorder m_recorder;
-  Seldom m_seldom;  // limits log lines about jobs: a client that can queue jobs can queue many
+  Seldom m_seldom;  // limits log lines about jobs, because a client can queue many jobs
   Outage m_output_trouble;
   bool m_broken_ends = false;
   Clock::time_point m_last_start;

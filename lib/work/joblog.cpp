@@ -26,12 +26,12 @@ void Joblog::open() {
                       &is_inherited);
   }
   struct stat st;
-  // Any user may write to /dev/null.
+  // Check regular files only: any user may write to /dev/null.
   if (!is_inherited && ::fstat(file.get(), &st) == 0 && S_ISREG(st.st_mode))
     check_trusted(file.get(), m_path, S_IWOTH, "chmod o-w it");
   m_file = std::move(file);
-  // Another worker may be writing the first line now. The wait is limited: another program may hold the lock for long.
-  // An inherited descriptor's lock may be the caller's own.
+  // Another worker may be writing the first line now. The wait is limited, because another program may hold the lock
+  // for long. Do not wait for the lock of an inherited descriptor: the caller itself may hold it.
   for (int tries = 0; !is_inherited && !try_lock(m_file.get(), FileLock::Mode::exclusive) && tries < 100; ++tries)
     ::usleep(1000);
   if (file_size(m_file.get()) == 0)

@@ -1,6 +1,6 @@
 // A log of attempts, one line each, in the columns of GNU parallel's --joblog, followed by ID, function and attempt.
 //
-// If the file was renamed or removed, the next line goes to a new file of the same name.
+// If the file was renamed or removed, the next line is written to a new file of the same name.
 #pragma once
 
 #include <string>
@@ -15,7 +15,7 @@ struct Attempt {
   uint32_t attempt = 0;
   Millis started{0};  // since 1970
   double seconds = 0;
-  uint64_t sent = 0, received = 0;  // bytes of workload; bytes of output that went through the worker
+  uint64_t sent = 0, received = 0;  // bytes of workload, and bytes of output that went through the worker
   int exit = 0, signal = 0;
 };
 

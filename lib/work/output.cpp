@@ -23,11 +23,12 @@ namespace gq {
 namespace {
 
 constexpr size_t tail_size = 300;
-constexpr int most_reads = 16;  // in a row, so that a command that prints without end does not block the others
+constexpr int most_reads =
+    16;  // the most reads in a row, so that a command that prints without end does not block the others
 
 constexpr uint64_t least_room = 4096;
 
-// False, with errno set, if not all of the data could be written.
+// Returns false and sets errno if not all of the data could be written.
 bool write_quietly(int fd, std::string_view data) {
   while (!data.empty()) {
     ssize_t n = ::write(fd, data.data(), data.size());
@@ -38,7 +39,7 @@ bool write_quietly(int fd, std::string_view data) {
   return true;
 }
 
-// A pipe that this process reads without blocking.
+// Creates a pipe that this process reads without blocking.
 void make_pipe_from(Fd& reader, Fd& writer) {
   Pipe pipe = make_pipe();
   reader = std::move(pipe.reader);
@@ -46,13 +47,13 @@ void make_pipe_from(Fd& reader, Fd& writer) {
   ::fcntl(reader.get(), F_SETFL, O_NONBLOCK);
 }
 
-// Keeps only the last lines that fit.
+// Removes lines from the beginning until the text fits.
 void cut_lines(std::string& text) {
   while (text.size() > tail_size) text.erase(0, text.find('\n') + 1);
 }
 
 // Opens the output directory and refuses one that other users could write to: they could put files there, or remove the
-// output of commands. Returns an empty Fd, with errno set, if it cannot be opened.
+// output of commands. Returns an empty Fd and sets errno if it cannot be opened.
 Fd open_outputs(const std::string& path) {
   check_link(path);
   Fd fd = try_open(path, O_RDONLY | O_DIRECTORY);
@@ -66,8 +67,8 @@ Fd make_file(const Fd& directory, const std::string& name) {
   return Fd(::openat(directory.get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
 }
 
-// The files of living owners are locked. Their names look the same, if someone gives the owners directory of a store as
-// the output directory.
+// Whether a file is locked, as the files of living owners are. If a user names the owners directory of a store as the
+// output directory, the names of these files look like those of outputs.
 bool is_locked(int directory, const char* name) {
   Fd fd(::openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   return !fd || ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0;
@@ -204,7 +205,7 @@ void Output::discard() {
         ::fstatat(directory.get(), m_name.c_str(), &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_dev == b.st_dev &&
         a.st_ino == b.st_ino)
       ::unlinkat(directory.get(), m_name.c_str(), 0);
-  } catch (const Error&) {  // by now the path leads to another user's directory
+  } catch (const Error&) {  // the path now leads to another user's directory
   }
 }
 
@@ -213,7 +214,7 @@ void sweep_outputs(const OutputOptions& options) {
   Fd directory;
   try {
     directory = open_outputs(options.directory);
-  } catch (const Error&) {  // starting the next command reports this
+  } catch (const Error&) {  // the start of the next command will report this
   }
   std::unique_ptr<DIR, int (*)(DIR*)> dir(directory ? fdopendir(directory.get()) : nullptr, closedir);
   if (!dir) return;
@@ -221,7 +222,7 @@ void sweep_outputs(const OutputOptions& options) {
   time_t oldest = std::chrono::duration_cast<std::chrono::seconds>(now_ms() - options.keep).count();
   while (const dirent* entry = readdir(dir.get())) {
     std::string_view name = entry->d_name;
-    // Files that commands have put beside them, such as ID.gz, are not gq's.
+    // Leave other files, such as ID.gz, which commands may have put there.
     if (name.find_first_not_of("0123456789.", std::min(name.size(), ulid_size)) != std::string_view::npos) continue;
     struct stat st;
     if (name.size() > ulid_size + 1 && name[ulid_size] == '.' && is_ulid(name.substr(0, ulid_size)) &&

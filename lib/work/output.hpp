@@ -2,8 +2,8 @@
 // can be reported as the reason of a failure. With an output directory, both streams go to a file there, one for each
 // attempt.
 //
-// Standard output is the worker's own, and it may break: its reader exits, or its disk is full. Jobs are not blamed for
-// that.
+// Standard output is the worker's own, and it may break: its reader exits, or its disk is full. This does not count as
+// a failure of the jobs.
 #pragma once
 
 #include <cstdint>
@@ -17,15 +17,15 @@
 namespace gq {
 
 struct OutputOptions {
-  std::string directory;         // empty: standard output and standard error go to the worker's own
-  uint64_t cap = 100 << 20;      // the most bytes kept of one attempt
+  std::string directory;         // empty: both streams go to those of the worker
+  uint64_t cap = 100 << 20;      // the most bytes that are kept of one attempt
   Millis keep{7 * 86400'000LL};  // files of attempts that ended longer ago are removed
 };
 
 // Whether bytes printed on this process's standard output can arrive.
 enum class Printed {
   arrives,
-  nowhere,  // its reader has gone, or it cannot be written to at all
+  nowhere,  // its reader has ended, or it cannot be written to at all
   no_room,  // the disk of its file is full
 };
 Printed standard_output();
@@ -37,7 +37,7 @@ class StandardOutput {
   Printed look();
   // Whether commands printed output that was lost.
   bool lost() const { return m_lost; }
-  // The descriptor that commands get instead while standard output is broken.
+  // The descriptor that commands get while standard output is broken.
   int nowhere() const { return m_nowhere.get(); }
 
  private:
@@ -45,19 +45,19 @@ class StandardOutput {
   bool m_lost = false;
 };
 
-// Throws Error if an Output could not be made now. Makes the directory if it is missing.
+// Creates the directory if it is missing. Throws Error if an Output could not be created now.
 void prepare_outputs(const OutputOptions& options);
 
 // The output of one command.
 class Output {
  public:
-  // Throws Error if a pipe or file cannot be made. The file is called `name`; if that exists, ".2", ".3" and so on is
-  // appended: no file is ever overwritten. If the directory has gone, it is made again.
+  // Creates a file called `name`; if that file exists, appends ".2", ".3" and so on to the name, so that no file is
+  // ever overwritten. If the directory is gone, creates it again. Throws Error if a pipe or file cannot be created.
   Output(const OutputOptions& options, const std::string& name);
   Output(Output&&) = default;
   Output& operator=(Output&&) = default;
 
-  // The ends for the command; -1: the worker's own. Call close_ends() once the command has been started.
+  // The descriptors for the command; -1: the worker's own. Call close_ends() once the command has been started.
   int out_end() const { return m_out_end ? m_out_end.get() : -1; }
   int error_end() const { return m_error_end.get(); }
   void close_ends();
@@ -65,11 +65,12 @@ class Output {
   // The descriptors to poll for; -1 if nothing more can come.
   int out() const { return m_out ? m_out.get() : -1; }
   int error() const { return m_error ? m_error.get() : -1; }
-  // Passes on what is there without waiting. False when nothing more can come, because no process holds the other ends.
+  // Passes on the output that can be read without waiting. Returns false when nothing more can come, because no process
+  // holds the other ends.
   bool pump();
 
   uint64_t bytes() const { return m_bytes; }
-  // The last lines of standard error, for people; the beginning of the last line if that line is long.
+  // The last lines of standard error, for users; if the last line is long, its beginning.
   std::string tail() const;
   void discard();  // removes the file
 

@@ -1,6 +1,7 @@
-// Collects what becomes of jobs, for the journal. Records wait here until the next start of a job, so that one write
-// takes both. The recorder also frees resources: the owners of ended commands when the records are written, and the
-// blobs of finished jobs when the records are on stable storage.
+// The recorder collects the records of how attempts ended, and writes them to the journal. They are written together
+// with the next start records, so that one write is enough for both; before the next claim; or at the latest at the end
+// of the dispatcher's turn (Dispatcher::work()). When the records are written, the recorder frees the owners of the
+// commands that ended. When the records are on stable storage, it also frees the blobs of the finished jobs.
 #pragma once
 
 #include <string>
@@ -21,26 +22,26 @@ class Recorder {
   void ended(Owner owner) { m_ended.push_back(std::move(owner)); }
 
   bool is_empty() const { return m_records.empty(); }
-  // Whether a claim was given up since the last settle(). Until settle() nothing may be claimed: a failed sync writes
-  // the records again, and they would then give up the new claim, too.
+  // Whether a job was given back since the last settle(). Nothing may be claimed before the next settle(): after a
+  // failed sync the records are written again, and would then release the new claim, too.
   bool gave_back() const { return m_gave_back; }
-  // Ends of attempts that are not on stable storage.
+  // How many ends of attempts are not on stable storage yet.
   size_t unrecorded() const { return m_unrecorded; }
 
-  // Writes all waiting records to the journal, followed by these, without waiting for the disk. Throws Error, and then
-  // keeps the records that waited before the call.
+  // Writes all waiting records to the journal, followed by `more`, without waiting for the disk. If it throws Error,
+  // the records that waited before the call are still waiting.
   void append(const std::vector<std::string>& more = {});
-  // Writes them, and waits until they are on stable storage. Throws Error.
+  // Writes all waiting records, and waits until they are on stable storage. Throws Error.
   void settle();
-  // An owner for the next command. On a full disk there may be no room for another file; then this records the ends of
-  // commands first, which frees their owners.
+  // Returns an owner for the next command. On a full disk there may be no room for another owner's file; then this
+  // function first records the ends of commands, which frees their owners.
   Owner take_owner();
 
  private:
   Queue& m_store;
   Owners& m_owners;
   std::vector<std::string> m_records;
-  std::vector<Owner> m_ended;  // of the commands whose ends the records tell
+  std::vector<Owner> m_ended;  // the owners of the commands whose ends are in the waiting records
   std::vector<std::string> m_done_blobs;
   bool m_gave_back = false;
   size_t m_unrecorded = 0;

@@ -15,7 +15,7 @@
 namespace gq {
 namespace {
 
-constexpr Millis last_tries{1500};  // how long to retry a disk that refuses, after all commands have ended
+constexpr Millis last_tries{1500};  // how long to retry a disk that fails, after all commands have ended
 constexpr Millis status_interval{1000};
 
 }  // namespace
@@ -79,7 +79,7 @@ bool Runner::run(const std::function<void()>& end_intake) {
   return !m_jobs.broken_ends();
 }
 
-// True when the first stop signal came.
+// Reads the pending signals and acts on them. Returns true when the first stop signal has come.
 bool Runner::handle_signals() {
   bool first = false;
   signalfd_siginfo info;
@@ -99,7 +99,7 @@ bool Runner::handle_signals() {
   return first;
 }
 
-// All that needs the store. If the store fails, a pass ends; a worker waits until the store works again.
+// Does all work that needs the store. If the store fails, gq-flush ends; a worker waits until the store works again.
 void Runner::work() {
   if (!m_trouble.may_try(Clock::now())) return;
   try {
@@ -121,12 +121,12 @@ Runner::Next Runner::look_for_end() {
     if (until == Until::drained && m_jobs.is_drained()) {
       ended |= m_intake_ended;
       stop_intake();
-      m_jobs.look_again();  // finds jobs that came in last
+      m_jobs.look_again();  // this finds jobs that came in last
     }
     if (until == Until::nothing_now && !m_jobs.may_find_more()) ended = true;
     if (ended) {
       if (!m_jobs.has_commands()) return Next::ends;
-      // Streams that wait for more jobs see the end of their input.
+      // Streamed commands that wait for more jobs get the end of their input.
       m_jobs.end_streams();
       if (!m_stop.is_asked()) m_stop.ask(Clock::now());
     }
@@ -136,7 +136,8 @@ Runner::Next Runner::look_for_end() {
   return m_stop.is_asked() && m_trouble && !m_jobs.has_commands() && gives_up() ? Next::gives_up : Next::goes_on;
 }
 
-// The disk refuses while the worker is stopping. The worker retries for a while, then ends.
+// Call it if the disk fails while the worker is stopping. The worker retries for a while, and then ends. Returns true
+// when it should end.
 bool Runner::gives_up() {
   if (!m_give_up) m_give_up = Clock::now() + last_tries;
   if (Clock::now() < *m_give_up) return false;
@@ -146,7 +147,7 @@ bool Runner::gives_up() {
   return true;
 }
 
-// Waits for signals, output, answers, and news in the journal.
+// Waits for signals, output, answers, and new records in the journal.
 void Runner::wait() {
   std::vector<pollfd> fds = {{m_signals.get(), POLLIN, 0}};
   const size_t journal = fds.size();
@@ -155,7 +156,7 @@ void Runner::wait() {
   m_jobs.woke(fds[journal].revents & POLLIN);
 }
 
-// Milliseconds until something must be done without an event; -1: never.
+// Returns in how many milliseconds something must be done even without an event; -1: never.
 int Runner::wait_time() const {
   const auto now = Clock::now();
   int64_t wait = m_jobs.due_in(now, m_trouble ? m_trouble.until : Clock::time_point{});
@@ -177,7 +178,8 @@ std::string Runner::state_line() const {
          ": " + m_jobs.text();
 }
 
-// Tells the service manager the state, once a second at most. Returns `time`, or less if the state must be told sooner.
+// Sends the state to the service manager, at most once a second. Returns `time`, or less if the state must be sent
+// sooner.
 int Runner::show_status(int time) {
   std::string status = m_notifies ? state_line() : m_status;
   if (status == m_status) return time;

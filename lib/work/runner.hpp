@@ -1,8 +1,8 @@
 // The runner claims jobs of a store, starts a command for each, and records how the command ended. gq-worker and
 // gq-flush differ only in when they stop.
 //
-// The runner is the loop. The dispatcher runs the jobs, Stop says which signals are due when the worker is to end, and
-// the runner waits until one of them has something to do.
+// The runner is the loop. The dispatcher runs the jobs; Stop decides which signals are due when the worker has to end.
+// The runner waits until one of these two has something to do.
 #pragma once
 
 #include <signal.h>
@@ -39,8 +39,8 @@ class Runner {
   ~Runner();
 
   // Runs until the configured end, or until a signal. Calls `end_intake` once: at the first signal, or before it
-  // concludes that no job is left. Returns false if a broken command ended the run. Throws Error(storage) if the disk
-  // fails: in a pass (Until::nothing_now) at once, otherwise when the runner is stopped and cannot record how commands
+  // decides that no job is left. Returns false if a broken command ended the run. Throws Error(storage) if the disk
+  // fails: with Until::nothing_now at once; otherwise only when the runner has to stop and cannot record how commands
   // ended.
   bool run(const std::function<void()>& end_intake);
   // Whether commands printed output that was lost.
@@ -51,7 +51,7 @@ class Runner {
   enum class Next {
     goes_on,
     ends,
-    gives_up,  // the disk refuses, and no record is lost by ending
+    gives_up,  // the disk still fails, and no record is lost if the worker ends
   };
 
   bool handle_signals();
@@ -70,8 +70,8 @@ class Runner {
   Fd m_signals;
   const std::function<void()>* m_end_intake = nullptr;
   bool m_intake_ended = false;
-  Outage m_trouble;  // with the store
-  // when to stop retrying a disk that refuses, after all commands have ended
+  Outage m_trouble;  // an outage of the store
+  // When to stop retrying a disk that fails, after all commands have ended.
   std::optional<Clock::time_point> m_give_up;
   const bool m_notifies = std::getenv("NOTIFY_SOCKET");
   std::string m_status;

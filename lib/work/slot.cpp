@@ -15,7 +15,7 @@ namespace {
 
 constexpr size_t stream_bytes = 1 << 20;
 
-// The environment of a command for its job, or for all jobs that it will be fed.
+// Returns the command with its environment: for one job, or, if it is streamed, for all jobs that it will get.
 Command command_for(const Slot::Setup& setup, const Claim& claim, const std::string& path) {
   Command command;
   command.argv = setup.command;
@@ -74,7 +74,8 @@ std::optional<Slot::Failed> Slot::give(Start start, Clock::time_point now) {
   return std::nullopt;
 }
 
-// Starts the command for one job, or for all jobs of a stream. Returns why that failed, or an empty string.
+// Starts the command for one job, or for all jobs of a stream. Returns the reason if that fails, otherwise an empty
+// string.
 std::string Slot::run(const Claim& claim, const std::string& path, int input) {
   Command command = command_for(*m_setup, claim, path);
   command.input = input;

@@ -1,8 +1,8 @@
-// A command slot. It runs one command at a time, from its start to its end, with its process, the owner that holds its
+// A slot runs one command at a time, from its start to its end. It has the command's process, the owner that holds its
 // jobs, its input, its output, and its time limit. A streamed command gets many jobs, any other command gets one.
 //
-// The slot does not decide what becomes of a job: it reports which attempts have ended, and how (AttemptEnd). It
-// records nothing: the caller gives it a job after the job's start is in the journal.
+// The slot does not decide what happens to a job after an attempt: it reports which attempts have ended, and how
+// (AttemptEnd). It records nothing: the caller gives it a job after the job's start is in the journal.
 //
 // The surprising fact: the command inherits the lock of its owner's file. So its jobs stay claimed until the command
 // has ended, even if this process is killed.
@@ -33,7 +33,7 @@ namespace gq {
 class Slot {
  public:
   using Clock = std::chrono::steady_clock;
-  // What all slots of a runner share.
+  // The data that all slots of a runner share.
   struct Setup {
     std::vector<std::string> command{};
     bool stream = false;
@@ -49,25 +49,25 @@ class Slot {
   bool is_running() const { return m_pid != 0; }
   size_t jobs() const { return m_jobs.size(); }
   void add_ids(std::set<std::string>& ids) const;
-  // What the schedule needs to know of this slot.
+  // The state of this slot for the schedule.
   Place place() const { return {m_jobs.size(), room(), is_running(), is_closing()}; }
 
   // The owner of the jobs that the slot starts next. The caller sets it. If a command cannot be started, its owner is
-  // used for the next one.
+  // used for the next command.
   Owner& owner() { return m_owner; }
 
-  // A job, and what its command needs. All of it is made before the job's start is recorded.
+  // A job, and the resources that its command needs. They are created before the job's start is recorded.
   struct Start {
     Claim claim{};
     Workload workload{};
-    Fd input{};                      // standard input, except for streams
-    std::unique_ptr<Output> output;  // except for streams
+    Fd input{};                      // standard input; not used for streams
+    std::unique_ptr<Output> output;  // not used for streams
   };
   struct Failed {
     Claim claim;
     std::string why;
   };
-  // Gives the job to the slot's command, and starts the command if there is none. Returns the job if that fails.
+  // Gives the job to the slot's command. Starts the command if the slot has none. Returns the job if this fails.
   std::optional<Failed> give(Start start, Clock::time_point now);
 
   // An attempt that has ended.
@@ -75,26 +75,26 @@ class Slot {
     Claim claim;
     AttemptEnd end;
     Millis started_at{0};   // since 1970
-    double ms = 0;          // how long the attempt took; in a stream, since the answer before
+    double ms = 0;          // how long the attempt took; in a stream, since the previous answer
     uint64_t received = 0;  // bytes of output that went through the worker
   };
-  // Feeds a streamed command further. Returns its answers. Kills a command that cannot go on.
+  // Sends more to a streamed command, and returns its answers. Kills a command that cannot continue.
   std::vector<Ended> answers();
 
   // The end of a command.
   struct End {
-    Owner owner;                 // to be freed once the rest is recorded
+    Owner owner;                 // to be freed once the following is recorded
     std::vector<Ended> ended;    // the last answers of a streamed command, and the attempt that ended with it
-    std::vector<Claim> unbegun;  // jobs that the command got and did not begin
+    std::vector<Claim> unbegun;  // jobs that were sent to the command and that it did not begin
     std::unique_ptr<Output> output;
   };
-  // Collects the command if it has ended. `cut_off`: the worker has told all commands to end.
+  // If the command has ended, reaps it and returns its end. `cut_off`: the worker has told all commands to end.
   std::optional<End> reap(bool cut_off);
 
-  // Ending the input of a streamed command that has nothing to do.
+  // The next three are for a streamed command that has nothing to do: the end of its input.
   bool is_idle_stream() const { return m_stream && m_jobs.empty(); }
-  void close(Clock::time_point now);  // if the command does not end, it is told to after the grace
-  void close_for_stop();              // the stop of the worker ends the command
+  void close(Clock::time_point now);  // if the command does not end within the grace, it gets signals
+  void close_for_stop();              // the stop of the worker ends the command if it does not end by itself
 
   // Sends the signal that is due by the command's time limit.
   void enforce_limit(Clock::time_point now);
@@ -117,7 +117,7 @@ class Slot {
   std::string run(const Claim& claim, const std::string& path, int input);
   Ended ended(Running job, AttemptEnd end) const;
   Running take(const std::string& id);
-  // The ID of the job whose attempt ends with the command, or empty. The other jobs have not begun.
+  // Returns the ID of the job whose attempt ends with the command, or an empty text. The other jobs have not begun.
   std::string current() const;
 
   const Setup* m_setup;
@@ -125,7 +125,7 @@ class Slot {
   StandardOutput* m_standard_output;
   pid_t m_pid = 0;  // 0: no command
   Owner m_owner;
-  std::deque<Running> m_jobs;  // one, except for streams
+  std::deque<Running> m_jobs;  // at most one, except for streams
   std::unique_ptr<Output> m_output;
   std::unique_ptr<Stream> m_stream;
   CommandLimit m_limit{Millis(0), Millis(0)};

@@ -1,9 +1,10 @@
-// When to tell commands to end: with SIGTERM, and some time later with SIGKILL. Pure: the caller says what happens and
-// when, takes the signal that is due, and sends it.
+// Decides when to tell commands to end: with SIGTERM, and some time later with SIGKILL. Pure: the caller reports events
+// with their times, and sends the signals that are due.
 //
-// There are two such sequences. Stop is the worker's: the first stop signal gives all commands the grace, the second
-// one ends them now. CommandLimit is the sequence of one command: its time limit, and the grace for a streamed command
-// that has nothing to do and whose input has ended. Both may run at once, and neither knows of the other.
+// There are two such sequences. Stop is for the whole worker: at the first stop signal, all commands may continue for
+// the grace; at the second, they are ended at once. CommandLimit is for one command: its time limit; and the grace for
+// a streamed command that has nothing to do and whose input has ended. Both sequences may run at the same time, and
+// they are independent.
 #pragma once
 
 #include <chrono>
@@ -23,7 +24,7 @@ class SignalSequence {
   // No signal is due. Has no effect once the sequence has begun.
   void clear();
   bool has_begun() const { return m_sent > 0; }
-  // When to call next(); nullopt if no signal is due, or both are sent.
+  // Returns when to call next(); nullopt if no signal is due, or if both have been sent.
   std::optional<Time> at() const { return m_sent < 2 ? m_at : std::nullopt; }
   // The signal to send now, or 0. The signal after it is due after the pause.
   int next(Time now, Millis pause);
@@ -40,14 +41,14 @@ class Stop {
 
   explicit Stop(Millis grace) : m_grace(grace) {}
 
-  // Tells the worker to stop: the first call allows the grace, any later call ends commands now. True at the first
-  // call.
+  // Tells the worker to stop. The first call gives commands the grace; any later call ends them now. Returns true at
+  // the first call.
   bool ask(Time now);
   bool is_asked() const { return m_asked; }
-  // Commands have been told to end. A command that does not succeed after that is not at fault.
+  // Whether commands have been told to end. A command that does not succeed after that is not at fault.
   bool cuts_off() const { return m_signals.has_begun(); }
   std::optional<Time> at() const { return m_signals.at(); }
-  // The signal for all commands, or 0.
+  // Returns the signal to send to all commands now, or 0.
   int next(Time now) { return m_signals.next(now, kill_delay); }
 
  private:
@@ -70,10 +71,10 @@ class CommandLimit {
   // The command has nothing to do, and no job will come: it should end.
   void should_end(Time now);
 
-  // The command has been told to end.
+  // Whether the command has been told to end.
   bool is_reached() const { return m_signals.has_begun(); }
   std::optional<Time> at() const { return m_signals.at(); }
-  // The signal for the command, or 0.
+  // Returns the signal to send to the command now, or 0.
   int next(Time now) { return m_signals.next(now, m_grace); }
 
  private:

@@ -11,7 +11,7 @@ namespace gq {
 namespace {
 
 constexpr size_t piece_size = 1 << 16;
-constexpr size_t most_read = 1 << 16;  // at a time; a pipe holds as much
+constexpr size_t most_read = 1 << 16;  // the most bytes in one read; a pipe holds as much
 
 }  // namespace
 
@@ -107,7 +107,7 @@ std::vector<Dialogue::Answer> Stream::read() {
   return answers;
 }
 
-// Read first: what the command has printed by now cannot be an answer to what is sent below.
+// Reads first: what the command has printed before the send below cannot be an answer to what is sent there.
 std::vector<Dialogue::Answer> Stream::pump() {
   auto answers = read();
   if (m_input && !m_pending.empty() && !m_dialogue.failure()) write();

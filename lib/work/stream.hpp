@@ -1,4 +1,4 @@
-// The pipes between a worker and a streamed command. Dialogue says what goes over them and what it means.
+// The pipes between a worker and a streamed command. Dialogue has the protocol.
 #pragma once
 
 #include <deque>
@@ -16,7 +16,7 @@ class Stream {
  public:
   Stream();  // throws Error if pipes cannot be made
 
-  // The ends for the command. Call close_ends() once the command has been started.
+  // The descriptors for the command. Call close_ends() once the command has been started.
   int command_input() const { return m_command_input.get(); }
   int command_output() const { return m_command_output.get(); }
   void close_ends();
@@ -24,15 +24,15 @@ class Stream {
   const Dialogue& dialogue() const { return m_dialogue; }
   // Queues a job that pump() sends.
   void send(const Claim& claim, uint32_t attempt, Workload workload);
-  // No more jobs: the command sees the end of its input when it has read all that was sent.
+  // Call it when no more jobs follow: the command sees the end of its input when it has read everything that was sent.
   void close();
-  // Reads and sends as much as is possible without waiting. Returns the command's answers.
+  // Reads and sends as much as possible without waiting. Returns the command's answers.
   std::vector<Dialogue::Answer> pump();
 
   // The descriptors to poll for; -1 if there is nothing to send or to read.
   int input() const { return m_pending.empty() || m_dialogue.failure() ? -1 : m_input.get(); }
   int output() const { return m_dialogue.failure() ? -1 : m_output.get(); }
-  // Bytes in memory that are still to be sent.
+  // the number of bytes in memory that are still to be sent
   size_t pending() const { return m_pending_bytes; }
 
  private:
