@@ -1,5 +1,5 @@
-// Blobs: workloads over max_inline_data, one immutable file each, blobs/<xx>/<job ID> with xx the last two characters
-// of the ID. A blob is written once and read in place; its sum is in the job's add record.
+// A blob is a workload over max_inline_data in a file of its own, blobs/<xx>/<job ID>; xx are the last two characters
+// of the ID. A blob is written once, never changed, and read in place. Its sum is in the job's add record.
 //
 // A blob and its name are on stable storage before the record that refers to it is appended. Until that record is
 // acknowledged, the process that created the blob holds a shared flock on it, so that no other process removes it as an
@@ -23,15 +23,15 @@ std::string blob_part(const std::string& id);
 // begin one.
 inline constexpr size_t most_arriving = 256;
 
-// The parts of a workload that have arrived so far.
+// A workload that arrives in parts, as far as it has arrived.
 struct Arrived {
   Fd file;
-  std::string name;  // in the directory of blobs
+  std::string name;  // its name in the directory of blobs
 };
 
 class Blobs {
  public:
-  // The `durability` must outlive it.
+  // `durability` must outlive the object.
   Blobs(Directory directory, Durability& durability);
 
   // Makes `data` (whose sum64 is `sum`) the durable blob of a job. Returns a locked descriptor, which the caller holds
@@ -39,10 +39,10 @@ class Blobs {
   // `arrived` has a file, that file already holds `data` and becomes the blob. Throws Error(storage).
   std::optional<Fd> put(const std::string& id, std::string_view data, uint64_t sum, Arrived* arrived = nullptr);
 
-  // Appends a part to the workload whose sum64 is `sum`, and syncs it, if `offset` is the end of what has arrived so
-  // far; else writes nothing. Returns the file, locked. The file of an interrupted transfer stays for a while, so that
-  // the transfer can resume; beyond most_arriving files, the oldest are removed. Throws Error(storage) after it has
-  // removed the file, Error(retry) if the file stays locked for 3 seconds.
+  // If `offset` is the end of the parts that have arrived so far, appends a part to the workload whose sum64 is `sum`,
+  // and syncs it; otherwise writes nothing. Returns the file, locked. The file of an interrupted transfer stays for a
+  // while, so that the transfer can resume; beyond most_arriving files, the oldest are removed. Throws Error(storage)
+  // after it has removed the file, Error(retry) if the file stays locked for 3 seconds.
   Arrived put_part(const std::string& id, uint64_t sum, uint64_t offset, std::string_view part);
 
   // Opens a blob for reading. Returns an empty Fd if there is none. Throws Error if it cannot be opened.
@@ -53,9 +53,9 @@ class Blobs {
     std::string id;
     Fd file;
   };
-  // Locks a blob that is to be removed, so that what is known about its job under index.lock stays true until remove()
-  // is done, outside that lock: a new job that needs the blob would have to deliver it. Returns nullopt if there is no
-  // such blob, or if a process or thread is delivering it.
+  // Locks a blob that is to be removed. Call it under index.lock, when no job needs the blob; remove() may then be
+  // called without index.lock. Meanwhile no new job can need the blob, because a process that delivers such a job must
+  // lock the blob. Returns nullopt if there is no such blob, or if a process or thread is delivering it.
   std::optional<Taken> take(const std::string& id) const;
   // Unlinks the blob, and removes it from the database. Throws Error(storage).
   void remove(const Taken& taken);

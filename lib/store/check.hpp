@@ -1,12 +1,13 @@
-// The check of a store: verifies every checksum of its journal and its blobs, and that its index matches its journal.
+// The check of a store. It verifies every checksum of the journal and of the blobs, and that the index matches the
+// journal.
 //
-// It reads the journal once, from its beginning to its end, while other processes go on. It verifies each record and
-// folds it into a table of its own. Then it goes through the index in short visits, compares the index with that table,
-// and looks for the workload of each job. Its memory does not grow with the store. The table is as large as the index.
-// It is created in TMPDIR, or in /var/tmp without that variable, and its name is removed at once.
+// It reads the journal once, from beginning to end, while other processes continue. It verifies each record and folds
+// it into a second table. Then it goes through the index in short visits, compares the index with the second table, and
+// looks for the workload of each job. Its memory does not grow with the store. The second table becomes as large as the
+// index. Its file is created in TMPDIR, or in /var/tmp without that variable, and unlinked at once.
 //
-// The surprising fact: if the cleaner rewrites a part of the journal that has been read already, the table and the
-// index may seem to differ. Then the journal is read once more, under a lock that keeps cleaners away.
+// The surprising fact: if the cleaner rewrites a part of the journal that has been read already, the two tables may
+// differ without an error. Then the check reads the journal once more, under a lock under which no process cleans.
 #pragma once
 
 #include <functional>
@@ -17,24 +18,24 @@
 namespace gq {
 
 struct Finding {
-  // "damage", "torn" (never acknowledged), "missing" (gone), "conflict", "database", "index", or "unknown" (it cannot
-  // be determined).
+  // "damage"; "torn" (bytes that were never acknowledged); "missing" (bytes that are gone); "conflict"; "database";
+  // "index"; or "unknown" (the check could not find out).
   const char* kind;
-  Lsn lsn = 0;       // where in the journal, or 0
-  std::string id{};  // the job's, or empty
+  Lsn lsn = 0;       // the position in the journal, or 0
+  std::string id{};  // the ID of the job, or empty
   std::string text;
   bool is_bad = true;
 };
 
-// How far the check has come.
+// The progress of the check.
 struct CheckProgress {
-  uint64_t read = 0, journal = 0;  // bytes of the journal
-  uint64_t jobs = 0;               // jobs whose workloads have been looked for
+  uint64_t read = 0, journal = 0;  // bytes of the journal: read so far, and in all
+  uint64_t jobs = 0;               // jobs whose workloads were looked for
 };
 
-// Calls `found` for each finding, outside all locks, and `progress` from time to time. Throws Error(storage) if the
-// disk cannot be read, or, after everything else has been checked, if there was no room for the table; Error(retry) if
-// another process holds a lock for too long.
+// Calls `found` for each finding, without any lock, and `progress` from time to time. Throws Error(storage) if the disk
+// cannot be read; also, after everything else has been checked, if there was no room for the second table. Throws
+// Error(retry) if another process holds a lock for too long.
 void check_store(Ledger& store, const std::function<void(const Finding&)>& found,
                  const std::function<void(const CheckProgress&)>& progress = {});
 

@@ -1,5 +1,5 @@
-// Decides which jobs a process claims, from one state of the fold and its arguments. It reads no clock and no file, so
-// a test can drive it with a table in memory.
+// Decides which jobs a process claims. The decision depends only on the fold and on the arguments: it reads no clock
+// and no file, so a test can use a table in memory.
 #pragma once
 
 #include <cstddef>
@@ -22,52 +22,53 @@ struct Claim {
 };
 
 struct Claims {
-  std::vector<Claim> jobs;                // to be started by this process, best first
-  std::vector<Claim> abandoned;           // jobs whose workers died too often; the caller records them as dead
-  std::optional<Millis> next_due;         // when the next delayed job falls due
-  uint64_t live = 0;                      // jobs of these functions that this node has yet to finish (Counters::live)
-  std::vector<std::string> other_owners;  // living owners outside this process that hold jobs
-  // Adds the claims of other functions.
+  std::vector<Claim> jobs;         // the jobs that this process will start, in this order
+  std::vector<Claim> abandoned;    // the jobs whose workers died too often; the caller records them as dead
+  std::optional<Millis> next_due;  // when the next delayed job falls due
+  uint64_t live = 0;               // how many jobs of these functions this node has not finished (Counters::live)
+  std::vector<std::string> other_owners;  // owners of other processes that live and hold jobs
+  // Adds the result for other functions.
   void add(Claims more);
 };
 
-constexpr size_t most_claims = 1000;    // in one claim: their IDs fit into one record
-constexpr size_t most_functions = 200;  // looked at in one visit to the index
-constexpr size_t few_claims = 16;       // while the disk is full
+constexpr size_t most_claims = 1000;    // the most jobs in one claim: their IDs fit into one record
+constexpr size_t most_functions = 200;  // the most functions in one visit to the index
+constexpr size_t few_claims = 16;       // the most jobs in one claim while the disk is full
 
 // The request of a process.
 struct ClaimRequest {
-  std::vector<std::string> functions{};  // empty: all that the store knows
-  size_t most = 0;                       // how many jobs to claim; 0: none, only look
-  uint32_t max_crashes = 0;              // a job whose worker died this often is abandoned; 0: none is
-  std::string owner{};                   // this process, see Owners::name(); empty if it only looks
-  std::set<std::string> held{};          // jobs that the process knows that it has claimed
-  std::set<std::string> except{};        // functions to leave alone, besides those that are paused
+  std::vector<std::string> functions{};  // empty: all functions of the store
+  size_t most = 0;                       // how many jobs to claim; 0: none, the process only looks
+  uint32_t max_crashes = 0;              // a job whose worker has died this often is abandoned; 0: no limit
+  std::string owner{};                   // the owner of this process, see Owners::name(); empty if it only looks
+  std::set<std::string> held{};          // jobs that this process has claimed, as far as it knows
+  std::set<std::string> except{};        // functions whose jobs are not claimed, besides those that are paused
 };
 
-// The circumstances in which a request is answered.
+// The circumstances of a request.
 struct ClaimContext {
-  // The requested functions that this visit looks at (empty: all), and how many are left for later visits.
+  // The functions that this visit looks at (empty: all), and how many requested functions are left for later visits.
   std::vector<std::string> functions{};
   size_t later = 0;
-  size_t most = SIZE_MAX;  // how many jobs there is room for
-  bool away = false;       // this node has not returned to its group yet: it starts nothing
+  size_t most = SIZE_MAX;  // for how many jobs the disk has room
+  bool away = false;       // this node has not returned to its group yet, so it starts nothing
   Millis now{0};
-  size_t turn = 0;  // which function comes first: they take turns
+  size_t turn = 0;  // the index of the function that is first this time; functions take turns
 
-  // Whether an owner of another process still holds its jobs (see owners.hpp).
+  // Returns whether an owner of another process still holds its jobs (see owners.hpp).
   std::function<bool(const std::string& owner)> is_alive{};
-  // Folds the records that have been appended since. An owner that has released jobs has appended what became of them.
+  // Folds the records that were appended since the fold. If an owner does not hold its jobs any more, the records of
+  // how they ended are among these.
   std::function<void()> fold_on{};
 };
 
 struct Chosen {
   Claims claims;
-  std::vector<Claim> strays;  // jobs of dead owners that are another node's by now; the caller releases them
+  std::vector<Claim> strays;  // jobs of dead owners that another node owns now; the caller releases them
 };
 
-// Chooses jobs of each function, up to its share: jobs that dead owners left, due jobs and queued jobs, by priority and
-// then in the order in which they arrived. Throws TableError if the index contradicts itself.
+// Chooses jobs of each function, up to the function's share: jobs of dead owners, delayed jobs that are due, and queued
+// jobs; by priority, and then in the order of their arrival. Throws TableError if the index is inconsistent.
 Chosen choose(Fold& fold, const ClaimRequest& request, const ClaimContext& context);
 
 }  // namespace gq

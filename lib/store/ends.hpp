@@ -1,5 +1,5 @@
-// Jobs that a user's own program has marked as done, in the same transaction of its database that did their work
-// (mirror.hpp).
+// Jobs that a user's own program has marked as done. The program sets the mark in the database transaction that does
+// the work of the job (mirror.hpp).
 #pragma once
 
 #include <string>
@@ -10,8 +10,8 @@ namespace gq {
 class Ends {
  public:
   virtual ~Ends() = default;
-  // Returns the first of the jobs that are marked as done. All functions here throw Error(retry) if the database does
-  // not answer.
+  // Returns jobs that are marked as done, a limited number at a time. All functions throw Error(retry) if the database
+  // does not answer.
   virtual std::vector<std::string> ends() = 0;
   virtual bool has_ended(const std::string& id) = 0;
   // Removes the marks of these jobs.

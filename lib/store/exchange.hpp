@@ -1,12 +1,13 @@
-// Streams of jobs: the format that gq-snapshot export, gq-inspect journal --records, gq-snapshot import and
-// gq-replicate --to share.
+// Streams of jobs. gq-snapshot export and gq-inspect journal --records write them, gq-snapshot import and gq-replicate
+// --to read them. A stream is:
 //
 //   a `stream` record, whose version is stream_version; then for each job its add record, followed by its workload, and
 //   a `state` record if the job's state has changed; then an `end` record, whose position is the number of jobs
 //
-// A stream is read up to the first damaged record head. A record that cannot be understood, is too large, or has a
-// damaged workload is skipped. A stream without an `end` record is cut short, even if its last record is whole. Several
-// streams may follow each other. A job whose workload is a part of another job's workload brings that part with it.
+// A stream is read up to the first damaged record head. A reader skips a record that it cannot decode, that is too
+// large, or whose workload is damaged. A stream without an `end` record was cut short, even if its last record is
+// complete. Several streams may follow each other. If the workload of a job is a part of another job's workload, the
+// stream contains a copy of that part.
 #pragma once
 
 #include <functional>
@@ -22,22 +23,23 @@ namespace gq {
 inline constexpr uint32_t stream_version = 1;
 
 struct Selection {
-  std::string function;          // empty: all
-  std::set<std::string> states;  // as users see them; empty: all
+  std::string function;          // empty: all functions
+  std::set<std::string> states;  // as users see the states; empty: all
 };
 
-// Writes the unfinished jobs of a store, in the order in which they arrived, and returns how many. Calls `left_out` for
-// each job whose workload cannot be read, and for each unreadable part of the journal.
+// Writes the unfinished jobs of a store, in the order of their arrival, and returns how many. Calls `left_out` for each
+// job whose workload cannot be read, and for each unreadable part of the journal.
 uint64_t write_stream(Ledger& store, const Selection& selection, const std::function<void(std::string_view)>& write,
                       const std::function<void(const std::string& what)>& left_out);
 
-// Returns the same job with its workload in the record, for a receiver without the job whose workload it is a part of.
+// Returns the job of an add record with the given workload, for a receiver that lacks the job of whose workload this
+// workload is a part.
 NewJob with_data(event::Add add, std::string data);
 
 class StreamReader {
  public:
-  // `skipped` is called for each record that is skipped. Records with more than `max_workload` bytes of workload are
-  // never held in memory.
+  // Calls `skipped` for each skipped record. Never holds a record with more than `max_workload` bytes of workload in
+  // memory.
   using Skipped = std::function<void(const std::string& what)>;
   StreamReader(int fd, uint64_t max_workload, Skipped skipped)
       : m_fd(fd), m_max_workload(max_workload), m_skipped(std::move(skipped)) {}

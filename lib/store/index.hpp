@@ -1,23 +1,23 @@
 // The index of a store: a table that is kept equal to the fold of the journal. All processes that claim or list jobs
 // share it. It is derived from the journal and can be rebuilt at any time.
 //
-// A program "folds" the journal: it reads record by record into the table.
+// To "fold" the journal is to apply its records to the table, one after the other (fold.hpp).
 //
-// Trust: each user of the index holds a shared lock on index.users. A process that gets the exclusive lock is the only
-// user. It trusts the index in two cases: index.seal describes the index; or there is no seal, and the mark in
-// index.users matches. Otherwise it removes the index, which is then rebuilt from the journal. The last user that
-// leaves syncs the index and seals it. The first user that changes the index removes the seal. So there is no seal
-// after a crash or a power cut if users had changed the index. Users that only read leave the seal in place. (Tokyo
-// Cabinet's own mark of a clean close is never synced and cannot be trusted.)
+// Trust: each process that uses the index holds a shared lock on index.users. A process that gets the exclusive lock is
+// the only user. It trusts the index in two cases: the file index.seal describes the index; or there is no seal, and
+// the mark in index.users matches the index. Otherwise it removes the index, which is then rebuilt from the journal.
+// The last user that leaves syncs the index and writes the seal. The first user that changes the index removes the
+// seal. So after a crash or a power cut there is no seal if the index had been changed. Users that only read leave the
+// seal in place. (Tokyo Cabinet's own mark of a clean close is never synced and cannot be trusted.)
 //
-// The mark is for an index without a seal of which no power cut can have lost a part. It names the machine's start, the
-// mount, the file, and the state in which the last visit left the file. There is no mark while a visit changes the
-// index. (The machine's start is not enough: a file system may lose unsynced data and be mounted again.)
+// The mark shows that an index without a seal is complete because there was no power cut since. It contains the boot of
+// the machine, the mount, the file, and the state in which the last visit left the file. While a visit changes the
+// index, there is no mark. (The boot alone is not enough: a file system may lose unsynced data and be mounted again.)
 //
 // A visit is one use of the index. In a loop it takes index.lock, opens the table, folds up to fold_chunk records,
-// closes the table, and releases the lock. In the last round, when all records are folded, it does its own work before
-// it closes the table. A visit syncs nothing, except when it removes the seal, and does not wait under the lock.
-// Writers that only add jobs without a key, under IDs that gq made, do not visit the index.
+// closes the table, and releases the lock. In the last round, when all records are folded, it calls the visitor's
+// function before it closes the table. A visit syncs nothing, except when it removes the seal, and does not wait under
+// the lock. Writers that only add jobs without a key, under IDs that gq made, do not visit the index.
 #pragma once
 
 #include <functional>
@@ -33,7 +33,7 @@ namespace gq {
 
 class TokyoTable;
 
-// Records folded in one transaction: 0.1 s and 7 MB at most, as measured.
+// How many records are folded in one transaction. This takes at most 0.1 s and 7 MB, as measured.
 inline constexpr size_t fold_chunk = 10000;
 
 // Removes the index of a store that no process has open.
@@ -42,26 +42,26 @@ void remove_index(const Directory& store);
 class Index {
  public:
   Index(const Directory& store, Journal& journal, Self self);
-  ~Index();  // leave(), quietly
+  ~Index();  // calls leave(), and ignores errors
   Index(const Index&) = delete;
 
   // Brings the index up to date and calls `body` with it, under the lock. Throws Error(storage) if the disk is full;
-  // the index then stays, and is behind the journal.
+  // then the index stays, without the latest records of the journal.
   void visit(const std::function<void(Fold&)>& body) EXCLUDES(m_mutex);
 
-  // For a body: folds the new records of the journal. Throws Error(storage) if these do not reach up to `end`: a
-  // segment from elsewhere then says that the journal goes on behind its end, and records that are appended are never
-  // read.
+  // Call it within a `body`: folds the new records of the journal. Throws Error(storage) if the records do not reach up
+  // to `end`: then a segment that was copied into the journal claims positions beyond the end, and records that are
+  // appended would never be read.
   void fold_on(Fold& fold, Lsn end = 0) NO_THREAD_SAFETY_ANALYSIS;  // visit() holds m_mutex around the body
 
-  // Returns how many jobs may change in one transaction, `most` or fewer, with the room that the disk has.
+  // Returns how many jobs (at most `most`) may change in one transaction with the free space of the disk.
   size_t jobs_with_room(size_t most) const;
 
   // Rebuilds the index if the file is many times as large as its content: Tokyo Cabinet does not free the space of
   // removed entries.
   void shrink() EXCLUDES(m_mutex);
 
-  // Stops using the index; the last user seals it.
+  // Stops using the index. The last user seals it.
   void leave() EXCLUDES(m_mutex);
 
   // The same for a process that a signal is about to end: its other threads cannot visit the index any more.
@@ -86,9 +86,9 @@ class Index {
   Fd m_lock;
   Fd m_users GUARDED_BY(m_mutex);
   const std::string m_mount;
-  bool m_proven GUARDED_BY(m_mutex) = false;  // that the index belongs to this journal
+  bool m_proven GUARDED_BY(m_mutex) = false;  // it is known that the index belongs to this journal
   bool m_seal_removed GUARDED_BY(m_mutex) = false;
-  bool m_said_unusable GUARDED_BY(m_mutex) = false;  // since the last visit that succeeded
+  bool m_said_unusable GUARDED_BY(m_mutex) = false;  // the error was logged since the last visit that succeeded
   bool m_sync_owed GUARDED_BY(m_mutex) = false;
   size_t m_chunk GUARDED_BY(m_mutex) = fold_chunk;  // reduced after the disk was full
   std::unique_ptr<EventReader> m_reader GUARDED_BY(m_mutex);

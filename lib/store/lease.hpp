@@ -1,10 +1,10 @@
-// The lease of the process that serves a node: what the process writes to returned.lock while the node runs its jobs.
-// It is valid for as long as a gap may last. So a process that wakes later than it should does not start jobs because
-// of what was true before.
+// The lease of the process that serves a node. The process writes it to returned.lock while the node runs its jobs, and
+// renews it. A lease is valid for the longest allowed gap. So after a pause of the machine, no process starts jobs on
+// the strength of an old lease.
 //
-// There is a gap if the process was silent for more than half of --takeover, by the clock that continues while the
-// machine sleeps, or by the wall clock, which continues while a virtual machine is stored in a file. A false alarm
-// costs one question. Pure.
+// There is a gap if the process was silent for more than half of --takeover. Two clocks are compared: the one that
+// continues while the machine sleeps, and the wall clock, which continues while a virtual machine is saved to a file. A
+// false alarm costs one question. Pure.
 #pragma once
 
 #include <optional>
@@ -15,13 +15,14 @@
 
 namespace gq {
 
-// How long the serving process may be silent if other nodes take over its jobs after `takeover`.
+// Returns how long the serving process may be silent if other nodes take over its jobs after `takeover`.
 inline Millis longest_gap(Millis takeover) { return takeover / 2; }
 
 // Whether more than `longest` has passed by either clock.
 bool is_gap(const Times& last, const Times& now, Millis longest);
 
-// What the serving process writes to returned.lock: "BOOT WALL LONGEST TEXT", two times and a duration in milliseconds.
+// The content of returned.lock, which the serving process writes: "BOOT WALL LONGEST TEXT", two times and a duration in
+// milliseconds.
 struct Beat {
   Times at;
   Millis longest{0};

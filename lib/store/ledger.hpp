@@ -1,7 +1,7 @@
-// The ledger of a store: one directory that holds what happened to its jobs, shared safely by any number of processes
-// of one machine. It owns the journal, the blobs and the index, and keeps their rules: what must be durable before
-// what, what a blob outlives, how much room is left. What is to happen to a job is decided elsewhere: by the queue
-// (queue.hpp) for programs and their users, by replication for the group.
+// The ledger of a store is one directory that records what happened to the store's jobs. Any number of processes of one
+// machine share it safely. The ledger owns the journal, the blobs and the index, and keeps their rules: in which order
+// they become durable, when a blob may be removed, how much room is left. It does not decide what happens to a job: the
+// queue (queue.hpp) decides that for programs and their users, and replication for the group.
 //
 //   store/                 mode 0700
 //     gq.json              format version, store ID, replication group (settings.hpp)
@@ -46,21 +46,21 @@ namespace gq {
 struct Workload {
   Fd blob;              // the file that holds it, open for reading at offset 0; empty if the journal holds it
   std::string data;     // the workload, if the journal holds it
-  std::string path;     // of the blob
-  uint64_t offset = 0;  // in the blob
+  std::string path;     // of the file that holds it
+  uint64_t offset = 0;  // where the workload begins in that file
 };
 
 // All functions throw Error(storage) if the disk fails, and Error(retry) if a user's database does not answer. They may
 // be called by several threads at once, except workload() without a reader.
 class Ledger {
  public:
-  // The ledger in this directory, with the store's settings (settings.hpp). To open a store by its name:
-  // open_store.hpp.
+  // Opens the ledger in this directory. `settings` are those of the store (settings.hpp). To open a store by its name,
+  // see open_store.hpp.
   Ledger(Directory directory, Settings settings, std::shared_ptr<Durability> durability);
 
   const Directory& directory() const { return m_directory; }
   const std::string& id() const { return m_settings.store_id; }
-  // As it was when the store was opened.
+  // The group, as it was when the store was opened.
   const Group& group() const { return m_settings.group; }
   const Limits& limits() const { return m_settings.limits; }
   const Directory& owners_directory() const { return m_owners; }
@@ -70,45 +70,46 @@ class Ledger {
   // Calls `body` with the index, up to date, under its lock: keep it short. `body` is called again if the index has to
   // be rebuilt.
   void look(const std::function<void(Fold&)>& body) { m_index.visit(body); }
-  // Calls `body` with each function that the store knows. Each visit reads some functions; `body` is called without the
-  // lock.
+  // Calls `body` with each function that the store knows, without the lock. Each visit to the index reads some
+  // functions.
   void for_each_function(const std::function<void(const std::string& function, const Counters&)>& body);
 
   // The same for each trouble that the fold has noted (Fold::troubles()).
   void for_each_trouble(const std::function<void(const Trouble&)>& body);
 
-  // A reader of the journal from a position on, which is 0 or one that another reader reported. The ledger must outlive
-  // it.
+  // Returns a reader of the journal that begins at `from`: 0, or a position that another reader reported. The ledger
+  // must outlive the reader.
   EventReader read(Lsn from) { return EventReader(m_journal, from); }
-  // The position behind the last append.
+  // The position after the last append.
   Lsn end() const { return m_journal.end(); }
-  // Everything before this position has been on stable storage (Journal::synced()).
+  // A position before which everything was on stable storage at some time (Journal::synced()).
   std::optional<Lsn> synced() const { return m_journal.synced(); }
-  // The segments of the journal, by LSN; with the end of the journal: as both were at one moment.
+  // segments() returns the segments of the journal, by LSN; end_and_segments() the end and the segments at one moment.
   std::vector<SegmentInfo> segments() const { return m_journal.segments(); }
   std::pair<Lsn, std::vector<SegmentInfo>> end_and_segments() { return m_journal.snapshot(); }
-  // The path of a file that each append changes, to be watched with inotify.
+  // The path of a file that each append changes, so that a process can watch it with inotify.
   std::string watched_path() const { return m_journal.lock_path(); }
 
   // Reads and verifies a workload. Returns nullopt and sets `reason` if the workload is damaged or gone.
   std::optional<Workload> workload(const std::string& id, const Job& job, std::string& reason);
-  // The same with the caller's own reader, for other threads.
+  // The same with the caller's own reader. Any thread may call this one.
   std::optional<Workload> workload(const std::string& id, const Job& job, std::string& reason,
                                    EventReader& reader) const;
 
   // ----------------------------------------------------------------------------------------------------------- append
 
-  // Throws an Error if there is no room to queue `size` bytes and `run` bytes to run them (room_to_run()).
+  // Throws an Error if the disk has no room to queue `size` bytes and to run their jobs (`run` bytes, see
+  // room_to_run()).
   void check_room(uint64_t size, uint64_t run = 0);
 
-  // Appends records, which are not durable yet. Returns their positions.
+  // Appends records and returns their positions. The records are not durable yet.
   std::vector<Placed> append(const std::vector<RecordBytes>& records, Room room) {
     return m_journal.append(records, room);
   }
   // Appends records. They are on stable storage on return. Throws Error(retry) if the outcome is unknown.
   void commit(const std::vector<RecordBytes>& records, Room room) { m_journal.commit(records, room); }
-  // The same for the records that `decide` returns from a look at the index. They are folded before another process can
-  // look. `decide` is called again if the index has to be rebuilt.
+  // The same for the records that `decide` returns when it is called with the index. The records are folded before
+  // another process can use the index. `decide` is called again if the index has to be rebuilt.
   void commit(const std::function<std::vector<std::string>(Fold&)>& decide, Room room);
   // Waits until all records in the journal are on stable storage, also those of other processes.
   void sync_all() { m_journal.sync_all(); }
@@ -119,79 +120,81 @@ class Ledger {
   Fd open_blob(const std::string& id) const { return m_blobs.open(id); }
   // Whether the blob of a job is still needed.
   static bool needs_blob(Fold& fold, const std::string& id);
-  // A part of a workload that arrives in parts, and what has arrived of it so far (Blobs::put_part()).
+  // As Blobs::put_part(), for a workload that arrives in parts.
   Arrived put_part(const std::string& id, uint64_t sum, uint64_t offset, std::string_view part) {
     return m_blobs.put_part(id, sum, offset, part);
   }
   void remove(const Arrived& arrived) const { m_blobs.remove(arrived); }
 
-  // Call it after the record that finished a job has been synced: notes that the blob of the job `id` can be removed.
+  // Notes that the blob of the job `id` can be removed. Call it after the record that finished the job has been synced.
   void forget_blob(const std::string& id);
   // Removes the noted blobs now; Queue::claim() also removes them.
   void forget_blobs();
   // Removes the blobs of these jobs that are not needed any more.
   void remove_blobs_of(const std::vector<std::string>& ids);
-  // Removes the blobs among these that no job needs, also those whose job is not known.
+  // Removes those of the blobs that no job needs, also blobs whose job is not known.
   void remove_unneeded(const std::vector<std::string>& ids);
 
   // ------------------------------------------------------------------------------------------------------ maintenance
 
   Fd open_clean_lock() const { return m_directory.open(clean_lock_name, O_RDWR | O_CREAT); }
-  // The free bytes of the disk, and how many of them work that can wait must leave free.
+  // available(): the free bytes of the disk. reserved(): how many of them must stay free when work is done that could
+  // wait.
   uint64_t available() const { return m_journal.available(); }
   uint64_t reserved() const { return m_journal.reserved(); }
-  // A segment that will replace the segments from `base` on. The ledger must outlive it.
+  // Returns a cleaned segment that will replace the segments from `base` on. The ledger must outlive it.
   CleanedSegment begin_cleaned(Lsn base, Lsn previous_end) const {
     return CleanedSegment(m_journal, base, previous_end);
   }
-  // Tell a second copy which records the cleaner changes and leaves out (Durability::change(), Durability::remove()).
+  // For a store with a second copy: the records that the cleaner changes and removes (Durability::change(),
+  // Durability::remove()).
   void change_records(const std::vector<std::pair<Lsn, RecordBytes>>& records) {
     m_durability->change(m_journal, records);
   }
   void remove_records(const std::vector<Lsn>& adds, const std::vector<Lsn>& others) {
     m_durability->remove(adds, others);
   }
-  // Compares a second copy with the directory, and calls `wrong` for each error in the copy.
+  // For a store with a second copy: compares it with the directory, and calls `wrong` for each error in the copy.
   void verify(const std::function<void(Lsn lsn, const std::string& what)>& wrong) {
     m_durability->verify(m_journal, wrong);
   }
   // Rebuilds the index if its file is many times as large as its content.
   void shrink_index() { m_index.shrink(); }
-  // Stops using the index; its last user seals it. The second is for a process that a signal is about to end: its other
-  // threads cannot look any more.
+  // leave() stops using the index; the last user seals it. leave_for_good() is for a process that a signal is about to
+  // end: after it, the other threads cannot use the index any more.
   void leave() { m_index.leave(); }
   void leave_for_good() { m_index.leave_for_good(); }
 
  protected:
-  // For the queue, which decides and appends in one look.
+  // The following is for the queue, which decides and appends within one look().
 
-  // Call it before a look that appends (Journal::prepare()).
+  // Call it before a look() that appends (Journal::prepare()).
   void prepare() { m_journal.prepare(); }
-  // In a look: folds the records that have been appended since it began.
+  // Within a look(): folds the records that were appended since it began.
   void fold_on(Fold& fold) { m_index.fold_on(fold); }
-  // In a look: appends records and folds them.
+  // Within a look(): appends records and folds them.
   void append_and_fold(Fold& fold, const std::vector<RecordBytes>& records, Room room);
-  // What Journal::sync() and Journal::make_safe() do.
+  // As Journal::sync() and Journal::make_safe().
   bool sync(Lsn from, Lsn end) { return m_journal.sync(from, end); }
   void make_safe(const std::vector<RecordBytes>& records, std::vector<Placed> placed, Room room) {
     m_journal.make_safe(records, std::move(placed), room);
   }
-  // How many jobs may be claimed with the room that the disk has: `few` if it is nearly full, else up to `most`. Does
-  // what prepare() does. Throws Error(storage) if there is no room to record how the jobs end.
+  // Returns how many jobs may be claimed with the free space of the disk: `few` if it is nearly full, otherwise up to
+  // `most`. Does what prepare() does. Throws Error(storage) if there is no room to record how the jobs end.
   size_t room_to_claim(size_t few, size_t most);
 
-  // What Blobs::put() does.
+  // As Blobs::put().
   std::optional<Fd> put_blob(const std::string& id, std::string_view data, uint64_t sum, Arrived* arrived) {
     return m_blobs.put(id, data, sum, arrived);
   }
   // Removes a blob whose job is not known.
   void remove_unknown_blob(const std::string& id);
-  // Blobs that are about to be removed, and the lock that keeps snapshots away meanwhile.
+  // Blobs that are about to be removed, and the lock under which no process can take a snapshot.
   struct Removal {
     Fd clean_lock;
     std::vector<Blobs::Taken> blobs;
   };
-  // In a look: takes some of the noted blobs. remove() then removes them, outside of it.
+  // Within a look(): takes some of the noted blobs. After the look(), remove() removes them.
   void take_free_blobs(Fold& fold, Removal& removal);
   void remove(Removal removal);
 
@@ -209,7 +212,7 @@ class Ledger {
   Index m_index;
   Mutex m_free_mutex;
   std::vector<std::string> m_free_blobs GUARDED_BY(m_free_mutex);
-  EventReader m_reader;  // of workloads, which are mostly read in their order in the journal
+  EventReader m_reader;  // for workloads, which are mostly read in their order in the journal
 };
 
 }  // namespace gq

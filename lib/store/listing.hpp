@@ -1,11 +1,11 @@
-// Lists the jobs of a store that have not ended, in many short visits to the index, while other processes go on.
+// Lists the jobs of a store that have not ended, in many short visits to the index, while other processes continue.
 //
-// Each job that is there all the time is listed exactly once, though it may move between the visits from one order of
-// the index to another. A job that no record has named since the listing began has not moved, and is listed when a
-// visit reaches it. The visits may reach a job that a record has named twice, or never. Such a job is looked up at the
-// end, and listed unless it was listed before. A job with a serial key also moves when another job ends, and the record
-// of that end names only the other job. So a job with a serial key is looked for in an order that it does not leave,
-// that of the jobs with a serial key.
+// Each job that exists during the whole listing is listed exactly once, although it may move from one order of the
+// index to another between two visits. If no record since the start of the listing names a job, the job has not moved:
+// a visit finds it and lists it. If a record names the job, the visits may find it twice or never. So such a job is
+// looked up by its ID at the end, and listed unless it was listed before. A job with a serial key also moves when
+// another job with that key ends, and the record of that end names only the other job. So jobs with a serial key are
+// read from the order `l` (fold.hpp), which such a job does not leave before it ends or is dead.
 #pragma once
 
 #include <functional>
@@ -21,12 +21,12 @@ inline constexpr std::string_view runnable = "runnable";  // queued, delayed, cl
 
 struct Listed {
   std::string state;     // the word that users see, or `runnable`; empty: all
-  std::string function;  // empty: all
-  size_t page = 2000;    // jobs read in one visit: the lock is held some milliseconds, and memory stays small
+  std::string function;  // empty: all functions
+  size_t page = 2000;    // the jobs read in one visit: the lock is held for some milliseconds, and memory stays small
 };
 
-// Calls `visit` for each job, outside the lock, until it returns false. The states queued and running both list all
-// jobs that are claimed or running; the caller looks at Job::state.
+// Calls `visit` for each job, without the lock, until it returns false. For the states queued and running, it lists all
+// claimed and running jobs; the caller looks at Job::state.
 void list_jobs(Ledger& store, const Listed& what, const std::function<bool(Claim&)>& visit);
 
 }  // namespace gq

@@ -13,13 +13,13 @@ inline constexpr const char* index_log_name = "index.tcb.wal";
 inline constexpr const char* index_seal_name = "index.seal";
 inline constexpr const char* index_lock_name = "index.lock";
 inline constexpr const char* index_users_name = "index.users";
-inline constexpr const char* database_name = "database";  // the program of a store in a database (open_store.hpp)
+inline constexpr const char* database_name = "database";  // names the program of a store in a database (open_store.hpp)
 inline constexpr const char* mirror_name = "mirror";      // mirror.hpp
 inline constexpr const char* mirror_users_name = "mirror.users";
 inline constexpr const char* replicate_lock_name = "replicate.lock";  // held by the process that serves the node
 inline constexpr const char* returned_name = "returned.lock";         // its lease (lease.hpp)
-// A directory with a file for each node of the group, which is touched each time the node answers; and NODE.debts: what
-// the node has not received yet, written by the process that serves this node; see debts_of() in debts.hpp.
+// A directory with a file for each node of the group. The file is touched each time the node answers. NODE.debts is
+// written by the process that serves this node: what the node has not received yet; see debts_of() in debts.hpp.
 inline constexpr const char* peers_name = "peers";
 inline constexpr const char* debts_suffix = ".debts";
 

@@ -12,19 +12,19 @@
 
 namespace gq {
 
-// Its add record, parsed and as bytes (`head`), and its workload (not copied).
+// The job's add record, parsed and as bytes (`head`), and its workload (not copied).
 struct NewJob {
   event::Add add;
   std::string head;
   std::string_view data;
   uint64_t data_sum = 0;
-  std::shared_ptr<const std::string> own;  // the bytes that `data` refers to, if this owns them
-  std::string state;                       // a record to append behind the add record, or empty
+  std::shared_ptr<const std::string> own;  // owns the bytes of `data`, if the job owns them
+  std::string state;                       // a record to append after the add record, or empty
   std::shared_ptr<Arrived> arrived;        // the file that holds `data` and may become its blob
 
   // Call it after a change of `add` or the data.
   void encode() { head = encode_record_head(add, data.size(), data_sum); }
-  // Makes these bytes the job's own workload, which is then no part of another job's workload.
+  // Makes these bytes the job's own workload. After that, its workload is not a part of another job's workload.
   void take_data(std::string bytes);
   // Whether its workload is stored as a blob, not in its record.
   bool has_blob() const { return data.size() > max_inline_data; }
@@ -34,8 +34,8 @@ struct NewJob {
 
 inline constexpr uint64_t to_the_end = UINT64_MAX;
 
-// Makes a job with its add record, under a new ID if none is given. `data` must outlive the job. Instead of `data`, the
-// workload may be a part of another job's workload, whose length may be to_the_end.
+// Makes a job with its add record. If `id` is empty, the job gets a new ID. `data` must outlive the job. With `part`,
+// the workload is a part of another job's workload in place of `data`; the length of the part may be to_the_end.
 NewJob make_job(Submission asked, std::string_view data, const std::string& id = {}, Part part = {});
 
 }  // namespace gq

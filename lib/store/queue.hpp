@@ -1,7 +1,8 @@
-// The queue of a store: what programs and their users do with jobs. It is the ledger (ledger.hpp) and decides what the
-// ledger records: how a job that is added is answered, which jobs a process claims, what a user may change.
+// The queue of a store has the operations on jobs for programs and their users. It is a ledger (ledger.hpp), and
+// decides what the ledger records: the answer to a job that is added, which jobs a process claims, what a user may
+// change.
 //
-// add() makes the promise: a job that it reports as queued is on stable storage.
+// Its guarantee: a job that add() reports as queued is on stable storage.
 #pragma once
 
 #include <functional>
@@ -25,41 +26,42 @@ std::string_view change_name(Change what);
 
 class Queue : public Ledger {
  public:
-  // `ends` is empty if no user's program marks jobs as done.
+  // `ends` is nullptr if no user's program marks jobs as done (ends.hpp).
   Queue(Directory directory, Settings settings, std::shared_ptr<Durability> durability,
         std::shared_ptr<Ends> ends = nullptr);
 
   // Queues jobs as one group and returns an answer for each. Thread-safe; concurrent calls share one fdatasync.
-  // `appended` is called before the sync, with the numbers of the jobs that were appended to the journal, and where.
+  // `appended` is called before the sync, with the numbers of the jobs that were appended to the journal, and with the
+  // range of their records.
   using Appended = std::function<void(const std::vector<size_t>& numbers, Lsn from, Lsn end)>;
   std::vector<Answer> add(const std::vector<NewJob>& jobs, const Appended& appended = {});
 
-  // Claims jobs that no living process holds: those of dead owners, then due and queued jobs in order. Also removes
-  // blobs that forget_blob() named. The caller must settle() the records of jobs that it has released before it calls
-  // this: settle() may append them again, and they would release the new claim, too. Throws Error(storage) without
-  // claiming if there is no room to record how the jobs end.
+  // Claims jobs that no living process holds: those of dead owners, then due and queued jobs in order. Also removes the
+  // blobs that were passed to forget_blob(). If the caller has appended records that release jobs, it must call
+  // settle() before this: settle() may append the records again, and they would release the new claim, too. Throws
+  // Error(storage) and claims nothing if there is no room to record how the jobs end.
   Claims claim(const ClaimRequest& request);
 
-  // Does with jobs what a user asks for; drop also frees the key of a finished job. Returns for each job why that
-  // cannot be done, or nullopt if it is done and on stable storage. A job that a living process holds is neither kicked
-  // nor dropped.
+  // Changes jobs as a user asks. A drop also frees the key of a finished job. Returns for each job the reason why it
+  // cannot be changed; nullopt if the change is done and on stable storage. A job that a living process holds is
+  // neither kicked nor dropped.
   std::vector<std::optional<std::string>> change(Change what, const std::vector<std::string>& ids);
 
-  // Pauses or resumes a function for all processes; on stable storage on return.
+  // Pauses or resumes a function for all processes. The change is on stable storage on return.
   void pause(const std::string& function, bool paused);
 
   // Appends records of jobs that this process holds, without waiting for the disk; settle() waits.
   using Ledger::append;
   void append(const std::vector<std::string>& records);
-  // Waits until everything that append() appended is on stable storage.
+  // Waits until all records that append() has appended are on stable storage.
   void settle();
 
-  // For a group in which each job runs on one node. False while this node has to wait: it may not know yet which of its
-  // jobs other nodes took over, or no process serves it (waits() says why). Ask right before a job is started;
-  // may_start() is the same for all groups. See lease.hpp.
+  // For a group in which each job runs on one node. Returns false while this node has to wait: because it may not know
+  // yet which of its jobs other nodes took over, or because no process serves it (waits() returns the reason). Call it
+  // right before a job is started. may_start() does the same for stores of all kinds. See lease.hpp.
   bool has_returned() const { return waits().empty(); }
   bool may_start() const { return !group().once || has_returned(); }
-  // What the node waits for, as text for users; empty if it waits for nothing.
+  // Returns what the node waits for, as a text for users; empty if it waits for nothing.
   std::string waits() const;
 
  private:
@@ -82,9 +84,9 @@ class Queue : public Ledger {
   void leave_out_ended(std::vector<Claim>& jobs);
 
   const std::shared_ptr<Ends> m_ends;
-  std::vector<std::string> m_unsettled;  // records that append() appended and settle() has not seen synced
+  std::vector<std::string> m_unsettled;  // records that append() has appended, and that settle() has not synced yet
   Lsn m_unsettled_from = 0, m_unsettled_end = 0;
-  size_t m_turn = 0;  // which function comes first in the next claim
+  size_t m_turn = 0;  // the function that comes first in the next claim
 };
 
 }  // namespace gq

@@ -4,10 +4,10 @@
 //    "remember": "1d", "clean_after": "10m", "segment_size": "64M",
 //    "node": "rep_1", "identity": ULID, "group": ["rep_1", "rep_2"], "copies": 2, "run": "all" | "once"}
 //
-// Users write the second line; what they leave out has the values above. gq-replicate init writes the third line.
-// `store` seeds the checksums of the journal and never changes. `identity` tells a node that was set up or restored
-// from the node that had its name before: the other nodes send it everything again. Both are lost with the file, which
-// is written as a whole.
+// Users write the second line; the values above are the defaults. gq-replicate init writes the third line. `store`
+// seeds the checksums of the journal and never changes. `identity` distinguishes a node that was set up again or
+// restored from the node that had its name before: the other nodes send it everything again. If the file is lost, both
+// are lost, so the file is always replaced as a whole.
 #pragma once
 
 #include <cstdint>
@@ -20,23 +20,23 @@
 
 namespace gq {
 
-// A replication group, as one of its nodes knows it. Without a group, self is empty.
+// A replication group, from the view of one of its nodes. Without a group, `self` is empty.
 struct Group {
   Self self;
-  std::vector<std::string> members;  // node names, this one among them; the order is the same for all
+  std::vector<std::string> members;  // the names of all nodes, including this one; in the same order on all nodes
   uint32_t copies = 0;               // how many nodes must have a job before its client is answered
-  bool once = false;                 // only the node that accepted a job runs it
+  bool once = false;                 // only the owner of a job runs it, at first the node that accepted it
 
   explicit operator bool() const { return !self.node.empty(); }
-  // What all members agree on: nodes that do not agree refuse each other's transfers.
+  // A text on which all members must agree: nodes with different texts refuse each other's transfers.
   std::string id() const { return members.front() + (once ? ":once" : ":all"); }
   bool has(const std::string& node) const;
 };
 
-// How long a store keeps what it does not need any more.
+// How long a store keeps data that it does not need any more.
 struct Limits {
-  Millis remember{24 * 3600'000};                // finished IDs
-  Millis clean_after{10 * 60'000};               // a segment, or a blob that no job refers to
+  Millis remember{24 * 3600'000};   // how long the IDs of finished jobs are remembered
+  Millis clean_after{10 * 60'000};  // the least age of a segment, or of a blob that no job needs, before it is cleaned
   uint64_t segment_size = default_segment_size;  // of the journal, in bytes
 };
 

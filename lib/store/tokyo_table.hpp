@@ -1,12 +1,12 @@
-// A table in one file: Tokyo Cabinet's B+ tree, as much of it as the index needs.
+// A table in one file. It is the part of Tokyo Cabinet's B+ tree that the index needs.
 //
 // The surprising facts: the library's own fcntl lock vanishes when the process closes any descriptor of the file, and
-// the library opens files without O_CLOEXEC. It caches the file's header, so a file that another process changed has to
-// be opened again. So a TokyoTable is opened for one visit under a lock of ours, and closed again. The library is slow
-// at jumps between distant keys, so writes are gathered, and made in the order of their keys when a walk begins and at
-// commit. A full disk throws TableFull; the file is then as it was after the last commit. Any other failure throws
-// TableError; after that only the removal of the file helps. If the library cannot unlink its log, its close crashes,
-// so the log is unlinked here first.
+// the library opens files without O_CLOEXEC. The library also caches the file's header, so after another process has
+// changed the file, the file has to be opened again. So a TokyoTable is opened for one visit, under a lock of gq, and
+// closed again. The library is slow at jumps between distant keys, so a TokyoTable gathers writes, and makes them in
+// the order of their keys when a walk begins and at commit. On a full disk it throws TableFull; then the file is as it
+// was after the last commit. Any other failure throws TableError; after that the file has to be removed. If the library
+// cannot unlink its log, its close crashes, so gq unlinks the log first.
 #pragma once
 
 #include <tcbdb.h>
@@ -30,30 +30,30 @@ class TokyoTable final : public Table {
  public:
   enum class Use {
     write,  // the file is created if it is missing
-    read,  // the file is there and whole; it is opened again for the first write, so that it stays unchanged until then
-    temporary,  // a new file, unlinked at once so that no crash leaves it; without transactions
+    read,   // the file exists and is complete; it is opened again for the first write, so that it stays unchanged until
+            // then
+    temporary,  // a new file, unlinked at once so that a crash does not leave it; without transactions
   };
   // With Use::read, `before_write` is called once, before the first write.
   TokyoTable(const Directory& directory, const std::string& name, Use use = Use::write,
              std::function<void()> before_write = {});
-  ~TokyoTable() override;  // closes; a transaction that was not committed is undone
+  ~TokyoTable() override;  // closes the table; a transaction that was not committed is rolled back
 
   std::optional<std::string> get(std::string_view key) override;
   void put(std::string_view key, std::string_view value) override;
   void remove(std::string_view key) override;
-  // Commits in one transaction. It survives the death of the process, but not a power cut.
+  // Commits in one transaction. A commit survives the death of the process, but not a power cut.
   void commit() override;
   std::unique_ptr<Cursor> walk(std::string_view from) override;
 
-  // The version of the Tokyo Cabinet that is linked.
+  // Returns the version of the Tokyo Cabinet that is linked.
   static const char* version();
 
-  // How many keys there are, and the size of the file in bytes; as of the last commit.
+  // The number of keys, and the size of the file in bytes; both as of the last commit.
   uint64_t count() const;
   uint64_t file_size() const;
 
-  // Commits and closes, and reports errors that the destructor would hide. Throws Error(storage) if the log cannot be
-  // removed.
+  // Commits and closes. Unlike the destructor, reports errors. Throws Error(storage) if the log cannot be removed.
   void close();
 
  private:
@@ -76,10 +76,10 @@ class TokyoTable final : public Table {
   Use m_use;
   std::function<void()> m_before_write;
   size_t m_cursors = 0;
-  int m_full = 0;  // the errno, once the disk was full; the table is closed then
+  int m_full = 0;  // if the disk was full: the errno; then the table is closed
   bool m_open = false;
   bool m_in_transaction = false;
-  // What is to be written, nullopt for a removal. The arena holds the bytes until they are written.
+  // The writes that are still to be made; nullopt for a removal. The arena holds the bytes until they are written.
   std::pmr::monotonic_buffer_resource m_arena;
   std::pmr::map<std::string_view, std::optional<std::string_view>> m_writes{&m_arena};
   std::string_view keep(std::string_view bytes);
