@@ -24,8 +24,8 @@ bool is_arriving(const std::string& name) {
   return is_temporary_name(name) && name.size() > id && name[id] == '.';
 }
 
-// Makes room for one more workload that arrives in parts: removes the files with the oldest writes, except files that a
-// process is writing.
+// Makes room for another workload that arrives in parts: removes the files that were written least recently, except
+// files that a process is writing.
 void make_way(const Directory& directory) {
   std::vector<std::pair<std::pair<time_t, long>, std::string>> arriving;
   struct stat st;
@@ -70,13 +70,13 @@ std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint6
       m_directory.remove(temporary);
       errno = saved;
       if (errno != EEXIST) throw_errno(Exit::storage, "name a blob");
-      continue;  // another process or thread delivers the same job at this moment
+      continue;  // another process or thread is delivering the same job now
     }
     wait_for_lock(fd.get(), FileLock::Mode::shared);
     if (!(part = m_directory.find_below(blob_part(id))) || !part->is(fd.get(), id))
-      continue;  // it was removed before we had the lock
+      continue;  // the file was removed before this process had the lock
     if (!has_workload(fd.get(), data.size(), sum)) return std::nullopt;
-    // The process that wrote the blob may not have synced it yet.
+    // Sync it, because the process that wrote the blob may not have done so yet.
     if (disk().fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync a blob");
     break;
   }
@@ -91,7 +91,7 @@ Arrived Blobs::put_part(const std::string& id, uint64_t sum, uint64_t offset, st
   for (;;) {
     if (!m_directory.has(arrived.name)) make_way(m_directory);
     arrived.file = m_directory.open(arrived.name, O_RDWR | O_CREAT);
-    // Another thread may write a part at this moment, or finish the job.
+    // Another thread may be writing a part or finishing the job now.
     for (int tries = 0; !try_lock(arrived.file.get(), FileLock::Mode::exclusive); ++tries) {
       if (tries == longest_part_wait)
         throw Error(Exit::retry, "cannot write a part of " + id + ": another one is being written");
@@ -102,12 +102,12 @@ Arrived Blobs::put_part(const std::string& id, uint64_t sum, uint64_t offset, st
   try {
     if (!part.empty() && file_size(arrived.file.get()) == offset) {
       write_all_at(arrived.file.get(), part, offset, "a blob");
-      // Sync with this descriptor: the descriptor of the last part would not report a write-back that failed before
-      // that descriptor was opened.
+      // Sync each part with the descriptor that wrote it: a descriptor that is opened for a later part does not report
+      // earlier failed write-backs.
       if (disk().fdatasync(arrived.file.get()) != 0) throw_errno(Exit::storage, "sync a part of a blob");
     }
   } catch (const Error&) {
-    remove(arrived);  // it may be what filled the disk
+    remove(arrived);  // this file itself may have filled the disk
     throw;
   }
   return arrived;

@@ -19,19 +19,19 @@
 namespace gq {
 namespace {
 
-constexpr size_t most_compared = 1000;  // keys in one visit to the index
+constexpr size_t most_compared = 1000;  // how many keys are compared in one visit to the index
 constexpr size_t most_looked_up = 2000;
-constexpr size_t between_progress = 1000;  // records, or jobs
+constexpr size_t between_progress = 1000;  // how many records or jobs are between two calls of `progress`
 
-// Returns how many bytes are reserved for the store itself, if the directory is on the store's disk.
+// Returns how many bytes must stay free for the store itself, if the directory is on the store's disk; otherwise 0.
 uint64_t reserved_in(const struct stat& directory, const Ledger& store) {
   struct stat own;
   const bool same = ::fstat(store.directory().fd(), &own) == 0 && own.st_dev == directory.st_dev;
   return same ? store.reserved() : 0;
 }
 
-// Returns a directory with room for a table one and a half times as large as the index. Throws Error(storage) if there
-// is none.
+// Returns a directory on a disk with room for a table one and a half times as large as the index. Throws Error(storage)
+// if there is none.
 std::string temporary_directory(const Ledger& store) {
   struct stat index, st;
   struct statvfs fs;
@@ -42,7 +42,8 @@ std::string temporary_directory(const Ledger& store) {
   if (::stat(directory.c_str(), &st) != 0 || ::access(directory.c_str(), W_OK) != 0 ||
       ::statvfs(directory.c_str(), &fs) != 0)
     why = printable(directory) + " cannot be written to";
-  // Other users could put another file, or a link, in place of the table before the library opens it.
+  // Refuse a directory in which other users could replace the table by another file or a link before the library opens
+  // it.
   else if ((st.st_uid != ::geteuid() && st.st_uid != 0) ||
            ((st.st_mode & (S_IWGRP | S_IWOTH)) && !(st.st_mode & S_ISVTX)))
     why = "others may rename files in " + printable(directory);
@@ -53,7 +54,7 @@ std::string temporary_directory(const Ledger& store) {
   throw Error(Exit::storage, "cannot compare the index with the journal: " + why + " (TMPDIR names another place)");
 }
 
-// The expected index: the journal, folded into a table of its own.
+// The expected index: the journal folded into a second table.
 class Expected {
  public:
   explicit Expected(Ledger& store)
@@ -82,7 +83,7 @@ std::vector<Range> cleaned_segments(const Ledger& store) {
   return all;
 }
 
-// One reading of the journal, and one walk through the index.
+// Reads the journal once, and goes through the index once.
 class Check {
  public:
   using Found = std::function<void(const Finding&)>;
@@ -95,7 +96,7 @@ class Check {
         m_reader(store.read(0)),
         m_news(store.read(0)),
         m_synced(store.synced()) {
-    m_store.look([](Fold&) {});  // then the size of the index is known, and later visits are short
+    m_store.look([](Fold&) {});  // the size of the index is known after this, and later visits are short
     try {
       m_expected = std::make_unique<Expected>(m_store);
     } catch (const Error& e) {
@@ -119,13 +120,13 @@ class Check {
     tell();
   }
 
-  // Returns the first difference between the index and the journal; nullopt if there is none, or if there was no room
-  // to compare them.
+  // Compares the index with the journal. Returns the first difference; nullopt if there is none, or if there was no
+  // room for the comparison.
   std::optional<std::string> walk_index() {
     std::optional<std::string> difference;
     std::string from;
     for (bool more = true; more;) {
-      while (step()) continue;  // keeps the visit short
+      while (step()) continue;  // folds here, so that the next visit is short
       if (m_expected) m_expected->commit();
       std::vector<Claim> jobs;
       std::vector<Trouble> conflicts;
@@ -153,13 +154,13 @@ class Check {
     return difference;
   }
 
-  // Why the two could not be compared.
+  // The reason why the two could not be compared.
   const std::optional<Error>& no_table() const { return m_no_table; }
 
  private:
   struct Page {
     bool more = false;
-    std::string next;  // where the next one begins
+    std::string next;  // the key where the next visit begins
     std::optional<std::string> difference;
   };
 
@@ -170,13 +171,13 @@ class Check {
     for (const auto& finding : std::exchange(m_findings, {})) m_found(finding);
   }
 
-  // A torn append is not damage, nor are bytes that were never synced: no client has had an answer for them.
+  // An incomplete append is not damage, nor are bytes that were never synced: no client has got an answer for them.
   void report_damage(Lsn lsn, const std::string& id, const std::string& text) {
     const bool is_bad = lsn < m_synced.value_or(UINT64_MAX) && !m_reader.never_synced();
     report(is_bad ? "damage" : "torn", lsn, id, text, is_bad);
   }
 
-  // Reads, verifies and folds the next item of the journal; false at its end.
+  // Reads, verifies and folds the next item of the journal. Returns false at the end of the journal.
   bool step() {
     using Item = JournalReader::Item;
     const Item item = m_reader.next(true);
@@ -207,7 +208,8 @@ class Check {
       report_damage(m_reader.lsn(), id_of(m_reader.event()), "the checksum of its workload is wrong");
   }
 
-  // The cleaner removes only workloads that no job needs.
+  // Looks at the add records without data: the cleaner removes only data that no job needs, so any other missing data
+  // is damage.
   void look_without_data() {
     if (m_without_data.empty()) return;
     std::vector<std::pair<Lsn, std::string>> wrong;
@@ -237,13 +239,13 @@ class Check {
     if (!m_synced) report("unknown", end, "", "the journal ends here; nothing tells whether there was more", false);
   }
 
-  // Compares some keys of the index with the expected keys, and calls `visit` for each key of the index.
+  // Compares some keys of the index with the expected keys. Calls `visit` for each key of the index.
   template <typename Visit>
   Page compare(Fold& fold, const std::string& from, bool compares, Visit visit) {
     Page page{false, from, {}};
     auto index = fold.entries(from);
     auto expected = compares && m_expected ? m_expected->entries(from) : nullptr;
-    // Helper entries may depend on records that the cleaner has removed from the journal.
+    // Ignore entries that have no effect (Fold::is_help()): they may come from records that the cleaner has removed.
     const Millis now = now_ms();
     auto skip_help = [&] {
       while (expected && expected->valid() && Fold::is_help(expected->key(), expected->value(), now)) expected->next();
@@ -280,7 +282,7 @@ class Check {
     if (c.job.is_inline()) {
       if (!is_readable(c.job.location, c.id)) reason = "its record is damaged";
     } else if (!m_store.workload(c.id, c.job, reason)) {
-      bool is_finished = false;  // since then, so its blob may be gone
+      bool is_finished = false;  // the job has finished meanwhile, so its blob may be gone
       m_store.look([&](Fold& fold) {
         auto now = fold.get(c.id);
         is_finished = !now || now->state == State::finished;
@@ -295,14 +297,14 @@ class Check {
   const Found m_found;
   const Show m_show;
   EventReader m_reader;
-  EventReader m_news;  // of records behind those that m_reader has read
+  EventReader m_news;  // reads the records after those that m_reader has read
   const std::optional<Lsn> m_synced;
   std::unique_ptr<Expected> m_expected;
   std::optional<Error> m_no_table;
   CheckProgress m_progress;
-  std::vector<Finding> m_findings;                          // not reported yet
+  std::vector<Finding> m_findings;                          // the findings that have not been reported yet
   std::vector<Range> m_unreadable;                          // by LSN
-  std::vector<std::pair<Lsn, std::string>> m_without_data;  // adds
+  std::vector<std::pair<Lsn, std::string>> m_without_data;  // add records without data
 };
 
 }  // namespace
@@ -320,7 +322,7 @@ void check_store(Ledger& store, const std::function<void(const Finding&)>& found
     no_table = check.no_table();
   }
   store.verify([&](Lsn lsn, const std::string& text) { found({"database", lsn, "", text}); });
-  if (difference && cleaned_segments(store) != before) {  // cleaning may be the reason
+  if (difference && cleaned_segments(store) != before) {  // the cleaner may have caused the difference
     FileLock not_now(cleaning.get(), FileLock::Mode::shared);
     Check again(
         store, [](const Finding&) {}, progress);

@@ -51,8 +51,8 @@ class Chooser {
     return {id, std::move(*job)};
   }
 
-  // Takes the jobs that this process claimed but does not know of, because the index failed. Returns the jobs that dead
-  // owners hold.
+  // Takes the jobs that this process has claimed without knowing it, because the index failed during the claim. Returns
+  // the jobs that dead owners hold.
   std::vector<Held> look_at_owners() {
     std::vector<Held> held;
     for (const auto& owner : m_fold.owners()) {
@@ -74,7 +74,7 @@ class Chooser {
         });
       }
     }
-    // A dead owner may have released its jobs after the journal was read.
+    // A dead owner may have recorded the end of its jobs after the journal was read.
     if (!held.empty()) m_context.fold_on();
     return held;
   }

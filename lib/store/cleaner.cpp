@@ -18,17 +18,18 @@
 namespace gq {
 namespace {
 
-constexpr size_t most_records = 1000;   // and jobs that they name; judged in one visit to the index
-constexpr size_t most_bytes = 4 << 20;  // held in memory meanwhile
-constexpr size_t most_weighed = 4096;   // entries of weights, in one visit: of 4 GiB of the journal
-constexpr size_t ids_in_record = 2000;  // they fit into its meta data
+constexpr size_t most_records = 1000;   // how many records, and jobs in them, are judged in one visit to the index
+constexpr size_t most_bytes = 4 << 20;  // the most bytes of these records in memory
+constexpr size_t most_weighed = 4096;   // how many entries of weights one visit reads: 4 GiB of the journal
+constexpr size_t ids_in_record = 2000;  // this many IDs fit into a record's meta data
 constexpr Millis look_interval{60'000}, least_interval{100};
-// Reserved for rewritten segments, so that a full disk can be cleaned; a part of the disk, if it is small.
+// The space that is reserved for rewritten segments, so that the cleaner works on a full disk; on a small disk, a
+// fraction of the disk.
 constexpr uint64_t spare_for_cleaning = 32 << 20, spare_part = 16;
 constexpr Millis sweep_interval{24 * 3600'000};
-constexpr Millis temporary_age{3600'000};  // of a file that no process is writing any more
+constexpr Millis temporary_age{3600'000};  // the least age of a file that no process is writing any more
 
-// A record as it was read, and whether the cleaner keeps it.
+// A record, and whether the cleaner keeps it.
 struct Item {
   Lsn lsn = 0;
   RecordHead record;
@@ -41,19 +42,18 @@ Millis changed_at(const struct stat& st) { return Millis(st.st_mtim.tv_sec * 100
 
 Millis age_of(const struct stat& st) { return now_ms() - changed_at(st); }
 
-// After the clock was set back, files have dates in the future, and would stay until then. So they get the current
-// date.
+// If the clock was set back, files have dates in the future. Without this correction they would stay until that date.
 void correct_date(const Directory& directory, const std::string& name, Millis date, Millis now) {
   if (date > now) directory.touch(name);
 }
 
-// What could not be read as records.
+// The parts of a range that could not be read as records.
 struct Damage {
   bool any = false;
   bool unread = false;  // there are bytes that cannot be read, not only missing ones
 };
 
-// Calls `visit` with the records of a range, some at a time.
+// Calls `visit` with the records of a range, a limited number at a time.
 template <typename Visit>
 Damage for_each_chunk(Ledger& ledger, Lsn from, Lsn end, bool with_data, Visit visit) {
   Damage damage;
@@ -86,9 +86,9 @@ Damage for_each_chunk(Ledger& ledger, Lsn from, Lsn end, bool with_data, Visit v
 
 }  // namespace
 
-// The segments from `first` to `last`, which become one.
+// The segments from `first` to `last`, which become one cleaned segment.
 struct Cleaner::Range {
-  std::vector<SegmentInfo> segments;  // all that there are
+  std::vector<SegmentInfo> segments;  // all segments of the journal
   size_t first = 0, last = 0;
   Lsn base() const { return segments[first].base; }
   Lsn end() const { return segments[last].end; }
@@ -104,7 +104,7 @@ std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
   Range range;
   range.segments = m_store.segments();
   auto& all = range.segments;
-  // A crash may have left segments that a cleaned segment replaces.
+  // Segments that a cleaned segment has replaced; a crash may have left them.
   std::vector<Lsn> replaced;
   for (Lsn base : list_segments(m_journal))
     if (std::any_of(all.begin(), all.end(), [&](auto& s) { return s.cleaned && base > s.base && base < s.end; }))
@@ -128,11 +128,11 @@ std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
     correct_date(m_journal, segment_name(s.base), s.changed_at, now);
     s.changed_at = std::min(s.changed_at, now);
   }
-  // The last record that was folded identifies the journal, so its segment is not cleaned.
+  // Do not clean the segment of the record that was folded last: this record identifies the journal.
   for (size_t i = 0; i + 1 < all.size() && all[i].end <= last_record; ++i) {
     if (now < all[i].changed_at + limits.clean_after) continue;
-    // A segment that was cleaned before waits until the journal has grown by the segment's size. So cleaning never
-    // writes more than was appended.
+    // A segment that was cleaned before is cleaned again only when the journal has grown by the segment's size. So the
+    // cleaner never writes more than was appended.
     bool ripe = !all[i].cleaned || all.back().end >= all[i].cleaned_at + all[i].size;
     bool garbage = ripe && all[i].size > 2 * weights[i].bytes + cleaned_header_size;
     bool many_finished = now >= all[i].changed_at + std::max(limits.remember, least_interval) &&
@@ -166,7 +166,7 @@ bool Cleaner::step() {
   return true;
 }
 
-// Reserves disk space for the next cleaning, if there is room.
+// Reserves disk space for the next cleaning, if the disk has room.
 void Cleaner::set_aside() {
   struct statfs fs;
   if (m_journal.has(spare_clean_name) || ::fstatfs(m_store.directory().fd(), &fs) != 0) return;
@@ -179,8 +179,8 @@ void Cleaner::set_aside() {
   else m_journal.remove(temporary);
 }
 
-// When a finished job ended. A time in the future is replaced by the last change of the segment that has the record of
-// the end.
+// Returns when a finished job ended. If that is in the future, returns the time of the last change of the segment that
+// has the record of the end.
 Millis Cleaner::ended_at(const Job& job, const Range& range, Millis now) {
   if (job.changed_at <= now) return job.changed_at;
   for (const auto& s : range.segments)
@@ -188,7 +188,7 @@ Millis Cleaner::ended_at(const Job& job, const Range& range, Millis now) {
   return now;
 }
 
-// Appends `forget` records for the jobs of this range that need not be known any more.
+// Appends `forget` records for the jobs of this range that may be forgotten.
 void Cleaner::forget(const Range& range) {
   const Lsn end = m_store.end();
   auto is_clean = [&](Lsn lsn) {
@@ -237,10 +237,10 @@ class Judge {
   std::map<std::string, std::string> identities() const { return m_identities; }
 
  private:
-  // Whether other records of a job than its end must stay.
+  // Whether more records of a job must stay than its first record and its end.
   static bool is_told(const Job& job) { return job.state != State::finished || !job.node.empty(); }
 
-  // Whether every other segment that begins before a position has been cleaned since `at`.
+  // Whether every other segment that begins before `before` has been cleaned since the position `at`.
   bool is_clean_since(Lsn at, Lsn before) const {
     return std::all_of(m_others.begin(), m_others.end(),
                        [&](const SegmentInfo& s) { return s.base >= before || (s.cleaned && s.cleaned_at > at); });
@@ -264,15 +264,15 @@ class Judge {
     });
   }
 
-  // A Gap stays while the bytes that it names are still in a segment that was not cleaned.
+  // A Gap stays while a segment that was not cleaned still has the bytes that it names.
   void judge(Item& item, const Gap& gap) {
     item.keep = gap.position == m_base && std::any_of(m_others.begin(), m_others.end(), [&](const SegmentInfo& s) {
                   return s.base < gap.position && s.end > gap.since && !s.cleaned;
                 });
   }
 
-  // A `forget` record stays while earlier segments may have records of its jobs. It loses the jobs that it did not make
-  // the fold forget, since they had come again.
+  // A `forget` record stays while earlier segments may have records of its jobs. The cleaner removes from it jobs that
+  // the fold did not forget, because they had been added again.
   void judge(Item& item, const event::Forget& forget) {
     if (is_clean_since(item.lsn, m_base)) return;
     judge_many(item, forget, [&](const std::string& id) {
@@ -300,8 +300,8 @@ class Judge {
     const bool end = is_any_of<event::Done, event::Drop, event::State, event::Keep, event::Release>(item.event);
     auto job = m_fold.get(event.id);
     if (!job || (job->first_lsn != 0 && item.lsn < job->first_lsn)) {
-      // The record is of a job that has been forgotten; another job may have its ID by now. As long as a segment has
-      // the job's add, its end must stay, too: else the job would count as one that has not ended.
+      // The record belongs to a forgotten job; another job may have its ID now. As long as a segment has the add record
+      // of the forgotten job, the record of its end must stay, too. Otherwise the job would be unfinished again.
       auto f = end ? m_fold.forgotten(event.id) : std::nullopt;
       item.keep = f && item.lsn < f->at && !adds_are_gone(*f);
       return;
@@ -322,14 +322,16 @@ class Judge {
   void judge_add(Item& item, const event::Add& add, const Job& job) {
     const bool finished = job.state == State::finished;
     const bool first = job.first_lsn == item.lsn, newest = !finished && job.location == item.lsn;
-    // In a group, another add of the job may have named another owner, unless the job had ended.
+    // In a group, keep further add records: each may name another owner, unless it came after the end of the job.
     item.keep = first || newest || (!add.node.empty() && (!finished || item.lsn < job.location));
     if (!item.keep) return;
-    // An unfinished job keeps the data of its first and its newest add: the sync of the first may have failed.
+    // For an unfinished job, keep the data of its first and of its newest add record, because the sync of the first may
+    // have failed.
     const bool needed = finished ? first && m_fold.is_owed(job) : first || newest;
     if (!needed) item.data.clear();
     if (add.asked.key.empty() || !job.key.empty()) return;
-    // Another job had this key when the job was added. When that job is forgotten, this job must not get the key.
+    // Another job had the key when this job was added. Remove the key from the record: otherwise this job would get the
+    // key when the other job is forgotten.
     event::Add without = add;
     without.asked.key.clear();
     item.head = encode_record_head(without, item.record.data_size, item.record.data_sum);
@@ -337,8 +339,8 @@ class Judge {
 
   Fold& m_fold;
   const std::vector<SegmentInfo>& m_others;
-  const Lsn m_base;                                 // of the range that is being cleaned
-  std::map<std::string, std::string> m_identities;  // by node, as far as the range has been read
+  const Lsn m_base;                                 // the base of the range that is being cleaned
+  std::map<std::string, std::string> m_identities;  // the identity of each node at this point of the range
 };
 
 }  // namespace
@@ -374,7 +376,7 @@ void Cleaner::rewrite(const Range& range) {
     }
     if (!changed.empty()) m_store.change_records(changed);
   });
-  m_store.sync_all();  // the records that made others removable must be durable first
+  m_store.sync_all();  // the records because of which others are left out must be durable first
   cleaned.finish(range.end(), cleaned_at);
   m_store.remove_records(dropped_adds, dropped);
   if (damage.unread) {
@@ -423,7 +425,7 @@ void Cleaner::sweep(bool now) {
   std::vector<std::string> ids;
   for (const auto& name : blobs.names()) {
     const auto found = name.size() == 2 ? blobs.try_below(name) : std::nullopt;
-    if (!found) continue;  // it is not gq's
+    if (!found) continue;  // it is not a file of gq
     const Directory& part = *found;
     for (const auto& id : part.names()) {
       struct stat file;

@@ -10,10 +10,10 @@
 namespace gq {
 namespace {
 
-constexpr size_t most_records = 1000;  // looked up in one visit to the index
+constexpr size_t most_records = 1000;  // how many records are looked up in one visit to the index
 constexpr uint64_t piece = 1 << 20;
 
-// Writes the bytes of a workload, piece by piece.
+// Writes the bytes of a workload in pieces.
 void write_workload(const Workload& workload, uint64_t size, const std::function<void(std::string_view)>& write) {
   if (!workload.blob) return write(workload.data);
   std::string buffer;
@@ -77,11 +77,11 @@ uint64_t write_stream(Ledger& store, const Selection& selection, const std::func
       std::optional<Workload> workload;
       try {
         workload = store.workload(f.add.id, job, reason, workloads);
-      } catch (const Error& e) {  // the disk cannot read this one
+      } catch (const Error& e) {  // the disk cannot read this workload
         reason = e.what();
       }
       if (!workload) {
-        std::optional<Job> now;  // the job may have ended since
+        std::optional<Job> now;  // the job may have ended in the meantime
         store.look([&](Fold& fold) { now = fold.get(f.add.id); });
         if (!now || now->state == State::finished) continue;
         left_out("cannot read the workload of " + f.add.id + ": " + reason);
@@ -99,8 +99,7 @@ uint64_t write_stream(Ledger& store, const Selection& selection, const std::func
   return count;
 }
 
-// Appends `size` bytes of the stream to `bytes`. Returns false if the stream ends before the first of them, and `bytes`
-// was empty.
+// Appends `size` bytes of the stream to `bytes`. Returns false if `bytes` was empty and the stream ends here.
 bool StreamReader::read(std::string& bytes, uint64_t size) {
   for (uint64_t left = size; left > 0;) {
     size_t old = bytes.size();
@@ -122,7 +121,7 @@ bool StreamReader::read(std::string& bytes, uint64_t size) {
   return true;
 }
 
-// Reads the bytes and drops them: the input may be a pipe.
+// Skips `size` bytes. Reads them, because the input may be a pipe.
 void StreamReader::pass_over(uint64_t size) {
   for (uint64_t left = size; left > 0; left -= std::min(left, piece)) {
     std::string thrown_away;
@@ -131,8 +130,8 @@ void StreamReader::pass_over(uint64_t size) {
   }
 }
 
-// A record with an undamaged head tells where the next record begins. So an error in one record does not stop the
-// reader.
+// If the head of a record is undamaged, it is known where the next record begins. So an error in one record does not
+// stop the reader.
 std::optional<StreamReader::Whole> StreamReader::next_record() {
   for (;;) {
     std::string head, data;
@@ -195,7 +194,7 @@ std::optional<StreamReader::Item> StreamReader::next() {
       if (end->jobs < m_jobs || end->jobs > m_jobs + m_unknown)
         throw Error(Exit::bad_data,
                     "the stream has " + std::to_string(m_jobs) + " jobs, and should have " + std::to_string(end->jobs));
-      if (!begin()) return std::nullopt;  // another one may follow
+      if (!begin()) return std::nullopt;  // another stream may follow
       continue;
     }
     if (is_any_of<event::Stream>(event))

@@ -19,8 +19,8 @@ namespace {
 
 constexpr uint64_t least_to_shrink = 64 << 20, usual_entry = 200, most_bloat = 4;
 
-// How often in a row all users of a trusted index may die without leaving it. They do so if a page of the index makes
-// the library crash. The count is stored in index.users, and is only a hint.
+// How often in a row all users of a trusted index may die before it is rebuilt. They die again and again if a page of
+// the index makes the library crash. The count is stored in index.users, and is only a hint.
 constexpr int most_crashes = 2;
 
 int crashes_of(int users) {
@@ -33,10 +33,10 @@ void set_crashes(int users, int count) {
   [[maybe_unused]] ssize_t n = ::pwrite(users, &digit, 1, 0);
 }
 
-// Behind the count is the mark, a line.
+// The mark, a line, follows the count.
 constexpr off_t mark_offset = 2;
 
-// A failed write is harmless: the old mark does not match the changed file.
+// Ignores a failed write: the old mark does not match the changed file.
 void write_mark(int users, const std::string& text) {
   const std::string line = text + "\n";
   [[maybe_unused]] ssize_t n = ::pwrite(users, line.data(), line.size(), mark_offset);
@@ -62,14 +62,14 @@ Index::~Index() {
   try {
     leave();
   } catch (const std::exception&) {
-    // There is no seal then, and the next user rebuilds the index.
+    // Then there is no seal, and the next user rebuilds the index.
   }
 }
 
-// The text of the seal: the fold's position, and the identity of the sealed file, so that a file that was truncated,
-// overwritten or replaced since is not trusted. Someone who makes an archive of a store can foresee the inode that the
-// unpacked index gets, and can choose its size and its time of modification. But the time of its last status change is
-// the time of unpacking. So both times must be equal; if they are not, there is no seal.
+// Returns the text of the seal: the fold's position, and the identity of the sealed file. So an index is not trusted if
+// its file was truncated, overwritten or replaced since. The maker of a malicious archive of a store can foresee the
+// inode of the unpacked index, and can choose its size and its modification time. But the time of its last status
+// change is the time of unpacking. So both times must be equal; if they are not, there is no seal.
 std::optional<std::string> Index::seal_text(const FoldPosition& p) const {
   struct stat st;
   if (!m_directory.look_at(index_name, st) || st.st_mtim.tv_sec != st.st_ctim.tv_sec ||
@@ -86,7 +86,7 @@ bool Index::is_sealed(Fd fd) const {
   auto number = [&](size_t i) { return parse_count(parts[i]).value_or(0); };
   if (parts.size() != 7) return false;
   FoldPosition p{number(0), number(1), 0};
-  // The sum is read from the journal: a power cut may have taken the record, and other records may have replaced it.
+  // Read the sum from the journal: a power cut may have removed the record, and another record may be in its place.
   if (p.last != 0) {
     EventReader reader(m_journal, p.last);
     if (!reader.read_record_at(p.last, false)) return false;
@@ -95,9 +95,9 @@ bool Index::is_sealed(Fd fd) const {
   return seal == seal_text(p);
 }
 
-// The text of the mark between two visits. It is empty if the file cannot be identified. While a visit changes the
-// index the mark is empty, too: the library's log cannot always repair what an interrupted visit leaves. An archive
-// cannot bring the file's creation time with it.
+// Returns the text of the mark between two visits; empty if the file cannot be identified. (While a visit changes the
+// index, the mark is empty, too: the library's log cannot always repair the index after an interrupted visit.) The text
+// contains the file's creation time, which unpacking an archive cannot set.
 std::string Index::mark() const {
   struct stat st;
   const std::string made = m_directory.made_at(index_name);
@@ -107,7 +107,7 @@ std::string Index::mark() const {
          std::to_string(st.st_mtim.tv_nsec);
 }
 
-// An index without a seal may belong to another journal: a user may have replaced the journal.
+// Checks that an index without a seal belongs to this journal: a user may have replaced the journal.
 void Index::check_journal(const Fold& fold) {
   if (std::exchange(m_proven, true)) return;
   const FoldPosition& p = fold.position();
@@ -117,8 +117,8 @@ void Index::check_journal(const Fold& fold) {
     throw TableError("it is of another journal");
 }
 
-// Called with m_mutex and index.lock held. Three things are one step, for which other processes wait: to find out
-// whether this process is the only user, to check the index if it is, and to become a user.
+// Call it with m_mutex and index.lock held. Finds out whether this process is the only user; if it is, checks the
+// index; then becomes a user. Other processes cannot join between these steps.
 void Index::join() {
   if (m_users) return;
   Fd users = m_directory.open(index_users_name, O_RDWR | O_CREAT);
@@ -160,8 +160,8 @@ size_t Index::records_with_room(uint64_t bytes, size_t most) const {
 
 size_t Index::jobs_with_room(size_t most) const { return records_with_room(most * usual_record, most); }
 
-// How many records may be folded in one transaction. If there is no room, the space that is reserved for cleaning is
-// used here.
+// Returns how many records may be folded in one transaction. If there is no room, frees the space that is reserved for
+// cleaning.
 size_t Index::records_with_room(const Fold& fold) const {
   const Lsn end = m_journal.end(), folded = fold.position().end;
   if (end <= folded) return fold_chunk;
@@ -179,7 +179,7 @@ void Index::fold_on(Fold& fold, Lsn end) {
                                  " are not read, since a segment says that the journal goes on behind that");
 }
 
-// The first to change the index removes the seal.
+// The first user that changes the index removes the seal.
 void Index::remove_seal() {
   if (m_seal_removed) return;
   if (m_directory.remove(index_seal_name)) m_sync_owed = true;
@@ -225,7 +225,7 @@ void Index::visit(const std::function<void(Fold&)>& body) {
             body_done = true;
           }
         } catch (const Error&) {
-          // The folded records are right, also if the body failed.
+          // The folded records are valid even if the body failed.
           finish(fold);
           throw;
         }
@@ -248,7 +248,7 @@ void Index::visit(const std::function<void(Fold&)>& body) {
       }
     }
     if (!trouble.empty()) log(Level::warning, "the index is unusable (" + trouble + "); rebuilding it");
-    if (body_done) break;  // its changes are in the journal, also if the index failed
+    if (body_done) break;  // the changes of the body are in the journal, even if the index failed
     guard.unlock();
     ::usleep(200);  // flock is unfair: let other processes get the lock
     guard.lock();
@@ -262,7 +262,7 @@ void Index::leave() {
 }
 
 void Index::leave_for_good() {
-  m_mutex.lock();  // permanently
+  m_mutex.lock();  // this process never unlocks it
   give_up_place();
 }
 
@@ -285,8 +285,8 @@ void Index::give_up_place() {
   }
   Fd fd = m_directory.open(index_name, O_RDWR);
   ::futimens(fd.get(), nullptr);
-  write_mark(users.get(), mark());  // this mark stays if there is no room for the seal
-  // The seal must hold after a power cut. So the index, and the journal from which it was made, must be durable first.
+  write_mark(users.get(), mark());  // this mark stays if the disk has no room for the seal
+  // The seal must be valid after a power cut. So the index and the journal must be durable first.
   m_journal.durability().sync_files(m_journal);
   if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_directory.path_of(index_name));
   if (auto text = seal_text(position)) m_directory.publish(index_seal_name, *text, true);
@@ -306,7 +306,7 @@ void Index::shrink() {
       bool bloated = table.file_size() > most_bloat * usual_entry * table.count();
       table.close();
       if (!bloated) return;
-    } catch (const TableError&) {  // the next visit finds the error, too
+    } catch (const TableError&) {  // the next visit finds the error again
       return;
     }
     discard();

@@ -9,21 +9,21 @@
 namespace gq {
 namespace {
 
-constexpr size_t most_removed = 100;    // blobs at a time: each has a descriptor
-constexpr size_t most_troubles = 2000;  // in one visit to the index
+constexpr size_t most_removed = 100;    // how many blobs are removed at a time: each needs a descriptor
+constexpr size_t most_troubles = 2000;  // how many troubles are read in one visit to the index
 
 constexpr const char* damaged_record = "its record is damaged";
 
-// Why this is not the record that added a job; empty if it is.
+// Returns why this is not the record that added a job; empty if it is.
 std::string fault_of(const std::string& id, const Job& job, const Event& event, std::string_view data) {
   if (id_of(event) != id) return damaged_record;
   if (data.size() != job.size || sum64(data) != job.sum) return "its checksum is wrong";
   return {};
 }
 
-// Reads the first record of a job, or, if that is damaged or its sync failed, the newest copy. The first comes first:
-// someone who has seen a job can queue another workload with its ID, size and sum. Returns whether one of them is
-// whole.
+// Reads the first add record of a job; if that is damaged, or its sync failed, the newest one. The first one has
+// precedence, because a stranger who has seen a job can queue another workload with its ID, size and sum. Returns
+// whether one of them is undamaged.
 bool first_whole(const Job& job, const std::function<bool(Lsn)>& is_whole) {
   return is_whole(job.first_lsn) || is_whole(job.location);
 }
@@ -96,7 +96,7 @@ std::optional<Workload> Ledger::workload(const std::string& id, const Job& job, 
   return w;
 }
 
-// Replaces a damaged workload by its second copy, if there is one and it is whole.
+// Replaces a damaged workload by its second copy, if there is an undamaged one.
 void Ledger::restore(Workload& w, const std::string& id, const Job& job, std::string& reason) const {
   if (std::string blob = blob_of(id, job); !blob.empty()) {
     if (job.source.empty() && !m_durability->restore_blob(blob, job.size)) return;
@@ -120,7 +120,8 @@ void Ledger::restore(Workload& w, const std::string& id, const Job& job, std::st
 
 void Ledger::check_room(uint64_t size, uint64_t run) {
   if (m_journal.has_room(size, run)) return;
-  // Jobs accepted before may need less room by now. (Jobs that arrive meanwhile are counted when they arrive.)
+  // Compute again how much room the accepted jobs need: it may be less now. (Jobs that arrive meanwhile are counted
+  // when they arrive.)
   const Lsn end = m_journal.end();
   uint64_t live = 0;
   for_each_function([&](const std::string&, const Counters& c) { live += c.live(); });
@@ -158,9 +159,9 @@ bool Ledger::needs_blob(Fold& fold, const std::string& id) {
   return job && (job->state != State::finished || fold.is_owed(*job) || fold.is_referenced(id));
 }
 
-// Returns those blobs that `is_free` accepts, each locked. Call it in a visit. A process that stores a blob keeps it
-// locked until its job is acknowledged or refused. So once the blobs are locked here, each such job's record is in the
-// journal, or will never be: the new records are folded, and `is_free` is asked again.
+// Returns those blobs for which `is_free` returns true, each locked. Call it within a visit. A process that stores a
+// blob keeps the blob locked until its job is acknowledged or refused. So when this function has the locks, the record
+// of each such job is in the journal or will never be. It then folds the new records, and calls `is_free` again.
 std::vector<Blobs::Taken> Ledger::take_blobs(Fold& fold, const std::vector<std::string>& ids,
                                              const std::function<bool(const std::string& id)>& is_free) {
   std::vector<Blobs::Taken> all;
@@ -173,11 +174,11 @@ std::vector<Blobs::Taken> Ledger::take_blobs(Fold& fold, const std::vector<std::
   return all;
 }
 
-// If a process takes a snapshot, or another process removes files, the blobs stay until a later call.
+// If another process takes a snapshot or removes files now, the blobs stay until a later call.
 void Ledger::take_free_blobs(Fold& fold, Removal& removal) {
   MutexLock guard(m_free_mutex);
   for (const auto& taken : removal.blobs)
-    m_free_blobs.push_back(taken.id);  // the index was rebuilt, and the visit started again
+    m_free_blobs.push_back(taken.id);  // the index was rebuilt, and the visit began again
   removal = {};
   if (m_free_blobs.empty()) return;
   Fd lock = open_clean_lock();
@@ -193,7 +194,7 @@ void Ledger::remove(Removal removal) {
   auto& blobs = removal.blobs;
   if (blobs.empty()) return;
   try {
-    m_journal.sync_all();  // another process may have finished the last job that needed one, unsynced
+    m_journal.sync_all();  // another process may not have synced the end of the last job that needed a blob
     for (; !blobs.empty(); blobs.pop_back()) m_blobs.remove(blobs.back());
   } catch (const Error&) {
     for (const auto& taken : blobs) forget_blob(taken.id);
@@ -207,7 +208,7 @@ void Ledger::remove_unneeded(const std::vector<std::string>& ids) {
     const std::vector<std::string> some(begin, begin + static_cast<long>(std::min(ids.size() - at, most_removed)));
     Removal removal;
     look([&](Fold& fold) {
-      removal.blobs.clear();  // unlocks them, if the visit is repeated
+      removal.blobs.clear();  // unlocks them, in case the visit was repeated
       removal.blobs = take_blobs(fold, some, [&](const std::string& id) { return !needs_blob(fold, id); });
     });
     remove(std::move(removal));

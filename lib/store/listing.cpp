@@ -7,9 +7,10 @@
 namespace gq {
 namespace {
 
-constexpr size_t most_named = 20'000;  // before jobs that have ended are removed from the set
+constexpr size_t most_named = 20'000;  // after this many, remove jobs that have ended from the set
 
-// A list of LSNs, which mostly grow: two or three bytes each.
+// A list of LSNs. It stores the differences, because most LSNs are greater than the one before: two or three bytes
+// each.
 class Lsns {
  public:
   void add(Lsn lsn) {
@@ -43,8 +44,8 @@ class Lsns {
   Lsn m_last = 0;
 };
 
-// The orders of the index (fold.hpp) that contain the jobs of a state. Claimed jobs that have not been started are
-// shown as queued. Jobs with a serial key are in h, if they are the one that does not wait, and all of them are in l.
+// Returns the orders of the index (fold.hpp) that contain the jobs of a state. Claimed jobs that have not been started
+// are shown as queued. Of the jobs with one serial key, h has the job that does not wait, and l has all.
 std::string orders_of(const std::string& state) {
   if (state == "queued") return "cqh";
   if (state == "running") return "ch";
@@ -58,7 +59,7 @@ std::string orders_of(const std::string& state) {
   return "cqdlnoxy";
 }
 
-// The order that contains a job in this state, if it has no serial key.
+// Returns the order that contains a job in this state, if the job has no serial key.
 char order_of(State state) {
   switch (state) {
     case State::queued:
@@ -92,7 +93,7 @@ bool stands_among_serial(const Job& job) {
           job.state == State::running || job.state == State::waiting);
 }
 
-// The jobs that the records of the journal name from some position on.
+// The jobs that are named by the records of the journal after some position.
 class Named {
  public:
   Named(Ledger& ledger, Lsn from) : m_reader(ledger.read(from)) {}
@@ -114,7 +115,7 @@ class Named {
   bool has(const std::string& id) const { return m_ids.count(id) > 0; }
   const std::set<std::string>& ids() const { return m_ids; }
 
-  // Removes jobs that are finished, since they are not listed.
+  // Removes finished jobs, because they are not listed.
   void leave_out_ended(Fold& fold) {
     if (m_ids.size() < m_next) return;
     std::erase_if(m_ids, [&](const std::string& id) {
@@ -146,7 +147,7 @@ void list_jobs(Ledger& store, const Listed& what, const std::function<bool(Claim
   for (char order : orders) {
     std::string cursor;
     for (bool last = false; !last;) {
-      named.read_on(store.end());  // keeps the visit short
+      named.read_on(store.end());  // reads here, so that the next visit is short
       store.look([&](Fold& fold) {
         jobs.clear();
         std::vector<std::string> ids;
@@ -166,7 +167,7 @@ void list_jobs(Ledger& store, const Listed& what, const std::function<bool(Claim
       }
     }
   }
-  // The jobs that were named, by Job::first_lsn, which identifies them in `shown`.
+  // The jobs that were named, with their Job::first_lsn, by which `shown` identifies them.
   std::vector<std::pair<Lsn, std::string>> left;
   for (auto id = named.ids().begin(); id != named.ids().end();) {
     auto page = id;

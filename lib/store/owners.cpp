@@ -31,7 +31,8 @@ bool is_process(const std::string& owner) { return owner.substr(ulid_size) == ".
 // Calls `visit` with the name of each owner's file until it returns false.
 template <typename Visit>
 void for_each_file(const Directory& directory, Visit visit) {
-  // A file with an owner's name is locked from the start. A file with a temporary name may not be locked yet.
+  // A file with an owner's name was locked before it got the name. A file with a temporary name may not be locked yet,
+  // so it is skipped.
   for (const auto& name : directory.names())
     if (is_owner_name(name) && !visit(name)) return;
 }
@@ -64,7 +65,7 @@ const OwnerInfo& here() {
   return info;
 }
 
-// The first line of a file. It is overwritten for each command, so it always has the same length.
+// Returns the first line of a file. It is overwritten for each command, so it always has the same length.
 std::string first_line(pid_t pid) {
   char line[64];
   snprintf(line, sizeof line, "pid %010d since %015lld\n", static_cast<int>(pid), static_cast<long long>(since_boot()));
@@ -75,7 +76,7 @@ bool write_text(int fd, const std::string& text) {
   return ::pwrite(fd, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size());
 }
 
-// The fields of /proc/PID/stat behind the name, from the third (the state) on.
+// Returns the fields of /proc/PID/stat after the name: from the third field (the state) on.
 std::vector<std::string> stat_of(const std::string& pid) {
   Fd fd = try_open("/proc/" + pid + "/stat", O_RDONLY);
   if (!fd) return {};
@@ -84,7 +85,7 @@ std::vector<std::string> stat_of(const std::string& pid) {
     size_t name_end = text.rfind(") ");
     if (name_end == std::string::npos) return {};
     return split(std::string_view(text).substr(name_end + 2), ' ');
-  } catch (const Error&) {  // the process has just ended
+  } catch (const Error&) {  // the process has ended just now
     return {};
   }
 }
@@ -104,20 +105,20 @@ bool has_living(pid_t group) {
 
 ProcessInfo look_at(pid_t pid) {
   ProcessInfo p;
-  // A process that we may not signal exists. A process that /proc does not show (hidepid) may be the command.
+  // EPERM shows that the process exists. A process that /proc does not show (hidepid) may be the command.
   auto answers = [](pid_t to) { return ::kill(to, 0) == 0 || errno != ESRCH; };
   p.has_group = answers(-pid);
   p.exists = answers(pid);
   if (auto stat = stat_of(std::to_string(pid)); stat.size() > 19) {
     p.ended = is_ended(stat);
     p.started = static_cast<int64_t>(parse_count(stat[19]).value_or(0)) * 1000 / ::sysconf(_SC_CLK_TCK);
-    // If no process reaps orphans, the command's own zombie keeps the group in existence.
+    // If no process reaps orphans, the zombie of the command itself keeps the group in existence.
     if (p.ended && p.has_group) p.has_group = has_living(pid);
   }
   return p;
 }
 
-// The content of an owner's file, and whether a process has its lock. read_file() returns nullopt if there is no such
+// The content of an owner's file, and whether a process holds its lock. read_file() returns nullopt if there is no such
 // file.
 struct OwnerFile {
   bool locked = false;
@@ -147,7 +148,7 @@ bool is_held(bool locked, bool worker, const OwnerInfo& file, const OwnerInfo& h
   if (worker || !locked) return worker;
   if (file.pid <= 0 || here.boot.empty() || here.space.empty() || file.boot != here.boot || file.space != here.space)
     return true;
-  // If a later process has the number, the number was free before that, and so its group was empty.
+  // If a process that started later has the number, the number was free before, so the command's group was empty.
   if (command.exists && command.started > file.since) return false;
   return (command.exists && !command.ended) || command.has_group;
 }
@@ -173,8 +174,8 @@ void sweep_owners(const Directory& directory) {
   for_each_file(directory, [&](const std::string& name) {
     Fd fd = directory.try_open(name, O_RDONLY);
     if (!fd) return true;
-    // If we get the lock, no other process gets it before the file is removed. The file's own process may use it again,
-    // unless that process is dead.
+    // If this process gets the lock, no other process gets it before the file is removed. The file's own process may
+    // use the file again, unless that process is dead.
     auto file = try_lock(fd.get(), FileLock::Mode::exclusive) ? OwnerFile{} : read_file(directory, name);
     if (file && !is_held(directory, name, *file)) directory.remove(name);
     return true;
@@ -202,7 +203,7 @@ Owner Owners::make(const std::string& more) {
   Fd file = m_directory.open(temporary, O_WRONLY | O_CREAT | O_EXCL);
   owner.lock = m_directory.open(temporary, O_RDONLY);
   if (::flock(owner.lock.get(), LOCK_EX | LOCK_NB) != 0) throw_errno(Exit::storage, "lock an owner file");
-  // If there is no room for the content, only the lock counts.
+  // If there is no room for the content, is_held() uses only the lock.
   if (!write_text(file.get(), first_line(0) + "boot " + here().boot + "\nspace " + here().space + "\nhost " +
                                   here().host + "\n" + more))
     if (::ftruncate(file.get(), 0) != 0) throw_errno(Exit::storage, "write an owner file");
@@ -226,8 +227,9 @@ bool Owners::started(const Owner& owner, pid_t pid) {
 
 void Owners::let_go(Owner owner) {
   owner.lock.reset();
-  // Only a lock on a newly opened descriptor shows that no other process has inherited the old one. Meanwhile a sweep
-  // may have removed the name. And the file must not name the last command while the next one is being started.
+  // Open the file again and lock it: only this shows that no other process has inherited the old descriptor. Check the
+  // name, because a sweep may have removed the file. Write the file, because it must not name the last command while
+  // the next one is being started.
   owner.lock = m_directory.try_open(owner.name, O_RDONLY);
   struct stat st;
   if (owner.lock && ::flock(owner.lock.get(), LOCK_EX | LOCK_NB) == 0 && ::fstat(owner.lock.get(), &st) == 0 &&

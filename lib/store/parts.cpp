@@ -5,7 +5,8 @@
 namespace gq {
 namespace {
 
-// Takes a part out of its source. Returns why that cannot be read; empty if it was.
+// Copies a part of the source's workload into a job. Returns the reason if the source cannot be read; otherwise an
+// empty text.
 std::string take_part(Ledger& ledger, EventReader& reader, const Job& source, bool is_whole, NewJob& job) {
   Part& part = job.add.part;
   std::string reason;
@@ -37,7 +38,7 @@ std::optional<Answer> resolve(Ledger& ledger, EventReader& reader, PartsCost& co
   if (part.length == to_the_end && part.offset <= source.size) part.length = source.size - part.offset;
   if (part.offset > source.size || part.length > source.size - part.offset)
     return bad("the workload of " + name + " has only " + std::to_string(source.size) + " bytes");
-  const bool is_whole = part.offset == 0 && part.length == source.size;  // its sum is known
+  const bool is_whole = part.offset == 0 && part.length == source.size;  // then its sum is known
   if (!cost.add(source.is_inline() ? part.length : 0, source.is_inline() || is_whole ? 0 : part.length))
     return Answer{Outcome::refused,
                   "the parts of other jobs' workloads that came with it are too many: more than 32 MiB of small ones, "

@@ -19,7 +19,7 @@ std::string encode_change(Change what, const std::string& id, const Job& job) {
     case Change::kick:
       return encode_record(event::Kick{.id = id, .at = at});
     case Change::drop:
-      if (job.state == State::finished) return encode_record(event::Drop{.id = id, .at = at});  // frees its key
+      if (job.state == State::finished) return encode_record(event::Drop{.id = id, .at = at});  // this frees its key
       return encode_record(
           event::Drop{.id = id, .at = at, .attempts = job.state == State::running ? job.failures : job.attempts()});
     case Change::keep:
@@ -49,13 +49,13 @@ std::string_view change_name(Change what) {
 Queue::Queue(Directory directory, Settings settings, std::shared_ptr<Durability> durability, std::shared_ptr<Ends> ends)
     : Ledger(std::move(directory), std::move(settings), std::move(durability)), m_ends(std::move(ends)) {}
 
-// One call of add(). Jobs that are refused are answered, and their numbers are not in `of`.
+// The state of one call of add(). Refused jobs have an answer, and their numbers are not in `of`.
 struct Queue::Adding {
   const std::vector<NewJob>& jobs;
   std::vector<Answer> answers = std::vector<Answer>(jobs.size());
   std::vector<size_t> of{};          // the numbers of the jobs that are, or will be, in the journal
-  std::vector<RecordBytes> bytes{};  // their records
-  std::vector<Fd> holds{};           // their blobs, locked
+  std::vector<RecordBytes> bytes{};  // the records of these jobs
+  std::vector<Fd> holds{};           // the blobs of these jobs, locked
 
   void refuse(size_t i, const Error& e) {
     answers[i] = {e.code() == Exit::retry ? Outcome::unknown : Outcome::refused, e.what(), e.error_number()};
@@ -67,7 +67,7 @@ struct Queue::Adding {
       if (!jobs[i].state.empty()) bytes.emplace_back(jobs[i].state);
     }
   }
-  // Whose ID may be another job's, or whose key.
+  // Returns the numbers of the jobs whose ID or key another job may have.
   std::vector<size_t> given() const {
     std::vector<std::string_view> ids;
     for (size_t i : of) ids.push_back(jobs[i].add.id);
@@ -124,7 +124,7 @@ void Queue::put_blobs(Adding& adding) {
   }
 }
 
-// Writes a large workload. If it returns an answer, the job is not queued.
+// Writes the blob of a job. If it returns an answer, the job must not be queued.
 std::optional<Answer> Queue::put_blob_of(const NewJob& job, std::vector<Fd>& holds) {
   const std::string& id = job.add.id;
   for (;;) {
@@ -134,7 +134,7 @@ std::optional<Answer> Queue::put_blob_of(const NewJob& job, std::vector<Fd>& hol
       return std::nullopt;
     }
     // There is a blob with this ID and other content. If no job has the ID and no process holds the blob, a crash has
-    // left it: it is removed, and the loop tries again. Otherwise it belongs to another job, known already or being
+    // left it: remove it, and try again. Otherwise it belongs to another job, which is known already or is being
     // queued.
     remove_unknown_blob(id);
     if (!open_blob(id)) continue;
@@ -155,8 +155,8 @@ void Queue::append_jobs(Adding& adding, const Appended& appended) {
   make_safe(adding.bytes, std::move(placed), Room::intake);
 }
 
-// Appends the jobs while no process can remove the workloads to which they refer. Jobs whose source has been removed
-// are answered, and left out.
+// Appends the jobs while no process can remove the workloads to which they refer. Refuses jobs whose source has been
+// removed.
 std::vector<Placed> Queue::append_references(Adding& adding) {
   std::vector<Placed> placed;
   prepare();
@@ -175,8 +175,8 @@ std::vector<Placed> Queue::append_references(Adding& adding) {
   return placed;
 }
 
-// No job refers to the blobs of refused jobs, unless another process delivers the same job now. (If the outcome is
-// unknown, the blobs stay.)
+// Removes the blobs of refused jobs, unless another process is delivering the same job now. If the outcome is unknown,
+// the blobs stay.
 void Queue::withdraw(Adding& adding, const Error& error) {
   adding.holds.clear();
   for (size_t i : adding.of) {
@@ -184,13 +184,13 @@ void Queue::withdraw(Adding& adding, const Error& error) {
     if (adding.answers[i].outcome != Outcome::refused || !adding.jobs[i].has_blob()) continue;
     try {
       remove_unknown_blob(adding.jobs[i].add.id);
-    } catch (const Error&) {  // Cleaner::sweep() removes orphans
+    } catch (const Error&) {  // Cleaner::sweep() will remove the orphans
     }
   }
 }
 
-// An ID that a user chose, or a key, may have been another job's already. The fold has decided that; here the result is
-// read.
+// Answers jobs with an ID that a user chose, or with a key: another job may have had the ID or the key already. The
+// fold has decided that; this function reads the result.
 void Queue::answer_given(Adding& adding) {
   const auto given = adding.given();
   if (given.empty()) return;
@@ -216,7 +216,7 @@ void Queue::answer_given(Adding& adding) {
   }
   try {
     for (const auto& id : unknown) remove_unknown_blob(id);
-  } catch (const Error&) {  // Cleaner::sweep() removes them
+  } catch (const Error&) {  // Cleaner::sweep() will remove them
   }
 }
 std::string Queue::waits() const {
@@ -226,7 +226,7 @@ std::string Queue::waits() const {
   bool returned = !try_lock(fd.get(), FileLock::Mode::shared);
   char text[2048];
   auto beat = parse_beat(std::string_view(text, read_at(fd.get(), text, sizeof text, 0)));
-  if (!beat) return returned ? std::string() : unserved;  // an older program writes none
+  if (!beat) return returned ? std::string() : unserved;  // an older program writes no lease
   if (is_gap(beat->at, read_times(), beat->longest))
     return returned ? "until the process that serves this node continues; it has been silent since " +
                           format_time(beat->at.wall)
@@ -234,7 +234,8 @@ std::string Queue::waits() const {
   return returned || !beat->waits.empty() ? beat->waits : unserved;
 }
 
-// Ends the jobs that are marked as done in the database. A living process ends the jobs that it holds itself.
+// Records the ends of the jobs that are marked as done in the database. Leaves jobs that a living process holds: that
+// process records their ends.
 void Queue::take_ends() {
   auto ids = m_ends->ends();
   if (ids.empty()) return;
@@ -257,12 +258,13 @@ void Queue::take_ends() {
       },
       Room::completion);
   if (known.empty()) return;
-  sync_all();  // another process, or an earlier call, may have appended the end of a job, and failed to sync it
+  sync_all();  // another process, or an earlier call, may have appended the end of a job and not synced it
   remove_blobs_of(freed);
   m_ends->forget_ends(known);
 }
 
-// Ends claimed jobs that were marked as done after take_ends() looked. Only a job that was started before can be.
+// Removes from `jobs` those that were marked as done after take_ends() looked, and records their ends. Only a job that
+// was started before can have been marked.
 void Queue::leave_out_ended(std::vector<Claim>& jobs) {
   std::vector<std::string> records;
   std::erase_if(jobs, [&](const Claim& c) {
@@ -287,10 +289,10 @@ ClaimContext Queue::context_of(const ClaimRequest& request) {
   return context;
 }
 
-// Returns the functions whose jobs may be claimed, in the order in which they are looked at.
+// Returns the functions whose jobs may be claimed, in the order in which they are visited.
 std::vector<std::string> Queue::functions_of(const ClaimRequest& request) {
   auto functions = request.functions;
-  remove_repeated(functions);  // the jobs of one that is named twice would be claimed twice
+  remove_repeated(functions);  // otherwise the jobs of a function that is named twice would be claimed twice
   if (functions.empty())
     for_each_function([&](const std::string& function, const Counters&) { functions.push_back(function); });
   if (functions.size() > most_functions)
@@ -303,7 +305,7 @@ Claims Queue::claim(const ClaimRequest& request) {
   Claims result;
   Removal removal;
   const auto functions = functions_of(request);
-  if (functions.size() > most_functions) context.turn = 0;  // functions_of() has rotated them
+  if (functions.size() > most_functions) context.turn = 0;  // functions_of() has already rotated them
   size_t most = std::min(request.most, context.most);
   for (size_t at = 0; at == 0 || at < functions.size(); at += most_functions) {
     const auto begin = functions.begin() + static_cast<long>(at);
@@ -327,13 +329,13 @@ Claims Queue::claim(const ClaimRequest& request) {
   ++m_turn;
   try {
     remove(std::move(removal));
-  } catch (const Error&) {  // the next claim tries again
+  } catch (const Error&) {  // the next claim will try again
   }
   if (m_ends) leave_out_ended(result.jobs);
   return result;
 }
 
-// Appends the claim of these jobs, releases the strays, and leaves in `jobs` those that this process got.
+// Appends the claim of these jobs, releases the strays, and leaves in `jobs` only those that this process got.
 void Queue::record_claim(Fold& fold, const std::string& owner, Millis now, std::vector<Claim>& jobs,
                          const std::vector<Claim>& strays) {
   std::vector<std::string> records;
@@ -344,9 +346,9 @@ void Queue::record_claim(Fold& fold, const std::string& owner, Millis now, std::
   for (const auto& c : jobs) claimed.ids.push_back(c.id);
   if (!jobs.empty()) records.push_back(encode_record(claimed));
   if (records.empty()) return;
-  // Do not append this again after a failed sync: it would override a later claim.
+  // Do not append the claim again after a failed sync: it would override a later claim of another process.
   append_and_fold(fold, {records.begin(), records.end()}, Room::completion);
-  // The end of another process's job may have been appended just before.
+  // Another process may have appended the end of one of these jobs just before.
   std::vector<Claim> own;
   for (auto& c : jobs)
     if (auto job = fold.get(c.id); job && job->state == State::claimed && job->owner == owner)
@@ -356,12 +358,12 @@ void Queue::record_claim(Fold& fold, const std::string& owner, Millis now, std::
 
 bool Queue::is_held(const Job& job) const { return !job.owner.empty() && owner_alive(owners_directory(), job.owner); }
 
-// Why a user cannot do that with a job; nullopt if it can be done.
+// Returns why a user cannot change a job in this way; nullopt if the change is possible.
 std::optional<std::string> Queue::why_not(Fold& fold, Change what, const std::string& id,
                                           const std::optional<Job>& job) {
   if (!job) return "there is no such job in this store";
   if (job->state == State::finished) {
-    // Its key may still stand for it.
+    // The finished job may still have its key.
     if (what == Change::drop && !job->key.empty() && fold.keyed(job->function, job->key, now_ms()) == id)
       return std::nullopt;
     return "it is finished";

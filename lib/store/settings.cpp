@@ -17,7 +17,8 @@ namespace {
 constexpr int store_format = 1;
 constexpr size_t max_members = 64;
 
-// Whether the directory is empty, apart from files of a process that died while it created the store, and lost+found.
+// Whether the directory is empty, except for lost+found and for files of a process that died while it created the
+// store.
 bool is_empty(const Directory& directory) {
   const auto names = directory.names();
   return std::all_of(names.begin(), names.end(),
@@ -93,7 +94,7 @@ Settings open_settings(const Directory& directory, bool create) {
   };
   if (!directory.has(settings_name)) {
     if (!create) throw refuse("it holds no gq.json");
-    // The directory must be empty: else it belongs to something else, or is a store that has lost the file on which its
+    // The directory must be empty. Otherwise it is not a store; or it is a store that has lost gq.json, on which its
     // checksums depend.
     if (!is_empty(directory) && !directory.has(settings_name)) throw refuse("it is not empty, and holds no gq.json");
     directory.sync_parent();

@@ -22,11 +22,11 @@ namespace gq {
 namespace {
 
 constexpr const char* manifest_title = "gq-snapshot 1";
-constexpr size_t most_names = 2000;  // looked up in one visit to the index
+constexpr size_t most_names = 2000;  // how many names are looked up in one visit to the index
 constexpr size_t piece = 1 << 20;
-constexpr size_t longest_line = 4096;  // of a manifest
+constexpr size_t longest_line = 4096;  // the size limit of a line in a manifest
 constexpr int most_tries = 10;
-// Enough for some millions of files.
+// The size limit of a manifest: enough for some millions of files.
 constexpr uint64_t max_manifest = 512 << 20;
 
 struct Sum {
@@ -42,10 +42,10 @@ std::vector<std::string> sorted_names(const Directory& directory) {
   return names;
 }
 
-// The last step of a file's path in a store.
+// Returns the last step of a file's path in a store.
 std::string leaf_of(const std::string& name) { return name.substr(name.rfind('/') + 1); }
 
-// A directory tree like that of a store. Finds the directories of files in it, and keeps the last one open.
+// A directory tree like that of a store. It opens the directories of files, and keeps the last one open.
 class Tree {
  public:
   explicit Tree(Directory root, Exit code = Exit::storage) : m_root(std::move(root)), m_code(code), m_last(m_root) {}
@@ -66,19 +66,19 @@ class Tree {
   Directory m_last;
 };
 
-// Only the reason of an error.
+// Returns the text of an error without what could not be done.
 std::string reason_of(const Error& e) {
   const std::string text = e.what();
   const size_t at = text.rfind(": ");
   return at == std::string::npos ? text : text.substr(at + 2);
 }
 
-// Syncs all files of the file system, instead of thousands one by one.
+// Syncs the whole file system, which is faster than to sync thousands of files one by one.
 void sync_files(const Directory& directory) {
   if (::syncfs(directory.fd()) != 0) throw_errno(Exit::storage, "sync " + printable(directory.path()));
 }
 
-// Copies the first `size` bytes of a file, and returns their sum.
+// Copies the first `size` bytes of a file. Returns their sum.
 uint64_t copy_file(int from, const std::string& name, const Directory& to, uint64_t size, bool may_clone) {
   Fd out = to.open(leaf_of(name), O_RDWR | O_CREAT | O_EXCL);
   bool cloned = may_clone && file_size(from) == size && ::ioctl(out.get(), FICLONE, from) == 0;
@@ -109,7 +109,7 @@ std::optional<uint64_t> parse_hex(const std::string& text) {
   return std::stoull(text, nullptr, 16);
 }
 
-// Whether a snapshot may have this file. No other file is opened, whatever a manifest names.
+// Whether a snapshot may have a file with this name. Other names in a manifest are never opened.
 bool is_snapshot_file(const std::string& name) {
   constexpr std::string_view journal = "journal/", blobs = "blobs/";
   if (name == settings_name) return true;
@@ -155,8 +155,8 @@ bool parse_manifest(const std::string& text, Snapshot& s, std::string& why) {
   return is_ulid(s.store);
 }
 
-// Reads the snapshot of that name in this directory, or, if the name is empty, the snapshot that the directory is.
-// Returns nullopt and sets `why` if it is not a snapshot.
+// Reads the snapshot with this name in a directory; if the name is empty, the directory itself is the snapshot. Returns
+// nullopt and sets `why` if it is not a snapshot.
 std::optional<Snapshot> read_snapshot(const Directory& directory, const std::string& name, std::string& why) {
   Snapshot s;
   s.path = name.empty() ? directory.path() : directory.path_of(name);
@@ -192,7 +192,7 @@ bool is_snapshot_name(const std::string& name) {
   return true;
 }
 
-// Whether a directory has only files that a snapshot has, finished or not.
+// Whether a directory has only files that a snapshot, finished or not, may have.
 bool is_of_snapshot(const Directory& directory, const std::string& path = "") {
   for (const auto& name : directory.names()) {
     const std::string whole = path + name;
@@ -209,14 +209,14 @@ bool is_of_snapshot(const Directory& directory, const std::string& path = "") {
   return true;
 }
 
-// A directory under a temporary name, and the lock that says that a process is working on it. If another process takes
-// it for abandoned and removes it before we have the lock, it is created again.
+// A directory with a temporary name, and the lock that shows that a process is working on it. Another process may take
+// the directory for abandoned and remove it before this process has the lock; then it is created again.
 struct TemporaryDirectory {
   explicit TemporaryDirectory(const Directory& in) : parent(in), inside(make(in, name)) {}
   ~TemporaryDirectory() {
     try {
       if (!name.empty()) parent.remove_tree(name);
-    } catch (const Error&) {  // prune_snapshots() removes it later
+    } catch (const Error&) {  // prune_snapshots() will remove it
     }
   }
   const Directory parent;
@@ -248,7 +248,7 @@ class Maker {
     if (m_before) m_old.emplace(m_before->directory());
   }
 
-  // Puts in a file that does not change any more. If its sum is not known, finish() computes it.
+  // Puts in a file that never changes again. If its sum is not known, finish() computes it.
   void place(const std::string& name, uint64_t size, std::optional<uint64_t> sum) {
     const Directory &from = m_store.of(name), &to = m_target.of(name);
     const std::string leaf = leaf_of(name);
@@ -264,7 +264,7 @@ class Maker {
       if (!same || !m_old->of(name).link(leaf, to, leaf)) {
         uint64_t copied = copy_file(fd.get(), name, to, size, true);
         if (sum && copied != *sum) {
-          // A snapshot of the other jobs is better than none.
+          // Continue: a snapshot without this job is better than no snapshot.
           log(Level::warning, from.path_of(leaf) + ": its checksum is wrong; it is not in the snapshot");
           m_snapshot.damaged = true;
           to.remove(leaf);
@@ -282,7 +282,7 @@ class Maker {
     done(name, size, copy_file(fd.get(), name, m_target.of(name), size, false));
   }
 
-  // Computes the sums that are not known yet, unless the snapshot before has the same file.
+  // Computes the sums that are not known yet. If the previous snapshot has the same file, takes its sum.
   void finish() {
     for (const auto& [name, size] : m_unknown) {
       Fd fd = m_target.of(name).open(leaf_of(name), O_RDONLY);
@@ -305,7 +305,7 @@ class Maker {
   bool look_at_old(const std::string& name, struct stat& st) {
     try {
       return m_old->of(name).look_at(leaf_of(name), st);
-    } catch (const Error&) {  // the snapshot before has lost the directory
+    } catch (const Error&) {  // the previous snapshot has lost the directory
       return false;
     }
   }
@@ -318,7 +318,7 @@ class Maker {
 
   Tree m_store, m_target;
   const Snapshot* m_before;
-  std::optional<Tree> m_old;  // its directory
+  std::optional<Tree> m_old;  // the directory of the previous snapshot
   Snapshot& m_snapshot;
   const ShowProgress& m_progress;
   std::map<std::string, uint64_t> m_unknown;
@@ -356,7 +356,7 @@ Snapshot create_snapshot(Ledger& store, const std::string& directory, const Show
   TemporaryDirectory temporary(collection);
   temporary.inside.make_below(journal_name);
   const Directory blobs = temporary.inside.make_below(blobs_name);
-  // Do not link files that another user could still change.
+  // Do not link files of another user, who could still change them.
   const bool links = !before.empty() && before.back().directory().belongs_to(::geteuid());
   Maker maker(store.directory(), temporary.inside, links ? &before.back() : nullptr, snapshot, progress);
   Fd lock = store.open_clean_lock();
@@ -380,7 +380,7 @@ Snapshot create_snapshot(Ledger& store, const std::string& directory, const Show
       if (i + 1 < segments.size() || s.cleaned) maker.place(name, s.size, {});
       else maker.copy(name, s.end - s.base);
     }
-    // The blobs that are there now. A blob that the index does not know yet belongs to a later job.
+    // Take the blobs that exist now. A blob whose job the index does not know yet belongs to a later job.
     std::vector<std::string> names;
     auto place = [&] {
       std::vector<std::pair<std::string, SnapshotFile>> known;
@@ -395,7 +395,7 @@ Snapshot create_snapshot(Ledger& store, const std::string& directory, const Show
     const Directory stored = store.directory().below(blobs_name);
     for (const auto& part : sorted_names(stored)) {
       const auto found = part.size() == 2 ? stored.try_below(part) : std::nullopt;
-      if (!found) continue;  // it is not gq's
+      if (!found) continue;  // it is not a file of gq
       auto ids = sorted_names(*found);
       if (!ids.empty()) blobs.make_below(part);
       for (auto& id : ids) {
@@ -458,7 +458,7 @@ std::vector<Snapshot> list_snapshots(const Directory& directory,
       bad(directory.path_of(name) + "/" + manifest_name, why);
       continue;
     }
-    // Do not sort by position: a restored store continues from an older one.
+    // Do not sort by position: a restored store continues from an older position.
     auto at = std::upper_bound(all.begin(), all.end(), *s, [](const Snapshot& a, const Snapshot& b) {
       return std::pair(a.created_at, a.position) < std::pair(b.created_at, b.position);
     });
@@ -504,7 +504,7 @@ bool verify_snapshot(const Snapshot& listed,
 
 namespace {
 
-// Copies a snapshot to a store, which is complete when its gq.json is written.
+// Copies a snapshot to a store. The store is complete when its gq.json is written.
 Group copy_snapshot(const Snapshot& snapshot, const Directory& target, const ShowProgress& progress) {
   const Directory journal = target.make_below(journal_name), blobs = target.make_below(blobs_name);
   Tree source(snapshot.directory(), Exit::bad_data);
@@ -527,7 +527,7 @@ Group copy_snapshot(const Snapshot& snapshot, const Directory& target, const Sho
   Settings settings = read_settings(source.root());
   if (settings.group) settings.group.self.store = new_ulid();
   sync_files(target);
-  write_settings(target, settings, false);  // now it is a store
+  write_settings(target, settings, false);  // from now on it is a store
   return settings.group;
 }
 
@@ -547,7 +547,7 @@ Group restore_snapshot(const Snapshot& snapshot, const std::string& directory, c
   Fd lock = target.open(restoring_name, O_RDWR | O_CREAT);
   if (!try_lock(lock.get(), FileLock::Mode::exclusive) || !target.is(lock.get(), restoring_name))
     throw Error(Exit::retry, "cannot restore to " + printable(directory) + ": another process is restoring to it");
-  if (!is_free()) {  // another process has restored to it since the first look
+  if (!is_free()) {  // another process has restored to it since the first check
     target.remove(restoring_name);
     throw refusal();
   }
@@ -562,10 +562,10 @@ Group restore_snapshot(const Snapshot& snapshot, const std::string& directory, c
   } catch (const Error&) {
     try {
       if (!target.has(settings_name)) {
-        clear();  // a bad file may have taken much room
+        clear();  // a wrong file may have filled the disk
         target.remove(restoring_name);
       }
-    } catch (const Error&) {  // the next restore clears it
+    } catch (const Error&) {  // the next restore will clear it
     }
     throw;
   }
@@ -583,7 +583,7 @@ std::vector<std::string> prune_snapshots(
     const char* format;
   };
   auto choose = [&](bool damaged) {
-    // Each name is a different period, so the rule without a format keeps the last snapshots.
+    // For the rule without a format, the period is the name itself, so the rule keeps the last snapshots.
     for (const Rule& rule :
          {Rule{retention.last, nullptr}, Rule{retention.hourly, "%Y%m%d%H"}, Rule{retention.daily, "%Y%m%d"},
           Rule{retention.weekly, "%G%V"}, Rule{retention.monthly, "%Y%m"}, Rule{retention.yearly, "%Y"}}) {
@@ -611,7 +611,7 @@ std::vector<std::string> prune_snapshots(
     std::optional<Directory> lock;
     try {
       lock = collection.below_of_any(name, Exit::storage);
-    } catch (const Error&) {  // a link, or another user's private directory
+    } catch (const Error&) {  // it is a link, or another user's private directory
       return;
     }
     try {
@@ -626,7 +626,7 @@ std::vector<std::string> prune_snapshots(
     if (keep.count(s.name)) continue;
     const std::string aside = "tmp." + new_ulid();
     if (!collection.rename(s.name, aside)) {
-      if (errno != ENOENT) bad(s.path, errno_text(errno));  // or another prune has it
+      if (errno != ENOENT) bad(s.path, errno_text(errno));  // if it is gone, another prune has removed it
       continue;
     }
     removed.push_back(s.name);

@@ -15,15 +15,15 @@
 
 namespace {
 
-// The errno of the first I/O error that the library has had in this thread, or 0. The library does not always report
-// it: it may treat a page that it could not read as a page without records, and a page that it could not write on a
-// full disk as written.
+// The errno of the first I/O error that the library has had in this thread, or 0. The library does not always report an
+// error: it may treat a page that it could not read as an empty page, and a page that it could not write on a full disk
+// as written.
 thread_local int io_error = 0;
-// While the library closes a table it must not see that this failed: it would note the failure in memory that it has
-// unmapped by then, and crash.
+// Set while the library closes a table. Then failures are hidden from it: it would note a failure in memory that it has
+// already unmapped, and crash.
 thread_local bool closing = false;
-// The log of the transaction, and what the library could not write to it. The library changes the mapped part of the
-// file nevertheless.
+// The log of the transaction, and the bytes that the library could not write to the log. (The library changes the
+// mapped part of the file even if it could not write the log.)
 thread_local int log_fd = -1;
 thread_local std::string unlogged;
 
@@ -31,8 +31,8 @@ void check_io(bool failed) {
   if (failed && errno != EINTR && io_error == 0) io_error = errno;
 }
 
-// Whether a call that changes a file must fail because an earlier call has failed. The library goes on after a failed
-// write, and what it writes then could not be undone.
+// Whether a call that changes a file must fail because an earlier call has failed. The library continues after a failed
+// write, and its later writes could not be rolled back.
 bool must_fail() {
   if (io_error == 0 || closing) return false;
   errno = io_error;
@@ -66,8 +66,8 @@ int gq_libtokyocabinet_ftruncate64(int fd, off64_t size) noexcept {
   check_io(result < 0);
   return closing ? 0 : result;
 }
-// The library calls it about 20 times for each job. Beside busy processes, all users of the index would wait for a
-// process that gave up the CPU with index.lock held.
+// Does nothing. The library calls it about 20 times for each job. On a busy machine, all users of the index would wait
+// for a process that gives up the CPU while it holds index.lock.
 int gq_libtokyocabinet_sched_yield() noexcept { return 0; }
 }
 
@@ -83,8 +83,8 @@ TokyoTable::TokyoTable(const Directory& directory, const std::string& name, Use 
       m_log(name + ".wal"),
       m_use(use),
       m_before_write(std::move(before_write)) {
-  // The caches hold what a chunk of the fold touches (about 400 leaves), and are small enough that a worker's memory
-  // does not grow with its queue. Only the header is mapped.
+  // The caches hold the pages that a chunk of the fold uses (about 400 leaves). They are small enough that a worker's
+  // memory does not grow with its queue. Only the header is mapped.
   tcbdbsetcache(m_db.get(), 1024, 512);
   tcbdbsetxmsiz(m_db.get(), 0);
   tcbdbtune(m_db.get(), 0, 0, 0, -1, -1, BDBTLARGE);
@@ -92,8 +92,9 @@ TokyoTable::TokyoTable(const Directory& directory, const std::string& name, Use 
   if (use == Use::temporary) m_directory.remove(m_name);
 }
 
-// The library opens by path, follows links, and creates files that all users can read. In a directory that only this
-// user can write to, a file that was checked does not change before the library opens it.
+// Checks the file, or creates it, before the library opens it, because the library opens by path, follows links, and
+// creates files that all users can read. Only this user can write to the directory, so the file cannot be replaced in
+// between.
 bool TokyoTable::prepare() {
   for (const auto& name : {m_name, m_log})
     if (!m_directory.try_open(name, O_RDONLY) && errno != ENOENT)
@@ -118,7 +119,7 @@ void TokyoTable::open(int mode) {
   ::fcntl(m_db->hdb->fd, F_SETFD, FD_CLOEXEC);
 }
 
-// There must be no cursor.
+// Opens the table again, for writing. There must be no cursor.
 void TokyoTable::become_writable() {
   if (m_cursors > 0) throw TableError("it is to be written while it is read");
   m_before_write();
@@ -141,8 +142,9 @@ bool TokyoTable::close_file() {
   return good;
 }
 
-// Call it outside a transaction, before a close. If it returns false, the table must not be closed, only leaked. (Then
-// this process cannot open the table again: the library remembers its path. So a passing failure must not lead here.)
+// Call it outside a transaction, before a close. If it returns false, the table must not be closed; the caller leaks
+// it. (Then this process cannot open the table again, because the library remembers its path. So a temporary failure
+// must not have this result.)
 bool TokyoTable::remove_log() {
   for (int tries = 0; tries < 3; ++tries)
     if (m_directory.remove(m_log) || errno == ENOENT) return true;
@@ -166,10 +168,12 @@ void TokyoTable::fail() {
   throw TableError(why);
 }
 
-// Restores the file from before the transaction. The log begins with the size that the file had (u64). Then it has the
-// old bytes of each place that was written to: {place u64, length u32, bytes}. `unlogged` continues it. Only bytes that
-// have changed are written back: a write has put blocks there, so that needs no room. A write that failed may have left
-// a hole, which reads as the zeros that it was. The library itself gives up if the last entry is cut short.
+// Rolls the file back to its state before the transaction. The log begins with the old size of the file (u64). Then it
+// has the old bytes of each place that was written: {place u64, length u32, bytes}. The log
+// continues in `unlogged`. Of each entry, only the bytes up to the last changed one are written back. There the failed
+// transaction has already allocated blocks, so the rollback needs no room on a full disk. A write that failed may have
+// left a hole; it reads as zeros, as the old bytes did, and is not written. gq rolls back itself, because the library
+// gives up if the last entry is incomplete, as it is on a full disk.
 bool TokyoTable::undo() try {
   const int fd = m_db->hdb->fd;
   const uint64_t old_size = m_db->hdb->walend;
@@ -196,7 +200,8 @@ bool TokyoTable::undo() try {
     if (log.size() - at < length) return false;
     entries.push_back({place, at, length});
     at += length;
-    // If this process crashes, another process finds the log and undoes the transaction: only whole entries stay there.
+    // Only complete entries stay in the log: if this process crashes, another process finds the log and lets the
+    // library roll back.
     if (at <= in_file) whole = at;
   }
   if (::ftruncate(log_fd, static_cast<off_t>(whole)) != 0) return false;
@@ -214,7 +219,7 @@ bool TokyoTable::undo() try {
   return false;
 }
 
-// Closes the table like one that was only read, so that the library writes nothing.
+// Closes the table as if it had only been read, so that the library writes nothing.
 void TokyoTable::close_unchanged() {
   TCHDB* file = m_db->hdb;
   m_db->wmode = false;
@@ -258,9 +263,9 @@ void TokyoTable::put(std::string_view key, std::string_view value) { write(key, 
 
 void TokyoTable::remove(std::string_view key) { write(key, std::nullopt); }
 
-// Throws unless the last call failed only because the key is not there. After any other error the library's view of the
-// file cannot be trusted. The library does not name some errors, and keeps the last one that it named; so
-// forget_error() goes before each call.
+// Call it after a call of the library has failed. Throws unless the only reason is that the key does not exist: after
+// any other error, the library's view of the file cannot be trusted. For some failures the library sets no error, and
+// an older error stays; so call forget_error() before each call of the library.
 void TokyoTable::check_missing() {
   if (io_error != 0 || tcbdbecode(m_db.get()) != TCENOREC) fail();
 }
@@ -268,7 +273,7 @@ void TokyoTable::check_missing() {
 void TokyoTable::forget_error() { tcbdbsetecode(m_db.get(), TCESUCCESS, __FILE__, __LINE__, __func__); }
 
 void TokyoTable::begin() {
-  // Creates the log here, as prepare() does with the table: the library would create it readable for all users.
+  // Create the log here, as prepare() creates the table: the library would create it readable for all users.
   if (!m_directory.try_open(m_log, O_RDWR | O_CREAT)) check_io(true);
   if (io_error != 0 || !tcbdbtranbegin(m_db.get())) fail();
   log_fd = m_db->hdb->walfd;
