@@ -270,8 +270,7 @@ std::string json_printable(std::string_view json) {
   std::string out;
   for (size_t n; !json.empty(); json.remove_prefix(std::max<size_t>(n, 1))) {
     uint32_t c = first_character(json, n);
-    if (c < ' ' ||
-        (n > 0 && !is_hidden(c))) {  // control characters are only between values: in texts, JSON escapes them
+    if (c < ' ' || (n > 0 && !is_hidden(c))) {  // control characters are only between values: JSON escapes others
       out += json.substr(0, n);
       continue;
     }

@@ -75,8 +75,7 @@ Mirror::Mirror(Directory directory, std::unique_ptr<KeyValue> database, bool cre
     stamp = Stamp{boot, end, hex64(sum64(settings_text()))};
     write_stamp(*stamp);
   }
-  wait_for_lock(m_users.get(),
-                FileLock::Mode::shared);  // meanwhile, the lock of m_stamp keeps other processes from opening the store
+  wait_for_lock(m_users.get(), FileLock::Mode::shared);  // under the lock of m_stamp, no other process opens the store
   const std::string settings = settings_text(), sum = hex64(sum64(settings));
   if (stamp->settings != sum) {  // a user has changed gq.json
     std::string id = read_settings(m_directory).store_id;
@@ -315,8 +314,7 @@ Lsn Mirror::put_records(Journal& journal, Lsn end) {
     more = item != JournalReader::Item::end;
     bool full = pairs.size() >= most_pairs || bytes >= most_bytes;
     if (more && !full) continue;
-    if (pairs.empty())
-      m_database->get(holder_key);  // no record has to be put: check at least that the database answers
+    if (pairs.empty()) m_database->get(holder_key);  // checks that the database answers
     else m_database->put(pairs);
     stamp->stable = m_reader->position();
     if (!read_stamp()) distrust();  // another process has found damage in the meantime

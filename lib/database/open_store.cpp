@@ -68,8 +68,7 @@ std::unique_ptr<KeyValue> open_database(const std::string& name, const Directory
   auto argv = words_of(program);
   const std::string confirmed = database_text(directory, program);
   if (names_program(name)) {
-    if (text != confirmed)
-      directory.publish(database_name, confirmed, true);  // from now on, the name of the directory also opens the store
+    if (text != confirmed) directory.publish(database_name, confirmed, true);  // the directory names it now, too
   } else if (directory.identity().empty() || text != confirmed) {
     if (!is_own_place(directory, program))
       throw Error(Exit::config, "cannot open the store " + printable(directory.path()) +

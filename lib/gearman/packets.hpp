@@ -58,8 +58,8 @@ struct ServerWait {
   Way way = Way::in;
   bool waits = true;    // nothing can be read, or sent, now
   Time since{}, now{};  // since when nothing could, and the present time
-  std::optional<uint64_t>
-      left;  // in: how many bytes of the workload being assigned were still to come before this call
+  // In: how many bytes of the workload being assigned were still to come before this call.
+  std::optional<uint64_t> left;
 };
 
 // From now on, libgearman's calls of recv(2) and send(2) in this thread return only when bytes have come, or left, on

@@ -165,8 +165,7 @@ class Receivers {
   std::condition_variable m_stopping;
   std::atomic<bool> m_stop = false;
   std::condition_variable m_room;
-  WorkloadRoom m_foreign GUARDED_BY(m_mutex), m_own
-      GUARDED_BY(m_mutex);  // the memory for foreign jobs, and for gq's own
+  WorkloadRoom m_foreign GUARDED_BY(m_mutex), m_own GUARDED_BY(m_mutex);  // for foreign jobs, and for gq's
   std::set<std::string> m_said GUARDED_BY(m_mutex);
   Seldom m_seldom GUARDED_BY(m_mutex);
   std::list<Receiver> m_receivers GUARDED_BY(m_mutex);

@@ -29,8 +29,7 @@ struct ActiveSegment {
   const Lsn base;
   const Fd fd;
   std::atomic<bool> failed = false;  // a sync failed: unsynced bytes may be lost, and nothing more may be appended
-  Lsn appended = 0,
-      synced = 0;  // the positions up to which this process has appended and synced; only the Durability uses them
+  Lsn appended = 0, synced = 0;      // ends of this process's records; only the Durability uses them
 };
 
 class Durability {

@@ -399,8 +399,7 @@ bool Journal::ensure_spare() {
   if (!fd) return false;
   // The blocks are allocated beyond the end of the file, because the file's size must remain the size of its content.
   int rc = disk().fallocate(fd.get(), FALLOC_FL_KEEP_SIZE, 0, spare_size);
-  if (rc != 0 && errno == EOPNOTSUPP)
-    rc = 0;  // such a file system cannot preallocate, so a full disk stops completions, too
+  if (rc != 0 && errno == EOPNOTSUPP) rc = 0;  // then a full disk stops completions, too
   if (rc == 0 && !m_directory.rename(temporary, spare_name)) rc = -1;
   if (rc != 0) {
     int saved = errno;

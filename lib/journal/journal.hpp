@@ -340,8 +340,7 @@ class JournalReader {
   uint64_t m_offset = 0, m_whole_size = 0;
   Lsn m_frame_lsn = 0;        // of the frame that was parsed last
   std::optional<Lsn> m_torn;  // where the part that was never synced begins; empty until the next segment has been read
-  bool m_longer =
-      false;  // the file extends beyond the base of the next segment, and this has not been reported as damage yet
+  bool m_longer = false;      // the file goes beyond the next segment's base; not yet reported as damage
   std::string m_window;
   uint64_t m_window_offset = 0;
   uint64_t m_ahead = 0;  // how many bytes are read at once

@@ -35,8 +35,8 @@ class Coordinator {
   Queue& m_queue;
   Peers& m_peers;
   std::atomic<Clock::time_point> m_limit{Clock::time_point::max()};  // the time at which every wait ends
-  std::timed_mutex
-      m_reading;  // held by a thread while it has large workloads in memory, so that one thread at a time does
+  // Held by a thread while it has large workloads in memory, so that one thread at a time does.
+  std::timed_mutex m_reading;
 };
 
 }  // namespace gq

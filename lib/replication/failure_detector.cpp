@@ -177,8 +177,7 @@ Standby FailureDetector::standby(Millis now, bool has_jobs) const {
   std::vector<Heard> others;
   for (const auto& [name, n] : m_nodes) {
     const bool has_answered = n.first_end && !(n.awaited && n.has_told());
-    const bool is_gone =
-        n.gone && !answers(name, now);  // not gone if anything has come from it since, not only an answer
+    const bool is_gone = n.gone && !answers(name, now);  // not if it has sent anything since
     others.push_back({name, n.asked, has_answered, n.has_told(), is_gone, now - n.last_answer});
   }
   Standby wait = wait_of(others, now - m_heard, m_takeover, m_alone_after);

@@ -119,8 +119,7 @@ class FailureDetector {
 
   // The following functions are about another node. Of an unknown node, lacks() is true and all others are false.
   bool is_gone(const std::string& node) const;
-  bool was_tried(
-      const std::string& node) const;  // was asked since this process began to serve, whether it answered or not
+  bool was_tried(const std::string& node) const;            // asked since this process began to serve
   bool has_answered(const std::string& node) const;         // has answered since this process began to serve
   bool answers(const std::string& node, Millis now) const;  // has answered within --takeover
   // The node is gone, and within --takeover it has neither answered nor asked this node. (A returning node asks before

@@ -53,8 +53,7 @@ GroupChange Membership::change(const Group& group, const std::map<std::string, P
   for (const auto& [node, state] : known) {
     const bool owed_nothing = state.position == UINT64_MAX;
     if (!group.has(node) && !owed_nothing) change.forgotten.push_back(node);
-    if (group.has(node) && owed_nothing && state.store.empty())
-      change.returned.push_back(node);  // with an identity, it is a relay
+    if (group.has(node) && owed_nothing && state.store.empty()) change.returned.push_back(node);  // else it is a relay
   }
   m_group = group;
   return change;

@@ -23,8 +23,8 @@ class PeerLine;
 struct Batch {
   std::string records{};
   size_t count = 0;  // the number of records
-  std::vector<size_t>
-      numbers{};  // if a client waits for the records: for each record, the number of its job in the quorum
+  // If a client waits for the records: for each record, the number of its job in the quorum.
+  std::vector<size_t> numbers{};
 };
 
 // A batch that is being sent to one node.

@@ -9,8 +9,7 @@ namespace {
 constexpr size_t max_jobs = 2000;  // the most jobs in one walk
 constexpr size_t max_apart = 2000;
 constexpr size_t most_pairs = 4096;
-constexpr Millis first_again{1000},
-    longest_again{60'000};  // the times after which a job that the node has refused is offered again
+constexpr Millis first_again{1000}, longest_again{60'000};  // delays before a refused job is offered again
 
 }  // namespace
 
@@ -49,8 +48,7 @@ event::Add told_add(event::Add add, const Job& job) {
 std::optional<Debt> debt_apart(const std::string& id, const std::optional<Job>& job, bool needs_add, Lsn since) {
   if (!job || job->node.empty()) return std::nullopt;
   const bool finished = job->state == State::finished;
-  if (finished && !job->once && job->first_lsn < since)
-    return std::nullopt;  // it had ended before the node joined, or got its present identity
+  if (finished && !job->once && job->first_lsn < since) return std::nullopt;  // it ended before the node joined
   Debt debt{id, *job};
   debt.state = job->once && (finished || !is_fresh(*job));
   debt.needs_add = (!finished || !job->once) && (!debt.state || needs_add);

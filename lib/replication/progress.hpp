@@ -46,8 +46,7 @@ struct Debt {
   // The result:
   // `conflict`: settled, because the node will never have this job. `again`: to be sent separately, with its add record
   bool conflict = false, again = false;
-  std::string refused{},
-      unreadable{};  // the reason why the node refused it; the reason why this node could not read it
+  std::string refused{}, unreadable{};  // why the node refused it; why this node could not read it
   bool is_left() const { return !refused.empty() || !unreadable.empty(); }  // the job is still owed
   bool is_there() const { return !conflict && !again && !is_left(); }
   // Whether the add record must be read.
@@ -128,8 +127,8 @@ class Walk {
     bool given = false;  // a user has chosen its ID
     bool changed = false;
     Lsn first = 0;  // the position of the first record of the job in this part
-    std::vector<Added>
-        adds{};  // the last add record of each job with this ID in this part; all but one of these jobs were refused
+    // The last add record of each job with this ID in this part; all but one of these jobs were refused.
+    std::vector<Added> adds{};
   };
   Touched& touch(const std::string& id, Lsn lsn);
 

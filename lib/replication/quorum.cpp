@@ -186,8 +186,7 @@ std::optional<Quorum::Send> Quorum::parts(const Others& others) {
 }
 
 Quorum::Record Quorum::conclude(const Others& others) {
-  std::map<std::pair<std::string, std::string>, std::vector<std::string>>
-      held;  // the jobs, by the nodes that have them
+  std::map<std::pair<std::string, std::string>, std::vector<std::string>> held;  // jobs, by holders
   for (size_t n = 0; n < m_jobs.size(); ++n) {
     const Of& job = m_jobs[n];
     Answer& answer = m_answers[n];

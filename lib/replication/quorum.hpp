@@ -119,13 +119,11 @@ class Quorum {
  private:
   struct Of {
     Asked asked;
-    uint32_t wanted =
-        0;  // how many nodes must have it, including this node if it stores jobs; 0: no other node has to confirm
+    uint32_t wanted = 0;  // how many nodes must have it, as copies_to_count()
     bool handed = false;
     std::optional<Standing> standing{};
-    std::map<std::string, std::string>
-        holders{};      // the nodes that have said that they have it: their identities, by name
-    std::string why{};  // the texts of other nodes' refusals
+    std::map<std::string, std::string> holders{};  // the identities of the nodes that have it, by name
+    std::string why{};                             // the texts of other nodes' refusals
   };
   enum class Stage { begun, appending, stored, waiting, whole, concluded, recorded };
 

@@ -70,8 +70,7 @@ std::string ReplicaService::body(const Transfer& transfer, bool taking, std::str
   } catch (const Error& e) {
     if (e.code() == Exit::config) throw;
     reason = e.what();
-  } catch (
-      const std::exception& e) {  // answer refused: if the job were given back, gearmand would send it again and again
+  } catch (const std::exception& e) {  // refused: if given back, gearmand would send it again and again
     reason = e.what();
   }
   return {};

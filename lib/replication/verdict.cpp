@@ -26,8 +26,7 @@ PeerVerdict parse_verdict(std::string_view line) {
   if (line == "conflict") return {PeerVerdict::Kind::conflict};
   if (line != "refused" && line.substr(0, 8) != "refused ") return {PeerVerdict::Kind::nonsense};
   std::string reason = printable(line.substr(std::min<size_t>(line.size(), 8)));
-  if (is_ulid(reason))
-    return {PeerVerdict::Kind::conflict};  // an older node answers with the ID of the job that has the key
+  if (is_ulid(reason)) return {PeerVerdict::Kind::conflict};  // an older node names the job that has the key
   return {PeerVerdict::Kind::refused, reason};
 }
 

@@ -169,11 +169,11 @@ void TokyoTable::fail() {
 }
 
 // Rolls the file back to its state before the transaction. The log begins with the old size of the file (u64). Then it
-// has the old bytes of each place that was written: {place u64, length u32, bytes}. The log
-// continues in `unlogged`. Of each entry, only the bytes up to the last changed one are written back. There the failed
-// transaction has already allocated blocks, so the rollback needs no room on a full disk. A write that failed may have
-// left a hole; it reads as zeros, as the old bytes did, and is not written. gq rolls back itself, because the library
-// gives up if the last entry is incomplete, as it is on a full disk.
+// has the old bytes of each place that was written: {place u64, length u32, bytes}. The log continues in `unlogged`. Of
+// each entry, only the bytes up to the last changed one are written back. There the failed transaction has already
+// allocated blocks, so the rollback needs no room on a full disk. A write that failed may have left a hole; it reads as
+// zeros, as the old bytes did, and is not written. gq rolls back itself, because the library gives up if the last entry
+// is incomplete, as it is on a full disk.
 bool TokyoTable::undo() try {
   const int fd = m_db->hdb->fd;
   const uint64_t old_size = m_db->hdb->walend;

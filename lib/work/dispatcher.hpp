@@ -45,10 +45,9 @@ struct WorkConfig {
   ConclusionRules rules{};
   uint32_t max_crashes = 3;
   Millis time_limit{0};  // of one attempt; 0: none
-  Millis grace{
-      30000};       // the time from SIGTERM to SIGKILL, and how long commands may continue after the first stop signal
-  double rate = 0;  // starts per second; 0: no limit
-  bool strict = false;  // a broken command ends the worker
+  Millis grace{30000};   // from SIGTERM to SIGKILL, and from the first stop signal to SIGTERM
+  double rate = 0;       // starts per second; 0: no limit
+  bool strict = false;   // a broken command ends the worker
   OutputOptions output{};
   std::string joblog{};  // a path, or empty
   Until until = Until::stopped;
@@ -152,8 +151,7 @@ class Dispatcher {
   StandardOutput m_standard_output;
   const Slot::Setup m_setup;
   std::vector<Slot> m_slots;
-  std::list<Output>
-      m_lingering;  // the outputs of commands that have ended, but whose descriptors other processes still hold
+  std::list<Output> m_lingering;  // of commands that have ended, while other processes hold their descriptors
   Claimer m_claimer;
   Recorder m_recorder;
   Seldom m_seldom;  // limits log lines about jobs, because a client can queue many jobs

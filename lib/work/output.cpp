@@ -23,8 +23,7 @@ namespace gq {
 namespace {
 
 constexpr size_t tail_size = 300;
-constexpr int most_reads =
-    16;  // the most reads in a row, so that a command that prints without end does not block the others
+constexpr int most_reads = 16;  // in a row, so that a command that prints without end does not block others
 
 constexpr uint64_t least_room = 4096;
 
