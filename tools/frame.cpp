@@ -45,23 +45,23 @@ std::string default_store() {
   throw Error(Exit::config, "cannot tell where the store is: neither --store, GQ_STORE nor HOME is set");
 }
 
-// Descriptors 0 to 2 must be open; otherwise a file of the store could become standard output. A closed descriptor is
-// opened in the wrong direction, so that it still cannot be used.
+// Ensures that the descriptors 0 to 2 are open; otherwise a file of the store could become standard output. Opens a
+// closed one in the wrong direction, so that it still cannot be used.
 void open_standard_descriptors() {
   for (int fd = 0; fd <= 2; ++fd)
     if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) < 0) _exit(70);
 }
 
-// Whether there may be a file of this name. (In a directory that cannot be searched, no file can be opened by its name,
-// and no name is known.)
+// Whether there may be a file of this name. (If the directory cannot be searched, no file in it can be opened, and a
+// glob finds no name in it.)
 bool names_file(const char* name) {
   struct stat st;
   if (::lstat(name, &st) == 0) return true;
   return errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG && ::lstat(".", &st) == 0;
 }
 
-// A glob may expand to a file name that looks like an option. A file's name could then choose the program that is run
-// (--store=exec:...).
+// Refuses words that look like an option and are names of files, as a glob may produce them. Otherwise the name of a
+// file could choose the program that is run (--store=exec:...).
 void check_words(int argc, char** argv) {
   bool options = true;
   for (int i = 1; i < argc; ++i) {
@@ -75,8 +75,8 @@ void check_words(int argc, char** argv) {
   }
 }
 
-// Nor may a file name choose whom to trust. check_words() may miss such a name: its file may be gone by now, or the
-// name came from elsewhere.
+// Refuses options that decide whom to trust if they come after FUNCTION: a glob may have produced them. check_words()
+// may miss such a name, because its file is gone now, or because the name came from elsewhere.
 void check_order(const CLI::App& app) {
   const auto* function = app.get_option_no_throw("FUNCTION");
   if (!function) return;
@@ -89,7 +89,7 @@ void check_order(const CLI::App& app) {
   }
 }
 
-// CLI11's own reasons are hard to read, and do not say where a value came from.
+// Returns a text for a usage error. CLI11's own texts are hard to read, and do not say where a value came from.
 std::string usage_error(const CLI::App& app, const Program& program, const CLI::ParseError& e) {
   std::string text = e.what();
   const auto words = app.remaining(true);
@@ -120,8 +120,8 @@ bool is_of_file(const CLI::ParseError& e, const std::vector<std::string>& words)
          std::none_of(words.begin(), words.end(), [&](const std::string& w) { return w.starts_with(option); });
 }
 
-// CLI11 splits names at dots into sections, and copies for each section all sections before it. A line of 64 KiB would
-// make so many that they do not fit into memory.
+// Refuses long names. CLI11 splits names at dots into sections, and for each section copies all sections before it. The
+// copies for a line of 64 KiB would not fit into memory.
 void check_names(const std::string& path, const std::string& text) {
   constexpr size_t longest = 256;
   size_t number = 0;
@@ -134,20 +134,20 @@ void check_names(const std::string& path, const std::string& text) {
   }
 }
 
-// Configuration files, read before CLI11 gets their names: CLI11 would open a FIFO, which could block the program at
-// the start, or keep it from ending.
+// Reads configuration files before CLI11 gets their names: CLI11 would open a FIFO, which could block the program at
+// its start, or prevent it from ending.
 class Configuration : public CLI::ConfigINI {
  public:
-  // CLI11 gets this path instead of the file's. It is written as no user writes it.
+  // CLI11 gets this path instead of the path of the file. No user writes /dev/null in this form.
   static constexpr const char* placeholder = "/dev/./null";
 
   void read(const std::string& path) {
     if (path == placeholder && !m_name.empty()) return;
     m_name = path;
-    if (m_texts.count(path)) return;  // validators are called again
+    if (m_texts.count(path)) return;  // validators may be called more than once
     bool is_inherited = false;
     Fd fd = open_given(path, O_RDONLY, regular_file | fifo | null_device, Exit::config, 0, &is_inherited);
-    // The program's parent chooses its descriptors, like its arguments.
+    // Do not check inherited descriptors: the parent process chooses them, like the arguments.
     if (!is_inherited) check_trusted(fd.get(), path, S_IWOTH, "chmod o-w it");
     try {
       auto text = read_all(fd.get(), 1 << 20, printable(path), start_patience);
@@ -165,7 +165,7 @@ class Configuration : public CLI::ConfigINI {
   }
 
  private:
-  std::string m_name;  // the name of the last file, which counts
+  std::string m_name;  // the name of the last file, which is the one that is used
   std::map<std::string, std::string> m_texts;
 };
 
@@ -175,7 +175,7 @@ namespace {
 
 int run(int argc, char** argv, const Program& program) {
   open_standard_descriptors();
-  for (int s : {SIGPIPE, SIGXFSZ}) ::signal(s, SIG_IGN);  // the failing write reports the error
+  for (int s : {SIGPIPE, SIGXFSZ}) ::signal(s, SIG_IGN);  // the write that fails reports the error
   int verbosity = 0;
   bool quiet = false;
   set_log_sink([&](Level level, const std::string& text) {
@@ -203,25 +203,25 @@ int run(int argc, char** argv, const Program& program) {
       configuration->read(path);
       return std::string(Configuration::placeholder);
     });
-    app.config_formatter(configuration);  // CLI11's own formatter would split values at commas
+    app.config_formatter(configuration);  // CLI11's own formatter splits values at commas
     app.allow_config_extras(CLI::config_extras_mode::error);
     program.options(app);
     for (const char* name : {"--store", "--servers", "--config"}) not_empty(*app.get_option(name));
 
-    // A flag overrides the environment, which overrides the file. So the environment goes before the flags, and the
-    // last one counts.
+    // A flag overrides the environment, and the environment overrides the file. So the environment's values go before
+    // the flags, and the last value of an option is used.
     auto from_environment = [&](const char* variable, const char* option) {
       const char* value = std::getenv(variable);
       if (value && *value) args.insert(args.end(), {option, value});
     };
     from_environment("GQ_STORE", "--store");
     from_environment("GQ_SERVERS", "--servers");
-    ::unsetenv("GEARMAN_SERVERS");  // libgearman would add these to every handle
+    ::unsetenv("GEARMAN_SERVERS");  // libgearman would add these servers to every handle
     if (program.takes_files) check_words(argc, argv);
     int i = 1;
     for (; i < argc && !(program.takes_command && std::string_view(argv[i]) == "--"); ++i) args.emplace_back(argv[i]);
     for (++i; i < argc; ++i) common.command.emplace_back(argv[i]);
-    std::vector<std::string> reversed(args.rbegin(), args.rend());  // CLI11 takes them in this order
+    std::vector<std::string> reversed(args.rbegin(), args.rend());  // CLI11 takes the words in reverse order
     app.parse(reversed);
     check_order(app);
     if (common.store.empty()) common.store = default_store();
@@ -293,14 +293,14 @@ EndsInOrder::EndsInOrder(std::function<void()> last) : m_last(std::move(last)) {
   ::pthread_sigmask(SIG_BLOCK, &set, &before);
   try {
     m_thread = start_thread([this] { watch(); });
-  } catch (const Error&) {  // without the thread, signals end the program at once
+  } catch (const Error&) {  // without the thread, a signal ends the program at once
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
 }
 
 EndsInOrder::~EndsInOrder() {
   if (!m_thread.joinable()) return;
-  m_end.writer.reset();  // this cannot fail
+  m_end.writer.reset();  // a close cannot fail
   m_thread.join();
 }
 
@@ -312,7 +312,7 @@ void EndsInOrder::watch() {
   stop_waiting();
   try {
     m_last();
-  } catch (const std::exception&) {  // the program ends all the same
+  } catch (const std::exception&) {  // the program ends in any case
   }
   const int signal = static_cast<int>(info.ssi_signo);
   sigset_t set;
@@ -371,7 +371,7 @@ void add_count(CLI::App& app, const std::string& name, uint64_t& value, const st
 
 void add_files(CLI::App& app, std::vector<std::string>& value, const std::string& help) {
   constexpr int any = CLI::detail::expected_max_vector_size;
-  // With extra arguments allowed, CLI11 would take [a,b] for the names a and b.
+  // Take the names as one option: with extra arguments allowed, CLI11 would take [a,b] for the names a and b.
   app.add_option("FILE", value, help)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->expected(any, any)

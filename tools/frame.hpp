@@ -17,8 +17,8 @@
 namespace gq {
 
 struct Common {
-  std::string store;                 // --store, $GQ_STORE, or the user's state directory
-  std::vector<Server> servers;       // --servers, $GQ_SERVERS, or the local one
+  std::string store;                 // --store, $GQ_STORE, or a directory in the user's state directory
+  std::vector<Server> servers;       // --servers, $GQ_SERVERS, or the server on this machine
   std::vector<std::string> command;  // the words after --
 };
 
@@ -26,21 +26,22 @@ struct Program {
   const char* name;
   const char* purpose;
   bool takes_command = false;    // everything after the first -- is a command
-  bool takes_files = false;      // file names are among its words, as a glob gives them
-  bool dies_of_sigpipe = false;  // for a filter whose reader has gone: after cleaning up, it dies of SIGPIPE
+  bool takes_files = false;      // its words contain file names, for example from a glob
+  bool dies_of_sigpipe = false;  // it dies of SIGPIPE, after cleaning up, when the reader of its output has ended
   std::function<void(CLI::App&)> options;
   std::function<Exit(const Common&)> body;
 };
 
-// main() of every program: parses, runs, reports; returns the exit code.
+// The main() of every program: parses the command line, runs the program, reports errors. Returns the exit code.
 int run_program(int argc, char** argv, const Program& program);
 
-// While it exists, SIGTERM, SIGINT and SIGHUP still end the program, but only after `last` was called, in a thread of
-// its own. So `last` can leave shared files as other processes need them. Make it before other threads are started.
+// While this object exists, SIGTERM, SIGINT and SIGHUP end the program only after `last` was called, in a separate
+// thread. So `last` can leave shared files in the state that other processes need. Create the object before other
+// threads are started.
 class EndsInOrder {
  public:
   explicit EndsInOrder(std::function<void()> last);
-  ~EndsInOrder();  // the signals stay blocked: the program is about to end
+  ~EndsInOrder();  // the signals stay blocked, because the program is about to end
 
  private:
   void watch();
@@ -56,9 +57,9 @@ class Display {
   Display();
   ~Display() { clear(); }
   bool is_on() const { return m_on; }
-  // At most a few times a second.
+  // Shows the text, but at most a few times a second.
   void show(const std::string& text);
-  // Call it before anything else is written.
+  // Clears the line. Call it before anything else is written.
   void clear();
 
  private:
@@ -67,23 +68,24 @@ class Display {
   Millis m_next{0};
 };
 
-// Validators that also convert, for use with add_option.
+// These functions add options whose values are checked and converted.
 CLI::Option* add_duration(CLI::App& app, const std::string& name, Millis& value, const std::string& help);
 void add_size(CLI::App& app, const std::string& name, uint64_t& value, const std::string& help);
 void add_count(CLI::App& app, const std::string& name, uint64_t& value, const std::string& help, uint64_t least,
                uint64_t most);
 
-// Any number of file names, taken as they are.
+// Adds any number of file names as arguments, unchanged.
 void add_files(CLI::App& app, std::vector<std::string>& value, const std::string& help);
 
-// Makes an empty value an error: an unset variable of a script gives one.
+// Makes an empty value an error: a script with an unset variable passes an empty value.
 CLI::Option& not_empty(CLI::Option& option);
 
-// A line for standard output: fields with tabs between them, made printable; and a JSON object.
+// Return a line for standard output: text_line() joins fields by tabs and makes them printable; the other prints a JSON
+// object.
 std::string text_line(const std::vector<std::string>& fields);
 std::string json_line(const nlohmann::ordered_json& json);
 
-// Writes to standard output at once, the bytes as they are; throws Error(storage) on failure.
+// Writes the bytes, unchanged, to standard output at once. Throws Error(storage) on failure.
 void print(std::string_view text);
 
 // Throws Error(usage) if no job can be queued under this name.

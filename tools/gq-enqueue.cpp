@@ -21,7 +21,8 @@
 namespace gq {
 namespace {
 
-// The most that is sent at once: enough to fill the sender's window several times, and a limit on memory.
+// The most jobs that are collected before they are sent: enough to fill the sender's window several times, and a limit
+// for the memory.
 constexpr size_t batch_jobs = 16384;
 constexpr size_t batch_bytes = 8 << 20;
 
@@ -30,9 +31,9 @@ struct Options {
   bool lines = false;
   bool null = false;
   bool local = false;
-  bool many = false;  // more than one job
+  bool many = false;  // the input has more than one job
   Submission job;
-  std::string id;  // empty: a new one
+  std::string id;  // empty: each job gets a new ID
   Part part;
   std::string range;
   ReplicateOptions replicate;
@@ -45,13 +46,13 @@ struct Options {
   uint64_t max_workload = 256 << 20;
 };
 
-// Where a job comes from.
+// The place in the input from which a job comes.
 struct Place {
   size_t source = 0;    // index of the input
-  uint64_t number = 0;  // of the line or item; 0: the whole input
+  uint64_t number = 0;  // the number of the line or item; 0: the whole input
 };
 
-// Jobs that failed in the same way.
+// Jobs that failed for the same reason.
 struct Failure {
   bool unknown = false;  // it is unknown whether they are queued
   std::string reason;
@@ -59,8 +60,8 @@ struct Failure {
   std::vector<std::string> ids;
 };
 
-constexpr size_t most_alike = 3;  // that get a line each
-constexpr size_t most_names = 5;  // in a line that stands for more jobs
+constexpr size_t most_alike = 3;  // this many get a line each
+constexpr size_t most_names = 5;  // the most names in a line about several jobs
 
 class Enqueuer {
  public:
@@ -75,7 +76,7 @@ class Enqueuer {
     }
   }
 
-  // Jobs that are added from now on come from this source, and are queued with this name, if it is not empty.
+  // Begins a new source. Jobs that are added from now on get `name` as their name, if it is not empty.
   void begin(const std::string& source, const std::string& name) {
     m_sources.push_back(source);
     m_names.push_back(name);
@@ -91,7 +92,7 @@ class Enqueuer {
     if (m_data.size() >= batch_jobs || m_bytes >= batch_bytes) flush();
   }
 
-  // Adds a part of another job's workload; the workload is not read here.
+  // Adds a job whose workload is a part of another job's workload. Does not read that workload.
   void add_part(const std::string& text) {
     Place place = next_place();
     auto range = parse_range(text);
@@ -183,7 +184,7 @@ class Enqueuer {
     report();
   }
 
-  // All input has been read.
+  // Call it when all input has been read.
   Exit finish() {
     m_all_read = true;
     flush();
@@ -191,7 +192,7 @@ class Enqueuer {
   }
 
   void fail(Exit code) {
-    // A failure that may be retried outranks one that may not.
+    // The exit code of a failure that may be retried has precedence.
     auto rank = [](Exit c) { return c == Exit::ok ? 0 : c == Exit::retry ? 3 : c == Exit::storage ? 2 : 1; };
     if (rank(code) > rank(m_result)) m_result = code;
   }
@@ -202,10 +203,10 @@ class Enqueuer {
     return {m_sources.size() - 1, items ? ++m_number : 0};
   }
 
-  // With an ID: it is unknown whether the job is queued.
+  // Notes a failure. If `id` is given, it is unknown whether the job is queued.
   void fail(Exit code, Place place, const std::string& reason, const std::string& id = {}) {
     fail(code);
-    std::string kind;  // reasons that differ only in a number are alike
+    std::string kind;  // reasons that differ only in a number are of one kind
     for (char c : reason)
       if (bool digit = c >= '0' && c <= '9'; !digit || !kind.ends_with('0')) kind += digit ? '0' : c;
     Failure& alike = m_failures[{!id.empty(), kind}];
@@ -215,7 +216,7 @@ class Enqueuer {
     alike.ids.push_back(id);
   }
 
-  // Reports what has failed. Throws if there was no answer or no room, because all further jobs would fail, too.
+  // Reports the failures. Throws if there was no answer or no room, because all further jobs would fail, too.
   void report() {
     std::vector<std::string> lines;
     for (const auto& [kind, f] : std::exchange(m_failures, {})) {
@@ -239,14 +240,14 @@ class Enqueuer {
     return what + ": " + f.reason + (f.unknown && one ? "; say --id " + f.ids[0] + " to send it again" : "");
   }
 
-  // How many jobs are queued besides those that failed, if there can be any.
+  // Returns a text with the number of jobs that were queued besides those that failed, if there can be any.
   std::string so_far() const {
     if (!m_options.many) return {};
     return "; " + counted(m_queued, "job") + (m_queued == 1 ? " is" : " are") + " queued" +
            (m_all_read ? "" : ", and the rest was not read");
   }
 
-  // Files by their names, lines by their numbers; consecutive lines as a range.
+  // Returns the names of places: files by their names, lines by their numbers, consecutive lines as a range.
   std::string names(const std::vector<Place>& places) const {
     std::string text;
     size_t parts = 0;
@@ -284,14 +285,14 @@ class Enqueuer {
 
   const Options& m_options;
   std::unique_ptr<Queue> m_store;
-  std::unique_ptr<Replicator> m_replicator;  // if the store is in a group
+  std::unique_ptr<Replicator> m_replicator;  // set if the store belongs to a group
   std::optional<Sender> m_sender;
   uint64_t m_count = 0;
   std::vector<std::string> m_sources, m_names;
-  uint64_t m_number = 0;  // of the last item of the last source
+  uint64_t m_number = 0;  // the number of the last item of the last source
   std::vector<std::string> m_data;
   std::vector<Place> m_places;
-  std::vector<ByteRange> m_ranges;  // with --from: one for each
+  std::vector<ByteRange> m_ranges;  // with --from: one range for each job
   size_t m_bytes = 0;
   PartsCost m_parts;
   std::map<std::pair<bool, std::string>, Failure> m_failures;  // by `unknown` and kind of reason
@@ -300,12 +301,12 @@ class Enqueuer {
   Exit m_result = Exit::ok;
 };
 
-// Each item that ends in `separator` is a job, and so is the rest behind the last one. Whenever no more can be read at
-// once, the items so far are sent, so that a slow writer gets its IDs at once.
+// Adds a job for each item that ends in `separator`, and for the rest after the last separator. Whenever no more can be
+// read without waiting, sends the items so far, so that a slow writer gets its IDs at once.
 void read_items(int fd, char separator, uint64_t max_workload, const std::string& name, Enqueuer& enqueuer) {
   std::string buffer;
   size_t searched = 0;
-  bool skipping = false;  // inside an item that is too large
+  bool skipping = false;  // an item that is too large is being skipped
   for (;;) {
     size_t old = buffer.size();
     buffer.resize(old + (1 << 16));
@@ -336,7 +337,7 @@ void read_items(int fd, char separator, uint64_t max_workload, const std::string
   if (!buffer.empty() && !skipping) enqueuer.add(std::move(buffer));
 }
 
-// The last part of a path; empty if that cannot be a job's name.
+// Returns the last step of a path; empty if that cannot be a job's name.
 std::string name_of(const std::string& path) {
   const std::string name = path.substr(path.rfind('/') + 1);
   return name_problem(name) ? std::string() : name;
@@ -402,7 +403,7 @@ Exit enqueue(const Options& options, const Common& common) {
       Fd opened;
       if (file != "-") opened = open_given(file, O_RDONLY, anything, Exit::no_input);
       int fd = file == "-" ? STDIN_FILENO : opened.get();
-      pollfd first{fd, POLLIN, 0};  // reading a FIFO without a writer would return its end
+      pollfd first{fd, POLLIN, 0};  // without this, a read of a FIFO without a writer would return its end
       while (::poll(&first, 1, -1) < 0 && errno == EINTR) continue;
       enqueuer.begin(name, o.job.name.empty() && file != "-" && !o.lines && !o.null ? name_of(file) : o.job.name);
       if (o.lines || o.null) {

@@ -1,6 +1,6 @@
-// gq-flush: one pass over a store, for cron: runs the jobs that no living process holds. It exits when no job can be
-// run now, prints nothing if there was nothing to do, and never runs a job that is already running. Then it cleans the
-// journal. Users also kick and drop jobs with it, keep and release workloads, and pause and resume functions.
+// gq-flush: makes one pass over a store, for cron: runs the jobs that no living process holds, and then cleans the
+// journal. It exits when no job can be run now, prints nothing if there was nothing to do, and never runs a job that is
+// already running. Users also kick and drop jobs with it, keep and release workloads, and pause and resume functions.
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,7 +21,7 @@
 namespace gq {
 namespace {
 
-constexpr Millis settle_time{60000};  // for what is owed to peers that answer
+constexpr Millis settle_time{60000};  // how long to send to peers what they are owed, while they answer
 
 struct Options {
   WorkOptions work;
@@ -38,7 +38,7 @@ struct Options {
   std::vector<std::string> pause, resume;
 };
 
-constexpr size_t most_changes = 1000;  // in one visit to the index
+constexpr size_t most_changes = 1000;  // how many jobs are changed in one visit to the index
 constexpr uint64_t most_input = 1 << 30;
 
 // Replaces "-" by the IDs on standard input: the first word of each line, or the "id" of a JSON object.
@@ -147,7 +147,7 @@ Exit administer(const Options& o, const Common& common) {
   return good ? Exit::ok : Exit::no;
 }
 
-// A failure to clean is only a warning, unless `all`: the next pass cleans.
+// Cleans the journal. A failure is only a warning, because the next pass will clean; with `all` it is an error.
 void clean(Ledger& store, bool all) {
   try {
     Cleaner cleaner(store);
@@ -159,18 +159,18 @@ void clean(Ledger& store, bool all) {
   }
 }
 
-// Whether a pass would run the job now. The caller checks whether its function is paused.
+// Whether a pass would run a job now. The caller checks whether the job's function is paused.
 bool would_run(Queue& store, const Claim& c) {
   if (c.job.state == State::queued) return true;
   if (c.job.state == State::delayed) return c.job.due <= now_ms();
   if (owner_alive(store.owners_directory(), c.job.owner)) return false;
-  // A dead owner may have given up the job since it was read.
+  // A dead owner may have recorded the job's end or given it back since the job was read.
   std::optional<Job> now;
   store.look([&](Fold& fold) { now = fold.get(c.id); });
   return now && now->owner == c.job.owner && now->starts == c.job.starts && may_run(*now, store.group().self);
 }
 
-// Prints the jobs that a pass would run now; of all functions if none is given.
+// Prints the jobs that a pass would run now. `functions` is empty: of all functions.
 void print_runnable(Queue& store, const std::vector<std::string>& functions) {
   std::map<std::string, bool> runs;  // by function
   auto does_run = [&](const std::string& function) {
@@ -206,7 +206,7 @@ Exit flush(Options& o, const Common& common) {
   if (common.command.empty() && !o.dry_run) throw Error(Exit::usage, "cannot flush: no command is given (-- CMD)");
   auto config = o.work.config(common.command);
   config.until = Until::nothing_now;
-  // Also if there is nothing to run now, so that an error in a crontab shows at once.
+  // Check the command even if there is nothing to run now, so that an error in a crontab shows at once.
   if (int problem = o.dry_run ? 0 : command_problem(config.command[0]))
     throw Error(Exit::config,
                 "cannot run " + printable(config.command[0]) + ": " + errno_text(problem) + "; no attempt is spent");
@@ -216,7 +216,7 @@ Exit flush(Options& o, const Common& common) {
     return Exit::ok;
   }
   block_signals();
-  // What is owed to other nodes is sent before the pass; what the pass adds is sent afterwards.
+  // Before the pass, send what is owed to other nodes; afterwards, send what the pass has added.
   auto replicator = o.replicate.open(store, common);
   bool waits = false;
   if (replicator) {

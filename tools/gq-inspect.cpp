@@ -1,4 +1,4 @@
-// gq-inspect: shows what a store holds, and checks it. It never writes the journal.
+// gq-inspect: shows the content of a store, and checks the store. It never writes the journal.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -30,13 +30,13 @@ struct Options {
   bool history = false;
 };
 
-constexpr size_t most_looked_up = 2000;  // in one visit to the index
+constexpr size_t most_looked_up = 2000;  // how many jobs are looked up in one visit to the index
 
-// The holder of a job. If its owner is dead, changes the job to what it will be: queued.
+// Returns the process that holds a job. If the owner is dead, changes the job to queued, which it will be.
 std::optional<Holder> find_holder(Ledger& store, Claim& c) {
   if (c.job.owner.empty()) return std::nullopt;
   if (auto holder = holder_of(store.owners_directory(), c.job.owner)) return holder;
-  // The owner may also have given up the job since it was read, and then the store has its result.
+  // The owner may also have ended or given back the job since the job was read; then the store has the result.
   std::optional<Job> now;
   store.look([&](Fold& fold) { now = fold.get(c.id); });
   const bool same = !now || (now->owner == c.job.owner && now->starts == c.job.starts);
@@ -47,7 +47,7 @@ std::optional<Holder> find_holder(Ledger& store, Claim& c) {
   return std::nullopt;
 }
 
-// Why jobs of a replication group wait that could run.
+// The reasons why jobs of a replication group wait although they could run.
 class Waits {
  public:
   explicit Waits(const Queue& store) : m_group(store.group()), m_node(m_group.once ? store.waits() : std::string()) {
@@ -151,7 +151,7 @@ std::optional<Claim> find(const Options& o, Ledger& store) {
   return found;
 }
 
-// Each run of a job whose records are still in the journal: when it began, and when, how and why it ended.
+// Returns each run of a job of which the journal still has records: when it began, and when, how and why it ended.
 std::vector<Json> history_of(Ledger& store, const Claim& c) {
   std::vector<Json> runs;
   bool is_open = false;
@@ -171,7 +171,7 @@ std::vector<Json> history_of(Ledger& store, const Claim& c) {
   for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next()) {
     if (item != JournalReader::Item::record) continue;
     const Event& event = reader.event();
-    // A process that claims it has seen that no process holds it any more.
+    // A claim record shows that the previous owner was dead: a process claims a job only if no living process holds it.
     if (auto* claim = std::get_if<event::Claim>(&event);
         claim && is_open && std::find(claim->ids.begin(), claim->ids.end(), c.id) != claim->ids.end()) {
       runs.back()["result"] = "cut off";
@@ -220,7 +220,7 @@ Exit show(const Options& o, Queue& store) {
   return Exit::ok;
 }
 
-// Prints the bytes as they are. On a terminal, replaces characters that would control it.
+// Prints the bytes unchanged. On a terminal, replaces characters that would control the terminal.
 void print_workload(std::string_view bytes) {
   if (!::isatty(STDOUT_FILENO)) return print(bytes);
   std::string shown;
@@ -270,8 +270,8 @@ Exit cat(const Options& o, Ledger& store) {
   return Exit::ok;
 }
 
-// What the other nodes of the group still have to be told, when each last answered, and what this node waits for before
-// it runs jobs.
+// Prints for each other node of the group what is owed to it and when it last answered; and what this node waits for
+// before it runs jobs.
 void print_peers(const Options& o, Queue& store) {
   if (std::string waits = store.group().once ? store.waits() : std::string(); !waits.empty())
     print(o.json ? json_line({{"node", store.group().self.node}, {"waits", waits}})
@@ -295,7 +295,8 @@ void print_peers(const Options& o, Queue& store) {
   }
 }
 
-// Passes the `wanted` jobs of an order (fold.hpp) to `take`, page by page, so that the index is not held for long.
+// Passes the `wanted` jobs of an order (fold.hpp) to `take`. Reads page by page, so that the lock of the index is never
+// held for long.
 template <typename Wanted, typename Take>
 void for_each_page(Ledger& store, char order, Wanted wanted, Take take) {
   std::string cursor;
@@ -316,8 +317,8 @@ void for_each_page(Ledger& store, char order, Wanted wanted, Take take) {
   }
 }
 
-// The serial keys whose first job is not due, so that the jobs behind it wait, whatever their functions. Shows those
-// that wait longest.
+// Prints the serial keys whose first job is delayed while other jobs, of any function, wait for it. Prints only some:
+// those whose first job is due last.
 void print_serials(const Options& o, Ledger& store) {
   constexpr size_t most_shown = 10, most_counted = 10000;
   std::vector<Claim> firsts;
@@ -346,7 +347,7 @@ void print_serials(const Options& o, Ledger& store) {
   }
 }
 
-// How much of the journal is needed, and how old the oldest unfinished job is.
+// Prints how much of the journal is still needed, and how old the oldest unfinished job is.
 void print_disk(const Options& o, Ledger& store) {
   uint64_t journal = 0, needed = 0, damaged = 0;
   auto segments = store.segments();
@@ -385,7 +386,7 @@ struct FunctionStats {
   std::optional<Millis> paused;
 };
 
-// Counts jobs that a dead owner was running as what they will be: queued.
+// Counts jobs that a dead owner was running as queued, which they will be.
 void count_left_behind(Ledger& store, std::map<std::string, FunctionStats>& functions) {
   std::map<std::string, std::map<std::string, uint64_t>> running;  // by owner and function
   const auto is_running = [](Fold&, const Job& job) { return job.state == State::running; };
@@ -483,7 +484,7 @@ Exit check(const Options& o, Ledger& store) {
   return ok ? Exit::ok : Exit::no;
 }
 
-// The fields of an event, by the names that users know; leaves out usual values.
+// Adds the fields of an event, under the names that users know. Leaves out fields with their usual values.
 void tell(Json& json, const Event& event, uint64_t size) {
   auto text = [&](const char* name, const std::string& value) {
     if (!value.empty()) json[name] = value;

@@ -1,6 +1,6 @@
-// gq-replicate: the replication worker alone, for a node that runs no gq-worker: it keeps what other nodes accept, and
-// passes on what they miss. It also makes a store join or leave a group, and brings a node up to date from a stream. It
-// runs no commands.
+// gq-replicate: the replication worker alone, for a node without a gq-worker. It stores jobs that other nodes accept,
+// and sends other nodes what they miss. It also makes a store join or leave a group, and sends the jobs of a stream to
+// a node. It runs no commands.
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
@@ -38,7 +38,7 @@ struct Options {
   std::string forget;
 };
 
-// Makes sure that no program uses the store while its name or identity changes.
+// Ensures that no program uses the store while the node's name or identity changes.
 class Unused {
  public:
   explicit Unused(const Directory& store)
@@ -68,7 +68,7 @@ Exit init(const Options& o, const Common& common) {
     throw Error(Exit::usage, "cannot be " + printable(o.as) + ": it is not in the group " + printable(o.group));
   if (group.members.size() > 64) throw Error(Exit::usage, "cannot use a group of more than 64 nodes");
   try {
-    // Copies the settings from the database to the directory.
+    // Copy the settings from the database to the directory.
     if (has_database(common.store)) open_store(common.store, false);
   } catch (const Error& e) {
     if (e.code() != Exit::config) throw;  // there may be no store yet
@@ -78,7 +78,7 @@ Exit init(const Options& o, const Common& common) {
   if (is_there)
     if (const Directory before = open_store_directory(common.store, false); before.has(settings_name))
       old = read_settings(before).group;
-  // Settings that are not given stay as they were.
+  // Settings that the user does not give stay unchanged.
   group.copies = static_cast<uint32_t>(
       o.copies ? o.copies : std::min<size_t>(old.members.size() > 1 ? old.copies : 2, group.members.size()));
   if (group.copies > group.members.size())
@@ -95,8 +95,8 @@ Exit init(const Options& o, const Common& common) {
   const Directory directory = store->directory();
   settings = read_settings(directory);
   bool same = settings.group && settings.group.self.node == o.as && !o.renew;
-  // A node that is in the group from the beginning is owed all of its jobs; a node that joins, those that are not
-  // finished by then.
+  // A node that is in the group from the beginning is owed all jobs; a node that joins later is owed the jobs that are
+  // unfinished at that moment.
   auto known = known_peers(*store);
   std::vector<std::string> records;
   for (const auto& name : group.members) {
@@ -110,19 +110,19 @@ Exit init(const Options& o, const Common& common) {
   std::optional<Unused> unused;
   if (!same) {
     unused.emplace(directory);
-    remove_index(directory);  // it depends on the node's identity
+    remove_index(directory);  // the index depends on the node's identity
   }
   group.self.store = same ? settings.group.self.store : new_ulid();
   settings.group = group;
   write_settings(directory, settings, true);
   unused.reset();
-  open_store(common.store, false);  // copies the settings to the database, if there is one
+  open_store(common.store, false);  // copies the settings to the database, if the store has one
   return Exit::ok;
 }
 
-// Two steps: the node is removed from the members in gq.json, and a record says that nothing is owed to it. If the
-// program is killed between them, the process that serves this node writes the record, or the next forget of the same
-// node does.
+// Removes a node from the group, in two steps: removes it from the members in gq.json, and appends a record that
+// nothing is owed to it. If the program is killed between the two, the process that serves this node writes the record,
+// or the next `forget` of the same node does.
 Exit forget(const Options& o, const Common& common) {
   Queue store = open_store(common.store, false);
   Settings settings = read_settings(store.directory());
@@ -140,7 +140,7 @@ Exit forget(const Options& o, const Common& common) {
     throw Error(Exit::usage, "cannot forget " + o.forget + ": " + std::to_string(g.copies) +
                                  " copies would be more than there are nodes");
   if (there) write_settings(store.directory(), settings, true);
-  open_store(common.store, false);  // copies the settings to the database, if there is one
+  open_store(common.store, false);  // copies the settings to the database, if the store has one
   if (there || known[o.forget].position != UINT64_MAX) store.commit({forgotten_record(o.forget)}, Room::completion);
   return Exit::ok;
 }
@@ -185,8 +185,8 @@ class StreamSender {
     send();
   }
 
-  // 75 if the node has refused some jobs; 65 if it has other jobs with the IDs or keys of some, because sending those
-  // again does not help.
+  // Returns 75 if the node has refused some jobs; 65 if it has other jobs with the IDs or keys of some, because it does
+  // not help to send these again.
   Exit result() const {
     if (m_not_sent > 0)
       log(Level::error,
@@ -194,14 +194,14 @@ class StreamSender {
     return m_refused ? Exit::retry : m_not_sent ? Exit::bad_data : Exit::ok;
   }
 
-  // Reports a record that cannot be sent; the records after it are sent.
+  // Reports a record that cannot be sent. The records after it are still sent.
   void skip(const std::string& what) {
     if (m_not_sent++ < most_named) log(Level::error, what);
   }
 
  private:
   static constexpr size_t batch = 1 << 20;
-  static constexpr uint64_t most_named = 100;  // of the records that are not sent
+  static constexpr uint64_t most_named = 100;  // the most records whose failure is reported by a line each
 
   struct Record {
     std::string id;
@@ -235,8 +235,8 @@ class StreamSender {
     m_records.clear();
   }
 
-  // The new node owns them from now on. That is written here first, so that no job runs here after it was sent, and
-  // told then.
+  // Hands the collected jobs over: the new node owns them from now on. Records this on this node before it sends the
+  // jobs, so that no job runs on this node after it was sent.
   void hand_over() {
     std::vector<std::pair<std::string, std::string>> told;
     auto decide = [&](Fold& fold) {
@@ -287,7 +287,7 @@ Exit send_stream(const Options& o, Ledger& store, const Common& common) {
   try {
     while (auto item = stream.next()) std::visit([&](auto& said) { sender.add(std::move(said)); }, *item);
   } catch (const Error& e) {
-    if (e.code() == Exit::bad_data) sender.flush();  // the records before are good
+    if (e.code() == Exit::bad_data) sender.flush();  // the records before the error are good
     throw;
   }
   sender.flush();

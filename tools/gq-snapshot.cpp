@@ -1,5 +1,5 @@
-// gq-snapshot: consistent copies of a store while everything runs, and streams of its jobs. Writers never wait for it;
-// a snapshot is visible only when all of it is on stable storage.
+// gq-snapshot: makes consistent copies of a store while other processes continue, and streams of its jobs. Processes
+// that write to the store never wait for it. A snapshot becomes visible only when all of it is on stable storage.
 #include <unistd.h>
 
 #include <filesystem>
@@ -17,7 +17,7 @@ namespace {
 
 constexpr size_t batch_jobs = 1000;
 constexpr size_t batch_bytes = 8 << 20;
-constexpr uint64_t most_named = 100;  // of the records that are not imported
+constexpr uint64_t most_named = 100;  // the most records whose failure is reported by a line each
 
 struct Options {
   ReplicateOptions replicate;
@@ -28,7 +28,7 @@ struct Options {
   uint64_t max_workload = 256 << 20;
 };
 
-// A progress callback for a function that takes one.
+// Returns a callback that shows the progress.
 ShowProgress files(Display& display) {
   if (!display.is_on()) return {};
   return [&display](uint64_t files, uint64_t bytes) {
@@ -51,7 +51,7 @@ Exit create(Options& o, const Common& common) {
   return Exit::no;
 }
 
-// The snapshots in the given directory. Prints everything that is wrong with their manifests.
+// Returns the snapshots in the given directory. Prints each error in their manifests.
 std::vector<Snapshot> find(const Options& o, bool& good) {
   auto all = list_snapshots(o.directory, [&](const std::string& path, const std::string& why) {
     good = false;
@@ -152,7 +152,7 @@ Exit export_jobs(Options& o, const Common& common) {
   throw Error(Exit::storage, "cannot export all: " + counted(left_out, "part") + " of the store could not be read");
 }
 
-// Queues the jobs of a stream. Jobs that are in the store already stay as they are.
+// Queues the jobs of a stream. Jobs that the store already has stay unchanged.
 class Importer {
  public:
   Importer(Options& o, const Common& common) : m_store(open_store(common.store, true)) {
@@ -166,19 +166,20 @@ class Importer {
     state.store = self.store;
     state.from.clear();
     state.from_store.clear();
-    // The state follows its job in the stream.
+    // In the stream, the state record follows the add record of its job.
     if (!m_jobs.empty() && m_jobs.back().add.id == state.id) m_jobs.back().state = encode_record(state);
   }
 
   void add(NewJob job) {
-    // Limits a job to what can be asked for today, whoever made the stream; but no job is left out for that.
+    // Reduce the job's values to the present limits, because the stream may come from another version; do not skip the
+    // job for that.
     Submission& asked = job.add.asked;
     job.add.at = std::min(job.add.at, now_ms());
     asked.due = std::min(asked.due, last_time);
     asked.window = std::min(asked.window, longest_window);
     asked.max_attempts = std::min(asked.max_attempts, most_attempts);
     if (m_jobs.size() >= batch_jobs || m_bytes >= batch_bytes) flush();
-    job.add.given = true;  // so that the store checks whether the ID belongs to another job
+    job.add.given = true;  // then the store checks whether the ID belongs to another job
     job.add.node.clear();
     job.add.store.clear();
     job.add.copies = 0;
@@ -192,7 +193,7 @@ class Importer {
     if (m_jobs.empty()) return;
     std::vector<std::string> ids;
     for (const auto& job : m_jobs) ids.push_back(job.add.id);
-    // A state must not be applied to another job that has this ID here.
+    // The state must not be applied to another job that has this ID in the store.
     m_store.look([&](Fold& fold) {
       for (auto& job : m_jobs) {
         auto known = fold.get(job.add.id);
@@ -209,7 +210,7 @@ class Importer {
       else if (a.outcome == Outcome::conflict) skip(ids[i] + ": another job has this ID or key");
       else if (a.outcome == Outcome::bad) skip(ids[i] + ": " + a.reason);
       else if (a.outcome == Outcome::unknown &&
-               m_replicator) {  // too few nodes take this one: it may be the job's fault
+               m_replicator) {  // too few nodes take this job, which may be due to this job alone
         skip(ids[i] + ": unknown whether queued: " + a.reason);
         m_unsure = true;
       } else {
@@ -220,7 +221,7 @@ class Importer {
     m_display.show(counted(m_count, "job"));
   }
 
-  // Reports a job or record that is not imported; those after it are.
+  // Reports a job or record that is not imported. The following ones are still imported.
   void skip(const std::string& what) {
     m_display.clear();
     if (m_skipped++ < most_named) log(Level::error, what);

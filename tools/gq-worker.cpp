@@ -1,5 +1,6 @@
 // gq-worker: takes jobs from gearmand into the store, and runs a command for each. It answers a client "queued ID" only
-// when the job is on stable storage; from then on the job runs until its command has succeeded, or is kept as dead.
+// when the job is on stable storage. After that, the job runs until its command has succeeded, or until it is kept as
+// dead.
 #include <signal.h>
 
 #include <algorithm>
@@ -17,7 +18,8 @@
 namespace gq {
 namespace {
 
-// Limits what one worker takes off a Gearman server. --queue-only, whose purpose is to take jobs, has no default limit.
+// Limits how many jobs a worker takes from the Gearman servers. --queue-only, whose purpose is to take jobs, has no
+// default limit.
 constexpr uint64_t default_backlog = 10000, not_given = UINT64_MAX;
 
 struct Options {
@@ -105,8 +107,7 @@ Exit work(Options& o, const Common& common) {
   Runner runner(store, config, backlog);
   if (!o.local) intake.start();
   bool good = runner.run(end_intake);
-  if (replicator)
-    replicator->leave(o.replicate.config.peer_timeout, stop_signal_waits);  // what ran last is told before this ends
+  if (replicator) replicator->leave(o.replicate.config.peer_timeout, stop_signal_waits);  // sends the last results
   return !good ? Exit::config : o.drain && runner.lost_output() ? Exit::storage : Exit::ok;
 }
 

@@ -9,7 +9,7 @@ namespace gq {
 struct ReplicateOptions {
   Replicator::Config config;
 
-  // `accepts` is whether the program accepts jobs, `serves` whether it may serve the node.
+  // `accepts`: the program accepts jobs. `serves`: the program may serve the node.
   void add(CLI::App& app, bool accepts, bool serves) {
     add_duration(app, "--peer-timeout", config.peer_timeout, "How long another node may take to answer (default 5s)");
     not_empty(*app.add_option("--auth", config.keyfile, "Sign and check all transfers with the keys in this file"));
@@ -22,7 +22,7 @@ struct ReplicateOptions {
                  "Run own jobs again after this long if no other node answers (default 10m)");
   }
 
-  // The replicator of a store, if the store belongs to a group.
+  // Returns the replicator of a store; nullptr if the store belongs to no group.
   std::unique_ptr<Replicator> open(Queue& store, const Common& common) {
     config.servers = common.servers;
     if (!store.group()) {

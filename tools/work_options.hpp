@@ -93,8 +93,8 @@ struct WorkOptions {
 // A serving program retries by itself, so each wait for another process is short.
 constexpr Millis worker_patience{10'000};
 
-// Call it before any thread starts: the runner reads these signals from a descriptor. SIGCHLD is reset to its default:
-// a process can inherit it ignored, and the kernel would then not report the end of a command.
+// Call it before any thread starts, because the runner reads these signals from a descriptor. Resets SIGCHLD to its
+// default: a process can inherit it as ignored, and then the kernel would not report the end of a command.
 inline void block_signals() {
   ::signal(SIGCHLD, SIG_DFL);
   sigset_t set = runner_signals();
