@@ -1,5 +1,5 @@
-// gq-bench: the loads and baselines that scripts/bench compares, and, for the tests, records that no program of gq
-// makes. Prints how many seconds a load took.
+// gq-bench runs the loads and baselines that scripts/bench compares, and prints how many seconds a load took. For the
+// tests, it also makes records that no program of gq makes.
 //
 //   raw DIR JOBS SIZE GROUP      bare append + fdatasync of groups
 //   store DIR JOBS SIZE GROUP    the same jobs through Queue::add
@@ -46,7 +46,7 @@ void raw(const std::string& dir, int jobs, int size, int group) {
   }
 }
 
-// The jobs are created before the clock starts, because that is the client's work.
+// Creates the jobs before the clock starts, because this is the client's work.
 double store(const std::string& dir, int jobs, int size, int group) {
   gq::Queue s = gq::open_store(dir + "/store", true);
   std::string data(static_cast<size_t>(size), 'x');
@@ -96,8 +96,8 @@ void submit(const char* host, int port, const char* function, int jobs, int size
   gearman_client_free(client);
 }
 
-// A disk is idle while a program waits for the network. So each round does both in turn, instead of one measurement for
-// each.
+// Does both in turn in each round, because a disk is idle while a program waits for the network; separate measurements
+// would not show that.
 void synced(const std::string& dir, const char* host, int port, const char* function, int jobs, int size) {
   gq::Fd fd = gq::open_file(dir + "/raw", O_WRONLY | O_CREAT | O_APPEND);
   std::string block(static_cast<size_t>(size), 'x');
@@ -135,7 +135,7 @@ void* swallow(gearman_job_st*, void*, size_t* size, gearman_return_t* rc) {
   return nullptr;
 }
 
-// The library takes only jobs that a judge has accepted.
+// A worker needs a judge that accepts the jobs.
 void sink(const char* host, int port, const char* function) {
   gq::judge_jobs([](const gq::AssignedJob&) { return std::optional<std::string>(); });
   gearman_worker_st* worker = gearman_worker_create(nullptr);
@@ -144,7 +144,7 @@ void sink(const char* host, int port, const char* function) {
   while (gearman_worker_work(worker) == GEARMAN_SUCCESS) continue;
 }
 
-// MEMBER is why (VALUE: its size in bytes), all (every key that exists), node, key, at, due, window or max.
+// MEMBER is why (VALUE is its size in bytes), all (every key that exists), node, key, at, due, window or max.
 void record(const std::string& to, const std::string& function, const std::vector<std::string>& says) {
   WithEveryKey<gq::event::Add> every{
       .said = {.id = gq::new_ulid(), .at = gq::now_ms(), .asked = {.function = function}}, .why = {}};

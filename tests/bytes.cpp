@@ -1,9 +1,9 @@
 // gq-bytes DIRECTORY STEP: alters a small journal in every way. With STEP 1, it cuts the journal at each byte, and
 // flips each bit of each byte (except a segment's version); with a greater STEP it does so at some bytes, at most STEP
-// apart, with one random bit of each. It also puts garbage behind the end, removes, swaps and doubles segments. After
-// each alteration the store must open, show no job and no workload that was not queued, and take a new job. Only
-// swapped segments may lose more than the records that were hit. Loss must be reported, except of what was at the end
-// of the journal, as after a power cut. The same is done with a cleaned journal.
+// apart, with one random bit of each. It also appends garbage, and removes, swaps and duplicates segments. After each
+// alteration the store must open, show no job and no workload that was not queued, and accept a new job. Only swapped
+// segments may lose more than the altered records. A loss must be reported, except at the end of the journal, as after
+// a power cut. The same is done with a cleaned journal.
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -47,8 +47,8 @@ struct Journal_ {
   std::map<std::string, State> states;
 };
 
-// Builds a journal of three segments. It holds jobs in every state, and one whose workload is the journal so far. With
-// `cleaned`, it holds many more jobs at first, and cleaning makes the first two segments one.
+// Builds a journal of three segments. It contains jobs in every state, and a job whose workload is the journal so far.
+// With `cleaned`, it contains many more jobs at first, and the cleaner makes the first two segments one.
 Journal_ build(const fs::path& directory, bool cleaned) {
   Journal_ made;
   auto segment = [&] {

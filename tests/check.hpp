@@ -1,4 +1,4 @@
-// CHECK reports a condition that does not hold, and goes on.
+// CHECK reports a condition that is false, and continues.
 #pragma once
 
 #include <cstdio>

@@ -1,5 +1,5 @@
-// Random events for folds. They are about few jobs, keys, serial keys, functions, owners and nodes, so that they
-// collide.
+// Makes random events for folds. The events are about few jobs, keys, serial keys, functions, owners and nodes, so that
+// they collide.
 #pragma once
 
 #include <random>
@@ -15,8 +15,8 @@ class RandomEvents {
     gq::Lsn lsn, end;
   };
 
-  // Orderly: a job is claimed as Queue::claim() does it, which has seen that it is the job's turn, and no other process
-  // claims meanwhile. Else any event comes at any time.
+  // If `orderly` is true, jobs are claimed as by Queue::claim(): only a job whose turn it is, and no other process
+  // claims in between. Otherwise any event comes at any time.
   RandomEvents(uint64_t seed, size_t jobs, bool orderly) : m_random(seed), m_orderly(orderly) {
     for (size_t i = 0; i < jobs; ++i) {
       std::string id = "01ARZ3NDEKTSV4RRFFQ6000000";
@@ -30,7 +30,7 @@ class RandomEvents {
   const std::string& id() { return m_ids[below(m_ids.size())]; }
   const std::vector<std::string>& ids() const { return m_ids; }
 
-  // A next event for the journal whose fold this is. It fits its job more often than by chance.
+  // Returns a next event for the journal of this fold. It fits its job more often than by chance.
   Item next(gq::Fold& fold) {
     m_at += gq::Millis(below(20));
     Item item;
@@ -42,7 +42,7 @@ class RandomEvents {
     return item;
   }
 
-  // The same record, appended once more.
+  // Returns the same record, as if appended a second time.
   Item again(Item item) {
     item.lsn = m_end;
     item.end = m_end += 100 + below(2000);
@@ -67,11 +67,11 @@ class RandomEvents {
     while (once_in(2)) all.push_back(id());
     return all;
   }
-  // The name of a process, and that of one of its commands.
+  // Return the name of a process, and the name of one of its commands.
   std::string claimer() { return any({"A.0", "B.0"}); }
   std::string owner() { return any({"A.0", "A.1", "A.2", "B.1"}); }
 
-  // A claim is chosen now and appended a little later. Processes that only append may do so in between.
+  // A claim is chosen now and appended a little later. In between, other processes may append, but not claim.
   gq::Event orderly_claim(gq::Fold& fold) {
     gq::event::Claim claim{.at = m_at, .owner = claimer()};
     std::swap(claim.ids, m_to_claim);
@@ -85,7 +85,7 @@ class RandomEvents {
     return gq::event::Resume{.function = "h", .at = m_at};
   }
 
-  // An event that names the job's holder and the number of its start.
+  // Sets the job's holder and the number of its start in an event.
   template <typename E>
   E said(gq::Fold& fold) {
     E e{.id = id(), .at = m_at, .owner = owner(), .start = number(3)};
@@ -99,7 +99,7 @@ class RandomEvents {
 
   gq::Event add(gq::RecordHead& head) {
     gq::event::Add e{.id = id(), .at = m_at, .given = once_in(2)};
-    const uint64_t kind = static_cast<uint64_t>(e.id.back() + (once_in(20) ? 1 : 0));  // most often the same for an ID
+    const uint64_t kind = static_cast<uint64_t>(e.id.back() + (once_in(20) ? 1 : 0));  // mostly the same for one ID
     e.asked.function = kind % 2 ? "f" : "g";
     e.asked.due = due();
     e.asked.priority = number(3);
@@ -131,7 +131,7 @@ class RandomEvents {
     e.why = why();
     e.exit = exit_status(), e.signal = number(2);
     e.keep = once_in(3), e.dropped = once_in(4);
-    // Most often the job of that ID. Some programs tell only its function.
+    // Mostly the job with that ID. Some programs send only its function.
     const uint64_t kind = static_cast<uint64_t>(e.id.back() + (once_in(20) ? 1 : 0));
     e.function = kind % 2 ? "f" : "g";
     if (!once_in(4)) e.size = kind % 3 ? kind : 100'000, e.sum = kind;
@@ -208,7 +208,7 @@ class RandomEvents {
   }
 
  public:
-  // The identities of a node: its present one, and its previous one.
+  // Returns an identity of a node: the present one, or the previous one.
   static std::string store(const std::string& node, bool former) {
     return std::string(former ? "01FORMER" : "01STORES") + std::string(18 - node.size(), '0') +
            (node == "here"    ? "HERE"

@@ -1,5 +1,6 @@
-// Feeds bytes from libFuzzer to every reader of untrusted bytes: GQ_FUZZ=TARGET gq-fuzz [libFuzzer's options] CORPUS.
-// Without GQ_FUZZ, gq-fuzz lists the targets. A reader must not crash, hang, or disagree with itself.
+// gq-fuzz passes bytes from libFuzzer to a reader of untrusted bytes: GQ_FUZZ=TARGET gq-fuzz [libFuzzer's options]
+// CORPUS. Without GQ_FUZZ, it lists the targets. A reader must not crash, hang, or give two different results for the
+// same bytes.
 #include <fcntl.h>
 #include <libgearman/gearman.h>
 #include <unistd.h>
@@ -36,7 +37,7 @@ using namespace gq;
     }                                                                           \
   } while (false)
 
-// A record with any bytes as its meta data and correct checksums, which the fuzzer could not guess.
+// Returns a record with the given bytes as its meta data, and with correct checksums, which the fuzzer could not guess.
 std::string record_around(std::string_view meta, std::string_view data) {
   std::string head = "GQR1";
   put_le<uint32_t>(head, static_cast<uint32_t>(meta.size()));
@@ -50,7 +51,7 @@ std::string record_around(std::string_view meta, std::string_view data) {
   return head.append(data);
 }
 
-// The first byte says how many of the other bytes are the first part.
+// Splits the input in two. The first byte is the size of the first part.
 std::pair<std::string_view, std::string_view> halves(std::string_view in) {
   if (in.empty()) return {};
   size_t at = std::min<size_t>(static_cast<unsigned char>(in[0]), in.size() - 1);
@@ -106,7 +107,7 @@ void group(std::string_view in) {
   }
 }
 
-// A segment whose frames hold pieces of the input. Some frames are broken.
+// Makes a segment whose frames contain pieces of the input. Some frames are broken.
 void journal(std::string_view in) {
   static const std::string directory = [] {
     std::string path = "/dev/shm/gq-fuzz." + std::to_string(getpid());
@@ -216,7 +217,7 @@ void packets(std::string_view in) {
     other = pieces.feed(&c, 1);
     take(pieces, same);
   }
-  // A second job is an error before the first one was taken, and no error after that.
+  // A second job is an error only until the first one was taken.
   CHECK(in.empty() || good == other || (!good && !same.empty()));
   if (good) CHECK(jobs.size() == same.size());
   for (const auto& job : same) CHECK(job.handle.size() <= GEARMAN_JOB_HANDLE_SIZE && job.size <= UINT32_MAX);

@@ -1,5 +1,5 @@
-// A record with every key that exists, whatever its type needs. No gq writes such a record, and every gq has to read
-// it.
+// Makes a record with every key that exists, although its type does not need them. No program of gq writes such a
+// record, and each must be able to read it.
 #pragma once
 
 #include "gq/state/event.hpp"

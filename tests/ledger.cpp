@@ -1,7 +1,7 @@
-// gq-ledger: the command of the jobs in the torture tests. It is small, because it is started tens of thousands of
-// times. The first line of a workload is a tag and the CRC-32 of the rest, which gq-ledger checks. It writes its start
-// and its end to the file that $LEDGER names, and whether the job runs twice at the same time. With --stream it is fed
-// many jobs (gq-stream(7)). It exits 75 if a disk fails.
+// gq-ledger is the command of the jobs in the torture tests. It is small, because it is started tens of thousands of
+// times. The first line of a workload is a tag and the CRC-32 of the rest; gq-ledger checks the CRC-32. It writes its
+// start and its end, and whether the job runs twice at the same time, to the file that $LEDGER names. With --stream it
+// gets many jobs (gq-stream(7)). It exits 75 if a disk fails.
 #include <fcntl.h>
 #include <sys/file.h>
 #include <time.h>
@@ -26,7 +26,7 @@ uint32_t crc32(std::string_view data) {
   return ~sum;
 }
 
-// At most `most` bytes of standard input.
+// Reads at most `most` bytes of standard input.
 std::string read_some(size_t most) {
   std::string got;
   char buffer[65536];
@@ -50,7 +50,7 @@ void log(const std::string& line) {
   ::close(fd);
 }
 
-// The tag of a workload, or another word if the workload is not as it was sent.
+// Returns the tag of a workload; another word if the workload is not as it was sent.
 std::string tag_of(std::string_view workload) {
   const std::string_view head = workload.substr(0, workload.find('\n'));
   const std::string_view body = head.size() < workload.size() ? workload.substr(head.size() + 1) : "";

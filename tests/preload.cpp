@@ -1,10 +1,10 @@
-// gq-preload.so: preloaded into a program, it changes what the program sees of its machine.
-//   GQ_TEST_TIME=+SECONDS or -SECONDS: the wall clock and the times of files are that far off, as on a machine with a
-//   wrong clock. GQ_TEST_TIME==SECONDS: the clock stands still, at so many seconds since 1970.
-//   GQ_TEST_BROKEN=FILE: as long as FILE exists, fdatasync fails.
-//   GQ_TEST_FILE_SYSTEM=NUMBER: every file system is of that type.
+// gq-preload.so is preloaded into a program. It changes the clocks, files and host names that the program sees.
+//   GQ_TEST_TIME=+SECONDS or -SECONDS: the wall clock and the times of files differ by that much, as if the clock were
+//   wrong. GQ_TEST_TIME==SECONDS: the wall clock stands still at that many seconds since 1970.
+//   GQ_TEST_BROKEN=FILE: while FILE exists, fdatasync fails.
+//   GQ_TEST_FILE_SYSTEM=NUMBER: every file system has that type.
 //
-// The name server for the host slow.invalid does not answer within a minute.
+// A lookup of the host slow.invalid gets no answer within a minute.
 #include <dlfcn.h>
 #include <netdb.h>
 #include <sys/stat.h>

@@ -1,4 +1,4 @@
-// Tests of the state that follows from records: over random events, and without files except for a table in one.
+// Tests of the state that the fold computes from records. They use random events, and no file except for one table.
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -23,7 +23,7 @@ uint64_t times() {
   return given ? static_cast<uint64_t>(std::atoll(given)) : 1;
 }
 
-// A fold in memory, to which events of two jobs are applied one after the other.
+// A fold in memory. The tests apply events of two jobs to it, one after the other.
 struct Said {
   MapTable table;
   Fold fold{table, here};
@@ -78,8 +78,8 @@ std::string le64(uint64_t n) {
 
 const std::string zero(1, '\0');
 
-// Which jobs a process claims: functions take turns and share, jobs of dead owners come first, and no job of a living
-// owner is claimed.
+// Tests which jobs a process claims: functions take turns and get shares, jobs of dead owners come first, and no job of
+// a living owner is claimed.
 void what_is_claimed() {
   MapTable table;
   Fold fold{table, here};
@@ -137,22 +137,22 @@ void what_is_claimed() {
   chosen = choose_of(9);
   CHECK(ids_of(chosen.claims.jobs) == (Ids{f2, g1}) && chosen.claims.next_due == Millis(5000));
   appended = [] {};
-  // Jobs whose workers have died of them.
+  // The workers died while they ran these jobs.
   hold(f2, dead);
   say(event::Start{.id = f2, .owner = dead + ".0", .start = 1});
-  hold(f2, dead);  // the second worker takes it over, and dies of it, too
+  hold(f2, dead);  // the second worker takes it over, and dies while running it, too
   say(event::Start{.id = f2, .owner = dead + ".0", .start = 2});
   chosen = choose_of(9);
   CHECK(ids_of(chosen.claims.jobs) == Ids{g1} && ids_of(chosen.claims.abandoned) == Ids{f2});
   CHECK(ids_of(choose_of(9, 0, true).claims.abandoned).empty());
-  // A job that this process has claimed but does not know is its own.
+  // A job that this process has claimed without knowing it is handled as its own.
   hold(g1, mine);
   CHECK(ids_of(choose_of(9).claims.jobs) == Ids{g1});
   say(event::Pause{.function = "g", .at = Millis(1)});
   CHECK(ids_of(choose_of(9).claims.jobs).empty());
 }
 
-// All entries of a table that follow from its jobs alone, rebuilt as fold.hpp describes them.
+// Returns all entries of a table that follow from its jobs alone, rebuilt as fold.hpp describes them.
 MapTable::Map recount(const MapTable::Map& table) {
   MapTable::Map all;
   std::map<std::string, Counters> counters;
@@ -215,8 +215,8 @@ MapTable::Map recount(const MapTable::Map& table) {
   return all;
 }
 
-// A running job stays running if a job with its serial key ends that ran beside it. The record that separated them may
-// be lost.
+// Two jobs with one serial key may run at the same time if a record between them was lost. When one ends, the other
+// stays running.
 void a_job_that_runs_is_not_queued_by_another() {
   Said say;
   for (const auto& id : {say.a, say.b}) say(event::Add{.id = id, .asked = {.function = "f", .serial = "s"}});
@@ -244,7 +244,7 @@ void what_is_kept_is_not_queued_by_its_add() {
   CHECK(say.state(say.a) == State::kept && say.fold.get(say.a)->node == "there");
 }
 
-// All jobs with one serial key wait except one, which is the head of the key.
+// Checks that of all jobs with one serial key exactly one does not wait, and that it is the key's entry `h`.
 void check_heads(const MapTable::Map& table) {
   std::map<std::string, std::vector<std::string>> in_turn;
   std::set<std::string> serials;
@@ -262,7 +262,7 @@ void check_heads(const MapTable::Map& table) {
   }
 }
 
-// A key's entry names a known job that has that key.
+// Checks that a key's entry names a known job that has that key.
 void check_keys(const MapTable::Map& table) {
   for (const auto& [key, value] : table) {
     if (key[0] != 'k') continue;
@@ -281,7 +281,7 @@ void check_keys(const MapTable::Map& table) {
 constexpr std::string_view letters = "qdcrxwphkf";
 constexpr char unknown = 'n';
 
-// All jobs in this state that next() may distinguish.
+// Returns all jobs in this state that next() may distinguish.
 std::vector<std::optional<Job>> jobs_in(char letter) {
   std::vector<std::optional<Job>> jobs;
   if (letter == unknown) return {std::nullopt};
@@ -299,7 +299,7 @@ std::vector<std::optional<Job>> jobs_in(char letter) {
             else job.store.clear();
             job.due = Millis(due);
             job.keep = keep;
-            // The job has changed since its add.
+            // These values show that the job has changed since its add record.
             job.version = job.state == State::dead || job.state == State::kept || job.state == State::finished;
             job.first_lsn = 64, job.size = 1;
             if (job.state == State::claimed || job.state == State::running) job.owner = "A.1";
@@ -308,7 +308,8 @@ std::vector<std::optional<Job>> jobs_in(char letter) {
   return jobs;
 }
 
-// The events of a line of the table: of the process that holds the job, and newer than the known state.
+// Returns the events of a line of the table: they come from the process that holds the job, and are newer than the
+// known state.
 std::vector<Event> events_of(const std::string& name) {
   const std::string id = "01ARZ3NDEKTSV4RRFFQ6000001", a_node = RandomEvents::store("there", false);
   auto add = [&](const std::string& node, bool once, int due, uint32_t copies) {
@@ -355,7 +356,8 @@ std::vector<Event> events_of(const std::string& name) {
   return {};
 }
 
-// The table of states and records in gq-store(5): each cell says what next() makes of such a job.
+// Compares the table of states and records in gq-store(5) with next(): each cell is the state that next() gives such a
+// job.
 void the_page_says_what_becomes_of_a_job() {
   std::ifstream page(GQ_MAN "/gq-store.5");
   size_t pairs = 0;
@@ -391,7 +393,7 @@ void the_page_says_what_becomes_of_a_job() {
   CHECK(records.size() == 16 && pairs == 16 * 11);
 }
 
-// The entries of a table that matter to jobs. The end of the journal and the positions of workloads do not.
+// Returns the entries of a table that matter to jobs, without the end of the journal and the positions of workloads.
 MapTable::Map what_matters(const MapTable& table) {
   MapTable::Map all;
   for (const auto& [key, value] : table.all()) {
@@ -406,13 +408,13 @@ MapTable::Map what_matters(const MapTable& table) {
   return all;
 }
 
-// After a failed sync a record may be appended once more. A claim never is if other processes have appended since. Of
-// records from users, and of records of a node's knowledge, the last one counts. Any other record has no effect the
-// second time, except in these cases:
-// - A process has released a job or found it dead before it started it, and has claimed it again. Then the record
-//   takes effect again.
-// - A kept job is dropped, and its key stands for it a while longer. The second drop frees the key.
-// - Another node has reported more of the job in between.
+// After a failed sync, a process may append a record a second time. It does not append a claim again if other processes
+// have appended meanwhile. Of records from users, and of records about what a node knows, the last one counts. Any
+// other record has no effect the second time, with these exceptions:
+// - A process released a claimed job, or found it dead before the start, and has claimed it again. Then the second
+//   record takes effect on the new claim.
+// - A user drops a kept job; its key stays reserved for a while. A second drop frees the key.
+// - Between the two records, another node has sent a newer state of the job.
 void a_record_appended_again_changes_nothing() {
   size_t tried = 0;
   for (uint64_t seed = 1; seed <= 12 * times(); ++seed) {
@@ -464,7 +466,8 @@ void a_record_appended_again_changes_nothing() {
   CHECK(tried > 500);
 }
 
-// The result does not depend on how many records are folded at once, or by how many processes one after the other.
+// The result does not depend on how many records are folded at a time, or on how many processes fold one after the
+// other.
 void any_batching_makes_the_same() {
   for (uint64_t seed = 1; seed <= 6 * times(); ++seed) {
     MapTable at_once, in_parts;

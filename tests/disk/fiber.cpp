@@ -29,7 +29,7 @@ namespace {
 
 constexpr size_t stack_size = 512 << 10;
 
-// Stacks are reused, because the first use of a new stack costs the most.
+// Stacks are reused, because the first use of a new stack is the most expensive part.
 std::vector<std::unique_ptr<char[]>>& free_stacks() {
   static std::vector<std::unique_ptr<char[]>> all;
   return all;
@@ -52,7 +52,7 @@ struct Fiber::Side {
   size_t size = 0;
   void* thread = nullptr;
 
-  // Switches from this side to the other. Without `back` nothing will switch back to this side.
+  // Switches from this side to the other. If `back` is false, no switch back to this side will follow.
   void switch_to(Side& other, bool back) {
     void* globals = abi::__cxa_get_globals();
     std::memcpy(&handling, globals, sizeof handling);

@@ -1,6 +1,6 @@
-// A fiber: a function with its own stack, which can stop anywhere and later continue there. With fibers, one thread
-// simulates several processes, switches between them even in the middle of a call of the library, and lets a seed
-// decide the order.
+// A fiber is a function with its own stack, which can stop at any point and later continue there. With fibers, one
+// thread simulates several processes, switches between them even in the middle of a call of the library, and lets a
+// seed decide the order.
 #pragma once
 
 #include <ucontext.h>

@@ -20,7 +20,7 @@ struct Options {
   bool log = false;
 };
 
-// As text: seed:kind:call:turn.
+// Returns a plan as a text: seed:kind:call:turn.
 std::string to_text(const Plan& plan) {
   return std::to_string(plan.seed) + (plan.is_short ? ":short:" : ":long:") + std::to_string(plan.cut_at) + ":" +
          std::to_string(plan.turn);

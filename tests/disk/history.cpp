@@ -22,9 +22,9 @@ using gq::Lsn;
 using Item = gq::JournalReader::Item;
 
 constexpr char store_id[] = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
-constexpr uint64_t most_calls = 200'000;  // in one boot; more calls mean that a process does not end
+constexpr uint64_t most_calls = 200'000;  // the limit in one boot: a process that makes more calls does not end
 
-// The content of each record: its number.
+// The event of each record: it has only the number of the record.
 struct Note {
   static constexpr std::string_view type = "note";
   uint64_t number = 0;
@@ -36,8 +36,8 @@ std::string blob_id(uint64_t number) { return gq::padded(number, gq::ulid_size);
 struct Setting {
   size_t page_size, processes, steps, boots;
   uint64_t segment_size;
-  unsigned turns;  // one call in so many lets another process run
-  unsigned kills;  // a process dies at one call in so many; 0: never
+  unsigned turns;  // on average, another process runs after one call in this many
+  unsigned kills;  // on average, a process dies at one call in this many; 0: never
   bool cleans, fills;
   SimulatedDisk::Faults faults;
 };
@@ -90,7 +90,7 @@ class History : SimulatedProcess::Kernel {
  private:
   struct Sent {
     std::string head, data;
-    std::string blob;  // empty: none
+    std::string blob;  // empty: the record has no blob
   };
   using Found = std::map<Lsn, uint64_t>;  // the numbers of records, by position
 
@@ -129,7 +129,7 @@ class History : SimulatedProcess::Kernel {
     note("FAULT: " + what);
   }
 
-  // Called before each call of a process. False: the process dies.
+  // Called before each call of a process. Returns false if the process dies there.
   bool runs(SimulatedProcess&, const char* call, const std::string& what) override {
     if (m_log) note("P" + std::to_string(m_current ? m_current->number : 0) + " " + call + " " + what);
     ++m_played.calls;
@@ -286,7 +286,7 @@ class History : SimulatedProcess::Kernel {
     const auto held = put_blobs(p, numbers);
     if (!p.disk.is_dead()) acknowledge(p, p.journal->commit(bytes_of(numbers), room_of(p)), numbers);
   }
-  // Sends a record again, as a client does that has received no answer.
+  // Appends a record again, as for a client that has received no answer and repeats its request.
   void commit_again(Process& p) {
     if (!m_sent.empty()) commit(p, {p.random.below(m_sent.size())});
   }
@@ -306,14 +306,14 @@ class History : SimulatedProcess::Kernel {
   void sync_all(Process& p) {
     Found found = read(*p.journal, p);
     p.journal->sync_all();
-    // If the kernel reads a lost page again from the disk, records that the process had read there are gone.
+    // If the kernel reads a lost page again from the disk, records in it that the process had read are gone.
     const Found left = m_setting.faults.rereads ? read(*p.journal, p) : found;
     std::erase_if(found, [&](const auto& f) { return !left.contains(f.first); });
     for (const auto& [lsn, number] : found) acknowledge(p, lsn, number);
   }
 
-  // The number of a record. nullopt if its data is damaged, or if it is a record of the journal itself. Reports a fault
-  // if the record is not as it was sent.
+  // Returns the number of a record; nullopt if its data is damaged, or if the journal itself wrote the record. Reports
+  // a fault if the record is not as it was sent.
   std::optional<uint64_t> number_of(const gq::JournalReader& reader) {
     Note said;
     const std::string_view meta = gq::meta_of(reader.head(), reader.head_bytes());
@@ -383,7 +383,7 @@ class History : SimulatedProcess::Kernel {
     gq::Fd lock = gq::Directory("/").open("clean.lock", O_RDWR | O_CREAT);
     if (!gq::try_lock(lock.get(), gq::FileLock::Mode::exclusive)) return;
     auto segments = p.journal->segments();
-    std::vector<Lsn> replaced;  // at first: segments that a crash has left
+    std::vector<Lsn> replaced;  // first: segments that a crash has left
     for (Lsn base : gq::list_segments(p.journal->directory()))
       if (std::any_of(segments.begin(), segments.end(),
                       [&](const auto& s) { return s.cleaned && base > s.base && base < s.end; }))
@@ -407,7 +407,7 @@ class History : SimulatedProcess::Kernel {
     gq::remove_segments(p.journal->directory(), replaced);
   }
 
-  // Checks after a boot that the journal has what it must have, and that a new process can append.
+  // After a boot, checks that the journal has all acknowledged records, and that a new process can append.
   void check() {
     Process p(*this, 1);
     gq::use_disk(&p.disk);

@@ -3,14 +3,14 @@
 // disk has kept.
 //
 // Invariants:
-//  - From its acknowledgement on, every reader finds a record at its position, unchanged. A record is acknowledged when
+//  - After a record is acknowledged, every reader finds it at its position, unchanged. A record is acknowledged when
 //    commit() has returned its position, or when a process has read the record and sync_all() has returned after that.
 //    (If the kernel reads pages again from the disk, the process must also still find the record after sync_all().)
-//  - If a record is read, its blob is there, whole.
+//  - If a record can be read, its blob exists and is complete.
 //  - A reader finds no record that no process sent, and no other record at the position of an acknowledged one.
 //  - If no call failed and no page was lost, a reader finds no damaged or missing bytes except those that the journal
 //    knows to be torn. A power cut takes only records that were never acknowledged.
-//  - Each process ends. When nothing fails any more, a process can append.
+//  - Each process ends. When no call fails any more, a process can append.
 #pragma once
 
 #include <map>
@@ -26,17 +26,17 @@ struct Plan {
   uint64_t seed = 1;
   bool is_short = false;  // few steps, so that the search can cut the power at each call
   uint64_t cut_at = 0;    // the call at which the power is cut; 0: after the last call, or at random if not short
-  uint64_t turn = 0;      // each turn lets the disk keep other bytes
+  uint64_t turn = 0;      // with each turn, the disk keeps other bytes
 };
 
 struct Played {
   std::optional<std::string> fault;
-  uint64_t calls = 0;  // calls of the disk
+  uint64_t calls = 0;  // how many calls of the disk there were
   uint64_t acknowledged = 0, losses = 0, boots = 0;
   bool was_cut = false;  // the power was cut at a chosen call
 };
 
-// Appends to `log`, if there is one, a line for each call.
+// Plays a history. If `log` is not null, appends a line to it for each call.
 Played play(const Plan& plan, std::string* log = nullptr);
 
 }  // namespace simulate

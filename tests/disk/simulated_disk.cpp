@@ -16,7 +16,7 @@ namespace simulate {
 namespace {
 
 constexpr int first_descriptor = 1 << 20;  // greater than any real descriptor of this program
-constexpr size_t sector = 64;              // bytes that are written whole or not at all; real disks: 512 or more
+constexpr size_t sector = 64;              // the bytes that are written atomically; on real disks 512 or more
 
 int fail(int error) {
   errno = error;
@@ -34,7 +34,7 @@ struct SimulatedDisk::Node {
   std::string seen, kept;
   uint64_t kept_size = 0, allocated = 0;
   std::map<size_t, std::vector<std::string>> dirty;  // all versions of a page since its last write-back, newest last
-  std::vector<uint64_t> sizes;                       // since the last sync
+  std::vector<uint64_t> sizes;                       // all sizes since the last sync
   std::set<Open*> open, shared;
   Open* exclusive = nullptr;
 
@@ -42,12 +42,12 @@ struct SimulatedDisk::Node {
   struct Change {
     std::string removed, name;
     NodePtr node;  // what `name` refers to after the change; null if the change only removes
-    // Shared by the two halves of a rename from one directory to another: whether the disk has both.
+    // For a rename from one directory to another, the two changes share this: whether the disk has both.
     std::shared_ptr<std::optional<bool>> both = nullptr;
   };
   using Entries = std::vector<std::pair<std::string, NodePtr>>;
   Entries entries, kept_entries;
-  std::vector<Change> changes;  // since the last sync
+  std::vector<Change> changes;  // all changes since the last sync
 
   static Entries::iterator at(Entries& all, const std::string& name) {
     return std::find_if(all.begin(), all.end(), [&](const auto& e) { return e.first == name; });
@@ -111,7 +111,7 @@ void SimulatedDisk::keep_page(Node& node, size_t page, const std::string& conten
   std::copy(content.begin(), content.end(), node.kept.begin() + static_cast<long>(page * m_page_size));
 }
 
-// Writes a page back. False if the disk has lost it. The page is clean in both cases.
+// Writes a page back. Returns false if the disk has lost it. The page is clean in both cases.
 bool SimulatedDisk::write_back(Node& node, size_t page) {
   const bool lost = happens(m_faults.losses);
   if (!lost) keep_page(node, page, page_of(node.seen, page));
@@ -122,7 +122,7 @@ bool SimulatedDisk::write_back(Node& node, size_t page) {
   return false;
 }
 
-// Writes back a random page of a random file. If the page is clean, it may be read again from the disk instead.
+// Writes back a random page of a random file. If the page is clean, may instead read it again from the disk.
 void SimulatedDisk::write_some_back() {
   std::erase_if(m_files, [](const auto& file) { return file.expired(); });
   if (m_files.empty()) return;
@@ -150,7 +150,7 @@ std::string SimulatedDisk::any_of(const std::vector<std::string>& versions) {
 void SimulatedDisk::settle(Node& file) {
   std::vector<uint64_t> sizes = file.sizes;
   sizes.push_back(file.kept_size);
-  // The disk has kept nothing, everything, or a part.
+  // The disk keeps nothing, everything, or a part.
   const uint64_t which = m_random.below(4);
   file.kept_size = which == 0 ? file.kept_size : which == 1 ? file.seen.size() : sizes[m_random.below(sizes.size())];
   for (auto& [page, versions] : file.dirty) {
@@ -209,7 +209,7 @@ void SimulatedProcess::die() {
   m_own.clear();
 }
 
-// False and errno if the call has to fail at once.
+// Returns false and sets errno if the call has to fail at once.
 bool SimulatedProcess::starts(const char* call, int fd, const std::string& more) {
   if (!m_dead && !m_kernel.runs(*this, call, std::to_string(fd) + " " + more)) die();
   if (m_dead || m_disk.happens(m_disk.m_faults.calls)) {

@@ -1,13 +1,14 @@
 // A simulated disk that may lose what was not synced, with the part of the kernel above it that gq uses (disk.hpp).
 //
 // It behaves as follows:
-//  - A process sees at once what any process wrote, and each change of a directory. A lock is released when the process
-//    that holds it dies.
+//  - A process sees at once all bytes that any process has written, and each change of a directory. A lock is released
+//    when the process that holds it dies.
 //  - After fsync or fdatasync of a file has returned 0, the file's bytes and size survive a power cut. After fsync of a
 //    directory, its entries survive. Nothing else is guaranteed.
 //  - What was not synced may survive a power cut or be lost. A page may be as it was after any write since the last
 //    sync, or torn between two of these at a sector. The size may be any size since the last sync, with zeros where a
-//    page is missing. Of the changes of a directory (a rename is one change), any may survive, or all up to some point.
+//    page is missing. Of the changes of a directory, either an arbitrary subset survives, or all changes up to some
+//    moment. A rename is one change.
 //  - The kernel may write back any page at any time. If that fails, the page is clean from then on, although the disk
 //    does not have it. Only descriptors of the file that are open at that moment report an error, each at its next
 //    sync. Later the kernel may read such a page again from the disk, with its old content.
@@ -29,12 +30,12 @@ namespace simulate {
 
 class SimulatedDisk {
  public:
-  // Each fault happens to one in so many; 0: never.
+  // A fault happens at random: on average once in this many cases; 0: never.
   struct Faults {
     unsigned calls = 0;        // calls that fail
     unsigned write_backs = 0;  // calls at which the kernel writes back a page
     unsigned losses = 0;       // write-backs that fail and lose the page
-    unsigned rereads = 0;      // clean pages, of those the kernel picks for write-back, that it reads again from disk
+    unsigned rereads = 0;      // clean pages that the kernel reads again from disk
   };
   SimulatedDisk(size_t page_size, uint64_t seed);
   ~SimulatedDisk();
@@ -44,7 +45,7 @@ class SimulatedDisk {
   void set_faults(const Faults& faults) { m_faults = faults; }
   void set_full(bool full) { m_full = full; }
   uint64_t losses() const { return m_losses; }  // pages lost so far
-  // For logs: the files, and how many bytes of each the disk has.
+  // Returns a text for logs: the files, and how many bytes of each the disk has.
   std::string to_text() const;
 
  private:
@@ -59,7 +60,7 @@ class SimulatedDisk {
   void keep_page(Node& node, size_t page, const std::string& content);
   bool write_back(Node& node, size_t page);
   void write_some_back();
-  void release(int fd);  // closes it, and lets go of its lock
+  void release(int fd);  // closes the descriptor, and releases its lock
   void settle(Node& file);
   void settle_directory(Node& directory);
   std::string page_of(const std::string& bytes, size_t page) const;

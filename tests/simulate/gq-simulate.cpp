@@ -1,9 +1,9 @@
-// gq-simulate: searches the decisions of a group's nodes for an order of events that breaks a promise.
+// gq-simulate searches for an order of events in which the decisions of a group's nodes break an invariant.
 //
-// It plays groups of nodes (world.hpp) with random events. Each group has a seed that repeats it exactly. At the end it
-// removes all faults, and checks that every job and message comes to its end. It makes an order that breaks a promise
-// as short as possible, and prints it as a script (script.hpp), which can be kept and played again. It exits 0 if it
-// found nothing, else 1.
+// It simulates groups of nodes (world.hpp) with random events. Each group has a seed, which repeats it exactly. At the
+// end it removes all faults, and checks that every job ends and every message arrives. If an order of events breaks an
+// invariant, gq-simulate makes the order as short as possible, and prints it as a script (script.hpp), which can be
+// kept and replayed. It exits 0 if it found nothing, otherwise 1.
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
@@ -36,7 +36,8 @@ Setting any_setting(Random& random) {
   return s;
 }
 
-// The fault that a script leads to. With `mended`, all faults of the world are removed at the end of the script.
+// Plays a script. Returns the broken invariant, if any. With `mended`, all faults of the world are removed at the end
+// of the script.
 std::optional<std::string> play(const Script& script, bool mended, std::string* log = nullptr) {
   World world(script.setting);
   if (log) world.want_log();
@@ -49,7 +50,7 @@ std::optional<std::string> play(const Script& script, bool mended, std::string* 
   return world.fault();
 }
 
-// A script that also leads to a fault, and from which no line can be removed.
+// Returns a shorter script that also breaks an invariant, and from which no line can be removed.
 Script shorten(Script script, bool mended) {
   const size_t before = script.actions.size();
   for (size_t part = before / 2; part > 0; part /= 2) {
@@ -64,7 +65,7 @@ Script shorten(Script script, bool mended) {
   return script.actions.size() < before ? shorten(std::move(script), mended) : script;
 }
 
-// Without these actions nothing happens.
+// Whether the action is one without which nothing happens.
 bool is_basic(Action::Kind kind) {
   return kind == Action::Kind::submit || kind == Action::Kind::step || kind == Action::Kind::deliver ||
          kind == Action::Kind::start;
@@ -118,7 +119,7 @@ int search(const Options& options) {
           is_basic(action.kind) || !(left_out >> static_cast<unsigned>(action.kind) & 1))
         world.act(action);
     }
-    // Any beginning of an order of events, and then a power cut.
+    // Try a power cut after a random part of the events.
     if (random.chance(4))
       for (unsigned node = 0; node < script.setting.nodes; ++node) world.act({.kind = Action::Kind::power, .a = node});
     if (!world.fault()) world.heal();
@@ -127,7 +128,7 @@ int search(const Options& options) {
     if (!world.fault()) continue;
     std::printf("# seed %llu: %s\n", static_cast<unsigned long long>(options.seed + n), world.fault()->c_str());
     if (!options.keep_long) {
-      // A fault that consists in something not ending shows only after all faults were removed.
+      // That something does not end shows only after all faults were removed.
       const bool mended = !play(script, false);
       if (mended) script.actions.resize(world.begun_to_heal());
       script = shorten(std::move(script), mended);

@@ -1,5 +1,5 @@
-// What the nodes of a group do for each other: which nodes are there, which are gone, and which take jobs over; and
-// which jobs run. The code acts as the replicator's keeper and the runner do. The decisions are gq's own.
+// The part of the world about the work of a group: changes of the group, questions, takeovers, and running jobs. The
+// code acts as the replicator's keeper and the runner do. gq's own code makes the decisions.
 #include <algorithm>
 
 #include "world.hpp"
@@ -64,7 +64,7 @@ void World::regroup() {
   }
 }
 
-// gq-replicate forget, or init with a group that contains the other node again.
+// Acts as gq-replicate forget, or as init with a group that contains the other node again.
 bool World::change_group(Node& node, const Action& action) {
   const bool forgets = action.kind == Action::Kind::forget;
   if (&m_nodes[action.b] == &node || node.settings.count(name(action.b)) != forgets) return false;
@@ -117,8 +117,8 @@ void World::reload(Node& node) {
   }
 }
 
-// A node outside the group is owed nothing, or all ended jobs would be kept for it. If the command that should have
-// taken it into the group died, its user repeats the command.
+// Checks that nothing is owed to a node outside the group: otherwise all ended jobs would be kept for it. If a command
+// died that was to add the node to the group, its user repeats the command.
 void World::check_forgotten() {
   for (const auto& node : m_nodes)
     for (const auto& [other, state] : node.fold->peers())
@@ -128,7 +128,7 @@ void World::check_forgotten() {
 
 // ---------------------------------------------------------------------------------------------------------------- time
 
-// Each running process renews its lease all the time.
+// Lets time pass. Meanwhile, each running process renews its lease.
 void World::pass(Millis duration) {
   constexpr Millis interval{200};
   for (; duration > Millis(0); duration -= interval) {
@@ -168,7 +168,7 @@ void World::speak(const Node& node, Message& message) {
   message.session = node.self.store + std::to_string(node.processes);
 }
 
-// Acts as PeerLine::note(): whether the node believes a node that answers under that name, and what follows.
+// Acts as PeerLine::note(): decides whether the node accepts the identity in an answer, and carries out the result.
 bool World::note(Node& node, const Message& message) {
   auto& other = node.others[message.from];
   const std::string& from = name(message.from);
@@ -192,7 +192,7 @@ bool World::note(Node& node, const Message& message) {
   return !belief.refused && !message.bad;
 }
 
-// Appends the records of other nodes that are due.
+// Appends the records about other nodes that are due.
 void World::record_peers(Node& node) {
   for (const auto& other : m_nodes) {
     const auto said = node.replica->record(other.name, false, times(node));
@@ -202,7 +202,7 @@ void World::record_peers(Node& node) {
   }
 }
 
-// Whether the node accepts what another node sends. If not, it answers so.
+// Decides whether the node accepts a transfer. If it does not, answers with the refusal.
 std::optional<gq::Replica::Admission> World::admit(Node& node, const Message& message) {
   const bool is_ask = message.kind == Message::Kind::ask;
   gq::Transfer transfer;
@@ -232,7 +232,7 @@ std::optional<gq::Replica::Admission> World::admit(Node& node, const Message& me
 
 // ----------------------------------------------------------------------------------------------------------- questions
 
-// A node asks each other node for its state once a second. It does not wait for an answer that is late.
+// A node asks another node for its state, as it does once a second. It does not wait for a late answer.
 bool World::ask(Node& node, unsigned to) {
   auto& other = node.others[to];
   if (!node.is_going() || !node.replica->members().has(name(to))) return false;
@@ -317,7 +317,7 @@ void World::hear_ask(Node& node, Message& message) {
 
 // ---------------------------------------------------------------------------------------------------------- take-overs
 
-// A round of the keeper, as in Replicator::keep_once().
+// Does one round of the keeper, as Replicator::keep_once() does.
 bool World::keep(Node& node) {
   if (!node.is_going()) return false;
   for (const auto& task : node.tasks)
@@ -403,7 +403,7 @@ void World::next_inquiry(Node& node, Task& task) {
   next_question(node, task);
 }
 
-// Asks another node about the jobs, and waits for its answer, or ends if there is nothing more to ask.
+// Asks the next question of the inquiry, and waits for the answer; or ends if there is no question left.
 void World::next_question(Node& node, Task& task) {
   constexpr Millis remember = std::chrono::hours(24);
   const auto question = node.replica->next_question(*task.keeping->inquiry, remember, times(node));
@@ -435,7 +435,7 @@ void World::take_over(Node& node, Task& task) {
   task.step = Step::next_tell;
 }
 
-// Tells one node after the other, each that can be told. Then the take-over is written.
+// Sends the takeover to each node that is up, one after the other. Then the takeover is appended.
 void World::next_tell(Node& node, Task& task) {
   task.keeping->debts.clear();
   task.told_again = false;
@@ -505,8 +505,8 @@ bool World::run(Node& node) {
 
 // ------------------------------------------------------------------------------------------------------------- oracles
 
-// Only a node that runs their function takes jobs over, except jobs that their owner has lost. Jobs of a node that is
-// gone or does not run them are taken over only if nothing else was heard of it for --takeover.
+// Checks a takeover: a node takes over only jobs whose function it runs, except jobs that their owner has lost. It
+// takes over the jobs of a node that is gone, or that does not run their function, only if that was so for --takeover.
 void World::check_take(const Node& node, const gq::Takeover& what, const std::vector<gq::HeldJob>& jobs) {
   const auto here = runs(node);
   for (const auto& [id, job] : jobs) {
@@ -529,10 +529,10 @@ void World::check_take(const Node& node, const gq::Takeover& what, const std::ve
   }
 }
 
-// For jobs that run once: two nodes run a job only if one of them was gone, cut off or stopped for --takeover (then the
-// job was taken over), if one has lost its store, or if both have accepted it. And a node does not run a job again that
-// another node has ended if it could know that: a node that was away asks before it runs anything, and waits for the
-// answers.
+// Checks the start of a job in a group in which each job runs on one node. Two nodes may run a job only if one of them
+// was gone, cut off or stopped for --takeover (then the job was taken over), if one has lost its store, or if both have
+// accepted the job. And a node must not run a job again that another node has ended, if it could know that: a node that
+// was away asks before it runs anything, and waits for the answers.
 void World::check_start(const Node& node, const std::string& id) {
   if (!m_setting.once || m_regrouped.count(id)) return;
   auto& ran = m_ran[id];
@@ -541,7 +541,8 @@ void World::check_start(const Node& node, const std::string& id) {
   const bool by_two = accepted != m_accepted.end() && accepted->second.size() > 1;
   if (ran.size() > 1 && !by_two && !m_excused.count(id))
     fail(node.name + " runs " + id + ", which another node has run");
-  // The former owner of a job that was taken over may have answered since, because it was told of that.
+  // Skip jobs that this node has taken over: their former owner may have answered since, because it was told of the
+  // takeover.
   const auto taken = m_taken_over.find(id);
   const bool took = taken != m_taken_over.end() && taken->second.count(node.self.store);
   for (unsigned i = 0; i < m_nodes.size() && !by_two && !took; ++i) {
@@ -559,7 +560,7 @@ void World::check_start(const Node& node, const std::string& id) {
   }
 }
 
-// The state of the job on each node, for people.
+// Returns the state of the job on each node, as a text for users.
 std::string World::states_of(const std::string& id) const {
   std::string text;
   for (const auto& node : m_nodes)
@@ -567,10 +568,10 @@ std::string World::states_of(const std::string& id) const {
   return text;
 }
 
-// A job that is not finished although a node that has it can run it or take it over. Empty: there is none.
+// Returns a job that is not finished although a node that has it can run it or take it over; empty if there is none.
 std::string World::left_to_run() const {
-  // A job that waits for its copies does so until a user drops it. If nodes have different jobs with one ID, each node
-  // takes the other's job for its own.
+  // Skip pending jobs, which wait until a user drops them; and skip IDs under which nodes have different jobs: each
+  // node takes the other's job for its own.
   auto waits = [&](const std::string& id, const gq::Job& job) {
     return std::any_of(m_nodes.begin(), m_nodes.end(), [&](const Node& n) {
       auto its = n.fold->get(id);

@@ -14,7 +14,7 @@ class Random {
     z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
     return z ^ (z >> 31);
   }
-  // Below `bound`, which is not 0.
+  // Returns a number below `bound`, which is not 0.
   uint64_t below(uint64_t bound) { return next() % bound; }
   bool chance(uint64_t one_in) { return below(one_in) == 0; }
 

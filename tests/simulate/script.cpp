@@ -55,7 +55,7 @@ std::string submit_text(unsigned n) {
          (s.what == Submit::What::plain ? "" : "=" + std::to_string(s.which)) + " payload=" + std::to_string(s.payload);
 }
 
-// Two words. nullopt: they are no submission.
+// Parses the two words of a submission; nullopt if they are not valid.
 std::optional<unsigned> parse_submit(const std::string& what, const std::string& payload) {
   for (unsigned n = 0; n < 3 * few * payloads; ++n)
     if (submit_text(n) == " " + what + " " + payload) return n;

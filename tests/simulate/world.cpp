@@ -14,15 +14,15 @@ using gq::Quorum;
 namespace event = gq::event;
 using Step = Task::Step;
 
-// This many steps are enough to finish everything after the faults were removed.
+// After the faults were removed, this many steps are enough to finish everything.
 constexpr uint64_t enough_steps = 200'000;
 
-// A node that becomes another store more often is believed once a minute (gq::RateLimit).
+// If a node gets a new store more often than this, the other nodes accept only one change a minute (gq::RateLimit).
 constexpr unsigned most_wiped = 3;
 
 Quorum::Time time_of(Millis now) { return Quorum::Time(now); }
 
-// An ID of 26 characters, like a real one.
+// Makes an ID of 26 characters, like a real one.
 std::string make_id(char kind, unsigned number, unsigned more = 0) {
   const std::string end = std::to_string(100'000 + number) + std::to_string(1'000 + more);
   return "01SIM" + std::string(20 - end.size(), '0') + kind + end;
@@ -89,8 +89,8 @@ void World::lose_unsynced(Node& node) {
     if (auto* claim = std::get_if<event::Claim>(&kept->event)) m_excused.insert(claim->ids.begin(), claim->ids.end());
     else m_excused.insert(gq::id_of(kept->event));
   }
-  // A record may depend on an earlier record whose sync has failed: on the add of its job, or on the end of the job
-  // that had its key. This is a matter of the disk, not of the nodes' decisions, and is not checked here.
+  // A record may depend on an earlier record whose sync has failed: on the add record of its job, or on the end of the
+  // job that had its key. This depends on the disk, not on the nodes' decisions, and is not checked here.
   bool had_failed = false;
   for (const auto& entry : node.journal) {
     if (!entry.doubtful || entry.synced) continue;
@@ -121,8 +121,8 @@ Lsn World::append(Node& node, const gq::Event& what, const gq::RecordHead& head)
   return lsn;
 }
 
-// The node has counted the copies of a job, and there are enough. Copies count, too, that are gone without its
-// knowledge.
+// Call it when a node has counted enough copies of a job. Notes the job as complete if there are enough, including
+// copies that are gone without the node's knowledge.
 void World::count(const Node& node, const std::string& id) {
   auto there = holders(id);
   for (const auto& lost : m_lost)
@@ -130,8 +130,7 @@ void World::count(const Node& node, const std::string& id) {
   if (there.size() >= m_setting.copies) m_complete.insert(id);
 }
 
-// Syncs all that this process has appended. A later sync does not make records durable that an earlier, failed sync
-// covered.
+// Syncs all records that this process has appended. If a sync fails, a later sync does not make its records durable.
 bool World::sync(Node& node) {
   const bool well = !std::exchange(node.next_sync_fails, false);
   for (auto entry = node.journal.rbegin(); entry != node.journal.rend() && !entry->synced; ++entry) {
@@ -168,7 +167,7 @@ bool World::deliver(const Action& action) {
     return true;
   }
   const bool arrives = action.kind == Action::Kind::deliver;
-  if (arrives && action.b != client && !m_nodes[action.b].is_going()) return false;  // its messages wait for the node
+  if (arrives && action.b != client && !m_nodes[action.b].is_going()) return false;  // messages to the node wait for it
   Message taken = std::move(*message);
   m_messages.erase(message);
   if (arrives) arrive(std::move(taken));
@@ -248,7 +247,7 @@ bool World::is_ready(const Node& node, const Task& task) const {
   return task.step != Step::begin || m_now >= task.again_at;
 }
 
-// Whether a node believes that another one answers and has room.
+// Whether a node expects another node to answer and to have room.
 bool World::is_up(const Node& node, unsigned other) const {
   const auto up = node.replica->up();
   return std::find(up.begin(), up.end(), name(other)) != up.end();
@@ -313,7 +312,7 @@ void World::go_on(Node& node, Task& task) {
       return;
     }
     case Step::sync:
-      // Records that another process's failed sync has left in doubt are appended once more, too.
+      // Records are also appended again if the failed sync of another process left them in doubt.
       if (sync(node) && is_safe(node, task)) task.step = Step::decide;
       else task.step = Step::sync_again;
       return;
@@ -337,7 +336,7 @@ void World::go_on(Node& node, Task& task) {
         known.emplace_back();
         if (!job) continue;
         known.back() = {*job, node.fold->is_owed(*job)};
-        // A job that has ended here and is owed to no known node need not be on any other node.
+        // If the job has ended on this node and is owed to no known node, no other node has to have it.
         task.has_ended = gq::has_ended(*job) && !known.back()->owed;
       }
       return stored(node, task, known);
@@ -437,7 +436,7 @@ void World::next_effect(Node& node, Task& task) {
   }
 }
 
-// To each node that is up, one after the other. Then the task goes on where it was.
+// Sends to each node that is up, one after the other. Then the task continues where it was.
 void World::hand_out(Node& node, Task& task, const Quorum::Send& what) {
   task.after = task.step;
   for (size_t n : what.numbers) {
@@ -461,7 +460,7 @@ void World::stored(Node& node, Task& task, const std::vector<std::optional<Quoru
   next_effect(node, task);
 }
 
-// The store could not keep the records.
+// Call it if the store could not store the records.
 void World::refused(Node& node, Task& task, Outcome outcome) {
   task.answers.assign(task.records.size(), {outcome, "the disk"});
   if (task.kind == Task::Kind::take) task.step = Step::judge;
@@ -519,7 +518,7 @@ void World::reply_raw(Task& task, const gq::Answer& answer) {
   }
 }
 
-// A process of the node that serves no other node dies, and the node goes on.
+// A process of the node dies that is not the process that serves the node. The node continues.
 bool World::kill(Node& node, const Action& action) {
   using Kind = Task::Kind;
   unsigned nth = action.which;
@@ -567,12 +566,12 @@ bool World::give_up(Node& node, const Action& action) {
 
 // --------------------------------------------------------------------------------------------------------------- debts
 
-// The add of a job, as other nodes are told it.
+// Returns the add record of a job, as it is sent to other nodes.
 Record World::told(const Entry& entry, const gq::Job& job) {
   return {gq::told_add(std::get<event::Add>(entry.event), job), entry.head.data_size, entry.head.data_sum};
 }
 
-// The add of a job at one of these positions.
+// Finds the add record of a job at one of these positions.
 const Entry* World::find_add(const Node& node, const std::string& id, std::initializer_list<Lsn> places) const {
   for (Lsn lsn : places)
     for (const auto& entry : node.journal)
@@ -667,7 +666,7 @@ void World::go_on_paying(Node& node, Task& task) {
   record_peers(node);
 }
 
-// Tells in one transfer as much of all debts as can be told at once. Then the task goes on with `next`.
+// Sends as much of all debts as possible in one transfer. Then the task continues with `next`.
 void World::tell(Node& node, Task& task, Step next) {
   Message message{.kind = Message::Kind::take, .from = 0, .to = 0};
   task.told.clear();
@@ -722,7 +721,7 @@ void World::end_apart(Node& node, Task& task) {
   node.replica->ended(name(task.from), *task.debt, times(node));
 }
 
-// Another node could not be told, or refuses to listen.
+// Call it if another node does not answer, or refuses the transfer.
 void World::not_told(Node& node, Task& task) {
   if (task.kind == Task::Kind::apart) node.replica->not_heard(name(task.from), task.debt->id, m_now + Millis(1000));
   task.step = Step::done;
@@ -742,7 +741,7 @@ void World::hear_verdicts(Task& task, const Message& message) {
   task.step = task.kind == Task::Kind::apart ? Step::end_walk : task.after;
 }
 
-// Answers the records that another node has given, as ReplicaService::take() does.
+// Answers the records of another node, as ReplicaService::take() does.
 void World::judge(Node& node, Task& task) {
   task.words.clear();
   bool news = false;
@@ -780,12 +779,14 @@ std::set<std::string> World::holders(const std::string& id) const {
   return identities;
 }
 
-// A client is told that its job is queued only if as many identities hold it as the answer says. Identities that were
-// lost since the node began with the client's job count, too, because the node may not know that. A job may have lost
-// copies since if so many once existed at the same time, or were counted.
+// Checks an answer "queued". As many store identities must hold the job as the answer says ("copies=N"), or as the
+// group asks for if the answer has no number (one, with --owe). An identity that was lost after the node began to
+// handle this submission also counts, unless the node knew of the loss when it decided. An answer without a number is
+// also right if the full number of copies existed, or was counted, at some earlier moment: the job may have lost copies
+// since.
 void World::check_answer(const Node& node, const Task& task, const std::string& id, const gq::Answer& answer) {
   if (task.has_ended) return;
-  size_t wanted = m_setting.owe ? 1 : m_setting.copies;  // nothing is said of a job that was owed before
+  size_t wanted = m_setting.owe ? 1 : m_setting.copies;  // an answer about a job that was owed before has no number
   if (answer.note.rfind("copies=", 0) == 0) wanted = static_cast<size_t>(std::stoul(answer.note.substr(7)));
   auto there = holders(id);
   // Whether the node knew, when it decided, that this identity was replaced.
@@ -793,7 +794,8 @@ void World::check_answer(const Node& node, const Task& task, const std::string& 
     auto known = node.gone.find(identity);
     return known != node.gone.end() && known->second < task.decided;
   };
-  // If this node lost the job that stands for this one, its own record would create this one.
+  // Count this node if it has a synced record of the submitted job: if it lost the job that has the key, that record
+  // would create the submitted job.
   if (node.safe.count(task.id)) there.insert(node.self.store);
   for (const auto& lost : m_lost)
     if (lost.step >= task.begun && lost.ids.count(id) && !is_known(lost.identity)) there.insert(lost.identity);
@@ -805,7 +807,7 @@ void World::check_answer(const Node& node, const Task& task, const std::string& 
   if (there.size() >= m_setting.copies) m_complete.insert(id);
 }
 
-// A job that is given back to the server gets another ID. So no node may have it under this one.
+// Checks that no node has a job that is given back to the server: it will get another ID, and would run twice.
 void World::check_given_back(const Task& task) {
   auto is_it = [&](const Record& r) { return r.add.id == task.id; };
   bool somewhere = std::any_of(m_messages.begin(), m_messages.end(), [&](const Message& m) {
@@ -950,7 +952,7 @@ void World::send_job(unsigned job, unsigned node) {
   send({.kind = Message::Kind::submit, .from = client, .to = node, .job = job, .records = {m_clients.at(job).record}});
 }
 
-// The actions of nodes for each other, the passing of time, and what stops a node meanwhile.
+// Returns a random action from these: what nodes do for each other, the passing of time, and what stops a node.
 Action World::any_of_group(Random& random) const {
   using Kind = Action::Kind;
   auto number = [&](size_t bound) { return static_cast<unsigned>(random.below(bound)); };
@@ -961,7 +963,7 @@ Action World::any_of_group(Random& random) const {
   return {.kind = kind, .a = node, .b = other, .n = kind == Kind::time ? 100 + number(800) : 0};
 }
 
-// Mostly actions that go on with existing tasks and messages, so that many faults hit unfinished work.
+// Mostly chooses actions that continue existing tasks and messages, so that many faults hit unfinished work.
 Action World::any(Random& random) const {
   using Kind = Action::Kind;
   auto number = [&](size_t bound) { return static_cast<unsigned>(random.below(bound)); };
@@ -1004,7 +1006,7 @@ Action World::any(Random& random) const {
   return {.kind = Kind::room, .a = node};
 }
 
-// What nodes still have to be told, for people.
+// Returns what is owed to the nodes, as a text for users.
 std::string World::owed_text() const {
   std::string text;
   for (const auto& node : m_nodes)
@@ -1021,13 +1023,13 @@ std::string World::owed_text() const {
   return text;
 }
 
-// After all faults were removed, each unfinished job of one node is on all nodes. If jobs run once, all nodes have the
-// same owner for it. Returns the first difference, or an empty string.
+// Call it when all faults have ended. Checks that each unfinished job that any node has is on all nodes and, if jobs
+// run once, that all nodes name the same owner. Returns a text about the first difference, or an empty string.
 //
-// Not checked: jobs with a key, because a recreated node may have another job with that key; and jobs that two nodes
-// have accepted, for which left_to_run() checks that they end. A recreated node is not told of jobs that have ended
-// where they were accepted. If every node runs each job, a job that a node lost before it was answered is only on the
-// nodes that were told of it by then.
+// Skips jobs with a key or with an ID that a user chose, because a recreated node may have another job under it. Skips
+// pending jobs. Skips jobs that two nodes have accepted; left_to_run() checks that these end. If every node runs each
+// job, also skips a job that has ended on some node, because a recreated node is not told of it; and a job whose record
+// a node lost before the client got its answer, because only the nodes that were told before have it.
 std::string World::disagreement() const {
   auto has_ended_anywhere = [&](const std::string& id) {
     return std::any_of(m_nodes.begin(), m_nodes.end(), [&](const Node& n) {
@@ -1052,7 +1054,7 @@ std::string World::disagreement() const {
   return {};
 }
 
-// Each message arrives, and each task takes one step.
+// Lets each message arrive, and each task take one step.
 void World::play_round() {
   using Kind = Action::Kind;
   const auto nodes = static_cast<unsigned>(m_nodes.size());
@@ -1072,7 +1074,7 @@ void World::play_round() {
   }
 }
 
-// What each node does about once a second.
+// Does what each node does about once a second.
 void World::play_second() {
   using Kind = Action::Kind;
   const auto nodes = static_cast<unsigned>(m_nodes.size());
@@ -1111,7 +1113,7 @@ void World::go_on_without(unsigned node, bool crashes) {
   }
   act({.kind = crashes ? Kind::start : Kind::resume, .a = node});
   act({.kind = Kind::time, .n = 10});
-  act({.kind = Kind::run, .a = node});  // before it hears anything
+  act({.kind = Kind::run, .a = node});  // before the node has received anything
 }
 
 void World::heal() {
@@ -1135,7 +1137,7 @@ void World::heal() {
     act({.kind = Kind::room, .a = n});
     m_nodes[n].next_sync_fails = false;
   }
-  constexpr unsigned rejoin = 400;  // in this round all nodes are in one group again
+  constexpr unsigned rejoin = 400;  // in this round, all nodes join one group again
   for (unsigned round = 0; !is_done() && !m_fault; ++round) {
     if (m_figures.steps - begun > enough_steps)
       return fail("after all faults were removed, " + std::to_string(waiting()) + " clients have no answer" +

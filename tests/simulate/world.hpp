@@ -1,14 +1,13 @@
-// The world of a simulation: the nodes of a group, the server between them, clients, time, and what must hold.
+// The world of a simulation: the nodes of a group, the server between them, clients, time, and the invariants.
 //
-// The decisions are gq's own code: what the store answers (answer_to), what a node says of a record (verdict_on), when
-// a client is answered (Quorum), what becomes of a job whose record is in doubt (next_raw_step), what follows from what
-// nodes hear of each other (Replica, Inquiry), and which jobs follow from the records (Fold). This file adds the world
-// around them: a journal whose unsynced end is lost in a power cut; messages that are lost, doubled and come in any
-// order; processes that die between any two steps. A node takes one step at a time, and each effect is a step of its
-// own.
+// gq's own code makes the decisions: the answer of a store (answer_to), the verdict on a record (verdict_on), when a
+// client is answered (Quorum), what happens to a raw job with an unknown outcome (next_raw_step), what follows from the
+// messages between nodes (Replica, Inquiry), and the state of the jobs (Fold). This file adds the world around these
+// decisions: a journal whose unsynced end is lost in a power cut; messages that are lost, duplicated and reordered;
+// processes that die between any two steps. A node takes one step at a time, and each effect is a separate step.
 //
-// What must hold (the oracles): see World::check_answer, ::check_given_back, ::check_start, ::heal and
-// ::disagreement.
+// The functions that check the invariants are called oracles: World::check_answer, ::check_given_back, ::check_start,
+// ::heal and ::disagreement.
 #pragma once
 
 #include <array>
@@ -32,10 +31,11 @@ namespace simulate {
 using gq::Lsn;
 using gq::Millis;
 
-// Smaller than the real ones, so that a search reaches their ends.
+// These times are shorter than the real ones, so that a search reaches their ends.
 inline constexpr Millis peer_timeout{200}, takeover{2000}, alone_after{3000}, check_interval{5000};
 
-// A record in a message: the add of a job with the size and checksum of its workload, or what a node says of a job.
+// A record in a message: the add record of a job, with the size and checksum of its workload; or a node's state of a
+// job.
 struct Record {
   gq::event::Add add{};
   uint64_t size = 0, sum = 0;
@@ -46,18 +46,18 @@ struct Message {
   enum class Kind { submit, answer, take, verdicts, ask, asked };
   Kind kind;
   unsigned from = 0, to = 0;
-  unsigned job = 0;                      // the job that it is about, by number; 0: none
+  unsigned job = 0;                      // the number of the job that it is about; 0: none
   uint64_t call = 0;                     // the call that a verdict answers
-  std::vector<Record> records{};         // submit (one), take
-  std::string identity{}, session{};     // of the sending node and its process
-  bool bad = false;                      // verdicts, asked: it refuses the sender of the question
-  std::vector<std::string> words{};      // verdicts
+  std::vector<Record> records{};         // submit: one record; take: one or more
+  std::string identity{}, session{};     // of the sending node, and of its process
+  bool bad = false;                      // verdicts and asked: the node refuses the sender of the question
+  std::vector<std::string> words{};      // verdicts: one for each record
   gq::Answer answer{};                   // answer
-  std::string id{};                      // answer: the job's
-  std::vector<std::string> ids{};        // ask, asked: the jobs that it knows
-  Lsn here = 0;                          // ask, asked: where the asking node's journal ended
-  gq::FailureDetector::Round round = 0;  // ask, asked: the round of the question
-  Millis sent_at{0};                     // take, ask, verdicts, asked: when the question was sent
+  std::string id{};                      // answer: the ID of the job
+  std::vector<std::string> ids{};        // ask: the jobs of the question; asked: the jobs that the node knows
+  Lsn here = 0;                          // ask and asked: the end of the asking node's journal
+  gq::FailureDetector::Round round = 0;  // ask and asked: the round of the question
+  Millis sent_at{0};                     // take, ask, verdicts and asked: when the question was sent
   gq::AskReply reply{};                  // asked
 };
 
@@ -70,21 +70,23 @@ struct Entry {
   bool doubtful = false;  // a sync that covered it has failed
 };
 
-// The work of a node's keeper: it inquires about jobs of other nodes, and takes over those that should run here.
+// The state of a node's keeper, which inquires about jobs of other nodes and takes over those that should run on its
+// node.
 struct Keeping {
   std::deque<gq::Takeover> due{};
   gq::RunHere runs{};
   std::optional<gq::Inquiry> inquiry{};
   std::optional<gq::TellThenAppend> effect{};
-  std::vector<gq::Debt> debts{};  // debts under way to one node
+  std::vector<gq::Debt> debts{};  // the debts that are being sent to one node
   Millis inquiry_began{0};
   size_t taken = 0;
 };
 
-// Work of a node: it queues a job for a client or a server, or takes one of another node. A task dies with its process.
+// A task of a node: it queues a job for a client or from a server, takes a job of another node, or does other work
+// (Kind). A task dies with its process.
 struct Task {
   enum class Kind { add, raw, take, pay, apart, run, keep, forget, join };
-  // In the order in which a task of that kind takes them.
+  // The steps of each kind of task, in their order.
   enum class Step {
     // add, raw; take until judge
     begin,
@@ -95,7 +97,7 @@ struct Task {
     decide,
     find_known,
     go_on,
-    wait,  // any kind: for another node, or until a time
+    wait,  // all kinds: waits for another node, or until a time
     record,
     record_sync,
     judge,
@@ -132,12 +134,12 @@ struct Task {
   std::vector<std::string> words{};   // take: its verdicts
   std::vector<Lsn> entries{};         // the positions of the records
   // add, raw
-  std::string id{};        // the ID of the record that came
-  bool has_ended = false;  // the job that exists already has ended
+  std::string id{};        // the ID of the received record
+  bool has_ended = false;  // the job that existed before has ended
   std::shared_ptr<gq::Quorum> quorum{};
   gq::Quorum::Append append{};
-  std::deque<std::pair<unsigned, size_t>> to_send{};  // node, and number of the job
-  Step after = Step::go_on;                           // the step after all were sent
+  std::deque<std::pair<unsigned, size_t>> to_send{};  // the node, and the number of the job
+  Step after = Step::go_on;                           // the step after all have been sent
   gq::Quorum::Wait wait{};
   gq::Quorum::Record record{};
   struct Call {
@@ -152,7 +154,7 @@ struct Task {
   Lsn since = 0;
   std::optional<gq::Walk> walk{};
   std::optional<gq::Debt> debt{};
-  std::vector<size_t> told{};  // the debt of each record under way
+  std::vector<size_t> told{};  // for each record that is being sent: the number of its debt
   bool told_again = false;
   std::string identity{};              // the identity of the node that gave the verdicts
   std::shared_ptr<Keeping> keeping{};  // keep
@@ -166,20 +168,20 @@ struct Task {
 struct Node {
   std::string name;
   gq::Self self;
-  unsigned stores = 0, processes = 0, runners = 0;  // how many it has had
-  unsigned losses = 0;                              // power cuts in which that store lost records
+  unsigned stores = 0, processes = 0, runners = 0;  // how many stores, processes and runners this node has had
+  unsigned losses = 0;                              // the number of power cuts in which its store lost records
   // Durable state:
   std::deque<Entry> journal;
   Lsn end = 0;
   std::unique_ptr<gq::MapTable> table;
   std::unique_ptr<gq::Fold> fold;
   std::set<std::string> settings;  // gq.json: the other nodes of its group
-  std::set<std::string> joining;   // nodes that are in its group by the journal, and not yet by gq.json
+  std::set<std::string> joining;   // the nodes that are in its group according to its journal, but not yet in gq.json
   bool full = false;
-  Millis skew{0};  // of its wall clock
+  Millis skew{0};  // the error of its wall clock
   // The process:
   bool up = false, next_sync_fails = false;
-  bool stopped = false;  // it is stopped until it is woken
+  bool stopped = false;  // its process is stopped until it is resumed
   bool is_going() const { return up && !stopped; }
   bool has_read_settings = false;
   std::unique_ptr<gq::Replica> replica;
@@ -187,18 +189,18 @@ struct Node {
   bool has_lease = false;  // whether it holds that lock
   std::deque<Task> tasks;
   struct Other {
-    std::optional<Task::Call> ask{};  // the question of this second, under way
-    // The truth, for the oracles:
-    Millis heard{0};                      // when it last answered
-    std::map<std::string, Millis> ran{};  // when it last said that it runs a function
-    std::optional<Lsn> first_end{};       // its journal's end in its first answer since this node is back
-    bool tried = false;                   // whether it was asked since then
+    std::optional<Task::Call> ask{};  // the question of this second that is under way
+    // The truth, which only the oracles use:
+    Millis heard{0};                      // when the other node last answered
+    std::map<std::string, Millis> ran{};  // when the other node last said that it runs a function
+    std::optional<Lsn> first_end{};       // the end of its journal in its first answer since this node is back
+    bool tried = false;                   // it was asked since this node is back
   };
-  std::vector<Other> others;  // by number; the node's own entry is unused
-  // The truth, for the oracles:
+  std::vector<Other> others;  // by number; the entry of the node itself is unused
+  // The truth, which only the oracles use:
   std::set<std::string> safe;               // jobs with a record that was synced
   Millis back{0}, stopped_at{0}, heard{0};  // when it came back, was stopped, and last heard another node
-  std::map<std::string, uint64_t> gone;     // replaced identities of other nodes: the step in which it learned that
+  std::map<std::string, uint64_t> gone;  // replaced identities of other nodes: the step in which this node learned it
 };
 
 std::string text_of(const gq::Job& job);
@@ -207,47 +209,47 @@ class World {
  public:
   explicit World(const Setting& setting);
 
-  // Does one action. False: the action is not possible now.
+  // Does one action. Returns false if the action is not possible now.
   bool act(const Action& action);
-  // An action that may be possible now.
+  // Returns a random action that may be possible now.
   Action any(Random& random) const;
   Action any_of_group(Random& random) const;
 
-  // A node gets a job and then dies or is stopped. The other nodes go on for as long as they need to take its jobs
-  // over. Then the node is back.
+  // A node gets a job and then dies or is stopped. The other nodes continue for as long as they need to take over its
+  // jobs. Then the node is back.
   void go_on_without(unsigned node, bool crashes);
-  // A node becomes another store, and one other node hears of that at once.
+  // A node gets a new store, and one other node learns this at once.
   void recreate(unsigned node, unsigned asks);
 
-  // Removes all faults, and goes on until nothing is left to do. Then each client must have been answered, and must
-  // have what it was promised.
+  // Removes all faults, and continues until nothing is left to do. Then checks that each client was answered, and that
+  // each answer is true.
   void heal();
 
   // All actions so far, and how many there were when heal() began.
   const std::vector<Action>& done() const { return m_done; }
   size_t begun_to_heal() const { return m_healing; }
 
-  // The promise that was broken, if any.
+  // The invariant that was broken, if any.
   const std::optional<std::string>& fault() const { return m_fault; }
 
-  // A log of the events, for people. It is empty unless want_log() was called.
+  // A log of the events, for users. It is empty unless want_log() was called.
   void want_log() { m_wants_log = true; }
   const std::string& log() const { return m_log; }
 
   struct Figures {
     uint64_t steps = 0, answers = 0, good = 0;
-    std::array<uint64_t, action_kinds> kinds{};  // counts the possible actions
+    std::array<uint64_t, action_kinds> kinds{};  // the number of possible actions of each kind
   };
   const Figures& figures() const { return m_figures; }
 
  private:
   struct Client {
     Record record;
-    bool done = false;  // it has a good answer, or one that will not change
+    bool done = false;  // the client has a good answer, or one that will not change
   };
   struct Raw {
     enum class Place { server, node, gone } place = Place::server;
-    unsigned times = 0;  // how often it was taken
+    unsigned times = 0;  // how often the job was taken
   };
 
   Record make(const Submit& submit, unsigned job, const std::string& id) const;
@@ -347,21 +349,21 @@ class World {
   std::vector<Node> m_nodes;
   std::vector<Message> m_messages;
   std::map<unsigned, Client> m_clients;  // by the number of its job
-  std::map<unsigned, Raw> m_raws;        // likewise
+  std::map<unsigned, Raw> m_raws;        // by the number of its job
   struct Lost {
     uint64_t step;
     std::string identity;
     std::set<std::string> ids;
   };
-  std::vector<Lost> m_lost;  // stores that are gone, and their jobs
-  // The identities that have accepted each job. An identity that may have lost its record, and has accepted the job
-  // again, counts as another one.
+  std::vector<Lost> m_lost;  // lost stores, and their jobs
+  // The identities that have accepted each job. If an identity may have lost its record and has accepted the job again,
+  // it is in the set a second time under another name.
   std::map<std::string, std::set<std::string>> m_accepted;
   std::set<std::string> m_complete;                           // jobs that were on enough nodes
   std::map<std::string, std::set<std::string>> m_ran;         // the identities that have started each job
   std::map<std::string, std::set<std::string>> m_taken_over;  // the identities that took each job over
-  std::set<std::string> m_excused;                            // jobs that two nodes may run
-  std::set<std::string> m_regrouped;  // jobs from a time when nodes had different groups, or in doubt
+  std::set<std::string> m_excused;                            // jobs that two nodes may run without an error
+  std::set<std::string> m_regrouped;  // jobs from a time when nodes had different groups or were changing them
   Millis m_now{1'000'000};
   uint64_t m_next_call = 0;
   std::optional<std::string> m_fault;
