@@ -1,4 +1,4 @@
-// Unit tests of what the nodes of a group decide: scripts of messages, at given times.
+// Unit tests of the decisions of a group's nodes: sequences of messages at given times.
 #include "check.hpp"
 #include "gq/base/ulid.hpp"
 #include "gq/replication/ask.hpp"
@@ -14,8 +14,8 @@ namespace {
 
 using namespace gq;
 
-// A node may become another store a few times at once. One that changes its store every second is not believed every
-// second.
+// A node may change its identity a few times at once. If it changes its identity every second, only some changes are
+// accepted.
 void changes_of_a_store_are_rate_limited() {
   RateLimit turnover;
   auto at = [&](int seconds) { return turnover.allows(std::chrono::seconds(seconds)); };
@@ -39,7 +39,7 @@ void nodes_that_return_wait_for_the_others() {
         wait({unasked, silent}, 600 * s).what == For::nothing);
   CHECK(wait_text(wait({unasked, silent}, s), wall) ==
         "until rep_2 or rep_3 can be asked, at the latest 2023-11-14T22:23:20.000Z");
-  // One node answers: wait until it has told all, however long that takes.
+  // One node answers: wait until it has sent everything, however long that takes.
   CHECK(wait({told, silent}, s).what == For::nothing);
   CHECK(wait({behind, silent}, 9999 * s).what == For::news && wait({behind}, 0 * s).what == For::news);
   CHECK(wait_text(wait({behind}, s), wall).substr(0, 20) == "until rep_2 has told");
@@ -53,17 +53,17 @@ void nodes_that_return_wait_for_the_others() {
   dying.gone = true;
   CHECK(wait({dying}, 31 * s).alone &&
         wait({dying, {"rep_3", true, true, true, false, s}}, 31 * s).what == For::nothing);
-  // A function that no answer names any more, or that the list does not contain, does not run there.
+  // A function that the answers do not name does not run on that node.
   const Millis t{std::chrono::hours(1)};
   LastRuns runs;
   runs.restart(t);
   runs.heard({{"f"}}, t + 20 * s);
   CHECK(!runs.lacks("g", t + 29 * s, takeover) && runs.lacks("g", t + 30 * s, takeover) &&
         !runs.lacks("f", t + 49 * s, takeover) && runs.lacks("f", t + 50 * s, takeover));
-  runs.heard(std::nullopt, t + 60 * s);  // an older node, or one that runs all functions
+  runs.heard(std::nullopt, t + 60 * s);  // an older node, or a node that runs all functions
   CHECK(!runs.lacks("g", t + 89 * s, takeover) && !runs.lacks("f", t + 89 * s, takeover) &&
         runs.lacks("f", t + 90 * s, takeover));
-  // The node was stopped, by either clock. A clock that is set back is no pause.
+  // Either clock can show that the node was stopped. A clock that is set back is not a gap.
   CHECK(!is_gap({s, wall}, {16 * s, wall + 15 * s}, 15 * s) && is_gap({s, wall}, {17 * s, wall}, 15 * s));
   CHECK(is_gap({s, wall}, {s, wall + 16 * s}, 15 * s) && !is_gap({s, wall}, {2 * s, wall - 3600 * s}, 15 * s));
   auto beat = parse_beat(encode_beat({{s, wall}, 15 * s, "until x"}) + "of a longer one\n");
@@ -72,7 +72,7 @@ void nodes_that_return_wait_for_the_others() {
         !parse_beat("1 2 3 "));
 }
 
-// An answer fits its question, or is invalid. A newer node may say more.
+// An answer must fit its question. A newer node may send more lines.
 void questions_are_answered() {
   const std::string a = new_ulid(), b = new_ulid(), store = new_ulid();
   CHECK(parse_ask(encode_ask({a, b})) == std::vector({a, b}) && parse_ask("")->empty());
@@ -107,7 +107,7 @@ void questions_are_answered() {
                           "end 1\nrelay 1 1\n", "end 1\nsent rep_3 5\n", "end 1\nsent rep_3 x y\n", "end 1\nknown x\n",
                           "end 1\nyours x\n", "end 1\nother x\n", "end 1\nended x\n", "end 1\nabout x f 1 2\n"})
     CHECK(!parse_ask_reply(bad, {}));
-  // A reply that is cut off or altered parses or fails, and does not crash.
+  // Parsing a reply that is cut off or altered succeeds or fails, but does not crash.
   for (size_t i = 0; i <= body.size(); ++i) {
     std::string altered = body;
     if (i < body.size()) altered[i] = static_cast<char>(i * 37);
@@ -124,19 +124,18 @@ class Watch {
     fd.begin(times(m_now));
   }
 
-  // Time goes on up to `second`, and this node runs all the while. Returns the reasons for which the node has to
-  // return.
+  // Advances the time to `second` while this node runs. Returns the reasons for which the node has to return.
   std::string at(int second) {
     std::string why;
     for (; m_now < second * s; m_now += s) why += fd.beat(times(m_now + s)).value_or("");
     return why;
   }
-  // The same, but this node is stopped until then.
+  // The same, but this node is stopped until `second`.
   std::string stopped_until(int second) { return fd.beat(times(m_now = second * s)).value_or(""); }
 
   std::string hears(const std::string& node) { return fd.heard(node, m_now).value_or(""); }
-  // The node answers a question of a round with the end of its journal, and has told this one up to `told`. True if it
-  // is back.
+  // Another node answers a question of `round`: its journal ends at `end`, and it has sent everything up to `told` to
+  // this node. Returns true if it was gone and is back.
   bool answers(const std::string& node, Lsn end, std::optional<Lsn> told, FailureDetector::Round round,
                bool taking = false) {
     hears(node);
@@ -173,11 +172,11 @@ void a_silent_node_is_gone_until_it_answers() {
   w.at(30);
   CHECK(w.gone() == Names{"rep_2"} && w.gone().empty() && w.fd.is_gone("rep_2") && !w.fd.answers("rep_2", 30 * w.s));
   CHECK(w.fd.lacks("rep_2", "f", 30 * w.s) && !w.fd.lacks("rep_3", "f", 30 * w.s));
-  // rep_2 asks: its jobs are left alone, although it counts as gone until it answers.
+  // rep_2 asks: its jobs are not taken over, although it is gone until it answers.
   CHECK(w.fd.stays_gone("rep_2", 30 * w.s) && !w.fd.stays_gone("rep_3", 30 * w.s));
   w.fd.asked_by("rep_2", 30 * w.s);
   CHECK(w.fd.is_gone("rep_2") && !w.fd.stays_gone("rep_2", 31 * w.s) && w.fd.stays_gone("rep_2", 60 * w.s));
-  // Or rep_2 says anything else, although it does not answer.
+  // The same if rep_2 sends anything else, although it does not answer.
   Watch once_more;
   once_more.at(30), once_more.gone();
   CHECK(once_more.fd.stays_gone("rep_2", 30 * w.s));
@@ -194,7 +193,7 @@ void a_silent_node_is_gone_until_it_answers() {
     w.fd.failed("rep_2", w.fd.round(), false, second * w.s);
     CHECK(w.gone().empty() && !w.fd.lacks("rep_2", "f", second * w.s));
   }
-  // A forgotten node is not gone, is not expected to run anything, and changes nothing by what it says.
+  // A forgotten node is not gone, is not expected to run anything, and its messages have no effect.
   w.fd.remove("rep_2");
   w.at(300);
   CHECK(w.gone().empty() && w.hears("rep_2").empty() && !w.answers("rep_2", 1, 1) && !w.fd.is_gone("rep_2") &&
@@ -208,21 +207,21 @@ void a_node_returns_when_the_others_have_told_it_all() {
   CHECK(w.waits() == "until rep_2 has told");
   w.at(1), w.answers("rep_2", 200, 99);
   CHECK(w.waits() == "until rep_2 has told");
-  w.at(2), w.answers("rep_2", 300, 100);  // records after the beginning of the return are not waited for
+  w.at(2), w.answers("rep_2", 300, 100);  // this return does not wait for records from after its beginning
   CHECK(w.returns());
-  // The silence of all others is a reason to return. It is none while a single node answers.
+  // The silence of all other nodes is a reason to return. If a single node answers, there is no reason.
   w.at(31), w.answers("rep_2", 300, 300), w.at(62);
   CHECK(w.hears("rep_2") == "no other node had answered for 31 s" && !w.fd.has_returned());
   CHECK(w.hears("rep_2").empty() && !w.waits().empty());
-  // An answer to an earlier question does not count for this return, nor does that of a node that takes over this
-  // node's jobs.
+  // For this return, an answer to an earlier question is ignored, and so is the answer of a node that is taking over
+  // this node's jobs.
   const auto before = w.fd.round() - 1;
   w.answers("rep_2", 300, 300, before), w.is_silent("rep_3");
   CHECK(!w.returns() && w.waits().substr(0, 9) == "until rep");
   w.answers("rep_2", 300, 300, before + 1, true);
   CHECK(!w.returns());
   w.answers("rep_2", 300, 300);
-  // rep_2 is another store now. Only the old store had told everything.
+  // rep_2 has a new identity. Only the store with the old identity had sent everything.
   w.fd.is_another("rep_2");
   CHECK(!w.returns());
   w.answers("rep_2", 5, std::nullopt);
@@ -237,8 +236,8 @@ void a_node_that_was_stopped_returns() {
   const auto round = w.fd.round();
   CHECK(w.returns() && w.stopped_until(15).empty() && w.fd.has_returned());
   CHECK(w.stopped_until(31) == "this node was stopped for 16 s" && !w.fd.has_returned());
-  // An answer to an earlier question does not end the return. This node heard nothing while it was stopped, so the
-  // others are not gone.
+  // An answer to an earlier question does not end the return. This node received nothing while it was stopped, so the
+  // other nodes are not gone.
   w.answers("rep_2", 1, 1, round), w.answers("rep_3", 1, 1, round);
   CHECK(!w.returns() && !w.fd.end_return(round) && !w.fd.has_returned() && w.gone().empty());
   CHECK(w.stopped_until(1000) == "this node was stopped for 969 s" && w.gone().empty() &&
@@ -263,7 +262,7 @@ void a_node_that_answers_late_tells_what_it_knows() {
   // A new node of the group has ended nothing.
   w.fd.add("rep_4", 3 * w.s), w.answers("rep_4", 50, 0);
   CHECK(w.fd.has_returned());
-  // A node that answers late, but has told everything, does not stop this node.
+  // A node that answers late, but has sent everything, does not stop this node.
   Watch told;
   told.answers("rep_2", 10, 10), told.is_silent("rep_3");
   CHECK(told.returns());
@@ -272,7 +271,7 @@ void a_node_that_answers_late_tells_what_it_knows() {
 }
 
 void a_node_still_has_to_tell_the_rest() {
-  // This node is away again before it has heard everything.
+  // This node is away again before it has received everything.
   Watch w;
   w.answers("rep_2", 100, 50), w.answers("rep_3", 1, 1);
   CHECK(!w.stopped_until(16).empty());
@@ -295,14 +294,14 @@ void a_node_still_has_to_tell_the_rest() {
   CHECK(late.waits() == "until rep_2 has told");
   late.answers("rep_2", 200, 200);
   CHECK(late.returns());
-  // A node that was gone and has said anything since is there.
+  // If anything has come from a node that was gone, the node is not gone any more.
   Watch gone;
   gone.answers("rep_2", 100, 50), gone.answers("rep_3", 1, 1);
   gone.at(31), gone.gone(), gone.answers("rep_3", 1, 1);
   CHECK(gone.waits().empty());
   gone.hears("rep_2");
   CHECK(gone.fd.is_gone("rep_2") && gone.waits() == "until rep_2 has told");
-  // Also if the return had ended meanwhile.
+  // The same if the return had ended meanwhile.
   Watch silent;
   silent.answers("rep_2", 100, 50), silent.answers("rep_3", 1, 1);
   silent.at(30), silent.gone(), silent.answers("rep_3", 1, 1);
@@ -311,7 +310,7 @@ void a_node_still_has_to_tell_the_rest() {
   CHECK(!silent.fd.has_returned() && silent.waits() == "until rep_2 has told");
   silent.answers("rep_2", 200, 100);
   CHECK(silent.returns() && silent.hears("rep_2").empty() && silent.fd.has_returned());
-  // While rep_2 takes over this node's jobs, it counts as not having answered.
+  // While rep_2 takes over this node's jobs, its answers do not end the return.
   Watch taking;
   taking.answers("rep_3", 1, 1), taking.answers("rep_2", 1, 1, taking.fd.round(), true);
   CHECK(taking.waits().substr(0, 18) == "until rep_2 can be");
@@ -320,14 +319,14 @@ void a_node_still_has_to_tell_the_rest() {
 void a_node_that_hears_nobody_waits_longer() {
   Watch w;
   w.is_silent("rep_2"), w.is_silent("rep_3");
-  CHECK(w.waits(false).empty() && !w.waits().empty());  // without jobs there is nothing to run twice
+  CHECK(w.waits(false).empty() && !w.waits().empty());  // without jobs, nothing can run twice
   w.at(599), w.gone();
   CHECK(!w.returns());
   w.at(600);
   CHECK(w.returns());
 }
 
-// The members that rep_1 knows. The others are rep_2 and rep_3, which it has never met.
+// The membership of rep_1. The other members are rep_2 and rep_3, which rep_1 has never met.
 struct Three {
   static std::string store(char c) { return std::string(ulid_size, c); }
   Group group{{"rep_1", store('1')}, {"rep_1", "rep_2", "rep_3"}, 2, true};
@@ -344,21 +343,21 @@ void who_may_speak_for_a_name() {
   using What = Meeting::What;
   Three t;
   CHECK(!t.members.is("rep_2", "") && t.members.is("rep_1", t.store('1')));
-  // The first store with a name is believed, even if it only sends.
+  // The identity of the first store with a name is accepted, even if the store only sends.
   CHECK(t.hear("rep_3", 'c').what == What::first && t.members.store_of("rep_3") == t.store('c'));
   CHECK(t.meet("rep_2", 'b', true, 0).what == What::first && t.meet("rep_2", 'b', true, 1).what == What::as_before);
-  // No store has the identity of another node.
+  // A store with the identity of another node is refused.
   for (char taken : {'1', 'c'})
     CHECK(t.meet("rep_2", taken, false, 1).reason.find("has the identity of another node") != std::string::npos &&
           t.hear("rep_2", taken, false).what == What::refused);
-  // Another identity is heard, and is believed when it answers.
+  // A transfer with another identity is accepted; the identity itself is accepted only with an answer.
   CHECK(t.hear("rep_2", 'd').what == What::unproved && t.members.is("rep_2", t.store('b')));
   CHECK(t.meet("rep_2", 'd', true, 2).what == What::another && t.members.is("rep_2", t.store('d')));
   // As long as the newer store answers, the older one is a second node with that name.
   CHECK(t.meet("rep_2", 'b', true, 3).reason == "two nodes claim the name rep_2" &&
         t.hear("rep_2", 'b').reason == "two nodes claim the name rep_2");
   CHECK(t.hear("rep_2", 'b', false).what == What::unproved && t.meet("rep_2", 'b', false, 40).what == What::another);
-  // An answer to a question from before the node was met or heard has come too late.
+  // An answer is too late if its question was asked before the node was met or heard.
   const Millis met = std::chrono::seconds(40), later = std::chrono::seconds(400);
   CHECK(t.members.meet("rep_2", t.store('d'), "s", false, met - Millis(1), later).what == What::refused &&
         t.members.is("rep_2", t.store('b')));
@@ -366,14 +365,14 @@ void who_may_speak_for_a_name() {
   heard.hear("rep_3", 'c');
   CHECK(heard.meet("rep_3", 'd', false, 0).what == What::refused &&
         heard.meet("rep_3", 'd', false, 1).what == What::another);
-  // If it changes again and again, it is not believed: see RateLimit.
+  // If a node changes its identity too often, the change is not accepted: see RateLimit.
   CHECK(t.meet("rep_2", 'e', true, 41).what == What::another);
   CHECK(t.meet("rep_2", 'f', true, 42).reason == "rep_2 changes its store too often" &&
         t.members.is("rep_2", t.store('e')) && t.meet("rep_2", 'f', true, 400).what == What::another);
   // Another process of the same store may have lost unsynced records.
   CHECK(t.meet("rep_3", 'c', true, 0, "s").restarted && !t.meet("rep_3", 'c', true, 1, "s").restarted &&
         t.meet("rep_3", 'c', true, 2, "r").restarted);
-  // A node that is a relay now and then.
+  // A node that is a relay at some times only.
   const Millis now{std::chrono::hours(1)};
   CHECK(t.members.says_relay("rep_3", false, now) == false && t.members.says_relay("rep_3", true, now) == true &&
         t.members.is_relay("rep_3") && t.members.says_relay("rep_3", true, now) == false);
@@ -404,7 +403,7 @@ void a_group_changes() {
   Group renewed = t.group;
   renewed.self.store = t.store('9'), renewed.members = {"rep_1"};
   CHECK(t.members.change(renewed, known).of_another && t.members.has("rep_3"));
-  // One node is forgotten. The journal is told so unless it knows that.
+  // One node is forgotten. This is recorded unless the journal has it already.
   Group two = t.group;
   two.members = {"rep_1", "rep_2"};
   auto change = t.members.change(two, known);
@@ -414,13 +413,13 @@ void a_group_changes() {
   known["rep_3"] = {"", UINT64_MAX, 0, {t.store('c')}};
   change = t.members.change(two, known);
   CHECK(change.removed.empty() && change.forgotten.empty());
-  // The node is in the group again, with its old identity, which is no rival of itself. And there is a new node.
+  // The node is in the group again with its old identity, which is accepted. There is also a new node.
   Group four = t.group;
   four.members.push_back("rep_4");
   change = t.members.change(four, known);
   CHECK(change.removed.empty() && change.forgotten.empty() && t.members.has("rep_3") && t.members.has("rep_4"));
-  // The journal may have been told that the node is forgotten when it was about to be in the group again. A relay is
-  // owed nothing either, but it has an identity.
+  // The journal may have got the record that forgets the node just before the node joined again. (A relay is owed
+  // nothing either, but it has an identity.)
   CHECK(change.returned == Names{"rep_3"});
   known["rep_3"].store = t.store('c');
   CHECK(t.members.change(four, known).returned.empty());
@@ -430,8 +429,8 @@ void a_group_changes() {
         t.members.is("rep_2", t.store('b')));
 }
 
-// The view of rep_2 in a group whose jobs run once. It runs f and g. For each function, it holds jobs of rep_3 and
-// rep_1. All nodes have answered, and rep_2 has returned.
+// The view of rep_2 in a group in which each job runs on one node. It runs f and g. For each function, its store has
+// jobs of rep_3 and rep_1. All nodes have answered, and rep_2 has returned.
 class Group3 {
  public:
   Group3() {
@@ -445,14 +444,14 @@ class Group3 {
       runs(node, {{"f", "g"}});
     }
     fd.end_return(fd.round());
-    due();  // each node has been asked once what it knows
+    due();  // each node has been asked once which jobs it knows
   }
 
   static std::string store(char c) { return "0" + std::string(ulid_size - 1, c); }
   void at(int second) {
     for (; now < std::chrono::seconds(second); now += std::chrono::seconds(1)) fd.beat({now, now});
   }
-  // The node answers, and says which functions run there (nullopt: it runs no commands).
+  // A node answers, and names the functions that it runs (nullopt: it runs no commands).
   void runs(const std::string& node, std::optional<std::vector<std::string>> functions) {
     fd.heard(node, now);
     fd.answered(node, fd.round(), {.end = 1, .runner = functions.has_value(), .functions = functions}, 1, now);
@@ -495,7 +494,8 @@ void takeovers_are_due_when_an_owner_fails() {
   CHECK(g.due() == "rep_1 gone rep_3 idle " && g.due().empty());  // once a second
   g.at(31);
   CHECK(g.due() == "rep_1 gone rep_3 idle ");
-  // If that took a second and no job was taken, it is repeated after 20 s. If a job was taken, it is repeated at once.
+  // If the attempt took a second and no job was taken over, it is repeated after 20 s. If a job was taken over, it is
+  // repeated at once.
   g.ownership.takeover_ended({"rep_3", Takeover::Cause::idle}, 0, g.now - Millis(1000), g.now);
   g.ownership.takeover_ended({"rep_1", Takeover::Cause::gone}, 3, g.now - Millis(1000), g.now);
   g.at(32), g.runs("rep_3", {{"g"}});
@@ -506,8 +506,8 @@ void takeovers_are_due_when_an_owner_fails() {
   // A node does not take over functions that it does not run.
   g.at(52), g.held.functions = {"g"}, g.runs("rep_1", {{"g"}}), g.runs("rep_3", {{"g"}});
   CHECK(g.due().empty());
-  // But it asks about jobs that their owner has lost, even if it runs nothing. It asks once, and again if that fails.
-  // It asks each node again when more functions run here.
+  // But a node asks about jobs that their owner has lost, even if it runs nothing. It asks once, and again if that
+  // fails. It asks each node again when this node runs more functions.
   g.held.runs = {};
   g.at(53), g.ownership.may_have_lost("rep_3");
   CHECK(g.due() == "rep_3 lost ");
@@ -528,7 +528,7 @@ void takeovers_are_due_when_an_owner_fails() {
     times += g.due().find("rep_3 lost ") != std::string::npos;
   }
   CHECK(times == 2);
-  // While this node returns it asks about nothing.
+  // While this node returns, it asks about no jobs.
   g.at(1250), g.fd.begin({g.now, g.now}), g.ownership.may_have_lost("rep_3");
   CHECK(g.due().empty());
 }
@@ -541,15 +541,15 @@ void jobs_are_left_to_the_node_that_comes_first() {
   auto jobs = all;
   for (int second = 1; second <= 30; ++second) g.at(second), g.runs("rep_3", {{"g"}});
   Ownership::leave_others(jobs, {"rep_3", Cause::idle}, g.held.runs, g.fd, g.now);
-  CHECK(g.ids(jobs) == "A");  // g runs there, and h does not run here
+  CHECK(g.ids(jobs) == "A");  // g runs on the other node, and h does not run on this node
   for (int second = 31; second <= 60; ++second) g.at(second), g.runs("rep_1", {{"f"}});
   g.fd.notice_gone(g.now);
   jobs = all;
   Ownership::leave_others(jobs, gone, g.held.runs, g.fd, g.now);
   CHECK(g.ids(jobs) == "AB");
 
-  // rep_1 comes first, for jobs that it runs and knows. It does not for a job that it takes for this node's: it was
-  // told so before a crash.
+  // rep_1 takes precedence for jobs that it runs and knows, but not for a job that this node owns according to rep_1:
+  // this node had sent that takeover before a crash.
   CHECK(g.ownership.before(gone, g.members, g.fd) == std::vector<std::string>{"rep_1"});
   CHECK(g.ownership.before({"rep_1", Cause::idle}, g.members, g.fd).empty());
   CHECK(g.ownership.before({"rep_1", Cause::lost}, g.members, g.fd) ==
@@ -564,7 +564,7 @@ void jobs_are_left_to_the_node_that_comes_first() {
   g.at(90), g.fd.notice_gone(g.now);
   CHECK(g.ownership.before(gone, g.members, g.fd).empty());  // rep_1 is gone, too
 
-  // An owner that answers keeps the jobs that it knows, except jobs of the previous store of its name.
+  // An owner that answers keeps the jobs that it knows, except jobs of an older identity.
   jobs = all;
   jobs[1].job.store = g.store('9');
   reply.known = {true, true, false};
@@ -572,8 +572,8 @@ void jobs_are_left_to_the_node_that_comes_first() {
   CHECK(g.ids(jobs) == "BC");
 }
 
-// Two nodes have accepted the job, and each may take the other one or a third one for the owner. Then all nodes are
-// told the state here. This also happens if the owner has lost that it took the job over. The owner itself reports
+// Two nodes have accepted the job, and each may have the other node, or a third one, as the owner. Then this node sends
+// its state to all nodes. This also happens if the owner has lost the record of its takeover. The owner itself sends
 // later changes.
 void nodes_agree_on_the_owner_of_a_job() {
   Group3 g;
@@ -581,7 +581,7 @@ void nodes_agree_on_the_owner_of_a_job() {
     std::vector<HeldJob> jobs{g.job('A', "f", "rep_3")};
     jobs[0].job.term = term;
     auto said = g.ownership.leave_to_owner(jobs, {jobs[0].id}, reply, "rep_3", g.members);
-    CHECK(jobs.empty());  // meanwhile the job is left to the node that knows it
+    CHECK(jobs.empty());  // for now, the job is left to the node that knows it
     for (const auto& state : said)
       CHECK(state.id == g.store('A') && state.node == "rep_3" && state.store == g.store('3') && state.term == term &&
             state.from == "rep_2" && state.from_store == g.store('2'));
@@ -603,8 +603,8 @@ void nodes_agree_on_the_owner_of_a_job() {
   CHECK(has_changed.others.empty());
 }
 
-// A node that reports an older state is told the newer one. A node that reports an equal state gets no answer, or the
-// two would go on for ever. An end is newer than all that is not an end, and no end is newer than another.
+// If a node sends an older state, this node sends the newer one. If the states are equal, it sends nothing; otherwise
+// the two would never stop. An end is newer than every other state, and no end is newer than another.
 void an_older_state_is_answered_with_the_newer_one() {
   using Kind = PeerVerdict::Kind;
   using What = StateVerdict::Record;
@@ -614,7 +614,7 @@ void an_older_state_is_answered_with_the_newer_one() {
     CHECK((kind == Kind::need) == (!known && told.state != State::finished));
     return record;
   };
-  // From the oldest to the newest.
+  // The states, from the oldest to the newest.
   std::vector<gq::Job> states(7, held.job);
   states[1].store = "1";
   states[2].changed_at = Millis(1);
@@ -637,13 +637,13 @@ void an_older_state_is_answered_with_the_newer_one() {
   CHECK(verdict(dead, states[6]) == What::what_stands_here && verdict(states[6], dead) == What::what_was_told);
 }
 
-// A node knows the end of a job, and the node that should have told it has lost it. A node that asks about the job
-// leaves it alone, and tells all nodes its own state. Then it is told the end.
+// One node knows the end of a job, and the node that should have sent the end has lost it. A node that asks about the
+// job does not take it over, and sends its own state to all nodes. Then it receives the end.
 void a_job_that_ended_elsewhere_is_left_alone() {
   using Cause = Takeover::Cause;
   Group3 g;
   const Millis remember{24 * 3600'000};
-  // One node knows that A has ended. No node knows more of A and B.
+  // One node knows that A has ended. No other node knows A or B.
   auto inquire = [&](const Takeover& what, const std::string& knows) {
     const Times now{g.now, 2 * remember};
     Inquiry inquiry(what, g.held.runs, {g.job('A', "f", what.node), g.job('B', "f", what.node)});
@@ -668,7 +668,7 @@ void a_job_that_ended_elsewhere_is_left_alone() {
   CHECK(inquire({"rep_3", Cause::lost, false}, "rep_1") == " B 0");
 }
 
-// Another job has the ID of A on one node. If its workload or function differs, it says nothing about A.
+// One node has another job with the ID of A. If its workload or function differs, that node does not know A.
 void another_job_with_its_id_says_nothing_of_a_job() {
   using Cause = Takeover::Cause;
   Group3 g;
@@ -713,7 +713,7 @@ void old_unknown_jobs_are_stale() {
   std::vector<HeldJob> jobs{g.job('A', "f", "rep_2"), g.job('B', "f", "rep_2")};
   jobs[0].job.changed_at = Millis(1000), jobs[1].job.changed_at = Millis(2000);
   CHECK(Ownership::maybe_stale(jobs, Millis(500), Millis(2000)) == std::vector<std::string>{g.store('A')});
-  // All other nodes have to say so. A relay knows nothing.
+  // All other nodes must be asked, except a relay, which stores no jobs.
   CHECK(Ownership::all_others(g.members, g.fd) == std::vector<std::string>({"rep_1", "rep_3"}));
   g.members.says_relay("rep_3", true, {});
   CHECK(Ownership::all_others(g.members, g.fd) == std::vector<std::string>{"rep_1"});
@@ -724,9 +724,9 @@ void old_unknown_jobs_are_stale() {
 void records_of_absent_nodes_are_passed_on() {
   Group3 g;
   auto is_mine = [&](const std::string& node, char id) { return is_mine_to_tell(g.members, g.fd, node, g.store(id)); };
-  CHECK(is_mine("rep_2", '2') && is_mine("rep_2", '9'));   // its own, also of its previous store
-  CHECK(is_mine("rep_9", '9'));                            // of a node outside the group
-  CHECK(!is_mine("rep_3", '3') && is_mine("rep_3", '8'));  // and what the previous store of that name wrote
+  CHECK(is_mine("rep_2", '2') && is_mine("rep_2", '9'));   // its own records, also those of an older identity
+  CHECK(is_mine("rep_9", '9'));                            // those of a node outside the group
+  CHECK(!is_mine("rep_3", '3') && is_mine("rep_3", '8'));  // and those of an older identity of another node
   g.at(30), g.fd.notice_gone(g.now);
   CHECK(is_mine("rep_3", '3'));
 }
@@ -739,7 +739,7 @@ void a_take_over_is_told_before_it_is_written() {
   auto take = [&](const Takeover& what) {
     return g.ownership.take(what, jobs, {g.store('B')}, g.fd, {g.now, Millis(77)});
   };
-  // Not if that node answers, or asks, as a node does that is back. And not while this node itself returns.
+  // No takeover if the other node answers or asks (a node that is back asks), or while this node itself returns.
   CHECK(!take(gone) && !g.ownership.is_taking("rep_3"));
   for (int second = 1; second <= 40; ++second) g.at(second), g.runs("rep_1", {{"f"}});
   g.fd.notice_gone(g.now);
@@ -765,7 +765,7 @@ void a_take_over_is_told_before_it_is_written() {
   CHECK(records.size() == 2 && records[0] == first && effect->tell().empty());
   g.ownership.taken();
   CHECK(!g.ownership.is_taking("rep_3"));
-  // A made-up job may have the highest term or version, so that nothing newer can be said of it.
+  // A forged job may have the highest term or version, so that no newer state is possible.
   for (const bool term : {true, false}) {
     HeldJob made_up = g.job('C', "f", "rep_3");
     (term ? made_up.job.term : made_up.job.version) = most_told;
@@ -777,14 +777,14 @@ void a_take_over_is_told_before_it_is_written() {
   CHECK(!take(gone) && !take({"rep_9", Cause::former}));
 }
 
-// Which nodes are asked what, in order, before jobs are taken over.
+// Before a takeover, the nodes are asked in a fixed order.
 void an_inquiry_asks_one_node_after_the_other() {
   using Cause = Takeover::Cause;
   Group3 g;
   const Millis remember{24 * 3600'000};
   std::vector<HeldJob> jobs{g.job('A', "f", "rep_3"), g.job('B', "g", "rep_3"), g.job('C', "h", "rep_3")};
   std::string log;
-  // Each node knows these jobs. The remaining ones are taken.
+  // `known`: the jobs that each node knows. The remaining jobs are taken over.
   auto inquire = [&](const Takeover& what, const std::map<std::string, std::string>& known) {
     const Times now{g.now, 2 * remember};
     Inquiry inquiry(what, g.held.runs, jobs);
@@ -808,7 +808,7 @@ void an_inquiry_asks_one_node_after_the_other() {
   CHECK(inquire({"rep_3", Cause::lost}, {{"rep_3", "A"}, {"rep_1", ""}}) == "rep_3 ABC; rep_1 BC; rep_3 C; BC stale");
   CHECK(inquire({"rep_3", Cause::lost}, {{"rep_3", "B"}, {"rep_1", "AC"}}) == "rep_3 ABC; rep_1 AC;  stale");
   CHECK(inquire({"rep_3", Cause::lost}, {{"rep_3", "ABC"}}) == "rep_3 ABC;  stale");
-  // An owner that answers and does not run the jobs is asked last whether that is still so.
+  // If an owner answers and does not run the jobs, it is asked once more at the end whether that is still so.
   for (int second = 1; second <= 30; ++second) g.at(second), g.runs("rep_1", {{"f", "g"}}), g.runs("rep_3", {{"g"}});
   CHECK(inquire({"rep_3", Cause::idle}, {{"rep_1", ""}, {"rep_3", ""}}) == "rep_1 A; rep_3 ; A stale");
   CHECK(inquire({"rep_3", Cause::idle}, {{"rep_1", "A"}}) == "rep_1 A;  stale");
@@ -820,7 +820,8 @@ void an_inquiry_asks_one_node_after_the_other() {
   CHECK(inquire(own, {{"rep_1", ""}}) == "rep_1 AB; AB stale");  // one of them cannot be asked
 }
 
-// The replica of rep_1 in a group whose jobs run once, driven step by step. It has met the others before.
+// The replica of rep_1 in a group in which each job runs on one node. The test drives it step by step. It has met the
+// other nodes before.
 class Node1 {
  public:
   static std::string store(char c) { return "0" + std::string(ulid_size - 1, c); }
@@ -843,7 +844,7 @@ class Node1 {
   Replica::Belief hears(const std::string& node, char its, std::optional<Lsn> end = {}) {
     return r.heard(node, store(its), "s", end, now.boot, now);
   }
-  // The node answers a question. Its journal ends at 7, and it has told all of it.
+  // A node answers a question. Its journal ends at 7, and it has sent all of it.
   std::optional<std::string> answers(const std::string& node, AskReply reply = {.end = 7}) {
     if (auto belief = hears(node, node[4]); belief.refused) return belief.refused;
     reply.sent.push_back({"rep_1", store('1'), 7});
@@ -857,7 +858,8 @@ class Node1 {
   }
 };
 
-// A node runs its jobs from the time when its lease is visible until it has to return again, whoever notices that.
+// A node runs its jobs from the moment when its lease is visible until it has to return again, whichever step notices
+// that.
 void a_lease_follows_the_return() {
   using What = Replica::Lease::What;
   Node1 n;
@@ -869,11 +871,11 @@ void a_lease_follows_the_return() {
   n.r.standby(true, n.now);
   CHECK(n.r.effects().lease && n.r.lease(n.now).beat.waits.substr(0, 20) == "until rep_2 or rep_3");
   CHECK(!n.answers("rep_2") && !n.answers("rep_3"));
-  CHECK(n.r.lease(n.now).what == What::let_go);  // until the jobs that can run here are known
+  CHECK(n.r.lease(n.now).what == What::let_go);  // it is not known yet whether the node has jobs that it can run
   n.r.standby(true, n.now);
   lease = n.r.lease(n.now);
   CHECK(n.r.effects().lease && lease.what == What::take && !n.r.runs_jobs());
-  // This process is stopped while it waits for the lock. The earlier decision does not count any more.
+  // This process is stopped while it waits for the lock. Then the earlier decision is not valid any more.
   n.now = n.at(20);
   CHECK(!n.r.end_return(lease.round, n.now) && n.lines().substr(0, 30) == "this node was stopped for 20 s");
   CHECK(!n.answers("rep_2") && !n.answers("rep_3"));
@@ -883,7 +885,7 @@ void a_lease_follows_the_return() {
   CHECK(n.r.lease(n.now).what == What::hold && n.r.lease(n.now).beat.waits.empty() && !n.r.is_returning());
   n.r.holds_lease(lease.round);
   CHECK(n.r.runs_jobs() && n.r.effects().returned);
-  // All others are silent for so long that they may believe this node gone. Then one answers.
+  // All other nodes are silent for so long that they may have declared this node gone. Then one answers.
   n.to(49);
   CHECK(n.r.runs_jobs() && !n.r.effects().lease);
   n.to(50);
@@ -897,13 +899,14 @@ void a_lease_follows_the_return() {
   CHECK(all.r.lease(all.now).what == What::take);
 }
 
-// The identity of a node is recorded in the journal when it changes, and again if that failed.
+// The identity of a node is recorded in the journal when it changes. If that fails, it is tried again.
 void a_node_is_recorded_when_it_is_met() {
   Node1 n;
   CHECK(!n.hears("rep_2", 'b').refused && n.recorded("rep_2").empty());  // this process does not serve
   n.serve();
   CHECK(!n.answers("rep_2") && n.recorded("rep_2").empty());
-  // rep_2 is another store: the record needs the end of the journal, and nothing changes until that is known.
+  // rep_2 has a new identity: the record needs the end of the journal, and the step has no effect until the caller
+  // passes it.
   CHECK(n.hears("rep_2", 'b').needs_end && n.r.members().is("rep_2", n.store('2')) && n.lines().empty());
   CHECK(!n.hears("rep_2", 'b', 99).refused && n.lines().find("rep_2 is another store") == 0);
   CHECK(n.recorded("rep_2", false) == "b 0 99" && n.recorded("rep_2").empty());
@@ -917,8 +920,8 @@ void a_node_is_recorded_when_it_is_met() {
         n.r.up() == std::vector<std::string>{"rep_2"});
 }
 
-// A last record of a node that leaves the group may reach the journal late. The record that forgets the node comes
-// after it.
+// The last record about a node that leaves the group may reach the journal late. The record that forgets the node must
+// come after it.
 void a_node_is_forgotten_behind_its_last_record() {
   using Names = std::vector<std::string>;
   Node1 n;
@@ -933,19 +936,19 @@ void a_node_is_forgotten_behind_its_last_record() {
   CHECK(n.r.to_forget() == Names{"rep_3"} && !n.r.record("rep_3", true, n.now));
   n.r.forgotten("rep_3");
   CHECK(n.r.to_forget().empty());
-  // A node that is in the group again is owed what the journal says. It is not forgotten by then, not even if that was
-  // due before.
+  // A node that is in the group again is owed what the journal says. It is not forgotten, even if a record that forgets
+  // it was due before.
   n.r.change(n.group, n.known, 90, {}, n.now);
   n.r.change(two, n.known, 90, {}, n.now), n.r.change(n.group, n.known, 90, {}, n.now);
   CHECK(n.r.to_forget().empty() && n.r.walk("rep_3", 50)->upto() == 10);
-  // Also if the journal was told that the node is forgotten when it was about to be in the group again.
+  // The same if the journal got the record that forgets the node just before the node joined again.
   n.known["rep_3"] = {{}, nothing_owed, 0, {n.store('3')}};
   CHECK(n.r.change(n.group, n.known, 90, {}, n.now).returned == Names{"rep_3"});
   const auto said = n.r.record("rep_3", false, n.now);
   CHECK(said && said->position == 0 && said->since == 90 && n.r.walk("rep_3", 50)->upto() == 0);
 }
 
-// A node that does not answer is asked, and is sent nothing until it answers. That is reported once.
+// A node that does not answer is still asked, but nothing is sent to it until it answers. This is logged once.
 void a_node_is_up_while_it_answers_with_room() {
   using Names = std::vector<std::string>;
   Node1 n;
@@ -970,15 +973,15 @@ void a_node_is_up_while_it_answers_with_room() {
   CHECK(n.lines() == "another\n");
   CHECK(!n.answers("rep_2") && !n.answers("rep_3"));
   static_cast<void>(n.lines());
-  // Only the serving process sends what is owed, after the node has answered that process.
+  // Only the serving process sends what is owed, and only after the node has answered that process.
   CHECK(!n.r.pays("rep_2"));
   n.serve();
   CHECK(n.r.pays("rep_2") == false && n.r.asks("rep_2") && !n.r.are_told(10));
   CHECK(!n.answers("rep_2") && n.r.pays("rep_2") && n.r.is_reached("rep_2") && !n.r.is_reached("rep_3"));
 }
 
-// A walk ends for the identity for which it began. The known position of a node follows it, and is recorded once a
-// second.
+// A walk is valid only for the identity for which it began. The position of the node advances after the walk, and is
+// recorded once a second.
 void a_walk_is_for_one_identity() {
   Node1 n;
   n.serve();
@@ -1000,7 +1003,7 @@ void a_walk_is_for_one_identity() {
   CHECK(n.recorded("rep_2").empty());
   n.to(1), n.r.move_on("rep_2", n.now);
   CHECK(n.recorded("rep_2") == "b 15 15" && n.r.debts_text("rep_2").empty());
-  // Records of rep_3 are told by rep_3 itself. While rep_3 is gone, this node tells them.
+  // rep_3 itself sends its records. While rep_3 is gone, this node sends them.
   walk = n.r.walk("rep_2", 20);
   see(*walk, 15, "rep_3");
   CHECK(walk->jobs().empty() && !n.r.walked("rep_2", *walk, 20, n.now) && !n.r.walk("rep_2", 20));
@@ -1015,7 +1018,7 @@ void a_walk_is_for_one_identity() {
   CHECK(n.recorded("rep_2") == "b 20 15" && n.r.sent()[0].upto == 20);
 }
 
-// This node has refused an add of another job with the same ID. It does not tell that add to others.
+// This node has refused an add record of another job with the same ID. It does not send that add record to other nodes.
 void a_walk_tells_the_job_that_counts() {
   for (bool once : {true, false})
     for (int other = 0; other < 4; ++other) {  // how the other job differs; 0: there is none
@@ -1039,7 +1042,7 @@ void a_walk_tells_the_job_that_counts() {
     }
 }
 
-// The blob of a job that runs everywhere is removed when the journal says that all nodes know the job, not before.
+// The blob of a job that every node runs is removed only when the journal says that all nodes know the job.
 void a_blob_goes_when_all_are_recorded_to_know_it() {
   Node1 n;
   n.serve();
@@ -1060,7 +1063,7 @@ void a_blob_goes_when_all_are_recorded_to_know_it() {
   CHECK(n.r.record("rep_3", false, n.now) && n.r.recorded("rep_3", true, n.now) == (Names{add.id, add.id}));
 }
 
-// A transfer shows which node is there. Its mere claims change nothing.
+// A transfer shows that a node lives. The identity in it does not change the known identity of the node.
 void a_transfer_is_admitted() {
   Node1 n;
   n.serve();
@@ -1072,7 +1075,7 @@ void a_transfer_is_admitted() {
   t.kind = "take", t.store = n.store('b');
   CHECK(!n.r.admit(t, n.now).refusal && n.r.members().is("rep_2", n.store('2')) && n.recorded("rep_2").empty() &&
         n.lines().find("a transfer from rep_2 has another identity") == 0);
-  n.r.came_from("rep_2", t.store, 10, 20);  // this does not count as told
+  n.r.came_from("rep_2", t.store, 10, 20);  // this does not count as sent
   auto walk = n.r.walk("rep_2", 20);
   CHECK(walk->skip() == 10);
   n.r.came_from("rep_2", n.store('2'), 10, 20);
@@ -1096,7 +1099,7 @@ void a_transfer_is_admitted() {
   CHECK(n.r.refuse(job));
 }
 
-// The node serves, has heard everything, and holds jobs of rep_3 whose function it runs.
+// Makes rep_1 serve and return, and returns held jobs of rep_3 whose function rep_1 runs.
 HeldHere holds_of_rep_3(Node1& n) {
   n.serve();
   CHECK(!n.answers("rep_2") && !n.answers("rep_3"));
@@ -1107,8 +1110,8 @@ HeldHere holds_of_rep_3(Node1& n) {
   return held;
 }
 
-// Two threads find the same node gone and take its jobs. A node that has returned is told so. A node that was itself
-// away takes nothing.
+// Two threads find the same node gone and take over its jobs. If that node has returned, it is told so. A node that was
+// itself away takes over nothing.
 void only_a_node_that_was_there_takes_jobs() {
   Node1 n;
   const HeldHere held = holds_of_rep_3(n);
@@ -1131,8 +1134,8 @@ void only_a_node_that_was_there_takes_jobs() {
   CHECK(!take(due[0]) && n.lines().find("this node was stopped for 59 s") == 0);
 }
 
-// All nodes are told what another node says of a job at most once in ten minutes, because they may need a while to hear
-// it.
+// If nodes disagree on a job, this node sends its state to all nodes at most once in ten minutes, because the nodes
+// need time to receive it.
 void differences_are_told_at_intervals() {
   Node1 n;
   const HeldHere held = holds_of_rep_3(n);

@@ -1,4 +1,5 @@
-// Unit tests of lib/ for states that a program cannot be brought into. Prints the checks that fail, and then exits 1.
+// Unit tests of lib/, for states that a test of the programs cannot produce. Prints the checks that fail, and then
+// exits 1.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
@@ -51,7 +52,7 @@ std::string said(const std::string& id, const std::string& owner, uint32_t start
   return encode_record(E{.id = id, .at = now_ms(), .owner = owner, .start = start});
 }
 
-// A store's journal, and its blobs, opened beside those of the store's programs.
+// The journal and the blobs of a store, opened a second time, as by another program.
 struct OwnJournal {
   OwnJournal(const std::string& directory, const std::string& id)
       : disk(Directory(directory), id), journal(Directory(directory), id, disk) {}
@@ -75,8 +76,8 @@ State state_of(Queue& store, const std::string& id) {
   return state;
 }
 
-// The index counts delayed jobs that were never tried, and which of these are due. An index that a program without
-// these counters has changed is rebuilt.
+// The index counts the delayed jobs that were never tried, and those of them that are due. If a program without these
+// counters has changed the index, they are recomputed.
 void jobs_wait_for_their_time(const std::string& directory) {
   Queue store = open_store(directory, true);
   std::vector<NewJob> jobs;
@@ -114,7 +115,7 @@ void jobs_wait_for_their_time(const std::string& directory) {
                                           .owner = claim.job.owner,
                                           .start = claim.job.starts + 1,
                                           .due = now_ms() - Millis(1000)})});
-  counts(3, 1);  // the job has been tried now
+  counts(3, 1);  // the job has been tried
   for (const std::string& said : {std::string(), std::string("\6\0\0\0", 4), std::string("\xff\xff\xff\xff", 4)}) {
     bool others = said.empty() || said[0] == 6;
     std::string version, counter;
@@ -122,7 +123,7 @@ void jobs_wait_for_their_time(const std::string& directory) {
       TokyoTable table(Directory(directory), "index.tcb");
       version = table.get("v").value();
       counter = table.get("zf").value();
-      // As left by a program without these counters, by an older one, and by a newer one.
+      // As a program without these counters, an older program and a newer program leave it.
       table.put("v", said.empty() ? version.substr(0, 4) + std::string(8, '\0') : said + version.substr(4));
       table.put("zf", std::string(1, '\x63') + counter.substr(1));
       table.close();
@@ -131,7 +132,8 @@ void jobs_wait_for_their_time(const std::string& directory) {
   }
 }
 
-// If a sync failed, start and fail records are appended again, although the same process has claimed the job once more.
+// After a failed sync, start and fail records are appended a second time, although the same process has claimed the job
+// again.
 void repeated_start_is_not_a_new_one(const std::string& directory) {
   Queue store = open_store(directory, true);
   Owners owners(store.owners_directory(), 1);
@@ -154,12 +156,12 @@ void repeated_start_is_not_a_new_one(const std::string& directory) {
   CHECK(state_of(store, id) == State::claimed);
   store.append({said<event::Start>(id, owner.name, 2)});
   CHECK(state_of(store, id) == State::running);
-  store.append({said<event::Dead>(id, owner.name, 1)});  // of another start
+  store.append({said<event::Dead>(id, owner.name, 1)});  // about another start
   CHECK(state_of(store, id) == State::running);
 }
 
-// A process that holds a lock holds its jobs. The lock of a process that a command left behind does not count once
-// worker and command have ended.
+// While a process holds the lock, the owner holds its jobs. When worker and command have ended, the lock of a process
+// that the command has left running is ignored.
 void owners_hold_until_their_command_has_ended() {
   OwnerInfo here = parse_owner("pid 1 since 2\nboot b\nspace s\nhost h\nanything else\n"), file = here;
   CHECK(here.pid == 1 && here.since == 2 && here.boot == "b" && here.space == "s" && here.host == "h");
@@ -168,7 +170,7 @@ void owners_hold_until_their_command_has_ended() {
   const ProcessInfo gone{}, runs{true, false, 4990, true}, zombie{true, true, 4990, false},
       group{false, false, 0, true}, reused{true, false, 5001, true}, orphans{true, true, 4990, true},
       hidden{true, false, 0, true};
-  CHECK(!is_held(false, false, file, here, runs));  // the lock is free: it has ended
+  CHECK(!is_held(false, false, file, here, runs));  // the lock is free, so the owner has ended
   CHECK(is_held(false, true, file, here, runs) && is_held(false, true, {}, here, gone));  // a command can unlock it
   for (const auto& p : {runs, group, orphans, hidden}) CHECK(is_held(true, false, file, here, p));
   for (const auto& p : {gone, zombie, reused}) CHECK(!is_held(true, false, file, here, p));
@@ -187,7 +189,7 @@ void owner_files_are_reused_only_when_unlocked(const std::string& parent) {
   Owner first = owners.take();
   const std::string name = first.name;
   CHECK(owner_alive(directory, name));
-  ::flock(first.lock.get(), LOCK_UN);  // as a command can do it
+  ::flock(first.lock.get(), LOCK_UN);  // as a command can do
   sweep_owners(directory);
   CHECK(owner_alive(directory, name) && ::flock(first.lock.get(), LOCK_EX | LOCK_NB) == 0);
   owners.let_go(std::move(first));
@@ -197,13 +199,13 @@ void owner_files_are_reused_only_when_unlocked(const std::string& parent) {
   owners.let_go(std::move(first));
   Owner second = owners.take();
   CHECK(second.name != name && !owner_alive(directory, name) && owner_alive(directory, second.name));
-  // The file was swept in between.
+  // A sweep has removed the file in between.
   CHECK(directory.remove(second.name));
   owners.let_go(std::move(second));
   CHECK(owner_alive(directory, owners.take().name));
 }
 
-// Other nodes are told how a job ended. An older node says only what it knows of that.
+// Other nodes receive how a job ended. An older node sends fewer fields.
 void ends_are_told(const std::string& directory) {
   Queue store = open_store(directory, true);
   auto told = [&](const std::function<void(event::State&)>& change) {
@@ -229,15 +231,15 @@ void ends_are_told(const std::string& directory) {
   CHECK(job.attempts() == 2 && job.exit == no_exit && !job.dropped);
   job = told([&](event::State& s) { before(s), s.why = "dropped"; });
   CHECK(job.attempts() == 0 && job.dropped);
-  // An older index.
+  // A job as an older program has encoded it.
   std::string bytes = encode_job(told([](event::State&) {}));
   job = decode_job(bytes.substr(0, bytes.size() - 16));
   CHECK(job.tries == 0 && job.exit == no_exit && !job.signal && !job.dropped);
 }
 
-// Another node may report the end of a different job with the same ID: a client chose the ID, or a stranger copied it.
-// Then the job here goes on, and a conflict is recorded. Programs that report no size and sum report only the function:
-// their report counts if the function is the same.
+// Another node may send the end of a different job with the same ID: a client chose the ID, or a stranger reused it.
+// Then the job of this node continues, and a conflict is noted. Older programs send no size and sum: then the end is
+// accepted if the function is the same.
 void ends_are_of_one_job(const std::string& directory) {
   Queue store = open_store(directory, true);
   auto state_now = [&](const std::string& id) {
@@ -269,7 +271,7 @@ void ends_are_of_one_job(const std::string& directory) {
     store.append({encode_record(end)});
     CHECK(state_now(job.add.id) == State::queued && conflicts() == ++expected);
   }
-  // The end comes first, and then the job, or a different job.
+  // The end comes first. After it comes the job, or a different job.
   store.append({encode_record(end_of(late, "f"))});
   CHECK(store.add({late})[0].outcome == Outcome::queued);
   CHECK(state_now(late.add.id) == State::finished && conflicts() == expected);
@@ -285,7 +287,7 @@ void ends_are_of_one_job(const std::string& directory) {
   event::State zero = end_of(job, "f");
   zero.sum = 0;
   CHECK(verdict_on(zero, over).kind == PeerVerdict::Kind::conflict);
-  // Only the latest of many are kept in memory.
+  // Only the latest of many conflicts are kept.
   const std::vector<std::string> many(500, encode_record(end_of(job, "g")));
   for (int n = 1; n <= 6; ++n) {
     store.append(many);
@@ -327,13 +329,14 @@ void claim_fits_into_one_record(const std::string& directory) {
   request.owner = owners.name();
   auto first = store.claim(request).jobs.size();
   CHECK(first > 0);
-  // A claim returns jobs again that the caller has claimed and does not hold any more, and no job that it holds.
+  // A claim returns jobs again that the caller has claimed but does not name as held. It returns no job that the caller
+  // holds.
   for (const auto& c : store.claim(request).jobs) request.held.insert(c.id);
   CHECK(request.held.size() == first);
   for (const auto& c : store.claim(request).jobs) CHECK(!request.held.count(c.id));
 }
 
-// However jobs move between the visits, each job that exists all the time is listed once.
+// Each job that exists during the whole listing is listed exactly once, however jobs move between the visits.
 void a_listing_misses_no_job(const std::string& directory) {
   Queue store = open_store(directory, true);
   Owners owners(store.owners_directory(), 1);
@@ -362,8 +365,8 @@ void a_listing_misses_no_job(const std::string& directory) {
   const std::string running = claim("g"), head = claim("s");
   start(running);
   start(head);
-  // A page is one job. Between two pages a job that was seen as running is queued again, a queued one is delayed,
-  // claimed or dead, and the next job with a serial key gets its turn, although no record names it.
+  // Each page has one job. Between two pages, a job that was seen as running is queued again; a queued job becomes
+  // delayed, claimed or dead; and the next job with a serial key gets its turn, although no record names it.
   size_t visits = 0;
   list_jobs(store, {"", "", 1}, [&](const Claim& c) {
     ++seen[c.id];
@@ -392,7 +395,7 @@ void a_listing_misses_no_job(const std::string& directory) {
   CHECK(visits == 2);
 }
 
-// Several visits read the same as one: the functions, and the jobs of which one is the oldest.
+// Several visits return the same as one visit: the functions, and the candidates for the oldest job.
 void several_visits_read_the_same_as_one(const std::string& directory) {
   Queue store = open_store(directory, true);
   std::vector<NewJob> jobs;
@@ -424,21 +427,21 @@ void several_visits_read_the_same_as_one(const std::string& directory) {
     CHECK(fold.functions().size() == 90);
     const auto ids = in_pages(7, oldest);
     CHECK(std::find(ids.begin(), ids.end(), jobs.front().add.id) != ids.end());
-    // 100 delayed ones, two claimed ones, and the first queued job of each of 60 functions.
+    // These are 100 delayed jobs, two claimed jobs, and the first queued job of each of 60 functions.
     CHECK(ids.size() == 162);
   });
-  // A record of several jobs counts as that many.
+  // A record of several jobs counts as that many items.
   CHECK(jobs_in(event::Forget{.ids = {"a", "b", "c"}}) == 3 && jobs_in(event::Stream{}) == 1);
 }
 
-// The kinds of the findings of a check.
+// Runs a check. Returns the kinds of its findings.
 std::string kinds_found(Queue& store) {
   std::string kinds;
   check_store(store, [&](const Finding& f) { kinds += (kinds.empty() ? "" : " ") + std::string(f.kind); });
   return kinds;
 }
 
-// A check reports an index that lacks an entry, has an extra one, or has another value.
+// A check reports if the index lacks an entry, has an additional entry, or has another value.
 void check_compares_the_index(const std::string& directory) {
   const NewJob kept = make_job({"f"}, "x"), other = make_job({"f"}, "y");
   Queue store = open_store(directory, true);
@@ -460,8 +463,8 @@ void check_compares_the_index(const std::string& directory) {
     with(key, before);
     CHECK(kinds_found(store).empty());
   }
-  // A damaged record of a job is reported if the index knows the job. Records that were appended after the check began
-  // are read, too.
+  // A damaged record is reported if the index has its job. The check also reads records that were appended after it
+  // began.
   Lsn at = 0;
   store.look([&](Fold& fold) { at = fold.get(kept.add.id)->location; });
   bool has_added = false;
@@ -483,7 +486,7 @@ void check_compares_the_index(const std::string& directory) {
   CHECK(has_added && damaged == kept.add.id + "damage");
 }
 
-// A reader leaves a sealed and current index sealed, however the reader ends.
+// If an index is sealed and up to date, it stays sealed when a reader uses it, however the reader ends.
 void reading_leaves_the_seal(const std::string& directory) {
   const std::string seal = directory + "/index.seal";
   {
@@ -511,7 +514,7 @@ void reading_leaves_the_seal(const std::string& directory) {
   CHECK(store.claim(request).jobs.size() == 1 && !file_exists(seal));  // from reading to writing in one visit
 }
 
-// The list of a snapshot's files takes memory. Only the last one of the listed snapshots keeps it.
+// The list of a snapshot's files needs memory, so only the last one of the listed snapshots has its list.
 void old_snapshots_take_no_memory(const std::string& directory) {
   Queue store = open_store(directory + "/store", true);
   for (int i = 0; i < 3; ++i) {
@@ -549,8 +552,8 @@ void records_survive_hostile_bytes() {
   CHECK(!parse_group(damaged, "f", reason) && !reason.empty());
 }
 
-// A record from another journal whose owner has no valid name is invalid. No process would find the jobs of that owner,
-// and they would block all others.
+// A record from another journal is invalid if the name of its owner is invalid. No process would find the jobs of such
+// an owner, and they would block all others.
 void owners_have_names() {
   const std::string id = new_ulid(), name = new_ulid() + ".0";
   for (const std::string& owner : {name, std::string(), std::string("a\0b", 3), name + std::string(1, '\0')}) {
@@ -562,7 +565,7 @@ void owners_have_names() {
   }
 }
 
-// The fields of an event, as tests/golden/records.txt has them.
+// Returns the fields of an event as a line of tests/golden/records.txt.
 std::string told(const Event& event) {
   std::string text(type_of(event));
   std::visit(
@@ -581,7 +584,7 @@ std::string told(const Event& event) {
   return text;
 }
 
-// Each record that was ever written must stay readable, and must be written in the same way.
+// Each record that was ever written must stay readable, and must be encoded in the same way.
 void record_format_is_stable() {
   const std::string a = "01J0000000000000000000000A", b = "01J0000000000000000000000B",
                     c = "01J0000000000000000000000C", owner = "01J0000000000000000000000D.3";
@@ -675,10 +678,10 @@ void record_format_is_stable() {
   CHECK(lines > 150 && all.empty());
 }
 
-// Of a client's record for a job on FUNCTION.gq, only the fields that a client may set are kept, each within its bound.
+// From a client's record on FUNCTION.gq, only the fields that a client may set are kept, each within its limit.
 void client_records_are_bounded() {
   const Millis now{1'700'000'000'000};
-  // What is kept of a record that `say` has changed, if anything, and else the reason.
+  // Returns what is kept of a record that `say` has changed; if nothing is kept, sets the reason.
   std::string problem, reason;
   auto kept = [&](auto say, const std::string& why = {}) -> std::optional<event::Add> {
     WithEveryKey<event::Add> crafted{.said = make_job({"f"}, "x").add, .why = why};
@@ -730,7 +733,7 @@ void client_records_are_bounded() {
         !kept([](Add& a) { a.asked.max_attempts = most_attempts + 1; }));
 }
 
-// A parsed record is within its bounds, whoever wrote it, so that a node has room to add its own fields.
+// A parsed record is within its limits, whatever program wrote it, so that a node has room to add its own fields.
 void parsed_records_can_be_written() {
   const std::string why(65000, 'y');
   auto read = [&](const auto& every, auto look) {
@@ -770,11 +773,11 @@ void parsed_records_can_be_written() {
        [&](const event::State& s) { CHECK(s.function == "x" && s.why.size() == max_reason_size); });
   std::string text(4095, 'x');
   limit_reason(text += "\u20ac");
-  CHECK(text == std::string(4095, 'x'));  // no part of a character
+  CHECK(text == std::string(4095, 'x'));  // nothing is cut within a character
 }
 
-// A small record may refer to a part of another job's workload. The total size of these parts in one delivery is
-// bounded.
+// A small record may refer to a large part of another job's workload. The total size of these parts in one delivery is
+// limited.
 void references_grow_to_a_bound(const std::string& directory) {
   Queue store = open_store(directory, true);
   std::string data(max_inline_data, 'x');
@@ -790,7 +793,7 @@ void references_grow_to_a_bound(const std::string& directory) {
     CHECK(answers[i] ? i >= 512 && answers[i]->outcome == Outcome::refused : jobs[i].data.size() == max_inline_data);
   }
   CHECK(refused == 600 - 512);
-  // Of a blob each part is read for its sum.
+  // If the source is in a blob, each part is read for its sum.
   constexpr uint64_t blob_size = 70 << 20;
   data.assign(blob_size, 'x');
   NewJob large = make_job({"f"}, data);
@@ -833,7 +836,7 @@ void one_bad_record_does_not_block_a_group() {
   CHECK(said == std::vector<std::string>{"no"});
   bool thrown = false;
   try {
-    take(Exit::storage);  // this is an error of the store, not of the record
+    take(Exit::storage);  // the store is at fault, not the record
   } catch (const Error&) {
     thrown = true;
   }
@@ -877,7 +880,7 @@ void merged_jobs_are_known() {
   CHECK(!parse_client_count(echo).clients && parse_client_count(echo).echo);
   CHECK(parse_client_count("HTTP/1.1 400 Bad Request").bad && parse_client_count("\0RES\0\0\0\x2a\x7f\0\0\0"s).bad);
   CHECK(is_made_of_payload("-", "f", "x") && is_made_of_payload("x", "f", "x") && !is_made_of_payload("y", "f", "x"));
-  // SHA-1 of "abc", and of a text whose length needs a block of its own.
+  // SHA-1 of "abc", and of a text whose length field needs an additional block.
   CHECK(is_made_of_payload("a9993e364706816aba3e25717850c26c9cd0d89d", "a", "bc") &&
         !is_made_of_payload("a9993e364706816aba3e25717850c26c9cd0d89d", "a", "bd"));
   CHECK(is_made_of_payload("84983e441c3bd26ebaae4aa1f95129e5e54670f1", "abcdbcdecdefdefgefgh",
@@ -896,7 +899,7 @@ void raw_jobs_are_decided() {
         !are_stuck({0, 0, 0}, {0, 0, 0}));
 }
 
-// A stream of packets passes in pieces of any size, up to the first byte that gearmand never sends.
+// A stream of packets is accepted in pieces of any size, up to the first byte that gearmand never sends.
 void packets_are_checked() {
   auto packet = [](uint32_t command, const std::string& body) {
     std::string p("\0RES", 4);
@@ -921,7 +924,7 @@ void packets_are_checked() {
                              packet(0, ""),
                              packet(7, "f\0u\0"s),
                              packet(1000, ""),
-                             packet(40, "H:host:1\0f\0unique\0reducer\0data"s),  // nobody asks for it
+                             packet(40, "H:host:1\0f\0unique\0reducer\0data"s),  // no client of gq asks for this packet
                              packet(6, "x"),
                              packet(31, "H:host:1\0f\0unique"s),
                              packet(13, "H:host:1"),
@@ -933,7 +936,7 @@ void packets_are_checked() {
                              packet(14, std::string(10000, 'H'))};
   for (const auto& b : bad)
     for (size_t piece : {1, 5, 1000}) CHECK(!passes(good + b, piece) && !passes(b, piece));
-  // A packet that is too long is recognized by its header. Only a job may have any length.
+  // A packet that is too long is recognised by its header. Only the packet of a job may have any length.
   CHECK(passes(good, 1000, 100009) && !passes(good, 1000, 100008));
   for (uint32_t command : {13u, 17u, 25u, 28u, 29u, 19u, 14u, 8u}) {
     PacketCheck check;
@@ -943,14 +946,14 @@ void packets_are_checked() {
   }
 }
 
-// Room is given in the order of the requests.
+// Jobs get memory in the order of their requests.
 void room_is_given_in_turn() {
   WorkloadRoom room;
   room.grow_to(100);
   room.grow_to(10);
   int a = 0, b = 0, c = 0, d = 0, server = 0;
   auto take = [&](const int& who, uint64_t size) { return room.take(&who, &server, size, {}); };
-  CHECK(take(a, 60) && !take(b, 100) && !take(c, 10) && !take(c, 10));  // small ones wait behind a large one
+  CHECK(take(a, 60) && !take(b, 100) && !take(c, 10) && !take(c, 10));  // small jobs wait after a large one
   room.give_back(60);
   CHECK(!take(c, 10) && take(b, 100) && !take(c, 10) && !take(d, 20));
   room.give_back(100);
@@ -960,7 +963,7 @@ void room_is_given_in_turn() {
   CHECK(take(c, 70));
 }
 
-// Servers take turns, however many requests of one server wait. A server that was too slow comes last, for a while.
+// The servers take turns, however many requests of one server wait. For a while, a server that was too slow comes last.
 void no_server_has_all_the_room() {
   using namespace std::chrono_literals;
   WorkloadRoom room;
@@ -998,7 +1001,7 @@ void slow_workloads_are_recognized() {
         !stalls.is_slow(2'000'000, 1000, ms(9000)));
 }
 
-// A wait ends if the server is silent, or if the program stops, except to read answers that have already come.
+// A wait ends if the server is silent for long. If the program stops, only answers that have already come are read.
 void silent_servers_are_given_up() {
   using namespace std::chrono_literals;
   using enum ServerWait::Way;
@@ -1048,7 +1051,7 @@ void repeated_messages_do_not_fill_the_log() {
   CHECK(at(0) == "" && !at(1) && !at(59) && at(60).value_or("").find("2 more") != std::string::npos && !at(61) &&
         seldom.behind("other", now) == "");
   for (int i = 0; i < 1000; ++i) seldom.behind(std::to_string(i), now);
-  // Further kinds of messages are left out for a while, and take no more memory.
+  // Further kinds of messages are left out for a while, so that they need no more memory.
   CHECK(!seldom.behind("1000", now));
   CHECK(seldom.behind("1001", now + std::chrono::seconds(100)) == "");
   Seldom other;
@@ -1058,8 +1061,8 @@ void repeated_messages_do_not_fill_the_log() {
         kind_of("a") != kind_of("b"));
 }
 
-// Transfers between nodes: only a node with a key is heard, each transfer counts once, and an answer belongs to its
-// question.
+// Transfers between nodes: they are accepted only from a node with a key, each transfer is accepted once, and an answer
+// must belong to its question.
 void transfers_are_checked(const std::string& directory) {
   auto key = [&](const char* name, char digit, char second) {
     std::string path = directory + "/" + name;
@@ -1091,7 +1094,7 @@ void transfers_are_checked(const std::string& directory) {
         guard.is_new("t", 3));
 }
 
-// A signed transfer that was held back is accepted within two periods and only once.
+// A signed transfer that was delayed is accepted only within two periods, and only once.
 void sessions_end() {
   using V = Sessions::Verdict;
   const Millis s{1000};
@@ -1099,7 +1102,7 @@ void sessions_end() {
   const std::string first = sessions.current(s);
   CHECK(sessions.current(10 * s) == first && sessions.take(first, "a", 1, 10 * s) == V::taken &&
         sessions.take("other", "a", 2, 10 * s) == V::unknown);
-  const std::string second = sessions.current(11 * s);  // late: the first session ends at the same time all the same
+  const std::string second = sessions.current(11 * s);  // the call is late, but the first session ends in time
   CHECK(second != first && sessions.take(second, "a", 3, 12 * s) == V::taken);
   CHECK(sessions.take(first, "a", 1, 20 * s) == V::repeated && sessions.take(first, "a", 2, 20 * s) == V::taken &&
         sessions.current(20 * s) == second);
@@ -1112,7 +1115,7 @@ void sessions_end() {
   const std::string longer = sessions.current(61 * s);
   sessions.set_period(s);
   CHECK(sessions.take(longer, "a", 1, 63 * s) == V::unknown);
-  // The session is full of senders: then the next one begins, and this one ends.
+  // When the guard of the session is full, the next session begins, and this one ends.
   const std::string full = sessions.current(64 * s);
   for (int i = 0; i < 10000; ++i) CHECK(sessions.take(full, std::to_string(i), 1, 64 * s) == V::taken);
   CHECK(sessions.take(full, "0", 2, 64 * s) == V::unknown && sessions.current(64 * s) != full);
@@ -1122,7 +1125,7 @@ void sessions_end() {
   CHECK(session_period(24 * 3600 * s, 5 * s) == 6 * 3600 * s && session_period(4 * s, 5 * s) == 10 * s);
 }
 
-// Which jobs a client may be told of only after other nodes were seen to have them.
+// For which jobs an answer to a client must wait until other nodes are known to have them.
 void copies_are_counted_before_an_answer() {
   const Self self{"rep_1", new_ulid()};
   gq::Job job;
@@ -1140,18 +1143,18 @@ void copies_are_counted_before_an_answer() {
       CHECK(count(s, "rep_1", self.store, once) == 0);
     CHECK(count(once ? State::held : State::queued, "rep_2", other, once) == 3);
     CHECK(count(once ? State::held : State::queued, "rep_1", other, once) ==
-          3);  // a job of this node, before it was recreated
+          3);  // the job belonged to this node before it was set up again
     job.version = 1;
     CHECK(count(once ? State::held : State::delayed, "rep_2", other, once) == (once ? 0u : 3u));
     CHECK(count(State::finished, "rep_2", other, once) == 0);
   }
-  // A job that was taken over may not have been on as many nodes before.
+  // A job that was taken over may not have had all its copies before.
   job.term = 1, job.copies = 0;
   CHECK(count(State::queued, "rep_1", self.store, 1) == 4 && count(State::held, "rep_2", other, 1) == 4);
   CHECK(count(State::finished, "rep_1", self.store, 1) == 0 && count(State::queued, "rep_1", self.store, 0) == 0);
 }
 
-// What a client is told if its job has to be on three nodes.
+// The answer to a client whose job has to be on three nodes.
 void a_quorum_counts_identities() {
   using Kind = PeerVerdict::Kind;
   const Self self{"rep_1", new_ulid()};
@@ -1187,7 +1190,7 @@ void a_quorum_counts_identities() {
     auto reply = std::get<Quorum::Reply>(quorum.next(begun, others));
     CHECK(reply.counted && reply.answers[0].outcome == Outcome::queued && reply.answers[0].note.empty());
   }
-  // A node that is another store by now does not count, and a node that answers twice counts once.
+  // A node with a new identity does not count, and a node that answers twice counts once.
   for (bool owe : {false, true}) {
     Quorum quorum({3, owe, true, timeout}, self, {{id}});
     begin(quorum, false);
@@ -1199,7 +1202,7 @@ void a_quorum_counts_identities() {
     CHECK(!reply.counted && reply.answers[0].outcome == (owe ? Outcome::queued : Outcome::unknown));
     CHECK(owe ? reply.answers[0].note == "copies=2/3" : reply.answers[0].reason.find("copies=2/3") == 0);
   }
-  // A node that refuses is named. A node that is silent is given up when the time is over.
+  // The answer names a node that refuses. A node that stays silent is given up when the time is over.
   Quorum quorum({3, false, true, timeout}, self, {{id}});
   begin(quorum, false);
   quorum.heard(0, "rep_2", first, {Kind::refused, "no room"});
@@ -1207,8 +1210,8 @@ void a_quorum_counts_identities() {
   quorum.progressed(begun + Millis(500));
   CHECK(std::holds_alternative<Quorum::Wait>(quorum.next(begun + Millis(1499), others)));
   CHECK(end(quorum, begun + Millis(1500)).answers[0].reason == "copies=1/3: rep_2 refuses it: no room");
-  quorum.heard(0, "rep_3", second, {Kind::have});  // this is too late, and does not matter
-  // A key that is taken by a pending job: that job is sent instead, and its copies are counted.
+  quorum.heard(0, "rep_3", second, {Kind::have});  // it comes too late, and has no effect
+  // A pending job has the key: that job is sent in place of the new job, and its copies are counted.
   Quorum keyed({2, false, true, timeout}, self, {{id, true}});
   CHECK(!std::get<Quorum::Append>(keyed.next(begun, others)).then_send);
   gq::Job pending;
@@ -1218,14 +1221,15 @@ void a_quorum_counts_identities() {
   CHECK(std::get<Quorum::Send>(keyed.next(begun, others)).numbers.size() == 1 && keyed.stands_for(0)->id == third);
   keyed.sent(0, begun);
   CHECK(end(keyed, begun).answers[0].outcome == Outcome::unknown);
-  // Too few nodes can be reached: nothing is stored.
+  // If too few nodes can be reached, nothing is stored.
   others.up = 1;
   CHECK(
       std::get<Quorum::Reply>(Quorum({3, false, true, timeout}, self, {{id}}).next(begun, others)).answers[0].outcome ==
       Outcome::refused);
 }
 
-// A node that is another store by now has none of the copies that were seen on it, whenever these were noted.
+// A node with a new identity has none of the copies that the store with the old identity had, whenever these were
+// recorded.
 void another_store_has_no_copies() {
   const Self self{"rep_1", new_ulid()};
   const std::string id = new_ulid(), first = new_ulid(), second = new_ulid(), third = new_ulid();
@@ -1255,7 +1259,7 @@ void another_store_has_no_copies() {
   }
 }
 
-// When a node becomes another store, jobs with copies there lose these. No other job is read.
+// When a node gets a new identity, the jobs with copies on it lose these copies. No other job is read.
 void copies_are_lost_where_they_were() {
   struct Counting final : Table {
     MapTable table;
@@ -1297,7 +1301,7 @@ void copies_are_lost_where_they_were() {
   CHECK(fold.get(ids[0])->peers.empty() && !table.get("u" + ids[0]) && table.read < 20);
 }
 
-// The copies that a foreign record names are limited to what a job has room for.
+// Of the copies that a record from another journal names, only as many are kept as fit into a job.
 void foreign_copies_are_bounded() {
   const Self self{"rep_1", new_ulid()};
   event::Add add{
@@ -1316,8 +1320,8 @@ void foreign_copies_are_bounded() {
   CHECK(fold.get(add.id)->state == State::pending && fold.get(add.id)->peers.size() < UINT16_MAX);
 }
 
-// All nodes see the same owner of a job that several nodes have accepted. A node that accepts it again counts from that
-// time on.
+// All nodes choose the same owner of a job that several nodes have accepted. If a node accepts the job twice, its later
+// time decides.
 void all_see_the_same_owner() {
   const std::string id = new_ulid(), one = new_ulid(), two = new_ulid();
   auto add = [&](int at, const std::string& node, const std::string& store) {
@@ -1337,7 +1341,7 @@ void all_see_the_same_owner() {
   }
 }
 
-// What a node tells others of a job that another node owns.
+// What a node sends to others about a job that another node owns.
 void jobs_of_other_nodes_are_told() {
   const Self self{"rep_1", new_ulid()};
   const std::string id = new_ulid(), other = new_ulid(), peer = new_ulid();
@@ -1358,7 +1362,7 @@ void jobs_of_other_nodes_are_told() {
   const auto effect = ended.next({}, others);
   const auto* reply = std::get_if<Quorum::Reply>(&effect);
   CHECK(reply && reply->answers[0].outcome == Outcome::queued);
-  // An add that created nothing, because its key was taken, does not belong to the job that came later with that ID.
+  // An add record that created no job, because another job had its key, does not belong to a later job with that ID.
   event::Add add{.id = id, .node = self.node, .store = self.store, .copies = 2, .once = true};
   for (Lsn first : {Lsn{0}, Lsn{100}}) {
     Walk walk(self.node, "rep_3", peer, 0, 0, {});
@@ -1369,7 +1373,8 @@ void jobs_of_other_nodes_are_told() {
     // This node has accepted the job, too, but rep_2 owns it. So this node does not send its own record.
     if (first == 0) CHECK(walk.debts()[0].add.empty() && walk.debts()[0].state);
   }
-  // Another node says that a fresh job is this node's. All nodes are told of it and are counted, including that node.
+  // Another node sends a fresh job that this node owns. This node sends the job to all nodes, including that node, and
+  // counts their copies.
   const event::State state{.id = id, .node = self.node, .store = self.store, .from = "rep_3", .from_store = peer};
   job.node = self.node, job.store = self.store, job.state = State::pending;
   for (const std::string to : {"rep_2", "rep_3"}) {
@@ -1381,7 +1386,7 @@ void jobs_of_other_nodes_are_told() {
   job.node = "rep_2", job.store = other, job.changed_at = Millis(7);
   const event::Add told = told_add(add, job);
   CHECK(told.node == "rep_2" && told.store == other && told.at == Millis(7) && told.id == id && told.copies == 2);
-  job.term = 1;  // then the job's state says whose it is
+  job.term = 1;  // now the job's state names the owner
   CHECK(told_add(add, job).store == self.store);
 }
 
@@ -1401,7 +1406,7 @@ void answers_travel() {
     CHECK(!parse_answers(bad, {a}));
 }
 
-// A process that waits for a lock gives up in the end, and names the holder.
+// A process that waits for a lock gives up after some time, and names the holder.
 void waiting_ends(const std::string& directory) {
   const std::string path = directory + "/waited.lock";
   Fd held = open_file(path, O_RDWR | O_CREAT), other = open_file(path, O_RDWR);
@@ -1417,7 +1422,7 @@ void waiting_ends(const std::string& directory) {
   CHECK(why.find("process " + std::to_string(::getpid()) + " (gq-unit) holds " + path) != std::string::npos);
 }
 
-// A hint that is older or newer than the journal, as after a power cut, is not believed.
+// A hint that is older or newer than the journal, as after a power cut, is not trusted.
 void wrong_hints_are_not_believed(const std::string& directory) {
   std::filesystem::create_directory(directory);
   std::filesystem::permissions(directory, std::filesystem::perms::owner_all);
@@ -1459,7 +1464,7 @@ void wrong_hints_are_not_believed(const std::string& directory) {
     add(store);
     all_readable(store);
   }
-  // A hint for a segment that does not exist any more.
+  // The hint names a segment that does not exist any more.
   put(".new");
   std::filesystem::resize_file(hint, 40);
   std::filesystem::remove(directory + "/journal/" +
@@ -1473,7 +1478,7 @@ void wrong_hints_are_not_believed(const std::string& directory) {
   all_readable(store);
 }
 
-// A process that has synced less does not lower what another process has synced.
+// A process that has synced less does not lower the mark of another process.
 void synced_end_only_grows(const std::string& directory) {
   Lsn first = 0;
   for (int i = 0; i < 2; ++i) {
@@ -1496,16 +1501,16 @@ void synced_end_only_grows(const std::string& directory) {
   auto placed = one.journal.append(records, Room::intake);
   two.add({make_job({"f"}, "x")});
   const auto end = two.synced();
-  one.journal.make_safe(records, placed, Room::intake);  // a sync that began earlier and ends later
+  one.journal.make_safe(records, placed, Room::intake);  // this sync began earlier and ends later
   CHECK(end == one.journal.end() && one.journal.synced() == end);
-  Queue another = open_store(directory + ".other", true);  // the hint does not count in another store
+  Queue another = open_store(directory + ".other", true);  // the hint is not valid in another store
   std::filesystem::copy(directory + "/append.lock", directory + ".other/append.lock",
                         std::filesystem::copy_options::overwrite_existing);
   CHECK(!another.synced());
 }
 
-// In a young store a power cut takes everything from append.lock that was written after the creation. It is then still
-// known that nothing later was synced.
+// In a new store, a power cut removes everything from append.lock that was written after the store's creation. It must
+// still be known that nothing later was synced.
 void a_new_store_knows_that_nothing_was_synced(const std::string& directory) {
   const std::string lock = directory + "/append.lock", fresh = directory + ".fresh";
   const std::string data(70000, 'x');
@@ -1531,7 +1536,7 @@ void a_new_store_knows_that_nothing_was_synced(const std::string& directory) {
   CHECK(seen);
 }
 
-// Positions near the largest number, in a foreign journal, neither overflow nor cause an endless loop.
+// In a journal from elsewhere, positions near the largest number neither overflow nor cause an endless loop.
 void positions_are_bounded(const std::string& directory) {
   CHECK(parse_segment_name(segment_name(max_lsn - 1)) == max_lsn - 1);
   CHECK(!parse_segment_name(segment_name(max_lsn)) && !parse_segment_name(segment_name(UINT64_MAX)));
@@ -1566,7 +1571,7 @@ void positions_are_bounded(const std::string& directory) {
   CHECK(read({50}, max_lsn - 100) == std::pair(size_t(1), false));
 }
 
-// Which server is chosen, and when the search ends.
+// The search chooses the right server, and ends at the right time.
 void a_server_is_chosen() {
   using enum Probe::State;
   using What = Choice::What;
@@ -1579,8 +1584,8 @@ void a_server_is_chosen() {
   };
   auto takes = [](const Choice& c, size_t index) { return c.what == What::take && c.index == index; };
   CHECK(takes(what({yes, pending, yes}, 5, true, 5), 0));
-  CHECK(takes(what({failed, no, yes, pending}, 5, true, 5), 2));  // no server before it can be better
-  CHECK(what({pending, yes}, 5, true, 5).what == What::wait);     // the preferred server gets a moment
+  CHECK(takes(what({failed, no, yes, pending}, 5, true, 5), 2));  // no earlier server can be better
+  CHECK(what({pending, yes}, 5, true, 5).what == What::wait);     // the preferred server gets a little more time
   CHECK(what({pending, yes}, 254, true, 5).what == What::wait);
   CHECK(takes(what({pending, yes}, 255, true, 5), 1));
   for (bool patient : {false, true}) {
@@ -1589,14 +1594,14 @@ void a_server_is_chosen() {
     CHECK(what({failed, pending}, 10000, patient).what == What::unreachable);
     CHECK(what({no, pending}, 10000, patient).what == What::no_worker);
   }
-  CHECK(what({failed, no}, 5, true).what == What::wait);  // for a worker that comes later
+  CHECK(what({failed, no}, 5, true).what == What::wait);  // a worker may come later
   CHECK(what({failed, no}, 5, false).what == What::no_worker);
   CHECK(what({pending, no}, 1999, false).what == What::wait);
   CHECK(what({pending, no}, 2000, false).what == What::no_worker);
 }
 
 #ifdef GQ_DEVELOPER
-// Under a lock that all others wait for, nothing is synced or logged, unless for a named reason.
+// Under a ShortHold, nothing is synced or logged, except where a LongWorkInHold allows it.
 void long_work_is_not_done_in_a_short_hold(const std::string& directory) {
   auto ends_with = [&](const std::function<void()>& work) {
     const pid_t child = ::fork();
@@ -1616,7 +1621,7 @@ void long_work_is_not_done_in_a_short_hold(const std::string& directory) {
           LongWorkInHold named;
           Directory(directory).sync();
         }) == 0);
-  // The journal was prepared before, however full its segment is.
+  // prepare() was called before, so the append syncs nothing, however full its segment is.
   Queue store = open_store(directory + "/store", true);
   store.add({make_job({"f"}, "x")});
   const std::string record = encode_record(event::Pause{.function = "f", .at = now_ms()});
@@ -1627,20 +1632,21 @@ void long_work_is_not_done_in_a_short_hold(const std::string& directory) {
 }
 #endif
 
-// How much of the disk is kept free for accepted jobs, and what happens if little is free.
+// Enough of the disk is kept free for accepted jobs; and what happens if little is free.
 void room_is_left() {
   const uint64_t job = room_to_run(1, 90);
   CHECK(job >= 340 + 313 && job < 1000);  // as measured
   CHECK(room_to_run(1000, 90'000) == 1000 * job);
-  CHECK(room_to_run(1, 90 + 200) >= job + 3 * 200);  // a key is in up to three places
-  // Jobs in the index need no more room than before, whatever their number.
+  CHECK(room_to_run(1, 90 + 200) >= job + 3 * 200);  // the index has a key in up to three places
+  // A job in the index needs no more room than before, however many there are.
   for (uint64_t jobs : {1000ULL, 100'000ULL, 10'000'000ULL})
     CHECK(room_to_finish(jobs) < jobs * job + (4 << 20) && room_to_finish(jobs) > jobs * (313 + 122));
   CHECK(room_to_finish(0) < spare_size);
-  // Each record changes pages of the index, which are logged. All records together log the index at most once.
+  // Each record changes pages of the index, which are logged. All records together log each page at most once.
   CHECK(room_to_fold(1, 0, 1 << 30) - room_to_fold(0, 0, 1 << 30) >= 3 * 12'000);
   CHECK(room_to_fold(1000, 0, 2'000'000) == room_to_fold(0, 0, 0) + 2'000'000);
-  // Without records to fold no room is needed. Else a chunk is folded for which there is room, and in the end none.
+  // Without records to fold, no room is needed. With less room, the chunks become smaller, and at last nothing is
+  // folded.
   constexpr uint64_t large = 1ULL << 30;
   CHECK(records_to_fold(0, 0, large, 10000) == 10000 && records_to_fold(UINT64_MAX, large, large, 10000) == 10000);
   CHECK(records_to_fold(room_to_fold(10000, 500, 0), 500, 0, 10000) == 10000 && records_to_fold(0, 500, 0, 10000) == 0);
@@ -1653,13 +1659,13 @@ void room_is_left() {
       last = most;
     }
     CHECK(last == 0);
-    // In the room that intake leaves, some records are folded at a time, however large the index is.
+    // In the room that an intake leaves free, some records can be folded at a time, however large the index is.
     CHECK(records_to_fold(spare_size, 1'000'000'000, size, 10000) >= few_claims);
   }
 }
 
-// Without the index the store knows how many jobs were accepted. After an older program it does not, until the index
-// says.
+// The store knows without the index how much room the accepted jobs need. After an older program has appended, it does
+// not know this until it reads the index.
 void owed_room_is_counted(const std::string& directory) {
   Queue store = open_store(directory, true);
   auto owed = [&] { return store.reserved() - spare_size; };
@@ -1672,7 +1678,7 @@ void owed_room_is_counted(const std::string& directory) {
   CHECK(ten == room_to_run(10, 10 * jobs[0].head.size()));
   store.add({make_job({"f"}, "x")});
   CHECK(owed() > ten);
-  store.pause("g", true);  // this needs no room later
+  store.pause("g", true);  // this does not need room later
   CHECK(owed() > ten && owed() < 2 * ten);
   OwnJournal own(directory, store.id());
   own.journal.set_owed(store.end(), 5);
@@ -1684,13 +1690,13 @@ void owed_room_is_counted(const std::string& directory) {
   char hint[40];
   CHECK(read_at(lock.get(), hint, sizeof hint, 0) == sizeof hint);
   store.add({make_job({"f"}, "x")});
-  write_all_at(lock.get(), std::string_view(hint, sizeof hint), 0, path);  // the counter belongs to another end now
+  write_all_at(lock.get(), std::string_view(hint, sizeof hint), 0, path);  // the value belongs to another end now
   CHECK(store.reserved() == spare_size);
   CHECK(own.journal.has_room(0, 0, 0) && !own.journal.has_room(1ULL << 60, 0, 0) &&
         !own.journal.has_room(0, 1ULL << 60, 0));
 }
 
-// A workload that comes in parts. A late, repeated or wrong part changes nothing.
+// A workload arrives in parts. A late, repeated or wrong part changes nothing.
 void parts_make_a_workload(const std::string& directory) {
   OwnBlobs own(directory);
   const std::string data(300000, 'x'), id = new_ulid();
@@ -1710,7 +1716,7 @@ void parts_make_a_workload(const std::string& directory) {
   CHECK(file_size(blobs.open(id).get()) == data.size());
 }
 
-// A program that can speak as a node could begin any number of workloads, and never end them.
+// A program that can send transfers in the name of a node could begin any number of workloads and never finish them.
 void unfinished_workloads_are_bounded(const std::string& directory) {
   OwnBlobs own(directory);
   Blobs& blobs = own.blobs;
@@ -1738,11 +1744,11 @@ void verdicts_are_read() {
   CHECK(kind("have") == Kind::have && kind("need") == Kind::need && kind("conflict") == Kind::conflict);
   CHECK(kind("refused the disk is full") == Kind::refused &&
         parse_verdict("refused the disk is full").reason == "the disk is full" && kind("refused") == Kind::refused);
-  CHECK(kind("refused " + new_ulid()) == Kind::conflict);  // what an older node says of a key that is taken
+  CHECK(kind("refused " + new_ulid()) == Kind::conflict);  // the answer of an older node if another job has the key
   for (const char* line : {"", "havex", "refusedx", "taken", "bad"}) CHECK(kind(line) == Kind::nonsense);
 }
 
-// Printed text cannot control a terminal. Stored text is not limited by that.
+// Printed text cannot control a terminal. Stored text stays unchanged.
 void printed_text_controls_no_terminal() {
   using namespace std::string_literals;
   const std::map<std::string, std::string> hidden = {{"\x1b"s, "\x1b"s},
@@ -1794,7 +1800,7 @@ void printed_text_controls_no_terminal() {
 
 }  // namespace
 
-// Whoever wrote a manifest, each name in it is the name of a store's file.
+// In a manifest from anywhere, each name must be the name of a store's file.
 void manifests_name_files_of_a_store(const std::string& directory) {
   Queue store = open_store(directory + ".store", true);
   create_snapshot(store, directory, {});
@@ -1810,7 +1816,7 @@ void manifests_name_files_of_a_store(const std::string& directory) {
   };
   auto with = [&](const std::string& name) { return with_lines("file 0 0000000000000000 " + name + "\n"); };
   CHECK(with_lines("created 253402300799000\n").empty());
-  // Later snapshots would have an earlier date.
+  // With such a date, all later snapshots would be older than this one.
   for (const char* created : {"253402300799001", "9223372036854775807", "18446744073709551615"})
     CHECK(with_lines("created " + std::string(created) + "\n") == "it is damaged");
   rusage before, after;
@@ -1827,7 +1833,8 @@ void manifests_name_files_of_a_store(const std::string& directory) {
     CHECK(with(name).find("it names a file that no store has") == 0);
 }
 
-// A file below a directory is a plain file there, whoever created it and whatever the path leads to by then.
+// Below a directory, only plain files of that directory are opened, whatever process created them and wherever the path
+// leads now.
 void only_plain_files_are_opened_below(const std::string& path) {
   namespace fs = std::filesystem;
   fs::create_directory(path);
@@ -1837,7 +1844,7 @@ void only_plain_files_are_opened_below(const std::string& path) {
   fs::create_directory_symlink("/tmp", path + "/away");
   CHECK(::mkfifo((path + "/fifo").c_str(), 0600) == 0);
   fs::create_directory_symlink(path, path + ".link");
-  const Directory directory(path + ".link");  // links on the way to the directory are followed
+  const Directory directory(path + ".link");  // links in the path of the directory itself are followed
   for (const char* name : {"link", "dangling", "away", "fifo", ".", "..", "", "../unit.outside", "away/x"})
     for (int flags : {O_RDONLY, O_RDWR | O_CREAT, O_WRONLY | O_CREAT | O_TRUNC})
       CHECK(!directory.try_open(name, flags));
@@ -1861,12 +1868,12 @@ void only_plain_files_are_opened_below(const std::string& path) {
   struct stat st;
   CHECK(sub.look_at("file", st) && sub.trusts(st));
   if (::geteuid() == 0 &&
-      ::fchownat(sub.fd(), "file", 65533, static_cast<gid_t>(-1), 0) == 0) {  // the file of another user
+      ::fchownat(sub.fd(), "file", 65533, static_cast<gid_t>(-1), 0) == 0) {  // it belongs to another user
     CHECK(sub.look_at("file", st) && !sub.trusts(st) && !sub.try_open("file", O_WRONLY | O_TRUNC));
     CHECK(sub.look_at("file", st) && st.st_size == 4);
   }
   fs::create_directory_symlink("/tmp", path + "/sub/away");
-  fs::rename(path, path + ".moved");  // the open directory stays the same
+  fs::rename(path, path + ".moved");  // the open Directory still refers to the moved directory
   CHECK(directory.has("same") && file_size(directory.open("same", O_RDONLY).get()) == 5);
   directory.remove_tree("sub");
   directory.remove_tree("away");
@@ -1874,7 +1881,8 @@ void only_plain_files_are_opened_below(const std::string& path) {
   CHECK(directory.identity() == Directory(path + ".moved").identity());
 }
 
-// Changes a table on a small disk again and again. When the disk is full, the table has what it had before the change.
+// Changes a table on a small disk again and again. When the disk is full, the table has its content from before the
+// change.
 void a_full_disk_leaves_a_table_as_it_was(const std::string& disk) {
   std::mt19937 random(1);
   std::map<std::string, std::string> content;
@@ -1901,7 +1909,7 @@ void a_full_disk_leaves_a_table_as_it_was(const std::string& disk) {
           table.put(key, value);
           changed[key] = value;
         }
-        if (random() % 100 == 0) table.walk("");  // writes what has changed
+        if (random() % 100 == 0) table.walk("");  // writes the changes
       }
       table.commit();
       content = changed;
@@ -1924,7 +1932,7 @@ int main(int argc, char** argv) {
     return failures ? 1 : 0;
   }
   if (argc > 2) return 64;
-  char own[] = "/tmp/gq-unit.XXXXXX";  // without an argument, in a directory of its own
+  char own[] = "/tmp/gq-unit.XXXXXX";  // without an argument, it uses its own directory
   std::string directory = argc == 2 ? argv[1] : mkdtemp(own);
   repeated_start_is_not_a_new_one(directory + "/a");
   owners_hold_until_their_command_has_ended();

@@ -41,7 +41,7 @@ bool one_of(int code, std::initializer_list<int> codes) {
   return std::find(codes.begin(), codes.end(), code) != codes.end();
 }
 
-// All ways in which an attempt can end. An answer has only an exit status.
+// Calls `body` with all ways in which an attempt can end. An answer has only an exit status.
 void each_end(const std::function<void(const AttemptEnd&)>& body) {
   for (Of of : {Of::command, Of::stream, Of::answer})
     for (int signal : {0, SIGKILL, SIGTERM, SIGSEGV})
@@ -58,7 +58,7 @@ void each_end(const std::function<void(const AttemptEnd&)>& body) {
             }
 }
 
-// What becomes of the job, as gq-worker(1) says.
+// Each end of an attempt has the result for the job that gq-worker(1) says.
 void each_end_has_its_conclusion() {
   ConclusionRules rules;
   uint64_t seen[5] = {};
@@ -119,7 +119,7 @@ void a_conclusion_gives_its_reason() {
         "the job could not be sent to the command: Input/output error");
 }
 
-// Rows of --on-exit, --keep and --backoff, and the resulting record.
+// The effects of --on-exit, --keep and --backoff, and the resulting records.
 void conclusions_are_recorded() {
   ConclusionRules rules{.max_attempts = 2, .backoff = Millis(100), .longest_backoff = Millis(150)};
   for (const char* row : {"3=done", "4=dead", "5=retry:7d", "6=keep", "0=retry"}) CHECK(rules.outcomes.replace(row));
@@ -146,7 +146,7 @@ void conclusions_are_recorded() {
   CHECK(std::get<event::Done>(record(ended(3))).keep);
 }
 
-// All sequences of `choices` kinds of events, up to `length` of them.
+// Calls `body` with all sequences of up to `length` events of `choices` kinds.
 void each_script(size_t choices, size_t length, const std::function<void(const std::vector<size_t>&)>& body) {
   std::vector<size_t> script(length, 0);
   for (;;) {
@@ -157,7 +157,8 @@ void each_script(size_t choices, size_t length, const std::function<void(const s
   }
 }
 
-// In any sequence no signal is early, none is sent twice, SIGTERM is the first, and at() says when the next one is due.
+// Checks that in a sequence no signal is early, none is sent twice, SIGTERM is the first, and at() returns when the
+// next one is due.
 class Signals {
  public:
   void sent(int signal, Time now) {
@@ -179,8 +180,8 @@ void take(Sequence& sequence, Signals& signals, Time now) {
   if (signal) signals.sent(signal, now);
 }
 
-// The worker's stop: after the grace and the delay of SIGKILL all signals are sent. A second stop signal skips the
-// wait.
+// The stop of a worker: after the grace and the delay of SIGKILL, all signals have been sent. A second stop signal
+// skips the grace.
 void a_stop_ends_all() {
   constexpr Millis grace{30'000};
   const Millis steps[] = {Millis(0), Millis(1), Stop::kill_delay, grace / 2, grace};
@@ -205,7 +206,7 @@ void a_stop_ends_all() {
         CHECK(now >= (before == 0 ? asked.front() + grace : signals.at(0) + Stop::kill_delay));
     }
     if (asked.empty()) return;
-    for (int n = 0; n < 2 && stop.at(); ++n) {  // a caller that waits until at() misses nothing
+    for (int n = 0; n < 2 && stop.at(); ++n) {  // a caller that waits until at() misses no signal
       CHECK(*stop.at() <= now + std::max(grace, Stop::kill_delay));
       now = std::max(now, *stop.at());
       take(stop, signals, now);
@@ -214,8 +215,8 @@ void a_stop_ends_all() {
   });
 }
 
-// A command's time limit: only a working command can reach it, only a command that should end can exceed the grace, and
-// nothing is revoked after SIGTERM.
+// The time limit of a command: only a working command can reach it, only a command that should end can exceed the
+// grace, and after SIGTERM the sequence is not cleared.
 void a_command_has_its_limit() {
   constexpr Millis limit{1000}, grace{300};
   const Millis steps[] = {Millis(1), grace, limit};
@@ -255,7 +256,7 @@ void starts_keep_their_rate() {
   for (Time now = begun; now < begun + Millis(1000); now += Millis(1))
     if (now >= ten.next()) ten.started(now), ++started;
   CHECK(started == 10);
-  ten.started(begun + Millis(5000));  // missed starts are not made up for
+  ten.started(begun + Millis(5000));  // missed starts are not caught up
   CHECK(ten.next() == begun + Millis(5100));
 }
 
@@ -283,7 +284,7 @@ void jobs_are_claimed_ahead() {
   CHECK(jobs_ahead(4, 1, false, 10) == 1 && jobs_ahead(4, 1, false, 100) == 5 && jobs_ahead(0, 1, false, 100) == 0);
 }
 
-// All sets of up to three slots, with all kinds of waiting jobs.
+// Calls `body` with all sets of up to three slots and all kinds of waiting jobs.
 void each_schedule(const std::function<void(const Schedule&, Time now)>& body) {
   const Place kinds[] = {
       {.jobs = 0, .room = 1, .is_running = false},                     // free
@@ -309,7 +310,7 @@ void each_schedule(const std::function<void(const Schedule&, Time now)>& body) {
     });
 }
 
-// Which job starts in which slot: see schedule.hpp.
+// Each job starts in the slot that schedule.hpp says.
 void each_job_has_its_place() {
   int starts = 0, closes = 0, given_back = 0, wanted = 0;
   each_schedule([&](const Schedule& s, Time now) {
@@ -328,7 +329,7 @@ void each_job_has_its_place() {
       CHECK(place.jobs == s.places[*next].jobs + 1 && place.is_running);
       CHECK(place.room == s.places[*next].room - 1);
       after.guilty_first = true;
-      CHECK(after.next(now) != next);  // there must be nothing else in the slot of a guilty job
+      CHECK(after.next(now) != next);  // a guilty job must be alone in its slot
     }
     CHECK(s.wants_jobs() == (!s.is_stopping && s.waiting == 0 && has_place));
     wanted += s.wants_jobs();
@@ -343,7 +344,7 @@ void each_job_has_its_place() {
                             !all([](const Place& p) { return p.jobs > 0; });
     CHECK(idle.has_value() == closes_one && (!idle || s.places[*idle].jobs == 0));
     closes += closes_one;
-    // A caller that waits until due() misses nothing, and does not wake without a reason.
+    // A caller that waits until due() misses no event, and does not wake without a reason.
     const auto due = s.due();
     const auto acts = [&](Time t) { return s.next(t) || s.gives_back(t); };
     CHECK(due ? acts(std::max(*due, now)) || s.is_stopping : !acts(now + std::chrono::hours(1)));
@@ -352,10 +353,10 @@ void each_job_has_its_place() {
   CHECK(starts > 0 && closes > 0 && given_back > 0 && wanted > 0);
 }
 
-// A worker without commands and disk: the jobs that it claims and starts in an hour, from a store in memory. At no time
-// does it start a job of a paused function, a job that it already runs, a job whose serial key another running job has,
-// more jobs than its rate allows, or more in a slot than the slot takes. It claims only what it can start within 50 ms.
-// In the end each job has run.
+// Simulates a worker for an hour, with a store in memory and without commands. At no time does it start a job of a
+// paused function, a job that it already runs, a job with the serial key of another running job, more jobs than its
+// rate allows, or more jobs in a slot than the slot takes. It claims only jobs that it can start within 50 ms. In the
+// end each job has run.
 void a_worker_keeps_the_rules(uint32_t seed) {
   std::mt19937 random(seed);
   const auto one_in = [&](int n) { return random() % n == 0; };
@@ -452,7 +453,7 @@ void a_worker_keeps_the_rules(uint32_t seed) {
     CHECK(started[n] - started[n - many] >= std::chrono::milliseconds(990));
 }
 
-// How many jobs are sent ahead of a streamed command's answers depends on that command's latest answers only.
+// The number of jobs that a streamed command may have depends only on its latest answers.
 void stream_windows() {
   const std::deque<Pace> quick(8, Pace{1, 1}), batches(8, Pace{10, 100}), slow{{1, 1}, {1001, 1}},
       middling(8, Pace{40, 1});
@@ -464,7 +465,7 @@ void stream_windows() {
   CHECK(stream_window(batches, 1001) == 1 && stream_window(quick, 992) == 2);  // the current job counts, too
 }
 
-// A dialogue, and what the test knows of it.
+// A dialogue, and the test's own model of it.
 class Talk {
  public:
   enum class State { sent, half, queued };
@@ -484,12 +485,13 @@ class Talk {
     CHECK(head == "10 " + id + " 1 f\n");
     jobs.push_back({id, state});
     m_unsent += head.size() + 10;
-    // Of a half-sent job, all bytes except the last one are sent.
+    // A half-sent job was sent except for its last byte.
     if (state != State::queued) send(m_unsent - (state == State::half ? 1 : 0));
   }
   void send_all() { send(m_unsent); }
 
-  // What the line should do by gq-stream(7): the job that it ends, "left out", or "broken".
+  // Returns the effect that the line should have according to gq-stream(7): the job that it ends, "left out", or
+  // "broken".
   std::string meaning(const std::string& name) const {
     if (broken) return "left out";
     const auto named = std::find_if(jobs.begin(), jobs.end(), [&](const Job& j) { return j.id == name; });
@@ -498,7 +500,7 @@ class Talk {
     if (named != jobs.end() || jobs.empty() || jobs.front().state != State::sent) return "broken";
     return jobs.front().id;
   }
-  // Applies the line. Returns whether it ends a job.
+  // Applies the line to the model. Returns whether it ends a job.
   bool follow(const std::string& what) {
     broken = broken || what == "broken";
     const auto job = std::find_if(jobs.begin(), jobs.end(), [&](const Job& j) { return j.id == what; });
@@ -507,7 +509,7 @@ class Talk {
     answered.insert(what);
     return true;
   }
-  // Checks the answers that the dialogue has heard in the line.
+  // Checks the answers that the dialogue has read from the line.
   void heard(const std::vector<Dialogue::Answer>& answers, const std::string& what) {
     const bool is_answer = follow(what);
     CHECK(answers.size() == (is_answer ? 1 : 0));
@@ -527,8 +529,8 @@ class Talk {
   uint64_t m_unsent = 0;
 };
 
-// All states of the jobs A, B and C: answered, sent, sent in part, not sent, or absent. A may have been added once more
-// after its answer.
+// Calls `body` with all states of the jobs A, B and C: answered, sent, sent in part, not sent, or absent. A may have
+// been added a second time after its answer.
 void each_talk(const std::function<void(const std::function<Talk()>&)>& body) {
   enum { answered, sent, half, queued, absent };
   each_script(5, 4, [&](const std::vector<size_t>& states) {
@@ -583,7 +585,7 @@ void each_line_has_its_meaning() {
         talk.heard(answers, what);
         ++seen[what];
         CHECK(talk.dialogue.failure() == (failed ? failed : what == "broken" ? EPROTO : 0));
-        // The output behind a line that breaks the protocol means nothing, not even its end.
+        // After a line that breaks the protocol, all output is ignored.
         if (what != "broken") continue;
         talk.dialogue.fail(EPIPE);
         CHECK(talk.dialogue.failure() == (failed ? failed : EPROTO) && talk.dialogue.room(begun) == 0);
@@ -621,7 +623,7 @@ void lines_come_together() {
   });
 }
 
-// A line may be of any length. Its beginning counts, however it is cut.
+// A line may be of any length, and may come in any pieces. Its beginning decides.
 void a_line_may_be_long() {
   constexpr size_t most = Dialogue::longest_line;
   for (size_t length : {most - 1, most, most + 1, 3 * most})
@@ -651,7 +653,7 @@ void half_a_line_is_no_answer() {
   CHECK(talk.dialogue.current() == "A" && talk.dialogue.failure() == EPIPE);
 }
 
-// A second answer is recognized for that many jobs, also if a job came twice.
+// A second answer is recognised for the latest answered jobs, also if a job came twice.
 void answers_are_remembered() {
   constexpr size_t most = Dialogue::most_answered;
   for (size_t others : {most - 1, most}) {
@@ -688,7 +690,7 @@ void a_command_has_room() {
   CHECK(dialogue.heard("0\n", begun).size() == 1 && dialogue.is_closing() && !failed.is_closing());
 }
 
-// The pipes: output from before the end counts, and the first failure stays.
+// The pipes: output from before the end of the command is used, and failure() keeps the first failure.
 void a_stream_carries_a_dialogue() {
   auto claim = [](const char* id, size_t size) {
     Claim c;
@@ -720,7 +722,7 @@ void a_stream_carries_a_dialogue() {
     const std::string head = "100000 A 3 f\n", second = "0 B 1 f\n";
     CHECK(text == head + std::string(100'000, 'w') + second);
     char byte = 0;
-    CHECK(::read(stream.command_input(), &byte, 1) == 0);  // closed behind the last job
+    CHECK(::read(stream.command_input(), &byte, 1) == 0);  // closed after the last job
     print(stream, "0\n0 B\nno line");
     stream.close_ends();
     CHECK(ids(stream.pump()) == "AB" && stream.dialogue().failure() == EPIPE && stream.output() < 0);
