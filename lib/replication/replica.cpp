@@ -150,7 +150,8 @@ void Replica::holds_lease(Round round) {
   m_effects.returned = true;
 }
 
-// ------------------------------------------------------------------------------------------------ what other nodes say
+// ------------------------------------------------------------------------------------------------ what other nodes
+// have sent
 
 // Carries out the result of Membership::meet() or hear().
 void Replica::take_up(const std::string& node, Other& other, const Meeting& meeting, Lsn end, Times now) {
@@ -279,7 +280,7 @@ std::vector<std::string> Replica::up() const {
   return nodes;
 }
 
-// ----------------------------------------------------------------------------------- what other nodes are to be told
+// ----------------------------------------------------------------------------------- what to send to other nodes
 
 void Replica::told_at_once(const std::string& node, Lsn from, Lsn end) {
   if (Other* other = find(node); other && m_serves) other->progress.told_at_once(from, end);

@@ -122,7 +122,7 @@ class Replica {
   // While this node returns, finds out what it waits for. `has_jobs`: it owns jobs, which have to wait.
   void standby(bool has_jobs, Times now);
 
-  // ---- what other nodes say
+  // ---- what other nodes have sent
 
   struct Belief {
     bool needs_end = false;                // the call had no effect: call it again with the end of the journal
@@ -157,7 +157,7 @@ class Replica {
   Quorum::Others others() const;
   std::vector<std::string> up() const;  // the nodes that are expected to answer and to have room
 
-  // ---- what other nodes are to be told
+  // ---- what to send to other nodes
 
   // told_at_once(): a part of the journal has been sent to the node. came_from(): the part came from the node itself,
   // under that identity.

@@ -150,8 +150,8 @@ class Fold {
   std::optional<Job> get(const std::string& id);
   std::map<std::string, Counters> counters();  // of all functions, even if there are very many
   Counters counters(const std::string& function) { return counter(function); }
-  // Appends to `some` the next up to `most` troubles behind `cursor`, which is empty at first and moves on: first what
-  // is wrong with the journal, then the conflicts. Returns true when there are no more.
+  // Appends up to `most` troubles to `some`: those that follow `cursor`, which is empty at first, and which this
+  // function advances. The troubles of the journal come first, then the conflicts. Returns true when there are no more.
   bool troubles(size_t most, std::string& cursor, std::vector<Trouble>& some);
 
   // These functions call `visit` with the jobs of one order of the index (see the list above) until it returns false.
@@ -159,9 +159,9 @@ class Fold {
   void queued(const std::string& function, const Visit& visit);
   // Visits only jobs that are due at `until` or before; returns when the next job after these is due.
   std::optional<Millis> delayed(const std::string& function, Millis until, const Visit& visit);
-  // Counts the delayed jobs that were never started and are due at `now`, among up to `left` delayed jobs behind
-  // `cursor`, which is empty at first and moves on. Takes from `left` how many it looked at; 0 is left if there may be
-  // more.
+  // Looks at up to `left` delayed jobs that follow `cursor`, which is empty at first, and which this function advances.
+  // Returns how many of them were never started and are due at `now`. Subtracts from `left` the number of jobs that it
+  // has looked at; the result is 0 if there may be more.
   uint64_t due_first(const std::string& function, Millis now, size_t& left, std::string& cursor);
   void dead(const std::string& function, const Visit& visit);
   // Returns how much of the journal from one position to another is still needed. Reads at most `most` entries, and

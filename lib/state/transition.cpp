@@ -85,9 +85,9 @@ void happen(Transition& to, const event::Add& add, const Place& at) {
   const bool is_copy = !add.node.empty() && !(add.node == at.self.node && add.store == at.self.store);
   if (!lacks && is_copy && job.source != add.part.source) job.source = add.part.source, job.offset = add.part.offset;
   if (!lacks) job.location = at.lsn;  // use the newer copy, because the sync of the older one may have failed
-  // A job that was sent again may have been accepted by two nodes. All nodes must choose the same owner: the node of
-  // the add with the latest time; if equal, with the greater store ID. If one node accepted the job twice, only the
-  // later time counts for this.
+  // A job that was sent again may have been accepted by two nodes. All nodes must choose the same owner: the node
+  // whose add record has the latest time; if the times are equal, the node with the greater identity. If one node
+  // accepted the job twice, its later time is used.
   if (!job.once || add.node.empty()) return;
   if (!is_newer(event::State{.at = add.at, .store = add.store}, job)) return;
   job.changed_at = add.at;
@@ -99,7 +99,8 @@ void happen(Transition& to, const event::Add& add, const Place& at) {
   if (job.owner.empty()) enter(to, at.self);
 }
 
-// A process claims under index.lock, after it has seen that no living process holds the job. So the last claim counts.
+// A process claims a job under index.lock, after it has seen that no living process holds the job. So the last claim is
+// always valid.
 void happen(Transition& to, const event::Claim& claim, const Place&) {
   if (!to.job || !(is_startable(*to.job) || to.job->state == State::waiting)) return;
   Job& job = *to.job;

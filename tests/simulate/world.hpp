@@ -102,7 +102,7 @@ struct Task {
     record_sync,
     judge,
     reply,
-    // pay, apart; keep if it tells of a take-over
+    // pay, apart; keep, if it sends a takeover
     look_up,
     tell,
     tell_again,
@@ -199,7 +199,7 @@ struct Node {
   std::vector<Other> others;  // by number; the entry of the node itself is unused
   // The truth, which only the oracles use:
   std::set<std::string> safe;               // jobs with a record that was synced
-  Millis back{0}, stopped_at{0}, heard{0};  // when it came back, was stopped, and last heard another node
+  Millis back{0}, stopped_at{0}, heard{0};  // when it came back, was stopped, and last received an answer
   std::map<std::string, uint64_t> gone;  // replaced identities of other nodes: the step in which this node learned it
 };
 
