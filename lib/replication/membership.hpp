@@ -84,8 +84,8 @@ class Membership {
   // Checks the group and the names in a transfer, before its content is used.
   std::optional<Refusal> refuse(const Transfer& transfer) const;
   // A store has answered a question that was sent to `node` at the time `asked`. `alive`: whether the known store has
-  // answered within --takeover. The result is never `unproved`. Refuses the answer if the node has got its present
-  // identity after `asked`.
+  // answered within --takeover. The result is never `unproved`. Refuses another identity if the node's present identity
+  // was met after `asked`.
   Meeting meet(const std::string& node, const std::string& store, const std::string& session, bool alive, Millis asked,
                Millis now);
   // A store has sent a transfer in the name of `node`. The result is never `another`.

@@ -160,8 +160,8 @@ class Hearsay {
 
  private:
   std::map<std::string, Lsn> m_told, m_confirmed;
-  // Pairs of positions: every record before `first` in the origin's journal that had come to this node is before
-  // `second` in this journal.
+  // Pairs of positions: every record from the origin that is before `second` in this journal is before `first` in the
+  // origin's journal.
   std::deque<std::pair<Lsn, Lsn>> m_pairs;
 };
 
