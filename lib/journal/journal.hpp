@@ -34,6 +34,7 @@
 //    part of the last segment is incomplete, and no process knew that it had been synced, the next segment begins with
 //    a Gap record (its type is "forget", without jobs). The Gap record says that the unreadable bytes in that range
 //    were never acknowledged.
+//
 // The surprising fact: after a failed fdatasync the bytes may be lost although they can still be read from the page
 // cache, and a second fdatasync would return 0. The journal therefore appends the records again, in a new segment.
 //

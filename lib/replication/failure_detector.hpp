@@ -10,8 +10,8 @@
 // and taken over its jobs. A return ends when each other node was asked, and each node that answers has sent this node
 // everything that was in its journal when it answered. If no node answers, the return ends after --alone-after. A node
 // that has not answered, or not sent everything, by then may still have taken over jobs: when it answers later, this
-// node returns again. Returns are numbered (Round). An answer to a question from an earlier round is ignored, because
-// this node was away after that question.
+// node returns again. Returns are numbered (Round). An answer to a question from an earlier round does not help to end
+// the return, because this node was away after that question.
 //
 // The surprising fact: an answer alone does not end a return. The answering node must also have sent this node
 // everything that was in its journal at the answer, and must not be taking over this node's jobs at that moment.

@@ -10,11 +10,11 @@
 // it.
 //
 // Two nodes may accept the same job, and one of them may lose its record in a power cut. Then nodes may disagree on the
-// owner, and each may leave the job to another node. So if a node learns that the owner, as it knows it, does not own
-// the job according to the owner itself, it sends the state that it has of the job to all nodes. It does the same if it
-// learns that a job has ended that it has as unfinished, because the node that should have sent it the end may have
-// lost the end. The states of a job are ordered (is_newer()), and a node that has a newer state answers with it
-// (StateVerdict). So all nodes come to agree.
+// owner, and each may leave the job to another node. So if a node asks the owner about a job, and the owner answers
+// that it does not own the job, the asking node sends its state of the job to all nodes. It does the same if the answer
+// says that the job has ended, because the node that should have sent it the end may have lost the record. The states
+// of a job are ordered (is_newer()), and a node that has a newer state answers with it (StateVerdict). So all nodes
+// come to agree.
 //
 // The surprising fact: this node sends a takeover to the other nodes before it appends it to its own journal
 // (TellThenAppend).

@@ -24,6 +24,7 @@
 // 5. Other threads may step the replica between two steps of a caller. So a step that depends on an earlier step names
 //    it: a question names the Round in which it was asked; a Walk names where it began and for which identity. The
 //    replica refuses a stale step, and the caller begins again.
+//
 // The surprising fact: standby() decides that this node may run its jobs, but the decision takes effect only with
 // holds_lease(): before that, the other processes of the node cannot see it.
 #pragma once

@@ -3,11 +3,13 @@
 // not recorded. An owner lives as long as a process holds a flock on its file.
 //
 // A command inherits a descriptor of its own file. So its jobs stay held until the command has ended, even if its
-// worker was killed.\n\nThe surprising fact: each process that the command leaves running inherits the descriptor, too.
-// So a lock must never belong to two commands: a file is used for another command only if no other process has it open
-// any more. The lock alone does not decide. If the worker is dead and the command, which the file names, has ended with
-// its whole process group, the jobs are free even if the file is still locked. If the worker lives, its jobs stay held
-// even if the file is not locked: a command can unlock the descriptor, and thereby unlocks it for its worker, too.
+// worker was killed.
+//
+// The surprising fact: each process that the command leaves running inherits the descriptor, too. So a lock must never
+// belong to two commands: a file is used for another command only if no other process has it open any more. The lock
+// alone does not decide. If the worker is dead and the command, which the file names, has ended with its whole process
+// group, the jobs are free even if the file is still locked. If the worker lives, its jobs stay held even if the file
+// is not locked: a command can unlock the descriptor, and thereby unlocks it for its worker, too.
 #pragma once
 
 #include <sys/types.h>
