@@ -185,8 +185,8 @@ class Fold {
   void claimed(const std::string& owner, const Visit& visit);
   // Reads a part of an order, so that a long list can be read in several visits. Appends up to `most` job IDs to `ids`:
   // those that follow `cursor`, which is empty at first, and which this function advances. Returns true when there are
-  // no more. `order` is 'q', 'd', 'x', 'y' or 'n' (of one function), 'o' (of the node `function`), or 'c', 'l' or 'h'
-  // (of all).
+  // no more. `order` is 'q', 'd', 'x', 'y' or 'n' (of one function), 'o' (of the node that `function` names), or 'c',
+  // 'l' or 'h' (of all). If `function` is empty, reads all functions or nodes.
   bool page(char order, const std::string& function, size_t most, std::string& cursor, std::vector<std::string>& ids);
   // The job that has a key of a function at `now`.
   std::optional<std::string> keyed(const std::string& function, const std::string& key, Millis now);
