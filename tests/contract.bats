@@ -187,6 +187,46 @@ PY
   fails_with 64 gq-enqueue f --local --at 1 --delay 1s
 }
 
+@test "gq-enqueue: a job that is not started in time is dead, frees its key, and can be kicked [--expire]" {
+  local first second
+  for bad in x -1s 0 367d 2001-02-03T04:05:06Z '2001-02-03'; do fails_with 64 gq-enqueue f --local --expire "$bad"; done
+  fails_with 64 gq-enqueue f --local --delay 2s --expire 1s
+  gq-enqueue f --local --expire 1d <<<soon
+  gq-inspect list | grep -q $'\texpires=20'
+  [[ $(gq-flush -f f -- cat) == soon ]]  # in time
+  first=$(gq-enqueue f --local --key k --expire 1200ms <<<late)
+  gq-inspect show "$first" --json | jq -e '.state == "queued" and .expires_at > .enqueued_at'
+  gq-flush --pause f
+  is_late() { sleep 0.1; [[ -z $(gq-flush --resume f; gq-flush --dry-run -f f; gq-flush --pause f) ]]; }
+  eventually is_late
+  gq-flush --resume f
+  second=$(gq-enqueue f --local --key k <<<late)  # no process has looked since
+  [[ $second != "$first" ]]
+  gq-inspect show "$first" --json | jq -e '.state == "dead" and .reason == "expired" and .attempts == 0'
+  [[ $(gq-flush -f f -- cat) == late ]]
+  [[ $(gq-enqueue f --local --key k <<<late) == "$second" ]]
+  gq-flush --kick "$first"
+  gq-inspect show "$first" --json | jq -e '.state == "queued" and (has("expires_at") | not)'
+  [[ $(gq-flush -f f -- cat) == late ]]
+  gq-inspect check
+}
+
+@test "gq-worker: a job that expires while it waits for a slot, another job or its due time is not started [--expire]" {
+  local ids
+  gq-worker --local -f f -- sh -c 'cat >>"$0"; until [ -e "$1" ]; do sleep 0.1; done' "$T/out" "$T/go" 3>&- 4>&- &
+  PIDS+=($!)
+  gq-enqueue f --local --serial s <<<runs >/dev/null
+  eventually grep -q runs "$T/out"
+  { gq-enqueue f --local --serial s --expire 1s <<<waits; gq-enqueue f --local --expire 1s <<<queued; } >"$T/ids"
+  gq-enqueue g --local --expire 1500ms --delay 1s <<<delayed >>"$T/ids"
+  sleep 1.6
+  touch "$T/go"
+  all_dead() { [[ $(gq-inspect list --state dead | grep -c $'\texpired$') == 3 ]]; }
+  eventually all_dead
+  [[ $(cat "$T/out") == runs ]]
+  gq-inspect list --state dead | cut -f 1 | sort | cmp - <(sort "$T/ids")
+}
+
 @test "gq-enqueue: --priority is strict, jobs of one priority run first-in first-out, and the functions of a worker take turns" {
   for p in low normal high; do for n in 1 2 3; do gq-enqueue f --local --priority $p <<<"$p$n"; done; done >/dev/null
   gq-enqueue g --local <<<g1 >/dev/null

@@ -2,6 +2,7 @@
 // they collide.
 #pragma once
 
+#include <algorithm>
 #include <random>
 
 #include "gq/base/ulid.hpp"
@@ -102,6 +103,7 @@ class RandomEvents {
     const uint64_t kind = static_cast<uint64_t>(e.id.back() + (once_in(20) ? 1 : 0));  // mostly the same for one ID
     e.asked.function = kind % 2 ? "f" : "g";
     e.asked.due = due();
+    if (once_in(2)) e.asked.expire = m_at + gq::Millis(below(400));
     e.asked.priority = number(3);
     e.asked.max_attempts = number(3);
     if (once_in(2)) e.asked.key = any({"k1", "k2"}), e.asked.window = gq::Millis(below(2) * 100);
@@ -130,7 +132,7 @@ class RandomEvents {
     e.starts = number(3), e.failures = number(3), e.crashes = number(3), e.attempts = number(3);
     e.why = why();
     e.exit = exit_status(), e.signal = number(2);
-    e.keep = once_in(3), e.dropped = once_in(4);
+    e.keep = once_in(3), e.dropped = once_in(4), e.lifted = once_in(4);
     // Mostly the job with that ID. Some programs send only its function.
     const uint64_t kind = static_cast<uint64_t>(e.id.back() + (once_in(20) ? 1 : 0));
     e.function = kind % 2 ? "f" : "g";
@@ -169,6 +171,8 @@ class RandomEvents {
         return e;
       }
       case 16: {
+        if (once_in(2))
+          return event::Dead{.id = id(), .at = m_at, .owner = event::nobody, .spent = false, .why = "expired"};
         auto e = said<event::Dead>(fold);
         e.spent = !once_in(3), e.why = why(), e.exit = exit_status(), e.signal = number(2);
         return e;
@@ -198,8 +202,12 @@ class RandomEvents {
                            .position = below(m_end),
                            .since = once_in(2) ? 0 : below(m_end)};
       }
-      case 26:
-        return event::Forget{.ids = some_ids(), .at = m_at, .position = m_end - std::min<Lsn>(m_end, below(100'000))};
+      case 26: {
+        event::Forget e{.ids = some_ids(), .at = m_at, .position = m_end - std::min<Lsn>(m_end, below(100'000))};
+        // No job is forgotten and added again while it is being claimed.
+        std::erase_if(m_to_claim, [&](const std::string& one) { return std::count(e.ids.begin(), e.ids.end(), one); });
+        return e;
+      }
       default:
         if (once_in(3)) return event::Stream{.at = m_at, .version = 1};
         if (once_in(2)) return event::End{.at = m_at, .jobs = 1};

@@ -152,6 +152,102 @@ void what_is_claimed() {
   CHECK(ids_of(choose_of(9).claims.jobs).empty());
 }
 
+// A job that is not started in time is dead, whatever it waits for; and it leaves its key to others.
+void what_expires() {
+  Said say;
+  const Millis until(5000);
+  auto add = [&](const std::string& id, Submission asked, const std::string& node = {}) {
+    asked.function = "f";
+    say(event::Add{.id = id,
+                   .at = Millis(1),
+                   .asked = asked,
+                   .node = node,
+                   .store = RandomEvents::store(node, false),
+                   .once = !node.empty()});
+  };
+  auto dead = [&](const std::string& id, Millis at) {
+    say(event::Dead{.id = id, .at = at, .owner = event::nobody, .spent = false, .why = "expired"});
+  };
+  const std::string mine = "01ARZ3NDEKTSV4RRFFQ7000001", c = "01ARZ3NDEKTSV4RRFFQ6000003",
+                    d = "01ARZ3NDEKTSV4RRFFQ6000004", e = "01ARZ3NDEKTSV4RRFFQ6000005";
+  auto choose_at = [&](Millis now, size_t room = SIZE_MAX, bool away = false) {
+    return choose(say.fold, {.functions = {"other", "f"}, .most = 9, .owner = mine + ".0"},
+                  {.most = room,
+                   .away = away,
+                   .now = now,
+                   .is_alive = [](const std::string&) { return false; },
+                   .fold_on = [] {}});
+  };
+  using Ids = std::vector<std::string>;
+  add(say.a, {.key = "k", .serial = "s", .expire = until});
+  add(say.b, {.serial = "s", .expire = until});                // waits
+  add(c, {.due = Millis(9000), .expire = until + Millis(1)});  // is delayed
+  add(d, {.expire = until}, "there");                          // that node decides
+  add(e, {});
+  CHECK(say.state(say.b) == State::waiting && say.state(d) == State::held);
+  say(event::Pause{.function = "f", .at = Millis(1)});
+  Chosen chosen = choose_at(until - Millis(1));
+  CHECK(chosen.claims.expired.empty() && chosen.claims.next_due == until);
+  chosen = choose_at(until);
+  CHECK(chosen.claims.expired == (Ids{say.a, say.b}) && chosen.claims.next_due == until + Millis(1));
+  CHECK(choose_at(until, 1).claims.expired == Ids{say.a} && choose_at(until, 1).claims.next_due == until);
+  CHECK(choose_at(until, SIZE_MAX, true).claims.expired.empty() && choose_at(until, 0).claims.expired.empty());
+  say(event::Resume{.function = "f", .at = Millis(2)});
+  chosen = choose_at(until);
+  CHECK(chosen.claims.jobs.size() == 1 && chosen.claims.jobs[0].id == e);  // a is not started
+
+  dead(say.a, until - Millis(1));  // not yet, whoever says so
+  CHECK(say.state(say.a) == State::queued && say.fold.keyed("f", "k", until) == say.a);
+  dead(say.a, until);
+  CHECK(say.state(say.a) == State::dead && say.fold.get(say.a)->why == "expired" && !say.fold.keyed("f", "k", until));
+  CHECK(say.state(say.b) == State::queued);  // its turn has come
+  dead(d, until);
+  CHECK(say.state(d) == State::held);
+  // Another job takes the key, and keeps it.
+  const std::string g = "01ARZ3NDEKTSV4RRFFQ6000006";
+  add(g, {.key = "k"});
+  say(event::Kick{.id = say.a, .at = until});
+  CHECK(say.state(say.a) == State::queued && say.fold.keyed("f", "k", until) == g);
+  CHECK(choose_at(until).claims.expired == Ids{say.b});  // a does not expire again
+  dead(say.a, until);
+  CHECK(say.state(say.a) == State::queued);
+  CHECK(state_of(say.a, *say.fold.get(say.a)).lifted && !state_of(say.b, *say.fold.get(say.b)).lifted);
+
+  // What has been started does not expire. What was only claimed does, once its process is dead.
+  say(event::Claim{.ids = {say.b, c}, .owner = "A.0"});
+  dead(c, Millis(9000));
+  CHECK(say.state(c) == State::claimed);
+  say(event::Start{.id = say.b, .owner = "A.1", .start = 1});
+  chosen = choose_at(Millis(9000));
+  CHECK(chosen.strays.size() == 1 && chosen.strays[0].id == c && chosen.claims.expired.empty());
+  say(event::Fail{.id = c, .owner = "A.0", .spent = false});
+  CHECK(choose_at(Millis(9000)).claims.expired == Ids{c});
+  say(event::Fail{.id = say.b, .owner = "A.1", .start = 1});
+  dead(say.b, Millis(9000));
+  CHECK(say.state(say.b) == State::queued);
+
+  // Of another node's job, its end there counts, and so does its kick there. A node that takes a job over decides.
+  auto state = [&](const char* what, const std::string& node, uint32_t term, uint32_t version, bool is_lifted) {
+    return event::State{.id = d,
+                        .at = Millis(9000),
+                        .function = "f",
+                        .state = what,
+                        .node = node,
+                        .store = RandomEvents::store(node, false),
+                        .term = term,
+                        .version = version,
+                        .lifted = is_lifted,
+                        .size = 1};
+  };
+  say(state("queued", "here", 1, 1, false));
+  CHECK(choose_at(Millis(9000)).claims.expired == (Ids{d, c}));
+  say(state("dead", "there", 0, 5, false));  // it expired there; but it is this node's now
+  CHECK(say.state(d) == State::queued && say.fold.get(d)->node == "here");
+  say(state("queued", "here", 2, 2, true));
+  CHECK(choose_at(Millis(9000)).claims.expired == Ids{c} && say.fold.get(d)->expire == lifted);
+  for (const auto& id : {say.a, c, d, g}) CHECK(decode_job(encode_job(*say.fold.get(id))) == say.fold.get(id));
+}
+
 // Returns all entries of a table that follow from its jobs alone, rebuilt as fold.hpp describes them.
 MapTable::Map recount(const MapTable::Map& table) {
   MapTable::Map all;
@@ -191,6 +287,9 @@ MapTable::Map recount(const MapTable::Map& table) {
       case State::finished:
         break;
     }
+    if (job.expire.count() > 0 && job.starts == 0 &&
+        (job.state == State::queued || job.state == State::delayed || job.state == State::waiting))
+      all["a" + be64(static_cast<uint64_t>(job.expire.count())) + be64(job.first_lsn)] = id;
     if (!job.source.empty() && (!finished || (!job.node.empty() && !job.once))) all["b" + job.source + zero + id] = "";
     const bool in_turn = job.state == State::queued || job.state == State::delayed || job.state == State::claimed ||
                          job.state == State::running;
@@ -500,7 +599,7 @@ void counters_equal_a_recount() {
       fold.commit();
       MapTable::Map derived;
       for (const auto& [key, value] : table.all())
-        if (std::string_view("qdcxynoblszw").find(key[0]) != std::string_view::npos) derived.emplace(key, value);
+        if (std::string_view("qdcxynoblszwa").find(key[0]) != std::string_view::npos) derived.emplace(key, value);
       const int before = failures;
       CHECK(derived == recount(table.all()));
       if (orderly) check_heads(table.all());
@@ -519,6 +618,7 @@ void test_state(const std::string& directory) {
   the_page_says_what_becomes_of_a_job();
   both_sides_of_a_table_hold_the_same(directory + "/table");
   what_is_claimed();
+  what_expires();
   a_job_that_runs_is_not_queued_by_another();
   what_is_kept_is_not_queued_by_its_add();
   counters_equal_a_recount();

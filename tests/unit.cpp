@@ -607,6 +607,9 @@ void record_format_is_stable() {
                  .copies = 2,
                  .once = true},
       event::Add{.id = a, .asked = {.function = "resize", .serial = "s", .name = "caf\xc3\xa9.jpg"}},
+      event::Add{.id = a, .asked = {.function = "resize", .expire = Millis(1700000000500)}},
+      event::Dead{.id = a, .at = at, .owner = event::nobody, .spent = false, .why = "expired"},
+      event::State{.id = a, .function = "resize", .state = "queued", .lifted = true},
       event::Claim{.ids = {a, b, c}, .at = at, .owner = owner},
       event::Start{.id = a, .at = at, .owner = owner, .start = 3},
       event::Done{.id = a, .at = at, .owner = owner, .start = 1, .exit = 0, .signal = 9, .attempts = 24, .keep = true},
@@ -656,7 +659,7 @@ void record_format_is_stable() {
       event::Stream{.at = at, .version = 1},
       event::End{.at = at, .jobs = 12},
   };
-  CHECK(all.size() == std::variant_size_v<Event> + 1);
+  CHECK(all.size() == std::variant_size_v<Event> + 4);
   std::ifstream in(GQ_GOLDEN "/records.txt");
   size_t lines = 0;
   for (std::string line; std::getline(in, line); ++lines) {
@@ -715,7 +718,8 @@ void client_records_are_bounded() {
                      .key = "k",
                      .window = Millis(5),
                      .serial = "s",
-                     .name = "x.jpg"}};
+                     .name = "x.jpg",
+                     .expire = now + Millis(2)}};
   auto add = kept([&](Add& a) { good.id = a.id, a = good; });
   CHECK(add && told(*add) == told(good));
   add = kept([&](Add& a) { a.at = now + Millis(1); });
@@ -728,6 +732,8 @@ void client_records_are_bounded() {
         problem.find("8 KiB") != std::string::npos);
   CHECK(kept([](Add& a) { a.asked.window = longest_window; }) &&
         !kept([](Add& a) { a.asked.window = longest_window + Millis(1); }));
+  CHECK(kept([&](Add& a) { a.asked.expire = now + longest_wait; }) &&
+        !kept([&](Add& a) { a.asked.expire = now + longest_wait + Millis(1); }));
   CHECK(kept([](Add& a) { a.asked.due = last_time; }) && !kept([](Add& a) { a.asked.due = last_time + Millis(1); }));
   CHECK(kept([](Add& a) { a.asked.max_attempts = most_attempts; }) &&
         !kept([](Add& a) { a.asked.max_attempts = most_attempts + 1; }));

@@ -39,6 +39,8 @@ struct Options {
   ReplicateOptions replicate;
   std::string at;
   Millis delay{0};
+  std::string expire;    // a duration or a time
+  Millis expires_in{0};  // from the time at which the job is sent; 0: at a fixed time, or never
   std::string priority = "normal";
   uint64_t max_attempts = 0;
   Millis key_window{24 * 3600 * 1000};
@@ -120,6 +122,7 @@ class Enqueuer {
     Submission job = m_options.job;
     Part part = m_options.part;
     if (m_options.delay.count() > 0) job.due = now_ms() + m_options.delay;
+    if (m_options.expires_in.count() > 0) job.expire = now_ms() + m_options.expires_in;
     for (size_t i = 0; i < m_data.size(); ++i) {
       if (m_options.many && !m_options.job.key.empty()) job.key = m_options.job.key + "." + std::to_string(++m_count);
       job.name = m_names[m_places[i].source];
@@ -377,6 +380,20 @@ Exit enqueue(const Options& options, const Common& common) {
                                    ": it is neither RFC 3339 (2026-01-31T12:00:00Z) nor seconds since 1970");
     o.job.due = *at;
   }
+  if (!o.expire.empty()) {
+    const Millis now = now_ms();
+    if (auto in = parse_duration(o.expire)) o.expires_in = *in, o.job.expire = now + *in;
+    else if (auto at = parse_time(o.expire)) o.job.expire = *at;
+    else
+      throw Error(Exit::usage, "cannot use --expire " + printable(o.expire) +
+                                   ": it is neither a duration (90s, 2h, 3d) nor a time (2026-01-31T12:00:00Z)");
+    const std::string problem = o.job.expire <= now                 ? "it is over already"
+                                : o.job.expire > now + longest_wait ? "it is more than 366 days away"
+                                : o.job.expire <= std::max(o.job.due, now + o.delay)
+                                    ? "the job could not be started before it expires"
+                                    : "";
+    if (!problem.empty()) throw Error(Exit::usage, "cannot use --expire " + printable(o.expire) + ": " + problem);
+  }
   if (!o.part.source.empty()) {
     auto source = parse_ulid(o.part.source);
     if (!source)
@@ -452,6 +469,8 @@ int main(int argc, char** argv) {
     auto* delay = gq::add_duration(app, "--delay", o.delay, "Not to be started before this has passed");
     gq::not_empty(*app.add_option("--at", o.at, "Not to be started before: RFC 3339, or seconds since 1970"))
         .excludes(delay);
+    gq::not_empty(*app.add_option(
+        "--expire", o.expire, "A job that is not started before is dead: a duration from now, or a time (RFC 3339)"));
     gq::add_count(app, "--max-attempts", o.max_attempts, "Attempts before the job is dead (default: the worker's)", 1,
                   gq::most_attempts);
     auto* from = &gq::not_empty(

@@ -161,6 +161,7 @@ void clean(Ledger& store, bool all) {
 
 // Whether a pass would run a job now. The caller checks whether the job's function is paused.
 bool would_run(Queue& store, const Claim& c) {
+  if (is_late(c.job, now_ms())) return false;
   if (c.job.state == State::queued) return true;
   if (c.job.state == State::delayed) return c.job.due <= now_ms();
   if (owner_alive(store.owners_directory(), c.job.owner)) return false;

@@ -86,6 +86,7 @@ Json job_json(const Claim& c, const std::optional<Holder>& holder, const Waits& 
   if (!job.name.empty()) j["name"] = job.name;
   bool later = job.state == State::waiting || job.state == State::pending || job.state == State::held;
   if (job.state == State::delayed || (later && job.due.count())) j["due_at"] = format_time(job.due);
+  if (can_expire(job)) j["expires_at"] = format_time(job.expire);
   if (job.dropped) j["dropped"] = true;
   if (!job.why.empty()) j["reason"] = job.why;
   if (job.exit != no_exit) j["exit_status"] = job.exit;
@@ -129,8 +130,10 @@ Exit list(const Options& o, Queue& store) {
                                          std::to_string(c.job.attempts()),
                                          std::to_string(c.job.size),
                                          format_time(c.job.enqueued_at)};
-      if (!why.empty() || !c.job.name.empty()) fields.push_back(printable(why, 1000));
+      const bool expires = can_expire(c.job);
+      if (!why.empty() || !c.job.name.empty() || expires) fields.push_back(printable(why, 1000));
       if (!c.job.name.empty()) fields.push_back("name=" + c.job.name);
+      if (expires) fields.push_back("expires=" + format_time(c.job.expire));
       out += text_line(fields);
     }
     if (out.size() > 60000) print(std::exchange(out, {}));
@@ -511,6 +514,7 @@ void tell(Json& json, const Event& event, uint64_t size) {
           if (!e.part.source.empty())
             json.update({{"from", e.part.source}, {"offset", e.part.offset}, {"length", e.part.length}});
           time("due_at", e.asked.due);
+          time("expires_at", e.asked.expire);
           if (e.asked.priority != normal_priority) json["priority"] = priority_name(e.asked.priority);
           text("key", e.asked.key), text("serial", e.asked.serial), text("name", e.asked.name);
         }
@@ -522,7 +526,7 @@ void tell(Json& json, const Event& event, uint64_t size) {
         if constexpr (requires { e.spent; }) flag("spent", e.spent, true);
         if constexpr (requires { e.exit; }) number("exit_status", e.exit, no_exit), number("signal", e.signal);
         if constexpr (requires { e.attempts; }) number("attempts", e.attempts);
-        if constexpr (requires { e.dropped; }) flag("dropped", e.dropped);
+        if constexpr (requires { e.dropped; }) flag("dropped", e.dropped), flag("lifted", e.lifted);
         if constexpr (requires { e.why; }) text("reason", e.why);
         if constexpr (requires { e.node; }) text("node", e.node);
         if constexpr (requires { e.copies; }) number("copies", e.copies);

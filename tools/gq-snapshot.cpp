@@ -177,6 +177,7 @@ class Importer {
     job.add.at = std::min(job.add.at, now_ms());
     asked.due = std::min(asked.due, last_time);
     asked.window = std::min(asked.window, longest_window);
+    asked.expire = std::min(asked.expire, now_ms() + longest_wait);
     asked.max_attempts = std::min(asked.max_attempts, most_attempts);
     if (m_jobs.size() >= batch_jobs || m_bytes >= batch_bytes) flush();
     job.add.given = true;  // then the store checks whether the ID belongs to another job

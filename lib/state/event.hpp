@@ -32,6 +32,8 @@ std::optional<std::string> name_problem(std::string_view text);
 // finished.
 inline constexpr uint32_t most_attempts = 1'000'000;
 inline constexpr Millis longest_window{366LL * 24 * 3600 * 1000};
+// The longest time that a job may wait for its first start before it expires.
+inline constexpr Millis longest_wait{366LL * 24 * 3600 * 1000};
 
 // Shortens the reason in a record from another node to the size that is stored.
 inline constexpr size_t max_reason_size = 4096;
@@ -50,6 +52,7 @@ struct Submission {
   Millis window{0};           // how long the key stays reserved after the job has finished
   std::string serial{};       // jobs with the same serial key run one at a time, in order; empty: none
   std::string name{};         // the name of the file that the workload comes from; for the command, and for users
+  Millis expire{0};           // if the job has not been started by then, it is dead; 0: never
   bool operator==(const Submission&) const = default;
 };
 
@@ -82,7 +85,8 @@ struct Add {
     visit("id", self.id), visit("f", self.asked.function), visit("key", self.asked.key),
         visit("serial", self.asked.serial), visit("name", self.asked.name);
     visit("node", self.node), visit("store", self.store), visit("src", self.part.source);
-    visit("at", self.at), visit("due", self.asked.due), visit("window", self.asked.window);
+    visit("at", self.at), visit("due", self.asked.due), visit("window", self.asked.window),
+        visit("exp", self.asked.expire);
     visit("prio", self.asked.priority, normal_priority), visit("max", self.asked.max_attempts),
         visit("copies", self.copies);
     visit("off", self.part.offset), visit("len", self.part.length), visit("sum", self.part.sum);
@@ -145,6 +149,9 @@ struct Fail {
         visit("spent", self.spent, true);
   }
 };
+
+// The owner in the dead record of a job that has expired: no process held the job. Older programs ignore the record.
+inline constexpr const char* nobody = "-";
 
 // The job will not be started again, unless a user kicks it.
 struct Dead {
@@ -246,6 +253,7 @@ struct State {
   uint32_t attempts = 0;
   bool keep = false;
   bool dropped = false;  // in state finished: a user dropped the job
+  bool lifted = false;   // a user has kicked the job, so it does not expire any more
   // The size and the sum of the job's workload, which distinguish it from another job with the same ID. Older programs
   // write neither.
   uint64_t size = 0, sum = 0;
@@ -257,7 +265,8 @@ struct State {
         visit("v", self.version);
     visit("failures", self.failures), visit("crashes", self.crashes), visit("exit", self.exit, no_exit),
         visit("sig", self.signal);
-    visit("tries", self.attempts), visit("keep", self.keep), visit("dropped", self.dropped);
+    visit("tries", self.attempts), visit("keep", self.keep), visit("dropped", self.dropped),
+        visit("lifted", self.lifted);
     visit("len", self.size), visit("sum", self.sum);
   }
 };

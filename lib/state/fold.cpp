@@ -98,10 +98,18 @@ std::string order_key(const std::string& id, const Job& job) {
   return key;
 }
 
+std::string expiry_key(const Job& job) {
+  std::string key = "a";
+  put_be64(key, static_cast<uint64_t>(job.expire.count()));
+  put_be64(key, job.first_lsn);
+  return key;
+}
+
 // The entries that the table has for a job besides the job itself: in the order of its state, in the line of its serial
-// key, among the jobs whose workload is a part of the same workload, and among the pending jobs that other nodes have.
-enum { by_state, by_serial, by_source, by_copies };
-using Entries = std::array<std::pair<std::string, std::string_view>, 4>;
+// key, among the jobs whose workload is a part of the same workload, among the pending jobs that other nodes have, and
+// among the jobs that can expire.
+enum { by_state, by_serial, by_source, by_copies, by_expiry };
+using Entries = std::array<std::pair<std::string, std::string_view>, 5>;
 Entries entries_of(const std::string& id, const std::optional<Job>& job) {
   Entries all;
   if (!job) return all;
@@ -113,6 +121,7 @@ Entries entries_of(const std::string& id, const std::optional<Job>& job) {
   if (!job->source.empty() && (job->state != State::finished || (!job->node.empty() && !job->once)))
     all[by_source] = {reference_key(id, *job), {}};
   if (has_copies(*job)) all[by_copies] = {copied_key(id), {}};
+  if (can_expire(*job)) all[by_expiry] = {expiry_key(*job), id};
   return all;
 }
 
@@ -163,6 +172,7 @@ Fold::Fold(Table& table, const Self& self) : m_table(table), m_self(self) {
       get_le<uint64_t>(*folded, 4) != m_position.end) {
     recount_first();
     find_copied();
+    leave_expiring();
   }
 }
 
@@ -408,6 +418,17 @@ void Fold::find_copied() {
   page('n', {}, SIZE_MAX, cursor, pending);
   for (const auto& id : pending)
     if (auto job = get(id); job && has_copies(*job)) m_table.put(copied_key(id), {});
+  m_changed = true;
+}
+
+// Removes the entries of jobs that cannot expire any more. (An older program reads no job's time of expiry.)
+void Fold::leave_expiring() {
+  std::vector<std::string> old;
+  for (auto c = m_table.walk("a"); c->valid() && c->key()[0] == 'a'; c->next()) {
+    const auto job = get(std::string(c->value()));
+    if (!job || !can_expire(*job) || expiry_key(*job) != c->key()) old.emplace_back(c->key());
+  }
+  for (const auto& key : old) m_table.remove(key);
   m_changed = true;
 }
 
@@ -734,6 +755,16 @@ std::optional<Millis> Fold::delayed(const std::string& function, Millis until, c
     if (c->key().size() != prefix.size() + 16) throw TableError("bad due time");
     Millis due(static_cast<int64_t>(get_be64(c->key(), prefix.size())));
     if (due > until) return due;
+    if (!visit(std::string(c->value()))) break;
+  }
+  return std::nullopt;
+}
+
+std::optional<Millis> Fold::expired(Millis now, const Visit& visit) {
+  for (auto c = m_table.walk("a"); c->valid() && c->key()[0] == 'a'; c->next()) {
+    if (c->key().size() != 17) throw TableError("bad time of expiry");
+    const Millis at(static_cast<int64_t>(get_be64(c->key(), 1)));
+    if (at > now) return at;
     if (!visit(std::string(c->value()))) break;
   }
   return std::nullopt;

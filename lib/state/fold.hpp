@@ -26,6 +26,7 @@
 //   n <function> 0 <first LSN>               -> ID; a pending job
 //   o <node> 0 <first LSN>                   -> ID; a held job that the node owns
 //   u <ID>                                   this job is pending, and at least one other node is known to have it
+//   a <expire> <first LSN>                   -> ID; a job that can expire, in the order in which they do
 //   p <function>                             when this function was paused
 //   r <node>                                 what the node knows of this journal (PeerState)
 //   s <function>                             the counters of this function
@@ -61,9 +62,9 @@ namespace gq {
 //
 // An index that is in use has no seal, and processes of two versions may use it at the same time. So append new members
 // of a job after the old ones, and let the decoder accept that they are missing. An older program does not update table
-// entries that it does not know. After an older program has changed the index, recount_first() and find_copied()
-// recompute these entries.
-inline constexpr uint32_t fold_version = 15;
+// entries that it does not know. After an older program has changed the index, recount_first(), find_copied() and
+// leave_expiring() recompute these entries.
+inline constexpr uint32_t fold_version = 16;
 
 // The position up to which the journal has been folded, and the last record before it, which distinguishes this journal
 // from others.
@@ -164,6 +165,8 @@ class Fold {
   // has looked at; the result is 0 if there may be more.
   uint64_t due_first(const std::string& function, Millis now, size_t& left, std::string& cursor);
   void dead(const std::string& function, const Visit& visit);
+  // Visits jobs of all functions that have expired at `now`. Returns when the next job after these expires.
+  std::optional<Millis> expired(Millis now, const Visit& visit);
   // Returns how much of the journal from one position to another is still needed. Reads at most `most` entries, and
   // stores in `stopped` the position that it has reached.
   Weight weight(Lsn from, Lsn end, size_t most = SIZE_MAX, Lsn* stopped = nullptr);
@@ -249,6 +252,7 @@ class Fold {
   void put_weights();
   void recount_first();
   void find_copied();
+  void leave_expiring();
   Counters& counter(const std::string& function);
   Counters& changed_counter(const std::string& function);
   void trouble(Trouble::Kind kind, Lsn lsn, Lsn end, const std::string& id = {});

@@ -18,7 +18,8 @@ constexpr Millis Job::*times[] = {&Job::enqueued_at, &Job::changed_at, &Job::due
 constexpr std::string Job::*texts[] = {&Job::function, &Job::owner, &Job::why,   &Job::key,   &Job::serial,
                                        &Job::node,     &Job::store, &Job::peers, &Job::source};
 // These members follow the texts, if one of them differs from its value in a new job. If the job has a name, its size
-// and the name come next. A newer program may append more members, and an older program writes fewer.
+// and the name come next, and then the time at which it expires, if there is one (behind an empty name if need be). A
+// newer program may append more members, and an older program writes fewer.
 constexpr uint32_t Job::*later[] = {&Job::tries, &Job::exit, &Job::signal, &Job::dropped};
 constexpr size_t fixed_size =
     1 + std::size(counts) * 4 + (std::size(longs) + std::size(times)) * 8 + std::size(texts) * 2;
@@ -66,6 +67,7 @@ event::State state_of(const std::string& id, const Job& job) {
       .attempts = job.tries,
       .keep = job.keep != 0,
       .dropped = job.dropped != 0,
+      .lifted = job.expire == lifted,
       .size = job.size,
       .sum = job.sum,
   };
@@ -105,11 +107,14 @@ std::string encode_job(const Job& job) {
   for (auto m : texts) out += job.*m;
   static const Job fresh;
   const auto differs = [&](auto m) { return job.*m != fresh.*m; };
-  if (job.name.empty() && std::none_of(std::begin(later), std::end(later), differs)) return out;
+  const bool expires = job.expire != fresh.expire, named = !job.name.empty() || expires;
+  if (!named && std::none_of(std::begin(later), std::end(later), differs)) return out;
   for (auto m : later) put_le<uint32_t>(out, job.*m);
-  if (job.name.empty()) return out;
+  if (!named) return out;
   put_le<uint16_t>(out, static_cast<uint16_t>(job.name.size()));
-  return out + job.name;
+  out += job.name;
+  if (expires) put_le<uint64_t>(out, static_cast<uint64_t>(job.expire.count()));
+  return out;
 }
 
 Job decode_job(std::string_view in) {
@@ -147,6 +152,8 @@ Job decode_job(std::string_view in) {
     const size_t size = get_le<uint16_t>(in, text);
     if (text + 2 + size > in.size()) throw broken();
     job.name = in.substr(text + 2, size);
+    text += 2 + size;
+    if (text + 8 <= in.size()) job.expire = Millis(static_cast<int64_t>(get_le<uint64_t>(in, text)));
   }
   if (job.priority > low_priority) throw broken();
   return job;

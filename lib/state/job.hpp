@@ -28,7 +28,11 @@ inline constexpr size_t state_count = 10;
 // dropped is finished, too; see Job::dropped.)
 const char* state_name(State state);
 
-// Of the inherited members, `due` changes with each attempt, and `key` is empty if another job had the key.
+// A job's `expire` once a user has kicked it, so that it does not expire any more.
+inline constexpr Millis lifted{-1};
+
+// Of the inherited members, `due` changes with each attempt, `key` is empty if another job had the key, and `expire`
+// may be `lifted`.
 struct Job : Submission {
   State state = State::queued;
   uint32_t starts = 0;                                   // how often its command has been started
@@ -67,6 +71,11 @@ inline bool has_ended(const Job& job) { return job.state == State::finished || j
 
 // Whether the job is still as its add record says: no owner and no state has changed since.
 inline bool is_fresh(const Job& job) { return job.term == 0 && job.version == 0; }
+
+// Whether it is too late to start the job for the first time.
+inline bool is_late(const Job& job, Millis now) {
+  return job.expire.count() > 0 && job.starts == 0 && job.expire <= now;
+}
 
 // Returns the record that tells other nodes the state of a job.
 event::State state_of(const std::string& id, const Job& job);

@@ -153,6 +153,7 @@ void happen(Transition& to, const event::State& said, const Place& at) {
   job.failures = said.failures;
   job.crashes = said.crashes;
   job.due = said.due;
+  if (said.lifted) job.expire = lifted;
   job.why = said.why;
   job.exit = said.exit;
   job.signal = said.signal;
@@ -174,6 +175,7 @@ void happen(Transition& to, const event::State& said, const Place& at) {
   job.state = said.state == "dead" ? State::dead : said.state == "kept" ? State::kept : State::finished;
   if (job.state == State::finished) job.location = at.lsn;
   if (has_ended(job) && before != State::kept) end_key(to, job.dropped, said.at);
+  if (job.state == State::dead && is_late(job, said.at)) to.key = Key::freed;
 }
 
 void happen(Transition& to, const event::Forget&, const Place&) {
@@ -219,7 +221,9 @@ void change(Transition& to, const event::Fail& fail, const Self& self) {
 
 void change(Transition& to, const event::Dead& dead, const Self&) {
   Job& job = *to.job;
-  if (!holds(job, dead)) return;
+  const bool expired = dead.owner == event::nobody && can_expire(job) && is_late(job, dead.at);
+  if (!expired && !holds(job, dead)) return;
+  if (expired) to.key = Key::freed;
   // If no attempt is used up, either the workload is damaged, or the job's worker died again.
   if (dead.spent) ++job.failures;
   else if (job.state == State::running) ++job.crashes;
@@ -255,6 +259,7 @@ void change(Transition& to, const event::Release&, const Self&) {
 
 void change(Transition& to, const event::Kick&, const Self& self) {
   Job& job = *to.job;
+  if (job.expire.count() > 0 && job.state != State::held) job.expire = lifted;
   if (job.state == State::dead) {
     job.failures = job.crashes = job.signal = 0;
     job.exit = no_exit;
@@ -278,10 +283,11 @@ void happen(Transition& to, const E& event, const Place& at) {
   if (job.state == State::finished) return;
   const State before = job.state;
   const uint32_t keep_before = job.keep;
-  const Millis due_before = job.due;
+  const Millis due_before = job.due, expire_before = job.expire;
   change(to, event, at.self);
   // If another node owns the job, its version changes here only when it ends, or when a user changes a dead job.
-  const bool changed = job.state != before || job.keep != keep_before || job.due != due_before;
+  const bool changed =
+      job.state != before || job.keep != keep_before || job.due != due_before || job.expire != expire_before;
   if (changed && (may_run(job, at.self) || has_ended(job) || before == State::dead || before == State::kept))
     ++job.version;
   if (changed) job.changed_at = event.at;
@@ -302,7 +308,7 @@ Transition next(const std::optional<Job>& job, const Event& event, const RecordH
     Job& ended = *to.job;
     ended.starts = ended.failures = ended.crashes = ended.version = ended.copies = 0, ended.due = Millis(0);
   }
-  if (to.job && to.job->state == State::finished) to.job->name.clear();
+  if (to.job && to.job->state == State::finished) to.job->name.clear(), to.job->expire = Millis(0);
   return to;
 }
 
@@ -327,6 +333,11 @@ bool is_own(const Job& job, const Self& self) {
 }
 
 bool may_run(const Job& job, const Self& self) { return !job.once || is_own(job, self); }
+
+bool can_expire(const Job& job) {
+  return job.expire.count() > 0 && job.starts == 0 &&
+         (job.state == State::queued || job.state == State::delayed || job.state == State::waiting);
+}
 
 bool waits_for_first(const Job& job) { return job.state == State::delayed && job.starts == 0 && job.failures == 0; }
 

@@ -62,6 +62,11 @@ bool is_own(const Job& job, const Self& self);
 // Whether the rules of the group let this node run a job.
 bool may_run(const Job& job, const Self& self);
 
+// Whether a job that no process has claimed expires if it is not started before. A job that waits for its copies does
+// so only when it has them, since its client has no answer before. If another node is to run the job, that node
+// decides, by its clock.
+bool can_expire(const Job& job);
+
 // Whether a job is delayed and was never started.
 bool waits_for_first(const Job& job);
 

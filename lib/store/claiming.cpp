@@ -26,6 +26,7 @@ class Chooser {
       if (!m_request.except.count(f) && !m_fold.paused(f)) m_functions.push_back(f);
     }
     for (const auto& held : look_at_owners()) take_over(held);
+    take_expired();
     for (size_t n = 0; n < m_functions.size(); ++n) {
       const size_t left = m_functions.size() - n + m_context.later;
       take_of(m_functions[(m_context.turn + n) % m_functions.size()],
@@ -86,12 +87,36 @@ class Chooser {
     const Job& left = claim.job;
     if (!m_fold.may_run(left)) {
       m_chosen.strays.push_back(std::move(claim));
+    } else if (!m_context.away && left.state == State::claimed && is_late(left, m_context.now)) {
+      look_at(m_context.now);
+      m_chosen.strays.push_back(std::move(claim));
     } else if (!m_context.away && is_wanted(left.function)) {
       const bool give_up =
           left.state == State::running && m_request.max_crashes && left.crashes + 1 >= m_request.max_crashes;
       auto& to = give_up ? m_chosen.claims.abandoned : m_left_behind[left.function];
       to.push_back(std::move(claim));
     }
+  }
+
+  void look_at(Millis time) {
+    auto& next = m_chosen.claims.next_due;
+    if (!next || time < *next) next = time;
+  }
+
+  // Takes jobs that have expired. If there are more than there is room for, no other job is chosen this time.
+  void take_expired() {
+    auto& expired = m_chosen.claims.expired;
+    if (m_most == 0) return;
+    const auto next = m_fold.expired(m_context.now, [&](const std::string& id) {
+      if (expired.size() < std::min(m_context.most, most_claims)) {
+        expired.push_back(id);
+        return true;
+      }
+      m_most = 0;
+      look_at(m_context.now);
+      return false;
+    });
+    if (next) look_at(*next);
   }
 
   // Takes up to `share` jobs of one function.
@@ -104,14 +129,14 @@ class Chooser {
         next_due = m_context.now;
         return false;
       }
-      candidates.push_back(find(id));
+      if (Claim c = find(id); !is_late(c.job, m_context.now)) candidates.push_back(std::move(c));
       return candidates.size() <= left_behind + share + most_claims;
     });
-    if (due && (!next_due || *due < *next_due)) next_due = due;
+    if (due) look_at(*due);
     const size_t before = candidates.size();
     if (share > 0)
       m_fold.queued(function, [&](const std::string& id) {
-        candidates.push_back(find(id));
+        if (Claim c = find(id); !is_late(c.job, m_context.now)) candidates.push_back(std::move(c));
         return candidates.size() < before + share;
       });
     std::sort(candidates.begin(), candidates.end(), [](const Claim& a, const Claim& b) {
@@ -127,7 +152,7 @@ class Chooser {
   Fold& m_fold;
   const ClaimRequest& m_request;
   const ClaimContext& m_context;
-  const size_t m_most;
+  size_t m_most;
   std::vector<std::string> m_functions;
   std::map<std::string, std::vector<Claim>> m_left_behind;  // by function
   Chosen m_chosen;
@@ -138,6 +163,7 @@ class Chooser {
 void Claims::add(Claims more) {
   std::move(more.jobs.begin(), more.jobs.end(), std::back_inserter(jobs));
   std::move(more.abandoned.begin(), more.abandoned.end(), std::back_inserter(abandoned));
+  std::move(more.expired.begin(), more.expired.end(), std::back_inserter(expired));
   if (more.next_due && (!next_due || *more.next_due < *next_due)) next_due = more.next_due;
   live += more.live;
   other_owners = std::move(more.other_owners);

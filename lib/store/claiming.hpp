@@ -22,10 +22,11 @@ struct Claim {
 };
 
 struct Claims {
-  std::vector<Claim> jobs;         // the jobs that this process will start, in this order
-  std::vector<Claim> abandoned;    // the jobs whose workers died too often; the caller records them as dead
-  std::optional<Millis> next_due;  // when the next delayed job falls due
-  uint64_t live = 0;               // how many jobs of these functions this node has not finished (Counters::live)
+  std::vector<Claim> jobs;           // the jobs that this process will start, in this order
+  std::vector<Claim> abandoned;      // the jobs whose workers died too often; the caller records them as dead
+  std::vector<std::string> expired;  // the jobs that were not started in time; Queue::claim() records them as dead
+  std::optional<Millis> next_due;    // when the next delayed job falls due, or the next job expires
+  uint64_t live = 0;                 // how many jobs of these functions this node has not finished (Counters::live)
   std::vector<std::string> other_owners;  // owners of other processes that live and hold jobs
   // Adds the result for other functions.
   void add(Claims more);
@@ -64,11 +65,13 @@ struct ClaimContext {
 
 struct Chosen {
   Claims claims;
-  std::vector<Claim> strays;  // jobs of dead owners that another node owns now; the caller releases them
+  // Jobs of dead owners that another node owns now, or that expired before they were started; the caller releases them.
+  std::vector<Claim> strays;
 };
 
 // Chooses jobs of each function, up to the function's share: jobs of dead owners, delayed jobs that are due, and queued
-// jobs; by priority, and then in the order of their arrival. Throws TableError if the index is inconsistent.
+// jobs; by priority, and then in the order of their arrival. Jobs of all functions that have expired
+// come first, so that none of them is started. Throws TableError if the index is inconsistent.
 Chosen choose(Fold& fold, const ClaimRequest& request, const ClaimContext& context);
 
 }  // namespace gq

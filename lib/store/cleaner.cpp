@@ -306,7 +306,9 @@ class Judge {
       item.keep = f && item.lsn < f->at && !adds_are_gone(*f);
       return;
     }
-    if constexpr (std::is_same_v<E, event::Add>) judge_add(item, event, *job);
+    if constexpr (std::is_same_v<E, event::Dead>)
+      item.keep = event.owner == event::nobody || is_told(*job);  // has freed its key
+    else if constexpr (std::is_same_v<E, event::Add>) judge_add(item, event, *job);
     else item.keep = end || is_told(*job);
   }
 

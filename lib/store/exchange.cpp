@@ -66,7 +66,12 @@ uint64_t write_stream(Ledger& store, const Selection& selection, const std::func
       if (auto* add = std::get_if<event::Add>(&reader.event())) found.push_back({reader.lsn(), *add, {}});
     }
     store.look([&](Fold& fold) {
-      for (auto& f : found) f.job = fold.get(f.add.id);
+      for (auto& f : found) {
+        f.job = fold.get(f.add.id);
+        // A job that has expired has left its key to other jobs.
+        if (f.job && f.job->expire.count() && fold.keyed(f.job->function, f.job->key, now_ms()) != f.add.id)
+          f.add.asked.key.clear();
+      }
     });
     for (auto& f : found) {
       if (!f.job || f.job->state == State::finished || f.job->location != f.lsn) continue;

@@ -30,6 +30,14 @@ std::string encode_change(Change what, const std::string& id, const Job& job) {
   return encode_record(event::Release{.id = id, .at = at});
 }
 
+std::vector<std::string> encode_expired(const std::vector<std::string>& ids, Millis at) {
+  std::vector<std::string> records;
+  for (const auto& id : ids)
+    records.push_back(
+        encode_record(event::Dead{.id = id, .at = at, .owner = event::nobody, .spent = false, .why = "expired"}));
+  return records;
+}
+
 }  // namespace
 
 std::string_view change_name(Change what) {
@@ -93,7 +101,8 @@ std::vector<Answer> Queue::add(const std::vector<NewJob>& jobs, const Appended& 
     return adding.answers;
   }
   for (size_t i : adding.of) adding.answers[i].outcome = Outcome::queued;
-  answer_given(adding);
+  const auto expired = answer_given(adding);
+  if (!expired.empty()) add_again(adding, expired);
   return adding.answers;
 }
 
@@ -190,23 +199,30 @@ void Queue::withdraw(Adding& adding, const Error& error) {
 }
 
 // Answers jobs with an ID that a user chose, or with a key: another job may have had the ID or the key already. The
-// fold has decided that; this function reads the result.
-void Queue::answer_given(Adding& adding) {
+// fold has decided that; this function reads the result. Returns the numbers of the jobs whose key a job has that has
+// expired, which no process has recorded yet, and that other job.
+std::map<size_t, std::string> Queue::answer_given(Adding& adding) {
+  std::map<size_t, std::string> expired;
   const auto given = adding.given();
-  if (given.empty()) return;
+  if (given.empty()) return expired;
   adding.holds.clear();
   std::vector<std::string> unknown;
   try {
     look([&](Fold& fold) {
       unknown.clear();
+      expired.clear();
       for (size_t i : given) {
         const NewJob& job = adding.jobs[i];
         const event::Add& add = job.add;
         auto known = fold.get(add.id);
         std::optional<std::string> first;
         if (!known && !add.asked.key.empty() && (add.node.empty() || add.node == group().self.node)) {
-          if (job.has_blob()) unknown.push_back(add.id);
           if ((first = fold.keyed(add.asked.function, add.asked.key, add.at))) known = fold.get(*first);
+          if (known && can_expire(*known) && is_late(*known, now_ms())) {
+            expired[i] = *first;
+            continue;
+          }
+          if (job.has_blob()) unknown.push_back(add.id);
         }
         adding.answers[i] = answer_to(add, job.data.size(), job.data_sum, known, first);
       }
@@ -218,7 +234,21 @@ void Queue::answer_given(Adding& adding) {
     for (const auto& id : unknown) remove_unknown_blob(id);
   } catch (const Error&) {  // Cleaner::sweep() will remove them
   }
+  return expired;
 }
+
+// Frees the keys of jobs that have expired, and adds these jobs again.
+void Queue::add_again(Adding& adding, const std::map<size_t, std::string>& expired) {
+  try {
+    std::vector<std::string> ids;
+    for (const auto& [i, id] : expired) ids.push_back(id);
+    commit([&](Fold&) { return encode_expired(ids, now_ms()); }, Room::completion);
+    for (const auto& [i, id] : expired) adding.answers[i] = add({adding.jobs[i]}).front();
+  } catch (const Error& e) {
+    for (const auto& [i, id] : expired) adding.answers[i] = {Outcome::unknown, e.what(), e.error_number()};
+  }
+}
+
 std::string Queue::waits() const {
   const std::string unserved = "until a process serves this node (gq-worker or gq-replicate)";
   Fd fd = directory().find(returned_name, O_RDONLY);
@@ -321,7 +351,7 @@ Claims Queue::claim(const ClaimRequest& request) {
       Chosen chosen = choose(fold, request, context);
       part = std::move(chosen.claims);
       if (context.away) part.next_due = context.now + return_interval;
-      record_claim(fold, request.owner, context.now, part.jobs, chosen.strays);
+      record_claim(fold, request.owner, context.now, part.jobs, chosen.strays, part.expired);
     });
     most -= std::min(most, part.jobs.size());
     result.add(std::move(part));
@@ -335,10 +365,11 @@ Claims Queue::claim(const ClaimRequest& request) {
   return result;
 }
 
-// Appends the claim of these jobs, releases the strays, and leaves in `jobs` only those that this process got.
+// Appends the claim of these jobs, releases the strays, and leaves in `jobs` only those that this process got. If a
+// power cut loses the records of jobs that have expired, the next claim appends them again.
 void Queue::record_claim(Fold& fold, const std::string& owner, Millis now, std::vector<Claim>& jobs,
-                         const std::vector<Claim>& strays) {
-  std::vector<std::string> records;
+                         const std::vector<Claim>& strays, const std::vector<std::string>& expired) {
+  std::vector<std::string> records = encode_expired(expired, now);
   for (const auto& [id, job] : strays)
     records.push_back(
         encode_record(event::Fail{.id = id, .at = now, .owner = job.owner, .start = job.starts, .spent = false}));

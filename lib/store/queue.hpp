@@ -6,6 +6,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -36,7 +37,8 @@ class Queue : public Ledger {
   using Appended = std::function<void(const std::vector<size_t>& numbers, Lsn from, Lsn end)>;
   std::vector<Answer> add(const std::vector<NewJob>& jobs, const Appended& appended = {});
 
-  // Claims jobs that no living process holds: those of dead owners, then due and queued jobs in order. Also removes the
+  // Claims jobs that no living process holds: those of dead owners, then due and queued jobs in order. Records that
+  // jobs of any function have expired. Also removes the
   // blobs that were passed to forget_blob(). If the caller has appended records that release jobs, it must call
   // settle() before this: settle() may append the records again, and they would release the new claim, too. Throws
   // Error(storage) and claims nothing if there is no room to record how the jobs end.
@@ -72,12 +74,13 @@ class Queue : public Ledger {
   void append_jobs(Adding& adding, const Appended& appended);
   std::vector<Placed> append_references(Adding& adding);
   void withdraw(Adding& adding, const Error& error);
-  void answer_given(Adding& adding);
+  std::map<size_t, std::string> answer_given(Adding& adding);
+  void add_again(Adding& adding, const std::map<size_t, std::string>& expired);
 
   ClaimContext context_of(const ClaimRequest& request);
   std::vector<std::string> functions_of(const ClaimRequest& request);
   void record_claim(Fold& fold, const std::string& owner, Millis now, std::vector<Claim>& jobs,
-                    const std::vector<Claim>& strays);
+                    const std::vector<Claim>& strays, const std::vector<std::string>& expired);
   bool is_held(const Job& job) const;
   std::optional<std::string> why_not(Fold& fold, Change what, const std::string& id, const std::optional<Job>& job);
   void take_ends();

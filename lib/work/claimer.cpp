@@ -106,7 +106,7 @@ int64_t Claimer::due_in(Clock::time_point now, Millis wall) const {
   return due;
 }
 
-std::vector<Claim> Claimer::claim(size_t places, std::set<std::string> held, Clock::time_point now) {
+Claims Claimer::claim(size_t places, std::set<std::string> held, Clock::time_point now) {
   m_look = false;
   m_next_look = now + look_interval;
   ClaimRequest request = claim_request(m_config, m_pauses, m_average_ms, places, now);
@@ -115,7 +115,11 @@ std::vector<Claim> Claimer::claim(size_t places, std::set<std::string> held, Clo
   m_seen = m_store.claim(request);
   for (auto& claim : m_seen.jobs) m_jobs.push_back(std::move(claim));
   m_seen.jobs.clear();
-  return std::exchange(m_seen.abandoned, {});
+  Claims ended;
+  ended.abandoned = std::exchange(m_seen.abandoned, {});
+  ended.expired = std::exchange(m_seen.expired, {});
+  m_look = !ended.expired.empty();  // m_seen.live still counts them
+  return ended;
 }
 
 void Claimer::heard() {

@@ -117,10 +117,10 @@ class Claimer {
   // true.
   int64_t due_in(Clock::time_point now, Millis wall) const;
 
-  // Claims jobs for `places` free places. Returns the jobs that must not be started again, because too many workers
-  // died while running them. Throws Error. Before the call, each record that gives a job back must be on stable storage
-  // (Queue::claim()).
-  std::vector<Claim> claim(size_t places, std::set<std::string> held, Clock::time_point now);
+  // Claims jobs for `places` free places. Returns the jobs that must not be started: `abandoned`, because too many
+  // workers died while running them, and `expired`, which are recorded as dead already. Throws Error. Before the call,
+  // each record that gives a job back must be on stable storage (Queue::claim()).
+  Claims claim(size_t places, std::set<std::string> held, Clock::time_point now);
   uint64_t live() const { return m_seen.live; }
 
   // Returns a descriptor that is readable when the journal may have new records; then call heard(). -1 if there is no

@@ -127,9 +127,14 @@ void Dispatcher::refill(size_t room) {
   else m_recorder.append();
   std::set<std::string> held;
   for (const auto& slot : m_slots) slot.add_ids(held);
-  const auto abandoned = m_claimer.claim(room, std::move(held), Clock::now());
+  const auto ended = m_claimer.claim(room, std::move(held), Clock::now());
   m_backlog.live = static_cast<int64_t>(m_claimer.live());
-  for (const auto& claim : abandoned) {
+  for (const auto& id : ended.expired) {
+    if (auto behind = m_seldom.behind("expired", Clock::now()))
+      log(Level::warning, id + ": expired; " + kept_as_dead + *behind);
+    ++m_dead;
+  }
+  for (const auto& claim : ended.abandoned) {
     const std::string why = "its worker died while it ran, " + counted(claim.job.crashes + 1, "time");
     record(claim, buried(why));
     say(Level::warning, claim, why, kept_as_dead);
@@ -172,6 +177,10 @@ std::vector<Dispatcher::Placed> Dispatcher::choose_starts() {
 
 // Creates the resources that a command needs for a job. If the job cannot be run now, records that and returns nullopt.
 std::optional<Slot::Start> Dispatcher::prepare(Claim claim) {
+  if (is_late(claim.job, now_ms())) {  // the next claim records it as dead
+    record(claim, given_back());
+    return std::nullopt;
+  }
   Slot::Start start;
   std::string reason;
   std::optional<Workload> w;

@@ -472,7 +472,17 @@ bool World::run(Node& node) {
   const std::string owner = node.name + "-" + std::to_string(node.stores) + "-" + std::to_string(node.processes) + "-" +
                             std::to_string(node.runners) + ".1";
   std::string id;
-  std::vector<std::string> left;
+  std::vector<std::string> left, late;
+  node.fold->expired(wall(node), [&](const std::string& first) {
+    late.push_back(first);
+    return true;
+  });
+  for (const auto& expired : late) {
+    say(node.name + " lets " + expired + " expire");
+    append(node,
+           event::Dead{.id = expired, .at = wall(node), .owner = gq::event::nobody, .spent = false, .why = "expired"},
+           {});
+  }
   for (const auto& other : node.fold->owners())
     if (other != owner)
       node.fold->claimed(other, [&](const std::string& first) {
@@ -481,8 +491,9 @@ bool World::run(Node& node) {
       });
   for (const auto& stray : left) {
     const auto job = node.fold->get(stray);
-    if (node.fold->may_run(*job) && here.has(job->function)) id = stray;
-    else if (!node.fold->may_run(*job))
+    const bool released = !node.fold->may_run(*job) || gq::is_late(*job, wall(node));
+    if (!released && here.has(job->function)) id = stray;
+    else if (released)
       append(node,
              event::Fail{.id = stray, .at = wall(node), .owner = job->owner, .start = job->starts, .spent = false}, {});
   }
@@ -492,7 +503,7 @@ bool World::run(Node& node) {
         id = first;
         return false;
       });
-  if (id.empty()) return !left.empty();
+  if (id.empty()) return !left.empty() || !late.empty();
   check_start(node, id);
   append(node, event::Claim{.ids = {id}, .at = wall(node), .owner = owner}, {});
   const auto job = node.fold->get(id);
@@ -534,6 +545,7 @@ void World::check_take(const Node& node, const gq::Takeover& what, const std::ve
 // accepted the job. And a node must not run a job again that another node has ended, if it could know that: a node that
 // was away asks before it runs anything, and waits for the answers.
 void World::check_start(const Node& node, const std::string& id) {
+  if (gq::is_late(*node.fold->get(id), wall(node))) fail(node.name + " starts " + id + ", which has expired");
   if (!m_setting.once || m_regrouped.count(id)) return;
   auto& ran = m_ran[id];
   ran.insert(node.self.store);

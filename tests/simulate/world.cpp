@@ -825,6 +825,7 @@ Record World::make(const Submit& submit, unsigned job, const std::string& id) co
   record.add.id = record.add.given ? make_id('G', submit.which) : id;
   record.add.at = m_now;
   record.add.asked.function = (submit.what == Submit::What::plain ? job : submit.which) % 2 ? "f" : "g";
+  if (m_setting.expires) record.add.asked.expire = m_now + Millis(m_setting.expires);
   if (submit.what == Submit::What::key) record.add.asked.key = "key" + std::to_string(submit.which);
   record.size = 10 + submit.payload;
   record.sum = submit.payload;
