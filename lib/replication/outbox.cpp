@@ -116,25 +116,24 @@ std::vector<std::string> copied_records(event::Copied copied) {
   return records;
 }
 
+// The newest record tells the job's times, but its workload may be another: see Ledger::workload().
 std::string add_record(Monitor& monitor, const std::string& id, const Job& job, std::string& unread) try {
   EventReader reader = monitor.ledger().read(0);
-  for (Lsn lsn : {job.location, job.first_lsn}) {
-    auto* add = reader.read_record_at(lsn, true) ? std::get_if<event::Add>(&reader.event()) : nullptr;
-    if (!add || add->id != id) continue;
-    std::string data;
-    if (job.is_inline()) {
-      if (!reader.has_data()) continue;
-      data = reader.data();
-    } else {
+  std::string reason;
+  if (auto workload = monitor.ledger().workload(id, job, reason, reader)) {
+    std::string data = std::move(workload->data);
+    if (workload->blob) {
       data.resize(job.size);
-      Fd blob = monitor.ledger().open_blob(blob_of(id, job));
-      if (!blob || read_at(blob.get(), data.data(), data.size(), job.offset) != data.size() || sum64(data) != job.sum)
-        continue;
+      if (read_at(workload->blob.get(), data.data(), data.size(), workload->offset) != data.size()) data.clear();
     }
-    event::Add told = told_add(*add, job);
-    if (told.store == add->store && job.source.empty()) return std::string(reader.head_bytes()) + data;
-    NewJob made = with_data(std::move(told), std::move(data));
-    return made.head + *made.own;
+    for (Lsn lsn : {job.location, job.first_lsn}) {
+      auto* add = reader.read_record_at(lsn, false) ? std::get_if<event::Add>(&reader.event()) : nullptr;
+      if (!add || add->id != id || data.size() != job.size) continue;
+      event::Add told = told_add(*add, job);
+      if (told.store == add->store && add->part.source.empty()) return std::string(reader.head_bytes()) + data;
+      NewJob made = with_data(std::move(told), std::move(data));
+      return made.head + *made.own;
+    }
   }
   monitor.say_seldom(Level::error, "damaged",
                      id + ": its workload is damaged or gone, and cannot be given to another node");

@@ -150,8 +150,10 @@ void Walk::looked_up(const std::string& id, const std::optional<Job>& job) {
   if (!job->once && (!added || t.has || (finished && add->lsn < m_since))) return;
   if (job->once && t.has && is_fresh(*job) && (!added || add->lsn == job->first_lsn)) return;
   Debt debt{id, *job};
-  const bool is_owners = added && add->store == job->store;  // otherwise see told_add()
-  if (!job->once || (is_owners && !t.has && !finished && !add->unsure)) debt.add = add->record;
+  const bool is_owners = added && add->store == job->store;  // else see told_add()
+  // If the job was sent again, its workload is that of its first record: see Ledger::workload().
+  const bool is_first = added && add->lsn == job->first_lsn;
+  if (is_first && (!job->once || (is_owners && !t.has && !finished && !add->unsure))) debt.add = add->record;
   debt.needs_add = !job->once;
   debt.state = job->once && (finished || !is_fresh(*job) || debt.add.empty());
   if (!job->once && (add->unsure || add->record.empty())) m_unsure.push_back(id);
