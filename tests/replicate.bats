@@ -1162,6 +1162,21 @@ slow_link() {
   cmp "$T/there" "$T/honest.."
 }
 
+@test "gq-worker: references to all of a large workload are taken by another node without reading it for each [more than 256 MiB]" {
+  start_gearmand
+  NODES=(1 2)
+  group once --copies 1
+  nodes
+  local x
+  x=$(head -c 60000000 /dev/zero | gq-enqueue --store "$T/1" f --local --delay 1h)
+  eventually on_nodes "$x" 2
+  kill "${NODE[2]}"; wait "${NODE[2]}"
+  yes 0:60000000 | head -n 6 | gq-enqueue --store "$T/1" f --local --owe --peer-timeout 1s -l --delay 1h --from "$x" >"$T/ids"
+  node 2
+  eventually held_by_each "$T/ids"
+  not says 1 'are more than 256 MiB'
+}
+
 # bats test_tags=once
 @test "gq-worker: a large job on a slow link delays neither news of other jobs nor the node's answers" {
   start_gearmand

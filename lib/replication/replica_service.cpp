@@ -214,10 +214,14 @@ std::vector<std::optional<PeerVerdict>> ReplicaService::lacking(const std::vecto
     if (!adds[i].add.part.source.empty()) numbers.push_back(i);
   if (numbers.empty()) return verdicts;
   Ledger& store = m_monitor.ledger();
+  std::vector<bool> is_whole(adds.size());  // the part is all of that workload, whose sum is known
   store.look([&](Fold& fold) {
     for (size_t i : numbers) {
+      const auto& part = adds[i].add.part;
+      const auto job = fold.get(part.source);
       verdicts[i].reset();
-      if (!store.needs_blob(fold, adds[i].add.part.source)) verdicts[i] = PeerVerdict{Kind::need};
+      if (!store.needs_blob(fold, part.source)) verdicts[i] = PeerVerdict{Kind::need};
+      is_whole[i] = job && job->source.empty() && part.offset == 0 && part.length == job->size && part.sum == job->sum;
     }
   });
   PartsCost cost;
@@ -225,9 +229,10 @@ std::vector<std::optional<PeerVerdict>> ReplicaService::lacking(const std::vecto
     const auto& part = adds[i].add.part;
     if (verdicts[i]) continue;
     const Fd blob = store.open_blob(part.source);
-    if (!cost.add(0, part.length))
+    if (!cost.add(0, is_whole[i] ? 0 : part.length))
       verdicts[i] = PeerVerdict{Kind::refused, "the parts of large workloads that came with it are more than 256 MiB"};
-    else if (!blob || sum_part(blob.get(), part.offset, part.length) != part.sum) verdicts[i] = PeerVerdict{Kind::need};
+    else if (!blob || (!is_whole[i] && sum_part(blob.get(), part.offset, part.length) != part.sum))
+      verdicts[i] = PeerVerdict{Kind::need};
   }
   return verdicts;
 }
