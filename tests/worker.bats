@@ -773,3 +773,15 @@ open(sys.argv[2], "wb").write(open(sys.argv[1], "rb").read().replace(b"\0recv\0"
     rm "$T/ran"
   done
 }
+
+@test "gq-worker: of deliveries that each copy many parts of other jobs' workloads, it holds the parts of one at a time [a slow disk]" {
+  local source
+  source=$(head -c 65536 /dev/zero | gq-enqueue --local f --delay 1h)
+  start_gearmand
+  start_worker -f f --queue-only
+  background strace -f -qq -o /dev/null -p "$WORKER" -e trace=fdatasync -e inject=fdatasync:delay_enter=500000
+  eventually grep -q "^TracerPid:.*[1-9]" "/proc/$WORKER/status"
+  yes 0:65536 | head -n 3072 | gq-enqueue f -l --delay 1h --from "$source" --timeout 60s >"$T/ids"
+  lines_are "$T/ids" 3072
+  (($(awk '/VmHWM/ { print $2 }' "/proc/$WORKER/status") < 120000))
+}

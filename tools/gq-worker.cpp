@@ -1,6 +1,6 @@
 // gq-worker: takes jobs from gearmand into the store, and runs a command for each. It answers a client "queued ID" only
-// when the job is on stable storage. After that, the job runs until its command has succeeded, or until it is kept as
-// dead.
+// when the job is on stable storage; from then on the job runs until its command has succeeded, or is kept as dead.
+#include <malloc.h>
 #include <signal.h>
 
 #include <algorithm>
@@ -21,6 +21,10 @@ namespace {
 // Limits how many jobs a worker takes from the Gearman servers. --queue-only, whose purpose is to take jobs, has no
 // default limit.
 constexpr uint64_t default_backlog = 10000, not_given = UINT64_MAX;
+
+// The memory of a workload goes back to the system when it is freed. Else malloc(3) would keep some of it for each
+// thread that takes jobs.
+constexpr int returned_from = 64 << 10;  // bytes
 
 struct Options {
   WorkOptions work;
@@ -67,6 +71,7 @@ Exit work(Options& o, const Common& common) {
   if (o.queue_only && (o.local || o.drain))
     throw Error(Exit::usage, "cannot use " + queueing + " with --local or --drain");
   block_signals();
+  ::mallopt(M_MMAP_THRESHOLD, returned_from);
   set_patience(worker_patience);
   Queue store = open_store(common.store, true);
   Backlog backlog;

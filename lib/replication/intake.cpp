@@ -18,6 +18,15 @@ constexpr Millis count_interval{1000};
 constexpr Millis first_retry{100}, longest_retry{5000};
 constexpr size_t most_said = 100;
 constexpr size_t most_counted = 2000;  // functions or delayed jobs, in one visit to the index
+constexpr Millis longest_copying{30'000};  // how long a delivery waits for others that copy many parts
+
+// The most bytes that resolving these jobs may copy.
+uint64_t copied_by(const std::vector<NewJob>& jobs) {
+  uint64_t size = 0;
+  for (const auto& job : jobs)
+    if (job.is_part()) size += std::min<uint64_t>(job.add.part.length, max_inline_data);
+  return size;
+}
 
 }  // namespace
 
@@ -213,8 +222,14 @@ std::string Intake::take_group(std::string_view payload, const std::string& func
     if (problem) (*jobs)[i].add.part = {};
     problems.push_back(std::move(problem));
   }
-  auto answered = resolve(m_store, *jobs);
-  std::vector<Millis> dues;  // when the valid jobs are due
+  std::unique_lock<std::timed_mutex> copying(m_copying, std::defer_lock);
+  std::vector<std::optional<Answer>> answered(jobs->size());
+  if (copied_by(*jobs) <= small_job || wait_to_copy(copying)) answered = resolve(m_store, *jobs);
+  else
+    for (size_t i = 0; i < ids.size(); ++i)
+      if ((*jobs)[i].is_part())
+        answered[i] = {Outcome::refused, "the worker copies parts of other jobs' workloads for other clients", 0};
+  std::vector<Millis> dues;  // of the good ones
   std::vector<NewJob> good;
   for (size_t i = 0; i < ids.size(); ++i) {
     if (problems[i]) answered[i] = Answer{Outcome::bad, *problems[i], 0};
@@ -243,7 +258,18 @@ std::string Intake::take_group(std::string_view payload, const std::string& func
   return result;
 }
 
-// Takes a raw job. Returns nullopt if the job is not stored and has to stay with gearmand.
+// One delivery at a time may copy many parts of other jobs' workloads, so that all receivers together do not. Returns
+// false if others did so for too long, or if the worker stops.
+bool Intake::wait_to_copy(std::unique_lock<std::timed_mutex>& copying) {
+  for (const auto end = Clock::now() + longest_copying; Clock::now() < end;) {
+    if (copying.try_lock_for(first_retry)) return true;
+    MutexLock guard(m_mutex);
+    if (m_stop) return false;
+  }
+  return false;
+}
+
+// nullopt: the job is not stored, and has to stay with gearmand.
 std::optional<std::string> Intake::take_raw(std::string_view payload, const std::string& function) {
   NewJob job = make_job({.function = function}, payload);
   bool open = false;

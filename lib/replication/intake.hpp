@@ -13,6 +13,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <set>
 #include <string>
 #include <vector>
@@ -68,6 +69,7 @@ class Intake {
   void say_if_full(const std::string& function);
   std::string take_records(std::string_view payload, const std::string& function);
   std::string take_group(std::string_view payload, const std::string& function);
+  bool wait_to_copy(std::unique_lock<std::timed_mutex>& copying);
   std::optional<std::string> take_raw(std::string_view payload, const std::string& function);
   void accepted(Millis due);
   void refused(const std::string& reason);
@@ -78,6 +80,7 @@ class Intake {
   const Config m_config;
   const Add m_add;
   Backlog& m_backlog;
+  std::timed_mutex m_copying;  // held by a delivery that copies many parts of other jobs' workloads
   Mutex m_mutex;
   std::string m_told GUARDED_BY(m_mutex);  // the logged reason why jobs are refused
   bool m_had_refused GUARDED_BY(m_mutex) = false;

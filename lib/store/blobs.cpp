@@ -137,7 +137,7 @@ std::optional<uint64_t> sum_part(int fd, uint64_t offset, uint64_t size) {
   std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> owner(XXH3_createState(), XXH3_freeState);
   XXH3_state_t* state = owner.get();
   XXH3_64bits_reset(state);
-  std::vector<char> buffer(1 << 20);
+  std::vector<char> buffer(std::min<uint64_t>(size, 1 << 20));
   for (uint64_t left = size; left > 0;) {
     size_t n = read_at(fd, buffer.data(), std::min<uint64_t>(left, buffer.size()), offset);
     if (n == 0) return std::nullopt;

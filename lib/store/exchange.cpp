@@ -31,7 +31,7 @@ void write_workload(const Workload& workload, uint64_t size, const std::function
 NewJob with_data(event::Add add, std::string data) {
   NewJob job;
   job.add = std::move(add);
-  job.take_data(std::move(data));
+  job.take_data(std::make_shared<const std::string>(std::move(data)));
   job.encode();
   return job;
 }
@@ -217,7 +217,7 @@ std::optional<StreamReader::Item> StreamReader::next() {
       NewJob job;
       job.add = std::move(*add);
       job.head = std::move(record->head);
-      job.take_data(std::move(record->data));
+      job.take_data(std::make_shared<const std::string>(std::move(record->data)));
       return job;
     }
     m_skipped("the record before byte " + std::to_string(m_position) + ": it is of another kind");

@@ -6,9 +6,9 @@
 
 namespace gq {
 
-void NewJob::take_data(std::string bytes) {
-  own = std::make_shared<const std::string>(std::move(bytes));
-  data = *own;
+void NewJob::take_data(std::shared_ptr<const std::string> bytes, size_t from) {
+  own = std::move(bytes);
+  data = std::string_view(*own).substr(from);
   data_sum = sum64(data);
   add.part = {};
 }

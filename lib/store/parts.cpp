@@ -1,19 +1,31 @@
 #include "gq/store/parts.hpp"
 
 #include <algorithm>
+#include <memory>
+#include <string>
 
 namespace gq {
 namespace {
 
-// Copies a part of the source's workload into a job. Returns the reason if the source cannot be read; otherwise an
-// empty text.
-std::string take_part(Ledger& ledger, EventReader& reader, const Job& source, bool is_whole, NewJob& job) {
+// What resolving the jobs of one delivery has cost, and what it has copied. That is one block of memory: freed, it goes
+// back to the system, and does not stay with the thread.
+struct Parts {
+  PartsCost cost;
+  std::shared_ptr<std::string> copies = std::make_shared<std::string>();  // never grows beyond what it reserves
+};
+
+// Takes a part out of its source. Returns why that cannot be read; empty if it was.
+std::string take_part(Ledger& ledger, EventReader& reader, Parts& parts, const Job& source, bool is_whole,
+                      NewJob& job) {
   Part& part = job.add.part;
   std::string reason;
   if (source.is_inline()) {
     auto whole = ledger.workload(part.source, source, reason, reader);
-    if (whole) job.take_data(whole->data.substr(part.offset, part.length));
-    return reason;
+    if (!whole) return reason;
+    const size_t from = parts.copies->size();
+    parts.copies->append(whole->data, part.offset, part.length);
+    job.take_data(parts.copies, from);
+    return {};
   }
   part.offset += source.offset;
   part.source = blob_of(part.source, source);
@@ -26,7 +38,7 @@ std::string take_part(Ledger& ledger, EventReader& reader, const Job& source, bo
   return {};
 }
 
-std::optional<Answer> resolve(Ledger& ledger, EventReader& reader, PartsCost& cost, const std::optional<Job>& known,
+std::optional<Answer> resolve(Ledger& ledger, EventReader& reader, Parts& parts, const std::optional<Job>& known,
                               NewJob& job) {
   auto bad = [](const std::string& why) { return Answer{Outcome::bad, why, 0}; };
   Part& part = job.add.part;
@@ -38,14 +50,14 @@ std::optional<Answer> resolve(Ledger& ledger, EventReader& reader, PartsCost& co
   if (part.length == to_the_end && part.offset <= source.size) part.length = source.size - part.offset;
   if (part.offset > source.size || part.length > source.size - part.offset)
     return bad("the workload of " + name + " has only " + std::to_string(source.size) + " bytes");
-  const bool is_whole = part.offset == 0 && part.length == source.size;  // then its sum is known
-  if (!cost.add(source.is_inline() ? part.length : 0, source.is_inline() || is_whole ? 0 : part.length))
+  const bool is_whole = part.offset == 0 && part.length == source.size;  // its sum is known
+  if (!parts.cost.add(source.is_inline() ? part.length : 0, source.is_inline() || is_whole ? 0 : part.length))
     return Answer{Outcome::refused,
                   "the parts of other jobs' workloads that came with it are too many: more than 32 MiB of small ones, "
                   "or 256 MiB of large ones",
                   0};
   try {
-    if (auto reason = take_part(ledger, reader, source, is_whole, job); !reason.empty())
+    if (auto reason = take_part(ledger, reader, parts, source, is_whole, job); !reason.empty())
       return bad("the workload of " + name + " cannot be read: " + reason);
   } catch (const Error& e) {
     return Answer{Outcome::refused, e.what(), e.error_number()};
@@ -76,9 +88,13 @@ std::vector<std::optional<Answer>> resolve(Ledger& ledger, std::vector<NewJob>& 
     }
   });
   EventReader reader = ledger.read(0);
-  PartsCost cost;
+  Parts parts;
+  uint64_t copied = 0;
   for (size_t i = 0; i < jobs.size(); ++i)
-    if (jobs[i].is_part()) answers[i] = resolve(ledger, reader, cost, sources[i], jobs[i]);
+    if (sources[i] && sources[i]->is_inline()) copied += std::min(jobs[i].add.part.length, sources[i]->size);
+  parts.copies->reserve(std::min(copied, PartsCost::most_copied));
+  for (size_t i = 0; i < jobs.size(); ++i)
+    if (jobs[i].is_part()) answers[i] = resolve(ledger, reader, parts, sources[i], jobs[i]);
   return answers;
 }
 
