@@ -816,6 +816,26 @@ void references_grow_to_a_bound(const std::string& directory) {
         !cost.add(1, 0) && !cost.add(UINT64_MAX, UINT64_MAX));
 }
 
+// Two large workloads under one ID: the store says so of the second job alone, whether the first is queued with it or
+// by another process at this moment.
+void an_id_twice_is_no_lack_of_room(const std::string& directory) {
+  Queue store = open_store(directory, true);
+  const std::string data(max_inline_data + 1, 'x'), other(max_inline_data + 1, 'y');
+  const NewJob first = make_job({"f"}, data);
+  NewJob second = first;
+  second.data = other, second.data_sum = sum64(other), second.encode();
+  const auto answers = store.add({first, second});
+  CHECK(answers[0].outcome == Outcome::queued && answers[1].outcome == Outcome::conflict);
+  const NewJob late = make_job({"f"}, data);
+  const Fd held =
+      store.directory().below(blobs_name).make_below(blob_part(late.add.id)).open(late.add.id, O_RDWR | O_CREAT);
+  write_all_at(held.get(), other, 0, "a blob");
+  const FileLock lock(held.get(), FileLock::Mode::shared);
+  const auto answer = store.add({late, make_job({"f"}, "x")});
+  CHECK(answer[0].outcome == Outcome::unknown && answer[0].reason.find("being queued") != std::string::npos);
+  CHECK(answer[1].outcome == Outcome::queued);
+}
+
 void one_bad_record_does_not_block_a_group() {
   std::string payload, result;
   std::vector<std::string> ids, said;
@@ -1959,6 +1979,7 @@ int main(int argc, char** argv) {
   client_records_are_bounded();
   parsed_records_can_be_written();
   references_grow_to_a_bound(directory + "/references");
+  an_id_twice_is_no_lack_of_room(directory + "/twice");
   one_bad_record_does_not_block_a_group();
   small_values();
   printed_text_controls_no_terminal();

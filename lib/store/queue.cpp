@@ -62,8 +62,9 @@ struct Queue::Adding {
   const std::vector<NewJob>& jobs;
   std::vector<Answer> answers = std::vector<Answer>(jobs.size());
   std::vector<size_t> of{};          // the numbers of the jobs that are, or will be, in the journal
-  std::vector<RecordBytes> bytes{};  // the records of these jobs
-  std::vector<Fd> holds{};           // the blobs of these jobs, locked
+  std::vector<size_t> doubted{};     // of those that are not, since another job with their ID is being queued
+  std::vector<RecordBytes> bytes{};  // the records of the former
+  std::vector<Fd> holds{};           // and their blobs, locked
 
   void refuse(size_t i, const Error& e) {
     answers[i] = {e.code() == Exit::retry ? Outcome::unknown : Outcome::refused, e.what(), e.error_number()};
@@ -81,7 +82,7 @@ struct Queue::Adding {
     for (size_t i : of) ids.push_back(jobs[i].add.id);
     std::sort(ids.begin(), ids.end());
     const bool twice = std::adjacent_find(ids.begin(), ids.end()) != ids.end();
-    std::vector<size_t> numbers;
+    std::vector<size_t> numbers = doubted;  // the other job may be one of these
     for (size_t i : of)
       if (twice || jobs[i].add.given || !jobs[i].add.asked.key.empty()) numbers.push_back(i);
     return numbers;
@@ -124,9 +125,10 @@ bool Queue::check_room_for(Adding& adding) {
 void Queue::put_blobs(Adding& adding) {
   for (size_t i = 0; i < adding.jobs.size(); ++i) {
     try {
-      if (auto answer = adding.jobs[i].has_blob() ? put_blob_of(adding.jobs[i], adding.holds) : std::nullopt)
-        adding.answers[i] = *answer;
-      else adding.of.push_back(i);
+      const auto answer = adding.jobs[i].has_blob() ? put_blob_of(adding.jobs[i], adding.holds) : std::nullopt;
+      if (answer) adding.answers[i] = *answer;
+      if (!answer) adding.of.push_back(i);
+      else if (answer->outcome == Outcome::unknown) adding.doubted.push_back(i);
     } catch (const Error& e) {
       adding.refuse(i, e);
     }
@@ -150,7 +152,7 @@ std::optional<Answer> Queue::put_blob_of(const NewJob& job, std::vector<Fd>& hol
     bool known = false;
     look([&](Fold& fold) { known = fold.get(id).has_value(); });
     if (known) return Answer{Outcome::conflict, {}, 0};
-    return Answer{Outcome::refused, "another job with this ID is being queued", 0};
+    return Answer{Outcome::unknown, "another job with this ID is being queued", 0};
   }
 }
 
@@ -224,7 +226,8 @@ std::map<size_t, std::string> Queue::answer_given(Adding& adding) {
           }
           if (job.has_blob()) unknown.push_back(add.id);
         }
-        adding.answers[i] = answer_to(add, job.data.size(), job.data_sum, known, first);
+        if (known || adding.answers[i].outcome != Outcome::unknown)
+          adding.answers[i] = answer_to(add, job.data.size(), job.data_sum, known, first);
       }
     });
   } catch (const Error& e) {
