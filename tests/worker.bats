@@ -785,3 +785,12 @@ open(sys.argv[2], "wb").write(open(sys.argv[1], "rb").read().replace(b"\0recv\0"
   lines_are "$T/ids" 3072
   (($(awk '/VmHWM/ { print $2 }' "/proc/$WORKER/status") < 120000))
 }
+
+@test "gq-worker: obeys a stop between jobs whose workloads take long to read [parts of a large one]" {
+  local source
+  source=$(head -c 1000000 /dev/zero | gq-enqueue --local g --delay 1h)
+  yes 0:1000000 | head -n 8 | gq-enqueue --local f -l --from "$source"
+  strace -f -qq -o /dev/null -P "$GQ_STORE/blobs/${source:24}/$source" -e trace=pread64 -e inject=pread64:delay_enter=300000 \
+    gq-worker --local -f f -j 8 -- sh -c 'echo >>"$0"; kill "$PPID"' "$T/ran"
+  (($(wc -l <"$T/ran") < 8))
+}

@@ -14,6 +14,7 @@ namespace gq {
 namespace {
 
 constexpr Millis try_again{1000};
+constexpr Millis longest_preparing{100};
 constexpr Millis sweep_interval{3600'000};
 constexpr size_t most_lingering = 256;
 constexpr size_t descriptors_of_output = 3;
@@ -158,10 +159,12 @@ void Dispatcher::start_jobs() {
   }
 }
 
-// Decides which jobs go to which slots.
+// Chooses which jobs go to which slots. Reading a large workload takes a moment: if many take longer, the rest waits
+// until signals and time limits have been looked at.
 std::vector<Dispatcher::Placed> Dispatcher::choose_starts() {
   std::vector<Placed> starts;
   Schedule now = schedule();
+  const auto enough = Clock::now() + longest_preparing;
   while (auto place = now.next(Clock::now())) {
     if (auto start = prepare(m_claimer.take())) {
       starts.push_back({&m_slots[*place], std::move(*start)});
@@ -171,6 +174,7 @@ std::vector<Dispatcher::Placed> Dispatcher::choose_starts() {
     now.waiting = m_claimer.size();
     now.guilty_first = m_claimer.guilty_first();
     now.not_before = not_before();
+    if (Clock::now() >= enough) break;
   }
   return starts;
 }
