@@ -1162,7 +1162,7 @@ slow_link() {
   cmp "$T/there" "$T/honest.."
 }
 
-@test "gq-worker: references to all of a large workload are taken by another node without reading it for each [more than 256 MiB]" {
+@test "gq-worker: references to a large workload are taken by another node, however many it is told of together [all of it, and parts: more than 256 MiB]" {
   start_gearmand
   NODES=(1 2)
   group once --copies 1
@@ -1171,7 +1171,7 @@ slow_link() {
   x=$(head -c 60000000 /dev/zero | gq-enqueue --store "$T/1" f --local --delay 1h)
   eventually on_nodes "$x" 2
   kill "${NODE[2]}"; wait "${NODE[2]}"
-  yes 0:60000000 | head -n 6 | gq-enqueue --store "$T/1" f --local --owe --peer-timeout 1s -l --delay 1h --from "$x" >"$T/ids"
+  { yes 0:60000000 | head -n 6; yes 1:55000000 | head -n 6; } | gq-enqueue --store "$T/1" f --local --owe --peer-timeout 1s -l --delay 1h --from "$x" >"$T/ids"
   node 2
   eventually held_by_each "$T/ids"
   not says 1 'are more than 256 MiB'

@@ -9,6 +9,7 @@
 #include "gq/base/thread.hpp"
 #include "gq/replication/debts.hpp"
 #include "gq/store/exchange.hpp"
+#include "gq/store/parts.hpp"
 
 namespace gq {
 namespace {
@@ -36,7 +37,8 @@ class Delivery {
   void deliver(std::vector<Debt>& debts) {
     for (auto& debt : debts) {
       if (debt.again) continue;
-      put(debt, debt.reads_add() ? read_add(debt) : debt.add);
+      // The node reads the part of its blob that a reference names.
+      put(debt, debt.reads_add() ? read_add(debt) : debt.add, debt.job.source.empty() ? 0 : debt.job.size);
       if (debt.state && !debt.is_left()) put(debt, told_record(debt.id, debt.job, m_monitor.self()));
     }
     finish();
@@ -56,9 +58,13 @@ class Delivery {
 
   std::string read_add(Debt& debt) { return add_record(m_monitor, debt.id, debt.job, debt.unreadable); }
 
-  void put(Debt& debt, std::string record) {
+  void put(Debt& debt, std::string record, uint64_t read = 0) {
     if (record.empty()) return;
     if (!m_next.records.empty() && m_next.records.size() + record.size() > max_transfer) send();
+    if (!m_parts.add(0, read)) {
+      send();
+      m_parts.add(0, read);
+    }
     if (m_next.records.empty()) m_next.records = std::move(record);
     else m_next.records += record;
     ++m_next.count;
@@ -69,6 +75,7 @@ class Delivery {
     if (m_next.count == 0) return;
     if (m_monitor.stopping()) throw Error(Exit::retry, "cannot go on: stopping");
     m_bytes += m_next.records.size();
+    m_parts = {};
     auto batch = std::make_shared<const Batch>(std::exchange(m_next, {}));
     m_under_way.push_back({m_line.start(std::move(batch)), std::exchange(m_next_debts, {})});
     while (m_under_way.size() >= max_under_way || m_bytes > window_bytes) hear();
@@ -98,6 +105,7 @@ class Delivery {
   std::list<Telling> m_under_way;
   size_t m_bytes = 0;  // the bytes that are being sent
   Batch m_next;
+  PartsCost m_parts;  // of its references
   std::vector<Debt*> m_next_debts;
 };
 
