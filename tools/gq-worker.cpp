@@ -1,5 +1,6 @@
 // gq-worker: takes jobs from gearmand into the store, and runs a command for each. It answers a client "queued ID" only
-// when the job is on stable storage; from then on the job runs until its command has succeeded, or is kept as dead.
+// when the job is on stable storage. After that, the job runs until its command has succeeded, or until it is kept as
+// dead.
 #include <malloc.h>
 #include <signal.h>
 

@@ -17,7 +17,7 @@ using Clock = std::chrono::steady_clock;
 constexpr Millis count_interval{1000};
 constexpr Millis first_retry{100}, longest_retry{5000};
 constexpr size_t most_said = 100;
-constexpr size_t most_counted = 2000;  // functions or delayed jobs, in one visit to the index
+constexpr size_t most_counted = 2000;      // functions or delayed jobs, in one visit to the index
 constexpr Millis longest_copying{30'000};  // how long a delivery waits for others that copy many parts
 
 // The most bytes that resolving these jobs may copy.
@@ -229,7 +229,7 @@ std::string Intake::take_group(std::string_view payload, const std::string& func
     for (size_t i = 0; i < ids.size(); ++i)
       if ((*jobs)[i].is_part())
         answered[i] = {Outcome::refused, "the worker copies parts of other jobs' workloads for other clients", 0};
-  std::vector<Millis> dues;  // of the good ones
+  std::vector<Millis> dues;  // when the valid jobs are due
   std::vector<NewJob> good;
   for (size_t i = 0; i < ids.size(); ++i) {
     if (problems[i]) answered[i] = Answer{Outcome::bad, *problems[i], 0};
@@ -269,7 +269,7 @@ bool Intake::wait_to_copy(std::unique_lock<std::timed_mutex>& copying) {
   return false;
 }
 
-// nullopt: the job is not stored, and has to stay with gearmand.
+// Takes a raw job. Returns nullopt if the job is not stored and has to stay with gearmand.
 std::optional<std::string> Intake::take_raw(std::string_view payload, const std::string& function) {
   NewJob job = make_job({.function = function}, payload);
   bool open = false;

@@ -18,14 +18,14 @@ struct NewJob {
   std::string head;
   std::string_view data;
   uint64_t data_sum = 0;
-  std::shared_ptr<const std::string> own;  // the bytes that `data` refers to, if this keeps them
-  std::string state;                       // a record to append behind the add record, or empty
+  std::shared_ptr<const std::string> own;  // owns the bytes of `data`, if the job or its delivery owns them
+  std::string state;                       // a record to append after the add record, or empty
   std::shared_ptr<Arrived> arrived;        // the file that holds `data` and may become its blob
 
   // Call it after a change of `add` or the data.
   void encode() { head = encode_record_head(add, data.size(), data_sum); }
-  // Makes these bytes, from `from` on, the job's own workload, which is then no part of another job's workload. No byte
-  // that is there may be moved later.
+  // Makes these bytes, from `from` on, the job's own workload. After that, its workload is not a part of another job's
+  // workload. Bytes may be appended later, but only within what is reserved: `data` refers to these.
   void take_data(std::shared_ptr<const std::string> bytes, size_t from = 0);
   // Whether its workload is stored as a blob, not in its record.
   bool has_blob() const { return data.size() > max_inline_data; }

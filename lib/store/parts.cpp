@@ -7,14 +7,15 @@
 namespace gq {
 namespace {
 
-// What resolving the jobs of one delivery has cost, and what it has copied. That is one block of memory: freed, it goes
-// back to the system, and does not stay with the thread.
+// What the parts of one delivery have cost, and the copied ones. The copies are in one block of memory, since malloc(3)
+// returns a large block to the system when it is freed, and keeps small ones for the thread.
 struct Parts {
   PartsCost cost;
   std::shared_ptr<std::string> copies = std::make_shared<std::string>();  // never grows beyond what it reserves
 };
 
-// Takes a part out of its source. Returns why that cannot be read; empty if it was.
+// Copies a part of the source's workload into a job. Returns the reason if the source cannot be read; otherwise an
+// empty text.
 std::string take_part(Ledger& ledger, EventReader& reader, Parts& parts, const Job& source, bool is_whole,
                       NewJob& job) {
   Part& part = job.add.part;
@@ -50,7 +51,7 @@ std::optional<Answer> resolve(Ledger& ledger, EventReader& reader, Parts& parts,
   if (part.length == to_the_end && part.offset <= source.size) part.length = source.size - part.offset;
   if (part.offset > source.size || part.length > source.size - part.offset)
     return bad("the workload of " + name + " has only " + std::to_string(source.size) + " bytes");
-  const bool is_whole = part.offset == 0 && part.length == source.size;  // its sum is known
+  const bool is_whole = part.offset == 0 && part.length == source.size;  // then its sum is known
   if (!parts.cost.add(source.is_inline() ? part.length : 0, source.is_inline() || is_whole ? 0 : part.length))
     return Answer{Outcome::refused,
                   "the parts of other jobs' workloads that came with it are too many: more than 32 MiB of small ones, "

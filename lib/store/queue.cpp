@@ -62,9 +62,9 @@ struct Queue::Adding {
   const std::vector<NewJob>& jobs;
   std::vector<Answer> answers = std::vector<Answer>(jobs.size());
   std::vector<size_t> of{};          // the numbers of the jobs that are, or will be, in the journal
-  std::vector<size_t> doubted{};     // of those that are not, since another job with their ID is being queued
-  std::vector<RecordBytes> bytes{};  // the records of the former
-  std::vector<Fd> holds{};           // and their blobs, locked
+  std::vector<size_t> doubted{};     // the numbers of jobs that are not: another job with their ID is being queued
+  std::vector<RecordBytes> bytes{};  // the records of the jobs in `of`
+  std::vector<Fd> holds{};           // the blobs of these jobs, locked
 
   void refuse(size_t i, const Error& e) {
     answers[i] = {e.code() == Exit::retry ? Outcome::unknown : Outcome::refused, e.what(), e.error_number()};
