@@ -72,10 +72,7 @@ struct Receivers::Group {
   Server server;
   std::atomic<size_t> receivers{0}, busy{0};
   std::atomic<uint64_t> jobs{0};
-  size_t own_only = 0;               // how many of them serve no foreign jobs; guarded by m_mutex
   std::atomic<size_t> most_busy{0};  // the most that were busy at the same time since the last end_idle()
-  Clock::time_point next_look;       // guarded by m_mutex
-  bool unsaid = false;               // its trouble has not been logged yet; guarded by m_mutex
   std::string trouble() const {
     return "server " + std::to_string(reinterpret_cast<uintptr_t>(this));
   }  // several groups may be for the same server
@@ -94,9 +91,6 @@ struct Receivers::Receiver {
   bool permanent = false;
   bool own_only = false;  // serves no foreign jobs
   std::thread thread;
-  bool ended = false;  // guarded by m_mutex
-  // Lets the stopping thread wake this receiver; guarded by m_mutex.
-  std::optional<gearman_id_t> wake;
   std::atomic<bool> surplus{false};  // ends after its next job, or when it is woken for one
   // Only the receiver's own thread uses the following:
   std::vector<Function> functions;
@@ -153,8 +147,7 @@ void Receivers::stop() {
   {
     MutexLock guard(m_mutex);
     m_stop = true;
-    for (auto& r : m_receivers)
-      if (r.wake) gearman_kill(*r.wake, GEARMAN_INTERRUPT);
+    for (const auto& [receiver, handle] : m_handles) gearman_kill(handle, GEARMAN_INTERRUPT);
     receivers.swap(m_receivers);
   }
   m_stopping.notify_all();
@@ -168,7 +161,7 @@ void Receivers::add_receiver(Group& group) {
   MutexLock guard(m_mutex);
   if (m_stop || group.receivers >= max_receivers) return;
   for (auto it = m_receivers.begin(); it != m_receivers.end();) {
-    if (it->ended) {
+    if (m_ended.erase(&*it) > 0) {
       it->thread.join();
       it = m_receivers.erase(it);
     } else {
@@ -176,13 +169,14 @@ void Receivers::add_receiver(Group& group) {
     }
   }
   Receiver& r = m_receivers.emplace_back(this, &group);
-  r.own_only = group.receivers - group.own_only == max_receivers - 1;
-  group.own_only += r.own_only;
+  size_t& own_only = m_standings[&group].own_only;
+  r.own_only = group.receivers - own_only == max_receivers - 1;
+  own_only += r.own_only;
   r.permanent = group.receivers++ == 0;
   try {
     r.thread = start_thread([this, &r] { receive(r); });
   } catch (const Error&) {
-    group.own_only -= r.own_only;
+    own_only -= r.own_only;
     m_receivers.pop_back();
     // The existing receivers continue without it.
     if (group.receivers-- == 1) throw;
@@ -194,12 +188,13 @@ void Receivers::add_receiver(Group& group) {
 void Receivers::end_idle(Group& group) {
   auto now = Clock::now();
   MutexLock guard(m_mutex);
-  if (m_stop || now < group.next_look) return;
-  group.next_look = now + work_timeout;
+  auto& next_look = m_standings[&group].next_look;
+  if (m_stop || now < next_look) return;
+  next_look = now + work_timeout;
   size_t wanted = group.most_busy.exchange(0), there = group.receivers;
   for (auto& r : m_receivers) {
     if (there <= wanted) break;
-    if (r.group != &group || r.permanent || r.ended) continue;
+    if (r.group != &group || r.permanent || m_ended.count(&r)) continue;
     r.surplus = true;
     --there;
   }
@@ -236,7 +231,7 @@ void Receivers::receive(Receiver& self) {
   auto drop = [&] {
     {
       MutexLock guard(m_mutex);
-      self.wake.reset();
+      m_handles.erase(&self);
     }
     worker.reset();
     self.assigned = false;
@@ -250,11 +245,11 @@ void Receivers::receive(Receiver& self) {
     bool say = begin_trouble(self.group->trouble(), text);
     {
       MutexLock guard(m_mutex);
-      say = std::exchange(self.group->unsaid, false) || say;
+      say = std::exchange(m_standings[self.group].unsaid, false) || say;
     }
     if (say && !say_seldom(Level::warning, text, text + "; trying again until it answers")) {
       MutexLock guard(m_mutex);
-      self.group->unsaid = true;  // it will be logged later, if the trouble lasts
+      m_standings[self.group].unsaid = true;  // it will be logged later, if the trouble lasts
     }
     retry = std::clamp(retry * 2, first_retry, longest_retry);
     return pause(retry);
@@ -299,8 +294,8 @@ void Receivers::receive(Receiver& self) {
       if (end_trouble(self.group->trouble())) log(Level::info, "connected to " + self.group->server.name());
       MutexLock guard(m_mutex);
       if (m_stop) break;
-      self.group->unsaid = false;
-      self.wake = gearman_worker_id(worker.get());
+      m_standings[self.group].unsaid = false;
+      m_handles[&self] = gearman_worker_id(worker.get());
     }
     auto start = Clock::now();
     gearman_return_t rc = gearman_worker_work(worker.get());
@@ -331,8 +326,8 @@ void Receivers::receive(Receiver& self) {
   drop();
   MutexLock guard(m_mutex);
   --self.group->receivers;
-  self.group->own_only -= self.own_only;
-  self.ended = true;
+  m_standings[self.group].own_only -= self.own_only;
+  m_ended.insert(&self);
 }
 
 // Decides about an assigned job: returns nullopt if its workload may come, otherwise the bytes to send instead of

@@ -169,6 +169,15 @@ class Receivers {
   std::set<std::string> m_said GUARDED_BY(m_mutex);
   Seldom m_seldom GUARDED_BY(m_mutex);
   std::list<Receiver> m_receivers GUARDED_BY(m_mutex);
+  std::set<const Receiver*> m_ended GUARDED_BY(m_mutex);                  // whose threads are ending
+  std::map<const Receiver*, gearman_id_t> m_handles GUARDED_BY(m_mutex);  // by which stop() wakes them
+  // Of the receivers of a server; the counters that threads read without the mutex are in Group.
+  struct Standing {
+    size_t own_only = 0;                                // how many serve no foreign jobs
+    std::chrono::steady_clock::time_point next_look{};  // of end_idle()
+    bool unsaid = false;                                // the server's trouble has not been logged
+  };
+  std::map<const Group*, Standing> m_standings GUARDED_BY(m_mutex);
   std::thread m_watcher;
 };
 
