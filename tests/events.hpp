@@ -108,6 +108,7 @@ class RandomEvents {
     e.asked.max_attempts = number(3);
     if (once_in(2)) e.asked.key = any({"k1", "k2"}), e.asked.window = gq::Millis(below(2) * 100);
     if (once_in(2)) e.asked.serial = any({"s1", "s2", "s3"});
+    e.asked.result = once_in(3);
     head.data_size = kind % 3 ? kind : 100'000;
     head.data_sum = kind;
     if (once_in(5)) {
@@ -119,6 +120,13 @@ class RandomEvents {
     e.copies = e.node.empty() ? 0 : number(4);
     e.once = !e.node.empty() && !once_in(4);
     return e;
+  }
+
+  // What becomes of a command's output, which is the data of the record if it is kept.
+  uint32_t output(gq::RecordHead& head) {
+    const uint32_t kept = number(gq::kept_values);
+    if (kept == static_cast<uint32_t>(gq::Kept::whole)) head.data_size = below(3) * 50'000, head.data_sum = below(3);
+    return kept;
   }
 
   gq::Event state(gq::Fold& fold) {
@@ -162,6 +170,7 @@ class RandomEvents {
       case 13: {
         auto e = said<event::Done>(fold);
         e.exit = exit_status(), e.signal = number(2), e.attempts = number(3), e.keep = once_in(3);
+        e.output = output(head);
         return e;
       }
       case 14:
@@ -175,6 +184,7 @@ class RandomEvents {
           return event::Dead{.id = id(), .at = m_at, .owner = event::nobody, .spent = false, .why = "expired"};
         auto e = said<event::Dead>(fold);
         e.spent = !once_in(3), e.why = why(), e.exit = exit_status(), e.signal = number(2);
+        e.output = output(head);
         return e;
       }
       case 17:

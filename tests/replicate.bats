@@ -1293,3 +1293,22 @@ slow_link() {
   (($(awk '/VmHWM/ { print $2 }' "/proc/$PID/status") < 250000))
   kill -CONT "${NODE[2]}"
 }
+
+@test "gq-inspect: the store of the node that ran a job has its output, and another one names that node; the client asks through gearmand [gq-enqueue --result, run once]" {
+  start_gearmand
+  group once
+  COMMAND='echo "output of $GQ_JOB_ID"'
+  nodes
+  id=$(gq-enqueue f --result <<<x)
+  for n in 1 2 3; do eventually is_state "$n" "$id" finished; done
+  owner=$(gq-inspect --store "$T/1" show --json "$id" | jq -r .node)
+  for n in 1 2 3; do
+    if [[ $owner == "rep_$n" ]]; then
+      [[ $(gq-inspect --store "$T/$n" output "$id") == "output of $id" ]]
+    else
+      fails_with 1 gq-inspect --store "$T/$n" output "$id"
+      grep -q "$owner ran it" "$T/failed.err"
+    fi
+  done
+  sound
+}

@@ -253,6 +253,7 @@ MapTable::Map recount(const MapTable::Map& table) {
   MapTable::Map all;
   std::map<std::string, Counters> counters;
   std::map<uint64_t, Weight> weights;
+  uint64_t outputs = 0;
 
   for (const auto& [key, value] : table) {
     if (key[0] == 'p') counters[key.substr(1)];
@@ -303,14 +304,21 @@ MapTable::Map recount(const MapTable::Map& table) {
     Weight& w = weights[job.first_lsn / weight_step];
     w.bytes += finished ? finished_weight : 500 + (job.is_inline() ? job.size : 0);
     w.finished += finished;
+    CHECK((job.output_lsn != 0) == (job.output == Kept::whole));
+    CHECK(job.output == Kept::not_asked || finished || job.state == State::kept || job.state == State::dead);
+    outputs += job.output_size;
+    if (job.output_lsn && job.output_size <= max_inline_data)
+      weights[job.output_lsn / weight_step].bytes += job.output_size;
   }
+  if (outputs) all["O"] = le64(outputs);
   for (const auto& [function, c] : counters) {
     std::string value;
     for (uint64_t n : c.jobs) value += le64(n);
     all["s" + function] = value + le64(c.bytes);
     if (c.first) all["z" + function] = le64(c.first);
   }
-  for (const auto& [part, w] : weights) all["w" + be64(part)] = le64(w.bytes) + le64(w.finished);
+  for (const auto& [part, w] : weights)
+    if (w.bytes || w.finished) all["w" + be64(part)] = le64(w.bytes) + le64(w.finished);
   return all;
 }
 
@@ -325,6 +333,58 @@ void a_job_that_runs_is_not_queued_by_another() {
   say(event::Done{.id = say.a});
   say.fold.commit();
   for (const auto& [key, value] : say.table.all()) CHECK(key[0] != 'q' && key[0] != 'c' && key[0] != 'h');
+}
+
+// The output of a command is kept with its job's end, until the job is started again, is dropped, or is forgotten. Of
+// two copies of one end, that is used which was appended last: the sync of the other may have failed.
+void an_output_stays_with_its_end() {
+  const uint32_t whole = static_cast<uint32_t>(Kept::whole);
+  const auto ran = [](Said& say) {
+    say(event::Add{.id = say.a, .asked = {.function = "f", .result = true}});
+    say(event::Claim{.ids = {say.a}, .owner = "A.1"});
+    say(event::Start{.id = say.a, .owner = "A.1", .start = 1});
+  };
+  const auto output = [](Said& say) { return say.fold.get(say.a).value(); };
+  for (const bool dies : {false, true}) {
+    Said say;
+    ran(say);
+    CHECK(output(say).result && output(say).output == Kept::not_asked && output(say).output_lsn == 0);
+    const Event end = dies ? Event(event::Dead{.id = say.a, .owner = "A.1", .start = 1, .output = whole})
+                           : event::Done{.id = say.a, .output = whole};
+    for (int copies = 0; copies < 2; ++copies) {
+      const Lsn at = say.end;
+      say(end);
+      CHECK(output(say).output == Kept::whole && output(say).output_lsn == at && output(say).output_size == 1 &&
+            say.fold.outputs() == 1);
+    }
+    if (dies) {
+      say(event::Kick{.id = say.a});
+      CHECK(output(say).state == State::queued && output(say).output == Kept::not_asked && say.fold.outputs() == 0);
+      say(end);
+      say(event::Done{.id = say.a, .output = static_cast<uint32_t>(Kept::too_large)});
+      CHECK(output(say).output == Kept::too_large && output(say).output_lsn == 0);
+    } else {
+      say(event::Done{.id = say.a, .output = static_cast<uint32_t>(Kept::no_room)});  // of a second run
+      CHECK(output(say).output == Kept::whole && say.fold.outputs() == 1);
+      say(event::Forget{.ids = {say.a}, .position = say.end});
+    }
+    CHECK(say.fold.outputs() == 0);
+    say.fold.commit();
+    CHECK(!say.table.all().contains("O"));
+  }
+  for (const bool kept : {false, true}) {
+    Said say;
+    ran(say);
+    say(event::Done{.id = say.a, .keep = kept, .output = whole});
+    const Lsn at = output(say).output_lsn;
+    if (kept) say(event::Release{.id = say.a});
+    CHECK(output(say).state == State::finished && output(say).output_lsn == at && at != 0);
+  }
+  Said say;
+  ran(say);
+  say(event::Dead{.id = say.a, .owner = "A.1", .start = 1, .output = whole});
+  say(event::Drop{.id = say.a});
+  CHECK(output(say).dropped && output(say).output == Kept::not_asked && say.fold.outputs() == 0);
 }
 
 void what_is_kept_is_not_queued_by_its_add() {
@@ -500,7 +560,7 @@ MapTable::Map what_matters(const MapTable& table) {
     auto& kept = all[key] = value;
     if (key[0] != 'j') continue;
     Job job = decode_job(value);
-    job.location = job.offset = 0;
+    job.location = job.offset = job.output_lsn = 0;
     job.source.clear();
     kept = encode_job(job);
   }
@@ -599,7 +659,7 @@ void counters_equal_a_recount() {
       fold.commit();
       MapTable::Map derived;
       for (const auto& [key, value] : table.all())
-        if (std::string_view("qdcxynoblszwa").find(key[0]) != std::string_view::npos) derived.emplace(key, value);
+        if (std::string_view("qdcxynoblszwaO").find(key[0]) != std::string_view::npos) derived.emplace(key, value);
       const int before = failures;
       CHECK(derived == recount(table.all()));
       if (orderly) check_heads(table.all());
@@ -621,6 +681,7 @@ void test_state(const std::string& directory) {
   what_expires();
   a_job_that_runs_is_not_queued_by_another();
   what_is_kept_is_not_queued_by_its_add();
+  an_output_stays_with_its_end();
   counters_equal_a_recount();
   a_record_appended_again_changes_nothing();
   any_batching_makes_the_same();

@@ -610,9 +610,12 @@ void record_format_is_stable() {
       event::Add{.id = a, .asked = {.function = "resize", .expire = Millis(1700000000500)}},
       event::Dead{.id = a, .at = at, .owner = event::nobody, .spent = false, .why = "expired"},
       event::State{.id = a, .function = "resize", .state = "queued", .lifted = true},
+      event::Add{.id = a, .asked = {.function = "resize", .result = true}},
       event::Claim{.ids = {a, b, c}, .at = at, .owner = owner},
       event::Start{.id = a, .at = at, .owner = owner, .start = 3},
       event::Done{.id = a, .at = at, .owner = owner, .start = 1, .exit = 0, .signal = 9, .attempts = 24, .keep = true},
+      event::Done{.id = a, .output = static_cast<uint32_t>(Kept::no_room)},
+      event::Dead{.id = a, .owner = owner, .output = static_cast<uint32_t>(Kept::whole)},
       event::Fail{.id = a,
                   .at = at,
                   .owner = owner,
@@ -659,7 +662,7 @@ void record_format_is_stable() {
       event::Stream{.at = at, .version = 1},
       event::End{.at = at, .jobs = 12},
   };
-  CHECK(all.size() == std::variant_size_v<Event> + 4);
+  CHECK(all.size() == std::variant_size_v<Event> + 7);
   std::ifstream in(GQ_GOLDEN "/records.txt");
   size_t lines = 0;
   for (std::string line; std::getline(in, line); ++lines) {
@@ -719,7 +722,8 @@ void client_records_are_bounded() {
                      .window = Millis(5),
                      .serial = "s",
                      .name = "x.jpg",
-                     .expire = now + Millis(2)}};
+                     .expire = now + Millis(2),
+                     .result = true}};
   auto add = kept([&](Add& a) { good.id = a.id, a = good; });
   CHECK(add && told(*add) == told(good));
   add = kept([&](Add& a) { a.at = now + Millis(1); });

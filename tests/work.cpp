@@ -119,6 +119,47 @@ void a_conclusion_gives_its_reason() {
         "the job could not be sent to the command: Input/output error");
 }
 
+// An output is kept with an end only, and up to the size that the worker keeps of all jobs, or of those that ask.
+void an_output_is_kept_with_an_end() {
+  ConclusionRules rules{.max_attempts = 2};
+  Job job;
+  CHECK(!output_limit(job, rules));
+  job.result = true;
+  CHECK(output_limit(job, rules) == usual_output);
+  rules.keep_output = usual_output + 1;
+  CHECK(output_limit(job, rules) == usual_output + 1);
+  job.result = false;
+  CHECK(output_limit(job, rules) == usual_output + 1);
+  rules.keep_output = 5;
+  CHECK(output_limit(job, rules) == uint64_t{5});
+  for (const Kept kept : {Kept::not_asked, Kept::whole, Kept::too_large, Kept::no_room}) {
+    const auto output = [&](int exit, bool cut_off = false) {
+      return conclude({.exit = exit, .cut_off = cut_off, .output = kept}, job, rules, wall, 0.5).output;
+    };
+    CHECK(output(0) == kept && output(99) == kept && output(100) == kept && output(0, true) == kept);
+    CHECK(output(1) == Kept::not_asked && output(127) == Kept::not_asked && output(1, true) == Kept::not_asked);
+  }
+  job.failures = 1;
+  Claim claim{.id = "01ARZ3NDEKTSV4RRFFQ69G5FAV", .job = job};
+  claim.job.owner = "o";
+  for (const int exit : {0, 1})
+    for (const size_t size : {size_t{0}, size_t{max_inline_data}, size_t{max_inline_data} + 1}) {
+      const std::string printed(size, 'x');
+      const auto c = conclude({.exit = exit, .output = Kept::whole}, job, rules, wall, 0.5);
+      const std::string bytes = conclusion_record(claim, c, wall, printed);
+      const auto record = parse_record(bytes);
+      CHECK(record && record->data_size == size && record->data_sum == sum64(printed) &&
+            bytes.substr(record->head_size) == (size > max_inline_data ? "" : printed));
+      const auto told = std::visit(
+          [](const auto& e) {
+            if constexpr (requires { e.output; }) return e.output;
+            else return uint32_t{99};
+          },
+          record->event);
+      CHECK(told == static_cast<uint32_t>(Kept::whole) && is_any_of<event::Done>(record->event) == (exit == 0));
+    }
+}
+
 // The effects of --on-exit, --keep and --backoff, and the resulting records.
 void conclusions_are_recorded() {
   ConclusionRules rules{.max_attempts = 2, .backoff = Millis(100), .longest_backoff = Millis(150)};
@@ -755,6 +796,7 @@ void test_work() {
   each_end_has_its_conclusion();
   a_conclusion_gives_its_reason();
   conclusions_are_recorded();
+  an_output_is_kept_with_an_end();
   a_stop_ends_all();
   a_command_has_its_limit();
   starts_keep_their_rate();

@@ -16,6 +16,7 @@
 #include "gq/base/given.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/thread.hpp"
+#include "gq/base/ulid.hpp"
 #include "gq/base/wait.hpp"
 #include "gq/gearman/gearman.hpp"
 #include "gq/store/tokyo_table.hpp"
@@ -25,6 +26,7 @@ namespace gq {
 namespace {
 
 constexpr Millis progress_interval{200};
+constexpr uint64_t most_ids = 1 << 30;  // bytes of them, on standard input
 
 // Writes each line with one write, so that lines of several programs do not mix. Adds the level if journald reads
 // standard error.
@@ -404,6 +406,34 @@ std::string json_line(const nlohmann::ordered_json& json) {
 void check_function(const std::string& name) {
   if (auto problem = function_name_problem(name))
     throw Error(Exit::usage, "cannot use the function name " + printable(name) + ": " + *problem);
+}
+
+std::vector<std::string> read_ids(const std::vector<std::string>& names) {
+  std::vector<std::string> ids;
+  auto add = [&](const std::string& text, Exit code) {
+    auto id = parse_ulid(text);
+    if (!id) throw Error(code, "cannot use " + printable(text) + ": it is not a job ID (26 characters)");
+    ids.push_back(*id);
+  };
+  for (const auto& name : names) {
+    if (name != "-") {
+      add(name, Exit::usage);
+      continue;
+    }
+    auto text = read_all(STDIN_FILENO, most_ids, "standard input");
+    if (!text) throw Error(Exit::bad_data, "cannot read standard input: it is longer than 1 GiB");
+    for (const auto& line : split(*text, '\n')) {
+      if (line.empty()) continue;
+      if (line[0] != '{') {
+        add(line.substr(0, line.find_first_of(" \t")), Exit::bad_data);
+        continue;
+      }
+      auto json = nlohmann::json::parse(line, nullptr, false);
+      add(json.is_object() && json.contains("id") && json["id"].is_string() ? json["id"].get<std::string>() : line,
+          Exit::bad_data);
+    }
+  }
+  return ids;
 }
 
 }  // namespace gq

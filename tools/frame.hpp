@@ -88,6 +88,10 @@ std::string json_line(const nlohmann::ordered_json& json);
 // Writes the bytes, unchanged, to standard output at once. Throws Error(storage) on failure.
 void print(std::string_view text);
 
+// Replaces "-" by the IDs on standard input: the first word of each line, or the "id" of a JSON object. Throws
+// Error(usage) for an argument that is not an ID, Error(bad_data) for input that is none.
+std::vector<std::string> read_ids(const std::vector<std::string>& names);
+
 // Throws Error(usage) if no job can be queued under this name.
 void check_function(const std::string& name);
 

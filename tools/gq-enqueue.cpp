@@ -473,6 +473,7 @@ int main(int argc, char** argv) {
         "--expire", o.expire, "A job that is not started before is dead: a duration from now, or a time (RFC 3339)"));
     gq::add_count(app, "--max-attempts", o.max_attempts, "Attempts before the job is dead (default: the worker's)", 1,
                   gq::most_attempts);
+    app.add_flag("--result", o.job.result, "Keep what the command prints, for gq-inspect output");
     auto* from = &gq::not_empty(
         *app.add_option("--from", o.part.source, "The workload is that of this job, which is not finished or is kept"));
     gq::not_empty(

@@ -4,13 +4,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "frame.hpp"
 #include "gq/base/child.hpp"
 #include "gq/base/fd.hpp"
 #include "gq/base/text.hpp"
-#include "gq/base/ulid.hpp"
 #include "gq/database/open_store.hpp"
 #include "gq/store/cleaner.hpp"
 #include "gq/store/listing.hpp"
@@ -39,36 +37,6 @@ struct Options {
 };
 
 constexpr size_t most_changes = 1000;  // how many jobs are changed in one visit to the index
-constexpr uint64_t most_input = 1 << 30;
-
-// Replaces "-" by the IDs on standard input: the first word of each line, or the "id" of a JSON object.
-std::vector<std::string> read_ids(const std::vector<std::string>& names) {
-  std::vector<std::string> ids;
-  auto add = [&](const std::string& text, Exit code) {
-    auto id = parse_ulid(text);
-    if (!id) throw Error(code, "cannot use " + printable(text) + ": it is not a job ID (26 characters)");
-    ids.push_back(*id);
-  };
-  for (const auto& name : names) {
-    if (name != "-") {
-      add(name, Exit::usage);
-      continue;
-    }
-    auto text = read_all(STDIN_FILENO, most_input, "standard input");
-    if (!text) throw Error(Exit::bad_data, "cannot read standard input: it is longer than 1 GiB");
-    for (const auto& line : split(*text, '\n')) {
-      if (line.empty()) continue;
-      if (line[0] != '{') {
-        add(line.substr(0, line.find_first_of(" \t")), Exit::bad_data);
-        continue;
-      }
-      auto json = nlohmann::json::parse(line, nullptr, false);
-      add(json.is_object() && json.contains("id") && json["id"].is_string() ? json["id"].get<std::string>() : line,
-          Exit::bad_data);
-    }
-  }
-  return ids;
-}
 
 struct Changed {
   bool good = true;

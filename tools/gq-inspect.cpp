@@ -22,6 +22,7 @@ using Json = nlohmann::ordered_json;
 struct Options {
   bool json = false;
   std::string id;
+  std::vector<std::string> ids;  // or - for those on standard input
   std::string state;
   std::string function;
   uint64_t limit = UINT64_MAX;
@@ -103,6 +104,10 @@ Json job_json(const Claim& c, const std::optional<Holder>& holder, const Waits& 
   if (!job.node.empty()) j.update({{"node", job.node}, {"identity", job.store}});
   if (job.once) j["term"] = job.term;
   if (job.keep) j["keep"] = true;
+  if (job.result) j["result"] = true;
+  if (job.output == Kept::whole) j["output_size"] = job.output_size;
+  if (job.output == Kept::too_large || job.output == Kept::no_room)
+    j["output_lost"] = job.output == Kept::too_large ? "too large" : "no room";
   if (!job.source.empty()) j.update({{"from", job.source}, {"offset", job.offset}});
   return j;
 }
@@ -271,6 +276,34 @@ Exit cat(const Options& o, Ledger& store) {
   if (workload->blob) print_part(workload->blob.get(), workload->offset + range.offset, range.length);
   else print_workload(std::string_view(workload->data).substr(range.offset, range.length));
   return Exit::ok;
+}
+
+void print_output(Ledger& store, const std::string& id, const Job& job) {
+  std::string reason;
+  const auto output = store.output(id, job, reason);
+  if (!output) throw Error(Exit::storage, "cannot show the output of " + id + ": " + reason);
+  if (output->blob) print_part(output->blob.get(), 0, job.output_size);
+  else print_workload(output->data);
+}
+
+Exit output(const Options& o, Queue& store) {
+  Exit result = Exit::ok;
+  for (const auto& id : read_ids(o.ids)) {
+    std::optional<Job> job;
+    store.look([&](Fold& fold) { job = fold.get(id); });
+    std::string reason;
+    if (!job) reason = "there is no such job in this store";
+    else if (job->output != Kept::whole)
+      reason = has_ended(*job) || job->state == State::dead ? no_output_reason(*job, store.group().self.node)
+                                                            : std::string("it has not ended");
+    if (reason.empty()) {
+      print_output(store, id, *job);
+      continue;
+    }
+    log(Level::error, "cannot show the output of " + id + ": " + reason);
+    result = Exit::no;
+  }
+  return result;
 }
 
 // Prints for each other node of the group what is owed to it and when it last answered; and what this node waits for
@@ -597,6 +630,8 @@ int main(int argc, char** argv) {
     auto* cat = add("cat", "A job's workload", gq::cat);
     cat->add_option("ID", o.id, "The job")->required();
     gq::not_empty(*cat->add_option("--range", o.range, "Only this part of it, OFFSET:LENGTH in bytes"));
+    auto* output = add("output", "What the commands of jobs printed, one after the other", gq::output);
+    output->add_option("ID", o.ids, "The jobs; - reads their IDs from standard input, one a line")->required();
     add("stats", "How many jobs there are, by function and state", gq::stats)
         ->add_option("-f,--function", o.function, "Only this function");
     add("check", "Verify every checksum, and the index; exit 1 if something is wrong", gq::check);

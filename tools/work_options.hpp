@@ -20,6 +20,7 @@ struct WorkOptions {
   std::string rate;
   std::vector<std::string> on_exit;
   OutputOptions output;
+  uint64_t keep_output = 0;
   std::string joblog;
   bool stream = false;
 
@@ -45,6 +46,10 @@ struct WorkOptions {
         *app.add_option("--output", output.directory, "Write the output of each attempt to a file in this directory"));
     add_size(app, "--output-cap", output.cap, "Keep at most this much of the output of an attempt (default 100M)");
     add_duration(app, "--output-keep", output.keep, "Remove files of attempts this old (default 7d)");
+    add_size(
+        app, "--keep-output", keep_output,
+        "Keep what commands print, with the end of their jobs, up to this much of each (default 0: only of jobs that "
+        "ask for it)");
     not_empty(*app.add_option("--joblog", joblog, "Append a line for each attempt, as GNU parallel does"));
   }
 
@@ -63,8 +68,11 @@ struct WorkOptions {
     c.time_limit = time_limit;
     c.grace = grace;
     c.output = output;
+    c.rules.keep_output = keep_output;
     c.joblog = joblog;
     c.stream = stream;
+    if (stream && keep_output)
+      throw Error(Exit::usage, "cannot use --keep-output with --stream: what the command prints is its answers");
     if (stream && !output.directory.empty())
       throw Error(Exit::usage, "cannot use --output with --stream: what the command prints is its answers");
     for (const auto& row : on_exit)

@@ -32,7 +32,20 @@ constexpr Lsn safe_distance = 1ULL << 32;
 constexpr Lsn most_lsn = max_lsn / 2;
 
 std::string record_key(Lsn lsn) { return "r" + padded(lsn, lsn_digits); }
-std::string piece_key(const std::string& id, uint64_t piece) { return "b" + id + padded(piece, piece_digits); }
+// A blob's key has the ID of its job, and a letter that tells workloads from outputs.
+std::string piece_key(const std::string& id, uint64_t piece) {
+  const std::string job = job_of_output(id);
+  return (job.empty() ? "b" + id : "o" + job) + padded(piece, piece_digits);
+}
+
+// The blob, and the number of the piece, of such a key; nullopt if it is none.
+std::optional<std::pair<std::string, uint64_t>> parse_piece_key(const std::string& key) {
+  const auto number =
+      key.size() == 1 + ulid_size + piece_digits ? parse_count(key.substr(1 + ulid_size)) : std::nullopt;
+  const std::string job = key.substr(1, ulid_size);
+  if (!number || !is_ulid(job)) return std::nullopt;
+  return std::pair(key[0] == 'o' ? output_blob(job) : job, *number);
+}
 
 std::string first_line_of(const std::string& path) {
   Fd fd = try_open(path, O_RDONLY);
@@ -217,15 +230,16 @@ Lsn Mirror::make_anew(bool create) {
   const Directory blobs = m_directory.make_below(blobs_name);
   Fd blob;
   std::string id;
-  for_each('b', scanned_pieces, [&](const std::string& key, std::string_view value) {
-    auto number = key.size() == 1 + ulid_size + piece_digits ? parse_count(key.substr(1 + ulid_size)) : std::nullopt;
-    if (!number || !is_ulid(key.substr(1, ulid_size))) return;
-    if (key.substr(1, ulid_size) != id) {
-      id = key.substr(1, ulid_size);
-      blob = blobs.make_below(blob_part(id)).open(id, O_RDWR | O_CREAT | O_TRUNC);
-    }
-    write_all_at(blob.get(), value, *number * piece_size, "a blob");
-  });
+  for (const char kind : {'b', 'o'})
+    for_each(kind, scanned_pieces, [&](const std::string& key, std::string_view value) {
+      const auto piece = parse_piece_key(key);
+      if (!piece) return;
+      if (piece->first != id) {
+        id = piece->first;
+        blob = blobs.make_below(blob_part(id)).open(id, O_RDWR | O_CREAT | O_TRUNC);
+      }
+      write_all_at(blob.get(), value, piece->second * piece_size, "a blob");
+    });
   return begin;
 }
 
@@ -448,18 +462,21 @@ void Mirror::verify(Journal& journal, const std::function<void(Lsn lsn, const st
       }
     });
     while (there) missing();
-    for_each('b', scanned_pieces, [&](const std::string& key, std::string_view value) {
-      if (key.size() != 1 + ulid_size + piece_digits) return;
-      std::string id = key.substr(1, ulid_size);
-      auto part = is_ulid(id) ? blobs.find_below(blob_part(id)) : std::nullopt;
-      Fd blob = part ? part->try_open(id, O_RDONLY) : Fd();
-      uint64_t offset = parse_count(key.substr(1 + ulid_size)).value_or(0) * piece_size;
-      std::string piece(piece_size, '\0');
-      if (blob) piece.resize(read_at(blob.get(), piece.data(), piece.size(), offset));
-      if (blob && piece != value)
-        wrong(0,
-              "the database has another piece of the workload of " + id + ", from " + std::to_string(offset) + " on");
-    });
+    for (const char kind : {'b', 'o'})
+      for_each(kind, scanned_pieces, [&](const std::string& key, std::string_view value) {
+        const auto number = parse_piece_key(key);
+        if (!number) return;
+        const auto& id = number->first;
+        const uint64_t offset = number->second * piece_size;
+        auto part = blobs.find_below(blob_part(id));
+        Fd blob = part ? part->try_open(id, O_RDONLY) : Fd();
+        std::string piece(piece_size, '\0');
+        if (blob) piece.resize(read_at(blob.get(), piece.data(), piece.size(), offset));
+        if (blob && piece != value)
+          wrong(0, "the database has another piece of the " +
+                       (kind == 'b' ? "workload of " + id : "output of " + job_of_output(id)) + ", from " +
+                       std::to_string(offset) + " on");
+      });
   });
 }
 

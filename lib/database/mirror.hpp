@@ -5,6 +5,7 @@
 //   key                     value
 //   r<LSN>                  a record of the journal; the LSN has 20 digits (record.hpp)
 //   b<ID><number>           a piece of the blob of a job; the number has 8 digits
+//   o<ID><number>           a piece of the output of a job, likewise
 //   e<ID>                   any value: the job is done. The user's program writes this key in the transaction that did
 //                           the job
 //   settings                the content of gq.json

@@ -19,7 +19,10 @@
 //                   LSN of the end of the range that it replaces u64 |
 //                   LSN of the end of the journal when the segment was cleaned u64 | size of the file u64
 //   frame header:   magic "GQF2" | as above; its checksum is seeded with the store's ID and the frame's offset in the
-//                   file. The cleaner leaves out the data of an add record when no job needs the data any more.
+//                   file. The cleaner leaves out the data of a record when no job needs the data any more.
+//
+// A segment in which a record other than an add has data, the output of a command, has version 3, or 4 if it is a
+// cleaned one. So programs that know no outputs refuse it. A journal without outputs stays readable for them.
 //
 // Guarantees:
 //  - commit() returns only when its records are on stable storage. This process has synced them itself, with fdatasync
@@ -62,7 +65,7 @@ namespace gq {
 // second reaches this limit in 13 years, so a larger position in a file can only be wrong or forged.
 inline constexpr Lsn max_lsn = 1ULL << 62;
 
-inline constexpr uint32_t journal_version = 2;
+inline constexpr uint32_t journal_version = 4;
 inline constexpr uint64_t segment_header_size = 40, cleaned_header_size = 64;
 inline constexpr uint64_t frame_header_size = 24;
 // When a segment has reached this size, in bytes, the next append begins a new one.
@@ -211,6 +214,7 @@ class Journal {
   void publish(Lsn base, Lsn end, Lsn last, uint64_t more) REQUIRES(m_append_mutex);
   std::optional<uint64_t> owed() const;
   bool names_a_frame(int fd, const Hint& hint) const;
+  bool may_have_outputs(int fd, Lsn base) const;
   std::optional<Lsn> write_again(int fd, Lsn base, uint64_t size) REQUIRES(m_append_mutex);
   bool ensure_spare() REQUIRES(m_append_mutex);
 
@@ -226,6 +230,8 @@ class Journal {
   // Whether this process has synced the directory since it opened the segment.
   bool m_named GUARDED_BY(m_append_mutex) = false;
   bool m_prepared GUARDED_BY(m_append_mutex) = false;  // prepare() was called
+  // Whether m_segment may have records with outputs, and whether a segment that is begun now has to say so.
+  bool m_segment_outputs GUARDED_BY(m_append_mutex) = false, m_outputs GUARDED_BY(m_append_mutex) = false;
   // The frames that append() writes. Kept between calls: a new allocation would be the largest cost of an append.
   std::string m_group GUARDED_BY(m_append_mutex);
   mutable std::atomic<bool> m_hint_proven = false;
@@ -266,6 +272,7 @@ class CleanedSegment {
   Fd m_fd;
   std::string m_buffer;
   uint64_t m_size = 0;
+  bool m_outputs = false;
 };
 
 // Reads the frames of a journal one after the other, beginning at a position, and continues after damage. EventReader

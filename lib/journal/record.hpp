@@ -8,7 +8,8 @@
 //       16    8  checksum of this header (with this field as zero) and meta
 //       24    8  checksum of data
 //       32       meta: a CBOR map (RFC 8949) with text keys, definite lengths and no tags; unknown keys are skipped
-//                data: the workload of an `add`, unchanged; empty in every other type
+//                data: the workload of an `add`, unchanged; the output of a command in the record of its end;
+//                      empty in every other type
 //
 // Numbers are little-endian. Checksums are XXH3-64 (xxhash.com). There are two checksums, so that a reader can verify
 // headers without reading workloads. The surprising fact: in a journal, data longer than max_inline_data does not
@@ -31,6 +32,7 @@ namespace gq {
 inline constexpr size_t record_header_size = 32;
 inline constexpr size_t max_meta_size = 64 * 1024;
 inline constexpr std::string_view type_key = "t";
+inline constexpr std::string_view workload_type = "add";  // the type of the records that have a workload
 // The longest workload that is stored in the journal itself, in bytes. Part of the journal's format.
 inline constexpr uint64_t max_inline_data = 64 * 1024;
 

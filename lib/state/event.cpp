@@ -31,6 +31,9 @@ bool fits(const event::Claim& e) { return is_owner(e.owner) && !e.ids.empty(); }
 bool fits(const event::Copied& e) { return !e.ids.empty(); }
 template <typename E>
 bool fits(const E& e) {
+  if constexpr (requires { e.output; }) {
+    if (e.output >= kept_values) return false;
+  }
   if constexpr (requires { e.function; }) return !function_name_problem(e.function);
   else if constexpr (requires { e.spent; } || std::is_same_v<E, event::Start>)
     return is_ulid(e.id) && is_owner(e.owner);

@@ -42,6 +42,15 @@ void limit_reason(std::string& text);
 // The value of `exit` if there is no exit status.
 inline constexpr uint32_t no_exit = UINT32_MAX;
 
+// What became of the output of a command whose end is recorded.
+enum class Kept : uint32_t {
+  not_asked,  // nobody wanted it to be kept, or what ended the job does not keep outputs
+  whole,      // it is kept
+  too_large,  // the worker keeps no output of that size
+  no_room,    // there was no room for it, or the disk failed
+};
+inline constexpr uint32_t kept_values = 4;
+
 // What any client may ask for when it queues a job.
 struct Submission {
   std::string function{};
@@ -53,6 +62,7 @@ struct Submission {
   std::string serial{};       // jobs with the same serial key run one at a time, in order; empty: none
   std::string name{};         // the name of the file that the workload comes from; for the command, and for users
   Millis expire{0};           // if the job has not been started by then, it is dead; 0: never
+  bool result = false;        // what the command prints is kept with the end of the job
   bool operator==(const Submission&) const = default;
 };
 
@@ -66,7 +76,7 @@ namespace event {
 
 // A job was queued.
 struct Add {
-  static constexpr std::string_view type = "add";
+  static constexpr std::string_view type = workload_type;
   std::string id{};
   Millis at{0};        // when the event happened, here and below
   bool given = false;  // a user chose the ID, so that another job may already have the same ID
@@ -90,7 +100,7 @@ struct Add {
     visit("prio", self.asked.priority, normal_priority), visit("max", self.asked.max_attempts),
         visit("copies", self.copies);
     visit("off", self.part.offset), visit("len", self.part.length), visit("sum", self.part.sum);
-    visit("given", self.given), visit("once", self.once);
+    visit("given", self.given), visit("once", self.once), visit("result", self.asked.result);
   }
 };
 
@@ -125,10 +135,11 @@ struct Done {
   uint32_t exit = no_exit, signal = 0;
   uint32_t attempts = 0;  // how many attempts the job has had
   bool keep = false;      // the workload stays in the store
+  uint32_t output = 0;    // Kept; if the output is kept, it is the data of the record
   static void fields(auto& self, auto visit) {
     visit("id", self.id), visit("o", self.owner), visit("at", self.at), visit("n", self.start);
     visit("exit", self.exit, no_exit), visit("sig", self.signal), visit("tries", self.attempts),
-        visit("keep", self.keep);
+        visit("keep", self.keep), visit("out", self.output);
   }
 };
 
@@ -163,10 +174,11 @@ struct Dead {
   bool spent = true;
   std::string why{};
   uint32_t exit = no_exit, signal = 0;
+  uint32_t output = 0;  // as in Done
   static void fields(auto& self, auto visit) {
     visit("id", self.id), visit("o", self.owner), visit("why", self.why), visit("at", self.at);
     visit("n", self.start), visit("exit", self.exit, no_exit), visit("sig", self.signal),
-        visit("spent", self.spent, true);
+        visit("spent", self.spent, true), visit("out", self.output);
   }
 };
 

@@ -12,7 +12,7 @@ namespace gq {
 namespace {
 
 constexpr const char* position_key = "m";
-constexpr const char *greatest_key = "g", *version_key = "v";
+constexpr const char *greatest_key = "g", *version_key = "v", *outputs_key = "O";
 constexpr uint8_t index_version = 5;
 // About how many bytes the records of a job take in the journal, without its workload: add, claim, start and done.
 constexpr uint64_t job_weight = 500;
@@ -377,7 +377,13 @@ void Fold::commit() {
       else m_table.remove("z" + function);
     }
     put_weights();
-    std::string value(1, static_cast<char>(index_version));
+    std::string value;
+    if (m_outputs) {
+      put_le<uint64_t>(value, *m_outputs);
+      if (*m_outputs) m_table.put(outputs_key, value);
+      else m_table.remove(outputs_key);
+    }
+    value.assign(1, static_cast<char>(index_version));
     put_le<uint64_t>(value, m_position.end);
     put_le<uint64_t>(value, m_position.last);
     put_le<uint64_t>(value, m_position.last_sum);
@@ -490,6 +496,17 @@ void Fold::count(const Job& job, int by) {
   Weight& w = weight_at(job.first_lsn);
   w.bytes += static_cast<uint64_t>(by) * (finished ? finished_weight : job_weight + (job.is_inline() ? job.size : 0));
   if (finished) w.finished += static_cast<uint64_t>(by);
+  if (job.output_lsn == 0) return;
+  m_outputs = outputs() + static_cast<uint64_t>(by) * job.output_size;
+  if (!has_output_blob(job)) weight_at(job.output_lsn).bytes += static_cast<uint64_t>(by) * job.output_size;
+}
+
+uint64_t Fold::outputs() {
+  if (m_outputs) return *m_outputs;
+  const auto value = m_table.get(outputs_key);
+  if (value && value->size() != 8) throw TableError("a bad size of all outputs");
+  m_outputs = value ? get_le<uint64_t>(*value, 0) : 0;
+  return *m_outputs;
 }
 
 Weight& Fold::weight_at(Lsn lsn) {

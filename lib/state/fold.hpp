@@ -36,6 +36,7 @@
 //                                            LSN of its only add record (see Forgotten). The cleaner removes the entry
 //                                            when the journal has no record of the job any more
 //   w <LSN / weight_step>                    about how many bytes of this part of the journal are still needed
+//   O                                        how many bytes of outputs are kept; no entry if there are none
 //   e <LSN>                                  bytes that could not be read begin here
 //   i <LSN>                                  an add record that was ignored, because another job has its ID; only the
 //                                            latest of these are kept
@@ -64,7 +65,7 @@ namespace gq {
 // of a job after the old ones, and let the decoder accept that they are missing. An older program does not update table
 // entries that it does not know. After an older program has changed the index, recount_first(), find_copied() and
 // leave_expiring() recompute these entries.
-inline constexpr uint32_t fold_version = 16;
+inline constexpr uint32_t fold_version = 17;
 
 // The position up to which the journal has been folded, and the last record before it, which distinguishes this journal
 // from others.
@@ -149,6 +150,7 @@ class Fold {
   static std::optional<Trouble> trouble_at(std::string_view key, std::string_view value);
 
   std::optional<Job> get(const std::string& id);
+  uint64_t outputs();                          // how many bytes of outputs are kept
   std::map<std::string, Counters> counters();  // of all functions, even if there are very many
   Counters counters(const std::string& function) { return counter(function); }
   // Appends up to `most` troubles to `some`: those that follow `cursor`, which is empty at first, and which this
@@ -264,6 +266,7 @@ class Fold {
   std::map<std::string, Counters> m_counters;  // the counters read so far
   std::set<std::string> m_counted;             // the functions whose counters may have changed
   std::map<uint64_t, Weight> m_weights;        // the weights that may have changed, by LSN / weight_step
+  std::optional<uint64_t> m_outputs;           // once it is known
   std::string m_last_job;  // the key of the greatest job ID: most new jobs have a greater ID, and need no lookup
   std::optional<Conflicts> m_conflicts;  // the noted conflicts, if they were read
   bool m_changed = false;

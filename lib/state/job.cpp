@@ -18,9 +18,12 @@ constexpr Millis Job::*times[] = {&Job::enqueued_at, &Job::changed_at, &Job::due
 constexpr std::string Job::*texts[] = {&Job::function, &Job::owner, &Job::why,   &Job::key,   &Job::serial,
                                        &Job::node,     &Job::store, &Job::peers, &Job::source};
 // These members follow the texts, if one of them differs from its value in a new job. If the job has a name, its size
-// and the name come next, and then the time at which it expires, if there is one (behind an empty name if need be). A
-// newer program may append more members, and an older program writes fewer.
+// and the name come next, and then the time at which it expires, if there is one. If the job has a result, or is to
+// have one, what is known of that comes last: `result` and `output` with 4 bytes each, and the rest with 8. All members
+// before one that is there are there, too. A newer program may append more members, and an older program writes fewer.
 constexpr uint32_t Job::*later[] = {&Job::tries, &Job::exit, &Job::signal, &Job::dropped};
+constexpr uint64_t Job::*output_longs[] = {&Job::output_lsn, &Job::output_size, &Job::output_sum};
+constexpr size_t result_size = 2 * 4 + std::size(output_longs) * 8;
 constexpr size_t fixed_size =
     1 + std::size(counts) * 4 + (std::size(longs) + std::size(times)) * 8 + std::size(texts) * 2;
 
@@ -107,13 +110,18 @@ std::string encode_job(const Job& job) {
   for (auto m : texts) out += job.*m;
   static const Job fresh;
   const auto differs = [&](auto m) { return job.*m != fresh.*m; };
-  const bool expires = job.expire != fresh.expire, named = !job.name.empty() || expires;
+  const bool has_result = job.result || job.output != Kept::not_asked;
+  const bool expires = has_result || job.expire != fresh.expire, named = expires || !job.name.empty();
   if (!named && std::none_of(std::begin(later), std::end(later), differs)) return out;
   for (auto m : later) put_le<uint32_t>(out, job.*m);
   if (!named) return out;
   put_le<uint16_t>(out, static_cast<uint16_t>(job.name.size()));
   out += job.name;
   if (expires) put_le<uint64_t>(out, static_cast<uint64_t>(job.expire.count()));
+  if (!has_result) return out;
+  put_le<uint32_t>(out, job.result);
+  put_le<uint32_t>(out, static_cast<uint32_t>(job.output));
+  for (auto m : output_longs) put_le<uint64_t>(out, job.*m);
   return out;
 }
 
@@ -154,9 +162,30 @@ Job decode_job(std::string_view in) {
     job.name = in.substr(text + 2, size);
     text += 2 + size;
     if (text + 8 <= in.size()) job.expire = Millis(static_cast<int64_t>(get_le<uint64_t>(in, text)));
+    text += 8;
+  }
+  if (text + result_size <= in.size()) {
+    job.result = get_le<uint32_t>(in, text) != 0;
+    const auto output = get_le<uint32_t>(in, text + 4);
+    if (output >= kept_values) throw broken();
+    job.output = static_cast<Kept>(output);
+    text += 8;
+    for (auto m : output_longs) {
+      job.*m = get_le<uint64_t>(in, text);
+      text += 8;
+    }
   }
   if (job.priority > low_priority) throw broken();
   return job;
+}
+
+std::string no_output_reason(const Job& job, const std::string& self) {
+  if (job.dropped) return "it was dropped";
+  if (job.output == Kept::too_large) return "its output was larger than its worker keeps";
+  if (job.output == Kept::no_room) return "there was no room for its output";
+  if (!job.node.empty() && job.once && job.node != self)
+    return job.node + " ran it, and only the store of that node has its output";
+  return job.result ? "what ended it keeps no outputs" : "its output was not asked for";
 }
 
 }  // namespace gq

@@ -57,6 +57,11 @@ struct Job : Submission {
   uint32_t exit = no_exit, signal = 0;  // how the command ended when its end was last known
   uint32_t dropped = 0;                 // finished: 1 if a user dropped it, 0 if it was done
 
+  // finished, kept and dead: the output of its command, if it is kept: the data of the record at that position.
+  Kept output = Kept::not_asked;
+  Lsn output_lsn = 0;  // 0: not kept
+  uint64_t output_size = 0, output_sum = 0;
+
   // Returns how many attempts the job has had: those used up, and the one that runs or succeeded. (`starts` also counts
   // attempts that were interrupted.)
   uint32_t attempts() const {
@@ -68,6 +73,12 @@ struct Job : Submission {
 
 // Whether the job was done or dropped; its workload may still be kept.
 inline bool has_ended(const Job& job) { return job.state == State::finished || job.state == State::kept; }
+
+// Whether the job's output is kept in a blob; else a kept output is in the journal.
+inline bool has_output_blob(const Job& job) { return job.output_lsn != 0 && job.output_size > max_inline_data; }
+
+// Why a job that has ended, or is dead, has no output here, as text for users. `self` is the name of this node.
+std::string no_output_reason(const Job& job, const std::string& self);
 
 // Whether the job is still as its add record says: no owner and no state has changed since.
 inline bool is_fresh(const Job& job) { return job.term == 0 && job.version == 0; }

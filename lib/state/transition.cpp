@@ -52,6 +52,20 @@ void end(Job& job, State state, uint32_t tries, uint32_t exit, uint32_t signal) 
   job.signal = signal;
 }
 
+// The record of a job's end says what became of its command's output.
+void take_output(Job& job, uint32_t output, const Place& at) {
+  job.output = static_cast<Kept>(output);
+  if (job.output != Kept::whole) return;
+  job.output_lsn = at.lsn;
+  job.output_size = at.head.data_size;
+  job.output_sum = at.head.data_sum;
+}
+
+void drop_output(Job& job) {
+  job.output = Kept::not_asked;
+  job.output_lsn = job.output_size = job.output_sum = 0;
+}
+
 void add_new(Transition& to, const event::Add& add, const Place& at) {
   Job& job = to.job.emplace();
   static_cast<Submission&>(job) = add.asked;
@@ -166,6 +180,7 @@ void happen(Transition& to, const event::State& said, const Place& at) {
   job.peers.clear();
   if (!is_fresh(job)) job.copies = 0;  // other nodes have the job; if it is fresh, only its owner knows whether they do
   job.keep = said.keep;
+  if (before != State::finished && before != State::kept) drop_output(job);  // it has been run again since
   if (said.state == "queued") {
     // While this node runs the job's command, the job stays claimed, even if another node owns it now.
     if (job.owner.empty()) enter(to, at.self);
@@ -193,7 +208,7 @@ bool holds(const Job& job, const auto& event) {
          (job.state == State::running || job.state == State::claimed);
 }
 
-void change(Transition& to, const event::Start& start, const Self&) {
+void change(Transition& to, const event::Start& start, const Place&) {
   Job& job = *to.job;
   // Ignore a start that is not the next one: after a failed sync, the record of an older start may have been appended a
   // second time.
@@ -205,13 +220,13 @@ void change(Transition& to, const event::Start& start, const Self&) {
   job.starts = start.start;
 }
 
-void change(Transition& to, const event::Fail& fail, const Self& self) {
+void change(Transition& to, const event::Fail& fail, const Place& at) {
   Job& job = *to.job;
   if (!holds(job, fail)) return;
   if (fail.spent) ++job.failures;
   job.due = fail.due;
   take_turn(job);
-  if (!may_run(job, self)) job.state = State::held;
+  if (!may_run(job, at.self)) job.state = State::held;
   job.owner.clear();
   if (!fail.spent && fail.why.empty()) return;  // released: keep the reason and the exit status of the last attempt
   job.why = fail.why;
@@ -219,7 +234,7 @@ void change(Transition& to, const event::Fail& fail, const Self& self) {
   job.signal = fail.signal;
 }
 
-void change(Transition& to, const event::Dead& dead, const Self&) {
+void change(Transition& to, const event::Dead& dead, const Place& at) {
   Job& job = *to.job;
   const bool expired = dead.owner == event::nobody && can_expire(job) && is_late(job, dead.at);
   if (!expired && !holds(job, dead)) return;
@@ -232,32 +247,36 @@ void change(Transition& to, const event::Dead& dead, const Self&) {
   job.exit = dead.exit;
   job.signal = dead.signal;
   job.owner.clear();
+  take_output(job, dead.output, at);
 }
 
-void change(Transition& to, const event::Done& done, const Self&) {
+void change(Transition& to, const event::Done& done, const Place& at) {
   Job& job = *to.job;
   if (job.state == State::kept) return;
   if (done.keep) job.keep = 1;
   job.dropped = 0;
   job.why.clear();
   end(job, job.keep ? State::kept : State::finished, done.attempts ? done.attempts : 1, done.exit, done.signal);
+  drop_output(job);
+  take_output(job, done.output, at);
 }
 
-void change(Transition& to, const event::Drop& drop, const Self&) {
+void change(Transition& to, const event::Drop& drop, const Place&) {
   Job& job = *to.job;
   job.dropped = 1;
   job.why = "dropped";
   end(job, State::finished, drop.attempts, no_exit, 0);
+  drop_output(job);
 }
 
-void change(Transition& to, const event::Keep&, const Self&) { to.job->keep = 1; }
+void change(Transition& to, const event::Keep&, const Place&) { to.job->keep = 1; }
 
-void change(Transition& to, const event::Release&, const Self&) {
+void change(Transition& to, const event::Release&, const Place&) {
   to.job->keep = 0;
   if (to.job->state == State::kept) to.job->state = State::finished;
 }
 
-void change(Transition& to, const event::Kick&, const Self& self) {
+void change(Transition& to, const event::Kick&, const Place& at) {
   Job& job = *to.job;
   if (job.expire.count() > 0 && job.state != State::held) job.expire = lifted;
   if (job.state == State::dead) {
@@ -265,7 +284,8 @@ void change(Transition& to, const event::Kick&, const Self& self) {
     job.exit = no_exit;
     job.why.clear();
     job.due = Millis(0);
-    enter(to, self);
+    drop_output(job);
+    enter(to, at.self);
   } else if (job.state == State::delayed || job.state == State::waiting) {
     job.due = Millis(0);
     if (job.state == State::delayed) job.state = State::queued;
@@ -278,13 +298,20 @@ void happen(Transition& to, const E& event, const Place& at) {
   constexpr bool is_drop = std::is_same_v<E, event::Drop>;
   if (!to.job) return;
   Job& job = *to.job;
+  // The newer copy of an output: the sync of the older one may have failed.
+  if constexpr (requires { event.output; }) {
+    const bool has_this_end = std::is_same_v<E, event::Done> ? has_ended(job) : job.state == State::dead;
+    if (has_this_end && job.output_lsn != 0 && event.output == static_cast<uint32_t>(Kept::whole) &&
+        job.output_size == at.head.data_size && job.output_sum == at.head.data_sum)
+      job.output_lsn = at.lsn;
+  }
   // A user may drop a finished job to free its key.
   if (job.state == State::finished && is_drop) end_key(to, true, event.at);
   if (job.state == State::finished) return;
   const State before = job.state;
   const uint32_t keep_before = job.keep;
   const Millis due_before = job.due, expire_before = job.expire;
-  change(to, event, at.self);
+  change(to, event, at);
   // If another node owns the job, its version changes here only when it ends, or when a user changes a dead job.
   const bool changed =
       job.state != before || job.keep != keep_before || job.due != due_before || job.expire != expire_before;

@@ -18,6 +18,7 @@ namespace gq {
 namespace {
 
 constexpr int longest_part_wait = 3000;  // milliseconds
+constexpr const char* output_suffix = ".out";
 
 bool is_arriving(const std::string& name) {
   constexpr size_t id = temporary_prefix.size() + ulid_size;
@@ -45,7 +46,18 @@ void make_way(const Directory& directory) {
 Blobs::Blobs(Directory directory, Durability& durability)
     : m_directory(std::move(directory)), m_durability(durability) {}
 
-std::string blob_part(const std::string& id) { return id.substr(id.size() - 2); }
+std::string blob_part(const std::string& id) { return id.substr(ulid_size - 2, 2); }
+
+std::string output_blob(const std::string& job) { return job + output_suffix; }
+
+std::string job_of_output(const std::string& id) {
+  return id.ends_with(output_suffix) ? id.substr(0, id.size() - std::string_view(output_suffix).size()) : std::string();
+}
+
+bool is_blob_name(const std::string& name) {
+  const std::string job = job_of_output(name);
+  return is_ulid(job.empty() ? name : job);
+}
 
 std::optional<Fd> Blobs::put(const std::string& id, std::string_view data, uint64_t sum, Arrived* arrived) {
   std::optional<Directory> part;

@@ -1,5 +1,7 @@
 // A blob is a workload over max_inline_data in a file of its own, blobs/<xx>/<job ID>; xx are the last two characters
 // of the ID. A blob is written once, never changed, and read in place. Its sum is in the job's add record.
+// A kept output of that size is a blob, too, blobs/<xx>/<job ID>.out, with the sum in the record of the job's end. All
+// functions here take the name of the file as the blob's ID.
 //
 // A blob and its name are on stable storage before the record that refers to it is appended. Until that record is
 // acknowledged, the process that created the blob holds a shared flock on it, so that no other process removes it as an
@@ -16,8 +18,14 @@ namespace gq {
 
 class Durability;
 
-// Returns the name of the subdirectory of blobs/ that holds the blob of a job.
+// Returns the name of the subdirectory of blobs/ that holds a blob.
 std::string blob_part(const std::string& id);
+
+// The name of the blob of a job's output, and the job whose output a blob is; empty if it is a workload.
+std::string output_blob(const std::string& job);
+std::string job_of_output(const std::string& id);
+// Whether a file of blobs/<xx> can be a blob.
+bool is_blob_name(const std::string& name);
 
 // How many workloads may be arriving in parts at the same time, each in a file of its own. Without keys, any client can
 // begin one.

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <memory>
 #include <optional>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -136,7 +137,8 @@ class Check {
         conflicts.clear();
         while (m_reader.position() < fold.position().end && step()) continue;
         page = compare(fold, from, !difference, [&](std::string_view key, std::string_view value) {
-          if (auto job = Fold::job_at(key, value); job && job->second.state != State::finished)
+          if (auto job = Fold::job_at(key, value);
+              job && (job->second.state != State::finished || job->second.output_lsn != 0))
             jobs.push_back({std::move(job->first), std::move(job->second)});
           if (auto trouble = Fold::trouble_at(key, value); trouble && trouble->kind == Trouble::Kind::conflict)
             conflicts.push_back(std::move(*trouble));
@@ -148,7 +150,10 @@ class Check {
       look_without_data();
       for (const auto& t : conflicts)
         report("conflict", t.lsn, t.id, "its ID was used again with another workload, which was refused", false);
-      for (const auto& job : jobs) look_for_workload(job);
+      for (const auto& job : jobs) {
+        if (job.job.state != State::finished) look_for_workload(job);
+        if (job.job.output_lsn != 0) look_for_output(job);
+      }
       tell();
     }
     return difference;
@@ -205,21 +210,26 @@ class Check {
     if (m_reader.head().inline_size() == 0) return;
     if (!m_reader.has_data()) m_without_data.push_back({m_reader.lsn(), id_of(m_reader.event())});
     else if (sum64(m_reader.data()) != m_reader.head().data_sum)
-      report_damage(m_reader.lsn(), id_of(m_reader.event()), "the checksum of its workload is wrong");
+      report_damage(m_reader.lsn(), id_of(m_reader.event()),
+                    is_any_of<event::Add>(m_reader.event()) ? "the checksum of its workload is wrong"
+                                                            : "the checksum of its output is wrong");
   }
 
-  // Looks at the add records without data: the cleaner removes only data that no job needs, so any other missing data
+  // Looks at the records without data: the cleaner removes only data that no job needs, so any other missing data
   // is damage.
   void look_without_data() {
     if (m_without_data.empty()) return;
-    std::vector<std::pair<Lsn, std::string>> wrong;
+    std::vector<std::tuple<Lsn, std::string, const char*>> wrong;
     m_store.look([&](Fold& fold) {
       wrong.clear();
-      for (const auto& [lsn, id] : m_without_data)
-        if (auto job = fold.get(id); job && job->state != State::finished && job->is_inline() && job->location == lsn)
-          wrong.push_back({lsn, id});
+      for (const auto& [lsn, id] : m_without_data) {
+        const auto job = fold.get(id);
+        if (job && job->state != State::finished && job->is_inline() && job->location == lsn)
+          wrong.push_back({lsn, id, "its workload is gone"});
+        if (job && job->output_lsn == lsn) wrong.push_back({lsn, id, "its output is gone"});
+      }
     });
-    for (const auto& [lsn, id] : wrong) report("damage", lsn, id, "its workload is gone");
+    for (const auto& [lsn, id, text] : wrong) report("damage", lsn, id, text);
     m_without_data.clear();
   }
 
@@ -293,6 +303,21 @@ class Check {
     if (++m_progress.jobs % between_progress == 0 && m_show) m_show(m_progress);
   }
 
+  void look_for_output(const Claim& c) {
+    std::string reason;
+    if (!has_output_blob(c.job)) {
+      if (!is_readable(c.job.output_lsn, c.id)) reason = "the record with its output is damaged";
+    } else if (!m_store.output(c.id, c.job, reason)) {
+      bool is_gone = false;  // since then
+      m_store.look([&](Fold& fold) {
+        const auto now = fold.get(c.id);
+        is_gone = !now || now->output_lsn != c.job.output_lsn;
+      });
+      if (is_gone) reason.clear();
+    }
+    if (!reason.empty()) report("damage", c.job.output_lsn, c.id, reason);
+  }
+
   Ledger& m_store;
   const Found m_found;
   const Show m_show;
@@ -304,7 +329,7 @@ class Check {
   CheckProgress m_progress;
   std::vector<Finding> m_findings;                          // the findings that have not been reported yet
   std::vector<Range> m_unreadable;                          // by LSN
-  std::vector<std::pair<Lsn, std::string>> m_without_data;  // add records without data
+  std::vector<std::pair<Lsn, std::string>> m_without_data;  // records without data
 };
 
 }  // namespace

@@ -197,8 +197,10 @@ void Cleaner::forget(const Range& range) {
     return false;
   };
   for_each_chunk(m_store, range.base(), range.end(), false, [&](std::vector<Item>& items) {
+    std::vector<std::string> outputs;
     auto decide = [&](Fold& fold) {
       std::vector<std::string> records;
+      outputs.clear();
       event::Forget forget{.at = now_ms(), .position = fold.position().end};
       auto add = [&] {
         if (!forget.ids.empty()) records.push_back(encode_record(forget));
@@ -212,12 +214,14 @@ void Cleaner::forget(const Range& range) {
             std::max(job->first_lsn, job->location) >= end || !fold.may_forget(id, *job, forget.at, is_clean))
           continue;
         forget.ids.push_back(id);
+        if (has_output_blob(*job)) outputs.push_back(output_blob(id));
         if (forget.ids.size() == ids_in_record) add();
       }
       add();
       return records;
     };
     m_store.commit(decide, Room::intake);
+    m_store.remove_unneeded(outputs);
   });
 }
 
@@ -306,10 +310,15 @@ class Judge {
       item.keep = f && item.lsn < f->at && !adds_are_gone(*f);
       return;
     }
-    if constexpr (std::is_same_v<E, event::Dead>)
-      item.keep = event.owner == event::nobody || is_told(*job);  // has freed its key
-    else if constexpr (std::is_same_v<E, event::Add>) judge_add(item, event, *job);
-    else item.keep = end || is_told(*job);
+    if constexpr (std::is_same_v<E, event::Add>) {
+      judge_add(item, event, *job);
+    } else {
+      bool expired = false;  // it has freed its key
+      if constexpr (std::is_same_v<E, event::Dead>) expired = event.owner == event::nobody;
+      const bool has_output = job->output_lsn == item.lsn;
+      item.keep = end || expired || has_output || is_told(*job);
+      if (!has_output) item.data.clear();
+    }
   }
 
   template <typename E, typename Gone>
@@ -431,7 +440,7 @@ void Cleaner::sweep(bool now) {
     const Directory& part = *found;
     for (const auto& id : part.names()) {
       struct stat file;
-      if (!is_ulid(id) || blob_part(id) != name || !part.look_at(id, file)) continue;
+      if (!is_blob_name(id) || blob_part(id) != name || !part.look_at(id, file)) continue;
       correct_date(part, id, changed_at(file), now_ms());
       if (age_of(file) < m_store.limits().clean_after) continue;
       ids.push_back(id);

@@ -8,6 +8,7 @@
 //  - every record of a forgotten job. Before that, the cleaner appends a `forget` record for jobs that finished at
 //    least Limits::remember ago, whose keys have expired, and whose end every node of the group knows;
 //  - the workload of a finished job, if no node and no other job needs it;
+//  - the output of a job that was kicked or dropped since;
 //  - all records of a finished job except the first and the end, unless other nodes know the job;
 //  - from claim and copied records, the IDs of forgotten jobs, and of finished jobs that no other node knows;
 //  - the records of a peer, except its current position and the first record of each identity;

@@ -155,6 +155,10 @@ size_t Ledger::room_to_claim(size_t few, size_t most) {
 }
 
 bool Ledger::needs_blob(Fold& fold, const std::string& id) {
+  if (const std::string of = job_of_output(id); !of.empty()) {
+    const auto ended = fold.get(of);
+    return ended && has_output_blob(*ended);
+  }
   auto job = fold.get(id);
   return job && (job->state != State::finished || fold.is_owed(*job) || fold.is_referenced(id));
 }
@@ -245,6 +249,56 @@ void Ledger::forget_blobs() {
     if (!removal.clean_lock) return;
     remove(std::move(removal));
   }
+}
+
+bool Ledger::has_output_room(uint64_t size) {
+  uint64_t kept = 0;
+  const uint64_t most = limits().outputs;
+  look([&](Fold& fold) { kept = fold.outputs(); });
+  return kept <= most && size <= most - kept && m_journal.has_room(size, 0);
+}
+
+Fd Ledger::put_output(const std::string& id, std::string_view data, Arrived* arrived) {
+  const std::string name = output_blob(id);
+  const uint64_t sum = sum64(data);
+  if (auto held = m_blobs.put(name, data, sum, arrived)) return std::move(*held);
+  // An earlier run of the job has left it: the worker died before it recorded the end, or the job was kicked since. A
+  // snapshot that is being taken may still need it.
+  const Fd lock = open_clean_lock();
+  if (!try_lock(lock.get(), FileLock::Mode::exclusive)) return {};
+  remove_unneeded({name});
+  auto held = m_blobs.put(name, data, sum, arrived);
+  return held ? std::move(*held) : Fd();
+}
+
+std::optional<Workload> Ledger::output(const std::string& id, const Job& job, std::string& reason) {
+  Workload printed;
+  const std::string name = output_blob(id);
+  if (has_output_blob(job)) {
+    printed.path = m_blobs.path(name);
+    const auto is_whole = [&] {
+      return printed.blob && has_workload(printed.blob.get(), job.output_size, job.output_sum);
+    };
+    printed.blob = m_blobs.open(name);
+    if (!is_whole() && m_durability->restore_blob(name, job.output_size)) printed.blob = m_blobs.open(name);
+    if (!is_whole()) reason = printed.blob ? "the checksum of its blob is wrong" : "its blob is missing";
+  } else {
+    EventReader reader(m_journal, 0);
+    const auto take = [&](const Event& event, std::string_view data) {
+      const bool good = id_of(event) == id && data.size() == job.output_size && sum64(data) == job.output_sum;
+      if (good) printed.data = data;
+      return good;
+    };
+    if (!(reader.read_record_at(job.output_lsn, true) && take(reader.event(), reader.data()))) {
+      const auto record = m_durability->record(job.output_lsn);
+      const auto head = record ? parse_record(*record) : std::nullopt;
+      if (!head || record->size() < head->head_size ||
+          !take(head->event, std::string_view(*record).substr(head->head_size)))
+        reason = "its record is damaged";
+    }
+  }
+  if (!reason.empty()) return std::nullopt;
+  return printed;
 }
 
 }  // namespace gq

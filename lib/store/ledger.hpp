@@ -96,6 +96,10 @@ class Ledger {
   std::optional<Workload> workload(const std::string& id, const Job& job, std::string& reason,
                                    EventReader& reader) const;
 
+  // Reads and verifies the output of a job, for which the job's output_lsn is not 0. Returns nullopt and sets `reason`
+  // if it is damaged or gone.
+  std::optional<Workload> output(const std::string& id, const Job& job, std::string& reason);
+
   // ----------------------------------------------------------------------------------------------------------- append
 
   // Throws an Error if the disk has no room to queue `size` bytes and to run their jobs (`run` bytes, see
@@ -118,7 +122,7 @@ class Ledger {
 
   // Opens a blob for reading. Returns an empty Fd if there is none.
   Fd open_blob(const std::string& id) const { return m_blobs.open(id); }
-  // Whether the blob of a job is still needed.
+  // Whether a blob is still needed.
   static bool needs_blob(Fold& fold, const std::string& id);
   // As Blobs::put_part(), for a workload that arrives in parts.
   Arrived put_part(const std::string& id, uint64_t sum, uint64_t offset, std::string_view part) {
@@ -134,6 +138,16 @@ class Ledger {
   void remove_blobs_of(const std::vector<std::string>& ids);
   // Removes those of the blobs that no job needs, also blobs whose job is not known.
   void remove_unneeded(const std::vector<std::string>& ids);
+
+  // Whether there is room for outputs of together that many bytes: on the disk, and by Limits::outputs. (Processes that
+  // record ends at the same moment may together exceed that limit by what they record.)
+  bool has_output_room(uint64_t size);
+  // Makes `data` the durable blob of a job's output, before the record of the job's end is appended. `arrived` is as in
+  // Blobs::put(). The job is one that this process runs. Returns a locked descriptor, which the caller holds until that
+  // record is on stable storage; an empty one if there is an output of an earlier run that cannot be removed now.
+  Fd put_output(const std::string& id, std::string_view data, Arrived* arrived);
+  // Where the files are made that become blobs.
+  const Directory& blobs_directory() const { return m_blobs.directory(); }
 
   // ------------------------------------------------------------------------------------------------------ maintenance
 

@@ -57,6 +57,7 @@ Settings read_settings(const Directory& directory) {
     limit("remember", settings.limits.remember, [](const std::string& t) { return parse_duration(t); });
     limit("clean_after", settings.limits.clean_after, [](const std::string& t) { return parse_duration(t); });
     limit("segment_size", settings.limits.segment_size, [](const std::string& t) { return parse_size(t); });
+    limit("outputs", settings.limits.outputs, [](const std::string& t) { return parse_size(t); });
     if (json.contains("node")) {
       Group& g = settings.group;
       g.self = {json.at("node").get<std::string>(), json.at("identity").get<std::string>()};

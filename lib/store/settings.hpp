@@ -33,11 +33,12 @@ struct Group {
   bool has(const std::string& node) const;
 };
 
-// How long a store keeps data that it does not need any more.
+// How long, and how much of it, a store keeps data that it does not need any more.
 struct Limits {
   Millis remember{24 * 3600'000};   // how long the IDs of finished jobs are remembered
   Millis clean_after{10 * 60'000};  // the least age of a segment, or of a blob that no job needs, before it is cleaned
   uint64_t segment_size = default_segment_size;  // of the journal, in bytes
+  uint64_t outputs = 1 << 30;                    // of all jobs together, in bytes
 };
 
 struct Settings {

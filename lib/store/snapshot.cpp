@@ -115,7 +115,7 @@ bool is_snapshot_file(const std::string& name) {
   if (name == settings_name) return true;
   if (name.substr(0, journal.size()) == journal) return parse_segment_name(name.substr(journal.size())).has_value();
   const std::string id = leaf_of(name);
-  return is_ulid(id) && name == std::string(blobs) + blob_part(id) + "/" + id;
+  return is_blob_name(id) && name == std::string(blobs) + blob_part(id) + "/" + id;
 }
 
 bool parse_manifest(const std::string& text, Snapshot& s, std::string& why) {
@@ -386,8 +386,13 @@ Snapshot create_snapshot(Ledger& store, const std::string& directory, const Show
       std::vector<std::pair<std::string, SnapshotFile>> known;
       store.look([&](Fold& fold) {
         known.clear();
-        for (const auto& id : names)
-          if (auto job = fold.get(id); job && blob_of(id, *job) == id) known.push_back({id, {job->size, job->sum}});
+        for (const auto& id : names) {
+          const std::string of = job_of_output(id);
+          const auto job = fold.get(of.empty() ? id : of);
+          if (!job) continue;
+          if (of.empty() && blob_of(id, *job) == id) known.push_back({id, {job->size, job->sum}});
+          if (!of.empty() && has_output_blob(*job)) known.push_back({id, {job->output_size, job->output_sum}});
+        }
       });
       for (const auto& [id, file] : known) maker.place(blob_name(id), file.size, file.sum);
       names.clear();
@@ -399,7 +404,7 @@ Snapshot create_snapshot(Ledger& store, const std::string& directory, const Show
       auto ids = sorted_names(*found);
       if (!ids.empty()) blobs.make_below(part);
       for (auto& id : ids) {
-        if (is_ulid(id)) names.push_back(std::move(id));
+        if (is_blob_name(id)) names.push_back(std::move(id));
         if (names.size() == most_names) place();
       }
     }
@@ -515,7 +520,7 @@ Group copy_snapshot(const Snapshot& snapshot, const Directory& target, const Sho
     if (file_size(fd.get()) != file.size)
       throw Error(Exit::bad_data, "cannot restore " + printable(from) + ": it has another size");
     if (name != settings_name) {
-      const Directory to = is_ulid(leaf) ? blobs.make_below(blob_part(leaf)) : journal;
+      const Directory to = is_blob_name(leaf) ? blobs.make_below(blob_part(leaf)) : journal;
       if (copy_file(fd.get(), name, to, file.size, true) != file.sum)
         throw Error(Exit::bad_data, "cannot restore " + printable(from) + ": its checksum is wrong");
     } else if (sum_part(fd.get(), 0, file.size) != file.sum) {

@@ -44,6 +44,11 @@ Millis retry_delay(uint32_t failures, const ConclusionRules& rules, double rando
 
 }  // namespace
 
+std::optional<uint64_t> output_limit(const Job& job, const ConclusionRules& rules) {
+  if (job.result) return std::max(rules.keep_output, usual_output);
+  return rules.keep_output ? std::optional(rules.keep_output) : std::nullopt;
+}
+
 bool depends_on_output(const AttemptEnd& end, const ConclusionRules& rules) {
   return end.prints && !end.at_limit && !end.cut_off && judge(end, rules.outcomes).what == Verdict::What::retry;
 }
@@ -82,14 +87,18 @@ Conclusion conclude(const AttemptEnd& end, const Job& job, const ConclusionRules
         conclusion.due = now + verdict.delay.value_or(retry_delay(job.failures + 1, rules, random));
       }
   }
+  if (conclusion.what != What::again) conclusion.output = end.output;
   return conclusion;
 }
 
-std::string conclusion_record(const Claim& claim, const Conclusion& c, Millis now) {
+std::string conclusion_record(const Claim& claim, const Conclusion& c, Millis now, std::string_view output) {
   const auto record = [&](auto event) {
     event.id = claim.id, event.at = now, event.owner = claim.job.owner, event.start = claim.job.starts;
     event.exit = c.exit, event.signal = c.signal;
-    return encode_record(event);
+    if constexpr (requires { event.output; }) event.output = static_cast<uint32_t>(c.output);
+    std::string bytes = encode_record_head(event, output.size(), sum64(output));
+    if (output.size() <= max_inline_data) bytes += output;
+    return bytes;
   };
   switch (c.what) {
     case Conclusion::What::done:

@@ -40,6 +40,7 @@ struct AttemptEnd {
   int unsent = 0;                      // stream: the errno with which sending jobs to the command failed, or 0
   bool prints = false;                 // the command prints to this process's standard output
   Printed printed = Printed::arrives;  // needed only if depends_on_output()
+  Kept output = Kept::not_asked;       // what became of the command's standard output
 };
 
 struct ConclusionRules {
@@ -47,12 +48,19 @@ struct ConclusionRules {
   uint32_t max_attempts = 5;  // for a job without its own limit
   Millis backoff{1000};       // before the first retry; doubled for each further retry
   Millis longest_backoff{3600000};
-  bool keep = false;  // keep the workloads of all done jobs
+  bool keep = false;         // keep the workloads of all done jobs
+  uint64_t keep_output = 0;  // keep outputs up to this size; 0: only of jobs that ask for it
 
   uint32_t attempts(const Job& job) const { return job.max_attempts ? job.max_attempts : max_attempts; }
   // How long a job waits if its workload cannot be read now, or its output cannot be written now.
   Millis pause() const { return std::min(Millis(60'000), longest_backoff); }
 };
+
+// The largest output that is kept of a job that asks for it, in bytes, if its worker does not keep larger ones.
+inline constexpr uint64_t usual_output = 16 << 20;
+
+// The largest output of a job that is kept, in bytes; nullopt if none is.
+std::optional<uint64_t> output_limit(const Job& job, const ConclusionRules& rules);
 
 struct Conclusion {
   enum class What {
@@ -69,6 +77,7 @@ struct Conclusion {
   Millis due{0};                        // 0: now
   std::string why{};                    // the reason, for users
   uint32_t exit = no_exit, signal = 0;  // as they are in the record
+  Kept output = Kept::not_asked;        // done and dead: what became of the output
 
   // Whether this was a complete attempt, which belongs in the job log and in the average time of a command.
   bool is_attempt() const { return spent || what == What::broken; }
@@ -87,7 +96,8 @@ bool depends_on_output(const AttemptEnd& end, const ConclusionRules& rules);
 // `random`, from 0 to 1, spreads the delays of retries.
 Conclusion conclude(const AttemptEnd& end, const Job& job, const ConclusionRules& rules, Millis now, double random);
 
-// Returns the record for the journal.
-std::string conclusion_record(const Claim& claim, const Conclusion& conclusion, Millis now);
+// Returns the record for the journal. If the output is kept whole, `output` is all of it.
+std::string conclusion_record(const Claim& claim, const Conclusion& conclusion, Millis now,
+                              std::string_view output = {});
 
 }  // namespace gq

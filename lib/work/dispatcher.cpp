@@ -1,6 +1,7 @@
 #include "gq/work/dispatcher.hpp"
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <random>
@@ -207,8 +208,12 @@ std::optional<Slot::Start> Dispatcher::prepare(Claim claim) {
     return std::nullopt;
   }
   try {
-    if (!m_config.stream)
-      start.output = std::make_unique<Output>(m_config.output, claim.id + "." + std::to_string(claim.job.failures + 1));
+    if (!m_config.stream) {
+      const auto limit = output_limit(claim.job, m_config.rules);
+      start.output = std::make_unique<Output>(
+          m_config.output, claim.id + "." + std::to_string(claim.job.failures + 1),
+          limit ? std::make_unique<Capture>(m_store.blobs_directory(), *limit) : nullptr, &m_standard_output);
+    }
   } catch (const Error& e) {
     m_claimer.put_back(std::move(claim));
     output_trouble(e);
@@ -247,7 +252,9 @@ void Dispatcher::end_attempt(Slot::Ended& ended, Output* output) {
   const Claim& claim = ended.claim;
   if (depends_on_output(ended.end, m_config.rules)) ended.end.printed = m_standard_output.look();
   const Conclusion conclusion = conclude(ended.end, claim.job, m_config.rules, now_ms(), random_part());
-  record(claim, conclusion);
+  auto captured = output ? output->take_capture() : nullptr;
+  if (captured && conclusion.discard) captured->clear();
+  record(claim, conclusion, std::move(captured));
   if (conclusion.is_attempt()) {
     m_claimer.took(ended.ms);
     if (m_joblog)
@@ -308,8 +315,8 @@ void Dispatcher::pause(const std::string& function, const std::string& why) {
   give_back(m_claimer.take_of(function));
 }
 
-void Dispatcher::record(const Claim& claim, const Conclusion& conclusion) {
-  m_recorder.add(claim, conclusion);
+void Dispatcher::record(const Claim& claim, const Conclusion& conclusion, std::unique_ptr<Capture> output) {
+  m_recorder.add(claim, conclusion, std::move(output));
   m_claimer.look_again();
 }
 
@@ -369,6 +376,7 @@ int64_t Dispatcher::due_in(Clock::time_point now, Clock::time_point earliest) co
 
 void Dispatcher::watch(std::vector<pollfd>& fds) const {
   fds.push_back({schedule().wants_jobs() ? m_claimer.watch() : -1, POLLIN, 0});
+  if (m_standard_output.is_blocked()) fds.push_back({STDOUT_FILENO, POLLOUT, 0});
   for (const auto& slot : m_slots) slot.watch(fds);
   for (const auto& output : m_lingering)
     for (int fd : {output.out(), output.error()})
@@ -376,6 +384,7 @@ void Dispatcher::watch(std::vector<pollfd>& fds) const {
 }
 
 void Dispatcher::woke(bool has_news) {
+  if (m_standard_output.is_blocked()) m_standard_output.go_on();
   for (auto& slot : m_slots) slot.pump();
   m_lingering.remove_if([](Output& output) { return !output.pump(); });
   if (has_news) m_claimer.heard();

@@ -135,7 +135,7 @@ class Dispatcher {
   void end_attempt(Slot::Ended& ended, Output* output);
   void end_command(Slot::End end);
   void pause(const std::string& function, const std::string& why);
-  void record(const Claim& claim, const Conclusion& conclusion);
+  void record(const Claim& claim, const Conclusion& conclusion, std::unique_ptr<Capture> output = nullptr);
   void give_back(const std::vector<Claim>& claims);
   void say(Level level, const Claim& claim, const std::string& why, const char* becomes);
   void output_trouble(const Error& error);

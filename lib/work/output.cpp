@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <memory>
 
 #include "gq/base/error.hpp"
@@ -104,6 +105,34 @@ Printed StandardOutput::look() {
   return now;
 }
 
+void StandardOutput::pass(std::string_view data) {
+  m_pending += data;
+  go_on();
+}
+
+void StandardOutput::go_on() {
+  struct stat st;
+  const bool is_file = ::fstat(STDOUT_FILENO, &st) == 0 && S_ISREG(st.st_mode);
+  while (is_blocked()) {
+    pollfd fd{STDOUT_FILENO, POLLOUT, 0};
+    if (!is_file && ::poll(&fd, 1, 0) <= 0) return;
+    // A pipe that can be written takes PIPE_BUF bytes without blocking.
+    const size_t left = m_pending.size() - m_written;
+    const ssize_t n =
+        ::write(STDOUT_FILENO, m_pending.data() + m_written, is_file ? left : std::min<size_t>(left, PIPE_BUF));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EAGAIN) return;
+    if (n <= 0) {
+      look();
+      m_lost = true;
+      break;
+    }
+    m_written += static_cast<size_t>(n);
+  }
+  m_pending.clear();
+  m_written = 0;
+}
+
 void prepare_outputs(const OutputOptions& options) {
   Pipe out = make_pipe(), error = make_pipe();
   if (options.directory.empty()) return;
@@ -115,11 +144,16 @@ void prepare_outputs(const OutputOptions& options) {
   ::unlinkat(directory.get(), name.c_str(), 0);
 }
 
-Output::Output(const OutputOptions& options, const std::string& name)
-    : m_directory(options.directory), m_cap(options.cap) {
+Output::Output(const OutputOptions& options, const std::string& name, std::unique_ptr<Capture> capture,
+               StandardOutput* passes_to)
+    : m_directory(options.directory), m_cap(options.cap), m_capture(std::move(capture)) {
   make_pipe_from(m_error, m_error_end);
-  if (options.directory.empty()) return;
+  if (options.directory.empty() && !m_capture) return;
   make_pipe_from(m_out, m_out_end);
+  if (options.directory.empty()) {
+    m_passes_to = passes_to;
+    return;
+  }
   Fd directory = open_outputs(options.directory);
   if (!directory && errno == ENOENT) {
     if (make_directory(options.directory))
@@ -138,9 +172,15 @@ void Output::close_ends() {
   m_error_end.reset();
 }
 
-void Output::keep(std::string_view data) {
+void Output::keep(std::string_view data, bool is_error) {
+  if (!is_error && m_capture) m_capture->add(data);
   if (!m_file) {
-    write_quietly(STDERR_FILENO, data);
+    if (is_error) {
+      write_quietly(STDERR_FILENO, data);
+      return;
+    }
+    if (m_passes_to) m_passes_to->pass(data);
+    m_bytes += data.size();
     return;
   }
   if (m_bytes < m_cap) {
@@ -167,6 +207,7 @@ void Output::note(std::string_view data) {
 bool Output::pump(Fd& from, bool is_error) {
   char buffer[65536];
   for (int reads = 0; from && reads < most_reads; ++reads) {
+    if (!is_error && is_blocked()) return true;
     ssize_t n = ::read(from.get(), buffer, sizeof buffer);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) return true;
@@ -175,7 +216,7 @@ bool Output::pump(Fd& from, bool is_error) {
       return false;
     }
     std::string_view data(buffer, static_cast<size_t>(n));
-    keep(data);
+    keep(data, is_error);
     if (is_error) note(data);
   }
   return static_cast<bool>(from);

@@ -3,16 +3,19 @@
 // attempt.
 //
 // Standard output is the worker's own, and it may break: its reader exits, or its disk is full. This does not count as
-// a failure of the jobs.
+// a failure of the jobs. If an output is to be kept, it comes through a pipe, and this process passes it on.
 #pragma once
 
 #include <cstdint>
 #include <list>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "gq/base/clock.hpp"
 #include "gq/base/fd.hpp"
+#include "gq/work/capture.hpp"
 
 namespace gq {
 
@@ -30,7 +33,8 @@ enum class Printed {
 };
 Printed standard_output();
 
-// Watches standard output: logs when the output of commands no longer arrives, and when it arrives again.
+// Watches standard output: logs when the output of commands no longer arrives, and when it arrives again. Also passes
+// on output that this process reads from commands, without blocking.
 class StandardOutput {
  public:
   StandardOutput();  // throws Error if /dev/null cannot be opened
@@ -40,9 +44,18 @@ class StandardOutput {
   // The descriptor that commands get while standard output is broken.
   int nowhere() const { return m_nowhere.get(); }
 
+  // Writes the data, as soon as they can be written. Call it only while is_blocked() is false. So the data of one call
+  // are not mixed with those of another.
+  void pass(std::string_view data);
+  // Whether data wait until standard output can be written: poll it, then call go_on().
+  bool is_blocked() const { return m_written < m_pending.size(); }
+  void go_on();
+
  private:
   Fd m_nowhere;
   bool m_lost = false;
+  std::string m_pending;
+  size_t m_written = 0;  // of m_pending
 };
 
 // Creates the directory if it is missing. Throws Error if an Output could not be created now.
@@ -52,8 +65,11 @@ void prepare_outputs(const OutputOptions& options);
 class Output {
  public:
   // Creates a file called `name`; if that file exists, appends ".2", ".3" and so on to the name, so that no file is
-  // ever overwritten. If the directory is gone, creates it again. Throws Error if a pipe or file cannot be created.
-  Output(const OutputOptions& options, const std::string& name);
+  // ever overwritten. If the directory is gone, creates it again. With a `capture`, standard output goes there, too;
+  // without an output directory it is then passed on to `standard_output`, which must outlive this object. Throws Error
+  // if a pipe or file cannot be created.
+  Output(const OutputOptions& options, const std::string& name, std::unique_ptr<Capture> capture = nullptr,
+         StandardOutput* standard_output = nullptr);
   Output(Output&&) = default;
   Output& operator=(Output&&) = default;
 
@@ -62,12 +78,18 @@ class Output {
   int error_end() const { return m_error_end.get(); }
   void close_ends();
 
-  // The descriptors to poll for; -1 if nothing more can come.
-  int out() const { return m_out ? m_out.get() : -1; }
+  // The descriptors to poll for; -1 if nothing more can come, or if it has to wait for standard output.
+  int out() const { return m_out && !is_blocked() ? m_out.get() : -1; }
   int error() const { return m_error ? m_error.get() : -1; }
   // Passes on the output that can be read without waiting. Returns false when nothing more can come, because no process
   // holds the other ends.
   bool pump();
+  // Whether output has to wait until standard output can be written.
+  bool is_blocked() const { return m_passes_to && m_passes_to->is_blocked(); }
+  // From now on nothing is passed on to standard output.
+  void stop_passing() { m_passes_to = nullptr; }
+  Capture* capture() { return m_capture.get(); }
+  std::unique_ptr<Capture> take_capture() { return std::move(m_capture); }
 
   uint64_t bytes() const { return m_bytes; }
   // The last lines of standard error, for users; if the last line is long, its beginning.
@@ -76,7 +98,7 @@ class Output {
 
  private:
   bool pump(Fd& from, bool is_error);
-  void keep(std::string_view data);
+  void keep(std::string_view data, bool is_error);
   void note(std::string_view data);
 
   std::string path() const { return m_directory + "/" + m_name; }
@@ -85,6 +107,8 @@ class Output {
   Fd m_file;
   Fd m_out, m_out_end, m_error, m_error_end;
   uint64_t m_cap = 0, m_bytes = 0;
+  std::unique_ptr<Capture> m_capture;
+  StandardOutput* m_passes_to = nullptr;
   std::string m_tail, m_line;  // the last complete lines, and the beginning of the incomplete line
 };
 

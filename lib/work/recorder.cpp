@@ -1,23 +1,74 @@
 #include "gq/work/recorder.hpp"
 
+#include "gq/base/log.hpp"
+#include "gq/base/text.hpp"
+
 namespace gq {
 
-void Recorder::add(const Claim& claim, const Conclusion& conclusion) {
-  m_records.push_back(conclusion_record(claim, conclusion, now_ms()));
+void Recorder::add(const Claim& claim, const Conclusion& conclusion, std::unique_ptr<Capture> output) {
+  const Millis now = now_ms();
+  if (conclusion.output == Kept::whole) {
+    Conclusion without = conclusion;
+    without.output = Kept::no_room;
+    m_waiting.push_back({m_records.size(), claim, conclusion, now, std::move(output)});
+    m_records.push_back(conclusion_record(claim, without, now));
+  } else {
+    m_records.push_back(conclusion_record(claim, conclusion, now));
+  }
   m_gave_back = m_gave_back || !conclusion.spent;
   if (conclusion.is_attempt()) ++m_unrecorded;
   if (conclusion.what == Conclusion::What::done)
     if (std::string blob = blob_of(claim.id, claim.job); !blob.empty()) m_done_blobs.push_back(blob);
 }
 
-void Recorder::append(const std::vector<std::string>& more) {
-  if (more.empty()) {
-    if (!m_records.empty()) m_store.append(m_records);
-  } else {
-    std::vector<std::string> records = m_records;
-    records.insert(records.end(), more.begin(), more.end());
-    m_store.append(records);
+// Puts the outputs that wait into their records, as far as there is room.
+void Recorder::keep_outputs() {
+  while (!m_waiting.empty()) {
+    try {
+      keep_output(m_waiting.back());
+    } catch (const Error& e) {
+      if (e.code() == Exit::retry) throw;
+      log(Level::warning, m_waiting.back().claim.id + ": its output is not kept: " + printable(e.what()));
+    }
+    m_waiting.pop_back();
   }
+}
+
+void Recorder::keep_output(Waiting& waiting) {
+  const std::string output = waiting.output->read();
+  if (!m_store.has_output_room(m_kept + output.size())) throw Error(Exit::storage, "there is no room for it");
+  if (output.size() > max_inline_data) {
+    Fd held = m_store.put_output(waiting.claim.id, output, &waiting.output->file());
+    if (!held) throw Error(Exit::storage, "a snapshot that is being taken needs the output of an earlier run");
+    m_held.push_back(std::move(held));
+  }
+  std::string record = conclusion_record(waiting.claim, waiting.conclusion, waiting.at, output);
+  m_without.emplace_back(waiting.record, std::exchange(m_records[waiting.record], std::move(record)));
+  m_kept += output.size();
+}
+
+void Recorder::append(const std::vector<std::string>& more) {
+  keep_outputs();
+  auto append = [&] {
+    if (more.empty()) {
+      if (!m_records.empty()) m_store.append(m_records);
+    } else {
+      std::vector<std::string> records = m_records;
+      records.insert(records.end(), more.begin(), more.end());
+      m_store.append(records);
+    }
+  };
+  try {
+    append();
+  } catch (const Error& e) {
+    if (m_without.empty() || !is_disk_full(e.error_number())) throw;
+    log(Level::warning, "the output of " + counted(m_without.size(), "job") + " is not kept: " + printable(e.what()));
+    for (auto& [record, without] : m_without) m_records[record] = std::move(without);
+    m_without.clear();
+    append();
+  }
+  m_without.clear();
+  m_kept = 0;
   m_records.clear();
   for (auto& owner : m_ended) m_owners.let_go(std::move(owner));
   m_ended.clear();
@@ -28,6 +79,7 @@ void Recorder::settle() {
   m_store.settle();
   for (const auto& id : m_done_blobs) m_store.forget_blob(id);
   m_done_blobs.clear();
+  m_held.clear();
   m_unrecorded = 0;
   m_gave_back = false;
 }

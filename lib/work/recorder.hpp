@@ -4,11 +4,13 @@
 // commands that ended. When the records are on stable storage, it also frees the blobs of the finished jobs.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "gq/store/owners.hpp"
 #include "gq/store/queue.hpp"
+#include "gq/work/capture.hpp"
 #include "gq/work/conclusion.hpp"
 
 namespace gq {
@@ -17,7 +19,9 @@ class Recorder {
  public:
   Recorder(Queue& store, Owners& owners) : m_store(store), m_owners(owners) {}
 
-  void add(const Claim& claim, const Conclusion& conclusion);
+  // `output` is what the command printed, if the conclusion says that it is kept. If there is no room for it when the
+  // records are written, the job ends without it.
+  void add(const Claim& claim, const Conclusion& conclusion, std::unique_ptr<Capture> output = nullptr);
   // A command has ended. The caller adds the records of its jobs before the next append().
   void ended(Owner owner) { m_ended.push_back(std::move(owner)); }
 
@@ -38,9 +42,26 @@ class Recorder {
   Owner take_owner();
 
  private:
+  // An output that waits for the record of its job's end. Until it is kept, that record says that there was no room.
+  struct Waiting {
+    size_t record;  // its number
+    Claim claim;
+    Conclusion conclusion;
+    Millis at;
+    std::unique_ptr<Capture> output;
+  };
+  void keep_outputs();
+  void keep_output(Waiting& waiting);
+
   Queue& m_store;
   Owners& m_owners;
   std::vector<std::string> m_records;
+  std::vector<Waiting> m_waiting;
+  // The records as they are without the outputs that have been put into them since the last append(), with their
+  // numbers, and the size of all these outputs.
+  std::vector<std::pair<size_t, std::string>> m_without;
+  uint64_t m_kept = 0;
+  std::vector<Fd> m_held;      // the blobs of outputs, until the records are on stable storage
   std::vector<Owner> m_ended;  // the owners of the commands whose ends are in the waiting records
   std::vector<std::string> m_done_blobs;
   bool m_gave_back = false;

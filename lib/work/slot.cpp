@@ -143,11 +143,19 @@ std::optional<Slot::End> Slot::reap(bool cut_off) {
   siginfo_t info{};
   if (::waitid(P_PID, static_cast<id_t>(m_pid), &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid != m_pid)
     return std::nullopt;
+  m_has_ended = true;
+  // What it printed is read, and has reached standard output, before its end counts.
+  if (m_output && m_output->capture()) {
+    if (cut_off) m_output->stop_passing();
+    m_output->pump();
+    if (m_output->is_blocked()) return std::nullopt;
+  }
   // The kernel does not reuse the number of the process group before the process is reaped.
   if (m_limit.is_reached() || cut_off) ::kill(-m_pid, SIGKILL);
   int status = 0;
   if (::waitpid(m_pid, &status, 0) != m_pid) return std::nullopt;
   m_pid = 0;
+  m_has_ended = false;
   End result;
   if (m_output) m_output->pump();
   result.ended = answers();
@@ -161,6 +169,7 @@ std::optional<Slot::End> Slot::reap(bool cut_off) {
     end.cut_off = cut_off;
     end.unsent = m_stream ? m_stream->dialogue().failure() : 0;
     end.prints = m_prints;
+    if (m_output && m_output->capture()) end.output = m_output->capture()->kept();
     result.ended.push_back(ended(take(id), std::move(end)));
   }
   for (auto& job : m_jobs) result.unbegun.push_back(std::move(job.claim));
@@ -183,7 +192,7 @@ void Slot::close_for_stop() {
 }
 
 void Slot::enforce_limit(Clock::time_point now) {
-  if (m_pid == 0) return;
+  if (m_pid == 0 || m_has_ended) return;
   if (const int signal = m_limit.next(now)) send(signal);
 }
 

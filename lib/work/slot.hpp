@@ -98,7 +98,9 @@ class Slot {
 
   // Sends the signal that is due by the command's time limit.
   void enforce_limit(Clock::time_point now);
-  std::optional<Clock::time_point> limit_at() const { return is_running() ? m_limit.at() : std::nullopt; }
+  std::optional<Clock::time_point> limit_at() const {
+    return is_running() && !m_has_ended ? m_limit.at() : std::nullopt;
+  }
   // Sends a signal to the command's process group. If the command belongs to another user, logs once that this fails.
   void send(int signal);
 
@@ -123,7 +125,8 @@ class Slot {
   const Setup* m_setup;
   Owners* m_owners;
   StandardOutput* m_standard_output;
-  pid_t m_pid = 0;  // 0: no command
+  pid_t m_pid = 0;           // 0: no command
+  bool m_has_ended = false;  // the command has, and its output still has to be passed on
   Owner m_owner;
   std::deque<Running> m_jobs;  // at most one, except for streams
   std::unique_ptr<Output> m_output;

@@ -1,0 +1,46 @@
+// What one command prints on its standard output, as far as it is to be kept with the end of its job. Beyond
+// max_inline_data it stands in a file of the store, which becomes the blob. A file that a crash leaves is removed by
+// Cleaner::sweep().
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "gq/state/event.hpp"
+#include "gq/store/blobs.hpp"
+
+namespace gq {
+
+class Capture {
+ public:
+  // Keeps at most `limit` bytes: of a larger output, nothing. `blobs` is the directory for the file.
+  Capture(Directory blobs, uint64_t limit) : m_blobs(std::move(blobs)), m_limit(limit) {}
+  ~Capture() { drop(); }
+  Capture(const Capture&) = delete;
+  Capture& operator=(const Capture&) = delete;
+
+  // More output. If it cannot be kept, it is dropped, and kept() says why.
+  void add(std::string_view data);
+  // Of an output that is thrown away: it counts as empty.
+  void clear();
+
+  // What has become of the output so far: whole, too_large or no_room.
+  Kept kept() const { return m_kept; }
+  // All of it, if it is whole. Throws Error(storage).
+  std::string read() const;
+  // The file that holds all of it; empty if it is in memory.
+  Arrived& file() { return m_file; }
+
+ private:
+  void drop();
+  void stop(Kept why);
+
+  const Directory m_blobs;
+  const uint64_t m_limit;
+  Kept m_kept = Kept::whole;
+  uint64_t m_size = 0;
+  std::string m_data;  // all of it, or what the file does not have yet
+  Arrived m_file;
+};
+
+}  // namespace gq

@@ -1,0 +1,247 @@
+load helpers
+
+# What commands print, kept with the ends of their jobs.
+
+limits() {
+  gq-enqueue idle --local --delay 1d </dev/null >/dev/null
+  settings "{segment_size: \"20K\", clean_after: \"0s\"} + ${1:-{\}}"
+}
+# Other jobs, so long that segments are worth cleaning.
+others() { seq -f '%060000g' 10 | gq-enqueue g --local -l >/dev/null; gq-flush -f g -- true; sleep 0.3; }
+field() { gq-inspect show "$1" --json | jq -r ".$2"; }
+# Outputs of 0 and 1 bytes, the longest in the journal, and blobs.
+sizes=(0 1 65536 65537 3000000)
+print_as_many() { head -c "$(cat)" /dev/zero | tr '\0' x; }
+export -f print_as_many
+
+# bats test_tags=database
+@test "gq-enqueue: --result keeps what the command prints, small or large, and gq-inspect output prints it in the order of the IDs; it still reaches the worker's standard output" {
+  local ids i
+  mapfile -t ids < <(printf '%s\n' "${sizes[@]}" | gq-enqueue f --local --result -l)
+  gq-worker --local --drain -f f -- bash -c print_as_many >"$T/out"
+  for i in 0 1 2 3 4; do
+    gq-inspect output "${ids[i]}" >"$T/one"
+    (($(wc -c <"$T/one") == sizes[i] && $(field "${ids[i]}" output_size) == sizes[i]))
+  done
+  (($(wc -c <"$T/out") == 0 + 1 + 65536 + 65537 + 3000000))
+  echo last | gq-enqueue g --local --result >"$T/last"
+  gq-flush -f g -- cat >"$T/out"
+  [[ $(<"$T/out") == last ]]
+  [[ $({ cat "$T/last"; echo "${ids[1]}"; } | gq-inspect output - "${ids[0]}" "${ids[1]}") == last$'\n'xx ]]
+  gq-inspect check
+  rm "$GQ_STORE"/index.*
+  [[ $(gq-inspect output "${ids[4]}" | wc -c) == 3000000 ]]
+  gq-inspect check
+}
+
+# bats test_tags=database
+@test "gq-inspect: output says why there is none [1], and prints the others; what is no ID is 64, and 65 on standard input" {
+  local plain kept queued missing=01J0000000000000000000000A
+  plain=$(gq-enqueue f --local <<<plain) kept=$(gq-enqueue f --local --result <<<kept)
+  gq-flush -f f -- cat >/dev/null
+  queued=$(gq-enqueue f --local --result <<<x)
+  says() { fails_with 1 gq-inspect output "$1" "$kept"; grep -q "cannot show the output of $1: $2" "$T/failed.err"; [[ $(<"$T/failed.out") == kept ]]; }
+  says "$plain" 'its output was not asked for'
+  says "$queued" 'it has not ended'
+  says "$missing" 'there is no such job'
+  gq-flush --drop "$queued"
+  says "$queued" 'it was dropped'
+  fails_with 64 gq-inspect output "$kept" nonsense
+  echo nonsense >"$T/in"
+  fails_with 65 gq-inspect output - <"$T/in"
+  fails_with 64 gq-inspect output
+}
+
+@test "gq-worker: --keep-output keeps outputs of all jobs up to a size; a larger one is done without it; with --stream it is 64" {
+  local small large asked
+  small=$(gq-enqueue f --local <<<5) large=$(gq-enqueue f --local <<<101) asked=$(gq-enqueue f --local --result <<<101)
+  gq-worker --local --drain --keep-output 100 -f f -- bash -c print_as_many >"$T/out"
+  (($(wc -c <"$T/out") == 5 + 101 + 101))
+  [[ $(gq-inspect output "$small" "$asked" | wc -c) == 106 ]]
+  [[ $(field "$large" state) == finished && $(field "$large" output_lost) == 'too large' ]]
+  fails_with 1 gq-inspect output "$large"
+  grep -q 'larger than its worker keeps' "$T/failed.err"
+  # Also an output that stands in a file by then.
+  large=$(gq-enqueue f --local <<<200000)
+  gq-worker --local --drain --keep-output 150000 -f f -- bash -c print_as_many >"$T/out"
+  [[ $(field "$large" output_lost) == 'too large' && $(wc -c <"$T/out") == 200000 ]]
+  [[ -z $(ls "$GQ_STORE"/blobs | grep tmp) ]]
+  fails_with 64 gq-worker --local --drain --keep-output 1M --stream -f f -- cat
+  asked=$(gq-enqueue s --local --result <<<x)
+  gq-worker --local --drain --stream -f s -- sh -c 'while read -r line; do echo 0; done' || true
+  fails_with 1 gq-inspect output "$asked"
+}
+
+# bats test_tags=database
+@test "gq-worker: a dead job keeps the output of its last attempt, until it is kicked; a retried attempt keeps none; exit status 99 throws it away" {
+  local dead again thrown
+  dead=$(gq-enqueue f --local --result <<<100) again=$(gq-enqueue f --local --result <<<1) thrown=$(gq-enqueue f --local --result <<<99)
+  run_it() { gq-flush -f f --backoff 0s --max-attempts 2 -- sh -c 'read -r status; echo "attempt $GQ_ATTEMPT"; head -c "$1" /dev/zero; exit $status' sh "${1:-0}" >/dev/null 2>&1; }
+  run_it; run_it
+  [[ $(gq-inspect output "$dead") == 'attempt 1' && $(gq-inspect output "$again") == 'attempt 2' && -z $(gq-inspect output "$thrown") ]]
+  gq-flush --kick "$dead"
+  fails_with 1 gq-inspect output "$dead"
+  run_it 100000
+  [[ $(gq-inspect output "$dead" | wc -c) == 100010 ]]
+  # Another output in place of the blob of the one before.
+  gq-flush --kick "$dead"
+  run_it 200000
+  [[ $(gq-inspect output "$dead" | wc -c) == 200010 ]]
+  gq-inspect check
+}
+
+# bats test_tags=database
+@test "gq-flush: --clean keeps outputs while their jobs are known, in whatever segment, and removes them with these" {
+  limits
+  local ids
+  mapfile -t ids < <(printf '%s\n' "${sizes[@]}" | gq-enqueue f --local --result -l)
+  gq-flush -f f -- bash -c print_as_many >"$T/out"
+  gq-inspect output "${ids[@]}" | cmp - "$T/out"
+  for _ in 1 2 3; do
+    others
+    gq-flush --clean
+    gq-inspect output "${ids[@]}" | cmp - "$T/out"
+    gq-inspect check
+  done
+  (($(cat "$GQ_STORE"/journal/*.gqj | wc -c) < 1500000))
+  rm "$GQ_STORE"/index.*
+  gq-inspect output "${ids[@]}" | cmp - "$T/out"
+  gq-inspect check
+  [[ $(find "$GQ_STORE/blobs" -name '*.out' | wc -l) == 2 ]]
+  settings '{remember: "0s"}'
+  others
+  gq-flush --clean
+  fails_with 1 gq-inspect output "${ids[1]}"
+  [[ $(find "$GQ_STORE/blobs" -name '*.out' | wc -l) == 0 ]]
+  gq-inspect check
+}
+
+@test "gq-flush: --clean removes the output that a worker left which died before it recorded the end, and no other" {
+  limits
+  local id dead
+  id=$(gq-enqueue f --local --result <<<100000) dead=$(gq-enqueue g --local <<<x)
+  gq-flush -f f -- bash -c print_as_many >/dev/null
+  local blob=$GQ_STORE/blobs/${id: -2}/$id.out left=$GQ_STORE/blobs/${dead: -2}/$dead.out
+  mkdir -p "${left%/*}"
+  echo left >"$left"
+  gq-flush --clean
+  [[ -e $blob && ! -e $left ]]
+  # What is left there by an earlier run does not keep the next one from having its output.
+  id=$(gq-enqueue f --local --result <<<100000)
+  left=$GQ_STORE/blobs/${id: -2}/$id.out
+  mkdir -p "${left%/*}"
+  echo left >"$left"
+  gq-flush -f f -- bash -c print_as_many >/dev/null
+  [[ $(gq-inspect output "$id" | wc -c) == 100000 ]]
+}
+
+@test "gq-worker: without room for its output a job is done all the same, and marked so [the limit of the store, a full disk]" {
+  limits '{outputs: "100K"}'
+  local ids
+  mapfile -t ids < <(printf '%s\n' 60000 70000 40000 | gq-enqueue f --local --result -l)
+  gq-worker --local --drain -f f -- bash -c print_as_many >"$T/out" 2>"$T/err"
+  [[ $(for id in "${ids[@]}"; do field "$id" state; done | xargs) == 'finished finished finished' ]]
+  [[ $(for id in "${ids[@]}"; do field "$id" output_lost; done | xargs) == 'null no room null' ]]
+  (($(wc -c <"$T/out") == 170000))
+  fails_with 1 gq-inspect output "${ids[1]}"
+  grep -q 'there was no room' "$T/failed.err"
+}
+
+@test "gq-worker: without room for its output a job is done all the same, and marked so [a full disk]" {
+  store_on_small_disk
+  local ids
+  mapfile -t ids < <(printf '%s\n' 60000 9000000 | gq-enqueue f --local --result -l)
+  gq-worker --local --drain -f f -- bash -c print_as_many >"$T/out" 2>"$T/err"
+  [[ $(for id in "${ids[@]}"; do field "$id" state; done | xargs) == 'finished finished' && $(field "${ids[1]}" output_lost) == 'no room' ]]
+  (($(wc -c <"$T/out") == 9060000))
+  gq-inspect check
+}
+
+# bats test_tags=database
+@test "gq-snapshot: a snapshot has the outputs, verify finds a damaged one, and a restored store prints them" {
+  local ids
+  mapfile -t ids < <(printf '%s\n' "${sizes[@]}" | gq-enqueue f --local --result -l)
+  gq-flush -f f -- bash -c print_as_many >"$T/out"
+  gq-snapshot create "$T/snapshots"
+  gq-snapshot verify "$T/snapshots"
+  gq-snapshot restore "$T/snapshots" --store "$T/restored"
+  gq-inspect --store "$T/restored" output "${ids[@]}" | cmp - "$T/out"
+  gq-inspect --store "$T/restored" check
+  flip "$(find "$T/snapshots" -name "${ids[4]}.out")" 1000
+  not gq-snapshot verify "$T/snapshots" >"$T/found"
+  grep -q "${ids[4]}.out.*checksum" "$T/found"
+}
+
+@test "gq-inspect: check finds an output that is damaged or gone, in the journal and as a blob, and output refuses it [74]" {
+  local small large
+  finds() { not gq-inspect check >"$T/found"; grep -q "$1" "$T/found"; }
+  small=$(gq-enqueue f --local --result <<<100) large=$(gq-enqueue f --local --result <<<100000)
+  gq-flush -f f -- bash -c print_as_many >/dev/null
+  gq-inspect check
+  local blob=$GQ_STORE/blobs/${large: -2}/$large.out
+  cp "$blob" "$T/blob"
+  flip "$blob" 5
+  finds "$large.*checksum"
+  fails_with 74 gq-inspect output "$large"
+  rm "$blob"
+  finds "$large.*missing"
+  cp "$T/blob" "$blob"
+  gq-inspect check
+  flip "$(segment)" "$(offset_of "$(segment)" xxxxxxxxxx)"
+  finds "$small.*its output"
+  fails_with 74 gq-inspect output "$small"
+}
+
+@test "the journal: only a segment with outputs is in the format that older programs refuse" {
+  local id
+  versions() { for s in "$GQ_STORE"/journal/*.gqj; do od -An -tu4 -j 8 -N 4 "$s"; done | xargs; }
+  limits
+  gq-enqueue f --local <<<x >/dev/null
+  gq-flush -f f -- cat >/dev/null
+  [[ $(versions) == 1 ]]
+  id=$(gq-enqueue f --local --result <<<kept)
+  [[ $(versions) == 1 ]]
+  gq-flush -f f -- cat >/dev/null
+  [[ $(versions) == '1 3' ]]
+  others; others
+  gq-flush --clean
+  [[ $(versions) == *4*3 ]]
+  [[ $(gq-inspect output "$id") == kept ]]
+}
+
+@test "gq-worker: an output that is kept waits for a slow reader of standard output, and arrives whole; a reader that goes costs nothing" {
+  local ids
+  mapfile -t ids < <(printf '%s\n' 300000 300000 | gq-enqueue f --local --result -l)
+  mkfifo "$T/pipe"
+  background bash -c 'exec gq-worker --local --drain -j 2 -f f -- bash -c print_as_many >"$0"' "$T/pipe"
+  exec 5<"$T/pipe"
+  both_run() { [[ $(jobs_in running) == 2 ]]; }
+  eventually both_run
+  # They are not done before their outputs have arrived.
+  sleep 0.3
+  both_run
+  cat <&5 >"$T/out"
+  exec 5<&-
+  (($(wc -c <"$T/out") == 600000))
+  eventually no_jobs
+  [[ $(gq-inspect output "${ids[@]}" | wc -c) == 600000 ]]
+  ids=("$(gq-enqueue f --local --result <<<300000)")
+  { gq-worker --local --drain -f f -- bash -c print_as_many 2>"$T/err" || echo $? >"$T/status"; } | head -c 1 >/dev/null
+  [[ $(field "${ids[0]}" state) == finished && $(gq-inspect output "${ids[0]}" | wc -c) == 300000 ]]
+  [[ $(<"$T/status") == 74 ]] && grep -q 'the output of commands is lost' "$T/err"
+}
+
+@test "gq-worker: a stop signal ends it while its standard output is not read; the job is queued again" {
+  local id
+  id=$(gq-enqueue f --local --result <<<300000)
+  mkfifo "$T/pipe"
+  background bash -c 'exec gq-worker --local -f f --grace 1s -- bash -c print_as_many >"$0"' "$T/pipe"
+  exec 5<"$T/pipe"
+  runs() { [[ $(jobs_in running) == 1 ]]; }
+  eventually runs
+  kill -TERM "$PID"
+  eventually no_process "$PID"
+  exec 5<&-
+  # The command could not print all of it.
+  [[ $(field "$id" state) == queued && $(field "$id" attempts) == 0 ]]
+}
