@@ -245,3 +245,73 @@ export -f print_as_many
   # The command could not print all of it.
   [[ $(field "$id" state) == queued && $(field "$id" attempts) == 0 ]]
 }
+
+# bats test_tags=database
+@test "gq-enqueue: --wait waits for the end, prints the output byte for byte and the ID on standard error, and exits as the command did" {
+  background gq-worker --local -f f --max-attempts 1 -- bash -c 'read -r status; printf "out\0\xff%s" "$status"; [[ $status == kill ]] && kill -9 $$; exit "$status"'
+  for status in 0 1 3 75 100; do
+    ended=0
+    gq-enqueue f --local --wait <<<$status >"$T/out" 2>"$T/err" || ended=$?
+    [[ $ended == "$status" ]]
+    printf 'out\0\xff%s' "$status" | cmp - "$T/out"
+    [[ $(head -n 1 "$T/err") == "$(gq-inspect show --json "$(head -n 1 "$T/err")" | jq -r .id)" ]]
+  done
+  fails_with 137 gq-enqueue f --local --wait <<<kill
+  grep -q 'it is dead: signal 9' "$T/failed.err"
+}
+
+# bats test_tags=database
+@test "gq-enqueue: --wait with lines prints the outputs in the order of the input; the first status that is not 0 counts" {
+  background gq-worker --local -j 4 -f f --max-attempts 1 -- bash -c 'read -r n; sleep 0.$((9 - n)); echo "$n"; ((n != 3 && n != 5)) || exit "$n"'
+  ended=0
+  seq 6 | gq-enqueue f --local --wait -l >"$T/out" 2>"$T/err" || ended=$?
+  [[ $ended == 3 && $(<"$T/out") == $'1\n2\n3\n4\n5\n6' ]]
+  head -n 6 "$T/err" >"$T/ids"
+  ended=0
+  gq-inspect wait - <"$T/ids" >"$T/again" 2>"$T/err" || ended=$?
+  [[ $ended == 3 ]]
+  cmp "$T/out" "$T/again"
+  gq-inspect wait --json - <"$T/ids" >"$T/json" || true
+  [[ $(jq -rs 'map("\(.status)\(.state)\(.output)") | join("")' "$T/json") == $'0finished1\n0finished2\n3dead3\n0finished4\n5dead5\n0finished6' ]]
+}
+
+# bats test_tags=database
+@test "gq-enqueue: --wait=DUR exits 124 when the time is over, and the job goes on; without its output a job is 125; through a server it is 64" {
+  fails_with 124 gq-enqueue f --local --wait=100ms <<<x
+  id=$(head -n 1 "$T/failed.err")
+  [[ $(field "$id" state) == queued ]]
+  fails_with 124 gq-inspect wait --for 100ms "$id"
+  gq-flush -f f -- cat >/dev/null
+  [[ $(gq-inspect wait "$id") == x ]]
+  # A job that nobody wanted the output of has none, and that is no failure.
+  id=$(gq-enqueue f --local <<<x)
+  gq-flush -f f -- cat >/dev/null
+  [[ -z $(gq-inspect wait "$id") ]]
+  background gq-worker --local --keep-output 1 -f large -- head -c 17000000 /dev/zero
+  fails_with 125 gq-enqueue large --local --wait </dev/null
+  grep -q 'larger than its worker keeps' "$T/failed.err"
+  [[ ! -s $T/failed.out ]]
+  id=$(gq-enqueue f --local --delay 1h <<<x)
+  background gq-inspect wait "$id"
+  gq-flush --drop "$id" >/dev/null
+  ended=0
+  wait "$PID" || ended=$?
+  [[ $ended == 125 ]]
+  fails_with 125 gq-inspect wait 01J0000000000000000000000A
+  fails_with 64 gq-enqueue f --wait </dev/null
+  grep -q 'without --local' "$T/failed.err"
+  fails_with 64 gq-enqueue f --local --wait=soon </dev/null
+  fails_with 64 gq-enqueue f --local --json </dev/null
+}
+
+@test "gq-inspect: wait sees an end while it waits, and a job of a worker that was killed [kill -9]" {
+  id=$(gq-enqueue f --local --result <<<x)
+  gq-inspect wait "$id" >"$T/waited" 3>&- 4>&- &
+  waiting=$!
+  PIDS+=("$waiting")
+  die_at_work f
+  kill -0 "$waiting"
+  gq-flush -f f -- cat >/dev/null
+  wait "$waiting"
+  [[ $(<"$T/waited") == x ]]
+}

@@ -8,6 +8,7 @@
 #include "events.hpp"
 #include "gq/base/bytes.hpp"
 #include "gq/state/map_table.hpp"
+#include "gq/state/result.hpp"
 #include "gq/store/claiming.hpp"
 #include "gq/store/tokyo_table.hpp"
 
@@ -387,6 +388,50 @@ void an_output_stays_with_its_end() {
   CHECK(output(say).dropped && output(say).output == Kept::not_asked && say.fold.outputs() == 0);
 }
 
+// Who waits for a job is told its end as sh(1) and timeout(1) tell it; an output that lacks is never a success.
+void a_result_has_its_status() {
+  const auto status = [](const Job& job, bool needs_output = false) {
+    const auto result = result_of(job, needs_output, "here");
+    CHECK(!result || (result->status != 0) == !result->problem.empty());
+    return result ? result->status : -1;
+  };
+  CHECK(result_of(std::nullopt, false, "here")->status == status_unknown);
+  Job job;
+  for (size_t i = 0; i < state_count; ++i) {
+    job.state = static_cast<State>(i);
+    const bool is_over = has_ended(job) || job.state == State::dead;
+    CHECK((status(job) >= 0) == is_over);
+  }
+  for (const State state : {State::finished, State::kept}) {
+    job = {};
+    job.state = state, job.exit = 3;  // --on-exit 3=done
+    CHECK(status(job) == 0 && status(job, true) == status_unknown);
+    job.result = true;
+    CHECK(status(job) == status_unknown);
+    job.output = Kept::whole, job.output_lsn = 64;
+    CHECK(status(job) == 0 && status(job, true) == 0 && result_of(job, true, "here")->has_output);
+    for (const Kept lost : {Kept::too_large, Kept::no_room})
+      for (const bool asked : {false, true}) {
+        job.output = lost, job.output_lsn = 0, job.result = asked;
+        CHECK(status(job) == status_unknown);
+      }
+    job = {};
+    job.state = state, job.dropped = 1;
+    CHECK(status(job) == status_unknown);
+  }
+  job = {};
+  job.state = State::dead;
+  CHECK(status(job) == status_unknown);
+  job.exit = 3;
+  CHECK(status(job) == 3 && status(job, true) == 3 && !result_of(job, true, "here")->has_output);
+  job.output = Kept::whole, job.output_lsn = 64;
+  CHECK(status(job, true) == 3 && result_of(job, true, "here")->has_output);
+  job.exit = 0;  // --on-exit 0=dead
+  CHECK(status(job) == status_unknown);
+  job.exit = no_exit, job.signal = 9;
+  CHECK(status(job) == 137);
+}
+
 void what_is_kept_is_not_queued_by_its_add() {
   Said say;
   auto add = [&](const std::string& node, Millis at) {
@@ -682,6 +727,7 @@ void test_state(const std::string& directory) {
   a_job_that_runs_is_not_queued_by_another();
   what_is_kept_is_not_queued_by_its_add();
   an_output_stays_with_its_end();
+  a_result_has_its_status();
   counters_equal_a_recount();
   a_record_appended_again_changes_nothing();
   any_batching_makes_the_same();

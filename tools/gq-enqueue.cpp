@@ -17,6 +17,7 @@
 #include "gq/replication/sender.hpp"
 #include "gq/store/parts.hpp"
 #include "replicate_options.hpp"
+#include "results.hpp"
 
 namespace gq {
 namespace {
@@ -46,6 +47,10 @@ struct Options {
   Millis key_window{24 * 3600 * 1000};
   Millis timeout{10000};
   uint64_t max_workload = 256 << 20;
+  std::string wait;  // empty: not; "true": as long as it takes; else how long
+  std::optional<Millis> longest_wait;
+  bool json = false;
+  bool waits() const { return !wait.empty(); }
 };
 
 // The place in the input from which a job comes.
@@ -173,7 +178,8 @@ class Enqueuer {
         for (const auto& id : of) log(Level::warning, id + ": queued with " + note);
     }
     try {
-      print(ids);
+      if (m_options.waits()) tell(ids);
+      else print(ids);
     } catch (const Error&) {
       for (const auto& id : split(ids, '\n'))
         if (!id.empty()) log(Level::error, id + ": queued, but its ID could not be printed");
@@ -191,7 +197,11 @@ class Enqueuer {
   Exit finish() {
     m_all_read = true;
     flush();
-    return m_result;
+    if (!m_options.waits()) return m_result;
+    m_replicator.reset();
+    const int status = wait_for_results(
+        *m_store, m_ids, {.longest = m_options.longest_wait, .needs_output = true, .json = m_options.json});
+    return m_result == Exit::ok ? static_cast<Exit>(status) : no_result;
   }
 
   void fail(Exit code) {
@@ -201,6 +211,13 @@ class Enqueuer {
   }
 
  private:
+  // While their results are waited for, the IDs go to standard error.
+  void tell(const std::string& ids) {
+    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, ids.data(), ids.size());
+    for (auto& id : split(ids, '\n'))
+      if (!id.empty()) m_ids.push_back(std::move(id));
+  }
+
   Place next_place() {
     bool items = m_options.lines || m_options.null;
     return {m_sources.size() - 1, items ? ++m_number : 0};
@@ -300,6 +317,7 @@ class Enqueuer {
   PartsCost m_parts;
   std::map<std::pair<bool, std::string>, Failure> m_failures;  // by `unknown` and kind of reason
   uint64_t m_queued = 0;
+  std::vector<std::string> m_ids;  // whose results are waited for
   bool m_all_read = false;
   Exit m_result = Exit::ok;
 };
@@ -369,6 +387,16 @@ Exit enqueue(const Options& options, const Common& common) {
     throw Error(Exit::usage, "cannot use the key " + printable(o.job.key) + " for many jobs: it is too long");
   if (o.replicate.config.owe && !o.local)
     throw Error(Exit::usage, "cannot use --owe without --local: the worker decides that");
+  if (o.waits() && !o.local)
+    throw Error(Exit::usage,
+                "cannot use --wait without --local: results do not come through a server; use --result, and gq-inspect "
+                "wait where the store is");
+  if (o.waits()) o.job.result = true;
+  if (o.waits() && o.wait != "true") {
+    o.longest_wait = parse_duration(o.wait);
+    if (!o.longest_wait)
+      throw Error(Exit::usage, "cannot use --wait=" + printable(o.wait) + ": it is not a duration, as in 30s");
+  }
   if (o.key_window > longest_window) throw Error(Exit::usage, "cannot use --key-window: it is longer than 366 days");
   o.job.window = o.job.key.empty() ? Millis(0) : o.key_window;
   o.job.max_attempts = static_cast<uint32_t>(o.max_attempts);
@@ -474,6 +502,10 @@ int main(int argc, char** argv) {
     gq::add_count(app, "--max-attempts", o.max_attempts, "Attempts before the job is dead (default: the worker's)", 1,
                   gq::most_attempts);
     app.add_flag("--result", o.job.result, "Keep what the command prints, for gq-inspect output");
+    auto* wait = app.add_flag("--wait", o.wait,
+                              "Wait for the ends of the jobs, at most as long as --wait=DUR says, and print what their "
+                              "commands print; needs --local");
+    app.add_flag("--json", o.json, "With --wait: a JSON object for each job")->needs(wait);
     auto* from = &gq::not_empty(
         *app.add_option("--from", o.part.source, "The workload is that of this job, which is not finished or is kept"));
     gq::not_empty(
@@ -486,6 +518,13 @@ int main(int argc, char** argv) {
     gq::add_duration(app, "--timeout", o.timeout, "How long to wait for a worker (default 10s)");
     gq::add_size(app, "--max-workload", o.max_workload, "Refuse larger jobs (default 256M)");
   };
-  program.body = [&](const gq::Common& common) { return gq::enqueue(o, common); };
+  program.body = [&](const gq::Common& common) {
+    try {
+      return gq::enqueue(o, common);
+    } catch (const gq::Error& e) {
+      if (!o.waits() || e.code() == gq::Exit::usage) throw;
+      throw gq::Error(gq::no_result, e.what(), e.error_number());
+    }
+  };
   return gq::run_program(argc, argv, program);
 }

@@ -13,6 +13,7 @@
 #include "gq/store/check.hpp"
 #include "gq/store/exchange.hpp"
 #include "gq/store/listing.hpp"
+#include "results.hpp"
 
 namespace gq {
 namespace {
@@ -29,6 +30,8 @@ struct Options {
   bool records = false;
   std::string range;
   bool history = false;
+  Millis longest{0};
+  bool waits = false;
 };
 
 constexpr size_t most_looked_up = 2000;  // how many jobs are looked up in one visit to the index
@@ -228,30 +231,6 @@ Exit show(const Options& o, Queue& store) {
   return Exit::ok;
 }
 
-// Prints the bytes unchanged. On a terminal, replaces characters that would control the terminal.
-void print_workload(std::string_view bytes) {
-  if (!::isatty(STDOUT_FILENO)) return print(bytes);
-  std::string shown;
-  while (!bytes.empty()) {
-    const size_t end = std::min(bytes.find_first_of("\n\t"), bytes.size());
-    shown += printable(bytes.substr(0, end), any_length);
-    shown += bytes.substr(end, 1);
-    bytes.remove_prefix(std::min(end + 1, bytes.size()));
-  }
-  print(shown);
-}
-
-void print_part(int fd, uint64_t offset, uint64_t size) {
-  std::vector<char> buffer(1 << 20);
-  for (uint64_t left = size; left > 0;) {
-    size_t n = read_at(fd, buffer.data(), std::min<uint64_t>(left, buffer.size()), offset);
-    if (n == 0) throw Error(Exit::storage, "cannot read a blob: it is too short");
-    print_workload(std::string_view(buffer.data(), n));
-    offset += n;
-    left -= n;
-  }
-}
-
 Exit cat(const Options& o, Ledger& store) {
   auto job = find(o, store);
   if (!job) return Exit::no;
@@ -278,14 +257,6 @@ Exit cat(const Options& o, Ledger& store) {
   return Exit::ok;
 }
 
-void print_output(Ledger& store, const std::string& id, const Job& job) {
-  std::string reason;
-  const auto output = store.output(id, job, reason);
-  if (!output) throw Error(Exit::storage, "cannot show the output of " + id + ": " + reason);
-  if (output->blob) print_part(output->blob.get(), 0, job.output_size);
-  else print_workload(output->data);
-}
-
 Exit output(const Options& o, Queue& store) {
   Exit result = Exit::ok;
   for (const auto& id : read_ids(o.ids)) {
@@ -304,6 +275,12 @@ Exit output(const Options& o, Queue& store) {
     result = Exit::no;
   }
   return result;
+}
+
+Exit wait_for_ends(const Options& o, Queue& store) {
+  WaitOptions options{.json = o.json};
+  if (o.longest.count()) options.longest = o.longest;
+  return static_cast<Exit>(wait_for_results(store, read_ids(o.ids), options));
 }
 
 // Prints for each other node of the group what is owed to it and when it last answered; and what this node waits for
@@ -632,6 +609,13 @@ int main(int argc, char** argv) {
     gq::not_empty(*cat->add_option("--range", o.range, "Only this part of it, OFFSET:LENGTH in bytes"));
     auto* output = add("output", "What the commands of jobs printed, one after the other", gq::output);
     output->add_option("ID", o.ids, "The jobs; - reads their IDs from standard input, one a line")->required();
+    auto* wait = add("wait", "Wait for the ends of jobs, and print what their commands printed",
+                     [&](auto& options, auto& store) {
+                       o.waits = true;
+                       return gq::wait_for_ends(options, store);
+                     });
+    wait->add_option("ID", o.ids, "The jobs; - reads their IDs from standard input, one a line")->required();
+    gq::add_duration(*wait, "--for", o.longest, "How long to wait at most (default: for ever)");
     add("stats", "How many jobs there are, by function and state", gq::stats)
         ->add_option("-f,--function", o.function, "Only this function");
     add("check", "Verify every checksum, and the index; exit 1 if something is wrong", gq::check);
@@ -648,7 +632,12 @@ int main(int argc, char** argv) {
     }
     gq::Queue store = gq::open_store(common.store, false);
     gq::EndsInOrder in_order([&] { store.leave_for_good(); });
-    return action(o, store);
+    try {
+      return action(o, store);
+    } catch (const gq::Error& e) {
+      if (!o.waits || e.code() == gq::Exit::usage || e.code() == gq::Exit::bad_data) throw;
+      throw gq::Error(gq::no_result, e.what(), e.error_number());
+    }
   };
   return gq::run_program(argc, argv, program);
 }

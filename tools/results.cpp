@@ -1,0 +1,143 @@
+#include "results.hpp"
+
+#include <poll.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "frame.hpp"
+#include "gq/base/text.hpp"
+#include "gq/state/result.hpp"
+
+namespace gq {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Json = nlohmann::ordered_json;
+
+// Without news the store is looked at again after this time.
+constexpr Millis look_interval{1000};
+// With news it is not looked at more often than this.
+constexpr Millis shortest_pause{2};
+
+// Waits until something is appended to the store.
+class News {
+ public:
+  explicit News(const Queue& store) : m_watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {
+    if (m_watch && ::inotify_add_watch(m_watch.get(), store.watched_path().c_str(), IN_MODIFY) < 0) m_watch.reset();
+  }
+  void wait(Millis longest) {
+    pollfd fd{m_watch.get(), POLLIN, 0};
+    ::poll(&fd, 1, static_cast<int>(std::clamp(longest, Millis(0), look_interval).count()));
+    std::this_thread::sleep_for(shortest_pause);
+    char events[4096];
+    while (m_watch && ::read(m_watch.get(), events, sizeof events) > 0) continue;
+  }
+
+ private:
+  Fd m_watch;
+};
+
+std::string base64(std::string_view bytes) {
+  static constexpr char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string text;
+  for (size_t i = 0; i < bytes.size(); i += 3) {
+    uint32_t three = 0;
+    for (size_t n = 0; n < 3; ++n)
+      three = three << 8 | (i + n < bytes.size() ? static_cast<unsigned char>(bytes[i + n]) : 0);
+    for (size_t n = 0; n < 4; ++n) text += i + n > bytes.size() ? '=' : digits[three >> (18 - 6 * n) & 63];
+  }
+  return text;
+}
+
+// The output as JSON has it: text, or if it is not UTF-8, base64.
+void tell_output(Json& json, const std::string& bytes) {
+  if (is_utf8(bytes)) json["output"] = bytes;
+  else json["output_base64"] = base64(bytes);
+}
+
+std::string read_output(Ledger& store, const std::string& id, const Job& job) {
+  std::string reason;
+  const auto output = store.output(id, job, reason);
+  if (!output) throw Error(Exit::storage, "cannot show the output of " + id + ": " + reason);
+  if (!output->blob) return output->data;
+  std::string bytes(job.output_size, '\0');
+  if (read_at(output->blob.get(), bytes.data(), bytes.size(), 0) != bytes.size())
+    throw Error(Exit::storage, "cannot read a blob: it is too short");
+  return bytes;
+}
+
+}  // namespace
+
+void print_workload(std::string_view bytes) {
+  if (!::isatty(STDOUT_FILENO)) return print(bytes);
+  std::string shown;
+  while (!bytes.empty()) {
+    const size_t end = std::min(bytes.find_first_of("\n\t"), bytes.size());
+    shown += printable(bytes.substr(0, end), any_length);
+    shown += bytes.substr(end, 1);
+    bytes.remove_prefix(std::min(end + 1, bytes.size()));
+  }
+  print(shown);
+}
+
+void print_part(int fd, uint64_t offset, uint64_t size) {
+  std::vector<char> buffer(1 << 20);
+  for (uint64_t left = size; left > 0;) {
+    size_t n = read_at(fd, buffer.data(), std::min<uint64_t>(left, buffer.size()), offset);
+    if (n == 0) throw Error(Exit::storage, "cannot read a blob: it is too short");
+    print_workload(std::string_view(buffer.data(), n));
+    offset += n;
+    left -= n;
+  }
+}
+
+void print_output(Ledger& store, const std::string& id, const Job& job) {
+  std::string reason;
+  const auto output = store.output(id, job, reason);
+  if (!output) throw Error(Exit::storage, "cannot show the output of " + id + ": " + reason);
+  if (output->blob) print_part(output->blob.get(), 0, job.output_size);
+  else print_workload(output->data);
+}
+
+int wait_for_results(Queue& store, const std::vector<std::string>& ids, const WaitOptions& options) {
+  std::optional<Clock::time_point> until;
+  if (options.longest) until = Clock::now() + *options.longest;
+  News news(store);
+  int status = 0;
+  for (const auto& id : ids) {
+    std::optional<Job> job;
+    std::optional<Result> result;
+    for (;;) {
+      store.look([&](Fold& fold) { job = fold.get(id); });
+      if ((result = result_of(job, options.needs_output, store.group().self.node))) break;
+      const auto now = Clock::now();
+      if (until && now >= *until) break;
+      news.wait(until ? std::chrono::ceil<Millis>(*until - now) : look_interval);
+    }
+    // What a power cut can take back has not happened.
+    if (result && store.synced().value_or(0) < store.end()) store.sync_all();
+    if (!result) result = Result{.status = status_still_waits, .problem = "it has not ended, and goes on"};
+    if (options.json) {
+      Json json = {{"id", id}, {"status", result->status}};
+      if (job) json["state"] = job->dropped ? "dropped" : state_name(job->state);
+      if (job && job->exit != no_exit) json["exit_status"] = job->exit;
+      if (job && job->signal) json["signal"] = job->signal;
+      if (!result->problem.empty()) json["reason"] = result->problem;
+      if (result->has_output) tell_output(json, read_output(store, id, *job));
+      print(json_line(json));
+    } else if (result->has_output) {
+      print_output(store, id, *job);
+    }
+    if (result->status == 0) continue;
+    if (!options.json) log(Level::error, id + ": " + result->problem);
+    if (status == 0) status = result->status;
+  }
+  return status;
+}
+
+}  // namespace gq
