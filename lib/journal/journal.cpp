@@ -838,6 +838,8 @@ bool JournalReader::next_segment() {
         if (open_segment(base)) return true;
         continue;  // the cleaner has removed it since
       }
+      // When this segment was read to its end, no other one may have followed. It may have grown since.
+      if (!m_cleaned && after != segments.end() && extend(m_position - m_base)) return true;
     }
     if (after == segments.end()) return false;
     if (open_segment(*after)) return true;
