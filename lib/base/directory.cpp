@@ -83,6 +83,7 @@ Directory::Directory(std::string path, Fd fd, bool keeps_private)
 Directory Directory::of_store(const std::string& path, bool create, bool link) {
   const std::string what = "open the store " + printable(path);
   auto refuse = [&](const char* why) { return Error(Exit::config, "cannot " + what + ": " + why); };
+  auto fail = [&] { throw_errno(errno == EIO ? Exit::storage : Exit::config, what); };
   // O_PATH: nothing is read before the owner is known.
   const int flags = link ? O_PATH : O_PATH | O_NOFOLLOW;
   Fd place = gq::try_open(path, flags);
@@ -92,17 +93,17 @@ Directory Directory::of_store(const std::string& path, bool create, bool link) {
     place = gq::try_open(path, flags);
   }
   struct stat st;
-  if (!place || disk().fstat(place.get(), &st) != 0) throw_errno(Exit::config, what);
+  if (!place || disk().fstat(place.get(), &st) != 0) fail();
   if (!S_ISDIR(st.st_mode)) throw refuse(S_ISLNK(st.st_mode) ? is_link : "it is not a directory");
   if (st.st_mode & (S_IWGRP | S_IWOTH)) throw refuse("others can write to it (chmod 700 it)");
   // Root is refused, too: the owner could not use the files that root would make.
   if (st.st_uid != ::geteuid()) throw refuse("it belongs to another user, who has to run this");
   struct statfs fs;
-  if (disk().fstatfs(place.get(), &fs) != 0) throw_errno(Exit::config, what);
+  if (disk().fstatfs(place.get(), &fs) != 0) fail();
   if (is_network_file_system(fs.f_type))
     throw refuse("it is on a network file system, which cannot lock and sync as gq needs");
   Fd fd = open_at(place.get(), ".", O_RDONLY | O_DIRECTORY);
-  if (!fd) throw_errno(Exit::config, what);
+  if (!fd) fail();
   return Directory(path, std::move(fd));
 }
 
@@ -115,7 +116,7 @@ Directory Directory::kept_private() const {
 std::string Directory::identity() const {
   struct stat st;
   struct statx more;
-  if (disk().fstat(fd(), &st) != 0 || ::statx(fd(), "", AT_EMPTY_PATH, STATX_BTIME, &more) != 0)
+  if (disk().fstat(fd(), &st) != 0 || disk().statx(fd(), "", AT_EMPTY_PATH, STATX_BTIME, &more) != 0)
     throw_errno(Exit::storage, "look at " + printable(m_path));
   const std::string made = birth_of(more);
   return made.empty() ? "" : std::to_string(st.st_dev) + " " + std::to_string(st.st_ino) + " " + made;
@@ -123,8 +124,8 @@ std::string Directory::identity() const {
 
 std::string Directory::made_at(const std::string& name) const {
   struct statx more;
-  return is_entry(name) && ::statx(fd(), name.c_str(), AT_SYMLINK_NOFOLLOW, STATX_BTIME, &more) == 0 ? birth_of(more)
-                                                                                                     : "";
+  const bool there = is_entry(name) && disk().statx(fd(), name.c_str(), AT_SYMLINK_NOFOLLOW, STATX_BTIME, &more) == 0;
+  return there ? birth_of(more) : "";
 }
 
 std::string Directory::mount_identity() const {
@@ -133,7 +134,8 @@ std::string Directory::mount_identity() const {
   char boot[64];
   Fd fd = gq::try_open("/proc/sys/kernel/random/boot_id", O_RDONLY);
   const size_t size = fd ? read_at(fd.get(), boot, sizeof boot, 0) : 0;
-  if (size == 0 || ::statx(m_fd->get(), "", AT_EMPTY_PATH, unique_mount, &more) != 0 || !(more.stx_mask & unique_mount))
+  if (size == 0 || disk().statx(m_fd->get(), "", AT_EMPTY_PATH, unique_mount, &more) != 0 ||
+      !(more.stx_mask & unique_mount))
     return "";
   const std::string_view text(boot, size);
   return std::string(text.substr(0, text.find('\n'))) + " " + std::to_string(more.stx_mnt_id);
@@ -314,7 +316,7 @@ void Directory::remove_tree(const std::string& name, int levels) const {
 }
 
 void Directory::touch(const std::string& name) const {
-  if (is_entry(name)) ::utimensat(fd(), name.c_str(), nullptr, AT_SYMLINK_NOFOLLOW);
+  if (is_entry(name)) disk().utimensat(fd(), name.c_str(), AT_SYMLINK_NOFOLLOW);
 }
 
 std::vector<std::string> Directory::names() const {

@@ -28,7 +28,7 @@ class Directory {
   // Opens the directory of a store: the user that this process runs as owns it, no other user can write to it, and its
   // file system is not a network file system. This is checked before anything in the directory is read. If `create` is
   // true, a missing directory is created. If `link` is false, the last step of the path must not be a link. Throws
-  // Error(config).
+  // Error(config), or Error(storage) if the disk fails.
   static Directory of_store(const std::string& path, bool create, bool link = true);
 
   // The path by which the directory was opened: for messages, and for other programs.

@@ -47,7 +47,18 @@ class Kernel final : public Disk {
   int fstatat(int directory, const char* name, struct stat* st, int flags) override {
     return ::fstatat(directory, name, st, flags);
   }
+  int statx(int directory, const char* name, int flags, unsigned mask, struct statx* st) override {
+    return ::statx(directory, name, flags, mask, st);
+  }
   int fstatfs(int fd, struct statfs* fs) override { return ::fstatfs(fd, fs); }
+  int syncfs(int fd) override {
+    check_no_short_hold("a sync");
+    return ::syncfs(fd);
+  }
+  int futimens(int fd) override { return ::futimens(fd, nullptr); }
+  int utimensat(int directory, const char* name, int flags) override {
+    return ::utimensat(directory, name, nullptr, flags);
+  }
   int flock(int fd, int operation) override { return ::flock(fd, operation); }
   int list(int directory, std::vector<std::string>& names) override {
     // A descriptor with a read position of its own.

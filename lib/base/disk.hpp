@@ -34,7 +34,12 @@ class Disk {
   virtual int mkdirat(int directory, const char* name, mode_t mode) = 0;
   virtual int fstat(int fd, struct stat* st) = 0;
   virtual int fstatat(int directory, const char* name, struct stat* st, int flags) = 0;
+  virtual int statx(int directory, const char* name, int flags, unsigned mask, struct statx* st) = 0;
   virtual int fstatfs(int fd, struct statfs* fs) = 0;
+  virtual int syncfs(int fd) = 0;
+  // Sets the times of a file, or of a directory's entry, to now.
+  virtual int futimens(int fd) = 0;
+  virtual int utimensat(int directory, const char* name, int flags) = 0;
   virtual int flock(int fd, int operation) = 0;
   // Lists the names in a directory, in no order, as readdir(3) returns them.
   virtual int list(int directory, std::vector<std::string>& names) = 0;

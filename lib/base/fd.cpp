@@ -121,6 +121,28 @@ std::optional<std::string> read_all(int fd, uint64_t limit, const std::string& n
   }
 }
 
+std::optional<std::string> read_file(int fd, uint64_t limit, const std::string& name) {
+  std::string data;
+  constexpr size_t usual = 1 << 16;
+  const uint64_t size = file_size(fd);
+  if (size > limit) return std::nullopt;
+  // One byte more than its size shows its end. Files of /proc have the size 0.
+  for (size_t chunk = size > 0 ? size + 1 : usual;; chunk = usual) {
+    const size_t old = data.size();
+    data.resize(old + chunk);
+    const ssize_t n = disk().pread(fd, data.data() + old, chunk, static_cast<off_t>(old));
+    const int saved = errno;
+    data.resize(old + static_cast<size_t>(n > 0 ? n : 0));
+    if (n < 0 && saved == EINTR) continue;
+    if (n < 0) {
+      errno = saved;
+      throw_errno(Exit::storage, "read " + name);
+    }
+    if (n == 0) return data;
+    if (data.size() > limit) return std::nullopt;
+  }
+}
+
 uint64_t file_size(int fd) {
   struct stat st;
   if (disk().fstat(fd, &st) != 0) throw_errno(Exit::storage, "stat a file of the store");
@@ -129,23 +151,27 @@ uint64_t file_size(int fd) {
 
 bool same_file(int fd, const std::string& path) {
   struct stat a, b;
-  return ::fstat(fd, &a) == 0 && ::stat(path.c_str(), &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+  return disk().fstat(fd, &a) == 0 && disk().fstatat(AT_FDCWD, path.c_str(), &b, 0) == 0 && a.st_dev == b.st_dev &&
+         a.st_ino == b.st_ino;
 }
 
-bool file_exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+bool file_exists(const std::string& path) {
+  struct stat st;
+  return disk().fstatat(AT_FDCWD, path.c_str(), &st, 0) == 0;
+}
 
 namespace {
 
 // Makes names that were created in the directory survive a power cut.
 void sync_directory(const std::string& path) {
   Fd fd = open_file(path, O_RDONLY | O_DIRECTORY);
-  if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + path);
+  if (disk().fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + path);
 }
 
 }  // namespace
 
 bool make_directory(const std::string& path) {
-  if (::mkdir(path.c_str(), 0700) != 0) {
+  if (disk().mkdirat(AT_FDCWD, path.c_str(), 0700) != 0) {
     if (errno == EEXIST) return false;
     throw_errno(Exit::storage, "create " + path);
   }

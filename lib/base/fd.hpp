@@ -55,6 +55,9 @@ Pipe make_pipe();
 std::optional<std::string> read_all(int fd, uint64_t limit, const std::string& name,
                                     Millis patience = endless_patience);
 
+// All of a file, from its beginning; nullopt if it is longer than `limit` bytes. Throws Error(storage).
+std::optional<std::string> read_file(int fd, uint64_t limit, const std::string& name);
+
 uint64_t file_size(int fd);
 bool file_exists(const std::string& path);
 // Whether `path` leads to the open file now.

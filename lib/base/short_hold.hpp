@@ -23,6 +23,12 @@ class LongWorkInHold {
   LongWorkInHold(const LongWorkInHold&) = delete;
 };
 
+// The holds of a thread. A simulator exchanges them when its thread goes on as another process.
+struct Holds {
+  int holds = 0, exceptions = 0;
+};
+Holds exchange_holds(Holds other);
+
 // Call it before work that may take long. `what` names the work, as in "a sync"; it appears in the message.
 void check_no_short_hold(const char* what);
 

@@ -1,5 +1,5 @@
 // An ordered table of byte strings, in which the fold keeps its data. There are two implementations: the file of an
-// index (store/tokyo_table.hpp), and a map in memory (map_table.hpp).
+// index (store/index_table.hpp), and a map in memory (map_table.hpp).
 #pragma once
 
 #include <memory>

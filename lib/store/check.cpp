@@ -15,7 +15,7 @@
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
 #include "gq/store/claiming.hpp"
-#include "gq/store/tokyo_table.hpp"
+#include "gq/store/index_table.hpp"
 
 namespace gq {
 namespace {
@@ -59,8 +59,8 @@ std::string temporary_directory(const Ledger& store) {
 class Expected {
  public:
   explicit Expected(Ledger& store)
-      : m_table(Directory(temporary_directory(store)), "tmp." + new_ulid(), TokyoTable::Use::temporary),
-        m_fold(m_table, store.group().self) {}
+      : m_table(open_table(Directory(temporary_directory(store)), "tmp." + new_ulid(), IndexTable::Use::temporary)),
+        m_fold(*m_table, store.group().self) {}
 
   void take(JournalReader::Item item, const EventReader& reader) {
     m_fold.take(item, reader);
@@ -70,7 +70,7 @@ class Expected {
   std::unique_ptr<Table::Cursor> entries(std::string_view from) { return m_fold.entries(from); }
 
  private:
-  TokyoTable m_table;
+  const std::unique_ptr<IndexTable> m_table;
   Fold m_fold;
   size_t m_taken = 0;
 };

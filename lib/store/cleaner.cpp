@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "gq/base/disk.hpp"
 #include "gq/base/log.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/thread.hpp"
@@ -169,12 +170,12 @@ bool Cleaner::step() {
 // Reserves disk space for the next cleaning, if the disk has room.
 void Cleaner::set_aside() {
   struct statfs fs;
-  if (m_journal.has(spare_clean_name) || ::fstatfs(m_store.directory().fd(), &fs) != 0) return;
+  if (m_journal.has(spare_clean_name) || disk().fstatfs(m_store.directory().fd(), &fs) != 0) return;
   uint64_t size = std::min(spare_for_cleaning, fs.f_blocks * static_cast<uint64_t>(fs.f_bsize) / spare_part);
   if (m_store.available() < size + m_store.reserved()) return;
   const std::string temporary = "tmp." + new_ulid();
   Fd fd = m_journal.try_open(temporary, O_RDWR | O_CREAT | O_EXCL);
-  if (fd && ::fallocate(fd.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(size)) == 0)
+  if (fd && disk().fallocate(fd.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(size)) == 0)
     m_journal.rename(temporary, spare_clean_name);
   else m_journal.remove(temporary);
 }
@@ -419,7 +420,7 @@ void Cleaner::rewrite(const Range& range) {
 void Cleaner::sweep(bool now) {
   Fd lock = m_store.open_clean_lock();
   struct stat st;
-  if (!try_lock(lock.get(), FileLock::Mode::exclusive) || ::fstat(lock.get(), &st) != 0) return;
+  if (!try_lock(lock.get(), FileLock::Mode::exclusive) || disk().fstat(lock.get(), &st) != 0) return;
   // The file's modification time is the time of the last sweep.
   if (!now && st.st_size > 0 && age_of(st) >= Millis(0) && age_of(st) < sweep_interval) return;
   const Directory blobs = m_store.directory().below(blobs_name);
@@ -428,7 +429,7 @@ void Cleaner::sweep(bool now) {
       if (!is_temporary_name(name)) continue;
       Fd fd = directory->try_open(name, O_RDONLY);
       struct stat file;
-      if (!fd || ::fstat(fd.get(), &file) != 0) continue;
+      if (!fd || disk().fstat(fd.get(), &file) != 0) continue;
       correct_date(*directory, name, changed_at(file), now_ms());
       if (age_of(file) >= temporary_age && try_lock(fd.get(), FileLock::Mode::exclusive)) directory->remove(name);
     }

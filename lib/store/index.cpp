@@ -2,17 +2,18 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <utility>
 
+#include "gq/base/disk.hpp"
 #include "gq/base/log.hpp"
 #include "gq/base/short_hold.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/store/index_table.hpp"
 #include "gq/store/names.hpp"
-#include "gq/store/tokyo_table.hpp"
 
 namespace gq {
 namespace {
@@ -25,12 +26,12 @@ constexpr int most_crashes = 2;
 
 int crashes_of(int users) {
   char digit = '0';
-  return ::pread(users, &digit, 1, 0) == 1 && digit > '0' && digit <= '9' ? digit - '0' : 0;
+  return disk().pread(users, &digit, 1, 0) == 1 && digit > '0' && digit <= '9' ? digit - '0' : 0;
 }
 
 void set_crashes(int users, int count) {
   const char digit = static_cast<char>('0' + count);
-  [[maybe_unused]] ssize_t n = ::pwrite(users, &digit, 1, 0);
+  [[maybe_unused]] ssize_t n = disk().pwrite(users, &digit, 1, 0);
 }
 
 // The mark, a line, follows the count.
@@ -39,7 +40,7 @@ constexpr off_t mark_offset = 2;
 // Ignores a failed write: the old mark does not match the changed file.
 void write_mark(int users, const std::string& text) {
   const std::string line = text + "\n";
-  [[maybe_unused]] ssize_t n = ::pwrite(users, line.data(), line.size(), mark_offset);
+  [[maybe_unused]] ssize_t n = disk().pwrite(users, line.data(), line.size(), mark_offset);
 }
 
 std::string read_mark(int users) {
@@ -81,7 +82,7 @@ std::optional<std::string> Index::seal_text(const FoldPosition& p) const {
 }
 
 bool Index::is_sealed(Fd fd) const {
-  auto seal = read_all(fd.get(), 4096, index_seal_name);
+  auto seal = read_file(fd.get(), 4096, index_seal_name);
   auto parts = seal ? split(*seal, ' ') : std::vector<std::string>();
   auto number = [&](size_t i) { return parse_count(parts[i]).value_or(0); };
   if (parts.size() != 7) return false;
@@ -203,18 +204,18 @@ void Index::visit(const std::function<void(Fold&)>& body) {
       try {
         const bool sealed = !m_seal_removed && m_directory.has(index_seal_name);
         if (!sealed) remove_seal();
-        TokyoTable table(m_directory, index_name, sealed ? TokyoTable::Use::read : TokyoTable::Use::write,
-                         [this]() REQUIRES(m_mutex) {
-                           write_mark(m_users.get(), "");
-                           remove_seal();
-                         });
+        const auto table = open_table(m_directory, index_name, sealed ? IndexTable::Use::read : IndexTable::Use::write,
+                                      [this]() REQUIRES(m_mutex) {
+                                        write_mark(m_users.get(), "");
+                                        remove_seal();
+                                      });
         if (!sealed) write_mark(m_users.get(), "");
         auto finish = [&](Fold& fold) REQUIRES(m_mutex) {
           fold.commit();
-          table.close();
+          table->close();
           if (m_seal_removed) write_mark(m_users.get(), mark());
         };
-        Fold fold(table, m_self);
+        Fold fold(*table, m_self);
         check_journal(fold);
         if (!m_reader || m_reader->position() != fold.position().end)
           m_reader = std::make_unique<EventReader>(m_journal, fold.position().end);
@@ -250,7 +251,7 @@ void Index::visit(const std::function<void(Fold&)>& body) {
     if (!trouble.empty()) log(Level::warning, "the index is unusable (" + trouble + "); rebuilding it");
     if (body_done) break;  // the changes of the body are in the journal, even if the index failed
     guard.unlock();
-    ::usleep(200);  // flock is unfair: let other processes get the lock
+    disk().wait(std::chrono::microseconds(200));  // flock is unfair: let other processes get the lock
     guard.lock();
   }
   m_said_unusable = false;
@@ -277,18 +278,23 @@ void Index::give_up_place() {
   FoldPosition position;
   write_mark(users.get(), "");
   try {
-    TokyoTable table(m_directory, index_name);
-    position = Fold(table, m_self).position();
-    table.close();
+    const auto table = open_table(m_directory, index_name, IndexTable::Use::write);
+    position = Fold(*table, m_self).position();
+    table->close();
   } catch (const TableError&) {
     return discard();
   }
-  Fd fd = m_directory.open(index_name, O_RDWR);
-  ::futimens(fd.get(), nullptr);
+  Fd file = m_directory.open(index_name, O_RDWR);
+  disk().futimens(file.get());
   write_mark(users.get(), mark());  // this mark stays if the disk has no room for the seal
   // The seal must be valid after a power cut. So the index and the journal must be durable first.
   m_journal.durability().sync_files(m_journal);
-  if (::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_directory.path_of(index_name));
+  if (disk().fsync(file.get()) != 0) {
+    const int saved = errno;
+    discard();  // a second sync would succeed, although a page may be lost
+    errno = saved;
+    throw_errno(Exit::storage, "sync " + m_directory.path_of(index_name));
+  }
   if (auto text = seal_text(position)) m_directory.publish(index_seal_name, *text, true);
   write_mark(users.get(), "");
 }
@@ -301,10 +307,10 @@ void Index::shrink() {
     struct stat st;
     if (!m_users || !m_directory.look_at(index_name, st) || static_cast<uint64_t>(st.st_size) < least_to_shrink) return;
     try {
-      TokyoTable table(m_directory, index_name,
-                       m_directory.has(index_seal_name) ? TokyoTable::Use::read : TokyoTable::Use::write);
-      bool bloated = table.file_size() > most_bloat * usual_entry * table.count();
-      table.close();
+      const auto table = open_table(m_directory, index_name,
+                                    m_directory.has(index_seal_name) ? IndexTable::Use::read : IndexTable::Use::write);
+      bool bloated = table->file_size() > most_bloat * usual_entry * table->count();
+      table->close();
       if (!bloated) return;
     } catch (const TableError&) {  // the next visit finds the error again
       return;

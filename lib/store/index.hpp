@@ -31,8 +31,6 @@
 
 namespace gq {
 
-class TokyoTable;
-
 // How many records are folded in one transaction. This takes at most 0.1 s and 7 MB, as measured.
 inline constexpr size_t fold_chunk = 10000;
 

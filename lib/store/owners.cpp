@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "gq/base/disk.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
 #include "gq/state/job.hpp"
@@ -53,7 +54,7 @@ const OwnerInfo& here() {
   static const OwnerInfo info = [] {
     OwnerInfo i;
     if (Fd fd = try_open("/proc/sys/kernel/random/boot_id", O_RDONLY))
-      i.boot = read_all(fd.get(), longest_file, "the boot ID").value_or("");
+      i.boot = read_file(fd.get(), longest_file, "the boot ID").value_or("");
     i.boot = i.boot.substr(0, i.boot.find('\n'));
     i.space = link_text("/proc/self/ns/pid");
     if (!i.space.empty()) i.space += link_text("/proc/self/ns/time");
@@ -73,7 +74,7 @@ std::string first_line(pid_t pid) {
 }
 
 bool write_text(int fd, const std::string& text) {
-  return ::pwrite(fd, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size());
+  return disk().pwrite(fd, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size());
 }
 
 // Returns the fields of /proc/PID/stat after the name: from the third field (the state) on.
@@ -81,7 +82,7 @@ std::vector<std::string> stat_of(const std::string& pid) {
   Fd fd = try_open("/proc/" + pid + "/stat", O_RDONLY);
   if (!fd) return {};
   try {
-    std::string text = read_all(fd.get(), longest_file, "/proc").value_or("");
+    std::string text = read_file(fd.get(), longest_file, "/proc").value_or("");
     size_t name_end = text.rfind(") ");
     if (name_end == std::string::npos) return {};
     return split(std::string_view(text).substr(name_end + 2), ' ');
@@ -118,25 +119,25 @@ ProcessInfo look_at(pid_t pid) {
   return p;
 }
 
-// The content of an owner's file, and whether a process holds its lock. read_file() returns nullopt if there is no such
-// file.
+// The content of an owner's file, and whether a process holds its lock. read_owner() returns nullopt if there is no
+// such file.
 struct OwnerFile {
   bool locked = false;
   OwnerInfo info;
 };
-std::optional<OwnerFile> read_file(const Directory& directory, const std::string& owner) {
+std::optional<OwnerFile> read_owner(const Directory& directory, const std::string& owner) {
   if (!is_owner_name(owner)) return std::nullopt;
   Fd fd = directory.find(owner, O_RDONLY);
   if (!fd) return std::nullopt;
   OwnerFile file;
   file.locked = !try_lock(fd.get(), FileLock::Mode::shared);
-  file.info = parse_owner(read_all(fd.get(), longest_file, "an owner file").value_or(""));
+  file.info = parse_owner(read_file(fd.get(), longest_file, "an owner file").value_or(""));
   return file;
 }
 
 bool is_held(const Directory& directory, const std::string& owner, const OwnerFile& file) {
   if (is_process(owner)) return file.locked;
-  auto process = read_file(directory, owner_process(owner) + ".0");
+  auto process = read_owner(directory, owner_process(owner) + ".0");
   bool worker = process && process->locked;
   return is_held(file.locked, worker, file.info, here(),
                  worker || !file.locked || file.info.pid <= 0 ? ProcessInfo{} : look_at(file.info.pid));
@@ -176,7 +177,7 @@ void sweep_owners(const Directory& directory) {
     if (!fd) return true;
     // If this process gets the lock, no other process gets it before the file is removed. The file's own process may
     // use the file again, unless that process is dead.
-    auto file = try_lock(fd.get(), FileLock::Mode::exclusive) ? OwnerFile{} : read_file(directory, name);
+    auto file = try_lock(fd.get(), FileLock::Mode::exclusive) ? OwnerFile{} : read_owner(directory, name);
     if (file && !is_held(directory, name, *file)) directory.remove(name);
     return true;
   });
@@ -202,11 +203,11 @@ Owner Owners::make(const std::string& more) {
   const std::string temporary = "tmp." + new_ulid();
   Fd file = m_directory.open(temporary, O_WRONLY | O_CREAT | O_EXCL);
   owner.lock = m_directory.open(temporary, O_RDONLY);
-  if (::flock(owner.lock.get(), LOCK_EX | LOCK_NB) != 0) throw_errno(Exit::storage, "lock an owner file");
+  if (disk().flock(owner.lock.get(), LOCK_EX | LOCK_NB) != 0) throw_errno(Exit::storage, "lock an owner file");
   // If there is no room for the content, is_held() uses only the lock.
   if (!write_text(file.get(), first_line(0) + "boot " + here().boot + "\nspace " + here().space + "\nhost " +
                                   here().host + "\n" + more))
-    if (::ftruncate(file.get(), 0) != 0) throw_errno(Exit::storage, "write an owner file");
+    if (disk().ftruncate(file.get(), 0) != 0) throw_errno(Exit::storage, "write an owner file");
   owner.name = m_id + "." + std::to_string(m_count);
   if (!m_directory.rename(temporary, owner.name)) throw_errno(Exit::storage, "rename an owner file");
   ++m_count;
@@ -232,25 +233,25 @@ void Owners::let_go(Owner owner) {
   // the next one is being started.
   owner.lock = m_directory.try_open(owner.name, O_RDONLY);
   struct stat st;
-  if (owner.lock && ::flock(owner.lock.get(), LOCK_EX | LOCK_NB) == 0 && ::fstat(owner.lock.get(), &st) == 0 &&
-      st.st_nlink > 0 && started(owner, 0))
+  if (owner.lock && disk().flock(owner.lock.get(), LOCK_EX | LOCK_NB) == 0 &&
+      disk().fstat(owner.lock.get(), &st) == 0 && st.st_nlink > 0 && started(owner, 0))
     m_free.push_back(std::move(owner));
   else m_directory.remove(owner.name);
 }
 
 bool owner_alive(const Directory& directory, const std::string& owner) {
-  auto file = read_file(directory, owner);
+  auto file = read_owner(directory, owner);
   return file && is_held(directory, owner, *file);
 }
 
 std::optional<Holder> holder_of(const Directory& directory, const std::string& owner) {
   if (!owner_alive(directory, owner)) return std::nullopt;
   Holder holder;
-  if (auto process = read_file(directory, owner_process(owner) + ".0"); process && process->locked) {
+  if (auto process = read_owner(directory, owner_process(owner) + ".0"); process && process->locked) {
     holder.worker = process->info.pid;
     holder.host = process->info.host;
   }
-  if (auto file = is_process(owner) ? std::nullopt : read_file(directory, owner)) {
+  if (auto file = is_process(owner) ? std::nullopt : read_owner(directory, owner)) {
     holder.pid = file->info.pid;
     holder.host = file->info.host;
   }
@@ -260,7 +261,7 @@ std::optional<Holder> holder_of(const Directory& directory, const std::string& o
 RunHere running_here(const Directory& directory) {
   RunHere running;
   for_each_file(directory, [&](const std::string& name) {
-    auto file = is_process(name) ? read_file(directory, name) : std::nullopt;
+    auto file = is_process(name) ? read_owner(directory, name) : std::nullopt;
     if (!file || !file->locked) return true;
     running.any = true;
     if (file->info.runs) running.functions.insert(file->info.runs->begin(), file->info.runs->end());

@@ -35,8 +35,9 @@ Settings read_settings(const Directory& directory) {
   auto refuse = [&](const std::string& why) {
     return Error(Exit::config, "cannot open the store " + printable(directory.path()) + ": " + why);
   };
-  Fd fd = directory.open(settings_name, O_RDONLY, Exit::config);
-  auto text = read_all(fd.get(), 1 << 20, directory.path_of(settings_name));
+  Fd fd = directory.find(settings_name, O_RDONLY);
+  if (!fd) throw refuse("it holds no gq.json");
+  auto text = read_file(fd.get(), 1 << 20, directory.path_of(settings_name));
   auto json = nlohmann::json::parse(text.value_or(""), nullptr, false);
   if (!json.is_object() || !json.contains("format") || !json["format"].is_number_integer())
     throw refuse("its gq.json is damaged");
@@ -93,16 +94,21 @@ Settings open_settings(const Directory& directory, bool create) {
   auto refuse = [&](const std::string& why) {
     return Error(Exit::config, "cannot open the store " + printable(directory.path()) + ": " + why);
   };
-  if (!directory.has(settings_name)) {
+  // A file that cannot be read is there, too: find() throws.
+  auto has_settings = [&] { return static_cast<bool>(directory.find(settings_name, O_RDONLY)); };
+  if (!has_settings()) {
     if (!create) throw refuse("it holds no gq.json");
     // The directory must be empty. Otherwise it is not a store; or it is a store that has lost gq.json, on which its
     // checksums depend.
-    if (!is_empty(directory) && !directory.has(settings_name)) throw refuse("it is not empty, and holds no gq.json");
+    if (!is_empty(directory) && !has_settings()) throw refuse("it is not empty, and holds no gq.json");
     directory.sync_parent();
     Settings fresh;
     fresh.store_id = new_ulid();
     write_settings(directory, fresh, false);
   }
+  // A power cut must not take the file and leave others. The process that wrote it may not have synced its name. The
+  // first process that uses the store makes `owners`, after this.
+  if (!directory.has(owners_name)) directory.sync();
   return read_settings(directory);
 }
 

@@ -13,6 +13,7 @@
 #include <ctime>
 #include <set>
 
+#include "gq/base/disk.hpp"
 #include "gq/base/log.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
@@ -75,7 +76,7 @@ std::string reason_of(const Error& e) {
 
 // Syncs the whole file system, which is faster than to sync thousands of files one by one.
 void sync_files(const Directory& directory) {
-  if (::syncfs(directory.fd()) != 0) throw_errno(Exit::storage, "sync " + printable(directory.path()));
+  if (disk().syncfs(directory.fd()) != 0) throw_errno(Exit::storage, "sync " + printable(directory.path()));
 }
 
 // Copies the first `size` bytes of a file. Returns their sum.
@@ -165,7 +166,7 @@ std::optional<Snapshot> read_snapshot(const Directory& directory, const std::str
   std::optional<std::string> text;
   try {
     Fd fd = s.directory().open(manifest_name, O_RDONLY, Exit::bad_data);
-    text = read_all(fd.get(), max_manifest, s.path);
+    text = read_file(fd.get(), max_manifest, s.path);
   } catch (const Error& e) {
     why = reason_of(e);
     return std::nullopt;
@@ -288,7 +289,7 @@ class Maker {
       Fd fd = m_target.of(name).open(leaf_of(name), O_RDONLY);
       const SnapshotFile* old = find_before(name);
       struct stat a, b;
-      bool same = old && old->size == size && ::fstat(fd.get(), &a) == 0 && look_at_old(name, b) &&
+      bool same = old && old->size == size && disk().fstat(fd.get(), &a) == 0 && look_at_old(name, b) &&
                   a.st_dev == b.st_dev && a.st_ino == b.st_ino;
       auto sum = same ? old->sum : sum_part(fd.get(), 0, size);
       if (!sum) throw Error(Exit::storage, "cannot read " + printable(name) + ": it is too short");

@@ -73,9 +73,6 @@ int gq_libtokyocabinet_sched_yield() noexcept { return 0; }
 
 namespace gq {
 
-TableFull::TableFull(int error_number)
-    : Error(Exit::storage, "cannot update the index: " + errno_text(error_number), error_number) {}
-
 TokyoTable::TokyoTable(const Directory& directory, const std::string& name, Use use, std::function<void()> before_write)
     : m_db(tcbdbnew(), tcbdbdel),
       m_directory(directory),

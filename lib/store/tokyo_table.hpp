@@ -4,9 +4,8 @@
 // the library opens files without O_CLOEXEC. The library also caches the file's header, so after another process has
 // changed the file, the file has to be opened again. So a TokyoTable is opened for one visit, under a lock of gq, and
 // closed again. The library is slow at jumps between distant keys, so a TokyoTable gathers writes, and makes them in
-// the order of their keys when a walk begins and at commit. On a full disk it throws TableFull; then the file is as it
-// was after the last commit. Any other failure throws TableError; after that the file has to be removed. If the library
-// cannot unlink its log, its close crashes, so gq unlinks the log first.
+// the order of their keys when a walk begins and at commit. If the library cannot unlink its log, its close crashes, so
+// gq unlinks the log first.
 #pragma once
 
 #include <tcbdb.h>
@@ -15,26 +14,12 @@
 #include <map>
 #include <memory_resource>
 
-#include "gq/base/directory.hpp"
-#include "gq/base/error.hpp"
-#include "gq/state/table.hpp"
+#include "gq/store/index_table.hpp"
 
 namespace gq {
 
-class TableFull : public Error {
+class TokyoTable final : public IndexTable {
  public:
-  explicit TableFull(int error_number);
-};
-
-class TokyoTable final : public Table {
- public:
-  enum class Use {
-    write,  // the file is created if it is missing
-    read,   // the file exists and is complete; it is opened again for the first write, so that it stays unchanged until
-            // then
-    temporary,  // a new file, unlinked at once so that a crash does not leave it; without transactions
-  };
-  // With Use::read, `before_write` is called once, before the first write.
   TokyoTable(const Directory& directory, const std::string& name, Use use = Use::write,
              std::function<void()> before_write = {});
   ~TokyoTable() override;  // closes the table; a transaction that was not committed is rolled back
@@ -42,19 +27,15 @@ class TokyoTable final : public Table {
   std::optional<std::string> get(std::string_view key) override;
   void put(std::string_view key, std::string_view value) override;
   void remove(std::string_view key) override;
-  // Commits in one transaction. A commit survives the death of the process, but not a power cut.
   void commit() override;
   std::unique_ptr<Cursor> walk(std::string_view from) override;
 
   // Returns the version of the Tokyo Cabinet that is linked.
   static const char* version();
 
-  // The number of keys, and the size of the file in bytes; both as of the last commit.
-  uint64_t count() const;
-  uint64_t file_size() const;
-
-  // Commits and closes. Unlike the destructor, reports errors. Throws Error(storage) if the log cannot be removed.
-  void close();
+  uint64_t count() const override;
+  uint64_t file_size() const override;
+  void close() override;
 
  private:
   class Walk;
