@@ -12,13 +12,18 @@ teardown() { :; }
   gq-simulate-disk --seed "$(seed)" --seconds "${GQ_SIMULATE_SECONDS:-10}"
 }
 
+# Which histories meet the fault of a patch.
+of() {
+  if grep -q '^--- a/lib/store/[^b]' "$1"; then echo store; else echo journal; fi
+}
+
 mutant() {
   cmake --build "$GQ_BUILD" --target "gq-simulate-disk-$1" >"$T/build"
 }
 
 @test "gq-simulate-disk: what it prints can be played again with the same result" {
   mutant lost-pages-are-vouched-for
-  run -1 gq-simulate-disk-lost-pages-are-vouched-for --seed 1 --seconds 300
+  run -1 gq-simulate-disk-lost-pages-are-vouched-for --seed 1 --seconds 300 --of journal
   [[ $output =~ --play\ ([^ ]+):\ ([^$'\n']+) ]]
   local plan=${BASH_REMATCH[1]} what=${BASH_REMATCH[2]}
   run -1 gq-simulate-disk-lost-pages-are-vouched-for --play "$plan"
@@ -32,7 +37,7 @@ mutant() {
   for patch in "$BATS_TEST_DIRNAME"/disk/mutants/*.patch; do
     name=$(basename "$patch" .patch)
     mutant "$name"
-    run -1 "gq-simulate-disk-$name" --seed 1 --seconds 600
+    run -1 "gq-simulate-disk-$name" --seed 1 --seconds 600 --of "$(of "$patch")"
     [[ $output == *--play* ]]
   done
 }

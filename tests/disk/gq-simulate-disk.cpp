@@ -1,4 +1,4 @@
-// gq-simulate-disk: searches for a moment at which a crash or a failing disk makes the journal break its guarantees.
+// gq-simulate-disk: searches for a moment at which a crash or a failing disk makes the store break its guarantees.
 //
 // It plays histories (history.hpp). A seed repeats a history exactly. In short histories it cuts the power at each
 // call; in long histories any fault may happen at any time. When a history breaks an invariant, it prints the options
@@ -16,23 +16,24 @@ namespace {
 struct Options {
   uint64_t seed = 1, histories = UINT64_MAX;
   unsigned seconds = 10;
-  std::string plan;
+  std::string plan, of;
   bool log = false;
 };
 
-// Returns a plan as a text: seed:kind:call:turn.
+// As text: seed:history:kind:call:turn.
 std::string to_text(const Plan& plan) {
-  return std::to_string(plan.seed) + (plan.is_short ? ":short:" : ":long:") + std::to_string(plan.cut_at) + ":" +
-         std::to_string(plan.turn);
+  return std::to_string(plan.seed) + (plan.is_of_store ? ":store" : ":journal") +
+         (plan.is_short ? ":short:" : ":long:") + std::to_string(plan.cut_at) + ":" + std::to_string(plan.turn);
 }
 
 Plan parse_plan(const std::string& text) {
-  char kind[6] = "";
+  char of[8] = "", length[6] = "";
   unsigned long long seed = 0, cut_at = 0, turn = 0;
-  if (std::sscanf(text.c_str(), "%llu:%5[a-z]:%llu:%llu", &seed, kind, &cut_at, &turn) != 4 ||
-      (std::string(kind) != "short" && std::string(kind) != "long"))
-    throw std::runtime_error("a plan is SEED:short|long:CALL:TURN");
-  return {seed, std::string(kind) == "short", cut_at, turn};
+  const int found = std::sscanf(text.c_str(), "%llu:%7[a-z]:%5[a-z]:%llu:%llu", &seed, of, length, &cut_at, &turn);
+  const bool is_of_store = std::string(of) == "store", is_short = std::string(length) == "short";
+  if (found != 5 || (!is_of_store && std::string(of) != "journal") || (!is_short && std::string(length) != "long"))
+    throw std::runtime_error("a plan is SEED:journal|store:short|long:CALL:TURN");
+  return {seed, is_of_store, is_short, cut_at, turn};
 }
 
 struct Sum {
@@ -53,10 +54,10 @@ class Search {
   int run() {
     for (uint64_t n = 0; n < m_options.histories && passed() < m_options.seconds && !m_found; ++n) {
       ++m_sum.histories;
-      // Every second history is long.
-      const uint64_t seed = m_options.seed + n;
-      if (n % 2 == 0) search_short(seed);
-      else search_long(seed);
+      // Two of the journal, a short and a long one, and then two of the store.
+      const Plan plan{m_options.seed + n, m_options.of.empty() ? n % 4 >= 2 : m_options.of == "store"};
+      if (n % 2 == 0) search_short(plan);
+      else search_long(plan);
     }
     auto number = [](uint64_t n) { return static_cast<unsigned long long>(n); };
     std::printf(
@@ -82,18 +83,19 @@ class Search {
   }
 
   // Cuts the power at each call. At each call it tries several choices of what the disk keeps.
-  void search_short(uint64_t seed) {
+  void search_short(Plan plan) {
     constexpr uint64_t turns = 3;
     Played last;
-    for (uint64_t call = 1; call == 1 || last.was_cut; ++call)
-      for (uint64_t turn = 0; turn < turns; ++turn)
-        if (!goes_on({seed, true, call, turn}, &last)) return;
+    plan.is_short = true;
+    for (plan.cut_at = 1; plan.cut_at == 1 || last.was_cut; ++plan.cut_at)
+      for (plan.turn = 0; plan.turn < turns; ++plan.turn)
+        if (!goes_on(plan, &last)) return;
   }
 
-  void search_long(uint64_t seed) {
+  void search_long(Plan plan) {
     constexpr uint64_t turns = 10;
-    for (uint64_t turn = 0; turn < turns; ++turn)
-      if (!goes_on({seed, false, 0, turn})) return;
+    for (plan.turn = 0; plan.turn < turns; ++plan.turn)
+      if (!goes_on(plan)) return;
   }
 
   const Options m_options;
@@ -116,11 +118,13 @@ int play_again(const Options& options) {
 int main(int argc, char** argv) try {
   using namespace simulate;
   Options options;
-  CLI::App app("Searches for a moment at which a crash or a failing disk makes the journal break its promise.");
+  CLI::App app("Searches for a moment at which a crash or a failing disk makes the store break its promise.");
   app.add_option("--seed", options.seed, "The first seed; each history takes the next one");
   app.add_option("--seconds", options.seconds, "How long to search")->capture_default_str();
   app.add_option("--histories", options.histories, "Play no more than so many");
-  app.add_option("--play", options.plan, "Play this one again: SEED:short|long:CALL:TURN, as it was printed");
+  app.add_option("--of", options.of, "Play only histories of one kind")->check(CLI::IsMember({"journal", "store"}));
+  app.add_option("--play", options.plan,
+                 "Play this one again: SEED:journal|store:short|long:CALL:TURN, as it was printed");
   app.add_flag("--log", options.log, "With --play: print each call");
   CLI11_PARSE(app, argc, argv);
   return options.plan.empty() ? Search(options).run() : play_again(options);

@@ -1,8 +1,6 @@
-// A history: processes append to a journal with blobs, and sync, read and clean it, over a simulated disk. They take
-// turns even within calls, and may die at any call, until the power is cut. Then new processes continue with what the
-// disk has kept.
+// Histories: what processes do over a simulated disk (machine.hpp), and what must hold.
 //
-// Invariants:
+// Of the journal: processes append to a journal with blobs, and sync, read and clean it. Invariants:
 //  - After a record is acknowledged, every reader finds it at its position, unchanged. A record is acknowledged when
 //    commit() has returned its position, or when a process has read the record and sync_all() has returned after that.
 //    (If the kernel reads pages again from the disk, the process must also still find the record after sync_all().)
@@ -11,6 +9,17 @@
 //  - If no call failed and no page was lost, a reader finds no damaged or missing bytes except those that the journal
 //    knows to be torn. A power cut takes only records that were never acknowledged.
 //  - Each process ends. When no call fails any more, a process can append.
+//
+// Of the store: processes create a store, add jobs, claim and end them, drop them, clean and check the store, and take
+// snapshots. The index is a table in a file that nobody syncs (simulated_table.hpp). Invariants:
+//  - A job that was acknowledged is there with its workload, until its end has been acknowledged or may have been
+//    recorded. No job has another workload than it was given.
+//  - A job whose end was acknowledged is not claimed again. A job that a living process has claimed is not claimed by
+//    another one.
+//  - check_store() finds nothing bad if no call failed and no page was lost.
+//  - A snapshot that was made has all jobs that were acknowledged before. What it says of its files holds also after a
+//    power cut, and it can be restored.
+//  - Each process ends. When nothing fails any more, each acknowledged job can be run to its end.
 #pragma once
 
 #include <map>
@@ -24,9 +33,10 @@ namespace simulate {
 
 struct Plan {
   uint64_t seed = 1;
-  bool is_short = false;  // few steps, so that the search can cut the power at each call
-  uint64_t cut_at = 0;    // the call at which the power is cut; 0: after the last call, or at random if not short
-  uint64_t turn = 0;      // with each turn, the disk keeps other bytes
+  bool is_of_store = false;  // else of the journal alone
+  bool is_short = false;     // few steps, so that the search can cut the power at each call
+  uint64_t cut_at = 0;       // the call at which the power is cut; 0: after the last call, or at random if not short
+  uint64_t turn = 0;         // each turn lets the disk keep other bytes
 };
 
 struct Played {
@@ -37,6 +47,10 @@ struct Played {
 };
 
 // Plays a history. If `log` is not null, appends a line to it for each call.
-Played play(const Plan& plan, std::string* log = nullptr);
+Played play_journal(const Plan& plan, std::string* log = nullptr);
+Played play_store(const Plan& plan, std::string* log = nullptr);
+inline Played play(const Plan& plan, std::string* log = nullptr) {
+  return plan.is_of_store ? play_store(plan, log) : play_journal(plan, log);
+}
 
 }  // namespace simulate

@@ -16,7 +16,8 @@ namespace simulate {
 namespace {
 
 constexpr int first_descriptor = 1 << 20;  // greater than any real descriptor of this program
-constexpr size_t sector = 64;              // the bytes that are written atomically; on real disks 512 or more
+constexpr uint64_t block = 512;            // of fstatfs
+constexpr char boot_id_path[] = "/proc/sys/kernel/random/boot_id";
 
 int fail(int error) {
   errno = error;
@@ -33,8 +34,10 @@ struct SimulatedDisk::Node {
   // disk, `kept_size`.
   std::string seen, kept;
   uint64_t kept_size = 0, allocated = 0;
-  std::map<size_t, std::vector<std::string>> dirty;  // all versions of a page since its last write-back, newest last
-  std::vector<uint64_t> sizes;                       // all sizes since the last sync
+  uint64_t made = 0, modified = 0, kept_modified = 0;  // times
+  std::map<size_t, std::vector<std::string>> dirty;    // all versions of a page since its last write-back, newest last
+  std::vector<uint64_t> sizes;                         // since the last sync
+  bool has_unseen_error = false;                       // that no descriptor has reported
   std::set<Open*> open, shared;
   Open* exclusive = nullptr;
 
@@ -72,6 +75,7 @@ struct SimulatedDisk::Node {
 struct SimulatedDisk::Open {
   NodePtr node;
   bool writes = false, has_error = false;
+  uint64_t losses = 0;  // of the disk, when it was opened
 };
 
 SimulatedDisk::SimulatedDisk(size_t page_size, uint64_t seed)
@@ -88,8 +92,48 @@ std::string SimulatedDisk::page_of(const std::string& bytes, size_t page) const 
   return content;
 }
 
+uint64_t SimulatedDisk::taken(const Node& node) const { return std::max(rounded(node.seen.size()), node.allocated); }
+
+uint64_t SimulatedDisk::used() const {
+  std::set<const Node*> all;
+  std::vector<const Node*> directories{m_root.get()};
+  while (!directories.empty()) {
+    const Node& directory = *directories.back();
+    directories.pop_back();
+    for (const auto& [name, node] : directory.entries)
+      if (node->is_directory) directories.push_back(node.get());
+      else all.insert(node.get());
+  }
+  for (const auto& [fd, open] : m_open) all.insert(open->node.get());
+  uint64_t size = 0;
+  for (const Node* node : all) size += taken(*node);
+  return size;
+}
+
+void SimulatedDisk::touch(Node& node) { node.modified = ++m_time; }
+
+// After that the disk has all of the file, unless a page was lost.
+void SimulatedDisk::sync(Node& node, bool& whole) {
+  bool all = true;
+  while (!node.dirty.empty()) all = write_back(node, node.dirty.begin()->first) && all;
+  node.kept_modified = node.modified;
+  if (all) {
+    node.kept_size = node.seen.size();
+    node.sizes.clear();
+  }
+  whole = whole && all;
+}
+
+void SimulatedDisk::sync_directory(Node& node) {
+  node.kept_entries = node.entries;
+  for (const auto& change : node.changes)
+    if (change.both) *change.both = true;
+  node.changes.clear();
+}
+
 void SimulatedDisk::write(Node& node, std::string_view bytes, uint64_t offset) {
   if (bytes.empty()) return;
+  touch(node);
   if (node.seen.size() < offset + bytes.size()) {
     node.seen.resize(offset + bytes.size());
     node.sizes.push_back(node.seen.size());
@@ -100,6 +144,8 @@ void SimulatedDisk::write(Node& node, std::string_view bytes, uint64_t offset) {
 }
 
 void SimulatedDisk::resize(Node& node, uint64_t size) {
+  touch(node);
+  if (size < node.seen.size()) node.allocated = 0;
   node.seen.resize(size);
   node.sizes.push_back(size);
   node.dirty.erase(node.dirty.lower_bound((size + m_page_size - 1) / m_page_size), node.dirty.end());
@@ -119,6 +165,7 @@ bool SimulatedDisk::write_back(Node& node, size_t page) {
   if (!lost) return true;
   ++m_losses;
   for (Open* open : node.open) open->has_error = true;
+  node.has_unseen_error = !m_forgets_errors;
   return false;
 }
 
@@ -161,6 +208,7 @@ void SimulatedDisk::settle(Node& file) {
   }
   file.kept.resize(file.kept_size);
   file.seen = file.kept;
+  if (which == 0) file.modified = file.kept_modified;
   file.dirty.clear();
   file.sizes.clear();
 }
@@ -179,7 +227,10 @@ void SimulatedDisk::settle_directory(Node& directory) {
   for (auto& [name, node] : directory.entries) node->is_directory ? settle_directory(*node) : settle(*node);
 }
 
-void SimulatedDisk::lose_power() { settle_directory(*m_root); }
+void SimulatedDisk::lose_power() {
+  ++m_boots;
+  settle_directory(*m_root);
+}
 
 std::string SimulatedDisk::to_text() const {
   std::string text;
@@ -236,6 +287,8 @@ int SimulatedProcess::open_node(SimulatedDisk::NodePtr node, bool writes) {
   auto open = std::make_shared<Open>();
   open->node = std::move(node);
   open->writes = writes;
+  open->has_error = open->node->has_unseen_error;
+  open->losses = m_disk.m_losses;
   open->node->open.insert(open.get());
   const int fd = m_disk.m_next++;
   m_disk.m_open[fd] = std::move(open);
@@ -243,18 +296,50 @@ int SimulatedProcess::open_node(SimulatedDisk::NodePtr node, bool writes) {
   return fd;
 }
 
+SimulatedDisk::NodePtr SimulatedProcess::walk(int fd, const std::string& path, std::string& leaf) const {
+  auto at = !path.empty() && path[0] == '/' ? m_disk.m_root : directory_of(fd);
+  leaf = ".";
+  for (size_t from = 0; at && from < path.size();) {
+    const size_t end = std::min(path.find('/', from), path.size());
+    if (end > from) {
+      if (leaf != ".") at = at->find(leaf);
+      if (at && !at->is_directory) at = nullptr;
+      leaf = path.substr(from, end - from);
+    }
+    from = end + 1;
+  }
+  if (!at) errno = ENOENT;
+  return at;
+}
+
+SimulatedDisk::NodePtr SimulatedProcess::find_node(int fd, const std::string& path) const {
+  std::string leaf;
+  auto in = walk(fd, path, leaf);
+  // Only the directories at the top are left for their parent.
+  auto node = !in || leaf == "." ? in : leaf == ".." ? m_disk.m_root : in->find(leaf);
+  if (!node) errno = ENOENT;
+  return node;
+}
+
 int SimulatedProcess::openat(int directory, const char* name, int flags, mode_t) {
   if (!starts("open", directory, name)) return -1;
-  auto in = directory_of(directory);
-  if (!in) return fail(ENOTDIR);
-  const std::string entry = name;
-  auto node = entry == "." || entry == "/" ? in : in->find(entry);
+  if (std::string(name) == boot_id_path) {
+    auto file = std::make_shared<Node>();
+    file->seen = "boot-" + std::to_string(m_disk.m_boots) + "\n";
+    return open_node(std::move(file), false);
+  }
+  std::string entry;
+  auto in = walk(directory, name, entry);
+  auto node = find_node(directory, name);
+  if (!in) return fail(ENOENT);
   if (node && (flags & O_CREAT) && (flags & O_EXCL)) return fail(EEXIST);
   if (!node && !(flags & O_CREAT)) return fail(ENOENT);
   if (!node) {
-    if (m_disk.m_full && m_disk.m_random.chance(2)) return fail(ENOSPC);
+    if (m_disk.free_space() == 0 && m_disk.m_random.chance(2)) return fail(ENOSPC);
     node = std::make_shared<Node>();
     node->number = ++m_disk.m_nodes;
+    m_disk.touch(*node);
+    node->made = node->modified;
     m_disk.m_files.push_back(node);
     in->change({"", entry, node});
   }
@@ -291,9 +376,8 @@ ssize_t SimulatedProcess::pwrite(int fd, const void* data, size_t size, off_t of
     return -1;
   }
   if (!(open = find(fd)) || !open->writes) return fail(EBADF);
-  if (m_disk.m_full) {
-    const uint64_t pages = (open->node->seen.size() + m_disk.m_page_size - 1) / m_disk.m_page_size;
-    const uint64_t room = std::max<uint64_t>(pages * m_disk.m_page_size, open->node->allocated);
+  if (const uint64_t free = m_disk.free_space(); free != SimulatedDisk::endless) {
+    const uint64_t room = m_disk.taken(*open->node) + free / m_disk.m_page_size * m_disk.m_page_size;
     const uint64_t from = static_cast<uint64_t>(offset);
     if (from >= room) return fail(ENOSPC);
     bytes = bytes.substr(0, room - from);
@@ -314,8 +398,9 @@ int SimulatedProcess::fallocate(int fd, int, off_t, off_t size) {
   if (!starts("allocate", fd)) return -1;
   Open* open = find(fd);
   if (!open) return -1;
-  if (m_disk.m_full) return fail(ENOSPC);
-  open->node->allocated = std::max(open->node->allocated, static_cast<uint64_t>(size));
+  const uint64_t now = m_disk.taken(*open->node), then = std::max(now, m_disk.rounded(static_cast<uint64_t>(size)));
+  if (then - now > m_disk.free_space()) return fail(ENOSPC);
+  open->node->allocated = then;
   return 0;
 }
 
@@ -328,19 +413,13 @@ int SimulatedProcess::fsync(int fd) {
   if (!open) return -1;
   Node& node = *open->node;
   if (node.is_directory) {
-    node.kept_entries = node.entries;
-    for (const auto& change : node.changes)
-      if (change.both) *change.both = true;
-    node.changes.clear();
+    m_disk.sync_directory(node);
     return 0;
   }
   bool whole = true;
-  while (!node.dirty.empty()) whole = m_disk.write_back(node, node.dirty.begin()->first) && whole;
-  if (whole) {
-    node.kept_size = node.seen.size();
-    node.sizes.clear();
-  }
+  m_disk.sync(node, whole);
   if (!std::exchange(open->has_error, false)) return 0;
+  node.has_unseen_error = false;
   return fail(EIO);
 }
 
@@ -370,23 +449,29 @@ int SimulatedProcess::linkat(int from, const char* name, int to, const char* new
   return 0;
 }
 
-int SimulatedProcess::unlinkat(int directory, const char* name, int) {
+int SimulatedProcess::unlinkat(int directory, const char* name, int flags) {
   if (!starts("unlink", directory, name)) return -1;
   auto in = directory_of(directory);
-  if (!in || !in->find(name)) return fail(ENOENT);
+  auto node = in ? in->find(name) : nullptr;
+  if (!node) return fail(ENOENT);
+  if (node->is_directory && !(flags & AT_REMOVEDIR)) return fail(EISDIR);
+  if (node->is_directory && !node->entries.empty()) return fail(ENOTEMPTY);
   in->change({name, "", nullptr});
   return 0;
 }
 
 int SimulatedProcess::mkdirat(int directory, const char* name, mode_t) {
   if (!starts("mkdir", directory, name)) return -1;
-  auto in = directory_of(directory);
+  std::string leaf;
+  auto in = walk(directory, name, leaf);
   if (!in) return fail(ENOENT);
-  if (in->find(name)) return fail(EEXIST);
+  if (leaf == "." || in->find(leaf)) return fail(EEXIST);
   auto node = std::make_shared<Node>();
   node->number = ++m_disk.m_nodes;
   node->is_directory = true;
-  in->change({"", name, node});
+  m_disk.touch(*node);
+  node->made = node->modified;
+  in->change({"", leaf, node});
   return 0;
 }
 
@@ -400,15 +485,16 @@ int SimulatedProcess::fstat(int fd, struct stat* st) {
   st->st_mode = node.is_directory ? S_IFDIR | S_IRWXU : S_IFREG | S_IRUSR | S_IWUSR;
   st->st_uid = ::geteuid();
   st->st_size = static_cast<off_t>(node.seen.size());
+  st->st_mtim.tv_sec = static_cast<time_t>(node.modified);
+  st->st_ctim.tv_sec = static_cast<time_t>(node.modified);
   st->st_blocks = static_cast<blkcnt_t>(std::max<uint64_t>(node.seen.size(), node.allocated) / 512);
   return 0;
 }
 
 int SimulatedProcess::fstatat(int directory, const char* name, struct stat* st, int) {
   if (m_dead) return fail(EIO);
-  auto in = directory_of(directory);
-  auto node = in ? in->find(name) : nullptr;
-  if (!node) return fail(ENOENT);
+  auto node = find_node(directory, name);
+  if (!node) return -1;
   const int fd = open_node(node, false);
   const int rc = fstat(fd, st), saved = errno;
   close(fd);
@@ -416,12 +502,61 @@ int SimulatedProcess::fstatat(int directory, const char* name, struct stat* st, 
   return rc;
 }
 
+int SimulatedProcess::statx(int directory, const char* name, int, unsigned mask, struct statx* st) {
+  if (!starts("statx", directory, name)) return -1;
+  auto node = *name ? find_node(directory, name) : nullptr;
+  if (!node && *name) return -1;
+  if (Open* open = *name ? nullptr : find(directory)) node = open->node;
+  if (!node) return -1;
+  *st = {};
+  st->stx_mask = mask;
+  st->stx_btime.tv_sec = static_cast<int64_t>(node->made);
+  st->stx_mnt_id = 1;
+  return 0;
+}
+
+int SimulatedProcess::futimens(int fd) {
+  if (!starts("futimens", fd)) return -1;
+  Open* open = find(fd);
+  if (!open) return -1;
+  m_disk.touch(*open->node);
+  return 0;
+}
+
+int SimulatedProcess::utimensat(int directory, const char* name, int) {
+  if (!starts("utimensat", directory, name)) return -1;
+  auto node = find_node(directory, name);
+  if (!node) return -1;
+  m_disk.touch(*node);
+  return 0;
+}
+
+// Reports pages that were lost since the descriptor was opened, once.
+int SimulatedProcess::syncfs(int fd) {
+  if (!starts("syncfs", fd)) return -1;
+  bool whole = true;
+  for (const auto& file : m_disk.m_files)
+    if (auto node = file.lock()) m_disk.sync(*node, whole);
+  std::vector<Node*> directories{m_disk.m_root.get()};
+  while (!directories.empty()) {
+    Node& directory = *directories.back();
+    directories.pop_back();
+    m_disk.sync_directory(directory);
+    for (const auto& [name, node] : directory.entries)
+      if (node->is_directory) directories.push_back(node.get());
+  }
+  Open* open = find(fd);
+  if (!open) return -1;
+  if (std::exchange(open->losses, m_disk.m_losses) == m_disk.m_losses) return 0;
+  return fail(EIO);
+}
+
 int SimulatedProcess::fstatfs(int fd, struct statfs* fs) {
   if (!starts("statfs", fd)) return -1;
   *fs = {};
-  fs->f_bsize = fs->f_frsize = 4096;
-  fs->f_blocks = 1 << 20;
-  fs->f_bavail = m_disk.m_full ? 0 : fs->f_blocks / 2 + 1;
+  fs->f_bsize = fs->f_frsize = block;
+  fs->f_blocks = 1 << 23;
+  fs->f_bavail = std::min(m_disk.free_space() / block, fs->f_blocks / 2 + 1);
   return 0;
 }
 

@@ -11,11 +11,14 @@
 //    moment. A rename is one change.
 //  - The kernel may write back any page at any time. If that fails, the page is clean from then on, although the disk
 //    does not have it. Only descriptors of the file that are open at that moment report an error, each at its next
-//    sync. Later the kernel may read such a page again from the disk, with its old content.
+//    sync. If none has reported it yet, one that is opened later does, unless the kernel forgets errors (as Linux does
+//    when it drops a file from memory). Later the kernel may read such a page again from the disk, with its old
+//    content.
 //  - Any call may fail, and a write may write a part before it fails. When the disk is full, a process can write only
-//    to space that is already allocated.
+//    to space that is already allocated, or that another file has freed.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -27,6 +30,8 @@
 #include "gq/base/disk.hpp"
 
 namespace simulate {
+
+constexpr size_t sector = 64;  // bytes that are written whole or not at all; real disks: 512 or more
 
 class SimulatedDisk {
  public:
@@ -43,7 +48,9 @@ class SimulatedDisk {
   // Cuts the power. All processes must have ended.
   void lose_power();
   void set_faults(const Faults& faults) { m_faults = faults; }
-  void set_full(bool full) { m_full = full; }
+  // Full: other programs have taken all space that was free.
+  void set_full(bool full) { m_capacity = full ? used() : endless; }
+  void set_forgets_errors(bool forgets) { m_forgets_errors = forgets; }
   uint64_t losses() const { return m_losses; }  // pages lost so far
   // Returns a text for logs: the files, and how many bytes of each the disk has.
   std::string to_text() const;
@@ -55,6 +62,14 @@ class SimulatedDisk {
   using NodePtr = std::shared_ptr<Node>;
 
   bool happens(unsigned one_in) { return one_in > 0 && m_random.chance(one_in); }
+  static constexpr uint64_t endless = UINT64_MAX;
+  uint64_t rounded(uint64_t size) const { return (size + m_page_size - 1) / m_page_size * m_page_size; }
+  uint64_t taken(const Node& node) const;
+  uint64_t used() const;
+  uint64_t free_space() const { return m_capacity == endless ? endless : m_capacity - std::min(m_capacity, used()); }
+  void touch(Node& node);
+  void sync(Node& node, bool& whole);
+  void sync_directory(Node& node);
   void write(Node& node, std::string_view bytes, uint64_t offset);
   void resize(Node& node, uint64_t size);
   void keep_page(Node& node, size_t page, const std::string& content);
@@ -69,8 +84,10 @@ class SimulatedDisk {
   const size_t m_page_size;
   Random m_random;
   Faults m_faults;
-  bool m_full = false;
-  uint64_t m_losses = 0, m_nodes = 0;
+  bool m_forgets_errors = false;
+  uint64_t m_capacity = endless;
+  uint64_t m_losses = 0, m_nodes = 0, m_boots = 0;
+  uint64_t m_time = 1;  // of the last change
   NodePtr m_root;
   std::vector<std::weak_ptr<Node>> m_files;
   std::map<int, std::shared_ptr<Open>> m_open;
@@ -107,7 +124,11 @@ class SimulatedProcess final : public gq::Disk {
   int mkdirat(int directory, const char* name, mode_t mode) override;
   int fstat(int fd, struct stat* st) override;
   int fstatat(int directory, const char* name, struct stat* st, int flags) override;
+  int statx(int directory, const char* name, int flags, unsigned mask, struct statx* st) override;
   int fstatfs(int fd, struct statfs* fs) override;
+  int syncfs(int fd) override;
+  int futimens(int fd) override;
+  int utimensat(int directory, const char* name, int flags) override;
   int flock(int fd, int operation) override;
   int list(int directory, std::vector<std::string>& names) override;
   void wait(std::chrono::microseconds) override { m_kernel.wait(*this); }
@@ -118,6 +139,9 @@ class SimulatedProcess final : public gq::Disk {
   bool starts(const char* call, int fd, const std::string& more = {});
   Open* find(int fd) const;
   SimulatedDisk::NodePtr directory_of(int fd) const;
+  // The directory that has a path's last step, and that step; null and errno if there is none.
+  SimulatedDisk::NodePtr walk(int fd, const std::string& path, std::string& leaf) const;
+  SimulatedDisk::NodePtr find_node(int fd, const std::string& path) const;
   int open_node(SimulatedDisk::NodePtr node, bool writes);
 
   SimulatedDisk& m_disk;

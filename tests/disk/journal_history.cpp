@@ -1,5 +1,3 @@
-#include "history.hpp"
-
 #include <fcntl.h>
 
 #include <algorithm>
@@ -8,12 +6,12 @@
 #include <memory>
 #include <set>
 
-#include "fiber.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
 #include "gq/journal/journal.hpp"
 #include "gq/journal/local_disk.hpp"
 #include "gq/store/blobs.hpp"
+#include "machine.hpp"
 
 namespace simulate {
 namespace {
@@ -22,7 +20,6 @@ using gq::Lsn;
 using Item = gq::JournalReader::Item;
 
 constexpr char store_id[] = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
-constexpr uint64_t most_calls = 200'000;  // the limit in one boot: a process that makes more calls does not end
 
 // The event of each record: it has only the number of the record.
 struct Note {
@@ -33,59 +30,9 @@ struct Note {
 
 std::string blob_id(uint64_t number) { return gq::padded(number, gq::ulid_size); }
 
-struct Setting {
-  size_t page_size, processes, steps, boots;
-  uint64_t segment_size;
-  unsigned turns;  // on average, another process runs after one call in this many
-  unsigned kills;  // on average, a process dies at one call in this many; 0: never
-  bool cleans, fills;
-  SimulatedDisk::Faults faults;
-};
-
-Setting setting_of(const Plan& plan, Random& random) {
-  auto any = [&](std::initializer_list<uint64_t> values) { return *(values.begin() + random.below(values.size())); };
-  Setting s{};
-  s.page_size = any({64, 512, 4096});
-  s.segment_size = any({200, 600, 3000, 100'000});
-  s.processes = 1 + random.below(3);
-  s.steps = plan.is_short ? 1 + random.below(4) : 2 + random.below(30);
-  s.boots = plan.is_short ? 2 : 1 + random.below(4);
-  s.turns = static_cast<unsigned>(any({1, 2, 5, 40}));
-  s.kills = plan.is_short || random.chance(2) ? 0 : 30 + static_cast<unsigned>(random.below(300));
-  s.cleans = random.chance(2);
-  s.fills = random.chance(4);
-  if (random.chance(2)) s.faults.write_backs = static_cast<unsigned>(any({2, 8, 30}));
-  if (random.chance(2)) s.faults.losses = static_cast<unsigned>(any({2, 5, 20}));
-  if (random.chance(4)) s.faults.rereads = 4;
-  if (random.chance(4)) s.faults.calls = static_cast<unsigned>(any({20, 100, 400}));
-  return s;
-}
-
-class History : SimulatedProcess::Kernel {
+class JournalHistory final : public Machine {
  public:
-  History(const Plan& plan, std::string* log)
-      : m_plan(plan),
-        m_log(log),
-        m_random(plan.seed),
-        m_setting(setting_of(plan, m_random)),
-        m_disk(m_setting.page_size, plan.seed ^ (plan.cut_at * 1000003 + plan.turn) << 20) {}
-
-  Played play() {
-    for (size_t boot = 0; boot < m_setting.boots && !m_played.fault; ++boot) {
-      ++m_played.boots;
-      note("boot");
-      run_boot(boot == 0);
-      m_disk.set_faults({});
-      m_disk.set_full(false);
-      if (m_is_cut || m_random.chance(2)) {
-        m_disk.lose_power();
-        note("power cut\n" + m_disk.to_text());
-      }
-      if (!m_played.fault) check();
-    }
-    m_played.losses = m_disk.losses();
-    return m_played;
-  }
+  using Machine::Machine;
 
  private:
   struct Sent {
@@ -95,110 +42,41 @@ class History : SimulatedProcess::Kernel {
   using Found = std::map<Lsn, uint64_t>;  // the numbers of records, by position
 
   // A process that has the journal open, and the records that it has appended but not synced.
-  struct Process {
-    Process(History& history, uint64_t seed) : disk(history.m_disk, history), random(seed) {}
-    void open(uint64_t segment_size) {
-      close();
-      const gq::Directory store("/");
-      durability = std::make_unique<gq::LocalDisk>(store, store_id, number);
-      blobs = std::make_unique<gq::Blobs>(store.make_below("blobs"), *durability);
-      journal = std::make_unique<gq::Journal>(store, store_id, *durability, segment_size);
-    }
-    void close() {
-      unsettled.clear();
-      blobs.reset();
-      journal.reset();
-      durability.reset();
-    }
-    SimulatedProcess disk;
-    Random random;
+  struct Process : Machine::Process {
+    using Machine::Process::Process;
     std::unique_ptr<gq::LocalDisk> durability;
     std::unique_ptr<gq::Journal> journal;
     std::unique_ptr<gq::Blobs> blobs;
     std::vector<uint64_t> unsettled;
     std::vector<gq::Placed> placed;
-    std::unique_ptr<Fiber> fiber;
-    long number = 0;
   };
+  static Process& own(Machine::Process& process) { return static_cast<Process&>(process); }
 
-  void note(const std::string& line) {
-    if (m_log) *m_log += line + "\n";
+  std::unique_ptr<Machine::Process> make_process(uint64_t seed, long number) override {
+    return std::make_unique<Process>(*this, seed, number);
   }
-  void fault(const std::string& what) {
-    if (!m_played.fault) m_played.fault = what;
-    note("FAULT: " + what);
+  bool is_open(const Machine::Process& process) const override {
+    return static_cast<const Process&>(process).journal != nullptr;
   }
+  void open(Machine::Process& process) override {
+    close(process);
+    Process& p = own(process);
+    const gq::Directory store("/");
+    p.durability = std::make_unique<gq::LocalDisk>(store, store_id, p.number);
+    p.blobs = std::make_unique<gq::Blobs>(store.make_below("blobs"), *p.durability);
+    p.journal = std::make_unique<gq::Journal>(store, store_id, *p.durability, m_setting.segment_size);
+  }
+  void close(Machine::Process& process) override {
+    Process& p = own(process);
+    p.unsettled.clear();
+    p.blobs.reset();
+    p.journal.reset();
+    p.durability.reset();
+  }
+  void give_up(Machine::Process& process) override { own(process).unsettled.clear(); }
 
-  // Called before each call of a process. Returns false if the process dies there.
-  bool runs(SimulatedProcess&, const char* call, const std::string& what) override {
-    if (m_log) note("P" + std::to_string(m_current ? m_current->number : 0) + " " + call + " " + what);
-    ++m_played.calls;
-    if (!m_current) return true;
-    if (++m_boot_calls == most_calls) fault("a process does not come to its end");
-    if (m_boot_calls == m_cut_at) {
-      m_is_cut = m_played.was_cut = true;
-      note("all die");
-    }
-    if (m_is_cut || m_played.fault) return false;
-    if (m_setting.kills && m_random.chance(m_setting.kills)) {
-      note("killed");
-      return false;
-    }
-    if (m_random.chance(m_setting.turns)) {
-      m_current->fiber->yield();
-      if (m_is_cut || m_played.fault) return false;
-    }
-    if (m_setting.fills && m_random.chance(50)) m_disk.set_full(m_random.chance(2));
-    return true;
-  }
-  void wait(SimulatedProcess&) override {
-    if (m_current) m_current->fiber->yield();
-    else fault("a lock is held by nobody");
-  }
-
-  void run_boot(bool first) {
-    m_boot_calls = 0;
-    m_is_cut = false;
-    m_cut_at = !first || m_plan.is_short ? first ? m_plan.cut_at : 0
-               : m_random.chance(3)      ? 0
-                                         : 1 + m_random.below(2000);
-    if (!first && !m_plan.is_short && m_random.chance(2)) m_cut_at = 1 + m_random.below(500);
-    m_disk.set_faults(m_setting.faults);
-    std::vector<std::unique_ptr<Process>> processes;
-    for (size_t n = 0; n < m_setting.processes; ++n) {
-      auto& p = *processes.emplace_back(std::make_unique<Process>(*this, m_random.next()));
-      p.number = static_cast<long>(n) + 1;
-      p.fiber = std::make_unique<Fiber>([this, &p] { live(p); });
-    }
-    for (auto left = processes.size(); left > 0;) {
-      size_t at = m_random.below(processes.size());
-      while (processes[at]->fiber->has_ended()) at = (at + 1) % processes.size();
-      m_current = processes[at].get();
-      gq::use_disk(&m_current->disk);
-      m_current->fiber->resume();
-      left -= m_current->fiber->has_ended();
-    }
-    gq::use_disk(nullptr);
-    m_current = nullptr;
-  }
-
-  void live(Process& p) {
-    for (size_t left = m_setting.steps; left > 0 && !p.disk.is_dead(); --left) {
-      try {
-        if (!p.journal || p.random.chance(20)) p.open(m_setting.segment_size);
-        step(p);
-      } catch (const gq::Error& e) {
-        note("P" + std::to_string(p.number) + " " + e.what());
-        if (e.code() != gq::Exit::storage && e.code() != gq::Exit::retry)
-          fault(std::string("a process says: ") + e.what());
-        p.unsettled.clear();
-      }
-    }
-    p.close();
-    p.disk.die();
-  }
-
-  void step(Process& p) {
+  void step(Machine::Process& process) override {
+    Process& p = own(process);
     switch (p.random.below(m_setting.cleans ? 10 : 9)) {
       case 0:
       case 1:
@@ -355,7 +233,7 @@ class History : SimulatedProcess::Kernel {
       for (const auto& [lsn, number] : found)
         if (!m_sent[number].blob.empty() && !has_blob(p, number))
           return fault("record " + std::to_string(number) + " is there, but not its blob");
-    if (all && !m_damage.empty() && m_setting.faults.calls == 0 && m_disk.losses() == 0)
+    if (all && !m_damage.empty() && !may_blame_disk())
       fault("nothing failed, but the journal is read with " + m_damage);
   }
 
@@ -407,40 +285,22 @@ class History : SimulatedProcess::Kernel {
     gq::remove_segments(p.journal->directory(), replaced);
   }
 
-  // After a boot, checks that the journal has all acknowledged records, and that a new process can append.
-  void check() {
-    Process p(*this, 1);
-    gq::use_disk(&p.disk);
-    try {
-      p.open(m_setting.segment_size);
-      look_for(m_acknowledged, read(*p.journal, p), p, true);
-      commit(p);
-      settle(p);
-      if (!m_played.fault) look_for(m_acknowledged, read(*p.journal, p), p, true);
-    } catch (const gq::Error& e) {
-      fault(std::string("nothing fails any more, but a process says: ") + e.what());
-    }
-    p.close();
-    p.disk.die();
-    gq::use_disk(nullptr);
+  // The journal has what it must have, and a new process can append.
+  void check(Machine::Process& process, bool) override {
+    Process& p = own(process);
+    look_for(m_acknowledged, read(*p.journal, p), p, true);
+    commit(p);
+    settle(p);
+    if (!m_played.fault) look_for(m_acknowledged, read(*p.journal, p), p, true);
   }
 
-  const Plan m_plan;
-  std::string* const m_log;
-  Random m_random;
-  const Setting m_setting;
-  SimulatedDisk m_disk;
-  Played m_played;
   std::deque<Sent> m_sent;  // a deque, so that the bytes do not move when other processes send
   Found m_acknowledged;
   std::string m_damage;  // found by the last read()
-  Process* m_current = nullptr;
-  uint64_t m_boot_calls = 0, m_cut_at = 0;
-  bool m_is_cut = false;
 };
 
 }  // namespace
 
-Played play(const Plan& plan, std::string* log) { return History(plan, log).play(); }
+Played play_journal(const Plan& plan, std::string* log) { return JournalHistory(plan, log).play(); }
 
 }  // namespace simulate

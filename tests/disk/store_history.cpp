@@ -1,0 +1,268 @@
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <set>
+
+#include "gq/base/text.hpp"
+#include "gq/base/ulid.hpp"
+#include "gq/journal/local_disk.hpp"
+#include "gq/store/cleaner.hpp"
+#include "gq/store/queue.hpp"
+#include "machine.hpp"
+#include "simulated_table.hpp"
+
+namespace simulate {
+namespace {
+
+constexpr char function[] = "f";
+
+// A job's ID says its number, so that a seed gives the same IDs each time.
+std::string id_of(size_t number) { return gq::padded(number, gq::ulid_size); }
+
+class StoreHistory final : public Machine {
+ public:
+  StoreHistory(const Plan& plan, std::string* log) : Machine(plan, log), m_remembers(m_random.chance(2)) {
+    gq::use_tables(open_simulated_table);
+  }
+  ~StoreHistory() { gq::use_tables({}); }
+
+ private:
+  // What the history knows of a job.
+  struct Told {
+    std::string data;
+    bool acknowledged = false;
+    size_t ends = 0;                           // how many records of its end may be on the disk
+    bool has_ended = false;                    // one was acknowledged
+    const Machine::Process* holder = nullptr;  // the living process that has claimed it
+  };
+  struct Process : Machine::Process {
+    using Machine::Process::Process;
+    std::unique_ptr<gq::Queue> store;
+    std::unique_ptr<gq::Owners> owners;
+    std::vector<gq::Claim> claims;
+  };
+  static Process& own(Machine::Process& process) { return static_cast<Process&>(process); }
+
+  std::unique_ptr<Machine::Process> make_process(uint64_t seed, long number) override {
+    return std::make_unique<Process>(*this, seed, number);
+  }
+  bool is_open(const Machine::Process& process) const override {
+    return static_cast<const Process&>(process).owners != nullptr;
+  }
+  void open(Machine::Process& process) override {
+    close(process);
+    Process& p = own(process);
+    const gq::Directory directory = gq::Directory::of_store("/", true);
+    gq::Settings settings = gq::open_settings(directory, true);
+    if (m_store_id.empty()) m_store_id = settings.store_id;
+    if (!p.disk.is_dead() && settings.store_id != m_store_id) fault("the store is another one");
+    settings.limits = {.remember = gq::Millis(m_remembers ? 24 * 3600'000 : 0),
+                       .clean_after = gq::Millis(0),
+                       .segment_size = m_setting.segment_size};
+    p.store = std::make_unique<gq::Queue>(directory, settings,
+                                          std::make_shared<gq::LocalDisk>(directory, settings.store_id, p.number));
+    p.owners = std::make_unique<gq::Owners>(p.store->owners_directory(), 0);
+  }
+  void close(Machine::Process& process) override {
+    Process& p = own(process);
+    for (auto& [id, told] : m_told)
+      if (told.holder == &process) told.holder = nullptr;
+    p.claims.clear();
+    p.owners.reset();
+    p.store.reset();
+  }
+  // The process ends. Another one takes its place.
+  void give_up(Machine::Process& process) override { close(process); }
+
+  void step(Machine::Process& process) override {
+    Process& p = own(process);
+    switch (p.random.below(m_setting.cleans ? 10 : 8)) {
+      case 0:
+      case 1:
+        return add(p);
+      case 2:
+      case 3:
+        return claim(p, 1 + p.random.below(3));
+      case 4:
+      case 5:
+        return end(p);
+      case 6:
+        return look(p);
+      case 7:
+        return drop(p);
+      case 8:
+        return gq::Cleaner(*p.store).sweep(true);
+      default:
+        gq::Cleaner(*p.store).step();
+    }
+  }
+
+  // Small jobs, seldom a large one, and jobs that were sent before and come again.
+  void add(Process& p) {
+    std::vector<gq::NewJob> jobs;
+    std::vector<std::string> ids;
+    for (uint64_t left = 1 + p.random.below(3); left > 0; --left) {
+      std::string id = id_of(m_told.size());
+      const bool again = m_remembers && !m_told.empty() && p.random.chance(6);
+      if (again) {
+        id = id_of(p.random.below(m_told.size()));
+      } else {
+        const uint64_t size = p.random.chance(10) ? gq::max_inline_data + 1 + p.random.below(1000)
+                                                  : p.random.below(p.random.chance(3) ? 2000 : 100);
+        m_told[id].data.assign(size, static_cast<char>('a' + m_told.size() % 26));
+      }
+      if (std::find(ids.begin(), ids.end(), id) != ids.end()) continue;
+      ids.push_back(id);
+      jobs.push_back(gq::make_job({.function = function}, m_told[id].data, id));
+      jobs.back().add.given = m_remembers && p.random.chance(2);
+      jobs.back().encode();
+    }
+    const auto answers = p.store->add(jobs);
+    for (size_t i = 0; i < jobs.size() && !p.disk.is_dead(); ++i) {
+      if (answers[i].outcome == gq::Outcome::queued) acknowledge(ids[i]);
+      else if (answers[i].outcome != gq::Outcome::refused && answers[i].outcome != gq::Outcome::unknown)
+        fault("job " + ids[i] + " is answered: " + answers[i].reason);
+    }
+  }
+  void acknowledge(const std::string& id) {
+    note("acknowledged " + id);
+    m_played.acknowledged += !std::exchange(m_told[id].acknowledged, true);
+  }
+
+  void claim(Process& p, size_t most) {
+    std::set<std::string> held;
+    for (const auto& c : p.claims) held.insert(c.id);
+    auto claims =
+        p.store->claim({.functions = {function}, .most = most, .owner = p.owners->name(), .held = std::move(held)});
+    if (p.disk.is_dead()) return;
+    for (auto& c : claims.jobs) {
+      note("P" + std::to_string(p.number) + " has claimed " + c.id);
+      auto at = m_told.find(c.id);
+      if (at == m_told.end()) return fault("a job is claimed that nobody sent, " + c.id);
+      if (at->second.has_ended) return fault("job " + c.id + " is claimed after its end");
+      if (at->second.holder) return fault("job " + c.id + " is claimed twice");
+      at->second.holder = &p;
+      p.claims.push_back(std::move(c));
+    }
+  }
+
+  // Runs a job that the process has claimed. Of a job that was not acknowledged, a power cut may have taken a part of
+  // the workload. It is dead then.
+  void end(Process& p) {
+    if (p.claims.empty()) return;
+    const auto at = p.claims.begin() + static_cast<long>(p.random.below(p.claims.size()));
+    const gq::Claim claim = *at;
+    const bool is_whole = has_workload(p, claim.id, claim.job);
+    if (p.disk.is_dead() || m_played.fault) return;
+    p.claims.erase(at);
+    const uint32_t start = claim.job.starts + 1;
+    const std::string& owner = claim.job.owner;
+    const gq::Millis now = gq::now_ms();
+    Told& told = m_told.at(claim.id);
+    ++told.ends;
+    if (is_whole) {
+      p.store->append({gq::encode_record(gq::event::Start{.id = claim.id, .at = now, .owner = owner, .start = start})});
+      p.store->append({gq::encode_record(gq::event::Done{.id = claim.id, .at = now, .owner = owner, .start = start})});
+    } else {
+      p.store->append(
+          {gq::encode_record(gq::event::Dead{.id = claim.id, .at = now, .owner = owner, .start = start - 1})});
+    }
+    p.store->settle();
+    if (p.disk.is_dead()) return;
+    note("ended " + claim.id);
+    told.has_ended = true;
+    told.holder = nullptr;
+    if (std::string blob = gq::blob_of(claim.id, claim.job); !blob.empty()) p.store->forget_blob(blob);
+  }
+  bool has_workload(Process& p, const std::string& id, const gq::Job& job) {
+    std::string reason;
+    const auto workload = p.store->workload(id, job, reason);
+    if (p.disk.is_dead()) return false;
+    const Told& told = m_told.at(id);
+    if (!workload && told.acknowledged) fault("job " + id + " has no workload: " + reason);
+    if (!workload) return false;
+    if (workload->blob ? job.size != told.data.size() || job.sum != gq::sum64(told.data) : workload->data != told.data)
+      fault("job " + id + " has another workload");
+    return true;
+  }
+
+  void drop(Process& p) {
+    if (m_told.empty()) return;
+    auto at = m_told.begin();
+    std::advance(at, static_cast<long>(p.random.below(m_told.size())));
+    auto& [id, told] = *at;
+    if (!told.acknowledged) return;
+    ++told.ends;
+    const auto why = p.store->change(gq::Change::drop, {id}).front();
+    if (p.disk.is_dead()) return;
+    if (!why) {
+      note("dropped " + id);
+      if (told.holder) fault("job " + id + " is dropped, although a process runs it");
+      told.has_ended = true;
+    } else if (*why != "it is finished") {  // by this call, if the index failed after it had recorded the end
+      --told.ends;
+    }
+  }
+
+  // Each job that was acknowledged is there.
+  void look(Process& p) {
+    std::set<std::string> all;
+    for (const auto& [id, told] : m_told)
+      if (told.acknowledged && told.ends == 0) all.insert(id);
+    std::vector<gq::Claim> jobs;
+    p.store->look([&](gq::Fold& fold) {
+      jobs.clear();
+      for (const auto& id : all)
+        if (auto job = fold.get(id)) jobs.push_back({id, *job});
+    });
+    if (p.disk.is_dead()) return;
+    for (const auto& c : jobs) {
+      if (gq::has_ended(c.job) && m_told.at(c.id).ends == 0) return fault("job " + c.id + " ended by itself");
+      all.erase(c.id);
+    }
+    for (const auto& id : all)
+      if (m_told.at(id).ends == 0) return fault("job " + id + " was acknowledged and is not there");
+  }
+
+  void check(Machine::Process& process, bool last) override {
+    Process& p = own(process);
+    look(p);
+    add(p);
+    if (!last) return;
+    for (bool more = true; more && !m_played.fault;) {
+      claim(p, 100);
+      more = !p.claims.empty();
+      while (!p.claims.empty() && !m_played.fault) end(p);
+    }
+    for (const auto& [id, told] : m_told)
+      if (told.acknowledged && told.ends == 0) return fault("job " + id + " was acknowledged and is not run");
+  }
+
+  const bool m_remembers;  // finished IDs
+  std::string m_store_id;
+  std::map<std::string, Told> m_told;
+};
+
+// An owner's file says what machine it is of; the library asks once. So that a history is played again alike, that is
+// done before the first one.
+struct Always final : SimulatedProcess::Kernel {
+  bool runs(SimulatedProcess&, const char*, const std::string&) override { return true; }
+  void wait(SimulatedProcess&) override {}
+};
+void warm_up() {
+  SimulatedDisk disk(sector, 1);
+  Always always;
+  SimulatedProcess process(disk, always);
+  gq::use_disk(&process);
+  gq::Owners(gq::Directory("/"), 0);
+  gq::use_disk(nullptr);
+}
+
+}  // namespace
+
+Played play_store(const Plan& plan, std::string* log) {
+  [[maybe_unused]] static const bool is_warm = (warm_up(), true);
+  return StoreHistory(plan, log).play();
+}
+
+}  // namespace simulate
