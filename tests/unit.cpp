@@ -840,6 +840,17 @@ void an_id_twice_is_no_lack_of_room(const std::string& directory) {
   CHECK(answer[1].outcome == Outcome::queued);
 }
 
+// Of many jobs with one key that have expired when they come, one takes the key of a job before. They do not take it
+// from each other: that would be several syncs for each of them.
+void a_key_is_freed_once_for_a_group(const std::string& directory) {
+  Queue store = open_store(directory, true);
+  const auto make = [] { return make_job({.function = "f", .key = "k", .expire = Millis(1)}, "x"); };
+  CHECK(store.add({make()})[0].outcome == Outcome::queued);
+  const auto answers = store.add({make(), make(), make()});
+  CHECK(answers[0].outcome == Outcome::queued);
+  CHECK(answers[1].outcome == Outcome::unknown && answers[2].outcome == Outcome::unknown);
+}
+
 void one_bad_record_does_not_block_a_group() {
   std::string payload, result;
   std::vector<std::string> ids, said;
@@ -1984,6 +1995,7 @@ int main(int argc, char** argv) {
   parsed_records_can_be_written();
   references_grow_to_a_bound(directory + "/references");
   an_id_twice_is_no_lack_of_room(directory + "/twice");
+  a_key_is_freed_once_for_a_group(directory + "/expired");
   one_bad_record_does_not_block_a_group();
   small_values();
   printed_text_controls_no_terminal();

@@ -91,20 +91,25 @@ struct Queue::Adding {
 
 std::vector<Answer> Queue::add(const std::vector<NewJob>& jobs, const Appended& appended) {
   Adding adding{jobs};
-  if (!check_room_for(adding)) return adding.answers;
+  const auto expired = add_once(adding, appended);
+  if (!expired.empty()) add_again(adding, expired);
+  return adding.answers;
+}
+
+// Returns what answer_given() does.
+std::map<size_t, std::string> Queue::add_once(Adding& adding, const Appended& appended) {
+  if (!check_room_for(adding)) return {};
   put_blobs(adding);
-  if (adding.of.empty()) return adding.answers;
+  if (adding.of.empty()) return {};
   try {
     append_jobs(adding, appended);
   } catch (const Error& e) {
     if (e.code() == Exit::config) throw;  // the store itself cannot be used
     withdraw(adding, e);
-    return adding.answers;
+    return {};
   }
   for (size_t i : adding.of) adding.answers[i].outcome = Outcome::queued;
-  const auto expired = answer_given(adding);
-  if (!expired.empty()) add_again(adding, expired);
-  return adding.answers;
+  return answer_given(adding);
 }
 
 bool Queue::check_room_for(Adding& adding) {
@@ -240,13 +245,19 @@ std::map<size_t, std::string> Queue::answer_given(Adding& adding) {
   return expired;
 }
 
-// Frees the keys of jobs that have expired, and adds these jobs again.
+// Frees the keys of jobs that have expired, and adds these jobs again, as one group. It does so once: of many jobs with
+// one key that have all expired, each would free the key of the one before, with syncs for each.
 void Queue::add_again(Adding& adding, const std::map<size_t, std::string>& expired) {
   try {
     std::vector<std::string> ids;
-    for (const auto& [i, id] : expired) ids.push_back(id);
+    std::vector<NewJob> jobs;
+    for (const auto& [i, id] : expired) ids.push_back(id), jobs.push_back(adding.jobs[i]);
     commit([&](Fold&) { return encode_expired(ids, now_ms()); }, Room::completion);
-    for (const auto& [i, id] : expired) adding.answers[i] = add({adding.jobs[i]}).front();
+    Adding again{jobs};
+    for (const auto& [n, id] : add_once(again, {}))
+      again.answers[n] = {Outcome::unknown, "its key has just been freed", 0};
+    auto answer = again.answers.begin();
+    for (const auto& [i, id] : expired) adding.answers[i] = *answer++;
   } catch (const Error& e) {
     for (const auto& [i, id] : expired) adding.answers[i] = {Outcome::unknown, e.what(), e.error_number()};
   }

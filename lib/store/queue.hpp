@@ -68,6 +68,7 @@ class Queue : public Ledger {
 
  private:
   struct Adding;
+  std::map<size_t, std::string> add_once(Adding& adding, const Appended& appended);
   bool check_room_for(Adding& adding);
   void put_blobs(Adding& adding);
   std::optional<Answer> put_blob_of(const NewJob& job, std::vector<Fd>& holds);
