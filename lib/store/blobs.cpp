@@ -119,7 +119,9 @@ Arrived Blobs::put_part(const std::string& id, uint64_t sum, uint64_t offset, st
       if (disk().fdatasync(arrived.file.get()) != 0) throw_errno(Exit::storage, "sync a part of a blob");
     }
   } catch (const Error&) {
-    remove(arrived);  // this file itself may have filled the disk
+    // The file may have filled the disk. If it cannot be removed, the next part must not rely on a page that is lost.
+    (void)disk().ftruncate(arrived.file.get(), 0);
+    remove(arrived);
     throw;
   }
   return arrived;
