@@ -196,8 +196,8 @@ class RandomEvents {
       case 20:
         return event::Release{.id = id(), .at = m_at};
       case 21:
-        if (once_in(2)) return event::Pause{.function = any({"f", "g", "h"}), .at = m_at};
-        return event::Resume{.function = any({"f", "g", "h"}), .at = m_at};
+        if (once_in(2)) return event::Pause{.function = any({"f", "g", "h"}), .at = m_at, .limit = number(3)};
+        return event::Resume{.function = any({"f", "g", "h"}), .at = m_at, .unlimited = once_in(2)};
       case 22:
         return event::Copied{
             .ids = some_ids(), .at = m_at, .peers = any({"there", "away", "there,away", ""}), .enough = once_in(4)};

@@ -102,6 +102,24 @@ load helpers
   [[ -z $(gq-flush --pause f 2>&1) ]]
 }
 
+@test "gq-flush: --limit-of bounds how many jobs of a function run at a time, in all workers together" {
+  for bad in f f= f=0 f=x f=1000001 =2 rep_1=2; do fails_with 64 gq-flush --limit-of "$bad"; done
+  gq-enqueue g --local <<<other >/dev/null
+  gq-flush --limit-of f=2 2>"$T/err"
+  grep -q 'f has a limit, but this store knows no job of that function' "$T/err"
+  seq 24 | gq-enqueue f --local -l >/dev/null
+  gq-inspect stats --json | jq -es 'map(select(.function == "f"))[0] | .limit == 2 and (has("paused_at") | not)'
+  gq-inspect stats | grep -q '^f: .* limit 2$'
+  mkdir "$T/run"
+  for _ in 1 2; do
+    background gq-worker --local --drain -j 4 -f f -- sh -c 'touch "$0/$GQ_JOB_ID"; ls "$0" | wc -l; sleep 0.2; rm "$0/$GQ_JOB_ID"' "$T/run"
+  done
+  for pid in "${PIDS[@]}"; do wait "$pid"; done
+  [[ $(cat "$T"/bg.*.out | sort | uniq -c | awk '{ n += $1; if ($2 > most) most = $2 } END { print n, most }') == '24 2' ]]
+  gq-flush --pause f --limit-of f=none
+  gq-inspect stats --json | jq -es 'map(select(.function == "f"))[0] | (has("limit") | not) and has("paused_at")'
+}
+
 @test "gq-flush: --drop of a finished job frees its key, even if an older gq gave the key an endless window" {
   other=$(gq-enqueue f --local <<<other)
   first=$(gq-bench record "$GQ_STORE" f key=k window=4000000000000000)

@@ -151,6 +151,25 @@ void what_is_claimed() {
   CHECK(ids_of(choose_of(9).claims.jobs) == Ids{g1});
   say(event::Pause{.function = "g", .at = Millis(1)});
   CHECK(ids_of(choose_of(9).claims.jobs).empty());
+  // At most so many jobs of a function are claimed or run. What a dead owner has left is claimed again in its place.
+  const std::string h1 = add("h"), h2 = add("h"), h3 = add("h", normal_priority, Millis(1));
+  say(event::Pause{.function = "h", .at = Millis(1), .limit = 2});
+  CHECK(!fold.paused("h") && fold.limit("h") == 2u && !fold.limit("g"));
+  CHECK(ids_of(choose_of(9).claims.jobs) == (Ids{h1, h2}));
+  hold(h1, living);
+  CHECK(ids_of(choose_of(9).claims.jobs) == Ids{h2});
+  hold(h2, dead);
+  CHECK(ids_of(choose_of(9).claims.jobs) == Ids{h2});
+  hold(h2, living);
+  CHECK(ids_of(choose_of(9).claims.jobs).empty());
+  say(event::Resume{.function = "h", .at = Millis(1)});
+  CHECK(fold.limit("h") == 2u);
+  say(event::Done{.id = h1});
+  CHECK(ids_of(choose_of(9).claims.jobs) == Ids{h3});
+  say(event::Pause{.function = "h", .at = Millis(1), .limit = 1});
+  CHECK(ids_of(choose_of(9).claims.jobs).empty());
+  say(event::Resume{.function = "h", .at = Millis(1), .unlimited = true});
+  CHECK(!fold.limit("h") && ids_of(choose_of(9).claims.jobs) == Ids{h3});
 }
 
 // A job that is not started in time is dead, whatever it waits for; and it leaves its key to others.
@@ -257,7 +276,7 @@ MapTable::Map recount(const MapTable::Map& table) {
   uint64_t outputs = 0;
 
   for (const auto& [key, value] : table) {
-    if (key[0] == 'p') counters[key.substr(1)];
+    if (key[0] == 'p' || key[0] == 'L') counters[key.substr(1)];
     if (key[0] != 'j') continue;
     const std::string id = key.substr(1);
     const Job job = decode_job(value);

@@ -633,6 +633,8 @@ void record_format_is_stable() {
       event::Release{.id = b, .at = at},
       event::Pause{.function = "resize", .at = at},
       event::Resume{.function = "resize", .at = at},
+      event::Pause{.function = "resize", .at = at, .limit = 4},
+      event::Resume{.function = "resize", .at = at, .unlimited = true},
       event::Copied{.ids = {a, b}, .at = at, .peers = "rep_2,rep_3", .enough = true},
       event::State{.id = a,
                    .at = at,
@@ -662,7 +664,7 @@ void record_format_is_stable() {
       event::Stream{.at = at, .version = 1},
       event::End{.at = at, .jobs = 12},
   };
-  CHECK(all.size() == std::variant_size_v<Event> + 7);
+  CHECK(all.size() == std::variant_size_v<Event> + 9);
   std::ifstream in(GQ_GOLDEN "/records.txt");
   size_t lines = 0;
   for (std::string line; std::getline(in, line); ++lines) {

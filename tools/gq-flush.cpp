@@ -30,11 +30,25 @@ struct Options {
   std::vector<std::string> kick, drop, keep, release;  // IDs, or "-"
   bool changes() const {
     return !kick.empty() || !drop.empty() || !keep.empty() || !release.empty() || kick_dead || !pause.empty() ||
-           !resume.empty();
+           !resume.empty() || !limits.empty();
   }
   bool kick_dead = false;
-  std::vector<std::string> pause, resume;
+  std::vector<std::string> pause, resume, limits;
 };
+
+constexpr uint64_t most_limit = 1'000'000;
+
+// Reads FUNCTION=N, or FUNCTION=none, which is 0.
+std::pair<std::string, uint32_t> parse_limit(const std::string& text) {
+  const size_t at = text.rfind('=');
+  const std::string value = at == std::string::npos ? "" : text.substr(at + 1);
+  const auto n = parse_count(value);
+  if (value != "none" && (!n || *n == 0 || *n > most_limit))
+    throw Error(Exit::usage, "cannot use --limit-of " + printable(text) +
+                                 ": it is neither FUNCTION=N, with N from 1 to 1000000, nor FUNCTION=none");
+  check_function(text.substr(0, at));
+  return {text.substr(0, at), static_cast<uint32_t>(n.value_or(0))};
+}
 
 constexpr size_t most_changes = 1000;  // how many jobs are changed in one visit to the index
 
@@ -76,9 +90,12 @@ void kick_dead(Queue& store, const std::string& function, Changed& changed) {
 // Carries out a user's changes to jobs and functions.
 Exit administer(const Options& o, const Common& common) {
   if (!common.command.empty() || o.all || o.dry_run || o.clean || (!o.work.functions.empty() && !o.kick_dead))
-    throw Error(Exit::usage, "cannot kick, drop, keep, release, pause or resume and run a command at the same time");
+    throw Error(Exit::usage,
+                "cannot kick, drop, keep, release, pause, resume or limit and run a command at the same time");
   for (const auto* names : {&o.pause, &o.resume})
     for (const auto& f : *names) check_function(f);
+  std::vector<std::pair<std::string, uint32_t>> limits;
+  for (const auto& text : o.limits) limits.push_back(parse_limit(text));
   auto kick = read_ids(o.kick), drop = read_ids(o.drop), keep = read_ids(o.keep), release = read_ids(o.release);
   Queue store = open_store(common.store, false);
   EndsInOrder in_order([&] { store.leave_for_good(); });
@@ -112,6 +129,11 @@ Exit administer(const Options& o, const Common& common) {
     if (!is_known(f)) log(Level::warning, printable(f) + " is paused, but this store knows no job of that function");
   }
   for (const auto& f : o.resume) store.pause(f, false);
+  for (const auto& [f, n] : limits) {
+    store.limit(f, n);
+    if (n && !is_known(f))
+      log(Level::warning, printable(f) + " has a limit, but this store knows no job of that function");
+  }
   return good ? Exit::ok : Exit::no;
 }
 
@@ -236,6 +258,8 @@ int main(int argc, char** argv) {
     list("--release", o.release,
          "Keep the workload of this job no longer; - reads IDs from standard input; may be repeated");
     app.add_flag("--clean", o.clean, "Only clean the journal, and remove what crashes left");
+    list("--limit-of", o.limits,
+         "F=N: run at most N jobs of function F at a time, in all processes; F=none: any number");
     list("--pause", o.pause, "Start no more jobs of this function, in any process, until it is resumed");
     list("--resume", o.resume, "Start jobs of this function again");
     app.add_flag("-n,--dry-run", o.dry_run, "Print what would be run, run nothing");

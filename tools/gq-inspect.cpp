@@ -397,6 +397,7 @@ void print_disk(const Options& o, Ledger& store) {
 struct FunctionStats {
   Counters counters;
   std::optional<Millis> paused;
+  std::optional<uint32_t> limit;
 };
 
 // Counts jobs that a dead owner was running as queued, which they will be.
@@ -426,7 +427,7 @@ std::map<std::string, FunctionStats> stats_of_functions(Ledger& store) {
       std::vector<std::string> names;
       next = cursor;
       last = fold.functions(most_looked_up / 2, next, names);
-      for (const auto& name : names) functions[name] = {fold.counters(name), fold.paused(name)};
+      for (const auto& name : names) functions[name] = {fold.counters(name), fold.paused(name), fold.limit(name)};
     });
     cursor = next;
   }
@@ -460,6 +461,7 @@ Exit stats(const Options& o, Queue& store) {
                  {"finished", at(c, State::finished)},
                  {"bytes", c.bytes}};
     if (found.paused) json["paused_at"] = format_time(*found.paused);
+    if (found.limit) json["limit"] = *found.limit;
     if (o.json) {
       print(json_line(json));
       continue;
@@ -534,6 +536,8 @@ void tell(Json& json, const Event& event, uint64_t size) {
         if constexpr (requires { e.starts; }) number("start", e.starts);
         if constexpr (requires { e.due; }) time("due_at", e.due);
         if constexpr (requires { e.spent; }) flag("spent", e.spent, true);
+        if constexpr (requires { e.limit; }) number("limit", e.limit);
+        if constexpr (requires { e.unlimited; }) flag("unlimited", e.unlimited);
         if constexpr (requires { e.exit; }) number("exit_status", e.exit, no_exit), number("signal", e.signal);
         if constexpr (requires { e.attempts; }) number("attempts", e.attempts);
         if constexpr (requires { e.dropped; }) flag("dropped", e.dropped), flag("lifted", e.lifted);

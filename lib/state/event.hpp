@@ -219,14 +219,22 @@ struct Pause {
   static constexpr std::string_view type = "pause";
   std::string function{};
   Millis at{0};
-  static void fields(auto& self, auto visit) { visit("f", self.function), visit("at", self.at); }
+  // Not 0: the function is not paused, but only so many of its jobs run at a time. (For older programs it is paused, so
+  // that they do not exceed the limit.)
+  uint32_t limit = 0;
+  static void fields(auto& self, auto visit) {
+    visit("f", self.function), visit("at", self.at), visit("limit", self.limit);
+  }
 };
 
 struct Resume {
   static constexpr std::string_view type = "resume";
   std::string function{};
   Millis at{0};
-  static void fields(auto& self, auto visit) { visit("f", self.function), visit("at", self.at); }
+  bool unlimited = false;  // the function has no limit any more; if it is paused, it stays so
+  static void fields(auto& self, auto visit) {
+    visit("f", self.function), visit("at", self.at), visit("unlimited", self.unlimited);
+  }
 };
 
 // Other nodes have copies of jobs that this node accepted.

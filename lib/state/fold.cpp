@@ -363,7 +363,7 @@ void Fold::commit() {
       const Counters& c = counter(function);
       std::string value;
       bool empty = c.bytes == 0 && std::all_of(c.jobs.begin(), c.jobs.end(), [](uint64_t n) { return n == 0; });
-      if (empty && !m_table.get("p" + function)) {
+      if (empty && !m_table.get("p" + function) && !m_table.get("L" + function)) {
         m_table.remove("s" + function);
         m_table.remove("z" + function);
         continue;
@@ -683,14 +683,19 @@ bool Fold::is_owed(const Job& job) {
 
 void Fold::apply(const event::Pause& pause) {
   std::string value;
-  put_le<uint64_t>(value, static_cast<uint64_t>(pause.at.count()));
   changed_counter(pause.function);
+  if (pause.limit) {
+    put_le<uint32_t>(value, pause.limit);
+    m_table.put("L" + pause.function, value);
+    return;
+  }
+  put_le<uint64_t>(value, static_cast<uint64_t>(pause.at.count()));
   m_table.put("p" + pause.function, value);
 }
 
 void Fold::apply(const event::Resume& resume) {
   changed_counter(resume.function);
-  m_table.remove("p" + resume.function);
+  m_table.remove((resume.unlimited ? "L" : "p") + resume.function);
 }
 
 std::optional<std::string> Fold::keyed(const std::string& function, const std::string& key, Millis now) {
@@ -713,6 +718,13 @@ std::optional<Millis> Fold::paused(const std::string& function) {
   if (!value) return std::nullopt;
   if (value->size() != 8) throw TableError("bad pause");
   return Millis(static_cast<int64_t>(get_le<uint64_t>(*value, 0)));
+}
+
+std::optional<uint32_t> Fold::limit(const std::string& function) {
+  auto value = m_table.get("L" + function);
+  if (!value) return std::nullopt;
+  if (value->size() != 4) throw TableError("bad limit");
+  return get_le<uint32_t>(*value, 0);
 }
 
 std::optional<Job> Fold::get(const std::string& id) {

@@ -28,6 +28,7 @@
 //   u <ID>                                   this job is pending, and at least one other node is known to have it
 //   a <expire> <first LSN>                   -> ID; a job that can expire, in the order in which they do
 //   p <function>                             when this function was paused
+//   L <function>                             how many of this function's jobs may run at a time
 //   r <node>                                 what the node knows of this journal (PeerState)
 //   s <function>                             the counters of this function
 //   z <function>                             how many of the function's delayed jobs were never started
@@ -65,7 +66,7 @@ namespace gq {
 // of a job after the old ones, and let the decoder accept that they are missing. An older program does not update table
 // entries that it does not know. After an older program has changed the index, recount_first(), find_copied() and
 // leave_expiring() recompute these entries.
-inline constexpr uint32_t fold_version = 17;
+inline constexpr uint32_t fold_version = 18;
 
 // The position up to which the journal has been folded, and the last record before it, which distinguishes this journal
 // from others.
@@ -199,6 +200,8 @@ class Fold {
   size_t with_serial(const std::string& serial, size_t most);
   // When a function was paused; nullopt if it is not.
   std::optional<Millis> paused(const std::string& function);
+  // How many jobs of a function may run at a time; nullopt if it has no limit.
+  std::optional<uint32_t> limit(const std::string& function);
   PeerState peer(const std::string& node);
   std::map<std::string, PeerState> peers();  // of all known nodes, by their names
   // Whether another node may still need the workload of a job that this node has finished.

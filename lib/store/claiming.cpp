@@ -119,11 +119,25 @@ class Chooser {
     if (next) look_at(*next);
   }
 
+  // How many jobs of a function may be claimed now. Claimed jobs count as running ones, except those that dead owners
+  // have left behind: they are claimed again. When a job ends, this changes the journal, and the claimers look again.
+  size_t room_below_limit(const std::string& function, size_t left_behind) {
+    const auto limit = m_fold.limit(function);
+    if (!limit) return SIZE_MAX;
+    const auto& jobs = m_fold.counters(function).jobs;
+    const size_t held = jobs[static_cast<size_t>(State::claimed)] + jobs[static_cast<size_t>(State::running)];
+    return *limit - std::min<size_t>(*limit, held - std::min(held, left_behind));
+  }
+
   // Takes up to `share` jobs of one function.
   void take_of(const std::string& function, size_t share) {
     auto& next_due = m_chosen.claims.next_due;
     std::vector<Claim> candidates = std::move(m_left_behind[function]);
     const size_t left_behind = candidates.size();
+    const size_t room = room_below_limit(function, left_behind);
+    if (room == 0) return;
+    const bool is_limited = room < share;
+    share = std::min(share, room);
     auto due = m_fold.delayed(function, m_context.now, [&](const std::string& id) {
       if (share == 0) {
         next_due = m_context.now;
@@ -143,7 +157,7 @@ class Chooser {
       return std::pair(a.job.priority, a.job.first_lsn) < std::pair(b.job.priority, b.job.first_lsn);
     });
     if (candidates.size() > share) {
-      if (before > 0) next_due = m_context.now;
+      if (before > 0 && !is_limited) next_due = m_context.now;
       candidates.resize(share);
     }
     for (auto& c : candidates) jobs().push_back(std::move(c));

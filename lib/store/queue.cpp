@@ -449,6 +449,13 @@ void Queue::pause(const std::string& function, bool paused) {
          Room::completion);
 }
 
+void Queue::limit(const std::string& function, uint32_t jobs) {
+  const Millis at = now_ms();
+  commit({jobs ? encode_record(event::Pause{.function = function, .at = at, .limit = jobs})
+               : encode_record(event::Resume{.function = function, .at = at, .unlimited = true})},
+         Room::completion);
+}
+
 void Queue::append(const std::vector<std::string>& records) {
   auto placed = append({records.begin(), records.end()}, Room::completion);
   if (m_unsettled.empty()) m_unsettled_from = placed.front().lsn;

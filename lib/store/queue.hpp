@@ -51,6 +51,9 @@ class Queue : public Ledger {
 
   // Pauses or resumes a function for all processes. The change is on stable storage on return.
   void pause(const std::string& function, bool paused);
+  // Lets only so many jobs of a function run at a time, in all processes together; 0: any number. On stable storage on
+  // return.
+  void limit(const std::string& function, uint32_t jobs);
 
   // Appends records of jobs that this process holds, without waiting for the disk; settle() waits.
   using Ledger::append;
