@@ -1018,8 +1018,9 @@ void a_walk_is_for_one_identity() {
   CHECK(n.recorded("rep_2") == "b 20 15" && n.r.sent()[0].upto == 20);
 }
 
-// This node has refused an add of another job with the same ID. It does not tell that add to others. Nor does it tell
-// the workload of another job of the same size and checksum, which it has taken for the job sent again.
+// This node has refused an add record of another job with the same ID, and does not send that add record to other
+// nodes. It has taken a job of the same size and checksum for the same job, sent again; it does not send the workload
+// of that job either.
 void a_walk_tells_the_job_that_counts() {
   for (bool once : {true, false})
     for (int other = 0; other < 5; ++other) {  // how the other job differs; 0: there is none

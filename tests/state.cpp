@@ -172,7 +172,7 @@ void what_is_claimed() {
   CHECK(!fold.limit("h") && ids_of(choose_of(9).claims.jobs) == Ids{h3});
 }
 
-// A job that is not started in time is dead, whatever it waits for; and it leaves its key to others.
+// A job that is not started in time becomes dead, whatever it waits for, and its key becomes free.
 void what_expires() {
   Said say;
   const Millis until(5000);
@@ -233,7 +233,7 @@ void what_expires() {
   CHECK(say.state(say.a) == State::queued);
   CHECK(state_of(say.a, *say.fold.get(say.a)).lifted && !state_of(say.b, *say.fold.get(say.b)).lifted);
 
-  // What has been started does not expire. What was only claimed does, once its process is dead.
+  // A job that has been started does not expire. A job that was only claimed does, when its process is dead.
   say(event::Claim{.ids = {say.b, c}, .owner = "A.0"});
   dead(c, Millis(9000));
   CHECK(say.state(c) == State::claimed);
@@ -246,7 +246,8 @@ void what_expires() {
   dead(say.b, Millis(9000));
   CHECK(say.state(say.b) == State::queued);
 
-  // Of another node's job, its end there counts, and so does its kick there. A node that takes a job over decides.
+  // If another node owns the job, its end and its kick on that node are taken over. A node that takes over a job
+  // decides itself.
   auto state = [&](const char* what, const std::string& node, uint32_t term, uint32_t version, bool is_lifted) {
     return event::State{.id = d,
                         .at = Millis(9000),

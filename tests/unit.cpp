@@ -822,8 +822,8 @@ void references_grow_to_a_bound(const std::string& directory) {
         !cost.add(1, 0) && !cost.add(UINT64_MAX, UINT64_MAX));
 }
 
-// Two large workloads under one ID: the store says so of the second job alone, whether the first is queued with it or
-// by another process at this moment.
+// Two large workloads have one ID, and the first job is queued together with the second or by another process. Only the
+// second job is not queued (conflict or unknown), and the reason is not a lack of room.
 void an_id_twice_is_no_lack_of_room(const std::string& directory) {
   Queue store = open_store(directory, true);
   const std::string data(max_inline_data + 1, 'x'), other(max_inline_data + 1, 'y');

@@ -23,7 +23,7 @@ namespace {
 // default limit.
 constexpr uint64_t default_backlog = 10000, not_given = UINT64_MAX;
 
-// The memory of a workload goes back to the system when it is freed. Else malloc(3) would keep some of it for each
+// From this size on, freed memory goes back to the system. Otherwise malloc(3) would keep memory of workloads for each
 // thread that takes jobs.
 constexpr int returned_from = 64 << 10;  // bytes
 

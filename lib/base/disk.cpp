@@ -61,7 +61,7 @@ class Kernel final : public Disk {
   }
   int flock(int fd, int operation) override { return ::flock(fd, operation); }
   int list(int directory, std::vector<std::string>& names) override {
-    // A descriptor with a read position of its own.
+    // Open the directory again, because readdir(3) needs its own read position.
     const int own = ::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (own < 0) return -1;
     std::unique_ptr<DIR, int (*)(DIR*)> dir(::fdopendir(own), ::closedir);

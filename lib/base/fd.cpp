@@ -229,7 +229,8 @@ std::string name_of(int fd) {
 
 void wait_for_lock(int fd, FileLock::Mode mode, Millis patience) {
   if (try_lock(fd, mode)) return;
-  // Often at first: processes that take the lock one after the other would otherwise leave no gap for this one.
+  // Try often at first: otherwise this process would find no gap between processes that take the lock one after the
+  // other.
   constexpr auto often = std::chrono::microseconds(100), seldom = std::chrono::microseconds(1000);
   Wait wait([fd] { return holder_of(fd); }, [fd] { return "holds " + printable(name_of(fd)); }, patience);
   for (; !try_lock(fd, mode); wait.check()) disk().wait(wait.lasted() < std::chrono::seconds(2) ? often : seldom);

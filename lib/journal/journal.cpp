@@ -414,7 +414,7 @@ std::optional<Journal::Tail> Journal::tail() {
   return Tail{std::move(segment), torn.value_or(base + size)};
 }
 
-// Under append.lock: preallocates the spare segment. False and errno if there is no room for it.
+// Under append.lock: preallocates the spare segment. Returns false and sets errno if the disk has no room for it.
 bool Journal::ensure_spare() {
   if (m_directory.has(spare_name)) return true;
   const std::string temporary = "tmp." + new_ulid();

@@ -17,10 +17,10 @@ using Clock = std::chrono::steady_clock;
 constexpr Millis count_interval{1000};
 constexpr Millis first_retry{100}, longest_retry{5000};
 constexpr size_t most_said = 100;
-constexpr size_t most_counted = 2000;      // functions or delayed jobs, in one visit to the index
+constexpr size_t most_counted = 2000;      // how many functions, or delayed jobs, are read in one visit to the index
 constexpr Millis longest_copying{30'000};  // how long a delivery waits for others that copy many parts
 
-// The most bytes that resolving these jobs may copy.
+// Returns how many bytes are copied at most when these jobs are resolved (parts.hpp).
 uint64_t copied_by(const std::vector<NewJob>& jobs) {
   uint64_t size = 0;
   for (const auto& job : jobs)
@@ -258,8 +258,8 @@ std::string Intake::take_group(std::string_view payload, const std::string& func
   return result;
 }
 
-// One delivery at a time may copy many parts of other jobs' workloads, so that all receivers together do not. Returns
-// false if others did so for too long, or if the worker stops.
+// Only one delivery at a time may copy many parts of other jobs' workloads, to limit the memory of all receivers
+// together. Waits for the turn of this delivery. Returns false if that takes too long, or if the worker stops.
 bool Intake::wait_to_copy(std::unique_lock<std::timed_mutex>& copying) {
   for (const auto end = Clock::now() + longest_copying; Clock::now() < end;) {
     if (copying.try_lock_for(first_retry)) return true;

@@ -124,7 +124,7 @@ std::vector<std::string> copied_records(event::Copied copied) {
   return records;
 }
 
-// The newest record tells the job's times, but its workload may be another: see Ledger::workload().
+// Takes the times from the newest record, but not the workload, which may differ: see Ledger::workload().
 std::string add_record(Monitor& monitor, const std::string& id, const Job& job, std::string& unread) try {
   EventReader reader = monitor.ledger().read(0);
   std::string reason;

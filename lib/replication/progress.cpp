@@ -151,7 +151,7 @@ void Walk::looked_up(const std::string& id, const std::optional<Job>& job) {
   if (job->once && t.has && is_fresh(*job) && (!added || add->lsn == job->first_lsn)) return;
   Debt debt{id, *job};
   const bool is_owners = added && add->store == job->store;  // otherwise see told_add()
-  // If the job was sent again, its workload is that of its first record: see Ledger::workload().
+  // If the job was sent more than once, its workload is the one of its first record: see Ledger::workload().
   const bool is_first = added && add->lsn == job->first_lsn;
   if (is_first && (!job->once || (is_owners && !t.has && !finished && !add->unsure))) debt.add = add->record;
   debt.needs_add = !job->once;

@@ -427,7 +427,7 @@ void Fold::find_copied() {
   m_changed = true;
 }
 
-// Removes the entries of jobs that cannot expire any more. (An older program reads no job's time of expiry.)
+// Removes the entries `a` of jobs that cannot expire any more: an older program does not do so.
 void Fold::leave_expiring() {
   std::vector<std::string> old;
   for (auto c = m_table.walk("a"); c->valid() && c->key()[0] == 'a'; c->next()) {

@@ -18,9 +18,9 @@ constexpr Millis Job::*times[] = {&Job::enqueued_at, &Job::changed_at, &Job::due
 constexpr std::string Job::*texts[] = {&Job::function, &Job::owner, &Job::why,   &Job::key,   &Job::serial,
                                        &Job::node,     &Job::store, &Job::peers, &Job::source};
 // These members follow the texts, if one of them differs from its value in a new job. If the job has a name, its size
-// and the name come next, and then the time at which it expires, if there is one. If the job has a result, or is to
-// have one, what is known of that comes last: `result` and `output` with 4 bytes each, and the rest with 8. All members
-// before one that is there are there, too. A newer program may append more members, and an older program writes fewer.
+// and the name come next, and then the time at which it expires, if there is one. If the job has a result, or will have
+// one, the result comes last: `result` and `output` with 4 bytes each, and the others with 8. If a member is present,
+// all members before it are present, too. A newer program may append more members, and an older program writes fewer.
 constexpr uint32_t Job::*later[] = {&Job::tries, &Job::exit, &Job::signal, &Job::dropped};
 constexpr uint64_t Job::*output_longs[] = {&Job::output_lsn, &Job::output_size, &Job::output_sum};
 constexpr size_t result_size = 2 * 4 + std::size(output_longs) * 8;

@@ -103,7 +103,7 @@ class Chooser {
     if (!next || time < *next) next = time;
   }
 
-  // Takes jobs that have expired. If there are more than there is room for, no other job is chosen this time.
+  // Takes the jobs that have expired. If there are more than fit into one claim, no other job is chosen this time.
   void take_expired() {
     auto& expired = m_chosen.claims.expired;
     if (m_most == 0) return;

@@ -70,8 +70,8 @@ struct Chosen {
 };
 
 // Chooses jobs of each function, up to the function's share: jobs of dead owners, delayed jobs that are due, and queued
-// jobs; by priority, and then in the order of their arrival. Jobs of all functions that have expired
-// come first, so that none of them is started. Throws TableError if the index is inconsistent.
+// jobs; by priority, and then in the order of their arrival. Before that, chooses the jobs of all functions that have
+// expired, so that none of these is started. Throws TableError if the index is inconsistent.
 Chosen choose(Fold& fold, const ClaimRequest& request, const ClaimContext& context);
 
 }  // namespace gq

@@ -24,8 +24,9 @@ struct NewJob {
 
   // Call it after a change of `add` or the data.
   void encode() { head = encode_record_head(add, data.size(), data_sum); }
-  // Makes these bytes, from `from` on, the job's own workload. After that, its workload is not a part of another job's
-  // workload. Bytes may be appended later, but only within what is reserved: `data` refers to these.
+  // Makes these bytes, beginning at `from`, the job's own workload. After that, its workload is not a part of another
+  // job's workload. The caller may append to the string later, but only within its capacity, because `data` refers to
+  // its bytes.
   void take_data(std::shared_ptr<const std::string> bytes, size_t from = 0);
   // Whether its workload is stored as a blob, not in its record.
   bool has_blob() const { return data.size() > max_inline_data; }

@@ -7,8 +7,8 @@
 namespace gq {
 namespace {
 
-// What the parts of one delivery have cost, and the copied ones. The copies are in one block of memory, since malloc(3)
-// returns a large block to the system when it is freed, and keeps small ones for the thread.
+// The cost of the parts of one delivery, and the copies of the parts. The copies are in one block of memory: malloc(3)
+// returns a large block to the system when it is freed, but keeps small blocks for the thread.
 struct Parts {
   PartsCost cost;
   std::shared_ptr<std::string> copies = std::make_shared<std::string>();  // never grows beyond what it reserves

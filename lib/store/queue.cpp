@@ -206,8 +206,8 @@ void Queue::withdraw(Adding& adding, const Error& error) {
 }
 
 // Answers jobs with an ID that a user chose, or with a key: another job may have had the ID or the key already. The
-// fold has decided that; this function reads the result. Returns the numbers of the jobs whose key a job has that has
-// expired, which no process has recorded yet, and that other job.
+// fold has decided that; this function reads the result. If another job has the key and has expired, but no process has
+// recorded that yet, the job is not answered. Returns the numbers of such jobs, each with the ID of the expired job.
 std::map<size_t, std::string> Queue::answer_given(Adding& adding) {
   std::map<size_t, std::string> expired;
   const auto given = adding.given();
@@ -245,8 +245,9 @@ std::map<size_t, std::string> Queue::answer_given(Adding& adding) {
   return expired;
 }
 
-// Frees the keys of jobs that have expired, and adds these jobs again, as one group. It does so once: of many jobs with
-// one key that have all expired, each would free the key of the one before, with syncs for each.
+// Records that these other jobs have expired, which frees their keys. Then adds the jobs again, as one group and only
+// once: if many jobs with one key have expired, each would otherwise free the key of the one before, with its own
+// syncs.
 void Queue::add_again(Adding& adding, const std::map<size_t, std::string>& expired) {
   try {
     std::vector<std::string> ids;

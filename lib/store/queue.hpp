@@ -37,11 +37,11 @@ class Queue : public Ledger {
   using Appended = std::function<void(const std::vector<size_t>& numbers, Lsn from, Lsn end)>;
   std::vector<Answer> add(const std::vector<NewJob>& jobs, const Appended& appended = {});
 
-  // Claims jobs that no living process holds: those of dead owners, then due and queued jobs in order. Records that
-  // jobs of any function have expired. Also removes the
-  // blobs that were passed to forget_blob(). If the caller has appended records that release jobs, it must call
-  // settle() before this: settle() may append the records again, and they would release the new claim, too. Throws
-  // Error(storage) and claims nothing if there is no room to record how the jobs end.
+  // Claims jobs that no living process holds: those of dead owners, then due and queued jobs in order. Also records the
+  // jobs of all functions that have expired as dead, and removes the blobs that were passed to forget_blob(). If the
+  // caller has appended records that release jobs, it must call settle() before this: settle() may append the records
+  // again, and they would release the new claim, too. Throws Error(storage) and claims nothing if there is no room to
+  // record how the jobs end.
   Claims claim(const ClaimRequest& request);
 
   // Changes jobs as a user asks. A drop also frees the key of a finished job. Returns for each job the reason why it

@@ -160,8 +160,8 @@ void Dispatcher::start_jobs() {
   }
 }
 
-// Chooses which jobs go to which slots. Reading a large workload takes a moment: if many take longer, the rest waits
-// until signals and time limits have been looked at.
+// Chooses which jobs go to which slots. Reading many large workloads takes long. So after some time this function
+// stops, and the other jobs wait until signals and time limits have been handled.
 std::vector<Dispatcher::Placed> Dispatcher::choose_starts() {
   std::vector<Placed> starts;
   Schedule now = schedule();
