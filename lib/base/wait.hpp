@@ -16,7 +16,7 @@
 namespace gq {
 
 // How long this program waits for another process before it gives up, unless a caller says otherwise: by default a
-// minute. A program that retries by itself sets less.
+// minute. A program that retries by itself sets a shorter time.
 void set_patience(Millis patience);
 inline constexpr Millis usual_patience{0}, short_patience{5'000}, endless_patience = Millis::max();
 

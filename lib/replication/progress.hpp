@@ -33,7 +33,7 @@ inline constexpr Lsn nothing_owed = UINT64_MAX;
 // The most bytes of small records in one transfer; a larger record is sent separately.
 inline constexpr size_t max_transfer = 1 << 20;
 
-// Whether a record changes the state of one job of this node.
+// Whether an event, which this node has recorded itself, changes the state of one job.
 bool is_change(const Event& event);
 
 // What has to be sent to the node about one job.

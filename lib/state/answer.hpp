@@ -25,7 +25,7 @@ struct Answer {
   std::string note{};    // queued and same: a remark for the client, or empty
 };
 
-// Whether an add has the same function and workload as a known job.
+// Whether the job of an add record has the same function and workload as a known job.
 bool is_same(const event::Add& add, uint64_t data_size, uint64_t data_sum, const Job& known);
 
 // Returns the answer to an add record that is on stable storage. `known` is the job that the fold has under the

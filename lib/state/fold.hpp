@@ -168,7 +168,7 @@ class Fold {
   // has looked at; the result is 0 if there may be more.
   uint64_t due_first(const std::string& function, Millis now, size_t& left, std::string& cursor);
   void dead(const std::string& function, const Visit& visit);
-  // Visits jobs of all functions that have expired at `now`. Returns when the next job after these expires.
+  // Visits the jobs of all functions that have expired at `now`. Returns when the next job expires.
   std::optional<Millis> expired(Millis now, const Visit& visit);
   // Returns how much of the journal from one position to another is still needed. Reads at most `most` entries, and
   // stores in `stopped` the position that it has reached.

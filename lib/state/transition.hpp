@@ -62,9 +62,9 @@ bool is_own(const Job& job, const Self& self);
 // Whether the rules of the group let this node run a job.
 bool may_run(const Job& job, const Self& self);
 
-// Whether a job that no process has claimed expires if it is not started before. A job that waits for its copies does
-// so only when it has them, since its client has no answer before. If another node is to run the job, that node
-// decides, by its clock.
+// Whether a job can expire: it has a time at which it expires, no process has claimed it, and it was never started. A
+// pending job cannot expire, because its client has no answer yet; nor can a held job, because the node that owns it
+// decides, by its own clock.
 bool can_expire(const Job& job);
 
 // Whether a job is delayed and was never started.

@@ -62,7 +62,8 @@ class Index {
   // Stops using the index. The last user seals it.
   void leave() EXCLUDES(m_mutex);
 
-  // The same for a process that a signal is about to end: its other threads cannot visit the index any more.
+  // As leave(), for a process that a signal is about to end. After it, the other threads cannot visit the index any
+  // more.
   void leave_for_good() EXCLUDES(m_mutex) NO_THREAD_SAFETY_ANALYSIS;  // keeps m_mutex
 
  private:

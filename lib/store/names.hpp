@@ -23,7 +23,7 @@ inline constexpr const char* returned_name = "returned.lock";         // its lea
 inline constexpr const char* peers_name = "peers";
 inline constexpr const char* debts_suffix = ".debts";
 
-// In a snapshot, and in a directory to which one is being restored (snapshot.hpp).
+// Files of a snapshot, and of a directory to which a snapshot is being restored (snapshot.hpp).
 inline constexpr const char* manifest_name = "manifest";
 inline constexpr const char* restoring_name = "tmp.restoring";
 

@@ -104,7 +104,7 @@ class Slot {
   // Sends a signal to the command's process group. If the command belongs to another user, logs once that this fails.
   void send(int signal);
 
-  // watch() adds the descriptors to wait for; pump() then passes on what has come.
+  // watch() adds the descriptors to wait for; after the wait, pump() passes on the output that has come.
   void watch(std::vector<pollfd>& fds) const;
   void pump();
 
