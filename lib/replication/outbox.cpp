@@ -281,8 +281,8 @@ std::optional<Outbox::Apart> Outbox::next_apart() {
     try {
       std::optional<Job> job;
       m_monitor.ledger().look([&](Fold& fold) { job = fold.get(id); });
-      debt = debt_apart(id, job, next->needs_add, next->since);
-      if (debt && debt->needs_add) batch->records = add_record(m_monitor, id, *job, debt->unreadable);
+      debt = debt_apart(id, job, next->needs_add, next->location, next->since);
+      if (debt && debt->needs_add) batch->records = add_record(m_monitor, id, debt->job, debt->unreadable);
       batch->count = batch->records.empty() ? 0 : 1;
       if (debt && debt->state) batch->records += told_record(id, *job, m_monitor.self()), ++batch->count;
     } catch (...) {

@@ -45,11 +45,13 @@ event::Add told_add(event::Add add, const Job& job) {
   return add;
 }
 
-std::optional<Debt> debt_apart(const std::string& id, const std::optional<Job>& job, bool needs_add, Lsn since) {
+std::optional<Debt> debt_apart(const std::string& id, const std::optional<Job>& job, bool needs_add, Lsn location,
+                               Lsn since) {
   if (!job || job->node.empty()) return std::nullopt;
   const bool finished = job->state == State::finished;
   if (finished && !job->once && job->first_lsn < since) return std::nullopt;  // it ended before the node joined
   Debt debt{id, *job};
+  debt.job.location = location;
   debt.state = job->once && (finished || !is_fresh(*job));
   debt.needs_add = (!finished || !job->once) && (!debt.state || needs_add);
   return debt;
@@ -150,6 +152,7 @@ void Walk::looked_up(const std::string& id, const std::optional<Job>& job) {
   if (!job->once && (!added || t.has || (finished && add->lsn < m_since))) return;
   if (job->once && t.has && is_fresh(*job) && (!added || add->lsn == job->first_lsn)) return;
   Debt debt{id, *job};
+  if (added) debt.job.location = add->lsn;                   // of a finished job it is not the newest add record
   const bool is_owners = added && add->store == job->store;  // otherwise see told_add()
   // If the job was sent more than once, its workload is the one of its first record: see Ledger::workload().
   const bool is_first = added && add->lsn == job->first_lsn;
@@ -230,7 +233,8 @@ std::optional<std::vector<Progress::Left>> Progress::walked(Walk& walk, const st
   if (m_sent != walk.m_from || identity != walk.m_identity) return std::nullopt;
   std::vector<Left> left;
   for (const auto& debt : walk.m_debts) {
-    if (auto it = m_apart.find(debt.id); it != m_apart.end() && !debt.conflict) it->second.changed = true;
+    if (auto it = m_apart.find(debt.id); it != m_apart.end() && !debt.conflict)
+      it->second.changed = true, it->second.location = debt.job.location;
     else if (auto what = leave(debt, walk.m_touched.at(debt.id).first, now)) left.push_back(std::move(*what));
   }
   m_sent = walk.m_upto;
@@ -256,6 +260,7 @@ std::optional<Progress::Left> Progress::leave(const Debt& debt, Lsn lsn, Millis 
   Apart& apart = it->second;
   if (is_new) apart.lsn = lsn;
   apart.under_way = false;
+  apart.location = debt.job.location;
   apart.needs_add = apart.needs_add || debt.again;
   apart.refused = debt.refused;
   apart.unreadable = debt.unreadable;

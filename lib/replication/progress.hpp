@@ -39,7 +39,7 @@ bool is_change(const Event& event);
 // What has to be sent to the node about one job.
 struct Debt {
   std::string id;
-  Job job;
+  Job job;             // its location is that of the newest add record that the walk has seen, if it has seen one
   std::string add{};   // the job's add record with its workload; empty if it is not to be sent, or must be read first
   bool state = false;  // whether to send the state
   bool needs_add = false;  // the node cannot use the state without the add record
@@ -63,8 +63,9 @@ struct Debt {
 event::Add told_add(event::Add add, const Job& job);
 
 // Returns what there is to send about a job that is sent separately; nullopt if nothing. `needs_add` is the result of
-// the last try; `since` is as in Progress.
-std::optional<Debt> debt_apart(const std::string& id, const std::optional<Job>& job, bool needs_add, Lsn since);
+// the last try, `location` that of the job in the last debt; `since` is as in Progress.
+std::optional<Debt> debt_apart(const std::string& id, const std::optional<Job>& job, bool needs_add, Lsn location,
+                               Lsn since);
 
 // Goes through one part of the journal for one node.
 class Walk {
@@ -201,7 +202,8 @@ class Progress {
 
   // Returns the next job to send separately, and marks it as under way; nullopt if none is due.
   struct Apart {
-    Lsn lsn = 0;  // the position of the first record to send
+    Lsn lsn = 0;       // the position of the first record to send
+    Lsn location = 0;  // see Debt
     bool needs_add = false, under_way = false;
     bool changed = false;  // the job has changed again since it was sent
     Millis next{0}, delay{0};

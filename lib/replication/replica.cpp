@@ -349,7 +349,7 @@ std::optional<Replica::Next> Replica::next_apart(const std::string& node, Times 
   if (!other) return std::nullopt;
   auto next = other->progress.next_apart(now.boot);
   if (!next) return std::nullopt;
-  return Next{next->first, next->second.needs_add, other->progress.since()};
+  return Next{next->first, next->second.needs_add, next->second.location, other->progress.since()};
 }
 
 void Replica::nothing_to_tell(const std::string& node, const std::string& id) {

@@ -177,7 +177,7 @@ class Replica {
   struct Next {
     std::string id;
     bool needs_add;
-    Lsn since;
+    Lsn location, since;
   };
   std::optional<Next> next_apart(const std::string& node, Times now);
   void nothing_to_tell(const std::string& node, const std::string& id);

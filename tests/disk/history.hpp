@@ -10,15 +10,12 @@
 //    knows to be torn. A power cut takes only records that were never acknowledged.
 //  - Each process ends. When no call fails any more, a process can append.
 //
-// Of the store: processes create a store, add jobs, claim and end them, drop them, clean and check the store, and take
-// snapshots. The index is a table in a file that nobody syncs (simulated_table.hpp). Invariants:
+// Of the store: processes create a store, add jobs, claim and end them, drop them, and clean the store. The index is a
+// table in a file that nobody syncs (simulated_table.hpp). Invariants:
 //  - A job that was acknowledged is there with its workload, until its end has been acknowledged or may have been
 //    recorded. No job has another workload than it was given.
 //  - A job whose end was acknowledged is not claimed again. A job that a living process has claimed is not claimed by
 //    another one.
-//  - check_store() finds nothing bad if no call failed and no page was lost.
-//  - A snapshot that was made has all jobs that were acknowledged before. What it says of its files holds also after a
-//    power cut, and it can be restored.
 //  - Each process ends. When nothing fails any more, each acknowledged job can be run to its end.
 #pragma once
 

@@ -586,6 +586,7 @@ bool World::pay(Node& node, unsigned to) {
   while (auto next = node.replica->next_apart(name(to), times(node))) {
     node.tasks.push_back({.kind = Task::Kind::apart, .from = to, .job = job, .id = next->id, .since = next->since});
     node.tasks.back().told_again = next->needs_add;
+    node.tasks.back().location = next->location;
     begun = true;
   }
   for (const auto& task : node.tasks)
@@ -697,7 +698,7 @@ void World::tell(Node& node, Task& task, Step next) {
 
 void World::begin_apart(Node& node, Task& task) {
   if (task.step == Step::end_walk) return end_apart(node, task);
-  task.debt = gq::debt_apart(task.id, node.fold->get(task.id), task.told_again, task.since);
+  task.debt = gq::debt_apart(task.id, node.fold->get(task.id), task.told_again, task.location, task.since);
   Message message{.kind = Message::Kind::take, .from = 0, .to = 0};
   if (task.debt && task.debt->needs_add)
     if (auto* entry = find_add(node, task.id, {task.debt->job.location, task.debt->job.first_lsn}))

@@ -151,7 +151,7 @@ struct Task {
   };
   std::vector<Call> calls{};
   // pay, apart
-  Lsn since = 0;
+  Lsn location = 0, since = 0;
   std::optional<gq::Walk> walk{};
   std::optional<gq::Debt> debt{};
   std::vector<size_t> told{};  // for each record that is being sent: the number of its debt
