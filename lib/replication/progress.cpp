@@ -111,7 +111,7 @@ void Walk::see(const Event& event, const RecordHead& head, Lsn lsn, Lsn end, std
     t.has = t.has || came_from_there;
     return;
   }
-  t.given = add->given;
+  t.again = add->given || !add->asked.key.empty();
   Added its{lsn,
             origin != m_self,
             add->asked.function,
@@ -126,12 +126,13 @@ void Walk::see(const Event& event, const RecordHead& head, Lsn lsn, Lsn end, std
 }
 
 // Returns the IDs of the jobs to look up in the store. Usually the node already has a new job (a copied record says so)
-// and no later record changes the job: then no lookup is needed. A job whose ID a user chose is always looked up: it
-// may have been accepted before, and this second acceptance may have changed its owner.
+// and no later record changes the job: then no lookup is needed. A job whose ID a user chose, or that has a key, is
+// always looked up: it may have been accepted before. Then this second acceptance may have changed its owner, or the
+// node may have refused the job before and not know that it has ended.
 std::vector<std::string> Walk::jobs() const {
   std::vector<std::string> jobs;
   for (const auto& id : m_order)
-    if (const Touched& t = m_touched.at(id); !t.has || t.changed || t.given) jobs.push_back(id);
+    if (const Touched& t = m_touched.at(id); !t.has || t.changed || t.again) jobs.push_back(id);
   return jobs;
 }
 

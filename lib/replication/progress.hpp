@@ -125,7 +125,7 @@ class Walk {
   };
   struct Touched {
     bool has = false;    // the node has the job, according to this part
-    bool given = false;  // a user has chosen its ID
+    bool again = false;  // it may have been accepted before: a user has chosen its ID, or it has a key
     bool changed = false;
     Lsn first = 0;  // the position of the first record of the job in this part
     // The last add record of each job with this ID in this part; all but one of these jobs were refused.
