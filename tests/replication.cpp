@@ -609,8 +609,9 @@ void an_older_state_is_answered_with_the_newer_one() {
   using Kind = PeerVerdict::Kind;
   using What = StateVerdict::Record;
   const HeldJob held = Group3::job('A', "f", "rep_3");
-  auto verdict = [](const gq::Job& told, const std::optional<gq::Job>& known) {
-    const auto [kind, record] = verdict_on(state_of(Group3::store('A'), told), known);
+  Self self{"rep_1", Group3::store('1')};
+  auto verdict = [&self](const gq::Job& told, const std::optional<gq::Job>& known) {
+    const auto [kind, record] = verdict_on(state_of(Group3::store('A'), told), known, self);
     CHECK((kind == Kind::need) == (!known && told.state != State::finished));
     return record;
   };
@@ -635,6 +636,10 @@ void an_older_state_is_answered_with_the_newer_one() {
   gq::Job dead = states[4];
   dead.state = State::dead, dead.term = 9;
   CHECK(verdict(dead, states[6]) == What::what_stands_here && verdict(states[6], dead) == What::what_was_told);
+  // A node sends on that its own job is dead.
+  CHECK(verdict(dead, states[0]) == What::what_was_told && verdict(states[3], states[0]) == What::what_was_told);
+  self = {states[0].node, states[0].store};
+  CHECK(verdict(dead, states[0]) == What::what_was_told_as_own && verdict(states[3], states[0]) == What::what_was_told);
 }
 
 // One node knows the end of a job, and the node that should have sent the end has lost it. A node that asks about the

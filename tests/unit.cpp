@@ -266,8 +266,8 @@ void ends_are_of_one_job(const std::string& directory) {
   size_t expected = 0;
   for (auto& end : {end_of(make_job({"f"}, "other", job.add.id), "f"), end_of(make_job({"f"}, "WORK", job.add.id), "f"),
                     end_of(job, "g")}) {
-    CHECK(verdict_on(end, known).kind == PeerVerdict::Kind::conflict &&
-          verdict_on(end, known).record == StateVerdict::Record::nothing);
+    CHECK(verdict_on(end, known, {}).kind == PeerVerdict::Kind::conflict &&
+          verdict_on(end, known, {}).record == StateVerdict::Record::nothing);
     store.append({encode_record(end)});
     CHECK(state_now(job.add.id) == State::queued && conflicts() == ++expected);
   }
@@ -279,14 +279,14 @@ void ends_are_of_one_job(const std::string& directory) {
   CHECK(conflicts() == ++expected);
   gq::Job over;
   store.look([&](Fold& fold) { over = *fold.get(late.add.id); });
-  CHECK(verdict_on(end_of(job, "f"), over).kind == PeerVerdict::Kind::conflict);
+  CHECK(verdict_on(end_of(job, "f"), over, {}).kind == PeerVerdict::Kind::conflict);
   // A workload may have any checksum.
   event::State often = end_of(job, "f");
   often.version = UINT32_MAX;
-  CHECK(verdict_on(often, known).record == StateVerdict::Record::nothing);
+  CHECK(verdict_on(often, known, {}).record == StateVerdict::Record::nothing);
   event::State zero = end_of(job, "f");
   zero.sum = 0;
-  CHECK(verdict_on(zero, over).kind == PeerVerdict::Kind::conflict);
+  CHECK(verdict_on(zero, over, {}).kind == PeerVerdict::Kind::conflict);
   // Only the latest of many conflicts are kept.
   const std::vector<std::string> many(500, encode_record(end_of(job, "g")));
   for (int n = 1; n <= 6; ++n) {
@@ -305,10 +305,10 @@ void ends_are_of_one_job(const std::string& directory) {
     CHECK(some.size() == expected);
   });
   auto end = end_of(job, "f");
-  CHECK(verdict_on(end, known).kind == PeerVerdict::Kind::have &&
-        verdict_on(end, known).record == StateVerdict::Record::what_was_told);
+  CHECK(verdict_on(end, known, {}).kind == PeerVerdict::Kind::have &&
+        verdict_on(end, known, {}).record == StateVerdict::Record::what_was_told);
   end.size = end.sum = 0;
-  CHECK(verdict_on(end, known).record == StateVerdict::Record::what_was_told);
+  CHECK(verdict_on(end, known, {}).record == StateVerdict::Record::what_was_told);
   store.append({encode_record(end)});
   CHECK(state_now(job.add.id) == State::finished && conflicts() == expected);
   // A job's conflicts are forgotten with the job.

@@ -28,11 +28,14 @@ std::set<std::string> known_of(const std::vector<std::string>& ids, const AskRep
 
 }  // namespace
 
-event::State told_state(const std::string& id, const Job& job, const Self& self) {
-  event::State state = state_of(id, job);
+event::State own_news(event::State state, const Self& self) {
   state.from = self.node;
   state.from_store = self.store;
   return state;
+}
+
+event::State told_state(const std::string& id, const Job& job, const Self& self) {
+  return own_news(state_of(id, job), self);
 }
 
 bool is_mine_to_tell(const Membership& members, const FailureDetector& detector, const std::string& origin,

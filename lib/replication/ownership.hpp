@@ -86,6 +86,8 @@ class TellThenAppend {
   std::vector<Change> m_changes;
 };
 
+// Returns a state that another node has sent, as this node sends it on.
+event::State own_news(event::State state, const Self& self);
 // Returns the state of a job that this node sends to the others; and below, the record with this state.
 event::State told_state(const std::string& id, const Job& job, const Self& self);
 inline std::string told_record(const std::string& id, const Job& job, const Self& self) {

@@ -274,9 +274,10 @@ std::vector<PeerVerdict> ReplicaService::take_states(const std::vector<event::St
     news.clear(), own.clear(), finished.clear();
     for (size_t i = 0; i < states.size(); ++i) {
       auto job = fold.get(states[i].id);
-      const auto [kind, record] = verdict_on(states[i], job);
+      const auto [kind, record] = verdict_on(states[i], job, m_monitor.self());
       verdicts[i] = {kind};
       if (record == What::what_was_told) news.emplace_back(bytes[i]);
+      if (record == What::what_was_told_as_own) own.push_back(encode_record(own_news(states[i], m_monitor.self())));
       if (record == What::what_stands_here) own.push_back(told_record(states[i].id, *job, m_monitor.self()));
       if (std::string blob = job && states[i].state == "finished" ? blob_of(states[i].id, *job) : ""; !blob.empty())
         finished.push_back(blob);

@@ -753,10 +753,11 @@ void World::judge(Node& node, Task& task) {
       continue;
     }
     const auto job = node.fold->get(state->id);
-    const auto [kind, record] = gq::verdict_on(*state, job);
+    const auto [kind, record] = gq::verdict_on(*state, job, node.self);
     task.words.push_back(gq::PeerVerdict{kind}.text());
     using What = gq::StateVerdict::Record;
     if (record == What::what_was_told) append(node, *state, {});
+    if (record == What::what_was_told_as_own) append(node, gq::own_news(*state, node.self), {});
     if (record == What::what_stands_here) {
       say(node.name + " tells all nodes its state of " + state->id);
       append(node, gq::told_state(state->id, *job, node.self), {});
