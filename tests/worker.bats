@@ -626,7 +626,7 @@ import socket, struct, sys
 port, function, reducer = sys.argv[1:]
 with socket.create_connection(("127.0.0.1", int(port))) as s:
     for n in range(60):
-        body = "\0".join([function, f"u{n}", reducer, "0", "data"]).encode()
+        body = "\0".join([function, f"{reducer}{n}", reducer, "0", "data"]).encode()  # gearmand merges jobs with one unique
         s.sendall(b"\0REQ" + struct.pack(">II", 38, len(body)) + body)
         s.recv(300)
 PY
