@@ -82,6 +82,11 @@ settings() {
   cp "$T/json" "$path"
 }
 
+# Builds a target of the build that is tested. Tests run at the same time, and two builds must not write one file.
+build_target() {
+  flock "$GQ_BUILD/tests.lock" cmake --build "$GQ_BUILD" --target "$1" >"$T/build"
+}
+
 # Puts the store on a file system of 8 MiB.
 store_on_small_disk() {
   ((EUID == 0)) || skip "needs root, for a small file system"

@@ -18,7 +18,7 @@ of() {
 }
 
 mutant() {
-  cmake --build "$GQ_BUILD" --target "gq-simulate-disk-$1" >"$T/build"
+  build_target "gq-simulate-disk-$1"
 }
 
 @test "gq-simulate-disk: what it prints can be played again with the same result" {

@@ -19,7 +19,7 @@ teardown() { :; }
 
 @test "gq-simulate: a script that it prints can be played again with the same result; a bad line is named [65]" {
   local mutant=$GQ_BUILD/gq-simulate-pending-is-answered script
-  cmake --build "$GQ_BUILD" --target gq-simulate-pending-is-answered >"$T/build"
+  build_target gq-simulate-pending-is-answered
   run -1 "$mutant" --seed 1 --seconds 300
   echo "$output" >"$T/found.txt"
   run -1 "$mutant" "$T/found.txt"
@@ -32,7 +32,7 @@ teardown() { :; }
 
 @test "gq-simulate: finds each known fault in a short time when its fix is reverted [each of tests/simulate/mutants]" {
   local patch mutant script
-  cmake --build "$GQ_BUILD" --target gq-mutants >"$T/build"
+  build_target gq-mutants
   for patch in "$BATS_TEST_DIRNAME"/simulate/mutants/*.patch; do
     mutant=gq-simulate-$(basename "$patch" .patch)
     script=$(sed -n 's/^Script: //p' "$patch")  # set if a search would meet the fault too seldom

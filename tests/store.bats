@@ -501,7 +501,7 @@ break_frame() {
 
 @test "the store: a segment of a newer format is refused before anything is read or appended [78]" {
   gq-enqueue f --local </dev/null
-  printf '\x03' | dd of="$(segment)" bs=1 seek=8 conv=notrunc status=none
+  printf '\x63' | dd of="$(segment)" bs=1 seek=8 conv=notrunc status=none
   cp "$(segment)" "$T/before"
   rm -f "$GQ_STORE"/index.*
   fails_with 78 gq-inspect list

@@ -1,5 +1,5 @@
-// A ShortHold marks the time in which a thread holds a lock that all processes of a store wait for. The only such lock
-// is index.lock (gq/store/index.hpp).
+// A ShortHold marks the time in which a thread holds a lock that other processes wait for, and that it must release
+// soon. It is used only for index.lock (gq/store/index.hpp), while a process visits or shrinks the index.
 //
 // Under a ShortHold a thread does only short work: it must not sync, ask a database or write a log line. If it starts
 // such work, a developer build prints the name of the work and aborts. LongWorkInHold allows the exceptions.

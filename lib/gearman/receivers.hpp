@@ -1,11 +1,13 @@
 // Receivers: threads that take jobs from gearmand and answer each job with the result of a service.
 //
-// Each receiver is a thread with its own libgearman handle, for one server. A receiver is added in two cases: all
-// receivers of the server have a job, and the one that got the last job has got ten jobs in a row that were already
-// waiting; or all receivers have been busy with the same jobs for 200 ms. A receiver ends when the server has more
-// receivers than had a job at the same time in the last second; one always stays. This has two effects. Under load,
-// many jobs are stored at the same time and share one fdatasync. And few receivers are woken in vain, although gearmand
-// wakes all sleeping workers for each job. A server that is down delays no other server.
+// Each receiver is a thread with its own libgearman handle, for one server. While all receivers of a server have a job,
+// a receiver is added in two cases:
+//  - The receiver that got the last job has got ten jobs in a row that were already waiting when it asked.
+//  - All receivers have been busy with the same jobs for 200 ms.
+// If the server has more receivers than had a job at the same moment in the last second, those above that number end,
+// but one always stays. This has two effects. Under load, many jobs are stored at the same time and share one
+// fdatasync. And few receivers are woken in vain, although gearmand wakes all sleeping workers for each job. A server
+// that is down delays no other server.
 //
 // A job is "foreign" if its client knows nothing of gq. A server has at most 16 receivers. If there are 16, one of them
 // serves no foreign jobs: a foreign job may wait for long, and must not keep gq's own jobs from being answered.
@@ -18,9 +20,9 @@
 // that server get memory last.
 //
 // If several waiting clients have submitted foreign jobs under one unique, gearmand merges these jobs: it sends one
-// job, with the payload of the first. Unless the unique is made of the payload, the payloads may differ. So the
-// receiver does not take the job, and tells all these clients that it failed. If gearmand does not say how many clients
-// wait, the receiver takes the job.
+// job, with the payload of the first. If the unique is made of the payload, the payloads are equal, and the receiver
+// takes the job. Otherwise they may differ: the receiver does not take the job, and tells all these clients that it
+// failed. If gearmand does not say how many clients wait, the receiver takes the job.
 #pragma once
 
 #include <algorithm>

@@ -21,28 +21,32 @@
 //   frame header:   magic "GQF2" | as above; its checksum is seeded with the store's ID and the frame's offset in the
 //                   file. The cleaner leaves out the data of a record when no job needs the data any more.
 //
-// A segment in which a record other than an add has data, the output of a command, has version 3, or 4 if it is a
-// cleaned one. So programs that know no outputs refuse it. A journal without outputs stays readable for them.
+// A command's output is the data of a record that is not an add. A segment that may have such a record has version 3,
+// or 4 if it is a cleaned one, so programs that know no outputs refuse it. They can still read a journal without
+// outputs.
 //
 // Guarantees:
-//  - commit() returns only when its records are on stable storage. This process has synced them itself, with fdatasync
-//    on a descriptor that it opened before it wrote. Linux reports a failed write-back only to descriptors that were
-//    open at that moment, so a process never relies on the sync of another process.
+//  - commit() returns only when its records are on stable storage. With a store in a database, the database has them.
+//    Otherwise this process has synced them itself, with fdatasync on a descriptor that it opened before it wrote.
+//    Linux reports a failed write-back only to descriptors that were open at that moment, so a process never relies on
+//    the sync of another process.
 //  - When a process opens a segment to append to it, or to report it as durable, it first writes those records again
 //    that may not have been synced. From then on its descriptor also reports failed write-backs of other processes'
 //    records.
 //  - A process never truncates what another process wrote. If the tail of a segment is incomplete, the segment ends
 //    there, and the next append begins a new segment.
-//  - A segment is on stable storage before the next segment begins, so a power cut can damage only the last one. If a
-//    part of the last segment is incomplete, and no process knew that it had been synced, the next segment begins with
-//    a Gap record (its type is "forget", without jobs). The Gap record says that the unreadable bytes in that range
-//    were never acknowledged.
+//  - A segment is on stable storage before the next segment begins, so a power cut can damage only the last one. The
+//    last segment may have an incomplete record after the last position that is known to be synced. Then the next
+//    segment begins with a Gap record (its type is "forget", without jobs). It says that the unreadable bytes from that
+//    record to the end of the segment were never acknowledged. If no synced position is known at all, as in an old
+//    store, there is no Gap record.
 //
 // The surprising fact: after a failed fdatasync the bytes may be lost although they can still be read from the page
 // cache, and a second fdatasync would return 0. The journal therefore appends the records again, in a new segment.
 //
-// To change the format: 1. raise journal_version, 2. let JournalReader accept both versions, 3. write only the new one.
-// A program that finds a version newer than its own refuses the journal before it reads or appends anything.
+// To change the format: 1. raise journal_version, 2. let JournalReader accept all versions, 3. write the new version,
+// at least for each segment that an older program would read wrongly. A program that finds a version newer than its own
+// refuses the journal before it reads or appends anything.
 #pragma once
 
 #include <atomic>

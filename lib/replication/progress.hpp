@@ -5,8 +5,11 @@
 // goes through the next part of the journal. For each job that this part names, it finds what there is to send, as the
 // job is now: a Debt. A job that cannot be sent together with others (because it is large, or the node has refused it
 // or could not use its state) is sent separately. Until the node has such a job, position() stays before the job;
-// everything else continues. A record that a third node sent to this node is passed on by the third node. This node
-// passes it on only if it cannot know whether the third node did.
+// everything else continues.
+//
+// A record that a third node sent to this node is passed on by the third node, and position() stays before the record
+// until the third node has said that it did. This node passes the record on itself if the third node is gone, has left
+// the group or has a new identity, and always if the record makes this node the owner of the job.
 //
 // A Progress belongs to one identity of the node: call take_up() when the node has a new identity.
 #pragma once

@@ -1,15 +1,18 @@
 // A Quorum finds the answer to a client whose jobs must be on several nodes. Pure: the caller passes the time and the
 // answers of the store and of the other nodes; the Quorum returns the next step.
 //
-// A Quorum is for the jobs of one submission. It guarantees: a job is answered with Outcome::queued or ::same only if
-// the store of this node has the job (a relay has no store) and as many nodes have it as the rule asks for, unless
-// --owe allows fewer. This node counts as one if it stores the job. Another node counts if it has said "have" and still
-// has the same identity.
+// A Quorum is for the jobs of one submission. It guarantees two things of a job that is answered with Outcome::queued
+// or
+// ::same. First, the store of this node has the job (a relay has no store). Second, enough nodes have it: as many as
+// the Rule asks for or, if the store had the job before, as many as copies_to_count() returns. With --owe, fewer nodes
+// are enough, and the answer says how many have it. This node counts as one if it stores the job. Another node counts
+// if it has said "have" and still has the same identity.
 //
 // The caller calls next(), carries out what that returns, reports the result, and calls next() again:
 //
-//   Append  If `then_send` is true, call to_send() when the records are in the journal, and carry out the Send that it
-//           returns before the records are synced. In any case call stored() with the store's answers.
+//   Append  Append the records and sync them. If `then_send` is true, do not wait for the sync before sending: when the
+//           records are in the journal, call to_send(), and carry out the Send that it returns. In any case call
+//           stored() with the store's answers.
 //   Send    Call sent(). Then call heard() for each verdict of a node, and ended() for each call that has ended (with
 //           or without an answer). Call cannot_send() if a job cannot be read.
 //   Wait    Wait until the given time, or until an answer comes: then call heard(), ended(), and progressed().

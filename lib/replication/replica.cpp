@@ -218,7 +218,8 @@ std::optional<std::string> Replica::answered(const std::string& node, Round roun
   return std::nullopt;
 }
 
-// Marks the node as not up. Logs a trouble once, and again only after the node has answered.
+// Marks the node as not up. Logs the trouble, unless it is empty, if it differs from the last one since the node
+// answered. If too many lines were logged, a later call with this trouble logs it.
 void Replica::failed(const std::string& node, const std::string& trouble, Times now) {
   Other* other = find(node);
   if (!other) return;

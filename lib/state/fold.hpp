@@ -1,6 +1,7 @@
 // The fold: computes the state of all jobs from a journal's records, in their order. index == fold(journal), always. It
 // is deterministic: it reads no clock and no file, and depends only on the records and on this node's name and
-// identity. It is idempotent. So an index can be removed and rebuilt.
+// identity. So an index can be removed and rebuilt. It is idempotent: if a record was appended again after a failed
+// sync, the second one does not change the state of the job again.
 //
 // The keys of the index follow. A <word> in a key is a value, 0 is a NUL byte. "-> ID" means that the value of the
 // entry is the ID of the job. Jobs are indexed by each order in which they are claimed or listed, so that a reader
@@ -8,8 +9,8 @@
 // clang-format off
 //   m                                        the position up to which the journal has been folded
 //   v                                        the fold_version of the program that folded last, and the position that it
-//                                            reached. An older program does not know this key, so that the position is
-//                                            below m after it has folded
+//                                            reached. An older program updates m but not v: so if the position in v
+//                                            is not m, an older program has folded since
 //   g                                        the key ("j" and ID) of the greatest job ID so far
 //   j <ID>                                   the job with this ID (see job.hpp)
 //   q <function> 0 <priority> <first LSN>    -> ID; a queued job. Jobs are claimed in this order
@@ -36,7 +37,8 @@
 //   f <ID>                                   the job was forgotten: the LSN of the forget record that named it, and the
 //                                            LSN of its only add record (see Forgotten). The cleaner removes the entry
 //                                            when the journal has no record of the job any more
-//   w <LSN / weight_step>                    about how many bytes of this part of the journal are still needed
+//   w <LSN / weight_step>                    about how many bytes of this part of the journal are still needed, and how
+//                                            many of its jobs have finished
 //   O                                        how many bytes of outputs are kept; no entry if there are none
 //   e <LSN>                                  bytes that could not be read begin here
 //   i <LSN>                                  an add record that was ignored, because another job has its ID; only the

@@ -69,8 +69,9 @@ Index::~Index() {
 
 // Returns the text of the seal: the fold's position, and the identity of the sealed file. So an index is not trusted if
 // its file was truncated, overwritten or replaced since. The maker of a malicious archive of a store can foresee the
-// inode of the unpacked index, and can choose its size and its modification time. But the time of its last status
-// change is the time of unpacking. So both times must be equal; if they are not, there is no seal.
+// inode of the unpacked index, and can choose its size and its modification time, but not the time of its last status
+// change: that is the time of unpacking. So the modification time must equal the time of the last status change;
+// otherwise there is no seal.
 std::optional<std::string> Index::seal_text(const FoldPosition& p) const {
   struct stat st;
   if (!m_directory.look_at(index_name, st) || st.st_mtim.tv_sec != st.st_ctim.tv_sec ||

@@ -12,10 +12,14 @@
 //     damaged/             segments of the journal that could not be read completely
 //     clean.lock           held by a process that cleans the journal (cleaner.hpp) or removes blobs; shared by
 //                          processes that take a snapshot
-//     append.lock, index.lock, index.users
-//                          flock(2), in this order: clean, index, mirror, append
+//     append.lock          held by a process that appends to the journal (journal.hpp)
+//     index.lock           held by a process that uses the index (index.hpp)
+//     index.users          locked, shared, by each process that has used the index and will use it again
 //     database, mirror, mirror.users
 //                          only if the directory is the copy of a database (mirror.hpp)
+//
+// All locks are flock(2). A process that takes several of them takes them in this order: clean.lock, index.lock,
+// mirror, append.lock. names.hpp has the names of all files, also those of replication.
 //
 // A record is on stable storage when commit() or sync_all() returns, not when append() does.
 #pragma once
