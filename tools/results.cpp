@@ -1,6 +1,7 @@
 #include "results.hpp"
 
 #include <poll.h>
+#include <sodium.h>
 #include <sys/inotify.h>
 #include <unistd.h>
 
@@ -43,14 +44,11 @@ class News {
 };
 
 std::string base64(std::string_view bytes) {
-  static constexpr char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string text;
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    uint32_t three = 0;
-    for (size_t n = 0; n < 3; ++n)
-      three = three << 8 | (i + n < bytes.size() ? static_cast<unsigned char>(bytes[i + n]) : 0);
-    for (size_t n = 0; n < 4; ++n) text += i + n > bytes.size() ? '=' : digits[three >> (18 - 6 * n) & 63];
-  }
+  constexpr int variant = sodium_base64_VARIANT_ORIGINAL;
+  std::string text(sodium_base64_ENCODED_LEN(bytes.size(), variant), '\0');
+  sodium_bin2base64(text.data(), text.size(), reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(),
+                    variant);
+  text.pop_back();  // a NUL
   return text;
 }
 
