@@ -137,10 +137,11 @@ void Ledger::commit(const std::function<std::vector<std::string>(Fold&)>& decide
   std::vector<Placed> placed;
   m_journal.prepare();
   look([&](Fold& fold) {
-    placed.clear();
-    records = decide(fold);
-    if (records.empty()) return;
-    placed = m_journal.append({records.begin(), records.end()}, room);
+    if (placed.empty()) {  // else the index failed after the append: nothing is decided twice
+      records = decide(fold);
+      if (records.empty()) return;
+      placed = m_journal.append({records.begin(), records.end()}, room);
+    }
     m_index.fold_on(fold, placed.back().end);
   });
   if (!placed.empty()) m_journal.make_safe({records.begin(), records.end()}, std::move(placed), room);

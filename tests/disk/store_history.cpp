@@ -199,7 +199,7 @@ class StoreHistory final : public Machine {
       note("dropped " + id);
       if (told.holder) fault("job " + id + " is dropped, although a process runs it");
       told.has_ended = true;
-    } else if (*why != "it is finished") {  // by this call, if the index failed after it had recorded the end
+    } else {
       --told.ends;
     }
   }
