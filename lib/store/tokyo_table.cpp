@@ -95,11 +95,11 @@ TokyoTable::TokyoTable(const Directory& directory, const std::string& name, Use 
 bool TokyoTable::prepare() {
   for (const auto& name : {m_name, m_log})
     if (!m_directory.try_open(name, O_RDONLY) && errno != ENOENT)
-      throw TableError(name + " cannot be opened, or is a link, not a regular file, or another user's");
+      refuse(name + " cannot be opened, or is a link, not a regular file, or another user's");
   if (m_use == Use::read || m_directory.has(m_name)) return false;
   if (m_directory.try_open(m_name, O_RDWR | O_CREAT | O_EXCL)) return true;
   if (is_disk_full(errno)) throw TableFull(errno);
-  throw TableError("cannot create it: " + errno_text(errno));
+  refuse("cannot create it: " + errno_text(errno));
 }
 
 void TokyoTable::open(int mode) {
@@ -112,7 +112,7 @@ void TokyoTable::open(int mode) {
     fail();
   }
   m_open = true;
-  if (!m_directory.is(m_db->hdb->fd, m_name)) throw TableError("it is another file than it was");
+  if (!m_directory.is(m_db->hdb->fd, m_name)) refuse("it is another file than it was");
   ::fcntl(m_db->hdb->fd, F_SETFD, FD_CLOEXEC);
 }
 
@@ -150,7 +150,7 @@ bool TokyoTable::remove_log() {
 
 void TokyoTable::fail() {
   const std::string why = io_error != 0 ? "it cannot be read or written" : tcbdberrmsg(tcbdbecode(m_db.get()));
-  if (m_use == Use::temporary) throw Error(Exit::storage, "cannot use a temporary table: " + why);
+  if (m_use == Use::temporary) refuse(why);
   if (m_full == 0 && is_disk_full(io_error) && (!m_in_transaction || undo())) {
     m_full = io_error;
     if (m_open) {
@@ -162,6 +162,12 @@ void TokyoTable::fail() {
     m_arena.release();
   }
   if (m_full != 0) throw TableFull(m_full);
+  refuse(why);
+}
+
+// An index that cannot be used is rebuilt; a temporary table is only reported.
+void TokyoTable::refuse(const std::string& why) const {
+  if (m_use == Use::temporary) throw Error(Exit::storage, "cannot use a temporary table: " + why);
   throw TableError(why);
 }
 

@@ -40,6 +40,7 @@ class TokyoTable final : public IndexTable {
  private:
   class Walk;
   [[noreturn]] void fail();
+  [[noreturn]] void refuse(const std::string& why) const;
   bool undo();
   void close_unchanged();
   void check_missing();
