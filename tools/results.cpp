@@ -2,7 +2,6 @@
 
 #include <poll.h>
 #include <sodium.h>
-#include <sys/inotify.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 #include "frame.hpp"
 #include "gq/base/text.hpp"
 #include "gq/state/result.hpp"
+#include "gq/store/append_watch.hpp"
 
 namespace gq {
 namespace {
@@ -26,22 +26,12 @@ constexpr Millis look_interval{1000};
 constexpr Millis shortest_pause{2};
 
 // Waits until something is appended to the store.
-class News {
- public:
-  explicit News(const Queue& store) : m_watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {
-    if (m_watch && ::inotify_add_watch(m_watch.get(), store.watched_path().c_str(), IN_MODIFY) < 0) m_watch.reset();
-  }
-  void wait(Millis longest) {
-    pollfd fd{m_watch.get(), POLLIN, 0};
-    ::poll(&fd, 1, static_cast<int>(std::clamp(longest, Millis(0), look_interval).count()));
-    std::this_thread::sleep_for(shortest_pause);
-    char events[4096];
-    while (m_watch && ::read(m_watch.get(), events, sizeof events) > 0) continue;
-  }
-
- private:
-  Fd m_watch;
-};
+void wait_for_news(AppendWatch& watch, Millis longest) {
+  pollfd fd{watch.fd(), POLLIN, 0};
+  ::poll(&fd, 1, static_cast<int>(std::clamp(longest, Millis(0), look_interval).count()));
+  std::this_thread::sleep_for(shortest_pause);
+  watch.clear();
+}
 
 std::string base64(std::string_view bytes) {
   constexpr int variant = sodium_base64_VARIANT_ORIGINAL;
@@ -58,13 +48,18 @@ void tell_output(Json& json, const std::string& bytes) {
   else json["output_base64"] = base64(bytes);
 }
 
-std::string read_output(Ledger& store, const std::string& id, const Job& job) {
+Workload output_of(Ledger& store, const std::string& id, const Job& job) {
   std::string reason;
-  const auto output = store.output(id, job, reason);
+  auto output = store.output(id, job, reason);
   if (!output) throw Error(Exit::storage, "cannot show the output of " + id + ": " + reason);
-  if (!output->blob) return output->data;
+  return std::move(*output);
+}
+
+std::string read_output(Ledger& store, const std::string& id, const Job& job) {
+  const Workload output = output_of(store, id, job);
+  if (!output.blob) return output.data;
   std::string bytes(job.output_size, '\0');
-  if (read_at(output->blob.get(), bytes.data(), bytes.size(), 0) != bytes.size())
+  if (read_at(output.blob.get(), bytes.data(), bytes.size(), 0) != bytes.size())
     throw Error(Exit::storage, "cannot read a blob: it is too short");
   return bytes;
 }
@@ -95,17 +90,15 @@ void print_part(int fd, uint64_t offset, uint64_t size) {
 }
 
 void print_output(Ledger& store, const std::string& id, const Job& job) {
-  std::string reason;
-  const auto output = store.output(id, job, reason);
-  if (!output) throw Error(Exit::storage, "cannot show the output of " + id + ": " + reason);
-  if (output->blob) print_part(output->blob.get(), 0, job.output_size);
-  else print_workload(output->data);
+  const Workload output = output_of(store, id, job);
+  if (output.blob) print_part(output.blob.get(), 0, job.output_size);
+  else print_workload(output.data);
 }
 
 int wait_for_results(Queue& store, const std::vector<std::string>& ids, const WaitOptions& options) {
   std::optional<Clock::time_point> until;
   if (options.longest) until = Clock::now() + *options.longest;
-  News news(store);
+  AppendWatch watch(store);
   int status = 0;
   for (const auto& id : ids) {
     std::optional<Job> job;
@@ -115,7 +108,7 @@ int wait_for_results(Queue& store, const std::vector<std::string>& ids, const Wa
       if ((result = result_of(job, options.needs_output, store.group().self.node))) break;
       const auto now = Clock::now();
       if (until && now >= *until) break;
-      news.wait(until ? std::chrono::ceil<Millis>(*until - now) : look_interval);
+      wait_for_news(watch, until ? std::chrono::ceil<Millis>(*until - now) : look_interval);
     }
     // What a power cut can take back has not happened.
     if (result && store.synced().value_or(0) < store.end()) store.sync_all();

@@ -66,7 +66,7 @@ bool same_file(int fd, const std::string& path);
 // As mkdir(2), with mode 0700. Returns true if this call created the directory; then its parent has been synced, too.
 bool make_directory(const std::string& path);
 
-// The same for a path whose parents may be missing, too.
+// The same; the parents of the path may be missing, too.
 void make_directories(const std::string& path);
 
 // Holds flock(2) on a descriptor while the object exists. The kernel releases the lock when the process dies.

@@ -44,8 +44,8 @@ void check_reached(int fd, const std::string& path);
 
 // Throws Error(config) unless the open file belongs to this user or to root, and its mode has none of the bits
 // `forbidden`. `cure` is a command that mends the mode, for the message. If root owns the file and this process does
-// not run as root, the group may read it, as with a service's credentials. Files in /proc and pipes are refused whoever
-// owns them: another process decides what they contain.
+// not run as root, the group may read it, as with a service's credentials. Files in /proc and pipes are always
+// refused: another process decides what they contain.
 void check_trusted(int fd, const std::string& path, mode_t forbidden, const std::string& cure);
 
 }  // namespace gq

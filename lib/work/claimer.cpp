@@ -1,6 +1,5 @@
 #include "gq/work/claimer.hpp"
 
-#include <sys/inotify.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -76,10 +75,7 @@ ClaimRequest claim_request(const ClaimRules& rules, const Pauses& pauses, double
 }
 
 Claimer::Claimer(Queue& store, const Owners& owners, ClaimRules config)
-    : m_store(store), m_owners(owners), m_config(std::move(config)), m_rate(m_config.rate) {
-  m_watch = Fd(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
-  if (m_watch && ::inotify_add_watch(m_watch.get(), store.watched_path().c_str(), IN_MODIFY) < 0) m_watch.reset();
-}
+    : m_store(store), m_owners(owners), m_config(std::move(config)), m_rate(m_config.rate), m_watch(store) {}
 
 Claim Claimer::take() {
   Claim claim = std::move(m_jobs.front());
@@ -102,7 +98,7 @@ int64_t Claimer::due_in(Clock::time_point now, Millis wall) const {
   int64_t due = INT64_MAX;
   if (m_seen.next_due) due = (*m_seen.next_due - wall).count() + 1;
   if (auto next = m_pauses.next()) due = std::min(due, until(*next));
-  if (!m_seen.other_owners.empty() || !m_watch || m_config.polls) due = std::min(due, until(m_next_look));
+  if (!m_seen.other_owners.empty() || !m_watch.works() || m_config.polls) due = std::min(due, until(m_next_look));
   return due;
 }
 
@@ -123,8 +119,7 @@ Claims Claimer::claim(size_t places, std::set<std::string> held, Clock::time_poi
 }
 
 void Claimer::heard() {
-  char events[4096];
-  while (::read(m_watch.get(), events, sizeof events) > 0) continue;
+  m_watch.clear();
   // append.lock is also written after each sync, so compare the end of the journal to see whether there are new
   // records.
   try {
@@ -137,7 +132,7 @@ void Claimer::heard() {
 }
 
 void Claimer::woke(Clock::time_point now) {
-  if (m_pauses.are_over(now) || (!m_watch && now >= m_next_look)) m_look = true;
+  if (m_pauses.are_over(now) || (!m_watch.works() && now >= m_next_look)) m_look = true;
 }
 
 }  // namespace gq

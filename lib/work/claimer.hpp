@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "gq/base/fd.hpp"
+#include "gq/store/append_watch.hpp"
 #include "gq/store/owners.hpp"
 #include "gq/store/queue.hpp"
 
@@ -125,7 +125,7 @@ class Claimer {
 
   // Returns a descriptor that is readable when the journal may have new records; then call heard(). -1 if there is no
   // descriptor. Call woke() after each wait.
-  int watch() const { return m_watch ? m_watch.get() : -1; }
+  int watch() const { return m_watch.fd(); }
   void heard();
   void woke(Clock::time_point now);
 
@@ -155,7 +155,7 @@ class Claimer {
   const ClaimRules m_config;
   Rate m_rate;
   Pauses m_pauses;
-  Fd m_watch;
+  AppendWatch m_watch;
   Lsn m_seen_end = 0;  // the end of the journal when new records were last noticed
   std::deque<Claim> m_jobs;
   Claims m_seen;       // the result of the last claim, without its jobs
