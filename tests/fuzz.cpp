@@ -20,7 +20,7 @@
 #include "gq/gearman/packets.hpp"
 #include "gq/journal/journal.hpp"
 #include "gq/journal/local_disk.hpp"
-#include "gq/replication/transfer.hpp"
+#include "gq/replication/pull_wire.hpp"
 #include "gq/replication/wire.hpp"
 #include "gq/state/event_reader.hpp"
 #include "gq/work/outcome.hpp"
@@ -235,6 +235,19 @@ void transfers(std::string_view in) {
   }
   for (const auto& text : {std::string(in), "gq1 rep_1 " + id + " " + id + " -\n" + std::string(in)})
     if (auto r = parse_reply(text, "", none)) CHECK(is_node_name(r->node) && is_ulid(r->session));
+  for (const auto& text :
+       {std::string(in), "gqp1 " + id + " -\n" + std::string(in), "gqp1 ends " + id + " - -\n" + std::string(in)}) {
+    std::string reason;
+    const auto question = parse_question(text, id, none, reason);
+    CHECK(question || !reason.empty());
+    if (auto wanted = parse_wanted(in))
+      for (const auto& w : *wanted) CHECK(is_ulid(w.id));
+    const auto body = parse_pull_answer(text, id, "", none, reason = "");
+    CHECK(body || !reason.empty());
+    if (auto says = body ? parse_ends(*body, {id}) : std::nullopt)
+      CHECK(says->size() == 1 && (says->front().store.empty() || is_ulid(says->front().store)));
+    if (auto pieces = body ? parse_pieces(*body, {{id, 0}}) : std::nullopt) CHECK(pieces->size() == 1);
+  }
 }
 
 const std::map<std::string, void (*)(std::string_view)> targets = {

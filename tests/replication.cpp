@@ -6,8 +6,11 @@
 #include "gq/replication/inquiry.hpp"
 #include "gq/replication/membership.hpp"
 #include "gq/replication/ownership.hpp"
+#include "gq/replication/pull.hpp"
+#include "gq/replication/pull_wire.hpp"
 #include "gq/replication/replica.hpp"
 #include "gq/replication/verdict.hpp"
+#include "gq/replication/wire.hpp"
 #include "gq/store/lease.hpp"
 
 namespace {
@@ -70,6 +73,177 @@ void nodes_that_return_wait_for_the_others() {
   CHECK(beat && beat->at.boot == s && beat->at.wall == wall && beat->longest == 15 * s && beat->waits == "until x");
   CHECK(parse_beat("1 2 3 \n")->waits.empty() && !parse_beat("") && !parse_beat("1 2\n") && !parse_beat("x 2 3 \n") &&
         !parse_beat("1 2 3 "));
+}
+
+// A client's questions for ends: which store, about which jobs, and when.
+struct Asking {
+  using What = StoreSays::What;
+  Pull::Time now{std::chrono::hours(1)};
+  const Pull::Time begun = now;
+  Pull pull;
+  explicit Asking(std::vector<std::vector<std::string>> stores) : pull(jobs(std::move(stores)), now) {}
+
+  static std::vector<Pull::Waiting> jobs(std::vector<std::vector<std::string>> stores) {
+    std::vector<Pull::Waiting> all;
+    for (auto& of : stores) all.push_back({new_ulid(), std::move(of)});
+    return all;
+  }
+  // Waits until the next question is due. Returns the store, the number of jobs, and how long that took.
+  Pull::Question next() {
+    auto question = *pull.next();
+    now = std::max(now, question.at);
+    return question;
+  }
+  Pull::Question ask(What what, const std::string& store = {}) {
+    const auto question = next();
+    pull.answered(question, std::vector<StoreSays>(question.jobs.size(), {.what = what, .store = store}), now);
+    return question;
+  }
+  Pull::Question be_silent() {
+    const auto question = next();
+    pull.silent(question, now);
+    return question;
+  }
+};
+
+void ends_are_asked_for_less_and_less_often() {
+  using What = StoreSays::What;
+  const std::string a = pull_name("a");
+  Asking one({{a}});
+  CHECK(is_ulid(a) && a != pull_name("b") && pull_function(a) == a + ".result.gq");
+  std::vector<int64_t> pauses;
+  for (auto before = one.now; pauses.size() < 10; before = one.now) {
+    CHECK(one.ask(What::waits).store == a);
+    pauses.push_back(std::chrono::duration_cast<Millis>(one.now - before).count());
+  }
+  CHECK(pauses.front() == 50 && pauses[1] == 75 && pauses[8] == 1000 && pauses[9] == 1000);
+  CHECK(!one.pull.end(0));
+  one.ask(What::end);
+  CHECK(!one.pull.next() && one.pull.end(0)->what == What::end && one.pull.store(0) == a);
+  // At most 1000 jobs are asked for, the first ones; the others follow at once when these have ended.
+  Asking many(std::vector<std::vector<std::string>>(1500, {a}));
+  CHECK(many.ask(What::waits).jobs.size() == 1000);
+  auto question = many.next();
+  std::vector<StoreSays> says(1000);
+  for (auto& s : says) s.what = What::waits;
+  says[7].what = What::end;
+  many.pull.answered(question, says, many.now);
+  question = many.next();
+  CHECK(question.jobs.size() == 1000 && question.jobs[7] == 8 && question.jobs.back() == 1000);
+  many.ask(What::end);
+  const auto before = many.now;
+  question = many.next();
+  CHECK(question.jobs.size() == 499 && question.jobs.front() == 1001 && many.now == before);
+  many.ask(What::end);
+  CHECK(!many.pull.next());
+}
+
+void a_silent_store_is_followed_by_the_next_one() {
+  using What = StoreSays::What;
+  const std::string a = pull_name("a"), b = pull_name("b"), c = pull_name("c");
+  // Another store that knows the job is asked, and names the owner; that is silent, and so is not asked for a while.
+  Asking one({{a, b}});
+  CHECK(one.be_silent().store == a && one.ask(What::waits, a).store == b);
+  const auto silent = one.now;
+  std::string next = one.ask(What::waits, a).store;
+  CHECK(next == b);
+  while (next == b) next = one.ask(What::waits, a).store;
+  CHECK(next == a && one.now - silent > std::chrono::seconds(4) && one.now - silent < std::chrono::seconds(7));
+  // After a takeover another store owns it, which the client did not know.
+  one.ask(What::waits, c);
+  CHECK(one.ask(What::waits).store == c && !one.pull.is_over(0));
+  one.ask(What::there, a);
+  CHECK(one.pull.is_over(0) && !one.pull.end(0) && one.ask(What::end).store == a && one.pull.store(0) == a);
+  // One that is silent is asked again and again if there is no other one.
+  Asking alone({{a}});
+  for (int i = 0; i < 10; ++i) CHECK(alone.be_silent().store == a);
+  CHECK(alone.now - alone.begun > std::chrono::seconds(5) && alone.now - alone.begun < std::chrono::seconds(10));
+  CHECK(alone.ask(What::end).store == a);
+  // A job is unknown when no store knows it: a silent one may.
+  Asking lost({{a, b}});
+  lost.ask(What::unknown);
+  CHECK(lost.be_silent().store == b && lost.ask(What::unknown).store == a && !lost.pull.end(0));
+  while (lost.next().store == a) lost.ask(What::unknown);
+  lost.ask(What::unknown);
+  CHECK(!lost.pull.next() && lost.pull.end(0)->what == What::unknown);
+  // A store that names others without end is not followed without end.
+  Asking led({{a}});
+  for (int i = 0; i < 200; ++i) led.ask(What::waits, pull_name(std::to_string(i)));
+  std::set<std::string> asked;
+  for (int i = 0; i < 200; ++i) asked.insert(led.be_silent().store);
+  CHECK(asked.size() <= most_stores);
+}
+
+void questions_of_clients_are_answered() {
+  using What = StoreSays::What;
+  const Self here{"rep_1", new_ulid()}, there{"rep_2", new_ulid()};
+  const std::string a = new_ulid(), b = new_ulid(), store = pull_name(here.store);
+  // What a store says of a job, and how it arrives.
+  gq::Job job;
+  job.state = State::finished;
+  job.result = true, job.once = 1, job.exit = 0, job.node = here.node, job.store = here.store;
+  job.output = Kept::whole, job.output_lsn = 7, job.output_size = 5, job.output_sum = UINT64_MAX;
+  CHECK(say_of(std::nullopt, here).what == What::unknown && say_of(job, there).what == What::there &&
+        say_of(job, there).store == store);
+  gq::Job dead = job;
+  dead.state = State::dead, dead.exit = 3, dead.why = "exit status 3\x1b", dead.output = Kept::too_large;
+  gq::Job held = job;
+  held.state = State::held;
+  CHECK(say_of(held, there).what == What::waits && say_of(held, there).store == store &&
+        say_of(held, here).store.empty());
+  gq::Job dropped = job;
+  dropped.dropped = 1;
+  CHECK(say_of(dropped, there).what == What::end && say_of(dropped, there).result.status == 125);
+  const std::vector<std::string> ids{a, b, new_ulid(), new_ulid(), new_ulid()};
+  const std::string body = encode_ends(ids, {say_of(job, here), say_of(dead, here), say_of(held, there),
+                                             say_of(job, there), say_of(std::nullopt, here)});
+  const auto says = parse_ends(body, ids);
+  CHECK(says && (*says)[0].what == What::end && (*says)[0].result.status == 0 && (*says)[0].result.has_output &&
+        (*says)[0].size == 5 && (*says)[0].sum == UINT64_MAX && (*says)[0].exit == 0 && (*says)[0].state == "finished");
+  CHECK((*says)[1].result.status == 3 && !(*says)[1].result.has_output && (*says)[1].state == "dead" &&
+        (*says)[1].result.problem == "it is dead: exit status 3?");
+  CHECK((*says)[2].what == What::waits && (*says)[2].store == store && (*says)[3].what == What::there &&
+        (*says)[4].what == What::unknown);
+  for (const std::string bad : {"", "end ID", "end ID 256 x - - - -", "end ID 0 x - - 99999999999999999999 1",
+                                "waits ID x", "there ID", "unknown ID x", "end ID 0 x 3 - -"}) {
+    std::string line = bad;
+    if (const size_t at = line.find("ID"); at != std::string::npos) line.replace(at, 2, a);
+    CHECK(!parse_ends(line, {a}));
+  }
+  CHECK(!parse_ends(body, {a, b}) && !parse_ends("unknown " + b, {a}));
+  // Outputs, also with bytes that look like the format.
+  const std::vector<Wanted> wanted{{a, 0}, {b, 7}};
+  CHECK(parse_wanted(encode_wanted(wanted)) == wanted && !parse_wanted("x 1") && !parse_wanted(a + " -1"));
+  auto pieces = parse_pieces(encode_pieces(wanted, {{"\n\nnone", ""}, {"", "it is gone"}}), wanted);
+  CHECK(pieces && (*pieces)[0].bytes == "\n\nnone" && (*pieces)[1].problem == "it is gone");
+  pieces = parse_pieces(encode_pieces(wanted, {{"x", ""}}), wanted);
+  CHECK(pieces && pieces->size() == 1);
+  for (const std::string bad : {"\n", "part A 0 1\n\n", "part A 0 1\n\nxx", "part A 1 1\n\nx", "none B x\n\n", ""}) {
+    std::string text = bad;
+    if (const size_t at = text.find_first_of("AB"); at != std::string::npos)
+      text.replace(at, 1, text[at] == 'A' ? a : b);
+    CHECK(!parse_pieces(text, wanted));
+  }
+  // A question is for one store, and an answer for one question.
+  const Keys none;
+  std::string reason;
+  const std::string text = encode_question("ends", store, "body", none);
+  const auto question = parse_question(text, store, none, reason);
+  CHECK(question && question->kind == "ends" && question->body == "body");
+  CHECK(!parse_question(text, pull_name("x"), none, reason) && reason == "it is for another store");
+  CHECK(parse_pull_answer(encode_pull_answer(store, question->line, "good", none), store, question->line, none,
+                          reason = "") == "good");
+  CHECK(!parse_pull_answer(encode_pull_answer(store, "", "bad it is\x1b x\n", none), store, "", none, reason) &&
+        reason == "it refuses the question: it is? x");
+  // The line that names the stores ends the answer to a submission.
+  const std::string line = encode_answer(a, {Outcome::queued});
+  auto answers = parse_answers(line + encode_stores({store, pull_name("b"), store}), {a});
+  CHECK(answers && answers->front().stores == std::vector({store, pull_name("b")}));
+  CHECK(!parse_answers(line + "results x\n", {a}) && !parse_answers(line + "results\n", {a}) &&
+        !parse_answers(line + line, {a}) && encode_stores({}).empty());
+  std::string long_line = "results";
+  for (size_t i = 0; i <= most_stores; ++i) long_line += " " + pull_name(std::to_string(i));
+  CHECK(!parse_answers(line + long_line + "\n", {a}));
 }
 
 // An answer must fit its question. A newer node may send more lines.
@@ -1203,4 +1377,7 @@ void test_replication() {
   changes_of_a_store_are_rate_limited();
   nodes_that_return_wait_for_the_others();
   questions_are_answered();
+  ends_are_asked_for_less_and_less_often();
+  a_silent_store_is_followed_by_the_next_one();
+  questions_of_clients_are_answered();
 }

@@ -276,7 +276,7 @@ export -f print_as_many
 }
 
 # bats test_tags=database
-@test "gq-enqueue: --wait=DUR exits 124 when the time is over, and the job goes on; without its output a job is 125; through a server it is 64" {
+@test "gq-enqueue: --wait=DUR exits 124 when the time is over, and the job goes on; without its output a job is 125" {
   fails_with 124 gq-enqueue f --local --wait=100ms <<<x
   id=$(head -n 1 "$T/failed.err")
   [[ $(field "$id" state) == queued ]]
@@ -298,8 +298,6 @@ export -f print_as_many
   wait "$PID" || ended=$?
   [[ $ended == 125 ]]
   fails_with 125 gq-inspect wait 01J0000000000000000000000A
-  fails_with 64 gq-enqueue f --wait </dev/null
-  grep -q 'without --local' "$T/failed.err"
   fails_with 64 gq-enqueue f --local --wait=soon </dev/null
   fails_with 64 gq-enqueue f --local --json </dev/null
 }
@@ -314,4 +312,230 @@ export -f print_as_many
   gq-flush -f f -- cat >/dev/null
   wait "$waiting"
   [[ $(<"$T/waited") == x ]]
+}
+
+# Through a server: results are pulled from the stores that have them.
+
+# Starts `gq-enqueue --wait "$@"` in the background, with the input $INPUT. Its pid is in $WAITING, its ID in $ID, what it
+# prints in $T/waited.
+waiting_client() {
+  gq-enqueue "$@" --wait <<<"${INPUT:-x}" >"$T/waited" 2>"$T/waiting.err" 3>&- 4>&- &
+  WAITING=$!
+  PIDS+=("$WAITING")
+  eventually test -s "$T/waiting.err"
+  ID=$(head -n 1 "$T/waiting.err")
+}
+ended_with() { local got=0; wait "$WAITING" || got=$?; [[ $got == "$1" ]] || { echo "exit $got: $(<"$T/waiting.err")" >&2; return 1; }; }
+# The Gearman functions of the stores that are served.
+result_functions() { status "$PORT" | awk '$4 > 0 && $1 ~ /\.result\.gq$/ { print $1 }'; }
+
+# bats test_tags=database
+@test "gq-enqueue: --wait through a server prints the output byte for byte and the ID on standard error, and exits as the command did" {
+  start_gearmand
+  start_worker -f f --max-attempts 1 -- bash -c 'read -r status; printf "out\0\xff%s" "$status"; [[ $status == kill ]] && kill -9 $$; exit "$status"'
+  for status in 0 1 3 100; do
+    ended=0
+    gq-enqueue f --wait <<<$status >"$T/out" 2>"$T/err" || ended=$?
+    [[ $ended == "$status" ]]
+    printf 'out\0\xff%s' "$status" | cmp - "$T/out"
+    [[ $(head -n 1 "$T/err") == "$(gq-inspect show --json "$(head -n 1 "$T/err")" | jq -r .id)" ]]
+  done
+  fails_with 137 gq-enqueue f --wait <<<kill
+  grep -q 'it is dead: signal 9' "$T/failed.err"
+  # The name of the function does not tell the store's ID.
+  [[ $(result_functions | wc -l) == 1 && $(result_functions) != *$(jq -r .store "$GQ_STORE/gq.json" 2>/dev/null || echo none)* ]]
+}
+
+# bats test_tags=database
+@test "gq-enqueue: --wait through a server prints many outputs in the order of the input, empty and large ones; --json tells all" {
+  start_gearmand
+  start_worker -f f -j 4 --max-attempts 1 -- bash -c 'read -r n; head -c "$n" /dev/zero | tr "\0" x; echo "$n"; ((n != 65537)) || exit 5'
+  { printf '%s\n' "${sizes[@]}"; seq 1200; } >"$T/in"
+  while read -r n; do head -c "$n" /dev/zero | tr '\0' x; echo "$n"; done <"$T/in" >"$T/wanted"
+  ended=0
+  gq-enqueue f --wait -l <"$T/in" >"$T/out" 2>"$T/err" || ended=$?
+  [[ $ended == 5 ]]
+  cmp "$T/wanted" "$T/out"
+  ended=0
+  printf '0\n65537\n' | gq-enqueue f --wait --json -l >"$T/json" 2>"$T/err" || ended=$?
+  [[ $ended == 5 && $(jq -c '[.id, .status, .state, .exit_status, (.output | length)]' "$T/json") == \
+    "$(sed -n 1p "$T/err" | jq -Rc '[., 0, "finished", 0, 2]')"$'\n'"$(sed -n 2p "$T/err" | jq -Rc '[., 5, "dead", 5, 65543]')" ]]
+}
+
+# bats test_tags=database
+@test "gq-enqueue: --wait=DUR through a server exits 124 when the time is over, and the job goes on; a job that has no output is 125" {
+  start_gearmand
+  start_worker -f f --queue-only
+  fails_with 124 gq-enqueue f --wait=300ms --key k <<<x
+  id=$(head -n 1 "$T/failed.err")
+  grep -q 'it has not ended, and goes on' "$T/failed.err"
+  [[ $(field "$id" state) == queued ]]
+  gq-flush -f f -- cat >/dev/null
+  [[ $(gq-enqueue f --wait --key k <<<x 2>"$T/err") == x && $(<"$T/err") == "$id" ]]
+  # A job that was queued without --result has none to wait for, and a dropped one neither.
+  id=$(gq-enqueue f --key plain <<<x)
+  gq-flush -f f -- cat >/dev/null
+  fails_with 125 gq-enqueue f --wait --key plain <<<x
+  grep -q "$id: its output was not asked for" "$T/failed.err"
+  waiting_client f
+  gq-flush --drop "$ID"
+  ended_with 125
+  grep -q "$ID: it was dropped" "$T/waiting.err"
+  # Without a server nothing is queued.
+  kill -9 "$GEARMAND"
+  eventually no_process "$GEARMAND"
+  fails_with 125 gq-enqueue f --wait --timeout 1s <<<x
+}
+
+# bats test_tags=database
+@test "gq-enqueue: --wait through a server is answered after the server restarts, and after the worker dies between the end and the answer [kill -9]" {
+  start_gearmand
+  start_worker -f f -- sh -c 'cat "$0"; cat' "$T/go"
+  mkfifo "$T/go"
+  waiting_client f
+  kill -9 "$GEARMAND"
+  eventually no_process "$GEARMAND"
+  start_gearmand "$PORT"
+  : >"$T/go"
+  ended_with 0
+  [[ $(<"$T/waited") == x ]]
+  # The client does not ask while the job ends, and then nobody answers.
+  waiting_client f
+  kill -STOP "$WAITING"
+  : >"$T/go"
+  is_done() { [[ $(field "$ID" state) == finished ]]; }
+  eventually is_done
+  kill -9 "$WORKER"
+  eventually no_process "$WORKER"
+  kill -CONT "$WAITING"
+  sleep 0.3
+  kill -0 "$WAITING"
+  start_worker -f f -- cat
+  ended_with 0
+  [[ $(<"$T/waited") == x ]]
+}
+
+@test "gq-enqueue: a client that waits and dies changes nothing: its job is done, and its output is kept [kill -9]" {
+  start_gearmand
+  mkfifo "$T/go"
+  start_worker -f f -- sh -c 'cat "$0"; cat' "$T/go"
+  waiting_client f
+  kill -9 "$WAITING"
+  eventually no_process "$WAITING"
+  : >"$T/go"
+  eventually no_jobs
+  [[ $(gq-inspect output "$ID") == x ]]
+}
+
+@test "gq-worker: answers clients that wait for results while its backlog is full" {
+  start_gearmand
+  mkfifo "$T/go"
+  start_worker -f f -f g --backlog 2 -- sh -c 'cat "$0"; cat' "$T/go"
+  gq-flush --pause g
+  waiting_client f
+  seq 5 | gq-enqueue g -l >/dev/null
+  is_full() { ! served "$PORT" f.gq; }
+  eventually is_full
+  : >"$T/go"
+  ended_with 0
+  [[ $(<"$T/waited") == x ]] && is_full
+}
+
+@test "gq-enqueue: --wait takes no answer but that of a store [a stranger serves its function]" {
+  start_gearmand
+  start_worker -f f --queue-only
+  waiting_client f
+  function=$(result_functions)
+  kill -9 "$WORKER"
+  eventually no_process "$WORKER"
+  background gearman -h 127.0.0.1 -p "$PORT" -w -f "$function" -- sh -c 'cat >/dev/null; echo "$0"; echo >>"$1"' "$(printf 'end %s 0 done\e[31m' "$ID")" "$T/asked"
+  stranger=$PID
+  eventually test -s "$T/asked"
+  kill -9 "$stranger"
+  kill -0 "$WAITING"
+  start_worker -f f -- cat
+  ended_with 0
+  [[ $(<"$T/waited") == x && $(<"$T/waiting.err") == "$ID" ]]
+}
+
+# A group whose jobs run once, at the nodes $T/1 to $T/3: group_of_three [OPTIONS OF WORKERS...]. Their pids are in
+# ${NODE[N]}. Commands wait until $T/go.N is there, and then print their node.
+group_of_three() {
+  local n
+  start_gearmand
+  for n in 1 2 3; do
+    new_store "$T/$n"
+    gq-replicate init --store "$T/$n" --as "rep_$n" --group rep_1,rep_2,rep_3 --run "${RUN:-once}"
+  done
+  for n in 1 2 3; do start_node "$n" "$@"; done
+  for n in 1 2 3; do
+    meets_all() { (($(gq-inspect --store "$T/$n" stats --json | grep -c answered_at) == 2)); }
+    eventually meets_all
+  done
+}
+start_node() {
+  local n=$1
+  shift
+  background gq-worker --store "$T/$n" -f "f$n" -f f --peer-timeout 2s --takeover 3s "$@" -- sh -c 'until [ -e "$0" ]; do sleep 0.05; done; cat; echo "$1"' "$T/go.$n" "$n"
+  NODE[n]=$PID
+  eventually served "$PORT" "f$n.gq"
+}
+
+# bats test_tags=group
+@test "gq-enqueue: --wait in a group that runs jobs once gets the output of the node that took the job over [kill -9]" {
+  group_of_three
+  waiting_client f1
+  # Only the workers of node 1 serve f1, so that it has accepted the job. The others serve it when node 1 is gone.
+  kill -9 "${NODE[1]}"
+  touch "$T/go.2" "$T/go.3"
+  background gq-worker --store "$T/2" --local -f f1 -- sh -c 'cat; echo 2'
+  background gq-worker --store "$T/3" --local -f f1 -- sh -c 'cat; echo 3'
+  ended_with 0
+  [[ $(<"$T/waited") == x$'\n'[23] ]]
+}
+
+# bats test_tags=group
+@test "gq-enqueue: --wait in a group waits for the node that has the output, if others know only the end [kill -9 between end and answer]" {
+  group_of_three
+  waiting_client f1
+  kill -STOP "$WAITING"
+  touch "$T/go.1"
+  others_know() { gq-inspect --store "$T/2" show "$ID" | grep -q finished && gq-inspect --store "$T/3" show "$ID" | grep -q finished; }
+  eventually others_know
+  kill -9 "${NODE[1]}"
+  eventually no_process "${NODE[1]}"
+  kill -CONT "$WAITING"
+  sleep 0.5
+  kill -0 "$WAITING"
+  start_node 1
+  ended_with 0
+  [[ $(<"$T/waited") == x$'\n'1 ]]
+}
+
+# bats test_tags=group
+@test "gq-enqueue: --wait in a group that runs jobs everywhere gets the output of the node that accepted the job" {
+  RUN=all group_of_three
+  touch "$T/go.1" "$T/go.3"
+  waiting_client f2
+  sleep 0.3
+  kill -0 "$WAITING"
+  touch "$T/go.2"
+  ended_with 0
+  [[ $(<"$T/waited") == x$'\n'2 ]]
+}
+
+# bats test_tags=group
+@test "gq-enqueue: --wait in a group with --auth needs the keys, and takes no answer without them" {
+  openssl rand -hex 32 >"$T/key"
+  chmod 600 "$T/key"
+  touch "$T/go.1" "$T/go.2" "$T/go.3"
+  group_of_three --auth "$T/key"
+  [[ $(gq-enqueue --auth "$T/key" f --wait <<<x 2>"$T/err") == x$'\n'[123] ]]
+  fails_with 125 gq-enqueue f --wait <<<x
+  grep -q 'signed, so that --auth is needed' "$T/failed.err"
+  openssl rand -hex 32 >"$T/other"
+  chmod 600 "$T/other"
+  fails_with 124 gq-enqueue --auth "$T/other" f --wait=1s <<<x
+  grep -q 'not signed with the keys of --auth' "$T/failed.err"
+  fails_with 125 gq-enqueue --auth "$T/none" f --wait <<<x
 }

@@ -80,6 +80,7 @@ class Enqueuer {
       m_replicator = replicate.open(*m_store, common);
     } else {
       m_sender.emplace(common.servers, options.job.function, options.timeout, !options.job.serial.empty());
+      if (options.waits()) m_puller.emplace(common.servers, options.replicate.config.keyfile);
     }
   }
 
@@ -149,11 +150,13 @@ class Enqueuer {
       switch (answers[i].outcome) {
         case Outcome::queued:
           ids += id + "\n";
+          wait_for(id, answers[i]);
           ++m_queued;
           if (!answers[i].note.empty()) notes[answers[i].note].push_back(id);
           break;
         case Outcome::same:
           ids += answers[i].reason + "\n";
+          wait_for(answers[i].reason, answers[i]);
           ++m_queued;
           if (!answers[i].note.empty()) notes[answers[i].note].push_back(answers[i].reason);
           break;
@@ -199,8 +202,7 @@ class Enqueuer {
     flush();
     if (!m_options.waits()) return m_result;
     m_replicator.reset();
-    const int status = wait_for_results(
-        *m_store, m_ids, {.longest = m_options.longest_wait, .needs_output = true, .json = m_options.json});
+    const int status = wait();
     return m_result == Exit::ok ? static_cast<Exit>(status) : no_result;
   }
 
@@ -214,8 +216,25 @@ class Enqueuer {
   // While their results are waited for, the IDs go to standard error.
   void tell(const std::string& ids) {
     [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, ids.data(), ids.size());
-    for (auto& id : split(ids, '\n'))
-      if (!id.empty()) m_ids.push_back(std::move(id));
+  }
+
+  void wait_for(const std::string& id, const Answer& answer) {
+    if (m_options.waits()) m_waiting.push_back({id, answer.stores});
+  }
+
+  // Waits for the results of the jobs that were queued. Returns the exit status.
+  int wait() {
+    const WaitOptions how{.longest = m_options.longest_wait, .needs_output = true, .json = m_options.json};
+    if (m_puller) {
+      for (const auto& job : m_waiting)
+        if (job.stores.empty())
+          throw Error(Exit::retry, "cannot wait for " + job.id +
+                                       ": it is queued, but its worker, of an older version, cannot be asked");
+      return wait_for_results(*m_puller, std::move(m_waiting), how);
+    }
+    std::vector<std::string> ids;
+    for (auto& job : m_waiting) ids.push_back(std::move(job.id));
+    return wait_for_results(*m_store, ids, how);
   }
 
   Place next_place() {
@@ -317,7 +336,8 @@ class Enqueuer {
   PartsCost m_parts;
   std::map<std::pair<bool, std::string>, Failure> m_failures;  // by `unknown` and kind of reason
   uint64_t m_queued = 0;
-  std::vector<std::string> m_ids;  // whose results are waited for
+  std::optional<Puller> m_puller;  // set if results are waited for that are in other stores
+  std::vector<Pull::Waiting> m_waiting;
   bool m_all_read = false;
   Exit m_result = Exit::ok;
 };
@@ -387,10 +407,6 @@ Exit enqueue(const Options& options, const Common& common) {
     throw Error(Exit::usage, "cannot use the key " + printable(o.job.key) + " for many jobs: it is too long");
   if (o.replicate.config.owe && !o.local)
     throw Error(Exit::usage, "cannot use --owe without --local: the worker decides that");
-  if (o.waits() && !o.local)
-    throw Error(Exit::usage,
-                "cannot use --wait without --local: results do not come through a server; use --result, and gq-inspect "
-                "wait where the store is");
   if (o.waits()) o.job.result = true;
   if (o.waits() && o.wait != "true") {
     o.longest_wait = parse_duration(o.wait);
@@ -504,7 +520,7 @@ int main(int argc, char** argv) {
     app.add_flag("--result", o.job.result, "Keep what the command prints, for gq-inspect output");
     auto* wait = app.add_flag("--wait", o.wait,
                               "Wait for the ends of the jobs, at most as long as --wait=DUR says, and print what their "
-                              "commands print; needs --local");
+                              "commands print");
     app.add_flag("--json", o.json, "With --wait: a JSON object for each job")->needs(wait);
     auto* from = &gq::not_empty(
         *app.add_option("--from", o.part.source, "The workload is that of this job, which is not finished or is kept"));

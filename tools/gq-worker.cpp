@@ -90,8 +90,16 @@ Exit work(Options& o, const Common& common) {
            : replicator ? replicator->add(std::move(jobs))
                         : store.add(jobs);
   };
-  Intake intake(store, {common.servers, o.work.functions, o.max_workload, o.raw || o.replicate.config.keyfile.empty()},
-                add, backlog);
+  Intake::Config taken{common.servers, o.work.functions, o.max_workload, o.raw || o.replicate.config.keyfile.empty()};
+  const Keys no_keys;
+  PullService pull(store, no_keys);  // in a group, the replicator has one
+  if (replicator) {
+    taken.stores = [&] { return replicator->result_stores(); };
+  } else {
+    taken.stores = [&] { return std::vector{pull.name()}; };
+    taken.others = {pull.service()};
+  }
+  Intake intake(store, std::move(taken), add, backlog);
   auto end_intake = [&] {
     if (replicator) replicator->hurry();
     intake.stop();

@@ -5,7 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "gq/state/result.hpp"
+#include "gq/replication/pull.hpp"
+#include "gq/replication/puller.hpp"
 #include "gq/store/queue.hpp"
 
 namespace gq {
@@ -31,5 +32,8 @@ struct WaitOptions {
 // is not 0 (result.hpp); status_still_waits for a job that has not ended when the time is over. Logs why a status is
 // not 0.
 int wait_for_results(Queue& store, const std::vector<std::string>& ids, const WaitOptions& options);
+
+// The same for jobs in other stores, which it asks through gearmand. All jobs need their outputs.
+int wait_for_results(Puller& puller, std::vector<Pull::Waiting> jobs, const WaitOptions& options);
 
 }  // namespace gq

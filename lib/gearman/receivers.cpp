@@ -127,7 +127,9 @@ class Receivers::Busy {
 };
 
 Receivers::Receivers(std::vector<Server> servers, std::vector<Service> services, std::function<Serve()> wanted)
-    : m_services(std::move(services)), m_wanted(std::move(wanted)) {
+    : m_services(std::move(services)),
+      m_serves_always(std::any_of(m_services.begin(), m_services.end(), [](const Service& s) { return s.always; })),
+      m_wanted(std::move(wanted)) {
   for (auto& server : servers) m_groups.emplace_back().server = std::move(server);
   for (const auto& service : m_services) {
     WorkloadRoom& room = service.foreign ? m_foreign : m_own;
@@ -258,7 +260,7 @@ void Receivers::receive(Receiver& self) {
     Serve serve = m_wanted();
     if (self.own_only && serve == Serve::all) serve = Serve::own;
     if (worker && serve != serving) drop();
-    if (serve == Serve::nothing) {
+    if (serve == Serve::nothing && !m_serves_always) {
       if (!self.permanent || pause(first_retry)) break;
       continue;
     }
@@ -278,7 +280,8 @@ void Receivers::receive(Receiver& self) {
       serving = serve;
       self.functions.clear();
       for (const auto& service : m_services)
-        if (!service.foreign || serve == Serve::all) self.functions.push_back({&self, &service});
+        if (service.always || serve == Serve::all || (serve == Serve::own && !service.foreign))
+          self.functions.push_back({&self, &service});
       for (auto& f : self.functions)
         gearman_worker_add_function(worker.get(), f.service->function.c_str(), 0, on_job, &f);
       // One round trip shows whether the server answers.

@@ -56,6 +56,7 @@ struct Service {
   std::function<std::optional<std::string>(std::string_view payload)> take;
   uint64_t max_size;    // a larger job is answered without being read
   std::string refusal;  // the answer to a job that is larger; empty: the client is told that the job failed, and why
+  bool always = false;  // it is served also while nothing else is
 };
 
 // How busy the receivers of a server are: the number of receivers, how many of them have a job, and how many jobs they
@@ -128,7 +129,7 @@ inline constexpr std::chrono::seconds longest_workload{300};
 
 class Receivers {
  public:
-  enum class Serve { nothing, own, all };  // own: only jobs that are not foreign
+  enum class Serve { nothing, own, all };  // own: only jobs that are not foreign; nothing: see Service::always
 
   // `wanted` returns which services to serve now; it is called about once a second.
   Receivers(std::vector<Server> servers, std::vector<Service> services, std::function<Serve()> wanted);
@@ -161,6 +162,7 @@ class Receivers {
   static void* on_job(gearman_job_st* job, void* context, size_t* result_size, gearman_return_t* rc) noexcept;
 
   const std::vector<Service> m_services;
+  const bool m_serves_always;  // a service is `always` served
   const std::function<Serve()> m_wanted;
   std::list<Group> m_groups;
   Mutex m_mutex;

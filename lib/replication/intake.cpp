@@ -50,6 +50,7 @@ std::vector<Service> Intake::services() {
       services.push_back(
           {f, true, [this, f](std::string_view payload) { return take_raw(payload, f); }, m_config.max_workload, {}});
   }
+  services.insert(services.end(), m_config.others.begin(), m_config.others.end());
   return services;
 }
 
@@ -199,14 +200,18 @@ void Intake::refused(const std::string& reason) {
 }
 
 std::string Intake::take_records(std::string_view payload, const std::string& function) {
-  return answer_group(
-      payload, [&](std::string_view part) { return take_group(part, function); },
+  bool has_result = false;
+  std::string answer = answer_group(
+      payload, [&](std::string_view part) { return take_group(part, function, has_result); },
       [&](const std::string& why) {
         say_once(function, {Outcome::bad, why, 0});
       });
+  if (has_result && m_config.stores) answer += encode_stores(m_config.stores());
+  return answer;
 }
 
-std::string Intake::take_group(std::string_view payload, const std::string& function) {
+// Sets `has_result` if a record asks for its result.
+std::string Intake::take_group(std::string_view payload, const std::string& function, bool& has_result) {
   std::string reason;
   auto jobs = parse_group(payload, function, reason);
   if (!jobs) {
@@ -218,6 +223,7 @@ std::string Intake::take_group(std::string_view payload, const std::string& func
   const Millis now = now_ms();
   for (size_t i = 0; i < jobs->size(); ++i) {
     ids.push_back((*jobs)[i].add.id);
+    has_result = has_result || (*jobs)[i].add.asked.result;
     auto problem = submit((*jobs)[i], now);
     if (problem) (*jobs)[i].add.part = {};
     problems.push_back(std::move(problem));

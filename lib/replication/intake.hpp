@@ -49,6 +49,9 @@ class Intake {
     std::vector<std::string> functions;
     uint64_t max_workload = 0;
     bool raw = true;  // also takes raw jobs
+    // Returns the stores to ask for the results of jobs that are added now (pull_wire.hpp). Called by several threads.
+    std::function<std::vector<std::string>()> stores{};
+    std::vector<Service> others{};  // services that do not add jobs
   };
   // Stores jobs and returns an answer for each. Called by several threads.
   using Add = std::function<std::vector<Answer>(std::vector<NewJob>)>;
@@ -68,7 +71,7 @@ class Intake {
   uint64_t count_due(const std::vector<std::string>& functions, uint64_t most);
   void say_if_full(const std::string& function);
   std::string take_records(std::string_view payload, const std::string& function);
-  std::string take_group(std::string_view payload, const std::string& function);
+  std::string take_group(std::string_view payload, const std::string& function, bool& has_result);
   bool wait_to_copy(std::unique_lock<std::timed_mutex>& copying);
   std::optional<std::string> take_raw(std::string_view payload, const std::string& function);
   void accepted(Millis due);

@@ -23,6 +23,7 @@ Replicator::Replicator(Queue& queue, Config config)
       m_peers(m_monitor),
       m_coordinator(m_monitor, queue, m_peers),
       m_service(m_monitor, queue),
+      m_pull(m_monitor.ledger(), m_monitor.keys()),
       m_takeovers(m_monitor, m_peers),
       m_lease_keeper(m_monitor) {
   try {
@@ -38,6 +39,21 @@ Replicator::~Replicator() { stop(); }
 void Replicator::start() {
   m_keeper = start_thread([this] { keep(); });
   m_lease_keeper.start();
+}
+
+std::vector<std::string> Replicator::result_stores() {
+  const bool is_relay = m_monitor.config().relay;
+  std::vector<std::string> stores = m_monitor.step([&](const Replica& r) {
+    std::vector<std::string> identities;
+    if (!is_relay) identities.push_back(m_monitor.self().store);
+    if (!is_relay && !r.group().once) return identities;
+    for (const auto& node : r.group().members)
+      if (const auto& store = r.members().store_of(node); !store.empty() && !r.members().is_relay(node))
+        identities.push_back(store);
+    return identities;
+  });
+  for (auto& store : stores) store = pull_name(store);
+  return stores;
 }
 
 void Replicator::stop() {
@@ -87,14 +103,14 @@ bool Replicator::take_lock() {
 }
 
 void Replicator::serve() {
-  auto receivers_on = [this](const std::string& function) {
+  auto receivers_on = [this](const std::string& function, std::vector<Service> services) {
     auto answer = [this](std::string_view payload) { return std::optional(m_service.answer(payload)); };
-    return std::make_unique<Receivers>(m_monitor.config().servers,
-                                       std::vector<Service>{{function, false, answer, max_transfer_size, {}}},
+    services.push_back({function, false, answer, max_transfer_size, {}});
+    return std::make_unique<Receivers>(m_monitor.config().servers, std::move(services),
                                        [] { return Receivers::Serve::all; });
   };
   const std::string& node = m_monitor.self().node;
-  auto receivers = receivers_on(node), asked = receivers_on(ask_function(node));
+  auto receivers = receivers_on(node, {}), asked = receivers_on(ask_function(node), {m_pull.service()});
   receivers->start();
   asked->start();
   m_receivers = std::move(receivers);

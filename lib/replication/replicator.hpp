@@ -8,7 +8,8 @@
 //   does not know yet. The peer knows everything in the journal before PeerState::position. A record that another node
 //   has sent to this node is passed on by that other node; while that node is gone, all nodes that have its records
 //   pass them on.
-// - The service answers the transfers of the other nodes, on the Gearman function that has this node's name.
+// - The service answers the transfers of the other nodes, on the Gearman function that has this node's name. Beside it,
+//   PullService answers clients that wait for results.
 //
 // Outboxes and service run in one process of a store: the process that holds replicate.lock. If each job runs on one
 // node, that process also takes over jobs of nodes that are gone (takeover.hpp). It holds returned.lock while it knows
@@ -30,6 +31,7 @@
 #include "gq/replication/lease_keeper.hpp"
 #include "gq/replication/monitor.hpp"
 #include "gq/replication/peers.hpp"
+#include "gq/replication/pull_service.hpp"
 #include "gq/replication/replica_service.hpp"
 #include "gq/replication/takeover.hpp"
 #include "gq/store/queue.hpp"
@@ -50,6 +52,9 @@ class Replicator {
     return m_coordinator.relay(std::move(jobs), copies);
   }
   void hurry() { m_coordinator.hurry(); }
+  // Returns the stores to ask for the results of jobs that are added now (pull_wire.hpp). If each job runs on one node,
+  // these are all nodes, this one first; otherwise only this node. A relay names the other nodes.
+  std::vector<std::string> result_stores();
 
   // Serves this node and pays its debts, once no other process does. Returns at once.
   void start();
@@ -80,6 +85,7 @@ class Replicator {
   Peers m_peers;
   Coordinator m_coordinator;
   ReplicaService m_service;
+  PullService m_pull;
   TakeoverWatch m_takeovers;
   LeaseKeeper m_lease_keeper;
   std::atomic<bool> m_elsewhere = false;  // at the last try, another process served this node

@@ -42,8 +42,8 @@ std::optional<std::vector<std::string>> first_line(std::string_view text, std::s
   return words;
 }
 
-// Returns the text that a MAC covers: the line without the MAC, `other` (in an answer, the transfer's line), and the
-// body.
+}  // namespace
+
 std::string signed_text(std::string_view line, std::string_view other, std::string_view body) {
   std::string text(line.substr(0, line.rfind(' ')));
   text += '\n';
@@ -52,8 +52,6 @@ std::string signed_text(std::string_view line, std::string_view other, std::stri
   text += body;
   return text;
 }
-
-}  // namespace
 
 Keys::Keys(const std::string& path) {
   if (sodium_init() < 0) throw Error(Exit::bug, "cannot start libsodium");

@@ -84,6 +84,10 @@ class Keys {
   std::vector<std::string> m_keys;
 };
 
+// Returns the text that a MAC covers: the line without the MAC, which is its last word, `other` (in an answer, the line
+// of the message that is answered), and the body.
+std::string signed_text(std::string_view line, std::string_view other, std::string_view body);
+
 // The most bytes in a transfer.
 inline constexpr size_t max_transfer_size = 4 << 20;
 

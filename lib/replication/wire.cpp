@@ -1,16 +1,29 @@
 #include "gq/replication/wire.hpp"
 
+#include <algorithm>
 #include <new>
 
 #include "gq/base/error.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/replication/pull_wire.hpp"
 
 namespace gq {
 namespace {
 
 constexpr const char* words[] = {"queued", "same", "conflict", "refused", "bad", "unknown"};  // by Outcome
 constexpr const char* owed_word = "owed";
+constexpr const char* stores_word = "results";
+
+// Parses the line that encode_stores() makes.
+std::optional<std::vector<std::string>> parse_stores(std::string_view line) {
+  auto named = split(line, ' ');
+  if (named.size() < 2 || named.size() > most_stores + 1 || named[0] != stores_word) return std::nullopt;
+  named.erase(named.begin());
+  remove_repeated(named);
+  if (!std::all_of(named.begin(), named.end(), [](const auto& word) { return is_ulid(word); })) return std::nullopt;
+  return named;
+}
 
 }  // namespace
 
@@ -98,9 +111,22 @@ std::string encode_answer(const std::string& id, const Answer& answer) {
   return line + "\n";
 }
 
+std::string encode_stores(const std::vector<std::string>& stores) {
+  std::string line;
+  for (size_t i = 0; i < std::min(stores.size(), most_stores); ++i) line += " " + stores[i];
+  return line.empty() ? line : stores_word + line + "\n";
+}
+
 std::optional<std::vector<Answer>> parse_answers(std::string_view result, const std::vector<std::string>& ids) {
   std::vector<Answer> answers;
   auto lines = split(result, '\n');
+  std::vector<std::string> stores;
+  if (lines.size() == ids.size() + 2) {
+    auto last = parse_stores(lines[ids.size()]);
+    if (!last) return std::nullopt;
+    stores = std::move(*last);
+    lines.erase(lines.end() - 2);
+  }
   if (lines.size() != ids.size() + 1 || !lines.back().empty()) return std::nullopt;
   for (size_t i = 0; i < ids.size(); ++i) {
     std::string_view line = lines[i];
@@ -119,6 +145,7 @@ std::optional<std::vector<Answer>> parse_answers(std::string_view result, const 
     }
     if (answer && answer->outcome == Outcome::queued) std::swap(answer->reason, answer->note);
     if (!answer || (answer->outcome == Outcome::same && !is_ulid(answer->reason))) return std::nullopt;
+    answer->stores = stores;
     answers.push_back(std::move(*answer));
   }
   return answers;

@@ -4,6 +4,9 @@
 //   queued ID [NOTE] | same ID FIRST | owed ID FIRST NOTE | conflict ID | refused ID REASON | bad ID REASON |
 //   unknown ID REASON
 //
+// If one of the records asks for its result, a last line names the stores to ask for it (pull_wire.hpp), the likeliest
+// first: "results STORE...".
+//
 // NOTE is "copies=1/2" if fewer nodes have the job than its group asks for. `owed` is `same` with such a note. An older
 // client that does not know the word `owed` sends the job again, and then gets `same`.
 //
@@ -47,6 +50,9 @@ std::string answer_group(std::string_view payload, const std::function<std::stri
                          const std::function<void(const std::string& why)>& told);
 
 std::string encode_answer(const std::string& id, const Answer& answer);
+
+// The line that names the stores; empty without stores.
+std::string encode_stores(const std::vector<std::string>& stores);
 
 // Parses the result for jobs with these IDs; nullopt if it is not such a result.
 std::optional<std::vector<Answer>> parse_answers(std::string_view result, const std::vector<std::string>& ids);

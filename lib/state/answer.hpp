@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "gq/state/job.hpp"
 
@@ -23,6 +24,8 @@ struct Answer {
   std::string reason{};  // refused, bad and unknown
   int error_number = 0;  // refused: the errno that caused the refusal; 0 if there is none
   std::string note{};    // queued and same: a remark for the client, or empty
+  // For a client that has sent a job with a result: the stores to ask for it (pull_wire.hpp), the likeliest first.
+  std::vector<std::string> stores{};
 };
 
 // Whether the job of an add record has the same function and workload as a known job.
