@@ -1,7 +1,7 @@
 #include "gq/store/check.hpp"
 
 #include <sys/stat.h>
-#include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "gq/base/disk.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
 #include "gq/store/claiming.hpp"
@@ -24,43 +25,35 @@ constexpr size_t most_compared = 1000;  // how many keys are compared in one vis
 constexpr size_t most_looked_up = 2000;
 constexpr size_t between_progress = 1000;  // how many records or jobs are between two calls of `progress`
 
-// Returns how many bytes must stay free for the store itself, if the directory is on the store's disk; otherwise 0.
-uint64_t reserved_in(const struct stat& directory, const Ledger& store) {
-  struct stat own;
-  const bool same = ::fstat(store.directory().fd(), &own) == 0 && own.st_dev == directory.st_dev;
-  return same ? store.reserved() : 0;
-}
-
-// Returns a directory on a disk with room for a table one and a half times as large as the index. Throws Error(storage)
-// if there is none.
-std::string temporary_directory(const Ledger& store) {
-  struct stat index, st;
-  struct statvfs fs;
-  const uint64_t size = store.directory().look_at(index_name, index) ? static_cast<uint64_t>(index.st_size) : 0;
+// Creates a table for the expected index in TMPDIR. Throws Error(storage) if that is not possible, or if there is no
+// room for a table one and a half times as large as the index.
+std::unique_ptr<IndexTable> create_second_table(const Ledger& store) try {
   const char* given = std::getenv("TMPDIR");
-  const std::string directory = given && *given ? given : "/var/tmp";
-  std::string why;
-  if (::stat(directory.c_str(), &st) != 0 || ::access(directory.c_str(), W_OK) != 0 ||
-      ::statvfs(directory.c_str(), &fs) != 0)
-    why = printable(directory) + " cannot be written to";
+  const Directory directory(given && *given ? given : "/var/tmp");
+  struct stat index, st, own;
+  struct statfs fs;
+  if (disk().fstat(directory.fd(), &st) != 0 || disk().fstat(store.directory().fd(), &own) != 0 ||
+      disk().fstatfs(directory.fd(), &fs) != 0)
+    throw_errno(Exit::storage, "look at " + printable(directory.path()));
   // Refuse a directory in which other users could replace the table by another file or a link before the library opens
   // it.
-  else if ((st.st_uid != ::geteuid() && st.st_uid != 0) ||
-           ((st.st_mode & (S_IWGRP | S_IWOTH)) && !(st.st_mode & S_ISVTX)))
-    why = "others may rename files in " + printable(directory);
-  else if (fs.f_bavail * static_cast<uint64_t>(fs.f_frsize) < size + size / 2 + reserved_in(st, store))
-    why = "there is no room for a table of " + std::to_string((size + size / 2) >> 20) + " MiB in " +
-          printable(directory);
-  if (why.empty()) return directory;
-  throw Error(Exit::storage, "cannot compare the index with the journal: " + why + " (TMPDIR names another place)");
+  if ((st.st_uid != ::geteuid() && st.st_uid != 0) || ((st.st_mode & (S_IWGRP | S_IWOTH)) && !(st.st_mode & S_ISVTX)))
+    throw Error(Exit::storage, "others may rename files in " + printable(directory.path()));
+  const uint64_t index_size = store.directory().look_at(index_name, index) ? static_cast<uint64_t>(index.st_size) : 0;
+  const uint64_t size = index_size + index_size / 2, reserved = st.st_dev == own.st_dev ? store.reserved() : 0;
+  if (fs.f_bavail * static_cast<uint64_t>(fs.f_frsize) < size + reserved)
+    throw Error(Exit::storage, "there is no room for a table of " + std::to_string(size >> 20) + " MiB in " +
+                                   printable(directory.path()));
+  return open_table(directory, "tmp." + new_ulid(), IndexTable::Use::temporary);
+} catch (const Error& e) {
+  throw Error(Exit::storage,
+              "cannot compare the index with the journal: " + std::string(e.what()) + " (TMPDIR names another place)");
 }
 
 // The expected index: the journal folded into a second table.
 class Expected {
  public:
-  explicit Expected(Ledger& store)
-      : m_table(open_table(Directory(temporary_directory(store)), "tmp." + new_ulid(), IndexTable::Use::temporary)),
-        m_fold(*m_table, store.group().self) {}
+  explicit Expected(Ledger& store) : m_table(create_second_table(store)), m_fold(*m_table, store.group().self) {}
 
   void take(JournalReader::Item item, const EventReader& reader) {
     m_fold.take(item, reader);

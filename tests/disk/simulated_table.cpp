@@ -57,8 +57,10 @@ class SimulatedTable final : public gq::IndexTable {
 
   void commit() override {
     if (m_written.empty()) return;
-    if (m_use == Use::read) m_before_write();
-    m_use = Use::write;
+    if (m_use == Use::read) {
+      m_before_write();
+      m_use = Use::write;
+    }
     m_written += encode(Kind::commit, {}, {});
     try {
       // What a process left that died.
@@ -80,7 +82,8 @@ class SimulatedTable final : public gq::IndexTable {
   uint64_t file_size() const override { return m_end; }
 
  private:
-  [[noreturn]] static void fail(int error) {
+  [[noreturn]] void fail(int error) const {
+    if (m_use == Use::temporary) throw gq::Error(gq::Exit::storage, "cannot use a temporary table");
     if (gq::is_disk_full(error)) throw gq::TableFull(error);
     throw gq::TableError("it cannot be read or written");
   }

@@ -1,4 +1,7 @@
+#include <fcntl.h>
+
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <optional>
 #include <set>
@@ -6,6 +9,7 @@
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
 #include "gq/journal/local_disk.hpp"
+#include "gq/store/check.hpp"
 #include "gq/store/cleaner.hpp"
 #include "gq/store/queue.hpp"
 #include "machine.hpp"
@@ -15,14 +19,17 @@ namespace simulate {
 namespace {
 
 constexpr char function[] = "f";
+constexpr char temporary[] = "tmp";  // the directory with the second table of a check
 
 // A job's ID says its number, so that a seed gives the same IDs each time.
 std::string id_of(size_t number) { return gq::padded(number, gq::ulid_size); }
 
 class StoreHistory final : public Machine {
  public:
-  StoreHistory(const Plan& plan, std::string* log) : Machine(plan, log), m_remembers(m_random.chance(2)) {
+  StoreHistory(const Plan& plan, std::string* log)
+      : Machine(plan, log), m_remembers(m_random.chance(2)), m_checks(m_random.chance(4)), m_hand(hand_of(plan)) {
     gq::use_tables(open_simulated_table);
+    ::setenv("TMPDIR", (std::string("/") + temporary).c_str(), 1);
   }
   ~StoreHistory() { gq::use_tables({}); }
 
@@ -76,6 +83,10 @@ class StoreHistory final : public Machine {
 
   void step(Machine::Process& process) override {
     Process& p = own(process);
+    if (m_checks && p.random.chance(10)) {
+      finds_fault(p);
+      return;
+    }
     switch (p.random.below(m_setting.cleans ? 10 : 8)) {
       case 0:
       case 1:
@@ -224,11 +235,69 @@ class StoreHistory final : public Machine {
       if (m_told.at(id).ends == 0) return fault("job " + id + " was acknowledged and is not there");
   }
 
-  void check(Machine::Process& process, bool last) override {
-    Process& p = own(process);
-    look(p);
-    add(p);
-    if (!last) return;
+  // Checks the store. Returns whether the check found something, or could not find out. If the disk is honest, nothing
+  // is damaged or missing, and what is torn was never acknowledged.
+  bool finds_fault(Process& p) {
+    gq::Directory("/").make_below(temporary);
+    std::map<gq::Lsn, std::string> records;  // of the jobs that were acknowledged
+    p.store->look([&](gq::Fold& fold) {
+      records.clear();
+      for (const auto& [id, told] : m_told)
+        if (auto job = told.acknowledged && told.ends == 0 ? fold.get(id) : std::nullopt) records[job->location] = id;
+    });
+    bool is_sound = true;
+    gq::check_store(*p.store, [&](const gq::Finding& f) {
+      if (p.disk.is_dead()) return;
+      const std::string what = std::string(f.kind) + " at " + std::to_string(f.lsn) + " " + f.id + ": " + f.text;
+      note("the check says: " + what);
+      const bool is_torn = std::string_view(f.kind) == "torn";
+      is_sound = is_sound && !f.is_bad && std::string_view(f.kind) != "unknown";
+      if (may_blame_disk() || m_is_meddled) return;
+      if (f.is_bad) return fault("nothing failed, but the check says: " + what);
+      const auto at = records.lower_bound(f.lsn);
+      if (is_torn && at != records.end() && at->first < f.lsn + std::strtoull(f.text.c_str(), nullptr, 10))
+        fault("job " + at->second + " was acknowledged, but the check says: " + what);
+    });
+    return !is_sound;
+  }
+
+  // A hand from outside removes or alters a file, after all was synced. Then either the check says so, or says that it
+  // cannot tell; or the change does no harm, and each job can be run.
+  void meddle(Process& p) {
+    p.store->sync_all();
+    close(p);
+    const gq::Directory root("/");
+    std::vector<std::pair<gq::Directory, std::string>> files;
+    auto choose_in = [&](const gq::Directory& directory) {
+      for (const auto& name : directory.names()) files.emplace_back(directory, name);
+    };
+    const auto kind = m_hand.below(8);
+    if (kind < 4) choose_in(root.below("journal"));
+    else if (kind < 6)
+      for (const auto& part : root.below("blobs").names()) choose_in(root.below("blobs/" + part));
+    else files.emplace_back(root, kind == 6 ? "append.lock" : gq::index_name);
+    if (files.empty()) return;
+    const auto& [directory, name] = files[m_hand.below(files.size())];
+    m_is_meddled = true;
+    const gq::Fd file = directory.find(name, O_RDWR);
+    const uint64_t size = file ? gq::file_size(file.get()) : 0;
+    if (size == 0 || m_hand.chance(4)) {
+      note("a hand removes " + name);
+      directory.remove(name);
+    } else if (const uint64_t at = m_hand.below(size); m_hand.chance(3)) {
+      note("a hand truncates " + name + " to " + std::to_string(at));
+      gq::disk().ftruncate(file.get(), static_cast<off_t>(at));
+    } else {
+      std::string bytes(std::min(size - at, 1 + m_hand.below(100)), '\0');
+      gq::read_at(file.get(), bytes.data(), bytes.size(), at);
+      note("a hand alters " + std::to_string(bytes.size()) + " bytes of " + name + " at " + std::to_string(at));
+      for (char& c : bytes) c = static_cast<char>(c ^ (1 + m_hand.below(255)));
+      gq::write_all_at(file.get(), bytes, at, name);
+    }
+  }
+
+  // Each job that was acknowledged can be run to its end.
+  void run_all(Process& p) {
     for (bool more = true; more && !m_played.fault;) {
       claim(p, 100);
       more = !p.claims.empty();
@@ -238,7 +307,34 @@ class StoreHistory final : public Machine {
       if (told.acknowledged && told.ends == 0) return fault("job " + id + " was acknowledged and is not run");
   }
 
+  void check(Machine::Process& process, bool last) override {
+    Process& p = own(process);
+    look(p);
+    finds_fault(p);
+    add(p);
+    if (!last || m_played.fault) return;
+    if (!m_hand.chance(4)) return run_all(p);
+    meddle(p);
+    try {
+      open(p);
+      if (finds_fault(p)) return;
+    } catch (const gq::Error& e) {
+      note(e.what());
+      return;
+    }
+    note("the check says that all is sound");
+    look(p);
+    if (!m_played.fault) run_all(p);
+    if (m_played.fault)
+      m_played.fault = "a hand has changed a file, and the check says that all is sound, but " + *m_played.fault;
+  }
+
+  static uint64_t hand_of(const Plan& plan) { return plan.seed * 31 + plan.cut_at * 7 + plan.turn; }
+
   const bool m_remembers;  // finished IDs
+  const bool m_checks;     // processes check the store while others change it
+  Random m_hand;
+  bool m_is_meddled = false;
   std::string m_store_id;
   std::map<std::string, Told> m_told;
 };
