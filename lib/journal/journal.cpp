@@ -19,8 +19,10 @@ namespace gq {
 namespace {
 
 constexpr char segment_magic[9] = "GQJSEG\r\n";
-// The versions of a segment's header; those behind may have records with outputs.
-constexpr uint32_t plain_version = 1, cleaned_version = 2, output_plain_version = 3, output_cleaned_version = 4;
+// The types of records that segments of the versions 1 to 4 may have.
+constexpr std::string_view first_types[] = {workload_type, "claim", "start", "done",    "fail",   "dead",
+                                            "kick",        "drop",  "keep",  "release", "pause",  "resume",
+                                            "copied",      "state", "peer",  "forget",  "stream", "end"};
 constexpr uint32_t frame_magic = 0x31465147;          // "GQF1"
 constexpr uint32_t cleaned_frame_magic = 0x32465147;  // "GQF2"
 constexpr uint64_t hint_magic = 0x31544e4948514747;
@@ -44,15 +46,13 @@ constexpr uint64_t max_frame_record = record_header_size + max_meta_size + max_i
 struct SegmentHeader {
   Lsn previous_end = 0;
   Lsn end = 0, cleaned_at = 0;
-  uint64_t size = 0;     // of the file
-  bool outputs = false;  // it may have records with outputs
+  uint64_t size = 0;  // of the file
+  Content content = Content::plain;
 };
 
 std::string segment_header(Lsn base, const SegmentHeader& h, uint64_t seed) {
   std::string header(segment_magic, 8);
-  put_le<uint32_t>(header, h.outputs ? h.end ? output_cleaned_version : output_plain_version
-                           : h.end   ? cleaned_version
-                                     : plain_version);
+  put_le<uint32_t>(header, 1 + 2 * static_cast<uint32_t>(h.content) + (h.end ? 1 : 0));
   put_le<uint32_t>(header, h.end ? cleaned_header_size : segment_header_size);
   put_le<uint64_t>(header, base);
   put_le<uint64_t>(header, h.previous_end);
@@ -72,9 +72,10 @@ std::optional<SegmentHeader> parse_segment_header(std::string_view bytes, Lsn ba
   if (version > journal_version)
     throw Error(Exit::config, "cannot use the journal: it is in format " + std::to_string(version) +
                                   ", and this gq knows formats up to " + std::to_string(journal_version));
-  const bool cleaned = version == cleaned_version || version == output_cleaned_version;
+  if (version == 0) return std::nullopt;
+  const bool cleaned = version % 2 == 0;
   if (bytes.size() < (cleaned ? cleaned_header_size : segment_header_size)) return std::nullopt;
-  SegmentHeader h{.previous_end = get_le<uint64_t>(bytes, 24), .outputs = version >= output_plain_version};
+  SegmentHeader h{.previous_end = get_le<uint64_t>(bytes, 24), .content = static_cast<Content>((version - 1) / 2)};
   if (cleaned)
     h.end = get_le<uint64_t>(bytes, 32), h.cleaned_at = get_le<uint64_t>(bytes, 40),
     h.size = get_le<uint64_t>(bytes, 48);
@@ -85,12 +86,14 @@ std::optional<SegmentHeader> parse_segment_header(std::string_view bytes, Lsn ba
   return h;
 }
 
-// Whether the record has data besides the workload of an add: a command's output. `head` is its header and meta.
-bool has_output(std::string_view head) {
-  if (head.size() < record_header_size || get_le<uint64_t>(head, 8) == 0) return false;
+// What a program has to know to read this record. `head` is its header and meta.
+Content content_of(std::string_view head) {
   const auto sizes = peek_record(head);
-  return sizes && sizes->head_size <= head.size() &&
-         type_of(head.substr(record_header_size, sizes->head_size - record_header_size)) != workload_type;
+  if (!sizes || sizes->head_size > head.size()) return Content::plain;
+  const auto type = type_of(head.substr(record_header_size, sizes->head_size - record_header_size));
+  if (type && std::find(std::begin(first_types), std::end(first_types), *type) == std::end(first_types))
+    return Content::types;
+  return sizes->data_size && type != workload_type ? Content::outputs : Content::plain;
 }
 
 std::optional<SegmentHeader> read_segment_header(int fd, Lsn base, uint64_t seed) {
@@ -288,14 +291,13 @@ void Journal::open_for_append() {
   auto is_full = [&](const Hint& hint) { return hint.end - hint.base >= m_segment_size && !ShortHold::is_held(); };
   if (auto hint = proven_hint(); hint && m_segment && m_segment->base == hint->base) {
     m_segment_end = hint->end - hint->base;
-    if (!m_segment->failed && !is_full(*hint) && (!m_outputs || m_segment_outputs) &&
-        is_whole(m_segment->fd.get(), *hint))
+    if (!m_segment->failed && !is_full(*hint) && m_content <= m_segment_content && is_whole(m_segment->fd.get(), *hint))
       return;
   } else if (Fd fd = hint ? m_directory.find(segment_name(hint->base), O_RDWR) : Fd();
              fd && !is_full(*hint) && is_whole(fd.get(), *hint) && names_a_frame(fd.get(), *hint) &&
-             (!m_outputs || may_have_outputs(fd.get(), hint->base)) &&
+             m_content <= content_of_segment(fd.get(), hint->base) &&
              !write_again(fd.get(), hint->base, hint->end - hint->base)) {
-    m_segment_outputs = may_have_outputs(fd.get(), hint->base);
+    m_segment_content = content_of_segment(fd.get(), hint->base);
     m_segment = std::make_shared<ActiveSegment>(hint->base, std::move(fd));
     m_segment_end = hint->end - hint->base;
     m_named = false;
@@ -315,7 +317,7 @@ void Journal::begin_segment(Room room) {
     auto header = read_segment_header(fd.get(), segments.back(), m_seed);  // throws for a newer format
     const uint64_t size = file_size(fd.get());
     previous_end = header && header->end ? header->end : segments.back() + size;
-    m_outputs = m_outputs || (header && header->outputs);
+    if (header) m_content = std::max(m_content, header->content);
     const auto not_whole = write_again(fd.get(), segments.back(), size);
     if (synced()) torn = not_whole;  // without a mark the tail may have been synced
     m_durability.finish(fd.get());
@@ -330,7 +332,7 @@ void Journal::begin_segment(Room room) {
   const std::string temporary = room == Room::completion ? spare_name : "tmp." + new_ulid();
   auto segment = std::make_shared<ActiveSegment>(
       base, m_directory.open(temporary, room == Room::completion ? O_RDWR : O_RDWR | O_CREAT | O_EXCL));
-  std::string begin = segment_header(base, {.previous_end = previous_end, .outputs = m_outputs}, m_seed);
+  std::string begin = segment_header(base, {.previous_end = previous_end, .content = m_content}, m_seed);
   try {
     if (torn) {
       const std::string record = encode_record(Gap{.at = now_ms(), .position = base, .since = *torn});
@@ -348,13 +350,13 @@ void Journal::begin_segment(Room room) {
   }
   m_segment = std::move(segment);
   m_segment_end = begin.size();
-  m_segment_outputs = m_outputs;
+  m_segment_content = m_content;
   m_named = false;
 }
 
-bool Journal::may_have_outputs(int fd, Lsn base) const {
+Content Journal::content_of_segment(int fd, Lsn base) const {
   const auto header = read_segment_header(fd, base, m_seed);
-  return header && header->outputs;
+  return header ? header->content : Content::plain;
 }
 
 // Under append.lock: writes those records of the last segment again, through this descriptor, that are complete and not
@@ -501,8 +503,7 @@ std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Roo
   MutexLock guard(m_append_mutex);
   FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   if (room == Room::intake && !ensure_spare()) throw_errno(Exit::storage, "append to the journal");
-  m_outputs =
-      m_outputs || std::any_of(records.begin(), records.end(), [](const auto& r) { return has_output(r.head); });
+  for (const auto& r : records) m_content = std::max(m_content, content_of(r.head));
   std::vector<Placed> placed(records.size());
   // This may need syncs that prepare() could not foresee or do: another process has begun a segment since, the last
   // segment is broken, or the disk was full.
@@ -619,7 +620,7 @@ CleanedSegment::~CleanedSegment() {
 }
 
 void CleanedSegment::add(Lsn lsn, std::string_view head, std::string_view data) {
-  m_outputs = m_outputs || has_output(head);
+  m_content = std::max(m_content, content_of(head));
   put_frame_header(m_buffer, head.size() + data.size(), lsn, m_journal.seed() + m_size, cleaned_frame_magic);
   m_buffer += head;
   m_buffer += data;
@@ -635,7 +636,7 @@ void CleanedSegment::write() {
 void CleanedSegment::finish(Lsn end, Lsn cleaned_at) {
   write();
   write_all_at(m_fd.get(),
-               segment_header(m_base, {m_previous_end, end, cleaned_at, m_size, m_outputs}, m_journal.seed()), 0,
+               segment_header(m_base, {m_previous_end, end, cleaned_at, m_size, m_content}, m_journal.seed()), 0,
                m_journal.directory().path_of(m_temporary));
   if (disk().fsync(m_fd.get()) != 0) throw_errno(Exit::storage, "sync " + m_journal.directory().path_of(m_temporary));
 }

@@ -22,8 +22,9 @@
 //                   file. The cleaner leaves out the data of a record when no job needs the data any more.
 //
 // A command's output is the data of a record that is not an add. A segment that may have such a record has version 3,
-// or 4 if it is a cleaned one, so programs that know no outputs refuse it. They can still read a journal without
-// outputs.
+// or 4 if it is a cleaned one, so programs that know no outputs refuse it. Likewise, a segment that may have record
+// types that came later has version 5, or 6 if it is a cleaned one. Older programs can still read a journal without
+// these.
 //
 // Guarantees:
 //  - commit() returns only when its records are on stable storage. With a store in a database, the database has them.
@@ -69,7 +70,7 @@ namespace gq {
 // second reaches this limit in 13 years, so a larger position in a file can only be wrong or forged.
 inline constexpr Lsn max_lsn = 1ULL << 62;
 
-inline constexpr uint32_t journal_version = 4;
+inline constexpr uint32_t journal_version = 6;
 inline constexpr uint64_t segment_header_size = 40, cleaned_header_size = 64;
 inline constexpr uint64_t frame_header_size = 24;
 // When a segment has reached this size, in bytes, the next append begins a new one.
@@ -81,6 +82,14 @@ inline constexpr char journal_name[] = "journal", lock_name[] = "append.lock";
 inline constexpr uint64_t marks_offset = 64;               // of LocalDisk's marks in append.lock, after the hint
 inline constexpr char spare_clean_name[] = "spare.clean";  // reserved space that lets the cleaner run on a full disk
 inline constexpr uint64_t usual_record = 256;              // typical size of a record in the journal, in bytes
+
+// What a segment may have besides the records that all programs know; each value includes those before it. It is part
+// of the segment's version.
+enum class Content : uint32_t {
+  plain,
+  outputs,
+  types,  // records of a type that came later
+};
 
 // The purpose of a record. When the disk is full, a completion may use the spare segment, an intake may not.
 enum class Room { intake, completion };
@@ -218,7 +227,7 @@ class Journal {
   void publish(Lsn base, Lsn end, Lsn last, uint64_t more) REQUIRES(m_append_mutex);
   std::optional<uint64_t> owed() const;
   bool names_a_frame(int fd, const Hint& hint) const;
-  bool may_have_outputs(int fd, Lsn base) const;
+  Content content_of_segment(int fd, Lsn base) const;
   std::optional<Lsn> write_again(int fd, Lsn base, uint64_t size) REQUIRES(m_append_mutex);
   bool ensure_spare() REQUIRES(m_append_mutex);
 
@@ -234,8 +243,9 @@ class Journal {
   // Whether this process has synced the directory since it opened the segment.
   bool m_named GUARDED_BY(m_append_mutex) = false;
   bool m_prepared GUARDED_BY(m_append_mutex) = false;  // prepare() was called
-  // Whether m_segment may have records with outputs, and whether a segment that is begun now has to say so.
-  bool m_segment_outputs GUARDED_BY(m_append_mutex) = false, m_outputs GUARDED_BY(m_append_mutex) = false;
+  // What m_segment may have, and what a segment that is begun now may have.
+  Content m_segment_content GUARDED_BY(m_append_mutex) = Content::plain;
+  Content m_content GUARDED_BY(m_append_mutex) = Content::plain;
   // The frames that append() writes. Kept between calls: a new allocation would be the largest cost of an append.
   std::string m_group GUARDED_BY(m_append_mutex);
   mutable std::atomic<bool> m_hint_proven = false;
@@ -276,7 +286,7 @@ class CleanedSegment {
   Fd m_fd;
   std::string m_buffer;
   uint64_t m_size = 0;
-  bool m_outputs = false;
+  Content m_content = Content::plain;
 };
 
 // Reads the frames of a journal one after the other, beginning at a position, and continues after damage. EventReader
