@@ -156,6 +156,30 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   eventually ran_times "$id" 3
 }
 
+@test "gq-enqueue: --expire is 75 until every node has answered that it knows the option [--local, gq-worker, an older gq]" {
+  start_gearmand
+  NODES=(1 2)
+  group all
+  node 1
+  expires() { gq-enqueue "$@" f --expire 1d --timeout 3s <<<x; }
+  for where in "" "--store $T/1 --local"; do
+    fails_with 75 expires $where
+    grep -q 'rep_2 has not answered yet whether it knows --expire' "$T/failed.err"
+  done
+  node 2
+  accepted() { id=$(expires); }
+  eventually accepted
+  eventually ran_times "$id" 2
+  eventually test -s "$T/1/peers/rep_2.reads"
+  # What an older program answers.
+  kill "${NODE[2]}"; wait "${NODE[2]}"
+  cut -d' ' -f1 "$T/1/peers/rep_2.reads" >"$T/older"
+  mv "$T/older" "$T/1/peers/rep_2.reads"
+  fails_with 75 expires
+  grep -q 'rep_2 does not know --expire: it runs an older gq' "$T/failed.err"
+  [[ -z $(gq-inspect --store "$T/1" list) ]]
+}
+
 # bats test_tags=long
 @test "gq-enqueue: peers that answer too late are 75, and sending the same ID again resumes the job" {
   start_gearmand

@@ -260,19 +260,21 @@ void questions_are_answered() {
   said.others = {b};
   said.ended = {b};
   said.about = {{a, {"f", 12, 34}}};
+  said.reads = {"expire", "more"};
   const std::string body = encode_ask_reply(said, {a, b});
-  CHECK(body == "end 77\nrunner 1\nroom 0\nrelay 0\nfunctions f g\ntaking 1\nsent rep_3 " + store + " 5\nknown " + a +
-                    "\nunknown " + b + "\nyours " + a + "\nother " + b + "\nended " + b + "\nabout " + a +
-                    " f 12 34\n");
+  CHECK(body == "end 77\nrunner 1\nroom 0\nrelay 0\nfunctions f g\nreads expire more\ntaking 1\nsent rep_3 " + store +
+                    " 5\nknown " + a + "\nunknown " + b + "\nyours " + a + "\nother " + b + "\nended " + b +
+                    "\nabout " + a + " f 12 34\n");
   auto heard = parse_ask_reply("more of it\n" + body, {a, b});
   CHECK(heard && heard->end == 77 && heard->runner && heard->taking && !heard->room && heard->relay == false &&
         heard->functions == said.functions && heard->sent.size() == 1 && heard->sent[0].node == "rep_3" &&
         heard->sent[0].store == store && heard->sent[0].upto == 5 && heard->known == said.known &&
         heard->yours == said.yours && heard->others == said.others && heard->ended == said.ended &&
         heard->about.size() == 1 && heard->about[a].function == "f" && heard->about[a].size == 12 &&
-        heard->about[a].sum == 34);
+        heard->about[a].sum == 34 && heard->reads == said.reads);
   auto least = parse_ask_reply("end 1\n", {});
-  CHECK(least && !least->runner && !least->functions && !least->taking && least->room && !least->relay);
+  CHECK(least && !least->runner && !least->functions && !least->taking && least->room && !least->relay &&
+        least->reads.empty());
   CHECK(parse_ask_reply("end 1\nfunctions\n", {})->functions->empty());
 
   CHECK(!parse_ask_reply(body, {b, a}) && !parse_ask_reply(body, {a}) && !parse_ask_reply(body, {a, b, a}));

@@ -17,6 +17,7 @@
 #include <random>
 
 #include "check.hpp"
+#include "gq/base/bytes.hpp"
 #include "gq/base/directory.hpp"
 #include "gq/base/log.hpp"
 #include "gq/base/short_hold.hpp"
@@ -27,6 +28,7 @@
 #include "gq/gearman/packets.hpp"
 #include "gq/gearman/probe.hpp"
 #include "gq/journal/local_disk.hpp"
+#include "gq/replication/features.hpp"
 #include "gq/replication/intake.hpp"
 #include "gq/replication/replicator.hpp"
 #include "gq/replication/transfer.hpp"
@@ -1579,6 +1581,78 @@ void a_new_store_knows_that_nothing_was_synced(const std::string& directory) {
   CHECK(seen);
 }
 
+struct Later {
+  static constexpr std::string_view type = "later";
+  static void fields(auto&, auto) {}
+};
+
+// A record of a type that came later is in a segment that older programs refuse; so are the records behind it.
+void later_types_have_a_format_of_their_own(const std::string& directory) {
+  Directory::of_store(directory, true);
+  OwnJournal own(directory, "store");
+  Journal& journal = own.journal;
+  const NewJob job = make_job({"f"}, "x");
+  const std::string later = encode_record(Later{});
+  auto version_of = [](const std::string& path) {
+    char bytes[12];
+    CHECK(read_at(open_file(path, O_RDONLY).get(), bytes, sizeof bytes, 0) == sizeof bytes);
+    return get_le<uint32_t>(std::string_view(bytes, sizeof bytes), 8);
+  };
+  auto append = [&](const RecordBytes& record) {
+    const Lsn lsn = journal.append({record}, Room::intake).front().lsn;
+    Lsn base = 0;
+    for (Lsn segment : list_segments(journal.directory()))
+      if (segment < lsn) base = segment;
+    return std::pair(base, version_of(directory + "/journal/" + segment_name(base)));
+  };
+  const auto first = append({job.head, job.data});
+  CHECK(first.second == 1);
+  const auto second = append({later});
+  CHECK(second.first > first.first && second.second == 5);
+  CHECK(append({job.head, job.data}) == second);
+  for (const bool has_later : {false, true}) {
+    CleanedSegment segment(journal, second.first, second.first);
+    segment.add(second.first + segment_header_size, has_later ? later : job.head, has_later ? "" : job.data);
+    segment.finish(journal.end(), journal.end());
+    segment.publish();
+    CHECK(version_of(directory + "/journal/" + segment_name(second.first)) == (has_later ? 6 : 2));
+  }
+}
+
+// A group takes a record with a new feature when each other node has answered that it reads it.
+void a_group_reads_what_each_node_reads(const std::string& directory) {
+  const std::string rep_2 = new_ulid(), rep_3 = new_ulid();
+  std::filesystem::create_directory(directory);
+  std::filesystem::permissions(directory, std::filesystem::perms::owner_all);
+  Directory(directory).publish("gq.json",
+                               R"({"format": 1, "store": ")" + new_ulid() + R"(", "node": "rep_1", "identity": ")" +
+                                   new_ulid() +
+                                   R"(", "group": ["rep_1", "rep_2", "rep_3"], "copies": 1, "run": "all"})",
+                               true);
+  Queue store = open_store(directory, true);
+  auto knows = [&](const std::string& node, const std::string& identity) {
+    store.commit({encode_record(event::Peer{.node = node, .store = identity})}, Room::completion);
+  };
+  auto why = [&] { return why_unread(store, Feature::expire).value_or("no reason"); };
+  CHECK(features_read().count("expire") == 1);
+  const std::string silent = "rep_3 has not answered yet whether it knows --expire";
+  CHECK(why() == "rep_2 has not answered yet whether it knows --expire");
+  knows("rep_2", rep_2), knows("rep_3", rep_3);
+  publish_reads(store, "rep_2", {rep_2, features_read()});
+  CHECK(why() == silent);
+  publish_reads(store, "rep_3", {rep_3, {}});
+  CHECK(why() == "rep_3 does not know --expire: it runs an older gq");
+  publish_reads(store, "rep_3", {rep_3, {"more", "expire"}});
+  CHECK(why() == "no reason");
+  // Another store has the node's name now, and has not answered yet.
+  knows("rep_3", new_ulid());
+  CHECK(why() == silent);
+  std::vector<NewJob> jobs{make_job({"f"}, "x"), make_job({.function = "f", .expire = now_ms() + longest_wait}, "x")};
+  std::vector<std::optional<Answer>> answers(jobs.size());
+  refuse_unread(store, jobs, answers);
+  CHECK(!answers[0] && answers[1]->outcome == Outcome::refused && answers[1]->reason == silent);
+}
+
 // In a journal from elsewhere, positions near the largest number neither overflow nor cause an endless loop.
 void positions_are_bounded(const std::string& directory) {
   CHECK(parse_segment_name(segment_name(max_lsn - 1)) == max_lsn - 1);
@@ -2030,6 +2104,8 @@ int main(int argc, char** argv) {
   synced_end_only_grows(directory + "/d");
   a_new_store_knows_that_nothing_was_synced(directory + "/fresh");
   positions_are_bounded(directory + "/positions");
+  later_types_have_a_format_of_their_own(directory + "/later-types");
+  a_group_reads_what_each_node_reads(directory + "/reads");
   test_work();
 #ifdef GQ_DEVELOPER
   long_work_is_not_done_in_a_short_hold(Directory(directory).make_below("holds").path());

@@ -28,6 +28,10 @@ bool take_line(AskReply& reply, bool& has_end, const std::string& line, const st
     reply.functions.emplace(words.begin() + 1, words.end());
     return true;
   }
+  if (what == "reads") {
+    reply.reads.insert(words.begin() + 1, words.end());
+    return true;
+  }
   if (what == "sent") {
     auto upto = words.size() == 4 ? parse_count(words[3]) : std::nullopt;
     if (upto) reply.sent.push_back({words[1], words[2], *upto});
@@ -102,6 +106,11 @@ std::string encode_ask_reply(const AskReply& reply, const std::vector<std::strin
   if (reply.functions) {
     body += "functions";
     for (const auto& f : *reply.functions) body += " " + f;
+    body += "\n";
+  }
+  if (!reply.reads.empty()) {
+    body += "reads";
+    for (const auto& feature : reply.reads) body += " " + feature;
     body += "\n";
   }
   if (reply.taking) body += flag("taking", true);

@@ -42,6 +42,7 @@ struct AskReply {
     uint64_t size = 0, sum = 0;  // the size and the sum of its workload
   };
   std::map<std::string, Known> about{};
+  std::set<std::string> reads{};  // the features of records that the node reads (features.hpp)
 
   // Adds to the answer what this node (`self`) knows of the next job of the question. `asks` is the asking node.
   void say_of(const std::string& id, const std::optional<Job>& job, const Self& asks, const Self& self);

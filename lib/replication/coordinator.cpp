@@ -4,6 +4,7 @@
 
 #include "gq/base/log.hpp"
 #include "gq/gearman/receivers.hpp"
+#include "gq/replication/features.hpp"
 #include "gq/store/exchange.hpp"
 #include "gq/store/parts.hpp"
 
@@ -252,9 +253,18 @@ void ClientWrite::let_go(bool counted) {
   }
 }
 
+// Throws if another node does not read a feature of one of these jobs.
+void check_features(Ledger& ledger, const std::vector<NewJob>& jobs) {
+  std::vector<std::optional<Answer>> answers(jobs.size());
+  refuse_unread(ledger, jobs, answers);
+  for (const auto& answer : answers)
+    if (answer) throw Error(Exit::retry, answer->reason);
+}
+
 }  // namespace
 
 std::vector<Answer> Coordinator::add(std::vector<NewJob> jobs) {
+  check_features(m_queue, jobs);
   const Group group = m_monitor.step([](Replica& r) { return r.group(); });
   for (auto& job : jobs) {
     job.add.node = group.self.node;
@@ -270,6 +280,7 @@ std::vector<Answer> Coordinator::add(std::vector<NewJob> jobs) {
 }
 
 std::vector<Answer> Coordinator::relay(std::vector<NewJob> jobs, uint32_t copies) {
+  check_features(m_queue, jobs);
   // The jobs get an identity that no member has, so that all nodes that have a job pass it on.
   const std::string store = m_monitor.step([](Replica& r) { return r.session(read_times()); });
   for (auto& job : jobs) {

@@ -19,7 +19,8 @@ class Coordinator {
  public:
   Coordinator(Monitor& monitor, Queue& queue, Peers& peers) : m_monitor(monitor), m_queue(queue), m_peers(peers) {}
 
-  // Queues jobs on this node and on the peers. Returns an answer for each job. Thread-safe.
+  // Queues jobs on this node and on the peers. Returns an answer for each job. Throws Error(retry), and queues nothing,
+  // if another node does not read a feature of one of these jobs (features.hpp). Thread-safe.
   std::vector<Answer> add(std::vector<NewJob> jobs);
 
   // Sends jobs to the peers and stores nothing on this node. Answers when `copies` peers have each job (0: all peers).

@@ -5,6 +5,7 @@
 #include "gq/base/log.hpp"
 #include "gq/base/notify.hpp"
 #include "gq/base/text.hpp"
+#include "gq/replication/features.hpp"
 #include "gq/replication/quorum.hpp"
 #include "gq/replication/wire.hpp"
 #include "gq/store/parts.hpp"
@@ -235,6 +236,7 @@ std::string Intake::take_group(std::string_view payload, const std::string& func
     for (size_t i = 0; i < ids.size(); ++i)
       if ((*jobs)[i].is_part())
         answered[i] = {Outcome::refused, "the worker copies parts of other jobs' workloads for other clients", 0};
+  refuse_unread(m_store, *jobs, answered);
   std::vector<Millis> dues;  // when the valid jobs are due
   std::vector<NewJob> good;
   for (size_t i = 0; i < ids.size(); ++i) {

@@ -96,7 +96,21 @@ AskReply PeerLine::ask(const std::vector<std::string>& ids) {
   if (!answer) throw Error(Exit::config, m_name + " sent an invalid answer");
   auto refused = m_monitor.step([&](Replica& r) { return r.answered(m_name, round, *answer, here, read_times()); });
   if (refused) throw Error(Exit::config, *refused);
+  publish({reply.store, answer->reads});
   return std::move(*answer);
+}
+
+// Tells other processes which features the node reads, if this process serves and the node has not said the same
+// before.
+void PeerLine::publish(const NodeReads& reads) {
+  if (!m_monitor.step([](Replica& r) { return r.serves(); })) return;
+  {
+    MutexLock guard(m_mutex);
+    if (m_reads == reads) return;
+  }
+  publish_reads(m_monitor.ledger(), m_name, reads);
+  MutexLock guard(m_mutex);
+  m_reads = reads;
 }
 
 bool PeerLine::is_free() const {

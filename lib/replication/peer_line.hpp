@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "gq/base/mutex.hpp"
+#include "gq/replication/features.hpp"
 #include "gq/replication/monitor.hpp"
 #include "gq/replication/transfer.hpp"
 
@@ -71,12 +72,14 @@ class PeerLine {
   std::unique_ptr<Link> take_line() EXCLUDES(m_mutex);
   std::unique_ptr<Link> start_ask(std::string_view body) EXCLUDES(m_mutex);
   void note(const Reply& reply, Millis asked) EXCLUDES(m_mutex);
+  void publish(const NodeReads& reads) EXCLUDES(m_mutex);
 
   Monitor& m_monitor;
   const std::string m_name;
   mutable Mutex m_mutex;  // no thread sends anything while it holds this mutex
   std::vector<std::unique_ptr<Link>> m_idle GUARDED_BY(m_mutex), m_idle_asks GUARDED_BY(m_mutex);
   std::list<Call> m_late GUARDED_BY(m_mutex);
+  std::optional<NodeReads> m_reads GUARDED_BY(m_mutex);  // what this process has published
 };
 
 // Continues all these calls until one has its answer, and returns that call; end() if the deadline passes first.

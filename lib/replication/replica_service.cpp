@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "gq/base/text.hpp"
+#include "gq/replication/features.hpp"
 #include "gq/store/parts.hpp"
 
 namespace gq {
@@ -306,6 +307,7 @@ std::string ReplicaService::answer_ask(const Transfer& transfer, std::string& re
   }
   RunHere here = running_here(store.owners_directory());
   reply.end = store.end();
+  reply.reads = features_read();
   reply.runner = here.any;
   if (here.any && !here.all) reply.functions.emplace(here.functions.begin(), here.functions.end());
   reply.sent = m_monitor.step([](Replica& r) { return r.sent(); });

@@ -22,6 +22,7 @@ inline constexpr const char* returned_name = "returned.lock";         // its lea
 // written by the process that serves this node: what the node has not received yet; see debts_of() in debts.hpp.
 inline constexpr const char* peers_name = "peers";
 inline constexpr const char* debts_suffix = ".debts";
+inline constexpr const char* reads_suffix = ".reads";  // likewise: which features the node reads (features.hpp)
 
 // Files of a snapshot, and of a directory to which a snapshot is being restored (snapshot.hpp).
 inline constexpr const char* manifest_name = "manifest";
