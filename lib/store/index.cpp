@@ -144,14 +144,14 @@ void Index::join() {
 }
 
 void remove_index(const Directory& store) {
-  store.remove(index_seal_name);
-  store.remove(index_name);
-  store.remove(index_log_name);  // with a stale log, the next table cannot be opened
+  // With a stale log, the next table cannot be opened.
+  for (const char* name : {index_seal_name, index_name, index_log_name})
+    if (!store.remove(name) && errno != ENOENT) throw_errno(Exit::storage, "remove " + store.path_of(name));
 }
 
 void Index::discard() {
-  remove_index(m_directory);
   m_reader.reset();
+  remove_index(m_directory);
 }
 
 size_t Index::records_with_room(uint64_t bytes, size_t most) const {
@@ -292,7 +292,9 @@ void Index::give_up_place() {
   m_journal.durability().sync_files(m_journal);
   if (disk().fsync(file.get()) != 0) {
     const int saved = errno;
-    discard();  // a second sync would succeed, although a page may be lost
+    // A second sync would succeed, although a page may be lost.
+    write_mark(users.get(), "");
+    discard();
     errno = saved;
     throw_errno(Exit::storage, "sync " + m_directory.path_of(index_name));
   }

@@ -34,7 +34,7 @@ namespace gq {
 // How many records are folded in one transaction. This takes at most 0.1 s and 7 MB, as measured.
 inline constexpr size_t fold_chunk = 10000;
 
-// Removes the index of a store that no process has open.
+// Removes the index of a store that no process has open. Throws Error(storage).
 void remove_index(const Directory& store);
 
 class Index {
