@@ -450,6 +450,13 @@ void a_result_has_its_status() {
   CHECK(status(job) == status_unknown);
   job.exit = no_exit, job.signal = 9;
   CHECK(status(job) == 137);
+  // What no command ends with is not passed on, least of all as 0, its last 8 bits.
+  for (const uint32_t wrong : {128U, 256U, 0U - 256, 0U - 128}) {
+    job.exit = no_exit, job.signal = wrong;
+    CHECK(status(job) == status_unknown);
+    job.exit = wrong == 128 ? 256 : wrong, job.signal = 0;
+    CHECK(status(job) == status_unknown);
+  }
 }
 
 void what_is_kept_is_not_queued_by_its_add() {

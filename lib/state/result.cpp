@@ -9,10 +9,13 @@ std::optional<Result> result_of(const std::optional<Job>& job, bool needs_output
   if (job->dropped) return unknown(no_output_reason(*job, self));
   Result result{.has_output = job->output == Kept::whole};
   if (job->state == State::dead) {
-    const bool has_status = job->exit != no_exit && job->exit != 0;
-    result.status = has_status    ? static_cast<int>(job->exit)
-                    : job->signal ? status_signal + static_cast<int>(job->signal)
-                                  : status_unknown;
+    // A record from elsewhere may have numbers that no command ends with. Of these the caller would see the last 8
+    // bits, which may be 0.
+    const bool has_status = job->exit != 0 && job->exit <= last_status;
+    const bool has_signal = job->signal != 0 && job->signal <= last_status - status_signal;
+    result.status = has_status   ? static_cast<int>(job->exit)
+                    : has_signal ? status_signal + static_cast<int>(job->signal)
+                                 : status_unknown;
     result.problem = "it is dead: " + job->why;
   } else if (!result.has_output && (needs_output || job->result || job->output != Kept::not_asked)) {
     return unknown(no_output_reason(*job, self));

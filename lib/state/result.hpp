@@ -9,7 +9,7 @@
 
 namespace gq {
 
-inline constexpr int status_still_waits = 124, status_unknown = 125, status_signal = 128;
+inline constexpr int status_still_waits = 124, status_unknown = 125, status_signal = 128, last_status = 255;
 
 struct Result {
   // 0: done, or kept. Else the exit status of the job's command; status_signal and the number of the signal that ended
