@@ -17,7 +17,7 @@ class Chooser {
       : m_fold(fold),
         m_request(request),
         m_context(context),
-        m_most(context.away ? 0 : std::min(request.most, context.most)) {}
+        m_most(context.away ? 0 : std::min({request.most, context.most, context.room})) {}
 
   Chosen choose() {
     const auto& asked = m_context.functions.empty() ? m_request.functions : m_context.functions;
@@ -103,16 +103,16 @@ class Chooser {
     if (!next || time < *next) next = time;
   }
 
-  // Takes the jobs that have expired. If there are more than fit into one claim, no other job is chosen this time.
+  // Takes jobs that have expired, as many as fit into one claim. The next claims take the rest: other jobs do not wait
+  // for that.
   void take_expired() {
     auto& expired = m_chosen.claims.expired;
     if (m_most == 0) return;
     const auto next = m_fold.expired(m_context.now, [&](const std::string& id) {
-      if (expired.size() < std::min(m_context.most, most_claims)) {
+      if (expired.size() < std::min(m_context.room, most_claims)) {
         expired.push_back(id);
         return true;
       }
-      m_most = 0;
       look_at(m_context.now);
       return false;
     });
@@ -129,6 +129,15 @@ class Chooser {
     return *limit - std::min<size_t>(*limit, held - std::min(held, left_behind));
   }
 
+  // Adds a job, unless it has expired. Returns false if this visit has passed over so many expired jobs that it must go
+  // no further: they may be very many, and other processes wait.
+  bool add_candidate(const std::string& id, std::vector<Claim>& candidates) {
+    Claim c = find(id);
+    if (is_late(c.job, m_context.now)) return ++m_passed_over < most_claims;
+    candidates.push_back(std::move(c));
+    return true;
+  }
+
   // Takes up to `share` jobs of one function.
   void take_of(const std::string& function, size_t share) {
     auto& next_due = m_chosen.claims.next_due;
@@ -143,15 +152,13 @@ class Chooser {
         next_due = m_context.now;
         return false;
       }
-      if (Claim c = find(id); !is_late(c.job, m_context.now)) candidates.push_back(std::move(c));
-      return candidates.size() <= left_behind + share + most_claims;
+      return add_candidate(id, candidates) && candidates.size() <= left_behind + share + most_claims;
     });
     if (due) look_at(*due);
     const size_t before = candidates.size();
     if (share > 0)
       m_fold.queued(function, [&](const std::string& id) {
-        if (Claim c = find(id); !is_late(c.job, m_context.now)) candidates.push_back(std::move(c));
-        return candidates.size() < before + share;
+        return add_candidate(id, candidates) && candidates.size() < before + share;
       });
     std::sort(candidates.begin(), candidates.end(), [](const Claim& a, const Claim& b) {
       return std::pair(a.job.priority, a.job.first_lsn) < std::pair(b.job.priority, b.job.first_lsn);
@@ -166,7 +173,8 @@ class Chooser {
   Fold& m_fold;
   const ClaimRequest& m_request;
   const ClaimContext& m_context;
-  size_t m_most;
+  const size_t m_most;
+  size_t m_passed_over = 0;  // jobs that have expired
   std::vector<std::string> m_functions;
   std::map<std::string, std::vector<Claim>> m_left_behind;  // by function
   Chosen m_chosen;

@@ -51,7 +51,8 @@ struct ClaimContext {
   // The functions that this visit looks at (empty: all), and how many requested functions are left for later visits.
   std::vector<std::string> functions{};
   size_t later = 0;
-  size_t most = SIZE_MAX;  // for how many jobs the disk has room
+  size_t room = SIZE_MAX;  // for how many jobs the disk has room
+  size_t most = SIZE_MAX;  // how many jobs may be chosen
   bool away = false;       // this node has not returned to its group yet, so it starts nothing
   Millis now{0};
   size_t turn = 0;  // the index of the function that is first this time; functions take turns
@@ -70,8 +71,8 @@ struct Chosen {
 };
 
 // Chooses jobs of each function, up to the function's share: jobs of dead owners, delayed jobs that are due, and queued
-// jobs; by priority, and then in the order of their arrival. Before that, chooses the jobs of all functions that have
-// expired, so that none of these is started. Throws TableError if the index is inconsistent.
+// jobs; by priority, and then in the order of their arrival. Before that, chooses some jobs of any function that have
+// expired; it starts none that has. Throws TableError if the index is inconsistent.
 Chosen choose(Fold& fold, const ClaimRequest& request, const ClaimContext& context);
 
 }  // namespace gq

@@ -328,7 +328,7 @@ ClaimContext Queue::context_of(const ClaimRequest& request) {
                        .turn = m_turn,
                        .is_alive = [&](const std::string& owner) { return owner_alive(owners_directory(), owner); }};
   if (request.most > 0 && !context.away) {
-    context.most = room_to_claim(few_claims, most_claims);
+    context.room = room_to_claim(few_claims, most_claims);
     if (m_ends) take_ends();
   }
   return context;
@@ -351,7 +351,7 @@ Claims Queue::claim(const ClaimRequest& request) {
   Removal removal;
   const auto functions = functions_of(request);
   if (functions.size() > most_functions) context.turn = 0;  // functions_of() has already rotated them
-  size_t most = std::min(request.most, context.most);
+  size_t most = std::min(request.most, context.room);
   for (size_t at = 0; at == 0 || at < functions.size(); at += most_functions) {
     const auto begin = functions.begin() + static_cast<long>(at);
     const size_t now = std::min(functions.size() - at, most_functions);
