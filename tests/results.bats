@@ -145,6 +145,11 @@ export -f print_as_many
   (($(wc -c <"$T/out") == 170000))
   fails_with 1 gq-inspect output "${ids[1]}"
   grep -q 'there was no room' "$T/failed.err"
+  # However many a client queues, the log says it once a minute.
+  seq 120000 120009 | gq-enqueue f --local --result -l >/dev/null
+  gq-worker --local --drain -f f -- bash -c print_as_many 2>"$T/err" >/dev/null
+  (($(grep -c 'its output is not kept: there is no room for it$' "$T/err") == 1 && $(wc -l <"$T/err") == 2))
+  grep -q '9 more like it' "$T/err"
 }
 
 @test "gq-worker: without room for its output a job is done all the same, and marked so [a full disk]" {
@@ -155,6 +160,15 @@ export -f print_as_many
   [[ $(for id in "${ids[@]}"; do field "$id" state; done | xargs) == 'finished finished' && $(field "${ids[1]}" output_lost) == 'no room' ]]
   (($(wc -c <"$T/out") == 9060000))
   gq-inspect check
+}
+
+@test "gq-worker: what commands print to have it kept leaves the room that jobs need, also while they run [a small disk]" {
+  store_on_small_disk
+  gq-enqueue f --local --result </dev/null >/dev/null
+  print_and_look() { head -c 6500000 /dev/zero && sleep 1 && df --output=avail -B1 "$GQ_STORE" | tail -n 1 >"$0"; }
+  export -f print_and_look
+  gq-worker --local --drain -f f -- bash -c print_and_look "$T/free" >/dev/null
+  (($(<"$T/free") >= 1 << 20))
 }
 
 # bats test_tags=database

@@ -146,6 +146,8 @@ class Ledger {
   // Whether there is room for outputs of together that many bytes: on the disk, and by Limits::outputs. (Processes that
   // record ends at the same moment may together exceed that limit by what they record.)
   bool has_output_room(uint64_t size);
+  // Whether the disk has room for `size` bytes of an output, besides what the jobs need.
+  bool has_free_room(uint64_t size) { return available() >= reserved() && size <= available() - reserved(); }
   // Makes `data` the durable blob of a job's output, before the record of the job's end is appended. `arrived` is as in
   // Blobs::put(). The job is one that this process runs. Returns a locked descriptor, which the caller holds until that
   // record is on stable storage; an empty one if there is an output of an earlier run that cannot be removed now.

@@ -3,8 +3,6 @@
 #include <fcntl.h>
 
 #include "gq/base/error.hpp"
-#include "gq/base/log.hpp"
-#include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
 #include "gq/journal/record.hpp"
 
@@ -17,6 +15,7 @@ void Capture::add(std::string_view data) {
   m_data += data;
   if (m_size <= max_inline_data) return;
   try {
+    if (!m_has_room(m_data.size())) throw Error(Exit::storage, no_output_room);
     if (m_file.name.empty()) {
       const std::string name = "tmp." + new_ulid();
       m_file.file = m_blobs.open(name, O_RDWR | O_CREAT | O_EXCL);
@@ -27,14 +26,15 @@ void Capture::add(std::string_view data) {
     write_all_at(m_file.file.get(), m_data, m_size - m_data.size(), m_file.name);
     m_data.clear();
   } catch (const Error& e) {
-    log(Level::warning, std::string("the output of a command cannot be kept: ") + printable(e.what()));
     stop(Kept::no_room);
+    m_reason = e.what();
   }
 }
 
 void Capture::clear() {
   drop();
   m_kept = Kept::whole;
+  m_reason.clear();
   m_size = 0;
 }
 

@@ -68,7 +68,7 @@ Dispatcher::Dispatcher(Queue& store, WorkConfig config, Backlog& backlog, const 
                  .stream = m_config.stream,
                  .rate = m_config.rate,
                  .polls = m_config.until == Until::drained}),
-      m_recorder(store, m_owners) {
+      m_recorder(store, m_owners, m_seldom) {
   if (!m_config.joblog.empty()) m_joblog = std::make_unique<Joblog>(m_config.joblog, printable(join(m_config.command)));
   prepare_outputs(m_config.output);
   for (size_t n = 0; n < m_config.slots; ++n) m_slots.emplace_back(m_setup, m_owners, m_standard_output);
@@ -212,7 +212,10 @@ std::optional<Slot::Start> Dispatcher::prepare(Claim claim) {
       const auto limit = output_limit(claim.job, m_config.rules);
       start.output = std::make_unique<Output>(
           m_config.output, claim.id + "." + std::to_string(claim.job.failures + 1),
-          limit ? std::make_unique<Capture>(m_store.blobs_directory(), *limit) : nullptr, &m_standard_output);
+          limit ? std::make_unique<Capture>(m_store.blobs_directory(), *limit,
+                                            [this](uint64_t size) { return m_store.has_free_room(size); })
+                : nullptr,
+          &m_standard_output);
     }
   } catch (const Error& e) {
     m_claimer.put_back(std::move(claim));

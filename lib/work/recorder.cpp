@@ -1,12 +1,12 @@
 #include "gq/work/recorder.hpp"
 
-#include "gq/base/log.hpp"
 #include "gq/base/text.hpp"
 
 namespace gq {
 
 void Recorder::add(const Claim& claim, const Conclusion& conclusion, std::unique_ptr<Capture> output) {
   const Millis now = now_ms();
+  if (conclusion.output == Kept::no_room && output) say_lost(claim, output->reason());
   if (conclusion.output == Kept::whole) {
     Conclusion without = conclusion;
     without.output = Kept::no_room;
@@ -21,6 +21,12 @@ void Recorder::add(const Claim& claim, const Conclusion& conclusion, std::unique
     if (std::string blob = blob_of(claim.id, claim.job); !blob.empty()) m_done_blobs.push_back(blob);
 }
 
+void Recorder::say_lost(const Claim& claim, const std::string& why) {
+  const std::string what = "its output is not kept";
+  if (auto behind = m_seldom.behind(printable(claim.job.function) + ": " + what, std::chrono::steady_clock::now()))
+    log(Level::warning, claim.id + ": " + what + ": " + printable(why) + *behind);
+}
+
 // Puts the outputs that wait into their records, as far as there is room.
 void Recorder::keep_outputs() {
   while (!m_waiting.empty()) {
@@ -28,7 +34,7 @@ void Recorder::keep_outputs() {
       keep_output(m_waiting.back());
     } catch (const Error& e) {
       if (e.code() == Exit::retry) throw;
-      log(Level::warning, m_waiting.back().claim.id + ": its output is not kept: " + printable(e.what()));
+      say_lost(m_waiting.back().claim, e.what());
     }
     m_waiting.pop_back();
   }
@@ -36,7 +42,7 @@ void Recorder::keep_outputs() {
 
 void Recorder::keep_output(Waiting& waiting) {
   const std::string output = waiting.output->read();
-  if (!m_store.has_output_room(m_kept + output.size())) throw Error(Exit::storage, "there is no room for it");
+  if (!m_store.has_output_room(m_kept + output.size())) throw Error(Exit::storage, no_output_room);
   if (output.size() > max_inline_data) {
     Fd held = m_store.put_output(waiting.claim.id, output, &waiting.output->file());
     if (!held) throw Error(Exit::storage, "a snapshot that is being taken needs the output of an earlier run");
@@ -62,7 +68,9 @@ void Recorder::append(const std::vector<std::string>& more) {
     append();
   } catch (const Error& e) {
     if (m_without.empty() || !is_disk_full(e.error_number())) throw;
-    log(Level::warning, "the output of " + counted(m_without.size(), "job") + " is not kept: " + printable(e.what()));
+    if (auto behind = m_seldom.behind("outputs are not kept", std::chrono::steady_clock::now()))
+      log(Level::warning,
+          "the output of " + counted(m_without.size(), "job") + " is not kept: " + printable(e.what()) + *behind);
     for (auto& [record, without] : m_without) m_records[record] = std::move(without);
     m_without.clear();
     append();

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "gq/base/log.hpp"
 #include "gq/store/owners.hpp"
 #include "gq/store/queue.hpp"
 #include "gq/work/capture.hpp"
@@ -17,7 +18,8 @@ namespace gq {
 
 class Recorder {
  public:
-  Recorder(Queue& store, Owners& owners) : m_store(store), m_owners(owners) {}
+  // `seldom` limits the log lines about outputs that are not kept.
+  Recorder(Queue& store, Owners& owners, Seldom& seldom) : m_store(store), m_owners(owners), m_seldom(seldom) {}
 
   // `output` is what the command printed, if the conclusion says that it is kept. If there is no room for it when the
   // records are written, the job ends without it.
@@ -50,11 +52,13 @@ class Recorder {
     Millis at;
     std::unique_ptr<Capture> output;
   };
+  void say_lost(const Claim& claim, const std::string& why);
   void keep_outputs();
   void keep_output(Waiting& waiting);
 
   Queue& m_store;
   Owners& m_owners;
+  Seldom& m_seldom;
   std::vector<std::string> m_records;
   std::vector<Waiting> m_waiting;
   // The records as they are without the outputs that have been put into them since the last append(), with their
