@@ -17,7 +17,7 @@ _gq() {
   esac
   local words
   case $program in
-    gq-enqueue) words="--lines --null --local --id --key --key-window --serial --name --priority --delay --at --expire --max-attempts --from --range --timeout --max-workload --owe --auth --peer-timeout" ;;
+    gq-enqueue) words="--lines --null --local --id --key --key-window --serial --name --priority --delay --at --expire --after --after-any --max-attempts --from --range --timeout --max-workload --owe --auth --peer-timeout" ;;
     gq-worker) words="$run $peers --owe --relay --copies --raw --keep --local --queue-only --drain --strict --backlog --max-workload" ;;
     gq-replicate) words="$peers --to --hand-over --as --group --copies --run --renew init forget" ;;
     gq-flush) words="$run $peers --all --dry-run --kick --kick-dead --drop --keep --release --clean --pause --resume --limit-of" ;;
@@ -28,7 +28,7 @@ _gq() {
   local before=''
   [[ $program != gq-enqueue ]] || for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     [[ $word != "=" ]] || continue
-    [[ $word == -* || $before =~ ^--(id|key|key-window|serial|priority|delay|at|expire|max-attempts|from|range|timeout|max-workload|auth|peer-timeout|store|servers|config)$ ]] ||
+    [[ $word == -* || $before =~ ^--(id|key|key-window|serial|priority|delay|at|expire|after|max-attempts|from|range|timeout|max-workload|auth|peer-timeout|store|servers|config)$ ]] ||
       { words=${words/--auth/} common="--quiet --verbose --help --version"; }
     before=$word
   done

@@ -109,6 +109,7 @@ class RandomEvents {
     if (once_in(2)) e.asked.key = any({"k1", "k2"}), e.asked.window = gq::Millis(below(2) * 100);
     if (once_in(2)) e.asked.serial = any({"s1", "s2", "s3"});
     e.asked.result = once_in(3);
+    if (once_in(3)) e.asked.after = number(5), e.asked.after_any = once_in(2);
     head.data_size = kind % 3 ? kind : 100'000;
     head.data_sum = kind;
     if (once_in(5)) {
@@ -150,7 +151,7 @@ class RandomEvents {
 
   gq::Event event(gq::Fold& fold, gq::RecordHead& head) {
     using namespace gq;
-    switch (below(28)) {
+    switch (below(31)) {
       case 0:
       case 1:
       case 2:
@@ -217,6 +218,18 @@ class RandomEvents {
         // No job is forgotten and added again while it is being claimed.
         std::erase_if(m_to_claim, [&](const std::string& one) { return std::count(e.ids.begin(), e.ids.end(), one); });
         return e;
+      }
+      case 27:
+      case 28: {
+        event::After e{.id = id(), .at = m_at, .ids = some_ids()};
+        auto job = fold.get(e.id);
+        if (job && !once_in(6)) e.first = job->edges;
+        return e;
+      }
+      case 29: {
+        const auto wakes = fold.wakes(1 + below(3), m_at);
+        if (!wakes.empty() && !once_in(6)) return wakes[below(wakes.size())];
+        return event::Wake{.id = id(), .at = m_at, .ids = some_ids(), .dropped = once_in(3)};
       }
       default:
         if (once_in(3)) return event::Stream{.at = m_at, .version = 1};

@@ -285,6 +285,7 @@ MapTable::Map recount(const MapTable::Map& table) {
     const std::string id = key.substr(1);
     const Job job = decode_job(value);
     const bool finished = job.state == State::finished;
+    const bool blocked = job.edges < job.after || job.unmet > 0;
     switch (job.state) {
       case State::queued:
         all["q" + job.function + zero + static_cast<char>(job.priority) + be64(job.first_lsn)] = id;
@@ -309,6 +310,8 @@ MapTable::Map recount(const MapTable::Map& table) {
         all["o" + job.node + zero + be64(job.first_lsn)] = id;
         break;
       case State::waiting:
+        if (blocked) all["B" + job.function + zero + be64(job.first_lsn)] = id;
+        break;
       case State::finished:
         break;
     }
@@ -318,15 +321,18 @@ MapTable::Map recount(const MapTable::Map& table) {
     if (!job.source.empty() && (!finished || (!job.node.empty() && !job.once))) all["b" + job.source + zero + id] = "";
     const bool in_turn = job.state == State::queued || job.state == State::delayed || job.state == State::claimed ||
                          job.state == State::running;
-    if (!job.serial.empty() && (in_turn || job.state == State::waiting))
+    CHECK(!blocked || !in_turn);
+    if (!job.serial.empty() && (in_turn || (job.state == State::waiting && !blocked)))
       all["l" + job.serial + zero + be64(job.first_lsn)] = id;
     CHECK(in_turn == (job.state == State::claimed || job.state == State::running) || job.owner.empty());
     Counters& c = counters[job.function];
     ++c.jobs[static_cast<size_t>(job.state)];
     c.first += job.state == State::delayed && job.starts == 0 && job.failures == 0;
+    c.blocked += job.state == State::waiting && blocked;
     c.bytes += finished ? 0 : job.size;
     Weight& w = weights[job.first_lsn / weight_step];
     w.bytes += finished ? finished_weight : 500 + (job.is_inline() ? job.size : 0);
+    w.bytes += 60 * job.edges;
     w.finished += finished;
     CHECK((job.output_lsn != 0) == (job.output == Kept::whole));
     CHECK(job.output == Kept::not_asked || finished || job.state == State::kept || job.state == State::dead);
@@ -339,7 +345,7 @@ MapTable::Map recount(const MapTable::Map& table) {
     std::string value;
     for (uint64_t n : c.jobs) value += le64(n);
     all["s" + function] = value + le64(c.bytes);
-    if (c.first) all["z" + function] = le64(c.first);
+    if (c.first || c.blocked) all["z" + function] = le64(c.first) + (c.blocked ? le64(c.blocked) : "");
   }
   for (const auto& [part, w] : weights)
     if (w.bytes || w.finished) all["w" + be64(part)] = le64(w.bytes) + le64(w.finished);
@@ -409,6 +415,184 @@ void an_output_stays_with_its_end() {
   say(event::Dead{.id = say.a, .owner = "A.1", .start = 1, .output = whole});
   say(event::Drop{.id = say.a});
   CHECK(output(say).dropped && output(say).output == Kept::not_asked && say.fold.outputs() == 0);
+}
+
+// A job with parents is started when all of them are recorded and have ended. It stands at no later gate before that.
+class Family {
+ public:
+  const std::string c = "01ARZ3NDEKTSV4RRFFQ6000003";
+  Said say;
+
+  void add(const std::string& id, Submission asked = {}, const std::string& node = {}) {
+    asked.function = "f";
+    say(event::Add{.id = id,
+                   .at = Millis(1),
+                   .asked = asked,
+                   .node = node,
+                   .store = node.empty() ? node : RandomEvents::store(node, false),
+                   .once = !node.empty()});
+  }
+  void names(uint32_t first, const std::string& parent) { say(event::After{.id = c, .first = first, .ids = {parent}}); }
+  void done(const std::string& id, bool keep = false) { say(event::Done{.id = id, .at = Millis(2), .keep = keep}); }
+  void die(const std::string& id) {
+    say(event::Claim{.ids = {id}, .owner = "A.1"});
+    say(event::Dead{.id = id, .at = Millis(2), .owner = "A.1"});
+  }
+  // Appends what a process that claims appends. Returns how many records.
+  size_t wake(size_t most = 100) {
+    const auto wakes = say.fold.wakes(most, Millis(1000));
+    for (const auto& w : wakes) say(w), say(w);  // the second one has no effect
+    return wakes.size();
+  }
+  State state() { return say.state(c); }
+  bool remembers(const std::string& id) {
+    return !say.fold.may_forget(id, *say.fold.get(id), Millis(9999), [](Lsn) { return true; });
+  }
+  size_t relations() {
+    say.fold.commit();
+    return static_cast<size_t>(std::count_if(say.table.all().begin(), say.table.all().end(), [](const auto& e) {
+      return std::string_view("ABU").find(e.first[0]) != std::string_view::npos;
+    }));
+  }
+};
+
+void a_job_runs_after_its_parents() {
+  for (const bool first_ended : {false, true}) {
+    Family f;
+    f.add(f.say.a), f.add(f.say.b);
+    if (first_ended) f.done(f.say.a);
+    f.add(f.c, {.due = Millis(5), .serial = "s", .after = 2});
+    CHECK(f.state() == State::waiting && f.say.fold.counters("f").blocked == 1);
+    f.names(0, f.say.a);
+    f.names(0, f.say.a);  // appended twice
+    CHECK(f.state() == State::waiting && f.say.fold.get(f.c)->edges == 1);
+    CHECK(f.say.fold.unmet(f.c, 9).size() == !first_ended && f.wake() == 0 && f.remembers(f.say.a) == true);
+    f.say(event::Claim{.ids = {f.c}, .owner = "A.1"});
+    CHECK(f.state() == State::waiting && f.say.fold.with_serial("s", 9) == 0);
+    f.names(1, f.say.b);
+    f.names(2, f.c);  // more than it said
+    CHECK(f.say.fold.get(f.c)->edges == 2 && decode_job(encode_job(*f.say.fold.get(f.c))) == f.say.fold.get(f.c));
+    f.done(f.say.b, true);
+    CHECK(f.state() == State::waiting && f.wake() == 1 && (f.state() == State::delayed) == first_ended);
+    f.done(f.say.a);
+    CHECK(f.wake() == !first_ended && f.state() == State::delayed && f.say.fold.with_serial("s", 9) == 1);
+    // It remembers its parents until it has ended.
+    CHECK(f.remembers(f.say.a) && f.say.fold.counters("f").blocked == 0);
+    f.say(event::Kick{.id = f.c, .at = Millis(3)});
+    f.die(f.c);
+    CHECK(f.remembers(f.say.a));
+    f.done(f.c);
+    CHECK(!f.remembers(f.say.a) && f.relations() == 0 && f.say.fold.get(f.c)->after == 0);
+  }
+}
+
+void parents_that_fail() {
+  for (const bool any : {false, true}) {
+    Family f;
+    f.add(f.say.a), f.add(f.say.b);
+    f.die(f.say.a);
+    f.add(f.c, {.after = 2, .after_any = any});
+    f.names(0, f.say.a), f.names(1, f.say.b);
+    CHECK(f.wake() == any && f.say.fold.get(f.c)->unmet == (any ? 1u : 2u));
+    f.say(event::Kick{.id = f.say.a, .at = Millis(3)});
+    f.done(f.say.a);
+    CHECK(f.wake() == !any && f.say.fold.get(f.c)->unmet == 1 && f.state() == State::waiting);
+    f.say(event::Drop{.id = f.say.b, .at = Millis(4)});
+    CHECK(f.state() == State::waiting && f.wake() == 1);
+    CHECK(f.state() == (any ? State::queued : State::dead));
+    if (!any) CHECK(f.say.fold.get(f.c)->why == "after " + f.say.b + ", which was dropped");
+    f.say(event::Kick{.id = f.c, .at = Millis(5)});
+    CHECK(f.state() == State::queued && f.wake() == 0);
+    f.say(event::Drop{.id = f.c, .at = Millis(6)});
+    CHECK(f.relations() == 0);
+  }
+  // A job that waits for a parent can expire, and waits again when it is kicked.
+  Family f;
+  f.add(f.say.a);
+  f.add(f.c, {.expire = Millis(50), .after = 1});
+  f.names(0, f.say.a);
+  f.say(event::Dead{.id = f.c, .at = Millis(50), .owner = event::nobody, .spent = false, .why = "expired"});
+  CHECK(f.state() == State::dead);
+  f.say(event::Kick{.id = f.c, .at = Millis(60)});
+  CHECK(f.state() == State::waiting);
+  f.done(f.say.a);
+  CHECK(f.wake() == 1 && f.state() == State::queued);
+}
+
+// Each node finds out itself that the parents of its jobs have ended, also of those that another node owns; but only
+// the owner makes a job dead.
+void parents_in_a_group() {
+  Family f;
+  f.add(f.say.a, {}, "here");
+  f.add(f.c, {.after = 2}, "there");
+  f.names(0, f.say.a), f.names(1, f.say.b);  // b is not here yet
+  CHECK(f.state() == State::held && f.wake() == 0);
+  f.done(f.say.a);
+  CHECK(f.wake() == 1 && f.state() == State::held);
+  const auto own = [&](uint32_t version) {
+    f.say(event::State{.id = f.c,
+                       .at = Millis(9),
+                       .function = "f",
+                       .state = "queued",
+                       .node = "here",
+                       .store = RandomEvents::store("here", false),
+                       .term = 1,
+                       .version = version,
+                       .size = 1});
+  };
+  f.add(f.say.b, {}, "there");
+  f.say(event::State{.id = f.say.b,
+                     .at = Millis(5),
+                     .function = "f",
+                     .state = "finished",
+                     .node = "there",
+                     .dropped = true,
+                     .size = 1});
+  CHECK(f.wake() == 0);  // this is for the owner to say
+  own(1);
+  CHECK(f.state() == State::waiting && f.wake() == 1 && f.state() == State::dead && f.say.fold.get(f.c)->version == 2);
+}
+
+void many_parents_and_children() {
+  constexpr uint32_t many = 2500;
+  const auto id = [](uint32_t n) {
+    char text[27];
+    snprintf(text, sizeof text, "01ARZ3NDEKTSV4RRFF%08u", n);
+    return std::string(text);
+  };
+  for (const bool fan_in : {false, true}) {
+    Family f;
+    const auto child = [&](const std::string& of, const std::vector<std::string>& parents) {
+      f.add(of, {.after = static_cast<uint32_t>(parents.size())});
+      for (uint32_t at = 0; at < parents.size(); at += 1000)
+        f.say(event::After{
+            .id = of,
+            .first = at,
+            .ids = {parents.begin() + at,
+                    parents.begin() + std::min<uint32_t>(at + 1000, static_cast<uint32_t>(parents.size()))}});
+    };
+    std::vector<std::string> ids;
+    if (!fan_in) f.add(f.say.a);
+    for (uint32_t n = 0; n < many; ++n) {
+      if (fan_in) f.add(id(n));
+      else child(id(n), {f.say.a});
+      ids.push_back(id(n));
+    }
+    if (fan_in) child(f.c, ids);
+    CHECK(f.say.fold.counters("f").blocked == (fan_in ? 1 : many) && f.wake() == 0);
+    for (const auto& one : ids)
+      if (fan_in) f.done(one);
+    if (!fan_in) f.done(f.say.a);
+    for (size_t left = many; left > 0; left -= std::min<size_t>(left, 1000)) {
+      CHECK(f.say.fold.counters("f").blocked > 0);
+      CHECK(f.wake(1000) == (fan_in ? 1 : std::min<size_t>(left, 1000)));
+    }
+    CHECK(f.wake() == 0 && f.say.fold.counters("f").blocked == 0);
+    if (fan_in) f.done(f.c);
+    for (const auto& one : ids)
+      if (!fan_in) f.done(one);
+    CHECK(f.relations() == 0);
+  }
 }
 
 // Who waits for a job is told its end as sh(1) and timeout(1) tell it; an output that lacks is never a success.
@@ -509,6 +693,37 @@ void check_keys(const MapTable::Map& table) {
         (value.substr(ulid_size) == le64(0)) == (job.state != State::kept && job.state != State::finished);
     CHECK(same);
   }
+}
+
+// Checks the entries that relate jobs to their parents, and which jobs are marked.
+void check_parents(const MapTable::Map& table) {
+  const auto job_of = [&](const std::string& id) {
+    auto found = table.find("j" + id);
+    return found == table.end() ? std::optional<Job>() : decode_job(found->second);
+  };
+  std::map<std::string, uint32_t> unmet;  // by child
+  std::set<std::string> marked, marks;
+  size_t pairs = 0, halves = 0;
+  for (const auto& [key, value] : table) {
+    if (key[0] == 'U') marks.insert(key.substr(1));
+    if (key[0] != 'A') continue;
+    const std::string id = key.substr(1, ulid_size), other = key.substr(ulid_size + 3);
+    const char kind = key[ulid_size + 2];
+    if (kind != 'p') {
+      ++halves;
+      continue;
+    }
+    ++pairs;
+    CHECK(table.contains("A" + other + zero + value + id));
+    const auto child = job_of(id), parent = job_of(other);
+    CHECK(child && child->after > 0 && !has_ended(*child) && (value == "s" || (value == "a") == child->after_any));
+    if (value == "s") continue;
+    ++unmet[id];
+    if (parent && (has_ended(*parent) || (parent->state == State::dead && value == "a"))) marked.insert(other);
+  }
+  CHECK(pairs == halves && marks == marked);
+  for (const auto& [key, value] : table)
+    if (key[0] == 'j') CHECK(decode_job(value).unmet == unmet[key.substr(1)]);
 }
 
 // The letters of the states in gq-store(5), in order, and the letter of an unknown job.
@@ -675,8 +890,8 @@ void a_record_appended_again_changes_nothing() {
         last.erase(std::remove_if(last.begin(), last.end(),
                                   [&](const auto& one) { return names(one.event, id_of(item.event)); }),
                    last.end());
-      if (counts && is_any_of<event::Add, event::Start, event::Done, event::Fail, event::Dead, event::Drop,
-                              event::Copied, event::State>(item.event))
+      if (counts && is_any_of<event::After, event::Wake, event::Add, event::Start, event::Done, event::Fail,
+                              event::Dead, event::Drop, event::Copied, event::State>(item.event))
         last.push_back(item);
       if (last.size() > 8) last.erase(last.begin());
       if (last.empty() || !random.once_in(3)) continue;
@@ -734,11 +949,12 @@ void counters_equal_a_recount() {
       fold.commit();
       MapTable::Map derived;
       for (const auto& [key, value] : table.all())
-        if (std::string_view("qdcxynoblszwaO").find(key[0]) != std::string_view::npos) derived.emplace(key, value);
+        if (std::string_view("qdcxynoblszwaOB").find(key[0]) != std::string_view::npos) derived.emplace(key, value);
       const int before = failures;
       CHECK(derived == recount(table.all()));
       if (orderly) check_heads(table.all());
       check_keys(table.all());
+      check_parents(table.all());
       if (failures > before) {
         printf("seed %llu, step %d\n", static_cast<unsigned long long>(seed), i);
         break;
@@ -757,6 +973,10 @@ void test_state(const std::string& directory) {
   a_job_that_runs_is_not_queued_by_another();
   what_is_kept_is_not_queued_by_its_add();
   an_output_stays_with_its_end();
+  a_job_runs_after_its_parents();
+  parents_that_fail();
+  parents_in_a_group();
+  many_parents_and_children();
   a_result_has_its_status();
   counters_equal_a_recount();
   a_record_appended_again_changes_nothing();

@@ -613,6 +613,9 @@ void record_format_is_stable() {
       event::Dead{.id = a, .at = at, .owner = event::nobody, .spent = false, .why = "expired"},
       event::State{.id = a, .function = "resize", .state = "queued", .lifted = true},
       event::Add{.id = a, .asked = {.function = "resize", .result = true}},
+      event::Add{.id = a, .asked = {.function = "resize", .after = 2, .after_any = true}},
+      event::After{.id = a, .at = at, .first = 1000, .ids = {b, c}},
+      event::Wake{.id = a, .at = at, .ids = {b, c}, .dropped = true},
       event::Claim{.ids = {a, b, c}, .at = at, .owner = owner},
       event::Start{.id = a, .at = at, .owner = owner, .start = 3},
       event::Done{.id = a, .at = at, .owner = owner, .start = 1, .exit = 0, .signal = 9, .attempts = 24, .keep = true},
@@ -666,7 +669,7 @@ void record_format_is_stable() {
       event::Stream{.at = at, .version = 1},
       event::End{.at = at, .jobs = 12},
   };
-  CHECK(all.size() == std::variant_size_v<Event> + 9);
+  CHECK(all.size() == std::variant_size_v<Event> + 10);
   std::ifstream in(GQ_GOLDEN "/records.txt");
   size_t lines = 0;
   for (std::string line; std::getline(in, line); ++lines) {

@@ -26,7 +26,7 @@ namespace gq {
 namespace {
 
 constexpr Millis progress_interval{200};
-constexpr uint64_t most_ids = 1 << 30;  // bytes of them, on standard input
+constexpr uint64_t most_text = 1 << 30;  // bytes of IDs, on standard input
 
 // Writes each line with one write, so that lines of several programs do not mix. Adds the level if journald reads
 // standard error.
@@ -408,29 +408,45 @@ void check_function(const std::string& name) {
     throw Error(Exit::usage, "cannot use the function name " + printable(name) + ": " + *problem);
 }
 
+namespace {
+
+Error no_id(const std::string& text, Exit code) {
+  return {code, "cannot use " + printable(text) + ": it is not a job ID (26 characters)"};
+}
+
+}  // namespace
+
+std::vector<std::string> parse_ids(std::string_view text) {
+  std::vector<std::string> ids;
+  for (const auto& line : split(text, '\n')) {
+    if (line.empty()) continue;
+    std::string name = line.substr(0, line.find_first_of(" \t"));
+    if (line[0] == '{') {
+      auto json = nlohmann::json::parse(line, nullptr, false);
+      name = json.is_object() && json.contains("id") && json["id"].is_string() ? json["id"].get<std::string>() : line;
+    }
+    auto id = parse_ulid(name);
+    if (!id) throw no_id(name, Exit::bad_data);
+    ids.push_back(*id);
+  }
+  return ids;
+}
+
+std::string read_text() {
+  auto text = read_all(STDIN_FILENO, most_text, "standard input");
+  if (!text) throw Error(Exit::bad_data, "cannot read standard input: it is longer than 1 GiB");
+  return *text;
+}
+
 std::vector<std::string> read_ids(const std::vector<std::string>& names) {
   std::vector<std::string> ids;
-  auto add = [&](const std::string& text, Exit code) {
-    auto id = parse_ulid(text);
-    if (!id) throw Error(code, "cannot use " + printable(text) + ": it is not a job ID (26 characters)");
-    ids.push_back(*id);
-  };
   for (const auto& name : names) {
-    if (name != "-") {
-      add(name, Exit::usage);
-      continue;
-    }
-    auto text = read_all(STDIN_FILENO, most_ids, "standard input");
-    if (!text) throw Error(Exit::bad_data, "cannot read standard input: it is longer than 1 GiB");
-    for (const auto& line : split(*text, '\n')) {
-      if (line.empty()) continue;
-      if (line[0] != '{') {
-        add(line.substr(0, line.find_first_of(" \t")), Exit::bad_data);
-        continue;
-      }
-      auto json = nlohmann::json::parse(line, nullptr, false);
-      add(json.is_object() && json.contains("id") && json["id"].is_string() ? json["id"].get<std::string>() : line,
-          Exit::bad_data);
+    if (name == "-") {
+      for (auto& id : parse_ids(read_text())) ids.push_back(std::move(id));
+    } else if (auto id = parse_ulid(name)) {
+      ids.push_back(*id);
+    } else {
+      throw no_id(name, Exit::usage);
     }
   }
   return ids;

@@ -88,8 +88,12 @@ std::string json_line(const nlohmann::ordered_json& json);
 // Writes the bytes, unchanged, to standard output at once. Throws Error(storage) on failure.
 void print(std::string_view text);
 
-// Replaces "-" by the IDs on standard input: the first word of each line, or the "id" of a JSON object. Throws
-// Error(usage) for an argument that is not an ID, Error(bad_data) for input that is none.
+// Returns the IDs in a text: the first word of each line, or the "id" of a JSON object. Throws Error(bad_data) if one
+// is not an ID.
+std::vector<std::string> parse_ids(std::string_view text);
+// Returns what standard input has, up to 1 GiB. Throws Error(bad_data) if it is longer.
+std::string read_text();
+// Replaces "-" by the IDs on standard input, see parse_ids(). Throws Error(usage) for an argument that is not an ID.
 std::vector<std::string> read_ids(const std::vector<std::string>& names);
 
 // Throws Error(usage) if no job can be queued under this name.

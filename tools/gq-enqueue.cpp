@@ -14,6 +14,7 @@
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
 #include "gq/database/open_store.hpp"
+#include "gq/replication/coordinator.hpp"
 #include "gq/replication/sender.hpp"
 #include "gq/store/parts.hpp"
 #include "replicate_options.hpp"
@@ -26,6 +27,7 @@ namespace {
 // for the memory.
 constexpr size_t batch_jobs = 16384;
 constexpr size_t batch_bytes = 8 << 20;
+constexpr size_t batch_parents = 100'000;  // of all its jobs
 
 struct Options {
   std::vector<std::string> files;
@@ -47,7 +49,9 @@ struct Options {
   Millis key_window{24 * 3600 * 1000};
   Millis timeout{10000};
   uint64_t max_workload = 256 << 20;
-  std::string wait;  // empty: not; "true": as long as it takes; else how long
+  std::string after;                 // as the user gives them: the jobs to be after
+  std::vector<std::string> parents;  // their IDs
+  std::string wait;                  // empty: not; "true": as long as it takes; else how long
   std::optional<Millis> longest_wait;
   bool json = false;
   bool waits() const { return !wait.empty(); }
@@ -78,6 +82,8 @@ class Enqueuer {
       m_store.reset(new Queue(open_store(common.store, true)));
       ReplicateOptions replicate = options.replicate;
       m_replicator = replicate.open(*m_store, common);
+      if (m_replicator && !options.parents.empty())
+        throw Error(Exit::usage, std::string("cannot use --after: ") + no_parents_in_group);
     } else {
       m_sender.emplace(common.servers, options.job.function, options.timeout, !options.job.serial.empty());
       if (options.waits()) m_puller.emplace(common.servers, options.replicate.config.keyfile);
@@ -97,7 +103,7 @@ class Enqueuer {
     m_bytes += data.size();
     m_data.push_back(std::move(data));
     m_places.push_back(next_place());
-    if (m_data.size() >= batch_jobs || m_bytes >= batch_bytes) flush();
+    if (is_full() || m_bytes >= batch_bytes) flush();
   }
 
   // Adds a job whose workload is a part of another job's workload. Does not read that workload.
@@ -106,7 +112,7 @@ class Enqueuer {
     auto range = parse_range(text);
     if (!range) return fail(Exit::bad_data, place, "it is not OFFSET:LENGTH");
     const uint64_t copied = std::min<uint64_t>(range->length, max_inline_data);
-    if (m_data.size() >= batch_jobs || (m_store && !m_parts.add(copied, range->length))) {
+    if (is_full() || (m_store && !m_parts.add(copied, range->length))) {
       flush();
       m_parts.add(copied, range->length);
     }
@@ -134,6 +140,7 @@ class Enqueuer {
       job.name = m_names[m_places[i].source];
       if (!m_ranges.empty()) part.offset = m_ranges[i].offset, part.length = m_ranges[i].length;
       jobs.push_back(make_job(job, m_data[i], m_options.id, part));
+      jobs.back().parents = m_options.parents;
     }
     std::vector<Answer> answers;
     try {
@@ -213,6 +220,10 @@ class Enqueuer {
   }
 
  private:
+  bool is_full() const {
+    return m_data.size() >= batch_jobs || m_data.size() * m_options.parents.size() >= batch_parents;
+  }
+
   // While their results are waited for, the IDs go to standard error.
   void tell(const std::string& ids) {
     [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, ids.data(), ids.size());
@@ -384,6 +395,25 @@ std::string name_of(const std::string& path) {
   return name_problem(name) ? std::string() : name;
 }
 
+// Reads the IDs of the jobs to be after. Returns the text on standard input that has them; nullopt if the user gives
+// them as an argument.
+std::optional<std::string> read_parents(Options& o) {
+  std::optional<std::string> text;
+  if (o.after == "-") text = read_text();
+  o.parents = text ? parse_ids(*text) : std::vector<std::string>();
+  for (const auto& id : text ? std::vector<std::string>() : split(o.after, ','))
+    for (const auto& parent : parse_ids(id)) o.parents.push_back(parent);
+  remove_repeated(o.parents);
+  if (o.parents.empty())
+    throw Error(Exit::bad_data, "cannot use --after " + printable(o.after) + ": there is no job ID");
+  if (o.parents.size() > most_parents)
+    throw Error(Exit::bad_data, "cannot use --after " + printable(o.after) + ": there are " +
+                                    std::to_string(o.parents.size()) + " job IDs, and a job can be after " +
+                                    std::to_string(most_parents));
+  o.job.after = static_cast<uint32_t>(o.parents.size());
+  return text;
+}
+
 Exit enqueue(const Options& options, const Common& common) {
   check_function(options.job.function);
   Options o = options;
@@ -449,12 +479,21 @@ Exit enqueue(const Options& options, const Common& common) {
       throw Error(Exit::usage, "cannot use --range " + printable(o.range) + ": it is not OFFSET:LENGTH");
     if (!o.files.empty() && !o.lines && !o.null)
       throw Error(Exit::usage, "cannot use a file with --from, which says what the workload is");
-    if (!o.lines && !o.null) {
-      Enqueuer enqueuer(o, common);
-      enqueuer.begin("the range " + o.range + " of " + o.part.source, o.job.name);
-      enqueuer.add(o.range);
-      return enqueuer.finish();
-    }
+  }
+  if (o.after == "-" && (std::count(o.files.begin(), o.files.end(), "-") || (o.files.empty() && (o.lines || o.null))))
+    throw Error(Exit::usage, "cannot use --after -: standard input cannot have the job IDs and the jobs");
+  const auto ids = o.after.empty() ? std::nullopt : read_parents(o);
+  if (!o.part.source.empty() && !o.lines && !o.null) {
+    Enqueuer enqueuer(o, common);
+    enqueuer.begin("the range " + o.range + " of " + o.part.source, o.job.name);
+    enqueuer.add(o.range);
+    return enqueuer.finish();
+  }
+  if (o.files.empty() && ids) {
+    Enqueuer enqueuer(o, common);
+    enqueuer.begin("standard input", o.job.name);
+    enqueuer.add(*ids);
+    return enqueuer.finish();
   }
   if (o.files.empty()) o.files.emplace_back("-");
   Enqueuer enqueuer(o, common);
@@ -515,6 +554,11 @@ int main(int argc, char** argv) {
         .excludes(delay);
     gq::not_empty(*app.add_option(
         "--expire", o.expire, "A job that is not started before is dead: a duration from now, or a time (RFC 3339)"));
+    auto* after = &gq::not_empty(*app.add_option(
+        "--after", o.after,
+        "Not to be started before these jobs are done: ID[,ID...], or - for those on standard input, which are then "
+        "also the workload, unless a file is given"));
+    app.add_flag("--after-any", o.job.after_any, "With --after: these jobs may also end dead or dropped")->needs(after);
     gq::add_count(app, "--max-attempts", o.max_attempts, "Attempts before the job is dead (default: the worker's)", 1,
                   gq::most_attempts);
     app.add_flag("--result", o.job.result, "Keep what the command prints, for gq-inspect output");

@@ -34,7 +34,8 @@ struct Options {
   bool waits = false;
 };
 
-constexpr size_t most_looked_up = 2000;  // how many jobs are looked up in one visit to the index
+constexpr size_t most_parents_shown = 100;  // among so many parents, the first dead one is looked for
+constexpr size_t most_looked_up = 2000;     // how many jobs are looked up in one visit to the index
 
 // Returns the process that holds a job. If the owner is dead, changes the job to queued, which it will be.
 std::optional<Holder> find_holder(Ledger& store, Claim& c) {
@@ -51,10 +52,35 @@ std::optional<Holder> find_holder(Ledger& store, Claim& c) {
   return std::nullopt;
 }
 
-// The reasons why jobs of a replication group wait although they could run.
+// Returns for which of its parents a job waits, as a text for users.
+std::string parents_of(Queue& store, const Claim& c) {
+  if (c.job.edges < c.job.after)
+    return "until its client has named all jobs that it is after: " + std::to_string(c.job.edges) + " of " +
+           std::to_string(c.job.after) + " are recorded";
+  std::string text;
+  store.look([&](Fold& fold) {
+    const auto parents = fold.unmet(c.id, most_parents_shown);
+    text.clear();
+    if (parents.empty()) return;
+    std::string first = parents.front(), what;
+    for (const auto& id : parents) {
+      const auto parent = fold.get(id);
+      if (parent && parent->state != State::dead && !parent->dropped) continue;
+      first = id;
+      what = !parent ? ", which this store does not know" : parent->dropped ? ", which was dropped" : ", which is dead";
+      break;
+    }
+    text = "after " + first + what;
+    if (c.job.unmet > 1) text += " and " + counted(c.job.unmet - 1, "other job");
+  });
+  return text;
+}
+
+// The reasons why jobs wait although they could run, or for other jobs.
 class Waits {
  public:
-  explicit Waits(const Queue& store) : m_group(store.group()), m_node(m_group.once ? store.waits() : std::string()) {
+  explicit Waits(Queue& store)
+      : m_store(store), m_group(store.group()), m_node(m_group.once ? store.waits() : std::string()) {
     for (const auto& member : m_group.members) {
       if (member == m_group.self.node) continue;
       Millis at = answered_at(store, member);
@@ -62,7 +88,9 @@ class Waits {
                   (at.count() ? " (last answered " + format_time(at) + ")" : " (never answered)");
     }
   }
-  std::string of(const Job& job) const {
+  std::string of(const Claim& c) const {
+    const Job& job = c.job;
+    if (job.state == State::waiting && is_blocked(job)) return parents_of(m_store, c);
     if (job.state == State::pending)
       return "until " + std::to_string(job.copies) + " nodes have it: this one" +
              (job.peers.empty() ? "" : "," + job.peers) + "; the others: " + m_others;
@@ -70,6 +98,7 @@ class Waits {
   }
 
  private:
+  Queue& m_store;
   const Group& m_group;
   std::string m_node, m_others;
 };
@@ -95,7 +124,9 @@ Json job_json(const Claim& c, const std::optional<Holder>& holder, const Waits& 
   if (!job.why.empty()) j["reason"] = job.why;
   if (job.exit != no_exit) j["exit_status"] = job.exit;
   if (job.signal) j["signal"] = job.signal;
-  if (std::string w = waits.of(job); !w.empty()) j["waits"] = w;
+  if (job.after) j.update({{"after", job.after}, {"unmet", job.unmet}});
+  if (job.after_any) j["after_any"] = true;
+  if (std::string w = waits.of(c); !w.empty()) j["waits"] = w;
   if (holder) {
     j["owner"] = job.owner;
     if (holder->pid) j["pid"] = holder->pid;
@@ -130,7 +161,7 @@ Exit list(const Options& o, Queue& store) {
         c.job.why = "pid " + std::to_string(holder->pid ? holder->pid : holder->worker) + " on " + holder->host +
                     " since " + format_time(c.job.changed_at);
       }
-      std::string why = waits.of(c.job);
+      std::string why = waits.of(c);
       why = c.job.why + (c.job.why.empty() || why.empty() ? "" : "; ") + why;
       std::vector<std::string> fields = {c.id,
                                          state_name(c.job.state),
@@ -460,6 +491,7 @@ Exit stats(const Options& o, Queue& store) {
                  {"kept", at(c, State::kept)},
                  {"finished", at(c, State::finished)},
                  {"bytes", c.bytes}};
+    if (c.blocked) json["after"] = c.blocked;
     if (found.paused) json["paused_at"] = format_time(*found.paused);
     if (found.limit) json["limit"] = *found.limit;
     if (o.json) {
@@ -521,8 +553,10 @@ void tell(Json& json, const Event& event, uint64_t size) {
         if constexpr (requires { e.function; }) json["function"] = e.function;
         json["at"] = format_time(e.at);
         if constexpr (requires { e.ids; }) json["ids"] = e.ids;
+        if constexpr (requires { e.first; }) json["first"] = e.first;
         if constexpr (std::is_same_v<E, event::Add>) {
           json["size"] = size;
+          number("after", e.asked.after), flag("after_any", e.asked.after_any);
           if (!e.part.source.empty())
             json.update({{"from", e.part.source}, {"offset", e.part.offset}, {"length", e.part.length}});
           time("due_at", e.asked.due);
@@ -540,7 +574,8 @@ void tell(Json& json, const Event& event, uint64_t size) {
         if constexpr (requires { e.unlimited; }) flag("unlimited", e.unlimited);
         if constexpr (requires { e.exit; }) number("exit_status", e.exit, no_exit), number("signal", e.signal);
         if constexpr (requires { e.attempts; }) number("attempts", e.attempts);
-        if constexpr (requires { e.dropped; }) flag("dropped", e.dropped), flag("lifted", e.lifted);
+        if constexpr (requires { e.dropped; }) flag("dropped", e.dropped);
+        if constexpr (requires { e.lifted; }) flag("lifted", e.lifted);
         if constexpr (requires { e.why; }) text("reason", e.why);
         if constexpr (requires { e.node; }) text("node", e.node);
         if constexpr (requires { e.copies; }) number("copies", e.copies);

@@ -156,6 +156,7 @@ class StreamSender {
   }
 
   void add(NewJob job) {
+    if (!job.parents.empty()) return skip(job.add.id + ": " + no_parents_in_group);
     const Group& group = m_store.group();
     if (job.add.node.empty()) {
       job.add.node = group.self.node;

@@ -179,7 +179,11 @@ class Importer {
     asked.window = std::min(asked.window, longest_window);
     asked.expire = std::min(asked.expire, now_ms() + longest_wait);
     asked.max_attempts = std::min(asked.max_attempts, most_attempts);
-    if (m_jobs.size() >= batch_jobs || m_bytes >= batch_bytes) flush();
+    // The store must know the jobs that a job is after.
+    const bool is_after = std::any_of(m_jobs.begin(), m_jobs.end(), [&](const NewJob& other) {
+      return std::find(job.parents.begin(), job.parents.end(), other.add.id) != job.parents.end();
+    });
+    if (m_jobs.size() >= batch_jobs || m_bytes >= batch_bytes || is_after) flush();
     job.add.given = true;  // then the store checks whether the ID belongs to another job
     job.add.node.clear();
     job.add.store.clear();

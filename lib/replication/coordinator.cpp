@@ -261,9 +261,25 @@ void check_features(Ledger& ledger, const std::vector<NewJob>& jobs) {
     if (answer) throw Error(Exit::retry, answer->reason);
 }
 
+// Passes the jobs that have no parents to `submit`, and refuses the others.
+std::vector<Answer> refuse_parents(std::vector<NewJob> jobs,
+                                   const std::function<std::vector<Answer>(std::vector<NewJob>)>& submit) {
+  std::vector<Answer> answers(jobs.size(), Answer{Outcome::bad, no_parents_in_group});
+  std::vector<size_t> numbers;
+  std::vector<NewJob> free;
+  for (size_t i = 0; i < jobs.size(); ++i)
+    if (jobs[i].parents.empty()) numbers.push_back(i), free.push_back(std::move(jobs[i]));
+  if (free.empty()) return answers;
+  auto submitted = submit(std::move(free));
+  for (size_t n = 0; n < numbers.size(); ++n) answers[numbers[n]] = std::move(submitted[n]);
+  return answers;
+}
+
 }  // namespace
 
 std::vector<Answer> Coordinator::add(std::vector<NewJob> jobs) {
+  if (std::any_of(jobs.begin(), jobs.end(), [](const NewJob& job) { return !job.parents.empty(); }))
+    return refuse_parents(std::move(jobs), [this](std::vector<NewJob> free) { return add(std::move(free)); });
   check_features(m_queue, jobs);
   const Group group = m_monitor.step([](Replica& r) { return r.group(); });
   for (auto& job : jobs) {
@@ -280,6 +296,8 @@ std::vector<Answer> Coordinator::add(std::vector<NewJob> jobs) {
 }
 
 std::vector<Answer> Coordinator::relay(std::vector<NewJob> jobs, uint32_t copies) {
+  if (std::any_of(jobs.begin(), jobs.end(), [](const NewJob& job) { return !job.parents.empty(); }))
+    return refuse_parents(std::move(jobs), [&](std::vector<NewJob> free) { return relay(std::move(free), copies); });
   check_features(m_queue, jobs);
   // The jobs get an identity that no member has, so that all nodes that have a job pass it on.
   const std::string store = m_monitor.step([](Replica& r) { return r.session(read_times()); });

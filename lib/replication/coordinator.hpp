@@ -15,6 +15,9 @@
 
 namespace gq {
 
+// Why a group does not take a job that has parents.
+inline constexpr const char* no_parents_in_group = "a group of nodes takes no job that is to run after other jobs";
+
 class Coordinator {
  public:
   Coordinator(Monitor& monitor, Queue& queue, Peers& peers) : m_monitor(monitor), m_queue(queue), m_peers(peers) {}

@@ -42,8 +42,8 @@ std::vector<Service> Intake::services() {
   std::vector<Service> services;
   for (const auto& f : m_config.functions) {
     // The largest payload: a group of small jobs, or one large job.
-    const uint64_t largest =
-        std::max<uint64_t>(m_config.max_workload, max_group_bytes) + record_header_size + max_meta_size;
+    const uint64_t largest = std::max<uint64_t>(m_config.max_workload, max_group_bytes) + record_header_size +
+                             max_meta_size + max_parents_size;
     services.push_back({record_function(f), false,
                         [this, f](std::string_view payload) { return take_records(payload, f); }, largest,
                         "bad it is larger than the worker's --max-workload\n"});
@@ -111,10 +111,11 @@ void Intake::count_backlog() {
       for (size_t i = 0; i < counted.size(); ++i) {
         const Counters& c = counted[i];
         const std::string& f = functions[at + i];
-        live += c.live();
+        const uint64_t ready = c.live() - c.blocked;
+        live += ready;
         later += c.first;
         if (c.first > 0) delayed.push_back(f);
-        if (const uint64_t n = c.live() - c.first; function.empty() || n > most) most = n, function = f;
+        if (const uint64_t n = ready - c.first; function.empty() || n > most) most = n, function = f;
       }
     }
     // Count the delayed jobs that have become due, up to the limit.

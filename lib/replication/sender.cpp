@@ -46,7 +46,9 @@ bool take_answer(Batch& batch, std::string_view result) {
 std::vector<Batch> make_batches(const std::vector<NewJob>& jobs) {
   std::vector<Batch> batches;
   for (size_t i = 0; i < jobs.size(); ++i) {
+    const auto parents = jobs[i].parent_records();
     size_t size = jobs[i].head.size() + jobs[i].data.size();
+    for (const auto& record : parents) size += record.size();
     const Part& part = jobs[i].add.part;
     const uint64_t length = part.source.empty() ? 0 : part.length, copied = std::min<uint64_t>(length, max_inline_data);
     if (batches.empty() || batches.back().count == max_group_jobs ||
@@ -59,6 +61,7 @@ std::vector<Batch> make_batches(const std::vector<NewJob>& jobs) {
     if (b.count == 0) b.payload.reserve(std::max(size, max_group_bytes / 4));
     b.payload += jobs[i].head;
     b.payload += jobs[i].data;
+    for (const auto& record : parents) b.payload += record;
     b.ids.push_back(jobs[i].add.id);
     b.has_key.push_back(!jobs[i].add.asked.key.empty());
     ++b.count;

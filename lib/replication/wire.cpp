@@ -25,6 +25,19 @@ std::optional<std::vector<std::string>> parse_stores(std::string_view line) {
   return named;
 }
 
+bool has_all_parents(const NewJob& job) { return job.parents.size() == job.add.asked.after; }
+
+// Returns the size of the first job of a payload: its add record, its workload and its after records.
+size_t size_of_first(std::string_view payload, const RecordHead& head) {
+  size_t size = head.head_size + head.data_size;
+  while (size < payload.size()) {
+    const auto next = parse_record(payload.substr(size));
+    if (!next || !is_any_of<event::After>(next->event)) break;
+    size += next->head_size;
+  }
+  return size;
+}
+
 }  // namespace
 
 std::optional<std::vector<NewJob>> parse_group(std::string_view payload, const std::string& function,
@@ -37,6 +50,14 @@ std::optional<std::vector<NewJob>> parse_group(std::string_view payload, const s
       reason = "not a whole record";
       return std::nullopt;
     }
+    if (auto* after = std::get_if<event::After>(&record->event)) {
+      if (jobs.empty() || record->data_size > 0 || !jobs.back().take_parents(*after))
+        reason = "a record that names jobs which another is after, in a wrong place";
+      if (!reason.empty()) return std::nullopt;
+      payload.remove_prefix(record->head_size);
+      continue;
+    }
+    if (!jobs.empty() && !has_all_parents(jobs.back())) break;
     NewJob& job = jobs.emplace_back();
     job.head = payload.substr(0, record->head_size);
     job.data = payload.substr(record->head_size, record->data_size);
@@ -50,10 +71,9 @@ std::optional<std::vector<NewJob>> parse_group(std::string_view payload, const s
     job.add = std::move(*add);
     payload.remove_prefix(job.head.size() + job.data.size());
   }
-  if (jobs.empty()) {
-    reason = "no record";
-    return std::nullopt;
-  }
+  if (jobs.empty()) reason = "no record";
+  else if (!has_all_parents(jobs.back())) reason = "a job without the records that name the jobs which it is after";
+  if (!reason.empty()) return std::nullopt;
   return jobs;
 }
 
@@ -91,7 +111,7 @@ std::string answer_group(std::string_view payload, const std::function<std::stri
   std::string result;
   for (std::string_view rest = payload; !rest.empty();) {
     auto head = parse_record(rest);
-    const size_t size = head ? head->head_size + head->data_size : 0;
+    const size_t size = head ? size_of_first(rest, *head) : 0;
     if (size == 0 || size > rest.size() || size == payload.size()) {
       told(why);
       return head && size == payload.size() ? encode_answer(id_of(head->event), {Outcome::bad, why, 0})

@@ -1,5 +1,6 @@
 // The format in which clients send records through gearmand. A Gearman job on FUNCTION.gq contains one or more add
-// records, one directly after the other. Its result has one line for each record, in order, and nothing else:
+// records, one directly after the other. The after records of a job follow its add record. Its result has one line for
+// each add record, in order, and nothing else:
 //
 //   queued ID [NOTE] | same ID FIRST | owed ID FIRST NOTE | conflict ID | refused ID REASON | bad ID REASON |
 //   unknown ID REASON
@@ -34,8 +35,11 @@ inline constexpr size_t max_group_bytes = 512 * 1024;
 // The most bytes of meta data in a submitted record.
 inline constexpr size_t max_submitted_meta = 8 * 1024;
 
+// More than the size of the after records of one job.
+inline constexpr size_t max_parents_size = most_parents * 30;
+
 // Parses a payload. Returns nullopt and sets the reason if it does not consist of well-formed add records for
-// `function` with right checksums.
+// `function` with right checksums, each with its after records.
 std::optional<std::vector<NewJob>> parse_group(std::string_view payload, const std::string& function,
                                                std::string& reason);
 

@@ -19,7 +19,7 @@ bool fits(const event::Add& e) {
   return is_ulid(e.id) && !function_name_problem(asked.function) && asked.priority <= low_priority &&
          (asked.key.empty() || !key_problem(asked.key)) && (asked.serial.empty() || !key_problem(asked.serial)) &&
          (asked.name.empty() || !name_problem(asked.name)) && (e.node.empty() || is_node(e.node, e.store)) &&
-         (e.part.source.empty() || is_ulid(e.part.source));
+         asked.after <= most_parents && (e.part.source.empty() || is_ulid(e.part.source));
 }
 bool fits(const event::State& e) {
   return is_ulid(e.id) && !function_name_problem(e.function) &&
@@ -27,6 +27,10 @@ bool fits(const event::State& e) {
          (e.state == "queued" || e.state == "dead" || e.state == "kept" || e.state == "finished");
 }
 bool fits(const event::Peer& e) { return is_node_name(e.node) && (e.store.empty() || is_ulid(e.store)); }
+bool fits(const event::After& e) {
+  return is_ulid(e.id) && !e.ids.empty() && e.ids.size() <= parents_in_record && e.first <= most_parents;
+}
+bool fits(const event::Wake& e) { return is_ulid(e.id) && !e.ids.empty(); }
 bool fits(const event::Claim& e) { return is_owner(e.owner) && !e.ids.empty(); }
 bool fits(const event::Copied& e) { return !e.ids.empty(); }
 template <typename E>

@@ -34,6 +34,8 @@ inline constexpr uint32_t most_attempts = 1'000'000;
 inline constexpr Millis longest_window{366LL * 24 * 3600 * 1000};
 // The longest time that a job may wait for its first start before it expires.
 inline constexpr Millis longest_wait{366LL * 24 * 3600 * 1000};
+// The most jobs that one job may be after, and how many of them one record names.
+inline constexpr uint32_t most_parents = 10'000, parents_in_record = 1000;
 
 // Shortens the reason in a record from another node to the size that is stored.
 inline constexpr size_t max_reason_size = 4096;
@@ -63,6 +65,8 @@ struct Submission {
   std::string name{};         // the name of the file that the workload comes from; for the command, and for users
   Millis expire{0};           // if the job has not been started by then, it is dead; 0: never
   bool result = false;        // what the command prints is kept with the end of the job
+  uint32_t after = 0;      // how many other jobs, its parents, must end before it is started; event::After names them
+  bool after_any = false;  // these may also end dead or dropped; false: they must be done
   bool operator==(const Submission&) const = default;
 };
 
@@ -101,6 +105,33 @@ struct Add {
         visit("copies", self.copies);
     visit("off", self.part.offset), visit("len", self.part.length), visit("sum", self.part.sum);
     visit("given", self.given), visit("once", self.once), visit("result", self.asked.result);
+    visit("after", self.asked.after), visit("any", self.asked.after_any);
+  }
+};
+
+// Some of the parents of a job. The job is not started before such records have named all of its parents (Add::after).
+// The records of a job follow its add record in order. A record out of this order has no effect, so that records that
+// were appended twice count once.
+struct After {
+  static constexpr std::string_view type = "after";
+  std::string id{};
+  Millis at{0};
+  uint32_t first = 0;              // how many parents the records before it name
+  std::vector<std::string> ids{};  // up to parents_in_record
+  static void fields(auto& self, auto visit) {
+    visit("id", self.id), visit("at", self.at), visit("first", self.first), visit("ids", self.ids);
+  }
+};
+
+// A job does not wait for these parents any more.
+struct Wake {
+  static constexpr std::string_view type = "wake";
+  std::string id{};
+  Millis at{0};
+  std::vector<std::string> ids{};
+  bool dropped = false;  // a user dropped the parents before they were done, so that the job is dead
+  static void fields(auto& self, auto visit) {
+    visit("id", self.id), visit("at", self.at), visit("ids", self.ids), visit("dropped", self.dropped);
   }
 };
 
@@ -334,9 +365,10 @@ struct End {
 
 }  // namespace event
 
-using Event = std::variant<event::Add, event::Claim, event::Start, event::Done, event::Fail, event::Dead, event::Kick,
-                           event::Drop, event::Keep, event::Release, event::Pause, event::Resume, event::Copied,
-                           event::State, event::Peer, event::Forget, Gap, event::Stream, event::End>;
+using Event =
+    std::variant<event::Add, event::Claim, event::Start, event::Done, event::Fail, event::Dead, event::Kick,
+                 event::Drop, event::Keep, event::Release, event::Pause, event::Resume, event::Copied, event::State,
+                 event::Peer, event::Forget, Gap, event::Stream, event::End, event::After, event::Wake>;
 
 template <typename... Types>
 bool is_any_of(const Event& event) {

@@ -16,6 +16,8 @@ constexpr const char *greatest_key = "g", *version_key = "v", *outputs_key = "O"
 constexpr uint8_t index_version = 5;
 // About how many bytes the records of a job take in the journal, without its workload: add, claim, start and done.
 constexpr uint64_t job_weight = 500;
+// About how many bytes after and wake records take for each parent of a job.
+constexpr uint64_t edge_weight = 60;
 
 std::string job_key(const std::string& id) { return "j" + id; }
 
@@ -43,6 +45,17 @@ std::string copied_key(const std::string& id) { return "u" + id; }
 
 bool has_copies(const Job& job) { return job.state == State::pending && !job.peers.empty(); }
 
+// The relations between a job and the jobs that are after it, see fold.hpp.
+constexpr char has_parent = 'p', waits_for_any = 'a', waits_for_done = 'd', is_met = 's';
+
+std::string edge_prefix(const std::string& id) { return "A" + id + std::string(1, '\0'); }
+
+std::string edge_key(const std::string& id, char kind, const std::string& other) {
+  return edge_prefix(id) + kind + other;
+}
+
+std::string mark_key(const std::string& parent) { return "U" + parent; }
+
 std::string trouble_key(Trouble::Kind kind, Lsn lsn) {
   std::string key = kind == Trouble::Kind::conflict ? "i" : "e";
   put_be64(key, lsn);
@@ -57,8 +70,8 @@ std::string weight_key(uint64_t part) {
 
 std::string owner_prefix(const std::string& owner) { return "c" + owner + std::string(1, '\0'); }
 
-// Returns the key of a job's entry in the order of its state; empty for finished and waiting jobs, which have no such
-// entry.
+// Returns the key of a job's entry in the order of its state; empty for finished jobs and for those that wait for
+// another job with their serial key, which have no such entry.
 std::string order_key(const std::string& id, const Job& job) {
   std::string key;
   switch (job.state) {
@@ -92,6 +105,10 @@ std::string order_key(const std::string& id, const Job& job) {
       put_be64(key, job.first_lsn);
       break;
     case State::waiting:
+      if (!is_blocked(job)) break;
+      key = function_prefix('B', job.function);
+      put_be64(key, job.first_lsn);
+      break;
     case State::finished:
       break;
   }
@@ -212,6 +229,8 @@ void Fold::apply(const Event& event, const RecordHead& head, Lsn lsn, Lsn end) {
         if constexpr (std::is_same_v<std::decay_t<decltype(e)>, event::Copied>) {
           const std::optional<Event> less = without_former(e);
           for (const auto& id : e.ids) happen(id, less ? *less : event, head, lsn);
+        } else if constexpr (requires { take(e); }) {
+          take(e);
         } else if constexpr (requires { e.ids; }) {
           for (const auto& id : e.ids) happen(id, event, head, lsn);
         } else if constexpr (requires { e.id; }) {
@@ -288,6 +307,130 @@ void Fold::update(const std::string& id, const std::optional<Job>& before, std::
   if (after) m_table.put(job_key(id), encode_job(*after));
   else m_table.remove(job_key(id));
   if (!before) m_last_job = std::max(m_last_job, job_key(id));
+  if (!has_edges()) return;
+  const auto is_over = [](const std::optional<Job>& job) {
+    return job && (has_ended(*job) || job->state == State::dead);
+  };
+  if (is_over(before) || is_over(after)) mark(id);
+  if (before && before->after > 0 && (!after || has_ended(*after))) leave_parents(id);
+}
+
+void Fold::take(const event::After& said) {
+  const auto job = get(said.id);
+  if (!job || has_ended(*job) || said.first != job->edges || said.ids.size() > job->after - job->edges) return;
+  uint32_t unmet = 0;
+  for (const auto& id : said.ids) {
+    if (edge(said.id, id)) continue;  // the job names this parent twice
+    const auto parent = get(id);
+    // That a parent is dead is not used here: it may not be in the journal any more when that parent has ended.
+    const bool met = parent && has_ended(*parent) && lets_go_on(*parent, job->after_any);
+    put_edge(said.id, met ? is_met : job->after_any ? waits_for_any : waits_for_done, id);
+    unmet += !met;
+    mark(id);
+  }
+  auto to = with_parents(*job, static_cast<uint32_t>(said.ids.size()), unmet);
+  update(said.id, job, std::move(to.job), to.line);
+}
+
+void Fold::take(const event::Wake& wake) {
+  const auto job = get(wake.id);
+  if (!job) return;
+  uint32_t met = 0;
+  for (const auto& id : wake.ids) {
+    const char kind = edge(wake.id, id);
+    if (kind != waits_for_any && kind != waits_for_done) continue;
+    m_table.remove(edge_key(id, kind, wake.id));
+    put_edge(wake.id, is_met, id);
+    ++met;
+    mark(id);
+  }
+  if (met == 0) return;
+  auto to = woken(*job, wake, met, m_self);
+  update(wake.id, job, std::move(to.job), to.line);
+}
+
+bool Fold::has_edges() {
+  if (m_has_edges) return *m_has_edges;
+  auto c = m_table.walk("A");
+  m_has_edges = c->valid() && c->key()[0] == 'A';
+  return *m_has_edges;
+}
+
+void Fold::put_edge(const std::string& child, char kind, const std::string& parent) {
+  m_has_edges = true;
+  m_table.put(edge_key(child, has_parent, parent), std::string(1, kind));
+  m_table.put(edge_key(parent, kind, child), {});
+}
+
+// Returns the kind of the relation between a job and a parent; 0 if there is none.
+char Fold::edge(const std::string& child, const std::string& parent) {
+  if (!has_edges()) return 0;
+  const auto value = m_table.get(edge_key(child, has_parent, parent));
+  if (value && value->size() != 1) throw TableError("a bad relation between jobs");
+  return value ? (*value)[0] : '\0';
+}
+
+void Fold::leave_parents(const std::string& child) {
+  const std::string prefix = edge_prefix(child) + has_parent;
+  std::vector<std::pair<std::string, std::string>> parents;  // and the kinds
+  for (auto c = m_table.walk(prefix); c->valid() && starts_with(c->key(), prefix); c->next())
+    parents.emplace_back(c->key().substr(prefix.size()), c->value());
+  for (const auto& [parent, kind] : parents) {
+    m_table.remove(prefix + parent);
+    m_table.remove(edge_prefix(parent) + kind + child);
+    mark(parent);
+  }
+}
+
+// Marks a job if it has ended and there are jobs that still wait for that.
+void Fold::mark(const std::string& parent) {
+  const auto job = get(parent);
+  bool is_marked = false;
+  if (job && (has_ended(*job) || job->state == State::dead)) {
+    const std::string prefix = edge_prefix(parent);
+    auto c = m_table.walk(prefix + waits_for_any);
+    const char kind = c->valid() && starts_with(c->key(), prefix) ? c->key()[prefix.size()] : '\0';
+    is_marked = kind == waits_for_any || (kind == waits_for_done && has_ended(*job));
+  }
+  if (is_marked) m_table.put(mark_key(parent), {});
+  else m_table.remove(mark_key(parent));
+}
+
+std::vector<event::Wake> Fold::wakes(size_t most, Millis now) {
+  std::map<std::pair<std::string, bool>, event::Wake> all;  // by the job, and whether its parents were dropped
+  if (!has_edges()) return {};
+  for (auto c = m_table.walk("U"); c->valid() && c->key()[0] == 'U' && most > 0; c->next()) {
+    const std::string parent(c->key().substr(1)), prefix = edge_prefix(parent);
+    const auto ended = get(parent);
+    if (!ended) throw TableError("a mark names a job that is not there");
+    for (auto e = m_table.walk(prefix + waits_for_any); e->valid() && starts_with(e->key(), prefix) && most > 0;
+         e->next()) {
+      const char kind = e->key()[prefix.size()];
+      if (kind != waits_for_any && kind != waits_for_done) break;
+      const bool dropped = !lets_go_on(*ended, kind == waits_for_any);
+      if (dropped && !has_ended(*ended)) break;  // it is dead, and a user may still kick it
+      const std::string id(e->key().substr(prefix.size() + 1));
+      const auto job = get(id);
+      if (!job) throw TableError("a job has a child that is not there");
+      // Only the node that may run the job makes it dead, and not while its client has no answer yet.
+      if (dropped && (job->state == State::pending || !may_run(*job))) continue;
+      auto& wake = all[{id, dropped}];
+      wake.id = id, wake.at = now, wake.dropped = dropped;
+      wake.ids.push_back(parent);
+      --most;
+    }
+  }
+  std::vector<event::Wake> wakes;
+  for (auto& [key, wake] : all) wakes.push_back(std::move(wake));
+  return wakes;
+}
+
+std::vector<std::string> Fold::unmet(const std::string& id, size_t most) {
+  const std::string prefix = edge_prefix(id) + has_parent;
+  std::vector<std::string> parents;
+  for (auto c = m_table.walk(prefix); c->valid() && starts_with(c->key(), prefix) && parents.size() < most; c->next())
+    if (c->value() != std::string_view(&is_met, 1)) parents.emplace_back(c->key().substr(prefix.size()));
+  return parents;
 }
 
 // Updates which job has a key. Returns false if another job has the key already: this job is that job, sent again, and
@@ -373,7 +516,8 @@ void Fold::commit() {
       m_table.put("s" + function, value);
       value.clear();
       put_le<uint64_t>(value, c.first);
-      if (c.first) m_table.put("z" + function, value);
+      if (c.blocked) put_le<uint64_t>(value, c.blocked);
+      if (c.first || c.blocked) m_table.put("z" + function, value);
       else m_table.remove("z" + function);
     }
     put_weights();
@@ -449,8 +593,9 @@ Counters& Fold::counter(const std::string& function) {
     auto value = m_table.get("s" + function);
     it = m_counters.emplace(function, value ? decode_counters(*value) : Counters{}).first;
     if (auto first = m_table.get("z" + function)) {
-      if (first->size() != 8) throw TableError("bad counters");
+      if (first->size() != 8 && first->size() != 16) throw TableError("bad counters");
       it->second.first = get_le<uint64_t>(*first, 0);
+      if (first->size() == 16) it->second.blocked = get_le<uint64_t>(*first, 8);
     }
   }
   return it->second;
@@ -492,9 +637,11 @@ void Fold::count(const Job& job, int by) {
   c.jobs[static_cast<size_t>(job.state)] += static_cast<uint64_t>(by);
   const bool finished = job.state == State::finished;
   if (waits_for_first(job)) c.first += static_cast<uint64_t>(by);
+  if (job.state == State::waiting && is_blocked(job)) c.blocked += static_cast<uint64_t>(by);
   if (!finished) c.bytes += static_cast<uint64_t>(by) * job.size;
   Weight& w = weight_at(job.first_lsn);
   w.bytes += static_cast<uint64_t>(by) * (finished ? finished_weight : job_weight + (job.is_inline() ? job.size : 0));
+  w.bytes += static_cast<uint64_t>(by) * job.edges * edge_weight;
   if (finished) w.finished += static_cast<uint64_t>(by);
   if (job.output_lsn == 0) return;
   m_outputs = outputs() + static_cast<uint64_t>(by) * job.output_size;
@@ -617,6 +764,10 @@ bool Fold::is_help(std::string_view key, std::string_view value, Millis now) {
 
 bool Fold::may_forget(const std::string& id, const Job& job, Millis now, const std::function<bool(Lsn)>& is_clean) {
   if (job.state != State::finished || is_referenced(id) || !end_is_known(job)) return false;
+  if (const std::string prefix = edge_prefix(id); has_edges()) {
+    auto c = m_table.walk(prefix);
+    if (c->valid() && starts_with(c->key(), prefix)) return false;
+  }
   if (!job.key.empty() && keyed(job.function, job.key, now) == id) return false;
   auto at = touched(id);
   return !at || is_clean(*at);
@@ -839,7 +990,7 @@ bool Fold::page(char order, const std::string& function, size_t most, std::strin
 bool Fold::oldest(size_t most, std::string& cursor, std::vector<std::string>& ids) {
   // The entries of one function (and priority) in order q, of one function in n, and of one node in o, are by age: only
   // the first has to be read. A waiting job is younger than the job for which it waits.
-  static constexpr std::string_view orders = "qnodc";
+  static constexpr std::string_view orders = "qnodcB";
   if (cursor.empty()) cursor = orders[0];
   for (;;) {
     const char order = cursor[0];

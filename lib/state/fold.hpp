@@ -22,6 +22,12 @@
 //   l <serial key> 0 <first LSN>             -> ID; a job with this serial key that is queued, delayed, claimed,
 //                                            running or waiting
 //   h <serial key>                           -> ID; of these jobs, the one that is not waiting
+//   B <function> 0 <first LSN>               -> ID; a job that waits for its parents, or for their records
+//   A <ID> 0 p <ID>                          the second job is a parent of the first, which has not ended; the value is
+//                                            one of the next three letters:
+//   A <ID> 0 <a, d or s> <ID>                the second job is after the first; it still waits until that ends in any
+//                                            way (a), or is done (d); or it does not wait for it any more (s)
+//   U <ID>                                   this job has ended, and jobs that are after it still have to be told so
 //   k <function> 0 <key>                     -> ID of the job that has this key, and until when it has the key (0: the
 //                                            job has not finished)
 //   n <function> 0 <first LSN>               -> ID; a pending job
@@ -32,7 +38,8 @@
 //   L <function>                             how many of this function's jobs may run at a time
 //   r <node>                                 what the node knows of this journal (PeerState)
 //   s <function>                             the counters of this function
-//   z <function>                             how many of the function's delayed jobs were never started
+//   z <function>                             how many of the function's delayed jobs were never started; then, if there
+//                                            are any, how many of its jobs wait for their parents
 //   t <ID>                                   the LSN of the last add record that repeated this job (same ID or key)
 //   f <ID>                                   the job was forgotten: the LSN of the forget record that named it, and the
 //                                            LSN of its only add record (see Forgotten). The cleaner removes the entry
@@ -68,7 +75,7 @@ namespace gq {
 // of a job after the old ones, and let the decoder accept that they are missing. An older program does not update table
 // entries that it does not know. After an older program has changed the index, recount_first(), find_copied() and
 // leave_expiring() recompute these entries.
-inline constexpr uint32_t fold_version = 18;
+inline constexpr uint32_t fold_version = 19;
 
 // The position up to which the journal has been folded, and the last record before it, which distinguishes this journal
 // from others.
@@ -93,6 +100,7 @@ struct Counters {
   std::array<uint64_t, state_count> jobs{};  // by State
   uint64_t bytes = 0;                        // the workloads of all jobs that are not finished
   uint64_t first = 0;                        // delayed jobs that were never started
+  uint64_t blocked = 0;                      // jobs that wait for their parents
   uint64_t live() const;  // the number of queued, delayed, claimed, running, waiting and pending jobs
 };
 
@@ -177,9 +185,9 @@ class Fold {
   Weight weight(Lsn from, Lsn end, size_t most = SIZE_MAX, Lsn* stopped = nullptr);
   // Whether another job's workload is a part of this job's workload.
   bool is_referenced(const std::string& id);
-  // Whether a job may be forgotten: it has finished, every node knows its end, it does not have its key any more, and
-  // no other job's workload is a part of its workload. `is_clean` returns whether the cleaner has removed everything
-  // unneeded from the part of the journal with that position.
+  // Whether a job may be forgotten: it has finished, every node knows its end, it does not have its key any more, no
+  // other job's workload is a part of its workload, and no job that has not ended is after it. `is_clean` returns
+  // whether the cleaner has removed everything unneeded from the part of the journal with that position.
   bool may_forget(const std::string& id, const Job& job, Millis now, const std::function<bool(Lsn)>& is_clean);
   std::optional<Lsn> touched(const std::string& id);
   // A forgotten job: the LSN of the forget record that named it, and the LSN of its add record; 0 if it had none,
@@ -194,10 +202,14 @@ class Fold {
   // Reads a part of an order, so that a long list can be read in several visits. Appends up to `most` job IDs to `ids`:
   // those that follow `cursor`, which is empty at first, and which this function advances. Returns true when there are
   // no more. `order` is 'q', 'd', 'x', 'y' or 'n' (of one function), 'o' (of the node that `function` names), or 'c',
-  // 'l' or 'h' (of all). If `function` is empty, reads all functions or nodes.
+  // 'l' or 'h' (of all), or 'B' (of one function). If `function` is empty, reads all functions or nodes.
   bool page(char order, const std::string& function, size_t most, std::string& cursor, std::vector<std::string>& ids);
   // The job that has a key of a function at `now`.
   std::optional<std::string> keyed(const std::string& function, const std::string& key, Millis now);
+  // Returns what to append because parents have ended, for at most `most` pairs of a parent and a job that is after it.
+  std::vector<event::Wake> wakes(size_t most, Millis now);
+  // Returns up to `most` parents for which a job waits.
+  std::vector<std::string> unmet(const std::string& id, size_t most);
   // How many jobs with this serial key are in the line (order 'l'), counted up to `most`.
   size_t with_serial(const std::string& serial, size_t most);
   // When a function was paused; nullopt if it is not.
@@ -234,6 +246,14 @@ class Fold {
   // counters and weights. If the job enters or leaves the line of its serial key, this function also updates other jobs
   // in that line.
   void update(const std::string& id, const std::optional<Job>& before, std::optional<Job> after, Line line);
+  // The parents of jobs.
+  void take(const event::After& after);
+  void take(const event::Wake& wake);
+  bool has_edges();
+  void put_edge(const std::string& child, char kind, const std::string& parent);
+  char edge(const std::string& child, const std::string& parent);
+  void leave_parents(const std::string& child);
+  void mark(const std::string& parent);
   // Events that are not about a job.
   void apply(const event::Peer& said);
   std::optional<Event> without_former(const event::Copied& copied);
@@ -272,6 +292,7 @@ class Fold {
   std::set<std::string> m_counted;             // the functions whose counters may have changed
   std::map<uint64_t, Weight> m_weights;        // the weights that may have changed, by LSN / weight_step
   std::optional<uint64_t> m_outputs;           // once it is known
+  std::optional<bool> m_has_edges;             // whether any job has parents, once it is known
   std::string m_last_job;  // the key of the greatest job ID: most new jobs have a greater ID, and need no lookup
   std::optional<Conflicts> m_conflicts;  // the noted conflicts, if they were read
   bool m_changed = false;

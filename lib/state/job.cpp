@@ -19,10 +19,13 @@ constexpr std::string Job::*texts[] = {&Job::function, &Job::owner, &Job::why,  
                                        &Job::node,     &Job::store, &Job::peers, &Job::source};
 // These members follow the texts, if one of them differs from its value in a new job. If the job has a name, its size
 // and the name come next, and then the time at which it expires, if there is one. If the job has a result, or will have
-// one, the result comes last: `result` and `output` with 4 bytes each, and the others with 8. If a member is present,
-// all members before it are present, too. A newer program may append more members, and an older program writes fewer.
+// one, the result comes next: `result` and `output` with 4 bytes each, and the others with 8. If the job has parents,
+// the members about them come last. If a member is present, all members before it are present, too. A newer program may
+// append more members, and an older program writes fewer.
 constexpr uint32_t Job::*later[] = {&Job::tries, &Job::exit, &Job::signal, &Job::dropped};
 constexpr uint64_t Job::*output_longs[] = {&Job::output_lsn, &Job::output_size, &Job::output_sum};
+constexpr uint32_t Job::*parents[] = {&Job::after, &Job::edges, &Job::unmet};
+constexpr size_t parents_size = (std::size(parents) + 1) * 4;
 constexpr size_t result_size = 2 * 4 + std::size(output_longs) * 8;
 constexpr size_t fixed_size =
     1 + std::size(counts) * 4 + (std::size(longs) + std::size(times)) * 8 + std::size(texts) * 2;
@@ -110,7 +113,8 @@ std::string encode_job(const Job& job) {
   for (auto m : texts) out += job.*m;
   static const Job fresh;
   const auto differs = [&](auto m) { return job.*m != fresh.*m; };
-  const bool has_result = job.result || job.output != Kept::not_asked;
+  const bool has_parents = job.after > 0;
+  const bool has_result = has_parents || job.result || job.output != Kept::not_asked;
   const bool expires = has_result || job.expire != fresh.expire, named = expires || !job.name.empty();
   if (!named && std::none_of(std::begin(later), std::end(later), differs)) return out;
   for (auto m : later) put_le<uint32_t>(out, job.*m);
@@ -122,6 +126,9 @@ std::string encode_job(const Job& job) {
   put_le<uint32_t>(out, job.result);
   put_le<uint32_t>(out, static_cast<uint32_t>(job.output));
   for (auto m : output_longs) put_le<uint64_t>(out, job.*m);
+  if (!has_parents) return out;
+  for (auto m : parents) put_le<uint32_t>(out, job.*m);
+  put_le<uint32_t>(out, job.after_any);
   return out;
 }
 
@@ -174,6 +181,13 @@ Job decode_job(std::string_view in) {
       job.*m = get_le<uint64_t>(in, text);
       text += 8;
     }
+  }
+  if (text + parents_size <= in.size()) {
+    for (auto m : parents) {
+      job.*m = get_le<uint32_t>(in, text);
+      text += 4;
+    }
+    job.after_any = get_le<uint32_t>(in, text) != 0;
   }
   if (job.priority > low_priority) throw broken();
   return job;

@@ -16,7 +16,7 @@ enum class State : uint8_t {
   claimed,   // a process has claimed it and not started it yet; users see "queued"
   running,   // its command has been started
   dead,      // it is not started again, unless a user kicks it
-  waiting,   // another job with its serial key must end first
+  waiting,   // its parents, or another job with its serial key, must end first
   pending,   // fewer nodes have it than it asks for
   held,      // another node owns it and runs it
   kept,      // done, but its workload stays until a user releases it
@@ -57,6 +57,9 @@ struct Job : Submission {
   uint32_t exit = no_exit, signal = 0;  // how the command ended when its end was last known
   uint32_t dropped = 0;                 // finished: 1 if a user dropped it, 0 if it was done
 
+  uint32_t edges = 0;  // how many of its parents are recorded: event::After
+  uint32_t unmet = 0;  // for how many of these it still waits
+
   // finished, kept and dead: the output of its command, if it is kept: the data of the record at that position.
   Kept output = Kept::not_asked;
   Lsn output_lsn = 0;  // 0: not kept
@@ -73,6 +76,9 @@ struct Job : Submission {
 
 // Whether the job was done or dropped; its workload may still be kept.
 inline bool has_ended(const Job& job) { return job.state == State::finished || job.state == State::kept; }
+
+// Whether parents of the job have not ended, or are not recorded yet.
+inline bool is_blocked(const Job& job) { return job.edges < job.after || job.unmet > 0; }
 
 // Whether the job's output is kept in a blob; else a kept output is in the journal.
 inline bool has_output_blob(const Job& job) { return job.output_lsn != 0 && job.output_size > max_inline_data; }

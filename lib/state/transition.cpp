@@ -79,6 +79,7 @@ void add_new(Transition& to, const event::Add& add, const Place& at) {
   job.source = add.part.source;
   job.offset = add.part.offset;
   job.enqueued_at = job.changed_at = add.at;
+  job.after_any = job.after > 0 && job.after_any;
   enter(to, at.self);
   if (job.key.empty()) return;
   // Also `wanted` for jobs that this node accepted before it was restored or set up again: the node has sent their
@@ -116,7 +117,7 @@ void happen(Transition& to, const event::Add& add, const Place& at) {
 // A process claims a job under index.lock, after it has seen that no living process holds the job. So the last claim is
 // always valid.
 void happen(Transition& to, const event::Claim& claim, const Place&) {
-  if (!to.job || !(is_startable(*to.job) || to.job->state == State::waiting)) return;
+  if (!to.job || !(is_startable(*to.job) || to.job->state == State::waiting) || is_blocked(*to.job)) return;
   Job& job = *to.job;
   to.line = Line::heads;
   if (job.state == State::running) ++job.crashes;
@@ -322,6 +323,10 @@ void happen(Transition& to, const E& event, const Place& at) {
   if (has_ended(job) && before != State::kept) end_key(to, is_drop, event.at);
 }
 
+// The fold counts the parents, and then calls with_parents() and woken().
+void happen(Transition&, const event::After&, const Place&) {}
+void happen(Transition&, const event::Wake&, const Place&) {}
+
 // The events pause, resume, peer, stream and end are not about a job.
 void happen(Transition&, const auto&, const Place&) {}
 
@@ -336,7 +341,38 @@ Transition next(const std::optional<Job>& job, const Event& event, const RecordH
     ended.starts = ended.failures = ended.crashes = ended.version = ended.copies = 0, ended.due = Millis(0);
   }
   if (to.job && to.job->state == State::finished) to.job->name.clear(), to.job->expire = Millis(0);
+  if (to.job && has_ended(*to.job)) to.job->after = to.job->edges = to.job->unmet = 0, to.job->after_any = false;
   return to;
+}
+
+Transition with_parents(const Job& job, uint32_t edges, uint32_t unmet) {
+  Transition to{.job = job};
+  to.job->edges += edges;
+  to.job->unmet += unmet;
+  if (job.state == State::waiting && is_blocked(job) && !is_blocked(*to.job))
+    to.line = Line::enters, take_turn(*to.job);
+  return to;
+}
+
+Transition woken(const Job& job, const event::Wake& wake, uint32_t met, const Self& self) {
+  Transition to{.job = job};
+  Job& child = *to.job;
+  child.unmet -= std::min(child.unmet, met);
+  if (job.state != State::waiting) return to;
+  if (wake.dropped) {
+    child.state = State::dead;
+    child.why = "after " + wake.ids.front() + ", which was dropped";
+    child.changed_at = wake.at;
+    if (may_run(job, self)) ++child.version;
+  } else if (is_blocked(job) && !is_blocked(child)) {
+    to.line = Line::enters;
+    take_turn(child);
+  }
+  return to;
+}
+
+bool lets_go_on(const Job& parent, bool any) {
+  return (has_ended(parent) && (any || !parent.dropped)) || (any && parent.state == State::dead);
 }
 
 bool lose_copy(Job& job, const std::string& node) {
@@ -346,14 +382,18 @@ bool lose_copy(Job& job, const std::string& node) {
   return std::exchange(job.peers, left) != left;
 }
 
-void take_turn(Job& job) { job.state = job.due.count() ? State::delayed : State::queued; }
+void take_turn(Job& job) {
+  job.state = is_blocked(job) ? State::waiting : job.due.count() ? State::delayed : State::queued;
+}
 
 bool is_startable(const Job& job) {
   return job.state == State::queued || job.state == State::delayed || job.state == State::claimed ||
          job.state == State::running;
 }
 
-bool is_in_line(const Job& job) { return !job.serial.empty() && (is_startable(job) || job.state == State::waiting); }
+bool is_in_line(const Job& job) {
+  return !job.serial.empty() && (is_startable(job) || (job.state == State::waiting && !is_blocked(job)));
+}
 
 bool is_own(const Job& job, const Self& self) {
   return job.node.empty() || (job.node == self.node && job.store == self.store);

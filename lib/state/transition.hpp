@@ -44,11 +44,21 @@ struct Transition {
 // the head of the record, which is at `lsn`.
 Transition next(const std::optional<Job>& job, const Event& event, const RecordHead& head, Lsn lsn, const Self& self);
 
+// Returns what it does to a job that `edges` more of its parents are recorded, of which `unmet` have not ended.
+Transition with_parents(const Job& job, uint32_t edges, uint32_t unmet);
+
+// Returns what a wake record does to a job that still waited for `met` of the parents that the record names.
+Transition woken(const Job& job, const event::Wake& wake, uint32_t met, const Self& self);
+
+// Whether the end of a parent lets a job go on that waits for it: until it is done or, if `any`, until its end.
+bool lets_go_on(const Job& parent, bool any);
+
 // Call it for a pending job when `node` has a new identity, and so has lost its copy of the job. Returns whether this
 // changes the job.
 bool lose_copy(Job& job, const std::string& node);
 
-// Call it when the job is first in the line of its serial key: makes the job delayed or queued.
+// Call it when the job is first in the line of its serial key, if it has one: makes the job delayed or queued, or
+// waiting if it has parents that have not ended.
 void take_turn(Job& job);
 
 // is_in_line(): whether a job is in the line of its serial key. is_startable(): whether it is queued, delayed, claimed

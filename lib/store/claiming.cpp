@@ -22,7 +22,8 @@ class Chooser {
   Chosen choose() {
     const auto& asked = m_context.functions.empty() ? m_request.functions : m_context.functions;
     for (const auto& f : asked.empty() ? m_fold.functions() : asked) {
-      m_chosen.claims.live += m_fold.counters(f).live();
+      const Counters counters = m_fold.counters(f);
+      m_chosen.claims.live += counters.live() - counters.blocked;
       if (!m_request.except.count(f) && !m_fold.paused(f)) m_functions.push_back(f);
     }
     for (const auto& held : look_at_owners()) take_over(held);

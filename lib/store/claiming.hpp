@@ -26,7 +26,8 @@ struct Claims {
   std::vector<Claim> abandoned;      // the jobs whose workers died too often; the caller records them as dead
   std::vector<std::string> expired;  // the jobs that were not started in time; Queue::claim() records them as dead
   std::optional<Millis> next_due;    // when the next delayed job falls due, or the next job expires
-  uint64_t live = 0;                 // how many jobs of these functions this node has not finished (Counters::live)
+  // How many jobs of these functions this node has not finished (Counters::live), without those that wait for parents.
+  uint64_t live = 0;
   std::vector<std::string> other_owners;  // owners of other processes that live and hold jobs
   // Adds the result for other functions.
   void add(Claims more);

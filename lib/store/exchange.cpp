@@ -36,72 +36,147 @@ NewJob with_data(event::Add add, std::string data) {
   return job;
 }
 
-uint64_t write_stream(Ledger& store, const Selection& selection, const std::function<void(std::string_view)>& write_out,
-                      const std::function<void(const std::string& what)>& left_out) {
-  std::string gathered;
-  const std::function<void(std::string_view)> write = [&](std::string_view bytes) {
-    gathered += bytes;
-    if (gathered.size() < piece) return;
-    write_out(gathered);
-    gathered.clear();
-  };
-  write(encode_record(event::Stream{.at = now_ms(), .version = stream_version}));
-  uint64_t count = 0;
-  EventReader reader = store.read(0), workloads = store.read(0);
+namespace {
+
+// Writes one stream after the other.
+class Writer {
+ public:
+  Writer(Ledger& ledger, const Selection& selection, const std::function<void(std::string_view)>& write,
+         const std::function<void(const std::string& what)>& left_out)
+      : m_ledger(ledger), m_selection(selection), m_write(write), m_left_out(left_out), m_workloads(ledger.read(0)) {}
+
+  // Writes the jobs that wait for no other job. Returns how many jobs were written, here and below.
+  uint64_t write_free() {
+    begin(stream_version);
+    EventReader reader = m_ledger.read(0);
+    for (bool more = true; more;) {
+      std::vector<Found> found;
+      while (found.size() < most_records) {
+        auto item = reader.next();
+        more = item != JournalReader::Item::end;
+        if (!more) break;
+        if (item == JournalReader::Item::damage || item == JournalReader::Item::missing)
+          m_left_out("cannot read " + std::to_string(reader.position() - reader.lsn()) +
+                     " bytes of the journal, in which jobs may be");
+        if (item != JournalReader::Item::record) continue;
+        if (auto* add = std::get_if<event::Add>(&reader.event())) found.push_back({reader.lsn(), *add, {}, {}});
+      }
+      look_up(found);
+      for (auto& f : found) {
+        if (!is_wanted(f)) continue;
+        if (f.job->after > 0) m_with_parents.push_back(f.lsn);
+        else put(f);
+      }
+    }
+    return end();
+  }
+
+  // Writes the jobs that have parents, if there are any.
+  uint64_t write_rest() {
+    if (m_with_parents.empty()) return 0;
+    begin(parents_version);
+    EventReader reader = m_ledger.read(0);
+    for (const Lsn lsn : m_with_parents) {
+      std::vector<Found> found;
+      if (auto* add = reader.read_record_at(lsn, false) ? std::get_if<event::Add>(&reader.event()) : nullptr)
+        found.push_back({lsn, *add, {}, {}});
+      else m_left_out("cannot read a job in the journal at " + std::to_string(lsn));
+      look_up(found);
+      for (auto& f : found)
+        if (is_wanted(f)) put(f);
+    }
+    return end();
+  }
+
+ private:
   struct Found {
     Lsn lsn;
     event::Add add;
     std::optional<Job> job;
+    std::vector<std::string> parents;  // for which it waits
   };
-  for (bool more = true; more;) {
-    std::vector<Found> found;
-    while (found.size() < most_records) {
-      auto item = reader.next();
-      more = item != JournalReader::Item::end;
-      if (!more) break;
-      if (item == JournalReader::Item::damage || item == JournalReader::Item::missing)
-        left_out("cannot read " + std::to_string(reader.position() - reader.lsn()) +
-                 " bytes of the journal, in which jobs may be");
-      if (item != JournalReader::Item::record) continue;
-      if (auto* add = std::get_if<event::Add>(&reader.event())) found.push_back({reader.lsn(), *add, {}});
-    }
-    store.look([&](Fold& fold) {
+
+  void write(std::string_view bytes) {
+    m_gathered += bytes;
+    if (m_gathered.size() >= piece) write_out();
+  }
+  void write_out() {
+    m_write(m_gathered);
+    m_gathered.clear();
+  }
+  void begin(uint32_t version) {
+    m_count = 0;
+    write(encode_record(event::Stream{.at = now_ms(), .version = version}));
+  }
+  uint64_t end() {
+    write(encode_record(event::End{.at = now_ms(), .jobs = m_count}));
+    write_out();
+    return m_count;
+  }
+
+  void look_up(std::vector<Found>& found) {
+    m_ledger.look([&](Fold& fold) {
       for (auto& f : found) {
         f.job = fold.get(f.add.id);
+        f.parents.clear();
+        if (f.job && f.job->after > 0) f.parents = fold.unmet(f.add.id, SIZE_MAX);
         // A job that has expired has left its key to other jobs.
         if (f.job && f.job->expire.count() && fold.keyed(f.job->function, f.job->key, now_ms()) != f.add.id)
           f.add.asked.key.clear();
       }
     });
-    for (auto& f : found) {
-      if (!f.job || f.job->state == State::finished || f.job->location != f.lsn) continue;
-      const Job& job = *f.job;
-      if (!selection.function.empty() && job.function != selection.function) continue;
-      if (!selection.states.empty() && !selection.states.count(state_name(job.state))) continue;
-      std::string reason;
-      std::optional<Workload> workload;
-      try {
-        workload = store.workload(f.add.id, job, reason, workloads);
-      } catch (const Error& e) {  // the disk cannot read this workload
-        reason = e.what();
-      }
-      if (!workload) {
-        std::optional<Job> now;  // the job may have ended in the meantime
-        store.look([&](Fold& fold) { now = fold.get(f.add.id); });
-        if (!now || now->state == State::finished) continue;
-        left_out("cannot read the workload of " + f.add.id + ": " + reason);
-        continue;
-      }
-      f.add.part = {};
-      write(encode_record_head(f.add, job.size, job.sum));
-      write_workload(*workload, job.size, write);
-      if (job.term || job.version) write(encode_record(state_of(f.add.id, job)));
-      ++count;
-    }
   }
-  write(encode_record(event::End{.at = now_ms(), .jobs = count}));
-  write_out(gathered);
-  return count;
+
+  bool is_wanted(const Found& f) const {
+    return f.job && f.job->state != State::finished && f.job->location == f.lsn &&
+           (m_selection.function.empty() || f.job->function == m_selection.function) &&
+           (m_selection.states.empty() || m_selection.states.contains(state_name(f.job->state)));
+  }
+
+  void put(Found& f) {
+    const Job& job = *f.job;
+    if (job.edges < job.after)
+      return m_left_out("cannot write " + f.add.id + ": its client has not named all jobs that it is after");
+    std::string reason;
+    std::optional<Workload> workload;
+    try {
+      workload = m_ledger.workload(f.add.id, job, reason, m_workloads);
+    } catch (const Error& e) {  // the disk cannot read this workload
+      reason = e.what();
+    }
+    if (!workload) {
+      std::optional<Job> now;  // the job may have ended in the meantime
+      m_ledger.look([&](Fold& fold) { now = fold.get(f.add.id); });
+      if (now && now->state != State::finished) m_left_out("cannot read the workload of " + f.add.id + ": " + reason);
+      return;
+    }
+    NewJob made{.add = f.add, .parents = std::move(f.parents)};
+    made.add.part = {};
+    made.add.asked.after = static_cast<uint32_t>(made.parents.size());
+    write(encode_record_head(made.add, job.size, job.sum));
+    write_workload(*workload, job.size, [this](std::string_view bytes) { write(bytes); });
+    for (const auto& record : made.parent_records()) write(record);
+    if (job.term || job.version) write(encode_record(state_of(f.add.id, job)));
+    ++m_count;
+  }
+
+  Ledger& m_ledger;
+  const Selection& m_selection;
+  const std::function<void(std::string_view)>& m_write;
+  const std::function<void(const std::string& what)>& m_left_out;
+  EventReader m_workloads;
+  std::string m_gathered;
+  uint64_t m_count = 0;
+  std::vector<Lsn> m_with_parents;  // the add records of jobs that have parents
+};
+
+}  // namespace
+
+uint64_t write_stream(Ledger& ledger, const Selection& selection, const std::function<void(std::string_view)>& write,
+                      const std::function<void(const std::string& what)>& left_out) {
+  Writer writer(ledger, selection, write, left_out);
+  const uint64_t written = writer.write_free();
+  return written + writer.write_rest();
 }
 
 // Appends `size` bytes of the stream to `bytes`. Returns false if `bytes` was empty and the stream ends here.
@@ -180,9 +255,9 @@ bool StreamReader::begin() {
   if (!stream)
     throw Error(Exit::bad_data, m_begun ? "the stream goes on behind its end, before byte " + std::to_string(m_position)
                                         : "the input is not a stream of gq-snapshot export");
-  if (stream->version > stream_version)
+  if (stream->version > parents_version)
     throw Error(Exit::config, "the stream is in format " + std::to_string(stream->version) +
-                                  ", and this gq knows formats up to " + std::to_string(stream_version));
+                                  ", and this gq knows formats up to " + std::to_string(parents_version));
   m_begun = m_inside = true;
   m_jobs = m_unknown = 0;
   return true;
@@ -218,6 +293,13 @@ std::optional<StreamReader::Item> StreamReader::next() {
       job.add = std::move(*add);
       job.head = std::move(record->head);
       job.take_data(std::make_shared<const std::string>(std::move(record->data)));
+      while (job.parents.size() < job.add.asked.after) {
+        record = next_record();
+        auto* after = record ? std::get_if<event::After>(&record->record.event) : nullptr;
+        if (!after || !job.take_parents(*after))
+          throw Error(Exit::bad_data, "the stream is damaged before byte " + std::to_string(m_position) +
+                                          ": it does not name all jobs that " + job.add.id + " is after");
+      }
       return job;
     }
     m_skipped("the record before byte " + std::to_string(m_position) + ": it is of another kind");

@@ -6,8 +6,10 @@
 //
 // A stream is read up to the first damaged record head. A reader skips a record that it cannot decode, that is too
 // large, or whose workload is damaged. A stream without an `end` record was cut short, even if its last record is
-// complete. Several streams may follow each other. If the workload of a job is a part of another job's workload, the
-// stream contains a copy of that part.
+// complete. Several streams may follow each other. A job that waits for other jobs is in a second stream, whose version
+// is parents_version, so that a reader that does not know these records refuses them; its add record is followed by
+// `after` records, which name the jobs for which it still waits. If the workload of a job is a part of another job's
+// workload, the stream contains a copy of that part.
 #pragma once
 
 #include <functional>
@@ -20,7 +22,7 @@
 
 namespace gq {
 
-inline constexpr uint32_t stream_version = 1;
+inline constexpr uint32_t stream_version = 1, parents_version = 2;
 
 struct Selection {
   std::string function;          // empty: all functions
@@ -29,7 +31,7 @@ struct Selection {
 
 // Writes the unfinished jobs of a store, in the order of their arrival, and returns how many. Calls `left_out` for each
 // job whose workload cannot be read, and for each unreadable part of the journal.
-uint64_t write_stream(Ledger& store, const Selection& selection, const std::function<void(std::string_view)>& write,
+uint64_t write_stream(Ledger& ledger, const Selection& selection, const std::function<void(std::string_view)>& write,
                       const std::function<void(const std::string& what)>& left_out);
 
 // Returns the job of an add record with the given workload, for a receiver that lacks the job of whose workload this

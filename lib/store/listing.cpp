@@ -45,18 +45,19 @@ class Lsns {
 };
 
 // Returns the orders of the index (fold.hpp) that contain the jobs of a state. Claimed jobs that have not been started
-// are shown as queued. Of the jobs with one serial key, h has the job that does not wait, and l has all.
+// are shown as queued. Of the jobs with one serial key, h has the job that does not wait, and l has all except those
+// that wait for their parents, which are in B.
 std::string orders_of(const std::string& state) {
   if (state == "queued") return "cqh";
   if (state == "running") return "ch";
   if (state == runnable) return "cqdh";
   if (state == "delayed") return "dh";
   if (state == "dead") return "x";
-  if (state == "waiting") return "l";
+  if (state == "waiting") return "lB";
   if (state == "pending") return "n";
   if (state == "held") return "o";
   if (state == "kept") return "y";
-  return "cqdlnoxy";
+  return "cqdlBnoxy";
 }
 
 // Returns the order that contains a job in this state, if the job has no serial key.
@@ -90,7 +91,7 @@ bool is_serial_order(char order) { return order == 'l' || order == 'h'; }
 bool stands_among_serial(const Job& job) {
   return !job.serial.empty() &&
          (job.state == State::queued || job.state == State::delayed || job.state == State::claimed ||
-          job.state == State::running || job.state == State::waiting);
+          job.state == State::running || (job.state == State::waiting && !is_blocked(job)));
 }
 
 // The jobs that are named by the records of the journal after some position.

@@ -1,5 +1,7 @@
 #include "gq/store/new_job.hpp"
 
+#include <algorithm>
+
 #include "gq/base/clock.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
@@ -11,6 +13,24 @@ void NewJob::take_data(std::shared_ptr<const std::string> bytes, size_t from) {
   data = std::string_view(*own).substr(from);
   data_sum = sum64(data);
   add.part = {};
+}
+
+bool NewJob::take_parents(const event::After& after) {
+  if (after.id != add.id || after.first != parents.size() || after.ids.size() > add.asked.after - parents.size())
+    return false;
+  parents.insert(parents.end(), after.ids.begin(), after.ids.end());
+  return true;
+}
+
+std::vector<std::string> NewJob::parent_records() const {
+  std::vector<std::string> records;
+  for (size_t at = 0; at < parents.size(); at += parents_in_record) {
+    const auto begin = parents.begin() + static_cast<long>(at);
+    const auto end = begin + static_cast<long>(std::min<size_t>(parents.size() - at, parents_in_record));
+    records.push_back(encode_record(
+        event::After{.id = add.id, .at = add.at, .first = static_cast<uint32_t>(at), .ids = {begin, end}}));
+  }
+  return records;
 }
 
 NewJob make_job(Submission asked, std::string_view data, const std::string& id, Part part) {

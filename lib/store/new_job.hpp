@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "gq/journal/record.hpp"
 #include "gq/state/event.hpp"
@@ -19,6 +20,7 @@ struct NewJob {
   std::string_view data;
   uint64_t data_sum = 0;
   std::shared_ptr<const std::string> own;  // owns the bytes of `data`, if the job or its delivery owns them
+  std::vector<std::string> parents{};      // the IDs of its parents (add.asked.after says how many)
   std::string state;                       // a record to append after the add record, or empty
   std::shared_ptr<Arrived> arrived;        // the file that holds `data` and may become its blob
 
@@ -28,6 +30,10 @@ struct NewJob {
   // job's workload. The caller may append to the string later, but only within its capacity, because `data` refers to
   // its bytes.
   void take_data(std::shared_ptr<const std::string> bytes, size_t from = 0);
+  // Adds the parents that this record names. Returns false if the record is not the next one of this job.
+  bool take_parents(const event::After& after);
+  // Returns the records that name its parents.
+  std::vector<std::string> parent_records() const;
   // Whether its workload is stored as a blob, not in its record.
   bool has_blob() const { return data.size() > max_inline_data; }
   // Whether its workload is a part of another job's workload.

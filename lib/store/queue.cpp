@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <deque>
 #include <set>
 
 #include "gq/base/text.hpp"
@@ -11,6 +12,8 @@
 namespace gq {
 namespace {
 
+constexpr size_t most_wakes = 1000;     // how many relations between jobs change in one visit to the index
+constexpr uint64_t edge_size = 30;      // bytes of an after record for each parent
 constexpr Millis return_interval{500};  // how often to check whether this node has returned to its group
 
 std::string encode_change(Change what, const std::string& id, const Job& job) {
@@ -65,14 +68,19 @@ struct Queue::Adding {
   std::vector<size_t> doubted{};     // the numbers of jobs that are not: another job with their ID is being queued
   std::vector<RecordBytes> bytes{};  // the records of the jobs in `of`
   std::vector<Fd> holds{};           // the blobs of these jobs, locked
+  std::set<size_t> known{};          // the numbers of jobs that the store has, with all their parents
+  std::deque<std::string> edges{};   // the records about their parents, to which `bytes` refers
 
   void refuse(size_t i, const Error& e) {
     answers[i] = {e.code() == Exit::retry ? Outcome::unknown : Outcome::refused, e.what(), e.error_number()};
   }
   void encode() {
     bytes.clear();
+    edges.clear();
     for (size_t i : of) {
       bytes.emplace_back(jobs[i].head, jobs[i].has_blob() ? std::string_view() : jobs[i].data);
+      if (!known.contains(i))
+        for (auto& record : jobs[i].parent_records()) bytes.emplace_back(edges.emplace_back(std::move(record)));
       if (!jobs[i].state.empty()) bytes.emplace_back(jobs[i].state);
     }
   }
@@ -113,13 +121,15 @@ std::map<size_t, std::string> Queue::add_once(Adding& adding, const Appended& ap
 }
 
 bool Queue::check_room_for(Adding& adding) {
-  uint64_t size = 0, heads = 0;
+  uint64_t size = 0, heads = 0, records = adding.jobs.size();
   for (const auto& job : adding.jobs) {
-    heads += job.head.size() + job.state.size();
-    size += job.head.size() + job.state.size() + (job.arrived ? 0 : job.data.size());
+    const uint64_t head = job.head.size() + job.state.size() + job.parents.size() * edge_size;
+    heads += head;
+    records += job.parents.size();
+    size += head + (job.arrived ? 0 : job.data.size());
   }
   try {
-    check_room(size, room_to_run(adding.jobs.size(), heads));
+    check_room(size, room_to_run(records, heads));
     return true;
   } catch (const Error& e) {
     for (size_t i = 0; i < adding.jobs.size(); ++i) adding.refuse(i, e);
@@ -162,28 +172,52 @@ std::optional<Answer> Queue::put_blob_of(const NewJob& job, std::vector<Fd>& hol
 }
 
 void Queue::append_jobs(Adding& adding, const Appended& appended) {
-  const bool refers =
-      std::any_of(adding.of.begin(), adding.of.end(), [&](size_t i) { return adding.jobs[i].is_part(); });
+  const bool refers = std::any_of(adding.of.begin(), adding.of.end(), [&](size_t i) {
+    return adding.jobs[i].is_part() || !adding.jobs[i].parents.empty();
+  });
   if (!refers) adding.encode();
-  auto placed = refers ? append_references(adding) : append(adding.bytes, Room::intake);
+  auto placed = refers ? append_that_refer(adding) : append(adding.bytes, Room::intake);
   if (placed.empty()) return;
   if (appended) appended(adding.of, placed.front().lsn, placed.back().end);
   make_safe(adding.bytes, std::move(placed), Room::intake);
 }
 
-// Appends the jobs while no process can remove the workloads to which they refer. Refuses jobs whose source has been
-// removed.
-std::vector<Placed> Queue::append_references(Adding& adding) {
+// Returns the answer to a job that refers to other jobs which the store does not have any more; nullopt if it has them.
+std::optional<Answer> Queue::refusal_of(Fold& fold, const NewJob& job, bool& is_known) {
+  const event::Add& add = job.add;
+  const auto known = fold.get(add.id);
+  // A job that is sent again is known by its ID or key, whatever has become of its parents since.
+  const auto& asked = add.asked;
+  is_known = known ? has_ended(*known) || known->edges == known->after
+                   : !asked.key.empty() && fold.keyed(asked.function, asked.key, add.at);
+  const std::string& source = add.part.source;
+  if (!source.empty() && !needs_blob(fold, source) && !(known && known->source == source))
+    return Answer{Outcome::bad, "the workload of " + source + " has just been removed", 0};
+  if (is_known) return std::nullopt;
+  for (const auto& id : job.parents) {
+    const auto parent = fold.get(id);
+    if (!parent) return Answer{Outcome::bad, "it is to run after " + id + ", which the store does not know", 0};
+    // Only part of the job's parents are recorded. If it was after a job that is younger than itself, the two could
+    // wait for each other.
+    if (known && parent->first_lsn >= known->first_lsn)
+      return Answer{Outcome::bad, "it is to run after " + id + ", which is not older than itself", 0};
+  }
+  return std::nullopt;
+}
+
+// Appends the jobs while no process can remove the workloads to which they refer, or forget their parents. Refuses jobs
+// whose source has been removed, or whose parents the store does not know.
+std::vector<Placed> Queue::append_that_refer(Adding& adding) {
   std::vector<Placed> placed;
   prepare();
   look([&](Fold& fold) {
+    adding.known.clear();
     std::erase_if(adding.of, [&](size_t i) {
-      const event::Add& add = adding.jobs[i].add;
-      const std::string& source = add.part.source;
-      if (source.empty() || needs_blob(fold, source)) return false;
-      if (auto known = fold.get(add.id); known && known->source == source) return false;
-      adding.answers[i] = {Outcome::bad, "the workload of " + source + " has just been removed", 0};
-      return true;
+      bool is_known = false;
+      const auto refusal = refusal_of(fold, adding.jobs[i], is_known);
+      if (is_known) adding.known.insert(i);
+      if (refusal) adding.answers[i] = *refusal;
+      return refusal.has_value();
     });
     adding.encode();
     if (!adding.bytes.empty()) placed = append(adding.bytes, Room::intake);
@@ -345,8 +379,20 @@ std::vector<std::string> Queue::functions_of(const ClaimRequest& request) {
   return functions;
 }
 
+// Appends the wake records of all jobs whose parents have ended.
+void Queue::wake() {
+  for (bool more = true; more;)
+    look([&](Fold& fold) {
+      std::vector<std::string> records;
+      for (const auto& woken : fold.wakes(most_wakes, now_ms())) records.push_back(encode_record(woken));
+      more = !records.empty();
+      if (more) append_and_fold(fold, {records.begin(), records.end()}, Room::completion);
+    });
+}
+
 Claims Queue::claim(const ClaimRequest& request) {
   ClaimContext context = context_of(request);
+  if (request.most > 0 && !context.away) wake();
   Claims result;
   Removal removal;
   const auto functions = functions_of(request);

@@ -37,11 +37,11 @@ class Queue : public Ledger {
   using Appended = std::function<void(const std::vector<size_t>& numbers, Lsn from, Lsn end)>;
   std::vector<Answer> add(const std::vector<NewJob>& jobs, const Appended& appended = {});
 
-  // Claims jobs that no living process holds: those of dead owners, then due and queued jobs in order. Also records the
-  // jobs of all functions that have expired as dead, and removes the blobs that were passed to forget_blob(). If the
-  // caller has appended records that release jobs, it must call settle() before this: settle() may append the records
-  // again, and they would release the new claim, too. Throws Error(storage) and claims nothing if there is no room to
-  // record how the jobs end.
+  // Claims jobs that no living process holds: those of dead owners, then due and queued jobs in order. Before that,
+  // wakes the jobs of all functions whose parents have ended. Also records the jobs that have expired as dead, and
+  // removes the blobs that were passed to forget_blob(). If the caller has appended records that release jobs, it must
+  // call settle() before this: settle() may append the records again, and they would release the new claim, too. Throws
+  // Error(storage) and claims nothing if there is no room to record how the jobs end.
   Claims claim(const ClaimRequest& request);
 
   // Changes jobs as a user asks. A drop also frees the key of a finished job. Returns for each job the reason why it
@@ -76,13 +76,15 @@ class Queue : public Ledger {
   void put_blobs(Adding& adding);
   std::optional<Answer> put_blob_of(const NewJob& job, std::vector<Fd>& holds);
   void append_jobs(Adding& adding, const Appended& appended);
-  std::vector<Placed> append_references(Adding& adding);
+  std::vector<Placed> append_that_refer(Adding& adding);
+  std::optional<Answer> refusal_of(Fold& fold, const NewJob& job, bool& is_known);
   void withdraw(Adding& adding, const Error& error);
   std::map<size_t, std::string> answer_given(Adding& adding);
   void add_again(Adding& adding, const std::map<size_t, std::string>& expired);
 
   ClaimContext context_of(const ClaimRequest& request);
   std::vector<std::string> functions_of(const ClaimRequest& request);
+  void wake();
   void record_claim(Fold& fold, const std::string& owner, Millis now, std::vector<Claim>& jobs,
                     const std::vector<Claim>& strays, const std::vector<std::string>& expired);
   bool is_held(const Job& job) const;
