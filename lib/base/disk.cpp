@@ -2,7 +2,9 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -38,6 +40,7 @@ class Kernel final : public Disk {
   int renameat2(int from, const char* name, int to, const char* new_name, unsigned flags) override {
     return flags ? ::renameat2(from, name, to, new_name, flags) : ::renameat(from, name, to, new_name);
   }
+  int clone(int to, int from) override { return ::ioctl(to, FICLONE, from); }
   int linkat(int from, const char* name, int to, const char* new_name, int flags) override {
     return ::linkat(from, name, to, new_name, flags);
   }

@@ -29,6 +29,8 @@ class Disk {
   virtual int fsync(int fd) = 0;
   virtual int fdatasync(int fd) = 0;
   virtual int renameat2(int from, const char* name, int to, const char* new_name, unsigned flags) = 0;
+  // As ioctl(2) with FICLONE: the file `to` shares all blocks of the file `from`.
+  virtual int clone(int to, int from) = 0;
   virtual int linkat(int from, const char* name, int to, const char* new_name, int flags) = 0;
   virtual int unlinkat(int directory, const char* name, int flags) = 0;
   virtual int mkdirat(int directory, const char* name, mode_t mode) = 0;

@@ -1,8 +1,6 @@
 #include "gq/store/snapshot.hpp"
 
 #include <fcntl.h>
-#include <linux/fs.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -12,6 +10,7 @@
 #include <cstring>
 #include <ctime>
 #include <set>
+#include <utility>
 
 #include "gq/base/disk.hpp"
 #include "gq/base/log.hpp"
@@ -82,7 +81,7 @@ void sync_files(const Directory& directory) {
 // Copies the first `size` bytes of a file. Returns their sum.
 uint64_t copy_file(int from, const std::string& name, const Directory& to, uint64_t size, bool may_clone) {
   Fd out = to.open(leaf_of(name), O_RDWR | O_CREAT | O_EXCL);
-  bool cloned = may_clone && file_size(from) == size && ::ioctl(out.get(), FICLONE, from) == 0;
+  bool cloned = may_clone && file_size(from) == size && disk().clone(out.get(), from) == 0;
   Sum sum;
   std::string buffer(piece, '\0');
   for (uint64_t done = 0; done < size;) {
@@ -174,6 +173,16 @@ std::optional<Snapshot> read_snapshot(const Directory& directory, const std::str
   if (!text) why = "it is longer than 512 MiB";
   if (!text || !parse_manifest(*text, s, why)) return std::nullopt;
   return s;
+}
+
+// If a snapshot of a list has no files, reads it again with its files; else returns nullopt. Sets `why` if it is not a
+// snapshot any more.
+std::optional<Snapshot> read_files(const Snapshot& listed, std::string& why) {
+  if (!listed.files.empty()) return std::nullopt;
+  auto read = listed.collection ? read_snapshot(*listed.collection, listed.name, why)
+                                : read_snapshot(listed.directory(), "", why);
+  if (read) why.clear();
+  return read;
 }
 
 std::string name_for(Millis at) {
@@ -328,8 +337,8 @@ class Maker {
 std::string blob_name(const std::string& id) { return "blobs/" + blob_part(id) + "/" + id; }
 
 // Warns about each job whose workload is missing.
-void tell_missing(Ledger& store, Snapshot& snapshot) {
-  list_jobs(store, {}, [&](const Claim& c) {
+void tell_missing(Ledger& ledger, Snapshot& snapshot) {
+  list_jobs(ledger, {}, [&](const Claim& c) {
     const std::string blob = c.job.first_lsn < snapshot.position ? blob_of(c.id, c.job) : "";
     if (!blob.empty() && !snapshot.files.count(blob_name(blob))) {
       snapshot.damaged = true;
@@ -339,99 +348,117 @@ void tell_missing(Ledger& store, Snapshot& snapshot) {
   });
 }
 
-}  // namespace
-
-Snapshot create_snapshot(Ledger& store, const std::string& directory, const ShowProgress& progress) {
-  make_directories(directory);
-  const Directory collection(directory);
+// Returns the snapshots that a collection holds already. Throws Error(config) if it cannot hold one of this store.
+std::vector<Snapshot> snapshots_before(const Directory& collection, const std::string& store) {
+  const std::string what = "cannot make a snapshot in " + printable(collection.path()) + ": ";
   for (const char* name : {settings_name, manifest_name})
-    if (collection.has(name))
-      throw Error(Exit::config,
-                  "cannot make a snapshot in " + printable(directory) + ": it is a store, or a snapshot itself");
+    if (collection.has(name)) throw Error(Exit::config, what + "it is a store, or a snapshot itself");
   auto before = list_snapshots(collection, [](const auto&, const auto&) {});
-  Snapshot snapshot;
-  snapshot.store = read_settings(store.directory()).store_id;
-  if (!before.empty() && before.back().store != snapshot.store)
-    throw Error(Exit::config,
-                "cannot make a snapshot in " + printable(directory) + ": it holds those of another store");
-  TemporaryDirectory temporary(collection);
-  temporary.inside.make_below(journal_name);
-  const Directory blobs = temporary.inside.make_below(blobs_name);
-  // Do not link files of another user, who could still change them.
-  const bool links = !before.empty() && before.back().directory().belongs_to(::geteuid());
-  Maker maker(store.directory(), temporary.inside, links ? &before.back() : nullptr, snapshot, progress);
-  Fd lock = store.open_clean_lock();
-  {
-    FileLock linking(lock.get(), FileLock::Mode::shared);
-    snapshot.created_at = now_ms();
-    if (!before.empty())
-      snapshot.created_at = std::clamp(before.back().created_at + Millis(1), snapshot.created_at, last_time);
-    const Lsn synced = store.synced().value_or(0);
-    auto [position, segments] = store.end_and_segments();
-    snapshot.position = position;
-    snapshot.damaged = position < synced;
-    store.sync_all();
-    maker.copy(settings_name, [&] {
-      Fd fd = store.directory().open(settings_name, O_RDONLY);
-      return file_size(fd.get());
-    }());
-    for (size_t i = 0; i < segments.size(); ++i) {
-      const auto& s = segments[i];
-      std::string name = "journal/" + segment_name(s.base);
-      if (i + 1 < segments.size() || s.cleaned) maker.place(name, s.size, {});
-      else maker.copy(name, s.end - s.base);
-    }
-    // Take the blobs that exist now. A blob whose job the index does not know yet belongs to a later job.
-    std::vector<std::string> names;
-    auto place = [&] {
-      std::vector<std::pair<std::string, SnapshotFile>> known;
-      store.look([&](Fold& fold) {
-        known.clear();
-        for (const auto& id : names) {
-          const std::string of = job_of_output(id);
-          const auto job = fold.get(of.empty() ? id : of);
-          if (!job) continue;
-          if (of.empty() && blob_of(id, *job) == id) known.push_back({id, {job->size, job->sum}});
-          if (!of.empty() && has_output_blob(*job)) known.push_back({id, {job->output_size, job->output_sum}});
-        }
-      });
-      for (const auto& [id, file] : known) maker.place(blob_name(id), file.size, file.sum);
-      names.clear();
-    };
-    const Directory stored = store.directory().below(blobs_name);
-    for (const auto& part : sorted_names(stored)) {
-      const auto found = part.size() == 2 ? stored.try_below(part) : std::nullopt;
-      if (!found) continue;  // it is not a file of gq
-      auto ids = sorted_names(*found);
-      if (!ids.empty()) blobs.make_below(part);
-      for (auto& id : ids) {
-        if (is_blob_name(id)) names.push_back(std::move(id));
-        if (names.size() == most_names) place();
-      }
-    }
-    place();
+  if (!before.empty() && before.back().store != store)
+    throw Error(Exit::config, what + "it holds those of another store");
+  return before;
+}
+
+// Takes the settings, and the journal up to its end, which becomes the snapshot's position.
+void take_journal(Ledger& ledger, Snapshot& snapshot, Maker& maker) {
+  const Lsn synced = ledger.synced().value_or(0);
+  auto [position, segments] = ledger.end_and_segments();
+  snapshot.position = position;
+  snapshot.damaged = position < synced;
+  ledger.sync_all();
+  maker.copy(settings_name, file_size(ledger.directory().open(settings_name, O_RDONLY).get()));
+  for (size_t i = 0; i < segments.size(); ++i) {
+    const auto& s = segments[i];
+    const std::string name = "journal/" + segment_name(s.base);
+    if (i + 1 < segments.size() || s.cleaned) maker.place(name, s.size, {});
+    else maker.copy(name, s.end - s.base);
   }
-  maker.finish();
-  tell_missing(store, snapshot);
-  store.for_each_function([&](const std::string&, const Counters& c) { snapshot.jobs += c.live(); });
-  store.for_each_trouble([&](const Trouble& t) {
-    snapshot.damaged = snapshot.damaged || ((t.kind == Trouble::Kind::damage || t.kind == Trouble::Kind::missing) &&
-                                            t.lsn < snapshot.position);
+}
+
+// Takes those of these blobs that the index knows, with their sums. A blob whose job the index does not know yet
+// belongs to a later job.
+void take_known_blobs(Ledger& ledger, const std::vector<std::string>& names, Maker& maker) {
+  std::vector<std::pair<std::string, SnapshotFile>> known;
+  ledger.look([&](Fold& fold) {
+    known.clear();
+    for (const auto& id : names) {
+      const std::string of = job_of_output(id);
+      const auto job = fold.get(of.empty() ? id : of);
+      if (!job) continue;
+      if (of.empty() && blob_of(id, *job) == id) known.push_back({id, {job->size, job->sum}});
+      if (!of.empty() && has_output_blob(*job)) known.push_back({id, {job->output_size, job->output_sum}});
+    }
   });
-  sync_files(temporary.inside);
+  for (const auto& [id, file] : known) maker.place(blob_name(id), file.size, file.sum);
+}
+
+// Takes the blobs that exist now.
+void take_blobs(Ledger& ledger, const Directory& to, Maker& maker) {
+  std::vector<std::string> names;
+  const Directory stored = ledger.directory().below(blobs_name);
+  for (const auto& part : sorted_names(stored)) {
+    const auto found = part.size() == 2 ? stored.try_below(part) : std::nullopt;
+    if (!found) continue;  // it is not a file of gq
+    auto ids = sorted_names(*found);
+    if (!ids.empty()) to.make_below(part);
+    for (auto& id : ids) {
+      if (is_blob_name(id)) names.push_back(std::move(id));
+      if (names.size() == most_names) take_known_blobs(ledger, std::exchange(names, {}), maker);
+    }
+  }
+  take_known_blobs(ledger, names, maker);
+}
+
+// Writes the manifest and gives the snapshot its name. From then on it is a snapshot.
+void publish(Snapshot& snapshot, TemporaryDirectory& temporary, const std::string& path) {
   const std::string manifest = encode_manifest(snapshot);
   if (manifest.size() > max_manifest)
     throw Error(Exit::storage, "cannot make a snapshot of " + counted(snapshot.file_count, "file") +
                                    ": its manifest would be longer than 512 MiB");
   temporary.inside.publish(manifest_name, manifest, false);
+  const Directory& collection = temporary.parent;
   for (Millis at = snapshot.created_at;; ++at) {
     snapshot.name = name_for(at);
-    snapshot.path = directory + "/" + snapshot.name;
+    snapshot.path = path + "/" + snapshot.name;
     if (collection.rename_new(temporary.name, collection, snapshot.name)) break;
     if (errno != EEXIST) throw_errno(Exit::storage, "name the snapshot");
   }
   temporary.name.clear();
   collection.sync();
+}
+
+}  // namespace
+
+Snapshot create_snapshot(Ledger& ledger, const std::string& directory, const ShowProgress& progress) {
+  make_directories(directory);
+  const Directory collection(directory);
+  Snapshot snapshot;
+  snapshot.store = read_settings(ledger.directory()).store_id;
+  const auto before = snapshots_before(collection, snapshot.store);
+  const Snapshot* last = before.empty() ? nullptr : &before.back();
+  TemporaryDirectory temporary(collection);
+  temporary.inside.make_below(journal_name);
+  const Directory blobs = temporary.inside.make_below(blobs_name);
+  // Do not link files of another user, who could still change them.
+  const bool links = last && last->directory().belongs_to(::geteuid());
+  Maker maker(ledger.directory(), temporary.inside, links ? last : nullptr, snapshot, progress);
+  Fd lock = ledger.open_clean_lock();
+  {
+    FileLock linking(lock.get(), FileLock::Mode::shared);
+    snapshot.created_at = now_ms();
+    if (last) snapshot.created_at = std::clamp(last->created_at + Millis(1), snapshot.created_at, last_time);
+    take_journal(ledger, snapshot, maker);
+    take_blobs(ledger, blobs, maker);
+  }
+  maker.finish();
+  tell_missing(ledger, snapshot);
+  ledger.for_each_function([&](const std::string&, const Counters& c) { snapshot.jobs += c.live(); });
+  ledger.for_each_trouble([&](const Trouble& t) {
+    snapshot.damaged = snapshot.damaged || ((t.kind == Trouble::Kind::damage || t.kind == Trouble::Kind::missing) &&
+                                            t.lsn < snapshot.position);
+  });
+  sync_files(temporary.inside);
+  publish(snapshot, temporary, directory);
   return snapshot;
 }
 
@@ -479,10 +506,8 @@ bool verify_snapshot(const Snapshot& listed,
                      const std::function<void(const std::string& path, const std::string& why)>& bad,
                      const ShowProgress& progress) {
   std::string gone;
-  auto read = !listed.files.empty() ? std::nullopt
-              : listed.collection   ? read_snapshot(*listed.collection, listed.name, gone)
-                                    : read_snapshot(listed.directory(), "", gone);
-  if (!gone.empty() && !read) {
+  const auto read = read_files(listed, gone);
+  if (!gone.empty()) {
     bad(listed.path + "/" + manifest_name, gone);
     return false;
   }
@@ -539,7 +564,11 @@ Group copy_snapshot(const Snapshot& snapshot, const Directory& target, const Sho
 
 }  // namespace
 
-Group restore_snapshot(const Snapshot& snapshot, const std::string& directory, const ShowProgress& progress) {
+Group restore_snapshot(const Snapshot& listed, const std::string& directory, const ShowProgress& progress) {
+  std::string gone;
+  const auto read = read_files(listed, gone);
+  if (!gone.empty()) throw Error(Exit::bad_data, "cannot restore " + printable(listed.path) + ": " + gone);
+  const Snapshot& snapshot = read ? *read : listed;
   const Directory target = Directory::of_store(directory, true);
   const bool again = target.has(restoring_name) && !target.has(settings_name);
   auto is_free = [&] {

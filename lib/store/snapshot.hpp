@@ -53,7 +53,7 @@ using ShowProgress = std::function<void(uint64_t files, uint64_t bytes)>;
 // Makes a snapshot in a directory, which is created if it is missing. If data of the store is known to be missing or
 // damaged, the snapshot is marked as damaged. Throws Error: storage, or config if the directory holds snapshots of
 // another store.
-Snapshot create_snapshot(Ledger& store, const std::string& directory, const ShowProgress& progress);
+Snapshot create_snapshot(Ledger& ledger, const std::string& directory, const ShowProgress& progress);
 
 // Returns the snapshots in a directory; or, if the directory itself is a snapshot, that snapshot. The last one has its
 // files. Calls `bad` with the reason for each snapshot whose manifest is missing or damaged. Throws Error(no_input) if

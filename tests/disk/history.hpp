@@ -10,8 +10,8 @@
 //    knows to be torn. A power cut takes only records that were never acknowledged.
 //  - Each process ends. When no call fails any more, a process can append.
 //
-// Of the store: processes create a store, add jobs, claim and end them, drop them, clean the store and check it. The
-// index is a table in a file that nobody syncs (simulated_table.hpp). Invariants:
+// Of the store: processes create a store, add jobs, claim and end them, drop them, clean the store, check it, and make
+// snapshots. The index is a table in a file that nobody syncs (simulated_table.hpp). Invariants:
 //  - A job that was acknowledged is there with its workload, until its end has been acknowledged or may have been
 //    recorded. No job has another workload than it was given.
 //  - A job whose end was acknowledged is not claimed again. A job that a living process has claimed is not claimed by
@@ -19,6 +19,10 @@
 //  - Each process ends. When nothing fails any more, each acknowledged job can be run to its end.
 //  - If no call failed and no page was lost, a check of the store finds nothing damaged or missing, and what it calls
 //    torn was never acknowledged, even if other processes continue meanwhile.
+//  - A finished snapshot stays, and can be restored to another store, also if the power is cut afterwards. That store
+//  has
+//    each job that was acknowledged before the snapshot was begun, and no job whose end was. An unfinished snapshot is
+//    not listed, or is as good as a finished one.
 //  - If a hand from outside removes or alters a file that was synced, a check says so, or says that it cannot tell, or
 //    the change does no harm.
 #pragma once

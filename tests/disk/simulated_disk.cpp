@@ -29,6 +29,7 @@ int fail(int error) {
 struct SimulatedDisk::Node {
   uint64_t number = 0;
   bool is_directory = false;
+  dev_t device = 1;
 
   // A file: the bytes that processes see, and those that the disk has. `kept` may be longer than the file's size on the
   // disk, `kept_size`.
@@ -338,6 +339,7 @@ int SimulatedProcess::openat(int directory, const char* name, int flags, mode_t)
     if (m_disk.free_space() == 0 && m_disk.m_random.chance(2)) return fail(ENOSPC);
     node = std::make_shared<Node>();
     node->number = ++m_disk.m_nodes;
+    node->device = in->device;
     m_disk.touch(*node);
     node->made = node->modified;
     m_disk.m_files.push_back(node);
@@ -428,6 +430,7 @@ int SimulatedProcess::renameat2(int from, const char* name, int to, const char* 
   auto source = directory_of(from), target = directory_of(to);
   auto node = source ? source->find(name) : nullptr;
   if (!node || !target) return fail(ENOENT);
+  if (source->device != target->device) return fail(EXDEV);
   if ((flags & RENAME_NOREPLACE) && target->find(new_name)) return fail(EEXIST);
   if (source == target) {
     source->change({name, new_name, node});
@@ -439,11 +442,17 @@ int SimulatedProcess::renameat2(int from, const char* name, int to, const char* 
   return 0;
 }
 
+int SimulatedProcess::clone(int to, int) {
+  if (!starts("clone", to)) return -1;
+  return fail(EOPNOTSUPP);
+}
+
 int SimulatedProcess::linkat(int from, const char* name, int to, const char* new_name, int) {
   if (!starts("link", from, std::string(name) + " " + new_name)) return -1;
   auto source = directory_of(from), target = directory_of(to);
   auto node = source ? source->find(name) : nullptr;
   if (!node || !target) return fail(ENOENT);
+  if (source->device != target->device) return fail(EXDEV);
   if (target->find(new_name)) return fail(EEXIST);
   target->change({"", new_name, node});
   return 0;
@@ -469,6 +478,7 @@ int SimulatedProcess::mkdirat(int directory, const char* name, mode_t) {
   auto node = std::make_shared<Node>();
   node->number = ++m_disk.m_nodes;
   node->is_directory = true;
+  node->device = in == m_disk.m_root && leaf == m_disk.m_apart ? 2 : in->device;
   m_disk.touch(*node);
   node->made = node->modified;
   in->change({"", leaf, node});
@@ -481,6 +491,7 @@ int SimulatedProcess::fstat(int fd, struct stat* st) {
   if (!open) return -1;
   const Node& node = *open->node;
   *st = {};
+  st->st_dev = node.device;
   st->st_ino = node.number;
   st->st_mode = node.is_directory ? S_IFDIR | S_IRWXU : S_IFREG | S_IRUSR | S_IWUSR;
   st->st_uid = ::geteuid();
@@ -534,19 +545,20 @@ int SimulatedProcess::utimensat(int directory, const char* name, int) {
 // Reports pages that were lost since the descriptor was opened, once.
 int SimulatedProcess::syncfs(int fd) {
   if (!starts("syncfs", fd)) return -1;
+  Open* open = find(fd);
+  if (!open) return -1;
+  const dev_t device = open->node->device;
   bool whole = true;
   for (const auto& file : m_disk.m_files)
-    if (auto node = file.lock()) m_disk.sync(*node, whole);
+    if (auto node = file.lock(); node && node->device == device) m_disk.sync(*node, whole);
   std::vector<Node*> directories{m_disk.m_root.get()};
   while (!directories.empty()) {
     Node& directory = *directories.back();
     directories.pop_back();
-    m_disk.sync_directory(directory);
+    if (directory.device == device) m_disk.sync_directory(directory);
     for (const auto& [name, node] : directory.entries)
       if (node->is_directory) directories.push_back(node.get());
   }
-  Open* open = find(fd);
-  if (!open) return -1;
   if (std::exchange(open->losses, m_disk.m_losses) == m_disk.m_losses) return 0;
   return fail(EIO);
 }

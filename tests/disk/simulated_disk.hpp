@@ -14,6 +14,7 @@
 //    sync. If none has reported it yet, one that is opened later does, unless the kernel forgets errors (as Linux does
 //    when it drops a file from memory). Later the kernel may read such a page again from the disk, with its old
 //    content.
+//  - A directory at the top may be another file system: files cannot be linked or moved to it, and it is synced alone.
 //  - Any call may fail, and a write may write a part before it fails. When the disk is full, a process can write only
 //    to space that is already allocated, or that another file has freed.
 #pragma once
@@ -50,6 +51,8 @@ class SimulatedDisk {
   void set_faults(const Faults& faults) { m_faults = faults; }
   // Full: other programs have taken all space that was free.
   void set_full(bool full) { m_capacity = full ? used() : endless; }
+  // Makes a directory at the top, when it is created, another file system with the same space.
+  void set_apart(const std::string& directory) { m_apart = directory; }
   void set_forgets_errors(bool forgets) { m_forgets_errors = forgets; }
   uint64_t losses() const { return m_losses; }  // pages lost so far
   // Returns a text for logs: the files, and how many bytes of each the disk has.
@@ -86,6 +89,7 @@ class SimulatedDisk {
   Faults m_faults;
   bool m_forgets_errors = false;
   uint64_t m_capacity = endless;
+  std::string m_apart;
   uint64_t m_losses = 0, m_nodes = 0, m_boots = 0;
   uint64_t m_time = 1;  // of the last change
   NodePtr m_root;
@@ -119,6 +123,7 @@ class SimulatedProcess final : public gq::Disk {
   int fsync(int fd) override;
   int fdatasync(int fd) override { return fsync(fd); }
   int renameat2(int from, const char* name, int to, const char* new_name, unsigned flags) override;
+  int clone(int to, int from) override;
   int linkat(int from, const char* name, int to, const char* new_name, int flags) override;
   int unlinkat(int directory, const char* name, int flags) override;
   int mkdirat(int directory, const char* name, mode_t mode) override;

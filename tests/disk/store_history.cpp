@@ -12,6 +12,7 @@
 #include "gq/store/check.hpp"
 #include "gq/store/cleaner.hpp"
 #include "gq/store/queue.hpp"
+#include "gq/store/snapshot.hpp"
 #include "machine.hpp"
 #include "simulated_table.hpp"
 
@@ -20,6 +21,7 @@ namespace {
 
 constexpr char function[] = "f";
 constexpr char temporary[] = "tmp";  // the directory with the second table of a check
+constexpr char snapshots[] = "/snapshots", restored[] = "/restored";
 
 // A job's ID says its number, so that a seed gives the same IDs each time.
 std::string id_of(size_t number) { return gq::padded(number, gq::ulid_size); }
@@ -27,7 +29,12 @@ std::string id_of(size_t number) { return gq::padded(number, gq::ulid_size); }
 class StoreHistory final : public Machine {
  public:
   StoreHistory(const Plan& plan, std::string* log)
-      : Machine(plan, log), m_remembers(m_random.chance(2)), m_checks(m_random.chance(4)), m_hand(hand_of(plan)) {
+      : Machine(plan, log),
+        m_remembers(m_random.chance(2)),
+        m_checks(m_random.chance(4)),
+        m_makes_copies(m_random.chance(3)),
+        m_hand(hand_of(plan)) {
+    if (m_random.chance(2)) m_disk.set_apart(snapshots + 1);
     gq::use_tables(open_simulated_table);
     ::setenv("TMPDIR", (std::string("/") + temporary).c_str(), 1);
   }
@@ -48,6 +55,11 @@ class StoreHistory final : public Machine {
     std::unique_ptr<gq::Owners> owners;
     std::vector<gq::Claim> claims;
   };
+  // What a snapshot has to hold: the jobs that were acknowledged before it was begun, without those whose end was.
+  struct Copy {
+    std::set<std::string> jobs, ended;
+    bool may_be_gone = false;
+  };
   static Process& own(Machine::Process& process) { return static_cast<Process&>(process); }
 
   std::unique_ptr<Machine::Process> make_process(uint64_t seed, long number) override {
@@ -56,10 +68,10 @@ class StoreHistory final : public Machine {
   bool is_open(const Machine::Process& process) const override {
     return static_cast<const Process&>(process).owners != nullptr;
   }
-  void open(Machine::Process& process) override {
-    close(process);
-    Process& p = own(process);
-    const gq::Directory directory = gq::Directory::of_store("/", true);
+  void open(Machine::Process& process) override { open_at(own(process), "/"); }
+  void open_at(Process& p, const std::string& path) {
+    close(p);
+    const gq::Directory directory = gq::Directory::of_store(path, true);
     gq::Settings settings = gq::open_settings(directory, true);
     if (m_store_id.empty()) m_store_id = settings.store_id;
     if (!p.disk.is_dead() && settings.store_id != m_store_id) fault("the store is another one");
@@ -74,6 +86,7 @@ class StoreHistory final : public Machine {
     Process& p = own(process);
     for (auto& [id, told] : m_told)
       if (told.holder == &process) told.holder = nullptr;
+    if (m_maker == &process) m_maker = nullptr;
     p.claims.clear();
     p.owners.reset();
     p.store.reset();
@@ -87,6 +100,7 @@ class StoreHistory final : public Machine {
       finds_fault(p);
       return;
     }
+    if (m_makes_copies && p.random.chance(8)) return p.random.chance(4) ? prune(p) : make_snapshot(p);
     switch (p.random.below(m_setting.cleans ? 10 : 8)) {
       case 0:
       case 1:
@@ -261,6 +275,104 @@ class StoreHistory final : public Machine {
     return !is_sound;
   }
 
+  // One process at a time makes or removes snapshots, because the clock would decide about the names of two that are
+  // made at once.
+  void make_snapshot(Process& p) {
+    if (m_maker) return;
+    m_maker = &p;
+    Copy copy;
+    for (const auto& [id, told] : m_told) {
+      if (told.has_ended) copy.ended.insert(id);
+      else if (told.acknowledged && told.ends == 0) copy.jobs.insert(id);
+    }
+    m_unfinished.push_back(copy);
+    const gq::Snapshot made = gq::create_snapshot(*p.store, snapshots, {});
+    if (p.disk.is_dead()) return;
+    note("made snapshot " + made.name);
+    if (made.damaged && !may_blame_disk()) fault("nothing failed, but a snapshot is marked as damaged");
+    forget_ended(copy);
+    m_copies[made.name] = std::move(copy);
+    m_unfinished.pop_back();
+    m_maker = nullptr;
+  }
+  // A job that has ended since may have ended before the snapshot's position.
+  void forget_ended(Copy& copy) const {
+    std::erase_if(copy.jobs, [&](const auto& id) { return m_told.at(id).ends > 0; });
+  }
+
+  void prune(Process& p) {
+    constexpr size_t kept = 2;
+    if (m_maker || !gq::file_exists(snapshots)) return;
+    m_maker = &p;
+    const auto ignore = [](const std::string&, const std::string&) {};
+    const auto all = gq::list_snapshots(snapshots, ignore);
+    const bool is_damaged = std::any_of(all.begin(), all.end(), [](const auto& s) { return s.damaged; });
+    for (size_t i = 0; i < all.size(); ++i)
+      if (const auto copy = m_copies.find(all[i].name); copy != m_copies.end())
+        copy->second.may_be_gone |= is_damaged || i + kept < all.size();
+    gq::prune_snapshots(snapshots, {.last = kept}, ignore);
+    m_maker = nullptr;
+  }
+
+  // Each finished snapshot is there, and each one that is there is whole. Returns one of them.
+  std::optional<gq::Snapshot> check_snapshots() {
+    for (auto& copy : m_unfinished) forget_ended(copy);
+    if (!gq::file_exists(snapshots)) {
+      if (!m_copies.empty()) fault("all snapshots are gone");
+      return std::nullopt;
+    }
+    const auto bad = [&](const std::string& path, const std::string& why) {
+      if (!may_blame_disk()) fault("nothing failed, but of a snapshot, " + path + ": " + why);
+    };
+    const auto all = gq::list_snapshots(snapshots, bad);
+    std::set<std::string> names;
+    for (const auto& snapshot : all) names.insert(snapshot.name);
+    for (const auto& [name, copy] : m_copies)
+      if (!copy.may_be_gone && !names.contains(name)) fault("snapshot " + name + " was made and is not there");
+    if (all.empty()) return std::nullopt;
+    const gq::Snapshot& one = all[m_hand.below(all.size())];
+    gq::verify_snapshot(one, bad, {});
+    return one;
+  }
+
+  // Restores a snapshot to another store, after which the power may be cut, and runs all jobs there.
+  void run_copy(Process& p, const gq::Snapshot& snapshot) {
+    note("restores " + snapshot.name);
+    gq::restore_snapshot(snapshot, restored, {});
+    close(p);
+    p.disk.die();
+    if (m_hand.chance(2)) m_disk.lose_power();
+    const auto process = make_process(2, 0);
+    gq::use_disk(&process->disk);
+    Process& q = own(*process);
+    open_at(q, restored);
+    finds_fault(q);
+    std::set<std::string> found;
+    for (bool more = true; more && !m_played.fault;) {
+      const auto claims =
+          q.store->claim({.functions = {function}, .most = 100, .owner = q.owners->name(), .held = found});
+      more = !claims.jobs.empty();
+      for (const auto& c : claims.jobs) {
+        if (!m_told.contains(c.id)) return fault("a snapshot has a job that nobody sent, " + c.id);
+        if (!found.insert(c.id).second) return fault("job " + c.id + " of a snapshot is claimed twice");
+        has_workload(q, c.id, c.job);
+        q.store->append({gq::encode_record(
+            gq::event::Dead{.id = c.id, .at = gq::now_ms(), .owner = c.job.owner, .start = c.job.starts})});
+      }
+      q.store->settle();
+    }
+    const auto is_in = [&](const Copy& copy) {
+      return std::includes(found.begin(), found.end(), copy.jobs.begin(), copy.jobs.end()) &&
+             std::none_of(copy.ended.begin(), copy.ended.end(), [&](const auto& id) { return found.contains(id); });
+    };
+    const auto known = m_copies.find(snapshot.name);
+    if (known != m_copies.end() ? !is_in(known->second) : std::none_of(m_unfinished.begin(), m_unfinished.end(), is_in))
+      fault("snapshot " + snapshot.name + " does not have the jobs of the time when it was begun");
+    close(q);
+    q.disk.die();
+    gq::use_disk(nullptr);
+  }
+
   // A hand from outside removes or alters a file, after all was synced. Then either the check says so, or says that it
   // cannot tell; or the change does no harm, and each job can be run.
   void meddle(Process& p) {
@@ -311,9 +423,14 @@ class StoreHistory final : public Machine {
     Process& p = own(process);
     look(p);
     finds_fault(p);
+    const auto snapshot = check_snapshots();
     add(p);
     if (!last || m_played.fault) return;
-    if (!m_hand.chance(4)) return run_all(p);
+    if (!m_hand.chance(4)) {
+      run_all(p);
+      if (snapshot && !m_played.fault) run_copy(p, *snapshot);
+      return;
+    }
     meddle(p);
     try {
       open(p);
@@ -331,12 +448,16 @@ class StoreHistory final : public Machine {
 
   static uint64_t hand_of(const Plan& plan) { return plan.seed * 31 + plan.cut_at * 7 + plan.turn; }
 
-  const bool m_remembers;  // finished IDs
-  const bool m_checks;     // processes check the store while others change it
+  const bool m_remembers;     // finished IDs
+  const bool m_checks;        // processes check the store while others change it
+  const bool m_makes_copies;  // processes make snapshots
   Random m_hand;
   bool m_is_meddled = false;
   std::string m_store_id;
   std::map<std::string, Told> m_told;
+  std::map<std::string, Copy> m_copies;  // by the name of the snapshot
+  std::vector<Copy> m_unfinished;        // nobody knows the name
+  const Machine::Process* m_maker = nullptr;
 };
 
 // An owner's file says what machine it is of; the library asks once. So that a history is played again alike, that is
