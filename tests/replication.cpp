@@ -35,7 +35,7 @@ void nodes_that_return_wait_for_the_others() {
     return wait_of(others, silence, takeover, alone);
   };
   const Heard unasked{"rep_2", false, false, false, false, s}, silent{"rep_3", true, false, false, false, s};
-  const Heard behind{"rep_2", true, true, false, false, s}, told{"rep_2", true, true, true, false, s};
+  const Heard behind{"rep_2", true, true, false, false, s}, complete{"rep_2", true, true, true, false, s};
   // No node has been asked, or none answers: wait until --alone-after.
   CHECK(wait({}, s).what == For::nothing);
   CHECK(wait({unasked, silent}, s).alone && wait({unasked, silent}, 599 * s).what == For::answer &&
@@ -43,10 +43,11 @@ void nodes_that_return_wait_for_the_others() {
   CHECK(wait_text(wait({unasked, silent}, s), wall) ==
         "until rep_2 or rep_3 can be asked, at the latest 2023-11-14T22:23:20.000Z");
   // One node answers: wait until it has sent everything, however long that takes.
-  CHECK(wait({told, silent}, s).what == For::nothing);
+  CHECK(wait({complete, silent}, s).what == For::nothing);
   CHECK(wait({behind, silent}, 9999 * s).what == For::news && wait({behind}, 0 * s).what == For::news);
   CHECK(wait_text(wait({behind}, s), wall).substr(0, 20) == "until rep_2 has told");
-  CHECK(wait({told, {"rep_3", false, false, false, false, s}}, s).what == For::answer);  // rep_3 has not been asked yet
+  CHECK(wait({complete, {"rep_3", false, false, false, false, s}}, s).what ==
+        For::answer);  // rep_3 has not been asked yet
   // The node falls silent, and is gone.
   Heard dying = behind;
   dying.silence = 10 * s;
@@ -310,15 +311,15 @@ class Watch {
   std::string stopped_until(int second) { return fd.beat(times(m_now = second * s)).value_or(""); }
 
   std::string hears(const std::string& node) { return fd.heard(node, m_now).value_or(""); }
-  // Another node answers a question of `round`: its journal ends at `end`, and it has sent everything up to `told` to
+  // Another node answers a question of `round`: its journal ends at `end`, and it has sent everything up to `sent` to
   // this node. Returns true if it was gone and is back.
-  bool answers(const std::string& node, Lsn end, std::optional<Lsn> told, FailureDetector::Round round,
+  bool answers(const std::string& node, Lsn end, std::optional<Lsn> sent, FailureDetector::Round round,
                bool taking = false) {
     hears(node);
-    return fd.answered(node, round, {.end = end, .runner = true, .taking = taking}, told, m_now).back;
+    return fd.answered(node, round, {.end = end, .runner = true, .taking = taking}, sent, m_now).back;
   }
-  bool answers(const std::string& node, Lsn end, std::optional<Lsn> told) {
-    return answers(node, end, told, fd.round());
+  bool answers(const std::string& node, Lsn end, std::optional<Lsn> sent) {
+    return answers(node, end, sent, fd.round());
   }
   void is_silent(const std::string& node) { fd.failed(node, fd.round(), true, m_now); }
 
@@ -376,7 +377,7 @@ void a_silent_node_is_gone_until_it_answers() {
         w.fd.lacks("rep_2", "f", 300 * w.s));
 }
 
-void a_node_returns_when_the_others_have_told_it_all() {
+void a_node_returns_when_the_others_have_sent_it_all() {
   Watch w;
   CHECK(!w.fd.has_returned() && w.waits().substr(0, 32) == "until rep_2 or rep_3 can be aske");
   w.answers("rep_2", 100, 50), w.is_silent("rep_3");
@@ -439,11 +440,11 @@ void a_node_that_answers_late_tells_what_it_knows() {
   w.fd.add("rep_4", 3 * w.s), w.answers("rep_4", 50, 0);
   CHECK(w.fd.has_returned());
   // A node that answers late, but has sent everything, does not stop this node.
-  Watch told;
-  told.answers("rep_2", 10, 10), told.is_silent("rep_3");
-  CHECK(told.returns());
-  told.at(1), told.answers("rep_3", 50, 50);
-  CHECK(told.fd.has_returned());
+  Watch complete;
+  complete.answers("rep_2", 10, 10), complete.is_silent("rep_3");
+  CHECK(complete.returns());
+  complete.at(1), complete.answers("rep_3", 50, 50);
+  CHECK(complete.fd.has_returned());
 }
 
 void a_node_still_has_to_tell_the_rest() {
@@ -510,8 +511,8 @@ struct Three {
   Meeting meet(const std::string& node, char its, bool alive, int second, const char* session = "s") {
     return members.meet(node, store(its), session, alive, std::chrono::seconds(second), std::chrono::seconds(second));
   }
-  Meeting hear(const std::string& node, char its, bool alive = true) {
-    return members.hear(node, store(its), alive, {});
+  Meeting meet_sender(const std::string& node, char its, bool alive = true) {
+    return members.meet_sender(node, store(its), alive, {});
   }
 };
 
@@ -520,27 +521,28 @@ void who_may_speak_for_a_name() {
   Three t;
   CHECK(!t.members.is("rep_2", "") && t.members.is("rep_1", t.store('1')));
   // The identity of the first store with a name is accepted, even if the store only sends.
-  CHECK(t.hear("rep_3", 'c').what == What::first && t.members.store_of("rep_3") == t.store('c'));
+  CHECK(t.meet_sender("rep_3", 'c').what == What::first && t.members.store_of("rep_3") == t.store('c'));
   CHECK(t.meet("rep_2", 'b', true, 0).what == What::first && t.meet("rep_2", 'b', true, 1).what == What::as_before);
   // A store with the identity of another node is refused.
   for (char taken : {'1', 'c'})
     CHECK(t.meet("rep_2", taken, false, 1).reason.find("has the identity of another node") != std::string::npos &&
-          t.hear("rep_2", taken, false).what == What::refused);
+          t.meet_sender("rep_2", taken, false).what == What::refused);
   // A transfer with another identity is accepted; the identity itself is accepted only with an answer.
-  CHECK(t.hear("rep_2", 'd').what == What::unproved && t.members.is("rep_2", t.store('b')));
+  CHECK(t.meet_sender("rep_2", 'd').what == What::unproved && t.members.is("rep_2", t.store('b')));
   CHECK(t.meet("rep_2", 'd', true, 2).what == What::another && t.members.is("rep_2", t.store('d')));
   // As long as the newer store answers, the older one is a second node with that name.
   CHECK(t.meet("rep_2", 'b', true, 3).reason == "two nodes claim the name rep_2" &&
-        t.hear("rep_2", 'b').reason == "two nodes claim the name rep_2");
-  CHECK(t.hear("rep_2", 'b', false).what == What::unproved && t.meet("rep_2", 'b', false, 40).what == What::another);
-  // An answer is too late if its question was asked before the node was met or heard.
+        t.meet_sender("rep_2", 'b').reason == "two nodes claim the name rep_2");
+  CHECK(t.meet_sender("rep_2", 'b', false).what == What::unproved &&
+        t.meet("rep_2", 'b', false, 40).what == What::another);
+  // An answer is too late if its question was asked before the node was met or had sent a transfer.
   const Millis met = std::chrono::seconds(40), later = std::chrono::seconds(400);
   CHECK(t.members.meet("rep_2", t.store('d'), "s", false, met - Millis(1), later).what == What::refused &&
         t.members.is("rep_2", t.store('b')));
-  Three heard;
-  heard.hear("rep_3", 'c');
-  CHECK(heard.meet("rep_3", 'd', false, 0).what == What::refused &&
-        heard.meet("rep_3", 'd', false, 1).what == What::another);
+  Three three;
+  three.meet_sender("rep_3", 'c');
+  CHECK(three.meet("rep_3", 'd', false, 0).what == What::refused &&
+        three.meet("rep_3", 'd', false, 1).what == What::another);
   // If a node changes its identity too often, the change is not accepted: see RateLimit.
   CHECK(t.meet("rep_2", 'e', true, 41).what == What::another);
   CHECK(t.meet("rep_2", 'f', true, 42).reason == "rep_2 changes its store too often" &&
@@ -550,10 +552,10 @@ void who_may_speak_for_a_name() {
         t.meet("rep_3", 'c', true, 2, "r").restarted);
   // A node that is a relay at some times only.
   const Millis now{std::chrono::hours(1)};
-  CHECK(t.members.says_relay("rep_3", false, now) == false && t.members.says_relay("rep_3", true, now) == true &&
-        t.members.is_relay("rep_3") && t.members.says_relay("rep_3", true, now) == false);
-  CHECK(t.members.says_relay("rep_3", false, now) && t.members.says_relay("rep_3", true, now) &&
-        !t.members.says_relay("rep_3", false, now) && t.members.is_relay("rep_3"));
+  CHECK(t.members.set_relay("rep_3", false, now) == false && t.members.set_relay("rep_3", true, now) == true &&
+        t.members.is_relay("rep_3") && t.members.set_relay("rep_3", true, now) == false);
+  CHECK(t.members.set_relay("rep_3", false, now) && t.members.set_relay("rep_3", true, now) &&
+        !t.members.set_relay("rep_3", false, now) && t.members.is_relay("rep_3"));
 }
 
 void a_transfer_is_for_this_node_from_its_group() {
@@ -585,7 +587,7 @@ void a_group_changes() {
   auto change = t.members.change(two, known);
   CHECK(!change.of_another && change.removed == Names{"rep_3"} && change.forgotten == Names{"rep_3"});
   CHECK(!t.members.has("rep_3") && t.members.store_of("rep_3").empty() && t.members.group().members.size() == 2 &&
-        t.meet("rep_3", 'c', true, 1).what == What::refused && t.hear("rep_3", 'c').what == What::refused);
+        t.meet("rep_3", 'c', true, 1).what == What::refused && t.meet_sender("rep_3", 'c').what == What::refused);
   known["rep_3"] = {"", UINT64_MAX, 0, {t.store('c')}};
   change = t.members.change(two, known);
   CHECK(change.removed.empty() && change.forgotten.empty());
@@ -753,7 +755,7 @@ void jobs_are_left_to_the_node_that_comes_first() {
 // later changes.
 void nodes_agree_on_the_owner_of_a_job() {
   Group3 g;
-  auto told = [&](const AskReply& reply, uint32_t term) {
+  auto taken = [&](const AskReply& reply, uint32_t term) {
     std::vector<HeldJob> jobs{g.job('A', "f", "rep_3")};
     jobs[0].job.term = term;
     auto said = g.ownership.leave_to_owner(jobs, {jobs[0].id}, reply, "rep_3", g.members);
@@ -771,8 +773,8 @@ void nodes_agree_on_the_owner_of_a_job() {
   takes_it_for_a_thirds.say_of(g.store('A'), job, self, owner);
   job.node = "rep_2", job.store = g.store('2');
   takes_it_for_mine.say_of(g.store('A'), job, self, owner);
-  CHECK(told(knows, 0) == 0 && told(takes_it_for_mine, 0) == 1 && told(takes_it_for_a_thirds, 0) == 1);
-  CHECK(told(takes_it_for_mine, 1) == 1 && told(takes_it_for_a_thirds, 1) == 1);
+  CHECK(taken(knows, 0) == 0 && taken(takes_it_for_mine, 0) == 1 && taken(takes_it_for_a_thirds, 0) == 1);
+  CHECK(taken(takes_it_for_mine, 1) == 1 && taken(takes_it_for_a_thirds, 1) == 1);
   AskReply has_changed;
   job.node = "rep_1", job.store = g.store('1'), job.version = 1;
   has_changed.say_of(g.store('A'), job, self, owner);
@@ -786,9 +788,9 @@ void an_older_state_is_answered_with_the_newer_one() {
   using What = StateVerdict::Record;
   const HeldJob held = Group3::job('A', "f", "rep_3");
   Self self{"rep_1", Group3::store('1')};
-  auto verdict = [&self](const gq::Job& told, const std::optional<gq::Job>& known) {
-    const auto [kind, record] = verdict_on(state_of(Group3::store('A'), told), known, self);
-    CHECK((kind == Kind::need) == (!known && told.state != State::finished));
+  auto verdict = [&self](const gq::Job& received, const std::optional<gq::Job>& known) {
+    const auto [kind, record] = verdict_on(state_of(Group3::store('A'), received), known, self);
+    CHECK((kind == Kind::need) == (!known && received.state != State::finished));
     return record;
   };
   // The states, from the oldest to the newest.
@@ -799,23 +801,23 @@ void an_older_state_is_answered_with_the_newer_one() {
   states[4].term = 1;
   states[5].state = State::kept;
   states[6].state = State::finished;
-  for (size_t told = 0; told < states.size(); ++told)
+  for (size_t received = 0; received < states.size(); ++received)
     for (size_t known = 0; known < states.size(); ++known)
-      CHECK(verdict(states[told], states[known]) == (told > known   ? What::what_was_told
-                                                     : told < known ? What::what_stands_here
-                                                                    : What::nothing));
-  CHECK(verdict(states[0], {}) == What::nothing && verdict(states[6], {}) == What::what_was_told);
+      CHECK(verdict(states[received], states[known]) == (received > known   ? What::received
+                                                         : received < known ? What::known
+                                                                            : What::nothing));
+  CHECK(verdict(states[0], {}) == What::nothing && verdict(states[6], {}) == What::received);
   // An end is never undone, and no end is newer than another.
   gq::Job later = states[6];
   later.term = 5, later.version = 5, later.changed_at = Millis(9);
   CHECK(verdict(states[6], later) == What::nothing && verdict(later, states[6]) == What::nothing);
   gq::Job dead = states[4];
   dead.state = State::dead, dead.term = 9;
-  CHECK(verdict(dead, states[6]) == What::what_stands_here && verdict(states[6], dead) == What::what_was_told);
+  CHECK(verdict(dead, states[6]) == What::known && verdict(states[6], dead) == What::received);
   // A node sends on that its own job is dead.
-  CHECK(verdict(dead, states[0]) == What::what_was_told && verdict(states[3], states[0]) == What::what_was_told);
+  CHECK(verdict(dead, states[0]) == What::received && verdict(states[3], states[0]) == What::received);
   self = {states[0].node, states[0].store};
-  CHECK(verdict(dead, states[0]) == What::what_was_told_as_own && verdict(states[3], states[0]) == What::what_was_told);
+  CHECK(verdict(dead, states[0]) == What::received_as_own && verdict(states[3], states[0]) == What::received);
 }
 
 // One node knows the end of a job, and the node that should have sent the end has lost it. A node that asks about the
@@ -828,7 +830,7 @@ void a_job_that_ended_elsewhere_is_left_alone() {
   auto inquire = [&](const Takeover& what, const std::string& knows) {
     const Times now{g.now, 2 * remember};
     Inquiry inquiry(what, g.held.runs, {g.job('A', "f", what.node), g.job('B', "f", what.node)});
-    std::string told;
+    std::string sent;
     while (auto question = inquiry.next(g.ownership, g.members, g.fd, remember, now)) {
       AskReply reply{.end = 1};
       for (const auto& id : question->ids) {
@@ -837,11 +839,11 @@ void a_job_that_ended_elsewhere_is_left_alone() {
         reply.say_of(id, job, {"rep_2", g.store('2')}, {knows, g.store(knows[4])});
       }
       for (const auto& state : inquiry.answered(reply, g.ownership, g.members, g.fd, now)) {
-        told += state.id[1];
+        sent += state.id[1];
         CHECK(state.from == "rep_2" && state.node == what.node && state.state == "queued");
       }
     }
-    return told + " " + g.ids(inquiry.jobs()) + " " + std::to_string(inquiry.stale().size());
+    return sent + " " + g.ids(inquiry.jobs()) + " " + std::to_string(inquiry.stale().size());
   };
   CHECK(inquire({"rep_3", Cause::lost}, "rep_3") == "A B 0");    // its owner
   CHECK(inquire({"rep_3", Cause::lost}, "rep_1") == "A B 0");    // a node that comes before this one
@@ -862,27 +864,27 @@ void another_job_with_its_id_says_nothing_of_a_job() {
   auto inquire = [&](const Takeover& what, const std::string& knows, gq::Job other) {
     const Times now{g.now, 2 * remember};
     Inquiry inquiry(what, g.held.runs, {held(what.node)});
-    size_t told = 0;
+    size_t sent = 0;
     while (auto question = inquiry.next(g.ownership, g.members, g.fd, remember, now)) {
       AskReply reply{.end = 1};
       for (const auto& id : question->ids)
         reply.say_of(id, question->node == knows ? std::optional(other) : std::nullopt, {"rep_2", g.store('2')},
                      {knows, g.store(knows[4])});
-      told += inquiry
+      sent += inquiry
                   .answered(*parse_ask_reply(encode_ask_reply(reply, question->ids), question->ids), g.ownership,
                             g.members, g.fd, now)
                   .size();
     }
-    return std::to_string(told) + " " + g.ids(inquiry.jobs()) + " " + std::to_string(inquiry.stale().size());
+    return std::to_string(sent) + " " + g.ids(inquiry.jobs()) + " " + std::to_string(inquiry.stale().size());
   };
   const gq::Job same = held("rep_3").job;
   for (State state : {State::queued, State::finished}) {
     gq::Job known = same, size = same, sum = same, function = same, older = same;
     size.size = 4, sum.sum = 34, function.function = "g", older.first_lsn = 0;
     for (auto* job : {&known, &size, &sum, &function, &older}) job->state = state;
-    const std::string told = state == State::finished ? "1" : "0";
+    const std::string sent = state == State::finished ? "1" : "0";
     for (auto [what, node] : {std::pair{Takeover{"rep_3", Cause::lost}, "rep_3"}, {{"rep_3", Cause::lost}, "rep_1"}}) {
-      CHECK(inquire(what, node, known) == told + "  0" && inquire(what, node, older) == told + "  0");
+      CHECK(inquire(what, node, known) == sent + "  0" && inquire(what, node, older) == sent + "  0");
       for (const auto& other : {size, sum, function}) CHECK(inquire(what, node, other) == "0 A 0");
     }
     CHECK(inquire({"rep_2", Cause::former}, "rep_3", size) == "0 A 1");
@@ -896,7 +898,7 @@ void old_unknown_jobs_are_stale() {
   CHECK(Ownership::maybe_stale(jobs, Millis(500), Millis(2000)) == std::vector<std::string>{g.store('A')});
   // All other nodes must be asked, except a relay, which stores no jobs.
   CHECK(Ownership::all_others(g.members, g.fd) == std::vector<std::string>({"rep_1", "rep_3"}));
-  g.members.says_relay("rep_3", true, {});
+  g.members.set_relay("rep_3", true, {});
   CHECK(Ownership::all_others(g.members, g.fd) == std::vector<std::string>{"rep_1"});
   g.at(30), g.fd.notice_gone(g.now);
   CHECK(!Ownership::all_others(g.members, g.fd));
@@ -904,7 +906,7 @@ void old_unknown_jobs_are_stale() {
 
 void records_of_absent_nodes_are_passed_on() {
   Group3 g;
-  auto is_mine = [&](const std::string& node, char id) { return is_mine_to_tell(g.members, g.fd, node, g.store(id)); };
+  auto is_mine = [&](const std::string& node, char id) { return is_mine_to_send(g.members, g.fd, node, g.store(id)); };
   CHECK(is_mine("rep_2", '2') && is_mine("rep_2", '9'));   // its own records, also those of an older identity
   CHECK(is_mine("rep_9", '9'));                            // those of a node outside the group
   CHECK(!is_mine("rep_3", '3') && is_mine("rep_3", '8'));  // and those of an older identity of another node
@@ -912,7 +914,7 @@ void records_of_absent_nodes_are_passed_on() {
   CHECK(is_mine("rep_3", '3'));
 }
 
-void a_take_over_is_told_before_it_is_written() {
+void a_takeover_is_sent_before_it_is_written() {
   using Cause = Takeover::Cause;
   Group3 g;
   const Takeover gone{"rep_3", Cause::gone};
@@ -930,28 +932,28 @@ void a_take_over_is_told_before_it_is_written() {
   for (int second = 41; second <= 70; ++second) g.at(second), g.runs("rep_1", {{"f"}});
   auto effect = take(gone);
   CHECK(effect && g.ownership.is_taking("rep_3") && !g.ownership.is_taking("rep_1") && !g.ownership.is_taking(""));
-  CHECK(effect->tell().size() == 2);
-  for (const auto& change : effect->tell()) {
+  CHECK(effect->to_send().size() == 2);
+  for (const auto& change : effect->to_send()) {
     CHECK(change.job.node == "rep_2" && change.job.store == g.store('2') && change.job.term == 1 &&
           change.job.version == 1 && change.job.changed_at == Millis(77));
-    auto told = parse_record(change.told), appended = parse_record(change.appended);
-    auto* t = std::get_if<event::State>(&told->event);
+    auto sent = parse_record(change.sent), appended = parse_record(change.appended);
+    auto* t = std::get_if<event::State>(&sent->event);
     auto* a = std::get_if<event::State>(&appended->event);
     CHECK(t && t->from == "rep_2" && t->from_store == g.store('2') && t->node == "rep_2" && t->term == 1);
     CHECK(a && a->from.empty() && a->node == "rep_2" && a->id == t->id && is_newer(*a, jobs[0].job));
   }
-  CHECK(!effect->tell()[0].stale && effect->tell()[1].stale && effect->tell()[1].job.state == State::dead);
-  const std::string first = effect->tell()[0].appended;
+  CHECK(!effect->to_send()[0].stale && effect->to_send()[1].stale && effect->to_send()[1].job.state == State::dead);
+  const std::string first = effect->to_send()[0].appended;
   const auto records = std::move(*effect).then_append();
-  CHECK(records.size() == 2 && records[0] == first && effect->tell().empty());
+  CHECK(records.size() == 2 && records[0] == first && effect->to_send().empty());
   g.ownership.taken();
   CHECK(!g.ownership.is_taking("rep_3"));
   // A forged job may have the highest term or version, so that no newer state is possible.
   for (const bool term : {true, false}) {
     HeldJob made_up = g.job('C', "f", "rep_3");
-    (term ? made_up.job.term : made_up.job.version) = most_told;
+    (term ? made_up.job.term : made_up.job.version) = most_received;
     effect = g.ownership.take(gone, {made_up, jobs[0]}, {}, g.fd, {g.now, Millis(77)});
-    CHECK(effect && effect->tell().size() == 1 && effect->tell()[0].id == jobs[0].id);
+    CHECK(effect && effect->to_send().size() == 1 && effect->to_send()[0].id == jobs[0].id);
     g.ownership.taken();
   }
   g.fd.begin({g.now, g.now});
@@ -1022,12 +1024,12 @@ class Node1 {
     for (const auto& line : r.effects().lines) text += line.text + "\n";
     return text;
   }
-  Replica::Belief hears(const std::string& node, char its, std::optional<Lsn> end = {}) {
-    return r.heard(node, store(its), "s", end, now.boot, now);
+  Replica::Acceptance hears(const std::string& node, char its, std::optional<Lsn> end = {}) {
+    return r.accept(node, store(its), "s", end, now.boot, now);
   }
   // A node answers a question. Its journal ends at 7, and it has sent all of it.
   std::optional<std::string> answers(const std::string& node, AskReply reply = {.end = 7}) {
-    if (auto belief = hears(node, node[4]); belief.refused) return belief.refused;
+    if (auto acceptance = hears(node, node[4]); acceptance.refused) return acceptance.refused;
     reply.sent.push_back({"rep_1", store('1'), 7});
     return r.answered(node, r.round(), reply, 100, now);
   }
@@ -1143,13 +1145,13 @@ void a_node_is_up_while_it_answers_with_room() {
   CHECK(!n.answers("rep_2", full) && n.r.up() == Names{"rep_3"} && n.lines().empty());
   CHECK(!n.answers("rep_2") && n.lines() == "rep_2 answers again\n" && n.r.up().size() == 2);
   // A stranger may choose the text of an error: it is logged a few times at once, then once a minute.
-  std::string told;
+  std::string sent;
   for (int n_th = 0; n_th < 600; ++n_th) {
     n.r.failed("rep_2", "it says " + std::to_string(n_th), n.now);
-    told += n.lines();
+    sent += n.lines();
     n.now.boot += Millis(1000);
   }
-  CHECK(told.starts_with("it says 0\nit says 1\nit says ") && std::count(told.begin(), told.end(), '\n') <= 12);
+  CHECK(sent.starts_with("it says 0\nit says 1\nit says ") && std::count(sent.begin(), sent.end(), '\n') <= 12);
   n.r.failed("rep_3", "another", n.now);
   CHECK(n.lines() == "another\n");
   CHECK(!n.answers("rep_2") && !n.answers("rep_3"));
@@ -1157,7 +1159,7 @@ void a_node_is_up_while_it_answers_with_room() {
   // Only the serving process sends what is owed, and only after the node has answered that process.
   CHECK(!n.r.pays("rep_2"));
   n.serve();
-  CHECK(n.r.pays("rep_2") == false && n.r.asks("rep_2") && !n.r.are_told(10));
+  CHECK(n.r.pays("rep_2") == false && n.r.asks("rep_2") && !n.r.have_all(10));
   CHECK(!n.answers("rep_2") && n.r.pays("rep_2") && n.r.is_reached("rep_2") && !n.r.is_reached("rep_3"));
 }
 
@@ -1169,7 +1171,7 @@ void a_walk_is_for_one_identity() {
   CHECK(!n.answers("rep_2") && !n.answers("rep_3"));
   auto see = [&](Walk& walk, Lsn at, const std::string& from) {
     event::Add add{.id = n.store('A'), .node = from, .store = n.store(from[4])};
-    walk.see(add, {}, at, at + 5, "record", [&](auto& node, auto& its) { return n.r.is_mine_to_tell(node, its); });
+    walk.see(add, {}, at, at + 5, "record", [&](auto& node, auto& its) { return n.r.is_mine_to_send(node, its); });
   };
   auto walk = n.r.walk("rep_2", 15);
   see(*walk, 10, "rep_1");
@@ -1211,7 +1213,7 @@ void a_walk_tells_the_job_that_counts() {
       gq::Job job;
       job.function = "f", job.size = 3, job.sum = 7, job.once = once, job.first_lsn = 10;
       job.node = add.node, job.store = add.store;
-      auto told = [&](bool is_first_there) {
+      auto sent = [&](bool is_first_there) {
         Walk walk("rep_1", "rep_2", std::string(ulid_size, '2'), 0, 0, {});
         add.asked.function = "f", head.data_size = 3, head.data_sum = 7;
         if (is_first_there) walk.see(add, head, 10, 20, "its", [](auto&, auto&) { return true; });
@@ -1221,7 +1223,7 @@ void a_walk_tells_the_job_that_counts() {
         walk.looked_up(add.id, job);
         return walk.debts().empty() ? std::string() : walk.debts().at(0).add;
       };
-      CHECK(told(true) == (other == 4 ? "" : "its") && (!other || told(false).empty()));
+      CHECK(sent(true) == (other == 4 ? "" : "its") && (!other || sent(false).empty()));
     }
 }
 
@@ -1232,7 +1234,7 @@ void a_blob_goes_when_all_are_recorded_to_know_it() {
   event::Add add{.id = n.store('A'), .node = "rep_1", .store = n.store('1')};
   RecordHead head{};
   head.data_size = max_inline_data + 1;
-  auto told = [&](const std::string& node) {
+  auto has_sent = [&](const std::string& node) {
     auto walk = n.r.walk(node, 15);
     walk->see(add, head, 10, 15, {}, [](auto&, auto&) { return true; });
     n.r.walked(node, *walk, 15, n.now);
@@ -1240,7 +1242,7 @@ void a_blob_goes_when_all_are_recorded_to_know_it() {
     CHECK(n.r.record(node, false, n.now)->position == 15);
   };
   using Names = std::vector<std::string>;
-  told("rep_2"), told("rep_3");
+  has_sent("rep_2"), has_sent("rep_3");
   CHECK(n.r.recorded("rep_2", true, n.now).empty() && n.r.recorded("rep_3", false, n.now).empty());
   n.to(1);
   CHECK(n.r.record("rep_3", false, n.now) && n.r.recorded("rep_3", true, n.now) == (Names{add.id, add.id}));
@@ -1319,13 +1321,13 @@ void only_a_node_that_was_there_takes_jobs() {
 
 // If nodes disagree on a job, this node sends its state to all nodes at most once in ten minutes, because the nodes
 // need time to receive it.
-void differences_are_told_at_intervals() {
+void differences_are_sent_at_intervals() {
   Node1 n;
   const HeldHere held = holds_of_rep_3(n);
   HeldJob job{n.store('A'), {}};
   job.job.function = "f", job.job.node = "rep_3", job.job.store = n.store('3');
   // rep_3 does not run the jobs.
-  auto times_told = [&](int until, bool has_ended) {
+  auto times_sent = [&](int until, bool has_ended) {
     int times = 0;
     for (int second = static_cast<int>(n.now.boot.count() / 1000) + 1; second <= until; ++second) {
       n.to(second), n.answers("rep_2", {.end = 7, .runner = true}), n.answers("rep_3");
@@ -1340,8 +1342,8 @@ void differences_are_told_at_intervals() {
     }
     return times;
   };
-  CHECK(times_told(100, false) == 0);
-  CHECK(times_told(600, true) == 1 && times_told(720, true) == 1 && times_told(1290, true) == 0);
+  CHECK(times_sent(100, false) == 0);
+  CHECK(times_sent(600, true) == 1 && times_sent(720, true) == 1 && times_sent(1290, true) == 0);
 }
 
 }  // namespace
@@ -1364,14 +1366,14 @@ void test_replication() {
   an_older_state_is_answered_with_the_newer_one();
   a_job_that_ended_elsewhere_is_left_alone();
   another_job_with_its_id_says_nothing_of_a_job();
-  differences_are_told_at_intervals();
+  differences_are_sent_at_intervals();
   records_of_absent_nodes_are_passed_on();
-  a_take_over_is_told_before_it_is_written();
+  a_takeover_is_sent_before_it_is_written();
   who_may_speak_for_a_name();
   a_transfer_is_for_this_node_from_its_group();
   a_group_changes();
   a_silent_node_is_gone_until_it_answers();
-  a_node_returns_when_the_others_have_told_it_all();
+  a_node_returns_when_the_others_have_sent_it_all();
   a_node_that_was_stopped_returns();
   a_node_that_answers_late_tells_what_it_knows();
   a_node_still_has_to_tell_the_rest();

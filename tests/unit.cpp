@@ -208,9 +208,9 @@ void owner_files_are_reused_only_when_unlocked(const std::string& parent) {
 }
 
 // Other nodes receive how a job ended. An older node sends fewer fields.
-void ends_are_told(const std::string& directory) {
+void ends_of_other_nodes_are_recorded(const std::string& directory) {
   Queue store = open_store(directory, true);
-  auto told = [&](const std::function<void(event::State&)>& change) {
+  auto end = [&](const std::function<void(event::State&)>& change) {
     gq::Job job;
     job.function = "f";
     job.state = State::finished;
@@ -225,16 +225,16 @@ void ends_are_told(const std::string& directory) {
     store.look([&](Fold& fold) { got = fold.get(state.id); });
     return got.value_or(gq::Job{});
   };
-  gq::Job job = told([](event::State&) {});
+  gq::Job job = end([](event::State&) {});
   CHECK(job.attempts() == 2 && job.exit == 3 && job.signal == 4 && !job.dropped);
-  CHECK(told([](event::State& s) { s.dropped = true; }).dropped);
+  CHECK(end([](event::State& s) { s.dropped = true; }).dropped);
   auto before = [](event::State& s) { s.attempts = s.signal = 0, s.exit = no_exit; };
-  job = told(before);
+  job = end(before);
   CHECK(job.attempts() == 2 && job.exit == no_exit && !job.dropped);
-  job = told([&](event::State& s) { before(s), s.why = "dropped"; });
+  job = end([&](event::State& s) { before(s), s.why = "dropped"; });
   CHECK(job.attempts() == 0 && job.dropped);
   // A job as an older program has encoded it.
-  std::string bytes = encode_job(told([](event::State&) {}));
+  std::string bytes = encode_job(end([](event::State&) {}));
   job = decode_job(bytes.substr(0, bytes.size() - 16));
   CHECK(job.tries == 0 && job.exit == no_exit && !job.signal && !job.dropped);
 }
@@ -308,9 +308,9 @@ void ends_are_of_one_job(const std::string& directory) {
   });
   auto end = end_of(job, "f");
   CHECK(verdict_on(end, known, {}).kind == PeerVerdict::Kind::have &&
-        verdict_on(end, known, {}).record == StateVerdict::Record::what_was_told);
+        verdict_on(end, known, {}).record == StateVerdict::Record::received);
   end.size = end.sum = 0;
-  CHECK(verdict_on(end, known, {}).record == StateVerdict::Record::what_was_told);
+  CHECK(verdict_on(end, known, {}).record == StateVerdict::Record::received);
   store.append({encode_record(end)});
   CHECK(state_now(job.add.id) == State::finished && conflicts() == expected);
   // A job's conflicts are forgotten with the job.
@@ -568,7 +568,7 @@ void owners_have_names() {
 }
 
 // Returns the fields of an event as a line of tests/golden/records.txt.
-std::string told(const Event& event) {
+std::string describe(const Event& event) {
   std::string text(type_of(event));
   std::visit(
       [&]<typename E>(const E& e) {
@@ -681,11 +681,11 @@ void record_format_is_stable() {
     auto record = parse_record(bytes);
     CHECK(record.has_value() == (what != "none") && is_whole_head(bytes));
     if (!record) continue;
-    CHECK(told(record->event) == says);
+    CHECK(describe(record->event) == says);
     const std::string written = std::visit(
         [&](const auto& e) { return encode_record_head(e, record->data_size, record->data_sum); }, record->event);
     auto again = parse_record(written);
-    CHECK(again && told(again->event) == says && (written == bytes) == (what == "both"));
+    CHECK(again && describe(again->event) == says && (written == bytes) == (what == "both"));
     std::erase_if(all, [&](const Event& event) { return encode_record(event) == bytes; });
   }
   CHECK(lines > 150 && all.empty());
@@ -708,7 +708,7 @@ void client_records_are_bounded() {
     if (bad) return std::nullopt;
     auto record = parse_record(jobs->front().head);
     auto* add = record ? std::get_if<event::Add>(&record->event) : nullptr;
-    CHECK(add && record->head_size == jobs->front().head.size() && told(*add) == told(jobs->front().add) &&
+    CHECK(add && record->head_size == jobs->front().head.size() && describe(*add) == describe(jobs->front().add) &&
           add->id == crafted.said.id);
     return *add;
   };
@@ -732,7 +732,7 @@ void client_records_are_bounded() {
                      .expire = now + Millis(2),
                      .result = true}};
   auto add = kept([&](Add& a) { good.id = a.id, a = good; });
-  CHECK(add && told(*add) == told(good));
+  CHECK(add && describe(*add) == describe(good));
   add = kept([&](Add& a) { a.at = now + Millis(1); });
   CHECK(add && add->at == now);
   for (const char* name : {"a/b", "/", ".", "..", "a\nb", "\xff"})
@@ -761,14 +761,15 @@ void parsed_records_can_be_written() {
     event.node = "rep_1";
     event.store = new_ulid();
     auto again = parse_record(encode_record(record->event));
-    CHECK(again && again->head_size < 5000 && told(again->event) == told(record->event));
+    CHECK(again && again->head_size < 5000 && describe(again->event) == describe(record->event));
   };
   event::Add add{
       .id = new_ulid(),
       .asked = {.function = "x", .due = Millis(7), .max_attempts = 7, .key = "x", .window = Millis(7), .serial = "x"},
       .copies = 7,
       .once = true};
-  read(WithEveryKey<event::Add>{.said = add, .why = why}, [&](const event::Add& a) { CHECK(told(a) == told(add)); });
+  read(WithEveryKey<event::Add>{.said = add, .why = why},
+       [&](const event::Add& a) { CHECK(describe(a) == describe(add)); });
   event::State state{.id = new_ulid(),
                      .function = "x",
                      .state = "dead",
@@ -1093,17 +1094,17 @@ void job_sizes_are_known_before_workloads() {
 }
 
 void repeated_messages_do_not_fill_the_log() {
-  Seldom seldom;
-  const Seldom::Time now{};
-  auto at = [&](int seconds) { return seldom.behind("kind", now + std::chrono::seconds(seconds)); };
+  LogLimit limit;
+  const LogLimit::Time now{};
+  auto at = [&](int seconds) { return limit.admit("kind", now + std::chrono::seconds(seconds)); };
   CHECK(at(0) == "" && !at(1) && !at(59) && at(60).value_or("").find("2 more") != std::string::npos && !at(61) &&
-        seldom.behind("other", now) == "");
-  for (int i = 0; i < 1000; ++i) seldom.behind(std::to_string(i), now);
+        limit.admit("other", now) == "");
+  for (int i = 0; i < 1000; ++i) limit.admit(std::to_string(i), now);
   // Further kinds of messages are left out for a while, so that they need no more memory.
-  CHECK(!seldom.behind("1000", now));
-  CHECK(seldom.behind("1001", now + std::chrono::seconds(100)) == "");
-  Seldom other;
-  for (int i = 0; i < 5; ++i) other.behind(i < 4 ? "a" : "b", now);
+  CHECK(!limit.admit("1000", now));
+  CHECK(limit.admit("1001", now + std::chrono::seconds(100)) == "");
+  LogLimit other;
+  for (int i = 0; i < 5; ++i) other.admit(i < 4 ? "a" : "b", now);
   CHECK(other.take_left_out() == (std::map<std::string, uint64_t>{{"a", 3}}) && other.take_left_out().empty());
   CHECK(kind_of("the job 01ARZ3NDEKTSV4RRFFQ69G5FAV has 17 bytes") == kind_of("the job 1 has 2 bytes") &&
         kind_of("a") != kind_of("b"));
@@ -1227,10 +1228,10 @@ void a_quorum_counts_identities() {
   for (bool later : {false, true}) {
     Quorum quorum({3, false, true, timeout}, self, {{id, later}});
     begin(quorum, later);
-    quorum.heard(0, "rep_2", first, {Kind::have});
+    quorum.answered(0, "rep_2", first, {Kind::have});
     quorum.ended();
     CHECK(std::holds_alternative<Quorum::Wait>(quorum.next(begun, others)));
-    quorum.heard(0, "rep_3", second, {Kind::have});
+    quorum.answered(0, "rep_3", second, {Kind::have});
     quorum.ended();
     auto record = std::get<Quorum::Record>(quorum.next(begun, others));
     CHECK(!record.commit && record.copied.size() == 1 && record.copied[0].peers == "rep_2,rep_3");
@@ -1242,9 +1243,9 @@ void a_quorum_counts_identities() {
   for (bool owe : {false, true}) {
     Quorum quorum({3, owe, true, timeout}, self, {{id}});
     begin(quorum, false);
-    quorum.heard(0, "rep_2", first, {Kind::have});
-    quorum.heard(0, "rep_2", first, {Kind::have});
-    quorum.heard(0, "rep_3", third, {Kind::have});
+    quorum.answered(0, "rep_2", first, {Kind::have});
+    quorum.answered(0, "rep_2", first, {Kind::have});
+    quorum.answered(0, "rep_3", third, {Kind::have});
     quorum.ended(), quorum.ended();
     auto reply = end(quorum, begun);
     CHECK(!reply.counted && reply.answers[0].outcome == (owe ? Outcome::queued : Outcome::unknown));
@@ -1253,12 +1254,12 @@ void a_quorum_counts_identities() {
   // The answer names a node that refuses. A node that stays silent is given up when the time is over.
   Quorum quorum({3, false, true, timeout}, self, {{id}});
   begin(quorum, false);
-  quorum.heard(0, "rep_2", first, {Kind::refused, "no room"});
+  quorum.answered(0, "rep_2", first, {Kind::refused, "no room"});
   quorum.ended();
   quorum.progressed(begun + Millis(500));
   CHECK(std::holds_alternative<Quorum::Wait>(quorum.next(begun + Millis(1499), others)));
   CHECK(end(quorum, begun + Millis(1500)).answers[0].reason == "copies=1/3: rep_2 refuses it: no room");
-  quorum.heard(0, "rep_3", second, {Kind::have});  // it comes too late, and has no effect
+  quorum.answered(0, "rep_3", second, {Kind::have});  // it comes too late, and has no effect
   // A pending job has the key: that job is sent in place of the new job, and its copies are counted.
   Quorum keyed({2, false, true, timeout}, self, {{id, true}});
   CHECK(!std::get<Quorum::Append>(keyed.next(begun, others)).then_send);
@@ -1390,7 +1391,7 @@ void all_see_the_same_owner() {
 }
 
 // What a node sends to others about a job that another node owns.
-void jobs_of_other_nodes_are_told() {
+void jobs_of_other_nodes_are_sent() {
   const Self self{"rep_1", new_ulid()};
   const std::string id = new_ulid(), other = new_ulid(), peer = new_ulid();
   gq::Job job;
@@ -1432,10 +1433,10 @@ void jobs_of_other_nodes_are_told() {
     CHECK(walk.copied() == std::vector{id} && walk.debts().size() == (to == "rep_2" ? 1 : 0));
   }
   job.node = "rep_2", job.store = other, job.changed_at = Millis(7);
-  const event::Add told = told_add(add, job);
-  CHECK(told.node == "rep_2" && told.store == other && told.at == Millis(7) && told.id == id && told.copies == 2);
+  const event::Add sent = add_to_send(add, job);
+  CHECK(sent.node == "rep_2" && sent.store == other && sent.at == Millis(7) && sent.id == id && sent.copies == 2);
   job.term = 1;  // now the job's state names the owner
-  CHECK(told_add(add, job).store == self.store);
+  CHECK(add_to_send(add, job).store == self.store);
 }
 
 void answers_travel() {
@@ -2058,7 +2059,7 @@ int main(int argc, char** argv) {
   owners_hold_until_their_command_has_ended();
   owner_files_are_reused_only_when_unlocked(directory);
   claim_fits_into_one_record(directory + "/b");
-  ends_are_told(directory + "/ends");
+  ends_of_other_nodes_are_recorded(directory + "/ends");
   ends_are_of_one_job(directory + "/of-one");
   only_plain_files_are_opened_below(directory + "/plain");
   manifests_name_files_of_a_store(directory + "/manifests");
@@ -2091,7 +2092,7 @@ int main(int argc, char** argv) {
   another_store_has_no_copies();
   foreign_copies_are_bounded();
   all_see_the_same_owner();
-  jobs_of_other_nodes_are_told();
+  jobs_of_other_nodes_are_sent();
   answers_travel();
   parts_make_a_workload(directory + "/parts");
   unfinished_workloads_are_bounded(directory + "/arriving");

@@ -150,13 +150,13 @@ void an_output_is_kept_with_an_end() {
       const auto record = parse_record(bytes);
       CHECK(record && record->data_size == size && record->data_sum == sum64(printed) &&
             bytes.substr(record->head_size) == (size > max_inline_data ? "" : printed));
-      const auto told = std::visit(
+      const auto kept = std::visit(
           [](const auto& e) {
             if constexpr (requires { e.output; }) return e.output;
             else return uint32_t{99};
           },
           record->event);
-      CHECK(told == static_cast<uint32_t>(Kept::whole) && is_any_of<event::Done>(record->event) == (exit == 0));
+      CHECK(kept == static_cast<uint32_t>(Kept::whole) && is_any_of<event::Done>(record->event) == (exit == 0));
     }
 }
 
@@ -343,8 +343,8 @@ void each_schedule(const std::function<void(const Schedule&, Time now)>& body) {
         for (int bits = 0; bits < 4; ++bits)
           for (Millis before : {Millis(-50), Millis(0), Millis(50), Millis(150)})
             for (Millis last : {Millis(-150), Millis(-100), Millis(-50)}) {
-              schedule.guilty_first = bits & 1, schedule.is_stopping = bits & 2;
-              if (schedule.guilty_first && schedule.waiting == 0) continue;
+              schedule.suspect_first = bits & 1, schedule.is_stopping = bits & 2;
+              if (schedule.suspect_first && schedule.waiting == 0) continue;
               schedule.not_before = begun + before, schedule.last_start = begun + last;
               body(schedule, begun);
             }
@@ -355,7 +355,7 @@ void each_schedule(const std::function<void(const Schedule&, Time now)>& body) {
 void each_job_has_its_place() {
   int starts = 0, closes = 0, given_back = 0, wanted = 0;
   each_schedule([&](const Schedule& s, Time now) {
-    const auto takes = [&](const Place& p) { return s.guilty_first ? !p.is_running : p.room > 0; };
+    const auto takes = [&](const Place& p) { return s.suspect_first ? !p.is_running : p.room > 0; };
     const bool has_place = std::any_of(s.places.begin(), s.places.end(), takes);
     CHECK(has_place == (s.room() > 0));
     const auto next = s.next(now);
@@ -369,19 +369,19 @@ void each_job_has_its_place() {
       const Place& place = after.places[*next];
       CHECK(place.jobs == s.places[*next].jobs + 1 && place.is_running);
       CHECK(place.room == s.places[*next].room - 1);
-      after.guilty_first = true;
-      CHECK(after.next(now) != next);  // a guilty job must be alone in its slot
+      after.suspect_first = true;
+      CHECK(after.next(now) != next);  // a suspect job must be alone in its slot
     }
     CHECK(s.wants_jobs() == (!s.is_stopping && s.waiting == 0 && has_place));
     wanted += s.wants_jobs();
-    // Waiting jobs are released, except a guilty one that is first.
-    const bool too_long = !has_place && s.waiting > (s.guilty_first ? 1 : 0) && now - s.last_start >= Millis(100);
+    // Waiting jobs are released, except a suspect one that is first.
+    const bool too_long = !has_place && s.waiting > (s.suspect_first ? 1 : 0) && now - s.last_start >= Millis(100);
     CHECK(s.gives_back(now) == too_long);
     given_back += too_long;
-    // One stream at a time is closed for a guilty job.
+    // One stream at a time is closed for a suspect job.
     const auto all = [&](auto condition) { return std::all_of(s.places.begin(), s.places.end(), condition); };
     const auto idle = s.to_close();
-    const bool closes_one = s.guilty_first && all([](const Place& p) { return p.is_running && !p.is_closing; }) &&
+    const bool closes_one = s.suspect_first && all([](const Place& p) { return p.is_running && !p.is_closing; }) &&
                             !all([](const Place& p) { return p.jobs > 0; });
     CHECK(idle.has_value() == closes_one && (!idle || s.places[*idle].jobs == 0));
     closes += closes_one;
@@ -551,15 +551,15 @@ class Talk {
     return true;
   }
   // Checks the answers that the dialogue has read from the line.
-  void heard(const std::vector<Dialogue::Answer>& answers, const std::string& what) {
+  void check(const std::vector<Dialogue::Answer>& answers, const std::string& what) {
     const bool is_answer = follow(what);
     CHECK(answers.size() == (is_answer ? 1 : 0));
     if (is_answer && answers.size() == 1) CHECK(answers[0].id == what);
     CHECK(dialogue.current() == (jobs.empty() ? "" : jobs.front().id));
   }
-  void hear(const std::string& line, const std::string& name) {
+  void receive(const std::string& line, const std::string& name) {
     const std::string what = meaning(name);
-    heard(dialogue.heard(line, begun), what);
+    check(dialogue.receive(line, begun), what);
   }
 
  private:
@@ -587,7 +587,7 @@ void each_talk(const std::function<void(const std::function<Talk()>&)>& body) {
         talk.add(id, states[n] == half     ? Talk::State::half
                      : states[n] == queued ? Talk::State::queued
                                            : Talk::State::sent);
-        if (states[n] == answered) talk.hear("0 " + id + "\n", id);
+        if (states[n] == answered) talk.receive("0 " + id + "\n", id);
       }
       return talk;
     });
@@ -609,11 +609,11 @@ void each_line_has_its_meaning() {
         if (failed) talk.dialogue.fail(failed);
         std::vector<Dialogue::Answer> answers;
         if (cut <= line.size()) {
-          CHECK(talk.dialogue.heard(line.substr(0, cut), begun).empty());
+          CHECK(talk.dialogue.receive(line.substr(0, cut), begun).empty());
           talk.send_all();
-          answers = talk.dialogue.heard(line.substr(cut) + "\n", begun);
+          answers = talk.dialogue.receive(line.substr(cut) + "\n", begun);
         } else {
-          answers = talk.dialogue.heard(line + "\n", begun);
+          answers = talk.dialogue.receive(line + "\n", begun);
         }
         if (answers.size() == 1) {
           const std::string reason = rest == "" ? "" : rest == " " + what ? "" : rest.substr(1);
@@ -623,14 +623,14 @@ void each_line_has_its_meaning() {
                                       : reason.starts_with(prefix) ? reason.substr(prefix.size())
                                                                    : reason));
         }
-        talk.heard(answers, what);
+        talk.check(answers, what);
         ++seen[what];
         CHECK(talk.dialogue.failure() == (failed ? failed : what == "broken" ? EPROTO : 0));
         // After a line that breaks the protocol, all output is ignored.
         if (what != "broken") continue;
         talk.dialogue.fail(EPIPE);
         CHECK(talk.dialogue.failure() == (failed ? failed : EPROTO) && talk.dialogue.room(begun) == 0);
-        for (const char* more : {"0\n", "0 A\n", "0 B\n", "0 C\n"}) talk.hear(more, "");
+        for (const char* more : {"0\n", "0 A\n", "0 B\n", "0 C\n"}) talk.receive(more, "");
       }
   };
   each_talk([&](const std::function<Talk()>& make) {
@@ -658,7 +658,7 @@ void lines_come_together() {
         const std::string what = talk.meaning(name);
         if (talk.follow(what)) wanted += what;
       }
-      for (const auto& answer : talk.dialogue.heard(text, begun)) got += answer.id;
+      for (const auto& answer : talk.dialogue.receive(text, begun)) got += answer.id;
       CHECK(got == wanted && talk.dialogue.failure() == (talk.broken ? EPROTO : 0));
     });
   });
@@ -673,13 +673,13 @@ void a_line_may_be_long() {
       for (const char* id : {"A", "B"}) talk.add(id, Talk::State::sent);
       std::string line = "0 ";
       line.resize(length, 'x');
-      auto answers = talk.dialogue.heard(line.substr(0, cut), begun);
+      auto answers = talk.dialogue.receive(line.substr(0, cut), begun);
       CHECK(answers.size() == (cut >= most && length >= most ? 1 : 0));
-      for (auto& answer : talk.dialogue.heard(cut < length ? line.substr(cut) + "\n" : "\n", begun))
+      for (auto& answer : talk.dialogue.receive(cut < length ? line.substr(cut) + "\n" : "\n", begun))
         answers.push_back(answer);
       CHECK(answers.size() == 1 && answers[0].id == "A" && answers[0].status == 0);
       talk.jobs.erase(talk.jobs.begin());
-      talk.hear("0\n", "");
+      talk.receive("0\n", "");
       CHECK(talk.jobs.empty() && talk.dialogue.failure() == 0);
     }
 }
@@ -688,8 +688,8 @@ void a_line_may_be_long() {
 void half_a_line_is_no_answer() {
   Talk talk;
   for (const char* id : {"A", "B"}) talk.add(id, Talk::State::sent);
-  talk.hear("0 B\n", "B");
-  CHECK(talk.dialogue.heard("0 A", begun).empty());
+  talk.receive("0 B\n", "B");
+  CHECK(talk.dialogue.receive("0 A", begun).empty());
   talk.dialogue.fail(EPIPE);
   CHECK(talk.dialogue.current() == "A" && talk.dialogue.failure() == EPIPE);
 }
@@ -702,10 +702,10 @@ void answers_are_remembered() {
     for (size_t n = 0; n < others + 2; ++n) {
       const std::string id = n == 0 || n == 2 ? "twice" : std::to_string(n);
       talk.add(id, Talk::State::sent);
-      talk.hear("0 " + id + "\n", id);
+      talk.receive("0 " + id + "\n", id);
     }
-    CHECK(talk.dialogue.failure() == 0 && talk.dialogue.heard("0 twice\n", begun).empty());
-    CHECK(talk.dialogue.failure() == 0 && talk.dialogue.heard("0 1\n", begun).empty());
+    CHECK(talk.dialogue.failure() == 0 && talk.dialogue.receive("0 twice\n", begun).empty());
+    CHECK(talk.dialogue.failure() == 0 && talk.dialogue.receive("0 1\n", begun).empty());
     CHECK(talk.dialogue.failure() == (others == most ? EPROTO : 0));
   }
 }
@@ -717,18 +717,18 @@ void a_command_has_room() {
   CHECK(dialogue.room(begun) == 1);
   talk.add("A", Talk::State::sent);
   CHECK(dialogue.room(begun) == 0);
-  CHECK(dialogue.heard("0\n", begun + Millis(10)).size() == 1);
+  CHECK(dialogue.receive("0\n", begun + Millis(10)).size() == 1);
   CHECK(dialogue.room(begun + Millis(5000)) == 5);  // waiting is no work
   dialogue.sent(0, begun + Millis(6000));
   for (const char* id : {"B", "C", "D"}) talk.add(id, Talk::State::sent);
   CHECK(dialogue.room(begun + Millis(6000)) == 2 && dialogue.room(begun + Millis(7001)) == 0);
-  CHECK(dialogue.heard("0\n0\n", begun + Millis(6010)).size() == 2);  // together they took 10 ms
+  CHECK(dialogue.receive("0\n0\n", begun + Millis(6010)).size() == 2);  // together they took 10 ms
   CHECK(dialogue.room(begun + Millis(6010)) == 6);
   Dialogue failed = dialogue;
   failed.fail(EIO);
   dialogue.close();
   CHECK(failed.room(begun + Millis(6010)) == 0 && dialogue.room(begun + Millis(6010)) == 0);
-  CHECK(dialogue.heard("0\n", begun).size() == 1 && dialogue.is_closing() && !failed.is_closing());
+  CHECK(dialogue.receive("0\n", begun).size() == 1 && dialogue.is_closing() && !failed.is_closing());
 }
 
 // The pipes: output from before the end of the command is used, and failure() keeps the first failure.

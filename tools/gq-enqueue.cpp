@@ -148,7 +148,7 @@ class Enqueuer {
     } catch (const Error& e) {
       if (e.code() != Exit::retry && e.code() != Exit::unavailable && e.code() != Exit::storage) throw;
       report();
-      throw Error(e.code(), told({false, e.what(), m_places, {}}) + so_far());
+      throw Error(e.code(), describe({false, e.what(), m_places, {}}) + so_far());
     }
     std::string ids;
     std::map<std::string, std::vector<std::string>> notes;
@@ -271,18 +271,18 @@ class Enqueuer {
     std::vector<std::string> lines;
     for (const auto& [kind, f] : std::exchange(m_failures, {})) {
       if (f.places.size() > most_alike) {
-        lines.push_back(told(f));
+        lines.push_back(describe(f));
         continue;
       }
       for (size_t i = 0; i < f.places.size(); ++i)
-        lines.push_back(told({f.unknown, f.reason, {f.places[i]}, {f.ids[i]}}));
+        lines.push_back(describe({f.unknown, f.reason, {f.places[i]}, {f.ids[i]}}));
     }
     const bool ends = m_result == Exit::retry || m_result == Exit::storage;
     for (size_t i = 0; i + ends < lines.size(); ++i) log(Level::error, lines[i]);
     if (ends) throw Error(m_result, lines.back() + so_far());
   }
 
-  std::string told(const Failure& f) const {
+  std::string describe(const Failure& f) const {
     const bool one = f.places.size() == 1;
     std::string what = one ? names(f.places) : counted(f.places.size(), "job") + " (" + names(f.places) + ")";
     if (f.unknown) what = "cannot tell whether " + what + (one ? " is queued as " + f.ids[0] : " are queued");

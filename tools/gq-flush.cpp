@@ -138,9 +138,9 @@ Exit administer(const Options& o, const Common& common) {
 }
 
 // Cleans the journal. A failure is only a warning, because the next pass will clean; with `all` it is an error.
-void clean(Ledger& store, bool all) {
+void clean(Ledger& ledger, bool all) {
   try {
-    Cleaner cleaner(store);
+    Cleaner cleaner(ledger);
     while (cleaner.step()) continue;
     cleaner.sweep(all);
   } catch (const Error& e) {

@@ -38,15 +38,15 @@ constexpr size_t most_parents_shown = 100;  // among so many parents, the first 
 constexpr size_t most_looked_up = 2000;     // how many jobs are looked up in one visit to the index
 
 // Returns the process that holds a job. If the owner is dead, changes the job to queued, which it will be.
-std::optional<Holder> find_holder(Ledger& store, Claim& c) {
+std::optional<Holder> find_holder(Ledger& ledger, Claim& c) {
   if (c.job.owner.empty()) return std::nullopt;
-  if (auto holder = holder_of(store.owners_directory(), c.job.owner)) return holder;
+  if (auto holder = holder_of(ledger.owners_directory(), c.job.owner)) return holder;
   // The owner may also have ended or given back the job since the job was read; then the store has the result.
   std::optional<Job> now;
-  store.look([&](Fold& fold) { now = fold.get(c.id); });
+  ledger.look([&](Fold& fold) { now = fold.get(c.id); });
   const bool same = !now || (now->owner == c.job.owner && now->starts == c.job.starts);
   if (now) c.job = std::move(*now);
-  if (!same) return find_holder(store, c);
+  if (!same) return find_holder(ledger, c);
   if (c.job.state == State::running) ++c.job.crashes;
   c.job.state = State::queued;
   return std::nullopt;
@@ -182,11 +182,11 @@ Exit list(const Options& o, Queue& store) {
   return Exit::ok;
 }
 
-std::optional<Claim> find(const Options& o, Ledger& store) {
+std::optional<Claim> find(const Options& o, Ledger& ledger) {
   auto id = parse_ulid(o.id);
   if (!id) throw Error(Exit::usage, "cannot look for " + printable(o.id) + ": it is not a job ID (26 characters)");
   std::optional<Claim> found;
-  store.look([&](Fold& fold) {
+  ledger.look([&](Fold& fold) {
     if (auto job = fold.get(*id)) found = Claim{*id, std::move(*job)};
   });
   if (!found) log(Level::error, "there is no job " + *id + " in this store");
@@ -194,7 +194,7 @@ std::optional<Claim> find(const Options& o, Ledger& store) {
 }
 
 // Returns each run of a job of which the journal still has records: when it began, and when, how and why it ended.
-std::vector<Json> history_of(Ledger& store, const Claim& c) {
+std::vector<Json> history_of(Ledger& ledger, const Claim& c) {
   std::vector<Json> runs;
   bool is_open = false;
   uint32_t attempts = 0;
@@ -208,7 +208,7 @@ std::vector<Json> history_of(Ledger& store, const Claim& c) {
     if (event.exit != no_exit) run["exit_status"] = event.exit;
     if (event.signal) run["signal"] = event.signal;
   };
-  EventReader reader = store.read(0);
+  EventReader reader = ledger.read(0);
   reader.skip_to(c.job.first_lsn);
   for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next()) {
     if (item != JournalReader::Item::record) continue;
@@ -262,11 +262,11 @@ Exit show(const Options& o, Queue& store) {
   return Exit::ok;
 }
 
-Exit cat(const Options& o, Ledger& store) {
-  auto job = find(o, store);
+Exit cat(const Options& o, Ledger& ledger) {
+  auto job = find(o, ledger);
   if (!job) return Exit::no;
   std::string reason;
-  auto workload = store.workload(job->id, job->job, reason);
+  auto workload = ledger.workload(job->id, job->job, reason);
   if (!workload && job->job.state == State::finished) reason = "the job is finished";
   if (!workload) {
     log(Level::error, "cannot show the workload of " + job->id + ": " + reason);
@@ -342,13 +342,13 @@ void print_peers(const Options& o, Queue& store) {
 // Passes the `wanted` jobs of an order (fold.hpp) to `take`. Reads page by page, so that the lock of the index is never
 // held for long.
 template <typename Wanted, typename Take>
-void for_each_page(Ledger& store, char order, Wanted wanted, Take take) {
+void for_each_page(Ledger& ledger, char order, Wanted wanted, Take take) {
   std::string cursor;
   bool last = false;
   while (!last) {
     std::vector<Claim> found;
     std::string next;
-    store.look([&](Fold& fold) {
+    ledger.look([&](Fold& fold) {
       found.clear();
       std::vector<std::string> ids;
       next = cursor;
@@ -363,21 +363,22 @@ void for_each_page(Ledger& store, char order, Wanted wanted, Take take) {
 
 // Prints the serial keys whose first job is delayed while other jobs, of any function, wait for it. Prints only some:
 // those whose first job is due last.
-void print_serials(const Options& o, Ledger& store) {
+void print_serials(const Options& o, Ledger& ledger) {
   constexpr size_t most_shown = 10, most_counted = 10000;
   std::vector<Claim> firsts;
   const Millis now = now_ms();
   const auto holds_others_up = [&](Fold& fold, const Job& job) {
     return job.state == State::delayed && job.due > now && fold.with_serial(job.serial, 2) > 1;
   };
-  for_each_page(store, 'h', holds_others_up, [&](std::vector<Claim>& found) {
+  for_each_page(ledger, 'h', holds_others_up, [&](std::vector<Claim>& found) {
     firsts.insert(firsts.end(), std::make_move_iterator(found.begin()), std::make_move_iterator(found.end()));
     std::sort(firsts.begin(), firsts.end(), [](const Claim& x, const Claim& y) { return x.job.due > y.job.due; });
     if (firsts.size() > most_shown) firsts.erase(firsts.begin() + most_shown, firsts.end());
   });
   for (const auto& first : firsts) {
     size_t behind = 0;
-    store.look([&](Fold& fold) { behind = std::max<size_t>(fold.with_serial(first.job.serial, most_counted), 1) - 1; });
+    ledger.look(
+        [&](Fold& fold) { behind = std::max<size_t>(fold.with_serial(first.job.serial, most_counted), 1) - 1; });
     if (behind == 0) continue;
     Json json = {{"serial", first.job.serial},
                  {"waits_for", first.id},
@@ -392,17 +393,17 @@ void print_serials(const Options& o, Ledger& store) {
 }
 
 // Prints how much of the journal is still needed, and how old the oldest unfinished job is.
-void print_disk(const Options& o, Ledger& store) {
+void print_disk(const Options& o, Ledger& ledger) {
   uint64_t journal = 0, needed = 0, damaged = 0;
-  auto segments = store.segments();
+  auto segments = ledger.segments();
   for (const auto& s : segments) journal += s.size;
   std::optional<Millis> oldest;
   if (!segments.empty())
-    store.look([&](Fold& fold) { needed = std::min(journal, fold.weight(0, segments.back().end).bytes); });
+    ledger.look([&](Fold& fold) { needed = std::min(journal, fold.weight(0, segments.back().end).bytes); });
   std::string cursor;
   for (bool last = false; !last;) {
     std::string next;
-    store.look([&](Fold& fold) {
+    ledger.look([&](Fold& fold) {
       std::vector<std::string> ids;
       next = cursor;
       last = fold.oldest(most_looked_up, next, ids);
@@ -411,7 +412,7 @@ void print_disk(const Options& o, Ledger& store) {
     });
     cursor = next;
   }
-  if (auto aside = store.directory().find_below(damaged_name)) damaged = aside->names().size();
+  if (auto aside = ledger.directory().find_below(damaged_name)) damaged = aside->names().size();
   Json json = {
       {"journal_bytes", journal}, {"live_bytes", needed}, {"garbage_bytes", journal - needed}, {"damaged", damaged}};
   if (oldest)
@@ -432,14 +433,14 @@ struct FunctionStats {
 };
 
 // Counts jobs that a dead owner was running as queued, which they will be.
-void count_left_behind(Ledger& store, std::map<std::string, FunctionStats>& functions) {
+void count_left_behind(Ledger& ledger, std::map<std::string, FunctionStats>& functions) {
   std::map<std::string, std::map<std::string, uint64_t>> running;  // by owner and function
   const auto is_running = [](Fold&, const Job& job) { return job.state == State::running; };
-  for_each_page(store, 'c', is_running, [&](const std::vector<Claim>& found) {
+  for_each_page(ledger, 'c', is_running, [&](const std::vector<Claim>& found) {
     for (const auto& claim : found) ++running[claim.job.owner][claim.job.function];
   });
   for (const auto& [owner, counts] : running) {
-    if (owner_alive(store.owners_directory(), owner)) continue;
+    if (owner_alive(ledger.owners_directory(), owner)) continue;
     for (const auto& [function, count] : counts) {
       auto& jobs = functions[function].counters.jobs;
       const uint64_t n = std::min(count, jobs[static_cast<size_t>(State::running)]);
@@ -449,12 +450,12 @@ void count_left_behind(Ledger& store, std::map<std::string, FunctionStats>& func
   }
 }
 
-std::map<std::string, FunctionStats> stats_of_functions(Ledger& store) {
+std::map<std::string, FunctionStats> stats_of_functions(Ledger& ledger) {
   std::map<std::string, FunctionStats> functions;
   std::string cursor;
   for (bool last = false; !last;) {
     std::string next;
-    store.look([&](Fold& fold) {
+    ledger.look([&](Fold& fold) {
       std::vector<std::string> names;
       next = cursor;
       last = fold.functions(most_looked_up / 2, next, names);
@@ -462,13 +463,13 @@ std::map<std::string, FunctionStats> stats_of_functions(Ledger& store) {
     });
     cursor = next;
   }
-  count_left_behind(store, functions);
+  count_left_behind(ledger, functions);
   return functions;
 }
 
-uint64_t count_troubles(Ledger& store) {
+uint64_t count_troubles(Ledger& ledger) {
   uint64_t troubles = 0;
-  store.for_each_trouble(
+  ledger.for_each_trouble(
       [&](const Trouble& t) { troubles += t.kind == Trouble::Kind::damage || t.kind == Trouble::Kind::missing; });
   return troubles;
 }
@@ -512,7 +513,7 @@ Exit stats(const Options& o, Queue& store) {
   return Exit::ok;
 }
 
-Exit check(const Options& o, Ledger& store) {
+Exit check(const Options& o, Ledger& ledger) {
   bool ok = true;
   Display display;
   auto found = [&](const Finding& f) {
@@ -527,7 +528,7 @@ Exit check(const Options& o, Ledger& store) {
     display.show(std::to_string(p.read >> 20) + " of " + std::to_string(p.journal >> 20) + " MiB of the journal, " +
                  counted(p.jobs, "job"));
   };
-  check_store(store, found, display.is_on() ? progress : std::function<void(const CheckProgress&)>());
+  check_store(ledger, found, display.is_on() ? progress : std::function<void(const CheckProgress&)>());
   return ok ? Exit::ok : Exit::no;
 }
 
@@ -587,19 +588,19 @@ void tell(Json& json, const Event& event, uint64_t size) {
       event);
 }
 
-Exit journal(const Options& o, Ledger& store) {
+Exit journal(const Options& o, Ledger& ledger) {
   if (o.records) {
     if (::isatty(STDOUT_FILENO)) throw Error(Exit::usage, "cannot write a stream of jobs to a terminal");
     Exit result = Exit::ok;
     write_stream(
-        store, {}, [](std::string_view bytes) { print(bytes); },
+        ledger, {}, [](std::string_view bytes) { print(bytes); },
         [&](const std::string& what) {
           log(Level::error, what);
           result = Exit::storage;
         });
     return result;
   }
-  EventReader reader = store.read(0);
+  EventReader reader = ledger.read(0);
   for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next()) {
     Json json = {{"lsn", reader.lsn()}};
     if (item == JournalReader::Item::record) {

@@ -147,17 +147,17 @@ Exit forget(const Options& o, const Common& common) {
 
 class StreamSender {
  public:
-  StreamSender(Ledger& store, const Options& o, const Common& common)
-      : m_store(store),
+  StreamSender(Ledger& ledger, const Options& o, const Common& common)
+      : m_ledger(ledger),
         m_options(o),
         m_keys(o.replicate.config.keyfile.empty() ? Keys() : Keys(o.replicate.config.keyfile)),
-        m_link(std::make_unique<Link>(common.servers, store.group().self, store.group().id(), o.to, o.to, m_keys)) {
+        m_link(std::make_unique<Link>(common.servers, ledger.group().self, ledger.group().id(), o.to, o.to, m_keys)) {
     m_target = m_link->call("ask", {}, o.replicate.config.peer_timeout).store;
   }
 
   void add(NewJob job) {
     if (!job.parents.empty()) return skip(job.add.id + ": " + no_parents_in_group);
-    const Group& group = m_store.group();
+    const Group& group = m_ledger.group();
     if (job.add.node.empty()) {
       job.add.node = group.self.node;
       job.add.store = group.self.store;
@@ -169,7 +169,7 @@ class StreamSender {
   }
 
   void add(event::State state) {
-    const Self& self = m_store.group().self;
+    const Self& self = m_ledger.group().self;
     if (state.node.empty()) {
       state.node = self.node;
       state.store = self.store;
@@ -239,17 +239,17 @@ class StreamSender {
   // Hands the collected jobs over: the new node owns them from now on. Records this on this node before it sends the
   // jobs, so that no job runs on this node after it was sent.
   void hand_over() {
-    std::vector<std::pair<std::string, std::string>> told;
+    std::vector<std::pair<std::string, std::string>> states;
     auto decide = [&](Fold& fold) {
-      told.clear();
+      states.clear();
       std::vector<std::string> records;
       for (const auto& id : m_handed) {
         auto job = fold.get(id);
-        const Self& self = m_store.group().self;
+        const Self& self = m_ledger.group().self;
         if (!job || !job->once || job->node != self.node || job->store != self.store || job->state == State::finished ||
             job->state == State::dead || !can_change_owner(*job))
           continue;
-        if (!job->owner.empty() && owner_alive(m_store.owners_directory(), job->owner)) continue;
+        if (!job->owner.empty() && owner_alive(m_ledger.owners_directory(), job->owner)) continue;
         job->node = m_options.to;
         job->store = m_target;
         ++job->term;
@@ -259,16 +259,16 @@ class StreamSender {
         records.push_back(encode_record(state));
         state.from = self.node;
         state.from_store = self.store;
-        told.push_back({id, encode_record(state)});
+        states.push_back({id, encode_record(state)});
       }
       return records;
     };
-    m_store.commit(decide, Room::completion);
+    m_ledger.commit(decide, Room::completion);
     m_handed.clear();
-    for (const auto& [id, record] : told) put(id, record, false);
+    for (const auto& [id, record] : states) put(id, record, false);
   }
 
-  Ledger& m_store;
+  Ledger& m_ledger;
   const Options& m_options;
   const Keys m_keys;
   std::unique_ptr<Link> m_link;
@@ -280,10 +280,10 @@ class StreamSender {
   std::vector<std::string> m_handed;
 };
 
-Exit send_stream(const Options& o, Ledger& store, const Common& common) {
-  if (!store.group().has(o.to) || o.to == store.group().self.node)
+Exit send_stream(const Options& o, Ledger& ledger, const Common& common) {
+  if (!ledger.group().has(o.to) || o.to == ledger.group().self.node)
     throw Error(Exit::usage, "cannot send to " + printable(o.to) + ": it is not another node of this store's group");
-  StreamSender sender(store, o, common);
+  StreamSender sender(ledger, o, common);
   StreamReader stream(STDIN_FILENO, UINT64_MAX, [&](const std::string& what) { sender.skip(what); });
   try {
     while (auto item = stream.next()) std::visit([&](auto& said) { sender.add(std::move(said)); }, *item);

@@ -84,15 +84,15 @@ int show(const Shown& job, bool as_json) {
   return result.status;
 }
 
-Workload output_of(Ledger& store, const std::string& id, const Job& job) {
+Workload output_of(Ledger& ledger, const std::string& id, const Job& job) {
   std::string reason;
-  auto output = store.output(id, job, reason);
+  auto output = ledger.output(id, job, reason);
   if (!output) throw Error(Exit::storage, "cannot show the output of " + id + ": " + reason);
   return std::move(*output);
 }
 
-std::string read_output(Ledger& store, const std::string& id, const Job& job) {
-  const Workload output = output_of(store, id, job);
+std::string read_output(Ledger& ledger, const std::string& id, const Job& job) {
+  const Workload output = output_of(ledger, id, job);
   if (!output.blob) return output.data;
   std::string bytes(job.output_size, '\0');
   if (read_at(output.blob.get(), bytes.data(), bytes.size(), 0) != bytes.size())
@@ -125,8 +125,8 @@ void print_part(int fd, uint64_t offset, uint64_t size) {
   }
 }
 
-void print_output(Ledger& store, const std::string& id, const Job& job) {
-  const Workload output = output_of(store, id, job);
+void print_output(Ledger& ledger, const std::string& id, const Job& job) {
+  const Workload output = output_of(ledger, id, job);
   if (output.blob) print_part(output.blob.get(), 0, job.output_size);
   else print_workload(output.data);
 }
@@ -164,7 +164,7 @@ int wait_for_results(Queue& store, const std::vector<std::string>& ids, const Wa
 namespace {
 
 // How long a store may take to answer before the next one is asked, and without which answer the user is told.
-constexpr Millis store_patience{3000}, told_after{10'000};
+constexpr Millis store_patience{3000}, warn_after{10'000};
 // The most bytes of an output that are held in memory before they are printed, and of one that is put into JSON.
 constexpr size_t most_held = 1 << 20, most_in_json = 256 << 20;
 
@@ -217,11 +217,11 @@ class Remote {
   }
 
   // Notes whether a store has answered. If none has for long, tells the user.
-  void heard(bool is, size_t job) {
+  void note_answer(bool is, size_t job) {
     const auto now = Clock::now();
     m_has_answer = m_has_answer || is;
-    if (is) m_heard = now;
-    if (is || now < m_heard + told_after || std::exchange(m_told, true)) return;
+    if (is) m_last_answer = now;
+    if (is || now < m_last_answer + warn_after || std::exchange(m_warned, true)) return;
     log(Level::warning, "still waiting for " + m_pull.id(job) + ": " + m_puller.reason());
   }
 
@@ -235,7 +235,7 @@ class Remote {
     else m_pull.silent(question, Clock::now());
     if (!says && m_puller.reason() == needs_keys)
       throw Error(Exit::retry, "cannot wait for " + ids[0] + ": the store that has it answers, but " + needs_keys);
-    heard(says.has_value(), question.jobs[0]);
+    note_answer(says.has_value(), question.jobs[0]);
   }
 
   // Whether the output of a job can come with that of another one.
@@ -256,12 +256,12 @@ class Remote {
     }
     std::optional<std::vector<Piece>> pieces;
     for (Millis pause = Pull::first_interval; !(pieces = m_puller.outputs(store, wanted, patience()));) {
-      heard(false, job);
+      note_answer(false, job);
       if (is_late()) throw failure(job, m_puller.reason());
       sleep_until(Clock::now() + pause);
       pause = std::min(pause * 2, Pull::longest_interval);
     }
-    heard(true, job);
+    note_answer(true, job);
     for (size_t i = 1; i < pieces->size(); ++i)
       if ((*pieces)[i].bytes.size() == m_pull.end(job + i)->size) m_kept[job + i] = std::move((*pieces)[i].bytes);
     Piece& first = pieces->front();
@@ -293,8 +293,8 @@ class Remote {
   Puller& m_puller;
   Pull m_pull;
   std::optional<Clock::time_point> m_until;
-  Clock::time_point m_heard = Clock::now();
-  bool m_has_answer = false, m_told = false;
+  Clock::time_point m_last_answer = Clock::now();
+  bool m_has_answer = false, m_warned = false;
   std::map<size_t, std::string> m_kept;  // outputs that have come early
 };
 

@@ -17,7 +17,7 @@ void print_workload(std::string_view bytes);
 void print_part(int fd, uint64_t offset, uint64_t size);
 
 // Prints the output of a job, whose output_lsn is not 0. Throws Error(storage) if it is damaged.
-void print_output(Ledger& store, const std::string& id, const Job& job);
+void print_output(Ledger& ledger, const std::string& id, const Job& job);
 
 // The exit status if gq itself fails while a program waits for results.
 inline constexpr Exit no_result{status_unknown};

@@ -24,7 +24,7 @@ std::string kind_of(const std::string& text) {
   return kind;
 }
 
-std::optional<std::string> Seldom::behind(const std::string& kind, Time now) {
+std::optional<std::string> LogLimit::admit(const std::string& kind, Time now) {
   constexpr size_t most_kinds = 100;
   if (m_kinds.size() >= most_kinds)
     std::erase_if(m_kinds, [&](const auto& entry) { return entry.second.next <= now && entry.second.left_out == 0; });
@@ -38,7 +38,7 @@ std::optional<std::string> Seldom::behind(const std::string& kind, Time now) {
   return left_out ? " (and " + std::to_string(left_out) + " more like it since this was last said)" : std::string();
 }
 
-std::map<std::string, uint64_t> Seldom::take_left_out() {
+std::map<std::string, uint64_t> LogLimit::take_left_out() {
   std::map<std::string, uint64_t> all;
   for (auto& [kind, k] : m_kinds)
     if (uint64_t n = std::exchange(k.left_out, 0)) all[kind] = n;

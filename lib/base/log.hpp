@@ -22,12 +22,12 @@ void log(Level level, const std::string& text);
 std::string kind_of(const std::string& text);
 
 // Limits log lines that other programs can cause as often as they like: one line a minute of each kind.
-class Seldom {
+class LogLimit {
  public:
   using Time = std::chrono::steady_clock::time_point;
   // Returns a suffix for a line of this kind, with the number of lines that were left out since the last one. Returns
   // nullopt if this line must be left out, too.
-  std::optional<std::string> behind(const std::string& kind, Time now);
+  std::optional<std::string> admit(const std::string& kind, Time now);
   // Returns how many lines of each kind were left out and not reported yet. The next call does not return them again.
   std::map<std::string, uint64_t> take_left_out();
 

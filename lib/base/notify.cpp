@@ -13,7 +13,7 @@ namespace {
 
 struct Status {
   Mutex mutex;
-  std::string text GUARDED_BY(mutex), told GUARDED_BY(mutex);
+  std::string text GUARDED_BY(mutex), sent GUARDED_BY(mutex);
   std::map<std::string, std::string> troubles GUARDED_BY(mutex);
 
   std::string with(const std::string& state) const REQUIRES(mutex) {
@@ -24,7 +24,7 @@ struct Status {
     return all;
   }
   void tell() REQUIRES(mutex) {
-    if (std::string all = with(text); !text.empty() && all != told) notify("STATUS=" + (told = all));
+    if (std::string all = with(text); !text.empty() && all != sent) notify("STATUS=" + (sent = all));
   }
 };
 

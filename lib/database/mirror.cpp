@@ -84,7 +84,7 @@ Mirror::Mirror(Directory directory, std::unique_ptr<KeyValue> database, bool cre
     if (!try_lock(m_users.get(), FileLock::Mode::exclusive))
       throw Error(Exit::retry,
                   "cannot rebuild " + printable(m_directory.path()) + " from the database: programs are using it");
-    Lsn end = make_anew(create);
+    Lsn end = recreate(create);
     stamp = Stamp{boot, end, hex64(sum64(settings_text()))};
     write_stamp(*stamp);
   }
@@ -158,7 +158,7 @@ bool Mirror::is_behind(Lsn stable) {
 // Rebuilds the copy from the database. If the database has no store and `create` is true, creates an empty store in
 // both. The caller must ensure that no other process uses the directory. Returns the position at which new records
 // begin.
-Lsn Mirror::make_anew(bool create) {
+Lsn Mirror::recreate(bool create) {
   auto refuse = [](const std::string& why) {
     return Error(Exit::config, "cannot open the store in the database: " + why);
   };

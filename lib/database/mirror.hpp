@@ -82,7 +82,7 @@ class Mirror : public Durability, public Ends {
   void write_stamp(const Stamp& stamp);
   [[noreturn]] void distrust();
   bool is_behind(Lsn stable) REQUIRES(m_mutex);
-  Lsn make_anew(bool create) REQUIRES(m_mutex);
+  Lsn recreate(bool create) REQUIRES(m_mutex);
   std::string settings_text() const;
   template <typename Visit>
   void for_each(char kind, size_t at_a_time, Visit visit) REQUIRES(m_mutex);

@@ -249,7 +249,7 @@ void Receivers::receive(Receiver& self) {
       MutexLock guard(m_mutex);
       say = std::exchange(m_standings[self.group].unsaid, false) || say;
     }
-    if (say && !say_seldom(Level::warning, text, text + "; trying again until it answers")) {
+    if (say && !log_limited(Level::warning, text, text + "; trying again until it answers")) {
       MutexLock guard(m_mutex);
       m_standings[self.group].unsaid = true;  // it will be logged later, if the trouble lasts
     }
@@ -350,7 +350,7 @@ std::optional<std::string> Receivers::judge(Receiver& self, const AssignedJob& j
     const std::string text = service->function + ": a job of " + std::to_string(job.size) +
                              " bytes is larger than the " + std::to_string(service->max_size) +
                              " that are taken; it is refused, and lost if it is a background job";
-    if (auto behind = m_seldom.behind(service->function, Clock::now())) log(Level::warning, text + *behind);
+    if (auto suffix = m_log_limit.admit(service->function, Clock::now())) log(Level::warning, text + *suffix);
     const std::string to = job.handle + '\0';
     if (!service->refusal.empty()) return request_packet(GEARMAN_COMMAND_WORK_COMPLETE, to + service->refusal);
     return request_packet(GEARMAN_COMMAND_WORK_WARNING, to + "it is larger than the worker takes (" +
@@ -395,9 +395,9 @@ bool Receivers::gives_up(Receiver& self, const ServerWait& wait) {
     self.room->put_off(self.group, wait.now + put_off);
   }
   self.gave_back = true;
-  say_seldom(Level::warning, self.group->trouble() + " slow",
-             "the Gearman server " + self.group->server.name() + " sends a job of " + std::to_string(self.taken) +
-                 " bytes so slowly that jobs of other servers wait for its room; the connection is closed");
+  log_limited(Level::warning, self.group->trouble() + " slow",
+              "the Gearman server " + self.group->server.name() + " sends a job of " + std::to_string(self.taken) +
+                  " bytes so slowly that jobs of other servers wait for its room; the connection is closed");
   return true;
 }
 
@@ -429,14 +429,14 @@ std::optional<std::string> Receivers::merged(Receiver& self, const Service& serv
          "queued: submit again with a fresh unique, or none\n";
 }
 
-bool Receivers::say_seldom(Level level, const std::string& kind, const std::string& text) {
-  std::optional<std::string> behind;
+bool Receivers::log_limited(Level level, const std::string& kind, const std::string& text) {
+  std::optional<std::string> suffix;
   {
     MutexLock guard(m_mutex);
-    behind = m_seldom.behind(kind, Clock::now());
+    suffix = m_log_limit.admit(kind, Clock::now());
   }
-  if (behind) log(level, text + *behind);
-  return behind.has_value();
+  if (suffix) log(level, text + *suffix);
+  return suffix.has_value();
 }
 
 void Receivers::say_once(const std::string& what) {
@@ -483,7 +483,7 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
       return copy;
     }
   } catch (const std::exception& e) {
-    self.receivers->say_seldom(Level::error, "cannot take a job", std::string("cannot take a job: ") + e.what());
+    self.receivers->log_limited(Level::error, "cannot take a job", std::string("cannot take a job: ") + e.what());
   }
   self.gave_back = true;
   // Wait a little: gearmand gives the job to a worker again at once, perhaps to this one.

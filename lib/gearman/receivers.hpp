@@ -153,7 +153,7 @@ class Receivers {
                                     std::string_view payload);
   void say_once(const std::string& what);
   // Returns false if a message of this kind was logged too recently.
-  bool say_seldom(Level level, const std::string& kind, const std::string& text);
+  bool log_limited(Level level, const std::string& kind, const std::string& text);
   std::optional<std::string> judge(Receiver& self, const AssignedJob& job);
   bool gives_up(Receiver& self, const ServerWait& wait);
   void give_room_back(Receiver& self);
@@ -171,7 +171,7 @@ class Receivers {
   std::condition_variable m_room;
   WorkloadRoom m_foreign GUARDED_BY(m_mutex), m_own GUARDED_BY(m_mutex);  // for foreign jobs, and for gq's
   std::set<std::string> m_said GUARDED_BY(m_mutex);
-  Seldom m_seldom GUARDED_BY(m_mutex);
+  LogLimit m_log_limit GUARDED_BY(m_mutex);
   std::list<Receiver> m_receivers GUARDED_BY(m_mutex);
   std::set<const Receiver*> m_ended GUARDED_BY(m_mutex);                  // whose threads are ending
   std::map<const Receiver*, gearman_id_t> m_handles GUARDED_BY(m_mutex);  // by which stop() wakes them

@@ -51,10 +51,10 @@ class Seen {
   void unreachable(const std::string& server, const std::string& why) {
     MutexLock guard(m_mutex);
     if (m_unreachable.count(server)) return;
-    auto behind = m_seldom.behind(server, Requests::Clock::now());
-    if (!behind) return;
+    auto suffix = m_log_limit.admit(server, Requests::Clock::now());
+    if (!suffix) return;
     m_unreachable.insert(server);
-    log(Level::warning, "cannot reach " + server + ": " + why + *behind);
+    log(Level::warning, "cannot reach " + server + ": " + why + *suffix);
   }
   void answers(const std::string& server) {
     MutexLock guard(m_mutex);
@@ -65,7 +65,7 @@ class Seen {
   Mutex m_mutex;
   std::map<std::string, size_t> m_first GUARDED_BY(m_mutex);
   std::set<std::string> m_unreachable GUARDED_BY(m_mutex);
-  Seldom m_seldom GUARDED_BY(m_mutex);
+  LogLimit m_log_limit GUARDED_BY(m_mutex);
 };
 
 Seen& seen() {

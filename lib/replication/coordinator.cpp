@@ -68,7 +68,7 @@ std::vector<Answer> ClientWrite::answer() {
     } else if (auto* wait = std::get_if<Quorum::Wait>(&effect)) {
       auto call = next_answered(m_calls, std::min(wait->until, Clock::now() + poll_interval));
       if (call == m_calls.end()) continue;
-      call->line->hear_or_complain(*call);
+      call->line->receive_or_complain(*call);
       m_calls.erase(call);
       m_quorum->ended();
     } else if (auto* record = std::get_if<Quorum::Record>(&effect)) {
@@ -246,7 +246,7 @@ bool ClientWrite::record_copies(const Quorum::Record& what) {
 // recorded.
 void ClientWrite::let_go(bool counted) {
   const bool again = !counted && m_from;
-  if (again) m_monitor.step([&](Replica& r) { r.not_told(*m_from); });
+  if (again) m_monitor.step([&](Replica& r) { r.not_sent(*m_from); });
   for (auto& call : m_calls) {
     if (again) call.end = 0;
     call.line->leave(std::move(call));

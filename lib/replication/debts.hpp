@@ -11,7 +11,7 @@
 namespace gq {
 
 // Returns what the journal says about the other nodes, by name.
-std::map<std::string, PeerState> known_peers(Ledger& store);
+std::map<std::string, PeerState> known_peers(Ledger& ledger);
 
 // Returns a record that says: nothing is owed to this node any more, because it is not in the group.
 std::string forgotten_record(const std::string& node);
@@ -20,11 +20,11 @@ std::string forgotten_record(const std::string& node);
 std::string joined_record(const std::string& node, Lsn since);
 
 // Returns when another node last answered this node; 0: never.
-Millis answered_at(const Ledger& store, const std::string& node);
+Millis answered_at(const Ledger& ledger, const std::string& node);
 
 // Writes the debts to a node, as the serving process knows them (Replica::debts_text()), to a file for other processes.
 // They use the file only as a hint, so it is not synced.
-void publish_debts(Ledger& store, const std::string& node, const std::string& text);
+void publish_debts(Ledger& ledger, const std::string& node, const std::string& text);
 
 // The debts to one node, from the journal and from the serving process's file. The file may be a second old.
 struct PeerDebt {
@@ -34,6 +34,6 @@ struct PeerDebt {
   Millis since{0};                                // when the first of the jobs changed
   Millis answered_at{0};                          // when the node last answered; 0: never
 };
-std::map<std::string, PeerDebt> debts_of(Ledger& store);
+std::map<std::string, PeerDebt> debts_of(Ledger& ledger);
 
 }  // namespace gq

@@ -30,7 +30,7 @@ Standby wait_of(const std::vector<Heard>& others, Millis silence, Millis takeove
     any_node.nodes.push_back(other.node);
     if (other.answered && !other.gone) {
       any = true;
-      if (other.told) continue;
+      if (other.sent_all) continue;
       // A node that stays silent is gone after a while. Then this node does not wait for it any more.
       all_silent = all_silent && other.silence >= std::min(short_silence, takeover / 2);
       left = std::max(left, takeover - other.silence);
@@ -88,7 +88,7 @@ void FailureDetector::add(const std::string& node, Millis now) {
 }
 
 void FailureDetector::is_another(const std::string& node) {
-  if (Node* n = find(node)) n->first_end.reset(), n->told = 0;
+  if (Node* n = find(node)) n->first_end.reset(), n->sent = 0;
 }
 
 void FailureDetector::begin(Times now) {
@@ -103,7 +103,7 @@ void FailureDetector::was_away(Millis now) {
   for (auto& [name, n] : m_nodes) {
     n.asked = false;
     n.awaited = true;
-    if (n.has_told()) n.first_end.reset();             // what it had not sent by then, it still has to send
+    if (n.has_sent_all()) n.first_end.reset();         // what it had not sent by then, it still has to send
     if (!n.gone) n.runs.restart(n.last_answer = now);  // this node could not receive answers
   }
 }
@@ -132,7 +132,7 @@ std::optional<std::string> FailureDetector::heard(const std::string& node, Milli
     was_away(now);
     return "no other node had answered for " + seconds(silence);
   }
-  if (!n->first_end || n->has_told()) return std::nullopt;
+  if (!n->first_end || n->has_sent_all()) return std::nullopt;
   begin_return(now);  // the node fell silent before it had sent everything, and answers again
   return std::string();
 }
@@ -146,18 +146,18 @@ void FailureDetector::failed(const std::string& node, Round asked, bool server_r
 }
 
 FailureDetector::News FailureDetector::answered(const std::string& node, Round asked, const AskReply& reply,
-                                                std::optional<Lsn> told, Millis now) {
+                                                std::optional<Lsn> sent, Millis now) {
   Node* n = find(node);
   if (!n) return {};
   n->tried = true;
   if (reply.runner) n->runs.heard(reply.functions, now);
-  if (told) n->told = *told;
+  if (sent) n->sent = *sent;
   News news{.back = std::exchange(n->gone, false)};
   if (reply.taking) return news;
   const bool counts = asked >= m_back, is_first = counts && std::exchange(n->awaited, false);
   n->asked = n->asked || counts;
   if (is_first || !n->first_end) n->first_end = reply.end;
-  news.returns = is_first && m_returned && !n->has_told();
+  news.returns = is_first && m_returned && !n->has_sent_all();
   if (news.returns) begin_return(now);
   return news;
 }
@@ -176,9 +176,9 @@ std::vector<std::string> FailureDetector::notice_gone(Millis now) {
 Standby FailureDetector::standby(Millis now, bool has_jobs) const {
   std::vector<Heard> others;
   for (const auto& [name, n] : m_nodes) {
-    const bool has_answered = n.first_end && !(n.awaited && n.has_told());
+    const bool has_answered = n.first_end && !(n.awaited && n.has_sent_all());
     const bool is_gone = n.gone && !answers(name, now);  // not if it has sent anything since
-    others.push_back({name, n.asked, has_answered, n.has_told(), is_gone, now - n.last_answer});
+    others.push_back({name, n.asked, has_answered, n.has_sent_all(), is_gone, now - n.last_answer});
   }
   Standby wait = wait_of(others, now - m_heard, m_takeover, m_alone_after);
   return wait.alone && !has_jobs ? Standby() : wait;

@@ -32,7 +32,7 @@ struct Heard {
   std::string node;
   bool tried = false;     // this node has asked it since this node was away, whether it answered or not
   bool answered = false;  // it has answered since
-  bool told = false;      // since that answer, it has sent this node everything that it knew at the answer
+  bool sent_all = false;  // since that answer, it has sent this node everything that it knew at the answer
   bool gone = false;
   Millis silence{0};  // the time since its last answer
 };
@@ -95,13 +95,13 @@ class FailureDetector {
   // A node has not answered a question. If no server could be reached (`server_reached`), this proves nothing about the
   // node.
   void failed(const std::string& node, Round asked, bool server_reached, Millis now);
-  // A node has answered a question. Call heard() before. `told`: the position in the answering node's journal up to
+  // A node has answered a question. Call heard() before. `sent`: the position in the answering node's journal up to
   // which it has sent everything to this node, if the answer has it.
   struct News {
     bool back = false;     // the node was gone, and is back
     bool returns = false;  // this node begins a return, because the other node had not answered before
   };
-  News answered(const std::string& node, Round asked, const AskReply& reply, std::optional<Lsn> told, Millis now);
+  News answered(const std::string& node, Round asked, const AskReply& reply, std::optional<Lsn> sent, Millis now);
   // Another node has asked this node, which shows that the other node lives.
   void asked_by(const std::string& node, Millis now);
 
@@ -141,8 +141,8 @@ class FailureDetector {
     // The end of that node's journal at its first answer since this node was away. Before that answer: an older end up
     // to which it had not sent everything.
     std::optional<Lsn> first_end{};
-    Lsn told = 0;  // the position in its journal up to which it has sent everything to this node
-    bool has_told() const { return first_end && told >= *first_end; }
+    Lsn sent = 0;  // the position in its journal up to which it has sent everything to this node
+    bool has_sent_all() const { return first_end && sent >= *first_end; }
   };
   const Node* find(const std::string& node) const;
   Node* find(const std::string& node);

@@ -31,8 +31,8 @@ uint64_t copied_by(const std::vector<NewJob>& jobs) {
 
 }  // namespace
 
-Intake::Intake(Ledger& store, Config config, Add add, Backlog& backlog)
-    : m_store(store),
+Intake::Intake(Ledger& ledger, Config config, Add add, Backlog& backlog)
+    : m_ledger(ledger),
       m_config(std::move(config)),
       m_add(std::move(add)),
       m_backlog(backlog),
@@ -103,7 +103,7 @@ void Intake::count_backlog() {
     std::vector<std::string> delayed;
     for (size_t at = 0; at < functions.size(); at += most_counted) {
       std::vector<Counters> counted;
-      m_store.look([&](Fold& fold) {
+      m_ledger.look([&](Fold& fold) {
         counted.clear();
         for (size_t i = at; i < std::min(at + most_counted, functions.size()); ++i)
           counted.push_back(fold.counters(functions[i]));
@@ -137,7 +137,7 @@ uint64_t Intake::count_due(const std::vector<std::string>& functions, uint64_t m
     const size_t first = at;
     const std::string from = cursor;
     uint64_t more = 0;
-    m_store.look([&](Fold& fold) {
+    m_ledger.look([&](Fold& fold) {
       at = first, cursor = from, more = 0;
       for (size_t left = most_counted; left > 0 && at < functions.size();) {
         more += fold.due_first(functions[at], now_ms(), left, cursor);
@@ -159,7 +159,7 @@ Receivers::Serve Intake::wanted() {
     if (Clock::now() < m_retry_at) return Receivers::Serve::own;
   }
   try {
-    m_store.check_room(0);
+    m_ledger.check_room(0);
     MutexLock guard(m_mutex);
     m_refusing = false;
     end_trouble("intake");
@@ -174,31 +174,31 @@ Receivers::Serve Intake::wanted() {
 void Intake::accepted(Millis due) {
   if (due > now_ms()) ++m_backlog.later;
   ++m_backlog.live;
-  bool was_told = false;
+  bool was_logged = false;
   {
     MutexLock guard(m_mutex);
     if (!std::exchange(m_had_refused, false)) return;
-    was_told = !std::exchange(m_told, {}).empty();
+    was_logged = !std::exchange(m_logged, {}).empty();
     end_trouble("intake");
   }
-  if (was_told) log(Level::warning, "taking jobs again");
+  if (was_logged) log(Level::warning, "taking jobs again");
 }
 
 void Intake::refused(const std::string& reason) {
   const std::string text = "taking no more jobs: " + reason;
-  std::optional<std::string> behind;
+  std::optional<std::string> suffix;
   {
     MutexLock guard(m_mutex);
     if (Clock::now() < m_retry_at) return;
     m_had_refused = true;
-    if (m_told != reason) behind = m_seldom.behind(kind_of(reason), Clock::now());
-    if (behind) m_told = reason;
+    if (m_logged != reason) suffix = m_log_limit.admit(kind_of(reason), Clock::now());
+    if (suffix) m_logged = reason;
     begin_trouble("intake", text);
     m_refusing = true;
     m_retry_delay = std::clamp(m_retry_delay * 2, first_retry, longest_retry);
     m_retry_at = Clock::now() + m_retry_delay;
   }
-  if (behind) log(Level::warning, text + *behind);
+  if (suffix) log(Level::warning, text + *suffix);
 }
 
 std::string Intake::take_records(std::string_view payload, const std::string& function) {
@@ -232,12 +232,12 @@ std::string Intake::take_group(std::string_view payload, const std::string& func
   }
   std::unique_lock<std::timed_mutex> copying(m_copying, std::defer_lock);
   std::vector<std::optional<Answer>> answered(jobs->size());
-  if (copied_by(*jobs) <= small_job || wait_to_copy(copying)) answered = resolve(m_store, *jobs);
+  if (copied_by(*jobs) <= small_job || wait_to_copy(copying)) answered = resolve(m_ledger, *jobs);
   else
     for (size_t i = 0; i < ids.size(); ++i)
       if ((*jobs)[i].is_part())
         answered[i] = {Outcome::refused, "the worker copies parts of other jobs' workloads for other clients", 0};
-  refuse_unread(m_store, *jobs, answered);
+  refuse_unread(m_ledger, *jobs, answered);
   std::vector<Millis> dues;  // when the valid jobs are due
   std::vector<NewJob> good;
   for (size_t i = 0; i < ids.size(); ++i) {

@@ -55,7 +55,7 @@ class Intake {
   };
   // Stores jobs and returns an answer for each. Called by several threads.
   using Add = std::function<std::vector<Answer>(std::vector<NewJob>)>;
-  Intake(Ledger& store, Config config, Add add, Backlog& backlog);
+  Intake(Ledger& ledger, Config config, Add add, Backlog& backlog);
   ~Intake() { stop(); }
 
   // Throws Error(config) as Receivers::start() does.
@@ -79,15 +79,15 @@ class Intake {
   Answer try_raw(const NewJob& job);
   void say_once(const std::string& function, const Answer& answer);
 
-  Ledger& m_store;
+  Ledger& m_ledger;
   const Config m_config;
   const Add m_add;
   Backlog& m_backlog;
   std::timed_mutex m_copying;  // held by a delivery that copies many parts of other jobs' workloads
   Mutex m_mutex;
-  std::string m_told GUARDED_BY(m_mutex);  // the logged reason why jobs are refused
+  std::string m_logged GUARDED_BY(m_mutex);  // the logged reason why jobs are refused
   bool m_had_refused GUARDED_BY(m_mutex) = false;
-  Seldom m_seldom GUARDED_BY(m_mutex);
+  LogLimit m_log_limit GUARDED_BY(m_mutex);
   bool m_refusing GUARDED_BY(m_mutex) = false;
   size_t m_open GUARDED_BY(m_mutex) = 0;  // the number of raw jobs whose outcome is not known
   bool m_stop GUARDED_BY(m_mutex) = false;

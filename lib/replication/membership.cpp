@@ -109,7 +109,7 @@ Meeting Membership::meet(const std::string& node, const std::string& store, cons
   return {what, {}, std::exchange(other.session, session) != session};
 }
 
-Meeting Membership::hear(const std::string& node, const std::string& store, bool alive, Millis now) {
+Meeting Membership::meet_sender(const std::string& node, const std::string& store, bool alive, Millis now) {
   using What = Meeting::What;
   auto it = m_others.find(node);
   if (it == m_others.end()) return {What::refused, node + " is not in this group"};
@@ -122,7 +122,7 @@ Meeting Membership::hear(const std::string& node, const std::string& store, bool
   return {What::first};
 }
 
-std::optional<bool> Membership::says_relay(const std::string& node, bool relay, Millis now) {
+std::optional<bool> Membership::set_relay(const std::string& node, bool relay, Millis now) {
   auto it = m_others.find(node);
   if (it == m_others.end() || it->second.relay == relay) return false;
   if (!it->second.turnover.allows(now)) return std::nullopt;

@@ -89,12 +89,12 @@ class Membership {
   Meeting meet(const std::string& node, const std::string& store, const std::string& session, bool alive, Millis asked,
                Millis now);
   // A store has sent a transfer in the name of `node`. The result is never `another`.
-  Meeting hear(const std::string& node, const std::string& store, bool alive, Millis now);
+  Meeting meet_sender(const std::string& node, const std::string& store, bool alive, Millis now);
 
   // A node has said whether it is a relay. Returns whether that has changed; nullopt if it has changed too often, and
   // this change is ignored.
-  std::optional<bool> says_relay(const std::string& node, bool relay, Millis now);
-  // The reason why meet() or says_relay() ignores a change.
+  std::optional<bool> set_relay(const std::string& node, bool relay, Millis now);
+  // The reason why meet() or set_relay() ignores a change.
   static std::string turned_over(const std::string& node) { return node + " changes its store too often"; }
 
  private:

@@ -29,8 +29,8 @@ void Monitor::carry_out(const Replica::Effects& effects) {
   for (const auto& line : effects.lines) log(line.level, line.text);
 }
 
-void Monitor::say_seldom(Level level, const std::string& kind, const std::string& text) {
-  step([&](Replica& r) { r.say_seldom(level, kind, text, read_times()); });
+void Monitor::log_limited(Level level, const std::string& kind, const std::string& text) {
+  step([&](Replica& r) { r.say_limited(level, kind, text, read_times()); });
 }
 
 void Monitor::stop() {

@@ -62,7 +62,7 @@ class Monitor {
       return result;
     }
   }
-  void say_seldom(Level level, const std::string& kind, const std::string& text);
+  void log_limited(Level level, const std::string& kind, const std::string& text);
 
   void stop() EXCLUDES(m_mutex);
   // Whether stop() was called. Every wait for another node then ends.

@@ -39,20 +39,20 @@ class Delivery {
       if (debt.again) continue;
       // The node reads the part of its blob that a reference names.
       put(debt, debt.reads_add() ? read_add(debt) : debt.add, debt.job.source.empty() ? 0 : debt.job.size);
-      if (debt.state && !debt.is_left()) put(debt, told_record(debt.id, debt.job, m_monitor.self()));
+      if (debt.state && !debt.is_left()) put(debt, record_to_send(debt.id, debt.job, m_monitor.self()));
     }
     finish();
     for (auto& debt : debts) {
-      if (!debt.is_told_again()) continue;
+      if (!debt.is_sent_again()) continue;
       debt.again = false;
       put(debt, read_add(debt));
-      if (!debt.is_left() && !is_fresh(debt.job)) put(debt, told_record(debt.id, debt.job, m_monitor.self()));
+      if (!debt.is_left() && !is_fresh(debt.job)) put(debt, record_to_send(debt.id, debt.job, m_monitor.self()));
     }
     finish();
   }
 
  private:
-  struct Telling : Call {
+  struct Pending : Call {
     std::vector<Debt*> debts;  // for each record, its debt
   };
 
@@ -78,31 +78,31 @@ class Delivery {
     m_parts = {};
     auto batch = std::make_shared<const Batch>(std::exchange(m_next, {}));
     m_under_way.push_back({m_line.start(std::move(batch)), std::exchange(m_next_debts, {})});
-    while (m_under_way.size() >= max_under_way || m_bytes > window_bytes) hear();
+    while (m_under_way.size() >= max_under_way || m_bytes > window_bytes) receive();
   }
 
-  void hear() {
+  void receive() {
     auto next = next_answered(m_under_way, Clock::time_point::max());
-    Telling telling = std::move(*next);
+    Pending pending = std::move(*next);
     m_under_way.erase(next);
-    m_bytes -= telling.batch->records.size();
-    const auto said = m_line.hear(telling);
+    m_bytes -= pending.batch->records.size();
+    const auto said = m_line.receive(pending);
     for (size_t i = 0; i < said.size(); ++i) {
       if (!m_identity.empty() && said[i].identity != m_identity)
         throw Error(Exit::retry, m_line.name() + " is another store than before");
-      take_verdict(m_line.name(), *telling.debts[i], said[i].line);
+      take_verdict(m_line.name(), *pending.debts[i], said[i].line);
     }
   }
 
   void finish() {
     send();
-    while (!m_under_way.empty()) hear();
+    while (!m_under_way.empty()) receive();
   }
 
   Monitor& m_monitor;
   PeerLine& m_line;
   const std::string m_identity;
-  std::list<Telling> m_under_way;
+  std::list<Pending> m_under_way;
   size_t m_bytes = 0;  // the bytes that are being sent
   Batch m_next;
   PartsCost m_parts;  // of its references
@@ -137,14 +137,14 @@ std::string add_record(Monitor& monitor, const std::string& id, const Job& job, 
     for (Lsn lsn : {job.location, job.first_lsn}) {
       auto* add = reader.read_record_at(lsn, false) ? std::get_if<event::Add>(&reader.event()) : nullptr;
       if (!add || add->id != id || data.size() != job.size) continue;
-      event::Add told = told_add(*add, job);
-      if (told.store == add->store && add->part.source.empty()) return std::string(reader.head_bytes()) + data;
-      NewJob made = with_data(std::move(told), std::move(data));
+      event::Add sent = add_to_send(*add, job);
+      if (sent.store == add->store && add->part.source.empty()) return std::string(reader.head_bytes()) + data;
+      NewJob made = with_data(std::move(sent), std::move(data));
       return made.head + *made.own;
     }
   }
-  monitor.say_seldom(Level::error, "damaged",
-                     id + ": its workload is damaged or gone, and cannot be given to another node");
+  monitor.log_limited(Level::error, "damaged",
+                      id + ": its workload is damaged or gone, and cannot be given to another node");
   return {};
 } catch (const Error& e) {
   unread = e.what();
@@ -183,7 +183,7 @@ bool Outbox::go_on() {
   if (!m_monitor.step([&](Replica& r) { return r.pays(node()); })) return false;
   const Lsn end = m_monitor.ledger().end();
   bool more = pay(std::exchange(m_seen, end));
-  more = tell_apart() || more;
+  more = send_singles() || more;
   m_monitor.step([&](Replica& r) { r.move_on(node(), read_times()); });
   publish();
   return more;
@@ -217,7 +217,7 @@ bool Outbox::pay(Lsn end) {
 // Reads a walk's part of the journal and passes the records to the walk.
 void Outbox::read_on(Walk& walk, Lsn end) {
   auto is_mine = [this](const std::string& origin, const std::string& store) {
-    return m_monitor.step([&](Replica& r) { return r.is_mine_to_tell(origin, store); });
+    return m_monitor.step([&](Replica& r) { return r.is_mine_to_send(origin, store); });
   };
   EventReader reader = m_monitor.ledger().read(walk.upto());
   std::string bytes;
@@ -244,73 +244,73 @@ void Outbox::read_on(Walk& walk, Lsn end) {
 
 // Continues to send separate jobs (large jobs, and jobs that the node has refused). Returns soon, so that these jobs do
 // not delay others. Returns true if there is more to do at once.
-bool Outbox::tell_apart() {
-  begin_apart();
-  if (m_apart.empty()) return false;
-  auto call = next_answered(m_apart, Clock::now() + poll_interval);
-  if (call == m_apart.end()) return true;
-  Apart ended = std::move(*call);
-  m_apart.erase(call);
-  end_apart(ended);
+bool Outbox::send_singles() {
+  start_singles();
+  if (m_singles.empty()) return false;
+  auto call = next_answered(m_singles, Clock::now() + poll_interval);
+  if (call == m_singles.end()) return true;
+  Single ended = std::move(*call);
+  m_singles.erase(call);
+  end_single(ended);
   return true;
 }
 
-void Outbox::begin_apart() {
+void Outbox::start_singles() {
   size_t bytes = 0;
-  for (const auto& call : m_apart) bytes += call.batch->records.size();
-  while (m_apart.size() < max_under_way && bytes < window_bytes) {
-    auto next = next_apart();
+  for (const auto& call : m_singles) bytes += call.batch->records.size();
+  while (m_singles.size() < max_under_way && bytes < window_bytes) {
+    auto next = next_single();
     if (!next) return;
     bytes += next->batch->records.size();
     try {
       static_cast<Call&>(*next) = m_line.start(next->batch);
     } catch (...) {
-      not_heard(next->debt.id);
+      retry_later(next->debt.id);
       throw;
     }
-    m_apart.push_back(std::move(*next));
+    m_singles.push_back(std::move(*next));
   }
 }
 
 // Returns the next job to send separately, with the records to send.
-std::optional<Outbox::Apart> Outbox::next_apart() {
-  while (auto next = m_monitor.step([&](Replica& r) { return r.next_apart(node(), read_times()); })) {
+std::optional<Outbox::Single> Outbox::next_single() {
+  while (auto next = m_monitor.step([&](Replica& r) { return r.next_single(node(), read_times()); })) {
     const std::string& id = next->id;
     auto batch = std::make_shared<Batch>();
     std::optional<Debt> debt;
     try {
       std::optional<Job> job;
       m_monitor.ledger().look([&](Fold& fold) { job = fold.get(id); });
-      debt = debt_apart(id, job, next->needs_add, next->location, next->since);
+      debt = single_debt(id, job, next->needs_add, next->location, next->since);
       if (debt && debt->needs_add) batch->records = add_record(m_monitor, id, debt->job, debt->unreadable);
       batch->count = batch->records.empty() ? 0 : 1;
-      if (debt && debt->state) batch->records += told_record(id, *job, m_monitor.self()), ++batch->count;
+      if (debt && debt->state) batch->records += record_to_send(id, *job, m_monitor.self()), ++batch->count;
     } catch (...) {
-      not_heard(id);
+      retry_later(id);
       throw;
     }
     if (debt && debt->is_left()) m_monitor.step([&](Replica& r) { r.ended(node(), *debt, read_times()); });
-    else if (batch->count == 0) m_monitor.step([&](Replica& r) { r.nothing_to_tell(node(), id); });
-    else return Apart{{&m_line, std::move(batch)}, std::move(*debt)};
+    else if (batch->count == 0) m_monitor.step([&](Replica& r) { r.nothing_to_send(node(), id); });
+    else return Single{{&m_line, std::move(batch)}, std::move(*debt)};
   }
   return std::nullopt;
 }
 
 // The node has not answered about this job. The outbox will try again after `again_soon`.
-void Outbox::not_heard(const std::string& id) {
-  m_monitor.step([&](Replica& r) { r.not_heard(node(), id, read_times().boot + again_soon); });
+void Outbox::retry_later(const std::string& id) {
+  m_monitor.step([&](Replica& r) { r.retry_at(node(), id, read_times().boot + again_soon); });
 }
 
-void Outbox::end_apart(Apart& apart) {
-  Debt& debt = apart.debt;
+void Outbox::end_single(Single& single) {
+  Debt& debt = single.debt;
   std::string identity;
   try {
-    for (const auto& said : m_line.hear(apart)) {
+    for (const auto& said : m_line.receive(single)) {
       take_verdict(node(), debt, said.line);
       identity = said.identity;
     }
   } catch (const std::exception&) {
-    not_heard(debt.id);
+    retry_later(debt.id);
     throw;
   }
   if (debt.is_there() && debt.job.state == State::pending) {
@@ -320,7 +320,7 @@ void Outbox::end_apart(Apart& apart) {
   m_monitor.step([&](Replica& r) { r.ended(node(), debt, read_times()); });
 }
 
-void Outbox::tell(const std::vector<TellThenAppend::Change>& changes) {
+void Outbox::send_now(const std::vector<SendThenAppend::Change>& changes) {
   if (!m_monitor.step([&](Replica& r) { return r.is_reached(node()); })) return;
   std::vector<Debt> debts;
   for (const auto& change : changes) debts.push_back({.id = change.id, .job = change.job, .state = true});

@@ -35,21 +35,21 @@ class Outbox {
 
   // Sends changes of jobs to the other node at once, if it can be reached. Otherwise the changes remain owed to it.
   // Thread-safe.
-  void tell(const std::vector<TellThenAppend::Change>& changes);
+  void send_now(const std::vector<SendThenAppend::Change>& changes);
 
  private:
-  struct Apart : Call {
+  struct Single : Call {
     Debt debt;
   };
   void run();
   bool go_on();
   bool pay(Lsn end);
   void read_on(Walk& walk, Lsn end);
-  bool tell_apart();
-  void begin_apart();
-  std::optional<Apart> next_apart();
-  void not_heard(const std::string& id);
-  void end_apart(Apart& apart);
+  bool send_singles();
+  void start_singles();
+  std::optional<Single> next_single();
+  void retry_later(const std::string& id);
+  void end_single(Single& single);
   void record(bool last);
   void publish();
 
@@ -57,8 +57,8 @@ class Outbox {
   PeerLine m_line;
   std::thread m_thread;
   // Only the thread uses the following:
-  std::list<Apart> m_apart;  // the separate jobs that are under way
-  std::string m_published;   // the debts to the node, as published for other processes
+  std::list<Single> m_singles;  // the separate jobs that are under way
+  std::string m_published;      // the debts to the node, as published for other processes
   Monitor::Clock::time_point m_next_ask{}, m_next_publish{};
   Lsn m_seen = 0;  // the end of the journal when it was last read
 };

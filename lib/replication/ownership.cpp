@@ -28,23 +28,23 @@ std::set<std::string> known_of(const std::vector<std::string>& ids, const AskRep
 
 }  // namespace
 
-event::State own_news(event::State state, const Self& self) {
+event::State passed_on(event::State state, const Self& self) {
   state.from = self.node;
   state.from_store = self.store;
   return state;
 }
 
-event::State told_state(const std::string& id, const Job& job, const Self& self) {
-  return own_news(state_of(id, job), self);
+event::State state_to_send(const std::string& id, const Job& job, const Self& self) {
+  return passed_on(state_of(id, job), self);
 }
 
-bool is_mine_to_tell(const Membership& members, const FailureDetector& detector, const std::string& origin,
+bool is_mine_to_send(const Membership& members, const FailureDetector& detector, const std::string& origin,
                      const std::string& store) {
   if (origin == members.group().self.node || !members.has(origin) || detector.is_gone(origin)) return true;
   return !members.store_of(origin).empty() && !members.is(origin, store);
 }
 
-std::vector<std::string> TellThenAppend::then_append() && {
+std::vector<std::string> SendThenAppend::then_append() && {
   std::vector<std::string> records;
   for (auto& change : m_changes) records.push_back(std::move(change.appended));
   m_changes.clear();
@@ -67,17 +67,17 @@ std::vector<Takeover> Ownership::due(const HeldHere& held, const Membership& mem
     if (now >= node.next_check) node.check = true, node.next_check = now + m_check_interval;
     if (std::any_of(held.functions.begin(), held.functions.end(),
                     [&](const std::string& f) { return detector.lacks(name, f, now); }))
-      all.push_back({name, detector.is_gone(name) ? Cause::gone : Cause::idle, now >= node.next_telling});
+      all.push_back({name, detector.is_gone(name) ? Cause::gone : Cause::idle, now >= node.next_sending});
     // This check is independent of the one above: the node may not run some functions, and may have lost jobs of
     // others.
     if (detector.has_answered(name) && !detector.is_gone(name) && std::exchange(node.check, false))
-      some.push_back({name, Cause::lost, now >= node.next_telling});
+      some.push_back({name, Cause::lost, now >= node.next_sending});
   }
   all.insert(all.end(), some.begin(), some.end());
   if (now < m_next_former) return all;
   m_next_former = now + attempt_interval;
   for (const auto& name : held.nodes)
-    if (!members.has(name)) all.push_back({name, Cause::former, now >= m_nodes[name].next_telling});
+    if (!members.has(name)) all.push_back({name, Cause::former, now >= m_nodes[name].next_sending});
   return all;
 }
 
@@ -97,7 +97,7 @@ void Ownership::leave_others(std::vector<HeldJob>& jobs, const Takeover& what, c
 std::vector<event::State> Ownership::leave_ended(std::vector<HeldJob>& jobs, const AskReply& reply) const {
   std::vector<event::State> doubted;
   for (const auto& [id, job] : jobs)
-    if (reply.ended.count(id)) doubted.push_back(told_state(id, job, m_self));
+    if (reply.ended.count(id)) doubted.push_back(state_to_send(id, job, m_self));
   leave_out(jobs, [&](const HeldJob& j) { return reply.ended.count(j.id) > 0; });
   return doubted;
 }
@@ -107,7 +107,7 @@ std::vector<event::State> Ownership::leave_to_owner(std::vector<HeldJob>& jobs, 
                                                     const Membership& members) const {
   std::vector<event::State> doubted;
   for (const auto& [id, job] : jobs)
-    if (reply.yours.count(id) || reply.others.count(id)) doubted.push_back(told_state(id, job, m_self));
+    if (reply.yours.count(id) || reply.others.count(id)) doubted.push_back(state_to_send(id, job, m_self));
   const auto known = known_of(ids, reply);
   const std::string& store = members.store_of(node);
   leave_out(jobs, [&](const HeldJob& j) { return known.count(j.id) && (store.empty() || j.job.store == store); });
@@ -170,7 +170,7 @@ std::optional<std::vector<std::string>> Ownership::all_others(const Membership& 
   return nodes;
 }
 
-std::optional<TellThenAppend> Ownership::take(const Takeover& what, std::vector<HeldJob> jobs,
+std::optional<SendThenAppend> Ownership::take(const Takeover& what, std::vector<HeldJob> jobs,
                                               const std::set<std::string>& stale, const FailureDetector& detector,
                                               Times now) {
   if (!detector.has_returned()) return std::nullopt;
@@ -178,7 +178,7 @@ std::optional<TellThenAppend> Ownership::take(const Takeover& what, std::vector<
   m_taking = what.node;
   // Leave out jobs whose term has reached the limit. No real job does, and there could be no newer state of such a job.
   leave_out(jobs, [](const HeldJob& j) { return !can_change_owner(j.job); });
-  std::vector<TellThenAppend::Change> changes;
+  std::vector<SendThenAppend::Change> changes;
   for (auto& [id, job] : jobs) {
     job.node = m_self.node;
     job.store = m_self.store;
@@ -190,9 +190,9 @@ std::optional<TellThenAppend> Ownership::take(const Takeover& what, std::vector<
       job.state = State::dead;
       job.why = "stale: no other node knows it any more";
     }
-    changes.push_back({id, job, told_record(id, job, m_self), encode_record(state_of(id, job)), is_stale});
+    changes.push_back({id, job, record_to_send(id, job, m_self), encode_record(state_of(id, job)), is_stale});
   }
-  return TellThenAppend(std::move(changes));
+  return SendThenAppend(std::move(changes));
 }
 
 }  // namespace gq

@@ -17,7 +17,7 @@
 // come to agree.
 //
 // The surprising fact: this node sends a takeover to the other nodes before it appends it to its own journal
-// (TellThenAppend).
+// (SendThenAppend).
 #pragma once
 
 #include <map>
@@ -66,18 +66,18 @@ struct HeldHere {
 // take over its jobs as those of any node that is gone. The opposite order could run jobs twice: once the records are
 // in the journal, any process of this store starts the jobs, and after a crash no other node would know of the
 // takeover. The old owner when it returns, or the next node that takes over, would run the jobs again.
-class TellThenAppend {
+class SendThenAppend {
  public:
   struct Change {
     std::string id;
     Job job;
-    std::string told;      // the record for other nodes
+    std::string sent;      // the record for other nodes
     std::string appended;  // the record for this node's journal
     bool stale = false;    // the job is dead, because no other node knows it
   };
-  explicit TellThenAppend(std::vector<Change> changes) : m_changes(std::move(changes)) {}
+  explicit SendThenAppend(std::vector<Change> changes) : m_changes(std::move(changes)) {}
 
-  const std::vector<Change>& tell() const { return m_changes; }
+  const std::vector<Change>& to_send() const { return m_changes; }
   // Returns the records to append. Call it after the changes were sent to each node that answers. To a node that could
   // not be reached, the changes remain owed.
   std::vector<std::string> then_append() &&;
@@ -87,17 +87,17 @@ class TellThenAppend {
 };
 
 // Returns a state that another node has sent, as this node sends it on.
-event::State own_news(event::State state, const Self& self);
+event::State passed_on(event::State state, const Self& self);
 // Returns the state of a job that this node sends to the others; and below, the record with this state.
-event::State told_state(const std::string& id, const Job& job, const Self& self);
-inline std::string told_record(const std::string& id, const Job& job, const Self& self) {
-  return encode_record(told_state(id, job, self));
+event::State state_to_send(const std::string& id, const Job& job, const Self& self);
+inline std::string record_to_send(const std::string& id, const Job& job, const Self& self) {
+  return encode_record(state_to_send(id, job, self));
 }
 
 // Whether this node sends the others a record that the node `origin` wrote when it had the identity `store`. This node
 // sends its own records, and those of an origin that cannot send them any more because it is gone, has a new identity,
 // or is not in the group.
-bool is_mine_to_tell(const Membership& members, const FailureDetector& detector, const std::string& origin,
+bool is_mine_to_send(const Membership& members, const FailureDetector& detector, const std::string& origin,
                      const std::string& store);
 
 class Ownership {
@@ -122,7 +122,7 @@ class Ownership {
   void takeover_ended(const Takeover& what, size_t taken, Millis began, Millis now);
   // In that attempt, states were sent to all nodes. The nodes need time to receive them, so nothing more is sent until
   // the next check.
-  void told(const Takeover& what, Millis now) { m_nodes[what.node].next_telling = now + m_check_interval; }
+  void states_sent(const Takeover& what, Millis now) { m_nodes[what.node].next_sending = now + m_check_interval; }
   // An attempt could not be completed. It will be repeated.
   void failed(const Takeover& what) {
     if (what.cause == Takeover::Cause::lost) may_have_lost(what.node);
@@ -169,7 +169,7 @@ class Ownership {
   // From this call until taken(), the owner gets the answer that its jobs are being taken over (is_taking()) when it
   // asks this node. So a returning owner runs no job that is being taken over: if it asked before this call, this call
   // returns nullopt; if it asks later, it has to ask again.
-  std::optional<TellThenAppend> take(const Takeover& what, std::vector<HeldJob> jobs,
+  std::optional<SendThenAppend> take(const Takeover& what, std::vector<HeldJob> jobs,
                                      const std::set<std::string>& stale, const FailureDetector& detector, Times now);
   void taken() { m_taking.clear(); }
   bool is_taking(const std::string& node) const { return !node.empty() && m_taking == node; }
@@ -178,7 +178,7 @@ class Ownership {
   struct Node {
     bool check = true;  // see may_have_lost()
     Millis next_check{0};
-    Millis next_attempt{0}, next_telling{0};  // the earliest times
+    Millis next_attempt{0}, next_sending{0};  // the earliest times
   };
 
   const Self m_self;

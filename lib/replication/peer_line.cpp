@@ -58,15 +58,15 @@ std::unique_ptr<Link> PeerLine::start_ask(std::string_view body) {
 // Call it after each answer. Throws if the answer is not from the expected store.
 void PeerLine::note(const Reply& reply, Millis asked) {
   bool serves = false;
-  auto hear = [&](std::optional<Lsn> end) {
+  auto accept = [&](std::optional<Lsn> end) {
     return m_monitor.step([&](Replica& r) {
       serves = r.serves();
-      return r.heard(m_name, reply.store, reply.session, end, asked, read_times());
+      return r.accept(m_name, reply.store, reply.session, end, asked, read_times());
     });
   };
-  Replica::Belief belief = hear({});
-  if (belief.needs_end) belief = hear(m_monitor.ledger().end());
-  if (belief.refused) throw Error(Exit::config, *belief.refused);
+  Replica::Acceptance acceptance = accept({});
+  if (acceptance.needs_end) acceptance = accept(m_monitor.ledger().end());
+  if (acceptance.refused) throw Error(Exit::config, *acceptance.refused);
   if (!serves) return;
   auto peers = m_monitor.ledger().directory().find_below(peers_name);
   Fd fd = peers ? peers->try_open(m_name, O_RDWR | O_CREAT) : Fd();
@@ -132,7 +132,7 @@ Call PeerLine::start(std::shared_ptr<const Batch> batch, std::shared_ptr<Quorum>
   return call;
 }
 
-std::vector<Sending::Said> PeerLine::hear(Call& call) {
+std::vector<Sending::Said> PeerLine::receive(Call& call) {
   const Batch& batch = *call.batch;
   auto said = call.sending->finish();
   {
@@ -142,16 +142,16 @@ std::vector<Sending::Said> PeerLine::hear(Call& call) {
   bool all = said.size() == batch.count;
   for (size_t i = 0; i < std::min(batch.numbers.size(), said.size()); ++i) {
     const PeerVerdict verdict = parse_verdict(said[i].line);
-    if (call.quorum) call.quorum->heard(batch.numbers[i], m_name, said[i].identity, verdict);
+    if (call.quorum) call.quorum->answered(batch.numbers[i], m_name, said[i].identity, verdict);
     all = all && verdict.kind == PeerVerdict::Kind::have;
   }
-  if (all && call.end) m_monitor.step([&](Replica& r) { r.told_at_once(m_name, call.from, call.end); });
+  if (all && call.end) m_monitor.step([&](Replica& r) { r.sent_at_once(m_name, call.from, call.end); });
   return said;
 }
 
-void PeerLine::hear_or_complain(Call& call) {
+void PeerLine::receive_or_complain(Call& call) {
   try {
-    hear(call);
+    receive(call);
   } catch (const std::exception& e) {
     complain(e.what());
   }
@@ -172,7 +172,7 @@ void PeerLine::hear_late() {
   }
   for (auto call = late.begin(); call != late.end();) {
     if (call->sending->wait(Millis::zero())) {
-      hear_or_complain(*call);
+      receive_or_complain(*call);
       call = late.erase(call);
     } else {
       ++call;

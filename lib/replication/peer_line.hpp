@@ -57,9 +57,9 @@ class PeerLine {
   Call start(std::shared_ptr<const Batch> batch, std::shared_ptr<Quorum> quorum = {});
   // Waits for the verdicts. Returns one for each record; fewer if the call was cut short. Throws Error if the node does
   // not answer.
-  std::vector<Sending::Said> hear(Call& call);
-  // Like hear(), but for a call whose verdicts only its quorum uses. Reports errors through complain().
-  void hear_or_complain(Call& call);
+  std::vector<Sending::Said> receive(Call& call);
+  // Like receive(), but for a call whose verdicts only its quorum uses. Reports errors through complain().
+  void receive_or_complain(Call& call);
   // Call it when no caller waits for this call any more.
   void leave(Call call);
   // Reads the answers that have come to such calls.

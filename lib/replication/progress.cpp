@@ -7,7 +7,7 @@ namespace gq {
 namespace {
 
 constexpr size_t max_jobs = 2000;  // the most jobs in one walk
-constexpr size_t max_apart = 2000;
+constexpr size_t max_singles = 2000;
 constexpr size_t most_pairs = 4096;
 constexpr Millis first_again{1000}, longest_again{60'000};  // delays before a refused job is offered again
 
@@ -37,7 +37,7 @@ bool Debt::take(const PeerVerdict& verdict) {
   return true;
 }
 
-event::Add told_add(event::Add add, const Job& job) {
+event::Add add_to_send(event::Add add, const Job& job) {
   if (!job.once || !is_fresh(job) || add.store == job.store) return add;
   add.node = job.node;
   add.store = job.store;
@@ -45,8 +45,8 @@ event::Add told_add(event::Add add, const Job& job) {
   return add;
 }
 
-std::optional<Debt> debt_apart(const std::string& id, const std::optional<Job>& job, bool needs_add, Lsn location,
-                               Lsn since) {
+std::optional<Debt> single_debt(const std::string& id, const std::optional<Job>& job, bool needs_add, Lsn location,
+                                Lsn since) {
   if (!job || job->node.empty()) return std::nullopt;
   const bool finished = job->state == State::finished;
   if (finished && !job->once && job->first_lsn < since) return std::nullopt;  // it ended before the node joined
@@ -60,7 +60,7 @@ std::optional<Debt> debt_apart(const std::string& id, const std::optional<Job>& 
 // ---------------------------------------------------------------------------------------------------------------- walk
 
 Lsn Walk::skip() {
-  for (auto part = m_told.find(m_upto); part != m_told.end(); part = m_told.find(m_upto)) {
+  for (auto part = m_sent_at_once.find(m_upto); part != m_sent_at_once.end(); part = m_sent_at_once.find(m_upto)) {
     m_upto = part->second;
     m_relevant = true;
   }
@@ -98,9 +98,9 @@ void Walk::see(const Event& event, const RecordHead& head, Lsn lsn, Lsn end, std
   // A state record that another node sent, about a job that this node owns. Either this node became the owner just now,
   // or it lost its own record in a power cut. In both cases this node, as the owner, sends the state to all nodes and
   // counts the copies.
-  const bool is_told_back = state && state->node == m_self && origin != m_self;
-  if (came_from_there && !is_told_back) return;
-  if (!origin.empty() && !is_told_back && !is_mine(origin, origin_store)) {
+  const bool is_about_own_job = state && state->node == m_self && origin != m_self;
+  if (came_from_there && !is_about_own_job) return;
+  if (!origin.empty() && !is_about_own_job && !is_mine(origin, origin_store)) {
     auto [it, is_new] = m_foreign.try_emplace(origin, lsn, lsn);
     it->second.second = lsn;
     return;
@@ -154,7 +154,7 @@ void Walk::looked_up(const std::string& id, const std::optional<Job>& job) {
   if (job->once && t.has && is_fresh(*job) && (!added || add->lsn == job->first_lsn)) return;
   Debt debt{id, *job};
   if (added) debt.job.location = add->lsn;                   // of a finished job it is not the newest add record
-  const bool is_owners = added && add->store == job->store;  // otherwise see told_add()
+  const bool is_owners = added && add->store == job->store;  // otherwise see add_to_send()
   // If the job was sent more than once, its workload is the one of its first record: see Ledger::workload().
   const bool is_first = added && add->lsn == job->first_lsn;
   if (is_first && (!job->once || (is_owners && !t.has && !finished && !add->unsure))) debt.add = add->record;
@@ -179,13 +179,13 @@ std::vector<std::string> Walk::copied() const {
   return copied;
 }
 
-// ------------------------------------------------------------------------------------------------------------- hearsay
+// --------------------------------------------------------------------------------------------------- reported progress
 
-void Hearsay::ended(Lsn end, Lsn here) {
+void ReportedProgress::ended(Lsn end, Lsn here) {
   if (!m_pairs.empty() && (m_pairs.back().first == end || m_pairs.size() >= most_pairs)) m_pairs.pop_back();
   m_pairs.emplace_back(end, here);
   Lsn least = UINT64_MAX;
-  for (const auto& [node, upto] : m_told) {
+  for (const auto& [node, upto] : m_sent_to) {
     least = std::min(least, upto);
     for (const auto& [there, at] : m_pairs)
       if (there <= upto) m_confirmed[node] = std::max(m_confirmed[node], at);
@@ -193,7 +193,7 @@ void Hearsay::ended(Lsn end, Lsn here) {
   while (m_pairs.size() > 1 && m_pairs[1].first <= least) m_pairs.pop_front();
 }
 
-Lsn Hearsay::confirmed(const std::string& node) const {
+Lsn ReportedProgress::confirmed(const std::string& node) const {
   auto it = m_confirmed.find(node);
   return it == m_confirmed.end() ? 0 : it->second;
 }
@@ -206,15 +206,15 @@ void Progress::take_up(Lsn position, Lsn since) {
   m_since = since;
 }
 
-bool Progress::says_relay(bool relay, Lsn end) {
+bool Progress::set_relay(bool relay, Lsn end) {
   if (relay == (m_position == nothing_owed)) return false;
   m_position = m_sent = relay ? nothing_owed : 0;
   if (!relay) m_since = end;
   return true;
 }
 
-void Progress::not_told(Lsn from) {
-  m_told_at_once.erase(from);
+void Progress::not_sent(Lsn from) {
+  m_sent_at_once.erase(from);
   if (from && m_sent > from) m_sent = from;
 }
 
@@ -225,16 +225,16 @@ void Progress::walk_again(const std::string& origin) {
 
 std::optional<Walk> Progress::walk(const std::string& self, const std::string& node, const std::string& identity,
                                    Lsn end) {
-  if (m_sent >= end || m_apart.size() >= max_apart) return std::nullopt;
-  m_told_at_once.erase(m_told_at_once.begin(), m_told_at_once.lower_bound(m_sent));
-  return Walk(self, node, identity, m_sent, m_since, m_told_at_once);
+  if (m_sent >= end || m_singles.size() >= max_singles) return std::nullopt;
+  m_sent_at_once.erase(m_sent_at_once.begin(), m_sent_at_once.lower_bound(m_sent));
+  return Walk(self, node, identity, m_sent, m_since, m_sent_at_once);
 }
 
 std::optional<std::vector<Progress::Left>> Progress::walked(Walk& walk, const std::string& identity, Millis now) {
   if (m_sent != walk.m_from || identity != walk.m_identity) return std::nullopt;
   std::vector<Left> left;
   for (const auto& debt : walk.m_debts) {
-    if (auto it = m_apart.find(debt.id); it != m_apart.end() && !debt.conflict)
+    if (auto it = m_singles.find(debt.id); it != m_singles.end() && !debt.conflict)
       it->second.changed = true, it->second.location = debt.job.location;
     else if (auto what = leave(debt, walk.m_touched.at(debt.id).first, now)) left.push_back(std::move(*what));
   }
@@ -253,65 +253,66 @@ std::optional<std::vector<Progress::Left>> Progress::walked(Walk& walk, const st
 std::optional<Progress::Left> Progress::leave(const Debt& debt, Lsn lsn, Millis now) {
   const bool pending = debt.job.state == State::pending;
   if (debt.conflict) {
-    m_apart.erase(debt.id);
+    m_singles.erase(debt.id);
     return Left{debt.id, Left::What::conflict, {}, pending};
   }
   if (debt.is_there()) return std::nullopt;
-  auto [it, is_new] = m_apart.try_emplace(debt.id);
-  Apart& apart = it->second;
-  if (is_new) apart.lsn = lsn;
-  apart.under_way = false;
-  apart.location = debt.job.location;
-  apart.needs_add = apart.needs_add || debt.again;
-  apart.refused = debt.refused;
-  apart.unreadable = debt.unreadable;
-  apart.delay = !apart.is_left() ? Millis(0) : std::clamp(apart.delay * 2, first_again, longest_again);
-  apart.next = now + apart.delay;
-  if (!apart.unreadable.empty()) return Left{debt.id, Left::What::unreadable, apart.unreadable, pending};
-  if (!apart.refused.empty()) return Left{debt.id, Left::What::refused, apart.refused, pending};
+  auto [it, is_new] = m_singles.try_emplace(debt.id);
+  Single& single = it->second;
+  if (is_new) single.lsn = lsn;
+  single.under_way = false;
+  single.location = debt.job.location;
+  single.needs_add = single.needs_add || debt.again;
+  single.refused = debt.refused;
+  single.unreadable = debt.unreadable;
+  single.delay = !single.is_left() ? Millis(0) : std::clamp(single.delay * 2, first_again, longest_again);
+  single.next = now + single.delay;
+  if (!single.unreadable.empty()) return Left{debt.id, Left::What::unreadable, single.unreadable, pending};
+  if (!single.refused.empty()) return Left{debt.id, Left::What::refused, single.refused, pending};
   return std::nullopt;
 }
 
-std::optional<std::pair<std::string, Progress::Apart>> Progress::next_apart(Millis now) {
-  auto next = m_apart.end();
-  for (auto it = m_apart.begin(); it != m_apart.end(); ++it)
-    if (!it->second.under_way && it->second.next <= now && (next == m_apart.end() || it->second.lsn < next->second.lsn))
+std::optional<std::pair<std::string, Progress::Single>> Progress::next_single(Millis now) {
+  auto next = m_singles.end();
+  for (auto it = m_singles.begin(); it != m_singles.end(); ++it)
+    if (!it->second.under_way && it->second.next <= now &&
+        (next == m_singles.end() || it->second.lsn < next->second.lsn))
       next = it;
-  if (next == m_apart.end()) return std::nullopt;
+  if (next == m_singles.end()) return std::nullopt;
   next->second.under_way = true;
   return *next;
 }
 
-void Progress::not_heard(const std::string& id, Millis next) {
-  if (auto it = m_apart.find(id); it != m_apart.end()) it->second.under_way = false, it->second.next = next;
+void Progress::retry_at(const std::string& id, Millis next) {
+  if (auto it = m_singles.find(id); it != m_singles.end()) it->second.under_way = false, it->second.next = next;
 }
 
 std::optional<Progress::Left> Progress::ended(Debt& debt, Millis now) {
   if (debt.again && debt.needs_add && !debt.conflict && debt.refused.empty())
     debt.refused = "it asks again for the record that it was given";
-  auto it = m_apart.find(debt.id);
-  if (it == m_apart.end()) return std::nullopt;  // the node has got a new identity
-  Apart& apart = it->second;
-  const bool changed = std::exchange(apart.changed, false);
-  if (!debt.is_there()) return leave(debt, apart.lsn, now);
+  auto it = m_singles.find(debt.id);
+  if (it == m_singles.end()) return std::nullopt;  // the node has got a new identity
+  Single& single = it->second;
+  const bool changed = std::exchange(single.changed, false);
+  if (!debt.is_there()) return leave(debt, single.lsn, now);
   if (!changed) {
-    m_apart.erase(it);
+    m_singles.erase(it);
     return std::nullopt;
   }
-  apart.under_way = apart.needs_add = false;
-  apart.refused.clear(), apart.unreadable.clear();
-  apart.next = now;
+  single.under_way = single.needs_add = false;
+  single.refused.clear(), single.unreadable.clear();
+  single.next = now;
   return std::nullopt;
 }
 
-bool Progress::has_heard_apart(Lsn target) const {
-  return std::all_of(m_apart.begin(), m_apart.end(),
+bool Progress::has_answered_singles(Lsn target) const {
+  return std::all_of(m_singles.begin(), m_singles.end(),
                      [&](const auto& a) { return a.second.lsn >= target || a.second.is_left(); });
 }
 
 bool Progress::moves_on(const std::function<Lsn(const std::string& origin)>& confirmed) {
   Lsn bound = m_sent;
-  for (const auto& [id, apart] : m_apart) bound = std::min(bound, apart.lsn);
+  for (const auto& [id, single] : m_singles) bound = std::min(bound, single.lsn);
   for (auto it = m_foreign.begin(); it != m_foreign.end();) {
     const Lsn known = confirmed(it->first);
     if (known > it->second.second) {

@@ -57,18 +57,18 @@ struct Debt {
   // Takes the node's verdict on a record. Returns false if the verdict makes no sense.
   bool take(const PeerVerdict& verdict);
   // Whether to send the job again at once, this time with its add record.
-  bool is_told_again() const { return again && !conflict && !is_left() && job.size <= max_transfer; }
+  bool is_sent_again() const { return again && !conflict && !is_left() && job.size <= max_transfer; }
 };
 
 // Returns an add record from this journal in the form in which it is sent. If two nodes have accepted the job, the add
 // record may name the node that does not own the job. A node that received only that record would take the wrong node
 // for the owner; so the result names the owner.
-event::Add told_add(event::Add add, const Job& job);
+event::Add add_to_send(event::Add add, const Job& job);
 
 // Returns what there is to send about a job that is sent separately; nullopt if nothing. `needs_add` is the result of
 // the last try, `location` that of the job in the last debt; `since` is as in Progress.
-std::optional<Debt> debt_apart(const std::string& id, const std::optional<Job>& job, bool needs_add, Lsn location,
-                               Lsn since);
+std::optional<Debt> single_debt(const std::string& id, const std::optional<Job>& job, bool needs_add, Lsn location,
+                                Lsn since);
 
 // Goes through one part of the journal for one node.
 class Walk {
@@ -76,14 +76,14 @@ class Walk {
   // Whether this node passes on a record that another node (`node`, with the identity `store`) has sent to it.
   using IsMine = std::function<bool(const std::string& node, const std::string& store)>;
 
-  Walk(std::string self, std::string node, std::string identity, Lsn from, Lsn since, std::map<Lsn, Lsn> told)
+  Walk(std::string self, std::string node, std::string identity, Lsn from, Lsn since, std::map<Lsn, Lsn> sent_at_once)
       : m_self(std::move(self)),
         m_node(std::move(node)),
         m_identity(std::move(identity)),
         m_from(from),
         m_since(since),
         m_upto(from),
-        m_told(std::move(told)) {}
+        m_sent_at_once(std::move(sent_at_once)) {}
 
   // Skips parts that have already been sent when they were written. Returns the position at which to continue reading.
   Lsn skip();
@@ -138,7 +138,7 @@ class Walk {
 
   std::string m_self, m_node, m_identity;
   Lsn m_from, m_since, m_upto;
-  std::map<Lsn, Lsn> m_told;
+  std::map<Lsn, Lsn> m_sent_at_once;
   std::unordered_map<std::string, Touched> m_touched;
   std::vector<std::string> m_order;
   size_t m_bytes = 0;
@@ -151,11 +151,11 @@ class Walk {
 
 // What other nodes know of the records that came from one node (the origin). The origin says this in its answers to
 // questions.
-class Hearsay {
+class ReportedProgress {
  public:
   // The origin has sent `node` everything up to that position of the origin's journal.
-  void told(const std::string& node, Lsn upto) { m_told[node] = upto; }
-  // The origin's journal ended at `end` when this journal ended at `here` or later. Call it after told().
+  void sent_to(const std::string& node, Lsn upto) { m_sent_to[node] = upto; }
+  // The origin's journal ended at `end` when this journal ended at `here` or later. Call it after sent_to().
   void ended(Lsn end, Lsn here);
   // Returns a position in this journal: `node` knows every record from the origin before it.
   Lsn confirmed(const std::string& node) const;
@@ -163,7 +163,7 @@ class Hearsay {
   void is_another(const std::string& node) { m_confirmed.erase(node); }
 
  private:
-  std::map<std::string, Lsn> m_told, m_confirmed;
+  std::map<std::string, Lsn> m_sent_to, m_confirmed;
   // Pairs of positions: every record from the origin that is before `second` in this journal is before `first` in the
   // origin's journal.
   std::deque<std::pair<Lsn, Lsn>> m_pairs;
@@ -180,12 +180,12 @@ class Progress {
   // Starts again from the values in the journal, and forgets everything that was received since.
   void take_up(Lsn position, Lsn since);
   // The node says whether it is a relay. Returns true if that has changed and must be recorded.
-  bool says_relay(bool relay, Lsn end);
+  bool set_relay(bool relay, Lsn end);
 
   // A part of the journal that came from the node itself, or that was sent to the node when it was written.
-  void told_at_once(Lsn from, Lsn end) { m_told_at_once[from] = end; }
+  void sent_at_once(Lsn from, Lsn end) { m_sent_at_once[from] = end; }
   // That part was not sent after all. It has to be sent with the debts.
-  void not_told(Lsn from);
+  void not_sent(Lsn from);
   // From now on, this node also passes on the records that came from `origin`.
   void walk_again(const std::string& origin);
 
@@ -204,7 +204,7 @@ class Progress {
   std::optional<std::vector<Left>> walked(Walk& walk, const std::string& identity, Millis now);
 
   // Returns the next job to send separately, and marks it as under way; nullopt if none is due.
-  struct Apart {
+  struct Single {
     Lsn lsn = 0;       // the position of the first record to send
     Lsn location = 0;  // see Debt
     bool needs_add = false, under_way = false;
@@ -213,19 +213,19 @@ class Progress {
     std::string refused{}, unreadable{};  // see Debt
     bool is_left() const { return !refused.empty() || !unreadable.empty(); }
   };
-  std::optional<std::pair<std::string, Apart>> next_apart(Millis now);
-  const std::map<std::string, Apart>& apart() const { return m_apart; }
-  void nothing_to_tell(const std::string& id) { m_apart.erase(id); }
+  std::optional<std::pair<std::string, Single>> next_single(Millis now);
+  const std::map<std::string, Single>& singles() const { return m_singles; }
+  void nothing_to_send(const std::string& id) { m_singles.erase(id); }
   // The job could not be sent, or the node did not answer: send it again at `next`.
-  void not_heard(const std::string& id, Millis next);
+  void retry_at(const std::string& id, Millis next);
   // Takes the result for a job that was sent separately.
   std::optional<Left> ended(Debt& debt, Millis now);
   // Whether the node has received or refused all jobs before this position that are sent separately.
-  bool has_heard_apart(Lsn target) const;
+  bool has_answered_singles(Lsn target) const;
 
   // Advances the position as far as possible. Returns whether there is a new position to record. `confirmed` returns
-  // the position before which the node is known to have all records from an origin (see Hearsay); nothing_owed if the
-  // origin is not in the group.
+  // the position before which the node is known to have all records from an origin (see ReportedProgress); nothing_owed
+  // if the origin is not in the group.
   bool moves_on(const std::function<Lsn(const std::string& origin)>& confirmed);
   bool is_unsaved() const { return m_unsaved; }
   void recorded(bool well) { m_unsaved = !well || m_position < m_sent; }
@@ -238,10 +238,10 @@ class Progress {
   std::optional<Left> leave(const Debt& debt, Lsn lsn, Millis now);
 
   Lsn m_position = 0, m_since = 0, m_sent = 0;
-  std::map<Lsn, Lsn> m_told_at_once;  // parts after `sent`
+  std::map<Lsn, Lsn> m_sent_at_once;  // parts after `sent`
   // Records of other nodes between position and sent: the first and the last one, by the node that has to pass them on.
   std::map<std::string, std::pair<Lsn, Lsn>> m_foreign;
-  std::map<std::string, Apart> m_apart;
+  std::map<std::string, Single> m_singles;
   std::vector<std::pair<Lsn, std::string>> m_blobs;
   bool m_unsaved = false;
 };

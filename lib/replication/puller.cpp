@@ -37,7 +37,7 @@ bool Puller::ask(const std::string& store, const std::string& kind, std::string_
   const std::string line = question.substr(0, question.find('\n'));
   m_reason.clear();
   bool good = false;
-  const auto hear = [&](size_t, std::string_view result) {
+  const auto receive = [&](size_t, std::string_view result) {
     const auto answer = parse_pull_answer(result, store, line, m_keys, m_reason);
     good = answer && take(*answer);
     if (answer && !good) m_reason = "its answer is not one to the question";
@@ -45,7 +45,7 @@ bool Puller::ask(const std::string& store, const std::string& kind, std::string_
   };
   try {
     requests.connect(until, false);
-    requests.start({question}, hear);
+    requests.start({question}, receive);
     const std::string failure = requests.finish(until);
     if (m_reason.empty()) m_reason = failure;
   } catch (const Error& e) {

@@ -131,7 +131,7 @@ void Quorum::ended() {
   if (m_open > 0) --m_open;
 }
 
-void Quorum::heard(size_t number, const std::string& node, const std::string& identity, const PeerVerdict& verdict) {
+void Quorum::answered(size_t number, const std::string& node, const std::string& identity, const PeerVerdict& verdict) {
   Of& job = m_jobs[number];
   if (verdict.kind == PeerVerdict::Kind::have) {
     job.holders[node] = identity;

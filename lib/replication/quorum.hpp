@@ -13,9 +13,9 @@
 //   Append  Append the records and sync them. If `then_send` is true, do not wait for the sync before sending: when the
 //           records are in the journal, call to_send(), and carry out the Send that it returns. In any case call
 //           stored() with the store's answers.
-//   Send    Call sent(). Then call heard() for each verdict of a node, and ended() for each call that has ended (with
-//           or without an answer). Call cannot_send() if a job cannot be read.
-//   Wait    Wait until the given time, or until an answer comes: then call heard(), ended(), and progressed().
+//   Send    Call sent(). Then call answered() for each verdict of a node, and ended() for each call that has ended
+//           (with or without an answer). Call cannot_send() if a job cannot be read.
+//   Wait    Wait until the given time, or until an answer comes: then call answered(), ended(), and progressed().
 //   Record  Call recorded().
 //   Reply   Call nothing: this is the end.
 //
@@ -112,8 +112,8 @@ class Quorum {
   void cannot_send(size_t number, const std::string& why);
   void sent(size_t calls, Time now);
   void progressed(Time now);
-  // heard(): takes a node's verdict on a job. ended(): a call has ended, with or without verdicts.
-  void heard(size_t number, const std::string& node, const std::string& identity, const PeerVerdict& verdict);
+  // answered(): takes a node's verdict on a job. ended(): a call has ended, with or without verdicts.
+  void answered(size_t number, const std::string& node, const std::string& identity, const PeerVerdict& verdict);
   void ended();
   // From now on, no wait lasts longer than until `limit`.
   void hurry(Time limit);

@@ -16,7 +16,7 @@ PeerState peer_of(const std::map<std::string, PeerState>& known, const std::stri
   return it == known.end() ? PeerState() : it->second;
 }
 
-Seldom::Time time_of(Times now) { return Seldom::Time(now.boot); }
+LogLimit::Time time_of(Times now) { return LogLimit::Time(now.boot); }
 
 }  // namespace
 
@@ -46,8 +46,8 @@ void Replica::join(const std::string& node, const PeerState& known, Times now) {
   m_others[node].take_up(known.position, known.since);
 }
 
-void Replica::say_seldom(Level level, const std::string& kind, const std::string& text, Times now) {
-  if (auto behind = m_seldom.behind(kind, time_of(now))) say(level, text + *behind);
+void Replica::say_limited(Level level, const std::string& kind, const std::string& text, Times now) {
+  if (auto suffix = m_log_limit.admit(kind, time_of(now))) say(level, text + *suffix);
 }
 
 // ----------------------------------------------------------------------------------------------------------- the group
@@ -153,18 +153,18 @@ void Replica::holds_lease(Round round) {
 // ------------------------------------------------------------------------------------------------ what other nodes
 // have sent
 
-// Carries out the result of Membership::meet() or hear().
+// Carries out the result of Membership::meet() or meet_sender().
 void Replica::take_up(const std::string& node, Other& other, const Meeting& meeting, Lsn end, Times now) {
   using What = Meeting::What;
   if (meeting.restarted) m_ownership.may_have_lost(node);
   if (meeting.what == What::unproved)
-    say_seldom(Level::warning, "identity " + node,
-               "a transfer from " + node + " has another identity than the node that answers as " + node, now);
+    say_limited(Level::warning, "identity " + node,
+                "a transfer from " + node + " has another identity than the node that answers as " + node, now);
   if (meeting.what == What::another) {
-    say_seldom(Level::warning, "another store " + node,
-               node + " is another store than before; it is told everything that is not finished", now);
+    say_limited(Level::warning, "another store " + node,
+                node + " is another store than before; it is told everything that is not finished", now);
     other.take_up(0, end);
-    for (auto& [name, o] : m_others) o.hearsay.is_another(node);
+    for (auto& [name, o] : m_others) o.reported.is_another(node);
     m_detector.is_another(node);
     walk_again(node);
   }
@@ -178,8 +178,8 @@ void Replica::walk_again(const std::string& origin) {
   for (auto& [name, other] : m_others) other.progress.walk_again(origin);
 }
 
-Replica::Belief Replica::heard(const std::string& node, const std::string& store, const std::string& session,
-                               std::optional<Lsn> end, Millis asked, Times now) {
+Replica::Acceptance Replica::accept(const std::string& node, const std::string& store, const std::string& session,
+                                    std::optional<Lsn> end, Millis asked, Times now) {
   Other* other = find(node);
   if (!other) return {.refused = node + " is not in this group"};
   const std::string& known = m_members.store_of(node);
@@ -196,15 +196,15 @@ std::optional<std::string> Replica::answered(const std::string& node, Round roun
                                              Times now) {
   Other* other = find(node);
   if (!other) return node + " is not in this group";
-  if (reply.relay && !m_members.says_relay(node, *reply.relay, now.boot)) return Membership::turned_over(node);
-  std::optional<Lsn> told;
+  if (reply.relay && !m_members.set_relay(node, *reply.relay, now.boot)) return Membership::turned_over(node);
+  std::optional<Lsn> sent_here;
   for (const auto& sent : reply.sent) {
     // This is about the store that received it, not about another store that has its name now.
     if (!m_members.is(sent.node, sent.store)) continue;
-    if (sent.node == m_self.node) told = sent.upto;
-    else other->hearsay.told(sent.node, sent.upto);
+    if (sent.node == m_self.node) sent_here = sent.upto;
+    else other->reported.sent_to(sent.node, sent.upto);
   }
-  const auto news = m_detector.answered(node, round, reply, told, now.boot);
+  const auto news = m_detector.answered(node, round, reply, sent_here, now.boot);
   if (news.back) say(Level::warning, node + " is back");
   if (news.returns) begin_to_return({});
   const bool relay = m_members.is_relay(node);
@@ -213,8 +213,8 @@ std::optional<std::string> Replica::answered(const std::string& node, Round roun
     if (!other->trouble.empty()) say(Level::info, node + " answers again");
     other->trouble.clear(), other->unsaid = false;
   }
-  if (m_serves && other->progress.says_relay(relay, here)) other->must_record = true;
-  other->hearsay.ended(reply.end, here);
+  if (m_serves && other->progress.set_relay(relay, here)) other->must_record = true;
+  other->reported.ended(reply.end, here);
   return std::nullopt;
 }
 
@@ -227,9 +227,9 @@ void Replica::failed(const std::string& node, const std::string& trouble, Times 
   if (trouble.empty()) return;
   const bool is_new = std::exchange(other->trouble, trouble) != trouble;
   if (!is_new && !other->unsaid) return;
-  auto behind = other->said.allows(now.boot) ? m_seldom.behind(trouble, time_of(now)) : std::nullopt;
-  other->unsaid = !behind;  // it will be logged later, if it lasts
-  if (behind) say(Level::warning, trouble + *behind);
+  auto suffix = other->said.allows(now.boot) ? m_log_limit.admit(trouble, time_of(now)) : std::nullopt;
+  other->unsaid = !suffix;  // it will be logged later, if it lasts
+  if (suffix) say(Level::warning, trouble + *suffix);
 }
 
 // Checks a transfer. Only if it is not a repetition is its sender's identity used.
@@ -247,7 +247,7 @@ Replica::Admission Replica::admit(const Transfer& t, Times now) {
   admission.again = verdict == Verdict::unknown;
   if (admission.again) return admission;
   if (verdict == Verdict::repeated) return refuse("it has been here before");
-  const Meeting meeting = m_members.hear(t.node, t.store, m_detector.answers(t.node, now.boot), now.boot);
+  const Meeting meeting = m_members.meet_sender(t.node, t.store, m_detector.answers(t.node, now.boot), now.boot);
   if (meeting.what == Meeting::What::refused) return refuse(meeting.reason);
   if (Other* other = find(t.node)) take_up(t.node, *other, meeting, 0, now);
   if (t.kind != "ask") return admission;
@@ -283,16 +283,16 @@ std::vector<std::string> Replica::up() const {
 
 // ----------------------------------------------------------------------------------- what to send to other nodes
 
-void Replica::told_at_once(const std::string& node, Lsn from, Lsn end) {
-  if (Other* other = find(node); other && m_serves) other->progress.told_at_once(from, end);
+void Replica::sent_at_once(const std::string& node, Lsn from, Lsn end) {
+  if (Other* other = find(node); other && m_serves) other->progress.sent_at_once(from, end);
 }
 
 void Replica::came_from(const std::string& node, const std::string& store, Lsn from, Lsn end) {
-  if (m_members.is(node, store)) told_at_once(node, from, end);
+  if (m_members.is(node, store)) sent_at_once(node, from, end);
 }
 
-void Replica::not_told(Lsn from) {
-  for (auto& [node, other] : m_others) other.progress.not_told(from);
+void Replica::not_sent(Lsn from) {
+  for (auto& [node, other] : m_others) other.progress.not_sent(from);
 }
 
 bool Replica::asks(const std::string& node) const {
@@ -315,8 +315,8 @@ std::optional<Walk> Replica::walk(const std::string& node, Lsn end) {
   return other ? other->progress.walk(m_self.node, node, m_members.store_of(node), end) : std::nullopt;
 }
 
-bool Replica::is_mine_to_tell(const std::string& origin, const std::string& store) const {
-  return gq::is_mine_to_tell(m_members, m_detector, origin, store);
+bool Replica::is_mine_to_send(const std::string& origin, const std::string& store) const {
+  return gq::is_mine_to_send(m_members, m_detector, origin, store);
 }
 
 bool Replica::walked(const std::string& node, Walk& walk, Lsn end, Times now) {
@@ -345,20 +345,20 @@ void Replica::say_left(const std::string& node, Other& other, const Progress::Le
         left.id + ": " + node + " refuses it: " + left.why + "; it is still owed, and offered again now and then");
 }
 
-std::optional<Replica::Next> Replica::next_apart(const std::string& node, Times now) {
+std::optional<Replica::Next> Replica::next_single(const std::string& node, Times now) {
   Other* other = find(node);
   if (!other) return std::nullopt;
-  auto next = other->progress.next_apart(now.boot);
+  auto next = other->progress.next_single(now.boot);
   if (!next) return std::nullopt;
   return Next{next->first, next->second.needs_add, next->second.location, other->progress.since()};
 }
 
-void Replica::nothing_to_tell(const std::string& node, const std::string& id) {
-  if (Other* other = find(node)) other->progress.nothing_to_tell(id);
+void Replica::nothing_to_send(const std::string& node, const std::string& id) {
+  if (Other* other = find(node)) other->progress.nothing_to_send(id);
 }
 
-void Replica::not_heard(const std::string& node, const std::string& id, Millis next) {
-  if (Other* other = find(node)) other->progress.not_heard(id, next);
+void Replica::retry_at(const std::string& node, const std::string& id, Millis next) {
+  if (Other* other = find(node)) other->progress.retry_at(id, next);
 }
 
 void Replica::ended(const std::string& node, Debt& debt, Times now) {
@@ -372,7 +372,7 @@ void Replica::move_on(const std::string& node, Times now) {
   if (!other || now.boot < other->next_move) return;
   auto confirmed = [&](const std::string& origin) {
     const Other* its = find(origin);
-    return its ? its->hearsay.confirmed(node) : nothing_owed;
+    return its ? its->reported.confirmed(node) : nothing_owed;
   };
   if (other->progress.moves_on(confirmed)) other->must_record = true;
 }
@@ -423,9 +423,9 @@ std::string Replica::debts_text(const std::string& node) const {
   const Progress& progress = other->progress;
   if (progress.sent() > progress.position())
     text = m_members.store_of(node) + " " + std::to_string(progress.sent()) + "\n";
-  for (const auto& [id, apart] : progress.apart())
+  for (const auto& [id, single] : progress.singles())
     text += id + " " +
-            (apart.unreadable.empty() ? printable(apart.refused) : unreadable_mark + printable(apart.unreadable)) +
+            (single.unreadable.empty() ? printable(single.refused) : unreadable_mark + printable(single.unreadable)) +
             "\n";
   return text;
 }
@@ -438,11 +438,11 @@ std::vector<AskReply::Sent> Replica::sent() const {
   return sent;
 }
 
-bool Replica::are_told(Lsn target) const {
+bool Replica::have_all(Lsn target) const {
   return m_serves && std::all_of(m_others.begin(), m_others.end(), [&](const auto& named) {
            const auto& [node, other] = named;
            return m_detector.was_tried(node) &&
-                  (!other.up || (other.progress.sent() >= target && other.progress.has_heard_apart(target)));
+                  (!other.up || (other.progress.sent() >= target && other.progress.has_answered_singles(target)));
          });
 }
 
@@ -463,17 +463,17 @@ std::optional<Inquiry::Question> Replica::next_question(Inquiry& inquiry, Millis
 
 std::vector<event::State> Replica::answered(Inquiry& inquiry, const AskReply& reply, Times now) {
   auto doubted = inquiry.answered(reply, m_ownership, m_members, m_detector, now);
-  if (!doubted.empty()) m_ownership.told(inquiry.what(), now.boot);
+  if (!doubted.empty()) m_ownership.states_sent(inquiry.what(), now.boot);
   return doubted;
 }
 
-std::optional<TellThenAppend> Replica::take(Inquiry& inquiry, Times now) {
+std::optional<SendThenAppend> Replica::take(Inquiry& inquiry, Times now) {
   beat(now);  // this node itself may have been away
   auto effect = m_ownership.take(inquiry.what(), inquiry.take_jobs(), inquiry.stale(), m_detector, now);
   if (!effect) return effect;
-  for (const auto& change : effect->tell())
+  for (const auto& change : effect->to_send())
     if (change.stale)
-      say_seldom(Level::warning, "stale", change.id + ": " + change.job.why + "; it is kept as dead", now);
+      say_limited(Level::warning, "stale", change.id + ": " + change.job.why + "; it is kept as dead", now);
   return effect;
 }
 

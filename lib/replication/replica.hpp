@@ -1,7 +1,7 @@
 // Replica: what a node of a replication group knows of the other nodes, and the decisions that follow from their
-// messages. It consists of Membership, FailureDetector, Ownership and, for each other node, Progress and Hearsay. A
-// Quorum belongs to one submission; it gets the state of the other nodes from the replica. Pure: no clock, thread,
-// lock, file or socket.
+// messages. It consists of Membership, FailureDetector, Ownership and, for each other node, Progress and
+// ReportedProgress. A Quorum belongs to one submission; it gets the state of the other nodes from the replica. Pure: no
+// clock, thread, lock, file or socket.
 //
 // It has no thread of its own. A thread that has received an answer, or whose timer has expired, "steps" the replica:
 // it calls a function of the replica under one mutex (monitor.hpp). After it has released the mutex, it carries out the
@@ -9,7 +9,7 @@
 //
 // The callers have these duties:
 //
-// 1. A caller steps the replica with each event: an answer (heard(), then answered() or not_answered()), a transfer
+// 1. A caller steps the replica with each event: an answer (accept(), then answered() or not_answered()), a transfer
 //    (admit()), a change of gq.json (change()), the time (beat(), at least four times in longest_gap()), the end of a
 //    task (walked(), ended(), recorded(), takeover_ended()). Each step gets the time: Times::boot for durations,
 //    Times::wall for times that are shown and recorded.
@@ -20,7 +20,7 @@
 //    order is kept without a lock. Both return what must be true now; however late the thread calls them, the last
 //    state wins.
 // 4. A caller reads the store for the replica, and passes what it has found with the event. If a step returns that it
-//    needs something (Belief::needs_end), it had no effect, and the caller repeats it with what it needs.
+//    needs something (Acceptance::needs_end), it had no effect, and the caller repeats it with what it needs.
 // 5. Other threads may step the replica between two steps of a caller. So a step that depends on an earlier step names
 //    it: a question names the Round in which it was asked; a Walk names where it began and for which identity. The
 //    replica refuses a stale step, and the caller begins again.
@@ -80,7 +80,7 @@ class Replica {
   };
   Effects effects() { return std::exchange(m_effects, {}); }
   // Logs a line that other programs can cause, at a limited rate.
-  void say_seldom(Level level, const std::string& kind, const std::string& text, Times now);
+  void say_limited(Level level, const std::string& kind, const std::string& text, Times now);
 
   // ---- the group
 
@@ -125,18 +125,18 @@ class Replica {
 
   // ---- what other nodes have sent
 
-  struct Belief {
+  struct Acceptance {
     bool needs_end = false;                // the call had no effect: call it again with the end of the journal
     std::optional<std::string> refused{};  // the reason to ignore the answer
   };
   // A store has answered in the name of `node` to a message that was sent at `asked` (since boot).
-  Belief heard(const std::string& node, const std::string& store, const std::string& session, std::optional<Lsn> end,
-               Millis asked, Times now);
+  Acceptance accept(const std::string& node, const std::string& store, const std::string& session,
+                    std::optional<Lsn> end, Millis asked, Times now);
   Round round() const { return m_detector.round(); }
   void not_answered(const std::string& node, Round round, bool server_reached, Times now) {
     m_detector.failed(node, round, server_reached, now.boot);
   }
-  // A node has answered a question; call heard() before. `here` is the end of this node's journal before the question.
+  // A node has answered a question; call accept() before. `here` is the end of this node's journal before the question.
   // Returns a reason if the answer must be ignored.
   std::optional<std::string> answered(const std::string& node, Round round, const AskReply& reply, Lsn here, Times now);
   // There was trouble with a node; an empty `trouble` is not logged. From now on the node is not up, until it answers a
@@ -160,17 +160,17 @@ class Replica {
 
   // ---- what to send to other nodes
 
-  // told_at_once(): a part of the journal has been sent to the node. came_from(): the part came from the node itself,
+  // sent_at_once(): a part of the journal has been sent to the node. came_from(): the part came from the node itself,
   // under that identity.
-  void told_at_once(const std::string& node, Lsn from, Lsn end);
+  void sent_at_once(const std::string& node, Lsn from, Lsn end);
   void came_from(const std::string& node, const std::string& store, Lsn from, Lsn end);
-  void not_told(Lsn from);  // the part was not sent to any node after all
+  void not_sent(Lsn from);  // the part was not sent to any node after all
 
   // asks(): whether to ask the node each second about its state. pays(): whether to send it what it is owed.
   bool asks(const std::string& node) const;
   bool pays(const std::string& node) const;
   std::optional<Walk> walk(const std::string& node, Lsn end);
-  bool is_mine_to_tell(const std::string& origin, const std::string& store) const;
+  bool is_mine_to_send(const std::string& origin, const std::string& store) const;
   // Ends a walk. Returns true if there is more before `end`.
   bool walked(const std::string& node, Walk& walk, Lsn end, Times now);
 
@@ -179,9 +179,9 @@ class Replica {
     bool needs_add;
     Lsn location, since;
   };
-  std::optional<Next> next_apart(const std::string& node, Times now);
-  void nothing_to_tell(const std::string& node, const std::string& id);
-  void not_heard(const std::string& node, const std::string& id, Millis next);
+  std::optional<Next> next_single(const std::string& node, Times now);
+  void nothing_to_send(const std::string& node, const std::string& id);
+  void retry_at(const std::string& node, const std::string& id, Millis next);
   void ended(const std::string& node, Debt& debt, Times now);
 
   // Advances the position of the node. Does so only at intervals.
@@ -198,7 +198,7 @@ class Replica {
   bool is_reached(const std::string& node) const;
   std::vector<AskReply::Sent> sent() const;
   // Whether all nodes that answer know everything before `target`.
-  bool are_told(Lsn target) const;
+  bool have_all(Lsn target) const;
 
   // ---- take-overs
 
@@ -209,7 +209,7 @@ class Replica {
   std::vector<event::State> answered(Inquiry& inquiry, const AskReply& reply, Times now);
   // Ends an inquiry and takes the jobs over. Until taken(), their owner learns this when it asks. Returns nullopt if
   // the takeover is not allowed any more.
-  std::optional<TellThenAppend> take(Inquiry& inquiry, Times now);
+  std::optional<SendThenAppend> take(Inquiry& inquiry, Times now);
   void taken() { m_ownership.taken(); }
   // All inquiries of a takeover that began at `began` have ended. takeover_failed(): one of them could not be
   // completed.
@@ -221,7 +221,7 @@ class Replica {
  private:
   struct Other {
     Progress progress{};
-    Hearsay hearsay{};
+    ReportedProgress reported{};
     bool up = true;                        // it is expected to answer and to have room
     std::string trouble{};                 // the reason why it is not up
     bool unsaid = false;                   // the trouble has not been logged yet
@@ -233,7 +233,7 @@ class Replica {
     // Starts again from the values in the journal, and forgets everything that was received since.
     void take_up(Lsn position, Lsn since) {
       progress.take_up(position, since);
-      hearsay = {};
+      reported = {};
       recorded = position;
     }
   };
@@ -261,7 +261,7 @@ class Replica {
   std::string m_waits_said;      // the value of m_waits that was last logged
   std::optional<Round> m_ready;  // the return that may end
   Round m_holds_lease = 0;
-  Seldom m_seldom;
+  LogLimit m_log_limit;
   Effects m_effects;
 };
 

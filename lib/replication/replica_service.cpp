@@ -56,8 +56,8 @@ std::string ReplicaService::answer(std::string_view payload) {
   else if (reason.empty()) reply.body = body(*t, admission.taking, reason);
   if (!reason.empty()) {
     reply.body = "bad " + printable(reason) + "\n";
-    m_monitor.say_seldom(Level::warning, kind.empty() ? kind_of(reason) : kind,
-                         "refused a transfer" + (t ? " from " + t->node : std::string()) + ": " + printable(reason));
+    m_monitor.log_limited(Level::warning, kind.empty() ? kind_of(reason) : kind,
+                          "refused a transfer" + (t ? " from " + t->node : std::string()) + ": " + printable(reason));
   }
   reply.session = m_monitor.step([](Replica& r) { return r.session(read_times()); });
   return encode_reply(reply, t ? t->line : std::string_view(), m_monitor.keys());
@@ -139,27 +139,27 @@ std::optional<ReplicaService::Part> ReplicaService::parse_part(std::string_view 
 
 // Stores a part. When the whole workload has arrived, takes the job as if it had come in one piece.
 std::string ReplicaService::answer_part(const Transfer& transfer, std::string& reason) {
-  Ledger& store = m_monitor.ledger();
+  Ledger& ledger = m_monitor.ledger();
   auto part = parse_part(transfer.body);
   if (m_monitor.config().relay) reason = relays;
   else if (!part) reason = "it is no part of a job";
   if (!reason.empty()) return {};
   const event::Add& add = part->job.add;
   std::optional<Job> known;
-  store.look([&](Fold& fold) { known = fold.get(add.id); });
+  ledger.look([&](Fold& fold) { known = fold.get(add.id); });
   if (known && knows_workload(*known) && !is_of(*known, add.asked.function, part->size, part->job.data_sum))
     return "conflict\n";
   if (known && known->state == State::finished) {
-    store.sync_all();
+    ledger.sync_all();
     return "have\n";
   }
   // Check the bytes of an existing blob: a crash, or another job with this ID, may have left other bytes.
-  if (Fd there = store.open_blob(add.id); there && has_workload(there.get(), part->size, part->job.data_sum))
+  if (Fd there = ledger.open_blob(add.id); there && has_workload(there.get(), part->size, part->job.data_sum))
     return take_whole(transfer, std::move(*part), there.get(), reason);
   auto arrived = std::make_shared<Arrived>();
   try {
-    store.check_room(part->size - part->offset);
-    *arrived = store.put_part(add.id, part->job.data_sum, part->offset, part->data);
+    ledger.check_room(part->size - part->offset);
+    *arrived = ledger.put_part(add.id, part->job.data_sum, part->offset, part->data);
   } catch (const Error& e) {
     if (e.code() == Exit::config) throw;
     return "refused " + printable(e.what()) + "\n";
@@ -167,12 +167,12 @@ std::string ReplicaService::answer_part(const Transfer& transfer, std::string& r
   if (const uint64_t so_far = file_size(arrived->file.get()); so_far < part->size)
     return "at " + std::to_string(so_far) + "\n";
   if (sum_part(arrived->file.get(), 0, part->size) != part->job.data_sum) {
-    store.remove(*arrived);
+    ledger.remove(*arrived);
     return "refused what has come of it is damaged\n";
   }
   part->job.arrived = arrived;
   std::string verdict = take_whole(transfer, std::move(*part), arrived->file.get(), reason);
-  if (arrived->file) store.remove(*arrived);  // the store did not use the file
+  if (arrived->file) ledger.remove(*arrived);  // the store did not use the file
   return verdict;
 }
 
@@ -199,9 +199,9 @@ std::string ReplicaService::take(const Transfer& transfer, Taken taken, std::str
     return {};
   }
   const auto added = take_adds(transfer, std::move(taken.adds));
-  const auto told = take_states(taken.states, taken.bytes);
+  const auto states = take_states(taken.states, taken.bytes);
   std::string body;
-  for (const auto& item : taken.items) body += (item.add ? added : told)[item.number].text() + "\n";
+  for (const auto& item : taken.items) body += (item.add ? added : states)[item.number].text() + "\n";
   return body;
 }
 
@@ -214,14 +214,14 @@ std::vector<std::optional<PeerVerdict>> ReplicaService::lacking(const std::vecto
   for (size_t i = 0; i < adds.size(); ++i)
     if (!adds[i].add.part.source.empty()) numbers.push_back(i);
   if (numbers.empty()) return verdicts;
-  Ledger& store = m_monitor.ledger();
+  Ledger& ledger = m_monitor.ledger();
   std::vector<bool> is_whole(adds.size());  // the part is all of that workload, whose sum is known
-  store.look([&](Fold& fold) {
+  ledger.look([&](Fold& fold) {
     for (size_t i : numbers) {
       const auto& part = adds[i].add.part;
       const auto job = fold.get(part.source);
       verdicts[i].reset();
-      if (!store.needs_blob(fold, part.source)) verdicts[i] = PeerVerdict{Kind::need};
+      if (!ledger.needs_blob(fold, part.source)) verdicts[i] = PeerVerdict{Kind::need};
       is_whole[i] = job && job->source.empty() && part.offset == 0 && part.length == job->size && part.sum == job->sum;
     }
   });
@@ -229,7 +229,7 @@ std::vector<std::optional<PeerVerdict>> ReplicaService::lacking(const std::vecto
   for (size_t i : numbers) {
     const auto& part = adds[i].add.part;
     if (verdicts[i]) continue;
-    const Fd blob = store.open_blob(part.source);
+    const Fd blob = ledger.open_blob(part.source);
     if (!cost.add(0, is_whole[i] ? 0 : part.length))
       verdicts[i] = PeerVerdict{Kind::refused, "the parts of large workloads that came with it are more than 256 MiB"};
     else if (!blob || (!is_whole[i] && sum_part(blob.get(), part.offset, part.length) != part.sum))
@@ -277,9 +277,9 @@ std::vector<PeerVerdict> ReplicaService::take_states(const std::vector<event::St
       auto job = fold.get(states[i].id);
       const auto [kind, record] = verdict_on(states[i], job, m_monitor.self());
       verdicts[i] = {kind};
-      if (record == What::what_was_told) news.emplace_back(bytes[i]);
-      if (record == What::what_was_told_as_own) own.push_back(encode_record(own_news(states[i], m_monitor.self())));
-      if (record == What::what_stands_here) own.push_back(told_record(states[i].id, *job, m_monitor.self()));
+      if (record == What::received) news.emplace_back(bytes[i]);
+      if (record == What::received_as_own) own.push_back(encode_record(passed_on(states[i], m_monitor.self())));
+      if (record == What::known) own.push_back(record_to_send(states[i].id, *job, m_monitor.self()));
       if (std::string blob = job && states[i].state == "finished" ? blob_of(states[i].id, *job) : ""; !blob.empty())
         finished.push_back(blob);
     }
@@ -296,23 +296,23 @@ std::string ReplicaService::answer_ask(const Transfer& transfer, std::string& re
     reason = "it asks for something that is not a job ID";
     return {};
   }
-  Ledger& store = m_monitor.ledger();
+  Ledger& ledger = m_monitor.ledger();
   AskReply reply;
   reply.taking = taking;
   reply.relay = m_monitor.config().relay;
   try {
-    store.check_room(0);
+    ledger.check_room(0);
   } catch (const Error&) {
     reply.room = false;
   }
-  RunHere here = running_here(store.owners_directory());
-  reply.end = store.end();
+  RunHere here = running_here(ledger.owners_directory());
+  reply.end = ledger.end();
   reply.reads = features_read();
   reply.runner = here.any;
   if (here.any && !here.all) reply.functions.emplace(here.functions.begin(), here.functions.end());
   reply.sent = m_monitor.step([](Replica& r) { return r.sent(); });
   if (!ids->empty())
-    store.look([&](Fold& fold) {
+    ledger.look([&](Fold& fold) {
       reply.known.clear(), reply.yours.clear(), reply.others.clear(), reply.ended.clear();
       for (const auto& id : *ids) reply.say_of(id, fold.get(id), {transfer.node, transfer.store}, m_monitor.self());
     });

@@ -157,7 +157,7 @@ void Replicator::come_back() {
 bool Replicator::settle(Millis timeout, const CutShort& cut_short) {
   const Lsn target = m_monitor.ledger().end();
   const auto deadline = Clock::now() + timeout;
-  auto is_settled = [&](const Replica& r) { return m_elsewhere || (r.runs_jobs() && r.are_told(target)); };
+  auto is_settled = [&](const Replica& r) { return m_elsewhere || (r.runs_jobs() && r.have_all(target)); };
   while (!m_monitor.stopping() && !m_monitor.step(is_settled)) {
     if (Clock::now() >= deadline || cut_short()) return false;
     m_monitor.wait(poll_interval, is_settled);
@@ -168,7 +168,7 @@ bool Replicator::settle(Millis timeout, const CutShort& cut_short) {
 bool Replicator::leave(Millis timeout, const CutShort& cut_short) {
   const Lsn target = m_monitor.ledger().end();
   const auto begun = Clock::now();
-  auto has_left = [&](const Replica& r) { return m_elsewhere || r.are_told(target); };
+  auto has_left = [&](const Replica& r) { return m_elsewhere || r.have_all(target); };
   while (!m_monitor.stopping() && !m_monitor.step(has_left)) {
     if (Clock::now() >= std::min(begun + timeout, std::max(begun, m_monitor.taken_at()) + leave_patience) ||
         cut_short())

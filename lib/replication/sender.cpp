@@ -27,7 +27,7 @@ struct Batch {
 
 // Whether an answer names another job in place of a job that has no key. Such an answer is wrong: only a key can make
 // another job take a job's place.
-bool is_told_of_another(const Batch& batch, const std::vector<Answer>& answers) {
+bool names_another_job(const Batch& batch, const std::vector<Answer>& answers) {
   for (size_t i = 0; i < answers.size(); ++i)
     if (answers[i].outcome == Outcome::same && answers[i].reason != batch.ids[i] && !batch.has_key[i]) return true;
   return false;
@@ -35,7 +35,7 @@ bool is_told_of_another(const Batch& batch, const std::vector<Answer>& answers) 
 
 bool take_answer(Batch& batch, std::string_view result) {
   if (auto answers = parse_answers(result, batch.ids)) {
-    if (is_told_of_another(batch, *answers)) return false;
+    if (names_another_job(batch, *answers)) return false;
     batch.answers = std::move(*answers);
   } else if (result.substr(0, 4) == "bad ") {  // the worker would give the same answer again
     batch.answers.assign(batch.count, Answer{Outcome::bad, printable(result.substr(4, result.size() - 5)), 0});

@@ -69,8 +69,8 @@ size_t TakeoverWatch::take_over(const Takeover& what, const RunHere& here) {
         monitor.step([](Replica& r) { r.taken(); });
       }
     } taking{m_monitor};
-    if (effect->tell().empty()) continue;
-    for (Outbox* outbox : m_peers.all()) outbox->tell(effect->tell());
+    if (effect->to_send().empty()) continue;
+    for (Outbox* outbox : m_peers.all()) outbox->send_now(effect->to_send());
     const auto records = std::move(*effect).then_append();
     m_monitor.ledger().commit({records.begin(), records.end()}, Room::completion);
     count += records.size();

@@ -253,8 +253,8 @@ size_t next_part_size(size_t size, Millis took) {
   return took < soon ? std::min(2 * size, most_part_size) : size;
 }
 
-Sending::Sending(std::unique_ptr<Link> link, std::string_view records, Millis timeout, Heard heard)
-    : m_link(std::move(link)), m_records(records), m_timeout(timeout), m_heard(std::move(heard)) {
+Sending::Sending(std::unique_ptr<Link> link, std::string_view records, Millis timeout, Answered answered)
+    : m_link(std::move(link)), m_records(records), m_timeout(timeout), m_answered(std::move(answered)) {
   m_over = !send();
 }
 
@@ -300,11 +300,11 @@ void Sending::pass(std::vector<std::string> verdicts, const std::string& identit
   m_repeats = 0;
 }
 
-void Sending::hear() {
+void Sending::receive() {
   std::string bad;
   Reply reply = m_link->finish(bad);
   m_last_answer = Clock::now();
-  if (bad.empty()) m_heard(reply);
+  if (bad.empty()) m_answered(reply);
   auto lines = split(reply.body, '\n');
   if (!lines.empty() && lines.back().empty()) lines.pop_back();
   auto nonsense = [&] { return Error(Exit::config, reply.node + " sent an invalid answer"); };
@@ -334,7 +334,7 @@ bool Sending::wait(Millis most) {
   if (m_over) return true;
   try {
     if (!m_link->wait(most)) return false;
-    hear();
+    receive();
     m_over = m_cut_short || !send();
   } catch (...) {
     m_failure = std::current_exception();

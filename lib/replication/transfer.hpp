@@ -221,11 +221,11 @@ class Link {
 class Sending {
  public:
   using Clock = Requests::Clock;
-  using Heard = std::function<void(const Reply&)>;
+  using Answered = std::function<void(const Reply&)>;
 
-  // `records` must stay valid until finish(). `timeout` is for each piece. `heard` is called with each answer, and may
-  // throw. Throws as finish() does.
-  Sending(std::unique_ptr<Link> link, std::string_view records, Millis timeout, Heard heard);
+  // `records` must stay valid until finish(). `timeout` is for each piece. `answered` is called with each answer, and
+  // may throw. Throws as finish() does.
+  Sending(std::unique_ptr<Link> link, std::string_view records, Millis timeout, Answered answered);
 
   // Continues the transfer for this long. Returns true when finish() need not wait.
   bool wait(Millis most);
@@ -247,13 +247,13 @@ class Sending {
 
  private:
   bool send();
-  void hear();
+  void receive();
   void pass(std::vector<std::string> verdicts, const std::string& identity);
 
   std::unique_ptr<Link> m_link;
   const std::string_view m_records;
   const Millis m_timeout;
-  const Heard m_heard;
+  const Answered m_answered;
   std::vector<Said> m_verdicts;
   Clock::time_point m_last_answer = Clock::now();
   bool m_cut_short = false, m_over = false;

@@ -47,13 +47,13 @@ PeerVerdict verdict_on(const Answer& answer) {
 StateVerdict verdict_on(const event::State& state, const std::optional<Job>& known, const Self& self) {
   using Kind = PeerVerdict::Kind;
   using What = StateVerdict::Record;
-  if (std::max(state.term, state.version) > most_told) return {Kind::have, What::nothing};
+  if (std::max(state.term, state.version) > most_received) return {Kind::have, What::nothing};
   if (known && is_another_job(state, *known)) return {Kind::conflict, What::nothing};
   if (!known && state.state != "finished") return {Kind::need, What::nothing};
-  if (known && is_older(state, *known)) return {Kind::have, What::what_stands_here};
+  if (known && is_older(state, *known)) return {Kind::have, What::known};
   if (known && !is_newer(state, *known)) return {Kind::have, What::nothing};
   const bool was_own = known && known->node == self.node && known->store == self.store;
-  return {Kind::have, was_own && state.state == "dead" ? What::what_was_told_as_own : What::what_was_told};
+  return {Kind::have, was_own && state.state == "dead" ? What::received_as_own : What::received};
 }
 
 }  // namespace gq

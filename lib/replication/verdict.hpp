@@ -28,15 +28,15 @@ PeerVerdict verdict_on(const Answer& answer);
 // what this node knows of the job.
 //
 // If a node sends an older state, it has lost the newer state or never received it. The node that should have sent the
-// newer state may have lost it, too. So this node appends its own state once more (told_state()), and the outboxes send
-// that to all nodes. This terminates: the states of a job are ordered, and a node that has received the newer state
-// sends no older one.
+// newer state may have lost it, too. So this node appends its own state once more (state_to_send()), and the outboxes
+// send that to all nodes. This terminates: the states of a job are ordered, and a node that has received the newer
+// state sends no older one.
 //
 // If a node says that a job of this node is dead, this node records that as its own news, so that its outboxes send it
 // on: this node may have sent the job to a node that refused it from the other one, because of its key.
 struct StateVerdict {
   PeerVerdict::Kind kind;
-  enum class Record { nothing, what_was_told, what_was_told_as_own, what_stands_here } record;
+  enum class Record { nothing, received, received_as_own, known } record;
 };
 StateVerdict verdict_on(const event::State& state, const std::optional<Job>& known, const Self& self);
 

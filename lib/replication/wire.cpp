@@ -96,7 +96,7 @@ std::optional<std::string> submit(NewJob& job, Millis now) {
 }
 
 std::string answer_group(std::string_view payload, const std::function<std::string(std::string_view)>& take,
-                         const std::function<void(const std::string& why)>& told) {
+                         const std::function<void(const std::string& why)>& failed) {
   std::string why;
   try {
     return take(payload);
@@ -113,11 +113,11 @@ std::string answer_group(std::string_view payload, const std::function<std::stri
     auto head = parse_record(rest);
     const size_t size = head ? size_of_first(rest, *head) : 0;
     if (size == 0 || size > rest.size() || size == payload.size()) {
-      told(why);
+      failed(why);
       return head && size == payload.size() ? encode_answer(id_of(head->event), {Outcome::bad, why, 0})
                                             : "bad " + printable(why) + "\n";
     }
-    result += answer_group(rest.substr(0, size), take, told);
+    result += answer_group(rest.substr(0, size), take, failed);
     rest.remove_prefix(size);
   }
   return result;

@@ -48,10 +48,10 @@ std::optional<std::vector<NewJob>> parse_group(std::string_view payload, const s
 std::optional<std::string> submit(NewJob& job, Millis now);
 
 // Answers a payload through `take`. If `take` throws an error that one record may have caused, each record is taken
-// separately; the record that causes the error gets the answer bad, and `told` is called. An error that the store has
+// separately; the record that causes the error gets the answer bad, and `failed` is called. An error that the store has
 // caused is thrown.
 std::string answer_group(std::string_view payload, const std::function<std::string(std::string_view)>& take,
-                         const std::function<void(const std::string& why)>& told);
+                         const std::function<void(const std::string& why)>& failed);
 
 std::string encode_answer(const std::string& id, const Answer& answer);
 

@@ -755,7 +755,7 @@ std::optional<Fold::Forgotten> Fold::forgotten(const std::string& id) {
   return Forgotten{get_le<uint64_t>(*value, 0), get_le<uint64_t>(*value, 8)};
 }
 
-bool Fold::is_help(std::string_view key, std::string_view value, Millis now) {
+bool Fold::has_no_effect(std::string_view key, std::string_view value, Millis now) {
   if (key[0] == 'g' || key[0] == 't' || key[0] == 'f' || key[0] == 'i') return true;
   // The time for which the key was reserved is over.
   uint64_t until = key[0] == 'k' && value.size() == ulid_size + 8 ? get_le<uint64_t>(value, ulid_size) : 0;

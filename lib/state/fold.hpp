@@ -150,7 +150,7 @@ class Fold {
 
   // Whether an entry of the table has no effect on any job, now or later. After a cleaning, such an entry need not
   // follow from the remaining records of the journal.
-  static bool is_help(std::string_view key, std::string_view value, Millis now);
+  static bool has_no_effect(std::string_view key, std::string_view value, Millis now);
 
   // Calls commit(), then returns a cursor over all entries of the table from a key on. It is valid until the next write
   // to the table.

@@ -101,12 +101,12 @@ event::State state_of(const std::string& id, const Job& job);
 std::string blob_of(const std::string& id, const Job& job);
 
 // Upper limits of term and version, which no real job reaches. most_imported is the limit for jobs from a stream,
-// most_told the limit for states from other nodes. The difference leaves room for later changes of an imported job.
-inline constexpr uint32_t most_imported = uint32_t{1} << 30, most_told = uint32_t{1} << 31;
+// most_received the limit for states from other nodes. The difference leaves room for later changes of an imported job.
+inline constexpr uint32_t most_imported = uint32_t{1} << 30, most_received = uint32_t{1} << 31;
 
 // Whether the job can get another owner. This raises its term and its version by one, and other nodes accept neither
-// above most_told.
-inline bool can_change_owner(const Job& job) { return std::max(job.term, job.version) < most_told; }
+// above most_received.
+inline bool can_change_owner(const Job& job) { return std::max(job.term, job.version) < most_received; }
 
 // Whether the size and the sum of the workload are known. If not, the store knows only the job's end, from a node with
 // an older program, which sends neither.

@@ -27,20 +27,20 @@ constexpr size_t between_progress = 1000;  // how many records or jobs are betwe
 
 // Creates a table for the expected index in TMPDIR. Throws Error(storage) if that is not possible, or if there is no
 // room for a table one and a half times as large as the index.
-std::unique_ptr<IndexTable> create_second_table(const Ledger& store) try {
+std::unique_ptr<IndexTable> create_second_table(const Ledger& ledger) try {
   const char* given = std::getenv("TMPDIR");
   const Directory directory(given && *given ? given : "/var/tmp");
   struct stat index, st, own;
   struct statfs fs;
-  if (disk().fstat(directory.fd(), &st) != 0 || disk().fstat(store.directory().fd(), &own) != 0 ||
+  if (disk().fstat(directory.fd(), &st) != 0 || disk().fstat(ledger.directory().fd(), &own) != 0 ||
       disk().fstatfs(directory.fd(), &fs) != 0)
     throw_errno(Exit::storage, "look at " + printable(directory.path()));
   // Refuse a directory in which other users could replace the table by another file or a link before the library opens
   // it.
   if ((st.st_uid != ::geteuid() && st.st_uid != 0) || ((st.st_mode & (S_IWGRP | S_IWOTH)) && !(st.st_mode & S_ISVTX)))
     throw Error(Exit::storage, "others may rename files in " + printable(directory.path()));
-  const uint64_t index_size = store.directory().look_at(index_name, index) ? static_cast<uint64_t>(index.st_size) : 0;
-  const uint64_t size = index_size + index_size / 2, reserved = st.st_dev == own.st_dev ? store.reserved() : 0;
+  const uint64_t index_size = ledger.directory().look_at(index_name, index) ? static_cast<uint64_t>(index.st_size) : 0;
+  const uint64_t size = index_size + index_size / 2, reserved = st.st_dev == own.st_dev ? ledger.reserved() : 0;
   if (fs.f_bavail * static_cast<uint64_t>(fs.f_frsize) < size + reserved)
     throw Error(Exit::storage, "there is no room for a table of " + std::to_string(size >> 20) + " MiB in " +
                                    printable(directory.path()));
@@ -53,7 +53,7 @@ std::unique_ptr<IndexTable> create_second_table(const Ledger& store) try {
 // The expected index: the journal folded into a second table.
 class Expected {
  public:
-  explicit Expected(Ledger& store) : m_table(create_second_table(store)), m_fold(*m_table, store.group().self) {}
+  explicit Expected(Ledger& ledger) : m_table(create_second_table(ledger)), m_fold(*m_table, ledger.group().self) {}
 
   void take(JournalReader::Item item, const EventReader& reader) {
     m_fold.take(item, reader);
@@ -70,9 +70,9 @@ class Expected {
 
 using Range = std::pair<Lsn, Lsn>;
 
-std::vector<Range> cleaned_segments(const Ledger& store) {
+std::vector<Range> cleaned_segments(const Ledger& ledger) {
   std::vector<Range> all;
-  for (const auto& s : store.segments())
+  for (const auto& s : ledger.segments())
     if (s.cleaned) all.push_back({s.base, s.cleaned_at});
   return all;
 }
@@ -83,29 +83,29 @@ class Check {
   using Found = std::function<void(const Finding&)>;
   using Show = std::function<void(const CheckProgress&)>;
 
-  Check(Ledger& store, const Found& found, const Show& show)
-      : m_store(store),
+  Check(Ledger& ledger, const Found& found, const Show& show)
+      : m_ledger(ledger),
         m_found(found),
         m_show(show),
-        m_reader(store.read(0)),
-        m_news(store.read(0)),
-        m_synced(store.synced()) {
-    m_store.look([](Fold&) {});  // the size of the index is known after this, and later visits are short
+        m_reader(ledger.read(0)),
+        m_news(ledger.read(0)),
+        m_synced(ledger.synced()) {
+    m_ledger.look([](Fold&) {});  // the size of the index is known after this, and later visits are short
     try {
-      m_expected = std::make_unique<Expected>(m_store);
+      m_expected = std::make_unique<Expected>(m_ledger);
     } catch (const Error& e) {
       m_no_table = e;
     }
   }
 
   void read_journal() {
-    const auto segments = m_store.segments();
+    const auto segments = m_ledger.segments();
     const Lsn begin = segments.empty() ? 0 : segments.front().base;
     for (size_t n = 0; step(); ++n) {
       if (m_without_data.size() >= most_looked_up) look_without_data();
       tell();
       if (!m_show || n % between_progress != 0) continue;
-      m_progress.journal = std::max(m_store.end(), begin) - begin;
+      m_progress.journal = std::max(m_ledger.end(), begin) - begin;
       m_progress.read = std::max(m_reader.position(), begin) - begin;
       m_show(m_progress);
     }
@@ -125,7 +125,7 @@ class Check {
       std::vector<Claim> jobs;
       std::vector<Trouble> conflicts;
       Page page;
-      m_store.look([&](Fold& fold) {
+      m_ledger.look([&](Fold& fold) {
         jobs.clear();
         conflicts.clear();
         while (m_reader.position() < fold.position().end && step()) continue;
@@ -213,7 +213,7 @@ class Check {
   void look_without_data() {
     if (m_without_data.empty()) return;
     std::vector<std::tuple<Lsn, std::string, const char*>> wrong;
-    m_store.look([&](Fold& fold) {
+    m_ledger.look([&](Fold& fold) {
       wrong.clear();
       for (const auto& [lsn, id] : m_without_data) {
         const auto job = fold.get(id);
@@ -230,8 +230,8 @@ class Check {
     const uint64_t rest = m_reader.unread();
     const Lsn end = m_reader.position() + rest;
     if (rest) report_damage(m_reader.position(), "", std::to_string(rest) + " bytes cannot be read");
-    const auto bases = list_segments(m_store.directory().below(journal_name));
-    if (const auto read = m_store.segments(); !bases.empty() && !read.empty() && read.back().base < bases.back())
+    const auto bases = list_segments(m_ledger.directory().below(journal_name));
+    if (const auto read = m_ledger.segments(); !bases.empty() && !read.empty() && read.back().base < bases.back())
       report("damage", end, "",
              "a segment says that the journal goes on up to here, but the last segment begins at " +
                  std::to_string(bases.back()) + ", and records appended there are not read");
@@ -248,10 +248,12 @@ class Check {
     Page page{false, from, {}};
     auto index = fold.entries(from);
     auto expected = compares && m_expected ? m_expected->entries(from) : nullptr;
-    // Ignore entries that have no effect (Fold::is_help()): they may come from records that the cleaner has removed.
+    // Ignore entries that have no effect (Fold::has_no_effect()): they may come from records that the cleaner has
+    // removed.
     const Millis now = now_ms();
     auto skip_help = [&] {
-      while (expected && expected->valid() && Fold::is_help(expected->key(), expected->value(), now)) expected->next();
+      while (expected && expected->valid() && Fold::has_no_effect(expected->key(), expected->value(), now))
+        expected->next();
     };
     auto differ = [&](const std::string& what) {
       page.difference = what;
@@ -261,7 +263,7 @@ class Check {
       visit(index->key(), index->value());
       page.next = std::string(index->key()) + std::string(1, '\0');
       skip_help();
-      if (!expected || Fold::is_help(index->key(), index->value(), now)) continue;
+      if (!expected || Fold::has_no_effect(index->key(), index->value(), now)) continue;
       if (!expected->valid())
         differ("the index has " + printable(index->key(), 60) + ", which the journal does not say");
       else if (index->key() != expected->key() || index->value() != expected->value())
@@ -284,9 +286,9 @@ class Check {
     std::string reason;
     if (c.job.is_inline()) {
       if (!is_readable(c.job.location, c.id)) reason = "its record is damaged";
-    } else if (!m_store.workload(c.id, c.job, reason)) {
+    } else if (!m_ledger.workload(c.id, c.job, reason)) {
       bool is_finished = false;  // the job has finished meanwhile, so its blob may be gone
-      m_store.look([&](Fold& fold) {
+      m_ledger.look([&](Fold& fold) {
         auto now = fold.get(c.id);
         is_finished = !now || now->state == State::finished;
       });
@@ -300,9 +302,9 @@ class Check {
     std::string reason;
     if (!has_output_blob(c.job)) {
       if (!is_readable(c.job.output_lsn, c.id)) reason = "the record with its output is damaged";
-    } else if (!m_store.output(c.id, c.job, reason)) {
+    } else if (!m_ledger.output(c.id, c.job, reason)) {
       bool is_gone = false;  // since then
-      m_store.look([&](Fold& fold) {
+      m_ledger.look([&](Fold& fold) {
         const auto now = fold.get(c.id);
         is_gone = !now || now->output_lsn != c.job.output_lsn;
       });
@@ -311,7 +313,7 @@ class Check {
     if (!reason.empty()) report("damage", c.job.output_lsn, c.id, reason);
   }
 
-  Ledger& m_store;
+  Ledger& m_ledger;
   const Found m_found;
   const Show m_show;
   EventReader m_reader;
@@ -327,23 +329,23 @@ class Check {
 
 }  // namespace
 
-void check_store(Ledger& store, const std::function<void(const Finding&)>& found,
+void check_store(Ledger& ledger, const std::function<void(const Finding&)>& found,
                  const std::function<void(const CheckProgress&)>& progress) {
-  Fd cleaning = store.open_clean_lock();
-  const auto before = cleaned_segments(store);
+  Fd cleaning = ledger.open_clean_lock();
+  const auto before = cleaned_segments(ledger);
   std::optional<std::string> difference;
   std::optional<Error> no_table;
   {
-    Check check(store, found, progress);
+    Check check(ledger, found, progress);
     check.read_journal();
     difference = check.walk_index();
     no_table = check.no_table();
   }
-  store.verify([&](Lsn lsn, const std::string& text) { found({"database", lsn, "", text}); });
-  if (difference && cleaned_segments(store) != before) {  // the cleaner may have caused the difference
+  ledger.verify([&](Lsn lsn, const std::string& text) { found({"database", lsn, "", text}); });
+  if (difference && cleaned_segments(ledger) != before) {  // the cleaner may have caused the difference
     FileLock not_now(cleaning.get(), FileLock::Mode::shared);
     Check again(
-        store, [](const Finding&) {}, progress);
+        ledger, [](const Finding&) {}, progress);
     again.read_journal();
     difference = again.walk_index();
     no_table = again.no_table();

@@ -36,7 +36,7 @@ struct CheckProgress {
 // Calls `found` for each finding, without any lock, and `progress` from time to time. Throws Error(storage) if the disk
 // cannot be read; also, after everything else has been checked, if there was no room for the second table. Throws
 // Error(retry) if another process holds a lock for too long.
-void check_store(Ledger& store, const std::function<void(const Finding&)>& found,
+void check_store(Ledger& ledger, const std::function<void(const Finding&)>& found,
                  const std::function<void(const CheckProgress&)>& progress = {});
 
 }  // namespace gq

@@ -95,15 +95,15 @@ struct Cleaner::Range {
   Lsn end() const { return segments[last].end; }
 };
 
-Cleaner::Cleaner(Ledger& store) : m_store(store), m_journal(store.directory().below(journal_name)) {}
+Cleaner::Cleaner(Ledger& ledger) : m_ledger(ledger), m_journal(ledger.directory().below(journal_name)) {}
 
 Cleaner::~Cleaner() { stop(); }
 
 std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
-  lock = m_store.open_clean_lock();
+  lock = m_ledger.open_clean_lock();
   if (!try_lock(lock.get(), FileLock::Mode::exclusive)) return std::nullopt;
   Range range;
-  range.segments = m_store.segments();
+  range.segments = m_ledger.segments();
   auto& all = range.segments;
   // Segments that a cleaned segment has replaced; a crash may have left them.
   std::vector<Lsn> replaced;
@@ -113,14 +113,14 @@ std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
   remove_segments(m_journal, replaced);
   if (all.size() < 2) return std::nullopt;
   set_aside();
-  const Limits& limits = m_store.limits();
+  const Limits& limits = m_ledger.limits();
   std::vector<Weight> weights(all.size());
   Lsn last_record = 0;
-  m_store.look([&](Fold& fold) { last_record = fold.position().last; });
+  m_ledger.look([&](Fold& fold) { last_record = fold.position().last; });
   for (size_t i = 0; i + 1 < all.size(); ++i)
     for (Lsn from = all[i].base, stopped; from < all[i].end; from = stopped) {
       Weight some;
-      m_store.look([&](Fold& fold) { some = fold.weight(from, all[i].end, most_weighed, &stopped); });
+      m_ledger.look([&](Fold& fold) { some = fold.weight(from, all[i].end, most_weighed, &stopped); });
       weights[i].bytes += some.bytes;
       weights[i].finished += some.finished;
     }
@@ -163,16 +163,16 @@ bool Cleaner::step() {
     clean();
     set_aside();
   }
-  m_store.shrink_index();
+  m_ledger.shrink_index();
   return true;
 }
 
 // Reserves disk space for the next cleaning, if the disk has room.
 void Cleaner::set_aside() {
   struct statfs fs;
-  if (m_journal.has(spare_clean_name) || disk().fstatfs(m_store.directory().fd(), &fs) != 0) return;
+  if (m_journal.has(spare_clean_name) || disk().fstatfs(m_ledger.directory().fd(), &fs) != 0) return;
   uint64_t size = std::min(spare_for_cleaning, fs.f_blocks * static_cast<uint64_t>(fs.f_bsize) / spare_part);
-  if (m_store.available() < size + m_store.reserved()) return;
+  if (m_ledger.available() < size + m_ledger.reserved()) return;
   const std::string temporary = "tmp." + new_ulid();
   Fd fd = m_journal.try_open(temporary, O_RDWR | O_CREAT | O_EXCL);
   if (fd && disk().fallocate(fd.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(size)) == 0)
@@ -191,13 +191,13 @@ Millis Cleaner::ended_at(const Job& job, const Range& range, Millis now) {
 
 // Appends `forget` records for the jobs of this range that may be forgotten.
 void Cleaner::forget(const Range& range) {
-  const Lsn end = m_store.end();
+  const Lsn end = m_ledger.end();
   auto is_clean = [&](Lsn lsn) {
     for (const auto& s : range.segments)
       if (lsn >= s.base && lsn < s.end) return s.cleaned && s.cleaned_at > lsn;
     return false;
   };
-  for_each_chunk(m_store, range.base(), range.end(), false, [&](std::vector<Item>& items) {
+  for_each_chunk(m_ledger, range.base(), range.end(), false, [&](std::vector<Item>& items) {
     std::vector<std::string> outputs;
     auto decide = [&](Fold& fold) {
       std::vector<std::string> records;
@@ -211,7 +211,7 @@ void Cleaner::forget(const Range& range) {
         if (!is_any_of<event::Add, event::State>(item.event)) continue;
         const std::string& id = id_of(item.event);
         auto job = fold.get(id);
-        if (!job || ended_at(*job, range, forget.at) + m_store.limits().remember > forget.at ||
+        if (!job || ended_at(*job, range, forget.at) + m_ledger.limits().remember > forget.at ||
             std::max(job->first_lsn, job->location) >= end || !fold.may_forget(id, *job, forget.at, is_clean))
           continue;
         forget.ids.push_back(id);
@@ -221,8 +221,8 @@ void Cleaner::forget(const Range& range) {
       add();
       return records;
     };
-    m_store.commit(decide, Room::intake);
-    m_store.remove_unneeded(outputs);
+    m_ledger.commit(decide, Room::intake);
+    m_ledger.remove_unneeded(outputs);
   });
 }
 
@@ -243,7 +243,7 @@ class Judge {
 
  private:
   // Whether more records of a job must stay than its first record and its end.
-  static bool is_told(const Job& job) { return job.state != State::finished || !job.node.empty(); }
+  static bool needs_all_records(const Job& job) { return job.state != State::finished || !job.node.empty(); }
 
   // Whether every other segment that begins before `before` has been cleaned since the position `at`.
   bool is_clean_since(Lsn at, Lsn before) const {
@@ -265,7 +265,7 @@ class Judge {
   void judge_claimed(Item& item, const E& event) {
     judge_many(item, event, [&](const std::string& id) {
       auto job = m_fold.get(id);
-      return !job || !is_told(*job);
+      return !job || !needs_all_records(*job);
     });
   }
 
@@ -317,7 +317,7 @@ class Judge {
       bool expired = false;  // it has freed its key
       if constexpr (std::is_same_v<E, event::Dead>) expired = event.owner == event::nobody;
       const bool has_output = job->output_lsn == item.lsn;
-      item.keep = end || expired || has_output || is_told(*job);
+      item.keep = end || expired || has_output || needs_all_records(*job);
       if (!has_output) item.data.clear();
     }
   }
@@ -358,18 +358,18 @@ class Judge {
 }  // namespace
 
 void Cleaner::rewrite(const Range& range) {
-  const Lsn cleaned_at = m_store.end();
+  const Lsn cleaned_at = m_ledger.end();
   std::vector<SegmentInfo> others;
   for (size_t i = 0; i < range.segments.size(); ++i)
     if (i < range.first || i > range.last) others.push_back(range.segments[i]);
   std::vector<std::string> done_with;  // forgotten jobs of which no record is left
   std::vector<Lsn> dropped_adds, dropped;
-  CleanedSegment cleaned = m_store.begin_cleaned(range.base(), range.segments[range.first].previous_end);
+  CleanedSegment cleaned = m_ledger.begin_cleaned(range.base(), range.segments[range.first].previous_end);
   std::map<std::string, std::string> identities;
-  Damage damage = for_each_chunk(m_store, range.base(), range.end(), true, [&](std::vector<Item>& items) {
+  Damage damage = for_each_chunk(m_ledger, range.base(), range.end(), true, [&](std::vector<Item>& items) {
     const auto originals = items;
     std::map<std::string, std::string> next;
-    m_store.look([&](Fold& fold) {
+    m_ledger.look([&](Fold& fold) {
       items = originals;
       Judge judge(fold, others, range.base(), identities);
       for (auto& item : items) judge.judge(item);
@@ -386,13 +386,13 @@ void Cleaner::rewrite(const Range& range) {
       else if (auto* forget = std::get_if<event::Forget>(&item.event))
         done_with.insert(done_with.end(), forget->ids.begin(), forget->ids.end());
     }
-    if (!changed.empty()) m_store.change_records(changed);
+    if (!changed.empty()) m_ledger.change_records(changed);
   });
-  m_store.sync_all();  // the records because of which others are left out must be durable first
+  m_ledger.sync_all();  // the records because of which others are left out must be durable first
   cleaned.finish(range.end(), cleaned_at);
-  m_store.remove_records(dropped_adds, dropped);
+  m_ledger.remove_records(dropped_adds, dropped);
   if (damage.unread) {
-    const Directory aside = m_store.directory().make_below(damaged_name);
+    const Directory aside = m_ledger.directory().make_below(damaged_name);
     for (size_t i = range.first; i <= range.last; ++i) {
       const std::string segment = segment_name(range.segments[i].base), name = segment + "." + new_ulid();
       if (!m_journal.link(segment, aside, name)) throw_errno(Exit::storage, "set aside " + m_journal.path_of(segment));
@@ -402,7 +402,7 @@ void Cleaner::rewrite(const Range& range) {
   }
   if (damage.any) {
     std::string record = encode_record(Gap{.at = now_ms(), .position = range.end(), .since = range.base()});
-    m_store.commit({record}, Room::intake);
+    m_ledger.commit({record}, Room::intake);
   }
   cleaned.publish();
   std::vector<Lsn> replaced;
@@ -410,7 +410,7 @@ void Cleaner::rewrite(const Range& range) {
   remove_segments(m_journal, replaced);
   for (auto at = done_with.begin(); at != done_with.end();) {
     auto next = at + std::min<long>(done_with.end() - at, most_records);
-    m_store.look([&](Fold& fold) {
+    m_ledger.look([&](Fold& fold) {
       for (auto id = at; id != next; ++id) fold.drop_forgotten(*id);
     });
     at = next;
@@ -418,13 +418,13 @@ void Cleaner::rewrite(const Range& range) {
 }
 
 void Cleaner::sweep(bool now) {
-  Fd lock = m_store.open_clean_lock();
+  Fd lock = m_ledger.open_clean_lock();
   struct stat st;
   if (!try_lock(lock.get(), FileLock::Mode::exclusive) || disk().fstat(lock.get(), &st) != 0) return;
   // The file's modification time is the time of the last sweep.
   if (!now && st.st_size > 0 && age_of(st) >= Millis(0) && age_of(st) < sweep_interval) return;
-  const Directory blobs = m_store.directory().below(blobs_name);
-  for (const Directory* directory : {&m_store.directory(), &m_journal, &blobs, &m_store.owners_directory()})
+  const Directory blobs = m_ledger.directory().below(blobs_name);
+  for (const Directory* directory : {&m_ledger.directory(), &m_journal, &blobs, &m_ledger.owners_directory()})
     for (const auto& name : directory->names()) {
       if (!is_temporary_name(name)) continue;
       Fd fd = directory->try_open(name, O_RDONLY);
@@ -433,7 +433,7 @@ void Cleaner::sweep(bool now) {
       correct_date(*directory, name, changed_at(file), now_ms());
       if (age_of(file) >= temporary_age && try_lock(fd.get(), FileLock::Mode::exclusive)) directory->remove(name);
     }
-  sweep_owners(m_store.owners_directory());
+  sweep_owners(m_ledger.owners_directory());
   std::vector<std::string> ids;
   for (const auto& name : blobs.names()) {
     const auto found = name.size() == 2 ? blobs.try_below(name) : std::nullopt;
@@ -443,10 +443,10 @@ void Cleaner::sweep(bool now) {
       struct stat file;
       if (!is_blob_name(id) || blob_part(id) != name || !part.look_at(id, file)) continue;
       correct_date(part, id, changed_at(file), now_ms());
-      if (age_of(file) < m_store.limits().clean_after) continue;
+      if (age_of(file) < m_ledger.limits().clean_after) continue;
       ids.push_back(id);
     }
-    m_store.remove_unneeded(ids);
+    m_ledger.remove_unneeded(ids);
     ids.clear();
   }
   write_all_at(lock.get(), "swept\n", 0, clean_lock_name);
@@ -468,7 +468,7 @@ void Cleaner::stop() {
 void Cleaner::work() {
   std::string trouble;
   MutexLock guard(m_mutex);
-  while (!m_stopping.wait_for(guard, std::clamp(m_store.limits().clean_after, least_interval, look_interval),
+  while (!m_stopping.wait_for(guard, std::clamp(m_ledger.limits().clean_after, least_interval, look_interval),
                               [this]() REQUIRES(m_mutex) { return m_stop; })) {
     guard.unlock();
     bool more = true;

@@ -32,7 +32,7 @@ namespace gq {
 
 class Cleaner {
  public:
-  explicit Cleaner(Ledger& store);
+  explicit Cleaner(Ledger& ledger);
   ~Cleaner();  // calls stop()
 
   // Cleans one segment. Returns false if no segment needs cleaning, or if another process cleans or takes a snapshot.
@@ -56,7 +56,7 @@ class Cleaner {
   void work();
   void set_aside();
 
-  Ledger& m_store;
+  Ledger& m_ledger;
   const Directory m_journal;
   Mutex m_mutex;
   std::condition_variable m_stopping;

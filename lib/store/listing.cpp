@@ -134,22 +134,22 @@ class Named {
 
 }  // namespace
 
-void list_jobs(Ledger& store, const Listed& what, const std::function<bool(Claim&)>& visit) {
+void list_jobs(Ledger& ledger, const Listed& what, const std::function<bool(Claim&)>& visit) {
   const std::string orders = orders_of(what.state);
   auto wanted = [&](const Job& job) {
     return orders.find(order_of(job.state)) != std::string::npos &&
            (what.function.empty() || job.function == what.function);
   };
   Lsn begin = 0;
-  store.look([&](Fold& fold) { begin = fold.position().end; });
-  Named named(store, begin);
+  ledger.look([&](Fold& fold) { begin = fold.position().end; });
+  Named named(ledger, begin);
   Lsns shown;
   std::vector<Claim> jobs;
   for (char order : orders) {
     std::string cursor;
     for (bool last = false; !last;) {
-      named.read_on(store.end());  // reads here, so that the next visit is short
-      store.look([&](Fold& fold) {
+      named.read_on(ledger.end());  // reads here, so that the next visit is short
+      ledger.look([&](Fold& fold) {
         jobs.clear();
         std::vector<std::string> ids;
         std::string next = cursor;
@@ -173,7 +173,7 @@ void list_jobs(Ledger& store, const Listed& what, const std::function<bool(Claim
   for (auto id = named.ids().begin(); id != named.ids().end();) {
     auto page = id;
     size_t before = left.size();
-    store.look([&](Fold& fold) {
+    ledger.look([&](Fold& fold) {
       left.resize(before);
       id = page;
       for (size_t n = 0; n < what.page && id != named.ids().end(); ++n, ++id)
@@ -188,7 +188,7 @@ void list_jobs(Ledger& store, const Listed& what, const std::function<bool(Claim
   });
   for (size_t at = 0; at < left.size();) {
     size_t page = at;
-    store.look([&](Fold& fold) {
+    ledger.look([&](Fold& fold) {
       jobs.clear();
       at = page;
       for (size_t n = 0; n < what.page && at < left.size(); ++n, ++at)

@@ -27,6 +27,6 @@ struct Listed {
 
 // Calls `visit` for each job, without the lock, until it returns false. For the states queued and running, it lists all
 // claimed and running jobs; the caller looks at Job::state.
-void list_jobs(Ledger& store, const Listed& what, const std::function<bool(Claim&)>& visit);
+void list_jobs(Ledger& ledger, const Listed& what, const std::function<bool(Claim&)>& visit);
 
 }  // namespace gq

@@ -87,8 +87,8 @@ std::vector<Claim> Claimer::take_of(const std::string& function) {
   return take_if([&](const Claim& claim) { return claim.job.function == function; });
 }
 
-std::vector<Claim> Claimer::take_unguilty() {
-  const Claim* stays = guilty_first() ? &m_jobs.front() : nullptr;
+std::vector<Claim> Claimer::take_all_but_suspect() {
+  const Claim* stays = suspect_first() ? &m_jobs.front() : nullptr;
   return take_if([&](const Claim& claim) { return &claim != stays; });
 }
 
@@ -118,7 +118,7 @@ Claims Claimer::claim(size_t places, std::set<std::string> held, Clock::time_poi
   return ended;
 }
 
-void Claimer::heard() {
+void Claimer::journal_changed() {
   m_watch.clear();
   // append.lock is also written after each sync, so compare the end of the journal to see whether there are new
   // records.

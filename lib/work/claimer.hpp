@@ -91,18 +91,18 @@ class Claimer {
 
   size_t size() const { return m_jobs.size(); }
   bool is_empty() const { return m_jobs.empty(); }
-  // Whether the next job is guilty (schedule.hpp): a worker has died while running it, so it needs its own streamed
+  // Whether the next job is suspect (schedule.hpp): a worker has died while running it, so it needs its own streamed
   // command.
-  bool guilty_first() const { return m_config.stream && !m_jobs.empty() && m_jobs.front().job.crashes > 0; }
+  bool suspect_first() const { return m_config.stream && !m_jobs.empty() && m_jobs.front().job.crashes > 0; }
   Claim take();
   void put_back(Claim claim) { m_jobs.push_front(std::move(claim)); }
   // These functions remove and return jobs that are to be given back: all jobs, the jobs of one function, or all but a
-  // guilty first job, which waits until a streamed command has nothing to do.
+  // suspect first job, which waits until a streamed command has nothing to do.
   std::vector<Claim> take_all() {
     return take_if([](const Claim&) { return true; });
   }
   std::vector<Claim> take_of(const std::string& function);
-  std::vector<Claim> take_unguilty();
+  std::vector<Claim> take_all_but_suspect();
 
   // ---- when to look for more
 
@@ -123,10 +123,10 @@ class Claimer {
   Claims claim(size_t places, std::set<std::string> held, Clock::time_point now);
   uint64_t live() const { return m_seen.live; }
 
-  // Returns a descriptor that is readable when the journal may have new records; then call heard(). -1 if there is no
-  // descriptor. Call woke() after each wait.
+  // Returns a descriptor that is readable when the journal may have new records; then call journal_changed(). -1 if
+  // there is no descriptor. Call woke() after each wait.
   int watch() const { return m_watch.fd(); }
-  void heard();
+  void journal_changed();
   void woke(Clock::time_point now);
 
   // ---- how fast

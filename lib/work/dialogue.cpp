@@ -35,7 +35,7 @@ void Dialogue::sent(uint64_t bytes, Time now) {
   if (m_working_since == Time{}) m_working_since = now;
 }
 
-std::vector<Dialogue::Answer> Dialogue::heard(std::string_view text, Time now) {
+std::vector<Dialogue::Answer> Dialogue::receive(std::string_view text, Time now) {
   std::vector<Answer> answers;
   const double ms = running_ms(now);
   while (!text.empty() && !m_broken) {

@@ -64,7 +64,7 @@ class Dialogue {
   };
   // Takes text that the command has printed. Returns the answers whose lines are complete now, in the order of the
   // lines. A line may come in any number of pieces.
-  std::vector<Answer> heard(std::string_view text, Time now);
+  std::vector<Answer> receive(std::string_view text, Time now);
 
   // Call it when the pipes have failed with this errno: EPIPE if the command has closed its input or its output.
   void fail(int error);

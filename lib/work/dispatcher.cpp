@@ -68,7 +68,7 @@ Dispatcher::Dispatcher(Queue& store, WorkConfig config, Backlog& backlog, const 
                  .stream = m_config.stream,
                  .rate = m_config.rate,
                  .polls = m_config.until == Until::drained}),
-      m_recorder(store, m_owners, m_seldom) {
+      m_recorder(store, m_owners, m_log_limit) {
   if (!m_config.joblog.empty()) m_joblog = std::make_unique<Joblog>(m_config.joblog, printable(join(m_config.command)));
   prepare_outputs(m_config.output);
   for (size_t n = 0; n < m_config.slots; ++n) m_slots.emplace_back(m_setup, m_owners, m_standard_output);
@@ -115,7 +115,7 @@ void Dispatcher::end_streams() {
 // The state of the slots and of the claimed jobs.
 Schedule Dispatcher::schedule() const {
   Schedule all{.waiting = m_claimer.size(),
-               .guilty_first = m_claimer.guilty_first(),
+               .suspect_first = m_claimer.suspect_first(),
                .is_stopping = m_stop.is_asked(),
                .not_before = not_before(),
                .last_start = m_last_start};
@@ -132,8 +132,8 @@ void Dispatcher::refill(size_t room) {
   const auto ended = m_claimer.claim(room, std::move(held), Clock::now());
   m_backlog.live = static_cast<int64_t>(m_claimer.live());
   for (const auto& id : ended.expired) {
-    if (auto behind = m_seldom.behind("expired", Clock::now()))
-      log(Level::warning, id + ": expired; " + kept_as_dead + *behind);
+    if (auto suffix = m_log_limit.admit("expired", Clock::now()))
+      log(Level::warning, id + ": expired; " + kept_as_dead + *suffix);
     ++m_dead;
   }
   for (const auto& claim : ended.abandoned) {
@@ -173,7 +173,7 @@ std::vector<Dispatcher::Placed> Dispatcher::choose_starts() {
       m_claimer.rate().started(Clock::now());
     }
     now.waiting = m_claimer.size();
-    now.guilty_first = m_claimer.guilty_first();
+    now.suspect_first = m_claimer.suspect_first();
     now.not_before = not_before();
     if (Clock::now() >= enough) break;
   }
@@ -327,17 +327,17 @@ void Dispatcher::give_back(const std::vector<Claim>& claims) {
   for (const auto& claim : claims) record(claim, given_back());
 }
 
-// Gives back claimed jobs that wait for a slot. A guilty first job stays claimed until a streamed command has nothing
+// Gives back claimed jobs that wait for a slot. A suspect first job stays claimed until a streamed command has nothing
 // to do.
 void Dispatcher::give_back_waiting() {
-  give_back(m_stop.is_asked() ? m_claimer.take_all() : m_claimer.take_unguilty());
+  give_back(m_stop.is_asked() ? m_claimer.take_all() : m_claimer.take_all_but_suspect());
 }
 
 void Dispatcher::say(Level level, const Claim& claim, const std::string& why, const char* becomes) {
-  if (auto behind = m_seldom.behind(
+  if (auto suffix = m_log_limit.admit(
           printable(claim.job.function) + ": " + (level == Level::error ? kind_of(why) + "; " : "") + becomes,
           Clock::now()))
-    log(level, claim.id + ": " + why + "; " + becomes + *behind);
+    log(level, claim.id + ": " + why + "; " + becomes + *suffix);
 }
 
 // Call it if files for the output of commands cannot be created: nothing is started, and claimed jobs are given back.
@@ -390,7 +390,7 @@ void Dispatcher::woke(bool has_news) {
   if (m_standard_output.is_blocked()) m_standard_output.go_on();
   for (auto& slot : m_slots) slot.pump();
   m_lingering.remove_if([](Output& output) { return !output.pump(); });
-  if (has_news) m_claimer.heard();
+  if (has_news) m_claimer.journal_changed();
   m_claimer.woke(Clock::now());
   if (Clock::now() < m_next_sweep) return;
   sweep_outputs(m_config.output);
@@ -400,7 +400,7 @@ void Dispatcher::woke(bool has_news) {
 // ---- the state
 
 void Dispatcher::say_left_out() {
-  for (const auto& [kind, n] : m_seldom.take_left_out())
+  for (const auto& [kind, n] : m_log_limit.take_left_out())
     log(Level::warning, kind + " (" + std::to_string(n) + " more like it)");
 }
 

@@ -153,7 +153,7 @@ class Dispatcher {
   std::vector<Slot> m_slots;
   std::list<Output> m_lingering;  // of commands that have ended, while other processes hold their descriptors
   Claimer m_claimer;
-  Seldom m_seldom;  // limits log lines about jobs, because a client can queue many jobs
+  LogLimit m_log_limit;  // limits log lines about jobs, because a client can queue many jobs
   Recorder m_recorder;
   Outage m_output_trouble;
   bool m_broken_ends = false;

@@ -23,8 +23,8 @@ void Recorder::add(const Claim& claim, const Conclusion& conclusion, std::unique
 
 void Recorder::say_lost(const Claim& claim, const std::string& why) {
   const std::string what = "its output is not kept";
-  if (auto behind = m_seldom.behind(printable(claim.job.function) + ": " + what, std::chrono::steady_clock::now()))
-    log(Level::warning, claim.id + ": " + what + ": " + printable(why) + *behind);
+  if (auto suffix = m_log_limit.admit(printable(claim.job.function) + ": " + what, std::chrono::steady_clock::now()))
+    log(Level::warning, claim.id + ": " + what + ": " + printable(why) + *suffix);
 }
 
 // Puts the outputs that wait into their records, as far as there is room.
@@ -68,9 +68,9 @@ void Recorder::append(const std::vector<std::string>& more) {
     append();
   } catch (const Error& e) {
     if (m_without.empty() || !is_disk_full(e.error_number())) throw;
-    if (auto behind = m_seldom.behind("outputs are not kept", std::chrono::steady_clock::now()))
+    if (auto suffix = m_log_limit.admit("outputs are not kept", std::chrono::steady_clock::now()))
       log(Level::warning,
-          "the output of " + counted(m_without.size(), "job") + " is not kept: " + printable(e.what()) + *behind);
+          "the output of " + counted(m_without.size(), "job") + " is not kept: " + printable(e.what()) + *suffix);
     for (auto& [record, without] : m_without) m_records[record] = std::move(without);
     m_without.clear();
     append();

@@ -19,7 +19,7 @@ namespace gq {
 class Recorder {
  public:
   // `seldom` limits the log lines about outputs that are not kept.
-  Recorder(Queue& store, Owners& owners, Seldom& seldom) : m_store(store), m_owners(owners), m_seldom(seldom) {}
+  Recorder(Queue& store, Owners& owners, LogLimit& seldom) : m_store(store), m_owners(owners), m_log_limit(seldom) {}
 
   // `output` is what the command printed, if the conclusion says that it is kept. If there is no room for it when the
   // records are written, the job ends without it.
@@ -58,7 +58,7 @@ class Recorder {
 
   Queue& m_store;
   Owners& m_owners;
-  Seldom& m_seldom;
+  LogLimit& m_log_limit;
   std::vector<std::string> m_records;
   std::vector<Waiting> m_waiting;
   // The records as they are without the outputs that have been put into them since the last append(), with their

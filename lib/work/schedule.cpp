@@ -26,8 +26,8 @@ void Schedule::started(size_t place) {
 }
 
 std::optional<size_t> Schedule::to_close() const {
-  if (!guilty_first || std::any_of(places.begin(), places.end(),
-                                   [](const Place& place) { return !place.is_running || place.is_closing; }))
+  if (!suspect_first || std::any_of(places.begin(), places.end(),
+                                    [](const Place& place) { return !place.is_running || place.is_closing; }))
     return std::nullopt;
   auto idle = std::find_if(places.begin(), places.end(), [](const Place& place) { return place.jobs == 0; });
   return idle == places.end() ? std::nullopt : std::optional(static_cast<size_t>(idle - places.begin()));

@@ -4,7 +4,7 @@
 // Jobs start in the order in which they were claimed. Each starts in the slot that has the fewest jobs, of the slots
 // with room. (Which jobs are claimed is decided before, by claim_request() and by choose() in claiming.hpp.)
 //
-// A job is "guilty" if a worker has died while running it. With streamed commands, a guilty job gets a command of its
+// A job is "suspect" if a worker has died while running it. With streamed commands, a suspect job gets a command of its
 // own, so that no other job is blamed for the next crash. It starts only in a slot that has no command, and the jobs
 // after it wait.
 #pragma once
@@ -31,10 +31,10 @@ struct Schedule {
   static constexpr Millis hold{100};  // how long claimed jobs wait for room
 
   std::vector<Place> places{};
-  size_t waiting = 0;         // how many jobs are claimed and not started
-  bool guilty_first = false;  // the first of the waiting jobs is guilty
-  bool is_stopping = false;   // the worker is stopping
-  Time not_before{};          // nothing is started before this time
+  size_t waiting = 0;          // how many jobs are claimed and not started
+  bool suspect_first = false;  // the first of the waiting jobs is suspect
+  bool is_stopping = false;    // the worker is stopping
+  Time not_before{};           // nothing is started before this time
   Time last_start{};
 
   // Returns how many jobs could start if it were time.
@@ -45,17 +45,17 @@ struct Schedule {
   void started(size_t place);
   // Whether more jobs are wanted, once it is time to start them.
   bool wants_jobs() const { return !is_stopping && waiting == 0 && room() > 0; }
-  // Returns a place whose command has nothing to do and must end, so that a guilty job can start; nullopt if there is
+  // Returns a place whose command has nothing to do and must end, so that a suspect job can start; nullopt if there is
   // none.
   std::optional<size_t> to_close() const;
-  // Whether the waiting jobs must be given back, except a guilty first job.
+  // Whether the waiting jobs must be given back, except a suspect first job.
   bool gives_back(Time now) const { return can_give_back() && now >= last_start + hold; }
   // When to ask next() or gives_back() again, if the places do not change.
   std::optional<Time> due() const;
 
  private:
-  bool can_give_back() const { return waiting > (guilty_first ? 1 : 0) && room() == 0; }
-  size_t room_of(const Place& place) const { return guilty_first ? (place.is_running ? 0 : 1) : place.room; }
+  bool can_give_back() const { return waiting > (suspect_first ? 1 : 0) && room() == 0; }
+  size_t room_of(const Place& place) const { return suspect_first ? (place.is_running ? 0 : 1) : place.room; }
 };
 
 }  // namespace gq

@@ -102,7 +102,7 @@ std::vector<Dialogue::Answer> Stream::read() {
     }
     text.append(buffer, static_cast<size_t>(n));
   }
-  auto answers = m_dialogue.heard(text, Dialogue::Clock::now());
+  auto answers = m_dialogue.receive(text, Dialogue::Clock::now());
   if (failure) m_dialogue.fail(failure);
   return answers;
 }

@@ -478,7 +478,7 @@ int SimulatedProcess::mkdirat(int directory, const char* name, mode_t) {
   auto node = std::make_shared<Node>();
   node->number = ++m_disk.m_nodes;
   node->is_directory = true;
-  node->device = in == m_disk.m_root && leaf == m_disk.m_apart ? 2 : in->device;
+  node->device = in == m_disk.m_root && leaf == m_disk.m_singles ? 2 : in->device;
   m_disk.touch(*node);
   node->made = node->modified;
   in->change({"", leaf, node});

@@ -42,7 +42,7 @@ class StoreHistory final : public Machine {
 
  private:
   // What the history knows of a job.
-  struct Told {
+  struct Sent {
     std::string data;
     bool acknowledged = false;
     size_t ends = 0;                           // how many records of its end may be on the disk
@@ -84,8 +84,8 @@ class StoreHistory final : public Machine {
   }
   void close(Machine::Process& process) override {
     Process& p = own(process);
-    for (auto& [id, told] : m_told)
-      if (told.holder == &process) told.holder = nullptr;
+    for (auto& [id, sent] : m_sent)
+      if (sent.holder == &process) sent.holder = nullptr;
     if (m_maker == &process) m_maker = nullptr;
     p.claims.clear();
     p.owners.reset();
@@ -127,18 +127,18 @@ class StoreHistory final : public Machine {
     std::vector<gq::NewJob> jobs;
     std::vector<std::string> ids;
     for (uint64_t left = 1 + p.random.below(3); left > 0; --left) {
-      std::string id = id_of(m_told.size());
-      const bool again = m_remembers && !m_told.empty() && p.random.chance(6);
+      std::string id = id_of(m_sent.size());
+      const bool again = m_remembers && !m_sent.empty() && p.random.chance(6);
       if (again) {
-        id = id_of(p.random.below(m_told.size()));
+        id = id_of(p.random.below(m_sent.size()));
       } else {
         const uint64_t size = p.random.chance(10) ? gq::max_inline_data + 1 + p.random.below(1000)
                                                   : p.random.below(p.random.chance(3) ? 2000 : 100);
-        m_told[id].data.assign(size, static_cast<char>('a' + m_told.size() % 26));
+        m_sent[id].data.assign(size, static_cast<char>('a' + m_sent.size() % 26));
       }
       if (std::find(ids.begin(), ids.end(), id) != ids.end()) continue;
       ids.push_back(id);
-      jobs.push_back(gq::make_job({.function = function}, m_told[id].data, id));
+      jobs.push_back(gq::make_job({.function = function}, m_sent[id].data, id));
       jobs.back().add.given = m_remembers && p.random.chance(2);
       jobs.back().encode();
     }
@@ -151,7 +151,7 @@ class StoreHistory final : public Machine {
   }
   void acknowledge(const std::string& id) {
     note("acknowledged " + id);
-    m_played.acknowledged += !std::exchange(m_told[id].acknowledged, true);
+    m_played.acknowledged += !std::exchange(m_sent[id].acknowledged, true);
   }
 
   void claim(Process& p, size_t most) {
@@ -162,8 +162,8 @@ class StoreHistory final : public Machine {
     if (p.disk.is_dead()) return;
     for (auto& c : claims.jobs) {
       note("P" + std::to_string(p.number) + " has claimed " + c.id);
-      auto at = m_told.find(c.id);
-      if (at == m_told.end()) return fault("a job is claimed that nobody sent, " + c.id);
+      auto at = m_sent.find(c.id);
+      if (at == m_sent.end()) return fault("a job is claimed that nobody sent, " + c.id);
       if (at->second.has_ended) return fault("job " + c.id + " is claimed after its end");
       if (at->second.holder) return fault("job " + c.id + " is claimed twice");
       at->second.holder = &p;
@@ -183,8 +183,8 @@ class StoreHistory final : public Machine {
     const uint32_t start = claim.job.starts + 1;
     const std::string& owner = claim.job.owner;
     const gq::Millis now = gq::now_ms();
-    Told& told = m_told.at(claim.id);
-    ++told.ends;
+    Sent& sent = m_sent.at(claim.id);
+    ++sent.ends;
     if (is_whole) {
       p.store->append({gq::encode_record(gq::event::Start{.id = claim.id, .at = now, .owner = owner, .start = start})});
       p.store->append({gq::encode_record(gq::event::Done{.id = claim.id, .at = now, .owner = owner, .start = start})});
@@ -195,45 +195,45 @@ class StoreHistory final : public Machine {
     p.store->settle();
     if (p.disk.is_dead()) return;
     note("ended " + claim.id);
-    told.has_ended = true;
-    told.holder = nullptr;
+    sent.has_ended = true;
+    sent.holder = nullptr;
     if (std::string blob = gq::blob_of(claim.id, claim.job); !blob.empty()) p.store->forget_blob(blob);
   }
   bool has_workload(Process& p, const std::string& id, const gq::Job& job) {
     std::string reason;
     const auto workload = p.store->workload(id, job, reason);
     if (p.disk.is_dead()) return false;
-    const Told& told = m_told.at(id);
-    if (!workload && told.acknowledged) fault("job " + id + " has no workload: " + reason);
+    const Sent& sent = m_sent.at(id);
+    if (!workload && sent.acknowledged) fault("job " + id + " has no workload: " + reason);
     if (!workload) return false;
-    if (workload->blob ? job.size != told.data.size() || job.sum != gq::sum64(told.data) : workload->data != told.data)
+    if (workload->blob ? job.size != sent.data.size() || job.sum != gq::sum64(sent.data) : workload->data != sent.data)
       fault("job " + id + " has another workload");
     return true;
   }
 
   void drop(Process& p) {
-    if (m_told.empty()) return;
-    auto at = m_told.begin();
-    std::advance(at, static_cast<long>(p.random.below(m_told.size())));
-    auto& [id, told] = *at;
-    if (!told.acknowledged) return;
-    ++told.ends;
+    if (m_sent.empty()) return;
+    auto at = m_sent.begin();
+    std::advance(at, static_cast<long>(p.random.below(m_sent.size())));
+    auto& [id, sent] = *at;
+    if (!sent.acknowledged) return;
+    ++sent.ends;
     const auto why = p.store->change(gq::Change::drop, {id}).front();
     if (p.disk.is_dead()) return;
     if (!why) {
       note("dropped " + id);
-      if (told.holder) fault("job " + id + " is dropped, although a process runs it");
-      told.has_ended = true;
+      if (sent.holder) fault("job " + id + " is dropped, although a process runs it");
+      sent.has_ended = true;
     } else {
-      --told.ends;
+      --sent.ends;
     }
   }
 
   // Each job that was acknowledged is there.
   void look(Process& p) {
     std::set<std::string> all;
-    for (const auto& [id, told] : m_told)
-      if (told.acknowledged && told.ends == 0) all.insert(id);
+    for (const auto& [id, sent] : m_sent)
+      if (sent.acknowledged && sent.ends == 0) all.insert(id);
     std::vector<gq::Claim> jobs;
     p.store->look([&](gq::Fold& fold) {
       jobs.clear();
@@ -242,11 +242,11 @@ class StoreHistory final : public Machine {
     });
     if (p.disk.is_dead()) return;
     for (const auto& c : jobs) {
-      if (gq::has_ended(c.job) && m_told.at(c.id).ends == 0) return fault("job " + c.id + " ended by itself");
+      if (gq::has_ended(c.job) && m_sent.at(c.id).ends == 0) return fault("job " + c.id + " ended by itself");
       all.erase(c.id);
     }
     for (const auto& id : all)
-      if (m_told.at(id).ends == 0) return fault("job " + id + " was acknowledged and is not there");
+      if (m_sent.at(id).ends == 0) return fault("job " + id + " was acknowledged and is not there");
   }
 
   // Checks the store. Returns whether the check found something, or could not find out. If the disk is honest, nothing
@@ -256,8 +256,8 @@ class StoreHistory final : public Machine {
     std::map<gq::Lsn, std::string> records;  // of the jobs that were acknowledged
     p.store->look([&](gq::Fold& fold) {
       records.clear();
-      for (const auto& [id, told] : m_told)
-        if (auto job = told.acknowledged && told.ends == 0 ? fold.get(id) : std::nullopt) records[job->location] = id;
+      for (const auto& [id, sent] : m_sent)
+        if (auto job = sent.acknowledged && sent.ends == 0 ? fold.get(id) : std::nullopt) records[job->location] = id;
     });
     bool is_sound = true;
     gq::check_store(*p.store, [&](const gq::Finding& f) {
@@ -281,9 +281,9 @@ class StoreHistory final : public Machine {
     if (m_maker) return;
     m_maker = &p;
     Copy copy;
-    for (const auto& [id, told] : m_told) {
-      if (told.has_ended) copy.ended.insert(id);
-      else if (told.acknowledged && told.ends == 0) copy.jobs.insert(id);
+    for (const auto& [id, sent] : m_sent) {
+      if (sent.has_ended) copy.ended.insert(id);
+      else if (sent.acknowledged && sent.ends == 0) copy.jobs.insert(id);
     }
     m_unfinished.push_back(copy);
     const gq::Snapshot made = gq::create_snapshot(*p.store, snapshots, {});
@@ -297,7 +297,7 @@ class StoreHistory final : public Machine {
   }
   // A job that has ended since may have ended before the snapshot's position.
   void forget_ended(Copy& copy) const {
-    std::erase_if(copy.jobs, [&](const auto& id) { return m_told.at(id).ends > 0; });
+    std::erase_if(copy.jobs, [&](const auto& id) { return m_sent.at(id).ends > 0; });
   }
 
   void prune(Process& p) {
@@ -353,7 +353,7 @@ class StoreHistory final : public Machine {
           q.store->claim({.functions = {function}, .most = 100, .owner = q.owners->name(), .held = found});
       more = !claims.jobs.empty();
       for (const auto& c : claims.jobs) {
-        if (!m_told.contains(c.id)) return fault("a snapshot has a job that nobody sent, " + c.id);
+        if (!m_sent.contains(c.id)) return fault("a snapshot has a job that nobody sent, " + c.id);
         if (!found.insert(c.id).second) return fault("job " + c.id + " of a snapshot is claimed twice");
         has_workload(q, c.id, c.job);
         q.store->append({gq::encode_record(
@@ -415,8 +415,8 @@ class StoreHistory final : public Machine {
       more = !p.claims.empty();
       while (!p.claims.empty() && !m_played.fault) end(p);
     }
-    for (const auto& [id, told] : m_told)
-      if (told.acknowledged && told.ends == 0) return fault("job " + id + " was acknowledged and is not run");
+    for (const auto& [id, sent] : m_sent)
+      if (sent.acknowledged && sent.ends == 0) return fault("job " + id + " was acknowledged and is not run");
   }
 
   void check(Machine::Process& process, bool last) override {
@@ -454,7 +454,7 @@ class StoreHistory final : public Machine {
   Random m_hand;
   bool m_is_meddled = false;
   std::string m_store_id;
-  std::map<std::string, Told> m_told;
+  std::map<std::string, Sent> m_sent;
   std::map<std::string, Copy> m_copies;  // by the name of the snapshot
   std::vector<Copy> m_unfinished;        // nobody knows the name
   const Machine::Process* m_maker = nullptr;

@@ -174,10 +174,10 @@ bool World::note(Node& node, const Message& message) {
   const std::string& from = name(message.from);
   const std::string before = node.replica->members().store_of(from);
   const bool was_back = node.replica->detector().has_returned();
-  auto belief = node.replica->heard(from, message.identity, message.session, {}, message.sent_at, times(node));
-  if (belief.needs_end)
-    belief = node.replica->heard(from, message.identity, message.session, node.end, message.sent_at, times(node));
-  if (belief.refused) node.replica->failed(from, *belief.refused, times(node));
+  auto acceptance = node.replica->accept(from, message.identity, message.session, {}, message.sent_at, times(node));
+  if (acceptance.needs_end)
+    acceptance = node.replica->accept(from, message.identity, message.session, node.end, message.sent_at, times(node));
+  if (acceptance.refused) node.replica->failed(from, *acceptance.refused, times(node));
   else {
     if (!before.empty() && before != message.identity) node.gone.try_emplace(before, m_figures.steps);
     if (was_back && m_now - node.heard >= takeover) {
@@ -189,7 +189,7 @@ bool World::note(Node& node, const Message& message) {
   }
   renew_lease(node);
   record_peers(node);
-  return !belief.refused && !message.bad;
+  return !acceptance.refused && !message.bad;
 }
 
 // Appends the records about other nodes that are due.
@@ -363,10 +363,10 @@ void World::go_on_keeping(Node& node, Task& task) {
     case Step::tell:
       return tell(node, task, Step::tell_again);
     case Step::tell_again:
-      task.told_again = true;
+      task.sent_again = true;
       return tell(node, task, Step::next_tell);
     case Step::write: {
-      auto changes = task.keeping->effect->tell();
+      auto changes = task.keeping->effect->to_send();
       task.keeping->taken += changes.size();
       for (const auto& change : changes) append(node, gq::state_of(change.id, change.job), {});
       task.step = Step::write_sync;
@@ -438,11 +438,11 @@ void World::take_over(Node& node, Task& task) {
 // Sends the takeover to each node that is up, one after the other. Then the takeover is appended.
 void World::next_tell(Node& node, Task& task) {
   task.keeping->debts.clear();
-  task.told_again = false;
+  task.sent_again = false;
   for (++task.from; task.from < m_nodes.size(); ++task.from) {
     const std::string to = name(task.from);
     if (!node.replica->is_reached(to)) continue;
-    for (const auto& change : task.keeping->effect->tell())
+    for (const auto& change : task.keeping->effect->to_send())
       task.keeping->debts.push_back({.id = change.id, .job = change.job, .state = true});
     task.step = Step::tell;
     return;

@@ -226,10 +226,10 @@ void World::arrive(Message message) {
     if (!task.quorum) {
       if (believed) hear_verdicts(task, message);
       else if (task.kind == Task::Kind::keep) task.step = Step::next_tell;
-      else not_told(node, task);
+      else not_sent(node, task);
       break;
     }
-    if (believed) task.quorum->heard(job, name(to), message.identity, gq::parse_verdict(message.words[0]));
+    if (believed) task.quorum->answered(job, name(to), message.identity, gq::parse_verdict(message.words[0]));
     task.quorum->progressed(time_of(m_now));
     task.quorum->ended();
     if (task.step == Step::wait) task.step = Step::go_on;
@@ -268,7 +268,7 @@ bool World::step(Node& node, const Action& action) {
 }
 
 void World::go_on(Node& node, Task& task) {
-  if (task.kind == Task::Kind::pay || task.kind == Task::Kind::apart) return go_on_paying(node, task);
+  if (task.kind == Task::Kind::pay || task.kind == Task::Kind::single) return go_on_paying(node, task);
   if (task.kind == Task::Kind::keep) return go_on_keeping(node, task);
   if (task.kind == Task::Kind::forget || task.kind == Task::Kind::join) return go_on_changing(node, task);
   const bool own = task.kind != Task::Kind::take;
@@ -446,7 +446,7 @@ void World::hand_out(Node& node, Task& task, const Quorum::Send& what) {
         task.quorum->cannot_send(n, "it is gone");
         continue;
       }
-      task.records[n] = told(*entry, standing->job);
+      task.records[n] = add_record_to_send(*entry, standing->job);
     }
     for (unsigned to = 0; to < m_nodes.size(); ++to)
       if (is_up(node, to)) task.to_send.emplace_back(to, n);
@@ -523,8 +523,8 @@ bool World::kill(Node& node, const Action& action) {
   using Kind = Task::Kind;
   unsigned nth = action.which;
   auto task = std::find_if(node.tasks.begin(), node.tasks.end(), [&](const Task& t) {
-    const bool is_apart = t.kind == Kind::add || t.kind == Kind::run || t.kind == Kind::forget || t.kind == Kind::join;
-    return t.job == action.job && is_apart && nth-- == 0;
+    const bool is_own = t.kind == Kind::add || t.kind == Kind::run || t.kind == Kind::forget || t.kind == Kind::join;
+    return t.job == action.job && is_own && nth-- == 0;
   });
   if (task == node.tasks.end()) return false;
   const bool is_runner = task->kind == Kind::run;
@@ -557,7 +557,7 @@ bool World::give_up(Node& node, const Action& action) {
       std::erase_if(node.tasks, [](const Task& t) { return t.step == Step::done; });
       return true;
     }
-    not_told(node, task);
+    not_sent(node, task);
     std::erase_if(node.tasks, [](const Task& t) { return t.step == Step::done; });
     return true;
   }
@@ -567,8 +567,8 @@ bool World::give_up(Node& node, const Action& action) {
 // --------------------------------------------------------------------------------------------------------------- debts
 
 // Returns the add record of a job, as it is sent to other nodes.
-Record World::told(const Entry& entry, const gq::Job& job) {
-  return {gq::told_add(std::get<event::Add>(entry.event), job), entry.head.data_size, entry.head.data_sum};
+Record World::add_record_to_send(const Entry& entry, const gq::Job& job) {
+  return {gq::add_to_send(std::get<event::Add>(entry.event), job), entry.head.data_size, entry.head.data_sum};
 }
 
 // Finds the add record of a job at one of these positions.
@@ -583,9 +583,9 @@ bool World::pay(Node& node, unsigned to) {
   if (!node.is_going() || !node.replica->pays(name(to))) return false;
   const unsigned job = debts_number + to + 1;
   bool begun = false;
-  while (auto next = node.replica->next_apart(name(to), times(node))) {
-    node.tasks.push_back({.kind = Task::Kind::apart, .from = to, .job = job, .id = next->id, .since = next->since});
-    node.tasks.back().told_again = next->needs_add;
+  while (auto next = node.replica->next_single(name(to), times(node))) {
+    node.tasks.push_back({.kind = Task::Kind::single, .from = to, .job = job, .id = next->id, .since = next->since});
+    node.tasks.back().sent_again = next->needs_add;
     node.tasks.back().location = next->location;
     begun = true;
   }
@@ -600,7 +600,7 @@ bool World::pay(Node& node, unsigned to) {
 
 void World::read_on(Node& node, gq::Walk& walk) {
   auto mine = [&](const std::string& origin, const std::string& store) {
-    return node.replica->is_mine_to_tell(origin, store);
+    return node.replica->is_mine_to_send(origin, store);
   };
   while (walk.upto() < node.end && !walk.is_full()) {
     if (const Lsn at = walk.upto(); walk.skip() != at) continue;
@@ -632,7 +632,7 @@ Task::Call& World::call(Node& node, Task& task, Message message) {
 }
 
 void World::go_on_paying(Node& node, Task& task) {
-  if (task.kind == Task::Kind::apart) return begin_apart(node, task);
+  if (task.kind == Task::Kind::single) return start_single(node, task);
   gq::Walk& walk = *task.walk;
   switch (task.step) {
     case Step::begin:
@@ -648,7 +648,7 @@ void World::go_on_paying(Node& node, Task& task) {
     case Step::tell:
       return tell(node, task, Step::tell_again);
     case Step::tell_again:
-      task.told_again = true;
+      task.sent_again = true;
       return tell(node, task, Step::note_copies);
     case Step::note_copies:
       if (auto copied = walk.copied(); !copied.empty())
@@ -670,51 +670,51 @@ void World::go_on_paying(Node& node, Task& task) {
 // Sends as much of all debts as possible in one transfer. Then the task continues with `next`.
 void World::tell(Node& node, Task& task, Step next) {
   Message message{.kind = Message::Kind::take, .from = 0, .to = 0};
-  task.told.clear();
+  task.sent.clear();
   auto& debts = task.walk ? task.walk->debts() : task.keeping->debts;
   for (size_t i = 0; i < debts.size(); ++i) {
     gq::Debt& debt = debts[i];
-    if (task.told_again ? !debt.is_told_again() : debt.again) continue;
+    if (task.sent_again ? !debt.is_sent_again() : debt.again) continue;
     bool with_state = debt.state;
-    if (task.told_again) debt.again = false, with_state = !gq::is_fresh(debt.job);
-    if (task.told_again || debt.reads_add() || !debt.add.empty())
-      if (auto* entry = debt.add.empty() || task.told_again
+    if (task.sent_again) debt.again = false, with_state = !gq::is_fresh(debt.job);
+    if (task.sent_again || debt.reads_add() || !debt.add.empty())
+      if (auto* entry = debt.add.empty() || task.sent_again
                             ? find_add(node, debt.id, {debt.job.location, debt.job.first_lsn})
                             : find_add(node, debt.id, {std::stoull(debt.add)})) {
         message.records.push_back(
-            debt.add.empty() || task.told_again
-                ? told(*entry, debt.job)
+            debt.add.empty() || task.sent_again
+                ? add_record_to_send(*entry, debt.job)
                 : Record{std::get<event::Add>(entry->event), entry->head.data_size, entry->head.data_sum});
-        task.told.push_back(i);
+        task.sent.push_back(i);
       }
     if (!with_state) continue;
-    message.records.push_back({{}, 0, 0, gq::told_state(debt.id, debt.job, node.self)});
-    task.told.push_back(i);
+    message.records.push_back({{}, 0, 0, gq::state_to_send(debt.id, debt.job, node.self)});
+    task.sent.push_back(i);
   }
   task.after = next;
   if (message.records.empty()) task.step = next;
   else call(node, task, std::move(message));
 }
 
-void World::begin_apart(Node& node, Task& task) {
-  if (task.step == Step::end_walk) return end_apart(node, task);
-  task.debt = gq::debt_apart(task.id, node.fold->get(task.id), task.told_again, task.location, task.since);
+void World::start_single(Node& node, Task& task) {
+  if (task.step == Step::end_walk) return end_single(node, task);
+  task.debt = gq::single_debt(task.id, node.fold->get(task.id), task.sent_again, task.location, task.since);
   Message message{.kind = Message::Kind::take, .from = 0, .to = 0};
   if (task.debt && task.debt->needs_add)
     if (auto* entry = find_add(node, task.id, {task.debt->job.location, task.debt->job.first_lsn}))
-      message.records.push_back(told(*entry, task.debt->job));
+      message.records.push_back(add_record_to_send(*entry, task.debt->job));
   if (task.debt && task.debt->state) {
-    message.records.push_back({{}, 0, 0, gq::told_state(task.id, task.debt->job, node.self)});
+    message.records.push_back({{}, 0, 0, gq::state_to_send(task.id, task.debt->job, node.self)});
   }
   if (message.records.empty()) {
-    node.replica->nothing_to_tell(name(task.from), task.id);
+    node.replica->nothing_to_send(name(task.from), task.id);
     task.step = Step::done;
     return;
   }
   call(node, task, std::move(message));
 }
 
-void World::end_apart(Node& node, Task& task) {
+void World::end_single(Node& node, Task& task) {
   task.step = Step::done;
   if (task.debt->is_there() && task.debt->job.state == gq::State::pending)
     append(node, event::Copied{.ids = {task.id}, .at = wall(node), .peers = name(task.from), .stores = task.identity},
@@ -723,8 +723,8 @@ void World::end_apart(Node& node, Task& task) {
 }
 
 // Call it if another node does not answer, or refuses the transfer.
-void World::not_told(Node& node, Task& task) {
-  if (task.kind == Task::Kind::apart) node.replica->not_heard(name(task.from), task.debt->id, m_now + Millis(1000));
+void World::not_sent(Node& node, Task& task) {
+  if (task.kind == Task::Kind::single) node.replica->retry_at(name(task.from), task.debt->id, m_now + Millis(1000));
   task.step = Step::done;
 }
 
@@ -736,10 +736,10 @@ void World::hear_verdicts(Task& task, const Message& message) {
   }
   for (size_t i = 0; i < message.words.size(); ++i) {
     const auto verdict = gq::parse_verdict(message.words[i]);
-    if (task.kind == Task::Kind::apart) task.debt->take(verdict);
-    else (task.walk ? task.walk->debts() : task.keeping->debts)[task.told[i]].take(verdict);
+    if (task.kind == Task::Kind::single) task.debt->take(verdict);
+    else (task.walk ? task.walk->debts() : task.keeping->debts)[task.sent[i]].take(verdict);
   }
-  task.step = task.kind == Task::Kind::apart ? Step::end_walk : task.after;
+  task.step = task.kind == Task::Kind::single ? Step::end_walk : task.after;
 }
 
 // Answers the records of another node, as ReplicaService::take() does.
@@ -756,11 +756,11 @@ void World::judge(Node& node, Task& task) {
     const auto [kind, record] = gq::verdict_on(*state, job, node.self);
     task.words.push_back(gq::PeerVerdict{kind}.text());
     using What = gq::StateVerdict::Record;
-    if (record == What::what_was_told) append(node, *state, {});
-    if (record == What::what_was_told_as_own) append(node, gq::own_news(*state, node.self), {});
-    if (record == What::what_stands_here) {
+    if (record == What::received) append(node, *state, {});
+    if (record == What::received_as_own) append(node, gq::passed_on(*state, node.self), {});
+    if (record == What::known) {
       say(node.name + " tells all nodes its state of " + state->id);
-      append(node, gq::told_state(state->id, *job, node.self), {});
+      append(node, gq::state_to_send(state->id, *job, node.self), {});
     }
     news = news || record != What::nothing;
   }

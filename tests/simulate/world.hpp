@@ -76,7 +76,7 @@ struct Keeping {
   std::deque<gq::Takeover> due{};
   gq::RunHere runs{};
   std::optional<gq::Inquiry> inquiry{};
-  std::optional<gq::TellThenAppend> effect{};
+  std::optional<gq::SendThenAppend> effect{};
   std::vector<gq::Debt> debts{};  // the debts that are being sent to one node
   Millis inquiry_began{0};
   size_t taken = 0;
@@ -85,7 +85,7 @@ struct Keeping {
 // A task of a node: it queues a job for a client or from a server, takes a job of another node, or does other work
 // (Kind). A task dies with its process.
 struct Task {
-  enum class Kind { add, raw, take, pay, apart, run, keep, forget, join };
+  enum class Kind { add, raw, take, pay, single, run, keep, forget, join };
   // The steps of each kind of task, in their order.
   enum class Step {
     // add, raw; take until judge
@@ -102,7 +102,7 @@ struct Task {
     record_sync,
     judge,
     reply,
-    // pay, apart; keep, if it sends a takeover
+    // pay, single; keep, if it sends a takeover
     look_up,
     tell,
     tell_again,
@@ -150,12 +150,12 @@ struct Task {
     gq::FailureDetector::Round round = 0;
   };
   std::vector<Call> calls{};
-  // pay, apart
+  // pay, single
   Lsn location = 0, since = 0;
   std::optional<gq::Walk> walk{};
   std::optional<gq::Debt> debt{};
-  std::vector<size_t> told{};  // for each record that is being sent: the number of its debt
-  bool told_again = false;
+  std::vector<size_t> sent{};  // for each record that is being sent: the number of its debt
+  bool sent_again = false;
   std::string identity{};              // the identity of the node that gave the verdicts
   std::shared_ptr<Keeping> keeping{};  // keep
   // run
@@ -328,13 +328,13 @@ class World {
   Task::Call& call(Node& node, Task& task, Message message);
   void go_on_paying(Node& node, Task& task);
   void tell(Node& node, Task& task, Task::Step next);
-  void begin_apart(Node& node, Task& task);
-  void end_apart(Node& node, Task& task);
-  void not_told(Node& node, Task& task);
+  void start_single(Node& node, Task& task);
+  void end_single(Node& node, Task& task);
+  void not_sent(Node& node, Task& task);
   void hear_verdicts(Task& task, const Message& message);
   void judge(Node& node, Task& task);
   bool run(Node& node);
-  static Record told(const Entry& entry, const gq::Job& job);
+  static Record add_record_to_send(const Entry& entry, const gq::Job& job);
   const Entry* find_add(const Node& node, const std::string& id, std::initializer_list<Lsn> places) const;
   std::string owed_text() const;
   std::string disagreement() const;
