@@ -859,6 +859,47 @@ void a_key_is_freed_once_for_a_group(const std::string& directory) {
   CHECK(answers[1].outcome == Outcome::unknown && answers[2].outcome == Outcome::unknown);
 }
 
+// The index fails after the records of a claim were appended, and is rebuilt. The claim appends them only once, and
+// returns each job, and each job that has expired.
+void a_claim_is_not_chosen_twice(const std::string& directory) {
+  struct Failing final : IndexTable {
+    explicit Failing(std::unique_ptr<IndexTable> all, bool& fails) : table(std::move(all)), fails_once(fails) {}
+    std::optional<std::string> get(std::string_view key) override { return table->get(key); }
+    void put(std::string_view key, std::string_view value) override {
+      if (key[0] == 'x' && std::exchange(fails_once, false)) throw TableError("a test");
+      table->put(key, value);
+    }
+    void remove(std::string_view key) override { table->remove(key); }
+    void commit() override { table->commit(); }
+    std::unique_ptr<Cursor> walk(std::string_view from) override { return table->walk(from); }
+    uint64_t count() const override { return table->count(); }
+    uint64_t file_size() const override { return table->file_size(); }
+    void close() override { table->close(); }
+    std::unique_ptr<IndexTable> table;
+    bool& fails_once;
+  };
+  bool fails_once = false;
+  use_tables([&](const Directory& place, const std::string& name, IndexTable::Use use, auto before_write) {
+    return std::make_unique<Failing>(std::make_unique<TokyoTable>(place, name, use, before_write), fails_once);
+  });
+  {
+    Queue store = open_store(directory, true);
+    std::vector<NewJob> jobs{make_job({.function = "f", .expire = Millis(1)}, "x")};
+    for (int i = 0; i < 3; ++i) jobs.push_back(make_job({"f"}, "x"));
+    store.add(jobs);
+    const Lsn before = store.end();
+    fails_once = true;
+    Owners owners(store.owners_directory(), 1);
+    const Claims claims = store.claim({.functions = {"f"}, .most = 2, .owner = owners.name()});
+    CHECK(!fails_once && claims.jobs.size() == 2 && claims.expired == std::vector{jobs[0].add.id});
+    EventReader reader = store.read(before);
+    size_t records = 0;
+    while (reader.next() != JournalReader::Item::end) ++records;
+    CHECK(records == 2);
+  }
+  use_tables({});
+}
+
 void one_bad_record_does_not_block_a_group() {
   std::string payload, result;
   std::vector<std::string> ids, said;
@@ -2076,6 +2117,7 @@ int main(int argc, char** argv) {
   references_grow_to_a_bound(directory + "/references");
   an_id_twice_is_no_lack_of_room(directory + "/twice");
   a_key_is_freed_once_for_a_group(directory + "/expired");
+  a_claim_is_not_chosen_twice(directory + "/claimed-once");
   one_bad_record_does_not_block_a_group();
   small_values();
   printed_text_controls_no_terminal();

@@ -147,10 +147,6 @@ void Ledger::commit(const std::function<std::vector<std::string>(Fold&)>& decide
   if (!placed.empty()) m_journal.make_safe({records.begin(), records.end()}, std::move(placed), room);
 }
 
-void Ledger::append_and_fold(Fold& fold, const std::vector<RecordBytes>& records, Room room) {
-  m_index.fold_on(fold, m_journal.append(records, room).back().end);
-}
-
 size_t Ledger::room_to_claim(size_t few, size_t most) {
   return m_journal.check_claim_room() ? std::max(few, m_index.jobs_with_room(most)) : few;
 }

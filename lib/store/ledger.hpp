@@ -117,7 +117,8 @@ class Ledger {
   // Appends records. They are on stable storage on return. Throws Error(retry) if the outcome is unknown.
   void commit(const std::vector<RecordBytes>& records, Room room) { m_journal.commit(records, room); }
   // The same for the records that `decide` returns when it is called with the index. The records are folded before
-  // another process can use the index. `decide` is called again if the index has to be rebuilt.
+  // another process can use the index. If the index has to be rebuilt before the records are appended, `decide` is
+  // called again; after that it is not.
   void commit(const std::function<std::vector<std::string>(Fold&)>& decide, Room room);
   // Waits until all records in the journal are on stable storage, also those of other processes.
   void sync_all() { m_journal.sync_all(); }
@@ -190,10 +191,9 @@ class Ledger {
 
   // Call it before a look() that appends (Journal::prepare()).
   void prepare() { m_journal.prepare(); }
-  // Within a look(): folds the records that were appended since it began.
-  void fold_on(Fold& fold) { m_index.fold_on(fold); }
-  // Within a look(): appends records and folds them.
-  void append_and_fold(Fold& fold, const std::vector<RecordBytes>& records, Room room);
+  // Within a look(): folds the records that were appended since it began. Throws as Index::fold_on() does if they do
+  // not reach up to `end`.
+  void fold_on(Fold& fold, Lsn end = 0) { m_index.fold_on(fold, end); }
   // As Journal::sync() and Journal::make_safe().
   bool sync(Lsn from, Lsn end) { return m_journal.sync(from, end); }
   void make_safe(const std::vector<RecordBytes>& records, std::vector<Placed> placed, Room room) {

@@ -41,6 +41,16 @@ std::vector<std::string> encode_expired(const std::vector<std::string>& ids, Mil
   return records;
 }
 
+// Leaves in `jobs` those that this owner holds: another process may have appended the end of one of them just before
+// its claim.
+void leave_own(Fold& fold, const std::string& owner, std::vector<Claim>& jobs) {
+  std::vector<Claim> own;
+  for (const auto& c : jobs)
+    if (auto job = fold.get(c.id); job && job->state == State::claimed && job->owner == owner)
+      own.push_back({c.id, std::move(*job)});
+  jobs = std::move(own);
+}
+
 }  // namespace
 
 std::string_view change_name(Change what) {
@@ -386,7 +396,7 @@ void Queue::wake() {
       std::vector<std::string> records;
       for (const auto& woken : fold.wakes(most_wakes, now_ms())) records.push_back(encode_record(woken));
       more = !records.empty();
-      if (more) append_and_fold(fold, {records.begin(), records.end()}, Room::completion);
+      if (more) fold_on(fold, append({records.begin(), records.end()}, Room::completion).back().end);
     });
 }
 
@@ -404,16 +414,22 @@ Claims Queue::claim(const ClaimRequest& request) {
     context.functions.assign(begin, begin + static_cast<long>(now));
     context.later = functions.size() - at - now;
     context.most = most;
-    Claims part;
+    Chosen chosen;
+    std::optional<Lsn> end;
     look([&](Fold& fold) {
       if (at == 0) take_free_blobs(fold, removal);
-      context.now = now_ms();
-      context.fold_on = [&] { fold_on(fold); };
-      Chosen chosen = choose(fold, request, context);
-      part = std::move(chosen.claims);
-      if (context.away) part.next_due = context.now + return_interval;
-      record_claim(fold, request.owner, context.now, part.jobs, chosen.strays, part.expired);
+      if (!end) {  // else the index failed after the append: nothing is chosen twice
+        context.now = now_ms();
+        context.fold_on = [&] { fold_on(fold); };
+        chosen = choose(fold, request, context);
+        end = append_claim(request.owner, context.now, chosen);
+      }
+      if (*end == 0) return;
+      fold_on(fold, *end);
+      leave_own(fold, request.owner, chosen.claims.jobs);
     });
+    Claims& part = chosen.claims;
+    if (context.away) part.next_due = context.now + return_interval;
     most -= std::min(most, part.jobs.size());
     result.add(std::move(part));
   }
@@ -426,26 +442,18 @@ Claims Queue::claim(const ClaimRequest& request) {
   return result;
 }
 
-// Appends the claim of these jobs, releases the strays, and leaves in `jobs` only those that this process got. If a
-// power cut loses the records of jobs that have expired, the next claim appends them again.
-void Queue::record_claim(Fold& fold, const std::string& owner, Millis now, std::vector<Claim>& jobs,
-                         const std::vector<Claim>& strays, const std::vector<std::string>& expired) {
-  std::vector<std::string> records = encode_expired(expired, now);
-  for (const auto& [id, job] : strays)
+// Appends the claim of the chosen jobs and releases the strays. Returns where these records end; 0 if there are none.
+// If a power cut loses the records of jobs that have expired, the next claim appends them again.
+Lsn Queue::append_claim(const std::string& owner, Millis now, const Chosen& chosen) {
+  std::vector<std::string> records = encode_expired(chosen.claims.expired, now);
+  for (const auto& [id, job] : chosen.strays)
     records.push_back(
         encode_record(event::Fail{.id = id, .at = now, .owner = job.owner, .start = job.starts, .spent = false}));
   event::Claim claimed{.at = now, .owner = owner};
-  for (const auto& c : jobs) claimed.ids.push_back(c.id);
-  if (!jobs.empty()) records.push_back(encode_record(claimed));
-  if (records.empty()) return;
+  for (const auto& c : chosen.claims.jobs) claimed.ids.push_back(c.id);
+  if (!claimed.ids.empty()) records.push_back(encode_record(claimed));
   // Do not append the claim again after a failed sync: it would override a later claim of another process.
-  append_and_fold(fold, {records.begin(), records.end()}, Room::completion);
-  // Another process may have appended the end of one of these jobs just before.
-  std::vector<Claim> own;
-  for (auto& c : jobs)
-    if (auto job = fold.get(c.id); job && job->state == State::claimed && job->owner == owner)
-      own.push_back({c.id, std::move(*job)});
-  jobs = std::move(own);
+  return records.empty() ? 0 : append({records.begin(), records.end()}, Room::completion).back().end;
 }
 
 bool Queue::is_held(const Job& job) const { return !job.owner.empty() && owner_alive(owners_directory(), job.owner); }

@@ -85,8 +85,7 @@ class Queue : public Ledger {
   ClaimContext context_of(const ClaimRequest& request);
   std::vector<std::string> functions_of(const ClaimRequest& request);
   void wake();
-  void record_claim(Fold& fold, const std::string& owner, Millis now, std::vector<Claim>& jobs,
-                    const std::vector<Claim>& strays, const std::vector<std::string>& expired);
+  Lsn append_claim(const std::string& owner, Millis now, const Chosen& chosen);
   bool is_held(const Job& job) const;
   std::optional<std::string> why_not(Fold& fold, Change what, const std::string& id, const std::optional<Job>& job);
   void take_ends();
