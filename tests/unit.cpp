@@ -1349,6 +1349,66 @@ void another_store_has_no_copies() {
   }
 }
 
+// A record that changes many jobs or notes is folded in parts: a call changes only some of them, and another process
+// may go on.
+void a_record_is_folded_in_parts() {
+  MapTable parts, whole;
+  const Self self{"rep_1", new_ulid()};
+  Lsn end = 64;
+  auto happens = [&](const Event& event) {
+    for (MapTable* table : {&parts, &whole}) {
+      Fold fold(*table, self);
+      fold.apply(event, {}, end, end + 100);
+      fold.commit();
+    }
+    end += 100;
+  };
+  const size_t jobs = 95, most = 10;
+  const std::string first = new_ulid();
+  happens(event::Peer{.node = "rep_2", .store = first});
+  event::Copied copied{.peers = "rep_2", .stores = first};
+  for (size_t i = 0; i < jobs; ++i) {
+    copied.ids.push_back(new_ulid());
+    happens(event::Add{.id = copied.ids.back(),
+                       .asked = {.function = "f"},
+                       .node = self.node,
+                       .store = self.store,
+                       .copies = 3,
+                       .once = true});
+    for (MapTable* table : {&parts, &whole}) {
+      std::string note = "e", until(1, '\0');
+      put_be64(note, i);
+      put_le<uint64_t>(until, i + 1);
+      table->put(note, until);
+    }
+  }
+  happens(copied);
+  auto count = [&](char kind) {
+    size_t n = 0;
+    for (const auto& [key, value] : parts.all()) n += key[0] == kind;
+    return n;
+  };
+  auto folds_in_parts = [&](const Event& event, char kind) {
+    CHECK(count(kind) == jobs);
+    bool is_whole = false;
+    for (size_t n = 1; !is_whole; ++n) {
+      Fold fold(parts, self);
+      size_t left = most;
+      is_whole = fold.apply_part(event, {}, end, end + 100, left);
+      CHECK(is_whole == (n * most >= jobs) && count(kind) == jobs - std::min(n * most, jobs));
+      CHECK((fold.position().end == end + 100) == is_whole);
+      fold.commit();
+    }
+    Fold fold(whole, self);
+    fold.apply(event, {}, end, end + 100);
+    fold.commit();
+    CHECK(parts.all() == whole.all());
+    end += 100;
+  };
+  folds_in_parts(event::Peer{.node = "rep_2", .store = new_ulid()}, 'u');
+  folds_in_parts(Gap{.position = jobs, .since = 0}, 'e');
+}
+
 // When a node gets a new identity, the jobs with copies on it lose these copies. No other job is read.
 void copies_are_lost_where_they_were() {
   struct Counting final : Table {
@@ -2156,6 +2216,7 @@ int main(int argc, char** argv) {
 #ifdef GQ_DEVELOPER
   long_work_is_not_done_in_a_short_hold(Directory(directory).make_below("holds").path());
 #endif
+  a_record_is_folded_in_parts();
   copies_are_lost_where_they_were();
   room_is_left();
   owed_room_is_counted(directory + "/e");

@@ -12,7 +12,7 @@ namespace gq {
 namespace {
 
 constexpr const char* position_key = "m";
-constexpr const char *greatest_key = "g", *version_key = "v", *outputs_key = "O";
+constexpr const char *greatest_key = "g", *version_key = "v", *outputs_key = "O", *part_key = "P";
 constexpr uint8_t index_version = 5;
 // About how many bytes the records of a job take in the journal, without its workload: add, claim, start and done.
 constexpr uint64_t job_weight = 500;
@@ -190,15 +190,21 @@ Fold::Fold(Table& table, const Self& self) : m_table(table), m_self(self) {
     recount_first();
     find_copied();
     leave_expiring();
+    m_table.remove(part_key);  // the older program has folded the whole record
   }
 }
 
 bool Fold::run(EventReader& reader, size_t most) {
-  for (size_t n = 0; n < most;) {
-    const auto item = reader.next();
-    if (item == JournalReader::Item::end) return true;
-    take(item, reader);
-    n += item == JournalReader::Item::record ? jobs_in(reader.event()) : 1;
+  using Item = JournalReader::Item;
+  while (most > 0) {
+    const Item item = m_is_within ? Item::record : reader.next();
+    if (item == Item::end) return true;
+    if (item == Item::record) {
+      m_is_within = !apply_part(reader.event(), reader.head(), reader.lsn(), reader.position(), most);
+    } else {
+      take(item, reader);
+      --most;
+    }
   }
   return false;
 }
@@ -224,6 +230,12 @@ void Fold::take(JournalReader::Item item, const EventReader& reader) {
 }
 
 void Fold::apply(const Event& event, const RecordHead& head, Lsn lsn, Lsn end) {
+  size_t all = SIZE_MAX;
+  apply_part(event, head, lsn, end, all);
+}
+
+bool Fold::apply_part(const Event& event, const RecordHead& head, Lsn lsn, Lsn end, size_t& left) {
+  bool is_whole = true;
   std::visit(
       [&](const auto& e) {
         if constexpr (std::is_same_v<std::decay_t<decltype(e)>, event::Copied>) {
@@ -235,14 +247,19 @@ void Fold::apply(const Event& event, const RecordHead& head, Lsn lsn, Lsn end) {
           for (const auto& id : e.ids) happen(id, event, head, lsn);
         } else if constexpr (requires { e.id; }) {
           happen(e.id, event, head, lsn);
+        } else if constexpr (requires { apply_part(e, lsn, left); }) {
+          is_whole = apply_part(e, lsn, left);
         } else {
           apply(e);
         }
       },
       event);
+  m_changed = true;
+  left -= std::min(left, jobs_in(event));
+  if (!is_whole) return false;
   if (const auto* forget = std::get_if<event::Forget>(&event)) remove_conflicts(forget->ids);
   m_position = {end, lsn, head.head_sum};
-  m_changed = true;
+  return true;
 }
 
 // Returns the record without the copies on nodes that have got a new identity since they confirmed the copies; nullopt
@@ -263,15 +280,30 @@ std::optional<Event> Fold::without_former(const event::Copied& copied) {
   return less;
 }
 
-// Call it when a node has a new identity: it has lost its copies of the pending jobs.
-void Fold::lose_copies(const std::string& node) {
+// Call it when a node has a new identity, with the record that says so: the node has lost its copies of the pending
+// jobs.
+bool Fold::lose_copies(const std::string& node, Lsn lsn, size_t& left) {
+  const auto part = m_table.get(part_key);
+  const bool goes_on = part && part->size() > 8 && get_le<uint64_t>(*part, 0) == lsn;
+  bool is_whole = true;
   std::vector<std::string> copied;
-  for (auto c = m_table.walk("u"); c->valid() && c->key()[0] == 'u'; c->next()) copied.emplace_back(c->key().substr(1));
+  for (auto c = m_table.walk(goes_on ? copied_key(part->substr(8)) + '\0' : copied_key({}));
+       c->valid() && c->key()[0] == 'u'; c->next()) {
+    is_whole = copied.size() < left;
+    if (!is_whole) break;
+    copied.emplace_back(c->key().substr(1));
+  }
   for (const auto& id : copied) {
     const auto before = get(id);
     auto after = before;
     if (after && lose_copy(*after, node)) update(id, before, std::move(after), Line::stays);
   }
+  left -= copied.size();
+  std::string reached;
+  put_le<uint64_t>(reached, lsn);
+  if (!is_whole) m_table.put(part_key, reached + copied.back());
+  else if (part) m_table.remove(part_key);
+  return is_whole;
 }
 
 void Fold::happen(const std::string& id, const Event& event, const RecordHead& head, Lsn lsn) {
@@ -714,12 +746,18 @@ void Fold::remove_conflicts(const std::vector<std::string>& ids) {
       m_table.remove(note->second);
 }
 
-void Fold::apply(const Gap& gap) {
+bool Fold::apply_part(const Gap& gap, Lsn, size_t& left) {
+  bool is_whole = true;
   std::vector<std::string> keys;
   const auto end = trouble_key(Trouble::Kind::damage, gap.position);
-  for (auto c = m_table.walk(trouble_key(Trouble::Kind::damage, gap.since)); c->valid() && c->key() < end; c->next())
+  for (auto c = m_table.walk(trouble_key(Trouble::Kind::damage, gap.since)); c->valid() && c->key() < end; c->next()) {
+    is_whole = keys.size() < left;
+    if (!is_whole) break;
     keys.emplace_back(c->key());
+  }
   for (const auto& key : keys) m_table.remove(key);
+  left -= keys.size();
+  return is_whole;
 }
 
 bool Fold::is_referenced(const std::string& id) {
@@ -780,9 +818,11 @@ bool Fold::end_is_known(const Job& job) {
   return true;
 }
 
-void Fold::apply(const event::Peer& said) {
+// The new identity is written last: until then, the record is not folded.
+bool Fold::apply_part(const event::Peer& said, Lsn lsn, size_t& left) {
   PeerState peer = this->peer(said.node);
   const bool is_another = !peer.store.empty() && peer.store != said.store;
+  if (is_another && !said.store.empty() && !lose_copies(said.node, lsn, left)) return false;
   if (is_another) peer.former.push_back(peer.store);
   if (peer.former.size() > most_former) peer.former.erase(peer.former.begin());
   std::string value;
@@ -790,7 +830,7 @@ void Fold::apply(const event::Peer& said) {
   put_le<uint64_t>(value, said.since);
   for (const auto& store : peer.former) value += store;
   m_table.put("r" + said.node, value + (said.store.empty() ? std::string(ulid_size, '-') : said.store));
-  if (is_another && !said.store.empty()) lose_copies(said.node);
+  return true;
 }
 
 PeerState Fold::peer(const std::string& node) {

@@ -48,6 +48,7 @@
 //                                            many of its jobs have finished
 //   O                                        how many bytes of outputs are kept; no entry if there are none
 //   e <LSN>                                  bytes that could not be read begin here
+//   P                                        while a record is folded in parts: its LSN, and the job up to which it was
 //   i <LSN>                                  an add record that was ignored, because another job has its ID; only the
 //                                            latest of these are kept
 // clang-format on
@@ -136,7 +137,8 @@ class Fold {
   const FoldPosition& position() const { return m_position; }
 
   // Folds up to `most` items of the reader; a record of several jobs counts as that many items. Returns true if there
-  // are no more. The reader must be at position().end.
+  // are no more. The reader must be at position().end. After a call that has ended within a record, position() is still
+  // before that record: continue with this fold and this reader, or with others that begin there.
   bool run(EventReader& reader, size_t most);
 
   // Folds the reader's current item; does nothing for Item::end.
@@ -144,6 +146,10 @@ class Fold {
 
   // Folds one record, which is in the journal from `lsn` to `end`.
   void apply(const Event& event, const RecordHead& head, Lsn lsn, Lsn end);
+  // The same in parts, because one record may change any number of jobs or notes that it does not name. A call changes
+  // up to `left` of these, which must not be 0, and subtracts how many it has changed, and the jobs that the record
+  // names. Returns false if there are more: then call it again with this record, before any other.
+  bool apply_part(const Event& event, const RecordHead& head, Lsn lsn, Lsn end, size_t& left);
 
   // Writes counters and position, then commits.
   void commit();
@@ -254,13 +260,13 @@ class Fold {
   char edge(const std::string& child, const std::string& parent);
   void leave_parents(const std::string& child);
   void mark(const std::string& parent);
-  // Events that are not about a job.
-  void apply(const event::Peer& said);
+  // Events that are not about a job. apply_part() is for those with an effect that has no bound.
+  bool apply_part(const event::Peer& said, Lsn lsn, size_t& left);
+  bool apply_part(const Gap& gap, Lsn lsn, size_t& left);
   std::optional<Event> without_former(const event::Copied& copied);
-  void lose_copies(const std::string& node);
+  bool lose_copies(const std::string& node, Lsn lsn, size_t& left);
   void apply(const event::Pause& pause);
   void apply(const event::Resume& resume);
-  void apply(const Gap& gap);
   void apply(const event::Stream&) {}
   void apply(const event::End&) {}
   bool note_forgotten(const std::string& id, const std::optional<Job>& job, const event::Forget& forget, Lsn lsn);
@@ -296,6 +302,7 @@ class Fold {
   std::string m_last_job;  // the key of the greatest job ID: most new jobs have a greater ID, and need no lookup
   std::optional<Conflicts> m_conflicts;  // the noted conflicts, if they were read
   bool m_changed = false;
+  bool m_is_within = false;  // run() has folded a part of the reader's current record
 };
 
 }  // namespace gq
