@@ -93,6 +93,9 @@ struct Receivers::Receiver {
   std::thread thread;
   std::atomic<bool> surplus{false};  // ends after its next job, or when it is woken for one
   // Only the receiver's own thread uses the following:
+  WorkerHandle worker{nullptr, gearman_worker_free};  // empty while it is not connected
+  Serve serving = Serve::nothing;                     // what the server has been asked for on this connection
+  Millis retry{0};                                    // how long it waits before it connects again
   std::vector<Function> functions;
   Clock::time_point connected_at{}, last_end{};
   int waiting = 0;         // how many jobs in a row were already waiting when it asked for one
@@ -223,110 +226,116 @@ bool Receivers::pause(Millis duration) {
   return m_stopping.wait_for(lock, duration, [&] { return m_stop.load(); });
 }
 
+void Receivers::disconnect(Receiver& self) {
+  {
+    MutexLock guard(m_mutex);
+    m_handles.erase(&self);
+  }
+  self.worker.reset();
+  self.assigned = false;
+  give_room_back(self);  // a server may assign a job that was not asked for
+}
+
+// The server cannot be used now, for this reason. Waits before the next attempt. Returns false if the receiver ends
+// instead.
+bool Receivers::retry(Receiver& self, std::string reason) {
+  disconnect(self);
+  if (take_too_long()) reason = "it sends more than a Gearman server does";
+  if (!self.permanent) return false;
+  const std::string text = "cannot reach the Gearman server " + self.group->server.name() + ": " + reason;
+  bool say = begin_trouble(self.group->trouble(), text);
+  {
+    MutexLock guard(m_mutex);
+    say = std::exchange(m_standings[self.group].unsaid, false) || say;
+  }
+  if (say && !log_limited(Level::warning, text, text + "; trying again until it answers")) {
+    MutexLock guard(m_mutex);
+    m_standings[self.group].unsaid = true;  // it will be logged later, if the trouble lasts
+  }
+  self.retry = std::clamp(self.retry * 2, first_retry, longest_retry);
+  return !pause(self.retry);
+}
+
+// Connects to the server, and asks it for jobs of these services. Returns the reason if the server does not answer.
+std::optional<std::string> Receivers::connect(Receiver& self, Serve serve) {
+  // libgearman would look up the name and wait for the connection in a call that cannot be interrupted, so do both
+  // here.
+  std::string reason;
+  Fd connection = reach(self.group->server, reach_timeout, m_stop, reason);
+  auto address = address_of(connection);
+  if (m_stop) return std::nullopt;
+  auto made = address ? make_worker(*address, work_timeout) : std::nullopt;
+  if (!made) return reason;
+  self.worker = std::move(*made);
+  self.serving = serve;
+  self.functions.clear();
+  for (const auto& service : m_services)
+    if (service.always || serve == Serve::all || (serve == Serve::own && !service.foreign))
+      self.functions.push_back({&self, &service});
+  for (auto& f : self.functions)
+    gearman_worker_add_function(self.worker.get(), f.service->function.c_str(), 0, on_job, &f);
+  // One round trip shows whether the server answers.
+  self.connected_at = self.last_end = Clock::now();
+  take_ended();
+  self.ended_because.clear();
+  gearman_return_t rc = gearman_worker_echo(self.worker.get(), "gq", 2);
+  self.connection = take_connected();
+  if (gearman_failed(rc)) return self.ended_because.empty() ? reason_text(rc) : self.ended_because;
+  if (end_trouble(self.group->trouble())) log(Level::info, "connected to " + self.group->server.name());
+  MutexLock guard(m_mutex);
+  if (m_stop) return std::nullopt;
+  m_standings[self.group].unsaid = false;
+  m_handles[&self] = gearman_worker_id(self.worker.get());
+  return std::nullopt;
+}
+
+// The receiver has waited for a job since `start`, and libgearman has returned `rc`. Returns false if the receiver
+// ends.
+bool Receivers::goes_on(Receiver& self, gearman_return_t rc, Clock::time_point start) {
+  if (std::exchange(self.gave_back, false)) {
+    disconnect(self);
+  } else if (take_ended()) {
+    return retry(self, self.ended_because.empty() ? reason_text(GEARMAN_LOST_CONNECTION) : self.ended_because);
+  } else if (self.assigned) {
+    // The server assigned a job after it had answered that there is none. libgearman would read the workload later,
+    // when the memory belongs to another job.
+    return retry(self, "it assigns a job that was not asked for");
+  } else if (rc == GEARMAN_SUCCESS) {
+    self.retry = Millis(0);
+    return !self.surplus;
+  } else if (rc == GEARMAN_TIMEOUT && Clock::now() - start > work_timeout / 2) {
+    // This receiver has nothing to do. It ends if another receiver is free to take the next job.
+    if (!self.permanent && self.group->busy + 1 < self.group->receivers) return false;
+    if (Clock::now() - std::max(self.last_end, self.connected_at) > longest_idle) disconnect(self);
+  } else {
+    return retry(self, reason_text(rc));
+  }
+  return true;
+}
+
+// Connects if necessary, and takes at most one job. Returns false if the receiver ends.
+bool Receivers::receive_job(Receiver& self) {
+  Serve serve = m_wanted();
+  if (self.own_only && serve == Serve::all) serve = Serve::own;
+  if (self.worker && serve != self.serving) disconnect(self);
+  if (serve == Serve::nothing && !m_serves_always) return self.permanent && !pause(first_retry);
+  if (!self.worker) {
+    const auto trouble = connect(self, serve);
+    if (m_stop) return false;
+    if (trouble) return retry(self, *trouble);
+  }
+  const auto start = Clock::now();
+  const gearman_return_t rc = gearman_worker_work(self.worker.get());
+  give_room_back(self);
+  return !m_stop && goes_on(self, rc, start);
+}
+
 void Receivers::receive(Receiver& self) {
-  WorkerHandle worker(nullptr, gearman_worker_free);
   end_when_woken(self.surplus);
   judge_jobs([this, &self](const AssignedJob& job) { return judge(self, job); });
   wait_for_servers([this, &self](const ServerWait& wait) { return gives_up(self, wait); });
-  Serve serving = Serve::nothing;
-  Millis retry{0};
-  auto drop = [&] {
-    {
-      MutexLock guard(m_mutex);
-      m_handles.erase(&self);
-    }
-    worker.reset();
-    self.assigned = false;
-    give_room_back(self);  // a server may assign a job that was not asked for
-  };
-  auto failed = [&](std::string reason) {
-    drop();
-    if (take_too_long()) reason = "it sends more than a Gearman server does";
-    if (!self.permanent) return true;
-    const std::string text = "cannot reach the Gearman server " + self.group->server.name() + ": " + reason;
-    bool say = begin_trouble(self.group->trouble(), text);
-    {
-      MutexLock guard(m_mutex);
-      say = std::exchange(m_standings[self.group].unsaid, false) || say;
-    }
-    if (say && !log_limited(Level::warning, text, text + "; trying again until it answers")) {
-      MutexLock guard(m_mutex);
-      m_standings[self.group].unsaid = true;  // it will be logged later, if the trouble lasts
-    }
-    retry = std::clamp(retry * 2, first_retry, longest_retry);
-    return pause(retry);
-  };
-  for (;;) {
-    Serve serve = m_wanted();
-    if (self.own_only && serve == Serve::all) serve = Serve::own;
-    if (worker && serve != serving) drop();
-    if (serve == Serve::nothing && !m_serves_always) {
-      if (!self.permanent || pause(first_retry)) break;
-      continue;
-    }
-    if (!worker) {
-      // libgearman would look up the name and wait for the connection in a call that cannot be interrupted, so do both
-      // here.
-      std::string reason;
-      Fd connection = reach(self.group->server, reach_timeout, m_stop, reason);
-      auto address = address_of(connection);
-      if (m_stop) break;
-      auto made = address ? make_worker(*address, work_timeout) : std::nullopt;
-      if (!made) {
-        if (failed(reason)) break;
-        continue;
-      }
-      worker = std::move(*made);
-      serving = serve;
-      self.functions.clear();
-      for (const auto& service : m_services)
-        if (service.always || serve == Serve::all || (serve == Serve::own && !service.foreign))
-          self.functions.push_back({&self, &service});
-      for (auto& f : self.functions)
-        gearman_worker_add_function(worker.get(), f.service->function.c_str(), 0, on_job, &f);
-      // One round trip shows whether the server answers.
-      self.connected_at = self.last_end = Clock::now();
-      take_ended();
-      self.ended_because.clear();
-      gearman_return_t rc = gearman_worker_echo(worker.get(), "gq", 2);
-      self.connection = take_connected();
-      if (gearman_failed(rc)) {
-        if (failed(self.ended_because.empty() ? reason_text(rc) : self.ended_because)) break;
-        continue;
-      }
-      if (end_trouble(self.group->trouble())) log(Level::info, "connected to " + self.group->server.name());
-      MutexLock guard(m_mutex);
-      if (m_stop) break;
-      m_standings[self.group].unsaid = false;
-      m_handles[&self] = gearman_worker_id(worker.get());
-    }
-    auto start = Clock::now();
-    gearman_return_t rc = gearman_worker_work(worker.get());
-    give_room_back(self);
-    {
-      MutexLock guard(m_mutex);
-      if (m_stop) break;
-    }
-    if (std::exchange(self.gave_back, false)) {
-      drop();
-    } else if (take_ended()) {
-      if (failed(self.ended_because.empty() ? reason_text(GEARMAN_LOST_CONNECTION) : self.ended_because)) break;
-    } else if (self.assigned) {
-      // The server assigned a job after it had answered that there is none. libgearman would read the workload later,
-      // when the memory belongs to another job.
-      if (failed("it assigns a job that was not asked for")) break;
-    } else if (rc == GEARMAN_SUCCESS) {
-      retry = Millis(0);
-      if (self.surplus) break;
-    } else if (rc == GEARMAN_TIMEOUT && Clock::now() - start > work_timeout / 2) {
-      // This receiver has nothing to do. It ends if another receiver is free to take the next job.
-      if (!self.permanent && self.group->busy + 1 < self.group->receivers) break;
-      if (Clock::now() - std::max(self.last_end, self.connected_at) > longest_idle) drop();
-    } else if (failed(reason_text(rc))) {
-      break;
-    }
-  }
-  drop();
+  while (receive_job(self)) continue;
+  disconnect(self);
   MutexLock guard(m_mutex);
   --self.group->receivers;
   m_standings[self.group].own_only -= self.own_only;

@@ -158,6 +158,11 @@ class Receivers {
   bool gives_up(Receiver& self, const ServerWait& wait);
   void give_room_back(Receiver& self);
   void receive(Receiver& self);
+  bool receive_job(Receiver& self);
+  std::optional<std::string> connect(Receiver& self, Serve serve);
+  bool goes_on(Receiver& self, gearman_return_t rc, Clock::time_point start);
+  bool retry(Receiver& self, std::string reason);
+  void disconnect(Receiver& self);
   bool pause(Millis duration);
   static void* on_job(gearman_job_st* job, void* context, size_t* result_size, gearman_return_t* rc) noexcept;
 
