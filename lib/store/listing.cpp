@@ -132,72 +132,114 @@ class Named {
   size_t m_next = most_named;
 };
 
-}  // namespace
+// Goes through the orders one after the other, and then through the jobs that the journal has named meanwhile: such a
+// job may have left an order before the listing reached it, and may have entered one that was listed already.
+class Listing {
+ public:
+  Listing(Ledger& ledger, const Listed& what, const std::function<bool(Claim&)>& visit)
+      : m_ledger(ledger),
+        m_what(what),
+        m_visit(visit),
+        m_orders(orders_of(what.state)),
+        m_named(ledger, end_of(ledger)) {}
 
-void list_jobs(Ledger& ledger, const Listed& what, const std::function<bool(Claim&)>& visit) {
-  const std::string orders = orders_of(what.state);
-  auto wanted = [&](const Job& job) {
-    return orders.find(order_of(job.state)) != std::string::npos &&
-           (what.function.empty() || job.function == what.function);
-  };
-  Lsn begin = 0;
-  ledger.look([&](Fold& fold) { begin = fold.position().end; });
-  Named named(ledger, begin);
-  Lsns shown;
-  std::vector<Claim> jobs;
-  for (char order : orders) {
+  void run() {
+    for (char order : m_orders)
+      if (!list_order(order)) return;
+    list_named(find_named());
+  }
+
+ private:
+  static Lsn end_of(Ledger& ledger) {
+    Lsn end = 0;
+    ledger.look([&](Fold& fold) { end = fold.position().end; });
+    return end;
+  }
+
+  bool is_wanted(const Job& job) const {
+    return m_orders.find(order_of(job.state)) != std::string::npos &&
+           (m_what.function.empty() || job.function == m_what.function);
+  }
+
+  // Lists the jobs of an order that were not named. Returns false if `visit` did.
+  bool list_order(char order) {
+    std::vector<Claim> jobs;
     std::string cursor;
     for (bool last = false; !last;) {
-      named.read_on(ledger.end());  // reads here, so that the next visit is short
-      ledger.look([&](Fold& fold) {
+      m_named.read_on(m_ledger.end());  // reads here, so that the next visit is short
+      m_ledger.look([&](Fold& fold) {
         jobs.clear();
         std::vector<std::string> ids;
         std::string next = cursor;
-        last = fold.page(order, order == 'o' || order == 'h' ? std::string() : what.function, what.page, next, ids);
-        named.read_on(fold.position().end);
+        last = fold.page(order, order == 'o' || order == 'h' ? std::string() : m_what.function, m_what.page, next, ids);
+        m_named.read_on(fold.position().end);
         for (const auto& id : ids)
-          if (auto job = named.has(id) ? std::nullopt : fold.get(id);
-              job && wanted(*job) && stands_among_serial(*job) == is_serial_order(order))
+          if (auto job = m_named.has(id) ? std::nullopt : fold.get(id);
+              job && is_wanted(*job) && stands_among_serial(*job) == is_serial_order(order))
             jobs.push_back({id, std::move(*job)});
-        named.leave_out_ended(fold);
+        m_named.leave_out_ended(fold);
         cursor = next;
       });
       for (auto& job : jobs) {
-        shown.add(job.job.first_lsn);
-        if (!visit(job)) return;
+        m_shown.add(job.job.first_lsn);
+        if (!m_visit(job)) return false;
       }
     }
+    return true;
   }
-  // The jobs that were named, with their Job::first_lsn, by which `shown` identifies them.
-  std::vector<std::pair<Lsn, std::string>> left;
-  for (auto id = named.ids().begin(); id != named.ids().end();) {
-    auto page = id;
-    size_t before = left.size();
-    ledger.look([&](Fold& fold) {
-      left.resize(before);
-      id = page;
-      for (size_t n = 0; n < what.page && id != named.ids().end(); ++n, ++id)
-        if (auto job = fold.get(*id); job && wanted(*job)) left.push_back({job->first_lsn, *id});
+
+  // Returns the jobs that were named and not listed, in the order of their arrival.
+  std::vector<std::string> find_named() {
+    std::vector<std::pair<Lsn, std::string>> named;  // with their Job::first_lsn, by which m_shown identifies them
+    for (auto id = m_named.ids().begin(); id != m_named.ids().end();) {
+      auto page = id;
+      size_t before = named.size();
+      m_ledger.look([&](Fold& fold) {
+        named.resize(before);
+        id = page;
+        for (size_t n = 0; n < m_what.page && id != m_named.ids().end(); ++n, ++id)
+          if (auto job = fold.get(*id); job && is_wanted(*job)) named.push_back({job->first_lsn, *id});
+      });
+    }
+    std::sort(named.begin(), named.end());
+    m_shown.for_each([&](Lsn lsn) {
+      auto at =
+          std::lower_bound(named.begin(), named.end(), lsn, [](const auto& l, Lsn value) { return l.first < value; });
+      if (at != named.end() && at->first == lsn) at->second.clear();
     });
+    std::vector<std::string> ids;
+    for (auto& [lsn, id] : named)
+      if (!id.empty()) ids.push_back(std::move(id));
+    return ids;
   }
-  std::sort(left.begin(), left.end());
-  std::vector<bool> is_shown(left.size());
-  shown.for_each([&](Lsn lsn) {
-    auto at = std::lower_bound(left.begin(), left.end(), lsn, [](const auto& l, Lsn value) { return l.first < value; });
-    if (at != left.end() && at->first == lsn) is_shown[static_cast<size_t>(at - left.begin())] = true;
-  });
-  for (size_t at = 0; at < left.size();) {
-    size_t page = at;
-    ledger.look([&](Fold& fold) {
-      jobs.clear();
-      at = page;
-      for (size_t n = 0; n < what.page && at < left.size(); ++n, ++at)
-        if (auto job = is_shown[at] ? std::nullopt : fold.get(left[at].second); job && wanted(*job))
-          jobs.push_back({left[at].second, std::move(*job)});
-    });
-    for (auto& job : jobs)
-      if (!visit(job)) return;
+
+  void list_named(const std::vector<std::string>& ids) {
+    std::vector<Claim> jobs;
+    for (size_t at = 0; at < ids.size();) {
+      size_t page = at;
+      m_ledger.look([&](Fold& fold) {
+        jobs.clear();
+        at = page;
+        for (size_t n = 0; n < m_what.page && at < ids.size(); ++n, ++at)
+          if (auto job = fold.get(ids[at]); job && is_wanted(*job)) jobs.push_back({ids[at], std::move(*job)});
+      });
+      for (auto& job : jobs)
+        if (!m_visit(job)) return;
+    }
   }
+
+  Ledger& m_ledger;
+  const Listed& m_what;
+  const std::function<bool(Claim&)>& m_visit;
+  const std::string m_orders;
+  Named m_named;
+  Lsns m_shown;
+};
+
+}  // namespace
+
+void list_jobs(Ledger& ledger, const Listed& what, const std::function<bool(Claim&)>& visit) {
+  Listing(ledger, what, visit).run();
 }
 
 }  // namespace gq
