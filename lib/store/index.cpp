@@ -192,65 +192,77 @@ void Index::remove_seal() {
   m_seal_removed = true;
 }
 
+// Opens the table. A sealed index loses its seal before the first write.
+std::unique_ptr<IndexTable> Index::open_to_visit() {
+  const bool sealed = !m_seal_removed && m_directory.has(index_seal_name);
+  if (!sealed) remove_seal();
+  auto table = open_table(m_directory, index_name, sealed ? IndexTable::Use::read : IndexTable::Use::write,
+                          [this]() REQUIRES(m_mutex) {
+                            write_mark(m_users.get(), "");
+                            remove_seal();
+                          });
+  if (!sealed) write_mark(m_users.get(), "");
+  return table;
+}
+
+void Index::finish(Fold& fold, IndexTable& table) {
+  fold.commit();
+  table.close();
+  if (m_seal_removed) write_mark(m_users.get(), mark());
+}
+
+// Folds a chunk under index.lock. If that was the last one, calls the body, and sets `body_done`. Returns the error if
+// the index was unusable, and has been discarded.
+std::string Index::visit_once(const std::function<void(Fold&)>& body, bool& body_done) {
+  FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
+  ShortHold hold;
+  join();
+  size_t chunk = m_chunk;
+  try {
+    const auto table = open_to_visit();
+    Fold fold(*table, m_self);
+    check_journal(fold);
+    if (!m_reader || m_reader->position() != fold.position().end)
+      m_reader = std::make_unique<EventReader>(m_journal, fold.position().end);
+    try {
+      chunk = std::min(chunk, records_with_room(fold));
+      if (fold.run(*m_reader, chunk)) {
+        body(fold);
+        body_done = true;
+      }
+    } catch (const Error&) {
+      // The folded records are valid even if the body failed.
+      finish(fold, *table);
+      throw;
+    }
+    finish(fold, *table);
+    m_chunk = std::min(2 * m_chunk, fold_chunk);
+  } catch (const TableFull&) {
+    if (m_seal_removed) write_mark(m_users.get(), mark());
+    m_reader.reset();
+    m_chunk = std::max<size_t>(chunk / 8, 1);
+    if (!body_done && chunk == 1 && !m_journal.directory().remove(spare_clean_name)) throw;
+  } catch (const TableError& e) {
+    discard();
+    return e.what();
+  } catch (const Error&) {
+    m_reader.reset();
+    throw;
+  }
+  return {};
+}
+
 void Index::visit(const std::function<void(Fold&)>& body) {
   MutexLock guard(m_mutex);
   int failures = 0;
   for (bool body_done = false;;) {
-    std::string trouble;
-    {
-      FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
-      ShortHold hold;
-      join();
-      size_t chunk = m_chunk;
-      try {
-        const bool sealed = !m_seal_removed && m_directory.has(index_seal_name);
-        if (!sealed) remove_seal();
-        const auto table = open_table(m_directory, index_name, sealed ? IndexTable::Use::read : IndexTable::Use::write,
-                                      [this]() REQUIRES(m_mutex) {
-                                        write_mark(m_users.get(), "");
-                                        remove_seal();
-                                      });
-        if (!sealed) write_mark(m_users.get(), "");
-        auto finish = [&](Fold& fold) REQUIRES(m_mutex) {
-          fold.commit();
-          table->close();
-          if (m_seal_removed) write_mark(m_users.get(), mark());
-        };
-        Fold fold(*table, m_self);
-        check_journal(fold);
-        if (!m_reader || m_reader->position() != fold.position().end)
-          m_reader = std::make_unique<EventReader>(m_journal, fold.position().end);
-        try {
-          chunk = std::min(chunk, records_with_room(fold));
-          if (fold.run(*m_reader, chunk)) {
-            body(fold);
-            body_done = true;
-          }
-        } catch (const Error&) {
-          // The folded records are valid even if the body failed.
-          finish(fold);
-          throw;
-        }
-        finish(fold);
-        m_chunk = std::min(2 * m_chunk, fold_chunk);
-      } catch (const TableFull&) {
-        if (m_seal_removed) write_mark(m_users.get(), mark());
-        m_reader.reset();
-        m_chunk = std::max<size_t>(chunk / 8, 1);
-        if (!body_done && chunk == 1 && !m_journal.directory().remove(spare_clean_name)) throw;
-      } catch (const TableError& e) {
-        discard();
-        if (!body_done) {
-          if (++failures == 3) throw Error(Exit::storage, std::string("cannot use the index: ") + e.what());
-          if (!std::exchange(m_said_unusable, true)) trouble = e.what();
-        }
-      } catch (const Error&) {
-        m_reader.reset();
-        throw;
-      }
-    }
-    if (!trouble.empty()) log(Level::warning, "the index is unusable (" + trouble + "); rebuilding it");
+    const std::string error = visit_once(body, body_done);
     if (body_done) break;  // the changes of the body are in the journal, even if the index failed
+    if (!error.empty()) {
+      if (++failures == 3) throw Error(Exit::storage, "cannot use the index: " + error);
+      if (!std::exchange(m_said_unusable, true))
+        log(Level::warning, "the index is unusable (" + error + "); rebuilding it");
+    }
     guard.unlock();
     disk().wait(std::chrono::microseconds(200));  // flock is unfair: let other processes get the lock
     guard.lock();

@@ -31,6 +31,8 @@
 
 namespace gq {
 
+class IndexTable;
+
 // How many records are folded in one transaction. This takes at most 0.1 s and 7 MB, as measured.
 inline constexpr size_t fold_chunk = 10000;
 
@@ -73,6 +75,9 @@ class Index {
   std::string mark() const;
   void check_journal(const Fold& fold) REQUIRES(m_mutex);
   void join() REQUIRES(m_mutex);
+  std::unique_ptr<IndexTable> open_to_visit() REQUIRES(m_mutex);
+  void finish(Fold& fold, IndexTable& table) REQUIRES(m_mutex);
+  std::string visit_once(const std::function<void(Fold&)>& body, bool& body_done) REQUIRES(m_mutex);
   void discard() REQUIRES(m_mutex);
   size_t records_with_room(uint64_t bytes, size_t most) const;
   size_t records_with_room(const Fold& fold) const;
