@@ -60,6 +60,8 @@ std::string holder(const Directory& directory) {
   return machine + ":" + std::filesystem::canonical(directory.path()).string();
 }
 
+Error refusal(const std::string& why) { return Error(Exit::config, "cannot open the store in the database: " + why); }
+
 }  // namespace
 
 // The content of directory/mirror. It is a text, so that users can read it: BOOT LSN SUM.
@@ -155,47 +157,26 @@ bool Mirror::is_behind(Lsn stable) {
          next[0].value != std::string(reader.head_bytes()) + std::string(reader.data());
 }
 
-// Rebuilds the copy from the database. If the database has no store and `create` is true, creates an empty store in
-// both. The caller must ensure that no other process uses the directory. Returns the position at which new records
-// begin.
-Lsn Mirror::recreate(bool create) {
-  auto refuse = [](const std::string& why) {
-    return Error(Exit::config, "cannot open the store in the database: " + why);
-  };
-  if (::ftruncate(m_stamp.get(), 0) != 0)
-    throw_errno(Exit::storage, "write " + printable(m_directory.path_of(mirror_name)));
-  const std::string self = holder(m_directory);
-  auto settings = m_database->get(settings_key);
-  auto now = m_database->get(holder_key);
-  if (now && *now != self)
-    throw refuse("it is held by " + printable(*now) +
-                 "; when nothing runs there any more, remove the key `holder` from the database");
-  if (!settings && !create) throw refuse("there is none");
-  if (!settings && m_directory.has("journal"))
-    throw refuse("there is none, but " + printable(m_directory.path()) +
-                 " is a copy of one: put the database back, or remove the copy");
+// Throws if the copy must not be rebuilt. `settings` and `now` are the settings and the holder in the database.
+void Mirror::check_may_recreate(bool create, const std::optional<std::string>& settings,
+                                const std::optional<std::string>& now) {
+  if (now && *now != holder(m_directory))
+    throw refusal("it is held by " + printable(*now) +
+                  "; when nothing runs there any more, remove the key `holder` from the database");
+  if (settings) return;
+  if (!create) throw refusal("there is none");
+  if (m_directory.has("journal"))
+    throw refusal("there is none, but " + printable(m_directory.path()) +
+                  " is a copy of one: put the database back, or remove the copy");
   for (const char* kind : {"b", "r"})
-    if (auto first = m_database->scan(kind, 1); !settings && !first.empty() && first[0].key[0] == kind[0])
-      throw refuse("its key `settings` is missing");
-  for (const char* part : {journal_name, blobs_name, lock_name, settings_name}) m_directory.remove_tree(part);
-  remove_index(m_directory);
-  if (settings) {
-    m_directory.publish(settings_name, *settings, true);
-  } else {
-    Settings fresh;
-    fresh.store_id = new_ulid();
-    write_settings(m_directory, fresh, true);
-  }
-  if (const std::string notice = m_database->notice(); !notice.empty()) log(Level::warning, notice);
-  const Settings read = read_settings(m_directory);
-  m_checked = now.has_value();
-  if (!now) m_database->put({{holder_key, self}});
-  if (!settings) {
-    m_database->put({{settings_key, settings_text()}});
-    return 0;
-  }
+    if (auto first = m_database->scan(kind, 1); !first.empty() && first[0].key[0] == kind[0])
+      throw refusal("its key `settings` is missing");
+}
 
-  Journal journal(m_directory, read.store_id, *this, read.limits.segment_size);
+// Writes the records of the database into segments of this size. Returns the position at which new records begin.
+Lsn Mirror::restore_journal(const Settings& settings) {
+  const uint64_t segment_size = settings.limits.segment_size;
+  Journal journal(m_directory, settings.store_id, *this, segment_size);
   std::unique_ptr<CleanedSegment> segment;
   Lsn begin = 0, last = 0;
   auto finish = [&](Lsn end) {
@@ -214,19 +195,22 @@ Lsn Mirror::recreate(bool create) {
       ++damaged;
       return;
     }
-    if (segment && segment->size() + value.size() > read.limits.segment_size) finish(last + 1);
+    if (segment && segment->size() + value.size() > segment_size) finish(last + 1);
     if (!segment) segment = std::make_unique<CleanedSegment>(journal, begin, begin);
     segment->add(lsn, value.substr(0, head->head_size), value.substr(head->head_size));
     last = lsn;
   });
   // New positions begin above all positions that an older request may still write.
   const Lsn given = parse_count(m_database->get(begin_key).value_or("")).value_or(0);
-  if (given >= max_lsn - safe_distance) throw refuse("its key `position` is not a position");
+  if (given >= max_lsn - safe_distance) throw refusal("its key `position` is not a position");
   finish(std::max(last, given) + safe_distance);
   m_database->put({{begin_key, std::to_string(begin)}});
   if (damaged)
     log(Level::warning, counted(damaged, "record") + " in the database cannot be read, and counted as missing");
+  return begin;
+}
 
+void Mirror::restore_blobs() {
   const Directory blobs = m_directory.make_below(blobs_name);
   Fd blob;
   std::string id;
@@ -240,6 +224,35 @@ Lsn Mirror::recreate(bool create) {
       }
       write_all_at(blob.get(), value, piece->second * piece_size, "a blob");
     });
+}
+
+// Rebuilds the copy from the database. If the database has no store and `create` is true, creates an empty store in
+// both. The caller must ensure that no other process uses the directory. Returns the position at which new records
+// begin.
+Lsn Mirror::recreate(bool create) {
+  if (::ftruncate(m_stamp.get(), 0) != 0)
+    throw_errno(Exit::storage, "write " + printable(m_directory.path_of(mirror_name)));
+  const auto settings = m_database->get(settings_key), now = m_database->get(holder_key);
+  check_may_recreate(create, settings, now);
+  for (const char* part : {journal_name, blobs_name, lock_name, settings_name}) m_directory.remove_tree(part);
+  remove_index(m_directory);
+  if (settings) {
+    m_directory.publish(settings_name, *settings, true);
+  } else {
+    Settings fresh;
+    fresh.store_id = new_ulid();
+    write_settings(m_directory, fresh, true);
+  }
+  if (const std::string notice = m_database->notice(); !notice.empty()) log(Level::warning, notice);
+  const Settings read = read_settings(m_directory);
+  m_checked = now.has_value();
+  if (!now) m_database->put({{holder_key, holder(m_directory)}});
+  if (!settings) {
+    m_database->put({{settings_key, settings_text()}});
+    return 0;
+  }
+  const Lsn begin = restore_journal(read);
+  restore_blobs();
   return begin;
 }
 

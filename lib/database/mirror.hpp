@@ -47,6 +47,8 @@
 
 namespace gq {
 
+struct Settings;
+
 class Mirror : public Durability, public Ends {
  public:
   // Makes `directory` a copy of the store in `database`. If `create` is true, a missing store is created. Throws
@@ -83,6 +85,10 @@ class Mirror : public Durability, public Ends {
   [[noreturn]] void distrust();
   bool is_behind(Lsn stable) REQUIRES(m_mutex);
   Lsn recreate(bool create) REQUIRES(m_mutex);
+  void check_may_recreate(bool create, const std::optional<std::string>& settings,
+                          const std::optional<std::string>& now) REQUIRES(m_mutex);
+  Lsn restore_journal(const Settings& settings) REQUIRES(m_mutex);
+  void restore_blobs() REQUIRES(m_mutex);
   std::string settings_text() const;
   template <typename Visit>
   void for_each(char kind, size_t at_a_time, Visit visit) REQUIRES(m_mutex);
