@@ -12,9 +12,14 @@ teardown() { :; }
   gq-simulate-disk --seed "$(seed)" --seconds "${GQ_SIMULATE_SECONDS:-10}"
 }
 
-# Which histories meet the fault of a patch.
+# Which histories meet the fault of a patch, and the first seed of the search.
 of() {
-  if grep -q '^--- a/lib/store/[^b]' "$1"; then echo store; else echo journal; fi
+  if grep -qE '^(Of: store|--- a/lib/store/[^b])' "$1"; then echo store; else echo journal; fi
+}
+seed_of() {
+  local seed
+  seed=$(sed -n 's/^Seed: //p' "$1")
+  echo "${seed:-1}"
 }
 
 mutant() {
@@ -37,7 +42,7 @@ mutant() {
   for patch in "$BATS_TEST_DIRNAME"/disk/mutants/*.patch; do
     name=$(basename "$patch" .patch)
     mutant "$name"
-    run -1 "gq-simulate-disk-$name" --seed 1 --seconds 600 --of "$(of "$patch")"
+    run -1 "gq-simulate-disk-$name" --seed "$(seed_of "$patch")" --seconds 600 --of "$(of "$patch")"
     [[ $output == *--play* ]]
   done
 }

@@ -236,13 +236,17 @@ std::vector<Placed> Queue::append_that_refer(Adding& adding) {
 }
 
 // Removes the blobs of refused jobs, unless another process is delivering the same job now. If the outcome is unknown,
-// the blobs stay.
+// the blobs stay. On a full disk the append may have written records before it failed. It has cut them off, but a power
+// cut could bring them back, without their blobs; so the journal is synced first.
 void Queue::withdraw(Adding& adding, const Error& error) {
   adding.holds.clear();
+  bool is_synced = false;
   for (size_t i : adding.of) {
     adding.refuse(i, error);
     if (adding.answers[i].outcome != Outcome::refused || !adding.jobs[i].has_blob()) continue;
     try {
+      if (!is_synced) sync_all();
+      is_synced = true;
       remove_unknown_blob(adding.jobs[i].add.id);
     } catch (const Error&) {  // Cleaner::sweep() will remove the orphans
     }

@@ -16,13 +16,13 @@
 //    recorded. No job has another workload than it was given.
 //  - A job whose end was acknowledged is not claimed again. A job that a living process has claimed is not claimed by
 //    another one.
-//  - Each process ends. When nothing fails any more, each acknowledged job can be run to its end.
+//  - Each process ends. When nothing fails any more, each acknowledged job can be run to its end, also on
+//    a disk of fixed size that the jobs have filled. Then cleaning makes room for new jobs.
 //  - If no call failed and no page was lost, a check of the store finds nothing damaged or missing, and what it calls
 //    torn was never acknowledged, even if other processes continue meanwhile.
 //  - A finished snapshot stays, and can be restored to another store, also if the power is cut afterwards. That store
-//  has
-//    each job that was acknowledged before the snapshot was begun, and no job whose end was. An unfinished snapshot is
-//    not listed, or is as good as a finished one.
+//    has each job that was acknowledged before the snapshot was begun, and no job whose end was. An unfinished snapshot
+//    is not listed, or is as good as a finished one.
 //  - If a hand from outside removes or alters a file that was synced, a check says so, or says that it cannot tell, or
 //    the change does no harm.
 #pragma once

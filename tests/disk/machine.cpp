@@ -29,6 +29,12 @@ Machine::Setting Machine::setting_of(const Plan& plan, Random& random) {
   // A page of the index that was lost and is read again looks like any other: the index has no checksums.
   if (plan.is_of_store) s.faults.rereads = 0;
   if (random.chance(4)) s.faults.calls = static_cast<unsigned>(any({20, 100, 400}));
+  if (plan.is_of_store && random.chance(4)) {
+    // An empty store needs 3 MiB: two spare segments, one of which is the last segment, and the space of a third one.
+    s.disk_size = any({3'700'000, 4'000'000, 4'500'000});
+    s.page_size = 4096;
+    s.fills = false;
+  }
   return s;
 }
 
@@ -40,6 +46,7 @@ Machine::Machine(const Plan& plan, std::string* log)
       m_log(log) {
   // The index is closed between visits, and nobody reads it again before it is sealed.
   m_disk.set_forgets_errors(!plan.is_of_store);
+  if (m_setting.disk_size) m_disk.set_size(m_setting.disk_size);
 }
 
 Played Machine::play() {

@@ -21,8 +21,9 @@ class Machine : protected SimulatedProcess::Kernel {
   struct Setting {
     size_t page_size, processes, steps, boots;
     uint64_t segment_size;
-    unsigned turns;  // one call in so many lets another process run
-    unsigned kills;  // a process dies at one call in so many; 0: never
+    uint64_t disk_size;  // 0: endless
+    unsigned turns;      // one call in so many lets another process run
+    unsigned kills;      // a process dies at one call in so many; 0: never
     bool cleans, fills;
     SimulatedDisk::Faults faults;
   };

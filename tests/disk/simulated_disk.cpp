@@ -478,7 +478,7 @@ int SimulatedProcess::mkdirat(int directory, const char* name, mode_t) {
   auto node = std::make_shared<Node>();
   node->number = ++m_disk.m_nodes;
   node->is_directory = true;
-  node->device = in == m_disk.m_root && leaf == m_disk.m_singles ? 2 : in->device;
+  node->device = in == m_disk.m_root && leaf == m_disk.m_apart ? 2 : in->device;
   m_disk.touch(*node);
   node->made = node->modified;
   in->change({"", leaf, node});
@@ -567,8 +567,9 @@ int SimulatedProcess::fstatfs(int fd, struct statfs* fs) {
   if (!starts("statfs", fd)) return -1;
   *fs = {};
   fs->f_bsize = fs->f_frsize = block;
-  fs->f_blocks = 1 << 23;
-  fs->f_bavail = std::min(m_disk.free_space() / block, fs->f_blocks / 2 + 1);
+  const bool is_endless = m_disk.m_size == SimulatedDisk::endless;
+  fs->f_blocks = is_endless ? 1 << 23 : m_disk.m_size / block;
+  fs->f_bavail = std::min<uint64_t>(m_disk.free_space() / block, is_endless ? fs->f_blocks / 2 + 1 : fs->f_blocks);
   return 0;
 }
 

@@ -49,10 +49,11 @@ class SimulatedDisk {
   // Cuts the power. All processes must have ended.
   void lose_power();
   void set_faults(const Faults& faults) { m_faults = faults; }
+  void set_size(uint64_t size) { m_size = m_capacity = size; }
   // Full: other programs have taken all space that was free.
-  void set_full(bool full) { m_capacity = full ? used() : endless; }
+  void set_full(bool full) { m_capacity = full ? used() : m_size; }
   // Makes a directory at the top, when it is created, another file system with the same space.
-  void set_apart(const std::string& directory) { m_singles = directory; }
+  void set_apart(const std::string& directory) { m_apart = directory; }
   void set_forgets_errors(bool forgets) { m_forgets_errors = forgets; }
   uint64_t losses() const { return m_losses; }  // pages lost so far
   // Returns a text for logs: the files, and how many bytes of each the disk has.
@@ -88,8 +89,8 @@ class SimulatedDisk {
   Random m_random;
   Faults m_faults;
   bool m_forgets_errors = false;
-  uint64_t m_capacity = endless;
-  std::string m_singles;
+  uint64_t m_size = endless, m_capacity = endless;
+  std::string m_apart;
   uint64_t m_losses = 0, m_nodes = 0, m_boots = 0;
   uint64_t m_time = 1;  // of the last change
   NodePtr m_root;

@@ -32,7 +32,7 @@ class StoreHistory final : public Machine {
       : Machine(plan, log),
         m_remembers(m_random.chance(2)),
         m_checks(m_random.chance(4)),
-        m_makes_copies(m_random.chance(3)),
+        m_makes_copies(m_random.chance(3) && m_setting.disk_size == 0),
         m_hand(hand_of(plan)) {
     if (m_random.chance(2)) m_disk.set_apart(snapshots + 1);
     gq::use_tables(open_simulated_table);
@@ -133,6 +133,7 @@ class StoreHistory final : public Machine {
         id = id_of(p.random.below(m_sent.size()));
       } else {
         const uint64_t size = p.random.chance(10) ? gq::max_inline_data + 1 + p.random.below(1000)
+                              : is_small()        ? p.random.below(60'000)
                                                   : p.random.below(p.random.chance(3) ? 2000 : 100);
         m_sent[id].data.assign(size, static_cast<char>('a' + m_sent.size() % 26));
       }
@@ -147,6 +148,7 @@ class StoreHistory final : public Machine {
       if (answers[i].outcome == gq::Outcome::queued) acknowledge(ids[i]);
       else if (answers[i].outcome != gq::Outcome::refused && answers[i].outcome != gq::Outcome::unknown)
         fault("job " + ids[i] + " is answered: " + answers[i].reason);
+      else note("refused " + ids[i] + ": " + answers[i].reason);
     }
   }
   void acknowledge(const std::string& id) {
@@ -277,7 +279,7 @@ class StoreHistory final : public Machine {
 
   // One process at a time makes or removes snapshots, because the clock would decide about the names of two that are
   // made at once.
-  void make_snapshot(Process& p) {
+  void make_snapshot(Process& p) try {
     if (m_maker) return;
     m_maker = &p;
     Copy copy;
@@ -294,13 +296,15 @@ class StoreHistory final : public Machine {
     m_copies[made.name] = std::move(copy);
     m_unfinished.pop_back();
     m_maker = nullptr;
+  } catch (const gq::Error& e) {  // an older snapshot that cannot be read is bad data
+    throw gq::Error(may_blame_disk() ? gq::Exit::storage : e.code(), e.what());
   }
   // A job that has ended since may have ended before the snapshot's position.
   void forget_ended(Copy& copy) const {
     std::erase_if(copy.jobs, [&](const auto& id) { return m_sent.at(id).ends > 0; });
   }
 
-  void prune(Process& p) {
+  void prune(Process& p) try {
     constexpr size_t kept = 2;
     if (m_maker || !gq::file_exists(snapshots)) return;
     m_maker = &p;
@@ -312,6 +316,8 @@ class StoreHistory final : public Machine {
         copy->second.may_be_gone |= is_damaged || i + kept < all.size();
     gq::prune_snapshots(snapshots, {.last = kept}, ignore);
     m_maker = nullptr;
+  } catch (const gq::Error& e) {  // "there is none" and "it is damaged" are failed calls, too
+    throw gq::Error(may_blame_disk() ? gq::Exit::storage : e.code(), e.what());
   }
 
   // Each finished snapshot is there, and each one that is there is whole. Returns one of them.
@@ -422,6 +428,7 @@ class StoreHistory final : public Machine {
   void check(Machine::Process& process, bool last) override {
     Process& p = own(process);
     look(p);
+    if (is_small()) return check_small(p, last);
     finds_fault(p);
     const auto snapshot = check_snapshots();
     add(p);
@@ -444,6 +451,42 @@ class StoreHistory final : public Machine {
     if (!m_played.fault) run_all(p);
     if (m_played.fault)
       m_played.fault = "a hand has changed a file, and the check says that all is sound, but " + *m_played.fault;
+  }
+
+  // On a disk of fixed size jobs may be refused, but each job that was acknowledged can be run, and cleaning makes
+  // room.
+  bool is_small() const { return m_setting.disk_size > 0; }
+  // Adds jobs until the store refuses one.
+  void fill(Process& p) {
+    for (auto before = m_played.acknowledged - 1; m_played.acknowledged > before && !m_played.fault;) try {
+        before = m_played.acknowledged;
+        add(p);
+      } catch (const gq::Error& e) {
+        if (e.code() != gq::Exit::storage) throw;
+        note(e.what());
+      }
+  }
+  void check_small(Process& p, bool last) {
+    try {
+      add(p);
+      finds_fault(p);
+    } catch (const gq::Error& e) {
+      if (e.code() != gq::Exit::storage) throw;
+      note(e.what());
+    }
+    if (!last || m_played.fault) return;
+    if (!m_plan.is_short || m_hand.chance(8)) fill(p);
+    run_all(p);
+    // To the cleaner all files of the simulated disk are old. So it would clean finished jobs that it must not forget
+    // again and again.
+    if (m_remembers) return;
+    gq::Cleaner cleaner(*p.store);
+    for (int steps = 0; cleaner.step(); ++steps)
+      if (steps == 30) return;  // very small segments take very many calls
+    cleaner.sweep(true);
+    const auto before = m_played.acknowledged;
+    add(p);
+    if (m_played.acknowledged == before) fault("all jobs have ended, and the store is clean, but it takes no job");
   }
 
   static uint64_t hand_of(const Plan& plan) { return plan.seed * 31 + plan.cut_at * 7 + plan.turn; }
