@@ -150,8 +150,10 @@ class Writer {
       if (now && now->state != State::finished) m_left_out("cannot read the workload of " + f.add.id + ": " + reason);
       return;
     }
-    NewJob made{.add = f.add, .parents = std::move(f.parents)};
+    NewJob made;
+    made.add = f.add;
     made.add.part = {};
+    made.parents = std::move(f.parents);
     made.add.asked.after = static_cast<uint32_t>(made.parents.size());
     write(encode_record_head(made.add, job.size, job.sum));
     write_workload(*workload, job.size, [this](std::string_view bytes) { write(bytes); });
