@@ -15,11 +15,23 @@ namespace {
 
 constexpr char alphabet[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
+// How many random bytes are added to the last ULID to get the next one of the same millisecond: whoever knows one
+// cannot guess its neighbours. There is room for 2^30 of them.
+constexpr size_t step_size = 6;
+
 struct Generator {
   Mutex mutex;
   int64_t last_ms GUARDED_BY(mutex) = -1;
   std::array<uint8_t, 10> random GUARDED_BY(mutex){};
+  std::array<uint8_t, 40 * step_size> steps GUARDED_BY(mutex){};  // fewer calls of getrandom(2)
+  size_t used GUARDED_BY(mutex) = sizeof steps;
 };
+
+template <size_t size>
+void fill(std::array<uint8_t, size>& bytes) {
+  static_assert(size <= 256);  // then getrandom(2) is never interrupted
+  if (getrandom(bytes.data(), size, 0) != static_cast<ssize_t>(size)) throw_errno(Exit::retry, "get random bytes");
+}
 
 }  // namespace
 
@@ -29,13 +41,17 @@ std::string new_ulid() {
   int64_t ms = now_ms().count();
   if (ms > g.last_ms) {
     g.last_ms = ms;
-    if (getrandom(g.random.data(), g.random.size(), 0) != static_cast<ssize_t>(g.random.size()))
-      throw_errno(Exit::retry, "get random bytes");
+    fill(g.random);
     g.random[0] &= 0x7f;  // room for counting up within the millisecond
   } else {
     // It is the same millisecond, or the clock went back: count up from the last ULID.
-    for (size_t i = g.random.size(); i-- > 0;)
-      if (++g.random[i] != 0) break;
+    if (g.used == g.steps.size()) fill(g.steps), g.used = 0;
+    unsigned carry = 1;
+    for (size_t i = g.random.size(); i-- > 0; carry >>= 8) {
+      if (i >= g.random.size() - step_size) carry += g.steps[g.used++];
+      carry += g.random[i];
+      g.random[i] = static_cast<uint8_t>(carry);
+    }
   }
   unsigned __int128 value = static_cast<unsigned __int128>(static_cast<uint64_t>(g.last_ms) & 0xffffffffffffULL) << 80;
   for (size_t i = 0; i < g.random.size(); ++i) value |= static_cast<unsigned __int128>(g.random[i]) << (8 * (9 - i));
