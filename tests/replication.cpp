@@ -212,6 +212,10 @@ void questions_of_clients_are_answered() {
     CHECK(!parse_ends(line, {a}));
   }
   CHECK(!parse_ends(body, {a, b}) && !parse_ends("unknown " + b, {a}));
+  // The record of an end may come from elsewhere: what no command ends with does not make the answer unreadable.
+  dead.exit = 300, dead.signal = 128;
+  const auto odd = parse_ends(encode_ends({a}, {say_of(dead, here)}), {a});
+  CHECK(odd && odd->front().result.status == 125 && odd->front().exit == no_exit && odd->front().signal == 0);
   // Outputs, also with bytes that look like the format.
   const std::vector<Wanted> wanted{{a, 0}, {b, 7}};
   CHECK(parse_wanted(encode_wanted(wanted)) == wanted && !parse_wanted("x 1") && !parse_wanted(a + " -1"));

@@ -552,4 +552,18 @@ start_node() {
   fails_with 124 gq-enqueue --auth "$T/other" f --wait=1s <<<x
   grep -q 'not signed with the keys of --auth' "$T/failed.err"
   fails_with 125 gq-enqueue --auth "$T/none" f --wait <<<x
+  # However often clients ask, nodes hear each other: the two are answered on connections of their own.
+  workers() { (exec 5<>"/dev/tcp/127.0.0.1/$PORT" && echo workers >&5 && timeout 2 sed '/^\.$/q' <&5) 2>/dev/null; }
+  (($(workers | grep -c '\.result\.gq') >= 3 && $(workers | grep '\.result\.gq' | grep -c '\.ask') == 0))
+}
+
+@test "gq-worker: reads an output through once, however often clients ask for it" {
+  local id
+  start_gearmand
+  start_worker -f f -- bash -c print_as_many
+  id=$(gq-enqueue f --wait <<<100000 2>&1 >/dev/null)
+  printf y | dd of="$GQ_STORE/blobs/${id: -2}/$id.out" bs=1 seek=9 conv=notrunc status=none
+  # The client, too, has the sum of what it asked for.
+  fails_with 125 gq-enqueue f --id "$id" --wait <<<100000
+  grep -q "cannot show the output of $id: its checksum is wrong" "$T/failed.err"
 }

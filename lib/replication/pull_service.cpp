@@ -9,7 +9,11 @@
 namespace gq {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr size_t most_looked_at = 200;  // jobs in one visit to the index
+constexpr size_t most_verified = 64;
+constexpr std::chrono::seconds stays_verified{60};
 
 }  // namespace
 
@@ -65,6 +69,20 @@ std::string PullService::ends(std::string_view body, std::string& reason) {
   return encode_ends(*ids, says);
 }
 
+bool PullService::is_verified(const std::string& id, Lsn output) {
+  MutexLock guard(m_mutex);
+  const auto now = Clock::now();
+  while (!m_verified.empty() && m_verified.front().until <= now) m_verified.pop_front();
+  return std::any_of(m_verified.begin(), m_verified.end(),
+                     [&](const Verified& v) { return v.output == std::pair(id, output); });
+}
+
+void PullService::verified(const std::string& id, Lsn output) {
+  MutexLock guard(m_mutex);
+  m_verified.push_back({{id, output}, Clock::now() + stays_verified});
+  if (m_verified.size() > most_verified) m_verified.pop_front();
+}
+
 // Returns a part of an output. Its sum is verified at its beginning, and by the client at its end.
 Piece PullService::piece(const Wanted& wanted, uint64_t most) {
   std::optional<Job> job;
@@ -74,10 +92,11 @@ Piece PullService::piece(const Wanted& wanted, uint64_t most) {
   const uint64_t length = std::min(most, job->output_size - wanted.offset);
   std::string reason;
   Workload output;
-  if (wanted.offset > 0 && has_output_blob(*job)) {
+  if (has_output_blob(*job) && (wanted.offset > 0 || is_verified(wanted.id, job->output_lsn))) {
     output.blob = m_ledger.open_blob(output_blob(wanted.id));
   } else if (auto whole = m_ledger.output(wanted.id, *job, reason)) {
     output = std::move(*whole);
+    if (has_output_blob(*job)) verified(wanted.id, job->output_lsn);
   } else {
     return {{}, reason};
   }

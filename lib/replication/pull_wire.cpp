@@ -86,8 +86,8 @@ StoreSays say_of(const std::optional<Job>& job, const Self& self) {
   return {.what = What::end,
           .result = *result,
           .state = job->dropped ? "dropped" : state_name(job->state),
-          .exit = job->exit,
-          .signal = job->signal,
+          .exit = job->exit <= last_status ? job->exit : no_exit,  // see result_of()
+          .signal = job->signal <= last_status - status_signal ? job->signal : 0,
           .size = job->output_size,
           .sum = job->output_sum};
 }

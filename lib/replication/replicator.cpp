@@ -62,6 +62,7 @@ void Replicator::stop() {
   m_lease_keeper.join();
   m_receivers.reset();
   m_asked.reset();
+  m_pulled.reset();
   m_peers.join();
 }
 
@@ -103,18 +104,24 @@ bool Replicator::take_lock() {
 }
 
 void Replicator::serve() {
-  auto receivers_on = [this](const std::string& function, std::vector<Service> services) {
-    auto answer = [this](std::string_view payload) { return std::optional(m_service.answer(payload)); };
-    services.push_back({function, false, answer, max_transfer_size, {}});
-    return std::make_unique<Receivers>(m_monitor.config().servers, std::move(services),
+  auto receivers_of = [this](Service service) {
+    return std::make_unique<Receivers>(m_monitor.config().servers, std::vector<Service>{std::move(service)},
                                        [] { return Receivers::Serve::all; });
   };
+  auto receivers_on = [&](const std::string& function) {
+    auto answer = [this](std::string_view payload) { return std::optional(m_service.answer(payload)); };
+    return receivers_of({function, false, answer, max_transfer_size, {}});
+  };
   const std::string& node = m_monitor.self().node;
-  auto receivers = receivers_on(node, {}), asked = receivers_on(ask_function(node), {m_pull.service()});
+  // Clients can ask very often. So that this node does not seem to be gone meanwhile, nodes are answered separately.
+  auto receivers = receivers_on(node), asked = receivers_on(ask_function(node)),
+       pulled = receivers_of(m_pull.service());
   receivers->start();
   asked->start();
+  pulled->start();
   m_receivers = std::move(receivers);
   m_asked = std::move(asked);
+  m_pulled = std::move(pulled);
 }
 
 // Adopts changes that gq-replicate has made to the group.

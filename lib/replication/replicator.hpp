@@ -94,7 +94,7 @@ class Replicator {
   std::string m_trouble;  // the last error that was logged
   Fd m_lock;              // replicate.lock, held while this process serves the node
   bool m_serving = false;
-  std::unique_ptr<Receivers> m_receivers, m_asked;
+  std::unique_ptr<Receivers> m_receivers, m_asked, m_pulled;
   std::thread m_keeper;
 };
 
