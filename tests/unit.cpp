@@ -848,6 +848,34 @@ void an_id_twice_is_no_lack_of_room(const std::string& directory) {
   CHECK(answer[1].outcome == Outcome::queued);
 }
 
+// However many jobs are after one that has ended, other jobs need not wait until all of them are woken.
+void jobs_are_woken_by_and_by(const std::string& directory) {
+  Queue store = open_store(directory, true);
+  const NewJob parent = make_job({.function = "f"}, "parent");
+  std::vector<NewJob> children;
+  for (int i = 0; i < 1500; ++i) {
+    children.push_back(make_job({.function = "g", .due = now_ms() + Millis(3600'000), .after = 1}, "child"));
+    children.back().parents = {parent.add.id};
+  }
+  store.add({parent});
+  store.add(children);
+  store.change(Change::drop, {parent.add.id});
+  store.add({make_job({.function = "h"}, "other")});
+  Owners owners(store.owners_directory(), 1);
+  const ClaimRequest request{.functions = {"h"}, .most = 1, .owner = owners.name()};
+  const auto waiting = [&] {
+    uint64_t n = 0;
+    store.look([&](Fold& fold) { n = fold.counters("g").jobs[static_cast<size_t>(State::waiting)]; });
+    return n;
+  };
+  CHECK(waiting() == 1500);
+  const Claims first = store.claim(request);
+  CHECK(first.jobs.size() == 1 && first.again && waiting() == 500);
+  int claims = 1;
+  while (store.claim(request).again && ++claims < 5) continue;
+  CHECK(claims == 2 && waiting() == 0);
+}
+
 // Of many jobs with one key that have expired when they come, one takes the key of a job before. They do not take it
 // from each other: that would be several syncs for each of them.
 void a_key_is_freed_once_for_a_group(const std::string& directory) {
@@ -2183,6 +2211,7 @@ int main(int argc, char** argv) {
   an_id_twice_is_no_lack_of_room(directory + "/twice");
   a_key_is_freed_once_for_a_group(directory + "/expired");
   a_claim_is_not_chosen_twice(directory + "/claimed-once");
+  jobs_are_woken_by_and_by(directory + "/woken");
   one_bad_record_does_not_block_a_group();
   small_values();
   printed_text_controls_no_terminal();

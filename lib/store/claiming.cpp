@@ -189,6 +189,7 @@ void Claims::add(Claims more) {
   std::move(more.expired.begin(), more.expired.end(), std::back_inserter(expired));
   if (more.next_due && (!next_due || *more.next_due < *next_due)) next_due = more.next_due;
   live += more.live;
+  again = again || more.again;
   other_owners = std::move(more.other_owners);
 }
 

@@ -28,6 +28,7 @@ struct Claims {
   std::optional<Millis> next_due;    // when the next delayed job falls due, or the next job expires
   // How many jobs of these functions this node has not finished (Counters::live), without those that wait for parents.
   uint64_t live = 0;
+  bool again = false;  // there are further jobs whose parents have ended: they are woken by the next claims
   std::vector<std::string> other_owners;  // owners of other processes that live and hold jobs
   // Adds the result for other functions.
   void add(Claims more);

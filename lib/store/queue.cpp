@@ -393,21 +393,23 @@ std::vector<std::string> Queue::functions_of(const ClaimRequest& request) {
   return functions;
 }
 
-// Appends the wake records of all jobs whose parents have ended.
-void Queue::wake() {
-  for (bool more = true; more;)
-    look([&](Fold& fold) {
-      std::vector<std::string> records;
-      for (const auto& woken : fold.wakes(most_wakes, now_ms())) records.push_back(encode_record(woken));
-      more = !records.empty();
-      if (more) fold_on(fold, append({records.begin(), records.end()}, Room::completion).back().end);
-    });
+// Appends the wake records of jobs whose parents have ended, for as many as change in one visit. Returns false if there
+// are none left.
+bool Queue::wake() {
+  bool more = false;
+  look([&](Fold& fold) {
+    std::vector<std::string> records;
+    for (const auto& woken : fold.wakes(most_wakes, now_ms())) records.push_back(encode_record(woken));
+    more = !records.empty();
+    if (more) fold_on(fold, append({records.begin(), records.end()}, Room::completion).back().end);
+  });
+  return more;
 }
 
 Claims Queue::claim(const ClaimRequest& request) {
   ClaimContext context = context_of(request);
-  if (request.most > 0 && !context.away) wake();
   Claims result;
+  result.again = request.most > 0 && !context.away && wake();
   Removal removal;
   const auto functions = functions_of(request);
   if (functions.size() > most_functions) context.turn = 0;  // functions_of() has already rotated them

@@ -38,10 +38,10 @@ class Queue : public Ledger {
   std::vector<Answer> add(const std::vector<NewJob>& jobs, const Appended& appended = {});
 
   // Claims jobs that no living process holds: those of dead owners, then due and queued jobs in order. Before that,
-  // wakes the jobs of all functions whose parents have ended. Also records the jobs that have expired as dead, and
-  // removes the blobs that were passed to forget_blob(). If the caller has appended records that release jobs, it must
-  // call settle() before this: settle() may append the records again, and they would release the new claim, too. Throws
-  // Error(storage) and claims nothing if there is no room to record how the jobs end.
+  // wakes jobs of all functions whose parents have ended, but not very many (Claims::again). Also records the jobs that
+  // have expired as dead, and removes the blobs that were passed to forget_blob(). If the caller has appended records
+  // that release jobs, it must call settle() before this: settle() may append the records again, and they would release
+  // the new claim, too. Throws Error(storage) and claims nothing if there is no room to record how the jobs end.
   Claims claim(const ClaimRequest& request);
 
   // Changes jobs as a user asks. A drop also frees the key of a finished job. Returns for each job the reason why it
@@ -84,7 +84,7 @@ class Queue : public Ledger {
 
   ClaimContext context_of(const ClaimRequest& request);
   std::vector<std::string> functions_of(const ClaimRequest& request);
-  void wake();
+  bool wake();
   Lsn append_claim(const std::string& owner, Millis now, const Chosen& chosen);
   bool is_held(const Job& job) const;
   std::optional<std::string> why_not(Fold& fold, Change what, const std::string& id, const std::optional<Job>& job);

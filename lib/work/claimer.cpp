@@ -114,7 +114,7 @@ Claims Claimer::claim(size_t places, std::set<std::string> held, Clock::time_poi
   Claims ended;
   ended.abandoned = std::exchange(m_seen.abandoned, {});
   ended.expired = std::exchange(m_seen.expired, {});
-  m_look = !ended.expired.empty();  // m_seen.live still counts them
+  m_look = !ended.expired.empty() || m_seen.again;  // m_seen.live still counts the first, and not yet the second
   return ended;
 }
 
