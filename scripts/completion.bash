@@ -2,7 +2,7 @@
 _gq() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} program=${COMP_WORDS[0]##*/} word
   local common="--store --servers --config --quiet --verbose --help --version"
-  local run="--function --jobs --max-attempts --max-crashes --backoff --time-limit --grace --on-exit --rate --stream --output --output-cap --output-keep --joblog"
+  local run="--function --jobs --max-attempts --max-crashes --backoff --time-limit --grace --on-exit --rate --stream --output --output-cap --output-keep --keep-output --joblog"
   local peers="--auth --peer-timeout --takeover --alone-after"
   COMPREPLY=()
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
@@ -13,15 +13,16 @@ _gq() {
   done
   case $previous in
     --store | --config) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
+    --answer) mapfile -t COMPREPLY < <(compgen -W "queued result" -- "$current"); return ;;
     --state) mapfile -t COMPREPLY < <(compgen -W "queued running delayed waiting pending held dead kept" -- "$current"); return ;;
   esac
   local words
   case $program in
-    gq-enqueue) words="--lines --null --local --id --key --key-window --serial --name --priority --delay --at --expire --after --after-any --max-attempts --from --range --timeout --max-workload --owe --auth --peer-timeout" ;;
-    gq-worker) words="$run $peers --owe --relay --copies --raw --keep --local --queue-only --drain --strict --backlog --max-workload" ;;
+    gq-enqueue) words="--lines --null --local --id --key --key-window --serial --name --priority --delay --at --expire --after --after-any --max-attempts --result --wait --json --from --range --timeout --max-workload --owe --auth --peer-timeout" ;;
+    gq-worker) words="$run $peers --owe --relay --copies --raw --answer --waiting --keep --local --queue-only --drain --strict --backlog --max-workload" ;;
     gq-replicate) words="$peers --to --hand-over --as --group --copies --run --renew init forget" ;;
     gq-flush) words="$run $peers --all --dry-run --kick --kick-dead --drop --keep --release --clean --pause --resume --limit-of" ;;
-    gq-inspect) words="--json --state --function --limit --records --range list show cat stats check journal confirm" ;;
+    gq-inspect) words="--json --state --function --limit --records --range --for list show cat output wait stats check journal confirm" ;;
     gq-snapshot) words="--json --function --state --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --max-workload --owe --auth --peer-timeout create verify restore list prune export import" ;;
   esac
   # After FUNCTION, gq-enqueue accepts no option that says whom to trust.

@@ -567,3 +567,88 @@ start_node() {
   fails_with 125 gq-enqueue f --id "$id" --wait <<<100000
   grep -q "cannot show the output of $id: its checksum is wrong" "$T/failed.err"
 }
+
+# Raw jobs that are answered with their results.
+
+# Submits a raw job in the foreground, in the background of the shell: raw_client UNIQUE WORKLOAD. Its pid is in $RAW;
+# what it gets is in $T/raw.UNIQUE, its status in $T/raw.UNIQUE.status.
+raw_client() {
+  bash -c 'printf %s "$1" | gearman -h 127.0.0.1 -p "$0" -f f -u "$2" >"$3" 2>&1; echo $? >"$3.status"' "$PORT" "$2" "$1" "$T/raw.$1" 3>&- 4>&- &
+  RAW=$!
+  PIDS+=("$RAW")
+}
+raw_is_over() { test -s "$T/raw.$1.status"; }
+jobs_are() { [[ $(gq-inspect list | wc -l) == "$1" ]]; }
+
+# bats test_tags=database
+@test "gq-worker: --answer result answers a raw job with its output when it has ended; a dead one fails, with the reason; a background job is answered at once" {
+  start_gearmand
+  start_worker -f f --answer result --max-attempts 1 -j 4 -- bash -c 'read -r n; [[ $n != dead ]] || exit 3; head -c "$n" /dev/zero | tr "\0" x'
+  for size in "${sizes[@]}"; do
+    echo "$size" | gearman -h 127.0.0.1 -p "$PORT" -f f >"$T/out"
+    (($(wc -c <"$T/out") == size))
+  done
+  raw_client one dead
+  eventually raw_is_over one
+  [[ $(<"$T/raw.one.status") != 0 ]] && grep -q 'it is dead: exit 3' "$T/raw.one"
+  gq-flush --pause f
+  echo 1 | timeout 10 gearman -h 127.0.0.1 -p "$PORT" -f f -b
+  queued() { [[ $(jobs_in queued) == 1 ]]; }
+  eventually queued
+  fails_with 64 gq-worker -f f --answer result --local -- cat
+  fails_with 64 gq-worker -f f --answer result --stream -- cat
+  fails_with 64 gq-worker -f f --answer later -- cat
+}
+
+@test "gq-worker: --answer result takes in no more than --waiting jobs; when it is stopped, clients are told that their jobs are still queued" {
+  start_gearmand
+  start_worker -f f --answer result --waiting 3 -- sleep 60
+  gq-flush --pause f
+  for n in 1 2 3 4 5; do raw_client "$n" "$n"; done
+  eventually jobs_are 3
+  sleep 0.5
+  jobs_are 3
+  # It still answers others.
+  [[ -n $(gq-enqueue f <<<x) ]]
+  kill -TERM "$WORKER"
+  eventually no_process "$WORKER"
+  told() { (($(grep -l "is still queued" "$T"/raw.? | wc -l) == 3)); }
+  eventually told
+  jobs_are 4
+}
+
+# bats test_tags=database
+@test "gq-worker: --answer result: when the worker dies, the redelivered job joins the one in the store, whether it still runs or has ended [kill -9]" {
+  local command
+  start_gearmand
+  start_worker -f f --answer result -- sh -c 'echo $$ >"$0"; exec sleep 60' "$T/at-work"
+  raw_client one input
+  eventually test -s "$T/at-work"
+  command=$(<"$T/at-work")
+  kill -9 "$WORKER" "$command"
+  eventually no_process "$WORKER" "$command"
+  start_worker -f f --answer result --queue-only
+  delivered() { status "$PORT" | grep -qP '^f\t1\t1\t'; }
+  eventually delivered
+  sleep 0.3
+  jobs_are 1
+  gq-flush -f f -- sh -c 'echo x >>"$0"; cat' "$T/ran" >/dev/null
+  eventually raw_is_over one
+  [[ $(<"$T/raw.one") == input && $(<"$T/raw.one.status") == 0 ]]
+  lines_are "$T/ran" 1
+  no_jobs
+  # The client gets the answer of a worker that was killed after the job ended and before it answered.
+  raw_client two again
+  eventually jobs_are 1
+  kill -STOP "$WORKER"
+  gq-flush -f f -- cat >/dev/null
+  no_jobs
+  kill -9 "$WORKER"
+  eventually no_process "$WORKER"
+  start_worker -f f --answer result --queue-only
+  eventually raw_is_over two
+  [[ $(<"$T/raw.two") == again && $(<"$T/raw.two.status") == 0 ]]
+  no_jobs
+  # No client can name a job as these are named.
+  fails_with 64 gq-enqueue f --key 'gq raw x' <<<x
+}

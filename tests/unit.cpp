@@ -1013,6 +1013,9 @@ void merged_jobs_are_known() {
 void raw_jobs_are_decided() {
   CHECK(next_raw_step(Outcome::queued, false) == RawStep::answer &&
         next_raw_step(Outcome::queued, true) == RawStep::answer);
+  CHECK(next_raw_step(Outcome::same, true) == RawStep::answer &&
+        next_raw_step(Outcome::conflict, false) == RawStep::answer &&
+        next_raw_step(Outcome::bad, false) == RawStep::give_back);
   CHECK(next_raw_step(Outcome::unknown, false) == RawStep::again &&
         next_raw_step(Outcome::unknown, true) == RawStep::again);
   CHECK(next_raw_step(Outcome::refused, false) == RawStep::give_back &&

@@ -16,6 +16,7 @@
 #include "gq/database/open_store.hpp"
 #include "gq/replication/coordinator.hpp"
 #include "gq/replication/sender.hpp"
+#include "gq/replication/wire.hpp"
 #include "gq/store/parts.hpp"
 #include "replicate_options.hpp"
 #include "results.hpp"
@@ -428,6 +429,8 @@ Exit enqueue(const Options& options, const Common& common) {
     if (!key->empty())
       if (auto problem = key_problem(*key))
         throw Error(Exit::usage, "cannot use the key " + printable(*key) + ": " + *problem);
+  if (o.job.key.starts_with(raw_key_prefix))
+    throw Error(Exit::usage, "cannot use the key " + printable(o.job.key) + ": gq has such keys of its own");
   if (!o.job.name.empty()) {
     if (auto problem = name_problem(o.job.name))
       throw Error(Exit::usage, "cannot use the name " + printable(o.job.name) + ": " + *problem);

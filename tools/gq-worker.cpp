@@ -33,6 +33,8 @@ struct Options {
   bool relay = false;
   uint64_t copies = 0;
   bool raw = false;
+  std::string answer = "queued";
+  uint64_t waiting = 64;
   bool local = false;
   bool queue_only = false;
   bool drain = false;
@@ -71,6 +73,12 @@ Exit work(Options& o, const Common& common) {
                                           : "cannot work: no command is given (-- CMD, or --queue-only)");
   if (o.queue_only && (o.local || o.drain))
     throw Error(Exit::usage, "cannot use " + queueing + " with --local or --drain");
+  const bool answers_result = o.answer == "result", takes_raw = o.raw || o.replicate.config.keyfile.empty();
+  if (answers_result && (o.local || o.relay || o.work.stream))
+    throw Error(Exit::usage,
+                "cannot use --answer result with --local, --relay or --stream: there is no result to answer");
+  if (answers_result && !takes_raw)
+    throw Error(Exit::usage, "cannot use --answer result with --auth but without --raw: no raw jobs are taken");
   block_signals();
   ::mallopt(M_MMAP_THRESHOLD, returned_from);
   set_patience(worker_patience);
@@ -90,7 +98,7 @@ Exit work(Options& o, const Common& common) {
            : replicator ? replicator->add(std::move(jobs))
                         : store.add(jobs);
   };
-  Intake::Config taken{common.servers, o.work.functions, o.max_workload, o.raw || o.replicate.config.keyfile.empty()};
+  Intake::Config taken{common.servers, o.work.functions, o.max_workload, takes_raw, answers_result ? o.waiting : 0};
   const Keys no_keys;
   PullService pull(store, no_keys);  // in a group, the replicator has one
   if (replicator) {
@@ -143,6 +151,13 @@ int main(int argc, char** argv) {
     gq::add_count(app, "--copies", o.copies, "With --relay: answer when this many of them have a job (default: all)", 1,
                   64);
     app.add_flag("--raw", o.raw, "With --auth: take raw jobs all the same, which any client can send");
+    app.add_option("--answer", o.answer,
+                   "When to answer a raw job whose client waits: queued, or result: with its output, when it has ended "
+                   "(default queued)")
+        ->check(CLI::IsMember({"queued", "result"}));
+    gq::add_count(app, "--waiting", o.waiting,
+                  "With --answer result: how many raw jobs of each server are taken in whose clients wait (default 64)",
+                  1, 1024);
     app.add_flag("--keep", o.keep, "Keep the workloads of jobs that are done, until gq-flush --release");
     app.add_flag("--local", o.local, "Serve the store only, without a server");
     app.add_flag("--queue-only", o.queue_only, "Take jobs in, run nothing");

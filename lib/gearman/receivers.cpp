@@ -21,7 +21,6 @@ namespace gq {
 namespace {
 
 constexpr Millis work_timeout{1000};
-constexpr size_t max_receivers = 16;  // for one server; with more there was no gain (measured)
 // A receiver is added after this many jobs in a row that were already waiting. With a lower number, a single client on
 // a busy machine would now and then get two receivers.
 constexpr int enough_waiting = 10;
@@ -129,10 +128,13 @@ class Receivers::Busy {
   Receiver& m_receiver;
 };
 
-Receivers::Receivers(std::vector<Server> servers, std::vector<Service> services, std::function<Serve()> wanted)
+Receivers::Receivers(std::vector<Server> servers, std::vector<Service> services, std::function<Serve()> wanted,
+                     Limits limits)
     : m_services(std::move(services)),
       m_serves_always(std::any_of(m_services.begin(), m_services.end(), [](const Service& s) { return s.always; })),
-      m_wanted(std::move(wanted)) {
+      m_wanted(std::move(wanted)),
+      m_limits(limits),
+      m_has_own(std::any_of(m_services.begin(), m_services.end(), [](const Service& s) { return !s.foreign; })) {
   for (auto& server : servers) m_groups.emplace_back().server = std::move(server);
   for (const auto& service : m_services) {
     WorkloadRoom& room = service.foreign ? m_foreign : m_own;
@@ -147,12 +149,17 @@ void Receivers::start() {
   m_watcher = start_thread([this] { add_where_stuck(); });
 }
 
+void Receivers::take_no_more() {
+  MutexLock guard(m_mutex);
+  m_stop = true;
+  for (const auto& [receiver, handle] : m_handles) gearman_kill(handle, GEARMAN_INTERRUPT);
+}
+
 void Receivers::stop() {
   std::list<Receiver> receivers;
+  take_no_more();
   {
     MutexLock guard(m_mutex);
-    m_stop = true;
-    for (const auto& [receiver, handle] : m_handles) gearman_kill(handle, GEARMAN_INTERRUPT);
     receivers.swap(m_receivers);
   }
   m_stopping.notify_all();
@@ -164,7 +171,7 @@ void Receivers::stop() {
 
 void Receivers::add_receiver(Group& group) {
   MutexLock guard(m_mutex);
-  if (m_stop || group.receivers >= max_receivers) return;
+  if (m_stop || group.receivers >= m_limits.most) return;
   for (auto it = m_receivers.begin(); it != m_receivers.end();) {
     if (m_ended.erase(&*it) > 0) {
       it->thread.join();
@@ -175,7 +182,7 @@ void Receivers::add_receiver(Group& group) {
   }
   Receiver& r = m_receivers.emplace_back(this, &group);
   size_t& own_only = m_standings[&group].own_only;
-  r.own_only = group.receivers - own_only == max_receivers - 1;
+  r.own_only = m_has_own && group.receivers - own_only == m_limits.most - 1;
   own_only += r.own_only;
   r.permanent = group.receivers++ == 0;
   try {
@@ -300,7 +307,7 @@ bool Receivers::goes_on(Receiver& self, gearman_return_t rc, Clock::time_point s
     // The server assigned a job after it had answered that there is none. libgearman would read the workload later,
     // when the memory belongs to another job.
     return retry(self, "it assigns a job that was not asked for");
-  } else if (rc == GEARMAN_SUCCESS) {
+  } else if (rc == GEARMAN_SUCCESS || rc == GEARMAN_WORK_FAIL) {  // the job failed, as on_job() said
     self.retry = Millis(0);
     return !self.surplus;
   } else if (rc == GEARMAN_TIMEOUT && Clock::now() - start > work_timeout / 2) {
@@ -421,14 +428,15 @@ void Receivers::give_room_back(Receiver& self) {
 
 // Returns what to tell the clients of a job if gearmand has merged different jobs into it; nullopt if only one client
 // sent it, or if the merged jobs are equal.
-std::optional<std::string> Receivers::merged(Receiver& self, const Service& service, std::string_view unique,
-                                             std::string_view payload) {
+// Also notes in the delivery how many clients wait.
+std::optional<std::string> Receivers::merged(Receiver& self, const Service& service, Delivery& delivery) {
+  const std::string_view unique = delivery.unique;
   if (!service.foreign || unique.empty() || unique == "-") return std::nullopt;
-  auto clients = self.clients.count(std::string(unique), count_timeout);
+  auto clients = delivery.clients = self.clients.count(std::string(unique), count_timeout);
   if (!clients)
     say_once(self.group->server.name() +
              " does not say how many clients wait for a job: clients that use one unique cannot be told apart");
-  if (clients.value_or(0) < 2 || is_made_of_payload(unique, service.function, payload)) return std::nullopt;
+  if (clients.value_or(0) < 2 || is_made_of_payload(unique, service.function, delivery.payload)) return std::nullopt;
   say_once(service.function +
            ": clients have submitted jobs with one unique, which the Gearman server has merged; they are told that "
            "this failed");
@@ -469,13 +477,24 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
       // If the server did not wake this worker, the job may have been waiting; or it came while the answer to the last
       // job was on its way. Only several such jobs in a row show that jobs wait.
       self.waiting = take_woken() ? 0 : self.waiting + 1;
-      if (self.waiting >= enough_waiting && self.group->busy >= self.group->receivers)
+      if ((self.waiting >= enough_waiting || self.receivers->m_limits.spare) &&
+          self.group->busy >= self.group->receivers)
         self.receivers->add_receiver(*self.group);
       else self.receivers->end_idle(*self.group);
       const Service& service = *function.service;
-      std::string_view payload(static_cast<const char*>(gearman_job_workload(job)), gearman_job_workload_size(job));
-      warning = self.receivers->merged(self, service, gearman_job_unique(job), payload);
-      if (!warning) result = service.take(payload);
+      Delivery delivery{
+          .payload = {static_cast<const char*>(gearman_job_workload(job)), gearman_job_workload_size(job)},
+          .handle = gearman_job_handle(job),
+          .unique = gearman_job_unique(job),
+          .server = self.group->server.name()};
+      warning = self.receivers->merged(self, service, delivery);
+      if (!warning && service.respond) {
+        Response response = service.respond(delivery);
+        if (response.what == Response::What::answer) result = std::move(response.text);
+        if (response.what == Response::What::fail) warning = std::move(response.text);
+      } else if (!warning) {
+        result = service.take(delivery.payload);
+      }
     }
     if (warning) {
       gearman_job_send_warning(job, warning->data(), warning->size());

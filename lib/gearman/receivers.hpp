@@ -1,7 +1,8 @@
 // Receivers: threads that take jobs from gearmand and answer each job with the result of a service.
 //
-// Each receiver is a thread with its own libgearman handle, for one server. While all receivers of a server have a job,
-// a receiver is added in two cases:
+// Receivers usually answer at once. (Receivers whose services keep their threads until jobs have ended have a limit of
+// their own, and one more receiver than jobs.) Each receiver is a thread with its own libgearman handle, for one
+// server. While all receivers of a server have a job, a receiver is added in two cases:
 //  - The receiver that got the last job has got ten jobs in a row that were already waiting when it asked.
 //  - All receivers have been busy with the same jobs for 200 ms.
 // If the server has more receivers than had a job at the same moment in the last second, those above that number end,
@@ -47,6 +48,24 @@
 
 namespace gq {
 
+// A job as a service gets it. The views are valid during the call.
+struct Delivery {
+  std::string_view payload, handle, unique;  // the handle is gearmand's, the unique the client's
+  std::string server;                        // the name of the server
+  std::optional<uint64_t> clients{};         // how many clients wait for the answer; nullopt: it is not known
+};
+
+// What the clients of a job are told.
+struct Response {
+  enum class What {
+    answer,    // the job is complete, and this is its result
+    fail,      // it has failed, for this reason
+    give_back  // nothing: the job stays with gearmand
+  };
+  What what = What::give_back;
+  std::string text{};
+};
+
 struct Service {
   std::string function;  // as gearmand knows it
   // Clients that know nothing of gq use this function. They may send background jobs, which gearmand deletes when a
@@ -57,6 +76,7 @@ struct Service {
   uint64_t max_size;    // a larger job is answered without being read
   std::string refusal;  // the answer to a job that is larger; empty: the client is told that the job failed, and why
   bool always = false;  // it is served also while nothing else is
+  std::function<Response(const Delivery&)> respond{};  // if it is set, it is called in place of `take`
 };
 
 // How busy the receivers of a server are: the number of receivers, how many of them have a job, and how many jobs they
@@ -131,12 +151,20 @@ class Receivers {
  public:
   enum class Serve { nothing, own, all };  // own: only jobs that are not foreign; nothing: see Service::always
 
+  struct Limits {
+    size_t most = 16;    // receivers of one server; with more there was no gain (measured)
+    bool spare = false;  // one receiver more than there are jobs, up to that limit
+  };
   // `wanted` returns which services to serve now; it is called about once a second.
-  Receivers(std::vector<Server> servers, std::vector<Service> services, std::function<Serve()> wanted);
+  Receivers(std::vector<Server> servers, std::vector<Service> services, std::function<Serve()> wanted)
+      : Receivers(std::move(servers), std::move(services), std::move(wanted), Limits()) {}
+  Receivers(std::vector<Server> servers, std::vector<Service> services, std::function<Serve()> wanted, Limits limits);
   ~Receivers();  // stop()
 
   void start();
-  // Takes no more jobs, and answers those that were taken. Returns when all threads have ended.
+  // Takes no more jobs, and answers those that were taken. Returns when all threads have ended. take_no_more() returns
+  // at once; call stop() later.
+  void take_no_more();
   void stop();
 
  private:
@@ -149,8 +177,7 @@ class Receivers {
   void add_receiver(Group& group);
   void end_idle(Group& group);
   void add_where_stuck();
-  std::optional<std::string> merged(Receiver& self, const Service& service, std::string_view unique,
-                                    std::string_view payload);
+  std::optional<std::string> merged(Receiver& self, const Service& service, Delivery& delivery);
   void say_once(const std::string& what);
   // Returns false if a message of this kind was logged too recently.
   bool log_limited(Level level, const std::string& kind, const std::string& text);
@@ -169,6 +196,8 @@ class Receivers {
   const std::vector<Service> m_services;
   const bool m_serves_always;  // a service is `always` served
   const std::function<Serve()> m_wanted;
+  const Limits m_limits;
+  const bool m_has_own;  // a service is not foreign
   std::list<Group> m_groups;
   Mutex m_mutex;
   std::condition_variable m_stopping;

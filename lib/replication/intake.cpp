@@ -6,6 +6,7 @@
 #include "gq/base/notify.hpp"
 #include "gq/base/text.hpp"
 #include "gq/replication/features.hpp"
+#include "gq/replication/pull_wire.hpp"
 #include "gq/replication/quorum.hpp"
 #include "gq/replication/wire.hpp"
 #include "gq/store/parts.hpp"
@@ -17,6 +18,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr Millis count_interval{1000};
 constexpr Millis first_retry{100}, longest_retry{5000};
+// How long after the end of a raw job a redelivery of it is recognised, while its client waits.
+constexpr Millis redelivered_within{10 * 60'000};
 constexpr size_t most_said = 100;
 constexpr size_t most_counted = 2000;      // how many functions, or delayed jobs, are read in one visit to the index
 constexpr Millis longest_copying{30'000};  // how long a delivery waits for others that copy many parts
@@ -36,7 +39,16 @@ Intake::Intake(Ledger& ledger, Config config, Add add, Backlog& backlog)
       m_config(std::move(config)),
       m_add(std::move(add)),
       m_backlog(backlog),
-      m_receivers(m_config.servers, services(), [this] { return wanted(); }) {}
+      m_ends(ledger),
+      m_receivers(m_config.servers, services(), [this] { return wanted(); }) {
+  if (!m_config.raw || m_config.waiting == 0) return;
+  // There are raw services only, so it serves all of them or nothing.
+  const auto serves = [this] {
+    return wanted() == Receivers::Serve::all ? Receivers::Serve::all : Receivers::Serve::nothing;
+  };
+  m_waiting.emplace(m_config.servers, raw_services(), serves,
+                    Receivers::Limits{.most = m_config.waiting, .spare = true});
+}
 
 std::vector<Service> Intake::services() {
   std::vector<Service> services;
@@ -47,7 +59,7 @@ std::vector<Service> Intake::services() {
     services.push_back({record_function(f), false,
                         [this, f](std::string_view payload) { return take_records(payload, f); }, largest,
                         "bad it is larger than the worker's --max-workload\n"});
-    if (m_config.raw)
+    if (m_config.raw && m_config.waiting == 0)
       services.push_back(
           {f, true, [this, f](std::string_view payload) { return take_raw(payload, f); }, m_config.max_workload, {}});
   }
@@ -55,9 +67,24 @@ std::vector<Service> Intake::services() {
   return services;
 }
 
+std::vector<Service> Intake::raw_services() {
+  std::vector<Service> services;
+  for (const auto& f : m_config.functions)
+    services.push_back({.function = f,
+                        .foreign = true,
+                        .take = {},
+                        .max_size = m_config.max_workload,
+                        .refusal = {},
+                        .respond = [this, f](const Delivery& delivery) { return respond_raw(delivery, f); }});
+  return services;
+}
+
 void Intake::start() {
   if (m_backlog.limit > 0) count_backlog();
   m_receivers.start();
+  if (!m_waiting) return;
+  m_ends.start();
+  m_waiting->start();
 }
 
 void Intake::stop() {
@@ -66,7 +93,10 @@ void Intake::stop() {
     m_stop = true;
   }
   m_stopping.notify_all();
+  if (m_waiting) m_waiting->take_no_more();
+  m_ends.stop();  // those that wait are answered
   m_receivers.stop();
+  if (m_waiting) m_waiting->stop();
 }
 
 // Other processes finish jobs, too, so read the numbers from the store; at most once a second.
@@ -280,7 +310,56 @@ bool Intake::wait_to_copy(std::unique_lock<std::timed_mutex>& copying) {
 
 // Takes a raw job. Returns nullopt if the job is not stored and has to stay with gearmand.
 std::optional<std::string> Intake::take_raw(std::string_view payload, const std::string& function) {
-  NewJob job = make_job({.function = function}, payload);
+  const NewJob job = make_job({.function = function}, payload);
+  const auto answer = store_raw(job);
+  return answer ? std::optional(encode_answer(job.add.id, *answer)) : std::nullopt;
+}
+
+// Stores a raw job. If a client waits for its end, waits, too, and returns its result. The job has a key that names
+// this delivery, so that it joins the job of an earlier delivery, whose worker has died.
+Response Intake::respond_raw(const Delivery& delivery, const std::string& function) {
+  const bool waits = delivery.clients != uint64_t{0};
+  Submission asked{.function = function, .result = waits};
+  if (waits) {
+    asked.key = std::string(raw_key_prefix) +
+                hash_name(delivery.server + "\n" + std::string(delivery.handle) + "\n" + std::string(delivery.unique));
+    // Without a unique of the client's own, a server that has restarted names another job like that.
+    const bool is_named = !delivery.unique.empty() && delivery.unique != "-" &&
+                          !is_made_of_payload(delivery.unique, function, delivery.payload);
+    asked.window = is_named ? redelivered_within : Millis(0);
+  }
+  NewJob job = make_job(asked, delivery.payload);
+  auto answer = store_raw(job);
+  if (answer && answer->outcome == Outcome::conflict && waits) {  // the key names another job, of another workload
+    asked.key.clear();
+    asked.window = Millis(0);
+    job = make_job(asked, delivery.payload);
+    answer = store_raw(job);
+  }
+  if (!answer || answer->outcome == Outcome::conflict) return {};
+  if (!waits) return {Response::What::answer, encode_answer(job.add.id, *answer)};
+  return respond_at_end(answer->outcome == Outcome::same ? answer->reason : job.add.id);
+}
+
+// Waits for the end of a job, and returns its result.
+Response Intake::respond_at_end(const std::string& id) {
+  using What = Response::What;
+  const auto end = m_ends.wait(id);
+  if (!end) return {What::fail, id + " is still queued\n"};
+  const auto failed = [&](const std::string& why) { return Response{What::fail, id + ": " + printable(why) + "\n"}; };
+  if (end->result.status != 0) return failed(end->result.problem);
+  std::string reason;
+  auto output = m_ledger.output(id, end->job, reason);
+  if (!output) return failed("cannot read its output: " + reason);
+  if (!output->blob) return {What::answer, std::move(output->data)};
+  std::string bytes(end->job.output_size, '\0');
+  if (read_at(output->blob.get(), bytes.data(), bytes.size(), 0) != bytes.size())
+    return failed("cannot read its output: its blob is too short");
+  return {What::answer, std::move(bytes)};
+}
+
+// Stores a raw job. Returns nullopt if the job is not stored and has to stay with gearmand.
+std::optional<Answer> Intake::store_raw(const NewJob& job) {
   bool open = false;
   auto close = [&] {
     MutexLock guard(m_mutex);
@@ -292,7 +371,7 @@ std::optional<std::string> Intake::take_raw(std::string_view payload, const std:
     if (step == RawStep::answer) {
       close();
       accepted(job.add.asked.due);
-      return encode_answer(job.add.id, answer);
+      return answer;
     }
     refused(answer.reason);
     MutexLock lock(m_mutex);

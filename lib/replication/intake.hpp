@@ -21,6 +21,7 @@
 #include "gq/base/log.hpp"
 #include "gq/base/mutex.hpp"
 #include "gq/gearman/receivers.hpp"
+#include "gq/replication/end_watch.hpp"
 #include "gq/state/answer.hpp"
 #include "gq/store/ledger.hpp"
 #include "gq/store/new_job.hpp"
@@ -49,6 +50,9 @@ class Intake {
     std::vector<std::string> functions;
     uint64_t max_workload = 0;
     bool raw = true;  // also takes raw jobs
+    // 0: the answer to a raw job comes when it is queued. Else the answer is its result, when it has ended, if a client
+    // waits for it; and so many raw jobs of each server can wait for that at the same time.
+    size_t waiting = 0;
     // Returns the stores to ask for the results of jobs that are added now (pull_wire.hpp). Called by several threads.
     std::function<std::vector<std::string>()> stores{};
     std::vector<Service> others{};  // services that do not add jobs
@@ -74,6 +78,10 @@ class Intake {
   std::string take_group(std::string_view payload, const std::string& function, bool& has_result);
   bool wait_to_copy(std::unique_lock<std::timed_mutex>& copying);
   std::optional<std::string> take_raw(std::string_view payload, const std::string& function);
+  Response respond_raw(const Delivery& delivery, const std::string& function);
+  Response respond_at_end(const std::string& id);
+  std::optional<Answer> store_raw(const NewJob& job);
+  std::vector<Service> raw_services();
   void accepted(Millis due);
   void refused(const std::string& reason);
   Answer try_raw(const NewJob& job);
@@ -97,7 +105,10 @@ class Intake {
   Millis m_retry_delay GUARDED_BY(m_mutex){0};
   std::chrono::steady_clock::time_point m_count_at GUARDED_BY(m_mutex);
   bool m_at_bound GUARDED_BY(m_mutex) = false;  // the backlog is reported as full
-  Receivers m_receivers;                        // the last member: its threads use the others
+  EndWatch m_ends;
+  // The last members: their threads use the others.
+  Receivers m_receivers;
+  std::optional<Receivers> m_waiting;  // of raw jobs that are answered when they have ended
 };
 
 }  // namespace gq

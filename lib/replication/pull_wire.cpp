@@ -62,9 +62,8 @@ std::optional<std::string_view> take_line(std::string_view text, std::string_vie
 
 }  // namespace
 
-std::string pull_name(const std::string& store) {
+std::string hash_name(std::string_view text) {
   constexpr std::string_view letters = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";  // of a ULID
-  const std::string text = "gq results of " + store;
   unsigned char hash[ulid_size];
   crypto_generichash(hash, sizeof hash, reinterpret_cast<const unsigned char*>(text.data()), text.size(), nullptr, 0);
   std::string name;
@@ -72,6 +71,8 @@ std::string pull_name(const std::string& store) {
   name[0] = letters[hash[0] % 8];  // a ULID has 128 bits
   return name;
 }
+
+std::string pull_name(const std::string& store) { return hash_name("gq results of " + store); }
 
 std::string pull_function(const std::string& name) { return record_function(name + ".result"); }
 

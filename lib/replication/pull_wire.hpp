@@ -44,6 +44,8 @@ inline constexpr size_t most_pulled = 512 * 1024;  // bytes of outputs in an ans
 inline constexpr size_t max_question = 64 * 1024;  // bytes
 inline constexpr size_t most_stores = 64;          // that may know the end of one job
 
+// Returns a text in the form of a ULID that is a hash of `text`.
+std::string hash_name(std::string_view text);
 // Returns the name of a store for clients that wait for results: the form of a ULID, made from the store's ID, or in a
 // group from the identity of its node. It does not tell the ID, which seeds the checksums of the journal.
 std::string pull_name(const std::string& store);

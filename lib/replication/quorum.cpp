@@ -18,6 +18,8 @@ uint32_t copies_to_count(const Job& job, const Self& self, bool owed, uint32_t c
 RawStep next_raw_step(Outcome outcome, bool open) {
   switch (outcome) {
     case Outcome::queued:
+    case Outcome::same:
+    case Outcome::conflict:
       return RawStep::answer;
     case Outcome::unknown:
       return RawStep::again;

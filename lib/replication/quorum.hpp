@@ -39,7 +39,8 @@ namespace gq {
 // may lack the job (Fold::is_owed). `copies`: how many copies the present rule asks for.
 uint32_t copies_to_count(const Job& job, const Self& self, bool owed, uint32_t copies);
 
-// What to do with a raw job after the answer for its record. `open`: after an earlier answer it is unknown whether the
+// What to do with a raw job after the answer for its record, which is `same` or `conflict` only if the intake gave it a
+// key. `open`: after an earlier answer it is unknown whether the
 // record is stored, and a refusal now does not settle that.
 enum class RawStep { answer, again, give_back };
 RawStep next_raw_step(Outcome outcome, bool open);

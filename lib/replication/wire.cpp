@@ -87,6 +87,7 @@ std::optional<std::string> submit(NewJob& job, Millis now) {
   if (add.part.source.empty()) add.part = {};
   add.part.sum = 0;
   if (job.head.size() > record_header_size + max_submitted_meta) return "its meta data is longer than 8 KiB";
+  if (add.asked.key.starts_with(raw_key_prefix)) return "its key is one of gq's own";
   if (add.asked.window > longest_window) return "its key window is longer than 366 days";
   if (add.asked.due > last_time) return "it is due after the year 9999";
   if (add.asked.expire > now + longest_wait) return "it expires in more than 366 days";

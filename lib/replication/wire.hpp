@@ -32,6 +32,10 @@ namespace gq {
 inline constexpr size_t max_group_jobs = 1024;
 inline constexpr size_t max_group_bytes = 512 * 1024;
 
+// The keys that gq gives to raw jobs of clients that wait for the end begin with this. No client may ask for such a
+// key.
+inline constexpr std::string_view raw_key_prefix = "gq raw ";
+
 // The most bytes of meta data in a submitted record.
 inline constexpr size_t max_submitted_meta = 8 * 1024;
 
