@@ -225,20 +225,21 @@ export -f print_as_many
 
 @test "gq-worker: an output that is kept waits for a slow reader of standard output, and arrives whole; a reader that goes costs nothing" {
   local ids
-  mapfile -t ids < <(printf '%s\n' 300000 300000 | gq-enqueue f --local --result -l)
+  # The first output fills the pipe. The second command can print all of its own and end, since the worker reads it.
+  mapfile -t ids < <(printf '%s\n' 65536 40000 | gq-enqueue f --local --result -l)
   mkfifo "$T/pipe"
-  background bash -c 'exec gq-worker --local --drain -j 2 -f f -- bash -c print_as_many >"$0"' "$T/pipe"
+  background bash -c 'exec gq-worker --local --drain -f f -- bash -c print_as_many >"$0"' "$T/pipe"
   exec 5<"$T/pipe"
-  both_run() { [[ $(jobs_in running) == 2 ]]; }
-  eventually both_run
-  # They are not done before their outputs have arrived.
+  command_has_ended() { [[ $(field "${ids[0]}" state) == finished && $(ps --ppid "$PID" -o stat=) == Z* ]]; }
+  eventually command_has_ended
+  # Its job is not done before its output has arrived.
   sleep 0.3
-  both_run
+  [[ $(field "${ids[1]}" state) == running ]]
   cat <&5 >"$T/out"
   exec 5<&-
-  (($(wc -c <"$T/out") == 600000))
+  (($(wc -c <"$T/out") == 105536))
   eventually no_jobs
-  [[ $(gq-inspect output "${ids[@]}" | wc -c) == 600000 ]]
+  [[ $(gq-inspect output "${ids[@]}" | wc -c) == 105536 ]]
   ids=("$(gq-enqueue f --local --result <<<300000)")
   { gq-worker --local --drain -f f -- bash -c print_as_many 2>"$T/err" || echo $? >"$T/status"; } | head -c 1 >/dev/null
   [[ $(field "${ids[0]}" state) == finished && $(gq-inspect output "${ids[0]}" | wc -c) == 300000 ]]
@@ -604,17 +605,20 @@ jobs_are() { [[ $(gq-inspect list | wc -l) == "$1" ]]; }
   start_gearmand
   start_worker -f f --answer result --waiting 3 -- sleep 60
   gq-flush --pause f
+  # Background jobs do not wait.
+  for n in 1 2 3 4; do timeout 10 gearman -h 127.0.0.1 -p "$PORT" -f f -b <<<x; done
+  eventually jobs_are 4
   for n in 1 2 3 4 5; do raw_client "$n" "$n"; done
-  eventually jobs_are 3
+  eventually jobs_are 7
   sleep 0.5
-  jobs_are 3
+  jobs_are 7
   # It still answers others.
   [[ -n $(gq-enqueue f <<<x) ]]
   kill -TERM "$WORKER"
   eventually no_process "$WORKER"
   told() { (($(grep -l "is still queued" "$T"/raw.? | wc -l) == 3)); }
   eventually told
-  jobs_are 4
+  jobs_are 8
 }
 
 # bats test_tags=database
