@@ -120,6 +120,7 @@ class RandomEvents {
     e.store = store_of(e.node);
     e.copies = e.node.empty() ? 0 : number(4);
     e.once = !e.node.empty() && !once_in(4);
+    if (once_in(8)) e.letter = id();
     return e;
   }
 
@@ -197,6 +198,7 @@ class RandomEvents {
       case 20:
         return event::Release{.id = id(), .at = m_at};
       case 21:
+        if (once_in(3)) return event::Letter{.function = any({"f", "g", "h"}), .at = m_at, .to = any({"g", "h", ""})};
         if (once_in(2)) return event::Pause{.function = any({"f", "g", "h"}), .at = m_at, .limit = number(3)};
         return event::Resume{.function = any({"f", "g", "h"}), .at = m_at, .unlimited = once_in(2)};
       case 22:

@@ -120,6 +120,81 @@ load helpers
   gq-inspect stats --json | jq -es 'map(select(.function == "f"))[0] | (has("limit") | not) and has("paused_at")'
 }
 
+@test "gq-flush: --dead-letter-of makes each job that ends dead a job of another function, once for each death; a letter that dies makes none" {
+  local first expired letters
+  for bad in f f= =g f=f f=rep_1 rep_1=g; do fails_with 64 gq-flush --dead-letter-of "$bad"; done
+  gq-enqueue f --local <<<before >/dev/null
+  gq-flush -f f -- sh -c 'exit 65' 2>/dev/null
+  gq-flush --dead-letter-of f=mail --dead-letter-of mail=mail2
+  gq-inspect stats --json | jq -es 'map(select(.function == "f"))[0].dead_letters == "mail"'
+  gq-inspect stats | grep -q '^f: .* dead_letters mail$'
+  first=$(gq-enqueue f --local --key k <<<x)
+  gq-flush -f f -- sh -c 'echo broken pipe >&2; exit 65' 2>/dev/null
+  # Also where no worker of the function is: this job expires.
+  expired=$(gq-enqueue f --local --expire 100ms <<<late)
+  both() { gq-flush -f other -- false 2>/dev/null; [[ $(gq-inspect list --function mail | wc -l) == 2 ]]; }
+  eventually both
+  gq-flush -f mail -- sh -c 'cat >>"$0"' "$T/letters"
+  jq -es --arg id "$first" 'map(select(.id == $id))[0] | .function == "f" and .reason == "exit 65: broken pipe" and .attempts == 1 and
+    .exit_status == 65 and .key == "k" and .workload == {id: $id, size: 2} and .dead_at >= .enqueued_at' "$T/letters"
+  jq -es --arg id "$expired" 'map(select(.id == $id))[0] | .reason == "expired" and .attempts == 0 and (has("exit_status") | not)' "$T/letters"
+  [[ $(gq-inspect cat "$first") == x ]]
+  # A new death makes a new letter, and no other pass repeats one.
+  gq-flush --kick "$first"
+  gq-flush -f f -f mail -- sh -c 'case $GQ_FUNCTION in f) exit 65 ;; *) cat >>"$0" ;; esac' "$T/letters" 2>/dev/null
+  gq-flush -f f -f mail -- sh -c 'cat >>"$0"' "$T/letters"
+  [[ $(jq -r .id "$T/letters" | sort | uniq -c | awk '{ print $1 }' | sort | xargs) == '1 2' ]]
+  # The letter of mail is a job of mail2, but none that is about a letter.
+  gq-enqueue mail --local <<<x >/dev/null
+  gq-flush --kick "$first"
+  gq-flush -f f -f mail -- sh -c 'exit 65' 2>/dev/null
+  gq-flush -f none -- true
+  [[ $(gq-inspect list --function mail --state dead | wc -l) == 2 && $(gq-inspect list --function mail2 | wc -l) == 1 ]]
+  gq-flush --dead-letter-of f=none
+  gq-inspect stats --json | jq -es 'map(select(.function == "f"))[0] | has("dead_letters") | not'
+  gq-inspect check
+}
+
+@test "gq-flush: a dead letter is neither lost nor made twice [cleaning, a lost index, kill -9 at each call that makes it]" {
+  local i id want call got
+  letters() { gq-inspect journal | jq -r 'select(.letter) | .id'; }
+  id=$(gq-enqueue f --local <<<x)
+  settings '{clean_after: "0s", segment_size: "4K", remember: "0s"}'
+  gq-flush --dead-letter-of f=mail
+  gq-worker --local --drain -f f -- sh -c 'exit 65' 2>/dev/null
+  cp -a "$GQ_STORE" "$T/copy"
+  gq-flush -f none -- false
+  want=$(letters)
+  [[ $(wc -l <<<"$want") == 1 && $(gq-inspect journal | jq -r 'select(.letter).letter') == "$id" ]]
+  for call in pwrite64 write fdatasync ftruncate; do
+    for ((i = 1; i < 40; ++i)); do
+      rm -rf "$GQ_STORE"
+      cp -a "$T/copy" "$GQ_STORE"
+      got=0
+      strace -f -qq -o /dev/null -e "inject=$call:signal=KILL:when=$i" gq-flush -f none -- false 2>/dev/null || got=$?
+      gq-flush -f none -- false
+      [[ $(letters) == "$want" ]]
+      ((got == 137)) || break
+    done
+  done
+  gq-flush -f mail -- cat >"$T/out"
+  for i in 1 2 3; do
+    seq 100 | gq-enqueue g --local -l >/dev/null
+    gq-flush -f g -- true
+    gq-flush --clean
+  done
+  # The letter is remembered while its job is dead.
+  rm -f "$GQ_STORE"/index.*
+  gq-flush -f none -- false
+  [[ $(letters) == "$want" && -z $(gq-inspect list --function mail) && $(gq-inspect list --state dead | cut -f1) == "$id" ]]
+  gq-inspect check
+  gq-flush --drop "$id"
+  seq 100 | gq-enqueue g --local -l >/dev/null
+  gq-flush -f g -- true
+  forgotten() { gq-flush --clean; [[ -z $(letters) ]]; }
+  eventually forgotten
+}
+
 @test "gq-flush: --drop of a finished job frees its key, even if an older gq gave the key an endless window" {
   other=$(gq-enqueue f --local <<<other)
   first=$(gq-bench record "$GQ_STORE" f key=k window=4000000000000000)

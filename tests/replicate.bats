@@ -180,6 +180,29 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   [[ -z $(gq-inspect --store "$T/1" list) ]]
 }
 
+@test "gq-flush: a dead letter is one job of the group if jobs run once, and one of each node if each runs all jobs [--dead-letter-of]" {
+  local policy id
+  start_gearmand
+  NODES=(1 2)
+  for policy in once all; do
+    NODES=(1 2)
+    rm -rf "$T"/[12] "$T"/ran.*
+    group "$policy" --copies 2
+    for n in 1 2; do gq-flush --store "$T/$n" --dead-letter-of f=mail 2>/dev/null; done
+    COMMAND='exit 65;' nodes
+    id=$(gq-enqueue f <<<x)
+    letters() { gq-inspect --store "$T/$1" list --function mail --json | jq -r '.id + " " + .state' | sort; }
+    is_there() { [[ -n $(letters 1) && -n $(letters 2) ]]; }
+    eventually is_there
+    [[ $(letters 1 | cut -d' ' -f1) == $(letters 2 | cut -d' ' -f1) && $(letters 1 | wc -l) == 1 ]]
+    states() { [[ $({ letters 1; letters 2; } | cut -d' ' -f2 | sort | xargs) == "$1" ]]; }
+    if [[ $policy == once ]]; then eventually states 'held queued'; else eventually states 'queued queued'; fi
+    kill "${NODE[@]}"
+    wait "${NODE[@]}" || true
+    sound
+  done
+}
+
 # bats test_tags=long
 @test "gq-enqueue: peers that answer too late are 75, and sending the same ID again resumes the job" {
   start_gearmand

@@ -280,7 +280,11 @@ MapTable::Map recount(const MapTable::Map& table) {
   uint64_t outputs = 0;
 
   for (const auto& [key, value] : table) {
-    if (key[0] == 'p' || key[0] == 'L') counters[key.substr(1)];
+    if (key[0] == 'p' || key[0] == 'L' || (key[0] == 'D' && key[1] > '\1')) counters[key.substr(1)];
+    if (key[0] == 'D' && key[1] == '\0') {  // only a dead job has a letter that is to be queued
+      const auto dead = table.find("j" + key.substr(2));
+      CHECK(dead != table.end() && decode_job(dead->second).state == State::dead);
+    }
     if (key[0] != 'j') continue;
     const std::string id = key.substr(1);
     const Job job = decode_job(value);
@@ -350,6 +354,70 @@ MapTable::Map recount(const MapTable::Map& table) {
   for (const auto& [part, w] : weights)
     if (w.bytes || w.finished) all["w" + be64(part)] = le64(w.bytes) + le64(w.finished);
   return all;
+}
+
+// A job that ends dead becomes a letter once for each death, unless it is a letter itself or another node's.
+void what_becomes_a_letter() {
+  Said say;
+  const std::string c = "01ARZ3NDEKTSV4RRFFQ6000003", d = "01ARZ3NDEKTSV4RRFFQ6000004";
+  using Letters = std::vector<std::pair<std::string, std::string>>;
+  auto unsent = [&] {
+    Letters all;
+    say.fold.unsent_letters([&](const std::string& id, const std::string& to) {
+      all.emplace_back(id, to);
+      return true;
+    });
+    return all;
+  };
+  auto add = [&](const std::string& id, const std::string& letter = {}) {
+    say(event::Add{.id = id, .asked = {.function = "f"}, .letter = letter});
+  };
+  auto die = [&](const std::string& id, uint32_t start = 1) {
+    say(event::Claim{.ids = {id}, .owner = "A.1"});
+    say(event::Start{.id = id, .owner = "A.1", .start = start});
+    say(event::Dead{.id = id, .owner = "A.1", .start = start});
+    CHECK(say.state(id) == State::dead);
+  };
+  const Event configured = event::Letter{.function = "f", .to = "g"};
+  add(say.a), die(say.a);
+  CHECK(unsent().empty() && !say.fold.dead_letters("f"));
+  say(configured);
+  CHECK(say.fold.dead_letters("f") == "g" && unsent().empty());  // it was dead before
+  add(say.b), die(say.b);
+  CHECK(unsent() == (Letters{{say.b, "g"}}));
+  say(event::Letter{.function = "f"});  // what has died before still becomes a letter
+  CHECK(!say.fold.dead_letters("f") && unsent() == (Letters{{say.b, "g"}}));
+  add(c, say.b);
+  CHECK(unsent().empty());
+  say(configured);
+  add(c, say.b), die(c);  // the letter itself
+  CHECK(unsent().empty());
+  // As long as the job is dead, its letter is not forgotten: the letter would be made again.
+  const auto forgettable = [&] {
+    return say.fold.may_forget(c, *say.fold.get(c), Millis(9), [](Lsn) { return true; });
+  };
+  say(event::Drop{.id = c});
+  CHECK(!forgettable());
+  say(event::Kick{.id = say.b});
+  CHECK(forgettable());
+  die(say.b, 2);
+  CHECK(unsent() == (Letters{{say.b, "g"}}) && !forgettable());
+  for (const Event& ends : {Event(event::Kick{.id = say.b}), Event(event::Drop{.id = say.b})}) {
+    say(ends);
+    CHECK(unsent().empty());
+    if (say.state(say.b) == State::queued) die(say.b, 3);
+  }
+  say(event::Forget{.ids = {c}, .position = say.end});
+  CHECK(!say.fold.get(c));
+  add(c), die(c);  // another job, which is no letter
+  CHECK(unsent() == (Letters{{c, "g"}}));
+  say(event::Drop{.id = c});
+  // A job of another node that is dead there.
+  const std::string store = RandomEvents::store("there", false);
+  say(event::Add{.id = d, .asked = {.function = "f"}, .node = "there", .store = store, .once = true});
+  say(event::State{
+      .id = d, .function = "f", .state = "dead", .node = "there", .store = store, .version = 1, .size = 1});
+  CHECK(say.state(d) == State::dead && unsent().empty());
 }
 
 // Two jobs with one serial key may run at the same time if a record between them was lost. When one ends, the other
@@ -973,6 +1041,7 @@ void test_state(const std::string& directory) {
   both_sides_of_a_table_hold_the_same(directory + "/table");
   what_is_claimed();
   what_expires();
+  what_becomes_a_letter();
   a_job_that_runs_is_not_queued_by_another();
   what_is_kept_is_not_queued_by_its_add();
   an_output_stays_with_its_end();

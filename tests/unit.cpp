@@ -668,6 +668,8 @@ void record_format_is_stable() {
       Gap{.at = at, .position = 1048576, .since = 16},
       event::Stream{.at = at, .version = 1},
       event::End{.at = at, .jobs = 12},
+      event::Add{.id = a, .asked = {.function = "resize"}, .letter = c},
+      event::Letter{.function = "resize", .at = at, .to = "mail"},
   };
   CHECK(all.size() == std::variant_size_v<Event> + 10);
   std::ifstream in(GQ_GOLDEN "/records.txt");
@@ -714,10 +716,10 @@ void client_records_are_bounded() {
   };
   // Fields that only a node may set.
   using Add = event::Add;
-  for (auto say : {+[](Add& a) { a.once = true; }, +[](Add& a) { a.copies = 5; },
+  for (auto say : {+[](Add& a) { a.once = true; }, +[](Add& a) { a.copies = 5; }, +[](Add& a) { a.letter = a.id; },
                    +[](Add& a) { a.node = "rep_1", a.store = new_ulid(); }}) {
     auto add = kept(say);
-    CHECK(add && !add->once && add->copies == 0 && add->node.empty() && add->store.empty());
+    CHECK(add && !add->once && add->copies == 0 && add->node.empty() && add->store.empty() && add->letter.empty());
   }
   Add good{.at = now - Millis(9),
            .given = true,

@@ -30,10 +30,10 @@ struct Options {
   std::vector<std::string> kick, drop, keep, release;  // IDs, or "-"
   bool changes() const {
     return !kick.empty() || !drop.empty() || !keep.empty() || !release.empty() || kick_dead || !pause.empty() ||
-           !resume.empty() || !limits.empty();
+           !resume.empty() || !limits.empty() || !letters.empty();
   }
   bool kick_dead = false;
-  std::vector<std::string> pause, resume, limits;
+  std::vector<std::string> pause, resume, limits, letters;
 };
 
 constexpr uint64_t most_limit = 1'000'000;
@@ -48,6 +48,17 @@ std::pair<std::string, uint32_t> parse_limit(const std::string& text) {
                                  ": it is neither FUNCTION=N, with N from 1 to 1000000, nor FUNCTION=none");
   check_function(text.substr(0, at));
   return {text.substr(0, at), static_cast<uint32_t>(n.value_or(0))};
+}
+
+// Reads FUNCTION=TO, or FUNCTION=none, for which the second function is empty.
+std::pair<std::string, std::string> parse_letters(const std::string& text) {
+  const size_t at = text.find('=');
+  const std::string function = text.substr(0, at), to = at == std::string::npos ? "" : text.substr(at + 1);
+  if (at == std::string::npos || function_name_problem(function) || function_name_problem(to) || function == to)
+    throw Error(Exit::usage, "cannot use --dead-letter-of " + printable(text) +
+                                 ": it is neither FUNCTION=OTHER, with two functions, nor FUNCTION=none");
+  check_function(function), check_function(to);
+  return {function, to == "none" ? "" : to};
 }
 
 constexpr size_t most_changes = 1000;  // how many jobs are changed in one visit to the index
@@ -91,11 +102,14 @@ void kick_dead(Queue& store, const std::string& function, Changed& changed) {
 Exit administer(const Options& o, const Common& common) {
   if (!common.command.empty() || o.all || o.dry_run || o.clean || (!o.work.functions.empty() && !o.kick_dead))
     throw Error(Exit::usage,
-                "cannot kick, drop, keep, release, pause, resume or limit and run a command at the same time");
+                "cannot kick, drop, keep, release, pause, resume, limit or set dead letters and run a command at the "
+                "same time");
   for (const auto* names : {&o.pause, &o.resume})
     for (const auto& f : *names) check_function(f);
   std::vector<std::pair<std::string, uint32_t>> limits;
   for (const auto& text : o.limits) limits.push_back(parse_limit(text));
+  std::vector<std::pair<std::string, std::string>> letters;
+  for (const auto& text : o.letters) letters.push_back(parse_letters(text));
   auto kick = read_ids(o.kick), drop = read_ids(o.drop), keep = read_ids(o.keep), release = read_ids(o.release);
   Queue store = open_store(common.store, false);
   EndsInOrder in_order([&] { store.leave_for_good(); });
@@ -133,6 +147,11 @@ Exit administer(const Options& o, const Common& common) {
     store.limit(f, n);
     if (n && !is_known(f))
       log(Level::warning, printable(f) + " has a limit, but this store knows no job of that function");
+  }
+  for (const auto& [f, to] : letters) {
+    store.dead_letters(f, to);
+    if (!to.empty() && !is_known(f))
+      log(Level::warning, printable(f) + " has dead letters, but this store knows no job of that function");
   }
   return good ? Exit::ok : Exit::no;
 }
@@ -260,6 +279,8 @@ int main(int argc, char** argv) {
     app.add_flag("--clean", o.clean, "Only clean the journal, and remove what crashes left");
     list("--limit-of", o.limits,
          "F=N: run at most N jobs of function F at a time, in all processes; F=none: any number");
+    list("--dead-letter-of", o.letters,
+         "F=G: when a job of function F ends dead, a letter about it is a job of G; F=none: not any more");
     list("--pause", o.pause, "Start no more jobs of this function, in any process, until it is resumed");
     list("--resume", o.resume, "Start jobs of this function again");
     app.add_flag("-n,--dry-run", o.dry_run, "Print what would be run, run nothing");

@@ -430,6 +430,7 @@ struct FunctionStats {
   Counters counters;
   std::optional<Millis> paused;
   std::optional<uint32_t> limit;
+  std::optional<std::string> letters;
 };
 
 // Counts jobs that a dead owner was running as queued, which they will be.
@@ -459,7 +460,8 @@ std::map<std::string, FunctionStats> stats_of_functions(Ledger& ledger) {
       std::vector<std::string> names;
       next = cursor;
       last = fold.functions(most_looked_up / 2, next, names);
-      for (const auto& name : names) functions[name] = {fold.counters(name), fold.paused(name), fold.limit(name)};
+      for (const auto& name : names)
+        functions[name] = {fold.counters(name), fold.paused(name), fold.limit(name), fold.dead_letters(name)};
     });
     cursor = next;
   }
@@ -495,6 +497,7 @@ Exit stats(const Options& o, Queue& store) {
     if (c.blocked) json["after"] = c.blocked;
     if (found.paused) json["paused_at"] = format_time(*found.paused);
     if (found.limit) json["limit"] = *found.limit;
+    if (found.letters) json["dead_letters"] = *found.letters;
     if (o.json) {
       print(json_line(json));
       continue;
@@ -573,6 +576,8 @@ void tell(Json& json, const Event& event, uint64_t size) {
         if constexpr (requires { e.spent; }) flag("spent", e.spent, true);
         if constexpr (requires { e.limit; }) number("limit", e.limit);
         if constexpr (requires { e.unlimited; }) flag("unlimited", e.unlimited);
+        if constexpr (requires { e.to; }) text("to", e.to);
+        if constexpr (requires { e.letter; }) text("letter", e.letter);
         if constexpr (requires { e.exit; }) number("exit_status", e.exit, no_exit), number("signal", e.signal);
         if constexpr (requires { e.attempts; }) number("attempts", e.attempts);
         if constexpr (requires { e.dropped; }) flag("dropped", e.dropped);

@@ -15,6 +15,9 @@ namespace {
 
 constexpr char alphabet[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
+// How many characters of a ULID are its time; the others are the random bits.
+constexpr size_t time_size = 10;
+
 // How many random bytes are added to the last ULID to get the next one of the same millisecond: whoever knows one
 // cannot guess its neighbours. There is room for 2^30 of them.
 constexpr size_t step_size = 6;
@@ -60,6 +63,14 @@ std::string new_ulid() {
   return id;
 }
 
+std::string ulid_like(std::string_view id, const std::array<uint8_t, 10>& bits) {
+  unsigned __int128 value = 0;
+  for (uint8_t byte : bits) value = value << 8 | byte;
+  std::string like(id);
+  for (size_t i = ulid_size; i-- > time_size; value >>= 5) like[i] = alphabet[static_cast<unsigned>(value & 31)];
+  return like;
+}
+
 bool is_ulid(std::string_view text) {
   static constexpr auto allowed = [] {  // a table, because this function is called for every record that is read
     std::array<bool, 256> table{};
@@ -71,7 +82,6 @@ bool is_ulid(std::string_view text) {
 }
 
 Millis ulid_time(std::string_view id) {
-  constexpr size_t time_size = 10;
   int64_t ms = 0;
   for (char c : id.substr(0, time_size)) ms = ms << 5 | static_cast<int64_t>(std::string_view(alphabet).find(c));
   return Millis(ms);

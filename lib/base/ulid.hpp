@@ -3,7 +3,9 @@
 // millisecond. (https://github.com/ulid/spec)
 #pragma once
 
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -16,6 +18,9 @@ inline constexpr size_t ulid_size = 26;
 
 // A new ULID. Thread-safe. Throws Error if the kernel gives no random bytes.
 std::string new_ulid();
+
+// The ULID with the time of another one and these bits in place of the random ones.
+std::string ulid_like(std::string_view id, const std::array<uint8_t, 10>& bits);
 
 // The canonical (upper case) form of a ULID that a person typed, or nullopt.
 std::optional<std::string> parse_ulid(std::string_view text);

@@ -19,7 +19,8 @@ bool fits(const event::Add& e) {
   return is_ulid(e.id) && !function_name_problem(asked.function) && asked.priority <= low_priority &&
          (asked.key.empty() || !key_problem(asked.key)) && (asked.serial.empty() || !key_problem(asked.serial)) &&
          (asked.name.empty() || !name_problem(asked.name)) && (e.node.empty() || is_node(e.node, e.store)) &&
-         asked.after <= most_parents && (e.part.source.empty() || is_ulid(e.part.source));
+         asked.after <= most_parents && (e.part.source.empty() || is_ulid(e.part.source)) &&
+         (e.letter.empty() || is_ulid(e.letter));
 }
 bool fits(const event::State& e) {
   return is_ulid(e.id) && !function_name_problem(e.function) &&
@@ -31,6 +32,9 @@ bool fits(const event::After& e) {
   return is_ulid(e.id) && !e.ids.empty() && e.ids.size() <= parents_in_record && e.first <= most_parents;
 }
 bool fits(const event::Wake& e) { return is_ulid(e.id) && !e.ids.empty(); }
+bool fits(const event::Letter& e) {
+  return !function_name_problem(e.function) && (e.to.empty() || !function_name_problem(e.to));
+}
 bool fits(const event::Claim& e) { return is_owner(e.owner) && !e.ids.empty(); }
 bool fits(const event::Copied& e) { return !e.ids.empty(); }
 template <typename E>

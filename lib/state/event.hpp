@@ -88,8 +88,9 @@ struct Add {
   Part part{};
   // With a replication group: the node that accepted the job, and the identity of its store.
   std::string node{}, store{};
-  uint32_t copies = 0;  // how many nodes must have the job before the node that accepted it runs it
-  bool once = false;    // only its owner runs it; false: every node does
+  uint32_t copies = 0;   // how many nodes must have the job before the node that accepted it runs it
+  bool once = false;     // only its owner runs it; false: every node does
+  std::string letter{};  // the job is a dead letter: the ID of the job that is dead; clients do not set this
 
   // The size and the sum of the workload, also if it is a part of another job's workload.
   uint64_t workload_size(uint64_t data_size) const { return part.source.empty() ? data_size : part.length; }
@@ -98,7 +99,7 @@ struct Add {
   static void fields(auto& self, auto visit) {
     visit("id", self.id), visit("f", self.asked.function), visit("key", self.asked.key),
         visit("serial", self.asked.serial), visit("name", self.asked.name);
-    visit("node", self.node), visit("store", self.store), visit("src", self.part.source);
+    visit("node", self.node), visit("store", self.store), visit("src", self.part.source), visit("letter", self.letter);
     visit("at", self.at), visit("due", self.asked.due), visit("window", self.asked.window),
         visit("exp", self.asked.expire);
     visit("prio", self.asked.priority, normal_priority), visit("max", self.asked.max_attempts),
@@ -268,6 +269,15 @@ struct Resume {
   }
 };
 
+// From now on, when a job of the function ends dead, a dead letter about it becomes a job of the function `to`.
+struct Letter {
+  static constexpr std::string_view type = "letter";
+  std::string function{};
+  Millis at{0};
+  std::string to{};  // empty: no dead letters any more
+  static void fields(auto& self, auto visit) { visit("f", self.function), visit("to", self.to), visit("at", self.at); }
+};
+
 // Other nodes have copies of jobs that this node accepted.
 struct Copied {
   static constexpr std::string_view type = "copied";
@@ -368,7 +378,7 @@ struct End {
 using Event =
     std::variant<event::Add, event::Claim, event::Start, event::Done, event::Fail, event::Dead, event::Kick,
                  event::Drop, event::Keep, event::Release, event::Pause, event::Resume, event::Copied, event::State,
-                 event::Peer, event::Forget, Gap, event::Stream, event::End, event::After, event::Wake>;
+                 event::Peer, event::Forget, Gap, event::Stream, event::End, event::After, event::Wake, event::Letter>;
 
 template <typename... Types>
 bool is_any_of(const Event& event) {

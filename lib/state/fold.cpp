@@ -68,6 +68,10 @@ std::string weight_key(uint64_t part) {
   return key;
 }
 
+// The keys of a dead job whose letter is still to be queued, and of a letter. No function's name begins so.
+std::string unsent_key(const std::string& id) { return std::string("D\0", 2) + id; }
+std::string letter_key(const std::string& id) { return "D\1" + id; }
+
 std::string owner_prefix(const std::string& owner) { return "c" + owner + std::string(1, '\0'); }
 
 // Returns the key of a job's entry in the order of its state; empty for finished jobs and for those that wait for
@@ -315,6 +319,20 @@ void Fold::happen(const std::string& id, const Event& event, const RecordHead& h
   if (to.conflict) trouble(Trouble::Kind::conflict, lsn, lsn, id);
   if (to.key != Transition::Key::stays && !resolve_key(id, job ? *job : *to.job, to, lsn)) return;
   update(id, job, std::move(to.job), to.line);
+  if (const auto* add = std::get_if<event::Add>(&event); add && !add->letter.empty()) {
+    m_table.remove(unsent_key(add->letter));
+    if (const auto now = job ? std::nullopt : get(id)) m_table.put(letter_key(id), add->letter);
+  }
+}
+
+// Notes that a job has ended dead, so that a letter is queued, or that it is not dead any more. A letter that ends dead
+// makes none. In a group whose nodes all run each job, each node makes letters of its own.
+void Fold::note_letter(const std::string& id, const std::optional<Job>& before, const std::optional<Job>& after) {
+  const bool was_dead = before && before->state == State::dead, is_dead = after && after->state == State::dead;
+  if (was_dead == is_dead) return;
+  const auto to = is_dead && may_run(*after) ? dead_letters(after->function) : std::nullopt;
+  if (was_dead) m_table.remove(unsent_key(id));
+  else if (to && !m_table.get(letter_key(id))) m_table.put(unsent_key(id), *to);
 }
 
 void Fold::update(const std::string& id, const std::optional<Job>& before, std::optional<Job> after, Line line) {
@@ -336,6 +354,7 @@ void Fold::update(const std::string& id, const std::optional<Job>& before, std::
     if (const auto& old = old_entries[i].first; !old.empty() && old != key) m_table.remove(old);
     if (!key.empty() && key != old_entries[i].first) m_table.put(key, value);
   }
+  note_letter(id, before, after);
   if (after) m_table.put(job_key(id), encode_job(*after));
   else m_table.remove(job_key(id));
   if (!before) m_last_job = std::max(m_last_job, job_key(id));
@@ -538,7 +557,7 @@ void Fold::commit() {
       const Counters& c = counter(function);
       std::string value;
       bool empty = c.bytes == 0 && std::all_of(c.jobs.begin(), c.jobs.end(), [](uint64_t n) { return n == 0; });
-      if (empty && !m_table.get("p" + function) && !m_table.get("L" + function)) {
+      if (empty && !m_table.get("p" + function) && !m_table.get("L" + function) && !m_table.get("D" + function)) {
         m_table.remove("s" + function);
         m_table.remove("z" + function);
         continue;
@@ -735,7 +754,7 @@ bool Fold::note_forgotten(const std::string& id, const std::optional<Job>& job, 
   put_le<uint64_t>(noted, lsn);
   put_le<uint64_t>(noted, job && !touched_at ? job->first_lsn : no_lsn);
   m_table.put("f" + id, noted);
-  if (job) m_table.remove("t" + id);
+  if (job) m_table.remove("t" + id), m_table.remove(letter_key(id));
   return true;
 }
 
@@ -807,6 +826,9 @@ bool Fold::may_forget(const std::string& id, const Job& job, Millis now, const s
     if (c->valid() && starts_with(c->key(), prefix)) return false;
   }
   if (!job.key.empty() && keyed(job.function, job.key, now) == id) return false;
+  // As long as the job that it is about is dead, the letter's record says that the letter has been queued.
+  if (const auto about = m_table.get(letter_key(id)))
+    if (const auto dead = get(*about); dead && dead->state == State::dead) return false;
   auto at = touched(id);
   return !at || is_clean(*at);
 }
@@ -887,6 +909,20 @@ void Fold::apply(const event::Pause& pause) {
 void Fold::apply(const event::Resume& resume) {
   changed_counter(resume.function);
   m_table.remove((resume.unlimited ? "L" : "p") + resume.function);
+}
+
+void Fold::apply(const event::Letter& letter) {
+  changed_counter(letter.function);
+  if (letter.to.empty()) m_table.remove("D" + letter.function);
+  else m_table.put("D" + letter.function, letter.to);
+}
+
+std::optional<std::string> Fold::dead_letters(const std::string& function) { return m_table.get("D" + function); }
+
+void Fold::unsent_letters(const std::function<bool(const std::string& id, const std::string& to)>& visit) {
+  const std::string prefix = unsent_key({});
+  for (auto c = m_table.walk(prefix); c->valid() && starts_with(c->key(), prefix); c->next())
+    if (!visit(std::string(c->key().substr(prefix.size())), std::string(c->value()))) return;
 }
 
 std::optional<std::string> Fold::keyed(const std::string& function, const std::string& key, Millis now) {

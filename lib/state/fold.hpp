@@ -36,6 +36,10 @@
 //   a <expire> <first LSN>                   -> ID; a job that can expire, in the order in which they do
 //   p <function>                             when this function was paused
 //   L <function>                             how many of this function's jobs may run at a time
+//   D <function>                             the function whose jobs are the dead letters about this function's jobs
+//   D 0 <ID>                                 this job is dead, and its dead letter is still to be queued: as a job of
+//                                            the function that is the value
+//   D 1 <ID>                                 -> ID; this job is a dead letter about that job (1 is the byte 0x01)
 //   r <node>                                 what the node knows of this journal (PeerState)
 //   s <function>                             the counters of this function
 //   z <function>                             how many of the function's delayed jobs were never started; then, if there
@@ -222,6 +226,11 @@ class Fold {
   std::optional<Millis> paused(const std::string& function);
   // How many jobs of a function may run at a time; nullopt if it has no limit.
   std::optional<uint32_t> limit(const std::string& function);
+  // The function whose jobs are the dead letters about a function's jobs; nullopt if there are none.
+  std::optional<std::string> dead_letters(const std::string& function);
+  // Calls `visit` with the dead jobs whose letters are still to be queued, and with the function of each letter, until
+  // it returns false.
+  void unsent_letters(const std::function<bool(const std::string& id, const std::string& to)>& visit);
   PeerState peer(const std::string& node);
   std::map<std::string, PeerState> peers();  // of all known nodes, by their names
   // Whether another node may still need the workload of a job that this node has finished.
@@ -267,6 +276,8 @@ class Fold {
   bool lose_copies(const std::string& node, Lsn lsn, size_t& left);
   void apply(const event::Pause& pause);
   void apply(const event::Resume& resume);
+  void apply(const event::Letter& letter);
+  void note_letter(const std::string& id, const std::optional<Job>& before, const std::optional<Job>& after);
   void apply(const event::Stream&) {}
   void apply(const event::End&) {}
   bool note_forgotten(const std::string& id, const std::optional<Job>& job, const event::Forget& forget, Lsn lsn);

@@ -28,6 +28,7 @@ class Chooser {
     }
     for (const auto& held : look_at_owners()) take_over(held);
     take_expired();
+    take_letters();
     for (size_t n = 0; n < m_functions.size(); ++n) {
       const size_t left = m_functions.size() - n + m_context.later;
       take_of(m_functions[(m_context.turn + n) % m_functions.size()],
@@ -120,6 +121,20 @@ class Chooser {
     if (next) look_at(*next);
   }
 
+  // Takes the dead letters that are to be queued, of jobs of any function.
+  void take_letters() {
+    auto& letters = m_chosen.claims.letters;
+    if (m_most == 0) return;
+    m_fold.unsent_letters([&](const std::string& id, const std::string& to) {
+      if (letters.size() == std::min(m_context.room, most_letters)) {
+        look_at(m_context.now);
+        return false;
+      }
+      letters.push_back({find(id), to});
+      return true;
+    });
+  }
+
   // How many jobs of a function may be claimed now. Claimed jobs count as running ones, except those that dead owners
   // have left behind: they are claimed again. When a job ends, this changes the journal, and the claimers look again.
   size_t room_below_limit(const std::string& function, size_t left_behind) {
@@ -187,6 +202,7 @@ void Claims::add(Claims more) {
   std::move(more.jobs.begin(), more.jobs.end(), std::back_inserter(jobs));
   std::move(more.abandoned.begin(), more.abandoned.end(), std::back_inserter(abandoned));
   std::move(more.expired.begin(), more.expired.end(), std::back_inserter(expired));
+  std::move(more.letters.begin(), more.letters.end(), std::back_inserter(letters));
   if (more.next_due && (!next_due || *more.next_due < *next_due)) next_due = more.next_due;
   live += more.live;
   again = again || more.again;

@@ -25,7 +25,12 @@ struct Claims {
   std::vector<Claim> jobs;           // the jobs that this process will start, in this order
   std::vector<Claim> abandoned;      // the jobs whose workers died too often; the caller records them as dead
   std::vector<std::string> expired;  // the jobs that were not started in time; Queue::claim() records them as dead
-  std::optional<Millis> next_due;    // when the next delayed job falls due, or the next job expires
+  struct Letter {
+    Claim dead;      // the job that the letter is about
+    std::string to;  // the function of the letter
+  };
+  std::vector<Letter> letters;     // the dead letters that Queue::claim() queues
+  std::optional<Millis> next_due;  // when the next delayed job falls due, or the next job expires
   // How many jobs of these functions this node has not finished (Counters::live), without those that wait for parents.
   uint64_t live = 0;
   bool again = false;  // there are further jobs whose parents have ended: they are woken by the next claims
@@ -36,6 +41,7 @@ struct Claims {
 
 constexpr size_t most_claims = 1000;    // the most jobs in one claim: their IDs fit into one record
 constexpr size_t most_functions = 200;  // the most functions in one visit to the index
+constexpr size_t most_letters = 100;    // the most dead letters that are queued in one visit to the index
 constexpr size_t few_claims = 16;       // the most jobs in one claim while the disk is full
 
 // The request of a process.
@@ -74,7 +80,8 @@ struct Chosen {
 
 // Chooses jobs of each function, up to the function's share: jobs of dead owners, delayed jobs that are due, and queued
 // jobs; by priority, and then in the order of their arrival. Before that, chooses some jobs of any function that have
-// expired; it starts none that has. Throws TableError if the index is inconsistent.
+// expired; it starts none that has; and dead letters that are to be queued. Throws TableError if the index is
+// inconsistent.
 Chosen choose(Fold& fold, const ClaimRequest& request, const ClaimContext& context);
 
 }  // namespace gq

@@ -3,10 +3,14 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <array>
 #include <deque>
+#include <nlohmann/json.hpp>
 #include <set>
 
+#include "gq/base/bytes.hpp"
 #include "gq/base/text.hpp"
+#include "gq/base/ulid.hpp"
 #include "gq/store/lease.hpp"
 
 namespace gq {
@@ -39,6 +43,40 @@ std::vector<std::string> encode_expired(const std::vector<std::string>& ids, Mil
     records.push_back(
         encode_record(event::Dead{.id = id, .at = at, .owner = event::nobody, .spent = false, .why = "expired"}));
   return records;
+}
+
+// Returns the ID of the letter about a dead job. The same death always makes the same ID: term and version count the
+// changes of the job's owner and state, also its kicks.
+std::string letter_id(const std::string& id, const Job& job) {
+  const std::string death = id + " " + std::to_string(job.term) + " " + std::to_string(job.version);
+  std::string hash;
+  put_le<uint64_t>(hash, sum64(death));
+  put_le<uint64_t>(hash, sum64(death, 1));
+  std::array<uint8_t, 10> bits{};
+  std::copy_n(hash.begin(), bits.size(), bits.begin());
+  return ulid_like(id, bits);
+}
+
+// Returns the add record of the dead letter about a job, with its workload.
+std::string encode_letter(const Claims::Letter& letter, const Group& group, Millis now) {
+  const auto& [id, job] = letter.dead;
+  nlohmann::ordered_json json = {{"id", id},
+                                 {"function", job.function},
+                                 {"reason", job.why},
+                                 {"attempts", job.attempts()},
+                                 {"enqueued_at", format_time(job.enqueued_at)},
+                                 {"dead_at", format_time(job.changed_at)}};
+  if (job.exit != no_exit) json["exit_status"] = job.exit;
+  if (job.signal) json["signal"] = job.signal;
+  if (!job.key.empty()) json["key"] = job.key;
+  if (!job.name.empty()) json["name"] = job.name;
+  if (group) json["node"] = group.self.node;
+  json["workload"] = {{"id", id}, {"size", job.size}};
+  const std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  event::Add add{.id = letter_id(id, job), .at = now, .asked = {.function = letter.to}, .letter = id};
+  // If each node runs all jobs, it also runs the letters that it makes itself, and only these.
+  if (group.once) add.node = group.self.node, add.store = group.self.store, add.copies = group.copies, add.once = true;
+  return encode_record(add, text);
 }
 
 // Leaves in `jobs` those that this owner holds: another process may have appended the end of one of them just before
@@ -449,9 +487,10 @@ Claims Queue::claim(const ClaimRequest& request) {
 }
 
 // Appends the claim of the chosen jobs and releases the strays. Returns where these records end; 0 if there are none.
-// If a power cut loses the records of jobs that have expired, the next claim appends them again.
+// If a power cut loses the records of jobs that have expired, or of dead letters, the next claim appends them again.
 Lsn Queue::append_claim(const std::string& owner, Millis now, const Chosen& chosen) {
   std::vector<std::string> records = encode_expired(chosen.claims.expired, now);
+  for (const auto& letter : chosen.claims.letters) records.push_back(encode_letter(letter, group(), now));
   for (const auto& [id, job] : chosen.strays)
     records.push_back(
         encode_record(event::Fail{.id = id, .at = now, .owner = job.owner, .start = job.starts, .spent = false}));
@@ -515,6 +554,10 @@ void Queue::limit(const std::string& function, uint32_t jobs) {
   commit({jobs ? encode_record(event::Pause{.function = function, .at = at, .limit = jobs})
                : encode_record(event::Resume{.function = function, .at = at, .unlimited = true})},
          Room::completion);
+}
+
+void Queue::dead_letters(const std::string& function, const std::string& to) {
+  commit({encode_record(event::Letter{.function = function, .at = now_ms(), .to = to})}, Room::completion);
 }
 
 void Queue::append(const std::vector<std::string>& records) {

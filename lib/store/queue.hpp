@@ -39,9 +39,10 @@ class Queue : public Ledger {
 
   // Claims jobs that no living process holds: those of dead owners, then due and queued jobs in order. Before that,
   // wakes jobs of all functions whose parents have ended, but not very many (Claims::again). Also records the jobs that
-  // have expired as dead, and removes the blobs that were passed to forget_blob(). If the caller has appended records
-  // that release jobs, it must call settle() before this: settle() may append the records again, and they would release
-  // the new claim, too. Throws Error(storage) and claims nothing if there is no room to record how the jobs end.
+  // have expired as dead, queues the dead letters about jobs of all functions (dead_letters()), and removes the blobs
+  // that were passed to forget_blob(). If the caller has appended records that release jobs, it must call settle()
+  // before this: settle() may append the records again, and they would release the new claim, too. Throws
+  // Error(storage) and claims nothing if there is no room to record how the jobs end.
   Claims claim(const ClaimRequest& request);
 
   // Changes jobs as a user asks. A drop also frees the key of a finished job. Returns for each job the reason why it
@@ -54,6 +55,10 @@ class Queue : public Ledger {
   // Lets only so many jobs of a function run at a time, in all processes together; 0: any number. On stable storage on
   // return.
   void limit(const std::string& function, uint32_t jobs);
+
+  // When a job of the function ends dead, in any process, a dead letter about it becomes a job of the function `to`;
+  // empty: not any more. On stable storage on return.
+  void dead_letters(const std::string& function, const std::string& to);
 
   // Appends records of jobs that this process holds, without waiting for the disk; settle() waits.
   using Ledger::append;

@@ -114,7 +114,8 @@ Claims Claimer::claim(size_t places, std::set<std::string> held, Clock::time_poi
   Claims ended;
   ended.abandoned = std::exchange(m_seen.abandoned, {});
   ended.expired = std::exchange(m_seen.expired, {});
-  m_look = !ended.expired.empty() || m_seen.again;  // m_seen.live still counts the first, and not yet the second
+  // m_seen.live still counts the expired ones, and not yet the letters and the jobs that will be woken.
+  m_look = !ended.expired.empty() || !std::exchange(m_seen.letters, {}).empty() || m_seen.again;
   return ended;
 }
 
