@@ -142,7 +142,7 @@ class RandomEvents {
     e.starts = number(3), e.failures = number(3), e.crashes = number(3), e.attempts = number(3);
     e.why = why();
     e.exit = exit_status(), e.signal = number(2);
-    e.keep = once_in(3), e.dropped = once_in(4), e.lifted = once_in(4);
+    e.keep = once_in(3), e.dropped = once_in(4), e.lifted = once_in(4), e.cancelled = once_in(8);
     // Mostly the job with that ID. Some programs send only its function.
     const uint64_t kind = static_cast<uint64_t>(e.id.back() + (once_in(20) ? 1 : 0));
     e.function = kind % 2 ? "f" : "g";
@@ -190,6 +190,7 @@ class RandomEvents {
         return e;
       }
       case 17:
+        if (once_in(3)) return event::Cancel{.id = id(), .at = m_at};
         return event::Kick{.id = id(), .at = m_at};
       case 18:
         return event::Drop{.id = id(), .at = m_at, .attempts = number(3)};

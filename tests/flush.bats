@@ -120,6 +120,87 @@ load helpers
   gq-inspect stats --json | jq -es 'map(select(.function == "f"))[0] | (has("limit") | not) and has("paused_at")'
 }
 
+@test "gq-flush: --cancel ends queued jobs at once and running ones through their worker, and frees their keys [TERM, KILL after the grace, exit 0 too late]" {
+  local queued delayed waiting running stubborn done
+  id_of() { gq-enqueue f --local "$@" <<<x; }
+  is() { [[ $(gq-inspect show "$1" --json | jq -r '.state + " " + (.reason // "")') == "$2" ]]; }
+  queued=$(id_of --key k) delayed=$(id_of --delay 1d) running=$(id_of --serial s) waiting=$(id_of --serial s)
+  [[ $(printf '%s\n' "$delayed" "$waiting" | gq-flush --cancel - --cancel "$queued") == '3 jobs cancelled' ]]
+  for id in "$queued" "$delayed" "$waiting"; do is "$id" 'dead cancelled'; fails_with 1 gq-flush --cancel "$id"; done
+  [[ $(id_of --key k) != "$queued" ]]
+  gq-inspect list | cut -f1 | grep -vFx "$running" | gq-flush --drop - >/dev/null
+  # The command succeeds after the request, and so does one that takes no notice of SIGTERM until it is killed.
+  background gq-worker --local -f f --grace 1s -- sh -c 'trap "echo TERM >>$0; exit 0" TERM; echo $GQ_JOB_ID >>"$0"; while :; do sleep 0.1; done' "$T/out"
+  worker=$PID
+  eventually grep -q "$running" "$T/out"
+  gq-flush --cancel "$running"
+  fails_with 1 gq-flush --cancel "$running"
+  eventually is "$running" 'dead cancelled'
+  grep -q TERM "$T/out"
+  stubborn=$(id_of)
+  eventually grep -q "$stubborn" "$T/out"
+  command=$(pgrep -P "$worker")
+  kill -STOP "$command"
+  gq-flush --cancel "$stubborn"
+  eventually is "$stubborn" 'dead cancelled'
+  not kill -0 "$command" 2>/dev/null
+  kill "$worker"; wait "$worker"
+  # An end that was recorded before counts; a kick starts the job again.
+  done=$(id_of)
+  gq-flush -f f -- true
+  fails_with 1 gq-flush --cancel "$done"
+  is "$done" 'finished '
+  fails_with 1 gq-flush --cancel 01ARZ3NDEKTSV4RRFFQ69G5FAV
+  gq-flush --kick "$stubborn"
+  gq-flush -f f -- true
+  is "$stubborn" 'finished '
+  gq-inspect check
+}
+
+@test "gq-flush: --cancel of a job whose worker is dead waits for its command, and signals no process of its own" {
+  id=$(gq-enqueue f --local <<<x)
+  background gq-worker --local -f f -- sh -c 'echo $$ >"$0"; exec sleep 600' "$T/at-work"
+  eventually test -s "$T/at-work"
+  command=$(<"$T/at-work")
+  kill -9 "$PID"
+  eventually no_process "$PID"
+  gq-flush --cancel "$id"
+  gq-flush -f f -- true
+  kill -0 "$command"
+  gq-inspect show "$id" --json | jq -e '.cancelled'
+  kill "$command"
+  eventually no_process "$command"
+  gq-flush -f g -- true
+  [[ $(gq-inspect show "$id" --json | jq -r '.state + .reason') == deadcancelled ]]
+  # No process holds this one any more.
+  gq-flush --kick "$id"
+  die_at_work f
+  gq-flush --cancel "$id"
+  [[ $(gq-inspect show "$id" --json | jq -r '.state + .reason') == deadcancelled ]]
+  gq-inspect check
+}
+
+@test "gq-flush: --cancel of a streamed job ends the command if it works on that job, and else is 1" {
+  mapfile -t ids < <(seq 3 | gq-enqueue f --local -l)
+  background gq-worker --local --stream -f f -- sh -c 'read -r head; echo "$head" >>"$0"; exec sleep 600' "$T/out"
+  eventually grep -q "${ids[0]}" "$T/out"
+  background gq-worker --local --stream -f g -- bash -c 'while read -r n id rest; do head -c "$n" >/dev/null; case $((++i)) in 1) echo 0 ;; 2) echo "$id" >"$0"; exec sleep 600 ;; esac; done' "$T/second"
+  mapfile -t more < <(seq 4 | gq-enqueue g --local -l)
+  eventually test -s "$T/second"
+  [[ $(<"$T/second") == "${more[1]}" ]]
+  running() { [[ $(gq-inspect show "$1" --json | jq -r .state) == running ]]; }
+  if running "${more[2]}"; then
+    fails_with 1 gq-flush --cancel "${more[2]}"
+    grep -q 'works on another job' "$T/failed.err"
+  fi
+  gq-flush --cancel "${ids[0]}" --cancel "${more[1]}"
+  for id in "${ids[0]}" "${more[1]}"; do
+    dead() { [[ $(gq-inspect show "$id" --json | jq -r '.state + .reason') == deadcancelled ]]; }
+    eventually dead
+  done
+  eventually grep -q "${ids[1]}" "$T/out"
+}
+
 @test "gq-flush: --dead-letter-of makes each job that ends dead a job of another function, once for each death; a letter that dies makes none" {
   local first expired letters
   for bad in f f= =g f=f f=rep_1 rep_1=g; do fails_with 64 gq-flush --dead-letter-of "$bad"; done

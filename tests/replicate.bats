@@ -203,6 +203,39 @@ says() { grep -q "$2" "$T/bg.$1.err"; }
   done
 }
 
+@test "gq-flush: --cancel is 75 except on the node that owns the job, and a node that takes the job over ends it [run once]" {
+  start_gearmand
+  NODES=(1 2)
+  TAKEOVER=2s
+  group once --copies 1
+  background gq-worker --store "$T/1" -f f --takeover 2s -- sh -c 'echo $$ >"$0"; exec sleep 600' "$T/at-work"
+  NODE[1]=$PID
+  node 2
+  eventually test -s "$T/1/peers/rep_2.reads"
+  eventually test -s "$T/2/peers/rep_1.reads"
+  id=$(gq-enqueue --store "$T/1" --local f <<<x)
+  eventually test -s "$T/at-work"
+  eventually is_state 2 "$id" held
+  fails_with 75 gq-flush --store "$T/2" --cancel "$id"
+  grep -q 'it is for rep_1 to run' "$T/failed.err"
+  mv "$T/1/peers/rep_2.reads" "$T/reads"
+  fails_with 75 gq-flush --store "$T/1" --cancel "$id"
+  grep -q 'rep_2 has not answered yet whether it knows --cancel' "$T/failed.err"
+  mv "$T/reads" "$T/1/peers/rep_2.reads"
+  # Its worker cannot end the command before the node is gone.
+  kill -STOP "${NODE[1]}"
+  gq-flush --store "$T/1" --cancel "$id"
+  kill -9 "${NODE[1]}" "$(<"$T/at-work")"
+  background gq-replicate --store "$T/1" --takeover 2s
+  NODE[1]=$PID
+  told() { gq-inspect --store "$T/2" journal | jq -es --arg id "$id" 'any(.id == $id and .cancelled)'; }
+  eventually told
+  kill -9 "${NODE[1]}"
+  eventually is_state 2 "$id" dead
+  [[ $(gq-inspect --store "$T/2" show "$id" --json | jq -r .reason) == cancelled ]]
+  not test -e "$T/ran.2"
+}
+
 # bats test_tags=long
 @test "gq-enqueue: peers that answer too late are 75, and sending the same ID again resumes the job" {
   start_gearmand

@@ -322,6 +322,7 @@ MapTable::Map recount(const MapTable::Map& table) {
     if (job.expire.count() > 0 && job.starts == 0 &&
         (job.state == State::queued || job.state == State::delayed || job.state == State::waiting))
       all["a" + be64(static_cast<uint64_t>(job.expire.count())) + be64(job.first_lsn)] = id;
+    if (job.cancelled && (job.state == State::claimed || job.state == State::running)) all["C" + id] = "";
     if (!job.source.empty() && (!finished || (!job.node.empty() && !job.once))) all["b" + job.source + zero + id] = "";
     const bool in_turn = job.state == State::queued || job.state == State::delayed || job.state == State::claimed ||
                          job.state == State::running;
@@ -354,6 +355,82 @@ MapTable::Map recount(const MapTable::Map& table) {
   for (const auto& [part, w] : weights)
     if (w.bytes || w.finished) all["w" + be64(part)] = le64(w.bytes) + le64(w.finished);
   return all;
+}
+
+// A cancelled job that no process holds is dead at once. One that a process holds is dead when its end is recorded,
+// however it ended; an end that was recorded before counts. Its key is free, and a kick starts it again.
+void what_is_cancelled() {
+  const std::string c = "01ARZ3NDEKTSV4RRFFQ6000003";
+  auto is_cancelled = [](Said& say, const std::string& id) {
+    const auto job = say.fold.get(id).value();
+    return job.state == State::dead && job.why == "cancelled" && job.cancelled == 0 && job.owner.empty();
+  };
+  auto run = [](Said& say) {
+    say(event::Claim{.ids = {say.a}, .owner = "A.1"});
+    say(event::Start{.id = say.a, .owner = "A.1", .start = 1});
+  };
+  using Ids = std::vector<std::string>;
+  for (const Event& end :
+       {Event(event::Done{.owner = "A.1", .start = 1}), Event(event::Fail{.owner = "A.1", .start = 1}),
+        Event(event::Dead{.owner = "A.1", .start = 1})}) {
+    const Event ends = std::visit(
+        [](auto e) -> Event {
+          if constexpr (requires { e.id; }) e.id = Said{}.a;
+          return e;
+        },
+        end);
+    Said say;
+    say(event::Add{.id = say.a, .asked = {.function = "f", .key = "k", .window = Millis(1000)}});
+    run(say);
+    say(event::Cancel{.id = say.a});
+    CHECK(say.state(say.a) == State::running && say.fold.cancelled() == Ids{say.a});
+    CHECK(decode_job(encode_job(*say.fold.get(say.a))) == say.fold.get(say.a));
+    CHECK(state_of(say.a, *say.fold.get(say.a)).cancelled);
+    say(ends);
+    CHECK(is_cancelled(say, say.a) && say.fold.cancelled().empty() && !say.fold.keyed("f", "k", Millis(1)));
+    say(event::Kick{.id = say.a});
+    CHECK(say.state(say.a) == State::queued);
+  }
+  Said say;
+  for (const auto& id : {say.a, say.b}) say(event::Add{.id = id, .asked = {.function = "f", .key = id, .serial = "s"}});
+  say(event::Add{.id = c, .asked = {.function = "f", .due = Millis(99)}});
+  CHECK(say.state(say.b) == State::waiting);
+  for (const auto& id : {say.b, say.a, c}) {
+    say(event::Cancel{.id = id});
+    CHECK(is_cancelled(say, id) && !say.fold.keyed("f", id, Millis(1)));
+  }
+  say(event::Kick{.id = say.a});
+  say(event::Claim{.ids = {say.a}, .owner = "A.0"});
+  say(event::Cancel{.id = say.a});
+  CHECK(say.state(say.a) == State::claimed && say.fold.cancelled() == Ids{say.a});
+  say(event::Fail{.id = say.a, .owner = "A.0", .spent = false});  // its process gives it back
+  CHECK(is_cancelled(say, say.a));
+  // What a user's own database says stays true.
+  say(event::Kick{.id = say.a});
+  run(say);
+  say(event::Cancel{.id = say.a});
+  say(event::Done{.id = say.a});
+  CHECK(say.state(say.a) == State::finished && say.fold.cancelled().empty());
+  say(event::Cancel{.id = say.a});
+  CHECK(say.state(say.a) == State::finished);
+  // A node that takes such a job over ends it.
+  const std::string there = RandomEvents::store("there", false), me = RandomEvents::store("here", false);
+  say(event::Add{
+      .id = "01ARZ3NDEKTSV4RRFFQ6000004", .asked = {.function = "f"}, .node = "there", .store = there, .once = true});
+  auto told = [&](const std::string& node, const std::string& store, uint32_t term) {
+    say(event::State{.id = "01ARZ3NDEKTSV4RRFFQ6000004",
+                     .function = "f",
+                     .state = "queued",
+                     .node = node,
+                     .store = store,
+                     .term = term,
+                     .version = 3,
+                     .cancelled = true,
+                     .size = 1});
+    return say.fold.get("01ARZ3NDEKTSV4RRFFQ6000004").value();
+  };
+  CHECK(told("there", there, 0).state == State::held && told("there", there, 0).cancelled == 1);
+  CHECK(told("here", me, 1).state == State::dead && is_cancelled(say, "01ARZ3NDEKTSV4RRFFQ6000004"));
 }
 
 // A job that ends dead becomes a letter once for each death, unless it is a letter itself or another node's.
@@ -862,6 +939,7 @@ std::vector<Event> events_of(const std::string& name) {
     return {event::Fail{.id = id, .owner = "A.1"}, event::Fail{.id = id, .owner = "A.1", .due = Millis(5)}};
   if (name == "dead") return {event::Dead{.id = id, .owner = "A.1"}};
   if (name == "kick") return {event::Kick{.id = id}};
+  if (name == "cancel") return {event::Cancel{.id = id}};
   if (name == "drop") return {event::Drop{.id = id}};
   if (name == "keep") return {event::Keep{.id = id}};
   if (name == "release") return {event::Release{.id = id}};
@@ -907,7 +985,7 @@ void the_page_says_what_becomes_of_a_job() {
       CHECK(false);
     }
   }
-  CHECK(records.size() == 16 && pairs == 16 * 11);
+  CHECK(records.size() == 17 && pairs == 17 * 11);
 }
 
 // Returns the entries of a table that matter to jobs, without the end of the journal and the positions of workloads.
@@ -1020,7 +1098,7 @@ void counters_equal_a_recount() {
       fold.commit();
       MapTable::Map derived;
       for (const auto& [key, value] : table.all())
-        if (std::string_view("qdcxynoblszwaOB").find(key[0]) != std::string_view::npos) derived.emplace(key, value);
+        if (std::string_view("qdcxynoblszwaOBC").find(key[0]) != std::string_view::npos) derived.emplace(key, value);
       const int before = failures;
       CHECK(derived == recount(table.all()));
       if (orderly) check_heads(table.all());
@@ -1041,6 +1119,7 @@ void test_state(const std::string& directory) {
   both_sides_of_a_table_hold_the_same(directory + "/table");
   what_is_claimed();
   what_expires();
+  what_is_cancelled();
   what_becomes_a_letter();
   a_job_that_runs_is_not_queued_by_another();
   what_is_kept_is_not_queued_by_its_add();

@@ -670,8 +670,10 @@ void record_format_is_stable() {
       event::End{.at = at, .jobs = 12},
       event::Add{.id = a, .asked = {.function = "resize"}, .letter = c},
       event::Letter{.function = "resize", .at = at, .to = "mail"},
+      event::Cancel{.id = a, .at = at},
+      event::State{.id = a, .function = "resize", .state = "queued", .node = "rep_1", .store = b, .cancelled = true},
   };
-  CHECK(all.size() == std::variant_size_v<Event> + 10);
+  CHECK(all.size() == std::variant_size_v<Event> + 12);
   std::ifstream in(GQ_GOLDEN "/records.txt");
   size_t lines = 0;
   for (std::string line; std::getline(in, line); ++lines) {

@@ -10,6 +10,7 @@
 #include "gq/base/fd.hpp"
 #include "gq/base/text.hpp"
 #include "gq/database/open_store.hpp"
+#include "gq/replication/features.hpp"
 #include "gq/store/cleaner.hpp"
 #include "gq/store/listing.hpp"
 #include "gq/work/runner.hpp"
@@ -27,10 +28,10 @@ struct Options {
   bool all = false;
   bool dry_run = false;
   bool clean = false;
-  std::vector<std::string> kick, drop, keep, release;  // IDs, or "-"
+  std::vector<std::string> kick, cancel, drop, keep, release;  // IDs, or "-"
   bool changes() const {
-    return !kick.empty() || !drop.empty() || !keep.empty() || !release.empty() || kick_dead || !pause.empty() ||
-           !resume.empty() || !limits.empty() || !letters.empty();
+    return !kick.empty() || !cancel.empty() || !drop.empty() || !keep.empty() || !release.empty() || kick_dead ||
+           !pause.empty() || !resume.empty() || !limits.empty() || !letters.empty();
   }
   bool kick_dead = false;
   std::vector<std::string> pause, resume, limits, letters;
@@ -65,6 +66,7 @@ constexpr size_t most_changes = 1000;  // how many jobs are changed in one visit
 
 struct Changed {
   bool good = true;
+  bool later = false;  // a job could not be cancelled that can be later, or on another node
   uint64_t count = 0;
 };
 
@@ -79,6 +81,11 @@ void change(Queue& store, Change what, const std::vector<std::string>& ids, Chan
         continue;
       }
       changed.good = false;
+      if (what == Change::cancel)
+        store.look([&](Fold& fold) {
+          const auto job = fold.get(some[i]);
+          changed.later = changed.later || (job && (job->state == State::held || job->state == State::pending));
+        });
       log(Level::error, "cannot " + std::string(change_name(what)) + " " + some[i] + ": " + *results[i]);
     }
   }
@@ -101,16 +108,18 @@ void kick_dead(Queue& store, const std::string& function, Changed& changed) {
 // Carries out a user's changes to jobs and functions.
 Exit administer(const Options& o, const Common& common) {
   if (!common.command.empty() || o.all || o.dry_run || o.clean || (!o.work.functions.empty() && !o.kick_dead))
-    throw Error(Exit::usage,
-                "cannot kick, drop, keep, release, pause, resume, limit or set dead letters and run a command at the "
-                "same time");
+    throw Error(
+        Exit::usage,
+        "cannot kick, cancel, drop, keep, release, pause, resume, limit or set dead letters and run a command at the "
+        "same time");
   for (const auto* names : {&o.pause, &o.resume})
     for (const auto& f : *names) check_function(f);
   std::vector<std::pair<std::string, uint32_t>> limits;
   for (const auto& text : o.limits) limits.push_back(parse_limit(text));
   std::vector<std::pair<std::string, std::string>> letters;
   for (const auto& text : o.letters) letters.push_back(parse_letters(text));
-  auto kick = read_ids(o.kick), drop = read_ids(o.drop), keep = read_ids(o.keep), release = read_ids(o.release);
+  auto kick = read_ids(o.kick), cancel = read_ids(o.cancel), drop = read_ids(o.drop), keep = read_ids(o.keep),
+       release = read_ids(o.release);
   Queue store = open_store(common.store, false);
   EndsInOrder in_order([&] { store.leave_for_good(); });
   std::vector<std::string> known;
@@ -122,6 +131,8 @@ Exit administer(const Options& o, const Common& common) {
     change(store, what, ids, changed);
     good = good && changed.good;
     if (what == Change::drop && !ids.empty()) print(counted(changed.count, "job") + " dropped\n");
+    if (what == Change::cancel && !ids.empty()) print(counted(changed.count, "job") + " cancelled\n");
+    return changed.later;
   };
   many(Change::kick, kick);
   if (o.kick_dead) {
@@ -135,6 +146,10 @@ Exit administer(const Options& o, const Common& common) {
     print(counted(changed.count, "job") + " kicked\n");
     good = good && changed.good;
   }
+  // If each job runs on one node, the others learn from its state that it is cancelled.
+  if (!cancel.empty() && store.group().once)
+    if (const auto why = why_unread(store, Feature::cancel)) throw Error(Exit::retry, "cannot cancel: " + *why);
+  const bool later = many(Change::cancel, cancel);
   many(Change::drop, drop);
   many(Change::keep, keep);
   many(Change::release, release);
@@ -153,7 +168,7 @@ Exit administer(const Options& o, const Common& common) {
     if (!to.empty() && !is_known(f))
       log(Level::warning, printable(f) + " has dead letters, but this store knows no job of that function");
   }
-  return good ? Exit::ok : Exit::no;
+  return later ? Exit::retry : good ? Exit::ok : Exit::no;
 }
 
 // Cleans the journal. A failure is only a warning, because the next pass will clean; with `all` it is an error.
@@ -271,6 +286,8 @@ int main(int argc, char** argv) {
     };
     list("--kick", o.kick, "Start this dead or delayed job again; - reads IDs from standard input; may be repeated");
     app.add_flag("--kick-dead", o.kick_dead, "Start all dead jobs again, or with -f those of a function");
+    list("--cancel", o.cancel,
+         "End this job, queued or running: it is dead; - reads IDs from standard input; may be repeated");
     list("--drop", o.drop, "Remove this job, done or not; - reads IDs from standard input; may be repeated");
     list("--keep", o.keep,
          "Keep the workload of this job when it is done; - reads IDs from standard input; may be repeated");

@@ -121,6 +121,7 @@ Json job_json(const Claim& c, const std::optional<Holder>& holder, const Waits& 
   if (job.state == State::delayed || (later && job.due.count())) j["due_at"] = format_time(job.due);
   if (can_expire(job)) j["expires_at"] = format_time(job.expire);
   if (job.dropped) j["dropped"] = true;
+  if (job.cancelled) j["cancelled"] = true;
   if (!job.why.empty()) j["reason"] = job.why;
   if (job.exit != no_exit) j["exit_status"] = job.exit;
   if (job.signal) j["signal"] = job.signal;
@@ -582,6 +583,7 @@ void tell(Json& json, const Event& event, uint64_t size) {
         if constexpr (requires { e.attempts; }) number("attempts", e.attempts);
         if constexpr (requires { e.dropped; }) flag("dropped", e.dropped);
         if constexpr (requires { e.lifted; }) flag("lifted", e.lifted);
+        if constexpr (requires { e.cancelled; }) flag("cancelled", e.cancelled);
         if constexpr (requires { e.why; }) text("reason", e.why);
         if constexpr (requires { e.node; }) text("node", e.node);
         if constexpr (requires { e.copies; }) number("copies", e.copies);

@@ -14,7 +14,7 @@ struct Named {
   const char* name;
   const char* option;  // for users
 };
-constexpr Named features[] = {{"expire", "--expire"}};  // by Feature
+constexpr Named features[] = {{"expire", "--expire"}, {"cancel", "--cancel"}};  // by Feature
 static_assert(std::size(features) == feature_count);
 
 // Returns what this node has last answered; nullopt if it has not answered, or if it is another store since.

@@ -18,8 +18,9 @@ namespace gq {
 
 enum class Feature {
   expire,  // a job that is not started in time is dead
+  cancel,  // a state says that the job is cancelled
 };
-inline constexpr size_t feature_count = 1;
+inline constexpr size_t feature_count = 2;
 
 // The name of a feature in an answer.
 const char* feature_name(Feature feature);

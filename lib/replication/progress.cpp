@@ -15,7 +15,7 @@ constexpr Millis first_again{1000}, longest_again{60'000};  // delays before a r
 
 bool is_change(const Event& event) {
   return is_any_of<event::Start, event::Done, event::Fail, event::Dead, event::Kick, event::Drop, event::Keep,
-                   event::Release>(event);
+                   event::Release, event::Cancel>(event);
 }
 
 bool Debt::take(const PeerVerdict& verdict) {

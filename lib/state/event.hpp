@@ -246,6 +246,15 @@ struct Release {
   static void fields(auto& self, auto visit) { visit("id", self.id), visit("at", self.at); }
 };
 
+// A user wants the job to end. A job that no process has claimed is dead at once; a job that a process has claimed ends
+// as dead when that process records its end, however its command has ended.
+struct Cancel {
+  static constexpr std::string_view type = "cancel";
+  std::string id{};
+  Millis at{0};
+  static void fields(auto& self, auto visit) { visit("id", self.id), visit("at", self.at); }
+};
+
 // The next two types are what a user does with a function.
 struct Pause {
   static constexpr std::string_view type = "pause";
@@ -313,8 +322,9 @@ struct State {
   uint32_t exit = no_exit, signal = 0;
   uint32_t attempts = 0;
   bool keep = false;
-  bool dropped = false;  // in state finished: a user dropped the job
-  bool lifted = false;   // a user has kicked the job, so it does not expire any more
+  bool dropped = false;    // in state finished: a user dropped the job
+  bool lifted = false;     // a user has kicked the job, so it does not expire any more
+  bool cancelled = false;  // a user has cancelled the job, and its end is not recorded yet
   // The size and the sum of the job's workload, which distinguish it from another job with the same ID. Older programs
   // write neither.
   uint64_t size = 0, sum = 0;
@@ -327,7 +337,7 @@ struct State {
     visit("failures", self.failures), visit("crashes", self.crashes), visit("exit", self.exit, no_exit),
         visit("sig", self.signal);
     visit("tries", self.attempts), visit("keep", self.keep), visit("dropped", self.dropped),
-        visit("lifted", self.lifted);
+        visit("lifted", self.lifted), visit("cancelled", self.cancelled);
     visit("len", self.size), visit("sum", self.sum);
   }
 };
@@ -375,10 +385,10 @@ struct End {
 
 }  // namespace event
 
-using Event =
-    std::variant<event::Add, event::Claim, event::Start, event::Done, event::Fail, event::Dead, event::Kick,
-                 event::Drop, event::Keep, event::Release, event::Pause, event::Resume, event::Copied, event::State,
-                 event::Peer, event::Forget, Gap, event::Stream, event::End, event::After, event::Wake, event::Letter>;
+using Event = std::variant<event::Add, event::Claim, event::Start, event::Done, event::Fail, event::Dead, event::Kick,
+                           event::Drop, event::Keep, event::Release, event::Pause, event::Resume, event::Copied,
+                           event::State, event::Peer, event::Forget, Gap, event::Stream, event::End, event::After,
+                           event::Wake, event::Letter, event::Cancel>;
 
 template <typename... Types>
 bool is_any_of(const Event& event) {

@@ -68,6 +68,8 @@ std::string weight_key(uint64_t part) {
   return key;
 }
 
+std::string cancel_key(const std::string& id) { return "C" + id; }
+
 // The keys of a dead job whose letter is still to be queued, and of a letter. No function's name begins so.
 std::string unsent_key(const std::string& id) { return std::string("D\0", 2) + id; }
 std::string letter_key(const std::string& id) { return "D\1" + id; }
@@ -127,10 +129,10 @@ std::string expiry_key(const Job& job) {
 }
 
 // The entries that the table has for a job besides the job itself: in the order of its state, in the line of its serial
-// key, among the jobs whose workload is a part of the same workload, among the pending jobs that other nodes have, and
-// among the jobs that can expire.
-enum { by_state, by_serial, by_source, by_copies, by_expiry };
-using Entries = std::array<std::pair<std::string, std::string_view>, 5>;
+// key, among the jobs whose workload is a part of the same workload, among the pending jobs that other nodes have,
+// among the jobs that can expire, and among the cancelled jobs that a process holds.
+enum { by_state, by_serial, by_source, by_copies, by_expiry, by_cancel };
+using Entries = std::array<std::pair<std::string, std::string_view>, 6>;
 Entries entries_of(const std::string& id, const std::optional<Job>& job) {
   Entries all;
   if (!job) return all;
@@ -143,6 +145,7 @@ Entries entries_of(const std::string& id, const std::optional<Job>& job) {
     all[by_source] = {reference_key(id, *job), {}};
   if (has_copies(*job)) all[by_copies] = {copied_key(id), {}};
   if (can_expire(*job)) all[by_expiry] = {expiry_key(*job), id};
+  if (job->cancelled && by_owner) all[by_cancel] = {cancel_key(id), {}};
   return all;
 }
 
@@ -994,6 +997,12 @@ std::optional<Trouble> Fold::trouble_at(std::string_view key, std::string_view v
   if (key.size() != 9 || value.size() < 9) throw TableError("bad trouble");
   return Trouble{static_cast<Trouble::Kind>(value[0]), get_be64(key, 1), get_le<uint64_t>(value, 1),
                  std::string(value.substr(9))};
+}
+
+std::vector<std::string> Fold::cancelled() {
+  std::vector<std::string> ids;
+  for (auto c = m_table.walk("C"); c->valid() && c->key()[0] == 'C'; c->next()) ids.emplace_back(c->key().substr(1));
+  return ids;
 }
 
 void Fold::walk(const std::string& prefix, const Visit& visit) {

@@ -34,6 +34,7 @@
 //   o <node> 0 <first LSN>                   -> ID; a held job that the node owns
 //   u <ID>                                   this job is pending, and at least one other node is known to have it
 //   a <expire> <first LSN>                   -> ID; a job that can expire, in the order in which they do
+//   C <ID>                                   this job is cancelled, and a process has claimed or runs it
 //   p <function>                             when this function was paused
 //   L <function>                             how many of this function's jobs may run at a time
 //   D <function>                             the function whose jobs are the dead letters about this function's jobs
@@ -190,6 +191,8 @@ class Fold {
   void dead(const std::string& function, const Visit& visit);
   // Visits the jobs of all functions that have expired at `now`. Returns when the next job expires.
   std::optional<Millis> expired(Millis now, const Visit& visit);
+  // The cancelled jobs that a process has claimed or runs.
+  std::vector<std::string> cancelled();
   // Returns how much of the journal from one position to another is still needed. Reads at most `most` entries, and
   // stores in `stopped` the position that it has reached.
   Weight weight(Lsn from, Lsn end, size_t most = SIZE_MAX, Lsn* stopped = nullptr);

@@ -20,8 +20,8 @@ constexpr std::string Job::*texts[] = {&Job::function, &Job::owner, &Job::why,  
 // These members follow the texts, if one of them differs from its value in a new job. If the job has a name, its size
 // and the name come next, and then the time at which it expires, if there is one. If the job has a result, or will have
 // one, the result comes next: `result` and `output` with 4 bytes each, and the others with 8. If the job has parents,
-// the members about them come last. If a member is present, all members before it are present, too. A newer program may
-// append more members, and an older program writes fewer.
+// the members about them come next, and `cancelled` comes last. If a member is present, all members before it are
+// present, too. A newer program may append more members, and an older program writes fewer.
 constexpr uint32_t Job::*later[] = {&Job::tries, &Job::exit, &Job::signal, &Job::dropped};
 constexpr uint64_t Job::*output_longs[] = {&Job::output_lsn, &Job::output_size, &Job::output_sum};
 constexpr uint32_t Job::*parents[] = {&Job::after, &Job::edges, &Job::unmet};
@@ -74,6 +74,7 @@ event::State state_of(const std::string& id, const Job& job) {
       .keep = job.keep != 0,
       .dropped = job.dropped != 0,
       .lifted = job.expire == lifted,
+      .cancelled = job.cancelled != 0,
       .size = job.size,
       .sum = job.sum,
   };
@@ -113,7 +114,7 @@ std::string encode_job(const Job& job) {
   for (auto m : texts) out += job.*m;
   static const Job fresh;
   const auto differs = [&](auto m) { return job.*m != fresh.*m; };
-  const bool has_parents = job.after > 0;
+  const bool has_parents = job.cancelled || job.after > 0;
   const bool has_result = has_parents || job.result || job.output != Kept::not_asked;
   const bool expires = has_result || job.expire != fresh.expire, named = expires || !job.name.empty();
   if (!named && std::none_of(std::begin(later), std::end(later), differs)) return out;
@@ -129,6 +130,7 @@ std::string encode_job(const Job& job) {
   if (!has_parents) return out;
   for (auto m : parents) put_le<uint32_t>(out, job.*m);
   put_le<uint32_t>(out, job.after_any);
+  if (job.cancelled) put_le<uint32_t>(out, job.cancelled);
   return out;
 }
 
@@ -188,6 +190,8 @@ Job decode_job(std::string_view in) {
       text += 4;
     }
     job.after_any = get_le<uint32_t>(in, text) != 0;
+    text += 4;
+    if (text + 4 <= in.size()) job.cancelled = get_le<uint32_t>(in, text);
   }
   if (job.priority > low_priority) throw broken();
   return job;

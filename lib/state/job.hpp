@@ -65,6 +65,8 @@ struct Job : Submission {
   Lsn output_lsn = 0;  // 0: not kept
   uint64_t output_size = 0, output_sum = 0;
 
+  uint32_t cancelled = 0;  // claimed, running and held: 1 if a user has cancelled it
+
   // Returns how many attempts the job has had: those used up, and the one that runs or succeeded. (`starts` also counts
   // attempts that were interrupted.)
   uint32_t attempts() const {

@@ -52,6 +52,18 @@ void end(Job& job, State state, uint32_t tries, uint32_t exit, uint32_t signal) 
   job.signal = signal;
 }
 
+// Ends a job that a user has cancelled.
+void end_cancelled(Transition& to) {
+  Job& job = *to.job;
+  job.state = State::dead;
+  job.cancelled = 0;
+  job.why = "cancelled";
+  job.exit = no_exit;
+  job.signal = 0;
+  job.owner.clear();
+  to.key = Key::freed;
+}
+
 // The record of a job's end says what became of its command's output.
 void take_output(Job& job, uint32_t output, const Place& at) {
   job.output = static_cast<Kept>(output);
@@ -181,10 +193,14 @@ void happen(Transition& to, const event::State& said, const Place& at) {
   job.peers.clear();
   if (!is_fresh(job)) job.copies = 0;  // other nodes have the job; if it is fresh, only its owner knows whether they do
   job.keep = said.keep;
+  job.cancelled = said.state == "queued" && said.cancelled;
   if (before != State::finished && before != State::kept) drop_output(job);  // it has been run again since
   if (said.state == "queued") {
     // While this node runs the job's command, the job stays claimed, even if another node owns it now.
-    if (job.owner.empty()) enter(to, at.self);
+    if (!job.owner.empty()) return;
+    enter(to, at.self);
+    // A node that takes the job over ends it, as its owner would have done.
+    if (job.cancelled && may_run(job, at.self)) end_cancelled(to);
     return;
   }
   job.owner.clear();
@@ -225,6 +241,7 @@ void change(Transition& to, const event::Fail& fail, const Place& at) {
   Job& job = *to.job;
   if (!holds(job, fail)) return;
   if (fail.spent) ++job.failures;
+  if (job.cancelled && may_run(job, at.self)) return end_cancelled(to);
   job.due = fail.due;
   take_turn(job);
   if (!may_run(job, at.self)) job.state = State::held;
@@ -248,12 +265,16 @@ void change(Transition& to, const event::Dead& dead, const Place& at) {
   job.exit = dead.exit;
   job.signal = dead.signal;
   job.owner.clear();
+  if (job.cancelled) return end_cancelled(to);
   take_output(job, dead.output, at);
 }
 
 void change(Transition& to, const event::Done& done, const Place& at) {
   Job& job = *to.job;
   if (job.state == State::kept) return;
+  // What a user's own database says (ends.hpp) stays true; it has no owner.
+  if (job.cancelled && !done.owner.empty()) return end_cancelled(to);
+  job.cancelled = 0;
   if (done.keep) job.keep = 1;
   job.dropped = 0;
   job.why.clear();
@@ -265,6 +286,7 @@ void change(Transition& to, const event::Done& done, const Place& at) {
 void change(Transition& to, const event::Drop& drop, const Place&) {
   Job& job = *to.job;
   job.dropped = 1;
+  job.cancelled = 0;
   job.why = "dropped";
   end(job, State::finished, drop.attempts, no_exit, 0);
   drop_output(job);
@@ -275,6 +297,12 @@ void change(Transition& to, const event::Keep&, const Place&) { to.job->keep = 1
 void change(Transition& to, const event::Release&, const Place&) {
   to.job->keep = 0;
   if (to.job->state == State::kept) to.job->state = State::finished;
+}
+
+void change(Transition& to, const event::Cancel&, const Place&) {
+  const State state = to.job->state;
+  if (state == State::claimed || state == State::running) to.job->cancelled = 1;
+  else if (state == State::queued || state == State::delayed || state == State::waiting) end_cancelled(to);
 }
 
 void change(Transition& to, const event::Kick&, const Place& at) {
@@ -310,12 +338,12 @@ void happen(Transition& to, const E& event, const Place& at) {
   if (job.state == State::finished && is_drop) end_key(to, true, event.at);
   if (job.state == State::finished) return;
   const State before = job.state;
-  const uint32_t keep_before = job.keep;
+  const uint32_t keep_before = job.keep, cancelled_before = job.cancelled;
   const Millis due_before = job.due, expire_before = job.expire;
   change(to, event, at);
   // If another node owns the job, its version changes here only when it ends, or when a user changes a dead job.
-  const bool changed =
-      job.state != before || job.keep != keep_before || job.due != due_before || job.expire != expire_before;
+  const bool changed = job.state != before || job.keep != keep_before || job.due != due_before ||
+                       job.expire != expire_before || job.cancelled != cancelled_before;
   if (changed && (may_run(job, at.self) || has_ended(job) || before == State::dead || before == State::kept))
     ++job.version;
   if (changed) job.changed_at = event.at;

@@ -87,7 +87,7 @@ class Chooser {
     if (!job || job->owner != held.owner || job->starts != held.starts) return;
     Claim claim{held.id, std::move(*job)};
     const Job& left = claim.job;
-    if (!m_fold.may_run(left)) {
+    if (!m_fold.may_run(left) || left.cancelled) {
       m_chosen.strays.push_back(std::move(claim));
     } else if (!m_context.away && left.state == State::claimed && is_late(left, m_context.now)) {
       look_at(m_context.now);

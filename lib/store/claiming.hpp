@@ -74,7 +74,8 @@ struct ClaimContext {
 
 struct Chosen {
   Claims claims;
-  // Jobs of dead owners that another node owns now, or that expired before they were started; the caller releases them.
+  // Jobs of dead owners that another node owns now, that a user has cancelled, or that expired before they were
+  // started; the caller releases them.
   std::vector<Claim> strays;
 };
 

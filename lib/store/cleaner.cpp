@@ -303,7 +303,8 @@ class Judge {
   // All other events are about one job.
   template <typename E>
   void judge(Item& item, const E& event) {
-    const bool end = is_any_of<event::Done, event::Drop, event::State, event::Keep, event::Release>(item.event);
+    const bool end =
+        is_any_of<event::Done, event::Drop, event::State, event::Keep, event::Release, event::Cancel>(item.event);
     auto job = m_fold.get(event.id);
     if (!job || (job->first_lsn != 0 && item.lsn < job->first_lsn)) {
       // The record belongs to a forgotten job; another job may have its ID now. As long as a segment has the add record

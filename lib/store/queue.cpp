@@ -31,6 +31,8 @@ std::string encode_change(Change what, const std::string& id, const Job& job) {
           event::Drop{.id = id, .at = at, .attempts = job.state == State::running ? job.failures : job.attempts()});
     case Change::keep:
       return encode_record(event::Keep{.id = id, .at = at});
+    case Change::cancel:
+      return encode_record(event::Cancel{.id = id, .at = at});
     case Change::release:
       break;
   }
@@ -99,6 +101,8 @@ std::string_view change_name(Change what) {
       return event::Drop::type;
     case Change::keep:
       return event::Keep::type;
+    case Change::cancel:
+      return event::Cancel::type;
     case Change::release:
       break;
   }
@@ -503,6 +507,25 @@ Lsn Queue::append_claim(const std::string& owner, Millis now, const Chosen& chos
 
 bool Queue::is_held(const Job& job) const { return !job.owner.empty() && owner_alive(owners_directory(), job.owner); }
 
+// Returns why a job that is not finished cannot be cancelled; nullopt if it can. If a streamed command has many jobs,
+// it works on the one that was started first: the others cannot be taken back.
+std::optional<std::string> Queue::why_not_cancelled(Fold& fold, const std::string& id, const Job& job) const {
+  if (job.state == State::dead) return "it is dead";
+  if (job.state == State::kept) return "it is done";
+  if (job.state == State::pending) return "fewer nodes have it than its group asks for";
+  if (job.cancelled) return "it is cancelled already";
+  if (job.state != State::running || !is_held(job)) return std::nullopt;
+  bool is_first = true;
+  fold.claimed(job.owner, [&](const std::string& other) {
+    const auto there = other == id ? std::nullopt : fold.get(other);
+    if (there && there->state == State::running)
+      is_first = !there->cancelled &&
+                 std::pair(job.changed_at, job.first_lsn) < std::pair(there->changed_at, there->first_lsn);
+    return is_first;
+  });
+  return is_first ? std::nullopt : std::optional<std::string>("its command works on another job first (--stream)");
+}
+
 // Returns why a user cannot change a job in this way; nullopt if the change is possible.
 std::optional<std::string> Queue::why_not(Fold& fold, Change what, const std::string& id,
                                           const std::optional<Job>& job) {
@@ -513,8 +536,9 @@ std::optional<std::string> Queue::why_not(Fold& fold, Change what, const std::st
       return std::nullopt;
     return "it is finished";
   }
-  if ((what == Change::kick || what == Change::keep) && job->state == State::held)
+  if ((what == Change::kick || what == Change::keep || what == Change::cancel) && job->state == State::held)
     return "it is for " + job->node + " to run";
+  if (what == Change::cancel) return why_not_cancelled(fold, id, *job);
   if (what == Change::release && !job->keep) return "it is not kept";
   if ((what == Change::kick || what == Change::drop) && is_held(*job))
     return job->state == State::running ? "it is running" : "it is about to run";
@@ -532,6 +556,10 @@ std::vector<std::optional<std::string>> Queue::change(Change what, const std::ve
           const auto job = fold.get(ids[i]);
           if ((results[i] = why_not(fold, what, ids[i], job))) continue;
           records.push_back(encode_change(what, ids[i], *job));
+          // No process is left that would record the end.
+          if (what == Change::cancel && !job->owner.empty() && !is_held(*job))
+            records.push_back(encode_record(
+                event::Fail{.id = ids[i], .at = now_ms(), .owner = job->owner, .start = job->starts, .spent = false}));
           if (job->state == State::finished || (what != Change::drop && what != Change::release)) continue;
           if (std::string blob = blob_of(ids[i], *job); !blob.empty()) freed.push_back(blob);
         }
@@ -540,6 +568,12 @@ std::vector<std::optional<std::string>> Queue::change(Change what, const std::ve
       Room::completion);
   remove_blobs_of(freed);
   return results;
+}
+
+std::vector<std::string> Queue::cancelled() {
+  std::vector<std::string> ids;
+  look([&](Fold& fold) { ids = fold.cancelled(); });
+  return ids;
 }
 
 void Queue::pause(const std::string& function, bool paused) {

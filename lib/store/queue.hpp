@@ -22,7 +22,7 @@
 namespace gq {
 
 // What a user may do with a job.
-enum class Change { kick, drop, keep, release };
+enum class Change { kick, drop, keep, release, cancel };
 std::string_view change_name(Change what);
 
 class Queue : public Ledger {
@@ -47,8 +47,12 @@ class Queue : public Ledger {
 
   // Changes jobs as a user asks. A drop also frees the key of a finished job. Returns for each job the reason why it
   // cannot be changed; nullopt if the change is done and on stable storage. A job that a living process holds is
-  // neither kicked nor dropped.
+  // neither kicked nor dropped. If such a job is cancelled, that process ends it; any other job that is cancelled is
+  // dead at once.
   std::vector<std::optional<std::string>> change(Change what, const std::vector<std::string>& ids);
+
+  // Returns the cancelled jobs that a process has claimed or runs.
+  std::vector<std::string> cancelled();
 
   // Pauses or resumes a function for all processes. The change is on stable storage on return.
   void pause(const std::string& function, bool paused);
@@ -93,6 +97,7 @@ class Queue : public Ledger {
   Lsn append_claim(const std::string& owner, Millis now, const Chosen& chosen);
   bool is_held(const Job& job) const;
   std::optional<std::string> why_not(Fold& fold, Change what, const std::string& id, const std::optional<Job>& job);
+  std::optional<std::string> why_not_cancelled(Fold& fold, const std::string& id, const Job& job) const;
   void take_ends();
   void leave_out_ended(std::vector<Claim>& jobs);
 

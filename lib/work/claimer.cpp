@@ -87,6 +87,10 @@ std::vector<Claim> Claimer::take_of(const std::string& function) {
   return take_if([&](const Claim& claim) { return claim.job.function == function; });
 }
 
+std::vector<Claim> Claimer::take_job(const std::string& id) {
+  return take_if([&](const Claim& claim) { return claim.id == id; });
+}
+
 std::vector<Claim> Claimer::take_all_but_suspect() {
   const Claim* stays = suspect_first() ? &m_jobs.front() : nullptr;
   return take_if([&](const Claim& claim) { return &claim != stays; });

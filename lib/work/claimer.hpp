@@ -103,6 +103,8 @@ class Claimer {
   }
   std::vector<Claim> take_of(const std::string& function);
   std::vector<Claim> take_all_but_suspect();
+  // Removes and returns a job that is cancelled, if it is here.
+  std::vector<Claim> take_job(const std::string& id);
 
   // ---- when to look for more
 

@@ -50,13 +50,20 @@ std::optional<uint64_t> output_limit(const Job& job, const ConclusionRules& rule
 }
 
 bool depends_on_output(const AttemptEnd& end, const ConclusionRules& rules) {
-  return end.prints && !end.at_limit && !end.cut_off && judge(end, rules.outcomes).what == Verdict::What::retry;
+  return end.prints && !end.at_limit && !end.cancelled && !end.cut_off &&
+         judge(end, rules.outcomes).what == Verdict::What::retry;
 }
 
 Conclusion conclude(const AttemptEnd& end, const Job& job, const ConclusionRules& rules, Millis now, double random) {
   using What = Conclusion::What;
   const Verdict verdict = judge(end, rules.outcomes);
   const std::string why = reason(end, verdict);
+  if (end.cancelled)
+    return {.what = What::dead,
+            .spent = true,
+            .why = "cancelled",
+            .exit = end.signal ? no_exit : static_cast<uint32_t>(end.exit),
+            .signal = static_cast<uint32_t>(end.signal)};
   if (end.cut_off && !is_good(verdict)) return given_back("stopped with its worker");
   if (end.printed != Printed::arrives && depends_on_output(end, rules))
     return given_back("its output could not be written: " + why,

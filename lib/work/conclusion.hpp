@@ -1,7 +1,8 @@
 // Decides what follows from the end of an attempt: the record for the job, and other actions. Pure: it reads no clock
 // and draws no random number.
 //
-// The first of these rules that applies decides:
+// If the job is cancelled, it is dead, however the command ended. Otherwise the first of these rules that applies
+// decides:
 //
 // 1. The worker is stopping and has told the command to end, and the command did not succeed: the job is given back.
 // 2. The command printed to the worker's standard output, which is broken; the time limit did not end the command; and
@@ -36,6 +37,7 @@ struct AttemptEnd {
   int signal = 0;                      // the signal that ended the command, or 0
   std::string said{};                  // the last lines of the command's standard error, or the reason in its answer
   bool at_limit = false;               // the time limit has told the command to end
+  bool cancelled = false;              // a user has cancelled the job, so the command was told to end
   bool cut_off = false;                // the worker is stopping, and has told the command to end
   int unsent = 0;                      // stream: the errno with which sending jobs to the command failed, or 0
   bool prints = false;                 // the command prints to this process's standard output

@@ -17,6 +17,7 @@ namespace {
 constexpr Millis try_again{1000};
 constexpr Millis longest_preparing{100};
 constexpr Millis sweep_interval{3600'000};
+constexpr Millis cancel_interval{1000};  // how often a worker looks whether a user has cancelled its jobs
 constexpr size_t most_lingering = 256;
 constexpr size_t descriptors_of_output = 3;
 
@@ -92,9 +93,25 @@ void Dispatcher::work() {
   const Schedule now = schedule();
   if (now.wants_jobs() && Clock::now() >= now.not_before && m_claimer.is_due(Clock::now(), now_ms()))
     refill(now.room());
+  look_for_cancelled();
   if (auto idle = schedule().to_close()) m_slots[*idle].close(Clock::now());
   start_jobs();
   m_recorder.settle();
+}
+
+// Ends the jobs of this process that a user has cancelled. A claimed job that waits for a slot is given back, which
+// ends it.
+void Dispatcher::look_for_cancelled() {
+  if (Clock::now() < m_next_cancel_look || !has_jobs()) return;
+  m_next_cancel_look = Clock::now() + cancel_interval;
+  const Lsn end = m_store.end();
+  if (std::exchange(m_cancels_seen, end) == end && !m_has_cancelled) return;
+  const auto ids = m_store.cancelled();
+  m_has_cancelled = !ids.empty();
+  for (const auto& id : ids) {
+    for (auto& slot : m_slots) slot.cancel(id, Clock::now());
+    give_back(m_claimer.take_job(id));
+  }
 }
 
 void Dispatcher::give_back_late() {
@@ -370,6 +387,7 @@ int64_t Dispatcher::due_in(Clock::time_point now, Clock::time_point earliest) co
     if (t) due = std::min(due, until(*t));
   };
   const Schedule then = schedule();
+  if (has_jobs()) at(std::max(m_next_cancel_look, earliest));
   earliest = std::max(earliest, then.not_before);
   if (auto t = then.due()) due = until(then.room() == 0 ? *t : earliest);
   for (const auto& slot : m_slots) at(slot.limit_at());

@@ -127,6 +127,7 @@ class Dispatcher {
     Slot::Start start;
   };
   Schedule schedule() const;
+  void look_for_cancelled();
   void refill(size_t room);
   void start_jobs();
   std::vector<Placed> choose_starts();
@@ -158,7 +159,9 @@ class Dispatcher {
   Outage m_output_trouble;
   bool m_broken_ends = false;
   Clock::time_point m_last_start;
-  Clock::time_point m_next_sweep;
+  Clock::time_point m_next_sweep, m_next_cancel_look;
+  Lsn m_cancels_seen = 0;        // the end of the journal when this process last looked for cancelled jobs
+  bool m_has_cancelled = false;  // there were some, of this or other processes
   uint64_t m_done = 0, m_failed = 0, m_dead = 0;
 };
 

@@ -166,6 +166,7 @@ std::optional<Slot::End> Slot::reap(bool cut_off) {
     else end.exit = WEXITSTATUS(status);
     if (m_output) end.said = m_output->tail();
     end.at_limit = m_limit.is_reached();
+    end.cancelled = m_cancelled == id;
     end.cut_off = cut_off;
     end.unsent = m_stream ? m_stream->dialogue().failure() : 0;
     end.prints = m_prints;
@@ -177,6 +178,7 @@ std::optional<Slot::End> Slot::reap(bool cut_off) {
   m_stream.reset();
   result.output = std::move(m_output);
   m_limit = CommandLimit(m_setup->time_limit, m_setup->grace);
+  m_cancelled.clear();
   m_refuses = false;
   return result;
 }
@@ -189,6 +191,12 @@ void Slot::close(Clock::time_point now) {
 void Slot::close_for_stop() {
   m_stream->close();
   m_limit.idles();
+}
+
+void Slot::cancel(const std::string& id, Clock::time_point now) {
+  if (!is_running() || current() != id || std::exchange(m_cancelled, id) == id) return;
+  m_limit.cancel(now);
+  enforce_limit(now);
 }
 
 void Slot::enforce_limit(Clock::time_point now) {

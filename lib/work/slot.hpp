@@ -96,7 +96,10 @@ class Slot {
   void close(Clock::time_point now);  // if the command does not end within the grace, it gets signals
   void close_for_stop();              // the stop of the worker ends the command if it does not end by itself
 
-  // Sends the signal that is due by the command's time limit.
+  // If the command works on this job, tells it to end: SIGTERM, and SIGKILL after the grace.
+  void cancel(const std::string& id, Clock::time_point now);
+
+  // Sends the signal that is due by the command's time limit, or because its job is cancelled.
   void enforce_limit(Clock::time_point now);
   std::optional<Clock::time_point> limit_at() const {
     return is_running() && !m_has_ended ? m_limit.at() : std::nullopt;
@@ -133,6 +136,7 @@ class Slot {
   std::unique_ptr<Stream> m_stream;
   CommandLimit m_limit{Millis(0), Millis(0)};
   Clock::time_point m_answered;  // the time of the last answer
+  std::string m_cancelled;       // the job because of which the command was told to end
   bool m_refuses = false;        // signals fail, because the command belongs to another user
   bool m_prints = false;         // the command prints to this process's standard output
 };

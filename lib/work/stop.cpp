@@ -29,6 +29,10 @@ void CommandLimit::works(Time now) {
 
 void CommandLimit::idles() { m_signals.clear(); }
 
+void CommandLimit::cancel(Time now) {
+  if (!is_reached()) m_signals.due(now);
+}
+
 void CommandLimit::should_end(Time now) {
   if (!is_reached()) m_signals.due(now + m_grace);
 }

@@ -71,6 +71,9 @@ class CommandLimit {
   // The command has nothing to do, and no job will come: it should end.
   void should_end(Time now);
 
+  // Its job is cancelled: it must end now.
+  void cancel(Time now);
+
   // Whether the command has been told to end.
   bool is_reached() const { return m_signals.has_begun(); }
   std::optional<Time> at() const { return m_signals.at(); }
