@@ -657,14 +657,14 @@ JournalReader::JournalReader(Journal& journal, Lsn from) : m_journal(journal), m
 bool JournalReader::open_segment(Lsn base) {
   Fd fd = m_journal.directory().find(segment_name(base), O_RDONLY);
   if (!fd) return false;
-  m_fd = std::move(fd);
+  m_fd.reset();  // if a call below fails, no segment is open, and the next read opens one again
   m_base = base;
   m_size = 0;
   m_longer = false;
   m_torn.reset();
   m_window.clear();
   m_window_offset = 0;
-  auto header = read_segment_header(m_fd.get(), base, m_journal.m_seed);
+  auto header = read_segment_header(fd.get(), base, m_journal.m_seed);
   m_header_bad = !header;
   m_cleaned = false;
   m_previous_end = header ? header->previous_end : base;
@@ -677,13 +677,14 @@ bool JournalReader::open_segment(Lsn base) {
     // The header is damaged. The first frame may show that this is a cleaned segment, but the end of the range that it
     // replaces is unknown.
     char bytes[frame_header_size];
-    std::string_view frame(bytes, read_at(m_fd.get(), bytes, sizeof bytes, cleaned_header_size));
+    std::string_view frame(bytes, read_at(fd.get(), bytes, sizeof bytes, cleaned_header_size));
     m_cleaned = parse_frame_header(frame, cleaned_frame_magic, m_journal.m_seed + cleaned_header_size).has_value();
     m_end = base + 1;
     m_whole_size = 0;
     m_offset = 0;
   }
-  if (m_cleaned) m_size = file_size(m_fd.get());
+  if (m_cleaned) m_size = file_size(fd.get());
+  m_fd = std::move(fd);
   return true;
 }
 
@@ -877,9 +878,16 @@ std::optional<JournalReader::Item> JournalReader::next_cleaned(bool with_data) {
 }
 
 JournalReader::Item JournalReader::next(bool with_data) {
-  Item item = step(with_data);
-  if (item == Item::damage) m_journal.durability().report_damage();
-  return item;
+  const Lsn position = m_position;
+  try {
+    Item item = step(with_data);
+    if (item == Item::damage) m_journal.durability().report_damage();
+    return item;
+  } catch (...) {  // the next call begins again at the same position, so that nothing is passed by
+    m_fd.reset();
+    m_position = position;
+    throw;
+  }
 }
 
 JournalReader::Item JournalReader::step(bool with_data) {
