@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <exception>
 #include <utility>
 
 #include "gq/base/disk.hpp"
@@ -218,6 +219,7 @@ std::string Index::visit_once(const std::function<void(Fold&)>& body, bool& body
   ShortHold hold;
   join();
   size_t chunk = m_chunk;
+  std::exception_ptr failure;  // of the body, which may have appended records: it must not run again
   try {
     const auto table = open_to_visit();
     Fold fold(*table, m_self);
@@ -230,9 +232,12 @@ std::string Index::visit_once(const std::function<void(Fold&)>& body, bool& body
         body(fold);
         body_done = true;
       }
-    } catch (const Error&) {
-      // The folded records are valid even if the body failed.
+    } catch (const TableFull&) {
       finish(fold, *table);
+      throw;
+    } catch (const Error&) {
+      failure = std::current_exception();
+      finish(fold, *table);  // the folded records are valid even if the body failed
       throw;
     }
     finish(fold, *table);
@@ -241,9 +246,11 @@ std::string Index::visit_once(const std::function<void(Fold&)>& body, bool& body
     if (m_seal_removed) write_mark(m_users.get(), mark());
     m_reader.reset();
     m_chunk = std::max<size_t>(chunk / 8, 1);
+    if (failure) std::rethrow_exception(failure);
     if (!body_done && chunk == 1 && !m_journal.directory().remove(spare_clean_name)) throw;
   } catch (const TableError& e) {
     discard();
+    if (failure) std::rethrow_exception(failure);
     return e.what();
   } catch (const Error&) {
     m_reader.reset();
