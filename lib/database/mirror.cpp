@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "gq/base/disk.hpp"
 #include "gq/base/log.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
@@ -49,7 +50,7 @@ std::optional<std::pair<std::string, uint64_t>> parse_piece_key(const std::strin
 
 std::string first_line_of(const std::string& path) {
   Fd fd = try_open(path, O_RDONLY);
-  const std::string text = fd ? read_all(fd.get(), 4096, path).value_or("") : "";
+  const std::string text = fd ? read_file(fd.get(), 4096, path).value_or("") : "";
   return text.substr(0, text.find('\n'));
 }
 
@@ -104,8 +105,10 @@ Mirror::Mirror(Directory directory, std::unique_ptr<KeyValue> database, bool cre
 }
 
 std::string Mirror::settings_text() const {
-  Fd fd = m_directory.open(settings_name, O_RDONLY, Exit::config);
-  return read_all(fd.get(), 1 << 20, m_directory.path_of(settings_name)).value_or("");
+  Fd fd = m_directory.find(settings_name, O_RDONLY);
+  if (!fd)
+    throw Error(Exit::config, "cannot open the store " + printable(m_directory.path()) + ": it holds no gq.json");
+  return read_file(fd.get(), 1 << 20, m_directory.path_of(settings_name)).value_or("");
 }
 
 std::optional<Mirror::Stamp> Mirror::read_stamp() const {
@@ -123,7 +126,7 @@ void Mirror::write_stamp(const Stamp& s) {
 }
 
 void Mirror::distrust() {
-  if (::ftruncate(m_stamp.get(), 0) != 0) throw_errno(Exit::storage, "distrust " + printable(m_directory.path()));
+  if (disk().ftruncate(m_stamp.get(), 0) != 0) throw_errno(Exit::storage, "distrust " + printable(m_directory.path()));
   throw Error(Exit::retry,
               "cannot go on: " + printable(m_directory.path()) +
                   " is damaged; it is rebuilt from the database after all programs that use it have ended");
@@ -230,15 +233,17 @@ void Mirror::restore_blobs() {
 // both. The caller must ensure that no other process uses the directory. Returns the position at which new records
 // begin.
 Lsn Mirror::recreate(bool create) {
-  if (::ftruncate(m_stamp.get(), 0) != 0)
+  if (disk().ftruncate(m_stamp.get(), 0) != 0)
     throw_errno(Exit::storage, "write " + printable(m_directory.path_of(mirror_name)));
   const auto settings = m_database->get(settings_key), now = m_database->get(holder_key);
   check_may_recreate(create, settings, now);
-  for (const char* part : {journal_name, blobs_name, lock_name, settings_name}) m_directory.remove_tree(part);
+  for (const char* part : {journal_name, blobs_name, lock_name}) m_directory.remove_tree(part);
   remove_index(m_directory);
+  // If a process died while it created the store, its request with the settings may still arrive. So keep its settings.
+  const bool begun = !settings && now && m_directory.has(settings_name);
   if (settings) {
     m_directory.publish(settings_name, *settings, true);
-  } else {
+  } else if (!begun) {
     Settings fresh;
     fresh.store_id = new_ulid();
     write_settings(m_directory, fresh, true);
@@ -275,7 +280,7 @@ bool Mirror::sync(Journal& journal, Lsn, Lsn end) {
 void Mirror::sync_files(Journal& journal) {
   for (Lsn base : list_segments(journal.directory())) {
     Fd fd = journal.directory().find(segment_name(base), O_RDWR);
-    if (fd && ::fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync the journal");
+    if (fd && disk().fsync(fd.get()) != 0) throw_errno(Exit::storage, "sync the journal");
   }
 }
 
