@@ -657,6 +657,7 @@ std::vector<std::string> prune_snapshots(
       bad(collection.path_of(name), reason_of(e));
     }
   };
+  std::vector<std::string> renamed;
   for (const auto& s : all) {
     if (keep.count(s.name)) continue;
     const std::string aside = "tmp." + new_ulid();
@@ -665,8 +666,11 @@ std::vector<std::string> prune_snapshots(
       continue;
     }
     removed.push_back(s.name);
-    remove(aside, true);
+    renamed.push_back(aside);
   }
+  // Otherwise a power cut could bring back the name of a snapshot of which some files are gone.
+  if (!renamed.empty()) collection.sync();
+  for (const auto& name : renamed) remove(name, true);
   for (const auto& name : sorted_names(collection))
     if (is_temporary_name(name) && name.size() == temporary_prefix.size() + ulid_size) remove(name, false);
   return removed;
