@@ -130,7 +130,7 @@ load helpers
   [[ $(id_of --key k) != "$queued" ]]
   gq-inspect list | cut -f1 | grep -vFx "$running" | gq-flush --drop - >/dev/null
   # The command succeeds after the request, and so does one that takes no notice of SIGTERM until it is killed.
-  background gq-worker --local -f f --grace 1s -- sh -c 'trap "echo TERM >>$0; exit 0" TERM; echo $GQ_JOB_ID >>"$0"; while :; do sleep 0.1; done' "$T/out"
+  background gq-worker --local -f f --grace 1s -- sh -c 'trap "echo TERM >>$0; exit 0" TERM; echo $$ >"$0.pid"; echo $GQ_JOB_ID >>"$0"; while :; do sleep 0.1; done' "$T/out"
   worker=$PID
   eventually grep -q "$running" "$T/out"
   gq-flush --cancel "$running"
@@ -139,7 +139,7 @@ load helpers
   grep -q TERM "$T/out"
   stubborn=$(id_of)
   eventually grep -q "$stubborn" "$T/out"
-  command=$(pgrep -P "$worker")
+  command=$(<"$T/out.pid")
   kill -STOP "$command"
   gq-flush --cancel "$stubborn"
   eventually is "$stubborn" 'dead cancelled'
@@ -236,6 +236,7 @@ load helpers
   gq-inspect check
 }
 
+# bats test_tags=journal
 @test "gq-flush: a dead letter is neither lost nor made twice [cleaning, a lost index, kill -9 at each call that makes it]" {
   local i id want call got
   letters() { gq-inspect journal | jq -r 'select(.letter) | .id'; }
