@@ -4,6 +4,7 @@
 // call; in long histories any fault may happen at any time. When a history breaks an invariant, it prints the options
 // that play this history again, and which invariant. Exit status: 0 if it found nothing, else 1.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <iostream>
@@ -20,9 +21,11 @@ struct Options {
   bool log = false;
 };
 
+const std::vector<std::string> kinds{"journal", "store", "mirror"};  // as in Of
+
 // As text: seed:history:kind:call:turn.
 std::string to_text(const Plan& plan) {
-  return std::to_string(plan.seed) + (plan.is_of_store ? ":store" : ":journal") +
+  return std::to_string(plan.seed) + ":" + kinds[static_cast<size_t>(plan.of)] +
          (plan.is_short ? ":short:" : ":long:") + std::to_string(plan.cut_at) + ":" + std::to_string(plan.turn);
 }
 
@@ -30,10 +33,11 @@ Plan parse_plan(const std::string& text) {
   char of[8] = "", length[6] = "";
   unsigned long long seed = 0, cut_at = 0, turn = 0;
   const int found = std::sscanf(text.c_str(), "%llu:%7[a-z]:%5[a-z]:%llu:%llu", &seed, of, length, &cut_at, &turn);
-  const bool is_of_store = std::string(of) == "store", is_short = std::string(length) == "short";
-  if (found != 5 || (!is_of_store && std::string(of) != "journal") || (!is_short && std::string(length) != "long"))
-    throw std::runtime_error("a plan is SEED:journal|store:short|long:CALL:TURN");
-  return {seed, is_of_store, is_short, cut_at, turn};
+  const auto kind = std::find(kinds.begin(), kinds.end(), of);
+  const bool is_short = std::string(length) == "short";
+  if (found != 5 || kind == kinds.end() || (!is_short && std::string(length) != "long"))
+    throw std::runtime_error("a plan is SEED:journal|store|mirror:short|long:CALL:TURN");
+  return {seed, static_cast<Of>(kind - kinds.begin()), is_short, cut_at, turn};
 }
 
 struct Sum {
@@ -52,12 +56,24 @@ class Search {
   explicit Search(const Options& options) : m_options(options) {}
 
   int run() {
+    struct Share {
+      Of of;
+      bool is_short;
+      uint64_t calls = 0;
+    };
+    std::vector<Share> shares;
+    for (size_t kind = 0; kind < kinds.size(); ++kind)
+      if (m_options.of.empty() || m_options.of == kinds[kind])
+        for (const bool is_short : {true, false}) shares.push_back({static_cast<Of>(kind), is_short});
     for (uint64_t n = 0; n < m_options.histories && passed() < m_options.seconds && !m_found; ++n) {
       ++m_sum.histories;
-      // Two of the journal, a short and a long one, and then two of the store.
-      const Plan plan{m_options.seed + n, m_options.of.empty() ? n % 4 >= 2 : m_options.of == "store"};
-      if (n % 2 == 0) search_short(plan);
-      else search_long(plan);
+      // A short history is played hundreds of times. So choose the kind that has made the fewest calls.
+      Share& next = *std::min_element(shares.begin(), shares.end(),
+                                      [](const Share& a, const Share& b) { return a.calls < b.calls; });
+      const uint64_t before = m_sum.calls;
+      if (next.is_short) search_short({m_options.seed + n, next.of});
+      else search_long({m_options.seed + n, next.of});
+      next.calls += m_sum.calls - before;
     }
     auto number = [](uint64_t n) { return static_cast<unsigned long long>(n); };
     std::printf(
@@ -122,9 +138,9 @@ int main(int argc, char** argv) try {
   app.add_option("--seed", options.seed, "The first seed; each history takes the next one");
   app.add_option("--seconds", options.seconds, "How long to search")->capture_default_str();
   app.add_option("--histories", options.histories, "Play no more than so many");
-  app.add_option("--of", options.of, "Play only histories of one kind")->check(CLI::IsMember({"journal", "store"}));
+  app.add_option("--of", options.of, "Play only histories of one kind")->check(CLI::IsMember(kinds));
   app.add_option("--play", options.plan,
-                 "Play this one again: SEED:journal|store:short|long:CALL:TURN, as it was printed");
+                 "Play this one again: SEED:journal|store|mirror:short|long:CALL:TURN, as it was printed");
   app.add_flag("--log", options.log, "With --play: print each call");
   CLI11_PARSE(app, argc, argv);
   return options.plan.empty() ? Search(options).run() : play_again(options);

@@ -25,6 +25,10 @@
 //    is not listed, or is as good as a finished one.
 //  - If a hand from outside removes or alters a file that was synced, a check says so, or says that it cannot tell, or
 //    the change does no harm.
+//
+// Of a mirror: the same, with a store in a database (simulated_database.hpp). The disk, which has only a copy, may also
+// be lost. If the database is set back, what counts is what was acknowledged when its state was saved. A job is done,
+// too, once a user's own program has stored the mark of its end.
 #pragma once
 
 #include <map>
@@ -36,12 +40,14 @@
 
 namespace simulate {
 
+enum class Of { journal, store, mirror };
+
 struct Plan {
   uint64_t seed = 1;
-  bool is_of_store = false;  // else of the journal alone
-  bool is_short = false;     // few steps, so that the search can cut the power at each call
-  uint64_t cut_at = 0;       // the call at which the power is cut; 0: after the last call, or at random if not short
-  uint64_t turn = 0;         // each turn lets the disk keep other bytes
+  Of of = Of::journal;
+  bool is_short = false;  // few steps, so that the search can cut the power at each call
+  uint64_t cut_at = 0;    // the call at which the power is cut; 0: after the last call, or at random if not short
+  uint64_t turn = 0;      // each turn lets the disk keep other bytes
 };
 
 struct Played {
@@ -54,8 +60,11 @@ struct Played {
 // Plays a history. If `log` is not null, appends a line to it for each call.
 Played play_journal(const Plan& plan, std::string* log = nullptr);
 Played play_store(const Plan& plan, std::string* log = nullptr);
+Played play_mirror(const Plan& plan, std::string* log = nullptr);
 inline Played play(const Plan& plan, std::string* log = nullptr) {
-  return plan.is_of_store ? play_store(plan, log) : play_journal(plan, log);
+  return plan.of == Of::journal ? play_journal(plan, log)
+         : plan.of == Of::store ? play_store(plan, log)
+                                : play_mirror(plan, log);
 }
 
 }  // namespace simulate

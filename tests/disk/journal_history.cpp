@@ -47,8 +47,10 @@ class JournalHistory final : public Machine {
     std::unique_ptr<gq::LocalDisk> durability;
     std::unique_ptr<gq::Journal> journal;
     std::unique_ptr<gq::Blobs> blobs;
-    std::vector<uint64_t> unsettled;
+    std::vector<uint64_t> unsettled, unanswered;
     std::vector<gq::Placed> placed;
+    std::unique_ptr<gq::JournalReader> follower;
+    Found followed;
   };
   static Process& own(Machine::Process& process) { return static_cast<Process&>(process); }
 
@@ -69,6 +71,8 @@ class JournalHistory final : public Machine {
   void close(Machine::Process& process) override {
     Process& p = own(process);
     p.unsettled.clear();
+    p.follower.reset();
+    p.followed.clear();
     p.blobs.reset();
     p.journal.reset();
     p.durability.reset();
@@ -77,7 +81,7 @@ class JournalHistory final : public Machine {
 
   void step(Machine::Process& process) override {
     Process& p = own(process);
-    switch (p.random.below(m_setting.cleans ? 10 : 9)) {
+    switch (p.random.below(m_setting.cleans ? 11 : 10)) {
       case 0:
       case 1:
       case 2:
@@ -96,6 +100,8 @@ class JournalHistory final : public Machine {
         return look_up(p);
       case 8:
         return commit_again(p);
+      case 9:
+        return follow(p);
       default:
         return clean(p);
     }
@@ -161,12 +167,15 @@ class JournalHistory final : public Machine {
 
   void commit(Process& p) { commit(p, send(p)); }
   void commit(Process& p, const std::vector<uint64_t>& numbers) {
+    p.unanswered = numbers;
     const auto held = put_blobs(p, numbers);
     if (!p.disk.is_dead()) acknowledge(p, p.journal->commit(bytes_of(numbers), room_of(p)), numbers);
+    p.unanswered.clear();
   }
-  // Appends a record again, as for a client that has received no answer and repeats its request.
+  // Appends records again, as for a client that has received no answer and repeats its request.
   void commit_again(Process& p) {
-    if (!m_sent.empty()) commit(p, {p.random.below(m_sent.size())});
+    if (!p.unanswered.empty()) commit(p, std::vector(p.unanswered));
+    else if (!m_sent.empty()) commit(p, {p.random.below(m_sent.size())});
   }
 
   void append(Process& p) {
@@ -241,6 +250,19 @@ class JournalHistory final : public Machine {
     const std::string& blob = m_sent[number].blob;
     const gq::Fd fd = p.blobs->open(blob_id(number));
     return fd && gq::file_size(fd.get()) == blob.size() && gq::sum_part(fd.get(), 0, blob.size()) == gq::sum64(blob);
+  }
+
+  // Reads on from where the process has stopped before. A reader may find a record late, but must not pass by it.
+  void follow(Process& p) {
+    if (!p.follower) p.follower = std::make_unique<gq::JournalReader>(*p.journal, 0);
+    auto& reader = *p.follower;
+    for (auto item = reader.next(true); item != Item::end && !p.disk.is_dead(); item = reader.next(true))
+      if (item == Item::record && is_whole(reader))
+        if (auto number = number_of(reader)) p.followed[reader.lsn()] = *number;
+    if (p.disk.is_dead()) return;
+    for (const auto& [lsn, number] : m_acknowledged)
+      if (lsn < reader.position() && !p.followed.contains(lsn))
+        return fault("a reader has passed by record " + std::to_string(number) + " at " + std::to_string(lsn));
   }
 
   void look_up(Process& p) {

@@ -27,14 +27,15 @@ Machine::Setting Machine::setting_of(const Plan& plan, Random& random) {
   if (random.chance(2)) s.faults.losses = static_cast<unsigned>(any({2, 5, 20}));
   if (random.chance(4)) s.faults.rereads = 4;
   // A page of the index that was lost and is read again looks like any other: the index has no checksums.
-  if (plan.is_of_store) s.faults.rereads = 0;
+  if (plan.of != Of::journal) s.faults.rereads = 0;
   if (random.chance(4)) s.faults.calls = static_cast<unsigned>(any({20, 100, 400}));
-  if (plan.is_of_store && random.chance(4)) {
+  if (plan.of == Of::store && random.chance(4)) {
     // An empty store needs 3 MiB: two spare segments, one of which is the last segment, and the space of a third one.
     s.disk_size = any({3'700'000, 4'000'000, 4'500'000});
     s.page_size = 4096;
     s.fills = false;
   }
+  s.runs = static_cast<unsigned>(any({1, 1, 10, 60}));
   return s;
 }
 
@@ -45,7 +46,7 @@ Machine::Machine(const Plan& plan, std::string* log)
       m_disk(m_setting.page_size, plan.seed ^ (plan.cut_at * 1000003 + plan.turn) << 20),
       m_log(log) {
   // The index is closed between visits, and nobody reads it again before it is sealed.
-  m_disk.set_forgets_errors(!plan.is_of_store);
+  m_disk.set_forgets_errors(plan.of == Of::journal);
   if (m_setting.disk_size) m_disk.set_size(m_setting.disk_size);
 }
 
@@ -60,6 +61,7 @@ Played Machine::play() {
       m_disk.lose_power();
       note("power cut\n" + m_disk.to_text());
     }
+    stop();
     if (!m_played.fault) check_alone(boot + 1 == m_setting.boots);
   }
   m_played.losses = m_disk.losses();
@@ -103,6 +105,7 @@ bool Machine::runs(SimulatedProcess&, const char* call, const std::string& what)
 }
 
 void Machine::wait(SimulatedProcess&) {
+  m_waits = true;
   if (m_current) pause();
 }
 
@@ -118,9 +121,12 @@ void Machine::run_boot(bool first) {
     p.fiber = std::make_unique<Fiber>([this, &p] { live(p); });
   }
   for (auto left = processes.size(); left > 0;) {
-    size_t at = m_random.below(processes.size());
-    while (processes[at]->fiber->has_ended()) at = (at + 1) % processes.size();
-    m_current = processes[at].get();
+    if (!m_current || m_current->fiber->has_ended() || m_waits || m_random.chance(m_setting.runs)) {
+      size_t at = m_random.below(processes.size());
+      while (processes[at]->fiber->has_ended()) at = (at + 1) % processes.size();
+      m_current = processes[at].get();
+      m_waits = false;
+    }
     gq::use_disk(&m_current->disk);
     m_current->fiber->resume();
     left -= m_current->fiber->has_ended();

@@ -23,6 +23,7 @@ class Machine : protected SimulatedProcess::Kernel {
     uint64_t segment_size;
     uint64_t disk_size;  // 0: endless
     unsigned turns;      // one call in so many lets another process run
+    unsigned runs;       // how often in a row the same process is chosen, on average
     unsigned kills;      // a process dies at one call in so many; 0: never
     bool cleans, fills;
     SimulatedDisk::Faults faults;
@@ -47,6 +48,8 @@ class Machine : protected SimulatedProcess::Kernel {
   virtual void step(Process& process) = 0;
   // Called after a step that threw.
   virtual void give_up(Process& process) = 0;
+  // Called after a boot, when all processes have ended.
+  virtual void stop() {}
   // Checks after a boot, when nothing fails any more. `last`: no other boot follows.
   virtual void check(Process& process, bool last) = 0;
 
@@ -74,7 +77,7 @@ class Machine : protected SimulatedProcess::Kernel {
   std::string* const m_log;
   Process* m_current = nullptr;
   uint64_t m_boot_calls = 0, m_cut_at = 0;
-  bool m_is_cut = false;
+  bool m_is_cut = false, m_waits = false;
 };
 
 }  // namespace simulate

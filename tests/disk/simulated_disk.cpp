@@ -111,6 +111,14 @@ uint64_t SimulatedDisk::used() const {
   return size;
 }
 
+// Whether the next call fails.
+bool SimulatedDisk::fails() {
+  constexpr unsigned again = 3, most = 2;
+  const bool next = m_failed < most && happens(m_failed > 0 ? std::min(m_faults.calls, again) : m_faults.calls);
+  m_failed = next ? m_failed + 1 : 0;
+  return next;
+}
+
 void SimulatedDisk::touch(Node& node) { node.modified = ++m_time; }
 
 // After that the disk has all of the file, unless a page was lost.
@@ -233,6 +241,12 @@ void SimulatedDisk::lose_power() {
   settle_directory(*m_root);
 }
 
+void SimulatedDisk::lose_all() {
+  m_root->entries.clear();
+  m_root->kept_entries.clear();
+  m_root->changes.clear();
+}
+
 std::string SimulatedDisk::to_text() const {
   std::string text;
   for (const auto& [name, node] : m_root->entries) {
@@ -261,10 +275,14 @@ void SimulatedProcess::die() {
   m_own.clear();
 }
 
+bool SimulatedProcess::goes_on(const char* call, const std::string& what) {
+  if (!m_dead && !m_kernel.runs(*this, call, what)) die();
+  return !m_dead;
+}
+
 // Returns false and sets errno if the call has to fail at once.
 bool SimulatedProcess::starts(const char* call, int fd, const std::string& more) {
-  if (!m_dead && !m_kernel.runs(*this, call, std::to_string(fd) + " " + more)) die();
-  if (m_dead || m_disk.happens(m_disk.m_faults.calls)) {
+  if (!goes_on(call, std::to_string(fd) + " " + more) || m_disk.fails()) {
     errno = EIO;
     return false;
   }
@@ -422,6 +440,7 @@ int SimulatedProcess::fsync(int fd) {
   m_disk.sync(node, whole);
   if (!std::exchange(open->has_error, false)) return 0;
   node.has_unseen_error = false;
+  ++m_disk.m_failed;
   return fail(EIO);
 }
 

@@ -15,8 +15,9 @@
 //    when it drops a file from memory). Later the kernel may read such a page again from the disk, with its old
 //    content.
 //  - A directory at the top may be another file system: files cannot be linked or moved to it, and it is synced alone.
-//  - Any call may fail, and a write may write a part before it fails. When the disk is full, a process can write only
-//    to space that is already allocated, or that another file has freed.
+//  - Any call may fail, more often after one that has failed, but no more than two in a row. A write may write a part
+//    before it fails. When the disk is full, a process can write only to space that is already allocated, or that
+//    another file has freed.
 #pragma once
 
 #include <algorithm>
@@ -48,6 +49,8 @@ class SimulatedDisk {
 
   // Cuts the power. All processes must have ended.
   void lose_power();
+  // Another disk takes its place, which is empty. All processes must have ended.
+  void lose_all();
   void set_faults(const Faults& faults) { m_faults = faults; }
   void set_size(uint64_t size) { m_size = m_capacity = size; }
   // Full: other programs have taken all space that was free.
@@ -65,6 +68,7 @@ class SimulatedDisk {
   struct Open;
   using NodePtr = std::shared_ptr<Node>;
 
+  bool fails();
   bool happens(unsigned one_in) { return one_in > 0 && m_random.chance(one_in); }
   static constexpr uint64_t endless = UINT64_MAX;
   uint64_t rounded(uint64_t size) const { return (size + m_page_size - 1) / m_page_size * m_page_size; }
@@ -89,6 +93,7 @@ class SimulatedDisk {
   Random m_random;
   Faults m_faults;
   bool m_forgets_errors = false;
+  unsigned m_failed = 0;  // how many calls have failed in a row
   uint64_t m_size = endless, m_capacity = endless;
   std::string m_apart;
   uint64_t m_losses = 0, m_nodes = 0, m_boots = 0;
@@ -114,6 +119,8 @@ class SimulatedProcess final : public gq::Disk {
   ~SimulatedProcess() override { die(); }
   void die();
   bool is_dead() const { return m_dead; }
+  // Called before a call that is not one of the disk. False: the process is dead.
+  bool goes_on(const char* call, const std::string& what);
 
   int openat(int directory, const char* name, int flags, mode_t mode) override;
   int close(int fd) override;

@@ -15,6 +15,7 @@
 #include "gq/store/snapshot.hpp"
 #include "machine.hpp"
 #include "simulated_table.hpp"
+#include "storage.hpp"
 
 namespace simulate {
 namespace {
@@ -28,11 +29,12 @@ std::string id_of(size_t number) { return gq::padded(number, gq::ulid_size); }
 
 class StoreHistory final : public Machine {
  public:
-  StoreHistory(const Plan& plan, std::string* log)
+  StoreHistory(const Plan& plan, std::string* log, Storage* storage)
       : Machine(plan, log),
+        m_storage(storage),
         m_remembers(m_random.chance(2)),
         m_checks(m_random.chance(4)),
-        m_makes_copies(m_random.chance(3) && m_setting.disk_size == 0),
+        m_makes_copies(!storage && m_random.chance(3) && m_setting.disk_size == 0),
         m_hand(hand_of(plan)) {
     if (m_random.chance(2)) m_disk.set_apart(snapshots + 1);
     gq::use_tables(open_simulated_table);
@@ -72,14 +74,17 @@ class StoreHistory final : public Machine {
   void open_at(Process& p, const std::string& path) {
     close(p);
     const gq::Directory directory = gq::Directory::of_store(path, true);
+    const auto mirror = m_storage ? m_storage->open(directory, p.disk, p.number) : nullptr;
     gq::Settings settings = gq::open_settings(directory, true);
     if (m_store_id.empty()) m_store_id = settings.store_id;
     if (!p.disk.is_dead() && settings.store_id != m_store_id) fault("the store is another one");
     settings.limits = {.remember = gq::Millis(m_remembers ? 24 * 3600'000 : 0),
                        .clean_after = gq::Millis(0),
                        .segment_size = m_setting.segment_size};
-    p.store = std::make_unique<gq::Queue>(directory, settings,
-                                          std::make_shared<gq::LocalDisk>(directory, settings.store_id, p.number));
+    p.store = mirror
+                  ? std::make_unique<gq::Queue>(directory, settings, mirror, mirror)
+                  : std::make_unique<gq::Queue>(
+                        directory, settings, std::make_shared<gq::LocalDisk>(directory, settings.store_id, p.number));
     p.owners = std::make_unique<gq::Owners>(p.store->owners_directory(), 0);
   }
   void close(Machine::Process& process) override {
@@ -90,6 +95,16 @@ class StoreHistory final : public Machine {
     p.claims.clear();
     p.owners.reset();
     p.store.reset();
+  }
+  void stop() override {
+    const auto event = m_storage ? m_storage->stop(m_disk) : Storage::Event::none;
+    if (event == Storage::Event::saved) m_saved = m_sent;
+    if (event != Storage::Event::set_back) return;
+    note("set back");
+    for (auto& [id, sent] : m_sent) {
+      const auto was = m_saved.find(id);
+      sent = was == m_saved.end() ? Sent{.data = sent.data} : was->second;
+    }
   }
   // The process ends. Another one takes its place.
   void give_up(Machine::Process& process) override { close(process); }
@@ -189,6 +204,12 @@ class StoreHistory final : public Machine {
     ++sent.ends;
     if (is_whole) {
       p.store->append({gq::encode_record(gq::event::Start{.id = claim.id, .at = now, .owner = owner, .start = start})});
+      if (m_storage && !p.disk.is_dead() && p.random.chance(3)) {
+        note("marked as done " + claim.id);
+        m_storage->mark_done(claim.id);
+        sent.has_ended = true;
+        if (p.number > 0 && p.random.chance(2)) return close(p);  // the process dies
+      }
       p.store->append({gq::encode_record(gq::event::Done{.id = claim.id, .at = now, .owner = owner, .start = start})});
     } else {
       p.store->append(
@@ -269,6 +290,9 @@ class StoreHistory final : public Machine {
       const bool is_torn = std::string_view(f.kind) == "torn";
       is_sound = is_sound && !f.is_bad && std::string_view(f.kind) != "unknown";
       if (may_blame_disk() || m_is_meddled) return;
+      // The cleaner removes records from the database before it removes them from the copy. A crash may come in
+      // between.
+      if (m_setting.cleans && std::string_view(f.kind) == "database") return;
       if (f.is_bad) return fault("nothing failed, but the check says: " + what);
       const auto at = records.lower_bound(f.lsn);
       if (is_torn && at != records.end() && at->first < f.lsn + std::strtoull(f.text.c_str(), nullptr, 10))
@@ -491,15 +515,16 @@ class StoreHistory final : public Machine {
 
   static uint64_t hand_of(const Plan& plan) { return plan.seed * 31 + plan.cut_at * 7 + plan.turn; }
 
+  Storage* const m_storage;   // null: the disk
   const bool m_remembers;     // finished IDs
   const bool m_checks;        // processes check the store while others change it
   const bool m_makes_copies;  // processes make snapshots
   Random m_hand;
   bool m_is_meddled = false;
   std::string m_store_id;
-  std::map<std::string, Sent> m_sent;
-  std::map<std::string, Copy> m_copies;  // by the name of the snapshot
-  std::vector<Copy> m_unfinished;        // nobody knows the name
+  std::map<std::string, Sent> m_sent, m_saved;  // m_saved: when the storage was saved
+  std::map<std::string, Copy> m_copies;         // by the name of the snapshot
+  std::vector<Copy> m_unfinished;               // nobody knows the name
   const Machine::Process* m_maker = nullptr;
 };
 
@@ -520,9 +545,11 @@ void warm_up() {
 
 }  // namespace
 
-Played play_store(const Plan& plan, std::string* log) {
+Played play_store(const Plan& plan, std::string* log) { return play_store(plan, log, nullptr); }
+
+Played play_store(const Plan& plan, std::string* log, Storage* storage) {
   [[maybe_unused]] static const bool is_warm = (warm_up(), true);
-  return StoreHistory(plan, log).play();
+  return StoreHistory(plan, log, storage).play();
 }
 
 }  // namespace simulate
