@@ -459,7 +459,8 @@ class StoreHistory final : public Machine {
     if (!last || m_played.fault) return;
     if (!m_hand.chance(4)) {
       run_all(p);
-      if (snapshot && !m_played.fault) run_copy(p, *snapshot);
+      // One that is marked as damaged may lack workloads that could not be read.
+      if (snapshot && !snapshot->damaged && !m_played.fault) run_copy(p, *snapshot);
       return;
     }
     meddle(p);
