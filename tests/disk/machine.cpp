@@ -31,7 +31,7 @@ Machine::Setting Machine::setting_of(const Plan& plan, Random& random) {
   if (random.chance(4)) s.faults.calls = static_cast<unsigned>(any({20, 100, 400}));
   if (plan.of == Of::store && random.chance(4)) {
     // An empty store needs 3 MiB: two spare segments, one of which is the last segment, and the space of a third one.
-    s.disk_size = any({3'700'000, 4'000'000, 4'500'000});
+    s.disk_size = any({4'000'000, 4'300'000, 4'800'000});
     s.page_size = 4096;
     s.fills = false;
   }
