@@ -25,6 +25,7 @@ _gq() {
     gq-inspect) words="--json --state --function --limit --records --range --for list show cat output wait stats check journal confirm" ;;
     gq-snapshot) words="--json --function --state --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --max-workload --owe --auth --peer-timeout create verify restore list prune export import" ;;
   esac
+  [[ $program != gq-worker ]] || words+=" --then --then-lines --then-null"
   # After FUNCTION, gq-enqueue accepts no option that says whom to trust.
   local before=''
   [[ $program != gq-enqueue ]] || for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do

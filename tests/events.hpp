@@ -121,6 +121,7 @@ class RandomEvents {
     e.copies = e.node.empty() ? 0 : number(4);
     e.once = !e.node.empty() && !once_in(4);
     if (once_in(8)) e.letter = id();
+    if (once_in(5)) e.descent = {id(), 1 + number(2)};
     return e;
   }
 
@@ -173,6 +174,7 @@ class RandomEvents {
         auto e = said<event::Done>(fold);
         e.exit = exit_status(), e.signal = number(2), e.attempts = number(3), e.keep = once_in(3);
         e.output = output(head);
+        e.children = number(3);
         return e;
       }
       case 14:

@@ -620,6 +620,8 @@ void record_format_is_stable() {
       event::Start{.id = a, .at = at, .owner = owner, .start = 3},
       event::Done{.id = a, .at = at, .owner = owner, .start = 1, .exit = 0, .signal = 9, .attempts = 24, .keep = true},
       event::Done{.id = a, .output = static_cast<uint32_t>(Kept::no_room)},
+      event::Add{.id = a, .given = true, .asked = {.function = "resize"}, .descent = {b, 3}},
+      event::Done{.id = b, .start = 3, .children = 10'000},
       event::Dead{.id = a, .owner = owner, .output = static_cast<uint32_t>(Kept::whole)},
       event::Fail{.id = a,
                   .at = at,
@@ -673,7 +675,7 @@ void record_format_is_stable() {
       event::Cancel{.id = a, .at = at},
       event::State{.id = a, .function = "resize", .state = "queued", .node = "rep_1", .store = b, .cancelled = true},
   };
-  CHECK(all.size() == std::variant_size_v<Event> + 12);
+  CHECK(all.size() == std::variant_size_v<Event> + 14);
   std::ifstream in(GQ_GOLDEN "/records.txt");
   size_t lines = 0;
   for (std::string line; std::getline(in, line); ++lines) {
@@ -742,6 +744,13 @@ void client_records_are_bounded() {
   for (const char* name : {"a/b", "/", ".", "..", "a\nb", "\xff"})
     CHECK(!kept([&](Add& a) { a.asked.name = name; }) && name_problem(name));
   for (const char* name : {"-", "...", "a b"}) CHECK(kept([&](Add& a) { a.asked.name = name; }) && !name_problem(name));
+  // No client can send a child: it becomes a job of its own.
+  CHECK(!kept([](Add& a) { a.descent = {new_ulid(), 1}; }));
+  Add child = make_job({"f"}, "x").add;
+  child.descent = {new_ulid(), 1};
+  reason.clear();
+  auto sent = parse_group(encode_record(child, "x"), "f", reason);
+  CHECK(sent && !submit(sent->front(), now) && sent->front().add.descent.parent.empty());
   auto nothing = [](Add&) {};
   CHECK(kept(nothing, std::string(7000, 'y')) && !kept(nothing, std::string(9000, 'y')) &&
         problem.find("8 KiB") != std::string::npos);

@@ -15,9 +15,11 @@
 #include <vector>
 
 #include "check.hpp"
+#include "gq/base/ulid.hpp"
 #include "gq/state/fold.hpp"
 #include "gq/state/map_table.hpp"
 #include "gq/store/claiming.hpp"
+#include "gq/work/children.hpp"
 #include "gq/work/claimer.hpp"
 #include "gq/work/conclusion.hpp"
 #include "gq/work/dialogue.hpp"
@@ -117,6 +119,51 @@ void a_conclusion_gives_its_reason() {
   CHECK(why({.exit = 1, .prints = true, .printed = Printed::nowhere}) == "its output could not be written: exit 1");
   CHECK(why({.of = Of::stream, .signal = 9, .unsent = EIO}) ==
         "the job could not be sent to the command: Input/output error");
+}
+
+// What an output becomes with --then: one job, or one for each item; an empty output becomes none.
+void an_output_has_items() {
+  using Texts = std::vector<std::string_view>;
+  for (const Items items : {Items::whole, Items::lines, Items::null}) CHECK(items_of("", items).empty());
+  const std::string_view both("a\n\0b\n\nc", 7);
+  CHECK(items_of(both, Items::whole) == Texts{both});
+  CHECK(items_of(both, Items::lines) == (Texts{"a", std::string_view("\0b", 2), "", "c"}));
+  CHECK(items_of(both, Items::null) == (Texts{"a\n", "b\n\nc"}));
+  CHECK(items_of("a\n", Items::lines) == Texts{"a"} && items_of("\n\n", Items::lines) == (Texts{"", ""}));
+}
+
+// A child's ID follows from its parent's ID and its number alone.
+void a_child_has_an_id() {
+  const std::string a = "01ARZ3NDEKTSV4RRFFQ6000001", b = "01ARZ3NDEKTSV4RRFFQ6000002";
+  CHECK(child_id(a, 0) == "01ARZ3NDEK2J399RJ9ENRDK38E");
+  std::set<std::string> ids;
+  for (const auto& parent : {a, b})
+    for (uint32_t n = 0; n < 1000; ++n) ids.insert(child_id(parent, n));
+  CHECK(ids.size() == 2000);
+  for (const auto& id : ids) CHECK(is_ulid(id) && ulid_time(id) == ulid_time(a));
+}
+
+// With --then, a command that succeeds is done with as many children as its output has become; if the output cannot
+// become jobs, the job is dead or given back.
+void a_conclusion_has_children() {
+  ConclusionRules rules{.max_attempts = 2};
+  CHECK(!has_offspring({.exit = 0}, rules));
+  rules.then.function = "g";
+  CHECK(has_offspring({.exit = 0}, rules) && has_offspring({.exit = 0, .cut_off = true}, rules));
+  for (const int exit : {1, 99, 100, 127}) CHECK(!has_offspring({.exit = exit}, rules));
+  CHECK(!has_offspring({.signal = 9}, rules));
+  CHECK(rules.outcomes.replace("3=keep") && has_offspring({.exit = 3}, rules));
+  auto end = [&](Offspring offspring) {
+    return conclude({.exit = 0, .offspring = std::move(offspring)}, {}, rules, wall, 0.5);
+  };
+  CHECK(end({.jobs = 7}).what == What::done && end({.jobs = 7}).children == 7);
+  const Conclusion never = end({.problem = "too many"});
+  CHECK(never.what == What::dead && never.spent && never.why == "too many" && never.children == 0);
+  const Conclusion later = end({.problem = "no room", .passes = true});
+  CHECK(later.what == What::given_back && !later.spent && later.why == "no room" && later.due > wall);
+  const Claim parent{"01ARZ3NDEKTSV4RRFFQ6000001", {}};
+  const auto record = parse_record(conclusion_record(parent, end({.jobs = 7}), wall));
+  CHECK(record && std::get<event::Done>(record->event).children == 7);
 }
 
 // An output is kept with an end only, and up to the size that the worker keeps of all jobs, or of those that ask.
@@ -796,6 +843,9 @@ void test_work() {
   each_end_has_its_conclusion();
   a_conclusion_gives_its_reason();
   conclusions_are_recorded();
+  an_output_has_items();
+  a_child_has_an_id();
+  a_conclusion_has_children();
   an_output_is_kept_with_an_end();
   a_stop_ends_all();
   a_command_has_its_limit();

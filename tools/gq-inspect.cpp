@@ -91,6 +91,7 @@ class Waits {
   std::string of(const Claim& c) const {
     const Job& job = c.job;
     if (job.state == State::waiting && is_blocked(job)) return parents_of(m_store, c);
+    if (job.unborn) return "until the end of " + job.parent + " is recorded, whose output became this job";
     if (job.state == State::pending)
       return "until " + std::to_string(job.copies) + " nodes have it: this one" +
              (job.peers.empty() ? "" : "," + job.peers) + "; the others: " + m_others;
@@ -117,6 +118,7 @@ Json job_json(const Claim& c, const std::optional<Holder>& holder, const Waits& 
   if (!job.key.empty()) j["key"] = job.key;
   if (!job.serial.empty()) j["serial"] = job.serial;
   if (!job.name.empty()) j["name"] = job.name;
+  if (!job.parent.empty()) j["parent"] = job.parent;
   bool later = job.state == State::waiting || job.state == State::pending || job.state == State::held;
   if (job.state == State::delayed || (later && job.due.count())) j["due_at"] = format_time(job.due);
   if (can_expire(job)) j["expires_at"] = format_time(job.expire);
@@ -513,6 +515,11 @@ Exit stats(const Options& o, Queue& store) {
   if (o.function.empty() && any_waits) print_serials(o, store);
   if (o.function.empty()) print_peers(o, store);
   if (o.function.empty()) print_disk(o, store);
+  const RunHere running = running_here(store.owners_directory());
+  for (const auto& target : running.targets)
+    if (!running.has(target))
+      log(Level::warning, "no worker of this store runs " + printable(target) +
+                              ", of which another worker's --then makes jobs; they wait for one");
   if (troubles) log(Level::warning, counted(troubles, "trouble") + " in the journal (gq-inspect check tells which)");
   return Exit::ok;
 }
@@ -552,7 +559,7 @@ void tell(Json& json, const Event& event, uint64_t size) {
   };
   std::visit(
       [&]<typename E>(const E& e) {
-        json["type"] = E::type;
+        json["type"] = written_type(e);
         if constexpr (requires { e.id; }) json["id"] = e.id;
         if constexpr (requires { e.asked; }) json["function"] = e.asked.function;
         if constexpr (requires { e.function; }) json["function"] = e.function;
@@ -568,7 +575,9 @@ void tell(Json& json, const Event& event, uint64_t size) {
           time("expires_at", e.asked.expire);
           if (e.asked.priority != normal_priority) json["priority"] = priority_name(e.asked.priority);
           text("key", e.asked.key), text("serial", e.asked.serial), text("name", e.asked.name);
+          text("parent", e.descent.parent), number("parent_start", e.descent.start);
         }
+        if constexpr (requires { e.children; }) number("children", e.children);
         if constexpr (requires { e.keep; }) flag("keep", e.keep);
         if constexpr (requires { e.owner; }) text("owner", e.owner);
         if constexpr (requires { e.start; }) number("start", e.start);

@@ -42,7 +42,35 @@ struct Options {
   bool keep = false;
   uint64_t backlog = not_given;
   uint64_t max_workload = 256 << 20;
+  ThenRules then;
+  bool then_lines = false;
+  bool then_null = false;
 };
+
+// Checks --then, and says if no worker of this store will run the jobs that it makes.
+void check_then(Options& o, const Queue& store) {
+  auto& then = o.then;
+  if (then.function.empty()) {
+    if (o.then_lines || o.then_null)
+      throw Error(Exit::usage,
+                  "cannot use --then-lines or --then-null without --then: it says of which function the jobs are");
+    return;
+  }
+  if (auto problem = function_name_problem(then.function))
+    throw Error(Exit::usage, "cannot use --then " + printable(then.function) + ": " + *problem);
+  if (o.work.stream)
+    throw Error(Exit::usage, "cannot use --then with --stream: what the command prints is its answers");
+  if (o.queue_only) throw Error(Exit::usage, "cannot use --then with --queue-only: it runs no command");
+  if (store.group().once)
+    throw Error(Exit::config, "cannot use --then: the store belongs to a replication group that runs each job once");
+  then.items = o.then_lines ? Items::lines : o.then_null ? Items::null : Items::whole;
+  then.max_workload = o.max_workload;
+  const auto& own = o.work.functions;
+  if (std::find(own.begin(), own.end(), then.function) == own.end() &&
+      !running_here(store.owners_directory()).has(then.function))
+    log(Level::warning, "no worker of this store runs " + printable(then.function) +
+                            " now: what the commands print becomes its jobs, and these wait for one");
+}
 
 void wait_for_stop_signal(Queue& store, const std::vector<std::string>& functions) {
   notify("READY=1");
@@ -83,6 +111,7 @@ Exit work(Options& o, const Common& common) {
   ::mallopt(M_MMAP_THRESHOLD, returned_from);
   set_patience(worker_patience);
   Queue store = open_store(common.store, true);
+  check_then(o, store);
   Backlog backlog;
   backlog.limit = static_cast<int64_t>(o.backlog != not_given ? o.backlog : o.queue_only ? 0 : default_backlog);
   o.replicate.config.relay = o.relay;
@@ -126,6 +155,10 @@ Exit work(Options& o, const Common& common) {
   config.rules.keep = o.keep;
   config.until = o.drain ? Until::drained : Until::stopped;
   config.strict = o.strict;
+  config.rules.then = o.then;
+  const bool feeds_itself =
+      std::find(config.functions.begin(), config.functions.end(), o.then.function) != config.functions.end();
+  if (!feeds_itself) config.target_backlog = o.backlog != not_given ? o.backlog : default_backlog;
   Runner runner(store, config, backlog);
   if (!o.local) intake.start();
   bool good = runner.run(end_intake);
@@ -158,13 +191,21 @@ int main(int argc, char** argv) {
     gq::add_count(app, "--waiting", o.waiting,
                   "With --answer result: how many raw jobs of each server are taken in whose clients wait (default 64)",
                   1, 1024);
+    auto* then = &gq::not_empty(*app.add_option(
+        "--then", o.then.function, "What a command prints becomes the workload of a job of this function"));
+    auto* lines = app.add_flag("--then-lines", o.then_lines, "With --then: each line becomes a job")->needs(then);
+    app.add_flag("--then-null", o.then_null, "With --then: each NUL-ended item becomes a job")
+        ->needs(then)
+        ->excludes(lines);
     app.add_flag("--keep", o.keep, "Keep the workloads of jobs that are done, until gq-flush --release");
     app.add_flag("--local", o.local, "Serve the store only, without a server");
     app.add_flag("--queue-only", o.queue_only, "Take jobs in, run nothing");
     app.add_flag("--drain", o.drain, "Exit when no job of the functions is left");
     app.add_flag("--strict", o.strict, "Exit with 78 when the command is missing or cannot be executed");
-    gq::add_count(app, "--backlog", o.backlog, "Unfinished jobs to take in at most (default 10000; 0: no limit)", 0,
-                  1'000'000'000'000);
+    gq::add_count(app, "--backlog", o.backlog,
+                  "Unfinished jobs to take in at most, and those of --then beyond which no job is started (default "
+                  "10000; 0: no limit)",
+                  0, 1'000'000'000'000);
     gq::add_size(app, "--max-workload", o.max_workload, "Refuse larger records (default 256M)");
   };
   program.body = [&](const gq::Common& common) { return gq::work(o, common); };

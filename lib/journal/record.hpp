@@ -8,7 +8,8 @@
 //       16    8  checksum of this header (with this field as zero) and meta
 //       24    8  checksum of data
 //       32       meta: a CBOR map (RFC 8949) with text keys, definite lengths and no tags; unknown keys are skipped
-//                data: the workload of an `add`, unchanged; the output of a command in the record of its end;
+//                data: the workload of an `add` or a `child`, unchanged; the output of a command in the record of its
+//                end;
 //                      empty in every other type
 //
 // Numbers are little-endian. Checksums are XXH3-64 (xxhash.com). There are two checksums, so that a reader can verify
@@ -75,12 +76,19 @@ std::optional<std::string_view> type_of(std::string_view meta);
 std::string begin_record_head(uint64_t data_size, uint64_t data_sum);
 void end_record_head(std::string& head);
 
+// The name of the type that `said` is written as: that of its C++ type, unless it chooses another one.
+template <typename T>
+std::string_view written_type(const T& said) {
+  if constexpr (requires { said.written_type(); }) return said.written_type();
+  else return T::type;
+}
+
 // Encodes the header and meta of `said`, which has a type and fields (cbor.hpp). The caller stores the data.
 template <typename T>
 std::string encode_record_head(const T& said, uint64_t data_size, uint64_t data_sum) {
   std::string head = begin_record_head(data_size, data_sum);
   CborMap map(head);
-  map.put(type_key, T::type);
+  map.put(type_key, written_type(said));
   write_fields(map, said);
   map.finish();
   end_record_head(head);

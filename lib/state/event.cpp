@@ -20,7 +20,8 @@ bool fits(const event::Add& e) {
          (asked.key.empty() || !key_problem(asked.key)) && (asked.serial.empty() || !key_problem(asked.serial)) &&
          (asked.name.empty() || !name_problem(asked.name)) && (e.node.empty() || is_node(e.node, e.store)) &&
          asked.after <= most_parents && (e.part.source.empty() || is_ulid(e.part.source)) &&
-         (e.letter.empty() || is_ulid(e.letter));
+         (e.letter.empty() || is_ulid(e.letter)) &&
+         (e.descent.parent.empty() ? e.descent.start == 0 : is_ulid(e.descent.parent) && e.descent.start > 0);
 }
 bool fits(const event::State& e) {
   return is_ulid(e.id) && !function_name_problem(e.function) &&
@@ -56,9 +57,11 @@ bool read_as(std::string_view type, std::string_view meta, Event& event) {
     return false;
   } else {
     using E = std::variant_alternative_t<number, Event>;
-    if (type != E::type) return read_as<number + 1>(type, meta, event);
+    bool is_type = type == E::type;
+    if constexpr (requires { E::child_type; }) is_type = is_type || type == E::child_type;
+    if (!is_type) return read_as<number + 1>(type, meta, event);
     E& e = event.emplace<number>();
-    if (!read_fields(meta, e)) return false;
+    if (!read_fields(meta, e) || type != written_type(e)) return false;
     if constexpr (requires { e.ids; }) {
       if (!std::all_of(e.ids.begin(), e.ids.end(), [](const std::string& id) { return is_ulid(id); })) return false;
     }

@@ -76,11 +76,19 @@ struct Part {
   uint64_t offset = 0, length = 0, sum = 0;  // where the part begins, its size in bytes, and its sum64
 };
 
+// Says that a job is a child: the output of another job's command, or an item of that output, is its workload. It is
+// unborn, and nothing runs it, until a done record of its parent gives birth to the children of that start.
+struct Descent {
+  std::string parent{};  // the ID of the other job; empty: the job is no child
+  uint32_t start = 0;    // which start of the parent made it
+};
+
 namespace event {
 
-// A job was queued.
+// A job was queued. The record of a child has the type `child`, which older programs do not know: they would run it
+// before it is born.
 struct Add {
-  static constexpr std::string_view type = workload_type;
+  static constexpr std::string_view type = workload_type, child_type = "child";
   std::string id{};
   Millis at{0};        // when the event happened, here and below
   bool given = false;  // a user chose the ID, so that another job may already have the same ID
@@ -91,7 +99,9 @@ struct Add {
   uint32_t copies = 0;   // how many nodes must have the job before the node that accepted it runs it
   bool once = false;     // only its owner runs it; false: every node does
   std::string letter{};  // the job is a dead letter: the ID of the job that is dead; clients do not set this
+  Descent descent{};
 
+  std::string_view written_type() const { return descent.parent.empty() ? type : child_type; }
   // The size and the sum of the workload, also if it is a part of another job's workload.
   uint64_t workload_size(uint64_t data_size) const { return part.source.empty() ? data_size : part.length; }
   uint64_t workload_sum(uint64_t data_sum) const { return part.source.empty() ? data_sum : part.sum; }
@@ -107,6 +117,7 @@ struct Add {
     visit("off", self.part.offset), visit("len", self.part.length), visit("sum", self.part.sum);
     visit("given", self.given), visit("once", self.once), visit("result", self.asked.result);
     visit("after", self.asked.after), visit("any", self.asked.after_any);
+    visit("parent", self.descent.parent), visit("pstart", self.descent.start);
   }
 };
 
@@ -168,10 +179,11 @@ struct Done {
   uint32_t attempts = 0;  // how many attempts the job has had
   bool keep = false;      // the workload stays in the store
   uint32_t output = 0;    // Kept; if the output is kept, it is the data of the record
+  uint32_t children = 0;  // how many jobs its output became: the children of this start, which are born now
   static void fields(auto& self, auto visit) {
     visit("id", self.id), visit("o", self.owner), visit("at", self.at), visit("n", self.start);
     visit("exit", self.exit, no_exit), visit("sig", self.signal), visit("tries", self.attempts),
-        visit("keep", self.keep), visit("out", self.output);
+        visit("keep", self.keep), visit("out", self.output), visit("children", self.children);
   }
 };
 

@@ -41,6 +41,8 @@ std::string reference_key(const std::string& id, const Job& job) {
   return "b" + job.source + std::string(1, '\0') + id;
 }
 
+std::string children_prefix(const std::string& id) { return "T" + id + std::string(1, '\0'); }
+
 std::string copied_key(const std::string& id) { return "u" + id; }
 
 bool has_copies(const Job& job) { return job.state == State::pending && !job.peers.empty(); }
@@ -130,9 +132,9 @@ std::string expiry_key(const Job& job) {
 
 // The entries that the table has for a job besides the job itself: in the order of its state, in the line of its serial
 // key, among the jobs whose workload is a part of the same workload, among the pending jobs that other nodes have,
-// among the jobs that can expire, and among the cancelled jobs that a process holds.
-enum { by_state, by_serial, by_source, by_copies, by_expiry, by_cancel };
-using Entries = std::array<std::pair<std::string, std::string_view>, 6>;
+// among the jobs that can expire, among the cancelled jobs that a process holds, and among the children of its parent.
+enum { by_state, by_serial, by_source, by_copies, by_expiry, by_cancel, by_parent };
+using Entries = std::array<std::pair<std::string, std::string_view>, 7>;
 Entries entries_of(const std::string& id, const std::optional<Job>& job) {
   Entries all;
   if (!job) return all;
@@ -146,6 +148,9 @@ Entries entries_of(const std::string& id, const std::optional<Job>& job) {
   if (has_copies(*job)) all[by_copies] = {copied_key(id), {}};
   if (can_expire(*job)) all[by_expiry] = {expiry_key(*job), id};
   if (job->cancelled && by_owner) all[by_cancel] = {cancel_key(id), {}};
+  // While there is an entry, the parent is not forgotten: its end says that the child is born. The record of a finished
+  // child's own end says so, too.
+  if (!job->parent.empty() && job->state != State::finished) all[by_parent] = {children_prefix(job->parent) + id, {}};
   return all;
 }
 
@@ -167,6 +172,7 @@ size_t jobs_in(const Event& event) {
   return std::visit(
       [](const auto& e) -> size_t {
         if constexpr (requires { e.ids; }) return std::max<size_t>(e.ids.size(), 1);
+        else if constexpr (requires { e.children; }) return 1 + e.children;
         else return 1;
       },
       event);
@@ -321,7 +327,10 @@ void Fold::happen(const std::string& id, const Event& event, const RecordHead& h
   if (to.touched) touch(id, lsn);
   if (to.conflict) trouble(Trouble::Kind::conflict, lsn, lsn, id);
   if (to.key != Transition::Key::stays && !resolve_key(id, job ? *job : *to.job, to, lsn)) return;
+  const auto* done = std::get_if<event::Done>(&event);
+  const bool has_children = done && done->children > 0 && to.job && has_ended(*to.job) && !to.job->dropped;
   update(id, job, std::move(to.job), to.line);
+  if (has_children) give_birth(id, *done);
   if (const auto* add = std::get_if<event::Add>(&event); add && !add->letter.empty()) {
     m_table.remove(unsent_key(add->letter));
     if (const auto now = job ? std::nullopt : get(id)) m_table.put(letter_key(id), add->letter);
@@ -336,6 +345,33 @@ void Fold::note_letter(const std::string& id, const std::optional<Job>& before, 
   const auto to = is_dead && may_run(*after) ? dead_letters(after->function) : std::nullopt;
   if (was_dead) m_table.remove(unsent_key(id));
   else if (to && !m_table.get(letter_key(id))) m_table.put(unsent_key(id), *to);
+}
+
+void Fold::give_birth(const std::string& parent, const event::Done& done) {
+  for (const auto& id : unborn(parent)) {
+    const auto child = get(id);
+    if (child->unborn != done.start) continue;
+    Transition to = born(*child, done.at, m_self);
+    update(id, child, std::move(to.job), to.line);
+  }
+}
+
+std::vector<std::string> Fold::children(const std::string& id) {
+  std::vector<std::string> all;
+  const std::string prefix = children_prefix(id);
+  for (auto c = m_table.walk(prefix); c->valid() && starts_with(c->key(), prefix); c->next())
+    all.emplace_back(c->key().substr(prefix.size()));
+  return all;
+}
+
+std::vector<std::string> Fold::unborn(const std::string& id) {
+  std::vector<std::string> all = children(id);
+  std::erase_if(all, [&](const std::string& child) {
+    const auto job = get(child);
+    if (!job) throw TableError("a job has a child that is not there");
+    return job->unborn == 0;
+  });
+  return all;
 }
 
 void Fold::update(const std::string& id, const std::optional<Job>& before, std::optional<Job> after, Line line) {
@@ -828,6 +864,8 @@ bool Fold::may_forget(const std::string& id, const Job& job, Millis now, const s
     auto c = m_table.walk(prefix);
     if (c->valid() && starts_with(c->key(), prefix)) return false;
   }
+  if (auto c = m_table.walk(children_prefix(id)); c->valid() && starts_with(c->key(), children_prefix(id)))
+    return false;
   if (!job.key.empty() && keyed(job.function, job.key, now) == id) return false;
   // As long as the job that it is about is dead, the letter's record says that the letter has been queued.
   if (const auto about = m_table.get(letter_key(id)))

@@ -45,6 +45,7 @@
 //   s <function>                             the counters of this function
 //   z <function>                             how many of the function's delayed jobs were never started; then, if there
 //                                            are any, how many of its jobs wait for their parents
+//   T <ID> 0 <ID>                            the second job is a child of the first, and has not finished
 //   t <ID>                                   the LSN of the last add record that repeated this job (same ID or key)
 //   f <ID>                                   the job was forgotten: the LSN of the forget record that named it, and the
 //                                            LSN of its only add record (see Forgotten). The cleaner removes the entry
@@ -198,9 +199,14 @@ class Fold {
   Weight weight(Lsn from, Lsn end, size_t most = SIZE_MAX, Lsn* stopped = nullptr);
   // Whether another job's workload is a part of this job's workload.
   bool is_referenced(const std::string& id);
-  // Whether a job may be forgotten: it has finished, every node knows its end, it does not have its key any more, no
-  // other job's workload is a part of its workload, and no job that has not ended is after it. `is_clean` returns
-  // whether the cleaner has removed everything unneeded from the part of the journal with that position.
+  // The children of a job that have not finished.
+  std::vector<std::string> children(const std::string& id);
+  // Those that are not born yet.
+  std::vector<std::string> unborn(const std::string& id);
+  // Whether a job may be forgotten: it has finished, every node knows its end, it does not have its key any more, all
+  // its children have finished, no other job's workload is a part of its workload, and no job that has not ended is
+  // after it. `is_clean` returns whether the cleaner has removed everything unneeded from the part of the journal with
+  // that position.
   bool may_forget(const std::string& id, const Job& job, Millis now, const std::function<bool(Lsn)>& is_clean);
   std::optional<Lsn> touched(const std::string& id);
   // A forgotten job: the LSN of the forget record that named it, and the LSN of its add record; 0 if it had none,
@@ -272,6 +278,8 @@ class Fold {
   char edge(const std::string& child, const std::string& parent);
   void leave_parents(const std::string& child);
   void mark(const std::string& parent);
+  // A job is done: the children that its last start has made are born.
+  void give_birth(const std::string& parent, const event::Done& done);
   // Events that are not about a job. apply_part() is for those with an effect that has no bound.
   bool apply_part(const event::Peer& said, Lsn lsn, size_t& left);
   bool apply_part(const Gap& gap, Lsn lsn, size_t& left);

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "gq/base/bytes.hpp"
+#include "gq/base/ulid.hpp"
 #include "gq/state/table.hpp"
 
 namespace gq {
@@ -20,8 +21,9 @@ constexpr std::string Job::*texts[] = {&Job::function, &Job::owner, &Job::why,  
 // These members follow the texts, if one of them differs from its value in a new job. If the job has a name, its size
 // and the name come next, and then the time at which it expires, if there is one. If the job has a result, or will have
 // one, the result comes next: `result` and `output` with 4 bytes each, and the others with 8. If the job has parents,
-// the members about them come next, and `cancelled` comes last. If a member is present, all members before it are
-// present, too. A newer program may append more members, and an older program writes fewer.
+// the members about them come next, then `cancelled`. If it is a child, `unborn` and the job whose output it is come
+// last. If a member is present, all members before it are present, too. A newer program may append more members, and an
+// older program writes fewer.
 constexpr uint32_t Job::*later[] = {&Job::tries, &Job::exit, &Job::signal, &Job::dropped};
 constexpr uint64_t Job::*output_longs[] = {&Job::output_lsn, &Job::output_size, &Job::output_sum};
 constexpr uint32_t Job::*parents[] = {&Job::after, &Job::edges, &Job::unmet};
@@ -114,7 +116,8 @@ std::string encode_job(const Job& job) {
   for (auto m : texts) out += job.*m;
   static const Job fresh;
   const auto differs = [&](auto m) { return job.*m != fresh.*m; };
-  const bool has_parents = job.cancelled || job.after > 0;
+  const bool is_child = !job.parent.empty();
+  const bool has_parents = is_child || job.cancelled || job.after > 0;
   const bool has_result = has_parents || job.result || job.output != Kept::not_asked;
   const bool expires = has_result || job.expire != fresh.expire, named = expires || !job.name.empty();
   if (!named && std::none_of(std::begin(later), std::end(later), differs)) return out;
@@ -130,8 +133,10 @@ std::string encode_job(const Job& job) {
   if (!has_parents) return out;
   for (auto m : parents) put_le<uint32_t>(out, job.*m);
   put_le<uint32_t>(out, job.after_any);
-  if (job.cancelled) put_le<uint32_t>(out, job.cancelled);
-  return out;
+  if (job.cancelled || is_child) put_le<uint32_t>(out, job.cancelled);
+  if (!is_child) return out;
+  put_le<uint32_t>(out, job.unborn);
+  return out + job.parent;
 }
 
 Job decode_job(std::string_view in) {
@@ -192,6 +197,11 @@ Job decode_job(std::string_view in) {
     job.after_any = get_le<uint32_t>(in, text) != 0;
     text += 4;
     if (text + 4 <= in.size()) job.cancelled = get_le<uint32_t>(in, text);
+    text += 4;
+  }
+  if (text + 4 + ulid_size <= in.size()) {
+    job.unborn = get_le<uint32_t>(in, text);
+    job.parent = in.substr(text + 4, ulid_size);
   }
   if (job.priority > low_priority) throw broken();
   return job;

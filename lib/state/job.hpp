@@ -17,7 +17,7 @@ enum class State : uint8_t {
   running,   // its command has been started
   dead,      // it is not started again, unless a user kicks it
   waiting,   // its parents, or another job with its serial key, must end first
-  pending,   // fewer nodes have it than it asks for
+  pending,   // fewer nodes have it than it asks for, or it is not born yet
   held,      // another node owns it and runs it
   kept,      // done, but its workload stays until a user releases it
   finished,  // done or dropped; only its ID, size and sum are remembered
@@ -52,6 +52,8 @@ struct Job : Submission {
   std::string node, store;  // the node that owns the job, in a replication group
   std::string peers;        // pending: the other nodes that are known to have it, separated by commas
   std::string source;       // the job whose workload contains this job's workload; empty: it has its own
+  std::string parent;       // the job whose output became this job; empty: it is no child
+  uint32_t unborn = 0;      // not 0: it is not born yet; the start of its parent that made it
 
   uint32_t tries = 0;                   // finished and kept: how many attempts it had
   uint32_t exit = no_exit, signal = 0;  // how the command ended when its end was last known

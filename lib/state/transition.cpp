@@ -33,7 +33,7 @@ void enter(Transition& to, const Self& self) {
   to.line = Line::enters;
   take_turn(job);
   if (!may_run(job, self)) job.state = State::held;
-  else if (lacks_copies(job, self)) job.state = State::pending;
+  else if (job.unborn || lacks_copies(job, self)) job.state = State::pending;
 }
 
 // Call it when a job has ended: it keeps its key until its window is over; if it was dropped, it loses the key.
@@ -47,17 +47,20 @@ void end_key(Transition& to, bool dropped, Millis at) {
 void end(Job& job, State state, uint32_t tries, uint32_t exit, uint32_t signal) {
   job.state = state;
   job.owner.clear();
+  job.unborn = 0;
   job.tries = tries;
   job.exit = exit;
   job.signal = signal;
 }
+
+constexpr const char* cancelled_reason = "cancelled";
 
 // Ends a job that a user has cancelled.
 void end_cancelled(Transition& to) {
   Job& job = *to.job;
   job.state = State::dead;
   job.cancelled = 0;
-  job.why = "cancelled";
+  job.why = cancelled_reason;
   job.exit = no_exit;
   job.signal = 0;
   job.owner.clear();
@@ -90,6 +93,8 @@ void add_new(Transition& to, const event::Add& add, const Place& at) {
   job.sum = add.workload_sum(at.head.data_sum);
   job.source = add.part.source;
   job.offset = add.part.offset;
+  job.parent = add.descent.parent;
+  job.unborn = add.descent.start;
   job.enqueued_at = job.changed_at = add.at;
   job.after_any = job.after > 0 && job.after_any;
   enter(to, at.self);
@@ -104,6 +109,8 @@ void happen(Transition& to, const event::Add& add, const Place& at) {
   if (!to.job) return add_new(to, add, at);
   Job& job = *to.job;
   to.touched = true;
+  // A later start of its parent has made the child again, perhaps with another workload.
+  if (job.unborn && add.descent.parent == job.parent && add.descent.start > job.unborn) return add_new(to, add, at);
   to.conflict = knows_workload(job) && !is_same(add, at.head.data_size, at.head.data_sum, job);
   if (to.conflict || job.state == State::finished) return;
   // The newer add record may be a copy from another node that contains the workload, while the first add record refers
@@ -151,7 +158,7 @@ void happen(Transition& to, const event::Copied& copied, const Place& at) {
   if (copied.enough) job.copies = 0;
   enter(to, at.self);
   // Clear them: otherwise they would be counted again when the job is kicked.
-  if (job.state != State::pending) job.peers.clear(), job.copies = 0;
+  if (!lacks_copies(job, at.self)) job.peers.clear(), job.copies = 0;
 }
 
 // A state from another node; or one that this node has appended itself, when it took over a job of a node that is gone.
@@ -274,6 +281,8 @@ void change(Transition& to, const event::Done& done, const Place& at) {
   if (job.state == State::kept) return;
   // What a user's own database says (ends.hpp) stays true; it has no owner.
   if (job.cancelled && !done.owner.empty()) return end_cancelled(to);
+  // The end of a command that was told to end, appended again.
+  if (job.state == State::dead && job.why == cancelled_reason && !done.owner.empty()) return;
   job.cancelled = 0;
   if (done.keep) job.keep = 1;
   job.dropped = 0;
@@ -368,8 +377,16 @@ Transition next(const std::optional<Job>& job, const Event& event, const RecordH
     Job& ended = *to.job;
     ended.starts = ended.failures = ended.crashes = ended.version = ended.copies = 0, ended.due = Millis(0);
   }
-  if (to.job && to.job->state == State::finished) to.job->name.clear(), to.job->expire = Millis(0);
+  if (to.job && to.job->state == State::finished) to.job->name.clear(), to.job->expire = Millis(0), to.job->unborn = 0;
   if (to.job && has_ended(*to.job)) to.job->after = to.job->edges = to.job->unmet = 0, to.job->after_any = false;
+  return to;
+}
+
+Transition born(const Job& child, Millis at, const Self& self) {
+  Transition to{.job = child};
+  to.job->unborn = 0;
+  to.job->changed_at = at;
+  enter(to, self);
   return to;
 }
 

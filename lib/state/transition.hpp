@@ -52,6 +52,8 @@ Transition woken(const Job& job, const event::Wake& wake, uint32_t met, const Se
 
 // Whether the end of a parent lets a job go on that waits for it: until it is done or, if `any`, until its end.
 bool lets_go_on(const Job& parent, bool any);
+// Returns what becomes of an unborn child when it is born.
+Transition born(const Job& child, Millis at, const Self& self);
 
 // Call it for a pending job when `node` has a new identity, and so has lost its copy of the job. Returns whether this
 // changes the job.

@@ -29,6 +29,7 @@ class Chooser {
     for (const auto& held : look_at_owners()) take_over(held);
     take_expired();
     take_letters();
+    if (is_target_full()) return std::move(m_chosen);  // when one of its jobs ends, this changes the journal
     for (size_t n = 0; n < m_functions.size(); ++n) {
       const size_t left = m_functions.size() - n + m_context.later;
       take_of(m_functions[(m_context.turn + n) % m_functions.size()],
@@ -98,6 +99,10 @@ class Chooser {
       auto& to = give_up ? m_chosen.claims.abandoned : m_left_behind[left.function];
       to.push_back(std::move(claim));
     }
+  }
+
+  bool is_target_full() {
+    return m_request.target_backlog > 0 && m_fold.counters(m_request.target).live() > m_request.target_backlog;
   }
 
   void look_at(Millis time) {

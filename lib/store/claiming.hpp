@@ -52,6 +52,10 @@ struct ClaimRequest {
   std::string owner{};                   // the owner of this process, see Owners::name(); empty if it only looks
   std::set<std::string> held{};          // jobs that this process has claimed, as far as it knows
   std::set<std::string> except{};        // functions whose jobs are not claimed, besides those that are paused
+  // The function whose jobs the outputs of these jobs become, and the most unfinished jobs that it may have: while it
+  // has more, nothing is claimed. An empty name, or 0: no limit.
+  std::string target{};
+  uint64_t target_backlog = 0;
 };
 
 // The circumstances of a request.

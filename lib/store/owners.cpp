@@ -164,8 +164,10 @@ OwnerInfo parse_owner(const std::string& text) {
     }
     if (words[0] == "runs") info.runs.emplace(words.begin() + 1, words.end());
     if (words.size() != 2) continue;
-    for (auto [key, member] :
-         {std::pair{"boot", &OwnerInfo::boot}, {"space", &OwnerInfo::space}, {"host", &OwnerInfo::host}})
+    for (auto [key, member] : {std::pair{"boot", &OwnerInfo::boot},
+                               {"space", &OwnerInfo::space},
+                               {"host", &OwnerInfo::host},
+                               {"then", &OwnerInfo::then}})
       if (words[0] == key) info.*member = words[1];
   }
   return info;
@@ -183,12 +185,13 @@ void sweep_owners(const Directory& directory) {
   });
 }
 
-Owners::Owners(const Directory& directory, size_t commands, const std::vector<std::string>& functions)
+Owners::Owners(const Directory& directory, size_t commands, const std::vector<std::string>& functions,
+               const std::string& then)
     : m_directory(directory), m_id(new_ulid()) {
   sweep_owners(directory);
   std::string runs;
   for (const auto& f : functions) runs += " " + f;
-  m_process = make(runs.empty() ? runs : "runs" + runs + "\n");
+  m_process = make((runs.empty() ? runs : "runs" + runs + "\n") + (then.empty() ? then : "then " + then + "\n"));
   started(m_process, ::getpid());
   while (m_free.size() < commands) m_free.push_back(make());
 }
@@ -264,6 +267,7 @@ RunHere running_here(const Directory& directory) {
     auto file = is_process(name) ? read_owner(directory, name) : std::nullopt;
     if (!file || !file->locked) return true;
     running.any = true;
+    if (!file->info.then.empty()) running.targets.insert(file->info.then);
     if (file->info.runs) running.functions.insert(file->info.runs->begin(), file->info.runs->end());
     else running.all = true;
     return true;

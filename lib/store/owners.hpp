@@ -25,13 +25,15 @@
 namespace gq {
 
 // The content of an owner's file: a line "pid N since N"; one line each for boot, space and host; and in <ULID>.0 a
-// line "runs FUNCTION..." if the process does not run all functions. A reader skips unknown lines.
+// line "runs FUNCTION..." if the process does not run all functions, and a line "then FUNCTION" if the outputs become
+// jobs of that function. A reader skips unknown lines.
 struct OwnerInfo {
   pid_t pid = 0;      // of the command; in <ULID>.0, of the process; 0: none yet
   int64_t since = 0;  // the time of its start or later, in milliseconds since the machine's start (CLOCK_BOOTTIME)
   std::string boot;   // the boot ID of the machine
   std::string space;  // the namespaces in which these numbers are valid
   std::string host;
+  std::string then;                              // the function whose jobs the outputs become; empty: none
   std::optional<std::vector<std::string>> runs;  // the functions; nullopt: all
 };
 
@@ -58,9 +60,10 @@ struct Owner {
 
 class Owners {
  public:
-  // Creates and locks the file of a process that runs these functions (empty: all), and `commands` files for its
-  // commands. Removes the files of dead owners.
-  Owners(const Directory& directory, size_t commands, const std::vector<std::string>& functions = {});
+  // Creates and locks the file of a process that runs these functions (empty: all), and whose outputs become jobs of
+  // the function `then` (empty: of none), and `commands` files for its commands. Removes the files of dead owners.
+  Owners(const Directory& directory, size_t commands, const std::vector<std::string>& functions = {},
+         const std::string& then = {});
   ~Owners();  // removes its files, except those of Owners that were not given back
 
   // The owner name of the process.
@@ -104,6 +107,7 @@ struct RunHere {
   bool any = false;  // whether there is such a process
   bool all = false;
   std::set<std::string> functions;  // if not all
+  std::set<std::string> targets{};  // the functions whose jobs the outputs of their commands become
   bool has(const std::string& function) const { return all || functions.count(function); }
 };
 RunHere running_here(const Directory& directory);

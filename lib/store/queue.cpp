@@ -91,6 +91,22 @@ void leave_own(Fold& fold, const std::string& owner, std::vector<Claim>& jobs) {
   jobs = std::move(own);
 }
 
+// Adds the records with which the unborn children of a job are forgotten to `records`, and their blobs to `blobs`.
+void encode_forgotten(Fold& fold, const std::string& parent, Millis at, std::vector<std::string>& records,
+                      std::vector<std::string>& blobs) {
+  event::Forget forget{.at = at, .position = fold.position().end};
+  auto add = [&] {
+    if (!forget.ids.empty()) records.push_back(encode_record(forget));
+    forget.ids.clear();
+  };
+  for (const auto& id : fold.unborn(parent)) {
+    if (const auto child = fold.get(id); child && !child->is_inline()) blobs.push_back(id);
+    forget.ids.push_back(id);
+    if (forget.ids.size() == most_claims) add();
+  }
+  add();
+}
+
 }  // namespace
 
 std::string_view change_name(Change what) {
@@ -248,7 +264,8 @@ std::optional<Answer> Queue::refusal_of(Fold& fold, const NewJob& job, bool& is_
   if (is_known) return std::nullopt;
   for (const auto& id : job.parents) {
     const auto parent = fold.get(id);
-    if (!parent) return Answer{Outcome::bad, "it is to run after " + id + ", which the store does not know", 0};
+    if (!parent || parent->unborn)
+      return Answer{Outcome::bad, "it is to run after " + id + ", which the store does not know", 0};
     // Only part of the job's parents are recorded. If it was after a job that is younger than itself, the two could
     // wait for each other.
     if (known && parent->first_lsn >= known->first_lsn)
@@ -374,16 +391,18 @@ std::string Queue::waits() const {
 void Queue::take_ends() {
   auto ids = m_ends->ends();
   if (ids.empty()) return;
-  std::vector<std::string> known, freed;
+  std::vector<std::string> known, freed, unborn;
   commit(
       [&](Fold& fold) {
         std::vector<std::string> records;
         known.clear();
         freed.clear();
+        unborn.clear();
         for (const auto& id : ids) {
           auto job = fold.get(id);
           if (job && job->state != State::finished && job->state != State::kept) {
             if (is_held(*job)) continue;
+            encode_forgotten(fold, id, now_ms(), records, unborn);
             records.push_back(encode_record(event::Done{.id = id, .at = now_ms(), .attempts = job->failures + 1}));
             if (std::string blob = blob_of(id, *job); !blob.empty()) freed.push_back(blob);
           }
@@ -395,6 +414,7 @@ void Queue::take_ends() {
   if (known.empty()) return;
   sync_all();  // another process, or an earlier call, may have appended the end of a job and not synced it
   remove_blobs_of(freed);
+  remove_blobs_of_unborn(unborn);
   m_ends->forget_ends(known);
 }
 
@@ -453,6 +473,7 @@ Claims Queue::claim(const ClaimRequest& request) {
   Claims result;
   result.again = request.most > 0 && !context.away && wake();
   Removal removal;
+  std::vector<std::string> unborn;
   const auto functions = functions_of(request);
   if (functions.size() > most_functions) context.turn = 0;  // functions_of() has already rotated them
   size_t most = std::min(request.most, context.room);
@@ -470,7 +491,7 @@ Claims Queue::claim(const ClaimRequest& request) {
         context.now = now_ms();
         context.fold_on = [&] { fold_on(fold); };
         chosen = choose(fold, request, context);
-        end = append_claim(request.owner, context.now, chosen);
+        end = append_claim(fold, request.owner, context.now, chosen, unborn);
       }
       if (*end == 0) return;
       fold_on(fold, *end);
@@ -484,17 +505,23 @@ Claims Queue::claim(const ClaimRequest& request) {
   ++m_turn;
   try {
     remove(std::move(removal));
-  } catch (const Error&) {  // the next claim will try again
+    remove_blobs_of_unborn(unborn);
+  } catch (const Error&) {  // the next claim will try again, or Cleaner::sweep()
   }
   if (m_ends) leave_out_ended(result.jobs);
   return result;
 }
 
-// Appends the claim of the chosen jobs and releases the strays. Returns where these records end; 0 if there are none.
-// If a power cut loses the records of jobs that have expired, or of dead letters, the next claim appends them again.
-Lsn Queue::append_claim(const std::string& owner, Millis now, const Chosen& chosen) {
+// Appends the claim of the chosen jobs, releases the strays, and forgets unborn children, whose blobs it adds to
+// `blobs`. Returns where these records end; 0 if there are none. If a power cut loses the records of jobs that have
+// expired, or of dead letters, the next claim appends them again.
+Lsn Queue::append_claim(Fold& fold, const std::string& owner, Millis now, const Chosen& chosen,
+                        std::vector<std::string>& blobs) {
   std::vector<std::string> records = encode_expired(chosen.claims.expired, now);
   for (const auto& letter : chosen.claims.letters) records.push_back(encode_letter(letter, group(), now));
+  for (const auto* some : {&chosen.claims.jobs, &chosen.claims.abandoned})
+    for (const auto& c : *some)
+      if (c.job.starts > 0) encode_forgotten(fold, c.id, now, records, blobs);
   for (const auto& [id, job] : chosen.strays)
     records.push_back(
         encode_record(event::Fail{.id = id, .at = now, .owner = job.owner, .start = job.starts, .spent = false}));
@@ -505,6 +532,27 @@ Lsn Queue::append_claim(const std::string& owner, Millis now, const Chosen& chos
   return records.empty() ? 0 : append({records.begin(), records.end()}, Room::completion).back().end;
 }
 
+void Queue::forget_unborn(const std::vector<std::string>& parents) {
+  std::vector<std::string> blobs;
+  commit(
+      [&](Fold& fold) {
+        std::vector<std::string> records;
+        blobs.clear();
+        for (const auto& parent : parents) encode_forgotten(fold, parent, now_ms(), records, blobs);
+        return records;
+      },
+      Room::completion);
+  remove_blobs_of_unborn(blobs);
+}
+
+// If another process takes a snapshot or removes files now, the blobs stay until the child is made again, or until
+// Cleaner::sweep() finds them.
+void Queue::remove_blobs_of_unborn(const std::vector<std::string>& blobs) {
+  if (blobs.empty()) return;
+  const Fd lock = open_clean_lock();
+  if (try_lock(lock.get(), FileLock::Mode::exclusive)) remove_unneeded(blobs);
+}
+
 bool Queue::is_held(const Job& job) const { return !job.owner.empty() && owner_alive(owners_directory(), job.owner); }
 
 // Returns why a job that is not finished cannot be cancelled; nullopt if it can. If a streamed command has many jobs,
@@ -512,6 +560,7 @@ bool Queue::is_held(const Job& job) const { return !job.owner.empty() && owner_a
 std::optional<std::string> Queue::why_not_cancelled(Fold& fold, const std::string& id, const Job& job) const {
   if (job.state == State::dead) return "it is dead";
   if (job.state == State::kept) return "it is done";
+  if (job.unborn) return "it is a child that is not born yet";
   if (job.state == State::pending) return "fewer nodes have it than its group asks for";
   if (job.cancelled) return "it is cancelled already";
   if (job.state != State::running || !is_held(job)) return std::nullopt;
@@ -547,14 +596,16 @@ std::optional<std::string> Queue::why_not(Fold& fold, Change what, const std::st
 
 std::vector<std::optional<std::string>> Queue::change(Change what, const std::vector<std::string>& ids) {
   std::vector<std::optional<std::string>> results(ids.size());
-  std::vector<std::string> freed;
+  std::vector<std::string> freed, unborn;
   commit(
       [&](Fold& fold) {
         std::vector<std::string> records;
         freed.clear();
+        unborn.clear();
         for (size_t i = 0; i < ids.size(); ++i) {
           const auto job = fold.get(ids[i]);
           if ((results[i] = why_not(fold, what, ids[i], job))) continue;
+          if (what == Change::drop || what == Change::cancel) encode_forgotten(fold, ids[i], now_ms(), records, unborn);
           records.push_back(encode_change(what, ids[i], *job));
           // No process is left that would record the end.
           if (what == Change::cancel && !job->owner.empty() && !is_held(*job))
@@ -567,6 +618,7 @@ std::vector<std::optional<std::string>> Queue::change(Change what, const std::ve
       },
       Room::completion);
   remove_blobs_of(freed);
+  remove_blobs_of_unborn(unborn);
   return results;
 }
 

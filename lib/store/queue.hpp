@@ -39,7 +39,8 @@ class Queue : public Ledger {
 
   // Claims jobs that no living process holds: those of dead owners, then due and queued jobs in order. Before that,
   // wakes jobs of all functions whose parents have ended, but not very many (Claims::again). Also records the jobs that
-  // have expired as dead, queues the dead letters about jobs of all functions (dead_letters()), and removes the blobs
+  // have expired as dead, queues the dead letters about jobs of all functions (dead_letters()), forgets the unborn
+  // children of the jobs that dead owners have left, and removes the blobs
   // that were passed to forget_blob(). If the caller has appended records that release jobs, it must call settle()
   // before this: settle() may append the records again, and they would release the new claim, too. Throws
   // Error(storage) and claims nothing if there is no room to record how the jobs end.
@@ -53,6 +54,10 @@ class Queue : public Ledger {
 
   // Returns the cancelled jobs that a process has claimed or runs.
   std::vector<std::string> cancelled();
+
+  // Forgets the unborn children of these jobs: the start that made them will not give birth to them. On stable storage
+  // on return.
+  void forget_unborn(const std::vector<std::string>& parents);
 
   // Pauses or resumes a function for all processes. The change is on stable storage on return.
   void pause(const std::string& function, bool paused);
@@ -94,7 +99,9 @@ class Queue : public Ledger {
   ClaimContext context_of(const ClaimRequest& request);
   std::vector<std::string> functions_of(const ClaimRequest& request);
   bool wake();
-  Lsn append_claim(const std::string& owner, Millis now, const Chosen& chosen);
+  Lsn append_claim(Fold& fold, const std::string& owner, Millis now, const Chosen& chosen,
+                   std::vector<std::string>& blobs);
+  void remove_blobs_of_unborn(const std::vector<std::string>& blobs);
   bool is_held(const Job& job) const;
   std::optional<std::string> why_not(Fold& fold, Change what, const std::string& id, const std::optional<Job>& job);
   std::optional<std::string> why_not_cancelled(Fold& fold, const std::string& id, const Job& job) const;

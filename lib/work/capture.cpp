@@ -38,6 +38,11 @@ void Capture::clear() {
   m_size = 0;
 }
 
+Kept Capture::kept_within(std::optional<uint64_t> limit) const {
+  if (!limit) return Kept::not_asked;
+  return m_kept == Kept::whole && m_size > *limit ? Kept::too_large : m_kept;
+}
+
 std::string Capture::read() const {
   if (m_file.name.empty()) return m_data;
   std::string data(m_size, '\0');

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -33,6 +34,8 @@ class Capture {
   // What has become of the output so far: whole, too_large or no_room; and in the last case, why.
   Kept kept() const { return m_kept; }
   const std::string& reason() const { return m_reason; }
+  // The same for something that uses only outputs up to this size; nullopt: none.
+  Kept kept_within(std::optional<uint64_t> limit) const;
   // All of it, if it is whole. Throws Error(storage).
   std::string read() const;
   // The file that holds all of it; empty if it is in memory.

@@ -71,7 +71,9 @@ ClaimRequest claim_request(const ClaimRules& rules, const Pauses& pauses, double
   return {.functions = rules.functions,
           .most = jobs_ahead(places, average_ms, rules.stream, rules.rate),
           .max_crashes = rules.max_crashes,
-          .except = pauses.now(now)};
+          .except = pauses.now(now),
+          .target = rules.target,
+          .target_backlog = rules.target_backlog};
 }
 
 Claimer::Claimer(Queue& store, const Owners& owners, ClaimRules config)

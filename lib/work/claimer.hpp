@@ -75,7 +75,9 @@ struct ClaimRules {
   uint32_t max_crashes = 0;
   bool stream = false;
   double rate = 0;
-  bool polls = false;  // look again every second, because the worker also waits for jobs that other processes hold
+  bool polls = false;    // look again every second, because the worker also waits for jobs that other processes hold
+  std::string target{};  // as in ClaimRequest
+  uint64_t target_backlog = 0;
 };
 
 // Returns the request to the store when `places` places are free. The caller adds `owner` and `held`. Pure.

@@ -54,6 +54,11 @@ bool depends_on_output(const AttemptEnd& end, const ConclusionRules& rules) {
          judge(end, rules.outcomes).what == Verdict::What::retry;
 }
 
+bool has_offspring(const AttemptEnd& end, const ConclusionRules& rules) {
+  const Verdict verdict = judge(end, rules.outcomes);
+  return !rules.then.function.empty() && !end.cancelled && is_good(verdict) && verdict.what != Verdict::What::discard;
+}
+
 Conclusion conclude(const AttemptEnd& end, const Job& job, const ConclusionRules& rules, Millis now, double random) {
   using What = Conclusion::What;
   const Verdict verdict = judge(end, rules.outcomes);
@@ -71,6 +76,8 @@ Conclusion conclude(const AttemptEnd& end, const Job& job, const ConclusionRules
   // Rule 3 does not apply to EPIPE and EPROTO, because these are the command's fault.
   if (end.unsent != 0 && end.unsent != EPIPE && end.unsent != EPROTO)
     return given_back("the job could not be sent to the command: " + errno_text(end.unsent), now + unsent_retry);
+  const Offspring& offspring = end.offspring;
+  if (offspring.passes) return given_back(offspring.problem, now + rules.pause());
   Conclusion conclusion{.spent = true,
                         .why = why,
                         .exit = end.signal ? no_exit : static_cast<uint32_t>(end.exit),
@@ -79,7 +86,9 @@ Conclusion conclude(const AttemptEnd& end, const Job& job, const ConclusionRules
     case Verdict::What::done:
     case Verdict::What::discard:
     case Verdict::What::keep:
-      conclusion.what = What::done;
+      conclusion.what = offspring.problem.empty() ? What::done : What::dead;
+      if (!offspring.problem.empty()) conclusion.why = offspring.problem;
+      conclusion.children = offspring.jobs;
       conclusion.keep = rules.keep || verdict.what == Verdict::What::keep;
       conclusion.discard = verdict.what == Verdict::What::discard;
       break;
@@ -103,6 +112,7 @@ std::string conclusion_record(const Claim& claim, const Conclusion& c, Millis no
     event.id = claim.id, event.at = now, event.owner = claim.job.owner, event.start = claim.job.starts;
     event.exit = c.exit, event.signal = c.signal;
     if constexpr (requires { event.output; }) event.output = static_cast<uint32_t>(c.output);
+    if constexpr (requires { event.children; }) event.children = c.children;
     std::string bytes = encode_record_head(event, output.size(), sum64(output));
     if (output.size() <= max_inline_data) bytes += output;
     return bytes;

@@ -13,6 +13,9 @@
 //    "again", too, unless its exit status says that the command is broken. After the time limit, an exit status for
 //    "dead" or "broken" means "again". "Again" means dead if no attempt is left.
 //
+// With --then, the output of a command that succeeded has become jobs before this is decided. If it could not, because
+// of the output, the job is dead; for another reason, it is given back.
+//
 // When a job is given back, its start is undone: no attempt is spent.
 #pragma once
 
@@ -20,6 +23,7 @@
 #include <string>
 
 #include "gq/store/claiming.hpp"
+#include "gq/work/children.hpp"
 #include "gq/work/outcome.hpp"
 #include "gq/work/output.hpp"
 
@@ -43,6 +47,7 @@ struct AttemptEnd {
   bool prints = false;                 // the command prints to this process's standard output
   Printed printed = Printed::arrives;  // needed only if depends_on_output()
   Kept output = Kept::not_asked;       // what became of the command's standard output
+  Offspring offspring{};               // needed only if has_offspring()
 };
 
 struct ConclusionRules {
@@ -52,6 +57,7 @@ struct ConclusionRules {
   Millis longest_backoff{3600000};
   bool keep = false;         // keep the workloads of all done jobs
   uint64_t keep_output = 0;  // keep outputs up to this size; 0: only of jobs that ask for it
+  ThenRules then{};
 
   uint32_t attempts(const Job& job) const { return job.max_attempts ? job.max_attempts : max_attempts; }
   // How long a job waits if its workload cannot be read now, or its output cannot be written now.
@@ -80,6 +86,7 @@ struct Conclusion {
   std::string why{};                    // the reason, for users
   uint32_t exit = no_exit, signal = 0;  // as they are in the record
   Kept output = Kept::not_asked;        // done and dead: what became of the output
+  uint32_t children = 0;                // done: how many jobs the output became
 
   // Whether this was a complete attempt, which belongs in the job log and in the average time of a command.
   bool is_attempt() const { return spent || what == What::broken; }
@@ -94,6 +101,9 @@ inline Conclusion buried(std::string why) { return {.what = Conclusion::What::de
 // Whether the conclusion depends on AttemptEnd::printed. The caller then finds it out, which costs system calls on
 // standard output.
 bool depends_on_output(const AttemptEnd& end, const ConclusionRules& rules);
+
+// Whether the output is to become jobs. The caller then makes them, and sets AttemptEnd::offspring.
+bool has_offspring(const AttemptEnd& end, const ConclusionRules& rules);
 
 // `random`, from 0 to 1, spreads the delays of retries.
 Conclusion conclude(const AttemptEnd& end, const Job& job, const ConclusionRules& rules, Millis now, double random);

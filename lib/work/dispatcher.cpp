@@ -55,7 +55,7 @@ Dispatcher::Dispatcher(Queue& store, WorkConfig config, Backlog& backlog, const 
       m_config(std::move(config)),
       m_backlog(backlog),
       m_stop(stop),
-      m_owners(store.owners_directory(), m_config.slots, m_config.functions),
+      m_owners(store.owners_directory(), m_config.slots, m_config.functions, m_config.rules.then.function),
       m_setup{.command = m_config.command,
               .stream = m_config.stream,
               .time_limit = m_config.time_limit,
@@ -68,7 +68,9 @@ Dispatcher::Dispatcher(Queue& store, WorkConfig config, Backlog& backlog, const 
                  .max_crashes = m_config.max_crashes,
                  .stream = m_config.stream,
                  .rate = m_config.rate,
-                 .polls = m_config.until == Until::drained}),
+                 .polls = m_config.until == Until::drained,
+                 .target = m_config.rules.then.function,
+                 .target_backlog = m_config.target_backlog}),
       m_recorder(store, m_owners, m_log_limit) {
   if (!m_config.joblog.empty()) m_joblog = std::make_unique<Joblog>(m_config.joblog, printable(join(m_config.command)));
   prepare_outputs(m_config.output);
@@ -82,10 +84,29 @@ void Dispatcher::enforce_limits() {
 }
 
 void Dispatcher::reap() {
+  std::vector<Slot::End> ends;
   for (auto& slot : m_slots) {
     for (auto& ended : slot.answers()) end_attempt(ended, nullptr);
-    if (auto end = slot.reap(m_stop.cuts_off())) end_command(std::move(*end));
+    if (auto end = slot.reap(m_stop.cuts_off())) ends.push_back(std::move(*end));
   }
+  make_children(ends);
+  for (auto& end : ends) end_command(std::move(end));
+}
+
+// Turns the outputs of the commands that have ended into jobs, which are unborn until the ends of their parents are
+// recorded. All of them share one sync.
+void Dispatcher::make_children(std::vector<Slot::End>& ends) {
+  std::vector<Brood> broods;
+  std::vector<AttemptEnd*> parents;
+  for (auto& end : ends)
+    for (auto& ended : end.ended) {
+      if (!end.output || !end.output->capture() || !has_offspring(ended.end, m_config.rules)) continue;
+      broods.push_back(brood_of(ended.claim, *end.output->capture(), ended.end.output, m_config.rules.then));
+      parents.push_back(&ended.end);
+    }
+  if (broods.empty()) return;
+  add_children(m_store, broods);
+  for (size_t i = 0; i < parents.size(); ++i) parents[i]->offspring = std::move(broods[i].offspring);
 }
 
 void Dispatcher::work() {
@@ -226,13 +247,15 @@ std::optional<Slot::Start> Dispatcher::prepare(Claim claim) {
   }
   try {
     if (!m_config.stream) {
-      const auto limit = output_limit(claim.job, m_config.rules);
+      const bool becomes_jobs = !m_config.rules.then.function.empty();
+      auto limit = output_limit(claim.job, m_config.rules);
+      if (becomes_jobs) limit = std::max(limit.value_or(0), m_config.rules.then.max_workload);
       start.output = std::make_unique<Output>(
           m_config.output, claim.id + "." + std::to_string(claim.job.failures + 1),
           limit ? std::make_unique<Capture>(m_store.blobs_directory(), *limit,
                                             [this](uint64_t size) { return m_store.has_free_room(size); })
                 : nullptr,
-          &m_standard_output);
+          becomes_jobs ? nullptr : &m_standard_output);
     }
   } catch (const Error& e) {
     m_claimer.put_back(std::move(claim));
@@ -309,6 +332,7 @@ void Dispatcher::end_attempt(Slot::Ended& ended, Output* output) {
       pause(claim.job.function, conclusion.why);
       break;
     case What::given_back:
+      if (ended.end.offspring.passes) say(Level::warning, claim, conclusion.why, tried_again);
       break;
   }
 }

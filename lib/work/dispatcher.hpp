@@ -20,6 +20,7 @@
 #include "gq/replication/intake.hpp"
 #include "gq/store/owners.hpp"
 #include "gq/store/queue.hpp"
+#include "gq/work/children.hpp"
 #include "gq/work/claimer.hpp"
 #include "gq/work/conclusion.hpp"
 #include "gq/work/joblog.hpp"
@@ -47,7 +48,9 @@ struct WorkConfig {
   Millis time_limit{0};  // of one attempt; 0: none
   Millis grace{30000};   // from SIGTERM to SIGKILL, and from the first stop signal to SIGTERM
   double rate = 0;       // starts per second; 0: no limit
-  bool strict = false;   // a broken command ends the worker
+  // With rules.then: no job is claimed while that function has more unfinished jobs; 0: no limit.
+  uint64_t target_backlog = 0;
+  bool strict = false;  // a broken command ends the worker
   OutputOptions output{};
   std::string joblog{};  // a path, or empty
   Until until = Until::stopped;
@@ -133,6 +136,7 @@ class Dispatcher {
   std::vector<Placed> choose_starts();
   std::optional<Slot::Start> prepare(Claim claim);
   void record_starts(std::vector<Placed>& starts);
+  void make_children(std::vector<Slot::End>& ends);
   void end_attempt(Slot::Ended& ended, Output* output);
   void end_command(Slot::End end);
   void pause(const std::string& function, const std::string& why);

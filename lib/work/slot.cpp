@@ -170,8 +170,10 @@ std::optional<Slot::End> Slot::reap(bool cut_off) {
     end.cut_off = cut_off;
     end.unsent = m_stream ? m_stream->dialogue().failure() : 0;
     end.prints = m_prints;
-    if (m_output && m_output->capture()) end.output = m_output->capture()->kept();
-    result.ended.push_back(ended(take(id), std::move(end)));
+    Running job = take(id);
+    if (m_output && m_output->capture())
+      end.output = m_output->capture()->kept_within(output_limit(job.claim.job, m_setup->rules));
+    result.ended.push_back(ended(std::move(job), std::move(end)));
   }
   for (auto& job : m_jobs) result.unbegun.push_back(std::move(job.claim));
   m_jobs.clear();

@@ -3,7 +3,7 @@ ends without having met the fault. The short form takes a sample of n that depen
 """
 import collections, itertools, os, random, re, shutil, signal, subprocess, tempfile, time
 
-from .world import FUNCTION, World, children, sanitized, wait_until
+from .world import Batch, FUNCTION, World, children, sanitized, wait_until
 
 WRITES = ("write", "pwrite64", "fdatasync", "fsync", "rename,renameat,renameat2", "link,linkat", "unlink,unlinkat", "ftruncate", "msync", "fallocate", "mkdir,mkdirat")
 READS = ("read", "pread64")
@@ -79,6 +79,28 @@ def stream(w, wrap):
         w.wait(w.enqueue("prepare", [10], "--local", *options).process)
     prepared(w)
     return w.spawn("victim", "gq-worker", *w.work, "--local", "--drain", "-j", 2, "--stream", "--", w.command, "--stream", wrap=wrap)
+
+
+def pipe(w, wrap):
+    """The outputs of two jobs become the jobs that the oracle judges: each must run, and under one ID however often its parent ran."""
+    tags = []
+    for sizes in [0, 10, 70000, 5], [20] * 20:
+        items, some = w.items(sizes)
+        source = w.dir / f"in.{w.serial}"
+        source.write_bytes(b"\0".join(items))
+        w.batches.append(Batch(w.dir / f"out.{w.serial}", some))
+        w.run("gq-enqueue", "make", "--local", source)
+        tags += some
+    stage = ["gq-worker", "-f", "make", *w.work[2:], "--local", "--drain", "-j", 2, "--then-null", "--then", FUNCTION, "--", "cat"]
+
+    def after():
+        w.output("gq-flush", "--kick-dead")
+        w.run(*stage)
+        w.work_off(seconds=30)
+        ran = {tag for event, _, tag in w.events() if event == "end"}
+        w.expect(ran >= set(tags), f"{len(set(tags) - ran)} items of {len(tags)} did not become jobs")
+    w.after = after
+    return w.spawn("victim", *stage, wrap=wrap)
 
 
 def change(w, wrap):
@@ -162,7 +184,7 @@ def import_(w, wrap):
 
 
 PROGRAMS = {"enqueue --local": enqueue_local, "enqueue": enqueue_served, "worker intake": intake, "replica": replica, "worker": worker,
-            "stream": stream, "flush": flush, "change": change, "inspect": rebuild, "clean": clean, "snapshot": snapshot, "restore": restore, "import": import_}
+            "pipe": pipe, "stream": stream, "flush": flush, "change": change, "inspect": rebuild, "clean": clean, "snapshot": snapshot, "restore": restore, "import": import_}
 
 
 def one(directory, seed, program, wrap, kills=False, met=lambda code: True, may_end=MAY_END):

@@ -1,0 +1,62 @@
+// With --then, what a command prints becomes jobs of another function: its children. They are added to the store when
+// the command has ended, as unborn jobs, which nothing runs. The record of the parent's end, which follows, gives birth
+// to them. So a crash in between leaves unborn children: whoever claims the parent again forgets them (Queue::claim()),
+// and the next start makes its own.
+//
+// A child's ID is the same after each start: the time in its parent's ID, and 80 bits of a BLAKE2b hash of that ID and
+// of the child's number. Clients may choose IDs of parents, so a fast hash such as XXH3 would not do: they could find
+// two parents whose children have one ID.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "gq/store/queue.hpp"
+#include "gq/work/capture.hpp"
+
+namespace gq {
+
+// What one child gets of the output. Each item ends in the separator, except perhaps the last one.
+enum class Items { whole, lines, null };
+
+struct ThenRules {
+  std::string function{};  // of the children; empty: outputs do not become jobs
+  Items items = Items::whole;
+  uint64_t max_workload = 0;  // the largest output that becomes jobs, in bytes
+};
+
+// The most jobs that one output becomes.
+inline constexpr size_t most_children = 10'000;
+
+// Returns the items of an output; none if it is empty. The output must outlive them.
+std::vector<std::string_view> items_of(std::string_view output, Items items);
+
+// Returns the ID of the child with this number, from 0.
+std::string child_id(const std::string& parent, uint32_t number);
+
+// What became of an output that is to become jobs.
+struct Offspring {
+  uint32_t jobs = 0;      // how many it became
+  std::string problem{};  // why it could not become jobs; empty if it could
+  bool passes = false;    // the reason may pass
+};
+
+// The children of one job, as they are added to the store.
+struct Brood {
+  std::string parent{};
+  std::vector<NewJob> jobs{};
+  Offspring offspring{};
+};
+
+// Makes the children of a job from what its command has printed. `output` says whether that is also kept as the output
+// of the job; if it is not, its file may become the blob of a child. Throws nothing: see Brood::offspring.
+Brood brood_of(const Claim& parent, Capture& printed, Kept output, const ThenRules& rules);
+
+// Adds the children of all broods to the store, with one sync, and sets `offspring` of each. If they cannot all be
+// added, the store has none of that brood afterwards, or they are forgotten when the parent is claimed again.
+void add_children(Queue& queue, std::vector<Brood>& broods);
+
+}  // namespace gq
