@@ -97,6 +97,16 @@ drain() { timeout 60 gq-worker --local --drain "$@"; }
   gq-inspect check
 }
 
+@test "gq-flush: --clean comes to an end while live jobs hold many finished jobs [remember: 0s]" {
+  gq-enqueue f --local </dev/null >/dev/null
+  settings '{remember: "0s", clean_after: "0s", segment_size: "20K"}'
+  seq 3000 | gq-enqueue f --local -l >"$T/ids"
+  gq-enqueue g --local --after - <"$T/ids" >/dev/null
+  gq-flush -f f -- true
+  timeout 60 gq-flush --clean
+  [[ $(gq-inspect show "$(head -n 1 "$T/ids")" --json | jq -r .state) == finished ]]
+}
+
 @test "gq-enqueue: the other gates come behind --after: delay, serial key, limit [--local]" {
   local a b c
   a=$(gq-enqueue f --local <<<a)

@@ -136,8 +136,10 @@ std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
     // cleaner never writes more than was appended.
     bool ripe = !all[i].cleaned || all.back().end >= all[i].cleaned_at + all[i].size;
     bool garbage = ripe && all[i].size > 2 * weights[i].bytes + cleaned_header_size;
-    bool many_finished = now >= all[i].changed_at + std::max(limits.remember, least_interval) &&
-                         4 * weights[i].finished * finished_weight > all[i].size;
+    // A cleaned segment whose finished jobs must still be remembered (a live job needs them) would be cleaned at once
+    // again.
+    Millis interval = std::max(limits.remember, all[i].cleaned ? look_interval : least_interval);
+    bool many_finished = now >= all[i].changed_at + interval && 4 * weights[i].finished * finished_weight > all[i].size;
     bool joins = i > 0 && all[i - 1].cleaned &&
                  all[i - 1].size + std::min(weights[i].bytes, all[i].size) < limits.segment_size / 2;
     if (!garbage && !many_finished && !(joins && all[i].cleaned)) continue;
