@@ -136,10 +136,11 @@ std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
     // cleaner never writes more than was appended.
     bool ripe = !all[i].cleaned || all.back().end >= all[i].cleaned_at + all[i].size;
     bool garbage = ripe && all[i].size > 2 * weights[i].bytes + cleaned_header_size;
-    // A cleaned segment whose finished jobs must still be remembered (a live job needs them) would be cleaned at once
-    // again.
-    Millis interval = std::max(limits.remember, all[i].cleaned ? look_interval : least_interval);
-    bool many_finished = now >= all[i].changed_at + interval && 4 * weights[i].finished * finished_weight > all[i].size;
+    // What this pass has cleaned may have finished jobs that live jobs need. The pass would never end if it cleaned
+    // that again.
+    bool many_finished = now >= all[i].changed_at + std::max(limits.remember, least_interval) &&
+                         !(all[i].cleaned && all[i].changed_at >= *m_pass) &&
+                         4 * weights[i].finished * finished_weight > all[i].size;
     bool joins = i > 0 && all[i - 1].cleaned &&
                  all[i - 1].size + std::min(weights[i].bytes, all[i].size) < limits.segment_size / 2;
     if (!garbage && !many_finished && !(joins && all[i].cleaned)) continue;
@@ -152,8 +153,12 @@ std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
 
 bool Cleaner::step() {
   Fd lock;
+  if (!m_pass) m_pass = now_ms();
   auto range = choose(lock);
-  if (!range) return false;
+  if (!range) {
+    m_pass.reset();
+    return false;
+  }
   auto clean = [&] {
     forget(*range);
     rewrite(*range);

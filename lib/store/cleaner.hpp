@@ -58,6 +58,7 @@ class Cleaner {
 
   Ledger& m_ledger;
   const Directory m_journal;
+  std::optional<Millis> m_pass{};  // when the current pass began: calls of step() up to the one that returns false
   Mutex m_mutex;
   std::condition_variable m_stopping;
   bool m_stop GUARDED_BY(m_mutex) = false;
