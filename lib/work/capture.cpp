@@ -26,9 +26,14 @@ void Capture::add(std::string_view data) {
     write_all_at(m_file.file.get(), m_data, m_size - m_data.size(), m_file.name);
     m_data.clear();
   } catch (const Error& e) {
-    stop(Kept::no_room);
-    m_reason = e.what();
+    fail(e.what());
   }
+}
+
+void Capture::fail(const std::string& why) {
+  if (m_kept != Kept::whole) return;
+  stop(Kept::no_room);
+  m_reason = why;
 }
 
 void Capture::clear() {

@@ -28,6 +28,8 @@ class Capture {
 
   // More output. If it cannot be kept, it is dropped, and kept() says why.
   void add(std::string_view data);
+  // The rest of it cannot be read: a part is never kept.
+  void fail(const std::string& why);
   // Of an output that is thrown away: it counts as empty.
   void clear();
 

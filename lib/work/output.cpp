@@ -212,6 +212,7 @@ bool Output::pump(Fd& from, bool is_error) {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) return true;
     if (n <= 0) {
+      if (n < 0 && !is_error && m_capture) m_capture->fail("it cannot be read: " + errno_text(errno));
       from.reset();
       return false;
     }
