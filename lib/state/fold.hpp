@@ -227,6 +227,8 @@ class Fold {
   std::optional<std::string> keyed(const std::string& function, const std::string& key, Millis now);
   // Returns what to append because parents have ended, for at most `most` pairs of a parent and a job that is after it.
   std::vector<event::Wake> wakes(size_t most, Millis now);
+  // Whether a job that has not ended is recorded to be after another one.
+  bool is_after(const std::string& child, const std::string& parent) { return edge(child, parent) != '\0'; }
   // Returns up to `most` parents for which a job waits.
   std::vector<std::string> unmet(const std::string& id, size_t most);
   // How many jobs with this serial key are in the line (order 'l'), counted up to `most`.

@@ -262,12 +262,16 @@ std::optional<Answer> Queue::refusal_of(Fold& fold, const NewJob& job, bool& is_
   if (!source.empty() && !needs_blob(fold, source) && !(known && known->source == source))
     return Answer{Outcome::bad, "the workload of " + source + " has just been removed", 0};
   if (is_known) return std::nullopt;
+  // Only a part of the job's parents are recorded. Sent again, it must name the same ones.
+  if (known && (!is_same(add, job.data.size(), job.data_sum, *known) || job.parents.size() != known->after ||
+                !std::all_of(job.parents.begin(), job.parents.begin() + known->edges,
+                             [&](const auto& id) { return fold.is_after(add.id, id); })))
+    return Answer{Outcome::conflict};
   for (const auto& id : job.parents) {
     const auto parent = fold.get(id);
     if (!parent || parent->unborn)
       return Answer{Outcome::bad, "it is to run after " + id + ", which the store does not know", 0};
-    // Only part of the job's parents are recorded. If it was after a job that is younger than itself, the two could
-    // wait for each other.
+    // If the job was after one that is younger than itself, the two could wait for each other.
     if (known && parent->first_lsn >= known->first_lsn)
       return Answer{Outcome::bad, "it is to run after " + id + ", which is not older than itself", 0};
   }
