@@ -35,6 +35,7 @@
 #include "gq/replication/wire.hpp"
 #include "gq/state/map_table.hpp"
 #include "gq/store/check.hpp"
+#include "gq/store/cleaner.hpp"
 #include "gq/store/listing.hpp"
 #include "gq/store/parts.hpp"
 #include "gq/store/snapshot.hpp"
@@ -1735,6 +1736,65 @@ void a_new_store_knows_that_nothing_was_synced(const std::string& directory) {
   CHECK(seen);
 }
 
+// A cleaned segment may keep a torn workload, and it may also replace the segment whose beginning says that it is torn.
+void a_torn_workload_stays_torn_when_it_is_cleaned(const std::string& directory) {
+  const std::string lock = directory + "/append.lock", fresh = directory + ".fresh";
+  const std::string data(60'000, 'x');
+  auto open = [&] {
+    const Directory opened = Directory::of_store(directory, true);
+    Settings settings = open_settings(opened, true);
+    settings.limits = {.remember = Millis(0), .clean_after = Millis(0), .segment_size = 200'000};
+    return std::make_unique<Queue>(opened, settings, std::make_shared<LocalDisk>(opened, settings.store_id));
+  };
+  auto store = open();
+  auto add = [&](int count) {
+    std::vector<NewJob> jobs;
+    for (; count > 0; --count) jobs.push_back(make_job({"f"}, data));
+    for (const auto& answer : store->add(jobs)) CHECK(answer.outcome == Outcome::queued);
+    std::vector<std::string> ids;
+    for (const auto& job : jobs) ids.push_back(job.add.id);
+    return ids;
+  };
+  auto drop = [&](const std::vector<std::string>& ids) {
+    for (const auto& why : store->change(Change::drop, ids)) CHECK(!why);
+  };
+  // Adds garbage, so that the segments before it are cleaned, and cleans.
+  auto clean = [&] {
+    for (int i = 0; i < 2; ++i) drop(add(3));
+    Cleaner cleaner(*store);
+    while (cleaner.step()) continue;
+  };
+  auto gaps = [&] {
+    size_t found = 0;
+    EventReader reader = store->read(0);
+    for (auto item = reader.next(); item != JournalReader::Item::end; item = reader.next())
+      if (item == JournalReader::Item::record)
+        if (const auto* gap = std::get_if<Gap>(&reader.event())) found += is_at_begin(*gap, reader.lsn());
+    return found;
+  };
+  std::filesystem::copy(lock, fresh);
+  auto garbage = add(2);
+  const std::string torn = add(1).front();
+  const Lsn end = store->end();
+  store.reset();
+  std::filesystem::copy(fresh, lock, std::filesystem::copy_options::overwrite_existing);
+  const std::string segment = directory + "/journal/" + segment_name(0);
+  write_all_at(open_file(segment, O_RDWR).get(), std::string(4096, '\0'), end - 4096, segment);
+  store = open();
+  drop(garbage);
+  CHECK(kinds_found(*store) == "torn" && gaps() == 1);
+  clean();
+  const auto segments = store->segments();
+  CHECK(segments.front().cleaned && segments.front().end > end + 100'000);  // it has replaced more than one
+  CHECK(kinds_found(*store) == "torn" && gaps() == 1);
+  clean();
+  CHECK(kinds_found(*store) == "torn" && gaps() == 1);
+  drop({torn});
+  clean();
+  clean();
+  CHECK(kinds_found(*store).empty() && gaps() == 0);
+}
+
 struct Later {
   static constexpr std::string_view type = "later";
   static void fields(auto&, auto) {}
@@ -2259,6 +2319,7 @@ int main(int argc, char** argv) {
   wrong_hints_are_not_believed(directory + "/c");
   synced_end_only_grows(directory + "/d");
   a_new_store_knows_that_nothing_was_synced(directory + "/fresh");
+  a_torn_workload_stays_torn_when_it_is_cleaned(directory + "/torn");
   positions_are_bounded(directory + "/positions");
   later_types_have_a_format_of_their_own(directory + "/later-types");
   a_group_reads_what_each_node_reads(directory + "/reads");

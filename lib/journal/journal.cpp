@@ -31,7 +31,6 @@ constexpr size_t hint_size = 40;
 // `bytes` bytes of disk space to be run.
 constexpr size_t owed_size = 24;
 static_assert(hint_size + owed_size <= marks_offset);
-constexpr Lsn none_torn = UINT64_MAX;
 constexpr char segment_suffix[] = ".gqj";
 constexpr char spare_name[] = "spare";
 // The size that pages of the index seldom exceed: a page has up to 128 entries.
@@ -802,24 +801,38 @@ bool JournalReader::only_cut_short(uint64_t offset) {
 }
 
 bool JournalReader::never_synced() {
-  if (!m_fd || m_cleaned) return false;
-  if (!m_torn) {
-    auto segments = list_segments(m_journal.directory());
-    auto after = std::upper_bound(segments.begin(), segments.end(), m_base);
-    if (after == segments.end()) return false;
-    JournalReader next(m_journal, *after);
-    m_torn = none_torn;
-    if (!next.open_segment(*after) || next.m_header_bad) return false;
-    next.m_size = file_size(next.m_fd.get());
-    uint64_t size = 0;
-    if (next.parse(next.m_cleaned ? cleaned_header_size : segment_header_size, false, size) != Frame::good)
-      return false;
-    const std::string_view meta = meta_of(next.head(), next.head_bytes());
+  if (!m_fd) return false;
+  if (!m_torn || m_lsn >= m_torn->second) m_torn = next_torn();
+  return m_torn && m_lsn >= m_torn->first && m_lsn < m_torn->second;
+}
+
+// Returns the next range of positions, from m_lsn on, that was never synced: the Gap record behind it says so. In a
+// cleaned segment, which may have replaced several segments, such a record may also be between other ones. Returns an
+// empty range behind all positions if there is none, and nullopt if no segment follows yet.
+std::optional<std::pair<Lsn, Lsn>> JournalReader::next_torn() const {
+  JournalReader later(m_journal, m_lsn + 1);
+  auto named = [&]() -> std::optional<std::pair<Lsn, Lsn>> {
+    const std::string_view meta = meta_of(later.head(), later.head_bytes());
     Gap gap;
-    if (type_of(meta) == Gap::type && read_fields(meta, gap) && gap.position == *after && gap.since > m_base)
-      m_torn = gap.since;
+    if (type_of(meta) != Gap::type || !read_fields(meta, gap) || !is_at_begin(gap, later.m_frame_lsn) ||
+        gap.position <= m_lsn)
+      return std::nullopt;
+    return std::pair(gap.since, gap.position);
+  };
+  if (m_cleaned && later.open_segment(m_base) && later.m_cleaned) {
+    later.m_offset = m_offset;
+    while (const auto item = later.next_cleaned(false))
+      if (auto torn = *item == Item::record ? named() : std::nullopt) return torn;
   }
-  return m_lsn >= *m_torn;
+  const auto segments = list_segments(m_journal.directory());
+  const auto after = std::upper_bound(segments.begin(), segments.end(), m_base);
+  if (after == segments.end()) return std::nullopt;
+  constexpr std::pair<Lsn, Lsn> none{UINT64_MAX, UINT64_MAX};
+  if (!later.open_segment(*after) || later.m_header_bad) return none;
+  later.m_size = file_size(later.m_fd.get());
+  uint64_t size = 0;
+  const uint64_t first = later.m_cleaned ? cleaned_header_size : segment_header_size;
+  return later.parse(first, false, size) == Frame::good ? named().value_or(none) : none;
 }
 
 // Opens the segment that contains m_position, or else the first segment after m_position. Returns false if there is
@@ -955,7 +968,7 @@ bool JournalReader::read_record_at(Lsn lsn, bool with_data) {
     if (!(is_last && open_segment(hint->base)) && !next_segment()) return false;
   }
   if (m_cleaned) {
-    if (lsn < m_position) m_offset = cleaned_header_size;
+    if (lsn < m_position) m_offset = cleaned_header_size, m_torn.reset();
     m_position = lsn;
     return next_cleaned(with_data) == Item::record && m_lsn == lsn;
   }

@@ -40,7 +40,7 @@
 //    last segment may have an incomplete record after the last position that is known to be synced. Then the next
 //    segment begins with a Gap record (its type is "forget", without jobs). It says that the unreadable bytes from that
 //    record to the end of the segment were never acknowledged. If no synced position is known at all, as in an old
-//    store, there is no Gap record.
+//    store, there is no Gap record. The cleaner keeps the Gap as long as it keeps data from these bytes that is torn.
 //
 // The surprising fact: after a failed fdatasync the bytes may be lost although they can still be read from the page
 // cache, and a second fdatasync would return 0. The journal therefore appends the records again, in a new segment.
@@ -289,6 +289,9 @@ class CleanedSegment {
   Content m_content = Content::plain;
 };
 
+// Whether a Gap at this LSN is the first record of its segment. Then the journal itself wrote it, not the cleaner.
+inline bool is_at_begin(const Gap& gap, Lsn lsn) { return lsn == gap.position + segment_header_size; }
+
 // Reads the frames of a journal one after the other, beginning at a position, and continues after damage. EventReader
 // also decodes the records.
 class JournalReader {
@@ -325,7 +328,7 @@ class JournalReader {
   // false if the cleaner has removed the data.
   std::string_view data() const { return m_data; }
   bool has_data() const { return !m_without_data; }
-  // Whether the next segment says that the bytes at lsn() were never synced, and so never acknowledged.
+  // Whether a Gap record says that the bytes at lsn() were never synced, and so never acknowledged.
   bool never_synced();
 
   // Reads the record at exactly this position. Returns false if it cannot be read any more.
@@ -346,6 +349,7 @@ class JournalReader {
   Frame parse(uint64_t offset, bool with_data, uint64_t& frame_size);
   std::optional<uint64_t> find_frame(uint64_t from);
   bool only_cut_short(uint64_t offset);
+  std::optional<std::pair<Lsn, Lsn>> next_torn() const;
 
   Journal& m_journal;
   Lsn m_position;
@@ -360,9 +364,9 @@ class JournalReader {
   bool m_cleaned = false;
   Lsn m_end = 0;
   uint64_t m_offset = 0, m_whole_size = 0;
-  Lsn m_frame_lsn = 0;        // of the frame that was parsed last
-  std::optional<Lsn> m_torn;  // where the part that was never synced begins; empty until the next segment has been read
-  bool m_longer = false;      // the file goes beyond the next segment's base; not yet reported as damage
+  Lsn m_frame_lsn = 0;                        // of the frame that was parsed last
+  std::optional<std::pair<Lsn, Lsn>> m_torn;  // the next range that was never synced; empty while it is not known
+  bool m_longer = false;  // the file goes beyond the next segment's base; not yet reported as damage
   std::string m_window;
   uint64_t m_window_offset = 0;
   uint64_t m_ahead = 0;  // how many bytes are read at once

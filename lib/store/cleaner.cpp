@@ -36,6 +36,7 @@ struct Item {
   RecordHead record;
   Event event;
   std::string head, data;
+  bool torn = false;  // its data was never synced, and is not whole
   bool keep = false;
 };
 
@@ -77,6 +78,7 @@ Damage for_each_chunk(Ledger& ledger, Lsn from, Lsn end, bool with_data, Visit v
       i.event = reader.event();
       i.head = reader.head_bytes();
       i.data = reader.data();
+      i.torn = !i.data.empty() && sum64(i.data) != i.record.data_sum && reader.never_synced();
       jobs += jobs_in(i.event);
       bytes += i.head.size() + i.data.size();
     }
@@ -239,14 +241,16 @@ namespace {
 class Judge {
  public:
   Judge(Fold& fold, const std::vector<SegmentInfo>& others, Lsn base,
-        const std::map<std::string, std::string>& identities)
-      : m_fold(fold), m_others(others), m_base(base), m_identities(identities) {}
+        const std::map<std::string, std::string>& identities, Lsn torn)
+      : m_fold(fold), m_others(others), m_base(base), m_identities(identities), m_torn(torn) {}
 
   void judge(Item& item) {
     std::visit([&](const auto& event) { judge(item, event); }, item.event);
+    if (item.torn && item.keep && !item.data.empty()) m_torn = item.lsn;
   }
 
   std::map<std::string, std::string> identities() const { return m_identities; }
+  Lsn torn() const { return m_torn; }
 
  private:
   // Whether more records of a job must stay than its first record and its end.
@@ -276,11 +280,13 @@ class Judge {
     });
   }
 
-  // A Gap stays while a segment that was not cleaned still has the bytes that it names.
+  // The Gap at the beginning of a segment says that the bytes before it were never synced. It stays while another
+  // segment may have some of these bytes, or if this range keeps a workload among them.
   void judge(Item& item, const Gap& gap) {
-    item.keep = gap.position == m_base && std::any_of(m_others.begin(), m_others.end(), [&](const SegmentInfo& s) {
-                  return s.base < gap.position && s.end > gap.since && !s.cleaned;
-                });
+    item.keep = is_at_begin(gap, item.lsn) &&
+                (m_torn >= gap.since || std::any_of(m_others.begin(), m_others.end(), [&](const SegmentInfo& s) {
+                   return s.base < gap.position && s.end > gap.since;
+                 }));
   }
 
   // A `forget` record stays while earlier segments may have records of its jobs. The cleaner removes from it jobs that
@@ -362,6 +368,7 @@ class Judge {
   const std::vector<SegmentInfo>& m_others;
   const Lsn m_base;                                 // the base of the range that is being cleaned
   std::map<std::string, std::string> m_identities;  // the identity of each node at this point of the range
+  Lsn m_torn;                                       // the last record before this point whose torn data stays; or 0
 };
 
 }  // namespace
@@ -375,16 +382,20 @@ void Cleaner::rewrite(const Range& range) {
   std::vector<Lsn> dropped_adds, dropped;
   CleanedSegment cleaned = m_ledger.begin_cleaned(range.base(), range.segments[range.first].previous_end);
   std::map<std::string, std::string> identities;
+  Lsn torn = 0;
   Damage damage = for_each_chunk(m_ledger, range.base(), range.end(), true, [&](std::vector<Item>& items) {
     const auto originals = items;
     std::map<std::string, std::string> next;
+    Lsn next_torn = 0;
     m_ledger.look([&](Fold& fold) {
       items = originals;
-      Judge judge(fold, others, range.base(), identities);
+      Judge judge(fold, others, range.base(), identities, torn);
       for (auto& item : items) judge.judge(item);
       next = judge.identities();
+      next_torn = judge.torn();
     });
     identities = next;
+    torn = next_torn;
     std::vector<std::pair<Lsn, RecordBytes>> changed;
     for (size_t i = 0; i < items.size(); ++i) {
       const Item& item = items[i];
