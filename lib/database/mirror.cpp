@@ -237,7 +237,7 @@ Lsn Mirror::recreate(bool create) {
     throw_errno(Exit::storage, "write " + printable(m_directory.path_of(mirror_name)));
   const auto settings = m_database->get(settings_key), now = m_database->get(holder_key);
   check_may_recreate(create, settings, now);
-  for (const char* part : {journal_name, blobs_name, lock_name}) m_directory.remove_tree(part);
+  for (const char* part : {journal_name, blobs_name, lock_name, mirror_cleaning_name}) m_directory.remove_tree(part);
   remove_index(m_directory);
   // If a process died while it created the store, its request with the settings may still arrive. So keep its settings.
   const bool begun = !settings && now && m_directory.has(settings_name);
@@ -412,6 +412,21 @@ std::optional<std::string> Mirror::record(Lsn lsn) {
   return value;
 }
 
+void Mirror::begin_cleaning(Lsn base, Lsn end) {
+  m_directory.publish(mirror_cleaning_name, std::to_string(base) + " " + std::to_string(end) + " \n", true);
+}
+
+void Mirror::end_cleaning() { m_directory.remove(mirror_cleaning_name); }
+
+std::optional<std::pair<Lsn, Lsn>> Mirror::half_cleaned() {
+  const Fd fd = m_directory.find(mirror_cleaning_name, O_RDONLY);
+  if (!fd) return std::nullopt;
+  const auto words = split(read_file(fd.get(), 100, m_directory.path_of(mirror_cleaning_name)).value_or(""), ' ');
+  const auto base = words.size() == 3 ? parse_count(words[0]) : std::nullopt;
+  const auto end = base ? parse_count(words[1]) : std::nullopt;
+  return end ? std::optional(std::pair(*base, *end)) : std::nullopt;
+}
+
 void Mirror::change(Journal& journal, const std::vector<std::pair<Lsn, RecordBytes>>& records) {
   put(journal, journal.end());
   MutexLock guard(m_mutex);
@@ -449,12 +464,17 @@ void Mirror::remove_keys(const std::vector<std::string>& keys) {
   });
 }
 
-void Mirror::verify(Journal& journal, const std::function<void(Lsn lsn, const std::string& what)>& wrong) {
+std::optional<std::pair<Lsn, Lsn>> Mirror::verify(Journal& journal,
+                                                  const std::function<void(Lsn lsn, const std::string& what)>& wrong) {
   const Fd cleaning = m_directory.open(clean_lock_name, O_RDWR | O_CREAT);
   FileLock not_now(cleaning.get(), FileLock::Mode::shared);
   MutexLock guard(m_mutex);
   auto stamp = read_stamp();
   if (!stamp) distrust();
+  const auto half = half_cleaned();
+  auto complain = [&](Lsn lsn, const char* what) {
+    if (!half || lsn < half->first || lsn >= half->second) wrong(lsn, what);
+  };
   const Directory blobs = m_directory.below(blobs_name);
   EventReader reader(journal, 0);
   auto next = [&] {
@@ -464,7 +484,7 @@ void Mirror::verify(Journal& journal, const std::function<void(Lsn lsn, const st
   };
   bool there = next();
   auto missing = [&] {
-    wrong(reader.lsn(), "the database does not have this record");
+    complain(reader.lsn(), "the database does not have this record");
     there = next();
   };
   ask([&]() REQUIRES(m_mutex) {
@@ -473,7 +493,7 @@ void Mirror::verify(Journal& journal, const std::function<void(Lsn lsn, const st
       while (there && reader.lsn() < lsn) missing();
       if (there && reader.lsn() == lsn) {
         if (value != std::string(reader.head_bytes()) + std::string(reader.data()))
-          wrong(lsn, "the database has another record");
+          complain(lsn, "the database has another record");
         there = next();
       } else if (!parse_record(value)) {
         wrong(lsn, "the database has something that is not a record");
@@ -496,6 +516,7 @@ void Mirror::verify(Journal& journal, const std::function<void(Lsn lsn, const st
                        std::to_string(offset) + " on");
       });
   });
+  return half;
 }
 
 std::vector<std::string> Mirror::ends() {

@@ -17,6 +17,9 @@
 //                           with its own KeyValue
 //   directory/mirror        the kernel's boot ID | the position up to which the database has the journal | the checksum
 //                           of gq.json. A process that writes to the database holds the flock(2) of this file
+//   directory/mirror.cleaning  the range of the journal that is being cleaned: its base and its end. After a crash, or
+//   a
+//                           request that failed, the database may lack records of this range that the copy has
 //   directory/mirror.users  each process that has the store open holds a shared flock(2) on this file; a process that
 //                           rebuilds the copy holds it exclusively
 //
@@ -69,9 +72,13 @@ class Mirror : public Durability, public Ends {
   void remove_blob(const std::string& id, uint64_t size) override;
   bool restore_blob(const std::string& id, uint64_t size) override;
   std::optional<std::string> record(Lsn lsn) override;
+  void begin_cleaning(Lsn base, Lsn end) override;
+  void end_cleaning() override;
+  std::optional<std::pair<Lsn, Lsn>> half_cleaned() override;
   void change(Journal& journal, const std::vector<std::pair<Lsn, RecordBytes>>& records) override;
   void remove(const std::vector<Lsn>& adds, const std::vector<Lsn>& others) override;
-  void verify(Journal& journal, const std::function<void(Lsn lsn, const std::string& what)>& wrong) override;
+  std::optional<std::pair<Lsn, Lsn>> verify(
+      Journal& journal, const std::function<void(Lsn lsn, const std::string& what)>& wrong) override;
   void report_damage() override { distrust(); }
 
   std::vector<std::string> ends() override;

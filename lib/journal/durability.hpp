@@ -68,6 +68,13 @@ class Durability {
 
   // Returns the second copy of a record, head and data; nullopt if there is none.
   virtual std::optional<std::string> record(Lsn lsn) = 0;
+  // The cleaner calls begin_cleaning() before it changes or removes records of a range, and end_cleaning() after the
+  // cleaned segment has got its name. In between, the second copy may lack records that the directory has.
+  virtual void begin_cleaning(Lsn base, Lsn end) = 0;
+  virtual void end_cleaning() = 0;
+  // The range (base, end) whose cleaning has begun and not ended; nullopt if there is none. To a process that has the
+  // lock of cleaning, this cleaning was interrupted, and the next one has to clean this range first.
+  virtual std::optional<std::pair<Lsn, Lsn>> half_cleaned() = 0;
   // The cleaner calls it with the records that it has changed, before the cleaned segment gets its name. The changes
   // follow from records that were appended before this call, so those records are made durable first.
   virtual void change(Journal& journal, const std::vector<std::pair<Lsn, RecordBytes>>& records) = 0;
@@ -76,8 +83,9 @@ class Durability {
   virtual void remove(const std::vector<Lsn>& adds, const std::vector<Lsn>& others) = 0;
 
   // Compares the whole second copy with the directory, and calls `wrong` for each error in the copy. No process can
-  // clean the journal meanwhile.
-  virtual void verify(Journal& journal, const std::function<void(Lsn lsn, const std::string& what)>& wrong) = 0;
+  // clean the journal meanwhile. Does not compare the records of a range that is half cleaned, and returns this range.
+  virtual std::optional<std::pair<Lsn, Lsn>> verify(
+      Journal& journal, const std::function<void(Lsn lsn, const std::string& what)>& wrong) = 0;
 
   // A reader calls it when it has found damage in the directory. Throws Error(retry) if the directory will be rebuilt
   // from the second copy, as soon as no process has the store open.

@@ -36,9 +36,14 @@ class LocalDisk : public Durability {
   void remove_blob(const std::string&, uint64_t) override {}
   bool restore_blob(const std::string&, uint64_t) override { return false; }
   std::optional<std::string> record(Lsn) override { return std::nullopt; }
+  void begin_cleaning(Lsn, Lsn) override {}
+  void end_cleaning() override {}
+  std::optional<std::pair<Lsn, Lsn>> half_cleaned() override { return std::nullopt; }
   void change(Journal&, const std::vector<std::pair<Lsn, RecordBytes>>&) override {}
   void remove(const std::vector<Lsn>&, const std::vector<Lsn>&) override {}
-  void verify(Journal&, const std::function<void(Lsn, const std::string&)>&) override {}
+  std::optional<std::pair<Lsn, Lsn>> verify(Journal&, const std::function<void(Lsn, const std::string&)>&) override {
+    return std::nullopt;
+  }
   void report_damage() override {}
 
  private:

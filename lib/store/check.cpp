@@ -341,7 +341,12 @@ void check_store(Ledger& ledger, const std::function<void(const Finding&)>& foun
     difference = check.walk_index();
     no_table = check.no_table();
   }
-  ledger.verify([&](Lsn lsn, const std::string& text) { found({"database", lsn, "", text}); });
+  const auto half = ledger.verify([&](Lsn lsn, const std::string& text) { found({"database", lsn, "", text}); });
+  if (half)
+    found({"unknown", half->first, "",
+           "a cleaning of the journal up to " + std::to_string(half->second) +
+               " was interrupted; whether the database has its records can be told after the next one",
+           false});
   if (difference && cleaned_segments(ledger) != before) {  // the cleaner may have caused the difference
     FileLock not_now(cleaning.get(), FileLock::Mode::shared);
     Check again(

@@ -115,6 +115,15 @@ std::optional<Cleaner::Range> Cleaner::choose(Fd& lock) {
   remove_segments(m_journal, replaced);
   if (all.size() < 2) return std::nullopt;
   set_aside();
+  // An interrupted cleaning is done again first, so that the second copy and the directory agree about its records.
+  if (const auto half = m_ledger.half_cleaned())
+    for (size_t i = 0, first = all.size(); i + 1 < all.size(); ++i) {
+      if (all[i].base == half->first) first = i;
+      if (first > i || all[i].end != half->second) continue;
+      range.first = first;
+      range.last = i;
+      return range;
+    }
   const Limits& limits = m_ledger.limits();
   std::vector<Weight> weights(all.size());
   Lsn last_record = 0;
@@ -380,6 +389,7 @@ void Cleaner::rewrite(const Range& range) {
     if (i < range.first || i > range.last) others.push_back(range.segments[i]);
   std::vector<std::string> done_with;  // forgotten jobs of which no record is left
   std::vector<Lsn> dropped_adds, dropped;
+  m_ledger.begin_cleaning(range.base(), range.end());
   CleanedSegment cleaned = m_ledger.begin_cleaned(range.base(), range.segments[range.first].previous_end);
   std::map<std::string, std::string> identities;
   Lsn torn = 0;
@@ -425,6 +435,7 @@ void Cleaner::rewrite(const Range& range) {
     m_ledger.commit({record}, Room::intake);
   }
   cleaned.publish();
+  m_ledger.end_cleaning();
   std::vector<Lsn> replaced;
   for (size_t i = range.first + 1; i <= range.last; ++i) replaced.push_back(range.segments[i].base);
   remove_segments(m_journal, replaced);

@@ -15,7 +15,7 @@
 //     append.lock          held by a process that appends to the journal (journal.hpp)
 //     index.lock           held by a process that uses the index (index.hpp)
 //     index.users          locked, shared, by each process that has used the index and will use it again
-//     database, mirror, mirror.users
+//     database, mirror, mirror.cleaning, mirror.users
 //                          only if the directory is the copy of a database (mirror.hpp)
 //
 // All locks are flock(2). A process that takes several of them takes them in this order: clean.lock, index.lock,
@@ -167,17 +167,21 @@ class Ledger {
   CleanedSegment begin_cleaned(Lsn base, Lsn previous_end) const {
     return CleanedSegment(m_journal, base, previous_end);
   }
-  // For a store with a second copy: the records that the cleaner changes and removes (Durability::change(),
-  // Durability::remove()).
+  // For a store with a second copy: the records that the cleaner changes and removes (Durability::begin_cleaning(),
+  // Durability::change(), Durability::remove()).
+  void begin_cleaning(Lsn base, Lsn end) { m_durability->begin_cleaning(base, end); }
+  void end_cleaning() { m_durability->end_cleaning(); }
+  std::optional<std::pair<Lsn, Lsn>> half_cleaned() { return m_durability->half_cleaned(); }
   void change_records(const std::vector<std::pair<Lsn, RecordBytes>>& records) {
     m_durability->change(m_journal, records);
   }
   void remove_records(const std::vector<Lsn>& adds, const std::vector<Lsn>& others) {
     m_durability->remove(adds, others);
   }
-  // For a store with a second copy: compares it with the directory, and calls `wrong` for each error in the copy.
-  void verify(const std::function<void(Lsn lsn, const std::string& what)>& wrong) {
-    m_durability->verify(m_journal, wrong);
+  // For a store with a second copy: compares it with the directory, and calls `wrong` for each error in the copy. As
+  // Durability::verify().
+  std::optional<std::pair<Lsn, Lsn>> verify(const std::function<void(Lsn lsn, const std::string& what)>& wrong) {
+    return m_durability->verify(m_journal, wrong);
   }
   // Rebuilds the index if its file is many times as large as its content.
   void shrink_index() { m_index.shrink(); }

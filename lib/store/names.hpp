@@ -16,6 +16,7 @@ inline constexpr const char* index_users_name = "index.users";
 inline constexpr const char* database_name = "database";  // names the program of a store in a database (open_store.hpp)
 inline constexpr const char* mirror_name = "mirror";      // mirror.hpp
 inline constexpr const char* mirror_users_name = "mirror.users";
+inline constexpr const char* mirror_cleaning_name = "mirror.cleaning";
 inline constexpr const char* replicate_lock_name = "replicate.lock";  // held by the process that serves the node
 inline constexpr const char* returned_name = "returned.lock";         // its lease (lease.hpp)
 // A directory with a file for each node of the group. The file is touched each time the node answers. NODE.debts is

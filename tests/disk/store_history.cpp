@@ -290,9 +290,6 @@ class StoreHistory final : public Machine {
       const bool is_torn = std::string_view(f.kind) == "torn";
       is_sound = is_sound && !f.is_bad && std::string_view(f.kind) != "unknown";
       if (may_blame_disk() || m_is_meddled) return;
-      // The cleaner removes records from the database before it removes them from the copy. A crash may come in
-      // between.
-      if (m_setting.cleans && std::string_view(f.kind) == "database") return;
       if (f.is_bad) return fault("nothing failed, but the check says: " + what);
       const auto at = records.lower_bound(f.lsn);
       if (is_torn && at != records.end() && at->first < f.lsn + std::strtoull(f.text.c_str(), nullptr, 10))
