@@ -65,11 +65,17 @@ Error refusal(const std::string& why) { return Error(Exit::config, "cannot open 
 
 }  // namespace
 
-// The content of directory/mirror. It is a text, so that users can read it: BOOT LSN SUM.
+// The content of directory/mirror. It is a text, so that users can read it: BOOT LSN SUM, and the checksum of these. A
+// write that fails part-way leaves a mixture of two stamps, whose checksum is wrong; it is distrusted.
 struct Mirror::Stamp {
   std::string boot;
   Lsn stable = 0;
   std::string settings;
+
+  std::string text() const {
+    const std::string line = boot + " " + padded(stable, lsn_digits) + " " + settings + " ";
+    return line + hex64(sum64(line)) + "\n";
+  }
 };
 
 bool Mirror::has_store(KeyValue& database) { return database.get(settings_key).has_value(); }
@@ -113,16 +119,19 @@ std::string Mirror::settings_text() const {
 
 std::optional<Mirror::Stamp> Mirror::read_stamp() const {
   char bytes[200];
-  auto words = split(std::string(bytes, read_at(m_stamp.get(), bytes, sizeof bytes, 0)), ' ');
-  if (words.size() != 4 || words[3] != "\n") return std::nullopt;
+  std::string text(bytes, read_at(m_stamp.get(), bytes, sizeof bytes, 0));
+  text.resize(text.find('\n') == std::string::npos ? 0 : text.find('\n') + 1);
+  const auto words = split(text, ' ');
+  if (words.size() != 4) return std::nullopt;
   auto stable = parse_count(words[1]);
   if (!stable) return std::nullopt;
-  return Stamp{words[0], *stable, words[2]};
+  Stamp stamp{words[0], *stable, words[2]};
+  if (text != stamp.text()) return std::nullopt;
+  return stamp;
 }
 
-void Mirror::write_stamp(const Stamp& s) {
-  write_all_at(m_stamp.get(), s.boot + " " + padded(s.stable, lsn_digits) + " " + s.settings + " \n", 0,
-               m_directory.path_of(mirror_name));
+void Mirror::write_stamp(const Stamp& stamp) {
+  write_all_at(m_stamp.get(), stamp.text(), 0, m_directory.path_of(mirror_name));
 }
 
 void Mirror::distrust() {
