@@ -64,13 +64,19 @@ start_gearmand() {
   return 1
 }
 
-# Starts a gq-worker with these arguments, and waits until it serves its first function. Its pid is in $WORKER.
+# Starts a gq-worker with these arguments, and waits until it serves its first function; fails with its exit status if it ends before.
+# Its pid is in $WORKER.
 start_worker() {
   background gq-worker "$@"
   WORKER=$PID
-  local previous=''
+  local previous='' argument
   for argument in "$@"; do
-    [[ $previous == -f ]] && { eventually served "$PORT" "$argument.gq"; return; }
+    if [[ $previous == -f ]]; then
+      served_or_ended() { served "$PORT" "$argument.gq" || ! kill -0 "$WORKER" 2>/dev/null; }
+      eventually served_or_ended
+      kill -0 "$WORKER" 2>/dev/null || wait "$WORKER"
+      return
+    fi
     previous=$argument
   done
 }
