@@ -13,6 +13,7 @@
 #include "gq/store/check.hpp"
 #include "gq/store/exchange.hpp"
 #include "gq/store/listing.hpp"
+#include "gq/view/status.hpp"
 #include "results.hpp"
 
 namespace gq {
@@ -32,6 +33,8 @@ struct Options {
   bool history = false;
   Millis longest{0};
   bool waits = false;
+  StatusLimits limits;
+  bool nagios = false;
 };
 
 constexpr size_t most_parents_shown = 100;  // among so many parents, the first dead one is looked for
@@ -397,12 +400,8 @@ void print_serials(const Options& o, Ledger& ledger) {
 
 // Prints how much of the journal is still needed, and how old the oldest unfinished job is.
 void print_disk(const Options& o, Ledger& ledger) {
-  uint64_t journal = 0, needed = 0, damaged = 0;
-  auto segments = ledger.segments();
-  for (const auto& s : segments) journal += s.size;
+  const DiskUse use = disk_use(ledger);
   std::optional<Millis> oldest;
-  if (!segments.empty())
-    ledger.look([&](Fold& fold) { needed = std::min(journal, fold.weight(0, segments.back().end).bytes); });
   std::string cursor;
   for (bool last = false; !last;) {
     std::string next;
@@ -415,89 +414,37 @@ void print_disk(const Options& o, Ledger& ledger) {
     });
     cursor = next;
   }
-  if (auto aside = ledger.directory().find_below(damaged_name)) damaged = aside->names().size();
+  const uint64_t garbage = use.journal - use.needed;
   Json json = {
-      {"journal_bytes", journal}, {"live_bytes", needed}, {"garbage_bytes", journal - needed}, {"damaged", damaged}};
+      {"journal_bytes", use.journal}, {"live_bytes", use.needed}, {"garbage_bytes", garbage}, {"damaged", use.damaged}};
   if (oldest)
     json.update({{"oldest_at", format_time(*oldest)},
                  {"oldest_seconds", std::max<int64_t>(0, (now_ms() - *oldest).count() / 1000)}});
   if (o.json) return print(json_line(json));
-  std::string line = "journal: bytes " + std::to_string(journal) + " live " + std::to_string(needed) + " garbage " +
-                     std::to_string(journal - needed);
+  std::string line = "journal: bytes " + std::to_string(use.journal) + " live " + std::to_string(use.needed) +
+                     " garbage " + std::to_string(garbage);
   if (oldest) line += " oldest " + format_time(*oldest);
   print(text_line({line}));
-  if (damaged) log(Level::warning, counted(damaged, "segment") + " in damaged/ could not be read whole");
-}
-
-struct FunctionStats {
-  Counters counters;
-  std::optional<Millis> paused;
-  std::optional<uint32_t> limit;
-  std::optional<std::string> letters;
-};
-
-// Counts jobs that a dead owner was running as queued, which they will be.
-void count_left_behind(Ledger& ledger, std::map<std::string, FunctionStats>& functions) {
-  std::map<std::string, std::map<std::string, uint64_t>> running;  // by owner and function
-  const auto is_running = [](Fold&, const Job& job) { return job.state == State::running; };
-  for_each_page(ledger, 'c', is_running, [&](const std::vector<Claim>& found) {
-    for (const auto& claim : found) ++running[claim.job.owner][claim.job.function];
-  });
-  for (const auto& [owner, counts] : running) {
-    if (owner_alive(ledger.owners_directory(), owner)) continue;
-    for (const auto& [function, count] : counts) {
-      auto& jobs = functions[function].counters.jobs;
-      const uint64_t n = std::min(count, jobs[static_cast<size_t>(State::running)]);
-      jobs[static_cast<size_t>(State::running)] -= n;
-      jobs[static_cast<size_t>(State::queued)] += n;
-    }
-  }
-}
-
-std::map<std::string, FunctionStats> stats_of_functions(Ledger& ledger) {
-  std::map<std::string, FunctionStats> functions;
-  std::string cursor;
-  for (bool last = false; !last;) {
-    std::string next;
-    ledger.look([&](Fold& fold) {
-      std::vector<std::string> names;
-      next = cursor;
-      last = fold.functions(most_looked_up / 2, next, names);
-      for (const auto& name : names)
-        functions[name] = {fold.counters(name), fold.paused(name), fold.limit(name), fold.dead_letters(name)};
-    });
-    cursor = next;
-  }
-  count_left_behind(ledger, functions);
-  return functions;
-}
-
-uint64_t count_troubles(Ledger& ledger) {
-  uint64_t troubles = 0;
-  ledger.for_each_trouble(
-      [&](const Trouble& t) { troubles += t.kind == Trouble::Kind::damage || t.kind == Trouble::Kind::missing; });
-  return troubles;
+  if (use.damaged) log(Level::warning, counted(use.damaged, "segment") + " in damaged/ could not be read whole");
 }
 
 Exit stats(const Options& o, Queue& store) {
   const auto functions = stats_of_functions(store);
   const uint64_t troubles = count_troubles(store);
-  auto at = [](const Counters& c, State s) { return c.jobs[static_cast<size_t>(s)]; };
   for (const auto& [function, found] : functions) {
     if (!o.function.empty() && function != o.function) continue;
-    const Counters& c = found.counters;
     Json json = {{"function", function},
-                 {"queued", at(c, State::queued) + at(c, State::claimed)},
-                 {"running", at(c, State::running)},
-                 {"delayed", at(c, State::delayed)},
-                 {"waiting", at(c, State::waiting)},
-                 {"pending", at(c, State::pending)},
-                 {"held", at(c, State::held)},
-                 {"dead", at(c, State::dead)},
-                 {"kept", at(c, State::kept)},
-                 {"finished", at(c, State::finished)},
-                 {"bytes", c.bytes}};
-    if (c.blocked) json["after"] = c.blocked;
+                 {"queued", found.queued()},
+                 {"running", found.at(State::running)},
+                 {"delayed", found.at(State::delayed)},
+                 {"waiting", found.at(State::waiting)},
+                 {"pending", found.at(State::pending)},
+                 {"held", found.at(State::held)},
+                 {"dead", found.at(State::dead)},
+                 {"kept", found.at(State::kept)},
+                 {"finished", found.at(State::finished)},
+                 {"bytes", found.counters.bytes}};
+    if (found.counters.blocked) json["after"] = found.counters.blocked;
     if (found.paused) json["paused_at"] = format_time(*found.paused);
     if (found.limit) json["limit"] = *found.limit;
     if (found.letters) json["dead_letters"] = *found.letters;
@@ -510,8 +457,8 @@ Exit stats(const Options& o, Queue& store) {
       if (key != "function") line += " " + key + " " + (value.is_string() ? value.get<std::string>() : value.dump());
     print(text_line({line}));
   }
-  const bool any_waits = std::any_of(functions.begin(), functions.end(),
-                                     [&](const auto& f) { return at(f.second.counters, State::waiting) > 0; });
+  const bool any_waits =
+      std::any_of(functions.begin(), functions.end(), [&](const auto& f) { return f.second.at(State::waiting) > 0; });
   if (o.function.empty() && any_waits) print_serials(o, store);
   if (o.function.empty()) print_peers(o, store);
   if (o.function.empty()) print_disk(o, store);
@@ -522,6 +469,55 @@ Exit stats(const Options& o, Queue& store) {
                               ", of which another worker's --then makes jobs; they wait for one");
   if (troubles) log(Level::warning, counted(troubles, "trouble") + " in the journal (gq-inspect check tells which)");
   return Exit::ok;
+}
+
+Exit status(const Options& o, Queue& store) {
+  const Status found = status_of(overview_of(store), o.limits);
+  if (o.nagios) {
+    print(nagios_line(found) + "\n");
+    return static_cast<Exit>(found.level());
+  }
+  print(o.json ? json_line(status_json(found)) : status_line(found) + "\n");
+  return found.problems.empty() ? Exit::ok : Exit::no;
+}
+
+// Adds an option with a limit, or with two of them and a comma between: of a warning, and of a critical state.
+template <typename Parse>
+void add_limit(CLI::App& app, const char* name, std::optional<Threshold>& limit, const char* help, const char* kind,
+               Parse parse) {
+  app.add_option_function<std::string>(
+         name,
+         [&limit, name, kind, parse](const std::string& text) {
+           const auto parts = split(text, ',');
+           std::vector<uint64_t> values;
+           for (const auto& part : parts)
+             if (auto value = parse(part)) values.push_back(static_cast<uint64_t>(*value));
+           if (values.size() != parts.size() || values.empty() || values.size() > 2)
+             throw CLI::ValidationError(name, printable(text) + " is not " + kind + ", or two of them with a comma");
+           limit = Threshold{values[0], values.size() > 1 ? std::optional(values[1]) : std::nullopt};
+         },
+         help)
+      ->type_name("");
+}
+
+void add_status(CLI::App& app, Options& o) {
+  const auto count = [](const std::string& text) { return parse_count(text); };
+  const auto size = [](const std::string& text) { return parse_size(text); };
+  const auto duration = [](const std::string& text) -> std::optional<int64_t> {
+    const auto value = parse_duration(text);
+    return value ? std::optional(value->count()) : std::nullopt;
+  };
+  app.add_option("-f,--function", o.limits.functions, "Only these functions");
+  add_limit(app, "--dead-over", o.limits.dead, "Wrong if more jobs are dead", "a number", count);
+  add_limit(app, "--oldest-over", o.limits.oldest, "Wrong if a job that could run waits for longer",
+            "a duration such as 90, 10m or 2h", duration);
+  add_limit(app, "--queued-over", o.limits.queued, "Wrong if more jobs are queued", "a number", count);
+  add_limit(app, "--owed-over", o.limits.owed, "Wrong if more jobs are still to be sent to another node", "a number",
+            count);
+  app.add_flag("--no-worker", o.limits.worker, "Wrong if no worker runs jobs that could run");
+  add_limit(app, "--disk-under", o.limits.disk, "Wrong if fewer bytes of the disk are free",
+            "a size such as 512M or 2G", size);
+  app.add_flag("--nagios", o.nagios, "The line, and the exit status 0 to 3, that Nagios and Icinga read");
 }
 
 Exit check(const Options& o, Ledger& ledger) {
@@ -674,6 +670,8 @@ int main(int argc, char** argv) {
     gq::add_duration(*wait, "--for", o.longest, "How long to wait at most (default: for ever)");
     add("stats", "How many jobs there are, by function and state", gq::stats)
         ->add_option("-f,--function", o.function, "Only this function");
+    auto* status = add("status", "One line: whether something is wrong; exit 1 if it is", gq::status);
+    gq::add_status(*status, o);
     add("check", "Verify every checksum, and the index; exit 1 if something is wrong", gq::check);
     app.add_subcommand("confirm",
                        "Trust the file database of the store's directory: the program that it names may be run");
@@ -682,18 +680,30 @@ int main(int argc, char** argv) {
   };
   program.body = [&](const gq::Common& common) {
     if (!o.function.empty()) gq::check_function(o.function);
+    for (const auto& function : o.limits.functions) gq::check_function(function);
     if (!action) {
       gq::confirm_database(common.store);
       return gq::Exit::ok;
     }
-    gq::Queue store = gq::open_store(common.store, false);
-    gq::EndsInOrder in_order([&] { store.leave_for_good(); });
     try {
+      gq::Queue store = gq::open_store(common.store, false);
+      gq::EndsInOrder in_order([&] { store.leave_for_good(); });
       return action(o, store);
     } catch (const gq::Error& e) {
+      if (o.nagios) {
+        gq::print(gq::nagios_unknown(e.what()) + "\n");
+        return static_cast<gq::Exit>(gq::Severity::unknown);
+      }
       if (!o.waits || e.code() == gq::Exit::usage || e.code() == gq::Exit::bad_data) throw;
       throw gq::Error(gq::no_result, e.what(), e.error_number());
     }
   };
-  return gq::run_program(argc, argv, program);
+  const int code = gq::run_program(argc, argv, program);
+  // A monitor knows only the statuses 0 to 3, and reads standard output.
+  if (code <= static_cast<int>(gq::Severity::unknown) ||
+      std::find(argv, argv + argc, std::string_view("--nagios")) == argv + argc)
+    return code;
+  const std::string line = gq::nagios_unknown("gq-inspect could not run; its standard error says why") + "\n";
+  [[maybe_unused]] const ssize_t n = ::write(STDOUT_FILENO, line.data(), line.size());
+  return static_cast<int>(gq::Severity::unknown);
 }

@@ -1135,6 +1135,24 @@ bool Fold::oldest(size_t most, std::string& cursor, std::vector<std::string>& id
   }
 }
 
+std::optional<Millis> Fold::waits_since(const std::string& function, Millis now) {
+  std::optional<Millis> since;
+  for (char priority = high_priority; priority <= static_cast<char>(low_priority); ++priority)
+    walk(function_prefix('q', function) + priority, [&](const std::string& id) {
+      const auto job = get(id);
+      if (!job) throw TableError("an order names a job that is not there");
+      since = std::min(since.value_or(job->enqueued_at), job->enqueued_at);
+      return false;
+    });
+  const std::string prefix = function_prefix('d', function);
+  auto c = m_table.walk(prefix);
+  if (!c->valid() || !starts_with(c->key(), prefix)) return since;
+  if (c->key().size() != prefix.size() + 16) throw TableError("bad due time");
+  const Millis due(static_cast<int64_t>(get_be64(c->key(), prefix.size())));
+  if (due <= now) since = std::min(since.value_or(due), due);
+  return since;
+}
+
 std::vector<std::string> Fold::owners() {
   std::vector<std::string> all;
   auto c = m_table.walk("c");

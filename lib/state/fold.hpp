@@ -255,6 +255,9 @@ class Fold {
   // Finds the oldest job that has not ended: appends the IDs of some such jobs to `ids`, and the oldest is among these.
   // Appends up to `most` IDs after `cursor`, as page() does. Returns true when there are no more.
   bool oldest(size_t most, std::string& cursor, std::vector<std::string>& ids);
+  // Returns since when the job of a function that has waited longest could have been started: since it was queued or,
+  // if it is delayed, since it was due. Returns nullopt if no job could be started at `now`. Reads at most four jobs.
+  std::optional<Millis> waits_since(const std::string& function, Millis now);
   // Every owner that holds a job.
   std::vector<std::string> owners();
   std::vector<std::string> functions();

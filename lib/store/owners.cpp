@@ -261,17 +261,24 @@ std::optional<Holder> holder_of(const Directory& directory, const std::string& o
   return holder;
 }
 
-RunHere running_here(const Directory& directory) {
-  RunHere running;
+std::vector<std::pair<std::string, OwnerInfo>> processes_here(const Directory& directory) {
+  std::vector<std::pair<std::string, OwnerInfo>> found;
   for_each_file(directory, [&](const std::string& name) {
     auto file = is_process(name) ? read_owner(directory, name) : std::nullopt;
-    if (!file || !file->locked) return true;
-    running.any = true;
-    if (!file->info.then.empty()) running.targets.insert(file->info.then);
-    if (file->info.runs) running.functions.insert(file->info.runs->begin(), file->info.runs->end());
-    else running.all = true;
+    if (file && file->locked) found.emplace_back(name, std::move(file->info));
     return true;
   });
+  return found;
+}
+
+RunHere running_here(const Directory& directory) {
+  RunHere running;
+  for (const auto& [name, info] : processes_here(directory)) {
+    running.any = true;
+    if (!info.then.empty()) running.targets.insert(info.then);
+    if (info.runs) running.functions.insert(info.runs->begin(), info.runs->end());
+    else running.all = true;
+  }
   return running;
 }
 

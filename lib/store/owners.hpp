@@ -102,6 +102,9 @@ struct Holder {
 // Returns nullopt for a dead owner.
 std::optional<Holder> holder_of(const Directory& directory, const std::string& owner);
 
+// The living processes that run jobs, each with the name of its owner, and with what its file says.
+std::vector<std::pair<std::string, OwnerInfo>> processes_here(const Directory& directory);
+
 // The functions for which living processes run commands.
 struct RunHere {
   bool any = false;  // whether there is such a process
