@@ -21,7 +21,7 @@ _gq() {
     gq-enqueue) words="--lines --null --local --id --key --key-window --serial --name --priority --delay --at --expire --after --after-any --max-attempts --result --wait --json --from --range --timeout --max-workload --owe --auth --peer-timeout" ;;
     gq-worker) words="$run $peers --owe --relay --copies --raw --answer --waiting --keep --local --queue-only --drain --strict --backlog --max-workload" ;;
     gq-replicate) words="$peers --to --hand-over --as --group --copies --run --renew init forget" ;;
-    gq-flush) words="$run $peers --all --dry-run --kick --kick-dead --cancel --drop --keep --release --clean --pause --resume --limit-of --dead-letter-of" ;;
+    gq-flush) words="$run $peers --all --dry-run --kick --kick-dead --cancel --drop --keep --release --clean --pause --resume --limit-of --rate-of --dead-letter-of" ;;
     gq-inspect) words="--json --state --function --limit --records --range --for --dead-over --oldest-over --queued-over --owed-over --no-worker --disk-under --nagios list show cat output wait stats status check journal confirm" ;;
     gq-snapshot) words="--json --function --state --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --max-workload --owe --auth --peer-timeout create verify restore list prune export import" ;;
   esac

@@ -202,6 +202,11 @@ class RandomEvents {
         return event::Release{.id = id(), .at = m_at};
       case 21:
         if (once_in(3)) return event::Letter{.function = any({"f", "g", "h"}), .at = m_at, .to = any({"g", "h", ""})};
+        if (once_in(3))
+          return event::Rate{.function = any({"f", "g", "h"}),
+                             .at = m_at,
+                             .starts = number(3),
+                             .period = rate_periods[below(3)].length};
         if (once_in(2)) return event::Pause{.function = any({"f", "g", "h"}), .at = m_at, .limit = number(3)};
         return event::Resume{.function = any({"f", "g", "h"}), .at = m_at, .unlimited = once_in(2)};
       case 22:

@@ -120,6 +120,38 @@ load helpers
   gq-inspect stats --json | jq -es 'map(select(.function == "f"))[0] | (has("limit") | not) and has("paused_at")'
 }
 
+@test "gq-flush: --rate-of bounds how many jobs of a function are started in a period, in all processes, and also after a restart [a lost index, cleaning, kill -9]" {
+  local command=(sh -c 'echo "$GQ_JOB_ID" >>"$0"' "$T/out")
+  for bad in f f= f=0 f=0/s f=x/s f=1 f=1/d f=1.5/s f=1000001/s =2/s rep_1=2/s; do fails_with 64 gq-flush --rate-of "$bad"; done
+  gq-enqueue g --local <<<other >/dev/null
+  gq-flush --rate-of f=3/h 2>"$T/err"
+  grep -q 'f has a rate, but this store knows no job of that function' "$T/err"
+  seq 9 | gq-enqueue f --local -l >"$T/ids"
+  gq-inspect stats --json | jq -es 'map(select(.function == "f"))[0] | .rate == "3/h" and (has("paused_at") | not)'
+  gq-inspect stats | grep -q '^f: .* rate 3/h$'
+  # The first worker dies when it has started one job. That start counts, and the job is started again.
+  die_at_work f
+  background gq-flush -f f -- "${command[@]}"
+  gq-flush -f f -- "${command[@]}"
+  wait "$PID"
+  sed 2q "$T/ids" | cmp - <(sort "$T/out")
+  gq-flush -f f -- "${command[@]}"
+  rm "$GQ_STORE"/index.*
+  gq-flush -f f -- "${command[@]}"
+  gq-flush --clean
+  gq-flush -f f -- "${command[@]}"
+  lines_are "$T/out" 2
+  at +3700 gq-flush -f f -- "${command[@]}"
+  sed 5q "$T/ids" | cmp - <(sort "$T/out")
+  gq-inspect check
+  # A worker that waits for the rate starts the rest when there is no rate any more.
+  background gq-worker --local --drain -f f -- "${command[@]}"
+  gq-flush --rate-of f=none
+  wait "$PID"
+  sort -u "$T/out" | cmp - <(sort "$T/ids")
+  gq-inspect stats --json | jq -es 'map(select(.function == "f"))[0] | has("rate") | not'
+}
+
 @test "gq-flush: --cancel ends queued jobs at once and running ones through their worker, and frees their keys [TERM, KILL after the grace, exit 0 too late]" {
   local queued delayed waiting running stubborn done
   id_of() { gq-enqueue f --local "$@" <<<x; }

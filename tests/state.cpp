@@ -102,6 +102,7 @@ void what_is_claimed() {
     say(event::Claim{.ids = {id}, .owner = owner + ".0"});
   };
   uint64_t target_backlog = 0;
+  Millis now{1000};
   bool folded_on = false;
   std::function<void()> appended = [] {};
   auto choose_of = [&](size_t most, size_t turn = 0, bool away = false) {
@@ -109,7 +110,7 @@ void what_is_claimed() {
     return choose(
         fold, {.most = most, .max_crashes = 2, .owner = mine + ".0", .target = "g", .target_backlog = target_backlog},
         {.away = away,
-         .now = Millis(1000),
+         .now = now,
          .turn = turn,
          .is_alive = [&](const std::string& owner) { return owner_process(owner) == living; },
          .fold_on =
@@ -172,6 +173,48 @@ void what_is_claimed() {
   CHECK(ids_of(choose_of(9).claims.jobs).empty());
   say(event::Resume{.function = "h", .at = Millis(1), .unlimited = true});
   CHECK(!fold.limit("h") && ids_of(choose_of(9).claims.jobs) == Ids{h3});
+  // No more jobs than the rate of a function are started in any period. Claimed jobs count as starting now.
+  const std::string r1 = add("r"), r2 = add("r"), r3 = add("r"), r4 = add("r");
+  const StartRate two{2, Millis(1000)};
+  auto start = [&](const std::string& id, const std::string& owner, uint32_t nth, int64_t at) {
+    hold(id, owner);
+    say(event::Start{.id = id, .at = Millis(at), .owner = owner + ".0", .start = nth});
+  };
+  auto at = [&](int64_t time) { return now = Millis(time), choose_of(9); };
+  auto of_r = [&](int64_t time) {
+    auto claims = at(time).claims.jobs;
+    std::erase_if(claims, [](const Claim& c) { return c.job.function != "r"; });
+    return ids_of(claims);
+  };
+  say(event::Rate{.function = "r", .at = Millis(1), .starts = 2, .period = two.period});
+  CHECK(fold.rate("r") == two && !fold.rate("h"));
+  CHECK(of_r(5000) == (Ids{r1, r2}));
+  hold(r1, living);
+  CHECK(of_r(5000) == Ids{r2} && of_r(900'000) == Ids{r2});
+  start(r1, living, 1, 5019), start(r2, living, 1, 5500);
+  CHECK(of_r(5500).empty() && at(5500).claims.next_due == Millis(6020));
+  CHECK(of_r(6019).empty() && of_r(6020) == Ids{r3});
+  say(event::Rate{.function = "r", .at = Millis(2), .starts = 2, .period = two.period});  // the same again
+  CHECK(of_r(6019).empty() && of_r(6520) == (Ids{r3, r4}));
+  CHECK(of_r(3000) == (Ids{r3, r4}) && of_r(4900).empty());  // the clock was set back
+  // A dead owner has left a job: it is started again in its place, but no job more.
+  hold(r3, dead);
+  CHECK(of_r(6020) == Ids{r3} && of_r(6520) == (Ids{r3, r4}));
+  start(r3, dead, 1, 6030);
+  CHECK(of_r(6100).empty() && of_r(6520) == Ids{r3});
+  // A limit comes before the rate.
+  say(event::Pause{.function = "r", .at = Millis(1), .limit = 1});
+  CHECK(of_r(900'000).empty());
+  say(event::Resume{.function = "r", .at = Millis(1), .unlimited = true});
+  say(event::Rate{.function = "r", .at = Millis(3), .starts = 3, .period = two.period});
+  CHECK(of_r(6100) == Ids{r3});
+  say(event::Rate{.function = "r", .at = Millis(4)});
+  CHECK(!fold.rate("r") && of_r(6100) == (Ids{r3, r4}));
+  say(event::Rate{.function = "r", .at = Millis(5), .starts = 1, .period = two.period});
+  CHECK(of_r(6100) == Ids{r3});  // the starts before are forgotten
+  say(event::Rate{.function = "r", .at = Millis(6)});
+  for (const auto& id : {r1, r2, r3, r4}) say(event::Done{.id = id});
+  now = Millis(1000);
   // While the function of their children has too many unfinished jobs, nothing is claimed.
   target_backlog = 1;
   CHECK(ids_of(choose_of(9).claims.jobs) == Ids{h3});
@@ -287,7 +330,8 @@ MapTable::Map recount(const MapTable::Map& table) {
   uint64_t outputs = 0;
 
   for (const auto& [key, value] : table) {
-    if (key[0] == 'p' || key[0] == 'L' || (key[0] == 'D' && key[1] > '\1')) counters[key.substr(1)];
+    if (key[0] == 'p' || key[0] == 'L' || (key[0] == 'R' && key.back() != '\0') || (key[0] == 'D' && key[1] > '\1'))
+      counters[key.substr(1)];
     if (key[0] == 'D' && key[1] == '\0') {  // only a dead job has a letter that is to be queued
       const auto dead = table.find("j" + key.substr(2));
       CHECK(dead != table.end() && decode_job(dead->second).state == State::dead);

@@ -675,6 +675,7 @@ void record_format_is_stable() {
       event::Letter{.function = "resize", .at = at, .to = "mail"},
       event::Cancel{.id = a, .at = at},
       event::State{.id = a, .function = "resize", .state = "queued", .node = "rep_1", .store = b, .cancelled = true},
+      event::Rate{.function = "resize", .at = at, .starts = 10, .period = Millis(60000)},
   };
   CHECK(all.size() == std::variant_size_v<Event> + 14);
   std::ifstream in(GQ_GOLDEN "/records.txt");
@@ -1822,14 +1823,14 @@ void later_types_have_a_format_of_their_own(const std::string& directory) {
   const auto first = append({job.head, job.data});
   CHECK(first.second == 1);
   const auto second = append({later});
-  CHECK(second.first > first.first && second.second == 5);
+  CHECK(second.first > first.first && second.second == 7);
   CHECK(append({job.head, job.data}) == second);
   for (const bool has_later : {false, true}) {
     CleanedSegment segment(journal, second.first, second.first);
     segment.add(second.first + segment_header_size, has_later ? later : job.head, has_later ? "" : job.data);
     segment.finish(journal.end(), journal.end());
     segment.publish();
-    CHECK(version_of(directory + "/journal/" + segment_name(second.first)) == (has_later ? 6 : 2));
+    CHECK(version_of(directory + "/journal/" + segment_name(second.first)) == (has_later ? 8 : 2));
   }
 }
 

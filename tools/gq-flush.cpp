@@ -31,10 +31,10 @@ struct Options {
   std::vector<std::string> kick, cancel, drop, keep, release;  // IDs, or "-"
   bool changes() const {
     return !kick.empty() || !cancel.empty() || !drop.empty() || !keep.empty() || !release.empty() || kick_dead ||
-           !pause.empty() || !resume.empty() || !limits.empty() || !letters.empty();
+           !pause.empty() || !resume.empty() || !limits.empty() || !rates.empty() || !letters.empty();
   }
   bool kick_dead = false;
-  std::vector<std::string> pause, resume, limits, letters;
+  std::vector<std::string> pause, resume, limits, rates, letters;
 };
 
 constexpr uint64_t most_limit = 1'000'000;
@@ -49,6 +49,19 @@ std::pair<std::string, uint32_t> parse_limit(const std::string& text) {
                                  ": it is neither FUNCTION=N, with N from 1 to 1000000, nor FUNCTION=none");
   check_function(text.substr(0, at));
   return {text.substr(0, at), static_cast<uint32_t>(n.value_or(0))};
+}
+
+// Reads FUNCTION=N/s, N/m or N/h, or FUNCTION=none, which is no start rate.
+std::pair<std::string, StartRate> parse_rate_of(const std::string& text) {
+  const size_t at = text.rfind('=');
+  const std::string value = at == std::string::npos ? "" : text.substr(at + 1);
+  const auto rate = parse_start_rate(value);
+  if (value != "none" && !rate)
+    throw Error(Exit::usage,
+                "cannot use --rate-of " + printable(text) +
+                    ": it is neither FUNCTION=N/s, N/m or N/h, with N from 1 to 1000000, nor FUNCTION=none");
+  check_function(text.substr(0, at));
+  return {text.substr(0, at), rate.value_or(StartRate())};
 }
 
 // Reads FUNCTION=TO, or FUNCTION=none, for which the second function is empty.
@@ -108,14 +121,16 @@ void kick_dead(Queue& store, const std::string& function, Changed& changed) {
 // Carries out a user's changes to jobs and functions.
 Exit administer(const Options& o, const Common& common) {
   if (!common.command.empty() || o.all || o.dry_run || o.clean || (!o.work.functions.empty() && !o.kick_dead))
-    throw Error(
-        Exit::usage,
-        "cannot kick, cancel, drop, keep, release, pause, resume, limit or set dead letters and run a command at the "
-        "same time");
+    throw Error(Exit::usage,
+                "cannot kick, cancel, drop, keep, release, pause, resume, limit, set rates or dead letters and run a "
+                "command at the "
+                "same time");
   for (const auto* names : {&o.pause, &o.resume})
     for (const auto& f : *names) check_function(f);
   std::vector<std::pair<std::string, uint32_t>> limits;
   for (const auto& text : o.limits) limits.push_back(parse_limit(text));
+  std::vector<std::pair<std::string, StartRate>> rates;
+  for (const auto& text : o.rates) rates.push_back(parse_rate_of(text));
   std::vector<std::pair<std::string, std::string>> letters;
   for (const auto& text : o.letters) letters.push_back(parse_letters(text));
   auto kick = read_ids(o.kick), cancel = read_ids(o.cancel), drop = read_ids(o.drop), keep = read_ids(o.keep),
@@ -162,6 +177,11 @@ Exit administer(const Options& o, const Common& common) {
     store.limit(f, n);
     if (n && !is_known(f))
       log(Level::warning, printable(f) + " has a limit, but this store knows no job of that function");
+  }
+  for (const auto& [f, rate] : rates) {
+    store.rate(f, rate);
+    if (rate.starts && !is_known(f))
+      log(Level::warning, printable(f) + " has a rate, but this store knows no job of that function");
   }
   for (const auto& [f, to] : letters) {
     store.dead_letters(f, to);
@@ -296,6 +316,9 @@ int main(int argc, char** argv) {
     app.add_flag("--clean", o.clean, "Only clean the journal, and remove what crashes left");
     list("--limit-of", o.limits,
          "F=N: run at most N jobs of function F at a time, in all processes; F=none: any number");
+    list("--rate-of", o.rates,
+         "F=N/s, F=N/m or F=N/h: start at most N jobs of function F in a second, minute or hour, in all processes; "
+         "F=none: any number");
     list("--dead-letter-of", o.letters,
          "F=G: when a job of function F ends dead, a letter about it is a job of G; F=none: not any more");
     list("--pause", o.pause, "Start no more jobs of this function, in any process, until it is resumed");

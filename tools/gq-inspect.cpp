@@ -447,6 +447,7 @@ Exit stats(const Options& o, Queue& store) {
     if (found.counters.blocked) json["after"] = found.counters.blocked;
     if (found.paused) json["paused_at"] = format_time(*found.paused);
     if (found.limit) json["limit"] = *found.limit;
+    if (found.rate) json["rate"] = rate_text(*found.rate);
     if (found.letters) json["dead_letters"] = *found.letters;
     if (o.json) {
       print(json_line(json));
@@ -581,6 +582,7 @@ void tell(Json& json, const Event& event, uint64_t size) {
         if constexpr (requires { e.due; }) time("due_at", e.due);
         if constexpr (requires { e.spent; }) flag("spent", e.spent, true);
         if constexpr (requires { e.limit; }) number("limit", e.limit);
+        if constexpr (std::is_same_v<E, event::Rate>) text("rate", e.starts ? rate_text({e.starts, e.period}) : "none");
         if constexpr (requires { e.unlimited; }) flag("unlimited", e.unlimited);
         if constexpr (requires { e.to; }) text("to", e.to);
         if constexpr (requires { e.letter; }) text("letter", e.letter);

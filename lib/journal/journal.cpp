@@ -23,6 +23,8 @@ constexpr char segment_magic[9] = "GQJSEG\r\n";
 constexpr std::string_view first_types[] = {workload_type, "claim", "start", "done",    "fail",   "dead",
                                             "kick",        "drop",  "keep",  "release", "pause",  "resume",
                                             "copied",      "state", "peer",  "forget",  "stream", "end"};
+// The types that segments of the versions 5 and 6 may have besides.
+constexpr std::string_view second_types[] = {"after", "wake", "letter", "cancel", "child"};
 constexpr uint32_t frame_magic = 0x31465147;          // "GQF1"
 constexpr uint32_t cleaned_frame_magic = 0x32465147;  // "GQF2"
 constexpr uint64_t hint_magic = 0x31544e4948514747;
@@ -90,8 +92,10 @@ Content content_of(std::string_view head) {
   const auto sizes = peek_record(head);
   if (!sizes || sizes->head_size > head.size()) return Content::plain;
   const auto type = type_of(head.substr(record_header_size, sizes->head_size - record_header_size));
-  if (type && std::find(std::begin(first_types), std::end(first_types), *type) == std::end(first_types))
-    return Content::types;
+  const auto is_in = [&](const auto& types) {
+    return std::find(std::begin(types), std::end(types), *type) != std::end(types);
+  };
+  if (type && !is_in(first_types)) return is_in(second_types) ? Content::second_types : Content::third_types;
   return sizes->data_size && type != workload_type ? Content::outputs : Content::plain;
 }
 

@@ -23,8 +23,8 @@
 //
 // A command's output is the data of a record that is not an add. A segment that may have such a record has version 3,
 // or 4 if it is a cleaned one, so programs that know no outputs refuse it. Likewise, a segment that may have record
-// types that came later has version 5, or 6 if it is a cleaned one. Older programs can still read a journal without
-// these.
+// types that came later has version 5, or 6 if it is a cleaned one; one that may have types that came after these has
+// version 7, or 8. Older programs can still read a journal without these.
 //
 // Guarantees:
 //  - commit() returns only when its records are on stable storage. With a store in a database, the database has them.
@@ -70,7 +70,7 @@ namespace gq {
 // second reaches this limit in 13 years, so a larger position in a file can only be wrong or forged.
 inline constexpr Lsn max_lsn = 1ULL << 62;
 
-inline constexpr uint32_t journal_version = 6;
+inline constexpr uint32_t journal_version = 8;
 inline constexpr uint64_t segment_header_size = 40, cleaned_header_size = 64;
 inline constexpr uint64_t frame_header_size = 24;
 // When a segment has reached this size, in bytes, the next append begins a new one.
@@ -88,7 +88,8 @@ inline constexpr uint64_t usual_record = 256;              // typical size of a 
 enum class Content : uint32_t {
   plain,
   outputs,
-  types,  // records of a type that came later
+  second_types,  // records of the types that came later: of dependencies, children, dead letters and cancelled jobs
+  third_types,   // records of a type that came after these
 };
 
 // The purpose of a record. When the disk is full, a completion may use the spare segment, an intake may not.

@@ -4,6 +4,7 @@
 
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
+#include "gq/state/rate.hpp"
 
 namespace gq {
 namespace {
@@ -35,6 +36,9 @@ bool fits(const event::After& e) {
 bool fits(const event::Wake& e) { return is_ulid(e.id) && !e.ids.empty(); }
 bool fits(const event::Letter& e) {
   return !function_name_problem(e.function) && (e.to.empty() || !function_name_problem(e.to));
+}
+bool fits(const event::Rate& e) {
+  return !function_name_problem(e.function) && e.starts <= most_rate && (e.starts == 0 || is_rate_period(e.period));
 }
 bool fits(const event::Claim& e) { return is_owner(e.owner) && !e.ids.empty(); }
 bool fits(const event::Copied& e) { return !e.ids.empty(); }

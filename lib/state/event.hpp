@@ -299,6 +299,18 @@ struct Letter {
   static void fields(auto& self, auto visit) { visit("f", self.function), visit("to", self.to), visit("at", self.at); }
 };
 
+// From now on, no more jobs of the function than this are started in each period, in all processes together; rate.hpp.
+struct Rate {
+  static constexpr std::string_view type = "rate";
+  std::string function{};
+  Millis at{0};
+  uint32_t starts = 0;  // 0: any number
+  Millis period{0};     // a second, a minute or an hour
+  static void fields(auto& self, auto visit) {
+    visit("f", self.function), visit("at", self.at), visit("rate", self.starts), visit("per", self.period);
+  }
+};
+
 // Other nodes have copies of jobs that this node accepted.
 struct Copied {
   static constexpr std::string_view type = "copied";
@@ -400,7 +412,7 @@ struct End {
 using Event = std::variant<event::Add, event::Claim, event::Start, event::Done, event::Fail, event::Dead, event::Kick,
                            event::Drop, event::Keep, event::Release, event::Pause, event::Resume, event::Copied,
                            event::State, event::Peer, event::Forget, Gap, event::Stream, event::End, event::After,
-                           event::Wake, event::Letter, event::Cancel>;
+                           event::Wake, event::Letter, event::Cancel, event::Rate>;
 
 template <typename... Types>
 bool is_any_of(const Event& event) {

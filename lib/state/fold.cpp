@@ -76,6 +76,10 @@ std::string cancel_key(const std::string& id) { return "C" + id; }
 std::string unsent_key(const std::string& id) { return std::string("D\0", 2) + id; }
 std::string letter_key(const std::string& id) { return "D\1" + id; }
 
+// The keys of a function's rate, and of its starts.
+std::string rate_key(const std::string& function) { return "R" + function; }
+std::string starts_key(const std::string& function) { return function_prefix('R', function); }
+
 std::string owner_prefix(const std::string& owner) { return "c" + owner + std::string(1, '\0'); }
 
 // Returns the key of a job's entry in the order of its state; empty for finished jobs and for those that wait for
@@ -329,7 +333,10 @@ void Fold::happen(const std::string& id, const Event& event, const RecordHead& h
   if (to.key != Transition::Key::stays && !resolve_key(id, job ? *job : *to.job, to, lsn)) return;
   const auto* done = std::get_if<event::Done>(&event);
   const bool has_children = done && done->children > 0 && to.job && has_ended(*to.job) && !to.job->dropped;
+  const auto* start = std::get_if<event::Start>(&event);
+  const bool is_started = start && job && to.job && to.job->starts > job->starts;
   update(id, job, std::move(to.job), to.line);
+  if (is_started) count_start(job->function, start->at);
   if (has_children) give_birth(id, *done);
   if (const auto* add = std::get_if<event::Add>(&event); add && !add->letter.empty()) {
     m_table.remove(unsent_key(add->letter));
@@ -596,7 +603,8 @@ void Fold::commit() {
       const Counters& c = counter(function);
       std::string value;
       bool empty = c.bytes == 0 && std::all_of(c.jobs.begin(), c.jobs.end(), [](uint64_t n) { return n == 0; });
-      if (empty && !m_table.get("p" + function) && !m_table.get("L" + function) && !m_table.get("D" + function)) {
+      if (empty && !m_table.get("p" + function) && !m_table.get("L" + function) && !m_table.get("D" + function) &&
+          !m_table.get(rate_key(function))) {
         m_table.remove("s" + function);
         m_table.remove("z" + function);
         continue;
@@ -853,6 +861,7 @@ std::optional<Fold::Forgotten> Fold::forgotten(const std::string& id) {
 
 bool Fold::has_no_effect(std::string_view key, std::string_view value, Millis now) {
   if (key[0] == 'g' || key[0] == 't' || key[0] == 'f' || key[0] == 'i') return true;
+  if (key[0] == 'R' && key.back() == '\0') return true;  // the index says how many more starts there were
   // The time for which the key was reserved is over.
   uint64_t until = key[0] == 'k' && value.size() == ulid_size + 8 ? get_le<uint64_t>(value, ulid_size) : 0;
   return until != 0 && until <= static_cast<uint64_t>(now.count());
@@ -956,6 +965,37 @@ void Fold::apply(const event::Letter& letter) {
   changed_counter(letter.function);
   if (letter.to.empty()) m_table.remove("D" + letter.function);
   else m_table.put("D" + letter.function, letter.to);
+}
+
+// The same rate again leaves the starts that count.
+void Fold::apply(const event::Rate& said) {
+  const std::string& function = said.function;
+  const StartRate rate{said.starts, said.period};
+  const auto before = this->rate(function);
+  changed_counter(function);
+  if (!before || before->period != rate.period || rate.starts == 0) m_table.remove(starts_key(function));
+  if (rate.starts == 0) return m_table.remove(rate_key(function));
+  std::string value;
+  put_le<uint32_t>(value, rate.starts);
+  put_le<uint64_t>(value, static_cast<uint64_t>(rate.period.count()));
+  m_table.put(rate_key(function), value);
+}
+
+std::optional<StartRate> Fold::rate(const std::string& function) {
+  const auto value = m_table.get(rate_key(function));
+  if (!value) return std::nullopt;
+  if (value->size() != 12) throw TableError("bad rate");
+  return StartRate{get_le<uint32_t>(*value, 0), Millis(static_cast<int64_t>(get_le<uint64_t>(*value, 4)))};
+}
+
+Started Fold::started(const std::string& function) { return Started(m_table.get(starts_key(function)).value_or("")); }
+
+void Fold::count_start(const std::string& function, Millis at) {
+  const auto rate = this->rate(function);
+  if (!rate) return;
+  Started all = started(function);
+  all.add(*rate, at);
+  m_table.put(starts_key(function), all.encode());
 }
 
 std::optional<std::string> Fold::dead_letters(const std::string& function) { return m_table.get("D" + function); }

@@ -37,6 +37,9 @@
 //   C <ID>                                   this job is cancelled, and a process has claimed or runs it
 //   p <function>                             when this function was paused
 //   L <function>                             how many of this function's jobs may run at a time
+//   R <function>                             how many of this function's jobs may be started in which time
+//   R <function> 0                           when such jobs were started (Started). The cleaner removes start records:
+//                                            after that, an index that is rebuilt may have fewer of the starts
 //   D <function>                             the function whose jobs are the dead letters about this function's jobs
 //   D 0 <ID>                                 this job is dead, and its dead letter is still to be queued: as a job of
 //                                            the function that is the value
@@ -70,6 +73,7 @@
 
 #include "gq/state/event_reader.hpp"
 #include "gq/state/job.hpp"
+#include "gq/state/rate.hpp"
 #include "gq/state/table.hpp"
 #include "gq/state/transition.hpp"
 
@@ -82,7 +86,7 @@ namespace gq {
 // of a job after the old ones, and let the decoder accept that they are missing. An older program does not update table
 // entries that it does not know. After an older program has changed the index, recount_first(), find_copied() and
 // leave_expiring() recompute these entries.
-inline constexpr uint32_t fold_version = 19;
+inline constexpr uint32_t fold_version = 20;
 
 // The position up to which the journal has been folded, and the last record before it, which distinguishes this journal
 // from others.
@@ -237,6 +241,10 @@ class Fold {
   std::optional<Millis> paused(const std::string& function);
   // How many jobs of a function may run at a time; nullopt if it has no limit.
   std::optional<uint32_t> limit(const std::string& function);
+  // How many jobs of a function may be started in which time; nullopt if it has no rate.
+  std::optional<StartRate> rate(const std::string& function);
+  // The starts of a function that has a rate.
+  Started started(const std::string& function);
   // The function whose jobs are the dead letters about a function's jobs; nullopt if there are none.
   std::optional<std::string> dead_letters(const std::string& function);
   // Calls `visit` with the dead jobs whose letters are still to be queued, and with the function of each letter, until
@@ -283,6 +291,7 @@ class Fold {
   char edge(const std::string& child, const std::string& parent);
   void leave_parents(const std::string& child);
   void mark(const std::string& parent);
+  void count_start(const std::string& function, Millis at);
   // A job is done: the children that its last start has made are born.
   void give_birth(const std::string& parent, const event::Done& done);
   // Events that are not about a job. apply_part() is for those with an effect that has no bound.
@@ -293,6 +302,7 @@ class Fold {
   void apply(const event::Pause& pause);
   void apply(const event::Resume& resume);
   void apply(const event::Letter& letter);
+  void apply(const event::Rate& rate);
   void note_letter(const std::string& id, const std::optional<Job>& before, const std::optional<Job>& after);
   void apply(const event::Stream&) {}
   void apply(const event::End&) {}

@@ -150,6 +150,17 @@ class Chooser {
     return *limit - std::min<size_t>(*limit, held - std::min(held, left_behind));
   }
 
+  // How many jobs of a function may be claimed now because of its rate. A claimed job counts as one that is started
+  // now, except those that dead owners have left behind. `next` is set to the time when there is more room.
+  size_t room_below_rate(const std::string& function, size_t left_behind, std::optional<Millis>& next) {
+    const auto rate = m_fold.rate(function);
+    if (!rate) return SIZE_MAX;
+    const auto room = m_fold.started(function).room(*rate, m_context.now);
+    next = room.next;
+    const size_t claimed = m_fold.counters(function).jobs[static_cast<size_t>(State::claimed)];
+    return room.starts - std::min<size_t>(room.starts, claimed - std::min(claimed, left_behind));
+  }
+
   // Adds a job, unless it has expired. Returns false if this visit has passed over so many expired jobs that it must go
   // no further: they may be very many, and other processes wait.
   bool add_candidate(const std::string& id, std::vector<Claim>& candidates) {
@@ -164,7 +175,13 @@ class Chooser {
     auto& next_due = m_chosen.claims.next_due;
     std::vector<Claim> candidates = std::move(m_left_behind[function]);
     const size_t left_behind = candidates.size();
-    const size_t room = room_below_limit(function, left_behind);
+    const auto left_claimed = static_cast<size_t>(std::count_if(
+        candidates.begin(), candidates.end(), [](const Claim& c) { return c.job.state == State::claimed; }));
+    std::optional<Millis> next_start;
+    const size_t below_limit = room_below_limit(function, left_behind);
+    const size_t below_rate = below_limit > 0 ? room_below_rate(function, left_claimed, next_start) : 0;
+    const size_t room = std::min(below_limit, below_rate);
+    if (room < share && next_start) look_at(*next_start);
     if (room == 0) return;
     const bool is_limited = room < share;
     share = std::min(share, room);

@@ -319,6 +319,7 @@ class Judge {
   void judge(Item& item, const event::Pause&) { item.keep = true; }
   void judge(Item& item, const event::Resume&) { item.keep = true; }
   void judge(Item& item, const event::Letter&) { item.keep = true; }
+  void judge(Item& item, const event::Rate&) { item.keep = true; }
   void judge(Item&, const event::Stream&) {}
   void judge(Item&, const event::End&) {}
 

@@ -646,6 +646,12 @@ void Queue::limit(const std::string& function, uint32_t jobs) {
          Room::completion);
 }
 
+void Queue::rate(const std::string& function, const StartRate& rate) {
+  commit(
+      {encode_record(event::Rate{.function = function, .at = now_ms(), .starts = rate.starts, .period = rate.period})},
+      Room::completion);
+}
+
 void Queue::dead_letters(const std::string& function, const std::string& to) {
   commit({encode_record(event::Letter{.function = function, .at = now_ms(), .to = to})}, Room::completion);
 }

@@ -65,6 +65,10 @@ class Queue : public Ledger {
   // return.
   void limit(const std::string& function, uint32_t jobs);
 
+  // Lets only so many jobs of a function be started in each period, in all processes together; no starts: any number.
+  // On stable storage on return.
+  void rate(const std::string& function, const StartRate& rate);
+
   // When a job of the function ends dead, in any process, a dead letter about it becomes a job of the function `to`;
   // empty: not any more. On stable storage on return.
   void dead_letters(const std::string& function, const std::string& to);

@@ -50,8 +50,8 @@ std::map<std::string, FunctionStats> stats_of_functions(Ledger& ledger) {
       next = cursor;
       last = fold.functions(functions_a_visit, next, names);
       for (const auto& name : names)
-        functions[name] = {fold.counters(name), fold.paused(name), fold.limit(name), fold.dead_letters(name),
-                           fold.waits_since(name, now)};
+        functions[name] = {fold.counters(name), fold.paused(name),       fold.limit(name),
+                           fold.rate(name),     fold.dead_letters(name), fold.waits_since(name, now)};
     });
     cursor = next;
   }

@@ -18,6 +18,7 @@ struct FunctionStats {
   Counters counters;
   std::optional<Millis> paused{};        // when it was paused
   std::optional<uint32_t> limit{};       // how many of its jobs may run at a time
+  std::optional<StartRate> rate{};       // how many of its jobs may be started in which time
   std::optional<std::string> letters{};  // the function of its dead letters
   std::optional<Millis> waits_since{};   // see Fold::waits_since()
 
