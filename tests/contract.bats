@@ -444,7 +444,7 @@ PY
   ((EUID == 0)) || skip "needs root, for files of another user"
   touch "$T/theirs"
   chown 1 "$T/theirs"
-  refused --joblog "$T/theirs" 'it belongs to another user'
+  refused --joblog "$T/theirs" 'it belongs to user 1 (you are root)'
   gq-worker --local --drain -f f --joblog /dev/stderr -- true 2>>"$T/theirs"
   mkdir "$T/real"
   touch "$T/real/log"

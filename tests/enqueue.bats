@@ -249,7 +249,7 @@ PY
   chmod 644 "$T/file"
   chown 1 "$T/file"
   fails_with 78 gq-enqueue --config "$T/link" up --local <<<x
-  grep -q 'it belongs to another user' "$T/failed.err"
+  grep -q 'it belongs to user [0-9]* (you are root)' "$T/failed.err"
   gq-enqueue --config /dev/stdin --local up "$T/link" <"$T/file"
 }
 

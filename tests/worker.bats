@@ -753,16 +753,42 @@ open(sys.argv[2], "wb").write(open(sys.argv[1], "rb").read().replace(b"\0recv\0"
     grep -q -- "$2" "$T/failed.err" || { cat "$T/failed.err"; return 1; }
   }
   says 64 'sh is one word too many: say -- before the command' gq-worker -f f --local --drain sh -c true
-  says 64 '--nope is no option of gq-worker' gq-worker -f f --nope -- true
-  says 64 'lst is no subcommand: list,' gq-inspect lst
+  says 64 '--nope is no option of gq-worker (' gq-worker -f f --nope -- true
+  says 64 '--gracee=3s is no option of gq-worker (did you mean --grace?)' gq-worker -f f --gracee=3s -- true
+  says 64 '--stat is no option of gq-inspect (did you mean --state?)' gq-inspect list --stat dead
+  says 64 'lst is no subcommand (did you mean list?): list,' gq-inspect lst
+  says 64 'nothing-like-it is no subcommand: list,' gq-inspect nothing-like-it
   says 64 '--delay needs a value' gq-enqueue f --local --delay
   says 64 'with --relay' gq-worker -f f --relay -- true
-  echo 'foo = bar' >"$T/unknown"
-  echo 'priority = urgent' >"$T/value"
-  says 78 "cannot use $T/unknown: gq-enqueue has no option foo" gq-enqueue --config "$T/unknown" f --local
-  says 78 "cannot use $T/value: --priority" gq-enqueue --config "$T/value" f --local
+  printf 'quiet = true\nfoo = bar\n' >"$T/unknown"
+  printf '# a comment\n\n  priority = urgent\n' >"$T/value"
+  echo 'serail = a' >"$T/near"
+  says 78 "cannot use $T/unknown, line 2: gq-enqueue has no option foo" gq-enqueue --config "$T/unknown" f --local
+  says 78 "cannot use $T/value, line 3: --priority" gq-enqueue --config "$T/value" f --local
+  says 78 "cannot use $T/near, line 1: gq-enqueue has no option serail (did you mean --serial?)" gq-enqueue --config "$T/near" f --local
   echo 'priority = high' >"$T/good"
   says 64 '--priority' gq-enqueue --config "$T/good" --priority urgent f --local
+}
+
+# bats test_tags=once
+@test "gq: --help has the usage, the options in groups with the names of their values, an example, and the manual page's name" {
+  local program
+  for program in gq-enqueue gq-worker gq-flush gq-inspect gq-snapshot gq-replicate; do
+    run -0 "$program" --help
+    [[ ${lines[1]} == "Usage: $program "* ]]
+    [[ $output == *$'\n\nCommon options:\n  --store DIR  '* ]]
+    [[ $output == *$'\n\nExample:\n'"  $program "*$'\n\n'"$program(1) is the manual page." ]]
+    ((${#output} > 1000 && $(wc -L <<<"$output") <= 80))
+    [[ $output != *' TEXT'* ]]  # each value has a name
+  done
+  run -0 gq-worker --help
+  [[ $output == *$'\n\nCommands:\n'*$'\n  --grace DUR             How long'*$'\n\nRetries:\n'* ]]
+  for program in list show cat output wait stats status check confirm journal; do
+    run -0 gq-inspect "$program" --help
+    [[ ${lines[1]} == "Usage: gq-inspect $program [OPTIONS]"* && $output != *' TEXT'* ]]
+  done
+  run -0 gq-snapshot restore --help
+  [[ ${lines[1]} == 'Usage: gq-snapshot restore [OPTIONS] DIRECTORY' ]]
 }
 
 @test "gq-worker, gq-flush: a function that is named twice is one function, and its jobs run once" {

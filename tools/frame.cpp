@@ -21,6 +21,7 @@
 #include "gq/gearman/gearman.hpp"
 #include "gq/store/tokyo_table.hpp"
 #include "gq/work/runner.hpp"
+#include "help.hpp"
 
 namespace gq {
 namespace {
@@ -91,22 +92,47 @@ void check_order(const CLI::App& app) {
   }
 }
 
+// Returns " (did you mean X?)" for a word that the program does not know, if a name that it knows is near.
+std::string suggestion(const std::string& word, const std::vector<std::string>& known) {
+  const std::string meant = nearest(word, known);
+  return meant.empty() ? "" : " (did you mean " + meant + "?)";
+}
+
+// Returns the long names of the options that the program, and its subcommand on this command line, have.
+std::vector<std::string> option_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  auto add = [&](const CLI::App& of) {
+    for (const auto* option : of.get_options())
+      for (const auto& name : option->get_lnames()) names.push_back("--" + name);
+  };
+  add(app);
+  for (const auto* sub : app.get_subcommands()) add(*sub);
+  return names;
+}
+
 // Returns a text for a usage error. CLI11's own texts are hard to read, and do not say where a value came from.
 std::string usage_error(const CLI::App& app, const Program& program, const CLI::ParseError& e) {
   std::string text = e.what();
   const auto words = app.remaining(true);
   const auto subcommands = app.get_subcommands([](const CLI::App*) { return true; });
   if (!subcommands.empty() && app.get_subcommands().empty()) {
+    std::vector<std::string> names;
     std::string known;
-    for (const auto* sub : subcommands) known += (known.empty() ? "" : ", ") + sub->get_name();
+    for (const auto* sub : subcommands) {
+      names.push_back(sub->get_name());
+      known += (known.empty() ? "" : ", ") + names.back();
+    }
     const auto word =
         std::find_if(words.begin(), words.end(), [](const std::string& w) { return !w.starts_with('-'); });
-    return (word == words.end() ? "no subcommand is given: " : printable(*word) + " is no subcommand: ") + known;
+    if (word == words.end()) return "no subcommand is given: " + known;
+    return printable(*word) + " is no subcommand" + suggestion(*word, names) + ": " + known;
   }
   if (dynamic_cast<const CLI::ExtrasError*>(&e) && !words.empty()) {
     const bool option = words.front().starts_with('-');
-    text =
-        printable(words.front()) + (option ? " is no option of " + std::string(program.name) : " is one word too many");
+    text = printable(words.front()) +
+           (option ? " is no option of " + std::string(program.name) +
+                         suggestion(words.front().substr(0, words.front().find('=')), option_names(app))
+                   : " is one word too many");
     if (!option && program.takes_command)
       text += ": say -- before the command (" + std::string(program.name) + " -f FUNCTION -- CMD)";
   }
@@ -115,9 +141,15 @@ std::string usage_error(const CLI::App& app, const Program& program, const CLI::
   return printable(text);
 }
 
+// Returns the option, such as --grace, that an error is about.
+std::string option_of(const CLI::ParseError& e) {
+  const std::string text = e.what();
+  return text.substr(0, text.find_first_of(": "));
+}
+
 // Whether the wrong option is in a configuration file, and not among the words.
 bool is_of_file(const CLI::ParseError& e, const std::vector<std::string>& words) {
-  const std::string text = e.what(), option = text.substr(0, text.find_first_of(": "));
+  const std::string option = option_of(e);
   return option.starts_with("--") &&
          std::none_of(words.begin(), words.end(), [&](const std::string& w) { return w.starts_with(option); });
 }
@@ -161,6 +193,18 @@ class Configuration : public CLI::ConfigINI {
     }
   }
   const std::string& name() const { return m_name; }
+  // Returns the file's name and, if a line of the file sets this option, the number of the last one.
+  std::string place(const std::string& option) const {
+    size_t number = 0, last = 0;
+    for (const auto& line : lines_of(m_texts.at(m_name))) {
+      ++number;
+      const std::string name = line.substr(0, line.find('='));
+      const size_t begin = name.find_first_not_of(" \t");
+      if (begin != std::string::npos && name.substr(begin, name.find_last_not_of(" \t") + 1 - begin) == option)
+        last = number;
+    }
+    return printable(m_name) + (last ? ", line " + std::to_string(last) : "");
+  }
   std::vector<CLI::ConfigItem> from_config(std::istream&) const override {
     std::istringstream text(m_texts.at(m_name));
     return CLI::ConfigINI::from_config(text);
@@ -192,22 +236,34 @@ int run(int argc, char** argv, const Program& program) {
   try {
     app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     app.fallthrough();
-    app.add_option(
-        "--store", common.store,
-        "Directory of the store, or exec:PROGRAM for a database (default $GQ_STORE, then ~/.local/state/gq)");
-    app.add_option("--servers", servers, "Gearman servers, HOST[:PORT],... (default $GQ_SERVERS, then 127.0.0.1:4730)");
-    app.add_flag("-q,--quiet", quiet, "Errors only");
-    app.add_flag_function(
-        "-v,--verbose", [&](int64_t times) { verbosity = static_cast<int>(times); }, "Say more; twice for still more");
-    app.set_version_flag("--version", std::string(program.name) + " " + GQ_VERSION + "\nlibgearman " +
-                                          libgearman_version() + ", Tokyo Cabinet " + TokyoTable::version());
-    app.set_config("--config", "", "File with options, NAME = VALUE a line")->transform([&](const std::string& path) {
-      configuration->read(path);
-      return std::string(Configuration::placeholder);
-    });
+    const std::string manual = std::string(program.name) + "(1) is the manual page.";
+    app.formatter(std::make_shared<HelpFormatter>(program.usage));
+    app.footer(manual);  // subcommands get this one
+    program.options(app);
+    app.footer((program.example ? "Example:\n  " + std::string(program.example) + "\n\n" : "") + manual);
+    app.option_defaults()->group(common_options);
+    app.add_option("--store", common.store,
+                   "Directory of the store, or exec:PROGRAM for a database (default $GQ_STORE, then "
+                   "~/.local/state/gq)")
+        ->type_name("DIR");
+    app.add_option("--servers", servers, "Gearman servers, HOST[:PORT],... (default $GQ_SERVERS, then 127.0.0.1:4730)")
+        ->type_name("LIST");
+    app.set_config("--config", "", "Read options from this file, a line NAME = VALUE for each")
+        ->type_name("FILE")
+        ->transform([&](const std::string& path) {
+          configuration->read(path);
+          return std::string(Configuration::placeholder);
+        });
     app.config_formatter(configuration);  // CLI11's own formatter splits values at commas
     app.allow_config_extras(CLI::config_extras_mode::error);
-    program.options(app);
+    app.add_flag("-q,--quiet", quiet, "Print errors only");
+    app.add_flag_function(
+        "-v,--verbose", [&](int64_t times) { verbosity = static_cast<int>(times); }, "Say more; twice for still more");
+    app.set_version_flag("--version",
+                         std::string(program.name) + " " + GQ_VERSION + "\nlibgearman " + libgearman_version() +
+                             ", Tokyo Cabinet " + TokyoTable::version(),
+                         "Print the version of the program and of its libraries");
+    app.set_help_flag("-h,--help", "Print this help");
     for (const char* name : {"--store", "--servers", "--config"}) not_empty(*app.get_option(name));
 
     // A flag overrides the environment, and the environment overrides the file. So the environment's values go before
@@ -242,11 +298,13 @@ int run(int argc, char** argv, const Program& program) {
     throw Error(Exit::config, printable(e.what()));
   } catch (const CLI::ConfigError& e) {
     const std::string text = e.what(), name = text.substr(text.rfind(' ') + 1);
-    throw Error(Exit::config, "cannot use " + printable(configuration->name()) + ": " + program.name +
-                                  " has no option " + printable(name));
+    const std::string option = name.substr(name.rfind('.') + 1);
+    throw Error(Exit::config, "cannot use " + configuration->place(option) + ": " + program.name + " has no option " +
+                                  printable(name) + suggestion("--" + option, option_names(app)));
   } catch (const CLI::ParseError& e) {
     if (!configuration->name().empty() && is_of_file(e, args))
-      throw Error(Exit::config, "cannot use " + printable(configuration->name()) + ": " + printable(e.what()));
+      throw Error(Exit::config,
+                  "cannot use " + configuration->place(option_of(e).substr(2)) + ": " + printable(e.what()));
     throw Error(Exit::usage, usage_error(app, program, e) + " (--help tells more)");
   }
 }
@@ -331,7 +389,7 @@ std::string long_name(const std::string& names) { return names.substr(names.find
 
 template <typename T, typename Parse>
 CLI::Option* add_parsed(CLI::App& app, const std::string& name, T& value, const std::string& help, const char* kind,
-                        Parse parse) {
+                        const char* type, Parse parse) {
   return app
       .add_option_function<std::string>(
           name,
@@ -341,18 +399,18 @@ CLI::Option* add_parsed(CLI::App& app, const std::string& name, T& value, const 
             value = static_cast<T>(*parsed);
           },
           help)
-      ->type_name("");
+      ->type_name(type);
 }
 
 }  // namespace
 
 CLI::Option* add_duration(CLI::App& app, const std::string& name, Millis& value, const std::string& help) {
-  return add_parsed(app, name, value, help, "a duration such as 90, 1.5s, 250ms, 10m, 2h or 7d",
+  return add_parsed(app, name, value, help, "a duration such as 90, 1.5s, 250ms, 10m, 2h or 7d", "DUR",
                     [](const std::string& text) { return parse_duration(text); });
 }
 
 void add_size(CLI::App& app, const std::string& name, uint64_t& value, const std::string& help) {
-  add_parsed(app, name, value, help, "a size such as 512, 64K or 256M",
+  add_parsed(app, name, value, help, "a size such as 512, 64K or 256M", "SIZE",
              [](const std::string& text) { return parse_size(text); });
 }
 
@@ -368,7 +426,7 @@ void add_count(CLI::App& app, const std::string& name, uint64_t& value, const st
            value = *parsed;
          },
          help)
-      ->type_name("");
+      ->type_name("N");
 }
 
 void add_files(CLI::App& app, std::vector<std::string>& value, const std::string& help) {

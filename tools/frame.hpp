@@ -25,9 +25,11 @@ struct Common {
 struct Program {
   const char* name;
   const char* purpose;
-  bool takes_command = false;    // everything after the first -- is a command
-  bool takes_files = false;      // its words contain file names, for example from a glob
-  bool dies_of_sigpipe = false;  // it dies of SIGPIPE, after cleaning up, when the reader of its output has ended
+  std::vector<std::string> usage;  // the words after the name, for --help: one for each form of the command line
+  const char* example = nullptr;   // for --help
+  bool takes_command = false;      // everything after the first -- is a command
+  bool takes_files = false;        // its words contain file names, for example from a glob
+  bool dies_of_sigpipe = false;    // it dies of SIGPIPE, after cleaning up, when the reader of its output has ended
   std::function<void(CLI::App&)> options;
   std::function<Exit(const Common&)> body;
 };

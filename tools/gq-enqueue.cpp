@@ -532,52 +532,72 @@ int main(int argc, char** argv) {
   gq::Options o;
   gq::Program program;
   program.name = "gq-enqueue";
-  program.purpose = "Queue jobs durably: standard input, files, or lines; prints the ID of each job that is on disk.";
+  program.purpose = "Queues jobs durably, and prints the ID of each job that is on disk.";
+  program.usage = {"[OPTIONS] FUNCTION [FILE...]"};
+  program.example = "gq-enqueue resize -- *.jpg";
   program.takes_files = true;
   program.options = [&](CLI::App& app) {
     app.add_option("FUNCTION", o.job.function, "The function to queue for")->required();
     gq::add_files(app, o.files, "One job each; - is standard input");
+    app.option_defaults()->group("Input");
     auto* lines = app.add_flag("-l,--lines", o.lines, "Each line is a job");
     auto* null = app.add_flag("-0,--null", o.null, "Each NUL-ended item is a job")->excludes(lines);
+    app.option_defaults()->group("Delivery");
     app.add_flag("--local", o.local, "Append to the store here, without a server");
+    app.option_defaults()->group("The job");
     auto& id =
-        gq::not_empty(*app.add_option("--id", o.id, "Send the job under this ID; the same ID and workload is one job"));
+        gq::not_empty(*app.add_option("--id", o.id, "Send the job under this ID; the same ID and workload is one job")
+                           ->type_name("ID"));
     gq::not_empty(*app.add_option("--key", o.job.key,
                                   "Jobs of the function with one key are one job; prints the first one's ID; with many "
-                                  "jobs, KEY.1, KEY.2 and so on"))
+                                  "jobs, KEY.1, KEY.2 and so on")
+                       ->type_name("KEY"))
         .excludes(&id);
     gq::add_duration(app, "--key-window", o.key_window,
                      "How long after that job has finished the key stands for it (default 1d)");
-    gq::not_empty(*app.add_option("--serial", o.job.serial, "Jobs with one serial key run one at a time, in order"));
-    gq::not_empty(*app.add_option("--name", o.job.name, "The job's name (default: the file's, without directories)"));
+    gq::not_empty(*app.add_option("--serial", o.job.serial, "Jobs with one serial key run one at a time, in order")
+                       ->type_name("KEY"));
+    gq::not_empty(*app.add_option("--name", o.job.name, "The job's name (default: the file's, without directories)")
+                       ->type_name("NAME"));
     app.add_option("--priority", o.priority, "high, normal or low (default normal)")
+        ->type_name("LEVEL")
         ->check(CLI::IsMember({"high", "normal", "low"}));
+    app.option_defaults()->group("When the job starts");
     auto* delay = gq::add_duration(app, "--delay", o.delay, "Not to be started before this has passed");
-    gq::not_empty(*app.add_option("--at", o.at, "Not to be started before: RFC 3339, or seconds since 1970"))
+    gq::not_empty(
+        *app.add_option("--at", o.at, "Not to be started before: RFC 3339, or seconds since 1970")->type_name("TIME"))
         .excludes(delay);
-    gq::not_empty(*app.add_option(
-        "--expire", o.expire, "A job that is not started before is dead: a duration from now, or a time (RFC 3339)"));
-    auto* after = &gq::not_empty(*app.add_option(
-        "--after", o.after,
-        "Not to be started before these jobs are done: ID[,ID...], or - for those on standard input, which are then "
-        "also the workload, unless a file is given"));
+    gq::not_empty(*app.add_option("--expire", o.expire,
+                                  "A job that is not started before is dead: a duration from now, or a time (RFC 3339)")
+                       ->type_name("DUR|TIME"));
+    auto* after = &gq::not_empty(*app.add_option("--after", o.after,
+                                                 "Not to be started before these jobs are done: ID[,ID...], or - for "
+                                                 "those on standard input, which are then "
+                                                 "also the workload, unless a file is given")
+                                      ->type_name("ID,..."));
     app.add_flag("--after-any", o.job.after_any, "With --after: these jobs may also end dead or dropped")->needs(after);
+    app.option_defaults()->group("The job");
     gq::add_count(app, "--max-attempts", o.max_attempts, "Attempts before the job is dead (default: the worker's)", 1,
                   gq::most_attempts);
+    app.option_defaults()->group("Result");
     app.add_flag("--result", o.job.result, "Keep what the command prints, for gq-inspect output");
     auto* wait = app.add_flag("--wait", o.wait,
                               "Wait for the ends of the jobs, at most as long as --wait=DUR says, and print what their "
                               "commands print");
     app.add_flag("--json", o.json, "With --wait: a JSON object for each job")->needs(wait);
+    app.option_defaults()->group("Input");
     auto* from = &gq::not_empty(
-        *app.add_option("--from", o.part.source, "The workload is that of this job, which is not finished or is kept"));
+        *app.add_option("--from", o.part.source, "The workload is that of this job, which is not finished or is kept")
+             ->type_name("ID"));
     gq::not_empty(
         *app.add_option("--range", o.range,
-                        "With --from: OFFSET:LENGTH of it in bytes; with -l or -0 each item of the input is one"))
+                        "With --from: OFFSET:LENGTH of it in bytes; with -l or -0 each item of the input is one")
+             ->type_name("OFFSET:LENGTH"))
         .needs(from)
         ->excludes(lines)
         ->excludes(null);
     o.replicate.add(app, true, false);
+    app.option_defaults()->group("Delivery");
     gq::add_duration(app, "--timeout", o.timeout, "How long to wait for a worker (default 10s)");
     gq::add_size(app, "--max-workload", o.max_workload, "Refuse larger jobs (default 256M)");
   };

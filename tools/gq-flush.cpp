@@ -292,37 +292,45 @@ int main(int argc, char** argv) {
   gq::Options o;
   gq::Program program;
   program.name = "gq-flush";
-  program.purpose = "Run the jobs that wait, once, and end: gq-flush -f FUNCTION -- CMD [ARG...]";
+  program.purpose = "Runs the jobs that wait, once, and ends; or changes jobs and functions.";
+  program.usage = {"[OPTIONS] -f FUNCTION -- CMD [ARG...]", "[OPTIONS] --kick ID | --drop ID | --pause FUNCTION | ..."};
+  program.example = "gq-flush -f resize -- ./resize.sh";
   program.takes_command = true;
   program.options = [&](CLI::App& app) {
     o.work.add(app);
     o.replicate.add(app, false, true);
+    app.option_defaults()->group("Commands");
     app.add_flag("--all", o.all, "Jobs of every function; the command sees which in GQ_FUNCTION");
-    auto list = [&](const char* name, std::vector<std::string>& values, const char* help) {
+    auto list = [&](const char* name, const char* type, std::vector<std::string>& values, const char* help) {
       app.add_option(name, values, help)
+          ->type_name(type)
           ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
           ->expected(1)
           ->allow_extra_args(false);
     };
-    list("--kick", o.kick, "Start this dead or delayed job again; - reads IDs from standard input; may be repeated");
+    app.option_defaults()->group("Changes of jobs");
+    list("--kick", "ID", o.kick,
+         "Start this dead or delayed job again; - reads IDs from standard input; may be repeated");
     app.add_flag("--kick-dead", o.kick_dead, "Start all dead jobs again, or with -f those of a function");
-    list("--cancel", o.cancel,
+    list("--cancel", "ID", o.cancel,
          "End this job, queued or running: it is dead; - reads IDs from standard input; may be repeated");
-    list("--drop", o.drop, "Remove this job, done or not; - reads IDs from standard input; may be repeated");
-    list("--keep", o.keep,
+    list("--drop", "ID", o.drop, "Remove this job, done or not; - reads IDs from standard input; may be repeated");
+    list("--keep", "ID", o.keep,
          "Keep the workload of this job when it is done; - reads IDs from standard input; may be repeated");
-    list("--release", o.release,
+    list("--release", "ID", o.release,
          "Keep the workload of this job no longer; - reads IDs from standard input; may be repeated");
+    app.option_defaults()->group("Changes of functions, and of the store");
     app.add_flag("--clean", o.clean, "Only clean the journal, and remove what crashes left");
-    list("--limit-of", o.limits,
+    list("--limit-of", "F=N", o.limits,
          "F=N: run at most N jobs of function F at a time, in all processes; F=none: any number");
-    list("--rate-of", o.rates,
+    list("--rate-of", "F=N/s", o.rates,
          "F=N/s, F=N/m or F=N/h: start at most N jobs of function F in a second, minute or hour, in all processes; "
          "F=none: any number");
-    list("--dead-letter-of", o.letters,
+    list("--dead-letter-of", "F=G", o.letters,
          "F=G: when a job of function F ends dead, a letter about it is a job of G; F=none: not any more");
-    list("--pause", o.pause, "Start no more jobs of this function, in any process, until it is resumed");
-    list("--resume", o.resume, "Start jobs of this function again");
+    list("--pause", "FUNCTION", o.pause, "Start no more jobs of this function, in any process, until it is resumed");
+    list("--resume", "FUNCTION", o.resume, "Start jobs of this function again");
+    app.option_defaults()->group("Commands");
     app.add_flag("-n,--dry-run", o.dry_run, "Print what would be run, run nothing");
   };
   program.body = [&](const gq::Common& common) { return gq::flush(o, common); };

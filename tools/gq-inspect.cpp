@@ -484,8 +484,8 @@ Exit status(const Options& o, Queue& store) {
 
 // Adds an option with a limit, or with two of them and a comma between: of a warning, and of a critical state.
 template <typename Parse>
-void add_limit(CLI::App& app, const char* name, std::optional<Threshold>& limit, const char* help, const char* kind,
-               Parse parse) {
+void add_limit(CLI::App& app, const char* name, std::optional<Threshold>& limit, const char* help, const char* type,
+               const char* kind, Parse parse) {
   app.add_option_function<std::string>(
          name,
          [&limit, name, kind, parse](const std::string& text) {
@@ -498,7 +498,7 @@ void add_limit(CLI::App& app, const char* name, std::optional<Threshold>& limit,
            limit = Threshold{values[0], values.size() > 1 ? std::optional(values[1]) : std::nullopt};
          },
          help)
-      ->type_name("");
+      ->type_name(type);
 }
 
 void add_status(CLI::App& app, Options& o) {
@@ -508,15 +508,15 @@ void add_status(CLI::App& app, Options& o) {
     const auto value = parse_duration(text);
     return value ? std::optional(value->count()) : std::nullopt;
   };
-  app.add_option("-f,--function", o.limits.functions, "Only these functions");
-  add_limit(app, "--dead-over", o.limits.dead, "Wrong if more jobs are dead", "a number", count);
-  add_limit(app, "--oldest-over", o.limits.oldest, "Wrong if a job that could run waits for longer",
+  app.add_option("-f,--function", o.limits.functions, "Only these functions")->type_name("FUNCTION");
+  add_limit(app, "--dead-over", o.limits.dead, "Wrong if more jobs are dead", "N", "a number", count);
+  add_limit(app, "--oldest-over", o.limits.oldest, "Wrong if a job that could run waits for longer", "DUR",
             "a duration such as 90, 10m or 2h", duration);
-  add_limit(app, "--queued-over", o.limits.queued, "Wrong if more jobs are queued", "a number", count);
-  add_limit(app, "--owed-over", o.limits.owed, "Wrong if more jobs are still to be sent to another node", "a number",
-            count);
+  add_limit(app, "--queued-over", o.limits.queued, "Wrong if more jobs are queued", "N", "a number", count);
+  add_limit(app, "--owed-over", o.limits.owed, "Wrong if more jobs are still to be sent to another node", "N",
+            "a number", count);
   app.add_flag("--no-worker", o.limits.worker, "Wrong if no worker runs jobs that could run");
-  add_limit(app, "--disk-under", o.limits.disk, "Wrong if fewer bytes of the disk are free",
+  add_limit(app, "--disk-under", o.limits.disk, "Wrong if fewer bytes of the disk are free", "SIZE",
             "a size such as 512M or 2G", size);
   app.add_flag("--nagios", o.nagios, "The line, and the exit status 0 to 3, that Nagios and Icinga read");
 }
@@ -638,7 +638,9 @@ int main(int argc, char** argv) {
   gq::Program program;
   std::function<gq::Exit(const gq::Options&, gq::Queue&)> action;
   program.name = "gq-inspect";
-  program.purpose = "Show what a store holds, and check it.";
+  program.purpose = "Shows what a store holds, and checks it.";
+  program.usage = {"[OPTIONS] SUBCOMMAND"};
+  program.example = "gq-inspect list --state dead";
   program.dies_of_sigpipe = true;
   program.options = [&](CLI::App& app) {
     app.require_subcommand(1);
@@ -652,15 +654,17 @@ int main(int argc, char** argv) {
         add("list", "The jobs that are queued, running, delayed, waiting, pending, held, dead or kept", gq::list);
     list->add_option("--state", o.state,
                      "Only those that are queued, running, delayed, waiting, pending, held, dead or kept")
+        ->type_name("STATE")
         ->check(CLI::IsMember({"queued", "running", "delayed", "waiting", "pending", "held", "dead", "kept"}));
-    list->add_option("-f,--function", o.function, "Only those of one function");
+    list->add_option("-f,--function", o.function, "Only those of one function")->type_name("FUNCTION");
     gq::add_count(*list, "--limit", o.limit, "At most this many", 0, UINT64_MAX);
     auto* show = add("show", "One job", gq::show);
     show->add_option("ID", o.id, "The job")->required();
     show->add_flag("--history", o.history, "Each of its runs too, and how it ended, as far as the journal still says");
     auto* cat = add("cat", "A job's workload", gq::cat);
     cat->add_option("ID", o.id, "The job")->required();
-    gq::not_empty(*cat->add_option("--range", o.range, "Only this part of it, OFFSET:LENGTH in bytes"));
+    gq::not_empty(*cat->add_option("--range", o.range, "Only this part of it, OFFSET:LENGTH in bytes")
+                       ->type_name("OFFSET:LENGTH"));
     auto* output = add("output", "What the commands of jobs printed, one after the other", gq::output);
     output->add_option("ID", o.ids, "The jobs; - reads their IDs from standard input, one a line")->required();
     auto* wait = add("wait", "Wait for the ends of jobs, and print what their commands printed",
@@ -671,7 +675,8 @@ int main(int argc, char** argv) {
     wait->add_option("ID", o.ids, "The jobs; - reads their IDs from standard input, one a line")->required();
     gq::add_duration(*wait, "--for", o.longest, "How long to wait at most (default: for ever)");
     add("stats", "How many jobs there are, by function and state", gq::stats)
-        ->add_option("-f,--function", o.function, "Only this function");
+        ->add_option("-f,--function", o.function, "Only this function")
+        ->type_name("FUNCTION");
     auto* status = add("status", "One line: whether something is wrong; exit 1 if it is", gq::status);
     gq::add_status(*status, o);
     add("check", "Verify every checksum, and the index; exit 1 if something is wrong", gq::check);

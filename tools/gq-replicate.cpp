@@ -324,17 +324,22 @@ int main(int argc, char** argv) {
   gq::Program program;
   std::function<gq::Exit(gq::Options&, const gq::Common&)> action = gq::serve;
   program.name = "gq-replicate";
-  program.purpose = "Keep the jobs of a replication group on this node; set up a group; bring a node up to date.";
+  program.purpose = "Serves a node of a replication group; sets up a group; updates a node.";
+  program.usage = {"[OPTIONS]", "[OPTIONS] --to NODE <records", "SUBCOMMAND [OPTIONS]"};
+  program.example = "gq-replicate init --as rep_1 --group rep_1,rep_2,rep_3 --copies 2";
   program.options = [&](CLI::App& app) {
     o.replicate.add(app, false, true);
-    gq::not_empty(*app.add_option("--to", o.to, "Send the records on standard input to this node"));
+    gq::not_empty(*app.add_option("--to", o.to, "Send the records on standard input to this node")->type_name("NODE"));
     app.add_flag("--hand-over", o.hand_over, "With --to: the node owns those jobs from then on");
     auto* init = app.add_subcommand("init", "Make the store a node of a group, or change the group");
-    init->add_option("--as", o.as, "The name of this node, rep_...")->required();
-    init->add_option("--group", o.group, "The names of all nodes, separated by commas, the same on each")->required();
+    init->add_option("--as", o.as, "The name of this node, rep_...")->type_name("NAME")->required();
+    init->add_option("--group", o.group, "The names of all nodes, separated by commas, the same on each")
+        ->type_name("LIST")
+        ->required();
     gq::add_count(*init, "--copies", o.copies,
                   "Nodes that have a job before its client is answered (default of a new group: 2)", 1, 64);
     init->add_option("--run", o.run, "all: every node runs each job (default of a new group); once: one does")
+        ->type_name("MODE")
         ->check(CLI::IsMember({"all", "once"}));
     init->add_flag("--renew", o.renew,
                    "The store is a copy, or was restored from one: the others tell it what it has missed");

@@ -274,7 +274,9 @@ int main(int argc, char** argv) {
   gq::Program program;
   std::function<gq::Exit(gq::Options&, const gq::Common&)> action;
   program.name = "gq-snapshot";
-  program.purpose = "Copy a store while everything runs, restore it, and carry its jobs elsewhere.";
+  program.purpose = "Copies a store while it is in use, restores it, and moves jobs elsewhere.";
+  program.usage = {"[OPTIONS] SUBCOMMAND"};
+  program.example = "gq-snapshot create /backup/gq";
   program.takes_files = true;
   program.options = [&](CLI::App& app) {
     app.require_subcommand(1);
@@ -303,8 +305,9 @@ int main(int argc, char** argv) {
     keep("--keep-yearly", o.retention.yearly, "... years");
     auto* out =
         add("export", "Write the jobs that are not finished to standard output, as a stream", gq::export_jobs, nullptr);
-    out->add_option("-f,--function", o.function, "Only those of one function");
+    out->add_option("-f,--function", o.function, "Only those of one function")->type_name("FUNCTION");
     out->add_option("--state", o.states, "Only those in this state; may be repeated")
+        ->type_name("STATE")
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
         ->expected(1)
         ->allow_extra_args(false)

@@ -173,8 +173,9 @@ int main(int argc, char** argv) {
   gq::Options o;
   gq::Program program;
   program.name = "gq-worker";
-  program.purpose =
-      "Queue jobs from Gearman durably, and run a command for each: gq-worker -f FUNCTION -- CMD [ARG...]";
+  program.purpose = "Queues the jobs that Gearman clients send, durably, and runs a command for each.";
+  program.usage = {"[OPTIONS] -f FUNCTION -- CMD [ARG...]", "[OPTIONS] -f FUNCTION --queue-only"};
+  program.example = "gq-worker -f resize -- ./resize.sh";
   program.takes_command = true;
   program.options = [&](CLI::App& app) {
     o.work.add(app);
@@ -183,25 +184,33 @@ int main(int argc, char** argv) {
                  "Keep nothing here: jobs are for the other nodes of the group, which all run them");
     gq::add_count(app, "--copies", o.copies, "With --relay: answer when this many of them have a job (default: all)", 1,
                   64);
+    app.option_defaults()->group("Jobs of clients");
     app.add_flag("--raw", o.raw, "With --auth: take raw jobs all the same, which any client can send");
     app.add_option("--answer", o.answer,
                    "When to answer a raw job whose client waits: queued, or result: with its output, when it has ended "
                    "(default queued)")
+        ->type_name("WHEN")
         ->check(CLI::IsMember({"queued", "result"}));
     gq::add_count(app, "--waiting", o.waiting,
                   "With --answer result: how many raw jobs of each server are taken in whose clients wait (default 64)",
                   1, 1024);
-    auto* then = &gq::not_empty(*app.add_option(
-        "--then", o.then.function, "What a command prints becomes the workload of a job of this function"));
+    app.option_defaults()->group("Output of commands");
+    auto* then = &gq::not_empty(*app.add_option("--then", o.then.function,
+                                                "What a command prints becomes the workload of a job of this function")
+                                     ->type_name("FUNCTION"));
     auto* lines = app.add_flag("--then-lines", o.then_lines, "With --then: each line becomes a job")->needs(then);
     app.add_flag("--then-null", o.then_null, "With --then: each NUL-ended item becomes a job")
         ->needs(then)
         ->excludes(lines);
+    app.option_defaults()->group("Commands");
     app.add_flag("--keep", o.keep, "Keep the workloads of jobs that are done, until gq-flush --release");
+    app.option_defaults()->group("Jobs of clients");
     app.add_flag("--local", o.local, "Serve the store only, without a server");
     app.add_flag("--queue-only", o.queue_only, "Take jobs in, run nothing");
+    app.option_defaults()->group("Commands");
     app.add_flag("--drain", o.drain, "Exit when no job of the functions is left");
     app.add_flag("--strict", o.strict, "Exit with 78 when the command is missing or cannot be executed");
+    app.option_defaults()->group("Jobs of clients");
     gq::add_count(app, "--backlog", o.backlog,
                   "Unfinished jobs to take in at most, and those of --then beyond which no job is started (default "
                   "10000; 0: no limit)",

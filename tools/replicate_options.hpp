@@ -11,8 +11,10 @@ struct ReplicateOptions {
 
   // `accepts`: the program accepts jobs. `serves`: the program may serve the node.
   void add(CLI::App& app, bool accepts, bool serves) {
+    app.option_defaults()->group("Replication");
     add_duration(app, "--peer-timeout", config.peer_timeout, "How long another node may take to answer (default 5s)");
-    not_empty(*app.add_option("--auth", config.keyfile, "Sign and check all transfers with the keys in this file"));
+    not_empty(*app.add_option("--auth", config.keyfile, "Sign and check all transfers with the keys in this file")
+                   ->type_name("FILE"));
     if (accepts)
       app.add_flag("--owe", config.owe, "Accept jobs while fewer nodes than the group asks for can be reached");
     if (!serves) return;

@@ -25,32 +25,43 @@ struct WorkOptions {
   bool stream = false;
 
   void add(CLI::App& app) {
+    app.option_defaults()->group("Commands");
     app.add_option("-f,--function", functions, "A function to work for; may be repeated")
+        ->type_name("FUNCTION")
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
         ->expected(1)
         ->allow_extra_args(false);
     add_count(app, "-j,--jobs", slots, "Commands that run at the same time (default 1)", 1, 1024);
+    app.option_defaults()->group("Retries");
     add_count(app, "--max-attempts", max_attempts, "Attempts before a job is dead (default 5)", 1, 1'000'000);
     add_count(app, "--max-crashes", max_crashes, "Deaths of its worker before a job is dead (default 3)", 1, 1'000'000);
-    app.add_option("--backoff", backoff, "Delay before the first retry, and the longest: BASE[:MAX] (default 1s:1h)");
+    app.add_option("--backoff", backoff, "Delay before the first retry, and the longest: BASE[:MAX] (default 1s:1h)")
+        ->type_name("BASE[:MAX]");
+    app.option_defaults()->group("Commands");
     add_duration(app, "--time-limit", time_limit, "Longest time for one attempt (default: none)");
     add_duration(app, "--grace", grace, "How long commands may go on after SIGTERM (default 30s)");
+    app.option_defaults()->group("Retries");
     app.add_option("--on-exit", on_exit,
                    "What an exit status means: CODE=done, keep, retry[:DELAY] or dead; may be repeated")
+        ->type_name("CODE=RESULT")
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
         ->expected(1)
         ->allow_extra_args(false);
-    not_empty(*app.add_option("--rate", rate, "Most starts in a time: N/s, N/m or N/h"));
+    app.option_defaults()->group("Commands");
+    not_empty(*app.add_option("--rate", rate, "Most starts in a time: N/s, N/m or N/h")->type_name("N/s"));
     app.add_flag("--stream", stream, "Start the command once for each slot, and feed it jobs; see gq-stream(7)");
+    app.option_defaults()->group("Output of commands");
     not_empty(
-        *app.add_option("--output", output.directory, "Write the output of each attempt to a file in this directory"));
+        *app.add_option("--output", output.directory, "Write the output of each attempt to a file in this directory")
+             ->type_name("DIR"));
     add_size(app, "--output-cap", output.cap, "Keep at most this much of the output of an attempt (default 100M)");
     add_duration(app, "--output-keep", output.keep, "Remove files of attempts this old (default 7d)");
     add_size(
         app, "--keep-output", keep_output,
         "Keep what commands print, with the end of their jobs, up to this much of each (default 0: only of jobs that "
         "ask for it)");
-    not_empty(*app.add_option("--joblog", joblog, "Append a line for each attempt, as GNU parallel does"));
+    not_empty(
+        *app.add_option("--joblog", joblog, "Append a line for each attempt, as GNU parallel does")->type_name("FILE"));
   }
 
   void check_functions() {

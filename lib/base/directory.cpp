@@ -11,6 +11,7 @@
 #include <cstdio>
 
 #include "gq/base/disk.hpp"
+#include "gq/base/given.hpp"
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
 
@@ -82,7 +83,7 @@ Directory::Directory(std::string path, Fd fd, bool keeps_private)
 
 Directory Directory::of_store(const std::string& path, bool create, bool link) {
   const std::string what = "open the store " + printable(path);
-  auto refuse = [&](const char* why) { return Error(Exit::config, "cannot " + what + ": " + why); };
+  auto refuse = [&](const std::string& why) { return Error(Exit::config, "cannot " + what + ": " + why); };
   auto fail = [&] { throw_errno(errno == EIO ? Exit::storage : Exit::config, what); };
   // O_PATH: nothing is read before the owner is known.
   const int flags = link ? O_PATH : O_PATH | O_NOFOLLOW;
@@ -97,7 +98,7 @@ Directory Directory::of_store(const std::string& path, bool create, bool link) {
   if (!S_ISDIR(st.st_mode)) throw refuse(S_ISLNK(st.st_mode) ? is_link : "it is not a directory");
   if (st.st_mode & (S_IWGRP | S_IWOTH)) throw refuse("others can write to it (chmod 700 it)");
   // Root is refused, too: the owner could not use the files that root would make.
-  if (st.st_uid != ::geteuid()) throw refuse("it belongs to another user, who has to run this");
+  if (st.st_uid != ::geteuid()) throw refuse(owner_problem(st.st_uid));
   struct statfs fs;
   if (disk().fstatfs(place.get(), &fs) != 0) fail();
   if (is_network_file_system(fs.f_type))

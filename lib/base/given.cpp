@@ -100,6 +100,11 @@ Error not_trusted(const std::string& path, const std::string& why) {
 
 }  // namespace
 
+std::string owner_problem(uid_t owner) {
+  auto name = [](uid_t id) { return id == 0 ? std::string("root") : "user " + std::to_string(id); };
+  return "it belongs to " + name(owner) + " (you are " + name(::geteuid()) + ")";
+}
+
 void check_link(const std::string& given) {
   struct stat st;
   std::string path = given;  // with a slash at its end, lstat(2) would follow it
@@ -136,7 +141,7 @@ Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mod
     // the owner is its own user or root.
     struct stat leased;
     if (::stat(path.c_str(), &leased) == 0 && !is_trusted(leased)) {
-      if (kinds != anything) throw not_trusted(path, "it belongs to another user");
+      if (kinds != anything) throw not_trusted(path, owner_problem(leased.st_uid));
       throw Error(code, "cannot open " + printable(path) + ": its owner, another user, holds a lease on it");
     }
     std::this_thread::sleep_for(Millis(50));
@@ -162,7 +167,7 @@ void check_trusted(int fd, const std::string& path, mode_t forbidden, const std:
   if (system.f_type == PROC_SUPER_MAGIC || system.f_type == PIPEFS_MAGIC)
     throw not_trusted(path, "it is another process's");
   if (is_null_device(st)) return;
-  if (!is_trusted(st)) throw not_trusted(path, "it belongs to another user");
+  if (!is_trusted(st)) throw not_trusted(path, owner_problem(st.st_uid));
   if (st.st_uid != ::geteuid()) forbidden &= ~static_cast<mode_t>(S_IRGRP);
   if (st.st_mode & forbidden)
     throw not_trusted(path, std::string("others may ") + (forbidden & S_IROTH ? "read or write it" : "write to it") +

@@ -6,6 +6,8 @@
 // with O_NONBLOCK, and remove that flag afterwards.
 #pragma once
 
+#include <sys/types.h>
+
 #include <optional>
 #include <string>
 
@@ -33,6 +35,9 @@ enum Kinds : unsigned {
 // elsewhere by then. Does not open a file for writing through a link of another user.
 Fd open_given(const std::string& path, int flags, unsigned kinds, Exit code, mode_t mode = 0,
               bool* is_inherited = nullptr);
+
+// Returns why this process does not use a file of `owner`, for messages: "it belongs to user 1000 (you are root)".
+std::string owner_problem(uid_t owner);
 
 // Throws Error(config) if a path ends in a link that belongs neither to this user nor to root: the owner of such a link
 // could choose which file this program opens with this user's rights.
