@@ -5,6 +5,7 @@
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
 #include "gq/state/rate.hpp"
+#include "gq/state/tally.hpp"
 
 namespace gq {
 namespace {
@@ -42,6 +43,7 @@ bool fits(const event::Rate& e) {
 }
 bool fits(const event::Claim& e) { return is_owner(e.owner) && !e.ids.empty(); }
 bool fits(const event::Copied& e) { return !e.ids.empty(); }
+bool fits(const event::Counts& e) { return is_valid(e); }
 template <typename E>
 bool fits(const E& e) {
   if constexpr (requires { e.output; }) {
@@ -71,6 +73,9 @@ bool read_as(std::string_view type, std::string_view meta, Event& event) {
     }
     if constexpr (std::is_same_v<E, event::Forget>) {
       if (e.ids.empty()) return read_as<number + 1>(type, meta, event);
+    }
+    if constexpr (std::is_same_v<E, event::Stream>) {
+      if (e.version == 0) return read_as<number + 1>(type, meta, event);
     }
     return fits(e);
   }

@@ -399,6 +399,21 @@ struct Stream {
   static void fields(auto& self, auto visit) { visit("at", self.at), visit("v", self.version); }
 };
 
+// The values of the tally, or the mark to which they belong; see tally.hpp. The record has the type of Stream, but no
+// version: programs that do not know the tally ignore it.
+struct Counts {
+  static constexpr std::string_view type = Stream::type;
+  Millis at{0};
+  uint64_t mark = 0;                     // the position of the mark; 0: this is the mark
+  bool last = false;                     // no more values follow
+  std::vector<std::string> functions{};  // each a function's name and its values; no name: all other functions
+  std::vector<std::string> minutes{};    // each a number of a minute since 1970 and its values
+  static void fields(auto& self, auto visit) {
+    visit("at", self.at), visit("lsn", self.mark), visit("last", self.last), visit("fc", self.functions),
+        visit("mc", self.minutes);
+  }
+};
+
 // A stream of jobs ends.
 struct End {
   static constexpr std::string_view type = "end";
@@ -412,7 +427,7 @@ struct End {
 using Event = std::variant<event::Add, event::Claim, event::Start, event::Done, event::Fail, event::Dead, event::Kick,
                            event::Drop, event::Keep, event::Release, event::Pause, event::Resume, event::Copied,
                            event::State, event::Peer, event::Forget, Gap, event::Stream, event::End, event::After,
-                           event::Wake, event::Letter, event::Cancel, event::Rate>;
+                           event::Wake, event::Letter, event::Cancel, event::Rate, event::Counts>;
 
 template <typename... Types>
 bool is_any_of(const Event& event) {

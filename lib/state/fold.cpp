@@ -258,6 +258,8 @@ bool Fold::apply_part(const Event& event, const RecordHead& head, Lsn lsn, Lsn e
         if constexpr (std::is_same_v<std::decay_t<decltype(e)>, event::Copied>) {
           const std::optional<Event> less = without_former(e);
           for (const auto& id : e.ids) happen(id, less ? *less : event, head, lsn);
+        } else if constexpr (std::is_same_v<std::decay_t<decltype(e)>, event::Counts>) {
+          m_tally.take(e, lsn);
         } else if constexpr (requires { take(e); }) {
           take(e);
         } else if constexpr (requires { e.ids; }) {
@@ -332,6 +334,7 @@ void Fold::happen(const std::string& id, const Event& event, const RecordHead& h
   if (to.conflict) trouble(Trouble::Kind::conflict, lsn, lsn, id);
   if (to.key != Transition::Key::stays && !resolve_key(id, job ? *job : *to.job, to, lsn)) return;
   const auto* done = std::get_if<event::Done>(&event);
+  m_tally.count(job, to.job, event, lsn);
   const bool has_children = done && done->children > 0 && to.job && has_ended(*to.job) && !to.job->dropped;
   const auto* start = std::get_if<event::Start>(&event);
   const bool is_started = start && job && to.job && to.job->starts > job->starts;
@@ -443,6 +446,7 @@ void Fold::take(const event::Wake& wake) {
   }
   if (met == 0) return;
   auto to = woken(*job, wake, met, m_self);
+  if (to.job->state == State::dead) m_tally.count(job, to.job, wake, m_position.end);
   update(wake.id, job, std::move(to.job), to.line);
 }
 
@@ -619,6 +623,7 @@ void Fold::commit() {
       else m_table.remove("z" + function);
     }
     put_weights();
+    m_tally.commit();
     std::string value;
     if (m_outputs) {
       put_le<uint64_t>(value, *m_outputs);
@@ -860,7 +865,7 @@ std::optional<Fold::Forgotten> Fold::forgotten(const std::string& id) {
 }
 
 bool Fold::has_no_effect(std::string_view key, std::string_view value, Millis now) {
-  if (key[0] == 'g' || key[0] == 't' || key[0] == 'f' || key[0] == 'i') return true;
+  if (key[0] == 'g' || key[0] == 't' || key[0] == 'f' || key[0] == 'i' || key[0] == 'M') return true;
   if (key[0] == 'R' && key.back() == '\0') return true;  // the index says how many more starts there were
   // The time for which the key was reserved is over.
   uint64_t until = key[0] == 'k' && value.size() == ulid_size + 8 ? get_le<uint64_t>(value, ulid_size) : 0;
@@ -1091,6 +1096,26 @@ void Fold::walk(const std::string& prefix, const Visit& visit) {
 void Fold::queued(const std::string& function, const Visit& visit) { walk(function_prefix('q', function), visit); }
 
 void Fold::dead(const std::string& function, const Visit& visit) { walk(function_prefix('x', function), visit); }
+
+std::vector<std::string> Fold::last_dead(const std::string& function, size_t most) {
+  const auto from = [&](Lsn lsn) {
+    const std::string prefix = function_prefix('x', function);
+    std::string key = prefix;
+    put_be64(key, lsn);
+    std::vector<std::string> ids;
+    for (auto c = m_table.walk(key); c->valid() && starts_with(c->key(), prefix) && ids.size() < most; c->next())
+      ids.emplace_back(c->value());
+    return ids;
+  };
+  // Searches the last position from which on there are so many: a table is walked in one direction.
+  Lsn low = 0, high = m_position.end;
+  while (low < high) {
+    const Lsn middle = low + (high - low + 1) / 2;
+    if (from(middle).size() >= most) low = middle;
+    else high = middle - 1;
+  }
+  return from(low);
+}
 
 std::optional<Millis> Fold::delayed(const std::string& function, Millis until, const Visit& visit) {
   std::string prefix = function_prefix('d', function);

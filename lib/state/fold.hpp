@@ -58,6 +58,9 @@
 //   O                                        how many bytes of outputs are kept; no entry if there are none
 //   e <LSN>                                  bytes that could not be read begin here
 //   P                                        while a record is folded in parts: its LSN, and the job up to which it was
+//   M                                        the head of the tally (tally.hpp)
+//   M 0 <minute>                             what happened in this minute since 1970
+//   M 1 <function>                           the numbers of this function (1 is the byte 0x01)
 //   i <LSN>                                  an add record that was ignored, because another job has its ID; only the
 //                                            latest of these are kept
 // clang-format on
@@ -75,6 +78,7 @@
 #include "gq/state/job.hpp"
 #include "gq/state/rate.hpp"
 #include "gq/state/table.hpp"
+#include "gq/state/tally.hpp"
 #include "gq/state/transition.hpp"
 
 namespace gq {
@@ -176,6 +180,7 @@ class Fold {
   static std::optional<std::pair<std::string, Job>> job_at(std::string_view key, std::string_view value);
   static std::optional<Trouble> trouble_at(std::string_view key, std::string_view value);
 
+  Tally& tally() { return m_tally; }
   std::optional<Job> get(const std::string& id);
   uint64_t outputs();                          // how many bytes of outputs are kept
   std::map<std::string, Counters> counters();  // of all functions, even if there are very many
@@ -194,6 +199,8 @@ class Fold {
   // has looked at; the result is 0 if there may be more.
   uint64_t due_first(const std::string& function, Millis now, size_t& left, std::string& cursor);
   void dead(const std::string& function, const Visit& visit);
+  // Returns up to `most` dead jobs of a function: those that were queued last.
+  std::vector<std::string> last_dead(const std::string& function, size_t most);
   // Visits the jobs of all functions that have expired at `now`. Returns when the next job expires.
   std::optional<Millis> expired(Millis now, const Visit& visit);
   // The cancelled jobs that a process has claimed or runs.
@@ -329,6 +336,7 @@ class Fold {
   void walk(const std::string& prefix, const Visit& visit);
 
   Table& m_table;
+  Tally m_tally{m_table};
   const Self m_self;
   FoldPosition m_position;
   std::map<std::string, Counters> m_counters;  // the counters read so far

@@ -171,6 +171,7 @@ bool Cleaner::step() {
     return false;
   }
   auto clean = [&] {
+    keep_tally();
     forget(*range);
     rewrite(*range);
   };
@@ -205,6 +206,12 @@ Millis Cleaner::ended_at(const Job& job, const Range& range, Millis now) {
   for (const auto& s : range.segments)
     if (job.location >= s.base && job.location < s.end) return s.changed_at;
   return now;
+}
+
+// Appends the tally's values, because this range has records that it has counted (tally.hpp).
+void Cleaner::keep_tally() {
+  m_ledger.commit([](Fold& fold) { return fold.tally().mark_record(now_ms()); }, Room::intake);
+  m_ledger.commit([](Fold& fold) { return fold.tally().value_records(now_ms()); }, Room::intake);
 }
 
 // Appends `forget` records for the jobs of this range that may be forgotten.
@@ -322,6 +329,7 @@ class Judge {
   void judge(Item& item, const event::Rate&) { item.keep = true; }
   void judge(Item&, const event::Stream&) {}
   void judge(Item&, const event::End&) {}
+  void judge(Item& item, const event::Counts& counts) { item.keep = m_fold.tally().needs(counts, item.lsn); }
 
   // All other events are about one job.
   template <typename E>

@@ -11,6 +11,7 @@
 //  - the output of a job that was kicked or dropped since;
 //  - all records of a finished job except the first and the end, unless other nodes know the job;
 //  - from claim and copied records, the IDs of forgotten jobs, and of finished jobs that no other node knows;
+//  - the values of the tally, except the latest ones;
 //  - the records of a peer, except its current position and the first record of each identity;
 //  - from `forget` records, the IDs of jobs of which no record is left. (The record of a job's end stays as long as
 //    another segment may contain the job's first record.)
@@ -51,6 +52,7 @@ class Cleaner {
   struct Range;
   std::optional<Range> choose(Fd& lock);
   static Millis ended_at(const Job& job, const Range& range, Millis now);
+  void keep_tally();
   void forget(const Range& range);
   void rewrite(const Range& range);
   void work();

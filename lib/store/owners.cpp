@@ -271,9 +271,9 @@ std::vector<std::pair<std::string, OwnerInfo>> processes_here(const Directory& d
   return found;
 }
 
-RunHere running_here(const Directory& directory) {
+RunHere running_here(const std::vector<std::pair<std::string, OwnerInfo>>& processes) {
   RunHere running;
-  for (const auto& [name, info] : processes_here(directory)) {
+  for (const auto& [name, info] : processes) {
     running.any = true;
     if (!info.then.empty()) running.targets.insert(info.then);
     if (info.runs) running.functions.insert(info.runs->begin(), info.runs->end());

@@ -113,6 +113,7 @@ struct RunHere {
   std::set<std::string> targets{};  // the functions whose jobs the outputs of their commands become
   bool has(const std::string& function) const { return all || functions.count(function); }
 };
-RunHere running_here(const Directory& directory);
+RunHere running_here(const std::vector<std::pair<std::string, OwnerInfo>>& processes);
+inline RunHere running_here(const Directory& directory) { return running_here(processes_here(directory)); }
 
 }  // namespace gq
