@@ -7,10 +7,13 @@
 #include "check.hpp"
 #include "events.hpp"
 #include "gq/base/bytes.hpp"
+#include "gq/base/text.hpp"
 #include "gq/state/map_table.hpp"
 #include "gq/state/result.hpp"
 #include "gq/store/claiming.hpp"
 #include "gq/store/tokyo_table.hpp"
+#include "gq/view/metrics.hpp"
+#include "gq/view/report.hpp"
 
 using namespace gq;
 
@@ -858,6 +861,146 @@ void children_are_born_with_the_end_of_their_parent() {
   CHECK(dropped.state(say.b) == State::pending && dropped.state(c) == State::finished);
 }
 
+// The tally counts what happens, and follows from what the cleaner leaves: a mark, the values at the mark, and what was
+// appended since the mark, in whatever order.
+void what_the_tally_counts() {
+  using F = FunctionTally;
+  using M = MinuteTally;
+  Said say;
+  const auto run = [&](const std::string& id, const std::string& f, Millis at, Millis waits, Millis runs,
+                       const Event& end) {
+    std::vector<Event> events = {event::Add{.id = id, .at = at, .asked = {.function = f}},
+                                 event::Claim{.ids = {id}, .at = at, .owner = "A.0"},
+                                 event::Start{.id = id, .at = at + waits, .owner = "A.1", .start = 1}, end};
+    std::visit(
+        [&](auto& e) {
+          if constexpr (
+              requires { e.spent; } || requires { e.children; })
+            e.owner = "A.1", e.start = 1;
+          e.at = at + waits + runs;
+        },
+        events.back());
+    return events;
+  };
+  const auto id = [](int n) { return "01ARZ3NDEKTSV4RRFFQ6" + padded(static_cast<uint64_t>(n), 6); };
+  const auto tell = [](Said& to, const std::vector<Event>& events) {
+    for (const auto& event : events) to(event);
+  };
+  const Millis minute(60'000), second(1000);
+  std::vector<Event> first = run(id(1), "f", minute, 2 * second, second / 2, event::Done{.id = id(1)});
+  for (const auto& event : run(id(2), "f", 2 * minute, Millis(0), 5 * minute, event::Dead{.id = id(2), .why = "bad"}))
+    first.push_back(event);
+  first.push_back(event::Kick{.id = id(2), .at = 8 * minute});
+  first.push_back(event::Drop{.id = id(2), .at = 8 * minute});
+  first.push_back(event::Add{.id = id(3), .at = 8 * minute, .asked = {.function = "g", .expire = 9 * minute}});
+  first.push_back(event::Dead{.id = id(3), .at = 9 * minute, .owner = event::nobody, .spent = false});
+  first.push_back(event::Add{.id = id(4), .at = 9 * minute, .asked = {.function = "g"}});
+  first.push_back(event::Cancel{.id = id(4), .at = 9 * minute});
+  tell(say, first);
+  tell(say, first);  // appended again: nothing happens twice
+  F f, g;
+  f.values[F::queued] = 2, f.values[F::failed] = 1;
+  f.values[F::ends + 0] = f.values[F::ends + 1] = f.values[F::ends + 4] = 1;
+  f.values[F::waits + bucket_of(2 * second)] = f.values[F::waits + 0] = 1, f.values[F::waited] = 2000;
+  f.values[F::runs + bucket_of(second / 2)] = f.values[F::runs + bucket_of(5 * minute)] = 1, f.values[F::ran] = 300'500;
+  g.values[F::queued] = 2, g.values[F::ends + 2] = g.values[F::ends + 3] = 1;
+  CHECK(say.fold.tally().functions() == (std::map<std::string, F>{{"f", f}, {"g", g}}));
+  const auto minutes = say.fold.tally().minutes();
+  CHECK(minutes.size() == 5 && minutes.at(1).values == (std::array<uint64_t, M::size>{1, 1, 0, 2000}) &&
+        minutes.at(7).values == (std::array<uint64_t, M::size>{0, 0, 1, 0}));
+  CHECK(bucket_of(Millis(10)) == 0 && bucket_of(Millis(11)) == 1 && bucket_of(Millis(86'400'001)) == 8);
+
+  // What other processes append while the cleaner does so: before the values, and after them.
+  const auto between = run(id(5), "f", 9 * minute, 3 * second, second, event::Done{.id = id(5)});
+  auto after = run(id(6), "h", 9 * minute, second, second, event::Fail{.id = id(6), .due = 20 * minute});
+  const auto mark = say.fold.tally().mark_record(Millis(5));
+  CHECK(mark.size() == 1 && say.fold.tally().value_records(Millis(5)).empty());
+  const Event marked = parse_record(mark[0])->event;
+  std::vector<Event> values;
+  Said rest;  // the fold of what the cleaner leaves
+  rest.end = say.end;
+  for (Said* to : {&say, &rest}) {
+    (*to)(marked);
+    tell(*to, between);
+    if (to == &say)
+      for (const auto& record : say.fold.tally().value_records(Millis(5)))
+        values.push_back(parse_record(record)->event);
+    (*to)(after[0]);
+    tell(*to, values);
+    tell(*to, after);
+    tell(*to, values);  // again, after a failed sync
+  }
+  CHECK(values.size() == 1 && say.fold.tally().value_records(Millis(5)).empty());
+  CHECK(say.fold.tally().functions() == rest.fold.tally().functions());
+  CHECK(say.fold.tally().minutes() == rest.fold.tally().minutes());
+  f = say.fold.tally().functions().at("f");
+  CHECK(f.values[F::queued] == 3 && f.values[F::waited] == 5000 &&
+        rest.fold.tally().minutes().at(9).values == (std::array<uint64_t, M::size>{3, 1, 1, 3000}));
+  const auto& said = std::get<event::Counts>(values[0]);
+  CHECK(say.fold.tally().needs(said, 0) && say.fold.tally().needs(std::get<event::Counts>(marked), said.mark));
+
+  // The next values replace these. Without anything new there are none.
+  const auto again = [](Said& to) {
+    std::vector<Event> all;
+    for (int i = 0; i < 2; ++i)
+      for (const auto& record : i ? to.fold.tally().value_records(Millis(5)) : to.fold.tally().mark_record(Millis(5)))
+        all.push_back(parse_record(record)->event), to(all.back());
+    return all;
+  };
+  CHECK(again(say).size() == 2 && !say.fold.tally().needs(said, 0) && again(say).empty());
+
+  // Only so many functions, and only the minutes of a day.
+  Said many;
+  for (int i = 0; i < 1100; ++i)
+    many(event::Add{.id = id(i), .at = i * minute, .asked = {.function = "f" + std::to_string(i)}});
+  for (int i = 0; i < 1500; ++i) many(event::Add{.id = id(2000 + i), .at = i * minute, .asked = {.function = "f3"}});
+  auto all = many.fold.tally().functions();
+  CHECK(all.size() == most_tallied + 1 && all.at(other_functions).values[F::queued] == 100 &&
+        all.at("f3").values[F::queued] == 1501);
+  CHECK(many.fold.tally().minutes().size() == most_minutes && many.fold.tally().minutes().begin()->first == 60);
+  const auto records = again(many);
+  CHECK(records.size() > 2);
+  Said later;
+  later.end = many.end;
+  later(event::Add{.id = id(9000), .at = minute, .asked = {.function = "older"}});
+  tell(later, records);
+  CHECK(later.fold.tally().functions() == all && later.fold.tally().minutes() == many.fold.tally().minutes());
+}
+
+// However many functions there are, the labels of metrics are few.
+void metrics_have_few_labels() {
+  Overview overview;
+  for (int i = 0; i < 1100; ++i) overview.functions["f" + padded(static_cast<uint64_t>(i), 4)].counters.bytes = 1;
+  FunctionTally tally;
+  tally.values[FunctionTally::queued] = 7;
+  const auto metrics = metrics_of(overview, {{"f1099", tally}, {other_functions, tally}});
+  const auto value = [&](const std::string& name, const std::string& function) {
+    double sum = -1;
+    for (const auto& metric : metrics)
+      for (const auto& sample : metric.samples)
+        if (metric.name == name && sample.labels[0].second == function) sum = sample.value;
+    return sum;
+  };
+  for (const auto& metric : metrics)
+    if (metric.name == "gq_workload_bytes") CHECK(metric.samples.size() == most_tallied);
+  CHECK(value("gq_workload_bytes", "f0000") == 1 && value("gq_workload_bytes", "f1099") == 1);
+  CHECK(value("gq_workload_bytes", all_others) == 101 && value("gq_workload_bytes", "f1000") == -1);
+  CHECK(value("gq_jobs_queued_total", all_others) == 7 && value("gq_jobs_queued_total", "f1099") == 7);
+}
+
+// The age of the oldest job in each minute, from the waits of jobs that were started later, and of those that wait.
+void the_age_of_the_oldest_job() {
+  const Millis minute(60'000), now = 30'000'000 * minute;
+  std::map<uint64_t, MinuteTally> minutes;
+  minutes[30'000'000 - 10].values[MinuteTally::longest_wait] = 300'000;
+  minutes[30'000'000 - 12].values[MinuteTally::longest_wait] = 250'000;
+  const auto ages = ages_of_oldest(minutes, 2 * minute, now);
+  const std::vector<uint64_t> last(ages.end() - 17, ages.end());
+  CHECK(ages.size() == most_minutes &&
+        last == (std::vector<uint64_t>{10'000, 70'000, 130'000, 190'000, 250'000, 240'000, 300'000, 0, 0, 0, 0, 0, 0, 0,
+                                       0, 60'000, 120'000}));
+}
+
 // Who waits for a job is told its end as sh(1) and timeout(1) tell it; an output that lacks is never a success.
 void a_result_has_its_status() {
   const auto status = [](const Job& job, bool needs_output = false) {
@@ -1246,6 +1389,9 @@ void test_state(const std::string& directory) {
   the_page_says_what_becomes_of_a_job();
   both_sides_of_a_table_hold_the_same(directory + "/table");
   what_is_claimed();
+  what_the_tally_counts();
+  metrics_have_few_labels();
+  the_age_of_the_oldest_job();
   what_expires();
   what_is_cancelled();
   what_becomes_a_letter();

@@ -1,5 +1,6 @@
 // gq-inspect: shows the content of a store, and checks the store. It never writes the journal.
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +14,8 @@
 #include "gq/store/check.hpp"
 #include "gq/store/exchange.hpp"
 #include "gq/store/listing.hpp"
+#include "gq/view/metrics.hpp"
+#include "gq/view/report.hpp"
 #include "gq/view/status.hpp"
 #include "results.hpp"
 
@@ -35,6 +38,8 @@ struct Options {
   bool waits = false;
   StatusLimits limits;
   bool nagios = false;
+  std::string file;
+  bool reasons = false;
 };
 
 constexpr size_t most_parents_shown = 100;  // among so many parents, the first dead one is looked for
@@ -482,6 +487,43 @@ Exit status(const Options& o, Queue& store) {
   return found.problems.empty() ? Exit::ok : Exit::no;
 }
 
+// Prints a text, or makes it the content of a file at once: a program that reads the file sees the old content or the
+// new one.
+void print_or_replace(const std::string& path, const std::string& text) {
+  if (path.empty()) return print(text);
+  struct stat st;
+  if (::stat(path.c_str(), &st) == 0 && !S_ISREG(st.st_mode))
+    throw Error(Exit::usage, "cannot write " + printable(path) + ": it is not a regular file");
+  const std::string temporary = path + "." + new_ulid() + ".new";
+  Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  if (!fd) throw_errno(Exit::storage, "create " + printable(temporary));
+  try {
+    write_all(fd.get(), text, temporary);
+    if (::fdatasync(fd.get()) != 0) throw_errno(Exit::storage, "sync " + printable(temporary));
+    if (::rename(temporary.c_str(), path.c_str()) != 0) throw_errno(Exit::storage, "replace " + printable(path));
+  } catch (const Error&) {
+    ::unlink(temporary.c_str());
+    throw;
+  }
+}
+
+Exit metrics(const Options& o, Queue& store) {
+  std::map<std::string, FunctionTally> tallies;
+  store.look([&](Fold& fold) { tallies = fold.tally().functions(); });
+  const auto found = metrics_of(overview_of(store), tallies);
+  std::string text;
+  if (!o.json) text = metrics_text(found);
+  else
+    for (const auto& sample : metrics_json(found)) text += json_line(sample);
+  print_or_replace(o.file, text);
+  return Exit::ok;
+}
+
+Exit report(const Options& o, Queue& store) {
+  print_or_replace(o.file, report_html(report_of(store, o.reasons)));
+  return Exit::ok;
+}
+
 // Adds an option with a limit, or with two of them and a comma between: of a warning, and of a critical state.
 template <typename Parse>
 void add_limit(CLI::App& app, const char* name, std::optional<Threshold>& limit, const char* help, const char* type,
@@ -594,6 +636,8 @@ void tell(Json& json, const Event& event, uint64_t size) {
         if constexpr (requires { e.why; }) text("reason", e.why);
         if constexpr (requires { e.node; }) text("node", e.node);
         if constexpr (requires { e.copies; }) number("copies", e.copies);
+        if constexpr (std::is_same_v<E, event::Counts>)
+          json.update({{"mark", e.mark}, {"functions", e.functions}, {"minutes", e.minutes}, {"last", e.last}});
         if constexpr (std::is_same_v<E, event::Copied>) json["peers"] = e.peers;
         if constexpr (std::is_same_v<E, event::Peer>) json["position"] = e.position;
         if constexpr (std::is_same_v<E, event::State>)
@@ -677,6 +721,15 @@ int main(int argc, char** argv) {
     add("stats", "How many jobs there are, by function and state", gq::stats)
         ->add_option("-f,--function", o.function, "Only this function")
         ->type_name("FUNCTION");
+    auto* metrics = add("metrics", "Numbers for Prometheus, in its text format", gq::metrics);
+    gq::not_empty(*metrics->add_option("-o,--output", o.file, "Replace this file at once, instead of printing"))
+        .type_name("FILE");
+    auto* report =
+        add("report", "A page of HTML: what there is, charts of the last day, the newest dead jobs", gq::report);
+    gq::not_empty(*report->add_option("-o,--output", o.file, "Replace this file at once, instead of printing"))
+        .type_name("FILE");
+    report->add_flag("--reasons", o.reasons,
+                     "Also why jobs are dead: what commands write to standard error may be secret");
     auto* status = add("status", "One line: whether something is wrong; exit 1 if it is", gq::status);
     gq::add_status(*status, o);
     add("check", "Verify every checksum, and the index; exit 1 if something is wrong", gq::check);

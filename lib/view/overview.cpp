@@ -82,7 +82,8 @@ DiskUse disk_use(Ledger& ledger) {
 Overview overview_of(Queue& store) {
   Overview all{.at = now_ms()};
   all.functions = stats_of_functions(store);
-  all.workers = running_here(store.owners_directory());
+  all.processes = processes_here(store.owners_directory());
+  all.workers = running_here(all.processes);
   all.nodes = debts_of(store);
   if (store.group().once) all.waits = store.waits();
   all.disk = disk_use(store);

@@ -44,9 +44,10 @@ DiskUse disk_use(Ledger& ledger);
 struct Overview {
   Millis at{0};
   std::map<std::string, FunctionStats> functions{};
-  RunHere workers{};                        // of this machine
-  std::map<std::string, PeerDebt> nodes{};  // the other nodes of the group
-  std::string waits{};                      // why this node runs no jobs yet; empty: it runs them
+  std::vector<std::pair<std::string, OwnerInfo>> processes{};  // those of this machine that run jobs (processes_here())
+  RunHere workers{};                                           // what they run
+  std::map<std::string, PeerDebt> nodes{};                     // the other nodes of the group
+  std::string waits{};                                         // why this node runs no jobs yet; empty: it runs them
   DiskUse disk{};
   uint64_t troubles = 0;
 };
