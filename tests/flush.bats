@@ -268,6 +268,32 @@ load helpers
   gq-inspect check
 }
 
+@test "gq-flush: dead letters leave the room that accepted jobs need; those without room come when there is some [8 MiB]" {
+  local jobs
+  store_on_small_disk
+  gq-enqueue own --local <<<x >/dev/null
+  gq-flush --dead-letter-of f=mail
+  for _ in $(seq 100); do seq 300 | gq-enqueue f --local -l -q --name "$(printf 'n%.0s' {1..240})" --expire 1s >/dev/null 2>"$T/err" || break; done
+  grep -q 'No space left on device' "$T/err"
+  jobs=$(gq-inspect stats --json -f f | jq '.queued + .dead')
+  background gq-worker --local -f none -- true
+  are_dead() { [[ $(gq-inspect stats --json -f f | jq .dead) == "$jobs" ]]; }
+  letters() { gq-inspect stats --json -f mail | jq '.queued // 0'; }
+  are_there() { [[ $(letters) == "$jobs" ]]; }
+  eventually are_dead
+  sleep 2
+  (($(letters) < jobs))
+  (($(df --output=avail -B1 "$GQ_STORE" | tail -n 1) >= 1 << 20))
+  gq-flush -f own -- cat >"$T/out"
+  [[ $(<"$T/out") == x ]]
+  gq-inspect check
+  mount -o remount,size=32m "$T/disk"
+  eventually are_there
+  kill "$PID"; wait "$PID"
+  gq-inspect check
+  umount "$T/disk"
+}
+
 # bats test_tags=journal
 @test "gq-flush: a dead letter is neither lost nor made twice [cleaning, a lost index, kill -9 at each call that makes it]" {
   local i id want call got

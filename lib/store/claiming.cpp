@@ -131,6 +131,10 @@ class Chooser {
     auto& letters = m_chosen.claims.letters;
     if (m_most == 0) return;
     m_fold.unsent_letters([&](const std::string& id, const std::string& to) {
+      if (m_context.now < m_context.letters_from) {
+        look_at(m_context.letters_from);
+        return false;
+      }
       if (letters.size() == std::min(m_context.room, most_letters)) {
         look_at(m_context.now);
         return false;

@@ -29,7 +29,7 @@ struct Claims {
     Claim dead;      // the job that the letter is about
     std::string to;  // the function of the letter
   };
-  std::vector<Letter> letters;     // the dead letters that Queue::claim() queues
+  std::vector<Letter> letters;     // the dead letters to queue; from Queue::claim(): those that it has queued
   std::optional<Millis> next_due;  // when the next delayed job falls due, or the next job expires
   // How many jobs of these functions this node has not finished (Counters::live), without those that wait for parents.
   uint64_t live = 0;
@@ -67,7 +67,8 @@ struct ClaimContext {
   size_t most = SIZE_MAX;  // how many jobs may be chosen
   bool away = false;       // this node has not returned to its group yet, so it starts nothing
   Millis now{0};
-  size_t turn = 0;  // the index of the function that is first this time; functions take turns
+  size_t turn = 0;         // the index of the function that is first this time; functions take turns
+  Millis letters_from{0};  // no dead letters are queued before this time: the disk had no room for them
 
   // Returns whether an owner of another process still holds its jobs (see owners.hpp).
   std::function<bool(const std::string& owner)> is_alive{};

@@ -16,9 +16,10 @@
 namespace gq {
 namespace {
 
-constexpr size_t most_wakes = 1000;     // how many relations between jobs change in one visit to the index
-constexpr uint64_t edge_size = 30;      // bytes of an after record for each parent
-constexpr Millis return_interval{500};  // how often to check whether this node has returned to its group
+constexpr size_t most_wakes = 1000;      // how many relations between jobs change in one visit to the index
+constexpr uint64_t edge_size = 30;       // bytes of an after record for each parent
+constexpr Millis return_interval{500};   // how often to check whether this node has returned to its group
+constexpr Millis letter_interval{1000};  // how often to check whether the disk has room for the dead letters that wait
 
 std::string encode_change(Change what, const std::string& id, const Job& job) {
   const Millis at = now_ms();
@@ -59,12 +60,14 @@ std::string letter_id(const std::string& id, const Job& job) {
   return ulid_like(id, bits);
 }
 
-// Returns the add record of the dead letter about a job, with its workload.
-std::string encode_letter(const Claims::Letter& letter, const Group& group, Millis now) {
+// Returns the dead letter about a job, which is a job.
+NewJob letter_job(const Claims::Letter& letter, const Group& group, Millis now) {
   const auto& [id, job] = letter.dead;
+  std::string reason = job.why;
+  limit_reason(reason);  // a journal from elsewhere may have a longer one, and JSON has up to 6 bytes for each of these
   nlohmann::ordered_json json = {{"id", id},
                                  {"function", job.function},
-                                 {"reason", job.why},
+                                 {"reason", reason},
                                  {"attempts", job.attempts()},
                                  {"enqueued_at", format_time(job.enqueued_at)},
                                  {"dead_at", format_time(job.changed_at)}};
@@ -74,11 +77,15 @@ std::string encode_letter(const Claims::Letter& letter, const Group& group, Mill
   if (!job.name.empty()) json["name"] = job.name;
   if (group) json["node"] = group.self.node;
   json["workload"] = {{"id", id}, {"size", job.size}};
-  const std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-  event::Add add{.id = letter_id(id, job), .at = now, .asked = {.function = letter.to}, .letter = id};
+  NewJob made;
+  made.take_data(
+      std::make_shared<const std::string>(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"));
+  event::Add& add = made.add;
+  add = {.id = letter_id(id, job), .at = now, .asked = {.function = letter.to}, .letter = id};
   // If each node runs all jobs, it also runs the letters that it makes itself, and only these.
   if (group.once) add.node = group.self.node, add.store = group.self.store, add.copies = group.copies, add.once = true;
-  return encode_record(add, text);
+  made.encode();
+  return made;
 }
 
 // Leaves in `jobs` those that this owner holds: another process may have appended the end of one of them just before
@@ -440,6 +447,7 @@ void Queue::leave_out_ended(std::vector<Claim>& jobs) {
 ClaimContext Queue::context_of(const ClaimRequest& request) {
   ClaimContext context{.away = group().once && !has_returned(),
                        .turn = m_turn,
+                       .letters_from = m_letters_from,
                        .is_alive = [&](const std::string& owner) { return owner_alive(owners_directory(), owner); }};
   if (request.most > 0 && !context.away) {
     context.room = room_to_claim(few_claims, most_claims);
@@ -489,13 +497,15 @@ Claims Queue::claim(const ClaimRequest& request) {
     context.most = most;
     Chosen chosen;
     std::optional<Lsn> end;
+    uint64_t lacking = 0;
     look([&](Fold& fold) {
       if (at == 0) take_free_blobs(fold, removal);
       if (!end) {  // else the index failed after the append: nothing is chosen twice
         context.now = now_ms();
         context.fold_on = [&] { fold_on(fold); };
         chosen = choose(fold, request, context);
-        end = append_claim(fold, request.owner, context.now, chosen, unborn);
+        const Lsn letters = append_letters(chosen.claims.letters, context.now, lacking);
+        end = std::max(letters, append_claim(fold, request.owner, context.now, chosen, unborn));
       }
       if (*end == 0) return;
       fold_on(fold, *end);
@@ -503,6 +513,14 @@ Claims Queue::claim(const ClaimRequest& request) {
     });
     Claims& part = chosen.claims;
     if (context.away) part.next_due = context.now + return_interval;
+    if (lacking > 0) {
+      context.letters_from = m_letters_from = context.now + letter_interval;
+      if (!part.next_due || m_letters_from < *part.next_due) part.next_due = m_letters_from;
+      try {
+        check_room(lacking);  // this computes again how much room the accepted jobs need
+      } catch (const Error&) {
+      }
+    }
     most -= std::min(most, part.jobs.size());
     result.add(std::move(part));
   }
@@ -516,13 +534,43 @@ Claims Queue::claim(const ClaimRequest& request) {
   return result;
 }
 
+// Appends dead letters, as many as the disk has room for, as at the intake of jobs: what is reserved for the accepted
+// jobs stays free. Removes the others from `letters`; their jobs stay noted, and a later claim takes them again. Then
+// `lacking` is the space, in bytes, that is needed. Returns where the records end; 0 if there are none. If a power cut
+// loses them, the next claim appends them again.
+Lsn Queue::append_letters(std::vector<Claims::Letter>& letters, Millis now, uint64_t& lacking) {
+  std::vector<NewJob> jobs;
+  uint64_t size = 0;
+  for (const auto& letter : letters) {
+    NewJob job = letter_job(letter, group(), now);
+    const uint64_t with = size + job.head.size() + job.data.size() + room_to_run(1, job.head.size());
+    if (!has_free_room(with)) {
+      lacking = with;
+      break;
+    }
+    size = with;
+    jobs.push_back(std::move(job));
+  }
+  letters.resize(jobs.size());
+  if (jobs.empty()) return 0;
+  std::vector<RecordBytes> records;
+  for (const auto& job : jobs) records.emplace_back(job.head, job.data);
+  try {
+    return append(records, Room::intake).back().end;
+  } catch (const Error& e) {
+    if (!is_disk_full(e.error_number())) throw;
+    lacking = size;  // another process has used the room, or a quota is full
+    letters.clear();
+    return 0;
+  }
+}
+
 // Appends the claim of the chosen jobs, releases the strays, and forgets unborn children, whose blobs it adds to
 // `blobs`. Returns where these records end; 0 if there are none. If a power cut loses the records of jobs that have
-// expired, or of dead letters, the next claim appends them again.
+// expired, the next claim appends them again.
 Lsn Queue::append_claim(Fold& fold, const std::string& owner, Millis now, const Chosen& chosen,
                         std::vector<std::string>& blobs) {
   std::vector<std::string> records = encode_expired(chosen.claims.expired, now);
-  for (const auto& letter : chosen.claims.letters) records.push_back(encode_letter(letter, group(), now));
   for (const auto* some : {&chosen.claims.jobs, &chosen.claims.abandoned})
     for (const auto& c : *some)
       if (c.job.starts > 0) encode_forgotten(fold, c.id, now, records, blobs);

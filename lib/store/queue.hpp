@@ -103,6 +103,7 @@ class Queue : public Ledger {
   ClaimContext context_of(const ClaimRequest& request);
   std::vector<std::string> functions_of(const ClaimRequest& request);
   bool wake();
+  Lsn append_letters(std::vector<Claims::Letter>& letters, Millis now, uint64_t& lacking);
   Lsn append_claim(Fold& fold, const std::string& owner, Millis now, const Chosen& chosen,
                    std::vector<std::string>& blobs);
   void remove_blobs_of_unborn(const std::vector<std::string>& blobs);
@@ -115,7 +116,8 @@ class Queue : public Ledger {
   const std::shared_ptr<Ends> m_ends;
   std::vector<std::string> m_unsettled;  // records that append() has appended, and that settle() has not synced yet
   Lsn m_unsettled_from = 0, m_unsettled_end = 0;
-  size_t m_turn = 0;  // the function that comes first in the next claim
+  size_t m_turn = 0;         // the function that comes first in the next claim
+  Millis m_letters_from{0};  // see ClaimContext
 };
 
 }  // namespace gq
