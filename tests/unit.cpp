@@ -489,6 +489,41 @@ void check_compares_the_index(const std::string& directory) {
   CHECK(has_added && damaged == kept.add.id + "damage");
 }
 
+// What a journal from elsewhere holds may be longer than what gq writes. Whatever gq makes of it still fits into a
+// record; and no record is appended that could not be read back.
+void appended_records_can_be_read(const std::string& directory) {
+  Queue store = open_store(directory, true);
+  Owners owners(store.owners_directory(), 1);
+  store.dead_letters("f", "g");
+  const NewJob job = make_job({"f"}, "x");
+  store.add({job});
+  store.commit({encode_record(event::Claim{.ids = {job.add.id}, .owner = "A.0"}),
+                encode_record(event::Dead{.id = job.add.id, .owner = "A.0", .why = std::string(12'000, '\1')})},
+               Room::completion);
+  for (int i = 0; i < 3; ++i) store.claim({.functions = {"h"}, .most = 10, .owner = owners.name()});
+  const auto letters = store.claim({.functions = {"g"}, .most = 10, .owner = owners.name()}).jobs;
+  CHECK(letters.size() == 1);
+  for (const auto& letter : letters) {
+    std::string reason;
+    CHECK(letter.job.size > max_reason_size && letter.job.is_inline() && store.workload(letter.id, letter.job, reason));
+  }
+  CHECK(kinds_found(store).empty());
+
+  const Lsn end = store.end();
+  const std::string data(max_inline_data + 1, 'x');
+  try {
+    store.append({encode_record(event::Done{.id = job.add.id}, data)}, Room::completion);
+    CHECK(false);
+  } catch (const Error& e) {
+    CHECK(e.code() == Exit::bug);
+  }
+  CHECK(store.end() == end);
+  // Records with which jobs are let go name their owner, too.
+  const std::string longest(255, 'o');
+  CHECK(parse_record(encode_record(event::Claim{.ids = {job.add.id}, .owner = longest})));
+  CHECK(!parse_record(encode_record(event::Claim{.ids = {job.add.id}, .owner = longest + "o"})));
+}
+
 // If an index is sealed and up to date, it stays sealed when a reader uses it, however the reader ends.
 void reading_leaves_the_seal(const std::string& directory) {
   const std::string seal = directory + "/index.seal";
@@ -1719,7 +1754,7 @@ void synced_end_only_grows(const std::string& directory) {
 // still be known that nothing later was synced.
 void a_new_store_knows_that_nothing_was_synced(const std::string& directory) {
   const std::string lock = directory + "/append.lock", fresh = directory + ".fresh";
-  const std::string data(70000, 'x');
+  const std::string data(60'000, 'x');
   const NewJob job = make_job({"f"}, data);
   Placed placed;
   {
@@ -2282,6 +2317,7 @@ int main(int argc, char** argv) {
   a_listing_misses_no_job(directory + "/listing");
   several_visits_read_the_same_as_one(directory + "/pages");
   check_compares_the_index(directory + "/check");
+  appended_records_can_be_read(directory + "/readable");
   reading_leaves_the_seal(directory + "/seal");
   old_snapshots_take_no_memory(directory + "/old");
   records_survive_hostile_bytes();

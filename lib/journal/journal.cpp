@@ -135,6 +135,13 @@ void check_range(Lsn from, uint64_t size) {
   throw Error(Exit::storage, "cannot append to the journal: it has come to its last position");
 }
 
+// Throws unless the readers accept the length of this record.
+void check_length(const RecordBytes& record) {
+  const auto sizes = peek_record(record.head);
+  if (sizes && record.size() == sizes->head_size + (sizes->data_size > max_inline_data ? 0 : sizes->data_size)) return;
+  throw Error(Exit::bug, "cannot append to the journal: a record could not be read back");
+}
+
 }  // namespace
 
 // Measured for a small job whose record head is 90 bytes, without its frame: the job takes 215 bytes of the index when
@@ -506,6 +513,7 @@ std::vector<Placed> Journal::append(const std::vector<RecordBytes>& records, Roo
   MutexLock guard(m_append_mutex);
   FileLock lock(m_lock.get(), FileLock::Mode::exclusive);
   if (room == Room::intake && !ensure_spare()) throw_errno(Exit::storage, "append to the journal");
+  for (const auto& r : records) check_length(r);
   for (const auto& r : records) m_content = std::max(m_content, content_of(r.head));
   std::vector<Placed> placed(records.size());
   // This may need syncs that prepare() could not foresee or do: another process has begun a segment since, the last

@@ -142,7 +142,8 @@ class Journal {
 
   // Appends records (without data longer than max_inline_data) with one write, and returns their positions. The records
   // are not durable until sync() has returned true. Throws Error(storage) if nothing was appended: because the disk or
-  // a quota is full (Error::error_number()), or because the journal would reach max_lsn.
+  // a quota is full (Error::error_number()), or because the journal would reach max_lsn. Throws Error(bug) if the
+  // readers would not accept the length of a record.
   std::vector<Placed> append(const std::vector<RecordBytes>& records, Room room);
   // Call it before taking a lock that other processes wait for (short_hold.hpp), if append() will be called under that
   // lock. Opens the segment to which append() will write; if that segment is full, begins a new one. So append() itself

@@ -12,8 +12,12 @@ namespace {
 
 bool is_node(const std::string& node, const std::string& store) { return is_node_name(node) && is_ulid(store); }
 
-// An owner's name must not contain NUL, because NUL ends it in a key of the index (fold.hpp).
-bool is_owner(const std::string& owner) { return !owner.empty() && !has_control(owner); }
+// An owner's name must not contain NUL, because NUL ends it in a key of the index (fold.hpp). It is bounded, so that
+// each record with which a job's owner lets the job go has room for it.
+constexpr size_t longest_owner = 255;
+bool is_owner(const std::string& owner) {
+  return !owner.empty() && owner.size() <= longest_owner && !has_control(owner);
+}
 
 // Whether the event has all members that its type needs, and they are valid.
 bool fits(const event::Add& e) {
