@@ -305,7 +305,7 @@ svg text{fill:var(--soft);font:15px system-ui,sans-serif}.grid{stroke:var(--line
 .table{overflow-x:auto}table{border-collapse:collapse;width:100%}
 th,td{text-align:left;padding:.35rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}
 th{color:var(--soft);font-weight:600;white-space:nowrap}td{max-width:24rem;overflow-wrap:break-word}
-.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}.t{white-space:nowrap}code{font:13px ui-monospace,monospace;white-space:nowrap}
+.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}.t{white-space:nowrap}code{font:13px ui-monospace,monospace}
 @media(max-width:600px){body{padding:.6rem}svg text{font-size:22px}table,tbody,tr,td{display:block}thead,td:empty{display:none}
 tr{border-bottom:1px solid var(--line);padding:.4rem 0}td{border:0;padding:.05rem 0;max-width:none}td.n{text-align:left}
 td:before{content:attr(data-title) ": ";color:var(--soft)}td[data-title=""]:before{content:""}}
