@@ -92,12 +92,12 @@ load helpers
 }
 
 # bats test_tags=long,once
-@test "gq-inspect: with a million jobs, list --limit 10 and stats read little, and a worker stays under 64 MiB" {
+@test "gq-inspect: with a million jobs, list --limit 10, stats, status, metrics and report read little, and a worker stays under 64 MiB" {
   seq 1000000 | gq-enqueue f --local -l >"$T/ids"
   lines_are "$T/ids" 1000000
   gq-inspect stats --json | jq -se '.[0].queued == 1000000'  # this builds the index
   # The test counts reads, not seconds. They must not grow with the store.
-  for what in "list --limit 10" stats; do
+  for what in "list --limit 10" stats status metrics report; do
     strace -f -c -e trace=pread64,read -o "$T/count" gq-inspect $what >/dev/null
     calls=$(awk '$NF == "total" { print $4 }' "$T/count")
     echo "$what: $calls reads"

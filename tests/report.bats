@@ -81,3 +81,13 @@ fill() {
   echo '<script>console.log("seen")</script>' >"$T/attack.html"
   [[ $(look "$T/attack.html" 380 "$T/attack.png") == *seen* ]]
 }
+
+@test "gq-inspect: the examples of its manual page for metrics and report work" {
+  gq-enqueue f --local </dev/null
+  sed -n 's/^\.Dl \([0-9*/]* \)\{5\}\(gq-inspect [mr].* -o .*\)/\2/p' "$BATS_TEST_DIRNAME/../man/gq-inspect.1" >"$T/examples"
+  lines_are "$T/examples" 2
+  sed -E "s,-o /.*/,-o $T/," "$T/examples" >"$T/here"
+  bash -e "$T/here"
+  promtool check metrics <"$T/gq.prom"
+  grep -q '<h2>The last day</h2>' "$T/gq.html"
+}
