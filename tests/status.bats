@@ -78,6 +78,20 @@ die() {
   grep -q -- "--dead-over: x is not a number" "$T/said.err"
 }
 
+@test "gq-inspect: status and metrics of a node say what is owed to each other node; status says that the node runs no jobs" {
+  gq-replicate init --as rep_1 --group rep_1,rep_2 --copies 1
+  seq 3 | gq-enqueue f --local -l >/dev/null
+  gq-inspect status --owed-over 3
+  says 1 "wrong: jobs are owed to other nodes: rep_2 3" gq-inspect status --owed-over 2
+  gq-inspect status --json | jq -e '.owed == 3'
+  gq-inspect metrics | grep -qx 'gq_owed_jobs{node="rep_2"} 3'
+  gq-inspect metrics | grep -qx 'gq_node_answered_timestamp_seconds{node="rep_2"} 0'
+  gq-inspect report | grep -q '<td data-title="Node">rep_2</td><td data-title="Owed jobs" class="n">3</td>'
+  export GQ_STORE=$T/once
+  gq-replicate init --as rep_1 --group rep_1,rep_2 --copies 1 --run once
+  says 1 "wrong: this node runs no job *" gq-inspect status
+}
+
 @test "gq-inspect: status refuses wrong limits" {
   for wrong in "--dead-over -1" "--dead-over 1,2,3" "--dead-over ,1" "--oldest-over soon" "--disk-under 5X" "-f a.gq"; do
     # shellcheck disable=SC2086

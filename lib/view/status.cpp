@@ -113,7 +113,7 @@ Status status_of(const Overview& overview, const StatusLimits& limits) {
       "a job of " + printable(oldest_of, longest_name) + " waits for " +
           human_duration(status.oldest.value_or(Millis(0))));
   add("queued", judge(limits.queued, status.queued, more), are(status.queued) + "queued: " + named(queued, number));
-  add("owed", judge(limits.owed, status.owed, more), "jobs are owed to " + named(owed, number));
+  add("owed", judge(limits.owed, status.owed, more), "jobs are owed to other nodes: " + named(owed, number));
   if (const Counts lack = without_worker(overview, status);
       limits.worker && (!lack.empty() || (limits.functions.empty() && !overview.workers.any)))
     add("worker", Severity::critical, lack.empty() ? "no worker runs" : "no worker runs jobs of " + named(lack, {}));
