@@ -109,7 +109,12 @@ class RandomEvents {
     if (once_in(2)) e.asked.key = any({"k1", "k2"}), e.asked.window = gq::Millis(below(2) * 100);
     if (once_in(2)) e.asked.serial = any({"s1", "s2", "s3"});
     e.asked.result = once_in(3);
-    if (once_in(3)) e.asked.after = number(5), e.asked.after_any = once_in(2);
+    if (once_in(3)) e.asked.after = number(5), e.asked.after_any = once_in(2), e.asked.parents_sum = number(3);
+    if (once_in(2))
+      for (uint32_t n = 0; n < e.asked.after; ++n) {
+        e.parents.push_back(id());
+        if (once_in(3)) e.met.push_back(e.parents.back());
+      }
     head.data_size = kind % 3 ? kind : 100'000;
     head.data_sum = kind;
     if (once_in(5)) {

@@ -1392,3 +1392,98 @@ slow_link() {
   done
   sound
 }
+
+@test "gq-enqueue: a job runs after jobs of other nodes, also on the node that takes it over; a dropped parent makes it dead on all [--after, run once]" {
+  local a b id=01ARZ3NDEKTSV4RRFFQ69G5FAV
+  start_gearmand
+  group once
+  nodes
+  on() { local n=$1; shift; gq-enqueue --store "$T/$n" --local f "$@"; }
+  a=$(on 1 --delay 1h <<<a)
+  eventually on_nodes "$a" 3
+  b=$(on 2 --after "$a" <<<b)
+  eventually on_nodes "$b" 3
+  [[ $(state_of 2 "$b") == waiting && $(state_of 1 "$b") == held ]]
+  gq-inspect --store "$T/2" list | grep -q "^$b.*after $a$"
+  gq-flush --store "$T/1" --kick "$a"
+  eventually ran_times "$b" 1
+  grep -q "$a" "$T/ran.1"
+  grep -q "$b" "$T/ran.2"
+  # A parent that has ended is not waited for, and one that is dropped makes the job dead on each node.
+  b=$(on 3 --after "$a" <<<b)
+  eventually ran_times "$b" 1
+  a=$(on 1 --delay 1h <<<a)
+  eventually on_nodes "$a" 3
+  b=$(on 2 --after "$a" <<<b)
+  eventually on_nodes "$b" 3
+  gq-flush --store "$T/1" --drop "$a"
+  for n in 1 2 3; do eventually is_state "$n" "$b" dead; done
+  # An ID that no node knows is 65. A node that takes over a job waits for its parents.
+  fails_with 65 on 1 --after $id <<<x
+  grep -q 'which no node of the group knows' "$T/failed.err"
+  a=$(on 2 --delay 1h <<<a)
+  eventually on_nodes "$a" 3
+  b=$(on 1 --after "$a" --id $id <<<b)
+  eventually on_nodes "$b" 3
+  kill -9 "${NODE[1]}"
+  taken_over() { [[ $(for n in 2 3; do state_of $n "$b"; done | sort | xargs) == 'held waiting' ]]; }
+  eventually taken_over
+  fails_with 75 on 2 --after 01ARZ3NDEKTSV4RRFFQ69G5FAX --timeout 3s <<<x
+  gq-flush --store "$T/2" --kick "$a"
+  eventually ran_times "$b" 1
+  node 1
+  eventually is_state 1 "$b" finished
+  [[ $(on 1 --after "$a" --id $id <<<b) == "$id" ]]
+  sound
+}
+
+@test "gq-enqueue: a job runs once when its node dies between the end of its parent and its own birth [--after, run once]" {
+  local a b i
+  start_gearmand
+  group once
+  nodes
+  on() { local n=$1; shift; gq-enqueue --store "$T/$n" --local f "$@"; }
+  a=$(on 2 --delay 1h <<<a)
+  eventually on_nodes "$a" 3
+  b=$(on 1 --after "$a" <<<b)
+  eventually on_nodes "$b" 3
+  kill -STOP "${NODE[1]}"
+  gq-flush --store "$T/2" --kick "$a"
+  eventually ran_times "$a" 1
+  [[ $(state_of 1 "$b") == waiting ]]
+  kill -9 "${NODE[1]}"
+  eventually ran_times "$b" 1
+  node 1
+  for i in 1 2 3; do eventually is_state $i "$b" finished; done
+  ran_times "$b" 1
+  sound
+}
+
+@test "gq-enqueue: a job can be after one that only another node has, when it comes [--after, run once, --copies 1]" {
+  local a b
+  start_gearmand
+  group once --copies 1
+  nodes
+  kill -STOP "${NODE[1]}"
+  a=$(gq-enqueue --store "$T/1" --servers 127.0.0.1:9 --local f --delay 1h <<<a)
+  fails_with 75 gq-enqueue --store "$T/2" --local f --after "$a" --peer-timeout 1s <<<b
+  grep -q "to run after $a, which this node does not know; " "$T/failed.err"
+  kill -CONT "${NODE[1]}"
+  b=$(gq-enqueue --store "$T/2" --local f --after "$a" --peer-timeout 20s <<<b)
+  [[ $(state_of 2 "$b") == waiting ]]
+  gq-flush --store "$T/1" --kick "$a"
+  eventually ran_times "$b" 1
+  sound
+}
+
+@test "gq-enqueue: --after is refused in a group whose nodes all run each job [65]" {
+  local a
+  start_gearmand
+  NODES=(1 2)
+  group all
+  nodes
+  a=$(gq-enqueue f <<<a)
+  eventually on_nodes "$a" 2
+  fails_with 65 gq-enqueue f --after "$a" <<<b
+  grep -q 'in a group whose nodes all run each job, none is after other jobs' "$T/failed.err"
+}

@@ -720,6 +720,28 @@ void parents_that_fail() {
   CHECK(f.wake() == 1 && f.state() == State::queued);
 }
 
+// In a group, the add record names the parents, and those that have ended.
+void parents_in_an_add_record() {
+  Family f;
+  f.add(f.say.a, {}, "here");
+  f.say(event::Add{.id = f.c,
+                   .at = Millis(1),
+                   .asked = {.function = "f", .after = 2},
+                   .node = "here",
+                   .store = RandomEvents::store("here", false),
+                   .copies = 2,
+                   .once = true,
+                   .parents = {f.say.a, f.say.b},
+                   .met = {f.say.b}});
+  CHECK(f.state() == State::pending && f.say.fold.get(f.c)->unmet == 1);
+  f.say(event::Copied{.ids = {f.c}, .peers = "there"});
+  CHECK(f.state() == State::waiting && f.say.fold.unmet(f.c, 9) == std::vector<std::string>{f.say.a});
+  f.done(f.say.a);
+  CHECK(f.wake() == 1 && f.state() == State::queued);
+  f.done(f.c);
+  CHECK(f.relations() == 0);
+}
+
 // Each node finds out itself that the parents of its jobs have ended, also of those that another node owns; but only
 // the owner makes a job dead.
 void parents_in_a_group() {
@@ -730,16 +752,16 @@ void parents_in_a_group() {
   CHECK(f.state() == State::held && f.wake() == 0);
   f.done(f.say.a);
   CHECK(f.wake() == 1 && f.state() == State::held);
-  const auto own = [&](uint32_t version) {
-    f.say(event::State{.id = f.c,
-                       .at = Millis(9),
-                       .function = "f",
-                       .state = "queued",
-                       .node = "here",
-                       .store = RandomEvents::store("here", false),
-                       .term = 1,
-                       .version = version,
-                       .size = 1});
+  const auto told = [](Family& of, const std::string& state, const std::string& node, uint32_t term, uint32_t version) {
+    of.say(event::State{.id = of.c,
+                        .at = Millis(9),
+                        .function = "f",
+                        .state = state,
+                        .node = node,
+                        .store = RandomEvents::store(node, false),
+                        .term = term,
+                        .version = version,
+                        .size = 1});
   };
   f.add(f.say.b, {}, "there");
   f.say(event::State{.id = f.say.b,
@@ -750,8 +772,21 @@ void parents_in_a_group() {
                      .dropped = true,
                      .size = 1});
   CHECK(f.wake() == 0);  // this is for the owner to say
-  own(1);
+  told(f, "queued", "here", 1, 1);
   CHECK(f.state() == State::waiting && f.wake() == 1 && f.state() == State::dead && f.say.fold.get(f.c)->version == 2);
+  // If the owner has made it dead and a user has kicked it there, it does not die again on a node that takes it over.
+  Family g;
+  g.add(g.say.a, {}, "here");
+  g.add(g.c, {.after = 1}, "there");
+  g.names(0, g.say.a);
+  g.say(event::Drop{.id = g.say.a, .at = Millis(2)});
+  CHECK(g.wake() == 0);
+  told(g, "dead", "there", 0, 1);
+  CHECK(g.state() == State::dead && g.wake() == 1);
+  told(g, "queued", "there", 0, 2);
+  CHECK(g.state() == State::held && g.wake() == 0);
+  told(g, "queued", "here", 1, 3);
+  CHECK(g.state() == State::queued && g.wake() == 0);
 }
 
 void many_parents_and_children() {
@@ -1400,6 +1435,7 @@ void test_state(const std::string& directory) {
   an_output_stays_with_its_end();
   a_job_runs_after_its_parents();
   parents_that_fail();
+  parents_in_an_add_record();
   parents_in_a_group();
   many_parents_and_children();
   children_are_born_with_the_end_of_their_parent();

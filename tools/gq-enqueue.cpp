@@ -14,7 +14,6 @@
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
 #include "gq/database/open_store.hpp"
-#include "gq/replication/coordinator.hpp"
 #include "gq/replication/sender.hpp"
 #include "gq/replication/wire.hpp"
 #include "gq/store/parts.hpp"
@@ -83,8 +82,6 @@ class Enqueuer {
       m_store.reset(new Queue(open_store(common.store, true)));
       ReplicateOptions replicate = options.replicate;
       m_replicator = replicate.open(*m_store, common);
-      if (m_replicator && !options.parents.empty())
-        throw Error(Exit::usage, std::string("cannot use --after: ") + no_parents_in_group);
     } else {
       m_sender.emplace(common.servers, options.job.function, options.timeout, !options.job.serial.empty());
       if (options.waits()) m_puller.emplace(common.servers, options.replicate.config.keyfile);
@@ -412,6 +409,7 @@ std::optional<std::string> read_parents(Options& o) {
                                     std::to_string(o.parents.size()) + " job IDs, and a job can be after " +
                                     std::to_string(most_parents));
   o.job.after = static_cast<uint32_t>(o.parents.size());
+  o.job.parents_sum = sum_of_parents(o.parents);
   return text;
 }
 

@@ -608,6 +608,8 @@ void tell(Json& json, const Event& event, uint64_t size) {
         if constexpr (std::is_same_v<E, event::Add>) {
           json["size"] = size;
           number("after", e.asked.after), flag("after_any", e.asked.after_any);
+          if (!e.parents.empty()) json["parents"] = e.parents;
+          if (!e.met.empty()) json["met"] = e.met;
           if (!e.part.source.empty())
             json.update({{"from", e.part.source}, {"offset", e.part.offset}, {"length", e.part.length}});
           time("due_at", e.asked.due);

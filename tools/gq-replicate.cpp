@@ -156,7 +156,7 @@ class StreamSender {
   }
 
   void add(NewJob job) {
-    if (!job.parents.empty()) return skip(job.add.id + ": " + no_parents_in_group);
+    if (!job.parents.empty()) return skip(job.add.id + ": a job that is after others cannot be sent; import it");
     const Group& group = m_ledger.group();
     if (job.add.node.empty()) {
       job.add.node = group.self.node;

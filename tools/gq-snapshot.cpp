@@ -189,6 +189,7 @@ class Importer {
     job.add.store.clear();
     job.add.copies = 0;
     job.add.once = false;
+    job.add.parents.clear(), job.add.met.clear();  // after records name them
     job.encode();
     m_bytes += job.data.size();
     m_jobs.push_back(std::move(job));

@@ -5,6 +5,7 @@
 #include "gq/base/log.hpp"
 #include "gq/gearman/receivers.hpp"
 #include "gq/replication/features.hpp"
+#include "gq/state/parentage.hpp"
 #include "gq/store/exchange.hpp"
 #include "gq/store/parts.hpp"
 
@@ -14,6 +15,7 @@ namespace {
 using Clock = Monitor::Clock;
 
 constexpr Millis hurried_patience{1000};
+constexpr size_t ids_at_once = 2000;  // they fit into a question
 
 // Handles one submission: carries out the decisions of its quorum until the quorum answers.
 class ClientWrite {
@@ -261,26 +263,124 @@ void check_features(Ledger& ledger, const std::vector<NewJob>& jobs) {
     if (answer) throw Error(Exit::retry, answer->reason);
 }
 
-// Passes the jobs that have no parents to `submit`, and refuses the others.
-std::vector<Answer> refuse_parents(std::vector<NewJob> jobs,
-                                   const std::function<std::vector<Answer>(std::vector<NewJob>)>& submit) {
-  std::vector<Answer> answers(jobs.size(), Answer{Outcome::bad, no_parents_in_group});
-  std::vector<size_t> numbers;
-  std::vector<NewJob> free;
+// Finds the parents of jobs that clients send, before the jobs are queued.
+class ParentSearch {
+ public:
+  ParentSearch(Monitor& monitor, Queue& queue, Peers& peers) : m_monitor(monitor), m_queue(queue), m_peers(peers) {}
+
+  // Moves the parents of each job to its add record. Returns an answer for each job that cannot be queued. If another
+  // node knows a parent that this node does not know, the search waits until the parent has come, until `until` at
+  // most.
+  std::vector<std::optional<Answer>> take_parents(std::vector<NewJob>& jobs, Clock::time_point until);
+
+ private:
+  void look_at(std::vector<NewJob>& jobs);
+  void look_at(Fold& fold, NewJob& job);
+  void ask();
+
+  Monitor& m_monitor;
+  Queue& m_queue;
+  Peers& m_peers;
+  std::set<std::string> m_unknown{};  // the parents that this node does not know
+  std::map<std::string, Answer>
+      m_reasons{};  // why no job can be after these, as far as the other nodes have been asked
+};
+
+std::vector<std::optional<Answer>> ParentSearch::take_parents(std::vector<NewJob>& jobs, Clock::time_point until) {
+  std::vector<std::optional<Answer>> answers(jobs.size());
+  if (std::none_of(jobs.begin(), jobs.end(), [](const NewJob& job) { return job.has_parents(); })) return answers;
+  const bool once = m_monitor.step([](Replica& r) { return r.group().once; });
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    if (!jobs[i].has_parents()) continue;
+    if (!once) answers[i] = {Outcome::bad, "in a group whose nodes all run each job, none is after other jobs", 0};
+    else if (jobs[i].parents.size() > parents_in_record)
+      answers[i] = {Outcome::bad,
+                    "in a group, a job can be after at most " + std::to_string(parents_in_record) + " others", 0};
+  }
+  if (!once) return answers;
+  look_at(jobs);
+  if (!m_unknown.empty()) ask();
+  const auto can_come = [&](const std::string& id) { return m_reasons.at(id).outcome == Outcome::unknown; };
+  while (std::any_of(m_unknown.begin(), m_unknown.end(), can_come) && Clock::now() < until &&
+         !m_monitor.pause(poll_interval))
+    look_at(jobs);
   for (size_t i = 0; i < jobs.size(); ++i)
-    if (jobs[i].parents.empty()) numbers.push_back(i), free.push_back(std::move(jobs[i]));
-  if (free.empty()) return answers;
-  auto submitted = submit(std::move(free));
-  for (size_t n = 0; n < numbers.size(); ++n) answers[numbers[n]] = std::move(submitted[n]);
+    for (const auto& id : jobs[i].add.parents)
+      if (!answers[i] && m_unknown.count(id)) answers[i] = m_reasons.at(id);
   return answers;
+}
+
+void ParentSearch::look_at(std::vector<NewJob>& jobs) {
+  m_queue.look([&](Fold& fold) {
+    m_unknown.clear();
+    for (auto& job : jobs)
+      if (job.has_parents() && job.parents.size() <= parents_in_record) look_at(fold, job);
+  });
+}
+
+void ParentSearch::look_at(Fold& fold, NewJob& job) {
+  const auto known = fold.get(job.add.id);
+  // A crash has left the records of a part of its parents, before this store was in a group.
+  if (known && !has_ended(*known) && known->edges < known->after) return;
+  auto parents = std::exchange(job.parents, {});
+  if (parents.empty()) parents = job.add.parents;
+  for (auto& id : name_parents(job.add, std::move(parents), fold)) m_unknown.insert(std::move(id));
+}
+
+// Asks the other nodes for the unknown parents.
+void ParentSearch::ask() {
+  for (const auto& id : m_unknown)
+    m_reasons[id] = {Outcome::bad, "it is to run after " + id + ", which no node of the group knows", 0};
+  const std::vector<std::string> unknown(m_unknown.begin(), m_unknown.end());
+  for (const auto& node : m_monitor.step([](Replica& r) { return r.group().members; })) {
+    if (node == m_monitor.self().node) continue;
+    for (size_t at = 0; at < unknown.size(); at += ids_at_once) {
+      const auto begin = unknown.begin() + static_cast<long>(at);
+      const std::vector<std::string> ids(begin, begin + static_cast<long>(std::min(ids_at_once, unknown.size() - at)));
+      std::string why;
+      std::vector<bool> found(ids.size(), true);
+      try {
+        found = m_peers.ask(node, ids).known;
+      } catch (const Error& e) {
+        why = std::string("; ") + e.what();
+      }
+      for (size_t i = 0; i < ids.size(); ++i)
+        if (found[i])
+          m_reasons[ids[i]] = {Outcome::unknown,
+                               "it is to run after " + ids[i] + ", which this node does not know" +
+                                   (why.empty() ? ", and " + node + " does" : why),
+                               0};
+    }
+  }
+}
+
+// Returns the jobs that have no answer yet. When they have theirs, join() returns all answers in their order.
+std::vector<NewJob> without_answer(std::vector<NewJob> jobs, const std::vector<std::optional<Answer>>& answers) {
+  std::vector<NewJob> others;
+  for (size_t i = 0; i < jobs.size(); ++i)
+    if (!answers[i]) others.push_back(std::move(jobs[i]));
+  return others;
+}
+
+std::vector<Answer> join(std::vector<std::optional<Answer>> answers, std::vector<Answer> others) {
+  std::vector<Answer> all;
+  auto next = others.begin();
+  for (auto& answer : answers) all.push_back(answer ? std::move(*answer) : std::move(*next++));
+  return all;
 }
 
 }  // namespace
 
+std::vector<std::optional<Answer>> Coordinator::take_parents(std::vector<NewJob>& jobs) {
+  const auto until = std::min(m_limit.load(), Clock::now() + m_monitor.config().peer_timeout);
+  return ParentSearch(m_monitor, m_queue, m_peers).take_parents(jobs, until);
+}
+
 std::vector<Answer> Coordinator::add(std::vector<NewJob> jobs) {
-  if (std::any_of(jobs.begin(), jobs.end(), [](const NewJob& job) { return !job.parents.empty(); }))
-    return refuse_parents(std::move(jobs), [this](std::vector<NewJob> free) { return add(std::move(free)); });
   check_features(m_queue, jobs);
+  auto answers = take_parents(jobs);
+  jobs = without_answer(std::move(jobs), answers);
+  if (jobs.empty()) return join(std::move(answers), {});
   const Group group = m_monitor.step([](Replica& r) { return r.group(); });
   for (auto& job : jobs) {
     job.add.node = group.self.node;
@@ -290,15 +390,16 @@ std::vector<Answer> Coordinator::add(std::vector<NewJob> jobs) {
     job.encode();
   }
   const auto& config = m_monitor.config();
-  return ClientWrite(m_monitor, m_queue, m_peers, m_limit, m_reading, std::move(jobs),
-                     {group.copies, config.owe, true, config.peer_timeout})
-      .answer();
+  return join(std::move(answers), ClientWrite(m_monitor, m_queue, m_peers, m_limit, m_reading, std::move(jobs),
+                                              {group.copies, config.owe, true, config.peer_timeout})
+                                      .answer());
 }
 
 std::vector<Answer> Coordinator::relay(std::vector<NewJob> jobs, uint32_t copies) {
-  if (std::any_of(jobs.begin(), jobs.end(), [](const NewJob& job) { return !job.parents.empty(); }))
-    return refuse_parents(std::move(jobs), [&](std::vector<NewJob> free) { return relay(std::move(free), copies); });
   check_features(m_queue, jobs);
+  auto answers = take_parents(jobs);  // refuses them: the nodes of a group with a relay all run each job
+  jobs = without_answer(std::move(jobs), answers);
+  if (jobs.empty()) return join(std::move(answers), {});
   // The jobs get an identity that no member has, so that all nodes that have a job pass it on.
   const std::string store = m_monitor.step([](Replica& r) { return r.session(read_times()); });
   for (auto& job : jobs) {
@@ -309,9 +410,9 @@ std::vector<Answer> Coordinator::relay(std::vector<NewJob> jobs, uint32_t copies
     job.add.copies = 0;
     job.encode();
   }
-  return ClientWrite(m_monitor, m_queue, m_peers, m_limit, m_reading, std::move(jobs),
-                     {copies, false, false, m_monitor.config().peer_timeout})
-      .answer();
+  return join(std::move(answers), ClientWrite(m_monitor, m_queue, m_peers, m_limit, m_reading, std::move(jobs),
+                                              {copies, false, false, m_monitor.config().peer_timeout})
+                                      .answer());
 }
 
 void Coordinator::hurry() {

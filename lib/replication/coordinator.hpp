@@ -15,9 +15,6 @@
 
 namespace gq {
 
-// Why a group does not take a job that has parents.
-inline constexpr const char* no_parents_in_group = "a group of nodes takes no job that is to run after other jobs";
-
 class Coordinator {
  public:
   Coordinator(Monitor& monitor, Queue& queue, Peers& peers) : m_monitor(monitor), m_queue(queue), m_peers(peers) {}
@@ -34,6 +31,7 @@ class Coordinator {
 
  private:
   using Clock = Monitor::Clock;
+  std::vector<std::optional<Answer>> take_parents(std::vector<NewJob>& jobs);
 
   Monitor& m_monitor;
   Queue& m_queue;

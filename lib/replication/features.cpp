@@ -14,7 +14,7 @@ struct Named {
   const char* name;
   const char* option;  // for users
 };
-constexpr Named features[] = {{"expire", "--expire"}, {"cancel", "--cancel"}};  // by Feature
+constexpr Named features[] = {{"expire", "--expire"}, {"cancel", "--cancel"}, {"after", "--after"}};  // by Feature
 static_assert(std::size(features) == feature_count);
 
 // Returns what this node has last answered; nullopt if it has not answered, or if it is another store since.
@@ -41,6 +41,7 @@ std::set<std::string> features_read() {
 std::vector<Feature> features_of(const event::Add& add) {
   std::vector<Feature> needed;
   if (add.asked.expire.count() > 0) needed.push_back(Feature::expire);
+  if (add.asked.after > 0) needed.push_back(Feature::after);
   return needed;
 }
 

@@ -19,8 +19,9 @@ namespace gq {
 enum class Feature {
   expire,  // a job that is not started in time is dead
   cancel,  // a state says that the job is cancelled
+  after,   // a job is not started before its parents have ended
 };
-inline constexpr size_t feature_count = 2;
+inline constexpr size_t feature_count = 3;
 
 // The name of a feature in an answer.
 const char* feature_name(Feature feature);

@@ -138,7 +138,10 @@ std::string add_record(Monitor& monitor, const std::string& id, const Job& job, 
       auto* add = reader.read_record_at(lsn, false) ? std::get_if<event::Add>(&reader.event()) : nullptr;
       if (!add || add->id != id || data.size() != job.size) continue;
       event::Add sent = add_to_send(*add, job);
-      if (sent.store == add->store && add->part.source.empty()) return std::string(reader.head_bytes()) + data;
+      const bool is_after = !sent.parents.empty();
+      if (is_after) monitor.ledger().look([&](Fold& fold) { sent.met = fold.parents(id).met; });
+      if (sent.store == add->store && add->part.source.empty() && !is_after)
+        return std::string(reader.head_bytes()) + data;
       NewJob made = with_data(std::move(sent), std::move(data));
       return made.head + *made.own;
     }
@@ -233,8 +236,9 @@ void Outbox::read_on(Walk& walk, Lsn end) {
       continue;
     }
     bytes.clear();
-    if (std::holds_alternative<event::Add>(reader.event()) && reader.head().data_size <= max_inline_data &&
-        reader.has_data()) {
+    const auto* add = std::get_if<event::Add>(&reader.event());
+    // A job that is after others is sent by add_record(), which says which of these have ended meanwhile.
+    if (add && add->parents.empty() && reader.head().data_size <= max_inline_data && reader.has_data()) {
       bytes = reader.head_bytes();
       bytes += reader.data();
     }

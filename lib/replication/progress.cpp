@@ -14,8 +14,9 @@ constexpr Millis first_again{1000}, longest_again{60'000};  // delays before a r
 }  // namespace
 
 bool is_change(const Event& event) {
-  return is_any_of<event::Start, event::Done, event::Fail, event::Dead, event::Kick, event::Drop, event::Keep,
-                   event::Release, event::Cancel>(event);
+  const auto* wake = std::get_if<event::Wake>(&event);
+  return (wake && wake->dropped) || is_any_of<event::Start, event::Done, event::Fail, event::Dead, event::Kick,
+                                              event::Drop, event::Keep, event::Release, event::Cancel>(event);
 }
 
 bool Debt::take(const PeerVerdict& verdict) {

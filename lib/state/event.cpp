@@ -19,14 +19,19 @@ bool is_owner(const std::string& owner) {
   return !owner.empty() && owner.size() <= longest_owner && !has_control(owner);
 }
 
+bool are_parents(const std::vector<std::string>& ids) {
+  return ids.size() <= parents_in_record &&
+         std::all_of(ids.begin(), ids.end(), [](const std::string& id) { return is_ulid(id); });
+}
+
 // Whether the event has all members that its type needs, and they are valid.
 bool fits(const event::Add& e) {
   const Submission& asked = e.asked;
   return is_ulid(e.id) && !function_name_problem(asked.function) && asked.priority <= low_priority &&
          (asked.key.empty() || !key_problem(asked.key)) && (asked.serial.empty() || !key_problem(asked.serial)) &&
          (asked.name.empty() || !name_problem(asked.name)) && (e.node.empty() || is_node(e.node, e.store)) &&
-         asked.after <= most_parents && (e.part.source.empty() || is_ulid(e.part.source)) &&
-         (e.letter.empty() || is_ulid(e.letter)) &&
+         asked.after <= most_parents && are_parents(e.parents) && are_parents(e.met) &&
+         (e.part.source.empty() || is_ulid(e.part.source)) && (e.letter.empty() || is_ulid(e.letter)) &&
          (e.descent.parent.empty() ? e.descent.start == 0 : is_ulid(e.descent.parent) && e.descent.start > 0);
 }
 bool fits(const event::State& e) {

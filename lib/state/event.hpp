@@ -65,8 +65,9 @@ struct Submission {
   std::string name{};         // the name of the file that the workload comes from; for the command, and for users
   Millis expire{0};           // if the job has not been started by then, it is dead; 0: never
   bool result = false;        // what the command prints is kept with the end of the job
-  uint32_t after = 0;      // how many other jobs, its parents, must end before it is started; event::After names them
-  bool after_any = false;  // these may also end dead or dropped; false: they must be done
+  uint32_t after = 0;         // how many other jobs, its parents, must end before it is started (event::After)
+  bool after_any = false;     // these may also end dead or dropped; false: they must be done
+  uint64_t parents_sum = 0;   // of all their IDs, in their order (NewJob::encode)
   bool operator==(const Submission&) const = default;
 };
 
@@ -100,6 +101,9 @@ struct Add {
   bool once = false;     // only its owner runs it; false: every node does
   std::string letter{};  // the job is a dead letter: the ID of the job that is dead; clients do not set this
   Descent descent{};
+  // With a replication group: the job's parents, which no after records name, so that they travel with the job; and
+  // those of them for which it need not wait, because the node that accepted the job knows that they have ended.
+  std::vector<std::string> parents{}, met{};
 
   std::string_view written_type() const { return descent.parent.empty() ? type : child_type; }
   // The size and the sum of the workload, also if it is a part of another job's workload.
@@ -117,7 +121,8 @@ struct Add {
     visit("off", self.part.offset), visit("len", self.part.length), visit("sum", self.part.sum);
     visit("given", self.given), visit("once", self.once), visit("result", self.asked.result);
     visit("after", self.asked.after), visit("any", self.asked.after_any);
-    visit("parent", self.descent.parent), visit("pstart", self.descent.start);
+    visit("parent", self.descent.parent), visit("pstart", self.descent.start), visit("parents", self.parents);
+    visit("met", self.met), visit("psum", self.asked.parents_sum);
   }
 };
 

@@ -340,8 +340,10 @@ void Fold::happen(const std::string& id, const Event& event, const RecordHead& h
   const bool is_started = start && job && to.job && to.job->starts > job->starts;
   update(id, job, std::move(to.job), to.line);
   if (is_started) count_start(job->function, start->at);
+  const auto* add = std::get_if<event::Add>(&event);
   if (has_children) give_birth(id, *done);
-  if (const auto* add = std::get_if<event::Add>(&event); add && !add->letter.empty()) {
+  if (add && !job && !add->parents.empty()) take_parents(id, add->parents, add->met);
+  if (add && !add->letter.empty()) {
     m_table.remove(unsent_key(add->letter));
     if (const auto now = job ? std::nullopt : get(id)) m_table.put(letter_key(id), add->letter);
   }
@@ -416,20 +418,28 @@ void Fold::update(const std::string& id, const std::optional<Job>& before, std::
 }
 
 void Fold::take(const event::After& said) {
-  const auto job = get(said.id);
-  if (!job || has_ended(*job) || said.first != job->edges || said.ids.size() > job->after - job->edges) return;
+  if (const auto job = get(said.id); job && said.first == job->edges) take_parents(said.id, said.ids, {});
+}
+
+// Relates a job to more of its parents.
+void Fold::take_parents(const std::string& id, const std::vector<std::string>& parents,
+                        const std::vector<std::string>& met) {
+  const auto job = get(id);
+  if (!job || has_ended(*job) || parents.size() > job->after - job->edges) return;
+  const std::set<std::string_view> known_to_end(met.begin(), met.end());
   uint32_t unmet = 0;
-  for (const auto& id : said.ids) {
-    if (edge(said.id, id)) continue;  // the job names this parent twice
-    const auto parent = get(id);
+  for (const auto& other : parents) {
+    if (edge(id, other)) continue;  // the job names this parent twice
+    const auto parent = get(other);
     // That a parent is dead is not used here: it may not be in the journal any more when that parent has ended.
-    const bool met = parent && has_ended(*parent) && lets_go_on(*parent, job->after_any);
-    put_edge(said.id, met ? is_met : job->after_any ? waits_for_any : waits_for_done, id);
-    unmet += !met;
-    mark(id);
+    const bool is_over =
+        known_to_end.contains(other) || (parent && has_ended(*parent) && lets_go_on(*parent, job->after_any));
+    put_edge(id, is_over ? is_met : job->after_any ? waits_for_any : waits_for_done, other);
+    unmet += !is_over;
+    mark(other);
   }
-  auto to = with_parents(*job, static_cast<uint32_t>(said.ids.size()), unmet);
-  update(said.id, job, std::move(to.job), to.line);
+  auto to = with_parents(*job, static_cast<uint32_t>(parents.size()), unmet);
+  update(id, job, std::move(to.job), to.line);
 }
 
 void Fold::take(const event::Wake& wake) {
@@ -513,8 +523,9 @@ std::vector<event::Wake> Fold::wakes(size_t most, Millis now) {
       const std::string id(e->key().substr(prefix.size() + 1));
       const auto job = get(id);
       if (!job) throw TableError("a job has a child that is not there");
-      // Only the node that may run the job makes it dead, and not while its client has no answer yet.
-      if (dropped && (job->state == State::pending || !may_run(*job))) continue;
+      // Only the node that may run the job makes it dead, and not while its client has no answer yet. Other nodes learn
+      // that it is dead, and then note that this parent has ended: when it is kicked, it does not wait for the parent.
+      if (dropped && (job->state == State::pending || (!may_run(*job) && job->state != State::dead))) continue;
       auto& wake = all[{id, dropped}];
       wake.id = id, wake.at = now, wake.dropped = dropped;
       wake.ids.push_back(parent);
@@ -524,6 +535,16 @@ std::vector<event::Wake> Fold::wakes(size_t most, Millis now) {
   std::vector<event::Wake> wakes;
   for (auto& [key, wake] : all) wakes.push_back(std::move(wake));
   return wakes;
+}
+
+Fold::Parents Fold::parents(const std::string& id) {
+  const std::string prefix = edge_prefix(id) + has_parent;
+  Parents parents;
+  for (auto c = m_table.walk(prefix); c->valid() && starts_with(c->key(), prefix); c->next()) {
+    parents.all.emplace_back(c->key().substr(prefix.size()));
+    if (c->value() == std::string_view(&is_met, 1)) parents.met.push_back(parents.all.back());
+  }
+  return parents;
 }
 
 std::vector<std::string> Fold::unmet(const std::string& id, size_t most) {

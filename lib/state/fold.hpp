@@ -238,8 +238,11 @@ class Fold {
   std::optional<std::string> keyed(const std::string& function, const std::string& key, Millis now);
   // Returns what to append because parents have ended, for at most `most` pairs of a parent and a job that is after it.
   std::vector<event::Wake> wakes(size_t most, Millis now);
-  // Whether a job that has not ended is recorded to be after another one.
-  bool is_after(const std::string& child, const std::string& parent) { return edge(child, parent) != '\0'; }
+  // The recorded parents of a job that has not ended, and those of them for which it does not wait any more.
+  struct Parents {
+    std::vector<std::string> all{}, met{};
+  };
+  Parents parents(const std::string& id);
   // Returns up to `most` parents for which a job waits.
   std::vector<std::string> unmet(const std::string& id, size_t most);
   // How many jobs with this serial key are in the line (order 'l'), counted up to `most`.
@@ -293,6 +296,8 @@ class Fold {
   // The parents of jobs.
   void take(const event::After& after);
   void take(const event::Wake& wake);
+  void take_parents(const std::string& id, const std::vector<std::string>& parents,
+                    const std::vector<std::string>& met);
   bool has_edges();
   void put_edge(const std::string& child, char kind, const std::string& parent);
   char edge(const std::string& child, const std::string& parent);

@@ -117,7 +117,7 @@ std::string encode_job(const Job& job) {
   static const Job fresh;
   const auto differs = [&](auto m) { return job.*m != fresh.*m; };
   const bool is_child = !job.parent.empty();
-  const bool has_parents = is_child || job.cancelled || job.after > 0;
+  const bool has_parents = is_child || job.cancelled || job.after > 0, has_sum = !is_child && job.parents_sum;
   const bool has_result = has_parents || job.result || job.output != Kept::not_asked;
   const bool expires = has_result || job.expire != fresh.expire, named = expires || !job.name.empty();
   if (!named && std::none_of(std::begin(later), std::end(later), differs)) return out;
@@ -133,7 +133,8 @@ std::string encode_job(const Job& job) {
   if (!has_parents) return out;
   for (auto m : parents) put_le<uint32_t>(out, job.*m);
   put_le<uint32_t>(out, job.after_any);
-  if (job.cancelled || is_child) put_le<uint32_t>(out, job.cancelled);
+  if (job.cancelled || is_child || has_sum) put_le<uint32_t>(out, job.cancelled);
+  if (has_sum) put_le<uint64_t>(out, job.parents_sum);
   if (!is_child) return out;
   put_le<uint32_t>(out, job.unborn);
   return out + job.parent;
@@ -202,6 +203,8 @@ Job decode_job(std::string_view in) {
   if (text + 4 + ulid_size <= in.size()) {
     job.unborn = get_le<uint32_t>(in, text);
     job.parent = in.substr(text + 4, ulid_size);
+  } else if (text + 8 <= in.size()) {
+    job.parents_sum = get_le<uint64_t>(in, text);
   }
   if (job.priority > low_priority) throw broken();
   return job;

@@ -31,8 +31,8 @@ const char* state_name(State state);
 // A job's `expire` once a user has kicked it, so that it does not expire any more.
 inline constexpr Millis lifted{-1};
 
-// Of the inherited members, `due` changes with each attempt, `key` is empty if another job had the key, and `expire`
-// may be `lifted`.
+// Of the inherited members, `due` changes with each attempt, `key` is empty if another job had the key, `expire` may be
+// `lifted`, and `parents_sum` is 0 when all parents are recorded.
 struct Job : Submission {
   State state = State::queued;
   uint32_t starts = 0;                                   // how often its command has been started

@@ -97,6 +97,7 @@ void add_new(Transition& to, const event::Add& add, const Place& at) {
   job.unborn = add.descent.start;
   job.enqueued_at = job.changed_at = add.at;
   job.after_any = job.after > 0 && job.after_any;
+  if (job.after == 0 || !job.parent.empty()) job.parents_sum = 0;
   enter(to, at.self);
   if (job.key.empty()) return;
   // Also `wanted` for jobs that this node accepted before it was restored or set up again: the node has sent their
@@ -378,7 +379,8 @@ Transition next(const std::optional<Job>& job, const Event& event, const RecordH
     ended.starts = ended.failures = ended.crashes = ended.version = ended.copies = 0, ended.due = Millis(0);
   }
   if (to.job && to.job->state == State::finished) to.job->name.clear(), to.job->expire = Millis(0), to.job->unborn = 0;
-  if (to.job && has_ended(*to.job)) to.job->after = to.job->edges = to.job->unmet = 0, to.job->after_any = false;
+  if (to.job && has_ended(*to.job))
+    to.job->after = to.job->edges = to.job->unmet = 0, to.job->parents_sum = 0, to.job->after_any = false;
   return to;
 }
 
@@ -394,6 +396,7 @@ Transition with_parents(const Job& job, uint32_t edges, uint32_t unmet) {
   Transition to{.job = job};
   to.job->edges += edges;
   to.job->unmet += unmet;
+  if (to.job->edges == to.job->after) to.job->parents_sum = 0;
   if (job.state == State::waiting && is_blocked(job) && !is_blocked(*to.job))
     to.line = Line::enters, take_turn(*to.job);
   return to;

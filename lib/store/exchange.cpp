@@ -154,6 +154,7 @@ class Writer {
     made.add = f.add;
     made.add.part = {};
     made.add.descent = {};
+    made.add.parents.clear(), made.add.met.clear();
     made.parents = std::move(f.parents);
     made.add.asked.after = static_cast<uint32_t>(made.parents.size());
     write(encode_record_head(made.add, job.size, job.sum));

@@ -8,6 +8,17 @@
 
 namespace gq {
 
+uint64_t sum_of_parents(const std::vector<std::string>& ids) {
+  std::string all;
+  for (const auto& id : ids) all += id;
+  return sum64(all);
+}
+
+void NewJob::encode() {
+  if (!parents.empty()) add.asked.parents_sum = sum_of_parents(parents);
+  head = encode_record_head(add, data.size(), data_sum);
+}
+
 void NewJob::take_data(std::shared_ptr<const std::string> bytes, size_t from) {
   own = std::move(bytes);
   data = std::string_view(*own).substr(from);
@@ -24,6 +35,10 @@ bool NewJob::take_parents(const event::After& after) {
 
 std::vector<std::string> NewJob::parent_records() const {
   std::vector<std::string> records;
+  // If the add record names the parents, this record has no effect. Because of its type, older programs refuse the
+  // segment: they would not wait for the parents.
+  if (!add.parents.empty())
+    records.push_back(encode_record(event::After{.id = add.id, .at = add.at, .ids = {add.parents.front()}}));
   for (size_t at = 0; at < parents.size(); at += parents_in_record) {
     const auto begin = parents.begin() + static_cast<long>(at);
     const auto end = begin + static_cast<long>(std::min<size_t>(parents.size() - at, parents_in_record));

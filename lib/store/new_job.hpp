@@ -24,8 +24,8 @@ struct NewJob {
   std::string state;                       // a record to append after the add record, or empty
   std::shared_ptr<Arrived> arrived;        // the file that holds `data` and may become its blob
 
-  // Call it after a change of `add` or the data.
-  void encode() { head = encode_record_head(add, data.size(), data_sum); }
+  // Call it after a change of `add`, the data or the parents.
+  void encode();
   // Makes these bytes, beginning at `from`, the job's own workload. After that, its workload is not a part of another
   // job's workload. The caller may append to the string later, but only within its capacity, because `data` refers to
   // its bytes.
@@ -34,11 +34,15 @@ struct NewJob {
   bool take_parents(const event::After& after);
   // Returns the records that name its parents.
   std::vector<std::string> parent_records() const;
+  bool has_parents() const { return !parents.empty() || !add.parents.empty(); }
   // Whether its workload is stored as a blob, not in its record.
   bool has_blob() const { return data.size() > max_inline_data; }
   // Whether its workload is a part of another job's workload.
   bool is_part() const { return !add.part.source.empty(); }
 };
+
+// The value of Submission::parents_sum.
+uint64_t sum_of_parents(const std::vector<std::string>& ids);
 
 inline constexpr uint64_t to_the_end = UINT64_MAX;
 

@@ -200,7 +200,7 @@ bool Queue::check_room_for(Adding& adding) {
   for (const auto& job : adding.jobs) {
     const uint64_t head = job.head.size() + job.state.size() + job.parents.size() * edge_size;
     heads += head;
-    records += job.parents.size();
+    records += job.parents.size() + job.add.parents.size();
     size += head + (job.arrived ? 0 : job.data.size());
   }
   try {
@@ -247,9 +247,8 @@ std::optional<Answer> Queue::put_blob_of(const NewJob& job, std::vector<Fd>& hol
 }
 
 void Queue::append_jobs(Adding& adding, const Appended& appended) {
-  const bool refers = std::any_of(adding.of.begin(), adding.of.end(), [&](size_t i) {
-    return adding.jobs[i].is_part() || !adding.jobs[i].parents.empty();
-  });
+  const bool refers = std::any_of(adding.of.begin(), adding.of.end(),
+                                  [&](size_t i) { return adding.jobs[i].is_part() || adding.jobs[i].has_parents(); });
   if (!refers) adding.encode();
   auto placed = refers ? append_that_refer(adding) : append(adding.bytes, Room::intake);
   if (placed.empty()) return;
@@ -269,11 +268,14 @@ std::optional<Answer> Queue::refusal_of(Fold& fold, const NewJob& job, bool& is_
   if (!source.empty() && !needs_blob(fold, source) && !(known && known->source == source))
     return Answer{Outcome::bad, "the workload of " + source + " has just been removed", 0};
   if (is_known) return std::nullopt;
-  // Only a part of the job's parents are recorded. Sent again, it must name the same ones.
-  if (known && (!is_same(add, job.data.size(), job.data_sum, *known) || job.parents.size() != known->after ||
-                !std::all_of(job.parents.begin(), job.parents.begin() + known->edges,
-                             [&](const auto& id) { return fold.is_after(add.id, id); })))
+  // Only a part of the job's parents are recorded. Sent again, it must name all of them as before.
+  if (known && (!is_same(add, job.data.size(), job.data_sum, *known) || asked.after != known->after ||
+                asked.after_any != known->after_any || asked.parents_sum != known->parents_sum))
     return Answer{Outcome::conflict};
+  const bool accepts = add.node == group().self.node && add.store == group().self.store;
+  for (const auto& id : accepts ? add.parents : std::vector<std::string>())
+    if (!fold.get(id) && std::find(add.met.begin(), add.met.end(), id) == add.met.end())
+      return Answer{Outcome::unknown, "it is to run after " + id + ", which has just been forgotten", 0};
   for (const auto& id : job.parents) {
     const auto parent = fold.get(id);
     if (!parent || parent->unborn)
