@@ -223,3 +223,39 @@ drain() { timeout 60 gq-worker --local --drain "$@"; }
   grep -q "$c: it is to run after $b, which the store does not know" "$T/failed.err"
   [[ $(drain --store "$T/third" -f g -- cat) == d ]]
 }
+
+# bats test_tags=database
+@test "gq-flush: --dry-run prints a job whose parents have ended, and not one that waits for a dead parent, a delay or its serial key [--after]" {
+  local a dead ready
+  a=$(gq-enqueue f --local <<<a)
+  dead=$(gq-enqueue f --local <<<dead)
+  ready=$(gq-enqueue g --local --after "$a" --after-any <<<ready)
+  gq-enqueue g --local --after "$dead" <<<"waits for a dead parent"
+  gq-enqueue g --local --after "$a" <<<"its parent is dropped"
+  gq-enqueue g --local --after "$a" --after-any --delay 1h <<<delayed
+  gq-enqueue g --local --serial s --delay 1h <<<first
+  gq-enqueue g --local --after "$a" --after-any --serial s <<<second
+  [[ $(gq-flush --all -n | sort) == "$(printf '%s\tf\n' "$a" "$dead" | sort)" ]]
+  gq-flush --cancel "$dead"
+  gq-flush --drop "$a"  # nothing has looked for jobs since
+  [[ $(state "$ready") == waiting && $(gq-flush --all -n) == "$ready"$'\tg' ]]
+  [[ $(gq-flush -f h -n) == '' && $(gq-flush --all -- cat) == ready ]]
+  gq-inspect check
+}
+
+# bats test_tags=database
+@test "gq-flush: a job that is after a cancelled one waits, and runs when that one is kicked and done [--cancel, --after]" {
+  local a b any
+  a=$(gq-enqueue f --local <<<a)
+  b=$(gq-enqueue g --local --after "$a" <<<b)
+  any=$(gq-enqueue g --local --after "$a" --after-any <<<x)
+  background gq-worker --local -f f -f g -- sh -c 'trap "exit 0" TERM; grep -q a - && touch "$0" && while :; do sleep 0.1; done; echo "$GQ_JOB_ID" >>"$0.ran"' "$T/at-work"
+  eventually test -e "$T/at-work"
+  gq-flush --cancel "$a"
+  eventually grep -qx "$any" "$T/at-work.ran"  # exit status 0 came too late
+  [[ $(state "$a") == dead && $(waits "$b") == "after $a, which is dead" ]]
+  kill "$PID"; wait "$PID" || true
+  [[ -z $(gq-flush --all -- cat) ]]
+  gq-flush --kick "$a"
+  [[ $(gq-flush --all -- cat) == $'a\nb' && $(state "$b") == finished ]]
+}

@@ -126,7 +126,7 @@ class RandomEvents {
     e.copies = e.node.empty() ? 0 : number(4);
     e.once = !e.node.empty() && !once_in(4);
     if (once_in(8)) e.letter = id();
-    if (once_in(5)) e.descent = {id(), 1 + number(2)};
+    if (once_in(5) && e.asked.after == 0) e.descent = {id(), 1 + number(2)};
     return e;
   }
 

@@ -1487,3 +1487,37 @@ slow_link() {
   fails_with 65 gq-enqueue f --after "$a" <<<b
   grep -q 'in a group whose nodes all run each job, none is after other jobs' "$T/failed.err"
 }
+
+@test "gq-flush: a job that is after a cancelled job of another node waits; where each node runs all jobs, a cancelled job makes no children on its node [--cancel, --after, --then]" {
+  local a b n
+  start_gearmand
+  NODES=(1 2)
+  group once
+  COMMAND='trap "exit 0" TERM; grep -q long && while :; do sleep 0.1; done' nodes
+  for n in 1 2; do eventually test -s "$T/$n/peers/rep_$((3 - n)).reads"; done
+  a=$(gq-enqueue --store "$T/1" --local f <<<long)
+  eventually is_state 1 "$a" running
+  eventually on_nodes "$a" 2
+  b=$(gq-enqueue --store "$T/2" --local f --after "$a" <<<b)
+  gq-flush --store "$T/1" --cancel "$a"
+  for n in 1 2; do eventually is_state $n "$a" dead; done
+  [[ $(state_of 2 "$b") == waiting && $(gq-inspect --store "$T/2" show "$b" --json | jq -r .waits) == "after $a, which is dead" ]]
+  kill "${NODE[@]}"; wait "${NODE[@]}" || true
+  sound
+  rm -rf "$T"/[12]
+  group all
+  for n in 1 2; do
+    background gq-worker --store "$T/$n" -f f --then g -- sh -c 'trap "exit 0" TERM; cat; while [ ! -e "$0" ]; do sleep 0.1; done' "$T/go.$n"
+    NODE[n]=$PID
+    eventually served "$PORT" "rep_$n"
+  done
+  for n in 1 2; do eventually meets_all $n; eventually test -s "$T/$n/peers/rep_$((3 - n)).reads"; done
+  a=$(gq-enqueue f <<<long)
+  for n in 1 2; do eventually is_state $n "$a" running; done
+  gq-flush --store "$T/1" --cancel "$a"
+  eventually is_state 1 "$a" dead
+  touch "$T/go.2"
+  eventually is_state 2 "$a" finished
+  [[ -z $(gq-inspect --store "$T/1" list -f g) && $(gq-inspect --store "$T/2" list -f g --state queued | wc -l) == 1 ]]
+  sound
+}

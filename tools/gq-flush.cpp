@@ -215,6 +215,25 @@ bool would_run(Queue& store, const Claim& c) {
   return now && now->owner == c.job.owner && now->starts == c.job.starts && may_run(*now, store.group().self);
 }
 
+// Returns the jobs that a pass would wake, because their parents have ended, and then run.
+std::vector<Claim> would_wake(Queue& store) {
+  std::vector<Claim> jobs;
+  store.look([&](Fold& fold) {
+    std::map<std::string, uint32_t> met;
+    for (const auto& woken : fold.wakes(SIZE_MAX, now_ms()))
+      if (!woken.dropped) met[woken.id] += static_cast<uint32_t>(woken.ids.size());
+    jobs.clear();
+    for (const auto& [id, count] : met) {
+      auto job = fold.get(id);
+      if (!job || job->state != State::waiting || job->edges < job->after || count < job->unmet) continue;
+      if (job->due <= now_ms() && !is_late(*job, now_ms()) &&
+          (job->serial.empty() || !fold.with_serial(job->serial, 1)))
+        jobs.push_back({id, std::move(*job)});
+    }
+  });
+  return jobs;
+}
+
 // Prints the jobs that a pass would run now. `functions` is empty: of all functions.
 void print_runnable(Queue& store, const std::vector<std::string>& functions) {
   std::map<std::string, bool> runs;  // by function
@@ -231,6 +250,8 @@ void print_runnable(Queue& store, const std::vector<std::string>& functions) {
     if (lines.size() > 60000) print(std::exchange(lines, {}));
     return true;
   });
+  for (const auto& c : would_wake(store))
+    if (does_run(c.job.function)) lines += text_line({c.id, c.job.function});
   print(lines);
 }
 

@@ -32,7 +32,8 @@ bool fits(const event::Add& e) {
          (asked.name.empty() || !name_problem(asked.name)) && (e.node.empty() || is_node(e.node, e.store)) &&
          asked.after <= most_parents && are_parents(e.parents) && are_parents(e.met) &&
          (e.part.source.empty() || is_ulid(e.part.source)) && (e.letter.empty() || is_ulid(e.letter)) &&
-         (e.descent.parent.empty() ? e.descent.start == 0 : is_ulid(e.descent.parent) && e.descent.start > 0);
+         (e.descent.parent.empty() ? e.descent.start == 0
+                                   : is_ulid(e.descent.parent) && e.descent.start > 0 && e.asked.after == 0);
 }
 bool fits(const event::State& e) {
   return is_ulid(e.id) && !function_name_problem(e.function) &&

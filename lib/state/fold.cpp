@@ -539,10 +539,14 @@ std::vector<event::Wake> Fold::wakes(size_t most, Millis now) {
 
 Fold::Parents Fold::parents(const std::string& id) {
   const std::string prefix = edge_prefix(id) + has_parent;
+  const auto job = get(id);
   Parents parents;
   for (auto c = m_table.walk(prefix); c->valid() && starts_with(c->key(), prefix); c->next()) {
-    parents.all.emplace_back(c->key().substr(prefix.size()));
-    if (c->value() == std::string_view(&is_met, 1)) parents.met.push_back(parents.all.back());
+    const std::string& other = parents.all.emplace_back(c->key().substr(prefix.size()));
+    const auto parent = get(other);
+    if (c->value() == std::string_view(&is_met, 1) ||
+        (job && parent && has_ended(*parent) && lets_go_on(*parent, job->after_any)))
+      parents.met.push_back(other);
   }
   return parents;
 }

@@ -35,6 +35,7 @@ class StoreHistory final : public Machine {
         m_remembers(m_random.chance(2)),
         m_checks(m_random.chance(4)),
         m_makes_copies(!storage && m_random.chance(3) && m_setting.disk_size == 0),
+        m_has_parents(plan.seed % 8 == 6 && m_setting.disk_size == 0),
         m_hand(hand_of(plan)) {
     if (m_random.chance(2)) m_disk.set_apart(snapshots + 1);
     gq::use_tables(open_simulated_table);
@@ -50,6 +51,10 @@ class StoreHistory final : public Machine {
     size_t ends = 0;                           // how many records of its end may be on the disk
     bool has_ended = false;                    // one was acknowledged
     const Machine::Process* holder = nullptr;  // the living process that has claimed it
+    std::vector<std::string> parents{};        // it is after these
+    bool any = false;                          // whatever their end
+    size_t dones = 0;                          // how many of the ends say that it is done
+    bool may_have_failed = false;              // it may be dead or dropped
   };
   struct Process : Machine::Process {
     using Machine::Process::Process;
@@ -103,7 +108,7 @@ class StoreHistory final : public Machine {
     note("set back");
     for (auto& [id, sent] : m_sent) {
       const auto was = m_saved.find(id);
-      sent = was == m_saved.end() ? Sent{.data = sent.data} : was->second;
+      sent = was == m_saved.end() ? Sent{.data = sent.data, .parents = sent.parents, .any = sent.any} : was->second;
     }
   }
   // The process ends. Another one takes its place.
@@ -151,16 +156,21 @@ class StoreHistory final : public Machine {
                               : is_small()        ? p.random.below(60'000)
                                                   : p.random.below(p.random.chance(3) ? 2000 : 100);
         m_sent[id].data.assign(size, static_cast<char>('a' + m_sent.size() % 26));
+        if (m_has_parents && p.random.chance(2)) choose_parents(p, id);
       }
       if (std::find(ids.begin(), ids.end(), id) != ids.end()) continue;
       ids.push_back(id);
-      jobs.push_back(gq::make_job({.function = function}, m_sent[id].data, id));
+      const Sent& sent = m_sent[id];
+      const auto after = static_cast<uint32_t>(sent.parents.size());
+      jobs.push_back(gq::make_job({.function = function, .after = after, .after_any = sent.any}, sent.data, id));
+      jobs.back().parents = sent.parents;
       jobs.back().add.given = m_remembers && p.random.chance(2);
       jobs.back().encode();
     }
     const auto answers = p.store->add(jobs);
     for (size_t i = 0; i < jobs.size() && !p.disk.is_dead(); ++i) {
       if (answers[i].outcome == gq::Outcome::queued) acknowledge(ids[i]);
+      else if (answers[i].outcome == gq::Outcome::bad && may_lack_parents(ids[i])) note("a parent is gone");
       else if (answers[i].outcome != gq::Outcome::refused && answers[i].outcome != gq::Outcome::unknown)
         fault("job " + ids[i] + " is answered: " + answers[i].reason);
       else note("refused " + ids[i] + ": " + answers[i].reason);
@@ -169,6 +179,33 @@ class StoreHistory final : public Machine {
   void acknowledge(const std::string& id) {
     note("acknowledged " + id);
     m_played.acknowledged += !std::exchange(m_sent[id].acknowledged, true);
+  }
+
+  // A job is after one or two others that have not ended.
+  void choose_parents(Process& p, const std::string& id) {
+    Sent& sent = m_sent[id];
+    for (const auto& [other, its] : m_sent)
+      if (other != id && its.acknowledged && its.ends == 0 && sent.parents.size() < 2 && p.random.chance(3))
+        sent.parents.push_back(other);
+    sent.any = !sent.parents.empty() && p.random.chance(2);
+  }
+  // Whether the store may have forgotten or lost a parent.
+  bool may_lack_parents(const std::string& id) const {
+    const auto& parents = m_sent.at(id).parents;
+    return std::any_of(parents.begin(), parents.end(), [&](const auto& parent) {
+      return m_sent.at(parent).ends > 0 || !m_sent.at(parent).acknowledged;
+    });
+  }
+  bool may_start(const Sent& sent) const {
+    return std::all_of(sent.parents.begin(), sent.parents.end(), [&](const auto& parent) {
+      return (sent.any ? m_sent.at(parent).ends : m_sent.at(parent).dones) > 0;
+    });
+  }
+  // Whether no job that it is after, however far back, may be dead or dropped.
+  bool can_be_run(const Sent& sent) const {
+    return std::all_of(sent.parents.begin(), sent.parents.end(), [&](const auto& parent) {
+      return !m_sent.at(parent).may_have_failed && can_be_run(m_sent.at(parent));
+    });
   }
 
   void claim(Process& p, size_t most) {
@@ -183,6 +220,8 @@ class StoreHistory final : public Machine {
       if (at == m_sent.end()) return fault("a job is claimed that nobody sent, " + c.id);
       if (at->second.has_ended) return fault("job " + c.id + " is claimed after its end");
       if (at->second.holder) return fault("job " + c.id + " is claimed twice");
+      if (!may_start(at->second))
+        return fault("job " + c.id + " is claimed before the jobs that it is after have ended");
       at->second.holder = &p;
       p.claims.push_back(std::move(c));
     }
@@ -202,6 +241,8 @@ class StoreHistory final : public Machine {
     const gq::Millis now = gq::now_ms();
     Sent& sent = m_sent.at(claim.id);
     ++sent.ends;
+    if (is_whole) ++sent.dones;
+    else sent.may_have_failed = true;
     if (is_whole) {
       p.store->append({gq::encode_record(gq::event::Start{.id = claim.id, .at = now, .owner = owner, .start = start})});
       if (m_storage && !p.disk.is_dead() && p.random.chance(3)) {
@@ -241,6 +282,7 @@ class StoreHistory final : public Machine {
     auto& [id, sent] = *at;
     if (!sent.acknowledged) return;
     ++sent.ends;
+    const bool may_have_failed = std::exchange(sent.may_have_failed, true);
     const auto why = p.store->change(gq::Change::drop, {id}).front();
     if (p.disk.is_dead()) return;
     if (!why) {
@@ -249,6 +291,7 @@ class StoreHistory final : public Machine {
       sent.has_ended = true;
     } else {
       --sent.ends;
+      sent.may_have_failed = may_have_failed;
     }
   }
 
@@ -306,7 +349,7 @@ class StoreHistory final : public Machine {
     Copy copy;
     for (const auto& [id, sent] : m_sent) {
       if (sent.has_ended) copy.ended.insert(id);
-      else if (sent.acknowledged && sent.ends == 0) copy.jobs.insert(id);
+      else if (sent.acknowledged && sent.ends == 0 && can_be_run(sent)) copy.jobs.insert(id);
     }
     m_unfinished.push_back(copy);
     const gq::Snapshot made = gq::create_snapshot(*p.store, snapshots, {});
@@ -322,7 +365,7 @@ class StoreHistory final : public Machine {
   }
   // A job that has ended since may have ended before the snapshot's position.
   void forget_ended(Copy& copy) const {
-    std::erase_if(copy.jobs, [&](const auto& id) { return m_sent.at(id).ends > 0; });
+    std::erase_if(copy.jobs, [&](const auto& id) { return m_sent.at(id).ends > 0 || !can_be_run(m_sent.at(id)); });
   }
 
   void prune(Process& p) try {
@@ -384,7 +427,7 @@ class StoreHistory final : public Machine {
         if (!found.insert(c.id).second) return fault("job " + c.id + " of a snapshot is claimed twice");
         has_workload(q, c.id, c.job);
         q.store->append({gq::encode_record(
-            gq::event::Dead{.id = c.id, .at = gq::now_ms(), .owner = c.job.owner, .start = c.job.starts})});
+            gq::event::Done{.id = c.id, .at = gq::now_ms(), .owner = c.job.owner, .start = c.job.starts})});
       }
       q.store->settle();
     }
@@ -443,7 +486,8 @@ class StoreHistory final : public Machine {
       while (!p.claims.empty() && !m_played.fault) end(p);
     }
     for (const auto& [id, sent] : m_sent)
-      if (sent.acknowledged && sent.ends == 0) return fault("job " + id + " was acknowledged and is not run");
+      if (sent.acknowledged && sent.ends == 0 && can_be_run(sent))
+        return fault("job " + id + " was acknowledged and is not run");
   }
 
   void check(Machine::Process& process, bool last) override {
@@ -517,6 +561,7 @@ class StoreHistory final : public Machine {
   const bool m_remembers;     // finished IDs
   const bool m_checks;        // processes check the store while others change it
   const bool m_makes_copies;  // processes make snapshots
+  const bool m_has_parents;   // some jobs are after others
   Random m_hand;
   bool m_is_meddled = false;
   std::string m_store_id;

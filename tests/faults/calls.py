@@ -103,6 +103,36 @@ def pipe(w, wrap):
     return w.spawn("victim", *stage, wrap=wrap)
 
 
+def runs_after(w, parents, children):
+    """Runs all jobs, and checks that no job has started before the jobs that it is after had ended."""
+    w.output("gq-flush", "--kick-dead")
+    w.work_off(seconds=30)
+    ended = set()
+    for event, _, tag in w.events():
+        if event == "end":
+            ended.add(tag)
+        w.expect(event != "start" or tag not in children or ended >= set(parents), f"{tag} started before the jobs that it is after had ended")
+
+
+def after(w, wrap):
+    """The victim queues jobs that are after others."""
+    prepared(w)
+    parents = w.batches[0]
+    batch = w.enqueue("victim", [0, 10, 70000], "--local", "--after", ",".join(parents.printed()), wrap=wrap)
+    w.after = lambda: runs_after(w, parents.tags, batch.tags)
+    return batch.process
+
+
+def wake(w, wrap):
+    """The victim runs jobs, and then those that are after them."""
+    prepared(w)
+    parents = w.batches[0]
+    children = w.enqueue("children", [10] * 3, "--local", "--after", ",".join(parents.printed()))
+    w.wait(children.process)
+    w.after = lambda: runs_after(w, parents.tags, children.tags)
+    return w.worker("victim", "--local", "--drain", "-j", 2, wrap=wrap)
+
+
 def change(w, wrap):
     """A user drops a job and kicks another one, while no worker runs."""
     prepared(w)
@@ -184,7 +214,7 @@ def import_(w, wrap):
 
 
 PROGRAMS = {"enqueue --local": enqueue_local, "enqueue": enqueue_served, "worker intake": intake, "replica": replica, "worker": worker,
-            "pipe": pipe, "stream": stream, "flush": flush, "change": change, "inspect": rebuild, "clean": clean, "snapshot": snapshot, "restore": restore, "import": import_}
+            "pipe": pipe, "after": after, "wake": wake, "stream": stream, "flush": flush, "change": change, "inspect": rebuild, "clean": clean, "snapshot": snapshot, "restore": restore, "import": import_}
 
 
 def one(directory, seed, program, wrap, kills=False, met=lambda code: True, may_end=MAY_END):

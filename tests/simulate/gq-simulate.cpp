@@ -103,6 +103,7 @@ int search(const Options& options) {
     Random random(options.seed + n);
     Script script{any_setting(random), {}};
     if ((options.seed + n) % 8 == 7) script.setting.expires = 4000;
+    script.setting.after = (options.seed + n) % 4 == 1;
     World world(script.setting);
     // In each group some kinds of actions do not happen, so that the other kinds coincide more often.
     const uint64_t left_out = random.next() & random.next();

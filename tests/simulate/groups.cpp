@@ -473,6 +473,8 @@ bool World::run(Node& node) {
                             std::to_string(node.runners) + ".1";
   std::string id;
   std::vector<std::string> left, late;
+  const auto wakes = node.fold->wakes(SIZE_MAX, wall(node));
+  for (const auto& woken : wakes) append(node, woken, {});
   node.fold->expired(wall(node), [&](const std::string& first) {
     late.push_back(first);
     return true;
@@ -503,7 +505,7 @@ bool World::run(Node& node) {
         id = first;
         return false;
       });
-  if (id.empty()) return !left.empty() || !late.empty();
+  if (id.empty()) return !left.empty() || !late.empty() || !wakes.empty();
   check_start(node, id);
   append(node, event::Claim{.ids = {id}, .at = wall(node), .owner = owner}, {});
   const auto job = node.fold->get(id);
@@ -546,6 +548,8 @@ void World::check_take(const Node& node, const gq::Takeover& what, const std::ve
 // was away asks before it runs anything, and waits for the answers.
 void World::check_start(const Node& node, const std::string& id) {
   if (gq::is_late(*node.fold->get(id), wall(node))) fail(node.name + " starts " + id + ", which has expired");
+  if (const auto parents = m_parents.find(id); parents != m_parents.end() && !are_done(parents->second))
+    fail(node.name + " starts " + id + ", whose parents are not done");
   if (!m_setting.once || m_regrouped.count(id)) return;
   auto& ran = m_ran[id];
   ran.insert(node.self.store);
@@ -572,6 +576,27 @@ void World::check_start(const Node& node, const std::string& id) {
   }
 }
 
+bool World::are_done(const std::vector<std::string>& ids) const {
+  return std::all_of(ids.begin(), ids.end(), [&](const std::string& id) { return m_done_jobs.count(id) > 0; });
+}
+
+// Returns a job that waits on its node although some node knows that its parents are done; empty if there is none.
+std::string World::left_to_wake() const {
+  for (const auto& [id, parents] : m_parents)
+    for (const auto& node : m_nodes) {
+      const auto job = node.fold->get(id);
+      const bool knows = std::all_of(parents.begin(), parents.end(), [&](const std::string& parent) {
+        return std::any_of(m_nodes.begin(), m_nodes.end(), [&](const Node& other) {
+          const auto known = other.fold->get(parent);
+          return known && gq::has_ended(*known);
+        });
+      });
+      if (job && knows && job->state == gq::State::waiting && gq::is_blocked(*job))
+        return id + " waits on " + node.name + ", although its parents are done";
+    }
+  return {};
+}
+
 // Returns the state of the job on each node, as a text for users.
 std::string World::states_of(const std::string& id) const {
   std::string text;
@@ -582,12 +607,14 @@ std::string World::states_of(const std::string& id) const {
 
 // Returns a job that is not finished although a node that has it can run it or take it over; empty if there is none.
 std::string World::left_to_run() const {
-  // Skip pending jobs, which wait until a user drops them; and skip IDs under which nodes have different jobs: each
-  // node takes the other's job for its own.
+  // Skip pending jobs, which wait until a user drops them; skip jobs that wait for others on their node, which
+  // left_to_wake() checks; and skip IDs under which nodes have different jobs: each node takes the other's job for its
+  // own.
   auto waits = [&](const std::string& id, const gq::Job& job) {
     return std::any_of(m_nodes.begin(), m_nodes.end(), [&](const Node& n) {
       auto its = n.fold->get(id);
-      return its && (its->state == gq::State::pending || its->sum != job.sum || its->function != job.function);
+      return its && (its->state == gq::State::pending || its->state == gq::State::waiting || its->sum != job.sum ||
+                     its->function != job.function);
     });
   };
   for (const auto& node : m_nodes) {

@@ -84,7 +84,7 @@ std::string to_text(const Action& action) {
 std::string to_text(const Script& script) {
   const Setting& s = script.setting;
   std::string text = "group nodes=" + std::to_string(s.nodes) + " copies=" + std::to_string(s.copies) +
-                     " run=" + (s.once ? "once" : "everywhere") + (s.owe ? " owe" : "") +
+                     " run=" + (s.once ? "once" : "everywhere") + (s.owe ? " owe" : "") + (s.after ? " after" : "") +
                      (s.expires ? " expires=" + std::to_string(s.expires) : "");
   for (unsigned n = 0; n < s.nodes; ++n)
     if (s.serves[n])
@@ -114,6 +114,7 @@ Script parse_script(const std::string& text) {
         else if (name == "run" && (value == "once" || value == "everywhere")) script.setting.once = value == "once";
         else if (name == "expires" && count) script.setting.expires = *count;
         else if (name == "owe" && value.empty()) script.setting.owe = true;
+        else if (name == "after" && value.empty()) script.setting.after = true;
         else if (parse_node(name) && (value == "f" || value == "g" || value == "none"))
           script.setting.serves[*parse_node(name)] = value == "f" ? 2 : value == "g" ? 1 : 3;
         else throw bad();

@@ -15,6 +15,7 @@ struct Setting {
   unsigned copies = 2;                // --copies
   bool once = true;                   // --run once; false: everywhere
   bool owe = false;                   // --owe
+  bool after = false;                 // if jobs run once: a plain job is after the two plain jobs before it
   unsigned expires = 0;               // --expire of each job that a client sends, in milliseconds; 0: none
   std::array<unsigned, 10> serves{};  // by node: the functions that do not run there: 1 is f, 2 is g
   bool regroups = false;              // a search may change the group

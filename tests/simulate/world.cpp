@@ -5,6 +5,7 @@
 
 #include "gq/base/text.hpp"
 #include "gq/replication/verdict.hpp"
+#include "gq/state/parentage.hpp"
 
 namespace simulate {
 namespace {
@@ -364,6 +365,7 @@ void World::go_on(Node& node, Task& task) {
     case Step::reply:
       return reply(node, task);
     case Step::finish:
+      m_done_jobs.insert(task.id);
       append(node,
              event::Done{.id = task.id, .at = wall(node), .owner = task.owner, .start = 1, .exit = 0, .attempts = 1},
              {});
@@ -404,8 +406,20 @@ void World::begin(Node& node, Task& task) {
     add.store = node.self.store;
     add.copies = m_setting.copies;
     add.once = m_setting.once;
-    asked.push_back({add.id, add.given || !add.asked.key.empty()});
     task.id = add.id;
+    // Acts as ParentSearch.
+    if (!record.parents.empty()) {
+      const auto unknown = gq::name_parents(add, record.parents, *node.fold);
+      const bool somewhere = std::any_of(m_nodes.begin(), m_nodes.end(), [&](const Node& other) {
+        return !unknown.empty() && other.fold->get(unknown.front());
+      });
+      if (!unknown.empty()) {
+        task.answers = {{somewhere ? Outcome::unknown : Outcome::bad, "a parent"}};
+        task.step = Step::reply;
+        return;
+      }
+    }
+    asked.push_back({add.id, add.given || !add.asked.key.empty()});
     m_accepted[add.id].insert(add.store + "-" + std::to_string(node.losses));
   }
   task.quorum = std::make_shared<Quorum>(Quorum::Rule{m_setting.copies, m_setting.owe, true, peer_timeout}, node.self,
@@ -446,7 +460,7 @@ void World::hand_out(Node& node, Task& task, const Quorum::Send& what) {
         task.quorum->cannot_send(n, "it is gone");
         continue;
       }
-      task.records[n] = add_record_to_send(*entry, standing->job);
+      task.records[n] = add_record_to_send(node, *entry, standing->job);
     }
     for (unsigned to = 0; to < m_nodes.size(); ++to)
       if (is_up(node, to)) task.to_send.emplace_back(to, n);
@@ -567,8 +581,10 @@ bool World::give_up(Node& node, const Action& action) {
 // --------------------------------------------------------------------------------------------------------------- debts
 
 // Returns the add record of a job, as it is sent to other nodes.
-Record World::add_record_to_send(const Entry& entry, const gq::Job& job) {
-  return {gq::add_to_send(std::get<event::Add>(entry.event), job), entry.head.data_size, entry.head.data_sum};
+Record World::add_record_to_send(Node& node, const Entry& entry, const gq::Job& job) {
+  Record record{gq::add_to_send(std::get<event::Add>(entry.event), job), entry.head.data_size, entry.head.data_sum};
+  if (!record.add.parents.empty()) record.add.met = node.fold->parents(record.add.id).met;
+  return record;
 }
 
 // Finds the add record of a job at one of these positions.
@@ -611,8 +627,9 @@ void World::read_on(Node& node, gq::Walk& walk) {
       walk.pass(entry->lsn);
       continue;
     }
-    const bool is_add = std::holds_alternative<event::Add>(entry->event);
-    walk.see(entry->event, entry->head, entry->lsn, entry->end, is_add ? std::to_string(entry->lsn) : "", mine);
+    const auto* add = std::get_if<event::Add>(&entry->event);
+    const bool is_sent = add && add->parents.empty();
+    walk.see(entry->event, entry->head, entry->lsn, entry->end, is_sent ? std::to_string(entry->lsn) : "", mine);
   }
 }
 
@@ -683,7 +700,7 @@ void World::tell(Node& node, Task& task, Step next) {
                             : find_add(node, debt.id, {std::stoull(debt.add)})) {
         message.records.push_back(
             debt.add.empty() || task.sent_again
-                ? add_record_to_send(*entry, debt.job)
+                ? add_record_to_send(node, *entry, debt.job)
                 : Record{std::get<event::Add>(entry->event), entry->head.data_size, entry->head.data_sum});
         task.sent.push_back(i);
       }
@@ -702,7 +719,7 @@ void World::start_single(Node& node, Task& task) {
   Message message{.kind = Message::Kind::take, .from = 0, .to = 0};
   if (task.debt && task.debt->needs_add)
     if (auto* entry = find_add(node, task.id, {task.debt->job.location, task.debt->job.first_lsn}))
-      message.records.push_back(add_record_to_send(*entry, task.debt->job));
+      message.records.push_back(add_record_to_send(node, *entry, task.debt->job));
   if (task.debt && task.debt->state) {
     message.records.push_back({{}, 0, 0, gq::state_to_send(task.id, task.debt->job, node.self)});
   }
@@ -831,6 +848,13 @@ Record World::make(const Submit& submit, unsigned job, const std::string& id) co
   if (submit.what == Submit::What::key) record.add.asked.key = "key" + std::to_string(submit.which);
   record.size = 10 + submit.payload;
   record.sum = submit.payload;
+  const bool is_plain = submit.what == Submit::What::plain && id == make_id('C', job);
+  for (unsigned before = job - std::min(job, 2u); is_plain && m_setting.after && m_setting.once && before < job;
+       ++before)
+    if (const auto asks = m_clients.find(before);
+        asks != m_clients.end() && asks->second.record.add.id == make_id('C', before))
+      record.parents.push_back(asks->second.record.add.id);
+  record.add.asked.after = static_cast<uint32_t>(record.parents.size());
   return record;
 }
 
@@ -863,6 +887,8 @@ bool World::carry_out(const Action& action) {
                .second)
         return false;
       if (!groups_agree()) m_regrouped.insert(m_clients.at(action.job).record.add.id);
+      if (const auto& record = m_clients.at(action.job).record; !record.parents.empty())
+        m_parents[record.add.id] = record.parents;
       send_job(action.job, action.a);
       return true;
     }
@@ -1132,7 +1158,7 @@ void World::heal() {
   auto is_done = [&] {
     return groups_agree() && m_messages.empty() && waiting() == 0 && owed_text().empty() &&
            std::all_of(m_nodes.begin(), m_nodes.end(), [](const Node& n) { return n.tasks.empty(); }) &&
-           left_to_run().empty() && disagreement().empty();
+           left_to_run().empty() && left_to_wake().empty() && disagreement().empty();
   };
   for (unsigned n = 0; n < nodes; ++n) {
     act({.kind = Kind::start, .a = n});
@@ -1145,6 +1171,7 @@ void World::heal() {
     if (m_figures.steps - begun > enough_steps)
       return fail("after all faults were removed, " + std::to_string(waiting()) + " clients have no answer" +
                   owed_text() + (left_to_run().empty() ? "" : "; no node runs " + left_to_run()) +
+                  (left_to_wake().empty() ? "" : "; " + left_to_wake()) +
                   (disagreement().empty() ? "" : "; " + disagreement()));
     play_round();
     if (round == rejoin) check_forgotten();

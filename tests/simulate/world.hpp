@@ -40,6 +40,7 @@ struct Record {
   gq::event::Add add{};
   uint64_t size = 0, sum = 0;
   std::optional<gq::event::State> state{};
+  std::vector<std::string> parents{};  // submit: what the client says
 };
 
 struct Message {
@@ -321,6 +322,8 @@ class World {
   void next_tell(Node& node, Task& task);
   void check_take(const Node& node, const gq::Takeover& what, const std::vector<gq::HeldJob>& jobs);
   void check_start(const Node& node, const std::string& id);
+  bool are_done(const std::vector<std::string>& ids) const;
+  std::string left_to_wake() const;
   std::string left_to_run() const;
   std::string states_of(const std::string& id) const;
   bool pay(Node& node, unsigned to);
@@ -334,7 +337,7 @@ class World {
   void hear_verdicts(Task& task, const Message& message);
   void judge(Node& node, Task& task);
   bool run(Node& node);
-  static Record add_record_to_send(const Entry& entry, const gq::Job& job);
+  static Record add_record_to_send(Node& node, const Entry& entry, const gq::Job& job);
   const Entry* find_add(const Node& node, const std::string& id, std::initializer_list<Lsn> places) const;
   std::string owed_text() const;
   std::string disagreement() const;
@@ -363,6 +366,8 @@ class World {
   std::map<std::string, std::set<std::string>> m_ran;         // the identities that have started each job
   std::map<std::string, std::set<std::string>> m_taken_over;  // the identities that took each job over
   std::set<std::string> m_excused;                            // jobs that two nodes may run without an error
+  std::set<std::string> m_done_jobs;                          // jobs that have ended on some node
+  std::map<std::string, std::vector<std::string>> m_parents;  // of each job that is after others
   std::set<std::string> m_regrouped;  // jobs from a time when nodes had different groups or were changing them
   Millis m_now{1'000'000};
   uint64_t m_next_call = 0;
