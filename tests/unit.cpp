@@ -2089,6 +2089,25 @@ void parts_make_a_workload(const std::string& directory) {
   CHECK(file_size(blobs.open(id).get()) == data.size());
 }
 
+// Other processes get the index in between.
+void many_new_records_are_folded_in_rounds(const std::string& directory) {
+  const Queue store = open_store(directory, true);
+  OwnJournal own(directory, store.id());
+  Index index(store.directory(), own.journal, {});
+  const size_t ids = 1000;
+  const event::Forget forget{.ids = std::vector<std::string>(ids, new_ulid()), .at = now_ms()};
+  own.journal.prepare();
+  Lsn end = 0;
+  size_t calls = 0;
+  index.visit([&](Fold& fold) {
+    for (size_t left = calls++ ? 0 : 2 * fold_chunk / ids; left > 0; --left)
+      end = own.journal.append({encode_record(forget)}, Room::completion).back().end;
+    index.fold_on(fold, end);
+    CHECK(fold.position().end == end);
+  });
+  CHECK(calls == 2);
+}
+
 // A program that can send transfers in the name of a node could begin any number of workloads and never finish them.
 void unfinished_workloads_are_bounded(const std::string& directory) {
   OwnBlobs own(directory);
@@ -2351,6 +2370,7 @@ int main(int argc, char** argv) {
   answers_travel();
   parts_make_a_workload(directory + "/parts");
   unfinished_workloads_are_bounded(directory + "/arriving");
+  many_new_records_are_folded_in_rounds(directory + "/rounds");
   verdicts_are_read();
   parts_grow_with_quick_answers();
   merged_jobs_are_known();

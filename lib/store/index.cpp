@@ -44,6 +44,9 @@ void write_mark(int users, const std::string& text) {
   [[maybe_unused]] ssize_t n = disk().pwrite(users, line.data(), line.size(), mark_offset);
 }
 
+// Thrown out of a body: the journal has more records than one transaction takes.
+struct Unfinished {};
+
 std::string read_mark(int users) {
   char text[256];
   const std::string_view all(text, read_at(users, text, sizeof text, mark_offset));
@@ -176,7 +179,7 @@ size_t Index::records_with_room(const Fold& fold) const {
 }
 
 void Index::fold_on(Fold& fold, Lsn end) {
-  while (!fold.run(*m_reader, records_with_room(fold))) continue;
+  if (!fold.run(*m_reader, records_with_room(fold))) throw Unfinished{};
   if (fold.position().end >= end) return;
   throw Error(Exit::storage, "cannot use the journal: records appended before " + std::to_string(end) +
                                  " are not read, since a segment says that the journal goes on behind that");
@@ -239,6 +242,7 @@ std::string Index::visit_once(const std::function<void(Fold&)>& body, bool& body
       failure = std::current_exception();
       finish(fold, *table);  // the folded records are valid even if the body failed
       throw;
+    } catch (const Unfinished&) {  // the next round folds more, after other processes have had the lock
     }
     finish(fold, *table);
     m_chunk = std::min(2 * m_chunk, fold_chunk);

@@ -16,8 +16,10 @@
 //
 // A visit is one use of the index. In a loop it takes index.lock, opens the table, folds up to fold_chunk records,
 // closes the table, and releases the lock. In the last round, when all records are folded, it calls the visitor's
-// function before it closes the table. A visit syncs nothing, except when it removes the seal, and does not wait under
-// the lock. Writers that only add jobs without a key, under IDs that gq made, do not visit the index.
+// function before it closes the table. That function may be called several times: if it folds records that were
+// appended meanwhile, and they are many, or if the index is found to be damaged. A visit syncs nothing, except when it
+// removes the seal, and does not wait under the lock. Writers that only add jobs without a key, under IDs that gq made,
+// do not visit the index.
 #pragma once
 
 #include <functional>
@@ -49,9 +51,11 @@ class Index {
   // then the index stays, without the latest records of the journal.
   void visit(const std::function<void(Fold&)>& body) EXCLUDES(m_mutex);
 
-  // Call it within a `body`: folds the new records of the journal. Throws Error(storage) if the records do not reach up
-  // to `end`: then a segment that was copied into the journal claims positions beyond the end, and records that are
-  // appended would never be read.
+  // Call it within a `body`: folds the new records of the journal. If they are more than one transaction takes, for
+  // example because another process has appended a record of very many jobs, leaves the body by an exception; visit()
+  // folds them in rounds, and calls the body again. Throws Error(storage) if the records do not reach up to `end`: then
+  // a segment that was copied into the journal claims positions beyond the end, and records that are appended would
+  // never be read.
   void fold_on(Fold& fold, Lsn end = 0) NO_THREAD_SAFETY_ANALYSIS;  // visit() holds m_mutex around the body
 
   // Returns how many jobs (at most `most`) may change in one transaction with the free space of the disk.
