@@ -2089,6 +2089,18 @@ void parts_make_a_workload(const std::string& directory) {
   CHECK(file_size(blobs.open(id).get()) == data.size());
 }
 
+// A process that dies while it writes a part leaves bytes that the disk may have lost, although they can be read.
+void a_part_in_doubt_is_not_used(const std::string& directory) {
+  OwnBlobs own(directory);
+  const std::string id = new_ulid();
+  auto put = [&](uint64_t offset) { return own.blobs.put_part(id, 1, offset, "part"); };
+  const std::string name = put(0).name, doubt = doubt_of(name);
+  CHECK(doubted_by(doubt) == name && doubted_by(name).empty() && !own.blobs.directory().has(doubt));
+  own.blobs.directory().open(doubt, O_RDWR | O_CREAT);
+  CHECK(file_size(put(4).file.get()) == 0 && !own.blobs.directory().has(doubt));
+  CHECK(file_size(put(0).file.get()) == 4);
+}
+
 // Other processes get the index in between.
 void many_new_records_are_folded_in_rounds(const std::string& directory) {
   const Queue store = open_store(directory, true);
@@ -2370,6 +2382,7 @@ int main(int argc, char** argv) {
   answers_travel();
   parts_make_a_workload(directory + "/parts");
   unfinished_workloads_are_bounded(directory + "/arriving");
+  a_part_in_doubt_is_not_used(directory + "/doubt");
   many_new_records_are_folded_in_rounds(directory + "/rounds");
   verdicts_are_read();
   parts_grow_with_quick_answers();

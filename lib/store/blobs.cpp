@@ -19,6 +19,7 @@ namespace {
 
 constexpr int longest_part_wait = 3000;  // milliseconds
 constexpr const char* output_suffix = ".out";
+constexpr std::string_view doubt_prefix = "tmp.doubt.";
 
 bool is_arriving(const std::string& name) {
   constexpr size_t id = temporary_prefix.size() + ulid_size;
@@ -52,6 +53,15 @@ std::string output_blob(const std::string& job) { return job + output_suffix; }
 
 std::string job_of_output(const std::string& id) {
   return id.ends_with(output_suffix) ? id.substr(0, id.size() - std::string_view(output_suffix).size()) : std::string();
+}
+
+std::string doubt_of(const std::string& arrived) {
+  return std::string(doubt_prefix) + arrived.substr(temporary_prefix.size());
+}
+
+std::string doubted_by(const std::string& name) {
+  if (!name.starts_with(doubt_prefix)) return {};
+  return std::string(temporary_prefix) + name.substr(doubt_prefix.size());
 }
 
 bool is_blob_name(const std::string& name) {
@@ -111,17 +121,26 @@ Arrived Blobs::put_part(const std::string& id, uint64_t sum, uint64_t offset, st
     }
     if (m_directory.is(arrived.file.get(), arrived.name)) break;
   }
+  const std::string doubt = doubt_of(arrived.name);
   try {
+    const auto trust = [&] {
+      if (!m_directory.remove(doubt)) throw_errno(Exit::storage, "trust a part of a blob");
+    };
+    if (m_directory.has(doubt)) {
+      if (disk().ftruncate(arrived.file.get(), 0) != 0) throw_errno(Exit::storage, "empty a part of a blob");
+      trust();
+    }
     if (!part.empty() && file_size(arrived.file.get()) == offset) {
+      m_directory.open(doubt, O_RDWR | O_CREAT);
       write_all_at(arrived.file.get(), part, offset, "a blob");
       // Sync each part with the descriptor that wrote it: a descriptor that is opened for a later part does not report
       // earlier failed write-backs.
       if (disk().fdatasync(arrived.file.get()) != 0) throw_errno(Exit::storage, "sync a part of a blob");
+      trust();
     }
   } catch (const Error&) {
-    // The file may have filled the disk. If it cannot be removed, the next part must not rely on a page that is lost.
-    (void)disk().ftruncate(arrived.file.get(), 0);
-    remove(arrived);
+    // The file may have filled the disk. If it cannot be removed, its doubt stays, too.
+    if (m_directory.remove(arrived.name)) m_directory.remove(doubt);
     throw;
   }
   return arrived;

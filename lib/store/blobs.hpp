@@ -31,11 +31,16 @@ bool is_blob_name(const std::string& name);
 // begin one.
 inline constexpr size_t most_arriving = 256;
 
-// A workload that arrives in parts, as far as it has arrived.
+// A workload that arrives in parts, as far as it has arrived. While a part is written and not yet synced, a second
+// file, the doubt, stands beside it: if the process dies then, the disk may have lost a page that the next process
+// would still read.
 struct Arrived {
   Fd file;
   std::string name;  // its name in the directory of blobs
 };
+// The name of the doubt of such a workload, and the workload whose doubt a file is; empty if it is another file.
+std::string doubt_of(const std::string& arrived);
+std::string doubted_by(const std::string& name);
 
 class Blobs {
  public:
@@ -49,8 +54,9 @@ class Blobs {
 
   // If `offset` is the end of the parts that have arrived so far, appends a part to the workload whose sum64 is `sum`,
   // and syncs it; otherwise writes nothing. Returns the file, locked. The file of an interrupted transfer stays for a
-  // while, so that the transfer can resume; beyond most_arriving files, the oldest are removed. Throws Error(storage)
-  // after it has removed the file, Error(retry) if the file stays locked for 3 seconds.
+  // while, so that the transfer can resume; beyond most_arriving files, the oldest are removed. If a process died while
+  // it wrote a part, the transfer begins again. Throws Error(storage) after it has removed the file, Error(retry) if
+  // the file stays locked for 3 seconds.
   Arrived put_part(const std::string& id, uint64_t sum, uint64_t offset, std::string_view part);
 
   // Opens a blob for reading. Returns an empty Fd if there is none. Throws Error if it cannot be opened.

@@ -471,6 +471,7 @@ void Cleaner::sweep(bool now) {
       struct stat file;
       if (!fd || disk().fstat(fd.get(), &file) != 0) continue;
       correct_date(*directory, name, changed_at(file), now_ms());
+      if (const std::string arrived = doubted_by(name); !arrived.empty() && directory->has(arrived)) continue;
       if (age_of(file) >= temporary_age && try_lock(fd.get(), FileLock::Mode::exclusive)) directory->remove(name);
     }
   sweep_owners(m_ledger.owners_directory());
