@@ -293,7 +293,9 @@ void Mirror::sync_files(Journal& journal) {
   }
 }
 
-void Mirror::sync_all(Journal& journal) { put(journal, journal.end()); }
+// Not up to journal.end(), which is a hint: a process that died or failed may have left a record behind it, and the
+// caller may have read that record.
+void Mirror::sync_all(Journal& journal) { put(journal, UINT64_MAX); }
 
 // Waits until the database has all records before `end`. One of the waiting threads puts the records of all of them.
 void Mirror::put(Journal& journal, Lsn end) {
@@ -355,8 +357,8 @@ Lsn Mirror::put_records(Journal& journal, Lsn end) {
     more = item != JournalReader::Item::end;
     bool full = pairs.size() >= most_pairs || bytes >= most_bytes;
     if (more && !full) continue;
-    if (pairs.empty()) m_database->get(holder_key);  // checks that the database answers
-    else m_database->put(pairs);
+    if (!pairs.empty()) m_database->put(pairs);
+    else if (owed) m_database->get(holder_key);  // checks that the database answers
     stamp->stable = m_reader->position();
     if (!read_stamp()) distrust();  // another process has found damage in the meantime
     write_stamp(*stamp);
@@ -437,7 +439,7 @@ std::optional<std::pair<Lsn, Lsn>> Mirror::half_cleaned() {
 }
 
 void Mirror::change(Journal& journal, const std::vector<std::pair<Lsn, RecordBytes>>& records) {
-  put(journal, journal.end());
+  sync_all(journal);
   MutexLock guard(m_mutex);
   ask([&]() REQUIRES(m_mutex) {
     std::vector<Pair> pairs;
