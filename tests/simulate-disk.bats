@@ -14,7 +14,7 @@ teardown() { :; }
 
 # Which histories meet the fault of a patch, and the first seed of the search.
 of() {
-  if grep -q '^--- a/lib/database' "$1"; then echo mirror
+  if grep -qE '^(Of: mirror|--- a/lib/database)' "$1"; then echo mirror
   elif grep -qE '^(Of: store|--- a/lib/store/[^b])' "$1"; then echo store
   else echo journal; fi
 }

@@ -432,8 +432,11 @@ void Queue::take_ends() {
 }
 
 // Removes from `jobs` those that were marked as done after take_ends() looked, and records their ends. Only a job that
-// was started before can have been marked.
-void Queue::leave_out_ended(std::vector<Claim>& jobs) {
+// was started before can have been marked. The others may be marked at any time from now on, so the database must have
+// them first. Otherwise a crash could leave the mark of a job that the store does not know. The mark would be removed,
+// and the job would run again after its client, which got no answer, had sent it again.
+void Queue::leave_out_ended(std::vector<Claim>& jobs, Lsn grounds) {
+  if (!jobs.empty()) sync(0, grounds);
   std::vector<std::string> records;
   std::erase_if(jobs, [&](const Claim& c) {
     if (c.job.starts == 0 || !m_ends->has_ended(c.id)) return false;
@@ -491,6 +494,7 @@ Claims Queue::claim(const ClaimRequest& request) {
   const auto functions = functions_of(request);
   if (functions.size() > most_functions) context.turn = 0;  // functions_of() has already rotated them
   size_t most = std::min(request.most, context.room);
+  Lsn grounds = 0;  // the records before this are why the jobs may run
   for (size_t at = 0; at == 0 || at < functions.size(); at += most_functions) {
     const auto begin = functions.begin() + static_cast<long>(at);
     const size_t now = std::min(functions.size() - at, most_functions);
@@ -506,6 +510,7 @@ Claims Queue::claim(const ClaimRequest& request) {
         context.now = now_ms();
         context.fold_on = [&] { fold_on(fold); };
         chosen = choose(fold, request, context);
+        grounds = fold.position().end;
         const Lsn letters = append_letters(chosen.claims.letters, context.now, lacking);
         end = std::max(letters, append_claim(fold, request.owner, context.now, chosen, unborn));
       }
@@ -532,7 +537,7 @@ Claims Queue::claim(const ClaimRequest& request) {
     remove_blobs_of_unborn(unborn);
   } catch (const Error&) {  // the next claim will try again, or Cleaner::sweep()
   }
-  if (m_ends) leave_out_ended(result.jobs);
+  if (m_ends) leave_out_ended(result.jobs, grounds);
   return result;
 }
 

@@ -111,7 +111,7 @@ class Queue : public Ledger {
   std::optional<std::string> why_not(Fold& fold, Change what, const std::string& id, const std::optional<Job>& job);
   std::optional<std::string> why_not_cancelled(Fold& fold, const std::string& id, const Job& job) const;
   void take_ends();
-  void leave_out_ended(std::vector<Claim>& jobs);
+  void leave_out_ended(std::vector<Claim>& jobs, Lsn grounds);
 
   const std::shared_ptr<Ends> m_ends;
   std::vector<std::string> m_unsettled;  // records that append() has appended, and that settle() has not synced yet
