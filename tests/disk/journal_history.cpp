@@ -167,14 +167,16 @@ class JournalHistory final : public Machine {
 
   void commit(Process& p) { commit(p, send(p)); }
   void commit(Process& p, const std::vector<uint64_t>& numbers) {
-    p.unanswered = numbers;
+    p.unanswered = m_interrupted = numbers;
     const auto held = put_blobs(p, numbers);
     if (!p.disk.is_dead()) acknowledge(p, p.journal->commit(bytes_of(numbers), room_of(p)), numbers);
     p.unanswered.clear();
   }
-  // Appends records again, as for a client that has received no answer and repeats its request.
+  // Appends records again, as for a client that has received no answer and repeats its request, often to another
+  // process.
   void commit_again(Process& p) {
     if (!p.unanswered.empty()) commit(p, std::vector(p.unanswered));
+    else if (!m_interrupted.empty() && p.random.chance(2)) commit(p, std::vector(m_interrupted));
     else if (!m_sent.empty()) commit(p, {p.random.below(m_sent.size())});
   }
 
@@ -316,7 +318,8 @@ class JournalHistory final : public Machine {
     if (!m_played.fault) look_for(m_acknowledged, read(*p.journal, p), p, true);
   }
 
-  std::deque<Sent> m_sent;  // a deque, so that the bytes do not move when other processes send
+  std::deque<Sent> m_sent;              // a deque, so that the bytes do not move when other processes send
+  std::vector<uint64_t> m_interrupted;  // the records of the last commit, which its process may not have ended
   Found m_acknowledged;
   std::string m_damage;  // found by the last read()
 };

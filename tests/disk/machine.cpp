@@ -29,7 +29,8 @@ Machine::Setting Machine::setting_of(const Plan& plan, Random& random) {
   // A page of the index that was lost and is read again looks like any other: the index has no checksums.
   if (plan.of != Of::journal) s.faults.rereads = 0;
   if (random.chance(4)) s.faults.calls = static_cast<unsigned>(any({20, 100, 400}));
-  if (plan.of == Of::store && random.chance(4)) {
+  if (s.faults.calls && random.chance(2)) s.faults.overwrites = static_cast<unsigned>(any({2, 10}));
+  if (plan.of != Of::journal && random.chance(4)) {
     // An empty store needs 3 MiB: two spare segments, one of which is the last segment, and the space of a third one.
     s.disk_size = any({4'000'000, 4'300'000, 4'800'000});
     s.page_size = 4096;
@@ -92,7 +93,9 @@ bool Machine::runs(SimulatedProcess&, const char* call, const std::string& what)
     note("all die");
   }
   if (m_is_cut || m_played.fault) return false;
-  if (m_setting.kills && m_random.chance(m_setting.kills)) {
+  // A process dies more often after a call that has failed, before it has cleaned up.
+  constexpr unsigned more_often = 20;
+  if (m_setting.kills && m_random.chance(m_disk.has_failed() ? m_setting.kills / more_often + 1 : m_setting.kills)) {
     note("killed");
     return false;
   }

@@ -119,6 +119,14 @@ bool SimulatedDisk::fails() {
   return next;
 }
 
+// Whether a write at this offset fails that would not fail elsewhere.
+bool SimulatedDisk::fails_over(const Node& node, uint64_t offset) {
+  if (offset >= node.seen.size() || !happens(m_faults.overwrites)) return false;
+  ++m_failed;
+  errno = EIO;
+  return true;
+}
+
 void SimulatedDisk::touch(Node& node) { node.modified = ++m_time; }
 
 // After that the disk has all of the file, unless a page was lost.
@@ -150,6 +158,15 @@ void SimulatedDisk::write(Node& node, std::string_view bytes, uint64_t offset) {
   std::copy(bytes.begin(), bytes.end(), node.seen.begin() + static_cast<long>(offset));
   for (size_t page = offset / m_page_size; page <= (offset + bytes.size() - 1) / m_page_size; ++page)
     node.dirty[page].push_back(page_of(node.seen, page));
+}
+
+// How many bytes a write writes before it fails.
+size_t SimulatedDisk::any_part(const Node& node, std::string_view bytes, uint64_t offset) {
+  std::vector<size_t> changed;
+  for (size_t i = 0; i < bytes.size(); ++i)
+    if (offset + i >= node.seen.size() || node.seen[offset + i] != bytes[i]) changed.push_back(i);
+  return changed.empty() || m_random.chance(4) ? m_random.below(bytes.size() + 1)
+                                               : changed[m_random.below(changed.size())];
 }
 
 void SimulatedDisk::resize(Node& node, uint64_t size) {
@@ -242,8 +259,9 @@ void SimulatedDisk::lose_power() {
 }
 
 void SimulatedDisk::lose_all() {
-  m_root->entries.clear();
-  m_root->kept_entries.clear();
+  const auto is_lost = [&](const auto& entry) { return entry.second->device == m_root->device; };
+  std::erase_if(m_root->entries, is_lost);
+  m_root->kept_entries = m_root->entries;
   m_root->changes.clear();
 }
 
@@ -389,10 +407,13 @@ ssize_t SimulatedProcess::pread(int fd, void* buffer, size_t size, off_t offset)
 ssize_t SimulatedProcess::pwrite(int fd, const void* data, size_t size, off_t offset) {
   Open* open = m_dead ? nullptr : find(fd);
   std::string_view bytes(static_cast<const char*>(data), size);
-  if (!starts("write", fd, std::to_string(size) + " at " + std::to_string(offset))) {
+  bool writes_some = false;
+  if (!starts("write", fd, std::to_string(size) + " at " + std::to_string(offset)) ||
+      (writes_some = open && m_disk.fails_over(*open->node, static_cast<uint64_t>(offset)))) {
     // The failed call may still have written some of the bytes.
-    if (open && m_disk.m_random.chance(2) && m_disk.m_open.count(fd))
-      m_disk.write(*open->node, bytes.substr(0, m_disk.m_random.below(size + 1)), static_cast<uint64_t>(offset));
+    if (open && (writes_some || m_disk.m_random.chance(2)) && m_disk.m_open.count(fd))
+      m_disk.write(*open->node, bytes.substr(0, m_disk.any_part(*open->node, bytes, static_cast<uint64_t>(offset))),
+                   static_cast<uint64_t>(offset));
     return -1;
   }
   if (!(open = find(fd)) || !open->writes) return fail(EBADF);

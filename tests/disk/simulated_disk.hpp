@@ -16,8 +16,8 @@
 //    content.
 //  - A directory at the top may be another file system: files cannot be linked or moved to it, and it is synced alone.
 //  - Any call may fail, more often after one that has failed, but no more than two in a row. A write may write a part
-//    before it fails. When the disk is full, a process can write only to space that is already allocated, or that
-//    another file has freed.
+//    before it fails, often one that ends among the bytes that the write changes. When the disk is full, a process can
+//    write only to space that is already allocated, or that another file has freed.
 #pragma once
 
 #include <algorithm>
@@ -40,6 +40,7 @@ class SimulatedDisk {
   // A fault happens at random: on average once in this many cases; 0: never.
   struct Faults {
     unsigned calls = 0;        // calls that fail
+    unsigned overwrites = 0;   // writes over other bytes that fail
     unsigned write_backs = 0;  // calls at which the kernel writes back a page
     unsigned losses = 0;       // write-backs that fail and lose the page
     unsigned rereads = 0;      // clean pages that the kernel reads again from disk
@@ -49,7 +50,8 @@ class SimulatedDisk {
 
   // Cuts the power. All processes must have ended.
   void lose_power();
-  // Another disk takes its place, which is empty. All processes must have ended.
+  // Another disk takes its place, which is empty; a file system of its own (set_apart()) stays. All processes must have
+  // ended.
   void lose_all();
   void set_faults(const Faults& faults) { m_faults = faults; }
   void set_size(uint64_t size) { m_size = m_capacity = size; }
@@ -58,7 +60,8 @@ class SimulatedDisk {
   // Makes a directory at the top, when it is created, another file system with the same space.
   void set_apart(const std::string& directory) { m_apart = directory; }
   void set_forgets_errors(bool forgets) { m_forgets_errors = forgets; }
-  uint64_t losses() const { return m_losses; }  // pages lost so far
+  uint64_t losses() const { return m_losses; }      // pages lost so far
+  bool has_failed() const { return m_failed > 0; }  // the last call has
   // Returns a text for logs: the files, and how many bytes of each the disk has.
   std::string to_text() const;
 
@@ -69,6 +72,7 @@ class SimulatedDisk {
   using NodePtr = std::shared_ptr<Node>;
 
   bool fails();
+  bool fails_over(const Node& node, uint64_t offset);
   bool happens(unsigned one_in) { return one_in > 0 && m_random.chance(one_in); }
   static constexpr uint64_t endless = UINT64_MAX;
   uint64_t rounded(uint64_t size) const { return (size + m_page_size - 1) / m_page_size * m_page_size; }
@@ -79,6 +83,7 @@ class SimulatedDisk {
   void sync(Node& node, bool& whole);
   void sync_directory(Node& node);
   void write(Node& node, std::string_view bytes, uint64_t offset);
+  size_t any_part(const Node& node, std::string_view bytes, uint64_t offset);
   void resize(Node& node, uint64_t size);
   void keep_page(Node& node, size_t page, const std::string& content);
   bool write_back(Node& node, size_t page);

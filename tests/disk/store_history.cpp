@@ -34,10 +34,12 @@ class StoreHistory final : public Machine {
         m_storage(storage),
         m_remembers(m_random.chance(2)),
         m_checks(m_random.chance(4)),
-        m_makes_copies(!storage && m_random.chance(3) && m_setting.disk_size == 0),
+        m_makes_copies(m_random.chance(3) && m_setting.disk_size == 0),
         m_has_parents(plan.seed % 8 == 6 && m_setting.disk_size == 0),
+        m_has_pieces(storage && !plan.is_short && m_setting.page_size == 4096 && m_setting.disk_size == 0),
         m_hand(hand_of(plan)) {
-    if (m_random.chance(2)) m_disk.set_apart(snapshots + 1);
+    // A snapshot is no use on the disk that is lost.
+    if (m_storage || m_random.chance(2)) m_disk.set_apart(snapshots + 1);
     gq::use_tables(open_simulated_table);
     ::setenv("TMPDIR", (std::string("/") + temporary).c_str(), 1);
   }
@@ -49,7 +51,8 @@ class StoreHistory final : public Machine {
     std::string data;
     bool acknowledged = false;
     size_t ends = 0;                           // how many records of its end may be on the disk
-    bool has_ended = false;                    // one was acknowledged
+    bool has_ended = false;                    // one was acknowledged, or a mark of the end was stored
+    bool is_recorded = false;                  // one was acknowledged
     const Machine::Process* holder = nullptr;  // the living process that has claimed it
     std::vector<std::string> parents{};        // it is after these
     bool any = false;                          // whatever their end
@@ -79,7 +82,7 @@ class StoreHistory final : public Machine {
   void open_at(Process& p, const std::string& path) {
     close(p);
     const gq::Directory directory = gq::Directory::of_store(path, true);
-    const auto mirror = m_storage ? m_storage->open(directory, p.disk, p.number) : nullptr;
+    const auto mirror = m_storage && path != restored ? m_storage->open(directory, p.disk, p.number) : nullptr;
     gq::Settings settings = gq::open_settings(directory, true);
     if (m_store_id.empty()) m_store_id = settings.store_id;
     if (!p.disk.is_dead() && settings.store_id != m_store_id) fault("the store is another one");
@@ -102,6 +105,7 @@ class StoreHistory final : public Machine {
     p.store.reset();
   }
   void stop() override {
+    for (auto& copy : m_unfinished) forget_ended(copy);
     const auto event = m_storage ? m_storage->stop(m_disk) : Storage::Event::none;
     if (event == Storage::Event::saved) m_saved = m_sent;
     if (event != Storage::Event::set_back) return;
@@ -150,11 +154,14 @@ class StoreHistory final : public Machine {
       std::string id = id_of(m_sent.size());
       const bool again = m_remembers && !m_sent.empty() && p.random.chance(6);
       if (again) {
-        id = id_of(p.random.below(m_sent.size()));
+        // Most of them have had no answer.
+        for (int tries = 0; tries < 3 && (tries == 0 || m_sent[id].acknowledged); ++tries)
+          id = id_of(p.random.below(m_sent.size()));
       } else {
-        const uint64_t size = p.random.chance(10) ? gq::max_inline_data + 1 + p.random.below(1000)
-                              : is_small()        ? p.random.below(60'000)
-                                                  : p.random.below(p.random.chance(3) ? 2000 : 100);
+        const uint64_t size = m_has_pieces && p.random.chance(20) ? gq::KeyValue::max_value + p.random.below(1000)
+                              : p.random.chance(10)               ? gq::max_inline_data + 1 + p.random.below(1000)
+                              : is_small()                        ? p.random.below(60'000)
+                                                                  : p.random.below(p.random.chance(3) ? 2000 : 100);
         m_sent[id].data.assign(size, static_cast<char>('a' + m_sent.size() % 26));
         if (m_has_parents && p.random.chance(2)) choose_parents(p, id);
       }
@@ -259,7 +266,7 @@ class StoreHistory final : public Machine {
     p.store->settle();
     if (p.disk.is_dead()) return;
     note("ended " + claim.id);
-    sent.has_ended = true;
+    sent.has_ended = sent.is_recorded = true;
     sent.holder = nullptr;
     if (std::string blob = gq::blob_of(claim.id, claim.job); !blob.empty()) p.store->forget_blob(blob);
   }
@@ -288,7 +295,7 @@ class StoreHistory final : public Machine {
     if (!why) {
       note("dropped " + id);
       if (sent.holder) fault("job " + id + " is dropped, although a process runs it");
-      sent.has_ended = true;
+      sent.has_ended = sent.is_recorded = true;
     } else {
       --sent.ends;
       sent.may_have_failed = may_have_failed;
@@ -348,7 +355,7 @@ class StoreHistory final : public Machine {
     m_maker = &p;
     Copy copy;
     for (const auto& [id, sent] : m_sent) {
-      if (sent.has_ended) copy.ended.insert(id);
+      if (sent.is_recorded) copy.ended.insert(id);
       else if (sent.acknowledged && sent.ends == 0 && can_be_run(sent)) copy.jobs.insert(id);
     }
     m_unfinished.push_back(copy);
@@ -562,6 +569,7 @@ class StoreHistory final : public Machine {
   const bool m_checks;        // processes check the store while others change it
   const bool m_makes_copies;  // processes make snapshots
   const bool m_has_parents;   // some jobs are after others
+  const bool m_has_pieces;    // some workloads are larger than what a database takes at once
   Random m_hand;
   bool m_is_meddled = false;
   std::string m_store_id;
