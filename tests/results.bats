@@ -621,6 +621,19 @@ jobs_are() { [[ $(gq-inspect list | wc -l) == "$1" ]]; }
   jobs_are 8
 }
 
+@test "gq-worker: --answer result: a large job that is in the store keeps no memory from other large jobs while it runs" {
+  start_gearmand
+  start_worker -f f --answer result -j 2 --max-workload 1M -- bash -c 'cat >/dev/null; until [[ -e $0 ]]; do sleep 0.05; done; echo done' "$T/go"
+  for n in 1 2; do
+    background bash -c 'head -c 700000 /dev/zero | gearman -h 127.0.0.1 -p "$0" -f f' "$PORT"
+  done
+  both_run() { [[ $(jobs_in running) == 2 ]]; }
+  eventually both_run
+  touch "$T/go"
+  answered() { lines_are "$T/bg.2.out" 1 && lines_are "$T/bg.3.out" 1; }
+  eventually answered
+}
+
 # bats test_tags=database
 @test "gq-worker: --answer result: when the worker dies, the redelivered job joins the one in the store, whether it still runs or has ended [kill -9]" {
   local command

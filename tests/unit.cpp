@@ -1,9 +1,11 @@
 // Unit tests of lib/, for states that a test of the programs cannot produce. Prints the checks that fail, and then
 // exits 1.
 #include <fcntl.h>
+#include <libgearman/gearman.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
@@ -15,6 +17,7 @@
 #include <functional>
 #include <map>
 #include <random>
+#include <thread>
 
 #include "check.hpp"
 #include "gq/base/bytes.hpp"
@@ -1199,6 +1202,36 @@ void silent_servers_are_given_up() {
         hopeless(out, true, 0s, 1s));
 }
 
+// A large answer is sent from its file. A server that takes it too slowly gets only a part.
+void answers_are_sent_from_files(const std::string& path) {
+  std::string content;
+  for (int i = 0; i < 600'000; ++i) content += static_cast<char>(i % 251);
+  Fd file = open_file(path, O_RDWR | O_CREAT);
+  write_all_at(file.get(), content + "more", 0, path);
+  auto send = [&](Millis limit, bool is_taken) {
+    int ends[2];
+    CHECK(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+    Fd own(ends[0]), other(ends[1]);
+    bool sent = false;
+    std::thread sender([&] {
+      wait_for_servers([](const ServerWait&) { return false; });
+      sent = send_answer(own.get(), "H:x:1", file.get(), content.size(), limit);
+      own.reset();
+    });
+    std::string got;
+    char piece[65536];
+    if (!is_taken) sender.join();
+    for (ssize_t n; (n = ::read(other.get(), piece, sizeof piece)) > 0;) got.append(piece, static_cast<size_t>(n));
+    other.reset();
+    if (is_taken) sender.join();
+    return std::pair(sent, got);
+  };
+  const auto whole = request_packet(GEARMAN_COMMAND_WORK_COMPLETE, std::string("H:x:1") + '\0' + content);
+  CHECK(send(std::chrono::seconds(60), true) == std::pair(true, whole));
+  const auto [sent, part] = send(Millis(300), false);
+  CHECK(!sent && part.size() < whole.size() && whole.starts_with(part));
+}
+
 // The size of a job is known before its workload has come.
 void job_sizes_are_known_before_workloads() {
   using namespace std::string_literals;
@@ -2371,6 +2404,7 @@ int main(int argc, char** argv) {
   no_server_has_all_the_room();
   slow_workloads_are_recognized();
   silent_servers_are_given_up();
+  answers_are_sent_from_files(directory + "/answer");
   repeated_messages_do_not_fill_the_log();
   test_replication();
   copies_are_counted_before_an_answer();

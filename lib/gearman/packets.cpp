@@ -6,10 +6,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <functional>
 #include <map>
 #include <utility>
 
 #include "gq/base/clock.hpp"
+#include "gq/base/fd.hpp"
 #include "gq/base/mutex.hpp"
 
 namespace gq {
@@ -164,8 +166,20 @@ ssize_t wait_for(int fd, ServerWait::Way way, Call call) {
   }
 }
 
-// Sends the refusal of a job, and reads until the server has read it. If gq closed the connection while the workload is
-// on its way, the server might see the close first, and give the job to the next worker.
+// Ends a connection for sending, and reads until the server has read what was sent. If gq closed the connection while
+// something is on its way to it, the server might see the close first, and give the job to the next worker.
+void end_sending(int fd, const std::function<bool()>& goes_on) {
+  ::shutdown(fd, SHUT_WR);
+  pollfd p{fd, POLLIN, 0};
+  while (goes_on()) {
+    char thrown_away[65536];
+    ssize_t n = ::recv(fd, thrown_away, sizeof thrown_away, MSG_DONTWAIT);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) return;
+    if (n < 0) ::poll(&p, 1, look_interval);
+  }
+}
+
+// Sends the refusal of a job.
 void refuse(int fd, std::string_view bytes) {
   ServerWait wait{ServerWait::Way::out, true, std::chrono::steady_clock::now(), {}, {}};
   auto goes_on = [&] {
@@ -179,14 +193,14 @@ void refuse(int fd, std::string_view bytes) {
     else if (errno != EAGAIN && errno != EINTR) return;
     else ::poll(&p, 1, look_interval);
   }
-  ::shutdown(fd, SHUT_WR);
-  p.events = POLLIN;
-  while (goes_on()) {
-    char thrown_away[65536];
-    ssize_t n = ::recv(fd, thrown_away, sizeof thrown_away, MSG_DONTWAIT);
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) return;
-    if (n < 0) ::poll(&p, 1, look_interval);
-  }
+  end_sending(fd, goes_on);
+}
+
+std::string packet_header(uint32_t command, uint64_t body_size) {
+  std::string header("\0REQ", 4);
+  for (uint32_t value : {command, static_cast<uint32_t>(body_size)})
+    for (int shift = 24; shift >= 0; shift -= 8) header += static_cast<char>(value >> shift & 0xff);
+  return header;
 }
 
 }  // namespace
@@ -204,10 +218,37 @@ void judge_jobs(Judge with) { judge = std::move(with); }
 void wait_for_servers(GiveUp when) { give_up = std::move(when); }
 
 std::string request_packet(uint32_t command, std::string_view body) {
-  std::string packet("\0REQ", 4);
-  for (uint32_t value : {command, static_cast<uint32_t>(body.size())})
-    for (int shift = 24; shift >= 0; shift -= 8) packet += static_cast<char>(value >> shift & 0xff);
-  return packet.append(body);
+  return packet_header(command, body.size()).append(body);
+}
+
+bool send_answer(int fd, std::string_view handle, int file, uint64_t size, Millis limit) {
+  const auto begun = std::chrono::steady_clock::now();
+  ServerWait wait{ServerWait::Way::out, true, begun, begun, {}};
+  auto goes_on = [&] {
+    wait.now = std::chrono::steady_clock::now();
+    return wait.now - begun < limit && !give_up(wait);
+  };
+  auto is_sent = [&](std::string_view bytes) {
+    pollfd p{fd, POLLOUT, 0};
+    while (!bytes.empty() && goes_on()) {
+      const ssize_t n = ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (n > 0) bytes.remove_prefix(static_cast<size_t>(n)), wait.since = wait.now;
+      else if (errno != EAGAIN && errno != EINTR) return false;
+      else ::poll(&p, 1, look_interval);
+    }
+    return bytes.empty();
+  };
+  std::string head = packet_header(GEARMAN_COMMAND_WORK_COMPLETE, handle.size() + 1 + size);
+  head.append(handle) += '\0';
+  if (!is_sent(head)) return false;
+  char piece[65536];
+  for (uint64_t at = 0; at < size;) {
+    const size_t n = read_at(file, piece, std::min<uint64_t>(sizeof piece, size - at), at);
+    if (n == 0 || !is_sent({piece, n})) return false;
+    at += n;
+  }
+  end_sending(fd, goes_on);
+  return true;
 }
 
 void end_when_woken(const std::atomic<bool>& when) { ends_when_woken = &when; }

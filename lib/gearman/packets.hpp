@@ -23,6 +23,8 @@
 #include <string_view>
 #include <utility>
 
+#include "gq/base/clock.hpp"
+
 namespace gq {
 
 // Returns the descriptor of the connection that libgearman's worker in this thread has made since the last call; -1 if
@@ -79,6 +81,14 @@ bool is_hopeless(const ServerWait& wait, std::optional<ServerWait::Time> stoppin
 // that: it would connect again, but take the part of a workload that it had read for the beginning of the next
 // workload.
 bool take_ended();
+
+// The longest time in which a server may take an answer that send_answer() sends.
+inline constexpr std::chrono::seconds longest_answer{300};
+// Sends the first `size` bytes of a file as the result of a job, on the worker's connection `fd` in this thread, in
+// place of libgearman, which would keep two copies of it in memory. Gives up as wait_for_servers() says, and after
+// `limit`. Returns whether all was sent; the connection cannot be used after that in any case. Throws if the file
+// cannot be read.
+bool send_answer(int fd, std::string_view handle, int file, uint64_t size, Millis limit = longest_answer);
 
 // Returns a packet as a client or worker sends it.
 std::string request_packet(uint32_t command, std::string_view body);

@@ -472,6 +472,8 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
   if (int fd = take_connected(); fd >= 0) self.connection = fd;
   try {
     std::optional<std::string> result, warning;
+    Response response;
+    bool sent = false;
     {
       Busy busy(self);
       // If the server did not wake this worker, the job may have been waiting; or it came while the answer to the last
@@ -482,15 +484,22 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
         self.receivers->add_receiver(*self.group);
       else self.receivers->end_idle(*self.group);
       const Service& service = *function.service;
-      Delivery delivery{
-          .payload = {static_cast<const char*>(gearman_job_workload(job)), gearman_job_workload_size(job)},
-          .handle = gearman_job_handle(job),
-          .unique = gearman_job_unique(job),
-          .server = self.group->server.name()};
+      size_t size = 0;
+      std::unique_ptr<void, decltype(&std::free)> payload(gearman_job_take_workload(job, &size), std::free);
+      Delivery delivery{.payload = {static_cast<const char*>(payload.get()), size},
+                        .handle = gearman_job_handle(job),
+                        .unique = gearman_job_unique(job),
+                        .server = self.group->server.name(),
+                        .free_payload = [&] {
+                          payload.reset();
+                          self.receivers->give_room_back(self);
+                        }};
       warning = self.receivers->merged(self, service, delivery);
       if (!warning && service.respond) {
-        Response response = service.respond(delivery);
-        if (response.what == Response::What::answer) result = std::move(response.text);
+        response = service.respond(delivery);
+        if (response.file)
+          sent = send_answer(self.connection, gearman_job_handle(job), response.file.get(), response.size);
+        else if (response.what == Response::What::answer) result = std::move(response.text);
         if (response.what == Response::What::fail) warning = std::move(response.text);
       } else if (!warning) {
         result = service.take(delivery.payload);
@@ -499,6 +508,13 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
     if (warning) {
       gearman_job_send_warning(job, warning->data(), warning->size());
       *rc = GEARMAN_WORK_FAIL;
+      return nullptr;
+    }
+    if (response.file) {
+      self.gave_back = true;
+      if (!sent) ::usleep(100'000);  // as below
+      ::shutdown(self.connection, SHUT_RDWR);
+      *rc = GEARMAN_ERROR;
       return nullptr;
     }
     if (result) {

@@ -41,6 +41,7 @@
 #include <vector>
 
 #include "gq/base/clock.hpp"
+#include "gq/base/fd.hpp"
 #include "gq/base/log.hpp"
 #include "gq/base/mutex.hpp"
 #include "gq/gearman/gearman.hpp"
@@ -53,6 +54,9 @@ struct Delivery {
   std::string_view payload, handle, unique;  // the handle is gearmand's, the unique the client's
   std::string server;                        // the name of the server
   std::optional<uint64_t> clients{};         // how many clients wait for the answer; nullopt: it is not known
+  // Frees the memory of the payload, for other jobs. Only a service with `respond` may call it; the payload is not
+  // valid after that.
+  std::function<void()> free_payload{};
 };
 
 // What the clients of a job are told.
@@ -64,6 +68,10 @@ struct Response {
   };
   What what = What::give_back;
   std::string text{};
+  // If it is set, the result is not `text`, but the first `size` bytes of this file. It is not read into memory: the
+  // server may take it slowly.
+  Fd file{};
+  uint64_t size = 0;
 };
 
 struct Service {

@@ -338,6 +338,7 @@ Response Intake::respond_raw(const Delivery& delivery, const std::string& functi
   }
   if (!answer || answer->outcome == Outcome::conflict) return {};
   if (!waits) return {Response::What::answer, encode_answer(job.add.id, *answer)};
+  delivery.free_payload();  // the job is in the store, and may take long
   return respond_at_end(answer->outcome == Outcome::same ? answer->reason : job.add.id);
 }
 
@@ -352,10 +353,7 @@ Response Intake::respond_at_end(const std::string& id) {
   auto output = m_ledger.output(id, end->job, reason);
   if (!output) return failed("cannot read its output: " + reason);
   if (!output->blob) return {What::answer, std::move(output->data)};
-  std::string bytes(end->job.output_size, '\0');
-  if (read_at(output->blob.get(), bytes.data(), bytes.size(), 0) != bytes.size())
-    return failed("cannot read its output: its blob is too short");
-  return {What::answer, std::move(bytes)};
+  return {What::answer, {}, std::move(output->blob), end->job.output_size};
 }
 
 // Stores a raw job. Returns nullopt if the job is not stored and has to stay with gearmand.
