@@ -281,6 +281,10 @@ void questions_are_answered() {
   CHECK(least && !least->runner && !least->functions && !least->taking && least->room && !least->relay &&
         least->reads.empty());
   CHECK(parse_ask_reply("end 1\nfunctions\n", {})->functions->empty());
+  std::string many = "end 1\nreads " + std::string(33, 'x');
+  for (int i = 0; i < 1000; ++i) many += " f" + std::to_string(i);
+  CHECK(parse_ask_reply(many + "\n", {})->reads.size() == 100 &&
+        !parse_ask_reply(many + "\n", {})->reads.count(std::string(33, 'x')));
 
   CHECK(!parse_ask_reply(body, {b, a}) && !parse_ask_reply(body, {a}) && !parse_ask_reply(body, {a, b, a}));
   for (const char* bad : {"", "\n", "runner 1\n", "end\n", "end x\n", "end 1 2\n", "end -1\n",

@@ -8,6 +8,9 @@
 namespace gq {
 namespace {
 
+// What a node says that it reads is written to disk.
+constexpr size_t most_features = 100, longest_feature = 32;
+
 std::optional<bool> parse_flag(const std::vector<std::string>& words) {
   auto number = words.size() == 2 ? parse_count(words[1]) : std::nullopt;
   return number ? std::optional(*number != 0) : std::nullopt;
@@ -29,7 +32,8 @@ bool take_line(AskReply& reply, bool& has_end, const std::string& line, const st
     return true;
   }
   if (what == "reads") {
-    reply.reads.insert(words.begin() + 1, words.end());
+    for (auto word = words.begin() + 1; word != words.end() && reply.reads.size() < most_features; ++word)
+      if (word->size() <= longest_feature) reply.reads.insert(*word);
     return true;
   }
   if (what == "sent") {
