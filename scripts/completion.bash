@@ -14,14 +14,14 @@ _gq() {
   case $previous in
     --store | --config) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
     --answer) mapfile -t COMPREPLY < <(compgen -W "queued result" -- "$current"); return ;;
-    --state) mapfile -t COMPREPLY < <(compgen -W "queued running delayed waiting pending held dead kept" -- "$current"); return ;;
+    --state) mapfile -t COMPREPLY < <(compgen -W "queued running delayed waiting pending spooled held dead kept" -- "$current"); return ;;
   esac
   local words
   case $program in
-    gq-enqueue) words="--lines --null --local --id --key --key-window --serial --name --priority --delay --at --expire --after --after-any --max-attempts --result --wait --json --from --range --timeout --max-workload --owe --auth --peer-timeout" ;;
+    gq-enqueue) words="--lines --null --local --id --key --key-window --serial --name --priority --delay --at --expire --after --after-any --max-attempts --result --wait --json --from --range --timeout --spool --max-workload --owe --auth --peer-timeout" ;;
     gq-worker) words="$run $peers --owe --relay --copies --raw --answer --waiting --keep --local --queue-only --drain --strict --backlog --max-workload" ;;
     gq-replicate) words="$peers --to --hand-over --as --group --copies --run --renew init forget" ;;
-    gq-flush) words="$run $peers --all --dry-run --kick --kick-dead --cancel --drop --keep --release --clean --pause --resume --limit-of --rate-of --dead-letter-of" ;;
+    gq-flush) words="$run $peers --all --dry-run --kick --kick-dead --cancel --drop --keep --release --clean --forward --pause --resume --limit-of --rate-of --dead-letter-of" ;;
     gq-inspect) words="--json --state --function --limit --records --range --for --dead-over --oldest-over --queued-over --owed-over --no-worker --disk-under --nagios --output --reasons list show cat output wait stats status metrics report check journal confirm" ;;
     gq-snapshot) words="--json --function --state --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --max-workload --owe --auth --peer-timeout create verify restore list prune export import" ;;
   esac

@@ -127,6 +127,7 @@ class RandomEvents {
     e.once = !e.node.empty() && !once_in(4);
     if (once_in(8)) e.letter = id();
     if (once_in(5) && e.asked.after == 0) e.descent = {id(), 1 + number(2)};
+    e.spooled = e.node.empty() && e.descent.parent.empty() && once_in(4);
     return e;
   }
 
@@ -190,7 +191,8 @@ class RandomEvents {
       }
       case 16: {
         if (once_in(2))
-          return event::Dead{.id = id(), .at = m_at, .owner = event::nobody, .spent = false, .why = "expired"};
+          return event::Dead{
+              .id = id(), .at = m_at, .owner = event::nobody, .spent = false, .why = any({"expired", "refused"})};
         auto e = said<event::Dead>(fold);
         e.spent = !once_in(3), e.why = why(), e.exit = exit_status(), e.signal = number(2);
         e.output = output(head);

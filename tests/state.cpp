@@ -362,7 +362,7 @@ MapTable::Map recount(const MapTable::Map& table) {
         all["y" + job.function + zero + be64(job.first_lsn)] = id;
         break;
       case State::pending:
-        all["n" + job.function + zero + be64(job.first_lsn)] = id;
+        all[(job.spooled ? "S" : "n") + job.function + zero + be64(job.first_lsn)] = id;
         break;
       case State::held:
         all["o" + job.node + zero + be64(job.first_lsn)] = id;
@@ -390,6 +390,7 @@ MapTable::Map recount(const MapTable::Map& table) {
     ++c.jobs[static_cast<size_t>(job.state)];
     c.first += job.state == State::delayed && job.starts == 0 && job.failures == 0;
     c.blocked += job.state == State::waiting && blocked;
+    c.spooled += job.state == State::pending && job.spooled;
     c.bytes += finished ? 0 : job.size;
     Weight& w = weights[job.first_lsn / weight_step];
     w.bytes += finished ? finished_weight : 500 + (job.is_inline() ? job.size : 0);
@@ -406,7 +407,9 @@ MapTable::Map recount(const MapTable::Map& table) {
     std::string value;
     for (uint64_t n : c.jobs) value += le64(n);
     all["s" + function] = value + le64(c.bytes);
-    if (c.first || c.blocked) all["z" + function] = le64(c.first) + (c.blocked ? le64(c.blocked) : "");
+    if (c.first || c.blocked || c.spooled)
+      all["z" + function] =
+          le64(c.first) + (c.blocked || c.spooled ? le64(c.blocked) : "") + (c.spooled ? le64(c.spooled) : "");
   }
   for (const auto& [part, w] : weights)
     if (w.bytes || w.finished) all["w" + be64(part)] = le64(w.bytes) + le64(w.finished);
@@ -1233,6 +1236,11 @@ std::vector<Event> events_of(const std::string& name) {
     child.descent = {"01ARZ3NDEKTSV4RRFFQ6000009", 1};
     return {child};
   }
+  if (name == "spool") {
+    auto spooled = add("", false, 0, 0);
+    spooled.spooled = true;
+    return {spooled};
+  }
   if (name == "claim") return {event::Claim{.ids = {id}, .owner = "B.0"}};
   if (name == "start") return {event::Start{.id = id, .owner = "A.1", .start = 1}};
   if (name == "done") return {event::Done{.id = id}, event::Done{.id = id, .keep = true}};
@@ -1286,7 +1294,7 @@ void the_page_says_what_becomes_of_a_job() {
       CHECK(false);
     }
   }
-  CHECK(records.size() == 18 && pairs == 18 * 11);
+  CHECK(records.size() == 19 && pairs == 19 * 11);
 }
 
 // Returns the entries of a table that matter to jobs, without the end of the journal and the positions of workloads.
@@ -1367,6 +1375,61 @@ void a_record_appended_again_changes_nothing() {
   CHECK(tried > 500);
 }
 
+// A spooled job is for another store: nothing claims it here, and the spooled jobs of a function keep their order. It
+// is forgotten, becomes dead, or becomes a job of this store.
+void what_is_spooled() {
+  const std::string c = "01ARZ3NDEKTSV4RRFFQ6000003", d = "01ARZ3NDEKTSV4RRFFQ6000004";
+  using Ids = std::vector<std::string>;
+  Said say;
+  auto spooled = [&] {
+    Ids ids;
+    std::string cursor;
+    say.fold.page('S', "f", 99, cursor, ids);
+    CHECK(say.fold.counters("f").spooled == ids.size());
+    return ids;
+  };
+  auto add = [&](const std::string& id, bool spool, const std::string& key = {}) {
+    say(event::Add{.id = id, .asked = {.function = "f", .key = key, .serial = "s"}, .spooled = spool});
+  };
+  auto shown = [&](const std::string& id) { return std::string(state_name(say.fold.get(id).value())); };
+  for (const auto& id : {c, say.b, say.a}) add(id, true, id);
+  CHECK(spooled() == (Ids{c, say.b, say.a}) && shown(c) == "spooled" && say.state(c) == State::pending);
+  CHECK(decode_job(encode_job(*say.fold.get(c))) == say.fold.get(c));
+  add(d, true, c);  // the key is in use
+  CHECK(!say.fold.get(d));
+  say(event::Claim{.ids = {c, say.b}, .owner = "A.1"});
+  add(say.b, true);  // spooled again
+  CHECK(spooled() == (Ids{c, say.b, say.a}));
+  ClaimRequest request{.most = 9, .owner = "A.1"};
+  const auto chosen = choose(say.fold, request, {.now = Millis(9), .is_alive = [](const auto&) { return true; }});
+  CHECK(chosen.claims.jobs.empty() && chosen.claims.live == 0);
+  // The other store has it: its key is free, too.
+  say(event::Forget{.ids = {c}, .position = say.end});
+  CHECK(!say.fold.get(c) && spooled() == (Ids{say.b, say.a}));
+  add(d, true, c);
+  CHECK(spooled() == (Ids{say.b, say.a, d}));
+  // Refused for good. A kick spools it again, at its place.
+  const Event refused = event::Dead{.id = say.b, .owner = event::nobody, .spent = false, .why = "no"};
+  say(refused);
+  CHECK(shown(say.b) == "dead" && say.fold.get(say.b)->why == "no" && spooled() == (Ids{say.a, d}));
+  CHECK(decode_job(encode_job(*say.fold.get(say.b))) == say.fold.get(say.b));
+  say(event::Kick{.id = say.b});
+  CHECK(spooled() == (Ids{say.b, say.a, d}));
+  // This store has accepted it itself. A refusal by another one is too late then.
+  add(say.b, false), say(refused);
+  CHECK(shown(say.b) == "queued" && spooled() == (Ids{say.a, d}));
+  add(say.b, true);
+  CHECK(shown(say.b) == "queued");
+  say(event::Cancel{.id = say.a});
+  CHECK(shown(say.a) == "dead" && spooled() == Ids{d} && !say.fold.keyed("f", say.a, Millis(9)));
+  add(say.a, false);
+  CHECK(shown(say.a) == "dead");
+  say(event::Kick{.id = say.a});
+  CHECK(shown(say.a) == "waiting");
+  say(event::Drop{.id = d});
+  CHECK(shown(d) == "finished" && spooled().empty());
+}
+
 // The result does not depend on how much is folded at a time, or on how many processes fold one after the other.
 void any_batching_makes_the_same() {
   for (uint64_t seed = 1; seed <= 6 * times(); ++seed) {
@@ -1404,7 +1467,7 @@ void counters_equal_a_recount() {
       fold.commit();
       MapTable::Map derived;
       for (const auto& [key, value] : table.all())
-        if (std::string_view("qdcxynoblszwaOBCT").find(key[0]) != std::string_view::npos) derived.emplace(key, value);
+        if (std::string_view("qdcxynoblszwaOBCTS").find(key[0]) != std::string_view::npos) derived.emplace(key, value);
       const int before = failures;
       CHECK(derived == recount(table.all()));
       if (orderly) check_heads(table.all());
@@ -1430,6 +1493,7 @@ void test_state(const std::string& directory) {
   what_expires();
   what_is_cancelled();
   what_becomes_a_letter();
+  what_is_spooled();
   a_job_that_runs_is_not_queued_by_another();
   what_is_kept_is_not_queued_by_its_add();
   an_output_stays_with_its_end();

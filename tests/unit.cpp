@@ -719,6 +719,7 @@ void record_format_is_stable() {
       event::Letter{.function = "resize", .at = at, .to = "mail"},
       event::Cancel{.id = a, .at = at},
       event::State{.id = a, .function = "resize", .state = "queued", .node = "rep_1", .store = b, .cancelled = true},
+      event::Add{.id = a, .asked = {.function = "resize"}, .spooled = true},
       event::Rate{.function = "resize", .at = at, .starts = 10, .period = Millis(60000)},
   };
   CHECK(all.size() == std::variant_size_v<Event> + 15);

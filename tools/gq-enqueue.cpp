@@ -14,6 +14,7 @@
 #include "gq/base/text.hpp"
 #include "gq/base/ulid.hpp"
 #include "gq/database/open_store.hpp"
+#include "gq/replication/forwarder.hpp"
 #include "gq/replication/sender.hpp"
 #include "gq/replication/wire.hpp"
 #include "gq/store/parts.hpp"
@@ -34,6 +35,7 @@ struct Options {
   bool lines = false;
   bool null = false;
   bool local = false;
+  bool spool = false;
   bool many = false;  // the input has more than one job
   Submission job;
   std::string id;  // empty: each job gets a new ID
@@ -71,8 +73,9 @@ struct Failure {
   std::vector<std::string> ids;
 };
 
-constexpr size_t most_alike = 3;  // this many get a line each
-constexpr size_t most_names = 5;  // the most names in a line about several jobs
+constexpr std::chrono::seconds try_interval{10};  // with --spool, while no server or worker answers
+constexpr size_t most_alike = 3;                  // this many get a line each
+constexpr size_t most_names = 5;                  // the most names in a line about several jobs
 
 class Enqueuer {
  public:
@@ -83,7 +86,9 @@ class Enqueuer {
       ReplicateOptions replicate = options.replicate;
       m_replicator = replicate.open(*m_store, common);
     } else {
-      m_sender.emplace(common.servers, options.job.function, options.timeout, !options.job.serial.empty());
+      m_sender.emplace(common.servers, options.job.function, options.timeout,
+                       !options.job.serial.empty() || options.spool, !options.spool);
+      if (options.spool) open_spool(common);
       if (options.waits()) m_puller.emplace(common.servers, options.replicate.config.keyfile);
     }
   }
@@ -142,7 +147,7 @@ class Enqueuer {
     }
     std::vector<Answer> answers;
     try {
-      answers = m_store ? add_here(jobs) : m_sender->send(jobs);
+      answers = m_forwarder ? send_or_spool(jobs) : m_store ? add_here(jobs) : m_sender->send(jobs);
     } catch (const Error& e) {
       if (e.code() != Exit::retry && e.code() != Exit::unavailable && e.code() != Exit::storage) throw;
       report();
@@ -205,6 +210,7 @@ class Enqueuer {
   Exit finish() {
     m_all_read = true;
     flush();
+    if (m_was_busy) forward();  // the other process may have looked before these jobs were spooled
     if (!m_options.waits()) return m_result;
     m_replicator.reset();
     const int status = wait();
@@ -318,6 +324,57 @@ class Enqueuer {
     return text;
   }
 
+  void open_spool(const Common& common) {
+    set_patience(m_options.timeout);
+    m_store.reset(new Queue(open_store(common.store, true)));
+    if (m_store->group())
+      throw Error(Exit::config, "cannot spool in " + common.store +
+                                    ": the store belongs to a replication group, which takes jobs with --local");
+    m_forwarder.emplace(*m_store, common.servers, m_options.timeout);
+  }
+
+  // Sends the jobs, after those of their function that are spooled; spools those that no other store has taken. After a
+  // failure it does not try again for a while: the input may have jobs without end.
+  std::vector<Answer> send_or_spool(const std::vector<NewJob>& jobs) {
+    const auto now = std::chrono::steady_clock::now();
+    std::string reason;
+    bool is_busy = false;
+    if (now < m_next_try) {
+      reason = m_trouble;
+    } else {
+      const auto pass = forward();
+      is_busy = pass.is_busy && m_forwarder->has_spooled(m_options.job.function);
+      reason = is_busy ? "other jobs are being forwarded" : pass.trouble;
+    }
+    auto answers = reason.empty() ? send_in_order(*m_sender, jobs)
+                                  : std::vector<Answer>(jobs.size(), Answer{Outcome::refused, reason, 0});
+    std::vector<NewJob> left;
+    for (size_t i = 0; i < jobs.size(); ++i)
+      if (may_take_later(answers[i])) reason = answers[i].reason, left.push_back(jobs[i]);
+    if (left.empty()) return answers;
+    m_was_busy = m_was_busy || is_busy;
+    if (!is_busy) m_trouble = reason, m_next_try = now + try_interval;
+    std::vector<std::string> ids;
+    auto next = spool(*m_store, std::move(left));
+    auto spooled = next.begin();
+    for (size_t i = 0; i < jobs.size(); ++i) {
+      if (!may_take_later(answers[i])) continue;
+      answers[i] = std::move(*spooled++);
+      if (has_taken(answers[i]))
+        ids.push_back(answers[i].outcome == Outcome::same ? answers[i].reason : jobs[i].add.id);
+    }
+    if (ids.size() > most_alike) log(Level::warning, counted(ids.size(), "job") + " spooled with copies=1: " + reason);
+    else
+      for (const auto& id : ids) log(Level::warning, id + ": spooled with copies=1: " + reason);
+    return answers;
+  }
+
+  Forwarder::Pass forward() {
+    auto pass = m_forwarder->run({m_options.job.function});
+    for (const auto& [id, why] : pass.dead) log(Level::warning, refused_text(id, why));
+    return pass;
+  }
+
   std::vector<Answer> add_here(std::vector<NewJob>& jobs) {
     auto answered = resolve(*m_store, jobs);
     std::vector<NewJob> good;
@@ -335,6 +392,11 @@ class Enqueuer {
   std::unique_ptr<Queue> m_store;
   std::unique_ptr<Replicator> m_replicator;  // set if the store belongs to a group
   std::optional<Sender> m_sender;
+  // With --spool:
+  std::optional<Forwarder> m_forwarder;
+  bool m_was_busy = false;  // another process forwarded the jobs before these
+  std::string m_trouble;    // why the last jobs could not be sent
+  std::chrono::steady_clock::time_point m_next_try{};
   uint64_t m_count = 0;
   std::vector<std::string> m_sources, m_names;
   uint64_t m_number = 0;  // the number of the last item of the last source
@@ -541,7 +603,11 @@ int main(int argc, char** argv) {
     auto* lines = app.add_flag("-l,--lines", o.lines, "Each line is a job");
     auto* null = app.add_flag("-0,--null", o.null, "Each NUL-ended item is a job")->excludes(lines);
     app.option_defaults()->group("Delivery");
-    app.add_flag("--local", o.local, "Append to the store here, without a server");
+    auto* local = app.add_flag("--local", o.local, "Append to the store here, without a server");
+    auto* spool =
+        app.add_flag("--spool", o.spool,
+                     "If no server or worker answers, keep the jobs in the store here, until they can be sent")
+            ->excludes(local);
     app.option_defaults()->group("The job");
     auto& id =
         gq::not_empty(*app.add_option("--id", o.id, "Send the job under this ID; the same ID and workload is one job")
@@ -574,6 +640,7 @@ int main(int argc, char** argv) {
                                                  "also the workload, unless a file is given")
                                       ->type_name("ID,..."));
     app.add_flag("--after-any", o.job.after_any, "With --after: these jobs may also end dead or dropped")->needs(after);
+    spool->excludes(after);
     app.option_defaults()->group("The job");
     gq::add_count(app, "--max-attempts", o.max_attempts, "Attempts before the job is dead (default: the worker's)", 1,
                   gq::most_attempts);
@@ -582,11 +649,13 @@ int main(int argc, char** argv) {
     auto* wait = app.add_flag("--wait", o.wait,
                               "Wait for the ends of the jobs, at most as long as --wait=DUR says, and print what their "
                               "commands print");
+    spool->excludes(wait);
     app.add_flag("--json", o.json, "With --wait: a JSON object for each job")->needs(wait);
     app.option_defaults()->group("Input");
     auto* from = &gq::not_empty(
         *app.add_option("--from", o.part.source, "The workload is that of this job, which is not finished or is kept")
              ->type_name("ID"));
+    spool->excludes(from);
     gq::not_empty(
         *app.add_option("--range", o.range,
                         "With --from: OFFSET:LENGTH of it in bytes; with -l or -0 each item of the input is one")

@@ -11,6 +11,7 @@
 #include "gq/base/text.hpp"
 #include "gq/database/open_store.hpp"
 #include "gq/replication/features.hpp"
+#include "gq/replication/forwarder.hpp"
 #include "gq/store/cleaner.hpp"
 #include "gq/store/listing.hpp"
 #include "gq/work/runner.hpp"
@@ -28,6 +29,7 @@ struct Options {
   bool all = false;
   bool dry_run = false;
   bool clean = false;
+  bool forward = false;
   std::vector<std::string> kick, cancel, drop, keep, release;  // IDs, or "-"
   bool changes() const {
     return !kick.empty() || !cancel.empty() || !drop.empty() || !keep.empty() || !release.empty() || kick_dead ||
@@ -120,7 +122,8 @@ void kick_dead(Queue& store, const std::string& function, Changed& changed) {
 
 // Carries out a user's changes to jobs and functions.
 Exit administer(const Options& o, const Common& common) {
-  if (!common.command.empty() || o.all || o.dry_run || o.clean || (!o.work.functions.empty() && !o.kick_dead))
+  if (!common.command.empty() || o.all || o.dry_run || o.clean || o.forward ||
+      (!o.work.functions.empty() && !o.kick_dead))
     throw Error(Exit::usage,
                 "cannot kick, cancel, drop, keep, release, pause, resume, limit, set rates or dead letters and run a "
                 "command at the "
@@ -203,6 +206,17 @@ void clean(Ledger& ledger, bool all) {
   }
 }
 
+Exit forward(const Options& o, const Common& common) {
+  if (!common.command.empty() || o.all || o.dry_run) throw Error(Exit::usage, "cannot use --forward with a command");
+  Queue store = open_store(common.store, false);
+  EndsInOrder in_order([&] { store.leave_for_good(); });
+  const auto pass = Forwarder(store, common.servers).run(o.work.functions);
+  for (const auto& [id, why] : pass.dead) log(Level::error, refused_text(id, why));
+  if (pass.is_busy) throw Error(Exit::retry, "cannot forward the spooled jobs: another process does so now");
+  if (!pass.trouble.empty()) throw Error(Exit::retry, "cannot forward all spooled jobs: " + pass.trouble);
+  return pass.dead.empty() ? Exit::ok : Exit::no;
+}
+
 // Whether a pass would run a job now. The caller checks whether the job's function is paused.
 bool would_run(Queue& store, const Claim& c) {
   if (is_late(c.job, now_ms())) return false;
@@ -266,6 +280,7 @@ Exit flush(Options& o, const Common& common) {
     clean(store, true);
     return Exit::ok;
   }
+  if (o.forward) return forward(o, common);
   if (o.all != o.work.functions.empty())
     throw Error(Exit::usage,
                 o.all ? "cannot use --all with -f" : "cannot flush: no function is given (-f FUNCTION, or --all)");
@@ -341,6 +356,9 @@ int main(int argc, char** argv) {
     list("--release", "ID", o.release,
          "Keep the workload of this job no longer; - reads IDs from standard input; may be repeated");
     app.option_defaults()->group("Changes of functions, and of the store");
+    app.add_flag(
+        "--forward", o.forward,
+        "Only send the jobs that gq-enqueue --spool has kept here to a worker, or with -f those of a function");
     app.add_flag("--clean", o.clean, "Only clean the journal, and remove what crashes left");
     list("--limit-of", "F=N", o.limits,
          "F=N: run at most N jobs of function F at a time, in all processes; F=none: any number");

@@ -100,6 +100,7 @@ class Waits {
     const Job& job = c.job;
     if (job.state == State::waiting && is_blocked(job)) return parents_of(m_store, c);
     if (job.unborn) return "until the end of " + job.parent + " is recorded, whose output became this job";
+    if (is_spooled(job)) return "until it is forwarded to another store";
     if (job.state == State::pending)
       return "until " + std::to_string(job.copies) + " nodes have it: this one" +
              (job.peers.empty() ? "" : "," + job.peers) + "; the others: " + m_others;
@@ -116,7 +117,7 @@ Json job_json(const Claim& c, const std::optional<Holder>& holder, const Waits& 
   const Job& job = c.job;
   Json j = {{"id", c.id},
             {"function", job.function},
-            {"state", state_name(job.state)},
+            {"state", state_name(job)},
             {"attempts", job.attempts()},
             {"enqueued_at", format_time(job.enqueued_at)},
             {"size", job.size},
@@ -164,7 +165,7 @@ Exit list(const Options& o, Queue& store) {
   if (left == 0) return Exit::ok;
   list_jobs(store, {o.state, o.function}, [&](Claim& c) {
     auto holder = find_holder(store, c);
-    if (c.job.state == State::finished || (!o.state.empty() && o.state != state_name(c.job.state))) return true;
+    if (c.job.state == State::finished || (!o.state.empty() && o.state != state_name(c.job))) return true;
     if (o.json) {
       out += json_line(job_json(c, holder, waits));
     } else {
@@ -175,7 +176,7 @@ Exit list(const Options& o, Queue& store) {
       std::string why = waits.of(c);
       why = c.job.why + (c.job.why.empty() || why.empty() ? "" : "; ") + why;
       std::vector<std::string> fields = {c.id,
-                                         state_name(c.job.state),
+                                         state_name(c.job),
                                          c.job.function,
                                          std::to_string(c.job.attempts()),
                                          std::to_string(c.job.size),
@@ -443,13 +444,14 @@ Exit stats(const Options& o, Queue& store) {
                  {"running", found.at(State::running)},
                  {"delayed", found.at(State::delayed)},
                  {"waiting", found.at(State::waiting)},
-                 {"pending", found.at(State::pending)},
+                 {"pending", found.at(State::pending) - found.counters.spooled},
                  {"held", found.at(State::held)},
                  {"dead", found.at(State::dead)},
                  {"kept", found.at(State::kept)},
                  {"finished", found.at(State::finished)},
                  {"bytes", found.counters.bytes}};
     if (found.counters.blocked) json["after"] = found.counters.blocked;
+    if (found.counters.spooled) json["spooled"] = found.counters.spooled;
     if (found.paused) json["paused_at"] = format_time(*found.paused);
     if (found.limit) json["limit"] = *found.limit;
     if (found.rate) json["rate"] = rate_text(*found.rate);
@@ -696,12 +698,13 @@ int main(int argc, char** argv) {
       sub->final_callback([&action, run] { action = run; });
       return sub;
     };
-    auto* list =
-        add("list", "The jobs that are queued, running, delayed, waiting, pending, held, dead or kept", gq::list);
+    auto* list = add(
+        "list", "The jobs that are queued, running, delayed, waiting, pending, spooled, held, dead or kept", gq::list);
     list->add_option("--state", o.state,
-                     "Only those that are queued, running, delayed, waiting, pending, held, dead or kept")
+                     "Only those that are queued, running, delayed, waiting, pending, spooled, held, dead or kept")
         ->type_name("STATE")
-        ->check(CLI::IsMember({"queued", "running", "delayed", "waiting", "pending", "held", "dead", "kept"}));
+        ->check(
+            CLI::IsMember({"queued", "running", "delayed", "waiting", "pending", "spooled", "held", "dead", "kept"}));
     list->add_option("-f,--function", o.function, "Only those of one function")->type_name("FUNCTION");
     gq::add_count(*list, "--limit", o.limit, "At most this many", 0, UINT64_MAX);
     auto* show = add("show", "One job", gq::show);

@@ -312,7 +312,8 @@ int main(int argc, char** argv) {
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
         ->expected(1)
         ->allow_extra_args(false)
-        ->check(CLI::IsMember({"queued", "running", "delayed", "waiting", "pending", "held", "dead", "kept"}));
+        ->check(
+            CLI::IsMember({"queued", "running", "delayed", "waiting", "pending", "spooled", "held", "dead", "kept"}));
     auto* in = add("import", "Queue the jobs of a stream on standard input", gq::import_jobs, nullptr);
     gq::add_size(*in, "--max-workload", o.max_workload, "Leave out larger jobs (default 256M)");
     o.replicate.add(*in, true, false);

@@ -10,6 +10,7 @@
 #include "gq/base/notify.hpp"
 #include "gq/base/text.hpp"
 #include "gq/database/open_store.hpp"
+#include "gq/replication/forwarder.hpp"
 #include "gq/replication/intake.hpp"
 #include "gq/store/cleaner.hpp"
 #include "gq/work/runner.hpp"
@@ -144,6 +145,8 @@ Exit work(Options& o, const Common& common) {
   if (replicator) replicator->start();
   Cleaner cleaner(store);
   cleaner.start();
+  Forwarder forwarder(store, common.servers);
+  if (!o.local) forwarder.start();
   if (o.queue_only) {
     intake.start();
     wait_for_stop_signal(store, o.work.functions);

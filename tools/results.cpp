@@ -149,7 +149,7 @@ int wait_for_results(Queue& store, const std::vector<std::string>& ids, const Wa
     // What a power cut can take back has not happened.
     if (result && store.synced().value_or(0) < store.end()) store.sync_all();
     Shown shown{.id = id, .result = result ? *result : still_waits("it has not ended, and goes on")};
-    if (job) shown.state = job->dropped ? "dropped" : state_name(job->state);
+    if (job) shown.state = job->dropped ? "dropped" : state_name(*job);
     if (job) shown.exit = job->exit, shown.signal = job->signal;
     shown.print = [&] { print_output(store, id, *job); };
     shown.read = [&] { return read_output(store, id, *job); };

@@ -8,8 +8,8 @@
 //       16    8  checksum of this header (with this field as zero) and meta
 //       24    8  checksum of data
 //       32       meta: a CBOR map (RFC 8949) with text keys, definite lengths and no tags; unknown keys are skipped
-//                data: the workload of an `add` or a `child`, unchanged; the output of a command in the record of its
-//                end;
+//                data: the workload of an `add`, `child` or `spool`, unchanged; the output of a command in the record
+//                of its end;
 //                      empty in every other type
 //
 // Numbers are little-endian. Checksums are XXH3-64 (xxhash.com). There are two checksums, so that a reader can verify

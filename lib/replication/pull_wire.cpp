@@ -86,7 +86,7 @@ StoreSays say_of(const std::optional<Job>& job, const Self& self) {
   if (!result) return {.what = What::waits, .store = is_elsewhere ? pull_name(job->store) : ""};
   return {.what = What::end,
           .result = *result,
-          .state = job->dropped ? "dropped" : state_name(job->state),
+          .state = job->dropped ? "dropped" : state_name(*job),
           .exit = job->exit <= last_status ? job->exit : no_exit,  // see result_of()
           .signal = job->signal <= last_status - status_signal ? job->signal : 0,
           .size = job->output_size,

@@ -71,12 +71,15 @@ std::vector<Batch> make_batches(const std::vector<NewJob>& jobs) {
 
 }  // namespace
 
-Sender::Sender(std::vector<Server> servers, const std::string& function, Millis timeout, bool in_order)
+Sender::Sender(std::vector<Server> servers, const std::string& function, Millis timeout, bool in_order, bool patient,
+               const std::atomic<bool>* stop)
     : m_servers(servers.size()),
       m_requests(std::move(servers), record_function(function),
-                 "no worker serves the function " + printable(function) + " (is a gq-worker running?)"),
+                 "no worker serves the function " + printable(function) + " (is a gq-worker running?)", stop),
       m_timeout(timeout),
-      m_window(in_order ? 1 : window) {}
+      m_window(in_order ? 1 : window),
+      m_patient(patient),
+      m_stop(stop) {}
 
 std::vector<Answer> Sender::send(const std::vector<NewJob>& jobs) {
   using Clock = Requests::Clock;
@@ -85,6 +88,7 @@ std::vector<Answer> Sender::send(const std::vector<NewJob>& jobs) {
   auto left_until = [](Clock::time_point end) {
     return std::chrono::ceil<Millis>(std::max(end - Clock::now(), Clock::duration::zero()));
   };
+  auto is_stopping = [&] { return m_stop && *m_stop; };
   auto left = [&] { return left_until(deadline); };
   bool sent = false;
   size_t silent = 0;  // how many servers in a row did not answer
@@ -99,18 +103,18 @@ std::vector<Answer> Sender::send(const std::vector<NewJob>& jobs) {
     }
     if (open.empty()) break;
     try {
-      m_requests.connect(deadline, true);
+      m_requests.connect(deadline, m_patient);
     } catch (const Error& e) {
       if (!sent) throw;
       reason = e.what();
-      if (left() == Millis::zero()) break;
+      if (left() == Millis::zero() || is_stopping()) break;
       std::this_thread::sleep_for(std::min(left(), reconnect_interval));
       continue;
     }
     m_requests.start(
         payloads, [&](size_t i, std::string_view result) { return take_answer(*open[i], result); }, m_window);
     auto end = [&] { return std::max(deadline, m_requests.left_at() + m_timeout); };
-    while (!m_requests.wait(left_until(end())) && Clock::now() < end()) continue;
+    while (!m_requests.wait(left_until(end())) && Clock::now() < end() && !is_stopping()) continue;
     reason = m_requests.finish(Clock::now());
     const bool answered = std::any_of(open.begin(), open.end(), [](auto* b) { return !b->answers.empty(); });
     silent = answered ? 0 : silent + (left() == Millis::zero());
@@ -121,7 +125,7 @@ std::vector<Answer> Sender::send(const std::vector<NewJob>& jobs) {
       sent |= open[i]->sent;
     }
     if (reason.empty()) continue;
-    if (left() == Millis::zero()) break;
+    if (left() == Millis::zero() || is_stopping()) break;
     std::this_thread::sleep_for(std::min(left(), pause_after_failure));
   }
   std::vector<Answer> answers;

@@ -32,6 +32,7 @@ bool fits(const event::Add& e) {
          (asked.name.empty() || !name_problem(asked.name)) && (e.node.empty() || is_node(e.node, e.store)) &&
          asked.after <= most_parents && are_parents(e.parents) && are_parents(e.met) &&
          (e.part.source.empty() || is_ulid(e.part.source)) && (e.letter.empty() || is_ulid(e.letter)) &&
+         (!e.spooled || (e.node.empty() && e.descent.parent.empty())) &&
          (e.descent.parent.empty() ? e.descent.start == 0
                                    : is_ulid(e.descent.parent) && e.descent.start > 0 && e.asked.after == 0);
 }
@@ -74,7 +75,7 @@ bool read_as(std::string_view type, std::string_view meta, Event& event) {
   } else {
     using E = std::variant_alternative_t<number, Event>;
     bool is_type = type == E::type;
-    if constexpr (requires { E::child_type; }) is_type = is_type || type == E::child_type;
+    if constexpr (std::is_same_v<E, event::Add>) is_type = is_type || type == E::child_type || type == E::spool_type;
     if (!is_type) return read_as<number + 1>(type, meta, event);
     E& e = event.emplace<number>();
     if (!read_fields(meta, e) || type != written_type(e)) return false;

@@ -86,10 +86,10 @@ struct Descent {
 
 namespace event {
 
-// A job was queued. The record of a child has the type `child`, which older programs do not know: they would run it
-// before it is born.
+// A job was queued. The record of a child has the type `child`, and the record of a spooled job the type `spool`, which
+// older programs do not know: they would run these jobs.
 struct Add {
-  static constexpr std::string_view type = workload_type, child_type = "child";
+  static constexpr std::string_view type = workload_type, child_type = "child", spool_type = "spool";
   std::string id{};
   Millis at{0};        // when the event happened, here and below
   bool given = false;  // a user chose the ID, so that another job may already have the same ID
@@ -104,8 +104,11 @@ struct Add {
   // With a replication group: the job's parents, which no after records name, so that they travel with the job; and
   // those of them for which it need not wait, because the node that accepted the job knows that they have ended.
   std::vector<std::string> parents{}, met{};
+  // The job is for another store: this one only keeps it until it is forwarded (forwarder.hpp). A later add record of
+  // the job that does not say so makes it a job of this store.
+  bool spooled = false;
 
-  std::string_view written_type() const { return descent.parent.empty() ? type : child_type; }
+  std::string_view written_type() const { return spooled ? spool_type : descent.parent.empty() ? type : child_type; }
   // The size and the sum of the workload, also if it is a part of another job's workload.
   uint64_t workload_size(uint64_t data_size) const { return part.source.empty() ? data_size : part.length; }
   uint64_t workload_sum(uint64_t data_sum) const { return part.source.empty() ? data_sum : part.sum; }
@@ -122,7 +125,7 @@ struct Add {
     visit("given", self.given), visit("once", self.once), visit("result", self.asked.result);
     visit("after", self.asked.after), visit("any", self.asked.after_any);
     visit("parent", self.descent.parent), visit("pstart", self.descent.start), visit("parents", self.parents);
-    visit("met", self.met), visit("psum", self.asked.parents_sum);
+    visit("met", self.met), visit("psum", self.asked.parents_sum), visit("spooled", self.spooled);
   }
 };
 
@@ -210,7 +213,8 @@ struct Fail {
   }
 };
 
-// The owner in the dead record of a job that has expired: no process held the job. Older programs ignore the record.
+// The owner in the dead record of a job that has expired, or that was spooled and is refused for good: no process held
+// the job. Older programs ignore the record.
 inline constexpr const char* nobody = "-";
 
 // The job will not be started again, unless a user kicks it.

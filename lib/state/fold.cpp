@@ -109,7 +109,7 @@ std::string order_key(const std::string& id, const Job& job) {
       put_be64(key, job.first_lsn);
       break;
     case State::pending:
-      key = function_prefix('n', job.function);
+      key = function_prefix(job.spooled ? 'S' : 'n', job.function);
       put_be64(key, job.first_lsn);
       break;
     case State::held:
@@ -643,8 +643,9 @@ void Fold::commit() {
       m_table.put("s" + function, value);
       value.clear();
       put_le<uint64_t>(value, c.first);
-      if (c.blocked) put_le<uint64_t>(value, c.blocked);
-      if (c.first || c.blocked) m_table.put("z" + function, value);
+      if (c.blocked || c.spooled) put_le<uint64_t>(value, c.blocked);
+      if (c.spooled) put_le<uint64_t>(value, c.spooled);
+      if (c.first || c.blocked || c.spooled) m_table.put("z" + function, value);
       else m_table.remove("z" + function);
     }
     put_weights();
@@ -721,9 +722,10 @@ Counters& Fold::counter(const std::string& function) {
     auto value = m_table.get("s" + function);
     it = m_counters.emplace(function, value ? decode_counters(*value) : Counters{}).first;
     if (auto first = m_table.get("z" + function)) {
-      if (first->size() != 8 && first->size() != 16) throw TableError("bad counters");
+      if (first->size() != 8 && first->size() != 16 && first->size() != 24) throw TableError("bad counters");
       it->second.first = get_le<uint64_t>(*first, 0);
-      if (first->size() == 16) it->second.blocked = get_le<uint64_t>(*first, 8);
+      if (first->size() > 8) it->second.blocked = get_le<uint64_t>(*first, 8);
+      if (first->size() > 16) it->second.spooled = get_le<uint64_t>(*first, 16);
     }
   }
   return it->second;
@@ -766,6 +768,7 @@ void Fold::count(const Job& job, int by) {
   const bool finished = job.state == State::finished;
   if (waits_for_first(job)) c.first += static_cast<uint64_t>(by);
   if (job.state == State::waiting && is_blocked(job)) c.blocked += static_cast<uint64_t>(by);
+  if (is_spooled(job)) c.spooled += static_cast<uint64_t>(by);
   if (!finished) c.bytes += static_cast<uint64_t>(by) * job.size;
   Weight& w = weight_at(job.first_lsn);
   w.bytes += static_cast<uint64_t>(by) * (finished ? finished_weight : job_weight + (job.is_inline() ? job.size : 0));
@@ -1201,9 +1204,9 @@ bool Fold::page(char order, const std::string& function, size_t most, std::strin
 }
 
 bool Fold::oldest(size_t most, std::string& cursor, std::vector<std::string>& ids) {
-  // The entries of one function (and priority) in order q, of one function in n, and of one node in o, are by age: only
-  // the first has to be read. A waiting job is younger than the job for which it waits.
-  static constexpr std::string_view orders = "qnodcB";
+  // The entries of one function (and priority) in order q, of one function in n and S, and of one node in o, are by
+  // age: only the first has to be read. A waiting job is younger than the job for which it waits.
+  static constexpr std::string_view orders = "qnodcBS";
   if (cursor.empty()) cursor = orders[0];
   for (;;) {
     const char order = cursor[0];

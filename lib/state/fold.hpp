@@ -30,7 +30,8 @@
 //   U <ID>                                   this job has ended, and jobs that are after it still have to be told so
 //   k <function> 0 <key>                     -> ID of the job that has this key, and until when it has the key (0: the
 //                                            job has not finished)
-//   n <function> 0 <first LSN>               -> ID; a pending job
+//   n <function> 0 <first LSN>               -> ID; a pending job that is not spooled
+//   S <function> 0 <first LSN>               -> ID; a spooled job. Jobs are forwarded in this order
 //   o <node> 0 <first LSN>                   -> ID; a held job that the node owns
 //   u <ID>                                   this job is pending, and at least one other node is known to have it
 //   a <expire> <first LSN>                   -> ID; a job that can expire, in the order in which they do
@@ -47,7 +48,8 @@
 //   r <node>                                 what the node knows of this journal (PeerState)
 //   s <function>                             the counters of this function
 //   z <function>                             how many of the function's delayed jobs were never started; then, if there
-//                                            are any, how many of its jobs wait for their parents
+//                                            are any, how many of its jobs wait for their parents; then, if there are
+//                                            any, how many are spooled
 //   T <ID> 0 <ID>                            the second job is a child of the first, and has not finished
 //   t <ID>                                   the LSN of the last add record that repeated this job (same ID or key)
 //   f <ID>                                   the job was forgotten: the LSN of the forget record that named it, and the
@@ -116,6 +118,7 @@ struct Counters {
   uint64_t bytes = 0;                        // the workloads of all jobs that are not finished
   uint64_t first = 0;                        // delayed jobs that were never started
   uint64_t blocked = 0;                      // jobs that wait for their parents
+  uint64_t spooled = 0;                      // pending jobs that are for another store
   uint64_t live() const;  // the number of queued, delayed, claimed, running, waiting and pending jobs
 };
 
@@ -231,8 +234,8 @@ class Fold {
   void claimed(const std::string& owner, const Visit& visit);
   // Reads a part of an order, so that a long list can be read in several visits. Appends up to `most` job IDs to `ids`:
   // those that follow `cursor`, which is empty at first, and which this function advances. Returns true when there are
-  // no more. `order` is 'q', 'd', 'x', 'y' or 'n' (of one function), 'o' (of the node that `function` names), or 'c',
-  // 'l' or 'h' (of all), or 'B' (of one function). If `function` is empty, reads all functions or nodes.
+  // no more. `order` is 'q', 'd', 'x', 'y', 'n' or 'S' (of one function), 'o' (of the node that `function` names), or
+  // 'c', 'l' or 'h' (of all), or 'B' (of one function). If `function` is empty, reads all functions or nodes.
   bool page(char order, const std::string& function, size_t most, std::string& cursor, std::vector<std::string>& ids);
   // The job that has a key of a function at `now`.
   std::optional<std::string> keyed(const std::string& function, const std::string& key, Millis now);

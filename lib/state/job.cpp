@@ -22,11 +22,13 @@ constexpr std::string Job::*texts[] = {&Job::function, &Job::owner, &Job::why,  
 // and the name come next, and then the time at which it expires, if there is one. If the job has a result, or will have
 // one, the result comes next: `result` and `output` with 4 bytes each, and the others with 8. If the job has parents,
 // the members about them come next, then `cancelled`. If it is a child, `unborn` and the job whose output it is come
-// last. If a member is present, all members before it are present, too. A newer program may append more members, and an
-// older program writes fewer.
+// next; in their place dashes stand for the latter in a spooled job, and `spooled` comes last. If a member is present,
+// all members before it are present, too. A newer program may append more members, and an older program writes fewer.
 constexpr uint32_t Job::*later[] = {&Job::tries, &Job::exit, &Job::signal, &Job::dropped};
 constexpr uint64_t Job::*output_longs[] = {&Job::output_lsn, &Job::output_size, &Job::output_sum};
 constexpr uint32_t Job::*parents[] = {&Job::after, &Job::edges, &Job::unmet};
+constexpr const char* no_parent = "--------------------------";
+static_assert(std::string_view(no_parent).size() == ulid_size);
 constexpr size_t parents_size = (std::size(parents) + 1) * 4;
 constexpr size_t result_size = 2 * 4 + std::size(output_longs) * 8;
 constexpr size_t fixed_size =
@@ -51,6 +53,8 @@ const char* state_name(State state) {
                                                      "waiting", "pending", "held",   "kept",    "finished"};
   return names[static_cast<size_t>(state)];
 }
+
+const char* state_name(const Job& job) { return is_spooled(job) ? "spooled" : state_name(job.state); }
 
 event::State state_of(const std::string& id, const Job& job) {
   event::State state{
@@ -116,8 +120,8 @@ std::string encode_job(const Job& job) {
   for (auto m : texts) out += job.*m;
   static const Job fresh;
   const auto differs = [&](auto m) { return job.*m != fresh.*m; };
-  const bool is_child = !job.parent.empty();
-  const bool has_parents = is_child || job.cancelled || job.after > 0, has_sum = !is_child && job.parents_sum;
+  const bool is_child = !job.parent.empty(), has_origin = is_child || job.spooled;
+  const bool has_sum = has_origin || job.parents_sum, has_parents = has_sum || job.cancelled || job.after > 0;
   const bool has_result = has_parents || job.result || job.output != Kept::not_asked;
   const bool expires = has_result || job.expire != fresh.expire, named = expires || !job.name.empty();
   if (!named && std::none_of(std::begin(later), std::end(later), differs)) return out;
@@ -133,11 +137,13 @@ std::string encode_job(const Job& job) {
   if (!has_parents) return out;
   for (auto m : parents) put_le<uint32_t>(out, job.*m);
   put_le<uint32_t>(out, job.after_any);
-  if (job.cancelled || is_child || has_sum) put_le<uint32_t>(out, job.cancelled);
+  if (job.cancelled || has_sum) put_le<uint32_t>(out, job.cancelled);
   if (has_sum) put_le<uint64_t>(out, job.parents_sum);
-  if (!is_child) return out;
+  if (!has_origin) return out;
   put_le<uint32_t>(out, job.unborn);
-  return out + job.parent;
+  out += is_child ? job.parent : no_parent;
+  if (job.spooled) put_le<uint32_t>(out, job.spooled);
+  return out;
 }
 
 Job decode_job(std::string_view in) {
@@ -199,12 +205,15 @@ Job decode_job(std::string_view in) {
     text += 4;
     if (text + 4 <= in.size()) job.cancelled = get_le<uint32_t>(in, text);
     text += 4;
+    if (text + 8 <= in.size()) job.parents_sum = get_le<uint64_t>(in, text);
+    text += 8;
   }
   if (text + 4 + ulid_size <= in.size()) {
     job.unborn = get_le<uint32_t>(in, text);
     job.parent = in.substr(text + 4, ulid_size);
-  } else if (text + 8 <= in.size()) {
-    job.parents_sum = get_le<uint64_t>(in, text);
+    if (job.parent == no_parent) job.parent.clear();
+    text += 4 + ulid_size;
+    if (text + 4 <= in.size()) job.spooled = get_le<uint32_t>(in, text);
   }
   if (job.priority > low_priority) throw broken();
   return job;

@@ -17,7 +17,7 @@ enum class State : uint8_t {
   running,   // its command has been started
   dead,      // it is not started again, unless a user kicks it
   waiting,   // its parents, or another job with its serial key, must end first
-  pending,   // fewer nodes have it than it asks for, or it is not born yet
+  pending,   // fewer nodes have it than it asks for, or it is not born yet, or it is spooled
   held,      // another node owns it and runs it
   kept,      // done, but its workload stays until a user releases it
   finished,  // done or dropped; only its ID, size and sum are remembered
@@ -25,8 +25,10 @@ enum class State : uint8_t {
 inline constexpr size_t state_count = 10;
 
 // The word that users see: queued, running, delayed, dead, waiting, pending, held, kept or finished. (A job that was
-// dropped is finished, too; see Job::dropped.)
+// dropped is finished, too; see Job::dropped.) With a job, also spooled.
 const char* state_name(State state);
+struct Job;
+const char* state_name(const Job& job);
 
 // A job's `expire` once a user has kicked it, so that it does not expire any more.
 inline constexpr Millis lifted{-1};
@@ -68,6 +70,7 @@ struct Job : Submission {
   uint64_t output_size = 0, output_sum = 0;
 
   uint32_t cancelled = 0;  // claimed, running and held: 1 if a user has cancelled it
+  uint32_t spooled = 0;    // pending and dead: 1 if it is for another store (event::Add)
 
   // Returns how many attempts the job has had: those used up, and the one that runs or succeeded. (`starts` also counts
   // attempts that were interrupted.)
@@ -80,6 +83,9 @@ struct Job : Submission {
 
 // Whether the job was done or dropped; its workload may still be kept.
 inline bool has_ended(const Job& job) { return job.state == State::finished || job.state == State::kept; }
+
+// Whether the job is to be forwarded to another store.
+inline bool is_spooled(const Job& job) { return job.spooled && job.state == State::pending; }
 
 // Whether parents of the job have not ended, or are not recorded yet.
 inline bool is_blocked(const Job& job) { return job.edges < job.after || job.unmet > 0; }

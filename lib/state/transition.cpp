@@ -33,7 +33,7 @@ void enter(Transition& to, const Self& self) {
   to.line = Line::enters;
   take_turn(job);
   if (!may_run(job, self)) job.state = State::held;
-  else if (job.unborn || lacks_copies(job, self)) job.state = State::pending;
+  else if (job.unborn || job.spooled || lacks_copies(job, self)) job.state = State::pending;
 }
 
 // Call it when a job has ended: it keeps its key until its window is over; if it was dropped, it loses the key.
@@ -95,6 +95,7 @@ void add_new(Transition& to, const event::Add& add, const Place& at) {
   job.offset = add.part.offset;
   job.parent = add.descent.parent;
   job.unborn = add.descent.start;
+  job.spooled = add.spooled;
   job.enqueued_at = job.changed_at = add.at;
   job.after_any = job.after > 0 && job.after_any;
   if (job.after == 0 || !job.parent.empty()) job.parents_sum = 0;
@@ -120,6 +121,11 @@ void happen(Transition& to, const event::Add& add, const Place& at) {
   const bool is_copy = !add.node.empty() && !(add.node == at.self.node && add.store == at.self.store);
   if (!lacks && is_copy && job.source != add.part.source) job.source = add.part.source, job.offset = add.part.offset;
   if (!lacks) job.location = at.lsn;  // use the newer copy, because the sync of the older one may have failed
+  if (job.spooled && !add.spooled) {
+    job.spooled = 0;
+    job.changed_at = add.at;
+    if (job.state == State::pending) enter(to, at.self);
+  }
   // A job that was sent again may have been accepted by two nodes. All nodes must choose the same owner: the node
   // whose add record has the latest time; if the times are equal, the node with the greater identity. If one node
   // accepted the job twice, its later time is used.
@@ -263,7 +269,8 @@ void change(Transition& to, const event::Fail& fail, const Place& at) {
 void change(Transition& to, const event::Dead& dead, const Place& at) {
   Job& job = *to.job;
   const bool expired = dead.owner == event::nobody && can_expire(job) && is_late(job, dead.at);
-  if (!expired && !holds(job, dead)) return;
+  const bool refused = dead.owner == event::nobody && is_spooled(job);
+  if (!expired && !refused && !holds(job, dead)) return;
   if (expired) to.key = Key::freed;
   // If no attempt is used up, either the workload is damaged, or the job's worker died again.
   if (dead.spent) ++job.failures;
@@ -312,7 +319,8 @@ void change(Transition& to, const event::Release&, const Place&) {
 void change(Transition& to, const event::Cancel&, const Place&) {
   const State state = to.job->state;
   if (state == State::claimed || state == State::running) to.job->cancelled = 1;
-  else if (state == State::queued || state == State::delayed || state == State::waiting) end_cancelled(to);
+  else if (state == State::queued || state == State::delayed || state == State::waiting || is_spooled(*to.job))
+    end_cancelled(to);
 }
 
 void change(Transition& to, const event::Kick&, const Place& at) {
@@ -378,7 +386,8 @@ Transition next(const std::optional<Job>& job, const Event& event, const RecordH
     Job& ended = *to.job;
     ended.starts = ended.failures = ended.crashes = ended.version = ended.copies = 0, ended.due = Millis(0);
   }
-  if (to.job && to.job->state == State::finished) to.job->name.clear(), to.job->expire = Millis(0), to.job->unborn = 0;
+  if (to.job && to.job->state == State::finished)
+    to.job->name.clear(), to.job->expire = Millis(0), to.job->unborn = 0, to.job->spooled = 0;
   if (to.job && has_ended(*to.job))
     to.job->after = to.job->edges = to.job->unmet = 0, to.job->parents_sum = 0, to.job->after_any = false;
   return to;

@@ -23,7 +23,7 @@ class Chooser {
     const auto& asked = m_context.functions.empty() ? m_request.functions : m_context.functions;
     for (const auto& f : asked.empty() ? m_fold.functions() : asked) {
       const Counters counters = m_fold.counters(f);
-      m_chosen.claims.live += counters.live() - counters.blocked;
+      m_chosen.claims.live += counters.live() - counters.blocked - counters.spooled;
       if (!m_request.except.count(f) && !m_fold.paused(f)) m_functions.push_back(f);
     }
     for (const auto& held : look_at_owners()) take_over(held);

@@ -31,7 +31,8 @@ struct Claims {
   };
   std::vector<Letter> letters;     // the dead letters to queue; from Queue::claim(): those that it has queued
   std::optional<Millis> next_due;  // when the next delayed job falls due, or the next job expires
-  // How many jobs of these functions this node has not finished (Counters::live), without those that wait for parents.
+  // How many jobs of these functions this node has not finished (Counters::live), without those that wait for parents
+  // and those that are spooled.
   uint64_t live = 0;
   bool again = false;  // there are further jobs whose parents have ended: they are woken by the next claims
   std::vector<std::string> other_owners;  // owners of other processes that live and hold jobs

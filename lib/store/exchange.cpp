@@ -130,7 +130,7 @@ class Writer {
   bool is_wanted(const Found& f) const {
     return f.job && f.job->state != State::finished && !f.job->unborn && f.job->location == f.lsn &&
            (m_selection.function.empty() || f.job->function == m_selection.function) &&
-           (m_selection.states.empty() || m_selection.states.contains(state_name(f.job->state)));
+           (m_selection.states.empty() || m_selection.states.contains(state_name(*f.job)));
   }
 
   void put(Found& f) {
@@ -155,6 +155,7 @@ class Writer {
     made.add.part = {};
     made.add.descent = {};
     made.add.parents.clear(), made.add.met.clear();
+    made.add.spooled = false;  // the importing store queues it
     made.parents = std::move(f.parents);
     made.add.asked.after = static_cast<uint32_t>(made.parents.size());
     write(encode_record_head(made.add, job.size, job.sum));
@@ -292,7 +293,7 @@ std::optional<StreamReader::Item> StreamReader::next() {
     }
     auto* add = std::get_if<event::Add>(&event);
     if (add) ++m_jobs;
-    if (add && add->part.source.empty() && add->descent.parent.empty()) {
+    if (add && add->part.source.empty() && add->descent.parent.empty() && !add->spooled) {
       NewJob job;
       job.add = std::move(*add);
       job.head = std::move(record->head);

@@ -55,14 +55,15 @@ std::string orders_of(const std::string& state) {
   if (state == "dead") return "x";
   if (state == "waiting") return "lB";
   if (state == "pending") return "n";
+  if (state == "spooled") return "S";
   if (state == "held") return "o";
   if (state == "kept") return "y";
-  return "cqdlBnoxy";
+  return "cqdlBnSoxy";
 }
 
-// Returns the order that contains a job in this state, if the job has no serial key.
-char order_of(State state) {
-  switch (state) {
+// Returns the order that contains a job, if the job has no serial key.
+char order_of(const Job& job) {
+  switch (job.state) {
     case State::queued:
       return 'q';
     case State::delayed:
@@ -75,7 +76,7 @@ char order_of(State state) {
     case State::waiting:
       return 'l';
     case State::pending:
-      return 'n';
+      return job.spooled ? 'S' : 'n';
     case State::held:
       return 'o';
     case State::kept:
@@ -157,7 +158,7 @@ class Listing {
   }
 
   bool is_wanted(const Job& job) const {
-    return m_orders.find(order_of(job.state)) != std::string::npos &&
+    return m_orders.find(order_of(job)) != std::string::npos &&
            (m_what.function.empty() || job.function == m_what.function);
   }
 

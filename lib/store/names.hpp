@@ -24,6 +24,7 @@ inline constexpr const char* returned_name = "returned.lock";         // its lea
 inline constexpr const char* peers_name = "peers";
 inline constexpr const char* debts_suffix = ".debts";
 inline constexpr const char* reads_suffix = ".reads";  // likewise: which features the node reads (features.hpp)
+inline constexpr const char* forward_lock_name = "forward.lock";  // held by the process that forwards spooled jobs
 
 // Files of a snapshot, and of a directory to which a snapshot is being restored (snapshot.hpp).
 inline constexpr const char* manifest_name = "manifest";

@@ -278,7 +278,7 @@ std::optional<Answer> Queue::refusal_of(Fold& fold, const NewJob& job, bool& is_
       return Answer{Outcome::unknown, "it is to run after " + id + ", which has just been forgotten", 0};
   for (const auto& id : job.parents) {
     const auto parent = fold.get(id);
-    if (!parent || parent->unborn)
+    if (!parent || parent->unborn || parent->spooled)
       return Answer{Outcome::bad, "it is to run after " + id + ", which the store does not know", 0};
     // If the job was after one that is younger than itself, the two could wait for each other.
     if (known && parent->first_lsn >= known->first_lsn)
@@ -427,7 +427,7 @@ void Queue::take_ends() {
   if (known.empty()) return;
   sync_all();  // another process, or an earlier call, may have appended the end of a job and not synced it
   remove_blobs_of(freed);
-  remove_blobs_of_unborn(unborn);
+  remove_blobs_of_forgotten(unborn);
   m_ends->forget_ends(known);
 }
 
@@ -534,7 +534,7 @@ Claims Queue::claim(const ClaimRequest& request) {
   ++m_turn;
   try {
     remove(std::move(removal));
-    remove_blobs_of_unborn(unborn);
+    remove_blobs_of_forgotten(unborn);
   } catch (const Error&) {  // the next claim will try again, or Cleaner::sweep()
   }
   if (m_ends) leave_out_ended(result.jobs, grounds);
@@ -601,12 +601,12 @@ void Queue::forget_unborn(const std::vector<std::string>& parents) {
         return records;
       },
       Room::completion);
-  remove_blobs_of_unborn(blobs);
+  remove_blobs_of_forgotten(blobs);
 }
 
 // If another process takes a snapshot or removes files now, the blobs stay until the child is made again, or until
 // Cleaner::sweep() finds them.
-void Queue::remove_blobs_of_unborn(const std::vector<std::string>& blobs) {
+void Queue::remove_blobs_of_forgotten(const std::vector<std::string>& blobs) {
   if (blobs.empty()) return;
   const Fd lock = open_clean_lock();
   if (try_lock(lock.get(), FileLock::Mode::exclusive)) remove_unneeded(blobs);
@@ -620,6 +620,7 @@ std::optional<std::string> Queue::why_not_cancelled(Fold& fold, const std::strin
   if (job.state == State::dead) return "it is dead";
   if (job.state == State::kept) return "it is done";
   if (job.unborn) return "it is a child that is not born yet";
+  if (is_spooled(job)) return std::nullopt;
   if (job.state == State::pending) return "fewer nodes have it than its group asks for";
   if (job.cancelled) return "it is cancelled already";
   if (job.state != State::running || !is_held(job)) return std::nullopt;
@@ -646,11 +647,59 @@ std::optional<std::string> Queue::why_not(Fold& fold, Change what, const std::st
   }
   if ((what == Change::kick || what == Change::keep || what == Change::cancel) && job->state == State::held)
     return "it is for " + job->node + " to run";
+  if ((what == Change::cancel || what == Change::drop) && is_spooled(*job) && is_forwarding())
+    return "it may be on its way to another store now";
   if (what == Change::cancel) return why_not_cancelled(fold, id, *job);
   if (what == Change::release && !job->keep) return "it is not kept";
   if ((what == Change::kick || what == Change::drop) && is_held(*job))
     return job->state == State::running ? "it is running" : "it is about to run";
   return std::nullopt;
+}
+
+Fd Queue::lock_forwarding() const {
+  Fd lock = directory().open(forward_lock_name, O_RDWR | O_CREAT);
+  return try_lock(lock.get(), FileLock::Mode::exclusive) ? std::move(lock) : Fd();
+}
+
+bool Queue::is_forwarding() const {
+  const Fd lock = directory().find(forward_lock_name, O_RDONLY);
+  return lock && !try_lock(lock.get(), FileLock::Mode::shared);
+}
+
+std::vector<Claim> Queue::spooled(const std::string& function, size_t most) {
+  std::vector<Claim> jobs;
+  look([&](Fold& fold) {
+    jobs.clear();
+    std::vector<std::string> ids;
+    std::string cursor;
+    fold.page('S', function, most, cursor, ids);
+    for (const auto& id : ids)
+      if (auto job = fold.get(id)) jobs.push_back({id, std::move(*job)});
+  });
+  return jobs;
+}
+
+void Queue::end_spooled(const std::vector<std::string>& forwarded, const std::map<std::string, std::string>& refused) {
+  std::vector<std::string> blobs;
+  commit(
+      [&](Fold& fold) {
+        std::vector<std::string> records;
+        blobs.clear();
+        event::Forget forget{.at = now_ms(), .position = fold.position().end};
+        for (const auto& id : forwarded) {
+          const auto job = fold.get(id);
+          if (!job || !is_spooled(*job)) continue;  // it has become a job of this store
+          if (!job->is_inline()) blobs.push_back(id);
+          forget.ids.push_back(id);
+        }
+        if (!forget.ids.empty()) records.push_back(encode_record(forget));
+        for (const auto& [id, why] : refused)
+          records.push_back(encode_record(
+              event::Dead{.id = id, .at = forget.at, .owner = event::nobody, .spent = false, .why = why}));
+        return records;
+      },
+      Room::completion);
+  remove_blobs_of_forgotten(blobs);
 }
 
 std::vector<std::optional<std::string>> Queue::change(Change what, const std::vector<std::string>& ids) {
@@ -677,7 +726,7 @@ std::vector<std::optional<std::string>> Queue::change(Change what, const std::ve
       },
       Room::completion);
   remove_blobs_of(freed);
-  remove_blobs_of_unborn(unborn);
+  remove_blobs_of_forgotten(unborn);
   return results;
 }
 

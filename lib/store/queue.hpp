@@ -59,6 +59,16 @@ class Queue : public Ledger {
   // on return.
   void forget_unborn(const std::vector<std::string>& parents);
 
+  // Takes the lock under which spooled jobs are forwarded; returns an empty Fd if another process has it. Closing the
+  // descriptor frees the lock. While a process has it, spooled jobs are neither cancelled nor dropped.
+  Fd lock_forwarding() const;
+  // Returns the first spooled jobs of a function, up to `most`, in their order.
+  std::vector<Claim> spooled(const std::string& function, size_t most);
+  // Forgets the spooled jobs that another store has now; jobs that have become jobs of this store stay. Records the
+  // jobs that are refused for good as dead, each for this reason. On stable storage on return. At most most_claims
+  // jobs.
+  void end_spooled(const std::vector<std::string>& forwarded, const std::map<std::string, std::string>& refused);
+
   // Pauses or resumes a function for all processes. The change is on stable storage on return.
   void pause(const std::string& function, bool paused);
   // Lets only so many jobs of a function run at a time, in all processes together; 0: any number. On stable storage on
@@ -106,8 +116,9 @@ class Queue : public Ledger {
   Lsn append_letters(std::vector<Claims::Letter>& letters, Millis now, uint64_t& lacking);
   Lsn append_claim(Fold& fold, const std::string& owner, Millis now, const Chosen& chosen,
                    std::vector<std::string>& blobs);
-  void remove_blobs_of_unborn(const std::vector<std::string>& blobs);
+  void remove_blobs_of_forgotten(const std::vector<std::string>& blobs);
   bool is_held(const Job& job) const;
+  bool is_forwarding() const;
   std::optional<std::string> why_not(Fold& fold, Change what, const std::string& id, const std::optional<Job>& job);
   std::optional<std::string> why_not_cancelled(Fold& fold, const std::string& id, const Job& job) const;
   void take_ends();
