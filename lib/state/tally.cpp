@@ -94,7 +94,7 @@ std::optional<Ending> ending_of(const std::optional<Job>& before, const Job& aft
   if (after.state != State::dead || !before || before->state == State::dead) return std::nullopt;
   if (is_any_of<event::Cancel>(event) || before->cancelled) return Ending::cancelled;
   const auto* dead = std::get_if<event::Dead>(&event);
-  return dead && dead->owner == event::nobody ? Ending::expired : Ending::dead;
+  return dead && dead->owner == event::nobody && !after.spooled ? Ending::expired : Ending::dead;
 }
 
 }  // namespace
