@@ -25,8 +25,8 @@ std::string kind_of(const std::string& text);
 class LogLimit {
  public:
   using Time = std::chrono::steady_clock::time_point;
-  // Returns a suffix for a line of this kind, with the number of lines that were left out since the last one. Returns
-  // nullopt if this line must be left out, too.
+  // Returns a suffix for a line of this kind: the number of lines that were left out since the last one, or an empty
+  // text if there were none. Returns nullopt if this line must be left out.
   std::optional<std::string> admit(const std::string& kind, Time now);
   // Returns how many lines of each kind were left out and not reported yet. The next call does not return them again.
   std::map<std::string, uint64_t> take_left_out();

@@ -18,8 +18,8 @@ constexpr char alphabet[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 // How many characters of a ULID are its time; the others are the random bits.
 constexpr size_t time_size = 10;
 
-// How many random bytes are added to the last ULID to get the next one of the same millisecond: whoever knows one
-// cannot guess its neighbours. There is room for 2^30 of them.
+// How many random bytes are added to the last ULID to get the next one of the same millisecond, so that a program that
+// knows one of them cannot guess its neighbours. There is room for 2^30 of them.
 constexpr size_t step_size = 6;
 
 struct Generator {

@@ -42,7 +42,7 @@ class KeyValue {
   virtual std::vector<Pair> scan(const std::string& from, size_t limit) = 0;
 
   // Returns a text that a user should know about the database, or an empty text. gq logs it each time it rebuilds the
-  // local copy, so once after each start of the machine.
+  // local copy, so at least once after each start of the machine.
   virtual std::string notice() { return {}; }
 };
 

@@ -16,20 +16,22 @@
 //                           valid: directory DEVICE INODE TIME. The file is missing if a C++ program opens the store
 //                           with its own KeyValue
 //   directory/mirror        the kernel's boot ID | the position up to which the database has the journal | the checksum
-//                           of gq.json. A process that writes to the database holds the flock(2) of this file
-//   directory/mirror.cleaning  the range of the journal that is being cleaned: its base and its end. After a crash, or
-//   a
-//                           request that failed, the database may lack records of this range that the copy has
+//                           of gq.json | the checksum of this line. A process that writes records to the database holds
+//                           the flock(2) of this file
+//   directory/mirror.cleaning
+//                           the range of the journal that is being cleaned: its base and its end. After a crash, or
+//                           after a request that failed, the database may lack records of this range that the copy has
 //   directory/mirror.users  each process that has the store open holds a shared flock(2) on this file; a process that
 //                           rebuilds the copy holds it exclusively
 //
 // At the point where the LocalDisk calls fdatasync, sync() takes the records that all processes have appended to the
-// copy since the last request, and puts them into the database in one request. So one commit serves all processes that
-// wait, as one fdatasync does.
+// copy since the last request, and puts them into the database: in one request, or in several if they are many. So one
+// commit serves all processes that wait, as one fdatasync does.
 //
-// Until the machine restarts, gq trusts the copy. After a restart, or if the copy is damaged or missing, gq rebuilds
-// it. A request from before the rebuild may still be on its way to the database. So new records get positions far above
-// all existing positions (safe_distance).
+// Until the machine restarts, gq trusts the copy. gq rebuilds the copy after a restart; if it is damaged or missing; if
+// the database has records that it lacks; or if a user has removed the key `holder`. A request from before the rebuild
+// may still be on its way to the database. So new records get positions far above all existing positions
+// (safe_distance).
 //
 // To change the format of a store in a database, raise store_format in settings.cpp, as for a store in a directory.
 #pragma once

@@ -476,8 +476,9 @@ void* Receivers::on_job(gearman_job_st* job, void* context, size_t* result_size,
     bool sent = false;
     {
       Busy busy(self);
-      // If the server did not wake this worker, the job may have been waiting; or it came while the answer to the last
-      // job was on its way. Only several such jobs in a row show that jobs wait.
+      // If the server did not wake this worker, there are two possible reasons: the job was waiting on the server, or
+      // the server got it while the answer to the last job was on its way. So only several such jobs in a row show that
+      // jobs wait on the server.
       self.waiting = take_woken() ? 0 : self.waiting + 1;
       if ((self.waiting >= enough_waiting || self.receivers->m_limits.spare) &&
           self.group->busy >= self.group->receivers)

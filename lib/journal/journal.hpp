@@ -21,10 +21,10 @@
 //   frame header:   magic "GQF2" | as above; its checksum is seeded with the store's ID and the frame's offset in the
 //                   file. The cleaner leaves out the data of a record when no job needs the data any more.
 //
-// A command's output is the data of a record that is not an add. A segment that may have such a record has version 3,
-// or 4 if it is a cleaned one, so programs that know no outputs refuse it. Likewise, a segment that may have record
-// types that came later has version 5, or 6 if it is a cleaned one; one that may have types that came after these has
-// version 7, or 8. Older programs can still read a journal without these.
+// The version of a segment says what it may have besides the records that all programs know (Content). A segment that
+// may have outputs of commands, as the data of records that are not adds, has version 3, or 4 if it is a cleaned one. A
+// segment that may also have records of the second types has version 5 or 6, and of the third types version 7 or 8.
+// Programs that do not know these refuse the segment; they can still read a journal without such segments.
 //
 // Guarantees:
 //  - commit() returns only when its records are on stable storage. With a store in a database, the database has them.
@@ -38,9 +38,10 @@
 //    there, and the next append begins a new segment.
 //  - A segment is on stable storage before the next segment begins, so a power cut can damage only the last one. The
 //    last segment may have an incomplete record after the last position that is known to be synced. Then the next
-//    segment begins with a Gap record (its type is "forget", without jobs). It says that the unreadable bytes from that
-//    record to the end of the segment were never acknowledged. If no synced position is known at all, as in an old
-//    store, there is no Gap record. The cleaner keeps the Gap as long as it keeps data from these bytes that is torn.
+//    segment begins with a Gap record (its type is "forget", without jobs). It says that the bytes from that record to
+//    the end of the segment were never acknowledged, so a reader reports them as torn, not as damaged. If no synced
+//    position is known at all, as in an old store, there is no Gap record. The cleaner may keep a record from these
+//    bytes whose data is torn; then it keeps the Gap record, too.
 //
 // The surprising fact: after a failed fdatasync the bytes may be lost although they can still be read from the page
 // cache, and a second fdatasync would return 0. The journal therefore appends the records again, in a new segment.

@@ -8,9 +8,8 @@
 //       16    8  checksum of this header (with this field as zero) and meta
 //       24    8  checksum of data
 //       32       meta: a CBOR map (RFC 8949) with text keys, definite lengths and no tags; unknown keys are skipped
-//                data: the workload of an `add`, `child` or `spool`, unchanged; the output of a command in the record
-//                of its end;
-//                      empty in every other type
+//                data: in an `add`, `child` or `spool`, the workload, unchanged; in the record of an attempt's end, the
+//                      output of the command, if it is kept; in every other type, empty
 //
 // Numbers are little-endian. Checksums are XXH3-64 (xxhash.com). There are two checksums, so that a reader can verify
 // headers without reading workloads. The surprising fact: in a journal, data longer than max_inline_data does not

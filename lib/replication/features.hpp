@@ -1,5 +1,5 @@
-// Features of records that older programs do not know. In a group, a record with such a feature is refused until every
-// node has answered that it reads the feature: an older node would take the job over without it.
+// Features of records that older programs do not know. A group refuses a record with such a feature until every node
+// has answered that it reads the feature: an older node would ignore the feature when it takes the job over.
 //
 // Each answer to a question (ask.hpp) names the features that the node reads; an older program names none. The process
 // that serves this node publishes what each node has answered, so that every process of the store can read it.
@@ -39,10 +39,12 @@ struct NodeReads {
 // Publishes the answer of a node. Throws Error(storage).
 void publish_reads(const Ledger& ledger, const std::string& node, const NodeReads& reads);
 
-// Returns why the group of this store cannot have records with this feature yet: a node that does not read it, or has
-// not answered. nullopt if it can, or if the store belongs to no group. A program then exits with 75.
+// Returns the reason why the group of this store cannot have records with this feature yet: a node does not read it, or
+// has not answered. A program then exits with 75. Returns nullopt if the group can have such records, or if the store
+// belongs to no group.
 std::optional<std::string> why_unread(Ledger& ledger, Feature feature);
-// Answers the jobs that have no answer yet, and that the group cannot have for this reason, as refused.
+// Sets the answer `refused` for each job that has no answer yet and has a feature that a node of the group does not
+// read.
 void refuse_unread(Ledger& ledger, const std::vector<NewJob>& jobs, std::vector<std::optional<Answer>>& answers);
 
 }  // namespace gq

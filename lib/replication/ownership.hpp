@@ -9,12 +9,12 @@
 // has the job runs its function, any node that has the job takes it over, so that the job reaches nodes that can run
 // it.
 //
-// Two nodes may accept the same job, and one of them may lose its record in a power cut. Then nodes may disagree on the
-// owner, and each may leave the job to another node. So if a node asks the owner about a job, and the owner answers
-// that it does not own the job, the asking node sends its state of the job to all nodes. It does the same if the answer
-// says that the job has ended, because the node that should have sent it the end may have lost the record. The states
-// of a job are ordered (is_newer()), and a node that has a newer state answers with it (StateVerdict). So all nodes
-// come to agree.
+// Two nodes may accept the same job, and one of the two may lose its record of the job in a power cut. Then nodes may
+// disagree on the owner: each node may take another node for the owner, so that no node runs the job. Therefore a node
+// sends its state of a job to all nodes in two cases. First, it has asked the owner about the job, and the owner has
+// answered that it does not own the job. Second, a node has answered that the job has ended: the node that should
+// have sent this end may have lost the record. The states of a job are ordered (is_newer()), and a node that has a
+// newer state answers with it (StateVerdict). So all nodes come to agree.
 //
 // The surprising fact: this node sends a takeover to the other nodes before it appends it to its own journal
 // (SendThenAppend).
@@ -129,8 +129,9 @@ class Ownership {
   }
 
   static std::vector<std::string> ids_of(const std::vector<HeldJob>& jobs);
-  // Removes from `jobs` those that do not run on this node, and those that the other node runs again. Do not call it
-  // for Cause::lost: any node that has a lost job may take it over.
+  // Removes from `jobs` the jobs whose functions do not run on this node. For Cause::gone and Cause::idle, also removes
+  // the jobs whose functions run on the other node again. Do not call it for Cause::lost: any node that has a lost job
+  // may take it over.
   static void leave_others(std::vector<HeldJob>& jobs, const Takeover& what, const RunHere& here,
                            const FailureDetector& detector, Millis now);
   // Removes from `jobs` those that have ended according to the answer. Returns the state that this node has of each of

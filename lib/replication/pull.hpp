@@ -1,9 +1,11 @@
-// Pull: which store a client asks for the ends of which of its jobs, and when. Pure: the caller asks, and passes what
-// came of it. The stores of a job are those that the answer to its submission named, the likeliest first, and those
-// that these name (pull_wire.hpp).
+// Pull decides which store a client asks how which of its jobs have ended, and when. Pure: the caller asks the store,
+// and passes the answer to Pull, or reports that there was none. Each job has a list of stores that may know its end.
+// The list begins with the stores that the answer to the job's submission named, the likeliest first. A store that is
+// asked may name another store (StoreSays::store), which is added to the list.
 //
-// A store is asked after 50 ms, and then less and less often, down to once a second. While a store is silent, the next
-// one is asked. Only the first jobs that have not ended are asked for, since the results are shown in order. So a
+// Pull asks a store for the first time after 50 ms, and then less and less often, down to once a second; more often
+// again after an answer with an end. If a store does not answer, Pull asks the next store of each job. A question is
+// only about the first jobs that have not ended (at most most_asked), because the results are shown in order. So a
 // client with many jobs asks as often as a client with few.
 #pragma once
 
@@ -38,9 +40,9 @@ class Pull {
   };
   // Returns the next question; nullopt when all jobs have ended.
   std::optional<Question> next();
-  // The store has answered, with a word about each of these jobs.
+  // The store has answered the question; `says` has an item for each job of the question.
   void answered(const Question& question, const std::vector<StoreSays>& says, Time now);
-  // The store has not answered, or what answered was not the store.
+  // The store has not answered, or the answer was not from the store.
   void silent(const Question& question, Time now);
 
   const std::string& id(size_t job) const { return m_jobs[job].id; }

@@ -7,7 +7,7 @@
 //
 // and continue with a body. STORE is the store's name for clients (pull_name()). NONCE is a new ULID. With keys, MAC is
 // as in transfer.hpp; the MAC of an answer also covers the question's line, so that a recorded answer fits no later
-// question. Without keys MAC is "-", and whoever knows a job's ID can ask.
+// question. Without keys MAC is "-", and any client that knows a job's ID can ask.
 //
 // ends: the body has the IDs of up to most_asked jobs, one a line. The answer has one line for each, in order:
 //
@@ -18,13 +18,13 @@
 //                        and sum of the output or "-", and why STATUS is not 0
 //   unknown ID           the store does not know it, or has forgotten it
 //
-// output: the body has lines "ID OFFSET". The answer has a line for each of the first ones, at least one:
+// output: the body has lines "ID OFFSET". The answer has a line for one or more of them, from the first one on:
 //
-//   part ID OFFSET LENGTH     bytes of its output
+//   part ID OFFSET LENGTH     LENGTH bytes of the job's output follow
 //   none ID REASON            the output cannot be read
 //
-// then an empty line, then all these bytes. They are at most most_pulled together, so that an answer may have less than
-// was asked for.
+// then an empty line, and then the bytes of all parts. These are at most most_pulled bytes together, so an answer may
+// have less than the question asked for.
 //
 // Any question may be answered "bad REASON". To change the format: choose a new first word.
 #pragma once
@@ -63,7 +63,7 @@ struct StoreSays {
   uint64_t size = 0, sum = 0;  // of the output, if the result has one
 };
 
-// What the store `self` says about a job that it knows or not.
+// Returns what the store of the node `self` says about a job; nullopt: about one that it does not know.
 StoreSays say_of(const std::optional<Job>& job, const Self& self);
 
 std::string encode_ends(const std::vector<std::string>& ids, const std::vector<StoreSays>& says);

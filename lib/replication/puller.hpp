@@ -1,5 +1,5 @@
-// The client's side of pull_wire.hpp: asks stores, through gearmand, about jobs. Whom to ask when is decided by Pull.
-// Not thread-safe.
+// The client's side of pull_wire.hpp: asks stores, through gearmand, about jobs. Pull (pull.hpp) decides which store is
+// asked when. Not thread-safe.
 #pragma once
 
 #include <list>

@@ -5,7 +5,7 @@
 //
 // It has no thread of its own. A thread that has received an answer, or whose timer has expired, "steps" the replica:
 // it calls a function of the replica under one mutex (monitor.hpp). After it has released the mutex, it carries out the
-// effects of the step, such as log lines. So no job is handed from one thread to another.
+// effects of the step, such as log lines. So threads do not pass work to each other.
 //
 // The callers have these duties:
 //
@@ -25,8 +25,9 @@
 //    it: a question names the Round in which it was asked; a Walk names where it began and for which identity. The
 //    replica refuses a stale step, and the caller begins again.
 //
-// The surprising fact: standby() decides that this node may run its jobs, but the decision takes effect only with
-// holds_lease(): before that, the other processes of the node cannot see it.
+// The surprising fact: standby() decides that this node may run its jobs, but the decision takes effect only when the
+// caller reports with holds_lease() that it has locked returned.lock. Before that, the other processes of the node
+// cannot see the decision.
 #pragma once
 
 #include <map>

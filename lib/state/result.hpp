@@ -1,5 +1,5 @@
-// What a program is told that waits for a job: whether it has ended, and the exit status that stands for its end, as
-// sh(1) and timeout(1) have them. Pure.
+// The answer to a program that waits for a job: whether the job has ended, and the exit status that stands for its end,
+// as sh(1) and timeout(1) have them. Pure.
 #pragma once
 
 #include <optional>
@@ -19,8 +19,9 @@ struct Result {
   std::string problem{};    // if the status is not 0: why, as text for users
 };
 
-// Returns nullopt while the job has not ended. `job` is nullopt if the store does not know it. `needs_output`: without
-// its output the job is of no use to whoever waits, although it did not ask for it. `self` is the name of this node.
+// Returns nullopt while the job has not ended. `job` is nullopt if the store does not know it. `needs_output`: the
+// program that waits needs the output, even if the job was added without the request to keep it; if the output is
+// lacking, the status is status_unknown. `self` is the name of this node.
 std::optional<Result> result_of(const std::optional<Job>& job, bool needs_output, const std::string& self);
 
 }  // namespace gq

@@ -49,7 +49,8 @@ class Blobs {
 
   // Makes `data` (whose sum64 is `sum`) the durable blob of a job. Returns a locked descriptor, which the caller holds
   // until the acknowledgement; nullopt if there is a blob with that ID and other content, which stays unchanged. If
-  // `arrived` has a file, that file already holds `data` and becomes the blob. Throws Error(storage).
+  // `arrived` has a file, that file already holds `data` and becomes the blob. Throws Error(storage), and Error(retry)
+  // if a user's database does not answer.
   std::optional<Fd> put(const std::string& id, std::string_view data, uint64_t sum, Arrived* arrived = nullptr);
 
   // If `offset` is the end of the parts that have arrived so far, appends a part to the workload whose sum64 is `sum`,

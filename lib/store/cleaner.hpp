@@ -6,15 +6,18 @@
 // yet stay. The cleaner removes:
 //
 //  - every record of a forgotten job. Before that, the cleaner appends a `forget` record for jobs that finished at
-//    least Limits::remember ago, whose keys have expired, and whose end every node of the group knows;
+//    least Limits::remember ago, whose keys have expired, whose end every node of the group knows, and that no other
+//    job needs (Fold::may_forget());
 //  - the workload of a finished job, if no node and no other job needs it;
-//  - the output of a job that was kicked or dropped since;
+//  - the output of an attempt, if the job was kicked or dropped after the attempt;
 //  - all records of a finished job except the first and the end, unless other nodes know the job;
 //  - from claim and copied records, the IDs of forgotten jobs, and of finished jobs that no other node knows;
 //  - the values of the tally, except the latest ones;
 //  - the records of a peer, except its current position and the first record of each identity;
-//  - from `forget` records, the IDs of jobs of which no record is left. (The record of a job's end stays as long as
-//    another segment may contain the job's first record.)
+//  - from `forget` records, the IDs of jobs of which no record is left.
+//
+// Of a forgotten job, the record of its end stays as long as another segment may contain its first record. Otherwise
+// the job would be unfinished again when the journal is folded.
 //
 // A crash in the middle leaves the old segments; or the new segment, and old segments that it replaces and that are not
 // read any more. A segment with damage is moved to damaged/, and its readable records go into the new segment.

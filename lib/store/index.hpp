@@ -6,9 +6,10 @@
 // Trust: each process that uses the index holds a shared lock on index.users. A process that gets the exclusive lock is
 // the only user. It trusts the index in two cases: the file index.seal describes the index; or there is no seal, and
 // the mark in index.users matches the index. Otherwise it removes the index, which is then rebuilt from the journal.
-// The last user that leaves syncs the index and writes the seal. The first user that changes the index removes the
-// seal. So after a crash or a power cut there is no seal if the index had been changed. Users that only read leave the
-// seal in place. (Tokyo Cabinet's own mark of a clean close is never synced and cannot be trusted.)
+// If all users of a trusted index have died twice in a row, the next user rebuilds the index: a damaged page may have
+// killed them. The last user that leaves syncs the index and writes the seal. The first user that changes the index
+// removes the seal. So after a crash or a power cut there is no seal if the index had been changed. Users that only
+// read leave the seal in place. (Tokyo Cabinet's own mark of a clean close is never synced and cannot be trusted.)
 //
 // The mark shows that an index without a seal is complete because there was no power cut since. It contains the boot of
 // the machine, the mount, the file, and the state in which the last visit left the file. While a visit changes the
@@ -18,8 +19,8 @@
 // closes the table, and releases the lock. In the last round, when all records are folded, it calls the visitor's
 // function before it closes the table. That function may be called several times: if it folds records that were
 // appended meanwhile, and they are many, or if the index is found to be damaged. A visit syncs nothing, except when it
-// removes the seal, and does not wait under the lock. Writers that only add jobs without a key, under IDs that gq made,
-// do not visit the index.
+// removes the seal, and does not wait under the lock. A writer does not visit the index if it only adds jobs with IDs
+// that gq made, without keys, which wait for no other jobs and are no parts of other workloads.
 #pragma once
 
 #include <functional>

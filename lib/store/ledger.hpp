@@ -1,12 +1,13 @@
-// The ledger of a store is one directory that records what happened to the store's jobs. Any number of processes of one
-// machine share it safely. The ledger owns the journal, the blobs and the index, and keeps their rules: in which order
-// they become durable, when a blob may be removed, how much room is left. It does not decide what happens to a job: the
-// queue (queue.hpp) decides that for programs and their users, and replication for the group.
+// The ledger is the record of what happened to a store's jobs. It keeps this record in the store's directory, which any
+// number of processes of one machine share safely. The ledger owns the journal, the blobs and the index, and keeps
+// their rules: in which order they become durable, when a blob may be removed, how much room is left. It does not
+// decide what happens to a job: the queue (queue.hpp) decides that for programs and their users, and replication for
+// the group.
 //
 //   store/                 mode 0700
 //     gq.json              format version, store ID, replication group (settings.hpp)
-//     journal/<LSN>.gqj    the records: the truth (journal.hpp)
-//     blobs/<xx>/<ID>      workloads over 64 KiB (blobs.hpp)
+//     journal/<LSN>.gqj    the records; only gq.json and blobs cannot be rebuilt from them (journal.hpp)
+//     blobs/<xx>/<ID>      workloads and outputs over 64 KiB (blobs.hpp)
 //     index.tcb, .seal     the state of every job, derived from the journal (index.hpp)
 //     owners/<ULID>.<n>    one locked file for each process that runs jobs, and each command (owners.hpp)
 //     damaged/             segments of the journal that could not be read completely

@@ -40,10 +40,10 @@ class Queue : public Ledger {
   // Claims jobs that no living process holds: those of dead owners, then due and queued jobs in order. Before that,
   // wakes jobs of all functions whose parents have ended, but not very many (Claims::again). Also records the jobs that
   // have expired as dead, queues the dead letters about jobs of all functions (dead_letters()), forgets the unborn
-  // children of the jobs that dead owners have left, and removes the blobs
-  // that were passed to forget_blob(). If the caller has appended records that release jobs, it must call settle()
-  // before this: settle() may append the records again, and they would release the new claim, too. Throws
-  // Error(storage) and claims nothing if there is no room to record how the jobs end.
+  // children of the jobs that dead owners have left, and removes the blobs that were passed to forget_blob(). If the
+  // caller has appended records that release jobs, it must call settle() before this: settle() may append the records
+  // again, and they would release the new claim, too. Throws Error(storage) and claims nothing if there is no room to
+  // record how the jobs end.
   Claims claim(const ClaimRequest& request);
 
   // Changes jobs as a user asks. A drop also frees the key of a finished job. Returns for each job the reason why it
@@ -55,8 +55,7 @@ class Queue : public Ledger {
   // Returns the cancelled jobs that a process has claimed or runs.
   std::vector<std::string> cancelled();
 
-  // Forgets the unborn children of these jobs: the start that made them will not give birth to them. On stable storage
-  // on return.
+  // Forgets the unborn children of these jobs, which will not be born. On stable storage on return.
   void forget_unborn(const std::vector<std::string>& parents);
 
   // Takes the lock under which spooled jobs are forwarded; returns an empty Fd if another process has it. Closing the

@@ -106,8 +106,9 @@ Settings open_settings(const Directory& directory, bool create) {
     fresh.store_id = new_ulid();
     write_settings(directory, fresh, false);
   }
-  // A power cut must not take the file and leave others. The process that wrote it may not have synced its name. The
-  // first process that uses the store makes `owners`, after this.
+  // A power cut must not remove gq.json and leave other files of the store. The process that wrote gq.json may not have
+  // synced the file's name, so sync the directory before any other file is made. The first process that uses the store
+  // creates `owners` after this; once `owners` is there, the name is durable.
   if (!directory.has(owners_name)) directory.sync();
   return read_settings(directory);
 }

@@ -1,6 +1,6 @@
-// What one command prints on its standard output, as far as it is to be kept with the end of its job. Beyond
-// max_inline_data it stands in a file of the store, which becomes the blob. A file that a crash leaves is removed by
-// Cleaner::sweep().
+// A Capture collects what one command prints on its standard output, if this is kept with the end of its job or becomes
+// jobs. An output over max_inline_data is written to a file of the store, which becomes the blob. If a crash leaves
+// such a file, Cleaner::sweep() removes it.
 #pragma once
 
 #include <functional>
@@ -17,8 +17,8 @@ inline constexpr const char* no_output_room = "there is no room for it";
 
 class Capture {
  public:
-  // Keeps at most `limit` bytes: of a larger output, nothing. `blobs` is the directory for the file. `has_room` returns
-  // whether the disk has room for so many bytes more, besides the room that jobs need.
+  // Keeps an output of at most `limit` bytes; of a larger output it keeps nothing. `blobs` is the directory for the
+  // file. `has_room` returns whether the disk has room for this many more bytes, besides the room that jobs need.
   using HasRoom = std::function<bool(uint64_t)>;
   Capture(Directory blobs, uint64_t limit, HasRoom has_room)
       : m_blobs(std::move(blobs)), m_limit(limit), m_has_room(std::move(has_room)) {}
@@ -26,21 +26,22 @@ class Capture {
   Capture(const Capture&) = delete;
   Capture& operator=(const Capture&) = delete;
 
-  // More output. If it cannot be kept, it is dropped, and kept() says why.
+  // Adds more output. If the output can no longer be kept, drops all of it; kept() then says why.
   void add(std::string_view data);
-  // The rest of it cannot be read: a part is never kept.
+  // Call it if the rest of the output cannot be read. Drops all of the output, because a part is never kept.
   void fail(const std::string& why);
-  // Of an output that is thrown away: it counts as empty.
+  // Call it if the output is to be discarded: it then counts as empty.
   void clear();
 
-  // What has become of the output so far: whole, too_large or no_room; and in the last case, why.
+  // kept() returns what has become of the output so far: whole, too_large or no_room. reason() returns why there is no
+  // room.
   Kept kept() const { return m_kept; }
   const std::string& reason() const { return m_reason; }
-  // The same for something that uses only outputs up to this size; nullopt: none.
+  // Returns the same for a use that accepts only outputs up to this size; nullopt: that accepts none.
   Kept kept_within(std::optional<uint64_t> limit) const;
-  // All of it, if it is whole. Throws Error(storage).
+  // Returns all of the output. Call it only if kept() is whole. Throws Error(storage).
   std::string read() const;
-  // The file that holds all of it; empty if it is in memory.
+  // Returns the file that holds all of the output; an empty one if the output is in memory.
   Arrived& file() { return m_file; }
 
  private:

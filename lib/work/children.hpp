@@ -1,7 +1,8 @@
-// With --then, what a command prints becomes jobs of another function: its children. They are added to the store when
-// the command has ended, as unborn jobs, which nothing runs. The record of the parent's end, which follows, gives birth
-// to them. So a crash in between leaves unborn children: whoever claims the parent again forgets them (Queue::claim()),
-// and the next start makes its own.
+// With --then, what a command prints becomes jobs of another function: the children of its job. When the command has
+// ended, the worker adds the children to the store as unborn jobs, which no worker runs. Then it appends the record of
+// the parent's end, and with this record the children become queued jobs. A crash between the two leaves unborn
+// children. The process that claims the parent again forgets them (Queue::claim()), and the next attempt makes new
+// children.
 //
 // A child's ID is the same after each start: the time in its parent's ID, and 80 bits of a BLAKE2b hash of that ID and
 // of the child's number. Clients may choose IDs of parents, so a fast hash such as XXH3 would not do: they could find
@@ -19,7 +20,8 @@
 
 namespace gq {
 
-// What one child gets of the output. Each item ends in the separator, except perhaps the last one.
+// The item of the output that becomes one child: all of it, a line, or an item that ends in NUL. The last line or item
+// may lack the separator.
 enum class Items { whole, lines, null };
 
 struct ThenRules {
@@ -37,11 +39,11 @@ std::vector<std::string_view> items_of(std::string_view output, Items items);
 // Returns the ID of the child with this number, from 0.
 std::string child_id(const std::string& parent, uint32_t number);
 
-// What became of an output that is to become jobs.
+// The result of making jobs from an output.
 struct Offspring {
-  uint32_t jobs = 0;      // how many it became
-  std::string problem{};  // why it could not become jobs; empty if it could
-  bool passes = false;    // the reason may pass
+  uint32_t jobs = 0;      // how many jobs the output became
+  std::string problem{};  // why the output could not become jobs; empty if it could
+  bool passes = false;    // the problem may go away, so that a later attempt succeeds
 };
 
 // The children of one job, as they are added to the store.
@@ -51,12 +53,14 @@ struct Brood {
   Offspring offspring{};
 };
 
-// Makes the children of a job from what its command has printed. `output` says whether that is also kept as the output
-// of the job; if it is not, its file may become the blob of a child. Throws nothing: see Brood::offspring.
+// Makes the children of a job from what its command has printed. `output` says whether the store also keeps it as the
+// output of the job; if not, the file of the output may become the blob of a child. Does not throw; Brood::offspring
+// has the problem.
 Brood brood_of(const Claim& parent, Capture& printed, Kept output, const ThenRules& rules);
 
-// Adds the children of all broods to the store, with one sync, and sets `offspring` of each. If they cannot all be
-// added, the store has none of that brood afterwards, or they are forgotten when the parent is claimed again.
+// Adds the children of all broods to the store, with one sync, and sets `offspring` of each brood. If the children of a
+// brood cannot all be added, the store has none of them afterwards, or they are forgotten when the parent is claimed
+// again.
 void add_children(Queue& queue, std::vector<Brood>& broods);
 
 }  // namespace gq
