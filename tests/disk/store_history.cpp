@@ -34,12 +34,9 @@ class StoreHistory final : public Machine {
         m_storage(storage),
         m_remembers(m_random.chance(2)),
         m_checks(m_random.chance(4)),
-        m_makes_copies(m_random.chance(3) && m_setting.disk_size == 0),
-        m_has_parents(plan.seed % 8 == 6 && m_setting.disk_size == 0),
-        m_has_pieces(storage && !plan.is_short && m_setting.page_size == 4096 && m_setting.disk_size == 0),
+        m_makes_copies(!storage && m_random.chance(3) && m_setting.disk_size == 0),
         m_hand(hand_of(plan)) {
-    // A snapshot is no use on the disk that is lost.
-    if (m_storage || m_random.chance(2)) m_disk.set_apart(snapshots + 1);
+    if (m_random.chance(2)) m_disk.set_apart(snapshots + 1);
     gq::use_tables(open_simulated_table);
     ::setenv("TMPDIR", (std::string("/") + temporary).c_str(), 1);
   }
@@ -51,13 +48,8 @@ class StoreHistory final : public Machine {
     std::string data;
     bool acknowledged = false;
     size_t ends = 0;                           // how many records of its end may be on the disk
-    bool has_ended = false;                    // one was acknowledged, or a mark of the end was stored
-    bool is_recorded = false;                  // one was acknowledged
+    bool has_ended = false;                    // one was acknowledged
     const Machine::Process* holder = nullptr;  // the living process that has claimed it
-    std::vector<std::string> parents{};        // it is after these
-    bool any = false;                          // whatever their end
-    size_t dones = 0;                          // how many of the ends say that it is done
-    bool may_have_failed = false;              // it may be dead or dropped
   };
   struct Process : Machine::Process {
     using Machine::Process::Process;
@@ -82,7 +74,7 @@ class StoreHistory final : public Machine {
   void open_at(Process& p, const std::string& path) {
     close(p);
     const gq::Directory directory = gq::Directory::of_store(path, true);
-    const auto mirror = m_storage && path != restored ? m_storage->open(directory, p.disk, p.number) : nullptr;
+    const auto mirror = m_storage ? m_storage->open(directory, p.disk, p.number) : nullptr;
     gq::Settings settings = gq::open_settings(directory, true);
     if (m_store_id.empty()) m_store_id = settings.store_id;
     if (!p.disk.is_dead() && settings.store_id != m_store_id) fault("the store is another one");
@@ -105,14 +97,13 @@ class StoreHistory final : public Machine {
     p.store.reset();
   }
   void stop() override {
-    for (auto& copy : m_unfinished) forget_ended(copy);
     const auto event = m_storage ? m_storage->stop(m_disk) : Storage::Event::none;
     if (event == Storage::Event::saved) m_saved = m_sent;
     if (event != Storage::Event::set_back) return;
     note("set back");
     for (auto& [id, sent] : m_sent) {
       const auto was = m_saved.find(id);
-      sent = was == m_saved.end() ? Sent{.data = sent.data, .parents = sent.parents, .any = sent.any} : was->second;
+      sent = was == m_saved.end() ? Sent{.data = sent.data} : was->second;
     }
   }
   // The process ends. Another one takes its place.
@@ -154,30 +145,22 @@ class StoreHistory final : public Machine {
       std::string id = id_of(m_sent.size());
       const bool again = m_remembers && !m_sent.empty() && p.random.chance(6);
       if (again) {
-        // Most of them have had no answer.
-        for (int tries = 0; tries < 3 && (tries == 0 || m_sent[id].acknowledged); ++tries)
-          id = id_of(p.random.below(m_sent.size()));
+        id = id_of(p.random.below(m_sent.size()));
       } else {
-        const uint64_t size = m_has_pieces && p.random.chance(20) ? gq::KeyValue::max_value + p.random.below(1000)
-                              : p.random.chance(10)               ? gq::max_inline_data + 1 + p.random.below(1000)
-                              : is_small()                        ? p.random.below(60'000)
-                                                                  : p.random.below(p.random.chance(3) ? 2000 : 100);
+        const uint64_t size = p.random.chance(10) ? gq::max_inline_data + 1 + p.random.below(1000)
+                              : is_small()        ? p.random.below(60'000)
+                                                  : p.random.below(p.random.chance(3) ? 2000 : 100);
         m_sent[id].data.assign(size, static_cast<char>('a' + m_sent.size() % 26));
-        if (m_has_parents && p.random.chance(2)) choose_parents(p, id);
       }
       if (std::find(ids.begin(), ids.end(), id) != ids.end()) continue;
       ids.push_back(id);
-      const Sent& sent = m_sent[id];
-      const auto after = static_cast<uint32_t>(sent.parents.size());
-      jobs.push_back(gq::make_job({.function = function, .after = after, .after_any = sent.any}, sent.data, id));
-      jobs.back().parents = sent.parents;
+      jobs.push_back(gq::make_job({.function = function}, m_sent[id].data, id));
       jobs.back().add.given = m_remembers && p.random.chance(2);
       jobs.back().encode();
     }
     const auto answers = p.store->add(jobs);
     for (size_t i = 0; i < jobs.size() && !p.disk.is_dead(); ++i) {
       if (answers[i].outcome == gq::Outcome::queued) acknowledge(ids[i]);
-      else if (answers[i].outcome == gq::Outcome::bad && may_lack_parents(ids[i])) note("a parent is gone");
       else if (answers[i].outcome != gq::Outcome::refused && answers[i].outcome != gq::Outcome::unknown)
         fault("job " + ids[i] + " is answered: " + answers[i].reason);
       else note("refused " + ids[i] + ": " + answers[i].reason);
@@ -186,33 +169,6 @@ class StoreHistory final : public Machine {
   void acknowledge(const std::string& id) {
     note("acknowledged " + id);
     m_played.acknowledged += !std::exchange(m_sent[id].acknowledged, true);
-  }
-
-  // A job is after one or two others that have not ended.
-  void choose_parents(Process& p, const std::string& id) {
-    Sent& sent = m_sent[id];
-    for (const auto& [other, its] : m_sent)
-      if (other != id && its.acknowledged && its.ends == 0 && sent.parents.size() < 2 && p.random.chance(3))
-        sent.parents.push_back(other);
-    sent.any = !sent.parents.empty() && p.random.chance(2);
-  }
-  // Whether the store may have forgotten or lost a parent.
-  bool may_lack_parents(const std::string& id) const {
-    const auto& parents = m_sent.at(id).parents;
-    return std::any_of(parents.begin(), parents.end(), [&](const auto& parent) {
-      return m_sent.at(parent).ends > 0 || !m_sent.at(parent).acknowledged;
-    });
-  }
-  bool may_start(const Sent& sent) const {
-    return std::all_of(sent.parents.begin(), sent.parents.end(), [&](const auto& parent) {
-      return (sent.any ? m_sent.at(parent).ends : m_sent.at(parent).dones) > 0;
-    });
-  }
-  // Whether no job that it is after, however far back, may be dead or dropped.
-  bool can_be_run(const Sent& sent) const {
-    return std::all_of(sent.parents.begin(), sent.parents.end(), [&](const auto& parent) {
-      return !m_sent.at(parent).may_have_failed && can_be_run(m_sent.at(parent));
-    });
   }
 
   void claim(Process& p, size_t most) {
@@ -227,8 +183,6 @@ class StoreHistory final : public Machine {
       if (at == m_sent.end()) return fault("a job is claimed that nobody sent, " + c.id);
       if (at->second.has_ended) return fault("job " + c.id + " is claimed after its end");
       if (at->second.holder) return fault("job " + c.id + " is claimed twice");
-      if (!may_start(at->second))
-        return fault("job " + c.id + " is claimed before the jobs that it is after have ended");
       at->second.holder = &p;
       p.claims.push_back(std::move(c));
     }
@@ -248,8 +202,6 @@ class StoreHistory final : public Machine {
     const gq::Millis now = gq::now_ms();
     Sent& sent = m_sent.at(claim.id);
     ++sent.ends;
-    if (is_whole) ++sent.dones;
-    else sent.may_have_failed = true;
     if (is_whole) {
       p.store->append({gq::encode_record(gq::event::Start{.id = claim.id, .at = now, .owner = owner, .start = start})});
       if (m_storage && !p.disk.is_dead() && p.random.chance(3)) {
@@ -266,7 +218,7 @@ class StoreHistory final : public Machine {
     p.store->settle();
     if (p.disk.is_dead()) return;
     note("ended " + claim.id);
-    sent.has_ended = sent.is_recorded = true;
+    sent.has_ended = true;
     sent.holder = nullptr;
     if (std::string blob = gq::blob_of(claim.id, claim.job); !blob.empty()) p.store->forget_blob(blob);
   }
@@ -289,16 +241,14 @@ class StoreHistory final : public Machine {
     auto& [id, sent] = *at;
     if (!sent.acknowledged) return;
     ++sent.ends;
-    const bool may_have_failed = std::exchange(sent.may_have_failed, true);
     const auto why = p.store->change(gq::Change::drop, {id}).front();
     if (p.disk.is_dead()) return;
     if (!why) {
       note("dropped " + id);
       if (sent.holder) fault("job " + id + " is dropped, although a process runs it");
-      sent.has_ended = sent.is_recorded = true;
+      sent.has_ended = true;
     } else {
       --sent.ends;
-      sent.may_have_failed = may_have_failed;
     }
   }
 
@@ -355,8 +305,8 @@ class StoreHistory final : public Machine {
     m_maker = &p;
     Copy copy;
     for (const auto& [id, sent] : m_sent) {
-      if (sent.is_recorded) copy.ended.insert(id);
-      else if (sent.acknowledged && sent.ends == 0 && can_be_run(sent)) copy.jobs.insert(id);
+      if (sent.has_ended) copy.ended.insert(id);
+      else if (sent.acknowledged && sent.ends == 0) copy.jobs.insert(id);
     }
     m_unfinished.push_back(copy);
     const gq::Snapshot made = gq::create_snapshot(*p.store, snapshots, {});
@@ -372,7 +322,7 @@ class StoreHistory final : public Machine {
   }
   // A job that has ended since may have ended before the snapshot's position.
   void forget_ended(Copy& copy) const {
-    std::erase_if(copy.jobs, [&](const auto& id) { return m_sent.at(id).ends > 0 || !can_be_run(m_sent.at(id)); });
+    std::erase_if(copy.jobs, [&](const auto& id) { return m_sent.at(id).ends > 0; });
   }
 
   void prune(Process& p) try {
@@ -434,7 +384,7 @@ class StoreHistory final : public Machine {
         if (!found.insert(c.id).second) return fault("job " + c.id + " of a snapshot is claimed twice");
         has_workload(q, c.id, c.job);
         q.store->append({gq::encode_record(
-            gq::event::Done{.id = c.id, .at = gq::now_ms(), .owner = c.job.owner, .start = c.job.starts})});
+            gq::event::Dead{.id = c.id, .at = gq::now_ms(), .owner = c.job.owner, .start = c.job.starts})});
       }
       q.store->settle();
     }
@@ -493,8 +443,7 @@ class StoreHistory final : public Machine {
       while (!p.claims.empty() && !m_played.fault) end(p);
     }
     for (const auto& [id, sent] : m_sent)
-      if (sent.acknowledged && sent.ends == 0 && can_be_run(sent))
-        return fault("job " + id + " was acknowledged and is not run");
+      if (sent.acknowledged && sent.ends == 0) return fault("job " + id + " was acknowledged and is not run");
   }
 
   void check(Machine::Process& process, bool last) override {
@@ -568,8 +517,6 @@ class StoreHistory final : public Machine {
   const bool m_remembers;     // finished IDs
   const bool m_checks;        // processes check the store while others change it
   const bool m_makes_copies;  // processes make snapshots
-  const bool m_has_parents;   // some jobs are after others
-  const bool m_has_pieces;    // some workloads are larger than what a database takes at once
   Random m_hand;
   bool m_is_meddled = false;
   std::string m_store_id;
