@@ -6,6 +6,7 @@ state() { gq-inspect show "$1" --json | jq -r .state; }
 waits() { gq-inspect show "$1" --json | jq -r .waits; }
 drain() { timeout 60 gq-worker --local --drain "$@"; }
 
+# bats test_tags=database
 @test "gq-enqueue: --after - makes a report of many jobs when all of them are done; the IDs are its workload" {
   local report
   seq 20 | gq-enqueue work --local -l >"$T/ids"
@@ -21,6 +22,7 @@ drain() { timeout 60 gq-worker --local --drain "$@"; }
   gq-inspect check
 }
 
+# bats test_tags=database
 @test "gq-enqueue: a job is after jobs of other functions, also if they are done already, and a job can be after that one" {
   local a b c d
   a=$(gq-enqueue f --local <<<a)
@@ -36,6 +38,7 @@ drain() { timeout 60 gq-worker --local --drain "$@"; }
   gq-inspect check
 }
 
+# bats test_tags=database
 @test "gq-enqueue: a job waits for a dead parent, is dead if the parent is dropped, and runs when it is kicked [--after]" {
   local a b c d
   a=$(gq-enqueue f --local --max-attempts 1 <<<a)
@@ -76,6 +79,7 @@ drain() { timeout 60 gq-worker --local --drain "$@"; }
   [[ $(gq-inspect list | cut -f 1) == "$a" ]]
 }
 
+# bats test_tags=database
 @test "gq-enqueue: a job with --after that is sent again is known by its ID and by its key, whatever has become of its parents" {
   local a b id=01ARZ3NDEKTSV4RRFFQ69G5FAV
   a=$(gq-enqueue f --local <<<a)
@@ -180,6 +184,7 @@ drain() { timeout 60 gq-worker --local --drain "$@"; }
   done
 }
 
+# bats test_tags=database
 @test "gq-enqueue: --after works through gearmand" {
   local a report
   start_gearmand
