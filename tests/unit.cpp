@@ -722,7 +722,7 @@ void record_format_is_stable() {
       event::Add{.id = a, .asked = {.function = "resize"}, .spooled = true},
       event::Rate{.function = "resize", .at = at, .starts = 10, .period = Millis(60000)},
   };
-  CHECK(all.size() == std::variant_size_v<Event> + 15);
+  CHECK(all.size() == std::variant_size_v<Event> + 16);
   std::ifstream in(GQ_GOLDEN "/records.txt");
   size_t lines = 0;
   for (std::string line; std::getline(in, line); ++lines) {
