@@ -14,7 +14,8 @@ _gq() {
   case $previous in
     --store | --config) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
     --answer) mapfile -t COMPREPLY < <(compgen -W "queued result" -- "$current"); return ;;
-    --state) mapfile -t COMPREPLY < <(compgen -W "queued running delayed waiting pending spooled held dead kept" -- "$current"); return ;;
+    --color) mapfile -t COMPREPLY < <(compgen -W "auto always never" -- "$current"); return ;;
+    --state) mapfile -t COMPREPLY < <(compgen -W "queued running delayed waiting pending spooled held dead kept finished" -- "$current"); return ;;
   esac
   local words
   case $program in
@@ -22,7 +23,7 @@ _gq() {
     gq-worker) words="$run $peers --owe --relay --copies --raw --answer --waiting --keep --local --queue-only --drain --strict --backlog --max-workload" ;;
     gq-replicate) words="$peers --to --hand-over --as --group --copies --run --renew init forget" ;;
     gq-flush) words="$run $peers --all --dry-run --kick --kick-dead --cancel --drop --keep --release --clean --forward --pause --resume --limit-of --rate-of --dead-letter-of" ;;
-    gq-inspect) words="--json --state --function --limit --records --range --for --dead-over --oldest-over --queued-over --owed-over --no-worker --disk-under --nagios --output --reasons list show cat output wait stats status metrics report check journal confirm" ;;
+    gq-inspect) words="--json --color --state --function --since --until --reason --key --serial --grep --format --limit --records --range --for --dead-over --oldest-over --queued-over --owed-over --no-worker --disk-under --nagios --output --reasons list show cat output wait stats status metrics report check journal confirm" ;;
     gq-snapshot) words="--json --function --state --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --max-workload --owe --auth --peer-timeout create verify restore list prune export import" ;;
   esac
   [[ $program != gq-worker ]] || words+=" --then --then-lines --then-null"

@@ -48,6 +48,7 @@
 void test_state(const std::string& directory);  // state.cpp
 void test_replication();                        // replication.cpp
 void test_work();                               // work.cpp
+void test_view();                               // view.cpp
 
 namespace {
 
@@ -374,7 +375,7 @@ void a_listing_misses_no_job(const std::string& directory) {
   // Each page has one job. Between two pages, a job that was seen as running is queued again; a queued job becomes
   // delayed, claimed or dead; and the next job with a serial key gets its turn, although no record names it.
   size_t visits = 0;
-  list_jobs(store, {"", "", 1}, [&](const Claim& c) {
+  list_jobs(store, {{}, {}, 1}, [&](const Claim& c) {
     ++seen[c.id];
     if (++visits == 1) {
       fail(running, Millis(0));
@@ -394,10 +395,10 @@ void a_listing_misses_no_job(const std::string& directory) {
     if (id != head) CHECK(times == 1);
   CHECK(seen[head] <= 1);
   visits = 0;
-  list_jobs(store, {"queued", "s", 1}, [&](const Claim&) { return ++visits > 0; });
+  list_jobs(store, {{"queued"}, {"s"}, 1}, [&](const Claim&) { return ++visits > 0; });
   CHECK(visits == 1);
   visits = 0;
-  list_jobs(store, {"waiting", "", 1}, [&](const Claim&) { return ++visits > 0; });
+  list_jobs(store, {{"waiting"}, {}, 1}, [&](const Claim&) { return ++visits > 0; });
   CHECK(visits == 2);
 }
 
@@ -2435,6 +2436,7 @@ int main(int argc, char** argv) {
   later_types_have_a_format_of_their_own(directory + "/later-types");
   a_group_reads_what_each_node_reads(directory + "/reads");
   test_work();
+  test_view();
 #ifdef GQ_DEVELOPER
   long_work_is_not_done_in_a_short_hold(Directory(directory).make_below("holds").path());
 #endif

@@ -112,7 +112,7 @@ void kick_dead(Queue& store, const std::string& function, Changed& changed) {
     change(store, Change::kick, ids, changed);
     ids.clear();
   };
-  list_jobs(store, {"dead", function}, [&](const Claim& c) {
+  list_jobs(store, {{"dead"}, {function}}, [&](const Claim& c) {
     ids.push_back(c.id);
     if (ids.size() == most_changes) kick();
     return true;
@@ -259,7 +259,7 @@ void print_runnable(Queue& store, const std::vector<std::string>& functions) {
     return does;
   };
   std::string lines;
-  list_jobs(store, {std::string(runnable), functions.size() == 1 ? functions[0] : ""}, [&](const Claim& c) {
+  list_jobs(store, {{std::string(runnable)}, functions}, [&](const Claim& c) {
     if (does_run(c.job.function) && would_run(store, c)) lines += text_line({c.id, c.job.function});
     if (lines.size() > 60000) print(std::exchange(lines, {}));
     return true;

@@ -17,6 +17,8 @@
 #include "gq/view/metrics.hpp"
 #include "gq/view/report.hpp"
 #include "gq/view/status.hpp"
+#include "inspect_jobs.hpp"
+#include "inspect_stats.hpp"
 #include "results.hpp"
 
 namespace gq {
@@ -28,9 +30,10 @@ struct Options {
   bool json = false;
   std::string id;
   std::vector<std::string> ids;  // or - for those on standard input
-  std::string state;
+  std::string colour = "auto";
+  View view;
+  ListOptions list;
   std::string function;
-  uint64_t limit = UINT64_MAX;
   bool records = false;
   std::string range;
   bool history = false;
@@ -42,166 +45,13 @@ struct Options {
   bool reasons = false;
 };
 
-constexpr size_t most_parents_shown = 100;  // among so many parents, the first dead one is looked for
-constexpr size_t most_looked_up = 2000;     // how many jobs are looked up in one visit to the index
-
-// Returns the process that holds a job. If the owner is dead, changes the job to queued, which it will be.
-std::optional<Holder> find_holder(Ledger& ledger, Claim& c) {
-  if (c.job.owner.empty()) return std::nullopt;
-  if (auto holder = holder_of(ledger.owners_directory(), c.job.owner)) return holder;
-  // The owner may also have ended or given back the job since the job was read; then the store has the result.
-  std::optional<Job> now;
-  ledger.look([&](Fold& fold) { now = fold.get(c.id); });
-  const bool same = !now || (now->owner == c.job.owner && now->starts == c.job.starts);
-  if (now) c.job = std::move(*now);
-  if (!same) return find_holder(ledger, c);
-  if (c.job.state == State::running) ++c.job.crashes;
-  c.job.state = State::queued;
-  return std::nullopt;
-}
-
-// Returns for which of its parents a job waits, as a text for users.
-std::string parents_of(Queue& store, const Claim& c) {
-  if (c.job.edges < c.job.after)
-    return "until its client has named all jobs that it is after: " + std::to_string(c.job.edges) + " of " +
-           std::to_string(c.job.after) + " are recorded";
-  std::string text;
-  store.look([&](Fold& fold) {
-    const auto parents = fold.unmet(c.id, most_parents_shown);
-    text.clear();
-    if (parents.empty()) return;
-    std::string first = parents.front(), what;
-    for (const auto& id : parents) {
-      const auto parent = fold.get(id);
-      if (parent && parent->state != State::dead && !parent->dropped) continue;
-      first = id;
-      what = !parent ? ", which this store does not know" : parent->dropped ? ", which was dropped" : ", which is dead";
-      break;
-    }
-    text = "after " + first + what;
-    if (c.job.unmet > 1) text += " and " + counted(c.job.unmet - 1, "other job");
-  });
-  return text;
-}
-
-// The reasons why jobs wait although they could run, or for other jobs.
-class Waits {
- public:
-  explicit Waits(Queue& store)
-      : m_store(store), m_group(store.group()), m_node(m_group.once ? store.waits() : std::string()) {
-    for (const auto& member : m_group.members) {
-      if (member == m_group.self.node) continue;
-      Millis at = answered_at(store, member);
-      m_others += (m_others.empty() ? "" : ", ") + member +
-                  (at.count() ? " (last answered " + format_time(at) + ")" : " (never answered)");
-    }
-  }
-  std::string of(const Claim& c) const {
-    const Job& job = c.job;
-    if (job.state == State::waiting && is_blocked(job)) return parents_of(m_store, c);
-    if (job.unborn) return "until the end of " + job.parent + " is recorded, whose output became this job";
-    if (is_spooled(job)) return "until it is forwarded to another store";
-    if (job.state == State::pending)
-      return "until " + std::to_string(job.copies) + " nodes have it: this one" +
-             (job.peers.empty() ? "" : "," + job.peers) + "; the others: " + m_others;
-    return job.state == State::queued || job.state == State::claimed ? m_node : std::string();
-  }
-
- private:
-  Queue& m_store;
-  const Group& m_group;
-  std::string m_node, m_others;
-};
-
-Json job_json(const Claim& c, const std::optional<Holder>& holder, const Waits& waits) {
-  const Job& job = c.job;
-  Json j = {{"id", c.id},
-            {"function", job.function},
-            {"state", state_name(job)},
-            {"attempts", job.attempts()},
-            {"enqueued_at", format_time(job.enqueued_at)},
-            {"size", job.size},
-            {"changed_at", format_time(job.changed_at)}};
-  if (job.priority != normal_priority) j["priority"] = priority_name(job.priority);
-  if (job.max_attempts) j["max_attempts"] = job.max_attempts;
-  if (!job.key.empty()) j["key"] = job.key;
-  if (!job.serial.empty()) j["serial"] = job.serial;
-  if (!job.name.empty()) j["name"] = job.name;
-  if (!job.parent.empty()) j["parent"] = job.parent;
-  bool later = job.state == State::waiting || job.state == State::pending || job.state == State::held;
-  if (job.state == State::delayed || (later && job.due.count())) j["due_at"] = format_time(job.due);
-  if (can_expire(job)) j["expires_at"] = format_time(job.expire);
-  if (job.dropped) j["dropped"] = true;
-  if (job.cancelled) j["cancelled"] = true;
-  if (!job.why.empty()) j["reason"] = job.why;
-  if (job.exit != no_exit) j["exit_status"] = job.exit;
-  if (job.signal) j["signal"] = job.signal;
-  if (job.after) j.update({{"after", job.after}, {"unmet", job.unmet}});
-  if (job.after_any) j["after_any"] = true;
-  if (std::string w = waits.of(c); !w.empty()) j["waits"] = w;
-  if (holder) {
-    j["owner"] = job.owner;
-    if (holder->pid) j["pid"] = holder->pid;
-    if (holder->worker) j["worker_pid"] = holder->worker;
-    if (!holder->host.empty()) j["host"] = holder->host;
-    j["since"] = format_time(job.changed_at);
-  }
-  if (job.crashes) j["crashes"] = job.crashes;
-  if (!job.node.empty()) j.update({{"node", job.node}, {"identity", job.store}});
-  if (job.once) j["term"] = job.term;
-  if (job.keep) j["keep"] = true;
-  if (job.result) j["result"] = true;
-  if (job.output == Kept::whole) j["output_size"] = job.output_size;
-  if (job.output == Kept::too_large || job.output == Kept::no_room)
-    j["output_lost"] = job.output == Kept::too_large ? "too large" : "no room";
-  if (!job.source.empty()) j.update({{"from", job.source}, {"offset", job.offset}});
-  return j;
-}
-
-Exit list(const Options& o, Queue& store) {
-  uint64_t left = o.limit;
-  std::string out;
-  const Waits waits(store);
-  if (left == 0) return Exit::ok;
-  list_jobs(store, {o.state, o.function}, [&](Claim& c) {
-    auto holder = find_holder(store, c);
-    if (c.job.state == State::finished || (!o.state.empty() && o.state != state_name(c.job))) return true;
-    if (o.json) {
-      out += json_line(job_json(c, holder, waits));
-    } else {
-      if (holder && c.job.state == State::running) {
-        c.job.why = "pid " + std::to_string(holder->pid ? holder->pid : holder->worker) + " on " + holder->host +
-                    " since " + format_time(c.job.changed_at);
-      }
-      std::string why = waits.of(c);
-      why = c.job.why + (c.job.why.empty() || why.empty() ? "" : "; ") + why;
-      std::vector<std::string> fields = {c.id,
-                                         state_name(c.job),
-                                         c.job.function,
-                                         std::to_string(c.job.attempts()),
-                                         std::to_string(c.job.size),
-                                         format_time(c.job.enqueued_at)};
-      const bool expires = can_expire(c.job);
-      if (!why.empty() || !c.job.name.empty() || expires) fields.push_back(printable(why, 1000));
-      if (!c.job.name.empty()) fields.push_back("name=" + c.job.name);
-      if (expires) fields.push_back("expires=" + format_time(c.job.expire));
-      out += text_line(fields);
-    }
-    if (out.size() > 60000) print(std::exchange(out, {}));
-    return --left > 0;
-  });
-  print(out);
-  return Exit::ok;
-}
-
 std::optional<Claim> find(const Options& o, Ledger& ledger) {
-  auto id = parse_ulid(o.id);
-  if (!id) throw Error(Exit::usage, "cannot look for " + printable(o.id) + ": it is not a job ID (26 characters)");
   std::optional<Claim> found;
-  ledger.look([&](Fold& fold) {
-    if (auto job = fold.get(*id)) found = Claim{*id, std::move(*job)};
-  });
-  if (!found) log(Level::error, "there is no job " + *id + " in this store");
+  if (const auto id = find_id(ledger, o.id))
+    ledger.look([&](Fold& fold) {
+      if (auto job = fold.get(*id)) found = Claim{*id, std::move(*job)};
+    });
+  if (!found) log(Level::error, "there is no job " + printable(o.id) + " in this store");
   return found;
 }
 
@@ -302,7 +152,7 @@ Exit cat(const Options& o, Ledger& ledger) {
 
 Exit output(const Options& o, Queue& store) {
   Exit result = Exit::ok;
-  for (const auto& id : read_ids(o.ids)) {
+  for (const auto& id : find_ids(store, o.ids)) {
     std::optional<Job> job;
     store.look([&](Fold& fold) { job = fold.get(id); });
     std::string reason;
@@ -323,160 +173,7 @@ Exit output(const Options& o, Queue& store) {
 Exit wait_for_ends(const Options& o, Queue& store) {
   WaitOptions options{.json = o.json};
   if (o.longest.count()) options.longest = o.longest;
-  return static_cast<Exit>(wait_for_results(store, read_ids(o.ids), options));
-}
-
-// Prints for each other node of the group what is owed to it and when it last answered; and what this node waits for
-// before it runs jobs.
-void print_peers(const Options& o, Queue& store) {
-  if (std::string waits = store.group().once ? store.waits() : std::string(); !waits.empty())
-    print(o.json ? json_line({{"node", store.group().self.node}, {"waits", waits}})
-                 : text_line({store.group().self.node + ": runs no job " + waits}));
-  for (const auto& [node, debt] : debts_of(store)) {
-    Json json = {{"peer", node}, {"owed", debt.jobs}};
-    if (debt.jobs) json["owed_since"] = format_time(debt.since);
-    if (debt.answered_at.count()) json["answered_at"] = format_time(debt.answered_at);
-    for (const auto& [id, why] : debt.refused) json["refused"][id] = why;
-    for (const auto& [id, why] : debt.unreadable) json["unreadable"][id] = why;
-    if (o.json) {
-      print(json_line(json));
-      continue;
-    }
-    std::string line = node + ": owed " + counted(debt.jobs, "job");
-    for (const char* key : {"owed_since", "answered_at"})
-      if (json.contains(key)) line += " " + std::string(key) + " " + json[key].get<std::string>();
-    print(text_line({line}));
-    for (const auto& [id, why] : debt.refused) print(text_line({node + ": refuses " + id + ": " + why}));
-    for (const auto& [id, why] : debt.unreadable) print(text_line({node + ": cannot be given " + id + ": " + why}));
-  }
-}
-
-// Passes the `wanted` jobs of an order (fold.hpp) to `take`. Reads page by page, so that the lock of the index is never
-// held for long.
-template <typename Wanted, typename Take>
-void for_each_page(Ledger& ledger, char order, Wanted wanted, Take take) {
-  std::string cursor;
-  bool last = false;
-  while (!last) {
-    std::vector<Claim> found;
-    std::string next;
-    ledger.look([&](Fold& fold) {
-      found.clear();
-      std::vector<std::string> ids;
-      next = cursor;
-      last = fold.page(order, "", most_looked_up, next, ids);
-      for (const auto& id : ids)
-        if (auto job = fold.get(id); job && wanted(fold, *job)) found.push_back({id, std::move(*job)});
-    });
-    cursor = next;
-    take(found);
-  }
-}
-
-// Prints the serial keys whose first job is delayed while other jobs, of any function, wait for it. Prints only some:
-// those whose first job is due last.
-void print_serials(const Options& o, Ledger& ledger) {
-  constexpr size_t most_shown = 10, most_counted = 10000;
-  std::vector<Claim> firsts;
-  const Millis now = now_ms();
-  const auto holds_others_up = [&](Fold& fold, const Job& job) {
-    return job.state == State::delayed && job.due > now && fold.with_serial(job.serial, 2) > 1;
-  };
-  for_each_page(ledger, 'h', holds_others_up, [&](std::vector<Claim>& found) {
-    firsts.insert(firsts.end(), std::make_move_iterator(found.begin()), std::make_move_iterator(found.end()));
-    std::sort(firsts.begin(), firsts.end(), [](const Claim& x, const Claim& y) { return x.job.due > y.job.due; });
-    if (firsts.size() > most_shown) firsts.erase(firsts.begin() + most_shown, firsts.end());
-  });
-  for (const auto& first : firsts) {
-    size_t behind = 0;
-    ledger.look(
-        [&](Fold& fold) { behind = std::max<size_t>(fold.with_serial(first.job.serial, most_counted), 1) - 1; });
-    if (behind == 0) continue;
-    Json json = {{"serial", first.job.serial},
-                 {"waits_for", first.id},
-                 {"function", first.job.function},
-                 {"due_at", format_time(first.job.due)},
-                 {"waiting", behind}};
-    if (o.json) print(json_line(json));
-    else
-      print(text_line({counted(behind, "job") + " waiting for " + first.id + " of " + first.job.function + ", due at " +
-                       format_time(first.job.due) + ": serial key " + first.job.serial}));
-  }
-}
-
-// Prints how much of the journal is still needed, and how old the oldest unfinished job is.
-void print_disk(const Options& o, Ledger& ledger) {
-  const DiskUse use = disk_use(ledger);
-  std::optional<Millis> oldest;
-  std::string cursor;
-  for (bool last = false; !last;) {
-    std::string next;
-    ledger.look([&](Fold& fold) {
-      std::vector<std::string> ids;
-      next = cursor;
-      last = fold.oldest(most_looked_up, next, ids);
-      for (const auto& id : ids)
-        if (auto job = fold.get(id); job && (!oldest || job->enqueued_at < *oldest)) oldest = job->enqueued_at;
-    });
-    cursor = next;
-  }
-  const uint64_t garbage = use.journal - use.needed;
-  Json json = {
-      {"journal_bytes", use.journal}, {"live_bytes", use.needed}, {"garbage_bytes", garbage}, {"damaged", use.damaged}};
-  if (oldest)
-    json.update({{"oldest_at", format_time(*oldest)},
-                 {"oldest_seconds", std::max<int64_t>(0, (now_ms() - *oldest).count() / 1000)}});
-  if (o.json) return print(json_line(json));
-  std::string line = "journal: bytes " + std::to_string(use.journal) + " live " + std::to_string(use.needed) +
-                     " garbage " + std::to_string(garbage);
-  if (oldest) line += " oldest " + format_time(*oldest);
-  print(text_line({line}));
-  if (use.damaged) log(Level::warning, counted(use.damaged, "segment") + " in damaged/ could not be read whole");
-}
-
-Exit stats(const Options& o, Queue& store) {
-  const auto functions = stats_of_functions(store);
-  const uint64_t troubles = count_troubles(store);
-  for (const auto& [function, found] : functions) {
-    if (!o.function.empty() && function != o.function) continue;
-    Json json = {{"function", function},
-                 {"queued", found.queued()},
-                 {"running", found.at(State::running)},
-                 {"delayed", found.at(State::delayed)},
-                 {"waiting", found.at(State::waiting)},
-                 {"pending", found.at(State::pending) - found.counters.spooled},
-                 {"held", found.at(State::held)},
-                 {"dead", found.at(State::dead)},
-                 {"kept", found.at(State::kept)},
-                 {"finished", found.at(State::finished)},
-                 {"bytes", found.counters.bytes}};
-    if (found.counters.blocked) json["after"] = found.counters.blocked;
-    if (found.counters.spooled) json["spooled"] = found.counters.spooled;
-    if (found.paused) json["paused_at"] = format_time(*found.paused);
-    if (found.limit) json["limit"] = *found.limit;
-    if (found.rate) json["rate"] = rate_text(*found.rate);
-    if (found.letters) json["dead_letters"] = *found.letters;
-    if (o.json) {
-      print(json_line(json));
-      continue;
-    }
-    std::string line = function + ":";
-    for (const auto& [key, value] : json.items())
-      if (key != "function") line += " " + key + " " + (value.is_string() ? value.get<std::string>() : value.dump());
-    print(text_line({line}));
-  }
-  const bool any_waits =
-      std::any_of(functions.begin(), functions.end(), [&](const auto& f) { return f.second.at(State::waiting) > 0; });
-  if (o.function.empty() && any_waits) print_serials(o, store);
-  if (o.function.empty()) print_peers(o, store);
-  if (o.function.empty()) print_disk(o, store);
-  const RunHere running = running_here(store.owners_directory());
-  for (const auto& target : running.targets)
-    if (!running.has(target))
-      log(Level::warning, "no worker of this store runs " + printable(target) +
-                              ", of which another worker's --then makes jobs; they wait for one");
-  if (troubles) log(Level::warning, counted(troubles, "trouble") + " in the journal (gq-inspect check tells which)");
-  return Exit::ok;
+  return static_cast<Exit>(wait_for_results(store, find_ids(store, o.ids), options));
 }
 
 Exit status(const Options& o, Queue& store) {
@@ -693,20 +390,18 @@ int main(int argc, char** argv) {
   program.options = [&](CLI::App& app) {
     app.require_subcommand(1);
     app.add_flag("--json", o.json, "JSON, one object a line");
+    app.add_option("--color", o.colour, "Colours, and tables: auto (on a terminal), always or never")
+        ->type_name("WHEN")
+        ->check(CLI::IsMember({"auto", "always", "never"}));
     auto add = [&](const char* name, const char* help, auto run) {
       auto* sub = app.add_subcommand(name, help);
       sub->final_callback([&action, run] { action = run; });
       return sub;
     };
-    auto* list = add(
-        "list", "The jobs that are queued, running, delayed, waiting, pending, spooled, held, dead or kept", gq::list);
-    list->add_option("--state", o.state,
-                     "Only those that are queued, running, delayed, waiting, pending, spooled, held, dead or kept")
-        ->type_name("STATE")
-        ->check(
-            CLI::IsMember({"queued", "running", "delayed", "waiting", "pending", "spooled", "held", "dead", "kept"}));
-    list->add_option("-f,--function", o.function, "Only those of one function")->type_name("FUNCTION");
-    gq::add_count(*list, "--limit", o.limit, "At most this many", 0, UINT64_MAX);
+    auto* list =
+        add("list", "The jobs that are queued, running, delayed, waiting, pending, spooled, held, dead or kept",
+            [](auto& options, auto& store) { return gq::list(options.list, options.view, store); });
+    o.list.add_to(*list);
     auto* show = add("show", "One job", gq::show);
     show->add_option("ID", o.id, "The job")->required();
     show->add_flag("--history", o.history, "Each of its runs too, and how it ended, as far as the journal still says");
@@ -723,7 +418,10 @@ int main(int argc, char** argv) {
                      });
     wait->add_option("ID", o.ids, "The jobs; - reads their IDs from standard input, one a line")->required();
     gq::add_duration(*wait, "--for", o.longest, "How long to wait at most (default: for ever)");
-    add("stats", "How many jobs there are, by function and state", gq::stats)
+    add("stats", "How many jobs there are, by function and state",
+        [](auto& options, auto& store) {
+          return gq::stats({options.json, options.function}, options.view, store);
+        })
         ->add_option("-f,--function", o.function, "Only this function")
         ->type_name("FUNCTION");
     auto* metrics = add("metrics", "Numbers for Prometheus, in its text format", gq::metrics);
@@ -746,6 +444,8 @@ int main(int argc, char** argv) {
   program.body = [&](const gq::Common& common) {
     if (!o.function.empty()) gq::check_function(o.function);
     for (const auto& function : o.limits.functions) gq::check_function(function);
+    o.list.json = o.json;
+    o.view = gq::view_of_output(o.colour);
     if (!action) {
       gq::confirm_database(common.store);
       return gq::Exit::ok;

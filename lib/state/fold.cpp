@@ -1203,6 +1203,17 @@ bool Fold::page(char order, const std::string& function, size_t most, std::strin
   return true;
 }
 
+bool Fold::jobs(size_t most, std::string& cursor, const std::function<void(std::string, Job)>& visit) {
+  auto c = m_table.walk("j" + cursor);
+  if (cursor.size() == ulid_size && c->valid() && c->key() == "j" + cursor) c->next();
+  for (; c->valid() && c->key()[0] == 'j'; c->next()) {
+    if (most-- == 0) return false;
+    cursor = c->key().substr(1);
+    visit(cursor, decode_job(c->value()));
+  }
+  return true;
+}
+
 bool Fold::oldest(size_t most, std::string& cursor, std::vector<std::string>& ids) {
   // The entries of one function (and priority) in order q, of one function in n and S, and of one node in o, are by
   // age: only the first has to be read. A waiting job is younger than the job for which it waits.

@@ -237,6 +237,9 @@ class Fold {
   // no more. `order` is 'q', 'd', 'x', 'y', 'n' or 'S' (of one function), 'o' (of the node that `function` names), or
   // 'c', 'l' or 'h' (of all), or 'B' (of one function). If `function` is empty, reads all functions or nodes.
   bool page(char order, const std::string& function, size_t most, std::string& cursor, std::vector<std::string>& ids);
+  // Calls `visit` with up to `most` jobs, by their IDs, also finished ones: those whose IDs follow `cursor`, or begin
+  // with it; it is empty at first, and this function advances it. Returns true when there are no more.
+  bool jobs(size_t most, std::string& cursor, const std::function<void(std::string, Job)>& visit);
   // The job that has a key of a function at `now`.
   std::optional<std::string> keyed(const std::string& function, const std::string& key, Millis now);
   // Returns what to append because parents have ended, for at most `most` pairs of a parent and a job that is after it.

@@ -58,7 +58,26 @@ std::string orders_of(const std::string& state) {
   if (state == "spooled") return "S";
   if (state == "held") return "o";
   if (state == "kept") return "y";
-  return "cqdlBnSoxy";
+  return "";
+}
+
+// The same for several states, each order once. Serial jobs in h are in l, too.
+std::string orders_of(const std::vector<std::string>& states) {
+  if (states.empty()) return "cqdlBnSoxy";
+  std::string orders;
+  for (const auto& state : states)
+    for (char order : orders_of(state))
+      if (orders.find(order) == std::string::npos) orders += order;
+  if (orders.find('l') != std::string::npos) std::erase(orders, 'h');
+  return orders;
+}
+
+bool contains(const std::vector<std::string>& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+bool is_of_function(const Listed& what, const Job& job) {
+  return what.functions.empty() || contains(what.functions, job.function);
 }
 
 // Returns the order that contains a job, if the job has no serial key.
@@ -141,12 +160,16 @@ class Listing {
       : m_ledger(ledger),
         m_what(what),
         m_visit(visit),
-        m_orders(orders_of(what.state)),
+        m_orders(orders_of(what.states)),
         m_named(ledger, end_of(ledger)) {}
 
   void run() {
-    for (char order : m_orders)
-      if (!list_order(order)) return;
+    const std::set<std::string> functions(m_what.functions.begin(), m_what.functions.end()), all{""};
+    for (char order : m_orders) {
+      const bool is_by_function = std::string_view("qdxnyB").find(order) != std::string_view::npos;
+      for (const auto& function : is_by_function && !functions.empty() ? functions : all)
+        if (!list_order(order, function)) return;
+    }
     list_named(find_named());
   }
 
@@ -158,12 +181,12 @@ class Listing {
   }
 
   bool is_wanted(const Job& job) const {
-    return m_orders.find(order_of(job)) != std::string::npos &&
-           (m_what.function.empty() || job.function == m_what.function);
+    return m_orders.find(order_of(job)) != std::string::npos && is_of_function(m_what, job);
   }
 
-  // Lists the jobs of an order that were not named. Returns false if `visit` did.
-  bool list_order(char order) {
+  // Lists the jobs of an order, and of this function unless it is empty, that were not named. Returns false if `visit`
+  // did.
+  bool list_order(char order, const std::string& function) {
     std::vector<Claim> jobs;
     std::string cursor;
     for (bool last = false; !last;) {
@@ -172,7 +195,7 @@ class Listing {
         jobs.clear();
         std::vector<std::string> ids;
         std::string next = cursor;
-        last = fold.page(order, order == 'o' || order == 'h' ? std::string() : m_what.function, m_what.page, next, ids);
+        last = fold.page(order, function, m_what.page, next, ids);
         m_named.read_on(fold.position().end);
         for (const auto& id : ids)
           if (auto job = m_named.has(id) ? std::nullopt : fold.get(id);
@@ -237,10 +260,43 @@ class Listing {
   Lsns m_shown;
 };
 
+// Lists all jobs of these functions by their IDs, also finished ones; the caller looks at their states. Each job has
+// one place in this order, so it is listed once.
+void list_by_id(Ledger& ledger, const Listed& what, const std::function<bool(Claim&)>& visit) {
+  std::vector<Claim> jobs;
+  std::string cursor;
+  for (bool last = false; !last;) {
+    std::string next;
+    ledger.look([&](Fold& fold) {
+      jobs.clear();
+      next = cursor;
+      last = fold.jobs(what.page, next, [&](std::string id, Job job) {
+        if (is_of_function(what, job)) jobs.push_back({std::move(id), std::move(job)});
+      });
+    });
+    cursor = next;
+    for (auto& job : jobs)
+      if (!visit(job)) return;
+  }
+}
+
 }  // namespace
 
 void list_jobs(Ledger& ledger, const Listed& what, const std::function<bool(Claim&)>& visit) {
-  Listing(ledger, what, visit).run();
+  if (contains(what.states, state_name(State::finished))) list_by_id(ledger, what, visit);
+  else Listing(ledger, what, visit).run();
+}
+
+std::vector<std::string> jobs_with_prefix(Ledger& ledger, const std::string& prefix, size_t most) {
+  std::vector<std::string> ids;
+  ledger.look([&](Fold& fold) {
+    ids.clear();
+    std::string cursor = prefix;
+    fold.jobs(most, cursor, [&](const std::string& id, const Job&) {
+      if (id.starts_with(prefix)) ids.push_back(id);
+    });
+  });
+  return ids;
 }
 
 }  // namespace gq
