@@ -23,7 +23,7 @@ _gq() {
     gq-worker) words="$run $peers --owe --relay --copies --raw --answer --waiting --keep --local --queue-only --drain --strict --backlog --max-workload" ;;
     gq-replicate) words="$peers --to --hand-over --as --group --copies --run --renew init forget" ;;
     gq-flush) words="$run $peers --all --dry-run --kick --kick-dead --cancel --drop --keep --release --clean --forward --pause --resume --limit-of --rate-of --dead-letter-of" ;;
-    gq-inspect) words="--json --color --state --function --since --until --reason --key --serial --grep --format --limit --records --range --for --dead-over --oldest-over --queued-over --owed-over --no-worker --disk-under --nagios --output --reasons list show cat output wait stats status metrics report check journal confirm" ;;
+    gq-inspect) words="--json --color --state --function --since --until --reason --key --serial --grep --format --limit --records --range --for --dead-over --oldest-over --queued-over --owed-over --no-worker --disk-under --nagios --output --reasons list show cat output wait stats top status metrics report check journal confirm" ;;
     gq-snapshot) words="--json --function --state --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --max-workload --owe --auth --peer-timeout create verify restore list prune export import" ;;
   esac
   [[ $program != gq-worker ]] || words+=" --then --then-lines --then-null"

@@ -19,6 +19,7 @@
 #include "gq/view/status.hpp"
 #include "inspect_jobs.hpp"
 #include "inspect_stats.hpp"
+#include "inspect_top.hpp"
 #include "results.hpp"
 
 namespace gq {
@@ -32,6 +33,7 @@ struct Options {
   std::vector<std::string> ids;  // or - for those on standard input
   std::string colour = "auto";
   View view;
+  std::string store;
   ListOptions list;
   std::string function;
   bool records = false;
@@ -433,6 +435,8 @@ int main(int argc, char** argv) {
         .type_name("FILE");
     report->add_flag("--reasons", o.reasons,
                      "Also why jobs are dead: what commands write to standard error may be secret");
+    add("top", "A view of the whole store that is refreshed each second",
+        [](auto& options, auto& store) { return gq::top(options.view, options.store, store); });
     auto* status = add("status", "One line: whether something is wrong; exit 1 if it is", gq::status);
     gq::add_status(*status, o);
     add("check", "Verify every checksum, and the index; exit 1 if something is wrong", gq::check);
@@ -446,13 +450,17 @@ int main(int argc, char** argv) {
     for (const auto& function : o.limits.functions) gq::check_function(function);
     o.list.json = o.json;
     o.view = gq::view_of_output(o.colour);
+    o.store = common.store;
     if (!action) {
       gq::confirm_database(common.store);
       return gq::Exit::ok;
     }
     try {
       gq::Queue store = gq::open_store(common.store, false);
-      gq::EndsInOrder in_order([&] { store.leave_for_good(); });
+      gq::EndsInOrder in_order([&] {
+        gq::leave_screen();
+        store.leave_for_good();
+      });
       return action(o, store);
     } catch (const gq::Error& e) {
       if (o.nagios) {
