@@ -2,7 +2,7 @@
 _gq() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} program=${COMP_WORDS[0]##*/} word
   local common="--store --servers --config --quiet --verbose --help --version"
-  local run="--function --jobs --max-attempts --max-crashes --backoff --time-limit --grace --on-exit --rate --stream --output --output-cap --output-keep --keep-output --joblog"
+  local run="--function --jobs --max-attempts --max-crashes --backoff --time-limit --grace --on-exit --rate --stream --output --output-cap --output-keep --keep-output --joblog --tag"
   local peers="--auth --peer-timeout --takeover --alone-after"
   COMPREPLY=()
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
@@ -23,7 +23,7 @@ _gq() {
     gq-worker) words="$run $peers --owe --relay --copies --raw --answer --waiting --keep --local --queue-only --drain --strict --backlog --max-workload" ;;
     gq-replicate) words="$peers --to --hand-over --as --group --copies --run --renew init forget" ;;
     gq-flush) words="$run $peers --all --dry-run --kick --kick-dead --cancel --drop --keep --release --clean --forward --pause --resume --limit-of --rate-of --dead-letter-of" ;;
-    gq-inspect) words="--json --color --state --function --since --until --reason --key --serial --grep --format --limit --records --range --for --dead-over --oldest-over --queued-over --owed-over --no-worker --disk-under --nagios --output --reasons list show cat output wait stats top status metrics report check journal confirm" ;;
+    gq-inspect) words="--json --color --state --function --since --until --reason --key --serial --grep --format --limit --records --range --follow --for --dead-over --oldest-over --queued-over --owed-over --no-worker --disk-under --nagios --output --reasons list show cat output log wait stats top status metrics report check journal confirm" ;;
     gq-snapshot) words="--json --function --state --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --max-workload --owe --auth --peer-timeout create verify restore list prune export import" ;;
   esac
   [[ $program != gq-worker ]] || words+=" --then --then-lines --then-null"

@@ -3,6 +3,7 @@
 #include "gq/base/columns.hpp"
 #include "gq/base/text.hpp"
 #include "gq/view/top.hpp"
+#include "gq/work/line_tag.hpp"
 
 namespace {
 
@@ -146,9 +147,20 @@ void top_sorts_and_filters() {
   CHECK(order() == "cc a bbb ");
 }
 
+void lines_are_tagged() {
+  LineTag tag("f ID: ");
+  CHECK(tag.add("one") == "" && tag.add(" two\n\nthree") == "f ID: one two\nf ID: \n" && tag.end() == "f ID: three\n");
+  CHECK(tag.end().empty() && tag.add("").empty());
+  const std::string part(LineTag::longest_line, 'x');
+  CHECK(tag.add(part) == "f ID: " + part + "\n" && tag.add(part + "y\n") == "f ID: " + part + "\nf ID: y\n");
+  LineTag none;
+  CHECK(none.add("one\ntwo") == "one\ntwo" && none.end().empty());
+}
+
 }  // namespace
 
 void test_view() {
+  lines_are_tagged();
   rates_come_from_samples();
   top_fits_any_screen();
   top_sorts_and_filters();

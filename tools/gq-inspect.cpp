@@ -18,6 +18,7 @@
 #include "gq/view/report.hpp"
 #include "gq/view/status.hpp"
 #include "inspect_jobs.hpp"
+#include "inspect_log.hpp"
 #include "inspect_stats.hpp"
 #include "inspect_top.hpp"
 #include "results.hpp"
@@ -35,6 +36,7 @@ struct Options {
   View view;
   std::string store;
   ListOptions list;
+  LogOptions log;
   std::string function;
   bool records = false;
   std::string range;
@@ -413,6 +415,13 @@ int main(int argc, char** argv) {
                        ->type_name("OFFSET:LENGTH"));
     auto* output = add("output", "What the commands of jobs printed, one after the other", gq::output);
     output->add_option("ID", o.ids, "The jobs; - reads their IDs from standard input, one a line")->required();
+    auto* log = add("log", "What the attempts of a job wrote to the files of gq-worker --output",
+                    [](auto& options, auto& store) { return gq::print_log(options.log, store); });
+    log->add_option("ID", o.log.id, "The job")->required();
+    log->add_flag("-f,--follow", o.log.follows, "Go on until the job has ended");
+    gq::not_empty(*log->add_option("--output", o.log.directory,
+                                   "The directory of the files (default: those of the workers that run now)")
+                       ->type_name("DIR"));
     auto* wait = add("wait", "Wait for the ends of jobs, and print what their commands printed",
                      [&](auto& options, auto& store) {
                        o.waits = true;

@@ -54,6 +54,7 @@ struct WorkOptions {
     not_empty(
         *app.add_option("--output", output.directory, "Write the output of each attempt to a file in this directory")
              ->type_name("DIR"));
+    app.add_flag("--tag", output.tags, "Put function and ID before each line that commands print");
     add_size(app, "--output-cap", output.cap, "Keep at most this much of the output of an attempt (default 100M)");
     add_duration(app, "--output-keep", output.keep, "Remove files of attempts this old (default 7d)");
     add_size(
@@ -84,6 +85,9 @@ struct WorkOptions {
     c.stream = stream;
     if (stream && keep_output)
       throw Error(Exit::usage, "cannot use --keep-output with --stream: what the command prints is its answers");
+    if (output.tags && (stream || !output.directory.empty()))
+      throw Error(Exit::usage, stream ? "cannot use --tag with --stream: what the command prints is its answers"
+                                      : "cannot use --tag with --output: it writes a file for each attempt");
     if (stream && !output.directory.empty())
       throw Error(Exit::usage, "cannot use --output with --stream: what the command prints is its answers");
     for (const auto& row : on_exit)

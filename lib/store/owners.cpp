@@ -10,6 +10,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 
 #include "gq/base/disk.hpp"
@@ -64,6 +65,14 @@ const OwnerInfo& here() {
     return i;
   }();
   return info;
+}
+
+// Returns the path from the root; empty if there is none.
+std::string absolute_path(const std::string& path) {
+  if (path.starts_with('/')) return path;
+  std::error_code error;
+  const auto absolute = std::filesystem::absolute(path, error);
+  return error ? std::string() : absolute.string();
 }
 
 // Returns the first line of a file. It is overwritten for each command, so it always has the same length.
@@ -163,6 +172,7 @@ OwnerInfo parse_owner(const std::string& text) {
       info.since = static_cast<int64_t>(parse_count(words[3]).value_or(0));
     }
     if (words[0] == "runs") info.runs.emplace(words.begin() + 1, words.end());
+    if (words[0] == "output") info.output = line.substr(std::min(line.size(), words[0].size() + 1));
     if (words.size() != 2) continue;
     for (auto [key, member] : {std::pair{"boot", &OwnerInfo::boot},
                                {"space", &OwnerInfo::space},
@@ -186,12 +196,16 @@ void sweep_owners(const Directory& directory) {
 }
 
 Owners::Owners(const Directory& directory, size_t commands, const std::vector<std::string>& functions,
-               const std::string& then)
+               const std::string& then, const std::string& output)
     : m_directory(directory), m_id(new_ulid()) {
   sweep_owners(directory);
   std::string runs;
   for (const auto& f : functions) runs += " " + f;
-  m_process = make((runs.empty() ? runs : "runs" + runs + "\n") + (then.empty() ? then : "then " + then + "\n"));
+  if (!runs.empty()) runs = "runs" + runs + "\n";
+  if (!then.empty()) runs += "then " + then + "\n";
+  if (const auto path = output.empty() ? output : absolute_path(output); !path.empty() && !has_control(path))
+    runs += "output " + path + "\n";
+  m_process = make(runs);
   started(m_process, ::getpid());
   while (m_free.size() < commands) m_free.push_back(make());
 }

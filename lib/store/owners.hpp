@@ -25,8 +25,8 @@
 namespace gq {
 
 // The content of an owner's file: a line "pid N since N"; one line each for boot, space and host; and in <ULID>.0 a
-// line "runs FUNCTION..." if the process does not run all functions, and a line "then FUNCTION" if the outputs become
-// jobs of that function. A reader skips unknown lines.
+// line "runs FUNCTION..." if the process does not run all functions, a line "then FUNCTION" if the outputs become jobs
+// of that function, and a line "output DIRECTORY" if they go to files there. A reader skips unknown lines.
 struct OwnerInfo {
   pid_t pid = 0;      // of the command; in <ULID>.0, of the process; 0: none yet
   int64_t since = 0;  // the time of its start or later, in milliseconds since the machine's start (CLOCK_BOOTTIME)
@@ -34,6 +34,7 @@ struct OwnerInfo {
   std::string space;  // the namespaces in which these numbers are valid
   std::string host;
   std::string then;                              // the function whose jobs the outputs become; empty: none
+  std::string output{};                          // the directory with the outputs of commands; empty: none
   std::optional<std::vector<std::string>> runs;  // the functions; nullopt: all
 };
 
@@ -61,9 +62,10 @@ struct Owner {
 class Owners {
  public:
   // Creates and locks the file of a process that runs these functions (empty: all), and whose outputs become jobs of
-  // the function `then` (empty: of none), and `commands` files for its commands. Removes the files of dead owners.
+  // the function `then` (empty: of none) or go to files in the directory `output`, and `commands` files for its
+  // commands. Removes the files of dead owners.
   Owners(const Directory& directory, size_t commands, const std::vector<std::string>& functions = {},
-         const std::string& then = {});
+         const std::string& then = {}, const std::string& output = {});
   ~Owners();  // removes its files, except those of Owners that were not given back
 
   // The owner name of the process.

@@ -55,7 +55,8 @@ Dispatcher::Dispatcher(Queue& store, WorkConfig config, Backlog& backlog, const 
       m_config(std::move(config)),
       m_backlog(backlog),
       m_stop(stop),
-      m_owners(store.owners_directory(), m_config.slots, m_config.functions, m_config.rules.then.function),
+      m_owners(store.owners_directory(), m_config.slots, m_config.functions, m_config.rules.then.function,
+               m_config.output.directory),
       m_setup{.command = m_config.command,
               .stream = m_config.stream,
               .time_limit = m_config.time_limit,
@@ -255,7 +256,7 @@ std::optional<Slot::Start> Dispatcher::prepare(Claim claim) {
           limit ? std::make_unique<Capture>(m_store.blobs_directory(), *limit,
                                             [this](uint64_t size) { return m_store.has_free_room(size); })
                 : nullptr,
-          becomes_jobs ? nullptr : &m_standard_output);
+          becomes_jobs ? nullptr : &m_standard_output, printable(claim.job.function) + " " + claim.id + ": ");
     }
   } catch (const Error& e) {
     m_claimer.put_back(std::move(claim));

@@ -145,10 +145,11 @@ void prepare_outputs(const OutputOptions& options) {
 }
 
 Output::Output(const OutputOptions& options, const std::string& name, std::unique_ptr<Capture> capture,
-               StandardOutput* passes_to)
+               StandardOutput* passes_to, const std::string& tag)
     : m_directory(options.directory), m_cap(options.cap), m_capture(std::move(capture)) {
   make_pipe_from(m_error, m_error_end);
-  if (options.directory.empty() && !m_capture) return;
+  if (options.tags) m_out_tag = m_error_tag = LineTag(tag);
+  if (options.directory.empty() && !m_capture && !options.tags) return;
   make_pipe_from(m_out, m_out_end);
   if (options.directory.empty()) {
     m_passes_to = passes_to;
@@ -175,12 +176,8 @@ void Output::close_ends() {
 void Output::keep(std::string_view data, bool is_error) {
   if (!is_error && m_capture) m_capture->add(data);
   if (!m_file) {
-    if (is_error) {
-      write_quietly(STDERR_FILENO, data);
-      return;
-    }
-    if (m_passes_to) m_passes_to->pass(data);
-    m_bytes += data.size();
+    pass((is_error ? m_error_tag : m_out_tag).add(data), is_error);
+    if (!is_error) m_bytes += data.size();
     return;
   }
   if (m_bytes < m_cap) {
@@ -192,6 +189,11 @@ void Output::keep(std::string_view data, bool is_error) {
     }
   }
   m_bytes += data.size();
+}
+
+void Output::pass(const std::string& data, bool is_error) {
+  if (is_error) write_quietly(STDERR_FILENO, data);
+  else if (m_passes_to) m_passes_to->pass(data);
 }
 
 void Output::note(std::string_view data) {
@@ -213,6 +215,7 @@ bool Output::pump(Fd& from, bool is_error) {
     if (n < 0 && errno == EAGAIN) return true;
     if (n <= 0) {
       if (n < 0 && !is_error && m_capture) m_capture->fail("it cannot be read: " + errno_text(errno));
+      if (!m_file) pass((is_error ? m_error_tag : m_out_tag).end(), is_error);
       from.reset();
       return false;
     }

@@ -16,6 +16,7 @@
 #include "gq/base/clock.hpp"
 #include "gq/base/fd.hpp"
 #include "gq/work/capture.hpp"
+#include "gq/work/line_tag.hpp"
 
 namespace gq {
 
@@ -23,6 +24,7 @@ struct OutputOptions {
   std::string directory;         // empty: both streams go to those of the worker
   uint64_t cap = 100 << 20;      // the most bytes that are kept of one attempt
   Millis keep{7 * 86400'000LL};  // files of attempts that ended longer ago are removed
+  bool tags = false;             // each line that goes to the streams of the worker begins with function and ID
 };
 
 // Whether bytes printed on this process's standard output can arrive.
@@ -68,8 +70,9 @@ class Output {
   // ever overwritten. If the directory is gone, creates it again. With a `capture`, standard output goes there, too;
   // without an output directory it is then passed on to `standard_output`, which must outlive this object. Throws Error
   // if a pipe or file cannot be created.
+  // `tag` is put before each line if the options ask for tags.
   Output(const OutputOptions& options, const std::string& name, std::unique_ptr<Capture> capture = nullptr,
-         StandardOutput* standard_output = nullptr);
+         StandardOutput* standard_output = nullptr, const std::string& tag = {});
   Output(Output&&) = default;
   Output& operator=(Output&&) = default;
 
@@ -86,6 +89,8 @@ class Output {
   bool pump();
   // Whether output has to wait until standard output can be written.
   bool is_blocked() const { return m_passes_to && m_passes_to->is_blocked(); }
+  // Whether standard output gets what the command prints through this process.
+  bool is_passed_on() const { return m_passes_to != nullptr; }
   // From now on nothing is passed on to standard output.
   void stop_passing() { m_passes_to = nullptr; }
   Capture* capture() { return m_capture.get(); }
@@ -99,6 +104,7 @@ class Output {
  private:
   bool pump(Fd& from, bool is_error);
   void keep(std::string_view data, bool is_error);
+  void pass(const std::string& data, bool is_error);
   void note(std::string_view data);
 
   std::string path() const { return m_directory + "/" + m_name; }
@@ -109,6 +115,7 @@ class Output {
   uint64_t m_cap = 0, m_bytes = 0;
   std::unique_ptr<Capture> m_capture;
   StandardOutput* m_passes_to = nullptr;
+  LineTag m_out_tag, m_error_tag;
   std::string m_tail, m_line;  // the last complete lines, and the beginning of the incomplete line
 };
 

@@ -145,7 +145,7 @@ std::optional<Slot::End> Slot::reap(bool cut_off) {
     return std::nullopt;
   m_has_ended = true;
   // What it printed is read, and has reached standard output, before its end counts.
-  if (m_output && m_output->capture()) {
+  if (m_output && (m_output->capture() || m_output->is_passed_on())) {
     if (cut_off) m_output->stop_passing();
     m_output->pump();
     if (m_output->is_blocked()) return std::nullopt;
