@@ -4,6 +4,8 @@
 #include <set>
 #include <vector>
 
+#include "gq/base/ulid.hpp"
+
 namespace gq {
 namespace {
 
@@ -291,6 +293,7 @@ std::vector<std::string> jobs_with_prefix(Ledger& ledger, const std::string& pre
   std::vector<std::string> ids;
   ledger.look([&](Fold& fold) {
     ids.clear();
+    if (prefix.size() == ulid_size && fold.get(prefix)) ids.push_back(prefix);  // jobs() begins after a whole ID
     std::string cursor = prefix;
     fold.jobs(most, cursor, [&](const std::string& id, const Job&) {
       if (id.starts_with(prefix)) ids.push_back(id);
