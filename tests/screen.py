@@ -3,7 +3,7 @@
 
 A STEP is one of
   wait:TEXT        wait until the screen contains the text, for 30 seconds at most; gone:TEXT until it does not
-  send:KEYS        type these; \\e, \\r and \\xHH are understood
+  send:KEYS        type these; \\e is Escape and \\r is Enter
   size:ROWSxCOLS   change the size of the terminal
   run:COMMAND      run a command of the shell meanwhile
   signal:NUMBER    send the program a signal
@@ -59,7 +59,7 @@ for step in steps:
     elif kind == "gone":
         until(lambda: text not in "\n".join(screen.display))
     elif kind == "send":
-        os.write(fd, text.encode().decode("unicode_escape").encode("latin-1").replace(b"\\e", b"\x1b"))
+        os.write(fd, text.replace("\\e", "\x1b").replace("\\r", "\r").encode())
     elif kind == "size":
         rows, columns = size_of(text)
         screen.resize(rows, columns)

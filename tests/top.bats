@@ -22,7 +22,7 @@ screen() { "$BATS_TEST_DIRNAME/screen.py" "$@"; }
   for f in alpha beta gamma; do gq-enqueue $f --local <<<x >"$T/ids"; done
   screen 24x80 wait:gamma 'run:seq 50 | gq-enqueue beta --local -l >/dev/null; gq-worker --local --drain -f alpha -- true' wait:IN/s wait:DONE/s wait:█ show \
     send:s 'wait:sort: queued' send:/ send:bet gone:gamma 'send:\r' 'wait:filter: bet' show 'send:\e' wait:gamma \
-    size:10x40 wait:alpha show size:30x120 'wait:MINUTES' send:q end -- gq-inspect top >"$T/out"
+    size:10x40 gone:gamma wait:beta show size:30x120 'wait:MINUTES' send:q end -- gq-inspect top >"$T/out"
   grep -qE '^beta +51 .* [0-9.]+$' "$T/out"
   grep -qE '^alpha .* [0-9.]+ +█$' "$T/out"
   grep -q '^beta ' "$T/out"
@@ -31,6 +31,7 @@ screen() { "$BATS_TEST_DIRNAME/screen.py" "$@"; }
 
 # bats test_tags=view
 @test "gq-inspect: top gives the terminal back at SIGTERM, and says that it needs a terminal [64]" {
+  gq-enqueue f --local <<<x >"$T/id"
   screen 24x80 wait:UTC signal:15 end -- gq-inspect top >"$T/out"
   grep -q '^exit -15$' "$T/out"
   fails_with 64 gq-inspect top
