@@ -112,7 +112,8 @@ void kick_dead(Queue& store, const std::string& function, Changed& changed) {
     change(store, Change::kick, ids, changed);
     ids.clear();
   };
-  list_jobs(store, {{"dead"}, {function}}, [&](const Claim& c) {
+  const auto functions = function.empty() ? std::vector<std::string>() : std::vector{function};
+  list_jobs(store, {{"dead"}, functions}, [&](const Claim& c) {
     ids.push_back(c.id);
     if (ids.size() == most_changes) kick();
     return true;
