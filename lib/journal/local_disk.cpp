@@ -32,12 +32,14 @@ LocalDisk::LocalDisk(const Directory& store, std::string_view store_id, long pro
 }
 
 // Writes and syncs the first mark of a new store, before the first segment exists. So if a store has no mark at all, an
-// older version has created it, which wrote no marks: a power cut cannot have removed them.
+// older version has created it, which wrote no marks: a power cut cannot have removed them. A mark that another process
+// has written may not be on the disk: its sync may have failed. So the mark is written again, and synced through this
+// descriptor.
 void LocalDisk::mark_new() {
-  if (synced() || has_segments(m_store)) return;
+  if (has_segments(m_store)) return;
   FileLock lock(m_marks.get(), FileLock::Mode::exclusive);
-  if (synced() || has_segments(m_store)) return;
-  write_all_at(m_marks.get(), mark(0, 0), marks_offset, m_store.path_of(lock_name));
+  if (has_segments(m_store)) return;
+  write_all_at(m_marks.get(), mark(synced().value_or(0), 0), marks_offset, m_store.path_of(lock_name));
   if (disk().fsync(m_marks.get()) != 0) throw_errno(Exit::storage, "sync " + m_store.path_of(lock_name));
 }
 
