@@ -329,12 +329,15 @@ class StoreHistory final : public Machine {
     constexpr size_t kept = 2;
     if (m_maker || !gq::file_exists(snapshots)) return;
     m_maker = &p;
+    // If a snapshot cannot be read here, the call below may read it, and then remove others than this function expects.
+    bool may_remove_any = false;
+    const auto all =
+        gq::list_snapshots(snapshots, [&](const std::string&, const std::string&) { may_remove_any = true; });
+    for (const auto& snapshot : all) may_remove_any |= snapshot.damaged;
+    std::set<std::string> removed;
+    for (size_t i = 0; i + kept < all.size(); ++i) removed.insert(all[i].name);
+    for (auto& [name, copy] : m_copies) copy.may_be_gone |= may_remove_any || removed.contains(name);
     const auto ignore = [](const std::string&, const std::string&) {};
-    const auto all = gq::list_snapshots(snapshots, ignore);
-    const bool is_damaged = std::any_of(all.begin(), all.end(), [](const auto& s) { return s.damaged; });
-    for (size_t i = 0; i < all.size(); ++i)
-      if (const auto copy = m_copies.find(all[i].name); copy != m_copies.end())
-        copy->second.may_be_gone |= is_damaged || i + kept < all.size();
     gq::prune_snapshots(snapshots, {.last = kept}, ignore);
     m_maker = nullptr;
   } catch (const gq::Error& e) {  // "there is none" and "it is damaged" are failed calls, too
