@@ -312,10 +312,10 @@ void ListOptions::add_to(CLI::App& app) {
   add_several("-f,--function", functions, "FUNCTION", "Only those of this function; may be repeated");
   add("--since", since, "TIME", "Only those queued at this time or later; 2h: in the last two hours");
   add("--until", until, "TIME", "Only those queued before this time, or this long ago");
-  add("--reason", reason, "TEXT", "Only those whose reason contains this text");
+  add("--reason", reason, "STRING", "Only those whose reason contains this text");
   add("--key", key, "KEY", "Only those with this key");
   add("--serial", serial, "KEY", "Only those with this serial key");
-  add("--grep", text, "TEXT", "Only those whose workload has at most 64 KiB and contains this text");
+  add("--grep", text, "STRING", "Only those whose workload has at most 64 KiB and contains this text");
   add("--format", format, "FIELDS", "The fields to print, by their names in JSON, separated by commas");
   add_count(app, "--limit", limit, "At most this many", 0, UINT64_MAX);
 }
