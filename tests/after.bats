@@ -152,6 +152,7 @@ drain() { timeout 60 gq-worker --local --drain "$@"; }
   eventually grep -q b "$T/out"
 }
 
+# bats test_tags=journal
 @test "gq-enqueue: a job whose parents were not all recorded does not run, and is complete when it is sent again [a crash]" {
   local id=01ARZ3NDEKTSV4RRFFQ69G5FAV segment size other
   seq 2500 | gq-enqueue work --local -l >"$T/ids"
