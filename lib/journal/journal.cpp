@@ -591,7 +591,9 @@ std::vector<SegmentInfo> Journal::segments() const {
     if (!all.empty() && all.back().cleaned && base < all.back().end) continue;
     struct stat st;
     Fd fd = m_directory.find(segment_name(base), O_RDONLY);
-    if (!fd || disk().fstat(fd.get(), &st) != 0) continue;  // the cleaner has removed it since
+    if (!fd) continue;  // the cleaner has removed it since
+    if (disk().fstat(fd.get(), &st) != 0)
+      throw_errno(Exit::storage, "look at " + m_directory.path_of(segment_name(base)));
     auto header = read_segment_header(fd.get(), base, m_seed);
     SegmentInfo& s = all.emplace_back();
     s.base = base;
