@@ -171,7 +171,7 @@ bool Cleaner::step() {
     return false;
   }
   auto clean = [&] {
-    keep_tally();
+    keep_tally(range->end());
     forget(*range);
     rewrite(*range);
   };
@@ -208,10 +208,16 @@ Millis Cleaner::ended_at(const Job& job, const Range& range, Millis now) {
   return now;
 }
 
-// Appends the tally's values, because this range has records that it has counted (tally.hpp).
-void Cleaner::keep_tally() {
+// Appends the tally's values, because the records before `end` that it has counted may be removed (tally.hpp). Values
+// that this process has appended before are enough if they were taken behind `end`. So a pass appends them once, and
+// its own appends do not make it go on.
+void Cleaner::keep_tally(Lsn end) {
+  if (end <= m_tallied) return;
+  Lsn present = 0;
+  m_ledger.look([&](Fold& fold) { present = fold.position().end; });
   m_ledger.commit([](Fold& fold) { return fold.tally().mark_record(now_ms()); }, Room::intake);
   m_ledger.commit([](Fold& fold) { return fold.tally().value_records(now_ms()); }, Room::intake);
+  m_tallied = present;
 }
 
 // Appends `forget` records for the jobs of this range that may be forgotten.

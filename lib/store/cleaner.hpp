@@ -55,7 +55,7 @@ class Cleaner {
   struct Range;
   std::optional<Range> choose(Fd& lock);
   static Millis ended_at(const Job& job, const Range& range, Millis now);
-  void keep_tally();
+  void keep_tally(Lsn end);
   void forget(const Range& range);
   void rewrite(const Range& range);
   void work();
@@ -64,6 +64,7 @@ class Cleaner {
   Ledger& m_ledger;
   const Directory m_journal;
   std::optional<Millis> m_pass{};  // when the current pass began: calls of step() up to the one that returns false
+  Lsn m_tallied = 0;               // this process has appended the tally's values for all records before this position
   Mutex m_mutex;
   std::condition_variable m_stopping;
   bool m_stop GUARDED_BY(m_mutex) = false;
