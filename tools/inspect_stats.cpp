@@ -141,13 +141,12 @@ void print_disk(const StatsOptions& o, const View& view, Ledger& ledger) {
                         false));
     if (oldest)
       print(coloured_line(view, "oldest job that has not ended: " + short_duration(now_ms() - *oldest), false));
-    if (use.damaged) log(Level::warning, counted(use.damaged, "segment") + " in damaged/ could not be read whole");
-    return;
+  } else {
+    std::string line = "journal: bytes " + std::to_string(use.journal) + " live " + std::to_string(use.needed) +
+                       " garbage " + std::to_string(garbage);
+    if (oldest) line += " oldest " + format_time(*oldest);
+    print(text_line({line}));
   }
-  std::string line = "journal: bytes " + std::to_string(use.journal) + " live " + std::to_string(use.needed) +
-                     " garbage " + std::to_string(garbage);
-  if (oldest) line += " oldest " + format_time(*oldest);
-  print(text_line({line}));
   if (use.damaged) log(Level::warning, counted(use.damaged, "segment") + " in damaged/ could not be read whole");
 }
 
