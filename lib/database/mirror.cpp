@@ -66,7 +66,7 @@ Error refusal(const std::string& why) { return Error(Exit::config, "cannot open 
 }  // namespace
 
 // The content of directory/mirror. It is a text, so that users can read it: BOOT LSN SUM, and the checksum of these. A
-// write that fails part-way leaves a mixture of two stamps, whose checksum is wrong; it is distrusted.
+// write that fails part-way leaves a mixture of two stamps. Its checksum is wrong, and read_stamp() refuses it.
 struct Mirror::Stamp {
   std::string boot;
   Lsn stable = 0;
